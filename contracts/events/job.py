@@ -1,0 +1,193 @@
+"""What happens to a job. State events are published only by the rules of contracts/job.py."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from contracts.errors import ErrorBody
+from contracts.events.base import ADVISORY, EventData
+from contracts.manifest import Artifact
+
+#: Why an attempt ended without a result; decides what happens next (services/dispatcher/retry.py).
+FailureClass = Literal["user", "out_of_memory", "preempted", "lost", "broken", "timed_out", "not_started"]
+
+
+class JobInput(BaseModel):
+    """One uploaded file as a job sees it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    upload_id: str
+    key: str
+    filename: str
+    content_type: str
+    size_bytes: int
+    sha256: str
+
+
+class Cost(BaseModel):
+    """What an attempt used: seconds on a device, priced by the dated table."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    device: str
+    seconds: float = Field(ge=0)
+    usd: float = Field(ge=0)
+
+
+class JobSubmitted(EventData):
+    """A client asked for work; its parameters were checked and its defaults filled in."""
+
+    type: ClassVar[str] = "job.submitted"
+
+    workload: str
+    workload_version: str
+    inputs: dict[str, list[JobInput]]
+    params: dict[str, Any]
+    priority: int = 0
+    max_cost_usd: float | None = None
+    metadata: dict[str, str] = Field(default_factory=dict)
+    webhook_url: str | None = None
+    estimated_usd: float = 0.0
+    deadline: AwareDatetime
+
+
+class JobQueued(EventData):
+    """The dispatcher has the job and starts it when its turn comes."""
+
+    type: ClassVar[str] = "job.queued"
+
+    position: int
+
+
+class JobStarting(EventData):
+    """Intent: the dispatcher is about to start a worker for this attempt."""
+
+    type: ClassVar[str] = "job.starting"
+
+    attempt: int
+    run_id: str
+    executor: str
+    device: str
+
+
+class JobLaunched(EventData):
+    """The executor took the attempt and gave it a call id."""
+
+    type: ClassVar[str] = "job.launched"
+
+    attempt: int
+    run_id: str
+    call_id: str
+
+
+class JobStarted(EventData):
+    """A worker claimed the attempt; no other worker can."""
+
+    type: ClassVar[str] = "job.started"
+
+    attempt: int
+    run_id: str
+    device: str
+    worker: str
+
+
+class JobProgressed(EventData):
+    """How far the work is. Said again when nothing changed, so that silence means something."""
+
+    type: ClassVar[str] = "job.progressed"
+    kind: ClassVar[Literal["evt", "prog"]] = ADVISORY
+
+    attempt: int
+    run_id: str
+    stage: str
+    fraction: float = Field(ge=0, le=1)
+    stage_fraction: float = Field(ge=0, le=1)
+    message: str = ""
+    eta_s: float | None = None
+
+
+class JobArtifactReady(EventData):
+    """A file is in the bucket."""
+
+    type: ClassVar[str] = "job.artifact_ready"
+
+    attempt: int
+    run_id: str
+    artifact: Artifact
+
+
+class JobStageCompleted(EventData):
+    """A stage is done and will not be done again."""
+
+    type: ClassVar[str] = "job.stage_completed"
+
+    attempt: int
+    run_id: str
+    stage: str
+    duration_s: float
+
+
+class JobInterrupted(EventData):
+    """An attempt ended without a result: said by the worker, or by the dispatcher for a worker that cannot."""
+
+    type: ClassVar[str] = "job.interrupted"
+
+    attempt: int
+    run_id: str
+    failure: FailureClass
+    error: ErrorBody
+    cost: Cost | None = None
+
+
+class JobRetrying(EventData):
+    """The job goes on with another attempt, not before a moment."""
+
+    type: ClassVar[str] = "job.retrying"
+
+    attempt: int
+    after: FailureClass | Literal["asked"]
+    delay_s: float
+    not_before: AwareDatetime
+    deadline: AwareDatetime
+
+
+class JobCancelRequested(EventData):
+    """Somebody asked for the job to end; durable, whoever is down."""
+
+    type: ClassVar[str] = "job.cancel_requested"
+
+    by: str
+
+
+class JobSucceeded(EventData):
+    """The job is done; its manifest is in the bucket."""
+
+    type: ClassVar[str] = "job.succeeded"
+
+    attempt: int
+    run_id: str
+    result: dict[str, Any]
+    manifest_key: str
+    duration_s: float
+    cost: Cost
+
+
+class JobFailed(EventData):
+    """The job ended without a result and is not tried again."""
+
+    type: ClassVar[str] = "job.failed"
+
+    attempt: int
+    failure: FailureClass
+    error: ErrorBody
+
+
+class JobCancelled(EventData):
+    """The job ended because somebody asked for it; its worker is gone."""
+
+    type: ClassVar[str] = "job.cancelled"
+
+    attempt: int

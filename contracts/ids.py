@@ -1,0 +1,41 @@
+"""Identifiers: a short prefix and a UUIDv7 in lower-case text, so that ids sort by creation time."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+import uuid
+from typing import Final, Literal
+
+Prefix = Literal["job", "upl", "ses", "whk", "evt", "run", "req"]
+
+TENANT_PATTERN: Final = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+_UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
+
+
+def new_id(prefix: Prefix) -> str:
+    """Make a new id such as ``job_0198c0de-…``.
+
+    Source: RFC 9562, section 5.7 (UUIDv7: 48 bits of Unix milliseconds, then random bits).
+    """
+    stamp_ms = time.time_ns() // 1_000_000
+    random_bits = int.from_bytes(os.urandom(10))
+    value = (
+        (stamp_ms & (1 << 48) - 1) << 80
+        | 0x7 << 76
+        | (random_bits >> 64 & 0xFFF) << 64
+        | 0b10 << 62
+        | random_bits & (1 << 62) - 1
+    )
+    return f"{prefix}_{uuid.UUID(int=value)}"
+
+
+def is_id(text: str, prefix: Prefix) -> bool:
+    """Tell whether ``text`` is an id with this prefix."""
+    return re.fullmatch(f"{prefix}_{_UUID}", text) is not None
+
+
+def id_pattern(prefix: Prefix) -> str:
+    """Give the anchored regular expression of ids with this prefix, for OpenAPI and validation."""
+    return f"^{prefix}_{_UUID}$"

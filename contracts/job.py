@@ -1,0 +1,229 @@
+"""The job as an aggregate: its state is the fold of its events, and every change of state is decided here.
+
+Pure: who publishes does so on condition that the job's last sequence is the one the fold ended at, so of two
+writers one loses, reads again and decides again. The fold of the newest event of each type, in the order of the
+stream, gives the same state as the fold of them all but for what earlier attempts cost (a test proves it), which
+makes loading a job cheap.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from contracts.errors import ErrorBody, ErrorCode, SaccadeError
+from contracts.events.base import Envelope
+from contracts.events.job import (
+    Cost,
+    FailureClass,
+    JobArtifactReady,
+    JobCancelled,
+    JobCancelRequested,
+    JobFailed,
+    JobInterrupted,
+    JobLaunched,
+    JobQueued,
+    JobRetrying,
+    JobStageCompleted,
+    JobStarted,
+    JobStarting,
+    JobSubmitted,
+    JobSucceeded,
+)
+
+
+class State(StrEnum):
+    """Where a job is in its life."""
+
+    SUBMITTED = "submitted"
+    QUEUED = "queued"
+    STARTING = "starting"
+    RUNNING = "running"
+    #: The attempt is over; the dispatcher decides whether there is another.
+    INTERRUPTED = "interrupted"
+    #: Waits for its next attempt.
+    RETRYING = "retrying"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        """Tell whether the job's life is over, unless somebody asks for a retry."""
+        return self in (State.SUCCEEDED, State.FAILED, State.CANCELLED)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job, as its events tell it."""
+
+    id: str
+    tenant: str
+    submitted: JobSubmitted
+    created_at: datetime
+    state: State = State.SUBMITTED
+    #: Sequence of the event that submitted it, and of the newest event folded in.
+    first_sequence: int = 0
+    sequence: int = 0
+    updated_at: datetime | None = None
+    attempt: int = 0
+    run_id: str | None = None
+    call_id: str | None = None
+    executor: str | None = None
+    device: str | None = None
+    worker: str | None = None
+    stage: str | None = None
+    starting_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    cancel_requested: bool = False
+    not_before: datetime | None = None
+    deadline: datetime | None = None
+    failure: FailureClass | None = None
+    error: ErrorBody | None = None
+    result: dict[str, Any] | None = None
+    manifest_key: str | None = None
+    #: What each attempt cost, by its run: an attempt is counted once, however often it is told.
+    costs: dict[str, Cost] = field(default_factory=dict)
+
+    @property
+    def actual_usd(self) -> float:
+        """Sum what its attempts cost."""
+        return round(sum(cost.usd for cost in self.costs.values()), 6)
+
+    def owns(self, attempt: int, run_id: str) -> bool:
+        """Tell whether this run is the one that counts."""
+        return self.attempt == attempt and self.run_id == run_id
+
+
+def fold(job: Job | None, envelope: Envelope, sequence: int) -> Job | None:
+    """Apply one event. Events of an attempt that no longer counts change nothing but the sequence.
+
+    None comes in before ``job.submitted`` and goes out for events of a job whose beginning is gone.
+    """
+    data = envelope.parsed() if envelope.type.startswith("job.") else None
+    at = envelope.time
+    if isinstance(data, JobSubmitted):
+        if job is not None:
+            return job
+        return Job(
+            id=envelope.subject,
+            tenant=envelope.tenant,
+            submitted=data,
+            created_at=at,
+            first_sequence=sequence,
+            sequence=sequence,
+            updated_at=at,
+            deadline=data.deadline,
+        )
+    if job is None or sequence <= job.sequence:
+        return job
+    job = replace(job, sequence=sequence, updated_at=at)
+    if job.state.ended and not isinstance(data, JobRetrying):
+        return job
+    match data:
+        case JobQueued():
+            return replace(job, state=State.QUEUED)
+        case JobStarting():
+            return replace(
+                job,
+                state=State.STARTING,
+                attempt=data.attempt,
+                run_id=data.run_id,
+                call_id=None,
+                executor=data.executor,
+                device=data.device,
+                worker=None,
+                stage=None,
+                starting_at=at,
+                started_at=None,
+                not_before=None,
+            )
+        case JobRetrying():
+            return replace(
+                job,
+                state=State.RETRYING,
+                attempt=data.attempt - 1,
+                run_id=None,
+                call_id=None,
+                worker=None,
+                not_before=data.not_before,
+                deadline=data.deadline,
+                cancel_requested=job.cancel_requested and data.after != "asked",
+                finished_at=None,
+                error=None,
+                failure=None,
+            )
+        case JobCancelRequested():
+            return replace(job, cancel_requested=True)
+        case JobCancelled():
+            return replace(job, state=State.CANCELLED, finished_at=at)
+        case JobFailed():
+            return replace(job, state=State.FAILED, finished_at=at, failure=data.failure, error=data.error)
+        case (
+            JobLaunched() | JobStarted() | JobStageCompleted() | JobArtifactReady() | JobInterrupted() | JobSucceeded()
+        ):
+            return _fold_run(job, data, at) if job.owns(data.attempt, data.run_id) else job
+    return job
+
+
+def _fold_run(
+    job: Job,
+    data: JobLaunched | JobStarted | JobStageCompleted | JobArtifactReady | JobInterrupted | JobSucceeded,
+    at: datetime,
+) -> Job:
+    """Apply an event of the run that counts."""
+    match data:
+        case JobLaunched():
+            return replace(job, call_id=data.call_id)
+        case JobStarted():
+            return replace(job, state=State.RUNNING, device=data.device, worker=data.worker, started_at=at)
+        case JobStageCompleted():
+            return replace(job, stage=data.stage)
+        case JobInterrupted():
+            costs = job.costs | ({data.run_id: data.cost} if data.cost else {})
+            return replace(job, state=State.INTERRUPTED, failure=data.failure, error=data.error, costs=costs)
+        case JobSucceeded():
+            return replace(
+                job,
+                state=State.SUCCEEDED,
+                finished_at=at,
+                result=data.result,
+                manifest_key=data.manifest_key,
+                failure=None,
+                error=None,
+                costs=job.costs | {data.run_id: data.cost},
+            )
+        case JobArtifactReady():
+            return job
+
+
+def request_cancel(job: Job, by: str) -> JobCancelRequested | None:
+    """Ask for the job's end; None when somebody has already.
+
+    Raises:
+        SaccadeError: JOB_ALREADY_ENDED.
+    """
+    if job.state.ended:
+        raise SaccadeError(ErrorCode.JOB_ALREADY_ENDED, f"The job is {job.state} already.")
+    return None if job.cancel_requested else JobCancelRequested(by=by)
+
+
+def retry(job: Job, *, after: FailureClass | None, delay_s: float, now: datetime, deadline_s: float) -> JobRetrying:
+    """Give the job another attempt: by the dispatcher after a failure, or because a user asked (``after`` None).
+
+    Raises:
+        SaccadeError: JOB_NOT_RETRYABLE, when a user asks for a job that has not failed or been cancelled.
+    """
+    if after is None and job.state not in (State.FAILED, State.CANCELLED):
+        raise SaccadeError(ErrorCode.JOB_NOT_RETRYABLE, f"The job is {job.state}.")
+    deadline = now + timedelta(seconds=deadline_s) if after is None else (job.deadline or job.submitted.deadline)
+    return JobRetrying(
+        attempt=job.attempt + 1,
+        after=after or "asked",
+        delay_s=delay_s,
+        not_before=now + timedelta(seconds=delay_s),
+        deadline=deadline,
+    )

@@ -1,0 +1,87 @@
+"""One table: every stream, its subjects, retention, duplicate window and what it may grow to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from contracts.limits import EVENT_BYTES, GIB, KIB, MIB
+
+_HOUR_S = 3600
+_DAY_S = 24 * _HOUR_S
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One stream, always on files, always with limits retention (research: a work queue hides what was refused)."""
+
+    name: str
+    subjects: tuple[str, ...]
+    max_age_s: int
+    max_bytes: int
+    max_message_bytes: int = EVENT_BYTES
+    duplicate_window_s: int = 600
+    max_per_subject: int = -1
+    #: "new" refuses writes when full (nothing acknowledged is lost), "old" forgets the oldest.
+    discard: Literal["old", "new"] = "new"
+    #: Every stored message is published again under this prefix, with its sequence in a header.
+    republish: str | None = None
+    #: The server answers before the message is on disk: only for what may be lost on power failure.
+    persist_async: bool = False
+    allow_message_ttl: bool = False
+    allow_direct: bool = True
+
+
+EVENTS: Final = Stream(
+    name="EVENTS",
+    subjects=("saccade.evt.>",),
+    max_age_s=90 * _DAY_S,
+    max_bytes=16 * GIB,
+    discard="old",
+    republish="live",
+)
+PROGRESS: Final = Stream(
+    name="PROGRESS",
+    subjects=("saccade.prog.>",),
+    max_age_s=48 * _HOUR_S,
+    max_bytes=1 * GIB,
+    max_message_bytes=64 * KIB,
+    max_per_subject=1,
+    discard="old",
+    republish="live",
+    persist_async=True,
+)
+DEADLETTERS: Final = Stream(
+    name="DEADLETTERS", subjects=("saccade.dlq.>",), max_age_s=90 * _DAY_S, max_bytes=2 * GIB, discard="old"
+)
+#: One message a lease; it dies with its time to live unless its holder renews it.
+LEASES: Final = Stream(
+    name="LEASES",
+    subjects=("saccade.lease.>",),
+    max_age_s=1 * _HOUR_S,
+    max_bytes=16 * MIB,
+    max_per_subject=1,
+    discard="old",
+    allow_message_ttl=True,
+)
+#: One message an Idempotency-Key: the body's hash and the id that the first request made.
+IDEMPOTENCY: Final = Stream(
+    name="IDEMPOTENCY",
+    subjects=("saccade.idem.>",),
+    max_age_s=1 * _DAY_S,
+    max_bytes=1 * GIB,
+    max_message_bytes=4 * KIB,
+    max_per_subject=1,
+    discard="new",
+)
+
+STREAMS: Final = (EVENTS, PROGRESS, DEADLETTERS, LEASES, IDEMPOTENCY)
+
+#: Live copies of every stored event, in the stream's order, with ``Nats-Sequence``.
+LIVE_EVENTS: Final = "live.saccade.evt.>"
+LIVE_PROGRESS: Final = "live.saccade.prog.>"
+
+
+def aggregate(tenant: str, noun: str, subject_id: str) -> str:
+    """Name the subjects of all durable events of one thing: the unit of conditional publishing."""
+    return f"saccade.evt.{tenant}.{noun}.{subject_id}.*"

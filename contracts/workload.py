@@ -1,0 +1,84 @@
+"""How a worker declares itself: what it takes, gives and needs. Read by the gateway, dispatcher and runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Media = Literal["video", "image"]
+
+
+class Params(BaseModel):
+    """Base of every worker's parameters: unknown names are refused, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Result(BaseModel):
+    """Base of every worker's result."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True)
+class Input:
+    """One named input: an upload, or several."""
+
+    name: str
+    media: Media
+    title: str
+    minimum: int = 1
+    maximum: int = 1
+
+
+@dataclass(frozen=True)
+class Compute:
+    """What a stage needs to run on. ``gpus`` is the ladder, cheapest first; empty means CPU."""
+
+    gpus: tuple[str, ...] = ()
+    cpu_cores: float = 2.0
+    memory_bytes: int = 2 * 1024**3
+    timeout_s: float = 1800.0
+    start_timeout_s: float = 60.0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a job. ``share`` is its part of the whole in the progress figure."""
+
+    name: str
+    title: str
+    share: float
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A parameter value that only works where an optional package is installed."""
+
+    parameter: str
+    value: Any
+    package: str
+    hint: str
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One workload. ``job`` names its function ``run(params, context) -> Result`` as ``module:function``."""
+
+    name: str
+    title: str
+    description: str
+    version: str
+    params: type[Params]
+    result: type[Result]
+    inputs: Sequence[Input]
+    stages: Sequence[Stage]
+    job: str
+    compute: Compute = field(default_factory=Compute)
+    kind: Literal["job", "session"] = "job"
+    max_attempts: int = 4
+    deadline_s: float = 6 * 3600.0
+    backends: Sequence[Backend] = ()

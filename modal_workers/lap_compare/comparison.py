@@ -1,0 +1,94 @@
+"""What passes between the stages of a lap comparison: clips described, aligned, compared.
+
+A is the reference clip, B the other. Times are seconds on each clip's own clock, from its first frame.
+``delta_s`` is B's elapsed time less A's at the same place: above zero, B is behind A.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What is known of one clip."""
+
+    filename: str
+    width_px: int  # as shown, after rotation metadata
+    height_px: int
+    rotation_deg: int
+    frame_count: int
+    duration_s: float
+    mean_rate_hz: float
+    variable_rate: bool
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Where both cars were at the same place: one sample a moment of A that B saw too.
+
+    Shapes: every array is [N], ordered by place.
+    """
+
+    time_a_s: Floats
+    time_b_s: Floats
+    error_s: Floats  # half-width of the 95 % band of time_b_s
+    confidence: Floats  # 0..1
+    path_cost: float  # mean cost along the path, 0 (same pictures) upwards
+    overlap: float  # share of the shorter clip that was matched, 0..1
+    mount_corrected: bool
+    piecewise_s: float  # how far separately aligned pieces disagree, median
+
+
+@dataclass(frozen=True)
+class Sector:
+    """A part of the lap between two places, timed in both clips."""
+
+    name: str
+    start_a_s: float
+    end_a_s: float
+    time_a_s: float
+    time_b_s: float
+    delta_s: float  # time_b_s - time_a_s
+    error_s: float
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Opportunity:
+    """A stretch in which one driver loses time to the other."""
+
+    rank: int
+    loser: Literal["a", "b"]
+    start_a_s: float
+    end_a_s: float
+    start_b_s: float
+    end_b_s: float
+    lost_s: float
+    error_s: float
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All figures of a comparison; ``delta_s``, ``relative_speed`` are sampled as the alignment is."""
+
+    clip_a: Clip
+    clip_b: Clip
+    alignment: Alignment
+    delta_s: Floats  # [N], 0 at the first sample
+    relative_speed: Floats  # [N], speed of B over speed of A at the same place, from the alignment's slope
+    total_a_s: float  # time over the common stretch
+    total_b_s: float
+    sectors: tuple[Sector, ...]
+    opportunities: tuple[Opportunity, ...]
+    confidence: float  # 0..1, of the comparison as a whole
+    warnings: tuple[str, ...]
+    flow_a: Floats | None = None  # [N] motion proxy, uncalibrated, median flow in widths per second; None when off
+    flow_b: Floats | None = None

@@ -1,0 +1,1 @@
+"""What every worker runs inside: its context, events out, artifacts, checkpoints, the local runner."""

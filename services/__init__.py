@@ -1,0 +1,1 @@
+"""Gateway, dispatcher and notifier; kit is what the three and the workers' runtime stand on."""

@@ -1,0 +1,179 @@
+"""Events in JetStream: publish on condition, load one thing's events, read history in order.
+
+Publishing repeats until the server has answered, under the same event id, so that a lost answer stores nothing
+twice (``Nats-Msg-Id``); a condition that fails raises ``Conflict`` and stores nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js.api import Header
+from nats.js.errors import APIError
+
+from contracts.errors import ErrorCode, SaccadeError
+from contracts.events.base import CONTENT_TYPE, Message
+
+log = logging.getLogger(__name__)
+
+_WRONG_LAST_SEQUENCE: Final = 10071
+_EXPECTED_SEQUENCE: Final = "Nats-Expected-Last-Subject-Sequence"
+_EXPECTED_SUBJECT: Final = "Nats-Expected-Last-Subject-Sequence-Subject"
+_END_OF_BATCH: Final = frozenset({"204", "404", "408"})
+
+
+class Conflict(Exception):  # noqa: N818 - it is an answer, not a fault
+    """Somebody else wrote first: read again and decide again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One stored event: its sequence in the stream, its subject and its bytes."""
+
+    sequence: int
+    subject: str
+    body: bytes
+
+
+class EventStore:
+    """One stream of events."""
+
+    def __init__(self, client: Client, stream: str = "EVENTS") -> None:
+        """Use a connection; the stream must have been declared."""
+        self.client = client
+        self.stream = stream
+        self._jetstream = client.jetstream(timeout=5)
+
+    async def publish(
+        self,
+        message: Message,
+        *,
+        after: int | None = None,
+        among: str | None = None,
+        deadline_s: float = 10.0,
+        headers: dict[str, str] | None = None,
+    ) -> int:
+        """Store an event and give its sequence; ``after`` is what must be the newest sequence ``among`` subjects.
+
+        Raises:
+            Conflict: the newest sequence is another one; nothing was stored.
+            SaccadeError: BUS_UNAVAILABLE, after ``deadline_s`` without an answer (the event may have been stored).
+        """
+        sent = {Header.MSG_ID.value: message.id, "Content-Type": CONTENT_TYPE} | (headers or {})
+        if after is not None:
+            sent[_EXPECTED_SEQUENCE] = str(after)
+            sent[_EXPECTED_SUBJECT] = among or message.subject
+        loop = asyncio.get_running_loop()
+        end = loop.time() + deadline_s
+        tried = 0
+        while True:
+            tried += 1
+            try:
+                timeout_s = max(0.1, min(2.0, end - loop.time()))
+                ack = await self._jetstream.publish(message.subject, message.body, timeout=timeout_s, headers=sent)
+            except APIError as error:
+                if error.err_code != _WRONG_LAST_SEQUENCE:
+                    raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, f"NATS: {error.description}.") from error
+                if tried > 1 and among and (sequence := await self._stored(message, among)):
+                    return sequence
+                raise Conflict(message.subject) from error
+            except (TimeoutError, nats.errors.Error, OSError) as error:
+                if loop.time() >= end or self.client.is_closed:
+                    raise SaccadeError(ErrorCode.BUS_UNAVAILABLE) from error
+                await asyncio.sleep(0.1)
+            else:
+                return ack.seq
+
+    async def _stored(self, message: Message, among: str) -> int | None:
+        """Find out whether an earlier try, whose answer was lost, was the write that won."""
+        for stored in await self.load(among):
+            if stored.subject == message.subject and json.loads(stored.body).get("id") == message.id:
+                return stored.sequence
+        return None
+
+    async def load(self, subjects: str, deadline_s: float = 5.0) -> list[Stored]:
+        """Read the newest event of each subject, in the order of the stream.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        found, _ = await self._get({"multi_last": [subjects]}, deadline_s)
+        return sorted(found, key=lambda stored: stored.sequence)
+
+    async def batch(
+        self, after: int, subjects: str = ">", size: int = 500, deadline_s: float = 10.0
+    ) -> tuple[list[Stored], int]:
+        """Read up to ``size`` events after a sequence, and how many are left after them.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        body = {"seq": after + 1, "next_by_subj": subjects, "batch": size}
+        return await self._get(body, deadline_s)
+
+    async def history(self, after: int, subjects: str = ">") -> AsyncIterator[Stored]:
+        """Read all events after a sequence, in the order of the stream.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        left = 1
+        while left:
+            found, left = await self.batch(after, subjects)
+            if not found:
+                return
+            for stored in found:
+                yield stored
+            after = found[-1].sequence
+
+    async def _get(self, body: dict[str, Any], deadline_s: float) -> tuple[list[Stored], int]:
+        """Ask for a batch by direct get (ADR-31) and collect it; asks again when an answer is lost."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + deadline_s
+        while True:
+            try:
+                return await self._get_once(body, max(0.1, min(2.0, end - loop.time())))
+            except (TimeoutError, nats.errors.Error, OSError) as error:
+                if loop.time() >= end or self.client.is_closed:
+                    raise SaccadeError(ErrorCode.BUS_UNAVAILABLE) from error
+                await asyncio.sleep(0.05)
+
+    async def _get_once(self, body: dict[str, Any], timeout_s: float) -> tuple[list[Stored], int]:
+        """Collect one batch.
+
+        Raises:
+            nats.errors.Error, asyncio.TimeoutError: an answer was lost.
+        """
+        inbox = self.client.new_inbox()
+        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        found: list[Stored] = []
+
+        async def on_message(msg: Msg) -> None:
+            headers = msg.headers or {}
+            status = headers.get("Status")
+            if status in _END_OF_BATCH:
+                if not done.done():
+                    done.set_result(int(headers.get("Nats-Num-Pending", 0)))
+            elif status is not None:
+                if not done.done():
+                    done.set_exception(nats.errors.Error(f"direct get: {status} {headers.get('Description', '')}"))
+            else:
+                found.append(Stored(int(headers["Nats-Sequence"]), headers["Nats-Subject"], msg.data))
+
+        subscription = await self.client.subscribe(inbox, cb=on_message)
+        try:
+            request = json.dumps(body).encode()
+            await self.client.publish(f"$JS.API.DIRECT.GET.{self.stream}", request, reply=inbox)
+            left = await asyncio.wait_for(done, timeout_s)
+        finally:
+            if not self.client.is_closed:
+                await subscription.unsubscribe()
+        return found, left

@@ -1,0 +1,43 @@
+"""One line of JSON a log record, on standard error, with no secret in it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class JsonLines(logging.Formatter):
+    """Formats a record with its ``extra`` fields as one line of JSON."""
+
+    def __init__(self, service: str) -> None:
+        """Name the service that every line carries."""
+        super().__init__()
+        self._service = service
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write the record."""
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "service": self._service,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line.update({key: value for key, value in vars(record).items() if key not in _STANDARD})
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+def start_logging(service: str, level: str = "INFO") -> None:
+    """Send every logger's records to standard error; libraries below warning stay silent."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines(service))
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    # Botocore logs credentials' origin and aiohttp every request: neither belongs in our log.
+    for noisy in ("botocore", "aiobotocore", "boto3", "aiohttp", "urllib3", "uvicorn.access", "s3transfer"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)

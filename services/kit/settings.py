@@ -1,0 +1,51 @@
+"""Where the bus and the bucket are: the settings that every process needs. Each service adds its own."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import AliasChoices, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class NatsSettings(BaseSettings):
+    """How to reach NATS. Credentials stand apart from the URL so that the URL can be logged."""
+
+    model_config = SettingsConfigDict(env_prefix="NATS_", frozen=True)
+
+    url: str = "nats://127.0.0.1:4222"
+    user: str | None = None
+    password: SecretStr | None = None
+    #: A credentials file (JWT and seed), for operator mode.
+    credentials_file: str | None = None
+    #: Copies of each stream: 1 on a single node, 3 in a cluster.
+    replicas: int = Field(default=1, ge=1, le=5)
+
+
+def _either(name: str, b2_name: str) -> AliasChoices:
+    return AliasChoices(f"S3_{name}", f"B2_{b2_name}")
+
+
+class S3Settings(BaseSettings):
+    """How to reach the bucket, under our names or under those that Backblaze B2 users have."""
+
+    model_config = SettingsConfigDict(frozen=True, populate_by_name=True)
+
+    endpoint_url: str = Field(validation_alias=_either("ENDPOINT_URL", "S3_ENDPOINT"))
+    #: How clients reach the same server, when that differs (a container's name against a published port).
+    public_endpoint_url: str = Field(default="", validation_alias="S3_PUBLIC_ENDPOINT_URL")
+    region: str = Field(default="us-east-1", validation_alias=_either("REGION", "REGION"))
+    bucket: str = Field(default="saccade", validation_alias=_either("BUCKET", "BUCKET"))
+    access_key_id: str = Field(validation_alias=_either("ACCESS_KEY_ID", "KEY_ID"))
+    secret_access_key: SecretStr = Field(validation_alias=_either("SECRET_ACCESS_KEY", "APP_KEY"))
+    #: Put before every key, so that a bucket can be shared.
+    prefix: str = Field(default="", validation_alias=_either("PREFIX", "PREFIX"))
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        """B2 shows its endpoint without a scheme; a prefix has no slash at its ends."""
+        endpoint = self.endpoint_url if "://" in self.endpoint_url else f"https://{self.endpoint_url}"
+        object.__setattr__(self, "endpoint_url", endpoint)
+        object.__setattr__(self, "public_endpoint_url", self.public_endpoint_url or endpoint)
+        object.__setattr__(self, "prefix", self.prefix.strip("/"))
+        return self
