@@ -1,0 +1,1 @@
+"""Takes jobs from submitted to their end: scheduling, executors, retries, cancelling."""

@@ -1,0 +1,71 @@
+"""What the dispatcher may ask of whatever runs workers: launch, poll, cancel, find again. Decides nothing about jobs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from contracts.assignment import Assignment
+from contracts.events.job import FailureClass
+from contracts.workload import Compute
+
+
+class CallState(StrEnum):
+    """Whether a worker is still there."""
+
+    #: Launched and not known to be over; it may still be waiting for its device.
+    RUNNING = "running"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True)
+class CallStatus:
+    """What the executor knows of one call. What the worker itself said stands in the job's events and goes first."""
+
+    state: CallState
+    #: How the worker's process ended, as a shell counts (137 is a SIGKILL); None while it runs or when nobody knows.
+    exit_code: int | None = None
+    #: One sentence for the log and the job's error, without paths and secrets.
+    detail: str = ""
+    #: How the attempt failed if its events do not say; None while it runs and when the worker ended in order.
+    failure: FailureClass | None = None
+
+
+class LaunchFailed(Exception):  # noqa: N818 - it is an answer, not a fault
+    """No worker was started, and none will come of this call; the text is one sentence that says what to do."""
+
+
+class Executor(Protocol):
+    """Runs workers somewhere. Every method may be called again after a crash of the dispatcher."""
+
+    @property
+    def name(self) -> str:
+        """Name it has in ``job.starting``: ``local`` or ``modal``."""
+
+    def device_for(self, compute: Compute) -> str:
+        """Name the device that a worker with these needs gets: ``cpu`` or a GPU's name."""
+
+    async def launch(self, assignment: Assignment, compute: Compute) -> str:
+        """Start a worker for one attempt and give its call id.
+
+        Launching the same attempt twice starts a second worker at most for a moment: the claim lets one of them work.
+
+        Raises:
+            LaunchFailed: no worker was started.
+        """
+
+    async def poll(self, call_id: str) -> CallStatus:
+        """Tell how a call is; one that nobody knows (any more) has ended and is ``lost``."""
+
+    async def cancel(self, call_id: str) -> None:
+        """End a worker and all its children, first asking, then by force; returns when they are gone (within 2 s).
+
+        Cancelling a call that has ended or that nobody knows does nothing.
+        """
+
+    async def find(self, run_id: str) -> str | None:
+        """Give the call id of the worker that was launched for a run, for a dispatcher that died before noting it."""
+
+    async def close(self) -> None:
+        """Let go of everything but the workers: they go on, and the next executor finds them."""
