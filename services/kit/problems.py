@@ -1,0 +1,226 @@
+"""Errors as RFC 9457 problem+json: the same shape for ours, for validation, for missing routes and for accidents.
+
+FastAPI is imported by ``install_problems`` alone, so that a service without it can still answer with problems.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from contracts.errors import KINDS, ErrorCode, SaccadeError
+from contracts.ids import new_id
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI, Request, Response
+    from fastapi.exceptions import RequestValidationError
+    from starlette.exceptions import HTTPException
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+log = logging.getLogger(__name__)
+
+PROBLEM_JSON: Final = "application/problem+json"
+_RETRY_AFTER_S: Final = "2"
+_GIVEN_REQUEST_ID: Final = re.compile(rb"^[A-Za-z0-9._:-]{1,128}$")
+_BY_STATUS: Final = {
+    400: ErrorCode.MALFORMED_REQUEST,
+    404: ErrorCode.NOT_FOUND,
+    405: ErrorCode.METHOD_NOT_ALLOWED,
+    413: ErrorCode.BODY_TOO_LARGE,
+}
+
+
+class FieldError(BaseModel):
+    """One value that is not allowed, and where it stands."""
+
+    detail: str
+    #: JSON pointer (RFC 6901) into the body, as a URI fragment.
+    pointer: str | None = None
+    #: Name of a query parameter or header.
+    parameter: str | None = None
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details with our extensions."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(examples=["urn:saccade:error:unknown_workload"])
+    title: str
+    status: int
+    detail: str
+    code: ErrorCode
+    hint: str
+    retryable: bool
+    request_id: str
+    errors: list[FieldError] | None = None
+
+
+def request_id_of(scope: Scope) -> str:
+    """Give the request's id: the caller's ``X-Request-Id`` where it is a sane one, else a new one."""
+    state = scope.setdefault("state", {})
+    if "request_id" not in state:
+        given = next((value for name, value in scope.get("headers", ()) if name == b"x-request-id"), b"")
+        state["request_id"] = given.decode() if _GIVEN_REQUEST_ID.match(given) else new_id("req")
+    return str(state["request_id"])
+
+
+def problem(error: SaccadeError, request_id: str) -> dict[str, Any]:
+    """Write an error as problem details."""
+    return {
+        "type": f"urn:saccade:error:{error.code}",
+        "title": error.kind.title,
+        "status": error.kind.status,
+        "detail": error.message,
+        "code": error.code,
+        "hint": error.hint,
+        "retryable": error.kind.retryable,
+        "request_id": request_id,
+        **error.extra,
+    }
+
+
+def problem_headers(error: SaccadeError) -> dict[str, str]:
+    """Give the headers that belong to an error."""
+    headers = {"cache-control": "no-store"}
+    if error.code is ErrorCode.UNAUTHENTICATED:
+        headers["www-authenticate"] = "Bearer"
+    if error.kind.status in (429, 503):
+        headers["retry-after"] = _RETRY_AFTER_S
+    return headers
+
+
+async def send_problem(scope: Scope, send: Send, error: SaccadeError) -> None:
+    """Answer with a problem from pure ASGI code; refuses a WebSocket before it is accepted."""
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008, "reason": str(error.code)})
+        return
+    request_id = request_id_of(scope)
+    body = json.dumps(problem(error, request_id)).encode()
+    headers = problem_headers(error) | {
+        "content-type": PROBLEM_JSON,
+        "content-length": str(len(body)),
+        "x-request-id": request_id,
+    }
+    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": error.kind.status, "headers": raw})
+    await send({"type": "http.response.body", "body": body})
+
+
+def pointer(parts: Iterable[object]) -> str:
+    """Write a JSON pointer as a URI fragment: ``#/params/laps/0``."""
+    return "#" + "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+
+
+def problem_responses(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
+    """Declare in OpenAPI the problems that a route can answer with, those of every route included."""
+    every = (ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN, ErrorCode.BUS_UNAVAILABLE, ErrorCode.INTERNAL)
+    schema = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    by_status: dict[int | str, list[str]] = {}
+    for code in dict.fromkeys((*codes, *every)):
+        by_status.setdefault(KINDS[code].status, []).append(f"`{code}`: {KINDS[code].title}.")
+    return {status: {"description": "\n\n".join(lines), "content": schema} for status, lines in by_status.items()}
+
+
+class RequestIds:
+    """Pure ASGI middleware: an id on every answer, and a problem instead of a bare 500."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Wrap an application."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = request_id_of(scope)
+        started = False
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                headers = [pair for pair in message.get("headers", []) if pair[0] != b"x-request-id"]
+                message = {**message, "headers": [*headers, (b"x-request-id", request_id.encode())]}
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception:
+            log.exception("request failed", extra={"request_id": request_id, "path": scope["path"]})
+            if started:
+                raise
+            await send_problem(scope, send, SaccadeError(ErrorCode.INTERNAL))
+
+
+def invalid_values(
+    errors: Sequence[Mapping[str, Any]], code: ErrorCode = ErrorCode.INVALID_PARAMETER, at: Sequence[str] = ()
+) -> SaccadeError:
+    """Turn pydantic's errors into one of ours, each with a pointer; ``at`` is where in the body the model stands."""
+    fields: list[dict[str, Any]] = []
+    for error in errors:
+        where = (*at, *error["loc"])
+        fields.append({"detail": str(error["msg"]), "pointer": pointer(where)})
+    if all(error["type"] == "extra_forbidden" for error in errors):
+        code = ErrorCode.UNKNOWN_PARAMETER
+    first = fields[0]
+    return SaccadeError(code, f"{first['pointer'][1:].lstrip('/') or 'body'}: {first['detail']}.", errors=fields)
+
+
+def _from_validation(error: RequestValidationError) -> SaccadeError:
+    errors = error.errors()
+    if any(one["type"] == "json_invalid" for one in errors):
+        reason = errors[0].get("ctx", {}).get("error", "")
+        return SaccadeError(ErrorCode.MALFORMED_REQUEST, f"The body is not valid JSON. {reason}".strip())
+    if all(one["loc"][0] == "body" for one in errors):
+        return invalid_values([{**one, "loc": one["loc"][1:]} for one in errors])
+    fields = [
+        {"detail": str(one["msg"]), "parameter": str(one["loc"][-1])}
+        if one["loc"][0] != "body"
+        else {"detail": str(one["msg"]), "pointer": pointer(one["loc"][1:])}
+        for one in errors
+    ]
+    return SaccadeError(ErrorCode.INVALID_PARAMETER, f"{errors[0]['loc'][-1]}: {errors[0]['msg']}.", errors=fields)
+
+
+def _from_http(error: HTTPException) -> SaccadeError:
+    code = _BY_STATUS.get(error.status_code)
+    if code is None:
+        code = ErrorCode.MALFORMED_REQUEST if error.status_code < 500 else ErrorCode.INTERNAL
+    return SaccadeError(code)
+
+
+def install_problems(app: FastAPI) -> None:
+    """Make an application answer every error as problem+json with the request's id."""
+    from fastapi.exceptions import RequestValidationError  # noqa: PLC0415
+    from fastapi.responses import JSONResponse  # noqa: PLC0415
+    from starlette.exceptions import HTTPException  # noqa: PLC0415
+
+    def respond(request: Request, error: SaccadeError, more: Mapping[str, str] | None = None) -> Response:
+        body = problem(error, request_id_of(request.scope))
+        headers = problem_headers(error) | dict(more or {})
+        return JSONResponse(body, error.kind.status, headers, media_type=PROBLEM_JSON)
+
+    async def on_ours(request: Request, error: Exception) -> Response:
+        assert isinstance(error, SaccadeError)
+        return respond(request, error)
+
+    async def on_validation(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return respond(request, _from_validation(error))
+
+    async def on_http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        allow = {key: value for key, value in (error.headers or {}).items() if key.lower() == "allow"}
+        return respond(request, _from_http(error), allow)
+
+    app.add_exception_handler(SaccadeError, on_ours)
+    app.add_exception_handler(RequestValidationError, on_validation)
+    app.add_exception_handler(HTTPException, on_http)
+    app.add_middleware(RequestIds)

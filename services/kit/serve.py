@@ -1,0 +1,113 @@
+"""Runs an ASGI application in the current event loop until it is told to stop, on an address that is safe."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import signal
+import socket
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+import uvicorn
+
+from services.kit.auth import is_loopback
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+#: Requests that still run when the service is told to stop have this long.
+_DRAIN_S: Final = 1
+_BACKLOG: Final = 512
+
+
+class CannotServeError(Exception):
+    """The service cannot start here; the message says what to do, in one line."""
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn that leaves signals to the service."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def stop_on_signals() -> asyncio.Event:
+    """Give an event that SIGTERM and SIGINT set."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+def listen(host: str, port: int, *, send_buffer_bytes: int | None = None) -> socket.socket:
+    """Bind a listening socket; accepted connections inherit its send buffer's size.
+
+    Raises:
+        CannotServeError: the address is taken or not ours.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if send_buffer_bytes:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)
+            listener.bind(address)
+            listener.listen(_BACKLOG)
+        except BaseException:
+            listener.close()
+            raise
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise CannotServeError(f"Port {port} on {host} is taken: stop what uses it or set another port.") from error
+        raise CannotServeError(f"Cannot listen on {host}:{port}: {error.strerror or error}.") from error
+    listener.setblocking(False)
+    return listener
+
+
+async def serve(
+    app: ASGIApp,
+    host: str,
+    port: int,
+    *,
+    authenticated: bool,
+    stop: asyncio.Event,
+    send_buffer_bytes: int | None = None,
+) -> None:
+    """Serve until ``stop`` is set; open requests then have a second.
+
+    Raises:
+        CannotServeError: the address is taken, or is not loopback and nobody is asked for an API key.
+    """
+    if not authenticated and not is_loopback(host):
+        raise CannotServeError(
+            f"Refusing to serve {host} without authentication: set SACCADE_API_KEYS_FILE or listen on 127.0.0.1."
+        )
+    listener = listen(host, port, send_buffer_bytes=send_buffer_bytes)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="on",
+        server_header=False,
+        # What a client writes into X-Forwarded-For is not ours to believe.
+        proxy_headers=False,
+        timeout_graceful_shutdown=_DRAIN_S,
+        timeout_keep_alive=30,
+    )
+    server = _Server(config)
+
+    async def end() -> None:
+        await stop.wait()
+        server.should_exit = True
+
+    ending = asyncio.ensure_future(end())
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        ending.cancel()
+        listener.close()
