@@ -1,0 +1,26 @@
+# Lifecycle and scheduling, and the local workers themselves: one image, so that a worker needs no second one.
+FROM python:3.11-slim-bookworm
+
+ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+RUN useradd --system --uid 10001 --home-dir /nonexistent --shell /usr/sbin/nologin saccade \
+    && install -d -o saccade -g saccade /data
+WORKDIR /app
+
+# Dependencies first, from the declaration alone: this layer is built again only when a version changes.
+COPY pyproject.toml constraints.txt README.md ./
+RUN pip install --no-cache-dir -c constraints.txt '.[dispatcher,lap_compare]'
+
+COPY contracts contracts
+COPY services/__init__.py services/__init__.py
+COPY services/kit services/kit
+COPY services/dispatcher services/dispatcher
+COPY modal_workers modal_workers
+RUN python -m compileall -q contracts services modal_workers
+
+ENV DISPATCHER_HOST=0.0.0.0 DISPATCHER_PORT=8083 DISPATCHER_DATA_DIR=/data
+USER saccade
+EXPOSE 8083
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=5s --timeout=4s --start-period=60s --retries=6 \
+    CMD ["python", "-c", "import urllib.request as http; http.urlopen('http://127.0.0.1:8083/health', timeout=3)"]
+CMD ["python", "-m", "services.dispatcher"]

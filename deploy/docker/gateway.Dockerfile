@@ -1,0 +1,26 @@
+# REST in, events out. Carries the workers' declarations (spec.py), not what they run on: no OpenCV, no NumPy.
+FROM python:3.11-slim-bookworm
+
+ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+RUN useradd --system --uid 10001 --home-dir /nonexistent --shell /usr/sbin/nologin saccade \
+    && install -d -o saccade -g saccade /data
+WORKDIR /app
+
+# Dependencies first, from the declaration alone: this layer is built again only when a version changes.
+COPY pyproject.toml constraints.txt README.md ./
+RUN pip install --no-cache-dir -c constraints.txt '.[gateway]'
+
+COPY contracts contracts
+COPY services/__init__.py services/__init__.py
+COPY services/kit services/kit
+COPY services/gateway services/gateway
+COPY modal_workers modal_workers
+RUN python -m compileall -q contracts services modal_workers
+
+ENV GATEWAY_HOST=0.0.0.0 GATEWAY_PORT=8081 GATEWAY_DATA_DIR=/data
+USER saccade
+EXPOSE 8081
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=5s --timeout=4s --start-period=60s --retries=6 \
+    CMD ["python", "-c", "import urllib.request as http; http.urlopen('http://127.0.0.1:8081/health', timeout=3)"]
+CMD ["python", "-m", "services.gateway"]

@@ -1,0 +1,25 @@
+# Events to clients: server-sent events.
+FROM python:3.11-slim-bookworm
+
+ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+RUN useradd --system --uid 10001 --home-dir /nonexistent --shell /usr/sbin/nologin saccade \
+    && install -d -o saccade -g saccade /data
+WORKDIR /app
+
+# Dependencies first, from the declaration alone: this layer is built again only when a version changes.
+COPY pyproject.toml constraints.txt README.md ./
+RUN pip install --no-cache-dir -c constraints.txt '.[notifier]'
+
+COPY contracts contracts
+COPY services/__init__.py services/__init__.py
+COPY services/kit services/kit
+COPY services/notifier services/notifier
+RUN python -m compileall -q contracts services
+
+ENV NOTIFIER_HOST=0.0.0.0 NOTIFIER_PORT=8082
+USER saccade
+EXPOSE 8082
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=5s --timeout=4s --start-period=60s --retries=6 \
+    CMD ["python", "-c", "import urllib.request as http; http.urlopen('http://127.0.0.1:8082/health', timeout=3)"]
+CMD ["python", "-m", "services.notifier"]
