@@ -84,6 +84,7 @@ class ErrorCode(StrEnum):
     # the service
     BUS_UNAVAILABLE = "bus_unavailable"
     STORAGE_UNAVAILABLE = "storage_unavailable"
+    SERVICE_UNAVAILABLE = "service_unavailable"
     INTERNAL = "internal"
 
 
@@ -146,6 +147,7 @@ KINDS: dict[ErrorCode, ErrorKind] = {
     _C.COST_CAP_REACHED: _kind(402, "The job reached its cost cap", "Raise max_cost_usd and submit it again."),
     _C.BUS_UNAVAILABLE: _kind(503, "The event bus does not answer", "Nothing was lost: try again in a few seconds.", retryable=True),
     _C.STORAGE_UNAVAILABLE: _kind(503, "The bucket does not answer", "Nothing was lost: try again in a few seconds.", retryable=True),
+    _C.SERVICE_UNAVAILABLE: _kind(503, "A service behind this address does not answer", "It is being started again: try again in a few seconds.", retryable=True),
     _C.INTERNAL: _kind(500, "Something broke on our side", "Try again; if it stays, tell us the request id.", retryable=True),
 }  # fmt: skip
 
