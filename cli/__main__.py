@@ -1,0 +1,86 @@
+"""Entry of the ``saccade`` command: finds the subcommand, and turns every failure into one line and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any, Final
+
+if sys.version_info < (3, 11):  # noqa: UP036 - a checkout can be run with any Python
+    sys.exit("error: Saccade needs Python 3.11 or newer (python_too_old)\n  hint: python3.11 -m venv .venv")
+
+import click
+from pydantic import ValidationError
+
+from cli.failure import INTERRUPTED, REFUSED, Failure
+from cli.output import show_failure
+from contracts.errors import SaccadeError
+
+_COMMANDS: Final = {
+    "up": "up",
+    "demo": "demo",
+    "submit": "submit",
+    "jobs": "jobs",
+    "job": "jobs",
+    "cancel": "jobs",
+    "retry": "jobs",
+    "events": "events",
+    "artifacts": "artifacts",
+    "workloads": "workloads",
+    "key": "key",
+}
+
+
+class _Commands(click.Group):
+    """Loads a command's module when it is called, so that ``saccade jobs`` waits for nothing it does not use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Name the commands in the order in which one meets them."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Load a command."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"cli.commands.{_COMMANDS[cmd_name]}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="saccade")
+def saccade() -> None:
+    """Video, photos and robot streams in; events, pictures and models out.
+
+    Start with `saccade demo`, or `saccade up` and then `saccade submit lap_compare A.mp4 B.mp4 --watch`.
+    """
+
+
+def main() -> None:
+    """Run the command and exit with its code: 0, 1 refused or failed, 2 usage, 130 Ctrl-C."""
+    as_json = "--json" in sys.argv
+    try:
+        code: Any = saccade.main(standalone_mode=False)
+    except click.UsageError as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        code = INTERRUPTED
+    except Failure as failure:
+        show_failure(failure, as_json=as_json)
+        code = failure.exit_code
+    except SaccadeError as error:
+        show_failure(Failure(error.message, code=error.code, hint=error.hint), as_json=as_json)
+        code = REFUSED
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        show_failure(Failure(f"Setting {name}: {first['msg']}", code="setting_invalid"), as_json=as_json)
+        code = REFUSED
+    except BrokenPipeError:
+        code = REFUSED
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

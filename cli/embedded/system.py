@@ -1,0 +1,118 @@
+"""An embedded system from start to stop: folder, servers, services, origin."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from cli.embedded import leftovers, ports, programs
+from cli.embedded.folder import DataFolder
+from cli.embedded.origin import Origin
+from cli.embedded.supervisor import Supervisor
+from cli.failure import USAGE, Failure
+from cli.settings import CommandSettings, child_environment
+
+_ALL: Final = (*programs.SERVERS, *programs.SERVICES)
+
+
+class EmbeddedSystem:
+    """Everything that Saccade is, on this machine, in child processes of this one."""
+
+    def __init__(self, data: Path, host: str, port: int, say: Callable[[str], None]) -> None:
+        """Take the data folder and the port, and end what an earlier run left behind.
+
+        Raises:
+            Failure: with what to do about it.
+        """
+        _check_host(host)
+        self._host = host
+        self._folder = DataFolder(data)
+        try:
+            self._listener = ports.listen_or_tell(host, port)
+            address = f"[{host}]" if ":" in host else host
+            self.url = f"http://{address}:{self._listener.getsockname()[1]}"
+            self._folder.announce(self.url)
+            leftovers.clear(self._folder.path, say)
+        except BaseException:
+            self._folder.release()
+            raise
+        self._supervisor = Supervisor(self._folder, child_environment(), say)
+        self._origin: Origin | None = None
+
+    @property
+    def data(self) -> Path:
+        """The data folder."""
+        return self._folder.path
+
+    def process_ids(self) -> dict[str, int]:
+        """Tell the process id of every child that runs."""
+        return {name: number for name in _ALL if (number := self._supervisor.process_id(name))}
+
+    async def start(self) -> None:
+        """Start everything and come back when it answers.
+
+        Raises:
+            Failure: something does not stay up.
+        """
+        chosen = ports.choose(_ALL, self._folder.ports())
+        self._folder.keep_ports(chosen)
+        servers = [
+            programs.nats_server(self._folder, chosen["nats-server"]),
+            programs.rclone(self._folder, self._host, chosen["rclone"]),
+        ]
+        upstreams = {name: f"http://{ports.LOOPBACK}:{chosen[name]}" for name in programs.SERVICES}
+        self._origin = Origin(upstreams)
+        await self._origin.start(self._listener)
+        await self._supervisor.start(servers)
+        environment = programs.service_environment(self._folder, chosen, self._host)
+        await self._supervisor.start([programs.service(name, chosen[name], environment) for name in programs.SERVICES])
+
+    async def stop(self) -> None:
+        """End everything: who decides first, then the workers, while they can still say so, the servers last."""
+        try:
+            if self._origin:
+                await asyncio.gather(self._origin.close(), self._supervisor.stop(programs.SERVICES))
+            await asyncio.to_thread(leftovers.end_workers, self._folder.path)
+            await self._supervisor.stop(programs.SERVERS)
+        finally:
+            await self._supervisor.close()
+            self._listener.close()
+            self._folder.release()
+
+    def kill(self) -> None:
+        """Kill every child, without a word to anybody."""
+        self._supervisor.kill()
+
+
+def _check_host(host: str) -> None:
+    """Refuse an address that others reach unless they need a key there, and one that they cannot call by.
+
+    Raises:
+        Failure: with what to do.
+    """
+    if host == "localhost":
+        return
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError as error:
+        raise Failure(
+            f"{host} is no IP address.", code="usage", hint="Try --host 127.0.0.1", exit_code=USAGE
+        ) from error
+    if address.is_loopback:
+        return
+    if address.is_unspecified:
+        raise Failure(
+            f"--host {host} names no address that clients could call.",
+            code="usage",
+            hint="Name one of this machine's addresses, for example --host 192.168.1.5",
+            exit_code=USAGE,
+        )
+    if CommandSettings().api_keys_file is None:
+        raise Failure(
+            f"--host {host} can be reached by others, and there are no API keys.",
+            code="keys_required",
+            hint="Make one with `saccade key`, and set SACCADE_API_KEYS_FILE to the file that holds its entry.",
+        )

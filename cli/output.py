@@ -1,0 +1,65 @@
+"""What the command prints: tables for people, one JSON value a line for programs, errors on standard error."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+
+from cli.failure import Failure
+
+
+def say(text: str = "") -> None:
+    """Print a line for a person; a reader that went away is no reason to stop."""
+    with contextlib.suppress(BrokenPipeError):
+        click.echo(text)
+
+
+def note(text: str) -> None:
+    """Print a remark beside the output proper."""
+    with contextlib.suppress(BrokenPipeError):
+        click.echo(text, err=True)
+
+
+def show_json(value: Any) -> None:
+    """Print one JSON value on one line."""
+    with contextlib.suppress(BrokenPipeError):
+        click.echo(json.dumps(value, default=str))
+
+
+def show_failure(failure: Failure, *, as_json: bool = False) -> None:
+    """Print an error: one line and its hint."""
+    if as_json:
+        body = {"error": {"code": failure.code, "message": failure.message, "hint": failure.hint}}
+        with contextlib.suppress(BrokenPipeError):
+            click.echo(json.dumps(body), err=True)
+        return
+    note(f"error: {failure.message.rstrip('.')} ({failure.code})")
+    if failure.hint:
+        note(f"  hint: {failure.hint}")
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print aligned columns; a column of figures is set flush right."""
+    lines = [list(map(str, row)) for row in rows]
+    widths = [max(len(row[index]) for row in [list(head), *lines]) for index in range(len(head))]
+    right = [bool(lines) and all(_is_figure(row[index]) for row in lines) for index in range(len(head))]
+    for row in [list(head), *lines]:
+        cells = [
+            cell.rjust(width) if flush else cell.ljust(width)
+            for cell, width, flush in zip(row, widths, right, strict=True)
+        ]
+        say("  ".join(cells).rstrip())
+
+
+def is_terminal() -> bool:
+    """Tell whether somebody watches."""
+    return sys.stdout.isatty()
+
+
+def _is_figure(cell: str) -> bool:
+    return cell in ("", "-") or cell.lstrip("+-−~$").replace(".", "", 1).split(" ")[0].rstrip("%").isdigit()
