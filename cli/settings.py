@@ -23,6 +23,8 @@ class CommandSettings(BaseSettings):
     url: str = f"http://127.0.0.1:{DEFAULT_PORT}"
     api_key: SecretStr | None = None
     data: Path = Path(".saccade")
+    #: Notes on uploads that were interrupted, so that they go on where they stopped.
+    uploads_dir: Path = Path.home() / ".cache" / "saccade" / "uploads"
     api_keys_file: Path | None = None
 
 

@@ -89,7 +89,8 @@ def rclone(folder: DataFolder, host: str, port: int) -> Program:
         # A browser's page may send and read by presigned URL; nothing is answered without a signature.
         *("--vfs-cache-mode", "off", "--allow-origin", "*", str(root)),
     )
-    environment = {"RCLONE_AUTH_KEY": f"{secrets.s3_access_key_id},{secrets.s3_secret_access_key}"}
+    # In quotes, for rclone reads a list of pairs as CSV.
+    environment = {"RCLONE_AUTH_KEY": f'"{secrets.s3_access_key_id},{secrets.s3_secret_access_key}"'}
     return Program("rclone", command, lambda: _listens(host, port), environment)
 
 

@@ -1,0 +1,69 @@
+"""``saccade key``: makes an API key; only its hash is ever kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import secrets
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cli.failure import USAGE, Failure
+from cli.output import note, say, show_json
+from contracts.ids import TENANT_PATTERN
+
+
+@click.command()
+@click.option("--tenant", default="local", show_default=True, help="Whose jobs and files it opens.")
+@click.option("--scope", "scopes", type=click.Choice(["read", "write"]), multiple=True, default=("read", "write"))
+@click.option("--id", "key_id", help="A name for it. [default: drawn]")
+@click.option(
+    "--file", "keys_file", type=click.Path(dir_okay=False, path_type=Path), help="Add its entry to this file."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON value a line.")
+def key(tenant: str, scopes: tuple[str, ...], key_id: str | None, keys_file: Path | None, as_json: bool) -> None:
+    """Make an API key. The key is shown once; the server keeps its hash (SACCADE_API_KEYS_FILE)."""
+    if not re.match(TENANT_PATTERN, tenant):
+        raise Failure(f"--tenant {tenant} is not lower-case letters, digits, - and _.", code="usage", exit_code=USAGE)
+    key_id = key_id or f"key-{secrets.token_hex(4)}"
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", key_id):
+        raise Failure(f"--id {key_id} is not letters, digits, - and _.", code="usage", exit_code=USAGE)
+    secret = secrets.token_urlsafe(32)
+    digest = hashlib.sha256(secret.encode()).hexdigest()
+    entry = {"id": key_id, "sha256": digest, "tenant": tenant, "scopes": sorted(set(scopes))}
+    if keys_file:
+        add(keys_file, entry)
+    if as_json:
+        show_json({"key": f"{key_id}.{secret}", "entry": entry})
+        return
+    say(f"{key_id}.{secret}")
+    note("\nThis is shown once; use it as SACCADE_API_KEY, or in Authorization: Bearer <key>.")
+    if keys_file:
+        note(f"Its hash is in {keys_file}; servers with SACCADE_API_KEYS_FILE on that file take it at once.")
+    else:
+        note("Its entry for the list in the keys file (SACCADE_API_KEYS_FILE):")
+        note(json.dumps(entry))
+
+
+def add(keys_file: Path, entry: dict[str, Any]) -> None:
+    """Add an entry to a keys file, which is made where it is missing and never seen half written.
+
+    Raises:
+        Failure: the file is no list of keys, or has a key of this id.
+    """
+    try:
+        entries = json.loads(keys_file.read_text()) if keys_file.exists() else []
+        known = {one["id"] for one in entries}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise Failure(f"{keys_file} is no list of API keys.", code="keys_file_unreadable") from error
+    if entry["id"] in known:
+        raise Failure(f"{keys_file} has a key {entry['id']} already.", code="key_exists", hint="Use another --id.")
+    part = keys_file.with_name(f".{keys_file.name}.part")
+    part.unlink(missing_ok=True)
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
+        json.dump([*entries, entry], out, indent=2)
+    part.replace(keys_file)

@@ -1,0 +1,57 @@
+"""The options of every command that talks to a server, and the client they make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import click
+
+from cli.client import Client, ClientError
+from cli.failure import Failure
+from cli.settings import CommandSettings
+
+#: Codes whose next step is a command rather than a route of the API.
+_HINTS: Final = {
+    "unauthenticated": "Set SACCADE_API_KEY to your key.",
+    "unknown_workload": "`saccade workloads` lists those there are.",
+    "unknown_parameter": "`saccade workloads NAME` shows its parameters.",
+    "invalid_parameter": "`saccade workloads NAME` shows its parameters.",
+    "job_not_found": "`saccade jobs` lists your jobs.",
+    "artifact_not_found": "`saccade artifacts ID` lists those there are.",
+    "artifacts_not_ready": "Wait for the end of the job: saccade events --job ID --follow",
+}
+
+
+def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--url`` and ``--json``."""
+    command = click.option("--json", "as_json", is_flag=True, help="One JSON value a line.")(command)
+    help_text = f"The server. [default: SACCADE_URL or {CommandSettings.model_fields['url'].default}]"
+    return click.option("--url", help=help_text)(command)
+
+
+@contextmanager
+def open_client(url: str | None) -> Iterator[Client]:
+    """Open a client of the server that was asked for.
+
+    Raises:
+        Failure: what the server refused, or that it does not answer.
+    """
+    settings = CommandSettings()
+    key = settings.api_key.get_secret_value() if settings.api_key else None
+    with as_failures(), Client(url or settings.url, key) as client:
+        yield client
+
+
+@contextmanager
+def as_failures() -> Iterator[None]:
+    """Turn the client's errors into the command's.
+
+    Raises:
+        Failure: with the hint that fits the command line.
+    """
+    try:
+        yield
+    except ClientError as error:
+        raise Failure(error.message, code=error.code, hint=_HINTS.get(error.code, error.hint)) from error

@@ -1,0 +1,69 @@
+"""Follows a job to its end and shows how far it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cli.client import Client, Event, JobView
+from cli.failure import REFUSED, Failure
+from cli.output import note, show_json
+from cli.progress import Update, duration, meter
+
+
+def watch(client: Client, job_id: str, *, as_json: bool = False) -> JobView:
+    """Follow a job's events and give the job as it ended.
+
+    Raises:
+        Failure: the job failed or was cancelled.
+        ClientError: the server refused.
+    """
+    with meter("Working", silent=as_json) as update:
+        for event in client.events(job_id):
+            if as_json:
+                show_json(event.envelope)
+            else:
+                _show(event, update)
+    job = client.job(job_id)
+    if job.state != "succeeded":
+        raise failure_of(job)
+    return job
+
+
+def failure_of(job: JobView) -> Failure:
+    """Say why a job has no result."""
+    error: dict[str, Any] = {}
+    if job.error is not None:
+        error = job.error if isinstance(job.error, dict) else job.error.model_dump(mode="json")
+    if job.state == "cancelled":
+        return Failure("The job was cancelled.", code="cancelled", hint=f"Start it again with: saccade retry {job.id}")
+    message, code = error.get("message", f"The job is {job.state}."), error.get("code", job.state)
+    return Failure(message, code=code, hint=error.get("hint", ""), exit_code=REFUSED)
+
+
+def _show(event: Event, update: Update) -> None:
+    data = event.data
+    match event.type:
+        case "job.progressed":
+            update(float(data.get("fraction", 0.0)), progress_text(data))
+        case "job.queued":
+            update(0.0, "waits for its turn")
+        case "job.starting" | "job.launched":
+            update(0.0, "starting a worker")
+        case "job.interrupted":
+            note(f"Interrupted: {(data.get('error') or {}).get('message', data.get('failure', ''))}")
+        case "job.retrying":
+            note(f"Attempt {data.get('attempt')} starts in {duration(float(data.get('delay_s', 0)))}.")
+        case "job.cancel_requested":
+            note("Asked to stop.")
+        case "job.succeeded":
+            update(1.0, "done")
+
+
+def progress_text(data: dict[str, Any]) -> str:
+    """Say what a job does now: stage, message, time left."""
+    stage = str(data.get("stage", "")).replace("_", " ")
+    parts = [stage, str(data.get("message") or "")]
+    eta_s = data.get("eta_s")
+    if eta_s is not None:
+        parts.append(f"{duration(float(eta_s))} left")
+    return " · ".join(part for part in parts if part)
