@@ -1,0 +1,138 @@
+"""Renders both clips side by side, locked by place: A plays at its own rate, B shows the frame of the same place.
+
+One pass over both clips makes the overlay and the opportunity clips together: decoding is most of the work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modal_workers.lap_compare.comparison import Comparison, Floats, Opportunity
+from modal_workers.lap_compare.dashboard import Dashboard, Moment
+from modal_workers.lap_compare.movie import Movie
+from modal_workers.lap_compare.panel import Ahead, matrix_of, shots
+
+FASTEST_HZ = 30
+SLOWEST_HZ = 5
+CLIP_MARGIN_S = 1.0
+
+Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """When the overlay shows what. Arrays are [N], one entry an output frame."""
+
+    rate_hz: Fraction
+    time_a_s: Floats
+    time_b_s: Floats
+
+
+def timeline(comparison: Comparison) -> Timeline:
+    """Lay out the output frames over the common stretch at A's rate, at most 30 frames a second."""
+    clip, alignment = comparison.clip_a, comparison.alignment
+    rate = FASTEST_HZ if clip.variable_rate else min(FASTEST_HZ, max(SLOWEST_HZ, clip.mean_rate_hz))
+    rate_hz = Fraction(rate).limit_denominator(1001)
+    start_s, end_s = float(alignment.time_a_s[0]), float(alignment.time_a_s[-1])
+    count = max(1, int((end_s - start_s) * rate_hz) + 1)
+    time_a_s = start_s + np.arange(count) / float(rate_hz)
+    # forward only: the decoder of B never goes back, and a step back would be noise of the alignment
+    time_b_s = np.maximum.accumulate(np.interp(time_a_s, alignment.time_a_s, alignment.time_b_s))
+    return Timeline(rate_hz, time_a_s, np.asarray(time_b_s, np.float64))
+
+
+def render_overlay(
+    path_a: Path,
+    path_b: Path,
+    comparison: Comparison,
+    out_path: Path,
+    *,
+    height_px: int = 360,
+    progress: Progress | None = None,
+    clips: Mapping[int, Path] | None = None,
+) -> None:
+    """Write the side-by-side MP4, and in the same pass one MP4 for each opportunity.
+
+    ``clips`` maps an opportunity's rank to the file for it: its stretch and a second on either side.
+    ``height_px`` is the height of one panel. ``progress`` is called for every frame with the share done (0..1).
+
+    Raises:
+        av.error.FFmpegError: a clip no longer decodes, or the encoder fails.
+        ValueError: a clip has no frame, or ``clips`` names a rank that is not there.
+    """
+    _render(path_a, path_b, comparison, out_path, clips or {}, height_px, progress)
+
+
+def render_clips(
+    path_a: Path,
+    path_b: Path,
+    comparison: Comparison,
+    clips: Mapping[int, Path],
+    *,
+    height_px: int = 360,
+    progress: Progress | None = None,
+) -> None:
+    """Write only the opportunity clips; arguments and errors as in ``render_overlay``."""
+    _render(path_a, path_b, comparison, None, clips, height_px, progress)
+
+
+def _render(
+    path_a: Path,
+    path_b: Path,
+    comparison: Comparison,
+    out_path: Path | None,
+    clips: Mapping[int, Path],
+    height_px: int,
+    progress: Progress | None,
+) -> None:
+    plan = timeline(comparison)
+    by_rank = {opportunity.rank: opportunity for opportunity in comparison.opportunities}
+    if unknown := set(clips) - set(by_rank):
+        raise ValueError(f"There is no opportunity of rank {sorted(unknown)}.")
+    shown = {path: _stretch(plan.time_a_s, by_rank[rank]) for rank, path in clips.items()}
+    if out_path is not None:
+        shown[out_path] = np.ones(len(plan.time_a_s), np.bool_)
+    wanted = np.flatnonzero(np.any(list(shown.values()), axis=0)) if shown else np.empty(0, np.intp)
+    matrix = matrix_of(path_a)
+    dashboard = Dashboard(comparison, height_px, matrix)
+    with ExitStack() as stack:
+        shots_a = stack.enter_context(closing(Ahead(shots(path_a, plan.time_a_s[wanted], dashboard.size_a, matrix))))
+        shots_b = stack.enter_context(closing(Ahead(shots(path_b, plan.time_b_s[wanted], dashboard.size_b, matrix))))
+        movies = {path: stack.enter_context(Movie(path, dashboard.size, plan.rate_hz, matrix=matrix)) for path in shown}
+        moments = _moments(comparison, plan, wanted)
+        for done, (index, moment, shot_a, shot_b) in enumerate(zip(wanted, moments, shots_a, shots_b, strict=True)):
+            pixels = dashboard.draw(moment, shot_a.picture, shot_b.picture)
+            for path, movie in movies.items():
+                if shown[path][index]:
+                    movie.write(pixels)
+            if progress is not None:
+                progress((done + 1) / len(wanted), f"frame {done + 1} of {len(wanted)}")
+
+
+def _stretch(time_a_s: Floats, opportunity: Opportunity) -> NDArray[np.bool_]:
+    start_s, end_s = opportunity.start_a_s - CLIP_MARGIN_S, opportunity.end_a_s + CLIP_MARGIN_S
+    return np.asarray((time_a_s >= start_s) & (time_a_s <= end_s), np.bool_)
+
+
+def _moments(comparison: Comparison, plan: Timeline, wanted: NDArray[np.intp]) -> list[Moment]:
+    alignment = comparison.alignment
+    at_s = plan.time_a_s[wanted]
+
+    def sampled(values: Floats) -> list[float]:
+        return [float(value) for value in np.interp(at_s, alignment.time_a_s, values)]
+
+    columns = (
+        [float(value) for value in at_s - alignment.time_a_s[0]],
+        sampled(comparison.delta_s),
+        sampled(alignment.error_s),
+        sampled(alignment.confidence),
+        sampled(comparison.relative_speed),
+    )
+    return [Moment(*row) for row in zip(*columns, strict=True)]

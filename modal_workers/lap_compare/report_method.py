@@ -1,0 +1,61 @@
+"""The part of the report that tells where each number comes from and what it cannot say."""
+
+from __future__ import annotations
+
+from html import escape
+
+from modal_workers.lap_compare import wording
+from modal_workers.lap_compare.comparison import Clip, Comparison
+from modal_workers.lap_compare.lettering import printable
+
+
+def method_html(comparison: Comparison) -> str:
+    """Give the section as a description list."""
+    alignment = comparison.alignment
+    mount = (
+        "The cameras sit differently: B's pictures were turned and scaled to A's before the final pass."
+        if alignment.mount_corrected
+        else "The pictures were compared as they are: correcting for the mount did not make them match better."
+    )
+    entries = {
+        "The same place, not the same time": (
+            "Every moment of A was matched with the moment of B that shows the same place, by what the pictures look "
+            f"like. No GPS and no data logger were used. {mount}"
+        ),
+        "Times": (
+            "Times are the containers' own timestamps, not frame counts. Lap time starts at the first place that both "
+            f"clips show: {alignment.time_a_s[0]:.2f} s into A and {alignment.time_b_s[0]:.2f} s into B; the common "
+            f"stretch ends at {alignment.time_a_s[-1]:.2f} s of A and {alignment.time_b_s[-1]:.2f} s of B."
+        ),
+        "Delta": (
+            "B's time since the start of the stretch less A's, at the same place. Above zero B is behind. It is shown "
+            "plain, neither ahead nor behind, while it is smaller than its error."
+        ),
+        "Error": (
+            "Half the width of the 95 % band. The total's error joins the errors of both ends of the stretch. Pieces of "
+            f"the lap that were aligned on their own agree within ±{alignment.piecewise_s:.2f} s."
+        ),
+        "Relative speed": (
+            "How fast B's clock moves along A's: the slope of the alignment. A percentage of A's speed, without knowing "
+            "either speed."
+        ),
+        "Confidence": (
+            f"Good from {wording.GOOD_CONFIDENCE:.0%}, fair from {wording.FAIR_CONFIDENCE:.0%}. It rests on the cost of "
+            f"the match ({alignment.path_cost:.2f}; 0 is the same pictures), on how much of the shorter clip was "
+            f"matched ({alignment.overlap:.0%}) and on the agreement of separate pieces. Hatched stretches of the curve "
+            "are poor: the line there is a guess between better places."
+        ),
+        "Clip A": _clip(comparison.clip_a),
+        "Clip B": _clip(comparison.clip_b),
+    }
+    rows = "".join(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in entries.items())
+    return f"<dl>{rows}</dl>"
+
+
+def _clip(clip: Clip) -> str:
+    pace = "variable frame rate, mean" if clip.variable_rate else "frame rate"
+    turned = f", turned by {clip.rotation_deg}° as its metadata says" if clip.rotation_deg else ""
+    return (
+        f"{printable(clip.filename)}: {clip.width_px} x {clip.height_px} px{turned}, {clip.frame_count} frames, "
+        f"{clip.duration_s:.2f} s, {pace} {clip.mean_rate_hz:.2f} Hz."
+    )

@@ -1,0 +1,84 @@
+"""The sentences and number formats of a comparison, decided once for the overlay, the plot, the tables and the report.
+
+Lap time, here and wherever a person looks, is time since the start of the stretch that both clips show: zero is the
+first place seen in both, so the clock of either driver, their difference and the player's own clock all agree.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from modal_workers.lap_compare.comparison import Comparison, Opportunity
+
+Grade = Literal["good", "fair", "poor"]
+GOOD_CONFIDENCE = 0.7
+FAIR_CONFIDENCE = 0.4
+
+
+def grade(confidence: float) -> Grade:
+    """Put a confidence (0..1) in a word."""
+    if confidence >= GOOD_CONFIDENCE:
+        return "good"
+    return "fair" if confidence >= FAIR_CONFIDENCE else "poor"
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """Write a number with its sign, a true minus, and no sign on zero."""
+    text = f"{abs(value):.{digits}f}"
+    if float(text) == 0:
+        return text
+    return f"{'+' if value > 0 else '−'}{text}"
+
+
+def clock(seconds: float) -> str:
+    """Write a lap time as minutes, seconds and hundredths: ``1:02.34``."""
+    hundredths = max(0, round(seconds * 100))
+    return f"{hundredths // 6000}:{hundredths // 100 % 60:02d}.{hundredths % 100:02d}"
+
+
+def lap_s(comparison: Comparison, time_a_s: float) -> float:
+    """Turn a time on clip A's own clock into lap time."""
+    return time_a_s - float(comparison.alignment.time_a_s[0])
+
+
+def total_delta_s(comparison: Comparison) -> float:
+    """Give B's time over the common stretch less A's."""
+    return comparison.total_b_s - comparison.total_a_s
+
+
+def total_error_s(comparison: Comparison) -> float:
+    """Give the half-width of the 95 % band of the total: both ends of the stretch are uncertain, independently."""
+    error_s = comparison.alignment.error_s
+    return math.hypot(float(error_s[0]), float(error_s[-1]))
+
+
+def headline(comparison: Comparison) -> str:
+    """Say in one sentence who is faster and by how much, or that the difference is within the error."""
+    delta_s, error_s = total_delta_s(comparison), total_error_s(comparison)
+    over = f"over {comparison.total_a_s:.1f} s of the lap"
+    if abs(delta_s) <= error_s:
+        return f"No measurable difference {over}: {signed(delta_s)} s ± {error_s:.2f} s"
+    faster = "A" if delta_s > 0 else "B"
+    return f"{faster} is faster by {abs(delta_s):.2f} s ± {error_s:.2f} s {over}"
+
+
+def opportunity_sentence(comparison: Comparison, opportunity: Opportunity) -> str:
+    """Say how much was lost where, in lap time: ``B: 0.41 s lost between 23.1 s and 27.8 s``."""
+    start_s, end_s = lap_s(comparison, opportunity.start_a_s), lap_s(comparison, opportunity.end_a_s)
+    return f"{opportunity.loser.upper()}: {opportunity.lost_s:.2f} s lost between {start_s:.1f} s and {end_s:.1f} s"
+
+
+def confidence_sentence(comparison: Comparison) -> str:
+    """Explain the confidence of the whole comparison by the figures that it rests on."""
+    alignment = comparison.alignment
+    meaning = {
+        "good": "the two clips show the same places clearly, and pieces aligned on their own agree",
+        "fair": "most of the lap matches, but some figures rest on few or unclear pictures",
+        "poor": "the clips match weakly: treat every figure as a hint",
+    }[grade(comparison.confidence)]
+    return (
+        f"Confidence {grade(comparison.confidence)} ({comparison.confidence:.0%}): {meaning}. "
+        f"{alignment.overlap:.0%} of the shorter clip was matched, mean path cost {alignment.path_cost:.2f}, "
+        f"separately aligned pieces agree within ±{alignment.piecewise_s:.2f} s."
+    )
