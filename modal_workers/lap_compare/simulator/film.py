@@ -95,13 +95,12 @@ def true_time_b(truth_a: LapTruth, truth_b: LapTruth, time_a_s: Floats) -> Float
     """Give when B was where A was at times [N]; NaN where B never was. Both must drive the same circuit."""
     place = truth_a.drive.place_at(np.asarray(time_a_s, np.float64))
     seen_m, seen_s = truth_b.drive.place_m, truth_b.drive.time_s
-    last = truth_b.drive.place_at(np.array([truth_b.duration_s]))[0]
-    found = np.full(len(place), np.nan)
-    for turns in (-1, 0, 1):
-        where = place + turns * truth_a.circuit_length_m
-        inside = (where >= seen_m[0]) & (where <= last) & np.isnan(found)
-        found[inside] = np.interp(where[inside], seen_m, seen_s)
-    return found
+    last = float(truth_b.drive.place_at(np.array([truth_b.duration_s]))[0])
+    # where a lap overlaps itself the start line is seen twice: the turn that both share most of counts
+    turned = [place + turns * truth_a.circuit_length_m for turns in (0, -1, 1)]
+    inside = [(where >= seen_m[0]) & (where <= last) for where in turned]
+    best = max(range(3), key=lambda number: int(inside[number].sum()))
+    return np.where(inside[best], np.interp(turned[best], seen_m, seen_s), np.nan)
 
 
 def write_rotation(path: Path, degrees: int) -> None:

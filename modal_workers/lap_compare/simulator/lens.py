@@ -86,15 +86,26 @@ def occluder_picture(camera: Camera) -> tuple[Picture, Picture] | None:
         shine = np.exp(-(((np.arange(width) / width - 0.36) / 0.12) ** 2))[None, :, None] * 60
         colour[:] = np.clip(fall + shine, 0, 255)
         for x in (0.40, 0.56):
-            cv2.line(colour, (int(width * x), height), (int(width * (x + 0.48) / 2), int(height * 0.86)), (60, 26, 12), 2)
+            cv2.line(
+                colour, (int(width * x), height), (int(width * (x + 0.48) / 2), int(height * 0.86)), (60, 26, 12), 2
+            )
     else:
         top = int(height * 0.80)
-        points = [(0, top + 14), (width // 3, top), (width * 2 // 3, top), (width, top + 14), (width, height), (0, height)]
+        points = [
+            (0, top + 14),
+            (width // 3, top),
+            (width * 2 // 3, top),
+            (width, top + 14),
+            (width, height),
+            (0, height),
+        ]
         cv2.fillPoly(alpha, [np.array(points)], 255, cv2.LINE_AA)
         for outer, inner in ((0, width // 14), (width, width - width // 14)):
             pillar = np.array([(outer, 0), (inner, 0), (outer, int(height * 0.8))])
             cv2.fillPoly(alpha, [pillar], 255, cv2.LINE_AA)
         colour[:] = np.clip(np.linspace(70, 18, height)[:, None, None] * np.array([1.0, 0.97, 0.95]), 0, 255)
-        cv2.ellipse(colour, (width // 3, height), (height // 5, height // 6), 0, 180, 360, (120, 120, 124), 3, cv2.LINE_AA)
+        cv2.ellipse(
+            colour, (width // 3, height), (height // 5, height // 6), 0, 180, 360, (120, 120, 124), 3, cv2.LINE_AA
+        )
     solid = cv2.merge([alpha] * 3)
     return np.asarray(cv2.multiply(colour, solid, scale=1 / 255)), np.asarray(255 - solid)

@@ -162,9 +162,7 @@ class Painter:
         if inside[2] <= inside[0] or inside[3] <= inside[1]:
             return
         sx, sy = colour.shape[1] / (right - left), colour.shape[0] / (lower - upper)
-        warp = np.array(
-            [[sx, 0, (inside[0] - left + 0.5) * sx - 0.5], [0, sy, (inside[1] - upper + 0.5) * sy - 0.5]]
-        )
+        warp = np.array([[sx, 0, (inside[0] - left + 0.5) * sx - 0.5], [0, sy, (inside[1] - upper + 0.5) * sy - 0.5]])
         size = (inside[2] - inside[0], inside[3] - inside[1])
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         colour = np.asarray(cv2.warpAffine(colour, warp, size, flags=flags, borderMode=cv2.BORDER_REPLICATE))

@@ -1,0 +1,103 @@
+"""Describes what a frame looks like, so that the same place looks the same in two laps and another place does not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Picture = NDArray[np.uint8]
+Values = NDArray[np.float32]
+
+#: Pictures come in at this size, whatever the clip's: (width, height).
+PICTURE_PX: Final = (320, 180)
+#: The descriptor's own picture, cells across and down, and directions.
+INNER_PX: Final = (160, 80)
+CELLS: Final = (10, 5)
+DIRECTIONS: Final = 8
+#: Below this the car itself fills the picture.
+LOWER_EDGE: Final = 0.85
+LENGTH: Final = CELLS[0] * CELLS[1] * DIRECTIONS
+
+#: Parts of the picture whose opinions are compared: cells [rows, columns] of each.
+PARTS: Final = (
+    (slice(0, 5), slice(0, 5)),
+    (slice(0, 5), slice(5, 10)),
+)
+
+
+@dataclass(frozen=True)
+class Description:
+    """A clip as descriptors. Shapes: time_s [N]; cells [N, LENGTH] float16, not yet centred; activity [N] is how much
+    the picture changed since the sample about 0.2 s before, in grey levels; flow [N] widths per second, NaN where
+    not measured."""
+
+    time_s: NDArray[np.float64]
+    cells: NDArray[np.float16]
+    activity: Values
+    flow: Values
+
+    def __len__(self) -> int:
+        """Count the samples."""
+        return len(self.time_s)
+
+
+def describe(grey: Picture, warp: NDArray[np.float64] | None = None) -> NDArray[np.float16]:
+    """Describe a picture [180, 320] by histograms of edge directions on a grid: [LENGTH].
+
+    Each cell is normalised by itself, so exposure and gamma hardly matter. ``warp`` [3, 3] maps pixels of the
+    picture as it should be to pixels of ``grey`` (mount correction). Source: Dalal and Triggs 2005, without blocks.
+    """
+    if warp is not None:
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        grey = np.asarray(cv2.warpPerspective(grey, warp, PICTURE_PX, flags=flags, borderMode=cv2.BORDER_REPLICATE))
+    upper = grey[: int(grey.shape[0] * LOWER_EDGE)]
+    small = cv2.resize(upper, INNER_PX, interpolation=cv2.INTER_AREA)
+    across = cv2.Sobel(small, cv2.CV_32F, 1, 0)
+    down = cv2.Sobel(small, cv2.CV_32F, 0, 1)
+    strength, angle = cv2.cartToPolar(across, down)
+    part = angle * np.float32(DIRECTIONS / np.pi)
+    direction = part.astype(np.uint8) % DIRECTIONS
+    width, height = INNER_PX[0] // CELLS[0], INNER_PX[1] // CELLS[1]
+    cell = _cell_of_pixel(width, height)
+    counts = np.bincount((cell + direction).ravel(), strength.ravel(), LENGTH).astype(np.float32)
+    histogram = counts.reshape(-1, DIRECTIONS) / (width * height)
+    norm = np.linalg.norm(histogram, axis=1, keepdims=True)
+    floor = 1e-3 + 0.2 * float(histogram.mean()) * DIRECTIONS**0.5
+    return np.asarray((histogram / (norm + floor)).astype(np.float16).ravel())
+
+
+_CELL_CACHE: dict[tuple[int, int], NDArray[np.int64]] = {}
+
+
+def _cell_of_pixel(width: int, height: int) -> NDArray[np.int64]:
+    key = (width, height)
+    if key not in _CELL_CACHE:
+        rows = np.arange(INNER_PX[1])[:, None] // height
+        columns = np.arange(INNER_PX[0])[None] // width
+        _CELL_CACHE[key] = (rows * CELLS[0] + columns) * DIRECTIONS
+    return _CELL_CACHE[key]
+
+
+def centred(description: Description, mask: Values | None = None) -> Values:
+    """Take away what all frames of the clip share (the car, the sky): unit vectors [N, LENGTH], float32.
+
+    Cells that never change count for nothing from here on, nor do those where ``mask`` [LENGTH] is 0.
+    """
+    cells = description.cells.astype(np.float32)
+    if mask is not None:
+        cells *= mask
+    cells -= cells.mean(axis=0)
+    cells /= np.linalg.norm(cells, axis=1, keepdims=True) + 1e-6
+    return cells
+
+
+def part_of(vectors: Values, part: int) -> Values:
+    """Cut one part of the picture out of unit vectors [N, LENGTH] and make it unit again: [N, L]."""
+    rows, columns = PARTS[part]
+    grid = vectors.reshape(len(vectors), CELLS[1], CELLS[0], DIRECTIONS)[:, rows, columns]
+    flat = grid.reshape(len(vectors), -1)
+    return np.asarray(flat / (np.linalg.norm(flat, axis=1, keepdims=True) + 1e-6))

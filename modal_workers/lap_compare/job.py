@@ -1,0 +1,125 @@
+"""A lap comparison from two clips to its report: the stages in order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+
+from modal_workers.lap_compare.archive import load_described, load_matched, save_described, save_matched
+from modal_workers.lap_compare.comparison import Comparison
+from modal_workers.lap_compare.figure import draw_delta
+from modal_workers.lap_compare.flow import at_times, make_flow
+from modal_workers.lap_compare.lap import compare
+from modal_workers.lap_compare.matching import Matched, match
+from modal_workers.lap_compare.overlay import render_overlay
+from modal_workers.lap_compare.reading import Described, read_pair
+from modal_workers.lap_compare.report import write_report
+from modal_workers.lap_compare.result import headline
+from modal_workers.lap_compare.spec import LapCompareParams, LapCompareResult
+from modal_workers.lap_compare.tables import delta_units, write_delta, write_metrics
+from modal_workers.lap_compare.traffic import look_for_traffic
+from modal_workers.runtime.context import Context
+
+Pair = tuple[Described, Described]
+
+
+def run(params: LapCompareParams, context: Context) -> LapCompareResult:
+    """Compare two laps.
+
+    Raises:
+        SaccadeError: the clips cannot be read or compared, or a backend is missing; see each stage.
+    """
+    cv2.setNumThreads(1)  # two clips run side by side; more threads would only take turns
+    pair, warnings = _read(params, context)
+    matched = _align(params, context, pair)
+    comparison = _compare(params, context, pair, matched, warnings)
+    overlay, clips = _render(params, context, pair, comparison)
+    return _report(context, comparison, overlay, clips)
+
+
+def _read(params: LapCompareParams, context: Context) -> tuple[Pair, tuple[str, ...]]:
+    paths = (context.input("reference"), context.input("other"))
+    with context.stage("read"):
+        kept = context.checkpoint("described.npz")
+        if kept is not None:
+            return load_described(kept, paths)
+        names = (context.input_name("reference"), context.input_name("other"))
+        motions = (make_flow(params.flow), make_flow(params.flow))
+        pair, warnings = read_pair(paths, names, motions, progress=lambda share: context.progress(share, "reading"))
+        if params.detect == "yolo":
+            warnings += look_for_traffic(pair, check=context.check)
+        save_described(context.scratch / "described.npz", pair, warnings)
+        context.keep(context.scratch / "described.npz", "described.npz")
+        return pair, warnings
+
+
+def _align(params: LapCompareParams, context: Context, pair: Pair) -> Matched:
+    with context.stage("align"):
+        kept = context.checkpoint("matched.npz")
+        if kept is not None:
+            return load_matched(kept)
+        matched = match(
+            *pair,
+            correct_mount=params.mount_correction == "auto",
+            progress=lambda share: context.progress(share, "aligning by place"),
+        )
+        save_matched(context.scratch / "matched.npz", matched)
+        context.keep(context.scratch / "matched.npz", "matched.npz")
+        return matched
+
+
+def _compare(
+    params: LapCompareParams, context: Context, pair: Pair, matched: Matched, warnings: tuple[str, ...]
+) -> Comparison:
+    a, b = pair
+    with context.stage("compare"):
+        return compare(
+            (a.clip, b.clip),
+            matched.alignment,
+            matched.relative_speed,
+            sectors=params.sectors,
+            opportunities=params.opportunities,
+            warnings=warnings,
+            flow=(
+                at_times(a.description.time_s, a.description.flow, matched.alignment.time_a_s),
+                at_times(b.description.time_s, b.description.flow, matched.alignment.time_b_s),
+            ),
+        )
+
+
+def _render(
+    params: LapCompareParams, context: Context, pair: Pair, comparison: Comparison
+) -> tuple[Path, dict[int, Path]]:
+    overlay = context.scratch / "overlay.mp4"
+    clips = {one.rank: context.scratch / f"opportunity_{one.rank}.mp4" for one in comparison.opportunities}
+    with context.stage("render"):
+        render_overlay(
+            pair[0].path,
+            pair[1].path,
+            comparison,
+            overlay,
+            height_px=params.overlay_height_px,
+            progress=context.progress,
+            clips=clips,
+        )
+        context.save(overlay, overlay.name, "video/mp4", title="Both laps side by side, locked by place")
+        for one in comparison.opportunities:
+            title = f"{one.lost_s:.2f} s lost between {one.start_a_s:.1f} s and {one.end_a_s:.1f} s"
+            context.save(clips[one.rank], clips[one.rank].name, "video/mp4", title=title)
+    return overlay, clips
+
+
+def _report(context: Context, comparison: Comparison, overlay: Path, clips: dict[int, Path]) -> LapCompareResult:
+    folder, result = context.scratch, headline(comparison)
+    with context.stage("report"):
+        write_metrics(comparison, folder / "metrics.json")
+        context.save(folder / "metrics.json", "metrics.json", "application/json", title="All figures")
+        write_delta(comparison, folder / "delta.csv")
+        units = delta_units(comparison)
+        context.save(folder / "delta.csv", "delta.csv", "text/csv", title="The delta along the lap", units=units)
+        draw_delta(comparison, folder / "delta.png")
+        context.save(folder / "delta.png", "delta.png", "image/png", title="The delta along the lap")
+        write_report(comparison, folder / "report.html", overlay=overlay, clips=clips)
+        context.save(folder / "report.html", "report.html", "text/html", title="Report")
+    return result

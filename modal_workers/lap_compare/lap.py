@@ -1,0 +1,170 @@
+"""Works out what an alignment says about the lap: delta curve, total times, sectors, opportunities, warnings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contracts.errors import ErrorCode, SaccadeError
+from modal_workers.lap_compare.comparison import Alignment, Clip, Comparison, Opportunity, Sector
+
+Floats = NDArray[np.float64]
+
+#: An opportunity lasts at least this long, and loses more than its error and than this.
+SHORTEST_S: Final = 1.0
+SMALLEST_LOSS_S: Final = 0.02
+#: Below this confidence a moment is not to be trusted.
+GOOD: Final = 0.5
+
+
+def compare(
+    clips: tuple[Clip, Clip],
+    alignment: Alignment,
+    relative_speed: Floats,
+    *,
+    sectors: int | Sequence[float],
+    opportunities: int,
+    warnings: Sequence[str] = (),
+    flow: tuple[Floats | None, Floats | None] = (None, None),
+) -> Comparison:
+    """Work out all figures. ``sectors`` is a number of them, or their inner boundaries as times of A.
+
+    Raises:
+        SaccadeError: INVALID_PARAMETER, when a given boundary lies outside what both clips saw.
+    """
+    time_a, time_b = alignment.time_a_s, alignment.time_b_s
+    delta = (time_b - time_b[0]) - (time_a - time_a[0])
+    edges = _edges(alignment, delta, sectors)
+    return Comparison(
+        clip_a=clips[0],
+        clip_b=clips[1],
+        alignment=alignment,
+        delta_s=delta,
+        relative_speed=relative_speed,
+        total_a_s=float(time_a[-1] - time_a[0]),
+        total_b_s=float(time_b[-1] - time_b[0]),
+        sectors=tuple(_sector(alignment, n, first, last) for n, (first, last) in enumerate(edges)),
+        opportunities=find_opportunities(alignment, delta, opportunities),
+        confidence=float(np.mean(alignment.confidence)),
+        warnings=(*warnings, *_warnings(alignment, clips)),
+        flow_a=flow[0],
+        flow_b=flow[1],
+    )
+
+
+def difference_error_s(alignment: Alignment, first: int, last: int) -> float:
+    """Give the half-width of the 95 % band of a time difference between two samples."""
+    return float(np.hypot(alignment.error_s[first], alignment.error_s[last]))
+
+
+def _sector(alignment: Alignment, number: int, first: int, last: int) -> Sector:
+    time_a = float(alignment.time_a_s[last] - alignment.time_a_s[first])
+    time_b = float(alignment.time_b_s[last] - alignment.time_b_s[first])
+    return Sector(
+        name=f"S{number + 1}",
+        start_a_s=float(alignment.time_a_s[first]),
+        end_a_s=float(alignment.time_a_s[last]),
+        time_a_s=time_a,
+        time_b_s=time_b,
+        delta_s=time_b - time_a,
+        error_s=difference_error_s(alignment, first, last),
+        confidence=float(np.mean(alignment.confidence[first : last + 1])),
+    )
+
+
+def _edges(alignment: Alignment, delta: Floats, sectors: int | Sequence[float]) -> list[tuple[int, int]]:
+    """Give the first and last sample of every sector."""
+    time = alignment.time_a_s
+    if isinstance(sectors, int):
+        count = max(1, min(sectors, int((time[-1] - time[0]) / 1.0)))
+        inner = [_calm_place(alignment, delta, part / count, 1 / count) for part in range(1, count)]
+    else:
+        for given in sectors:
+            if not time[0] < given < time[-1]:
+                span = f"{time[0]:.2f} s to {time[-1]:.2f} s"
+                text = f"Sector boundary {given:.2f} s lies outside what both clips show of the reference: {span}."
+                raise SaccadeError(ErrorCode.INVALID_PARAMETER, text)
+        inner = [int(np.searchsorted(time, given)) for given in sectors]
+    bounds = [0, *inner, len(time) - 1]
+    return list(zip(bounds[:-1], bounds[1:], strict=True))
+
+
+def _calm_place(alignment: Alignment, delta: Floats, where: float, spacing: float) -> int:
+    """Choose a boundary near a share of the lap: where the times are sharpest and neither driver gains."""
+    time = alignment.time_a_s
+    share = (time - time[0]) / (time[-1] - time[0])
+    near = np.flatnonzero(np.abs(share - where) <= 0.25 * spacing)
+    if not len(near):
+        return int(np.clip(np.searchsorted(share, where), 1, len(time) - 2))
+    error = alignment.error_s / np.median(alignment.error_s)
+    gaining = np.abs(np.gradient(delta, time))
+    far = np.abs(share - where) / spacing
+    burden = error + 2 * gaining / (np.median(gaining) + 0.01) + 4 * far
+    return int(np.clip(near[burden[near].argmin()], 1, len(time) - 2))
+
+
+def find_opportunities(alignment: Alignment, delta: Floats, most: int) -> tuple[Opportunity, ...]:
+    """Find up to ``most`` stretches in which one driver loses most, ranked by time lost; they do not overlap.
+
+    A stretch is the run of samples with the greatest sum of (loss rate less a base rate): long slow losing does not
+    count as one place, a corner does.
+    """
+    time = alignment.time_a_s
+    change = np.diff(delta)
+    free = np.ones(len(change), bool)
+    found: list[tuple[float, Literal["a", "b"], int, int]] = []
+    duration = np.diff(time)
+    losers: tuple[tuple[Literal["a", "b"], float], ...] = (("b", 1.0), ("a", -1.0))
+    for loser, sign in losers:
+        base = 0.25 * float(np.quantile(np.maximum(sign * change / duration, 0), 0.95))
+        for _ in range(most):
+            worth = np.where(free, sign * change - base * duration, -1e3)
+            first, last = _best_run(worth)
+            lost = sign * float(delta[last] - delta[first])
+            floor = max(SMALLEST_LOSS_S, difference_error_s(alignment, first, last))
+            if time[last] - time[first] < SHORTEST_S or lost < floor:
+                break
+            free[first:last] = False
+            found.append((lost, loser, first, last))
+    found.sort(key=lambda one: -one[0])
+    return tuple(_opportunity(alignment, rank + 1, *one) for rank, one in enumerate(found[:most]))
+
+
+def _best_run(worth: Floats) -> tuple[int, int]:
+    """Give first and last bound of the run with the greatest sum. Source: Kadane; here by prefix sums."""
+    sums = np.concatenate([[0.0], np.cumsum(worth)])
+    lowest = np.minimum.accumulate(sums)
+    last = int((sums - lowest).argmax())
+    return int(sums[: last + 1].argmin()), last
+
+
+def _opportunity(
+    alignment: Alignment, rank: int, lost: float, loser: Literal["a", "b"], first: int, last: int
+) -> Opportunity:
+    return Opportunity(
+        rank=rank,
+        loser=loser,
+        start_a_s=float(alignment.time_a_s[first]),
+        end_a_s=float(alignment.time_a_s[last]),
+        start_b_s=float(alignment.time_b_s[first]),
+        end_b_s=float(alignment.time_b_s[last]),
+        lost_s=lost,
+        error_s=difference_error_s(alignment, first, last),
+        confidence=float(np.mean(alignment.confidence[first : last + 1])),
+    )
+
+
+def _warnings(alignment: Alignment, clips: tuple[Clip, Clip]) -> list[str]:
+    said = []
+    doubtful = float(np.mean(alignment.confidence < GOOD))
+    if doubtful > 0.2:
+        said.append(f"{100 * doubtful:.0f} % of the lap is aligned with low confidence; see the error band.")
+    if alignment.overlap < 0.9:
+        said.append(f"Only {100 * alignment.overlap:.0f} % of the shorter clip is seen in the other one too.")
+    for clip in clips:
+        if clip.mean_rate_hz < 15:
+            said.append(f"{clip.filename} has {clip.mean_rate_hz:.1f} frames a second; times are that much coarser.")
+    return said

@@ -1,0 +1,121 @@
+"""What a lap comparison takes, gives and needs. Standard library, pydantic and contracts only."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from pydantic import Field
+
+from contracts.workload import Backend, Compute, Input, Params, Result, Stage, Workload
+
+#: Package of data that holds a YOLO model as ONNX; not shipped, its licence is not ours to give.
+YOLO_PACKAGE: Final = "saccade_yolo"
+
+SectorTimes = Annotated[
+    tuple[Annotated[float, Field(gt=0, le=86_400)], ...],
+    Field(min_length=1, max_length=11, description="Inner sector boundaries, seconds on the reference clip."),
+]
+
+
+class LapCompareParams(Params):
+    """Parameters of a lap comparison."""
+
+    sectors: Annotated[int, Field(ge=1, le=12)] | SectorTimes = Field(
+        default=3, description="Number of sectors (1 to 12), or a list of inner boundaries on the reference clip in s."
+    )
+    mount_correction: Literal["auto", "off"] = Field(
+        default="auto", description="Correct the other camera's mount where that makes the pictures fit better."
+    )
+    flow: Literal["dis", "raft", "off"] = Field(
+        default="dis", description="Optical flow as an uncalibrated motion proxy: dis (CPU), raft (GPU), or off."
+    )
+    detect: Literal["off", "yolo"] = Field(default="off", description="Find vehicles ahead, to warn of traffic.")
+    overlay_height_px: int = Field(default=540, ge=180, le=1080, description="Height of each picture of the overlay.")
+    opportunities: int = Field(default=3, ge=0, le=3, description="Most opportunities to report.")
+
+
+class ClipFacts(Result):
+    """Facts of one clip."""
+
+    filename: str
+    width_px: int
+    height_px: int
+    rotation_deg: int
+    frame_count: int
+    duration_s: float
+    mean_rate_hz: float
+    variable_rate: bool
+
+
+class SectorResult(Result):
+    """One sector, timed in both clips; ``delta_s`` above zero means that the other clip is slower."""
+
+    name: str
+    start_reference_s: float
+    end_reference_s: float
+    reference_s: float
+    other_s: float
+    delta_s: float
+    error_s: float
+    confidence: float
+
+
+class OpportunityResult(Result):
+    """A stretch in which one driver loses time."""
+
+    rank: int
+    loser: Literal["reference", "other"]
+    lost_s: float
+    error_s: float
+    start_reference_s: float
+    end_reference_s: float
+    start_other_s: float
+    end_other_s: float
+    confidence: float
+
+
+class LapCompareResult(Result):
+    """Headline figures. The curve is in ``delta.csv`` and ``metrics.json``."""
+
+    reference: ClipFacts
+    other: ClipFacts
+    start_reference_s: float = Field(description="Start of the stretch that both clips show, on the reference clip.")
+    end_reference_s: float
+    total_reference_s: float
+    total_other_s: float
+    delta_s: float = Field(description="Time of the other clip less that of the reference; above zero it is slower.")
+    delta_error_s: float = Field(description="Half-width of the 95 % band of delta_s.")
+    sectors: tuple[SectorResult, ...]
+    opportunities: tuple[OpportunityResult, ...]
+    confidence: float = Field(ge=0, le=1, description="Mean confidence of the alignment; 0.5 is an error of 0.1 s.")
+    overlap: float = Field(ge=0, le=1, description="Share of the shorter clip that the other one shows too.")
+    median_error_s: float
+    mount_corrected: bool
+    warnings: tuple[str, ...]
+
+
+WORKLOAD: Final = Workload(
+    name="lap_compare",
+    title="Lap comparison",
+    description="Compares two videos of the same road, driven twice: where time is won and lost. Needs no GPS.",
+    version="1.0.0",
+    params=LapCompareParams,
+    result=LapCompareResult,
+    inputs=(
+        Input("reference", "video", "The lap to compare against"),
+        Input("other", "video", "The lap that is compared"),
+    ),
+    stages=(
+        Stage("read", "Read both clips", 0.35),
+        Stage("align", "Align them by place", 0.25),
+        Stage("compare", "Compare", 0.02),
+        Stage("render", "Render overlay and clips", 0.36),
+        Stage("report", "Write tables and report", 0.02),
+    ),
+    job="modal_workers.lap_compare.job:run",
+    compute=Compute(cpu_cores=2.0, memory_bytes=3 * 1024**3, timeout_s=3600.0),
+    backends=(
+        Backend("flow", "raft", "torchvision", "Use flow=dis, or install torchvision on the worker."),
+        Backend("detect", "yolo", YOLO_PACKAGE, "Use detect=off, or install a YOLO model as the worker's README says."),
+    ),
+)

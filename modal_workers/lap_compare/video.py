@@ -1,0 +1,235 @@
+"""Reads clips: real timestamps, rotation as shown, small grey pictures; a frame is decoded, used and dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import av
+import av.error
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from contracts.errors import ErrorCode, SaccadeError
+from contracts.limits import PICTURE_SIDE_PX
+from modal_workers.lap_compare.comparison import Clip
+
+Picture = NDArray[np.uint8]
+
+SHORTEST_S: Final = 2.0
+#: Above this many pixels a frame is decoded by one thread: every decoder thread holds pictures of its own.
+LARGE_FRAME_PX: Final = 4096 * 2304
+#: Cutting forward to a keyframe pays above this distance.
+SEEK_S: Final = 12.0
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One decoded frame. ``grey`` is [h, w], as shown (rotation applied), at the size asked for."""
+
+    time_s: float  # from the first frame
+    grey: Picture
+    _decoded: av.VideoFrame
+    _rotation_deg: int
+
+    def colour(self) -> Picture:
+        """Convert the whole frame to BGR [H, W, 3], as shown."""
+        return turned(self._decoded.to_ndarray(format="bgr24"), self._rotation_deg)
+
+
+def turned(picture: Picture, rotation_deg: int) -> Picture:
+    """Turn a stored picture the way its metadata says it is shown (degrees counter-clockwise)."""
+    turns = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
+    return np.asarray(cv2.rotate(picture, turns[rotation_deg])) if rotation_deg else picture
+
+
+class Reader:
+    """Decodes one clip from its start. After the loop ``clip`` and ``warnings`` tell what was met.
+
+    Presentation times come from the container, with edit lists applied. Frames without one get the nominal
+    interval; frames that would run backwards are dropped.
+    """
+
+    def __init__(self, path: Path, name: str, *, width_px: int = 320, height_px: int = 180) -> None:
+        """Take a clip; ``name`` is how messages call it, ``width_px`` x ``height_px`` the size of grey pictures.
+
+        Portrait clips get the same size: pictures are squeezed, alignment does not mind.
+        """
+        self.path, self.name = path, name
+        self._size = (width_px, height_px)
+        self.warnings: list[str] = []
+        self.duration_s = 0.0  # what the container promises; 0 when it does not say
+        self._times: _TimeStatistics = _TimeStatistics()
+        self._shown = (0, 0)
+        self._rotation_deg = 0
+        self._container: Any = None
+
+    @property
+    def clip(self) -> Clip:
+        """Facts of the clip, as far as it was read."""
+        seen = self._times
+        return Clip(
+            filename=self.name,
+            width_px=self._shown[0],
+            height_px=self._shown[1],
+            rotation_deg=self._rotation_deg,
+            frame_count=seen.count,
+            duration_s=seen.last_s,
+            mean_rate_hz=seen.mean_rate_hz,
+            variable_rate=seen.variable,
+        )
+
+    def frames(self, *, rate_hz: float = 0.0, wanted_s: Sequence[float] = ()) -> Iterator[Frame]:
+        """Decode, giving at most ``rate_hz`` frames a second (0: all), or only those nearest ``wanted_s`` (sorted).
+
+        Raises:
+            SaccadeError: INPUT_UNREADABLE, MEDIA_NO_VIDEO, MEDIA_TOO_LARGE.
+        """
+        try:
+            container = av.open(str(self.path))
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise SaccadeError(ErrorCode.INPUT_UNREADABLE, f"{self.name} does not open as a video.") from error
+        with container:
+            if not container.streams.video:
+                raise SaccadeError(ErrorCode.MEDIA_NO_VIDEO, f"{self.name} has no video track.")
+            stream = container.streams.video[0]
+            context = stream.codec_context
+            if max(context.width, context.height) > PICTURE_SIDE_PX:
+                size = f"{context.width} x {context.height}"
+                raise SaccadeError(ErrorCode.MEDIA_TOO_LARGE, f"{self.name} is {size} pixels.")
+            large = context.width * context.height > LARGE_FRAME_PX
+            stream.thread_type = "SLICE" if large else "AUTO"
+            context.thread_count = 1 if large else 2
+            if stream.duration and stream.time_base:
+                self.duration_s = float(stream.duration * stream.time_base)
+            if wanted_s:
+                yield from self._nearest(container, stream, wanted_s)
+            else:
+                yield from self._paced(container, stream, rate_hz)
+
+    def _paced(self, container: Any, stream: Any, rate_hz: float) -> Iterator[Frame]:
+        due = -1.0
+        for time_s, frame in self._decoded(container, stream):
+            if rate_hz <= 0 or time_s >= due - 1e-4:
+                # the grid moves on by whole steps, so that jitter does not add up
+                due = max(due + 1 / rate_hz, time_s + 0.5 / rate_hz) if rate_hz > 0 and due >= 0 else time_s
+                if rate_hz > 0 and due == time_s:
+                    due = time_s + 1 / rate_hz
+                yield self._frame(time_s, frame)
+
+    def _nearest(self, container: Any, stream: Any, wanted_s: Sequence[float]) -> Iterator[Frame]:
+        """Give the first frame at or after each wanted time, seeking over long gaps."""
+        decoded = self._decoded(container, stream)
+        first = next(decoded, None)
+        if first is None:
+            return
+        start_s = self._times.origin_s
+        now, frame = first
+        for want in wanted_s:
+            if want - now > SEEK_S:
+                container.seek(int((want + start_s) / stream.time_base), stream=stream)
+                self._times.forget_order()
+                decoded = self._decoded(container, stream)
+            while now < want - 1e-3:
+                following = next(decoded, None)
+                if following is None:
+                    return
+                now, frame = following
+            yield self._frame(now, frame)
+
+    def _decoded(self, container: Any, stream: Any) -> Iterator[tuple[float, av.VideoFrame]]:
+        """Decode frames in order with their times from the clip's first frame."""
+        nominal_s = 1 / float(stream.average_rate) if stream.average_rate else 1 / 30
+        try:
+            for frame in container.decode(stream):
+                stamp = float(frame.pts * frame.time_base) if frame.pts is not None else None
+                time_s = self._times.admit(stamp, nominal_s)
+                if time_s is None:
+                    continue
+                if self._times.count == 1:
+                    self._rotation_deg = round(frame.rotation / 90) * 90 % 360
+                    upright = self._rotation_deg % 180 == 0
+                    self._shown = (frame.width, frame.height) if upright else (frame.height, frame.width)
+                yield time_s, frame
+        except (av.error.FFmpegError, OSError) as error:
+            if self._times.count == 0:
+                raise SaccadeError(ErrorCode.INPUT_UNREADABLE, f"{self.name}: no frame of it decodes.") from error
+            self.warnings.append(f"{self.name} breaks off at {self._times.last_s:.1f} s; the rest does not decode.")
+
+    def _frame(self, time_s: float, frame: av.VideoFrame) -> Frame:
+        """Scale a frame's luma. In planar YUV plane 0 is the grey picture: no colour is converted."""
+        width, height = self._size if self._rotation_deg % 180 == 0 else self._size[::-1]
+        if frame.format.name in ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "nv12"):
+            plane = frame.planes[0]
+            luma = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: frame.height, : frame.width]
+            grey = cv2.resize(luma, (width, height), interpolation=cv2.INTER_AREA)
+        else:
+            grey = frame.reformat(width=width, height=height, format="gray").to_ndarray()
+        return Frame(time_s, turned(np.asarray(grey, np.uint8), self._rotation_deg), frame, self._rotation_deg)
+
+    def refuse_short(self) -> None:
+        """Refuse a clip of which too little was read.
+
+        Raises:
+            SaccadeError: INPUT_UNREADABLE when nothing decoded, CLIP_TOO_SHORT.
+        """
+        seen = self._times
+        if seen.count == 0:
+            raise SaccadeError(ErrorCode.INPUT_UNREADABLE, f"{self.name}: no frame of it decodes.")
+        if seen.last_s < SHORTEST_S:
+            what = f"{seen.count} frame{'s' * (seen.count != 1)}, {seen.last_s:.1f} s"
+            raise SaccadeError(ErrorCode.CLIP_TOO_SHORT, f"{self.name} has {what}; {SHORTEST_S:.0f} s are needed.")
+        if self.duration_s - seen.last_s > max(1.0, 0.05 * self.duration_s) and not self.warnings:
+            text = f"{self.name} promises {self.duration_s:.1f} s but ends at {seen.last_s:.1f} s; was it cut off?"
+            self.warnings.append(text)
+
+
+class _TimeStatistics:
+    """Presentation times of one clip as they arrive, in constant memory."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.origin_s = 0.0
+        self.last_s = 0.0
+        self._ordered = False
+        self._sum_squares = 0.0
+        self._intervals = 0
+        self._interval_sum_s = 0.0
+
+    def admit(self, stamp_s: float | None, nominal_s: float) -> float | None:
+        """Give a frame's time from the first frame; None for one that would run backwards."""
+        if self.count == 0:
+            self.origin_s = stamp_s or 0.0
+        time_s = self.last_s + nominal_s * (self.count > 0) if stamp_s is None else stamp_s - self.origin_s
+        if self._ordered:
+            interval = time_s - self.last_s
+            if interval <= 0:
+                return None
+            self._intervals += 1
+            self._interval_sum_s += interval
+            self._sum_squares += interval * interval
+        self._ordered = True
+        self.count += 1
+        self.last_s = time_s
+        return time_s
+
+    def forget_order(self) -> None:
+        """Expect a jump: the next frame comes after a seek."""
+        self._ordered = False
+
+    @property
+    def mean_rate_hz(self) -> float:
+        """Frames over time."""
+        return self._intervals / self._interval_sum_s if self._interval_sum_s > 0 else 0.0
+
+    @property
+    def variable(self) -> bool:
+        """Tell whether intervals spread by more than a tenth, beyond what rounding to milliseconds makes."""
+        if self._intervals < 2:
+            return False
+        mean = self._interval_sum_s / self._intervals
+        spread = np.sqrt(max(0.0, self._sum_squares / self._intervals - mean * mean))
+        return bool(spread > 0.1 * mean + 0.0006)

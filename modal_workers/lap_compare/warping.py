@@ -1,0 +1,130 @@
+"""Finds which samples of two sequences show the same place: dynamic time warping with open ends on both sides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Values = NDArray[np.float32]
+Indices = NDArray[np.int64]
+
+#: What it costs to leave a sample unmatched, on the scale of 1 - cosine. Matches below it gain, above it lose.
+SKIP_COST: Final = 0.78
+#: The first pass sees at most this many samples of each clip, so its matrix stays within 64 MB.
+COARSE_SAMPLES: Final = 3600
+_START, _DIAGONAL, _UP, _ALONG = 0, 1, 2, 3
+
+
+@dataclass(frozen=True)
+class Path:
+    """A warping path. Shapes: index_a, index_b [S], neither ever falls."""
+
+    index_a: Indices
+    index_b: Indices
+    mean_cost: float  # along the path
+    gain: float  # sum of SKIP_COST less cost over all samples matched
+
+    def b_of_a(self) -> tuple[Indices, NDArray[np.float64]]:
+        """Give every matched sample of A [M] and the mean of what it is matched to in B [M]."""
+        first = int(self.index_a[0])
+        count = np.bincount(self.index_a - first)
+        total = np.bincount(self.index_a - first, self.index_b)
+        return np.arange(first, first + len(count)), total / np.maximum(count, 1)
+
+
+def warp(a: Values, b: Values) -> Path:
+    """Align unit vectors a [N, L] and b [M, L]: coarse over everything, then fine in a corridor around that.
+
+    Memory grows with N + M, not with N x M. Source: Sakoe and Chiba 1978 for the recursion; open ends as in local
+    alignment (Smith and Waterman 1981), each sample gaining ``SKIP_COST`` less its cost.
+    """
+    stride = max(1, int(np.ceil(max(len(a), len(b)) / COARSE_SAMPLES)))
+    coarse = _best_path(a[::stride], b[::stride], np.zeros(len(a[::stride]), np.int64), len(b[::stride]))
+    if stride == 1:
+        return coarse
+    half = 10 * stride
+    index_a, index_b = coarse.b_of_a()
+    rows = np.arange(len(a))
+    # beyond the coarse path the corridor runs on at an even pace, so that ends can still grow
+    inside = np.interp(rows, index_a * stride, index_b * stride)
+    beyond = np.minimum(rows - index_a[0] * stride, 0) + np.maximum(rows - index_a[-1] * stride, 0)
+    low = np.round(inside + beyond - half).astype(np.int64)
+    return _best_path(a, b, np.maximum.accumulate(low), 2 * half + 1)
+
+
+def _best_path(a: Values, b: Values, low: Indices, width: int) -> Path:
+    """Find the path of greatest gain among columns ``low[i] .. low[i] + width - 1`` of every row i.
+
+    One row at a time: moves along a row are a running maximum over prefix sums, so no Python loop runs over columns.
+    """
+    count = len(a)
+    back = np.full((count, width), _START, np.int8)
+    cost_at = np.zeros((count, width), np.float16)
+    previous = np.full(width, -np.inf)
+    best, best_at = -np.inf, (0, 0)
+    block, dense = 256, bool(low[-1] == low[0])
+    products: Values = np.empty((0, 0), np.float32)
+    for row in range(count):
+        if dense:
+            if row % block == 0:
+                products = a[row : row + block] @ b.T
+            cost = 1 - products[row % block].astype(np.float64)
+        else:
+            cost = np.full(width, 4.0)
+            first, last = max(0, low[row]), min(len(b), low[row] + width)
+            if last > first:
+                cost[first - low[row] : last - low[row]] = 1 - b[first:last] @ a[row]
+        gain = SKIP_COST - cost
+        shift = int(low[row] - low[row - 1]) if row else 0
+        above = _shifted(previous, shift)
+        diagonal = _shifted(previous, shift - 1)
+        step = np.where(diagonal + gain > above, _DIAGONAL, _UP)
+        base = np.maximum(diagonal + 2 * gain, above + gain)
+        fresh = base < 2 * gain
+        base = np.where(fresh, 2 * gain, base)
+        sums = np.cumsum(gain)
+        current = sums + np.maximum.accumulate(base - sums)
+        along = current > base + 1e-9
+        back[row] = np.where(along, _ALONG, np.where(fresh, _START, step))
+        cost_at[row] = cost
+        here = int(current.argmax())
+        if current[here] > best:
+            best, best_at = float(current[here]), (row, here)
+        previous = current
+    return _traced(back, cost_at, low, best_at, best)
+
+
+def _shifted(values: NDArray[np.float64], by: int) -> NDArray[np.float64]:
+    """Move values [W] left by ``by`` columns, filling with minus infinity."""
+    if by == 0:
+        return values
+    out = np.full_like(values, -np.inf)
+    if by > 0:
+        out[:-by] = values[by:]
+    else:
+        out[-by:] = values[:by]
+    return out
+
+
+def _traced(
+    back: NDArray[np.int8], cost_at: NDArray[np.float16], low: Indices, end: tuple[int, int], gain: float
+) -> Path:
+    row, column = end
+    rows, columns, costs = [], [], []
+    while True:
+        rows.append(row)
+        columns.append(column + int(low[row]))
+        costs.append(float(cost_at[row, column]))
+        move = back[row, column]
+        if move == _START:
+            break
+        if move == _ALONG:
+            column -= 1
+            continue
+        column += int(low[row] - low[row - 1]) - (move == _DIAGONAL)
+        row -= 1
+    index_a, index_b = np.array(rows[::-1]), np.array(columns[::-1])
+    return Path(index_a, index_b, float(np.mean(costs)), gain)
