@@ -1,0 +1,208 @@
+"""``GET /v1/jobs/{id}/events``, ``/v1/sessions/{id}/events`` and ``/v1/events``: server-sent events.
+
+Whoever may be a browser's EventSource, and could succeed later, gets 200 or 204 and nothing else: any other status
+ends an EventSource for ever. What can never succeed (no such job, no valid key) is an ordinary problem.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from starlette.types import Receive, Scope, Send
+
+from contracts.errors import ErrorCode, SaccadeError
+from contracts.events.base import Cursor
+from contracts.ids import Prefix, is_id
+from services.kit.auth import Principal
+from services.kit.problems import problem_responses
+from services.notifier.hub import Hub
+from services.notifier.metrics import Metrics
+from services.notifier.replay import Plan, Replay
+from services.notifier.sse import HEARTBEAT, Selection, parse_cursor, parse_since, parse_types, retry_line
+from services.notifier.subscriber import Bounds, Closed, Subscriber
+
+log = logging.getLogger(__name__)
+
+_HEADERS: Final = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+]
+#: Where the application keeps the server's own ``send``, past every wrapper around it.
+DIRECT_SEND: Final = "saccade.send"
+_STREAM: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "Server-sent events."},
+    204: {"description": "It has ended and the client has its last event."},
+}
+_SUBJECTS: Final[tuple[Prefix, ...]] = ("job", "ses", "upl", "whk")
+
+
+class ComeAgain(Response):
+    """Tells a client to come again later, in the only way that an EventSource survives."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
+        """Answer."""
+        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        await send({"type": "http.response.body", "body": HEARTBEAT + retry_line() + b"\n"})
+
+
+class EventStreamResponse(Response):
+    """One open stream."""
+
+    def __init__(self, streams: Streams, selection: Selection, plan: Plan) -> None:
+        """Stream ``selection`` as ``plan`` says."""
+        super().__init__(status_code=200)
+        self._streams = streams
+        self._selection = selection
+        self._plan = plan
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Stream until the thing ends, the client goes or the stream is closed."""
+        streams, hub = self._streams, self._streams.hub
+        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        direct: Send = scope.get(DIRECT_SEND, send)
+        await direct({"type": "http.response.body", "body": HEARTBEAT, "more_body": True})
+        subscriber = Subscriber(self._selection, direct, streams.bounds)
+        hub.open.add(subscriber)
+        streams.metrics.streams.inc()
+        try:
+            await streams.replay.join(subscriber, self._plan)
+            while (await receive())["type"] != "http.disconnect":
+                pass
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if subscriber.reason is None or task is None:
+                raise
+            task.uncancel()
+        except Closed:
+            pass
+        except SaccadeError as error:  # the bus is away; the client resumes where it is
+            log.warning("a stream was cut: %s", error)
+            subscriber.reason = subscriber.reason or "stopping"
+        finally:
+            hub.remove(subscriber)
+            streams.metrics.streams.dec()
+            streams.metrics.conflated.inc(subscriber.conflated)
+            if subscriber.reason:
+                streams.metrics.closed.labels(subscriber.reason).inc()
+            else:
+                subscriber.abandon()
+        if subscriber.reason in ("ended", "rotated", "stopping"):
+            await direct({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+class Streams:
+    """All that a stream needs."""
+
+    def __init__(self, hub: Hub, replay: Replay, metrics: Metrics, bounds: Bounds) -> None:
+        """Keep them."""
+        self.hub = hub
+        self.replay = replay
+        self.metrics = metrics
+        self.bounds = bounds
+
+    async def open(self, selection: Selection, cursor: Cursor | None, since: str | None) -> Response:
+        """Answer a request for a stream.
+
+        Raises:
+            SaccadeError: what can never succeed.
+        """
+        start = parse_since(since, datetime.now(UTC)) if since and cursor is None else None
+        if self.hub.stopping or len(self.hub.open) >= self.bounds.max_streams:
+            return ComeAgain()
+        try:
+            plan = await self.replay.plan(selection, cursor, start)
+        except SaccadeError as error:
+            if error.code is ErrorCode.BUS_UNAVAILABLE:
+                return ComeAgain()
+            raise
+        return Response(status_code=204) if plan.over else EventStreamResponse(self, selection, plan)
+
+
+def _principal(request: Request) -> Principal:
+    principal: Principal = request.app.state.authenticate(request)
+    return principal
+
+
+def _streams(request: Request) -> Streams:
+    streams: Streams = request.app.state.streams
+    return streams
+
+
+def _cursor(
+    last_event: Annotated[str | None, Header(alias="Last-Event-ID", max_length=200)] = None,
+    last_event_id: Annotated[
+        str | None, Query(max_length=200, description="Last-Event-ID, for clients that cannot send headers.")
+    ] = None,
+    last_event_id_too: Annotated[
+        str | None, Query(alias="lastEventId", max_length=200, include_in_schema=False)
+    ] = None,
+) -> Cursor | None:
+    return parse_cursor(last_event, last_event_id, last_event_id_too)
+
+
+Asks = Annotated[Principal, Depends(_principal)]
+Last = Annotated[Cursor | None, Depends(_cursor)]
+Open = Annotated[Streams, Depends(_streams)]
+
+#: The application keeps ``authenticate`` and ``streams`` in its state.
+router = APIRouter(tags=["events"])
+
+
+async def _one(
+    streams: Streams, principal: Principal, prefix: Prefix, subject_id: str, cursor: Cursor | None
+) -> Response:
+    if not is_id(subject_id, prefix):
+        code = ErrorCode.JOB_NOT_FOUND if prefix == "job" else ErrorCode.NOT_FOUND
+        raise SaccadeError(code, f"{subject_id!r} is not an id of one.")
+    return await streams.open(Selection(principal.tenant, subject_id, ends=True), cursor, None)
+
+
+@router.get(
+    "/v1/jobs/{job_id}/events",
+    response_class=Response,
+    responses=problem_responses(ErrorCode.JOB_NOT_FOUND) | _STREAM,
+)
+async def job_events(
+    streams: Open, principal: Asks, job_id: Annotated[str, Path(max_length=100)], cursor: Last
+) -> Response:
+    """Stream a job's events: its history, then what happens, until it ends."""
+    return await _one(streams, principal, "job", job_id, cursor)
+
+
+@router.get(
+    "/v1/sessions/{session_id}/events",
+    response_class=Response,
+    responses=problem_responses(ErrorCode.NOT_FOUND) | _STREAM,
+)
+async def session_events(
+    streams: Open, principal: Asks, session_id: Annotated[str, Path(max_length=100)], cursor: Last
+) -> Response:
+    """Stream a session's events: its history, then what happens, until it ends."""
+    return await _one(streams, principal, "ses", session_id, cursor)
+
+
+@router.get(
+    "/v1/events",
+    response_class=Response,
+    responses=problem_responses(ErrorCode.INVALID_PARAMETER) | _STREAM,
+)
+async def tenant_events(
+    *,
+    streams: Open,
+    principal: Asks,
+    cursor: Last,
+    types: Annotated[list[str] | None, Query(description="job.succeeded,job.failed or job.*")] = None,
+    subject: Annotated[str | None, Query(max_length=100, description="An id: only its events.")] = None,
+    since: Annotated[
+        str | None, Query(max_length=100, description="A cursor, an RFC 3339 time or seconds before now.")
+    ] = None,
+) -> Response:
+    """Stream all your events, from now or from ``since``, for ever."""
+    if subject and not any(is_id(subject, prefix) for prefix in _SUBJECTS):
+        raise SaccadeError(ErrorCode.INVALID_PARAMETER, f"subject: {subject!r} is not an id.")
+    return await streams.open(Selection(principal.tenant, subject or None, parse_types(types or [])), cursor, since)

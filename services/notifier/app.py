@@ -1,0 +1,193 @@
+"""The one place where the notifier's parts meet: bus, hub, routes, and an end within two seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from fastapi import FastAPI, Request, Response
+from nats.aio.client import Client
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from contracts.errors import SaccadeError
+from services.kit.auth import Authenticator, AuthSettings, HostGuard, Principal
+from services.kit.event_store import EventStore
+from services.kit.health import Health, HealthReport, nats_check
+from services.kit.nats import connect, declare, epoch_of
+from services.kit.problems import install_problems
+from services.kit.serve import serve
+from services.kit.settings import NatsSettings
+from services.kit.tail import EpochChanged, EventTail
+from services.notifier.api.events import DIRECT_SEND, Streams, router
+from services.notifier.hub import Hub
+from services.notifier.metrics import Metrics
+from services.notifier.on_event import follow_events, follow_progress
+from services.notifier.replay import Replay
+from services.notifier.settings import SEND_BUFFER_BYTES, NotifierSettings
+from services.notifier.subscriber import Bounds
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+#: Exit code that asks a supervisor for a fresh start: the stream was made anew.
+START_AGAIN: Final = 75
+
+
+class _DirectSend:
+    """Pure ASGI: keeps the server's own ``send`` in reach, which a stream writes to past all wrappers."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[DIRECT_SEND] = send
+        await self._app(scope, receive, send)
+
+
+def make_app(streams: Streams, health: Health, auth: AuthSettings) -> ASGIApp:
+    """Make the HTTP application."""
+    authenticator = Authenticator(auth)
+
+    def authenticate(request: Request) -> Principal:
+        return authenticator.authenticate(request.headers, "read")
+
+    app = FastAPI(title="Saccade events", docs_url=None, redoc_url=None)
+    install_problems(app)
+    app.state.authenticate, app.state.streams = authenticate, streams
+    app.include_router(router)
+
+    @app.get("/health", tags=["service"])
+    async def get_health() -> HealthReport:
+        """Say how the service is."""
+        return await health.report()
+
+    @app.get("/metrics", tags=["service"], response_class=Response)
+    async def get_metrics() -> Response:
+        """Give figures for Prometheus."""
+        body, content_type = streams.metrics.expose()
+        return Response(body, media_type=content_type)
+
+    return _DirectSend(HostGuard(app, auth))
+
+
+async def run(settings: NotifierSettings, nats: NatsSettings, auth: AuthSettings, stop: asyncio.Event) -> int:
+    """Run the notifier until ``stop`` is set and give its exit code.
+
+    Raises:
+        CannotServeError: the address is taken or not safe.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        client = await _unless(stop, stack.enter_async_context(_connection(nats)))
+        if client is None or (began := await _unless(stop, _begin(client, nats.replicas))) is None:
+            return 0
+        epoch, head = began
+        metrics = Metrics()
+        hub = Hub(
+            metrics,
+            ring_events=settings.ring_events,
+            ring_bytes=settings.ring_bytes,
+            heartbeat_s=settings.heartbeat_s,
+        )
+        hub.begin(epoch, head)
+        store = EventStore(client)
+        tail = follow_events(store, hub)
+        replay = Replay(tail, EventStore(client, "PROGRESS"), hub, metrics)
+        bounds = Bounds(
+            max_streams=settings.max_streams,
+            backlog_events=settings.backlog_events,
+            backlog_bytes=settings.backlog_bytes,
+            blocked_s=settings.blocked_s,
+            rotate_s=settings.rotate_s,
+        )
+        streams = Streams(hub, replay, metrics, bounds)
+        app = make_app(streams, Health("notifier", nats=nats_check(client)), auth)
+        await follow_progress(client, hub)
+        serving = Serving(settings.host, settings.port, auth.authenticated, settings.drain_s)
+        return await serving.run(app, hub, tail, stop)
+
+
+@dataclass(frozen=True)
+class Serving:
+    """Where the notifier listens and how it ends."""
+
+    host: str
+    port: int
+    authenticated: bool
+    drain_s: float
+
+    async def run(self, app: ASGIApp, hub: Hub, tail: EventTail, stop: asyncio.Event) -> int:
+        """Run tail, heartbeat and server until one of them ends or ``stop`` is set, and give the exit code.
+
+        Raises:
+            CannotServeError: the address is taken or not safe.
+        """
+        closing = asyncio.Event()
+        serving = asyncio.ensure_future(
+            serve(
+                app,
+                self.host,
+                self.port,
+                authenticated=self.authenticated,
+                stop=closing,
+                send_buffer_bytes=SEND_BUFFER_BYTES,
+            )
+        )
+        tailing = asyncio.ensure_future(tail.run(hub.head, hub.epoch))
+        beating = asyncio.ensure_future(hub.beat())
+        stopping = asyncio.ensure_future(stop.wait())
+        tasks: list[asyncio.Future[Any]] = [serving, tailing, beating, stopping]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            await hub.drain(self.drain_s)
+            closing.set()
+            await serving
+            if tailing.done():
+                tailing.result()
+        except EpochChanged:
+            log.warning("the stream was made anew; starting again")
+            return START_AGAIN
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        return 0
+
+
+@contextlib.asynccontextmanager
+async def _connection(settings: NatsSettings) -> AsyncIterator[Client]:
+    log.info("connecting to NATS at %s", settings.url)
+    client = await connect(settings, "notifier")
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+async def _begin(client: Client, replicas: int) -> tuple[str, int]:
+    """Declare the streams, as soon as JetStream answers, and give where the events stand."""
+    while True:
+        try:
+            await declare(client, replicas)
+            return await epoch_of(client, "EVENTS")
+        except SaccadeError as error:
+            log.warning("waiting for the streams: %s", error)
+            await asyncio.sleep(0.5)
+
+
+async def _unless(stop: asyncio.Event, awaitable: Awaitable[T]) -> T | None:
+    """Await something, unless the service is told to stop first."""
+    wanted = asyncio.ensure_future(awaitable)
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait([wanted, stopping], return_when=asyncio.FIRST_COMPLETED)
+        return await wanted if wanted.done() else None
+    finally:
+        stopping.cancel()
+        if not wanted.done():
+            wanted.cancel()
+            await asyncio.gather(wanted, return_exceptions=True)
