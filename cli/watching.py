@@ -10,18 +10,18 @@ from cli.output import note, show_json
 from cli.progress import Update, duration, meter
 
 
-def watch(client: Client, job_id: str, *, as_json: bool = False) -> JobView:
-    """Follow a job's events and give the job as it ended.
+def watch(client: Client, job_id: str, *, as_json: bool = False, silent: bool = False) -> JobView:
+    """Follow a job's events and give the job as it ended; ``as_json`` prints them instead of a bar.
 
     Raises:
         Failure: the job failed or was cancelled.
         ClientError: the server refused.
     """
-    with meter("Working", silent=as_json) as update:
+    with meter("Working", silent=as_json or silent) as update:
         for event in client.events(job_id):
             if as_json:
                 show_json(event.envelope)
-            else:
+            elif not silent:
                 _show(event, update)
     job = client.job(job_id)
     if job.state != "succeeded":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable
+import sys
 from pathlib import Path
 
 import click
@@ -60,9 +60,22 @@ async def start_unless(stop: asyncio.Event, system: EmbeddedSystem) -> bool:
     return False
 
 
-async def _run(data: Path, host: str, port: int, remark: Callable[[str], None], *, as_json: bool) -> None:
-    system = EmbeddedSystem(data, host, port, remark)
+def stop_with_input(stop: asyncio.Event) -> None:
+    """Set ``stop`` when standard input ends: the command that started us is gone or wants us to go."""
+
+    def on_input() -> None:
+        if not os.read(sys.stdin.fileno(), 4096):
+            loop.remove_reader(sys.stdin.fileno())
+            stop.set()
+
+    loop = asyncio.get_running_loop()
+    loop.add_reader(sys.stdin.fileno(), on_input)
+
+
+async def _run(system: EmbeddedSystem, *, as_json: bool, attached: bool) -> None:
     stop = catch_signals(system)
+    if attached:
+        stop_with_input(stop)
     try:
         if await start_unless(stop, system):
             if as_json:
@@ -84,8 +97,9 @@ async def _run(data: Path, host: str, port: int, remark: Callable[[str], None], 
 @click.option("--port", type=click.IntRange(0, 65535), default=DEFAULT_PORT, show_default=True, help="0: any free one.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="An address of this machine.")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder for all its data. [default: ./.saccade]")
+@click.option("--attached", is_flag=True, hidden=True, help="Stop when standard input ends.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON value a line.")
-def up(port: int, host: str, data: Path | None, as_json: bool) -> None:
+def up(*, port: int, host: str, data: Path | None, attached: bool, as_json: bool) -> None:
     """Run the whole system on this machine until Ctrl-C."""
 
     def remark(text: str) -> None:
@@ -94,4 +108,5 @@ def up(port: int, host: str, data: Path | None, as_json: bool) -> None:
         else:
             note(text)
 
-    asyncio.run(_run(data or CommandSettings().data, host, port, remark, as_json=as_json))
+    system = EmbeddedSystem(data or CommandSettings().data, host, port, remark)
+    asyncio.run(_run(system, as_json=as_json, attached=attached))

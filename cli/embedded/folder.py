@@ -30,11 +30,14 @@ class Secrets:
     nats_password: str
     s3_access_key_id: str
     s3_secret_access_key: str
+    ticket_key: str
 
     @classmethod
     def fresh(cls) -> Self:
         """Draw new ones."""
-        return cls("saccade", secrets.token_hex(24), secrets.token_hex(10), secrets.token_hex(24))
+        return cls(
+            "saccade", secrets.token_hex(24), secrets.token_hex(10), secrets.token_hex(24), secrets.token_hex(24)
+        )
 
 
 class DataFolder:

@@ -111,6 +111,7 @@ def service_environment(folder: DataFolder, ports: dict[str, int], host: str) ->
         "S3_BUCKET": BUCKET,
         "S3_ACCESS_KEY_ID": secrets.s3_access_key_id,
         "S3_SECRET_ACCESS_KEY": secrets.s3_secret_access_key,
+        "NOTIFIER_TICKET_KEY": secrets.ticket_key,
         "GATEWAY_DATA_DIR": str(folder.path / "gateway"),
         "DISPATCHER_DATA_DIR": str(folder.path / "dispatcher"),
     }

@@ -1,0 +1,151 @@
+"""``saccade demo``: two laps filmed, compared, and the answer held against the truth."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from cli.client import Client
+from cli.commands.up import shown
+from cli.connection import open_client
+from cli.embedded.attached import attached_system
+from cli.embedded.ports import is_free
+from cli.failure import Failure
+from cli.filming import film_laps
+from cli.output import note, say, show_json, table
+from cli.progress import duration, meter, size
+from cli.sending import find_workload, send_all
+from cli.settings import DEFAULT_PORT, CommandSettings
+from cli.truth import Truth, curve_errors, figures, lost
+from cli.watching import watch
+
+_WORKLOAD: Final = "lap_compare"
+
+
+class _Clock:
+    """Where the time of the demo went."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+        self.parts: dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        now = time.monotonic()
+        self.parts[name] = now - self._last
+        self._last = now
+
+
+@click.command()
+@click.option("--url", help="Use a server that runs. [default: start one]")
+@click.option("--data", type=click.Path(path_type=Path), help="Folder for all data. [default: ./.saccade]")
+@click.option("--laps", "lap_s", type=click.FloatRange(8, 600), default=30.0, show_default=True, help="Seconds a lap.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Another seed is another circuit.")
+@click.option("--keep", is_flag=True, help="Leave the system running afterwards, until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON value: figures, truth and paths.")
+def demo(*, url: str | None, data: Path | None, lap_s: float, seed: int, keep: bool, as_json: bool) -> None:
+    """Film two laps whose times are known, compare them, and show the answer next to the truth."""
+    data = data or CommandSettings().data
+    clock = _Clock()
+    with _server(url, data) as (server, started):
+        if not as_json:
+            say(f"Saccade {'runs' if started else 'is used'} at {server}.")
+            say("Two drivers lap one circuit. Their films go in; where the time was lost comes out.\n")
+        clock.lap("start")
+        laps = film_laps(data / "demo" / f"laps-{seed}", seed, lap_s, silent=as_json)
+        clock.lap("film")
+        with open_client(server) as client:
+            job_id, result = _compare(client, laps, clock, silent=as_json)
+            folder = data / "demo" / job_id
+            _download(client, job_id, folder, silent=as_json)
+        clock.lap("download")
+        truth = Truth.read(laps[2])
+        if as_json:
+            show_json(_as_json(result, truth, folder, clock))
+        else:
+            _show(result, truth, folder, clock)
+        if keep and started:
+            say(f"\nSaccade goes on at {server}. Ctrl-C stops it.")
+            with contextlib.suppress(KeyboardInterrupt):
+                while True:
+                    time.sleep(3600)
+
+
+@contextlib.contextmanager
+def _server(url: str | None, data: Path) -> Iterator[tuple[str, bool]]:
+    """Use the server that was named, or start one, and tell which it was."""
+    if url:
+        yield url, False
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            server = stack.enter_context(attached_system(data, DEFAULT_PORT if is_free(DEFAULT_PORT) else 0))
+        except Failure as failure:
+            if failure.code == "already_running":
+                failure.hint = "Use that one: saccade demo --url with its address; or stop it, or add --data."
+            raise
+        yield server, True
+
+
+def _compare(
+    client: Client, laps: tuple[Path, Path, Path], clock: _Clock, *, silent: bool
+) -> tuple[str, dict[str, Any]]:
+    """Upload the films, submit the job and follow it to its result."""
+    inputs = send_all(client, find_workload(client, _WORKLOAD), [str(laps[0]), str(laps[1])], silent=silent)
+    clock.lap("upload")
+    job = client.submit(_WORKLOAD, inputs, metadata={"from": "saccade demo"})
+    job = watch(client, job.id, silent=silent)
+    clock.lap("compare")
+    assert job.result is not None
+    return job.id, job.result
+
+
+def _download(client: Client, job_id: str, folder: Path, *, silent: bool) -> None:
+    with meter("Downloading", silent=silent) as update:
+        client.download(job_id, folder, lambda done, total: update(done / total if total else 1.0, size(total)))
+
+
+def _show(result: dict[str, Any], truth: Truth, folder: Path, clock: _Clock) -> None:
+    whole = figures(result, truth)[0]
+    slower, faster = ("B", "A") if whole.measured_s > 0 else ("A", "B")
+    say(f"\nDriver {faster} is {abs(whole.measured_s):.2f} s faster than driver {slower}.\n")
+    rows = [
+        (one.name, f"{one.measured_s:+.3f}", f"{one.band_s:.3f}", f"{one.true_s:+.3f}", f"{one.error_s:.3f}")
+        for one in figures(result, truth)
+    ]
+    table(("B less A, in s", "MEASURED", "±", "TRUE", "OFF BY"), rows)
+    median_s, largest_s = curve_errors(folder / "delta.csv", truth)
+    say(f"\nAlong the lap the delta is off by {1000 * median_s:.0f} ms (median), {1000 * largest_s:.0f} ms at most;")
+    say(f"the confidence is {result['confidence']:.2f} of 1.\n")
+    say("Where the time was lost")
+    for one in result["opportunities"]:
+        driver = "B" if one["loser"] == "other" else "A"
+        where = f"between {one['start_reference_s']:.1f} s and {one['end_reference_s']:.1f} s of lap A"
+        say(f"  {one['rank']}. driver {driver} loses {one['lost_s']:.2f} s {where} (true: {lost(one, truth):.2f} s)")
+    for warning in result["warnings"]:
+        note(f"  note: {warning}")
+    spent = " · ".join(f"{name} {duration(seconds)}" for name, seconds in clock.parts.items())
+    say(f"\nReport   {shown((folder / 'report.html').absolute())}   (open it in a browser)")
+    say(f"Overlay  {shown((folder / 'overlay.mp4').absolute())}   (both laps, locked by place)")
+    say(f"Took {duration(sum(clock.parts.values()))}: {spent}")
+
+
+def _as_json(result: dict[str, Any], truth: Truth, folder: Path, clock: _Clock) -> dict[str, Any]:
+    median_s, largest_s = curve_errors(folder / "delta.csv", truth)
+    return {
+        "figures": [
+            {"name": one.name, "measured_s": one.measured_s, "band_s": one.band_s, "true_s": one.true_s}
+            for one in figures(result, truth)
+        ],
+        "delta_error_median_s": median_s,
+        "delta_error_largest_s": largest_s,
+        "opportunities": [one | {"true_lost_s": lost(one, truth)} for one in result["opportunities"]],
+        "confidence": result["confidence"],
+        "report": str((folder / "report.html").absolute()),
+        "overlay": str((folder / "overlay.mp4").absolute()),
+        "spent_s": clock.parts,
+    }

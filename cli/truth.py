@@ -1,0 +1,84 @@
+"""Holds a lap comparison's figures against the truth of rendered laps."""
+
+from __future__ import annotations
+
+import bisect
+import csv
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure beside its truth, in seconds; above zero the other lap is slower."""
+
+    name: str
+    measured_s: float
+    #: Half-width of the 95 % band that the comparison itself gives.
+    band_s: float
+    true_s: float
+
+    @property
+    def error_s(self) -> float:
+        """How far the measurement is off."""
+        return abs(self.measured_s - self.true_s)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """When lap B was where lap A was; ``time_a_s`` rises."""
+
+    time_a_s: Sequence[float]
+    time_b_s: Sequence[float]
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read truth.json."""
+        content = json.loads(path.read_text())
+        return cls(content["time_a_s"], content["time_b_s"])
+
+    def b_at(self, time_a_s: float) -> float:
+        """Give the time of B at a time of A, straight between samples and on beyond the ends."""
+        right = min(max(bisect.bisect_left(self.time_a_s, time_a_s), 1), len(self.time_a_s) - 1)
+        a0, a1 = self.time_a_s[right - 1], self.time_a_s[right]
+        b0, b1 = self.time_b_s[right - 1], self.time_b_s[right]
+        return b0 + (b1 - b0) * (time_a_s - a0) / (a1 - a0)
+
+    def delta_s(self, start_a_s: float, end_a_s: float) -> float:
+        """Give how much longer B took than A from one place to another."""
+        return (self.b_at(end_a_s) - self.b_at(start_a_s)) - (end_a_s - start_a_s)
+
+
+def figures(result: dict[str, Any], truth: Truth) -> list[Figure]:
+    """Give the total, each sector and each opportunity beside the truth."""
+    start_s, end_s = result["start_reference_s"], result["end_reference_s"]
+    found = [Figure("whole lap", result["delta_s"], result["delta_error_s"], truth.delta_s(start_s, end_s))]
+    found += [
+        Figure(
+            sector["name"],
+            sector["delta_s"],
+            sector["error_s"],
+            truth.delta_s(sector["start_reference_s"], sector["end_reference_s"]),
+        )
+        for sector in result["sectors"]
+    ]
+    return found
+
+
+def lost(opportunity: dict[str, Any], truth: Truth) -> float:
+    """Give what the loser of an opportunity truly lost in it."""
+    delta_s = truth.delta_s(opportunity["start_reference_s"], opportunity["end_reference_s"])
+    return delta_s if opportunity["loser"] == "other" else -delta_s
+
+
+def curve_errors(delta_csv: Path, truth: Truth) -> tuple[float, float]:
+    """Give the median and the largest error of the delta along the lap, in seconds."""
+    with delta_csv.open(newline="") as file:
+        rows = [(float(row["time_a_s"]), float(row["delta_s"])) for row in csv.DictReader(file)]
+    start_s = rows[0][0]
+    errors = [abs(delta_s - truth.delta_s(start_s, time_s)) for time_s, delta_s in rows]
+    return statistics.median(errors), max(errors)
