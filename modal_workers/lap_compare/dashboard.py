@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from modal_workers.lap_compare import palette, wording
 from modal_workers.lap_compare.comparison import Comparison, Opportunity
-from modal_workers.lap_compare.lettering import Lettering, fitted, font, printable
+from modal_workers.lap_compare.lettering import Lettering, drawable, fitted, font
 from modal_workers.lap_compare.panel import panel_size
 from modal_workers.lap_compare.picture import Colour, Matrix, Pixels, Sprite, YuvPicture
 from modal_workers.lap_compare.strip import delta_range_s, draw_strip
@@ -67,7 +67,7 @@ class Dashboard:
         self._picture = self._still.copy()
 
     def draw(self, moment: Moment, panel_a: YuvPicture, panel_b: YuvPicture) -> Pixels:
-        """Put one frame together; gives [height * 3 / 2, width], valid until the next call: one buffer is drawn over."""
+        """Put one frame together; gives [height * 3 / 2, width], drawn over by the next call."""
         picture = self._picture
         np.copyto(picture.pixels, self._still.pixels)
         clocks = (moment.lap_s, moment.lap_s + moment.delta_s)
@@ -88,14 +88,11 @@ class Dashboard:
         width, height = self.size
         picture = YuvPicture.filled(width, height, palette.NIGHT, self._matrix)
         accent = max(2, _even(2 * self._scale))
-        picture.fill(0, self._panel_height, self._half, accent, palette.DRIVER_A, self._matrix)
-        picture.fill(self._half + self._gap, self._panel_height, self._half, accent, palette.DRIVER_B, self._matrix)
+        picture.fill((0, self._panel_height, self._half, accent), palette.DRIVER_A, self._matrix)
+        picture.fill((self._half + self._gap, self._panel_height, self._half, accent), palette.DRIVER_B, self._matrix)
         left, top = (width - self._bar_width) // 2, self._bar_top
         picture.fill(
-            left,
-            top,
-            self._bar_width,
-            _even(10 * self._scale),
+            (left, top, self._bar_width, _even(10 * self._scale)),
             palette.mixed(palette.NIGHT, palette.LINE, 0.7),
             self._matrix,
         )
@@ -161,16 +158,16 @@ class Dashboard:
         colour = palette.BEHIND if moment.delta_s > 0 else palette.AHEAD
         if abs(moment.delta_s) <= moment.error_s:
             colour = palette.QUIET
-        picture.fill(left, self._bar_top, length, height, colour, self._matrix)
+        picture.fill((left, self._bar_top, length, height), colour, self._matrix)
         tick = _even(3 * self._scale)
-        picture.fill(middle - 2, self._bar_top - tick, 2, height + 2 * tick, palette.WHITE, self._matrix)
+        picture.fill((middle - 2, self._bar_top - tick, 2, height + 2 * tick), palette.WHITE, self._matrix)
 
     def _draw_strip(self, picture: YuvPicture, moment: Moment) -> None:
         strip, top = self._strip, self._strip_top
         x = strip.x(moment.lap_s) // 2 * 2
         picture.paste(strip.bright, 0, top, 0, x)
         picture.paste(strip.dim, 0, top, x, strip.dim.width)
-        picture.fill(x, top, 2, strip.dim.height, palette.WHITE, self._matrix)
+        picture.fill((x, top, 2, strip.dim.height), palette.WHITE, self._matrix)
         y = top + strip.y(moment.delta_s)
         picture.blend(self._dot, x + 1 - self._dot.width // 2, y - self._dot.height // 2)
 
@@ -179,7 +176,7 @@ class Dashboard:
         height = 2 * round(14.5 * self._scale)
         face = font(round(13 * self._scale))
         room = self._half - self._clock_veil.width - height - 44 * self._scale
-        name = fitted(printable(filename), room, face)
+        name = fitted(drawable(filename), room, face)
         width = _even(height + face.getlength(name) + 18 * self._scale)
         image = self._plate(width, height)
         draw = ImageDraw.Draw(image)

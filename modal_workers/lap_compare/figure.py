@@ -12,7 +12,7 @@ from matplotlib.transforms import blended_transform_factory
 
 from modal_workers.lap_compare import wording
 from modal_workers.lap_compare.comparison import Comparison, Floats
-from modal_workers.lap_compare.lettering import printable
+from modal_workers.lap_compare.lettering import drawable
 
 INK: Final = "#14181f"
 QUIET: Final = "#667085"
@@ -52,13 +52,13 @@ def draw_delta(comparison: Comparison, out_path: Path) -> None:
 def _heading(figure: Figure, comparison: Comparison) -> None:
     figure.text(0.075, 0.945, wording.headline(comparison), fontsize=15, fontweight="bold", color=INK)
     names = [_name(clip.filename) for clip in (comparison.clip_a, comparison.clip_b)]
-    grade = f"confidence {wording.grade(comparison.confidence)} ({comparison.confidence:.0%})"
+    grade = f"confidence {wording.grade(comparison.confidence)} ({comparison.confidence:.2f})"
     text = f"A  {names[0]}      B  {names[1]}      {grade}"
     figure.text(0.075, 0.905, text, fontsize=9.5, color=QUIET, parse_math=False)
 
 
 def _name(filename: str) -> str:
-    text = printable(filename)
+    text = drawable(filename)
     return text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 12]}…{text[-11:]}"
 
 

@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import matplotlib as mpl
+from matplotlib.ft2font import FT2Font
 from PIL import Image, ImageDraw, ImageFont
 
 from modal_workers.lap_compare.picture import Colour, Matrix, Sprite
@@ -19,8 +20,18 @@ def font(size_px: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
 
 
 def printable(text: str) -> str:
-    """Drop what a label cannot show: control characters, line breaks, marks that turn the writing direction."""
+    """Replace what breaks a label: control characters, line breaks, marks that turn the writing direction."""
     return "".join(c if c.isprintable() else " " for c in text).strip()
+
+
+def drawable(text: str) -> str:
+    """Give a text as DejaVu can draw it: a glyph that it lacks becomes a white square."""
+    return "".join(c if _glyphs().get_char_index(ord(c)) else "□" for c in printable(text))
+
+
+@lru_cache(maxsize=1)
+def _glyphs() -> FT2Font:
+    return FT2Font(str(Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"))
 
 
 def fitted(text: str, width_px: float, face: ImageFont.FreeTypeFont) -> str:
@@ -50,7 +61,7 @@ class Lettering:
         """Give the width that ``text`` will have."""
         return sum(_cell_width(character, size_px, bold=bold) for character in text)
 
-    def _glyph(self, character: str, size_px: int, colour: Colour, bold: bool) -> Sprite:  # noqa: FBT001
+    def _glyph(self, character: str, size_px: int, colour: Colour, bold: bool) -> Sprite:
         key = (character, size_px, colour, bold)
         if key not in self._glyphs:
             face = font(size_px, bold=bold)

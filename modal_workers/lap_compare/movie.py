@@ -46,8 +46,8 @@ class Movie:
             options["crf"] = str(quality)
         stream.options = options
         context = stream.codec_context
-        context.colorspace, context.color_range = matrix.av_code, 1
-        context.color_primaries = context.color_trc = matrix.av_code
+        context.colorspace, context.color_range = matrix.tag, 1
+        context.color_primaries = context.color_trc = matrix.tag
         self._stream = stream
 
     def __enter__(self) -> Self:

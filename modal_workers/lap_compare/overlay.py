@@ -24,6 +24,7 @@ SLOWEST_HZ = 5
 CLIP_MARGIN_S = 1.0
 
 Progress = Callable[[float, str], None]
+Frames = NDArray[np.bool_]  # [N], which frames of a timeline
 
 
 @dataclass(frozen=True)
@@ -61,13 +62,18 @@ def render_overlay(
     """Write the side-by-side MP4, and in the same pass one MP4 for each opportunity.
 
     ``clips`` maps an opportunity's rank to the file for it: its stretch and a second on either side.
-    ``height_px`` is the height of one panel. ``progress`` is called for every frame with the share done (0..1).
+    ``height_px`` is the height of one panel. ``progress`` is called for every frame with the share done (0..1);
+    whatever it raises stops the work and leaves no file behind.
 
     Raises:
-        av.error.FFmpegError: a clip no longer decodes, or the encoder fails.
-        ValueError: a clip has no frame, or ``clips`` names a rank that is not there.
+        SaccadeError: a clip does not decode any more.
+        av.error.FFmpegError: the encoder fails, for example because the disk is full.
+        ValueError: ``clips`` names a rank that is not there.
     """
-    _render(path_a, path_b, comparison, out_path, clips or {}, height_px, progress)
+    plan = timeline(comparison)
+    shown = _clip_frames(comparison, plan, clips or {})
+    shown[out_path] = np.ones(len(plan.time_a_s), np.bool_)
+    _render((path_a, path_b), comparison, plan, shown, height_px=height_px, progress=progress)
 
 
 def render_clips(
@@ -80,43 +86,52 @@ def render_clips(
     progress: Progress | None = None,
 ) -> None:
     """Write only the opportunity clips; arguments and errors as in ``render_overlay``."""
-    _render(path_a, path_b, comparison, None, clips, height_px, progress)
+    plan = timeline(comparison)
+    shown = _clip_frames(comparison, plan, clips)
+    if shown:
+        _render((path_a, path_b), comparison, plan, shown, height_px=height_px, progress=progress)
 
 
 def _render(
-    path_a: Path,
-    path_b: Path,
+    paths: tuple[Path, Path],
     comparison: Comparison,
-    out_path: Path | None,
-    clips: Mapping[int, Path],
+    plan: Timeline,
+    shown: Mapping[Path, Frames],
+    *,
     height_px: int,
     progress: Progress | None,
 ) -> None:
-    plan = timeline(comparison)
-    by_rank = {opportunity.rank: opportunity for opportunity in comparison.opportunities}
-    if unknown := set(clips) - set(by_rank):
-        raise ValueError(f"There is no opportunity of rank {sorted(unknown)}.")
-    shown = {path: _stretch(plan.time_a_s, by_rank[rank]) for rank, path in clips.items()}
-    if out_path is not None:
-        shown[out_path] = np.ones(len(plan.time_a_s), np.bool_)
-    wanted = np.flatnonzero(np.any(list(shown.values()), axis=0)) if shown else np.empty(0, np.intp)
-    matrix = matrix_of(path_a)
+    """Write the movies of ``shown``: for each file, which frames of the plan it has."""
+    wanted = np.flatnonzero(np.any(list(shown.values()), axis=0))
+    matrix = matrix_of(paths[0])
     dashboard = Dashboard(comparison, height_px, matrix)
     with ExitStack() as stack:
-        shots_a = stack.enter_context(closing(Ahead(shots(path_a, plan.time_a_s[wanted], dashboard.size_a, matrix))))
-        shots_b = stack.enter_context(closing(Ahead(shots(path_b, plan.time_b_s[wanted], dashboard.size_b, matrix))))
+        panels = [
+            stack.enter_context(closing(Ahead(shots(path, clip.filename, times_s[wanted], size, matrix))))
+            for path, clip, times_s, size in (
+                (paths[0], comparison.clip_a, plan.time_a_s, dashboard.size_a),
+                (paths[1], comparison.clip_b, plan.time_b_s, dashboard.size_b),
+            )
+        ]
         movies = {path: stack.enter_context(Movie(path, dashboard.size, plan.rate_hz, matrix=matrix)) for path in shown}
         moments = _moments(comparison, plan, wanted)
-        for done, (index, moment, shot_a, shot_b) in enumerate(zip(wanted, moments, shots_a, shots_b, strict=True)):
+        for done, (index, moment, shot_a, shot_b) in enumerate(zip(wanted, moments, *panels, strict=True), start=1):
             pixels = dashboard.draw(moment, shot_a.picture, shot_b.picture)
             for path, movie in movies.items():
                 if shown[path][index]:
                     movie.write(pixels)
             if progress is not None:
-                progress((done + 1) / len(wanted), f"frame {done + 1} of {len(wanted)}")
+                progress(done / len(wanted), f"frame {done} of {len(wanted)}")
 
 
-def _stretch(time_a_s: Floats, opportunity: Opportunity) -> NDArray[np.bool_]:
+def _clip_frames(comparison: Comparison, plan: Timeline, clips: Mapping[int, Path]) -> dict[Path, Frames]:
+    by_rank = {opportunity.rank: opportunity for opportunity in comparison.opportunities}
+    if unknown := set(clips) - set(by_rank):
+        raise ValueError(f"There is no opportunity of rank {sorted(unknown)}.")
+    return {path: _stretch(plan.time_a_s, by_rank[rank]) for rank, path in clips.items()}
+
+
+def _stretch(time_a_s: Floats, opportunity: Opportunity) -> Frames:
     start_s, end_s = opportunity.start_a_s - CLIP_MARGIN_S, opportunity.end_a_s + CLIP_MARGIN_S
     return np.asarray((time_a_s >= start_s) & (time_a_s <= end_s), np.bool_)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +14,10 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
+from contracts.errors import ErrorCode, SaccadeError
 from modal_workers.lap_compare.comparison import Floats
 from modal_workers.lap_compare.picture import BT601, BT709, Matrix, Pixels, YuvPicture
+from modal_workers.lap_compare.video import Reader
 
 AHEAD_FRAMES = 6  # enough to smooth over a keyframe; at 1280 x 720 that is 8 MB
 
@@ -45,20 +47,25 @@ def matrix_of(path: Path) -> Matrix:
 
 
 def _matrix(code: int, height_px: int) -> Matrix:
-    if code in (BT601.av_code, 5):
+    if code in (BT601.tag, 5):
         return BT601
-    return BT601 if code not in (BT709.av_code, 9, 10) and height_px < 720 else BT709
+    return BT601 if code not in (BT709.tag, 9, 10) and height_px < 720 else BT709
 
 
-def shots(path: Path, times_s: Floats, size: tuple[int, int], matrix: Matrix) -> Iterator[Shot]:
+def shots(path: Path, name: str, times_s: Floats, size: tuple[int, int], matrix: Matrix) -> Generator[Shot]:
     """Give, for each of ``times_s`` (ascending), the nearest frame by the container's timestamps.
 
     Frames are decoded forward, once; only those shown are scaled. A frame that is nearest to several times is given
-    again. Past the end of the clip the last frame stands.
+    again. Past the end of the clip the last frame stands. ``name`` is how messages call the clip.
+
+    Raises:
+        SaccadeError: INPUT_UNREADABLE.
     """
     scaler = _Scaler(size, matrix)
-    decoded = _decoded(path)
-    held = next(decoded)
+    decoded = Reader(path, name).decoded()
+    held = next(decoded, None)
+    if held is None:
+        raise SaccadeError(ErrorCode.INPUT_UNREADABLE, f"{name}: no frame of it decodes.")
     following = next(decoded, None)
     shot: Shot | None = None
     for time_s in times_s:
@@ -67,16 +74,6 @@ def shots(path: Path, times_s: Floats, size: tuple[int, int], matrix: Matrix) ->
         if shot is None or shot.time_s != held[0]:
             shot = Shot(held[0], scaler.scale(held[1]))
         yield shot
-
-
-def _decoded(path: Path) -> Iterator[tuple[float, Any]]:
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
-        first_s: float | None = None
-        for frame in container.decode(stream):
-            first_s = frame.time if first_s is None else first_s
-            yield frame.time - first_s, frame
 
 
 class _Scaler:
@@ -94,8 +91,8 @@ class _Scaler:
             width,
             height,
             "yuv420p",
-            src_colorspace=_matrix(int(frame.colorspace), frame.height).av_name,
-            dst_colorspace=self._matrix.av_name,
+            src_colorspace=_matrix(int(frame.colorspace), frame.height).scaler,
+            dst_colorspace=self._matrix.scaler,
             interpolation="BILINEAR",
             dst_color_range="MPEG",
         )
@@ -119,7 +116,7 @@ def _turned(picture: YuvPicture, turns: int) -> YuvPicture:
 class Ahead:
     """Runs an iterator of shots on a thread, a few ahead; iterate it, and close it when leaving early."""
 
-    def __init__(self, source: Iterator[Shot]) -> None:
+    def __init__(self, source: Generator[Shot]) -> None:
         self._queue: queue.Queue[Shot | BaseException | None] = queue.Queue(AHEAD_FRAMES)
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._work, args=(source,), daemon=True)
@@ -141,9 +138,9 @@ class Ahead:
                 continue
         self._thread.join()
 
-    def _work(self, source: Iterator[Shot]) -> None:
+    def _work(self, source: Generator[Shot]) -> None:
         try:
-            with closing(source):  # type: ignore[type-var]
+            with closing(source):
                 for item in source:
                     self._queue.put(item)
                     if self._closed.is_set():

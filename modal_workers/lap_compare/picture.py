@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from av.video.reformatter import Colorspace
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -22,8 +23,8 @@ Colour = tuple[int, int, int]
 class Matrix:
     """How RGB becomes luma and chroma: the two luma weights of ITU-R BT.601 or BT.709, limited range."""
 
-    av_name: str  # as PyAV's reformatter names it
-    av_code: int  # as the stream's tag: AVColorSpace
+    scaler: Colorspace  # as the scaler names it
+    tag: int  # as the stream is tagged: AVColorSpace
     red: float
     blue: float
 
@@ -36,8 +37,8 @@ class Matrix:
         return np.stack([16 + luma * 219 / 255, u, v], axis=-1)
 
 
-BT601 = Matrix("ITU601", 6, 0.299, 0.114)
-BT709 = Matrix("ITU709", 1, 0.2126, 0.0722)
+BT601 = Matrix(Colorspace.ITU601, 6, 0.299, 0.114)
+BT709 = Matrix(Colorspace.ITU709, 1, 0.2126, 0.0722)
 
 
 class YuvPicture:
@@ -61,7 +62,7 @@ class YuvPicture:
     def filled(cls, width: int, height: int, colour: Colour, matrix: Matrix) -> YuvPicture:
         """Make a picture of one colour."""
         picture = cls(np.empty((height * 3 // 2, width), np.uint8))
-        picture.fill(0, 0, width, height, colour, matrix)
+        picture.fill((0, 0, width, height), colour, matrix)
         return picture
 
     @classmethod
@@ -78,10 +79,10 @@ class YuvPicture:
         """Copy the picture."""
         return YuvPicture(self.pixels.copy())
 
-    def fill(self, x: int, y: int, width: int, height: int, colour: Colour, matrix: Matrix) -> None:
-        """Fill a rectangle; its corner and size are rounded down to even pixels."""
+    def fill(self, box: tuple[int, int, int, int], colour: Colour, matrix: Matrix) -> None:
+        """Fill a box (left, top, width, height); its corner and size are rounded down to even pixels."""
         luma, u, v = (round(float(p)) for p in matrix.planes(np.array(colour, np.float64)))
-        x, y, width, height = (n // 2 for n in (x, y, width, height))
+        x, y, width, height = (n // 2 for n in box)
         self.y[2 * y : 2 * (y + height), 2 * x : 2 * (x + width)] = luma
         self.u[y : y + height, x : x + width] = u
         self.v[y : y + height, x : x + width] = v

@@ -136,7 +136,7 @@
         const name = wide > 110 ? `${mark.rank} · ${mark.loser.toUpperCase()} loses ${mark.lost.toFixed(2)} s` : String(mark.rank);
         add(svg, "text", { class: `mark-name ${mark.loser}`, x: x + wide / 2, y: top - 9, "text-anchor": "middle" }, name);
       }
-      const rows = steps(this.low, this.high, this.tall ? 5 : 3);
+      const rows = steps(this.low, this.high, this.tall ? 5 : 4);
       for (const value of rows.ticks) {
         const y = this.y(value / this.scale);
         add(svg, "line", { class: "grid", x1: left, x2: right, y1: y, y2: y });
@@ -267,9 +267,36 @@
   if (video) {
     const follow = () => { if (!video.seeking) show(video.currentTime - 0.5 / data.rate); };
     const loop = () => { follow(); if (!video.paused && !video.ended) requestAnimationFrame(loop); };
+    const play = document.getElementById("play"), stage = document.querySelector(".screen");
+    const toggle = () => { if (video.paused) video.play(); else video.pause(); };
+    const mark = () => {
+      play.classList.toggle("playing", !video.paused);
+      play.setAttribute("aria-label", video.paused ? "Play" : "Pause");
+    };
+    play.disabled = false;
+    play.addEventListener("click", toggle);
+    video.addEventListener("click", toggle);
+    for (const name of ["play", "pause", "ended"]) video.addEventListener(name, mark);
+    const rates = document.querySelectorAll("[data-rate]");
+    for (const button of rates) {
+      button.addEventListener("click", () => {
+        video.playbackRate = Number(button.dataset.rate);
+        for (const other of rates) other.setAttribute("aria-pressed", String(other === button));
+      });
+    }
+    document.getElementById("full").addEventListener("click", () => {
+      if (document.fullscreenElement) document.exitFullscreen();
+      else if (stage.requestFullscreen) stage.requestFullscreen();
+      else if (video.webkitEnterFullscreen) video.webkitEnterFullscreen();
+    });
     video.addEventListener("play", loop);
     video.addEventListener("seeked", follow);
     video.addEventListener("timeupdate", follow);
+  }
+  for (const clip of document.querySelectorAll(".clip")) {
+    const own = clip.querySelector("video");
+    clip.addEventListener("click", () => { if (own.paused) own.play(); else own.pause(); });
+    for (const name of ["play", "pause"]) own.addEventListener(name, () => clip.classList.toggle("playing", !own.paused));
   }
   for (const row of document.querySelectorAll("[data-seek]")) {
     row.addEventListener("click", (event) => { event.stopPropagation(); showFrom(Number(row.dataset.seek)); });

@@ -109,7 +109,7 @@ def _curves(comparison: Comparison) -> dict[str, Any]:
         "flow_a": sampled(comparison.flow_a) if comparison.flow_b is not None else None,
         "flow_b": sampled(comparison.flow_b) if comparison.flow_a is not None else None,
         "rate": round(float(timeline(comparison).rate_hz), 5),
-        "good": wording.GOOD_CONFIDENCE,
+        "good": wording.GOOD,
         "fair": wording.FAIR_CONFIDENCE,
         "sectors": [
             {
@@ -165,7 +165,7 @@ def _heading(comparison: Comparison) -> dict[str, str]:
         "error": f"{error_s:.2f}",
         "direction": _direction(delta_s, error_s),
         "grade": wording.grade(comparison.confidence),
-        "confidence": f"{comparison.confidence:.0%}",
+        "confidence": f"{comparison.confidence:.2f}",
         "explained": escape(wording.confidence_sentence(comparison)),
         "warnings": f'<div class="warn" role="note"><ul>{warnings}</ul></div>' if warnings else "",
     }
@@ -177,11 +177,11 @@ def _direction(delta_s: float, error_s: float) -> str:
     return "behind" if delta_s > 0 else "ahead"
 
 
-def _overlay_html(embedded: bool) -> str:  # noqa: FBT001
+def _overlay_html(embedded: bool) -> str:
     if not embedded:
         return "<p>The overlay is too large for this page: it is the file overlay.mp4 beside it.</p>"
     label = "Both laps side by side, locked by place: A left, B right"
-    return f'<video id="overlay" controls playsinline muted preload="auto" aria-label="{label}"></video>'
+    return f'<video id="overlay" playsinline muted preload="auto" aria-label="{label}"></video>'
 
 
 def _noscript_html(figure: Path | None) -> str:
@@ -205,7 +205,8 @@ def _card_html(comparison: Comparison, opportunity: Opportunity, embedded: Mappi
     start_s = wording.lap_s(comparison, opportunity.start_a_s)
     grade = wording.grade(opportunity.confidence)
     video = (
-        f'<video id="{name}" controls playsinline muted loop preload="metadata" aria-label="Clip: {sentence}"></video>'
+        f'<button type="button" class="clip" aria-label="Play or pause the clip: {sentence}">'
+        f'<video id="{name}" playsinline muted loop preload="auto"></video></button>'
         if name in embedded
         else ""
     )
@@ -213,8 +214,8 @@ def _card_html(comparison: Comparison, opportunity: Opportunity, embedded: Mappi
         f'<article class="card">{video}<div><h3><b class="who {loser}">{loser.upper()}</b>'
         f"{opportunity.lost_s:.2f}&thinsp;s <small>±&thinsp;{opportunity.error_s:.2f}</small></h3>"
         f'<p class="said">{sentence}</p>'
-        f'<p><i class="light {grade}"></i>Confidence {grade}, {opportunity.confidence:.0%}</p>'
-        f'<button type="button" data-seek="{start_s:.3f}">Show on the curve</button></div></article>'
+        f'<p><i class="light {grade}"></i>Confidence {grade}, {opportunity.confidence:.2f}</p>'
+        f'<button type="button" class="jump" data-seek="{start_s:.3f}">Show on the curve</button></div></article>'
     )
 
 

@@ -7,6 +7,7 @@ from html import escape
 from modal_workers.lap_compare import wording
 from modal_workers.lap_compare.comparison import Clip, Comparison
 from modal_workers.lap_compare.lettering import printable
+from modal_workers.lap_compare.trust import EVEN_ERROR_S
 
 
 def method_html(comparison: Comparison) -> str:
@@ -32,18 +33,19 @@ def method_html(comparison: Comparison) -> str:
             "plain, neither ahead nor behind, while it is smaller than its error."
         ),
         "Error": (
-            "Half the width of the 95 % band. The total's error joins the errors of both ends of the stretch. Pieces of "
-            f"the lap that were aligned on their own agree within ±{alignment.piecewise_s:.2f} s."
+            "Half the width of the 95 % band. The total's error joins the errors of both ends of the stretch. Pieces "
+            f"of the picture that were aligned separately differ by {alignment.piecewise_s:.2f} s (median)."
         ),
         "Relative speed": (
-            "How fast B's clock moves along A's: the slope of the alignment. A percentage of A's speed, without knowing "
-            "either speed."
+            "How much of A's time passes for B's between the same two places: the slope of the alignment. It is a "
+            "percentage of A's speed, known without knowing either speed."
         ),
         "Confidence": (
-            f"Good from {wording.GOOD_CONFIDENCE:.0%}, fair from {wording.FAIR_CONFIDENCE:.0%}. It rests on the cost of "
-            f"the match ({alignment.path_cost:.2f}; 0 is the same pictures), on how much of the shorter clip was "
-            f"matched ({alignment.overlap:.0%}) and on the agreement of separate pieces. Hatched stretches of the curve "
-            "are poor: the line there is a guess between better places."
+            f"A moment whose error band is ±{EVEN_ERROR_S:g} s has 0.5, a sharper one more. It is lowered where the "
+            f"pictures fit badly (mean path cost {alignment.path_cost:.2f}; 0 is the same pictures) and as a whole "
+            f"where little speaks for the same road. Good is from {wording.GOOD:g}, fair from "
+            f"{wording.FAIR_CONFIDENCE:g}. Hatched stretches of the curve are poor: the line there is a guess between "
+            "better places."
         ),
         "Clip A": _clip(comparison.clip_a),
         "Clip B": _clip(comparison.clip_b),

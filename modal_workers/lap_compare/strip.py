@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from modal_workers.lap_compare import palette, wording
 from modal_workers.lap_compare.comparison import Comparison, Floats
-from modal_workers.lap_compare.lettering import fitted, font, printable
+from modal_workers.lap_compare.lettering import drawable, fitted, font
 from modal_workers.lap_compare.picture import Colour, Matrix, YuvPicture
 
 FINER = 3  # drawn so many times larger, then averaged: smooth lines
@@ -48,16 +48,14 @@ class Strip:
 
 def draw_strip(comparison: Comparison, size: tuple[int, int], scale: float, matrix: Matrix) -> Strip:
     """Draw the strip at ``size`` (even); ``scale`` is 1 for a panel of 360 px."""
-    width, height = size
-    margin, head = round(14 * scale), round(15 * scale)
-    drawing = _Drawing(comparison, width, height, margin, head, scale)
+    drawing = _Drawing(comparison, size, scale)
     image = drawing.draw()
     dim = Image.blend(image, Image.new("RGB", size, palette.NIGHT), 0.45)
     return Strip(
         dim=YuvPicture.of_image(dim, matrix),
         bright=YuvPicture.of_image(image, matrix),
-        left=margin,
-        right=width - margin,
+        left=drawing.margin,
+        right=size[0] - drawing.margin,
         _zero_y=drawing.zero_y,
         _per_second_px=drawing.per_second_px,
         _duration_s=drawing.duration_s,
@@ -65,9 +63,10 @@ def draw_strip(comparison: Comparison, size: tuple[int, int], scale: float, matr
 
 
 class _Drawing:
-    def __init__(self, comparison: Comparison, width: int, height: int, margin: int, head: int, scale: float) -> None:
+    def __init__(self, comparison: Comparison, size: tuple[int, int], scale: float) -> None:
+        (width, height), margin, head = size, round(14 * scale), round(15 * scale)
         self._comparison, self._scale = comparison, scale
-        self._width, self._height, self._margin, self._head = width, height, margin, head
+        self._width, self._height, self.margin, self._head = width, height, margin, head
         self.duration_s = max(1e-6, comparison.total_a_s)
         delta_s, error_s = comparison.delta_s, comparison.alignment.error_s
         low = min(0.0, float(np.min(delta_s - error_s)))
@@ -87,12 +86,12 @@ class _Drawing:
         return image
 
     def _x(self, lap_s: float) -> float:
-        return (self._margin + (self._width - 2 * self._margin) * lap_s / self.duration_s) * FINER
+        return (self.margin + (self._width - 2 * self.margin) * lap_s / self.duration_s) * FINER
 
     def _columns(self, values: Floats) -> Floats:
         """Sample an array at every fine column of the curve."""
         lap_s = self._comparison.alignment.time_a_s - self._comparison.alignment.time_a_s[0]
-        at_s = np.linspace(0, self.duration_s, (self._width - 2 * self._margin) * FINER)
+        at_s = np.linspace(0, self.duration_s, (self._width - 2 * self.margin) * FINER)
         return np.asarray(np.interp(at_s, lap_s, values), np.float64)
 
     def _curve(self, image: Image.Image) -> None:
@@ -101,7 +100,7 @@ class _Drawing:
         error_s = self._columns(self._comparison.alignment.error_s)
         confidence = self._columns(self._comparison.alignment.confidence)
         rows = np.arange(pixels.shape[0])[:, None]
-        here = pixels[:, self._margin * FINER : self._margin * FINER + len(delta_s)]
+        here = pixels[:, self.margin * FINER : self.margin * FINER + len(delta_s)]
 
         def row(seconds: Floats) -> Floats:
             return np.asarray((self.zero_y - seconds * self.per_second_px) * FINER)
@@ -137,7 +136,7 @@ class _Drawing:
             left = self._x(wording.lap_s(self._comparison, sector.start_a_s)) / FINER
             right = self._x(wording.lap_s(self._comparison, sector.end_a_s)) / FINER
             draw.line((left, 0, left, self._height), fill=palette.LINE)
-            name = fitted(printable(sector.name), right - left - 6 * self._scale, face)
+            name = fitted(drawable(sector.name), right - left - 6 * self._scale, face)
             draw.text((left + 4 * self._scale, self._scale), name, fill=palette.QUIET, font=face)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -37,7 +38,7 @@ class Frame:
 
     def colour(self) -> Picture:
         """Convert the whole frame to BGR [H, W, 3], as shown."""
-        return turned(self._decoded.to_ndarray(format="bgr24"), self._rotation_deg)
+        return turned(np.asarray(self._decoded.to_ndarray(format="bgr24"), np.uint8), self._rotation_deg)
 
 
 def turned(picture: Picture, rotation_deg: int) -> Picture:
@@ -88,6 +89,23 @@ class Reader:
         Raises:
             SaccadeError: INPUT_UNREADABLE, MEDIA_NO_VIDEO, MEDIA_TOO_LARGE.
         """
+        with self._opened() as (container, stream):
+            if wanted_s:
+                yield from self._nearest(container, stream, wanted_s)
+            else:
+                yield from self._paced(container, stream, rate_hz)
+
+    def decoded(self) -> Iterator[tuple[float, av.VideoFrame]]:
+        """Decode every frame, with its time from the first; pictures are as stored, not turned.
+
+        Raises:
+            SaccadeError: as ``frames`` does.
+        """
+        with self._opened() as (container, stream):
+            yield from self._decoded(container, stream)
+
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[Any, Any]]:
         try:
             container = av.open(str(self.path))
         except (av.error.FFmpegError, OSError, ValueError) as error:
@@ -105,10 +123,7 @@ class Reader:
             context.thread_count = 1 if large else 2
             if stream.duration and stream.time_base:
                 self.duration_s = float(stream.duration * stream.time_base)
-            if wanted_s:
-                yield from self._nearest(container, stream, wanted_s)
-            else:
-                yield from self._paced(container, stream, rate_hz)
+            yield container, stream
 
     def _paced(self, container: Any, stream: Any, rate_hz: float) -> Iterator[Frame]:
         due = -1.0
@@ -163,7 +178,7 @@ class Reader:
         """Scale a frame's luma. In planar YUV plane 0 is the grey picture: no colour is converted."""
         width, height = self._size if self._rotation_deg % 180 == 0 else self._size[::-1]
         if frame.format.name in ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "nv12"):
-            plane = frame.planes[0]
+            plane: Any = frame.planes[0]  # speaks the buffer protocol, its stubs do not say so
             luma = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: frame.height, : frame.width]
             grey = cv2.resize(luma, (width, height), interpolation=cv2.INTER_AREA)
         else:

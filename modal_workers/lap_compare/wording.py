@@ -6,19 +6,19 @@ first place seen in both, so the clock of either driver, their difference and th
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 from modal_workers.lap_compare.comparison import Comparison, Opportunity
+from modal_workers.lap_compare.lap import GOOD, difference_error_s
 
 Grade = Literal["good", "fair", "poor"]
-GOOD_CONFIDENCE = 0.7
-FAIR_CONFIDENCE = 0.4
+#: A moment half as sure as a good one has about twice its error.
+FAIR_CONFIDENCE = GOOD / 2
 
 
 def grade(confidence: float) -> Grade:
     """Put a confidence (0..1) in a word."""
-    if confidence >= GOOD_CONFIDENCE:
+    if confidence >= GOOD:
         return "good"
     return "fair" if confidence >= FAIR_CONFIDENCE else "poor"
 
@@ -49,8 +49,7 @@ def total_delta_s(comparison: Comparison) -> float:
 
 def total_error_s(comparison: Comparison) -> float:
     """Give the half-width of the 95 % band of the total: both ends of the stretch are uncertain, independently."""
-    error_s = comparison.alignment.error_s
-    return math.hypot(float(error_s[0]), float(error_s[-1]))
+    return difference_error_s(comparison.alignment, 0, -1)
 
 
 def headline(comparison: Comparison) -> str:
@@ -73,12 +72,12 @@ def confidence_sentence(comparison: Comparison) -> str:
     """Explain the confidence of the whole comparison by the figures that it rests on."""
     alignment = comparison.alignment
     meaning = {
-        "good": "the two clips show the same places clearly, and pieces aligned on their own agree",
-        "fair": "most of the lap matches, but some figures rest on few or unclear pictures",
+        "good": "most moments are matched to about a tenth of a second or better",
+        "fair": "the lap matches, but many moments only to a few tenths of a second",
         "poor": "the clips match weakly: treat every figure as a hint",
     }[grade(comparison.confidence)]
     return (
-        f"Confidence {grade(comparison.confidence)} ({comparison.confidence:.0%}): {meaning}. "
-        f"{alignment.overlap:.0%} of the shorter clip was matched, mean path cost {alignment.path_cost:.2f}, "
-        f"separately aligned pieces agree within ±{alignment.piecewise_s:.2f} s."
+        f"Confidence {grade(comparison.confidence)} ({comparison.confidence:.2f} of 1): {meaning}. "
+        f"{alignment.overlap:.0%} of the shorter clip was matched, at a mean path cost of {alignment.path_cost:.2f}; "
+        f"pieces of the picture that were aligned separately differ by {alignment.piecewise_s:.2f} s (median)."
     )
