@@ -1,0 +1,173 @@
+"""The event contract as an AsyncAPI document, made from the event classes and the table of streams and nothing else.
+
+Who publishes and who subscribes is stated here for readers outside; a test compares it with the code.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+import contracts.events  # noqa: F401 - registers every event class
+from contracts.events.base import CONTENT_TYPE, DURABLE, EVENT_CLASSES, Envelope, EventData, subject_of
+from contracts.ids import TENANT_PATTERN
+from contracts.streams import EVENTS, LIVE_EVENTS, LIVE_PROGRESS, PROGRESS, Stream
+
+#: Which processes make an event.
+PUBLISHERS: Final[dict[str, tuple[str, ...]]] = {
+    "upload.created": ("gateway",),
+    "upload.completed": ("gateway",),
+    "upload.failed": ("gateway",),
+    "job.submitted": ("gateway",),
+    "job.queued": ("dispatcher",),
+    "job.starting": ("dispatcher",),
+    "job.launched": ("dispatcher",),
+    "job.started": ("worker",),
+    "job.progressed": ("worker",),
+    "job.artifact_ready": ("worker",),
+    "job.stage_completed": ("worker",),
+    "job.interrupted": ("worker", "dispatcher"),
+    "job.retrying": ("dispatcher", "gateway"),
+    "job.cancel_requested": ("gateway",),
+    "job.succeeded": ("worker",),
+    "job.failed": ("dispatcher",),
+    "job.cancelled": ("dispatcher",),
+}
+#: Which live copies a service listens to.
+SUBSCRIPTIONS: Final[dict[str, tuple[str, ...]]] = {
+    "gateway": (LIVE_EVENTS, LIVE_PROGRESS),
+    "dispatcher": (LIVE_EVENTS, LIVE_PROGRESS),
+    "notifier": (LIVE_EVENTS, LIVE_PROGRESS),
+}
+
+_SCHEMAS: Final = "#/components/schemas/"
+_INTRODUCTION: Final = (
+    "Every event is a CloudEvent 1.0 in structured JSON, encoded once: the bytes on NATS, in the `data:` line of a "
+    "server-sent event and in the body of a webhook are the same. Durable events (`saccade.evt.…`) are never lost and "
+    "have a place in one order, the cursor `<epoch>.<sequence>`; advisory ones (`saccade.prog.…`) are progress, of "
+    "which only the newest matters. Fields may be added: ignore those you do not know."
+)
+
+
+def event_types() -> dict[str, type[EventData]]:
+    """Give every event class by its type, in the order of a life: uploads, then jobs, then the rest."""
+    order = {"upload": 0, "job": 1}
+    return dict(sorted(EVENT_CLASSES.items(), key=lambda item: order.get(item[0].partition(".")[0], len(order))))
+
+
+def stream_of(event: type[EventData]) -> Stream:
+    """Give the stream that keeps an event."""
+    return EVENTS if event.kind == DURABLE else PROGRESS
+
+
+def address_of(event: type[EventData]) -> str:
+    """Name the subject of an event with its parameters in braces: ``saccade.evt.{tenant}.job.{id}.started``."""
+    noun, _, verb = event.type.partition(".")
+    return subject_of(event.kind, "{tenant}", noun, "{id}", verb)
+
+
+def summary_of(event: type[EventData]) -> str:
+    """Give the first paragraph of an event's docstring in one line."""
+    return " ".join((event.__doc__ or "").strip().split("\n\n")[0].split())
+
+
+def data_schema(event: type[EventData]) -> dict[str, Any]:
+    """Give the JSON Schema of an event's data, with all that it refers to inside."""
+    return event.model_json_schema(mode="validation")
+
+
+def asyncapi_document() -> dict[str, Any]:
+    """Describe every event, subject and stream.
+
+    Source: AsyncAPI 3.0.0; CloudEvents 1.0.2.
+    """
+    events = event_types()
+    models: list[type[BaseModel]] = [Envelope, *events.values()]
+    _, definitions = models_json_schema([(model, "validation") for model in models], ref_template=_SCHEMAS + "{model}")
+    schemas = dict(sorted(definitions["$defs"].items()))
+    for event in events.values():
+        schemas[event.__name__]["description"] = summary_of(event)
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Saccade events",
+            "version": "1.0.0",
+            "description": _INTRODUCTION,
+            "license": {"name": "Apache-2.0"},
+        },
+        "defaultContentType": CONTENT_TYPE,
+        "channels": {name: _channel(event) for name, event in events.items()},
+        "operations": _operations(events),
+        "components": {
+            "messages": {name: _message(event) for name, event in events.items()},
+            "schemas": schemas,
+        },
+    }
+
+
+def _channel(event: type[EventData]) -> dict[str, Any]:
+    stream = stream_of(event)
+    return {
+        "address": address_of(event),
+        "title": event.type,
+        "summary": summary_of(event),
+        "parameters": {
+            "tenant": {"description": f"Whose it is; matches {TENANT_PATTERN}."},
+            "id": {"description": f"Id of the {event.type.partition('.')[0]}, a UUIDv7 with a short prefix."},
+        },
+        "messages": {event.type: {"$ref": f"#/components/messages/{event.type}"}},
+        "x-stream": {
+            "name": stream.name,
+            "durable": event.kind == DURABLE,
+            "max_age_s": stream.max_age_s,
+            "max_message_bytes": stream.max_message_bytes,
+            "live_copies": f"{stream.republish}.{address_of(event)}",
+        },
+    }
+
+
+def _message(event: type[EventData]) -> dict[str, Any]:
+    return {
+        "name": event.type,
+        "title": event.type,
+        "summary": summary_of(event),
+        "contentType": CONTENT_TYPE,
+        "payload": {
+            "allOf": [
+                {"$ref": _SCHEMAS + Envelope.__name__},
+                {
+                    "type": "object",
+                    "properties": {
+                        "type": {"const": event.type},
+                        "data": {"$ref": _SCHEMAS + event.__name__},
+                    },
+                },
+            ]
+        },
+    }
+
+
+def _operations(events: dict[str, type[EventData]]) -> dict[str, Any]:
+    """List what each process sends and receives, as ``<process>.send`` and ``<process>.receive`` with the event."""
+    operations: dict[str, Any] = {}
+    for name in events:
+        for process in PUBLISHERS[name]:
+            operations[f"{process}.send.{name}"] = _operation("send", name, f"The {process} says {name}.")
+    for service, subjects in SUBSCRIPTIONS.items():
+        for name, event in events.items():
+            if f"live.saccade.{event.kind}.>" in subjects:
+                operations[f"{service}.receive.{name}"] = _operation("receive", name, f"The {service} hears {name}.")
+    return operations
+
+
+def _operation(action: str, name: str, summary: str) -> dict[str, Any]:
+    # A JSON pointer in a reference; no event type has a character that needs an escape.
+    channel = f"#/channels/{name}"
+    return {
+        "action": action,
+        "summary": summary,
+        "channel": {"$ref": channel},
+        "messages": [{"$ref": f"{channel}/messages/{name}"}],
+    }

@@ -1,0 +1,256 @@
+"""Writes what docs/ says of events from the code: events.md, asyncapi.json and the schemas of each event.
+
+``python docs/generate.py`` writes, ``--check`` only tells what is stale. Who makes and who hears an event is read
+from the syntax tree, so that nothing has to be imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from contracts.asyncapi import (  # noqa: E402 - the root must be on the path, wherever this is started from
+    address_of,
+    asyncapi_document,
+    data_schema,
+    event_types,
+    stream_of,
+    summary_of,
+)
+from contracts.events.base import DURABLE  # noqa: E402
+
+DOCS = ROOT / "docs"
+SCHEMAS = DOCS / "schemas" / "v1"
+#: What says nothing about which values are right, and what newly said forbids values that were right.
+_TEXT = {"description", "title", "default", "examples"}
+_NARROWING = {"type", "const", "enum", "pattern", "format", "$ref", "anyOf", "additionalProperties"}
+#: The live copies of all durable and of all advisory events, by the name of the constant.
+_LIVE = {"LIVE_EVENTS": "evt", "LIVE_PROGRESS": "prog"}
+
+
+@dataclass
+class Flow:
+    """Where one event is made, where it is handled, and where all events of its kind are listened to."""
+
+    made: set[str] = field(default_factory=set)
+    handled: set[str] = field(default_factory=set)
+    listened: set[str] = field(default_factory=set)
+
+
+def source_files() -> Iterator[tuple[str, ast.Module]]:
+    """Give every source file by its path from the root."""
+    for folder in ("contracts", "services", "modal_workers"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            yield path.relative_to(ROOT).as_posix(), ast.parse(path.read_text(), str(path))
+
+
+def event_flow() -> dict[str, Flow]:
+    """Read from the code where every event is made and heard."""
+    flows = {name: Flow() for name in event_types()}
+    by_class = {event.__name__: name for name, event in event_types().items()}
+    deciders = _deciders(by_class)
+    for path, tree in source_files():
+        calls = {_called(node) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+        if not path.startswith("contracts/"):
+            for called in calls & by_class.keys():
+                flows[by_class[called]].made.add(path)
+            for called in calls & deciders.keys() & _imported_from_job(tree, deciders):
+                flows[deciders[called]].made.add(path)
+        if path.startswith("services/") and path.count("/") > 1:
+            _add_readers(flows, path, tree)
+    return flows
+
+
+def _add_readers(flows: dict[str, Flow], path: str, tree: ast.Module) -> None:
+    if Path(path).name.startswith("on_"):
+        for name, function in handlers(path, tree):
+            if name in flows:
+                flows[name].handled.add(f"{path} {function}")
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    for kind in (_LIVE[name] for name in used & _LIVE.keys()):
+        for name, event in event_types().items():
+            if event.kind == kind:
+                flows[name].listened.add(path)
+
+
+def handlers(path: str, tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """Give the pairs of event type and function of one ``on_<noun>.py``.
+
+    A function handles the event whose name it bears (``submitted`` or ``job_submitted`` in ``on_job.py``), or the
+    event at which a table of the module (``{"job.submitted": submitted}``) names it.
+    """
+    noun = Path(path).stem.removeprefix("on_")
+    verbs = {name.partition(".")[2]: name for name in event_types() if name.partition(".")[0] == noun}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            if (name := verbs.get(node.name.removeprefix(f"{noun}_"))) is not None:
+                yield name, node.name
+        elif isinstance(node, ast.Dict):
+            for key, value in zip(node.keys, node.values, strict=True):
+                if isinstance(key, ast.Constant) and isinstance(key.value, str) and key.value.startswith(f"{noun}."):
+                    yield key.value, value.attr if isinstance(value, ast.Attribute) else ast.unparse(value)
+
+
+def _deciders(by_class: dict[str, str]) -> dict[str, str]:
+    """Find the decisions of contracts/job.py that make an event: function by event type."""
+    tree = ast.parse((ROOT / "contracts" / "job.py").read_text())
+    return {
+        function.name: by_class[called]
+        for function in tree.body
+        if isinstance(function, ast.FunctionDef)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Call) and (called := _called(node)) in by_class
+    }
+
+
+def _called(node: ast.Call) -> str:
+    """Name the function or class that a call names last."""
+    match node.func:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name
+        case _:
+            return ""
+
+
+def _imported_from_job(tree: ast.Module, deciders: dict[str, str]) -> set[str]:
+    """Name what a file takes from contracts.job, or everything of it when it takes the module."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == "contracts.job":
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            origin = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+            if any(f"{origin}{alias.name}" == "contracts.job" for alias in node.names):
+                names |= deciders.keys()
+    return names
+
+
+def events_page() -> str:
+    """Write docs/events.md."""
+    flows = event_flow()
+    lines = [
+        "# Events",
+        "",
+        "Made from the code by `python docs/generate.py`; a test fails when this page is stale.",
+        "",
+        "Every event is a CloudEvent 1.0 in structured JSON (`contracts/events/base.py`), encoded once. The same bytes",
+        "stand on NATS, in the `data:` line of a server-sent event and in the body of a webhook. Machine-readable:",
+        "[asyncapi.json](asyncapi.json) and, one file an event, [schemas/v1](schemas/v1).",
+        "",
+        "**Handled at** names the function in a `services/*/on_*.py`. Whoever follows *all* events of a kind stands",
+        "below the table.",
+        "",
+        "| event | meaning | stream | made at | handled at |",
+        "|---|---|---|---|---|",
+    ]
+    for name, event in event_types().items():
+        flow = flows[name]
+        cells = [f"`{name}`", summary_of(event), stream_of(event).name, _paths(flow.made), _paths(flow.handled)]
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    durable = {path for name, flow in flows.items() for path in flow.listened if event_types()[name].kind == DURABLE}
+    advisory = {path for name, flow in flows.items() for path in flow.listened if event_types()[name].kind != DURABLE}
+    lines += [
+        "",
+        f"All durable events are followed at {_paths(durable)}; all advisory ones at {_paths(advisory)}.",
+        "",
+        "## Subjects",
+        "",
+        "| event | subject |",
+        "|---|---|",
+        *(f"| `{name}` | `{address_of(event)}` |" for name, event in event_types().items()),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _paths(places: set[str]) -> str:
+    """Write ``path`` or ``path function``."""
+    written = []
+    for place in sorted(places):
+        path, _, function = place.partition(" ")
+        written.append(f"`{path}` {function}".rstrip())
+    return ", ".join(written) or "–"
+
+
+def breaks(old: Any, new: Any, where: str = "") -> list[str]:
+    """Tell what in a new JSON Schema a reader of the old one would trip over; empty when nothing.
+
+    Fields may be added, and values of an enumeration (readers are deployed before writers). Nothing may be removed,
+    renamed or given another type, and what was always there must stay so.
+    """
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        return [line for i, pair in enumerate(zip(old, new, strict=True)) for line in breaks(*pair, f"{where}/{i}")]
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return [] if old == new else [f"{where}: {old!r} became {new!r}"]
+    found = [f"{where}/{key} is new" for key in sorted((new.keys() - old.keys()) & _NARROWING)]
+    for key in old.keys() - _TEXT:
+        place = f"{where}/{key}"
+        if key not in new:
+            found.append(f"{place} is gone")
+        elif key in ("properties", "$defs"):
+            found += [f"{place}/{name} is gone" for name in old[key] if name not in new[key]]
+            found += [
+                line
+                for name in old[key].keys() & new[key].keys()
+                for line in breaks(old[key][name], new[key][name], f"{place}/{name}")
+            ]
+        elif key in ("required", "enum"):
+            found += [f"{place}: {item!r} is gone" for item in old[key] if item not in new[key]]
+        else:
+            found += breaks(old[key], new[key], place)
+    return found
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def wanted() -> dict[Path, str]:
+    """Give the text of every generated file."""
+    files = {DOCS / "events.md": events_page(), DOCS / "asyncapi.json": _json(asyncapi_document())}
+    for name, event in event_types().items():
+        files[SCHEMAS / f"{name}.json"] = _json(data_schema(event))
+    return files
+
+
+def incompatible() -> list[str]:
+    """Tell where the code breaks a reader of the schemas that are written down."""
+    found = []
+    for path in sorted(SCHEMAS.glob("*.json")):
+        event = event_types().get(path.stem)
+        if event is None:
+            found.append(f"{path.stem} is gone")
+        else:
+            found += [f"{path.stem}{line}" for line in breaks(json.loads(path.read_text()), data_schema(event))]
+    return found
+
+
+def main() -> int:
+    """Write what is stale, or only name it."""
+    parser = argparse.ArgumentParser(description="Write docs/events.md, docs/asyncapi.json and docs/schemas.")
+    parser.add_argument("--check", action="store_true", help="write nothing; end with 1 when something is stale")
+    only_check = parser.parse_args().check
+    if broken := incompatible():
+        sys.stderr.write("".join(f"{line}\n" for line in broken))
+        sys.stderr.write("Readers of the events written down in docs/schemas would break: make a new event type.\n")
+        return 1
+    stale = {path: text for path, text in wanted().items() if not path.exists() or path.read_text() != text}
+    for path, text in stale.items():
+        sys.stdout.write(f"{'stale' if only_check else 'written'}: {path.relative_to(ROOT)}\n")
+        if not only_check:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+    return 1 if stale and only_check else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
