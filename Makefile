@@ -1,0 +1,72 @@
+# Everything a stranger needs: make demo. Needs Python 3.11 or newer, make, and a package index for the first run.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CONSTRAINTS := $(wildcard constraints.txt)
+SOAK_RUNS ?= 200
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up install test lint bench soak clean
+
+help: ## Say what there is to make
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: $(VENV)/.embedded ## Film two laps, compare them, show the answer next to the truth
+	@$(BIN)/saccade demo $(ARGS)
+
+up: $(VENV)/.embedded ## Run the whole system on this machine until Ctrl-C
+	@$(BIN)/saccade up $(ARGS)
+
+install: $(VENV)/.embedded ## Install into .venv what demo and up need
+
+test: lint ## Lint, type check, import rules and all tests
+	$(BIN)/python -m pytest -q $(ARGS)
+
+lint: $(VENV)/.dev ## Lint, type check and import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev ## Run the measurements
+	@for file in bench/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+soak: $(VENV)/.dev ## Kill processes at random for a long time; SOAK_RUNS=200
+	$(BIN)/python -m pytest -q -m soak --soak-runs $(SOAK_RUNS) $(ARGS)
+
+clean: ## Remove the virtual environment, caches and all data of the embedded system
+	rm -rf $(VENV) .saccade .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build *.egg-info
+
+# uv installs in seconds; where it cannot, pip does the same, slower.
+define install
+	@$(BIN)/python -c 'import pathlib, sys; sys.exit(not pathlib.Path("$(BIN)/uv").exists())' \
+		|| $(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS:%=-c %) uv || true
+	@echo "Installing saccade[$(1)] ..."
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python $(CONSTRAINTS:%=-c %) -e '.[$(1)]' 2> $(VENV)/uv.log \
+		|| $(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS:%=-c %) -e '.[$(1)]' \
+		|| { cat $(VENV)/uv.log; \
+		     echo "error: the packages could not be installed (install_failed)"; \
+		     echo "  hint: check the connection to the package index, then run make again"; exit 1; }
+	@touch $@
+endef
+
+$(VENV)/.embedded: $(VENV)/.made pyproject.toml $(CONSTRAINTS)
+	$(call install,embedded)
+
+$(VENV)/.dev: $(VENV)/.made pyproject.toml $(CONSTRAINTS)
+	$(call install,dev)
+	@touch $(VENV)/.embedded
+
+$(VENV)/.made:
+	@command -v $(PYTHON) > /dev/null || { \
+		echo "error: there is no $(PYTHON) (python_missing)"; \
+		echo "  hint: install Python 3.11 or newer, or name yours: make PYTHON=/path/to/python3.12"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "error: Saccade needs Python 3.11 or newer, and $(PYTHON) is older (python_too_old)"; \
+		echo "  hint: name a newer one: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || { \
+		echo "error: $(PYTHON) comes without venv (venv_missing)"; \
+		echo "  hint: on Debian and Ubuntu: sudo apt install python3-venv"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
