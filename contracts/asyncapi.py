@@ -31,7 +31,7 @@ PUBLISHERS: Final[dict[str, tuple[str, ...]]] = {
     "job.interrupted": ("worker", "dispatcher"),
     "job.retrying": ("dispatcher", "gateway"),
     "job.cancel_requested": ("gateway",),
-    "job.succeeded": ("worker",),
+    "job.succeeded": ("worker", "dispatcher"),
     "job.failed": ("dispatcher",),
     "job.cancelled": ("dispatcher",),
 }

@@ -86,7 +86,7 @@ def handlers(path: str, tree: ast.Module) -> Iterator[tuple[str, str]]:
     """Give the pairs of event type and function of one ``on_<noun>.py``.
 
     A function handles the event whose name it bears (``submitted`` or ``job_submitted`` in ``on_job.py``), or the
-    event at which a table of the module (``{"job.submitted": submitted}``) names it.
+    event at which a table of the module names it (``{"job.submitted": submitted}``).
     """
     noun = Path(path).stem.removeprefix("on_")
     verbs = {name.partition(".")[2]: name for name in event_types() if name.partition(".")[0] == noun}
@@ -96,8 +96,20 @@ def handlers(path: str, tree: ast.Module) -> Iterator[tuple[str, str]]:
                 yield name, node.name
         elif isinstance(node, ast.Dict):
             for key, value in zip(node.keys, node.values, strict=True):
-                if isinstance(key, ast.Constant) and isinstance(key.value, str) and key.value.startswith(f"{noun}."):
-                    yield key.value, value.attr if isinstance(value, ast.Attribute) else ast.unparse(value)
+                if (name := _event_named(key)).startswith(f"{noun}."):
+                    yield name, value.attr if isinstance(value, ast.Attribute) else ast.unparse(value)
+
+
+def _event_named(key: ast.expr | None) -> str:
+    """Read the event type that a table's key names: ``"job.failed"`` or ``JobFailed.type``."""
+    classes = {event.__name__: name for name, event in event_types().items()}
+    match key:
+        case ast.Constant(value=str(name)):
+            return name
+        case ast.Attribute(value=ast.Name(id=name) | ast.Attribute(attr=name), attr="type"):
+            return classes.get(name, "")
+        case _:
+            return ""
 
 
 def _deciders(by_class: dict[str, str]) -> dict[str, str]:

@@ -1,0 +1,36 @@
+"""What the documents name is there."""
+
+from __future__ import annotations
+
+import re
+
+from tests.rules.tree import ROOT, files
+
+PAGES = [path for path in files() if path.endswith(".md")]
+TOP = r"(?:contracts|services|modal_workers|cli|deploy|docs|tests|bench|clients|\.ci|\.github)"
+IN_CODE = re.compile(rf"`({TOP}/[^`\s]*|[A-Za-z.-]+\.(?:toml|yml|txt|lock)|Makefile)`")
+LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)\s#]+)")
+
+
+def _exists(pattern: str) -> bool:
+    """Tell whether a path is there; ``<name>`` stands for any name, ``path:function`` for a path."""
+    pattern = re.sub(r"<[^>]+>", "*", pattern.partition(":")[0]).rstrip("/")
+    return any(ROOT.glob(pattern))
+
+
+def test_paths_in_the_documents_exist() -> None:
+    named = {(page, path) for page in PAGES for path in IN_CODE.findall((ROOT / page).read_text())}
+    assert named
+    assert {(page, path) for page, path in named if not _exists(path)} == set()
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    links = {(page, link) for page in PAGES for link in LINK.findall((ROOT / page).read_text())}
+    assert links
+    broken = {(page, link) for page, link in links if not ((ROOT / page).parent / link).exists()}
+    assert broken == set()
+
+
+def test_decisions_are_numbered_without_a_gap() -> None:
+    numbers = sorted(int(path.name[:4]) for path in (ROOT / "docs" / "adr").glob("[0-9]*.md"))
+    assert numbers == list(range(1, len(numbers) + 1))

@@ -1,0 +1,100 @@
+"""Who may import whom, and what importing a service costs."""
+
+from __future__ import annotations
+
+import ast
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.rules.tree import ROOT, parsed, python_files
+
+HEAVY = {"torch", "torchvision", "cv2", "numpy", "av", "modal", "matplotlib", "PIL"}
+#: What only the command line's servers and workers need, not ``saccade --help``.
+SERVERS = {"fastapi", "aioboto3", "botocore", "nats", "uvicorn", "aiohttp"}
+EVERY_WORKLOAD = "import modal_workers.catalog; modal_workers.catalog.workloads()"
+
+
+def _lint(folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from importlinter.cli import lint_imports; raise SystemExit(lint_imports())"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_import_contracts_hold() -> None:
+    linted = _lint(ROOT)
+    assert linted.returncode == 0, linted.stdout + linted.stderr
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        ("contracts/limits.py", "import services.kit.nats"),
+        ("services/kit/logs.py", "import modal_workers.catalog"),
+        ("services/gateway/settings.py", "import services.notifier.settings"),
+        ("services/notifier/settings.py", "import cv2"),
+        ("services/dispatcher/settings.py", "import modal_workers.lap_compare.job"),
+        ("modal_workers/lap_compare/spec.py", "import numpy"),
+        ("modal_workers/lap_compare/spec.py", "import modal_workers.lap_compare.job"),
+        ("modal_workers/another/job.py", "import modal_workers.lap_compare.spec"),
+        ("modal_workers/another/job.py", "import nats"),
+    ],
+)
+def test_a_planted_import_is_found(path: str, line: str, tmp_path: Path) -> None:
+    for folder in ("contracts", "services", "modal_workers", "cli"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    planted = tmp_path / path
+    planted.parent.mkdir(exist_ok=True)
+    (planted.parent / "__init__.py").touch()
+    with planted.open("a") as file:
+        file.write(f"\n{line}\n")
+    linted = _lint(tmp_path)
+    assert linted.returncode == 1, linted.stdout + linted.stderr
+    assert path.removesuffix(".py").replace("/", ".") in linted.stdout
+
+
+def test_contracts_need_pydantic_and_nothing_else() -> None:
+    allowed = set(sys.stdlib_module_names) | {"pydantic", "pydantic_core", "contracts"}
+    roots = {
+        (path, name.partition(".")[0])
+        for path in python_files("contracts")
+        for node in ast.walk(parsed(path))
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    assert {(path, root) for path, root in roots if root not in allowed} == set()
+
+
+def _loaded_by(code: str) -> set[str]:
+    """Run code in a process of its own and tell which top-level packages it loaded."""
+    show = "; import json, sys; print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+    done = subprocess.run([sys.executable, "-c", code + show], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize("service", ["gateway", "dispatcher", "notifier"])
+def test_importing_a_service_loads_nothing_heavy(service: str) -> None:
+    loaded = _loaded_by(f"import services.{service}.app, services.{service}.__main__; {EVERY_WORKLOAD}")
+    assert "nats" in loaded, "the budget is measured on the real service"
+    assert loaded & HEAVY == set()
+
+
+def test_the_catalog_loads_no_server_and_nothing_heavy() -> None:
+    loaded = _loaded_by(EVERY_WORKLOAD)
+    assert loaded & (HEAVY | SERVERS) == set()
+
+
+def test_the_command_line_starts_light() -> None:
+    loaded = _loaded_by("import cli.__main__")
+    assert "click" in loaded
+    assert loaded & (HEAVY | SERVERS) == set()

@@ -1,0 +1,66 @@
+"""Files and functions stay small, and are named after things of the domain."""
+
+from __future__ import annotations
+
+import ast
+
+from tests.rules.tree import CODE, ROOT, files, parsed, python_files
+
+FILE_LINES = 400
+FUNCTION_LINES = 60
+SAY_NOTHING = {"utils", "util", "helpers", "helper", "common", "manager", "managers", "misc", "core", "shared"}
+
+
+def test_files_are_short() -> None:
+    lengths = {path: (ROOT / path).read_text().count("\n") for path in python_files(*CODE, "tests")}
+    assert lengths
+    assert {path: lines for path, lines in lengths.items() if lines > FILE_LINES} == {}
+
+
+def test_functions_are_short() -> None:
+    long = [
+        f"{path}:{node.lineno} {node.name} has {node.end_lineno - node.lineno + 1} lines"
+        for path in python_files(*CODE, "tests")
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.end_lineno is not None
+        and node.end_lineno - node.lineno + 1 > FUNCTION_LINES
+    ]
+    assert long == []
+
+
+def test_names_say_something() -> None:
+    words = {path: set(path.removesuffix(".py").replace("/", "_").split("_")) for path in python_files(*CODE, "tests")}
+    assert {path for path, of in words.items() if of & SAY_NOTHING} == set()
+
+
+def test_every_module_says_what_it_decides() -> None:
+    silent = [
+        path for path in python_files(*CODE, "tests") if parsed(path).body and not ast.get_docstring(parsed(path))
+    ]
+    assert silent == []
+
+
+def test_no_test_uses_mocks() -> None:
+    mocking = [
+        path
+        for path in python_files(*CODE, "tests")
+        for node in ast.walk(parsed(path))
+        if (isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[:2] in (["unittest", "mock"], ["mock"]))
+        or (isinstance(node, ast.ImportFrom) and node.module == "unittest" and node.names[0].name == "mock")
+        or (isinstance(node, ast.Import) and any(name.name in ("unittest.mock", "mock") for name in node.names))
+    ]
+    assert mocking == []
+
+
+def test_nothing_is_left_for_later() -> None:
+    # Put together here so that this file does not find itself.
+    markers = ["TO" + "DO", "FIX" + "ME", "X" + "XX", "NotImplemented" + "Error"]
+    found = [
+        f"{path}: {marker}"
+        for path in files()
+        if path.endswith((".py", ".md", ".yml", ".toml", ".conf", ".Dockerfile", "Makefile", "run"))
+        for marker in markers
+        if marker in (ROOT / path).read_text()
+    ]
+    assert found == []

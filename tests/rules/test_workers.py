@@ -1,0 +1,47 @@
+"""Every worker has the same shape, so that the next one is one new folder and nothing else."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+from modal_workers.catalog import workloads
+from tests.rules.tree import ROOT, parsed
+
+FIXED = ("spec.py", "job.py", "README.md")
+WORKERS = sorted(
+    folder for folder in (ROOT / "modal_workers").iterdir() if any((folder / name).exists() for name in FIXED[:2])
+)
+
+
+def test_there_are_workers() -> None:
+    assert [folder.name for folder in WORKERS] == sorted(workloads())
+
+
+def test_every_worker_has_its_fixed_files() -> None:
+    missing = [f"{folder.name}/{name}" for folder in WORKERS for name in FIXED if not (folder / name).is_file()]
+    assert missing == []
+
+
+def test_every_job_is_where_its_declaration_says() -> None:
+    for name, workload in workloads().items():
+        module, _, function = workload.job.partition(":")
+        path = Path(*module.split(".")).with_suffix(".py")
+        functions = {node.name for node in parsed(path.as_posix()).body if isinstance(node, ast.FunctionDef)}
+        assert function in functions, f"{name}: {workload.job} is not there"
+
+
+def test_every_declaration_is_complete() -> None:
+    for name, workload in workloads().items():
+        assert workload.name == name
+        assert abs(sum(stage.share for stage in workload.stages) - 1.0) < 1e-9, f"{name}: shares do not add up to 1"
+        assert len({stage.name for stage in workload.stages}) == len(workload.stages)
+        undescribed = [field for field, info in workload.params.model_fields.items() if not info.description]
+        assert undescribed == [], f"{name}: parameters without a description"
+        for backend in workload.backends:
+            assert backend.parameter in workload.params.model_fields
+
+
+def test_jobs_read_like_a_table_of_contents() -> None:
+    lengths = {folder.name: (folder / "job.py").read_text().count("\n") for folder in WORKERS}
+    assert {name: lines for name, lines in lengths.items() if lines > 150} == {}

@@ -1,0 +1,37 @@
+"""The files of the repository as the rules see them: what git tracks or would track, nothing that was built."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+CODE = ("contracts", "services", "modal_workers", "cli", "deploy", "docs", "bench", "clients")
+
+
+@cache
+def files() -> tuple[str, ...]:
+    """Give the paths of all files, from the root."""
+    git = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard"]
+    found = subprocess.run(git, capture_output=True, text=True, check=False)
+    if found.returncode == 0:
+        paths = [Path(line) for line in found.stdout.splitlines()]
+    else:  # an unpacked archive
+        paths = [path.relative_to(ROOT) for path in ROOT.rglob("*")]
+        paths = [
+            path for path in paths if not any(part.startswith(".") or part == "__pycache__" for part in path.parts)
+        ]
+    return tuple(sorted(path.as_posix() for path in paths if (ROOT / path).is_file()))
+
+
+def python_files(*folders: str) -> list[str]:
+    """Give the Python files under some top-level folders."""
+    return [path for path in files() if path.endswith(".py") and path.partition("/")[0] in folders]
+
+
+@cache
+def parsed(path: str) -> ast.Module:
+    """Parse a file, once."""
+    return ast.parse((ROOT / path).read_text(), path)
