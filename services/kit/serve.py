@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import signal
 import socket
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 #: Requests that still run when the service is told to stop have this long.
 _DRAIN_S: Final = 1
 _BACKLOG: Final = 512
+_UNREAD_MS: Final = 30_000
 
 
 class CannotServeError(Exception):
@@ -46,6 +48,8 @@ def stop_on_signals() -> asyncio.Event:
 def listen(host: str, port: int, *, send_buffer_bytes: int | None = None) -> socket.socket:
     """Bind a listening socket; accepted connections inherit its send buffer's size.
 
+    With one, a connection whose client takes nothing for ``_UNREAD_MS`` is cut by the kernel: no buffer waits for ever.
+
     Raises:
         CannotServeError: the address is taken or not ours.
     """
@@ -56,6 +60,8 @@ def listen(host: str, port: int, *, send_buffer_bytes: int | None = None) -> soc
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if send_buffer_bytes:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)
+                if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+                    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREAD_MS)
             listener.bind(address)
             listener.listen(_BACKLOG)
         except BaseException:
@@ -88,6 +94,7 @@ async def serve(
             f"Refusing to serve {host} without authentication: set SACCADE_API_KEYS_FILE or listen on 127.0.0.1."
         )
     listener = listen(host, port, send_buffer_bytes=send_buffer_bytes)
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # the service itself says that it has started
     config = uvicorn.Config(
         app,
         log_config=None,

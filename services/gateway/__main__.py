@@ -1,0 +1,124 @@
+"""``python -m services.gateway``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sqlite3
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from pydantic import ValidationError
+
+from contracts.errors import SaccadeError
+from services.gateway.app import build_app, build_gateway
+from services.gateway.settings import GatewaySettings
+from services.gateway.view import View
+from services.kit.auth import AuthSettings
+from services.kit.logs import start_logging
+from services.kit.nats import connect, declare
+from services.kit.s3 import open_bucket
+from services.kit.serve import CannotServeError, serve, stop_on_signals
+from services.kit.settings import NatsSettings, S3Settings
+from services.kit.tail import EpochChanged
+
+log = logging.getLogger("gateway")
+
+#: The supervisor starts the service again: what it folded is of a stream that is gone.
+EXIT_AGAIN: Final = 75
+
+
+async def _until_it_answers(what: str, ask: Callable[[], Awaitable[None]]) -> None:
+    """Wait for a dependency; say so once."""
+    said = False
+    while True:
+        try:
+            await ask()
+        except SaccadeError as error:
+            if not said:
+                log.warning("waiting for %s: %s", what, error.message)
+                said = True
+            await asyncio.sleep(0.3)
+        else:
+            return
+
+
+async def _run(stop: asyncio.Event) -> None:
+    """Start, serve, stop."""
+    settings, auth = GatewaySettings(), AuthSettings()
+    nats_settings, s3_settings = NatsSettings(), S3Settings()
+    async with contextlib.AsyncExitStack() as stack:
+        view = View.open(settings.data_dir)
+        stack.callback(view.close)
+        client = await connect(nats_settings, "gateway")
+        stack.push_async_callback(client.close)
+        await _until_it_answers("NATS", lambda: declare(client, nats_settings.replicas))
+        bucket = await stack.enter_async_context(open_bucket(s3_settings))
+        await _until_it_answers("the bucket", bucket.create)
+        gateway = build_gateway(settings, auth, client, bucket, view)
+        folding = asyncio.ensure_future(gateway.run())
+        stack.push_async_callback(_end, folding)
+        folding.add_done_callback(lambda _: stop.set())
+        await _first(gateway.tail.caught_up.wait(), stop)
+        if not stop.is_set():
+            log.info("gateway serves http://%s:%d", settings.host, settings.port)
+            await serve(
+                build_app(gateway), settings.host, settings.port, authenticated=auth.authenticated, stop=stop
+            )  # fmt: skip
+        if folding.done():
+            folding.result()
+
+
+async def _end(task: asyncio.Future[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def _first(work: Awaitable[object], stop: asyncio.Event) -> None:
+    """Wait for work, or for being told to stop."""
+    tasks = [asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+
+
+async def _main() -> int:
+    stop = stop_on_signals()
+    running = asyncio.ensure_future(_run(stop))
+    # While it still waits for NATS or the bucket, being told to stop ends it at once.
+    stopping = asyncio.ensure_future(stop.wait())
+    await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
+    if not running.done():
+        await asyncio.wait([running], timeout=1.5)
+        running.cancel()
+    stopping.cancel()
+    try:
+        await running
+    except asyncio.CancelledError:
+        return 0
+    except BaseExceptionGroup as group:
+        if group.subgroup(EpochChanged):
+            log.warning("the stream of events is another one than it was: starting again")
+            return EXIT_AGAIN
+        raise
+    except (CannotServeError, ValidationError, OSError, sqlite3.Error) as error:
+        log.error("the gateway cannot start: %s", _in_one_line(error))  # noqa: TRY400 - the line is for the user
+        return 1
+    return 0
+
+
+def _in_one_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_input=False))
+    if isinstance(error, sqlite3.Error):
+        return f"the view cannot be opened ({error}): set GATEWAY_DATA_DIR to a folder of its own that can be written."
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.strerror}: {error.filename}. Set GATEWAY_DATA_DIR to a folder that can be written."
+    return str(error)
+
+
+if __name__ == "__main__":
+    start_logging("gateway")
+    sys.exit(asyncio.run(_main()))

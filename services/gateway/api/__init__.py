@@ -1,0 +1,1 @@
+"""The gateway's routes: HTTP in and out, no decisions."""

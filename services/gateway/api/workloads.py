@@ -1,0 +1,122 @@
+"""What this server can do."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any, Literal
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
+
+from contracts.prices import PRICES, price_usd_per_s
+from contracts.workload import Workload
+from modal_workers import catalog
+from services.gateway.api.caller import Reader, gateway_of
+from services.gateway.submission import refused_options
+from services.kit.problems import problem_responses
+
+router = APIRouter(prefix="/v1/workloads", tags=["workloads"])
+
+
+class InputDeclaration(BaseModel):
+    """One input of a workload."""
+
+    name: str
+    title: str
+    media: Literal["video", "image"]
+    minimum: int
+    maximum: int
+
+
+class StageDeclaration(BaseModel):
+    """One stage; `share` is its part of the progress figure."""
+
+    name: str
+    title: str
+    share: float
+
+
+class DevicePrice(BaseModel):
+    """What a second on a device costs, by the dated table."""
+
+    device: str
+    usd_per_s: float
+    read_on: date
+    confirmed: bool
+
+
+class ComputeDeclaration(BaseModel):
+    """What a workload runs on. The first device is tried first; a larger one follows when memory runs out."""
+
+    gpus: list[str]
+    cpu_cores: float
+    memory_bytes: int
+    timeout_s: float
+    prices: list[DevicePrice]
+
+
+class BackendDeclaration(BaseModel):
+    """A parameter value that needs an optional package on the worker."""
+
+    parameter: str
+    value: Any
+    package: str
+    installed: bool
+
+
+class WorkloadObject(BaseModel):
+    """One workload."""
+
+    name: str
+    title: str
+    description: str
+    version: str
+    kind: Literal["job", "session"]
+    inputs: list[InputDeclaration]
+    params_schema: dict[str, Any] = Field(description="JSON Schema of `params`.")
+    result_schema: dict[str, Any] = Field(description="JSON Schema of `result`.")
+    stages: list[StageDeclaration]
+    compute: ComputeDeclaration
+    backends: list[BackendDeclaration]
+
+
+class WorkloadList(BaseModel):
+    """Every workload, by name."""
+
+    data: list[WorkloadObject]
+
+
+def _price(device: str) -> DevicePrice:
+    usd_per_s = price_usd_per_s(device)
+    price = PRICES.get(device) or next(one for one in PRICES.values() if one.usd_per_s == usd_per_s)
+    return DevicePrice(device=device, usd_per_s=usd_per_s, read_on=price.read_on, confirmed=price.confirmed)
+
+
+def _shown(workload: Workload, backends: frozenset[str]) -> WorkloadObject:
+    compute = workload.compute
+    return WorkloadObject(
+        name=workload.name,
+        title=workload.title,
+        description=workload.description,
+        version=workload.version,
+        kind=workload.kind,
+        inputs=[InputDeclaration.model_validate(vars(one)) for one in workload.inputs],
+        params_schema=workload.params.model_json_schema(),
+        result_schema=workload.result.model_json_schema(),
+        stages=[StageDeclaration.model_validate(vars(one)) for one in workload.stages],
+        compute=ComputeDeclaration(
+            gpus=list(compute.gpus),
+            cpu_cores=compute.cpu_cores,
+            memory_bytes=compute.memory_bytes,
+            timeout_s=compute.timeout_s,
+            prices=[_price(device) for device in compute.gpus or ("local", "cpu")],
+        ),
+        backends=[BackendDeclaration.model_validate(one) for one in refused_options(workload, backends)],
+    )
+
+
+@router.get("", summary="List the workloads with their schemas", responses=problem_responses())
+async def list_workloads(request: Request, _: Reader) -> WorkloadList:
+    """Say what each takes, gives, runs on and costs by the second."""
+    backends = gateway_of(request).settings.backends
+    return WorkloadList(data=[_shown(one, backends) for one in catalog.workloads().values()])

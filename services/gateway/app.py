@@ -1,0 +1,225 @@
+"""The one place where the gateway's objects meet."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import Any, Final
+
+from fastapi import FastAPI, Request, Response
+from fastapi.openapi.utils import get_openapi
+from nats.aio.client import Client
+
+from contracts.asyncapi import asyncapi_document
+from contracts.errors import ErrorCode, SaccadeError
+from contracts.events import decode
+from contracts.streams import EVENTS, LIVE_EVENTS
+from services.gateway.api import artifacts as artifact_routes
+from services.gateway.api import jobs as job_routes
+from services.gateway.api import uploads as upload_routes
+from services.gateway.api import workloads as workload_routes
+from services.gateway.artifacts import Artifacts
+from services.gateway.body_limit import BodyLimit
+from services.gateway.idempotency import Idempotency
+from services.gateway.jobs import Jobs
+from services.gateway.media_check import check_media
+from services.gateway.metrics import CountRequests, Metrics
+from services.gateway.on_job import OnJob
+from services.gateway.on_upload import OnUpload
+from services.gateway.progress import Progress
+from services.gateway.settings import GatewaySettings
+from services.gateway.uploads import Uploads, utc_now
+from services.gateway.view import View
+from services.gateway.waiting import Waiting
+from services.kit.auth import Authenticator, AuthSettings, HostGuard
+from services.kit.event_store import EventStore, Stored
+from services.kit.health import Health, HealthReport, nats_check
+from services.kit.nats import epoch_of
+from services.kit.problems import Problem, install_problems
+from services.kit.s3 import Bucket
+from services.kit.tail import EventTail
+
+log = logging.getLogger(__name__)
+
+VERSION: Final = "0.1.0"
+_COMMIT_S: Final = 0.25
+_DISPATCHER_LEASE: Final = "saccade.lease.dispatcher"
+
+
+@dataclass
+class Gateway:
+    """What the routes work with."""
+
+    settings: GatewaySettings
+    auth: AuthSettings
+    authenticator: Authenticator
+    bucket: Bucket
+    view: View
+    tail: EventTail
+    progress: Progress
+    waiting: Waiting
+    uploads: Uploads
+    jobs: Jobs
+    artifacts: Artifacts
+    health: Health
+    metrics: Metrics
+
+    async def run(self) -> None:
+        """Fold events into the view and keep house, until cancelled.
+
+        Raises:
+            EpochChanged: the stream is another one than it was; start again.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._fold())
+            tasks.create_task(self._commit())
+            tasks.create_task(self._keep_house())
+
+    async def _fold(self) -> None:
+        epoch, last = await epoch_of(self.tail.store.client, self.tail.store.stream)
+        if self.view.epoch != epoch or self.view.sequence > last:
+            self.view.reset(epoch)
+        await self.progress.start()
+        await self.tail.run(self.view.sequence, epoch)
+
+    async def _commit(self) -> None:
+        while True:
+            await asyncio.sleep(_COMMIT_S)
+            self.view.commit()
+
+    async def _keep_house(self) -> None:
+        await self.tail.caught_up.wait()
+        while True:
+            try:
+                if count := await self.uploads.give_up_expired(utc_now()):
+                    log.info("%d uploads expired", count)
+                self.view.forget_before(utc_now() - timedelta(seconds=EVENTS.max_age_s))
+            except SaccadeError as error:
+                log.warning("housekeeping: %s", error)
+            await asyncio.sleep(self.settings.housekeeping_s)
+
+
+def build_gateway(settings: GatewaySettings, auth: AuthSettings, client: Client, bucket: Bucket, view: View) -> Gateway:
+    """Put the gateway together; ``run`` makes it live."""
+    store = EventStore(client)
+    progress, waiting = Progress(client), Waiting()
+    on_job, on_upload = OnJob(view, progress, waiting), OnUpload(view)
+
+    def on_event(stored: Stored) -> None:
+        view.reached(stored.sequence)
+        noun = stored.subject.split(".")[3]
+        if noun == "job":
+            on_job.handle(decode(stored.body), stored.sequence)
+        elif noun == "upload":
+            on_upload.handle(decode(stored.body), stored.sequence)
+
+    tail = EventTail(store, on_event, live=LIVE_EVENTS, name="gateway")
+    idempotency = Idempotency(EventStore(client, "IDEMPOTENCY"))
+    check = partial(check_media, timeout_s=settings.probe_timeout_s, memory_bytes=settings.probe_memory_bytes)
+    uploads = Uploads(
+        store=store,
+        bucket=bucket,
+        view=view,
+        tail=tail,
+        idempotency=idempotency,
+        check=check,
+        checks_at_once=settings.checks_at_once,
+    )
+    return Gateway(
+        settings=settings,
+        auth=auth,
+        authenticator=Authenticator(auth),
+        bucket=bucket,
+        view=view,
+        tail=tail,
+        progress=progress,
+        waiting=waiting,
+        uploads=uploads,
+        jobs=Jobs(
+            store=store,
+            view=view,
+            tail=tail,
+            uploads=uploads,
+            idempotency=idempotency,
+            waiting=waiting,
+            backends=settings.backends,
+        ),
+        artifacts=Artifacts(bucket, view),
+        health=_health(client, bucket),
+        metrics=Metrics(),
+    )
+
+
+def _health(client: Client, bucket: Bucket) -> Health:
+    leases = EventStore(client, "LEASES")
+
+    async def dispatcher() -> str:
+        found = await leases.load(_DISPATCHER_LEASE, deadline_s=1.0)
+        if not found or not found[-1].body:
+            raise SaccadeError(ErrorCode.WORKER_NOT_STARTED, "no dispatcher runs: jobs wait")
+        return "active"
+
+    return Health("gateway", nats=nats_check(client), bucket=bucket.check, dispatcher=dispatcher)
+
+
+def build_app(gateway: Gateway) -> FastAPI:
+    """Make the HTTP application."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        gateway.waiting.wake_all()
+
+    app = FastAPI(
+        title="Saccade",
+        version=VERSION,
+        summary="Video, photos and robot streams in; events, pictures and models out.",
+        lifespan=lifespan,
+        openapi_tags=[{"name": name} for name in ("workloads", "uploads", "jobs", "artifacts", "service")],
+    )
+    app.state.gateway = gateway
+    for router in (workload_routes.router, upload_routes.router, job_routes.router, artifact_routes.router):
+        app.include_router(router)
+    _add_service_routes(app, gateway)
+    app.openapi = partial(_openapi, app)  # type: ignore[method-assign]
+    app.add_middleware(BodyLimit)
+    install_problems(app)
+    app.add_middleware(HostGuard, settings=gateway.auth)
+    app.add_middleware(CountRequests, metrics=lambda: gateway.metrics)
+    return app
+
+
+def _add_service_routes(app: FastAPI, gateway: Gateway) -> None:
+    @app.get("/health", tags=["service"], summary="How the gateway and its dependencies are")
+    async def health() -> HealthReport:
+        return await gateway.health.report()
+
+    @app.get("/metrics", tags=["service"], summary="Prometheus metrics", response_class=Response)
+    async def metrics() -> Response:
+        body, content_type = gateway.metrics.page(gateway.view.count_jobs(), gateway.view.sequence)
+        return Response(body, headers={"Content-Type": content_type})
+
+    @app.get("/asyncapi.json", tags=["service"], summary="The events, as AsyncAPI")
+    async def asyncapi(_: Request) -> dict[str, Any]:
+        return asyncapi_document()
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """Write the OpenAPI document once, with the problems that routes refer to."""
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=app.title, version=app.version, summary=app.summary, routes=app.routes, tags=app.openapi_tags
+        )
+        schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas = document["components"]["schemas"]
+        schemas |= schema.pop("$defs", {})
+        schemas["Problem"] = schema
+        for unused in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(unused, None)
+        app.openapi_schema = document
+    return app.openapi_schema

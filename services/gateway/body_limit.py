@@ -1,0 +1,59 @@
+"""Refuses request bodies that are too large before anything reads or parses them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from starlette.exceptions import HTTPException
+
+from contracts.errors import ErrorCode, SaccadeError
+from contracts.limits import KIB, MIB, REQUEST_BODY_BYTES
+from services.kit.problems import send_problem
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+#: Thrown away before the answer, so that the client has it instead of a broken connection.
+_DRAINED_BYTES: Final = 8 * MIB
+
+
+class BodyLimit:
+    """Pure ASGI middleware: 413 by Content-Length, or as soon as a chunked body has grown too large."""
+
+    def __init__(self, app: ASGIApp, limit_bytes: int = REQUEST_BODY_BYTES) -> None:
+        """Limit an application's request bodies."""
+        self._app = app
+        self._limit = limit_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request in, or answer it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+        if declared.isdigit() and int(declared[:20]) > self._limit:
+            await _drain(receive)
+            message = f"The body has {int(declared[:20])} bytes; at most {self._limit // KIB} KiB are read."
+            await send_problem(scope, send, SaccadeError(ErrorCode.BODY_TOO_LARGE, message))
+            return
+        count = 0
+
+        async def counted() -> Message:
+            nonlocal count
+            message = await receive()
+            count += len(message.get("body", b""))
+            if count > self._limit:
+                await _drain(receive)
+                raise HTTPException(413)  # the one exception that FastAPI lets through from reading a body
+            return message
+
+        await self._app(scope, counted, send)
+
+
+async def _drain(receive: Receive) -> None:
+    count = 0
+    while count <= _DRAINED_BYTES:
+        message = await receive()
+        count += len(message.get("body", b""))
+        if message["type"] != "http.request" or not message.get("more_body"):
+            return

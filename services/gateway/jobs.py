@@ -1,0 +1,230 @@
+"""Jobs: submitted once, cancelled and retried on condition that nobody wrote in between, read from the view."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from contracts.errors import ErrorCode, SaccadeError
+from contracts.events import EventData, decode, encode
+from contracts.events.job import JobInput, JobSubmitted
+from contracts.ids import is_id, new_id
+from contracts.job import Job, fold, request_cancel, retry
+from contracts.limits import PAGE_DEFAULT
+from contracts.streams import aggregate
+from contracts.workload import Workload
+from modal_workers import catalog
+from services.gateway.idempotency import Idempotency, IdempotencyKey
+from services.gateway.submission import check_input, check_metadata, check_params, upload_ids
+from services.gateway.uploads import SEEN_S, SOURCE, Uploads
+from services.gateway.view import JobFilter, View
+from services.gateway.waiting import Waiting
+from services.kit.event_store import Conflict, EventStore
+from services.kit.tail import EventTail
+
+#: Somebody else's write between our reading and our writing is read and decided about again; this often.
+_DECISIONS: Final = 50
+_PAGE_MARK: Final = "jobs:"
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What a client asks for, before it was checked."""
+
+    workload: str
+    inputs: dict[str, Any]
+    params: dict[str, Any]
+    priority: int = 0
+    max_cost_usd: float | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+    webhook_url: str | None = None
+
+
+class Jobs:
+    """Every job of every tenant."""
+
+    def __init__(
+        self,
+        *,
+        store: EventStore,
+        view: View,
+        tail: EventTail,
+        uploads: Uploads,
+        idempotency: Idempotency,
+        waiting: Waiting,
+        backends: frozenset[str],
+    ) -> None:
+        """Use bus and view; ``backends`` are the optional packages that workers have."""
+        self._store = store
+        self._view = view
+        self._tail = tail
+        self._uploads = uploads
+        self._idempotency = idempotency
+        self._waiting = waiting
+        self._backends = backends
+
+    async def submit(self, tenant: str, wanted: Submission, key: IdempotencyKey | None) -> Job:
+        """Check and store a job; with an Idempotency-Key the same request makes the same job, whoever died between.
+
+        Raises:
+            SaccadeError: what is wrong with the request; IDEMPOTENCY_KEY_REUSED; BUS_UNAVAILABLE.
+        """
+        job_id = new_id("job")
+        made = await self._idempotency.recall(key) if key else None
+        if made:
+            if job := await self._load(tenant, made):
+                return job
+            job_id = made
+        data = await self._checked(tenant, wanted)
+        if key and not made:
+            job_id = await self._idempotency.claim(key, job_id)
+        message = encode(data, tenant=tenant, subject_id=job_id, source=SOURCE, event_id=f"{job_id}.submitted")
+        try:
+            sequence = await self._store.publish(message, after=0, among=aggregate(tenant, "job", job_id))
+        except Conflict:
+            # The same key, at the same time: the other request's event counts.
+            return await self._current(tenant, job_id)
+        await self._tail.wait_for(sequence, SEEN_S)
+        return await self.get(tenant, job_id)
+
+    async def get(self, tenant: str, job_id: str, wait_s: float = 0) -> Job:
+        """Give a job; with ``wait_s`` when it has ended, or after that time.
+
+        Raises:
+            SaccadeError: JOB_NOT_FOUND, for other tenants' jobs too.
+        """
+        if not is_id(job_id, "job"):
+            raise SaccadeError(ErrorCode.JOB_NOT_FOUND)
+        job = self._view.job(job_id) or await self._load(tenant, job_id)
+        if job is None or job.tenant != tenant:
+            raise SaccadeError(ErrorCode.JOB_NOT_FOUND)
+        if wait_s and not job.state.ended:
+            await self._waiting.until_ended(job_id, wait_s)
+            job = self._view.job(job_id) or job
+        return job
+
+    def page(
+        self, tenant: str, wanted: JobFilter, *, cursor: str | None = None, limit: int = PAGE_DEFAULT
+    ) -> tuple[list[Job], str | None]:
+        """List a tenant's jobs, newest first, and give the next page's cursor. New jobs do not move the pages.
+
+        Raises:
+            SaccadeError: CURSOR_INVALID.
+        """
+        before = _read_page(cursor) if cursor is not None else None
+        jobs, last = self._view.jobs(tenant, wanted, before=before, limit=limit)
+        return jobs, _write_page(last) if last is not None else None
+
+    async def cancel(self, tenant: str, job_id: str) -> Job:
+        """Ask for a job's end, durably: it counts while dispatcher and worker are down. May be repeated.
+
+        Raises:
+            SaccadeError: JOB_NOT_FOUND, JOB_ALREADY_ENDED.
+        """
+        return await self._decide(tenant, job_id, lambda job: request_cancel(job, by=f"tenant:{tenant}"))
+
+    async def retry(self, tenant: str, job_id: str) -> Job:
+        """Give a failed or cancelled job another attempt; stages that are done are not done again.
+
+        Raises:
+            SaccadeError: JOB_NOT_FOUND, JOB_NOT_RETRYABLE, UNKNOWN_WORKLOAD, UPLOAD_NOT_FOUND.
+        """
+        job = await self.get(tenant, job_id)
+        workload = catalog.workload(job.submitted.workload)
+
+        def decision(job: Job) -> EventData:
+            now = datetime.now(UTC)
+            return retry(job, after=None, delay_s=0.0, now=now, deadline_s=workload.deadline_s)
+
+        for several in job.submitted.inputs.values():
+            for one in several:
+                await self._uploads.get(tenant, one.upload_id)
+        return await self._decide(tenant, job_id, decision)
+
+    async def _decide(self, tenant: str, job_id: str, decision: Callable[[Job], EventData | None]) -> Job:
+        """Change a job's state; when somebody else wrote first, read again and decide again."""
+        if not is_id(job_id, "job"):
+            raise SaccadeError(ErrorCode.JOB_NOT_FOUND)
+        for _ in range(_DECISIONS):
+            job = await self._current(tenant, job_id)
+            data = decision(job)
+            if data is None:
+                return job
+            message = encode(data, tenant=tenant, subject_id=job_id, source=SOURCE)
+            try:
+                sequence = await self._store.publish(
+                    message, after=job.sequence, among=aggregate(tenant, "job", job_id)
+                )  # fmt: skip
+            except Conflict:
+                continue
+            seen = await self._tail.wait_for(sequence, SEEN_S)
+            # The view knows what every attempt cost; the newest event of each type does not tell.
+            return await (self.get(tenant, job_id) if seen else self._current(tenant, job_id))
+        raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, "The job changes too fast to be decided about.")
+
+    async def _current(self, tenant: str, job_id: str) -> Job:
+        """Give a job as the bus has it now.
+
+        Raises:
+            SaccadeError: JOB_NOT_FOUND.
+        """
+        job = await self._load(tenant, job_id)
+        if job is None:
+            raise SaccadeError(ErrorCode.JOB_NOT_FOUND)
+        return job
+
+    async def _load(self, tenant: str, job_id: str) -> Job | None:
+        job: Job | None = None
+        for stored in await self._store.load(aggregate(tenant, "job", job_id)):
+            job = fold(job, decode(stored.body), stored.sequence)
+        return job
+
+    async def _checked(self, tenant: str, wanted: Submission) -> JobSubmitted:
+        workload = catalog.workload(wanted.workload)
+        params = check_params(workload, wanted.params, self._backends)
+        check_metadata(wanted.metadata)
+        inputs = await self._inputs(tenant, workload, upload_ids(workload, wanted.inputs))
+        return JobSubmitted(
+            workload=workload.name,
+            workload_version=workload.version,
+            inputs=inputs,
+            params=params,
+            priority=wanted.priority,
+            max_cost_usd=wanted.max_cost_usd,
+            metadata=wanted.metadata,
+            webhook_url=wanted.webhook_url,
+            deadline=datetime.now(UTC) + timedelta(seconds=workload.deadline_s),
+        )
+
+    async def _inputs(
+        self, tenant: str, workload: Workload, named: dict[str, list[str]]
+    ) -> dict[str, list[JobInput]]:  # fmt: skip
+        declared = {one.name: one for one in workload.inputs}
+        found: dict[str, list[JobInput]] = {}
+        for name, ids in named.items():
+            found[name] = []
+            for upload_id in ids:
+                upload = await self._uploads.get(tenant, upload_id)
+                if upload.completed is None:  # another gateway may have completed it a moment ago
+                    upload = await self._uploads.get(tenant, upload_id, fresh=True)
+                found[name].append(check_input(declared[name], upload))
+        return found
+
+
+def _write_page(sequence: int) -> str:
+    return base64.urlsafe_b64encode(f"{_PAGE_MARK}{sequence}".encode()).decode().rstrip("=")
+
+
+def _read_page(cursor: str) -> int:
+    try:
+        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
+    except (binascii.Error, ValueError):
+        raise SaccadeError(ErrorCode.CURSOR_INVALID) from None
+    number = text.removeprefix(_PAGE_MARK)
+    if not text.startswith(_PAGE_MARK) or not number.isdigit() or len(number) > 18:
+        raise SaccadeError(ErrorCode.CURSOR_INVALID)
+    return int(number)

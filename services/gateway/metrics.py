@@ -1,0 +1,87 @@
+"""What the gateway counts, for Prometheus."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_BUCKETS_S: Final = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+class Metrics:
+    """The gateway's counters, each process its own."""
+
+    def __init__(self) -> None:
+        """Begin at zero."""
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+        self._requests = Counter(
+            "saccade_gateway_requests", "Requests answered.", ("method", "route", "status"), registry=self._registry
+        )
+        self._seconds = Histogram(
+            "saccade_gateway_request_seconds",
+            "Time to answer.",
+            ("method", "route"),
+            buckets=_BUCKETS_S,
+            registry=self._registry,
+        )
+        self._jobs = Gauge(
+            "saccade_gateway_unfinished_jobs", "Jobs that have not ended.", ("state",), registry=self._registry
+        )
+        self._sequence = Gauge(
+            "saccade_gateway_view_sequence", "Sequence that the view has come to.", registry=self._registry
+        )
+
+    def answered(self, method: str, route: str, status: int, duration_s: float) -> None:
+        """Count a request."""
+        self._requests.labels(method, route, str(status)).inc()
+        self._seconds.labels(method, route).observe(duration_s)
+
+    def page(self, unfinished: dict[str, int], sequence: int) -> tuple[bytes, str]:
+        """Write all that was counted, and its content type."""
+        self._jobs.clear()
+        for state, count in unfinished.items():
+            self._jobs.labels(state).set(count)
+        self._sequence.set(sequence)
+        return generate_latest(self._registry), CONTENT_TYPE_LATEST
+
+
+class CountRequests:
+    """Pure ASGI middleware: counts by route, never by path, so that ids do not make new series."""
+
+    def __init__(self, app: ASGIApp, metrics: Callable[[], Metrics]) -> None:
+        """Count an application's requests."""
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        start = time.perf_counter()
+        status = 500
+
+        async def noted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        finally:
+            route = getattr(scope.get("route"), "path", "(none)")
+            self._metrics().answered(_method(scope["method"]), route, status, time.perf_counter() - start)
+
+
+def _method(method: str) -> str:
+    return method if method in {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} else "(other)"

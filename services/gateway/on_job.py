@@ -1,0 +1,83 @@
+"""What the view makes of each event of a job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from contracts.events import Envelope
+from contracts.events.job import JobArtifactReady, JobSubmitted
+from contracts.job import Job, fold
+from services.gateway.progress import Progress
+from services.gateway.view import View
+from services.gateway.waiting import Waiting
+
+
+class OnJob:
+    """The job's part of the view."""
+
+    def __init__(self, view: View, progress: Progress, waiting: Waiting) -> None:
+        """Write into ``view``; forget progress and wake those who wait when a job ends."""
+        self.view = view
+        self.progress = progress
+        self.waiting = waiting
+
+    def handle(self, envelope: Envelope, sequence: int) -> None:
+        """Take over one event; types that this version does not know are left alone."""
+        if reaction := _REACTIONS.get(envelope.type):
+            reaction(self, envelope, sequence)
+
+    def take(self, envelope: Envelope, sequence: int) -> Job | None:
+        """Fold one event into the view's job; None when the job's beginning is gone."""
+        job = fold(self.view.job(envelope.subject), envelope, sequence)
+        if job is not None and job.sequence == sequence:
+            self.view.keep_job(job)
+        return job
+
+
+def submitted(on: OnJob, envelope: Envelope, sequence: int) -> None:
+    """Begin the job and remember which uploads it uses."""
+    on.take(envelope, sequence)
+    data = envelope.parsed()
+    assert isinstance(data, JobSubmitted)
+    on.view.keep_inputs(envelope.subject, [one.upload_id for several in data.inputs.values() for one in several])
+
+
+def changed(on: OnJob, envelope: Envelope, sequence: int) -> None:
+    """Bring the job up to date."""
+    on.take(envelope, sequence)
+
+
+def artifact_ready(on: OnJob, envelope: Envelope, sequence: int) -> None:
+    """Remember a file that can be fetched before the job has ended."""
+    data = envelope.parsed()
+    assert isinstance(data, JobArtifactReady)
+    if (job := on.take(envelope, sequence)) and job.owns(data.attempt, data.run_id):
+        on.view.keep_artifact(envelope.subject, data.artifact)
+
+
+def ended(on: OnJob, envelope: Envelope, sequence: int) -> None:
+    """Bring the job up to date and wake those who wait for its end."""
+    job = on.take(envelope, sequence)
+    if job is not None and job.state.ended:
+        on.progress.forget(job.id)
+        on.waiting.ended(job.id)
+
+
+Reaction = Callable[[OnJob, Envelope, int], None]
+
+_REACTIONS: Final[dict[str, Reaction]] = {
+    "job.submitted": submitted,
+    "job.queued": changed,
+    "job.starting": changed,
+    "job.launched": changed,
+    "job.started": changed,
+    "job.stage_completed": changed,
+    "job.artifact_ready": artifact_ready,
+    "job.interrupted": changed,
+    "job.retrying": changed,
+    "job.cancel_requested": changed,
+    "job.succeeded": ended,
+    "job.failed": ended,
+    "job.cancelled": ended,
+}

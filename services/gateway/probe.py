@@ -1,0 +1,194 @@
+"""Opens an uploaded file with a decoder: ``python -m services.gateway.probe``, a child process of the gateway.
+
+Reads ``{"url", "memory_bytes", "cpu_s"}`` on standard input, writes ``{"media": …}`` or ``{"error": {"code",
+"message"}}`` on standard output. A stranger's bytes may crash, hang or eat memory here and harm nobody: the process
+has limits, no secret but one presigned URL, and a decoder that may open only containers of video, picture and sound,
+never a playlist that names other files.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import resource
+import sys
+import urllib.error
+import urllib.request
+from typing import Any, Final
+
+from contracts.limits import MIB, PICTURE_SIDE_PX
+
+_WINDOW_BYTES: Final = 1 * MIB
+#: Packets read in search of the first frame.
+_PACKETS: Final = 400
+_READ_S: Final = 10
+_VIDEO: Final = (
+    "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "mpegts", "mpeg", "mpegvideo", "flv", "asf", "ogg", "mxf",
+    "h264", "hevc", "m4v", "ivf", "obu", "av1", "mjpeg", "yuv4mpegpipe", "wtv", "nut",
+)  # fmt: skip
+_PICTURE: Final = (
+    "jpeg_pipe", "png_pipe", "webp_pipe", "bmp_pipe", "tiff_pipe", "gif", "apng", "jpegxl_pipe", "jpegxl_anim",
+    "j2k_pipe", "exr_pipe", "dpx_pipe", "qoi_pipe", "ppm_pipe", "pgm_pipe", "webp",
+)  # fmt: skip
+#: Opened only to say that there is no picture in it.
+_SOUND: Final = ("mp3", "wav", "aac", "flac", "ac3", "aiff", "caf", "amr", "w64")
+_PICTURE_BRANDS: Final = frozenset({"avif", "heic", "heix", "heif", "mif1", "miaf"})
+
+
+class Refused(Exception):  # noqa: N818 - it is an answer
+    """The file cannot be used; the arguments are an error code and a message."""
+
+
+class RangeReader(io.RawIOBase):
+    """Reads an HTTP object by ranges, one window at a time."""
+
+    def __init__(self, url: str) -> None:
+        """Ask for the first window, which also tells the size."""
+        super().__init__()
+        self._url = url
+        self._position = 0
+        self._window_start = 0
+        self._window = b""
+        self.failure: Exception | None = None
+        self._size = self._load(0)
+
+    def readable(self) -> bool:
+        """Tell that it can be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """Tell that it can be sought."""
+        return True
+
+    def tell(self) -> int:
+        """Give the position in bytes."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move; nothing is read."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = max(0, base + offset)
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        """Read up to ``size`` bytes, fewer at a window's end."""
+        if self._position >= self._size:
+            return b""
+        inside = self._position - self._window_start
+        if not 0 <= inside < len(self._window):
+            self._load(self._position)
+            inside = 0
+        found = self._window[inside:] if size < 0 else self._window[inside : inside + size]
+        self._position += len(found)
+        return found
+
+    def _load(self, start: int) -> int:
+        """Load the window at ``start`` and give the object's size in bytes."""
+        headers = {"Range": f"bytes={start}-{start + _WINDOW_BYTES - 1}"}
+        request = urllib.request.Request(self._url, headers=headers)  # noqa: S310 - the gateway's own presigned URL
+        try:
+            with urllib.request.urlopen(request, timeout=_READ_S) as answer:  # noqa: S310
+                self._window = answer.read(_WINDOW_BYTES)
+                total = answer.headers.get("Content-Range", "").rpartition("/")[2]
+                length = int(total) if total.isdigit() else int(answer.headers.get("Content-Length", 0))
+        except (OSError, urllib.error.URLError) as error:
+            self.failure = error
+            raise
+        self._window_start = start
+        return length
+
+
+def probe(url: str) -> dict[str, Any]:
+    """Open the file, decode its first frame and say what it is.
+
+    Raises:
+        Refused: with MEDIA_UNDECODABLE, MEDIA_NO_VIDEO, MEDIA_TOO_LARGE or STORAGE_UNAVAILABLE.
+    """
+    try:
+        reader = RangeReader(url)
+    except OSError as error:
+        raise Refused("storage_unavailable", f"The bucket did not give the file ({type(error).__name__}).") from error
+    import av  # noqa: PLC0415 - only this process may load a decoder
+
+    try:
+        with av.open(reader, options={"format_whitelist": ",".join((*_VIDEO, *_PICTURE, *_SOUND))}) as container:
+            return _look(av, container)
+    except (av.error.FFmpegError, ValueError, EOFError) as error:
+        if reader.failure:
+            raise Refused("storage_unavailable", "The bucket stopped giving the file.") from error
+        raise Refused("media_undecodable", f"No decoder opens this file ({_reason(error)}).") from error
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)[:200]
+
+
+def _look(av: Any, container: Any) -> dict[str, Any]:
+    """Find the picture in an open file and decode its first frame."""
+    streams = [one for one in container.streams.video if not one.disposition & av.stream.Disposition.attached_pic]
+    if not streams:
+        raise Refused("media_no_video", "The file has sound but no picture." if container.streams.audio else "")
+    stream = streams[0]
+    codec = stream.codec_context
+    if codec is None:
+        raise Refused("media_undecodable", "No decoder knows the codec of this file.")
+    _check_side(codec.width, codec.height)
+    codec.thread_count = 1
+    frame = _first_frame(container, stream)
+    _check_side(frame.width, frame.height)
+    name = container.format.name
+    picture = name in _PICTURE or container.metadata.get("major_brand", "").strip() in _PICTURE_BRANDS
+    duration = stream.duration * stream.time_base if stream.duration and stream.time_base else None
+    if duration is None and container.duration:
+        duration = container.duration / av.time_base
+    rate = stream.average_rate or stream.guessed_rate
+    return {
+        "media": "image" if picture else "video",
+        "container": name.partition(",")[0],
+        "codec": codec.name,
+        "width_px": frame.width,
+        "height_px": frame.height,
+        "duration_s": None if picture or duration is None else round(float(duration), 6),
+        "rate_hz": None if picture or not rate else round(float(rate), 6),
+    }
+
+
+def _check_side(width_px: int, height_px: int) -> None:
+    if max(width_px, height_px) > PICTURE_SIDE_PX:
+        message = f"The picture has {width_px} x {height_px} pixels; at most {PICTURE_SIDE_PX} on a side are opened."
+        raise Refused("media_too_large", message)
+
+
+def _first_frame(container: Any, stream: Any) -> Any:
+    for number, packet in enumerate(container.demux(stream)):
+        for frame in packet.decode():
+            return frame
+        if number > _PACKETS:
+            break
+    raise Refused("media_undecodable", "The file has a video track, but no frame in it can be decoded.")
+
+
+def _limit(memory_bytes: int, cpu_s: int) -> None:
+    """Take away what a decoder does not need."""
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+
+def main() -> None:
+    """Answer one question."""
+    asked = json.load(sys.stdin)
+    _limit(int(asked["memory_bytes"]), int(asked["cpu_s"]))
+    answer: dict[str, Any]
+    try:
+        answer = {"media": probe(asked["url"])}
+    except Refused as refusal:
+        answer = {"error": {"code": refusal.args[0], "message": refusal.args[1]}}
+    except MemoryError:
+        answer = {"error": {"code": "media_undecodable", "message": "Opening this file takes too much memory."}}
+    sys.stdout.write(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""Where the gateway listens, where its view lies, and what the workers behind it can do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from contracts.limits import MIB
+
+
+class GatewaySettings(BaseSettings):
+    """The gateway's own settings; bus, bucket and API keys have theirs in the kit."""
+
+    model_config = SettingsConfigDict(env_prefix="GATEWAY_", frozen=True)
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8081, ge=0, le=65535)
+    #: Holds the view, which can be deleted at any time.
+    data_dir: Path = Path(".saccade/gateway")
+    #: Optional packages that the workers have, comma-separated: what ``Backend.package`` names.
+    backends: Annotated[frozenset[str], NoDecode] = frozenset()
+    #: A decoder that opens a stranger's file has this much time and address space.
+    probe_timeout_s: float = Field(default=30.0, gt=0)
+    probe_memory_bytes: int = Field(default=2048 * MIB, ge=256 * MIB)
+    #: Uploads whose bytes are checked at the same time; each takes a decoder process and a stream from the bucket.
+    checks_at_once: int = Field(default=2, ge=1)
+    housekeeping_s: float = Field(default=60.0, gt=0)
+
+    @field_validator("backends", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        """Read ``torch, ultralytics``."""
+        if isinstance(value, str):
+            return frozenset(part.strip() for part in value.split(",") if part.strip())
+        return value

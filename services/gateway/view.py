@@ -1,0 +1,267 @@
+"""What can be listed and searched: jobs, their artifacts and uploads, in SQLite, folded from events.
+
+It can be deleted at any time and is rebuilt from the stream. It remembers the stream's epoch and the sequence it has
+come to, in the same transaction as what was folded, so that a restart goes on where the last commit was.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, Self
+
+from pydantic import TypeAdapter
+
+from contracts.job import Job
+from contracts.manifest import Artifact
+from services.gateway.upload import Upload, UploadState
+
+#: Raised with every change of the tables or of what is kept in them: an older file is thrown away.
+_VERSION: Final = 1
+_CACHED: Final = 2000
+_SCHEMA: Final = """
+CREATE TABLE position (one INTEGER PRIMARY KEY CHECK (one = 1), epoch TEXT NOT NULL, sequence INTEGER NOT NULL);
+CREATE TABLE jobs (
+    id TEXT PRIMARY KEY, tenant TEXT NOT NULL, workload TEXT NOT NULL, state TEXT NOT NULL, ended INTEGER NOT NULL,
+    created_us INTEGER NOT NULL, updated_us INTEGER NOT NULL, first_sequence INTEGER NOT NULL, body BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX jobs_by_age ON jobs (tenant, first_sequence);
+CREATE INDEX jobs_by_state ON jobs (tenant, state, first_sequence);
+CREATE TABLE job_inputs (upload_id TEXT NOT NULL, job_id TEXT NOT NULL, PRIMARY KEY (upload_id, job_id)) WITHOUT ROWID;
+CREATE INDEX job_inputs_by_job ON job_inputs (job_id);
+CREATE TABLE artifacts (
+    job_id TEXT NOT NULL, name TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (job_id, name)
+) WITHOUT ROWID;
+CREATE TABLE uploads (
+    id TEXT PRIMARY KEY, tenant TEXT NOT NULL, state TEXT NOT NULL, created_us INTEGER NOT NULL, body BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX uploads_by_state ON uploads (state, created_us);
+"""
+_JOB: Final = TypeAdapter(Job)
+_UPLOAD: Final = TypeAdapter(Upload)
+
+
+@dataclass(frozen=True)
+class JobFilter:
+    """Which jobs to list; times are of their creation, ``since`` included and ``until`` not."""
+
+    workload: str | None = None
+    states: tuple[str, ...] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+def _us(moment: datetime) -> int:
+    return int(moment.timestamp() * 1_000_000)
+
+
+class View:
+    """The view; all calls are short and made in the event loop."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        """Use an open database; ``open`` makes one."""
+        self._database = database
+        self._jobs: OrderedDict[str, Job] = OrderedDict()
+        self.epoch = ""
+        self.sequence = 0
+        self.dirty = False
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Open the view of a folder, or begin a new one.
+
+        Raises:
+            OSError, sqlite3.OperationalError: the folder cannot be written, or another process has the view open.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "view.sqlite3"
+        try:
+            return cls._opened(path)
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):
+                raise
+        # Not a database, or a damaged one: everything in it can be folded again.
+        cls._remove(path)
+        return cls._opened(path)
+
+    @classmethod
+    def _opened(cls, path: Path) -> Self:
+        database = sqlite3.connect(path, isolation_level=None, timeout=2)
+        try:
+            # What a power failure takes is folded again, so nothing has to wait for the disk.
+            database.execute("PRAGMA locking_mode = EXCLUSIVE")
+            database.execute("PRAGMA journal_mode = WAL")
+            database.execute("PRAGMA synchronous = OFF")
+            version = database.execute("PRAGMA user_version").fetchone()[0]
+            if version not in (0, _VERSION):
+                database.close()
+                cls._remove(path)
+                return cls._opened(path)
+            database.execute("BEGIN IMMEDIATE")
+            if version == 0:
+                for statement in _SCHEMA.split(";"):
+                    database.execute(statement)
+                database.execute("INSERT INTO position VALUES (1, '', 0)")
+                database.execute(f"PRAGMA user_version = {_VERSION}")
+            view = cls(database)
+            view.epoch, view.sequence = database.execute("SELECT epoch, sequence FROM position").fetchone()
+        except BaseException:
+            database.close()
+            raise
+        return view
+
+    @staticmethod
+    def _remove(path: Path) -> None:
+        for suffix in ("", "-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+    def reset(self, epoch: str) -> None:
+        """Forget everything and begin the fold of another incarnation of the stream."""
+        for table in ("jobs", "job_inputs", "artifacts", "uploads"):
+            self._database.execute(f"DELETE FROM {table}")  # noqa: S608 - names from the line above
+        self._jobs.clear()
+        self.epoch, self.sequence, self.dirty = epoch, 0, True
+        self.commit()
+
+    def reached(self, sequence: int) -> None:
+        """Remember how far the fold has come; it counts with the next commit."""
+        self.sequence, self.dirty = sequence, True
+
+    def commit(self) -> None:
+        """Keep what was folded since the last commit."""
+        if not self.dirty:
+            return
+        self._database.execute("UPDATE position SET epoch = ?, sequence = ?", (self.epoch, self.sequence))
+        self._database.execute("COMMIT")
+        self._database.execute("BEGIN IMMEDIATE")
+        self.dirty = False
+
+    def close(self) -> None:
+        """Keep what was folded and close."""
+        self.commit()
+        self._database.execute("COMMIT")
+        self._database.close()
+
+    # -- jobs
+
+    def job(self, job_id: str) -> Job | None:
+        """Give a job of any tenant."""
+        if job := self._jobs.get(job_id):
+            return job
+        row = self._database.execute("SELECT body FROM jobs WHERE id = ?", (job_id,)).fetchone()
+        return _JOB.validate_json(row[0]) if row else None
+
+    def keep_job(self, job: Job) -> None:
+        """Write a job as it is now."""
+        values = (
+            job.id,
+            job.tenant,
+            job.submitted.workload,
+            str(job.state),
+            job.state.ended,
+            _us(job.created_at),
+            _us(job.updated_at or job.created_at),
+            job.first_sequence,
+            _JOB.dump_json(job),
+        )
+        self._database.execute("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+        self._jobs[job.id] = job
+        self._jobs.move_to_end(job.id)
+        if len(self._jobs) > _CACHED:
+            self._jobs.popitem(last=False)
+
+    def jobs(
+        self, tenant: str, wanted: JobFilter, *, before: int | None = None, limit: int
+    ) -> tuple[list[Job], int | None]:
+        """List a tenant's jobs, newest first, and give what ``before`` must be for the next page."""
+        clauses, values = ["tenant = ?"], [tenant]
+        conditions: list[tuple[str, Any]] = [
+            ("workload = ?", wanted.workload),
+            ("created_us >= ?", _us(wanted.since) if wanted.since else None),
+            ("created_us < ?", _us(wanted.until) if wanted.until else None),
+            ("first_sequence < ?", before),
+        ]
+        for clause, value in conditions:
+            if value is not None:
+                clauses.append(clause)
+                values.append(value)
+        if wanted.states:
+            clauses.append(f"state IN ({', '.join('?' * len(wanted.states))})")
+            values += wanted.states
+        query = f"SELECT body FROM jobs WHERE {' AND '.join(clauses)} ORDER BY first_sequence DESC LIMIT ?"  # noqa: S608
+        rows = self._database.execute(query, (*values, limit + 1)).fetchall()
+        found = [_JOB.validate_json(row[0]) for row in rows[:limit]]
+        return found, found[-1].first_sequence if len(rows) > limit else None
+
+    def keep_inputs(self, job_id: str, upload_ids: list[str]) -> None:
+        """Remember which uploads a job uses."""
+        self._database.executemany(
+            "INSERT OR IGNORE INTO job_inputs VALUES (?, ?)", [(upload_id, job_id) for upload_id in upload_ids]
+        )
+
+    def unfinished_jobs_of(self, upload_id: str) -> list[str]:
+        """Name the jobs that use an upload and have not ended."""
+        query = (
+            "SELECT job_id FROM job_inputs JOIN jobs ON id = job_id WHERE upload_id = ? AND NOT ended ORDER BY job_id"
+        )
+        return [row[0] for row in self._database.execute(query, (upload_id,))]
+
+    def count_jobs(self) -> dict[str, int]:
+        """Count the jobs in each state that is not an end."""
+        query = "SELECT state, count(*) FROM jobs WHERE NOT ended GROUP BY state"
+        return dict(self._database.execute(query).fetchall())
+
+    # -- artifacts
+
+    def keep_artifact(self, job_id: str, artifact: Artifact) -> None:
+        """Remember a file that a job left; a later one of the same name replaces it."""
+        values = (job_id, artifact.name, artifact.model_dump_json())
+        self._database.execute("INSERT OR REPLACE INTO artifacts VALUES (?, ?, ?)", values)
+
+    def artifacts(self, job_id: str) -> list[Artifact]:
+        """List what a job has left so far, by name."""
+        query = "SELECT body FROM artifacts WHERE job_id = ? ORDER BY name"
+        return [Artifact.model_validate_json(row[0]) for row in self._database.execute(query, (job_id,))]
+
+    def artifact(self, job_id: str, name: str) -> Artifact | None:
+        """Give one file that a job left."""
+        query = "SELECT body FROM artifacts WHERE job_id = ? AND name = ?"
+        row = self._database.execute(query, (job_id, name)).fetchone()
+        return Artifact.model_validate_json(row[0]) if row else None
+
+    # -- uploads
+
+    def upload(self, upload_id: str) -> Upload | None:
+        """Give an upload of any tenant."""
+        row = self._database.execute("SELECT body FROM uploads WHERE id = ?", (upload_id,)).fetchone()
+        return _UPLOAD.validate_json(row[0]) if row else None
+
+    def keep_upload(self, upload: Upload) -> None:
+        """Write an upload as it is now."""
+        values = (upload.id, upload.tenant, str(upload.state), _us(upload.created_at), _UPLOAD.dump_json(upload))
+        self._database.execute("INSERT OR REPLACE INTO uploads VALUES (?, ?, ?, ?, ?)", values)
+
+    def uploads_created_before(self, moment: datetime, limit: int = 100) -> list[Upload]:
+        """List uploads that were never completed, oldest first."""
+        query = "SELECT body FROM uploads WHERE state = ? AND created_us < ? ORDER BY created_us LIMIT ?"
+        rows = self._database.execute(query, (str(UploadState.CREATED), _us(moment), limit))
+        return [_UPLOAD.validate_json(row[0]) for row in rows]
+
+    def forget_before(self, moment: datetime) -> None:
+        """Drop what a rebuilt view would not have either: ended jobs and uploads older than the stream's events."""
+        before = _us(moment)
+        old = "SELECT id FROM jobs WHERE ended AND updated_us < ?"
+        for table in ("artifacts", "job_inputs"):
+            self._database.execute(f"DELETE FROM {table} WHERE job_id IN ({old})", (before,))  # noqa: S608
+        self._database.execute("DELETE FROM jobs WHERE ended AND updated_us < ?", (before,))
+        self._database.execute("DELETE FROM uploads WHERE created_us < ?", (before,))
+        self._jobs.clear()
+        self.dirty = True
+
+    def rows(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Give every row of every table, to compare two views."""
+        tables = ("jobs", "job_inputs", "artifacts", "uploads")
+        return {table: self._database.execute(f"SELECT * FROM {table}").fetchall() for table in tables}  # noqa: S608

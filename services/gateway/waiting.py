@@ -1,0 +1,38 @@
+"""Requests that wait for a job's end (``Prefer: wait=N``)."""
+
+from __future__ import annotations
+
+import asyncio
+
+
+class Waiting:
+    """Who waits for which job."""
+
+    def __init__(self) -> None:
+        """Nobody waits."""
+        self._ends: dict[str, set[asyncio.Future[None]]] = {}
+
+    async def until_ended(self, job_id: str, timeout_s: float) -> None:
+        """Return when the job ends or the time is over; the caller looks which."""
+        end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        ends = self._ends.setdefault(job_id, set())
+        ends.add(end)
+        try:
+            await asyncio.wait_for(end, timeout_s)
+        except TimeoutError:
+            return
+        finally:
+            ends.discard(end)
+            if not ends:
+                self._ends.pop(job_id, None)
+
+    def ended(self, job_id: str) -> None:
+        """Wake those who wait for a job."""
+        for end in self._ends.get(job_id, ()):
+            if not end.done():
+                end.set_result(None)
+
+    def wake_all(self) -> None:
+        """Wake everybody: the service stops."""
+        for job_id in list(self._ends):
+            self.ended(job_id)
