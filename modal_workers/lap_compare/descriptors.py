@@ -31,9 +31,11 @@ PARTS: Final = (
 
 @dataclass(frozen=True)
 class Description:
-    """A clip as descriptors. Shapes: time_s [N]; cells [N, LENGTH] float16, not yet centred; activity [N] is how much
-    the picture changed since the sample about 0.2 s before, in grey levels; flow [N] widths per second, NaN where
-    not measured."""
+    """A clip as descriptors.
+
+    Shapes: time_s [N]; cells [N, LENGTH] float16, not yet centred; activity [N] is how much the picture changed since
+    the sample about 0.2 s before, in grey levels; flow [N] widths per second, NaN where not measured.
+    """
 
     time_s: NDArray[np.float64]
     cells: NDArray[np.float16]
@@ -90,9 +92,12 @@ def centred(description: Description, mask: Values | None = None) -> Values:
     cells = description.cells.astype(np.float32)
     if mask is not None:
         cells *= mask
-    cells -= cells.mean(axis=0)
-    cells /= np.linalg.norm(cells, axis=1, keepdims=True) + 1e-6
-    return cells
+    return unit(cells - cells.mean(axis=0))
+
+
+def unit(vectors: Values) -> Values:
+    """Scale vectors [N, L] to length one."""
+    return np.asarray(vectors / (np.linalg.norm(vectors, axis=1, keepdims=True) + np.float32(1e-6)))
 
 
 def part_of(vectors: Values, part: int) -> Values:
@@ -100,4 +105,4 @@ def part_of(vectors: Values, part: int) -> Values:
     rows, columns = PARTS[part]
     grid = vectors.reshape(len(vectors), CELLS[1], CELLS[0], DIRECTIONS)[:, rows, columns]
     flat = grid.reshape(len(vectors), -1)
-    return np.asarray(flat / (np.linalg.norm(flat, axis=1, keepdims=True) + 1e-6))
+    return unit(flat)

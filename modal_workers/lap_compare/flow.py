@@ -1,4 +1,4 @@
-"""Optical flow as a motion proxy: median length of the flow in picture widths. It is not a speed, nothing calibrates it."""
+"""Optical flow as a motion proxy: median length in picture widths. It is not a speed; nothing calibrates it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class DisFlow:
 
     def __init__(self) -> None:
         """Make one for one clip: it keeps buffers."""
-        self._search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self._search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
 
     def __call__(self, before: Frame, after: Frame) -> float:
         """Give the median flow between two frames in widths."""
-        flow = self._search.calc(before.grey, after.grey, None)  # type: ignore[call-overload]
-        return median_length(np.asarray(flow))
+        field = np.empty((*before.grey.shape, 2), np.float32)
+        return median_length(np.asarray(self._search.calc(before.grey, after.grey, field), np.float32))
 
 
 class RaftFlow:
@@ -41,8 +41,8 @@ class RaftFlow:
         if importlib.util.find_spec("torchvision") is None:
             text = "flow=raft needs torchvision, which is not installed on this worker."
             raise SaccadeError(ErrorCode.BACKEND_NOT_INSTALLED, text)
-        import torch
-        from torchvision.models.optical_flow import Raft_Small_Weights, raft_small
+        import torch  # noqa: PLC0415 - only where it was asked for: it takes seconds and gigabytes
+        from torchvision.models.optical_flow import Raft_Small_Weights, raft_small  # noqa: PLC0415
 
         self._torch: Any = torch
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -74,7 +74,9 @@ def make_flow(kind: Literal["dis", "raft", "off"]) -> DisFlow | RaftFlow | None:
     Raises:
         SaccadeError: BACKEND_NOT_INSTALLED.
     """
-    return {"dis": DisFlow, "raft": RaftFlow}[kind]() if kind != "off" else None
+    if kind == "off":
+        return None
+    return DisFlow() if kind == "dis" else RaftFlow()
 
 
 def at_times(sample_s: Floats, flow: NDArray[np.float32], time_s: Floats) -> Floats | None:

@@ -120,6 +120,13 @@ def _report(context: Context, comparison: Comparison, overlay: Path, clips: dict
         context.save(folder / "delta.csv", "delta.csv", "text/csv", title="The delta along the lap", units=units)
         draw_delta(comparison, folder / "delta.png")
         context.save(folder / "delta.png", "delta.png", "image/png", title="The delta along the lap")
-        write_report(comparison, folder / "report.html", overlay=overlay, clips=clips)
+        write_report(
+            comparison,
+            folder / "report.html",
+            overlay=overlay,
+            clips=clips,
+            scratch=folder,
+            figure=folder / "delta.png",
+        )
         context.save(folder / "report.html", "report.html", "text/html", title="Report")
     return result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final, Literal
 
 import numpy as np
@@ -16,6 +17,9 @@ Floats = NDArray[np.float64]
 #: An opportunity lasts at least this long, and loses more than its error and than this.
 SHORTEST_S: Final = 1.0
 SMALLEST_LOSS_S: Final = 0.02
+#: Time lost, by whom, first and last sample.
+_Run = tuple[float, Literal["a", "b"], int, int]
+
 #: Below this confidence a moment is not to be trusted.
 GOOD: Final = 0.5
 
@@ -89,7 +93,7 @@ def _edges(alignment: Alignment, delta: Floats, sectors: int | Sequence[float]) 
                 raise SaccadeError(ErrorCode.INVALID_PARAMETER, text)
         inner = [int(np.searchsorted(time, given)) for given in sectors]
     bounds = [0, *inner, len(time) - 1]
-    return list(zip(bounds[:-1], bounds[1:], strict=True))
+    return list(pairwise(bounds))
 
 
 def _calm_place(alignment: Alignment, delta: Floats, where: float, spacing: float) -> int:
@@ -115,7 +119,7 @@ def find_opportunities(alignment: Alignment, delta: Floats, most: int) -> tuple[
     time = alignment.time_a_s
     change = np.diff(delta)
     free = np.ones(len(change), bool)
-    found: list[tuple[float, Literal["a", "b"], int, int]] = []
+    found: list[_Run] = []
     duration = np.diff(time)
     losers: tuple[tuple[Literal["a", "b"], float], ...] = (("b", 1.0), ("a", -1.0))
     for loser, sign in losers:
@@ -130,7 +134,7 @@ def find_opportunities(alignment: Alignment, delta: Floats, most: int) -> tuple[
             free[first:last] = False
             found.append((lost, loser, first, last))
     found.sort(key=lambda one: -one[0])
-    return tuple(_opportunity(alignment, rank + 1, *one) for rank, one in enumerate(found[:most]))
+    return tuple(_opportunity(alignment, rank, one) for rank, one in enumerate(found[:most], start=1))
 
 
 def _best_run(worth: Floats) -> tuple[int, int]:
@@ -141,9 +145,8 @@ def _best_run(worth: Floats) -> tuple[int, int]:
     return int(sums[: last + 1].argmin()), last
 
 
-def _opportunity(
-    alignment: Alignment, rank: int, lost: float, loser: Literal["a", "b"], first: int, last: int
-) -> Opportunity:
+def _opportunity(alignment: Alignment, rank: int, run: _Run) -> Opportunity:
+    lost, loser, first, last = run
     return Opportunity(
         rank=rank,
         loser=loser,
@@ -164,7 +167,9 @@ def _warnings(alignment: Alignment, clips: tuple[Clip, Clip]) -> list[str]:
         said.append(f"{100 * doubtful:.0f} % of the lap is aligned with low confidence; see the error band.")
     if alignment.overlap < 0.9:
         said.append(f"Only {100 * alignment.overlap:.0f} % of the shorter clip is seen in the other one too.")
-    for clip in clips:
-        if clip.mean_rate_hz < 15:
-            said.append(f"{clip.filename} has {clip.mean_rate_hz:.1f} frames a second; times are that much coarser.")
+    said += [
+        f"{clip.filename} has {clip.mean_rate_hz:.1f} frames a second; times are that much coarser."
+        for clip in clips
+        if clip.mean_rate_hz < 15
+    ]
     return said

@@ -50,7 +50,8 @@ def match(a: Described, b: Described, *, correct_mount: bool, progress: Callable
             evidence, corrected = gather(moving_a, moving_b, tracked), True
     refuse(evidence, a.clip.filename, b.clip.filename)
     progress(1.0)
-    return _on_clip_clocks(a.description, b.description, moving_a, moving_b, tracked, evidence, corrected)
+    sides = (moving_a, moving_b, tracked)
+    return _on_clip_clocks(a.description, b.description, sides, evidence, corrected=corrected)
 
 
 def _corrected(
@@ -81,15 +82,10 @@ def _corrected(
 
 
 def _on_clip_clocks(
-    a: Description,
-    b: Description,
-    moving_a: Moving,
-    moving_b: Moving,
-    tracked: Track,
-    evidence: Evidence,
-    corrected: bool,
+    a: Description, b: Description, sides: tuple[Moving, Moving, Track], evidence: Evidence, *, corrected: bool
 ) -> Matched:
     """Put an alignment of moving samples back on the clips' own clocks, rests included."""
+    moving_a, moving_b, tracked = sides
     first, last = int(moving_a.index[tracked.sample_a[0]]), int(moving_a.index[tracked.sample_a[-1]])
     samples = np.arange(first, last + 1)
     # A at rest stays where it was: the newest moving sample up to each

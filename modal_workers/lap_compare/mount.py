@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from modal_workers.lap_compare.descriptors import CELLS, DIRECTIONS, LOWER_EDGE, PICTURE_PX, Values, describe
+from modal_workers.lap_compare.descriptors import CELLS, DIRECTIONS, LOWER_EDGE, PICTURE_PX, Values, describe, unit
 from modal_workers.lap_compare.video import Picture, Reader
 
 Matrix = NDArray[np.float64]
@@ -26,7 +26,7 @@ PAIR_GATE: Final = 0.97
 
 @dataclass(frozen=True)
 class Mount:
-    """A correction: ``warp`` [3, 3] takes pixels of A's picture to B's; ``shift`` is its largest corner move in widths."""
+    """A correction: ``warp`` [3, 3] takes pixels of A's picture to B's; ``shift`` is its largest corner move."""
 
     warp: Matrix
     shift: float
@@ -83,7 +83,7 @@ def _candidates(points_a: Points, points_b: Points) -> list[Matrix]:
 
 def _matches(a: Picture, b: Picture) -> tuple[Points, Points]:
     """Match ORB points of two pictures: [K, 2] and [K, 2]. The car's own lower part is left out."""
-    orb = cv2.ORB_create(700, fastThreshold=10)
+    orb = cv2.ORB.create(700, fastThreshold=10)
     mask = np.zeros(a.shape, np.uint8)
     mask[: int(a.shape[0] * 0.78)] = 255
     equal_a, equal_b = cv2.equalizeHist(a), cv2.equalizeHist(b)
@@ -104,9 +104,7 @@ def _pair_cost(pairs: Sequence[tuple[Picture, Picture]], warp: Matrix) -> float:
     mask = covered(warp)
     a = np.stack([describe(a) for a, _ in pairs]).astype(np.float32) * mask
     b = np.stack([describe(b, warp) for _, b in pairs]).astype(np.float32) * mask
-    for side in (a, b):
-        side -= side.mean(axis=0)
-        side /= np.linalg.norm(side, axis=1, keepdims=True) + 1e-6
+    a, b = unit(a - a.mean(axis=0)), unit(b - b.mean(axis=0))
     return float(np.median(1 - np.sum(a * b, axis=1)))
 
 

@@ -109,7 +109,7 @@ def read_pair(
         def advance(part: float) -> None:
             with lock:
                 if ended.is_set():
-                    raise _OtherClipFailed
+                    raise _OtherClipError
                 share[side] = part
                 progress(0.5 * sum(share))
 
@@ -148,7 +148,7 @@ def describe_clip(
     before: Frame | None = None
     flow_due = 0.0
     for frame in reader.frames(rate_hz=RATE_HZ):
-        small = np.asarray(cv2.resize(frame.grey, (32, 18), interpolation=cv2.INTER_AREA))
+        small = np.asarray(cv2.resize(frame.grey, (32, 18), interpolation=cv2.INTER_AREA), np.uint8)
         flow = np.nan
         if motion is not None and before is not None and frame.time_s >= flow_due:
             flow = motion(before, frame) / (frame.time_s - before.time_s)
@@ -189,10 +189,10 @@ def in_parallel(first: Callable[[], Passed], second: Callable[[], Passed]) -> tu
         futures = (pool.submit(first), pool.submit(second))
     for future in futures:
         error = future.exception()
-        if error is not None and not isinstance(error, _OtherClipFailed):
+        if error is not None and not isinstance(error, _OtherClipError):
             raise error
     return futures[0].result(), futures[1].result()
 
 
-class _OtherClipFailed(Exception):
+class _OtherClipError(Exception):
     """The other clip's pass has failed; this one's result is of no use."""

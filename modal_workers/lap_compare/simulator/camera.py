@@ -64,7 +64,7 @@ class Camera:
         pitch = np.array([[1, 0, 0], [0, cosine, -sine], [0, sine, cosine]])
         cosine, sine = np.cos(self.roll_rad), np.sin(self.roll_rad)
         roll = np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]])
-        return roll @ pitch @ level
+        return np.asarray(roll @ pitch @ level)
 
     def horizon_ray(self) -> Floats:
         """Give the rays [H, W, 3] of all pixels in the car's level frame: right, down, ahead."""

@@ -35,19 +35,19 @@ class Circuit:
         point = np.stack([np.interp(place, grid, closed[:, axis]) for axis in (0, 1)], axis=-1)
         heading = self.heading_at(place)
         left = np.stack([-np.sin(heading), np.cos(heading)], axis=-1)
-        return point + left * np.asarray(offset_m, np.float64)[..., None]
+        return np.asarray(point + left * np.asarray(offset_m, np.float64)[..., None])
 
     def heading_at(self, place_m: Floats) -> Floats:
         """Give the direction of travel [N] in radians, counter-clockwise from east."""
         grid = np.arange(len(self.heading_rad) + 1) * STEP_M
         closed = np.append(self.heading_rad, self.heading_rad[0] + 2 * np.pi)
-        return np.interp(np.asarray(place_m) % self.length_m, grid, closed)
+        return np.asarray(np.interp(np.asarray(place_m) % self.length_m, grid, closed))
 
     def curvature_at(self, place_m: Floats) -> Floats:
         """Give the curvature [N] in 1/m."""
         grid = np.arange(len(self.curvature_1pm) + 1) * STEP_M
         closed = np.append(self.curvature_1pm, self.curvature_1pm[0])
-        return np.interp(np.asarray(place_m) % self.length_m, grid, closed)
+        return np.asarray(np.interp(np.asarray(place_m) % self.length_m, grid, closed))
 
     def distance_to_road_m(self, point_m: Floats) -> Floats:
         """Give the distance [N] of points [N, 2] to the centre line."""
@@ -77,7 +77,7 @@ def _bent_circle(random: np.random.Generator, length_m: float, calm: float) -> t
     raw = radius[:, None] * np.stack([np.cos(angle) * random.uniform(1.0, 1.5), np.sin(angle)], axis=-1)
     closed = np.vstack([raw, raw[:1]])
     arc = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(closed, axis=0), axis=1))])
-    count = int(round(length_m / STEP_M))
+    count = round(length_m / STEP_M)
     want = np.linspace(0, arc[-1], count, endpoint=False)
     scale = count * STEP_M / arc[-1]
     return np.stack([np.interp(want, arc, closed[:, axis]) for axis in (0, 1)], -1) * scale, count * STEP_M

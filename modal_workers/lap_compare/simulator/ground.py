@@ -160,8 +160,8 @@ def _markings(brush: _Brush, random: np.random.Generator) -> None:
     for slot in range(8):
         place, side = brush.circuit.length_m - 8.0 * (slot + 1), (-2.6, 1.0)[slot % 2]
         brush.ribbon(place, place + 0.25, side, side + 1.8, (225, 225, 225))
-    for place in np.arange(60.0, brush.circuit.length_m - 60, random.uniform(110, 150)):
-        _word(brush, random, float(place + random.uniform(0, 40)))
+    for start in np.arange(60.0, brush.circuit.length_m - 60, random.uniform(110, 150)):
+        _word(brush, random, float(start + random.uniform(0, 40)))
 
 
 def _word(brush: _Brush, random: np.random.Generator, place_m: float) -> None:
@@ -187,7 +187,7 @@ def _shadows(brush: _Brush, trees_m: Floats) -> None:
     shade = np.full(brush.picture.shape[:2], 255, np.uint8)
     for x, y, radius in trees_m:
         centre = brush.pixel(np.array([x + 0.8 * radius, y - 0.5 * radius]))
-        axes = (int(radius * 1.25 * brush.scale * 16), int(radius * 0.75 * brush.scale * 16))
-        cv2.ellipse(shade, (int(centre[0]), int(centre[1])), axes, -30, 0, 360, 140, -1, cv2.LINE_AA, 4)
-    shade = cv2.blur(shade, (5, 5))
-    brush.picture = np.asarray(cv2.multiply(brush.picture, cv2.merge([shade, shade, shade]), scale=1 / 255))
+        reach = (int(radius * 1.25 * brush.scale * 16), int(radius * 0.75 * brush.scale * 16))
+        cv2.ellipse(shade, (int(centre[0]), int(centre[1])), reach, -30, 0, 360, 140, -1, cv2.LINE_AA, 4)
+    soft = cv2.blur(shade, (5, 5))
+    brush.picture = np.asarray(cv2.multiply(brush.picture, cv2.merge([soft, soft, soft]), scale=1 / 255))

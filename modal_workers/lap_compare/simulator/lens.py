@@ -1,4 +1,4 @@
-"""What lens, mount and sensor do to a picture after projection: shake, distortion, exposure, noise, things in the way."""
+"""What lens, mount and sensor do to a projected picture: shake, distortion, exposure, noise, things in the way."""
 
 from __future__ import annotations
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from itertools import pairwise
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +41,7 @@ class World:
         crowns = np.column_stack([tree[:, :2], tree[:, 3] / 2])
         self.ground: Ground = paint_ground(circuit, crowns, pixels_per_m)
         self.panels = [_halvings(picture) for picture in self.scenery.panel_pictures]
+        self.panel_tones = [picture.mean((0, 1)).astype(np.uint8) for picture in self.scenery.panel_pictures]
         self.sprites = [_halvings(picture) for picture in self.scenery.sprites]
 
 
@@ -73,7 +77,7 @@ class Painter:
         level = np.clip(np.log2(step).astype(int), 0, len(ground.levels) - 1)
         first = int(np.argmax(self._on_ground.any(1)))
         cuts = [first, *(np.flatnonzero(np.diff(level[first:])) + first + 1), self._camera.height_px]
-        return [(a, b, int(level[a])) for a, b in zip(cuts[:-1], cuts[1:], strict=True) if b > a]
+        return [(a, b, int(level[a])) for a, b in pairwise(cuts) if b > a]
 
     def draw(self, place_m: float, offset_m: float, acceleration_mps2: float, index: int) -> Picture:
         """Draw the frame [H, W, 3] BGR seen at a place; ``index`` seeds shake and noise.
@@ -85,11 +89,11 @@ class Painter:
         eye = np.append(circuit.at(np.array([place_m]), offset_m + camera.sideways_m)[0], camera.height_m)
         rotation = camera.rotation(heading)
         frame = self._backdrop(heading, eye, rotation)
-        for _, kind, item in self._visible(eye, rotation):
+        for depth, kind, item, corners in self._visible(eye, rotation):
             if kind == 0:
-                self._sprite(frame, item, eye, rotation)
+                self._sprite(frame, item, corners, depth)
             else:
-                self._panel(frame, item, eye, rotation)
+                self._panel(frame, item, corners, depth)
         frame = self._lens.through(frame, acceleration_mps2, index)
         if self._occluder is not None:
             picture, clear = self._occluder
@@ -128,53 +132,66 @@ class Painter:
         cv2.copyTo(hazy, self._on_ground[start:], frame[start:])
         return frame
 
-    def _visible(self, eye: Floats, rotation: Floats) -> list[tuple[float, int, int]]:
-        """List what stands in view, farthest first: (depth, 0 tree or 1 panel, index)."""
-        scenery = self._world.scenery
-        spread = np.tan(self._camera.field_of_view_rad / 2) * 1.25
-        seen: list[tuple[float, int, int]] = []
-        for kind, points in ((0, scenery.tree_m[:, :2]), (1, scenery.panel_m[:, :, :2].mean(1))):
-            away = points - eye[:2]
-            ahead = away @ (rotation[2, :2] / np.hypot(*rotation[2, :2]))
-            aside = np.abs(away @ (rotation[0, :2] / np.hypot(*rotation[0, :2])))
-            near = np.flatnonzero((ahead > NEAR_M) & (ahead < FAR_M) & (aside < ahead * spread + 6.0))
-            seen += [(float(ahead[item]), kind, int(item)) for item in near]
-        return sorted(seen, reverse=True)
+    def _visible(self, eye: Floats, rotation: Floats) -> list[tuple[float, int, int, Floats]]:
+        """List what falls into the frame, farthest first: (depth, 0 tree or 1 panel, index, corners in pixels).
 
-    def _sprite(self, frame: Picture, item: int, eye: Floats, rotation: Floats) -> None:
-        x, y, height, width, sprite = self._world.scenery.tree_m[item]
-        seen = rotation @ (np.array([[x, y, 0.0], [x, y, height]]) - eye).T
-        depth = float(seen[2].min())
-        if depth < 3.0:
-            return
-        points = self._camera.intrinsic @ seen
-        (x0, x1), (y0, y1) = points[0] / points[2], points[1] / points[2]
-        span = np.hypot(x1 - x0, y1 - y0)
+        A tree's corners are foot and top [2, 2], a panel's its four [4, 2].
+        """
+        scenery, camera = self._world.scenery, self._camera
+        tree = scenery.tree_m
+        upright = np.stack(
+            [
+                np.column_stack([tree[:, :2], np.zeros(len(tree))]),
+                np.column_stack([tree[:, :2], tree[:, 2]]),
+            ],
+            axis=1,
+        )
+        seen: list[tuple[float, int, int, Floats]] = []
+        for kind, points, nearest, wide in (
+            (0, upright, 3.0, tree[:, 3] * camera.focal_px / 2),
+            (1, scenery.panel_m, NEAR_M, np.zeros(len(scenery.panel_m))),
+        ):
+            local = (points - eye) @ rotation.T
+            depth = local[:, :, 2]
+            near = np.flatnonzero((depth.min(axis=1) > nearest) & (depth.max(axis=1) < FAR_M))
+            pixel = local[near] @ camera.intrinsic.T
+            corners = pixel[:, :, :2] / pixel[:, :, 2:]
+            spread = (wide[near] / depth[near].mean(axis=1))[:, None]
+            low, high = corners.min(axis=1) - spread, corners.max(axis=1) + spread
+            size = (camera.width_px, camera.height_px)
+            inside = np.all((high > 0) & (low < size), axis=1) & (high[:, 1] - low[:, 1] > 0.7)
+            for number in np.flatnonzero(inside):
+                item = int(near[number])
+                seen.append((float(depth[item].mean()), kind, item, corners[number]))
+        return sorted(seen, key=lambda one: -one[0])
+
+    def _sprite(self, frame: Picture, item: int, corners: Floats, depth: float) -> None:
+        _, _, height, width, sprite = self._world.scenery.tree_m[item]
+        (x0, y0), (x1, y1) = corners.tolist()
+        span = math.hypot(x1 - x0, y1 - y0)
         wide = span * width / height
         left, right = round((x0 + x1) / 2 - wide / 2), round((x0 + x1) / 2 + wide / 2)
         upper, lower = round(min(y0, y1)), round(max(y0, y1))
         frame_height, frame_width = frame.shape[:2]
-        if lower - upper < 3 or right <= 0 or left >= frame_width or lower <= 0 or right - left < 2:
+        # only the part inside the frame is scaled
+        x_low, y_low, x_high, y_high = max(left, 0), max(upper, 0), min(right, frame_width), min(lower, frame_height)
+        if lower - upper < 3 or right - left < 2 or x_high <= x_low or y_high <= y_low:
             return
         colour, clear = self._hazed_sprite(int(sprite), lower - upper, depth)
-        # only the part inside the frame is scaled
-        inside = (max(left, 0), max(upper, 0), min(right, frame_width), min(lower, frame_height))
-        if inside[2] <= inside[0] or inside[3] <= inside[1]:
-            return
         sx, sy = colour.shape[1] / (right - left), colour.shape[0] / (lower - upper)
-        warp = np.array([[sx, 0, (inside[0] - left + 0.5) * sx - 0.5], [0, sy, (inside[1] - upper + 0.5) * sy - 0.5]])
-        size = (inside[2] - inside[0], inside[3] - inside[1])
+        warp = np.array([[sx, 0, (x_low - left + 0.5) * sx - 0.5], [0, sy, (y_low - upper + 0.5) * sy - 0.5]])
+        size = (x_high - x_low, y_high - y_low)
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         colour = np.asarray(cv2.warpAffine(colour, warp, size, flags=flags, borderMode=cv2.BORDER_REPLICATE))
         clear = np.asarray(cv2.warpAffine(clear, warp, size, flags=flags, borderMode=cv2.BORDER_REPLICATE))
-        region = frame[inside[1] : inside[3], inside[0] : inside[2]]
+        region = frame[y_low:y_high, x_low:x_high]
         cv2.add(cv2.multiply(region, clear, scale=1 / 255), colour, dst=region)
 
     def _hazed_sprite(self, sprite: int, height_px: int, depth_m: float) -> tuple[Picture, Picture]:
         """Give a tree's colour [h, w, 3] (times alpha) and its see-through part [h, w, 3], in the haze of its depth."""
         levels = self._world.sprites[sprite]
-        level = int(np.clip(np.log2(256 / max(height_px, 1)), 0, len(levels) - 1))
-        haze = int((1 - np.exp(-depth_m / HAZE_M)) * 2 * HAZE_STEPS)
+        level = min(max(int(math.log2(256 / max(height_px, 1))), 0), len(levels) - 1)
+        haze = int((1 - math.exp(-depth_m / HAZE_M)) * 2 * HAZE_STEPS)
         key = (sprite, level, haze)
         if key not in self._sprite_cache:
             picture = levels[level]
@@ -185,30 +202,25 @@ class Painter:
             self._sprite_cache[key] = (np.asarray(colour), np.asarray(255 - alpha))
         return self._sprite_cache[key]
 
-    def _panel(self, frame: Picture, item: int, eye: Floats, rotation: Floats) -> None:
+    def _panel(self, frame: Picture, item: int, corners: Floats, depth: float) -> None:
         scenery = self._world.scenery
-        seen = rotation @ (scenery.panel_m[item] - eye).T
-        if seen[2].min() < NEAR_M:
-            return
-        points = self._camera.intrinsic @ seen
-        corners = (points[:2] / points[2]).T
-        low, high = np.floor(corners.min(0)).astype(int), np.ceil(corners.max(0)).astype(int) + 1
-        low, high = np.maximum(low, 0), np.minimum(high, (frame.shape[1], frame.shape[0]))
+        low = np.maximum(np.floor(corners.min(axis=0)).astype(int), 0)
+        high = np.minimum(np.ceil(corners.max(axis=0)).astype(int) + 1, (frame.shape[1], frame.shape[0]))
         size = high - low
-        if size.min() < 1:
+        if min(size.tolist()) < 1:
             return
         levels = self._world.panels[int(scenery.panel_picture[item])]
-        tall = max(1.0, float(np.linalg.norm(corners[3] - corners[0])))
-        level = int(np.clip(np.log2(max(1.0, levels[0].shape[0] / tall)), 0, len(levels) - 1))
+        tall = max(1.0, math.dist(corners[3], corners[0]))
+        level = min(int(math.log2(max(1.0, levels[0].shape[0] / tall))), len(levels) - 1)
         picture = levels[level]
-        clear = np.exp(-float(seen[2].mean()) / HAZE_M)
+        clear = math.exp(-depth / HAZE_M)
         region = frame[low[1] : high[1], low[0] : high[0]]
         local = (corners - low).astype(np.float32)
         mask = np.zeros((size[1], size[0]), np.uint8)
         cv2.fillConvexPoly(mask, np.round(local * 16).astype(np.int32), 255, cv2.LINE_AA, 4)
         if tall < 2.5:
             shown = np.empty_like(region)
-            shown[:] = picture.mean((0, 1))
+            shown[:] = self._world.panel_tones[int(scenery.panel_picture[item])]
         else:
             height, width = picture.shape[:2]
             source = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32) - 0.5

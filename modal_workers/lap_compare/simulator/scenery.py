@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -21,8 +22,11 @@ PANORAMA_HALF_RAD = 0.55  # the panorama reaches this far above the horizon
 
 @dataclass(frozen=True)
 class Scenery:
-    """All that stands. Shapes: tree_m [T, 5] is x, y, height, width, sprite; panel_m [Q, 4, 3] corners from top left,
-    clockwise as its front is seen; panel_picture [Q] indexes ``panel_pictures``."""
+    """All that stands.
+
+    Shapes: tree_m [T, 5] is x, y, height, width, sprite; panel_m [Q, 4, 3] corners from top left, clockwise as its
+    front is seen; panel_picture [Q] indexes ``panel_pictures``.
+    """
 
     tree_m: Floats
     sprites: tuple[Picture, ...]  # BGRA, colour multiplied by alpha
@@ -156,13 +160,14 @@ class _Panels:
             side = float(self.random.choice([-1, 1]))
             where = place + self.random.uniform(-8, 8)
             reach = side * (ROAD_WIDTH_M / 2 + self.random.uniform(7.5, 15.0))
-            self._facing(where, reach, self.random.uniform(4, 8), 0.6, self.random.uniform(1.8, 3.2), self._board())
+            size = (self.random.uniform(4, 8), 0.6, self.random.uniform(1.8, 3.2))
+            self._facing(where, reach, size, self._board())
         bend = np.abs(self.circuit.curvature_at(np.arange(0.0, self.circuit.length_m, 5.0))) > 1 / 45.0
         for start in np.flatnonzero(np.diff(bend.astype(int)) == 1) * 5.0:
             for number in (100, 50):
                 picture = np.full((64, 96, 3), 245, np.uint8)
                 cv2.putText(picture, str(number), (6, 48), cv2.FONT_HERSHEY_DUPLEX, 1.35, (20, 20, 20), 3, cv2.LINE_AA)
-                self._facing(start - number, -(ROAD_WIDTH_M / 2 + 3.5), 1.8, 0.4, 1.7, self.texture(picture))
+                self._facing(start - number, -(ROAD_WIDTH_M / 2 + 3.5), (1.8, 0.4, 1.7), self.texture(picture))
 
     def _board(self) -> int:
         hue = int(self.random.integers(0, 180))
@@ -175,12 +180,13 @@ class _Panels:
         cv2.putText(picture, text, (12, 45), cv2.FONT_HERSHEY_DUPLEX, 1.3, (250, 250, 250), 3, cv2.LINE_AA)
         return self.texture(picture)
 
-    def _facing(self, place: float, reach: float, width: float, bottom: float, height: float, picture: int) -> None:
-        """Put a panel that faces the traffic, turned a little towards the road."""
+    def _facing(self, place: float, reach: float, size: tuple[float, float, float], picture: int) -> None:
+        """Put a panel (width, bottom, height) that faces the traffic, turned a little towards the road."""
+        width, bottom, height = size
         centre = self.circuit.at(np.array([place]), reach)[0]
         heading = float(self.circuit.heading_at(np.array([place]))[0]) + np.sign(reach) * 0.35
         across = np.array([np.sin(heading), -np.cos(heading)]) * width / 2
-        if self.circuit.distance_to_road_m((centre + np.array([across, -across]))).min() > ROAD_WIDTH_M / 2 + 1.5:
+        if self.circuit.distance_to_road_m(centre + np.array([across, -across])).min() > ROAD_WIDTH_M / 2 + 1.5:
             self.put(centre - across, centre + across, bottom, bottom + height, picture)
 
     def buildings(self) -> None:
@@ -196,7 +202,7 @@ class _Panels:
             if self.circuit.distance_to_road_m(np.vstack([corners, back])).min() < ROAD_WIDTH_M / 2 + 12:
                 continue
             front = [corners[0] + (corners[1] - corners[0]) * part for part in (0.0, 1 / 3, 2 / 3, 1.0)]
-            for first, second in zip(front[:-1], front[1:], strict=True):
+            for first, second in pairwise(front):
                 left, right = (first, second) if side > 0 else (second, first)
                 self.put(left, right, 0.0, height, picture)
             wall = self.texture(_wall(self.random))
