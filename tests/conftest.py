@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.servers import EmbeddedNats, EmbeddedS3, NatsServer, S3Server
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Take how long randomised runs are, and the seed of one that failed."""
+    parser.addoption("--soak-runs", type=int, default=12, help="runs of each randomised test that is marked soak")
+    parser.addoption("--seed", type=int, default=None, help="seed to run a randomised test again")
+
+
+@pytest.fixture
+def soak_runs(request: pytest.FixtureRequest) -> int:
+    """Tell how many runs a test marked soak makes."""
+    return int(request.config.getoption("--soak-runs"))
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """Draw a seed, or take the one given; a test that uses it says it when it fails."""
+    given = request.config.getoption("--seed")
+    return random.SystemRandom().randrange(2**32) if given is None else int(given)
 
 
 @pytest.fixture
