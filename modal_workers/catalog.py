@@ -1,4 +1,4 @@
-"""Finds every worker's declaration, ``WORKLOAD`` in ``modal_workers/<worker>/spec.py``; imports nothing heavy."""
+"""Finds every worker's declaration, ``WORKLOAD`` in ``<package>/<worker>/spec.py``; imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from pathlib import Path
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.workload import Workload
+from modal_workers.settings import CatalogSettings
 
 
 @cache
 def workloads() -> dict[str, Workload]:
-    """Give every workload by its name, sorted."""
-    here = Path(__file__).parent
-    found = [
-        importlib.import_module(f"modal_workers.{spec.parent.name}.spec").WORKLOAD
-        for spec in sorted(here.glob("*/spec.py"))
-    ]
-    return {workload.name: workload for workload in found}
+    """Give every workload by its name, sorted; ``WORKER_CATALOG`` names further packages to look in."""
+    found: dict[str, Workload] = {}
+    for package in CatalogSettings().packages():
+        for folder in importlib.import_module(package).__path__:
+            for spec in Path(folder).glob("*/spec.py"):
+                workload = importlib.import_module(f"{package}.{spec.parent.name}.spec").WORKLOAD
+                found[workload.name] = workload
+    return dict(sorted(found.items()))
 
 
 def workload(name: str) -> Workload:

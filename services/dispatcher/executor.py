@@ -1,4 +1,4 @@
-"""What the dispatcher may ask of whatever runs workers: launch, poll, cancel, find again. Decides nothing about jobs."""
+"""What the dispatcher may ask of whatever runs workers: launch, poll, cancel, find. Decides nothing."""
 
 from __future__ import annotations
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Self
+import os
+from collections.abc import Iterable
+from typing import Final, Self
 
 from pydantic import AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -49,3 +51,44 @@ class S3Settings(BaseSettings):
         object.__setattr__(self, "public_endpoint_url", self.public_endpoint_url or endpoint)
         object.__setattr__(self, "prefix", self.prefix.strip("/"))
         return self
+
+
+#: What a child process may inherit; everything else, secrets above all, is handed over by name or not at all.
+INHERITED: Final = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "TZ",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "CUDA_VISIBLE_DEVICES",
+    "XDG_CACHE_HOME",
+    "WORKER_CATALOG",
+)
+
+
+def inherited_environment(names: Iterable[str] = INHERITED) -> dict[str, str]:
+    """Give those of our own environment variables that a child process may have."""
+    return {name: os.environ[name] for name in names if name in os.environ}  # noqa: TID251
+
+
+def as_environment(nats: NatsSettings, s3: S3Settings) -> dict[str, str]:
+    """Write the settings as the environment variables they are read from, for a child process; holds secrets."""
+    given = {
+        "NATS_URL": nats.url,
+        "NATS_USER": nats.user,
+        "NATS_PASSWORD": nats.password.get_secret_value() if nats.password else None,
+        "NATS_CREDENTIALS_FILE": nats.credentials_file,
+        "S3_ENDPOINT_URL": s3.endpoint_url,
+        "S3_PUBLIC_ENDPOINT_URL": s3.public_endpoint_url,
+        "S3_REGION": s3.region,
+        "S3_BUCKET": s3.bucket,
+        "S3_ACCESS_KEY_ID": s3.access_key_id,
+        "S3_SECRET_ACCESS_KEY": s3.secret_access_key.get_secret_value(),
+        "S3_PREFIX": s3.prefix,
+    }
+    return {name: value for name, value in given.items() if value}

@@ -1,0 +1,50 @@
+"""A worker as a child process: the assignment on standard input, the log on standard error. Knows only the process."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+
+from contracts.assignment import Assignment
+from modal_workers.runtime.context import Stopped
+from modal_workers.runtime.process import adopt_orphans, kill_descendants, limit_memory
+from modal_workers.runtime.run import run
+from modal_workers.runtime.settings import WorkerSettings
+from modal_workers.runtime.stop import Stop, StopReason
+from services.kit.logs import start_logging
+from services.kit.settings import NatsSettings, S3Settings
+
+log = logging.getLogger(__name__)
+
+
+def main() -> int:
+    """Run the assignment and give the exit code."""
+    stop = Stop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.ask(StopReason.SIGNAL))
+    start_logging("worker")
+    settings = WorkerSettings()
+    assignment = Assignment.model_validate_json(sys.stdin.buffer.read())
+    adopt_orphans()
+    if settings.memory_bytes is not None and assignment.device == "cpu":
+        limit_memory(settings.memory_bytes)
+    try:
+        code = run(assignment, NatsSettings(), S3Settings(), settings.run_folder, stop)
+    except Stopped:
+        log.info("stopped before the job was claimed")
+        code = 0
+    except Exception:
+        log.exception("the worker could not begin")
+        code = 1
+    (settings.run_folder / "exit").write_text(str(code))
+    return code
+
+
+if __name__ == "__main__":
+    exit_code = main()
+    kill_descendants()
+    logging.shutdown()
+    # Not sys.exit: a native library's thread must not keep a worker alive that has said all it had to say.
+    os._exit(exit_code)

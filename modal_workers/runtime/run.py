@@ -1,0 +1,62 @@
+"""One run of one worker, wherever it runs: connect, claim the attempt, do it. What is imported here is light."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Final
+
+from nats.aio.client import Client
+
+from contracts.assignment import Assignment
+from contracts.errors import ErrorCode, SaccadeError
+from modal_workers.runtime.claim import Claim
+from modal_workers.runtime.loop_thread import LoopThread
+from modal_workers.runtime.outbox import EventWriter
+from modal_workers.runtime.stop import Stop
+from modal_workers.runtime.watch import enforce, watch
+from services.kit.event_store import EventStore
+from services.kit.nats import connect
+from services.kit.settings import NatsSettings, S3Settings
+
+log = logging.getLogger(__name__)
+
+#: How long a worker waits for the bus before it has claimed anything.
+_BUS_S: Final = 45.0
+
+
+def run(assignment: Assignment, nats: NatsSettings, s3: S3Settings, folder: Path, stop: Stop) -> int:
+    """Do one attempt in the calling thread and give the exit code; the folder is the run's own.
+
+    A run that does not get the claim says nothing and ends in order.
+
+    Raises:
+        Stopped: before the job was claimed.
+        SaccadeError: BUS_UNAVAILABLE, when the bus was not there to claim the job.
+    """
+    with LoopThread() as thread:
+        client = thread.wait(_connect(nats, f"worker {assignment.run_id}"), stop)
+        try:
+            events = EventStore(client)
+            claim = Claim(events, assignment)
+            if not thread.wait(claim.take(_BUS_S)):
+                log.info("%s has moved on without %s", assignment.job_id, assignment.run_id)
+                return 0
+            writer = EventWriter(events, EventStore(client, "PROGRESS"), assignment, claim.source)
+            # Only now: the bucket's client takes as long to import as all the rest, and who lost needs none.
+            from modal_workers.runtime.attempt import Attempt  # noqa: PLC0415
+
+            attempt = Attempt(assignment, thread, claim, writer, stop)
+            for background in (writer.run(), watch(client, claim, assignment, stop), enforce(stop, attempt.leave)):
+                thread.start(background)
+            return attempt.run(s3, folder)
+        finally:
+            thread.wait(client.close())
+
+
+async def _connect(nats: NatsSettings, name: str) -> Client:
+    try:
+        return await asyncio.wait_for(connect(nats, name), _BUS_S)
+    except TimeoutError as error:
+        raise SaccadeError(ErrorCode.BUS_UNAVAILABLE) from error
