@@ -49,8 +49,9 @@ class DataFolder:
         Raises:
             Failure: another system runs on it, it cannot be written, the disk is full, or a newer version wrote it.
         """
-        self.path = path.absolute()
         try:
+            # The one true path: processes that use the folder are found by it.
+            self.path = path.resolve()
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -60,7 +61,7 @@ class DataFolder:
             self._check_space()
             self._check_version()
             self.secrets = self._load_secrets()
-            for name in ("logs", "processes", "nats", "bucket", "gateway", "dispatcher", "notifier"):
+            for name in ("logs", "nats", "bucket", "gateway", "dispatcher", "notifier"):
                 (self.path / name).mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             self.release()

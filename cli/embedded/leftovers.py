@@ -9,30 +9,27 @@ from typing import Final
 
 import psutil
 
-from cli.embedded.processes import end, recorded
+from cli.embedded.processes import children_of, end, marked
 from cli.failure import Failure
 from contracts.limits import WORKER_GRACE_S
+from services.dispatcher.process_tree import MARK as WORKER_MARK
 
 _SERVERS: Final = ("nats-server", "rclone")
 
 
 def clear(folder: Path, say: Callable[[str], None]) -> None:
-    """End the recorded processes of an earlier run; their workers go on, the dispatcher takes them over.
+    """End the children that an earlier run left behind; its workers go on, the dispatcher takes them over.
 
     Raises:
         Failure: a server that Saccade did not start uses the folder.
     """
-    records = sorted((folder / "processes").glob("*.json"))
-    found = [(record.stem, process) for record in records if (process := recorded(record))]
-    if found:
-        names = ", ".join(f"{name} (process {process.pid})" for name, process in found)
-        say(f"An earlier run left {names} behind; ended it.")
-        end([process for _, process in found], grace_s=2.0)
-    for record in records:
-        record.unlink(missing_ok=True)
+    if found := children_of(folder):
+        names = ", ".join(f"{_name(process)} (process {process.pid})" for process in found)
+        say(f"An earlier run left {names} behind; ended.")
+        end(found, grace_s=2.0)
     for process in _using(folder):
         raise Failure(
-            f"{process.name()} (process {process.pid}) uses {folder} and was not started by this Saccade.",
+            f"{process.name()} (process {process.pid}) uses {folder} and was not started by Saccade.",
             code="folder_in_use",
             hint=f"Stop it with: kill {process.pid}",
         )
@@ -40,8 +37,15 @@ def clear(folder: Path, say: Callable[[str], None]) -> None:
 
 def end_workers(folder: Path, grace_s: float = WORKER_GRACE_S) -> None:
     """End the workers of running jobs; their jobs go on at the next start."""
-    records = (folder / "dispatcher").glob("**/worker.json")
-    end([process for record in records if (process := recorded(record))], grace_s=grace_s)
+    runs = f"{folder / 'dispatcher'}/"
+    end(marked(WORKER_MARK, lambda value: value.startswith(runs)), grace_s)
+
+
+def _name(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.Error):
+        words: list[str] = process.cmdline()
+        return next((word for word in words if word.startswith("services.")), str(process.name()))
+    return "a process"
 
 
 def _using(folder: Path) -> Iterator[psutil.Process]:
@@ -49,5 +53,6 @@ def _using(folder: Path) -> Iterator[psutil.Process]:
     inside = f"{folder}/"
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if process.name() in _SERVERS and any(inside in word or word == str(folder) for word in process.cmdline()):
+            named = (inside in word or word == str(folder) for word in process.cmdline())
+            if process.name() in _SERVERS and any(named):
                 yield process

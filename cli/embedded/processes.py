@@ -1,15 +1,14 @@
-"""Child processes that die with us: started, recorded, found again after a crash, and ended."""
+"""Child processes that die with us: started with a mark, found by it after a crash, and ended."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import ctypes
-import json
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -21,8 +20,9 @@ from contracts.limits import MIB
 #: Log files are cut at a start and while a child runs, so that a loud child never fills the disk.
 LOG_BYTES: Final = 16 * MIB
 _PR_SET_PDEATHSIG: Final = 1
-#: Two readings of one process's create time differ by the clock's resolution and by clock steps.
-_SAME_TIME_S: Final = 2.0
+#: Every child inherits this variable with its data folder as its value. A process id may be another process's by
+#: now, and a create time moves when the clock is set; the mark stays.
+MARK: Final = "SACCADE_CHILD_OF"
 
 
 @dataclass(frozen=True)
@@ -61,34 +61,36 @@ def _die_with(parent: int) -> Callable[[], None] | None:
     return arrange
 
 
-async def start(program: Program, log: Path, record: Path, environment: dict[str, str]) -> asyncio.subprocess.Process:
-    """Start a child in its own session (Ctrl-C reaches only us) and record it by process id and create time."""
+async def start(
+    program: Program, folder: Path, log: Path, environment: Mapping[str, str]
+) -> asyncio.subprocess.Process:
+    """Start a child in its own session (Ctrl-C reaches only us), with our mark."""
     cut_log(log)
     with log.open("ab") as out:
-        process = await asyncio.create_subprocess_exec(
+        return await asyncio.create_subprocess_exec(
             *program.command,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=out,
             stderr=out,
-            env=environment | program.environment,
+            env={**environment, **program.environment, MARK: str(folder)},
             start_new_session=True,
             preexec_fn=_die_with(os.getpid()),
         )
-    with contextlib.suppress(psutil.Error):
-        created = psutil.Process(process.pid).create_time()
-        record.write_text(json.dumps({"pid": process.pid, "create_time": created}))
-    return process
 
 
-def recorded(record: Path) -> psutil.Process | None:
-    """Find the process that a record names, if it is still the same one and still runs."""
-    try:
-        content = json.loads(record.read_text())
-        process = psutil.Process(int(content["pid"]))
-        same = abs(process.create_time() - float(content["create_time"])) < _SAME_TIME_S
-        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-    except (OSError, ValueError, KeyError, TypeError, psutil.Error):
-        return None
+def marked(name: str, belongs: Callable[[str], bool]) -> list[psutil.Process]:
+    """Find the processes whose environment variable ``name`` has a value that ``belongs``."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if belongs(process.environ().get(name, "")) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def children_of(folder: Path) -> list[psutil.Process]:
+    """Find the children of the embedded system of a folder, whoever their parent is now."""
+    return marked(MARK, lambda value: value == str(folder))
 
 
 def end(processes: Iterable[psutil.Process], grace_s: float) -> None:

@@ -7,7 +7,6 @@ import contextlib
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Final
 
 from cli.embedded.folder import FREE_BYTES, DataFolder
@@ -75,8 +74,6 @@ class Supervisor:
             if process.returncode is None:
                 _send(process, signal.SIGKILL)
                 await process.wait()
-        for name in names:
-            self._record(name).unlink(missing_ok=True)
 
     async def close(self) -> None:
         """End what still runs, at once."""
@@ -86,8 +83,6 @@ class Supervisor:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.kill()
         await asyncio.gather(*(process.wait() for process in self._running.values()))
-        for name in self._running:
-            self._record(name).unlink(missing_ok=True)
         if self._watchdog and self._watchdog.stdin:
             self._watchdog.stdin.close()
             await self._watchdog.wait()
@@ -98,12 +93,8 @@ class Supervisor:
             if process.returncode is None:
                 _send(process, signal.SIGKILL)
 
-    def _record(self, name: str) -> Path:
-        return self._folder.path / "processes" / f"{name}.json"
-
     async def _start(self, program: Program) -> asyncio.subprocess.Process:
-        record = self._record(program.name)
-        process = await start(program, self._folder.log(program.name), record, self._environment)
+        process = await start(program, self._folder.path, self._folder.log(program.name), self._environment)
         self._running[program.name] = process
         return process
 

@@ -6,21 +6,17 @@ the supervisor's end, however that came.
 
 from __future__ import annotations
 
-import signal
 import sys
 from pathlib import Path
 
-from cli.embedded.processes import end, recorded
+from cli.embedded.processes import children_of, end
 
 
 def main() -> None:
-    """Wait for the end of standard input, then end what the folder's records name."""
-    folder = Path(sys.argv[1])
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Wait for the end of standard input, then end the folder's processes."""
     while sys.stdin.buffer.read(4096):
         pass
-    records = (folder / "processes").glob("*.json")
-    end([process for record in records if (process := recorded(record))], grace_s=0.5)
+    end(children_of(Path(sys.argv[1])), grace_s=0.5)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,117 @@
+"""Runs ``saccade up`` as a user does: its own process, a free port, a folder of the test's."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from cli.embedded.processes import children_of
+
+ROOT = Path(__file__).parents[2]
+CHILDREN = {"nats-server", "rclone", "gateway", "dispatcher", "notifier"}
+PATIENCE_S = 60.0
+
+
+def command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "cli", *words]
+
+
+def environment(**more: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SACCADE_")}  # noqa: TID251
+    return kept | {"PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1"} | more
+
+
+def run(*words: str, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of saccade to its end."""
+    return subprocess.run(
+        command(*words),
+        check=False,
+        cwd=cwd,
+        env=environment(**more),
+        text=True,
+        capture_output=True,
+        timeout=PATIENCE_S,
+    )
+
+
+class Up:
+    """One ``saccade up --json``."""
+
+    def __init__(self, data: Path, *words: str) -> None:
+        self.data = data.resolve()
+        self.said: list[dict[str, Any]] = []
+        self.process = subprocess.Popen(
+            command("up", "--json", "--port", "0", "--data", str(data), *words),
+            cwd=data.parent,
+            env=environment(),
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    def ready(self) -> dict[str, Any]:
+        """Wait until it says that it is ready."""
+        return self.wait_for(lambda said: said["event"] == "ready")
+
+    def wait_for(self, wanted: Any) -> dict[str, Any]:
+        """Read what it says until something is what is wanted."""
+        assert self.process.stdout
+        for line in self.process.stdout:
+            self.said.append(json.loads(line))
+            if wanted(self.said[-1]):
+                return self.said[-1]
+        assert self.process.stderr
+        raise AssertionError(f"it ended with {self.process.wait()}: {self.said} {self.process.stderr.read()}")
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def stop(self) -> int:
+        """Press Ctrl-C and give the exit code."""
+        self.signal(signal.SIGINT)
+        return self.process.wait(PATIENCE_S)
+
+    def close(self) -> None:
+        for pipe in (self.process.stdout, self.process.stderr):
+            if pipe:
+                pipe.close()
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        for process in children_of(self.data):
+            process.kill()
+
+
+@contextmanager
+def up(data: Path, *words: str) -> Iterator[Up]:
+    """Run ``saccade up`` and leave nothing behind."""
+    system = Up(data, *words)
+    try:
+        yield system
+    finally:
+        system.close()
+
+
+def wait_until(happened: Any, what: str, patience_s: float = PATIENCE_S) -> None:
+    end = time.monotonic() + patience_s
+    while not happened():
+        assert time.monotonic() < end, f"it did not happen: {what}"
+        time.sleep(0.05)
+
+
+def alive(process_id: int) -> bool:
+    try:
+        return psutil.Process(process_id).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -1,0 +1,135 @@
+"""An embedded system in real processes: it starts, stops, starts again, heals, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from cli.embedded.processes import MARK, children_of
+from tests.system.embedded import CHILDREN, ROOT, alive, environment, run, up, wait_until
+
+
+def healthy(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health").json()["status"] == "ok"
+    except (httpx.HTTPError, ValueError, KeyError):
+        return False
+
+
+def test_it_starts_answers_stops_and_finds_its_data_again(tmp_path: Path) -> None:
+    clip = tmp_path / "clip.bin"
+    clip.write_bytes(b"bytes that stay")
+    with up(tmp_path / "data") as system:
+        ready = system.ready()
+        assert set(ready["processes"]) == CHILDREN
+        assert healthy(ready["url"])
+        body = {"filename": "clip.mp4", "content_type": "video/mp4", "size_bytes": 15}
+        created = httpx.post(f"{ready['url']}/v1/uploads", json=body)
+        assert created.status_code == 201, created.text
+        upload = created.json()
+        sent = httpx.put(upload["url"], content=clip.read_bytes(), headers=upload["headers"])
+        assert sent.is_success, sent.text
+        assert system.stop() == 0
+        assert system.process.stderr
+        assert system.process.stderr.read() == ""
+        assert not children_of(system.data)
+    assert (tmp_path / "data" / "bucket").is_dir()
+    with up(tmp_path / "data") as system:
+        url = system.ready()["url"]
+        again = httpx.get(f"{url}/v1/uploads/{upload['id']}")
+        assert again.status_code == 200, again.text
+        assert again.json()["id"] == upload["id"]
+        stored = [file.read_bytes() for file in (tmp_path / "data" / "bucket").rglob("*") if file.is_file()]
+        assert clip.read_bytes() in stored
+        assert system.stop() == 0
+
+
+def test_every_child_that_is_killed_comes_back(tmp_path: Path) -> None:
+    with up(tmp_path / "data") as system:
+        ready = system.ready()
+        for name in sorted(CHILDREN):
+            os.kill(ready["processes"][name], signal.SIGKILL)
+            said = system.wait_for(lambda said, name=name: name in said.get("message", ""))
+            assert "SIGKILL" in said["message"]
+        wait_until(lambda: healthy(ready["url"]), "all is well again")
+        wait_until(lambda: len(children_of(system.data)) >= len(CHILDREN), "every child runs")
+        assert not [pid for pid in ready["processes"].values() if alive(pid)]
+        assert system.stop() == 0
+        assert not children_of(system.data)
+
+
+def test_a_killed_supervisor_leaves_nothing_behind(tmp_path: Path) -> None:
+    with up(tmp_path / "data") as system:
+        children = system.ready()["processes"]
+        system.signal(signal.SIGKILL)
+        system.process.wait()
+        wait_until(lambda: not any(alive(pid) for pid in children.values()), "the children end with it")
+    with up(tmp_path / "data") as system:
+        system.ready()
+        assert system.stop() == 0
+
+
+def test_the_watchdog_ends_the_children_where_the_kernel_does_not(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    sleeper = [sys.executable, "-c", "import time; time.sleep(600)"]
+    ours = subprocess.Popen(sleeper, env=environment() | {MARK: str(data.resolve())}, start_new_session=True)
+    other = subprocess.Popen(sleeper, env=environment() | {MARK: str(tmp_path / "other")}, start_new_session=True)
+    watchdog = subprocess.Popen(
+        [sys.executable, "-m", "cli.embedded.watchdog", str(data.resolve())],
+        cwd=ROOT,
+        env=environment(),
+        stdin=subprocess.PIPE,
+    )
+    try:
+        assert watchdog.stdin
+        assert ours.poll() is None
+        watchdog.stdin.close()
+        assert watchdog.wait(30) == 0
+        assert ours.wait(30) != 0
+        assert other.poll() is None
+    finally:
+        for process in (ours, other, watchdog):
+            process.kill()
+            process.wait()
+
+
+def test_it_stops_while_it_starts(tmp_path: Path) -> None:
+    with up(tmp_path / "data") as system:
+        wait_until(lambda: children_of(system.data), "a child runs")
+        assert system.stop() == 0
+        assert not children_of(system.data)
+
+
+def test_a_second_one_on_the_same_folder_is_told_where_the_first_answers(tmp_path: Path) -> None:
+    with up(tmp_path / "data") as system:
+        url = system.ready()["url"]
+        second = run("up", "--port", "0", "--data", str(tmp_path / "data"), cwd=tmp_path)
+        assert second.returncode == 1
+        assert url in second.stderr
+        assert "(already_running)" in second.stderr
+        assert healthy(url)
+        assert system.stop() == 0
+
+
+@pytest.mark.parametrize("name", ["nats-server", "services.gateway"])
+def test_what_an_earlier_run_left_behind_is_ended_with_a_note(tmp_path: Path, name: str) -> None:
+    data = (tmp_path / "data").resolve()
+    sleeper = [sys.executable, "-c", "import time; time.sleep(600)", name]
+    stale = subprocess.Popen(sleeper, env=environment() | {MARK: str(data)}, start_new_session=True)
+    try:
+        with up(data) as system:
+            note = system.wait_for(lambda said: said["event"] == "note")
+            assert str(stale.pid) in note["message"]
+            assert stale.wait(30) != 0
+            system.ready()
+            assert system.stop() == 0
+    finally:
+        stale.kill()
+        stale.wait()
