@@ -14,9 +14,15 @@ from services.notifier.app import run
 from services.notifier.settings import NotifierSettings
 
 
+def _not_of_slow_clients(record: logging.LogRecord) -> bool:
+    """Drop uvicorn's error about a stream that was cut: a slow client must not fill the log; metrics count it."""
+    return "without completing response" not in record.getMessage()
+
+
 async def _main() -> int:
     settings = NotifierSettings()
     start_logging("notifier", settings.log_level)
+    logging.getLogger("uvicorn.error").addFilter(_not_of_slow_clients)
     try:
         return await run(settings, NatsSettings(), AuthSettings(), stop_on_signals())
     except CannotServeError as error:

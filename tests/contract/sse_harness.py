@@ -17,6 +17,7 @@ import httpx
 import nats
 from nats.aio.client import Client as NatsClient
 
+from contracts.errors import ErrorBody, ErrorCode
 from contracts.events.base import EventData, encode
 from contracts.events.job import (
     Cost,
@@ -29,7 +30,6 @@ from contracts.events.job import (
     JobSubmitted,
     JobSucceeded,
 )
-from contracts.errors import ErrorBody, ErrorCode
 from contracts.ids import new_id
 from services.kit.auth import AuthSettings
 from services.kit.event_store import EventStore
