@@ -17,7 +17,7 @@ from contracts.errors import KINDS, ErrorCode, SaccadeError
 from contracts.ids import new_id
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI, Request, Response
+    from fastapi import FastAPI, Request
     from fastapi.exceptions import RequestValidationError
     from starlette.exceptions import HTTPException
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 PROBLEM_JSON: Final = "application/problem+json"
 _RETRY_AFTER_S: Final = "2"
 _GIVEN_REQUEST_ID: Final = re.compile(rb"^[A-Za-z0-9._:-]{1,128}$")
+_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _BY_STATUS: Final = {
     400: ErrorCode.MALFORMED_REQUEST,
     404: ErrorCode.NOT_FOUND,
@@ -119,7 +120,17 @@ def pointer(parts: Iterable[object]) -> str:
 
 def problem_responses(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
     """Declare in OpenAPI the problems that a route can answer with, those of every route included."""
-    every = (ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN, ErrorCode.BUS_UNAVAILABLE, ErrorCode.INTERNAL)
+    every = (
+        ErrorCode.MALFORMED_REQUEST,
+        ErrorCode.INVALID_PARAMETER,
+        ErrorCode.BODY_TOO_LARGE,
+        ErrorCode.UNAUTHENTICATED,
+        ErrorCode.FORBIDDEN,
+        ErrorCode.HOST_NOT_ALLOWED,
+        ErrorCode.ORIGIN_NOT_ALLOWED,
+        ErrorCode.BUS_UNAVAILABLE,
+        ErrorCode.INTERNAL,
+    )
     schema = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     by_status: dict[int | str, list[str]] = {}
     for code in dict.fromkeys((*codes, *every)):
@@ -196,16 +207,25 @@ def _from_http(error: HTTPException) -> SaccadeError:
     return SaccadeError(code)
 
 
+def _methods(app: FastAPI, scope: Scope) -> list[str]:
+    """Name the methods that some route takes on this path."""
+    from starlette.routing import Match  # noqa: PLC0415
+
+    asked = [(method, {**scope, "method": method}) for method in _METHODS]
+    return [method for method, as_if in asked if any(one.matches(as_if)[0] is Match.FULL for one in app.routes)]
+
+
 def install_problems(app: FastAPI) -> None:
     """Make an application answer every error as problem+json with the request's id."""
     from fastapi.exceptions import RequestValidationError  # noqa: PLC0415
-    from fastapi.responses import JSONResponse  # noqa: PLC0415
+    from fastapi.responses import Response  # noqa: PLC0415
     from starlette.exceptions import HTTPException  # noqa: PLC0415
 
     def respond(request: Request, error: SaccadeError, more: Mapping[str, str] | None = None) -> Response:
-        body = problem(error, request_id_of(request.scope))
+        # In ASCII: what a client sent may hold lone surrogates, which UTF-8 cannot carry back.
+        body = json.dumps(problem(error, request_id_of(request.scope)))
         headers = problem_headers(error) | dict(more or {})
-        return JSONResponse(body, error.kind.status, headers, media_type=PROBLEM_JSON)
+        return Response(body, error.kind.status, headers, media_type=PROBLEM_JSON)
 
     async def on_ours(request: Request, error: Exception) -> Response:
         assert isinstance(error, SaccadeError)
@@ -217,7 +237,8 @@ def install_problems(app: FastAPI) -> None:
 
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        allow = {key: value for key, value in (error.headers or {}).items() if key.lower() == "allow"}
+        # Starlette names the methods of the first route of a path only.
+        allow = {"Allow": ", ".join(_methods(app, request.scope))} if error.status_code == 405 else {}
         return respond(request, _from_http(error), allow)
 
     app.add_exception_handler(SaccadeError, on_ours)

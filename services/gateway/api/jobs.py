@@ -43,7 +43,12 @@ class NewJob(BaseModel):
     inputs: dict[str, str | UrlInput | list[str | UrlInput]] = Field(
         default_factory=dict,
         description="Name of the input: id of an upload, or a list of them.",
-        examples=[{"reference": "upl_0198c0de-0000-7000-8000-000000000001"}],
+        examples=[
+            {
+                "reference": "upl_0198c0de-0000-7000-8000-000000000001",
+                "other": "upl_0198c0de-0000-7000-8000-000000000002",
+            }
+        ],
     )
     params: dict[str, Any] = Field(
         default_factory=dict, description="As `params_schema` of the workload says.", examples=[{}]

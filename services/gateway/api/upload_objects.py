@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.errors import ErrorBody
 from contracts.events.upload import MediaFacts
-from contracts.limits import PART_COUNT
+from contracts.limits import PART_BYTES, PART_COUNT, UPLOAD_BYTES
 from services.gateway.upload import UploadState
 
 _SIGNED_AT_ONCE: Final = 1000
@@ -84,7 +84,7 @@ class Completion(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    parts: list[FinishedPart] | None = Field(default=None, max_length=PART_COUNT)
+    parts: list[FinishedPart] | None = Field(default=None, max_length=UPLOAD_BYTES // PART_BYTES)
 
 
 class UploadObject(BaseModel):
