@@ -69,6 +69,8 @@ class Job:
     sequence: int = 0
     updated_at: datetime | None = None
     attempt: int = 0
+    #: The attempt with which the job began, or began again when somebody asked: attempts are counted from it.
+    first_attempt: int = 1
     run_id: str | None = None
     call_id: str | None = None
     executor: str | None = None
@@ -146,12 +148,19 @@ def fold(job: Job | None, envelope: Envelope, sequence: int) -> Job | None:
                 job,
                 state=State.RETRYING,
                 attempt=data.attempt - 1,
+                first_attempt=data.first_attempt,
                 run_id=None,
                 call_id=None,
+                executor=None,
+                device=None,
                 worker=None,
+                stage=None,
+                starting_at=None,
+                started_at=None,
                 not_before=data.not_before,
                 deadline=data.deadline,
-                cancel_requested=job.cancel_requested and data.after != "asked",
+                # Only somebody who asks goes on with a cancelled job; the dispatcher never does.
+                cancel_requested=False,
                 finished_at=None,
                 error=None,
                 failure=None,
@@ -222,6 +231,7 @@ def retry(job: Job, *, after: FailureClass | None, delay_s: float, now: datetime
     deadline = now + timedelta(seconds=deadline_s) if after is None else (job.deadline or job.submitted.deadline)
     return JobRetrying(
         attempt=job.attempt + 1,
+        first_attempt=job.attempt + 1 if after is None else job.first_attempt,
         after=after or "asked",
         delay_s=delay_s,
         not_before=now + timedelta(seconds=delay_s),

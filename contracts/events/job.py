@@ -148,6 +148,8 @@ class JobRetrying(EventData):
     type: ClassVar[str] = "job.retrying"
 
     attempt: int
+    #: Attempts are counted against the workload's limit from this one on: a retry that was asked for begins anew.
+    first_attempt: int = 1
     after: FailureClass | Literal["asked"]
     delay_s: float
     not_before: AwareDatetime

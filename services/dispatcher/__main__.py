@@ -1,0 +1,118 @@
+"""``python -m services.dispatcher``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from pydantic import ValidationError
+
+from contracts.errors import SaccadeError
+from modal_workers.catalog import workloads
+from services.dispatcher.app import Dispatcher
+from services.dispatcher.local_executor import LocalExecutor
+from services.dispatcher.settings import DispatcherSettings
+from services.kit.auth import AuthSettings
+from services.kit.event_store import EventStore
+from services.kit.health import health_app
+from services.kit.logs import start_logging
+from services.kit.nats import connect, declare
+from services.kit.s3 import open_bucket
+from services.kit.serve import CannotServeError, serve, stop_on_signals
+from services.kit.settings import NatsSettings, S3Settings
+from services.kit.tail import EpochChanged
+
+log = logging.getLogger("dispatcher")
+
+#: The supervisor starts the service again: what it folded is of a stream that is gone.
+EXIT_AGAIN: Final = 75
+#: A stopping service is ended after this, whatever it waits for.
+_STOP_S: Final = 1.5
+
+
+async def _until_it_answers(what: str, ask: Callable[[], Awaitable[None]]) -> None:
+    """Wait for a dependency; say so once."""
+    said = False
+    while True:
+        try:
+            await ask()
+        except SaccadeError as error:
+            if not said:
+                log.warning("waiting for %s: %s", what, error.message)
+                said = True
+            await asyncio.sleep(0.3)
+        else:
+            return
+
+
+async def _run(stop: asyncio.Event) -> None:
+    """Start, dispatch, stop."""
+    settings, auth = DispatcherSettings(), AuthSettings()
+    nats_settings, s3_settings = NatsSettings(), S3Settings()
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    async with contextlib.AsyncExitStack() as stack:
+        client = await connect(nats_settings, "dispatcher")
+        stack.push_async_callback(client.close)
+        await _until_it_answers("NATS", lambda: declare(client, nats_settings.replicas))
+        bucket = await stack.enter_async_context(open_bucket(s3_settings))
+        await _until_it_answers("the bucket", bucket.create)
+        executor = LocalExecutor(settings.data_dir, nats_settings, s3_settings, slots=settings.slots)
+        stack.push_async_callback(executor.close)
+        dispatcher = Dispatcher(
+            client=client,
+            store=EventStore(client),
+            bucket=bucket,
+            executor=executor,
+            workloads=workloads(),
+            settings=settings,
+        )
+        app = health_app(dispatcher.health, dispatcher.metrics.exposition)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(dispatcher.run(stop))
+            tasks.create_task(
+                serve(app, settings.host, settings.port, authenticated=auth.authenticated, stop=stop)
+            )  # fmt: skip
+
+
+async def _main() -> int:
+    stop = stop_on_signals()
+    running = asyncio.ensure_future(_run(stop))
+    stopping = asyncio.ensure_future(stop.wait())
+    await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
+    if not running.done():
+        await asyncio.wait([running], timeout=_STOP_S)
+        running.cancel()
+    stopping.cancel()
+    try:
+        await running
+    except asyncio.CancelledError:
+        return 0
+    except BaseExceptionGroup as group:
+        if group.subgroup(EpochChanged):
+            log.warning("the stream of events is another one than it was: starting again")
+            return EXIT_AGAIN
+        if refused := group.subgroup(CannotServeError):
+            log.error("the dispatcher cannot start: %s", refused.exceptions[0])  # noqa: TRY400 - one line for the user
+            return 1
+        raise
+    except (ValidationError, OSError) as error:
+        log.error("the dispatcher cannot start: %s", _in_one_line(error))  # noqa: TRY400 - one line for the user
+        return 1
+    return 0
+
+
+def _in_one_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_input=False))
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.strerror}: {error.filename}. Set DISPATCHER_DATA_DIR to a folder that can be written."
+    return str(error)
+
+
+if __name__ == "__main__":
+    start_logging("dispatcher")
+    sys.exit(asyncio.run(_main()))

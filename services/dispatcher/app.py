@@ -1,0 +1,151 @@
+"""The dispatcher put together: the one place where its objects meet."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Coroutine, Mapping
+from typing import Any, Final
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from contracts.errors import SaccadeError
+from contracts.streams import LIVE_EVENTS
+from contracts.workload import Workload
+from services.dispatcher.executor import Executor
+from services.dispatcher.fair import Limits
+from services.dispatcher.jobs import Jobs
+from services.dispatcher.ledger import Ledger
+from services.dispatcher.lifecycle import REACTION_S, Lifecycle, Rules
+from services.dispatcher.liveness import Patience
+from services.dispatcher.metrics import Metrics
+from services.dispatcher.on_job import on_progress, on_stored
+from services.dispatcher.reconciler import Reconciler
+from services.dispatcher.retry import Backoff
+from services.dispatcher.settings import DispatcherSettings
+from services.kit.event_store import EventStore, Stored
+from services.kit.health import Health, nats_check
+from services.kit.lease import Lease
+from services.kit.nats import epoch_of
+from services.kit.s3 import Bucket
+from services.kit.tail import EventTail
+
+log = logging.getLogger(__name__)
+
+LEASE_NAME: Final = "dispatcher"
+_HEARTBEATS: Final = "saccade.prog.*.job.*.progressed"
+#: How long a new leader waits for its own fold before it asks again where the stream ends.
+_CATCH_UP_S: Final = 5.0
+
+
+def rules_of(settings: DispatcherSettings) -> Rules:
+    """Give the operator's decisions as the rules take them."""
+    return Rules(
+        patience=Patience(find_s=settings.find_s, silent_s=settings.silent_s, reaction_s=REACTION_S + settings.poll_s),
+        backoff=Backoff(settings.backoff_s, settings.backoff_max_s),
+        poll_s=settings.poll_s,
+    )
+
+
+class Dispatcher:
+    """One dispatcher: it folds every job always, and acts while it holds the lease."""
+
+    def __init__(
+        self,
+        *,
+        client: Client,
+        store: EventStore,
+        bucket: Bucket,
+        executor: Executor,
+        workloads: Mapping[str, Workload],
+        settings: DispatcherSettings,
+    ) -> None:
+        """Put it together; the streams must have been declared. ``store`` is EVENTS."""
+        self._client = client
+        self._store = store
+        self.lease = Lease(client, LEASE_NAME, settings.lease_s)
+        self.jobs = Jobs()
+        self.lifecycle = Lifecycle(
+            ledger=Ledger(store, self.jobs, lambda: self.lease.held),
+            bucket=bucket,
+            executor=executor,
+            workloads=workloads,
+            jobs=self.jobs,
+            rules=rules_of(settings),
+            waiting_of=self._waiting_of,
+        )
+        limits = Limits(settings.slots, settings.tenant_concurrency, settings.workload_concurrency)
+        self.reconciler = Reconciler(
+            self.jobs, limits, self.lifecycle, executor, is_connected=lambda: client.is_connected
+        )
+        self.tail = EventTail(EventStore(client), self._on_stored, live=LIVE_EVENTS, name="dispatcher")
+        self.metrics = Metrics(self.reconciler, lambda: self.tail.last)
+        self.health = Health("dispatcher", nats=nats_check(client), bucket=bucket.check, lease=self._role)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Dispatch until told to stop; then the lease is given back at once, and the workers go on.
+
+        Raises:
+            EpochChanged: the stream is another one: everything must be folded anew.
+        """
+        heartbeats = await self._client.subscribe(_HEARTBEATS, cb=self._on_heartbeat)
+        try:
+            await _first_of(self.tail.run(), self._take_turns(), stop.wait())
+        finally:
+            if not self._client.is_closed:
+                await heartbeats.unsubscribe()
+        await self.lease.release()
+
+    async def _take_turns(self) -> None:
+        """Wait for the lease, lead while it is held, wait again."""
+        while True:
+            await self.tail.caught_up.wait()
+            await self.lease.acquire()
+            log.info("leading")
+            await _first_of(self.lease.keep(), self._lead())
+            log.warning("the lease is lost: another dispatcher may lead")
+
+    async def _lead(self) -> None:
+        """Lead from where the stream ends now: nothing that the leader before us said may be unknown."""
+        while True:
+            try:
+                _, last = await epoch_of(self._client, self._store.stream)
+            except SaccadeError as error:
+                log.warning("cannot lead yet: %s", error.message)
+                continue  # the request itself has waited for its answer
+            if await self.tail.wait_for(last, _CATCH_UP_S):
+                break
+            log.warning("waiting for event %d, at %d", last, self.tail.last)
+        await self.reconciler.lead()
+
+    def _waiting_of(self, tenant: str) -> int:
+        return self.reconciler.queue.waiting_of(tenant)
+
+    def _on_stored(self, stored: Stored) -> None:
+        self.metrics.count(stored.subject)
+        on_stored(self.reconciler, stored)
+
+    async def _on_heartbeat(self, message: Msg) -> None:
+        try:
+            on_progress(self.reconciler, message.data)
+        except ValueError:
+            log.warning("a heartbeat on %s could not be read", message.subject)
+
+    async def _role(self) -> str:
+        return "leading" if self.reconciler.leading else "standing by"
+
+
+async def _first_of(*coroutines: Coroutine[Any, Any, Any]) -> None:
+    """Run all until the first ends, then end the others; raises what the first raised."""
+    tasks = [asyncio.ensure_future(one) for one in coroutines]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()

@@ -1,0 +1,201 @@
+"""Whose turn it is: fair between tenants, bounded per tenant and per workload, by priority inside a tenant. No I/O.
+
+The tenant with the fewest workers goes first, then the one that was served longest ago; inside a tenant the highest
+priority, then the oldest job. A turn costs O(workloads · log n) however many jobs wait: heaps with lazy removal.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from dataclasses import dataclass
+from itertools import count
+from typing import Final, TypeVar
+
+#: Tenants whose last turn is remembered; beyond it those without jobs are forgotten.
+_TENANTS_KEPT: Final = 10_000
+#: A heap is built anew when it holds this many times more than what counts.
+_SLACK: Final = 4
+_SLACK_MIN: Final = 64
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How many workers at once: in all, of one tenant, of one workload."""
+
+    slots: int
+    tenant: int
+    workload: int
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A job as far as turns are concerned. ``age`` grows with time: the sequence that submitted it."""
+
+    job_id: str
+    tenant: str
+    workload: str
+    priority: int
+    age: int
+
+
+_Key = TypeVar("_Key")
+_Rank = tuple[int, int, str]
+_Turn = tuple[int, int, int, str]
+
+
+class FairQueue:
+    """The jobs that wait and those that hold a slot."""
+
+    def __init__(self, limits: Limits) -> None:
+        """Start empty."""
+        self.limits = limits
+        self._waiting: dict[str, Candidate] = {}
+        self._holding: dict[str, Candidate] = {}
+        self._lines: dict[tuple[str, str], list[_Rank]] = {}
+        self._line_lengths: Counter[tuple[str, str]] = Counter()
+        self._workloads_of: dict[str, set[str]] = {}
+        self._turns: dict[str, list[_Turn]] = {}
+        self._of_tenant: Counter[str] = Counter()
+        self._of_workload: Counter[str] = Counter()
+        self._served: dict[str, tuple[int, int]] = {}
+        self._clock = count(1)
+
+    @property
+    def waiting(self) -> int:
+        """Count the jobs that wait."""
+        return len(self._waiting)
+
+    @property
+    def holding(self) -> int:
+        """Count the jobs that hold a slot."""
+        return len(self._holding)
+
+    def waiting_of(self, tenant: str) -> int:
+        """Count a tenant's jobs that wait."""
+        return sum(self._line_lengths[tenant, workload] for workload in self._workloads_of.get(tenant, ()))
+
+    def wait(self, candidate: Candidate) -> None:
+        """Let a job wait for its turn; nothing changes when it does already."""
+        if self._waiting.get(candidate.job_id) == candidate:
+            return
+        self.drop(candidate.job_id)
+        line = (candidate.tenant, candidate.workload)
+        self._waiting[candidate.job_id] = candidate
+        heapq.heappush(self._lines.setdefault(line, []), _rank(candidate))
+        self._line_lengths[line] += 1
+        self._workloads_of.setdefault(candidate.tenant, set()).add(candidate.workload)
+        if candidate.tenant not in self._served:
+            self._forget_tenants()
+            # Never served comes before served; of those the first to ask.
+            self._served[candidate.tenant] = (0, next(self._clock))
+        if self._line_lengths[line] == 1:
+            self._offer(candidate.tenant, candidate.workload)
+
+    def hold(self, candidate: Candidate) -> None:
+        """Count a job as holding a slot, whatever the limits say: its worker is there."""
+        if candidate.job_id in self._holding:
+            return
+        self.drop(candidate.job_id)
+        self._holding[candidate.job_id] = candidate
+        self._of_tenant[candidate.tenant] += 1
+        self._of_workload[candidate.workload] += 1
+        self._served[candidate.tenant] = (1, next(self._clock))
+        self._offer_all(candidate.tenant)
+
+    def drop(self, job_id: str) -> None:
+        """Forget a job, waiting or holding; nothing happens when it is neither."""
+        if waiting := self._waiting.pop(job_id, None):
+            self._shorten((waiting.tenant, waiting.workload))
+        if holding := self._holding.pop(job_id, None):
+            _decrement(self._of_tenant, holding.tenant)
+            _decrement(self._of_workload, holding.workload)
+            self._offer_all(holding.tenant)
+
+    def take(self) -> Candidate | None:
+        """Give a slot to the job whose turn it is; None when nobody may start now."""
+        if len(self._holding) >= self.limits.slots:
+            return None
+        best: tuple[tuple[_Turn, _Rank], Candidate] | None = None
+        for workload in list(self._turns):
+            if self._of_workload[workload] >= self.limits.workload:
+                continue
+            if (turn := self._first_turn(workload)) is None:
+                continue
+            rank = self._head(turn[3], workload)
+            if rank and (best is None or (turn, rank) < best[0]):
+                best = ((turn, rank), self._waiting[rank[2]])
+        if best is None:
+            return None
+        self.hold(best[1])
+        return best[1]
+
+    def _turn(self, tenant: str) -> _Turn:
+        return (self._of_tenant[tenant], *self._served[tenant], tenant)
+
+    def _first_turn(self, workload: str) -> _Turn | None:
+        """Give the first turn that still counts; those that do not are thrown away."""
+        turns = self._turns[workload]
+        while turns:
+            turn = turns[0]
+            tenant = turn[3]
+            waits = self._line_lengths[tenant, workload] > 0
+            if waits and turn == self._turn(tenant) and turn[0] < self.limits.tenant:
+                return turn
+            heapq.heappop(turns)
+        del self._turns[workload]
+        return None
+
+    def _head(self, tenant: str, workload: str) -> _Rank | None:
+        line = self._lines.get((tenant, workload), [])
+        while line and not self._in_line(line[0], workload):
+            heapq.heappop(line)
+        return line[0] if line else None
+
+    def _in_line(self, rank: _Rank, workload: str) -> bool:
+        candidate = self._waiting.get(rank[2])
+        return candidate is not None and candidate.workload == workload and _rank(candidate) == rank
+
+    def _offer(self, tenant: str, workload: str) -> None:
+        """Put a tenant into a workload's turns, at its present standing."""
+        turns = self._turns.setdefault(workload, [])
+        heapq.heappush(turns, self._turn(tenant))
+        if len(turns) > _SLACK * len(self._workloads_of) + _SLACK_MIN:
+            tenants = {turn[3] for turn in turns if self._line_lengths[turn[3], workload] > 0}
+            turns[:] = sorted(self._turn(one) for one in tenants)
+
+    def _offer_all(self, tenant: str) -> None:
+        for workload in self._workloads_of.get(tenant, ()):
+            self._offer(tenant, workload)
+
+    def _shorten(self, line: tuple[str, str]) -> None:
+        """One job fewer in a line; an empty line is forgotten, a heap full of leavers is cleaned."""
+        tenant, workload = line
+        _decrement(self._line_lengths, line)
+        length = self._line_lengths[line]
+        if not length:
+            self._lines.pop(line, None)
+            self._workloads_of[tenant].discard(workload)
+            if not self._workloads_of[tenant]:
+                del self._workloads_of[tenant]
+        elif len(self._lines[line]) > _SLACK * length + _SLACK_MIN:
+            ranks = {rank for rank in self._lines[line] if self._in_line(rank, workload)}
+            self._lines[line] = sorted(ranks)
+
+    def _forget_tenants(self) -> None:
+        """Forget tenants that have no jobs, once there are very many."""
+        if len(self._served) < _TENANTS_KEPT:
+            return
+        busy = self._workloads_of.keys() | self._of_tenant.keys()
+        self._served = {tenant: served for tenant, served in self._served.items() if tenant in busy}
+
+
+def _rank(candidate: Candidate) -> _Rank:
+    return (-candidate.priority, candidate.age, candidate.job_id)
+
+
+def _decrement(counter: Counter[_Key], key: _Key) -> None:
+    """Count one fewer, and forget a count of nothing."""
+    counter[key] -= 1
+    if counter[key] <= 0:
+        del counter[key]

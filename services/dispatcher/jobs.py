@@ -1,0 +1,98 @@
+"""Every job that has not ended, folded from the stream into memory; what has ended is forgotten at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from contracts.events.base import Envelope, decode
+from contracts.events.job import JobRetrying
+from contracts.job import Job, fold
+from services.kit.event_store import Stored
+
+
+def fold_all(events: list[Stored]) -> Job | None:
+    """Fold a job from its events, or from the newest of each type; None when its beginning is not among them."""
+    job: Job | None = None
+    for stored in events:
+        job = fold(job, decode(stored.body), stored.sequence)
+    return job
+
+
+def is_job_event(subject: str) -> bool:
+    """Tell whether a subject is that of a job's durable event, without opening it."""
+    parts = subject.split(".", 4)
+    return len(parts) == 5 and parts[3] == "job"
+
+
+@dataclass(frozen=True)
+class Heard:
+    """When which run of a job was last heard, by the event loop's clock."""
+
+    run_id: str
+    at_s: float
+
+
+class Jobs:
+    """Unfinished jobs by id. A job that had ended and is asked for again is ``unread`` until it has been loaded."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._jobs: dict[str, Job] = {}
+        self._heard: dict[str, Heard] = {}
+        #: Tenants of the unread jobs, by job id.
+        self.unread: dict[str, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def __iter__(self) -> Iterator[Job]:
+        return iter(list(self._jobs.values()))
+
+    def get(self, job_id: str) -> Job | None:
+        """Give an unfinished job."""
+        return self._jobs.get(job_id)
+
+    def fold(self, envelope: Envelope, sequence: int) -> Job | None:
+        """Fold one event in; gives the job as it is now, also when that is its end, None when it is unknown."""
+        before = self._jobs.get(envelope.subject)
+        job = fold(before, envelope, sequence)
+        if job is not None:
+            return self.put(job)
+        if envelope.type == JobRetrying.type:
+            self.unread[envelope.subject] = envelope.tenant
+        elif envelope.subject in self.unread and envelope.type in ("job.succeeded", "job.failed", "job.cancelled"):
+            del self.unread[envelope.subject]
+        return None
+
+    def put(self, job: Job) -> Job:
+        """Take over a job as somebody else folded it, unless what is here is newer."""
+        before = self._jobs.get(job.id)
+        if before:
+            if before.sequence > job.sequence:
+                return before
+            # The newest event of each type does not tell what earlier attempts cost.
+            job = replace(job, costs=before.costs | job.costs)
+        self.unread.pop(job.id, None)
+        if job.state.ended:
+            self._jobs.pop(job.id, None)
+            self._heard.pop(job.id, None)
+        else:
+            self._jobs[job.id] = job
+        return job
+
+    def forget(self, job_id: str) -> None:
+        """Drop a job whose events are gone."""
+        self._jobs.pop(job_id, None)
+        self._heard.pop(job_id, None)
+        self.unread.pop(job_id, None)
+
+    def hear(self, job_id: str, run_id: str, at_s: float) -> None:
+        """Note a sign of life of a run."""
+        if job_id in self._jobs:
+            self._heard[job_id] = Heard(run_id, at_s)
+
+    def heard_at_s(self, job: Job) -> float | None:
+        """Tell when the current run was last heard; None when it was not."""
+        heard = self._heard.get(job.id)
+        return heard.at_s if heard and heard.run_id == job.run_id else None

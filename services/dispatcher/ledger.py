@@ -1,0 +1,63 @@
+"""What the dispatcher writes about jobs: each event on condition that the job is as it was when that was decided."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from contracts.events.base import EventData, decode, encode
+from contracts.job import Job, fold
+from contracts.streams import aggregate
+from services.dispatcher.jobs import Jobs, fold_all
+from services.kit.event_store import EventStore
+
+SOURCE = "/dispatcher"
+
+
+class NotLeading(Exception):  # noqa: N818 - it is an answer, not a fault
+    """The lease is gone: another dispatcher may act by now, so this one must not."""
+
+
+class Ledger:
+    """Reads jobs from the stream and writes their events; what it learns it shares with the jobs in memory."""
+
+    def __init__(self, store: EventStore, jobs: Jobs, may_act: Callable[[], bool]) -> None:
+        """Write to ``store`` while ``may_act`` says so."""
+        self._store = store
+        self._jobs = jobs
+        self._may_act = may_act
+
+    def check(self) -> None:
+        """Stop whoever must not act.
+
+        Raises:
+            NotLeading: somebody else may act.
+        """
+        if not self._may_act():
+            raise NotLeading
+
+    async def say(self, job: Job, data: EventData, event_id: str | None = None) -> Job:
+        """Publish an event on condition that the job is as we know it, and give the job after it.
+
+        Raises:
+            Conflict: the job has moved on.
+            NotLeading: somebody else may act.
+            SaccadeError: BUS_UNAVAILABLE; the event may have been stored.
+        """
+        self.check()
+        message = encode(data, tenant=job.tenant, subject_id=job.id, source=SOURCE, event_id=event_id)
+        sequence = await self._store.publish(message, after=job.sequence, among=aggregate(job.tenant, "job", job.id))
+        after = fold(job, decode(message.body), sequence)
+        assert after is not None
+        return self._jobs.put(after)
+
+    async def load(self, job_id: str, tenant: str) -> Job | None:
+        """Read a job as it is in the stream now; None when its events are gone.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        job = fold_all(await self._store.load(aggregate(tenant, "job", job_id)))
+        if job is None:
+            self._jobs.forget(job_id)
+            return None
+        return self._jobs.put(job)

@@ -1,0 +1,61 @@
+"""What the dispatcher counts, for Prometheus: read from the live objects at each scrape, so nothing can drift."""
+
+from __future__ import annotations
+
+from collections import Counter as Count
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+
+from contracts.job import State
+from services.dispatcher.jobs import is_job_event
+from services.dispatcher.reconciler import Reconciler
+
+
+class _Live(Collector):
+    """Gauges that are read when they are asked for."""
+
+    def __init__(self, reconciler: Reconciler, last_sequence: Callable[[], int]) -> None:
+        self._reconciler = reconciler
+        self._last_sequence = last_sequence
+
+    def collect(self) -> Iterator[Metric]:
+        states = Count(job.state for job in self._reconciler.jobs)
+        jobs = GaugeMetricFamily("saccade_dispatcher_jobs", "Unfinished jobs by state", labels=["state"])
+        for state in State:
+            if not state.ended:
+                jobs.add_metric([state.value], states[state])
+        yield jobs
+        queue = self._reconciler.queue
+        yield GaugeMetricFamily("saccade_dispatcher_slots", "Workers that may run at once", queue.limits.slots)
+        yield GaugeMetricFamily("saccade_dispatcher_slots_held", "Slots that jobs hold", queue.holding)
+        yield GaugeMetricFamily(
+            "saccade_dispatcher_leading", "1 while this dispatcher holds the lease", float(self._reconciler.leading)
+        )
+        yield GaugeMetricFamily(
+            "saccade_dispatcher_stream_sequence", "Newest event that was folded in", self._last_sequence()
+        )
+
+
+class Metrics:
+    """The registry of one dispatcher."""
+
+    def __init__(self, reconciler: Reconciler, last_sequence: Callable[[], int]) -> None:
+        """Read gauges from a reconciler."""
+        self._registry = CollectorRegistry()
+        self._registry.register(_Live(reconciler, last_sequence))
+        self._events = Counter(
+            "saccade_dispatcher_job_events", "Durable job events heard", ["type"], registry=self._registry
+        )
+
+    def count(self, subject: str) -> None:
+        """Count a durable event by its subject."""
+        if is_job_event(subject):
+            self._events.labels(type=f"job.{subject.rpartition('.')[2]}").inc()
+
+    def exposition(self) -> tuple[bytes, str]:
+        """Give the metrics' text and its content type."""
+        return generate_latest(self._registry), CONTENT_TYPE_LATEST

@@ -1,0 +1,56 @@
+"""What a user is told when an attempt or a job is ended by the dispatcher. No I/O."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from contracts.errors import ErrorBody, ErrorCode, SaccadeError
+from contracts.events.job import FailureClass
+from contracts.job import Job, State
+from contracts.workload import Compute
+from services.dispatcher.executor import CallStatus
+from services.dispatcher.liveness import Verdict
+from services.dispatcher.retry import past_deadline
+
+#: What is said of a failure that only the executor knows of.
+CODES: Final[dict[FailureClass, ErrorCode]] = {
+    "not_started": ErrorCode.WORKER_NOT_STARTED,
+    "out_of_memory": ErrorCode.OUT_OF_MEMORY,
+    "broken": ErrorCode.WORKER_BROKEN,
+    "timed_out": ErrorCode.TIMED_OUT,
+}
+
+
+def error_of(code: ErrorCode, message: str) -> ErrorBody:
+    """Word an error."""
+    return SaccadeError(code, message).body()
+
+
+def over_cap(job: Job) -> ErrorBody:
+    """Say that the job costs as much as it may."""
+    return error_of(ErrorCode.COST_CAP_REACHED, f"The job may cost {job.submitted.max_cost_usd} USD.")
+
+
+def loss_of(status: CallStatus, state: State) -> tuple[FailureClass, ErrorBody]:
+    """Say how an attempt failed whose worker is gone without a word."""
+    started = state is State.RUNNING
+    failure: FailureClass = status.failure or ("lost" if started else "not_started")
+    message = status.detail or ("The worker disappeared." if started else "The worker ended before it began.")
+    return failure, error_of(CODES.get(failure, ErrorCode.WORKER_LOST), message)
+
+
+def reason_of(verdict: Verdict, job: Job, compute: Compute) -> tuple[FailureClass, ErrorBody]:
+    """Say why an attempt is ended that did not end by itself."""
+    match verdict:
+        case Verdict.PAST_DEADLINE:
+            late = past_deadline()
+            return late.failure, late.error
+        case Verdict.TIMED_OUT:
+            return "timed_out", error_of(ErrorCode.TIMED_OUT, f"The worker ran for {compute.timeout_s:g} s.")
+        case Verdict.COST_CAP:
+            return "user", over_cap(job)
+        case Verdict.NOT_STARTED:
+            message = f"No worker began within {compute.start_timeout_s:g} s."
+            return "not_started", error_of(ErrorCode.WORKER_NOT_STARTED, message)
+        case _:
+            return "lost", error_of(ErrorCode.WORKER_LOST, "The worker has gone silent.")
