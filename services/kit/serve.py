@@ -54,8 +54,9 @@ def listen(host: str, port: int, *, send_buffer_bytes: int | None = None) -> soc
         CannotServeError: the address is taken or not ours.
     """
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        # Without the protocol asyncio does not set TCP_NODELAY on accepted connections: 40 ms an answer.
+        listener = socket.socket(family, kind, protocol)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if send_buffer_bytes:
