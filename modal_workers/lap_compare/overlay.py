@@ -42,7 +42,7 @@ def timeline(comparison: Comparison) -> Timeline:
     rate = FASTEST_HZ if clip.variable_rate else min(FASTEST_HZ, max(SLOWEST_HZ, clip.mean_rate_hz))
     rate_hz = Fraction(rate).limit_denominator(1001)
     start_s, end_s = float(alignment.time_a_s[0]), float(alignment.time_a_s[-1])
-    count = max(1, int((end_s - start_s) * rate_hz) + 1)
+    count = int((end_s - start_s) * float(rate_hz) + 1e-6) + 1  # a last frame is not lost to rounding
     time_a_s = start_s + np.arange(count) / float(rate_hz)
     # forward only: the decoder of B never goes back, and a step back would be noise of the alignment
     time_b_s = np.maximum.accumulate(np.interp(time_a_s, alignment.time_a_s, alignment.time_b_s))

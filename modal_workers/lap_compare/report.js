@@ -142,7 +142,7 @@
         add(svg, "line", { class: "grid", x1: left, x2: right, y1: y, y2: y });
         add(svg, "text", { class: "tick", x: left - 7, y: y + 4, "text-anchor": "end" }, value.toFixed(rows.digits).replace("-", "−"));
       }
-      const columns = steps(0, end, Math.max(3, Math.min(10, width / 90)));
+      const columns = steps(0, end, Math.max(5, Math.min(10, width / 90)));
       for (const value of columns.ticks) {
         add(svg, "text", { class: "tick", x: this.x(value), y: bottom + 17, "text-anchor": "middle" }, value.toFixed(columns.digits) + (value ? "" : " s"));
       }
@@ -240,7 +240,7 @@
   function seek(seconds) {
     show(seconds);
     // the middle of a frame, so that rounding never lands on the one before
-    if (video) video.currentTime = Math.min(now + 0.5 / data.rate, Number.isFinite(video.duration) ? video.duration : now);
+    if (video) video.currentTime = (Math.round(now * data.rate) + 0.5) / data.rate;
   }
   function onKey(event) {
     const step = event.shiftKey ? 1 : 1 / data.rate;
@@ -265,7 +265,7 @@
     });
   }
   if (video) {
-    const follow = () => { if (!video.seeking) show(video.currentTime - 0.5 / data.rate); };
+    const follow = () => { if (!video.seeking) show(Math.floor(video.currentTime * data.rate + 0.01) / data.rate); };
     const loop = () => { follow(); if (!video.paused && !video.ended) requestAnimationFrame(loop); };
     const play = document.getElementById("play"), stage = document.querySelector(".screen");
     const toggle = () => { if (video.paused) video.play(); else video.pause(); };

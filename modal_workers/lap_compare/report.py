@@ -20,6 +20,7 @@ import numpy as np
 
 from modal_workers.lap_compare import wording
 from modal_workers.lap_compare.comparison import Comparison, Floats, Opportunity, Sector
+from modal_workers.lap_compare.lap import GOOD
 from modal_workers.lap_compare.lettering import printable
 from modal_workers.lap_compare.movie import shrink
 from modal_workers.lap_compare.overlay import timeline
@@ -109,7 +110,7 @@ def _curves(comparison: Comparison) -> dict[str, Any]:
         "flow_a": sampled(comparison.flow_a) if comparison.flow_b is not None else None,
         "flow_b": sampled(comparison.flow_b) if comparison.flow_a is not None else None,
         "rate": round(float(timeline(comparison).rate_hz), 5),
-        "good": wording.GOOD,
+        "good": GOOD,
         "fair": wording.FAIR_CONFIDENCE,
         "sectors": [
             {
@@ -227,7 +228,7 @@ def _sectors_html(comparison: Comparison) -> str:
         '<div class="sheet"><table><thead><tr><th scope="col">Sector</th><th scope="col">A, s</th>'
         '<th scope="col">B, s</th><th scope="col">B to A, s</th><th scope="col">±, s</th>'
         '<th class="swing"><span aria-hidden="true"></span></th><th scope="col">Match</th></tr></thead>'
-        f'<tbody>{rows}</tbody><tfoot><tr><th scope="row">Common stretch</th><td>{comparison.total_a_s:.2f}</td>'
+        f'<tbody>{rows}</tbody><tfoot><tr><th scope="row">Total</th><td>{comparison.total_a_s:.2f}</td>'
         f'<td>{comparison.total_b_s:.2f}</td><td class="{_direction(delta_s, error_s)}">{wording.signed(delta_s)}</td>'
         f'<td>{error_s:.2f}</td><td class="swing"></td>'
         f"<td>{_light_html(comparison.confidence)}</td></tr></tfoot></table></div>"
@@ -254,7 +255,7 @@ def _sector_html(comparison: Comparison, sector: Sector, largest_s: float) -> st
 
 def _light_html(confidence: float) -> str:
     grade = wording.grade(confidence)
-    return f'<i class="light {grade}"></i>{grade}'
+    return f'<i class="light {grade}"></i><span class="word">{grade}</span>'
 
 
 def _flow_html(comparison: Comparison) -> str:

@@ -6,6 +6,7 @@ from html import escape
 
 from modal_workers.lap_compare import wording
 from modal_workers.lap_compare.comparison import Clip, Comparison
+from modal_workers.lap_compare.lap import GOOD
 from modal_workers.lap_compare.lettering import printable
 from modal_workers.lap_compare.trust import EVEN_ERROR_S
 
@@ -43,7 +44,7 @@ def method_html(comparison: Comparison) -> str:
         "Confidence": (
             f"A moment whose error band is ±{EVEN_ERROR_S:g} s has 0.5, a sharper one more. It is lowered where the "
             f"pictures fit badly (mean path cost {alignment.path_cost:.2f}; 0 is the same pictures) and as a whole "
-            f"where little speaks for the same road. Good is from {wording.GOOD:g}, fair from "
+            f"where little speaks for the same road. Good is from {GOOD:g}, fair from "
             f"{wording.FAIR_CONFIDENCE:g}. Hatched stretches of the curve are poor: the line there is a guess between "
             "better places."
         ),
