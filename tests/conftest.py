@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.engine import engine_answers
 from tests.servers import EmbeddedNats, EmbeddedS3, NatsServer, S3Server
 
 
@@ -28,6 +29,12 @@ def seed(request: pytest.FixtureRequest) -> int:
     """Draw a seed, or take the one given; a test that uses it says it when it fails."""
     given = request.config.getoption("--seed")
     return random.SystemRandom().randrange(2**32) if given is None else int(given)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a container engine where none answers."""
+    if item.get_closest_marker("engine") and not engine_answers():
+        pytest.skip("no container engine answers")
 
 
 @pytest.fixture
