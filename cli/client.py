@@ -12,30 +12,18 @@ import httpx
 from pydantic import BaseModel, ConfigDict, Field
 
 from cli import transfer
+from cli.client_error import ClientError
 from cli.event_stream import Event, EventStream
 from contracts.errors import ErrorBody, ErrorCode
-from contracts.manifest import Artifact, Manifest
+from contracts.manifest import Artifact
 
-__all__ = ["Client", "ClientError", "CostView", "Event", "JobView", "UploadView"]
+__all__ = ["ArtifactsView", "Client", "ClientError", "CostView", "Event", "JobView", "UploadView"]
 
 #: Called with bytes done and bytes in all.
 OnProgress = Callable[[int, int], None]
 
 _TRIES: Final = 4
 _AWAY: Final = frozenset({502, 503, 504})
-
-
-class ClientError(Exception):
-    """The server refused, or could not be reached: what happened and what to do."""
-
-    def __init__(self, code: str, message: str, hint: str = "", *, status: int = 0, request_id: str = "") -> None:
-        """Keep the problem; ``status`` is 0 when there was no answer."""
-        self.code = code
-        self.message = message
-        self.hint = hint
-        self.status = status
-        self.request_id = request_id
-        super().__init__(f"{message} {hint}".strip())
 
 
 class CostView(BaseModel):
@@ -87,6 +75,17 @@ class UploadView(BaseModel):
     state: str
 
 
+class ArtifactsView(BaseModel):
+    """What a job left behind: its manifest when ``complete``, else the files there are so far."""
+
+    model_config = ConfigDict(extra="allow")
+
+    job_id: str
+    complete: bool = True
+    result: dict[str, Any] | None = None
+    artifacts: list[Artifact]
+
+
 class Client:
     """Talks to one server. Every method raises ``ClientError`` when the server refuses or cannot be reached."""
 
@@ -96,6 +95,7 @@ class Client:
         if api_key:
             headers["Authorization"] = f"Bearer {api_key}"
         self.url = url.rstrip("/")
+        self._reached = False
         self._http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout_s)
         # Presigned URLs carry their own authority: the key must not follow them to the bucket.
         self._bucket = httpx.Client(headers={"User-Agent": "saccade"}, timeout=httpx.Timeout(timeout_s, write=300.0))
@@ -189,9 +189,9 @@ class Client:
         """Give a failed or cancelled job another attempt."""
         return JobView.model_validate(self._call("POST", f"/v1/jobs/{job_id}/retry"))
 
-    def artifacts(self, job_id: str) -> Manifest:
+    def artifacts(self, job_id: str) -> ArtifactsView:
         """Read what a job left behind."""
-        return Manifest.model_validate(self._call("GET", f"/v1/jobs/{job_id}/artifacts"))
+        return ArtifactsView.model_validate(self._call("GET", f"/v1/jobs/{job_id}/artifacts"))
 
     def download(
         self,
@@ -230,16 +230,22 @@ class Client:
         A job's stream has its whole history and ends with the job; a tenant's starts now, or at ``since`` (a cursor,
         an RFC 3339 time, or seconds ago), and ends only without ``follow``. ``cursor`` is the last event known.
         """
+        given = {"types": ",".join(types), "subject": subject, "since": since}
+        path = "/v1/events"
+        shown = frozenset[str]()
         if job_id or session_id:
             path = f"/v1/jobs/{job_id}/events" if job_id else f"/v1/sessions/{session_id}/events"
-        else:
-            path = "/v1/events"
-        given = {"types": ",".join(types), "subject": subject, "since": since}
+            # The stream itself is read whole: its end must be seen whatever is shown of it.
+            given, shown = {}, frozenset(types)
         params = {name: value for name, value in given.items() if value}
         try:
-            yield from EventStream(self._http, path, params, cursor=cursor, follow=follow)
+            for event in EventStream(self._http, path, params, cursor=cursor, follow=follow):
+                if not shown or event.type in shown:
+                    yield event
         except httpx.HTTPStatusError as error:
             raise _problem(error.response) from error
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
 
     def _download(self, job_id: str, artifact: Artifact, folder: Path, on_bytes: Callable[[int], None]) -> Path:
         """Follow the presigned address of one artifact, which is signed anew for each try."""
@@ -251,9 +257,10 @@ class Client:
                 path = folder / artifact.name
                 return transfer.download(self._bucket, answer.headers["Location"], path, artifact, on_bytes)
             except (httpx.HTTPError, transfer.Damaged) as error:
-                if tried == _TRIES:
+                # Bytes that arrive wrong twice lie wrong in the bucket.
+                if tried == _TRIES or (tried > 1 and isinstance(error, transfer.Damaged)):
                     raise ClientError("download_failed", f"{artifact.name}: {error}", "Try again.") from error
-                time.sleep(0.3 * 2**tried)
+                time.sleep(0.15 * 2**tried)
         raise AssertionError("unreachable")
 
     def _put(self, url: str, content: Callable[[], Iterator[bytes]], size: int, headers: Mapping[str, str]) -> str:
@@ -271,7 +278,7 @@ class Client:
                 if response.status_code < 500 or tried == _TRIES:
                     message = f"The bucket refused the upload ({response.status_code})."
                     raise ClientError("upload_refused", message, "Start it again.", status=response.status_code)
-            time.sleep(0.3 * 2**tried)
+            time.sleep(0.15 * 2**tried)
         raise AssertionError("unreachable")
 
     def _call(
@@ -301,14 +308,19 @@ class Client:
             try:
                 response = self._http.request(method, path, **options)
             except httpx.TransportError as error:
-                if tried == _TRIES:
-                    message = f"No answer from {self.url} ({error})."
-                    raise ClientError("server_unreachable", message, "Start it with: saccade up") from error
+                # A server that never was there is not started; one that went away comes back.
+                absent = isinstance(error, httpx.ConnectError) and not self._reached
+                if tried == _TRIES or absent:
+                    raise self._unreachable(error) from error
             else:
+                self._reached = True
                 if response.status_code not in retry_status or tried == _TRIES:
                     return response
             time.sleep(0.2 * 2**tried)
         raise AssertionError("unreachable")
+
+    def _unreachable(self, error: Exception) -> ClientError:
+        return ClientError("server_unreachable", f"No answer from {self.url} ({error}).", "Start it with: saccade up")
 
 
 def _no_progress(_done: int, _total: int) -> None:

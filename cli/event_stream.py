@@ -8,6 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import httpx
@@ -19,8 +20,10 @@ _SILENT_S: Final = 3 * SSE_HEARTBEAT_S
 #: Without ``follow`` history is taken to be over when nothing came for this long.
 _IDLE_S: Final = 1.5
 _LONGEST_WAIT_S: Final = 5.0
+_TRIES: Final = 4
 _REMEMBERED_IDS: Final = 4096
 _ENDS: Final = frozenset({"job.succeeded", "job.failed", "job.cancelled", "session.stopped", "session.failed"})
+_OF_THE_STREAM: Final = frozenset({"gap", "snapshot"})
 #: Statuses of a proxy whose server is away; the notifier itself never sends them to a stream.
 _AWAY: Final = frozenset({408, 429, 500, 502, 503, 504})
 
@@ -96,6 +99,8 @@ class EventStream:
         self._seen: OrderedDict[str, None] = OrderedDict()
         self._retry_s = 0.0
         self._ended = False
+        self._answered = False
+        self._open = False
         #: The cursor of the newest durable event that was given out.
         self.cursor = cursor
 
@@ -103,29 +108,41 @@ class EventStream:
         """Give every event once, in order, over as many connections as it takes.
 
         Raises:
-            httpx.HTTPStatusError: the server refused for good.
+            httpx.HTTPStatusError: the server refused for good, or has been away from the start.
+            httpx.TransportError: the server could not be reached from the start.
         """
         failures = 0
+        began = datetime.now(UTC)
         while True:
             try:
                 for event in self._connection():
                     failures = 0
+                    if not self._follow and _is_live(event, began):
+                        return
                     yield event
             except httpx.ReadTimeout:
-                if not self._follow:
+                if not self._follow and self._open:
                     return
-                failures += 1
-            except httpx.HTTPStatusError as error:
-                if error.response.status_code not in _AWAY:
+                if self._hopeless(failures):
                     raise
                 failures += 1
-            except httpx.TransportError:
+            except httpx.HTTPStatusError as error:
+                if error.response.status_code not in _AWAY or self._hopeless(failures):
+                    raise
+                failures += 1
+            except httpx.TransportError as error:
+                if self._hopeless(failures) or (isinstance(error, httpx.ConnectError) and not self._answered):
+                    raise
                 failures += 1
             if self._ended:
                 return
             pause_s = max(self._retry_s, min(_LONGEST_WAIT_S, 0.1 * 2**failures))
             self._retry_s = 0.0
             time.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - spreads reconnects, keeps no secret
+
+    def _hopeless(self, failures: int) -> bool:
+        """Tell whether to give up: never on a stream that once was there and is followed."""
+        return failures >= _TRIES and not (self._answered and self._follow)
 
     def _connection(self) -> Iterator[Event]:
         """Read one connection to its end."""
@@ -136,6 +153,7 @@ class EventStream:
             params.pop("since", None)
         timeout = httpx.Timeout(10.0, read=_SILENT_S if self._follow else _IDLE_S)
         last = ""
+        self._open = False
         with self._http.stream("GET", self._path, params=params, headers=headers, timeout=timeout) as response:
             if response.status_code == httpx.codes.NO_CONTENT:
                 self._ended = True
@@ -143,6 +161,7 @@ class EventStream:
             if response.is_error:
                 response.read()
             response.raise_for_status()
+            self._answered = self._open = True
             for block in blocks(response.iter_raw()):
                 if not block.data:  # the server asks us to come again later
                     self._retry_s = (block.retry_ms or 0) / 1000
@@ -166,3 +185,13 @@ class EventStream:
                 self._seen.popitem(last=False)
             self.cursor = block.id
         return Event(block.event, block.id, body, envelope)
+
+
+def _is_live(event: Event, began: datetime) -> bool:
+    """Tell whether an event is past history: progress comes after it, and so does what happened since."""
+    if event.cursor is None:
+        return event.type not in _OF_THE_STREAM
+    try:
+        return datetime.fromisoformat(str(event.envelope["time"])) > began
+    except (KeyError, ValueError, TypeError):
+        return False

@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 
 import httpx
 
+from cli.client_error import ClientError
 from contracts.limits import MIB, SINGLE_PUT_BYTES
 from contracts.manifest import Artifact
 
@@ -128,8 +129,8 @@ class Upload:
             upload = self._call("GET", f"/v1/uploads/{kept['id']}")
         except (ValueError, KeyError):
             return None
-        except Exception as error:
-            if getattr(error, "status", 0) != httpx.codes.NOT_FOUND:
+        except ClientError as error:
+            if error.status != httpx.codes.NOT_FOUND:
                 raise
             return None
         return kept | upload if upload.get("state") == "created" else None
