@@ -10,7 +10,6 @@ from pathlib import Path
 
 import click
 
-from cli.embedded import leftovers
 from cli.embedded.system import EmbeddedSystem
 from cli.failure import INTERRUPTED
 from cli.output import note, say, show_json
@@ -32,7 +31,6 @@ def catch_signals(system: EmbeddedSystem) -> asyncio.Event:
     def on_signal() -> None:
         if stop.is_set():
             system.kill()
-            leftovers.end_workers(system.data, grace_s=0.0)
             os._exit(INTERRUPTED)
         stop.set()
 

@@ -71,11 +71,12 @@ class EmbeddedSystem:
         await self._supervisor.start([programs.service(name, chosen[name], environment) for name in programs.SERVICES])
 
     async def stop(self) -> None:
-        """End everything: who decides first, then the workers, while they can still say so, the servers last."""
+        """End everything, the servers last; jobs that run go on at the next start."""
         try:
             if self._origin:
-                await asyncio.gather(self._origin.close(), self._supervisor.stop(programs.SERVICES))
-            await asyncio.to_thread(leftovers.end_workers, self._folder.path)
+                await asyncio.gather(
+                    self._origin.close(), self._stop_work(), self._supervisor.stop(("gateway", "notifier"))
+                )
             await self._supervisor.stop(programs.SERVERS)
         finally:
             await self._supervisor.close()
@@ -83,8 +84,14 @@ class EmbeddedSystem:
             self._folder.release()
 
     def kill(self) -> None:
-        """Kill every child, without a word to anybody."""
+        """Kill every child and worker, without a word to anybody."""
         self._supervisor.kill()
+        leftovers.end_workers(self._folder.path, grace_s=0.0)
+
+    async def _stop_work(self) -> None:
+        """End the dispatcher, then the workers, which it could start again; they say that they were interrupted."""
+        await self._supervisor.stop(("dispatcher",))
+        await asyncio.to_thread(leftovers.end_workers, self._folder.path)
 
 
 def _check_host(host: str) -> None:
