@@ -137,6 +137,14 @@ class Authenticator:
             principal.require(scope)
         return principal
 
+    def principal(self, key_id: str) -> Principal | None:
+        """Tell what a key may do that was shown earlier; None when it has been taken away since."""
+        if self._file is None:
+            return Principal(LOCAL_TENANT, frozenset({"read", "write"}), LOCAL_TENANT)
+        self._read_again(self._file)
+        key = self._keys.get(key_id)
+        return Principal(key.tenant, key.scopes, key.id) if key else None
+
     def _read(self, file: Path) -> None:
         status = file.stat()
         self._keys = {key.id: key for key in _KEYS.validate_json(file.read_bytes())}

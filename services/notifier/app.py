@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Response
 from nats.aio.client import Client
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from contracts.errors import SaccadeError
-from services.kit.auth import Authenticator, AuthSettings, HostGuard, Principal
+from services.kit.auth import Authenticator, AuthSettings, HostGuard
 from services.kit.event_store import EventStore
 from services.kit.health import Health, HealthReport, nats_check
 from services.kit.nats import connect, declare, epoch_of
@@ -22,13 +22,16 @@ from services.kit.problems import install_problems
 from services.kit.serve import serve
 from services.kit.settings import NatsSettings
 from services.kit.tail import EpochChanged, EventTail
-from services.notifier.api.events import DIRECT_SEND, Streams, router
+from services.notifier.api import events as event_routes
+from services.notifier.api import tickets as ticket_routes
+from services.notifier.api.events import DIRECT_SEND, Streams
 from services.notifier.hub import Hub
 from services.notifier.metrics import Metrics
 from services.notifier.on_event import follow_events, follow_progress
 from services.notifier.replay import Replay
 from services.notifier.settings import SEND_BUFFER_BYTES, NotifierSettings
 from services.notifier.subscriber import Bounds
+from services.notifier.ticket import Tickets
 
 T = TypeVar("T")
 
@@ -49,17 +52,14 @@ class _DirectSend:
         await self._app(scope, receive, send)
 
 
-def make_app(streams: Streams, health: Health, auth: AuthSettings) -> ASGIApp:
+def make_app(streams: Streams, health: Health, auth: AuthSettings, tickets: Tickets) -> ASGIApp:
     """Make the HTTP application."""
-    authenticator = Authenticator(auth)
-
-    def authenticate(request: Request) -> Principal:
-        return authenticator.authenticate(request.headers, "read")
-
     app = FastAPI(title="Saccade events", docs_url=None, redoc_url=None)
     install_problems(app)
-    app.state.authenticate, app.state.streams = authenticate, streams
-    app.include_router(router)
+    app.state.streams, app.state.tickets = streams, tickets
+    app.state.authenticator = Authenticator(auth)
+    app.include_router(event_routes.router)
+    app.include_router(ticket_routes.router)
 
     @app.get("/health", tags=["service"])
     async def get_health() -> HealthReport:
@@ -105,7 +105,10 @@ async def run(settings: NotifierSettings, nats: NatsSettings, auth: AuthSettings
             rotate_s=settings.rotate_s,
         )
         streams = Streams(hub, replay, metrics, bounds)
-        app = make_app(streams, Health("notifier", nats=nats_check(client)), auth)
+        key = settings.ticket_key.get_secret_value() if settings.ticket_key else None
+        if key is None and auth.authenticated:
+            log.warning("NOTIFIER_TICKET_KEY is not set: tickets end with this process")
+        app = make_app(streams, Health("notifier", nats=nats_check(client)), auth, Tickets(key))
         await follow_progress(client, hub)
         serving = Serving(settings.host, settings.port, auth.authenticated, settings.drain_s)
         return await serving.run(app, hub, tail, stop)

@@ -35,6 +35,6 @@ class NotifierSettings(BaseSettings):
     blocked_s: float = Field(default=5.0, gt=0)
     #: Open streams are closed over this long at the end, so that their clients do not all come back at once.
     drain_s: float = Field(default=0.5, ge=0, le=1)
-    #: Signs tickets. Without it tickets end with the process that issued them.
+    #: Signs tickets, the same in every process. Without it tickets end with the process that issued them.
     ticket_key: SecretStr | None = None
     log_level: str = "INFO"

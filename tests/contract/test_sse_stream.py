@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -167,22 +169,28 @@ async def test_an_idle_stream_beats_and_a_stream_ends_after_its_time(nats_server
         assert b"\n:\n\n" not in bytes(stream.raw)
 
 
-async def test_no_tenant_sees_anothers_events(
-    nats_server: NatsServer, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    import hashlib
-
-    keys = tmp_path_factory.mktemp("keys") / "keys.json"
+def keys_file(folder: Path, *names: str) -> Path:
+    """Write API keys whose id, secret and tenant are one name; ``mute`` may not read."""
+    path = folder / "keys.json"
     entries = [
-        {"id": name, "sha256": hashlib.sha256(name.encode()).hexdigest(), "tenant": name, "scopes": scopes}
-        for name, scopes in (("acme", ["read"]), ("rival", ["read"]), ("mute", ["write"]))
+        {
+            "id": name,
+            "sha256": hashlib.sha256(name.encode()).hexdigest(),
+            "tenant": name,
+            "scopes": ["write"] if name == "mute" else ["read"],
+        }
+        for name in names
     ]
-    keys.write_text(json.dumps(entries))
+    path.write_text(json.dumps(entries))
+    return path
 
-    def bearer(name: str) -> dict[str, str]:
-        return {"Authorization": f"Bearer {name}.{name}"}
 
-    auth = AuthSettings(api_keys_file=keys)
+def bearer(name: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {name}.{name}"}
+
+
+async def test_no_tenant_sees_anothers_events(nats_server: NatsServer, tmp_path: Path) -> None:
+    auth = AuthSettings(api_keys_file=keys_file(tmp_path, "acme", "rival", "mute"))
     async with publisher(nats_server.settings) as jobs, notifier(nats_server.settings, auth, ring_events=2) as reader:
         job_id = await jobs.submit("acme")
         own = await jobs.submit("rival")
@@ -246,3 +254,35 @@ async def test_who_could_succeed_later_is_told_to_come_again(nats_server: NatsSe
                         break
         assert (await reader.http.get("/health")).json()["status"] == "degraded"
         nats_server.start()
+
+
+async def test_a_ticket_opens_one_stream_as_often_as_it_breaks(nats_server: NatsServer, tmp_path: Path) -> None:
+    keys = keys_file(tmp_path, "acme", "rival")
+    auth = AuthSettings(api_keys_file=keys)
+    async with publisher(nats_server.settings) as jobs, notifier(nats_server.settings, auth, ticket_key="k") as reader:
+        job_id, other = await jobs.submit("acme"), await jobs.submit("acme")
+        body = {"resource": f"/v1/jobs/{job_id}/events"}
+        assert (await reader.http.post("/v1/tickets", json=body)).status_code == 401
+        answer = await reader.http.post("/v1/tickets", json=body, headers=bearer("acme"))
+        assert answer.status_code == 201
+        url, ticket = answer.json()["url"], answer.json()["ticket"]
+        for cursor in (None, "x.0", None):
+            async with reader.open(url, cursor) as stream:
+                assert stream.status == 200
+                assert (await stream.take(1))[0].event in {"job.submitted", "gap"}
+        head, _, tail = ticket.partition(".")
+        for wrong in (
+            f"/v1/jobs/{other}/events?ticket={ticket}",
+            f"/v1/events?ticket={ticket}",
+            f"/v1/jobs/{job_id}/events?ticket={head}.{tail[::-1]}",
+            f"/v1/jobs/{job_id}/events?ticket=%00",
+            f"/v1/jobs/{job_id}/events?ticket=",
+        ):
+            assert (await reader.http.get(wrong)).status_code == 401, wrong
+        rivals = await reader.http.post("/v1/tickets", json=body, headers=bearer("rival"))
+        assert (await reader.http.get(rivals.json()["url"])).status_code == 404
+        for sent in ({"resource": "/v1/jobs"}, {"resource": "/v1/events", "x": 1}, [], {"resource": "x" * 5000}):
+            refused = await reader.http.post("/v1/tickets", json=sent, headers=bearer("acme"))
+            assert refused.status_code in {413, 422}, sent
+        keys_file(tmp_path, "rival")
+        assert (await reader.http.get(url)).status_code == 401

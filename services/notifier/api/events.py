@@ -19,6 +19,7 @@ from contracts.events.base import Cursor
 from contracts.ids import Prefix, is_id
 from services.kit.auth import Principal
 from services.kit.problems import problem_responses
+from services.notifier.api.tickets import principal_of
 from services.notifier.hub import Hub
 from services.notifier.metrics import Metrics
 from services.notifier.replay import Plan, Replay
@@ -123,17 +124,12 @@ class Streams:
         return Response(status_code=204) if plan.over else EventStreamResponse(self, selection, plan)
 
 
-def _principal(request: Request) -> Principal:
-    principal: Principal = request.app.state.authenticate(request)
-    return principal
-
-
-def _streams(request: Request) -> Streams:
+async def _streams(request: Request) -> Streams:
     streams: Streams = request.app.state.streams
     return streams
 
 
-def _cursor(
+async def _cursor(
     last_event: Annotated[str | None, Header(alias="Last-Event-ID", max_length=200)] = None,
     last_event_id: Annotated[
         str | None, Query(max_length=200, description="Last-Event-ID, for clients that cannot send headers.")
@@ -145,11 +141,11 @@ def _cursor(
     return parse_cursor(last_event, last_event_id, last_event_id_too)
 
 
-Asks = Annotated[Principal, Depends(_principal)]
+Asks = Annotated[Principal, Depends(principal_of)]
 Last = Annotated[Cursor | None, Depends(_cursor)]
 Open = Annotated[Streams, Depends(_streams)]
 
-#: The application keeps ``authenticate`` and ``streams`` in its state.
+#: The application keeps ``streams`` in its state.
 router = APIRouter(tags=["events"])
 
 
