@@ -119,11 +119,19 @@ def _doubtful(axes: Any, comparison: Comparison, lap_s: Floats) -> None:
         )
 
 
+def _longest(share: float, *texts: str) -> str:
+    """Choose the first text that fits in a share of the plot's width; the last may always overlap a little."""
+    characters = share * 1440 / 11  # the axes are 1440 px wide, a character about 11
+    return next((text for text in texts if len(text) <= characters), texts[-1] if len(texts[-1]) < 2 else "")
+
+
 def _sector_names(axes: Any, comparison: Comparison) -> None:
     place = blended_transform_factory(axes.transData, axes.transAxes)
     for sector in comparison.sectors:
         middle = wording.lap_s(comparison, (sector.start_a_s + sector.end_a_s) / 2)
-        text = f"{_name(sector.name)}  {wording.signed(sector.delta_s)} s"
+        share = (sector.end_a_s - sector.start_a_s) / max(1e-6, comparison.total_a_s)
+        delta = f"{wording.signed(sector.delta_s)} s"
+        text = _longest(share, f"{_name(sector.name)}  {delta}", delta)
         axes.text(
             middle, 1.055, text, transform=place, ha="center", va="bottom", fontsize=8.5, color=QUIET, parse_math=False
         )
@@ -139,7 +147,8 @@ def _opportunities(axes: Any, comparison: Comparison) -> None:
         axes.plot(
             [start_s, end_s], [1.02, 1.02], transform=place, color=colour, lw=4, solid_capstyle="butt", clip_on=False
         )
-        text = f"{opportunity.rank}  {opportunity.loser.upper()} loses {opportunity.lost_s:.2f} s"
+        lost = f"{opportunity.rank}  {opportunity.loser.upper()} loses {opportunity.lost_s:.2f} s"
+        text = _longest((end_s - start_s) / max(1e-6, comparison.total_a_s), lost, f"{opportunity.rank}")
         axes.text(
             (start_s + end_s) / 2,
             0.985,

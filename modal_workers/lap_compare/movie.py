@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import av
+import av.error
 
 from modal_workers.lap_compare.picture import BT709, Matrix, Pixels
 
@@ -56,13 +58,21 @@ class Movie:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        whole = False
         try:
             if kind is None and self._count:
                 self._container.mux(self._stream.encode(None))
+                whole = True
         finally:
-            self._container.close()
-            if kind is not None or not self._count:
-                self.path.unlink(missing_ok=True)
+            try:
+                self._container.close()
+            except av.error.FFmpegError:
+                if whole:  # the index was not written: the disk is full, or gone
+                    whole = False
+                    raise
+            finally:
+                if not whole:
+                    self.path.unlink(missing_ok=True)
 
     def write(self, pixels: Pixels) -> None:
         """Add a picture, [height * 3 / 2, width] planar 4:2:0."""
@@ -76,10 +86,11 @@ class Movie:
         self._container.mux(self._stream.encode(frame))
 
 
-def shrink(path: Path, out_path: Path, limit_bytes: int) -> Path:
+def shrink(path: Path, out_path: Path, limit_bytes: int, *, check: Callable[[], None] | None = None) -> Path:
     """Encode a movie again so that it takes at most ``limit_bytes``; gives ``path`` itself when it fits already.
 
-    The picture gets smaller with the bit rate that is left, and every second frame goes below 500 kbit/s.
+    The picture gets smaller with the bit rate that is left, and every second frame goes below 500 kbit/s. ``check``
+    is called for every frame; whatever it raises stops the work.
 
     Raises:
         ValueError: even 60 kbit/s would not fit.
@@ -88,7 +99,7 @@ def shrink(path: Path, out_path: Path, limit_bytes: int) -> Path:
         return path
     share = SHRUNK_SHARE
     for _ in range(4):
-        _encode_again(path, out_path, limit_bytes * share)
+        _encode_again(path, out_path, limit_bytes * share, check)
         if out_path.stat().st_size <= limit_bytes:
             return out_path
         share *= 0.95 * limit_bytes / out_path.stat().st_size
@@ -96,7 +107,7 @@ def shrink(path: Path, out_path: Path, limit_bytes: int) -> Path:
     raise ValueError(f"The movie does not fit in {limit_bytes} bytes.")
 
 
-def _encode_again(path: Path, out_path: Path, target_bytes: float) -> None:
+def _encode_again(path: Path, out_path: Path, target_bytes: float, check: Callable[[], None] | None) -> None:
     with av.open(str(path)) as source:
         stream = source.streams.video[0]
         duration_s = float((stream.duration or 0) * (stream.time_base or 0)) or 1.0
@@ -110,5 +121,7 @@ def _encode_again(path: Path, out_path: Path, target_bytes: float) -> None:
         size = (max(64, 2 * int(stream.width * scale / 2)), max(36, 2 * int(stream.height * scale / 2)))
         with Movie(out_path, size, rate, bit_rate=bit_rate) as movie:
             for index, frame in enumerate(source.decode(stream)):
+                if check is not None:
+                    check()
                 if index % every == 0:
                     movie.write_frame(frame.reformat(*size, format="yuv420p", interpolation="AREA"))

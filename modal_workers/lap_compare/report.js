@@ -16,9 +16,15 @@
     return `${Math.floor(hundredths / 6000)}:${two(Math.floor(hundredths / 100) % 60)}.${two(hundredths % 100)}`;
   };
 
+  function decoded(text) {
+    if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
+    const characters = atob(text), bytes = new Uint8Array(characters.length);
+    for (let i = 0; i < bytes.length; i++) bytes[i] = characters.charCodeAt(i);
+    return bytes;
+  }
   // The page carries its videos as text; a blob plays and seeks in every browser, a data URL does not.
   for (const block of document.querySelectorAll("script[data-video]")) {
-    const bytes = Uint8Array.from(atob(block.textContent.trim()), (character) => character.charCodeAt(0));
+    const bytes = decoded(block.textContent.trim());
     const target = document.getElementById(block.dataset.video);
     block.remove();
     target.src = URL.createObjectURL(new Blob([bytes], { type: "video/mp4" }));

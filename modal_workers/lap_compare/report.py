@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -40,16 +40,18 @@ def write_report(
     clips: Mapping[int, Path],
     scratch: Path,
     figure: Path | None = None,
+    check: Callable[[], None] | None = None,
 ) -> None:
     """Write report.html.
 
     ``overlay`` and ``clips`` (by rank) are embedded, encoded smaller where they are over 24 MiB and 4 MiB; ``figure``,
-    the PNG of the curve, is for readers without scripts. Smaller encodings lie in ``scratch`` while it works.
+    the PNG of the curve, is for readers without scripts. Smaller encodings lie in ``scratch`` while it works;
+    ``check`` is called for each of their frames, and whatever it raises stops the work.
 
     Raises:
         av.error.FFmpegError: a video cannot be read.
     """
-    embedded = _embedded(overlay, clips, scratch)
+    embedded = _embedded(overlay, clips, scratch, check)
     style, script = _asset("report.css"), _asset("report.js")
     page = Template(_asset("report.html")).substitute(
         policy=_policy(style, script),
@@ -133,7 +135,9 @@ def _curves(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _embedded(overlay: Path | None, clips: Mapping[int, Path], scratch: Path) -> dict[str, str]:
+def _embedded(
+    overlay: Path | None, clips: Mapping[int, Path], scratch: Path, check: Callable[[], None] | None
+) -> dict[str, str]:
     """Give the data blocks of the videos that fit, by the id of the element that plays them."""
     wanted = {f"clip-{rank}": (path, CLIP_LIMIT_BYTES) for rank, path in clips.items()}
     if overlay is not None:
@@ -142,7 +146,7 @@ def _embedded(overlay: Path | None, clips: Mapping[int, Path], scratch: Path) ->
     for name, (path, limit_bytes) in wanted.items():
         smaller = scratch / f"{name}-smaller.mp4"
         try:
-            text = base64.b64encode(shrink(path, smaller, limit_bytes).read_bytes()).decode()
+            text = base64.b64encode(shrink(path, smaller, limit_bytes, check=check).read_bytes()).decode()
         except ValueError:
             continue  # too long to be embedded at any quality: the page says where it is
         finally:
