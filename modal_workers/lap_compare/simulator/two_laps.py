@@ -13,6 +13,7 @@ import multiprocessing
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +27,7 @@ from modal_workers.lap_compare.simulator.film import LapTruth, render_lap, true_
 _TRUTH_STEP_S: Final = 0.02
 _SAY_EVERY_S: Final = 0.1
 _FIRST_LENGTH_M: Final = 900.0
+_SHORTEST_M: Final = 600.0
 
 
 def drivers(circuit: Circuit, seed: int) -> dict[str, Driver]:
@@ -47,18 +49,25 @@ def cameras(seed: int) -> dict[str, Camera]:
     return {"a": a, "b": b}
 
 
-def circuit_of(seed: int, duration_s: float) -> Circuit:
-    """Invent a circuit that takes its first driver about ``duration_s``."""
+def circuit_of(seed: int, duration_s: float) -> tuple[Circuit, dict[str, Driver]]:
+    """Invent a circuit that takes its first driver about ``duration_s``, and its drivers.
+
+    Corners of a short circuit cannot be driven: below half a minute or so the drivers film a part of one.
+    """
     circuit = make_circuit(seed, _FIRST_LENGTH_M)
     for _ in range(3):
         lap_s = float(drive(circuit, drivers(circuit, seed)["a"]).time_s[-1])
-        circuit = make_circuit(seed, circuit.length_m * duration_s / lap_s)
-    return circuit
+        circuit = make_circuit(seed, max(_SHORTEST_M, circuit.length_m * duration_s / lap_s))
+    pair = drivers(circuit, seed)
+    reached_m = float(drive(circuit, pair["a"]).place_at(np.array([duration_s]))[0])
+    if reached_m < 0.97 * circuit.length_m:
+        pair = {lap: replace(driver, distance_m=reached_m) for lap, driver in pair.items()}
+    return circuit, pair
 
 
 def film(lap: str, path: Path, seed: int, duration_s: float) -> LapTruth:
     """Film one of the two laps and say how far it is."""
-    circuit = circuit_of(seed, duration_s)
+    circuit, pair = circuit_of(seed, duration_s)
     said_at = 0.0
 
     def say(fraction: float) -> None:
@@ -68,7 +77,7 @@ def film(lap: str, path: Path, seed: int, duration_s: float) -> LapTruth:
             sys.stdout.write(json.dumps({"lap": lap, "fraction": round(fraction, 4)}) + "\n")
             sys.stdout.flush()
 
-    return render_lap(path, circuit, drivers(circuit, seed)[lap], cameras(seed)[lap], progress=say)
+    return render_lap(path, circuit, pair[lap], cameras(seed)[lap], progress=say)
 
 
 def main() -> None:
