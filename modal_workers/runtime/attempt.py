@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import logging
-import os
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -15,8 +14,8 @@ from typing import Final
 from pydantic import ValidationError
 
 from contracts.assignment import Assignment
-from contracts.errors import ErrorBody, ErrorCode, SaccadeError
-from contracts.events.job import Cost, FailureClass, JobInterrupted, JobSucceeded
+from contracts.errors import ErrorCode, SaccadeError
+from contracts.events.job import JobSucceeded
 from contracts.limits import EVENT_BYTES, KIB
 from contracts.manifest import Manifest
 from contracts.workload import Params, Result, Workload
@@ -26,6 +25,7 @@ from modal_workers.runtime.claim import Claim
 from modal_workers.runtime.context import Context
 from modal_workers.runtime.failure import classify
 from modal_workers.runtime.job_context import JobContext
+from modal_workers.runtime.last_words import ALWAYS_S, EXIT_DONE, EXIT_UNSAID, LastWords
 from modal_workers.runtime.loop_thread import LoopThread
 from modal_workers.runtime.outbox import EventWriter
 from modal_workers.runtime.process import kill_descendants, lift_memory_limit
@@ -37,15 +37,6 @@ from services.kit.settings import S3Settings
 
 log = logging.getLogger(__name__)
 
-#: How the process ends when all was said: the job succeeded or is not ours (any more), or the run was interrupted.
-EXIT_DONE: Final = 0
-EXIT_INTERRUPTED: Final = 10
-#: Nobody was told how it ended.
-EXIT_UNSAID: Final = 1
-
-#: Whoever has something to say waits for the bus as long as it lives; whoever was asked to stop does not.
-_ALWAYS_S: Final = 24 * 3600.0
-_HASTE_S: Final = 0.25
 _RESULT_BYTES: Final = EVENT_BYTES - 64 * KIB
 
 
@@ -53,15 +44,22 @@ class Attempt:
     """One attempt of one job, in the thread that calls ``run``."""
 
     def __init__(
-        self, assignment: Assignment, thread: LoopThread, claim: Claim, writer: EventWriter, stop: Stop
+        self,
+        assignment: Assignment,
+        *,
+        thread: LoopThread,
+        claim: Claim,
+        writer: EventWriter,
+        last_words: LastWords,
+        stop: Stop,
     ) -> None:
-        """Take over right after the claim: from here on the seconds count."""
+        """Take over after the claim."""
         self._run = assignment
         self._thread = thread
         self._claim = claim
         self._writer = writer
+        self._last_words = last_words
         self._stop = stop
-        self._began_s = time.monotonic()
         self._open = AsyncExitStack()
 
     def run(self, s3: S3Settings, folder: Path) -> int:
@@ -98,19 +96,12 @@ class Attempt:
         except BaseException as error:  # noqa: BLE001 - Stopped, a Ctrl-C, Modal's InputCancellation
             self._stop.ask(StopReason.SIGNAL)
             log.info("stopped: %s", error or type(error).__name__)
-            return self._thread.wait(self._say_stopped())
+            return self._thread.wait(self._last_words.say_stopped())
         finally:
             kill_descendants()
             if workspace is not None:
                 workspace.clear()
             self._thread.wait(self._open.aclose())
-
-    async def leave(self) -> None:
-        """End the process without waiting for a job that is deaf to the stop."""
-        code = await self._say_stopped()
-        log.warning("the job did not stop in time: ending its process")
-        kill_descendants()
-        os._exit(code)
 
     def _result(self, workload: Workload, context: Context) -> Result:
         """Run the job.
@@ -133,7 +124,7 @@ class Attempt:
 
     def _manifest(self, workload: Workload, result: Result, artifacts: ArtifactStore) -> Manifest:
         """List what the job leaves behind, once every event about it is stored."""
-        self._thread.wait(self._writer.flush(_ALWAYS_S), self._stop)
+        self._thread.wait(self._writer.flush(ALWAYS_S), self._stop)
         manifest = Manifest(
             job_id=self._run.job_id,
             tenant=self._run.tenant,
@@ -142,7 +133,7 @@ class Attempt:
             attempt=self._run.attempt,
             run_id=self._run.run_id,
             created_at=datetime.now(UTC),
-            duration_s=round(time.monotonic() - self._began_s, 3),
+            duration_s=self._last_words.duration_s(),
             device=self._run.device,
             result=result.model_dump(mode="json"),
             artifacts=list(artifacts.saved.values()),
@@ -158,41 +149,22 @@ class Attempt:
             result=manifest.result,
             manifest_key=manifest_key,
             duration_s=manifest.duration_s,
-            cost=self._cost(),
+            cost=self._last_words.cost(),
         )
-        if self._thread.wait(self._claim.succeed(succeeded, _ALWAYS_S), self._stop):
+        if self._thread.wait(self._claim.succeed(succeeded, ALWAYS_S), self._stop):
             return EXIT_DONE
-        return self._thread.wait(self._say_stopped())
+        return self._thread.wait(self._last_words.say_stopped())
 
     def _fail(self, error: Exception) -> int:
         lift_memory_limit()
+        if self._stop.asked:  # its children were told to end as well, and what fails now fails for that
+            log.info("stopped, and the job raised %s", type(error).__name__)
+            return self._thread.wait(self._last_words.say_stopped())
         failure, body = classify(error)
         log.error("the attempt failed: %s", failure, exc_info=error)
         kill_descendants()
         try:
-            self._thread.wait(self._writer.flush(_ALWAYS_S), self._stop)
-            self._thread.wait(self._interrupt(failure, body, _ALWAYS_S), self._stop)
+            return self._thread.wait(self._last_words.say_failed(failure, body), self._stop)
         except BaseException as stopped:  # noqa: BLE001 - asked to stop while the bus is away
             log.warning("the failure could not be said in time: %s", stopped or type(stopped).__name__)
             return EXIT_UNSAID
-        return EXIT_INTERRUPTED
-
-    async def _say_stopped(self) -> int:
-        """Say ``job.interrupted`` where the run still counts; quick, for the process is about to be killed."""
-        body = SaccadeError(ErrorCode.WORKER_LOST, "The worker was stopped before the job was done.").body()
-        try:
-            await self._writer.flush(_HASTE_S)
-            said = await self._interrupt("preempted", body, _HASTE_S)
-        except SaccadeError as error:
-            log.warning("the stop could not be said in time: %s", error)
-            return EXIT_UNSAID
-        return EXIT_INTERRUPTED if said else EXIT_DONE
-
-    async def _interrupt(self, failure: FailureClass, body: ErrorBody, deadline_s: float) -> bool:
-        run = self._run
-        data = JobInterrupted(attempt=run.attempt, run_id=run.run_id, failure=failure, error=body, cost=self._cost())
-        return await self._claim.interrupt(data, deadline_s)
-
-    def _cost(self) -> Cost:
-        seconds = time.monotonic() - self._began_s
-        return Cost(device=self._run.device, seconds=round(seconds, 3), usd=round(seconds * self._run.usd_per_s, 6))

@@ -9,6 +9,7 @@ import sys
 
 from contracts.assignment import Assignment
 from modal_workers.runtime.context import Stopped
+from modal_workers.runtime.last_words import EXIT_DONE, EXIT_UNSAID
 from modal_workers.runtime.process import adopt_orphans, kill_descendants, limit_memory
 from modal_workers.runtime.run import run
 from modal_workers.runtime.settings import WorkerSettings
@@ -34,10 +35,10 @@ def main() -> int:
         code = run(assignment, NatsSettings(), S3Settings(), settings.run_folder, stop)
     except Stopped:
         log.info("stopped before the job was claimed")
-        code = 0
+        code = EXIT_DONE
     except Exception:
         log.exception("the worker could not begin")
-        code = 1
+        code = EXIT_UNSAID
     (settings.run_folder / "exit").write_text(str(code))
     return code
 

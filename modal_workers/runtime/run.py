@@ -12,6 +12,7 @@ from nats.aio.client import Client
 from contracts.assignment import Assignment
 from contracts.errors import ErrorCode, SaccadeError
 from modal_workers.runtime.claim import Claim
+from modal_workers.runtime.last_words import EXIT_DONE, LastWords
 from modal_workers.runtime.loop_thread import LoopThread
 from modal_workers.runtime.outbox import EventWriter
 from modal_workers.runtime.stop import Stop
@@ -42,14 +43,15 @@ def run(assignment: Assignment, nats: NatsSettings, s3: S3Settings, folder: Path
             claim = Claim(events, assignment)
             if not thread.wait(claim.take(_BUS_S)):
                 log.info("%s has moved on without %s", assignment.job_id, assignment.run_id)
-                return 0
+                return EXIT_DONE
             writer = EventWriter(events, EventStore(client, "PROGRESS"), assignment, claim.source)
+            last_words = LastWords(assignment, claim, writer)
+            for background in (writer.run(), watch(client, claim, assignment, stop), enforce(stop, last_words.leave)):
+                thread.start(background)
             # Only now: the bucket's client takes as long to import as all the rest, and who lost needs none.
             from modal_workers.runtime.attempt import Attempt  # noqa: PLC0415
 
-            attempt = Attempt(assignment, thread, claim, writer, stop)
-            for background in (writer.run(), watch(client, claim, assignment, stop), enforce(stop, attempt.leave)):
-                thread.start(background)
+            attempt = Attempt(assignment, thread=thread, claim=claim, writer=writer, last_words=last_words, stop=stop)
             return attempt.run(s3, folder)
         finally:
             thread.wait(client.close())

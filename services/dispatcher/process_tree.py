@@ -15,14 +15,17 @@ MARK: Final = "WORKER_RUN_FOLDER"
 _LOOK_S: Final = 0.02
 
 
-def alive(pid: int, folder: Path) -> psutil.Process | None:
-    """Give the process of this number if it carries the run's mark and has not ended; a zombie has.
+def alive(pid: int, created_s: float, folder: Path) -> psutil.Process | None:
+    """Give the process of this number if it is the run's and has not ended; a zombie has.
 
-    The mark and not the time of its creation: that moves when the machine's clock is set.
+    Its mark tells, for the time of its creation moves when the machine's clock is set. Right after its start and right
+    before its end a process has no environment to read: then the time has to do.
     """
     try:
         process = psutil.Process(pid)
-        return process if process.environ().get(MARK) == str(folder) and _lives(process) else None
+        environment = process.environ()
+        ours = environment.get(MARK) == str(folder) if environment else abs(process.create_time() - created_s) < 1.0
+        return process if ours and _lives(process) else None
     except (psutil.Error, OSError):
         return None
 

@@ -28,6 +28,8 @@ class WorkerProcess:
     """The process of a run and how much memory its stage may take."""
 
     pid: int
+    #: Unix time, seconds.
+    created_s: float
     memory_bytes: int
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import aioboto3
+import aiohttp
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -157,12 +158,16 @@ class Bucket:
 
         Raises:
             Missing: there is none.
+            SaccadeError: STORAGE_UNAVAILABLE.
         """
         answer = await self._call("get_object", Key=key)
         body = answer["Body"]
-        async with body:
-            async for chunk in body.iter_chunks(_CHUNK_BYTES):
-                yield chunk
+        try:
+            async with body:
+                async for chunk in body.iter_chunks(_CHUNK_BYTES):
+                    yield chunk
+        except (BotoCoreError, ClientError, aiohttp.ClientError, OSError) as error:
+            raise SaccadeError(ErrorCode.STORAGE_UNAVAILABLE, "The bucket broke off in the middle.") from error
 
     async def get(self, key: str) -> bytes:
         """Read a small object whole.

@@ -126,6 +126,14 @@ class Desk:
             return event.time, data
         return None
 
+    async def until_progress(self, job_id: str) -> JobProgressed:
+        """Wait for the first sign of life."""
+        end = time.monotonic() + WAIT_S
+        while (newest := await self.newest_progress(job_id)) is None:
+            assert time.monotonic() < end, "no progress came"
+            await asyncio.sleep(0.05)
+        return newest[1]
+
     async def until_job(self, job_id: str, true: Callable[[Job], bool]) -> Job:
         """Wait until the job is as wanted."""
         end = time.monotonic() + WAIT_S

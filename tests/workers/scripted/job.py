@@ -101,6 +101,10 @@ class Script:
         subprocess.Popen([sys.executable, "-c", _SLEEP], start_new_session=True)
         subprocess.run([sys.executable, "-c", _ORPHAN], check=True)
 
+    def do_shout(self, megabytes: str) -> None:
+        for _ in range(int(megabytes)):
+            sys.stderr.write(("x" * 1023 + "\n") * 1024)
+
     def do_hoard(self) -> None:
         """Take too much memory in one process."""
         held = [b"x" * (64 * 2**20) for _ in range(64)]
