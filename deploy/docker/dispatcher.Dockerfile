@@ -1,13 +1,15 @@
 # Lifecycle and scheduling, and the local workers themselves: one image, so that a worker needs no second one.
 FROM python:3.11-slim-bookworm
 
-ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PIP_ROOT_USER_ACTION=ignore
 RUN useradd --system --uid 10001 --home-dir /nonexistent --shell /usr/sbin/nologin saccade \
     && install -d -o saccade -g saccade /data
 WORKDIR /app
 
-# Dependencies first, from the declaration alone: this layer is built again only when a version changes.
-COPY pyproject.toml constraints.txt README.md ./
+# Dependencies from the declaration alone, so that a change of source installs nothing. Up to here and the kit, the
+# images of all services are the same and share their layers.
+COPY pyproject.toml constraints.txt ./
+RUN touch README.md && pip install --no-cache-dir -c constraints.txt '.[kit]'
 RUN pip install --no-cache-dir -c constraints.txt '.[dispatcher,lap_compare]'
 
 COPY contracts contracts

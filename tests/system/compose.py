@@ -1,0 +1,133 @@
+"""A system of containers of a test's own: random project name, ports and credentials; nothing of it stays."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+
+from tests.servers import HOST, free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD_S, UP_S, READY_S = 900, 300, 120
+
+
+def compose_command() -> list[str] | None:
+    """Find Docker Compose, as a plug-in of docker or as a program."""
+    if shutil.which("docker"):
+        found = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)
+        if found.returncode == 0:
+            return ["docker", "compose"]
+    return ["docker-compose"] if shutil.which("docker-compose") else None
+
+
+class ComposedSystem:
+    """docker-compose.yml, up from ``__enter__`` to ``__exit__``."""
+
+    def __init__(self, folder: Path) -> None:
+        """Invent names, ports and credentials; the keys file goes into ``folder``."""
+        command = compose_command()
+        assert command, "docker-compose is not installed"
+        self.project = f"saccade-test-{secrets.token_hex(4)}"
+        self._command = [*command, "-f", str(ROOT / "docker-compose.yml"), "-p", self.project]
+        port, s3_port = free_port(), free_port()
+        self.url = f"http://{HOST}:{port}"
+        self.bucket_url = f"http://{HOST}:{s3_port}"
+        keys = folder / "keys.json"
+        self.api_key = new_key(keys, "blue")
+        self.other_key = new_key(keys, "green")
+        self.secrets = {name: f"s{secrets.token_hex(16)}" for name in ("NATS_PASSWORD", "S3_SECRET_ACCESS_KEY")}
+        self._environment = {
+            **os.environ,  # noqa: TID251 - PATH and where the engine is
+            **self.secrets,
+            "SACCADE_PORT": str(port),
+            "S3_PORT": str(s3_port),
+            "S3_PUBLIC_ENDPOINT_URL": self.bucket_url,
+            "SACCADE_API_KEYS": str(keys),
+        }
+
+    def compose(self, *arguments: str, timeout_s: float = UP_S) -> str:
+        """Run a compose command and give what it wrote."""
+        done = subprocess.run(
+            [*self._command, *arguments],
+            env=self._environment,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=timeout_s,
+        )
+        assert done.returncode == 0, f"compose {arguments} ended with {done.returncode}:\n{done.stdout[-6000:]}"
+        return done.stdout
+
+    def container(self, service: str) -> dict[str, Any]:
+        """Look at a service's container."""
+        container_id = self.compose("ps", "-q", service).split()[-1]
+        shown = subprocess.run(["docker", "inspect", container_id], capture_output=True, check=True)
+        found: list[dict[str, Any]] = json.loads(shown.stdout)
+        return found[0]
+
+    def client(self, key: str | None = None) -> httpx.Client:
+        """Make a client of the origin."""
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=30)
+
+    def saccade(self, *arguments: str, key: str | None = None, cwd: Path | None = None) -> list[dict[str, Any]]:
+        """Run the command line against the origin and give its JSON lines."""
+        environment = {**self._environment, "SACCADE_API_KEY": key or self.api_key, "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-m", "cli", *arguments, "--url", self.url, "--json"]
+        done = subprocess.run(
+            command, env=environment, cwd=cwd, capture_output=True, text=True, check=False, timeout=UP_S
+        )
+        assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}\n{self.logs()}"
+        return [json.loads(line) for line in done.stdout.splitlines() if line]
+
+    def logs(self) -> str:
+        """Give the newest lines of every service."""
+        return self.compose("logs", "--no-color", "--tail=40")[-8000:]
+
+    def wait_until_ready(self) -> None:
+        """Wait until every dependency of the gateway answers, seen through the origin."""
+        end = time.monotonic() + READY_S
+        seen: Mapping[str, Any] | str = ""
+        with self.client() as client:
+            while time.monotonic() < end:
+                try:
+                    seen = client.get("/health").json()
+                except (httpx.TransportError, ValueError) as error:
+                    seen = repr(error)
+                if isinstance(seen, dict) and seen.get("status") == "ok":
+                    return
+                time.sleep(0.5)
+        raise TimeoutError(f"not ready: {seen}\n{self.logs()}")
+
+    def __enter__(self) -> Self:
+        """Build, start and wait."""
+        try:
+            self.compose("build", timeout_s=BUILD_S)
+            self.compose("up", "-d")
+            self.wait_until_ready()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Take everything away, volumes included; the images stay, so that the next build is short."""
+        self.compose("down", "--volumes", "--remove-orphans", "--timeout", "5")
+
+
+def new_key(keys: Path, tenant: str) -> str:
+    """Make an API key by the command that users have for it."""
+    command = [sys.executable, str(ROOT / "deploy" / "new_key.py"), "--file", str(keys), "--tenant", tenant]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -1,0 +1,123 @@
+"""docker-compose up, then a stranger's first job through the one origin, and nothing left afterwards."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.system.compose import ROOT, ComposedSystem, compose_command
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposedSystem]:
+    if compose_command() is None:
+        pytest.skip("no Docker Compose")
+    with ComposedSystem(tmp_path_factory.mktemp("compose")) as composed:
+        yield composed
+    names = ["--filter", f"label=com.docker.compose.project={composed.project}", "-q"]
+    for left in (["ps", "-a", *names], ["volume", "ls", *names], ["network", "ls", *names]):
+        assert subprocess.run(["docker", *left], capture_output=True, check=True).stdout == b""
+
+
+@pytest.fixture(scope="module")
+def laps(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Film two short laps."""
+    folder = tmp_path_factory.mktemp("laps")
+    module = "modal_workers.lap_compare.simulator.two_laps"
+    command = [sys.executable, "-m", module, str(folder), "--seed", "3", "--duration-s", "8"]
+    subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+    return folder / "lap_a.mp4", folder / "lap_b.mp4"
+
+
+def test_every_service_is_well_and_runs_as_nobody(system: ComposedSystem) -> None:
+    for service in ("gateway", "dispatcher", "notifier", "origin"):
+        container = system.container(service)
+        assert container["State"]["Health"]["Status"] == "healthy"
+        assert container["Config"]["User"] == "saccade"
+        assert container["HostConfig"]["ReadonlyRootfs"]
+    for service in ("nats", "s3"):
+        assert system.container(service)["State"]["Health"]["Status"] == "healthy"
+
+
+def test_only_a_key_lets_in(system: ComposedSystem) -> None:
+    with system.client() as stranger, system.client("development.development-only") as developer:
+        for client in (stranger, developer):
+            answer = client.get("/v1/jobs")
+            assert answer.status_code == 401
+            assert answer.json()["code"] == "unauthenticated"
+    with system.client(system.api_key) as client:
+        assert client.get("/v1/jobs").json()["data"] == []
+        refused = client.get("/v1/jobs", headers={"Host": "rebound.example.org"})
+        assert (refused.status_code, refused.json()["code"]) == (403, "host_not_allowed")
+
+
+def test_a_lap_comparison_from_upload_to_report(
+    system: ComposedSystem, laps: tuple[Path, Path], tmp_path: Path
+) -> None:
+    lines = system.saccade("submit", "lap_compare", *map(str, laps), "--param", "overlay_height_px=180", "--watch")
+    job = lines[-1]
+    [shown] = system.saccade("job", _job_id(lines))
+    assert shown["state"] == "succeeded", json.dumps(shown)
+    system.saccade("artifacts", shown["id"], "--download", str(tmp_path))
+    report = next(tmp_path.rglob("report.html"))
+    assert report.stat().st_size > 10_000
+    assert json.loads(next(tmp_path.rglob("manifest.json")).read_text())["job_id"] == shown["id"], job
+    with system.client(system.other_key) as other:
+        assert other.get(f"/v1/jobs/{shown['id']}").status_code == 404
+    told = _stream(system, f"/v1/jobs/{shown['id']}/events", {"Last-Event-ID": ""})
+    assert told[0]["type"] == "job.submitted"
+    assert told[-1]["type"] == "job.succeeded"
+    assert sum(event["type"] == "job.succeeded" for event in told) == 1
+
+
+def _job_id(lines: list[dict[str, object]]) -> str:
+    found = [str(value) for line in lines for value in line.values() if str(value).startswith("job_")]
+    assert found, lines
+    return found[0]
+
+
+def _stream(system: ComposedSystem, path: str, headers: dict[str, str]) -> list[dict[str, str]]:
+    """Read a job's events through the origin until the server ends the stream."""
+    with system.client(system.api_key) as client, client.stream("GET", path, headers=headers, timeout=60) as answer:
+        assert answer.status_code == 200, answer.read()
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        return [json.loads(line.removeprefix("data:")) for line in answer.iter_lines() if line.startswith("data:")]
+
+
+def test_text_that_calls_itself_a_video_is_refused(system: ComposedSystem) -> None:
+    body = b"this is not a film\n" * 100
+    with system.client(system.api_key) as client:
+        wanted = {"filename": "lap.mp4", "content_type": "video/mp4", "size_bytes": len(body)}
+        upload = client.post("/v1/uploads", json=wanted)
+        assert upload.status_code == 201, upload.text
+        assert upload.json()["url"].startswith(system.bucket_url)
+        sent = httpx.put(upload.json()["url"], content=body, headers=upload.json()["headers"])
+        assert sent.status_code == 200
+        done = client.post(f"/v1/uploads/{upload.json()['id']}/complete")
+        assert (done.status_code, done.json()["code"]) == (422, "media_undecodable")
+        large = client.post("/v1/jobs", content=b" " * 4_000_000, headers={"Content-Type": "application/json"})
+        assert large.status_code == 413
+
+
+def test_what_is_known_survives_a_restart_of_everything(system: ComposedSystem) -> None:
+    with system.client(system.api_key) as client:
+        before = client.get("/v1/jobs").json()["data"]
+        system.compose("kill")
+        system.compose("up", "-d")
+        system.wait_until_ready()
+        assert client.get("/v1/jobs").json()["data"] == before
+
+
+def test_no_secret_reaches_a_log(system: ComposedSystem) -> None:
+    logs = system.compose("logs", "--no-color")
+    told = [name for name, secret in system.secrets.items() if secret in logs]
+    assert told == []
+    assert system.api_key.partition(".")[2] not in logs
