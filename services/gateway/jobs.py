@@ -225,6 +225,7 @@ def _read_page(cursor: str) -> int:
     except (binascii.Error, ValueError):
         raise SaccadeError(ErrorCode.CURSOR_INVALID) from None
     number = text.removeprefix(_PAGE_MARK)
-    if not text.startswith(_PAGE_MARK) or not number.isdigit() or len(number) > 18:
+    sequence = int(number) if number.isdigit() and len(number) <= 18 else 0
+    if _write_page(sequence) != cursor:
         raise SaccadeError(ErrorCode.CURSOR_INVALID)
-    return int(number)
+    return sequence
