@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from nats.aio.client import Client
@@ -25,7 +25,9 @@ from services.dispatcher.settings import DispatcherSettings
 from services.kit.event_store import Conflict, EventStore
 from services.kit.nats import connect, declare, request
 from services.kit.s3 import Bucket, open_bucket
-from tests.servers import NatsServer, S3Server
+from tests.servers import EmbeddedNats, EmbeddedS3, NatsServer, S3Server
+
+Servers = tuple[NatsServer, S3Server]
 
 
 class NoParams(Params):
@@ -138,6 +140,11 @@ class World:
     async def verbs(self, job_id: str, tenant: str = "acme") -> list[str]:
         return [verb for verb, _ in await self.events(job_id, tenant)]
 
+    async def clear(self) -> None:
+        """Forget every event, as if nothing had happened; sequences go on."""
+        await request(self.client, "STREAM.PURGE.EVENTS", {})
+        await self.forget_lease()
+
     async def forget_lease(self) -> None:
         """Let the time pass that a dead dispatcher's lease still has."""
         await request(self.client, "STREAM.PURGE.LEASES", {})
@@ -180,10 +187,17 @@ async def a_world(nats_server: NatsServer, s3_server: S3Server) -> AsyncIterator
     try:
         await declare(client)
         async with open_bucket(s3_server.settings) as bucket:
-            yield World(client, bucket)
+            world = World(client, bucket)
+            await world.clear()
+            yield world
     finally:
         await client.close()
 
 
-def as_json(body: bytes) -> Any:
-    return json.loads(body)
+@contextlib.contextmanager
+def shared_servers(folder: Path) -> Iterator[Servers]:
+    """Start servers for a whole module: ``a_world`` begins each test with empty streams."""
+    (folder / "nats").mkdir()
+    (folder / "s3").mkdir()
+    with EmbeddedNats(folder / "nats") as nats_server, EmbeddedS3(folder / "s3") as s3_server:
+        yield nats_server, s3_server

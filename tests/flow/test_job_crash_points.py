@@ -1,0 +1,221 @@
+"""The dispatcher dies at each single await that changes or asks anything, before it and after it; the next one
+finishes every job exactly once. The points are enumerated, not sampled."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from contracts.assignment import Assignment
+from contracts.errors import ErrorCode
+from contracts.events.base import Message
+from contracts.job import State
+from contracts.workload import Compute
+from services.dispatcher.executor import CallStatus
+from services.kit.event_store import EventStore, Stored
+from tests.dispatching import Servers, World, a_world, kill, shared_servers, workload
+from tests.scripted_executor import Killed, Script, ScriptedExecutor, Worker, works
+
+pytestmark = pytest.mark.anyio
+
+#: A scenario with more steps than this does not end.
+MOST_POINTS = 60
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    with shared_servers(tmp_path_factory.mktemp("crash")) as both:
+        yield both
+
+
+class Doom:
+    """Counts awaits; at the chosen one the process stands still, for the test to kill it."""
+
+    def __init__(self, at: int | None, *, after: bool) -> None:
+        self.passed: list[str] = []
+        #: How many of them had their effect.
+        self.passed_whole = 0
+        self.dead = asyncio.Event()
+        self._at = at
+        self._after = after
+
+    async def run(self, name: str, act: Any) -> Any:
+        if self.dead.is_set():
+            await asyncio.Future()
+        number = len(self.passed)
+        self.passed.append(name)
+        if number == self._at and not self._after:
+            await self._die()
+        result = await act()
+        self.passed_whole += 1
+        if number == self._at:
+            await self._die()
+        return result
+
+    async def _die(self) -> None:
+        self.dead.set()
+        await asyncio.Future()
+
+
+class DoomedStore(EventStore):
+    """The event store of a process that may die at each call."""
+
+    def __init__(self, world: World, doom: Doom) -> None:
+        super().__init__(world.client)
+        self._doom = doom
+
+    async def publish(self, message: Message, **condition: Any) -> int:
+        verb = message.subject.rpartition(".")[2]
+        act = functools.partial(super().publish, message, **condition)
+        return int(await self._doom.run(f"publish {verb}", act))
+
+    async def load(self, subjects: str, deadline_s: float = 5.0) -> list[Stored]:
+        found: list[Stored] = await self._doom.run("load", functools.partial(super().load, subjects, deadline_s))
+        return found
+
+
+class DoomedExecutor:
+    """The executor as a process sees it that may die at each call; the workers are the world's and live on."""
+
+    name = "scripted"
+
+    def __init__(self, real: ScriptedExecutor, doom: Doom) -> None:
+        self._real = real
+        self._doom = doom
+
+    def device_for(self, compute: Compute) -> str:
+        return self._real.device_for(compute)
+
+    async def launch(self, assignment: Assignment, compute: Compute) -> str:
+        return str(await self._doom.run("launch", lambda: self._real.launch(assignment, compute)))
+
+    async def poll(self, call_id: str) -> CallStatus:
+        status = await self._real.poll(call_id)
+        # Looking changes nothing, and how often it happens is a matter of time: only death itself is let in.
+        if self._doom.dead.is_set():
+            await asyncio.Future()
+        return status
+
+    async def cancel(self, call_id: str) -> None:
+        await self._doom.run("cancel", lambda: self._real.cancel(call_id))
+
+    async def find(self, run_id: str) -> str | None:
+        found = await self._doom.run("find", lambda: self._real.find(run_id))
+        return str(found) if found else None
+
+    async def close(self) -> None:
+        return None
+
+
+async def loses_a_worker(worker: Worker) -> None:
+    await worker.claim()
+    raise Killed
+
+
+async def leaves_only_a_manifest(worker: Worker) -> None:
+    await worker.claim()
+    await worker.leave_manifest()
+    raise Killed
+
+
+async def is_no_good(worker: Worker) -> None:
+    await worker.claim()
+    await worker.interrupted("user", ErrorCode.CLIP_STATIC)
+
+
+async def is_cancelled(worker: Worker) -> None:
+    if await worker.claim():
+        await worker.work_until_stopped()
+
+
+async def takes_its_time(worker: Worker) -> None:
+    if await worker.claim():
+        await asyncio.sleep(0.15)
+        await worker.succeed()
+
+
+SCENARIOS: dict[str, tuple[list[Script], State]] = {
+    "a quick worker": ([works], State.SUCCEEDED),
+    "a slow worker": ([takes_its_time], State.SUCCEEDED),
+    "a worker that is lost": ([loses_a_worker, works], State.SUCCEEDED),
+    "a worker that leaves only its manifest": ([leaves_only_a_manifest], State.SUCCEEDED),
+    "a user's error": ([is_no_good], State.FAILED),
+    "a cancelled job": ([is_cancelled], State.CANCELLED),
+}
+
+
+async def play(world: World, scripts: list[Script], expected: State, doom: Doom) -> list[str]:
+    """Run a job under a dispatcher that may die, then under the next one; gives what happened to the job."""
+    executor = ScriptedExecutor(world.store, world.bucket, *scripts)
+    one = workload(max_attempts=6)
+    first = world.dispatcher(DoomedExecutor(executor, doom), one, store=DoomedStore(world, doom))
+    job_id = await world.submit()
+    running = asyncio.create_task(first.run(asyncio.Event()))
+    cancelling = asyncio.create_task(_cancel_when_running(world, job_id)) if expected is State.CANCELLED else None
+    ended = asyncio.create_task(world.reach(job_id))
+    dead = asyncio.create_task(doom.dead.wait())
+    await asyncio.wait([ended, dead], return_when=asyncio.FIRST_COMPLETED)
+    await kill(running)
+    await world.forget_lease()
+    try:
+        async with world.dispatching(world.dispatcher(executor, one)):
+            job = await ended
+            # Nobody has anything to add to a job that has ended.
+            await asyncio.sleep(0.1)
+        if cancelling:
+            await cancelling
+    finally:
+        dead.cancel()
+        ended.cancel()
+    verbs = await world.verbs(job_id)
+    assert job.state is expected, verbs
+    assert sum(verbs.count(end) for end in ("succeeded", "failed", "cancelled")) == 1, verbs
+    assert len(set(await _runs_started(world, job_id))) == verbs.count("started"), "no run is claimed twice"
+    assert not executor.at_work()
+    assert verbs.count("starting") == verbs.count("retrying") + 1, verbs
+    if len(scripts) == 1 and "launch" in doom.passed[: doom.passed_whole]:
+        assert len(executor.launched) == 1, "a worker that was launched is adopted, not launched again"
+    return verbs
+
+
+async def _cancel_when_running(world: World, job_id: str) -> None:
+    await world.reach(job_id, State.RUNNING)
+    await world.cancel(job_id)
+
+
+async def _runs_started(world: World, job_id: str) -> list[str]:
+    return [data["run_id"] for verb, data in await world.events(job_id) if verb == "started"]
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+async def test_whichever_line_it_dies_at(servers: Servers, name: str) -> None:
+    scripts, expected = SCENARIOS[name]
+    async with a_world(*servers) as world:
+        whole = Doom(None, after=False)
+        await play(world, scripts, expected, whole)
+        assert "launch" in whole.passed
+        died: list[str] = []
+        for at in range(MOST_POINTS):
+            reached = False
+            for after in (False, True):
+                await world.clear()
+                doom = Doom(at, after=after)
+                try:
+                    await play(world, scripts, expected, doom)
+                except AssertionError as error:
+                    error.add_note(f"{name}: died {'after' if after else 'before'} step {at} of {doom.passed}")
+                    raise
+                if doom.dead.is_set():
+                    reached = True
+                    died.append(f"{'after' if after else 'before'} {doom.passed[at]}")
+            if not reached:
+                break
+        else:
+            pytest.fail(f"{name} does not end: {whole.passed}")
+        # Each kind of step was died at, on both sides of it.
+        for step in {one for one in whole.passed if one != "load"}:
+            assert {f"before {step}", f"after {step}"} <= set(died), (step, died)

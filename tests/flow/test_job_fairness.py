@@ -1,0 +1,75 @@
+"""A flood from one tenant delays another by at most what is already at work."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from contracts.job import State
+from tests.dispatching import Servers, a_world, shared_servers, workload
+from tests.scripted_executor import ScriptedExecutor, Worker
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    with shared_servers(tmp_path_factory.mktemp("fairness")) as both:
+        yield both
+
+
+async def takes_a_moment(worker: Worker) -> None:
+    if await worker.claim():
+        await asyncio.sleep(0.02)
+        await worker.succeed()
+
+
+async def test_a_flood_starves_nobody(servers: Servers) -> None:
+    async with a_world(*servers) as world:
+        executor = ScriptedExecutor(world.store, world.bucket, takes_a_moment)
+        flood = [await world.submit("flood") for _ in range(300)]
+        quiet = [await world.submit("quiet") for _ in range(5)]
+        async with world.dispatching(world.dispatcher(executor, slots=2)):
+            for job_id in quiet:
+                assert (await world.reach(job_id, tenant="quiet")).state is State.SUCCEEDED
+            order = [one.tenant for one in executor.launched]
+            last = max(number for number, tenant in enumerate(order) if tenant == "quiet")
+            # Two slots, turn about: a job of the flood for each of the quiet tenant's, and what went before.
+            assert Counter(order[: last + 1])["flood"] <= 2 * len(quiet) + 2, order[: last + 1]
+            assert len(flood) > len(order)
+        await executor.end()
+
+
+async def test_limits_hold_per_tenant_and_per_workload(servers: Servers) -> None:
+    at_work: Counter[tuple[str, str]] = Counter()
+    most: Counter[tuple[str, str]] = Counter()
+
+    async def counts(worker: Worker) -> None:
+        one = worker.assignment
+        keys = [("tenant", one.tenant), ("workload", one.workload), ("all", "")]
+        if await worker.claim():
+            at_work.update(keys)
+            most.update({key: max(0, at_work[key] - most[key]) for key in keys})
+            await asyncio.sleep(0.05)
+            at_work.subtract(keys)
+            await worker.succeed()
+
+    async with a_world(*servers) as world:
+        executor = ScriptedExecutor(world.store, world.bucket, counts)
+        known = (workload("echo"), workload("song"))
+        limits = {"slots": 4, "tenant_concurrency": 3, "workload_concurrency": 2}
+        async with world.dispatching(world.dispatcher(executor, *known, **limits)):
+            jobs = [
+                (await world.submit(tenant, workload=name), tenant)
+                for _ in range(4)
+                for tenant in ("acme", "globex")
+                for name in ("echo", "song")
+            ]
+            for job_id, tenant in jobs:
+                assert (await world.reach(job_id, tenant=tenant)).state is State.SUCCEEDED
+        assert most["all", ""] == 4, "the slots are used"
+        assert most["workload", "echo"] == most["workload", "song"] == 2
+        assert max(most["tenant", "acme"], most["tenant", "globex"]) <= 3

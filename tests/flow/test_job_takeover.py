@@ -1,0 +1,195 @@
+"""Dispatchers come and go, the bus goes and comes: jobs go on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from contracts.job import State
+from contracts.streams import EVENTS
+from services.kit.nats import declare, request
+from services.kit.tail import EpochChanged
+from tests.dispatching import Servers, a_world, kill, shared_servers
+from tests.scripted_executor import Killed, ScriptedExecutor, Worker, works
+from tests.servers import NatsServer, S3Server
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    with shared_servers(tmp_path_factory.mktemp("takeover")) as both:
+        yield both
+
+
+async def test_a_standby_takes_over_from_a_dead_leader(servers: Servers) -> None:
+    go_on = asyncio.Event()
+
+    async def waits(worker: Worker) -> None:
+        await worker.claim()
+        await go_on.wait()
+        await worker.succeed()
+
+    async with a_world(*servers) as world:
+        executor = ScriptedExecutor(world.store, world.bucket, waits)
+        leader, standby = world.dispatcher(executor), world.dispatcher(executor)
+        leading = asyncio.create_task(leader.run(asyncio.Event()))
+        at_work = await world.submit()
+        await world.reach(at_work, State.RUNNING)
+        async with world.dispatching(standby):
+            await asyncio.sleep(0.3)
+            assert (leader.reconciler.leading, standby.reconciler.leading) == (True, False)
+            assert (await standby.health.report()).checks["lease"].detail == "standing by"
+            await kill(leading)
+            later = await world.submit()
+            await world.reach(later, State.RUNNING)
+            go_on.set()
+            for job_id in (at_work, later):
+                job = await world.reach(job_id)
+                assert (job.state, job.attempt) == (State.SUCCEEDED, 1)
+            assert standby.reconciler.leading
+        assert len(executor.launched) == 2
+
+
+async def test_a_leader_that_stops_in_order_is_followed_at_once(servers: Servers) -> None:
+    async with a_world(*servers) as world:
+        executor = ScriptedExecutor(world.store, world.bucket)
+        stop = asyncio.Event()
+        # A lease so long that a standby which waited for its end would fail the test.
+        leading = asyncio.create_task(world.dispatcher(executor, lease_s=60).run(stop))
+        await world.reach(await world.submit())
+        async with world.dispatching(world.dispatcher(executor, lease_s=60)):
+            await asyncio.sleep(0.1)
+            stop.set()
+            await leading
+            assert (await world.reach(await world.submit())).state is State.SUCCEEDED
+
+
+async def test_only_one_of_two_acts(servers: Servers) -> None:
+    async with a_world(*servers) as world:
+        executor = ScriptedExecutor(world.store, world.bucket)
+        async with world.dispatching(world.dispatcher(executor)), world.dispatching(world.dispatcher(executor)):
+            job_ids = [await world.submit() for _ in range(20)]
+            for job_id in job_ids:
+                await world.reach(job_id)
+                verbs = [verb for verb in await world.verbs(job_id) if verb != "launched"]
+                assert verbs == ["submitted", "queued", "starting", "started", "succeeded"]
+        assert sorted(one.job_id for one in executor.launched) == sorted(job_ids)
+
+
+async def test_a_worker_that_ended_while_nobody_dispatched(servers: Servers) -> None:
+    die = asyncio.Event()
+
+    async def dies_when_told(worker: Worker) -> None:
+        await worker.claim()
+        await die.wait()
+        raise Killed
+
+    async with a_world(*servers) as world:
+        executor = ScriptedExecutor(world.store, world.bucket, dies_when_told, works)
+        running = asyncio.create_task(world.dispatcher(executor).run(asyncio.Event()))
+        job_id = await world.submit()
+        await world.reach(job_id, State.RUNNING)
+        await kill(running)
+        await world.forget_lease()
+        die.set()
+        async with world.dispatching(world.dispatcher(executor)):
+            job = await world.reach(job_id)
+        assert (job.state, job.attempt) == (State.SUCCEEDED, 2)
+
+
+async def test_a_worker_that_does_not_go_is_seen_off(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.dispatcher.reconciler._LINGER_S", 0.1)
+    monkeypatch.setattr("services.dispatcher.reconciler._SWEEP_S", 0.1)
+
+    async def lingers(worker: Worker) -> None:
+        await worker.claim()
+        await worker.succeed()
+        await asyncio.sleep(60)
+
+    async with a_world(*servers) as world:
+        executor = ScriptedExecutor(world.store, world.bucket, lingers)
+        async with world.dispatching(world.dispatcher(executor)):
+            job_id = await world.submit()
+            assert (await world.reach(job_id)).state is State.SUCCEEDED
+            for _ in range(100):
+                if not executor.at_work():
+                    break
+                await asyncio.sleep(0.05)
+            assert not executor.at_work()
+
+
+async def test_the_bus_may_be_killed_at_any_moment(nats_server: NatsServer, s3_server: S3Server, seed: int) -> None:
+    async def takes_a_while(worker: Worker) -> None:
+        if await worker.claim():
+            await asyncio.sleep(0.2)
+            await worker.succeed()
+
+    print(f"seed {seed}")
+    async with a_world(nats_server, s3_server) as world:
+        executor = ScriptedExecutor(world.store, world.bucket, takes_a_while)
+        async with world.dispatching(world.dispatcher(executor, lease_s=2.0)):
+            job_ids = []
+            for number in range(3):
+                job_ids.append(await world.submit())
+                await asyncio.sleep((seed >> 8 * number & 0xFF) / 1000)
+                nats_server.kill()
+                nats_server.start()
+            for job_id in job_ids:
+                job = await world.reach(job_id, timeout_s=20)
+                assert (job.state, job.attempt) == (State.SUCCEEDED, 1)
+                verbs = await world.verbs(job_id)
+                assert len(verbs) == len(set(verbs)), verbs
+
+
+async def test_another_stream_is_noticed(nats_server: NatsServer, s3_server: S3Server) -> None:
+    async with a_world(nats_server, s3_server) as world:
+        executor = ScriptedExecutor(world.store, world.bucket)
+        running = asyncio.create_task(world.dispatcher(executor).run(asyncio.Event()))
+        await world.reach(await world.submit())
+        await request(world.client, f"STREAM.DELETE.{EVENTS.name}", {})
+        await declare(world.client)
+        nats_server.kill()
+        nats_server.start()
+        with pytest.raises(EpochChanged):
+            await asyncio.wait_for(running, 15)
+        async with world.dispatching(world.dispatcher(executor)):
+            assert (await world.reach(await world.submit())).state is State.SUCCEEDED
+
+
+async def test_what_cannot_be_read_stops_nothing(servers: Servers) -> None:
+    async with a_world(*servers) as world:
+        await world.client.jetstream().publish("saccade.evt.acme.job.job_broken.submitted", b"no event")
+        await world.client.publish("saccade.prog.acme.job.job_broken.progressed", b"no event either")
+        executor = ScriptedExecutor(world.store, world.bucket)
+        async with world.dispatching(world.dispatcher(executor)):
+            assert (await world.reach(await world.submit())).state is State.SUCCEEDED
+
+
+async def test_health_and_metrics_say_what_is_true(servers: Servers) -> None:
+    async with a_world(*servers) as world:
+
+        async def works_for_ever(worker: Worker) -> None:
+            await worker.claim()
+            await worker.work_until_stopped()
+
+        executor = ScriptedExecutor(world.store, world.bucket, works_for_ever)
+        async with world.dispatching(world.dispatcher(executor, slots=1)) as dispatcher:
+            first, second = await world.submit(), await world.submit()
+            await world.reach(first, State.RUNNING)
+            job = await world.reach(second, State.QUEUED)
+            assert await dispatcher.tail.wait_for(job.sequence, 5)
+            report = await dispatcher.health.report()
+            assert (report.status, report.checks["lease"].detail) == ("ok", "leading")
+            text = dispatcher.metrics.exposition()[0].decode()
+            for line in (
+                'saccade_dispatcher_jobs{state="running"} 1.0',
+                'saccade_dispatcher_jobs{state="queued"} 1.0',
+                "saccade_dispatcher_slots_held 1.0",
+                "saccade_dispatcher_leading 1.0",
+                'saccade_dispatcher_job_events_total{type="job.submitted"} 2.0',
+            ):
+                assert line in text, text
+        await executor.end()
