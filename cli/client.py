@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 import httpx
-from pydantic import BaseModel, ConfigDict, Field
 
 from cli import transfer
 from cli.client_error import ClientError
 from cli.event_stream import Event, EventStream
-from contracts.errors import ErrorBody, ErrorCode
+from cli.views import ArtifactsView, CostView, JobView, UploadView
+from contracts.errors import ErrorCode
 from contracts.manifest import Artifact
 
 __all__ = ["ArtifactsView", "Client", "ClientError", "CostView", "Event", "JobView", "UploadView"]
@@ -24,66 +24,6 @@ OnProgress = Callable[[int, int], None]
 
 _TRIES: Final = 4
 _AWAY: Final = frozenset({502, 503, 504})
-
-
-class CostView(BaseModel):
-    """What a job was thought to cost and what it did."""
-
-    model_config = ConfigDict(extra="allow")
-
-    estimated_usd: float | None = None
-    actual_usd: float | None = None
-
-
-class JobView(BaseModel):
-    """A job as the API shows it; fields of newer servers are kept."""
-
-    model_config = ConfigDict(extra="allow")
-
-    id: str
-    workload: str
-    state: str
-    stage: str | None = None
-    progress: float = 0.0
-    message: str | None = None
-    attempt: int = 0
-    created_at: str
-    started_at: str | None = None
-    finished_at: str | None = None
-    inputs: dict[str, Any] = Field(default_factory=dict)
-    params: dict[str, Any] = Field(default_factory=dict)
-    result: dict[str, Any] | None = None
-    error: ErrorBody | dict[str, Any] | None = None
-    cost: CostView | None = None
-    gpu: str | None = None
-    metadata: dict[str, Any] = Field(default_factory=dict)
-    links: dict[str, str] = Field(default_factory=dict)
-    cursor: str | None = None
-
-    @property
-    def ended(self) -> bool:
-        """Tell whether the job's life is over."""
-        return self.state in {"succeeded", "failed", "cancelled"}
-
-
-class UploadView(BaseModel):
-    """An upload as the API shows it; fields of newer servers are kept."""
-
-    model_config = ConfigDict(extra="allow")
-
-    id: str
-    state: str
-
-
-class ArtifactsView(BaseModel):
-    """What a job left behind: its manifest when ``complete``, else the files there are so far."""
-
-    model_config = ConfigDict(extra="allow")
-
-    job_id: str
-    complete: bool = True
-    result: dict[str, Any] | None = None
-    artifacts: list[Artifact]
 
 
 class Client:

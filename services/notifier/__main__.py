@@ -6,12 +6,16 @@ import asyncio
 import logging
 import sys
 
+from pydantic import ValidationError
+
 from services.kit.auth import AuthSettings
 from services.kit.logs import start_logging
 from services.kit.serve import CannotServeError, stop_on_signals
 from services.kit.settings import NatsSettings
 from services.notifier.app import run
 from services.notifier.settings import NotifierSettings
+
+log = logging.getLogger("notifier")
 
 
 def _not_of_slow_clients(record: logging.LogRecord) -> bool:
@@ -20,14 +24,22 @@ def _not_of_slow_clients(record: logging.LogRecord) -> bool:
 
 
 async def _main() -> int:
-    settings = NotifierSettings()
-    start_logging("notifier", settings.log_level)
-    logging.getLogger("uvicorn.error").addFilter(_not_of_slow_clients)
+    stop = stop_on_signals()
+    start_logging("notifier")
     try:
-        return await run(settings, NatsSettings(), AuthSettings(), stop_on_signals())
-    except CannotServeError as error:
-        logging.getLogger(__name__).error("%s", error)  # noqa: TRY400 - one line says it all
-        return 2
+        settings = NotifierSettings()
+        start_logging("notifier", settings.log_level)
+        logging.getLogger("uvicorn.error").addFilter(_not_of_slow_clients)
+        return await run(settings, NatsSettings(), AuthSettings(), stop)
+    except (CannotServeError, ValidationError, OSError) as error:
+        log.error("the notifier cannot start: %s", _in_one_line(error))  # noqa: TRY400 - the line is for the user
+        return 1
+
+
+def _in_one_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_input=False))
+    return str(error)
 
 
 if __name__ == "__main__":

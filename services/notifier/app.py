@@ -7,9 +7,11 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from fastapi import FastAPI, Response
+from fastapi.openapi.utils import get_openapi
 from nats.aio.client import Client
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -18,7 +20,7 @@ from services.kit.auth import Authenticator, AuthSettings, HostGuard
 from services.kit.event_store import EventStore
 from services.kit.health import Health, HealthReport, nats_check
 from services.kit.nats import connect, declare, epoch_of
-from services.kit.problems import install_problems
+from services.kit.problems import Problem, install_problems
 from services.kit.serve import serve
 from services.kit.settings import NatsSettings
 from services.kit.tail import EpochChanged, EventTail
@@ -54,7 +56,7 @@ class _DirectSend:
 
 def make_app(streams: Streams, health: Health, auth: AuthSettings, tickets: Tickets) -> ASGIApp:
     """Make the HTTP application."""
-    app = FastAPI(title="Saccade events", docs_url=None, redoc_url=None)
+    app = FastAPI(title="Saccade events", version="1", docs_url=None, redoc_url=None)
     install_problems(app)
     app.state.streams, app.state.tickets = streams, tickets
     app.state.authenticator = Authenticator(auth)
@@ -72,7 +74,18 @@ def make_app(streams: Streams, health: Health, auth: AuthSettings, tickets: Tick
         body, content_type = streams.metrics.expose()
         return Response(body, media_type=content_type)
 
+    app.openapi = partial(_openapi, app)  # type: ignore[method-assign]
     return _DirectSend(HostGuard(app, auth))
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """Write the OpenAPI document once, with the problems that routes refer to."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, routes=app.routes)
+        problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        document["components"]["schemas"] |= problem.pop("$defs", {}) | {"Problem": problem}
+        app.openapi_schema = document
+    return app.openapi_schema
 
 
 async def run(settings: NotifierSettings, nats: NatsSettings, auth: AuthSettings, stop: asyncio.Event) -> int:

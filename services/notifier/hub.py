@@ -45,10 +45,10 @@ class Hub:
         self.head = stored.sequence
         event = StreamEvent.stored(stored, self.epoch)
         self._ring.append(event)
-        self._ring_used_bytes += len(event.body)
+        self._ring_used_bytes += _size(event)
         while len(self._ring) > self._ring_events or self._ring_used_bytes > self._ring_bytes:
             oldest = self._ring.popleft()
-            self._ring_used_bytes -= len(oldest.body)
+            self._ring_used_bytes -= _size(oldest)
             self.floor = oldest.sequence
         told = 0
         for subscriber in self._concerned(event):
@@ -131,3 +131,8 @@ class Hub:
         concerned = list(self._by_subject.get((event.tenant, event.subject_id), ()))
         concerned += self._by_tenant.get(event.tenant, ())
         return concerned
+
+
+def _size(event: StreamEvent) -> int:
+    """Estimate what an event takes in the ring: its body, and its frame once that is made."""
+    return 2 * len(event.body) + 500

@@ -166,7 +166,8 @@ class Subscriber:
             Closed: the client is too slow.
         """
         try:
-            await asyncio.wait_for(self._send(self._message(data)), self._bounds.blocked_s)
+            async with asyncio.timeout(self._bounds.blocked_s):
+                await self._send(self._message(data))
         except TimeoutError:
             self.reason = "slow"
             raise Closed from None

@@ -130,13 +130,9 @@ async def _streams(request: Request) -> Streams:
 
 
 async def _cursor(
-    last_event: Annotated[str | None, Header(alias="Last-Event-ID", max_length=200)] = None,
-    last_event_id: Annotated[
-        str | None, Query(max_length=200, description="Last-Event-ID, for clients that cannot send headers.")
-    ] = None,
-    last_event_id_too: Annotated[
-        str | None, Query(alias="lastEventId", max_length=200, include_in_schema=False)
-    ] = None,
+    last_event: Annotated[str | None, Header(alias="Last-Event-ID")] = None,
+    last_event_id: Annotated[str | None, Query(description="Last-Event-ID, for clients that send no headers.")] = None,
+    last_event_id_too: Annotated[str | None, Query(alias="lastEventId", include_in_schema=False)] = None,
 ) -> Cursor | None:
     return parse_cursor(last_event, last_event_id, last_event_id_too)
 
