@@ -98,8 +98,8 @@ class Dashboard:
         )
         size = round(10 * self._scale)
         for text, colour, right in (
-            (f"ahead −{self._range_s:g}", palette.AHEAD, left - _even(8 * self._scale)),
-            (f"+{self._range_s:g} behind", palette.BEHIND, 0),
+            (f"ahead −{self._range_s:g} s", palette.AHEAD, left - _even(8 * self._scale)),
+            (f"+{self._range_s:g} s behind", palette.BEHIND, 0),
         ):
             x = (
                 right - self._letters.width(text, size, bold=False)

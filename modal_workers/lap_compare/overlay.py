@@ -103,7 +103,7 @@ def _render(
 ) -> None:
     """Write the movies of ``shown``: for each file, which frames of the plan it has."""
     wanted = np.flatnonzero(np.any(list(shown.values()), axis=0))
-    matrix = matrix_of(paths[0])
+    matrix = matrix_of(paths[0], comparison.clip_a.filename)
     dashboard = Dashboard(comparison, height_px, matrix)
     with ExitStack() as stack:
         panels = [

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
@@ -31,7 +30,7 @@ class Shot:
 
 
 def panel_size(shown_width_px: int, shown_height_px: int, height_px: int) -> tuple[int, int]:
-    """Scale a picture to a height, both sides even, at most 16 : 9 wide in area terms of a 21 : 9 panel."""
+    """Scale a picture to a height, both sides even; one wider than 21 : 9 gets that width and is lower instead."""
     width = max(2, 2 * round(shown_width_px * height_px / max(1, shown_height_px) / 2))
     widest = 2 * round(height_px * 21 / 9 / 2)
     if width <= widest:
@@ -39,11 +38,22 @@ def panel_size(shown_width_px: int, shown_height_px: int, height_px: int) -> tup
     return widest, max(2, 2 * round(height_px * widest / width / 2))
 
 
-def matrix_of(path: Path) -> Matrix:
-    """Tell which colour matrix a clip uses; untagged clips by size, as players guess it."""
-    with av.open(str(path)) as container:
-        context = container.streams.video[0].codec_context
-        return _matrix(int(context.colorspace), context.height)
+def matrix_of(path: Path, name: str) -> Matrix:
+    """Tell which colour matrix a clip uses; an untagged one by its size, as players guess it.
+
+    Raises:
+        SaccadeError: INPUT_UNREADABLE, as ``shots`` does.
+    """
+    with closing(Reader(path, name).decoded()) as decoded:
+        _, frame = _first(decoded, name)
+        return _matrix(int(frame.colorspace), frame.height)
+
+
+def _first(decoded: Iterator[tuple[float, Any]], name: str) -> tuple[float, Any]:
+    first = next(decoded, None)
+    if first is None:
+        raise SaccadeError(ErrorCode.INPUT_UNREADABLE, f"{name}: no frame of it decodes.")
+    return first
 
 
 def _matrix(code: int, height_px: int) -> Matrix:
@@ -63,9 +73,7 @@ def shots(path: Path, name: str, times_s: Floats, size: tuple[int, int], matrix:
     """
     scaler = _Scaler(size, matrix)
     decoded = Reader(path, name).decoded()
-    held = next(decoded, None)
-    if held is None:
-        raise SaccadeError(ErrorCode.INPUT_UNREADABLE, f"{name}: no frame of it decodes.")
+    held = _first(decoded, name)
     following = next(decoded, None)
     shot: Shot | None = None
     for time_s in times_s:

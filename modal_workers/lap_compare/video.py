@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +95,7 @@ class Reader:
             else:
                 yield from self._paced(container, stream, rate_hz)
 
-    def decoded(self) -> Iterator[tuple[float, av.VideoFrame]]:
+    def decoded(self) -> Generator[tuple[float, av.VideoFrame]]:
         """Decode every frame, with its time from the first; pictures are as stored, not turned.
 
         Raises:

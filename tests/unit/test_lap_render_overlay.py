@@ -151,11 +151,13 @@ def test_a_stop_leaves_no_file_and_no_thread(warped, tmp_path):
     assert threading.active_count() == before
 
 
-def test_a_clip_that_is_gone_is_named(warped, tmp_path):
-    path_a, _, truth = warped
-    (tmp_path / "b.mp4").write_bytes(b"not a video at all")
-    with pytest.raises(SaccadeError, match=r"b\.mp4") as caught:
-        render_overlay(path_a, tmp_path / "b.mp4", truth, tmp_path / "o.mp4")
+@pytest.mark.parametrize("name", ["a.mp4", "b.mp4"])
+def test_a_clip_that_is_gone_is_named(warped, tmp_path, name):
+    path_a, path_b, truth = warped
+    (tmp_path / name).write_bytes(b"not a video at all")
+    paths = (tmp_path / name, path_b) if name == "a.mp4" else (path_a, tmp_path / name)
+    with pytest.raises(SaccadeError, match=name) as caught:
+        render_overlay(*paths, truth, tmp_path / "o.mp4")
     assert caught.value.code == ErrorCode.INPUT_UNREADABLE
     assert not (tmp_path / "o.mp4").exists()
 
