@@ -128,43 +128,8 @@ def fold(job: Job | None, envelope: Envelope, sequence: int) -> Job | None:
     match data:
         case JobQueued():
             return replace(job, state=State.QUEUED)
-        case JobStarting():
-            return replace(
-                job,
-                state=State.STARTING,
-                attempt=data.attempt,
-                run_id=data.run_id,
-                call_id=None,
-                executor=data.executor,
-                device=data.device,
-                worker=None,
-                stage=None,
-                starting_at=at,
-                started_at=None,
-                not_before=None,
-            )
-        case JobRetrying():
-            return replace(
-                job,
-                state=State.RETRYING,
-                attempt=data.attempt - 1,
-                first_attempt=data.first_attempt,
-                run_id=None,
-                call_id=None,
-                executor=None,
-                device=None,
-                worker=None,
-                stage=None,
-                starting_at=None,
-                started_at=None,
-                not_before=data.not_before,
-                deadline=data.deadline,
-                # Only somebody who asks goes on with a cancelled job; the dispatcher never does.
-                cancel_requested=False,
-                finished_at=None,
-                error=None,
-                failure=None,
-            )
+        case JobStarting() | JobRetrying():
+            return _fold_attempt(job, data, at)
         case JobCancelRequested():
             return replace(job, cancel_requested=True)
         case JobCancelled():
@@ -176,6 +141,45 @@ def fold(job: Job | None, envelope: Envelope, sequence: int) -> Job | None:
         ):
             return _fold_run(job, data, at) if job.owns(data.attempt, data.run_id) else job
     return job
+
+
+def _fold_attempt(job: Job, data: JobStarting | JobRetrying, at: datetime) -> Job:
+    """Begin an attempt, or go back to where one can begin: nothing of the attempt before stays."""
+    job = replace(
+        job,
+        run_id=None,
+        call_id=None,
+        executor=None,
+        device=None,
+        worker=None,
+        stage=None,
+        starting_at=None,
+        started_at=None,
+        not_before=None,
+    )
+    if isinstance(data, JobStarting):
+        return replace(
+            job,
+            state=State.STARTING,
+            attempt=data.attempt,
+            run_id=data.run_id,
+            executor=data.executor,
+            device=data.device,
+            starting_at=at,
+        )
+    return replace(
+        job,
+        state=State.RETRYING,
+        attempt=data.attempt - 1,
+        first_attempt=data.first_attempt,
+        not_before=data.not_before,
+        deadline=data.deadline,
+        # Only somebody who asks goes on with a cancelled job; the dispatcher never does.
+        cancel_requested=False,
+        finished_at=None,
+        error=None,
+        failure=None,
+    )
 
 
 def _fold_run(

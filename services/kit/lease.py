@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from typing import Any
+from typing import Any, Final
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -22,6 +22,9 @@ from services.kit.event_store import Conflict, EventStore
 from services.kit.nats import request
 
 log = logging.getLogger(__name__)
+
+#: How often a standby looks, at least: a leader that died did not say so.
+_LOOK_S: Final = 1.0
 
 
 class Lease:
@@ -55,7 +58,7 @@ class Lease:
             while not await self._write(0, self._ttl_s):
                 free.clear()
                 try:
-                    await asyncio.wait_for(free.wait(), self._ttl_s / 3)
+                    await asyncio.wait_for(free.wait(), min(_LOOK_S, self._ttl_s / 3))
                 except TimeoutError:
                     continue
         finally:

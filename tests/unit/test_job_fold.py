@@ -1,0 +1,201 @@
+"""A job's state is the fold of its events: the whole of it, or only the newest event of each type."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from contracts.errors import ErrorCode, SaccadeError
+from contracts.events.base import Envelope, EventData
+from contracts.events.job import (
+    Cost,
+    JobArtifactReady,
+    JobCancelled,
+    JobFailed,
+    JobInterrupted,
+    JobLaunched,
+    JobQueued,
+    JobStageCompleted,
+    JobStarted,
+    JobStarting,
+    JobSubmitted,
+    JobSucceeded,
+)
+from contracts.job import Job, State, fold, request_cancel, retry
+from contracts.manifest import Artifact
+
+BEGIN = datetime(2026, 7, 1, tzinfo=UTC)
+ERROR = SaccadeError(ErrorCode.WORKER_LOST).body()
+Told = list[tuple[int, Envelope]]
+
+
+class Life:
+    """Lives a job's life by the rules of those who write about it; each step is one event."""
+
+    def __init__(self) -> None:
+        self.told: Told = []
+        self.job: Job | None = None
+        self.say(JobSubmitted(workload="echo", workload_version="1", inputs={}, params={}, deadline=BEGIN))
+
+    def say(self, data: EventData, gap: int = 0) -> None:
+        sequence = (self.told[-1][0] if self.told else 10) + 1 + gap
+        envelope = Envelope(
+            id=f"evt{sequence}",
+            source="/test",
+            type=data.type,
+            subject="job_1",
+            time=BEGIN + timedelta(seconds=sequence),
+            tenant="acme",
+            data=data.model_dump(mode="json"),
+        )
+        self.told.append((sequence, envelope))
+        self.job = fold(self.job, envelope, sequence)
+
+    @property
+    def run(self) -> dict[str, Any]:
+        assert self.job
+        return {"attempt": self.job.attempt, "run_id": self.job.run_id or "none"}
+
+    def moves(self) -> list[str]:
+        """Tell which events the rules allow now."""
+        assert self.job
+        match self.job.state:
+            case State.SUBMITTED:
+                return ["queued", "cancel_requested", "cancelled", "failed"]
+            case State.QUEUED | State.RETRYING:
+                return ["starting", "cancel_requested", "cancelled", "failed"]
+            case State.STARTING:
+                return ["launched", "started", "interrupted", "cancel_requested", "cancelled"]
+            case State.RUNNING:
+                return [
+                    "launched", "stage_completed", "artifact_ready", "interrupted", "succeeded", "cancel_requested",
+                ]  # fmt: skip
+            case State.INTERRUPTED:
+                return ["retrying", "failed", "cancelled", "succeeded", "cancel_requested"]
+            case State.FAILED | State.CANCELLED:
+                return ["asked"]
+            case _:
+                return []
+
+    def move(self, name: str, number: int) -> None:
+        """Say it, if the rules allow it once one looks closer."""
+        job = self.job
+        assert job
+        now = BEGIN + timedelta(minutes=number)
+        cost = Cost(device="T4", seconds=number, usd=number)
+        starting = JobStarting(
+            attempt=job.attempt + 1, run_id=f"run{len(self.told)}", executor="modal", device=f"gpu{number % 3}"
+        )
+        artifact = Artifact(name="a", key="k", bytes=1, sha256="0" * 64, media_type="text/plain")
+        events: dict[str, EventData | None] = {
+            "queued": JobQueued(position=number),
+            "starting": None if job.cancel_requested else starting,
+            "launched": JobLaunched(**self.run, call_id=f"call{number}"),
+            "started": None if job.cancel_requested else JobStarted(**self.run, device=f"real{number}", worker="w"),
+            "stage_completed": JobStageCompleted(**self.run, stage=f"stage{number}", duration_s=1),
+            "artifact_ready": JobArtifactReady(**self.run, artifact=artifact),
+            "interrupted": JobInterrupted(**self.run, failure="lost", error=ERROR, cost=cost if number % 2 else None),
+            "succeeded": JobSucceeded(**self.run, result={}, manifest_key="k", duration_s=1, cost=cost),
+            "failed": JobFailed(attempt=job.attempt, failure="lost", error=ERROR),
+            "cancelled": JobCancelled(attempt=job.attempt) if job.cancel_requested else None,
+            "cancel_requested": None if job.state.ended else request_cancel(job, by="user"),
+            "retrying": None
+            if job.cancel_requested
+            else retry(job, after="lost", delay_s=number, now=now, deadline_s=0),
+            "asked": retry(job, after=None, delay_s=0, now=now, deadline_s=600) if job.state.ended else None,
+        }
+        if data := events[name]:
+            self.say(data, gap=number % 3)
+
+
+def newest_of_each_type(told: Told) -> Told:
+    newest = {envelope.type: (sequence, envelope) for sequence, envelope in told}
+    return sorted(newest.values(), key=lambda one: one[0])
+
+
+def folded(told: Told) -> Job | None:
+    job: Job | None = None
+    for sequence, envelope in told:
+        job = fold(job, envelope, sequence)
+    return job
+
+
+def without_earlier_costs(job: Job | None) -> Job | None:
+    """Leave out what only the whole history tells."""
+    return job and replace(job, costs={run: cost for run, cost in job.costs.items() if run == job.run_id})
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9)), max_size=45))
+def test_the_newest_of_each_type_tell_as_much_as_all(choices: list[tuple[int, int]]) -> None:
+    life = Life()
+    for choice, number in choices:
+        moves = life.moves()
+        if not moves:
+            break
+        life.move(moves[choice % len(moves)], number)
+    whole, newest = folded(life.told), folded(newest_of_each_type(life.told))
+    assert without_earlier_costs(newest) == without_earlier_costs(whole)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9)), max_size=30),
+    st.lists(st.integers(0, 29), min_size=1, max_size=10),
+)
+def test_an_event_told_twice_counts_once(choices: list[tuple[int, int]], again: list[int]) -> None:
+    life = Life()
+    for choice, number in choices:
+        if moves := life.moves():
+            life.move(moves[choice % len(moves)], number)
+    job = life.job
+    for index in again:
+        sequence, envelope = life.told[index % len(life.told)]
+        job = fold(job, envelope, sequence)
+    assert job == life.job
+
+
+def test_costs_of_all_attempts_are_summed_from_the_whole() -> None:
+    life = Life()
+    for name, number in [("queued", 0), ("starting", 1), ("started", 1), ("interrupted", 3), ("retrying", 1)]:
+        life.move(name, number)
+    for name, number in [("starting", 1), ("started", 1), ("succeeded", 4)]:
+        life.move(name, number)
+    assert life.job
+    assert life.job.actual_usd == 7.0
+    assert life.job.state is State.SUCCEEDED
+
+
+def test_an_attempt_that_no_longer_counts_changes_nothing() -> None:
+    life = Life()
+    for name, number in [("queued", 0), ("starting", 1), ("started", 1), ("interrupted", 3), ("retrying", 1)]:
+        life.move(name, number)
+    late = JobSucceeded(
+        attempt=1, run_id="run2", result={}, manifest_key="k", duration_s=1, cost=Cost(device="T4", seconds=1, usd=1)
+    )
+    before = life.job
+    life.say(late)
+    assert before
+    assert life.job
+    assert life.job == replace(before, sequence=life.job.sequence, updated_at=life.job.updated_at)
+
+
+def test_a_cancel_does_not_outlive_being_asked_for_again() -> None:
+    """Found by the first test above: cancelled, asked for, lost, tried again must not read as cancelled."""
+    life = Life()
+    moves = ["queued", "starting", "started", "cancel_requested", "interrupted", "cancelled", "asked"]
+    moves += ["starting", "started", "interrupted", "retrying"]
+    for name in moves:
+        life.move(name, 1)
+    newest = folded(newest_of_each_type(life.told))
+    assert newest
+    assert (newest.state, newest.cancel_requested, newest.attempt, newest.first_attempt) == (
+        State.RETRYING,
+        False,
+        2,
+        2,
+    )
