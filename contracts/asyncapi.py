@@ -35,10 +35,10 @@ PUBLISHERS: Final[dict[str, tuple[str, ...]]] = {
     "job.failed": ("dispatcher",),
     "job.cancelled": ("dispatcher",),
 }
-#: Which live copies a service listens to.
+#: Which subjects a service listens to.
 SUBSCRIPTIONS: Final[dict[str, tuple[str, ...]]] = {
-    "gateway": (LIVE_EVENTS, LIVE_PROGRESS),
-    "dispatcher": (LIVE_EVENTS, LIVE_PROGRESS),
+    "gateway": (LIVE_EVENTS, "live.saccade.prog.*.job.*.progressed"),
+    "dispatcher": (LIVE_EVENTS, "saccade.prog.*.job.*.progressed"),
     "notifier": (LIVE_EVENTS, LIVE_PROGRESS),
 }
 
@@ -66,6 +66,17 @@ def address_of(event: type[EventData]) -> str:
     """Name the subject of an event with its parameters in braces: ``saccade.evt.{tenant}.job.{id}.started``."""
     noun, _, verb = event.type.partition(".")
     return subject_of(event.kind, "{tenant}", noun, "{id}", verb)
+
+
+def carries(pattern: str, event: type[EventData]) -> bool:
+    """Tell whether a subscription, perhaps with wildcards, to subjects or their live copies brings an event."""
+    tokens = pattern.removeprefix("live.").split(".")
+    subject = address_of(event).split(".")
+    if tokens[-1] == ">" and len(tokens) <= len(subject):
+        tokens = tokens[:-1] + ["*"] * (len(subject) - len(tokens) + 1)
+    return len(tokens) == len(subject) and all(
+        token in ("*", other) for token, other in zip(tokens, subject, strict=True)
+    )
 
 
 def summary_of(event: type[EventData]) -> str:
@@ -155,9 +166,9 @@ def _operations(events: dict[str, type[EventData]]) -> dict[str, Any]:
     for name in events:
         for process in PUBLISHERS[name]:
             operations[f"{process}.send.{name}"] = _operation("send", name, f"The {process} says {name}.")
-    for service, subjects in SUBSCRIPTIONS.items():
+    for service, patterns in SUBSCRIPTIONS.items():
         for name, event in events.items():
-            if f"live.saccade.{event.kind}.>" in subjects:
+            if any(carries(pattern, event) for pattern in patterns):
                 operations[f"{service}.receive.{name}"] = _operation("receive", name, f"The {service} hears {name}.")
     return operations
 

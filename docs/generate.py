@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import ast
 import json
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,20 +22,23 @@ sys.path.insert(0, str(ROOT))
 from contracts.asyncapi import (  # noqa: E402 - the root must be on the path, wherever this is started from
     address_of,
     asyncapi_document,
+    carries,
     data_schema,
     event_types,
     stream_of,
     summary_of,
 )
 from contracts.events.base import DURABLE  # noqa: E402
+from contracts.streams import LIVE_EVENTS, LIVE_PROGRESS  # noqa: E402
 
 DOCS = ROOT / "docs"
 SCHEMAS = DOCS / "schemas" / "v1"
 #: What says nothing about which values are right, and what newly said forbids values that were right.
 _TEXT = {"description", "title", "default", "examples"}
 _NARROWING = {"type", "const", "enum", "pattern", "format", "$ref", "anyOf", "additionalProperties"}
-#: The live copies of all durable and of all advisory events, by the name of the constant.
-_LIVE = {"LIVE_EVENTS": "evt", "LIVE_PROGRESS": "prog"}
+#: The live copies of all durable and of all advisory events, by the name of the constant; and subjects written out.
+_LIVE = {"LIVE_EVENTS": LIVE_EVENTS, "LIVE_PROGRESS": LIVE_PROGRESS}
+_PATTERN = re.compile(r"(?:live\.)?saccade\.(?:evt|prog)\.(?:>|(?:[\w*]+\.){3}[\w*]+)")
 
 
 @dataclass
@@ -75,11 +79,21 @@ def _add_readers(flows: dict[str, Flow], path: str, tree: ast.Module) -> None:
         for name, function in handlers(path, tree):
             if name in flows:
                 flows[name].handled.add(f"{path} {function}")
-    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    for kind in (_LIVE[name] for name in used & _LIVE.keys()):
+    for pattern in subscriptions(tree):
         for name, event in event_types().items():
-            if event.kind == kind:
+            if carries(pattern, event):
                 flows[name].listened.add(path)
+
+
+def subscriptions(tree: ast.Module) -> set[str]:
+    """Give the subjects, with wildcards, that a file of a service names to listen to them."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and node.id in _LIVE:
+            found.add(_LIVE[node.id])
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and _PATTERN.fullmatch(node.value):
+            found.add(node.value)
+    return found
 
 
 def handlers(path: str, tree: ast.Module) -> Iterator[tuple[str, str]]:

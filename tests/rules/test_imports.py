@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -29,32 +30,41 @@ def test_import_contracts_hold() -> None:
     assert linted.returncode == 0, linted.stdout + linted.stderr
 
 
-@pytest.mark.parametrize(
-    ("path", "line"),
-    [
-        ("contracts/limits.py", "import services.kit.nats"),
-        ("services/kit/logs.py", "import modal_workers.catalog"),
-        ("services/gateway/settings.py", "import services.notifier.settings"),
-        ("services/notifier/settings.py", "import cv2"),
-        ("services/dispatcher/settings.py", "import modal_workers.lap_compare.job"),
-        ("modal_workers/lap_compare/spec.py", "import numpy"),
-        ("modal_workers/lap_compare/spec.py", "import modal_workers.lap_compare.job"),
-        ("modal_workers/another/job.py", "import modal_workers.lap_compare.spec"),
-        ("modal_workers/another/job.py", "import nats"),
-    ],
-)
-def test_a_planted_import_is_found(path: str, line: str, tmp_path: Path) -> None:
+PLANTED = {
+    "contracts/limits.py": "import services.kit.nats",
+    "services/kit/logs.py": "import modal_workers.catalog",
+    "services/gateway/settings.py": "import services.notifier.settings",
+    "services/notifier/settings.py": "import cv2",
+    "services/dispatcher/settings.py": "import modal_workers.another.job",
+    "cli/output.py": "import modal",
+    "modal_workers/lap_compare/spec.py": "import numpy",
+    "modal_workers/another/spec.py": "import modal_workers.another.job",
+    "modal_workers/another/job.py": "import modal_workers.lap_compare.wording",
+    "modal_workers/third/job.py": "import nats",
+}
+
+
+@pytest.fixture(scope="module")
+def report_on_planted(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Lint a copy of the tree with one forbidden import in each of some files, two new workers among them."""
+    copy = tmp_path_factory.mktemp("planted")
     for folder in ("contracts", "services", "modal_workers", "cli"):
-        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    planted = tmp_path / path
-    planted.parent.mkdir(exist_ok=True)
-    (planted.parent / "__init__.py").touch()
-    with planted.open("a") as file:
-        file.write(f"\n{line}\n")
-    linted = _lint(tmp_path)
+        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", copy)
+    for path, line in PLANTED.items():
+        (copy / path).parent.mkdir(exist_ok=True)
+        ((copy / path).parent / "__init__.py").touch()
+        with (copy / path).open("a") as file:
+            file.write(f"\n{line}\n")
+    linted = _lint(copy)
     assert linted.returncode == 1, linted.stdout + linted.stderr
-    assert path.removesuffix(".py").replace("/", ".") in linted.stdout
+    return linted.stdout
+
+
+@pytest.mark.parametrize("path", list(PLANTED))
+def test_a_planted_import_is_found(path: str, report_on_planted: str) -> None:
+    importer, imported = path.removesuffix(".py").replace("/", "."), PLANTED[path].removeprefix("import ")
+    assert re.search(rf"{re.escape(importer)} -> {re.escape(imported)} \(l\.\d+\)", report_on_planted)
 
 
 def test_contracts_need_pydantic_and_nothing_else() -> None:
