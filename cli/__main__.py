@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import sys
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ import click
 from pydantic import ValidationError
 
 from cli.failure import INTERRUPTED, REFUSED, Failure
-from cli.output import show_failure
+from cli.output import say, show_failure
 from contracts.errors import SaccadeError
 
 _COMMANDS: Final = {
@@ -47,8 +48,18 @@ class _Commands(click.Group):
         return command
 
 
+def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        try:
+            number = importlib.metadata.version("saccade")
+        except importlib.metadata.PackageNotFoundError:
+            number = "not installed, run from a checkout"
+        say(f"saccade {number}")
+        ctx.exit()
+
+
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="saccade")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show it.")
 def saccade() -> None:
     """Video, photos and robot streams in; events, pictures and models out.
 

@@ -10,8 +10,8 @@ from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 DEFAULT_PORT: Final = 8080
-#: Settings of another system that must not reach an embedded one's children.
-_FOREIGN: Final = ("NATS_", "S3_", "B2_", "AWS_", "RCLONE_", "GATEWAY_", "DISPATCHER_", "NOTIFIER_")
+#: Settings of another system's bus and bucket that must not reach an embedded one's children.
+_FOREIGN: Final = ("NATS_", "S3_", "B2_", "AWS_", "RCLONE_")
 _ROOT: Final = Path(__file__).parent.parent
 
 

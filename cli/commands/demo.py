@@ -43,7 +43,7 @@ class _Clock:
 @click.command()
 @click.option("--url", help="Use a server that runs. [default: start one]")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder for all data. [default: ./.saccade]")
-@click.option("--laps", "lap_s", type=click.FloatRange(8, 600), default=30.0, show_default=True, help="Seconds a lap.")
+@click.option("--laps", "lap_s", type=click.FloatRange(8, 600), default=25.0, show_default=True, help="Seconds a lap.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Another seed is another circuit.")
 @click.option("--keep", is_flag=True, help="Leave the system running afterwards, until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON value: figures, truth and paths.")

@@ -6,15 +6,18 @@ import contextlib
 import json
 import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Final
 
 from cli.failure import Failure
+from cli.output import note
 from cli.settings import child_environment
 
-_END_S = 10.0
+_END_S: Final = 10.0
 
 
 @contextmanager
@@ -25,40 +28,54 @@ def attached_system(data: Path, port: int) -> Iterator[str]:
         Failure: it did not start, with its own reason.
     """
     command = [sys.executable, "-m", "cli", "up", "--attached", "--json", "--port", str(port), "--data", str(data)]
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=child_environment(),
-        start_new_session=True,
-        text=True,
-    )
-    try:
-        yield _wait_until_ready(process)
-    finally:
-        # The end of its standard input is its sign to stop.
-        for pipe in (process.stdin, process.stdout):
-            if pipe:
-                with contextlib.suppress(BrokenPipeError):
-                    pipe.close()
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=child_environment(),
+            start_new_session=True,
+            text=True,
+        )
+        assert process.stdin
+        assert process.stdout
         try:
-            process.wait(_END_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        if process.stderr:
-            process.stderr.close()
+            yield _wait_until_ready(process.stdout, errors)
+        finally:
+            # The end of its standard input is its sign to stop.
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
+            try:
+                process.wait(_END_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
-def _wait_until_ready(process: subprocess.Popen[str]) -> str:
-    assert process.stdout
-    assert process.stderr
-    for text in process.stdout:
-        said = json.loads(text)
-        if said["event"] == "ready":
-            return str(said["url"])
-    raise _failure(process.stderr.read())
+def _wait_until_ready(said: IO[str], errors: IO[str]) -> str:
+    """Read up to the word that it is ready; what it says later is passed on by a thread.
+
+    Raises:
+        Failure: it ended without that word.
+    """
+    for text in said:
+        message = json.loads(text)
+        if message["event"] == "ready":
+            threading.Thread(target=_pass_on, args=(said,), daemon=True).start()
+            return str(message["url"])
+        if message["event"] == "note":
+            note(message["message"])
+    errors.seek(0)
+    raise _failure(errors.read())
+
+
+def _pass_on(said: IO[str]) -> None:
+    with said:
+        for text in said:
+            message = json.loads(text)
+            if message["event"] == "note":
+                note(message["message"])
 
 
 def _failure(text: str) -> Failure:

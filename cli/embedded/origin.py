@@ -25,6 +25,8 @@ _HOP_BY_HOP: Final = frozenset(
     {
         *("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection"),
         *("te", "trailer", "transfer-encoding", "upgrade"),
+        # Our own server has answered it already.
+        "expect",
     }
 )
 #: Shorter than the services keep an idle connection, so that none is used while it is being closed.
@@ -136,7 +138,9 @@ def _forwarded(headers: Mapping[str, str]) -> CIMultiDict[str]:
 
 async def _stream(request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:
     """Pass an answer on, each piece as it comes."""
-    response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=_forwarded(answer.headers))
+    headers = _forwarded(answer.headers)
+    headers.setdefault("Server", "saccade")  # or aiohttp names itself and Python with their versions
+    response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=headers)
     await response.prepare(request)
     try:
         async for piece in answer.content.iter_any():

@@ -131,8 +131,16 @@ class Supervisor:
                 return
             pause_s = _FIRST_PAUSE_S if loop.time() - started > _LIVED_S else min(2 * pause_s, _LONGEST_PAUSE_S)
             self._say(f"{program.name} stopped ({_how_it_ended(code)}); starting it again.")
+            process = await self._start_again(program, pause_s)
+
+    async def _start_again(self, program: Program, pause_s: float) -> asyncio.subprocess.Process:
+        while True:
             await asyncio.sleep(pause_s)
-            process = await self._start(program)
+            try:
+                return await self._start(program)
+            except OSError as error:
+                self._say(f"{program.name} could not be started ({error.strerror or error}); trying again.")
+                pause_s = _LONGEST_PAUSE_S
 
     async def _keep_house(self) -> None:
         """Cut logs that grow, and warn once when the disk runs full."""

@@ -32,11 +32,16 @@ class EmbeddedSystem:
         self._folder = DataFolder(data)
         try:
             self._listener = ports.listen_or_tell(host, port)
+        except BaseException:
+            self._folder.release()
+            raise
+        try:
             address = f"[{host}]" if ":" in host else host
             self.url = f"http://{address}:{self._listener.getsockname()[1]}"
             self._folder.announce(self.url)
             leftovers.clear(self._folder.path, say)
         except BaseException:
+            self._listener.close()
             self._folder.release()
             raise
         self._supervisor = Supervisor(self._folder, child_environment(), say)

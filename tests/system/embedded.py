@@ -15,11 +15,12 @@ from typing import Any
 
 import psutil
 
+from cli.embedded.leftovers import end_workers
 from cli.embedded.processes import children_of
 
 ROOT = Path(__file__).parents[2]
 CHILDREN = {"nats-server", "rclone", "gateway", "dispatcher", "notifier"}
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 
 
 def command(*words: str) -> list[str]:
@@ -47,13 +48,13 @@ def run(*words: str, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]
 class Up:
     """One ``saccade up --json``."""
 
-    def __init__(self, data: Path, *words: str) -> None:
+    def __init__(self, data: Path, *words: str, **more: str) -> None:
         self.data = data.resolve()
         self.said: list[dict[str, Any]] = []
         self.process = subprocess.Popen(
             command("up", "--json", "--port", "0", "--data", str(data), *words),
             cwd=data.parent,
-            env=environment(),
+            env=environment(**more),
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -91,12 +92,13 @@ class Up:
             self.process.wait()
         for process in children_of(self.data):
             process.kill()
+        end_workers(self.data, grace_s=0.0)
 
 
 @contextmanager
-def up(data: Path, *words: str) -> Iterator[Up]:
+def up(data: Path, *words: str, **more: str) -> Iterator[Up]:
     """Run ``saccade up`` and leave nothing behind."""
-    system = Up(data, *words)
+    system = Up(data, *words, **more)
     try:
         yield system
     finally:

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import httpx
-import pytest
 
 from cli.embedded.processes import MARK, children_of
 from tests.system.embedded import CHILDREN, ROOT, alive, environment, run, up, wait_until
@@ -35,6 +34,11 @@ def test_it_starts_answers_stops_and_finds_its_data_again(tmp_path: Path) -> Non
         upload = created.json()
         sent = httpx.put(upload["url"], content=clip.read_bytes(), headers=upload["headers"])
         assert sent.is_success, sent.text
+        second = run("up", "--port", "0", "--data", str(tmp_path / "data"), cwd=tmp_path)
+        assert second.returncode == 1
+        assert "(already_running)" in second.stderr
+        assert ready["url"] in second.stderr
+        assert healthy(ready["url"])
         assert system.stop() == 0
         assert system.process.stderr
         assert system.process.stderr.read() == ""
@@ -70,9 +74,27 @@ def test_a_killed_supervisor_leaves_nothing_behind(tmp_path: Path) -> None:
         system.signal(signal.SIGKILL)
         system.process.wait()
         wait_until(lambda: not any(alive(pid) for pid in children.values()), "the children end with it")
-    with up(tmp_path / "data") as system:
-        system.ready()
-        assert system.stop() == 0
+
+
+def test_what_an_earlier_run_left_behind_is_ended_with_a_note(tmp_path: Path) -> None:
+    data = (tmp_path / "data").resolve()
+    sleeper = [sys.executable, "-c", "import time; time.sleep(600)"]
+    names = ("nats-server", "services.gateway")
+    left = [
+        subprocess.Popen([*sleeper, name], env=environment() | {MARK: str(data)}, start_new_session=True)
+        for name in names
+    ]
+    try:
+        with up(data) as system:
+            note = system.wait_for(lambda said: said["event"] == "note")
+            assert all(str(process.pid) in note["message"] for process in left)
+            assert all(process.wait(30) != 0 for process in left)
+            system.ready()
+            assert system.stop() == 0
+    finally:
+        for process in left:
+            process.kill()
+            process.wait()
 
 
 def test_the_watchdog_ends_the_children_where_the_kernel_does_not(tmp_path: Path) -> None:
@@ -105,31 +127,3 @@ def test_it_stops_while_it_starts(tmp_path: Path) -> None:
         wait_until(lambda: children_of(system.data), "a child runs")
         assert system.stop() == 0
         assert not children_of(system.data)
-
-
-def test_a_second_one_on_the_same_folder_is_told_where_the_first_answers(tmp_path: Path) -> None:
-    with up(tmp_path / "data") as system:
-        url = system.ready()["url"]
-        second = run("up", "--port", "0", "--data", str(tmp_path / "data"), cwd=tmp_path)
-        assert second.returncode == 1
-        assert url in second.stderr
-        assert "(already_running)" in second.stderr
-        assert healthy(url)
-        assert system.stop() == 0
-
-
-@pytest.mark.parametrize("name", ["nats-server", "services.gateway"])
-def test_what_an_earlier_run_left_behind_is_ended_with_a_note(tmp_path: Path, name: str) -> None:
-    data = (tmp_path / "data").resolve()
-    sleeper = [sys.executable, "-c", "import time; time.sleep(600)", name]
-    stale = subprocess.Popen(sleeper, env=environment() | {MARK: str(data)}, start_new_session=True)
-    try:
-        with up(data) as system:
-            note = system.wait_for(lambda said: said["event"] == "note")
-            assert str(stale.pid) in note["message"]
-            assert stale.wait(30) != 0
-            system.ready()
-            assert system.stop() == 0
-    finally:
-        stale.kill()
-        stale.wait()

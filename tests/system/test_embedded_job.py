@@ -1,0 +1,155 @@
+"""Jobs through the whole embedded system by the command line, as a user types it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.client import Client
+from services.dispatcher.process_tree import marked
+from tests.system.embedded import Up, command, environment, run, up, wait_until
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """Start one system for all tests here, with the scripted worker beside the real ones."""
+    with up(tmp_path_factory.mktemp("embedded") / "data", WORKER_CATALOG="tests.workers") as started:
+        started.ready()
+        yield started
+        assert started.stop() == 0
+
+
+@pytest.fixture
+def url(system: Up) -> str:
+    return str(system.said[-1]["url"])
+
+
+def say(url: str, cwd: Path, *words: str, code: int = 0) -> list[Any]:
+    """Run a command with --json and give what it said."""
+    done = run(*words, "--url", url, "--json", cwd=cwd)
+    assert done.returncode == code, done.stderr
+    return [json.loads(line) for line in (done.stdout if code == 0 else done.stderr).splitlines()]
+
+
+def state(url: str, job: dict[str, Any] | str) -> str:
+    with Client(url) as client:
+        return client.job(job if isinstance(job, str) else job["id"]).state
+
+
+def script(*steps: str) -> str:
+    return "script=" + json.dumps(steps)
+
+
+def test_two_laps_are_compared_and_the_answer_is_near_the_truth(url: str, tmp_path: Path) -> None:
+    (shown,) = say(url, tmp_path, "demo", "--laps", "8", "--seed", "3", "--data", str(tmp_path / "demo"))
+    names = [figure["name"] for figure in shown["figures"]]
+    assert names[0] == "whole lap"
+    assert len(names) == 4
+    # One frame of the slower film is 40 ms; a comparison of the wrong places is off by seconds.
+    assert shown["delta_error_median_s"] < 0.08
+    for figure in shown["figures"]:
+        assert abs(figure["measured_s"] - figure["true_s"]) < 0.25, figure
+    assert Path(shown["report"]).stat().st_size > 10_000
+    assert Path(shown["overlay"]).stat().st_size > 10_000
+
+
+def test_a_job_is_watched_shown_listed_and_its_files_fetched(url: str, tmp_path: Path) -> None:
+    steps = script("stage first", "save one.bin 4096", "stage second", "work 0.3")
+    *events, job = say(url, tmp_path, "submit", "scripted", "--param", steps, "--watch")
+    assert job["state"] == "succeeded"
+    assert [event["type"] for event in events[1:] if event.get("type") == "job.succeeded"] == ["job.succeeded"]
+    assert say(url, tmp_path, "job", job["id"])[0]["state"] == "succeeded"
+    assert job["id"] in [one["id"] for one in say(url, tmp_path, "jobs", "--state", "succeeded", "--limit", "5")]
+    told = [event["type"] for event in say(url, tmp_path, "events", "--job", job["id"])]
+    assert told[0] == "job.submitted"
+    assert told[-1] == "job.succeeded"
+    (manifest,) = say(url, tmp_path, "artifacts", job["id"])
+    assert [one["name"] for one in manifest["artifacts"]] == ["one.bin"]
+    (fetched,) = say(url, tmp_path, "artifacts", job["id"], "--download", "files")
+    assert Path(fetched["path"]).read_bytes() == bytes(range(256)) * 16
+
+
+def test_a_failed_job_gives_exit_code_1_and_can_be_retried(url: str, tmp_path: Path) -> None:
+    steps = script("stage first", "fail clip_static")
+    done = run("submit", "scripted", "--param", steps, "--watch", "--url", url, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-2].startswith("error: ")
+    assert "(clip_static)" in done.stderr
+    job_id = next(word for word in done.stdout.split() if word.startswith("job_"))
+    (again,) = say(url, tmp_path, "retry", job_id)
+    assert again["state"] in ("retrying", "starting", "running", "failed")
+    (refused,) = say(url, tmp_path, "retry", job_id.replace(job_id[-1], "0" if job_id[-1] != "0" else "1"), code=1)
+    assert refused["error"]["code"] == "job_not_found"
+
+
+def test_a_job_is_cancelled_with_its_worker(system: Up, url: str, tmp_path: Path) -> None:
+    (job,) = say(url, tmp_path, "submit", "scripted", "--param", script("stage first", "work 600"))
+    runs = system.data / "dispatcher" / "runs"
+    wait_until(lambda: state(url, job) == "running", "it runs")
+    assert any(marked(folder) for folder in runs.glob("run_*"))
+    say(url, tmp_path, "cancel", job["id"])
+    wait_until(lambda: state(url, job) == "cancelled", "it is cancelled")
+    assert not any(marked(folder) for folder in runs.glob("run_*"))
+    (refused,) = say(url, tmp_path, "cancel", job["id"], code=1)
+    assert refused["error"]["code"] == "job_already_ended"
+
+
+def test_ctrl_c_while_watching_leaves_the_job_alone(url: str, tmp_path: Path) -> None:
+    words = ["submit", "scripted", "--param", script("stage first", "work 600"), "--watch", "--url", url]
+    with subprocess.Popen(
+        command(*words), cwd=tmp_path, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as watching:
+        assert watching.stdout
+        assert watching.stderr
+        job_id = next(word for word in watching.stdout.readline().split() if word.startswith("job_"))
+        wait_until(lambda: state(url, job_id) == "running", "it runs")
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(30) == 130
+        said = watching.stderr.read()
+    assert "Traceback" not in said
+    assert f"saccade cancel {job_id}" in said
+    assert state(url, job_id) == "running"
+    say(url, tmp_path, "cancel", job_id)
+
+
+def test_what_is_refused_says_why(url: str, tmp_path: Path) -> None:
+    text = tmp_path / "notes.mp4"
+    text.write_text("these are words and no video")
+    for words, code in (
+        (("submit", "nothing_like_it"), "unknown_workload"),
+        (("submit", "scripted", "--param", "speed=9"), "unknown_parameter"),
+        (("submit", "scripted", str(text)), "media_undecodable"),
+        (("submit", "lap_compare", "none.mp4", "none.mp4"), "no_such_file"),
+        (("job", "job_0198c0de-0000-7000-8000-000000000000"), "job_not_found"),
+    ):
+        (refused,) = say(url, tmp_path, *words, code=1)
+        assert refused["error"]["code"] == code
+        assert refused["error"]["hint"]
+
+
+def test_workloads_describe_themselves(url: str, tmp_path: Path) -> None:
+    assert "lap_compare" in run("workloads", "--url", url, cwd=tmp_path).stdout
+    described = run("workloads", "lap_compare", "--url", url, cwd=tmp_path).stdout
+    assert "reference" in described
+    assert "overlay_height_px" in described
+
+
+def test_a_job_that_runs_at_ctrl_c_goes_on_at_the_next_start(tmp_path: Path) -> None:
+    with up(tmp_path / "data", WORKER_CATALOG="tests.workers") as system:
+        url = system.ready()["url"]
+        (job,) = say(url, tmp_path, "submit", "scripted", "--param", script("stage first", "work 1"))
+        wait_until(lambda: state(url, job) == "running", "it runs")
+        assert system.stop() == 0
+        assert not any(marked(folder) for folder in (system.data / "dispatcher" / "runs").glob("run_*"))
+    with up(tmp_path / "data", WORKER_CATALOG="tests.workers") as system:
+        url = system.ready()["url"]
+        wait_until(lambda: state(url, job) == "succeeded", "it goes on and ends")
+        system.signal(signal.SIGINT)
+        system.signal(signal.SIGINT)
+        assert system.process.wait(30) in (0, 130)
