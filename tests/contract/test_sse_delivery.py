@@ -10,6 +10,7 @@ import random
 import shutil
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable
 from urllib.parse import urlsplit
@@ -143,11 +144,18 @@ async def test_a_killed_notifier_loses_nothing_for_our_client(nats_server: NatsS
         job_id = await jobs.submit()
         await jobs.start(job_id)
 
+        begun = threading.Event()
+
         def read(client: Client) -> list[Event]:
-            return list(client.events(job_id))
+            events = []
+            for event in client.events(job_id):
+                events.append(event)
+                begun.set()
+            return events
 
         with NotifierProcess(nats_server.settings) as process, Client(process.url) as client:
             reading = asyncio.ensure_future(asyncio.to_thread(read, client))
+            assert await asyncio.to_thread(begun.wait, 10)
             for number in range(120):
                 await jobs.say(job_id, stage_completed(number))
                 if number == 40:
