@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from contracts.errors import ErrorCode, SaccadeError
+from modal_workers.lap_compare.dashboard import Dashboard, Moment
 from modal_workers.lap_compare.movie import Movie, shrink
 from modal_workers.lap_compare.overlay import render_clips, render_overlay, timeline
 from modal_workers.lap_compare.panel import shots
@@ -42,9 +43,28 @@ def warped(tmp_path_factory):
         time_a_s,
         b_of(time_a_s),
         clips=(clip("a.mp4"), clip("b.mp4", rate_hz=30.0)),
-        stretches=((1.0, 2.5), (3.6, 4.9)),
+        stretches=((1.0, 2.5), (3.63, 4.87)),
     )
     return folder / "a.mp4", folder / "b.mp4", truth
+
+
+@pytest.fixture(scope="module")
+def rendered(warped, tmp_path_factory):
+    """The overlay of the warped pair with the clips of the same pass, and what was said of the progress."""
+    folder = tmp_path_factory.mktemp("rendered")
+    path_a, path_b, truth = warped
+    clips = {1: folder / "1.mp4", 2: folder / "2.mp4"}
+    said: list[float] = []
+    render_overlay(
+        path_a,
+        path_b,
+        truth,
+        folder / "overlay.mp4",
+        height_px=240,
+        clips=clips,
+        progress=lambda share, _: said.append(share),
+    )
+    return folder / "overlay.mp4", clips, said
 
 
 def frames(path: Path) -> list[np.ndarray]:
@@ -73,11 +93,8 @@ def boxes(path: Path) -> list[str]:
     return names
 
 
-def test_both_halves_show_the_same_place(warped, tmp_path):
-    path_a, path_b, truth = warped
-    render_overlay(path_a, path_b, truth, tmp_path / "overlay.mp4", height_px=240)
-    levels = panel_levels(tmp_path / "overlay.mp4")
-    plan = timeline(truth)
+def test_both_halves_show_the_same_place(warped, rendered):
+    levels, plan = panel_levels(rendered[0]), timeline(warped[2])
     assert len(levels) == len(plan.time_a_s) == 150
     ramp_s = LENGTH_S / RAMPS
     apart = (levels[:, 1] - levels[:, 0]) / SPAN
@@ -89,20 +106,15 @@ def test_both_halves_show_the_same_place(warped, tmp_path):
     assert np.ptp(plan.time_b_s - plan.time_a_s) > ramp_s
 
 
-def test_grey_levels_survive(warped, tmp_path):
-    path_a, path_b, truth = warped
-    render_overlay(path_a, path_b, truth, tmp_path / "overlay.mp4", height_px=240)
-    levels, source = panel_levels(tmp_path / "overlay.mp4"), [p.mean() for p in frames(path_a)]
-    assert np.abs(levels[:, 0] - source).max() < 2.5
+def test_grey_levels_survive(warped, rendered):
+    source = [picture.mean() for picture in frames(warped[0])]
+    assert np.abs(panel_levels(rendered[0])[:, 0] - source).max() < 2.5
 
 
-def test_browsers_can_play_it(warped, tmp_path):
-    path_a, path_b, truth = warped
-    out = tmp_path / "overlay.mp4"
-    render_overlay(path_a, path_b, truth, out, height_px=240)
-    names = boxes(out)
+def test_browsers_can_play_it(rendered):
+    names = boxes(rendered[0])
     assert names.index("moov") < names.index("mdat")
-    with av.open(str(out)) as container:
+    with av.open(str(rendered[0])) as container:
         stream = container.streams.video[0]
         assert stream.codec_context.name == "h264"
         assert stream.codec_context.pix_fmt == "yuv420p"
@@ -111,24 +123,43 @@ def test_browsers_can_play_it(warped, tmp_path):
         assert stream.width % 2 == stream.height % 2 == 0
 
 
-def test_clips_of_the_same_pass_hold_their_stretch(warped, tmp_path):
-    path_a, path_b, truth = warped
-    clips = {1: tmp_path / "1.mp4", 2: tmp_path / "2.mp4"}
-    said = []
-    render_overlay(
-        path_a, path_b, truth, tmp_path / "o.mp4", height_px=240, clips=clips, progress=lambda s, _: said.append(s)
-    )
-    whole = panel_levels(tmp_path / "o.mp4")
-    first, second = panel_levels(clips[1]), panel_levels(clips[2])
-    # 1.0 to 2.5 s with a second on either side; the second ends beyond 4.9 + 1 s, at the clip's end
-    assert len(first) == round(3.5 * 25) + 1 or len(first) == round(3.5 * 25)
+def test_clips_of_the_same_pass_hold_their_stretch(warped, rendered, tmp_path):
+    overlay, clips, said = rendered
+    whole, first, second = panel_levels(overlay), panel_levels(clips[1]), panel_levels(clips[2])
+    # the stretch with a second on either side, of which the first has nothing before the lap
+    assert len(first) == 88  # 0 to 3.48 s
+    assert len(second) == 81  # 2.64 to 5.84 s
     assert np.abs(first - whole[: len(first)]).max() < 4
-    assert np.abs(second - whole[65 : 65 + len(second)]).max() < 3
+    assert np.abs(second - whole[66:147]).max() < 4
     assert said == sorted(said)
     assert said[-1] == 1.0
     alone = tmp_path / "alone.mp4"
-    render_clips(path_a, path_b, truth, {2: alone}, height_px=240)
-    assert np.abs(panel_levels(alone) - second).max() < 3
+    render_clips(*warped, {2: alone}, height_px=240)
+    assert np.abs(panel_levels(alone) - second).max() < 4
+
+
+def test_the_bar_points_to_the_side_and_wears_its_colour():
+    times_s = np.arange(0, 4, 0.1)
+    size = (128, 72)
+    dashboard = Dashboard(comparison(times_s, times_s * 1.1, clips=(clip(size=size), clip(size=size))), 240, BT601)
+    panel = YuvPicture.filled(*dashboard.size_a, (128, 128, 128), BT601)
+
+    def sides(delta_s: float) -> tuple[int, int]:
+        """Draw one frame, and give V of the bar just left and right of its middle."""
+        picture = YuvPicture(dashboard.draw(Moment(1.0, delta_s, 0.05, 0.9, 1.0), panel, panel).copy())
+        rows, middle = np.s_[268 // 2 : 274 // 2], picture.width // 4
+        left, right = picture.v[rows, middle - 8 : middle - 3], picture.v[rows, middle + 3 : middle + 8]
+        return round(float(left.mean())), round(float(right.mean()))
+
+    assert sides(0.0) == sides(0.001)
+    empty_left, empty_right = sides(0.0)
+    behind_left, behind_right = sides(0.3)
+    ahead_left, ahead_right = sides(-0.3)
+    assert (behind_left, ahead_right) == (empty_left, empty_right)
+    assert behind_right > 170  # red
+    assert ahead_left < 100  # green
+    within = sides(0.04)
+    assert abs(within[1] - 128) < 12  # plain while it is within the error
 
 
 def test_an_unknown_rank_is_refused(warped, tmp_path):
