@@ -28,6 +28,8 @@ log = logging.getLogger("gateway")
 
 #: The supervisor starts the service again: what it folded is of a stream that is gone.
 EXIT_AGAIN: Final = 75
+#: Requests have a second of this; then view and connections are closed.
+_STOP_S: Final = 1.7
 
 
 async def _until_it_answers(what: str, ask: Callable[[], Awaitable[None]]) -> None:
@@ -45,8 +47,8 @@ async def _until_it_answers(what: str, ask: Callable[[], Awaitable[None]]) -> No
             return
 
 
-async def _run(stop: asyncio.Event) -> None:
-    """Start, serve, stop."""
+async def _run(stop: asyncio.Event, serving: asyncio.Event) -> None:
+    """Start, serve, stop; ``serving`` is set when there is something to stop in order."""
     settings, auth = GatewaySettings(), AuthSettings()
     nats_settings, s3_settings = NatsSettings(), S3Settings()
     async with contextlib.AsyncExitStack() as stack:
@@ -63,6 +65,7 @@ async def _run(stop: asyncio.Event) -> None:
         folding.add_done_callback(lambda _: stop.set())
         await _first(gateway.tail.caught_up.wait(), stop)
         if not stop.is_set():
+            serving.set()
             log.info("gateway serves http://%s:%d", settings.host, settings.port)
             await serve(
                 build_app(gateway), settings.host, settings.port, authenticated=auth.authenticated, stop=stop
@@ -85,13 +88,13 @@ async def _first(work: Awaitable[object], stop: asyncio.Event) -> None:
 
 
 async def _main() -> int:
-    stop = stop_on_signals()
-    running = asyncio.ensure_future(_run(stop))
-    # While it still waits for NATS or the bucket, being told to stop ends it at once.
+    stop, serving = stop_on_signals(), asyncio.Event()
+    running = asyncio.ensure_future(_run(stop, serving))
     stopping = asyncio.ensure_future(stop.wait())
     await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
     if not running.done():
-        await asyncio.wait([running], timeout=1.5)
+        # While it still waits for NATS or the bucket, being told to stop ends it at once.
+        await asyncio.wait([running], timeout=_STOP_S if serving.is_set() else 0)
         running.cancel()
     stopping.cancel()
     try:

@@ -22,14 +22,20 @@ _STREAM_NOT_FOUND = 10059
 
 async def connect(settings: NatsSettings, name: str) -> Client:
     """Connect and stay connected: the client waits for the server at the start and after every loss."""
+    said = ""
 
     async def on_error(error: Exception) -> None:
-        log.warning("nats: %s", error or type(error).__name__)
+        # Every try to connect fails alike while the server is away: once is enough.
+        nonlocal said
+        if said != (said := str(error) or type(error).__name__):
+            log.warning("nats: %s", said)
 
     async def on_disconnected() -> None:
         log.warning("nats: disconnected")
 
     async def on_reconnected() -> None:
+        nonlocal said
+        said = ""
         log.info("nats: reconnected")
 
     options: dict[str, Any] = {}

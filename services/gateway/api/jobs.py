@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from contracts.errors import ErrorBody, ErrorCode
 from contracts.events import Cursor
@@ -23,7 +23,19 @@ from services.kit.problems import problem_responses
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 _E = ErrorCode
+_DATE: Final = re.compile(r"^\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}")
 _WAIT: Final = re.compile(r"(?:^|,)\s*wait\s*=\s*\"?(\d{1,6})\"?\s*(?:,|;|$)", re.IGNORECASE)
+
+
+def _written_out(value: Any) -> Any:
+    """Refuse what pydantic would take for seconds since 1970."""
+    if isinstance(value, str) and not _DATE.match(value):
+        raise ValueError("write it as RFC 3339 does: 2026-01-31T12:00:00Z")
+    return value
+
+
+#: RFC 3339, with its offset.
+Moment = Annotated[AwareDatetime, BeforeValidator(_written_out)]
 
 
 class UrlInput(BaseModel):
@@ -223,8 +235,8 @@ async def list_jobs(
     *,
     workload: Annotated[str | None, Query(max_length=64)] = None,
     state: Annotated[list[State] | None, Query(description="May be repeated.")] = None,
-    since: Annotated[AwareDatetime | None, Query(description="Created then or later.")] = None,
-    until: Annotated[AwareDatetime | None, Query(description="Created before.")] = None,
+    since: Annotated[Moment | None, Query(description="Created then or later.")] = None,
+    until: Annotated[Moment | None, Query(description="Created before.")] = None,
     limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = PAGE_DEFAULT,
     cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before.")] = None,
 ) -> JobPage:
