@@ -127,4 +127,15 @@ def _traced(
         column += int(low[row] - low[row - 1]) - (move == _DIAGONAL)
         row -= 1
     index_a, index_b = np.array(rows[::-1]), np.array(columns[::-1])
-    return Path(index_a, index_b, float(np.mean(costs)), gain)
+    part = _without_hanging_ends(index_a, index_b)
+    return Path(index_a[part], index_b[part], float(np.mean(costs[::-1][part])), gain)
+
+
+def _without_hanging_ends(index_a: Indices, index_b: Indices) -> slice:
+    """Cut the runs in which the first or last sample of one clip is held against many of the other.
+
+    Where one clip ends the other drives on through pictures that still look much the same.
+    """
+    start = max(int(np.flatnonzero(index == index[0])[-1]) for index in (index_a, index_b))
+    stop = min(int(np.flatnonzero(index == index[-1])[0]) for index in (index_a, index_b)) + 1
+    return slice(start, stop) if start < stop else slice(0, len(index_a))

@@ -51,9 +51,8 @@ def render_lap(
 
     ``world`` saves painting the circuit again for a second camera; ``duration_s`` ends the film early.
     """
-    driven = drive(circuit, driver)
-    times = _frame_times(camera, min(driven.time_s[-1], duration_s or np.inf))
-    place = driven.place_at(times)
+    truth = lap_truth(circuit, driver, camera, duration_s=duration_s)
+    driven, times, place = truth.drive, truth.frame_time_s, truth.frame_place_m
     offset = np.interp(place, driven.place_m, driven.offset_m)
     acceleration = np.interp(place, driven.place_m, driven.acceleration_mps2)
     painter = Painter(world or World(circuit), camera)
@@ -77,7 +76,14 @@ def render_lap(
         container.mux(stream.encode(None))
     if turned:
         write_rotation(path, camera.rotation_deg)
-    return LapTruth(circuit.length_m, times, place, driven)
+    return truth
+
+
+def lap_truth(circuit: Circuit, driver: Driver, camera: Camera, *, duration_s: float | None = None) -> LapTruth:
+    """Give the truth about a lap without filming it: the same as ``render_lap`` gives for the same arguments."""
+    driven = drive(circuit, driver)
+    times = _frame_times(camera, min(float(driven.time_s[-1]), duration_s or np.inf))
+    return LapTruth(circuit.length_m, times, driven.place_at(times), driven)
 
 
 def _frame_times(camera: Camera, end_s: float) -> Floats:

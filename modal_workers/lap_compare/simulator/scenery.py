@@ -175,7 +175,7 @@ class _Panels:
         picture = np.empty((64, 256, 3), np.uint8)
         picture[:] = ground
         if self.random.uniform() < 0.4:
-            cv2.rectangle(picture, (0, 0), (70, 64), (240, 240, 240), -1)
+            cv2.rectangle(picture, (0, 54), (256, 64), (240, 240, 240), -1)
         text = WORDS[int(self.random.integers(len(WORDS)))]
         cv2.putText(picture, text, (12, 45), cv2.FONT_HERSHEY_DUPLEX, 1.3, (250, 250, 250), 3, cv2.LINE_AA)
         return self.texture(picture)

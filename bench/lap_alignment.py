@@ -1,0 +1,224 @@
+"""Measures how far the alignment of laps is from the truth, on seeds that nothing was tuned on.
+
+    python -m bench.lap_alignment [--seeds 20] [--real CLIP.mp4] [--folder DIR]
+
+Three tables: generated laps against their truth; wrong pairs, which must be refused; a real clip against itself,
+resampled with a known and uneven pace (A has its even frames, B its odd ones). Tuning used seeds from 101 on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from contracts.errors import SaccadeError
+from modal_workers.lap_compare.matching import Matched, match
+from modal_workers.lap_compare.reading import Described, read_pair
+from modal_workers.lap_compare.simulator.circuit import make_circuit
+from modal_workers.lap_compare.simulator.degradation import DEGRADATIONS, setting
+from modal_workers.lap_compare.simulator.film import lap_truth, render_lap, true_time_b
+from modal_workers.lap_compare.simulator.picture import World
+from modal_workers.lap_compare.trust import EVEN_ERROR_S
+
+Floats = NDArray[np.float64]
+
+LENGTH_M = 600.0
+FRAME_S = 1 / 30
+CLIP_COUNT_WRONG = 10
+
+
+def silent(_share: float) -> None:
+    """Take progress."""
+
+
+def read(path_a: Path, path_b: Path) -> tuple[Described, Described]:
+    return read_pair((path_a, path_b), (path_a.name, path_b.name), (None, None), progress=silent)[0]
+
+
+def one_pair(arguments: tuple[int, str, Path]) -> dict[str, float | str]:
+    """Film one pair of laps, align it, compare with the truth."""
+    seed, kind, folder = arguments
+    cv2.setNumThreads(1)
+    circuit = make_circuit(seed, LENGTH_M)
+    plan = setting(kind, seed, LENGTH_M)  # type: ignore[arg-type]
+    paths = (folder / f"{seed}_a.mp4", folder / f"{seed}_b.mp4")
+    if not all(path.exists() for path in paths):
+        world = World(circuit, 6.0)
+        for path, driver, camera in (
+            (paths[0], plan.driver_a, plan.camera_a),
+            (paths[1], plan.driver_b, plan.camera_b),
+        ):
+            render_lap(path.with_suffix(".part.mp4"), circuit, driver, camera, world=world)
+            path.with_suffix(".part.mp4").rename(path)
+    truth_a = lap_truth(circuit, plan.driver_a, plan.camera_a)
+    truth_b = lap_truth(circuit, plan.driver_b, plan.camera_b)
+    pair = read(*paths)
+    started = time.perf_counter()
+    matched = match(*pair, correct_mount=True, progress=silent)
+    took_s = time.perf_counter() - started
+    alignment = matched.alignment
+    error = alignment.time_b_s - true_time_b(truth_a, truth_b, alignment.time_a_s)
+    known = ~np.isnan(error)
+    true_delta = _gained(true_time_b(truth_a, truth_b, alignment.time_a_s)[known], alignment.time_a_s[known])
+    delta = _gained(alignment.time_b_s[known], alignment.time_a_s[known])
+    return _figures(np.abs(error[known]), matched, known) | {
+        "seed": seed,
+        "kind": kind,
+        "delta": abs(true_delta - delta),
+        "align_s": took_s,
+    }
+
+
+def _gained(time_b_s: Floats, time_a_s: Floats) -> float:
+    return float((time_b_s[-1] - time_b_s[0]) - (time_a_s[-1] - time_a_s[0]))
+
+
+def _figures(error_s: Floats, matched: Matched, known: NDArray[np.bool_]) -> dict[str, float | str]:
+    alignment = matched.alignment
+    good = alignment.confidence[known] >= 0.5
+    return {
+        "median": float(np.median(error_s)),
+        "p95": float(np.quantile(error_s, 0.95)),
+        "largest": float(error_s.max()),
+        "good": float(good.mean()),
+        "p95_good": float(np.quantile(error_s[good], 0.95)) if good.any() else float("nan"),
+        "inside": float(np.mean(error_s <= alignment.error_s[known])),
+        "band": float(np.median(alignment.error_s)),
+        "mount": float(alignment.mount_corrected),
+        "covered": float(known.mean()),
+    }
+
+
+HEADINGS = (
+    "seed",
+    "kind",
+    "median ms",
+    "p95 ms",
+    "max ms",
+    "good %",
+    "p95 good ms",
+    "in band %",
+    "band ms",
+    "delta err ms",
+)
+
+
+def table(rows: list[dict[str, float | str]]) -> None:
+    print(("{:>5} {:<12}" + " {:>12}" * 8).format(*HEADINGS))
+    for row in rows:
+        ms = [1e3 * float(row[key]) for key in ("median", "p95", "largest")]
+        more = (100 * float(row["good"]), 1e3 * float(row["p95_good"]), 100 * float(row["inside"]))
+        last = (1e3 * float(row["band"]), 1e3 * float(row["delta"]))
+        print(("{:>5} {:<12}" + " {:>12.1f}" * 8).format(row["seed"], row["kind"], *ms, *more, *last))
+
+
+def generated(seeds: int, folder: Path) -> bool:
+    """Measure on generated laps; True when the claim holds on every pair."""
+    kinds = itertools.cycle(DEGRADATIONS)
+    plans = [(seed, kind, folder) for seed, kind in zip(range(1, seeds + 1), kinds, strict=False)]
+    with ProcessPoolExecutor(2) as pool:
+        rows = list(pool.map(one_pair, plans))
+    table(rows)
+    for name, key in (("median error", "median"), ("p95 where confidence is good", "p95_good")):
+        values = np.array([float(row[key]) for row in rows]) / FRAME_S
+        print(f"{name}: median of pairs {np.median(values):.2f} frames, worst pair {values.max():.2f} frames")
+    print(f"inside the 95 % band: {100 * np.mean([float(row['inside']) for row in rows]):.1f} % on average")
+    print(f"time to align: {np.mean([float(row['align_s']) for row in rows]):.1f} s a pair, mount correction included")
+    return all(float(row["median"]) <= FRAME_S and float(row["p95_good"]) <= EVEN_ERROR_S for row in rows)
+
+
+def wrong(folder: Path, seeds: int) -> bool:
+    """Pair laps of different circuits, and a lap with one run backwards; True when all are refused."""
+    refused = 0
+    count = min(CLIP_COUNT_WRONG - 2, seeds - 1)
+    for seed in range(1, count + 1):
+        refused += _refused(f"{seed} against {seed + 1}", read(folder / f"{seed}_a.mp4", folder / f"{seed + 1}_b.mp4"))
+    for seed in (1, 2):
+        source, backwards = folder / f"{seed}_b.mp4", folder / f"{seed}_backwards.mp4"
+        frames = [frame.to_ndarray(format="bgr24") for frame in av.open(str(source)).decode(video=0)]
+        times = np.arange(len(frames)) * FRAME_S
+        write_clip(backwards, frames[::-1], times)
+        refused += _refused(f"{seed} against itself backwards", read(folder / f"{seed}_a.mp4", backwards))
+    print(f"refused {refused} of {count + 2} wrong pairs")
+    return refused == count + 2
+
+
+def _refused(name: str, pair: tuple[Described, Described]) -> bool:
+    try:
+        match(*pair, correct_mount=True, progress=silent)
+    except SaccadeError as error:
+        print(f"{name:<28} {error.code:<28} {error.message}")
+        return True
+    print(f"{name:<28} NOT REFUSED")
+    return False
+
+
+def real(path: Path, folder: Path) -> bool:
+    """Resample a real clip with an uneven pace: A has its even frames, B its odd ones at bent times."""
+    with av.open(str(path)) as container:
+        frames = [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)]
+        rate = float(container.streams.video[0].average_rate or 25)
+    source_s = np.arange(len(frames)) / rate
+    total = source_s[-1]
+    bent_s = source_s + 0.22 * total / (2 * np.pi * 2) * np.sin(2 * np.pi * 2 * source_s / total)
+    write_clip(folder / "real_a.mp4", frames[0::2], source_s[0::2])
+    write_clip(folder / "real_b.mp4", frames[1::2], bent_s[1::2] - bent_s[1])
+    matched = match(*read(folder / "real_a.mp4", folder / "real_b.mp4"), correct_mount=True, progress=silent)
+    alignment = matched.alignment
+    truth = np.interp(alignment.time_a_s, source_s, bent_s) - bent_s[1]
+    error = np.abs(alignment.time_b_s - truth)
+    figures = _figures(error, matched, np.ones(len(error), bool))
+    text = "real clip: median {:.1f} ms, p95 {:.1f} ms, {:.0f} % inside the band, median band {:.1f} ms"
+    print(
+        text.format(
+            *(f * float(figures[k]) for f, k in ((1e3, "median"), (1e3, "p95"), (100, "inside"), (1e3, "band")))
+        )
+    )
+    return float(figures["median"]) <= 0.080
+
+
+def write_clip(path: Path, frames: list[NDArray[np.uint8]], times_s: Floats) -> None:
+    """Write frames [H, W, 3] BGR at given times."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=30)
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 90_000)
+        stream.options = {"preset": "superfast", "crf": "24"}
+        for picture, time_s in zip(frames, times_s, strict=True):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="bgr24")
+            frame.pts, frame.time_base = round(time_s * 90_000), Fraction(1, 90_000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--real", type=Path, help="a real clip from a moving car")
+    parser.add_argument("--folder", type=Path, help="keep the films here, and use those that are there")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = arguments.folder or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        held = generated(arguments.seeds, folder)
+        held &= wrong(folder, arguments.seeds)
+        if arguments.real:
+            held &= real(arguments.real, folder)
+    print("holds" if held else "DOES NOT HOLD")
+    return 0 if held else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
