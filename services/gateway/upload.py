@@ -87,11 +87,16 @@ def safe_name(filename: str) -> str:
 
     The user's own name is kept in ``upload.created`` for display.
     """
-    name = _UNSAFE.sub("_", filename.replace("\\", "/").rsplit("/", 1)[-1]).strip("._-")
-    stem, dot, suffix = name.rpartition(".")
-    if dot and stem and len(suffix) <= _SUFFIX_CHARS:
-        return f"{stem[: _KEY_CHARS - len(suffix) - 1]}.{suffix.lower()}"
-    return name[:_KEY_CHARS] or "file"
+    name = filename.replace("\\", "/").rpartition("/")[2]
+    stem, _, suffix = name.rpartition(".") if "." in name else (name, "", "")
+    stem, suffix = _plain(stem), _plain(suffix).lower()
+    if not suffix or len(suffix) > _SUFFIX_CHARS:
+        return stem[:_KEY_CHARS] or "file"
+    return f"{stem[: _KEY_CHARS - len(suffix) - 1] or 'file'}.{suffix}"
+
+
+def _plain(text: str) -> str:
+    return _UNSAFE.sub("_", text).strip("._-")
 
 
 def media_type(content_type: str) -> str:
