@@ -12,7 +12,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from contracts.errors import SaccadeError
-from contracts.streams import LIVE_EVENTS, LIVE_PROGRESS
+from contracts.streams import LIVE_EVENTS
 from contracts.workload import Workload
 from services.dispatcher.executor import Executor
 from services.dispatcher.fair import Limits
@@ -35,7 +35,7 @@ from services.kit.tail import EventTail
 log = logging.getLogger(__name__)
 
 LEASE_NAME: Final = "dispatcher"
-_HEARTBEATS: Final = LIVE_PROGRESS.replace(">", "*.job.*.progressed")
+_HEARTBEATS: Final = "saccade.prog.*.job.*.progressed"
 #: How long a new leader waits for its own fold before it asks again where the stream ends.
 _CATCH_UP_S: Final = 5.0
 
