@@ -25,14 +25,14 @@ from modal_workers.runtime.claim import Claim
 from modal_workers.runtime.context import Context
 from modal_workers.runtime.failure import classify
 from modal_workers.runtime.job_context import JobContext
-from modal_workers.runtime.last_words import ALWAYS_S, EXIT_DONE, EXIT_UNSAID, LastWords
+from modal_workers.runtime.last_words import EXIT_DONE, EXIT_UNSAID, PATIENCE_S, LastWords
 from modal_workers.runtime.loop_thread import LoopThread
 from modal_workers.runtime.outbox import EventWriter
 from modal_workers.runtime.process import kill_descendants, lift_memory_limit
 from modal_workers.runtime.progress import ProgressMeter
 from modal_workers.runtime.stop import Stop, StopReason
 from modal_workers.runtime.workspace import Workspace
-from services.kit.s3 import open_bucket
+from services.kit.s3 import Bucket, open_bucket
 from services.kit.settings import S3Settings
 
 log = logging.getLogger(__name__)
@@ -75,8 +75,7 @@ class Attempt:
                 manifest = self._thread.wait(artifacts.finished_before(workload), self._stop)
             if manifest is None:
                 meter = ProgressMeter(workload.stages, time.monotonic())
-                self._writer.show(meter.set(0.0, "Fetching inputs", time.monotonic()))
-                self._thread.wait(workspace.fetch(bucket), self._stop)
+                self._fetch(workspace, bucket, meter)
                 context = JobContext(
                     self._run,
                     thread=self._thread,
@@ -103,20 +102,29 @@ class Attempt:
                 workspace.clear()
             self._thread.wait(self._open.aclose())
 
+    def _fetch(self, workspace: Workspace, bucket: Bucket, meter: ProgressMeter) -> None:
+        """Bring the inputs here and tell how far that is."""
+
+        def told(fraction: float) -> None:
+            self._writer.show(meter.set(0.0, f"Fetching inputs: {fraction:.0%}", time.monotonic()))
+
+        told(0.0)
+        self._thread.wait(workspace.fetch(bucket, told), self._stop)
+
     def _result(self, workload: Workload, context: Context) -> Result:
         """Run the job.
 
         Raises:
             SaccadeError: INVALID_PARAMETER, when the spec has changed since the job was submitted.
         """
-        module, _, function = workload.job.partition(":")
-        job: Callable[[Params, Context], Result] = getattr(importlib.import_module(module), function)
         try:
             params = workload.params.model_validate(self._run.params)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(str(part) for part in first["loc"])
             raise SaccadeError(ErrorCode.INVALID_PARAMETER, f"{where}: {first['msg']}.") from error
+        module, _, function = workload.job.partition(":")
+        job: Callable[[Params, Context], Result] = getattr(importlib.import_module(module), function)
         result = job(params, context)
         if not isinstance(result, workload.result):
             raise TypeError(f"the job gave {type(result).__name__} instead of its {workload.result.__name__}")
@@ -124,7 +132,8 @@ class Attempt:
 
     def _manifest(self, workload: Workload, result: Result, artifacts: ArtifactStore) -> Manifest:
         """List what the job leaves behind, once every event about it is stored."""
-        self._thread.wait(self._writer.flush(ALWAYS_S), self._stop)
+        if not self._thread.wait(self._writer.flush(PATIENCE_S), self._stop):
+            raise SaccadeError(ErrorCode.BUS_UNAVAILABLE)
         manifest = Manifest(
             job_id=self._run.job_id,
             tenant=self._run.tenant,
@@ -151,7 +160,7 @@ class Attempt:
             duration_s=manifest.duration_s,
             cost=self._last_words.cost(),
         )
-        if self._thread.wait(self._claim.succeed(succeeded, ALWAYS_S), self._stop):
+        if self._thread.wait(self._claim.succeed(succeeded, PATIENCE_S), self._stop):
             return EXIT_DONE
         return self._thread.wait(self._last_words.say_stopped())
 

@@ -22,8 +22,9 @@ EXIT_INTERRUPTED: Final = 10
 #: Nobody was told how it ended.
 EXIT_UNSAID: Final = 1
 
-#: Whoever has something to say waits for the bus as long as it lives; whoever was asked to stop does not.
-ALWAYS_S: Final = 24 * 3600.0
+#: Whoever has something to say waits for the bus, but not for one that is gone for good; by then others have spoken.
+PATIENCE_S: Final = 1800.0
+#: Whoever was asked to stop has no time.
 _HASTE_S: Final = 0.25
 
 
@@ -50,10 +51,10 @@ class LastWords:
         """Say why the attempt failed, once the bus is there to hear it, and give the exit code.
 
         Raises:
-            SaccadeError: BUS_UNAVAILABLE, after a day.
+            SaccadeError: BUS_UNAVAILABLE, after half an hour.
         """
-        await self._writer.flush(ALWAYS_S)
-        return EXIT_INTERRUPTED if await self._interrupt(failure, error, ALWAYS_S) else EXIT_DONE
+        await self._writer.flush(PATIENCE_S)
+        return EXIT_INTERRUPTED if await self._interrupt(failure, error, PATIENCE_S) else EXIT_DONE
 
     async def say_stopped(self) -> int:
         """Say that the run was stopped, quickly, for the process is about to be killed; give the exit code."""

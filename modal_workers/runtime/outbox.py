@@ -72,8 +72,11 @@ class EventWriter:
         self._loop = asyncio.get_running_loop()
         while True:
             self._news.clear()
-            await self._write_queue()
-            await self._write_progress()
+            try:
+                await self._write_queue()
+                await self._write_progress()
+            except Exception:  # the job may have taken all memory: what it ends with must still be said
+                log.exception("events could not be written; trying again")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._news.wait(), 1.0 / PROGRESS_HZ)
 
@@ -117,4 +120,6 @@ class EventWriter:
             await self._progress.publish(message, deadline_s=_PROGRESS_DEADLINE_S)
         except SaccadeError as error:
             log.warning("progress was not stored: %s", error)
-        self._shown, self._shown_at_s = newest, now_s
+        else:
+            self._shown = newest
+        self._shown_at_s = now_s

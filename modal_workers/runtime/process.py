@@ -27,13 +27,16 @@ def limit_memory(limit_bytes: int) -> None:
     276 MiB data and 1542 MiB address space, most of it reserved by malloc's arenas and never used.
     """
     if sys.platform == "linux":
-        resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes + _ALLOWANCE_BYTES, resource.RLIM_INFINITY))
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        wanted = limit_bytes + _ALLOWANCE_BYTES
+        resource.setrlimit(resource.RLIMIT_DATA, (wanted if hard < 0 else min(wanted, hard), hard))
 
 
 def lift_memory_limit() -> None:
     """Make room again for saying that there was none."""
     if sys.platform == "linux":
-        resource.setrlimit(resource.RLIMIT_DATA, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
 
 
 def kill_descendants() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +16,7 @@ from modal_workers.runtime.claim import Claim
 from modal_workers.runtime.last_words import EXIT_DONE, LastWords
 from modal_workers.runtime.loop_thread import LoopThread
 from modal_workers.runtime.outbox import EventWriter
-from modal_workers.runtime.stop import Stop
+from modal_workers.runtime.stop import Stop, StopReason
 from modal_workers.runtime.watch import enforce, watch
 from services.kit.event_store import EventStore
 from services.kit.nats import connect
@@ -47,7 +48,7 @@ def run(assignment: Assignment, nats: NatsSettings, s3: S3Settings, folder: Path
             writer = EventWriter(events, EventStore(client, "PROGRESS"), assignment, claim.source)
             last_words = LastWords(assignment, claim, writer)
             for background in (writer.run(), watch(client, claim, assignment, stop), enforce(stop, last_words.leave)):
-                thread.start(background)
+                thread.start(background).add_done_callback(lambda ended: _check(ended, stop))
             # Only now: the bucket's client takes as long to import as all the rest, and who lost needs none.
             from modal_workers.runtime.attempt import Attempt  # noqa: PLC0415
 
@@ -55,6 +56,13 @@ def run(assignment: Assignment, nats: NatsSettings, s3: S3Settings, folder: Path
             return attempt.run(s3, folder)
         finally:
             thread.wait(client.close())
+
+
+def _check(background: Future[None], stop: Stop) -> None:
+    """End a run that has lost one of its organs: nobody would notice that it is deaf or dumb."""
+    if not background.cancelled() and (error := background.exception()):
+        log.error("the runtime broke", exc_info=error)
+        stop.ask(StopReason.SIGNAL)
 
 
 async def _connect(nats: NatsSettings, name: str) -> Client:

@@ -40,9 +40,9 @@ async def watch(client: Client, claim: Claim, assignment: Assignment, stop: Stop
         try:
             job = await claim.load()
             if not claim.holds(job):
-                stop.ask(StopReason.LOST)
-            elif job is not None and job.cancel_requested:
-                stop.ask(StopReason.CANCELLED)
+                return stop.ask(StopReason.LOST)
+            if job is not None and job.cancel_requested:
+                return stop.ask(StopReason.CANCELLED)
         except SaccadeError as error:
             log.warning("cannot look at the job: %s", error)
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -47,21 +47,28 @@ class Workspace:
         safe = suffix if suffix[1:].isalnum() and suffix.isascii() and len(suffix) <= 10 else ""
         return given, self._input_folder / f"{name}-{index}{safe}"
 
-    async def fetch(self, bucket: Bucket) -> None:
-        """Download every input, streamed, and check its SHA-256.
+    async def fetch(self, bucket: Bucket, told: Callable[[float], None]) -> None:
+        """Download every input, streamed, and check its SHA-256; ``told`` hears how far that is (0..1).
 
         Raises:
             SaccadeError: STORAGE_FULL, STORAGE_UNAVAILABLE, UPLOAD_BYTES_MISSING, UPLOAD_CHECKSUM_MISMATCH.
         """
         wanted = [self.input(name, index) for name, group in self._inputs.items() for index in range(len(group))]
-        needed_bytes = sum(given.size_bytes for given, _ in wanted) + _ROOM_BYTES
-        if shutil.disk_usage(self.scratch).free < needed_bytes:
+        total_bytes = sum(given.size_bytes for given, _ in wanted)
+        if shutil.disk_usage(self.scratch).free < total_bytes + _ROOM_BYTES:
             raise SaccadeError(ErrorCode.STORAGE_FULL, "The worker's disk has no room for the inputs.")
         gate = asyncio.Semaphore(_AT_ONCE)
 
+        fetched_bytes = 0
+
+        def on_chunk(chunk_bytes: int) -> None:
+            nonlocal fetched_bytes
+            fetched_bytes += chunk_bytes
+            told(min(1.0, fetched_bytes / max(1, total_bytes)))
+
         async def one(given: JobInput, path: Path) -> None:
             async with gate:
-                await _fetch(bucket, given, path)
+                await _fetch(bucket, given, path, on_chunk)
 
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -76,10 +83,10 @@ class Workspace:
             shutil.rmtree(path, ignore_errors=True)
 
 
-async def _fetch(bucket: Bucket, given: JobInput, path: Path) -> None:
+async def _fetch(bucket: Bucket, given: JobInput, path: Path, on_chunk: Callable[[int], None]) -> None:
     for _ in range(_TRIES):
         try:
-            sha256 = await patiently(lambda: bucket.fetch_file(given.key, path), f"input {given.upload_id}")
+            sha256 = await patiently(lambda: bucket.fetch_file(given.key, path, on_chunk), f"input {given.upload_id}")
         except Missing:
             raise SaccadeError(
                 ErrorCode.UPLOAD_BYTES_MISSING,

@@ -262,8 +262,9 @@ class LocalExecutor:
         folders = sorted(self._runs.glob("run_*"), reverse=True)  # their ids sort by time
         oldest = time.time() - _KEEP_S
         for number, path in enumerate(folders):
-            if (number >= _KEPT or path.stat().st_mtime < oldest) and self._process(path.name) is None:
-                shutil.rmtree(path, ignore_errors=True)
+            with contextlib.suppress(FileNotFoundError):  # another executor was quicker
+                if (number >= _KEPT or path.stat().st_mtime < oldest) and self._process(path.name) is None:
+                    shutil.rmtree(path, ignore_errors=True)
 
 
 def _was_started(folder: RunFolder) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import itertools
+import os
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager
@@ -305,7 +306,7 @@ async def test_a_call_that_nobody_knows_has_ended(house: House, call_id: str) ->
 
 async def test_progress_is_said_again_while_the_job_is_silent(house: House) -> None:
     executor = house.executor()
-    assignment = await house.desk.submit("stage first", "progress 0.4 halfway", f"sleep {2.5 * WORKER_BEAT_S}")
+    assignment = await house.desk.submit("stage first", "progress 0.4 halfway", f"sleep {1.4 * WORKER_BEAT_S}")
     await executor.launch(assignment, WORKLOAD.compute)
     await house.desk.until(assignment.job_id, State.RUNNING)
     seen = {}
@@ -439,6 +440,21 @@ class TestLocalDisk:
         await house.desk.until(assignment.job_id, State.SUCCEEDED)
         log = house.folder / "runs" / assignment.run_id / "worker.log"
         assert 0 < log.stat().st_size < 6 * 1024 * 1024
+
+    async def test_folders_of_runs_that_ended_long_ago_are_removed(self, house: House) -> None:
+        executor = house.executor()
+        old = await house.desk.submit("work 60")
+        alive = await house.desk.submit("work 60")
+        for assignment in (old, alive):
+            await executor.launch(assignment, WORKLOAD.compute)
+        await executor.cancel(old.run_id)
+        assert (await executor.poll(old.run_id)).state is CallState.ENDED
+        folders = [house.folder / "runs" / assignment.run_id for assignment in (old, alive)]
+        for folder in folders:
+            os.utime(folder, (1.0, 1.0))
+        await executor.launch(await house.desk.submit(), WORKLOAD.compute)
+        assert [folder.exists() for folder in folders] == [False, True], "a living worker keeps its folder"
+        await executor.cancel(alive.run_id)
 
     async def test_a_full_disk_is_a_clear_refusal(self, house: House) -> None:
         executor = house.executor()
