@@ -295,6 +295,7 @@
       else if (stage.requestFullscreen) stage.requestFullscreen();
       else if (video.webkitEnterFullscreen) video.webkitEnterFullscreen();
     });
+    document.addEventListener("keydown", (event) => { if (document.fullscreenElement) onKey(event); });
     video.addEventListener("play", loop);
     video.addEventListener("seeked", follow);
     video.addEventListener("timeupdate", follow);
