@@ -8,6 +8,7 @@ import cv2
 
 from modal_workers.lap_compare.archive import load_described, load_matched, save_described, save_matched
 from modal_workers.lap_compare.comparison import Comparison
+from modal_workers.lap_compare.detect import VehicleDetector
 from modal_workers.lap_compare.figure import draw_delta
 from modal_workers.lap_compare.flow import at_times, make_flow
 from modal_workers.lap_compare.lap import compare
@@ -41,14 +42,15 @@ def run(params: LapCompareParams, context: Context) -> LapCompareResult:
 def _read(params: LapCompareParams, context: Context) -> tuple[Pair, tuple[str, ...]]:
     paths = (context.input("reference"), context.input("other"))
     with context.stage("read"):
+        motions = (make_flow(params.flow), make_flow(params.flow))
+        detector = VehicleDetector() if params.detect == "yolo" else None
         kept = context.checkpoint("described.npz")
         if kept is not None:
             return load_described(kept, paths)
         names = (context.input_name("reference"), context.input_name("other"))
-        motions = (make_flow(params.flow), make_flow(params.flow))
         pair, warnings = read_pair(paths, names, motions, progress=lambda share: context.progress(share, "reading"))
-        if params.detect == "yolo":
-            warnings += look_for_traffic(pair, check=context.check)
+        if detector is not None:
+            warnings += look_for_traffic(pair, detector, check=context.check)
         save_described(context.scratch / "described.npz", pair, warnings)
         context.keep(context.scratch / "described.npz", "described.npz")
         return pair, warnings

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Final, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from contracts.workload import Backend, Compute, Input, Params, Result, Stage, Workload
 
 #: Package of data that holds a YOLO model as ONNX; not shipped, its licence is not ours to give.
 YOLO_PACKAGE: Final = "saccade_yolo"
 
+
+def _rising(times_s: tuple[float, ...]) -> tuple[float, ...]:
+    if any(after <= before for before, after in pairwise(times_s)):
+        raise ValueError("sector boundaries must rise")
+    return times_s
+
+
 SectorTimes = Annotated[
     tuple[Annotated[float, Field(gt=0, le=86_400)], ...],
+    AfterValidator(_rising),
     Field(min_length=1, max_length=11, description="Inner sector boundaries, seconds on the reference clip."),
 ]
 

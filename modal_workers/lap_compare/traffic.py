@@ -16,13 +16,10 @@ LOOKS_HZ: Final = 2.0
 CLOSE: Final = 0.12
 
 
-def look_for_traffic(pair: tuple[Described, Described], *, check: Callable[[], None]) -> tuple[str, ...]:
-    """Give a warning for each clip that shows a close vehicle in more than a tenth of the moments looked at.
-
-    Raises:
-        SaccadeError: BACKEND_NOT_INSTALLED.
-    """
-    detector = VehicleDetector()
+def look_for_traffic(
+    pair: tuple[Described, Described], detector: VehicleDetector, *, check: Callable[[], None]
+) -> tuple[str, ...]:
+    """Give a warning for each clip that shows a close vehicle in more than a tenth of the moments looked at."""
     warnings = []
     for one in pair:
         close_s = []

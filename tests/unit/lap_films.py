@@ -37,9 +37,9 @@ def film_a(folder: Path, seed: int, world: World) -> tuple[Path, LapTruth]:
     return path, render_lap(path, world.circuit, plan.driver_a, plan.camera_a, world=world, duration_s=DURATION_S)
 
 
-def film_b(path: Path, plan: Setting, world: World) -> tuple[Path, LapTruth]:
-    """Film the other lap of a setting, for a second longer."""
-    return path, render_lap(path, world.circuit, plan.driver_b, plan.camera_b, world=world, duration_s=DURATION_S + 1)
+def film_b(path: Path, plan: Setting, world: World, duration_s: float = DURATION_S + 1) -> tuple[Path, LapTruth]:
+    """Film the other lap of a setting, by default for a second longer."""
+    return path, render_lap(path, world.circuit, plan.driver_b, plan.camera_b, world=world, duration_s=duration_s)
 
 
 def small_setting(seed: int, kind: Degradation) -> Setting:
