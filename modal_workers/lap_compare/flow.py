@@ -25,7 +25,8 @@ class DisFlow:
 
     def __call__(self, before: Frame, after: Frame) -> float:
         """Give the median flow between two frames in widths."""
-        field = np.empty((*before.grey.shape, 2), np.float32)
+        # OpenCV takes what is in the field for a first guess: uninitialised memory with a NaN in it crashes it.
+        field = np.zeros((*before.grey.shape, 2), np.float32)
         return median_length(np.asarray(self._search.calc(before.grey, after.grey, field), np.float32))
 
 
