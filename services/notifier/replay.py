@@ -17,7 +17,7 @@ from services.kit.tail import EventTail
 from services.notifier.hub import Hub
 from services.notifier.metrics import Metrics
 from services.notifier.snapshot import fold_left, snapshot_frame
-from services.notifier.sse import ENDS, REOPENS, Selection, StreamEvent, control_frame
+from services.notifier.sse import BEGINS, ENDS, REOPENS, Selection, StreamEvent, control_frame
 from services.notifier.subscriber import Subscriber
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class _Thing:
     @property
     def whole(self) -> bool:
         """Tell whether its beginning is still there."""
-        return self.job is None or self.job.first_sequence > 0
+        return self.events[0].type in BEGINS
 
 
 class Replay:

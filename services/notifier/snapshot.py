@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import Any, Final
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from contracts.events.base import decode
 from contracts.events.job import JobSubmitted
@@ -20,10 +20,15 @@ def fold_left(events: Iterable[StreamEvent]) -> Job | None:
     """Fold a job's events, in order. Without ``job.submitted`` the job's ``first_sequence`` is 0.
 
     A job whose beginning is past retention still has a state worth telling; what only its beginning knew is unknown.
+    Events of types that this version does not know change nothing: they are streamed all the same.
     """
     job: Job | None = None
     for event in events:
-        envelope = decode(event.body)
+        try:
+            envelope = decode(event.body)
+            envelope.parsed()
+        except (KeyError, ValidationError):
+            continue
         if job is None and event.type != JobSubmitted.type:
             unknown = JobSubmitted.model_construct(
                 workload="", workload_version="", inputs={}, params={}, deadline=envelope.time

@@ -12,11 +12,13 @@ from typing import Any, Final
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import Cursor
-from contracts.events.job import JobCancelled, JobFailed, JobRetrying, JobSucceeded
+from contracts.events.job import JobCancelled, JobFailed, JobRetrying, JobSubmitted, JobSucceeded
 from services.kit.event_store import Stored
 
 #: A comment line. One newline, not two: some clients take an empty block for a message.
 HEARTBEAT: Final = b":\n"
+#: Types with which the history of one thing begins.
+BEGINS: Final = frozenset({JobSubmitted.type, "session.opened"})
 #: Types after which a stream of one thing ends, and those after which it goes on once more.
 ENDS: Final = frozenset({JobSucceeded.type, JobFailed.type, JobCancelled.type, "session.stopped", "session.failed"})
 REOPENS: Final = frozenset({JobRetrying.type})

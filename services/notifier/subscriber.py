@@ -16,8 +16,8 @@ from typing import Any, Final, Literal
 from services.notifier.sse import ENDS, HEARTBEAT, REOPENS, Selection, StreamEvent, retry_line
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-#: Why a stream is closed by us: its thing ended, its time is over, its client is too slow, we stop.
-Reason = Literal["ended", "rotated", "slow", "stopping"]
+#: Why a stream is closed by us: its thing ended, its time is over, its client is too slow, the bus is away, we stop.
+Reason = Literal["ended", "rotated", "slow", "bus_away", "stopping"]
 
 _CHUNK_BYTES: Final = 64 * 1024
 

@@ -22,7 +22,7 @@ from cli.client import Client, ClientError
 from contracts.events.job import Cost, JobSucceeded
 from contracts.limits import MIB, PART_BYTES
 from contracts.manifest import Artifact, Manifest
-from services.kit.s3 import open_bucket
+from services.kit.s3 import Bucket, open_bucket
 from tests.contract.sse_harness import RUN_ID, NotifierProcess, progressed, publisher
 from tests.servers import HOST, EmbeddedNats, EmbeddedS3, free_port, wait_for_port
 
@@ -171,6 +171,30 @@ def test_jobs_are_listed_page_by_page_and_cancelled(system: System, client: Clie
         assert [event.type for event in newer] == seen, "the cursor of the answer is from before the job"
 
 
+async def leave_files(bucket: Bucket, job_id: str, content: bytes) -> str:
+    """Leave three files, one of them damaged since, and their manifest, as a worker does; give the manifest's key."""
+    artifacts = []
+    for name, body in (("film.mp4", content), ("clips/first.mp4", b"clip"), ("damaged.bin", b"as promised")):
+        sent = await bucket.put(bucket.key("results", job_id, name), body)
+        facts = {"key": sent.key, "bytes": sent.bytes, "sha256": sent.sha256, "media_type": "video/mp4"}
+        artifacts.append(Artifact(name=name, **facts))
+    await bucket.put(artifacts[2].key, b"as received")
+    manifest = Manifest(
+        job_id=job_id,
+        tenant="local",
+        workload="lap_compare",
+        workload_version="1",
+        attempt=1,
+        run_id=RUN_ID,
+        created_at=datetime.now(UTC),
+        duration_s=1,
+        device="cpu",
+        result={},
+        artifacts=artifacts,
+    )
+    return (await bucket.put(bucket.key("results", job_id, "manifest.json"), manifest.model_dump_json().encode())).key
+
+
 @pytest.mark.anyio
 async def test_a_jobs_events_are_followed_and_its_files_brought_home(
     system: System, client: Client, inputs: dict[str, str], tmp_path: Path
@@ -179,27 +203,7 @@ async def test_a_jobs_events_are_followed_and_its_files_brought_home(
     content = np.random.default_rng(2).bytes(3 * MIB)
     async with publisher(system.nats.settings) as jobs, open_bucket(system.s3.settings) as bucket:
         await jobs.start(job.id)
-        artifacts = []
-        for name, body in (("film.mp4", content), ("clips/first.mp4", b"clip"), ("damaged.bin", b"as promised")):
-            sent = await bucket.put(bucket.key("results", job.id, name), body)
-            artifacts.append(
-                Artifact(name=name, key=sent.key, bytes=sent.bytes, sha256=sent.sha256, media_type="video/mp4")
-            )
-        await bucket.put(artifacts[2].key, b"as received")
-        manifest = Manifest(
-            job_id=job.id,
-            tenant="local",
-            workload="lap_compare",
-            workload_version="1",
-            attempt=1,
-            run_id=RUN_ID,
-            created_at=datetime.now(UTC),
-            duration_s=1,
-            device="cpu",
-            result={},
-            artifacts=artifacts,
-        )
-        sent = await bucket.put(bucket.key("results", job.id, "manifest.json"), manifest.model_dump_json().encode())
+        manifest_key = await leave_files(bucket, job.id, content)
 
         def follow() -> list[str]:
             with Client(system.notifier) as events:
@@ -209,7 +213,7 @@ async def test_a_jobs_events_are_followed_and_its_files_brought_home(
             await anyio.sleep(0.5)
             await jobs.say(job.id, progressed(0.5))
             cost = Cost(device="cpu", seconds=1, usd=0)
-            data = JobSucceeded(attempt=1, run_id=RUN_ID, result={}, manifest_key=sent.key, duration_s=1, cost=cost)
+            data = JobSucceeded(attempt=1, run_id=RUN_ID, result={}, manifest_key=manifest_key, duration_s=1, cost=cost)
             await jobs.say(job.id, data)
 
         async with anyio.create_task_group() as tasks:

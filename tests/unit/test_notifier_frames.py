@@ -131,6 +131,8 @@ def test_a_snapshot_is_the_fold_and_says_what_it_does_not_know() -> None:
     told = json.loads(block.data[0])
     assert (block.event, block.id) == ("snapshot", None)
     assert (told["state"], told["sequence"], told["submitted"]["workload"]) == ("running", 6, "w")
+    strange = StreamEvent("acme", "job", JOB, "job.levitated", begun[1].body.replace(b"queued", b"levitated"), "abc", 5)
+    assert fold_left([*begun[:2], strange, *begun[2:]]) == whole
     rest = fold_left(begun[2:])
     assert rest
     told_of_rest = json.loads(next(blocks([snapshot_frame(rest)])).data[0])

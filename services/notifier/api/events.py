@@ -83,7 +83,7 @@ class EventStreamResponse(Response):
             pass
         except SaccadeError as error:  # the bus is away; the client resumes where it is
             log.warning("a stream was cut: %s", error)
-            subscriber.reason = subscriber.reason or "stopping"
+            subscriber.reason = subscriber.reason or "bus_away"
         finally:
             hub.remove(subscriber)
             streams.metrics.streams.dec()
@@ -92,7 +92,7 @@ class EventStreamResponse(Response):
                 streams.metrics.closed.labels(subscriber.reason).inc()
             else:
                 subscriber.abandon()
-        if subscriber.reason in ("ended", "rotated", "stopping"):
+        if subscriber.reason not in (None, "slow"):
             await direct({"type": "http.response.body", "body": b"", "more_body": False})
 
 
