@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -12,6 +13,7 @@ from nats.aio.msg import Msg
 
 from contracts.assignment import Assignment
 from contracts.errors import SaccadeError
+from contracts.job import Job
 from contracts.streams import LIVE_EVENTS, aggregate
 from modal_workers.runtime.claim import Claim
 from modal_workers.runtime.stop import Stop, StopReason
@@ -36,20 +38,22 @@ async def watch(client: Client, claim: Claim, assignment: Assignment, stop: Stop
 
     live = LIVE_EVENTS.removesuffix("saccade.evt.>")
     await client.subscribe(live + aggregate(assignment.tenant, "job", assignment.job_id), cb=on_event)
-    while not stop.asked:
+    while True:
         try:
-            job = await claim.load()
-            if not claim.holds(job):
-                return stop.ask(StopReason.LOST)
-            if job is not None and job.cancel_requested:
-                return stop.ask(StopReason.CANCELLED)
+            if reason := _reason(claim, await claim.load()):
+                stop.ask(reason)
+                return
         except SaccadeError as error:
             log.warning("cannot look at the job: %s", error)
-        try:
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(news.wait(), _LOOK_S)
-        except TimeoutError:
-            continue
         news.clear()
+
+
+def _reason(claim: Claim, job: Job | None) -> StopReason | None:
+    if not claim.holds(job):
+        return StopReason.LOST
+    return StopReason.CANCELLED if job is not None and job.cancel_requested else None
 
 
 async def enforce(stop: Stop, leave: Callable[[], Awaitable[None]]) -> None:
