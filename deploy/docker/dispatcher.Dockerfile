@@ -10,7 +10,8 @@ WORKDIR /app
 # images of all services are the same and share their layers.
 COPY pyproject.toml constraints.txt ./
 RUN touch README.md && pip install --no-cache-dir -c constraints.txt '.[kit]'
-RUN pip install --no-cache-dir -c constraints.txt '.[dispatcher,lap_compare]'
+RUN pip install --no-cache-dir -c constraints.txt '.[dispatcher,lap-compare]' \
+    && python -c 'import av, cv2, matplotlib, numpy'
 
 COPY contracts contracts
 COPY services/__init__.py services/__init__.py

@@ -8,6 +8,7 @@ import tomllib
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from contracts.limits import EVENT_BYTES, MIB, REQUEST_BODY_BYTES, WAIT_S
 from tests.rules.tree import ROOT
@@ -37,11 +38,18 @@ def test_every_dependency_is_pinned_to_what_is_asked_for() -> None:
 def test_an_image_installs_its_own_extra_by_the_constraints_and_runs_as_nobody(service: str) -> None:
     text = (DEPLOY / "docker" / f"{service}.Dockerfile").read_text()
     assert re.search(rf"pip install .*-c constraints.txt '\.\[{service}[\],]", text)
-    assert ("lap_compare" in text) == (service == "dispatcher"), "only the dispatcher's image runs workers"
+    assert ("lap-compare" in text) == (service == "dispatcher"), "only the dispatcher's image runs workers"
     assert "USER saccade" in text
     assert "HEALTHCHECK" in text
     others = [other for other in SERVICES if other != service]
     assert not any(f"services/{other} " in text for other in others)
+
+
+def test_extras_are_spelled_as_every_pip_finds_them() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    named = {extra for group in extras.values() for line in group for extra in Requirement(line).extras}
+    assert [extra for extra in {*extras, *named} if extra != canonicalize_name(extra)] == []
 
 
 def test_compose_publishes_on_loopback_only() -> None:
