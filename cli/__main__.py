@@ -14,7 +14,7 @@ import click
 from pydantic import ValidationError
 
 from cli.failure import INTERRUPTED, REFUSED, Failure
-from cli.output import say, show_failure
+from cli.output import note, say, show_failure
 from contracts.errors import SaccadeError
 
 _COMMANDS: Final = {
@@ -76,6 +76,7 @@ def main() -> None:
         error.show()
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
+        note("Stopped.")
         code = INTERRUPTED
     except Failure as failure:
         show_failure(failure, as_json=as_json)

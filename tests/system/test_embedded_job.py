@@ -138,18 +138,3 @@ def test_workloads_describe_themselves(url: str, tmp_path: Path) -> None:
     described = run("workloads", "lap_compare", "--url", url, cwd=tmp_path).stdout
     assert "reference" in described
     assert "overlay_height_px" in described
-
-
-def test_a_job_that_runs_at_ctrl_c_goes_on_at_the_next_start(tmp_path: Path) -> None:
-    with up(tmp_path / "data", WORKER_CATALOG="tests.workers") as system:
-        url = system.ready()["url"]
-        (job,) = say(url, tmp_path, "submit", "scripted", "--param", script("stage first", "work 1"))
-        wait_until(lambda: state(url, job) == "running", "it runs")
-        assert system.stop() == 0
-        assert not any(marked(folder) for folder in (system.data / "dispatcher" / "runs").glob("run_*"))
-    with up(tmp_path / "data", WORKER_CATALOG="tests.workers") as system:
-        url = system.ready()["url"]
-        wait_until(lambda: state(url, job) == "succeeded", "it goes on and ends")
-        system.signal(signal.SIGINT)
-        system.signal(signal.SIGINT)
-        assert system.process.wait(30) in (0, 130)

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import httpx
 
+from cli.client import Client
 from cli.embedded.processes import MARK, children_of
+from services.dispatcher.process_tree import marked
 from tests.system.embedded import CHILDREN, ROOT, alive, environment, run, up, wait_until
 
 
@@ -22,36 +24,50 @@ def healthy(url: str) -> bool:
 
 
 def test_it_starts_answers_stops_and_finds_its_data_again(tmp_path: Path) -> None:
-    clip = tmp_path / "clip.bin"
-    clip.write_bytes(b"bytes that stay")
-    with up(tmp_path / "data") as system:
+    content = b"bytes that stay"
+    runs = tmp_path / "data" / "dispatcher" / "runs"
+    with up(tmp_path / "data", WORKER_CATALOG="tests.workers") as system:
         ready = system.ready()
         assert set(ready["processes"]) == CHILDREN
         assert healthy(ready["url"])
-        body = {"filename": "clip.mp4", "content_type": "video/mp4", "size_bytes": 15}
+        body = {"filename": "clip.mp4", "content_type": "video/mp4", "size_bytes": len(content)}
         created = httpx.post(f"{ready['url']}/v1/uploads", json=body)
         assert created.status_code == 201, created.text
         upload = created.json()
-        sent = httpx.put(upload["url"], content=clip.read_bytes(), headers=upload["headers"])
+        sent = httpx.put(upload["url"], content=content, headers=upload["headers"])
         assert sent.is_success, sent.text
-        second = run("up", "--port", "0", "--data", str(tmp_path / "data"), cwd=tmp_path)
-        assert second.returncode == 1
-        assert "(already_running)" in second.stderr
-        assert ready["url"] in second.stderr
-        assert healthy(ready["url"])
+        with Client(ready["url"]) as client:
+            job = client.submit("scripted", {}, {"script": ["stage first", "work 1"]})
+            wait_until(lambda: client.job(job.id).state == "running", "the job runs")
         assert system.stop() == 0
         assert system.process.stderr
         assert system.process.stderr.read() == ""
         assert not children_of(system.data)
-    assert (tmp_path / "data" / "bucket").is_dir()
-    with up(tmp_path / "data") as system:
+        assert not any(marked(folder) for folder in runs.glob("run_*"))
+    with up(tmp_path / "data", WORKER_CATALOG="tests.workers") as system:
         url = system.ready()["url"]
         again = httpx.get(f"{url}/v1/uploads/{upload['id']}")
         assert again.status_code == 200, again.text
         assert again.json()["id"] == upload["id"]
-        stored = [file.read_bytes() for file in (tmp_path / "data" / "bucket").rglob("*") if file.is_file()]
-        assert clip.read_bytes() in stored
+        assert content in [file.read_bytes() for file in (system.data / "bucket").rglob("*") if file.is_file()]
+        with Client(url) as client:
+            wait_until(lambda: client.job(job.id).state == "succeeded", "the job that was stopped goes on and ends")
+        system.signal(signal.SIGINT)
+        system.signal(signal.SIGINT)
+        assert system.process.wait(30) in (0, 130)
+        assert not children_of(system.data)
+
+
+def test_a_second_one_on_the_same_folder_is_told_where_the_first_answers(tmp_path: Path) -> None:
+    with up(tmp_path / "data") as system:
+        wait_until(lambda: children_of(system.data), "a child runs")
+        second = run("up", "--port", "0", "--data", str(tmp_path / "data"), cwd=tmp_path)
+        assert second.returncode == 1
+        assert "(already_running)" in second.stderr
+        assert " at http://127.0.0.1:" in second.stderr
+        # Stopped while it starts, or just after.
         assert system.stop() == 0
+        assert not children_of(system.data)
 
 
 def test_every_child_that_is_killed_comes_back(tmp_path: Path) -> None:
@@ -120,10 +136,3 @@ def test_the_watchdog_ends_the_children_where_the_kernel_does_not(tmp_path: Path
         for process in (ours, other, watchdog):
             process.kill()
             process.wait()
-
-
-def test_it_stops_while_it_starts(tmp_path: Path) -> None:
-    with up(tmp_path / "data") as system:
-        wait_until(lambda: children_of(system.data), "a child runs")
-        assert system.stop() == 0
-        assert not children_of(system.data)
