@@ -97,7 +97,11 @@ def track(a: Moving, b: Moving) -> Track:
     opinions = running_mean(clock_a, valley.strip_shift, SMOOTH_S) * step_b[:, None]
     disagreement = np.std(opinions, axis=1) / np.sqrt(len(STRIPS) - 1)
     disagreement = np.sqrt(running_mean(clock_a, disagreement**2, 2 * SMOOTH_S))
-    error = np.sqrt((BAND[0] * scatter) ** 2 + (BAND[1] * disagreement) ** 2 + (BAND[2] * valley.width * step_b) ** 2)
+    # where a car crawls the curve bends more sharply than the smoothing follows
+    bend = running_mean(clock_a, 0.5 * SMOOTH_S**2 * np.abs(np.gradient(pace, clock_a)), SMOOTH_S)
+    error = np.sqrt(
+        (BAND[0] * scatter) ** 2 + (BAND[1] * disagreement) ** 2 + (BAND[2] * valley.width * step_b) ** 2 + bend**2
+    )
     return Track(sample_a, clock_b, pace, error, disagreement, valley.cost, path)
 
 

@@ -33,7 +33,9 @@ def local_line(time_s: Floats, values: Floats, trust: Floats, sigma_s: float) ->
         weight = window * (trust * robust)[index]
         value, slope = _fitted(time_s, values, weight, index)
         residual = np.abs(values - value)
-        scale = 6 * np.maximum(np.median(residual), 1e-4)
+        # one sample off among good ones is an outlier; a whole stretch off is a bend to be followed
+        around = np.sum(window * residual[index], axis=1) / np.sum(window, axis=1)
+        scale = np.maximum(6 * np.maximum(np.median(residual), 1e-4), 4 * around)
         robust = np.clip(1 - (residual / scale) ** 2, 0, 1) ** 2 + 1e-6
     return value, slope
 

@@ -158,8 +158,8 @@ def _markings(brush: _Brush, random: np.random.Generator) -> None:
             tone = (235, 235, 235) if (column + row) % 2 else (25, 25, 25)
             brush.ribbon(row * 0.6, row * 0.6 + 0.6, -half + column, -half + column + 1, tone)
     for slot in range(8):
-        place, side = brush.circuit.length_m - 8.0 * (slot + 1), (-2.6, 1.0)[slot % 2]
-        brush.ribbon(place, place + 0.25, side, side + 1.8, (225, 225, 225))
+        place, left = brush.circuit.length_m - 8.0 * (slot + 1), (-2.6, 1.0)[slot % 2]
+        brush.ribbon(place, place + 0.25, left, left + 1.8, (225, 225, 225))
     for start in np.arange(60.0, brush.circuit.length_m - 60, random.uniform(110, 150)):
         _word(brush, random, float(start + random.uniform(0, 40)))
 

@@ -1,0 +1,123 @@
+"""Measures the lap worker against decoding alone: frames per second, processor time per frame, peak memory.
+
+    python -m bench.lap_decode [--minutes 1] [--clip A.mp4 --clip B.mp4]
+
+Without clips two 1080p laps are filmed and repeated to the length asked for, packet by packet. Processor time says
+more than wall time where others share the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import cv2
+
+from modal_workers.lap_compare.flow import DisFlow
+from modal_workers.lap_compare.matching import match
+from modal_workers.lap_compare.reading import Motion, in_parallel, read_pair
+from modal_workers.lap_compare.simulator.camera import Camera
+from modal_workers.lap_compare.simulator.circuit import make_circuit
+from modal_workers.lap_compare.simulator.driver import Driver
+from modal_workers.lap_compare.simulator.film import render_lap
+from modal_workers.lap_compare.simulator.picture import World
+
+SECONDS = 10.0
+
+
+def film(folder: Path, minutes: float) -> tuple[Path, Path]:
+    """Film two short 1080p laps and repeat them."""
+    circuit = make_circuit(1, 600.0)
+    world, paths = World(circuit), []
+    for number in (1, 2):
+        camera = Camera(width_px=1920, height_px=1080, seed=number)
+        short, path = folder / f"short_{number}.mp4", folder / f"long_{number}.mp4"
+        render_lap(short, circuit, Driver(seed=number), camera, world=world, duration_s=SECONDS)
+        repeat(short, path, max(1, round(minutes * 60 / SECONDS)))
+        paths.append(path)
+    return paths[0], paths[1]
+
+
+def repeat(source: Path, path: Path, times: int) -> None:
+    """Write a clip many times over into one file without encoding it again."""
+    with av.open(str(path), "w") as out, av.open(str(source)) as probe:
+        target = out.add_stream_from_template(probe.streams.video[0])
+        for number in range(times):
+            with av.open(str(source)) as container:
+                stream = container.streams.video[0]
+                assert stream.time_base is not None
+                shift = round(number * SECONDS / stream.time_base)
+                for packet in container.demux(stream):
+                    if packet.dts is None or packet.pts is None:
+                        continue
+                    packet.pts, packet.dts, packet.stream = packet.pts + shift, packet.dts + shift, target
+                    out.mux(packet)
+
+
+def decode(path: Path) -> int:
+    """Decode a clip and throw every frame away."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        stream.codec_context.thread_count = 2
+        return sum(1 for _ in container.decode(stream))
+
+
+def measured(name: str, frames: Callable[[], int]) -> tuple[float, float]:
+    """Run something and print its rate; give wall and processor seconds a frame."""
+    wall, processor = time.perf_counter(), time.process_time()
+    count = frames()
+    wall, processor = time.perf_counter() - wall, time.process_time() - processor
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(
+    rate, each_ms = count / wall, 1e3 * processor / count
+    print(f"{name:<34} {rate:>9.0f} frames/s {each_ms:>8.2f} ms of processor a frame {peak:>7.0f} MiB peak")
+    )
+    return wall / count, processor / count
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=1.0)
+    parser.add_argument("--clip", type=Path, action="append", default=[])
+    arguments = parser.parse_args()
+    cv2.setNumThreads(1)
+    with tempfile.TemporaryDirectory() as scratch:
+        given = arguments.clip
+        paths = (given[0], given[1]) if len(given) == 2 else film(Path(scratch), arguments.minutes)
+        alone = measured(
+            "decoding both, nothing else", lambda: sum(in_parallel(lambda: decode(paths[0]), lambda: decode(paths[1])))
+        )
+        kept = []
+
+        def read(motions: tuple[Motion | None, Motion | None]) -> int:
+            pair, _ = read_pair(paths, (paths[0].name, paths[1].name), motions, progress=lambda _share: None)
+            kept[:] = pair
+            return sum(one.clip.frame_count for one in pair)
+
+        plain = measured("read stage, flow off", lambda: read((None, None)))
+        with_flow = measured("read stage, flow dis", lambda: read((DisFlow(), DisFlow())))
+        frames = sum(one.clip.frame_count for one in kept)
+
+        def aligned() -> int:
+            match(kept[0], kept[1], correct_mount=True, progress=lambda _share: None)
+            return frames
+
+        align = measured("align stage, mount correction", aligned)
+        shown_s = max(one.clip.duration_s for one in kept)
+        shares = 100 * alone[0] / plain[0], 100 * alone[0] / with_flow[0]
+        print(
+            f"read stage reaches {shares[0]:.0f} % of the decoder's rate, with flow {shares[1]:.0f} %"
+        )
+        print(f"read and align take {frames * (with_flow[0] + align[0]):.1f} s for two clips of {shown_s:.1f} s")
+        print(f"threads at the end: {threading.active_count()}")
+
+
+if __name__ == "__main__":
+    main()
