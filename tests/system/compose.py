@@ -70,8 +70,15 @@ class ComposedSystem:
         assert done.returncode == 0, f"compose {arguments} ended with {done.returncode}:\n{done.stdout[-6000:]}"
         return done.stdout
 
-    def container(self, service: str) -> dict[str, Any]:
-        """Look at a service's container."""
+    def healthy(self, service: str) -> dict[str, Any]:
+        """Wait for a service's own health check and give what the engine knows of its container."""
+        end = time.monotonic() + READY_S
+        while (found := self._inspect(service))["State"]["Health"]["Status"] != "healthy":
+            assert time.monotonic() < end, found["State"]["Health"]
+            time.sleep(0.5)
+        return found
+
+    def _inspect(self, service: str) -> dict[str, Any]:
         container_id = self.compose("ps", "-q", service).split()[-1]
         shown = subprocess.run(["docker", "inspect", container_id], capture_output=True, check=True)
         found: list[dict[str, Any]] = json.loads(shown.stdout)

@@ -32,19 +32,18 @@ def laps(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Film two short laps."""
     folder = tmp_path_factory.mktemp("laps")
     module = "modal_workers.lap_compare.simulator.two_laps"
-    command = [sys.executable, "-m", module, str(folder), "--seed", "3", "--duration-s", "8"]
+    command = [sys.executable, "-m", module, str(folder), "--seed", "3", "--duration-s", "5"]
     subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
     return folder / "lap_a.mp4", folder / "lap_b.mp4"
 
 
 def test_every_service_is_well_and_runs_as_nobody(system: ComposedSystem) -> None:
     for service in ("gateway", "dispatcher", "notifier", "origin"):
-        container = system.container(service)
-        assert container["State"]["Health"]["Status"] == "healthy"
+        container = system.healthy(service)
         assert container["Config"]["User"] == "saccade"
         assert container["HostConfig"]["ReadonlyRootfs"]
     for service in ("nats", "s3"):
-        assert system.container(service)["State"]["Health"]["Status"] == "healthy"
+        system.healthy(service)
 
 
 def test_only_a_key_lets_in(system: ComposedSystem) -> None:
@@ -63,13 +62,12 @@ def test_a_lap_comparison_from_upload_to_report(
     system: ComposedSystem, laps: tuple[Path, Path], tmp_path: Path
 ) -> None:
     lines = system.saccade("submit", "lap_compare", *map(str, laps), "--param", "overlay_height_px=180", "--watch")
-    job = lines[-1]
     [shown] = system.saccade("job", _job_id(lines))
     assert shown["state"] == "succeeded", json.dumps(shown)
     system.saccade("artifacts", shown["id"], "--download", str(tmp_path))
-    report = next(tmp_path.rglob("report.html"))
-    assert report.stat().st_size > 10_000
-    assert json.loads(next(tmp_path.rglob("manifest.json")).read_text())["job_id"] == shown["id"], job
+    found = {path.name: path for path in tmp_path.rglob("*") if path.is_file()}
+    assert {"report.html", "metrics.json", "delta.csv", "overlay.mp4"} <= found.keys()
+    assert b"<html" in found["report.html"].read_bytes()[:2000]
     with system.client(system.other_key) as other:
         assert other.get(f"/v1/jobs/{shown['id']}").status_code == 404
     told = _stream(system, f"/v1/jobs/{shown['id']}/events", {"Last-Event-ID": ""})
