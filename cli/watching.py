@@ -68,6 +68,6 @@ def progress_text(data: dict[str, Any]) -> str:
     parts = [stage, str(data.get("message") or "")]
     eta_s = data.get("eta_s")
     # An estimate from the first few percent jumps about and tells nobody anything.
-    if eta_s is not None and _SETTLED <= float(data.get("fraction", 0.0)) < 1:
+    if eta_s is not None and eta_s >= 1 and float(data.get("fraction", 0.0)) >= _SETTLED:
         parts.append(f"{duration(float(eta_s))} left")
     return " · ".join(part for part in parts if part)

@@ -125,7 +125,8 @@ def _show(result: dict[str, Any], truth: Truth, folder: Path, clock: _Clock) -> 
     for one in result["opportunities"]:
         driver = "B" if one["loser"] == "other" else "A"
         where = f"between {one['start_reference_s']:.1f} s and {one['end_reference_s']:.1f} s of lap A"
-        say(f"  {one['rank']}. driver {driver} loses {one['lost_s']:.2f} s {where} (true: {lost(one, truth):.2f} s)")
+        amount = f"{one['lost_s']:.2f} ± {one['error_s']:.2f} s"
+        say(f"  {one['rank']}. driver {driver} loses {amount} {where} (true: {lost(one, truth):.2f} s)")
     for warning in result["warnings"]:
         note(f"  note: {warning}")
     spent = " · ".join(f"{name} {duration(seconds)}" for name, seconds in clock.parts.items())
