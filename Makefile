@@ -35,8 +35,8 @@ bench: $(VENV)/.dev ## Run the measurements
 soak: $(VENV)/.dev ## Kill processes at random for a long time; SOAK_RUNS=200
 	$(BIN)/python -m pytest -q -m soak --soak-runs $(SOAK_RUNS) $(ARGS)
 
-clean: ## Remove the virtual environment, caches and all data of the embedded system
-	rm -rf $(VENV) .saccade .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build *.egg-info
+clean: ## Remove the virtual environment and caches; data in .saccade stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build *.egg-info
 
 # uv installs in seconds; where it cannot, pip does the same, slower.
 define install

@@ -131,11 +131,17 @@ class Supervisor:
                 return
             pause_s = _FIRST_PAUSE_S if loop.time() - started > _LIVED_S else min(2 * pause_s, _LONGEST_PAUSE_S)
             self._say(f"{program.name} stopped ({_how_it_ended(code)}); starting it again.")
-            process = await self._start_again(program, pause_s)
+            again = await self._start_again(program, pause_s)
+            if again is None:
+                return
+            process = again
 
-    async def _start_again(self, program: Program, pause_s: float) -> asyncio.subprocess.Process:
+    async def _start_again(self, program: Program, pause_s: float) -> asyncio.subprocess.Process | None:
+        """Start a child after a pause, unless everything was told to stop meanwhile."""
         while True:
             await asyncio.sleep(pause_s)
+            if self._stopping:
+                return None
             try:
                 return await self._start(program)
             except OSError as error:
