@@ -52,7 +52,7 @@ async def _run(stop: asyncio.Event, serving: asyncio.Event) -> None:
     settings, auth = GatewaySettings(), AuthSettings()
     nats_settings, s3_settings = NatsSettings(), S3Settings()
     async with contextlib.AsyncExitStack() as stack:
-        view = View.open(settings.data_dir)
+        view = _open_view(settings)
         stack.callback(view.close)
         client = await connect(nats_settings, "gateway")
         stack.push_async_callback(client.close)
@@ -97,29 +97,46 @@ async def _main() -> int:
         await asyncio.wait([running], timeout=_STOP_S if serving.is_set() else 0)
         running.cancel()
     stopping.cancel()
-    try:
-        await running
-    except asyncio.CancelledError:
-        return 0
-    except BaseExceptionGroup as group:
-        if group.subgroup(EpochChanged):
+    await asyncio.gather(running, return_exceptions=True)
+    return 0 if running.cancelled() else _exit_code(running.exception())
+
+
+def _exit_code(error: BaseException | None) -> int:
+    """Say in one line why the service ends, and what its supervisor should do."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    match error:
+        case None:
+            return 0
+        case EpochChanged():
             log.warning("the stream of events is another one than it was: starting again")
             return EXIT_AGAIN
-        raise
-    except (CannotServeError, ValidationError, OSError, sqlite3.Error) as error:
-        log.error("the gateway cannot start: %s", _in_one_line(error))  # noqa: TRY400 - the line is for the user
-        return 1
-    return 0
+        case SaccadeError():
+            log.warning("starting again: %s", error)
+            return EXIT_AGAIN
+        case ValidationError():
+            faults = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_input=False)]
+            log.error("the settings of the gateway are wrong: %s", "; ".join(faults))
+        case sqlite3.Error():
+            log.error("the view cannot be written (%s): is the disk of GATEWAY_DATA_DIR full?", error)
+        case OSError() if error.filename:
+            log.error("%s: %s", error.strerror, error.filename)
+        case CannotServeError() | OSError():
+            log.error("%s", error)
+        case _:
+            log.error("the gateway broke", exc_info=error)
+    return 1
 
 
-def _in_one_line(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_input=False))
-    if isinstance(error, sqlite3.Error):
-        return f"the view cannot be opened ({error}): set GATEWAY_DATA_DIR to a folder of its own that can be written."
-    if isinstance(error, OSError) and error.filename:
-        return f"{error.strerror}: {error.filename}. Set GATEWAY_DATA_DIR to a folder that can be written."
-    return str(error)
+def _open_view(settings: GatewaySettings) -> View:
+    try:
+        return View.open(settings.data_dir)
+    except (OSError, sqlite3.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CannotServeError(
+            f"The view cannot be opened in {settings.data_dir} ({reason}): "
+            "set GATEWAY_DATA_DIR to a folder of the gateway's own that can be written."
+        ) from error
 
 
 if __name__ == "__main__":

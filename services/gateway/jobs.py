@@ -76,8 +76,8 @@ class Jobs:
         job_id = new_id("job")
         made = await self._idempotency.recall(key) if key else None
         if made:
-            if job := await self._load(tenant, made):
-                return job
+            if await self._load(tenant, made):
+                return await self.get(tenant, made)
             job_id = made
         data = await self._checked(tenant, wanted)
         if key and not made:
@@ -87,7 +87,7 @@ class Jobs:
             sequence = await self._store.publish(message, after=0, among=aggregate(tenant, "job", job_id))
         except Conflict:
             # The same key, at the same time: the other request's event counts.
-            return await self._current(tenant, job_id)
+            return await self.get(tenant, job_id)
         await self._tail.wait_for(sequence, SEEN_S)
         return await self.get(tenant, job_id)
 

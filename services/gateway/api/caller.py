@@ -25,11 +25,11 @@ def gateway_of(request: Request) -> Gateway:
     return gateway
 
 
-def _read(request: Request, _: Annotated[Any, Depends(_BEARER)] = None) -> Principal:
+async def _read(request: Request, _: Annotated[Any, Depends(_BEARER)] = None) -> Principal:
     return gateway_of(request).authenticator.authenticate(request.headers, "read")
 
 
-def _write(request: Request, _: Annotated[Any, Depends(_BEARER)] = None) -> Principal:
+async def _write(request: Request, _: Annotated[Any, Depends(_BEARER)] = None) -> Principal:
     return gateway_of(request).authenticator.authenticate(request.headers, "write")
 
 
