@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -39,7 +40,8 @@ def main() -> int:
     except Exception:
         log.exception("the worker could not begin")
         code = EXIT_UNSAID
-    (settings.run_folder / "exit").write_text(str(code))
+    with contextlib.suppress(OSError):  # a full disk; only a dispatcher that did not start us reads it
+        (settings.run_folder / "exit").write_text(str(code))
     return code
 
 
