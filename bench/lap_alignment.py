@@ -16,6 +16,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -46,7 +47,7 @@ def read(path_a: Path, path_b: Path) -> tuple[Described, Described]:
     return read_pair((path_a, path_b), (path_a.name, path_b.name), (None, None), progress=silent)[0]
 
 
-def one_pair(arguments: tuple[int, str, Path]) -> dict[str, float | str]:
+def one_pair(arguments: tuple[int, str, Path]) -> dict[str, Any]:
     """Film one pair of laps, align it, compare with the truth."""
     seed, kind, folder = arguments
     cv2.setNumThreads(1)
@@ -84,10 +85,12 @@ def _gained(time_b_s: Floats, time_a_s: Floats) -> float:
     return float((time_b_s[-1] - time_b_s[0]) - (time_a_s[-1] - time_a_s[0]))
 
 
-def _figures(error_s: Floats, matched: Matched, known: NDArray[np.bool_]) -> dict[str, float | str]:
+def _figures(error_s: Floats, matched: Matched, known: NDArray[np.bool_]) -> dict[str, Any]:
     alignment = matched.alignment
     good = alignment.confidence[known] >= 0.5
     return {
+        "errors": error_s.tolist(),
+        "errors_good": error_s[good].tolist(),
         "median": float(np.median(error_s)),
         "p95": float(np.quantile(error_s, 0.95)),
         "largest": float(error_s.max()),
@@ -114,7 +117,7 @@ HEADINGS = (
 )
 
 
-def table(rows: list[dict[str, float | str]]) -> None:
+def table(rows: list[dict[str, Any]]) -> None:
     print(("{:>5} {:<12}" + " {:>12}" * 8).format(*HEADINGS))
     for row in rows:
         ms = [1e3 * float(row[key]) for key in ("median", "p95", "largest")]
@@ -124,18 +127,26 @@ def table(rows: list[dict[str, float | str]]) -> None:
 
 
 def generated(seeds: int, folder: Path) -> bool:
-    """Measure on generated laps; True when the claim holds on every pair."""
+    """Measure on generated laps; True when median and p95 over all their moments are within the claim."""
     kinds = itertools.cycle(DEGRADATIONS)
     plans = [(seed, kind, folder) for seed, kind in zip(range(1, seeds + 1), kinds, strict=False)]
     with ProcessPoolExecutor(2) as pool:
         rows = list(pool.map(one_pair, plans))
     table(rows)
-    for name, key in (("median error", "median"), ("p95 where confidence is good", "p95_good")):
+    everything = np.concatenate([np.asarray(row["errors"]) for row in rows])
+    trusted = np.concatenate([np.asarray(row["errors_good"]) for row in rows])
+    whole = float(np.median(everything)), float(np.quantile(trusted, 0.95))
+    print(f"all moments of all pairs: median {whole[0] / FRAME_S:.2f} frames; ", end="")
+    print(
+        f"p95 where confidence is good {whole[1] / FRAME_S:.2f} frames ({len(trusted) / len(everything):.0%} of them)"
+    )
+    for name, key, most in (("median", "median", 1.0), ("p95 where confidence is good", "p95_good", 3.0)):
         values = np.array([float(row[key]) for row in rows]) / FRAME_S
-        print(f"{name}: median of pairs {np.median(values):.2f} frames, worst pair {values.max():.2f} frames")
+        print(f"pair by pair, {name}: middle pair {np.median(values):.2f} frames, ", end="")
+        print(f"worst {values.max():.2f}, {np.sum(values > most)} of {len(values)} above {most:.0f}")
     print(f"inside the 95 % band: {100 * np.mean([float(row['inside']) for row in rows]):.1f} % on average")
     print(f"time to align: {np.mean([float(row['align_s']) for row in rows]):.1f} s a pair, mount correction included")
-    return all(float(row["median"]) <= FRAME_S and float(row["p95_good"]) <= EVEN_ERROR_S for row in rows)
+    return whole[0] <= FRAME_S and whole[1] <= EVEN_ERROR_S
 
 
 def wrong(folder: Path, seeds: int) -> bool:

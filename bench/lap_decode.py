@@ -75,10 +75,8 @@ def measured(name: str, frames: Callable[[], int]) -> tuple[float, float]:
     count = frames()
     wall, processor = time.perf_counter() - wall, time.process_time() - processor
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(
     rate, each_ms = count / wall, 1e3 * processor / count
     print(f"{name:<34} {rate:>9.0f} frames/s {each_ms:>8.2f} ms of processor a frame {peak:>7.0f} MiB peak")
-    )
     return wall / count, processor / count
 
 
@@ -112,9 +110,7 @@ def main() -> None:
         align = measured("align stage, mount correction", aligned)
         shown_s = max(one.clip.duration_s for one in kept)
         shares = 100 * alone[0] / plain[0], 100 * alone[0] / with_flow[0]
-        print(
-            f"read stage reaches {shares[0]:.0f} % of the decoder's rate, with flow {shares[1]:.0f} %"
-        )
+        print(f"read stage reaches {shares[0]:.0f} % of the decoder's rate, with flow {shares[1]:.0f} %")
         print(f"read and align take {frames * (with_flow[0] + align[0]):.1f} s for two clips of {shown_s:.1f} s")
         print(f"threads at the end: {threading.active_count()}")
 

@@ -92,7 +92,7 @@ def test_a_clip_against_itself_has_no_delta(clean: Films) -> None:
     )
     assert np.max(np.abs(comparison.delta_s)) < 0.005
     assert np.allclose(matched.alignment.time_a_s, matched.alignment.time_b_s, atol=0.005)
-    assert np.max(np.abs(comparison.relative_speed - 1)) < 0.02
+    assert np.max(np.abs(comparison.relative_speed - 1)) < 0.05  # a slope, widest at the ends
     assert comparison.opportunities == ()
     assert comparison.confidence > 0.9
     assert matched.alignment.overlap > 0.99
