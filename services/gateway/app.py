@@ -9,10 +9,12 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
+from fastapi.responses import HTMLResponse
 from nats.aio.client import Client
 
 from contracts.asyncapi import asyncapi_document
@@ -47,6 +49,7 @@ from services.kit.tail import EventTail
 log = logging.getLogger(__name__)
 
 VERSION: Final = "0.1.0"
+_DOCS: Final = Path(__file__).parent / "docs.html"
 _COMMIT_S: Final = 0.25
 _DISPATCHER_LEASE: Final = "saccade.lease.dispatcher"
 
@@ -180,6 +183,8 @@ def build_app(gateway: Gateway) -> FastAPI:
         version=VERSION,
         summary="Video, photos and robot streams in; events, pictures and models out.",
         lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
         openapi_tags=[{"name": name} for name in ("workloads", "uploads", "jobs", "artifacts", "service")],
     )
     app.state.gateway = gateway
@@ -203,6 +208,11 @@ def _add_service_routes(app: FastAPI, gateway: Gateway) -> None:
     async def metrics() -> Response:
         body, content_type = gateway.metrics.page(gateway.view.count_jobs(), gateway.view.sequence)
         return Response(body, headers={"Content-Type": content_type})
+
+    @app.get("/docs", include_in_schema=False, response_class=HTMLResponse)
+    async def docs() -> HTMLResponse:
+        # One file of our own: FastAPI's page needs a content delivery network, and this server may be offline.
+        return HTMLResponse(_DOCS.read_text(encoding="utf-8"))
 
     @app.get("/asyncapi.json", tags=["service"], summary="The events, as AsyncAPI")
     async def asyncapi(_: Request) -> dict[str, Any]:

@@ -164,6 +164,9 @@ async def test_it_says_what_it_is_and_how_it_is(running: Running):
     document = (await running.http.get("/openapi.json")).json()
     assert "job.submitted" in json.dumps(events)
     assert document["components"]["schemas"]["Problem"]["properties"]["code"]
+    page = (await running.http.get("/docs")).text
+    assert "/openapi.json" in page
+    assert "https://" not in page
     operation = document["paths"]["/v1/jobs"]["post"]
     assert "application/problem+json" in operation["responses"]["422"]["content"]
     assert "security" not in operation

@@ -157,6 +157,17 @@ async def test_a_view_that_was_lost_is_folded_again_to_the_same(servers: Servers
         assert (await running.http.get("/v1/jobs")).json() == listed
 
 
+async def test_a_new_stream_means_a_new_view(servers: Servers, s3: S3Settings, tmp_path: Path):
+    async with running_gateway(*servers, tmp_path) as running:
+        job = await running.submitted(await running.uploaded())
+    folder = tmp_path / "other nats"
+    folder.mkdir()
+    with EmbeddedNats(folder) as nats:
+        async with running_gateway(nats.settings, s3, tmp_path) as running:
+            assert (await running.http.get("/v1/jobs")).json()["data"] == []
+            assert code_of(await running.http.get(job["links"]["self"])) == "job_not_found"
+
+
 async def test_a_tenant_sees_nothing_of_another(servers: Servers, tmp_path: Path):
     auth = AuthSettings(api_keys_file=keys_file(tmp_path, "acme", "other"))
     async with running_gateway(*servers, tmp_path, auth=auth) as running:
