@@ -19,11 +19,14 @@ Values = NDArray[np.float32]
 #: Evidence is gathered on at most this many samples of each clip.
 SAMPLES: Final = 900
 #: Gain per matched sample below which two clips are taken for different places. Generated laps: the same circuit
-#: from 0.43 up even with another mount and lens, different circuits up to 0.21 on matches of any length.
+#: from 0.43 up even with another mount and lens, different circuits mostly up to 0.2, at most 0.33.
 LEAST_DENSITY: Final = 0.25
 LEAST_OVERLAP_S: Final = 2.0
 #: Halves of the picture that disagree by more than this see nothing in common.
 MOST_APART_S: Final = 1.0
+#: A weak match that also wavers by this much is one of lookalikes: forest here, forest there.
+MOST_ERROR_S: Final = 0.15
+CLEAR_DENSITY: Final = 0.5
 #: An error band of this half-width has confidence 0.5: three frames at 30 Hz.
 EVEN_ERROR_S: Final = 0.1
 
@@ -38,6 +41,7 @@ class Evidence:
     overlap_s: float
     piecewise_s: float  # how far left and right half of the picture, aligned separately, disagree: median
     path_cost: float
+    error_s: float  # median half-width of the error band
 
     @property
     def density(self) -> float:
@@ -61,6 +65,7 @@ def gather(a: Moving, b: Moving, track: Track) -> Evidence:
         overlap_s=float(np.ptp(a.clock_s[track.sample_a])),
         piecewise_s=apart,
         path_cost=float(np.mean(track.cost)),
+        error_s=float(np.median(track.error_s)),
     )
 
 
@@ -91,6 +96,8 @@ def refuse(evidence: Evidence, name_a: str, name_b: str) -> None:
         why = f"only {evidence.overlap_s:.1f} s of them fit, {LEAST_OVERLAP_S:.0f} s are needed"
     elif evidence.piecewise_s > MOST_APART_S:
         why = "left and right half of the picture each say something else"
+    elif evidence.error_s > MOST_ERROR_S and evidence.density < CLEAR_DENSITY:
+        why = f"the best match is weak ({evidence.density:.2f}) and wavers by {evidence.error_s:.2f} s"
     else:
         return
     raise SaccadeError(ErrorCode.CLIPS_DIFFERENT_PLACES, f"{name_a} and {name_b} do not show the same road: {why}.")
