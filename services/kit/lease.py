@@ -11,6 +11,7 @@ import json
 import logging
 from typing import Any, Final
 
+import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 
 #: How often a standby looks, at least: a leader that died did not say so.
 _LOOK_S: Final = 1.0
+#: How long a holder that stops takes at most for each step of giving it back; after that it runs out by itself.
+_RELEASE_S: Final = 0.5
 
 
 class Lease:
@@ -78,17 +81,16 @@ class Lease:
 
     async def release(self) -> None:
         """Give it back, if it is ours, so that a standby takes over at once."""
-        if not self.held:
+        held, self._until = self.held, 0.0
+        if not held or not self._client.is_connected:
             return
-        self._until = 0.0
+        # By sequence: if somebody else holds it by now, this sequence is gone and nothing happens.
+        what = {"seq": self._sequence, "no_erase": True}
         try:
-            # By sequence: if somebody else holds it by now, this sequence is gone and nothing happens.
-            await request(
-                self._client, f"STREAM.MSG.DELETE.{LEASES.name}", {"seq": self._sequence, "no_erase": True}, 1.0
-            )
+            await request(self._client, f"STREAM.MSG.DELETE.{LEASES.name}", what, _RELEASE_S)
             await self._client.publish(self._released, b"")
             await self._client.flush(1)
-        except (SaccadeError, TimeoutError, OSError) as error:
+        except (SaccadeError, TimeoutError, OSError, nats.errors.Error) as error:
             log.warning("the lease was not given back and runs out by itself: %s", type(error).__name__)
 
     async def _write(self, after: int, deadline_s: float) -> bool:

@@ -259,7 +259,9 @@ async def test_a_lost_worker_that_left_its_manifest_has_done_the_job(servers: Se
             job_id = await world.submit()
             job = await world.reach(job_id)
         assert (job.state, job.attempt, job.result) == (State.SUCCEEDED, 1, {"answer": 42})
-        assert len(executor.launched) == 1
+        assert without_launched(await world.verbs(job_id)) == [
+            "submitted", "queued", "starting", "started", "succeeded",
+        ]  # fmt: skip
 
 
 async def test_another_runs_manifest_is_not_taken_for_this_ones(servers: Servers) -> None:
@@ -330,3 +332,20 @@ async def test_inside_a_tenant_priority_goes_before_age(servers: Servers) -> Non
         order = [one.job_id for one in executor.launched]
         assert order.index(old) < order.index(new)
         assert order.index(urgent) < order.index(new)
+
+
+async def test_a_job_that_waits_for_its_next_attempt_holds_no_slot(servers: Servers) -> None:
+    async with a_world(*servers) as world:
+        executor = ScriptedExecutor(world.store, world.bucket, dies, works)
+        slow_again = {"backoff_s": 1.0, "backoff_max_s": 1.0}
+        async with world.dispatching(world.dispatcher(executor, slots=1, **slow_again)):
+            first = await world.submit()
+            await world.reach(first, State.RETRYING)
+            executor.scripts = [works]
+            second = await world.submit()
+            done = await world.reach(second)
+            last = await world.reach(first)
+        assert (done.state, last.state) == (State.SUCCEEDED, State.SUCCEEDED)
+        assert done.finished_at
+        assert last.finished_at
+        assert done.finished_at < last.finished_at

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from nats.js import JetStreamContext
+from nats.js.api import PubAck
 
+from contracts.events.base import encode
+from contracts.events.job import JobStarted
 from contracts.job import State
-from contracts.streams import EVENTS
+from contracts.streams import EVENTS, aggregate
+from services.kit.event_store import Conflict, EventStore
+from services.kit.lease import Lease
 from services.kit.nats import declare, request
 from services.kit.tail import EpochChanged
 from tests.dispatching import Servers, a_world, kill, shared_servers
@@ -77,6 +84,64 @@ async def test_only_one_of_two_acts(servers: Servers) -> None:
                 verbs = [verb for verb in await world.verbs(job_id) if verb != "launched"]
                 assert verbs == ["submitted", "queued", "starting", "started", "succeeded"]
         assert sorted(one.job_id for one in executor.launched) == sorted(job_ids)
+
+
+async def test_even_two_that_both_believe_to_lead_start_a_job_once(servers: Servers) -> None:
+    """A dispatcher that was stopped for a while wakes up with a lease that it no longer has."""
+    async with a_world(*servers) as world:
+        executor = ScriptedExecutor(world.store, world.bucket)
+        one, other = world.dispatcher(executor, slots=20), world.dispatcher(executor, slots=20)
+        other.lease = Lease(world.client, "another", 1.0)
+        async with world.dispatching(one), world.dispatching(other):
+            while not (one.reconciler.leading and other.reconciler.leading):
+                await asyncio.sleep(0.01)
+            job_ids = await asyncio.gather(*(world.submit() for _ in range(15)))
+            for job_id in job_ids:
+                await world.reach(job_id)
+                verbs = await world.verbs(job_id)
+                assert [verb for verb in verbs if verb != "launched"] == [
+                    "submitted", "queued", "starting", "started", "succeeded",
+                ]  # fmt: skip
+        assert sorted(one.job_id for one in executor.launched) == sorted(job_ids)
+
+
+async def test_a_lost_answer_does_not_make_a_twins_claim_ones_own(servers: Servers) -> None:
+    """Two workers of one run claim it under one event id; one hears nothing of its first try, which the other won."""
+
+    class LosesTheFirstAnswer:
+        def __init__(self, real: JetStreamContext) -> None:
+            self._real = real
+            self.tries = 0
+
+        async def publish(self, *args: Any, **options: Any) -> PubAck:
+            self.tries += 1
+            if self.tries == 1:
+                raise TimeoutError
+            return await self._real.publish(*args, **options)
+
+    async with a_world(*servers) as world:
+        job_id = await world.submit()
+        job = await world.job(job_id)
+        among = aggregate("acme", "job", job_id)
+        claims = [
+            encode(
+                JobStarted(attempt=1, run_id="run_1", device="cpu", worker=worker),
+                tenant="acme",
+                subject_id=job_id,
+                source="/worker/run_1",
+                event_id="run_1.started",
+            )
+            for worker in ("twin", "other twin")
+        ]
+        assert await world.store.publish(claims[0], after=job.sequence, among=among)
+        deaf = EventStore(world.client)
+        deaf._jetstream = LosesTheFirstAnswer(world.client.jetstream())
+        with pytest.raises(Conflict):
+            await deaf.publish(claims[1], after=job.sequence, among=among)
+        # The one that won may hear of it late, and then it has won.
+        late = EventStore(world.client)
+        late._jetstream = LosesTheFirstAnswer(world.client.jetstream())
+        assert await late.publish(claims[0], after=job.sequence, among=among) == job.sequence + 1
 
 
 async def test_a_worker_that_ended_while_nobody_dispatched(servers: Servers) -> None:
