@@ -22,7 +22,7 @@ from services.kit.nats import epoch_of
 
 log = logging.getLogger(__name__)
 
-#: Between two looks at the stream while nothing comes; bounds how late a lost last event is found.
+#: Between two looks at the stream; bounds how late a lost last event and a stream made anew are found.
 _LOOK_S: Final = 2.0
 #: Live events held while history is read; beyond it the oldest are dropped and read from the stream instead.
 _HELD: Final = 10_000
@@ -93,11 +93,16 @@ class EventTail:
     async def _follow(self) -> None:
         await self._catch_up()
         self.caught_up.set()
-        reconnects = self.store.client.stats["reconnects"]
+        loop = asyncio.get_running_loop()
+        reconnects, looked_at = self.store.client.stats["reconnects"], loop.time()
         while True:
-            if self.store.client.stats["reconnects"] != reconnects:
-                reconnects = self.store.client.stats["reconnects"]
+            reconnected = self.store.client.stats["reconnects"] != reconnects
+            if reconnected or loop.time() - looked_at >= _LOOK_S:
+                # Also without a loss of connection: a stream can be made anew under it, and its sequences,
+                # which begin again, would pass for events that were handled.
+                reconnects, looked_at = self.store.client.stats["reconnects"], loop.time()
                 await self._check_epoch()
+            if reconnected:
                 await self._catch_up()
             while self._held:
                 stored = self._held.popleft()

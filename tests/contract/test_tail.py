@@ -213,6 +213,26 @@ async def test_a_stream_made_anew_while_the_tail_runs_ends_it(any_nats_server: N
                 await asyncio.wait_for(asyncio.shield(task), 30)
 
 
+@pytest.mark.parametrize("busy", [False, True])
+async def test_a_stream_made_anew_under_an_open_connection_ends_the_tail(
+    any_nats_server: NatsServer, busy: bool
+) -> None:
+    async with opened(any_nats_server) as store:
+        await publish(store, 50)
+        tail = EventTail(store, lambda _: None, live=LIVE_EVENTS, name="test")
+        async with following(tail) as task:
+            await asyncio.wait_for(tail.caught_up.wait(), 10)
+            await request(store.client, "STREAM.DELETE.EVENTS", {})
+            await declare(store.client)
+            async with asyncio.timeout(30):
+                while not task.done():
+                    if busy:
+                        await publish(store, 1)
+                    await asyncio.sleep(0.1)
+            with pytest.raises(EpochChanged):
+                await task
+
+
 async def test_waiting_for_what_does_not_come_ends(any_nats_server: NatsServer) -> None:
     async with opened(any_nats_server) as store:
         _, last = await epoch_of(store.client, "EVENTS")
