@@ -13,7 +13,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from contracts.errors import SaccadeError
-from services.gateway.app import build_app, build_gateway
+from services.gateway.app import Gateway, build_app, build_gateway
 from services.gateway.settings import GatewaySettings
 from services.gateway.view import View
 from services.kit.auth import AuthSettings
@@ -66,12 +66,20 @@ async def _run(stop: asyncio.Event, serving: asyncio.Event) -> None:
         await _first(gateway.tail.caught_up.wait(), stop)
         if not stop.is_set():
             serving.set()
+            waking = asyncio.ensure_future(_wake(gateway, stop))
+            stack.callback(waking.cancel)
             log.info("gateway serves http://%s:%d", settings.host, settings.port)
             await serve(
                 build_app(gateway), settings.host, settings.port, authenticated=auth.authenticated, stop=stop
             )  # fmt: skip
         if folding.done():
             folding.result()
+
+
+async def _wake(gateway: Gateway, stop: asyncio.Event) -> None:
+    """Answer at once those who wait for a job's end when the service stops."""
+    await stop.wait()
+    gateway.waiting.wake_all()
 
 
 async def _end(task: asyncio.Future[None]) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -172,17 +170,10 @@ def _health(client: Client, bucket: Bucket) -> Health:
 
 def build_app(gateway: Gateway) -> FastAPI:
     """Make the HTTP application."""
-
-    @contextlib.asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        gateway.waiting.wake_all()
-
     app = FastAPI(
         title="Saccade",
         version=VERSION,
         summary="Video, photos and robot streams in; events, pictures and models out.",
-        lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
         openapi_tags=[{"name": name} for name in ("workloads", "uploads", "jobs", "artifacts", "service")],

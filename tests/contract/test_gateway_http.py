@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -213,7 +214,15 @@ def test_the_process_serves_stops_and_finds_its_view_again(servers: Servers, tmp
         assert "/team/uploads/local/" in created["url"]
         assert httpx.put(created["url"], content=clip, headers=created["headers"]).is_success
         assert httpx.post(f"{here}/v1/uploads/{created['id']}/complete").json()["state"] == "completed"
-        gateway.send_signal(signal.SIGTERM)
+        body = {"workload": "lap_compare", "inputs": {"reference": created["id"], "other": created["id"]}}
+        job = httpx.post(f"{here}/v1/jobs", json=body).json()
+        with ThreadPoolExecutor(1) as thread:
+            headers = {"Prefer": "wait=50"}
+            waiting = thread.submit(httpx.get, f"{here}{job['links']['self']}", headers=headers, timeout=60)
+            time.sleep(0.5)
+            gateway.send_signal(signal.SIGTERM)
+            # Who waits for the job's end is answered, not cut off.
+            assert waiting.result(timeout=10).json()["state"] == "submitted"
         _, log = gateway.communicate(timeout=10)
         assert gateway.returncode == 0, log
     assert SECRET_ACCESS_KEY not in log
