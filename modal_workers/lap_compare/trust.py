@@ -25,8 +25,8 @@ LEAST_OVERLAP_S: Final = 2.0
 #: Halves of the picture that disagree by more than this see nothing in common.
 MOST_APART_S: Final = 1.0
 #: A weak match that also wavers by this much is one of lookalikes: forest here, forest there.
-MOST_ERROR_S: Final = 0.15
-CLEAR_DENSITY: Final = 0.5
+MOST_ERROR_S: Final = 0.18
+CLEAR_DENSITY: Final = 0.4
 #: An error band of this half-width has confidence 0.5: three frames at 30 Hz.
 EVEN_ERROR_S: Final = 0.1
 
