@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from cli.client import Client, Event, JobView
 from cli.failure import REFUSED, Failure
 from cli.output import note, show_json
 from cli.progress import Update, duration, meter
-
-#: From this fraction on, the time that is left is worth showing.
-_SETTLED: Final = 0.08
 
 
 def watch(client: Client, job_id: str, *, as_json: bool = False, silent: bool = False) -> JobView:
@@ -67,7 +64,6 @@ def progress_text(data: dict[str, Any]) -> str:
     stage = str(data.get("stage", "")).replace("_", " ")
     parts = [stage, str(data.get("message") or "")]
     eta_s = data.get("eta_s")
-    # An estimate from the first few percent jumps about and tells nobody anything.
-    if eta_s is not None and eta_s >= 1 and float(data.get("fraction", 0.0)) >= _SETTLED:
+    if eta_s is not None and eta_s >= 1:
         parts.append(f"{duration(float(eta_s))} left")
     return " · ".join(part for part in parts if part)

@@ -14,6 +14,8 @@ from contracts.workload import Stage
 _WINDOW_S: Final = 30.0
 #: Below this span the speed is noise.
 _SPAN_S: Final = 1.0
+#: Before this much is done, what is left is a guess: opening files is not the speed of reading them.
+_SETTLED: Final = 0.08
 _SAMPLE_S: Final = 0.25
 _MESSAGE_CHARS: Final = 200
 
@@ -77,6 +79,6 @@ class ProgressMeter:
 
     def _eta(self, fraction: float, now_s: float) -> float | None:
         first_s, first = self._samples[0]
-        if now_s - first_s < _SPAN_S or fraction <= first:
+        if now_s - first_s < _SPAN_S or fraction <= first or fraction < _SETTLED:
             return None
         return round((1.0 - fraction) * (now_s - first_s) / (fraction - first), 1)

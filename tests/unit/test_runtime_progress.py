@@ -70,3 +70,9 @@ def test_a_stage_that_the_spec_does_not_have_is_refused() -> None:
 
 def test_a_long_message_is_cut() -> None:
     assert len(ProgressMeter(STAGES, 0.0).set(0.1, "x" * 10_000, 1.0).message) == 200
+
+
+def test_the_first_percents_give_no_estimate() -> None:
+    meter = ProgressMeter([Stage("only", "Only", 1.0)], 0.0)
+    assert meter.set(0.07, "", 5.0).eta_s is None
+    assert meter.set(0.1, "", 10.0).eta_s == pytest.approx(90.0)
