@@ -102,7 +102,7 @@ def test_how_long_ago(text: str, sent: str) -> None:
 @pytest.mark.parametrize(
     ("data", "text"),
     [
-        ({"stage": "read", "fraction": 0.01, "eta_s": 900.0}, "read"),
+        ({"stage": "read", "fraction": 0.01, "eta_s": None}, "read"),
         ({"stage": "read", "message": "reading", "fraction": 0.3, "eta_s": 24.4}, "read · reading · 24 s left"),
         ({"stage": "two_words", "fraction": 1.0, "eta_s": 0.0}, "two words"),
     ],
