@@ -129,7 +129,7 @@ class World:
             if job.state in states or (not states and job.state.ended):
                 return job
             assert asyncio.get_running_loop().time() < end, f"{job.state}: {await self.verbs(job_id, tenant)}"
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.01)
 
     async def events(self, job_id: str, tenant: str = "acme") -> list[tuple[str, dict[str, Any]]]:
         """Give every stored event of a job, in order: what happened, and its data."""

@@ -8,7 +8,7 @@ from contracts.events.base import EventData, decode, encode
 from contracts.job import Job, fold
 from contracts.streams import aggregate
 from services.dispatcher.jobs import Jobs, fold_all
-from services.kit.event_store import EventStore
+from services.kit.event_store import EventStore, Stored
 
 SOURCE = "/dispatcher"
 
@@ -56,7 +56,19 @@ class Ledger:
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
         """
-        job = fold_all(await self._store.load(aggregate(tenant, "job", job_id)))
+        return self._learn(job_id, await self._store.load(aggregate(tenant, "job", job_id)))
+
+    async def load_whole(self, job_id: str, tenant: str) -> Job | None:
+        """Read all events of a job, for one that is not in memory: only they tell what each attempt has cost.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        events = [stored async for stored in self._store.history(0, aggregate(tenant, "job", job_id))]
+        return self._learn(job_id, events)
+
+    def _learn(self, job_id: str, events: list[Stored]) -> Job | None:
+        job = fold_all(events)
         if job is None:
             self._jobs.forget(job_id)
             return None

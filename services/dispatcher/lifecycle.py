@@ -100,7 +100,7 @@ class Lifecycle:
             NotLeading: somebody else may act.
             SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
         """
-        job = self._jobs.get(job_id) or await self._ledger.load(job_id, tenant)
+        job = self._jobs.get(job_id) or await self._ledger.load_whole(job_id, tenant)
         conflicts = 0
         while job is not None and not job.state.ended:
             try:

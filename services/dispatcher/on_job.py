@@ -141,12 +141,9 @@ def on_stored(listener: Listener, stored: Stored) -> None:
     if not is_job_event(stored.subject):
         return
     envelope = decode(stored.body)
-    if (handler := ON_JOB.get(envelope.type)) is None:
-        return  # a type that a newer version made; it changes no state that we know
-    before = listener.jobs.get(envelope.subject)
     job = listener.jobs.fold(envelope, stored.sequence)
-    told = job or (before if before and before.sequence >= stored.sequence else None)
-    handler(listener, envelope, told)
+    if handler := ON_JOB.get(envelope.type):
+        handler(listener, envelope, job)
 
 
 def on_progress(listener: Listener, body: bytes) -> None:

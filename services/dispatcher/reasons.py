@@ -50,7 +50,6 @@ def reason_of(verdict: Verdict, job: Job, compute: Compute) -> tuple[FailureClas
         case Verdict.COST_CAP:
             return "user", over_cap(job)
         case Verdict.NOT_STARTED:
-            message = f"No worker began within {compute.start_timeout_s:g} s."
-            return "not_started", error_of(ErrorCode.WORKER_NOT_STARTED, message)
+            return "not_started", error_of(ErrorCode.WORKER_NOT_STARTED, "No worker began in time.")
         case _:
             return "lost", error_of(ErrorCode.WORKER_LOST, "The worker has gone silent.")

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.anyio
 
 #: A scenario with more steps than this does not end.
 MOST_POINTS = 60
+QUICK = {"poll_s": 0.02, "find_s": 0.1, "backoff_s": 0.01}
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +153,7 @@ async def play(world: World, scripts: list[Script], expected: State, doom: Doom)
     """Run a job under a dispatcher that may die, then under the next one; gives what happened to the job."""
     executor = ScriptedExecutor(world.store, world.bucket, *scripts)
     one = workload(max_attempts=6)
-    first = world.dispatcher(DoomedExecutor(executor, doom), one, store=DoomedStore(world, doom))
+    first = world.dispatcher(DoomedExecutor(executor, doom), one, store=DoomedStore(world, doom), **QUICK)
     job_id = await world.submit()
     running = asyncio.create_task(first.run(asyncio.Event()))
     cancelling = asyncio.create_task(_cancel_when_running(world, job_id)) if expected is State.CANCELLED else None
@@ -162,10 +163,10 @@ async def play(world: World, scripts: list[Script], expected: State, doom: Doom)
     await kill(running)
     await world.forget_lease()
     try:
-        async with world.dispatching(world.dispatcher(executor, one)):
+        async with world.dispatching(world.dispatcher(executor, one, **QUICK)):
             job = await ended
             # Nobody has anything to add to a job that has ended.
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.02)
         if cancelling:
             await cancelling
     finally:

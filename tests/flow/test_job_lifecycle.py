@@ -137,6 +137,31 @@ async def test_a_job_asked_for_again_lives_on_under_a_new_dispatcher(servers: Se
             assert (await world.reach(job_id, State.SUCCEEDED)).attempt == 2
 
 
+async def test_what_earlier_attempts_cost_counts_towards_the_cap_of_a_new_dispatcher(servers: Servers) -> None:
+    async def takes_half_a_second(worker: Worker) -> None:
+        await worker.claim()
+        await asyncio.sleep(0.5)
+        await worker.interrupted("lost", ErrorCode.WORKER_LOST)
+
+    async with a_world(*servers) as world:
+        executor = ScriptedExecutor(world.store, world.bucket, takes_half_a_second)
+        b200 = workload(gpus=("B200",), max_attempts=2)
+        # A second for the first two attempts, two for stopping the third, one for its work.
+        job_id = await world.submit(max_cost_usd=0.001736 * 4.2)
+        async with world.dispatching(world.dispatcher(executor, b200)):
+            await world.reach(job_id, State.FAILED)
+        await world.retry(job_id)
+        executor.scripts = [works_for_ever]
+        async with world.dispatching(world.dispatcher(executor, b200)) as second:
+            await world.reach(job_id, State.RUNNING)
+            job = second.jobs.get(job_id)
+            assert job
+            assert len(job.costs) == 2, "both attempts under the first dispatcher"
+            job = await world.reach(job_id)
+            assert job.error
+            assert job.error.code is ErrorCode.COST_CAP_REACHED
+
+
 async def test_a_launch_that_fails_is_tried_again(servers: Servers) -> None:
     async with a_world(*servers) as world:
         executor = ScriptedExecutor(world.store, world.bucket)

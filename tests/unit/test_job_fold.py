@@ -199,3 +199,12 @@ def test_a_cancel_does_not_outlive_being_asked_for_again() -> None:
         2,
         2,
     )
+
+
+def test_an_event_of_a_newer_version_counts_as_seen() -> None:
+    life = Life()
+    before = life.job
+    assert before
+    newer = life.told[0][1].model_copy(update={"type": "job.admired", "data": {"by": "all"}})
+    job = fold(before, newer, before.sequence + 5)
+    assert job == replace(before, sequence=before.sequence + 5)
