@@ -15,7 +15,7 @@ from cli.client_error import ClientError
 from cli.event_stream import Event, EventStream
 from cli.views import ArtifactsView, CostView, JobView, UploadView
 from contracts.errors import ErrorCode
-from contracts.manifest import Artifact
+from contracts.manifest import MANIFEST_NAME, Artifact
 
 __all__ = ["ArtifactsView", "Client", "ClientError", "CostView", "Event", "JobView", "UploadView"]
 
@@ -141,7 +141,10 @@ class Client:
         *,
         names: Sequence[str] | None = None,
     ) -> list[Path]:
-        """Download a job's artifacts (or those named) into a folder, each checked against its SHA-256."""
+        """Download a job's artifacts (or those named) into a folder, each checked against its SHA-256.
+
+        All of them come with the manifest, which says what each is.
+        """
         manifest = self.artifacts(job_id)
         wanted = [artifact for artifact in manifest.artifacts if names is None or artifact.name in names]
         if missing := set(names or ()) - {artifact.name for artifact in wanted}:
@@ -152,6 +155,8 @@ class Client:
         for artifact in wanted:
             paths.append(self._download(job_id, artifact, folder, _within(on_progress or _no_progress, done, total)))
             done += artifact.bytes
+        if names is None and manifest.complete:
+            paths.append(self._download_manifest(job_id, folder))
         return paths
 
     def events(
@@ -202,6 +207,18 @@ class Client:
                     raise ClientError("download_failed", f"{artifact.name}: {error}", "Try again.") from error
                 time.sleep(0.15 * 2**tried)
         raise AssertionError("unreachable")
+
+    def _download_manifest(self, job_id: str, folder: Path) -> Path:
+        answer = self._send("GET", f"/v1/jobs/{job_id}/artifacts/{MANIFEST_NAME}")
+        if not answer.has_redirect_location:
+            raise _problem(answer)
+        try:
+            manifest = self._bucket.get(answer.headers["Location"]).raise_for_status()
+        except httpx.HTTPError as error:
+            raise ClientError("download_failed", f"{MANIFEST_NAME}: {error}", "Try again.") from error
+        path = folder / MANIFEST_NAME
+        path.write_bytes(manifest.content)
+        return path
 
     def _put(self, url: str, content: Callable[[], Iterator[bytes]], size: int, headers: Mapping[str, str]) -> str:
         """PUT bytes to a presigned URL, again when the connection breaks, and give their ETag."""
