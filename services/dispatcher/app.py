@@ -109,16 +109,22 @@ class Dispatcher:
 
     async def _lead(self) -> None:
         """Lead from where the stream ends now: nothing that the leader before us said may be unknown."""
-        while True:
-            try:
-                _, last = await epoch_of(self._client, self._store.stream)
-            except SaccadeError as error:
-                log.warning("cannot lead yet: %s", error.message)
-                continue  # the request itself has waited for its answer
-            if await self.tail.wait_for(last, _CATCH_UP_S):
-                break
-            log.warning("waiting for event %d, at %d", last, self.tail.last)
+        while not await self._knows_all():
+            log.info("catching up, at event %d", self.tail.last)
         await self.reconciler.lead()
+
+    async def _knows_all(self) -> bool:
+        """Wait a while for our own fold to reach the end of the stream; tell whether it has."""
+        try:
+            _, last = await epoch_of(self._client, self._store.stream)
+            if self.tail.last >= last:
+                return True
+            # The newest events may be gone, by age or by hand: then nothing is left to wait for.
+            left, _ = await self._store.batch(self.tail.last, size=1)
+        except SaccadeError as error:
+            log.warning("cannot lead yet: %s", error.message)
+            return False
+        return not left or await self.tail.wait_for(left[-1].sequence, _CATCH_UP_S)
 
     def _waiting_of(self, tenant: str) -> int:
         return self.reconciler.queue.waiting_of(tenant)

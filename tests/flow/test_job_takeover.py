@@ -74,6 +74,19 @@ async def test_a_leader_that_stops_in_order_is_followed_at_once(servers: Servers
             assert (await world.reach(await world.submit())).state is State.SUCCEEDED
 
 
+async def test_it_leads_on_a_stream_whose_events_are_all_gone(servers: Servers) -> None:
+    """Sequences go on when events have aged out: nobody may wait for one that will never be read."""
+    async with a_world(*servers) as world:
+        await world.submit()
+        await world.clear()
+        executor = ScriptedExecutor(world.store, world.bucket)
+        async with world.dispatching(world.dispatcher(executor)) as dispatcher:
+            end = asyncio.get_running_loop().time() + 4
+            while not dispatcher.reconciler.leading:
+                assert asyncio.get_running_loop().time() < end
+                await asyncio.sleep(0.01)
+
+
 async def test_only_one_of_two_acts(servers: Servers) -> None:
     async with a_world(*servers) as world:
         executor = ScriptedExecutor(world.store, world.bucket)
@@ -93,7 +106,9 @@ async def test_even_two_that_both_believe_to_lead_start_a_job_once(servers: Serv
         one, other = world.dispatcher(executor, slots=20), world.dispatcher(executor, slots=20)
         other.lease = Lease(world.client, "another", 1.0)
         async with world.dispatching(one), world.dispatching(other):
+            end = asyncio.get_running_loop().time() + 10
             while not (one.reconciler.leading and other.reconciler.leading):
+                assert asyncio.get_running_loop().time() < end
                 await asyncio.sleep(0.01)
             job_ids = await asyncio.gather(*(world.submit() for _ in range(15)))
             for job_id in job_ids:
