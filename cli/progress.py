@@ -34,10 +34,10 @@ def meter(title: str, *, silent: bool = False) -> Iterator[Update]:
 @contextmanager
 def _bar(title: str) -> Iterator[Update]:
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),  # names of files may hold brackets
         BarColumn(bar_width=28),
         TaskProgressColumn(),
-        TextColumn("{task.fields[text]}", style="dim"),
+        TextColumn("{task.fields[text]}", style="dim", markup=False),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(f"{title:<22}", total=1.0, text="")

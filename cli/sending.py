@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cli.client import Client
+from cli.client import Client, ClientError
 from cli.failure import USAGE, Failure
 from cli.progress import meter, size
 from cli.settings import CommandSettings
@@ -97,11 +97,16 @@ def send(client: Client, name: str, *, silent: bool = False) -> str:
         return name
     path = Path(name)
     with meter(f"Uploading {path.name}", silent=silent) as update:
-        upload = client.upload(
-            path,
-            lambda done, total: update(done / total if total else 1.0, size(total)),
-            state_dir=CommandSettings().uploads_dir,
-        )
+        try:
+            upload = client.upload(
+                path,
+                lambda done, total: update(done / total if total else 1.0, size(total)),
+                state_dir=CommandSettings().uploads_dir,
+            )
+        except ClientError as error:
+            # Of several files, which?
+            error.message = f"{path.name}: {error.message}"
+            raise
     return upload.id
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from cli.client import Client, Event, JobView
 from cli.failure import REFUSED, Failure
 from cli.output import note, show_json
 from cli.progress import Update, duration, meter
+
+#: How long the server's answers may lag behind its events.
+_LAG_S: Final = 30
 
 
 def watch(client: Client, job_id: str, *, as_json: bool = False, silent: bool = False) -> JobView:
@@ -23,7 +26,8 @@ def watch(client: Client, job_id: str, *, as_json: bool = False, silent: bool = 
                 show_json(event.envelope)
             elif not silent:
                 _show(event, update)
-    job = client.job(job_id)
+    # The events said that the job has ended; what serves the job may learn of it a moment later.
+    job = client.job(job_id, wait_s=_LAG_S)
     if job.state != "succeeded":
         raise failure_of(job)
     return job
@@ -40,6 +44,11 @@ def failure_of(job: JobView) -> Failure:
     return Failure(message, code=code, hint=error.get("hint", ""), exit_code=REFUSED)
 
 
+def warnings_of(job: JobView) -> list[str]:
+    """Give what a job's result says about its own trustworthiness."""
+    return [str(one) for one in (job.result or {}).get("warnings", ())]
+
+
 def _show(event: Event, update: Update) -> None:
     data = event.data
     match event.type:
@@ -49,7 +58,8 @@ def _show(event: Event, update: Update) -> None:
             update(0.0, "waits for its turn")
         case "job.starting" | "job.launched":
             update(0.0, "starting a worker")
-        case "job.interrupted":
+        case "job.interrupted" if data.get("failure") != "user":
+            # An error of the user's ends the job, and is said there.
             note(f"Interrupted: {(data.get('error') or {}).get('message', data.get('failure', ''))}")
         case "job.retrying":
             note(f"Attempt {data.get('attempt')} starts in {duration(float(data.get('delay_s', 0)))}.")

@@ -10,6 +10,7 @@ import click
 from cli.client import JobView
 from cli.connection import open_client, server_options
 from cli.output import say, show_json, table
+from cli.watching import warnings_of
 from contracts.job import State
 
 
@@ -95,6 +96,8 @@ def _show(found: JobView, *, as_json: bool) -> None:
     for name, text in lines.items():
         if text:
             say(f"{name:<9} {text}")
+    for warning in warnings_of(found):
+        say(f"{'note':<9} {warning}")
     if found.state == "succeeded":
         say(f"{'files':<9} saccade artifacts {found.id} --download DIR")
 

@@ -8,7 +8,7 @@ from cli.connection import open_client, server_options
 from cli.failure import INTERRUPTED
 from cli.output import note, say, show_json
 from cli.sending import find_workload, parse_params, send_all
-from cli.watching import watch
+from cli.watching import warnings_of, watch
 
 
 @click.command()
@@ -63,4 +63,6 @@ def submit(
         if as_json:
             show_json(job.model_dump(mode="json"))
         else:
+            for warning in warnings_of(job):
+                note(f"  note: {warning}")
             say(f"Job {job.id} succeeded. Its files: saccade artifacts {job.id} --download DIR")

@@ -30,7 +30,10 @@ def check_params(workload: Workload, params: Mapping[str, Any], backends: frozen
     try:
         filled = workload.params.model_validate_json(json.dumps(params)).model_dump(mode="json")
     except ValidationError as error:
-        raise invalid_values(error.errors(include_url=False), at=("params",)) from None
+        known = ", ".join(workload.params.model_fields)
+        hint = f"{workload.name} takes: {known}. GET /v1/workloads has the schema."
+        errors = error.errors(include_url=False)
+        raise invalid_values(errors, at=("params",), given=params, hint=hint) from None
     for backend in workload.backends:
         if filled.get(backend.parameter) == backend.value and backend.package not in backends:
             message = f"{backend.parameter}={backend.value} needs {backend.package}, which no worker here has."
@@ -87,7 +90,8 @@ def check_input(declared: Input, upload: Upload) -> JobInput:
     if upload.completed is None:
         raise _at(ErrorCode.UPLOAD_NOT_COMPLETED, f"{upload.id} is not complete.", declared.name)
     if upload.completed.media.media != declared.media:
-        message = f"{declared.name} takes a {declared.media}, {upload.id} holds a {upload.completed.media.media}."
+        held = upload.completed.media.media
+        message = f"{declared.name} takes media of type {declared.media}; {upload.created.filename} is of type {held}."
         raise _at(ErrorCode.WRONG_INPUT_MEDIA, message, declared.name)
     return JobInput(
         upload_id=upload.id,

@@ -28,6 +28,7 @@ PROBLEM_JSON: Final = "application/problem+json"
 _RETRY_AFTER_S: Final = "2"
 _GIVEN_REQUEST_ID: Final = re.compile(rb"^[A-Za-z0-9._:-]{1,128}$")
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+_ROUTE_HINT: Final = "See /docs for what this route takes."
 _BY_STATUS: Final = {
     400: ErrorCode.MALFORMED_REQUEST,
     404: ErrorCode.NOT_FOUND,
@@ -171,17 +172,51 @@ class RequestIds:
 
 
 def invalid_values(
-    errors: Sequence[Mapping[str, Any]], code: ErrorCode = ErrorCode.INVALID_PARAMETER, at: Sequence[str] = ()
+    errors: Sequence[Mapping[str, Any]],
+    code: ErrorCode = ErrorCode.INVALID_PARAMETER,
+    at: Sequence[str] = (),
+    *,
+    given: object = None,
+    hint: str = _ROUTE_HINT,
 ) -> SaccadeError:
-    """Turn pydantic's errors into one of ours, each with a pointer; ``at`` is where in the body the model stands."""
+    """Turn pydantic's errors into one of ours, each with a pointer; ``at`` is where in the body the model stands.
+
+    ``given`` is what was validated: without it pointers name branches of unions, which no sender knows.
+    """
     fields: list[dict[str, Any]] = []
+    mistyped: list[dict[str, Any]] = []
     for error in errors:
-        where = (*at, *error["loc"])
-        fields.append({"detail": str(error["msg"]), "pointer": pointer(where)})
+        loc = error["loc"] if given is None else _place(error["loc"], given, missing=error["type"] == "missing")
+        found = {"detail": _sentence(error), "pointer": pointer((*at, *loc))}
+        (mistyped if error["type"].endswith("_type") else fields).append(found)
+    # Of a union's branches, one that got past the type says more than those that did not.
+    told = [one["pointer"] for one in fields]
+    fields += [one for one in mistyped if not any(where.startswith(one["pointer"]) for where in told)]
     if all(error["type"] == "extra_forbidden" for error in errors):
         code = ErrorCode.UNKNOWN_PARAMETER
     first = fields[0]
-    return SaccadeError(code, f"{first['pointer'][1:].lstrip('/') or 'body'}: {first['detail']}.", errors=fields)
+    message = f"{first['pointer'][1:].lstrip('/') or 'body'}: {first['detail']}."
+    return SaccadeError(code, message, hint=hint, errors=fields)
+
+
+def _place(loc: Sequence[object], given: object, *, missing: bool) -> list[object]:
+    """Follow an error's location into what was sent, leaving out the names of a union's branches."""
+    kept: list[object] = []
+    for part in loc:
+        if isinstance(given, Mapping) and part in given:
+            given = given[part]
+        elif isinstance(given, Sequence) and not isinstance(given, str) and isinstance(part, int):
+            given = given[part] if part < len(given) else None
+        elif not (missing and part is loc[-1]):
+            continue
+        kept.append(part)
+    return kept
+
+
+def _sentence(error: Mapping[str, Any]) -> str:
+    if error["type"] == "extra_forbidden":
+        return "there is no such field"
+    return str(error["msg"]).removeprefix("Value error, ")
 
 
 def _from_validation(error: RequestValidationError) -> SaccadeError:
@@ -190,14 +225,19 @@ def _from_validation(error: RequestValidationError) -> SaccadeError:
         reason = errors[0].get("ctx", {}).get("error", "")
         return SaccadeError(ErrorCode.MALFORMED_REQUEST, f"The body is not valid JSON. {reason}".strip())
     if all(one["loc"][0] == "body" for one in errors):
-        return invalid_values([{**one, "loc": one["loc"][1:]} for one in errors])
+        if isinstance(error.body, bytes | str) or error.body is None:
+            message = "The body is not read as JSON." if error.body else "There is no body."
+            hint = "Send a JSON object with Content-Type: application/json."
+            return SaccadeError(ErrorCode.INVALID_PARAMETER, message, hint=hint)
+        return invalid_values([{**one, "loc": one["loc"][1:]} for one in errors], given=error.body)
     fields = [
-        {"detail": str(one["msg"]), "parameter": str(one["loc"][-1])}
+        {"detail": _sentence(one), "parameter": str(one["loc"][1])}
         if one["loc"][0] != "body"
-        else {"detail": str(one["msg"]), "pointer": pointer(one["loc"][1:])}
+        else {"detail": _sentence(one), "pointer": pointer(one["loc"][1:])}
         for one in errors
     ]
-    return SaccadeError(ErrorCode.INVALID_PARAMETER, f"{errors[0]['loc'][-1]}: {errors[0]['msg']}.", errors=fields)
+    message = f"{errors[0]['loc'][1]}: {_sentence(errors[0])}." if len(errors[0]["loc"]) > 1 else fields[0]["detail"]
+    return SaccadeError(ErrorCode.INVALID_PARAMETER, message, hint=_ROUTE_HINT, errors=fields)
 
 
 def _from_http(error: HTTPException) -> SaccadeError:
