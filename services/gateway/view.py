@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -121,7 +122,7 @@ class View:
     def reset(self, epoch: str) -> None:
         """Forget everything and begin the fold of another incarnation of the stream."""
         for table in ("jobs", "job_inputs", "artifacts", "uploads"):
-            self._database.execute(f"DELETE FROM {table}")  # noqa: S608 - names from the line above
+            self._write(f"DELETE FROM {table}")  # noqa: S608 - names from the line above
         self._jobs.clear()
         self.epoch, self.sequence, self.dirty = epoch, 0, True
         self.commit()
@@ -131,19 +132,46 @@ class View:
         self.sequence, self.dirty = sequence, True
 
     def commit(self) -> None:
-        """Keep what was folded since the last commit."""
+        """Keep what was folded since the last commit.
+
+        Raises:
+            sqlite3.OperationalError: the disk does not take it; the view must be opened again.
+        """
         if not self.dirty:
             return
-        self._database.execute("UPDATE position SET epoch = ?, sequence = ?", (self.epoch, self.sequence))
-        self._database.execute("COMMIT")
+        self._write("UPDATE position SET epoch = ?, sequence = ?", (self.epoch, self.sequence))
+        self._write("COMMIT")
         self._database.execute("BEGIN IMMEDIATE")
         self.dirty = False
 
     def close(self) -> None:
-        """Keep what was folded and close."""
-        self.commit()
-        self._database.execute("COMMIT")
-        self._database.close()
+        """Keep what was folded and close.
+
+        Raises:
+            sqlite3.OperationalError: the disk does not take it; it is folded again.
+        """
+        try:
+            self.commit()
+            self._write("COMMIT")
+        finally:
+            self._database.close()
+
+    def _write(self, statement: str, values: Sequence[Any] = ()) -> None:
+        """Write inside the transaction that holds all since the last commit.
+
+        SQLite ends it when the disk is full: each later statement would count by itself, and the position with it,
+        while what was folded before is gone.
+
+        Raises:
+            sqlite3.OperationalError: the disk does not take it, or did not take what came before.
+        """
+        if not self._database.in_transaction:
+            raise sqlite3.OperationalError("what was folded before could not be kept")
+        try:
+            self._database.execute(statement, values)
+        except sqlite3.OperationalError:
+            self._database.rollback()
+            raise
 
     # -- jobs
 
@@ -167,7 +195,7 @@ class View:
             job.first_sequence,
             _JOB.dump_json(job),
         )
-        self._database.execute("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+        self._write("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
         self._jobs[job.id] = job
         self._jobs.move_to_end(job.id)
         if len(self._jobs) > _CACHED:
@@ -198,9 +226,8 @@ class View:
 
     def keep_inputs(self, job_id: str, upload_ids: list[str]) -> None:
         """Remember which uploads a job uses."""
-        self._database.executemany(
-            "INSERT OR IGNORE INTO job_inputs VALUES (?, ?)", [(upload_id, job_id) for upload_id in upload_ids]
-        )
+        for upload_id in upload_ids:
+            self._write("INSERT OR IGNORE INTO job_inputs VALUES (?, ?)", (upload_id, job_id))
 
     def unfinished_jobs_of(self, upload_id: str) -> list[str]:
         """Name the jobs that use an upload and have not ended."""
@@ -219,7 +246,7 @@ class View:
     def keep_artifact(self, job_id: str, artifact: Artifact) -> None:
         """Remember a file that a job left; a later one of the same name replaces it."""
         values = (job_id, artifact.name, artifact.model_dump_json())
-        self._database.execute("INSERT OR REPLACE INTO artifacts VALUES (?, ?, ?)", values)
+        self._write("INSERT OR REPLACE INTO artifacts VALUES (?, ?, ?)", values)
 
     def artifacts(self, job_id: str) -> list[Artifact]:
         """List what a job has left so far, by name."""
@@ -242,7 +269,7 @@ class View:
     def keep_upload(self, upload: Upload) -> None:
         """Write an upload as it is now."""
         values = (upload.id, upload.tenant, str(upload.state), _us(upload.created_at), _UPLOAD.dump_json(upload))
-        self._database.execute("INSERT OR REPLACE INTO uploads VALUES (?, ?, ?, ?, ?)", values)
+        self._write("INSERT OR REPLACE INTO uploads VALUES (?, ?, ?, ?, ?)", values)
 
     def uploads_created_before(self, moment: datetime, limit: int = 100) -> list[Upload]:
         """List uploads that were never completed, oldest first."""
@@ -255,9 +282,9 @@ class View:
         before = _us(moment)
         old = "SELECT id FROM jobs WHERE ended AND updated_us < ?"
         for table in ("artifacts", "job_inputs"):
-            self._database.execute(f"DELETE FROM {table} WHERE job_id IN ({old})", (before,))  # noqa: S608
-        self._database.execute("DELETE FROM jobs WHERE ended AND updated_us < ?", (before,))
-        self._database.execute("DELETE FROM uploads WHERE created_us < ?", (before,))
+            self._write(f"DELETE FROM {table} WHERE job_id IN ({old})", (before,))  # noqa: S608
+        self._write("DELETE FROM jobs WHERE ended AND updated_us < ?", (before,))
+        self._write("DELETE FROM uploads WHERE created_us < ?", (before,))
         self._jobs.clear()
         self.dirty = True
 

@@ -55,6 +55,30 @@ def test_a_killed_process_leaves_its_last_commit(tmp_path: Path):
     view.close()
 
 
+@pytest.mark.parametrize("every", [50, 5000])
+def test_a_full_disk_loses_nothing_that_the_position_counts(tmp_path: Path, every: int):
+    code = (
+        "import resource, signal, sqlite3, sys; from contextlib import suppress; from pathlib import Path\n"
+        "from services.gateway.view import View; from tests.unit.test_gateway_view import job\n"
+        "view = View.open(Path(sys.argv[1])); view.reset('e1')\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))\n"
+        "for sequence in range(1, 10_001):\n"
+        "    view.reached(sequence)\n"
+        "    with suppress(sqlite3.Error):\n"  # as an event that cannot be handled
+        "        view.keep_job(job(sequence))\n"
+        "    if sequence % int(sys.argv[2]) == 0:\n"
+        "        view.commit()\n"
+        "view.close()"
+    )
+    arguments = [sys.executable, "-c", code, str(tmp_path), str(every)]
+    found = subprocess.run(arguments, cwd=ROOT, check=False, capture_output=True, text=True)
+    assert "sqlite3.OperationalError" in found.stderr
+    view = View.open(tmp_path)
+    jobs, _ = view.jobs("local", JobFilter(), limit=20_000)
+    assert sorted(one.first_sequence for one in jobs) == list(range(1, view.sequence + 1))
+    view.close()
+
+
 @pytest.mark.parametrize("damage", ["not a database", "another version"])
 def test_a_file_that_cannot_be_used_is_begun_anew(tmp_path: Path, damage: str):
     view = View.open(tmp_path)
