@@ -71,8 +71,9 @@ def test_a_job_is_watched_shown_listed_and_its_files_fetched(url: str, tmp_path:
     assert told[-1] == "job.succeeded"
     (manifest,) = say(url, tmp_path, "artifacts", job["id"])
     assert [one["name"] for one in manifest["artifacts"]] == ["one.bin"]
-    (fetched,) = say(url, tmp_path, "artifacts", job["id"], "--download", "files")
+    fetched, listed = say(url, tmp_path, "artifacts", job["id"], "--download", "files")
     assert Path(fetched["path"]).read_bytes() == bytes(range(256)) * 16
+    assert json.loads(Path(listed["path"]).read_text())["artifacts"][0]["sha256"] == manifest["artifacts"][0]["sha256"]
 
 
 def test_a_failed_job_gives_exit_code_1_and_can_be_retried(url: str, tmp_path: Path) -> None:
