@@ -31,6 +31,8 @@ _COMMANDS: Final = {
     "key": "key",
 }
 
+_SYSTEM_HINT: Final = "Check the path, its permissions and the room on its disk."
+
 
 class _Commands(click.Group):
     """Loads a command's module when it is called, so that ``saccade jobs`` waits for nothing it does not use."""
@@ -67,13 +69,24 @@ def saccade() -> None:
     """
 
 
+def _of_the_system(error: OSError) -> str:
+    """Say what the system refused, and where."""
+    reason = error.strerror or str(error) or type(error).__name__
+    return f"{error.filename}: {reason}" if error.filename else reason
+
+
 def main() -> None:
     """Run the command and exit with its code: 0, 1 refused or failed, 2 usage, 130 Ctrl-C."""
     as_json = "--json" in sys.argv
     try:
         code: Any = saccade.main(standalone_mode=False)
     except click.UsageError as error:
-        error.show()
+        if as_json:
+            show_failure(
+                Failure(error.format_message(), code="usage", hint="--help shows what it takes."), as_json=True
+            )
+        else:
+            error.show()
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         note("Stopped.")
@@ -90,6 +103,9 @@ def main() -> None:
         show_failure(Failure(f"Setting {name}: {first['msg']}", code="setting_invalid"), as_json=as_json)
         code = REFUSED
     except BrokenPipeError:
+        code = REFUSED
+    except OSError as error:
+        show_failure(Failure(_of_the_system(error), code="file_system", hint=_SYSTEM_HINT), as_json=as_json)
         code = REFUSED
     sys.exit(code if isinstance(code, int) else 0)
 

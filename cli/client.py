@@ -250,6 +250,8 @@ class Client:
         """Call the API and give its JSON object."""
         headers = dict(options.pop("headers", {}))
         if method == "POST":
+            if key is not None and not (key.isascii() and key.isprintable()):
+                raise ClientError(ErrorCode.IDEMPOTENCY_KEY_INVALID, "It is not printable ASCII.", "Use a UUID.")
             headers["Idempotency-Key"] = key or uuid.uuid4().hex
         response = self._send(method, path, headers=headers, retry_status=_AWAY - accept_status, **options)
         if response.is_error and response.status_code not in accept_status:

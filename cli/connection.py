@@ -12,12 +12,16 @@ from cli.client import Client, ClientError
 from cli.failure import Failure
 from cli.settings import CommandSettings
 
+#: Codes about a field of any request; they have a command to look at only where the field is a workload's.
+_OF_WORKLOADS: Final = frozenset({"unknown_parameter", "invalid_parameter"})
 #: Codes whose next step is a command rather than a route of the API.
 _HINTS: Final = {
     "unauthenticated": "Set SACCADE_API_KEY to your key.",
     "unknown_workload": "`saccade workloads` lists those there are.",
     "unknown_parameter": "`saccade workloads NAME` shows its parameters.",
     "invalid_parameter": "`saccade workloads NAME` shows its parameters.",
+    "upload_not_found": "Name a file, or the id of an upload of yours.",
+    "job_already_ended": "A failed or cancelled job starts again with: saccade retry ID",
     "job_not_found": "`saccade jobs` lists your jobs.",
     "artifact_not_found": "`saccade artifacts ID` lists those there are.",
     "artifacts_not_ready": "Wait for the end of the job: saccade events --job ID --follow",
@@ -54,4 +58,6 @@ def as_failures() -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        raise Failure(error.message, code=error.code, hint=_HINTS.get(error.code, error.hint)) from error
+        elsewhere = error.code in _OF_WORKLOADS and not error.message.startswith("params/")
+        hint = error.hint if elsewhere else _HINTS.get(error.code, error.hint)
+        raise Failure(error.message, code=error.code, hint=hint) from error

@@ -115,7 +115,9 @@
           high = Math.max(high, (values[i] + spread) * this.scale);
         }
       }
-      const room = Math.max(this.least || 0.05, high - low) * this.pad;
+      // Two equal laps show a flat line, not the noise of their match at full height.
+      const least = this.least || 0.05, missing = Math.max(0, least - (high - low)) / 2;
+      const room = Math.max(least, high - low) * this.pad + missing;
       [this.low, this.high] = [low - room, high + room];
     }
     draw() {

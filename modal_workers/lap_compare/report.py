@@ -225,7 +225,8 @@ def _card_html(comparison: Comparison, opportunity: Opportunity, embedded: Mappi
 
 
 def _sectors_html(comparison: Comparison) -> str:
-    largest = max((abs(sector.delta_s) for sector in comparison.sectors), default=0.0) or 1.0
+    # A bar that fills its cell is a tenth of a second or more: noise is not drawn large.
+    largest = max(0.1, *(abs(sector.delta_s) for sector in comparison.sectors))
     rows = "".join(_sector_html(comparison, sector, largest) for sector in comparison.sectors)
     delta_s, error_s = wording.total_delta_s(comparison), wording.total_error_s(comparison)
     return (
