@@ -27,6 +27,8 @@ MOST_APART_S: Final = 1.0
 #: A weak match that also wavers by this much is one of lookalikes: forest here, forest there.
 MOST_ERROR_S: Final = 0.18
 CLEAR_DENSITY: Final = 0.4
+#: The best stretch of a fraction of the clip is picked from many, and looks better than it is.
+CLEAR_OVERLAP: Final = 0.5
 #: An error band of this half-width has confidence 0.5: three frames at 30 Hz.
 EVEN_ERROR_S: Final = 0.1
 
@@ -98,6 +100,9 @@ def refuse(evidence: Evidence, name_a: str, name_b: str) -> None:
         why = "left and right half of the picture each say something else"
     elif evidence.error_s > MOST_ERROR_S and evidence.density < CLEAR_DENSITY:
         why = f"the best match is weak ({evidence.density:.2f}) and wavers by {evidence.error_s:.2f} s"
+    elif evidence.error_s > MOST_ERROR_S and evidence.overlap < CLEAR_OVERLAP:
+        part = f"{evidence.overlap:.0%} of the shorter clip"
+        why = f"the best match is of {part} only and wavers by {evidence.error_s:.2f} s"
     else:
         return
     raise SaccadeError(ErrorCode.CLIPS_DIFFERENT_PLACES, f"{name_a} and {name_b} do not show the same road: {why}.")
