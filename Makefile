@@ -7,7 +7,7 @@ CONSTRAINTS := $(wildcard constraints.txt)
 SOAK_RUNS ?= 200
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up install test lint bench soak clean
+.PHONY: help demo up install test lint docs bench soak clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -30,7 +30,11 @@ lint: $(VENV)/.dev ## Lint, type check and import rules
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.dev ## Run the measurements
-	@for file in bench/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	@for file in bench/[a-z]*.py; do echo "== $$file"; \
+		PYTHONPATH=. WORKER_CATALOG=tests.workers $(BIN)/python $$file || exit 1; done
+
+docs: $(VENV)/.dev ## Write docs/events.md, docs/asyncapi.json and docs/schemas from the code
+	$(BIN)/python docs/generate.py
 
 soak: $(VENV)/.dev ## Kill processes at random for a long time; SOAK_RUNS=200
 	$(BIN)/python -m pytest -q -m soak --soak-runs $(SOAK_RUNS) $(ARGS)
