@@ -20,6 +20,10 @@ _API = "$JS.API"
 _STREAM_NOT_FOUND = 10059
 
 
+class StreamMissing(SaccadeError):  # noqa: N818 - it is an answer, not a fault
+    """NATS answers and has no such stream (any more): it must be declared."""
+
+
 async def connect(settings: NatsSettings, name: str) -> Client:
     """Connect and stay connected: the client waits for the server at the start and after every loss."""
     said = ""
@@ -124,9 +128,12 @@ async def epoch_of(client: Client, stream: str) -> tuple[str, int]:
     """Name the stream's incarnation (from its creation time) and its last sequence.
 
     Raises:
+        StreamMissing: there is none.
         SaccadeError: BUS_UNAVAILABLE.
     """
     info = await request(client, f"STREAM.INFO.{stream}", {})
+    if "error" in info and info["error"].get("err_code") == _STREAM_NOT_FOUND:
+        raise StreamMissing(ErrorCode.BUS_UNAVAILABLE, f"There is no stream {stream}.")
     if "error" in info:
         raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, f"Stream {stream}: {info['error'].get('description')}.")
     created = "".join(filter(str.isdigit, info["created"]))

@@ -18,7 +18,7 @@ from contracts.errors import SaccadeError
 from contracts.events.base import Message
 from contracts.ids import new_id
 from services.kit.event_store import EventStore, Stored
-from services.kit.nats import epoch_of
+from services.kit.nats import StreamMissing, epoch_of
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 _LOOK_S: Final = 2.0
 #: Live events held while history is read; beyond it the oldest are dropped and read from the stream instead.
 _HELD: Final = 10_000
+#: How long a replica that answers may lag behind the live events; what is not there then was deleted.
+_LAG_S: Final = 5.0
 
 
 class EpochChanged(Exception):  # noqa: N818 - it is news, not a fault
@@ -107,7 +109,7 @@ class EventTail:
             while self._held:
                 stored = self._held.popleft()
                 if stored.sequence > self.last + 1:
-                    await self._catch_up()
+                    await self._catch_up(stored.sequence)
                 self._hand_over(stored)
             self._news.clear()
             try:
@@ -118,25 +120,31 @@ class EventTail:
     async def _check_epoch(self) -> None:
         try:
             epoch, last = await epoch_of(self.store.client, self.store.stream)
+        except StreamMissing as error:
+            raise EpochChanged(self.epoch) from error  # only a start declares it again
         except SaccadeError:
             return  # not back yet; the next look finds out
         if epoch != self.epoch or last < self.last:
             raise EpochChanged(epoch)
 
-    async def _catch_up(self) -> None:
-        """Read from the stream all that is newer than what was handled."""
+    async def _catch_up(self, until: int = 0) -> None:
+        """Read from the stream all that is newer than what was handled; ``until`` is known to be stored."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + _LAG_S
         left = 1
         while left:
             try:
                 found, left = await self.store.batch(self.last)
             except SaccadeError as error:
                 log.warning("tail of %s: %s", self.store.stream, error)
+                await self._check_epoch()  # a stream that is gone never answers
                 await asyncio.sleep(0.2)
                 continue
-            if not found:
-                return
             for stored in found:
                 self._hand_over(stored)
+            if not left and self.last < until and loop.time() < end:
+                left = 1  # a replica that lags has answered
+                await asyncio.sleep(0.05)
             await asyncio.sleep(0)  # a long history must not keep health checks waiting
 
     def _hand_over(self, stored: Stored) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import pytest
 from nats.aio.msg import Msg
@@ -17,7 +19,7 @@ from contracts.streams import LIVE_EVENTS
 from services.kit.event_store import EventStore, Stored
 from services.kit.nats import connect, declare, epoch_of, request
 from services.kit.tail import EpochChanged, EventTail
-from tests.servers import NatsServer
+from tests.servers import EmbeddedNats, NatsServer
 
 pytestmark = pytest.mark.anyio
 
@@ -231,6 +233,58 @@ async def test_a_stream_made_anew_under_an_open_connection_ends_the_tail(
                     await asyncio.sleep(0.1)
             with pytest.raises(EpochChanged):
                 await task
+
+
+async def test_a_server_that_lost_its_data_ends_the_tail(tmp_path: Path) -> None:
+    """Nobody but a starting service declares the streams again: a tail that waited would wait for ever."""
+    with EmbeddedNats(tmp_path) as server:
+        async with opened(server) as store:
+            await publish(store, 3)
+            tail = EventTail(store, lambda _: None, live=LIVE_EVENTS, name="test")
+            async with following(tail) as task:
+                await asyncio.wait_for(tail.caught_up.wait(), 10)
+                server.kill()
+                shutil.rmtree(tmp_path / "jetstream")
+                await asyncio.to_thread(server.start)
+                with pytest.raises(EpochChanged):
+                    await asyncio.wait_for(asyncio.shield(task), 40)
+
+
+async def test_a_replica_that_lags_makes_no_gap(any_nats_server: NatsServer) -> None:
+    class LaggingStore(EventStore):
+        """Answers as a replica that has not been told of the newest events yet."""
+
+        behind = 0
+
+        async def batch(
+            self, after: int, subjects: str = ">", size: int = 500, deadline_s: float = 10.0
+        ) -> tuple[list[Stored], int]:
+            if self.behind:
+                self.behind -= 1
+                return [], 0
+            return await super().batch(after, subjects, size, deadline_s)
+
+    class DeafTail(EventTail):
+        """Loses live copies while it is deaf."""
+
+        deaf = False
+
+        async def _on_live(self, msg: Msg) -> None:
+            if not self.deaf:
+                await super()._on_live(msg)
+
+    async with opened(any_nats_server) as writer:
+        _, before = await epoch_of(writer.client, "EVENTS")
+        store, seen = LaggingStore(writer.client), list[int]()
+        tail = DeafTail(store, lambda stored: seen.append(stored.sequence), live=LIVE_EVENTS, name="test")
+        async with following(tail, before):
+            await asyncio.wait_for(tail.caught_up.wait(), 10)
+            tail.deaf = True
+            await publish(writer, 3)
+            await writer.client.flush()
+            tail.deaf, store.behind = False, 2
+            assert await tail.wait_for(await publish(writer, 1), 30)
+        assert seen == list(range(before + 1, before + 5))
 
 
 async def test_waiting_for_what_does_not_come_ends(any_nats_server: NatsServer) -> None:
