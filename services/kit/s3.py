@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -201,7 +201,9 @@ class Bucket:
                     parts.append((number, answer["ETag"]))
                 await self.finish_multipart(key, multipart_id, parts)
             except BaseException:
-                await self.abort_multipart(key, multipart_id)
+                # A bucket that is away must not turn a cancellation into an error that is tried again.
+                with suppress(SaccadeError):
+                    await self.abort_multipart(key, multipart_id)
                 raise
         return Sent(key, size, digest.hexdigest())
 

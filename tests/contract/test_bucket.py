@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import httpx
@@ -15,6 +17,7 @@ from pydantic import SecretStr
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.limits import MIB, PART_BYTES
+from modal_workers.runtime.patience import patiently
 from services.kit.s3 import Bucket, Missing, open_bucket
 from services.kit.settings import S3Settings
 from tests.servers import S3Server, free_port
@@ -166,3 +169,29 @@ async def test_a_wrong_secret_and_no_server_are_errors_that_say_so(any_s3_server
                 await bucket.check()
             assert raised.value.code is ErrorCode.STORAGE_UNAVAILABLE
             assert "not-the-secret" not in str(raised.value)
+
+
+async def test_a_cancelled_upload_ends_also_when_the_bucket_is_away(tmp_path: Path) -> None:
+    """Else a worker that is told to stop goes on trying."""
+    path = tmp_path / "big"
+    path.write_bytes(bytes(2 * PART_BYTES))
+    arrived = asyncio.Event()
+
+    class SilentBucket(Bucket):
+        """Goes away in the middle of an upload."""
+
+        async def _call(self, operation: str, **_: Any) -> Any:
+            if operation == "create_multipart_upload":
+                return {"UploadId": "one"}
+            if operation == "upload_part":
+                arrived.set()
+                await asyncio.Event().wait()
+            raise SaccadeError(ErrorCode.STORAGE_UNAVAILABLE)
+
+    settings = S3Settings(endpoint_url="http://127.0.0.1:1", access_key_id="id", secret_access_key=SecretStr("secret"))
+    bucket = SilentBucket(None, None, settings)
+    sending = asyncio.create_task(patiently(lambda: bucket.send_file(path, "key", "video/mp4"), "a file"))
+    await arrived.wait()
+    sending.cancel()
+    await asyncio.wait([sending], timeout=5)
+    assert sending.cancelled()
