@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from typing import Final, Self
 
@@ -11,7 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class NatsSettings(BaseSettings):
-    """How to reach NATS. Credentials stand apart from the URL so that the URL can be logged."""
+    """How to reach NATS. Credentials have fields of their own."""
 
     model_config = SettingsConfigDict(env_prefix="NATS_", frozen=True)
 
@@ -22,6 +23,11 @@ class NatsSettings(BaseSettings):
     credentials_file: str | None = None
     #: Copies of each stream: 1 on a single node, 3 in a cluster.
     replicas: int = Field(default=1, ge=1, le=5)
+
+    @property
+    def address(self) -> str:
+        """Give the URL for a log: without credentials, should somebody have put them there."""
+        return re.sub(r"(^|//|,)[^/@,]*@", r"\1", self.url)
 
 
 def _either(name: str, b2_name: str) -> AliasChoices:

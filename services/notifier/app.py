@@ -176,7 +176,7 @@ class Serving:
 
 @contextlib.asynccontextmanager
 async def _connection(settings: NatsSettings) -> AsyncIterator[Client]:
-    log.info("connecting to NATS at %s", settings.url)
+    log.info("connecting to NATS at %s", settings.address)
     client = await connect(settings, "notifier")
     try:
         yield client
