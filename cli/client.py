@@ -23,6 +23,8 @@ __all__ = ["ArtifactsView", "Client", "ClientError", "CostView", "Event", "JobVi
 OnProgress = Callable[[int, int], None]
 
 _TRIES: Final = 4
+#: A service that died comes back within this: its supervisor pauses up to 5 s, and it takes some to start.
+_COMES_BACK_S: Final = 12.0
 _AWAY: Final = frozenset({502, 503, 504})
 
 
@@ -263,20 +265,23 @@ class Client:
 
     def _send(self, method: str, path: str, *, retry_status: frozenset[int] = _AWAY, **options: Any) -> httpx.Response:
         """Send a request, again while the server is away: reads repeat freely, POSTs carry an idempotency key."""
-        for tried in range(1, _TRIES + 1):
+        end = time.monotonic() + _COMES_BACK_S
+        pause_s = 0.4
+        while True:
+            last = time.monotonic() + pause_s > end
             try:
                 response = self._http.request(method, path, **options)
             except httpx.TransportError as error:
                 # A server that never was there is not started; one that went away comes back.
                 absent = isinstance(error, httpx.ConnectError) and not self._reached
-                if tried == _TRIES or absent:
+                if last or absent:
                     raise self._unreachable(error) from error
             else:
                 self._reached = True
-                if response.status_code not in retry_status or tried == _TRIES:
+                if response.status_code not in retry_status or last:
                     return response
-            time.sleep(0.2 * 2**tried)
-        raise AssertionError("unreachable")
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, 2.0)
 
     def _unreachable(self, error: Exception) -> ClientError:
         return ClientError("server_unreachable", f"No answer from {self.url} ({error}).", "Start it with: saccade up")
