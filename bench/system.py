@@ -1,6 +1,7 @@
 """Measures the embedded system: submits per second, submit to worker start, memory at rest. Prints one table.
 
-``make bench`` runs it with the scripted worker of the tests in the catalog. Everything runs on loopback, on free ports, in a folder that is thrown away.
+``make bench`` runs it with the tests' scripted worker in the catalog. Everything is on loopback, on free ports, in a
+folder that is thrown away.
 """
 
 from __future__ import annotations
