@@ -1,9 +1,10 @@
 """Measures how far the alignment of laps is from the truth, on seeds that nothing was tuned on.
 
-    python -m bench.lap_alignment [--seeds 20] [--real CLIP.mp4] [--folder DIR]
+    python bench/lap_alignment.py [--seeds 20] [--first 900] [--real CLIP.mp4] [--folder DIR]
 
 Three tables: generated laps against their truth; wrong pairs, which must be refused; a real clip against itself,
-resampled with a known and uneven pace (A has its even frames, B its odd ones). Tuning used seeds from 101 on.
+resampled with a known and uneven pace (A has its even frames, B its odd ones). No constant was fitted on seeds from
+900 on: tuning used seeds from 101 on, far below them.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from contracts.errors import SaccadeError
 from modal_workers.lap_compare.matching import Matched, match
@@ -126,10 +129,10 @@ def table(rows: list[dict[str, Any]]) -> None:
         print(("{:>5} {:<12}" + " {:>12.1f}" * 8).format(row["seed"], row["kind"], *ms, *more, *last))
 
 
-def generated(seeds: int, folder: Path) -> bool:
+def generated(seeds: range, folder: Path) -> bool:
     """Measure on generated laps; True when median and p95 over all their moments are within the claim."""
     kinds = itertools.cycle(DEGRADATIONS)
-    plans = [(seed, kind, folder) for seed, kind in zip(range(1, seeds + 1), kinds, strict=False)]
+    plans = [(seed, kind, folder) for seed, kind in zip(seeds, kinds, strict=False)]
     with ProcessPoolExecutor(2) as pool:
         rows = list(pool.map(one_pair, plans))
     table(rows)
@@ -149,13 +152,13 @@ def generated(seeds: int, folder: Path) -> bool:
     return whole[0] <= FRAME_S and whole[1] <= EVEN_ERROR_S
 
 
-def wrong(folder: Path, seeds: int) -> bool:
+def wrong(folder: Path, seeds: range) -> bool:
     """Pair laps of different circuits, and a lap with one run backwards; True when all are refused."""
     refused = 0
-    count = min(CLIP_COUNT_WRONG - 2, seeds - 1)
-    for seed in range(1, count + 1):
+    count = min(CLIP_COUNT_WRONG - 2, len(seeds) - 1)
+    for seed in seeds[:count]:
         refused += _refused(f"{seed} against {seed + 1}", read(folder / f"{seed}_a.mp4", folder / f"{seed + 1}_b.mp4"))
-    for seed in (1, 2):
+    for seed in seeds[:2]:
         source, backwards = folder / f"{seed}_b.mp4", folder / f"{seed}_backwards.mp4"
         frames = [frame.to_ndarray(format="bgr24") for frame in av.open(str(source)).decode(video=0)]
         times = np.arange(len(frames)) * FRAME_S
@@ -216,15 +219,17 @@ def write_clip(path: Path, frames: list[NDArray[np.uint8]], times_s: Floats) -> 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first", type=int, default=900, help="the first seed")
     parser.add_argument("--real", type=Path, help="a real clip from a moving car")
     parser.add_argument("--folder", type=Path, help="keep the films here, and use those that are there")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = arguments.folder or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
-        held = generated(arguments.seeds, folder)
-        held &= wrong(folder, arguments.seeds)
+        seeds = range(arguments.first, arguments.first + arguments.seeds)
+        held = generated(seeds, folder)
+        held &= wrong(folder, seeds)
         if arguments.real:
             held &= real(arguments.real, folder)
     print("holds" if held else "DOES NOT HOLD")

@@ -46,6 +46,11 @@ class Description:
         """Count the samples."""
         return len(self.time_s)
 
+    def flow_at(self, time_s: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """Read the flow at other times [N], between the samples that have it; None if it was never measured."""
+        known = ~np.isnan(self.flow)
+        return np.interp(time_s, self.time_s[known], self.flow[known].astype(np.float64)) if known.any() else None
+
 
 def describe(grey: Picture, warp: NDArray[np.float64] | None = None) -> NDArray[np.float16]:
     """Describe a picture [180, 320] by histograms of edge directions on a grid: [LENGTH].

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from contracts.errors import ErrorCode, SaccadeError
 from modal_workers.lap_compare.video import Frame
 
-Floats = NDArray[np.float64]
 Picture = NDArray[np.uint8]
 
 
@@ -78,9 +77,3 @@ def make_flow(kind: Literal["dis", "raft", "off"]) -> DisFlow | RaftFlow | None:
     if kind == "off":
         return None
     return DisFlow() if kind == "dis" else RaftFlow()
-
-
-def at_times(sample_s: Floats, flow: NDArray[np.float32], time_s: Floats) -> Floats | None:
-    """Read the flow measured at samples (NaN where it was not) at other times [N]; None if it was never measured."""
-    known = ~np.isnan(flow)
-    return np.interp(time_s, sample_s[known], flow[known].astype(np.float64)) if known.any() else None

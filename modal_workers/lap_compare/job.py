@@ -10,7 +10,7 @@ from modal_workers.lap_compare.archive import load_described, load_matched, save
 from modal_workers.lap_compare.comparison import Comparison
 from modal_workers.lap_compare.detect import VehicleDetector
 from modal_workers.lap_compare.figure import draw_delta
-from modal_workers.lap_compare.flow import at_times, make_flow
+from modal_workers.lap_compare.flow import make_flow
 from modal_workers.lap_compare.lap import compare
 from modal_workers.lap_compare.matching import Matched, match
 from modal_workers.lap_compare.overlay import render_overlay
@@ -20,6 +20,7 @@ from modal_workers.lap_compare.result import headline
 from modal_workers.lap_compare.spec import LapCompareParams, LapCompareResult
 from modal_workers.lap_compare.tables import delta_units, write_delta, write_metrics
 from modal_workers.lap_compare.traffic import look_for_traffic
+from modal_workers.lap_compare.wording import opportunity_sentence
 from modal_workers.runtime.context import Context
 
 Pair = tuple[Described, Described]
@@ -61,10 +62,9 @@ def _align(params: LapCompareParams, context: Context, pair: Pair) -> Matched:
         kept = context.checkpoint("matched.npz")
         if kept is not None:
             return load_matched(kept)
+        correct_mount = params.mount_correction == "auto"
         matched = match(
-            *pair,
-            correct_mount=params.mount_correction == "auto",
-            progress=lambda share: context.progress(share, "aligning by place"),
+            *pair, correct_mount=correct_mount, progress=lambda share: context.progress(share, "aligning by place")
         )
         save_matched(context.scratch / "matched.npz", matched)
         context.keep(context.scratch / "matched.npz", "matched.npz")
@@ -75,18 +75,16 @@ def _compare(
     params: LapCompareParams, context: Context, pair: Pair, matched: Matched, warnings: tuple[str, ...]
 ) -> Comparison:
     a, b = pair
+    alignment = matched.alignment
     with context.stage("compare"):
         return compare(
             (a.clip, b.clip),
-            matched.alignment,
+            alignment,
             matched.relative_speed,
             sectors=params.sectors,
             opportunities=params.opportunities,
             warnings=warnings,
-            flow=(
-                at_times(a.description.time_s, a.description.flow, matched.alignment.time_a_s),
-                at_times(b.description.time_s, b.description.flow, matched.alignment.time_b_s),
-            ),
+            flow=(a.description.flow_at(alignment.time_a_s), b.description.flow_at(alignment.time_b_s)),
         )
 
 
@@ -96,19 +94,12 @@ def _render(
     overlay = context.scratch / "overlay.mp4"
     clips = {one.rank: context.scratch / f"opportunity_{one.rank}.mp4" for one in comparison.opportunities}
     with context.stage("render"):
-        render_overlay(
-            pair[0].path,
-            pair[1].path,
-            comparison,
-            overlay,
-            height_px=params.overlay_height_px,
-            progress=context.progress,
-            clips=clips,
-        )
+        paths, height_px = (pair[0].path, pair[1].path), params.overlay_height_px
+        render_overlay(*paths, comparison, overlay, height_px=height_px, progress=context.progress, clips=clips)
         context.save(overlay, overlay.name, "video/mp4", title="Both laps side by side, locked by place")
         for one in comparison.opportunities:
-            title = f"{one.lost_s:.2f} s lost between {one.start_a_s:.1f} s and {one.end_a_s:.1f} s"
-            context.save(clips[one.rank], clips[one.rank].name, "video/mp4", title=title)
+            clip, title = clips[one.rank], opportunity_sentence(comparison, one)
+            context.save(clip, clip.name, "video/mp4", title=title)
     return overlay, clips
 
 
@@ -122,13 +113,8 @@ def _report(context: Context, comparison: Comparison, overlay: Path, clips: dict
         context.save(folder / "delta.csv", "delta.csv", "text/csv", title="The delta along the lap", units=units)
         draw_delta(comparison, folder / "delta.png")
         context.save(folder / "delta.png", "delta.png", "image/png", title="The delta along the lap")
-        write_report(
-            comparison,
-            folder / "report.html",
-            overlay=overlay,
-            clips=clips,
-            scratch=folder,
-            figure=folder / "delta.png",
-        )
-        context.save(folder / "report.html", "report.html", "text/html", title="Report")
+        report, figure = folder / "report.html", folder / "delta.png"
+        check = context.check
+        write_report(comparison, report, overlay=overlay, clips=clips, scratch=folder, figure=figure, check=check)
+        context.save(report, report.name, "text/html", title="Report")
     return result

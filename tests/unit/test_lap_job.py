@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import html
 import importlib.util
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -36,6 +38,7 @@ class Desk:
         self.folder = folder
         self.kept: dict[str, Path] = {}
         self.saved: dict[str, tuple[str, bytes]] = {}
+        self.titles: dict[str, str] = {}
         self.stages: list[str] = []
         self.fractions: dict[str, list[float]] = {}
         self.stop_in = ""
@@ -73,6 +76,7 @@ class Desk:
         data = path.read_bytes()
         assert name.endswith(".csv") == bool(units)
         self.saved[name] = (media_type, data)
+        self.titles[name] = title
         return Artifact(name=name, key=name, bytes=len(data), sha256="0" * 64, media_type=media_type, title=title)
 
     def checkpoint(self, name: str) -> Path | None:
@@ -116,6 +120,8 @@ def test_the_job_leaves_its_artifacts_and_goes_on_where_it_was_stopped(films: Fi
     assert json.loads(desk.saved["metrics.json"][1])
     assert desk.saved["overlay.mp4"][1][4:8] == b"ftyp"
     assert result.reference.filename == "my reference.mp4"
+    report = html.unescape(desk.saved["report.html"][1].decode())
+    assert all(desk.titles[name].partition(": ")[2] in report for name in clips), desk.titles
 
 
 def test_a_stop_while_reading_ends_both_decoders(films: Films, tmp_path: Path) -> None:
@@ -124,6 +130,22 @@ def test_a_stop_while_reading_ends_both_decoders(films: Films, tmp_path: Path) -
     with pytest.raises(Stopped):
         job.run(LapCompareParams(), desk)
     assert desk.kept == {}
+
+
+def test_a_clip_that_breaks_off_is_compared_and_shown_as_far_as_it_goes(films: Films, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.mp4"
+    whole = films.path_b.read_bytes()
+    cut.write_bytes(whole[: len(whole) * 7 // 10])
+    desk = Desk(films, tmp_path)
+    desk.paths["other"] = cut
+    result = job.run(LapCompareParams(overlay_height_px=180, flow="off"), desk)
+    assert any("my other.mp4" in warning for warning in result.warnings), result.warnings
+    assert result.other.duration_s < 0.85 * films.truth_b.duration_s
+    overlay = tmp_path / "overlay.mp4"
+    overlay.write_bytes(desk.saved["overlay.mp4"][1])
+    with av.open(str(overlay)) as container:
+        times_s = [frame.time for frame in container.decode(video=0)]
+    assert times_s[-1] == pytest.approx(result.total_reference_s, abs=0.1)
 
 
 @pytest.mark.parametrize("params", [{"flow": "raft"}, {"detect": "yolo"}])
