@@ -14,6 +14,7 @@ import itertools
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from fractions import Fraction
 from pathlib import Path
@@ -202,7 +203,7 @@ def real(path: Path, folder: Path) -> bool:
     return float(figures["median"]) <= 0.080
 
 
-def write_clip(path: Path, frames: list[NDArray[np.uint8]], times_s: Floats) -> None:
+def write_clip(path: Path, frames: Sequence[NDArray[Any]], times_s: NDArray[Any]) -> None:
     """Write frames [H, W, 3] BGR at given times."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=30)

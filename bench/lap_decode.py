@@ -1,6 +1,6 @@
 """Measures the lap worker against decoding alone: frames per second, processor time per frame, peak memory.
 
-    python -m bench.lap_decode [--minutes 1] [--clip A.mp4 --clip B.mp4]
+    python bench/lap_decode.py [--minutes 1] [--clip A.mp4 --clip B.mp4]
 
 Without clips two 1080p laps are filmed and repeated to the length asked for, packet by packet. Processor time says
 more than wall time where others share the machine.
@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import argparse
 import resource
+import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,45 +19,15 @@ from pathlib import Path
 import av
 import cv2
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from bench.lap_long import film
 from modal_workers.lap_compare.flow import DisFlow
 from modal_workers.lap_compare.matching import match
-from modal_workers.lap_compare.reading import Motion, in_parallel, read_pair
-from modal_workers.lap_compare.simulator.camera import Camera
-from modal_workers.lap_compare.simulator.circuit import make_circuit
-from modal_workers.lap_compare.simulator.driver import Driver
-from modal_workers.lap_compare.simulator.film import render_lap
-from modal_workers.lap_compare.simulator.picture import World
+from modal_workers.lap_compare.reading import Described, Motion, in_parallel, read_pair
 
 SECONDS = 10.0
-
-
-def film(folder: Path, minutes: float) -> tuple[Path, Path]:
-    """Film two short 1080p laps and repeat them."""
-    circuit = make_circuit(1, 600.0)
-    world, paths = World(circuit), []
-    for number in (1, 2):
-        camera = Camera(width_px=1920, height_px=1080, seed=number)
-        short, path = folder / f"short_{number}.mp4", folder / f"long_{number}.mp4"
-        render_lap(short, circuit, Driver(seed=number), camera, world=world, duration_s=SECONDS)
-        repeat(short, path, max(1, round(minutes * 60 / SECONDS)))
-        paths.append(path)
-    return paths[0], paths[1]
-
-
-def repeat(source: Path, path: Path, times: int) -> None:
-    """Write a clip many times over into one file without encoding it again."""
-    with av.open(str(path), "w") as out, av.open(str(source)) as probe:
-        target = out.add_stream_from_template(probe.streams.video[0])
-        for number in range(times):
-            with av.open(str(source)) as container:
-                stream = container.streams.video[0]
-                assert stream.time_base is not None
-                shift = round(number * SECONDS / stream.time_base)
-                for packet in container.demux(stream):
-                    if packet.dts is None or packet.pts is None:
-                        continue
-                    packet.pts, packet.dts, packet.stream = packet.pts + shift, packet.dts + shift, target
-                    out.mux(packet)
+SIZE_PX = (1920, 1080)
 
 
 def decode(path: Path) -> int:
@@ -88,11 +58,11 @@ def main() -> None:
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as scratch:
         given = arguments.clip
-        paths = (given[0], given[1]) if len(given) == 2 else film(Path(scratch), arguments.minutes)
+        paths = (given[0], given[1]) if len(given) == 2 else film(Path(scratch), SECONDS, arguments.minutes, SIZE_PX)
         alone = measured(
             "decoding both, nothing else", lambda: sum(in_parallel(lambda: decode(paths[0]), lambda: decode(paths[1])))
         )
-        kept = []
+        kept: list[Described] = []
 
         def read(motions: tuple[Motion | None, Motion | None]) -> int:
             pair, _ = read_pair(paths, (paths[0].name, paths[1].name), motions, progress=lambda _share: None)
@@ -112,7 +82,6 @@ def main() -> None:
         shares = 100 * alone[0] / plain[0], 100 * alone[0] / with_flow[0]
         print(f"read stage reaches {shares[0]:.0f} % of the decoder's rate, with flow {shares[1]:.0f} %")
         print(f"read and align take {frames * (with_flow[0] + align[0]):.1f} s for two clips of {shown_s:.1f} s")
-        print(f"threads at the end: {threading.active_count()}")
 
 
 if __name__ == "__main__":
