@@ -28,6 +28,8 @@ from services.kit.tail import EventTail
 
 #: Somebody else's write between our reading and our writing is read and decided about again; this often.
 _DECISIONS: Final = 50
+#: How long a read asks the bus for something newer before it answers with what is known.
+_LOOK_S: Final = 0.5
 _PAGE_MARK: Final = "jobs:"
 
 
@@ -91,8 +93,25 @@ class Jobs:
         await self._tail.wait_for(sequence, SEEN_S)
         return await self.get(tenant, job_id)
 
+    async def read(self, tenant: str, job_id: str, wait_s: float = 0) -> Job:
+        """Give a job as it is now: whoever was told of an event elsewhere finds it here.
+
+        Raises:
+            SaccadeError: JOB_NOT_FOUND, for other tenants' jobs too.
+        """
+        job = await self.get(tenant, job_id, wait_s)
+        if job.state.ended:
+            return job
+        try:
+            newest = await self._store.load(aggregate(tenant, "job", job_id), deadline_s=_LOOK_S)
+        except SaccadeError:
+            return job  # without the bus, what is known is better than nothing
+        if newest and newest[-1].sequence > job.sequence:
+            await self._tail.wait_for(newest[-1].sequence, SEEN_S)
+        return self._view.job(job_id) or job
+
     async def get(self, tenant: str, job_id: str, wait_s: float = 0) -> Job:
-        """Give a job; with ``wait_s`` when it has ended, or after that time.
+        """Give a job as the view has it; with ``wait_s`` when it has ended, or after that time.
 
         Raises:
             SaccadeError: JOB_NOT_FOUND, for other tenants' jobs too.

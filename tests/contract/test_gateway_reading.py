@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from contracts.events import encode
 from contracts.events.job import JobCancelled, JobProgressed, JobStageCompleted
 from contracts.ids import new_id
 from services.kit.auth import AuthSettings
@@ -76,6 +77,15 @@ async def test_progress_is_the_newest_of_the_attempt_that_counts(servers: Server
         assert (await told(running, here, 0.7))["message"] == "Half way."
         await running.finish_job(job["id"], run_id, [])
         assert (await told(running, here, 1.0))["message"] == ""
+
+
+async def test_who_was_told_of_an_event_finds_it_in_the_job(running: Running):
+    upload_id = await running.uploaded()
+    for _ in range(20):
+        job_id = (await running.submitted(upload_id))["id"]
+        message = encode(JobCancelled(attempt=0), tenant="local", subject_id=job_id, source="/test")
+        await running.store.publish(message)
+        assert (await running.http.get(f"/v1/jobs/{job_id}")).json()["state"] == "cancelled"
 
 
 async def test_pages_do_not_move_while_jobs_come(running: Running):

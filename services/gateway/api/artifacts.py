@@ -42,7 +42,7 @@ class ArtifactList(BaseModel):
 async def list_artifacts(request: Request, caller: Reader, job_id: str) -> ArtifactList:
     """Give the manifest; before the job's end the files that are there already, if there are any."""
     gateway = gateway_of(request)
-    job = await gateway.jobs.get(caller.tenant, job_id)
+    job = await gateway.jobs.read(caller.tenant, job_id)
     if manifest := await gateway.artifacts.manifest(job):
         return ArtifactList(complete=True, **manifest.model_dump())
     return ArtifactList(
@@ -75,7 +75,7 @@ async def list_artifacts(request: Request, caller: Reader, job_id: str) -> Artif
 async def fetch_artifact(request: Request, caller: Reader, job_id: str, name: str) -> RedirectResponse:
     """Redirect to the file; names may hold slashes, and `manifest.json` is a file too."""
     gateway = gateway_of(request)
-    job = await gateway.jobs.get(caller.tenant, job_id)
+    job = await gateway.jobs.read(caller.tenant, job_id)
     place = await gateway.artifacts.place(job, name)
     url = await gateway.bucket.presign_get(
         place.key, filename=place.key.rpartition("/")[2], content_type=place.media_type

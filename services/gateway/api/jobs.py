@@ -264,7 +264,7 @@ async def read_job(
     if found := _WAIT.search(prefer or ""):
         wait_s = min(int(found[1]), WAIT_S)
         response.headers["Preference-Applied"] = f"wait={wait_s}"
-    job = await gateway.jobs.get(caller.tenant, job_id, wait_s)
+    job = await gateway.jobs.read(caller.tenant, job_id, wait_s)
     return _shown(job, await gateway.progress.of(job), gateway.tail.epoch)
 
 
