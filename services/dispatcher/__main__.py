@@ -6,12 +6,10 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import Awaitable, Callable
 from typing import Final
 
 from pydantic import ValidationError
 
-from contracts.errors import SaccadeError
 from modal_workers.catalog import workloads
 from services.dispatcher.app import Dispatcher
 from services.dispatcher.local_executor import LocalExecutor
@@ -22,31 +20,14 @@ from services.kit.health import health_app
 from services.kit.logs import start_logging
 from services.kit.nats import connect, declare
 from services.kit.s3 import open_bucket
-from services.kit.serve import CannotServeError, serve, stop_on_signals
+from services.kit.serve import EXIT_AGAIN, CannotServeError, serve, stop_on_signals, wait_for_answer
 from services.kit.settings import NatsSettings, S3Settings
 from services.kit.tail import EpochChanged
 
 log = logging.getLogger("dispatcher")
 
-#: The supervisor starts the service again: what it folded is of a stream that is gone.
-EXIT_AGAIN: Final = 75
 #: A stopping service is ended after this, whatever it waits for.
 _STOP_S: Final = 1.5
-
-
-async def _until_it_answers(what: str, ask: Callable[[], Awaitable[None]]) -> None:
-    """Wait for a dependency; say so once."""
-    said = False
-    while True:
-        try:
-            await ask()
-        except SaccadeError as error:
-            if not said:
-                log.warning("waiting for %s: %s", what, error.message)
-                said = True
-            await asyncio.sleep(0.3)
-        else:
-            return
 
 
 async def _run(stop: asyncio.Event) -> None:
@@ -57,9 +38,9 @@ async def _run(stop: asyncio.Event) -> None:
     async with contextlib.AsyncExitStack() as stack:
         client = await connect(nats_settings, "dispatcher")
         stack.push_async_callback(client.close)
-        await _until_it_answers("NATS", lambda: declare(client, nats_settings.replicas))
+        await wait_for_answer("NATS", lambda: declare(client, nats_settings.replicas))
         bucket = await stack.enter_async_context(open_bucket(s3_settings))
-        await _until_it_answers("the bucket", bucket.create)
+        await wait_for_answer("the bucket", bucket.create)
         executor = LocalExecutor(settings.data_dir, nats_settings, s3_settings, slots=settings.slots)
         stack.push_async_callback(executor.close)
         dispatcher = Dispatcher(

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import sqlite3
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Final
 
 from pydantic import ValidationError
@@ -20,31 +20,14 @@ from services.kit.auth import AuthSettings
 from services.kit.logs import start_logging
 from services.kit.nats import connect, declare
 from services.kit.s3 import open_bucket
-from services.kit.serve import CannotServeError, serve, stop_on_signals
+from services.kit.serve import EXIT_AGAIN, CannotServeError, serve, stop_on_signals, wait_for_answer
 from services.kit.settings import NatsSettings, S3Settings
 from services.kit.tail import EpochChanged
 
 log = logging.getLogger("gateway")
 
-#: The supervisor starts the service again: what it folded is of a stream that is gone.
-EXIT_AGAIN: Final = 75
 #: Requests have a second of this; then view and connections are closed.
 _STOP_S: Final = 1.7
-
-
-async def _until_it_answers(what: str, ask: Callable[[], Awaitable[None]]) -> None:
-    """Wait for a dependency; say so once."""
-    said = False
-    while True:
-        try:
-            await ask()
-        except SaccadeError as error:
-            if not said:
-                log.warning("waiting for %s: %s", what, error.message)
-                said = True
-            await asyncio.sleep(0.3)
-        else:
-            return
 
 
 async def _run(stop: asyncio.Event, serving: asyncio.Event) -> None:
@@ -56,9 +39,9 @@ async def _run(stop: asyncio.Event, serving: asyncio.Event) -> None:
         stack.callback(view.close)
         client = await connect(nats_settings, "gateway")
         stack.push_async_callback(client.close)
-        await _until_it_answers("NATS", lambda: declare(client, nats_settings.replicas))
+        await wait_for_answer("NATS", lambda: declare(client, nats_settings.replicas))
         bucket = await stack.enter_async_context(open_bucket(s3_settings))
-        await _until_it_answers("the bucket", bucket.create)
+        await wait_for_answer("the bucket", bucket.create)
         gateway = build_gateway(settings, auth, client, bucket, view)
         folding = asyncio.ensure_future(gateway.run())
         stack.push_async_callback(_end, folding)

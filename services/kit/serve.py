@@ -8,20 +8,28 @@ import errno
 import logging
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 import uvicorn
 
+from contracts.errors import SaccadeError
 from services.kit.auth import is_loopback
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+log = logging.getLogger(__name__)
+
 #: Requests that still run when the service is told to stop have this long.
 _DRAIN_S: Final = 1
 _BACKLOG: Final = 512
 _UNREAD_MS: Final = 30_000
+
+
+#: Exit code of a service whose stream is another one: the supervisor starts it again, and it folds anew.
+EXIT_AGAIN: Final = 75
+_ASK_AGAIN_S: Final = 0.3
 
 
 class CannotServeError(Exception):
@@ -34,6 +42,21 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+async def wait_for_answer(what: str, ask: Callable[[], Awaitable[None]]) -> None:
+    """Ask a dependency until it answers; that it does not yet is said once."""
+    said = False
+    while True:
+        try:
+            await ask()
+        except SaccadeError as error:
+            if not said:
+                log.warning("waiting for %s: %s", what, error.message)
+                said = True
+            await asyncio.sleep(_ASK_AGAIN_S)
+        else:
+            return
 
 
 def stop_on_signals() -> asyncio.Event:

@@ -8,7 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Response
 from fastapi.openapi.utils import get_openapi
@@ -21,7 +21,7 @@ from services.kit.event_store import EventStore
 from services.kit.health import Health, HealthReport, nats_check
 from services.kit.nats import connect, declare, epoch_of
 from services.kit.problems import Problem, install_problems
-from services.kit.serve import serve
+from services.kit.serve import EXIT_AGAIN, serve
 from services.kit.settings import NatsSettings
 from services.kit.tail import EpochChanged, EventTail
 from services.notifier.api import events as event_routes
@@ -38,9 +38,6 @@ from services.notifier.ticket import Tickets
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
-
-#: Exit code that asks a supervisor for a fresh start: the stream was made anew.
-START_AGAIN: Final = 75
 
 
 class _DirectSend:
@@ -166,7 +163,7 @@ class Serving:
                 tailing.result()
         except EpochChanged:
             log.warning("the stream was made anew; starting again")
-            return START_AGAIN
+            return EXIT_AGAIN
         finally:
             for task in tasks:
                 task.cancel()

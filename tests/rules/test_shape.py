@@ -64,3 +64,10 @@ def test_nothing_is_left_for_later() -> None:
         if marker in (ROOT / path).read_text()
     ]
     assert found == []
+
+
+def test_the_kit_is_a_closed_list() -> None:
+    """What is shared by everybody grows by decision (docs/adr/0003), not by habit."""
+    kit = {path.split("/")[2].removesuffix(".py") for path in files() if path.startswith("services/kit/")}
+    named = "auth event_store health lease logs nats problems s3 serve settings tail"
+    assert kit == {"__init__", *named.split()}
