@@ -27,6 +27,9 @@ from services.kit.nats import connect, declare, request
 from services.kit.s3 import Bucket, open_bucket
 from tests.servers import EmbeddedNats, EmbeddedS3, NatsServer, S3Server
 
+#: A dispatcher that is told to stop and has not after this hangs.
+STOP_S = 15.0
+
 Servers = tuple[NatsServer, S3Server]
 
 
@@ -171,7 +174,10 @@ class World:
             yield dispatcher
         finally:
             stop.set()
-            await task
+            await asyncio.wait([task], timeout=STOP_S)
+            if not task.done():
+                raise TimeoutError("the dispatcher was told to stop and did not")
+            task.result()
 
 
 async def kill(task: asyncio.Task[Any]) -> None:

@@ -121,7 +121,8 @@ def service_environment(folder: DataFolder, ports: dict[str, int], host: str) ->
 
 
 async def _open(host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    return await asyncio.wait_for(asyncio.open_connection(host, port), 1.0)
+    async with asyncio.timeout(1.0):
+        return await asyncio.open_connection(host, port)
 
 
 async def _answers(host: str, port: int, ask: Callable[[Any, Any], Awaitable[bool]]) -> bool:
@@ -130,7 +131,8 @@ async def _answers(host: str, port: int, ask: Callable[[Any, Any], Awaitable[boo
     except (OSError, TimeoutError):
         return False
     try:
-        return await asyncio.wait_for(ask(reader, writer), 2.0)
+        async with asyncio.timeout(2.0):
+            return await ask(reader, writer)
     except (OSError, TimeoutError, asyncio.IncompleteReadError, ValueError):
         return False
     finally:

@@ -117,7 +117,8 @@ class Claim:
         while True:
             left_s = max(0.1, end - loop.time())
             try:
-                job = await asyncio.wait_for(self.load(), left_s)
+                async with asyncio.timeout(left_s):
+                    job = await self.load()
                 if job is None or said(job) or not allowed(job):
                     return job is not None and said(job)
                 await self._store.publish(message, after=job.sequence, among=self._among, deadline_s=min(left_s, 5.0))

@@ -78,7 +78,8 @@ class EventWriter:
             except Exception:  # the job may have taken all memory: what it ends with must still be said
                 log.exception("events could not be written; trying again")
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), 1.0 / PROGRESS_HZ)
+                async with asyncio.timeout(1.0 / PROGRESS_HZ):
+                    await self._news.wait()
 
     async def flush(self, deadline_s: float) -> bool:
         """Wait until every state event is stored; tell whether they are."""

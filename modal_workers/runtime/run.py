@@ -67,6 +67,7 @@ def _check(background: Future[None], stop: Stop) -> None:
 
 async def _connect(nats: NatsSettings, name: str) -> Client:
     try:
-        return await asyncio.wait_for(connect(nats, name), _BUS_S)
+        async with asyncio.timeout(_BUS_S):
+            return await connect(nats, name)
     except TimeoutError as error:
         raise SaccadeError(ErrorCode.BUS_UNAVAILABLE) from error

@@ -46,7 +46,8 @@ async def watch(client: Client, claim: Claim, assignment: Assignment, stop: Stop
         except SaccadeError as error:
             log.warning("cannot look at the job: %s", error)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(news.wait(), _LOOK_S)
+            async with asyncio.timeout(_LOOK_S):
+                await news.wait()
         news.clear()
 
 

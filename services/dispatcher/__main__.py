@@ -23,6 +23,7 @@ from services.kit.s3 import open_bucket
 from services.kit.serve import EXIT_AGAIN, CannotServeError, serve, stop_on_signals, wait_for_answer
 from services.kit.settings import NatsSettings, S3Settings
 from services.kit.tail import EpochChanged
+from services.kit.tasks import end
 
 log = logging.getLogger("dispatcher")
 
@@ -66,8 +67,7 @@ async def _main() -> int:
     await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
     if not running.done():
         await asyncio.wait([running], timeout=_STOP_S)
-        running.cancel()
-    stopping.cancel()
+    await end(running, stopping)
     try:
         await running
     except asyncio.CancelledError:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Coroutine, Mapping
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Final
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -31,6 +30,7 @@ from services.kit.lease import Lease
 from services.kit.nats import epoch_of
 from services.kit.s3 import Bucket
 from services.kit.tail import EventTail
+from services.kit.tasks import first_of
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ class Dispatcher:
         """
         heartbeats = await self._client.subscribe(_HEARTBEATS, cb=self._on_heartbeat)
         try:
-            await _first_of(self.tail.run(), self._take_turns(), stop.wait())
+            await first_of(self.tail.run(), self._take_turns(), stop.wait())
         finally:
             if not self._client.is_closed:
                 await heartbeats.unsubscribe()
@@ -104,7 +104,7 @@ class Dispatcher:
             await self.tail.caught_up.wait()
             await self.lease.acquire()
             log.info("leading")
-            await _first_of(self.lease.keep(), self._lead())
+            await first_of(self.lease.keep(), self._lead())
             log.warning("the lease is lost: another dispatcher may lead")
 
     async def _lead(self) -> None:
@@ -141,17 +141,3 @@ class Dispatcher:
 
     async def _role(self) -> str:
         return "leading" if self.reconciler.leading else "standing by"
-
-
-async def _first_of(*coroutines: Coroutine[Any, Any, Any]) -> None:
-    """Run all until the first ends, then end the others; raises what the first raised."""
-    tasks = [asyncio.ensure_future(one) for one in coroutines]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.gather(*tasks, return_exceptions=True)
-    for task in done:
-        task.result()

@@ -20,6 +20,7 @@ from services.dispatcher.jobs import Jobs
 from services.dispatcher.ledger import NotLeading
 from services.dispatcher.lifecycle import Lifecycle, Look, may_start
 from services.dispatcher.rounds import Rounds
+from services.kit.tasks import first_of
 
 log = logging.getLogger(__name__)
 
@@ -89,10 +90,8 @@ class Reconciler:
         try:
             self._lifecycle.listening_since_s = asyncio.get_running_loop().time()
             self._sweep()
-            async with asyncio.TaskGroup() as tasks:
-                for _ in range(_ATTENDANTS + self.queue.limits.slots):
-                    tasks.create_task(self._attend_in_turn())
-                tasks.create_task(self._watch_over())
+            attendants = (self._attend_in_turn() for _ in range(_ATTENDANTS + self.queue.limits.slots))
+            await first_of(self._watch_over(), *attendants)
         finally:
             self.leading = False
             self._rounds.clear()

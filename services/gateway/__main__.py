@@ -23,6 +23,7 @@ from services.kit.s3 import open_bucket
 from services.kit.serve import EXIT_AGAIN, CannotServeError, serve, stop_on_signals, wait_for_answer
 from services.kit.settings import NatsSettings, S3Settings
 from services.kit.tail import EpochChanged
+from services.kit.tasks import end
 
 log = logging.getLogger("gateway")
 
@@ -44,7 +45,7 @@ async def _run(stop: asyncio.Event, serving: asyncio.Event) -> None:
         await wait_for_answer("the bucket", bucket.create)
         gateway = build_gateway(settings, auth, client, bucket, view)
         folding = asyncio.ensure_future(gateway.run())
-        stack.push_async_callback(_end, folding)
+        stack.push_async_callback(end, folding)
         folding.add_done_callback(lambda _: stop.set())
         await _first(gateway.tail.caught_up.wait(), stop)
         if not stop.is_set():
@@ -65,11 +66,6 @@ async def _wake(gateway: Gateway, stop: asyncio.Event) -> None:
     gateway.waiting.wake_all()
 
 
-async def _end(task: asyncio.Future[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-
-
 async def _first(work: Awaitable[object], stop: asyncio.Event) -> None:
     """Wait for work, or for being told to stop."""
     tasks = [asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())]
@@ -86,9 +82,7 @@ async def _main() -> int:
     if not running.done():
         # While it still waits for NATS or the bucket, being told to stop ends it at once.
         await asyncio.wait([running], timeout=_STOP_S if serving.is_set() else 0)
-        running.cancel()
-    stopping.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+    await end(running, stopping)
     return 0 if running.cancelled() else _exit_code(running.exception())
 
 

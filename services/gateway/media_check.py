@@ -40,7 +40,8 @@ async def check_media(url: str, *, timeout_s: float, memory_bytes: int) -> Media
     )
     asked = {"url": url, "memory_bytes": memory_bytes, "cpu_s": int(timeout_s) + 1}
     try:
-        output, _ = await asyncio.wait_for(process.communicate(json.dumps(asked).encode()), timeout_s)
+        async with asyncio.timeout(timeout_s):
+            output, _ = await process.communicate(json.dumps(asked).encode())
     except TimeoutError:
         message = f"The decoder had not opened the file after {timeout_s:.0f} s."
         raise SaccadeError(ErrorCode.MEDIA_UNDECODABLE, message) from None

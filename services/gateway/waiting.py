@@ -18,7 +18,8 @@ class Waiting:
         ends = self._ends.setdefault(job_id, set())
         ends.add(end)
         try:
-            await asyncio.wait_for(end, timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await end
         except TimeoutError:
             return
         finally:

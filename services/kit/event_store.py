@@ -179,7 +179,8 @@ class EventStore:
         try:
             request = json.dumps(body).encode()
             await self.client.publish(f"$JS.API.DIRECT.GET.{self.stream}", request, reply=inbox)
-            left = await asyncio.wait_for(done, timeout_s)
+            async with asyncio.timeout(timeout_s):
+                left = await done
         finally:
             if not self.client.is_closed:
                 await subscription.unsubscribe()

@@ -67,7 +67,8 @@ async def _run(check: Check) -> CheckResult:
     start = time.monotonic()
     status: Literal["ok", "failed"] = "ok"
     try:
-        detail = await asyncio.wait_for(check(), _CHECK_S)
+        async with asyncio.timeout(_CHECK_S):
+            detail = await check()
     except TimeoutError:
         status, detail = "failed", "no answer"
     except SaccadeError as error:

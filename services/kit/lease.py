@@ -61,7 +61,8 @@ class Lease:
             while not await self._write(0, self._ttl_s):
                 free.clear()
                 try:
-                    await asyncio.wait_for(free.wait(), min(_LOOK_S, self._ttl_s / 3))
+                    async with asyncio.timeout(min(_LOOK_S, self._ttl_s / 3)):
+                        await free.wait()
                 except TimeoutError:
                     continue
         finally:

@@ -80,7 +80,8 @@ class EventTail:
         entry = (sequence, arrived)
         self._waiting.append(entry)
         try:
-            await asyncio.wait_for(arrived, timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await arrived
         except TimeoutError:
             return False
         finally:
@@ -113,7 +114,8 @@ class EventTail:
                 self._hand_over(stored)
             self._news.clear()
             try:
-                await asyncio.wait_for(self._news.wait(), _LOOK_S)
+                async with asyncio.timeout(_LOOK_S):
+                    await self._news.wait()
             except TimeoutError:
                 await self._catch_up()
 

@@ -24,6 +24,7 @@ from services.kit.problems import Problem, install_problems
 from services.kit.serve import EXIT_AGAIN, serve
 from services.kit.settings import NatsSettings
 from services.kit.tail import EpochChanged, EventTail
+from services.kit.tasks import end
 from services.notifier.api import events as event_routes
 from services.notifier.api import tickets as ticket_routes
 from services.notifier.api.events import DIRECT_SEND, Streams
@@ -165,9 +166,7 @@ class Serving:
             log.warning("the stream was made anew; starting again")
             return EXIT_AGAIN
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end(*tasks)
         return 0
 
 
@@ -200,7 +199,4 @@ async def _unless(stop: asyncio.Event, awaitable: Awaitable[T]) -> T | None:
         await asyncio.wait([wanted, stopping], return_when=asyncio.FIRST_COMPLETED)
         return await wanted if wanted.done() else None
     finally:
-        stopping.cancel()
-        if not wanted.done():
-            wanted.cancel()
-            await asyncio.gather(wanted, return_exceptions=True)
+        await end(wanted, stopping)

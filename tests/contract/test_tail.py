@@ -64,7 +64,7 @@ async def test_history_then_live_in_order_each_once(any_nats_server: NatsServer)
         async with following(tail, before):
             last = await publish(store, 300)  # while it still reads history
             assert await tail.wait_for(last, 30)
-            assert tail.caught_up.is_set()
+            await asyncio.wait_for(tail.caught_up.wait(), 10)
             last = await publish(store, 50)
             assert await tail.wait_for(last, 30)
         assert seen == list(range(before + 1, last + 1))
@@ -293,3 +293,17 @@ async def test_waiting_for_what_does_not_come_ends(any_nats_server: NatsServer) 
         tail = EventTail(store, lambda _: None, live=LIVE_EVENTS, name="test")
         async with following(tail, last):
             assert not await tail.wait_for(last + 1, 0.2)
+
+
+async def test_it_ends_also_in_the_moment_in_which_an_event_comes(nats_server: NatsServer) -> None:
+    """``asyncio.wait_for`` would lose the cancellation here, and a service would never stop."""
+    async with opened(nats_server) as store:
+        tail = EventTail(store, lambda _: None, live=LIVE_EVENTS, name="test")
+        task = asyncio.create_task(tail.run())
+        async with asyncio.timeout(10):
+            await tail.caught_up.wait()
+            await asyncio.sleep(0.05)
+        tail._news.set()
+        task.cancel()
+        await asyncio.wait([task], timeout=10)
+        assert task.cancelled()

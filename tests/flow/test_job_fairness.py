@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import Counter
 from collections.abc import Iterator
 
@@ -73,3 +74,22 @@ async def test_limits_hold_per_tenant_and_per_workload(servers: Servers) -> None
         assert most["all", ""] == 4, "the slots are used"
         assert most["workload", "echo"] == most["workload", "song"] == 2
         assert max(most["tenant", "acme"], most["tenant", "globex"]) <= 3
+
+
+async def test_it_stops_at_any_moment_of_a_flood(servers: Servers) -> None:
+    """Stopping must not be lost among events: each of these moments is one in which something just came."""
+    seed = random.randrange(2**32)
+    moments = random.Random(seed)
+    async with a_world(*servers) as world:
+        executor = ScriptedExecutor(world.store, world.bucket, takes_a_moment)
+        for _ in range(60):
+            await world.submit("flood")
+        for number in range(20):
+            try:
+                async with world.dispatching(world.dispatcher(executor, slots=4)) as dispatcher:
+                    while not dispatcher.reconciler.leading:
+                        await asyncio.sleep(0.001)
+                    await asyncio.sleep(moments.uniform(0.0, 0.08))
+            except TimeoutError:
+                pytest.fail(f"stop {number} of seed {seed} was not heard")
+        await executor.end()

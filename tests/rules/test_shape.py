@@ -66,8 +66,14 @@ def test_nothing_is_left_for_later() -> None:
     assert found == []
 
 
+def test_a_cancellation_is_never_swallowed() -> None:
+    """``asyncio.wait_for`` loses one that comes at the wrong moment (services/kit/tasks.py)."""
+    users = [path for path in files() if path.endswith(".py") and not path.startswith("tests/")]
+    assert [path for path in users if "asyncio.wait_for(" in (ROOT / path).read_text()] == []
+
+
 def test_the_kit_is_a_closed_list() -> None:
     """What is shared by everybody grows by decision (docs/adr/0003), not by habit."""
     kit = {path.split("/")[2].removesuffix(".py") for path in files() if path.startswith("services/kit/")}
-    named = "auth event_store health lease logs nats problems s3 serve settings tail"
+    named = "auth event_store health lease logs nats problems s3 serve settings tail tasks"
     assert kit == {"__init__", *named.split()}
