@@ -22,5 +22,7 @@ class Assignment(BaseModel):
     device: str
     #: What a second on this device costs; the worker reports seconds and dollars.
     usd_per_s: float
+    #: What the job may still cost; the worker stops itself before it is spent, whoever else is down. None: no limit.
+    left_usd: float | None = None
     params: dict[str, Any]
     inputs: dict[str, list[JobInput]]

@@ -24,6 +24,7 @@ PUBLISHERS: Final[dict[str, tuple[str, ...]]] = {
     "job.queued": ("dispatcher",),
     "job.starting": ("dispatcher",),
     "job.launched": ("dispatcher",),
+    "job.waiting_for_gpu": ("dispatcher",),
     "job.started": ("worker",),
     "job.progressed": ("worker",),
     "job.artifact_ready": ("worker",),

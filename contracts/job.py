@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from contracts.errors import ErrorBody, ErrorCode, SaccadeError
 from contracts.events.base import EVENT_CLASSES, Envelope
@@ -31,6 +31,7 @@ from contracts.events.job import (
     JobStarting,
     JobSubmitted,
     JobSucceeded,
+    JobWaitingForGpu,
 )
 
 
@@ -40,6 +41,8 @@ class State(StrEnum):
     SUBMITTED = "submitted"
     QUEUED = "queued"
     STARTING = "starting"
+    #: Launched, and its device is not to be had yet.
+    WAITING_FOR_GPU = "waiting_for_gpu"
     RUNNING = "running"
     #: The attempt is over; the dispatcher decides whether there is another.
     INTERRUPTED = "interrupted"
@@ -48,6 +51,11 @@ class State(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
+
+    @property
+    def launching(self) -> bool:
+        """Tell whether a worker may claim the attempt."""
+        return self in (State.STARTING, State.WAITING_FOR_GPU)
 
     @property
     def ended(self) -> bool:
@@ -75,10 +83,15 @@ class Job:
     call_id: str | None = None
     executor: str | None = None
     device: str | None = None
+    #: The rung of the ladder that was tried last; it outlives its attempt, so that the next one can climb.
+    rung: int = 0
+    usd_per_s: float | None = None
     worker: str | None = None
     stage: str | None = None
     starting_at: datetime | None = None
     started_at: datetime | None = None
+    #: Since when the current attempt has been paid for, once its worker has begun.
+    billed_since: datetime | None = None
     finished_at: datetime | None = None
     cancel_requested: bool = False
     not_before: datetime | None = None
@@ -138,7 +151,13 @@ def fold(job: Job | None, envelope: Envelope, sequence: int) -> Job | None:
         case JobFailed():
             return replace(job, state=State.FAILED, finished_at=at, failure=data.failure, error=data.error)
         case (
-            JobLaunched() | JobStarted() | JobStageCompleted() | JobArtifactReady() | JobInterrupted() | JobSucceeded()
+            JobWaitingForGpu()
+            | JobLaunched()
+            | JobStarted()
+            | JobStageCompleted()
+            | JobArtifactReady()
+            | JobInterrupted()
+            | JobSucceeded()
         ):
             return _fold_run(job, data, at) if job.owns(data.attempt, data.run_id) else job
     return job
@@ -152,10 +171,12 @@ def _fold_attempt(job: Job, data: JobStarting | JobRetrying, at: datetime) -> Jo
         call_id=None,
         executor=None,
         device=None,
+        usd_per_s=None,
         worker=None,
         stage=None,
         starting_at=None,
         started_at=None,
+        billed_since=None,
         not_before=None,
     )
     if isinstance(data, JobStarting):
@@ -166,6 +187,8 @@ def _fold_attempt(job: Job, data: JobStarting | JobRetrying, at: datetime) -> Jo
             run_id=data.run_id,
             executor=data.executor,
             device=data.device,
+            rung=data.rung,
+            usd_per_s=data.usd_per_s,
             starting_at=at,
         )
     return replace(
@@ -173,6 +196,7 @@ def _fold_attempt(job: Job, data: JobStarting | JobRetrying, at: datetime) -> Jo
         state=State.RETRYING,
         attempt=data.attempt - 1,
         first_attempt=data.first_attempt,
+        rung=data.rung,
         not_before=data.not_before,
         deadline=data.deadline,
         # Only somebody who asks goes on with a cancelled job; the dispatcher never does.
@@ -185,15 +209,31 @@ def _fold_attempt(job: Job, data: JobStarting | JobRetrying, at: datetime) -> Jo
 
 def _fold_run(
     job: Job,
-    data: JobLaunched | JobStarted | JobStageCompleted | JobArtifactReady | JobInterrupted | JobSucceeded,
+    data: JobWaitingForGpu
+    | JobLaunched
+    | JobStarted
+    | JobStageCompleted
+    | JobArtifactReady
+    | JobInterrupted
+    | JobSucceeded,
     at: datetime,
 ) -> Job:
     """Apply an event of the run that counts."""
     match data:
         case JobLaunched():
             return replace(job, call_id=data.call_id)
+        case JobWaitingForGpu():
+            return replace(job, state=State.WAITING_FOR_GPU) if job.state.launching else job
         case JobStarted():
-            return replace(job, state=State.RUNNING, device=data.device, worker=data.worker, started_at=at)
+            return replace(
+                job,
+                state=State.RUNNING,
+                call_id=job.call_id or data.call_id,
+                device=data.device,
+                worker=data.worker,
+                started_at=at,
+                billed_since=data.billed_since,
+            )
         case JobStageCompleted():
             return replace(job, stage=data.stage)
         case JobInterrupted():
@@ -225,7 +265,13 @@ def request_cancel(job: Job, by: str) -> JobCancelRequested | None:
     return None if job.cancel_requested else JobCancelRequested(by=by)
 
 
-def retry(job: Job, *, after: FailureClass | None, delay_s: float, now: datetime, deadline_s: float) -> JobRetrying:
+#: An attempt that ended so is not held against the job.
+UNCOUNTED: Final[frozenset[FailureClass]] = frozenset({"no_gpu", "throttled"})
+
+
+def retry(
+    job: Job, *, after: FailureClass | None, delay_s: float, now: datetime, deadline_s: float, rung: int = 0
+) -> JobRetrying:
     """Give the job another attempt: by the dispatcher after a failure, or because a user asked (``after`` None).
 
     Raises:
@@ -236,9 +282,10 @@ def retry(job: Job, *, after: FailureClass | None, delay_s: float, now: datetime
     deadline = now + timedelta(seconds=deadline_s) if after is None else (job.deadline or job.submitted.deadline)
     return JobRetrying(
         attempt=job.attempt + 1,
-        first_attempt=job.attempt + 1 if after is None else job.first_attempt,
+        first_attempt=job.attempt + 1 if after is None else job.first_attempt + (after in UNCOUNTED),
         after=after or "asked",
         delay_s=delay_s,
+        rung=rung,
         not_before=now + timedelta(seconds=delay_s),
         deadline=deadline,
     )

@@ -22,7 +22,7 @@ from contracts.job import State
 from contracts.manifest import Manifest
 from contracts.streams import aggregate
 from contracts.workload import Compute
-from services.dispatcher.executor import CallState, CallStatus, LaunchFailed
+from services.dispatcher.executor import Backlog, CallState, CallStatus, LaunchFailed
 from services.dispatcher.jobs import fold_all
 from services.kit.event_store import Conflict, EventStore
 from services.kit.s3 import Bucket
@@ -158,8 +158,11 @@ class ScriptedExecutor:
         #: Attempts that cannot be started, by number.
         self.refused: set[int] = set()
 
-    def device_for(self, compute: Compute) -> str:
-        return compute.gpus[0] if compute.gpus else "cpu"
+    def devices(self, compute: Compute, gpu: str | None) -> tuple[str, ...]:
+        return (gpu,) if gpu else compute.gpus or ("cpu",)
+
+    async def backlog(self, workload: str, device: str) -> Backlog | None:  # noqa: ARG002
+        return None
 
     async def launch(self, assignment: Assignment, compute: Compute) -> str:  # noqa: ARG002
         self.launched.append(assignment)
@@ -175,7 +178,7 @@ class ScriptedExecutor:
     async def _run(self, script: Script, worker: Worker) -> None:
         await script(worker)
 
-    async def poll(self, call_id: str) -> CallStatus:
+    async def poll(self, call_id: str, *, urgent: bool = False) -> CallStatus:  # noqa: ARG002
         task = self._tasks.get(call_id)
         if task is None:
             return CallStatus(CallState.ENDED, None, "No such call.", "lost")

@@ -11,7 +11,10 @@ from contracts.events.base import ADVISORY, EventData
 from contracts.manifest import Artifact
 
 #: Why an attempt ended without a result; decides what happens next (services/dispatcher/retry.py).
-FailureClass = Literal["user", "out_of_memory", "preempted", "lost", "broken", "timed_out", "not_started"]
+#: ``no_gpu`` and ``throttled`` are nobody's fault: they are not counted as attempts.
+FailureClass = Literal[
+    "user", "out_of_memory", "preempted", "lost", "broken", "timed_out", "not_started", "no_gpu", "throttled"
+]
 
 
 class JobInput(BaseModel):
@@ -28,12 +31,14 @@ class JobInput(BaseModel):
 
 
 class Cost(BaseModel):
-    """What an attempt used: seconds on a device, priced by the dated table."""
+    """What an attempt used: seconds on a device, priced by the dated table; start-up is paid for too."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     device: str
+    #: All that is billed, ``startup_s`` among it: from when the device was held until the worker began.
     seconds: float = Field(ge=0)
+    startup_s: float = Field(default=0.0, ge=0)
     usd: float = Field(ge=0)
 
 
@@ -48,6 +53,8 @@ class JobSubmitted(EventData):
     params: dict[str, Any]
     priority: int = 0
     max_cost_usd: float | None = None
+    #: The GPU that the user chose; None leaves it to the workload's ladder.
+    gpu: str | None = None
     metadata: dict[str, str] = Field(default_factory=dict)
     webhook_url: str | None = None
     estimated_usd: float = 0.0
@@ -71,6 +78,26 @@ class JobStarting(EventData):
     run_id: str
     executor: str
     device: str
+    #: Which rung of the ladder ``device`` is, from 0, and what a second on it costs.
+    rung: int = 0
+    usd_per_s: float | None = None
+
+
+class JobWaitingForGpu(EventData):
+    """The attempt was launched and no worker has begun: the device it asked for is not to be had yet."""
+
+    type: ClassVar[str] = "job.waiting_for_gpu"
+
+    attempt: int
+    run_id: str
+    device: str
+    waited_s: float = Field(ge=0)
+    #: Inputs that wait for this kind of worker, and workers there are, as the executor reports; None where it cannot.
+    backlog: int | None = None
+    workers: int | None = None
+    #: The next rung and when it is tried; None on the last.
+    next_device: str | None = None
+    next_at: AwareDatetime | None = None
 
 
 class JobLaunched(EventData):
@@ -90,8 +117,13 @@ class JobStarted(EventData):
 
     attempt: int
     run_id: str
+    #: The device that was really given: a larger one than asked for, sometimes.
     device: str
     worker: str
+    #: The executor's name for this call, for a dispatcher that died before it could note it.
+    call_id: str | None = None
+    #: Since when the device has been paid for; None where nothing is before the worker begins.
+    billed_since: AwareDatetime | None = None
 
 
 class JobProgressed(EventData):
@@ -152,6 +184,8 @@ class JobRetrying(EventData):
     first_attempt: int = 1
     after: FailureClass | Literal["asked"]
     delay_s: float
+    #: The rung of the ladder on which it goes on.
+    rung: int = 0
     not_before: AwareDatetime
     deadline: AwareDatetime
 

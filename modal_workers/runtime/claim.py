@@ -64,7 +64,7 @@ class Claim:
             started,
             # Not only of the run: the server takes a second publish with the same id for a repeat of the first.
             f"{run.run_id}.started.{self.worker}",
-            allowed=lambda job: self._owns(job, State.STARTING) and not job.cancel_requested,
+            allowed=lambda job: job.state.launching and self._runs(job) and not job.cancel_requested,
             said=self.holds,
             deadline_s=deadline_s,
         )
@@ -98,7 +98,10 @@ class Claim:
         )
 
     def _owns(self, job: Job, state: State) -> bool:
-        return job.state is state and job.owns(self._assignment.attempt, self._assignment.run_id)
+        return job.state is state and self._runs(job)
+
+    def _runs(self, job: Job) -> bool:
+        return job.owns(self._assignment.attempt, self._assignment.run_id)
 
     async def _say(
         self,

@@ -36,6 +36,23 @@ class LaunchFailed(Exception):  # noqa: N818 - it is an answer, not a fault
     """No worker was started, and none will come of this call; the text is one sentence that says what to do."""
 
 
+class Throttled(LaunchFailed):
+    """The executor takes no more launches for now; this one is to be tried again later and is nobody's fault."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        """Word it, with the seconds after which it is worth trying again."""
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """What waits for one kind of worker, as the executor reports it."""
+
+    inputs: int
+    workers: int
+
+
 class Executor(Protocol):
     """Runs workers somewhere. Every method may be called again after a crash of the dispatcher."""
 
@@ -43,8 +60,11 @@ class Executor(Protocol):
     def name(self) -> str:
         """Name it has in ``job.starting``: ``local`` or ``modal``."""
 
-    def device_for(self, compute: Compute) -> str:
-        """Name the device that a worker with these needs gets: ``cpu`` or a GPU's name."""
+    def devices(self, compute: Compute, gpu: str | None) -> tuple[str, ...]:
+        """Name the rungs of the ladder for a worker with these needs, first the one to begin on: ``cpu`` or GPUs.
+
+        ``gpu`` is the user's choice for the job; then there is only that rung.
+        """
 
     async def launch(self, assignment: Assignment, compute: Compute) -> str:
         """Start a worker for one attempt and give its call id.
@@ -53,10 +73,17 @@ class Executor(Protocol):
 
         Raises:
             LaunchFailed: no worker was started.
+            Throttled: and none will be for a while.
         """
 
-    async def poll(self, call_id: str) -> CallStatus:
-        """Tell how a call is; one that nobody knows (any more) has ended and is ``lost``."""
+    async def poll(self, call_id: str, *, urgent: bool = False) -> CallStatus:
+        """Tell how a call is; one that nobody knows (any more) has ended and is ``lost``.
+
+        Where asking is slow or counted, the answer may be some seconds old unless it is ``urgent``.
+        """
+
+    async def backlog(self, workload: str, device: str) -> Backlog | None:
+        """Tell how many inputs and workers there are of this kind; None where nobody counts."""
 
     async def cancel(self, call_id: str) -> None:
         """End a worker and all its children, first asking, then by force; returns when they are gone (within 2 s).

@@ -131,7 +131,7 @@ class Lifecycle:
         match job.state:
             case State.SUBMITTED | State.QUEUED | State.RETRYING:
                 return await self._wait(job, workload, granted)
-            case State.STARTING | State.RUNNING:
+            case State.STARTING | State.WAITING_FOR_GPU | State.RUNNING:
                 return await self._watch(job, workload)
             case State.INTERRUPTED:
                 return await self._settle(job, workload)
@@ -161,7 +161,7 @@ class Lifecycle:
         """Say that an attempt begins, begin it, say how it is found again: a crash in between is repaired by that."""
         run_id = new_id("run")
         attempt = job.attempt + 1
-        device = self._executor.device_for(workload.compute)
+        device = self._executor.devices(workload.compute, job.submitted.gpu)[0]
         try:
             usd_per_s = cost.usd_per_s(self._executor.name, device)
         except SaccadeError as error:

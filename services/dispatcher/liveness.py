@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from contracts.job import Job, State
+from contracts.job import Job
 from contracts.workload import Compute
 from services.dispatcher.cost import cap_is_near
 from services.dispatcher.executor import CallState, CallStatus
@@ -60,7 +60,7 @@ def judge(job: Job, compute: Compute, sighting: Sighting, now: datetime, patienc
         return Verdict.ENDED
     if job.deadline and now >= job.deadline:
         return Verdict.PAST_DEADLINE
-    if job.state is State.STARTING:
+    if job.state.launching:
         return _judge_start(job, compute, sighting, now, patience)
     if _passed(job.started_at, compute.timeout_s, now):
         return Verdict.TIMED_OUT

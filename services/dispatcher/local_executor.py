@@ -23,7 +23,7 @@ from contracts.assignment import Assignment
 from contracts.ids import is_id
 from contracts.limits import MIB, WORKER_GRACE_S
 from contracts.workload import Compute
-from services.dispatcher.executor import CallState, CallStatus, LaunchFailed
+from services.dispatcher.executor import Backlog, CallState, CallStatus, LaunchFailed
 from services.dispatcher.process_tree import MARK, alive, family, kill, marked, memory_bytes, proportional_bytes
 from services.dispatcher.run_folder import RunFolder, WorkerProcess, sentence
 from services.kit.settings import NatsSettings, S3Settings, as_environment, inherited_environment
@@ -79,9 +79,9 @@ class LocalExecutor:
         self._looked_after: set[str] = set()
         self._watching: asyncio.Task[None] | None = None
 
-    def device_for(self, compute: Compute) -> str:  # noqa: ARG002 - the protocol's; here is only one device
+    def devices(self, compute: Compute, gpu: str | None) -> tuple[str, ...]:  # noqa: ARG002 - here is only one
         """Name the device: always ``cpu``."""
-        return "cpu"
+        return ("cpu",)
 
     async def launch(self, assignment: Assignment, compute: Compute) -> str:
         """Start a worker, unless the run has or had one, and give its call id.
@@ -96,7 +96,7 @@ class LocalExecutor:
         self._look_after(run_id)
         return run_id
 
-    async def poll(self, call_id: str) -> CallStatus:
+    async def poll(self, call_id: str, *, urgent: bool = False) -> CallStatus:  # noqa: ARG002 - looking is free here
         """Tell how a worker is; of one that has ended the leftovers are killed and its scratch space freed."""
         if not is_id(call_id, "run"):
             return _lost("No such call.")
@@ -106,6 +106,10 @@ class LocalExecutor:
         self._looked_after.discard(call_id)
         ended = self._folder(call_id).ended()
         return await asyncio.to_thread(self._tidy, call_id) if ended is None else ended
+
+    async def backlog(self, workload: str, device: str) -> Backlog | None:  # noqa: ARG002 - a worker starts at once
+        """Nothing waits here."""
+        return None
 
     async def cancel(self, call_id: str) -> None:
         """Ask the worker to end, wait ``WORKER_GRACE_S``, then kill it and every process of its run."""

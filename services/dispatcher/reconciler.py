@@ -33,7 +33,7 @@ _SWEEP_S: Final = 2.0
 #: A worker that has said its last word has this long to be gone.
 _LINGER_S: Final = 5.0
 #: States in which a worker may be there.
-_OCCUPYING: Final = frozenset({State.STARTING, State.RUNNING, State.INTERRUPTED})
+_OCCUPYING: Final = frozenset({State.STARTING, State.WAITING_FOR_GPU, State.RUNNING, State.INTERRUPTED})
 
 
 class Reconciler:

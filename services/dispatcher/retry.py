@@ -8,9 +8,12 @@ from typing import Final
 
 from contracts.errors import ErrorBody, ErrorCode, SaccadeError
 from contracts.events.job import FailureClass
+from contracts.job import UNCOUNTED
 
 #: Failures after which another attempt may end better. The others end the same way each time, or must not cost again.
-RETRIED: Final[frozenset[FailureClass]] = frozenset({"lost", "preempted", "not_started", "out_of_memory"})
+RETRIED: Final[frozenset[FailureClass]] = frozenset(
+    {"lost", "preempted", "not_started", "out_of_memory", "no_gpu", "throttled"}
+)
 
 #: What the user is told when the attempts are used up; out of memory keeps the worker's own words.
 _EXHAUSTED: Final[dict[FailureClass, ErrorCode]] = {
@@ -66,7 +69,7 @@ def next_step(attempt: Attempt, now: datetime, backoff: Backoff, jitter: float) 
     """Decide what follows."""
     if attempt.failure not in RETRIED:
         return Fail(attempt.failure, attempt.error)
-    if attempt.number >= attempt.of:
+    if attempt.number >= attempt.of and attempt.failure not in UNCOUNTED:
         return Fail(attempt.failure, _exhausted(attempt))
     delay_s = backoff.delay_s(attempt.number, jitter)
     if now + timedelta(seconds=delay_s) >= attempt.deadline:

@@ -71,6 +71,7 @@ _REACTIONS: Final[dict[str, Reaction]] = {
     "job.queued": changed,
     "job.starting": changed,
     "job.launched": changed,
+    "job.waiting_for_gpu": changed,
     "job.started": changed,
     "job.stage_completed": changed,
     "job.artifact_ready": artifact_ready,

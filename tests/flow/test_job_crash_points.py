@@ -15,7 +15,7 @@ from contracts.errors import ErrorCode
 from contracts.events.base import Message
 from contracts.job import State
 from contracts.workload import Compute
-from services.dispatcher.executor import CallStatus
+from services.dispatcher.executor import Backlog, CallStatus
 from services.kit.event_store import EventStore, Stored
 from tests.dispatching import Servers, World, a_world, kill, shared_servers, workload
 from tests.scripted_executor import Killed, Script, ScriptedExecutor, Worker, works
@@ -88,14 +88,17 @@ class DoomedExecutor:
         self._real = real
         self._doom = doom
 
-    def device_for(self, compute: Compute) -> str:
-        return self._real.device_for(compute)
+    def devices(self, compute: Compute, gpu: str | None) -> tuple[str, ...]:
+        return self._real.devices(compute, gpu)
+
+    async def backlog(self, workload: str, device: str) -> Backlog | None:
+        return await self._real.backlog(workload, device)
 
     async def launch(self, assignment: Assignment, compute: Compute) -> str:
         return str(await self._doom.run("launch", lambda: self._real.launch(assignment, compute)))
 
-    async def poll(self, call_id: str) -> CallStatus:
-        status = await self._real.poll(call_id)
+    async def poll(self, call_id: str, *, urgent: bool = False) -> CallStatus:
+        status = await self._real.poll(call_id, urgent=urgent)
         # Looking changes nothing, and how often it happens is a matter of time: only death itself is let in.
         if self._doom.dead.is_set():
             await asyncio.Future()

@@ -31,6 +31,8 @@ def attempt(failure: FailureClass, number: int = 1, of: int = 4, left_s: float =
         ("preempted", True),
         ("not_started", True),
         ("out_of_memory", True),
+        ("no_gpu", True),
+        ("throttled", True),
     ],
 )
 def test_each_failure_class_has_its_answer(failure: FailureClass, again: bool) -> None:
@@ -42,7 +44,7 @@ def test_each_failure_class_has_its_answer(failure: FailureClass, again: bool) -
 
 def test_the_table_above_is_complete() -> None:
     assert set(get_args(FailureClass)) >= RETRIED
-    assert len(get_args(FailureClass)) == 7
+    assert len(get_args(FailureClass)) == 9
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from contracts.events.job import (
     JobStarting,
     JobSubmitted,
     JobSucceeded,
+    JobWaitingForGpu,
 )
 from contracts.job import Job, State, fold, request_cancel, retry
 from contracts.manifest import Artifact
@@ -68,8 +69,8 @@ class Life:
                 return ["queued", "cancel_requested", "cancelled", "failed"]
             case State.QUEUED | State.RETRYING:
                 return ["starting", "cancel_requested", "cancelled", "failed"]
-            case State.STARTING:
-                return ["launched", "started", "interrupted", "cancel_requested", "cancelled"]
+            case State.STARTING | State.WAITING_FOR_GPU:
+                return ["launched", "waiting_for_gpu", "started", "interrupted", "cancel_requested", "cancelled"]
             case State.RUNNING:
                 return [
                     "launched", "stage_completed", "artifact_ready", "interrupted", "succeeded", "cancel_requested",
@@ -88,13 +89,19 @@ class Life:
         now = BEGIN + timedelta(minutes=number)
         cost = Cost(device="T4", seconds=number, usd=number)
         starting = JobStarting(
-            attempt=job.attempt + 1, run_id=f"run{len(self.told)}", executor="modal", device=f"gpu{number % 3}"
+            attempt=job.attempt + 1,
+            run_id=f"run{len(self.told)}",
+            executor="modal",
+            device=f"gpu{number % 3}",
+            rung=number,
         )
+        waiting = JobWaitingForGpu(**self.run, device="T4", waited_s=number)
         artifact = Artifact(name="a", key="k", bytes=1, sha256="0" * 64, media_type="text/plain")
         events: dict[str, EventData | None] = {
             "queued": JobQueued(position=number),
             "starting": None if job.cancel_requested else starting,
             "launched": JobLaunched(**self.run, call_id=f"call{number}"),
+            "waiting_for_gpu": waiting,
             "started": None if job.cancel_requested else JobStarted(**self.run, device=f"real{number}", worker="w"),
             "stage_completed": JobStageCompleted(**self.run, stage=f"stage{number}", duration_s=1),
             "artifact_ready": JobArtifactReady(**self.run, artifact=artifact),
@@ -105,7 +112,7 @@ class Life:
             "cancel_requested": None if job.state.ended else request_cancel(job, by="user"),
             "retrying": None
             if job.cancel_requested
-            else retry(job, after="lost", delay_s=number, now=now, deadline_s=0),
+            else retry(job, after="lost", delay_s=number, now=now, deadline_s=0, rung=number),
             "asked": retry(job, after=None, delay_s=0, now=now, deadline_s=600) if job.state.ended else None,
         }
         if data := events[name]:
