@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from contracts.errors import ErrorBody
-from contracts.events.base import ADVISORY, EventData
+from contracts.events.base import ADVISORY, DURABLE, EVENT_CLASSES, EventData
 from contracts.manifest import Artifact
 
 #: Why an attempt ended without a result; decides what happens next (services/dispatcher/retry.py).
@@ -227,3 +227,14 @@ class JobCancelled(EventData):
     type: ClassVar[str] = "job.cancelled"
 
     attempt: int
+
+
+#: What a worker says of its own job, and shows; all else of a job is said by the gateway and the dispatcher.
+WORKER_VERBS: Final = ("started", "stage_completed", "artifact_ready", "interrupted", "succeeded")
+WORKER_SHOWS: Final = ("progressed",)
+#: Every durable thing that can be said of a job.
+JOB_VERBS: Final = tuple(
+    event_type.removeprefix("job.")
+    for event_type, event_class in EVENT_CLASSES.items()
+    if event_type.startswith("job.") and event_class.kind == DURABLE
+)
