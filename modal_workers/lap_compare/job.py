@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import cv2
 
@@ -15,13 +16,16 @@ from modal_workers.lap_compare.lap import compare
 from modal_workers.lap_compare.matching import Matched, match
 from modal_workers.lap_compare.overlay import render_overlay
 from modal_workers.lap_compare.reading import Described, read_pair
-from modal_workers.lap_compare.report import write_report
+from modal_workers.lap_compare.report import OVERLAY_LIMIT_BYTES, write_report
 from modal_workers.lap_compare.result import headline
 from modal_workers.lap_compare.spec import LapCompareParams, LapCompareResult
 from modal_workers.lap_compare.tables import delta_units, write_delta, write_metrics
 from modal_workers.lap_compare.traffic import look_for_traffic
 from modal_workers.lap_compare.wording import opportunity_sentence
 from modal_workers.runtime.context import Context
+
+#: The overlay as it fits into the report, where it would not by itself.
+SMALLER: Final = "overlay-smaller.mp4"
 
 Pair = tuple[Described, Described]
 
@@ -49,7 +53,13 @@ def _read(params: LapCompareParams, context: Context) -> tuple[Pair, tuple[str, 
         if kept is not None:
             return load_described(kept, paths)
         names = (context.input_name("reference"), context.input_name("other"))
-        pair, warnings = read_pair(paths, names, motions, progress=lambda share: context.progress(share, "reading"))
+        pair, warnings = read_pair(
+            paths,
+            names,
+            motions,
+            progress=lambda share: context.progress(share, "reading"),
+            scratch=context.scratch,
+        )
         if detector is not None:
             warnings += look_for_traffic(pair, detector, check=context.check)
         save_described(context.scratch / "described.npz", pair, warnings)
@@ -95,7 +105,15 @@ def _render(
     clips = {one.rank: context.scratch / f"opportunity_{one.rank}.mp4" for one in comparison.opportunities}
     with context.stage("render"):
         paths, height_px = (pair[0].path, pair[1].path), params.overlay_height_px
-        render_overlay(*paths, comparison, overlay, height_px=height_px, progress=context.progress, clips=clips)
+        render_overlay(
+            *paths,
+            comparison,
+            overlay,
+            height_px=height_px,
+            progress=context.progress,
+            clips=clips,
+            smaller=(context.scratch / SMALLER, OVERLAY_LIMIT_BYTES),
+        )
         context.save(overlay, overlay.name, "video/mp4", title="Both laps side by side, locked by place")
         for one in comparison.opportunities:
             clip, title = clips[one.rank], opportunity_sentence(comparison, one)
@@ -115,6 +133,15 @@ def _report(context: Context, comparison: Comparison, overlay: Path, clips: dict
         context.save(folder / "delta.png", "delta.png", "image/png", title="The delta along the lap")
         report, figure = folder / "report.html", folder / "delta.png"
         check = context.check
-        write_report(comparison, report, overlay=overlay, clips=clips, scratch=folder, figure=figure, check=check)
+        write_report(
+            comparison,
+            report,
+            overlay=overlay,
+            clips=clips,
+            scratch=folder,
+            smaller=folder / SMALLER,
+            figure=figure,
+            check=check,
+        )
         context.save(report, report.name, "text/html", title="Report")
     return result

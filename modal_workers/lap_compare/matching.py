@@ -12,7 +12,7 @@ from modal_workers.lap_compare import mount as mounting
 from modal_workers.lap_compare.align import Moving, Track, moving, track
 from modal_workers.lap_compare.comparison import Alignment
 from modal_workers.lap_compare.descriptors import Description
-from modal_workers.lap_compare.reading import Described, describe_clip, in_parallel
+from modal_workers.lap_compare.reading import Described, describe_again, in_parallel
 from modal_workers.lap_compare.trust import Evidence, confidence, gather, refuse
 
 Floats = NDArray[np.float64]
@@ -66,16 +66,14 @@ def _corrected(
         progress(0.3)
 
     pictures_a, pictures_b = in_parallel(
-        lambda: mounting.pictures_at(a.path, a.clip.filename, [float(t) for t in times_a], check),
-        lambda: mounting.pictures_at(b.path, b.clip.filename, [float(t) for t in np.sort(times_b)], check),
+        lambda: mounting.pictures_at(a, [float(t) for t in times_a], check),
+        lambda: mounting.pictures_at(b, [float(t) for t in np.sort(times_b)], check),
     )
     found = mounting.estimate(pictures_a, pictures_b)
     progress(0.5)
     if found is None:
         return None
-    _, again, _ = describe_clip(
-        b.path, b.clip.filename, progress=lambda share: progress(0.5 + 0.3 * share), warp=found.warp
-    )
+    again = describe_again(b, found.warp, progress=lambda share: progress(0.5 + 0.3 * share))
     mask = mounting.covered(found.warp)
     moving_a, moving_b = moving(a.description, mask), moving(again, mask)
     return moving_a, moving_b, track(moving_a, moving_b)

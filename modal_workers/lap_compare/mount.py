@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import cv2
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modal_workers.lap_compare.descriptors import CELLS, DIRECTIONS, LOWER_EDGE, PICTURE_PX, Values, describe, unit
+from modal_workers.lap_compare.reading import Described
 from modal_workers.lap_compare.video import Picture, Reader
 
 Matrix = NDArray[np.float64]
@@ -34,9 +34,11 @@ class Mount:
     pair_cost_after: float
 
 
-def pictures_at(path: Path, name: str, times_s: Sequence[float], check: Callable[[], None]) -> list[Picture]:
-    """Decode the small grey pictures nearest to sorted times; fewer come back if the clip ends early."""
-    reader = Reader(path, name, width_px=PICTURE_PX[0], height_px=PICTURE_PX[1])
+def pictures_at(clip: Described, times_s: Sequence[float], check: Callable[[], None]) -> list[Picture]:
+    """Give the small grey pictures nearest to sorted times; fewer come back if the clip ends early."""
+    if clip.pictures is not None:
+        return list(clip.pictures.at(times_s))
+    reader = Reader(clip.path, clip.clip.filename, width_px=PICTURE_PX[0], height_px=PICTURE_PX[1])
     pictures = []
     for frame in reader.frames(wanted_s=times_s):
         check()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -27,7 +28,7 @@ class Movie:
         rate_hz: Fraction,
         *,
         matrix: Matrix = BT709,
-        quality: int = 25,
+        quality: int = 27,
         bit_rate: int = 0,
     ) -> None:
         """Open ``path`` for pictures of ``size`` (width, height; even).
@@ -39,8 +40,10 @@ class Movie:
         stream: Any = self._container.add_stream("libx264", rate=rate_hz)
         stream.width, stream.height = size
         stream.pix_fmt = "yuv420p"
-        # a keyframe a second, so that a seek from the delta curve lands at once
-        options = {"preset": "veryfast", "g": str(max(1, round(rate_hz)))}
+        # A keyframe a second, so that a seek from the delta curve lands at once. Measured on an overlay of two 540 px
+        # panels: this preset without B frames takes 9.7 ms of processor a frame, veryfast at quality 25 takes 26.8 ms
+        # for the same PSNR and four fifths of the bytes, and a long lap must not take longer than it lasted.
+        options = {"preset": "superfast", "bf": "0", "g": str(max(1, round(rate_hz)))}
         if bit_rate:
             stream.bit_rate = bit_rate
             options |= {"maxrate": str(bit_rate), "bufsize": str(2 * bit_rate)}
@@ -86,18 +89,68 @@ class Movie:
         self._container.mux(self._stream.encode(frame))
 
 
+@dataclass(frozen=True)
+class Fit:
+    """How a movie is encoded to fit a number of bytes: its size, which frames it keeps, its bit rate."""
+
+    size: tuple[int, int]
+    every: int
+    rate_hz: Fraction
+    bit_rate: int
+
+
+def fit(size: tuple[int, int], rate_hz: Fraction, duration_s: float, limit_bytes: float) -> Fit:
+    """Plan a movie of at most ``limit_bytes``: a smaller picture, and every second frame below 500 kbit/s.
+
+    Raises:
+        ValueError: even 60 kbit/s would not fit.
+    """
+    bit_rate = int(limit_bytes * SHRUNK_SHARE * 8 / duration_s)
+    if bit_rate < SMALLEST_BIT_RATE:
+        raise ValueError(f"{duration_s:.0f} s of video do not fit in {limit_bytes:.0f} bytes.")
+    every = 2 if bit_rate < 500_000 else 1
+    rate_hz /= every
+    # about 0.08 bit a pixel keeps lettering legible
+    scale = min(1.0, (bit_rate / (0.08 * size[0] * size[1] * float(rate_hz))) ** 0.5)
+    smaller = max(64, 2 * int(size[0] * scale / 2)), max(36, 2 * int(size[1] * scale / 2))
+    return Fit(smaller, every, rate_hz, bit_rate)
+
+
+class SmallerMovie:
+    """A movie made smaller as its frames come; a ``with`` block that ends in an error leaves no file behind."""
+
+    def __init__(self, path: Path, fitted: Fit, matrix: Matrix = BT709) -> None:
+        """Open ``path``."""
+        self._fit, self._seen = fitted, 0
+        self._movie = Movie(path, fitted.size, fitted.rate_hz, matrix=matrix, bit_rate=fitted.bit_rate)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._movie.__exit__(kind, error, trace)
+
+    def write_frame(self, frame: Any) -> None:
+        """Add a yuv420p frame of any size."""
+        if self._seen % self._fit.every == 0:
+            width, height = self._fit.size
+            self._movie.write_frame(frame.reformat(width, height, format="yuv420p", interpolation="AREA"))
+        self._seen += 1
+
+
 def shrink(path: Path, out_path: Path, limit_bytes: int, *, check: Callable[[], None] | None = None) -> Path:
     """Encode a movie again so that it takes at most ``limit_bytes``; gives ``path`` itself when it fits already.
 
-    The picture gets smaller with the bit rate that is left, and every second frame goes below 500 kbit/s. ``check``
-    is called for every frame; whatever it raises stops the work.
+    ``fit`` says how. ``check`` is called for every frame; whatever it raises stops the work.
 
     Raises:
         ValueError: even 60 kbit/s would not fit.
     """
     if path.stat().st_size <= limit_bytes:
         return path
-    share = SHRUNK_SHARE
+    share = 1.0
     for _ in range(4):
         _encode_again(path, out_path, limit_bytes * share, check)
         if out_path.stat().st_size <= limit_bytes:
@@ -111,17 +164,9 @@ def _encode_again(path: Path, out_path: Path, target_bytes: float, check: Callab
     with av.open(str(path)) as source:
         stream = source.streams.video[0]
         duration_s = float((stream.duration or 0) * (stream.time_base or 0)) or 1.0
-        bit_rate = int(target_bytes * 8 / duration_s)
-        if bit_rate < SMALLEST_BIT_RATE:
-            raise ValueError(f"{duration_s:.0f} s of video do not fit in {target_bytes:.0f} bytes.")
-        every = 2 if bit_rate < 500_000 else 1
-        rate = Fraction(stream.average_rate or 30) / every
-        # about 0.08 bit a pixel keeps lettering legible
-        scale = min(1.0, (bit_rate / (0.08 * stream.width * stream.height * float(rate))) ** 0.5)
-        size = (max(64, 2 * int(stream.width * scale / 2)), max(36, 2 * int(stream.height * scale / 2)))
-        with Movie(out_path, size, rate, bit_rate=bit_rate) as movie:
-            for index, frame in enumerate(source.decode(stream)):
+        rate_hz = Fraction(stream.average_rate or 30)
+        with SmallerMovie(out_path, fit((stream.width, stream.height), rate_hz, duration_s, target_bytes)) as movie:
+            for frame in source.decode(stream):
                 if check is not None:
                     check()
-                if index % every == 0:
-                    movie.write_frame(frame.reformat(*size, format="yuv420p", interpolation="AREA"))
+                movie.write_frame(frame)

@@ -1,6 +1,7 @@
 """Renders both clips side by side, locked by place: A plays at its own rate, B shows the frame of the same place.
 
-One pass over both clips makes the overlay and the opportunity clips together: decoding is most of the work.
+One pass over both clips makes the overlay, its smaller copy for the report and the opportunity clips together:
+decoding is most of the work.
 """
 
 from __future__ import annotations
@@ -11,17 +12,20 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 from numpy.typing import NDArray
 
 from modal_workers.lap_compare.comparison import Comparison, Floats, Opportunity
 from modal_workers.lap_compare.dashboard import Dashboard, Moment
-from modal_workers.lap_compare.movie import Movie
+from modal_workers.lap_compare.movie import Fit, Movie, SmallerMovie, fit
 from modal_workers.lap_compare.panel import Ahead, matrix_of, shots
 
 FASTEST_HZ = 30
 SLOWEST_HZ = 5
 CLIP_MARGIN_S = 1.0
+#: Of an overlay: half of what laps filmed at 1080p took.
+FEWEST_BITS_A_PIXEL = 0.04
 
 Progress = Callable[[float, str], None]
 Frames = NDArray[np.bool_]  # [N], which frames of a timeline
@@ -58,10 +62,12 @@ def render_overlay(
     height_px: int = 360,
     progress: Progress | None = None,
     clips: Mapping[int, Path] | None = None,
+    smaller: tuple[Path, int] | None = None,
 ) -> None:
     """Write the side-by-side MP4, and in the same pass one MP4 for each opportunity.
 
-    ``clips`` maps an opportunity's rank to the file for it: its stretch and a second on either side.
+    ``clips`` maps an opportunity's rank to the file for it: its stretch and a second on either side. ``smaller`` names
+    a file and a number of bytes: an overlay that will hardly be so small is also written to that file, so that it is.
     ``height_px`` is the height of one panel. ``progress`` is called for every frame with the share done (0..1);
     whatever it raises stops the work and leaves no file behind.
 
@@ -73,7 +79,7 @@ def render_overlay(
     plan = timeline(comparison)
     shown = _clip_frames(comparison, plan, clips or {})
     shown[out_path] = np.ones(len(plan.time_a_s), np.bool_)
-    _render((path_a, path_b), comparison, plan, shown, height_px=height_px, progress=progress)
+    _render((path_a, path_b), comparison, plan, shown, height_px=height_px, progress=progress, smaller=smaller)
 
 
 def render_clips(
@@ -100,6 +106,7 @@ def _render(
     *,
     height_px: int,
     progress: Progress | None,
+    smaller: tuple[Path, int] | None = None,
 ) -> None:
     """Write the movies of ``shown``: for each file, which frames of the plan it has."""
     wanted = np.flatnonzero(np.any(list(shown.values()), axis=0))
@@ -114,14 +121,29 @@ def _render(
             )
         ]
         movies = {path: stack.enter_context(Movie(path, dashboard.size, plan.rate_hz, matrix=matrix)) for path in shown}
+        fitted = _fitted(dashboard.size, plan, smaller[1]) if smaller else None
+        small = stack.enter_context(SmallerMovie(smaller[0], fitted, matrix)) if smaller and fitted else None
         moments = _moments(comparison, plan, wanted)
         for done, (index, moment, shot_a, shot_b) in enumerate(zip(wanted, moments, *panels, strict=True), start=1):
-            pixels = dashboard.draw(moment, shot_a.picture, shot_b.picture)
+            frame = av.VideoFrame.from_ndarray(dashboard.draw(moment, shot_a.picture, shot_b.picture), format="yuv420p")
+            if small is not None:
+                small.write_frame(frame)
             for path, movie in movies.items():
                 if shown[path][index]:
-                    movie.write(pixels)
+                    movie.write_frame(frame)
             if progress is not None:
                 progress(done / len(wanted), f"frame {done} of {len(wanted)}")
+
+
+def _fitted(size: tuple[int, int], plan: Timeline, limit_bytes: int) -> Fit | None:
+    """Plan the smaller copy of an overlay; None when none is needed or none can be small enough."""
+    frames = len(plan.time_a_s)
+    if frames * size[0] * size[1] * FEWEST_BITS_A_PIXEL < 8 * limit_bytes:
+        return None
+    try:
+        return fit(size, plan.rate_hz, frames / float(plan.rate_hz), limit_bytes)
+    except ValueError:
+        return None
 
 
 def _clip_frames(comparison: Comparison, plan: Timeline, clips: Mapping[int, Path]) -> dict[Path, Frames]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event, Lock
 from typing import Final, Protocol, TypeVar
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from contracts.errors import ErrorCode, SaccadeError
 from modal_workers.lap_compare.comparison import Clip
 from modal_workers.lap_compare.descriptors import LENGTH, PICTURE_PX, Description, describe
+from modal_workers.lap_compare.kept_pictures import KeptPictures
 from modal_workers.lap_compare.video import Frame, Reader
 
 Picture = NDArray[np.uint8]
@@ -38,6 +39,8 @@ class Described:
     path: Path
     clip: Clip
     description: Description
+    #: None when it was read by an earlier run.
+    pictures: KeptPictures | None = None
 
 
 class Motion(Protocol):
@@ -59,11 +62,12 @@ class _Samples:
         self.activity = np.empty(self.capacity, np.float32)
         self.flow = np.empty(self.capacity, np.float32)
 
-    def add(self, time_s: float, cells: NDArray[np.float16], activity: float, flow: float) -> None:
+    def add(self, time_s: float, cells: NDArray[np.float16], activity: float, flow: float) -> bool:
+        """Take a sample; tell whether it was wanted."""
         if self.count == MOST_SAMPLES:
             self._thin()
         if self.count and time_s - self.time_s[self.count - 1] < 0.6 / self.rate_hz:
-            return
+            return False
         if self.count == self.capacity:
             self.capacity = min(2 * self.capacity, MOST_SAMPLES)
             for name in ("time_s", "cells", "activity", "flow"):
@@ -74,6 +78,7 @@ class _Samples:
         at = self.count
         self.time_s[at], self.cells[at], self.activity[at], self.flow[at] = time_s, cells, activity, flow
         self.count += 1
+        return True
 
     def _thin(self) -> None:
         self.rate_hz /= 2
@@ -95,8 +100,11 @@ def read_pair(
     motions: tuple[Motion | None, Motion | None],
     *,
     progress: Callable[[float], None],
+    scratch: Path | None = None,
 ) -> tuple[tuple[Described, Described], tuple[str, ...]]:
     """Describe both clips at once; ``progress`` is called from both threads, never from two at a time.
+
+    Given a folder ``scratch``, their pictures are kept there for the mount's correction.
 
     Raises:
         SaccadeError: as ``describe_clip``.
@@ -104,6 +112,7 @@ def read_pair(
     share = [0.0, 0.0]
     lock = Lock()
     ended = Event()
+    kept = tuple(KeptPictures(scratch / f"pictures_{side}") if scratch else None for side in range(2))
 
     def read(side: int) -> tuple[Described, tuple[str, ...]]:
         def advance(part: float) -> None:
@@ -115,12 +124,15 @@ def read_pair(
 
         try:
             clip, description, warnings = describe_clip(
-                paths[side], names[side], progress=advance, motion=motions[side]
+                paths[side], names[side], progress=advance, motion=motions[side], keep=kept[side]
             )
         except BaseException:
             ended.set()
             raise
-        return Described(paths[side], clip, description), warnings
+        finally:
+            if pictures := kept[side]:
+                pictures.close()
+        return Described(paths[side], clip, description, kept[side]), warnings
 
     first, second = in_parallel(lambda: read(0), lambda: read(1))
     return (first[0], second[0]), first[1] + second[1]
@@ -133,16 +145,17 @@ def describe_clip(
     progress: Callable[[float], None],
     motion: Motion | None = None,
     warp: NDArray[np.float64] | None = None,
+    keep: KeptPictures | None = None,
 ) -> tuple[Clip, Description, tuple[str, ...]]:
     """Decode a clip once and describe it: its facts, its description, warnings.
 
     ``progress`` is called for every sample with the share done and may raise to stop the work. ``motion`` measures
-    flow about ten times a second; ``warp`` [3, 3] corrects the mount.
+    flow about ten times a second; ``warp`` [3, 3] corrects the mount; ``keep`` takes the pictures of the samples.
 
     Raises:
         SaccadeError: INPUT_UNREADABLE, MEDIA_NO_VIDEO, MEDIA_TOO_LARGE, CLIP_TOO_SHORT, CLIP_STATIC.
     """
-    reader = Reader(path, name, width_px=PICTURE_PX[0], height_px=PICTURE_PX[1])
+    reader = Reader(path, name, width_px=PICTURE_PX[0], height_px=PICTURE_PX[1], rough=True)
     samples = _Samples()
     recent: deque[tuple[float, Picture]] = deque(maxlen=16)
     before: Frame | None = None
@@ -153,7 +166,9 @@ def describe_clip(
         if motion is not None and before is not None and frame.time_s >= flow_due:
             flow = motion(before, frame) / (frame.time_s - before.time_s)
             flow_due = frame.time_s + FLOW_EVERY_S
-        samples.add(frame.time_s, describe(frame.grey, warp), _activity(recent, frame.time_s, small), flow)
+        wanted = samples.add(frame.time_s, describe(frame.grey, warp), _activity(recent, frame.time_s, small), flow)
+        if wanted and keep is not None:
+            keep.add(frame.time_s, frame.grey)
         recent.append((frame.time_s, small))
         before = frame if motion is not None else None
         progress(min(1.0, frame.time_s / reader.duration_s) if reader.duration_s > 0 else 0.0)
@@ -161,6 +176,25 @@ def describe_clip(
     description = samples.description()
     refuse_static(description, name)
     return reader.clip, description, tuple(reader.warnings)
+
+
+def describe_again(
+    described: Described, warp: NDArray[np.float64], *, progress: Callable[[float], None]
+) -> Description:
+    """Describe a clip as if its camera were mounted otherwise, from the pictures that were kept, else from the clip.
+
+    Raises:
+        SaccadeError: as ``describe_clip``.
+    """
+    was = described.description
+    if described.pictures is None:
+        _, again, _ = describe_clip(described.path, described.clip.filename, progress=progress, warp=warp)
+        return again
+    cells = np.empty_like(was.cells)
+    for number, grey in enumerate(described.pictures.at(was.time_s.tolist())):
+        cells[number] = describe(grey, warp)
+        progress((number + 1) / len(was))
+    return replace(was, cells=cells)
 
 
 def _activity(recent: deque[tuple[float, Picture]], time_s: float, small: Picture) -> float:

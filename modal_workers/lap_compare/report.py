@@ -39,18 +39,22 @@ def write_report(
     overlay: Path | None,
     clips: Mapping[int, Path],
     scratch: Path,
+    smaller: Path | None = None,
     figure: Path | None = None,
     check: Callable[[], None] | None = None,
 ) -> None:
     """Write report.html.
 
-    ``overlay`` and ``clips`` (by rank) are embedded, encoded smaller where they are over 24 MiB and 4 MiB; ``figure``,
-    the PNG of the curve, is for readers without scripts. Smaller encodings lie in ``scratch`` while it works;
+    ``overlay`` and ``clips`` (by rank) are embedded, encoded smaller where they are over 24 MiB and 4 MiB; where there
+    is a file ``smaller``, it stands in for an overlay that is too large. ``figure``, the PNG of the curve, is for
+    readers without scripts. Smaller encodings lie in ``scratch`` while it works;
     ``check`` is called for each of their frames, and whatever it raises stops the work.
 
     Raises:
         av.error.FFmpegError: a video cannot be read.
     """
+    if overlay is not None and smaller is not None and smaller.exists():
+        overlay = overlay if overlay.stat().st_size <= OVERLAY_LIMIT_BYTES else smaller
     embedded = _embedded(overlay, clips, scratch, check)
     style, script = _asset("report.css"), _asset("report.js")
     page = Template(_asset("report.html")).substitute(

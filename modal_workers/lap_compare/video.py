@@ -54,11 +54,15 @@ class Reader:
     interval; frames that would run backwards are dropped.
     """
 
-    def __init__(self, path: Path, name: str, *, width_px: int = 320, height_px: int = 180) -> None:
+    def __init__(
+        self, path: Path, name: str, *, width_px: int = 320, height_px: int = 180, rough: bool = False
+    ) -> None:
         """Take a clip; ``name`` is how messages call it, ``width_px`` x ``height_px`` the size of grey pictures.
 
-        Portrait clips get the same size: pictures are squeezed, alignment does not mind.
+        Portrait clips get the same size: pictures are squeezed, alignment does not mind. ``rough`` leaves out the
+        codec's deblocking, which takes a seventh of the time and cannot be seen at a tenth of the size.
         """
+        self._rough = rough
         self.path, self.name = path, name
         self._size = (width_px, height_px)
         self.warnings: list[str] = []
@@ -118,6 +122,8 @@ class Reader:
             if max(context.width, context.height) > PICTURE_SIDE_PX:
                 size = f"{context.width} x {context.height}"
                 raise SaccadeError(ErrorCode.MEDIA_TOO_LARGE, f"{self.name} is {size} pixels.")
+            if self._rough:
+                context.options = {"skip_loop_filter": "all"}
             large = context.width * context.height > LARGE_FRAME_PX
             stream.thread_type = "SLICE" if large else "AUTO"
             context.thread_count = 1 if large else 2
