@@ -15,7 +15,9 @@ from typing import Protocol, Self
 from pydantic import SecretStr
 
 from services.kit.settings import NatsSettings, S3Settings
+from services.kit.worker_token import WorkerToken, WorkerTokens
 
+ROOT = Path(__file__).resolve().parents[1]
 HOST = "127.0.0.1"
 ACCESS_KEY_ID, SECRET_ACCESS_KEY = "test-key", "test-secret"
 
@@ -80,12 +82,21 @@ class EmbeddedNats:
 
     @property
     def settings(self) -> NatsSettings:
-        return NatsSettings(url=f"nats://{HOST}:{self._port}")
+        return NatsSettings(url=self.url)
+
+    @property
+    def url(self) -> str:
+        return f"nats://{HOST}:{self._port}"
+
+    def _more_configuration(self) -> str:
+        return ""
 
     def start(self) -> None:
         config = self._folder / "nats.conf"
         sync = "sync_interval: always" if self._sync_always else ""
-        config.write_text(f'jetstream {{ store_dir: "{self._folder / "jetstream"}" {sync} }}\n')
+        config.write_text(
+            f'jetstream {{ store_dir: "{self._folder / "jetstream"}" {sync} }}\n' + self._more_configuration()
+        )
         command = [binary("nats-server"), "-c", str(config), "-a", HOST, "-p", str(self._port)]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for_port(self._port, self._process)
@@ -103,6 +114,28 @@ class EmbeddedNats:
         if self._process and self._process.poll() is None:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait()
+
+
+class OperatorNats(EmbeddedNats):
+    """nats-server in operator mode, with keys of deploy/nats_operator.py; ``settings`` are the services'."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.keys = folder / "keys"
+        command = [sys.executable, "-m", "deploy.nats_operator", "--folder", str(self.keys)]
+        subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+        self.tokens = WorkerTokens(SecretStr((self.keys / "workers.seed").read_text()))
+
+    @property
+    def settings(self) -> NatsSettings:
+        return NatsSettings(url=self.url, credentials_file=str(self.keys / "services.creds"))
+
+    def settings_of(self, token: WorkerToken) -> NatsSettings:
+        """Tell how a worker reaches it."""
+        return NatsSettings(url=self.url, credentials=token.credentials, inbox_prefix=token.inbox_prefix)
+
+    def _more_configuration(self) -> str:
+        return "include keys/operator.conf\nmax_payload: 1MB\n"
 
 
 class EmbeddedS3:

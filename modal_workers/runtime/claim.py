@@ -9,12 +9,12 @@ from typing import Final
 
 from contracts.assignment import Assignment
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.events.base import EventData, decode, encode
+from contracts.events.base import EventData, encode
 from contracts.events.job import JobInterrupted, JobStarted, JobSucceeded
 from contracts.ids import new_id
-from contracts.job import Job, State, fold
-from contracts.streams import aggregate
-from services.kit.event_store import Conflict, EventStore
+from contracts.job import Job, State
+from modal_workers.runtime.bus import BusRefused, JobBus
+from services.kit.event_store import Conflict
 
 log = logging.getLogger(__name__)
 
@@ -24,11 +24,10 @@ _PAUSE_S: Final = 0.2
 class Claim:
     """One run's hold on its job, by conditional publishes: of two writers one loses, reads again, decides again."""
 
-    def __init__(self, store: EventStore, assignment: Assignment) -> None:
+    def __init__(self, bus: JobBus, assignment: Assignment) -> None:
         """Take the run that the assignment names."""
-        self._store = store
+        self._bus = bus
         self._assignment = assignment
-        self._among = aggregate(assignment.tenant, "job", assignment.job_id)
         #: Of this process alone: a run that was launched twice must not take the other's claim for its own.
         self.worker = new_id("run").rpartition("-")[2]
 
@@ -41,12 +40,10 @@ class Claim:
         """Read the job as its events tell it.
 
         Raises:
+            BusRefused: for good.
             SaccadeError: BUS_UNAVAILABLE.
         """
-        job = None
-        for stored in await self._store.load(self._among):
-            job = fold(job, decode(stored.body), stored.sequence)
-        return job
+        return await self._bus.load()
 
     def holds(self, job: Job | None) -> bool:
         """Tell whether this run, in this process, is the one that counts."""
@@ -56,6 +53,7 @@ class Claim:
         """Say ``job.started``; tell whether the job is ours now.
 
         Raises:
+            BusRefused: the bus takes nothing from this run.
             SaccadeError: BUS_UNAVAILABLE, after ``deadline_s``.
         """
         run = self._assignment
@@ -73,6 +71,7 @@ class Claim:
         """Say ``job.succeeded``; False, and nothing said, when the run no longer counts or its end was asked for.
 
         Raises:
+            BusRefused: the bus takes nothing from this run.
             SaccadeError: BUS_UNAVAILABLE, after ``deadline_s``.
         """
         return await self._say(
@@ -87,6 +86,7 @@ class Claim:
         """Say ``job.interrupted``; False, and nothing said, when the run no longer counts.
 
         Raises:
+            BusRefused: the bus takes nothing from this run.
             SaccadeError: BUS_UNAVAILABLE, after ``deadline_s``.
         """
         return await self._say(
@@ -124,9 +124,11 @@ class Claim:
                     job = await self.load()
                 if job is None or said(job) or not allowed(job):
                     return job is not None and said(job)
-                await self._store.publish(message, after=job.sequence, among=self._among, deadline_s=min(left_s, 5.0))
+                await self._bus.publish(message, after=job.sequence, deadline_s=min(left_s, 5.0))
             except Conflict:
                 continue
+            except BusRefused:
+                raise
             except (SaccadeError, TimeoutError) as error:
                 if loop.time() >= end:
                     raise SaccadeError(ErrorCode.BUS_UNAVAILABLE) from error

@@ -13,10 +13,10 @@ from modal_workers.runtime.context import Stopped
 from modal_workers.runtime.last_words import EXIT_DONE, EXIT_UNSAID
 from modal_workers.runtime.process import adopt_orphans, kill_descendants, limit_memory
 from modal_workers.runtime.run import run
-from modal_workers.runtime.settings import WorkerSettings
+from modal_workers.runtime.settings import WorkerSettings, bus_settings
 from modal_workers.runtime.stop import Stop, StopReason
 from services.kit.logs import start_logging
-from services.kit.settings import NatsSettings, S3Settings
+from services.kit.settings import S3Settings
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def main() -> int:
     if settings.memory_bytes is not None and assignment.device == "cpu":
         limit_memory(settings.memory_bytes)
     try:
-        code = run(assignment, NatsSettings(), S3Settings(), settings.run_folder, stop)
+        code = run(assignment, bus_settings(), S3Settings(), settings.run_folder, stop)
     except Stopped:
         log.info("stopped before the job was claimed")
         code = EXIT_DONE

@@ -18,9 +18,9 @@ from contracts.errors import SaccadeError
 from contracts.events.base import EventData, Message, encode
 from contracts.events.job import JobProgressed
 from contracts.limits import PROGRESS_HZ, WORKER_BEAT_S
+from modal_workers.runtime.bus import BusRefused, JobBus
 from modal_workers.runtime.progress import Progress
 from modal_workers.runtime.stop import Stop
-from services.kit.event_store import EventStore
 
 log = logging.getLogger(__name__)
 
@@ -33,10 +33,9 @@ _PROGRESS_DEADLINE_S: Final = 1.0
 class EventWriter:
     """Writes a run's events from its own loop; ``say`` and ``show`` are called from the job's thread."""
 
-    def __init__(self, events: EventStore, progress: EventStore, assignment: Assignment, source: str) -> None:
-        """Write to two streams: state events to one, progress to the other."""
-        self._events = events
-        self._progress = progress
+    def __init__(self, bus: JobBus, assignment: Assignment, source: str) -> None:
+        """Write to the run's bus."""
+        self._bus = bus
         self._run = assignment
         self._source = source
         self._queue: deque[Message] = deque()
@@ -68,13 +67,19 @@ class EventWriter:
         self._newest = progress
 
     async def run(self) -> None:
-        """Write until cancelled."""
+        """Write until cancelled.
+
+        Raises:
+            BusRefused: nobody hears this run any more.
+        """
         self._loop = asyncio.get_running_loop()
         while True:
             self._news.clear()
             try:
                 await self._write_queue()
                 await self._write_progress()
+            except BusRefused:
+                raise
             except Exception:  # the job may have taken all memory: what it ends with must still be said
                 log.exception("events could not be written; trying again")
             with contextlib.suppress(TimeoutError):
@@ -93,7 +98,9 @@ class EventWriter:
     async def _write_queue(self) -> None:
         while self._queue:
             try:
-                await self._events.publish(self._queue[0], deadline_s=_STATE_DEADLINE_S)
+                await self._bus.publish(self._queue[0], deadline_s=_STATE_DEADLINE_S)
+            except BusRefused:
+                raise
             except SaccadeError as error:
                 log.warning("%d events wait for the bus: %s", len(self._queue), error)
                 return
@@ -102,9 +109,9 @@ class EventWriter:
 
     async def _write_progress(self) -> None:
         newest, now_s = self._newest, time.monotonic()
-        if newest is None or not self._events.client.is_connected:
+        if newest is None or not self._bus.is_connected:
             return
-        pause_s = WORKER_BEAT_S if newest is self._shown else 1.0 / PROGRESS_HZ
+        pause_s = WORKER_BEAT_S if newest is self._shown else 1.0 / min(PROGRESS_HZ, self._bus.progress_hz)
         if now_s - self._shown_at_s < pause_s:
             return
         data = JobProgressed(
@@ -118,7 +125,9 @@ class EventWriter:
         )
         message = encode(data, tenant=self._run.tenant, subject_id=self._run.job_id, source=self._source)
         try:
-            await self._progress.publish(message, deadline_s=_PROGRESS_DEADLINE_S)
+            await self._bus.progress(message, deadline_s=_PROGRESS_DEADLINE_S)
+        except BusRefused:
+            raise
         except SaccadeError as error:
             log.warning("progress was not stored: %s", error)
         else:

@@ -2,52 +2,50 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Final
 
-from nats.aio.client import Client
-
 from contracts.assignment import Assignment
-from contracts.errors import ErrorCode, SaccadeError
+from modal_workers.runtime.bus import open_bus
 from modal_workers.runtime.claim import Claim
 from modal_workers.runtime.last_words import EXIT_DONE, LastWords
 from modal_workers.runtime.loop_thread import LoopThread
 from modal_workers.runtime.outbox import EventWriter
+from modal_workers.runtime.settings import IngestSettings
 from modal_workers.runtime.stop import Stop, StopReason
 from modal_workers.runtime.watch import enforce, watch
-from services.kit.event_store import EventStore
-from services.kit.nats import connect
 from services.kit.settings import NatsSettings, S3Settings
 
 log = logging.getLogger(__name__)
 
 #: How long a worker waits for the bus before it has claimed anything.
-_BUS_S: Final = 45.0
+_CLAIM_S: Final = 45.0
 
 
-def run(assignment: Assignment, nats: NatsSettings, s3: S3Settings, folder: Path, stop: Stop) -> int:
+def run(
+    assignment: Assignment, bus_settings: NatsSettings | IngestSettings, s3: S3Settings, folder: Path, stop: Stop
+) -> int:
     """Do one attempt in the calling thread and give the exit code; the folder is the run's own.
 
     A run that does not get the claim says nothing and ends in order.
 
     Raises:
         Stopped: before the job was claimed.
+        BusRefused: the run's credentials are not taken.
         SaccadeError: BUS_UNAVAILABLE, when the bus was not there to claim the job.
     """
     with LoopThread() as thread:
-        client = thread.wait(_connect(nats, f"worker {assignment.run_id}"), stop)
+        bus = thread.wait(open_bus(bus_settings, assignment), stop)
         try:
-            events = EventStore(client)
-            claim = Claim(events, assignment)
-            if not thread.wait(claim.take(_BUS_S)):
+            claim = Claim(bus, assignment)
+            if not thread.wait(claim.take(_CLAIM_S)):
                 log.info("%s has moved on without %s", assignment.job_id, assignment.run_id)
                 return EXIT_DONE
-            writer = EventWriter(events, EventStore(client, "PROGRESS"), assignment, claim.source)
+            writer = EventWriter(bus, assignment, claim.source)
             last_words = LastWords(assignment, claim, writer)
-            for background in (writer.run(), watch(client, claim, assignment, stop), enforce(stop, last_words.leave)):
+            for background in (writer.run(), watch(bus, claim, stop), enforce(stop, last_words.leave)):
                 thread.start(background).add_done_callback(lambda ended: _check(ended, stop))
             # Only now: the bucket's client takes as long to import as all the rest, and who lost needs none.
             from modal_workers.runtime.attempt import Attempt  # noqa: PLC0415
@@ -55,7 +53,7 @@ def run(assignment: Assignment, nats: NatsSettings, s3: S3Settings, folder: Path
             attempt = Attempt(assignment, thread=thread, claim=claim, writer=writer, last_words=last_words, stop=stop)
             return attempt.run(s3, folder)
         finally:
-            thread.wait(client.close())
+            thread.wait(bus.close())
 
 
 def _check(background: Future[None], stop: Stop) -> None:
@@ -63,11 +61,3 @@ def _check(background: Future[None], stop: Stop) -> None:
     if not background.cancelled() and (error := background.exception()):
         log.error("the runtime broke", exc_info=error)
         stop.ask(StopReason.SIGNAL)
-
-
-async def _connect(nats: NatsSettings, name: str) -> Client:
-    try:
-        async with asyncio.timeout(_BUS_S):
-            return await connect(nats, name)
-    except TimeoutError as error:
-        raise SaccadeError(ErrorCode.BUS_UNAVAILABLE) from error

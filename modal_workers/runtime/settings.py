@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from services.kit.settings import NatsSettings
 
 
 class WorkerSettings(BaseSettings):
@@ -16,3 +19,19 @@ class WorkerSettings(BaseSettings):
     run_folder: Path
     #: Limit of each process of the run; None leaves it to the machine.
     memory_bytes: int | None = None
+
+
+class IngestSettings(BaseSettings):
+    """Where a worker sends its events when it cannot reach NATS, and the token it has for that."""
+
+    model_config = SettingsConfigDict(env_prefix="INGEST_", frozen=True)
+
+    #: Origin of the gateway, ``https://vision.example.com``; none leaves the worker to NATS.
+    url: str | None = None
+    token: SecretStr | None = None
+
+
+def bus_settings() -> NatsSettings | IngestSettings:
+    """Tell how this worker reaches its job's events."""
+    ingest = IngestSettings()
+    return NatsSettings() if ingest.url is None else ingest

@@ -20,6 +20,7 @@ from contracts.errors import ErrorCode, SaccadeError
 from contracts.events import decode
 from contracts.streams import EVENTS, LIVE_EVENTS
 from services.gateway.api import artifacts as artifact_routes
+from services.gateway.api import ingest as ingest_routes
 from services.gateway.api import jobs as job_routes
 from services.gateway.api import uploads as upload_routes
 from services.gateway.api import workloads as workload_routes
@@ -32,6 +33,7 @@ from services.gateway.metrics import CountRequests, Metrics
 from services.gateway.on_job import OnJob
 from services.gateway.on_upload import OnUpload
 from services.gateway.progress import Progress
+from services.gateway.runs import Runs
 from services.gateway.settings import GatewaySettings
 from services.gateway.uploads import Uploads, utc_now
 from services.gateway.view import View
@@ -67,6 +69,7 @@ class Gateway:
     uploads: Uploads
     jobs: Jobs
     artifacts: Artifacts
+    runs: Runs
     health: Health
     metrics: Metrics
 
@@ -151,6 +154,7 @@ def build_gateway(settings: GatewaySettings, auth: AuthSettings, client: Client,
             backends=settings.backends,
         ),
         artifacts=Artifacts(bucket, view),
+        runs=Runs(store, EventStore(client, "PROGRESS"), settings.worker_key),
         health=_health(client, bucket),
         metrics=Metrics(),
     )
@@ -176,11 +180,11 @@ def build_app(gateway: Gateway) -> FastAPI:
         summary="Video, photos and robot streams in; events, pictures and models out.",
         docs_url=None,
         redoc_url=None,
-        openapi_tags=[{"name": name} for name in ("workloads", "uploads", "jobs", "artifacts", "service")],
+        openapi_tags=[{"name": name} for name in ("workloads", "uploads", "jobs", "artifacts", "service", "internal")],
     )
     app.state.gateway = gateway
-    for router in (workload_routes.router, upload_routes.router, job_routes.router, artifact_routes.router):
-        app.include_router(router)
+    for routes in (workload_routes, upload_routes, job_routes, artifact_routes, ingest_routes):
+        app.include_router(routes.router)
     _add_service_routes(app, gateway)
     app.openapi = partial(_openapi, app)  # type: ignore[method-assign]
     app.add_middleware(BodyLimit)

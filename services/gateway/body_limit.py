@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Final
 from starlette.exceptions import HTTPException
 
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.limits import KIB, MIB, REQUEST_BODY_BYTES
+from contracts.limits import EVENT_BYTES, KIB, MIB, REQUEST_BODY_BYTES
 from services.kit.problems import send_problem
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+#: Here workers send events, which may hold a job's whole result.
+_EVENTS_PREFIX: Final = "/v1/runs/"
 #: Thrown away before the answer, so that the client has it instead of a broken connection.
 _DRAINED_BYTES: Final = 8 * MIB
 
@@ -30,10 +32,11 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        limit = max(self._limit, EVENT_BYTES) if scope["path"].startswith(_EVENTS_PREFIX) else self._limit
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        if declared.isdigit() and int(declared[:20]) > self._limit:
+        if declared.isdigit() and int(declared[:20]) > limit:
             await _drain(receive)
-            message = f"The body has {int(declared[:20])} bytes; at most {self._limit // KIB} KiB are read."
+            message = f"The body has {int(declared[:20])} bytes; at most {limit // KIB} KiB are read."
             await send_problem(scope, send, SaccadeError(ErrorCode.BODY_TOO_LARGE, message))
             return
         count = 0
@@ -42,7 +45,7 @@ class BodyLimit:
             nonlocal count
             message = await receive()
             count += len(message.get("body", b""))
-            if count > self._limit:
+            if count > limit:
                 await _drain(receive)
                 raise HTTPException(413)  # the one exception that FastAPI lets through from reading a body
             return message

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from contracts.limits import MIB
+from services.kit.worker_token import checked_key
 
 
 class GatewaySettings(BaseSettings):
@@ -27,7 +28,15 @@ class GatewaySettings(BaseSettings):
     probe_memory_bytes: int = Field(default=2048 * MIB, ge=256 * MIB)
     #: Uploads whose bytes are checked at the same time; each takes a decoder process and a stream from the bucket.
     checks_at_once: int = Field(default=2, ge=1)
+    #: Public key of the account that signs the workers' tokens (``A…``); without it no worker's events are taken.
+    worker_key: str | None = None
     housekeeping_s: float = Field(default=60.0, gt=0)
+
+    @field_validator("worker_key")
+    @classmethod
+    def _is_a_key(cls, value: str | None) -> str | None:
+        """Refuse at the start what would refuse every worker later."""
+        return None if not value else checked_key(value)
 
     @field_validator("backends", mode="before")
     @classmethod

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
-from typing import Any
+import ssl
+from collections.abc import Callable, Iterable
+from typing import Any, Final
 
 import nats
-from nats.aio.client import Client
+from nats.aio.client import Client, RawCredentials
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.streams import STREAMS, Stream
@@ -18,14 +19,25 @@ log = logging.getLogger(__name__)
 
 _API = "$JS.API"
 _STREAM_NOT_FOUND = 10059
+#: What the server says when credentials do not allow something, or allow nothing any more.
+_REFUSALS: Final = (
+    "permissions violation",
+    "authorization violation",
+    "authentication expired",
+    "authentication revoked",
+)
 
 
 class StreamMissing(SaccadeError):  # noqa: N818 - it is an answer, not a fault
     """NATS answers and has no such stream (any more): it must be declared."""
 
 
-async def connect(settings: NatsSettings, name: str) -> Client:
-    """Connect and stay connected: the client waits for the server at the start and after every loss."""
+async def connect(settings: NatsSettings, name: str, on_refused: Callable[[str], None] | None = None) -> Client:
+    """Connect and stay connected: the client waits for the server at the start and after every loss.
+
+    ``on_refused`` is told what the server refuses to these credentials: such a publish or request shows as a timeout
+    and nowhere else, and credentials that have expired are refused for ever.
+    """
     said = ""
 
     async def on_error(error: Exception) -> None:
@@ -33,6 +45,11 @@ async def connect(settings: NatsSettings, name: str) -> Client:
         nonlocal said
         if said != (said := str(error) or type(error).__name__):
             log.warning("nats: %s", said)
+        refused(str(error))
+
+    def refused(why: str) -> None:
+        if on_refused is not None and any(refusal in why.lower() for refusal in _REFUSALS):
+            on_refused(why.removeprefix("nats: "))
 
     async def on_disconnected() -> None:
         log.warning("nats: disconnected")
@@ -42,26 +59,45 @@ async def connect(settings: NatsSettings, name: str) -> Client:
         said = ""
         log.info("nats: reconnected")
 
-    options: dict[str, Any] = {}
-    if settings.credentials_file:
+    async def on_closed() -> None:
+        # The server says that credentials have expired and hangs up; nats-py then closes without calling on_error.
+        refused(str(client.last_error or ""))
+
+    client = Client()
+    await client.connect(
+        settings.url,
+        name=name,
+        error_cb=on_error,
+        disconnected_cb=on_disconnected,
+        reconnected_cb=on_reconnected,
+        closed_cb=on_closed,
+        **_options(settings),
+    )
+    return client
+
+
+def _options(settings: NatsSettings) -> dict[str, Any]:
+    """Say how patient we are, who we are, and how we know the server (``SSL_CERT_FILE`` names one's own authority)."""
+    options: dict[str, Any] = {
+        "max_reconnect_attempts": -1,
+        "reconnect_time_wait": 0.2,
+        "connect_timeout": 2,
+        "ping_interval": 10,
+        "max_outstanding_pings": 2,
+        "pending_size": 8 * 1024 * 1024,
+    }
+    if settings.credentials:
+        options["user_credentials"] = RawCredentials(settings.credentials.get_secret_value())
+    elif settings.credentials_file:
         options["user_credentials"] = settings.credentials_file
     elif settings.user:
         password = settings.password.get_secret_value() if settings.password else None
         options |= {"user": settings.user, "password": password}
-    return await nats.connect(
-        settings.url,
-        name=name,
-        max_reconnect_attempts=-1,
-        reconnect_time_wait=0.2,
-        connect_timeout=2,
-        ping_interval=10,
-        max_outstanding_pings=2,
-        pending_size=8 * 1024 * 1024,
-        error_cb=on_error,
-        disconnected_cb=on_disconnected,
-        reconnected_cb=on_reconnected,
-        **options,
-    )
+    if settings.url.startswith(("tls://", "wss://")):
+        options["tls"] = ssl.create_default_context()
+    if settings.inbox_prefix:
+        options["inbox_prefix"] = settings.inbox_prefix.encode()
+    return options
 
 
 async def request(client: Client, subject: str, body: dict[str, Any], timeout_s: float = 5.0) -> dict[str, Any]:

@@ -21,6 +21,10 @@ class NatsSettings(BaseSettings):
     password: SecretStr | None = None
     #: A credentials file (JWT and seed), for operator mode.
     credentials_file: str | None = None
+    #: What such a file says, for a process that has been handed credentials of its own.
+    credentials: SecretStr | None = None
+    #: Where answers are heard; credentials that allow only some inboxes name theirs.
+    inbox_prefix: str | None = None
     #: Copies of each stream: 1 on a single node, 3 in a cluster.
     replicas: int = Field(default=1, ge=1, le=5)
 
@@ -89,6 +93,8 @@ def as_environment(nats: NatsSettings, s3: S3Settings) -> dict[str, str]:
         "NATS_USER": nats.user,
         "NATS_PASSWORD": nats.password.get_secret_value() if nats.password else None,
         "NATS_CREDENTIALS_FILE": nats.credentials_file,
+        "NATS_CREDENTIALS": nats.credentials.get_secret_value() if nats.credentials else None,
+        "NATS_INBOX_PREFIX": nats.inbox_prefix,
         "S3_ENDPOINT_URL": s3.endpoint_url,
         "S3_PUBLIC_ENDPOINT_URL": s3.public_endpoint_url,
         "S3_REGION": s3.region,

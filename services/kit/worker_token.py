@@ -162,6 +162,16 @@ def verify(jwt: str, account_public_key: str, now: datetime) -> TokenClaims:
     )
 
 
+def checked_key(public_key: str) -> str:
+    """Give the public key of an account as it is compared.
+
+    Raises:
+        ValueError: it is none.
+    """
+    _raw_key(public_key.strip())
+    return public_key.strip()
+
+
 class _Allowed(BaseModel):
     model_config = ConfigDict(strict=True)
 
@@ -237,7 +247,7 @@ def _signed_by(jwt: str, account_public_key: str) -> tuple[dict[str, Any], dict[
 
 def _raw_key(public_key: str) -> bytes:
     """Read a public nkey: one byte of kind, 32 of key, two of checksum, in base 32."""
-    raw = base64.b32decode(public_key.strip() + "=" * (-len(public_key.strip()) % 8))
+    raw = base64.b32decode(public_key + "=" * (-len(public_key) % 8))
     if (
         len(raw) != 35
         or raw[0] != nkeys.PREFIX_BYTE_ACCOUNT
