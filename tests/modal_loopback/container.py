@@ -1,0 +1,336 @@
+"""One container: Modal's own runtime in a process of its own, and the procedures that it calls."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import grpclib.server
+from google.protobuf.empty_pb2 import Empty
+from modal._utils.grpc_utils import custom_detail_codec
+from modal_proto import api_pb2
+
+from tests.modal_loopback.blobs import BlobStore
+from tests.modal_loopback.deployment import Deployment
+from tests.modal_loopback.exchange import Exchange, answers
+from tests.modal_loopback.functions import Call, Function
+from tests.modal_loopback.records import ContainerRecord, LogLine
+
+_FIRST_PROCESS = Path(__file__).with_name("first_process.py")
+#: The client gives a heartbeat 15.1 s and sends the next 15 s after the last: held this long, none is ever missing.
+_HEARTBEAT_S = 14.8
+_LINE_BYTES = 1 << 24
+
+
+class Fate(enum.Enum):
+    """What becomes of the input of a container that ends without its result."""
+
+    FAILURE = "failure"  # as when the kernel kills for memory, or the code ends the process
+    REQUEUE = "requeue"  # preempted, or Modal runs it again elsewhere: the same input, the same call
+    INTERNAL_FAILURE = "internal_failure"  # lost, and Modal says so
+
+
+@dataclass(frozen=True)
+class Site:
+    """What all containers share: where they are made and what they draw on."""
+
+    folder: Path
+    python: Path
+    environment: str
+    idle_s: float
+    exchange: Exchange
+    deployment: Deployment
+    blobs: BlobStore
+    logs: list[LogLine]
+
+
+class Scheduler(Protocol):
+    """What a container says to whoever started it."""
+
+    start_delay_s: float
+
+    def finish(self, call: Call, result: api_pb2.GenericResult, data_format: int) -> None:
+        """Give a call its result."""
+
+    def requeue(self, call: Call) -> None:
+        """Have a call's input run again in another container."""
+
+    def ended(self, container: Container) -> None:
+        """Take back what the container held."""
+
+
+class Container:
+    """One container of a function, from when it is granted until everything in it has ended."""
+
+    def __init__(
+        self,
+        site: Site,
+        scheduler: Scheduler,
+        function: Function,
+        definition: api_pb2.Function,
+        record: ContainerRecord,
+    ) -> None:
+        """Take what it is to run; `run` starts it."""
+        self.function, self.definition, self.record = function, definition, record
+        self.active: dict[str, Call] = {}
+        self.stopping = False
+        self.fate = Fate.FAILURE
+        self.wake = asyncio.Event()
+        self._site, self._scheduler = site, scheduler
+        self._folder = site.folder / record.id
+        self._process: asyncio.subprocess.Process | None = None
+        self._killed = False
+        self._took = 0
+        self._ready = False
+        self._startup_timed_out = False
+        self._crash: api_pb2.GenericResult | None = None
+        self._cancelled: list[str] = []
+        self._cancellation = asyncio.Event()
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+
+    @property
+    def room(self) -> int:
+        """How many more inputs it can take."""
+        if self.stopping:
+            return 0
+        if self.definition.single_use_containers:
+            return 1 if self._took == 0 else 0
+        return max(0, max(1, self.definition.max_concurrent_inputs) - len(self.active))
+
+    # Market.
+
+    def cancel(self, call: Call) -> None:
+        """Tell the runtime, with its heartbeat, that an input is cancelled."""
+        self._cancelled.append(call.input_id)
+        self._cancellation.set()
+
+    def kill(self, fate: Fate | None = None) -> None:
+        """Kill everything in it at once."""
+        self.fate = fate or self.fate
+        self._killed = self.stopping = True
+        self._signal(signal.SIGTERM)
+
+    def preempt(self, grace_s: float) -> None:
+        """Interrupt its program, and kill everything in it if that has not ended after a grace."""
+        self.fate, self.stopping = Fate.REQUEUE, True
+        self._signal(signal.SIGINT)
+        self._after("grace", grace_s, self.kill)
+
+    def drain(self) -> None:
+        """Let it end after the inputs that it has."""
+        self.stopping = True
+        self.wake.set()
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process and self._process.returncode is None:
+            self._process.send_signal(number)
+
+    def _after(self, name: str, delay_s: float, what: Callable[[], None]) -> None:
+        self._forget_timer(name)
+        self._timers[name] = asyncio.get_running_loop().call_later(delay_s, what)
+
+    def _forget_timer(self, name: str) -> None:
+        if timer := self._timers.pop(name, None):
+            timer.cancel()
+
+    # Life.
+
+    async def run(self) -> None:
+        """Start it, wait until it ends, and settle what it had in hand."""
+        try:
+            await asyncio.sleep(self._scheduler.start_delay_s)
+            if not self.stopping:
+                self.record.exit_code = await self._serve()
+            else:
+                self.record.exit_code = 128 + signal.SIGKILL
+        finally:
+            for timer in list(self._timers):
+                self._forget_timer(timer)
+            self._scheduler.ended(self)
+        self._settle(self.record.exit_code)
+
+    async def _serve(self) -> int:
+        socket = self._folder / "s"
+        for name in ("fs/root", "home", "tmp"):
+            (self._folder / name).mkdir(parents=True)
+        self._site.deployment.lay_out(self.definition, self._folder / "fs")
+        handlers = {**answers(self), **answers(self._site.blobs)}
+        service = self._site.exchange.service(self.record.id, handlers)
+        server = grpclib.server.Server([service], status_details_codec=custom_detail_codec)
+        await server.start(path=str(socket))
+        try:
+            return await self._run_program(self._variables(socket))
+        finally:
+            server.close()
+            await server.wait_closed()
+
+    async def _run_program(self, variables: dict[str, str]) -> int:
+        python = str(self._site.python)
+        command = [python, "-I", "-S", str(_FIRST_PROCESS), python, "-m", "modal._container_entrypoint"]
+        self._process = process = await asyncio.create_subprocess_exec(
+            *command,
+            cwd=self._folder / "fs" / "root",
+            env=variables,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+            limit=_LINE_BYTES,
+        )
+        limit_s = self.definition.startup_timeout_secs or self.definition.timeout_secs
+        if limit_s:
+            self._after("startup", limit_s, self._start_took_too_long)
+        if self._killed:
+            self._signal(signal.SIGTERM)
+        assert process.stdout
+        async for line in process.stdout:
+            text = line.decode(errors="replace").rstrip("\n")
+            self._site.logs.append(LogLine(self.record.app, self.record.id, text))
+        code = await process.wait()
+        return code if code >= 0 else 128 + signal.SIGKILL
+
+    def _variables(self, socket: Path) -> dict[str, str]:
+        arguments = self._folder / "arguments"
+        arguments.write_bytes(
+            api_pb2.ContainerArguments(
+                task_id=self.record.id,
+                function_id=self.function.id,
+                app_id=self.function.app_id,
+                function_def=self.definition,
+                environment_name=self._site.environment,
+                app_layout=self._site.deployment.layout(self.function.app_id),
+            ).SerializeToString()
+        )
+        path = os.environ.get("PATH", "")  # noqa: TID251
+        return {
+            "LANG": "C.UTF-8",
+            "PATH": f"{self._site.python.parent}{os.pathsep}{path}",
+            **self._site.deployment.environment_of(self.definition),
+            "HOME": str(self._folder / "home"),
+            "TMPDIR": str(self._folder / "tmp"),
+            "PYTHONPATH": str(self._folder / "fs" / "root"),
+            "PYTHONUNBUFFERED": "1",
+            "MODAL_IS_REMOTE": "1",
+            "MODAL_SERVER_URL": f"unix://{socket}",
+            "MODAL_TASK_ID": self.record.id,
+            "MODAL_CONTAINER_ARGUMENTS_PATH": str(arguments),
+            "MODAL_ENVIRONMENT": self._site.environment,
+            "MODAL_CLOUD_PROVIDER": "CLOUD_PROVIDER_LOOPBACK",
+            "MODAL_REGION": "loopback",
+            "LOOPBACK_GPU": self.record.gpu,
+            "LOOPBACK_CONTAINER": self.record.id,
+        }
+
+    def _start_took_too_long(self) -> None:
+        self._startup_timed_out = True
+        self.kill()
+
+    def _settle(self, code: int) -> None:
+        status = api_pb2.GenericResult
+        ended = self._crash or status(
+            status=status.GENERIC_STATUS_FAILURE, exception=f"Runner failed with exit code: {code}"
+        )
+        for call in list(self.active.values()):
+            if call.cancelled:
+                ended = status(status=status.GENERIC_STATUS_TERMINATED, exception="Input was cancelled")
+                self._scheduler.finish(call, ended, api_pb2.DATA_FORMAT_UNSPECIFIED)
+            elif self.fate is Fate.REQUEUE:
+                self._scheduler.requeue(call)
+            elif self.fate is Fate.INTERNAL_FAILURE:
+                ended = status(status=status.GENERIC_STATUS_INTERNAL_FAILURE, exception="The container was lost")
+                self._scheduler.finish(call, ended, api_pb2.DATA_FORMAT_UNSPECIFIED)
+            else:
+                self._scheduler.finish(call, ended, api_pb2.DATA_FORMAT_UNSPECIFIED)
+        self.active.clear()
+        if self._startup_timed_out:
+            ended = status(status=status.GENERIC_STATUS_TIMEOUT, exception="The container's start took too long")
+        elif self._ready or (self.stopping and self._crash is None):
+            return
+        # It never came to ask for an input: no other container of this function would.
+        while self.function.queue:
+            self._scheduler.finish(self.function.queue.popleft(), ended, api_pb2.DATA_FORMAT_UNSPECIFIED)
+
+    # What the runtime asks.
+
+    async def container_hello(self, _: Empty) -> Empty:
+        """The runtime is up."""
+        return Empty()
+
+    async def container_heartbeat(self, _: api_pb2.ContainerHeartbeatRequest) -> api_pb2.ContainerHeartbeatResponse:
+        """Wait for a cancellation, for as long as the runtime waits."""
+        try:
+            async with asyncio.timeout(_HEARTBEAT_S):
+                await self._cancellation.wait()
+        except TimeoutError:
+            return api_pb2.ContainerHeartbeatResponse()
+        self._cancellation.clear()
+        inputs, self._cancelled = self._cancelled, []
+        return api_pb2.ContainerHeartbeatResponse(cancel_input_event=api_pb2.CancelInputEvent(input_ids=inputs))
+
+    async def function_get_inputs(self, _: api_pb2.FunctionGetInputsRequest) -> api_pb2.FunctionGetInputsResponse:
+        """Hand out the next input, or end the container when none has come for a while."""
+        self._ready = True
+        self._forget_timer("startup")
+        idle_s = self.definition.task_idle_timeout_secs or self.definition.autoscaler_settings.scaledown_window
+        idle_until = time.monotonic() + (idle_s or self._site.idle_s)
+        while not self.function.queue or self.stopping:
+            left_s = idle_until - time.monotonic()
+            if not self.active and (self.stopping or left_s <= 0):
+                self.stopping = True
+                return api_pb2.FunctionGetInputsResponse(inputs=[api_pb2.FunctionGetInputsItem(kill_switch=True)])
+            self.wake.clear()
+            try:
+                async with asyncio.timeout(max(left_s, 0.05)):
+                    await self.wake.wait()
+            except TimeoutError:
+                continue
+        call = self.function.queue.popleft()
+        self._took += 1
+        call.container, call.started_s = self, time.time()
+        self.active[call.input_id] = call
+        self.record.calls.append(call.id)
+        if self.definition.timeout_secs:
+            self._after(call.input_id, self.definition.timeout_secs, lambda: self._took_too_long(call))
+        return api_pb2.FunctionGetInputsResponse(
+            inputs=[
+                api_pb2.FunctionGetInputsItem(
+                    input_id=call.input_id,
+                    input=call.item,
+                    function_call_id=call.id,
+                    function_call_invocation_type=call.invocation,
+                    retry_count=call.attempt,
+                )
+            ]
+        )
+
+    def _took_too_long(self, call: Call) -> None:
+        if self.active.pop(call.input_id, None):
+            status, limit_s = api_pb2.GenericResult, self.definition.timeout_secs
+            text = f"Task's current input in {call.input_id} hit its timeout of {limit_s}s"
+            result = status(status=status.GENERIC_STATUS_TIMEOUT, exception=text)
+            self._scheduler.finish(call, result, api_pb2.DATA_FORMAT_UNSPECIFIED)
+            self.kill(Fate.REQUEUE)  # whatever else ran in it is not to blame
+
+    async def function_put_outputs(self, request: api_pb2.FunctionPutOutputsRequest) -> Empty:
+        """Take results of inputs that this container still has in hand."""
+        for output in request.outputs:
+            if call := self.active.pop(output.input_id, None):
+                self._forget_timer(call.input_id)
+                self._scheduler.finish(call, output.result, output.data_format)
+        return Empty()
+
+    async def task_result(self, request: api_pb2.TaskResultRequest) -> Empty:
+        """Take what the runtime says when the code cannot even be imported."""
+        self._crash = request.result
+        return Empty()
+
+    async def volume_commit(self, _: api_pb2.VolumeCommitRequest) -> api_pb2.VolumeCommitResponse:
+        """Nothing is mounted, so there is nothing to keep."""
+        return api_pb2.VolumeCommitResponse(skip_reload=False)

@@ -1,0 +1,166 @@
+"""What stands between the wire and the handlers: records, injected faults, repeated requests, what nobody answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from google.protobuf.message import Message
+from grpclib import GRPCError, Status
+from modal_proto import api_grpc, api_pb2
+
+Handler = Callable[[Any], Awaitable[Message]]
+
+#: These only look; an answer kept for a repeated request would be an old one.
+_ALWAYS_FRESH = frozenset({"FunctionGetOutputs", "FunctionGetCurrentStats", "ContainerHeartbeat", "FunctionGetInputs"})
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request as it arrived.
+
+    Args:
+        who: "client", or the id of the container that sent it.
+        rpc: Name of the remote procedure.
+        message: What was sent.
+        idempotency_key: The same over all attempts of one request; empty if none came.
+    """
+
+    who: str
+    rpc: str
+    message: Message
+    idempotency_key: str = ""
+
+
+@dataclass
+class Fault:
+    """What happens to the next requests of one kind: refused, or done with the reply lost."""
+
+    times: int
+    status: Status
+    retry_after_s: float | None = None
+    takes_effect: bool = False
+
+    def error(self) -> GRPCError:
+        """Make the error that the client gets."""
+        policy = [] if self.retry_after_s is None else [api_pb2.RPCRetryPolicy(retry_after_secs=self.retry_after_s)]
+        return GRPCError(self.status, "injected by the test", details=policy or None)
+
+
+def answers(part: object) -> dict[str, Handler]:
+    """List a part's handlers by the procedure that each answers.
+
+    A handler is a public coroutine method with the procedure's name in snake case.
+    """
+    found = {}
+    for name in dir(type(part)):
+        if not name.startswith("_") and asyncio.iscoroutinefunction(getattr(type(part), name)):
+            rpc = "".join(word.capitalize() for word in name.split("_"))
+            if rpc in api_grpc.ModalClientBase.__abstractmethods__:
+                found[rpc] = getattr(part, name)
+    return found
+
+
+@dataclass
+class Exchange:
+    """Everything that a control plane and its containers were asked."""
+
+    requests: list[Request] = field(default_factory=list)
+    unimplemented: set[str] = field(default_factory=set)
+    errors: list[BaseException] = field(default_factory=list)
+    faults: dict[str, list[Fault]] = field(default_factory=dict)
+    _answered: dict[tuple[str, str], asyncio.Future[Message]] = field(default_factory=dict)
+    _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+
+    def service(
+        self, who: str, handlers: Mapping[str, Handler], token: tuple[str, str] | None = None
+    ) -> api_grpc.ModalClientBase:
+        """Make a gRPC service of handlers; every other procedure answers UNIMPLEMENTED and is remembered.
+
+        Args:
+            who: Who dials it.
+            handlers: By the procedure's name.
+            token: Id and secret that each request must carry; None where the socket itself tells who it is.
+        """
+
+        def method(rpc: str) -> Callable[[Any, Any], Awaitable[None]]:
+            async def serve(_: Any, stream: Any) -> None:
+                message = await stream.recv_message()
+                metadata = stream.metadata or {}
+                key = str(metadata.get("x-idempotency-key", ""))
+                self.requests.append(Request(who, rpc, message, key))
+                if token and (metadata.get("x-modal-token-id"), metadata.get("x-modal-token-secret")) != token:
+                    raise GRPCError(Status.UNAUTHENTICATED, "Token missing or invalid")
+                if rpc not in handlers:
+                    self.missing(rpc if who == "client" else f"container/{rpc}")
+                await stream.send_message(await self._reply(rpc, key, handlers[rpc], message))
+
+            return serve
+
+        methods = {rpc: method(rpc) for rpc in api_grpc.ModalClientBase.__abstractmethods__}
+        return type("Service", (api_grpc.ModalClientBase,), methods)()
+
+    def missing(self, what: str) -> None:
+        """Remember what was asked for and is not there, and refuse it."""
+        self.unimplemented.add(what)
+        raise GRPCError(Status.UNIMPLEMENTED, f"the loopback has no {what}")
+
+    async def _reply(self, rpc: str, key: str, handler: Handler, message: Message) -> Message:
+        fault = self._next_fault(rpc)
+        if fault and not fault.takes_effect:
+            raise fault.error()
+        if key and rpc not in _ALWAYS_FRESH:
+            # One request that is sent again because its reply was lost takes effect once.
+            if (rpc, key) not in self._answered:
+                self._answered[rpc, key] = asyncio.ensure_future(self._handle(handler, message))
+            answered = self._answered[rpc, key]
+            try:
+                reply = await asyncio.shield(answered)
+            except GRPCError:
+                self._answered.pop((rpc, key), None)
+                raise
+        else:
+            reply = await self._handle(handler, message)
+        if fault:
+            raise fault.error()
+        return reply
+
+    async def _handle(self, handler: Handler, message: Message) -> Message:
+        try:
+            return await handler(message)
+        except GRPCError:
+            raise
+        except Exception as error:
+            self.errors.append(error)
+            raise GRPCError(Status.FAILED_PRECONDITION, f"the loopback failed: {error!r}") from error
+
+    def _next_fault(self, rpc: str) -> Fault | None:
+        waiting = self.faults.get(rpc, [])
+        if not waiting:
+            return None
+        fault = waiting[0]
+        fault.times -= 1
+        if fault.times <= 0:
+            waiting.pop(0)
+        return fault
+
+    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run something beside the requests; what it raises is kept for the test."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.errors.append(error)
+
+    async def stop(self) -> None:
+        """Cancel what still runs beside the requests."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

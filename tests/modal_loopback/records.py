@@ -1,0 +1,118 @@
+"""What the loopback keeps of what it saw, for tests to read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, MutableMapping
+from dataclasses import dataclass, field
+
+#: The name under which functions without a GPU draw on the capacity.
+CPU = "CPU"
+
+
+@dataclass(frozen=True)
+class AskedFunction:
+    """What one deployed function asked Modal for.
+
+    Args:
+        app: Name of the app.
+        name: Name of the function.
+        environment: Modal environment that it was deployed into.
+        gpus: In order of preference, "A100" or "A100:2"; empty: none.
+        cpu_cores: Physical cores; 0: Modal's default.
+        memory_mib: Memory; 0: Modal's default.
+        timeout_s: Limit of one input.
+        startup_timeout_s: Limit of a container's start; 0: the same as timeout_s.
+        secrets: Required keys of each secret, by the secret's name.
+        volumes: Name of each volume, by its mount path.
+        retries: How often Modal itself would run a failed input again.
+        restrict_modal_access: Whether its containers may call Modal.
+        single_use: Whether each input gets a container of its own.
+        concurrency: Inputs that a container runs at once.
+        max_containers: Limit of its containers; 0: none.
+        scaledown_s: How long a container without work stays; 0: Modal's default.
+        image_lines: Dockerfile lines of its image, those of its base first.
+        files: Path of each file that was uploaded for it, in the container.
+    """
+
+    app: str
+    name: str
+    environment: str
+    gpus: tuple[str, ...]
+    cpu_cores: float
+    memory_mib: int
+    timeout_s: int
+    startup_timeout_s: int
+    secrets: dict[str, tuple[str, ...]]
+    volumes: dict[str, str]
+    retries: int
+    restrict_modal_access: bool
+    single_use: bool
+    concurrency: int
+    max_containers: int
+    scaledown_s: int
+    image_lines: tuple[str, ...]
+    files: tuple[str, ...]
+
+
+@dataclass
+class ContainerRecord:
+    """One container, from when it was granted until it ended.
+
+    Args:
+        id: Its id, which the code in it reads from MODAL_TASK_ID.
+        app: Name of its app.
+        function: Name of its function.
+        gpu: GPU that it holds; empty: none.
+        calls: Calls whose inputs it was given.
+        exit_code: None while it runs; 128 + the signal's number if a signal ended it.
+    """
+
+    id: str
+    app: str
+    function: str
+    gpu: str
+    calls: list[str] = field(default_factory=list)
+    exit_code: int | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Tell whether it has ended, with everything that was started in it."""
+        return self.exit_code is not None
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """One line that a container wrote to its standard output or error."""
+
+    app: str
+    container: str
+    text: str
+
+
+class Capacity(MutableMapping[str, int | None]):
+    """How many GPUs of each type are to be had; may be changed at any time, from any thread.
+
+    A type that is not listed is without limit; so is one with None. 0: none is to be had, inputs wait.
+    """
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        """Start without limits; `changed` is called after each change."""
+        self._limits: dict[str, int | None] = {}
+        self._changed = changed
+
+    def __getitem__(self, gpu: str) -> int | None:
+        return self._limits.get(gpu)
+
+    def __setitem__(self, gpu: str, limit: int | None) -> None:
+        self._limits[gpu] = limit
+        self._changed()
+
+    def __delitem__(self, gpu: str) -> None:
+        self._limits.pop(gpu, None)
+        self._changed()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict(self._limits))
+
+    def __len__(self) -> int:
+        return len(self._limits)
