@@ -158,6 +158,14 @@ class Exchange:
         if not task.cancelled() and (error := task.exception()) is not None:
             self.errors.append(error)
 
+    def unhandled(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Keep what a callback of the loop raised; a connection that breaks is what clients that end do."""
+        error = context.get("exception")
+        if error is None:
+            loop.default_exception_handler(context)
+        elif not isinstance(error, ConnectionError):
+            self.errors.append(error)
+
     async def stop(self) -> None:
         """Cancel what still runs beside the requests."""
         tasks = list(self._tasks)

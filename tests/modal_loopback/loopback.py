@@ -46,8 +46,9 @@ class Loopback:
             environment: Name of the Modal environment that clients use.
             idle_s: How long a container without work stays if its function does not say.
         """
-        self._loop = asyncio.new_event_loop()
         self._exchange = Exchange()
+        self._loop = asyncio.new_event_loop()
+        self._loop.set_exception_handler(self._exchange.unhandled)
         self._blobs = BlobStore()
         self._deployment = Deployment(self._blobs, self._exchange.missing, self._replaced)
         self.capacity = Capacity(lambda: self._loop.call_soon_threadsafe(self._scheduling.schedule_all))
