@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from contracts.errors import ErrorBody, ErrorCode, SaccadeError
-from contracts.events.base import EVENT_CLASSES, Envelope
+from contracts.events.base import EVENT_CLASSES, Envelope, decode_at
 from contracts.events.job import (
     Cost,
     FailureClass,
@@ -161,6 +161,14 @@ def fold(job: Job | None, envelope: Envelope, sequence: int) -> Job | None:
         ):
             return _fold_run(job, data, at) if job.owns(data.attempt, data.run_id) else job
     return job
+
+
+def fold_stored(job: Job | None, subject: str, body: bytes, sequence: int) -> Job | None:
+    """Apply one event as it is stored. One that cannot be read, or is not of its subject, moves only the sequence."""
+    try:
+        return fold(job, decode_at(subject, body), sequence)
+    except ValueError:
+        return replace(job, sequence=sequence) if job is not None and sequence > job.sequence else job
 
 
 def _fold_attempt(job: Job, data: JobStarting | JobRetrying, at: datetime) -> Job:

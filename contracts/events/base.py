@@ -122,6 +122,23 @@ def decode(body: bytes) -> Envelope:
     return Envelope.model_validate_json(body)
 
 
+def decode_at(subject: str, body: bytes) -> Envelope:
+    """Read an envelope that came on a NATS subject, live copies' included, and see that both say the same.
+
+    Rights are given by subject: a worker may publish on its own job's only, and what it writes there must not pass
+    for an event of another.
+
+    Raises:
+        ValueError: the bytes are not one of our events, or not of this subject.
+    """
+    envelope = decode(body)
+    noun, _, verb = envelope.type.partition(".")
+    place = subject.removeprefix("live.")
+    if place not in (subject_of(kind, envelope.tenant, noun, envelope.subject, verb) for kind in (DURABLE, ADVISORY)):
+        raise ValueError(f"an event {envelope.type} of {envelope.subject} does not belong on {subject}")
+    return envelope
+
+
 @dataclass(frozen=True)
 class Cursor:
     """The one cursor: the stream's incarnation (its epoch) and a sequence in it, as ``<epoch>.<sequence>``."""

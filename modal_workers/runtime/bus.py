@@ -7,8 +7,8 @@ from typing import Final, Protocol
 
 from contracts.assignment import Assignment
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.events.base import Message, decode
-from contracts.job import Job, fold
+from contracts.events.base import Message
+from contracts.job import Job, fold_stored
 from modal_workers.runtime.settings import IngestSettings
 from services.kit.event_store import Stored
 from services.kit.settings import NatsSettings
@@ -71,7 +71,7 @@ def folded(events: list[Stored]) -> Job | None:
     """Fold a job's events."""
     job = None
     for stored in events:
-        job = fold(job, decode(stored.body), stored.sequence)
+        job = fold_stored(job, stored.subject, stored.body, stored.sequence)
     return job
 
 

@@ -135,7 +135,7 @@ class Dispatcher:
 
     async def _on_heartbeat(self, message: Msg) -> None:
         try:
-            on_progress(self.reconciler, message.data)
+            on_progress(self.reconciler, message.subject, message.data)
         except ValueError:
             log.warning("a heartbeat on %s could not be read", message.subject)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from contracts.events.base import Envelope, decode
+from contracts.events.base import Envelope
 from contracts.events.job import JobRetrying
-from contracts.job import Job, fold
+from contracts.job import Job, fold, fold_stored
 from services.kit.event_store import Stored
 
 
@@ -15,7 +15,7 @@ def fold_all(events: list[Stored]) -> Job | None:
     """Fold a job from its events, or from the newest of each type; None when its beginning is not among them."""
     job: Job | None = None
     for stored in events:
-        job = fold(job, decode(stored.body), stored.sequence)
+        job = fold_stored(job, stored.subject, stored.body, stored.sequence)
     return job
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 from contracts.events import job as events
-from contracts.events.base import Envelope, decode
+from contracts.events.base import Envelope, decode_at
 from contracts.job import Job
 from services.dispatcher.jobs import Jobs, is_job_event
 from services.kit.event_store import Stored
@@ -140,14 +140,14 @@ def on_stored(listener: Listener, stored: Stored) -> None:
     """Fold a durable event into its job and tell what follows from it."""
     if not is_job_event(stored.subject):
         return
-    envelope = decode(stored.body)
+    envelope = decode_at(stored.subject, stored.body)
     job = listener.jobs.fold(envelope, stored.sequence)
     if handler := ON_JOB.get(envelope.type):
         handler(listener, envelope, job)
 
 
-def on_progress(listener: Listener, body: bytes) -> None:
+def on_progress(listener: Listener, subject: str, body: bytes) -> None:
     """Take a heartbeat."""
-    envelope = decode(body)
+    envelope = decode_at(subject, body)
     if handler := ON_JOB.get(envelope.type):
         handler(listener, envelope, None)

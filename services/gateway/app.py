@@ -17,7 +17,7 @@ from nats.aio.client import Client
 
 from contracts.asyncapi import asyncapi_document
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.events import decode
+from contracts.events.base import decode_at
 from contracts.streams import EVENTS, LIVE_EVENTS
 from services.gateway.api import artifacts as artifact_routes
 from services.gateway.api import ingest as ingest_routes
@@ -118,9 +118,9 @@ def build_gateway(settings: GatewaySettings, auth: AuthSettings, client: Client,
         view.reached(stored.sequence)
         noun = stored.subject.split(".")[3]
         if noun == "job":
-            on_job.handle(decode(stored.body), stored.sequence)
+            on_job.handle(decode_at(stored.subject, stored.body), stored.sequence)
         elif noun == "upload":
-            on_upload.handle(decode(stored.body), stored.sequence)
+            on_upload.handle(decode_at(stored.subject, stored.body), stored.sequence)
 
     tail = EventTail(store, on_event, live=LIVE_EVENTS, name="gateway")
     idempotency = Idempotency(EventStore(client, "IDEMPOTENCY"))

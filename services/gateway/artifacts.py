@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 from contracts.errors import ErrorCode, SaccadeError
@@ -9,6 +10,8 @@ from contracts.job import Job, State
 from contracts.manifest import MANIFEST_NAME, Artifact, Manifest
 from services.gateway.view import View
 from services.kit.s3 import Bucket, Missing
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,8 @@ class Artifacts:
         if job.state is not State.SUCCEEDED or not job.manifest_key:
             return None
         try:
-            return Manifest.model_validate_json(await self._bucket.get(job.manifest_key))
+            key = self._own(job, Place(job.manifest_key, "application/json")).key
+            return Manifest.model_validate_json(await self._bucket.get(key))
         except Missing:
             raise SaccadeError(ErrorCode.ARTIFACT_NOT_FOUND, "The job's files are gone from the bucket.") from None
 
@@ -58,12 +62,24 @@ class Artifacts:
             SaccadeError: ARTIFACT_NOT_FOUND, ARTIFACTS_NOT_READY.
         """
         if name == MANIFEST_NAME and job.manifest_key:
-            return Place(job.manifest_key, "application/json")
+            return self._own(job, Place(job.manifest_key, "application/json"))
         artifact = self._view.artifact(job.id, name)
         if artifact is None and (manifest := await self.manifest(job)):
             artifact = next((one for one in manifest.artifacts if one.name == name), None)
         if artifact is not None:
-            return Place(artifact.key, artifact.media_type)
+            return self._own(job, Place(artifact.key, artifact.media_type))
         if job.state.ended:
             raise SaccadeError(ErrorCode.ARTIFACT_NOT_FOUND, f"The job has no artifact {name[:200]!r}.")
         raise SaccadeError(ErrorCode.ARTIFACTS_NOT_READY, f"The job is {job.state} and has not left {name[:200]!r}.")
+
+    def _own(self, job: Job, place: Place) -> Place:
+        """Make sure that a file lies where this job's files do: its key was told by a worker.
+
+        Raises:
+            SaccadeError: ARTIFACT_NOT_FOUND.
+        """
+        folder = f"{self._bucket.key('results', job.id)}/"
+        if not place.key.startswith(folder) or {".", ".."} & set(place.key.split("/")):
+            log.warning("%s names a file that is not its own", job.id)
+            raise SaccadeError(ErrorCode.ARTIFACT_NOT_FOUND, "The job names a file that is not its own.")
+        return place

@@ -10,10 +10,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.events import EventData, decode, encode
+from contracts.events import EventData, encode
 from contracts.events.job import JobInput, JobSubmitted
 from contracts.ids import is_id, new_id
-from contracts.job import Job, fold, request_cancel, retry
+from contracts.job import Job, fold_stored, request_cancel, retry
 from contracts.limits import PAGE_DEFAULT
 from contracts.streams import aggregate
 from contracts.workload import Workload
@@ -199,7 +199,7 @@ class Jobs:
     async def _load(self, tenant: str, job_id: str) -> Job | None:
         job: Job | None = None
         for stored in await self._store.load(aggregate(tenant, "job", job_id)):
-            job = fold(job, decode(stored.body), stored.sequence)
+            job = fold_stored(job, stored.subject, stored.body, stored.sequence)
         return job
 
     async def _checked(self, tenant: str, wanted: Submission) -> JobSubmitted:

@@ -8,11 +8,9 @@ from typing import Final
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from pydantic import ValidationError
 
 from contracts.errors import SaccadeError
-from contracts.events import decode
-from contracts.events.base import ADVISORY, subject_of
+from contracts.events.base import ADVISORY, decode_at, subject_of
 from contracts.events.job import JobProgressed
 from contracts.job import Job, State
 from services.kit.event_store import EventStore
@@ -53,7 +51,7 @@ class Progress:
                     subject_of(ADVISORY, job.tenant, "job", job.id, "progressed"), deadline_s=1.0
                 )
                 if stored and self._newest.get(job.id) is None:
-                    self._take(stored[-1].body)
+                    self._take(stored[-1].subject, stored[-1].body)
             except SaccadeError:
                 self._newest.pop(job.id, None)
         return self.known(job)
@@ -63,13 +61,13 @@ class Progress:
         self._newest.pop(job_id, None)
 
     async def _on_live(self, msg: Msg) -> None:
-        self._take(msg.data)
+        self._take(msg.subject, msg.data)
 
-    def _take(self, body: bytes) -> None:
+    def _take(self, subject: str, body: bytes) -> None:
         try:
-            envelope = decode(body)
+            envelope = decode_at(subject, body)
             self._keep(envelope.subject, JobProgressed.model_validate(envelope.data))
-        except ValidationError:
+        except ValueError:
             log.warning("a progress event could not be read")
 
     def _keep(self, job_id: str, progress: JobProgressed | None) -> None:

@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.events import EventData, decode, encode
+from contracts.events import EventData, encode
+from contracts.events.base import decode_at
 from contracts.events.upload import MediaFacts, UploadCompleted, UploadCreated, UploadFailed
 from contracts.ids import is_id, new_id
 from contracts.limits import UPLOAD_EXPIRES_S
@@ -287,7 +288,7 @@ class Uploads:
     async def _load(self, tenant: str, upload_id: str) -> Upload | None:
         upload: Upload | None = None
         for stored in await self._store.load(aggregate(tenant, "upload", upload_id)):
-            upload = fold(upload, decode(stored.body), stored.sequence)
+            upload = fold(upload, decode_at(stored.subject, stored.body), stored.sequence)
         return upload
 
     async def _publish(self, tenant: str, upload_id: str, data: EventData, *, after: int) -> None:

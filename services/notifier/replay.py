@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import Cursor, decode
 from contracts.job import Job, State
-from services.kit.event_store import EventStore
+from services.kit.event_store import EventStore, Stored
 from services.kit.nats import request
 from services.kit.tail import EventTail
 from services.notifier.hub import Hub
@@ -71,7 +72,7 @@ class Replay:
         self._progress = progress
         self._hub = hub
         self._metrics = metrics
-        self._reading: dict[tuple[int, str], asyncio.Task[tuple[list[StreamEvent], int, int]]] = {}
+        self._reading: dict[tuple[int, str], asyncio.Task[tuple[list[StreamEvent], int, int, int]]] = {}
 
     async def plan(self, selection: Selection, cursor: Cursor | None, since: Cursor | datetime | None) -> Plan:
         """Decide where a stream starts.
@@ -111,13 +112,12 @@ class Replay:
         subscriber.position = plan.position
         while True:
             if subscriber.position < hub.floor:
-                events, left, floor = await self._read(subscriber.position, selection.subjects)
-                read_to = events[-1].sequence if events else 0
+                events, read_to, left, floor = await self._read(subscriber.position, selection.subjects)
                 await subscriber.write(events)
                 self._metrics.replayed.inc(len(events))
                 # All up to the ring's floor of that moment was in the stream when it was read; what is newer
                 # comes from the ring, which a replica that lags behind cannot spoil.
-                subscriber.position = max(subscriber.position, read_to if left and events else max(read_to, floor))
+                subscriber.position = max(subscriber.position, read_to if left else max(read_to, floor))
                 continue
             events = hub.since(subscriber.position, selection)
             if len(events) <= _AT_ONCE:
@@ -135,7 +135,7 @@ class Replay:
 
     async def _thing(self, selection: Selection) -> _Thing:
         stored = await self._events.load(selection.subjects, _PATIENCE_S)
-        events = [StreamEvent.stored(one, self._hub.epoch) for one in stored]
+        events = list(self._readable(stored))
         newest = events[-1].sequence if events else 0
         # A replica that answers may lag behind what this process has been told.
         events += [event for event in self._hub.since(newest, selection) if event.sequence > newest]
@@ -186,8 +186,8 @@ class Replay:
             return self._hub.head
         raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, f"NATS: {answer.get('error', {}).get('description')}.")
 
-    async def _read(self, after: int, subjects: str) -> tuple[list[StreamEvent], int, int]:
-        """Read some history, what is left of it, and the ring's floor when the reading began."""
+    async def _read(self, after: int, subjects: str) -> tuple[list[StreamEvent], int, int, int]:
+        """Read some history; up to where, what is left of it, and the ring's floor when the reading began."""
         key = (after, subjects)
         task = self._reading.get(key)
         if task is None:
@@ -196,12 +196,21 @@ class Replay:
             task.add_done_callback(lambda done: self._finished(key, done))
         return await asyncio.shield(task)
 
-    async def _read_once(self, after: int, subjects: str) -> tuple[list[StreamEvent], int, int]:
+    async def _read_once(self, after: int, subjects: str) -> tuple[list[StreamEvent], int, int, int]:
         floor = self._hub.floor
         stored, left = await self._events.batch(after, subjects, _READ_AT_ONCE)
-        return [StreamEvent.stored(one, self._hub.epoch) for one in stored], left, floor
+        read_to = stored[-1].sequence if stored else after
+        return list(self._readable(stored)), read_to, left, floor
 
-    def _finished(self, key: tuple[int, str], task: asyncio.Task[tuple[list[StreamEvent], int, int]]) -> None:
+    def _readable(self, events: list[Stored]) -> Iterator[StreamEvent]:
+        """Leave out what no tail could read either."""
+        for stored in events:
+            try:
+                yield StreamEvent.stored(stored, self._hub.epoch)
+            except ValueError as error:
+                log.warning("event %d is left out: %s", stored.sequence, error)
+
+    def _finished(self, key: tuple[int, str], task: asyncio.Task[tuple[list[StreamEvent], int, int, int]]) -> None:
         self._reading.pop(key, None)
         if not task.cancelled() and (error := task.exception()):
             log.warning("history after %d: %s", key[0], error)
@@ -214,9 +223,7 @@ class Replay:
         except SaccadeError:
             return []  # the next one comes within seconds
         return [
-            StreamEvent.of(one.subject, one.body, self._hub.epoch)
-            for one in stored
-            if decode(one.body).data.get("run_id") == run_id
+            replace(one, sequence=0) for one in self._readable(stored) if decode(one.body).data.get("run_id") == run_id
         ]
 
 

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.events.base import Cursor
+from contracts.events.base import Cursor, decode_at
 from contracts.events.job import JobCancelled, JobFailed, JobRetrying, JobSubmitted, JobSucceeded
 from services.kit.event_store import Stored
 
@@ -46,8 +46,9 @@ class StreamEvent:
         """Read where an event belongs from its NATS subject.
 
         Raises:
-            ValueError: it is not a subject of ours.
+            ValueError: it is not a subject of ours, or the event does not belong on it.
         """
+        decode_at(subject, body)
         _, _, tenant, noun, subject_id, verb = subject.split(".")
         return cls(tenant, noun, subject_id, f"{noun}.{verb}", body, epoch, sequence)
 

@@ -13,13 +13,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
 from cli.client import Client, Event
-from contracts.events.base import Message
+from contracts.events.base import Envelope, Message
 from contracts.events.job import JobStageCompleted
 from contracts.ids import new_id
 from services.kit.nats import declare, request
@@ -325,8 +326,16 @@ async def test_a_session_is_streamed_like_a_job(nats_server: NatsServer) -> None
 
         async def say(verb: str) -> None:
             subject = f"saccade.evt.local.session.{session_id}.{verb}"
-            body = json.dumps({"id": f"{session_id}.{verb}", "type": f"session.{verb}", "tenant": "local"}).encode()
-            await jobs.store.publish(Message(subject, f"{session_id}.{verb}", body))
+            envelope = Envelope(
+                id=f"{session_id}.{verb}",
+                source="/test",
+                type=f"session.{verb}",
+                subject=session_id,
+                time=datetime.now(UTC),
+                tenant="local",
+                data={},
+            )
+            await jobs.store.publish(Message(subject, envelope.id, envelope.model_dump_json().encode()))
 
         await say("opened")
         async with reader.open(f"/v1/sessions/{session_id}/events") as stream:

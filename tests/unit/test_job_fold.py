@@ -6,11 +6,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.events.base import Envelope, EventData
+from contracts.events.base import Envelope, EventData, decode_at, encode
 from contracts.events.job import (
     Cost,
     JobArtifactReady,
@@ -26,7 +27,8 @@ from contracts.events.job import (
     JobSucceeded,
     JobWaitingForGpu,
 )
-from contracts.job import Job, State, fold, request_cancel, retry
+from contracts.ids import new_id
+from contracts.job import Job, State, fold, fold_stored, request_cancel, retry
 from contracts.manifest import Artifact
 
 BEGIN = datetime(2026, 7, 1, tzinfo=UTC)
@@ -215,3 +217,24 @@ def test_an_event_of_a_newer_version_counts_as_seen() -> None:
     newer = life.told[0][1].model_copy(update={"type": "job.admired", "data": {"by": "all"}})
     job = fold(before, newer, before.sequence + 5)
     assert job == replace(before, sequence=before.sequence + 5)
+
+
+def test_an_event_counts_only_on_its_own_subject() -> None:
+    """Rights are given by subject: what a worker writes on its own job's must not pass for another's event."""
+    job_id, other = new_id("job"), new_id("job")
+    failed = JobFailed(attempt=1, failure="broken", error=ERROR)
+    begun = JobSubmitted(workload="echo", workload_version="1", inputs={}, params={}, deadline=BEGIN)
+    liar = encode(failed, tenant="acme", subject_id=other, source="/dispatcher")
+    right = encode(begun, tenant="acme", subject_id=job_id, source="/gateway")
+    job = fold_stored(None, right.subject, right.body, 3)
+    assert job is not None
+    for place in (f"saccade.evt.acme.job.{job_id}.failed", right.subject, f"saccade.evt.rival.job.{other}.failed"):
+        with pytest.raises(ValueError, match="does not belong"):
+            decode_at(place, liar.body)
+        after = fold_stored(job, place, liar.body, 4)
+        assert after is not None
+        assert (after.state, after.sequence) == (State.SUBMITTED, 4), "the next condition can still hold"
+    after = fold_stored(job, f"saccade.evt.acme.job.{job_id}.started", b"not an event", 5)
+    assert after is not None
+    assert (after.state, after.sequence) == (State.SUBMITTED, 5)
+    assert decode_at(f"live.{liar.subject}", liar.body).subject == other
