@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from contracts.assignment import Assignment
 from contracts.events.job import FailureClass
@@ -30,6 +30,22 @@ class CallStatus:
     detail: str = ""
     #: How the attempt failed if its events do not say; None while it runs and when the worker ended in order.
     failure: FailureClass | None = None
+
+
+#: Exit codes with which a worker has said by events how it went (modal_workers.runtime.attempt).
+_SAID: Final = (0, 10)
+
+
+def ending(exit_code: int | None, *, out_of_memory: bool) -> CallStatus:
+    """Tell how a worker's process ended: by its exit code, None where nobody saw it, and what was seen of memory."""
+    if exit_code in _SAID:
+        return CallStatus(CallState.ENDED, exit_code, "The worker ended in order.")
+    if out_of_memory:
+        return CallStatus(CallState.ENDED, exit_code, "The worker took more memory than it may.", "out_of_memory")
+    if exit_code is None:
+        return CallStatus(CallState.ENDED, None, "The worker is gone and nobody saw how it ended.", "lost")
+    how = f"signal {exit_code - 128}" if exit_code > 128 else f"exit code {exit_code}"
+    return CallStatus(CallState.ENDED, exit_code, f"The worker ended by {how}.", "lost")
 
 
 class LaunchFailed(Exception):  # noqa: N818 - it is an answer, not a fault

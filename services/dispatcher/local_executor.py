@@ -23,9 +23,9 @@ from contracts.assignment import Assignment
 from contracts.ids import is_id
 from contracts.limits import MIB, WORKER_GRACE_S
 from contracts.workload import Compute
-from services.dispatcher.executor import Backlog, CallState, CallStatus, LaunchFailed
-from services.dispatcher.process_tree import MARK, alive, family, kill, marked, memory_bytes, proportional_bytes
+from services.dispatcher.executor import Backlog, CallState, CallStatus, LaunchFailed, ending
 from services.dispatcher.run_folder import RunFolder, WorkerProcess, sentence
+from services.kit.process_tree import MARK, alive, family, kill, marked, over_limit
 from services.kit.settings import NatsSettings, S3Settings, as_environment, inherited_environment
 
 log = logging.getLogger(__name__)
@@ -35,15 +35,11 @@ _KILL_S: Final = 0.8
 _LOOK_S: Final = 0.02
 #: Between two looks at what the workers hold in memory and have written into their logs.
 _WATCH_S: Final = 1.0
-#: A worker's own limit makes allocations fail at its stage's memory; its whole family is killed this far above.
-_FAMILY_ALLOWANCE_BYTES: Final = 256 * MIB
 #: What must be free in the data directory to start a worker at all.
 _ROOM_BYTES: Final = 64 * MIB
 #: How long an ended run's folder, by then little more than its log, is kept, and how many of them.
 _KEEP_S: Final = 48 * 3600.0
 _KEPT: Final = 500
-#: Exit codes with which a worker has said by events how it went (modal_workers.runtime.attempt).
-_SAID: Final = frozenset({0, 10})
 _ROOT: Final = Path(__file__).resolve().parents[2]
 
 
@@ -225,14 +221,7 @@ class LocalExecutor:
         code = self._exit_code(run_id)
         if code is None:
             code = folder.exit_code()
-        if code in _SAID:
-            return CallStatus(CallState.ENDED, code, "The worker ended in order.")
-        if folder.ran_out_of_memory(code):
-            return CallStatus(CallState.ENDED, code, "The worker took more memory than it may.", "out_of_memory")
-        if code is None:
-            return _lost("The worker is gone and nobody saw how it ended.")
-        how = f"signal {code - 128}" if code > 128 else f"exit code {code}"
-        return CallStatus(CallState.ENDED, code, f"The worker ended by {how}.", "lost")
+        return ending(code, out_of_memory=folder.ran_out_of_memory(code))
 
     def _look_after(self, run_id: str) -> None:
         self._looked_after.add(run_id)
@@ -255,8 +244,7 @@ class LocalExecutor:
             self._looked_after.discard(folder.path.name)
             return
         members = family(process)
-        limit = worker.memory_bytes + _FAMILY_ALLOWANCE_BYTES
-        if memory_bytes(members) > limit and proportional_bytes(members) > limit:
+        if over_limit(members, worker.memory_bytes):
             folder.note_over_memory()
             kill(members, folder.path, _KILL_S)
         folder.cut_log()

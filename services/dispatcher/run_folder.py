@@ -12,13 +12,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from contracts.limits import KIB, MIB
+from contracts.limits import MIB
 from services.dispatcher.executor import CallState, CallStatus
+from services.kit.process_tree import died_of_memory
 
 _LOG_BYTES: Final = 4 * MIB
-#: How much of a log's end is searched for what an allocator said last.
-_LAST_WORDS_BYTES: Final = 16 * KIB
-_NO_MEMORY: Final = ("bad_alloc", "MemoryError", "Cannot allocate memory", "Insufficient memory")
 #: Folders that the worker fills (modal_workers.runtime.workspace) and that are worth nothing after its end.
 _BULKY: Final = ("scratch", "inputs", "checkpoints")
 
@@ -94,17 +92,7 @@ class RunFolder:
 
     def ran_out_of_memory(self, exit_code: int | None) -> bool:
         """Tell whether there is evidence that memory was what ended the worker."""
-        if self._over_memory.exists():
-            return True
-        if exit_code not in (134, 137):
-            return False
-        try:
-            with self.log.open("rb") as file:
-                file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST_WORDS_BYTES))
-                text = file.read().decode(errors="replace")
-        except OSError:
-            return False
-        return any(words in text for words in _NO_MEMORY)
+        return self._over_memory.exists() or died_of_memory(exit_code, self.log)
 
     def cut_log(self) -> None:
         """Keep the newer half of a log that is too long; the worker appends to the same file on.

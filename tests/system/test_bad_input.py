@@ -16,7 +16,7 @@ import pytest
 from cli.client import Client, ClientError, JobView
 from cli.watching import failure_of
 from contracts.errors import KINDS, ErrorCode
-from services.dispatcher.process_tree import marked
+from services.kit.process_tree import marked
 from tests.system.embedded import Up, run, up
 from tests.unit.lap_films import moving_pictures, write_clip
 

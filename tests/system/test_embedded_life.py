@@ -12,7 +12,7 @@ import httpx
 
 from cli.client import Client
 from cli.embedded.processes import MARK, children_of
-from services.dispatcher.process_tree import marked
+from services.kit.process_tree import marked
 from tests.system.embedded import CHILDREN, ROOT, alive, environment, run, up, wait_until
 
 

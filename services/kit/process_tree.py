@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,9 +11,16 @@ from typing import Final
 
 import psutil
 
+from contracts.limits import KIB, MIB
+
 #: Every process of a run inherits this variable with the run's folder as its value.
 MARK: Final = "WORKER_RUN_FOLDER"
 _LOOK_S: Final = 0.02
+#: A worker's own limit makes allocations fail at its stage's memory; its whole family is killed this far above.
+_ALLOWANCE_BYTES: Final = 256 * MIB
+#: How much of a log's end is searched for what an allocator said last.
+_LAST_WORDS_BYTES: Final = 16 * KIB
+_NO_MEMORY: Final = ("bad_alloc", "MemoryError", "Cannot allocate memory", "Insufficient memory")
 
 
 def alive(pid: int, created_s: float, folder: Path) -> psutil.Process | None:
@@ -83,6 +91,25 @@ def proportional_bytes(processes: Iterable[psutil.Process]) -> int:
             full = process.memory_full_info()
             total += getattr(full, "pss", full.rss)
     return total
+
+
+def died_of_memory(exit_code: int | None, log: Path) -> bool:
+    """Tell whether a process that was aborted or killed said in its last words that there was no memory."""
+    if exit_code not in (134, 137):
+        return False
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST_WORDS_BYTES))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return False
+    return any(words in text for words in _NO_MEMORY)
+
+
+def over_limit(processes: list[psutil.Process], limit_bytes: int) -> bool:
+    """Tell whether processes hold more than their limit and some allowance; shared pages are counted once."""
+    limit_bytes += _ALLOWANCE_BYTES
+    return memory_bytes(processes) > limit_bytes and proportional_bytes(processes) > limit_bytes
 
 
 def _lives(process: psutil.Process) -> bool:
