@@ -401,3 +401,23 @@ def test_error_inside_surfaces(tmp_path: Path) -> None:
     with pytest.raises(BaseExceptionGroup) as raised:
         look_up_a_secret_that_is_no_mapping()
     assert raised.group_contains(TypeError)
+
+
+def test_client_of_another_process_that_is_still_connected_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    waits = (
+        "import modal, sys\n"
+        "call = modal.FunctionCall.from_id('fc-000000')\n"
+        "print('dials', flush=True)\n"
+        "call.get(timeout=60)\n"
+    )
+    with running(tmp_path) as other:
+        environment = {"PATH": "", "HOME": str(tmp_path), **other.environment}
+        client = subprocess.Popen(
+            [sys.executable, "-c", waits], env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        wait_until(lambda: other.sent("FunctionGetOutputs"), "the client has asked")
+        time.sleep(0.5)
+        assert len(other.sent("FunctionGetOutputs")) == 1  # it is held, so it does not ask again
+    assert client.poll() is None
+    client.kill()
+    client.communicate()

@@ -1,32 +1,26 @@
-"""One container: Modal's own runtime in a process of its own, and the procedures that it calls."""
+"""One container: what the market does to it, how its inputs end, and the procedures that its runtime calls."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
-import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
-import grpclib.server
 from google.protobuf.empty_pb2 import Empty
-from modal._utils.grpc_utils import custom_detail_codec
 from modal_proto import api_pb2
 
-from tests.modal_loopback.blobs import BlobStore
-from tests.modal_loopback.deployment import Deployment
-from tests.modal_loopback.exchange import Exchange, answers
+from tests.modal_loopback.exchange import answers
 from tests.modal_loopback.functions import Call, Function
-from tests.modal_loopback.records import ContainerRecord, LogLine
+from tests.modal_loopback.listener import Listener
+from tests.modal_loopback.program import Program, Site
+from tests.modal_loopback.records import ContainerRecord
 
-_FIRST_PROCESS = Path(__file__).with_name("first_process.py")
 #: The client gives a heartbeat 15.1 s and sends the next 15 s after the last: held this long, none is ever missing.
 _HEARTBEAT_S = 14.8
-_LINE_BYTES = 1 << 24
 
 
 class Fate(enum.Enum):
@@ -35,20 +29,6 @@ class Fate(enum.Enum):
     FAILURE = "failure"  # as when the kernel kills for memory, or the code ends the process
     REQUEUE = "requeue"  # preempted, or Modal runs it again elsewhere: the same input, the same call
     INTERNAL_FAILURE = "internal_failure"  # lost, and Modal says so
-
-
-@dataclass(frozen=True)
-class Site:
-    """What all containers share: where they are made and what they draw on."""
-
-    folder: Path
-    python: Path
-    environment: str
-    idle_s: float
-    exchange: Exchange
-    deployment: Deployment
-    blobs: BlobStore
-    logs: list[LogLine]
 
 
 class Scheduler(Protocol):
@@ -84,8 +64,7 @@ class Container:
         self.fate = Fate.FAILURE
         self.wake = asyncio.Event()
         self._site, self._scheduler = site, scheduler
-        self._folder = site.folder / record.id
-        self._process: asyncio.subprocess.Process | None = None
+        self._program = Program(site, function, definition, record)
         self._killed = False
         self._took = 0
         self._ready = False
@@ -93,6 +72,7 @@ class Container:
         self._crash: api_pb2.GenericResult | None = None
         self._cancelled: list[str] = []
         self._cancellation = asyncio.Event()
+        self._revoked = asyncio.Event()
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     @property
@@ -126,11 +106,12 @@ class Container:
     def drain(self) -> None:
         """Let it end after the inputs that it has."""
         self.stopping = True
+        self._revoked.set()
         self.wake.set()
 
     def _signal(self, number: signal.Signals) -> None:
-        if self._process and self._process.returncode is None:
-            self._process.send_signal(number)
+        self._revoked.set()
+        self._program.send(number)
 
     def _after(self, name: str, delay_s: float, what: Callable[[], None]) -> None:
         self._forget_timer(name)
@@ -145,7 +126,9 @@ class Container:
     async def run(self) -> None:
         """Start it, wait until it ends, and settle what it had in hand."""
         try:
-            await asyncio.sleep(self._scheduler.start_delay_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._scheduler.start_delay_s):
+                    await self._revoked.wait()
             if not self.stopping:
                 self.record.exit_code = await self._serve()
             else:
@@ -157,76 +140,20 @@ class Container:
         self._settle(self.record.exit_code)
 
     async def _serve(self) -> int:
-        socket = self._folder / "s"
-        for name in ("fs/root", "home", "tmp"):
-            (self._folder / name).mkdir(parents=True)
-        self._site.deployment.lay_out(self.definition, self._folder / "fs")
         handlers = {**answers(self), **answers(self._site.blobs)}
-        service = self._site.exchange.service(self.record.id, handlers)
-        server = grpclib.server.Server([service], status_details_codec=custom_detail_codec)
-        await server.start(path=str(socket))
+        listener = Listener(self._site.exchange.service(self.record.id, handlers))
+        await listener.listen_at(self._program.socket)
         try:
-            return await self._run_program(self._variables(socket))
+            await self._program.start()
+            limit_s = self.definition.startup_timeout_secs or self.definition.timeout_secs
+            if limit_s:
+                self._after("startup", limit_s, self._start_took_too_long)
+            if self._killed:
+                self._program.send(signal.SIGTERM)
+            return await self._program.wait()
         finally:
-            server.close()
-            await server.wait_closed()
-
-    async def _run_program(self, variables: dict[str, str]) -> int:
-        python = str(self._site.python)
-        command = [python, "-I", "-S", str(_FIRST_PROCESS), python, "-m", "modal._container_entrypoint"]
-        self._process = process = await asyncio.create_subprocess_exec(
-            *command,
-            cwd=self._folder / "fs" / "root",
-            env=variables,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-            limit=_LINE_BYTES,
-        )
-        limit_s = self.definition.startup_timeout_secs or self.definition.timeout_secs
-        if limit_s:
-            self._after("startup", limit_s, self._start_took_too_long)
-        if self._killed:
-            self._signal(signal.SIGTERM)
-        assert process.stdout
-        async for line in process.stdout:
-            text = line.decode(errors="replace").rstrip("\n")
-            self._site.logs.append(LogLine(self.record.app, self.record.id, text))
-        code = await process.wait()
-        return code if code >= 0 else 128 + signal.SIGKILL
-
-    def _variables(self, socket: Path) -> dict[str, str]:
-        arguments = self._folder / "arguments"
-        arguments.write_bytes(
-            api_pb2.ContainerArguments(
-                task_id=self.record.id,
-                function_id=self.function.id,
-                app_id=self.function.app_id,
-                function_def=self.definition,
-                environment_name=self._site.environment,
-                app_layout=self._site.deployment.layout(self.function.app_id),
-            ).SerializeToString()
-        )
-        path = os.environ.get("PATH", "")  # noqa: TID251
-        return {
-            "LANG": "C.UTF-8",
-            "PATH": f"{self._site.python.parent}{os.pathsep}{path}",
-            **self._site.deployment.environment_of(self.definition),
-            "HOME": str(self._folder / "home"),
-            "TMPDIR": str(self._folder / "tmp"),
-            "PYTHONPATH": str(self._folder / "fs" / "root"),
-            "PYTHONUNBUFFERED": "1",
-            "MODAL_IS_REMOTE": "1",
-            "MODAL_SERVER_URL": f"unix://{socket}",
-            "MODAL_TASK_ID": self.record.id,
-            "MODAL_CONTAINER_ARGUMENTS_PATH": str(arguments),
-            "MODAL_ENVIRONMENT": self._site.environment,
-            "MODAL_CLOUD_PROVIDER": "CLOUD_PROVIDER_LOOPBACK",
-            "MODAL_REGION": "loopback",
-            "LOOPBACK_GPU": self.record.gpu,
-            "LOOPBACK_CONTAINER": self.record.id,
-        }
+            await listener.end()
+            await asyncio.to_thread(self._program.remove)
 
     def _start_took_too_long(self) -> None:
         self._startup_timed_out = True

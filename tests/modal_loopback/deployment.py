@@ -16,7 +16,7 @@ from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
 from tests.modal_loopback.blobs import BlobStore
-from tests.modal_loopback.functions import Function, derived
+from tests.modal_loopback.functions import Function, beyond, derived
 from tests.modal_loopback.records import AskedFunction
 
 _BUILDER = "2025.06"
@@ -255,19 +255,8 @@ class Deployment:
         """Take a function's definition, one for each GPU of its list."""
         by_rank = sorted(request.function_data.ranked_functions, key=lambda each: each.rank)
         ranked = [derived(each.function) for each in by_rank] or [derived(request.function)]
-        first = ranked[0]
-        for unknown, asked in {
-            "class": first.is_class,
-            "generator": first.function_type == api_pb2.Function.FUNCTION_TYPE_GENERATOR,
-            "web function": first.webhook_config.type or first.is_server,
-            "retry by Modal": first.retry_policy.retries,
-            "batching": first.batch_max_size,
-            "schedule": first.HasField("schedule"),
-            "cluster": first._experimental_group_size,
-            "memory snapshot": first.is_checkpointing_function,
-        }.items():
-            if asked:
-                self._missing(unknown)
+        for what in beyond(ranked[0]):
+            self._missing(what)
         function = self.functions.get(request.existing_function_id)
         if function is None:
             function = Function(request.existing_function_id or self._new("fu"), request.app_id, ranked)

@@ -110,3 +110,18 @@ def derived(definition: api_pb2.Function, options: api_pb2.FunctionOptions | Non
         del made.volume_mounts[:]
         made.volume_mounts.extend(options.volume_mounts)
     return made
+
+
+def beyond(definition: api_pb2.Function) -> list[str]:
+    """List what a definition asks for that the loopback does not do."""
+    asked = {
+        "class": definition.is_class,
+        "generator": definition.function_type == api_pb2.Function.FUNCTION_TYPE_GENERATOR,
+        "web function": definition.webhook_config.type or definition.is_server,
+        "retry by Modal": definition.retry_policy.retries,
+        "batching": definition.batch_max_size,
+        "schedule": definition.HasField("schedule"),
+        "cluster": definition._experimental_group_size,
+        "memory snapshot": definition.is_checkpointing_function,
+    }
+    return [what for what, needed in asked.items() if needed]

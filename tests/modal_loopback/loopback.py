@@ -11,9 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-import grpclib.server
 from grpclib import Status
-from modal._utils.grpc_utils import custom_detail_codec
 from modal.client import Client, _Client
 
 from tests.modal_loopback.blobs import BlobStore
@@ -21,6 +19,7 @@ from tests.modal_loopback.container import Container, Fate, Site
 from tests.modal_loopback.deployment import Deployment
 from tests.modal_loopback.exchange import Exchange, Fault, Request, answers
 from tests.modal_loopback.interpreter import make_interpreter
+from tests.modal_loopback.listener import Listener
 from tests.modal_loopback.records import AskedFunction, Capacity, ContainerRecord, LogLine
 from tests.modal_loopback.scheduling import Scheduling
 
@@ -56,7 +55,7 @@ class Loopback:
         python = make_interpreter(folder / "python")
         site = Site(folder, python, environment, idle_s, self._exchange, self._deployment, self._blobs, self.logs)
         self._scheduling = Scheduling(site, self.capacity)
-        self._server: grpclib.server.Server | None = None
+        self._listener: Listener | None = None
         self._token = ("ak-loopback", "as-loopback")
         self.secrets = self._deployment.secret_values
         self.environment = {
@@ -188,18 +187,14 @@ class Loopback:
         await self._blobs.start()
         handlers = {**answers(self._deployment), **answers(self._scheduling), **answers(self._blobs)}
         service = self._exchange.service("client", handlers, self._token)
-        self._server = grpclib.server.Server([service], status_details_codec=custom_detail_codec)
-        await self._server.start("127.0.0.1", 0)
-        listening = self._server._server
-        assert listening
-        self.environment["MODAL_SERVER_URL"] = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+        self._listener = Listener(service)
+        self.environment["MODAL_SERVER_URL"] = f"http://127.0.0.1:{await self._listener.listen()}"
 
     async def _stop(self) -> None:
         await self._scheduling.stop()
         await self._exchange.stop()
-        if self._server:
-            self._server.close()
-            await self._server.wait_closed()
+        if self._listener:
+            await self._listener.end()
         await self._blobs.stop()
         await self._loop.shutdown_default_executor()
 

@@ -1,0 +1,116 @@
+"""The program of a container: Modal's own runtime, with the files that were uploaded and no others."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+from modal_proto import api_pb2
+
+from tests.modal_loopback.blobs import BlobStore
+from tests.modal_loopback.deployment import Deployment
+from tests.modal_loopback.exchange import Exchange
+from tests.modal_loopback.functions import Function
+from tests.modal_loopback.records import ContainerRecord, LogLine
+
+_FIRST_PROCESS = Path(__file__).with_name("first_process.py")
+_LINE_BYTES = 1 << 24
+
+
+@dataclass(frozen=True)
+class Site:
+    """What all containers share: where they are made and what they draw on."""
+
+    folder: Path
+    python: Path
+    environment: str
+    idle_s: float
+    exchange: Exchange
+    deployment: Deployment
+    blobs: BlobStore
+    logs: list[LogLine]
+
+
+class Program:
+    """A container's root folder, its processes, and what they write."""
+
+    def __init__(self, site: Site, function: Function, definition: api_pb2.Function, record: ContainerRecord) -> None:
+        """Make the container's folder; `start` fills it and starts the program."""
+        self._site, self._function, self._definition, self._record = site, function, definition, record
+        self._folder = site.folder / record.id
+        self._folder.mkdir()
+        self._process: asyncio.subprocess.Process | None = None
+        self.socket = self._folder / "s"
+
+    def send(self, number: signal.Signals) -> None:
+        """Send SIGINT to the program, or SIGTERM: that kills everything in the container."""
+        if self._process and self._process.returncode is None:
+            self._process.send_signal(number)
+
+    async def start(self) -> None:
+        """Write its files and start it."""
+        for name in ("fs/root", "home", "tmp"):
+            (self._folder / name).mkdir(parents=True)
+        self._site.deployment.lay_out(self._definition, self._folder / "fs")
+        python = str(self._site.python)
+        command = [python, "-I", "-S", str(_FIRST_PROCESS), python, "-m", "modal._container_entrypoint"]
+        self._process = await asyncio.create_subprocess_exec(
+            *command,
+            cwd=self._folder / "fs" / "root",
+            env=self._variables(),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+            limit=_LINE_BYTES,
+        )
+
+    def remove(self) -> None:
+        """Remove its folder: a container's disk ends with it."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    async def wait(self) -> int:
+        """Collect what it writes until everything in the container has ended, and give its exit code."""
+        assert self._process
+        assert self._process.stdout
+        async for line in self._process.stdout:
+            text = line.decode(errors="replace").rstrip("\n")
+            self._site.logs.append(LogLine(self._record.app, self._record.id, text))
+        code = await self._process.wait()
+        return code if code >= 0 else 128 + signal.SIGKILL
+
+    def _variables(self) -> dict[str, str]:
+        arguments = self._folder / "arguments"
+        arguments.write_bytes(
+            api_pb2.ContainerArguments(
+                task_id=self._record.id,
+                function_id=self._function.id,
+                app_id=self._function.app_id,
+                function_def=self._definition,
+                environment_name=self._site.environment,
+                app_layout=self._site.deployment.layout(self._function.app_id),
+            ).SerializeToString()
+        )
+        path = os.environ.get("PATH", "")  # noqa: TID251
+        return {
+            "LANG": "C.UTF-8",
+            "PATH": f"{self._site.python.parent}{os.pathsep}{path}",
+            **self._site.deployment.environment_of(self._definition),
+            "HOME": str(self._folder / "home"),
+            "TMPDIR": str(self._folder / "tmp"),
+            "PYTHONPATH": str(self._folder / "fs" / "root"),
+            "PYTHONUNBUFFERED": "1",
+            "MODAL_IS_REMOTE": "1",
+            "MODAL_SERVER_URL": f"unix://{self.socket}",
+            "MODAL_TASK_ID": self._record.id,
+            "MODAL_CONTAINER_ARGUMENTS_PATH": str(arguments),
+            "MODAL_ENVIRONMENT": self._site.environment,
+            "MODAL_CLOUD_PROVIDER": "CLOUD_PROVIDER_LOOPBACK",
+            "MODAL_REGION": "loopback",
+            "LOOPBACK_GPU": self._record.gpu,
+            "LOOPBACK_CONTAINER": self._record.id,
+        }
