@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from datetime import datetime
 from typing import Final
 
 from contracts.assignment import Assignment
@@ -24,10 +25,14 @@ _PAUSE_S: Final = 0.2
 class Claim:
     """One run's hold on its job, by conditional publishes: of two writers one loses, reads again, decides again."""
 
-    def __init__(self, bus: JobBus, assignment: Assignment) -> None:
-        """Take the run that the assignment names."""
+    def __init__(
+        self, bus: JobBus, assignment: Assignment, *, call_id: str | None = None, billed_since: datetime | None = None
+    ) -> None:
+        """Take the run that the assignment names, as this call, paid for since then where that is before the claim."""
         self._bus = bus
         self._assignment = assignment
+        self._call_id = call_id
+        self.billed_since = billed_since
         #: Of this process alone: a run that was launched twice must not take the other's claim for its own.
         self.worker = new_id("run").rpartition("-")[2]
 
@@ -57,7 +62,14 @@ class Claim:
             SaccadeError: BUS_UNAVAILABLE, after ``deadline_s``.
         """
         run = self._assignment
-        started = JobStarted(attempt=run.attempt, run_id=run.run_id, device=run.device, worker=self.worker)
+        started = JobStarted(
+            attempt=run.attempt,
+            run_id=run.run_id,
+            device=run.device,
+            worker=self.worker,
+            call_id=self._call_id,
+            billed_since=self.billed_since,
+        )
         return await self._say(
             started,
             # Not only of the run: the server takes a second publish with the same id for a repeat of the first.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import time
@@ -37,15 +38,41 @@ class LastWords:
         self._claim = claim
         self._writer = writer
         self._began_s = time.monotonic()
+        billed_since = claim.billed_since
+        self._startup_s = max(0.0, time.time() - billed_since.timestamp()) if billed_since else 0.0
 
     def duration_s(self) -> float:
         """Give the seconds since the claim."""
         return round(time.monotonic() - self._began_s, 3)
 
+    def billed_s(self) -> float:
+        """Give the seconds that are paid for so far, start-up included."""
+        return round(self._startup_s + self.duration_s(), 3)
+
     def cost(self) -> Cost:
-        """Price the seconds since the claim."""
-        seconds = self.duration_s()
-        return Cost(device=self._run.device, seconds=seconds, usd=round(seconds * self._run.usd_per_s, 6))
+        """Price what is paid for so far."""
+        seconds = self.billed_s()
+        return Cost(
+            device=self._run.device,
+            seconds=seconds,
+            startup_s=round(self._startup_s, 3),
+            usd=round(seconds * self._run.usd_per_s, 6),
+        )
+
+    async def keep_within(self, left_usd: float) -> None:
+        """End the process, and say so, before it has cost more than the job may still cost."""
+        left_s = left_usd / self._run.usd_per_s - self.billed_s() - _HASTE_S
+        await asyncio.sleep(max(0.0, left_s))
+        log.warning("the job has cost what it may: ending its process")
+        message = f"The job was stopped: {left_usd:.6g} USD were left to spend on this attempt."
+        error = SaccadeError(ErrorCode.COST_CAP_REACHED, message).body()
+        try:
+            said = await self._interrupt("user", error, _HASTE_S)
+        except SaccadeError as unsaid:
+            log.warning("that could not be said in time: %s", unsaid)
+            said = False
+        kill_descendants()
+        os._exit(EXIT_INTERRUPTED if said else EXIT_UNSAID)
 
     async def say_failed(self, failure: FailureClass, error: ErrorBody) -> int:
         """Say why the attempt failed, once the bus is there to hear it, and give the exit code.

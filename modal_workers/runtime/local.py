@@ -33,7 +33,7 @@ def main() -> int:
     if settings.memory_bytes is not None and assignment.device == "cpu":
         limit_memory(settings.memory_bytes)
     try:
-        code = run(assignment, bus_settings(), S3Settings(), settings.run_folder, stop)
+        code = run(assignment, bus_settings(), S3Settings(), settings, stop)
     except Stopped:
         log.info("stopped before the job was claimed")
         code = EXIT_DONE

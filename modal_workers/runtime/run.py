@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import Future
-from pathlib import Path
+from datetime import UTC, datetime
 from typing import Final
 
 from contracts.assignment import Assignment
@@ -13,7 +13,7 @@ from modal_workers.runtime.claim import Claim
 from modal_workers.runtime.last_words import EXIT_DONE, LastWords
 from modal_workers.runtime.loop_thread import LoopThread
 from modal_workers.runtime.outbox import EventWriter
-from modal_workers.runtime.settings import IngestSettings
+from modal_workers.runtime.settings import IngestSettings, WorkerSettings
 from modal_workers.runtime.stop import Stop, StopReason
 from modal_workers.runtime.watch import enforce, watch
 from services.kit.settings import NatsSettings, S3Settings
@@ -25,9 +25,13 @@ _CLAIM_S: Final = 45.0
 
 
 def run(
-    assignment: Assignment, bus_settings: NatsSettings | IngestSettings, s3: S3Settings, folder: Path, stop: Stop
+    assignment: Assignment,
+    bus_settings: NatsSettings | IngestSettings,
+    s3: S3Settings,
+    settings: WorkerSettings,
+    stop: Stop,
 ) -> int:
-    """Do one attempt in the calling thread and give the exit code; the folder is the run's own.
+    """Do one attempt in the calling thread and give the exit code.
 
     A run that does not get the claim says nothing and ends in order.
 
@@ -39,19 +43,24 @@ def run(
     with LoopThread() as thread:
         bus = thread.wait(open_bus(bus_settings, assignment), stop)
         try:
-            claim = Claim(bus, assignment)
+            since_s = settings.billed_since_s
+            billed_since = None if since_s is None else datetime.fromtimestamp(since_s, UTC)
+            claim = Claim(bus, assignment, call_id=settings.call_id, billed_since=billed_since)
             if not thread.wait(claim.take(_CLAIM_S)):
                 log.info("%s has moved on without %s", assignment.job_id, assignment.run_id)
                 return EXIT_DONE
             writer = EventWriter(bus, assignment, claim.source)
             last_words = LastWords(assignment, claim, writer)
-            for background in (writer.run(), watch(bus, claim, stop), enforce(stop, last_words.leave)):
+            watched = [writer.run(), watch(bus, claim, stop), enforce(stop, last_words.leave)]
+            if assignment.left_usd is not None and assignment.usd_per_s > 0:
+                watched.append(last_words.keep_within(assignment.left_usd))
+            for background in watched:
                 thread.start(background).add_done_callback(lambda ended: _check(ended, stop))
             # Only now: the bucket's client takes as long to import as all the rest, and who lost needs none.
             from modal_workers.runtime.attempt import Attempt  # noqa: PLC0415
 
             attempt = Attempt(assignment, thread=thread, claim=claim, writer=writer, last_words=last_words, stop=stop)
-            return attempt.run(s3, folder)
+            return attempt.run(s3, settings.run_folder)
         finally:
             thread.wait(bus.close())
 

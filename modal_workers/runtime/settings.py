@@ -19,6 +19,10 @@ class WorkerSettings(BaseSettings):
     run_folder: Path
     #: Limit of each process of the run; None leaves it to the machine.
     memory_bytes: int | None = None
+    #: The executor's name for this call, where the worker has to tell it.
+    call_id: str | None = None
+    #: Since when the device is paid for, unix seconds; None where nothing is before the worker begins.
+    billed_since_s: float | None = None
 
 
 class IngestSettings(BaseSettings):

@@ -86,15 +86,21 @@ def inherited_environment(names: Iterable[str] = INHERITED) -> dict[str, str]:
     return {name: os.environ[name] for name in names if name in os.environ}  # noqa: TID251
 
 
-def as_environment(nats: NatsSettings, s3: S3Settings) -> dict[str, str]:
+def as_environment(nats: NatsSettings | None, s3: S3Settings) -> dict[str, str]:
     """Write the settings as the environment variables they are read from, for a child process; holds secrets."""
-    given = {
-        "NATS_URL": nats.url,
-        "NATS_USER": nats.user,
-        "NATS_PASSWORD": nats.password.get_secret_value() if nats.password else None,
-        "NATS_CREDENTIALS_FILE": nats.credentials_file,
-        "NATS_CREDENTIALS": nats.credentials.get_secret_value() if nats.credentials else None,
-        "NATS_INBOX_PREFIX": nats.inbox_prefix,
+    given = (
+        {}
+        if nats is None
+        else {
+            "NATS_URL": nats.url,
+            "NATS_USER": nats.user,
+            "NATS_PASSWORD": nats.password.get_secret_value() if nats.password else None,
+            "NATS_CREDENTIALS_FILE": nats.credentials_file,
+            "NATS_CREDENTIALS": nats.credentials.get_secret_value() if nats.credentials else None,
+            "NATS_INBOX_PREFIX": nats.inbox_prefix,
+        }
+    )
+    given |= {
         "S3_ENDPOINT_URL": s3.endpoint_url,
         "S3_PUBLIC_ENDPOINT_URL": s3.public_endpoint_url,
         "S3_REGION": s3.region,
