@@ -27,7 +27,7 @@ from modal.exception import (
 from tests.modal_loopback import Loopback, dialled, running
 
 _WORKER = """
-import json, modal, os, subprocess, sys, time
+import modal
 from pathlib import Path
 
 app = modal.App("small-worker")
@@ -46,6 +46,15 @@ image = (
 def run(launch):
     import small_source
     return small_source.do(launch)
+
+@app.function(image=image, restrict_modal_access=True, single_use_containers=True)
+async def wait(launch):
+    import asyncio
+    started = Path(launch["folder"]) / "started.json"
+    if not started.exists():
+        started.write_text("[]")
+        await asyncio.sleep(300)
+    return {"run": "again"}
 """
 
 _SOURCE = '''
@@ -309,6 +318,13 @@ def test_preempted_input_runs_again_elsewhere(loopback: Loopback, tmp_path: Path
     first, second = (each for each in loopback.containers if call.object_id in each.calls)
     assert first.ended
     assert first.id != second.id
+
+
+def test_preempted_input_of_an_async_function_runs_again_too(loopback: Loopback, tmp_path: Path) -> None:
+    call = modal.Function.from_name("small-worker", "wait").spawn({"folder": str(tmp_path)})
+    started_in(tmp_path)
+    loopback.preempt(call.object_id)
+    assert call.get(timeout=30) == {"run": "again"}
 
 
 @pytest.mark.parametrize(

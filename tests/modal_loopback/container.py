@@ -248,10 +248,17 @@ class Container:
     async def function_put_outputs(self, request: api_pb2.FunctionPutOutputsRequest) -> Empty:
         """Take results of inputs that this container still has in hand."""
         for output in request.outputs:
-            if call := self.active.pop(output.input_id, None):
-                self._forget_timer(call.input_id)
-                self._scheduler.finish(call, output.result, output.data_format)
+            call = self.active.get(output.input_id)
+            if call is None or (self._is_interrupted(output.result) and not call.cancelled):
+                continue
+            self._forget_timer(call.input_id)
+            del self.active[call.input_id]
+            self._scheduler.finish(call, output.result, output.data_format)
         return Empty()
+
+    def _is_interrupted(self, result: api_pb2.GenericResult) -> bool:
+        """Tell whether a preempted runtime says that it cancelled its input itself: that one runs again elsewhere."""
+        return self.fate is Fate.REQUEUE and result.status == api_pb2.GenericResult.GENERIC_STATUS_TERMINATED
 
     async def task_result(self, request: api_pb2.TaskResultRequest) -> Empty:
         """Take what the runtime says when the code cannot even be imported."""

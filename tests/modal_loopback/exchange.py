@@ -159,11 +159,11 @@ class Exchange:
             self.errors.append(error)
 
     def unhandled(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Keep what a callback of the loop raised; a connection that breaks is what clients that end do."""
+        """Keep what a callback of the loop raised, but for what a client that ends in the middle leaves behind."""
         error = context.get("exception")
         if error is None:
             loop.default_exception_handler(context)
-        elif not isinstance(error, ConnectionError):
+        elif not isinstance(error, ConnectionError | GRPCError):
             self.errors.append(error)
 
     async def stop(self) -> None:
