@@ -44,7 +44,7 @@ PRICES: Final[dict[str, Price]] = {
 }
 
 #: Other names of the same devices.
-_ALIASES: Final = {"A10G": "A10", "A100": "A100-40GB", "H100!": "H100", "B200+": "B200"}
+ALIASES: Final = {"A10G": "A10", "A100": "A100-40GB", "H100!": "H100", "B200+": "B200"}
 
 
 def price_usd_per_s(device: str) -> float:
@@ -53,7 +53,7 @@ def price_usd_per_s(device: str) -> float:
     Raises:
         SaccadeError: INTERNAL, when the table has no such device: nothing runs unpriced.
     """
-    price = PRICES.get(_ALIASES.get(device, device))
+    price = PRICES.get(ALIASES.get(device, device))
     if price is None:
         known = ", ".join(PRICES)
         raise SaccadeError(

@@ -1,8 +1,10 @@
-"""Where workers are looked for: the settings of the catalog."""
+"""Where workers are looked for, and for what they are deployed: the settings that are read outside a run."""
 
 from __future__ import annotations
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from contracts.gpu import Environment
 
 
 class CatalogSettings(BaseSettings):
@@ -16,3 +18,12 @@ class CatalogSettings(BaseSettings):
     def packages(self) -> list[str]:
         """Give the packages to look in, ours first."""
         return ["modal_workers", *(name.strip() for name in self.catalog.split(",") if name.strip())]
+
+
+class DeploymentSettings(BaseSettings):
+    """For whom workers are deployed."""
+
+    model_config = SettingsConfigDict(frozen=True)
+
+    #: ``development`` begins a ladder at T4, ``production`` at A10.
+    environment: Environment = "development"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable
-from typing import Final, TypeVar
+from collections.abc import Coroutine
+from typing import Any, Final, TypeVar
 
 import nats.errors
 from nats.aio.client import Client
@@ -194,7 +194,7 @@ class CredentialBus(TrustedBus):
                         return
 
 
-async def _unless(refusal: asyncio.Future[str], operation: Awaitable[T]) -> T:
+async def _unless(refusal: asyncio.Future[str], operation: Coroutine[Any, Any, T]) -> T:
     """Wait for an operation, but no longer than until the server has refused something.
 
     Raises:
@@ -203,11 +203,11 @@ async def _unless(refusal: asyncio.Future[str], operation: Awaitable[T]) -> T:
     task = asyncio.ensure_future(operation)
     try:
         await asyncio.wait((task, refusal), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise _refused(refusal.result())
     finally:
-        if not task.done():
-            await end(task)
+        await end(task)
+    # What was refused shows as a timeout or a connection that is gone, if the operation ends at all.
+    if refusal.done() and (task.cancelled() or task.exception()):
+        raise _refused(refusal.result())
     return task.result()
 
 
