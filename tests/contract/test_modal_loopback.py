@@ -26,104 +26,16 @@ from modal.exception import (
 
 from tests.modal_loopback import Loopback, dialled, running
 
-_WORKER = """
-import modal
-from pathlib import Path
-
-app = modal.App("small-worker")
-image = (
-    modal.Image.debian_slim(python_version="3.11")
-    .uv_pip_install("numpy==2.1.0")
-    .env({"WEIGHTS": "a folder"})
-    .add_local_python_source("small_source")
-)
-
-@app.function(
-    image=image, cpu=2, memory=1024, timeout=60, startup_timeout=30, retries=0, restrict_modal_access=True,
-    single_use_containers=True, gpu=["T4", "A10"], volumes={"/weights": modal.Volume.from_name("weights")},
-    secrets=[modal.Secret.from_name("bucket", required_keys=["S3_KEY"])],
-)
-def run(launch):
-    import small_source
-    return small_source.do(launch)
-
-@app.function(image=image, restrict_modal_access=True, single_use_containers=True)
-async def wait(launch):
-    import asyncio
-    started = Path(launch["folder"]) / "started.json"
-    if not started.exists():
-        started.write_text("[]")
-        await asyncio.sleep(300)
-    return {"run": "again"}
-"""
-
-_SOURCE = '''
-import json, os, subprocess, sys, time
-from pathlib import Path
-
-ORPHAN = """import subprocess, sys
-sleep = [sys.executable, "-c", "import time; time.sleep(300)"]
-child = subprocess.Popen(sleep, env={}, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-print(child.pid)"""
-
-def do(launch):
-    return globals()[launch["do"]](launch)
-
-def answer(launch):
-    return {"launch": launch, "environment": dict(os.environ)}
-
-def fail(launch):
-    raise ValueError("bad 7")
-
-def leave(launch):
-    os._exit(3)
-
-def large(launch):
-    return {"got": len(launch["bytes"]), "text": "x" * 3_000_000}
-
-def look(launch):
-    """Import modules here, and in a program that has nothing of this one's environment."""
-    tried = {}
-    for name in launch["modules"]:
-        try:
-            __import__(name)
-            tried[name] = "here"
-        except ModuleNotFoundError:
-            code = subprocess.run([sys.executable, "-c", "import " + name], env={}, capture_output=True).returncode
-            tried[name] = "nowhere" if code else "in a child"
-    return tried
-
-def hang(launch):
-    """Start a child that leaves its parent, its session and its environment, say so, and sleep."""
-    folder = Path(launch["folder"])
-    orphan = subprocess.run([sys.executable, "-c", ORPHAN], capture_output=True, text=True).stdout
-    if (folder / "started.json").exists():
-        return {"run": "again"}
-    (folder / "started.part").write_text(json.dumps([os.getpid(), os.getppid(), int(orphan)]))
-    (folder / "started.part").rename(folder / "started.json")
-    print("hangs now")
-    while True:
-        try:
-            time.sleep(300)
-        except BaseException as error:
-            (folder / "ended").write_text(type(error).__name__)
-            if not launch.get("stubborn"):
-                raise
-'''
+_SAMPLE = Path(__file__).parents[1] / "modal_loopback" / "sample"
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loopback]:
     """Deploy the small worker once."""
     folder = tmp_path_factory.mktemp("loopback")
-    (folder / "small_worker.py").write_text(_WORKER)
-    (folder / "small_source").mkdir()
-    (folder / "small_source" / "__init__.py").write_text(_SOURCE)
-    (folder / "small_source" / "empty.py").write_text("")
     with pytest.MonkeyPatch.context() as patch, running(folder, environment="trial") as loopback, dialled(loopback):
         patch.setenv("MODAL_PAYLOAD_FORMAT", "cbor")
-        patch.syspath_prepend(folder)
-        patch.chdir(folder)
+        patch.syspath_prepend(_SAMPLE)
         loopback.secrets["bucket"] = {"S3_KEY": "k1"}
         try:
             importlib.import_module("small_worker").app.deploy()
@@ -185,9 +97,9 @@ def test_deploy_records_what_the_function_asked_for(loopback: Loopback) -> None:
     assert asked.environment == "trial"
     assert any("uv pip install" in line and "numpy==2.1.0" in line for line in asked.image_lines)
     assert asked.files == (
-        "/root/small_source/__init__.py",
-        "/root/small_source/empty.py",
-        "/root/small_worker.py",
+        "small_source/__init__.py",
+        "small_source/empty.py",
+        "small_worker.py",
     )
 
 

@@ -20,6 +20,8 @@ from tests.modal_loopback.functions import Function, beyond, derived
 from tests.modal_loopback.records import AskedFunction
 
 _BUILDER = "2025.06"
+#: Where the client puts sources in a container.
+_SOURCES = "/root/"
 
 
 @dataclass
@@ -169,7 +171,7 @@ class Deployment:
             max_containers=first.concurrency_limit or first.autoscaler_settings.max_containers,
             scaledown_s=first.task_idle_timeout_secs or first.autoscaler_settings.scaledown_window,
             image_lines=tuple(self._image_lines(first.image_id)),
-            files=tuple(sorted(file.filename for file in self._files_of(first))),
+            files=tuple(sorted(file.filename.removeprefix(_SOURCES) for file in self._files_of(first))),
         )
 
     # Files, images, secrets, volumes.

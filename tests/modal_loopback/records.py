@@ -31,7 +31,7 @@ class AskedFunction:
         max_containers: Limit of its containers; 0: none.
         scaledown_s: How long a container without work stays; 0: Modal's default.
         image_lines: Dockerfile lines of its image, those of its base first.
-        files: Path of each file that was uploaded for it, in the container.
+        files: Path of each file that was uploaded for it, from the folder of sources (at Modal the container's home).
     """
 
     app: str
