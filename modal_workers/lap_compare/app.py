@@ -15,6 +15,7 @@ from modal_workers.deployment import (
     constraints,
     left_out,
     requirements,
+    uv_version,
 )
 from modal_workers.lap_compare.spec import WORKLOAD
 
@@ -26,7 +27,9 @@ app = modal.App(DEPLOYMENT.app_name)
 image = (
     modal.Image.debian_slim(python_version=PYTHON)
     .add_local_file(constraints(), "/constraints.txt", copy=True)
-    .uv_pip_install(*requirements("lap-compare"), extra_options="--constraints /constraints.txt")
+    .uv_pip_install(
+        *requirements("lap-compare"), extra_options="--constraints /constraints.txt", uv_version=uv_version()
+    )
     .env({"OMP_WAIT_POLICY": "PASSIVE"})
     .add_local_python_source(*SOURCE, ignore=left_out)
 )
