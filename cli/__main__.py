@@ -29,6 +29,7 @@ _COMMANDS: Final = {
     "artifacts": "artifacts",
     "workloads": "workloads",
     "key": "key",
+    "modal": "modal",
 }
 
 _SYSTEM_HINT: Final = "Check the path, its permissions and the room on its disk."

@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 DEFAULT_PORT: Final = 8080
 #: Settings of another system's bus and bucket that must not reach an embedded one's children.
 _FOREIGN: Final = ("NATS_", "S3_", "B2_", "AWS_", "RCLONE_")
-_ROOT: Final = Path(__file__).parent.parent
+ROOT: Final = Path(__file__).parent.parent
 
 
 class CommandSettings(BaseSettings):
@@ -29,13 +29,13 @@ class CommandSettings(BaseSettings):
 
 
 def child_environment() -> dict[str, str]:
-    """Copy our environment for the children of an embedded system, without other systems' settings and our key."""
+    """Copy our environment for a child process, without the settings of buses and buckets and without our key."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}  # noqa: TID251
     kept.pop("SACCADE_API_KEY", None)
     if "SACCADE_API_KEYS_FILE" in kept:
         kept["SACCADE_API_KEYS_FILE"] = str(Path(kept["SACCADE_API_KEYS_FILE"]).absolute())
     # Our modules are found from any folder, and a folder named `services` in the current one is not mistaken for ours.
-    kept["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_ROOT), kept.get("PYTHONPATH", ""))))
+    kept["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), kept.get("PYTHONPATH", ""))))
     kept["PYTHONSAFEPATH"] = "1"
     kept["PYTHONUNBUFFERED"] = "1"
     return kept

@@ -12,15 +12,21 @@ from modal_workers.settings import CatalogSettings
 
 
 @cache
-def workloads() -> dict[str, Workload]:
-    """Give every workload by its name, sorted; ``WORKER_CATALOG`` names further packages to look in."""
-    found: dict[str, Workload] = {}
+def _found() -> dict[str, tuple[str, Workload]]:
+    found: dict[str, tuple[str, Workload]] = {}
     for package in CatalogSettings().packages():
         for folder in importlib.import_module(package).__path__:
             for spec in Path(folder).glob("*/spec.py"):
-                workload = importlib.import_module(f"{package}.{spec.parent.name}.spec").WORKLOAD
-                found[workload.name] = workload
+                worker = f"{package}.{spec.parent.name}"
+                declared = importlib.import_module(f"{worker}.spec").WORKLOAD
+                found[declared.name] = worker, declared
     return dict(sorted(found.items()))
+
+
+@cache
+def workloads() -> dict[str, Workload]:
+    """Give every workload by its name, sorted; ``WORKER_CATALOG`` names further packages to look in."""
+    return {name: declared for name, (_, declared) in _found().items()}
 
 
 def workload(name: str) -> Workload:
@@ -34,3 +40,12 @@ def workload(name: str) -> Workload:
     except KeyError:
         known = ", ".join(workloads())
         raise SaccadeError(ErrorCode.UNKNOWN_WORKLOAD, f"There is no workload {name!r}; there are: {known}.") from None
+
+
+def worker_package(name: str) -> str:
+    """Name the package of a workload's worker, ``modal_workers.lap_compare``.
+
+    Raises:
+        SaccadeError: UNKNOWN_WORKLOAD.
+    """
+    return _found()[workload(name).name][0]

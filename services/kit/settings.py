@@ -41,7 +41,8 @@ def _either(name: str, b2_name: str) -> AliasChoices:
 class S3Settings(BaseSettings):
     """How to reach the bucket, under our names or under those that Backblaze B2 users have."""
 
-    model_config = SettingsConfigDict(frozen=True, populate_by_name=True)
+    #: An empty variable, as compose files and pipelines make them of nothing, is none.
+    model_config = SettingsConfigDict(frozen=True, populate_by_name=True, env_ignore_empty=True)
 
     endpoint_url: str = Field(validation_alias=_either("ENDPOINT_URL", "S3_ENDPOINT"))
     #: How clients reach the same server, when that differs (a container's name against a published port).

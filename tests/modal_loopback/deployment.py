@@ -139,6 +139,10 @@ class Deployment:
         """An app that is being deployed is told to be alive."""
         return Empty()
 
+    async def app_client_disconnect(self, _: api_pb2.AppClientDisconnectRequest) -> Empty:
+        """The client gives up a deploy; what it has made so far stays without a name."""
+        return Empty()
+
     async def app_publish(self, request: api_pb2.AppPublishRequest) -> api_pb2.AppPublishResponse:
         """Make a deployed app's functions findable by name, and record what they asked for."""
         app = self.apps[request.app_id]
@@ -214,6 +218,8 @@ class Deployment:
     ) -> api_pb2.SecretGetOrCreateResponse:
         """Find a secret by its name and check its keys, or take one that the client made of a mapping."""
         given = dict(request.env_dict)
+        if given and request.deployment_name:
+            self.secret_values[request.deployment_name], given = given, {}
         if not given:
             values = self.secret_values.get(request.deployment_name)
             if values is None:
