@@ -61,15 +61,19 @@ def run(argument: dict[str, Any], call_id: str | None) -> dict[str, Any]:
     assignment = launch.assignment or _fetched(launch.assignment_key or "")
     assignment = assignment.model_copy(update={"device": real_device(assignment.device)})
     adopt_orphans()
-    # Short and in one place: its path marks every process of the run.
-    folder = Path(tempfile.mkdtemp(prefix=f"{assignment.run_id}-"))
+    # Its path marks every process of the run, and belongs to this call alone.
+    place = Path(tempfile.mkdtemp(prefix="saccade-"))
+    folder = place / assignment.run_id
+    folder.mkdir()
     try:
         environment = _environment(launch.bus, assignment, folder) | {"WORKER_BILLED_SINCE_S": repr(billed_since_s)}
         if call_id:
             environment["WORKER_CALL_ID"] = call_id
         return _Child(assignment, environment, folder).result()
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        # A cancel is an exception that may come between any two lines, also right after the child began.
+        kill(psutil.Process().children(recursive=True), folder, _KILL_S)
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def _billed_since_s() -> float:

@@ -38,6 +38,8 @@ _TERMINATE_S: Final = 5.0
 #: What Modal is given before a launch that it did not take is tried again, as it says no time of its own.
 _LATER_S: Final = 15.0
 _CPU: Final = "cpu"
+#: How Modal's ids of calls begin.
+_CALL: Final = "fc-"
 
 
 @asynccontextmanager
@@ -69,10 +71,10 @@ class ModalExecutor:
 
     def __init__(self, client: modal.Client, settings: ModalSettings, bucket: Bucket, access: RunAccess) -> None:
         """Use a client that somebody else closes."""
-        self._client = client
-        self._settings = settings
+        self.client = client
+        self.settings = settings
+        self.access = access
         self._bucket = bucket
-        self._access = access
         self._functions: dict[tuple[str, str], modal.Function[Any, Any, Any]] = {}
         #: When a call was asked about last, by the event loop's clock, and the answer.
         self._answers: OrderedDict[str, tuple[float, CallStatus]] = OrderedDict()
@@ -86,7 +88,7 @@ class ModalExecutor:
         """
         if gpu:
             return (gpu_name(gpu),)
-        return ladder(compute.gpus, self._settings.environment) if compute.gpus else (_CPU,)
+        return ladder(compute.gpus, self.settings.environment) if compute.gpus else (_CPU,)
 
     async def launch(self, assignment: Assignment, compute: Compute) -> str:
         """Spawn a call and give its id. Whether a call that got no answer came to be, its worker's claim settles.
@@ -96,8 +98,8 @@ class ModalExecutor:
             Throttled: Modal takes no more for now, or does not answer.
             SaccadeError: STORAGE_UNAVAILABLE.
         """
-        lifetime_s = self._settings.queue_s + compute.start_timeout_s + compute.timeout_s
-        launch = Launch(assignment=assignment, bus=self._access.of(assignment, lifetime_s))
+        lifetime_s = self.settings.queue_s + compute.start_timeout_s + compute.timeout_s
+        launch = Launch(assignment=assignment, bus=self.access.of(assignment, lifetime_s))
         argument = launch.argument()
         if len(json.dumps(argument)) > ARGUMENT_BYTES:
             key = self._bucket.key("scratch", assignment.job_id, "runs", assignment.run_id, "assignment.json")
@@ -117,6 +119,8 @@ class ModalExecutor:
         Raises:
             SaccadeError: SERVICE_UNAVAILABLE, when Modal does not answer.
         """
+        if not call_id.startswith(_CALL):
+            return CallStatus(CallState.ENDED, None, "No such call.", "lost")
         known = self._answers.get(call_id)
         if known and (known[1].state is CallState.ENDED or (not urgent and self._is_fresh(known[0]))):
             return known[1]
@@ -139,14 +143,15 @@ class ModalExecutor:
         Raises:
             SaccadeError: SERVICE_UNAVAILABLE, when Modal does not answer.
         """
-        if (known := self._answers.get(call_id)) and known[1].state is CallState.ENDED:
+        known = self._answers.get(call_id)
+        if not call_id.startswith(_CALL) or (known and known[1].state is CallState.ENDED):
             return
         self._cancelled[call_id] = None
         while len(self._cancelled) > _REMEMBERED:
             self._cancelled.popitem(last=False)
         for by_force, patience_s in ((False, _CANCEL_S), (True, _TERMINATE_S)):
             try:
-                call = modal.FunctionCall.from_id(call_id, client=self._client)
+                call = modal.FunctionCall.from_id(call_id, client=self.client)
                 await call.cancel.aio(terminate_containers=by_force)
             except Exception as error:
                 if (status := ending_of(error, cancelled=True)) is None:
@@ -171,9 +176,9 @@ class ModalExecutor:
         """Give the handle of a worker's function on a device; each device has containers of its own."""
         kind = (workload, device)
         if kind not in self._functions:
-            environment = self._settings.modal_environment or None
+            environment = self.settings.modal_environment or None
             base: modal.Function[Any, Any, Any] = modal.Function.from_name(
-                app_name(workload), FUNCTION, environment_name=environment, client=self._client
+                app_name(workload), FUNCTION, environment_name=environment, client=self.client
             )
             self._functions[kind] = base if device == _CPU else base.with_options(gpu=device)
         return self._functions[kind]
@@ -185,7 +190,7 @@ class ModalExecutor:
             SaccadeError: SERVICE_UNAVAILABLE.
         """
         try:
-            call: modal.FunctionCall[Any] = modal.FunctionCall.from_id(call_id, client=self._client)
+            call: modal.FunctionCall[Any] = modal.FunctionCall.from_id(call_id, client=self.client)
             result = await call.get.aio(timeout=patience_s)
         except builtins.TimeoutError:
             return CallStatus(CallState.RUNNING)
@@ -201,7 +206,7 @@ class ModalExecutor:
         return ending(result["exit_code"], out_of_memory=bool(result.get("out_of_memory")))
 
     def _is_fresh(self, asked_at: float) -> bool:
-        return time.monotonic() - asked_at < self._settings.poll_s
+        return time.monotonic() - asked_at < self.settings.poll_s
 
     def _remember(self, call_id: str, status: CallStatus) -> None:
         self._answers[call_id] = (time.monotonic(), status)

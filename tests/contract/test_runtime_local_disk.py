@@ -11,24 +11,21 @@ import pytest
 from contracts.job import State
 from contracts.workload import Compute
 from services.dispatcher.executor import CallState, LaunchFailed
-from tests.servers import NatsServer, S3Server
-from tests.workers.house import House, open_house, serve
+from tests.workers.house import House, Surroundings, open_house, serve
 from tests.workers.scripted.spec import WORKLOAD
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[NatsServer, S3Server]]:
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Surroundings]:
     with serve(tmp_path_factory) as servers:
         yield servers
 
 
 @pytest.fixture(params=["local"])
-async def house(
-    request: pytest.FixtureRequest, tmp_path: Path, servers: tuple[NatsServer, S3Server]
-) -> AsyncIterator[House]:
-    async with open_house(request.param, tmp_path / "data", *servers) as house:
+async def house(request: pytest.FixtureRequest, tmp_path: Path, servers: Surroundings) -> AsyncIterator[House]:
+    async with open_house(request.param, tmp_path / "data", servers) as house:
         yield house
 
 

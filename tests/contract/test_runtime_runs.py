@@ -14,23 +14,21 @@ from contracts.job import State
 from contracts.limits import WORKER_BEAT_S
 from contracts.manifest import Manifest
 from tests.servers import EmbeddedS3, NatsServer, S3Server
-from tests.workers.house import EXECUTORS, House, open_house, serve
+from tests.workers.house import EXECUTORS, House, Surroundings, open_house, open_local_house, serve
 from tests.workers.scripted.spec import WORKLOAD
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[NatsServer, S3Server]]:
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Surroundings]:
     with serve(tmp_path_factory) as servers:
         yield servers
 
 
 @pytest.fixture(params=EXECUTORS)
-async def house(
-    request: pytest.FixtureRequest, tmp_path: Path, servers: tuple[NatsServer, S3Server]
-) -> AsyncIterator[House]:
-    async with open_house(request.param, tmp_path / "data", *servers) as house:
+async def house(request: pytest.FixtureRequest, tmp_path: Path, servers: Surroundings) -> AsyncIterator[House]:
+    async with open_house(request.param, tmp_path / "data", servers) as house:
         yield house
 
 
@@ -135,7 +133,7 @@ async def test_a_bucket_that_is_away_for_a_while_costs_time_and_nothing_else(
     tmp_path: Path, nats_server: NatsServer, s3_server: S3Server
 ) -> None:
     assert isinstance(s3_server, EmbeddedS3)
-    async with open_house("local", tmp_path / "data", nats_server, s3_server) as house:
+    async with open_local_house(tmp_path / "data", nats_server, s3_server) as house:
         clip = await house.desk.upload("a.mp4", b"abc")
         s3_server.__exit__()
         executor = house.executor()
@@ -152,7 +150,7 @@ async def test_a_bucket_that_is_away_for_a_while_costs_time_and_nothing_else(
 async def test_a_restart_of_the_bus_in_the_middle_loses_no_state_event(
     tmp_path: Path, nats_server: NatsServer, s3_server: S3Server
 ) -> None:
-    async with open_house("local", tmp_path / "data", nats_server, s3_server) as house:
+    async with open_local_house(tmp_path / "data", nats_server, s3_server) as house:
         executor = house.executor()
         saves = [f"save {number}.bin 256" for number in range(12)]
         script = ["stage first", *saves[:4], "sleep 1", *saves[4:8], "stage second", *saves[8:]]
@@ -174,7 +172,7 @@ async def test_a_run_leaves_its_log_and_no_files(house: House) -> None:
     assignment, _ = await house.play("save a.bin 256", "crash", state=State.INTERRUPTED)
     folder = house.folder / "runs" / assignment.run_id
     assert not (folder / "scratch").exists()
-    log = (folder / "worker.log").read_text()
+    log = house.log_of(assignment)
     assert "secret detail" in log, "the traceback is in the log"
     assert house.s3.settings.secret_access_key.get_secret_value() not in log
     assert not [path for path in folder.rglob("*") if b"test-secret" in path.read_bytes()]

@@ -1,11 +1,16 @@
-"""An executor, its surroundings on real servers, and scripted jobs in it: what the executor's suites stand on."""
+"""An executor, its surroundings on real servers, and scripted jobs in it: what the executor's suites stand on.
+
+Modal is the stand-in of tests/modal_loopback, dialled by Modal's own client; the rest is as real as for the local one.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,15 +19,58 @@ import pytest
 
 from contracts.assignment import Assignment
 from contracts.job import State
+from modal_workers.deployment import SECRET
 from services.dispatcher.executor import CallState, CallStatus, Executor
 from services.dispatcher.local_executor import LocalExecutor
-from services.kit.settings import inherited_environment
-from tests.servers import EmbeddedNats, EmbeddedS3, NatsServer, S3Server
+from services.dispatcher.modal_executor import ModalExecutor, open_modal_executor
+from services.dispatcher.run_access import RunAccess
+from services.dispatcher.settings import ModalSettings
+from services.kit.settings import S3Settings, inherited_environment
+from tests.modal_loopback import Loopback, dialled, running
+from tests.servers import ROOT, EmbeddedS3, NatsServer, OperatorNats, S3Server
 from tests.workers.desk import WAIT_S, Desk, open_desk
 from tests.workers.scripted.spec import WORKLOAD
 
 #: Every executor there is; each suite runs on each.
-EXECUTORS = ["local"]
+EXECUTORS = ["local", "modal"]
+#: Workers that are deployed on Modal.
+DEPLOYED = ["scripted", "laddered", "hasty"]
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Servers of a whole module: its jobs do not meet."""
+
+    nats: OperatorNats
+    s3: EmbeddedS3
+    loopback: Loopback
+
+    def access(self) -> RunAccess:
+        """Give workers the way to NATS, with a token each."""
+        return RunAccess(self.nats.tokens, "nats", self.nats.url)
+
+    def modal_settings(self, **changes: object) -> ModalSettings:
+        given = {"worker_bus": "nats", "worker_bus_url": self.nats.url, "poll_s": 0.0}
+        return ModalSettings(worker_seed_file=self.nats.keys / "workers.seed", **(given | changes))
+
+
+def bucket_secret(s3: S3Settings) -> dict[str, str]:
+    """Write the settings of a bucket as the secret that workers on Modal have."""
+    return {
+        "S3_ENDPOINT_URL": s3.endpoint_url,
+        "S3_BUCKET": s3.bucket,
+        "S3_ACCESS_KEY_ID": s3.access_key_id,
+        "S3_SECRET_ACCESS_KEY": s3.secret_access_key.get_secret_value(),
+    }
+
+
+def deploy(loopback: Loopback, modules: Sequence[str]) -> None:
+    """Deploy workers with Modal's own command."""
+    for module in modules:
+        command = [sys.executable, "-m", "modal", "deploy", "-m", module]
+        environment = inherited_environment() | loopback.environment
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 @dataclass
@@ -34,15 +82,26 @@ class House:
     nats: NatsServer
     s3: S3Server
     desk: Desk
+    surroundings: Surroundings | None = None
+    #: The first executor on Modal; others share its client.
+    modal: ModalExecutor | None = None
     made: list[Executor] = field(default_factory=list)
 
     def executor(self) -> Executor:
-        assert self.kind == "local"
+        if self.modal is not None:
+            self.made.append(ModalExecutor(self.modal.client, self.modal.settings, self.desk.bucket, self.modal.access))
+            return self.made[-1]
         environment = inherited_environment() | {"WORKER_CATALOG": "tests.workers"}
         self.made.append(
             LocalExecutor(self.folder, self.nats.settings, self.s3.settings, slots=2, environment=environment)
         )
         return self.made[-1]
+
+    def log_of(self, assignment: Assignment) -> str:
+        """Give what a run has logged; on Modal containers log for all their runs."""
+        if self.surroundings is not None and self.kind == "modal":
+            return self.surroundings.loopback.log()
+        return (self.folder / "runs" / assignment.run_id / "worker.log").read_text()
 
     async def ended(self, executor: Executor, call_id: str) -> CallStatus:
         end = time.monotonic() + WAIT_S
@@ -62,17 +121,37 @@ class House:
 
 
 @contextmanager
-def serve(folders: pytest.TempPathFactory) -> Iterator[tuple[NatsServer, S3Server]]:
-    """Start servers for a whole module: its jobs do not meet."""
+def serve(folders: pytest.TempPathFactory) -> Iterator[Surroundings]:
+    """Start servers, and at the end see that Modal's client asked for nothing that the stand-in does not have."""
     with ExitStack() as stack:
-        nats = stack.enter_context(EmbeddedNats(folders.mktemp("nats")))
-        yield nats, stack.enter_context(EmbeddedS3(folders.mktemp("s3")))
+        nats = stack.enter_context(OperatorNats(folders.mktemp("nats")))
+        s3 = stack.enter_context(EmbeddedS3(folders.mktemp("s3")))
+        loopback = stack.enter_context(running(folders.mktemp("m")))
+        loopback.secrets[SECRET] = bucket_secret(s3.settings)
+        deploy(loopback, [f"tests.workers.{name}.app" for name in DEPLOYED])
+        yield Surroundings(nats, s3, loopback)
+        assert loopback.unimplemented == set()
 
 
 @asynccontextmanager
-async def open_house(kind: str, folder: Path, nats: NatsServer, s3: S3Server) -> AsyncIterator[House]:
+async def open_house(kind: str, folder: Path, servers: Surroundings) -> AsyncIterator[House]:
+    async with AsyncExitStack() as stack:
+        desk = await stack.enter_async_context(open_desk(servers.nats.settings, servers.s3.settings))
+        house = House(kind, folder, servers.nats, servers.s3, desk, servers)
+        if kind == "modal":
+            stack.enter_context(dialled(servers.loopback))
+            opening = open_modal_executor(servers.modal_settings(), desk.bucket, servers.access())
+            house.modal = await stack.enter_async_context(opening)
+        yield house
+        for executor in house.made:
+            await executor.close()
+
+
+@asynccontextmanager
+async def open_local_house(folder: Path, nats: NatsServer, s3: S3Server) -> AsyncIterator[House]:
+    """Open a house on servers of the test's own, which it may kill."""
     async with open_desk(nats.settings, s3.settings) as desk:
-        house = House(kind, folder, nats, s3, desk)
+        house = House("local", folder, nats, s3, desk)
         yield house
         for executor in house.made:
             await executor.close()
