@@ -26,6 +26,8 @@ class JobBus(Protocol):
 
     #: At most so many progress events a second are worth sending this way.
     progress_hz: float
+    #: How long a run that is about to be killed waits for one thing to be said.
+    haste_s: float
 
     @property
     def is_connected(self) -> bool:

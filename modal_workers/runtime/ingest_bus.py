@@ -52,6 +52,7 @@ class IngestBus:
 
     #: Each is a request of its own.
     progress_hz = 2.0
+    haste_s = 0.7
 
     def __init__(self, settings: IngestSettings, assignment: Assignment) -> None:
         """Take where the gateway is and the run's token; the first request connects.

@@ -25,18 +25,17 @@ EXIT_UNSAID: Final = 1
 
 #: Whoever has something to say waits for the bus, but not for one that is gone for good; by then others have spoken.
 PATIENCE_S: Final = 1800.0
-#: Whoever was asked to stop has no time.
-_HASTE_S: Final = 0.25
 
 
 class LastWords:
     """The end of a run that has claimed its job; its seconds count from here on."""
 
-    def __init__(self, assignment: Assignment, claim: Claim, writer: EventWriter) -> None:
-        """Take over right after the claim."""
+    def __init__(self, assignment: Assignment, claim: Claim, writer: EventWriter, haste_s: float) -> None:
+        """Take over right after the claim; ``haste_s`` is what each thing said in a hurry may take."""
         self._run = assignment
         self._claim = claim
         self._writer = writer
+        self._haste_s = haste_s
         self._began_s = time.monotonic()
         billed_since = claim.billed_since
         self._startup_s = max(0.0, time.time() - billed_since.timestamp()) if billed_since else 0.0
@@ -61,13 +60,13 @@ class LastWords:
 
     async def keep_within(self, left_usd: float) -> None:
         """End the process, and say so, before it has cost more than the job may still cost."""
-        left_s = left_usd / self._run.usd_per_s - self.billed_s() - _HASTE_S
+        left_s = left_usd / self._run.usd_per_s - self.billed_s() - self._haste_s
         await asyncio.sleep(max(0.0, left_s))
         log.warning("the job has cost what it may: ending its process")
         message = f"The job was stopped: {left_usd:.6g} USD were left to spend on this attempt."
         error = SaccadeError(ErrorCode.COST_CAP_REACHED, message).body()
         try:
-            said = await self._interrupt("user", error, _HASTE_S)
+            said = await self._interrupt("user", error, self._haste_s)
         except SaccadeError as unsaid:
             log.warning("that could not be said in time: %s", unsaid)
             said = False
@@ -87,8 +86,8 @@ class LastWords:
         """Say that the run was stopped, quickly, for the process is about to be killed; give the exit code."""
         error = SaccadeError(ErrorCode.WORKER_LOST, "The worker was stopped before the job was done.").body()
         try:
-            await self._writer.flush(_HASTE_S)
-            said = await self._interrupt("preempted", error, _HASTE_S)
+            await self._writer.flush(self._haste_s)
+            said = await self._interrupt("preempted", error, self._haste_s)
         except SaccadeError as unsaid:
             log.warning("the stop could not be said in time: %s", unsaid)
             return EXIT_UNSAID

@@ -59,6 +59,7 @@ class TrustedBus:
     """NATS for a worker on our own machines: it hears at once what is said of its job."""
 
     progress_hz = PROGRESS_HZ
+    haste_s = 0.25
 
     def __init__(self, client: Client, assignment: Assignment) -> None:
         """Use a connection."""
@@ -156,6 +157,9 @@ class OwnEvents(EventStore):
 
 class CredentialBus(TrustedBus):
     """NATS for a worker on somebody else's machines: what the server refuses to its credentials ends the run."""
+
+    #: Four trips to a server that may be on another continent.
+    haste_s = 0.7
 
     def __init__(self, client: Client, assignment: Assignment, refusal: asyncio.Future[str]) -> None:
         """Use a connection; ``refusal`` is what the server refused, once it has."""

@@ -50,7 +50,7 @@ def run(
                 log.info("%s has moved on without %s", assignment.job_id, assignment.run_id)
                 return EXIT_DONE
             writer = EventWriter(bus, assignment, claim.source)
-            last_words = LastWords(assignment, claim, writer)
+            last_words = LastWords(assignment, claim, writer, bus.haste_s)
             watched = [writer.run(), watch(bus, claim, stop), enforce(stop, last_words.leave)]
             if assignment.left_usd is not None and assignment.usd_per_s > 0:
                 watched.append(last_words.keep_within(assignment.left_usd))
