@@ -25,7 +25,6 @@ ENDINGS: Final[dict[str, FailureClass | Unknown]] = {
     "SerializationError": "broken",
     "ExecutionError": "broken",
     "ImageBuildError": "broken",
-    "UserCodeException": "broken",
     "RequestSizeError": "broken",
     "AuthError": UNKNOWN,
     "PermissionDeniedError": UNKNOWN,

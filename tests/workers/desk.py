@@ -42,31 +42,37 @@ class Desk:
     progress: EventStore
     bucket: Bucket
 
-    async def submit(self, *script: str, inputs: dict[str, list[JobInput]] | None = None) -> Assignment:
+    async def submit(
+        self,
+        *script: str,
+        inputs: dict[str, list[JobInput]] | None = None,
+        workload: str = "scripted",
+        device: str = "cpu",
+    ) -> Assignment:
         """Bring a scripted job to the point where its first worker is to be launched."""
         job_id = new_id("job")
         submitted = JobSubmitted(
-            workload="scripted",
+            workload=workload,
             workload_version="1",
             inputs=inputs or {},
             params={"script": list(script)},
             deadline=datetime.now(UTC) + timedelta(hours=1),
         )
         await self.say(job_id, submitted)
-        return await self.start(job_id)
+        return await self.start(job_id, device)
 
-    async def start(self, job_id: str) -> Assignment:
+    async def start(self, job_id: str, device: str = "cpu") -> Assignment:
         """Start the next attempt."""
         job = await self.job(job_id)
         run_id, attempt = new_id("run"), job.attempt + 1
-        await self.say(job_id, JobStarting(attempt=attempt, run_id=run_id, executor="local", device="cpu"))
+        await self.say(job_id, JobStarting(attempt=attempt, run_id=run_id, executor="test", device=device))
         return Assignment(
             job_id=job_id,
             tenant=TENANT,
             workload=job.submitted.workload,
             attempt=attempt,
             run_id=run_id,
-            device="cpu",
+            device=device,
             usd_per_s=0.001,
             params=job.submitted.params,
             inputs=job.submitted.inputs,
