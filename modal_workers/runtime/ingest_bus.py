@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from dataclasses import replace
 from typing import Any, Final
 
 import aiohttp
@@ -38,6 +39,8 @@ class _RunEvent(BaseModel):
 class _Run(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
+    #: That of the job's newest event, also of one that cannot be read.
+    sequence: int
     events: list[_RunEvent]
 
 
@@ -84,7 +87,7 @@ class IngestBus:
         job = None
         for one in run.events:
             job = fold(job, one.event, one.sequence)
-        return job
+        return replace(job, sequence=run.sequence) if job else None
 
     async def publish(self, message: Message, *, after: int | None = None, deadline_s: float = 10.0) -> int:
         """Store a state event."""

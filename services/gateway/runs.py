@@ -10,7 +10,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.events.base import ADVISORY, EVENT_CLASSES, Envelope, EventData, Message, decode, subject_of
+from contracts.events.base import ADVISORY, EVENT_CLASSES, Envelope, EventData, Message, decode, decode_at, subject_of
 from contracts.ids import is_id
 from contracts.streams import PROGRESS, aggregate
 from services.kit.event_store import Conflict, EventStore, Stored
@@ -83,6 +83,15 @@ class Runs:
             return await self.events.publish(message, after=after, among=among, deadline_s=_DEADLINE_S)
         except Conflict:
             raise SaccadeError(ErrorCode.SEQUENCE_CONFLICT, f"The job's newest event is not number {after}.") from None
+
+
+def readable(stored: Stored) -> bool:
+    """Tell whether an event is one, and of the subject that it stands on: a worker's own NATS may say anything."""
+    try:
+        decode_at(stored.subject, stored.body)
+    except ValueError:
+        return False
+    return True
 
 
 def _read(body: bytes) -> tuple[Envelope, EventData]:

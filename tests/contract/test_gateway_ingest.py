@@ -16,6 +16,8 @@ from nats.aio.client import Client, RawCredentials
 from contracts.events import encode
 from contracts.events.base import Message
 from contracts.events.job import (
+    Cost,
+    JobArtifactReady,
     JobCancelRequested,
     JobFailed,
     JobProgressed,
@@ -23,9 +25,11 @@ from contracts.events.job import (
     JobStarted,
     JobStarting,
     JobSubmitted,
+    JobSucceeded,
 )
 from contracts.ids import new_id
 from contracts.limits import EVENT_BYTES
+from contracts.manifest import Artifact
 from contracts.streams import aggregate
 from services.kit.auth import AuthSettings
 from services.kit.event_store import EventStore
@@ -272,3 +276,42 @@ async def test_a_token_counts_by_nats_and_by_https_alike(run: Run, server: Opera
     assert reply.headers["Nats-Sequence"] == str(answer.json()["sequence"])
     assert reply.data == message.body
     await client.close()
+
+
+async def test_by_nats_too_an_event_counts_for_its_own_subject_only(
+    run: Run, running: Running, server: OperatorNats
+) -> None:
+    """By NATS a worker writes what bytes it likes, where it may write."""
+    victim = await begin(running, server)
+    headers = {"Authorization": f"Bearer {TENANT}.secret"}
+    cost = Cost(device="T4", seconds=1, usd=0)
+    succeeded = JobSucceeded(
+        attempt=1, run_id=victim.run_id, result={}, manifest_key="uploads/x", duration_s=1, cost=cost
+    )
+    lie = encode(succeeded, tenant=TENANT, subject_id=victim.job_id, source=f"/worker/{victim.run_id}")
+    own = f"saccade.evt.{TENANT}.job.{run.job_id}.succeeded"
+    for body in (lie.body, b"\xff not an event"):
+        sequence = await running.store.publish(Message(own, new_id("evt"), body))
+        assert await running.gateway.tail.wait_for(sequence, 5)
+    for job_id in (victim.job_id, run.job_id):
+        answer = await running.http.get(f"/v1/jobs/{job_id}", headers=headers)
+        assert answer.json()["state"] == "starting"
+    # Nor is its own job stuck: the next condition holds.
+    newest = (await run.get()).json()["sequence"]
+    assert (await run.post(run.started().body, after=newest)).status_code == 200
+
+
+async def test_a_file_that_a_worker_names_must_be_its_jobs(run: Run, running: Running, server: OperatorNats) -> None:
+    victim = await begin(running, server)
+    headers = {"Authorization": f"Bearer {TENANT}.secret"}
+    secret = running.bucket.key("results", victim.job_id, "secret.txt")
+    await running.bucket.put(secret, b"secret")
+    assert (await run.post(run.started().body)).status_code == 200
+    own = running.bucket.key("results", run.job_id)
+    for number, key in enumerate((secret, f"{own}/../{victim.job_id}/secret.txt", f"{own}x/secret.txt", "")):
+        artifact = Artifact(name=f"{number}.txt", key=key, bytes=6, sha256="0" * 64, media_type="text/plain")
+        data = JobArtifactReady(attempt=1, run_id=run.run_id, artifact=artifact)
+        stored = await run.post(run.say(data, f"{run.run_id}.artifact.{number}").body)
+        assert await running.gateway.tail.wait_for(stored.json()["sequence"], 5)
+        answer = await running.http.get(f"/v1/jobs/{run.job_id}/artifacts/{number}.txt", headers=headers)
+        assert (answer.status_code, code_of(answer)) == (404, "artifact_not_found"), key

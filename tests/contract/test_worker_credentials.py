@@ -290,6 +290,14 @@ async def test_it_is_cut_off_at_its_end_and_stays_out(server: OperatorNats, serv
     assert (await stored(services))[-1] == (thief.own("started"), b"1")
 
 
+async def test_the_longest_token_fits_into_a_line_of_the_protocol(server: OperatorNats) -> None:
+    job_id, run_id = new_id("job"), new_id("run")
+    thief = Stolen(server, server.tokens.issue("t" * 63, job_id, run_id, 600), job_id, run_id)
+    await thief.connect(name=f"worker {run_id}")
+    assert thief.client.is_connected
+    await thief.client.close()
+
+
 async def test_a_token_of_another_key_does_not_get_in(server: OperatorNats, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     forger = OperatorNats(tmp_path / "other").tokens

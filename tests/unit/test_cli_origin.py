@@ -29,6 +29,8 @@ JOB = "job_0198c0de-0000-7000-8000-000000000000"
         (f"/v1/jobs/{JOB}/artifacts/events", "gateway"),
         ("/v1/jobs/a/b/events", "gateway"),
         ("/v1/eventsource", "gateway"),
+        ("/v1/runs/run_x", "gateway"),
+        ("/v1/runs/run_x/events", "gateway"),
         ("/health", "gateway"),
         ("/v1/sessions/ses_x/stream", "gateway"),
     ],

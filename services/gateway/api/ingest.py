@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 
 from contracts.errors import ErrorCode
 from services.gateway.api.caller import gateway_of
+from services.gateway.runs import readable
 from services.kit.problems import problem_responses
 
 router = APIRouter(prefix="/v1/runs/{run_id}", tags=["internal"])
@@ -29,7 +30,7 @@ class RunReading(BaseModel):
 
     job_id: str
     run_id: str
-    sequence: int = Field(description="That of the job's newest event; 0 where there is none.")
+    sequence: int = Field(description="That of the job's newest event, readable or not; 0 where there is none.")
     events: list[RunEvent]
 
 
@@ -44,9 +45,13 @@ async def read_run(request: Request, run_id: str) -> RunReading:
     """For the run itself, with its own token; API keys are not taken."""
     runs = gateway_of(request).runs
     claims = runs.admit(request.headers.get("authorization", ""), run_id)
-    events = [RunEvent(sequence=one.sequence, event=json.loads(one.body)) for one in await runs.read(claims)]
-    newest = events[-1].sequence if events else 0
-    return RunReading(job_id=claims.job_id, run_id=run_id, sequence=newest, events=events)
+    stored = await runs.read(claims)
+    return RunReading(
+        job_id=claims.job_id,
+        run_id=run_id,
+        sequence=stored[-1].sequence if stored else 0,
+        events=[RunEvent(sequence=one.sequence, event=json.loads(one.body)) for one in stored if readable(one)],
+    )
 
 
 @router.post(
