@@ -24,8 +24,6 @@ WEIGHTS_PATH: Final = "/weights"
 PYTHON: Final = "3.11"
 #: The dispatcher ends an attempt at its limit and says why; Modal ends what the dispatcher could not, a little later.
 _LATER_S: Final = 5
-#: An idle container is kept for the next job of a batch, not for the next day's.
-_IDLE_S: Final = 20
 #: What of our source a worker needs. The services but the kit stay at home.
 SOURCE: Final = ("contracts", "services", "modal_workers")
 _AT_HOME: Final = ("gateway", "dispatcher", "notifier")
@@ -68,7 +66,9 @@ class Deployment:
             "startup_timeout": self.startup_timeout_s,
             # The dispatcher tries again: it knows why, on which rung, and at what cost.
             "retries": 0,
-            "scaledown_window": _IDLE_S,
+            # A container ends with its run: nothing of one tenant's job lies about in the next one's, and no second is
+            # paid for in which nobody works and that no job's cost tells of.
+            "single_use_containers": True,
             "restrict_modal_access": True,
             # Only what app.py names goes up, so that a package it forgot is missed at once.
             "include_source": False,

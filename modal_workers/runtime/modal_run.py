@@ -29,19 +29,22 @@ from contracts.limits import MIB, WORKER_GRACE_S
 from modal_workers import catalog
 from modal_workers.runtime.device import real_device
 from modal_workers.runtime.process import adopt_orphans
-from services.kit.process_tree import MARK, died_of_memory, family, kill, over_limit
+from services.kit.process_tree import MARK, died_of_memory, family, kill, killed_for_memory, over_limit
 from services.kit.s3 import open_bucket
 from services.kit.settings import INHERITED, NatsSettings, S3Settings, as_environment, inherited_environment
 
 log = logging.getLogger(__name__)
 
-#: Beside the usual: where Modal and CUDA say what they have given.
-_INHERITED: Final = (*INHERITED, "PYTHONPATH", "NVIDIA_VISIBLE_DEVICES", "HF_HOME", "TORCH_HOME")
+#: Beside the usual: where CUDA says what it has given, and where weights lie.
+_INHERITED: Final = (*INHERITED, "NVIDIA_VISIBLE_DEVICES", "HF_HOME", "TORCH_HOME")
 #: Together with the kill less than the seconds a preempted container has.
 _GRACE_S: Final = WORKER_GRACE_S + 1.0
 _KILL_S: Final = 0.8
 _LOOK_S: Final = 0.5
 _LOG_BYTES: Final = 4 * MIB
+
+#: Where our own source lies in the container; the worker finds it there, however Modal's own program does.
+_ROOT: Final = Path(__file__).resolve().parents[2]
 
 _inputs_before = 0
 
@@ -106,7 +109,8 @@ def _environment(bus: BusAccess, assignment: Assignment, folder: Path) -> dict[s
         | as_environment(nats, S3Settings())
         | ingest
         | {MARK: str(folder), "WORKER_MEMORY_BYTES": str(compute.memory_bytes)}
-        | {"PYTHONUNBUFFERED": "1", "OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": threads}
+        | {"PYTHONPATH": str(_ROOT), "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
+        | {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": threads}
         | {"OPENBLAS_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "OPENCV_FOR_THREADS_NUM": threads}
     )
 
@@ -119,6 +123,7 @@ class _Child:
         self._log = folder / "worker.log"
         self._limit_bytes = int(environment["WORKER_MEMORY_BYTES"])
         self._over_memory = False
+        self._killed_before = killed_for_memory()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "modal_workers.runtime.local"],
             stdin=subprocess.PIPE,
@@ -148,7 +153,9 @@ class _Child:
         self._clear()
         code = self._process.returncode
         code = 128 - code if code < 0 else code
-        out_of_memory = self._over_memory or died_of_memory(code, self._log)
+        # Of the container's own processes one at a time is a worker's, so what the kernel has killed meanwhile was its.
+        by_kernel = code == 128 + signal.SIGKILL and killed_for_memory() > self._killed_before
+        out_of_memory = self._over_memory or by_kernel or died_of_memory(code, self._log)
         return {"exit_code": code, "out_of_memory": out_of_memory}
 
     def _wait(self, timeout_s: float) -> int | None:

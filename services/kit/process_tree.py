@@ -18,6 +18,8 @@ MARK: Final = "WORKER_RUN_FOLDER"
 _LOOK_S: Final = 0.02
 #: A worker's own limit makes allocations fail at its stage's memory; its whole family is killed this far above.
 _ALLOWANCE_BYTES: Final = 256 * MIB
+#: Where the kernel counts what it does for want of memory in this container (cgroup v2; elsewhere is no such file).
+_MEMORY_EVENTS: Final = Path("/sys/fs/cgroup/memory.events")
 #: How much of a log's end is searched for what an allocator said last.
 _LAST_WORDS_BYTES: Final = 16 * KIB
 _NO_MEMORY: Final = ("bad_alloc", "MemoryError", "Cannot allocate memory", "Insufficient memory")
@@ -104,6 +106,15 @@ def died_of_memory(exit_code: int | None, log: Path) -> bool:
     except OSError:
         return False
     return any(words in text for words in _NO_MEMORY)
+
+
+def killed_for_memory(events: Path = _MEMORY_EVENTS) -> int:
+    """Count the processes of this container that the kernel has killed for want of memory; 0 where it does not say."""
+    try:
+        counts = dict(line.split() for line in events.read_text().splitlines())
+        return int(counts["oom_kill"])
+    except (OSError, ValueError, KeyError):
+        return 0
 
 
 def over_limit(processes: list[psutil.Process], limit_bytes: int) -> bool:

@@ -22,6 +22,8 @@ DEPLOYMENT = Deployment.of(WORKLOAD)
 
 app = modal.App(DEPLOYMENT.app_name)
 
+weights = modal.Volume.from_name(WEIGHTS_VOLUME, create_if_missing=True, version=2).with_mount_options(read_only=True)
+
 image = (
     modal.Image.debian_slim(python_version=PYTHON)
     .env({"WORKER_CATALOG": "tests.workers"})
@@ -32,7 +34,7 @@ image = (
 @app.function(
     image=image,
     secrets=[modal.Secret.from_name(SECRET, required_keys=list(SECRET_KEYS))],
-    volumes={WEIGHTS_PATH: modal.Volume.from_name(WEIGHTS_VOLUME, create_if_missing=True, version=2)},
+    volumes={WEIGHTS_PATH: weights},
     **DEPLOYMENT.options(),
 )
 def run(launch: dict[str, Any]) -> dict[str, Any]:

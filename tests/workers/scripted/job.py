@@ -82,6 +82,12 @@ class Script:
     def do_fail(self, code: str) -> None:
         raise SaccadeError(ErrorCode(code), "The script says so.")
 
+    def do_need_more_than(self, *devices: str) -> None:
+        """Have too little memory on these devices, as a program on a GPU that is too small."""
+        if self.context.device in devices:
+            raise MemoryError("the device has too little memory")
+        self.notes["device"] = self.context.device
+
     def do_crash(self) -> None:
         raise RuntimeError("secret detail\nand more")
 
