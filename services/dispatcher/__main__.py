@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from modal_workers.catalog import workloads
 from services.dispatcher.app import Dispatcher
-from services.dispatcher.local_executor import LocalExecutor
+from services.dispatcher.chosen_executor import open_executor
 from services.dispatcher.settings import DispatcherSettings
 from services.kit.auth import AuthSettings
 from services.kit.event_store import EventStore
@@ -37,13 +37,13 @@ async def _run(stop: asyncio.Event) -> None:
     nats_settings, s3_settings = NatsSettings(), S3Settings()
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     async with contextlib.AsyncExitStack() as stack:
+        bucket = await stack.enter_async_context(open_bucket(s3_settings))
+        # Before anything is waited for: what is wrong with the settings is told at once.
+        executor = await stack.enter_async_context(open_executor(settings, nats_settings, s3_settings, bucket))
         client = await connect(nats_settings, "dispatcher")
         stack.push_async_callback(client.close)
         await wait_for_answer("NATS", lambda: declare(client, nats_settings.replicas))
-        bucket = await stack.enter_async_context(open_bucket(s3_settings))
         await wait_for_answer("the bucket", bucket.create)
-        executor = LocalExecutor(settings.data_dir, nats_settings, s3_settings, slots=settings.slots)
-        stack.push_async_callback(executor.close)
         dispatcher = Dispatcher(
             client=client,
             store=EventStore(client),
@@ -80,7 +80,7 @@ async def _main() -> int:
             log.error("the dispatcher cannot start: %s", refused.exceptions[0])  # noqa: TRY400 - one line for the user
             return 1
         raise
-    except (ValidationError, OSError) as error:
+    except (ValidationError, OSError, CannotServeError) as error:
         log.error("the dispatcher cannot start: %s", _in_one_line(error))  # noqa: TRY400 - one line for the user
         return 1
     return 0
@@ -88,7 +88,11 @@ async def _main() -> int:
 
 def _in_one_line(error: Exception) -> str:
     if isinstance(error, ValidationError):
-        return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_input=False))
+        wrong = error.errors(include_input=False)
+        return "; ".join(
+            ": ".join(filter(None, (".".join(map(str, one["loc"])), one["msg"].removeprefix("Value error, "))))
+            for one in wrong
+        )
     if isinstance(error, OSError) and error.filename:
         return f"{error.strerror}: {error.filename}. Set DISPATCHER_DATA_DIR to a folder that can be written."
     return str(error)
