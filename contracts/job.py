@@ -90,6 +90,8 @@ class Job:
     stage: str | None = None
     starting_at: datetime | None = None
     started_at: datetime | None = None
+    #: When it was last told that the device is not to be had.
+    waiting_told_at: datetime | None = None
     #: Since when the current attempt has been paid for, once its worker has begun.
     billed_since: datetime | None = None
     finished_at: datetime | None = None
@@ -184,6 +186,7 @@ def _fold_attempt(job: Job, data: JobStarting | JobRetrying, at: datetime) -> Jo
         stage=None,
         starting_at=None,
         started_at=None,
+        waiting_told_at=None,
         billed_since=None,
         not_before=None,
     )
@@ -231,7 +234,7 @@ def _fold_run(
         case JobLaunched():
             return replace(job, call_id=data.call_id)
         case JobWaitingForGpu():
-            return replace(job, state=State.WAITING_FOR_GPU) if job.state.launching else job
+            return replace(job, state=State.WAITING_FOR_GPU, waiting_told_at=at) if job.state.launching else job
         case JobStarted():
             return replace(
                 job,

@@ -145,6 +145,7 @@ class ScriptedExecutor:
     """Runs scripts; the first attempts of a job get those of ``scripts`` in turn, later ones the last."""
 
     name = "scripted"
+    queues = False
 
     def __init__(self, store: EventStore, bucket: Bucket, *scripts: Script, grace_s: float = 0.3) -> None:
         self.scripts = list(scripts) or [works]

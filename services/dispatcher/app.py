@@ -43,7 +43,13 @@ _CATCH_UP_S: Final = 5.0
 def rules_of(settings: DispatcherSettings) -> Rules:
     """Give the operator's decisions as the rules take them."""
     return Rules(
-        patience=Patience(find_s=settings.find_s, silent_s=settings.silent_s, reaction_s=REACTION_S + settings.poll_s),
+        patience=Patience(
+            find_s=settings.find_s,
+            silent_s=settings.silent_s,
+            reaction_s=REACTION_S + settings.poll_s,
+            gpu_notice_s=settings.gpu_notice_s,
+            gpu_climb_s=settings.gpu_climb_s,
+        ),
         backoff=Backoff(settings.backoff_s, settings.backoff_max_s),
         poll_s=settings.poll_s,
     )

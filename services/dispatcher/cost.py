@@ -11,6 +11,8 @@ from contracts.prices import price_usd_per_s
 
 #: Workers of this executor run on the operator's own machine.
 LOCAL: Final = "local"
+#: What a worker without a GPU runs on.
+CPU: Final = "cpu"
 
 
 def usd_per_s(executor: str | None, device: str) -> float:
@@ -22,16 +24,50 @@ def usd_per_s(executor: str | None, device: str) -> float:
     return price_usd_per_s(LOCAL if executor == LOCAL else device)
 
 
+#: A device is not worth starting for less than this.
+_LEAST_S: Final = 1.0
+
+
 def seconds_of(job: Job, now: datetime) -> float:
-    """Give the seconds since the current attempt's worker claimed it; 0 when none has."""
-    return max(0.0, (now - job.started_at).total_seconds()) if job.started_at else 0.0
+    """Give the seconds that the current attempt has been paid for: since its worker claimed it, start-up included.
+
+    0 when none has: what a container costs that never came to that is not known here.
+    """
+    since = job.billed_since or job.started_at
+    return max(0.0, (now - since).total_seconds()) if job.started_at and since else 0.0
+
+
+def startup_of(job: Job) -> float:
+    """Give the seconds of them in which the worker had not yet begun."""
+    if job.started_at is None or job.billed_since is None:
+        return 0.0
+    return max(0.0, (job.started_at - job.billed_since).total_seconds())
+
+
+def left_usd(job: Job) -> float | None:
+    """Give what the job may still cost; None without a cap."""
+    cap = job.submitted.max_cost_usd
+    return None if cap is None else max(0.0, cap - job.actual_usd)
+
+
+def is_affordable(job: Job, usd_per_s: float) -> bool:
+    """Tell whether a device is worth starting with what the job may still cost."""
+    left = left_usd(job)
+    return left is None or usd_per_s * _LEAST_S <= left
 
 
 def cost_of(job: Job, seconds: float) -> Cost:
     """Price the current attempt."""
     device = job.device or LOCAL
-    usd = 0.0 if seconds == 0 else seconds * usd_per_s(job.executor, device)
-    return Cost(device=device, seconds=round(seconds, 3), usd=round(usd, 6))
+    # What was asked for is paid, also where a larger device was given; both are told.
+    price = job.usd_per_s if job.usd_per_s is not None else usd_per_s(job.executor, device)
+    startup_s = min(seconds, startup_of(job))
+    return Cost(
+        device=device,
+        seconds=round(seconds, 3),
+        startup_s=round(startup_s, 3),
+        usd=round(seconds * price, 6),
+    )
 
 
 def cap_is_near(job: Job, now: datetime, reaction_s: float) -> bool:

@@ -76,6 +76,10 @@ class Executor(Protocol):
     def name(self) -> str:
         """Name it has in ``job.starting``: ``local`` or ``modal``."""
 
+    @property
+    def queues(self) -> bool:
+        """Tell whether a call may wait there for its device before a worker begins."""
+
     def devices(self, compute: Compute, gpu: str | None) -> tuple[str, ...]:
         """Name the rungs of the ladder for a worker with these needs, first the one to begin on: ``cpu`` or GPUs.
 

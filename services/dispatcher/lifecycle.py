@@ -11,7 +11,8 @@ import logging
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from contracts.assignment import Assignment
 from contracts.errors import ErrorBody, ErrorCode, SaccadeError
@@ -23,14 +24,16 @@ from contracts.events.job import (
     JobLaunched,
     JobQueued,
     JobStarting,
+    JobWaitingForGpu,
 )
 from contracts.ids import new_id
 from contracts.job import Job, State, retry
-from contracts.limits import WORKER_GRACE_S
+from contracts.limits import WORKER_BEAT_S, WORKER_GRACE_S
 from contracts.workload import Workload
 from services.dispatcher import cost
-from services.dispatcher.executor import CallState, CallStatus, Executor, LaunchFailed
+from services.dispatcher.executor import CallState, CallStatus, Executor, LaunchFailed, Throttled
 from services.dispatcher.jobs import Jobs
+from services.dispatcher.ladder import Rung, above, rung_of
 from services.dispatcher.ledger import Ledger
 from services.dispatcher.left_result import left_result
 from services.dispatcher.liveness import Patience, Sighting, Verdict, judge
@@ -41,6 +44,8 @@ from services.kit.s3 import Bucket
 
 log = logging.getLogger(__name__)
 
+#: A worker that was not heard for so long is asked about at once, where asking costs.
+_QUIET_S: Final = 3 * WORKER_BEAT_S
 #: Lost conditional publishes in one go after which a job waits for its next turn.
 _CONFLICTS = 10
 
@@ -161,12 +166,20 @@ class Lifecycle:
         """Say that an attempt begins, begin it, say how it is found again: a crash in between is repaired by that."""
         run_id = new_id("run")
         attempt = job.attempt + 1
-        device = self._executor.devices(workload.compute, job.submitted.gpu)[0]
         try:
-            usd_per_s = cost.usd_per_s(self._executor.name, device)
+            rung = rung_of(self._executor.name, self._executor.devices(workload.compute, job.submitted.gpu), job.rung)
         except SaccadeError as error:
             return await self._fail(job, "broken", error.body())
-        starting = JobStarting(attempt=attempt, run_id=run_id, executor=self._executor.name, device=device)
+        if not cost.is_affordable(job, rung.usd_per_s):
+            return await self._fail(job, "user", over_cap(job))
+        starting = JobStarting(
+            attempt=attempt,
+            run_id=run_id,
+            executor=self._executor.name,
+            device=rung.device,
+            rung=rung.number,
+            usd_per_s=rung.usd_per_s,
+        )
         job = await self._ledger.say(job, starting, event_id=f"{run_id}.starting")
         assignment = Assignment(
             job_id=job.id,
@@ -174,13 +187,16 @@ class Lifecycle:
             workload=workload.name,
             attempt=attempt,
             run_id=run_id,
-            device=device,
-            usd_per_s=usd_per_s,
+            device=rung.device,
+            usd_per_s=rung.usd_per_s,
+            left_usd=cost.left_usd(job),
             params=job.submitted.params,
             inputs=job.submitted.inputs,
         )
         try:
             call_id = await self._executor.launch(assignment, workload.compute)
+        except Throttled as error:
+            return await self._interrupt(job, "throttled", error_of(ErrorCode.WORKER_NOT_STARTED, str(error)))
         except LaunchFailed as error:
             return await self._interrupt(job, "not_started", error_of(ErrorCode.WORKER_NOT_STARTED, str(error)))
         self._calls[job.id] = (run_id, call_id)
@@ -192,8 +208,13 @@ class Lifecycle:
         call_id = await self._call_of(job)
         if call_id and not job.call_id:
             return await self._note_call(job, call_id)
-        status = await self._executor.poll(call_id) if call_id else None
-        sighting = Sighting(status, self._silent_s(job))
+        silent_s = self._silent_s(job)
+        urgent = job.state is State.RUNNING and silent_s > _QUIET_S
+        status = await self._executor.poll(call_id, urgent=urgent) if call_id else None
+        higher = self._above(job, workload) if job.state.launching else None
+        sighting = Sighting(
+            status, silent_s, queues=self._executor.queues, next_device=higher.device if higher else None
+        )
         verdict = judge(job, workload.compute, sighting, datetime.now(UTC), self._rules.patience)
         match verdict:
             case Verdict.WELL:
@@ -202,9 +223,33 @@ class Lifecycle:
                 return await self._cancel(job)
             case Verdict.ENDED:
                 return await self._take_up(job, status or CallStatus(CallState.ENDED))
+            case Verdict.WAITING_FOR_GPU:
+                return await self._tell_waiting(job, higher)
             case _:
                 failure, error = reason_of(verdict, job, workload.compute)
                 return await self._interrupt(job, failure, error)
+
+    async def _tell_waiting(self, job: Job, higher: Rung | None) -> Outcome:
+        """Say that the device is not to be had, how many wait for it, and what is tried next."""
+        assert job.run_id
+        assert job.device
+        assert job.starting_at
+        backlog = await self._executor.backlog(job.submitted.workload, job.device)
+        climb_at = job.starting_at + timedelta(seconds=self._rules.patience.gpu_climb_s)
+        waiting = JobWaitingForGpu(
+            attempt=job.attempt,
+            run_id=job.run_id,
+            device=job.device,
+            waited_s=round((datetime.now(UTC) - job.starting_at).total_seconds(), 1),
+            backlog=backlog.inputs if backlog else None,
+            workers=backlog.workers if backlog else None,
+            next_device=higher.device if higher else None,
+            next_at=climb_at if higher else None,
+        )
+        return await self._ledger.say(job, waiting)
+
+    def _above(self, job: Job, workload: Workload) -> Rung | None:
+        return above(job, self._executor.name, self._executor.devices(workload.compute, job.submitted.gpu))
 
     async def _cancel(self, job: Job) -> Outcome:
         """Stop the worker, then say so. A worker that was at work says itself what it used; else we do."""
@@ -235,16 +280,22 @@ class Lifecycle:
         if job.failure in ("preempted", "lost") and (done := await left_result(self._bucket, job)):
             return await self._ledger.say(job, done)
         now = datetime.now(UTC)
+        higher = self._above(job, workload)
         ended = Attempt(
             failure=job.failure or "lost",
             error=job.error or error_of(ErrorCode.WORKER_LOST, ""),
             number=job.attempt - job.first_attempt + 1,
             of=workload.max_attempts,
             deadline=job.deadline or job.submitted.deadline,
+            rung=job.rung,
+            rung_above=higher.number if higher else None,
+            has_rungs=job.device not in (cost.CPU, cost.LOCAL, None),
         )
         step = next_step(ended, now, self._rules.backoff, self._chance.random())
         if isinstance(step, Again):
-            again = retry(job, after=ended.failure, delay_s=round(step.delay_s, 3), now=now, deadline_s=0.0)
+            again = retry(
+                job, after=ended.failure, delay_s=round(step.delay_s, 3), now=now, deadline_s=0.0, rung=step.rung
+            )
             return await self._ledger.say(job, again)
         return await self._fail(job, step.failure, step.error)
 

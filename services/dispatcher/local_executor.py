@@ -47,6 +47,7 @@ class LocalExecutor:
     """An ``Executor`` whose call id is the run's id: a run has one worker, however often it is launched."""
 
     name = "local"
+    queues = False
 
     def __init__(
         self,

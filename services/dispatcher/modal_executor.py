@@ -68,6 +68,7 @@ class ModalExecutor:
     """An ``Executor`` whose call id is Modal's function call id."""
 
     name = "modal"
+    queues = True
 
     def __init__(self, client: modal.Client, settings: ModalSettings, bucket: Bucket, access: RunAccess) -> None:
         """Use a client that somebody else closes."""

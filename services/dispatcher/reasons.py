@@ -18,6 +18,7 @@ CODES: Final[dict[FailureClass, ErrorCode]] = {
     "out_of_memory": ErrorCode.OUT_OF_MEMORY,
     "broken": ErrorCode.WORKER_BROKEN,
     "timed_out": ErrorCode.TIMED_OUT,
+    "no_gpu": ErrorCode.WORKER_NOT_STARTED,
 }
 
 
@@ -49,6 +50,8 @@ def reason_of(verdict: Verdict, job: Job, compute: Compute) -> tuple[FailureClas
             return "timed_out", error_of(ErrorCode.TIMED_OUT, f"The worker ran for {compute.timeout_s:g} s.")
         case Verdict.COST_CAP:
             return "user", over_cap(job)
+        case Verdict.NO_GPU:
+            return "no_gpu", error_of(ErrorCode.WORKER_NOT_STARTED, f"No {job.device} was to be had in time.")
         case Verdict.NOT_STARTED:
             return "not_started", error_of(ErrorCode.WORKER_NOT_STARTED, "No worker began in time.")
         case _:

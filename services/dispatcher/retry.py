@@ -15,6 +15,9 @@ RETRIED: Final[frozenset[FailureClass]] = frozenset(
     {"lost", "preempted", "not_started", "out_of_memory", "no_gpu", "throttled"}
 )
 
+#: Failures after which the next rung is tried: there was no such device, or it was too small.
+CLIMBED: Final[frozenset[FailureClass]] = frozenset({"no_gpu", "out_of_memory"})
+
 #: What the user is told when the attempts are used up; out of memory keeps the worker's own words.
 _EXHAUSTED: Final[dict[FailureClass, ErrorCode]] = {
     "lost": ErrorCode.WORKER_LOST,
@@ -39,11 +42,16 @@ class Backoff:
         return whole * (0.5 + 0.5 * jitter)
 
 
+#: What an executor that takes no more launches is given; half of it random.
+THROTTLED_S: Final = 20.0
+
+
 @dataclass(frozen=True)
 class Again:
-    """Try once more."""
+    """Try once more, on this rung of the ladder."""
 
     delay_s: float
+    rung: int = 0
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,11 @@ class Attempt:
     number: int
     of: int
     deadline: datetime
+    rung: int = 0
+    #: The rung above, if there is one that the job may cost.
+    rung_above: int | None = None
+    #: Whether the ladder has rungs at all: a CPU that had too little memory may have more of it next time.
+    has_rungs: bool = False
 
 
 def next_step(attempt: Attempt, now: datetime, backoff: Backoff, jitter: float) -> Again | Fail:
@@ -71,10 +84,20 @@ def next_step(attempt: Attempt, now: datetime, backoff: Backoff, jitter: float) 
         return Fail(attempt.failure, attempt.error)
     if attempt.number >= attempt.of and attempt.failure not in UNCOUNTED:
         return Fail(attempt.failure, _exhausted(attempt))
-    delay_s = backoff.delay_s(attempt.number, jitter)
+    climbs = attempt.failure in CLIMBED
+    if attempt.failure == "out_of_memory" and attempt.has_rungs and attempt.rung_above is None:
+        return Fail(attempt.failure, attempt.error)
+    rung = attempt.rung_above if climbs and attempt.rung_above is not None else attempt.rung
+    match attempt.failure:
+        case "no_gpu":
+            delay_s = 0.0
+        case "throttled":
+            delay_s = THROTTLED_S * (0.5 + 0.5 * jitter)
+        case _:
+            delay_s = backoff.delay_s(attempt.number, jitter)
     if now + timedelta(seconds=delay_s) >= attempt.deadline:
         return past_deadline(attempt.error.message)
-    return Again(delay_s)
+    return Again(delay_s, rung)
 
 
 def past_deadline(last: str = "") -> Fail:

@@ -36,6 +36,9 @@ class DispatcherSettings(BaseSettings):
     find_s: float = Field(default=5.0, gt=0)
     #: A worker that says nothing for this long is taken for dead.
     silent_s: float = Field(default=WORKER_SILENT_S, gt=0)
+    #: A GPU that is not to be had is told after this; with a rung above, that one is tried after so long.
+    gpu_notice_s: float = Field(default=15.0, gt=0)
+    gpu_climb_s: float = Field(default=120.0, gt=0)
     #: Delay before the second attempt; it doubles with each further one up to the largest.
     backoff_s: float = Field(default=1.0, ge=0)
     backoff_max_s: float = Field(default=60.0, ge=0)

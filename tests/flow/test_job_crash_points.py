@@ -83,6 +83,7 @@ class DoomedExecutor:
     """The executor as a process sees it that may die at each call; the workers are the world's and live on."""
 
     name = "scripted"
+    queues = False
 
     def __init__(self, real: ScriptedExecutor, doom: Doom) -> None:
         self._real = real

@@ -96,4 +96,30 @@ def test_judge(case: str, one: Job, status: CallStatus | None, silent_s: float, 
 
 
 def test_every_verdict_is_in_the_table() -> None:
-    assert {row[4] for row in TABLE} == set(Verdict)
+    assert {row[4] for row in TABLE} | {row[3] for row in QUEUE} == set(Verdict)
+
+
+def starting(since_s: float, device: str = "T4", told_s: float | None = None) -> Job:
+    told_at = None if told_s is None else ago(told_s)
+    return job(State.STARTING, device=device, starting_at=ago(since_s), waiting_told_at=told_at)
+
+
+#: Starting, at an executor where calls wait for their device: noticed after 15 s, the next rung after 120 s.
+QUEUE: list[tuple[str, Job, str | None, Verdict]] = [
+    ("not yet worth a word", starting(14.9), "A10", Verdict.WELL),
+    ("no GPU so far", starting(15), "A10", Verdict.WAITING_FOR_GPU),
+    ("told just now", starting(16, told_s=1), "A10", Verdict.WELL),
+    ("told again when it has taken twice as long", starting(30, told_s=15), "A10", Verdict.WAITING_FOR_GPU),
+    ("to be climbed", starting(120, told_s=60), "A10", Verdict.NO_GPU),
+    ("the last rung is waited for", starting(5000, told_s=2000), None, Verdict.WELL),
+    ("and told on the last rung", starting(5000, told_s=2600), None, Verdict.WAITING_FOR_GPU),
+    ("a CPU in a queue", starting(79.9, "cpu"), None, Verdict.WELL),
+    ("a CPU that does not come", starting(80, "cpu"), None, Verdict.NOT_STARTED),
+]
+
+
+@pytest.mark.parametrize(("name", "of", "next_device", "verdict"), QUEUE, ids=[row[0] for row in QUEUE])
+def test_a_call_in_a_queue(name: str, of: Job, next_device: str | None, verdict: Verdict) -> None:
+    compute = Compute(gpus=("T4", "A10"), timeout_s=100, start_timeout_s=20)
+    sighting = Sighting(RUNNING, 0.0, queues=True, next_device=next_device)
+    assert judge(of, compute, sighting, NOW, PATIENCE) is verdict, name
