@@ -8,7 +8,7 @@ from pathlib import Path
 from modal_workers.catalog import workloads
 from tests.rules.tree import ROOT, parsed
 
-FIXED = ("spec.py", "job.py", "README.md")
+FIXED = ("spec.py", "job.py", "app.py", "README.md")
 WORKERS = sorted(
     folder for folder in (ROOT / "modal_workers").iterdir() if any((folder / name).exists() for name in FIXED[:2])
 )
@@ -40,6 +40,24 @@ def test_every_declaration_is_complete() -> None:
         assert undescribed == [], f"{name}: parameters without a description"
         for backend in workload.backends:
             assert backend.parameter in workload.params.model_fields
+
+
+def test_an_app_is_a_thin_shell_whose_figures_are_its_declaration_s() -> None:
+    for folder in WORKERS:
+        path = f"modal_workers/{folder.name}/app.py"
+        assert (ROOT / path).read_text().count("\n") <= 50, f"{path} is more than a shell"
+        tree = parsed(path)
+        given = {ast.unparse(node) for node in tree.body if isinstance(node, ast.Assign | ast.ImportFrom)}
+        assert f"from modal_workers.{folder.name}.spec import WORKLOAD" in given, path
+        assert "DEPLOYMENT = Deployment.of(WORKLOAD)" in given, path
+        assert "app = modal.App(DEPLOYMENT.app_name)" in given, path
+        functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+        assert [function.name for function in functions] == ["run"], path
+        (decorator,) = functions[0].decorator_list
+        assert isinstance(decorator, ast.Call), path
+        asked = {keyword.arg or ast.unparse(keyword.value) for keyword in decorator.keywords}
+        assert "DEPLOYMENT.options()" in asked, path
+        assert asked <= {"DEPLOYMENT.options()", "image", "secrets", "volumes"}, f"{path} has figures of its own"
 
 
 def test_jobs_read_like_a_table_of_contents() -> None:

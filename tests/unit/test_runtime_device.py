@@ -1,0 +1,70 @@
+"""The device that a worker was really given, by what nvidia-smi says of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from contracts.prices import PRICES
+from modal_workers.runtime.device import name_of, real_device
+
+PRODUCTS = {
+    "Tesla T4": "T4",
+    "NVIDIA L4": "L4",
+    "NVIDIA L40S": "L40S",
+    "NVIDIA A10": "A10",
+    "NVIDIA A10G": "A10",
+    "NVIDIA A100-SXM4-40GB": "A100-40GB",
+    "NVIDIA A100-PCIE-40GB": "A100-40GB",
+    "NVIDIA A100-SXM4-80GB": "A100-80GB",
+    "NVIDIA A100 80GB PCIe": "A100-80GB",
+    "NVIDIA H100 80GB HBM3": "H100",
+    "NVIDIA H100 NVL": "H100",
+    "NVIDIA H200": "H200",
+    "NVIDIA B200": "B200",
+}
+
+
+@pytest.mark.parametrize("product", list(PRODUCTS))
+def test_a_product_has_the_name_that_prices_have(product: str) -> None:
+    assert name_of(product) == PRODUCTS[product]
+
+
+def test_every_gpu_with_a_price_is_recognised() -> None:
+    assert set(PRODUCTS.values()) == PRICES.keys() - {"local", "cpu"}
+
+
+@pytest.mark.parametrize("product", ["", "NVIDIA GeForce RTX 4090", "NVIDIA A1000", "NVIDIA GH200 480GB", "Tesla V100"])
+def test_any_other_has_none(product: str) -> None:
+    assert name_of(product) is None
+
+
+def _nvidia_smi(folder: Path, body: str) -> None:
+    program = folder / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\n{body}\n")
+    program.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("body", "asked", "expected"),
+    [
+        ("echo NVIDIA A100-SXM4-80GB", "A100-40GB", "A100-80GB"),
+        ("echo NVIDIA H200; echo NVIDIA H200", "H100", "H200"),
+        ("echo NVIDIA A100-SXM4-80GB", "cpu", "cpu"),
+        ("echo Something new", "A10", "A10"),
+        ("echo 'No devices were found'; exit 6", "T4", "T4"),
+        ("true", "T4", "T4"),
+    ],
+)
+def test_what_was_given_counts_and_what_was_asked_for_where_that_is_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, asked: str, expected: str
+) -> None:
+    _nvidia_smi(tmp_path, body)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert real_device(asked) == expected
+
+
+def test_a_machine_without_a_gpu_has_what_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert real_device("A10") == "A10"
