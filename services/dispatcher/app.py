@@ -50,7 +50,7 @@ def rules_of(settings: DispatcherSettings) -> Rules:
             gpu_notice_s=settings.gpu_notice_s,
             gpu_climb_s=settings.gpu_climb_s,
         ),
-        backoff=Backoff(settings.backoff_s, settings.backoff_max_s),
+        backoff=Backoff(settings.backoff_s, settings.backoff_max_s, settings.throttled_s),
         poll_s=settings.poll_s,
     )
 

@@ -35,15 +35,13 @@ class Backoff:
 
     first_s: float = 1.0
     longest_s: float = 60.0
+    #: What an executor that takes no more launches is given, half of it random too.
+    throttled_s: float = 20.0
 
     def delay_s(self, failures: int, jitter: float) -> float:
         """Give the delay after this many failures in a row; ``jitter`` is a random number in [0, 1)."""
         whole = min(self.longest_s, self.first_s * 2.0 ** min(failures - 1, 30))
         return whole * (0.5 + 0.5 * jitter)
-
-
-#: What an executor that takes no more launches is given; half of it random.
-THROTTLED_S: Final = 20.0
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,7 @@ def next_step(attempt: Attempt, now: datetime, backoff: Backoff, jitter: float) 
         case "no_gpu":
             delay_s = 0.0
         case "throttled":
-            delay_s = THROTTLED_S * (0.5 + 0.5 * jitter)
+            delay_s = backoff.throttled_s * (0.5 + 0.5 * jitter)
         case _:
             delay_s = backoff.delay_s(attempt.number, jitter)
     if now + timedelta(seconds=delay_s) >= attempt.deadline:

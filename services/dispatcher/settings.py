@@ -42,6 +42,8 @@ class DispatcherSettings(BaseSettings):
     #: Delay before the second attempt; it doubles with each further one up to the largest.
     backoff_s: float = Field(default=1.0, ge=0)
     backoff_max_s: float = Field(default=60.0, ge=0)
+    #: Delay after a launch for which the executor had no room.
+    throttled_s: float = Field(default=20.0, ge=0)
 
 
 class ModalSettings(BaseSettings):

@@ -79,6 +79,15 @@ class Script:
             self.do_keep(name, "here")
             os.kill(os.getpid(), signal.SIGKILL)
 
+    def do_work_unless(self, name: str, seconds: str) -> None:
+        """Work in the first run only: the next one finds what it kept."""
+        if self.notes.get(f"checkpoint {name}") == "none":
+            self.do_work(seconds)
+
+    def do_out_of_memory_unless(self, device: str) -> None:
+        if self.context.device != device:
+            raise MemoryError(f"{self.context.device} is too small")
+
     def do_fail(self, code: str) -> None:
         raise SaccadeError(ErrorCode(code), "The script says so.")
 

@@ -1,0 +1,190 @@
+"""A whole dispatcher over Modal: from job.submitted to its end through the ladder, preemption, cancel and restarts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contracts.job import State
+from services.dispatcher.app import Dispatcher
+from services.dispatcher.modal_executor import ModalExecutor, open_modal_executor
+from tests.dispatching import World, a_world
+from tests.modal_loopback import Loopback, dialled
+from tests.workers.house import Surroundings, serve
+from tests.workers.laddered.spec import WORKLOAD as LADDERED
+from tests.workers.scripted.spec import WORKLOAD as SCRIPTED
+
+pytestmark = pytest.mark.anyio
+
+QUICK: dict[str, Any] = {"backoff_s": 0.05, "gpu_notice_s": 0.5, "gpu_climb_s": 1.5, "find_s": 20.0, "slots": 8}
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Surroundings]:
+    with serve(tmp_path_factory) as servers:
+        yield servers
+
+
+@dataclass
+class Rented:
+    """A world whose dispatchers launch on Modal."""
+
+    world: World
+    executor: ModalExecutor
+    loopback: Loopback
+
+    def dispatcher(self, **changes: Any) -> Dispatcher:
+        limits = {"tenant_concurrency": 8, "workload_concurrency": 8}
+        return self.world.dispatcher(self.executor, SCRIPTED, LADDERED, **(limits | QUICK | changes))
+
+    async def submit(self, *script: str, workload: str = "scripted", **more: Any) -> str:
+        return await self.world.submit(workload=workload, params={"script": list(script)}, **more)
+
+    async def paid(self, job_id: str) -> list[dict[str, Any]]:
+        """Give what each attempt has cost, in order."""
+        events = await self.world.events(job_id)
+        return [data["cost"] for what, data in events if what in ("interrupted", "succeeded") and data["cost"]]
+
+    async def said(self, job_id: str, verb: str) -> list[dict[str, Any]]:
+        return [data for what, data in await self.world.events(job_id) if what == verb]
+
+
+@pytest.fixture
+async def rented(servers: Surroundings, tmp_path: Path) -> AsyncIterator[Rented]:
+    async with rent(servers) as rented:
+        yield rented
+        servers.loopback.heal()
+        servers.loopback.capacity.clear()
+
+
+@asynccontextmanager
+async def rent(servers: Surroundings) -> AsyncIterator[Rented]:
+    async with AsyncExitStack() as stack:
+        world = await stack.enter_async_context(a_world(servers.nats, servers.s3))
+        stack.enter_context(dialled(servers.loopback))
+        settings = servers.modal_settings()
+        executor = await stack.enter_async_context(open_modal_executor(settings, world.bucket, servers.access()))
+        yield Rented(world, executor, servers.loopback)
+
+
+async def test_a_job_runs_on_modal_and_costs_its_seconds_start_up_included(rented: Rented) -> None:
+    async with rented.world.dispatching(rented.dispatcher()):
+        job_id = await rented.submit("stage first", "work 0.2", "save a.bin 256")
+        job = await rented.world.reach(job_id)
+    assert (job.state, job.executor, job.device) == (State.SUCCEEDED, "modal", "cpu")
+    (starting,) = await rented.said(job_id, "starting")
+    (cost,) = job.costs.values()
+    assert cost.startup_s > 0
+    assert cost.usd == pytest.approx(cost.seconds * starting["usd_per_s"], abs=1e-6)
+
+
+async def test_a_gpu_that_is_not_to_be_had_is_told_and_the_next_is_taken(rented: Rented) -> None:
+    rented.loopback.capacity["T4"] = 0
+    async with rented.world.dispatching(rented.dispatcher()):
+        job_id = await rented.submit("work 0.1", workload="laddered")
+        job = await rented.world.reach(job_id)
+    assert (job.state, job.device) == (State.SUCCEEDED, "A10")
+    waiting = await rented.said(job_id, "waiting_for_gpu")
+    assert waiting[0]["device"] == "T4"
+    assert (waiting[0]["backlog"], waiting[0]["workers"], waiting[0]["next_device"]) == (1, 0, "A10")
+    rungs = [(one["device"], one["rung"]) for one in await rented.said(job_id, "starting")]
+    assert rungs == [("T4", 0), ("A10", 1)]
+    assert len({one["usd_per_s"] for one in await rented.said(job_id, "starting")}) == 2
+    assert [one["failure"] for one in await rented.said(job_id, "interrupted")] == ["no_gpu"]
+    assert [cost["device"] for cost in await rented.paid(job_id)] == ["A10"], "what never began has cost nothing"
+
+
+async def test_a_gpu_that_is_too_small_is_climbed(rented: Rented) -> None:
+    async with rented.world.dispatching(rented.dispatcher()):
+        job_id = await rented.submit("out_of_memory_unless A100-40GB", workload="laddered")
+        job = await rented.world.reach(job_id)
+    assert (job.state, job.device) == (State.SUCCEEDED, "A100-40GB")
+    assert [one["device"] for one in await rented.said(job_id, "starting")] == ["T4", "A10", "A100-40GB"]
+    paid = await rented.paid(job_id)
+    assert [cost["device"] for cost in paid] == ["T4", "A10", "A100-40GB"], "each rung is paid for"
+
+
+async def test_a_gpu_that_the_user_chose_is_the_only_one(rented: Rented) -> None:
+    async with rented.world.dispatching(rented.dispatcher()):
+        job_id = await rented.submit("out_of_memory_unless A100-40GB", workload="laddered", gpu="T4")
+        job = await rented.world.reach(job_id)
+    assert (job.state, job.failure) == (State.FAILED, "out_of_memory")
+    assert [one["device"] for one in await rented.said(job_id, "starting")] == ["T4"]
+
+
+async def test_a_rung_that_the_cap_does_not_allow_is_not_taken(rented: Rented) -> None:
+    async with rented.world.dispatching(rented.dispatcher()):
+        job_id = await rented.submit("out_of_memory_unless A10", workload="laddered", max_cost_usd=0.0003)
+        job = await rented.world.reach(job_id)
+    assert (job.state, job.failure) in [(State.FAILED, "out_of_memory"), (State.FAILED, "user")]
+    assert [one["device"] for one in await rented.said(job_id, "starting")] == ["T4"]
+
+
+async def test_a_job_that_waits_for_a_gpu_is_cancelled(rented: Rented) -> None:
+    rented.loopback.capacity["T4"] = 0
+    async with rented.world.dispatching(rented.dispatcher(gpu_climb_s=60.0)):
+        job_id = await rented.submit("work 0.1", workload="laddered")
+        await rented.world.reach(job_id, State.WAITING_FOR_GPU)
+        await rented.world.cancel(job_id)
+        job = await rented.world.reach(job_id)
+    assert job.state is State.CANCELLED
+    assert job.costs == {}
+
+
+async def test_a_preempted_job_goes_on_from_its_checkpoint(rented: Rented) -> None:
+    async with rented.world.dispatching(rented.dispatcher()):
+        job_id = await rented.submit("checkpoint half", "keep half done", "work_unless half 60")
+        job = await rented.world.reach(job_id, State.RUNNING)
+        key = rented.world.bucket.key("scratch", job_id, "checkpoints", "half")
+        while not await rented.world.bucket.list_keys(key):
+            await asyncio.sleep(0.05)
+        assert job.call_id
+        await asyncio.to_thread(rented.loopback.preempt, job.call_id)
+        job = await rented.world.reach(job_id)
+    assert (job.state, job.attempt) == (State.SUCCEEDED, 2)
+    assert job.result
+    assert job.result["notes"]["checkpoint half"] == "done"
+    assert len(await rented.paid(job_id)) == 2
+
+
+async def test_a_dispatcher_that_died_before_it_noted_its_call_learns_it_from_the_worker(rented: Rented) -> None:
+    job_id = await rented.submit("work 1.0")
+    first = rented.dispatcher()
+    launch, launched = rented.executor.launch, asyncio.Event()
+
+    async def launch_and_die(*arguments: Any) -> str:
+        await launch(*arguments)
+        launched.set()
+        await asyncio.Future()
+        return ""
+
+    rented.executor.launch = launch_and_die  # type: ignore[method-assign]
+    running = asyncio.create_task(first.run(asyncio.Event()))
+    await launched.wait()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    rented.executor.launch = launch  # type: ignore[method-assign]
+    await rented.world.forget_lease()
+    async with rented.world.dispatching(rented.dispatcher()):
+        job = await rented.world.reach(job_id)
+    verbs = await rented.world.verbs(job_id)
+    assert (job.state, job.attempt) == (State.SUCCEEDED, 1), verbs
+    assert (verbs.count("starting"), verbs.count("started"), len(job.costs)) == (1, 1, 1)
+
+
+async def test_throttling_delays_and_counts_for_nothing(rented: Rented) -> None:
+    from grpclib import Status
+
+    rented.loopback.fail("FunctionMap", Status.RESOURCE_EXHAUSTED, times=1)
+    async with rented.world.dispatching(rented.dispatcher(throttled_s=0.2)):
+        job_id = await rented.submit("work 0.1")
+        job = await rented.world.reach(job_id)
+    assert job.state is State.SUCCEEDED
+    assert [one["failure"] for one in await rented.said(job_id, "interrupted")] == ["throttled"]
+    assert (job.attempt, job.first_attempt) == (2, 2), "not held against the job"
