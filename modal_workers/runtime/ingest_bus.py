@@ -149,6 +149,10 @@ class IngestBus:
                 method, self._run + path, data=body, headers=headers, allow_redirects=False
             ) as response,
         ):
+            if 300 <= response.status < 400:  # followed, the token would go wherever it leads
+                where = response.headers.get("Location", "elsewhere").partition("?")[0]
+                hint = "Set INGEST_URL to the gateway's own origin, with https."
+                raise BusRefused(ErrorCode.NOT_FOUND, f"INGEST_URL leads to {where}.", hint=hint)
             answer = json.loads(await response.read())
             if response.ok:
                 return answer

@@ -292,6 +292,39 @@ def publishing_subject(assignment: Assignment) -> str:
 
 
 @pytest.mark.parametrize("way", ["ingest"], indirect=True)
+@pytest.mark.parametrize(
+    ("answer", "refused"),
+    [
+        ("302 Found\r\nLocation: https://elsewhere.example/login", True),
+        ("502 Bad Gateway", False),
+        ("200 OK", False),
+        ("429 Too Many Requests", False),
+    ],
+)
+async def test_what_answers_instead_of_the_gateway_is_told_apart(
+    desk: Desk, way: Way, answer: str, refused: bool
+) -> None:
+    """A proxy that sends elsewhere is a mistake in the settings; one whose gateway is away is waited for."""
+
+    async def answered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 {answer}\r\nContent-Length: 6\r\nConnection: close\r\n\r\n<html>".encode())
+        await writer.drain()
+        writer.close()
+
+    assignment = await desk.submit()
+    proxy = await asyncio.start_server(answered, HOST, 0)
+    async with proxy:
+        url = f"http://{HOST}:{proxy.sockets[0].getsockname()[1]}"
+        bus = await open_bus(way.settings(assignment).model_copy(update={"url": url}), assignment)
+        way.opened.append(bus)
+        with pytest.raises(SaccadeError) as caught:
+            await bus.publish(completed(assignment, "a"), deadline_s=0.5)
+    assert isinstance(caught.value, BusRefused) == refused
+    assert refused or caught.value.code is ErrorCode.BUS_UNAVAILABLE
+
+
+@pytest.mark.parametrize("way", ["ingest"], indirect=True)
 async def test_a_gateway_that_is_not_there_is_waited_for(desk: Desk, way: Way) -> None:
     assignment = await desk.submit()
     nowhere = way.settings(assignment).model_copy(update={"url": f"http://{HOST}:{free_port()}"})
