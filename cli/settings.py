@@ -21,11 +21,22 @@ class CommandSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SACCADE_", frozen=True)
 
     url: str = f"http://127.0.0.1:{DEFAULT_PORT}"
+    #: How an embedded system is reached from the internet, by a tunnel or a proxy of one's own.
+    public_url: str = ""
     api_key: SecretStr | None = None
     data: Path = Path(".saccade")
     #: Notes on uploads that were interrupted, so that they go on where they stopped.
     uploads_dir: Path = Path.home() / ".cache" / "saccade" / "uploads"
     api_keys_file: Path | None = None
+    allowed_hosts: str = ""
+
+
+class ModalSettings(BaseSettings):
+    """Where Modal's own client finds its server; empty for Modal itself."""
+
+    model_config = SettingsConfigDict(env_prefix="MODAL_", frozen=True)
+
+    server_url: str = ""
 
 
 def child_environment() -> dict[str, str]:

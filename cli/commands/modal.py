@@ -14,6 +14,7 @@ from typing import Final
 
 import click
 
+from cli.embedded.on_modal import require_client
 from cli.failure import USAGE, Failure
 from cli.output import note, say, show_json
 from cli.settings import ROOT, child_environment
@@ -105,9 +106,7 @@ def _checked(name: str, environment: Environment) -> Deployment:
 
 
 def _require_modal() -> None:
-    if importlib.util.find_spec("modal") is None:
-        hint = "pip install -c constraints.txt -e '.[modal]'"
-        raise Failure("Modal's client is not installed.", code="modal_not_installed", hint=hint)
+    require_client()
     if not constraints().exists():
         text = "Workers are deployed from a checkout of the repository: their versions stand in constraints.txt."
         raise Failure(text, code="no_checkout", hint="git clone it, then run this command in there.")

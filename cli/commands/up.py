@@ -10,10 +10,11 @@ from pathlib import Path
 
 import click
 
+from cli.embedded.on_modal import OnModal
 from cli.embedded.system import EmbeddedSystem
 from cli.failure import INTERRUPTED
 from cli.output import note, say, show_json
-from cli.settings import DEFAULT_PORT, CommandSettings
+from cli.settings import DEFAULT_PORT, CommandSettings, ModalSettings
 
 
 def shown(path: Path) -> str:
@@ -82,6 +83,8 @@ async def _run(system: EmbeddedSystem, *, as_json: bool, attached: bool) -> None
             else:
                 say(f"Saccade is ready at {system.url} (API reference: {system.url}/docs)")
                 say(f"Its data is in {shown(system.data)}. Ctrl-C stops it.")
+                if system.on_modal:
+                    say("Workers run on Modal, and go on there when Saccade stops: cancel jobs that are not to.")
             await stop.wait()
     finally:
         await system.stop()
@@ -95,9 +98,16 @@ async def _run(system: EmbeddedSystem, *, as_json: bool, attached: bool) -> None
 @click.option("--port", type=click.IntRange(0, 65535), default=DEFAULT_PORT, show_default=True, help="0: any free one.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="An address of this machine.")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder for all its data. [default: ./.saccade]")
+@click.option(
+    "--executor",
+    type=click.Choice(["local", "modal"]),
+    default="local",
+    show_default=True,
+    help="Where workers run; docs/modal.md says what Modal needs.",
+)
 @click.option("--attached", is_flag=True, hidden=True, help="Stop when standard input ends.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON value a line.")
-def up(*, port: int, host: str, data: Path | None, attached: bool, as_json: bool) -> None:
+def up(*, port: int, host: str, data: Path | None, executor: str, attached: bool, as_json: bool) -> None:
     """Run the whole system on this machine until Ctrl-C."""
 
     def remark(text: str) -> None:
@@ -106,5 +116,6 @@ def up(*, port: int, host: str, data: Path | None, attached: bool, as_json: bool
         else:
             note(text)
 
-    system = EmbeddedSystem(data or CommandSettings().data, host, port, remark)
+    modal = OnModal.checked(CommandSettings(), ModalSettings()) if executor == "modal" else None
+    system = EmbeddedSystem(data or CommandSettings().data, host, port, remark, modal)
     asyncio.run(_run(system, as_json=as_json, attached=attached))

@@ -114,6 +114,7 @@ def service_environment(folder: DataFolder, ports: dict[str, int], host: str) ->
         "NOTIFIER_TICKET_KEY": secrets.ticket_key,
         "GATEWAY_DATA_DIR": str(folder.path / "gateway"),
         "DISPATCHER_DATA_DIR": str(folder.path / "dispatcher"),
+        "DISPATCHER_EXECUTOR": "local",
     }
     for name in SERVICES:
         environment |= {f"{name.upper()}_HOST": LOOPBACK, f"{name.upper()}_PORT": str(ports[name])}

@@ -10,6 +10,7 @@ from typing import Final
 
 from cli.embedded import leftovers, ports, programs
 from cli.embedded.folder import DataFolder
+from cli.embedded.on_modal import OnModal
 from cli.embedded.origin import Origin
 from cli.embedded.supervisor import Supervisor
 from cli.failure import USAGE, Failure
@@ -21,14 +22,19 @@ _ALL: Final = (*programs.SERVERS, *programs.SERVICES)
 class EmbeddedSystem:
     """Everything that Saccade is, on this machine, in child processes of this one."""
 
-    def __init__(self, data: Path, host: str, port: int, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, data: Path, host: str, port: int, say: Callable[[str], None], modal: OnModal | None = None
+    ) -> None:
         """Take the data folder and the port, and end what an earlier run left behind.
+
+        With ``modal`` workers run there instead of here.
 
         Raises:
             Failure: with what to do about it.
         """
         _check_host(host)
         self._host = host
+        self._modal = modal
         self._folder = DataFolder(data)
         try:
             self._listener = ports.listen_or_tell(host, port)
@@ -52,6 +58,11 @@ class EmbeddedSystem:
         """The data folder."""
         return self._folder.path
 
+    @property
+    def on_modal(self) -> bool:
+        """Tell whether workers run on Modal."""
+        return self._modal is not None
+
     def process_ids(self) -> dict[str, int]:
         """Tell the process id of every child that runs."""
         return {name: number for name in _ALL if (number := self._supervisor.process_id(name))}
@@ -64,15 +75,16 @@ class EmbeddedSystem:
         """
         chosen = ports.choose(_ALL, self._folder.ports())
         self._folder.keep_ports(chosen)
-        servers = [
-            programs.nats_server(self._folder, chosen["nats-server"]),
-            programs.rclone(self._folder, self._host, chosen["rclone"]),
-        ]
+        servers = [programs.nats_server(self._folder, chosen["nats-server"])]
+        if self._modal is None or self._modal.bucket is None:
+            servers.append(programs.rclone(self._folder, self._host, chosen["rclone"]))
         upstreams = {name: f"http://{ports.LOOPBACK}:{chosen[name]}" for name in programs.SERVICES}
         self._origin = Origin(upstreams)
         await self._origin.start(self._listener)
         await self._supervisor.start(servers)
         environment = programs.service_environment(self._folder, chosen, self._host)
+        if self._modal:
+            environment |= self._modal.environment(self.data, self.url, CommandSettings().allowed_hosts)
         await self._supervisor.start([programs.service(name, chosen[name], environment) for name in programs.SERVICES])
 
     async def stop(self) -> None:

@@ -1,0 +1,135 @@
+"""Workers on Modal for an embedded system: refuses what they could not reach, and tells the services where they are."""
+
+from __future__ import annotations
+
+import importlib.util
+import ipaddress
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NoReturn, Self
+from urllib.parse import urlsplit
+
+import nkeys
+from pydantic import SecretStr, ValidationError
+
+from cli.failure import Failure
+from cli.settings import CommandSettings, ModalSettings
+from services.kit.settings import S3Settings, as_environment
+from services.kit.worker_token import WorkerTokens
+
+_GUIDE: Final = "docs/modal.md says how, step by step."
+#: Names that mean something in one network only.
+_LOCAL_NAMES: Final = ("localhost", ".localhost", ".local", ".internal", ".lan", ".home.arpa")
+
+
+@dataclass(frozen=True)
+class OnModal:
+    """What the services are told when workers run on Modal."""
+
+    #: The origin as Modal's machines reach it; empty for the system's own, when Modal's server is on this machine.
+    public_url: str
+    #: A bucket that they reach too; None for the data folder's own, likewise.
+    bucket: S3Settings | None
+
+    @classmethod
+    def checked(cls, command: CommandSettings, modal: ModalSettings) -> Self:
+        """Take what the environment says, if workers on Modal can reach it.
+
+        Raises:
+            Failure: Modal's client is missing, or something can be reached from this machine only.
+        """
+        require_client()
+        public_url = command.public_url.rstrip("/")
+        bucket = _bucket()
+        if modal.server_url and not _is_reachable(modal.server_url):
+            return cls(public_url, bucket)
+        if not public_url:
+            _refuse("public_url_required", "Workers on Modal cannot reach this machine.", "Set SACCADE_PUBLIC_URL")
+        if urlsplit(public_url).scheme != "https" or not _is_reachable(public_url):
+            _refuse(
+                "public_url_required",
+                f"Workers on Modal cannot reach {public_url}, or not safely.",
+                "Set SACCADE_PUBLIC_URL to an https:// address that leads here from the internet",
+            )
+        if bucket is None:
+            _refuse("bucket_required", "Workers on Modal cannot reach the bucket in the data folder.", "Set S3_*")
+        if not _is_reachable(bucket.endpoint_url):
+            _refuse(
+                "bucket_required",
+                f"Workers on Modal cannot reach the bucket at {bucket.endpoint_url}.",
+                "Set S3_* (or B2_*) to a bucket on the internet",
+            )
+        if command.api_keys_file is None:
+            raise Failure(
+                f"{public_url} can be reached by others, and there are no API keys.",
+                code="keys_required",
+                hint="Make one with `saccade key`, and set SACCADE_API_KEYS_FILE to the file that holds its entry.",
+            )
+        return cls(public_url, bucket)
+
+    def environment(self, data: Path, url: str, allowed_hosts: str) -> dict[str, str]:
+        """Write the services' settings; the key that signs workers' tokens is made at the first time.
+
+        Raises:
+            Failure: the file of that key holds none.
+        """
+        public_url = self.public_url or url
+        seed = data / "workers.seed"
+        environment = {
+            "DISPATCHER_EXECUTOR": "modal",
+            "DISPATCHER_WORKER_BUS": "ingest",
+            "DISPATCHER_WORKER_BUS_URL": public_url,
+            "DISPATCHER_WORKER_SEED_FILE": str(seed),
+            "GATEWAY_WORKER_KEY": _public_key(seed),
+        }
+        if allowed_hosts:
+            environment["SACCADE_ALLOWED_HOSTS"] = f"{allowed_hosts},{urlsplit(public_url).hostname}"
+        return environment | (as_environment(None, self.bucket) if self.bucket else {})
+
+
+def require_client() -> None:
+    """Refuse to go on without Modal's client.
+
+    Raises:
+        Failure: it is not installed.
+    """
+    if importlib.util.find_spec("modal") is None:
+        hint = "pip install -c constraints.txt -e '.[modal]'"
+        raise Failure("Modal's client is not installed.", code="modal_not_installed", hint=hint)
+
+
+def _bucket() -> S3Settings | None:
+    try:
+        return S3Settings()
+    except ValidationError:
+        return None
+
+
+def _is_reachable(url: str) -> bool:
+    """Tell whether a URL can lead anywhere from the internet, as far as its name tells."""
+    host = (urlsplit(url).hostname or "").lower()
+    try:
+        return ipaddress.ip_address(host).is_global
+    except ValueError:
+        return "." in host and not host.endswith(_LOCAL_NAMES)
+
+
+def _public_key(seed: Path) -> str:
+    """Give the public key of the seed in a file, which is made where it is missing."""
+    if not seed.exists():
+        part = seed.with_suffix(".part")
+        part.unlink(missing_ok=True)
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+            out.write(nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_ACCOUNT))
+        part.replace(seed)
+    try:
+        return str(WorkerTokens(SecretStr(seed.read_text())).public_key)
+    except ValueError as error:
+        raise Failure(
+            f"{seed} cannot be read.", code="folder_unknown", hint="Delete that file; a new key is drawn."
+        ) from error
+
+
+def _refuse(code: str, message: str, what_to_do: str) -> NoReturn:
+    raise Failure(message, code=code, hint=f"{what_to_do}; {_GUIDE}")
