@@ -18,7 +18,7 @@ ARGUMENT_BYTES = 6 * 1024
 class BusAccess(BaseModel):
     """How a run reaches its own job's events, and nothing else."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     kind: Literal["nats", "ingest"]
     #: Of NATS (``tls://`` or ``wss://``), or of the gateway (``https://``).
@@ -32,7 +32,8 @@ class BusAccess(BaseModel):
 class Launch(BaseModel):
     """One call of a worker's function."""
 
-    model_config = ConfigDict(frozen=True)
+    #: What is wrong with a launch is logged where others may read; what stands in it is not.
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     assignment: Assignment | None = None
     #: Where in the bucket the assignment lies, when it is too large for an argument.
