@@ -23,7 +23,7 @@ WEIGHTS_VOLUME: Final = "saccade-weights"
 WEIGHTS_PATH: Final = "/weights"
 PYTHON: Final = "3.11"
 #: The dispatcher ends an attempt at its limit and says why; Modal ends what the dispatcher could not, a little later.
-_LATER_S: Final = 5
+_LATER_S: Final = 10
 #: What of our source a worker needs. The services but the kit stay at home.
 SOURCE: Final = ("contracts", "services", "modal_workers")
 _AT_HOME: Final = ("gateway", "dispatcher", "notifier")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,8 @@ from modal_workers.settings import DeploymentSettings
 from services.kit.settings import S3Settings, as_environment
 
 _ENVIRONMENTS: Final[dict[str, Environment]] = {"dev": "development", "prod": "production"}
+#: As Modal's client and server say it.
+_NO_TOKEN: Final = re.compile(r"\bToken (missing|validation failed|ID and secret must)")
 #: How many of the last lines are searched for why Modal refused.
 _KEPT_LINES: Final = 40
 
@@ -134,7 +137,7 @@ def _modal(arguments: Sequence[str], variables: dict[str, str], *, show: Callabl
             last.append(line)
             show(line.rstrip("\n"))
     said = "".join(last)
-    if process.returncode and ("Token missing" in said or "Token validation failed" in said):
+    if process.returncode and _NO_TOKEN.search(said):
         hint = "`modal token new`, or `modal token set`, or MODAL_TOKEN_ID and MODAL_TOKEN_SECRET."
         raise Failure("Modal does not know who you are.", code="modal_token_missing", hint=hint)
     if process.returncode and SECRET in said:

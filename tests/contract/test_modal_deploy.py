@@ -228,12 +228,20 @@ def test_a_deploy_without_the_bucket_s_secret_says_how_to_make_it(
     assert command.loopback.functions == []
 
 
-def test_a_deploy_without_a_token_says_how_to_get_one(command: Command) -> None:
-    done = command("deploy", MODAL_TOKEN_ID="", MODAL_TOKEN_SECRET="")
+@pytest.mark.parametrize(
+    "token",
+    [
+        {"MODAL_TOKEN_ID": "", "MODAL_TOKEN_SECRET": ""},
+        {"MODAL_TOKEN_SECRET": ""},
+        {"MODAL_TOKEN_ID": "ak-somebody-else-s"},
+    ],
+)
+def test_a_deploy_without_a_token_that_modal_takes_says_how_to_get_one(command: Command, token: dict[str, str]) -> None:
+    done = command("deploy", **token)
     assert done.returncode == 1
     assert "modal_token_missing" in done.stderr
     assert "modal token new" in done.stderr
-    assert done.stdout.count("Token missing") == 1, "the other workers are not tried"
+    assert done.stdout.count("Error: Token") == 1, "the other workers are not tried"
 
 
 def test_names_are_checked_before_anything_is_sent(command: Command) -> None:
