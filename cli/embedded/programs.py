@@ -115,6 +115,7 @@ def service_environment(folder: DataFolder, ports: dict[str, int], host: str) ->
         "GATEWAY_DATA_DIR": str(folder.path / "gateway"),
         "DISPATCHER_DATA_DIR": str(folder.path / "dispatcher"),
         "DISPATCHER_EXECUTOR": "local",
+        "GATEWAY_EXECUTOR": "local",
     }
     for name in SERVICES:
         environment |= {f"{name.upper()}_HOST": LOOPBACK, f"{name.upper()}_PORT": str(ports[name])}

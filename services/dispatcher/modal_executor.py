@@ -24,6 +24,7 @@ from contracts.workload import Compute
 from modal_workers.deployment import FUNCTION, app_name
 from services.dispatcher.executor import Backlog, CallState, CallStatus, LaunchFailed, Throttled, ending
 from services.dispatcher.modal_failures import REFUSALS, ending_of, names_of
+from services.dispatcher.modal_rates import usd_per_s
 from services.dispatcher.run_access import RunAccess
 from services.dispatcher.settings import ModalSettings
 from services.kit.s3 import Bucket
@@ -168,6 +169,15 @@ class ModalExecutor:
     async def find(self, run_id: str) -> str | None:  # noqa: ARG002 - the protocol's
         """Give None: Modal finds calls by nothing but their id. The worker itself names its call when it begins."""
         return None
+
+    async def rates(self) -> dict[str, float]:
+        """Ask Modal's billing for the price of a second on each device, in USD; empty where it tells none."""
+        try:
+            told = await modal.Workspace.from_context(client=self.client).billing.rates.aio()
+        except Exception as error:  # noqa: BLE001 - there is a dated table
+            log.info("Modal's billing tells no prices: %s", type(error).__name__)
+            return {}
+        return usd_per_s(dict(told.items()))
 
     async def close(self) -> None:
         """Let go of handles; the calls go on."""

@@ -214,6 +214,15 @@ async def test_silence_of_modal_says_nothing_of_a_call(
     assert (await fresh.poll(call_id)).failure == "lost"
 
 
+async def test_prices_are_those_of_the_account_where_the_token_may_ask(
+    executor: ModalExecutor, loopback: Loopback
+) -> None:
+    assert await executor.rates() == {}
+    loopback.rates.update({"gpu_hour_cost_t4": "0.59000", "cpu_hour_cost": "0.04730", "gpu_hour_cost_new": "1"})
+    assert await executor.rates() == {"T4": pytest.approx(0.59 / 3600), "cpu": pytest.approx(0.0473 / 3600)}
+    loopback.rates.clear()
+
+
 async def test_a_call_that_waits_for_a_gpu_is_counted_and_can_be_cancelled(
     house: House, executor: ModalExecutor, loopback: Loopback
 ) -> None:

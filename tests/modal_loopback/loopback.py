@@ -22,6 +22,7 @@ from tests.modal_loopback.interpreter import make_interpreter
 from tests.modal_loopback.listener import Listener
 from tests.modal_loopback.records import AskedFunction, Capacity, ContainerRecord, LogLine
 from tests.modal_loopback.scheduling import Scheduling
+from tests.modal_loopback.workspace import Workspace
 
 _ANSWER_S = 30.0
 _Answer = TypeVar("_Answer")
@@ -34,6 +35,7 @@ class Loopback:
         environment: Variables with which a client, in this process or another, dials it.
         secrets: Values of each secret by its name, set by the test before the deploy.
         capacity: How many GPUs of each type are to be had; "CPU" stands for containers without one.
+        rates: Prices that the account's billing tells, by its own keys; with none the token may not ask.
         unimplemented: What was asked for and is not there; a test asserts that it is empty.
     """
 
@@ -51,6 +53,8 @@ class Loopback:
         self._blobs = BlobStore()
         self._deployment = Deployment(self._blobs, self._exchange.missing, self._replaced)
         self.capacity = Capacity(lambda: self._loop.call_soon_threadsafe(self._scheduling.schedule_all))
+        self._workspace = Workspace()
+        self.rates = self._workspace.rates
         self.logs: list[LogLine] = []
         python = make_interpreter(folder / "python")
         site = Site(folder, python, environment, idle_s, self._exchange, self._deployment, self._blobs, self.logs)
@@ -185,7 +189,8 @@ class Loopback:
 
     async def _start(self) -> None:
         await self._blobs.start()
-        handlers = {**answers(self._deployment), **answers(self._scheduling), **answers(self._blobs)}
+        parts = (self._deployment, self._scheduling, self._blobs, self._workspace)
+        handlers = {rpc: handler for part in parts for rpc, handler in answers(part).items()}
         service = self._exchange.service("client", handlers, self._token)
         self._listener = Listener(service)
         self.environment["MODAL_SERVER_URL"] = f"http://127.0.0.1:{await self._listener.listen()}"
