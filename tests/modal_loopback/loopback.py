@@ -238,19 +238,28 @@ def running(folder: Path, *, environment: str = "main", idle_s: float = 1.0) -> 
 
 @contextlib.contextmanager
 def dialled(loopback: Loopback) -> Iterator[Loopback]:
-    """Let the client of this process dial a loopback; the client that it made is closed at the end."""
-    before = {name: os.environ.get(name) for name in loopback.environment}  # noqa: TID251
+    """Let the client of this process dial a loopback; the client that it made is closed at the end.
+
+    Settings of Modal's client that were there before, or that anything sets meanwhile, are those of nobody else.
+    """
+    before = _settings()
     _close_client()
-    os.environ.update(loopback.environment)  # noqa: TID251
+    _set(loopback.environment)
     try:
         yield loopback
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)  # noqa: TID251
-            else:
-                os.environ[name] = value  # noqa: TID251
+        _set(before)
         _close_client()
+
+
+def _settings() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith("MODAL_")}  # noqa: TID251
+
+
+def _set(settings: dict[str, str]) -> None:
+    for name in _settings():
+        del os.environ[name]  # noqa: TID251
+    os.environ.update(settings)  # noqa: TID251
 
 
 def _close_client() -> None:
