@@ -1,0 +1,65 @@
+"""A small Modal app, by which tests/system/test_modal_account.py asks a real account what nothing else says."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from typing import Any
+
+import modal
+
+#: Where its functions leave what they saw, by a key that the test chooses.
+SEEN = "saccade-probe"
+
+app = modal.App("saccade-probe")
+image = modal.Image.debian_slim(python_version="3.11")
+said = {"exit_code": 0, "out_of_memory": False}
+
+
+@app.function(image=image, timeout=300, retries=0)
+def wait(key: str, seconds: float) -> dict[str, Any]:
+    """Wait, and leave in which container, how often it began, and what ended it early."""
+    seen = modal.Dict.from_name(SEEN, create_if_missing=True)
+    began = seen.get(f"{key}.began", 0) + 1
+    seen[f"{key}.began"] = began
+    seen[f"{key}.container"] = os.environ["MODAL_TASK_ID"]  # noqa: TID251 - it is no part of ours
+    if began > 1:
+        return said
+    try:
+        time.sleep(seconds)
+    except BaseException as error:
+        seen[f"{key}.ended_by"] = type(error).__name__
+        raise
+    return said
+
+
+@app.function(image=image, retries=0)
+def answer() -> dict[str, Any]:
+    """Do nothing, in order."""
+    return said
+
+
+@app.function(image=image, timeout=5, retries=0)
+def hang() -> None:
+    """Take longer than it may."""
+    time.sleep(120)
+
+
+@app.function(image=image, retries=0)
+def crash() -> None:
+    """End the container."""
+    os._exit(3)
+
+
+@app.function(image=image, retries=0)
+def refuse() -> None:
+    """Raise what nobody expects."""
+    raise ValueError("bad 7")
+
+
+@app.function(image=image, gpu=["L4", "T4"], retries=0)
+def gpu() -> str:
+    """Tell which GPU this is."""
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
