@@ -89,12 +89,14 @@ class Client:
         *,
         priority: int | None = None,
         max_cost_usd: float | None = None,
+        gpu: str | None = None,
         metadata: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
     ) -> JobView:
         """Submit a job; it is stored when this returns, and only once however often the request was tried."""
         body: dict[str, Any] = {"workload": workload, "inputs": dict(inputs), "params": dict(params or {})}
-        options = {"priority": priority, "max_cost_usd": max_cost_usd, "metadata": metadata and dict(metadata)}
+        options: dict[str, Any] = {"priority": priority, "max_cost_usd": max_cost_usd, "gpu": gpu}
+        options["metadata"] = metadata and dict(metadata)
         body |= {name: value for name, value in options.items() if value is not None}
         return JobView.model_validate(self._call("POST", "/v1/jobs", json=body, key=idempotency_key))
 

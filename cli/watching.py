@@ -58,6 +58,8 @@ def _show(event: Event, update: Update) -> None:
             update(0.0, "waits for its turn")
         case "job.starting" | "job.launched":
             update(0.0, "starting a worker")
+        case "job.waiting_for_gpu":
+            update(0.0, waiting_text(data))
         case "job.interrupted" if data.get("failure") != "user":
             # An error of the user's ends the job, and is said there.
             note(f"Interrupted: {(data.get('error') or {}).get('message', data.get('failure', ''))}")
@@ -67,6 +69,16 @@ def _show(event: Event, update: Update) -> None:
             note("Asked to stop.")
         case "job.succeeded":
             update(1.0, "done")
+
+
+def waiting_text(data: dict[str, Any]) -> str:
+    """Say what is waited for, how many wait with us, and what is tried next."""
+    parts = [f"waits for a {data.get('device')}", f"{duration(float(data.get('waited_s', 0)))} so far"]
+    if data.get("backlog") is not None:
+        parts.append(f"{data['backlog']} in the queue")
+    if data.get("next_device"):
+        parts.append(f"then a {data['next_device']}")
+    return " · ".join(parts)
 
 
 def progress_text(data: dict[str, Any]) -> str:

@@ -43,6 +43,8 @@ class Compute:
     memory_bytes: int = 2 * 1024**3
     timeout_s: float = 1800.0
     start_timeout_s: float = 60.0
+    #: What a typical run is billed for: an estimate for as long as there is no history.
+    typical_s: float = 60.0
 
 
 @dataclass(frozen=True)

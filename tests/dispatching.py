@@ -21,7 +21,7 @@ from contracts.workload import Compute, Params, Result, Stage, Workload
 from services.dispatcher.app import Dispatcher
 from services.dispatcher.executor import Executor
 from services.dispatcher.jobs import fold_all
-from services.dispatcher.settings import DispatcherSettings
+from services.dispatcher.settings import DispatcherSettings, QueueSettings
 from services.kit.event_store import Conflict, EventStore
 from services.kit.nats import connect, declare, request
 from services.kit.s3 import Bucket, open_bucket
@@ -60,7 +60,9 @@ def workload(name: str = "echo", max_attempts: int = 3, **compute: Any) -> Workl
 
 def settings(**changes: Any) -> DispatcherSettings:
     """Short times, so that tests are short."""
+    waits = {name: changes.pop(name) for name in QueueSettings.model_fields if name in changes}
     return DispatcherSettings(
+        queue=QueueSettings(**waits),
         **{
             "slots": 4,
             "tenant_concurrency": 4,
@@ -71,7 +73,7 @@ def settings(**changes: Any) -> DispatcherSettings:
             "backoff_s": 0.02,
             "backoff_max_s": 0.1,
             **changes,
-        }
+        },
     )
 
 

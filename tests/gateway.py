@@ -142,8 +142,8 @@ class Running:
         """Bring a job to running and give its run."""
         run_id = new_id("run")
         await self.say(job_id, JobQueued(position=0))
-        await self.say(job_id, JobStarting(attempt=attempt, run_id=run_id, executor="local", device="local"))
-        await self.say(job_id, JobStarted(attempt=attempt, run_id=run_id, device="local", worker="test"))
+        await self.say(job_id, JobStarting(attempt=attempt, run_id=run_id, executor="local", device="cpu"))
+        await self.say(job_id, JobStarted(attempt=attempt, run_id=run_id, device="cpu", worker="test"))
         return run_id
 
     async def leave(self, job_id: str, run_id: str, name: str, body: bytes, media_type: str) -> Artifact:
@@ -165,13 +165,13 @@ class Running:
             run_id=run_id,
             created_at=job.created_at,
             duration_s=1.5,
-            device="local",
+            device="cpu",
             result={"delta_s": 0.5},
             artifacts=artifacts,
         )
         key = self.bucket.key("results", job_id, "manifest.json")
         await self.bucket.put(key, manifest.model_dump_json().encode())
-        cost = Cost(device="local", seconds=1.5, usd=0.25)
+        cost = Cost(device="cpu", seconds=1.5, usd=0.25)
         data = JobSucceeded(
             attempt=attempt, run_id=run_id, result={"delta_s": 0.5}, manifest_key=key, duration_s=1.5, cost=cost
         )

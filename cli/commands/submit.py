@@ -18,6 +18,7 @@ from cli.watching import warnings_of, watch
 @click.option("--watch", "watched", is_flag=True, help="Show progress until the job has ended.")
 @click.option("--priority", type=int, help="Higher goes first among your own jobs.")
 @click.option("--max-cost-usd", type=click.FloatRange(min=0), help="Stop the job at this cost.")
+@click.option("--gpu", help="Run on this GPU and no other, A100 for example.")
 @click.option("--idempotency-key", help="The same key and request again give the same job.")
 @server_options
 def submit(
@@ -28,6 +29,7 @@ def submit(
     watched: bool,
     priority: int | None,
     max_cost_usd: float | None,
+    gpu: str | None,
     idempotency_key: str | None,
     url: str | None,
     as_json: bool,
@@ -45,6 +47,7 @@ def submit(
             params,
             priority=priority,
             max_cost_usd=max_cost_usd,
+            gpu=gpu,
             idempotency_key=idempotency_key,
         )
         if as_json:

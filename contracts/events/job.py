@@ -58,6 +58,8 @@ class JobSubmitted(EventData):
     metadata: dict[str, str] = Field(default_factory=dict)
     webhook_url: str | None = None
     estimated_usd: float = 0.0
+    #: Whether that rests on what such jobs took lately, or on the worker's declaration.
+    estimated_from: Literal["history", "spec"] = "spec"
     deadline: AwareDatetime
 
 

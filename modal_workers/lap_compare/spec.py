@@ -122,7 +122,7 @@ WORKLOAD: Final = Workload(
         Stage("report", "Write tables and report", 0.02),
     ),
     job="modal_workers.lap_compare.job:run",
-    compute=Compute(cpu_cores=2.0, memory_bytes=3 * 1024**3, timeout_s=3600.0),
+    compute=Compute(cpu_cores=2.0, memory_bytes=3 * 1024**3, timeout_s=3600.0, typical_s=75.0),
     backends=(
         Backend("flow", "raft", "torchvision", "Use flow=dis, or install torchvision on the worker."),
         Backend("detect", "yolo", YOLO_PACKAGE, "Use detect=off, or install a YOLO model as the worker's README says."),

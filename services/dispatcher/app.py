@@ -47,10 +47,10 @@ def rules_of(settings: DispatcherSettings) -> Rules:
             find_s=settings.find_s,
             silent_s=settings.silent_s,
             reaction_s=REACTION_S + settings.poll_s,
-            gpu_notice_s=settings.gpu_notice_s,
-            gpu_climb_s=settings.gpu_climb_s,
+            gpu_notice_s=settings.queue.gpu_notice_s,
+            gpu_climb_s=settings.queue.gpu_climb_s,
         ),
-        backoff=Backoff(settings.backoff_s, settings.backoff_max_s, settings.throttled_s),
+        backoff=Backoff(settings.backoff_s, settings.backoff_max_s, settings.queue.throttled_s),
         poll_s=settings.poll_s,
     )
 

@@ -12,6 +12,18 @@ from contracts.gpu import Environment
 from contracts.limits import WORKER_SILENT_S
 
 
+class QueueSettings(BaseSettings):
+    """How long to wait where calls queue for their device, read from ``DISPATCHER_*`` too."""
+
+    model_config = SettingsConfigDict(env_prefix="DISPATCHER_", frozen=True)
+
+    #: A GPU that is not to be had is told after this; with a rung above, that one is tried after so long.
+    gpu_notice_s: float = Field(default=15.0, gt=0)
+    gpu_climb_s: float = Field(default=120.0, gt=0)
+    #: Delay after a launch for which the executor had no room.
+    throttled_s: float = Field(default=20.0, ge=0)
+
+
 class DispatcherSettings(BaseSettings):
     """Read from ``DISPATCHER_*``."""
 
@@ -36,14 +48,10 @@ class DispatcherSettings(BaseSettings):
     find_s: float = Field(default=5.0, gt=0)
     #: A worker that says nothing for this long is taken for dead.
     silent_s: float = Field(default=WORKER_SILENT_S, gt=0)
-    #: A GPU that is not to be had is told after this; with a rung above, that one is tried after so long.
-    gpu_notice_s: float = Field(default=15.0, gt=0)
-    gpu_climb_s: float = Field(default=120.0, gt=0)
     #: Delay before the second attempt; it doubles with each further one up to the largest.
     backoff_s: float = Field(default=1.0, ge=0)
     backoff_max_s: float = Field(default=60.0, ge=0)
-    #: Delay after a launch for which the executor had no room.
-    throttled_s: float = Field(default=20.0, ge=0)
+    queue: QueueSettings = Field(default_factory=QueueSettings)
 
 
 class ModalSettings(BaseSettings):

@@ -7,18 +7,22 @@ import binascii
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from statistics import median
 from typing import Any, Final
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events import EventData, encode
 from contracts.events.job import JobInput, JobSubmitted
+from contracts.gpu import gpu_name
 from contracts.ids import is_id, new_id
 from contracts.job import Job, fold_stored, request_cancel, retry
 from contracts.limits import PAGE_DEFAULT
 from contracts.streams import aggregate
 from contracts.workload import Workload
 from modal_workers import catalog
+from services.gateway.estimate import Estimate, Runs, device_of, estimate
 from services.gateway.idempotency import Idempotency, IdempotencyKey
+from services.gateway.settings import GatewaySettings
 from services.gateway.submission import check_input, check_metadata, check_params, upload_ids
 from services.gateway.uploads import SEEN_S, SOURCE, Uploads
 from services.gateway.view import JobFilter, View
@@ -42,6 +46,7 @@ class Submission:
     params: dict[str, Any]
     priority: int = 0
     max_cost_usd: float | None = None
+    gpu: str | None = None
     metadata: dict[str, str] = field(default_factory=dict)
     webhook_url: str | None = None
 
@@ -58,16 +63,16 @@ class Jobs:
         uploads: Uploads,
         idempotency: Idempotency,
         waiting: Waiting,
-        backends: frozenset[str],
+        settings: GatewaySettings,
     ) -> None:
-        """Use bus and view; ``backends`` are the optional packages that workers have."""
+        """Use bus and view."""
         self._store = store
         self._view = view
         self._tail = tail
         self._uploads = uploads
         self._idempotency = idempotency
         self._waiting = waiting
-        self._backends = backends
+        self._settings = settings
 
     async def submit(self, tenant: str, wanted: Submission, key: IdempotencyKey | None) -> Job:
         """Check and store a job; with an Idempotency-Key the same request makes the same job, whoever died between.
@@ -125,6 +130,17 @@ class Jobs:
             await self._waiting.until_ended(job_id, wait_s)
             job = self._view.job(job_id) or job
         return job
+
+    def estimate(self, workload: Workload, gpu: str | None = None) -> Estimate:
+        """Tell what a job will cost, as far as that can be known.
+
+        Raises:
+            SaccadeError: INVALID_PARAMETER, for a GPU that it cannot have.
+        """
+        executor, environment = self._settings.executor, self._settings.environment
+        device = device_of(workload, gpu, executor, environment)
+        taken = self._view.runs(workload.name, workload.version, device)
+        return estimate(workload, device, executor, Runs(len(taken), median(taken)) if taken else None)
 
     def page(
         self, tenant: str, wanted: JobFilter, *, cursor: str | None = None, limit: int = PAGE_DEFAULT
@@ -204,8 +220,9 @@ class Jobs:
 
     async def _checked(self, tenant: str, wanted: Submission) -> JobSubmitted:
         workload = catalog.workload(wanted.workload)
-        params = check_params(workload, wanted.params, self._backends)
+        params = check_params(workload, wanted.params, self._settings.backends)
         check_metadata(wanted.metadata)
+        expected = self.estimate(workload, wanted.gpu)
         inputs = await self._inputs(tenant, workload, upload_ids(workload, wanted.inputs))
         return JobSubmitted(
             workload=workload.name,
@@ -214,6 +231,9 @@ class Jobs:
             params=params,
             priority=wanted.priority,
             max_cost_usd=wanted.max_cost_usd,
+            gpu=None if wanted.gpu is None else gpu_name(wanted.gpu),
+            estimated_usd=expected.usd,
+            estimated_from=expected.basis,
             metadata=wanted.metadata,
             webhook_url=wanted.webhook_url,
             deadline=datetime.now(UTC) + timedelta(seconds=workload.deadline_s),

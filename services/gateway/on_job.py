@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from contracts.events import Envelope
-from contracts.events.job import JobArtifactReady, JobSubmitted
+from contracts.events.job import JobArtifactReady, JobSubmitted, JobSucceeded
 from contracts.job import Job, fold
 from services.gateway.progress import Progress
 from services.gateway.view import View
@@ -59,6 +59,10 @@ def artifact_ready(on: OnJob, envelope: Envelope, sequence: int) -> None:
 def ended(on: OnJob, envelope: Envelope, sequence: int) -> None:
     """Bring the job up to date and wake those who wait for its end."""
     job = on.take(envelope, sequence)
+    data = envelope.parsed()
+    if job is not None and job.sequence == sequence and isinstance(data, JobSucceeded):
+        asked = job.submitted
+        on.view.keep_run(asked.workload, asked.workload_version, data.cost.device, sequence, data.cost.seconds)
     if job is not None and job.state.ended:
         on.progress.forget(job.id)
         on.waiting.ended(job.id)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from contracts.gpu import Environment
 from contracts.limits import MIB
 from services.kit.worker_token import checked_key
 
@@ -15,7 +16,7 @@ from services.kit.worker_token import checked_key
 class GatewaySettings(BaseSettings):
     """The gateway's own settings; bus, bucket and API keys have theirs in the kit."""
 
-    model_config = SettingsConfigDict(env_prefix="GATEWAY_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="GATEWAY_", frozen=True, populate_by_name=True)
 
     host: str = "127.0.0.1"
     port: int = Field(default=8081, ge=0, le=65535)
@@ -23,6 +24,9 @@ class GatewaySettings(BaseSettings):
     data_dir: Path = Path(".saccade/gateway")
     #: Optional packages that the workers have, comma-separated: what ``Backend.package`` names.
     backends: Annotated[frozenset[str], NoDecode] = frozenset()
+    #: Where the dispatcher runs workers, and where its ladders begin: what estimates are made for.
+    executor: Literal["local", "modal"] = "local"
+    environment: Environment = Field(default="development", validation_alias="ENVIRONMENT")
     #: A decoder that opens a stranger's file has this much time and address space.
     probe_timeout_s: float = Field(default=30.0, gt=0)
     probe_memory_bytes: int = Field(default=2048 * MIB, ge=256 * MIB)

@@ -21,7 +21,9 @@ from contracts.manifest import Artifact
 from services.gateway.upload import Upload, UploadState
 
 #: Raised with every change of the tables or of what is kept in them: an older file is thrown away.
-_VERSION: Final = 1
+_VERSION: Final = 2
+#: Runs of a kind that an estimate is made from.
+_RUNS: Final = 50
 _CACHED: Final = 2000
 _SCHEMA: Final = """
 CREATE TABLE position (one INTEGER PRIMARY KEY CHECK (one = 1), epoch TEXT NOT NULL, sequence INTEGER NOT NULL);
@@ -36,11 +38,17 @@ CREATE INDEX job_inputs_by_job ON job_inputs (job_id);
 CREATE TABLE artifacts (
     job_id TEXT NOT NULL, name TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (job_id, name)
 ) WITHOUT ROWID;
+CREATE TABLE runs (
+    workload TEXT NOT NULL, version TEXT NOT NULL, device TEXT NOT NULL, sequence INTEGER NOT NULL,
+    seconds REAL NOT NULL,
+    PRIMARY KEY (workload, version, device, sequence)
+) WITHOUT ROWID;
 CREATE TABLE uploads (
     id TEXT PRIMARY KEY, tenant TEXT NOT NULL, state TEXT NOT NULL, created_us INTEGER NOT NULL, body BLOB NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX uploads_by_state ON uploads (state, created_us);
 """
+_TABLES: Final = ("jobs", "job_inputs", "artifacts", "runs", "uploads")
 _JOB: Final = TypeAdapter(Job)
 _UPLOAD: Final = TypeAdapter(Upload)
 
@@ -121,7 +129,7 @@ class View:
 
     def reset(self, epoch: str) -> None:
         """Forget everything and begin the fold of another incarnation of the stream."""
-        for table in ("jobs", "job_inputs", "artifacts", "uploads"):
+        for table in _TABLES:
             self._write(f"DELETE FROM {table}")  # noqa: S608 - names from the line above
         self._jobs.clear()
         self.epoch, self.sequence, self.dirty = epoch, 0, True
@@ -241,6 +249,21 @@ class View:
         query = "SELECT state, count(*) FROM jobs WHERE NOT ended GROUP BY state"
         return dict(self._database.execute(query).fetchall())
 
+    # -- runs
+
+    def keep_run(self, workload: str, version: str, device: str, sequence: int, seconds: float) -> None:
+        """Remember what a run that succeeded was billed for; only the newest of a kind are kept."""
+        kind = (workload, version, device)
+        self._write("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?)", (*kind, sequence, seconds))
+        of_kind = "workload = ? AND version = ? AND device = ?"
+        newest = f"SELECT sequence FROM runs WHERE {of_kind} ORDER BY sequence DESC LIMIT {_RUNS}"  # noqa: S608
+        self._write(f"DELETE FROM runs WHERE {of_kind} AND sequence NOT IN ({newest})", (*kind, *kind))  # noqa: S608
+
+    def runs(self, workload: str, version: str, device: str) -> list[float]:
+        """Give the seconds of the newest runs of a kind."""
+        query = "SELECT seconds FROM runs WHERE workload = ? AND version = ? AND device = ?"
+        return [row[0] for row in self._database.execute(query, (workload, version, device))]
+
     # -- artifacts
 
     def keep_artifact(self, job_id: str, artifact: Artifact) -> None:
@@ -290,5 +313,4 @@ class View:
 
     def rows(self) -> dict[str, list[tuple[Any, ...]]]:
         """Give every row of every table, to compare two views."""
-        tables = ("jobs", "job_inputs", "artifacts", "uploads")
-        return {table: self._database.execute(f"SELECT * FROM {table}").fetchall() for table in tables}  # noqa: S608
+        return {table: self._database.execute(f"SELECT * FROM {table}").fetchall() for table in _TABLES}  # noqa: S608

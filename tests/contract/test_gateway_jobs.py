@@ -15,6 +15,7 @@ from contracts.events.job import JobCancelled, JobQueued
 from contracts.ids import new_id
 from contracts.job import State
 from contracts.streams import aggregate
+from modal_workers.lap_compare.spec import WORKLOAD
 from services.gateway.idempotency import Idempotency, idempotency_key
 from services.kit.event_store import Conflict, EventStore
 from services.kit.settings import NatsSettings, S3Settings
@@ -97,6 +98,8 @@ async def test_a_submitted_job_is_stored_and_can_be_followed_from_its_cursor(run
         ({"max_cost_usd": -1}, 422, "invalid_parameter", "#/max_cost_usd"),
         ({"webhook_url": "http://plain.example"}, 422, "invalid_parameter", "#/webhook_url"),
         ({"metadata": {"note": "x" * 5000}}, 422, "invalid_parameter", "#/metadata"),
+        ({"gpu": "T4"}, 422, "invalid_parameter", "#/gpu"),  # it runs on a CPU
+        ({"gpu": "T5"}, 422, "invalid_parameter", "#/gpu"),
         ({"surprise": 1}, 422, "unknown_parameter", "#/surprise"),
     ],
 )  # fmt: skip
@@ -245,8 +248,41 @@ async def test_a_read_waits_for_the_end_of_the_job(running: Running):
     assert answer.headers["preference-applied"] == "wait=60"
     found = answer.json()
     assert (found["state"], found["progress"], found["result"]) == ("succeeded", 1.0, {"delta_s": 0.5})
-    assert found["cost"] == {"estimated_usd": 0.0, "actual_usd": 0.25}
+    paid = {"run_id": run_id, "device": "cpu", "seconds": 1.5, "startup_s": 0.0, "usd": 0.25}
+    assert found["cost"] == {
+        "estimated_usd": 0.0,
+        "estimated_from": "spec",
+        "actual_usd": 0.25,
+        "attempts": [paid],
+    }
     assert found["finished_at"] > found["started_at"] > found["created_at"]
+
+
+async def test_an_estimate_rests_on_what_such_jobs_took_once_there_is_a_history(servers: Servers, tmp_path: Path):
+    async with running_gateway(*servers, tmp_path, executor="modal") as running:
+
+        async def expected() -> dict[str, Any]:
+            found = (await running.http.get("/v1/workloads")).json()["data"]
+            estimate: dict[str, Any] = next(one for one in found if one["name"] == "lap_compare")["estimate"]
+            return estimate
+
+        before = await expected()
+        assert (before["device"], before["seconds"]) == ("cpu", WORKLOAD.compute.typical_s)
+        assert before["usd"] > 0
+        upload_id = await running.uploaded()
+        first = await running.submitted(upload_id)
+        assert first["cost"] == {
+            "estimated_usd": before["usd"],
+            "estimated_from": "spec",
+            "actual_usd": 0.0,
+            "attempts": [],
+        }
+        await running.finish_job(first["id"], await running.start_job(first["id"]), [])
+        await running.http.get(f"/v1/jobs/{first['id']}", headers={"Prefer": "wait=10"})
+        after = await expected()
+        assert (after["basis"], after["runs"], after["seconds"]) == ("history", 1, 1.5)
+        second = await running.submitted(upload_id)
+        assert (second["cost"]["estimated_from"], second["cost"]["estimated_usd"]) == ("history", after["usd"])
 
 
 async def test_jobs_are_read_but_not_taken_while_the_bus_is_away(tmp_path: Path, s3: S3Settings):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
@@ -69,6 +69,12 @@ class NewJob(BaseModel):
     max_cost_usd: float | None = Field(
         default=None, ge=0, le=1_000_000, allow_inf_nan=False, description="The job is stopped before it costs more."
     )
+    gpu: str | None = Field(
+        default=None,
+        max_length=32,
+        description="Run on this GPU and no other; left out, the workload's ladder is climbed as needed.",
+        examples=["A100"],
+    )
     metadata: dict[str, str] = Field(
         default_factory=dict, description=f"Yours, given back with the job; at most {METADATA_BYTES} bytes as JSON."
     )
@@ -90,11 +96,23 @@ class InputObject(BaseModel):
     sha256: str
 
 
+class AttemptCost(BaseModel):
+    """What one attempt was billed for; start-up is part of `seconds`."""
+
+    run_id: str
+    device: str
+    seconds: float
+    startup_s: float
+    usd: float
+
+
 class CostObject(BaseModel):
     """What the job was thought to cost and what its attempts did cost."""
 
     estimated_usd: float
+    estimated_from: Literal["history", "spec"] = Field(description="What such jobs took lately, or the declaration.")
     actual_usd: float
+    attempts: list[AttemptCost]
 
 
 class Links(BaseModel):
@@ -174,7 +192,12 @@ def _shown(job: Job, told: JobProgressed | None, epoch: str, *, from_start: bool
         params=submitted.params,
         result=job.result,
         error=job.error if job.state is not State.CANCELLED else None,
-        cost=CostObject(estimated_usd=submitted.estimated_usd, actual_usd=job.actual_usd),
+        cost=CostObject(
+            estimated_usd=submitted.estimated_usd,
+            estimated_from=submitted.estimated_from,
+            actual_usd=job.actual_usd,
+            attempts=[AttemptCost(run_id=run_id, **cost.model_dump()) for run_id, cost in job.costs.items()],
+        ),
         gpu=None if job.device in (None, "cpu", "local") else job.device,
         metadata=submitted.metadata,
         links=Links(self=here, events=f"{here}/events", artifacts=f"{here}/artifacts"),
@@ -185,6 +208,8 @@ def _shown(job: Job, told: JobProgressed | None, epoch: str, *, from_start: bool
 def _message(job: Job, told: JobProgressed | None) -> str:
     if job.cancel_requested and not job.state.ended:
         return "Cancelling."
+    if job.state is State.WAITING_FOR_GPU:
+        return f"Waiting for a {job.device}: none is to be had at the moment."
     if told:
         return told.message
     return job.error.message if job.error and job.state is State.FAILED else ""

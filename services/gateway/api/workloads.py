@@ -8,10 +8,11 @@ from typing import Any, Literal
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
-from contracts.prices import PRICES, price_usd_per_s
+from contracts.prices import ALIASES, PRICES, price_usd_per_s
 from contracts.workload import Workload
 from modal_workers import catalog
 from services.gateway.api.caller import Reader, gateway_of
+from services.gateway.estimate import Estimate
 from services.gateway.submission import refused_options
 from services.kit.problems import problem_responses
 
@@ -42,6 +43,7 @@ class DevicePrice(BaseModel):
     device: str
     usd_per_s: float
     read_on: date
+    source: str
     confirmed: bool
 
 
@@ -53,6 +55,16 @@ class ComputeDeclaration(BaseModel):
     memory_bytes: int
     timeout_s: float
     prices: list[DevicePrice]
+
+
+class EstimateObject(BaseModel):
+    """What a run costs, as far as that is known: the median of the latest `runs`, or the worker's declaration."""
+
+    device: str
+    seconds: float
+    usd: float
+    basis: Literal["history", "spec"]
+    runs: int
 
 
 class BackendDeclaration(BaseModel):
@@ -77,6 +89,7 @@ class WorkloadObject(BaseModel):
     result_schema: dict[str, Any] = Field(description="JSON Schema of `result`.")
     stages: list[StageDeclaration]
     compute: ComputeDeclaration
+    estimate: EstimateObject = Field(description="Of the device that a job begins on.")
     backends: list[BackendDeclaration]
 
 
@@ -88,11 +101,13 @@ class WorkloadList(BaseModel):
 
 def _price(device: str) -> DevicePrice:
     usd_per_s = price_usd_per_s(device)
-    price = PRICES.get(device) or next(one for one in PRICES.values() if one.usd_per_s == usd_per_s)
-    return DevicePrice(device=device, usd_per_s=usd_per_s, read_on=price.read_on, confirmed=price.confirmed)
+    price = PRICES[ALIASES.get(device, device)]
+    return DevicePrice(
+        device=device, usd_per_s=usd_per_s, read_on=price.read_on, source=price.source, confirmed=price.confirmed
+    )
 
 
-def _shown(workload: Workload, backends: frozenset[str]) -> WorkloadObject:
+def _shown(workload: Workload, backends: frozenset[str], expected: Estimate) -> WorkloadObject:
     compute = workload.compute
     return WorkloadObject(
         name=workload.name,
@@ -111,6 +126,7 @@ def _shown(workload: Workload, backends: frozenset[str]) -> WorkloadObject:
             timeout_s=compute.timeout_s,
             prices=[_price(device) for device in compute.gpus or ("local", "cpu")],
         ),
+        estimate=EstimateObject.model_validate(vars(expected)),
         backends=[BackendDeclaration.model_validate(one) for one in refused_options(workload, backends)],
     )
 
@@ -118,5 +134,6 @@ def _shown(workload: Workload, backends: frozenset[str]) -> WorkloadObject:
 @router.get("", summary="List the workloads with their schemas", responses=problem_responses())
 async def list_workloads(request: Request, _: Reader) -> WorkloadList:
     """Say what each takes, gives, runs on and costs by the second."""
-    backends = gateway_of(request).settings.backends
-    return WorkloadList(data=[_shown(one, backends) for one in catalog.workloads().values()])
+    gateway = gateway_of(request)
+    backends, estimate = gateway.settings.backends, gateway.jobs.estimate
+    return WorkloadList(data=[_shown(one, backends, estimate(one)) for one in catalog.workloads().values()])

@@ -1,0 +1,56 @@
+"""What a job will cost, before it runs: from what such jobs took lately, else from the worker's declaration. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from contracts.errors import ErrorCode, SaccadeError
+from contracts.gpu import Environment, gpu_name, ladder
+from contracts.prices import price_usd_per_s
+from contracts.workload import Workload
+
+Executor = Literal["local", "modal"]
+
+
+@dataclass(frozen=True)
+class Runs:
+    """What the latest successful runs of a kind took."""
+
+    count: int
+    median_s: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """An estimate and what it rests on."""
+
+    device: str
+    seconds: float
+    usd: float
+    basis: Literal["history", "spec"]
+    runs: int
+
+
+def device_of(workload: Workload, gpu: str | None, executor: Executor, environment: Environment) -> str:
+    """Name the device that a job begins on: the user's, the first rung of the ladder, or the CPU.
+
+    Raises:
+        SaccadeError: INVALID_PARAMETER, for a GPU that there is not, or that the workload has no use for.
+    """
+    if gpu is not None:
+        gpu = gpu_name(gpu)
+        if not workload.compute.gpus:
+            message = f"{workload.name} runs on a CPU and has no use for a GPU."
+            where = [{"detail": message, "pointer": "#/gpu"}]
+            raise SaccadeError(ErrorCode.INVALID_PARAMETER, message, hint="Leave gpu out.", errors=where)
+    if executor == "local":
+        return "cpu"
+    return gpu or (ladder(workload.compute.gpus, environment)[0] if workload.compute.gpus else "cpu")
+
+
+def estimate(workload: Workload, device: str, executor: Executor, runs: Runs | None) -> Estimate:
+    """Price the seconds that a run is likely to take; on the operator's own machine they cost nothing."""
+    seconds = runs.median_s if runs else workload.compute.typical_s
+    usd = seconds * price_usd_per_s("local" if executor == "local" else device)
+    return Estimate(device, round(seconds, 1), round(usd, 6), "history" if runs else "spec", runs.count if runs else 0)
