@@ -162,6 +162,9 @@ class ScriptedExecutor:
     def devices(self, compute: Compute, gpu: str | None) -> tuple[str, ...]:
         return (gpu,) if gpu else compute.gpus or ("cpu",)
 
+    async def rates(self) -> dict[str, float]:
+        return {}
+
     async def backlog(self, workload: str, device: str) -> Backlog | None:  # noqa: ARG002
         return None
 

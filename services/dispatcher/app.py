@@ -38,6 +38,7 @@ LEASE_NAME: Final = "dispatcher"
 _HEARTBEATS: Final = "saccade.prog.*.job.*.progressed"
 #: How long a new leader waits for its own fold before it asks again where the stream ends.
 _CATCH_UP_S: Final = 5.0
+_PRICES_S: Final = 86_400.0
 
 
 def rules_of(settings: DispatcherSettings) -> Rules:
@@ -71,6 +72,7 @@ class Dispatcher:
         """Put it together; the streams must have been declared. ``store`` is EVENTS."""
         self._client = client
         self._store = store
+        self._executor = executor
         self.lease = Lease(client, LEASE_NAME, settings.lease_s)
         self.jobs = Jobs()
         self.lifecycle = Lifecycle(
@@ -98,11 +100,20 @@ class Dispatcher:
         """
         heartbeats = await self._client.subscribe(_HEARTBEATS, cb=self._on_heartbeat)
         try:
-            await first_of(self.tail.run(), self._take_turns(), stop.wait())
+            await first_of(self.tail.run(), self._take_turns(), self._keep_prices(), stop.wait())
         finally:
             if not self._client.is_closed:
                 await heartbeats.unsubscribe()
         await self.lease.release()
+
+    async def _keep_prices(self) -> None:
+        """Ask now and every day what the account is billed; the dated table stands in for what is not told."""
+        while True:
+            try:
+                self.lifecycle.prices.take(await self._executor.rates())
+            except SaccadeError as error:
+                log.warning("the account's prices are not known: %s", error.message)
+            await asyncio.sleep(_PRICES_S)
 
     async def _take_turns(self) -> None:
         """Wait for the lease, lead while it is held, wait again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
@@ -104,6 +105,9 @@ class Executor(Protocol):
 
     async def backlog(self, workload: str, device: str) -> Backlog | None:
         """Tell how many inputs and workers there are of this kind; None where nobody counts."""
+
+    async def rates(self) -> Mapping[str, float]:
+        """Tell what the account is billed for a second on each device, in USD; empty where that cannot be known."""
 
     async def cancel(self, call_id: str) -> None:
         """End a worker and all its children, first asking, then by force; returns when they are gone (within 2 s).

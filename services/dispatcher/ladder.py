@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from contracts.job import Job
 from services.dispatcher import cost
+from services.dispatcher.price_list import PriceList
 
 
 @dataclass(frozen=True)
@@ -18,17 +19,17 @@ class Rung:
     usd_per_s: float
 
 
-def rung_of(executor: str, devices: Sequence[str], number: int) -> Rung:
+def rung_of(prices: PriceList, devices: Sequence[str], number: int) -> Rung:
     """Give a rung; the last one for a number beyond it, should the ladder have become shorter.
 
     Raises:
         SaccadeError: INTERNAL, for a device without a price.
     """
     number = min(number, len(devices) - 1)
-    return Rung(number, devices[number], cost.usd_per_s(executor, devices[number]))
+    return Rung(number, devices[number], prices.usd_per_s(devices[number]))
 
 
-def above(job: Job, executor: str, devices: Sequence[str]) -> Rung | None:
+def above(job: Job, prices: PriceList, devices: Sequence[str]) -> Rung | None:
     """Give the next rung of a job; None on the last, and where the job may not cost as much.
 
     Raises:
@@ -36,5 +37,5 @@ def above(job: Job, executor: str, devices: Sequence[str]) -> Rung | None:
     """
     if job.rung + 1 >= len(devices):
         return None
-    rung = rung_of(executor, devices, job.rung + 1)
+    rung = rung_of(prices, devices, job.rung + 1)
     return rung if cost.is_affordable(job, rung.usd_per_s) else None

@@ -37,6 +37,7 @@ from services.dispatcher.ladder import Rung, above, rung_of
 from services.dispatcher.ledger import Ledger
 from services.dispatcher.left_result import left_result
 from services.dispatcher.liveness import Patience, Sighting, Verdict, judge
+from services.dispatcher.price_list import PriceList
 from services.dispatcher.reasons import error_of, loss_of, over_cap, reason_of
 from services.dispatcher.retry import Again, Attempt, Backoff, next_step, past_deadline
 from services.kit.event_store import Conflict
@@ -88,6 +89,7 @@ class Lifecycle:
         self._ledger = ledger
         self._bucket = bucket
         self._executor = executor
+        self.prices = PriceList(executor.name)
         self._workloads = workloads
         self._jobs = jobs
         self._rules = rules
@@ -167,7 +169,7 @@ class Lifecycle:
         run_id = new_id("run")
         attempt = job.attempt + 1
         try:
-            rung = rung_of(self._executor.name, self._executor.devices(workload.compute, job.submitted.gpu), job.rung)
+            rung = rung_of(self.prices, self._executor.devices(workload.compute, job.submitted.gpu), job.rung)
         except SaccadeError as error:
             return await self._fail(job, "broken", error.body())
         if not cost.is_affordable(job, rung.usd_per_s):
@@ -249,7 +251,7 @@ class Lifecycle:
         return await self._ledger.say(job, waiting)
 
     def _above(self, job: Job, workload: Workload) -> Rung | None:
-        return above(job, self._executor.name, self._executor.devices(workload.compute, job.submitted.gpu))
+        return above(job, self.prices, self._executor.devices(workload.compute, job.submitted.gpu))
 
     async def _cancel(self, job: Job) -> Outcome:
         """Stop the worker, then say so. A worker that was at work says itself what it used; else we do."""

@@ -108,6 +108,10 @@ class LocalExecutor:
         """Nothing waits here."""
         return None
 
+    async def rates(self) -> Mapping[str, float]:
+        """Nothing is billed here."""
+        return {}
+
     async def cancel(self, call_id: str) -> None:
         """Ask the worker to end, wait ``WORKER_GRACE_S``, then kill it and every process of its run."""
         if not is_id(call_id, "run"):

@@ -92,6 +92,9 @@ class DoomedExecutor:
     def devices(self, compute: Compute, gpu: str | None) -> tuple[str, ...]:
         return self._real.devices(compute, gpu)
 
+    async def rates(self) -> dict[str, float]:
+        return {}
+
     async def backlog(self, workload: str, device: str) -> Backlog | None:
         return await self._real.backlog(workload, device)
 
