@@ -33,9 +33,11 @@ log = logging.getLogger(__name__)
 
 #: Calls whose last answer is remembered.
 _REMEMBERED: Final = 10_000
-#: Together less than the two seconds that a cancel may take, for a worker that unwinds as it should.
+#: A worker that unwinds has ended by then, with its children (modal_workers.runtime.modal_run); most take a moment.
 _CANCEL_S: Final = 3.0
 _TERMINATE_S: Final = 5.0
+#: A request that Modal has not answered after so long never will be; its client would wait for some of them for ever.
+_ANSWER_S: Final = 10.0
 #: What Modal is given before a launch that it did not take is tried again, as it says no time of its own.
 _LATER_S: Final = 15.0
 _CPU: Final = "cpu"
@@ -109,7 +111,8 @@ class ModalExecutor:
             argument = Launch(assignment_key=key, bus=launch.bus).argument()
         kind = (assignment.workload, assignment.device)
         try:
-            call = await self._function(*kind).spawn.aio(argument)
+            async with _answered(_ANSWER_S):
+                call = await self._function(*kind).spawn.aio(argument)
         except Exception as error:
             self._functions.pop(kind, None)  # deployed anew, perhaps
             raise _not_launched(error) from error
@@ -133,7 +136,8 @@ class ModalExecutor:
     async def backlog(self, workload: str, device: str) -> Backlog | None:
         """Ask how many inputs wait for workers of this kind; None when Modal does not say."""
         try:
-            stats = await self._function(workload, device).get_current_stats.aio()
+            async with _answered(_ANSWER_S):
+                stats = await self._function(workload, device).get_current_stats.aio()
         except Exception as error:  # noqa: BLE001 - it only informs
             log.warning("Modal does not tell what waits: %s", type(error).__name__)
             return None
@@ -154,7 +158,8 @@ class ModalExecutor:
         for by_force, patience_s in ((False, _CANCEL_S), (True, _TERMINATE_S)):
             try:
                 call = modal.FunctionCall.from_id(call_id, client=self.client)
-                await call.cancel.aio(terminate_containers=by_force)
+                async with _answered(_ANSWER_S):
+                    await call.cancel.aio(terminate_containers=by_force)
             except Exception as error:
                 if (status := ending_of(error, cancelled=True)) is None:
                     raise _away(error) from error
@@ -173,7 +178,8 @@ class ModalExecutor:
     async def rates(self) -> dict[str, float]:
         """Ask Modal's billing for the price of a second on each device, in USD; empty where it tells none."""
         try:
-            told = await modal.Workspace.from_context(client=self.client).billing.rates.aio()
+            async with _answered(_ANSWER_S):
+                told = await modal.Workspace.from_context(client=self.client).billing.rates.aio()
         except Exception as error:  # noqa: BLE001 - there is a dated table
             log.info("Modal's billing tells no prices: %s", type(error).__name__)
             return {}
@@ -202,12 +208,11 @@ class ModalExecutor:
         """
         try:
             call: modal.FunctionCall[Any] = modal.FunctionCall.from_id(call_id, client=self.client)
-            result = await call.get.aio(timeout=patience_s)
+            async with _answered(patience_s + _ANSWER_S):
+                result = await call.get.aio(timeout=patience_s)
         except builtins.TimeoutError:
             return CallStatus(CallState.RUNNING)
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:
+        except (Exception, modal.exception.InputCancellation) as error:
             status = ending_of(error, cancelled=call_id in self._cancelled)
             if status is None:
                 raise _away(error) from error
@@ -224,6 +229,23 @@ class ModalExecutor:
         self._answers.move_to_end(call_id)
         while len(self._answers) > _REMEMBERED:
             self._answers.popitem(last=False)
+
+
+@asynccontextmanager
+async def _answered(within_s: float) -> AsyncIterator[None]:
+    """Give up on a request that gets no answer.
+
+    Raises:
+        modal.exception.ConnectionError: it has got none. A ``TimeoutError`` is Modal's own word, and goes on.
+    """
+    limit = asyncio.timeout(within_s)
+    try:
+        async with limit:
+            yield
+    except builtins.TimeoutError as error:
+        if limit.expired():
+            raise modal.exception.ConnectionError(f"no answer within {within_s:.0f} s") from error
+        raise
 
 
 def _not_launched(error: Exception) -> LaunchFailed:
