@@ -95,15 +95,16 @@ async def test_a_gpu_that_is_not_to_be_had_is_told_and_the_next_is_taken(rented:
     async with rented.world.dispatching(rented.dispatcher(gpu_climb_s=CLIMB_S)):
         job_id = await rented.submit("work 0.1", workload="laddered")
         job = await rented.reach(job_id)
-    assert (job.state, job.device) == (State.SUCCEEDED, "A10")
+    assert job.state is State.SUCCEEDED
     waiting = await rented.said(job_id, "waiting_for_gpu")
     assert waiting[0]["device"] == "T4"
     assert (waiting[0]["backlog"], waiting[0]["workers"], waiting[0]["next_device"]) == (1, 0, "A10")
-    rungs = [(one["device"], one["rung"]) for one in await rented.said(job_id, "starting")]
-    assert rungs == [("T4", 0), ("A10", 1)]
-    assert len({one["usd_per_s"] for one in await rented.said(job_id, "starting")}) == 2
-    assert [one["failure"] for one in await rented.said(job_id, "interrupted")] == ["no_gpu"]
-    assert [cost["device"] for cost in await rented.paid(job_id)] == ["A10"], "what never began has cost nothing"
+    starting = await rented.said(job_id, "starting")
+    # A machine that is busy enough starts a container later still: then the rung after that is climbed as well.
+    assert [(one["device"], one["rung"]) for one in starting][:2] == [("T4", 0), ("A10", 1)]
+    assert len({one["usd_per_s"] for one in starting}) == len(starting)
+    assert {one["failure"] for one in await rented.said(job_id, "interrupted")} == {"no_gpu"}
+    assert [cost["device"] for cost in await rented.paid(job_id)] == [job.device], "what never began has cost nothing"
 
 
 async def test_a_gpu_that_is_too_small_is_climbed(rented: Rented) -> None:
