@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 from contracts.events.base import EventData, decode, encode
 from contracts.job import Job, fold
@@ -13,6 +14,15 @@ from services.kit.event_store import EventStore, Stored
 SOURCE = "/dispatcher"
 
 
+#: Gives the time of day, with its zone: another one where a test lets hours pass in seconds.
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """Give the time of day."""
+    return datetime.now(UTC)
+
+
 class NotLeading(Exception):  # noqa: N818 - it is an answer, not a fault
     """The lease is gone: another dispatcher may act by now, so this one must not."""
 
@@ -20,8 +30,11 @@ class NotLeading(Exception):  # noqa: N818 - it is an answer, not a fault
 class Ledger:
     """Reads jobs from the stream and writes their events; what it learns it shares with the jobs in memory."""
 
-    def __init__(self, store: EventStore, jobs: Jobs, may_act: Callable[[], bool]) -> None:
+    def __init__(
+        self, store: EventStore, jobs: Jobs, may_act: Callable[[], bool], *, clock: Clock = utc_now
+    ) -> None:  # fmt: skip
         """Write to ``store`` while ``may_act`` says so."""
+        self.clock = clock
         self._store = store
         self._jobs = jobs
         self._may_act = may_act
@@ -44,7 +57,9 @@ class Ledger:
             SaccadeError: BUS_UNAVAILABLE; the event may have been stored.
         """
         self.check()
-        message = encode(data, tenant=job.tenant, subject_id=job.id, source=SOURCE, event_id=event_id)
+        message = encode(
+            data, tenant=job.tenant, subject_id=job.id, source=SOURCE, event_id=event_id, time=self.clock()
+        )
         sequence = await self._store.publish(message, after=job.sequence, among=aggregate(job.tenant, "job", job.id))
         after = fold(job, decode(message.body), sequence)
         assert after is not None

@@ -11,7 +11,7 @@ import logging
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from contracts.assignment import Assignment
@@ -125,6 +125,10 @@ class Lifecycle:
             job = outcome
         return None
 
+    def now(self) -> datetime:
+        """Give the time of day by which jobs are stepped."""
+        return self._ledger.clock()
+
     def forget(self, job_id: str) -> None:
         """Forget what was kept of a job whose attempt is over."""
         self._calls.pop(job_id, None)
@@ -148,7 +152,7 @@ class Lifecycle:
     # ---- a job without a worker
 
     async def _wait(self, job: Job, workload: Workload, granted: bool) -> Outcome:
-        now = datetime.now(UTC)
+        now = self.now()
         if job.cancel_requested:
             return await self._ledger.say(job, JobCancelled(attempt=job.attempt))
         if job.deadline and now >= job.deadline:
@@ -217,7 +221,7 @@ class Lifecycle:
         sighting = Sighting(
             status, silent_s, queues=self._executor.queues, next_device=higher.device if higher else None
         )
-        verdict = judge(job, workload.compute, sighting, datetime.now(UTC), self._rules.patience)
+        verdict = judge(job, workload.compute, sighting, self.now(), self._rules.patience)
         match verdict:
             case Verdict.WELL:
                 return Look(self._rules.poll_s)
@@ -242,7 +246,7 @@ class Lifecycle:
             attempt=job.attempt,
             run_id=job.run_id,
             device=job.device,
-            waited_s=round((datetime.now(UTC) - job.starting_at).total_seconds(), 1),
+            waited_s=round((self.now() - job.starting_at).total_seconds(), 1),
             backlog=backlog.inputs if backlog else None,
             workers=backlog.workers if backlog else None,
             next_device=higher.device if higher else None,
@@ -281,7 +285,7 @@ class Lifecycle:
             return await self._ledger.say(job, JobCancelled(attempt=job.attempt))
         if job.failure in ("preempted", "lost") and (done := await left_result(self._bucket, job)):
             return await self._ledger.say(job, done)
-        now = datetime.now(UTC)
+        now = self.now()
         higher = self._above(job, workload)
         ended = Attempt(
             failure=job.failure or "lost",
@@ -329,7 +333,7 @@ class Lifecycle:
 
     async def _interrupt(self, job: Job, failure: FailureClass, error: ErrorBody) -> Job:
         assert job.run_id
-        used = cost.cost_of(job, cost.seconds_of(job, datetime.now(UTC))) if job.started_at else None
+        used = cost.cost_of(job, cost.seconds_of(job, self.now())) if job.started_at else None
         data = JobInterrupted(attempt=job.attempt, run_id=job.run_id, failure=failure, error=error, cost=used)
         return await self._ledger.say(job, data)
 

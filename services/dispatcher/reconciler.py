@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Final
 
 from contracts.errors import SaccadeError
@@ -186,7 +185,7 @@ class Reconciler:
         )
         if job.state in _OCCUPYING:
             self.queue.hold(candidate)
-        elif may_start(job, datetime.now(UTC)):
+        elif may_start(job, self._lifecycle.now()):
             self.queue.wait(candidate)
         else:
             self.queue.drop(job.id)
