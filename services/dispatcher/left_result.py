@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from contracts.events.job import JobSucceeded
 from contracts.job import Job
 from contracts.manifest import MANIFEST_NAME, Manifest
-from services.dispatcher.cost import cost_of
+from services.dispatcher.cost import cost_of, startup_of
 from services.kit.s3 import Bucket, Missing
 
 log = logging.getLogger(__name__)
@@ -37,5 +37,6 @@ async def left_result(bucket: Bucket, job: Job) -> JobSucceeded | None:
         result=manifest.result,
         manifest_key=key,
         duration_s=manifest.duration_s,
-        cost=cost_of(job, manifest.duration_s),
+        # The manifest's seconds begin with the claim; what came before them is paid for too.
+        cost=cost_of(job, startup_of(job) + manifest.duration_s),
     )
