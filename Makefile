@@ -21,7 +21,7 @@ up: $(VENV)/.embedded ## Run the whole system on this machine until Ctrl-C
 install: $(VENV)/.embedded ## Install into .venv what demo and up need
 
 test: lint ## Lint, type check, import rules and all tests
-	$(BIN)/python -m pytest -q $(ARGS)
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 lint: $(VENV)/.dev ## Lint, type check and import rules
 	$(BIN)/ruff check .
