@@ -18,7 +18,7 @@ class Rounds:
         self._busy: set[str] = set()
         self._again: dict[str, tuple[str, bool]] = {}
         self._later: dict[str, asyncio.TimerHandle] = {}
-        self._some = asyncio.Event()
+        self._takers: deque[asyncio.Future[None]] = deque()
 
     def __contains__(self, job_id: str) -> bool:
         """Tell whether the job's turn comes, or is now."""
@@ -41,7 +41,7 @@ class Rounds:
                 self._others[tenant] = deque()
                 self._tenants.append(tenant)
             self._others[tenant].append(job_id)
-        self._some.set()
+        self._wake_one()
 
     def later(self, job_id: str, tenant: str, after_s: float, *, urgent: bool) -> None:
         """Ask for a job after a while, unless it is asked for anyway."""
@@ -59,12 +59,26 @@ class Rounds:
     async def take(self) -> str:
         """Wait for the next job; ``done`` must follow."""
         while not self._listed:
-            self._some.clear()
-            await self._some.wait()
+            waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._takers.append(waiting)
+            try:
+                await waiting
+            except asyncio.CancelledError:
+                if waiting.done() and not waiting.cancelled():
+                    self._wake_one()  # it was called and cannot come
+                raise
         job_id = self._urgent.popleft() if self._urgent else self._next_other()
         self._listed.discard(job_id)
         self._busy.add(job_id)
         return job_id
+
+    def _wake_one(self) -> None:
+        """Call one of those who wait: there is one more job, and there may be hundreds of them."""
+        while self._takers:
+            waiting = self._takers.popleft()
+            if not waiting.done():
+                waiting.set_result(None)
+                return
 
     def _next_other(self) -> str:
         tenant = self._tenants.popleft()

@@ -70,3 +70,26 @@ async def test_every_waiting_attendant_gets_its_job() -> None:
     for name in "abc":
         rounds.add(name, "acme", urgent=False)
     assert sorted(await asyncio.wait_for(asyncio.gather(*takers), 1)) == ["a", "b", "c"]
+
+
+async def test_one_job_calls_one_of_hundreds_who_wait() -> None:
+    rounds = Rounds()
+    takers = [asyncio.create_task(rounds.take()) for _ in range(300)]
+    await asyncio.sleep(0)
+    rounds.add("one", "acme", urgent=True)
+    await asyncio.sleep(0)
+    assert len(rounds._takers) == 299, "the others sleep on"
+    for taker in takers:
+        taker.cancel()
+    done = await asyncio.gather(*takers, return_exceptions=True)
+    assert [one for one in done if isinstance(one, str)] == ["one"]
+
+
+async def test_who_was_called_and_cannot_come_calls_the_next() -> None:
+    rounds = Rounds()
+    first, second = (asyncio.create_task(rounds.take()) for _ in range(2))
+    await asyncio.sleep(0)
+    rounds.add("one", "acme", urgent=True)
+    first.cancel()
+    assert await asyncio.wait_for(second, 1) == "one"
+    assert first.cancelled()
