@@ -88,6 +88,10 @@ class Reconciler:
         self.leading = True
         try:
             self._lifecycle.listening_since_s = asyncio.get_running_loop().time()
+            # All that run are counted before the first that waits is given what seems to be free.
+            for job in self.jobs:
+                if job.state in _OCCUPYING:
+                    self.queue.hold(_candidate(job))
             self._sweep()
             attendants = (self._attend_in_turn() for _ in range(_ATTENDANTS + self.queue.limits.slots))
             await first_of(self._watch_over(), *attendants)
@@ -110,8 +114,10 @@ class Reconciler:
         """End workers that have said their last word and do not go."""
         for call_id, until_s in list(self._leftovers.items()):
             try:
-                if (await self._executor.poll(call_id)).state is CallState.RUNNING:
-                    if asyncio.get_running_loop().time() < until_s:
+                overdue = asyncio.get_running_loop().time() >= until_s
+                # What is about to be ended is asked about anew: an answer may be older than the job's end.
+                if (await self._executor.poll(call_id, urgent=overdue)).state is CallState.RUNNING:
+                    if not overdue:
                         continue
                     log.warning("worker %s has ended its job and does not go: ending it", call_id)
                     await self._executor.cancel(call_id)
@@ -176,13 +182,7 @@ class Reconciler:
         """Count a job as holding a slot, as waiting for one, or as neither."""
         if job.id in self._granted:
             return
-        candidate = Candidate(
-            job_id=job.id,
-            tenant=job.tenant,
-            workload=job.submitted.workload,
-            priority=job.submitted.priority,
-            age=job.first_sequence,
-        )
+        candidate = _candidate(job)
         if job.state in _OCCUPYING:
             self.queue.hold(candidate)
         elif may_start(job, self._lifecycle.now()):
@@ -196,3 +196,13 @@ class Reconciler:
         while candidate := self.queue.take():
             self._granted.add(candidate.job_id)
             self._rounds.add(candidate.job_id, candidate.tenant, urgent=True)
+
+
+def _candidate(job: Job) -> Candidate:
+    return Candidate(
+        job_id=job.id,
+        tenant=job.tenant,
+        workload=job.submitted.workload,
+        priority=job.submitted.priority,
+        age=job.first_sequence,
+    )
