@@ -24,7 +24,7 @@ def usd_per_s(executor: str | None, device: str) -> float:
     return price_usd_per_s(LOCAL if executor == LOCAL else device)
 
 
-#: A device is not worth starting for less than this.
+#: A device is not worth starting for less work than this.
 _LEAST_S: Final = 1.0
 
 
@@ -51,9 +51,13 @@ def left_usd(job: Job) -> float | None:
 
 
 def is_affordable(job: Job, usd_per_s: float) -> bool:
-    """Tell whether a device is worth starting with what the job may still cost."""
+    """Tell whether a device is worth starting with what the job may still cost: a start and a second of work.
+
+    How long a start takes is not known before the job's first one; then as long as its quickest so far.
+    """
     left = left_usd(job)
-    return left is None or usd_per_s * _LEAST_S <= left
+    least_s = _LEAST_S + min((one.startup_s for one in job.costs.values()), default=0.0)
+    return left is None or usd_per_s * least_s <= left
 
 
 def cost_of(job: Job, seconds: float) -> Cost:

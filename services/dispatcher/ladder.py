@@ -29,13 +29,20 @@ def rung_of(prices: PriceList, devices: Sequence[str], number: int) -> Rung:
     return Rung(number, devices[number], prices.usd_per_s(devices[number]))
 
 
+def following(job: Job, prices: PriceList, devices: Sequence[str]) -> Rung | None:
+    """Give the next rung of a job, whatever it costs; None on the last.
+
+    Raises:
+        SaccadeError: INTERNAL, for a device without a price.
+    """
+    return rung_of(prices, devices, job.rung + 1) if job.rung + 1 < len(devices) else None
+
+
 def above(job: Job, prices: PriceList, devices: Sequence[str]) -> Rung | None:
     """Give the next rung of a job; None on the last, and where the job may not cost as much.
 
     Raises:
         SaccadeError: INTERNAL, for a device without a price.
     """
-    if job.rung + 1 >= len(devices):
-        return None
-    rung = rung_of(prices, devices, job.rung + 1)
-    return rung if cost.is_affordable(job, rung.usd_per_s) else None
+    rung = following(job, prices, devices)
+    return rung if rung and cost.is_affordable(job, rung.usd_per_s) else None

@@ -33,12 +33,12 @@ from contracts.workload import Workload
 from services.dispatcher import cost
 from services.dispatcher.executor import CallState, CallStatus, Executor, LaunchFailed, Throttled
 from services.dispatcher.jobs import Jobs
-from services.dispatcher.ladder import Rung, above, rung_of
+from services.dispatcher.ladder import Rung, above, following, rung_of
 from services.dispatcher.ledger import Ledger
 from services.dispatcher.left_result import left_result
 from services.dispatcher.liveness import Patience, Sighting, Verdict, judge
 from services.dispatcher.price_list import PriceList
-from services.dispatcher.reasons import error_of, loss_of, over_cap, reason_of
+from services.dispatcher.reasons import error_of, loss_of, over_cap, reason_of, too_dear
 from services.dispatcher.retry import Again, Attempt, Backoff, next_step, past_deadline
 from services.kit.event_store import Conflict
 from services.kit.s3 import Bucket
@@ -97,6 +97,8 @@ class Lifecycle:
         self._chance = random.Random()  # noqa: S311 - spreads retries, keeps no secret
         #: Run and call that were launched and could not be noted yet, by job.
         self._calls: dict[str, tuple[str, str]] = {}
+        #: For how long the executor takes no launch, by job, from its refusal until that is settled.
+        self._refused_s: dict[str, float] = {}
         #: Since when workers could be heard, by the event loop's clock.
         self.listening_since_s = 0.0
 
@@ -132,6 +134,7 @@ class Lifecycle:
     def forget(self, job_id: str) -> None:
         """Forget what was kept of a job whose attempt is over."""
         self._calls.pop(job_id, None)
+        self._refused_s.pop(job_id, None)
 
     async def _step(self, job: Job, granted: bool) -> Outcome:
         workload = self._workloads.get(job.submitted.workload)
@@ -202,6 +205,7 @@ class Lifecycle:
         try:
             call_id = await self._executor.launch(assignment, workload.compute)
         except Throttled as error:
+            self._refused_s[job.id] = error.retry_after_s
             return await self._interrupt(job, "throttled", error_of(ErrorCode.WORKER_NOT_STARTED, str(error)))
         except LaunchFailed as error:
             return await self._interrupt(job, "not_started", error_of(ErrorCode.WORKER_NOT_STARTED, str(error)))
@@ -255,7 +259,10 @@ class Lifecycle:
         return await self._ledger.say(job, waiting)
 
     def _above(self, job: Job, workload: Workload) -> Rung | None:
-        return above(job, self.prices, self._executor.devices(workload.compute, job.submitted.gpu))
+        return above(job, self.prices, self._devices(job, workload))
+
+    def _devices(self, job: Job, workload: Workload) -> tuple[str, ...]:
+        return self._executor.devices(workload.compute, job.submitted.gpu)
 
     async def _cancel(self, job: Job) -> Outcome:
         """Stop the worker, then say so. A worker that was at work says itself what it used; else we do."""
@@ -280,6 +287,7 @@ class Lifecycle:
     async def _settle(self, job: Job, workload: Workload) -> Outcome:
         """Decide what follows an attempt, once its worker and all its children are gone."""
         await self._stop(job)
+        retry_after_s = self._refused_s.get(job.id) if job.failure == "throttled" else None
         self.forget(job.id)
         if job.cancel_requested:
             return await self._ledger.say(job, JobCancelled(attempt=job.attempt))
@@ -295,6 +303,7 @@ class Lifecycle:
             deadline=job.deadline or job.submitted.deadline,
             rung=job.rung,
             rung_above=higher.number if higher else None,
+            retry_after_s=retry_after_s,
             has_rungs=job.device not in (cost.CPU, cost.LOCAL, None),
         )
         step = next_step(ended, now, self._rules.backoff, self._chance.random())
@@ -303,6 +312,9 @@ class Lifecycle:
                 job, after=ended.failure, delay_s=round(step.delay_s, 3), now=now, deadline_s=0.0, rung=step.rung
             )
             return await self._ledger.say(job, again)
+        dear = following(job, self.prices, self._devices(job, workload))
+        if step.failure == "out_of_memory" and higher is None and dear:
+            return await self._fail(job, step.failure, too_dear(step.error, dear.device, job))
         return await self._fail(job, step.failure, step.error)
 
     async def _call_of(self, job: Job) -> str | None:

@@ -32,6 +32,13 @@ def over_cap(job: Job) -> ErrorBody:
     return error_of(ErrorCode.COST_CAP_REACHED, f"The job may cost {job.submitted.max_cost_usd} USD.")
 
 
+def too_dear(error: ErrorBody, device: str, job: Job) -> ErrorBody:
+    """Add to a worker's words that a larger device would have been tried if the job could cost as much."""
+    cap = job.submitted.max_cost_usd
+    hint = f"A larger device is next, {device}, and with {cap} USD the job may not cost it: raise max_cost_usd."
+    return error.model_copy(update={"hint": hint})
+
+
 def loss_of(status: CallStatus, state: State) -> tuple[FailureClass, ErrorBody]:
     """Say how an attempt failed whose worker is gone without a word."""
     started = state is State.RUNNING

@@ -35,7 +35,7 @@ class Backoff:
 
     first_s: float = 1.0
     longest_s: float = 60.0
-    #: What an executor that takes no more launches is given, half of it random too.
+    #: What an executor is given that takes no more launches and does not say for how long; half of it random too.
     throttled_s: float = 20.0
 
     def delay_s(self, failures: int, jitter: float) -> float:
@@ -72,6 +72,8 @@ class Attempt:
     rung: int = 0
     #: The rung above, if there is one that the job may cost.
     rung_above: int | None = None
+    #: For how long the executor takes no more launches, if it said so.
+    retry_after_s: float | None = None
     #: Whether the ladder has rungs at all: a CPU that had too little memory may have more of it next time.
     has_rungs: bool = False
 
@@ -91,6 +93,8 @@ def next_step(attempt: Attempt, now: datetime, backoff: Backoff, jitter: float) 
             delay_s = 0.0
         case "throttled":
             delay_s = backoff.throttled_s * (0.5 + 0.5 * jitter)
+            if attempt.retry_after_s is not None:  # never sooner than was asked for, and not all at once
+                delay_s = attempt.retry_after_s * (1.0 + 0.5 * jitter)
         case _:
             delay_s = backoff.delay_s(attempt.number, jitter)
     if now + timedelta(seconds=delay_s) >= attempt.deadline:

@@ -10,8 +10,11 @@ import pytest
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.job import Cost, JobSubmitted
 from contracts.job import Job
+from contracts.manifest import Manifest
 from contracts.prices import PRICES, price_usd_per_s
 from services.dispatcher.cost import cap_is_near, cap_is_spent, cost_of, seconds_of, usd_per_s
+from services.dispatcher.left_result import left_result
+from services.kit.s3 import Bucket
 
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
 
@@ -85,3 +88,28 @@ def test_a_spent_cap_allows_no_further_attempt() -> None:
     assert not cap_is_spent(replace(job(0.2), costs={"run_0": cost}))
     assert not cap_is_spent(job(0.0)), "what has cost nothing may cost nothing"
     assert not cap_is_spent(replace(job(), costs={"run_0": cost}))
+
+
+class OneManifest(Bucket):
+    """A bucket with the manifest of one run."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.manifest = manifest
+
+    def key(self, *parts: str) -> str:
+        return "/".join(parts)
+
+    async def get(self, _: str) -> bytes:
+        return self.manifest.model_dump_json().encode()
+
+
+@pytest.mark.anyio
+async def test_a_success_that_only_its_manifest_tells_costs_its_start_up_too() -> None:
+    one = replace(job(), usd_per_s=0.001, billed_since=NOW - timedelta(seconds=107))
+    manifest = Manifest(
+        job_id="job_1", tenant="acme", workload="echo", workload_version="1", attempt=1, run_id="run_1",
+        created_at=NOW, duration_s=90.0, device="H100", result={}, artifacts=[],
+    )  # fmt: skip
+    done = await left_result(OneManifest(manifest), one)
+    assert done
+    assert done.cost == Cost(device="H100", seconds=97.0, startup_s=7.0, usd=0.097)
