@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import nats
-from nats.aio.client import Client, RawCredentials
+from nats.aio.client import Client, RawCredentials, Srv
+from nats.aio.transport import TcpTransport
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.streams import STREAMS, Stream
@@ -30,6 +31,18 @@ _REFUSALS: Final = (
 
 class StreamMissing(SaccadeError):  # noqa: N818 - it is an answer, not a fault
     """NATS answers and has no such stream (any more): it must be declared."""
+
+
+class _Client(Client):
+    """nats-py's client, which leaves the socket of a failed attempt open (seen in 2.16.0).
+
+    A proxy or a container engine takes connections before the server behind it listens, and hangs up.
+    """
+
+    async def _connect_to_server(self, s: Srv) -> None:
+        if isinstance(self._transport, TcpTransport):
+            self._transport.close()  # type: ignore[no-untyped-call]
+        await super()._connect_to_server(s)
 
 
 async def connect(settings: NatsSettings, name: str, on_refused: Callable[[str], None] | None = None) -> Client:
@@ -63,7 +76,7 @@ async def connect(settings: NatsSettings, name: str, on_refused: Callable[[str],
         # The server says that credentials have expired and hangs up; nats-py then closes without calling on_error.
         refused(str(client.last_error or ""))
 
-    client = Client()
+    client = _Client()
     await client.connect(
         settings.url,
         name=name,
