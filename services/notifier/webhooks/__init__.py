@@ -1,0 +1,1 @@
+"""Webhooks: who gets which event, signed, at least once, whatever else is slow or dead."""
