@@ -139,6 +139,11 @@ class Target:
     port: int
 
     @property
+    def is_address(self) -> bool:
+        """Tell whether the host is an IP address, not a name."""
+        return _is_address(self.host)
+
+    @property
     def origin(self) -> str:
         """Write scheme, host and port, without the path, which may hold a secret."""
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -216,7 +221,7 @@ def check_url(url: str, *, https_only: bool, guard: AddressGuard) -> Target:
         raise _invalid(str(error), "Send a URL like https://example.com/hooks/saccade.") from None
     if https_only and target.scheme != "https":
         raise _invalid("http is not encrypted.", "Send a URL that begins with https://.")
-    if _is_address(target.host):
+    if target.is_address:
         why = guard.refusal(target.host)
     elif guard.allowed_networks:
         why = None  # a name inside may be meant; its addresses are judged at each connection
