@@ -112,8 +112,8 @@ def secret_bytes(secret: str) -> bytes:
         ValueError: it is not "whsec_" and 24 to 64 bytes in base64. The message does not hold the secret.
     """
     try:
-        key = base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
-    except binascii.Error:
+        key = binascii.a2b_base64(secret.removeprefix(SECRET_PREFIX), strict_mode=True)
+    except ValueError:  # binascii.Error, or no ASCII
         key = b""
     if not secret.startswith(SECRET_PREFIX) or not 24 <= len(key) <= 64:
         raise ValueError("A secret is written whsec_ and 24 to 64 bytes in base64.")

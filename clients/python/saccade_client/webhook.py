@@ -1,0 +1,221 @@
+"""Verifies webhooks for those who receive them: who sent one, when, and that its body is as it was sent.
+
+Standard Webhooks 1.0.0 (https://www.standardwebhooks.com). ``v1`` (HMAC-SHA-256, a secret for each endpoint) needs the
+standard library only; ``v1a`` (Ed25519, a public key) needs ``cryptography``, the extra ``ed25519`` of this package::
+
+    delivery = verify(await request.body(), request.headers, secrets="whsec_…")
+    print(delivery.id, delivery.event["type"])
+
+A webhook may come more than once, each time with the same id: remember the ids that were handled.
+"""
+
+from __future__ import annotations
+
+import binascii
+import hmac
+import json
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+#: How far the sender's clock and ours may be apart, with the way between. What is older may be a replay.
+TOLERANCE_S: Final = 300
+#: Signatures of one webhook that are looked at; a rotation makes two, a stranger may send thousands.
+_SIGNATURES: Final = 16
+_SECONDS: Final = re.compile(r"[0-9]{1,12}")
+
+
+class WebhookError(Exception):
+    """A request that is not a webhook of ours, or not any more: answer it with 400. ``code`` is stable."""
+
+    code = "invalid"
+
+
+class HeadersMissingError(WebhookError):
+    """A header of the three is missing, empty or cannot be read."""
+
+    code = "headers_missing"
+
+
+class TimestampOutsideToleranceError(WebhookError):
+    """It was signed too long ago, or in the future: a replay, or a clock that is wrong."""
+
+    code = "timestamp_outside_tolerance"
+
+
+class SignatureMismatchError(WebhookError):
+    """No signature is of this body by one of the given keys."""
+
+    code = "signature_mismatch"
+
+
+class BodyUnreadableError(WebhookError):
+    """The signature is right and the body is not JSON."""
+
+    code = "body_unreadable"
+
+
+class KeyUnusableError(ValueError):
+    """A secret or public key that was given cannot be one: a mistake of the receiver's, not of the request."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A webhook that was verified: ``id`` is the event's, the same each time it comes; ``event`` is the body."""
+
+    id: str
+    timestamp_s: int
+    event: dict[str, Any]
+
+
+def verify(
+    body: bytes | str,
+    headers: Mapping[str, str],
+    *,
+    secrets: str | Iterable[str] = (),
+    public_keys: str | Iterable[str] | Mapping[str, Any] = (),
+    tolerance_s: float = TOLERANCE_S,
+    now_s: float | None = None,
+) -> Delivery:
+    """Verify a webhook and read it; one right signature by one of the keys is enough.
+
+    Args:
+        body: the bytes as they came, before anything parsed them.
+        headers: those of the request, in any case.
+        secrets: the endpoint's "whsec_…"; several while they are rotated.
+        public_keys: "whpk_…", or the JSON Web Key Set of ``GET /v1/webhooks/keys``.
+        tolerance_s: how far the time of signing may be from now, in seconds.
+        now_s: now, in seconds since 1970; the clock's if left out.
+
+    Raises:
+        WebhookError: one of its kinds; the request is to be refused.
+        KeyUnusableError: a key that was given is none, or none was given.
+        ModuleNotFoundError: a public key was given and ``cryptography`` is not installed.
+    """
+    checks = _checks(secrets, public_keys)
+    message_id, timestamp, signatures = _read(headers)
+    now_s = time.time() if now_s is None else now_s
+    if not abs(now_s - int(timestamp)) <= tolerance_s:
+        when = "in the future" if int(timestamp) > now_s else "too long ago"
+        raise TimestampOutsideToleranceError(f"The webhook was signed {when}: {timestamp}, and it is {now_s:.0f}.")
+    raw = body.encode(errors="replace") if isinstance(body, str) else bytes(body)
+    signed = f"{message_id}.{timestamp}.".encode(errors="surrogateescape") + raw
+    if not any(check(version, signature, signed) for check in checks for version, signature in signatures):
+        message = (
+            "No signature is right: check that the key is of this endpoint and the body is the bytes as they came."
+        )
+        raise SignatureMismatchError(message)
+    return Delivery(message_id, int(timestamp), _event(raw))
+
+
+_Check = Callable[[str, bytes, bytes], bool]
+
+
+def _read(headers: Mapping[str, str]) -> tuple[str, str, list[tuple[str, bytes]]]:
+    named = {name.lower(): value for name, value in headers.items()}
+    found = [named.get(f"webhook-{name}", "") for name in ("id", "timestamp", "signature")]
+    if not all(found):
+        raise HeadersMissingError("A webhook has the headers webhook-id, webhook-timestamp and webhook-signature.")
+    message_id, timestamp, listed = found
+    if not _SECONDS.fullmatch(timestamp):
+        raise HeadersMissingError("webhook-timestamp is not a number of seconds.")
+    return message_id, timestamp, _signatures(listed)
+
+
+def _signatures(listed: str) -> list[tuple[str, bytes]]:
+    """Read "v1,… v1a,…"; what cannot be read is left out, as a version of the future may be."""
+    signatures = []
+    for part in listed.split(" ")[:_SIGNATURES]:
+        version, _, encoded = part.partition(",")
+        try:
+            signatures.append((version, _from_base64(encoded)))
+        except ValueError:
+            continue
+    return signatures
+
+
+def _checks(secrets: str | Iterable[str], public_keys: str | Iterable[str] | Mapping[str, Any]) -> list[_Check]:
+    listed = [secrets] if isinstance(secrets, str) else list(secrets)
+    checks = [_check_v1(_secret_bytes(secret)) for secret in listed]
+    checks += [_check_v1a(raw) for raw in _public_bytes(public_keys)]
+    if not checks:
+        raise KeyUnusableError("Give a secret (whsec_…) or a public key (whpk_…).")
+    return checks
+
+
+def _check_v1(key: bytes) -> _Check:
+    def check(version: str, signature: bytes, signed: bytes) -> bool:
+        return version == "v1" and hmac.compare_digest(signature, hmac.digest(key, signed, "sha256"))
+
+    return check
+
+
+def _check_v1a(raw: bytes) -> _Check:
+    try:
+        from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - an extra
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        message = "To verify by a public key, install the extra: pip install 'saccade-client[ed25519]'"
+        raise ModuleNotFoundError(message, name=error.name) from None
+    key = Ed25519PublicKey.from_public_bytes(raw)
+
+    def check(version: str, signature: bytes, signed: bytes) -> bool:
+        if version != "v1a":
+            return False
+        try:
+            key.verify(signature, signed)
+        except InvalidSignature:
+            return False
+        return True
+
+    return check
+
+
+def _secret_bytes(secret: str) -> bytes:
+    try:
+        key = _from_base64(secret.removeprefix("whsec_"))
+    except ValueError:
+        key = b""
+    if not secret.startswith("whsec_") or len(key) < 24:
+        raise KeyUnusableError("A secret is written whsec_ and at least 24 bytes in base64, as it was shown once.")
+    return key
+
+
+def _public_bytes(public_keys: str | Iterable[str] | Mapping[str, Any]) -> list[bytes]:
+    if isinstance(public_keys, str):
+        public_keys = [public_keys]
+    if isinstance(public_keys, Mapping):
+        found = public_keys.get("keys", [])
+        listed = [key["x"] for key in found if key.get("kty") == "OKP" and key.get("crv") == "Ed25519"]
+        texts = [text.replace("-", "+").replace("_", "/") + "=" * (-len(text) % 4) for text in listed]
+        if not texts:
+            raise KeyUnusableError("The key set holds no Ed25519 key.")
+    else:
+        listed = list(public_keys)
+        if not all(text.startswith("whpk_") for text in listed):
+            raise KeyUnusableError("A public key is written whpk_ and 32 bytes in base64.")
+        texts = [text.removeprefix("whpk_") for text in listed]
+    try:
+        raws = [_from_base64(text) for text in texts]
+    except ValueError:
+        raws = [b""]
+    if any(len(raw) != 32 for raw in raws):
+        raise KeyUnusableError("A public key is 32 bytes in base64.")
+    return raws
+
+
+def _from_base64(text: str) -> bytes:
+    """Decode strictly; raises ValueError, of which binascii.Error is one."""
+    return binascii.a2b_base64(text, strict_mode=True)
+
+
+def _event(raw: bytes) -> dict[str, Any]:
+    try:
+        event = json.loads(raw)
+    except ValueError as error:
+        raise BodyUnreadableError(f"The body is signed rightly and is not JSON: {error}") from None
+    if not isinstance(event, dict):
+        raise BodyUnreadableError("The body is signed rightly and is not a JSON object.")
+    return event
