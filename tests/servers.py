@@ -93,7 +93,7 @@ class EmbeddedNats:
 
     def start(self) -> None:
         config = self._folder / "nats.conf"
-        sync = "sync_interval: always" if self._sync_always else ""
+        sync = ", sync_interval: always" if self._sync_always else ""
         config.write_text(
             f'jetstream {{ store_dir: "{self._folder / "jetstream"}" {sync} }}\n' + self._more_configuration()
         )
