@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
+from itertools import pairwise
 
 from services.notifier.webhooks.breaker import FAILURES, PROBE_S
 from services.notifier.webhooks.delivery import Delivery, DeliveryState
@@ -96,7 +97,7 @@ def test_a_rate_spreads_attempts_and_lets_a_second_s_worth_go_at_once() -> None:
         times.append(now)
         one.finish(got.key, latency_ms=1)
     assert times[:2] == [100, 100]
-    assert all(later - earlier >= 0.5 for earlier, later in zip(times[1:], times[2:], strict=False))
+    assert all(later - earlier >= 0.5 for earlier, later in pairwise(times[1:]))
 
 
 def test_a_lane_holds_what_is_due_first_and_loads_the_rest_later() -> None:

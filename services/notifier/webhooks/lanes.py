@@ -1,4 +1,4 @@
-"""Who is sent to next: one lane a receiver, each with its own queue, concurrency, rate and breaker. Pure; time is given.
+"""Who is sent to next: a lane a receiver, with its own queue, concurrency, rate and breaker. Pure; time is given.
 
 A lane holds only the deliveries that are due first; the rest of a long queue stays in the view. Two pools bound the
 attempts of all lanes together: receivers that are slow or fail share one of their own, so that they can never take the
