@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
@@ -137,6 +137,8 @@ class Target:
     scheme: str
     host: str
     port: int
+    #: What is requested: path and query as they were written.
+    url: URL = field(compare=False)
 
     @property
     def is_address(self) -> bool:
@@ -200,7 +202,7 @@ class AddressGuard:
 
 def carried_ipv4(address: Address) -> IPv4Address | None:
     """Unwrap the IPv4 address that an IPv6 address of a transition mechanism carries."""
-    if isinstance(address, IPv4Address):
+    if isinstance(address, IPv4Address) or int(address) <= 1:  # :: and ::1 carry nothing
         return None
     for network, shift in _CARRIERS:
         if address in network:
@@ -258,12 +260,16 @@ def target_of(url: str) -> Target:
     host, port = parsed.raw_host, parsed.port
     if not host or port is None:
         raise ValueError("The URL has no host.")
-    target = Target(parsed.scheme, host.lower(), port)
+    as_written = URL(f"{parsed.scheme}://{authority.lower()}{rest}", encoded=True)
+    target = Target(parsed.scheme, host.lower(), port, as_written)
     _check_host(target.host, authority)
     if port in _BAD_PORTS:
         raise ValueError(f"Port {port} is one of another protocol.")
     written = authority.lower()
-    if target.origin not in (f"{target.scheme}://{written}", f"{target.scheme}://{written.removesuffix(':')}:{port}"):
+    if (as_written.raw_host, as_written.port) != (target.host, port) or target.origin not in (
+        f"{target.scheme}://{written}",
+        f"{target.scheme}://{written.removesuffix(':')}:{port}",
+    ):
         raise ValueError(f"The host {authority[:100]!r} is not written in its usual form.")
     return target
 

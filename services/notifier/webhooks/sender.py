@@ -20,7 +20,6 @@ from typing import Any, Final, Literal, Self
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
-from yarl import URL
 
 from contracts.limits import KIB
 from services.notifier.webhooks.address_guard import AddressGuard, AddressRefusedError, target_of
@@ -174,7 +173,7 @@ class Sender:
     def _open(self, guard: AddressGuard) -> _Session:
         connector = aiohttp.TCPConnector(
             resolver=GuardedResolver(self._lookup, guard),
-            socket_factory=_socket_factory(guard),
+            socket_factory=guarded_socket_factory(guard),
             ssl=self._tls,
             ttl_dns_cache=_NAMES_S,
             keepalive_timeout=_IDLE_S,
@@ -207,7 +206,7 @@ class Sender:
         while True:
             try:
                 return await session.http.post(
-                    URL(outgoing.url),
+                    target.url,
                     data=outgoing.body,
                     headers={**own, **_OURS},
                     allow_redirects=False,
@@ -238,7 +237,7 @@ class Sender:
             await session.http.close()
 
 
-def _socket_factory(guard: AddressGuard) -> Callable[[aiohttp.AddrInfoType], socket.socket]:
+def guarded_socket_factory(guard: AddressGuard) -> Callable[[aiohttp.AddrInfoType], socket.socket]:
     """Make what aiohttp makes each socket with: the last to see an address before the connection."""
 
     def guarded_socket(info: aiohttp.AddrInfoType) -> socket.socket:
