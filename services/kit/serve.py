@@ -107,8 +107,9 @@ async def serve(
     authenticated: bool,
     stop: asyncio.Event,
     send_buffer_bytes: int | None = None,
+    protocol: type[asyncio.Protocol] | None = None,
 ) -> None:
-    """Serve until ``stop`` is set; open requests then have a second.
+    """Serve until ``stop`` is set; open requests then have a second. ``protocol`` is uvicorn's, extended.
 
     Raises:
         CannotServeError: the address is taken, or is not loopback and nobody is asked for an API key.
@@ -121,6 +122,7 @@ async def serve(
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # the service itself says that it has started
     config = uvicorn.Config(
         app,
+        http=protocol or "auto",
         log_config=None,
         access_log=False,
         lifespan="on",

@@ -18,18 +18,12 @@ from services.notifier.settings import NotifierSettings
 log = logging.getLogger("notifier")
 
 
-def _not_of_slow_clients(record: logging.LogRecord) -> bool:
-    """Drop uvicorn's error about a stream that was cut: a slow client must not fill the log; metrics count it."""
-    return "without completing response" not in record.getMessage()
-
-
 async def _main() -> int:
     stop = stop_on_signals()
     start_logging("notifier")
     try:
         settings = NotifierSettings()
         start_logging("notifier", settings.log_level)
-        logging.getLogger("uvicorn.error").addFilter(_not_of_slow_clients)
         return await run(settings, NatsSettings(), AuthSettings(), stop)
     except (CannotServeError, ValidationError, OSError) as error:
         log.error("the notifier cannot start: %s", _in_one_line(error))  # noqa: TRY400 - the line is for the user

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from fastapi import FastAPI, Response
 from fastapi.openapi.utils import get_openapi
 from nats.aio.client import Client
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from contracts.errors import SaccadeError
 from services.kit.auth import Authenticator, AuthSettings, HostGuard
@@ -27,7 +27,8 @@ from services.kit.tail import EpochChanged, EventTail
 from services.kit.tasks import end
 from services.notifier.api import events as event_routes
 from services.notifier.api import tickets as ticket_routes
-from services.notifier.api.events import DIRECT_SEND, Streams
+from services.notifier.api.events import Streams
+from services.notifier.connection import StreamingHttp
 from services.notifier.hub import Hub
 from services.notifier.metrics import Metrics
 from services.notifier.on_event import follow_events, follow_progress
@@ -39,17 +40,6 @@ from services.notifier.ticket import Tickets
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
-
-
-class _DirectSend:
-    """Pure ASGI: keeps the server's own ``send`` in reach, which a stream writes to past all wrappers."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope[DIRECT_SEND] = send
-        await self._app(scope, receive, send)
 
 
 def make_app(streams: Streams, health: Health, auth: AuthSettings, tickets: Tickets) -> ASGIApp:
@@ -73,7 +63,7 @@ def make_app(streams: Streams, health: Health, auth: AuthSettings, tickets: Tick
         return Response(body, media_type=content_type)
 
     app.openapi = partial(_openapi, app)  # type: ignore[method-assign]
-    return _DirectSend(HostGuard(app, auth))
+    return HostGuard(app, auth)
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
@@ -149,6 +139,7 @@ class Serving:
                 authenticated=self.authenticated,
                 stop=closing,
                 send_buffer_bytes=SEND_BUFFER_BYTES,
+                protocol=StreamingHttp,
             )
         )
         tailing = asyncio.ensure_future(tail.run(hub.head, hub.epoch))

@@ -8,11 +8,15 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from itertools import islice
+from typing import Final
 
 from services.kit.event_store import Stored
 from services.notifier.metrics import Metrics
 from services.notifier.sse import Selection, StreamEvent
 from services.notifier.subscriber import Subscriber
+
+#: Looks at the streams in the time between two heartbeats.
+_BEATS: Final = 8
 
 
 class Hub:
@@ -26,8 +30,8 @@ class Hub:
         self._ring_bytes = ring_bytes
         self._ring_used_bytes = 0
         self._heartbeat_s = heartbeat_s
-        self._by_tenant: dict[str, set[Subscriber]] = {}
-        self._by_subject: dict[tuple[str, str], set[Subscriber]] = {}
+        #: By tenant and subject (None: all of the tenant's): whether an event belongs is asked once a selection.
+        self._routes: dict[tuple[str, str | None], dict[Selection, set[Subscriber]]] = {}
         #: Every response that is open, joining or live.
         self.open: set[Subscriber] = set()
         self.stopping = False
@@ -51,12 +55,14 @@ class Hub:
             self._ring_used_bytes -= _size(oldest)
             self.floor = oldest.sequence
         told = 0
-        for subscriber in self._concerned(event):
-            if subscriber.selection.takes(event):
+        for selection, streams in self._concerned(event):
+            for subscriber in streams:
                 subscriber.offer(event)
-                told += 1
-                if subscriber.ended and subscriber.selection.ends:
-                    subscriber.close("ended")
+            if event.ends and selection.ends:
+                for subscriber in streams:
+                    if subscriber.ended:  # not one that has read further already
+                        subscriber.close("ended")
+            told += len(streams)
         self._metrics.events.inc()
         self._metrics.frames.inc(told)
 
@@ -64,10 +70,10 @@ class Hub:
         """Take progress, which is kept nowhere."""
         event = StreamEvent.of(subject, body, self.epoch)
         told = 0
-        for subscriber in self._concerned(event):
-            if subscriber.selection.takes(event):
+        for _, streams in self._concerned(event):
+            for subscriber in streams:
                 subscriber.offer_progress(event)
-                told += 1
+            told += len(streams)
         self._metrics.frames.inc(told)
 
     def since(self, position: int, selection: Selection) -> list[StreamEvent]:
@@ -83,31 +89,34 @@ class Hub:
     def add(self, subscriber: Subscriber) -> None:
         """Make a stream live. It must have been given all events up to ``head``."""
         subscriber.live = True
-        self._routes(subscriber).add(subscriber)
+        selection = subscriber.selection
+        route = self._routes.setdefault((selection.tenant, selection.subject_id), {})
+        route.setdefault(selection, set()).add(subscriber)
 
     def remove(self, subscriber: Subscriber) -> None:
         """Forget a stream."""
         self.open.discard(subscriber)
-        streams = self._routes(subscriber)
+        selection = subscriber.selection
+        place = (selection.tenant, selection.subject_id)
+        route = self._routes.get(place, {})
+        streams = route.get(selection, set())
         streams.discard(subscriber)
         if not streams:
-            selection = subscriber.selection
-            if selection.subject_id is None:
-                self._by_tenant.pop(selection.tenant, None)
-            else:
-                self._by_subject.pop((selection.tenant, selection.subject_id), None)
+            route.pop(selection, None)
+        if not route:
+            self._routes.pop(place, None)
 
     async def beat(self) -> None:
         """Keep idle streams open and close those whose time is over, for ever."""
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(self._heartbeat_s / 8)
+            await asyncio.sleep(self._heartbeat_s / _BEATS)
             now = loop.time()
-            due = now - self._heartbeat_s * 7 / 8
             for subscriber in list(self.open):
+                subscriber.quiet_beats += 1
                 if now >= subscriber.expires:
                     subscriber.close("rotated")
-                elif subscriber.written <= due and subscriber.live:
+                elif subscriber.quiet_beats >= _BEATS and subscriber.live:
                     subscriber.beat()
 
     async def drain(self, window_s: float) -> None:
@@ -121,16 +130,14 @@ class Hub:
                 subscriber.close("stopping")
             await asyncio.sleep(window_s / slices)
 
-    def _routes(self, subscriber: Subscriber) -> set[Subscriber]:
-        selection = subscriber.selection
-        if selection.subject_id is None:
-            return self._by_tenant.setdefault(selection.tenant, set())
-        return self._by_subject.setdefault((selection.tenant, selection.subject_id), set())
-
-    def _concerned(self, event: StreamEvent) -> list[Subscriber]:
-        concerned = list(self._by_subject.get((event.tenant, event.subject_id), ()))
-        concerned += self._by_tenant.get(event.tenant, ())
-        return concerned
+    def _concerned(self, event: StreamEvent) -> list[tuple[Selection, list[Subscriber]]]:
+        """List the streams that show an event; a copy, since giving one can end a stream."""
+        return [
+            (selection, list(streams))
+            for subject_id in (event.subject_id, None)
+            for selection, streams in self._routes.get((event.tenant, subject_id), {}).items()
+            if selection.takes(event)
+        ]
 
 
 def _size(event: StreamEvent) -> int:

@@ -19,7 +19,7 @@ from services.notifier.hub import Hub
 from services.notifier.metrics import Metrics
 from services.notifier.snapshot import fold_left, snapshot_frame
 from services.notifier.sse import BEGINS, ENDS, REOPENS, Selection, StreamEvent, control_frame
-from services.notifier.subscriber import Subscriber
+from services.notifier.subscriber import Closed, Subscriber
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ class Replay:
         """Give a stream its history and make it live, without a gap or a repeat where they meet.
 
         Raises:
-            Closed: the client is too slow.
+            Closed: the client is gone or too slow.
             SaccadeError: BUS_UNAVAILABLE.
         """
         hub, selection = self._hub, subscriber.selection
@@ -126,6 +126,8 @@ class Replay:
         # From here to ``add`` nothing awaits: no event can come between.
         for event in events:
             subscriber.offer(event)
+        if subscriber.reason is not None:
+            raise Closed
         hub.add(subscriber)
         if subscriber.ended and selection.ends:
             subscriber.close("ended")

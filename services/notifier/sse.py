@@ -63,6 +63,16 @@ class StreamEvent:
         cursor = f"{self.epoch}.{self.sequence}" if self.sequence else None
         return frame(self.type, self.body, cursor)
 
+    @cached_property
+    def chunk(self) -> bytes:
+        """Write the block as one chunk of an HTTP/1.1 body."""
+        return chunk(self.frame)
+
+    @cached_property
+    def ends(self) -> bool | None:
+        """Tell whether its thing ends with it (True) or goes on once more (False); None for all others."""
+        return True if self.type in ENDS else False if self.type in REOPENS else None
+
 
 def frame(event: str, data: bytes, cursor: str | None = None) -> bytes:
     """Write one block; ``id`` only stands on what a client can resume after."""
@@ -70,6 +80,11 @@ def frame(event: str, data: bytes, cursor: str | None = None) -> bytes:
         data = data.replace(b"\r", b" ").replace(b"\n", b" ")
     head = f"id: {cursor}\nevent: {event}\ndata: " if cursor else f"event: {event}\ndata: "
     return b"".join((head.encode(), data, b"\n\n"))
+
+
+def chunk(data: bytes) -> bytes:
+    """Frame a part of a body of HTTP/1.1's chunked transfer coding (RFC 9112, 7.1)."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def control_frame(event: str, fields: dict[str, Any]) -> bytes:
@@ -82,7 +97,7 @@ def retry_line() -> bytes:
     return b"retry: %d\n" % random.randint(2000, 5000)  # noqa: S311 - spreads clients, keeps no secret
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Selection:
     """What one stream shows: one tenant's events, of one thing or of all, of some types or of all."""
 

@@ -1,4 +1,4 @@
-"""One open stream: writes frames without a task switch while the client keeps up, and bounds what waits when not.
+"""One open stream: writes frames without a task while the client keeps up, and bounds what waits when it does not.
 
 Durable events wait in order and are never dropped; progress is replaced by the newest of its job. Past the bound
 the stream is closed, and the client resumes by its cursor.
@@ -9,15 +9,15 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, MutableMapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
-from services.notifier.sse import ENDS, HEARTBEAT, REOPENS, Selection, StreamEvent, retry_line
+from services.notifier.connection import Connection
+from services.notifier.sse import Selection, StreamEvent, retry_line
 
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-#: Why a stream is closed by us: its thing ended, its time is over, its client is too slow, the bus is away, we stop.
-Reason = Literal["ended", "rotated", "slow", "bus_away", "stopping"]
+#: Why a stream ended: its thing did, its time was over, its client was too slow or went, the bus is away, we stop.
+Reason = Literal["ended", "rotated", "slow", "gone", "bus_away", "stopping"]
 
 _CHUNK_BYTES: Final = 64 * 1024
 
@@ -34,66 +34,86 @@ class Bounds:
 
 
 class Closed(Exception):  # noqa: N818 - it is news, not a fault
-    """The stream was closed while something was written to it."""
+    """The stream ended while history was written to it."""
 
 
-class _Begun:
-    """A coroutine that was begun by hand and goes on in a task: it has yielded what it waits for."""
+class Backlog:
+    """What waits for one slow client."""
 
-    def __init__(self, coroutine: Coroutine[Any, Any, None], waits_for: Any) -> None:
-        self._coroutine = coroutine
-        self._waits_for = waits_for
+    __slots__ = ("_durable", "_progress", "size_bytes")
 
-    def __await__(self) -> Generator[Any, Any, None]:
-        waits_for = self._waits_for
-        while True:
-            value, thrown = None, None
-            try:
-                value = yield waits_for
-            except BaseException as error:  # noqa: BLE001 - a cancellation belongs to the coroutine
-                thrown = error
-            try:
-                waits_for = self._coroutine.throw(thrown) if thrown else self._coroutine.send(value)
-            except StopIteration:
-                return
+    def __init__(self) -> None:
+        """Start empty."""
+        self._durable: deque[StreamEvent] = deque()
+        self._progress: dict[str, StreamEvent] = {}
+        self.size_bytes = 0
+
+    def __len__(self) -> int:
+        """Count the durable events and the jobs whose progress waits."""
+        return len(self._durable) + len(self._progress)
+
+    def within(self, bounds: Bounds) -> bool:
+        """Tell whether the durable events are no more than may wait."""
+        return len(self._durable) <= bounds.backlog_events and self.size_bytes <= bounds.backlog_bytes
+
+    def put(self, event: StreamEvent) -> None:
+        """Keep a durable event; the end of a job makes its progress stale."""
+        self._durable.append(event)
+        self.size_bytes += len(event.frame)
+        if event.ends:
+            self._progress.pop(event.subject_id, None)
+
+    def put_progress(self, event: StreamEvent) -> bool:
+        """Keep the newest progress of its job; tell whether it took the place of another."""
+        replaces = event.subject_id in self._progress
+        self._progress[event.subject_id] = event
+        return replaces
+
+    def next_frames(self) -> bytes:
+        """Give what is to be written next and keep it no longer."""
+        frames: list[bytes] = []
+        size = 0
+        while self._durable and size < _CHUNK_BYTES:
+            frames.append(self._durable.popleft().frame)
+            size += len(frames[-1])
+        self.size_bytes -= size
+        if not self._durable:
+            frames += [event.frame for event in self._progress.values()]
+            self._progress.clear()
+        return b"".join(frames)
 
 
 class Subscriber:
     """One client's stream. All methods are called in the event loop."""
 
     __slots__ = (
+        "_backlog",
+        "_blocked",
         "_bounds",
-        "_loop",
-        "_progress",
-        "_retry",
-        "_send",
-        "_task",
-        "_waiting",
-        "_waiting_bytes",
-        "_writer",
+        "_drained",
+        "_first",
+        "_on_end",
         "conflated",
+        "connection",
         "ended",
         "expires",
         "live",
         "position",
+        "quiet_beats",
         "reason",
         "selection",
-        "written",
     )
 
-    def __init__(self, selection: Selection, send: Send, bounds: Bounds) -> None:
-        """Serve ``selection`` through an ASGI ``send`` whose response has begun, in the current task."""
-        task = asyncio.current_task()
-        assert task
-        self._task = task
-        self._loop = task.get_loop()
-        self._send = send
+    def __init__(self, selection: Selection, bounds: Bounds, on_end: Callable[[Subscriber], None]) -> None:
+        """Serve ``selection`` on ``connection``; ``on_end`` is called once, when nothing more is to be given."""
         self._bounds = bounds
-        self._retry = retry_line()
-        self._writer: asyncio.Task[None] | None = None
-        self._waiting: deque[bytes] = deque()
-        self._waiting_bytes = 0
-        self._progress: dict[str, bytes] = {}
+        self._on_end = on_end
+        self._first = True
+        #: Runs while what was written waits in this process; then everything else waits in the backlog.
+        self._blocked: asyncio.TimerHandle | None = None
+        self._backlog: Backlog | None = None
+        self._drained: asyncio.Future[None] | None = None
+        self.connection = Connection(self)
         self.selection = selection
         #: The client has been given all of its events up to this sequence.
         self.position = 0
@@ -103,141 +123,146 @@ class Subscriber:
         #: All history has been given; the hub writes from now on.
         self.live = False
         self.conflated = 0
-        self.written = self._loop.time()
-        self.expires = self.written + bounds.rotate_s * random.uniform(0.8, 1.2)  # noqa: S311 - spreads reconnects
+        #: So many heartbeats ago something was written.
+        self.quiet_beats = 0
+        now = asyncio.get_running_loop().time()
+        self.expires = now + bounds.rotate_s * random.uniform(0.8, 1.2)  # noqa: S311 - spreads reconnects
 
     def offer(self, event: StreamEvent) -> None:
         """Give a durable event; nothing happens with one that the client has."""
-        if event.sequence <= self.position or self.reason:
+        if event.sequence <= self.position or self.reason is not None:
             return
         self.position = event.sequence
-        self._note(event)
-        if self._writer is None:
-            self._write_now(event.frame)
+        if event.ends is not None:
+            self.ended = event.ends
+        if self._blocked is None:
+            self._write_event(event)
             return
-        self._waiting.append(event.frame)
-        self._waiting_bytes += len(event.frame)
-        if event.type in ENDS:
-            self._progress.pop(event.subject_id, None)
-        bounds = self._bounds
-        if len(self._waiting) > bounds.backlog_events or self._waiting_bytes > bounds.backlog_bytes:
+        backlog = self._backlog = self._backlog or Backlog()
+        backlog.put(event)
+        if not backlog.within(self._bounds):
             self.close("slow")
 
     def offer_progress(self, event: StreamEvent) -> None:
         """Give progress; for a slow client only the newest of each job waits."""
-        if self.reason:
+        if self.reason is not None:
             return
-        if self._writer is None:
-            self._write_now(event.frame)
+        if self._blocked is None:
+            self._write_event(event)
         else:
-            self.conflated += event.subject_id in self._progress
-            self._progress[event.subject_id] = event.frame
+            self._backlog = self._backlog or Backlog()
+            self.conflated += self._backlog.put_progress(event)
 
     def beat(self) -> None:
         """Write a comment line, unless other bytes are on their way."""
-        if self._writer is None and not self.reason:
-            self._write_now(HEARTBEAT)
+        if self._blocked is None and self.reason is None:
+            self.quiet_beats = 0
+            self.connection.beat()
 
     async def write(self, events: Iterable[StreamEvent]) -> None:
         """Write history at the client's pace, before the stream is live.
 
         Raises:
-            Closed: the client is too slow.
+            Closed: the client is gone or too slow.
         """
-        chunk: list[bytes] = []
+        frames: list[bytes] = []
         size = 0
         for event in events:
             if event.sequence <= self.position or not self.selection.takes(event):
                 continue
             self.position = event.sequence
-            self._note(event)
-            chunk.append(event.frame)
+            if event.ends is not None:
+                self.ended = event.ends
+            frames.append(event.frame)
             size += len(event.frame)
             if size >= _CHUNK_BYTES:
-                await self.write_bytes(b"".join(chunk))
-                chunk, size = [], 0
-        if chunk:
-            await self.write_bytes(b"".join(chunk))
+                await self.write_bytes(b"".join(frames))
+                frames, size = [], 0
+        if frames:
+            await self.write_bytes(b"".join(frames))
 
     async def write_bytes(self, data: bytes) -> None:
         """Write ready frames at the client's pace, before the stream is live.
 
         Raises:
-            Closed: the client is too slow.
+            Closed: the client is gone or too slow.
         """
-        try:
-            async with asyncio.timeout(self._bounds.blocked_s):
-                await self._send(self._message(data))
-        except TimeoutError:
-            self.reason = "slow"
-            raise Closed from None
+        if self._blocked is not None and self.reason is None:
+            self._drained = asyncio.get_running_loop().create_future()
+            await self._drained
+        if self.reason is not None:
+            raise Closed
+        self._write(data)
 
     def close(self, reason: Reason) -> None:
         """End the stream; what waits is written first, unless the client is too slow."""
-        if self.reason:
+        if self.reason is not None:
             return
-        self.reason = reason
+        self._end(reason)
         if reason == "slow":
-            self._waiting.clear()
-            if self._writer:
-                self._writer.cancel()
-        if self._writer is None or reason == "slow":
-            self._task.cancel()
+            self._backlog = None
+            self.connection.cut()
+        elif self._blocked is None:
+            self.connection.end()
 
-    def abandon(self) -> None:
-        """Forget what waits: the client is gone."""
-        self.reason = self.reason or "slow"
-        if self._writer:
-            self._writer.cancel()
+    def blocked(self) -> None:
+        """Hear that the client does not keep up."""
+        loop = asyncio.get_running_loop()
+        self._blocked = loop.call_later(self._bounds.blocked_s, self._give_up)
 
-    def _note(self, event: StreamEvent) -> None:
-        if event.type in ENDS:
-            self.ended = True
-        elif event.type in REOPENS:
-            self.ended = False
-
-    def _message(self, data: bytes) -> dict[str, Any]:
-        self.written = self._loop.time()
-        if self._retry and data is not HEARTBEAT:
-            data, self._retry = self._retry + data, b""
-        return {"type": "http.response.body", "body": data, "more_body": True}
-
-    def _write_now(self, data: bytes) -> None:
-        """Step the send coroutine by hand: a write that does not block costs no task."""
-        coroutine: Any = self._send(self._message(data))
-        try:
-            waits_for = coroutine.send(None)
-        except StopIteration:
+    def writable(self) -> None:
+        """Hear that the client has all that was written: give it what came meanwhile."""
+        self._unblock()
+        while self._backlog and self._blocked is None:
+            self._write(self._backlog.next_frames())
+        if self._blocked is not None:
             return
-        except OSError:  # gone; its own task hears of it
-            return
-        self._writer = asyncio.ensure_future(self._write_waiting(_Begun(coroutine, waits_for)))
+        self._backlog = None
+        if self.reason is not None:
+            self.connection.end()
+        self._wake()
 
-    async def _write_waiting(self, begun: Awaitable[None]) -> None:
-        """Finish a write that blocks, then all that came meanwhile."""
-        try:
-            async with asyncio.timeout(self._bounds.blocked_s):
-                await begun
-            while self._waiting or self._progress:
-                async with asyncio.timeout(self._bounds.blocked_s):
-                    await self._send(self._message(self._next_chunk()))
-        except TimeoutError:
-            self.reason = "slow"
-        except OSError:  # gone; its own task hears of it
-            pass
-        finally:
-            self._writer = None
-        if self.reason:
-            self._task.cancel()
+    def gone(self) -> None:
+        """Hear that the connection is no more."""
+        self._unblock()
+        self._backlog = None
+        if self.reason is None:
+            self._end("gone")
 
-    def _next_chunk(self) -> bytes:
-        chunk: list[bytes] = []
-        size = 0
-        while self._waiting and size < _CHUNK_BYTES:
-            chunk.append(self._waiting.popleft())
-            size += len(chunk[-1])
-        self._waiting_bytes -= size
-        if not self._waiting:
-            chunk += self._progress.values()
-            self._progress.clear()
-        return b"".join(chunk)
+    def stop(self) -> None:
+        """Hear that the server ends."""
+        self.close("stopping")
+
+    def _give_up(self) -> None:
+        """Cut a client that has taken nothing for too long, also one whose stream has ended."""
+        self.close("slow")
+        self.connection.cut()
+
+    def _end(self, reason: Reason) -> None:
+        self.reason = reason
+        self._on_end(self)
+        self._wake()
+
+    def _unblock(self) -> None:
+        if self._blocked is not None:
+            self._blocked.cancel()
+            self._blocked = None
+
+    def _wake(self) -> None:
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+        self._drained = None
+
+    def _write(self, data: bytes) -> None:
+        self.quiet_beats = 0
+        if self._first:
+            self._first = False
+            data = retry_line() + data
+        self.connection.write(data)
+
+    def _write_event(self, event: StreamEvent) -> None:
+        if self._first:
+            self._write(event.frame)
+        else:
+            self.quiet_beats = 0
+            self.connection.write_event(event)

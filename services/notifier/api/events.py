@@ -6,7 +6,6 @@ ends an EventSource for ever. What can never succeed (no such job, no valid key)
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
@@ -20,6 +19,7 @@ from contracts.ids import Prefix, is_id
 from services.kit.auth import Principal
 from services.kit.problems import problem_responses
 from services.notifier.api.tickets import principal_of
+from services.notifier.connection import TAKE_OVER
 from services.notifier.hub import Hub
 from services.notifier.metrics import Metrics
 from services.notifier.replay import Plan, Replay
@@ -33,8 +33,6 @@ _HEADERS: Final = [
     (b"cache-control", b"no-store"),
     (b"x-accel-buffering", b"no"),
 ]
-#: Where the application keeps the server's own ``send``, past every wrapper around it.
-DIRECT_SEND: Final = "saccade.send"
 _STREAM: Final[dict[int | str, dict[str, Any]]] = {
     200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "Server-sent events."},
     204: {"description": "It has ended and the client has its last event."},
@@ -52,7 +50,7 @@ class ComeAgain(Response):
 
 
 class EventStreamResponse(Response):
-    """One open stream."""
+    """The beginning of a stream: the response's head and all history. What is live needs no request any more."""
 
     def __init__(self, streams: Streams, selection: Selection, plan: Plan) -> None:
         """Stream ``selection`` as ``plan`` says."""
@@ -62,38 +60,26 @@ class EventStreamResponse(Response):
         self._plan = plan
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Stream until the thing ends, the client goes or the stream is closed."""
-        streams, hub = self._streams, self._streams.hub
-        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-        direct: Send = scope.get(DIRECT_SEND, send)
-        await direct({"type": "http.response.body", "body": HEARTBEAT, "more_body": True})
-        subscriber = Subscriber(self._selection, direct, streams.bounds)
-        hub.open.add(subscriber)
-        streams.metrics.streams.inc()
+        """Begin the stream and give it to the hub."""
+        streams = self._streams
+        if streams.hub.stopping:
+            await ComeAgain()(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": [*_HEADERS, (b"connection", b"close")]})
+        subscriber = Subscriber(self._selection, streams.bounds, streams.ended)
+        if not scope[TAKE_OVER](subscriber.connection):
+            return
+        streams.begun(subscriber)
         try:
             await streams.replay.join(subscriber, self._plan)
-            while (await receive())["type"] != "http.disconnect":
-                pass
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if subscriber.reason is None or task is None:
-                raise
-            task.uncancel()
         except Closed:
             pass
         except SaccadeError as error:  # the bus is away; the client resumes where it is
             log.warning("a stream was cut: %s", error)
-            subscriber.reason = subscriber.reason or "bus_away"
+            subscriber.close("bus_away")
         finally:
-            hub.remove(subscriber)
-            streams.metrics.streams.dec()
-            streams.metrics.conflated.inc(subscriber.conflated)
-            if subscriber.reason:
-                streams.metrics.closed.labels(subscriber.reason).inc()
-            else:
-                subscriber.abandon()
-        if subscriber.reason not in (None, "slow"):
-            await direct({"type": "http.response.body", "body": b"", "more_body": False})
+            if not subscriber.live:
+                subscriber.close("stopping")
 
 
 class Streams:
@@ -105,6 +91,20 @@ class Streams:
         self.replay = replay
         self.metrics = metrics
         self.bounds = bounds
+
+    def begun(self, subscriber: Subscriber) -> None:
+        """Count a stream that is open."""
+        self.hub.open.add(subscriber)
+        self.metrics.streams.inc()
+        subscriber.beat()
+
+    def ended(self, subscriber: Subscriber) -> None:
+        """Forget a stream that has ended."""
+        self.hub.remove(subscriber)
+        self.metrics.streams.dec()
+        self.metrics.conflated.inc(subscriber.conflated)
+        if subscriber.reason and subscriber.reason != "gone":
+            self.metrics.closed.labels(subscriber.reason).inc()
 
     async def open(self, selection: Selection, cursor: Cursor | None, since: str | None) -> Response:
         """Answer a request for a stream.
