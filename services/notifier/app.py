@@ -96,7 +96,7 @@ async def run(settings: NotifierSettings, nats: NatsSettings, auth: AuthSettings
         )
         hub.begin(epoch, head)
         store = EventStore(client)
-        tail = follow_events(store, hub)
+        tail = follow_events(store, hub.on_event)
         replay = Replay(tail, EventStore(client, "PROGRESS"), hub, metrics)
         bounds = Bounds(
             max_streams=settings.max_streams,
@@ -110,7 +110,7 @@ async def run(settings: NotifierSettings, nats: NatsSettings, auth: AuthSettings
         if key is None and auth.authenticated:
             log.warning("NOTIFIER_TICKET_KEY is not set: tickets end with this process")
         app = make_app(streams, Health("notifier", nats=nats_check(client)), auth, Tickets(key))
-        await follow_progress(client, hub)
+        await follow_progress(client, hub.on_progress)
         serving = Serving(settings.host, settings.port, auth.authenticated, settings.drain_s)
         return await serving.run(app, hub, tail, stop)
 
