@@ -60,6 +60,8 @@ class BodyUnreadableError(WebhookError):
 class KeyUnusableError(ValueError):
     """A secret or public key that was given cannot be one: a mistake of the receiver's, not of the request."""
 
+    code = "key_unusable"
+
 
 @dataclass(frozen=True)
 class Delivery:
