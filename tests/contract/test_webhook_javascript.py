@@ -12,6 +12,7 @@ import pytest
 from pydantic import SecretStr
 
 from services.notifier.webhooks.signing import new_secret
+from tests.browser import chromium, pages
 from tests.rules.tree import ROOT
 from tests.webhook_cases import BODY, ID, SIGNER, Case, Secret, cases
 
@@ -45,6 +46,21 @@ for (const given of bodies) shown.push((await verify(given, headers, keys)).even
 for (const given of [new Headers(headers), new Map(Object.entries(headers)), listed])
   shown.push((await verify(raw, given, keys)).event.data.name);
 console.log(JSON.stringify(shown));
+"""
+IN_A_PAGE = """
+(async () => {
+  const { verify } = await import("/js/webhook.js");
+  const outcomes = [];
+  for (const { body, headers, keys } of GIVEN) {
+    const raw = Uint8Array.from(atob(body), (letter) => letter.charCodeAt(0));
+    try {
+      outcomes.push((await verify(raw, headers, keys)).id);
+    } catch (error) {
+      outcomes.push(error.code ?? String(error));
+    }
+  }
+  return outcomes;
+})()
 """
 PUBLISHED = """
 import { readFileSync } from "node:fs";
@@ -85,6 +101,14 @@ def test_receivers_in_javascript_take_what_is_right_and_nothing_else(case: Case,
 def test_bodies_and_headers_come_in_every_form(tmp_path: Path) -> None:
     right = next(case for case in CASES if case.name == "secret beside v1a")
     assert _run(tmp_path, FORMS, [right]) == ["Нордшляйфе"] * 7
+
+
+@pytest.mark.anyio
+async def test_a_browser_takes_the_same(tmp_path: Path) -> None:
+    program = IN_A_PAGE.replace("GIVEN", json.dumps([case.plain() for case in CASES]))
+    async with chromium(tmp_path) as browser, pages({"js": ROOT / "clients" / "js"}) as origin:
+        found = await (await browser.open(origin + "/")).evaluate(program)
+    assert dict(zip([case.name for case in CASES], found, strict=True)) == {case.name: case.outcome for case in CASES}
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 from contracts.limits import EVENT_BYTES
 from services.notifier.webhooks import sender as sender_module
 from services.notifier.webhooks.address_guard import AddressGuard
-from services.notifier.webhooks.sender import Outgoing, Sender
+from services.notifier.webhooks.sender import Outgoing, Sender, is_reserved_header
 from tests.webhook_receivers import Authority, answering, naming, ok, receiving, request
 
 pytestmark = pytest.mark.anyio
@@ -67,6 +67,13 @@ async def test_the_bytes_and_headers_arrive_as_they_were_given(sender: Sender) -
     assert "cookie" not in named
     assert (answer.status, answer.error, answer.excerpt) == (200, None, '{"thanks": true}')
     assert answer.latency_ms > 0
+
+
+@pytest.mark.parametrize("name", ["Webhook-Id", "host", "Content-Length", "TRANSFER-ENCODING", "Saccade-Cursor"])
+def test_an_endpoint_cannot_have_our_headers(name: str) -> None:
+    assert is_reserved_header(name)
+    assert not is_reserved_header(f"X-{name}")
+    assert not is_reserved_header("Authorization")
 
 
 @pytest.mark.parametrize(
@@ -231,7 +238,8 @@ async def test_a_body_that_breaks_off_leaves_the_status(sender: Sender) -> None:
     assert (answer.status, answer.error, answer.excerpt) == (202, None, "half")
 
 
-async def test_a_broken_chunk_leaves_the_status(sender: Sender) -> None:
+async def test_a_broken_chunk_leaves_the_status(sender: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sender_module, "ANSWER_BODY_S", 0.3)
     raw = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
     async with receiving(answering(raw, b"zz\r\n", pause_s=0.05)) as receiver:
         answer = await sender.send(to(receiver.port, timeout_s=2.0))

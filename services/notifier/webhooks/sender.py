@@ -46,18 +46,17 @@ EXCERPT_BYTES: Final = 1 * KIB
 #: Names are looked up again after this; until then a name stays with the addresses that were judged.
 _NAMES_S: Final = 10
 _IDLE_S: Final = 15.0
-#: What an endpoint's own headers cannot change: framing, the connection, who we are, and the signature.
-RESERVED_HEADERS: Final = frozenset({
+#: Headers that frame the request or say who we are: nobody else's value of them is sent.
+_FRAMING: Final = frozenset({
     "accept-encoding", "connection", "content-encoding", "content-length", "content-type", "expect", "host",
-    "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "user-agent", "webhook-id", "webhook-signature",
-    "webhook-timestamp",
+    "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "user-agent",
 })  # fmt: skip
+_RESERVED_PREFIXES: Final = ("webhook-", "saccade-", "proxy-")
 _OURS: Final = {
     "Accept-Encoding": "identity",  # nothing is unpacked here, so nothing can be a bomb
     "Content-Type": "application/json",
     "User-Agent": "Saccade-Webhooks/1",
 }
-_NOT_FROM_OUTSIDE: Final = frozenset(name for name in RESERVED_HEADERS if not name.startswith("webhook-"))
 _SECONDS: Final = re.compile(r"\d{1,9}")
 #: What can be raised for what a receiver does: by aiohttp, by its parser before aiohttp wraps it, by the system.
 _FAILURES: Final = (aiohttp.ClientError, HttpProcessingError, OSError, ValueError)
@@ -202,7 +201,9 @@ class Sender:
             raise AddressRefusedError("http is not encrypted")
         if target.is_address:  # what is no name goes past the resolver
             session.guard.check(target.host)
-        own = {name: value for name, value in outgoing.headers.items() if name.lower() not in _NOT_FROM_OUTSIDE}
+        # In lower case, so that none is there twice: of two spellings the later one is the signature's.
+        given = {name.lower(): value for name, value in outgoing.headers.items()}
+        own = {name: value for name, value in given.items() if name not in _FRAMING}
         while True:
             try:
                 return await session.http.post(
@@ -235,6 +236,11 @@ class Sender:
         for session in [session for session in self._retired if not session.carrying]:
             self._retired.discard(session)
             await session.http.close()
+
+
+def is_reserved_header(name: str) -> bool:
+    """Tell whether an endpoint's own headers may not have one of this name."""
+    return name.lower() in _FRAMING or name.lower().startswith(_RESERVED_PREFIXES)
 
 
 def guarded_socket_factory(guard: AddressGuard) -> Callable[[aiohttp.AddrInfoType], socket.socket]:
