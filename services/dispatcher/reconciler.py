@@ -94,7 +94,7 @@ class Reconciler:
                     self.queue.hold(_candidate(job))
             self._sweep()
             attendants = (self._attend_in_turn() for _ in range(_ATTENDANTS + self.queue.limits.slots))
-            await first_of(self._watch_over(), *attendants)
+            await first_of(self._watch_over(), self._see_off(), *attendants)
         finally:
             self.leading = False
             self._rounds.clear()
@@ -107,23 +107,35 @@ class Reconciler:
             if not self._is_connected():
                 self._lifecycle.listening_since_s = asyncio.get_running_loop().time()
             self._sweep()
-            await self._see_off()
             await asyncio.sleep(_SWEEP_S)
 
     async def _see_off(self) -> None:
-        """End workers that have said their last word and do not go."""
-        for call_id, until_s in list(self._leftovers.items()):
-            try:
-                overdue = asyncio.get_running_loop().time() >= until_s
-                # What is about to be ended is asked about anew: an answer may be older than the job's end.
-                if (await self._executor.poll(call_id, urgent=overdue)).state is CallState.RUNNING:
-                    if not overdue:
-                        continue
-                    log.warning("worker %s has ended its job and does not go: ending it", call_id)
-                    await self._executor.cancel(call_id)
-                del self._leftovers[call_id]
-            except Exception:  # the executor is away; the next look finds it back
-                log.exception("worker %s could not be seen off", call_id)
+        """End workers that have said their last word and do not go.
+
+        Beside the sweep and several at once: an executor may take its time to answer, and hundreds may end together.
+        """
+        room = asyncio.Semaphore(_ATTENDANTS)
+
+        async def one(call_id: str, until_s: float) -> None:
+            async with room:
+                await self._see_one_off(call_id, until_s)
+
+        while True:
+            await asyncio.gather(*(one(call_id, until_s) for call_id, until_s in self._leftovers.items()))
+            await asyncio.sleep(_SWEEP_S)
+
+    async def _see_one_off(self, call_id: str, until_s: float) -> None:
+        try:
+            overdue = asyncio.get_running_loop().time() >= until_s
+            # What is about to be ended is asked about anew: an answer may be older than the job's end.
+            if (await self._executor.poll(call_id, urgent=overdue)).state is CallState.RUNNING:
+                if not overdue:
+                    return
+                log.warning("worker %s has ended its job and does not go: ending it", call_id)
+                await self._executor.cancel(call_id)
+            del self._leftovers[call_id]
+        except Exception:  # the executor is away; the next look finds it back
+            log.exception("worker %s could not be seen off", call_id)
 
     def _sweep(self) -> None:
         for job in self.jobs:

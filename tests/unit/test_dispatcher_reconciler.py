@@ -92,3 +92,28 @@ def test_a_worker_that_has_gone_is_not_ended_for_an_old_answer() -> None:
         return executor
 
     assert run(leaves()).cancelled == []
+
+
+def test_an_executor_that_takes_its_time_to_answer_does_not_keep_the_jobs_waiting() -> None:
+    """While it is asked about hundreds of calls, one after the other, nobody would look whether the bus is there."""
+
+    class Away(SlowToTell):
+        async def poll(self, _: str, *, urgent: bool = False) -> CallStatus:
+            await asyncio.sleep(10.0)
+            return await super().poll(_, urgent=urgent)
+
+    async def leave() -> tuple[float, int]:
+        one, steps = reconciler(executor=Away())
+        leading = asyncio.create_task(lead_for(one, 120))
+        await asyncio.sleep(1)
+        for number in range(64):
+            one.leave(f"job_{number}", job(number, State.SUCCEEDED))
+        one._is_connected = lambda: False
+        await asyncio.sleep(60)
+        deaf_s = asyncio.get_running_loop().time() - steps.listening_since_s
+        await leading
+        return deaf_s, len(one._leftovers)
+
+    deaf_s, left = run(leave())
+    assert deaf_s <= 2.0
+    assert left == 0
