@@ -1,0 +1,16 @@
+// What a test calls in a page; the server of tests/browser.py has the folders.
+import { followAll, followEventSource, followFetchEventSource, followMany, followOurs } from "./follow.js";
+
+export async function run(wanted) {
+  const { Client } = await import("/clients/saccade.js");
+  const clients = {
+    native: (...given) => followEventSource(EventSource, ...given),
+    async microsoft(...given) {
+      const { fetchEventSource } = await import("/packages/@microsoft/fetch-event-source/lib/esm/index.js");
+      return followFetchEventSource(fetchEventSource, ...given);
+    },
+    ours: (...given) => followOurs(Client, ...given),
+    many: (...given) => followMany(Client, ...given),
+  };
+  return followAll(clients, wanted);
+}
