@@ -20,6 +20,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from services.notifier.webhooks.address_guard import AddressGuard
+from services.notifier.webhooks.sender import Outgoing
+
+LOOPBACK = AddressGuard.allowing(["127.0.0.0/8"])
+
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -199,3 +204,16 @@ async def naming(**answers: Sequence[Sequence[str]]) -> AsyncIterator[NameServer
         yield server
     finally:
         transport.close()
+
+
+def outgoing_to(port: int, path: str = "/hook", *, timeout_s: float = 5.0, **headers: str) -> Outgoing:
+    """Write a webhook for a receiver on loopback."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Outgoing(f"http://127.0.0.1:{port}{path}", named, b'{"n": 1}', timeout_s)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait for something that comes about by itself."""
+    async with asyncio.timeout(10):
+        while not holds():
+            await asyncio.sleep(0.005)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import codecs
 import re
-import socket
 import ssl
 import time
 from collections.abc import Callable, Mapping
@@ -23,6 +22,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from contracts.limits import KIB
 from services.notifier.webhooks.address_guard import AddressGuard, AddressRefusedError, target_of
+from services.notifier.webhooks.metered_socket import MeteredResponse, ReceivedTooMuchError, guarded_socket_factory
 from services.notifier.webhooks.name_lookup import GuardedResolver, Lookup, SystemLookup
 
 #: Why an attempt failed. timeout: no connection in time; too_slow: connected, but no answer in time; connect_failed:
@@ -165,8 +165,7 @@ class Sender:
 
     async def close(self) -> None:
         """End all connections."""
-        self._retired.add(self._session)
-        for session in self._retired:
+        for session in (self._session, *self._retired):
             await session.http.close()
 
     def _open(self, guard: AddressGuard) -> _Session:
@@ -185,6 +184,7 @@ class Sender:
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None),
+            response_class=MeteredResponse,
             auto_decompress=False,
             trust_env=False,
             trace_configs=[tracing],
@@ -217,7 +217,7 @@ class Sender:
                 # A kept-alive connection may be closed by its other side in the moment in which it is used again.
                 if not progress.reused:
                     raise
-                progress.reused = False
+                progress.connected = progress.reused = False
 
     async def _answer(self, response: aiohttp.ClientResponse, latency_ms: float, until: float) -> Answer:
         """Judge an answer by its status, and read a little of its body, for so long."""
@@ -241,17 +241,6 @@ class Sender:
 def is_reserved_header(name: str) -> bool:
     """Tell whether an endpoint's own headers may not have one of this name."""
     return name.lower() in _FRAMING or name.lower().startswith(_RESERVED_PREFIXES)
-
-
-def guarded_socket_factory(guard: AddressGuard) -> Callable[[aiohttp.AddrInfoType], socket.socket]:
-    """Make what aiohttp makes each socket with: the last to see an address before the connection."""
-
-    def guarded_socket(info: aiohttp.AddrInfoType) -> socket.socket:
-        family, kind, protocol, _, address = info
-        guard.check(str(address[0]))
-        return socket.socket(family, kind, protocol)
-
-    return guarded_socket
 
 
 async def _note_connected(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: Any) -> None:
@@ -314,7 +303,7 @@ def _error_of(error: Exception) -> AttemptError:
         return "address_refused"
     if caused_by(aiohttp.ClientSSLError, ssl.SSLError, ssl.CertificateError):
         return "tls_failed"
-    if caused_by(OSError, aiohttp.ClientConnectionError):
+    if not caused_by(ReceivedTooMuchError) and caused_by(OSError, aiohttp.ClientConnectionError):
         return "connect_failed"
     return "protocol_error"
 
