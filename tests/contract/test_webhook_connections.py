@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from services.notifier.webhooks.address_guard import AddressGuard
 from services.notifier.webhooks.metered_socket import guarded_socket_factory
+from services.notifier.webhooks.name_lookup import SystemLookup
 from services.notifier.webhooks.sender import Outgoing, Sender
 from tests.webhook_receivers import LOOPBACK, Authority, answering, naming, ok, outgoing_to, receiving, request, until
 
@@ -84,8 +86,26 @@ async def test_nobody_there_and_a_reset_are_failed_connections(sender: Sender) -
         assert receiver.connections == 1, "what may have arrived is tried again by the schedule, not here"
     answer = await sender.send(outgoing_to(receiver.port))
     assert (answer.status, answer.error) == (None, "connect_failed")
-    answer = await sender.send(Outgoing("http://nobody.invalid/", {}, b"{}", 5.0))
-    assert (answer.status, answer.error) == (None, "connect_failed")
+
+
+async def test_a_name_that_nobody_knows_is_a_failed_connection() -> None:
+    async def lookup(host: str) -> list[str]:
+        raise socket.gaierror(socket.EAI_NONAME, host)
+
+    async def nothing(_host: str) -> list[str]:
+        return []
+
+    for one in (lookup, nothing):
+        async with Sender(LOOPBACK, https_only=False, lookup=one) as sender:
+            answer = await sender.send(Outgoing("http://hooks.example.com/", {}, b"{}", 5.0))
+        assert (answer.status, answer.error) == (None, "connect_failed")
+
+
+async def test_the_system_is_asked_for_names() -> None:
+    lookup = SystemLookup()
+    assert {"127.0.0.1", "::1"} & set(await lookup("localhost"))
+    with pytest.raises(OSError):  # noqa: PT011 - what it says differs by system
+        await lookup("a" * 300)  # not even looked up
 
 
 async def test_a_kept_connection_is_used_again_and_one_that_was_closed_meanwhile_costs_no_attempt(
