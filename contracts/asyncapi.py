@@ -11,9 +11,18 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 import contracts.events  # noqa: F401 - registers every event class
-from contracts.events.base import CONTENT_TYPE, DURABLE, EVENT_CLASSES, Envelope, EventData, subject_of
+from contracts.events.base import (
+    ADVISORY,
+    CONTENT_TYPE,
+    DURABLE,
+    EVENT_CLASSES,
+    RECORD,
+    Envelope,
+    EventData,
+    subject_of,
+)
 from contracts.ids import TENANT_PATTERN
-from contracts.streams import EVENTS, LIVE_EVENTS, LIVE_PROGRESS, PROGRESS, Stream
+from contracts.streams import DELIVERIES, EVENTS, LIVE_DELIVERIES, LIVE_EVENTS, LIVE_PROGRESS, PROGRESS, Stream
 
 #: Which processes make an event.
 PUBLISHERS: Final[dict[str, tuple[str, ...]]] = {
@@ -35,12 +44,16 @@ PUBLISHERS: Final[dict[str, tuple[str, ...]]] = {
     "job.succeeded": ("worker", "dispatcher"),
     "job.failed": ("dispatcher",),
     "job.cancelled": ("dispatcher",),
+    "webhook.delivered": ("notifier",),
+    "webhook.failed": ("notifier",),
+    "webhook.redelivery_requested": ("notifier",),
+    "webhook.disabled": ("notifier",),
 }
 #: Which subjects a service listens to.
 SUBSCRIPTIONS: Final[dict[str, tuple[str, ...]]] = {
     "gateway": (LIVE_EVENTS, "live.saccade.prog.*.job.*.progressed"),
     "dispatcher": (LIVE_EVENTS, "saccade.prog.*.job.*.progressed"),
-    "notifier": (LIVE_EVENTS, LIVE_PROGRESS),
+    "notifier": (LIVE_EVENTS, LIVE_PROGRESS, LIVE_DELIVERIES),
 }
 
 _SCHEMAS: Final = "#/components/schemas/"
@@ -60,7 +73,7 @@ def event_types() -> dict[str, type[EventData]]:
 
 def stream_of(event: type[EventData]) -> Stream:
     """Give the stream that keeps an event."""
-    return EVENTS if event.kind == DURABLE else PROGRESS
+    return {DURABLE: EVENTS, ADVISORY: PROGRESS, RECORD: DELIVERIES}[event.kind]
 
 
 def address_of(event: type[EventData]) -> str:
@@ -132,7 +145,7 @@ def _channel(event: type[EventData]) -> dict[str, Any]:
         "messages": {event.type: {"$ref": f"#/components/messages/{event.type}"}},
         "x-stream": {
             "name": stream.name,
-            "durable": event.kind == DURABLE,
+            "durable": event.kind != ADVISORY,
             "max_age_s": stream.max_age_s,
             "max_message_bytes": stream.max_message_bytes,
             "live_copies": f"{stream.republish}.{address_of(event)}",

@@ -17,6 +17,7 @@ class Stream:
 
     name: str
     subjects: tuple[str, ...]
+    #: 0 keeps messages for ever.
     max_age_s: int
     max_bytes: int
     max_message_bytes: int = EVENT_BYTES
@@ -74,12 +75,34 @@ IDEMPOTENCY: Final = Stream(
     max_per_subject=1,
     discard="new",
 )
+#: One message a webhook endpoint, its secrets sealed; and how far the engine that sends webhooks has come.
+WEBHOOKS: Final = Stream(
+    name="WEBHOOKS",
+    subjects=("saccade.whk.>",),
+    max_age_s=0,
+    max_bytes=1 * GIB,
+    max_per_subject=1,
+    discard="new",
+    republish="live",
+)
+#: One message an attempt to deliver a webhook.
+DELIVERIES: Final = Stream(
+    name="DELIVERIES",
+    subjects=("saccade.dlv.>",),
+    max_age_s=30 * _DAY_S,
+    max_bytes=4 * GIB,
+    max_message_bytes=64 * KIB,
+    discard="old",
+    republish="live",
+)
 
-STREAMS: Final = (EVENTS, PROGRESS, DEADLETTERS, LEASES, IDEMPOTENCY)
+STREAMS: Final = (EVENTS, PROGRESS, DEADLETTERS, LEASES, IDEMPOTENCY, WEBHOOKS, DELIVERIES)
 
 #: Live copies of every stored event, in the stream's order, with ``Nats-Sequence``.
 LIVE_EVENTS: Final = "live.saccade.evt.>"
 LIVE_PROGRESS: Final = "live.saccade.prog.>"
+LIVE_WEBHOOKS: Final = "live.saccade.whk.>"
+LIVE_DELIVERIES: Final = "live.saccade.dlv.>"
 
 
 def aggregate(tenant: str, noun: str, subject_id: str) -> str:

@@ -28,17 +28,17 @@ from contracts.asyncapi import (  # noqa: E402 - the root must be on the path, w
     stream_of,
     summary_of,
 )
-from contracts.events.base import DURABLE  # noqa: E402
-from contracts.streams import LIVE_EVENTS, LIVE_PROGRESS  # noqa: E402
+from contracts.events.base import ADVISORY, DURABLE, RECORD  # noqa: E402
+from contracts.streams import LIVE_DELIVERIES, LIVE_EVENTS, LIVE_PROGRESS  # noqa: E402
 
 DOCS = ROOT / "docs"
 SCHEMAS = DOCS / "schemas" / "v1"
 #: What says nothing about which values are right, and what newly said forbids values that were right.
 _TEXT = {"description", "title", "default", "examples"}
 _NARROWING = {"type", "const", "enum", "pattern", "format", "$ref", "anyOf", "additionalProperties"}
-#: The live copies of all durable and of all advisory events, by the name of the constant; and subjects written out.
-_LIVE = {"LIVE_EVENTS": LIVE_EVENTS, "LIVE_PROGRESS": LIVE_PROGRESS}
-_PATTERN = re.compile(r"(?:live\.)?saccade\.(?:evt|prog)\.(?:>|(?:[\w*]+\.){3}[\w*]+)")
+#: The live copies of all events of a kind, by the name of the constant; and subjects written out.
+_LIVE = {"LIVE_EVENTS": LIVE_EVENTS, "LIVE_PROGRESS": LIVE_PROGRESS, "LIVE_DELIVERIES": LIVE_DELIVERIES}
+_PATTERN = re.compile(r"(?:live\.)?saccade\.(?:evt|prog|dlv)\.(?:>|(?:[\w*]+\.){3}[\w*]+)")
 
 
 @dataclass
@@ -182,11 +182,11 @@ def events_page() -> str:
         flow = flows[name]
         cells = [f"`{name}`", summary_of(event), stream_of(event).name, _paths(flow.made), _paths(flow.handled)]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    durable = {path for name, flow in flows.items() for path in flow.listened if event_types()[name].kind == DURABLE}
-    advisory = {path for name, flow in flows.items() for path in flow.listened if event_types()[name].kind != DURABLE}
+    kinds = ((DURABLE, "durable events"), (ADVISORY, "advisory ones"), (RECORD, "records of deliveries"))
+    followed = [f"all {named} at {_paths(_followers(flows, kind))}" for kind, named in kinds]
     lines += [
         "",
-        f"All durable events are followed at {_paths(durable)}; all advisory ones at {_paths(advisory)}.",
+        f"Followed are {'; '.join(followed)}.",
         "",
         "## Subjects",
         "",
@@ -196,6 +196,11 @@ def events_page() -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _followers(flows: dict[str, Flow], kind: str) -> set[str]:
+    """Name the files that listen to all events of a kind."""
+    return {path for name, flow in flows.items() for path in flow.listened if event_types()[name].kind == kind}
 
 
 def _paths(places: set[str]) -> str:

@@ -13,9 +13,11 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from contracts.ids import new_id
 
-#: Prefixes of the two kinds of subject: durable facts, and advisory progress that may be conflated.
+#: Prefixes of the kinds of subject: durable facts, and advisory progress that may be conflated.
 DURABLE: Literal["evt"] = "evt"
 ADVISORY: Literal["prog"] = "prog"
+#: Records of deliveries: kept apart from what happens, which they would swell and whose readers they do not concern.
+RECORD: Literal["dlv"] = "dlv"
 CONTENT_TYPE = "application/cloudevents+json"
 
 
@@ -26,8 +28,8 @@ class EventData(BaseModel):
 
     #: ``noun.past_tense``, set on every event class.
     type: ClassVar[str]
-    #: The stream it goes to: durable facts or advisory progress.
-    kind: ClassVar[Literal["evt", "prog"]] = DURABLE
+    #: The stream it goes to: durable facts, advisory progress or records of deliveries.
+    kind: ClassVar[Literal["evt", "prog", "dlv"]] = DURABLE
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
@@ -134,7 +136,9 @@ def decode_at(subject: str, body: bytes) -> Envelope:
     envelope = decode(body)
     noun, _, verb = envelope.type.partition(".")
     place = subject.removeprefix("live.")
-    if place not in (subject_of(kind, envelope.tenant, noun, envelope.subject, verb) for kind in (DURABLE, ADVISORY)):
+    if place not in (
+        subject_of(kind, envelope.tenant, noun, envelope.subject, verb) for kind in (DURABLE, ADVISORY, RECORD)
+    ):
         raise ValueError(f"an event {envelope.type} of {envelope.subject} does not belong on {subject}")
     return envelope
 

@@ -141,7 +141,7 @@ def _wanted(stream: Stream, replicas: int) -> dict[str, Any]:
         "max_msg_size": stream.max_message_bytes,
         "max_msgs_per_subject": stream.max_per_subject,
         "discard": stream.discard,
-        "duplicate_window": min(stream.duplicate_window_s, stream.max_age_s) * second,
+        "duplicate_window": min(stream.duplicate_window_s, stream.max_age_s or stream.duplicate_window_s) * second,
         "allow_direct": stream.allow_direct,
         "allow_msg_ttl": stream.allow_message_ttl,
     }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
+from pathlib import Path
+from typing import Annotated, Final
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from contracts.limits import KIB, MIB, SSE_HEARTBEAT_S
+from services.notifier.webhooks.address_guard import AddressGuard
 
 #: The kernel's send buffer of a stream: a larger one takes in minutes of stale progress before anything conflates.
 SEND_BUFFER_BYTES: Final = 64 * KIB
@@ -38,3 +40,30 @@ class NotifierSettings(BaseSettings):
     #: Signs tickets, the same in every process. Without it tickets end with the process that issued them.
     ticket_key: SecretStr | None = None
     log_level: str = "INFO"
+
+
+class WebhookSettings(BaseSettings):
+    """Where webhooks may go and what they are sealed and signed with."""
+
+    model_config = SettingsConfigDict(env_prefix="NOTIFIER_", frozen=True)
+
+    #: Seals endpoints' secrets and derives the public signing key, the same in every process. Without it there are no
+    #: webhooks.
+    secret_key: SecretStr | None = Field(default=None, min_length=16)
+    #: Where the view of deliveries is kept; in memory without it.
+    data_dir: Path | None = None
+    #: False only where everything stays on one machine.
+    webhook_https_only: bool = True
+    #: Networks that webhooks may go to although they are not public, as CIDR, separated by commas.
+    webhook_allowed_networks: Annotated[tuple[str, ...], NoDecode] = ()
+
+    @field_validator("webhook_allowed_networks", mode="before")
+    @classmethod
+    def _separated(cls, value: object) -> object:
+        return [one.strip() for one in value.split(",") if one.strip()] if isinstance(value, str) else value
+
+    @field_validator("webhook_allowed_networks")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        AddressGuard.allowing(value)
+        return value
