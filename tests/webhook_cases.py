@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from services.notifier.webhooks.endpoint import EndpointSecret
 from services.notifier.webhooks.signing import Signer, new_secret
 
 NOW_S = 1_795_262_400
@@ -26,14 +27,6 @@ BODY = '{"type": "job.succeeded", "data": {"name": "Нордшляйфе"}}'.enc
 ID = "job_0192.succeeded"
 SIGNER = Signer(bytes(range(32)))
 STRANGER = Signer(bytes(32))
-
-
-@dataclass(frozen=True)
-class Secret:
-    """A secret of an endpoint."""
-
-    secret: SecretStr
-    expires_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +49,7 @@ class Case:
 
 OLD, NEW, OTHER = new_secret(), new_secret(), new_secret()
 PUBLIC, KEY_SET = SIGNER.public_key(), SIGNER.public_keys()
-ROTATED = (Secret(SecretStr(NEW)), Secret(SecretStr(OLD), NOW + timedelta(hours=24)))
+ROTATED = (EndpointSecret(SecretStr(NEW)), EndpointSecret(SecretStr(OLD), NOW + timedelta(hours=24)))
 
 
 def signed(body: bytes = BODY, signing: Any = "both", secrets: Any = ROTATED, **changed: str) -> dict[str, str]:

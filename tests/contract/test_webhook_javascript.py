@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from services.notifier.webhooks.endpoint import EndpointSecret
 from services.notifier.webhooks.signing import new_secret
 from tests.browser import chromium, pages
 from tests.rules.tree import ROOT
-from tests.webhook_cases import BODY, ID, SIGNER, Case, Secret, cases
+from tests.webhook_cases import BODY, ID, SIGNER, Case, cases
 
 CASES = list(cases())
 NODE = shutil.which("node")
@@ -128,7 +129,7 @@ def folder_with_published(tmp_path: Path) -> Path:
 def test_the_published_library_of_npm_takes_our_signatures(folder_with_published: Path) -> None:
     now = datetime.now(UTC)
     new, old, other = new_secret(), new_secret(), new_secret()
-    secrets = (Secret(SecretStr(new)), Secret(SecretStr(old), now + timedelta(hours=1)))
+    secrets = (EndpointSecret(SecretStr(new)), EndpointSecret(SecretStr(old), now + timedelta(hours=1)))
     given = [
         Case(f"{signing} {secret}", "", BODY, SIGNER.headers(ID, BODY, secrets, signing, now), secret)
         for signing in ("v1", "both")

@@ -11,15 +11,16 @@ from pydantic import SecretStr
 from saccade_client import webhook
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from services.notifier.webhooks.endpoint import EndpointSecret
 from services.notifier.webhooks.signing import Signer, new_secret, secret_bytes
-from tests.webhook_cases import BODY, ID, NEW, NOW, OLD, ROTATED, SIGNER, VECTOR, Case, Secret, cases
+from tests.webhook_cases import BODY, ID, NEW, NOW, OLD, ROTATED, SIGNER, VECTOR, Case, cases
 
 CASES = list(cases())
 
 
 def test_the_standards_vector_is_reproduced() -> None:
     at = datetime.fromtimestamp(int(str(VECTOR["timestamp_s"])), UTC)
-    secret = Secret(SecretStr(str(VECTOR["secret"])))
+    secret = EndpointSecret(SecretStr(str(VECTOR["secret"])))
     body = VECTOR["body"]
     assert isinstance(body, bytes)
     headers = SIGNER.headers(str(VECTOR["id"]), body, [secret], "v1", at)
@@ -105,7 +106,7 @@ def test_a_receiver_gets_the_event() -> None:
 @pytest.mark.parametrize("signing", ["v1", "both"])
 def test_the_published_library_takes_our_signatures(signing: str) -> None:
     now = datetime.now(UTC)
-    secrets = (Secret(SecretStr(new_secret())), Secret(SecretStr(OLD), now + timedelta(hours=1)))
+    secrets = (EndpointSecret(SecretStr(new_secret())), EndpointSecret(SecretStr(OLD), now + timedelta(hours=1)))
     headers = SIGNER.headers(ID, BODY, secrets, signing, now)  # type: ignore[arg-type]
     for one in secrets:
         assert Webhook(one.secret.get_secret_value()).verify(BODY, headers)["type"] == "job.succeeded"

@@ -15,29 +15,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from types import SimpleNamespace, TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Self
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
+from contracts.events.delivery import AttemptError
 from contracts.limits import KIB
 from services.notifier.webhooks.address_guard import AddressGuard, AddressRefusedError, target_of
 from services.notifier.webhooks.metered_socket import MeteredResponse, ReceivedTooMuchError, guarded_socket_factory
 from services.notifier.webhooks.name_lookup import GuardedResolver, Lookup, SystemLookup
-
-#: Why an attempt failed. timeout: no connection in time; too_slow: connected, but no answer in time; connect_failed:
-#: no connection, or it broke before the answer; protocol_error: the answer is not HTTP; redirected: a 3xx, which is
-#: never followed; http_status: any other that is not 2xx.
-AttemptError = Literal[
-    "timeout",
-    "connect_failed",
-    "tls_failed",
-    "address_refused",
-    "too_slow",
-    "protocol_error",
-    "redirected",
-    "http_status",
-]
 
 #: Of an answer no more than this is read, and no longer: its status says it all.
 ANSWER_BYTES: Final = 64 * KIB
@@ -76,6 +63,8 @@ class Outgoing:
 class Answer:
     """What became of an attempt: delivered if ``error`` is None, and then ``status`` is 2xx.
 
+    "timeout" is no connection in time, "too_slow" a connection and no answer in time; "connect_failed" is no connection
+    or one that broke before the answer, "protocol_error" an answer that is not HTTP, or far too much of one.
     ``latency_ms`` is the time to the answer's status, or to the failure; ``excerpt`` the first 1 kB of its body as
     text; ``retry_after_s`` what the receiver asks us to wait.
     """
