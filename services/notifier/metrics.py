@@ -20,6 +20,10 @@ class Metrics:
         self.closed = Counter(
             "saccade_sse_closed", "Streams closed by the server, by reason", ["reason"], registry=self.registry
         )
+        self.webhook_attempts = Counter(
+            "saccade_webhook_attempts", "Attempts to deliver, by outcome", ["outcome"], registry=self.registry
+        )
+        self.webhooks_waiting = Gauge("saccade_webhooks_waiting", "Deliveries that wait", registry=self.registry)
 
     def expose(self) -> tuple[bytes, str]:
         """Write them in Prometheus' text format, with its content type."""

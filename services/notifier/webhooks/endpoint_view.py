@@ -89,4 +89,4 @@ class EndpointView:
     def forget_before(self, event: int, moment: datetime) -> None:
         """Drop jobs whose first event is past retention, and failures that are long over."""
         self._file.write("DELETE FROM job_urls WHERE sequence < ?", (event,))
-        self._file.write("DELETE FROM health WHERE failed_us < ? AND NOT gone", (to_us(moment),))
+        self._file.write("DELETE FROM health WHERE failed_us < ?", (to_us(moment),))

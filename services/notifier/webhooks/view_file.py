@@ -82,12 +82,8 @@ class ViewFile:
             # Not a database, or a damaged one: everything in it is in the streams.
             self._remove(path)
             self._database = self._opened(path)
-        self.events_epoch: str
-        self.planned: int
-        self.records_epoch: str
-        self.recorded: int
-        self.events_epoch, self.planned, self.records_epoch, self.recorded = self.rows("SELECT * FROM position")[0][1:]
-        self.dirty = False
+        self.events_epoch, self.records_epoch, self.planned, self.recorded, self.dirty = "", "", 0, 0, False
+        self._read_position()
 
     @classmethod
     def _opened(cls, path: Path | None) -> sqlite3.Connection:
@@ -117,6 +113,17 @@ class ViewFile:
     def _remove(path: Path) -> None:
         for suffix in ("", "-wal", "-shm"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+    def _read_position(self) -> None:
+        query = "SELECT events_epoch, planned, records_epoch, recorded FROM position"
+        self.events_epoch, self.planned, self.records_epoch, self.recorded = self.rows(query)[0]
+        self.dirty = False
+
+    def reopen_in_memory(self) -> None:
+        """Leave a file that cannot be written, and begin anew in memory."""
+        self._database.close()
+        self._database = self._opened(None)
+        self._read_position()
 
     def reset(self, events_epoch: str, records_epoch: str) -> None:
         """Forget everything: it is folded again."""
