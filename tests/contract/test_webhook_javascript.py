@@ -14,12 +14,11 @@ from pydantic import SecretStr
 from services.notifier.webhooks.endpoint import EndpointSecret
 from services.notifier.webhooks.signing import new_secret
 from tests.browser import chromium, pages
+from tests.node import find_node
 from tests.rules.tree import ROOT
 from tests.webhook_cases import BODY, ID, SIGNER, Case, cases
 
 CASES = list(cases())
-NODE = shutil.which("node")
-pytestmark = pytest.mark.skipif(NODE is None, reason="node is not installed")
 
 OURS = """
 import { verify } from "./webhook.mjs";
@@ -79,11 +78,12 @@ console.log(JSON.stringify(outcomes));
 
 
 def _run(folder: Path, program: str, given: list[Case]) -> list[str]:
-    assert NODE
     (folder / "program.mjs").write_text(program)
     shutil.copy(ROOT / "clients" / "js" / "webhook.js", folder / "webhook.mjs")
     told = json.dumps([case.plain() for case in given])
-    ran = subprocess.run([NODE, "program.mjs"], cwd=folder, input=told, capture_output=True, text=True, check=False)
+    ran = subprocess.run(
+        [find_node(), "program.mjs"], cwd=folder, input=told, capture_output=True, text=True, check=False
+    )
     assert ran.returncode == 0, ran.stderr
     return list(json.loads(ran.stdout))
 
