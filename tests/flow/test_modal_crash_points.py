@@ -1,0 +1,358 @@
+"""A dispatcher over Modal is killed at each await between job.starting and job.launched, and the next one goes on: one
+launch counts and is paid for, once. The points are enumerated, not sampled.
+
+The job was submitted fifty times over at once, and every event is delivered five times more than it should be. Nothing
+runs in containers here: workers of the test claim their runs by the runtime's own code, with their runs' credentials.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import cbor2
+import modal
+import modal.config
+import pytest
+from nats.aio.client import Client
+
+from contracts.assignment import Assignment
+from contracts.events.base import Message
+from contracts.events.job import JobSucceeded
+from contracts.ids import new_id
+from contracts.job import Job, State
+from contracts.launch import Launch
+from contracts.streams import LIVE_EVENTS
+from modal_workers.deployment import SECRET
+from modal_workers.lap_compare.spec import WORKLOAD as LAP_COMPARE
+from modal_workers.runtime.bus import open_bus
+from modal_workers.runtime.claim import Claim
+from modal_workers.runtime.last_words import LastWords
+from modal_workers.runtime.outbox import EventWriter
+from services.dispatcher.app import Dispatcher
+from services.dispatcher.modal_executor import ModalExecutor, open_modal_executor
+from services.dispatcher.on_job import on_stored
+from services.kit.event_store import EventStore, Stored
+from services.kit.nats import connect, epoch_of
+from services.kit.settings import NatsSettings
+from services.kit.tail import EventTail
+from services.kit.tasks import end
+from tests.dispatching import World, a_world
+from tests.gateway import Running, running_gateway
+from tests.modal_loopback import dialled, running
+from tests.modal_loopback.records import CPU
+from tests.mortality import Fate, Front, Point
+from tests.servers import EmbeddedS3, OperatorNats
+from tests.workers.house import Surroundings, bucket_secret, deploy
+from tests.workers.laddered.spec import WORKLOAD as LADDERED
+from tests.workers.scripted.spec import WORKLOAD as SCRIPTED
+
+pytestmark = pytest.mark.anyio
+
+SUBMITS = 50
+DELIVERIES = 5
+QUICK: dict[str, Any] = {"poll_s": 0.03, "find_s": 0.15, "backoff_s": 0.01}
+#: Longer than anything takes on a busy machine.
+WAIT_S = 30.0
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Surroundings]:
+    with ExitStack() as stack:
+        nats = stack.enter_context(OperatorNats(tmp_path_factory.mktemp("nats")))
+        s3 = stack.enter_context(EmbeddedS3(tmp_path_factory.mktemp("s3")))
+        loopback = stack.enter_context(running(tmp_path_factory.mktemp("m")))
+        loopback.secrets[SECRET] = bucket_secret(s3.settings)
+        # Modal takes every call and has a machine for none: the test's own workers do the work.
+        loopback.capacity.update({CPU: 0, "T4": 0})
+        deploy(loopback, ["modal_workers.lap_compare.app", "tests.workers.scripted.app", "tests.workers.laddered.app"])
+        yield Surroundings(nats, s3, loopback)
+        assert loopback.unimplemented == set()
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A job, and when the first of its workers begins."""
+
+    #: "at once": when its dispatcher is dead or has noted the call. "late": when its run has been given up, or the call
+    #: noted. "first": before its dispatcher hears of the call.
+    begins: str
+    #: Points that there are at least.
+    points: frozenset[Point]
+    gpu: str | None = None
+    #: Too large for the argument of a call: it goes by the bucket.
+    is_large: bool = False
+
+
+def both_sides(*places: str) -> frozenset[Point]:
+    return frozenset(side for place in places for side in (Point("before", place), Point("after", place)))
+
+
+START = "attend _step _wait _start"
+INTENT, ACK = f"{START} say publish", f"{START} _note_call say publish"
+ALWAYS = both_sides(INTENT, f"{START} launch", "FunctionGet", "FunctionMap", ACK)
+SCENARIOS = {
+    "a worker that begins at once": Scenario("at once", ALWAYS),
+    "a worker whose run was given up": Scenario("late", ALWAYS),
+    "a worker that begins before its call is known": Scenario(
+        "first", ALWAYS | both_sides("attend load load _get _get_once", "FunctionGetOutputs")
+    ),
+    "a worker on a GPU": Scenario("at once", ALWAYS | both_sides("FunctionBindParams"), gpu="T4"),
+    "an assignment that goes by the bucket": Scenario(
+        "late", ALWAYS | both_sides(f"{START} launch put _call"), is_large=True
+    ),
+}
+
+
+class WatchedStore(EventStore):
+    """The event store of a process that may die from the intent on, until the ack."""
+
+    def __init__(self, client: Client, fate: Fate) -> None:
+        super().__init__(client)
+        self._fate = fate
+
+    async def publish(self, message: Message, **condition: Any) -> int:
+        verb = message.subject.rpartition(".")[2]
+        if verb == "starting" and not self._fate.over.is_set():
+            self._fate.mortal = True
+        sequence = await super().publish(message, **condition)
+        if verb == "launched":
+            self._fate.survive()
+        return sequence
+
+
+@dataclass
+class Fleet:
+    """The workers of all calls that Modal took: each claims its run as the runtime does, and works if it may."""
+
+    world: World
+    fate: Fate
+    begins: str
+    calls: list[str] = field(default_factory=list)
+    worked: list[str] = field(default_factory=list)
+    turned_away: list[str] = field(default_factory=list)
+    _workers: list[asyncio.Task[None]] = field(default_factory=list)
+
+    async def spawned(self, call_id: str, message: Any) -> None:
+        """Start the worker of a call that Modal has taken."""
+        (argument,), _ = cbor2.loads(message.pipelined_inputs[0].input.args)
+        claimed = asyncio.Event()
+        self.calls.append(call_id)
+        self._workers.append(asyncio.create_task(self._run(call_id, Launch.model_validate(argument), claimed)))
+        if self.begins == "first":
+            await claimed.wait()
+
+    async def _run(self, call_id: str, launch: Launch, claimed: asyncio.Event) -> None:
+        since = datetime.now(UTC)
+        run = launch.assignment
+        if run is None:
+            run = Assignment.model_validate_json(await self.world.bucket.get(launch.assignment_key or ""))
+        if self.begins != "first":
+            await self.fate.over.wait()
+        while self.begins == "late" and _is_open(await self.world.job(run.job_id, run.tenant), run):
+            await asyncio.sleep(0.01)
+        access = NatsSettings(url=launch.bus.url, credentials=launch.bus.secret, inbox_prefix=launch.bus.inbox_prefix)
+        bus = await open_bus(access, run)
+        try:
+            claim = Claim(bus, run, call_id=call_id, billed_since=since)
+            if not await claim.take(10.0):
+                self.turned_away.append(call_id)
+                return
+            words = LastWords(run, claim, EventWriter(bus, run, claim.source), 1.0)
+            claimed.set()
+            await self.fate.over.wait()
+            done = JobSucceeded(
+                attempt=run.attempt,
+                run_id=run.run_id,
+                result={},
+                manifest_key=self.world.bucket.key("results", run.job_id, "manifest.json"),
+                duration_s=words.duration_s(),
+                cost=words.cost(),
+            )
+            if await claim.succeed(done, 10.0):
+                self.worked.append(call_id)
+        finally:
+            claimed.set()
+            await bus.close()
+
+    async def home(self) -> None:
+        """Wait until every worker has ended, also those that nobody waits for."""
+        await asyncio.gather(*self._workers)
+
+
+def _is_open(job: Job, run: Assignment) -> bool:
+    return job.state.launching and job.owns(run.attempt, run.run_id) and job.call_id is None
+
+
+@dataclass
+class Scene:
+    """What all dispatchers of a scenario have in common."""
+
+    servers: Surroundings
+    world: World
+    gateway: Running
+    upload_id: str
+    #: Of the run that is played now.
+    fleet: Fleet
+    #: Its client is that of all dispatchers that take over.
+    settled: ModalExecutor = field(init=False)
+
+    async def submit(self, scenario: Scenario) -> tuple[str, str]:
+        """Submit a job, by HTTP fifty times over and all at once; gives its id and tenant."""
+        if scenario.is_large:
+            params = {"script": ["x" * 1000] * 8}
+            return await self.world.submit(workload="scripted", params=params), "acme"
+        if scenario.gpu:
+            return await self.world.submit(workload="laddered", gpu=scenario.gpu), "acme"
+        body = {
+            "workload": "lap_compare",
+            "inputs": {"reference": self.upload_id, "other": self.upload_id},
+        }
+        headers = {"Idempotency-Key": new_id("evt")}
+        posts = (self.gateway.http.post("/v1/jobs", json=body, headers=headers) for _ in range(SUBMITS))
+        answers = await asyncio.gather(*posts)
+        assert {answer.status_code for answer in answers} == {202}, answers[0].text
+        (job_id,) = {answer.json()["id"] for answer in answers}
+        return str(job_id), "local"
+
+    @asynccontextmanager
+    async def mortal(self, fate: Fate) -> AsyncIterator[Dispatcher]:
+        """Run a dispatcher that has no connection but its own; leaves without a word of it, dead or not."""
+        async with AsyncExitStack() as stack:
+            wire = await stack.enter_async_context(fate.wire(self.servers.nats.url))
+            settings = self.servers.nats.settings.model_copy(update={"url": wire.url})
+            client = await connect(settings, "mortal")
+            stack.push_async_callback(client.close)
+            front = await stack.enter_async_context(self.front(fate))
+            modal.config.config.override_locally("server_url", front.url)
+            modal_client = await modal.Client.from_credentials.aio(*self.token())
+            stack.push_async_callback(modal_client.close.aio)
+            dispatcher = self.dispatcher(modal_client, client, WatchedStore(client, fate))
+            attend = dispatcher.lifecycle.attend
+
+            async def attend_or_die(job_id: str, tenant: str, *, granted: bool) -> Any:
+                look = await fate.run(attend(job_id, tenant, granted=granted))
+                if fate.mortal:  # the ack was the worker's own
+                    fate.survive()
+                return look
+
+            dispatcher.lifecycle.attend = attend_or_die  # type: ignore[method-assign]
+            async with self.redelivering(dispatcher, client):
+                running = asyncio.create_task(dispatcher.run(asyncio.Event()))
+                stack.push_async_callback(end, running)
+                stack.callback(wire.cut)
+                yield dispatcher
+
+    def front(self, fate: Fate) -> Front:
+        return Front(self.servers.loopback.environment["MODAL_SERVER_URL"], fate, self.spawned)
+
+    async def spawned(self, call_id: str, message: Any) -> None:
+        await self.fleet.spawned(call_id, message)
+
+    def token(self) -> tuple[str, str]:
+        given = self.servers.loopback.environment
+        return given["MODAL_TOKEN_ID"], given["MODAL_TOKEN_SECRET"]
+
+    def dispatcher(self, modal_client: modal.Client, client: Client, store: EventStore) -> Dispatcher:
+        executor = ModalExecutor(modal_client, self.settled.settings, self.world.bucket, self.settled.access)
+        world = World(client, self.world.bucket)
+        return world.dispatcher(executor, LAP_COMPARE, SCRIPTED, LADDERED, store=store, **QUICK)
+
+    @asynccontextmanager
+    async def redelivering(self, dispatcher: Dispatcher, client: Client) -> AsyncIterator[None]:
+        """Hand every event that is stored from now on to a dispatcher's handlers five times more."""
+
+        def again(stored: Stored) -> None:
+            for _ in range(DELIVERIES):
+                on_stored(dispatcher.reconciler, stored)
+
+        tail = EventTail(EventStore(client), again, live=LIVE_EVENTS, name="again")
+        _, last = await epoch_of(self.world.client, "EVENTS")
+        task = asyncio.create_task(tail.run(last))
+        try:
+            await tail.caught_up.wait()
+            yield
+        finally:
+            await end(task)
+
+
+@asynccontextmanager
+async def a_scene(servers: Surroundings, folder: Path) -> AsyncIterator[Scene]:
+    async with AsyncExitStack() as stack:
+        gateway = await stack.enter_async_context(running_gateway(servers.nats.settings, servers.s3.settings, folder))
+        world = await stack.enter_async_context(a_world(servers.nats, servers.s3))
+        stack.enter_context(dialled(servers.loopback))
+        scene = Scene(servers, world, gateway, await gateway.uploaded(), Fleet(world, Fate(None), "at once"))
+        front = await stack.enter_async_context(scene.front(Fate(None)))
+        modal.config.config.override_locally("server_url", front.url)
+        opening = open_modal_executor(servers.modal_settings(), world.bucket, servers.access())
+        scene.settled = await stack.enter_async_context(opening)
+        yield scene
+
+
+async def play(scene: Scene, scenario: Scenario, fate: Fate) -> tuple[str, str]:
+    """Submit a job to a dispatcher that dies at a point, and have another one bring it to its end."""
+    world = scene.world
+    scene.fleet = fleet = Fleet(world, fate, scenario.begins)
+    _, before = await epoch_of(world.client, "EVENTS")
+    async with scene.mortal(fate):
+        job_id, tenant = await scene.submit(scenario)
+        async with asyncio.timeout(WAIT_S):
+            await fate.over.wait()
+    if fate.dead.is_set():
+        check_death(fate.passed[-1], await world.verbs(job_id, tenant), fleet)
+    await world.forget_lease()
+    next_one = scene.dispatcher(scene.settled.client, world.client, world.store)
+    async with scene.redelivering(next_one, world.client), world.dispatching(next_one):
+        job = await world.reach(job_id, tenant=tenant, timeout_s=WAIT_S)
+        await fleet.home()
+    verbs = await world.verbs(job_id, tenant)
+    assert job.state is State.SUCCEEDED, verbs
+    assert (verbs.count("started"), verbs.count("succeeded")) == (1, 1), verbs
+    entries = [data["cost"] for _, data in await world.events(job_id, tenant) if data.get("cost")]
+    assert len(entries) == 1, "one entry in the ledger"
+    assert len(fleet.worked) == 1, "one launch counts"
+    assert sorted(fleet.worked + fleet.turned_away) == sorted(fleet.calls), "every other one has left at once"
+    assert len(fleet.calls) <= verbs.count("starting") <= 2, verbs
+    submitted = [one.subject async for one in world.store.history(before, "saccade.evt.*.job.*.submitted")]
+    assert len(submitted) == 1, "one job"
+    return job_id, tenant
+
+
+def check_death(died_at: Point, verbs: list[str], fleet: Fleet) -> None:
+    """See that it died where it should have: what it had not sent has not happened, what was answered has."""
+    happened = {INTENT: "starting" in verbs, ACK: "launched" in verbs, "FunctionMap": bool(fleet.calls)}
+    if died_at.place == ACK and fleet.begins == "first":
+        return  # the worker was there before it
+    if died_at.place in happened:
+        assert happened[died_at.place] is (died_at.side == "after"), verbs
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+async def test_wherever_it_dies_one_launch_counts(servers: Surroundings, tmp_path: Path, name: str) -> None:
+    scenario = SCENARIOS[name]
+    died: set[Point] = set()
+    async with a_scene(servers, tmp_path) as scene:
+        whole = Fate(None)
+        await play(scene, scenario, whole)
+        to_try, known = deque(whole.passed), {*whole.passed}
+        while to_try:
+            point = to_try.popleft()
+            fate = Fate(point)
+            try:
+                await play(scene, scenario, fate)
+            except BaseException as error:
+                error.add_note(f"{name}: died {point}, after {fate.passed}")
+                raise
+            if fate.dead.is_set():
+                died.add(point)
+            # What a connection's state decides may differ from run to run.
+            to_try += [new for new in fate.passed if new not in known]
+            known |= {*fate.passed}
+    assert scenario.points <= died, scenario.points - died
