@@ -206,7 +206,7 @@ async def naming(**answers: Sequence[Sequence[str]]) -> AsyncIterator[NameServer
         transport.close()
 
 
-def outgoing_to(port: int, path: str = "/hook", *, timeout_s: float = 5.0, **headers: str) -> Outgoing:
+def outgoing_to(port: int, path: str = "/hook", *, timeout_s: float = 20.0, **headers: str) -> Outgoing:
     """Write a webhook for a receiver on loopback."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return Outgoing(f"http://127.0.0.1:{port}{path}", named, b'{"n": 1}', timeout_s)

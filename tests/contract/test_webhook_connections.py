@@ -97,7 +97,7 @@ async def test_a_name_that_nobody_knows_is_a_failed_connection() -> None:
 
     for one in (lookup, nothing):
         async with Sender(LOOPBACK, https_only=False, lookup=one) as sender:
-            answer = await sender.send(Outgoing("http://hooks.example.com/", {}, b"{}", 5.0))
+            answer = await sender.send(Outgoing("http://hooks.example.com/", {}, b"{}", 20.0))
         assert (answer.status, answer.error) == (None, "connect_failed")
 
 
@@ -197,7 +197,7 @@ async def test_a_dead_name_holds_up_no_other() -> None:
         dead = [Outgoing(f"http://dead{n}.example.com/", {}, b"{}", 0.5) for n in range(50)]
         waiting = [asyncio.ensure_future(sender.send(one)) for one in dead]
         await until(lambda: len(asked) == 50)
-        alive = Outgoing(f"http://alive.example.com:{receiver.port}/", {}, b"{}", 5.0)
+        alive = Outgoing(f"http://alive.example.com:{receiver.port}/", {}, b"{}", 20.0)
         assert (await sender.send(alive)).error is None
         assert {(await one).error for one in waiting} == {"timeout"}
 
@@ -215,7 +215,7 @@ class TestTls:
             Sender(LOOPBACK, lookup=lookup, tls=authority.trusting()) as sender,
             receiving(answering(ok()), tls=served) as receiver,
         ):
-            answer = await sender.send(Outgoing(f"https://{name}:{receiver.port}/", {}, b"{}", 5.0))
+            answer = await sender.send(Outgoing(f"https://{name}:{receiver.port}/", {}, b"{}", 20.0))
             return answer.error
 
     async def test_a_good_certificate_passes(self, authority: Authority) -> None:
@@ -239,7 +239,7 @@ class TestTls:
             writer.write(ok())
 
         async with Sender(LOOPBACK, tls=authority.trusting()) as sender, receiving(talk) as receiver:
-            answer = await sender.send(Outgoing(f"https://127.0.0.1:{receiver.port}/", {}, b"{}", 5.0))
+            answer = await sender.send(Outgoing(f"https://127.0.0.1:{receiver.port}/", {}, b"{}", 20.0))
         assert answer.error == "tls_failed"
 
     async def test_http_is_refused_where_https_is_asked_for(self) -> None:
@@ -261,7 +261,7 @@ class TestRebinding:
             receiving(answering(ok()), host="127.0.0.1", port=receiver.port) as inside,
             Sender(self.GUARD, https_only=False, lookup=names.lookup) as sender,
         ):
-            outgoing = Outgoing(f"http://rebind.example.com:{receiver.port}/", {}, b"{}", 5.0)
+            outgoing = Outgoing(f"http://rebind.example.com:{receiver.port}/", {}, b"{}", 20.0)
             assert (await sender.send(outgoing)).error is None
             assert names.queries == ["rebind.example.com"], "asked once: for the check and the connection"
             await sender.use(self.GUARD)  # neither the connection nor the name is remembered
@@ -276,7 +276,7 @@ class TestRebinding:
             receiving(answering(ok()), host="127.0.0.1") as inside,
             Sender(self.GUARD, https_only=False, lookup=names.lookup) as sender,
         ):
-            outgoing = Outgoing(f"http://mixed.example.com:{inside.port}/", {}, b"{}", 5.0)
+            outgoing = Outgoing(f"http://mixed.example.com:{inside.port}/", {}, b"{}", 20.0)
             assert (await sender.send(outgoing)).error == "connect_failed", "nobody listens at 127.0.0.2"
             assert inside.connections == 0
 

@@ -83,7 +83,7 @@ def test_an_endpoint_cannot_have_our_headers(name: str) -> None:
 )
 async def test_an_answer_is_judged_by_its_status(sender: Sender, status: bytes, error: str | None) -> None:
     async with receiving(answering(ok(b"", status))) as receiver:
-        answer = await sender.send(outgoing_to(receiver.port, timeout_s=1.0))
+        answer = await sender.send(outgoing_to(receiver.port, timeout_s=20.0))
     assert (answer.status, answer.error) == (int(status[:3]), error)
 
 
@@ -137,7 +137,7 @@ async def test_interim_answers_without_an_end_are_too_slow(sender: Sender) -> No
 async def test_a_body_that_drips_holds_nothing_up_and_its_status_counts(
     sender: Sender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sender_module, "ANSWER_BODY_S", 0.2)
+    monkeypatch.setattr(sender_module, "ANSWER_BODY_S", 0.5)
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
     async with receiving(answering(head, b"x", pause_s=0.02, forever=True)) as receiver:
         started = time.perf_counter()
@@ -215,7 +215,7 @@ async def test_the_excerpt_is_text(sender: Sender, body: bytes, excerpt: str) ->
 )
 async def test_what_is_not_http_is_an_error_of_protocol(sender: Sender, answer: bytes) -> None:
     async with receiving(answering(answer)) as receiver:
-        got = await sender.send(outgoing_to(receiver.port, timeout_s=2.0))
+        got = await sender.send(outgoing_to(receiver.port, timeout_s=20.0))
     assert (got.status, got.error) == (None, "protocol_error")
 
 
@@ -233,7 +233,7 @@ async def test_a_broken_chunk_leaves_the_status(sender: Sender, monkeypatch: pyt
     monkeypatch.setattr(sender_module, "ANSWER_BODY_S", 0.3)
     raw = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
     async with receiving(answering(raw, b"zz\r\n", pause_s=0.05)) as receiver:
-        answer = await sender.send(outgoing_to(receiver.port, timeout_s=2.0))
+        answer = await sender.send(outgoing_to(receiver.port, timeout_s=20.0))
     assert (answer.status, answer.error) == (200, None)
 
 

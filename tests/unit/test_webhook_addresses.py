@@ -64,7 +64,7 @@ async def test_a_url_that_leads_inside_is_refused_when_it_is_sent_to() -> None:
     inside = Names()
     inside.addresses = {name: ["127.0.0.1"] for url, _ in URLS for name in _first_labels(url)}
     async with Sender(AddressGuard(), lookup=inside) as sender:
-        answers = {url: await sender.send(Outgoing(url, {}, b"{}", 2.0)) for url, _ in URLS}
+        answers = {url: await sender.send(Outgoing(url, {}, b"{}", 20.0)) for url, _ in URLS}
     assert {url: answer for url, answer in answers.items() if answer.error != "address_refused"} == {}
     by_number = re.compile(r"[0-9.x]+")
     assert [name for name in inside.asked if by_number.fullmatch(name)] == [], "no spelling of an address is looked up"
@@ -86,7 +86,7 @@ async def test_a_name_that_leads_inside_is_refused_at_the_connection(address: st
         await resolver.resolve("alone.example.com", 443)
     assert [found["host"] for found in await resolver.resolve("beside.example.com", 443)] == [PUBLIC]
     async with Sender(AddressGuard(), lookup=names) as sender:
-        answer = await sender.send(Outgoing("https://alone.example.com/", {}, b"{}", 2.0))
+        answer = await sender.send(Outgoing("https://alone.example.com/", {}, b"{}", 20.0))
     assert (answer.status, answer.error) == (None, "address_refused")
 
 
