@@ -28,7 +28,6 @@ from services.notifier.webhooks.delivery import Delivery, DeliveryState
 from services.notifier.webhooks.endpoint import Endpoint, EndpointSecret
 from services.notifier.webhooks.endpoints import Endpoints
 from services.notifier.webhooks.sealing import Sealing
-from services.notifier.webhooks.sealing import Sealing
 from services.notifier.webhooks.sender import Sender
 from services.notifier.webhooks.signing import Signer, new_secret
 from services.notifier.webhooks.view_file import ViewFile
@@ -117,7 +116,9 @@ class Delivering(Desk):
             while not condition():
                 await asyncio.sleep(0.01)
 
-    async def settled(self, receiver_id: str, count: int, state: str = "delivered") -> list[Delivery]:
+    async def settled(
+        self, receiver_id: str, count: int, state: str = "delivered", timeout_s: float = 15.0
+    ) -> list[Delivery]:
         """Wait until so many deliveries to a receiver are in a state."""
         found: list[Delivery] = []
 
@@ -125,7 +126,7 @@ class Delivering(Desk):
             found[:] = self.view.list(receiver_id, DeliveryState(state), limit=10_000)[0]
             return len(found) >= count
 
-        await self.until(enough)
+        await self.until(enough, timeout_s)
         return found
 
 

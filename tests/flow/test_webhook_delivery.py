@@ -303,3 +303,47 @@ async def test_deliveries_of_a_disabled_or_deleted_endpoint_end(nats_server: Emb
         here.pass_(hours=1)
         await asyncio.sleep(0.2)
         assert len(broken.got) == 2
+
+
+async def test_a_long_queue_stays_in_the_view_and_is_sent_when_the_receiver_is_back(
+    nats_server: EmbeddedNats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("lanes", "engine"):
+        monkeypatch.setattr(f"services.notifier.webhooks.{module}.IN_MEMORY", 20)
+    settings = nats_server.settings
+    async with publisher(settings) as bus, delivering(settings) as here, listening(status=500) as away:
+        endpoint = await here.make(away.url, rate_per_s=1000)
+        for _ in range(20):
+            await asyncio.gather(*(bus.submit() for _ in range(20)))
+        await here.until(lambda: here.view.count_pending() == 400)
+        assert all(lane.held <= 20 for lane in here.webhooks.engine.lanes())
+        away.status = 200
+        for _ in range(3):
+            here.pass_(minutes=6)
+            await asyncio.sleep(0.05)
+        await here.settled(endpoint.id, 400)
+        assert {got.sequence for got in away.got} == set(range(1, 401))
+
+
+async def test_an_attempt_made_while_the_bus_is_away_is_recorded_when_it_is_back(nats_server: EmbeddedNats) -> None:
+    settings = nats_server.settings
+    gate = asyncio.Event()
+
+    async def wait(one: Listener, request: web.Request) -> web.StreamResponse:
+        await gate.wait()
+        return web.Response()
+
+    async with publisher(settings) as bus, delivering(settings) as here, listening(respond=wait) as slow:
+        endpoint = await here.make(slow.url)
+        for _ in range(3):
+            await bus.submit()
+        await slow.wait(3)
+        nats_server.kill()
+        gate.set()
+        await here.until(lambda: slow.open == 0)
+        await asyncio.sleep(0.5)
+        nats_server.start()
+        await here.settled(endpoint.id, 3, timeout_s=20)
+        await bus.submit()
+        await here.settled(endpoint.id, 4, timeout_s=20)
+        assert len(slow.got) == 4

@@ -97,6 +97,10 @@ class Engine:
         """Count the attempts that are out."""
         return len(self._attempts)
 
+    def lanes(self) -> list[Lane]:
+        """List the lanes that have something to do or to remember."""
+        return self._lanes.all()
+
     def wake(self) -> None:
         """Look at the clock: it may have jumped."""
         self._news.set()
