@@ -52,6 +52,9 @@ class EventTail:
         self._name = name
         self._held: deque[Stored] = deque(maxlen=_HELD)
         self._news = asyncio.Event()
+        #: The stream was seen to be the same since the connection was last made: a live event may be handled at once.
+        self._settled = False
+        self._reconnects = 0
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._dead: set[asyncio.Task[None]] = set()
 
@@ -69,6 +72,7 @@ class EventTail:
         try:
             await self._follow()
         finally:
+            self._settled = False
             if not self.store.client.is_closed:
                 await subscription.unsubscribe()
 
@@ -88,25 +92,35 @@ class EventTail:
             self._waiting = [other for other in self._waiting if other is not entry]
         return True
 
+    @property
+    def _reconnected(self) -> bool:
+        return bool(self.store.client.stats["reconnects"] != self._reconnects)
+
     async def _on_live(self, msg: Msg) -> None:
         headers = msg.headers or {}
-        self._held.append(Stored(int(headers["Nats-Sequence"]), headers["Nats-Subject"], msg.data))
+        stored = Stored(int(headers["Nats-Sequence"]), headers["Nats-Subject"], msg.data)
+        if stored.sequence == self.last + 1 and self._settled and not self._held and not self._reconnected:
+            self._hand_over(stored)  # nearly always; without a turn of another task, which costs as much again
+            return
+        self._held.append(stored)
         self._news.set()
 
     async def _follow(self) -> None:
         await self._catch_up()
         self.caught_up.set()
         loop = asyncio.get_running_loop()
-        reconnects, looked_at = self.store.client.stats["reconnects"], loop.time()
+        self._reconnects, looked_at = self.store.client.stats["reconnects"], loop.time()
+        self._settled = True
         while True:
-            reconnected = self.store.client.stats["reconnects"] != reconnects
-            if reconnected or loop.time() - looked_at >= _LOOK_S:
+            if (reconnected := self._reconnected) or loop.time() - looked_at >= _LOOK_S:
                 # Also without a loss of connection: a stream can be made anew under it, and its sequences,
                 # which begin again, would pass for events that were handled.
-                reconnects, looked_at = self.store.client.stats["reconnects"], loop.time()
+                self._settled = not reconnected
+                self._reconnects, looked_at = self.store.client.stats["reconnects"], loop.time()
                 await self._check_epoch()
             if reconnected:
                 await self._catch_up()
+                self._settled = True
             while self._held:
                 stored = self._held.popleft()
                 if stored.sequence > self.last + 1:

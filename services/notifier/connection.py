@@ -7,11 +7,12 @@ the connection is the stream's own, which frames its body itself: an event's byt
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from services.notifier.sse import HEARTBEAT, StreamEvent, chunk
+from services.notifier.sse import HEARTBEAT, chunk
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -67,9 +68,10 @@ class Connection(asyncio.BufferedProtocol):
         """Write frames of this client's own."""
         self._transport.write(chunk(data) if self._chunked else data)
 
-    def write_event(self, event: StreamEvent) -> None:
-        """Write the frame that all clients of an event share."""
-        self._transport.write(event.chunk if self._chunked else event.frame)
+    @property
+    def write_chunk(self) -> Callable[[bytes], None] | None:
+        """Give the shortest way to write a ready chunk; None where bodies have no chunks."""
+        return self._transport.write if self._chunked else None
 
     def beat(self) -> None:
         """Write a comment line."""
@@ -101,6 +103,7 @@ class Connection(asyncio.BufferedProtocol):
         """Hear from the transport that it is closed."""
         self._all.discard(self)
         self._client.gone()
+        del self._client  # they know each other, and neither should wait for a garbage collection
 
     def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002 - asyncio's
         """Give room for what the client says: a further request perhaps, which the closed connection answers."""

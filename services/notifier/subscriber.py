@@ -93,6 +93,7 @@ class Subscriber:
         "_drained",
         "_first",
         "_on_end",
+        "_write_chunk",
         "conflated",
         "connection",
         "ended",
@@ -109,6 +110,8 @@ class Subscriber:
         self._bounds = bounds
         self._on_end = on_end
         self._first = True
+        #: Set while an event's ready chunk can be written as it is, which is nearly always: the path of every delivery.
+        self._write_chunk: Callable[[bytes], None] | None = None
         #: Runs while what was written waits in this process; then everything else waits in the backlog.
         self._blocked: asyncio.TimerHandle | None = None
         self._backlog: Backlog | None = None
@@ -135,8 +138,12 @@ class Subscriber:
         self.position = event.sequence
         if event.ends is not None:
             self.ended = event.ends
+        if self._write_chunk is not None:
+            self.quiet_beats = 0
+            self._write_chunk(event.chunk)
+            return
         if self._blocked is None:
-            self._write_event(event)
+            self._write(event.frame)
             return
         backlog = self._backlog = self._backlog or Backlog()
         backlog.put(event)
@@ -147,8 +154,11 @@ class Subscriber:
         """Give progress; for a slow client only the newest of each job waits."""
         if self.reason is not None:
             return
-        if self._blocked is None:
-            self._write_event(event)
+        if self._write_chunk is not None:
+            self.quiet_beats = 0
+            self._write_chunk(event.chunk)
+        elif self._blocked is None:
+            self._write(event.frame)
         else:
             self._backlog = self._backlog or Backlog()
             self.conflated += self._backlog.put_progress(event)
@@ -209,6 +219,7 @@ class Subscriber:
         """Hear that the client does not keep up."""
         loop = asyncio.get_running_loop()
         self._blocked = loop.call_later(self._bounds.blocked_s, self._give_up)
+        self._write_chunk = None
 
     def writable(self) -> None:
         """Hear that the client has all that was written: give it what came meanwhile."""
@@ -225,7 +236,7 @@ class Subscriber:
     def gone(self) -> None:
         """Hear that the connection is no more."""
         self._unblock()
-        self._backlog = None
+        self._backlog = self._write_chunk = None
         if self.reason is None:
             self._end("gone")
 
@@ -259,10 +270,5 @@ class Subscriber:
             self._first = False
             data = retry_line() + data
         self.connection.write(data)
-
-    def _write_event(self, event: StreamEvent) -> None:
-        if self._first:
-            self._write(event.frame)
-        else:
-            self.quiet_beats = 0
-            self.connection.write_event(event)
+        if self._blocked is None:
+            self._write_chunk = self.connection.write_chunk
