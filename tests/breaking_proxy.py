@@ -12,9 +12,9 @@ import random
 import re
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from tests.servers import HOST, free_port
 
@@ -82,6 +82,7 @@ class BreakingProxy:
         self._dice = random.Random(seed)
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._streams: set[asyncio.StreamWriter] = set()
         self.port = free_port()
         self.url = f"http://{HOST}:{self.port}"
         #: Faults that have happened.
@@ -110,6 +111,13 @@ class BreakingProxy:
     def break_next(self, *faults: Fault) -> None:
         """Add faults."""
         self._faults += faults
+
+    def cut_open(self) -> int:
+        """Reset every open event stream and give how many there were."""
+        writers = list(self._streams)
+        for writer in writers:
+            _reset(writer)
+        return len(writers)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -147,7 +155,7 @@ class BreakingProxy:
         try:
             to.write(f"{request}\r\n{sent}\r\n".encode("latin-1") + body)
             if streams:
-                await self._watched(reader, self._answer(there, writer, fault))
+                await self._watched(reader, writer, self._answer(there, writer, fault))
             else:
                 while piece := await there.read(65536):
                     writer.write(piece)
@@ -155,16 +163,20 @@ class BreakingProxy:
         finally:
             to.close()
 
-    async def _watched(self, reader: asyncio.StreamReader, answering: object) -> None:
+    async def _watched(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answering: Coroutine[Any, Any, None]
+    ) -> None:
         """Answer until the client goes."""
+        self._streams.add(writer)
         self.open += 1
         self.most_open = max(self.most_open, self.open)
-        answer = asyncio.ensure_future(answering)  # type: ignore[arg-type]
+        answer = asyncio.ensure_future(answering)
         gone = asyncio.ensure_future(reader.read(1))
         try:
             await asyncio.wait([answer, gone], return_when=asyncio.FIRST_COMPLETED)
         finally:
             self.open -= 1
+            self._streams.discard(writer)
             for task in (answer, gone):
                 task.cancel()
             await asyncio.gather(answer, gone, return_exceptions=True)
@@ -233,12 +245,8 @@ class BreakingProxy:
             self._broke(fault, writer)
 
     def _broke(self, fault: Fault, writer: asyncio.StreamWriter) -> None:
-        """Reset the connection."""
         self.broken.append(fault)
-        with contextlib.suppress(OSError):
-            connection: socket.socket = writer.get_extra_info("socket")
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        writer.transport.abort()
+        _reset(writer)
 
     @staticmethod
     async def _write(writer: asyncio.StreamWriter, data: bytes, piece_bytes: int | None) -> None:
@@ -247,6 +255,14 @@ class BreakingProxy:
             piece = data[start : start + size]
             writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
         await writer.drain()
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    """Reset a connection."""
+    with contextlib.suppress(OSError):
+        connection: socket.socket = writer.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
 
 
 async def _unchunked(there: asyncio.StreamReader) -> AsyncIterator[bytes]:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import hashlib
+import json
 import shutil
 import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ROOT / "tests" / "clients_js"
+MODULE = ROOT / "clients" / "js" / "saccade.js"
 _INSTALL_S = 120.0
 
 
@@ -55,3 +60,21 @@ def installed_packages(packages: Path = PACKAGES) -> Path:
             pytest.skip(f"npm packages could not be installed: {lines[0]}")
         done.touch()
     return folder
+
+
+async def in_node(wanted: Mapping[str, Sequence[object]], *, packages: bool = True) -> dict[str, Any]:
+    """Run clients of tests/clients_js in one Node: ``{name: [client, ...arguments]}`` to ``{name: result}``."""
+    folder = installed_packages() if packages else PACKAGES
+    command = [find_node(), str(PACKAGES / "in_node.mjs"), str(folder), MODULE.as_uri(), json.dumps(wanted)]
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        out, err = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode == 0, err.decode()
+    found: dict[str, Any] = json.loads(out)
+    return found

@@ -9,6 +9,9 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import httpx
 
 from tests.contract.sse_harness import NotifierProcess
 from tests.servers import HOST, EmbeddedNats, EmbeddedS3, free_port, wait_for_port
@@ -25,10 +28,34 @@ class Services:
     s3: EmbeddedS3
     gateway_port: int
     notifier: NotifierProcess
+    #: Pages from there may call.
+    pages_origin: str
 
     @property
     def gateway_url(self) -> str:
         return f"http://{HOST}:{self.gateway_port}"
+
+    def upload(self, body: bytes) -> str:
+        """Upload a film and give its id."""
+        announced = {"filename": "a.mp4", "content_type": "video/mp4", "size_bytes": len(body)}
+        upload = self._post("/v1/uploads", announced)
+        httpx.put(upload["url"], content=body, headers=upload["headers"], trust_env=False).raise_for_status()
+        return str(self._post(f"/v1/uploads/{upload['id']}/complete", {})["id"])
+
+    def submit(self, inputs: dict[str, str]) -> str:
+        """Submit a job and give its id."""
+        return str(self._post("/v1/jobs", {"workload": "lap_compare", "inputs": inputs})["id"])
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """List jobs, newest first."""
+        answer = httpx.get(f"{self.gateway_url}/v1/jobs", trust_env=False).raise_for_status()
+        data: list[dict[str, Any]] = answer.json()["data"]
+        return data
+
+    def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        answer = httpx.post(f"{self.gateway_url}{path}", json=body, trust_env=False).raise_for_status()
+        found: dict[str, Any] = answer.json()
+        return found
 
     def port_of(self, path: str) -> int:
         """Tell who answers a path."""
@@ -36,12 +63,13 @@ class Services:
 
 
 @contextlib.contextmanager
-def running_services(folder: Path, *, origins: str = "", heartbeat_s: float = 0.5) -> Iterator[Services]:
-    """Run them; pages of ``origins`` may call."""
+def running_services(folder: Path, *, heartbeat_s: float = 0.5) -> Iterator[Services]:
+    """Run them in embedded mode; pages of one origin, where nothing listens yet, may call."""
     for name in ("nats", "s3"):
         (folder / name).mkdir()
     port = free_port()
-    told = {"SACCADE_ALLOWED_ORIGINS": origins}
+    pages_origin = f"http://{HOST}:{free_port()}"
+    told = {"SACCADE_ALLOWED_ORIGINS": pages_origin}
     with (
         EmbeddedNats(folder / "nats") as nats,
         EmbeddedS3(folder / "s3") as s3,
@@ -61,7 +89,7 @@ def running_services(folder: Path, *, origins: str = "", heartbeat_s: float = 0.
         )
         try:
             wait_for_port(port, gateway)
-            yield Services(nats, s3, port, notifier)
+            yield Services(nats, s3, port, notifier, pages_origin)
         finally:
             gateway.terminate()
             gateway.wait(10)

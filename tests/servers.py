@@ -167,6 +167,8 @@ class EmbeddedS3:
             f"{HOST}:{self._port}",
             "--vfs-cache-mode",
             "off",
+            "--allow-origin",
+            "*",
         ]
         command += ["--auth-key", f"{ACCESS_KEY_ID},{SECRET_ACCESS_KEY}", str(self._folder)]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -1015,8 +1015,9 @@ class Sending {
   async #sendParts() {
     const { resume, signal } = this.#options;
     const upload = resume ? await this.#http.call("GET", `/v1/uploads/${resume}`, { signal }) : await this.#announce(true);
-    if (upload.state === "completed") return upload;
-    if (upload.state !== "created" || !upload.part_size_bytes || upload.size_bytes !== this.#source.size) {
+    const same = upload.size_bytes === this.#source.size;
+    if (same && upload.state === "completed") return upload;
+    if (!same || upload.state !== "created" || !upload.part_size_bytes) {
       const message = `${upload.id} is no open upload in parts of ${this.#source.size} bytes.`;
       throw new SaccadeError("upload_not_resumable", message, { hint: "Upload the file anew, without resume." });
     }

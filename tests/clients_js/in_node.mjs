@@ -3,10 +3,13 @@ import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";
 
 import { followAll, followEventSource, followMany, followOurs } from "./follow.js";
+import { uses } from "./use.js";
 
 const [packages, module, wanted] = process.argv.slice(2);
-const { Client } = await import(module);
+const saccade = await import(module);
+const { Client } = saccade;
 const clients = {
+  ...uses(saccade),
   async npm(...given) {
     const place = createRequire(`${packages}/x.js`).resolve("eventsource");
     const { EventSource } = await import(pathToFileURL(place).href);

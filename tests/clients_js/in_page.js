@@ -1,9 +1,12 @@
 // What a test calls in a page; the server of tests/browser.py has the folders.
 import { followAll, followEventSource, followFetchEventSource, followMany, followOurs } from "./follow.js";
+import { uses } from "./use.js";
 
 export async function run(wanted) {
-  const { Client } = await import("/clients/saccade.js");
+  const saccade = await import("/clients/saccade.js");
+  const { Client } = saccade;
   const clients = {
+    ...uses(saccade),
     native: (...given) => followEventSource(EventSource, ...given),
     async microsoft(...given) {
       const { fetchEventSource } = await import("/packages/@microsoft/fetch-event-source/lib/esm/index.js");

@@ -25,15 +25,13 @@ from tests.breaking_proxy import BreakingProxy, draw_faults
 from tests.browser import chromium, find_browser, pages
 from tests.contract.sse_harness import Publisher, progressed, publisher, succeeded
 from tests.contract.test_sse_delivery import stage_completed, stored_cursors
-from tests.node import PACKAGES, ROOT, find_node, installed_packages
+from tests.node import MODULE, PACKAGES, find_node, in_node, installed_packages
 from tests.running_services import Services, running_services
-from tests.servers import HOST, free_port
 
 pytestmark = pytest.mark.anyio
 
 FAULTS = 8
 TYPES = [*(f"job.{verb}" for verb in JOB_VERBS), "job.progressed", "gap", "snapshot"]
-MODULE = ROOT / "clients" / "js" / "saccade.js"
 
 #: What a client was told: cursor and type of every durable event.
 Told = list[tuple[str, str]]
@@ -42,13 +40,8 @@ Follow = Callable[[list[str], str], Awaitable[list[Told]]]
 
 
 @pytest.fixture(scope="module")
-def origin() -> str:
-    return f"http://{HOST}:{free_port()}"
-
-
-@pytest.fixture(scope="module")
-def services(origin: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    with running_services(tmp_path_factory.mktemp("services"), origins=origin) as running:
+def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    with running_services(tmp_path_factory.mktemp("services")) as running:
         yield running
 
 
@@ -98,22 +91,6 @@ async def check(services: Services, seed: int, follow: Follow) -> None:
         assert any(asked.last_event_id or "last_event_id=" in asked.target for asked in proxies[0].asked)
 
 
-async def in_node(wanted: dict[str, list[object]]) -> dict[str, Told]:
-    """Run clients in Node."""
-    command = [find_node(), str(PACKAGES / "in_node.mjs"), str(installed_packages()), MODULE.as_uri()]
-    process = await asyncio.create_subprocess_exec(
-        *command, json.dumps(wanted), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
-    try:
-        out, err = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-    assert process.returncode == 0, err.decode()
-    found: dict[str, Told] = json.loads(out)
-    return found
-
-
 def of_two(client: str, *given: object, by_url: bool = False) -> Callable[[list[str], str], dict[str, list[object]]]:
     """Say what to run for two proxies: a client of our own takes a server and a job, others a stream's URL."""
 
@@ -149,8 +126,9 @@ async def test_in_node(services: Services, seed: int, client: str) -> None:
     await check(services, seed, follow)
 
 
-async def test_in_chromium(services: Services, seed: int, origin: str, tmp_path: Path) -> None:
+async def test_in_chromium(services: Services, seed: int, tmp_path: Path) -> None:
     find_browser()
+    origin = services.pages_origin
     folders = {
         "clients": MODULE.parent,
         "tests": PACKAGES,
