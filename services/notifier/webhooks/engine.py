@@ -198,7 +198,7 @@ class Engine:
         log.info("webhooks are sent from here", extra={"waiting": self._ledger.deliveries.count_pending()})
         self._active = True
         for lane in self._lanes.all():
-            lane.clear()
+            lane.renew()
         for name in {*self._ledger.deliveries.lanes(), *(lane.name for lane in self._lanes.all())}:
             self._wake(name)
         while not self._stopping:
@@ -229,7 +229,7 @@ class Engine:
         spent_ms = None
         try:
             spent_ms = await self._try(lane, waiting.key)
-        except SaccadeError as error:
+        except (SaccadeError, sqlite3.Error) as error:  # a view that cannot be written is begun anew by its writer
             log.warning("webhooks: %s", error)
             await asyncio.sleep(_RETRY_S)
         except Exception:  # one delivery that cannot be made must not stop the others
@@ -243,11 +243,14 @@ class Engine:
     def _look_after(self, lane: Lane, waiting: Waiting) -> None:
         """Offer what an attempt left to do: itself once more, or what waited behind it."""
         view = self._ledger.deliveries
-        delivery = view.delivery(*waiting.key)
-        if delivery is not None and delivery.state is DeliveryState.PENDING:
-            lane.offer(delivery)
-        if lane.ordered and (head := view.head(waiting.endpoint_id, waiting.subject)):
-            lane.offer(head)
+        try:
+            delivery = view.delivery(*waiting.key)
+            if delivery is not None and delivery.state is DeliveryState.PENDING:
+                lane.offer(delivery)
+            if lane.ordered and (head := view.head(waiting.endpoint_id, waiting.subject)):
+                lane.offer(head)
+        except sqlite3.Error:
+            lane.clear()
         self._wake(lane.name)
 
     async def _try(self, lane: Lane, key: Key) -> float | None:

@@ -151,6 +151,8 @@ class Ledger:
     # -- events
 
     async def _plan_all(self) -> None:
+        # Records first: those of an earlier incarnation of EVENTS must not pass for what is planned from this one.
+        await self.tail.caught_up.wait()
         while True:
             self._newest.news.clear()
             try:

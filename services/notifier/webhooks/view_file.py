@@ -104,6 +104,8 @@ class ViewFile:
                     database.execute(statement)
                 database.execute("INSERT INTO position VALUES (1, '', 0, '', 0)")
                 database.execute(f"PRAGMA user_version = {_VERSION}")
+                database.execute("COMMIT")
+                database.execute("BEGIN IMMEDIATE")
         except BaseException:
             database.close()
             raise

@@ -45,16 +45,16 @@ class Webhooks:
         """Begin after the event ``head`` of the stream's incarnation ``epoch``: newer ones will be told."""
         self.newest = Newest(events)
         self.newest.begin(head)
-        self._file = file
+        self.file = file
         self.ledger = Ledger(file, events, endpoints, self.newest, now)
-        receivers = Receivers(self.ledger, endpoints, signer, epoch, now)
+        self.receivers = Receivers(self.ledger, endpoints, signer, epoch, now)
         self.engine = Engine(
             events,
             self.ledger,
             endpoints=endpoints,
             newest=self.newest,
             sender=sender,
-            receivers=receivers,
+            receivers=self.receivers,
             metrics=metrics,
             now=now,
         )
@@ -71,7 +71,7 @@ class Webhooks:
                 await first_of(self.ledger.run(), self.engine.run())
             except sqlite3.Error as error:
                 log.error("webhooks: the view is kept in memory until the next start: %s", error)  # noqa: TRY400
-                self._file.reopen_in_memory()
+                self.file.reopen_in_memory()
 
     async def stop(self, grace_s: float) -> None:
         """Begin no attempt any more, and let those that are out come to their end for a moment."""
@@ -80,6 +80,6 @@ class Webhooks:
     def close(self) -> None:
         """Keep the view."""
         try:
-            self._file.close()
+            self.file.close()
         except sqlite3.Error as error:
             log.warning("webhooks: the view is built again at the next start: %s", error)
