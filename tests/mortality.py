@@ -138,8 +138,8 @@ class _Steps:
         while True:
             try:
                 awaited: asyncio.Future[Any] | None = resume()
-            except StopIteration as ended:
-                return ended.value
+            except StopIteration as done:
+                return done.value
             place = _place(self._coroutine)
             ended = _end_of(awaited)
             try:
