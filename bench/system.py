@@ -16,8 +16,8 @@ from pathlib import Path
 
 import aiohttp
 import psutil
+from saccade import Client
 
-from cli.client import Client
 from cli.embedded.system import EmbeddedSystem
 from tests.servers import free_port
 

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import click
+from saccade import Client, ClientError
 
-from cli.client import Client, ClientError
 from cli.failure import Failure
 from cli.settings import CommandSettings
 
@@ -16,6 +16,7 @@ from cli.settings import CommandSettings
 _OF_WORKLOADS: Final = frozenset({"unknown_parameter", "invalid_parameter"})
 #: Codes whose next step is a command rather than a route of the API.
 _HINTS: Final = {
+    "server_unreachable": "Start it with: saccade up",
     "unauthenticated": "Set SACCADE_API_KEY to your key.",
     "unknown_workload": "`saccade workloads` lists those there are.",
     "unknown_parameter": "`saccade workloads NAME` shows its parameters.",

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cli.client import Client, ClientError
+from saccade import Client, ClientError
+
 from cli.failure import USAGE, Failure
 from cli.progress import meter, size
 from cli.settings import CommandSettings

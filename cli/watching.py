@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from cli.client import Client, Event, JobView
+from saccade import Client, Event, JobView
+
 from cli.failure import REFUSED, Failure
 from cli.output import note, show_json
 from cli.progress import Update, duration, meter
@@ -35,13 +36,11 @@ def watch(client: Client, job_id: str, *, as_json: bool = False, silent: bool = 
 
 def failure_of(job: JobView) -> Failure:
     """Say why a job has no result."""
-    error: dict[str, Any] = {}
-    if job.error is not None:
-        error = job.error if isinstance(job.error, dict) else job.error.model_dump(mode="json")
     if job.state == "cancelled":
         return Failure("The job was cancelled.", code="cancelled", hint=f"Start it again with: saccade retry {job.id}")
-    message, code = error.get("message", f"The job is {job.state}."), error.get("code", job.state)
-    return Failure(message, code=code, hint=error.get("hint", ""), exit_code=REFUSED)
+    if job.error is None:
+        return Failure(f"The job is {job.state}.", code=job.state, exit_code=REFUSED)
+    return Failure(job.error.message, code=job.error.code, hint=job.error.hint, exit_code=REFUSED)
 
 
 def warnings_of(job: JobView) -> list[str]:

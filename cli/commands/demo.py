@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+from saccade import Client
 
-from cli.client import Client
 from cli.commands.up import shown
 from cli.connection import open_client
 from cli.embedded.attached import attached_system

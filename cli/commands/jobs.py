@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
 
 import click
+from saccade import JobView
 
-from cli.client import JobView
 from cli.connection import open_client, server_options
 from cli.output import say, show_json, table
 from cli.watching import warnings_of
@@ -76,9 +75,6 @@ def _show(found: JobView, *, as_json: bool) -> None:
     if as_json:
         show_json(found.model_dump(mode="json"))
         return
-    error: dict[str, Any] = {}
-    if found.error is not None:
-        error = found.error if isinstance(found.error, dict) else found.error.model_dump(mode="json")
     lines = {
         "job": found.id,
         "workload": found.workload,
@@ -90,8 +86,8 @@ def _show(found: JobView, *, as_json: bool) -> None:
         "finished": _moment(found.finished_at),
         "params": ", ".join(f"{name}={value}" for name, value in found.params.items()),
         "cost": _cost(found),
-        "error": f"{error['message']} ({error['code']})" if error else "",
-        "hint": str(error.get("hint", "")),
+        "error": f"{found.error.message} ({found.error.code})" if found.error else "",
+        "hint": found.error.hint if found.error else "",
     }
     for name, text in lines.items():
         if text:

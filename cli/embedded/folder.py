@@ -31,13 +31,13 @@ class Secrets:
     s3_access_key_id: str
     s3_secret_access_key: str
     ticket_key: str
+    webhook_key: str
 
     @classmethod
     def fresh(cls) -> Self:
         """Draw new ones."""
-        return cls(
-            "saccade", secrets.token_hex(24), secrets.token_hex(10), secrets.token_hex(24), secrets.token_hex(24)
-        )
+        drawn = (secrets.token_hex(24), secrets.token_hex(10), *(secrets.token_hex(24) for _ in range(3)))
+        return cls("saccade", *drawn)
 
 
 class DataFolder:
@@ -150,15 +150,17 @@ class DataFolder:
 
     def _load_secrets(self) -> Secrets:
         file = self.path / "secrets.json"
-        if not file.exists():
-            part = self.path / "secrets.part"
-            part.unlink(missing_ok=True)
-            with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
-                json.dump(asdict(Secrets.fresh()), out)
-            part.replace(file)
+        fresh = asdict(Secrets.fresh())
         try:
-            return Secrets(**json.loads(file.read_text()))
-        except (ValueError, TypeError) as error:
+            known = json.loads(file.read_text()) if file.exists() else {}
+            if fresh.keys() - known.keys():  # a new folder, or one from before there was such a secret
+                part = self.path / "secrets.part"
+                part.unlink(missing_ok=True)
+                with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
+                    json.dump(fresh | known, out)
+                part.replace(file)
+            return Secrets(**(fresh | known))
+        except (ValueError, TypeError, AttributeError) as error:
             raise Failure(
                 f"{file} cannot be read.", code="folder_unknown", hint="Delete that file; new secrets are drawn."
             ) from error

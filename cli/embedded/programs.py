@@ -112,6 +112,11 @@ def service_environment(folder: DataFolder, ports: dict[str, int], host: str) ->
         "S3_ACCESS_KEY_ID": secrets.s3_access_key_id,
         "S3_SECRET_ACCESS_KEY": secrets.s3_secret_access_key,
         "NOTIFIER_TICKET_KEY": secrets.ticket_key,
+        "NOTIFIER_SECRET_KEY": secrets.webhook_key,
+        "NOTIFIER_DATA_DIR": str(folder.path / "notifier"),
+        # Receivers are on this machine too, while one writes them.
+        "NOTIFIER_WEBHOOK_HTTPS_ONLY": "false",
+        "NOTIFIER_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8,::1",
         "GATEWAY_DATA_DIR": str(folder.path / "gateway"),
         "DISPATCHER_DATA_DIR": str(folder.path / "dispatcher"),
         "DISPATCHER_EXECUTOR": "local",

@@ -17,8 +17,8 @@ import av
 import httpx
 import numpy as np
 import pytest
+from saccade import Client, ClientError
 
-from cli.client import Client, ClientError
 from contracts.events.job import Cost, JobSucceeded
 from contracts.limits import MIB, PART_BYTES
 from contracts.manifest import Artifact, Manifest

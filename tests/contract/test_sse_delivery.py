@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from saccade import Client, Event
 
-from cli.client import Client, Event
 from contracts.events.base import Envelope, Message
 from contracts.events.job import JobStageCompleted
 from contracts.ids import new_id

@@ -6,7 +6,7 @@ import ast
 
 from tests.rules.tree import parsed, python_files
 
-CODE = ("contracts", "services", "modal_workers", "cli")
+CODE = ("contracts", "services", "modal_workers", "cli", "clients")
 ALSO = {"services/kit/auth.py"}
 READERS = {"environ", "environb", "getenv", "getenvb"}
 SETTINGS_LIMIT = 15

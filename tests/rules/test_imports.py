@@ -8,9 +8,11 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.rules.tree import ROOT, parsed, python_files
 
@@ -21,7 +23,9 @@ EVERY_WORKLOAD = "import modal_workers.catalog; modal_workers.catalog.workloads(
 
 
 def _lint(folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from importlinter.cli import lint_imports; raise SystemExit(lint_imports())"]
+    # The client of this tree, not the one that is installed.
+    code = "import sys; sys.path.insert(1, 'clients/python'); from importlinter.cli import lint_imports; "
+    command = [sys.executable, "-c", f"{code}raise SystemExit(lint_imports())"]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
@@ -37,6 +41,8 @@ PLANTED = {
     "services/notifier/settings.py": "import cv2",
     "services/dispatcher/settings.py": "import modal_workers.another.job",
     "cli/output.py": "import modal",
+    "services/kit/settings.py": "import saccade.errors",
+    "clients/python/saccade/errors.py": "import contracts.errors",
     "modal_workers/lap_compare/spec.py": "import numpy",
     "modal_workers/another/spec.py": "import modal_workers.another.job",
     "modal_workers/another/job.py": "import modal_workers.lap_compare.wording",
@@ -48,7 +54,7 @@ PLANTED = {
 def report_on_planted(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Lint a copy of the tree with one forbidden import in each of some files, two new workers among them."""
     copy = tmp_path_factory.mktemp("planted")
-    for folder in ("contracts", "services", "modal_workers", "cli"):
+    for folder in ("contracts", "services", "modal_workers", "cli", "clients/python"):
         shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", copy)
     for path, line in PLANTED.items():
@@ -63,15 +69,17 @@ def report_on_planted(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.parametrize("path", list(PLANTED))
 def test_a_planted_import_is_found(path: str, report_on_planted: str) -> None:
-    importer, imported = path.removesuffix(".py").replace("/", "."), PLANTED[path].removeprefix("import ")
+    importer = path.removeprefix("clients/python/").removesuffix(".py").replace("/", ".")
+    imported = PLANTED[path].removeprefix("import ")
     assert re.search(rf"{re.escape(importer)} -> {re.escape(imported)} \(l\.\d+\)", report_on_planted)
 
 
-def test_contracts_need_pydantic_and_nothing_else() -> None:
-    allowed = set(sys.stdlib_module_names) | {"pydantic", "pydantic_core", "contracts"}
-    roots = {
-        (path, name.partition(".")[0])
-        for path in python_files("contracts")
+def _imported_by(folder: str) -> set[str]:
+    """Name the packages outside the standard library that files of a folder import, be it when called."""
+    names = {
+        name.partition(".")[0]
+        for path in python_files(folder.partition("/")[0])
+        if path.startswith(f"{folder}/")
         for node in ast.walk(parsed(path))
         for name in (
             [alias.name for alias in node.names]
@@ -81,7 +89,18 @@ def test_contracts_need_pydantic_and_nothing_else() -> None:
             else []
         )
     }
-    assert {(path, root) for path, root in roots if root not in allowed} == set()
+    return names - set(sys.stdlib_module_names)
+
+
+def test_contracts_need_pydantic_and_nothing_else() -> None:
+    assert _imported_by("contracts") == {"pydantic", "contracts"}
+
+
+def test_the_client_needs_what_it_declares_and_nothing_else() -> None:
+    project = tomllib.loads((ROOT / "clients/python/pyproject.toml").read_text())["project"]
+    extras = [line for group in project["optional-dependencies"].values() for line in group]
+    declared = {Requirement(line).name for line in [*project["dependencies"], *extras]}
+    assert _imported_by("clients/python") == declared | {"saccade"}
 
 
 def _loaded_by(code: str) -> set[str]:

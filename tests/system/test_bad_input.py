@@ -12,8 +12,8 @@ import av
 import httpx
 import numpy as np
 import pytest
+from saccade import Client, ClientError, JobView
 
-from cli.client import Client, ClientError, JobView
 from cli.watching import failure_of
 from contracts.errors import KINDS, ErrorCode
 from services.kit.process_tree import marked

@@ -23,8 +23,8 @@ from pathlib import Path
 import psutil
 import pytest
 from pydantic import SecretStr
+from saccade import Client
 
-from cli.client import Client
 from contracts.events import decode
 from contracts.events.job import JobStarted
 from services.kit.event_store import EventStore, Stored

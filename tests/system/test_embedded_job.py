@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from saccade import Client
 
-from cli.client import Client
 from services.kit.process_tree import marked
 from tests.system.embedded import Up, command, environment, run, up, wait_until
 

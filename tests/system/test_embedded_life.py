@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import httpx
+from saccade import Client
 
-from cli.client import Client
 from cli.embedded.processes import MARK, children_of
 from services.kit.process_tree import marked
 from tests.system.embedded import CHILDREN, ROOT, alive, environment, run, up, wait_until

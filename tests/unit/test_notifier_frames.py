@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from saccade.event_stream import blocks
 
-from cli.event_stream import blocks
 from contracts.errors import SaccadeError
 from contracts.events.base import Cursor, EventData, encode
 from contracts.events.job import JobQueued, JobStarted, JobStarting, JobSubmitted

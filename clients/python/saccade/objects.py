@@ -6,8 +6,29 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from contracts.errors import ErrorBody
-from contracts.manifest import Artifact
+
+class Artifact(BaseModel):
+    """One file that a job left behind."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+    bytes: int
+    sha256: str
+    media_type: str = "application/octet-stream"
+    title: str = ""
+    #: For tables and figures: unit of each column or axis, for example ``{"delta": "s"}``.
+    units: dict[str, str] = Field(default_factory=dict)
+
+
+class JobError(BaseModel):
+    """Why a job failed, and what to do."""
+
+    model_config = ConfigDict(extra="allow")
+
+    code: str
+    message: str
+    hint: str = ""
 
 
 class CostView(BaseModel):
@@ -37,7 +58,7 @@ class JobView(BaseModel):
     inputs: dict[str, Any] = Field(default_factory=dict)
     params: dict[str, Any] = Field(default_factory=dict)
     result: dict[str, Any] | None = None
-    error: ErrorBody | dict[str, Any] | None = None
+    error: JobError | None = None
     cost: CostView | None = None
     gpu: str | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)

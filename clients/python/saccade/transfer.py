@@ -12,13 +12,15 @@ from typing import Any, Final, Protocol
 
 import httpx
 
-from cli.client_error import ClientError
-from contracts.limits import MIB, SINGLE_PUT_BYTES
-from contracts.manifest import Artifact
+from saccade.errors import ClientError
+from saccade.objects import Artifact
 
-_CHUNK_BYTES: Final = 1 * MIB
+_MIB: Final = 1024 * 1024
+#: Above this the server takes no single PUT.
+_SINGLE_PUT_BYTES: Final = 1024 * _MIB
+_CHUNK_BYTES: Final = 1 * _MIB
 #: Above this an upload goes in parts, so that a broken connection costs one part, not the file.
-_MULTIPART_FROM_BYTES: Final = 64 * MIB
+_MULTIPART_FROM_BYTES: Final = 64 * _MIB
 #: Part URLs asked for at once.
 _SIGNED_AT_ONCE: Final = 50
 
@@ -40,8 +42,11 @@ OnProgress = Callable[[int, int], None]
 
 def sha256_of(path: Path) -> str:
     """Hash a file without reading it whole."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def media_type_of(path: Path) -> str:
@@ -64,7 +69,7 @@ class Upload:
     def run(self, on_progress: OnProgress, *, multipart: bool | None, url: str) -> dict[str, Any]:
         """Send the bytes, complete the upload and give it as the API shows it; ``url`` names the server."""
         in_parts = self._size > _MULTIPART_FROM_BYTES if multipart is None else multipart
-        if in_parts or self._size > SINGLE_PUT_BYTES:
+        if in_parts or self._size > _SINGLE_PUT_BYTES:
             upload_id = self._send_parts(on_progress, self._state_file(url))
         else:
             upload_id = self._send_whole(on_progress)

@@ -8,15 +8,13 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from typing import Any, Final
 
 import httpx
 
-from contracts.limits import SSE_HEARTBEAT_S
-
-#: A stream that is silent for this long is dead: a heartbeat comes far more often.
-_SILENT_S: Final = 3 * SSE_HEARTBEAT_S
+#: A stream that is silent for this long is dead: the server's heartbeat comes every 15 s.
+_SILENT_S: Final = 45.0
 #: Without ``follow`` history is taken to be over when nothing came for this long.
 _IDLE_S: Final = 1.5
 _LONGEST_WAIT_S: Final = 5.0
@@ -112,7 +110,7 @@ class EventStream:
             httpx.TransportError: the server could not be reached from the start.
         """
         failures = 0
-        began = datetime.now(UTC)
+        began = datetime.now(timezone.utc)
         while True:
             try:
                 for event in self._connection():

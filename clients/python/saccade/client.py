@@ -6,23 +6,20 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import httpx
 
-from cli import transfer
-from cli.client_error import ClientError
-from cli.event_stream import Event, EventStream
-from cli.views import ArtifactsView, CostView, JobView, UploadView
-from contracts.errors import ErrorCode
-from contracts.manifest import MANIFEST_NAME, Artifact
-
-__all__ = ["ArtifactsView", "Client", "ClientError", "CostView", "Event", "JobView", "UploadView"]
+from saccade import transfer
+from saccade.errors import ClientError
+from saccade.event_stream import Event, EventStream
+from saccade.objects import Artifact, ArtifactsView, JobView, UploadView
 
 #: Called with bytes done and bytes in all.
 OnProgress = Callable[[int, int], None]
 
 _TRIES: Final = 4
+_MANIFEST: Final = "manifest.json"
 #: A service that died comes back within this: its supervisor pauses up to 5 s, and it takes some to start.
 _COMES_BACK_S: Final = 12.0
 _AWAY: Final = frozenset({502, 503, 504})
@@ -42,7 +39,7 @@ class Client:
         # Presigned URLs carry their own authority: the key must not follow them to the bucket.
         self._bucket = httpx.Client(headers={"User-Agent": "saccade"}, timeout=httpx.Timeout(timeout_s, write=300.0))
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Client:
         """Give itself."""
         return self
 
@@ -152,7 +149,7 @@ class Client:
         manifest = self.artifacts(job_id)
         wanted = [artifact for artifact in manifest.artifacts if names is None or artifact.name in names]
         if missing := set(names or ()) - {artifact.name for artifact in wanted}:
-            raise ClientError(ErrorCode.ARTIFACT_NOT_FOUND, f"The job has no artifact {', '.join(sorted(missing))}.")
+            raise ClientError("artifact_not_found", f"The job has no artifact {', '.join(sorted(missing))}.")
         total = sum(artifact.bytes for artifact in wanted)
         done = 0
         paths = []
@@ -213,14 +210,14 @@ class Client:
         raise AssertionError("unreachable")
 
     def _download_manifest(self, job_id: str, folder: Path) -> Path:
-        answer = self._send("GET", f"/v1/jobs/{job_id}/artifacts/{MANIFEST_NAME}")
+        answer = self._send("GET", f"/v1/jobs/{job_id}/artifacts/{_MANIFEST}")
         if not answer.has_redirect_location:
             raise _problem(answer)
         try:
             manifest = self._bucket.get(answer.headers["Location"]).raise_for_status()
         except httpx.HTTPError as error:
-            raise ClientError("download_failed", f"{MANIFEST_NAME}: {error}", "Try again.") from error
-        path = folder / MANIFEST_NAME
+            raise ClientError("download_failed", f"{_MANIFEST}: {error}", "Try again.") from error
+        path = folder / _MANIFEST
         path.write_bytes(manifest.content)
         return path
 
@@ -232,7 +229,7 @@ class Client:
                 response = self._bucket.put(url, content=content(), headers=sent)
             except httpx.TransportError as error:
                 if tried == _TRIES:
-                    raise ClientError(ErrorCode.STORAGE_UNAVAILABLE, f"The upload broke off: {error}.") from error
+                    raise ClientError("storage_unavailable", f"The upload broke off: {error}.") from error
             else:
                 if response.is_success:
                     return str(response.headers.get("ETag", ""))
@@ -255,7 +252,7 @@ class Client:
         headers = dict(options.pop("headers", {}))
         if method == "POST":
             if key is not None and not (key.isascii() and key.isprintable()):
-                raise ClientError(ErrorCode.IDEMPOTENCY_KEY_INVALID, "It is not printable ASCII.", "Use a UUID.")
+                raise ClientError("idempotency_key_invalid", "It is not printable ASCII.", "Use a UUID.")
             headers["Idempotency-Key"] = key or uuid.uuid4().hex
         response = self._send(method, path, headers=headers, retry_status=_AWAY - accept_status, **options)
         if response.is_error and response.status_code not in accept_status:
@@ -286,7 +283,8 @@ class Client:
             pause_s = min(2 * pause_s, 2.0)
 
     def _unreachable(self, error: Exception) -> ClientError:
-        return ClientError("server_unreachable", f"No answer from {self.url} ({error}).", "Start it with: saccade up")
+        message, hint = f"No answer from {self.url} ({error}).", "See that it runs and that this address is right."
+        return ClientError("server_unreachable", message, hint)
 
 
 def _no_progress(_done: int, _total: int) -> None:
