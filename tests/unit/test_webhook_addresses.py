@@ -58,6 +58,28 @@ def test_a_url_that_leads_inside_is_refused_when_it_is_given(url: str) -> None:
     assert len(refused.value.hint) > 20
 
 
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("https://user:password@example.com/", "send them as a header"),
+        ("https://example.com./", "ends with a dot"),
+        ("https://example.com/#x", "fragment"),
+        ("https://2130706433/", "write four numbers"),
+        ("https://[fe80::1%25eth0]/", "zone"),
+        ("https://b\u00fccher.example/", "xn--"),
+        ("https://example.com:25/", "another protocol"),
+        ("https://" + "a" * 3000, "2048 characters"),
+        ("http://example.com/", "not encrypted"),
+        ("https://10.0.0.1/", "(private)"),
+    ],
+)
+def test_a_refusal_says_what_to_change(url: str, says: str) -> None:
+    with pytest.raises(SaccadeError) as refused:
+        check_url(url, https_only=True, guard=AddressGuard())
+    assert says in refused.value.message
+    assert "password" not in refused.value.message.replace("or a password", "")
+
+
 @pytest.mark.anyio
 async def test_a_url_that_leads_inside_is_refused_when_it_is_sent_to() -> None:
     """As if it had never been checked: a job's URL, an endpoint from before a rule was added."""
