@@ -134,13 +134,14 @@ class EventTail:
                 await self._catch_up()
 
     async def _check_epoch(self) -> None:
+        known = self.last  # events that come while the stream is asked are newer than its answer
         try:
             epoch, last = await epoch_of(self.store.client, self.store.stream)
         except StreamMissing as error:
             raise EpochChanged(self.epoch) from error  # only a start declares it again
         except SaccadeError:
             return  # not back yet; the next look finds out
-        if epoch != self.epoch or last < self.last:
+        if epoch != self.epoch or last < known:
             raise EpochChanged(epoch)
 
     async def _catch_up(self, until: int = 0) -> None:
