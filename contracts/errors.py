@@ -67,6 +67,13 @@ class ErrorCode(StrEnum):
     SEQUENCE_CONFLICT = "sequence_conflict"
     ARTIFACT_NOT_FOUND = "artifact_not_found"
     ARTIFACTS_NOT_READY = "artifacts_not_ready"
+    # webhooks
+    WEBHOOK_NOT_FOUND = "webhook_not_found"
+    WEBHOOK_CHANGED = "webhook_changed"
+    WEBHOOK_DISABLED = "webhook_disabled"
+    TOO_MANY_WEBHOOKS = "too_many_webhooks"
+    DELIVERY_NOT_FOUND = "delivery_not_found"
+    WEBHOOKS_NOT_CONFIGURED = "webhooks_not_configured"
     # how a job fails: the input
     INPUT_UNREADABLE = "input_unreadable"
     CLIP_TOO_SHORT = "clip_too_short"
@@ -134,6 +141,12 @@ KINDS: dict[ErrorCode, ErrorKind] = {
     _C.SEQUENCE_CONFLICT: _kind(409, "The job has newer events than this one was made for", "Read the job again and decide again."),
     _C.ARTIFACT_NOT_FOUND: _kind(404, "The job has no such artifact", "GET /v1/jobs/{id}/artifacts lists those it has."),
     _C.ARTIFACTS_NOT_READY: _kind(409, "The job has not left its artifacts yet", "Wait for job.succeeded."),
+    _C.WEBHOOK_NOT_FOUND: _kind(404, "There is no such webhook endpoint", "GET /v1/webhooks lists yours."),
+    _C.WEBHOOK_CHANGED: _kind(409, "Somebody else changed the endpoint at the same moment", "Read it again and decide again.", retryable=True),
+    _C.WEBHOOK_DISABLED: _kind(409, "The endpoint is disabled", "Enable it first: PATCH /v1/webhooks/{id} with enabled true."),
+    _C.TOO_MANY_WEBHOOKS: _kind(409, "You have as many webhook endpoints as there may be", "Delete one that is not needed any more."),
+    _C.DELIVERY_NOT_FOUND: _kind(404, "There is no such delivery", "GET /v1/webhooks/{id}/deliveries lists them; they are kept for 30 days."),
+    _C.WEBHOOKS_NOT_CONFIGURED: _kind(501, "This server sends no webhooks", "Have the operator set NOTIFIER_SECRET_KEY; until then follow the event streams."),
     _C.INPUT_UNREADABLE: _kind(422, "A video could not be decoded", "Check that the file plays to its end; repair or re-encode it with ffmpeg."),
     _C.CLIP_TOO_SHORT: _kind(422, "A clip is too short", "Send clips of at least two seconds."),
     _C.CLIP_STATIC: _kind(422, "Nothing moves in a clip", "Send a clip filmed from a moving car."),

@@ -25,8 +25,6 @@ from services.gateway.api import jobs as job_routes
 from services.gateway.api import uploads as upload_routes
 from services.gateway.api import workloads as workload_routes
 from services.gateway.artifacts import Artifacts
-from services.gateway.body_limit import BodyLimit
-from services.gateway.idempotency import Idempotency
 from services.gateway.jobs import Jobs
 from services.gateway.media_check import check_media
 from services.gateway.metrics import CountRequests, Metrics
@@ -39,8 +37,10 @@ from services.gateway.uploads import Uploads, utc_now
 from services.gateway.view import View
 from services.gateway.waiting import Waiting
 from services.kit.auth import Authenticator, AuthSettings, HostGuard
+from services.kit.body_limit import BodyLimit
 from services.kit.event_store import EventStore, Stored
 from services.kit.health import Health, HealthReport, nats_check
+from services.kit.idempotency import Idempotency
 from services.kit.nats import epoch_of
 from services.kit.problems import Problem, install_problems
 from services.kit.s3 import Bucket

@@ -21,13 +21,13 @@ from contracts.streams import aggregate
 from contracts.workload import Workload
 from modal_workers import catalog
 from services.gateway.estimate import Estimate, Runs, device_of, estimate
-from services.gateway.idempotency import Idempotency, IdempotencyKey
 from services.gateway.settings import GatewaySettings
 from services.gateway.submission import check_input, check_metadata, check_params, upload_ids
 from services.gateway.uploads import SEEN_S, SOURCE, Uploads
 from services.gateway.view import JobFilter, View
 from services.gateway.waiting import Waiting
 from services.kit.event_store import Conflict, EventStore
+from services.kit.idempotency import Idempotency, IdempotencyKey
 from services.kit.tail import EventTail
 
 #: Somebody else's write between our reading and our writing is read and decided about again; this often.

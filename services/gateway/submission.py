@@ -117,6 +117,19 @@ def check_metadata(metadata: Mapping[str, str]) -> None:
         )  # fmt: skip
 
 
+def check_webhook_url(url: str | None, *, https_only: bool) -> None:
+    """Refuse to send a job's events unencrypted; where they may go besides is judged when they are sent.
+
+    Raises:
+        SaccadeError: INVALID_PARAMETER.
+    """
+    if url is not None and https_only and not url.startswith("https://"):
+        message = "webhook_url: http is not encrypted; send a URL that begins with https://."
+        raise SaccadeError(
+            ErrorCode.INVALID_PARAMETER, message, errors=[{"detail": message, "pointer": "#/webhook_url"}]
+        )  # fmt: skip
+
+
 def refused_options(workload: Workload, backends: frozenset[str]) -> Iterator[dict[str, Any]]:
     """Tell which parameter values are refused here, and what they need."""
     for backend in workload.backends:

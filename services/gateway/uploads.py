@@ -16,7 +16,6 @@ from contracts.events.upload import MediaFacts, UploadCompleted, UploadCreated, 
 from contracts.ids import is_id, new_id
 from contracts.limits import UPLOAD_EXPIRES_S
 from contracts.streams import aggregate
-from services.gateway.idempotency import Idempotency, IdempotencyKey
 from services.gateway.upload import (
     Upload,
     UploadState,
@@ -30,6 +29,7 @@ from services.gateway.upload import (
 )
 from services.gateway.view import View
 from services.kit.event_store import Conflict, EventStore
+from services.kit.idempotency import Idempotency, IdempotencyKey
 from services.kit.s3 import Bucket, Missing
 from services.kit.tail import EventTail
 

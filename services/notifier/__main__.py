@@ -13,7 +13,7 @@ from services.kit.logs import start_logging
 from services.kit.serve import CannotServeError, stop_on_signals
 from services.kit.settings import NatsSettings
 from services.notifier.app import run
-from services.notifier.settings import NotifierSettings
+from services.notifier.settings import NotifierSettings, WebhookSettings
 
 log = logging.getLogger("notifier")
 
@@ -24,7 +24,7 @@ async def _main() -> int:
     try:
         settings = NotifierSettings()
         start_logging("notifier", settings.log_level)
-        return await run(settings, NatsSettings(), AuthSettings(), stop)
+        return await run(settings, WebhookSettings(), NatsSettings(), AuthSettings(), stop)
     except (CannotServeError, ValidationError, OSError) as error:
         log.error("the notifier cannot start: %s", _in_one_line(error))  # noqa: TRY400 - the line is for the user
         return 1

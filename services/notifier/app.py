@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Response
@@ -16,40 +18,58 @@ from nats.aio.client import Client
 from starlette.types import ASGIApp
 
 from contracts.errors import SaccadeError
+from contracts.streams import IDEMPOTENCY, WEBHOOKS
 from services.kit.auth import Authenticator, AuthSettings, HostGuard
+from services.kit.body_limit import BodyLimit
 from services.kit.event_store import EventStore
 from services.kit.health import Health, HealthReport, nats_check
+from services.kit.idempotency import Idempotency
 from services.kit.nats import connect, declare, epoch_of
 from services.kit.problems import Problem, install_problems
 from services.kit.serve import EXIT_AGAIN, serve
 from services.kit.settings import NatsSettings
 from services.kit.tail import EpochChanged, EventTail
 from services.kit.tasks import end
+from services.notifier.api import deliveries as delivery_routes
 from services.notifier.api import events as event_routes
 from services.notifier.api import tickets as ticket_routes
+from services.notifier.api import webhooks as webhook_routes
 from services.notifier.api.events import Streams
 from services.notifier.connection import StreamingHttp
 from services.notifier.hub import Hub
 from services.notifier.metrics import Metrics
 from services.notifier.on_event import follow_events, follow_progress
 from services.notifier.replay import Replay
-from services.notifier.settings import SEND_BUFFER_BYTES, NotifierSettings
+from services.notifier.settings import SEND_BUFFER_BYTES, NotifierSettings, WebhookSettings
 from services.notifier.subscriber import Bounds
 from services.notifier.ticket import Tickets
+from services.notifier.webhooks.address_guard import AddressGuard
+from services.notifier.webhooks.desk import Desk, Parts
+from services.notifier.webhooks.endpoints import Endpoints
+from services.notifier.webhooks.sealing import Sealing
+from services.notifier.webhooks.sender import Sender
+from services.notifier.webhooks.signing import Signer
+from services.notifier.webhooks.view_file import ViewFile
+from services.notifier.webhooks.webhooks import Webhooks
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 
-def make_app(streams: Streams, health: Health, auth: AuthSettings, tickets: Tickets) -> ASGIApp:
-    """Make the HTTP application."""
+def make_app(
+    streams: Streams, health: Health, auth: AuthSettings, tickets: Tickets, desk: Desk | None = None
+) -> ASGIApp:
+    """Make the HTTP application; without a ``desk`` the routes of webhooks say that there are none."""
     app = FastAPI(title="Saccade events", version="1", docs_url=None, redoc_url=None)
     install_problems(app)
     app.state.streams, app.state.tickets = streams, tickets
     app.state.authenticator = Authenticator(auth)
     app.include_router(event_routes.router)
     app.include_router(ticket_routes.router)
+    app.state.desk = desk
+    app.include_router(webhook_routes.router)
+    app.include_router(delivery_routes.router)
 
     @app.get("/health", tags=["service"])
     async def get_health() -> HealthReport:
@@ -63,7 +83,7 @@ def make_app(streams: Streams, health: Health, auth: AuthSettings, tickets: Tick
         return Response(body, media_type=content_type)
 
     app.openapi = partial(_openapi, app)  # type: ignore[method-assign]
-    return HostGuard(app, auth)
+    return HostGuard(BodyLimit(app), auth)
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
@@ -76,7 +96,13 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     return app.openapi_schema
 
 
-async def run(settings: NotifierSettings, nats: NatsSettings, auth: AuthSettings, stop: asyncio.Event) -> int:
+async def run(
+    settings: NotifierSettings,
+    webhook_settings: WebhookSettings,
+    nats: NatsSettings,
+    auth: AuthSettings,
+    stop: asyncio.Event,
+) -> int:
     """Run the notifier until ``stop`` is set and give its exit code.
 
     Raises:
@@ -96,7 +122,8 @@ async def run(settings: NotifierSettings, nats: NatsSettings, auth: AuthSettings
         )
         hub.begin(epoch, head)
         store = EventStore(client)
-        tail = follow_events(store, hub.on_event)
+        sending = await stack.enter_async_context(_sending(webhook_settings, store, epoch, head, metrics))
+        tail = follow_events(store, *([sending.webhooks.newest.on_event] if sending else []), hub.on_event)
         replay = Replay(tail, EventStore(client, "PROGRESS"), hub, metrics)
         bounds = Bounds(
             max_streams=settings.max_streams,
@@ -109,10 +136,69 @@ async def run(settings: NotifierSettings, nats: NatsSettings, auth: AuthSettings
         key = settings.ticket_key.get_secret_value() if settings.ticket_key else None
         if key is None and auth.authenticated:
             log.warning("NOTIFIER_TICKET_KEY is not set: tickets end with this process")
-        app = make_app(streams, Health("notifier", nats=nats_check(client)), auth, Tickets(key))
-        await follow_progress(client, hub.on_progress)
+        desk = sending.desk(replay, Idempotency(EventStore(client, IDEMPOTENCY.name))) if sending else None
+        app = make_app(streams, Health("notifier", nats=nats_check(client)), auth, Tickets(key), desk)
+        await follow_progress(client, *([sending.webhooks.on_progress] if sending else []), hub.on_progress)
         serving = Serving(settings.host, settings.port, auth.authenticated, settings.drain_s)
-        return await serving.run(app, hub, tail, stop)
+        return await serving.run(app, hub, tail, sending, stop)
+
+
+@dataclass(frozen=True)
+class Sending:
+    """What sends webhooks, and what its desk works with."""
+
+    webhooks: Webhooks
+    endpoints: Endpoints
+    sender: Sender
+    signer: Signer
+    guard: AddressGuard
+    https_only: bool
+
+    def desk(self, replay: Replay, idempotency: Idempotency) -> Desk:
+        """Make what the HTTP routes work with."""
+        parts = Parts(
+            endpoints=self.endpoints,
+            ledger=self.webhooks.ledger,
+            receivers=self.webhooks.receivers,
+            sender=self.sender,
+            signer=self.signer,
+            guard=self.guard,
+            https_only=self.https_only,
+            replay=replay,
+            idempotency=idempotency,
+        )
+        return Desk(parts)
+
+
+@contextlib.asynccontextmanager
+async def _sending(
+    settings: WebhookSettings, store: EventStore, epoch: str, head: int, metrics: Metrics
+) -> AsyncIterator[Sending | None]:
+    """Make what sends webhooks, and end it; None without the key that seals and signs."""
+    if settings.secret_key is None:
+        log.warning("NOTIFIER_SECRET_KEY is not set: no webhooks are sent")
+        yield None
+        return
+    secret_key = settings.secret_key.get_secret_value()
+    guard = AddressGuard.allowing(settings.webhook_allowed_networks)
+    signer = Signer.from_secret_key(secret_key)
+    endpoints = Endpoints(EventStore(store.client, WEBHOOKS.name), Sealing(secret_key))
+    file = _view_file(settings.data_dir)
+    async with Sender(guard, https_only=settings.webhook_https_only) as sender:
+        webhooks = Webhooks(store, endpoints, file, sender, signer, epoch=epoch, head=head, metrics=metrics)
+        try:
+            yield Sending(webhooks, endpoints, sender, signer, guard, settings.webhook_https_only)
+        finally:
+            webhooks.close()
+
+
+def _view_file(folder: Path | None) -> ViewFile:
+    """Open the view of deliveries; in memory where the folder cannot be used: it is folded again from the streams."""
+    try:
+        return ViewFile(folder)
+    except (OSError, sqlite3.Error) as error:
+        log.warning("deliveries are kept in memory: %s", error)
+        return ViewFile(None)
 
 
 @dataclass(frozen=True)
@@ -124,8 +210,8 @@ class Serving:
     authenticated: bool
     drain_s: float
 
-    async def run(self, app: ASGIApp, hub: Hub, tail: EventTail, stop: asyncio.Event) -> int:
-        """Run tail, heartbeat and server until one of them ends or ``stop`` is set, and give the exit code.
+    async def run(self, app: ASGIApp, hub: Hub, tail: EventTail, sending: Sending | None, stop: asyncio.Event) -> int:
+        """Run tails, heartbeat, webhooks and server until one ends or ``stop`` is set, and give the exit code.
 
         Raises:
             CannotServeError: the address is taken or not safe.
@@ -142,17 +228,23 @@ class Serving:
                 protocol=StreamingHttp,
             )
         )
-        tailing = asyncio.ensure_future(tail.run(hub.head, hub.epoch))
-        beating = asyncio.ensure_future(hub.beat())
+        followed = [tail.run(hub.head, hub.epoch), hub.beat()]
+        if sending:
+            followed += [sending.endpoints.run(), sending.webhooks.run()]
+        following = [asyncio.ensure_future(one) for one in followed]
         stopping = asyncio.ensure_future(stop.wait())
-        tasks: list[asyncio.Future[Any]] = [serving, tailing, beating, stopping]
+        tasks: list[asyncio.Future[Any]] = [serving, *following, stopping]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            await hub.drain(self.drain_s)
+            ended = [task for task in following if task.done()]
+            draining = [hub.drain(self.drain_s)]
+            if sending:
+                draining.append(sending.webhooks.stop(self.drain_s))
+            await asyncio.gather(*draining)
             closing.set()
             await serving
-            if tailing.done():
-                tailing.result()
+            for task in ended:
+                task.result()
         except EpochChanged:
             log.warning("the stream was made anew; starting again")
             return EXIT_AGAIN

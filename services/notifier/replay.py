@@ -95,7 +95,7 @@ class Replay:
             preface = [] if thing.whole else await self._gap(None, thing)
             return Plan(0, preface, run_id=_running(thing))
         if isinstance(since, datetime):
-            return Plan(await self._sequence_before(since, selection))
+            return Plan(await self.sequence_before(since, selection))
         return Plan(self._hub.head)
 
     async def join(self, subscriber: Subscriber, plan: Plan) -> None:
@@ -178,8 +178,12 @@ class Replay:
         state: dict[str, Any] = info["state"]
         return state
 
-    async def _sequence_before(self, moment: datetime, selection: Selection) -> int:
-        """Find the sequence after which the events of a moment and later stand."""
+    async def sequence_before(self, moment: datetime, selection: Selection) -> int:
+        """Find the sequence after which the events of a moment and later stand.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
         body = {"start_time": moment.isoformat().replace("+00:00", "Z"), "next_by_subj": selection.subjects}
         answer = await request(self._events.client, f"STREAM.MSG.GET.{self._events.stream}", body, _PATIENCE_S)
         if "message" in answer:

@@ -36,7 +36,7 @@ from services.kit.event_store import EventStore
 from services.kit.nats import connect, declare
 from services.kit.settings import NatsSettings
 from services.notifier.app import run
-from services.notifier.settings import NotifierSettings
+from services.notifier.settings import NotifierSettings, WebhookSettings
 from tests.servers import HOST, free_port, wait_for_port
 
 RUN_ID = "run_1"
@@ -130,11 +130,21 @@ class Reader:
 
 
 @contextlib.asynccontextmanager
-async def notifier(settings: NatsSettings, auth: AuthSettings | None = None, **options: Any) -> AsyncIterator[Reader]:
+async def notifier(
+    settings: NatsSettings, auth: AuthSettings | None = None, webhooks: WebhookSettings | None = None, **options: Any
+) -> AsyncIterator[Reader]:
     """Run a notifier in this event loop."""
     port = free_port()
     stop = asyncio.Event()
-    task = asyncio.ensure_future(run(NotifierSettings(port=port, **options), settings, auth or AuthSettings(), stop))
+    task = asyncio.ensure_future(
+        run(
+            NotifierSettings(port=port, **options),
+            webhooks or WebhookSettings(),
+            settings,
+            auth or AuthSettings(),
+            stop,
+        )
+    )
     reader = Reader(f"http://{HOST}:{port}")
     try:
         async with asyncio.timeout(15):

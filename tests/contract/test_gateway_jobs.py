@@ -16,8 +16,8 @@ from contracts.ids import new_id
 from contracts.job import State
 from contracts.streams import aggregate
 from modal_workers.lap_compare.spec import WORKLOAD
-from services.gateway.idempotency import Idempotency, idempotency_key
 from services.kit.event_store import Conflict, EventStore
+from services.kit.idempotency import Idempotency, idempotency_key
 from services.kit.settings import NatsSettings, S3Settings
 from tests.gateway import Running, code_of, picture, running_gateway
 from tests.servers import EmbeddedNats, EmbeddedS3
@@ -96,7 +96,7 @@ async def test_a_submitted_job_is_stored_and_can_be_followed_from_its_cursor(run
         ({"inputs": {"reference": "VIDEO", "other": "nonsense"}}, 404, "upload_not_found", "#/inputs/other/0"),
         ({"priority": 11}, 422, "invalid_parameter", "#/priority"),
         ({"max_cost_usd": -1}, 422, "invalid_parameter", "#/max_cost_usd"),
-        ({"webhook_url": "http://plain.example"}, 422, "invalid_parameter", "#/webhook_url"),
+        ({"webhook_url": "ftp://plain.example"}, 422, "invalid_parameter", "#/webhook_url"),
         ({"metadata": {"note": "x" * 5000}}, 422, "invalid_parameter", "#/metadata"),
         ({"gpu": "T4"}, 422, "invalid_parameter", "#/gpu"),  # it runs on a CPU
         ({"gpu": "T5"}, 422, "invalid_parameter", "#/gpu"),

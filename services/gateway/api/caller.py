@@ -1,15 +1,12 @@
-"""What every route needs of a request: who asks, for which tenant, with which Idempotency-Key."""
+"""What every route needs of a request: who asks, for which tenant."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from fastapi import Depends, Header, Request
+from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
-from pydantic import BaseModel
 
-from contracts.limits import IDEMPOTENCY_KEY_CHARS
-from services.gateway.idempotency import IdempotencyKey, idempotency_key
 from services.kit.auth import Principal
 
 if TYPE_CHECKING:
@@ -36,23 +33,3 @@ async def _write(request: Request, _: Annotated[Any, Depends(_BEARER)] = None) -
 #: Who asks, with the scope that the route needs.
 Reader = Annotated[Principal, Depends(_read)]
 Writer = Annotated[Principal, Depends(_write)]
-
-IdempotencyHeader = Annotated[
-    str | None,
-    Header(
-        description="The same key with the same body makes the same thing, for 24 hours; with another body it is "
-        f"refused. 1 to {IDEMPOTENCY_KEY_CHARS} printable ASCII characters.",
-        json_schema_extra={"example": "2f9d1c7e-6b0e-4f4a-8d4c-0d6a1f1b7a55"},
-    ),
-]
-
-
-def key_of(principal: Principal, route: str, key: str | None, body: BaseModel) -> IdempotencyKey | None:
-    """Read the Idempotency-Key of a request; None where there is none.
-
-    Raises:
-        SaccadeError: IDEMPOTENCY_KEY_INVALID.
-    """
-    if key is None:
-        return None
-    return idempotency_key(principal.tenant, route, key, body.model_dump(mode="json", exclude_unset=True))

@@ -15,9 +15,11 @@ from contracts.events.job import JobProgressed
 from contracts.job import Job, State
 from contracts.limits import METADATA_BYTES, PAGE_DEFAULT, PAGE_MAX, WAIT_S
 from modal_workers import catalog
-from services.gateway.api.caller import IdempotencyHeader, Reader, Writer, gateway_of, key_of
+from services.gateway.api.caller import Reader, Writer, gateway_of
 from services.gateway.jobs import Submission
+from services.gateway.submission import check_webhook_url
 from services.gateway.view import JobFilter
+from services.kit.idempotency import IdempotencyHeader, key_of
 from services.kit.problems import problem_responses
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -81,8 +83,9 @@ class NewJob(BaseModel):
     webhook_url: str | None = Field(
         default=None,
         max_length=2048,
-        pattern=r"^https://[^\s/?#@]+([/?#]\S*)?$",
-        description="Kept with the job. Webhooks are not delivered yet: follow `links.events` until they are.",
+        pattern=r"^https?://[^\s/?#@]+([/?#]\S*)?$",
+        description="All events of the job are sent there, signed with the secret of GET /v1/webhooks/default/secret, "
+        "and its progress at most twice a second. https, but in embedded mode.",
     )
 
 
@@ -246,8 +249,9 @@ async def submit_job(
     Follow it by `links.events` from `cursor` on, or by `GET` with `Prefer: wait=N`.
     """
     gateway = gateway_of(request)
+    check_webhook_url(body.webhook_url, https_only=gateway.auth.authenticated)
     wanted = Submission(**{name: getattr(body, name) for name in NewJob.model_fields})
-    key = key_of(caller, "POST /v1/jobs", idempotency_key, body)
+    key = key_of(caller.tenant, "POST /v1/jobs", idempotency_key, body)
     job = await gateway.jobs.submit(caller.tenant, wanted, key)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return _shown(job, await gateway.progress.of(job), gateway.tail.epoch, from_start=True)

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.limits import PART_BYTES, PRESIGNED_URL_S
-from services.gateway.api.caller import IdempotencyHeader, Reader, Writer, gateway_of, key_of
+from services.gateway.api.caller import Reader, Writer, gateway_of
 from services.gateway.api.upload_objects import (
     ArrivedParts,
     Completion,
@@ -23,6 +23,7 @@ from services.gateway.api.upload_objects import (
     UploadObject,
 )
 from services.gateway.upload import Upload, UploadState
+from services.kit.idempotency import IdempotencyHeader, key_of
 from services.kit.problems import problem_responses
 from services.kit.s3 import Bucket
 
@@ -104,7 +105,7 @@ async def create_upload(
         size_bytes=body.size_bytes,
         sha256=body.sha256.lower() if body.sha256 else None,
         multipart=body.multipart,
-        key=key_of(caller, "POST /v1/uploads", idempotency_key, body),
+        key=key_of(caller.tenant, "POST /v1/uploads", idempotency_key, body),
     )
     response.headers["Location"] = f"/v1/uploads/{upload.id}"
     return await _shown(upload, gateway.bucket)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -141,6 +142,13 @@ class Endpoints:
         sequence = await self.store.publish(Message(subject, new_id("evt"), body), after=expected_sequence)
         self._learn(endpoint, sequence)
         return sequence
+
+    async def wait_for(self, endpoint_id: str) -> None:
+        """Wait a moment until a change that somebody else made just now is known."""
+        for _ in range(100):
+            if endpoint_id in self._known:
+                return
+            await asyncio.sleep(0.02)
 
     async def default_secret(self, tenant: str) -> EndpointSecret:
         """Give the secret that a tenant's jobs' own webhook URLs are signed with; it is made when first asked for.

@@ -11,8 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
+from fastapi import Header
 from pydantic import BaseModel
 
 from contracts.errors import ErrorCode, SaccadeError
@@ -89,3 +90,24 @@ class Idempotency:
         except Conflict:
             return await self.recall(key) or made
         return made
+
+
+IdempotencyHeader = Annotated[
+    str | None,
+    Header(
+        description="The same key with the same body makes the same thing, for 24 hours; with another body it is "
+        f"refused. 1 to {IDEMPOTENCY_KEY_CHARS} printable ASCII characters.",
+        json_schema_extra={"example": "2f9d1c7e-6b0e-4f4a-8d4c-0d6a1f1b7a55"},
+    ),
+]
+
+
+def key_of(tenant: str, route: str, key: str | None, body: BaseModel) -> IdempotencyKey | None:
+    """Read the Idempotency-Key of a request; None where there is none.
+
+    Raises:
+        SaccadeError: IDEMPOTENCY_KEY_INVALID.
+    """
+    if key is None:
+        return None
+    return idempotency_key(tenant, route, key, body.model_dump(mode="json", exclude_unset=True))
