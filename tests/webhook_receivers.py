@@ -113,9 +113,13 @@ class Authority:
         self._folder = folder
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test authority")])
-        constraint = x509.BasicConstraints(ca=True, path_length=None)
-        self._certificate = self._builder(self._name, self._key.public_key(), days=1).add_extension(constraint, True)
-        signed = self._certificate.sign(self._key, hashes.SHA256())
+        usage = dict.fromkeys(
+            ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement"), False
+        )
+        may_sign = x509.KeyUsage(**usage, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False)
+        builder = self._builder(self._name, self._key.public_key(), days=1)
+        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        signed = builder.add_extension(may_sign, critical=True).sign(self._key, hashes.SHA256())
         (folder / "authority.pem").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
 
     def trusting(self) -> ssl.SSLContext:
@@ -144,6 +148,7 @@ class Authority:
 
     def _builder(self, subject: x509.Name, key: ec.EllipticCurvePublicKey, *, days: int) -> x509.CertificateBuilder:
         now = datetime.datetime.now(datetime.UTC)
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         return (
             x509.CertificateBuilder()
             .subject_name(subject)
@@ -152,6 +157,9 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - datetime.timedelta(days=7))
             .not_valid_after(now + datetime.timedelta(days=days))
+            # Python 3.13 asks for both.
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+            .add_extension(issuer, critical=False)
         )
 
 
