@@ -53,13 +53,11 @@ class Disabling:
         if endpoint is None or health is None or reason is None:
             return
         sequence = self._endpoints.sequence(endpoint_id)
-        data = WebhookDisabled.model_validate(
-            {
-                "endpoint_id": endpoint_id,
-                "reason": reason,
-                "since": health.failed_at if health.gone else health.failing_since,
-                "last_status": health.status,
-            }
+        data = WebhookDisabled(
+            endpoint_id=endpoint_id,
+            reason=reason,
+            since=health.failed_at if health.gone else health.failing_since,
+            last_status=health.status,
         )
         event_id = f"{endpoint_id}.disabled.{sequence}"
         subject = subject_of("evt", tenant, "webhook", endpoint_id, "disabled")

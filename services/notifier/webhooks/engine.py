@@ -14,7 +14,7 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from contracts.errors import SaccadeError
 from contracts.events.base import Message, decode, encode
@@ -294,7 +294,7 @@ class Engine:
     async def _record(self, receiver: Receiver, delivery: Delivery, answer: Answer) -> None:
         """Store how an attempt went, however long that takes, and see it in the view."""
         now, attempt = self._now(), delivery.attempts + 1
-        fields = {
+        fields: dict[str, Any] = {
             "endpoint_id": delivery.endpoint_id,
             "event_id": delivery.event_id,
             "event_type": delivery.event_type,
@@ -308,7 +308,7 @@ class Engine:
         }
         data: WebhookDelivered | WebhookFailed
         if answer.error is None:
-            data = WebhookDelivered.model_validate(fields)
+            data = WebhookDelivered(**fields)
         else:
             wait_s = next_attempt_s(
                 attempt - delivery.scheduled_from,
@@ -318,7 +318,7 @@ class Engine:
                 chance=random.random(),  # noqa: S311 - spreads retries, keeps no secret
             )
             next_attempt_at = None if wait_s is None else now + timedelta(seconds=wait_s)
-            data = WebhookFailed.model_validate(fields | {"error": answer.error, "next_attempt_at": next_attempt_at})
+            data = WebhookFailed(**fields, error=answer.error, next_attempt_at=next_attempt_at)
         message = encode(
             data,
             tenant=delivery.tenant,

@@ -17,7 +17,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from contracts.errors import SaccadeError
-from contracts.events.base import decode, decode_at
+from contracts.events.base import DURABLE, decode, decode_at, subject_of
 from contracts.events.delivery import WebhookDelivered, WebhookFailed, WebhookRedeliveryRequested
 from contracts.events.job import JobSubmitted
 from contracts.streams import DELIVERIES, EVENTS, LIVE_DELIVERIES, WEBHOOKS
@@ -139,7 +139,7 @@ class Ledger:
         stored = await EventStore(self._events.client, WEBHOOKS.name).load(POSITION)
         told: dict[str, Any] = json.loads(stored[0].body) if stored else {}
         position = min(int(told.get("sequence", 0)), last) if told.get("epoch") == epoch else 0
-        async for submission in self._events.history(0, "saccade.evt.*.job.*.submitted"):
+        async for submission in self._events.history(0, subject_of(DURABLE, "*", "job", "*", "submitted")):
             if submission.sequence > position:
                 break
             self._keep_job_url(submission, Subject.of(submission.subject))

@@ -6,7 +6,7 @@ Source of the schedule: Svix, and Standard Webhooks 1.0.0 (operational considera
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Literal
 
 from services.notifier.webhooks.delivery import Health
 
@@ -55,7 +55,7 @@ def is_alive(status: int | None) -> bool:
     return status is not None and status < 500 and status not in (408, 429)
 
 
-def why_disable(health: Health, changed_at: datetime) -> str | None:
+def why_disable(health: Health, changed_at: datetime) -> Literal["gone", "failing"] | None:
     """Name why an endpoint must be disabled: ``gone``, ``failing``, or None.
 
     What happened before the endpoint was last changed says nothing about it as it is now.
