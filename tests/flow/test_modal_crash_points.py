@@ -296,8 +296,8 @@ class Scene:
 @asynccontextmanager
 async def a_scene(servers: Surroundings, folder: Path) -> AsyncIterator[Scene]:
     async with AsyncExitStack() as stack:
-        gateway = await stack.enter_async_context(running_gateway(servers.nats.settings, servers.s3.settings, folder))
         world = await stack.enter_async_context(a_world(servers.nats, servers.s3))
+        gateway = await stack.enter_async_context(running_gateway(servers.nats.settings, servers.s3.settings, folder))
         stack.enter_context(dialled(servers.loopback))
         scene = Scene(servers, world, gateway, await gateway.uploaded(), stack, Fleet(world, Fate(None), "at once"))
         front = await stack.enter_async_context(scene.front(Fate(None)))
