@@ -47,18 +47,17 @@ class DeliveryView:
 
         A delivery of that sequence but of another event is of an earlier incarnation of the stream.
         """
-        known = self._file.rows("SELECT event_id FROM deliveries" + _ONE, planned.key)
-        if known and known[0][0] == planned.event_id:
+        known = self._event_of(planned)
+        if known == planned.event_id:
             return False
-        if known:
+        if known is not None:
             self._file.write("DELETE FROM attempts" + _ONE, planned.key)
         self._insert(planned, due)
         return True
 
     def settle(self, planned: Planned, attempt: Attempt, state: DeliveryState) -> None:
         """Note how an attempt went, and what that makes of the delivery."""
-        known = self.delivery(*planned.key)
-        if known is None or known.event_id != planned.event_id:
+        if self._event_of(planned) != planned.event_id:
             self._insert(planned, attempt.at)
         next_us = to_us(attempt.next_attempt_at) if attempt.next_attempt_at else None
         values = (attempt.attempt, attempt.record, to_us(attempt.at), attempt.status, attempt.error, attempt.latency_ms)
@@ -167,6 +166,10 @@ class DeliveryView:
         rest = (str(DeliveryState.PENDING), 0, 0, to_us(due), None, None, to_us(due), asked, 0)
         values = "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?"
         self._file.write(f"INSERT OR REPLACE INTO deliveries VALUES ({values})", (*key, *event, *rest))
+
+    def _event_of(self, planned: Planned) -> str | None:
+        rows = self._file.rows("SELECT event_id FROM deliveries" + _ONE, planned.key)
+        return str(rows[0][0]) if rows else None
 
     def _first(self, query: str, values: Sequence[Any]) -> Delivery | None:
         rows = self._file.rows(query, values)

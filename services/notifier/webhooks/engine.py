@@ -268,7 +268,7 @@ class Engine:
             return None
         receiver = await self._receivers.find(delivery.tenant, delivery.endpoint_id)
         body = await self._newest.body(delivery.sequence) if receiver else None
-        if receiver is None or body is None or decode(body).id != delivery.event_id:
+        if receiver is None or body is None or f'"id":"{delivery.event_id}"'.encode() not in body:
             view.cancel(*key)  # nobody wants it any more, or the stream has another event in its place, or none
             return None
         began = loop.time()
@@ -327,9 +327,7 @@ class Engine:
             event_id=f"{delivery.endpoint_id}.{delivery.event_id}.{attempt}",
             time=now,
         )
-        sequence = await self._store(message)
-        while not await self._ledger.tail.wait_for(sequence, 5.0):
-            log.warning("webhooks: record %d is not seen yet", sequence)
+        await self._ledger.seen(await self._store(message))
         if answer.error is not None and receiver.endpoint is not None:
             await self._disabling.judge(receiver.endpoint.tenant, receiver.endpoint.id)
 

@@ -67,6 +67,7 @@ class Ledger:
         self._now = now
         #: Every endpoint by its id, deleted ones too.
         self.endpoints: dict[str, Endpoint] = {}
+        self._awaited: dict[int, asyncio.Future[None]] = {}
         self._to_plan: dict[str, Endpoint] = {}
         #: Endpoints of an earlier incarnation of the stream: they get all of this one.
         self._stale: set[str] = set()
@@ -101,6 +102,11 @@ class Ledger:
             if folded and self.file.planned >= events["last_seq"] and self.receivers.redelivery() is None:
                 return
             await asyncio.sleep(0.02)
+
+    async def seen(self, record: int) -> None:
+        """Wait until a record is folded."""
+        if self.file.recorded < record:
+            await self._awaited.setdefault(record, asyncio.get_running_loop().create_future())
 
     def active(self, tenant: str, endpoint_id: str) -> Endpoint | None:
         """Give an endpoint that is sent to."""
@@ -293,6 +299,8 @@ class Ledger:
             elif isinstance(data, WebhookDelivered | WebhookFailed):
                 self._settle(data, envelope.tenant, envelope.time, stored.sequence)
         self.file.reached(recorded=stored.sequence)
+        if (awaited := self._awaited.pop(stored.sequence, None)) and not awaited.done():
+            awaited.set_result(None)
 
     def _settle(self, data: WebhookDelivered | WebhookFailed, tenant: str, at: datetime, record: int) -> None:
         endpoint_id, of_job = data.endpoint_id, not data.endpoint_id.startswith("whk_")
