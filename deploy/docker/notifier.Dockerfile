@@ -18,7 +18,7 @@ COPY services/kit services/kit
 COPY services/notifier services/notifier
 RUN python -m compileall -q contracts services
 
-ENV NOTIFIER_HOST=0.0.0.0 NOTIFIER_PORT=8082
+ENV NOTIFIER_HOST=0.0.0.0 NOTIFIER_PORT=8082 NOTIFIER_DATA_DIR=/data
 USER saccade
 EXPOSE 8082
 STOPSIGNAL SIGTERM
