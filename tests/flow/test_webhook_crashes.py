@@ -8,6 +8,7 @@ import random
 import shutil
 import signal
 from collections import Counter
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from services.kit.settings import NatsSettings
 from tests.contract.sse_harness import NotifierProcess, Publisher, publisher, submitted, succeeded
 from tests.servers import EmbeddedNats
 from tests.webhook_delivery import Clock, check, delivering, desk, environment
-from tests.webhook_listeners import Listener, listening
+from tests.webhook_listeners import Listener, hang, listening
 
 pytestmark = pytest.mark.anyio
 
@@ -113,6 +114,37 @@ async def test_a_standby_takes_over_with_the_same_view(nats_server: EmbeddedNats
             await second.settled(failing.id, 10)
             assert len(well.got) == len(set(well.ids())) == 10
             assert len(one.got) == 15
+
+
+async def test_what_is_due_after_a_start_goes_out_at_once(nats_server: EmbeddedNats, tmp_path: Path) -> None:
+    settings, clock = nats_server.settings, Clock()
+    async with publisher(settings) as bus, listening(status=500) as one:
+        async with delivering(settings, tmp_path, clock) as here:
+            endpoints = [await here.make(one.url) for _ in range(20)]
+            await bus.submit()
+            await here.until(lambda: here.view.complete_to() == 1)
+        one.status = 200
+        clock.ahead += timedelta(minutes=1)
+        async with delivering(settings, tmp_path, clock) as here:
+            for endpoint in endpoints:
+                await here.settled(endpoint.id, 1)
+            assert len(one.got) == 40
+
+
+async def test_a_notifier_that_is_told_to_stop_leaves_an_attempt_that_hangs_and_makes_it_again(
+    nats_server: EmbeddedNats, tmp_path: Path
+) -> None:
+    settings = nats_server.settings
+    async with publisher(settings) as bus, desk(settings) as here, listening(respond=hang) as one:
+        await here.make(one.url)
+        with Sending(settings, tmp_path) as notifier:
+            job_id = await bus.submit()
+            await one.wait(1)
+            assert await asyncio.to_thread(notifier.stop) == 0
+            one.respond = None
+            notifier.start()
+            await one.wait(2)
+        assert [got.event["subject"] for got in one.got] == [job_id] * 2
 
 
 async def test_a_full_disk_costs_the_view_and_no_delivery(nats_server: EmbeddedNats, tmp_path: Path) -> None:

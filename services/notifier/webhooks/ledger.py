@@ -67,6 +67,8 @@ class Ledger:
         self._now = now
         #: Every endpoint by its id, deleted ones too.
         self.endpoints: dict[str, Endpoint] = {}
+        #: Set when the endpoints are known and the view is of the streams that there are.
+        self._begun = asyncio.Event()
         self._awaited: dict[int, asyncio.Future[None]] = {}
         self._to_plan: dict[str, Endpoint] = {}
         #: Endpoints of an earlier incarnation of the stream: they get all of this one.
@@ -80,6 +82,7 @@ class Ledger:
             EpochChanged: a stream was made anew.
             sqlite3.Error: the disk does not take it.
         """
+        self._begun.clear()
         while True:
             try:
                 await self._begin()
@@ -87,6 +90,7 @@ class Ledger:
             except SaccadeError as error:
                 log.warning("webhooks: waiting for the streams: %s", error)
                 await asyncio.sleep(_RETRY_S)
+        self._begun.set()
         self.tail = self._new_tail()
         await first_of(self.tail.run(self.file.recorded, self.file.records_epoch), self._plan_all(), self._keep())
 
@@ -96,6 +100,7 @@ class Ledger:
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
         """
+        await self._begun.wait()
         events, records = await self._state(EVENTS.name), await self._state(DELIVERIES.name)
         while True:
             folded = not records["messages"] or self.file.recorded >= records["last_seq"]
