@@ -132,9 +132,9 @@ class Delivering(Desk):
 
 @contextlib.asynccontextmanager
 async def delivering(
-    settings: NatsSettings, folder: Path | None = None, clock: Clock | None = None
+    settings: NatsSettings, folder: Path | None = None, clock: Clock | None = None, endpoints_after_s: float = 0.0
 ) -> AsyncIterator[Delivering]:
-    """Run the webhooks of a notifier; sending has begun when this yields, unless another one sends."""
+    """Run the webhooks of a notifier; its endpoints may be read late."""
     client = await connect(settings, "webhooks")
     await declare(client)
     store = EventStore(client)
@@ -148,7 +148,10 @@ async def delivering(
         )
         tail = follow_events(store, webhooks.newest.on_event)
         await follow_progress(client, webhooks.on_progress)
-        tasks = [asyncio.ensure_future(one) for one in (tail.run(head, epoch), endpoints.run(), webhooks.run())]
+        tasks = [
+            asyncio.ensure_future(one)
+            for one in (tail.run(head, epoch), _late(endpoints, endpoints_after_s), webhooks.run())
+        ]
         try:
             yield Delivering(webhooks, endpoints, clock)
             for task in tasks:
@@ -158,6 +161,11 @@ async def delivering(
             await end(*tasks)
             webhooks.close()
             await client.close()
+
+
+async def _late(endpoints: Endpoints, after_s: float) -> None:
+    await asyncio.sleep(after_s)
+    await endpoints.run()
 
 
 def make_endpoints(store: EventStore) -> Endpoints:

@@ -125,7 +125,7 @@ async def test_what_is_due_after_a_start_goes_out_at_once(nats_server: EmbeddedN
             await here.until(lambda: here.view.complete_to() == 1)
         one.status = 200
         clock.ahead += timedelta(minutes=1)
-        async with delivering(settings, tmp_path, clock) as here:
+        async with delivering(settings, tmp_path, clock, endpoints_after_s=0.5) as here:
             for endpoint in endpoints:
                 await here.settled(endpoint.id, 1)
             assert len(one.got) == 40
