@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import re
 import socket
 from collections.abc import Mapping
@@ -20,6 +21,11 @@ from services.kit.problems import PROBLEM_JSON, problem, problem_headers
 
 #: What the notifier answers; all else is the gateway's.
 _NOTIFIER_PATHS: Final = re.compile(r"^/v1/(?:events|tickets|webhooks(?:/.*)?|(?:jobs|sessions)/[^/]+/events)/?$")
+_EVENT_STREAMS: Final = re.compile(r"^/v1/(?:events|(?:jobs|sessions)/[^/]+/events)$")
+#: What a client of an event stream gets while the notifier is away: any status but 200 ends an EventSource for ever.
+_COME_AGAIN: Final = b":\nretry: %d\n\n"
+#: Nothing in it is anybody's, so every page may read it: one that may not would give up.
+_COME_AGAIN_HEADERS: Final = {"Cache-Control": "no-store", "Access-Control-Allow-Origin": "*"}
 #: Headers that belong to one connection (RFC 9110, section 7.6.1).
 _HOP_BY_HOP: Final = frozenset(
     {
@@ -82,10 +88,11 @@ class Origin:
         body = request.content.iter_any() if request.body_exists else None
         try:
             answer = await self._session.request(request.method, url, headers=headers, data=body, allow_redirects=False)
-        except aiohttp.ClientConnectorError:
-            return _problem(503, f"The {service} is starting.")
-        except (aiohttp.ClientError, TimeoutError):
-            return _problem(502, f"The {service} broke off.")
+        except (aiohttp.ClientError, TimeoutError) as error:
+            if request.method == "GET" and _EVENT_STREAMS.match(request.path):
+                return _come_again()
+            away = isinstance(error, aiohttp.ClientConnectorError)
+            return _problem(503 if away else 502, f"The {service} {'is starting' if away else 'broke off'}.")
         try:
             return await _stream(request, answer)
         finally:
@@ -172,6 +179,12 @@ async def _pump(
                 await target.pong(message.data)
             case _:
                 return
+
+
+def _come_again() -> web.Response:
+    """Tell a client of an event stream to come back, in the only way that an EventSource survives."""
+    body = _COME_AGAIN % random.randint(1000, 3000)  # noqa: S311 - spreads clients, keeps no secret
+    return web.Response(body=body, content_type="text/event-stream", headers=_COME_AGAIN_HEADERS)
 
 
 def _problem(status: int, detail: str) -> web.Response:

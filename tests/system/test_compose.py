@@ -105,6 +105,25 @@ def test_text_that_calls_itself_a_video_is_refused(system: ComposedSystem) -> No
         assert large.status_code == 413
 
 
+def test_webhooks_and_event_streams_go_through_the_one_origin(system: ComposedSystem) -> None:
+    with system.client(system.api_key) as client:
+        made = client.post("/v1/webhooks", json={"url": "https://hooks.example.com/x"})
+        assert made.status_code == 201
+        assert made.json()["secret"].startswith("whsec_")
+        refused = client.post("/v1/webhooks", json={"url": "https://169.254.169.254/"})
+        assert (refused.status_code, refused.json()["code"]) == (422, "invalid_parameter")
+        system.compose("stop", "notifier")
+        # Any other status would end a browser's EventSource for ever.
+        away = client.get("/v1/events")
+        assert (away.status_code, away.headers["content-type"]) == (200, "text/event-stream")
+        assert away.text == ":\nretry: 2000\n\n"
+        assert client.get("/v1/webhooks").status_code == 502
+        system.compose("start", "notifier")
+        system.wait_until_ready()
+        (seen,) = client.get("/v1/webhooks").json()["data"]
+        assert seen["id"] == made.json()["id"]
+
+
 def test_what_is_known_survives_a_restart_of_everything(system: ComposedSystem) -> None:
     with system.client(system.api_key) as client:
         before = client.get("/v1/jobs").json()["data"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -206,3 +207,14 @@ async def test_a_service_that_is_away_gives_a_problem() -> None:
         assert answer.content_type == "application/problem+json"
         assert int(answer.headers["Retry-After"]) >= 1
         assert (await answer.json())["code"] == "service_unavailable"
+
+
+@pytest.mark.anyio
+async def test_a_browsers_event_stream_outlives_a_service_that_is_away() -> None:
+    async with origin_of(None) as url, aiohttp.ClientSession() as session:
+        for path in ("/v1/events?types=job.*", "/v1/jobs/job_1/events", "/v1/sessions/ses_1/events"):
+            async with session.get(url + path) as answer:
+                assert (answer.status, answer.content_type) == (200, "text/event-stream")
+                assert re.fullmatch(rb":\nretry: \d{4}\n\n", await answer.read())
+        async with session.post(url + "/v1/events") as answer:
+            assert answer.status == 503
