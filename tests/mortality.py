@@ -2,7 +2,8 @@
 connections nothing more comes out.
 
 Points are counted as they are passed, so that a test can run once for each: every await of a coroutine twice, when it
-begins and when it is over, and so every request of Modal's client, which runs in a thread of its own.
+begins and when it is over, and so every request of Modal's client, which runs in a thread of its own. A bucket needs no
+connection of its own: nothing but the coroutine itself writes to it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A dispatcher over Modal is killed at each await between job.starting and job.launched, and the next one goes on: one
 launch counts and is paid for, once. The points are enumerated, not sampled.
 
-The job was submitted fifty times over at once, and every event is delivered five times more than it should be. Nothing
-runs in containers here: workers of the test claim their runs by the runtime's own code, with their runs' credentials.
+A job of the gateway's was submitted fifty times over at once, and every event is delivered five times more than it
+should be. Nothing runs in containers here: the workers are those of tests/claiming_workers.py.
 """
 
 from __future__ import annotations
@@ -12,37 +12,28 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import cbor2
 import modal
 import modal.config
 import pytest
 from nats.aio.client import Client
 
-from contracts.assignment import Assignment
 from contracts.events.base import Message
-from contracts.events.job import JobSucceeded
 from contracts.ids import new_id
-from contracts.job import Job, State
-from contracts.launch import Launch
+from contracts.job import State
 from contracts.streams import LIVE_EVENTS
 from modal_workers.deployment import SECRET
 from modal_workers.lap_compare.spec import WORKLOAD as LAP_COMPARE
-from modal_workers.runtime.bus import open_bus
-from modal_workers.runtime.claim import Claim
-from modal_workers.runtime.last_words import LastWords
-from modal_workers.runtime.outbox import EventWriter
 from services.dispatcher.app import Dispatcher
 from services.dispatcher.modal_executor import ModalExecutor, open_modal_executor
 from services.dispatcher.on_job import on_stored
 from services.kit.event_store import EventStore, Stored
 from services.kit.nats import connect, epoch_of
-from services.kit.settings import NatsSettings
 from services.kit.tail import EventTail
 from services.kit.tasks import end
+from tests.claiming_workers import Begins, Fleet
 from tests.dispatching import World, a_world
 from tests.gateway import Running, running_gateway
 from tests.modal_loopback import dialled, running
@@ -56,8 +47,6 @@ pytestmark = pytest.mark.anyio
 
 SUBMITS = 50
 DELIVERIES = 5
-#: What a worker was paid for before it began: enough to be seen in its costs.
-STARTUP_S = 30.0
 QUICK: dict[str, Any] = {"poll_s": 0.02, "find_s": 0.02, "backoff_s": 0.01}
 #: Longer than anything takes on a busy machine.
 WAIT_S = 30.0
@@ -81,9 +70,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Surroundings]:
 class Scenario:
     """A job, and when the first of its workers begins."""
 
-    #: "at once": when its dispatcher is dead or has noted the call. "late": when its run has been given up, or the call
-    #: noted. "first": before its dispatcher hears of the call.
-    begins: str
+    begins: Begins
     #: Points that there are at least.
     points: frozenset[Point]
     gpu: str | None = None
@@ -129,76 +116,6 @@ class WatchedStore(EventStore):
 
 
 @dataclass
-class Fleet:
-    """The workers of all calls that Modal took: each claims its run as the runtime does, and works if it may."""
-
-    world: World
-    fate: Fate
-    begins: str
-    calls: list[str] = field(default_factory=list)
-    worked: list[str] = field(default_factory=list)
-    turned_away: list[str] = field(default_factory=list)
-    _workers: list[asyncio.Task[None]] = field(default_factory=list)
-    _claims: list[asyncio.Event] = field(default_factory=list)
-
-    async def spawned(self, call_id: str, message: Any) -> None:
-        """Start the worker of a call that Modal has taken."""
-        (argument,), _ = cbor2.loads(message.pipelined_inputs[0].input.args)
-        claimed = asyncio.Event()
-        self.calls.append(call_id)
-        self._claims.append(claimed)
-        self._workers.append(asyncio.create_task(self._run(call_id, Launch.model_validate(argument), claimed)))
-        if self.begins == "first":
-            await claimed.wait()
-
-    async def _run(self, call_id: str, launch: Launch, claimed: asyncio.Event) -> None:
-        since = datetime.now(UTC) - timedelta(seconds=STARTUP_S)
-        run = launch.assignment
-        if run is None:
-            run = Assignment.model_validate_json(await self.world.bucket.get(launch.assignment_key or ""))
-        if self.begins != "first":
-            await self.fate.over.wait()
-        while self.begins == "late" and _is_open(await self.world.job(run.job_id, run.tenant), run):
-            await asyncio.sleep(0.01)
-        access = NatsSettings(url=launch.bus.url, credentials=launch.bus.secret, inbox_prefix=launch.bus.inbox_prefix)
-        bus = await open_bus(access, run)
-        try:
-            claim = Claim(bus, run, call_id=call_id, billed_since=since)
-            if not await claim.take(10.0):
-                self.turned_away.append(call_id)
-                return
-            words = LastWords(run, claim, EventWriter(bus, run, claim.source), 1.0)
-            claimed.set()
-            await self.fate.over.wait()
-            done = JobSucceeded(
-                attempt=run.attempt,
-                run_id=run.run_id,
-                result={},
-                manifest_key=self.world.bucket.key("results", run.job_id, "manifest.json"),
-                duration_s=words.duration_s(),
-                cost=words.cost(),
-            )
-            if await claim.succeed(done, 10.0):
-                self.worked.append(call_id)
-        finally:
-            claimed.set()
-            await bus.close()
-
-    async def begun(self) -> None:
-        """Wait until every worker that is there has claimed its run, if it does not wait for something itself."""
-        if self.begins != "late":
-            await asyncio.gather(*(claim.wait() for claim in self._claims))
-
-    async def home(self) -> None:
-        """Wait until every worker has ended, also those that nobody waits for."""
-        await asyncio.gather(*self._workers)
-
-
-def _is_open(job: Job, run: Assignment) -> bool:
-    return job.state.launching and job.owns(run.attempt, run.run_id) and job.call_id is None
-
-
-@dataclass
 class Scene:
     """What all dispatchers of a scenario have in common."""
 
@@ -216,14 +133,11 @@ class Scene:
     settled: ModalExecutor = field(init=False)
 
     async def submit(self, scenario: Scenario) -> tuple[str, str]:
-        """Submit a job, by HTTP fifty times over and all at once; gives its id and tenant."""
-        if scenario.gpu or scenario.is_large:  # no workload of the gateway's
+        """Submit a job, by HTTP fifty times over and all at once if the gateway takes such; gives its id and tenant."""
+        if scenario.gpu or scenario.is_large:
             params = {"script": ["x" * 1000] * 8 if scenario.is_large else []}
             return await self.world.submit(workload="scripted", params=params, gpu=scenario.gpu), "acme"
-        body = {
-            "workload": "lap_compare",
-            "inputs": {"reference": self.upload_id, "other": self.upload_id},
-        }
+        body = {"workload": "lap_compare", "inputs": {"reference": self.upload_id, "other": self.upload_id}}
         headers = {"Idempotency-Key": new_id("evt")}
         posts = (self.gateway.http.post("/v1/jobs", json=body, headers=headers) for _ in range(SUBMITS))
         answers = await asyncio.gather(*posts)
@@ -317,10 +231,11 @@ async def play(scene: Scene, scenario: Scenario, fate: Fate) -> None:
         job_id, tenant = await scene.submit(scenario)
         async with asyncio.timeout(WAIT_S):
             await fate.over.wait()
-    launched_before = len(fleet.calls)
     await fleet.begun()
+    is_launched, begun = bool(fleet.calls), await world.verbs(job_id, tenant)
+    is_known = is_launched and ("launched" in begun or scenario.begins != "late")
     if fate.dead.is_set():
-        check_death(fate.passed[-1], await world.verbs(job_id, tenant), fleet)
+        check_death(fate.passed[-1], begun, fleet)
     await world.forget_lease()
     next_one = scene.dispatcher(scene.settled.client, world.client, world.store)
     async with scene.redelivering(next_one, world.client), world.dispatching(next_one):
@@ -333,9 +248,8 @@ async def play(scene: Scene, scenario: Scenario, fate: Fate) -> None:
     assert len(entries) == 1, "one entry in the ledger"
     assert len(fleet.worked) == 1, "one launch counts"
     assert sorted(fleet.worked + fleet.turned_away) == sorted(fleet.calls), "every other one has left at once"
-    if launched_before and (scenario.begins != "late" or not fate.dead.is_set()):
-        assert len(fleet.calls) == verbs.count("starting") == 1, "a worker that was launched is adopted"
-    assert len(fleet.calls) <= verbs.count("starting") <= 2, verbs
+    assert len(fleet.turned_away) == (is_launched and not is_known), "a worker that is known is adopted"
+    assert verbs.count("starting") == (1 if is_known or "starting" not in begun else 2), verbs
     submitted = [one.subject async for one in world.store.history(before, "saccade.evt.*.job.*.submitted")]
     assert len(submitted) == 1, "one job"
     if tenant == "local":
