@@ -108,8 +108,11 @@ async def serve(
     stop: asyncio.Event,
     send_buffer_bytes: int | None = None,
     protocol: type[asyncio.Protocol] | None = None,
+    drain: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
-    """Serve until ``stop`` is set; open requests then have a second. ``protocol`` is uvicorn's, extended.
+    """Serve until ``stop`` is set. Nobody new is let in then, ``drain`` is awaited, and open requests have a second.
+
+    ``protocol`` is uvicorn's, extended.
 
     Raises:
         CannotServeError: the address is taken, or is not loopback and nobody is asked for an API key.
@@ -136,7 +139,13 @@ async def serve(
 
     async def end() -> None:
         await stop.wait()
-        server.should_exit = True
+        try:
+            for listening in server.servers if server.started else ():
+                listening.close()  # else those whose connections are drained would come back to this very process
+            if drain:
+                await drain()
+        finally:
+            server.should_exit = True
 
     ending = asyncio.ensure_future(end())
     try:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from tests.servers import HOST
 
+RETRY = re.compile(rb"^retry: (\d+)$", re.MULTILINE)
 CURSOR = re.compile(rb"^id: (\S+)$", re.MULTILINE)
 
 
@@ -86,8 +87,34 @@ async def wire(url: str, path: str, *headers: str, version: str = "1.1", more: b
         lines = [f"GET {path} HTTP/{version}", f"Host: {HOST}:{port}", *headers]
         writer.write("\r\n".join([*lines, "", ""]).encode() + more)
         connection = Wire(reader, writer)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await connection.read_head()
         yield connection
     finally:
         writer.transport.abort()
+
+
+async def follow(url: str, path: str, timeout_s: float = 60.0, hurry: float = 1.0) -> tuple[list[str], list[bool]]:
+    """Read a stream to its end over as many connections as it takes; give its cursors, and which bodies were whole.
+
+    Between connections it waits as long as it was told, times ``hurry``.
+    """
+    retry_s = 1.0
+    cursors: list[str] = []
+    ends: list[bool] = []
+    async with asyncio.timeout(timeout_s):
+        while True:
+            resume = [f"Last-Event-ID: {cursors[-1]}"] if cursors else []
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                async with wire(url, path, *resume) as stream:
+                    if stream.status == 204:
+                        return cursors, ends
+                    assert stream.status == 200
+                    await stream.read_to_end(timeout_s)
+                    assert b"event: gap" not in stream.body
+                    if stream.cursors:
+                        cursors += stream.cursors
+                        ends.append(stream.whole)
+                    waited = RETRY.search(bytes(stream.body))
+                    retry_s = int(waited[1]) / 1000 if waited else retry_s
+            await asyncio.sleep(retry_s * hurry)

@@ -17,7 +17,7 @@ import pytest
 
 from contracts.events.job import JobStageCompleted
 from tests.contract.sse_harness import RUN_ID, NotifierProcess, Publisher, publisher, succeeded
-from tests.contract.sse_wire import wire
+from tests.contract.sse_wire import follow, wire
 from tests.servers import HOST, NatsServer
 
 pytestmark = pytest.mark.anyio
@@ -91,26 +91,6 @@ async def test_stalled_clients_past_the_bound_are_closed(nats_server: NatsServer
             assert await figure(notifier.url, 'saccade_sse_closed_total{reason="slow"}') == STALLED
 
 
-async def follow(url: str, job_id: str) -> tuple[list[str], list[bool]]:
-    """Read a job's stream to its end over as many connections as it takes; give its cursors and how each ended."""
-    cursors: list[str] = []
-    ends: list[bool] = []
-    async with asyncio.timeout(60):
-        while True:
-            resume = [f"Last-Event-ID: {cursors[-1]}"] if cursors else []
-            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-                async with wire(url, f"/v1/jobs/{job_id}/events", *resume) as stream:
-                    if stream.status == 204:
-                        return cursors, ends
-                    assert stream.status == 200
-                    await stream.read_to_end(60)
-                    assert b"event: gap" not in stream.body
-                    if stream.cursors:
-                        cursors += stream.cursors
-                        ends.append(stream.whole)
-            await asyncio.sleep(0.05)
-
-
 async def publish_slowly(jobs: Publisher, job_id: str, count: int) -> None:
     for number in range(count):
         await jobs.say(job_id, stage_completed(number))
@@ -122,7 +102,9 @@ async def test_a_notifier_that_ends_closes_each_stream_whole_and_each_client_goe
         job_id = await jobs.submit()
         await jobs.start(job_id)
         with NotifierProcess(nats_server.settings) as notifier:
-            following = [asyncio.ensure_future(follow(notifier.url, job_id)) for _ in range(150)]
+            following = [
+                asyncio.ensure_future(follow(notifier.url, f"/v1/jobs/{job_id}/events", hurry=0.1)) for _ in range(150)
+            ]
             await until_open(notifier.url, 150)
             publishing = asyncio.ensure_future(publish_slowly(jobs, job_id, 60))
             await asyncio.sleep(0.2)
