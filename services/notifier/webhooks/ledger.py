@@ -218,7 +218,10 @@ class Ledger:
             self.on_pending(delivery)
 
     def _of(self, tenant: str) -> list[Endpoint]:
-        return [replace(one, since_sequence=self._since(one)) for one in self._endpoints.of_tenant(tenant)]
+        endpoints = self._endpoints.of_tenant(tenant)
+        if not self._stale:
+            return endpoints
+        return [replace(one, since_sequence=self._since(one)) for one in endpoints]
 
     def _since(self, endpoint: Endpoint) -> int:
         return 0 if endpoint.id in self._stale else endpoint.since_sequence
