@@ -77,6 +77,7 @@ class BreakingProxy:
     ) -> None:
         self._upstream_of = upstream_of
         self._faults = list(faults)
+        #: Names of headers, and of values in the query.
         self._strips = {name.lower() for name in strips}
         self._stall_s = stall_s
         self._dice = random.Random(seed)
@@ -137,7 +138,7 @@ class BreakingProxy:
         """Pass one request on; the connection ends with it, so that each fault hits one request."""
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         request, *lines = head[:-4].split("\r\n")
-        method, target, _ = request.split(" ")
+        method, target, version = request.split(" ")
         headers = [(name, value.strip()) for name, _, value in (line.partition(":") for line in lines)]
         given = {name.lower(): value for name, value in headers}
         body = await reader.readexactly(int(given.get("content-length", 0)))
@@ -145,6 +146,11 @@ class BreakingProxy:
         fault = None
         if streams:
             self.asked.append(Asked(target, given.get("last-event-id")))
+            path, mark, query = target.partition("?")
+            target = (
+                path + mark + "&".join(one for one in query.split("&") if one.partition("=")[0] not in self._strips)
+            )
+            request = f"{method} {target} {version}"
             fault = self._faults.pop(0) if self._faults else None
         if fault and fault.kind == "refuse":
             self._broke(fault, writer)

@@ -443,8 +443,8 @@ class ResumedStream {
         failures += 1;
         if (this.#hopeless(failures)) throw error.problem ?? unreachable(this.#http.url, error);
       }
-      if (this.#over) return;
-      if (this.#clean && !ending && this.#path !== EVENTS && ENDS.has(this.#lastType)) {
+      if (this.#over || (this.#clean && ending)) return;
+      if (this.#clean && this.#path !== EVENTS && ENDS.has(this.#lastType)) {
         ending = true; // the answer to the next request says whether that was all
         continue;
       }

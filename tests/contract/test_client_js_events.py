@@ -12,6 +12,7 @@ import pytest
 
 from contracts.events.job import JobCancelled
 from contracts.ids import new_id
+from services.kit.nats import request
 from tests.breaking_proxy import BreakingProxy, Fault, draw_faults
 from tests.contract.sse_harness import NotifierProcess, progressed, publisher, submitted, succeeded
 from tests.contract.test_sse_delivery import stage_completed, stored_cursors
@@ -139,6 +140,24 @@ async def test_what_happens_before_the_first_event_is_not_lost(
         assert len(told) == len(set(told))
 
 
+async def test_history_that_comes_again_is_left_out(services: Services, inputs: dict[str, str]) -> None:
+    find_node()
+    job_id = services.submit(inputs)
+    async with publisher(services.nats.settings) as jobs:
+        await jobs.start(job_id)
+        faults = [Fault("cut", 2, "data"), Fault("truncate", 3, "boundary"), Fault("close", 4, "fields")]
+        async with BreakingProxy(services.port_of, faults, strips=["last_event_id"]) as proxy:
+            using = asyncio.ensure_future(use("after", proxy.url, job_id, None, False))
+            await jobs.say(job_id, stage_completed(1))
+            await jobs.say(job_id, succeeded())
+            told = await using
+            assert len(proxy.broken) == 3
+    assert [name for name, _ in told] == [
+        *("job.submitted", "job.queued", "job.starting", "job.started"),
+        *("job.stage_completed", "job.succeeded"),
+    ]
+
+
 async def test_a_stream_that_falls_silent_is_left(services: Services) -> None:
     find_node()
     async with (
@@ -202,3 +221,34 @@ async def test_a_feed_ends_when_it_is_told_to(
         "twice": "TypeError",
         "all": {"done": True},
     }
+
+
+async def test_what_retention_took_while_a_page_was_away_is_told(
+    services: Services, front: BreakingProxy, inputs: dict[str, str]
+) -> None:
+    find_node()
+    job_id = services.submit(inputs)
+    async with publisher(services.nats.settings) as jobs:
+        using = asyncio.ensure_future(use("after", front.url, job_id, None, True))
+        async with asyncio.timeout(30):
+            while not front.asked:
+                assert not using.done(), using.result()
+                await asyncio.sleep(0.02)
+            await asyncio.sleep(0.5)
+            await asyncio.to_thread(services.notifier.stop)
+            lost = await jobs.say(job_id, stage_completed(1))
+            kept = await jobs.say(job_id, stage_completed(2))
+            await request(jobs.client, "STREAM.PURGE.EVENTS", {"seq": kept})
+            await asyncio.to_thread(services.notifier.start)
+            await asyncio.sleep(0.5)
+            await jobs.say(job_id, succeeded())
+            told = await using
+    assert [name for name, _ in told] == [
+        "job.submitted",
+        "gap",
+        "snapshot",
+        "job.stage_completed",
+        "job.succeeded",
+    ]
+    assert told[1][1]["first_available"].endswith(f".{lost + 1}")
+    assert told[3][1]["stage"] == "stage-2"
