@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
-from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse
 from nats.aio.client import Client
 
@@ -42,7 +41,8 @@ from services.kit.event_store import EventStore, Stored
 from services.kit.health import Health, HealthReport, nats_check
 from services.kit.idempotency import Idempotency
 from services.kit.nats import epoch_of
-from services.kit.problems import Problem, install_problems
+from services.kit.openapi import openapi_of
+from services.kit.problems import install_problems
 from services.kit.s3 import Bucket
 from services.kit.tail import EventTail
 
@@ -186,7 +186,7 @@ def build_app(gateway: Gateway) -> FastAPI:
     for routes in (workload_routes, upload_routes, job_routes, artifact_routes, ingest_routes):
         app.include_router(routes.router)
     _add_service_routes(app, gateway)
-    app.openapi = partial(_openapi, app)  # type: ignore[method-assign]
+    app.openapi = partial(openapi_of, app, authenticated=gateway.auth.authenticated)  # type: ignore[method-assign]
     app.add_middleware(BodyLimit)
     install_problems(app)
     app.add_middleware(HostGuard, settings=gateway.auth)
@@ -212,29 +212,3 @@ def _add_service_routes(app: FastAPI, gateway: Gateway) -> None:
     @app.get("/asyncapi.json", tags=["service"], summary="The events, as AsyncAPI")
     async def asyncapi(_: Request) -> dict[str, Any]:
         return asyncapi_document()
-
-
-def _openapi(app: FastAPI) -> dict[str, Any]:
-    """Write the OpenAPI document once, with the problems that routes refer to."""
-    if app.openapi_schema is None:
-        document = get_openapi(
-            title=app.title, version=app.version, summary=app.summary, routes=app.routes, tags=app.openapi_tags
-        )
-        schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-        schemas = document["components"]["schemas"]
-        schemas |= schema.pop("$defs", {})
-        schemas["Problem"] = schema
-        for unused in ("HTTPValidationError", "ValidationError"):
-            schemas.pop(unused, None)
-        if not app.state.gateway.auth.authenticated:
-            _open_to_all(document)
-        app.openapi_schema = document
-    return app.openapi_schema
-
-
-def _open_to_all(document: dict[str, Any]) -> None:
-    """Say what is true in embedded mode: no route asks for a key."""
-    document["components"].pop("securitySchemes", None)
-    for methods in document["paths"].values():
-        for operation in methods.values():
-            operation.pop("security", None)

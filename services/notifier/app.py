@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Response
-from fastapi.openapi.utils import get_openapi
 from nats.aio.client import Client
 from starlette.types import ASGIApp
 
@@ -25,7 +24,8 @@ from services.kit.event_store import EventStore
 from services.kit.health import Health, HealthReport, nats_check
 from services.kit.idempotency import Idempotency
 from services.kit.nats import connect, declare, epoch_of
-from services.kit.problems import Problem, install_problems
+from services.kit.openapi import openapi_of
+from services.kit.problems import install_problems
 from services.kit.serve import EXIT_AGAIN, serve
 from services.kit.settings import NatsSettings
 from services.kit.tail import EpochChanged, EventTail
@@ -82,18 +82,8 @@ def make_app(
         body, content_type = streams.metrics.expose()
         return Response(body, media_type=content_type)
 
-    app.openapi = partial(_openapi, app)  # type: ignore[method-assign]
+    app.openapi = partial(openapi_of, app, authenticated=auth.authenticated)  # type: ignore[method-assign]
     return HostGuard(BodyLimit(app), auth)
-
-
-def _openapi(app: FastAPI) -> dict[str, Any]:
-    """Write the OpenAPI document once, with the problems that routes refer to."""
-    if app.openapi_schema is None:
-        document = get_openapi(title=app.title, version=app.version, routes=app.routes)
-        problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-        document["components"]["schemas"] |= problem.pop("$defs", {}) | {"Problem": problem}
-        app.openapi_schema = document
-    return app.openapi_schema
 
 
 async def run(
@@ -217,6 +207,13 @@ class Serving:
             CannotServeError: the address is taken or not safe.
         """
         closing = asyncio.Event()
+
+        async def drain() -> None:
+            draining = [hub.drain(self.drain_s)]
+            if sending:
+                draining.append(sending.webhooks.stop(self.drain_s))
+            await asyncio.gather(*draining)
+
         serving = asyncio.ensure_future(
             serve(
                 app,
@@ -226,6 +223,7 @@ class Serving:
                 stop=closing,
                 send_buffer_bytes=SEND_BUFFER_BYTES,
                 protocol=StreamingHttp,
+                drain=drain,
             )
         )
         followed = [tail.run(hub.head, hub.epoch), hub.beat()]
@@ -237,10 +235,6 @@ class Serving:
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             ended = [task for task in following if task.done()]
-            draining = [hub.drain(self.drain_s)]
-            if sending:
-                draining.append(sending.webhooks.stop(self.drain_s))
-            await asyncio.gather(*draining)
             closing.set()
             await serving
             for task in ended:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -22,8 +23,8 @@ from services.kit.auth import AuthSettings
 from services.kit.event_store import EventStore
 from services.kit.nats import connect
 from services.notifier.settings import WebhookSettings
-from tests.contract.sse_harness import notifier, publisher, submitted, succeeded
-from tests.servers import EmbeddedNats
+from tests.contract.sse_harness import NotifierProcess, notifier, publisher, submitted, succeeded
+from tests.servers import EmbeddedNats, binary
 from tests.webhook_listeners import listening
 
 pytestmark = pytest.mark.anyio
@@ -299,3 +300,22 @@ async def test_public_keys_are_published(nats_server: EmbeddedNats, auth: AuthSe
     async with callers(nats_server, auth) as who, httpx.AsyncClient(base_url=who.acme.base_url) as nobody:
         keys = (await nobody.get("/v1/webhooks/keys")).json()["keys"]
         assert [(key["kty"], key["crv"], key["whpk"][:5]) for key in keys] == [("OKP", "Ed25519", "whpk_")]
+
+
+def test_schemathesis_finds_no_server_error(nats_server: EmbeddedNats, tmp_path: Path):
+    expected = [400, 401, 403, 404, 405, 406, 409, 413, 415, 422]
+    (tmp_path / "schemathesis.toml").write_text(f"[checks]\nnegative_data_rejection.expected-statuses = {expected}\n")
+    with NotifierProcess(nats_server.settings, NOTIFIER_SECRET_KEY="k" * 32) as process:
+        command = [
+            binary("schemathesis"), "run", f"{process.url}/openapi.json",
+            "--phases", "examples,coverage,fuzzing,stateful", "--max-examples", "3", "--workers", "2",
+            "--include-path-regex", "^/v1/webhooks",
+            # A test sends, and nothing may leave the machine; "keys" could also be an endpoint, by the path.
+            "--exclude-path-regex", "/(test|keys)$",
+            "--exclude-checks", "positive_data_acceptance", "--no-color",
+        ]  # fmt: skip
+        env = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONWARNINGS": "ignore"}
+        found = subprocess.run(
+            command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120, check=False
+        )  # fmt: skip
+    assert found.returncode == 0, found.stdout[-6000:] + found.stderr[-2000:]

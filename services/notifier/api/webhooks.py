@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends, Path, Request, Response
 from fastapi.security import HTTPBearer
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, field_validator
 
 import contracts.events  # noqa: F401 - registers every event type
 from contracts.errors import ErrorCode, SaccadeError
@@ -117,10 +117,16 @@ Headers = Annotated[
 ]
 Rate = Annotated[
     float | None,
-    Field(ge=0.01, le=1000, allow_inf_nan=False, description="At most so many requests a second; null: no limit."),
+    Field(
+        strict=True,
+        ge=0.01,
+        le=1000,
+        allow_inf_nan=False,
+        description="At most so many requests a second; null: no limit.",
+    ),
 ]
 Ordered = Annotated[
-    bool, Field(description="Strictly one event of a job after the other: the next waits until one is delivered.")
+    StrictBool, Field(description="Strictly one event of a job after the other: the next waits until one is delivered.")
 ]
 Signatures = Annotated[
     Signing, Field(description="`v1`: HMAC with the secret; `v1a`: Ed25519, checked by GET /v1/webhooks/keys.")
@@ -137,7 +143,7 @@ class NewWebhook(_Fields):
     rate_per_s: Rate = None
     ordered: Ordered = False
     signing: Signatures = "v1"
-    enabled: bool = True
+    enabled: StrictBool = True
 
 
 class WebhookChanges(_Fields):
@@ -150,7 +156,7 @@ class WebhookChanges(_Fields):
     rate_per_s: Rate = None
     ordered: Ordered = False
     signing: Signatures = "v1"
-    enabled: bool = True
+    enabled: StrictBool = True
 
 
 class Rotation(BaseModel):
@@ -158,7 +164,7 @@ class Rotation(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    overlap_s: float = Field(default=_DAY_S, ge=0, le=LONGEST_OVERLAP.total_seconds(), allow_inf_nan=False)
+    overlap_s: float = Field(strict=True, default=_DAY_S, ge=0, le=LONGEST_OVERLAP.total_seconds(), allow_inf_nan=False)
 
 
 class WebhookObject(BaseModel):
