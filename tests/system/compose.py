@@ -45,7 +45,10 @@ class ComposedSystem:
         keys = folder / "keys.json"
         self.api_key = new_key(keys, "blue")
         self.other_key = new_key(keys, "green")
-        self.secrets = {name: f"s{secrets.token_hex(16)}" for name in ("NATS_PASSWORD", "S3_SECRET_ACCESS_KEY")}
+        self.secrets = {
+            name: f"s{secrets.token_hex(16)}"
+            for name in ("NATS_PASSWORD", "S3_SECRET_ACCESS_KEY", "NOTIFIER_SECRET_KEY", "NOTIFIER_TICKET_KEY")
+        }
         self._environment = {
             **os.environ,  # noqa: TID251 - PATH and where the engine is
             **self.secrets,
