@@ -1,110 +1,141 @@
-"""Measures the notifier: CPU per delivered event, latency from publish to client, memory per idle client.
+"""Measures the notifier with those who make it hard: clients that never read, more events than it can write, SIGTERM.
 
-    python -m bench.sse_fanout --clients 100 500 1000 --rate 8 --seconds 8
+    python -m bench.sse_fanout --stalled 1000 --clients 1000
 
-Real nats-server, the notifier in a process of its own, clients over raw sockets in this one. Client and server share
-the machine, so compare figures of one run, not of two machines.
+Real nats-server, the notifier in a process of its own. ``sse_peers.py`` compares what an ordinary delivery costs.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import re
+import os
+import signal
 import tempfile
 import time
-from functools import partial
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
-import psutil
-
-from contracts.events.base import encode
-from contracts.events.job import JobStageCompleted
+from bench.sse.load import OTHER_CORES, Load, ProcessTree, compiled_loader, publish_evenly
 from contracts.ids import new_id
-from services.kit.event_store import EventStore
 from services.kit.nats import connect, declare
-from tests.contract.sse_harness import NotifierProcess
-from tests.servers import HOST, EmbeddedNats
+from tests.contract.sse_harness import NotifierProcess, Publisher, submitted, succeeded
+from tests.contract.sse_wire import follow
+from tests.servers import EmbeddedNats
 
-_STAMP = re.compile(rb'"stage":"(\d+)"')
-
-
-class Reader(asyncio.Protocol):
-    """One client: counts events and notes how long each was on its way."""
-
-    def __init__(self, path: str, port: int, latencies_ns: list[int]) -> None:
-        self._request = f"GET {path} HTTP/1.1\r\nHost: {HOST}:{port}\r\n\r\n".encode()
-        self._latencies_ns = latencies_ns
-        self.ready = asyncio.Event()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Ask for the stream."""
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        transport.write(self._request)
-
-    def data_received(self, data: bytes) -> None:
-        """Count what came."""
-        self.ready.set()
-        now = time.monotonic_ns()
-        self._latencies_ns += [now - int(stamp) for stamp in _STAMP.findall(data)]
+PATH = "/v1/events?types=job.stage_completed"
+MB = 1e6
 
 
-async def measure(nats: EmbeddedNats, clients: int, rate_hz: float, seconds: float) -> dict[str, float]:
-    with NotifierProcess(nats.settings) as notifier:
+@asynccontextmanager
+async def notifier() -> AsyncIterator[tuple[NotifierProcess, ProcessTree, Publisher]]:
+    """Run nats-server and the notifier, and connect someone who publishes."""
+    with tempfile.TemporaryDirectory() as folder, EmbeddedNats(Path(folder)) as nats:
         client = await connect(nats.settings, "bench")
         await declare(client)
-        store = EventStore(client)
-        assert notifier.process
-        server = psutil.Process(notifier.process.pid)
-        idle_bytes = server.memory_info().rss
-        latencies_ns: list[int] = []
-        readers = []
-        connect_one = partial(Reader, "/v1/events?types=job.stage_completed", notifier.port, latencies_ns)
-        for _ in range(clients):
-            _, reader = await asyncio.get_running_loop().create_connection(connect_one, HOST, notifier.port)
-            await reader.ready.wait()
-            readers.append(reader)
-        await asyncio.sleep(0.5)
-        joined_bytes = server.memory_info().rss
-        cpu = sum(server.cpu_times()[:2])
-        job_id = new_id("job")
-        sent = 0
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            data = JobStageCompleted(attempt=1, run_id="run", stage=str(time.monotonic_ns()), duration_s=0)
-            await store.publish(encode(data, tenant="local", subject_id=job_id, source="/bench"))
-            sent += 1
-            await asyncio.sleep(1 / rate_hz)
-        await asyncio.sleep(1.0)
-        cpu_s = sum(server.cpu_times()[:2]) - cpu
-        for reader in readers:
-            reader.transport.abort()
+        with NotifierProcess(nats.settings) as process:
+            assert process.process
+            yield process, ProcessTree(process.process.pid), Publisher(client)
         await client.close()
-    latencies_ns.sort()
-    return {
-        "clients": clients,
-        "events": sent,
-        "delivered": len(latencies_ns),
-        "missing": sent * clients - len(latencies_ns),
-        "cpu_us_per_delivery": round(cpu_s * 1e6 / len(latencies_ns), 1),
-        "p50_ms": round(latencies_ns[len(latencies_ns) // 2] / 1e6, 2),
-        "p99_ms": round(latencies_ns[len(latencies_ns) * 99 // 100] / 1e6, 2),
-        "idle_rss_mb": round(idle_bytes / 1e6, 1),
-        "kb_per_client": round((joined_bytes - idle_bytes) / clients / 1e3, 1),
-    }
+
+
+async def peak_of(tree: ProcessTree, until: asyncio.Future[None]) -> int:
+    """Give the most memory a process has until something is done."""
+    peak = tree.rss_bytes()
+    while not until.done():
+        await asyncio.sleep(0.1)
+        peak = max(peak, tree.rss_bytes())
+    return peak
+
+
+async def stalled(program: str, listening: int, stalled_clients: int, seconds: float) -> None:
+    """Let some clients never read while others do: 20 events of 20 kB a second, far past the bound of each."""
+    count = round(20 * seconds)
+    async with notifier() as (process, tree, jobs):
+        with Load(program, process.port, PATH, listening, stalled_clients) as load:
+            await asyncio.sleep(1.0)
+            before = tree.rss_bytes()
+            publish = publish_evenly(jobs.store.publish, 20, range(count), filler_bytes=20_000)
+            peak = await peak_of(tree, asyncio.ensure_future(publish))
+            counted = await load.delivered(count * listening)
+    print(
+        f"| {stalled_clients:,} | {listening} | {count * listening - counted['delivered']} "
+        f"| {counted['p50_us'] / 1e3:.1f} ms | {counted['p99_us'] / 1e3:.1f} ms "
+        f"| {before / MB:.0f} MB | {(peak - before) / MB:.0f} MB |",
+        flush=True,
+    )
+
+
+async def overloaded(program: str, clients: int, rate_hz: float, seconds: float) -> None:
+    """Publish several times as many events as can be written."""
+    count = round(rate_hz * seconds)
+    async with notifier() as (process, tree, jobs):
+        with Load(program, process.port, PATH, clients) as load:
+            await asyncio.sleep(1.0)
+            before, begun = tree.rss_bytes(), time.monotonic()
+            writing = asyncio.ensure_future(publish_and_wait(jobs, load, rate_hz, count, clients))
+            peak = await peak_of(tree, writing)
+            counted, took_s = load.report(), time.monotonic() - begun
+    missing = count * clients - counted["delivered"] + counted["gaps"] + counted["repeats"]
+    print(
+        f"overload: {rate_hz:.0f} events/s to {clients:,} clients for {seconds:.0f} s; all written after "
+        f"{took_s:.0f} s, {counted['delivered'] / took_s:,.0f} /s; missing {missing}, streams lost {counted['lost']}, "
+        f"memory {before / MB:.0f} MB, at most {(peak - before) / MB:.0f} MB more",
+        flush=True,
+    )
+
+
+async def publish_and_wait(jobs: Publisher, load: Load, rate_hz: float, count: int, clients: int) -> None:
+    """Publish, and wait until all has come."""
+    await publish_evenly(jobs.store.publish, rate_hz, range(count))
+    await load.delivered(count * clients, 120)
+
+
+async def terminated(streams: int) -> None:
+    """End the notifier with many open streams while events are published, start it again, and see who missed what."""
+    async with notifier() as (process, _, jobs):
+        job_id = new_id("job")
+        await jobs.say(job_id, submitted())
+        following = [
+            asyncio.ensure_future(follow(process.url, f"/v1/jobs/{job_id}/events", 120)) for _ in range(streams)
+        ]
+        await asyncio.sleep(5 + streams / 200)
+        publishing = asyncio.ensure_future(publish_evenly(jobs.store.publish, 20, range(100), job_id))
+        await asyncio.sleep(1.0)
+        begun = time.monotonic()
+        code = await asyncio.to_thread(process.stop, signal.SIGTERM)
+        ended_s = time.monotonic() - begun
+        process.start()
+        await publishing
+        await jobs.say(job_id, succeeded())
+        stored = [one.sequence async for one in jobs.store.history(0, f"saccade.evt.local.job.{job_id}.*")]
+        told = await asyncio.gather(*following)
+        right = sum([int(cursor.partition(".")[2]) for cursor in cursors] == stored for cursors, _ in told)
+        cut = sum(not whole for _, ends in told for whole in ends)
+    print(
+        f"SIGTERM with {streams:,} open streams: exit code {code} after {ended_s:.2f} s, {cut} streams cut; "
+        f"{right:,} clients went on and have every event once",
+        flush=True,
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--clients", type=int, nargs="+", default=[1, 100, 1000])
-    parser.add_argument("--rate", type=float, default=8.0, help="events a second")
+    parser.add_argument("--clients", type=int, default=1000)
+    parser.add_argument("--stalled", type=int, default=1000)
+    parser.add_argument("--overload", type=float, default=300.0, help="events a second to all clients")
     parser.add_argument("--seconds", type=float, default=8.0)
     arguments = parser.parse_args()
-    for clients in arguments.clients:
-        with tempfile.TemporaryDirectory() as folder, EmbeddedNats(Path(folder)) as nats:
-            print(json.dumps(asyncio.run(measure(nats, clients, arguments.rate, arguments.seconds))), flush=True)
+    os.sched_setaffinity(0, OTHER_CORES)
+    with compiled_loader() as program:
+        print("| stalled | listening | missing | p50 | p99 | memory before | at most more |")
+        print("|---|---|---|---|---|---|---|")
+        for count in (0, arguments.stalled):
+            asyncio.run(stalled(program, 100, count, arguments.seconds))
+        asyncio.run(overloaded(program, arguments.clients, arguments.overload, arguments.seconds))
+    asyncio.run(terminated(arguments.clients))
+    print(f"load of the machine: {os.getloadavg()[0]:.1f}")
 
 
 if __name__ == "__main__":
