@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from saccade import Client, Event, JobView
+from saccade import Client, Event, Job, JobView
 
 from cli.failure import REFUSED, Failure
 from cli.output import note, show_json
@@ -14,7 +14,7 @@ from cli.progress import Update, duration, meter
 _LAG_S: Final = 30
 
 
-def watch(client: Client, job_id: str, *, as_json: bool = False, silent: bool = False) -> JobView:
+def watch(client: Client, job_id: str, *, as_json: bool = False, silent: bool = False) -> Job:
     """Follow a job's events and give the job as it ended; ``as_json`` prints them instead of a bar.
 
     Raises:

@@ -1,195 +1,248 @@
-"""Reads server-sent events for as long as there are any: parses, resumes by cursor, drops what came before."""
+"""One subscription that outlives its connections: resumes by cursor, drops what came before, knows its end."""
 
 from __future__ import annotations
 
-import json
-import random
+import math
+import re
 import time
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections import OrderedDict, deque
+from collections.abc import Mapping
 from datetime import datetime, timezone
-from typing import Any, Final
+from typing import Final
 
 import httpx
 
+from saccade.connection import Connection, Incoming
+from saccade.errors import AWAY, ClientError, refusal, unreachable
+from saccade.events import ENDS, Event, Gap, Snapshot, event_of, takes
+from saccade.retries import COMES_BACK_S, Retries, retry_after_s
+from saccade.server_sent import Block, BlockParser
+
 #: A stream that is silent for this long is dead: the server's heartbeat comes every 15 s.
-_SILENT_S: Final = 45.0
+SILENCE_S: Final = 45.0
 #: Without ``follow`` history is taken to be over when nothing came for this long.
 _IDLE_S: Final = 1.5
-_LONGEST_WAIT_S: Final = 5.0
-_TRIES: Final = 4
+_TENANT: Final = "/v1/events"
 _REMEMBERED_IDS: Final = 4096
-_ENDS: Final = frozenset({"job.succeeded", "job.failed", "job.cancelled", "session.stopped", "session.failed"})
-_OF_THE_STREAM: Final = frozenset({"gap", "snapshot"})
-#: Statuses of a proxy whose server is away; the notifier itself never sends them to a stream.
-_AWAY: Final = frozenset({408, 429, 500, 502, 503, 504})
+_SECONDS: Final = re.compile(r"([0-9]{1,9})s?")
+#: An EventSource takes these for the end, so a proxy that says so stands in for a server that will not.
+_BROKEN: Final = AWAY | {408, 500}
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One event. ``cursor`` stands on durable events only; ``gap`` and ``snapshot`` are the stream's own."""
+class _BrokenError(Exception):
+    """The connection broke, or something on the way answered for the server: worth another try."""
 
-    type: str
-    cursor: str | None
-    #: The event's bytes as they were published.
-    body: bytes
-    #: The body as JSON: a CloudEvents envelope, or the fields of ``gap`` and ``snapshot``.
-    envelope: dict[str, Any]
-
-    @property
-    def data(self) -> dict[str, Any]:
-        """Give what the event says, without its envelope."""
-        data = self.envelope.get("data")
-        return data if isinstance(data, dict) else self.envelope
-
-
-@dataclass
-class Block:
-    """One block of a stream as the wire has it."""
-
-    event: str = "message"
-    id: str | None = None
-    retry_ms: int | None = None
-    data: list[bytes] = field(default_factory=list)
-
-
-def blocks(chunks: Iterable[bytes]) -> Iterator[Block]:
-    """Parse a stream of bytes into blocks; comments and a cut-off last block are dropped.
-
-    Source: HTML Living Standard, 9.2.6 (lines end in LF, CR LF or, not sent by us, CR).
-    """
-    rest = b""
-    block = Block()
-    for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
-        for raw in lines:
-            line = raw.removesuffix(b"\r")
-            if not line:
-                if block.data or block.retry_ms is not None:
-                    yield block
-                block = Block()
-                continue
-            name, _, value = line.partition(b":")
-            value = value.removeprefix(b" ")
-            match name:
-                case b"data":
-                    block.data.append(value)
-                case b"event":
-                    block.event = value.decode()
-                case b"id":
-                    block.id = value.decode()
-                case b"retry" if value.isdigit():
-                    block.retry_ms = int(value)
+    def __init__(self, cause: Exception, asked_s: float = 0.0) -> None:
+        self.cause = cause
+        self.asked_s = asked_s
+        super().__init__(str(cause))
 
 
 class EventStream:
-    """One subscription that outlives its connections."""
+    """Gives every event once, in order, over as many connections as it takes."""
 
     def __init__(
-        self, http: httpx.Client, path: str, params: dict[str, str], *, cursor: str | None, follow: bool
+        self,
+        connection: Connection,
+        path: str,
+        *,
+        params: Mapping[str, str],
+        types: frozenset[str] = frozenset(),
+        since: str | None = None,
+        cursor: str | None = None,
+        follow: bool = True,
+        silence_s: float = SILENCE_S,
+        reached: bool = False,
     ) -> None:
-        """Read ``path``; ``cursor`` is the last event that is known already."""
-        self._http = http
+        """Read ``path``; ``cursor`` is the last event that is known already, ``types`` are shown of all there is."""
+        self._connection = connection
         self._path = path
-        self._params = params
+        self._params = dict(params)
+        self._types = types
+        self._since = since
         self._follow = follow
-        self._seen: OrderedDict[str, None] = OrderedDict()
-        self._retry_s = 0.0
-        self._ended = False
+        self._silence_s = silence_s if follow else _IDLE_S
+        self._retries = Retries(reached=reached, first_pause_s=0.1, longest_pause_s=5.0)
+        self._incoming: Incoming | None = None
+        self._parser = BlockParser()
+        self._ready: deque[Event] = deque()
+        self._began = datetime.now(timezone.utc)
+        self._began_s = self._told_s = time.monotonic()
         self._answered = False
-        self._open = False
-        #: The cursor of the newest durable event that was given out.
+        self._over = False
+        #: The end was told; the answer to one more request says whether that was all.
+        self._ending = False
+        self._retry_s = 0.0
+        self._last_type = ""
+        #: Where to resume, and up to where all came already: the same, but after a gap.
+        self._known = self._place = cursor
+        self._ids: OrderedDict[str, None] = OrderedDict()
+        #: The cursor of the newest durable event that was given out: where to go on another time.
         self.cursor = cursor
 
-    def __iter__(self) -> Iterator[Event]:
-        """Give every event once, in order, over as many connections as it takes.
+    async def next(self) -> Event | None:
+        """Give the next event, or None at the end.
 
         Raises:
-            httpx.HTTPStatusError: the server refused for good, or has been away from the start.
-            httpx.TransportError: the server could not be reached from the start.
+            ClientError: the server refused for good, or was not there from the start.
         """
-        failures = 0
-        began = datetime.now(timezone.utc)
         while True:
-            try:
-                for event in self._connection():
-                    failures = 0
-                    if not self._follow and _is_live(event, began):
-                        return
-                    yield event
-            except httpx.ReadTimeout:
-                if not self._follow and self._open:
-                    return
-                if self._hopeless(failures):
-                    raise
-                failures += 1
-            except httpx.HTTPStatusError as error:
-                if error.response.status_code not in _AWAY or self._hopeless(failures):
-                    raise
-                failures += 1
-            except httpx.TransportError as error:
-                if self._hopeless(failures) or (isinstance(error, httpx.ConnectError) and not self._answered):
-                    raise
-                failures += 1
-            if self._ended:
-                return
-            pause_s = max(self._retry_s, min(_LONGEST_WAIT_S, 0.1 * 2**failures))
-            self._retry_s = 0.0
-            time.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - spreads reconnects, keeps no secret
-
-    def _hopeless(self, failures: int) -> bool:
-        """Tell whether to give up: never on a stream that once was there and is followed."""
-        return failures >= _TRIES and not (self._answered and self._follow)
-
-    def _connection(self) -> Iterator[Event]:
-        """Read one connection to its end."""
-        headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
-        params = dict(self._params)
-        if self.cursor:
-            headers["Last-Event-ID"] = self.cursor
-            params.pop("since", None)
-        timeout = httpx.Timeout(10.0, read=_SILENT_S if self._follow else _IDLE_S)
-        last = ""
-        self._open = False
-        with self._http.stream("GET", self._path, params=params, headers=headers, timeout=timeout) as response:
-            if response.status_code == httpx.codes.NO_CONTENT:
-                self._ended = True
-                return
-            if response.is_error:
-                response.read()
-            response.raise_for_status()
-            self._answered = self._open = True
-            for block in blocks(response.iter_raw()):
-                if not block.data:  # the server asks us to come again later
-                    self._retry_s = (block.retry_ms or 0) / 1000
-                    continue
-                if (event := self._accept(block)) is not None:
-                    last = event.type if event.cursor else last
-                    yield event
-        # A stream of one job or session is closed after its end; a look for more would only cost a wait.
-        self._ended = last in _ENDS and not self._path.endswith("/v1/events")
-
-    def _accept(self, block: Block) -> Event | None:
-        """Make an event of a block, or None of one that came before."""
-        body = b"\n".join(block.data)
-        envelope = json.loads(body)
-        if block.id is not None:
-            event_id = str(envelope.get("id", block.id))
-            if event_id in self._seen:
+            while self._ready:
+                event = self._ready.popleft()
+                self.cursor = event.cursor or self.cursor
+                if not self._follow and _is_live(event, self._began):
+                    await self._end()
+                elif takes(self._types, event):
+                    return event
+            if self._over:
                 return None
-            self._seen[event_id] = None
-            if len(self._seen) > _REMEMBERED_IDS:
-                self._seen.popitem(last=False)
-            self.cursor = block.id
-        return Event(block.event, block.id, body, envelope)
+            try:
+                await self._advance()
+            except (httpx.TransportError, httpx.StreamError, httpx.DecodingError, _BrokenError) as error:
+                await self._broke(error)
+
+    async def close(self) -> None:
+        """Let the connection go."""
+        incoming, self._incoming = self._incoming, None
+        if incoming is not None:
+            await incoming.close()
+
+    async def _end(self) -> None:
+        self._over = True
+        self._ready.clear()
+        await self.close()
+
+    async def _advance(self) -> None:
+        """Connect, or read some of what comes."""
+        if self._incoming is None:
+            await self._connect()
+            return
+        chunk = await self._incoming.read()
+        if chunk is None:
+            await self._closed()
+            return
+        for block in self._parser.push(chunk):
+            self._told_s = time.monotonic()
+            self._take(block)
+        if not self._follow and not self._ready and time.monotonic() - self._told_s > _IDLE_S:
+            await self._end()  # heartbeats only
+
+    async def _connect(self) -> None:
+        headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity", "Cache-Control": "no-store"}
+        params = dict(self._params)
+        if self._known:
+            # By both ways: there are proxies that drop headers they do not know.
+            headers["Last-Event-ID"] = params["last_event_id"] = self._known
+        elif since := self._from():
+            params["since"] = since
+        self._parser = BlockParser()
+        incoming = await self._connection.open(self._path, headers=headers, params=params, silence_s=self._silence_s)
+        self._incoming = incoming
+        self._told_s = time.monotonic()
+        response = incoming.response
+        if response.status_code == httpx.codes.NO_CONTENT:
+            await self._end()
+            return
+        media_type = response.headers.get("Content-Type", "")
+        if not response.is_success:
+            await incoming.read_all()
+            error = refusal(response)
+            if response.status_code not in _BROKEN:
+                await self.close()
+                raise error
+            raise _BrokenError(error, retry_after_s(response))
+        if not media_type.startswith("text/event-stream"):
+            raise _BrokenError(ClientError("unexpected_answer", f"An event stream came as {media_type or 'nothing'}."))
+        self._answered = True
+        self._retries.be_patient(math.inf if self._follow else COMES_BACK_S)
+
+    def _take(self, block: Block) -> None:
+        """Keep what a block says, unless it came before."""
+        if block.retry_ms is not None:
+            self._retry_s = block.retry_ms / 1000
+        if not block.data:  # the server asks us to come again later
+            return
+        try:
+            event = event_of(block)
+        except ValueError as error:
+            raise _BrokenError(error) from error
+        if isinstance(event, Gap):
+            self._place = None
+        if event.cursor is not None:
+            if _is_known(event.cursor, self._place):
+                return
+            self._known = self._place = event.cursor
+            self._last_type = event.type
+            if event.id in self._ids:
+                return
+            self._remember(event.id)
+        self._retries.succeeded()
+        self._ending = False
+        self._ready.append(event)
+
+    def _remember(self, event_id: str | None) -> None:
+        """Remember an event by its id: an incarnation of the stream that was restored tells of it once more."""
+        if event_id is not None:
+            self._ids[event_id] = None
+            if len(self._ids) > _REMEMBERED_IDS:
+                self._ids.popitem(last=False)
+
+    async def _closed(self) -> None:
+        """Go on after the server closed the connection in order."""
+        if self._parser.unfinished:
+            raise _BrokenError(ClientError("unexpected_answer", "An event came cut off."))
+        await self.close()
+        if self._ending:
+            await self._end()
+        elif self._path != _TENANT and self._last_type in ENDS:
+            self._ending = True
+        else:
+            pause_s = self._retries.pause_s(asked_s=self._retry_s)
+            await self._pause(pause_s, ClientError("unexpected_answer", "The event stream ends at once."))
+
+    async def _broke(self, error: Exception) -> None:
+        """Go on after a connection that broke; after a cut the first try is soon."""
+        opened = self._incoming is not None and self._incoming.response.is_success
+        await self.close()
+        if self._ending or (isinstance(error, httpx.ReadTimeout) and opened and not self._follow):
+            # The last event was here: that the server does not confirm it is no reason to wait for it.
+            await self._end()
+            return
+        cause = error.cause if isinstance(error, _BrokenError) else error
+        asked_s = error.asked_s if isinstance(error, _BrokenError) else 0.0
+        failure = cause if isinstance(cause, ClientError) else unreachable(self._connection.url, cause)
+        await self._pause(self._retries.pause_s(cause, asked_s=asked_s), failure)
+
+    async def _pause(self, pause_s: float | None, failure: ClientError) -> None:
+        if pause_s is None:
+            raise failure
+        await self._connection.sleep(pause_s)
+
+    def _from(self) -> str | None:
+        """Say from when on, before an event gave a cursor: a connection that broke without one leaves no hole."""
+        elapsed_s = math.ceil(time.monotonic() - self._began_s)
+        if self._since is None:
+            return str(elapsed_s + 1) if self._answered and self._path == _TENANT else None
+        seconds = _SECONDS.fullmatch(self._since)
+        return str(int(seconds[1]) + elapsed_s) if seconds else self._since
+
+
+def _is_known(cursor: str, known: str | None) -> bool:
+    """Tell whether a cursor is at or before another of the same incarnation of the stream."""
+    epoch, _, sequence = cursor.partition(".")
+    known_epoch, _, known_sequence = (known or "").partition(".")
+    if epoch != known_epoch or not (sequence.isdigit() and known_sequence.isdigit()):
+        return False
+    return int(sequence) <= int(known_sequence)
 
 
 def _is_live(event: Event, began: datetime) -> bool:
     """Tell whether an event is past history: progress comes after it, and so does what happened since."""
+    if isinstance(event, (Gap, Snapshot)):
+        return False
     if event.cursor is None:
-        return event.type not in _OF_THE_STREAM
+        return True
     try:
-        return datetime.fromisoformat(str(event.envelope["time"])) > began
-    except (KeyError, ValueError, TypeError):
+        return datetime.fromisoformat((event.time or "").replace("Z", "+00:00")) > began
+    except (ValueError, TypeError):
         return False

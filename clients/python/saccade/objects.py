@@ -7,10 +7,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class Artifact(BaseModel):
-    """One file that a job left behind."""
-
+class _Shown(BaseModel):
     model_config = ConfigDict(extra="allow")
+
+
+class Artifact(_Shown):
+    """One file that a job left behind."""
 
     name: str
     bytes: int
@@ -21,34 +23,38 @@ class Artifact(BaseModel):
     units: dict[str, str] = Field(default_factory=dict)
 
 
-class JobError(BaseModel):
-    """Why a job failed, and what to do."""
+class ArtifactsView(_Shown):
+    """What a job left behind: its manifest when ``complete``, else the files there are so far."""
 
-    model_config = ConfigDict(extra="allow")
+    job_id: str
+    complete: bool = True
+    result: dict[str, Any] | None = None
+    artifacts: list[Artifact]
+
+
+class CostView(_Shown):
+    """What a job was thought to cost and what it did."""
+
+    estimated_usd: float | None = None
+    actual_usd: float | None = None
+
+
+class JobError(_Shown):
+    """Why a job failed, and what to do."""
 
     code: str
     message: str
     hint: str = ""
 
 
-class CostView(BaseModel):
-    """What a job was thought to cost and what it did."""
-
-    model_config = ConfigDict(extra="allow")
-
-    estimated_usd: float | None = None
-    actual_usd: float | None = None
-
-
-class JobView(BaseModel):
-    """A job as the API shows it; fields of newer servers are kept."""
-
-    model_config = ConfigDict(extra="allow")
+class JobView(_Shown):
+    """A job as the API shows it."""
 
     id: str
     workload: str
     state: str
     stage: str | None = None
+    #: 0 to 1.
     progress: float = 0.0
     message: str | None = None
     attempt: int = 0
@@ -63,6 +69,7 @@ class JobView(BaseModel):
     gpu: str | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
     links: dict[str, str] = Field(default_factory=dict)
+    #: Nothing after it is in this view: where to follow the events from.
     cursor: str | None = None
 
     @property
@@ -71,21 +78,79 @@ class JobView(BaseModel):
         return self.state in {"succeeded", "failed", "cancelled"}
 
 
-class UploadView(BaseModel):
-    """An upload as the API shows it; fields of newer servers are kept."""
-
-    model_config = ConfigDict(extra="allow")
+class UploadView(_Shown):
+    """An upload."""
 
     id: str
     state: str
+    filename: str = ""
+    content_type: str = ""
+    size_bytes: int = 0
+    sha256: str | None = None
 
 
-class ArtifactsView(BaseModel):
-    """What a job left behind: its manifest when ``complete``, else the files there are so far."""
+class Ticket(_Shown):
+    """Opens one event stream for reading, without an API key; ``url`` is a path with the ticket in it."""
 
-    model_config = ConfigDict(extra="allow")
+    ticket: str
+    resource: str
+    url: str
+    expires_at: str
 
-    job_id: str
-    complete: bool = True
-    result: dict[str, Any] | None = None
-    artifacts: list[Artifact]
+
+class WebhookView(_Shown):
+    """A webhook endpoint. ``secret`` is there where it was just made, and never again."""
+
+    id: str
+    url: str
+    types: list[str] = Field(default_factory=list)
+    description: str = ""
+    header_names: list[str] = Field(default_factory=list)
+    rate_per_s: float | None = None
+    ordered: bool = False
+    signing: str = "v1"
+    enabled: bool = True
+    disabled_reason: str | None = None
+    previous_secrets_expire_at: list[str] = Field(default_factory=list)
+    created_at: str
+    updated_at: str
+    secret: str | None = Field(default=None, repr=False)
+
+
+class WebhookTest(_Shown):
+    """What an endpoint answered to an example."""
+
+    delivered: bool
+    status: int | None = None
+    error: str | None = None
+    latency_ms: float
+    response_excerpt: str = ""
+
+
+class DeliveryView(_Shown):
+    """One event on its way to one endpoint; ``id`` is the event's cursor."""
+
+    id: str
+    event_id: str
+    event_type: str
+    event_subject: str
+    #: pending, delivered, failed or cancelled.
+    state: str
+    attempts: int = 0
+    last_status: int | None = None
+    last_error: str | None = None
+    next_attempt_at: str | None = None
+    updated_at: str
+
+
+class AttemptView(_Shown):
+    """How one attempt to deliver went."""
+
+    attempt: int
+    at: str
+    status: int | None = None
+    error: str | None = None
+    latency_ms: float
+    response_excerpt: str = ""
+    url_origin: str = ""
+    next_attempt_at: str | None = None

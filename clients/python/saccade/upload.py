@@ -1,0 +1,185 @@
+"""Brings a file into the bucket through presigned URLs: streamed, in one piece or in parts that resume."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mimetypes
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+from saccade.api import Api, segment
+from saccade.errors import ClientError, TransferError
+from saccade.objects import UploadView
+from saccade.retries import Retries
+
+#: Called with bytes done and bytes in all.
+OnProgress = Callable[[int, int], None]
+
+_MIB: Final = 1024 * 1024
+_CHUNK_BYTES: Final = 1 * _MIB
+#: Above this an upload goes in parts, so that a broken connection costs one part, not the file.
+_MULTIPART_FROM_BYTES: Final = 64 * _MIB
+#: Above this the server takes no single PUT.
+_SINGLE_PUT_BYTES: Final = 1024 * _MIB
+#: Part URLs asked for at once: few, for they expire while a slow line is at the first.
+_SIGNED_AT_ONCE: Final = 8
+_TRIES: Final = 4
+#: Joining the parts and a look at the film take the server a while.
+_COMPLETE_S: Final = 300.0
+
+
+def sha256_of(path: Path) -> str:
+    """Hash a file without reading it whole."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+class Upload:
+    """One file on its way up."""
+
+    def __init__(
+        self,
+        api: Api,
+        path: Path,
+        on_progress: OnProgress | None,
+        *,
+        content_type: str | None,
+        state_dir: Path | None,
+        multipart: bool | None,
+    ) -> None:
+        """Prepare; nothing is sent yet.
+
+        Raises:
+            OSError: there is no such file.
+        """
+        self._api = api
+        self._path = path
+        self._size = path.stat().st_size
+        self._on_progress = on_progress
+        self._content_type = content_type or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        self._note = _note(api.connection.url, path, state_dir) if state_dir else None
+        in_parts = self._size > _MULTIPART_FROM_BYTES if multipart is None else multipart
+        self._in_parts = in_parts or self._size > _SINGLE_PUT_BYTES
+
+    async def run(self) -> UploadView:
+        """Send the bytes and complete the upload.
+
+        Raises:
+            ClientError: the server refused the file or went away, the bucket did not take it.
+        """
+        upload_id = await (self._send_parts() if self._in_parts else self._send_whole())
+        path = f"/v1/uploads/{segment(upload_id)}/complete"
+        done = await self._api.post(UploadView, path, timeout=_COMPLETE_S)
+        if self._note:
+            self._note.unlink(missing_ok=True)
+        return done
+
+    async def _announce(self, *, multipart: bool) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "filename": self._path.name,
+            "content_type": self._content_type,
+            "size_bytes": self._size,
+            "sha256": await self._api.connection.work(sha256_of, self._path),
+        }
+        if multipart:
+            body["multipart"] = True
+        return await self._api.call("POST", "/v1/uploads", json=body)
+
+    async def _send_whole(self) -> str:
+        upload = await self._announce(multipart=False)
+        await self._put(upload["url"], 0, self._size, dict(upload.get("headers") or {}), 0)
+        return str(upload["id"])
+
+    async def _send_parts(self) -> str:
+        """Send every part that has not arrived; the note says which upload it was."""
+        upload = await self._resumed()
+        if upload is None:
+            upload = await self._announce(multipart=True)
+            if self._note:
+                self._note.parent.mkdir(parents=True, exist_ok=True)
+                kept = {"id": upload["id"], "part_size_bytes": upload["part_size_bytes"]}
+                self._note.write_text(json.dumps(kept))
+        part_bytes = int(upload["part_size_bytes"])
+        arrived = {int(part["part_number"]) for part in upload.get("parts") or []}
+        count = max(1, -(-self._size // part_bytes))
+        missing = [number for number in range(1, count + 1) if number not in arrived]
+        done = sum(self._part_size(number, part_bytes) for number in arrived)
+        self._tell(done)
+        path = f"/v1/uploads/{segment(upload['id'])}/parts"
+        for first in range(0, len(missing), _SIGNED_AT_ONCE):
+            numbers = missing[first : first + _SIGNED_AT_ONCE]
+            signed = await self._api.call("POST", path, json={"part_numbers": numbers})
+            for part in signed["parts"]:
+                number = int(part["part_number"])
+                size = self._part_size(number, part_bytes)
+                await self._put(part["url"], (number - 1) * part_bytes, size, {}, done)
+                done += size
+        return str(upload["id"])
+
+    def _part_size(self, number: int, part_bytes: int) -> int:
+        return min(part_bytes, self._size - (number - 1) * part_bytes)
+
+    async def _resumed(self) -> dict[str, Any] | None:
+        """Find the upload that this file began earlier, if it can still go on, with the parts that have arrived."""
+        if self._note is None or not self._note.exists():
+            return None
+        try:
+            kept = json.loads(self._note.read_text())
+            upload = await self._api.call("GET", f"/v1/uploads/{segment(kept['id'])}")
+        except (ValueError, KeyError, TypeError):
+            return None
+        except ClientError as error:
+            if error.status != httpx.codes.NOT_FOUND:
+                raise
+            return None
+        return kept | upload if upload.get("state") == "created" else None
+
+    async def _put(self, url: str, start: int, size: int, headers: dict[str, str], done: int) -> None:
+        """PUT a range of the file to a presigned URL, again when the connection breaks."""
+        retries = Retries()
+        sent = headers | {"Content-Length": str(size)}
+        for tried in range(1, _TRIES + 1):
+            try:
+                response = await self._api.connection.put(
+                    url, lambda: self._read(start, size), sent, lambda count: self._tell(done + count)
+                )
+            except httpx.TransportError as error:
+                pause_s = retries.pause_s()
+                if tried == _TRIES or pause_s is None:
+                    message = f"The upload broke off: {error or type(error).__name__}."
+                    raise TransferError("storage_unavailable", message, "Start it again.", retryable=True) from error
+            else:
+                if response.is_success:
+                    return
+                pause_s = retries.pause_s()
+                if response.status_code < 500 or tried == _TRIES or pause_s is None:
+                    message = f"The bucket refused the upload ({response.status_code})."
+                    raise TransferError("upload_refused", message, "Start it again.", status=response.status_code)
+            await self._api.connection.sleep(pause_s)
+
+    def _read(self, start: int, size: int) -> Iterator[bytes]:
+        """Give a range of the file in chunks."""
+        left = size
+        with self._path.open("rb") as file:
+            file.seek(start)
+            while left and (chunk := file.read(min(_CHUNK_BYTES, left))):
+                left -= len(chunk)
+                yield chunk
+
+    def _tell(self, done: int) -> None:
+        if self._on_progress:
+            self._on_progress(done, self._size)
+
+
+def _note(url: str, path: Path, state_dir: Path) -> Path:
+    """Name the file that remembers an upload of this file, as it is now, to this server."""
+    facts = path.stat()
+    told = f"{url}\n{path.resolve()}\n{facts.st_size}\n{facts.st_mtime_ns}"
+    return state_dir / f"{hashlib.sha256(told.encode()).hexdigest()[:32]}.json"
