@@ -68,6 +68,12 @@ def make_app(
     app.include_router(event_routes.router)
     app.include_router(ticket_routes.router)
     app.state.desk = desk
+
+    # Where the one origin sends it to this service; /openapi.json there is the gateway's.
+    @app.get("/v1/webhooks/openapi.json", include_in_schema=False)
+    async def get_openapi() -> dict[str, Any]:
+        return app.openapi()
+
     app.include_router(webhook_routes.router)
     app.include_router(delivery_routes.router)
 

@@ -300,6 +300,8 @@ async def test_public_keys_are_published(nats_server: EmbeddedNats, auth: AuthSe
     async with callers(nats_server, auth) as who, httpx.AsyncClient(base_url=who.acme.base_url) as nobody:
         keys = (await nobody.get("/v1/webhooks/keys")).json()["keys"]
         assert [(key["kty"], key["crv"], key["whpk"][:5]) for key in keys] == [("OKP", "Ed25519", "whpk_")]
+        document = (await nobody.get("/v1/webhooks/openapi.json")).json()
+        assert "security" in document["paths"]["/v1/webhooks"]["post"]
 
 
 def test_schemathesis_finds_no_server_error(nats_server: EmbeddedNats, tmp_path: Path):
