@@ -114,7 +114,11 @@ def _cursor(text: str, code: ErrorCode) -> Cursor:
         raise SaccadeError(code) from None
 
 
-@router.get("/{webhook_id}/deliveries", responses=problem_responses(_E.WEBHOOK_NOT_FOUND, _E.CURSOR_INVALID))
+@router.get(
+    "/{webhook_id}/deliveries",
+    responses=problem_responses(_E.WEBHOOK_NOT_FOUND, _E.CURSOR_INVALID),
+    summary="List what was sent",
+)
 async def list_deliveries(
     *,
     request: Request,
@@ -135,6 +139,7 @@ async def list_deliveries(
 @router.get(
     "/{webhook_id}/deliveries/{delivery_id}/attempts",
     responses=problem_responses(_E.WEBHOOK_NOT_FOUND, _E.DELIVERY_NOT_FOUND),
+    summary="List the attempts of a delivery",
 )
 async def list_attempts(
     request: Request, caller: Reader, webhook_id: EndpointId, delivery_id: Annotated[str, Path(max_length=100)]
@@ -151,6 +156,7 @@ async def list_attempts(
     responses=problem_responses(
         _E.WEBHOOK_NOT_FOUND, _E.WEBHOOK_DISABLED, _E.DELIVERY_NOT_FOUND, _E.CURSOR_INVALID, _E.INVALID_PARAMETER
     ),
+    summary="Send one event, or all since, once more",
 )
 async def redeliver(request: Request, caller: Writer, webhook_id: EndpointId, body: Redelivery) -> RedeliveryObject:
     """Send one event once more, or all that the endpoint takes since a moment. It is stored when this answers."""

@@ -158,6 +158,7 @@ async def _one(
     "/v1/jobs/{job_id}/events",
     response_class=Response,
     responses=problem_responses(ErrorCode.JOB_NOT_FOUND) | _STREAM,
+    summary="Follow a job",
 )
 async def job_events(
     streams: Open, principal: Asks, job_id: Annotated[str, Path(max_length=100)], cursor: Last
@@ -170,6 +171,7 @@ async def job_events(
     "/v1/sessions/{session_id}/events",
     response_class=Response,
     responses=problem_responses(ErrorCode.NOT_FOUND) | _STREAM,
+    summary="Follow a session",
 )
 async def session_events(
     streams: Open, principal: Asks, session_id: Annotated[str, Path(max_length=100)], cursor: Last
@@ -182,6 +184,7 @@ async def session_events(
     "/v1/events",
     response_class=Response,
     responses=problem_responses(ErrorCode.INVALID_PARAMETER) | _STREAM,
+    summary="Follow all your events",
 )
 async def tenant_events(
     *,

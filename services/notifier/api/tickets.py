@@ -60,6 +60,7 @@ async def principal_of(request: Request) -> Principal:
     status_code=201,
     responses=problem_responses(ErrorCode.INVALID_PARAMETER, ErrorCode.BODY_TOO_LARGE),
     openapi_extra={"requestBody": {"content": {"application/json": {"schema": NewTicket.model_json_schema()}}}},
+    summary="A ticket for a browser's EventSource",
 )
 async def create_ticket(
     request: Request, response: Response, principal: Annotated[Principal, Depends(principal_of)]

@@ -18,7 +18,7 @@ from services.kit.auth import Authenticator, Principal
 from services.kit.idempotency import IdempotencyHeader, key_of
 from services.kit.problems import problem_responses
 from services.notifier.webhooks.desk import LONGEST_OVERLAP, Desk
-from services.notifier.webhooks.endpoint import Endpoint
+from services.notifier.webhooks.endpoint import Endpoint, EndpointSecret
 from services.notifier.webhooks.sender import is_reserved_header
 from services.notifier.webhooks.signing import Signing
 
@@ -187,9 +187,11 @@ class WebhookObject(BaseModel):
     @classmethod
     def of(cls, endpoint: Endpoint, now: datetime) -> dict[str, Any]:
         """Write an endpoint's fields."""
-        expiring = [one.expires_at for one in endpoint.secrets if one.expires_at is not None and one.expires_at > now]
         plain = {name: getattr(endpoint, name) for name in cls.model_fields if hasattr(endpoint, name)}
-        return plain | {"header_names": sorted(endpoint.headers), "previous_secrets_expire_at": expiring}
+        return plain | {
+            "header_names": sorted(endpoint.headers),
+            "previous_secrets_expire_at": _expiring(endpoint.secrets, now),
+        }
 
 
 class WebhookWithSecret(WebhookObject):
@@ -209,6 +211,7 @@ class DefaultSecret(BaseModel):
     """What the webhooks of jobs' own `webhook_url` are signed with."""
 
     secret: str
+    previous_secrets_expire_at: list[datetime]
 
 
 class PublicKey(BaseModel):
@@ -239,6 +242,15 @@ class TestAnswer(BaseModel):
     response_excerpt: str
 
 
+def _expiring(secrets: tuple[EndpointSecret, ...], now: datetime) -> list[datetime]:
+    return [one.expires_at for one in secrets if one.expires_at is not None and one.expires_at > now]
+
+
+def _default(secrets: tuple[EndpointSecret, ...], now: datetime) -> DefaultSecret:
+    newest = secrets[0].secret.get_secret_value()
+    return DefaultSecret(secret=newest, previous_secrets_expire_at=_expiring(secrets, now))
+
+
 def _with_secret(endpoint: Endpoint, now: datetime) -> WebhookWithSecret:
     secret = endpoint.secrets[0].secret.get_secret_value()
     return WebhookWithSecret.model_validate(WebhookObject.of(endpoint, now) | {"secret": secret})
@@ -248,7 +260,12 @@ def _shown(endpoint: Endpoint, now: datetime) -> WebhookObject:
     return WebhookObject.model_validate(WebhookObject.of(endpoint, now))
 
 
-@router.post("", status_code=201, responses=problem_responses(_E.TOO_MANY_WEBHOOKS, _E.IDEMPOTENCY_KEY_REUSED))
+@router.post(
+    "",
+    status_code=201,
+    responses=problem_responses(_E.TOO_MANY_WEBHOOKS, _E.IDEMPOTENCY_KEY_REUSED),
+    summary="Make an endpoint",
+)
 async def create_webhook(
     request: Request, response: Response, caller: Writer, body: NewWebhook, idempotency_key: IdempotencyHeader = None
 ) -> WebhookWithSecret:
@@ -261,34 +278,48 @@ async def create_webhook(
     return _with_secret(endpoint, desk.now())
 
 
-@router.get("")
+@router.get("", summary="List your endpoints")
 async def list_webhooks(request: Request, caller: Reader) -> WebhookPage:
     """List your endpoints, the oldest first."""
     desk = desk_of(request)
     return WebhookPage(data=[_shown(one, desk.now()) for one in desk.endpoints_of(caller.tenant)])
 
 
-@router.get("/keys")
+@router.get("/keys", summary="Public keys of v1a signatures")
 async def get_public_keys(request: Request) -> PublicKeys:
     """Give the public keys that `v1a` signatures are checked with."""
     return PublicKeys.model_validate(desk_of(request).public_keys())
 
 
-@router.get("/default/secret")
+@router.get("/default/secret", summary="The secret of jobs' own webhook_url")
 async def get_default_secret(request: Request, response: Response, caller: Writer) -> DefaultSecret:
     """Give the secret that the webhooks of jobs' own `webhook_url` are signed with."""
     response.headers["Cache-Control"] = "no-store"
-    return DefaultSecret(secret=await desk_of(request).default_secret(caller.tenant))
+    desk = desk_of(request)
+    return _default(await desk.default_secrets(caller.tenant), desk.now())
 
 
-@router.get("/{webhook_id}", responses=problem_responses(_E.WEBHOOK_NOT_FOUND))
+@router.post("/default/rotate-secret", responses=problem_responses(_E.WEBHOOK_CHANGED))
+async def rotate_default_secret(
+    request: Request, response: Response, caller: Writer, body: Rotation | None = None
+) -> DefaultSecret:
+    """Sign the webhooks of jobs' own `webhook_url` with a new secret; with the old one too while `overlap_s` lasts."""
+    desk = desk_of(request)
+    overlap = timedelta(seconds=(body or Rotation()).overlap_s)
+    response.headers["Cache-Control"] = "no-store"
+    return _default(await desk.rotate_default(caller.tenant, overlap), desk.now())
+
+
+@router.get("/{webhook_id}", responses=problem_responses(_E.WEBHOOK_NOT_FOUND), summary="Read an endpoint")
 async def get_webhook(request: Request, caller: Reader, webhook_id: EndpointId) -> WebhookObject:
     """Read an endpoint."""
     desk = desk_of(request)
     return _shown(desk.endpoint(caller.tenant, webhook_id), desk.now())
 
 
-@router.patch("/{webhook_id}", responses=problem_responses(_E.WEBHOOK_NOT_FOUND, _E.WEBHOOK_CHANGED))
+@router.patch(
+    "/{webhook_id}", responses=problem_responses(_E.WEBHOOK_NOT_FOUND, _E.WEBHOOK_CHANGED), summary="Change an endpoint"
+)
 async def change_webhook(
     request: Request, caller: Writer, webhook_id: EndpointId, body: WebhookChanges
 ) -> WebhookObject:
@@ -298,14 +329,23 @@ async def change_webhook(
     return _shown(await desk.change(caller.tenant, webhook_id, changes), desk.now())
 
 
-@router.delete("/{webhook_id}", status_code=204, responses=problem_responses(_E.WEBHOOK_NOT_FOUND, _E.WEBHOOK_CHANGED))
+@router.delete(
+    "/{webhook_id}",
+    status_code=204,
+    responses=problem_responses(_E.WEBHOOK_NOT_FOUND, _E.WEBHOOK_CHANGED),
+    summary="Delete an endpoint",
+)
 async def delete_webhook(request: Request, caller: Writer, webhook_id: EndpointId) -> Response:
     """Delete an endpoint; what still waits for it is not sent."""
     await desk_of(request).delete(caller.tenant, webhook_id)
     return Response(status_code=204)
 
 
-@router.post("/{webhook_id}/rotate-secret", responses=problem_responses(_E.WEBHOOK_NOT_FOUND, _E.WEBHOOK_CHANGED))
+@router.post(
+    "/{webhook_id}/rotate-secret",
+    responses=problem_responses(_E.WEBHOOK_NOT_FOUND, _E.WEBHOOK_CHANGED),
+    summary="Give an endpoint a new secret",
+)
 async def rotate_secret(
     request: Request, response: Response, caller: Writer, webhook_id: EndpointId, body: Rotation | None = None
 ) -> WebhookWithSecret:
@@ -316,7 +356,7 @@ async def rotate_secret(
     return _with_secret(await desk.rotate(caller.tenant, webhook_id, overlap), desk.now())
 
 
-@router.post("/{webhook_id}/test", responses=problem_responses(_E.WEBHOOK_NOT_FOUND))
+@router.post("/{webhook_id}/test", responses=problem_responses(_E.WEBHOOK_NOT_FOUND), summary="Send an example now")
 async def test_webhook(request: Request, caller: Writer, webhook_id: EndpointId) -> TestAnswer:
     """Send an example to the endpoint now, once, and say what it answered."""
     answer = await desk_of(request).test(caller.tenant, webhook_id)
