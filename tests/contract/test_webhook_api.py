@@ -290,6 +290,45 @@ async def test_a_jobs_own_url_is_listed_under_the_job(nats_server: EmbeddedNats,
         assert (await who.rival.get(f"/v1/webhooks/{job_id}/deliveries")).status_code == 404
 
 
+async def test_the_default_secret_is_rotated_with_overlap(nats_server: EmbeddedNats, auth: AuthSettings):
+    path = "/v1/webhooks/default/rotate-secret"
+    async with (
+        callers(nats_server, auth) as who,
+        listening() as listener,
+        publisher(nats_server.settings) as publish,
+    ):
+        first = (await who.acme.get("/v1/webhooks/default/secret")).json()
+        assert first["previous_secrets_expire_at"] == []
+        assert (await who.acme_reader.post(path)).status_code == 403
+        theirs = (await who.rival.get("/v1/webhooks/default/secret")).json()
+        second = (await who.acme.post(path, json={"overlap_s": 60})).json()
+        assert second["secret"] != first["secret"]
+        assert len(second["previous_secrets_expire_at"]) == 1
+        assert (await who.acme.get("/v1/webhooks/default/secret")).json() == second
+        assert (await who.rival.get("/v1/webhooks/default/secret")).json() == theirs
+        job_id = "job_0198c0de-0000-7000-8000-000000000010"
+        await publish.say(job_id, submitted().model_copy(update={"webhook_url": listener.url}), "acme")
+        async with asyncio.timeout(15):
+            while not listener.got:
+                await asyncio.sleep(0.02)
+        for secret in (first["secret"], second["secret"]):
+            Webhook(secret).verify(listener.got[0].body, listener.got[0].headers)
+
+
+async def test_a_default_secret_of_another_key_is_said_and_can_be_made_anew(
+    nats_server: EmbeddedNats, auth: AuthSettings
+):
+    async with callers(nats_server, auth) as who:
+        first = (await who.acme.get("/v1/webhooks/default/secret")).json()["secret"]
+    async with callers(nats_server, auth, webhook_settings(secret_key=SecretStr("x" * 32))) as who:
+        answer = await who.acme.get("/v1/webhooks/default/secret")
+        assert (answer.status_code, answer.json()["code"]) == (501, "webhooks_not_configured")
+        assert "rotate-secret" in answer.json()["hint"]
+        made = (await who.acme.post("/v1/webhooks/default/rotate-secret")).json()
+        assert made["previous_secrets_expire_at"] == []
+        assert made["secret"] == (await who.acme.get("/v1/webhooks/default/secret")).json()["secret"] != first
+
+
 async def test_without_the_key_the_routes_say_so(nats_server: EmbeddedNats, auth: AuthSettings):
     async with callers(nats_server, auth, WebhookSettings(secret_key=None)) as who:
         answer = await who.acme.post("/v1/webhooks", json={"url": "https://hooks.example.com"})

@@ -20,7 +20,7 @@ from services.kit.nats import connect, declare
 from services.kit.tasks import end
 from services.notifier.webhooks.endpoint import Endpoint, EndpointSecret
 from services.notifier.webhooks.endpoints import Endpoints
-from services.notifier.webhooks.sealing import Sealing, UnsealableError
+from services.notifier.webhooks.sealing import Sealing
 from tests.servers import EmbeddedNats
 
 pytestmark = pytest.mark.anyio
@@ -143,11 +143,25 @@ async def test_records_that_cannot_be_opened_are_told_of_and_harm_no_others(
 
 async def test_a_tenants_default_secret_is_one_whoever_asks_first(nats_server: EmbeddedNats):
     async with registry(nats_server) as one, registry(nats_server) as other:
-        found = await asyncio.gather(*(registry.default_secret("acme") for registry in (one, other) * 4))
-        secrets = {secret.secret.get_secret_value() for secret in found}
+        found = await asyncio.gather(*(registry.default_secrets("acme") for registry in (one, other) * 4))
+        secrets = {default.secrets[0].secret.get_secret_value() for default in found}
         assert len(secrets) == 1
         assert secrets.pop().startswith("whsec_")
-        assert (await one.default_secret("rival")).secret != found[0].secret
-    async with registry(nats_server, "another key of enough letters") as stranger:
-        with pytest.raises(UnsealableError, match="acme"):
-            await stranger.default_secret("acme")
+        assert (await one.default_secrets("rival")).secrets != found[0].secrets
+        rotated = (EndpointSecret(SecretStr("whsec_bmV3")), replace(found[0].secrets[0], expires_at=NOW))
+        await one.put_default("acme", rotated, found[0].sequence)
+        with pytest.raises(Conflict):
+            await other.put_default("acme", rotated, found[0].sequence)
+        async with asyncio.timeout(5):
+            while (await other.default_secrets("acme")).secrets != rotated:
+                await asyncio.sleep(0.01)
+
+
+async def test_a_default_secret_of_another_key_is_nobodys_until_it_is_made_anew(nats_server: EmbeddedNats):
+    async with registry(nats_server) as one, registry(nats_server, "another key of enough letters") as stranger:
+        mine = await one.default_secrets("acme")
+        unreadable = await stranger.default_secrets("acme")
+        assert (unreadable.secrets, unreadable.sequence) == ((), mine.sequence)
+        assert (await one.default_secrets("acme")) == mine, "it was not replaced unasked"
+        await stranger.put_default("acme", (EndpointSecret(SecretStr("whsec_bmV3")),), unreadable.sequence)
+        assert (await stranger.default_secrets("acme")).secrets[0].secret.get_secret_value() == "whsec_bmV3"

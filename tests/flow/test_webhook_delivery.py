@@ -213,7 +213,7 @@ async def test_a_job_s_own_url_gets_its_events_and_nobody_else_s(nats_server: Em
         await here.settled(mine, 5)
         assert sorted(own.of_job(mine)) == sorted(JOB)
         assert len(own.got) == 5
-        secret = await here.endpoints.default_secret("local")
+        secret = (await here.endpoints.default_secrets("local")).secrets[0]
         for got in own.got:
             check(got, secret)
 

@@ -137,14 +137,7 @@ class Desk:
         """
         endpoint, sequence = self.endpoint(tenant, endpoint_id), self._endpoints.sequence(endpoint_id)
         now = self._parts.now()
-        ends = now + overlap
-        older = [
-            replace(one, expires_at=ends if one.expires_at is None else min(ends, one.expires_at))
-            for one in endpoint.secrets
-            if one.expires_at is None or one.expires_at > now
-        ]
-        kept = [one for one in older if overlap and one.expires_at is not None][: MOST_SECRETS - 1]
-        secrets = (EndpointSecret(SecretStr(new_secret())), *kept)
+        secrets = _rotated(endpoint.secrets, now, overlap)
         return await self._put(replace(endpoint, secrets=secrets, updated_at=now), sequence)
 
     async def delete(self, tenant: str, endpoint_id: str) -> None:
@@ -157,13 +150,34 @@ class Desk:
         note = replace(endpoint, deleted=True, enabled=False, secrets=(), headers={}, updated_at=self._parts.now())
         await self._put(note, sequence)
 
-    async def default_secret(self, tenant: str) -> str:
-        """Give the secret that the webhooks of jobs' own ``webhook_url`` are signed with.
+    async def default_secrets(self, tenant: str) -> tuple[EndpointSecret, ...]:
+        """Give what the webhooks of jobs' own ``webhook_url`` are signed with, the newest first.
 
         Raises:
-            SaccadeError: BUS_UNAVAILABLE.
+            SaccadeError: WEBHOOKS_NOT_CONFIGURED, BUS_UNAVAILABLE.
         """
-        return (await self._endpoints.default_secret(tenant)).secret.get_secret_value()
+        if secrets := (await self._endpoints.default_secrets(tenant)).secrets:
+            return secrets
+        raise SaccadeError(
+            ErrorCode.WEBHOOKS_NOT_CONFIGURED,
+            "The default secret was sealed with another key than this server has.",
+            hint="Have the operator set NOTIFIER_SECRET_KEY as it was; if it is lost, make a new secret: "
+            "POST /v1/webhooks/default/rotate-secret.",
+        )
+
+    async def rotate_default(self, tenant: str, overlap: timedelta) -> tuple[EndpointSecret, ...]:
+        """Sign the webhooks of jobs' own ``webhook_url`` with a new secret, and with the old one for ``overlap``.
+
+        Raises:
+            SaccadeError: WEBHOOK_CHANGED, BUS_UNAVAILABLE.
+        """
+        known = await self._endpoints.default_secrets(tenant)
+        secrets = _rotated(known.secrets, self._parts.now(), overlap)
+        try:
+            await self._endpoints.put_default(tenant, secrets, known.sequence)
+        except Conflict:
+            raise SaccadeError(ErrorCode.WEBHOOK_CHANGED) from None
+        return secrets
 
     async def test(self, tenant: str, endpoint_id: str) -> Answer:
         """Send an example to an endpoint, once and now, enabled or not.
@@ -266,3 +280,15 @@ class Desk:
 
     async def _head(self) -> int:
         return (await epoch_of(self._endpoints.store.client, EVENTS.name))[1]
+
+
+def _rotated(secrets: tuple[EndpointSecret, ...], now: datetime, overlap: timedelta) -> tuple[EndpointSecret, ...]:
+    """Put a new secret before those that have not expired; they expire after ``overlap``, or when they would have."""
+    ends = now + overlap
+    older = [
+        replace(one, expires_at=ends if one.expires_at is None else min(ends, one.expires_at))
+        for one in secrets
+        if one.expires_at is None or one.expires_at > now
+    ]
+    kept = older[: MOST_SECRETS - 1] if overlap else []
+    return (EndpointSecret(SecretStr(new_secret())), *kept)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, SecretStr, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from contracts.events.base import Message
 from contracts.ids import new_id
@@ -58,6 +58,18 @@ class _Sealed(BaseModel):
     secrets: tuple[_SealedSecret, ...] = ()
 
 
+class _SealedDefault(BaseModel):
+    secrets: tuple[_SealedSecret, ...] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class DefaultSecrets:
+    """What the webhooks of jobs' own URLs are signed with, the newest first; none where they cannot be opened."""
+
+    secrets: tuple[EndpointSecret, ...]
+    sequence: int
+
+
 @dataclass(frozen=True)
 class _Known:
     endpoint: Endpoint
@@ -73,7 +85,7 @@ class Endpoints:
         self._sealing = sealing
         self._known: dict[str, _Known] = {}
         self._by_tenant: dict[str, dict[str, Endpoint]] = {}
-        self._defaults: dict[str, EndpointSecret] = {}
+        self._defaults: dict[str, DefaultSecrets] = {}
         self._told: list[Callable[[Endpoint], None]] = []
         self._tail = EventTail(store, self._on_record, live=LIVE_WEBHOOKS, name="endpoints")
         #: Set when all that was stored at the start is known.
@@ -150,30 +162,50 @@ class Endpoints:
                 return
             await asyncio.sleep(0.02)
 
-    async def default_secret(self, tenant: str) -> EndpointSecret:
-        """Give the secret that a tenant's jobs' own webhook URLs are signed with; it is made when first asked for.
+    async def default_secrets(self, tenant: str) -> DefaultSecrets:
+        """Give what a tenant's jobs' own webhook URLs are signed with; it is made when first asked for.
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
-            UnsealableError: it was made with another key.
         """
-        if known := self._defaults.get(tenant):
-            return known
-        subject = _subject(tenant, _DEFAULT)
-        while not (stored := await self.store.load(subject)):
-            body = self._sealing.seal(new_secret(), subject).encode()
+        while (known := self._defaults.get(tenant)) is None:
+            if stored := await self.store.load(_subject(tenant, _DEFAULT)):
+                self._learn_default(tenant, stored[0])
+                continue
             try:
-                await self.store.publish(Message(subject, new_id("evt"), body), after=0)
+                await self.put_default(tenant, (EndpointSecret(SecretStr(new_secret())),), 0)
             except Conflict:
                 log.info("another notifier made the default secret of %s", tenant)
-        secret = self._defaults[tenant] = self._opened_default(stored[0])
-        return secret
+        return known
 
-    def _opened_default(self, stored: Stored) -> EndpointSecret:
-        return EndpointSecret(SecretStr(self._sealing.open(stored.body.decode(), stored.subject)))
+    async def put_default(self, tenant: str, secrets: tuple[EndpointSecret, ...], expected_sequence: int) -> None:
+        """Store what a tenant's jobs' own webhook URLs are signed with, if nobody changed it.
+
+        Raises:
+            Conflict: somebody did.
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        subject = _subject(tenant, _DEFAULT)
+        plain = _SealedDefault(secrets=tuple(map(_plain, secrets)))
+        body = self._sealing.seal(plain.model_dump(mode="json"), subject).encode()
+        sequence = await self.store.publish(Message(subject, new_id("evt"), body), after=expected_sequence)
+        self._learn_default(tenant, Stored(sequence, subject, body))
+
+    def _learn_default(self, tenant: str, stored: Stored) -> None:
+        if (known := self._defaults.get(tenant)) and stored.sequence <= known.sequence:
+            return
+        try:
+            sealed = _SealedDefault.model_validate(self._sealing.open(stored.body.decode(), stored.subject))
+        except (ValidationError, UnsealableError, UnicodeDecodeError):
+            log.error("the default secret of %s was sealed with another key, or changed", tenant)  # noqa: TRY400
+            self._defaults[tenant] = DefaultSecrets((), stored.sequence)
+            return
+        self._defaults[tenant] = DefaultSecrets(tuple(map(_secret, sealed.secrets)), stored.sequence)
 
     def _on_record(self, stored: Stored) -> None:
         _, _, tenant, name = stored.subject.split(".")
+        if name == _DEFAULT:
+            self._learn_default(tenant, stored)
         if not name.startswith("whk_"):
             return
         try:
@@ -188,7 +220,7 @@ class Endpoints:
         record = _Record.model_validate_json(stored.body)
         sealed = _Sealed.model_validate(self._sealing.open(record.sealed, stored.subject))
         plain: dict[str, Any] = {field: getattr(record, field) for field in _Record.model_fields if field != "sealed"}
-        secrets = tuple(EndpointSecret(SecretStr(one.secret), one.expires_at) for one in sealed.secrets)
+        secrets = tuple(map(_secret, sealed.secrets))
         endpoint = Endpoint(**plain, url=sealed.url, headers=sealed.headers, secrets=secrets)
         return replace(endpoint, id=name, tenant=tenant)
 
@@ -203,6 +235,10 @@ class Endpoints:
 
 def _subject(tenant: str, name: str) -> str:
     return f"saccade.whk.{tenant}.{name}"
+
+
+def _secret(sealed: _SealedSecret) -> EndpointSecret:
+    return EndpointSecret(SecretStr(sealed.secret), sealed.expires_at)
 
 
 def _plain(secret: EndpointSecret) -> _SealedSecret:

@@ -11,6 +11,7 @@ from services.notifier.webhooks.endpoint import Endpoint, EndpointSecret
 from services.notifier.webhooks.endpoints import Endpoints
 from services.notifier.webhooks.ledger import Ledger
 from services.notifier.webhooks.planner import lane_of_url, origin_of
+from services.notifier.webhooks.sealing import UnsealableError
 from services.notifier.webhooks.sender import Outgoing
 from services.notifier.webhooks.signing import Signer, Signing
 
@@ -46,15 +47,17 @@ class Receivers:
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
+            UnsealableError: what would sign was sealed with another key.
         """
         if receiver_id.startswith("whk_"):
             endpoint = self._ledger.active(tenant, receiver_id)
             return self.of(endpoint) if endpoint else None
         if (url := self._ledger.job_url(receiver_id, tenant)) is None:
             return None
-        secret = await self._endpoints.default_secret(tenant)
+        if not (secrets := (await self._endpoints.default_secrets(tenant)).secrets):
+            raise UnsealableError(f"the default secret of {tenant} was sealed with another key, or changed")
         lane = lane_of_url(tenant, origin_of(url))
-        return Receiver(receiver_id, lane, url, (secret,), "v1", {}, None)
+        return Receiver(receiver_id, lane, url, secrets, "v1", {}, None)
 
     def of(self, endpoint: Endpoint) -> Receiver:
         """Describe an endpoint as a receiver."""
