@@ -11,15 +11,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import math
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -199,11 +197,13 @@ class Bench:
             await asyncio.sleep(0.02)  # so that it does not share the dispatcher with the one before
         return await self.overheads_ms(jobs, sequences)
 
-    async def at_once(self, jobs: list[str]) -> list[float]:
-        """Submit all jobs as fast as they are stored; give the ms from stored to FunctionMap of each."""
+    async def at_once(self, jobs: list[str]) -> tuple[list[float], float]:
+        """Submit all jobs as fast as they are stored; give the ms from stored to FunctionMap, and launches a second."""
+        begun_at_s = time.time()
         sequences = await _each(jobs, self.submit)
         await self.calls.launched(jobs)
-        return await self.overheads_ms(jobs, sequences)
+        taken_s = max(self.calls.of_job[job_id].arrived_at_s for job_id in jobs) - begun_at_s
+        return await self.overheads_ms(jobs, sequences), len(jobs) / taken_s
 
     async def overheads_ms(self, jobs: list[str], sequences: list[int]) -> list[float]:
         """Give the ms from where nats-server stored each event to its FunctionMap."""
@@ -275,11 +275,11 @@ class Bench:
 async def measure_round(bench: Bench, number: int, jobs: int, single: int) -> None:
     """Submit ``jobs`` at once, let them run, submit others beside them, let all end."""
     burst, singles = ([new_id("job") for _ in range(count)] for count in (jobs, single))
-    cpu_s, start = bench.cpu_s, time.monotonic()
-    at_once = await bench.at_once(burst)
-    wall_s, launch_cpu_s = time.monotonic() - start, bench.cpu_s - cpu_s
+    cpu_s = bench.cpu_s
+    at_once, rate = await bench.at_once(burst)
+    launch_cpu_s = bench.cpu_s - cpu_s
     print(f"round {number}")
-    _row(f"{jobs} at once ({jobs / wall_s:.0f} /s)", at_once)
+    _row(f"{jobs} at once ({rate:.0f} /s)", at_once)
     await _each(burst, bench.claim)
     beating = asyncio.create_task(bench.beat(burst))
     await asyncio.sleep(3)
@@ -300,7 +300,6 @@ async def measure_round(bench: Bench, number: int, jobs: int, single: int) -> No
 
 
 async def measure(rounds: int, jobs: int, single: int, answer_s: float) -> None:
-    """Run it all and print the table."""
     async with _opened(jobs + single, answer_s) as bench:
         await asyncio.sleep(2)
         rest_mb, rest = bench.memory_mb, await bench.share_of_a_core(4)
@@ -333,12 +332,11 @@ async def _opened(slots: int, answer_s: float) -> AsyncIterator[Bench]:
         port = await listener.listen()
         stack.push_async_callback(listener.end)
         (folder / "workers.seed").write_bytes(nkeys.encode_seed(bytes(range(32)), nkeys.PREFIX_BYTE_ACCOUNT))
-        health_port = free_port()
         environment = bucket_secret(s3.settings) | {
             "NATS_URL": nats.url,
             "WORKER_CATALOG": "tests.workers",
             "DISPATCHER_EXECUTOR": "modal",
-            "DISPATCHER_PORT": str(health_port),
+            "DISPATCHER_PORT": str(free_port()),
             "DISPATCHER_DATA_DIR": str(folder / "dispatcher"),
             "DISPATCHER_WORKER_BUS_URL": "https://gateway.example",
             "DISPATCHER_WORKER_SEED_FILE": str(folder / "workers.seed"),
@@ -348,39 +346,24 @@ async def _opened(slots: int, answer_s: float) -> AsyncIterator[Bench]:
             "MODAL_CONFIG_PATH": str(folder / "no-modal.toml"),
             **{f"DISPATCHER_{limit}": str(slots) for limit in ("SLOTS", "TENANT_CONCURRENCY", "WORKLOAD_CONCURRENCY")},
         }
-        process = stack.enter_context(_dispatcher(environment, folder / "dispatcher.log"))
-        await _leading(process, health_port, folder / "dispatcher.log")
-        yield Bench(EventStore(client), calls, psutil.Process(process.pid))
+        log = stack.enter_context((folder / "dispatcher.log").open("wb"))
+        command = [sys.executable, "-m", "services.dispatcher"]
+        environment |= inherited_environment()
+        process = stack.enter_context(subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log))
+        stack.callback(process.terminate)
+        await _leading(process, folder / "dispatcher.log")
+        try:
+            yield Bench(EventStore(client), calls, psutil.Process(process.pid))
+        except TimeoutError:
+            print((folder / "dispatcher.log").read_text()[-4000:], f"exit code: {process.poll()}", file=sys.stderr)
+            raise
         assert not exchange.unimplemented, exchange.unimplemented
         assert not exchange.errors, exchange.errors
 
 
-@contextmanager
-def _dispatcher(environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "services.dispatcher"]
-    with log.open("wb") as written:
-        process = subprocess.Popen(
-            command, cwd=ROOT, env=inherited_environment() | environment, stdout=written, stderr=written
-        )
-        try:
-            yield process
-        finally:
-            process.terminate()
-            process.wait()
-
-
-async def _leading(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    """Wait until the dispatcher holds the lease."""
-
-    def role() -> str:
-        try:
-            with urllib.request.urlopen(f"http://{HOST}:{port}/health") as answer:
-                return str(json.load(answer))
-        except OSError:
-            return ""
-
+async def _leading(process: subprocess.Popen[bytes], log: Path) -> None:
     async with asyncio.timeout(_WAIT_S):
-        while "leading" not in await asyncio.to_thread(role):
+        while "leading" not in log.read_text():
             assert process.poll() is None, log.read_text()
             await asyncio.sleep(0.1)
 
@@ -398,15 +381,11 @@ async def _each(items: Iterable[_Item], work: Callable[[_Item], Awaitable[_Resul
 
 def _row(name: str, values_ms: list[float]) -> None:
     ordered = sorted(values_ms)
-
-    def at(share: float) -> float:
-        return ordered[math.ceil(share * len(ordered)) - 1]
-
-    print(f"  {name:36} p50 {at(0.5):8.1f} ms  p99 {at(0.99):8.1f} ms  max {ordered[-1]:8.1f} ms", flush=True)
+    p50, p99 = (ordered[math.ceil(share * len(ordered)) - 1] for share in (0.5, 0.99))
+    print(f"  {name:36} p50 {p50:8.1f} ms  p99 {p99:8.1f} ms  max {ordered[-1]:8.1f} ms", flush=True)
 
 
 def main() -> None:
-    """Read the command line and measure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=500, help="in flight")
