@@ -125,6 +125,11 @@ class StreamingHttp(H11Protocol):
         self._application = self.app
         self.app = self._offering
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Hear from the transport that it is closed."""
+        super().connection_lost(exc)
+        self.app = self._application
+
     async def _offering(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope[TAKE_OVER] = self.take_over
         try:
