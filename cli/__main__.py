@@ -27,6 +27,7 @@ _COMMANDS: Final = {
     "retry": "jobs",
     "events": "events",
     "artifacts": "artifacts",
+    "webhooks": "webhooks",
     "workloads": "workloads",
     "key": "key",
     "modal": "modal",

@@ -25,6 +25,8 @@ _HINTS: Final = {
     "job_already_ended": "A failed or cancelled job starts again with: saccade retry ID",
     "job_not_found": "`saccade jobs` lists your jobs.",
     "artifact_not_found": "`saccade artifacts ID` lists those there are.",
+    "webhook_not_found": "`saccade webhooks list` lists yours.",
+    "delivery_not_found": "`saccade webhooks deliveries ID` lists them; they are kept for 30 days.",
     "artifacts_not_ready": "Wait for the end of the job: saccade events --job ID --follow",
 }
 

@@ -6,7 +6,7 @@ import contextlib
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,13 @@ from tests.contract.sse_harness import NotifierProcess
 from tests.servers import HOST, EmbeddedNats, EmbeddedS3, free_port, wait_for_port
 
 #: What the one origin in front sends to the notifier (cli/embedded/origin.py, deploy/origin.conf).
-_NOTIFIERS = re.compile(r"^/v1/(events|tickets|(jobs|sessions)/[^/]+/events)$")
+_NOTIFIERS = re.compile(r"^/v1/(events|tickets|webhooks(/.*)?|(jobs|sessions)/[^/]+/events)$")
+#: Webhooks go to this machine.
+_WEBHOOKS = {
+    "NOTIFIER_SECRET_KEY": "k" * 32,
+    "NOTIFIER_WEBHOOK_HTTPS_ONLY": "false",
+    "NOTIFIER_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
+}
 
 
 @dataclass
@@ -63,8 +69,13 @@ class Services:
 
 
 @contextlib.contextmanager
-def running_services(folder: Path, *, heartbeat_s: float = 0.5) -> Iterator[Services]:
-    """Run them in embedded mode; pages of one origin, where nothing listens yet, may call."""
+def running_services(
+    folder: Path, *, heartbeat_s: float = 0.5, bucket_url: Callable[[str], str] = str
+) -> Iterator[Services]:
+    """Run them in embedded mode; pages of one origin, where nothing listens yet, may call.
+
+    ``bucket_url`` may lead to the bucket by another way.
+    """
     for name in ("nats", "s3"):
         (folder / name).mkdir()
     port = free_port()
@@ -73,11 +84,11 @@ def running_services(folder: Path, *, heartbeat_s: float = 0.5) -> Iterator[Serv
     with (
         EmbeddedNats(folder / "nats") as nats,
         EmbeddedS3(folder / "s3") as s3,
-        NotifierProcess(nats.settings, NOTIFIER_HEARTBEAT_S=str(heartbeat_s), **told) as notifier,
+        NotifierProcess(nats.settings, NOTIFIER_HEARTBEAT_S=str(heartbeat_s), **_WEBHOOKS, **told) as notifier,
     ):
         environment = {
             "NATS_URL": nats.settings.url,
-            "S3_ENDPOINT_URL": s3.settings.endpoint_url,
+            "S3_ENDPOINT_URL": bucket_url(s3.settings.endpoint_url),
             "S3_ACCESS_KEY_ID": s3.settings.access_key_id,
             "S3_SECRET_ACCESS_KEY": s3.settings.secret_access_key.get_secret_value(),
             "GATEWAY_PORT": str(port),

@@ -102,11 +102,9 @@ class Download:
         if partial.count < artifact.bytes or not artifact.bytes:
             incoming = await self._open(artifact.name, partial.count)
             try:
-                if incoming.response.status_code != httpx.codes.PARTIAL_CONTENT:
+                if not _starts_at(incoming.response):
                     partial.begin_again()
-                while (chunk := await incoming.read()) is not None:
-                    await self._api.connection.work(partial.write, chunk)
-                    self._tell(partial.count)
+                await self._receive(incoming, partial)
             finally:
                 await incoming.close()
         if not partial.right:
@@ -114,8 +112,28 @@ class Download:
             partial.begin_again()
             raise _DamagedError(f"it arrived damaged ({count} of {artifact.bytes} bytes)")
 
+    async def _receive(self, incoming: Incoming, partial: _Partial) -> None:
+        """Write what comes, some of it at a time, and what came before a connection broke."""
+        held: list[bytes] = []
+        size = 0
+        try:
+            while (chunk := await incoming.read()) is not None:
+                held.append(chunk)
+                size += len(chunk)
+                if size >= _CHUNK_BYTES:
+                    await self._write(held, partial)
+                    size = 0
+        finally:
+            await self._write(held, partial)
+
+    async def _write(self, held: list[bytes], partial: _Partial) -> None:
+        chunks, held[:] = b"".join(held), []
+        if chunks:
+            await self._api.connection.work(partial.write, chunks)
+            self._tell(partial.count)
+
     async def _open(self, name: str, start: int) -> Incoming:
-        """Open a file in the bucket at ``start``; the answer is 206 only where it begins there."""
+        """Open a file in the bucket at ``start``, or at its beginning where the bucket cannot."""
         answer = await self._api.send("GET", f"/v1/jobs/{segment(self._job_id)}/artifacts/{quote(name)}")
         if not answer.has_redirect_location:
             raise refusal(answer)
@@ -123,12 +141,10 @@ class Download:
         url = str(httpx.URL(self._api.connection.url).join(answer.headers["Location"]))
         incoming = await self._api.connection.open(url, headers=headers, silence_s=_SILENCE_S)
         response = incoming.response
-        begins = _RANGE.match(response.headers.get("Content-Range", ""))
-        misplaced = response.status_code == httpx.codes.PARTIAL_CONTENT and not (begins and int(begins[1]) == start)
-        if response.is_success and not misplaced:
+        if response.is_success and _starts_at(response) in (0, start):
             return incoming
         await incoming.close()
-        if start and (misplaced or response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE):
+        if start and (response.is_success or response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE):
             return await self._open(name, 0)
         message = f"the bucket answered {response.status_code}"
         raise httpx.HTTPStatusError(message, request=response.request, response=response)
@@ -235,6 +251,12 @@ class _Partial:
             self._own.replace(self._left)
         else:
             self._own.unlink(missing_ok=True)
+
+
+def _starts_at(response: httpx.Response) -> int:
+    """Say where in the file an answer starts; not by its status, which rclone's server leaves at 200."""
+    part = _RANGE.match(response.headers.get("Content-Range", ""))
+    return int(part[1]) if part else 0
 
 
 def _failed(name: str, error: Exception) -> TransferError:
