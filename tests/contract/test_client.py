@@ -17,13 +17,12 @@ import pytest
 from saccade import AsyncClient, ClientError, JobFailedError, NotFoundError, UnreachableError, WaitTimeoutError
 from saccade.webhook import verify
 
-from contracts.events.job import Cost, JobCancelled, JobSucceeded
+from contracts.events.job import JobCancelled
 from contracts.limits import MIB, PART_BYTES
-from contracts.manifest import Artifact, Manifest
-from services.kit.s3 import Bucket, open_bucket
 from tests.breaking_proxy import BreakingProxy
-from tests.contract.sse_harness import RUN_ID, failed, publisher
+from tests.contract.sse_harness import failed, publisher
 from tests.cutting_pipe import CuttingPipe
+from tests.done_job import succeed
 from tests.gateway import video
 from tests.python_clients import FACES, Open, opener
 from tests.running_services import Services, running_services
@@ -153,13 +152,17 @@ async def test_jobs_are_listed_page_by_page_and_cancelled(client: AsyncClient, i
     with pytest.raises(ClientError) as refusal:
         await client.retry(jobs[0].id)
     assert refusal.value.code == "job_not_retryable"
-    seen = [event.type async for event in client.events(jobs[0].id, follow=False)]
-    assert seen == ["job.submitted", "job.cancel_requested"]
-    types = ["job.submitted"]
-    since = {event.subject async for event in client.events(types=types, since=60, follow=False)}
-    assert {job.id for job in jobs} <= since
-    newer = [event.type async for event in client.events(jobs[0].id, cursor=jobs[0].cursor, follow=False)]
-    assert newer == seen, "the cursor of the answer is from before the job"
+
+    async def past(*given: str, **options: Any) -> list[tuple[str, str | None]]:
+        return [(event.type, event.subject) async for event in client.events(*given, **options, follow=False)]
+
+    whole, newer, submitted = await asyncio.gather(
+        past(jobs[0].id), past(jobs[0].id, cursor=jobs[0].cursor), past(types=["job.submitted"], since=60)
+    )
+    assert [kind for kind, _ in whole] == ["job.submitted", "job.cancel_requested"]
+    assert newer == whole, "the cursor of the answer is from before the job"
+    assert {job.id for job in jobs} <= {subject for _, subject in submitted}
+    assert {kind for kind, _ in submitted} == {"job.submitted"}
 
 
 async def test_a_job_that_is_submitted_twice_by_one_key_is_one(client: AsyncClient, inputs: dict[str, str]) -> None:
@@ -194,48 +197,14 @@ async def test_waiting(services: Services, client: AsyncClient, inputs: dict[str
         (await other.wait()).raise_for_failure()
 
 
-async def leave_files(bucket: Bucket, job_id: str, content: bytes) -> str:
-    """Leave three files, one of them damaged since, and their manifest, as a worker does; give the manifest's key."""
-    artifacts = []
-    for name, body in (("film.mp4", content), ("clips/first.mp4", b"clip"), ("damaged.bin", b"as promised")):
-        sent = await bucket.put(bucket.key("results", job_id, name), body)
-        facts = {"key": sent.key, "bytes": sent.bytes, "sha256": sent.sha256, "media_type": "video/mp4"}
-        artifacts.append(Artifact(name=name, **facts))
-    await bucket.put(artifacts[2].key, b"as received")
-    manifest = Manifest(
-        job_id=job_id,
-        tenant="local",
-        workload="lap_compare",
-        workload_version="1",
-        attempt=1,
-        run_id=RUN_ID,
-        created_at=datetime.now(UTC),
-        duration_s=1,
-        device="cpu",
-        result={},
-        artifacts=artifacts,
-    )
-    return (await bucket.put(bucket.key("results", job_id, "manifest.json"), manifest.model_dump_json().encode())).key
-
-
-async def succeed(services: Services, job_id: str, content: bytes) -> None:
-    """Do a job's work in its worker's place."""
-    async with publisher(services.nats.settings) as jobs, open_bucket(services.s3.settings) as bucket:
-        await jobs.start(job_id)
-        manifest_key = await leave_files(bucket, job_id, content)
-        cost = Cost(device="cpu", seconds=1, usd=0)
-        data = JobSucceeded(attempt=1, run_id=RUN_ID, result={}, manifest_key=manifest_key, duration_s=1, cost=cost)
-        await jobs.say(job_id, data)
-
-
 async def test_files_are_brought_home_over_a_line_that_breaks(
     services: Services, client: AsyncClient, pipe: CuttingPipe, inputs: dict[str, str], tmp_path: Path
 ) -> None:
     job = await client.submit("lap_compare", inputs)
     content = random.Random(2).randbytes(6 * MIB)
-    await succeed(services, job.id, content)
+    await succeed(services, job.id, content, damaged=True)
     job = (await job.wait()).raise_for_failure()
-    assert {one.name for one in (await job.artifacts()).artifacts} == {"film.mp4", "clips/first.mp4", "damaged.bin"}
+    assert {one.name for one in (await job.artifacts()).artifacts} == {"film.mp4", "clips/first.mp4", "facts.bin"}
     folder = tmp_path / "home"
     told: list[tuple[int, int]] = []
     names = ["film.mp4", "clips/first.mp4"]
@@ -249,7 +218,7 @@ async def test_files_are_brought_home_over_a_line_that_breaks(
     assert not pipe.cut_down
     assert sum("range: bytes=" in one.lower() for one in pipe.asked[asked:]) == 2
     with pytest.raises(ClientError) as refusal:
-        await client.download(job.id, folder, names=["damaged.bin"])
+        await client.download(job.id, folder, names=["facts.bin"])
     assert refusal.value.code == "download_failed"
     with pytest.raises(ClientError) as refusal:
         await client.download(job.id, folder, names=["nothing"])

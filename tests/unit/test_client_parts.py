@@ -1,0 +1,226 @@
+"""The pure parts of the Python client: retries, blocks of a stream, events; and that its two faces are the same."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from saccade import AsyncClient, AsyncEvents, AsyncJob, Client, ClientError, Events, Gap, Job
+from saccade.connection import finish
+from saccade.errors import NotFoundError, UnauthorizedError, refusal
+from saccade.events import Snapshot, event_of, takes
+from saccade.objects import WebhookView
+from saccade.retries import Retries, retry_after_s
+from saccade.server_sent import Block, BlockParser
+from saccade.webhooks import AsyncWebhooks, Webhooks
+
+
+class Clock:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def pauses(retries: Retries, clock: Clock, error: Exception | None = None) -> Iterator[float]:
+    """Fail again and again, waiting as told, until there is no more patience."""
+    while (pause_s := retries.pause_s(error)) is not None:
+        yield pause_s
+        clock.now_s += pause_s
+
+
+def test_pauses_double_up_to_the_longest_and_end_with_the_patience() -> None:
+    clock = Clock()
+    told = list(pauses(Retries(patience_s=12, now_s=clock, dice=lambda: 0.5), clock))
+    assert told == [0.3, 0.6, 1.2, 2.0, 2.0, 2.0, 2.0]
+    assert clock.now_s - 100 <= 12
+
+
+@given(st.lists(st.floats(0, 1, exclude_max=True), min_size=200, max_size=200))
+def test_pauses_are_spread_and_never_longer_than_half_as_much_again(dice: list[float]) -> None:
+    clock = Clock()
+    rolls = iter(dice)
+    told = Retries(patience_s=math.inf, first_pause_s=0.1, longest_pause_s=5.0, now_s=clock, dice=lambda: next(rolls))
+    for number in range(100):
+        pause_s = told.pause_s()
+        assert pause_s is not None
+        middle_s = min(5.0, 0.1 * 2.0**number)
+        assert 0.5 * middle_s <= pause_s <= 1.5 * middle_s
+
+
+def test_a_success_gives_all_patience_back() -> None:
+    clock = Clock()
+    retries = Retries(patience_s=5, now_s=clock, dice=lambda: 0.5)
+    first = list(pauses(retries, clock))
+    clock.now_s += 1000
+    assert retries.pause_s() is None
+    retries.succeeded()
+    assert list(pauses(retries, clock)) == first
+
+
+def test_what_never_was_there_is_not_waited_for() -> None:
+    refused = httpx.ConnectError("refused")
+    assert Retries(reached=False).pause_s(refused) is None
+    assert Retries(reached=True).pause_s(refused) is not None
+    assert Retries(reached=False).pause_s(httpx.ReadTimeout("slow")) is not None
+
+
+def test_what_the_server_asks_for_is_kept() -> None:
+    retries = Retries(patience_s=12, dice=lambda: 0.5)
+    assert retries.pause_s(asked_s=7) == 7
+    assert retries.pause_s(asked_s=60) is None, "longer than there is patience for"
+
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("7", 7),
+        (" 120 ", 120),
+        ("Fri, 02 Jan 2026 03:04:35 GMT", 30),
+        ("Fri, 02 Jan 2026 03:04:00 GMT", 0),
+        ("", 0),
+        ("soon", 0),
+        ("-5", 0),
+        ("9" * 400, 999_999_999),
+    ],
+)
+def test_retry_after(text: str, seconds: float) -> None:
+    assert retry_after_s(httpx.Response(503, headers={"Retry-After": text}), NOW) == seconds
+
+
+def test_an_answer_that_is_no_problem_json_is_an_error_all_the_same() -> None:
+    page = refusal(httpx.Response(502, text="<html>Bad gateway</html>"))
+    assert (page.code, page.status, page.retryable) == ("unexpected_answer", 502, True)
+    assert refusal(httpx.Response(400, json=["no", "object"])).code == "unexpected_answer"
+    told = {"code": "job_not_found", "detail": "There is none.", "hint": "List them.", "request_id": "req_1"}
+    error = refusal(httpx.Response(404, json=told))
+    assert isinstance(error, NotFoundError)
+    assert (error.code, error.message, error.hint, error.request_id) == tuple(told.values())
+    assert error.problem == told
+    assert isinstance(refusal(httpx.Response(401, json={})), UnauthorizedError)
+
+
+LINE_ENDS = st.sampled_from([b"\n", b"\r\n", b"\r"])
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.text("abc:", max_size=5)), max_size=5), LINE_ENDS, st.integers(1, 9))
+def test_blocks_are_the_same_however_the_wire_cuts_them(
+    parts: list[tuple[int, str]], end: bytes, piece_bytes: int
+) -> None:
+    wire = b""
+    for comments, text in parts:
+        wire += b":" + end
+        wire += (b": hello" + end) * comments
+        wire += b"id: e.%d" % comments + end + b"event: job.x" + end + b"data:" + text.encode() + end + end
+    parser = BlockParser()
+    told = [
+        block
+        for start in range(0, len(wire) + 1, piece_bytes)
+        for block in parser.push(wire[start : start + piece_bytes])
+    ]
+    told += parser.push(b"x")  # what follows shows that a carriage return was a line's end
+    assert told == [
+        Block("job.x", f"e.{comments}", None, [text.encode().removeprefix(b" ")]) for comments, text in parts
+    ]
+
+
+def test_a_block_that_is_cut_off_is_none_and_is_noticed() -> None:
+    parser = BlockParser()
+    assert parser.push(b"retry: 2500\nid: e.1\nda") == []
+    assert parser.unfinished
+    assert parser.push(b"ta: {}\n") == []
+    assert parser.unfinished
+    (block,) = parser.push(b"\n")
+    assert (block.retry_ms, block.id, block.body) == (2500, "e.1", b"{}")
+    assert not parser.unfinished
+    assert parser.push(b":\n:\n") == []
+    assert not parser.unfinished, "a comment is nothing that lacks its end"
+
+
+def test_events_of_the_stream_itself_are_typed() -> None:
+    gap = event_of(Block("gap", data=[b'{"after":"e.1","first_available":"e.9"}']))
+    assert isinstance(gap, Gap)
+    assert (gap.after, gap.first_available, gap.cursor, gap.id) == ("e.1", "e.9", None, None)
+    snapshot = event_of(Block("snapshot", data=[b'{"id":"job_1","state":"running"}']))
+    assert isinstance(snapshot, Snapshot)
+    assert (snapshot.subject, snapshot.state, snapshot.data["state"]) == ("job_1", "running", "running")
+    envelope = {"specversion": "1.0", "id": "1", "subject": "job_1", "time": "2026-01-02T03:04:05Z", "data": {"a": 1}}
+    event = event_of(Block("job.x", "e.2", data=[json.dumps(envelope).encode()]))
+    assert (event.id, event.subject, event.data, event.cursor) == ("1", "job_1", {"a": 1}, "e.2")
+    assert takes(frozenset(), event)
+    assert takes(frozenset({"job.*"}), event)
+    assert not takes(frozenset({"job.y"}), event)
+    assert takes(frozenset({"job.y"}), gap), "that something is missing concerns everybody"
+    for wrong in (b"[]", b"{", b""):
+        with pytest.raises(ValueError, match=r"Expecting|object"):
+            event_of(Block("job.x", "e.3", data=[wrong]))
+
+
+def test_a_coroutine_that_awaits_something_is_not_for_the_blocking_face() -> None:
+    class Never:
+        def __await__(self) -> Iterator[None]:
+            yield
+
+    async def waits() -> None:
+        await Never()
+
+    with pytest.raises(RuntimeError, match="await"):
+        finish(waits())
+
+
+def test_a_key_that_cannot_be_sent_is_refused_without_showing_it() -> None:
+    with pytest.raises(ClientError) as refused:
+        Client("http://127.0.0.1:1", "schlüssel\n")
+    assert "schl" not in str(refused.value)
+
+
+def test_a_secret_is_not_printed() -> None:
+    endpoint = WebhookView(id="whk_1", url="https://x", created_at="", updated_at="", secret="whsec_abc")
+    assert "whsec" not in repr(endpoint)
+
+
+FACES = [(Client, AsyncClient), (Job, AsyncJob), (Events, AsyncEvents), (Webhooks, AsyncWebhooks)]
+
+
+@pytest.mark.parametrize(("blocking", "asynchronous"), FACES, ids=[blocking.__name__ for blocking, _ in FACES])
+def test_both_faces_are_the_same(blocking: type[Any], asynchronous: type[Any]) -> None:
+    def members(face: type[Any]) -> dict[str, Any]:
+        return {name: value for name, value in vars(face).items() if not name.startswith("_")}
+
+    def told(value: Any) -> Any:
+        value = value.fget if isinstance(value, property) else value
+        parameters = [
+            (one.name, one.kind, one.default, str(one.annotation).replace("Async", ""))
+            for one in inspect.signature(value).parameters.values()
+        ]
+        returns = str(inspect.signature(value).return_annotation).replace("Async", "")
+        return parameters, returns, inspect.getdoc(value)
+
+    ours, theirs = members(blocking), members(asynchronous)
+    assert ours
+    assert list(ours) == list(theirs)
+    functions = [name for name, value in ours.items() if callable(value) or isinstance(value, property)]
+    assert {name: told(ours[name]) for name in functions} == {name: told(theirs[name]) for name in functions}
+
+
+def test_a_moment_keeps_its_zone() -> None:
+    from saccade.api import moment
+
+    assert moment(NOW) is not None
+    assert datetime.fromisoformat(str(moment(NOW))) == NOW
+    assert moment(NOW + timedelta(days=1)) != moment(NOW)
+    assert (moment(60), moment("e.1"), moment(None)) == ("60", "e.1", None)
