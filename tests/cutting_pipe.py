@@ -13,7 +13,7 @@ from tests.servers import HOST
 
 
 class CuttingPipe:
-    """Passes bytes on, both ways; ``cut_down`` and ``cut_up`` say how far the next connections that get there come."""
+    """Passes bytes on, both ways; ``cut_down`` and ``cut_up`` say how far the next requests that get there come."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server((HOST, 0))
@@ -46,21 +46,23 @@ class CuttingPipe:
                 client, _ = self._listener.accept()
                 server = socket.create_connection(self._upstream)
                 self._open |= {client, server}
-                for source, sink, cuts in ((client, server, self.cut_up), (server, client, self.cut_down)):
-                    threading.Thread(target=self._pump, args=(source, sink, cuts), daemon=True).start()
+                passed = {"up": 0, "down": 0}
+                for given in (("up", client, server, passed), ("down", server, client, passed)):
+                    threading.Thread(target=self._pump, args=given, daemon=True).start()
 
-    def _pump(self, source: socket.socket, sink: socket.socket, cuts: deque[int]) -> None:
-        passed = 0
+    def _pump(self, way: str, source: socket.socket, sink: socket.socket, passed: dict[str, int]) -> None:
+        cuts = self.cut_up if way == "up" else self.cut_down
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
-                if cuts is self.cut_up and data[:4] in (b"GET ", b"PUT "):
+                if way == "up" and data[:4] in (b"GET ", b"PUT "):
                     self.asked.append(data.decode("latin-1").partition("\r\n\r\n")[0])
-                if cuts and passed + len(data) > cuts[0]:
-                    sink.sendall(data[: max(0, cuts.popleft() - passed)])
+                    passed.update(up=0, down=0)
+                if cuts and passed[way] + len(data) > cuts[0]:
+                    sink.sendall(data[: max(0, cuts.popleft() - passed[way])])
                     _reset(source)
                     break
                 sink.sendall(data)
-                passed += len(data)
+                passed[way] += len(data)
         for one in (source, sink):
             self._open.discard(one)
             with contextlib.suppress(OSError):
