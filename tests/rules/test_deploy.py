@@ -34,6 +34,16 @@ def test_every_dependency_is_pinned_to_what_is_asked_for() -> None:
     assert wrong == []
 
 
+def test_the_command_line_brings_what_its_client_needs() -> None:
+    """The client's package is part of both distributions (pyproject.toml); its dependencies are named twice."""
+    ours = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    client = tomllib.loads((ROOT / "clients/python/pyproject.toml").read_text())["project"]
+    named = [*ours["dependencies"], *(line for group in ours["optional-dependencies"].values() for line in group)]
+    brought = {*ours["dependencies"], *ours["optional-dependencies"]["cli"]}
+    assert set(client["dependencies"]) <= brought
+    assert {line for group in client["optional-dependencies"].values() for line in group} <= set(named)
+
+
 @pytest.mark.parametrize("service", SERVICES)
 def test_an_image_installs_its_own_extra_by_the_constraints_and_runs_as_nobody(service: str) -> None:
     text = (DEPLOY / "docker" / f"{service}.Dockerfile").read_text()
