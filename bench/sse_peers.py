@@ -198,17 +198,20 @@ class Comparison:
                 print(json.dumps({"clients": count, "server": name, **figures.__dict__}), flush=True)
 
     def table(self) -> Iterator[str]:
-        """Write the medians."""
-        yield "| clients | server | missing | CPU per delivery | of nats-server | p50 | p99 | memory per idle client |"
-        yield "|---|---|---|---|---|---|---|---|"
+        """Write the medians; each round's CPU is also compared with nchan's of the same round."""
+        yield "| clients | server | missing | CPU per delivery | to nchan | nats-server | p50 | p99 | kB per client |"
+        yield "|---|---|---|---|---|---|---|---|---|"
         for (clients, name), rounds in self.figures.items():
             cpu, behind, p50, p99, memory = (
                 median(getattr(one, what) for one in rounds)
                 for what in ("cpu_us", "behind_us", "p50_ms", "p99_ms", "kb_per_client")
             )
+            beside = self.figures.get((clients, "nchan"), [])
+            ratios = [one.cpu_us / nchan.cpu_us for one, nchan in zip(rounds, beside, strict=False)]
             yield (
                 f"| {clients:,} | {name} | {sum(one.missing for one in rounds)} | {cpu:.1f} µs "
-                f"| {f'{behind:.1f} µs' if behind else ''} | {p50:.1f} ms | {p99:.1f} ms | {memory:.1f} kB |"
+                f"| {f'{median(ratios):.2f}' if ratios else ''} | {f'{behind:.1f} µs' if behind else ''} "
+                f"| {p50:.1f} ms | {p99:.1f} ms | {memory:.1f} |"
             )
 
 

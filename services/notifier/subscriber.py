@@ -217,8 +217,9 @@ class Subscriber:
 
     def blocked(self) -> None:
         """Hear that the client does not keep up."""
-        loop = asyncio.get_running_loop()
-        self._blocked = loop.call_later(self._bounds.blocked_s, self._give_up)
+        # Many stall at one time when a network does; they need not all be closed at one time.
+        patience_s = self._bounds.blocked_s * random.uniform(1.0, 1.2)  # noqa: S311 - spreads work
+        self._blocked = asyncio.get_running_loop().call_later(patience_s, self._give_up)
         self._write_chunk = None
 
     def writable(self) -> None:

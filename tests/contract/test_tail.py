@@ -6,7 +6,7 @@ import asyncio
 import random
 import shutil
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from contracts.streams import LIVE_EVENTS
 from services.kit.event_store import EventStore, Stored
 from services.kit.nats import connect, declare, epoch_of, request
 from services.kit.tail import EpochChanged, EventTail
+from services.kit.tasks import end
 from tests.servers import EmbeddedNats, NatsServer
 
 pytestmark = pytest.mark.anyio
@@ -41,9 +42,7 @@ async def following(tail: EventTail, after: int = 0, epoch: str = "") -> AsyncIt
     try:
         yield task
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError, EpochChanged):
-            await task
+        await end(task)
 
 
 def queued(position: int) -> Message:
@@ -233,6 +232,22 @@ async def test_a_stream_made_anew_under_an_open_connection_ends_the_tail(
                     await asyncio.sleep(0.1)
             with pytest.raises(EpochChanged):
                 await task
+
+
+async def test_events_that_come_while_the_stream_is_looked_at_are_no_sign_of_another(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer to where the stream stands is older than what is handled until it is read."""
+    monkeypatch.setattr("services.kit.tail._LOOK_S", 0.001)
+    async with opened(nats_server) as store, opened(nats_server) as other:
+        seen: list[int] = []
+        tail = EventTail(store, lambda stored: seen.append(stored.sequence), live=LIVE_EVENTS, name="test")
+        async with following(tail):
+            last = 0
+            for _ in range(40):
+                last = await publish(other, 50)
+            assert await tail.wait_for(last, 30)
+        assert seen == list(range(1, last + 1))
 
 
 async def test_a_server_that_lost_its_data_ends_the_tail(tmp_path: Path) -> None:
