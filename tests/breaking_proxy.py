@@ -48,6 +48,21 @@ class Asked:
     last_event_id: str | None
 
 
+@dataclass(frozen=True)
+class Request:
+    """One HTTP request."""
+
+    line: str
+    headers: list[tuple[str, str]]
+    body: bytes
+
+    @property
+    def streams(self) -> bool:
+        """Tell whether it is for an event stream."""
+        method, target, _ = self.line.split(" ")
+        return method == "GET" and target.partition("?")[0].endswith("/events")
+
+
 def draw_faults(dice: random.Random, count: int) -> list[Fault]:
     """Draw faults: each kind and each point comes, in any order; the first lets a client see that there is a server."""
     kinds = [KINDS[number % len(KINDS)] for number in range(count)]
@@ -77,6 +92,7 @@ class BreakingProxy:
     ) -> None:
         self._upstream_of = upstream_of
         self._faults = list(faults)
+        self._planned = len(self._faults)
         #: Names of headers, and of values in the query.
         self._strips = {name.lower() for name in strips}
         self._stall_s = stall_s
@@ -96,7 +112,7 @@ class BreakingProxy:
     @property
     def exhausted(self) -> bool:
         """Tell whether every fault has happened."""
-        return not self._faults
+        return len(self.broken) == self._planned
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, HOST, self.port, limit=2**22)
@@ -112,6 +128,7 @@ class BreakingProxy:
     def break_next(self, *faults: Fault) -> None:
         """Add faults."""
         self._faults += faults
+        self._planned += len(faults)
 
     def cut_open(self) -> int:
         """Reset every open event stream and give how many there were."""
@@ -142,25 +159,36 @@ class BreakingProxy:
         headers = [(name, value.strip()) for name, _, value in (line.partition(":") for line in lines)]
         given = {name.lower(): value for name, value in headers}
         body = await reader.readexactly(int(given.get("content-length", 0)))
-        streams = method == "GET" and target.partition("?")[0].endswith("/events")
         fault = None
-        if streams:
+        if Request(request, headers, body).streams:
             self.asked.append(Asked(target, given.get("last-event-id")))
             path, mark, query = target.partition("?")
             target = (
                 path + mark + "&".join(one for one in query.split("&") if one.partition("=")[0] not in self._strips)
             )
-            request = f"{method} {target} {version}"
             fault = self._faults.pop(0) if self._faults else None
-        if fault and fault.kind == "refuse":
-            self._broke(fault, writer)
-            return
-        kept = [(name, value) for name, value in headers if name.lower() not in self._strips | {"connection"}]
-        sent = "".join(f"{name}: {value}\r\n" for name, value in [*kept, ("Connection", "close")])
-        there, to = await asyncio.open_connection(HOST, self._upstream_of(target.partition("?")[0]), limit=2**22)
         try:
-            to.write(f"{request}\r\n{sent}\r\n".encode("latin-1") + body)
-            if streams:
+            await self._pass(Request(f"{method} {target} {version}", headers, body), reader, writer, fault)
+        finally:
+            # A stream may have ended before it could be broken: the next one is.
+            if fault and not any(one is fault for one in self.broken):
+                self._faults.insert(0, fault)
+
+    async def _pass(
+        self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, fault: Fault | None
+    ) -> None:
+        """Ask the service and give its answer, as far as the fault lets it."""
+        if fault and fault.kind == "refuse":
+            self.broken.append(fault)
+            _reset(writer)
+            return
+        kept = [(name, value) for name, value in request.headers if name.lower() not in self._strips | {"connection"}]
+        sent = "".join(f"{name}: {value}\r\n" for name, value in [*kept, ("Connection", "close")])
+        path = request.line.split(" ")[1].partition("?")[0]
+        there, to = await asyncio.open_connection(HOST, self._upstream_of(path), limit=2**22)
+        try:
+            to.write(f"{request.line}\r\n{sent}\r\n".encode("latin-1") + request.body)
+            if request.streams:
                 await self._watched(reader, writer, self._answer(there, writer, fault))
             else:
                 while piece := await there.read(65536):
@@ -192,14 +220,13 @@ class BreakingProxy:
         if fault and fault.kind == "head":
             writer.write(head[: self._dice.randrange(1, len(head) - 1)])
             await writer.drain()
-            self._broke(fault, writer)
+            self.broken.append(fault)
+            _reset(writer)
             return
         writer.write(head)
         if b"\r\ntransfer-encoding: chunked" not in head.lower():
             writer.write(await there.read())
             await writer.drain()
-            if fault:  # the stream had ended, so there was nothing to break
-                self._faults.insert(0, fault)
             return
         passed = 0
         held = b""
@@ -219,8 +246,6 @@ class BreakingProxy:
         await self._write(writer, held, None)
         writer.write(b"0\r\n\r\n")
         await writer.drain()
-        if fault:
-            self._faults.insert(0, fault)
 
     def _cut(self, block: bytes, point: Point) -> int:
         """Say how much of a block passes."""
@@ -242,17 +267,13 @@ class BreakingProxy:
             # In order, as far as HTTP goes: only the event is half.
             writer.write(b"0\r\n\r\n")
             await writer.drain()
-        elif fault.kind == "stall":
+        self.broken.append(fault)
+        if fault.kind == "stall":
             await asyncio.sleep(self._stall_s)
         if fault.kind in ("truncate", "close"):
-            self.broken.append(fault)
             writer.close()
         else:
-            self._broke(fault, writer)
-
-    def _broke(self, fault: Fault, writer: asyncio.StreamWriter) -> None:
-        self.broken.append(fault)
-        _reset(writer)
+            _reset(writer)
 
     @staticmethod
     async def _write(writer: asyncio.StreamWriter, data: bytes, piece_bytes: int | None) -> None:

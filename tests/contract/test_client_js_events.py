@@ -55,9 +55,11 @@ async def check_many(services: Services, proxy: BreakingProxy, run: Run, seed: i
         proxy.break_next(*draw_faults(dice, 6))
         following = asyncio.ensure_future(run("many", proxy.url, job_ids, True))
         number = 0
-        async with asyncio.timeout(60):
+        end = asyncio.get_running_loop().time() + 60
+        async with asyncio.timeout(90):
             while number < 150 or not proxy.exhausted:
                 assert not following.done(), following.result()
+                assert asyncio.get_running_loop().time() < end, "the client does not come back"
                 await jobs.say(dice.choice(job_ids[:10]), stage_completed(number))
                 await jobs.say(dice.choice(job_ids[:10]), progressed(0.5))
                 await asyncio.sleep(0.01)
@@ -68,6 +70,7 @@ async def check_many(services: Services, proxy: BreakingProxy, run: Run, seed: i
             for job_id in [*job_ids[:10], *job_ids[12:]]:
                 await jobs.say(job_id, JobCancelled(attempt=1) if dice.random() < 0.3 else succeeded())
             told = await following
+        assert len(proxy.broken) == 6
         for job_id, one in zip(job_ids, told, strict=True):
             epoch = one[0][0].partition(".")[0]
             assert [cursor for cursor, _ in one] == await stored_cursors(

@@ -48,8 +48,10 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
 async def hammer(jobs: Publisher, job_id: str, proxies: list[BreakingProxy], following: asyncio.Future[object]) -> None:
     """Publish until every client's stream has been broken as often as planned, then end the job."""
     number = 0
+    end = asyncio.get_running_loop().time() + 60
     while not all(proxy.exhausted for proxy in proxies):
         assert not following.done(), following.result()
+        assert asyncio.get_running_loop().time() < end, "the client does not come back"
         await jobs.say(job_id, stage_completed(number, 300 if number % 3 else 6000))
         if number % 4 == 0:
             await jobs.say(job_id, progressed(number % 100 / 100))
