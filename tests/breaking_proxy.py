@@ -218,9 +218,9 @@ class BreakingProxy:
     async def _answer(self, there: asyncio.StreamReader, writer: asyncio.StreamWriter, fault: Fault | None) -> None:
         head = await there.readuntil(b"\r\n\r\n")
         if fault and fault.kind == "head":
+            self.broken.append(fault)
             writer.write(head[: self._dice.randrange(1, len(head) - 1)])
             await writer.drain()
-            self.broken.append(fault)
             _reset(writer)
             return
         writer.write(head)
@@ -249,7 +249,7 @@ class BreakingProxy:
 
     def _cut(self, block: bytes, point: Point) -> int:
         """Say how much of a block passes."""
-        data = block.index(b"data: ")
+        data = max(block.find(b"data: "), 1)
         match point:
             case "boundary":
                 return 0
@@ -262,13 +262,14 @@ class BreakingProxy:
                 return len(block) - 1
 
     async def _end(self, writer: asyncio.StreamWriter, fault: Fault) -> None:
+        # Noted first: the client may leave at once, and ends this with it.
+        self.broken.append(fault)
         await writer.drain()
         if fault.kind == "truncate":
             # In order, as far as HTTP goes: only the event is half.
             writer.write(b"0\r\n\r\n")
             await writer.drain()
-        self.broken.append(fault)
-        if fault.kind == "stall":
+        elif fault.kind == "stall":
             await asyncio.sleep(self._stall_s)
         if fault.kind in ("truncate", "close"):
             writer.close()
