@@ -75,11 +75,15 @@ class StreamEvent:
 
 
 def frame(event: str, data: bytes, cursor: str | None = None) -> bytes:
-    """Write one block; ``id`` only stands on what a client can resume after."""
+    """Write one block; ``id`` only stands on what a client can resume after.
+
+    It comes last: some clients (@microsoft/fetch-event-source 2.0) note it as soon as its line has come, and would
+    resume after an event of which the connection's end cut off the data.
+    """
     if b"\n" in data or b"\r" in data:  # between JSON tokens, where a newline means as much as a space
         data = data.replace(b"\r", b" ").replace(b"\n", b" ")
-    head = f"id: {cursor}\nevent: {event}\ndata: " if cursor else f"event: {event}\ndata: "
-    return b"".join((head.encode(), data, b"\n\n"))
+    end = f"\nid: {cursor}\n\n" if cursor else "\n\n"
+    return b"".join((f"event: {event}\ndata: ".encode(), data, end.encode()))
 
 
 def chunk(data: bytes) -> bytes:

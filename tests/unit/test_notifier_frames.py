@@ -37,7 +37,7 @@ def event(data: EventData, sequence: int = 7, tenant: str = "acme") -> StreamEve
 
 def test_a_durable_event_carries_its_cursor_and_its_own_bytes() -> None:
     told = event(JobQueued(position=3))
-    assert told.frame == b"id: abc.7\nevent: job.queued\ndata: " + told.body + b"\n\n"
+    assert told.frame == b"event: job.queued\ndata: " + told.body + b"\nid: abc.7\n\n"
     assert told.frame is told.frame, "made once"
 
 
