@@ -75,8 +75,18 @@ def run(argument: dict[str, Any], call_id: str | None) -> dict[str, Any]:
         return _Child(assignment, environment, folder).result()
     finally:
         # A cancel is an exception that may come between any two lines, also right after the child began.
-        kill(psutil.Process().children(recursive=True), folder, _KILL_S)
-        shutil.rmtree(place, ignore_errors=True)
+        _clean(place, folder)
+
+
+def _clean(place: Path, folder: Path) -> None:
+    """Leave nothing of a run; another signal meanwhile only has it done again."""
+    while True:
+        try:
+            kill(psutil.Process().children(recursive=True), folder, _KILL_S)
+            shutil.rmtree(place, ignore_errors=True)
+        except KeyboardInterrupt:
+            continue
+        return
 
 
 def _billed_since_s() -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -119,8 +120,11 @@ def test_webhooks_and_event_streams_go_through_the_one_origin(system: ComposedSy
         assert away.text == ":\nretry: 2000\n\n"
         assert client.get("/v1/webhooks").status_code == 502
         system.compose("start", "notifier")
-        system.wait_until_ready()
-        (seen,) = client.get("/v1/webhooks").json()["data"]
+        end = time.monotonic() + 60
+        while (answer := client.get("/v1/webhooks")).status_code != 200:
+            assert time.monotonic() < end, answer.text
+            time.sleep(0.2)
+        (seen,) = answer.json()["data"]
         assert seen["id"] == made.json()["id"]
 
 
