@@ -90,22 +90,6 @@ def _check_headers(headers: dict[str, str]) -> dict[str, str]:
     return headers
 
 
-class _Fields(BaseModel):
-    """What POST and PATCH have in common."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    @field_validator("types", check_fields=False)
-    @classmethod
-    def _types(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return _check_types(value)
-
-    @field_validator("headers", check_fields=False)
-    @classmethod
-    def _headers(cls, value: dict[str, str]) -> dict[str, str]:
-        return _check_headers(value)
-
-
 Url = Annotated[str, Field(min_length=1, max_length=2048, examples=["https://example.com/hooks/saccade"])]
 Types = Annotated[
     tuple[str, ...],
@@ -133,21 +117,10 @@ Signatures = Annotated[
 ]
 
 
-class NewWebhook(_Fields):
-    """Where webhooks are to go."""
-
-    url: Url
-    types: Types = ()
-    description: Description = ""
-    headers: Headers = Field(default_factory=dict)
-    rate_per_s: Rate = None
-    ordered: Ordered = False
-    signing: Signatures = "v1"
-    enabled: StrictBool = True
-
-
-class WebhookChanges(_Fields):
+class WebhookChanges(BaseModel):
     """What is to be changed; what is left out stays."""
+
+    model_config = ConfigDict(extra="forbid")
 
     url: Url = ""
     types: Types = ()
@@ -157,6 +130,22 @@ class WebhookChanges(_Fields):
     ordered: Ordered = False
     signing: Signatures = "v1"
     enabled: StrictBool = True
+
+    @field_validator("types")
+    @classmethod
+    def _types(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return _check_types(value)
+
+    @field_validator("headers")
+    @classmethod
+    def _headers(cls, value: dict[str, str]) -> dict[str, str]:
+        return _check_headers(value)
+
+
+class NewWebhook(WebhookChanges):
+    """Where webhooks are to go."""
+
+    url: Url
 
 
 class Rotation(BaseModel):
