@@ -182,7 +182,7 @@ def build_app(gateway: Gateway) -> FastAPI:
         redoc_url=None,
         openapi_tags=[{"name": name} for name in ("workloads", "uploads", "jobs", "artifacts", "service", "internal")],
     )
-    app.state.gateway = gateway
+    app.state.gateway, app.state.authenticator = gateway, gateway.authenticator
     for routes in (workload_routes, upload_routes, job_routes, artifact_routes, ingest_routes):
         app.include_router(routes.router)
     _add_service_routes(app, gateway)

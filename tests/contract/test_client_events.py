@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import gc
 import random
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,17 +15,11 @@ from tests.breaking_proxy import BreakingProxy, Fault, draw_faults
 from tests.contract.sse_harness import Publisher, failed, progressed, publisher, retrying, succeeded
 from tests.contract.test_sse_delivery import stage_completed, stored_cursors
 from tests.python_clients import FACES, Open, opener
-from tests.running_services import Services, running_services
+from tests.running_services import Services
 
 pytestmark = pytest.mark.anyio
 
 FAULTS = 6
-
-
-@pytest.fixture(scope="module")
-def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    with running_services(tmp_path_factory.mktemp("services")) as running:
-        yield running
 
 
 @pytest.fixture(params=FACES)

@@ -9,7 +9,6 @@ import random
 import re
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,23 +26,10 @@ from tests.contract.sse_harness import (
 from tests.gateway import video
 from tests.javascript_client import Run, page, use
 from tests.node import MODULE, ROOT, find_node
-from tests.running_services import Services, running_services
+from tests.running_services import Services
 from tests.servers import HOST, free_port
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module")
-def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    with running_services(tmp_path_factory.mktemp("services")) as running:
-        yield running
-
-
-@pytest.fixture
-async def front(services: Services) -> AsyncIterator[BreakingProxy]:
-    """Give one origin in front of both services, which breaks what it is told to."""
-    async with BreakingProxy(services.port_of) as proxy:
-        yield proxy
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +39,6 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     padding = random.Random(1).randbytes(2 * PART_BYTES + MIB)
     path.write_bytes(video() + (len(padding) + 8).to_bytes(4, "big") + b"free" + padding)
     return path
-
-
-@pytest.fixture(scope="module")
-def inputs(services: Services) -> dict[str, str]:
-    return {name: services.upload(video()) for name in ("reference", "other")}
 
 
 async def check_uploads(run: Run, url: str, film: Path, place: str) -> None:

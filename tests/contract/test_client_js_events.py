@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,30 +15,12 @@ from services.kit.nats import request
 from tests.breaking_proxy import BreakingProxy, Fault, draw_faults
 from tests.contract.sse_harness import NotifierProcess, progressed, publisher, submitted, succeeded
 from tests.contract.test_sse_delivery import stage_completed, stored_cursors
-from tests.gateway import keys_file, video
+from tests.gateway import keys_file
 from tests.javascript_client import Run, page, use
 from tests.node import find_node
-from tests.running_services import Services, running_services
+from tests.running_services import Services
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module")
-def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    with running_services(tmp_path_factory.mktemp("services")) as running:
-        yield running
-
-
-@pytest.fixture
-async def front(services: Services) -> AsyncIterator[BreakingProxy]:
-    """Give one origin in front of both services, which breaks what it is told to."""
-    async with BreakingProxy(services.port_of) as proxy:
-        yield proxy
-
-
-@pytest.fixture(scope="module")
-def inputs(services: Services) -> dict[str, str]:
-    return {name: services.upload(video()) for name in ("reference", "other")}
 
 
 async def check_many(services: Services, proxy: BreakingProxy, run: Run, seed: int) -> None:

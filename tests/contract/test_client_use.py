@@ -6,7 +6,6 @@ import asyncio
 import json
 import re
 import sys
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +18,12 @@ from tests.breaking_proxy import BreakingProxy, Fault
 from tests.done_job import succeed
 from tests.gateway import video
 from tests.rules.tree import ROOT
-from tests.running_services import Services, running_services
+from tests.running_services import Services
 from tests.webhook_listeners import listening
 
 pytestmark = pytest.mark.anyio
 
 PACKAGE = ROOT / "clients" / "python"
-
-
-@pytest.fixture(scope="module")
-def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    with running_services(tmp_path_factory.mktemp("services")) as running:
-        yield running
-
-
-@pytest.fixture
-async def front(services: Services) -> AsyncIterator[BreakingProxy]:
-    async with BreakingProxy(services.port_of) as proxy:
-        yield proxy
 
 
 async def test_the_readmes_example_runs(services: Services, front: BreakingProxy, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import contextlib
 import json
 import random
 import shutil
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -26,7 +26,7 @@ from tests.browser import chromium, find_browser, pages
 from tests.contract.sse_harness import Publisher, progressed, publisher, succeeded
 from tests.contract.test_sse_delivery import stage_completed, stored_cursors
 from tests.node import MODULE, PACKAGES, find_node, in_node, installed_packages
-from tests.running_services import Services, running_services
+from tests.running_services import Services
 
 pytestmark = pytest.mark.anyio
 
@@ -37,12 +37,6 @@ TYPES = [*(f"job.{verb}" for verb in JOB_VERBS), "job.progressed", "gap", "snaps
 Told = list[tuple[str, str]]
 #: Follows a job at the URLs of two proxies at once; behind the second, until the job's end is told.
 Follow = Callable[[list[str], str], Awaitable[list[Told]]]
-
-
-@pytest.fixture(scope="module")
-def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    with running_services(tmp_path_factory.mktemp("services")) as running:
-        yield running
 
 
 async def hammer(jobs: Publisher, job_id: str, proxies: list[BreakingProxy], following: asyncio.Future[object]) -> None:

@@ -11,7 +11,8 @@ from pydantic import BaseModel, Field
 
 from contracts.errors import ErrorCode
 from contracts.manifest import Artifact
-from services.gateway.api.caller import Reader, gateway_of
+from services.gateway.api.caller import gateway_of
+from services.kit.caller import Reader
 from services.kit.problems import problem_responses
 
 router = APIRouter(prefix="/v1/jobs/{job_id}/artifacts", tags=["artifacts"])

@@ -15,10 +15,11 @@ from contracts.events.job import JobProgressed
 from contracts.job import Job, State
 from contracts.limits import METADATA_BYTES, PAGE_DEFAULT, PAGE_MAX, WAIT_S
 from modal_workers import catalog
-from services.gateway.api.caller import Reader, Writer, gateway_of
+from services.gateway.api.caller import gateway_of
 from services.gateway.jobs import Submission
 from services.gateway.submission import check_webhook_url
 from services.gateway.view import JobFilter
+from services.kit.caller import Reader, Writer
 from services.kit.idempotency import IdempotencyHeader, key_of
 from services.kit.problems import problem_responses
 

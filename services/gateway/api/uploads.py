@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.limits import PART_BYTES, PRESIGNED_URL_S
-from services.gateway.api.caller import Reader, Writer, gateway_of
+from services.gateway.api.caller import gateway_of
 from services.gateway.api.upload_objects import (
     ArrivedParts,
     Completion,
@@ -23,6 +23,7 @@ from services.gateway.api.upload_objects import (
     UploadObject,
 )
 from services.gateway.upload import Upload, UploadState
+from services.kit.caller import Reader, Writer
 from services.kit.idempotency import IdempotencyHeader, key_of
 from services.kit.problems import problem_responses
 from services.kit.s3 import Bucket

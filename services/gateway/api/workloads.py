@@ -11,9 +11,10 @@ from pydantic import BaseModel, Field
 from contracts.prices import ALIASES, PRICES, price_usd_per_s
 from contracts.workload import Workload
 from modal_workers import catalog
-from services.gateway.api.caller import Reader, gateway_of
+from services.gateway.api.caller import gateway_of
 from services.gateway.estimate import Estimate
 from services.gateway.submission import refused_options
+from services.kit.caller import Reader
 from services.kit.problems import problem_responses
 
 router = APIRouter(prefix="/v1/workloads", tags=["workloads"])

@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import Cursor
 from contracts.limits import PAGE_DEFAULT, PAGE_MAX
+from services.kit.caller import Reader, Writer
 from services.kit.problems import problem_responses
-from services.notifier.api.webhooks import EndpointId, Reader, Writer, desk_of
+from services.notifier.api.webhooks import EndpointId, desk_of
 from services.notifier.sse import parse_since
 from services.notifier.webhooks.delivery import Attempt, Delivery, DeliveryState
 

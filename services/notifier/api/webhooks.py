@@ -6,15 +6,14 @@ import re
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Depends, Path, Request, Response
-from fastapi.security import HTTPBearer
+from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, field_validator
 
 import contracts.events  # noqa: F401 - registers every event type
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import DURABLE, EVENT_CLASSES
 from contracts.events.job import JobProgressed
-from services.kit.auth import Authenticator, Principal
+from services.kit.caller import Reader, Writer
 from services.kit.idempotency import IdempotencyHeader, key_of
 from services.kit.problems import problem_responses
 from services.notifier.webhooks.desk import LONGEST_OVERLAP, Desk
@@ -26,7 +25,6 @@ router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"])
 
 _E = ErrorCode
 _DAY_S: Final = 86_400
-_BEARER: Final = HTTPBearer(auto_error=False, description="`<id>.<secret>`; not needed in embedded mode.")
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 _HEADER_VALUE: Final = re.compile(r"[\x21-\x7e]([\x20-\x7e]{0,1022}[\x21-\x7e])?")
 _EXAMPLE_ID: Final = "whk_0198c0de-0000-7000-8000-000000000003"
@@ -44,19 +42,6 @@ def desk_of(request: Request) -> Desk:
     return desk
 
 
-async def _read(request: Request, _: Annotated[Any, Depends(_BEARER)] = None) -> Principal:
-    authenticator: Authenticator = request.app.state.authenticator
-    return authenticator.authenticate(request.headers, "read")
-
-
-async def _write(request: Request, _: Annotated[Any, Depends(_BEARER)] = None) -> Principal:
-    authenticator: Authenticator = request.app.state.authenticator
-    return authenticator.authenticate(request.headers, "write")
-
-
-#: Who asks, with the scope that the route needs.
-Reader = Annotated[Principal, Depends(_read)]
-Writer = Annotated[Principal, Depends(_write)]
 EndpointId = Annotated[str, Path(max_length=100, examples=[_EXAMPLE_ID])]
 
 
