@@ -67,6 +67,15 @@ class ErrorCode(StrEnum):
     SEQUENCE_CONFLICT = "sequence_conflict"
     ARTIFACT_NOT_FOUND = "artifact_not_found"
     ARTIFACTS_NOT_READY = "artifacts_not_ready"
+    # live sessions
+    SESSION_NOT_FOUND = "session_not_found"
+    SESSION_ENDED = "session_ended"
+    SESSION_NOT_STARTED = "session_not_started"
+    FRAME_EMPTY = "frame_empty"
+    FRAME_TOO_LARGE = "frame_too_large"
+    FRAME_UNREADABLE = "frame_unreadable"
+    FRAME_SIZE_CHANGED = "frame_size_changed"
+    JOINTS_INVALID = "joints_invalid"
     # webhooks
     WEBHOOK_NOT_FOUND = "webhook_not_found"
     WEBHOOK_CHANGED = "webhook_changed"
@@ -141,6 +150,14 @@ KINDS: dict[ErrorCode, ErrorKind] = {
     _C.SEQUENCE_CONFLICT: _kind(409, "The job has newer events than this one was made for", "Read the job again and decide again."),
     _C.ARTIFACT_NOT_FOUND: _kind(404, "The job has no such artifact", "GET /v1/jobs/{id}/artifacts lists those it has."),
     _C.ARTIFACTS_NOT_READY: _kind(409, "The job has not left its artifacts yet", "Wait for job.succeeded."),
+    _C.SESSION_NOT_FOUND: _kind(404, "There is no such session", "Check the id; POST /v1/sessions opens one."),
+    _C.SESSION_ENDED: _kind(409, "The session has ended", "Open a new one with POST /v1/sessions."),
+    _C.SESSION_NOT_STARTED: _kind(409, "The session has nothing to show yet", "Send frames, and try again.", retryable=True),
+    _C.FRAME_EMPTY: _kind(422, "The frame has no bytes", "Send one JPEG or PNG picture a request."),
+    _C.FRAME_TOO_LARGE: _kind(413, "The frame is too large", "Send frames of at most 1,000 kB and 4096 px a side; JPEG at quality 85 is plenty."),
+    _C.FRAME_UNREADABLE: _kind(422, "The frame cannot be read", "Send a whole JPEG or PNG picture."),
+    _C.FRAME_SIZE_CHANGED: _kind(422, "The frame has another size than those before", "Keep the camera's resolution, or reset the session."),
+    _C.JOINTS_INVALID: _kind(422, "The joint values cannot be used", "Send one finite value a joint, in radians, in the order of the names."),
     _C.WEBHOOK_NOT_FOUND: _kind(404, "There is no such webhook endpoint", "GET /v1/webhooks lists yours."),
     _C.WEBHOOK_CHANGED: _kind(409, "Somebody else changed the endpoint at the same moment", "Read it again and decide again.", retryable=True),
     _C.WEBHOOK_DISABLED: _kind(409, "The endpoint is disabled", "Enable it first: PATCH /v1/webhooks/{id} with enabled true."),

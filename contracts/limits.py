@@ -42,3 +42,15 @@ SSE_HEARTBEAT_S: Final = 15.0
 #: Largest side of a picture that a decoder is asked to open.
 PICTURE_SIDE_PX: Final = 8192
 METADATA_BYTES: Final = 4 * KIB
+
+#: Largest frame of a live session, with its headers below EVENT_BYTES; most of its kind are a tenth of it.
+FRAME_BYTES: Final = EVENT_BYTES - 16 * KIB
+FRAME_SIDE_PX: Final = 4096
+#: Joints of a robot, and samples of them in one batch.
+JOINTS: Final = 64
+JOINT_SAMPLES: Final = 1000
+#: A live session that gets no frame for this long ends, and so does one that lasts longer than it may.
+SESSION_IDLE_S: Final = 300.0
+SESSION_LENGTH_S: Final = 4 * 3600.0
+#: Every so many accepted frames a session leaves a chunk.
+CHUNK_FRAMES: Final = 50

@@ -52,6 +52,15 @@ PROGRESS: Final = Stream(
     republish="live",
     persist_async=True,
 )
+#: What robots and cameras send, and the verdict on each frame: enough to replay a session with the same timing.
+TELEMETRY: Final = Stream(
+    name="TELEMETRY",
+    subjects=("saccade.tele.*.session.*.joints", "saccade.tele.*.session.*.frames", "saccade.tele.*.session.*.acks"),
+    max_age_s=6 * _HOUR_S,
+    max_bytes=8 * GIB,
+    discard="old",
+    persist_async=True,
+)
 DEADLETTERS: Final = Stream(
     name="DEADLETTERS", subjects=("saccade.dlq.>",), max_age_s=90 * _DAY_S, max_bytes=2 * GIB, discard="old"
 )
@@ -96,7 +105,7 @@ DELIVERIES: Final = Stream(
     republish="live",
 )
 
-STREAMS: Final = (EVENTS, PROGRESS, DEADLETTERS, LEASES, IDEMPOTENCY, WEBHOOKS, DELIVERIES)
+STREAMS: Final = (EVENTS, PROGRESS, TELEMETRY, DEADLETTERS, LEASES, IDEMPOTENCY, WEBHOOKS, DELIVERIES)
 
 #: Live copies of every stored event, in the stream's order, with ``Nats-Sequence``.
 LIVE_EVENTS: Final = "live.saccade.evt.>"

@@ -1,0 +1,168 @@
+"""A live session as the fold of its events; its worker is the job of the same number (docs/adr/0008)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from contracts.errors import ErrorCode, SaccadeError
+from contracts.events.base import EVENT_CLASSES, Envelope, decode_at
+from contracts.events.session import (
+    FrameTotals,
+    SessionChunkExported,
+    SessionFailed,
+    SessionOpened,
+    SessionReady,
+    SessionResetRequested,
+    SessionStarted,
+    SessionStopped,
+    SessionStopRequested,
+)
+from contracts.ids import is_id
+
+
+class SessionState(StrEnum):
+    """What a session is doing."""
+
+    OPENING = "opening"
+    READY = "ready"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+    @property
+    def ended(self) -> bool:
+        """Tell whether nothing more happens."""
+        return self in (SessionState.STOPPED, SessionState.FAILED)
+
+
+@dataclass(frozen=True)
+class Session:
+    """One session."""
+
+    id: str
+    tenant: str
+    opened: SessionOpened
+    created_at: datetime
+    first_sequence: int
+    sequence: int
+    updated_at: datetime
+    state: SessionState = SessionState.OPENING
+    ready_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    stop_requested: bool = False
+    #: Sequence of the newest request to begin anew; what came before it is forgotten.
+    reset_sequence: int = 0
+    chunk: SessionChunkExported | None = None
+    stopped: SessionStopped | None = None
+    failed: SessionFailed | None = None
+
+    @property
+    def totals(self) -> FrameTotals:
+        """Give the frames as the newest durable event counted them."""
+        if self.stopped is not None:
+            return self.stopped.totals
+        return FrameTotals() if self.chunk is None else self.chunk.totals
+
+
+class SessionLaunch(BaseModel):
+    """Parameters of the job that is a session's worker."""
+
+    model_config = ConfigDict(frozen=True)
+
+    session_id: str
+    idle_timeout_s: float
+    max_length_s: float
+    opened_at: datetime
+    replay_of: str | None = None
+    params: dict[str, Any]
+
+
+def job_of(session_id: str) -> str:
+    """Name the job that is a session's worker."""
+    return "job_" + session_id.removeprefix("ses_")
+
+
+def session_of(job_id: str) -> str:
+    """Name the session whose worker a job is, if it is one."""
+    return "ses_" + job_id.removeprefix("job_")
+
+
+def telemetry_subject(tenant: str, session_id: str, name: str) -> str:
+    """Name the NATS subject of a session's ``joints``, ``frames`` or ``acks``.
+
+    Raises:
+        ValueError: the session's id is not one.
+    """
+    if not is_id(session_id, "ses"):
+        raise ValueError(f"not a session: {session_id!r}")
+    return f"saccade.tele.{tenant}.session.{session_id}.{name}"
+
+
+def clock_subject(tenant: str, session_id: str) -> str:
+    """Name the NATS subject at which a session's worker tells its time to whoever asks."""
+    return f"saccade.clock.{tenant}.session.{session_id}"
+
+
+def fold(session: Session | None, envelope: Envelope, sequence: int) -> Session | None:
+    """Apply one event; None comes in before ``session.opened``."""
+    data = envelope.parsed() if envelope.type in EVENT_CLASSES else None
+    at = envelope.time
+    if isinstance(data, SessionOpened):
+        if session is not None:
+            return session
+        return Session(envelope.subject, envelope.tenant, data, at, sequence, sequence, at)
+    if session is None or sequence <= session.sequence:
+        return session
+    session = replace(session, sequence=sequence, updated_at=at)
+    if session.state.ended:
+        return session
+    match data:
+        case SessionReady():
+            going_on = session.state is not SessionState.OPENING
+            state = session.state if going_on else SessionState.READY
+            return replace(session, state=state, ready_at=session.ready_at or at)
+        case SessionStarted():
+            state = session.state if session.stop_requested else SessionState.RUNNING
+            return replace(session, state=state, started_at=session.started_at or at)
+        case SessionStopRequested():
+            return replace(session, state=SessionState.STOPPING, stop_requested=True)
+        case SessionResetRequested():
+            return replace(session, reset_sequence=sequence)
+        case SessionChunkExported():
+            return replace(session, chunk=data)
+        case SessionStopped():
+            return replace(session, state=SessionState.STOPPED, finished_at=at, stopped=data)
+        case SessionFailed():
+            return replace(session, state=SessionState.FAILED, finished_at=at, failed=data)
+    return session
+
+
+def fold_stored(session: Session | None, subject: str, body: bytes, sequence: int) -> Session | None:
+    """Apply one event as it is stored. One that cannot be read, or is not of its subject, moves only the sequence."""
+    try:
+        return fold(session, decode_at(subject, body), sequence)
+    except ValueError:
+        return replace(session, sequence=sequence) if session is not None and sequence > session.sequence else session
+
+
+def request_stop(session: Session, by: str) -> SessionStopRequested | None:
+    """Ask for the session's end; None when somebody has already, or it has come."""
+    return None if session.stop_requested or session.state.ended else SessionStopRequested(by=by)
+
+
+def request_reset(session: Session, by: str) -> SessionResetRequested:
+    """Ask the session to begin anew.
+
+    Raises:
+        SaccadeError: SESSION_ENDED.
+    """
+    if session.state.ended or session.stop_requested:
+        raise SaccadeError(ErrorCode.SESSION_ENDED, f"The session is {session.state}.")
+    return SessionResetRequested(by=by)
