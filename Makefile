@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 CONSTRAINTS := $(wildcard constraints.txt)
 SOAK_RUNS ?= 200
+# uv reads none of pip's settings: wheels that this machine keeps are found by both, a smaller build of torch say.
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up install test lint docs bench soak clean
