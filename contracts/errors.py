@@ -76,6 +76,7 @@ class ErrorCode(StrEnum):
     FRAME_UNREADABLE = "frame_unreadable"
     FRAME_SIZE_CHANGED = "frame_size_changed"
     JOINTS_INVALID = "joints_invalid"
+    JOINTS_MISSING = "joints_missing"
     # webhooks
     WEBHOOK_NOT_FOUND = "webhook_not_found"
     WEBHOOK_CHANGED = "webhook_changed"
@@ -158,6 +159,7 @@ KINDS: dict[ErrorCode, ErrorKind] = {
     _C.FRAME_UNREADABLE: _kind(422, "The frame cannot be read", "Send a whole JPEG or PNG picture."),
     _C.FRAME_SIZE_CHANGED: _kind(422, "The frame has another size than those before", "Keep the camera's resolution, or reset the session."),
     _C.JOINTS_INVALID: _kind(422, "The joint values cannot be used", "Send one finite value a joint, in radians, in the order of the names."),
+    _C.JOINTS_MISSING: _kind(422, "No joint positions belong to this frame", "Send joint positions in radians while frames are sent, with capture times of the same clock."),
     _C.WEBHOOK_NOT_FOUND: _kind(404, "There is no such webhook endpoint", "GET /v1/webhooks lists yours."),
     _C.WEBHOOK_CHANGED: _kind(409, "Somebody else changed the endpoint at the same moment", "Read it again and decide again.", retryable=True),
     _C.WEBHOOK_DISABLED: _kind(409, "The endpoint is disabled", "Enable it first: PATCH /v1/webhooks/{id} with enabled true."),

@@ -86,7 +86,11 @@ class FrameAck(BaseModel):
     age_s: float
     #: Frames that waited behind it.
     queue_depth: int
-    #: Optimisation steps it was given; a replay gives as many.
+    #: Of an accepted frame: the joint positions it was paired with, in the order of the names, and how far from it in
+    #: time the nearest sample was; steps of work before and on it. A replay does as much with the same.
+    positions: tuple[float, ...] | None = None
+    joints_gap_s: float | None = None
+    idle_steps: int | None = None
     steps: int | None = None
 
     @model_validator(mode="after")

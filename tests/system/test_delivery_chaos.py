@@ -102,6 +102,8 @@ class Round:
     context: str
     job_id: str
     history: list[Stored]
+    #: The proxy has cut, stalled or truncated one of its streams; a fault that is drawn late may come to nothing.
+    broken: bool
 
 
 def check(subscriber: Subscriber, history: list[Stored], context: str) -> None:
@@ -153,12 +155,11 @@ async def run_round(system: System, http: aiohttp.ClientSession, dice: random.Ra
             pytest.fail(f"{context}: the streams did not end: {seen}, {[one.broken for one in proxies]}")
         await asyncio.to_thread(killing.join)
         assert killer.killed, f"{context}: nothing was killed"
-        assert any(proxy.broken for proxy in proxies), f"{context}: no stream was broken"
         history = await system.history(job_id)
         assert decode(history[-1].body).type in ENDS, context
         for subscriber in subscribers:
             check(subscriber, history, context)
-        return Round(context, job_id, history)
+        return Round(context, job_id, history, broken=any(proxy.broken for proxy in proxies))
 
 
 def missing(rounds: list[Round], listener: Listener) -> list[str]:
@@ -214,6 +215,7 @@ async def test_every_subscriber_has_each_event_whatever_dies(system: System, see
             rounds.append(await run_round(system, http, dice, f"--seed {seed}: run {number}", own.url))
             if number % SETTLE_ROUNDS == SETTLE_ROUNDS - 1 or number == soak_runs - 1:
                 await settle(rounds, pairs, seed)
+        assert sum(one.broken for one in rounds) >= len(rounds) * 3 // 4, f"--seed {seed}: the proxy breaks too little"
 
 
 async def settle(rounds: list[Round], pairs: tuple[tuple[Listener, str], ...], seed: int) -> None:
