@@ -1,0 +1,72 @@
+"""One way to draw splats, whatever draws them: our own tiles on any device, gsplat on CUDA."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from modal_workers.gaussians.camera import Camera
+from modal_workers.gaussians.compositing import composite
+from modal_workers.gaussians.projection import project
+from modal_workers.gaussians.rendered import Rendered
+from modal_workers.gaussians.splats import Splats
+from modal_workers.gaussians.tiles import tile
+
+__all__ = ["Backend", "Rendered", "backend_for", "rasterize"]
+
+Backend = Literal["auto", "ours", "gsplat"]
+
+
+def backend_for(splats: Splats, backend: Backend = "auto") -> Literal["ours", "gsplat"]:
+    """Say what draws these: gsplat for tensors on CUDA where it is installed, else our own."""
+    if backend != "auto":
+        return backend
+    cuda = splats.means.device.type == "cuda"
+    return "gsplat" if cuda and importlib.util.find_spec("gsplat") is not None else "ours"
+
+
+def rasterize(
+    splats: Splats,
+    camera: Camera,
+    camera_from_world: Tensor,
+    *,
+    background: Tensor | None = None,
+    backend: Backend = "auto",
+) -> Rendered:
+    """Draw the splats as the camera at ``camera_from_world`` [4, 4] sees them; differentiable by all of both.
+
+    ``background`` [3] shows through where the splats do not cover; without one it is black.
+    """
+    if backend_for(splats, backend) == "gsplat":
+        # imported only here: without CUDA its import may start a compiler
+        from modal_workers.gaussians.gsplat_backend import draw  # noqa: PLC0415
+
+        rendered = draw(splats, camera, camera_from_world)
+    else:
+        rendered = _draw(splats, camera, camera_from_world)
+    if background is None:
+        return rendered
+    over = rendered.colour + (1 - rendered.alpha) * background
+    return Rendered(over, rendered.alpha, rendered.depth, rendered.radii_px, rendered.means2d, rendered._kept)
+
+
+def _draw(splats: Splats, camera: Camera, camera_from_world: Tensor) -> Rendered:
+    projected = project(splats, camera, camera_from_world)
+    if projected.means2d.requires_grad:
+        projected.means2d.retain_grad()
+    features = torch.cat([projected.colours, projected.depths[:, None]], 1)
+    summed, alpha = composite(
+        projected.means2d,
+        projected.conics,
+        projected.log_opacities,
+        features,
+        tile(projected, camera),
+        (camera.width_px, camera.height_px),
+    )
+    depth = summed[..., 3:] / alpha.clamp(min=1e-10)
+    return Rendered(
+        summed[..., :3], alpha, depth, projected.halves_px.amax(-1), projected.means2d, projected.means2d
+    )

@@ -1,0 +1,159 @@
+"""One step of training: the gradient of the loss moves the splats and, where asked, the pose of the camera."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from modal_workers.gaussians.camera import Camera, se3_exp
+from modal_workers.gaussians.rasterize import Backend, Rendered, rasterize
+from modal_workers.gaussians.similarity import loss
+from modal_workers.gaussians.splats import Splats
+
+_BETA_1: Final = 0.9
+_BETA_2: Final = 0.999
+_EPSILON: Final = 1e-15
+
+
+@dataclass(frozen=True)
+class LearningRates:
+    """Adam's step for each kind of parameter; that of the means in metres, so it grows with the scene."""
+
+    means: float
+    log_scales: float = 5e-3
+    quaternions: float = 1e-3
+    logit_opacities: float = 5e-2
+    colours: float = 2.5e-3
+    sh_rest: float = 2.5e-3 / 20
+
+
+class Optimiser:
+    """Adam over splats whose number changes: the moments follow them, and each counts its own steps.
+
+    A splat that was added late has its moments corrected for its own age, so its first steps are as long as those of
+    the first ones were. Source: Kingma and Ba, "Adam", 2015.
+    """
+
+    def __init__(self, splats: Splats, rates: LearningRates) -> None:
+        self.rates = rates
+        self._splats = _leaves(splats)
+        self._first = self._splats.map(torch.zeros_like)
+        self._second = self._splats.map(torch.zeros_like)
+        self._ages = torch.zeros(len(splats), dtype=torch.int64, device=splats.means.device)
+
+    @property
+    def splats(self) -> Splats:
+        """The splats as they are now: leaves that require a gradient."""
+        return self._splats
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Move the splats by their gradients and forget these; those without any stay as they are."""
+        self._ages += 1
+        ages = self._ages.to(self._splats.means.dtype)
+        correct_1, correct_2 = 1 - _BETA_1**ages, (1 - _BETA_2**ages).sqrt()
+        first, second = self._first.tensors(), self._second.tensors()
+        for name, tensor in self._splats.tensors().items():
+            if tensor.grad is None:
+                continue
+            by_splat = (-1,) + (1,) * (tensor.dim() - 1)
+            first[name].lerp_(tensor.grad, 1 - _BETA_1)
+            second[name].mul_(_BETA_2).addcmul_(tensor.grad, tensor.grad, value=1 - _BETA_2)
+            scale = second[name].sqrt().div_(correct_2.reshape(by_splat)).add_(_EPSILON)
+            scale.mul_(correct_1.reshape(by_splat))
+            tensor.addcdiv_(first[name], scale, value=-getattr(self.rates, name))
+            tensor.grad = None
+
+    def add(self, splats: Splats) -> None:
+        """Take further splats in behind the others; their moments are zero."""
+        if not len(splats):
+            return
+        new = splats.detach()
+        if len(self._splats) and self._splats.sh_rest is not None:
+            new = new.with_harmonics(self._splats.sh_rest.shape[1])
+        zeros = new.map(torch.zeros_like)
+        self._splats = _leaves(self._splats.detach().concatenate(new))
+        self._first, self._second = self._first.concatenate(zeros), self._second.concatenate(zeros)
+        self._ages = torch.cat([self._ages, self._ages.new_zeros(len(new))])
+
+    def select(self, chosen: Tensor) -> None:
+        """Keep those of a mask [N] or of indices [M], in that order, with their moments."""
+        self._splats = _leaves(self._splats.detach().select(chosen))
+        self._first, self._second = self._first.select(chosen), self._second.select(chosen)
+        self._ages = self._ages[chosen]
+
+    @torch.no_grad()
+    def reset_opacities(self, at_most: float) -> None:
+        """Lower all opacities to ``at_most`` and forget their moments, so that what is not needed fades away."""
+        logit = torch.logit(torch.tensor(at_most, dtype=self._splats.means.dtype)).item()
+        self._splats.logit_opacities.clamp_(max=logit)
+        self._first.logit_opacities.zero_()
+        self._second.logit_opacities.zero_()
+
+
+class PoseCorrection:
+    """What the pose of one frame is off by: a tangent [6] with Adam of its own (camera.se3_exp says which).
+
+    The camera sees from ``se3_exp(tangent) @ camera_from_world``.
+    """
+
+    def __init__(self, *, metres: float, radians: float, like: Tensor | None = None) -> None:
+        """Take the learning rates of both parts."""
+        self.tangent = torch.zeros(6) if like is None else like.new_zeros(6)
+        self._first, self._second = torch.zeros_like(self.tangent), torch.zeros_like(self.tangent)
+        self._rates = self.tangent.new_tensor([metres] * 3 + [radians] * 3)
+        self._age = 0
+
+    def corrected(self, camera_from_world: Tensor) -> Tensor:
+        """Give the pose [4, 4] as far as it is known by now."""
+        return se3_exp(self.tangent) @ camera_from_world
+
+    @torch.no_grad()
+    def step(self, gradient: Tensor) -> None:
+        """Move the tangent against its gradient [6]."""
+        self._age += 1
+        self._first.lerp_(gradient, 1 - _BETA_1)
+        self._second.lerp_(gradient.square(), 1 - _BETA_2)
+        scale = (self._second / (1 - _BETA_2**self._age)).sqrt() + _EPSILON
+        self.tangent = self.tangent - self._rates * self._first / (1 - _BETA_1**self._age) / scale
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step saw."""
+
+    loss: float
+    rendered: Rendered  # detached from the splats' gradients already taken; its means2d_gradient() is there
+
+
+def step(
+    optimiser: Optimiser,
+    camera: Camera,
+    camera_from_world: Tensor,
+    picture: Tensor,
+    *,
+    mask: Tensor | None = None,
+    background: Tensor | None = None,
+    pose: PoseCorrection | None = None,
+    backend: Backend = "auto",
+) -> Step:
+    """Draw, compare with ``picture`` [H, W, 3] in 0..1 and move the splats, and the pose where one is given."""
+    tangent = None
+    if pose is not None:
+        tangent = pose.tangent.clone().requires_grad_()
+        camera_from_world = se3_exp(tangent) @ camera_from_world
+    rendered = rasterize(optimiser.splats, camera, camera_from_world, background=background, backend=backend)
+    value = loss(rendered, picture, mask)
+    if value.requires_grad:
+        value.backward()
+    optimiser.step()
+    if pose is not None and tangent is not None and tangent.grad is not None:
+        pose.step(tangent.grad)
+    return Step(float(value.detach()), rendered)
+
+
+def _leaves(splats: Splats) -> Splats:
+    return splats.map(lambda tensor: tensor.detach().clone().requires_grad_())
