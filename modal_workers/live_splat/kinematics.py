@@ -1,0 +1,299 @@
+"""Where a robot's links are, from its description and the angles of its joints.
+
+Forward kinematics and its derivative in plain numpy; nothing here knows of cameras or streams. The world is the frame
+of the description's root link: metres, z up. Conventions are those of https://wiki.ros.org/urdf/XML/joint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import resources
+from typing import Any, Final, NamedTuple
+from xml.etree import ElementTree
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from contracts.errors import ErrorCode, SaccadeError
+
+Floats = NDArray[np.float64]
+
+#: The frame between the tips of the SO-101's jaws: x and y across, z along the gripper.
+GRIPPER_LINK: Final = "gripper_frame_link"
+
+
+class BeyondLimit(NamedTuple):
+    """A joint that stands where its robot cannot go."""
+
+    name: str
+    value: float
+    lower: float
+    upper: float
+
+
+@dataclass(frozen=True)
+class Joint:
+    """How one link hangs from another. Fixed joints have no axis and no limits."""
+
+    name: str
+    parent: str
+    child: str
+    origin_xyz_m: tuple[float, float, float]
+    origin_rpy_rad: tuple[float, float, float]
+    axis: tuple[float, float, float] | None
+    lower_rad: float
+    upper_rad: float
+
+    @property
+    def movable(self) -> bool:
+        """Tell whether the joint turns."""
+        return self.axis is not None
+
+    @cached_property
+    def parent_from_zero(self) -> Floats:
+        """The child's pose [4, 4] in the parent while the joint stands at zero."""
+        pose = np.eye(4)
+        pose[:3, :3] = _rotation_of_rpy(self.origin_rpy_rad)
+        pose[:3, 3] = self.origin_xyz_m
+        return pose
+
+    def turned(self, angle_rad: Floats) -> Floats:
+        """Give the child's poses [..., 4, 4] in the parent at angles [...]."""
+        assert self.axis is not None
+        x, y, z = self.axis
+        cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+        sine, cosine = np.sin(angle_rad)[..., None, None], np.cos(angle_rad)[..., None, None]
+        turn = np.zeros((*angle_rad.shape, 4, 4))
+        turn[..., :3, :3] = np.eye(3) + sine * cross + (1.0 - cosine) * (cross @ cross)
+        turn[..., 3, 3] = 1.0
+        return np.asarray(self.parent_from_zero @ turn)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A robot's tree of links; its joints are ordered from the root outwards."""
+
+    name: str
+    root: str
+    joints: tuple[Joint, ...]
+    tip_link: str
+    urdf_sha256: str
+
+    @classmethod
+    def load(cls, urdf_text: str, tip_link: str = GRIPPER_LINK) -> Chain:
+        """Read a robot from a URDF: its fixed, revolute and continuous joints. Meshes and masses are passed over.
+
+        Raises:
+            SaccadeError: INVALID_PARAMETER, the text describes no tree of such joints that ends at ``tip_link``.
+        """
+        robot = _parsed(urdf_text)
+        unordered = [_joint(element) for element in robot.iterfind("joint")]
+        children = {joint.child for joint in unordered}
+        if len(children) != len(unordered) or len({joint.name for joint in unordered}) != len(unordered):
+            raise _refused("a link has two parents, or two joints have one name")
+        roots = {joint.parent for joint in unordered} - children
+        if len(roots) != 1:
+            raise _refused(f"it must have one root link and has {len(roots)}")
+        root = roots.pop()
+        reached, ordered = {root}, list[Joint]()
+        while waiting := [joint for joint in unordered if joint.parent in reached and joint.child not in reached]:
+            ordered += waiting
+            reached |= {joint.child for joint in waiting}
+        if len(ordered) != len(unordered):
+            raise _refused("its joints form a ring")
+        if tip_link not in reached:
+            raise _refused(f"it has no link {tip_link}")
+        digest = hashlib.sha256(urdf_text.encode()).hexdigest()
+        return cls(robot.get("name", "robot"), root, tuple(ordered), tip_link, digest)
+
+    @cached_property
+    def joint_names(self) -> tuple[str, ...]:
+        """Names of the joints that turn, from the root outwards: the columns of arrays of positions."""
+        return tuple(joint.name for joint in self.joints if joint.movable)
+
+    @cached_property
+    def limits_rad(self) -> dict[str, tuple[float, float]]:
+        """Lower and upper limit of each joint that turns."""
+        return {joint.name: (joint.lower_rad, joint.upper_rad) for joint in self.joints if joint.movable}
+
+    @cached_property
+    def _to_tip(self) -> tuple[Joint, ...]:
+        by_child = {joint.child: joint for joint in self.joints}
+        path, link = list[Joint](), self.tip_link
+        while link != self.root:
+            path.append(by_child[link])
+            link = by_child[link].parent
+        return tuple(reversed(path))
+
+    @cached_property
+    def tip_joint_names(self) -> tuple[str, ...]:
+        """Names of the joints that move the tip, from the root outwards."""
+        return tuple(joint.name for joint in self._to_tip if joint.movable)
+
+    def link_poses(self, positions: Mapping[str, float]) -> dict[str, Floats]:
+        """Give the pose [4, 4] of every link in the world, from all joints' positions in rad.
+
+        Raises:
+            SaccadeError: JOINTS_INVALID, a joint is missing or its position is not finite.
+        """
+        _checked(positions, self.joint_names)
+        poses: dict[str, Floats] = {self.root: np.eye(4)}
+        for joint in self.joints:
+            step = joint.turned(np.asarray(positions[joint.name], float)) if joint.movable else joint.parent_from_zero
+            poses[joint.child] = poses[joint.parent] @ step
+        return poses
+
+    def tip(self, positions: Mapping[str, float]) -> Floats:
+        """Give ``world_from_gripper`` [4, 4], from the positions in rad of at least the joints that move the tip.
+
+        Raises:
+            SaccadeError: JOINTS_INVALID, a joint is missing or its position is not finite.
+        """
+        _checked(positions, self.tip_joint_names)
+        return self.tips(np.array([positions.get(name, 0.0) for name in self.joint_names]))
+
+    def tips(self, positions_rad: ArrayLike) -> Floats:
+        """Give ``world_from_gripper`` [..., 4, 4] for positions [..., J], columns as in ``joint_names``."""
+        return self._walk(self._array(positions_rad))[0]
+
+    def jacobian(self, positions: Mapping[str, float]) -> Floats:
+        """Give how the tip moves with each joint: [6, J], columns as in ``joint_names``.
+
+        Rows 0-2 are the velocity of the tip's origin in m/rad, rows 3-5 the turning in rad/rad, both along the world's
+        axes. Columns of joints that do not move the tip are zero.
+
+        Raises:
+            SaccadeError: JOINTS_INVALID, a joint is missing or its position is not finite.
+        """
+        _checked(positions, self.tip_joint_names)
+        return self.jacobians(np.array([positions.get(name, 0.0) for name in self.joint_names]))
+
+    def jacobians(self, positions_rad: ArrayLike) -> Floats:
+        """Give ``jacobian`` [..., 6, J] for positions [..., J]."""
+        positions = self._array(positions_rad)
+        tip, frames = self._walk(positions)
+        jacobian = np.zeros((*positions.shape[:-1], 6, len(self.joint_names)))
+        for joint, frame in frames:
+            column = self.joint_names.index(joint.name)
+            axis = frame[..., :3, :3] @ np.asarray(joint.axis)
+            jacobian[..., :3, column] = np.cross(axis, tip[..., :3, 3] - frame[..., :3, 3])
+            jacobian[..., 3:, column] = axis
+        return jacobian
+
+    def beyond_limits(self, names: Sequence[str], positions: Sequence[float]) -> list[BeyondLimit]:
+        """List the joints that stand beyond their limits; joints the robot does not have are passed over."""
+        known = self.limits_rad
+        pairs = [(name, value) for name, value in zip(names, positions, strict=True) if name in known]
+        return [
+            BeyondLimit(name, value, *known[name])
+            for name, value in pairs
+            if not known[name][0] <= value <= known[name][1]
+        ]
+
+    def chain_description(self) -> list[dict[str, Any]]:
+        """Describe the joints for whoever draws the arm, as JSON: origins in m and rad, limits null where fixed."""
+        return [
+            {
+                "name": joint.name,
+                "parent": joint.parent,
+                "child": joint.child,
+                "xyz_m": list(joint.origin_xyz_m),
+                "rpy_rad": list(joint.origin_rpy_rad),
+                "axis": None if joint.axis is None else list(joint.axis),
+                "limits_rad": [joint.lower_rad, joint.upper_rad] if np.isfinite(joint.upper_rad) else None,
+            }
+            for joint in self.joints
+        ]
+
+    def _array(self, positions_rad: ArrayLike) -> Floats:
+        positions = np.asarray(positions_rad, np.float64)
+        if positions.ndim == 0 or positions.shape[-1] != len(self.joint_names):
+            raise SaccadeError(ErrorCode.JOINTS_INVALID, f"{self.name} has {len(self.joint_names)} joints.")
+        return positions
+
+    def _walk(self, positions: Floats) -> tuple[Floats, list[tuple[Joint, Floats]]]:
+        """Give the tips' poses, and the frame in the world of each joint on the way (a joint keeps its own axis)."""
+        pose = np.broadcast_to(np.eye(4), (*positions.shape[:-1], 4, 4))
+        frames = list[tuple[Joint, Floats]]()
+        for joint in self._to_tip:
+            if joint.movable:
+                pose = pose @ joint.turned(positions[..., self.joint_names.index(joint.name)])
+                frames.append((joint, pose))
+            else:
+                pose = pose @ joint.parent_from_zero
+        return np.asarray(pose), frames
+
+
+def _parsed(urdf_text: str) -> ElementTree.Element:
+    if "<!DOCTYPE" in urdf_text or "<!ENTITY" in urdf_text:
+        raise _refused("a URDF has no document type")  # entities are how XML blows up
+    try:
+        return ElementTree.fromstring(urdf_text)  # noqa: S314 - no entities can be declared, see above
+    except ElementTree.ParseError as error:
+        raise _refused(f"it is not XML: {error}") from error
+
+
+def _joint(element: ElementTree.Element) -> Joint:
+    name, kind = element.get("name", ""), element.get("type", "")
+    ends = [element.find(tag) for tag in ("parent", "child")]
+    parent, child = (end.get("link", "") if end is not None else "" for end in ends)
+    if not (name and parent and child) or kind not in ("fixed", "revolute", "continuous"):
+        raise _refused(f"joint {name or '?'} of type {kind or '?'} cannot be read")
+    origin, axis, limit = element.find("origin"), element.find("axis"), element.find("limit")
+    direction, lower, upper = None, -np.inf, np.inf
+    if kind != "fixed":
+        raw = np.array(_three(axis, "xyz", "1 0 0"))
+        length = float(np.linalg.norm(raw))
+        if length < 1e-9:
+            raise _refused(f"joint {name} has no axis")
+        direction = (float(raw[0] / length), float(raw[1] / length), float(raw[2] / length))
+    if kind == "revolute":
+        bounds = {} if limit is None else limit.attrib
+        try:
+            lower, upper = float(bounds.get("lower", 0.0)), float(bounds.get("upper", 0.0))
+        except ValueError as error:
+            raise _refused(f"the limits of joint {name} are no numbers") from error
+    xyz, rpy = _three(origin, "xyz", "0 0 0"), _three(origin, "rpy", "0 0 0")
+    return Joint(name, parent, child, xyz, rpy, direction, lower, upper)
+
+
+def _three(element: ElementTree.Element | None, attribute: str, default: str) -> tuple[float, float, float]:
+    text = default if element is None else element.get(attribute, default)
+    try:
+        x, y, z = (float(part) for part in text.split())
+    except ValueError as error:
+        raise _refused(f"{attribute}={text!r} is not three numbers") from error
+    return x, y, z
+
+
+def _rotation_of_rpy(rpy_rad: tuple[float, float, float]) -> Floats:
+    """Roll about x, then pitch about y, then yaw about z, all of the fixed frame."""
+    (sr, sp, sy), (cr, cp, cy) = np.sin(rpy_rad), np.cos(rpy_rad)
+    return np.array(
+        [
+            [cy * cp, cy * sp * sr - sy * cr, cy * sp * cr + sy * sr],
+            [sy * cp, sy * sp * sr + cy * cr, sy * sp * cr - cy * sr],
+            [-sp, cp * sr, cp * cr],
+        ]
+    )
+
+
+def _checked(positions: Mapping[str, float], names: Sequence[str]) -> None:
+    missing = [name for name in names if name not in positions]
+    if missing:
+        raise SaccadeError(ErrorCode.JOINTS_INVALID, f"Positions of these joints are missing: {', '.join(missing)}.")
+    strange = [name for name in names if not np.isfinite(positions[name])]
+    if strange:
+        raise SaccadeError(ErrorCode.JOINTS_INVALID, f"Positions of these joints are no numbers: {', '.join(strange)}.")
+
+
+def _refused(why: str) -> SaccadeError:
+    return SaccadeError(ErrorCode.INVALID_PARAMETER, f"The robot's description (URDF) cannot be used: {why}.")
+
+
+#: The SO-101 follower arm; its joints have the names LeRobot gives its motors.
+SO101: Final = Chain.load(resources.files(__package__).joinpath("so101/so101_new_calib.urdf").read_text("utf-8"))
+SO101_JOINTS: Final = SO101.joint_names

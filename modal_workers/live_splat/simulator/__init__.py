@@ -1,0 +1,1 @@
+"""A virtual SO-101 with a wrist camera over an invented table top, so that every true pose and colour is known."""
