@@ -1,0 +1,34 @@
+"""Streams a robot's joints and pictures to a Saccade session without ever holding its control loop up."""
+
+from __future__ import annotations
+
+from saccade_robot.attachment import Attachment, attach, detach
+from saccade_robot.clock import now_s
+from saccade_robot.errors import RobotClientError
+from saccade_robot.robot import RobotDescription, describe
+from saccade_robot.session import Session, find_session, open_session
+from saccade_robot.streamer import Stats, Streamer
+from saccade_robot.target import HttpTarget, NatsTarget, Target, target_of
+from saccade_robot.units import Motor, Scale, scale_of
+
+__all__ = [
+    "Attachment",
+    "HttpTarget",
+    "Motor",
+    "NatsTarget",
+    "RobotClientError",
+    "RobotDescription",
+    "Scale",
+    "Session",
+    "Stats",
+    "Streamer",
+    "Target",
+    "attach",
+    "describe",
+    "detach",
+    "find_session",
+    "now_s",
+    "open_session",
+    "scale_of",
+    "target_of",
+]

@@ -1,0 +1,76 @@
+"""Where a session's telemetry goes: what ``POST /v1/sessions`` answered, as addresses and credentials."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urljoin
+
+
+@dataclass(frozen=True)
+class NatsTarget:
+    """A session's subjects on NATS, and who may publish there."""
+
+    url: str
+    joints: str
+    frames: str
+    clock: str | None = None
+    credentials: str | None = field(default=None, repr=False)
+    inbox_prefix: str | None = None
+
+
+@dataclass(frozen=True)
+class HttpTarget:
+    """A session's addresses at the gateway, and the key for them."""
+
+    joints: str
+    frames: str
+    clock: str
+    key: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Target:
+    """Both ways to a session; either may be missing."""
+
+    nats: NatsTarget | None = None
+    http: HttpTarget | None = None
+    session_id: str | None = None
+
+
+def target_of(session: Mapping[str, Any], base_url: str, key: str | None = None) -> Target:
+    """Read a session as the API shows it; what is missing of ``ingest`` is made of the session's id."""
+    ingest = session.get("ingest") or {}
+    session_id = str(session["id"])
+    http = ingest.get("http") or {}
+    path = f"/v1/sessions/{session_id}"
+    return Target(
+        nats=_nats(ingest.get("nats") or {}, session_id),
+        http=HttpTarget(
+            joints=urljoin(base_url, str(http.get("joints") or f"{path}/joints")),
+            frames=urljoin(base_url, str(http.get("frames") or f"{path}/frames")),
+            clock=urljoin(base_url, "/v1/clock"),
+            key=key,
+        ),
+        session_id=session_id,
+    )
+
+
+def _nats(nats: Mapping[str, Any], session_id: str) -> NatsTarget | None:
+    subjects = nats.get("subjects") or {}
+    # A websocket would need a further package, and HTTP goes wherever it goes.
+    if not str(nats.get("url", "")).startswith(("nats://", "tls://")):
+        return None
+    if not subjects.get("joints") or not subjects.get("frames"):
+        return None
+    credentials = nats.get("credentials")
+    prefix = nats.get("inbox_prefix") or (f"_INBOX_{session_id}" if credentials else None)
+    return NatsTarget(
+        url=str(nats["url"]),
+        joints=str(subjects["joints"]),
+        frames=str(subjects["frames"]),
+        clock=subjects.get("clock"),
+        credentials=credentials,
+        inbox_prefix=prefix,
+    )
