@@ -21,8 +21,10 @@ from contracts.events.session import (
     SessionStarted,
     SessionStopped,
     SessionStopRequested,
+    StopReason,
 )
 from contracts.ids import is_id
+from contracts.workload import Result
 
 
 class SessionState(StrEnum):
@@ -82,6 +84,15 @@ class SessionLaunch(BaseModel):
     opened_at: datetime
     replay_of: str | None = None
     params: dict[str, Any]
+
+
+class SessionResult(Result):
+    """What a session's worker leaves, besides chunks; a workload may add to it."""
+
+    reason: StopReason
+    chunks: int
+    totals: FrameTotals
+    figures: dict[str, Any]
 
 
 def job_of(session_id: str) -> str:

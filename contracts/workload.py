@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -68,7 +68,10 @@ class Backend:
 
 @dataclass(frozen=True)
 class Workload:
-    """One workload. ``job`` names its function ``run(params, context) -> Result`` as ``module:function``."""
+    """One workload. ``job`` names its function ``run(params, context) -> Result`` as ``module:function``.
+
+    One of kind ``session`` stays up: it gets a ``LiveContext`` and gives a ``contracts.session.SessionResult``.
+    """
 
     name: str
     title: str
@@ -84,3 +87,5 @@ class Workload:
     max_attempts: int = 4
     deadline_s: float = 6 * 3600.0
     backends: Sequence[Backend] = ()
+    #: Joints that a session's parameters name, and where each of them can be: lower and upper, radians.
+    joint_limits_rad: Mapping[str, tuple[float, float]] = field(default_factory=dict)

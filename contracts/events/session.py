@@ -87,6 +87,10 @@ class SessionFrameAcked(EventData):
     run_id: str
     acks: list[FrameAck]
     totals: FrameTotals
+    #: The session began anew here.
+    reset: bool = False
+    #: Said at the end: steps of work since the newest accepted frame. A replay does as many.
+    last_idle_steps: int | None = None
 
 
 class SessionProgressed(EventData):

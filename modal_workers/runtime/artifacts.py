@@ -70,6 +70,17 @@ class ArtifactStore:
         self.saved[artifact.name] = artifact
         return artifact
 
+    async def replace(self, path: Path, name: str, media_type: str) -> None:
+        """Upload a newer version of a file that no manifest lists; readers see the old or the new one, whole.
+
+        Raises:
+            Stopped: the run no longer owns the job; nothing was written.
+            SaccadeError: STORAGE_UNAVAILABLE, BUS_UNAVAILABLE.
+        """
+        await self._own()
+        key = self._bucket.key("results", self._job_id, name)
+        await patiently(lambda: self._bucket.send_file(path, key, media_type), name)
+
     async def keep(self, path: Path, name: str) -> None:
         """Upload a checkpoint.
 

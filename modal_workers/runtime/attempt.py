@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -18,6 +18,7 @@ from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.job import JobSucceeded
 from contracts.limits import EVENT_BYTES, KIB
 from contracts.manifest import Manifest
+from contracts.session import SessionLaunch
 from contracts.workload import Params, Result, Workload
 from modal_workers import catalog
 from modal_workers.runtime.artifacts import ArtifactStore
@@ -76,16 +77,8 @@ class Attempt:
             if manifest is None:
                 meter = ProgressMeter(workload.stages, time.monotonic())
                 self._fetch(workspace, bucket, meter)
-                context = JobContext(
-                    self._run,
-                    thread=self._thread,
-                    writer=self._writer,
-                    meter=meter,
-                    workspace=workspace,
-                    artifacts=artifacts,
-                    stop=self._stop,
-                )
-                manifest = self._manifest(workload, self._result(workload, context), artifacts)
+                result = self._session if workload.kind == "session" else self._job
+                manifest = self._manifest(workload, result(workload, meter, workspace, artifacts), artifacts)
                 self._thread.wait(artifacts.write_manifest(manifest), self._stop)
             return self._succeed(manifest, artifacts.manifest_key)
         except Exception as error:  # noqa: BLE001 - whatever a job raises is classified and said
@@ -111,14 +104,54 @@ class Attempt:
         told(0.0)
         self._thread.wait(workspace.fetch(bucket, told), self._stop)
 
-    def _result(self, workload: Workload, context: Context) -> Result:
+    def _job(self, workload: Workload, meter: ProgressMeter, workspace: Workspace, artifacts: ArtifactStore) -> Result:
+        context = JobContext(
+            self._run,
+            thread=self._thread,
+            writer=self._writer,
+            meter=meter,
+            workspace=workspace,
+            artifacts=artifacts,
+            stop=self._stop,
+        )
+        return self._result(workload, self._run.params, context)
+
+    def _session(
+        self, workload: Workload, meter: ProgressMeter, workspace: Workspace, artifacts: ArtifactStore
+    ) -> Result:
+        """Run a live session until it ends.
+
+        Raises:
+            SaccadeError: WORKER_BROKEN, where its worker cannot reach NATS.
+        """
+        # Only a session's worker pays for importing what sessions need.
+        from modal_workers.runtime.live.running_session import RunningSession  # noqa: PLC0415
+        from modal_workers.runtime.live.session_bus import SessionBus  # noqa: PLC0415
+
+        launch = SessionLaunch.model_validate(self._run.params)
+        context = RunningSession(
+            self._run,
+            launch,
+            bus=SessionBus(self._claim.bus, self._run, self._claim.source),
+            last_words=self._last_words,
+            thread=self._thread,
+            writer=self._writer,
+            meter=meter,
+            workspace=workspace,
+            artifacts=artifacts,
+            stop=self._stop,
+        )
+        context.begin()
+        return self._result(workload, launch.params, context)
+
+    def _result(self, workload: Workload, given: dict[str, Any], context: Context) -> Result:
         """Run the job.
 
         Raises:
             SaccadeError: INVALID_PARAMETER, when the spec has changed since the job was submitted.
         """
         try:
-            params = workload.params.model_validate(self._run.params)
+            params = workload.params.model_validate(given)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(str(part) for part in first["loc"])

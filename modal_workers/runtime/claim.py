@@ -29,7 +29,7 @@ class Claim:
         self, bus: JobBus, assignment: Assignment, *, call_id: str | None = None, billed_since: datetime | None = None
     ) -> None:
         """Take the run that the assignment names, as this call, paid for since then where that is before the claim."""
-        self._bus = bus
+        self.bus = bus
         self._assignment = assignment
         self._call_id = call_id
         self.billed_since = billed_since
@@ -48,7 +48,7 @@ class Claim:
             BusRefused: for good.
             SaccadeError: BUS_UNAVAILABLE.
         """
-        return await self._bus.load()
+        return await self.bus.load()
 
     def holds(self, job: Job | None) -> bool:
         """Tell whether this run, in this process, is the one that counts."""
@@ -136,7 +136,7 @@ class Claim:
                     job = await self.load()
                 if job is None or said(job) or not allowed(job):
                     return job is not None and said(job)
-                await self._bus.publish(message, after=job.sequence, deadline_s=min(left_s, 5.0))
+                await self.bus.publish(message, after=job.sequence, deadline_s=min(left_s, 5.0))
             except Conflict:
                 continue
             except BusRefused:

@@ -79,6 +79,11 @@ class TrustedBus:
         await self._client.subscribe(LIVE_EVENTS.removesuffix("saccade.evt.>") + self._among, cb=on_event)
 
     @property
+    def client(self) -> Client:
+        """Give the connection, for what a live session needs of it."""
+        return self._client
+
+    @property
     def is_connected(self) -> bool:
         """Tell whether there is any use in sending something that may be lost."""
         return self._client.is_connected

@@ -46,14 +46,18 @@ class EventWriter:
         self._news = asyncio.Event()
         self._stored = asyncio.Event()
 
-    def say(self, data: EventData, event_id: str, stop: Stop) -> None:
-        """Queue a state event.
+    def say(self, data: EventData, event_id: str, stop: Stop, *, subject_id: str | None = None) -> None:
+        """Queue a state event of the run's job, or of the session ``subject_id`` whose worker it is.
 
         Raises:
             Stopped: the run was asked to stop while it waited for room in a full queue.
         """
         message = encode(
-            data, tenant=self._run.tenant, subject_id=self._run.job_id, source=self._source, event_id=event_id
+            data,
+            tenant=self._run.tenant,
+            subject_id=subject_id or self._run.job_id,
+            source=self._source,
+            event_id=event_id,
         )
         while len(self._queue) >= _WAITING:
             stop.check()

@@ -1,0 +1,72 @@
+"""What the watching worker does: its model is the list of all it has accepted."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+from contracts.errors import ErrorCode
+from contracts.session import SessionResult
+from modal_workers.runtime.live.context import LiveContext
+from modal_workers.runtime.live.frame import Frame
+from tests.workers.watching.spec import WatchingParams
+
+
+class Notes:
+    """Everything that was accepted, in order."""
+
+    def __init__(self, params: WatchingParams, context: LiveContext) -> None:
+        self.params, self.context = params, context
+        restored = context.restored()
+        self.lines: list[dict[str, object]] = json.loads(restored.read_text()) if restored else []
+        self.here = 0
+
+    def write(self, name: str) -> Path:
+        path = self.context.scratch / name
+        path.write_text(json.dumps(self.lines))
+        return path
+
+    def take(self, frame: Frame) -> None:
+        if not frame.picture.startswith(b"picture"):
+            self.context.reject(frame, ErrorCode.FRAME_UNREADABLE)
+            return
+        time.sleep(self.params.service_s)
+        joints = self.context.joints_at(frame)
+        steps = frame.recorded.steps if frame.recorded else int(time.time() * 1e6) % 1000
+        self.lines.append(
+            {
+                "seq": frame.seq,
+                "picture": frame.picture.decode(),
+                "positions": joints.positions if joints else None,
+                "steps": steps,
+            }
+        )
+        self.context.accept(frame, joints=joints, idle_steps=0, steps=steps or 0)
+        self.context.show({"lines": len(self.lines)}, frame=frame)
+        self.here += 1
+        if len(self.lines) % self.params.chunk_frames == 0:
+            self.chunk()
+        if self.here == self.params.dies_after and not self.context.replaying:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def chunk(self) -> None:
+        self.context.export_chunk(self.write("chunk.json"), self.write("state"), {"lines": len(self.lines)})
+
+
+def run(params: WatchingParams, context: LiveContext) -> SessionResult:
+    notes = Notes(params, context)
+    with context.stage("live"):
+        while not context.ending:
+            if context.take_reset():
+                notes.lines = []
+                context.began_anew(notes.write("state"))
+            if frame := context.frame(0.05):
+                notes.take(frame)
+        notes.chunk()
+        context.end(0)
+        return SessionResult(
+            reason=context.reason, chunks=context.chunks, totals=context.totals, figures={"lines": len(notes.lines)}
+        )
