@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -40,7 +41,7 @@ def rasterize(
 
     ``background`` [3] shows through where the splats do not cover; without one it is black.
     """
-    if backend_for(splats, backend) == "gsplat":
+    if backend_for(splats, backend) == "gsplat" and len(splats):
         # imported only here: without CUDA its import may start a compiler
         from modal_workers.gaussians.gsplat_backend import draw  # noqa: PLC0415
 
@@ -49,8 +50,7 @@ def rasterize(
         rendered = _draw(splats, camera, camera_from_world)
     if background is None:
         return rendered
-    over = rendered.colour + (1 - rendered.alpha) * background
-    return Rendered(over, rendered.alpha, rendered.depth, rendered.radii_px, rendered.means2d, rendered._kept)
+    return replace(rendered, colour=rendered.colour + (1 - rendered.alpha) * background)
 
 
 def _draw(splats: Splats, camera: Camera, camera_from_world: Tensor) -> Rendered:
@@ -67,6 +67,4 @@ def _draw(splats: Splats, camera: Camera, camera_from_world: Tensor) -> Rendered
         (camera.width_px, camera.height_px),
     )
     depth = summed[..., 3:] / alpha.clamp(min=1e-10)
-    return Rendered(
-        summed[..., :3], alpha, depth, projected.halves_px.amax(-1), projected.means2d, projected.means2d
-    )
+    return Rendered(summed[..., :3], alpha, depth, projected.halves_px.amax(-1), projected.means2d, projected.means2d)

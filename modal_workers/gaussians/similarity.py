@@ -51,7 +51,7 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     moments = torch.cat([first, second, first * first, second * second, first * second])
     # products of matrices are faster than convolutions on pictures this small
     blurred = _window(height, a.dtype, a.device) @ moments @ _window(width, a.dtype, a.device).T
-    mean_a, mean_b, aa, bb, ab = blurred.split(channels)
+    mean_a, mean_b, aa, bb, ab = torch.split(blurred, channels)
     square_a, square_b, product = mean_a * mean_a, mean_b * mean_b, mean_a * mean_b
     top = (2 * product + _C1) * (2 * (ab - product) + _C2)
     bottom = (square_a + square_b + _C1) * (aa - square_a + bb - square_b + _C2)

@@ -10,8 +10,10 @@ from torch import Tensor
 
 from modal_workers.gaussians.camera import Camera, se3_exp
 from modal_workers.gaussians.rasterize import Backend, Rendered, rasterize
-from modal_workers.gaussians.similarity import loss
+from modal_workers.gaussians.similarity import loss, psnr_db, ssim
 from modal_workers.gaussians.splats import Splats
+
+__all__ = ["LearningRates", "Optimiser", "PoseCorrection", "Step", "loss", "psnr_db", "ssim", "step"]
 
 _BETA_1: Final = 0.9
 _BETA_2: Final = 0.999
@@ -148,7 +150,7 @@ def step(
     rendered = rasterize(optimiser.splats, camera, camera_from_world, background=background, backend=backend)
     value = loss(rendered, picture, mask)
     if value.requires_grad:
-        value.backward()
+        torch.autograd.backward(value)
     optimiser.step()
     if pose is not None and tangent is not None and tangent.grad is not None:
         pose.step(tangent.grad)

@@ -1,0 +1,41 @@
+"""The same picture by gsplat's CUDA kernels; imported only where there is CUDA, its import may start a compiler."""
+
+from __future__ import annotations
+
+import torch
+from gsplat import rasterization
+from torch import Tensor
+
+from modal_workers.gaussians.camera import Camera
+from modal_workers.gaussians.harmonics import radiance
+from modal_workers.gaussians.projection import LOW_PASS_PX2, NEAR_M
+from modal_workers.gaussians.rendered import Rendered
+from modal_workers.gaussians.splats import Splats
+
+
+def draw(splats: Splats, camera: Camera, camera_from_world: Tensor) -> Rendered:
+    """Draw over black, as ``rasterize`` says. Source: ``gsplat.rasterization`` of version 1.5.3."""
+    colour, alpha, found = rasterization(
+        splats.means,
+        splats.quaternions,
+        splats.log_scales.exp(),
+        splats.logit_opacities.sigmoid(),
+        # the harmonics are ours, so that both backends see the same colours
+        radiance(splats, camera_from_world),
+        camera_from_world[None],
+        camera.matrix(splats.means)[None],
+        camera.width_px,
+        camera.height_px,
+        near_plane=NEAR_M,
+        eps2d=LOW_PASS_PX2,
+        packed=False,
+        render_mode="RGB+ED",
+    )
+    means2d = found["means2d"]
+    if means2d.requires_grad:
+        means2d.retain_grad()
+    # one radius each in older versions, one along each side in newer ones
+    radii = found["radii"].reshape(len(splats), -1).amax(-1)
+    return Rendered(
+        colour[0, ..., :3], alpha[0], colour[0, ..., 3:], radii.to(torch.float32), means2d.reshape(-1, 2), means2d
+    )

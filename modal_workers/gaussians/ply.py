@@ -1,0 +1,131 @@
+"""Splats in the files that viewers read: the PLY of 3D Gaussian Splatting and the .splat of 32 bytes each."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from modal_workers.gaussians.splats import SH_0, Splats
+
+_END: Final = b"end_header\n"
+_TYPES: Final = {"float": "<f4", "float32": "<f4", "double": "<f8", "float64": "<f8", "uchar": "u1", "uint8": "u1"}
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A file's bytes and what is in them."""
+
+    data: bytes
+    splats: int
+    left_out: int  # were not finite numbers
+
+    def write(self, path: Path) -> None:
+        """Put the bytes there; a reader sees the old file or the whole new one."""
+        temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+        temporary.write_bytes(self.data)
+        temporary.replace(path)
+
+
+def encode_ply(splats: Splats, *, importance: Tensor | None = None, max_splats: int | None = None) -> Encoded:
+    """Give the binary little-endian PLY: position, normal (zero), f_dc, f_rest, opacity, scale, rot, all float32.
+
+    With ``importance`` [N] the most important come first, so that any prefix is the best that many. Opacities are
+    logits, scales logarithms, quaternions w first; f_rest has all of red, then green, then blue.
+    Source: Kerbl et al., github.com/graphdeco-inria/gaussian-splatting, scene/gaussian_model.py ``save_ply``.
+    """
+    chosen, left_out = _chosen(splats, importance, max_splats)
+    count = len(chosen)
+    columns = [chosen.means, torch.zeros_like(chosen.means), chosen.colours]
+    rest = 0
+    if chosen.sh_rest is not None:
+        columns.append(chosen.sh_rest.transpose(1, 2).reshape(count, -1))
+        rest = columns[-1].shape[1]
+    unit = torch.nn.functional.normalize(chosen.quaternions, dim=-1)
+    columns += [chosen.logit_opacities[:, None], chosen.log_scales, unit]
+    values = torch.cat([one.to(torch.float32) for one in columns], 1).numpy()
+    header = ["ply", "format binary_little_endian 1.0", f"element vertex {count}"]
+    header += [f"property float {name}" for name in _names(rest)]
+    start = "\n".join([*header, "end_header\n"]).encode()
+    return Encoded(start + values.astype("<f4").tobytes(), count, left_out)
+
+
+def decode_ply(source: bytes | Path) -> Splats:
+    """Read a PLY of splats of SH degree 0 to 3, with or without normals, whatever the order of its properties.
+
+    Raises:
+        ValueError: this is no such file, or it is cut off.
+    """
+    data = source.read_bytes() if isinstance(source, Path) else source
+    end = data.find(_END)
+    if not data.startswith(b"ply\n") or end < 0 or b"format binary_little_endian 1.0" not in data[:end]:
+        raise ValueError("This is no binary little-endian PLY file.")
+    header = data[:end].decode("ascii", "replace")
+    found = re.search(r"^element vertex (\d+)$", header, re.MULTILINE)
+    properties = re.findall(r"^property (\w+) (\w+)$", header, re.MULTILINE)
+    rest = sum(name.startswith("f_rest_") for _, name in properties)
+    missing = set(_names(rest)) - {name for _, name in properties} - {"nx", "ny", "nz"}
+    if found is None or missing or rest not in {0, 9, 24, 45}:
+        raise ValueError(f"This PLY file has no splats: {', '.join(sorted(missing)) or 'the count'} is not there.")
+    if any(kind not in _TYPES for kind, _ in properties):
+        raise ValueError("This PLY file has properties of unknown types.")
+    row = np.dtype([(name, _TYPES[kind]) for kind, name in properties])
+    count = int(found[1])
+    if len(data) < end + len(_END) + count * row.itemsize:
+        raise ValueError(f"This PLY file is cut off: {count} splats are announced.")
+    rows = np.frombuffer(data, row, count, end + len(_END))
+
+    def columns(*names: str) -> Tensor:
+        return torch.from_numpy(np.stack([rows[name].astype(np.float32) for name in names], -1))
+
+    return Splats(
+        columns("x", "y", "z"),
+        columns("scale_0", "scale_1", "scale_2"),
+        columns("rot_0", "rot_1", "rot_2", "rot_3"),
+        columns("opacity")[:, 0],
+        columns("f_dc_0", "f_dc_1", "f_dc_2"),
+        columns(*_rest_names(rest)).reshape(count, 3, rest // 3).transpose(1, 2).contiguous() if rest else None,
+    )
+
+
+def encode_splat(splats: Splats, *, importance: Tensor | None = None, max_splats: int | None = None) -> Encoded:
+    """Give 32 bytes a splat: position and scales as float32, RGBA and the quaternion w first as bytes.
+
+    Source: github.com/antimatter15/splat, the format that its README and converter give.
+    """
+    chosen, left_out = _chosen(splats, importance, max_splats)
+    row = np.dtype([("position", "<f4", 3), ("scales", "<f4", 3), ("rgba", "u1", 4), ("rotation", "u1", 4)])
+    rows = np.zeros(len(chosen), row)
+    rows["position"], rows["scales"] = chosen.means.numpy(), chosen.log_scales.exp().numpy()
+    rgba = torch.cat([0.5 + SH_0 * chosen.colours, chosen.logit_opacities.sigmoid()[:, None]], 1)
+    rows["rgba"] = _as_bytes(rgba * 255)
+    rows["rotation"] = _as_bytes(torch.nn.functional.normalize(chosen.quaternions, dim=-1) * 128 + 128)
+    return Encoded(rows.tobytes(), len(chosen), left_out)
+
+
+def _chosen(splats: Splats, importance: Tensor | None, max_splats: int | None) -> tuple[Splats, int]:
+    kept = torch.nonzero(splats.finite())[:, 0]
+    left_out = len(splats) - len(kept)
+    if importance is not None:
+        kept = kept[torch.argsort(importance.detach()[kept], descending=True, stable=True)]
+    return splats.detach().select(kept[:max_splats]).to("cpu"), left_out
+
+
+def _names(rest: int) -> list[str]:
+    first = ["x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2", *_rest_names(rest)]
+    return [*first, "opacity", "scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3"]
+
+
+def _rest_names(rest: int) -> list[str]:
+    return [f"f_rest_{index}" for index in range(rest)]
+
+
+def _as_bytes(values: Tensor) -> NDArray[np.uint8]:
+    return values.round().clamp(0, 255).to(torch.uint8).numpy()
