@@ -170,7 +170,7 @@ class Background:
         while True:
             stopping = self._stopping
             await self._send_waiting()
-            if stopping and (not self.outbox.waiting or self._late or self.route is None):
+            if stopping and (not self.outbox.waiting or self._late):
                 return
             await asyncio.sleep(self._every_s)
 

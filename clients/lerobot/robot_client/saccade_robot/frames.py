@@ -52,8 +52,9 @@ class Camera:
         if captured_at_s < self._due_s - _EARLY * self._period_s:
             self.skipped += 1
             return
-        # By the beat, not by the last picture, or a cap of 10 Hz makes 7.5 of 30.
-        self._due_s = max(self._due_s + self._period_s, captured_at_s)
+        # By the beat, not by the last picture: else what comes a little late each time slows the beat down.
+        on_beat = captured_at_s - self._due_s < self._period_s
+        self._due_s = (self._due_s if on_beat else captured_at_s) + self._period_s
         self._ring.offer((captured_at_s, picture))
 
     @property
