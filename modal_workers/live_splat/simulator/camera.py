@@ -43,16 +43,6 @@ def world_from_camera(positions_rad: ArrayLike) -> Floats:
     return np.asarray(SO101.tips(positions_rad) @ GRIPPER_FROM_CAMERA)
 
 
-def inverse(pose: Floats) -> Floats:
-    """Turn rigid poses [..., 4, 4] round."""
-    turned = np.swapaxes(pose[..., :3, :3], -1, -2)
-    result = np.zeros_like(pose)
-    result[..., :3, :3] = turned
-    result[..., :3, 3] = -np.einsum("...ij,...j->...i", turned, pose[..., :3, 3])
-    result[..., 3, 3] = 1.0
-    return result
-
-
 def look_at(eye_m: ArrayLike, target_m: ArrayLike) -> Floats:
     """Give ``camera_from_world`` [4, 4] of a camera that looks from one point at another, world z up in its picture."""
     eye = np.asarray(eye_m, np.float64)

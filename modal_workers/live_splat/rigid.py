@@ -1,0 +1,63 @@
+"""Rigid motions as 4x4 matrices: their inverses, their logarithms and how widely they turn."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+def inverses(poses: Floats) -> Floats:
+    """Turn rigid motions [..., 4, 4] round."""
+    turned = np.swapaxes(poses[..., :3, :3], -1, -2)
+    result = np.zeros_like(poses)
+    result[..., :3, :3] = turned
+    result[..., :3, 3] = -np.einsum("...ij,...j->...i", turned, poses[..., :3, 3])
+    result[..., 3, 3] = 1.0
+    return result
+
+
+def rotation_of(vector_rad: Floats) -> Floats:
+    """Give the rotation [3, 3] about a vector [3] by its length (Rodrigues)."""
+    angle = float(np.linalg.norm(vector_rad))
+    x, y, z = vector_rad
+    cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+    # sin(a)/a and (1 - cos a)/a^2, by functions that are exact at zero
+    return np.asarray(
+        np.eye(3) + np.sinc(angle / np.pi) * cross + np.sinc(angle / (2 * np.pi)) ** 2 / 2 * cross @ cross
+    )
+
+
+def transform_of(change: Floats) -> Floats:
+    """Give the rigid motion [4, 4] of a shift (m) and a rotation vector (rad): [6]."""
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = rotation_of(change[3:]), change[:3]
+    return pose
+
+
+def rotation_vectors(rotations: Floats) -> Floats:
+    """Give axis times angle [..., 3] of rotations [..., 3, 3]; angles are from 0 to pi."""
+    trace = np.trace(rotations, axis1=-2, axis2=-1)
+    # A unit quaternion (w, x, y, z) from its own outer product, whose largest row is far from zero at every angle.
+    r = rotations
+    rows = np.empty((*rotations.shape[:-2], 4, 4))
+    rows[..., 0, 0] = 1 + trace
+    for i in range(3):
+        j, k = (i + 1) % 3, (i + 2) % 3
+        rows[..., 0, i + 1] = rows[..., i + 1, 0] = r[..., k, j] - r[..., j, k]
+        rows[..., i + 1, i + 1] = 1 + r[..., i, i] - r[..., j, j] - r[..., k, k]
+        rows[..., i + 1, j + 1] = rows[..., j + 1, i + 1] = r[..., j, i] + r[..., i, j]
+    largest = np.argmax(np.diagonal(rows, axis1=-2, axis2=-1), axis=-1)
+    quaternion = np.take_along_axis(rows, largest[..., None, None], axis=-2)[..., 0, :]
+    quaternion /= np.linalg.norm(quaternion, axis=-1, keepdims=True)
+    quaternion = np.where(quaternion[..., :1] < 0, -quaternion, quaternion)
+    sine = np.linalg.norm(quaternion[..., 1:], axis=-1, keepdims=True)
+    angle = 2 * np.arctan2(sine, quaternion[..., :1])
+    return np.asarray(np.where(sine > 1e-12, angle / np.maximum(sine, 1e-300), 2.0) * quaternion[..., 1:])
+
+
+def spread_deg(vectors_rad: Floats) -> tuple[float, float]:
+    """Give how far rotation vectors [N, 3] reach along the axis they share most, and across it: root mean squares."""
+    values = np.linalg.svd(vectors_rad, compute_uv=False) / np.sqrt(len(vectors_rad))
+    return float(np.rad2deg(values[0])), float(np.rad2deg(values[1]))
