@@ -61,9 +61,10 @@ async def _run(stop: asyncio.Event, serving: asyncio.Event) -> None:
 
 
 async def _wake(gateway: Gateway, stop: asyncio.Event) -> None:
-    """Answer at once those who wait for a job's end when the service stops."""
+    """Answer at once those who wait for the end of a job or session when the service stops."""
     await stop.wait()
     gateway.waiting.wake_all()
+    gateway.session_waiting.wake_all()
 
 
 async def _first(work: Awaitable[object], stop: asyncio.Event) -> None:

@@ -21,17 +21,27 @@ from contracts.streams import EVENTS, LIVE_EVENTS
 from services.gateway.api import artifacts as artifact_routes
 from services.gateway.api import ingest as ingest_routes
 from services.gateway.api import jobs as job_routes
+from services.gateway.api import session_inputs as session_input_routes
+from services.gateway.api import sessions as session_routes
 from services.gateway.api import uploads as upload_routes
 from services.gateway.api import workloads as workload_routes
 from services.gateway.artifacts import Artifacts
+from services.gateway.ingest import IngestDoor
 from services.gateway.jobs import Jobs
 from services.gateway.media_check import check_media
 from services.gateway.metrics import CountRequests, Metrics
 from services.gateway.on_job import OnJob
+from services.gateway.on_session import OnSession
 from services.gateway.on_upload import OnUpload
 from services.gateway.progress import Progress
 from services.gateway.runs import Runs
-from services.gateway.settings import GatewaySettings
+from services.gateway.session_door import SessionDoor
+from services.gateway.session_keeper import SessionKeeper
+from services.gateway.session_live import SessionLive
+from services.gateway.session_viewer import SessionViewers
+from services.gateway.sessions import Sessions
+from services.gateway.settings import GatewaySettings, SessionSettings
+from services.gateway.telemetry import Telemetry
 from services.gateway.uploads import Uploads, utc_now
 from services.gateway.view import View
 from services.gateway.waiting import Waiting
@@ -45,6 +55,7 @@ from services.kit.openapi import openapi_of
 from services.kit.problems import install_problems
 from services.kit.s3 import Bucket
 from services.kit.tail import EventTail
+from services.kit.ticket import Tickets
 
 log = logging.getLogger(__name__)
 
@@ -66,8 +77,16 @@ class Gateway:
     tail: EventTail
     progress: Progress
     waiting: Waiting
+    session_waiting: Waiting
     uploads: Uploads
     jobs: Jobs
+    sessions: Sessions
+    keeper: SessionKeeper
+    live: SessionLive
+    door: SessionDoor
+    viewers: SessionViewers
+    ingest: IngestDoor
+    tickets: Tickets
     artifacts: Artifacts
     runs: Runs
     health: Health
@@ -83,12 +102,14 @@ class Gateway:
             tasks.create_task(self._fold())
             tasks.create_task(self._commit())
             tasks.create_task(self._keep_house())
+            tasks.create_task(self.keeper.run(self.tail.caught_up))
 
     async def _fold(self) -> None:
         epoch, last = await epoch_of(self.tail.store.client, self.tail.store.stream)
         if self.view.epoch != epoch or self.view.sequence > last:
             self.view.reset(epoch)
         await self.progress.start()
+        await self.live.start()
         await self.tail.run(self.view.sequence, epoch)
 
     async def _commit(self) -> None:
@@ -102,38 +123,53 @@ class Gateway:
             try:
                 if count := await self.uploads.give_up_expired(utc_now()):
                     log.info("%d uploads expired", count)
+                self.keeper.look_at_all()
                 self.view.forget_before(utc_now() - timedelta(seconds=EVENTS.max_age_s))
             except SaccadeError as error:
                 log.warning("housekeeping: %s", error)
             await asyncio.sleep(self.settings.housekeeping_s)
 
 
-def build_gateway(settings: GatewaySettings, auth: AuthSettings, client: Client, bucket: Bucket, view: View) -> Gateway:
-    """Put the gateway together; ``run`` makes it live."""
-    store = EventStore(client)
-    progress, waiting = Progress(client), Waiting()
-    on_job, on_upload = OnJob(view, progress, waiting), OnUpload(view)
+def build_gateway(
+    settings: GatewaySettings,
+    auth: AuthSettings,
+    client: Client,
+    bucket: Bucket,
+    view: View,
+    *,
+    session_settings: SessionSettings | None = None,
+) -> Gateway:
+    """Put the gateway together; ``run`` makes it live.
+
+    Raises:
+        OSError, ValueError: what the settings name cannot be read.
+    """
+    store, metrics, viewers = EventStore(client), Metrics(), SessionViewers()
+    progress, waiting, session_waiting = Progress(client), Waiting(), Waiting()
+    session_settings = session_settings or SessionSettings()
 
     def on_event(stored: Stored) -> None:
         view.reached(stored.sequence)
         noun = stored.subject.split(".")[3]
-        if noun == "job":
-            on_job.handle(decode_at(stored.subject, stored.body), stored.sequence)
-        elif noun == "upload":
-            on_upload.handle(decode_at(stored.subject, stored.body), stored.sequence)
+        if noun in reactions:
+            reactions[noun](decode_at(stored.subject, stored.body), stored.sequence)
+        if noun == "session":
+            viewers.on_event(stored)
 
     tail = EventTail(store, on_event, live=LIVE_EVENTS, name="gateway")
+    uploads = _uploads(settings, client, bucket, view, tail)
     idempotency = Idempotency(EventStore(client, "IDEMPOTENCY"))
-    check = partial(check_media, timeout_s=settings.probe_timeout_s, memory_bytes=settings.probe_memory_bytes)
-    uploads = Uploads(
-        store=store,
-        bucket=bucket,
-        view=view,
-        tail=tail,
-        idempotency=idempotency,
-        check=check,
-        checks_at_once=settings.checks_at_once,
-    )
+    common: Any = {"store": store, "view": view, "tail": tail, "idempotency": idempotency, "settings": settings}
+    jobs = Jobs(uploads=uploads, waiting=waiting, **common)
+    sessions = Sessions(jobs=jobs, waiting=session_waiting, **common)
+    keeper = SessionKeeper(sessions, view)
+    live = SessionLive(client, metrics, viewers.on_advisory)
+    reactions = {
+        "job": OnJob(view, progress, waiting, keeper.look_now).handle,
+        "session": OnSession(view, session_waiting, keeper.look_soon).handle,
+        "upload": OnUpload(view).handle,
+    }
+    key = session_settings.ticket_key
     return Gateway(
         settings=settings,
         auth=auth,
@@ -143,20 +179,33 @@ def build_gateway(settings: GatewaySettings, auth: AuthSettings, client: Client,
         tail=tail,
         progress=progress,
         waiting=waiting,
+        session_waiting=session_waiting,
         uploads=uploads,
-        jobs=Jobs(
-            store=store,
-            view=view,
-            tail=tail,
-            uploads=uploads,
-            idempotency=idempotency,
-            waiting=waiting,
-            settings=settings,
-        ),
+        jobs=jobs,
+        sessions=sessions,
+        keeper=keeper,
+        live=live,
+        door=SessionDoor(Telemetry(client, metrics), live),
+        viewers=viewers,
+        ingest=IngestDoor(session_settings),
+        tickets=Tickets(key.get_secret_value() if key else None),
         artifacts=Artifacts(bucket, view),
         runs=Runs(store, EventStore(client, "PROGRESS"), settings.worker_key),
         health=_health(client, bucket),
-        metrics=Metrics(),
+        metrics=metrics,
+    )
+
+
+def _uploads(settings: GatewaySettings, client: Client, bucket: Bucket, view: View, tail: EventTail) -> Uploads:
+    check = partial(check_media, timeout_s=settings.probe_timeout_s, memory_bytes=settings.probe_memory_bytes)
+    return Uploads(
+        store=tail.store,
+        bucket=bucket,
+        view=view,
+        tail=tail,
+        idempotency=Idempotency(EventStore(client, "IDEMPOTENCY")),
+        check=check,
+        checks_at_once=settings.checks_at_once,
     )
 
 
@@ -180,10 +229,20 @@ def build_app(gateway: Gateway) -> FastAPI:
         summary="Video, photos and robot streams in; events, pictures and models out.",
         docs_url=None,
         redoc_url=None,
-        openapi_tags=[{"name": name} for name in ("workloads", "uploads", "jobs", "artifacts", "service", "internal")],
+        openapi_tags=[
+            {"name": name} for name in ("workloads", "uploads", "jobs", "sessions", "artifacts", "service", "internal")
+        ],
     )
     app.state.gateway, app.state.authenticator = gateway, gateway.authenticator
-    for routes in (workload_routes, upload_routes, job_routes, artifact_routes, ingest_routes):
+    for routes in (
+        workload_routes,
+        upload_routes,
+        job_routes,
+        artifact_routes,
+        session_routes,
+        session_input_routes,
+        ingest_routes,
+    ):
         app.include_router(routes.router)
     _add_service_routes(app, gateway)
     app.openapi = partial(openapi_of, app, authenticated=gateway.auth.authenticated)  # type: ignore[method-assign]
@@ -201,6 +260,7 @@ def _add_service_routes(app: FastAPI, gateway: Gateway) -> None:
 
     @app.get("/metrics", tags=["service"], summary="Prometheus metrics", response_class=Response)
     async def metrics() -> Response:
+        gateway.metrics.live(gateway.view.count_sessions(), len(gateway.viewers))
         body, content_type = gateway.metrics.page(gateway.view.count_jobs(), gateway.view.sequence)
         return Response(body, headers={"Content-Type": content_type})
 

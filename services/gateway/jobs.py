@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -15,14 +13,15 @@ from contracts.events import EventData, encode
 from contracts.events.job import JobInput, JobSubmitted
 from contracts.gpu import gpu_name
 from contracts.ids import is_id, new_id
-from contracts.job import Job, fold_stored, request_cancel, retry
+from contracts.job import Job, State, fold_stored, request_cancel, retry
 from contracts.limits import PAGE_DEFAULT
 from contracts.streams import aggregate
 from contracts.workload import Workload
 from modal_workers import catalog
 from services.gateway.estimate import Estimate, Runs, device_of, estimate
+from services.gateway.page_mark import read_page, write_page
 from services.gateway.settings import GatewaySettings
-from services.gateway.submission import check_input, check_metadata, check_params, upload_ids
+from services.gateway.submission import check_input, check_kind, check_metadata, check_params, upload_ids
 from services.gateway.uploads import SEEN_S, SOURCE, Uploads
 from services.gateway.view import JobFilter, View
 from services.gateway.waiting import Waiting
@@ -34,7 +33,7 @@ from services.kit.tail import EventTail
 _DECISIONS: Final = 50
 #: How long a read asks the bus for something newer before it answers with what is known.
 _LOOK_S: Final = 0.5
-_PAGE_MARK: Final = "jobs:"
+_PAGE_MARK: Final = "jobs"
 
 
 @dataclass(frozen=True)
@@ -150,9 +149,9 @@ class Jobs:
         Raises:
             SaccadeError: CURSOR_INVALID.
         """
-        before = _read_page(cursor) if cursor is not None else None
+        before = read_page(_PAGE_MARK, cursor) if cursor is not None else None
         jobs, last = self._view.jobs(tenant, wanted, before=before, limit=limit)
-        return jobs, _write_page(last) if last is not None else None
+        return jobs, write_page(_PAGE_MARK, last) if last is not None else None
 
     async def cancel(self, tenant: str, job_id: str) -> Job:
         """Ask for a job's end, durably: it counts while dispatcher and worker are down. May be repeated.
@@ -162,6 +161,23 @@ class Jobs:
         """
         return await self._decide(tenant, job_id, lambda job: request_cancel(job, by=f"tenant:{tenant}"))
 
+    async def find(self, tenant: str, job_id: str) -> Job | None:
+        """Give a tenant's job as the view has it, or as the bus has it; None when there is none yet."""
+        job = self._view.job(job_id) or await self._load(tenant, job_id)
+        return job if job is not None and job.tenant == tenant else None
+
+    async def cancel_unstarted(self, tenant: str, job_id: str, by: str) -> Job:
+        """Ask for the end of a job on which no worker is at work; one that is there is left to end by itself.
+
+        Raises:
+            SaccadeError: JOB_NOT_FOUND; BUS_UNAVAILABLE.
+        """
+
+        def decision(job: Job) -> EventData | None:
+            return None if job.state.ended or job.state is State.RUNNING else request_cancel(job, by=by)
+
+        return await self._decide(tenant, job_id, decision)
+
     async def retry(self, tenant: str, job_id: str) -> Job:
         """Give a failed or cancelled job another attempt; stages that are done are not done again.
 
@@ -170,6 +186,12 @@ class Jobs:
         """
         job = await self.get(tenant, job_id)
         workload = catalog.workload(job.submitted.workload)
+        if workload.kind == "session":
+            raise SaccadeError(
+                ErrorCode.JOB_NOT_RETRYABLE,
+                "The job was the worker of a live session, which has ended with it.",
+                hint="Open a new session with POST /v1/sessions.",
+            )
 
         def decision(job: Job) -> EventData:
             now = datetime.now(UTC)
@@ -219,7 +241,7 @@ class Jobs:
         return job
 
     async def _checked(self, tenant: str, wanted: Submission) -> JobSubmitted:
-        workload = catalog.workload(wanted.workload)
+        workload = check_kind(wanted.workload, "job")
         params = check_params(workload, wanted.params, self._settings.backends)
         check_metadata(wanted.metadata)
         expected = self.estimate(workload, wanted.gpu)
@@ -252,19 +274,3 @@ class Jobs:
                     upload = await self._uploads.get(tenant, upload_id, fresh=True)
                 found[name].append(check_input(declared[name], upload))
         return found
-
-
-def _write_page(sequence: int) -> str:
-    return base64.urlsafe_b64encode(f"{_PAGE_MARK}{sequence}".encode()).decode().rstrip("=")
-
-
-def _read_page(cursor: str) -> int:
-    try:
-        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
-    except (binascii.Error, ValueError):
-        raise SaccadeError(ErrorCode.CURSOR_INVALID) from None
-    number = text.removeprefix(_PAGE_MARK)
-    sequence = int(number) if number.isdigit() and len(number) <= 18 else 0
-    if _write_page(sequence) != cursor:
-        raise SaccadeError(ErrorCode.CURSOR_INVALID)
-    return sequence

@@ -40,10 +40,27 @@ class Metrics:
             "saccade_gateway_view_sequence", "Sequence that the view has come to.", registry=self._registry
         )
 
+        self._sessions = Gauge(
+            "saccade_gateway_unfinished_sessions", "Sessions that have not ended.", ("state",), registry=self._registry
+        )
+        self._sockets = Gauge(
+            "saccade_gateway_session_sockets", "Open WebSockets of sessions.", registry=self._registry
+        )
+        #: ``received`` and ``refused`` by this gateway; ``accepted``, ``dropped`` and ``rejected`` by any worker.
+        self.frames = Counter("saccade_gateway_frames", "Frames of sessions.", ("verdict",), registry=self._registry)
+        self.joint_samples = Counter("saccade_gateway_joint_samples", "Joint samples taken.", registry=self._registry)
+
     def answered(self, method: str, route: str, status: int, duration_s: float) -> None:
         """Count a request."""
         self._requests.labels(method, route, str(status)).inc()
         self._seconds.labels(method, route).observe(duration_s)
+
+    def live(self, unfinished: dict[str, int], sockets: int) -> None:
+        """Note how many sessions there are in each state, and how many look at them here."""
+        self._sessions.clear()
+        for state, count in unfinished.items():
+            self._sessions.labels(state).set(count)
+        self._sockets.set(sockets)
 
     def page(self, unfinished: dict[str, int], sequence: int) -> tuple[bytes, str]:
         """Write all that was counted, and its content type."""

@@ -8,6 +8,7 @@ from typing import Final
 from contracts.events import Envelope
 from contracts.events.job import JobArtifactReady, JobSubmitted, JobSucceeded
 from contracts.job import Job, fold
+from contracts.session import session_of
 from services.gateway.progress import Progress
 from services.gateway.view import View
 from services.gateway.waiting import Waiting
@@ -16,11 +17,14 @@ from services.gateway.waiting import Waiting
 class OnJob:
     """The job's part of the view."""
 
-    def __init__(self, view: View, progress: Progress, waiting: Waiting) -> None:
-        """Write into ``view``; forget progress and wake those who wait when a job ends."""
+    def __init__(
+        self, view: View, progress: Progress, waiting: Waiting, on_session_over: Callable[[str], None]
+    ) -> None:
+        """Write into ``view``; when a job ends, forget its progress, wake those who wait and tell of its session."""
         self.view = view
         self.progress = progress
         self.waiting = waiting
+        self.on_session_over = on_session_over
 
     def handle(self, envelope: Envelope, sequence: int) -> None:
         """Take over one event; types that this version does not know are left alone."""
@@ -66,6 +70,8 @@ def ended(on: OnJob, envelope: Envelope, sequence: int) -> None:
     if job is not None and job.state.ended:
         on.progress.forget(job.id)
         on.waiting.ended(job.id)
+        if on.view.session(session_id := session_of(job.id)):
+            on.on_session_over(session_id)
 
 
 Reaction = Callable[[OnJob, Envelope, int], None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from contracts.gpu import Environment
@@ -49,3 +49,31 @@ class GatewaySettings(BaseSettings):
         if isinstance(value, str):
             return frozenset(part.strip() for part in value.split(",") if part.strip())
         return value
+
+
+class SessionSettings(BaseSettings):
+    """How clients of live sessions come in beside HTTP: by NATS, and by tickets that the notifier makes."""
+
+    model_config = SettingsConfigDict(env_prefix="GATEWAY_", frozen=True, populate_by_name=True, env_ignore_empty=True)
+
+    #: Where clients reach NATS; without it they send by HTTP and WebSocket only.
+    client_nats_url: str | None = None
+    #: A user who may send telemetry and nothing else, on a server without accounts' keys.
+    client_nats_user: str | None = None
+    client_nats_password: SecretStr | None = None
+    #: File with the seed of the account's (signing) key that signs the credentials of one session each.
+    session_seed_file: Path | None = None
+    #: The account's public key, when the seed is that of one of its signing keys.
+    session_account: str | None = None
+    #: Checks tickets for WebSockets: the same key as the notifier's, which makes them.
+    ticket_key: SecretStr | None = Field(
+        default=None, validation_alias=AliasChoices("GATEWAY_TICKET_KEY", "NOTIFIER_TICKET_KEY")
+    )
+
+    def seed(self) -> SecretStr | None:
+        """Read the seed; None where no file is named.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        return SecretStr(self.session_seed_file.read_text().strip()) if self.session_seed_file else None

@@ -1,10 +1,10 @@
-"""Whether a job may be submitted: its parameters and inputs against the worker's declaration. Pure."""
+"""Whether a job or session may begin: its parameters and inputs against the worker's declaration. Pure."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -13,8 +13,28 @@ from contracts.events.job import JobInput
 from contracts.ids import is_id
 from contracts.limits import METADATA_BYTES
 from contracts.workload import Input, Workload
+from modal_workers import catalog
 from services.gateway.upload import Upload, UploadState
 from services.kit.problems import invalid_values, pointer
+
+
+def check_kind(name: str, kind: Literal["job", "session"]) -> Workload:
+    """Find a workload that is asked for as what it is: a job that ends by itself, or a live session.
+
+    Raises:
+        SaccadeError: UNKNOWN_WORKLOAD, INVALID_PARAMETER.
+    """
+    workload = catalog.workload(name)
+    if workload.kind != kind:
+        noun, route = {"job": ("job", "/v1/jobs"), "session": ("live session", "/v1/sessions")}[workload.kind]
+        message = f"{name} is a {noun}: send it to POST {route}."
+        raise SaccadeError(
+            ErrorCode.INVALID_PARAMETER,
+            message,
+            hint="GET /v1/workloads says of each workload which kind it is.",
+            errors=[{"detail": message, "pointer": "#/workload"}],
+        )
+    return workload
 
 
 def check_params(workload: Workload, params: Mapping[str, Any], backends: frozenset[str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What can be listed and searched: jobs, their artifacts and uploads, in SQLite, folded from events.
+"""What can be listed and searched: jobs, their artifacts, sessions and uploads, in SQLite, folded from events.
 
 It can be deleted at any time and is rebuilt from the stream. It remembers the stream's epoch and the sequence it has
 come to, in the same transaction as what was folded, so that a restart goes on where the last commit was.
@@ -12,16 +12,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 from pydantic import TypeAdapter
 
 from contracts.job import Job
 from contracts.manifest import Artifact
+from contracts.session import Session
 from services.gateway.upload import Upload, UploadState
 
+T = TypeVar("T")
+
 #: Raised with every change of the tables or of what is kept in them: an older file is thrown away.
-_VERSION: Final = 2
+_VERSION: Final = 3
 #: Runs of a kind that an estimate is made from.
 _RUNS: Final = 50
 _CACHED: Final = 2000
@@ -47,9 +50,16 @@ CREATE TABLE uploads (
     id TEXT PRIMARY KEY, tenant TEXT NOT NULL, state TEXT NOT NULL, created_us INTEGER NOT NULL, body BLOB NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX uploads_by_state ON uploads (state, created_us);
+CREATE TABLE sessions (
+    id TEXT PRIMARY KEY, tenant TEXT NOT NULL, workload TEXT NOT NULL, state TEXT NOT NULL, ended INTEGER NOT NULL,
+    updated_us INTEGER NOT NULL, first_sequence INTEGER NOT NULL, body BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX sessions_by_age ON sessions (tenant, first_sequence);
+CREATE INDEX sessions_by_end ON sessions (ended, updated_us);
 """
-_TABLES: Final = ("jobs", "job_inputs", "artifacts", "runs", "uploads")
+_TABLES: Final = ("jobs", "job_inputs", "artifacts", "runs", "uploads", "sessions")
 _JOB: Final = TypeAdapter(Job)
+_SESSION: Final = TypeAdapter(Session)
 _UPLOAD: Final = TypeAdapter(Upload)
 
 
@@ -67,6 +77,13 @@ def _us(moment: datetime) -> int:
     return int(moment.timestamp() * 1_000_000)
 
 
+def _cache(cached: OrderedDict[str, T], key: str, value: T) -> None:
+    cached[key] = value
+    cached.move_to_end(key)
+    if len(cached) > _CACHED:
+        cached.popitem(last=False)
+
+
 class View:
     """The view; all calls are short and made in the event loop."""
 
@@ -74,6 +91,7 @@ class View:
         """Use an open database; ``open`` makes one."""
         self._database = database
         self._jobs: OrderedDict[str, Job] = OrderedDict()
+        self._sessions: OrderedDict[str, Session] = OrderedDict()
         self.epoch = ""
         self.sequence = 0
         self.dirty = False
@@ -132,6 +150,7 @@ class View:
         for table in _TABLES:
             self._write(f"DELETE FROM {table}")  # noqa: S608 - names from the line above
         self._jobs.clear()
+        self._sessions.clear()
         self.epoch, self.sequence, self.dirty = epoch, 0, True
         self.commit()
 
@@ -204,10 +223,7 @@ class View:
             _JOB.dump_json(job),
         )
         self._write("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
-        self._jobs[job.id] = job
-        self._jobs.move_to_end(job.id)
-        if len(self._jobs) > _CACHED:
-            self._jobs.popitem(last=False)
+        _cache(self._jobs, job.id, job)
 
     def jobs(
         self, tenant: str, wanted: JobFilter, *, before: int | None = None, limit: int
@@ -300,15 +316,70 @@ class View:
         rows = self._database.execute(query, (str(UploadState.CREATED), _us(moment), limit))
         return [_UPLOAD.validate_json(row[0]) for row in rows]
 
+    # -- sessions
+
+    def session(self, session_id: str) -> Session | None:
+        """Give a session of any tenant; asked for every frame, so the newest are kept in memory."""
+        if session := self._sessions.get(session_id):
+            return session
+        row = self._database.execute("SELECT body FROM sessions WHERE id = ?", (session_id,)).fetchone()
+        if row is None:
+            return None
+        session = _SESSION.validate_json(row[0])
+        _cache(self._sessions, session_id, session)
+        return session
+
+    def keep_session(self, session: Session) -> None:
+        """Write a session as it is now."""
+        values = (
+            session.id,
+            session.tenant,
+            session.opened.workload,
+            str(session.state),
+            session.state.ended,
+            _us(session.updated_at),
+            session.first_sequence,
+            _SESSION.dump_json(session),
+        )
+        self._write("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
+        _cache(self._sessions, session.id, session)
+
+    def sessions(
+        self, tenant: str, states: Sequence[str] = (), *, before: int | None = None, limit: int
+    ) -> tuple[list[Session], int | None]:
+        """List a tenant's sessions, newest first, and give what ``before`` must be for the next page."""
+        clauses: list[str] = ["tenant = ?"]
+        values: list[Any] = [tenant, *states]
+        if states:
+            clauses.append(f"state IN ({', '.join('?' * len(states))})")
+        if before is not None:
+            clauses.append("first_sequence < ?")
+            values.append(before)
+        query = f"SELECT body FROM sessions WHERE {' AND '.join(clauses)} ORDER BY first_sequence DESC LIMIT ?"  # noqa: S608
+        rows = self._database.execute(query, (*values, limit + 1)).fetchall()
+        found = [_SESSION.validate_json(row[0]) for row in rows[:limit]]
+        return found, found[-1].first_sequence if len(rows) > limit else None
+
+    def unfinished_sessions(self) -> list[str]:
+        """Name the sessions of all tenants that have not ended."""
+        return [row[0] for row in self._database.execute("SELECT id FROM sessions WHERE NOT ended")]
+
+    def count_sessions(self) -> dict[str, int]:
+        """Count the sessions in each state that is not an end."""
+        query = "SELECT state, count(*) FROM sessions WHERE NOT ended GROUP BY state"
+        return dict(self._database.execute(query).fetchall())
+
     def forget_before(self, moment: datetime) -> None:
-        """Drop what a rebuilt view would not have either: ended jobs and uploads older than the stream's events."""
+        """Drop what a rebuilt view would not have either: what has ended and is older than the stream's events."""
         before = _us(moment)
         old = "SELECT id FROM jobs WHERE ended AND updated_us < ?"
         for table in ("artifacts", "job_inputs"):
             self._write(f"DELETE FROM {table} WHERE job_id IN ({old})", (before,))  # noqa: S608
         self._write("DELETE FROM jobs WHERE ended AND updated_us < ?", (before,))
         self._write("DELETE FROM uploads WHERE created_us < ?", (before,))
+        self._write("DELETE FROM sessions WHERE ended AND updated_us < ?", (before,))
         self._jobs.clear()
+        self._sessions.clear()
         self.dirty = True
 
     def rows(self) -> dict[str, list[tuple[Any, ...]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from starlette.exceptions import HTTPException
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 
 #: Here workers send events, which may hold a job's whole result.
 _EVENTS_PREFIX: Final = "/v1/runs/"
+#: Frames of a live session are counted also where they are refused: their routes see to it how much they read.
+_FRAMES: Final = re.compile(r"/v1/sessions/[^/]+/frames|/upload-frame")
+#: Joints of a live session come in batches.
+_JOINTS: Final = re.compile(r"/v1/sessions/[^/]+/joints")
 #: Thrown away before the answer, so that the client has it instead of a broken connection.
 _DRAINED_BYTES: Final = 8 * MIB
 
@@ -29,13 +34,14 @@ class BodyLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request in, or answer it."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or _FRAMES.fullmatch(scope["path"]):
             await self._app(scope, receive, send)
             return
-        limit = max(self._limit, EVENT_BYTES) if scope["path"].startswith(_EVENTS_PREFIX) else self._limit
+        large = scope["path"].startswith(_EVENTS_PREFIX) or _JOINTS.fullmatch(scope["path"])
+        limit = max(self._limit, EVENT_BYTES) if large else self._limit
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
         if declared.isdigit() and int(declared[:20]) > limit:
-            await _drain(receive)
+            await drain(receive)
             message = f"The body has {int(declared[:20])} bytes; at most {limit // KIB} KiB are read."
             await send_problem(scope, send, SaccadeError(ErrorCode.BODY_TOO_LARGE, message))
             return
@@ -46,14 +52,15 @@ class BodyLimit:
             message = await receive()
             count += len(message.get("body", b""))
             if count > limit:
-                await _drain(receive)
+                await drain(receive)
                 raise HTTPException(413)  # the one exception that FastAPI lets through from reading a body
             return message
 
         await self._app(scope, counted, send)
 
 
-async def _drain(receive: Receive) -> None:
+async def drain(receive: Receive) -> None:
+    """Throw away what is left of a body, up to a bound."""
     count = 0
     while count <= _DRAINED_BYTES:
         message = await receive()

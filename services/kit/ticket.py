@@ -1,7 +1,7 @@
-"""Tickets: what a browser's EventSource, which sends no headers, shows instead of an API key. Pure.
+"""Tickets: what a browser's EventSource or WebSocket, which send no headers, show instead of an API key. Pure.
 
-A ticket opens one resource of one tenant for reading and lives for a day, not for one use: an EventSource comes back
-to the same URL after every disconnect, and a ticket that is spent would end it for ever.
+A ticket opens one resource of one tenant, with the rights of the key that got it, and lives for a day, not for one
+use: an EventSource comes back to the same URL after every disconnect, and a ticket that is spent would end it for ever.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from contracts.errors import ErrorCode, SaccadeError
+from services.kit.auth import Authenticator, Principal
 
 LIFETIME: Final = timedelta(hours=24)
-_RESOURCE: Final = re.compile(r"/v1/(events|jobs/job_[0-9a-f-]{36}/events|sessions/ses_[0-9a-f-]{36}/events)")
+_RESOURCE: Final = re.compile(
+    r"/v1/(events|jobs/job_[0-9a-f-]{36}/events|sessions/ses_[0-9a-f-]{36}/(?:events|stream))"
+)
 _LONGEST: Final = 1000
 
 
@@ -44,11 +47,11 @@ class Tickets:
         """Make a ticket and say when it ends.
 
         Raises:
-            SaccadeError: INVALID_PARAMETER, when the resource is not an event stream.
+            SaccadeError: INVALID_PARAMETER, when the resource is not a stream.
         """
         if not _RESOURCE.fullmatch(resource):
-            message = f"resource: {resource[:100]!r} is not the path of an event stream."
-            hint = "Send /v1/jobs/{id}/events, /v1/sessions/{id}/events or /v1/events, without a query."
+            message = f"resource: {resource[:100]!r} is not the path of a stream."
+            hint = "Send /v1/jobs/{id}/events, /v1/sessions/{id}/events or …/stream, or /v1/events, without a query."
             raise SaccadeError(ErrorCode.INVALID_PARAMETER, message, hint=hint)
         expires = now + LIFETIME
         ticket = Ticket(tenant, key_id, resource, int(expires.timestamp()))
@@ -72,6 +75,18 @@ class Tickets:
             "The ticket is not valid here, or its time is over.",
             hint="Get a new one by POST /v1/tickets.",
         )
+
+    def admit(self, authenticator: Authenticator, text: str, resource: str, now: datetime) -> Principal:
+        """Tell whose ticket it is that opens this resource now: the key that got it must still be there.
+
+        Raises:
+            SaccadeError: UNAUTHENTICATED.
+        """
+        ticket = self.check(text, resource, now)
+        principal = authenticator.principal(ticket.key_id)
+        if principal is None or principal.tenant != ticket.tenant:
+            raise SaccadeError(ErrorCode.UNAUTHENTICATED, "The API key that got this ticket is no longer valid.")
+        return principal
 
     def _sign(self, payload: str) -> str:
         return _encode(hmac.new(self._key, payload.encode("utf-8", "surrogateescape"), hashlib.sha256).digest())

@@ -27,6 +27,7 @@ from contracts.events.base import ADVISORY, DURABLE, subject_of
 from contracts.events.job import WORKER_SHOWS, WORKER_VERBS
 from contracts.ids import TENANT_PATTERN, id_pattern
 from contracts.limits import EVENT_BYTES
+from contracts.session import clock_subject, telemetry_subject
 from contracts.streams import EVENTS, aggregate
 
 ALGORITHM: Final = "ed25519-nkey"
@@ -37,7 +38,10 @@ _TOKEN_BYTES: Final = 16 * 1024
 
 @dataclass(frozen=True, slots=True)
 class WorkerToken:
-    """A token and the seed that proves to NATS that it is ours to use; the gateway asks for no such proof."""
+    """A token, a run's or a live session's, and the seed that proves to NATS that it is ours to use.
+
+    The gateway asks for no such proof.
+    """
 
     jwt: str
     seed: SecretStr
@@ -63,7 +67,7 @@ class TokenClaims:
 
 
 def inbox_prefix(run_id: str) -> str:
-    """Name the subjects under which a run hears answers; nobody else's lie there."""
+    """Name the subjects under which a run or a session's sender hears answers; nobody else's lie there."""
     return f"_INBOX_{run_id}"
 
 
@@ -95,34 +99,47 @@ class WorkerTokens:
 
     def issue(self, tenant: str, job_id: str, run_id: str, lifetime_s: float) -> WorkerToken:
         """Mint the token of one run; it is refused everywhere after ``lifetime_s`` seconds."""
+        inbox = inbox_prefix(run_id)
+        says = [*_says(tenant, job_id), *_reads(tenant, job_id)]
+        tags = [f"tenant:{tenant}", f"job:{job_id}", f"run:{run_id}"]
+        return WorkerToken(*self._issue(run_id, says, inbox, tags, lifetime_s))
+
+    def issue_session(self, tenant: str, session_id: str, lifetime_s: float) -> WorkerToken:
+        """Mint a token that sends joints and frames into one live session, asks its worker's time, and no more.
+
+        Its tags name no run: the gateway takes it for nobody's worker.
+        """
+        says = [telemetry_subject(tenant, session_id, name) for name in ("joints", "frames")]
+        says.append(clock_subject(tenant, session_id))
+        tags = [f"tenant:{tenant}", f"session:{session_id}"]
+        return WorkerToken(*self._issue(session_id, says, inbox_prefix(session_id), tags, lifetime_s))
+
+    def _issue(
+        self, name: str, says: list[str], inbox: str, tags: list[str], lifetime_s: float
+    ) -> tuple[str, SecretStr, datetime, str]:
         seed = nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER)
         expires_s = int(time.time() + lifetime_s)
-        inbox = inbox_prefix(run_id)
         claims = {
             "iss": self.public_key,
             "sub": nkeys.from_seed(bytearray(seed)).public_key.decode(),
             "iat": int(time.time()),
             "exp": expires_s,
-            "name": run_id,
+            "name": name,
             "nats": {
-                "pub": {"allow": [*_says(tenant, job_id), *_reads(tenant, job_id)]},
+                "pub": {"allow": says},
                 "sub": {"allow": [f"{inbox}.>"]},
                 "subs": _SUBSCRIPTIONS,
                 "data": -1,
                 "payload": EVENT_BYTES,
                 "allowed_connection_types": ["STANDARD", "WEBSOCKET"],
-                "tags": [f"tenant:{tenant}", f"job:{job_id}", f"run:{run_id}"],
+                "tags": tags,
                 "type": "user",
                 "version": 2,
                 **({"issuer_account": self._issuer_account} if self._issuer_account else {}),
             },
         }
-        return WorkerToken(
-            jwt=sign(claims, self._key),
-            seed=SecretStr(seed.decode()),
-            expires_at=datetime.fromtimestamp(expires_s, UTC),
-            inbox_prefix=inbox,
-        )
+        expires_at = datetime.fromtimestamp(expires_s, UTC)
+        return sign(claims, self._key), SecretStr(seed.decode()), expires_at, inbox
 
 
 def sign(claims: dict[str, Any], key: nkeys.KeyPair) -> str:

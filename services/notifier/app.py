@@ -30,6 +30,7 @@ from services.kit.serve import EXIT_AGAIN, serve
 from services.kit.settings import NatsSettings
 from services.kit.tail import EpochChanged, EventTail
 from services.kit.tasks import end
+from services.kit.ticket import Tickets
 from services.notifier.api import deliveries as delivery_routes
 from services.notifier.api import events as event_routes
 from services.notifier.api import tickets as ticket_routes
@@ -42,7 +43,6 @@ from services.notifier.on_event import follow_events, follow_progress
 from services.notifier.replay import Replay
 from services.notifier.settings import SEND_BUFFER_BYTES, NotifierSettings, WebhookSettings
 from services.notifier.subscriber import Bounds
-from services.notifier.ticket import Tickets
 from services.notifier.webhooks.address_guard import AddressGuard
 from services.notifier.webhooks.desk import Desk, Parts
 from services.notifier.webhooks.endpoints import Endpoints

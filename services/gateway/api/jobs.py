@@ -16,6 +16,7 @@ from contracts.job import Job, State
 from contracts.limits import METADATA_BYTES, PAGE_DEFAULT, PAGE_MAX, WAIT_S
 from modal_workers import catalog
 from services.gateway.api.caller import gateway_of
+from services.gateway.api.prefer import wait_of
 from services.gateway.jobs import Submission
 from services.gateway.submission import check_webhook_url
 from services.gateway.view import JobFilter
@@ -27,7 +28,6 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 _E = ErrorCode
 _DATE: Final = re.compile(r"^\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}")
-_WAIT: Final = re.compile(r"(?:^|,)\s*wait\s*=\s*\"?(\d{1,6})\"?\s*(?:,|;|$)", re.IGNORECASE)
 
 
 def _written_out(value: Any) -> Any:
@@ -290,11 +290,7 @@ async def read_job(
 ) -> JobObject:
     """Give the job as it is now, or as it is when it has ended."""
     gateway = gateway_of(request)
-    wait_s = 0
-    if found := _WAIT.search(prefer or ""):
-        wait_s = min(int(found[1]), WAIT_S)
-        response.headers["Preference-Applied"] = f"wait={wait_s}"
-    job = await gateway.jobs.read(caller.tenant, job_id, wait_s)
+    job = await gateway.jobs.read(caller.tenant, job_id, wait_of(prefer, response))
     return _shown(job, await gateway.progress.of(job), gateway.tail.epoch)
 
 

@@ -1,4 +1,4 @@
-"""``POST /v1/tickets``: a ticket for an EventSource, which cannot send an API key in a header."""
+"""``POST /v1/tickets``: a ticket for an EventSource or WebSocket, which cannot send an API key in a header."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contracts.errors import ErrorCode, SaccadeError
 from contracts.limits import KIB
 from services.kit.auth import Authenticator, Principal
 from services.kit.problems import invalid_values, problem_responses
-from services.notifier.ticket import Tickets
+from services.kit.ticket import Tickets
 
 router = APIRouter(tags=["events"])
 
@@ -47,10 +47,7 @@ async def principal_of(request: Request) -> Principal:
     if not text or not authenticator.authenticated or "authorization" in request.headers:
         return authenticator.authenticate(request.headers, "read")
     tickets: Tickets = request.app.state.tickets
-    ticket = tickets.check(text, request.url.path, datetime.now(UTC))
-    principal = authenticator.principal(ticket.key_id)
-    if principal is None or principal.tenant != ticket.tenant:
-        raise SaccadeError(ErrorCode.UNAUTHENTICATED, "The API key that got this ticket is no longer valid.")
+    principal = tickets.admit(authenticator, text, request.url.path, datetime.now(UTC))
     principal.require("read")
     return principal
 

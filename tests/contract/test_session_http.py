@@ -1,0 +1,434 @@
+"""Sessions over HTTP: opened once with their job, frames and joints taken or refused, stopped, reset, listed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contracts.errors import ErrorCode, SaccadeError
+from contracts.events import encode
+from contracts.events.job import JobCancelled, JobFailed
+from contracts.events.session import SessionOpened
+from contracts.ids import new_id
+from contracts.limits import FRAME_BYTES, FRAME_SIDE_PX
+from contracts.session import SessionLaunch, job_of
+from contracts.streams import aggregate
+from contracts.telemetry import JointBatch
+from services.kit.auth import AuthSettings
+from services.kit.settings import NatsSettings, S3Settings
+from tests.gateway import Running, code_of, keys_file, picture, running_gateway
+from tests.played_session import jpeg, played_worker, streamed_catalog
+from tests.servers import EmbeddedNats, EmbeddedS3
+
+pytestmark = pytest.mark.anyio
+
+Servers = tuple[NatsSettings, S3Settings]
+NAMES = ["pan", "lift"]
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    with (
+        streamed_catalog(),
+        EmbeddedNats(tmp_path_factory.mktemp("nats")) as nats,
+        EmbeddedS3(tmp_path_factory.mktemp("s3")) as s3,
+    ):
+        yield nats.settings, s3.settings
+
+
+@pytest.fixture
+async def running(servers: Servers, tmp_path: Path):
+    async with running_gateway(*servers, tmp_path) as found:
+        yield found
+
+
+async def opened(running: Running, headers: dict[str, str] | None = None, **more: Any) -> dict[str, Any]:
+    answer = await running.http.post("/v1/sessions", json={"workload": "streamed"} | more, headers=headers)
+    assert answer.status_code == 201, answer.text
+    assert answer.headers["location"] == f"/v1/sessions/{answer.json()['id']}"
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+async def session(running: Running, session_id: str) -> dict[str, Any]:
+    answer = await running.http.get(f"/v1/sessions/{session_id}")
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+async def send(running: Running, session_id: str, body: bytes | None = None, **headers: str):
+    given = {name.replace("_", "-"): value for name, value in headers.items()}
+    return await running.http.post(
+        f"/v1/sessions/{session_id}/frames", content=jpeg() if body is None else body, headers=given
+    )
+
+
+def batch(*positions: tuple[float, ...], **more: Any) -> dict[str, Any]:
+    samples = [[number, 1e9 + number, list(one)] for number, one in enumerate(positions)]
+    return {"names": NAMES, "unit": "rad", "samples": samples} | more
+
+
+async def test_opening_submits_the_job_that_is_the_sessions_worker(running: Running):
+    found = await opened(
+        running, params={"steps": 9}, idle_timeout_s=30, max_length_s=600, max_cost_usd=2, metadata={"arm": "left"}
+    )
+    assert (found["state"], found["params"], found["metadata"]) == ("opening", {"steps": 9}, {"arm": "left"})
+    assert found["cost"] == {"actual_usd": 0, "max_usd": 2}
+    assert found["frames"] == {"sent": 0, "accepted": 0, "dropped": 0, "rejected": 0, "waiting": 0}
+    job = await running.job(job_of(found["id"]))
+    assert (found["job"]["id"], found["job"]["state"]) == (job.id, "submitted")
+    launch = SessionLaunch.model_validate(job.submitted.params)
+    assert (launch.session_id, launch.params) == (found["id"], {"steps": 9})
+    assert (launch.idle_timeout_s, launch.max_length_s) == (30, 600)
+    assert (job.submitted.max_cost_usd, job.submitted.workload) == (2, "streamed")
+    assert (job.submitted.deadline - job.created_at).total_seconds() > 600
+    assert found["links"]["events"] == f"/v1/sessions/{found['id']}/events"
+    types = await running.types()
+    assert types[-2:] == ["session.opened", "job.submitted"]
+
+
+async def test_one_key_opens_one_session_however_many_ask(running: Running):
+    key = {"Idempotency-Key": new_id("req")}
+    found = await asyncio.gather(*(opened(running, key) for _ in range(5)))
+    assert len({one["id"] for one in found}) == 1
+    assert (await opened(running, key))["id"] == found[0]["id"]
+    other = await running.http.post("/v1/sessions", json={"workload": "streamed", "params": {"steps": 2}}, headers=key)
+    assert code_of(other) == "idempotency_key_reused"
+    mine = [one async for one in running.store.history(0, aggregate("local", "session", found[0]["id"]))]
+    jobs = [one async for one in running.store.history(0, aggregate("local", "job", job_of(found[0]["id"])))]
+    assert (len(mine), len(jobs)) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"workload": "nothing"}, "unknown_workload"),
+        ({"workload": "lap_compare"}, "invalid_parameter"),
+        ({"workload": "streamed", "params": {"steps": 0}}, "invalid_parameter"),
+        ({"workload": "streamed", "params": {"stepz": 1}}, "unknown_parameter"),
+        ({"workload": "streamed", "idle_timeout_s": 0}, "invalid_parameter"),
+        ({"workload": "streamed", "max_length_s": 1e9}, "invalid_parameter"),
+        ({"workload": "streamed", "max_cost_usd": -1}, "invalid_parameter"),
+        ({"workload": "streamed", "inputs": {}}, "unknown_parameter"),
+        ({"workload": "streamed", "metadata": {"a": "x" * 5000}}, "invalid_parameter"),
+        ({"workload": "streamed", "replay_of": "ses_1"}, "invalid_parameter"),
+        ({"workload": "streamed", "replay_of": new_id("ses")}, "session_not_found"),
+    ],
+)
+async def test_what_is_wrong_is_said_at_the_door(running: Running, body: dict[str, Any], code: str):
+    answer = await running.http.post("/v1/sessions", json=body)
+    assert code_of(answer) == code
+
+
+async def test_a_session_is_no_job_and_its_job_is_not_retried(running: Running):
+    answer = await running.http.post("/v1/jobs", json={"workload": "streamed"})
+    assert code_of(answer) == "invalid_parameter"
+    assert "POST /v1/sessions" in answer.json()["detail"]
+    job_id = job_of((await opened(running))["id"])
+    await running.say(job_id, JobCancelled(attempt=0))
+    assert code_of(await running.http.post(f"/v1/jobs/{job_id}/retry")) == "job_not_retryable"
+
+
+async def test_a_session_without_its_job_is_given_it(servers: Servers, tmp_path: Path):
+    """A gateway that dies between both events, and one that starts again."""
+    session_ids = [new_id("ses"), new_id("ses")]
+    data = SessionOpened(
+        workload="streamed", workload_version="1", params={"steps": 3}, idle_timeout_s=9, max_length_s=99
+    )
+    messages = [encode(data, tenant="local", subject_id=one, source="/gateway") for one in session_ids]
+    async with running_gateway(*servers, tmp_path) as running:
+        await running.store.publish(messages[0])
+    async with running_gateway(*servers, tmp_path) as running:
+        await running.store.publish(messages[1])
+        async with asyncio.timeout(5):
+            for session_id in session_ids:
+                while not await running.store.load(aggregate("local", "job", job_of(session_id))):
+                    await asyncio.sleep(0.05)
+        for session_id in session_ids:
+            job = await running.job(job_of(session_id))
+            assert SessionLaunch.model_validate(job.submitted.params).session_id == session_id
+
+
+async def test_a_life(running: Running):
+    found = await opened(running)
+    async with played_worker(running, found["id"]) as worker:
+        await worker.claim()
+        assert (await session(running, found["id"]))["state"] == "ready"
+        captured = time.time() - 0.5
+        answer = await send(
+            running, found["id"], X_Frame_Seq="7", X_Frame_Captured_At=repr(captured), X_Frame_Clock_Offset="0.25",
+            X_Frame_Source="wrist",
+        )  # fmt: skip
+        assert (answer.status_code, answer.json()) == (202, {"source": "wrist", "seq": 7, "status": "received"})
+        await worker.heard(frames=1)
+        headers = worker.frames[0].headers
+        assert worker.frames[0].data == jpeg()
+        assert {name: headers[name] for name in headers if name.startswith(("Frame", "Content"))} == {
+            "Frame-Seq": "7",
+            "Frame-Captured-At": repr(captured),
+            "Frame-Clock-Offset": "0.25",
+            "Frame-Source": "wrist",
+            "Content-Type": "image/jpeg",
+        }
+        await worker.progress(version=3, splats=12)
+        await worker.export()
+        async with asyncio.timeout(5):
+            while (now := await session(running, found["id"]))["figures"] != {"version": 3, "splats": 12}:
+                await asyncio.sleep(0.02)
+        assert now["state"] == "running"
+        assert now["frames"] == {"sent": 1, "accepted": 1, "dropped": 0, "rejected": 0, "waiting": 0}
+        assert (now["chunk"], now["frame_age_s"]) == ({"number": 1, "artifact": "chunk_0001.ply"}, 0.02)
+        assert now["cost"]["actual_usd"] == 0.01
+        stopping = (await running.http.post(f"/v1/sessions/{found['id']}/stop")).json()
+        assert (stopping["state"], stopping["job"]["state"]) == ("stopping", "running")
+        assert code_of(await send(running, found["id"])) == "session_ended"
+        waiting = asyncio.ensure_future(
+            running.http.post(f"/v1/sessions/{found['id']}/stop", headers={"Prefer": "wait=10"})
+        )
+        await worker.succeed()
+        answer = await waiting
+        over = answer.json()
+        assert answer.headers["preference-applied"] == "wait=10"
+        assert (over["state"], over["reason"], over["cost"]["actual_usd"]) == ("stopped", "asked", 0.5)
+        assert (over["result"]["chunks"], over["frames"]["accepted"]) == (1, 1)
+        assert over["finished_at"]
+        types = [one.subject.rpartition(".")[2] for one in await running.store.load(
+            aggregate("local", "session", found["id"])
+        )]  # fmt: skip
+        assert types == ["opened", "ready", "started", "chunk_exported", "stop_requested", "stopped"]
+    for path, body in (("frames", {"content": jpeg()}), ("joints", {"json": batch((0, 0))}), ("reset", {})):
+        assert code_of(await running.http.post(f"/v1/sessions/{found['id']}/{path}", **body)) == "session_ended"
+    again = await running.http.post(f"/v1/sessions/{found['id']}/stop")
+    assert (again.status_code, again.json()["state"]) == (200, "stopped")
+
+
+async def test_a_session_that_no_worker_has_begun_ends_at_once(running: Running):
+    found = await opened(running)
+    assert (await send(running, found["id"])).status_code == 202
+    await running.http.post(f"/v1/sessions/{found['id']}/stop")
+    job = await running.job(job_of(found["id"]))
+    assert job.cancel_requested
+    await running.say(job.id, JobCancelled(attempt=0))
+    answer = await running.http.get(f"/v1/sessions/{found['id']}", headers={"Prefer": "wait=5"})
+    over = answer.json()
+    assert (over["state"], over["reason"]) == ("stopped", "asked")
+    # A frame that nobody has counted was sent all the same.
+    assert over["frames"] == {"sent": 1, "accepted": 0, "dropped": 1, "rejected": 0, "waiting": 0}
+
+
+async def test_a_job_that_fails_fails_its_session(running: Running):
+    found = await opened(running)
+    error = SaccadeError(ErrorCode.WORKER_LOST).body()
+    await running.say(job_of(found["id"]), JobFailed(attempt=1, failure="lost", error=error))
+    answer = await running.http.get(f"/v1/sessions/{found['id']}", headers={"Prefer": "wait=5"})
+    assert (answer.json()["state"], answer.json()["error"]["code"]) == ("failed", "worker_lost")
+
+
+async def test_reset_is_told_and_does_not_end(running: Running):
+    found = await opened(running)
+    answer = await running.http.post(f"/v1/sessions/{found['id']}/reset")
+    assert (answer.status_code, answer.json()["state"]) == (200, "opening")
+    assert (await running.types())[-1] == "session.reset_requested"
+
+
+async def test_every_refused_frame_is_counted_by_the_worker(running: Running):
+    found = await opened(running)
+    bomb = bytearray(picture())
+    bomb[16:24] = (FRAME_SIDE_PX + 1).to_bytes(4) + (10).to_bytes(4)
+    cases = [
+        (b"", 422, "frame_empty"),
+        (b"x" * (FRAME_BYTES + 1), 413, "frame_too_large"),
+        (b"\xff\xd8" + bytes(50_000_000), 413, "frame_too_large"),
+        (bytes(bomb), 413, "frame_too_large"),
+        (b"GIF89a" + bytes(100), 422, "frame_unreadable"),
+        (jpeg()[:100], 422, "frame_unreadable"),
+        (picture()[:20], 422, "frame_unreadable"),
+    ]
+    async with played_worker(running, found["id"]) as worker:
+        await worker.claim()
+        for number, (body, status, code) in enumerate(cases):
+            answer = await send(running, found["id"], body, X_Frame_Seq=str(number))
+            assert (answer.status_code, code_of(answer)) == (status, code), number
+            assert (answer.json()["seq"], answer.json()["source"]) == (number, "camera")
+        assert (await send(running, found["id"], picture(), X_Frame_Seq="99")).status_code == 202
+        await worker.heard(frames=len(cases) + 1)
+        assert [one.headers.get("Frame-Refused") for one in worker.frames] == [*(one[2] for one in cases), None]
+        assert not any(one.data for one in worker.frames[:-1])
+        assert worker.frames[-1].headers["Content-Type"] == "image/png"
+        async with asyncio.timeout(5):
+            while (counts := (await session(running, found["id"]))["frames"])["sent"] < len(cases) + 1:
+                await asyncio.sleep(0.02)
+        assert (counts["rejected"], counts["accepted"]) == (len(cases), 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("X-Frame-Seq", "-1"),
+        ("X-Frame-Seq", "one"),
+        ("X-Frame-Seq", str(1 << 53)),
+        ("X-Frame-Captured-At", "nan"),
+        ("X-Frame-Captured-At", "0"),
+        ("X-Frame-Captured-At", "2026-01-01"),
+        ("X-Frame-Clock-Offset", "inf"),
+        ("X-Frame-Source", "a b"),
+        ("X-Frame-Source", "x" * 65),
+    ],
+)
+async def test_headers_that_say_nothing_are_refused(running: Running, name: str, value: str):
+    found = await opened(running)
+    answer = await send(running, found["id"], **{name: value})
+    assert (answer.status_code, code_of(answer)) == (422, "invalid_parameter")
+    assert answer.json()["errors"][0]["parameter"].lower() == name.lower()
+
+
+async def test_a_form_brings_a_frame_too(running: Running):
+    found = await opened(running)
+    path = f"/v1/sessions/{found['id']}/frames"
+    async with played_worker(running, found["id"]) as worker:
+        answer = await running.http.post(path, files={"other": b"x", "file": ("a.jpg", jpeg(), "image/jpeg")})
+        assert answer.status_code == 202, answer.text
+        await worker.heard(frames=1)
+        assert worker.frames[0].data == jpeg()
+    assert code_of(await running.http.post(path, files={"picture": jpeg()})) == "invalid_parameter"
+    kind = {"Content-Type": "multipart/form-data; boundary=b"}
+    for broken in (b"", b"--b\r\n", b"--b\r\n\r\n\r\n--b", b"--b\r\nnothing\r\n--b--"):
+        assert code_of(await running.http.post(path, content=broken, headers=kind)) == "malformed_request"
+    kind = {"Content-Type": "multipart/form-data"}
+    assert code_of(await running.http.post(path, content=b"x", headers=kind)) == "malformed_request"
+
+
+async def test_who_waits_gets_the_verdict(running: Running):
+    found = await opened(running)
+    nothing = await send(running, found["id"], X_Frame_Seq="1", Prefer="wait=1")
+    assert (nothing.status_code, nothing.json()["status"]) == (202, "received")
+    async with played_worker(running, found["id"]) as worker:
+        await worker.claim()
+        answer = await send(running, found["id"], X_Frame_Seq="2", Prefer="wait=5")
+        assert (answer.status_code, answer.json()["status"], answer.json()["seq"]) == (200, "accepted", 2)
+
+
+async def test_frames_without_numbers_are_numbered_and_go_on_after_a_restart(servers: Servers, tmp_path: Path):
+    numbers = []
+    for _ in range(2):
+        async with running_gateway(*servers, tmp_path) as running:
+            found = await opened(running)
+            numbers += [(await send(running, found["id"])).json()["seq"] for _ in range(3)]
+    assert numbers == sorted(set(numbers))
+    assert abs(numbers[-1] / 1e6 - time.time()) < 60
+
+
+async def test_joints_are_passed_on_and_what_looks_wrong_is_said(running: Running):
+    found = await opened(running)
+    path = f"/v1/sessions/{found['id']}/joints"
+    async with played_worker(running, found["id"]) as worker:
+        answer = await running.http.post(path, json=batch((0.1, 0.2), (0.3, 0.4), offered=7, dropped=5))
+        assert (answer.status_code, answer.json()) == (202, {"received": 2, "warnings": []})
+        await worker.heard(joints=1)
+        stored = JointBatch.model_validate_json(worker.joints[0].data)
+        assert [(one.seq, one.captured_at_s, one.positions) for one in stored.samples] == [
+            (0, 1e9, (0.1, 0.2)),
+            (1, 1e9 + 1, (0.3, 0.4)),
+        ]
+        assert (stored.offered, stored.dropped) == (7, 5)
+        degrees = (await running.http.post(path, json=batch((0, 0), (45, 0)))).json()["warnings"]
+        assert degrees == ["pan: 45 rad is beyond its limits, -1.92 to 1.92 rad; it looks like degrees."]
+        beyond = (await running.http.post(path, json=batch((0, -2.5)))).json()["warnings"]
+        assert beyond == ["lift: -2.5 rad is beyond its limits, -1.75 to 1.75 rad."]
+        native = (await running.http.post(path, json=batch((2048, 1024), unit="native"))).json()["warnings"]
+        assert len(native) == 1
+        fewer = {"names": ["pan"], "unit": "rad", "samples": [[0, 1e9, [0]]]}
+        assert "lift" in (await running.http.post(path, json=fewer)).json()["warnings"][0]
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        [[0, 1e9, [0.1]]],
+        [[0, 1e9, [0.1, 0.2, 0.3]]],
+        [[0, 1e9, [0.1, math.nan]]],
+        [[0, 1e9, [0.1, math.inf]]],
+        [[0, 1e9, [0.1, None]]],
+        [[0, 1e9, [0.1, "x"]]],
+        [[-1, 1e9, [0.1, 0.2]]],
+        [[0, 0, [0.1, 0.2]]],
+        [[0, 1e9]],
+        [],
+        [[number, 1e9, [0, 0]] for number in range(1001)],
+    ],
+)
+async def test_joints_that_cannot_be_used(running: Running, samples: list[Any]):
+    found = await opened(running)
+    body = json.dumps({"names": NAMES, "unit": "rad", "samples": samples})
+    answer = await running.http.post(f"/v1/sessions/{found['id']}/joints", content=body)
+    assert (answer.status_code, code_of(answer)) == (422, "joints_invalid")
+    assert answer.json()["errors"][0]["pointer"].startswith("#")
+
+
+async def test_joints_that_are_no_json_or_too_many(running: Running):
+    path = f"/v1/sessions/{(await opened(running))['id']}/joints"
+    assert code_of(await running.http.post(path, content=b"{")) == "malformed_request"
+    assert code_of(await running.http.post(path, content=b"x" * (2 << 20))) == "body_too_large"
+
+
+async def test_another_tenants_session_is_not_there(servers: Servers, tmp_path: Path):
+    auth = AuthSettings(api_keys_file=keys_file(tmp_path, "acme", "rival", "looker", read_only=("looker",)))
+    async with running_gateway(*servers, tmp_path, auth=auth) as running:
+        mine, theirs = ({"Authorization": f"Bearer {name}.secret"} for name in ("acme", "rival"))
+        session_id = (await opened(running, mine))["id"]
+        here = f"/v1/sessions/{session_id}"
+        for method, path, body in (
+            ("GET", here, {}),
+            ("POST", f"{here}/stop", {}),
+            ("POST", f"{here}/reset", {}),
+            ("POST", f"{here}/frames", {"content": jpeg()}),
+            ("POST", f"{here}/joints", {"json": batch((0, 0))}),
+        ):
+            answer = await running.http.request(method, path, headers=theirs, **body)
+            assert (answer.status_code, code_of(answer)) == (404, "session_not_found"), path
+            assert (await running.http.request(method, path, **body)).status_code == 401
+        replay = {"workload": "streamed", "replay_of": session_id}
+        assert code_of(await running.http.post("/v1/sessions", json=replay, headers=theirs)) == "session_not_found"
+        replayed = await running.http.post("/v1/sessions", json=replay, headers=mine)
+        assert replayed.json()["replay_of"] == session_id
+        assert (await running.http.get("/v1/sessions", headers=theirs)).json()["data"] == []
+        reader = {"Authorization": "Bearer looker.secret"}
+        answer = await running.http.post("/v1/sessions", json={"workload": "streamed"}, headers=reader)
+        assert code_of(answer) == "forbidden"
+
+
+async def test_the_list_goes_on_where_it_was(running: Running):
+    made = [(await opened(running))["id"] for _ in range(5)]
+    await running.http.post(f"/v1/sessions/{made[0]}/stop")
+    first = (await running.http.get("/v1/sessions", params={"limit": 2})).json()
+    assert [one["id"] for one in first["data"]] == made[:-3:-1]
+    second = (await running.http.get("/v1/sessions", params={"limit": 2, "cursor": first["next_cursor"]})).json()
+    assert [one["id"] for one in second["data"]] == made[2:0:-1]
+    stopping = (await running.http.get("/v1/sessions", params={"state": "stopping"})).json()["data"]
+    assert made[0] in [one["id"] for one in stopping]
+    jobs = (await running.http.get("/v1/jobs", params={"limit": 1})).json()["next_cursor"]
+    assert code_of(await running.http.get("/v1/sessions", params={"cursor": jobs})) == "cursor_invalid"
+
+
+async def test_the_clock(running: Running):
+    before = time.time()
+    told = (await running.http.get("/v1/clock")).json()["time_s"]
+    assert before <= told <= time.time()
+
+
+async def test_metrics_tell_of_sessions(running: Running):
+    found = await opened(running)
+    await send(running, found["id"])
+    await send(running, found["id"], b"")
+    page = (await running.http.get("/metrics")).text
+    assert 'saccade_gateway_frames_total{verdict="received"} 1.0' in page
+    assert 'saccade_gateway_frames_total{verdict="refused"} 1.0' in page
+    assert 'saccade_gateway_unfinished_sessions{state="opening"}' in page

@@ -1,0 +1,1 @@
+"""Workers of live sessions that tests play themselves."""

@@ -1,0 +1,1 @@
+"""A live session whose worker is played by the test itself."""
