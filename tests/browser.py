@@ -36,6 +36,10 @@ class Tab:
         self._browser = browser
         self._session_id = session_id
 
+    async def send(self, method: str, **params: Any) -> dict[str, Any]:
+        """Give a command of the page's own and wait for its result."""
+        return await self._browser.send(method, params, self._session_id)
+
     async def evaluate(self, expression: str, timeout_s: float = 60.0) -> Any:
         """Evaluate JavaScript, await it where it is a promise, and give its value."""
         params = {"expression": expression, "awaitPromise": True, "returnByValue": True}
@@ -54,11 +58,15 @@ class Browser:
         self._socket = socket
         self._count = 0
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        #: What it told unasked, in the domains that a test has enabled.
+        self.told: list[dict[str, Any]] = []
 
     async def read(self) -> None:
         """Take answers, until it ends."""
         async for message in self._socket:
             said = json.loads(message.data)
+            if "method" in said:
+                self.told.append(said)
             waiting = self._waiting.pop(said.get("id", 0), None)
             if waiting and not waiting.done():
                 waiting.set_result(said)
@@ -89,15 +97,15 @@ class Browser:
 
 
 @contextlib.asynccontextmanager
-async def chromium(folder: Path) -> AsyncIterator[Browser]:
-    """Start a Chromium with a profile in ``folder``; skips the test where none is installed."""
+async def chromium(folder: Path, *flags: str) -> AsyncIterator[Browser]:
+    """Start a Chromium with a profile in ``folder`` and more flags; skips the test where none is installed."""
     program = find_browser()
     command = [program, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
     command += ["--no-proxy-server", "--disable-extensions", "--disable-background-networking", "--mute-audio"]
     # Several tabs are at work at once, and none of them is looked at.
     command += ["--disable-background-timer-throttling", "--disable-renderer-backgrounding"]
     command += ["--disable-backgrounding-occluded-windows"]
-    command += ["--remote-debugging-port=0", f"--user-data-dir={folder}", "about:blank"]
+    command += ["--remote-debugging-port=0", f"--user-data-dir={folder}", *flags, "about:blank"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
         told = folder / "DevToolsActivePort"

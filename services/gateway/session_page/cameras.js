@@ -1,0 +1,69 @@
+// Where the pictures were taken: a frustum for each camera, and the newest one in the colour of accent.
+import { BufferGeometry, Float32BufferAttribute, Group, LineBasicMaterial, LineSegments } from "./vendor/splat_viewer.js";
+
+const DEPTH_M = 0.018;
+const NEWEST_DEPTH_M = 0.045;
+
+// Corners of a picture at distance 1 m; a session that does not tell its lens is drawn with 60° across and 4:3.
+function corners(lens) {
+  const across = lens ? lens.width / (2 * lens.fx) : Math.tan(Math.PI / 6);
+  const down = lens ? lens.height / (2 * (lens.fy ?? lens.fx)) : across * 0.75;
+  return [[-across, -down], [across, -down], [across, down], [-across, down]];
+}
+
+// Lines of one frustum. `pose` is world_from_camera, 16 numbers row by row; x right, y down, z forward (OpenCV).
+export function frustum(pose, depth, lens) {
+  const at = (x, y, z) => [0, 4, 8].map((row) => pose[row] * x + pose[row + 1] * y + pose[row + 2] * z + pose[row + 3]);
+  const eye = at(0, 0, 0);
+  const far = corners(lens).map(([x, y]) => at(x * depth, y * depth, depth));
+  const lines = [];
+  far.forEach((corner, index) => lines.push(eye, corner, corner, far[(index + 1) % 4]));
+  // The side that is up in the picture has a roof.
+  const [left, right] = far;
+  const [, top] = corners(lens)[0];
+  const peak = at(0, top * depth * 1.45, depth);
+  lines.push(left, peak, peak, right);
+  return lines;
+}
+
+export class Cameras extends Group {
+  constructor() {
+    super();
+    this.lens = null;
+    this.past = new LineSegments(new BufferGeometry(), new LineBasicMaterial({ transparent: true, opacity: 0.45 }));
+    this.newest = new LineSegments(new BufferGeometry(), new LineBasicMaterial());
+    for (const lines of [this.past, this.newest]) {
+      lines.frustumCulled = false;
+      this.add(lines);
+    }
+    this.pose = null;
+  }
+
+  colour(past, newest) {
+    this.past.material.color.set(past);
+    this.newest.material.color.set(newest);
+  }
+
+  show(cameras, newest) {
+    if (cameras) put(this.past, cameras.filter(whole).flatMap((pose) => frustum(pose, DEPTH_M, this.lens)));
+    if (newest && whole(newest)) {
+      this.pose = newest;
+      put(this.newest, frustum(newest, NEWEST_DEPTH_M, this.lens));
+    }
+  }
+
+  forget() {
+    this.pose = null;
+    put(this.past, []);
+    put(this.newest, []);
+  }
+}
+
+const whole = (pose) => Array.isArray(pose) && pose.length === 16 && pose.every(Number.isFinite);
+
+function put(lines, points) {
+  lines.geometry.dispose();
+  lines.geometry = new BufferGeometry();
+  lines.geometry.setAttribute("position", new Float32BufferAttribute(points.flat(), 3));
+  lines.visible = points.length > 0;
+}

@@ -1,0 +1,86 @@
+// The camera of the machine that shows the page, as a source of frames: at most five pictures a second.
+import { nowS } from "./session_link.js";
+
+const WIDTH = 640;
+const QUALITY = 0.82;
+export const SOURCE = "webcam";
+
+const WORDS = {
+  NotAllowedError: ["The camera was refused.", "Allow it in the address bar, then press the button again."],
+  NotFoundError: ["This machine has no camera.", "Connect one, then press the button again."],
+  NotReadableError: ["The camera is in use by another program.", "Close that program, then press the button again."],
+};
+
+export class Webcam {
+  constructor(link, video) {
+    Object.assign(this, { link, video, sent: 0, skipped: 0, running: false, hz: 2 });
+    this.canvas = document.createElement("canvas");
+  }
+
+  // Throws [what happened, what to do].
+  async start() {
+    if (!navigator.mediaDevices) {
+      throw ["Browsers give the camera to secure pages only.", "Open this page over https, or on localhost."];
+    }
+    try {
+      const video = { width: { ideal: WIDTH }, facingMode: "environment" };
+      this.stream = await navigator.mediaDevices.getUserMedia({ video, audio: false });
+    } catch (error) {
+      throw WORDS[error.name] ?? [`The camera cannot be used: ${error.message}`, "Try another camera or browser."];
+    }
+    this.video.srcObject = this.stream;
+    await this.video.play();
+    this.running = true;
+    // The camera was taken away: unplugged, or by another program.
+    this.stream.getVideoTracks()[0].addEventListener("ended", () => this.stop());
+    this.#watch();
+    this.#next();
+  }
+
+  stop() {
+    this.running = false;
+    clearTimeout(this.timer);
+    this.stream?.getTracks().forEach((track) => track.stop());
+    this.video.srcObject = null;
+    this.onstop?.();
+  }
+
+  // When the picture that is on show was taken, by the page's clock; browsers that do not tell are asked too late by
+  // some tens of milliseconds.
+  #watch() {
+    this.takenS = null;
+    if (!this.video.requestVideoFrameCallback) return;
+    const note = (_, { captureTime }) => {
+      this.takenS = captureTime ? (performance.timeOrigin + captureTime) / 1000 : null;
+      if (this.running) this.video.requestVideoFrameCallback(note);
+    };
+    this.video.requestVideoFrameCallback(note);
+  }
+
+  async #next() {
+    const begun = performance.now();
+    await this.#send();
+    if (!this.running) return;
+    this.timer = setTimeout(() => this.#next(), Math.max(0, 1000 / this.hz - (performance.now() - begun)));
+  }
+
+  async #send() {
+    const { videoWidth: width, videoHeight: height } = this.video;
+    if (!width) return;
+    const scale = Math.min(1, WIDTH / width);
+    this.canvas.width = Math.round(width * scale);
+    this.canvas.height = Math.round(height * scale);
+    const takenS = this.takenS ?? nowS();
+    this.canvas.getContext("2d").drawImage(this.video, 0, 0, this.canvas.width, this.canvas.height);
+    const picture = await new Promise((done) => this.canvas.toBlob(done, "image/jpeg", QUALITY));
+    // Milliseconds as numbers go on rising when the page is loaded again.
+    const header = { seq: Math.round(takenS * 1000), captured_at_s: takenS, source: SOURCE, content_type: "image/jpeg" };
+    const offset = this.link.clockOffsetS;
+    if (offset !== null) header.clock_offset_s = offset;
+    if (header.seq === this.last) return;
+    this.last = header.seq;
+    if (picture && this.link.sendFrame(header, picture)) this.sent += 1;
+    else this.skipped += 1;
+    this.onframe?.();
+  }
+}
