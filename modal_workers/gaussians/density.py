@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,6 +57,23 @@ class Density:
         self._gradients = torch.zeros(len(optimiser.splats), device=device)
         self._sightings = torch.zeros(len(optimiser.splats), dtype=torch.int64, device=device)
         self._areas_px2 = torch.zeros(len(optimiser.splats), device=device)
+
+    def state(self) -> dict[str, Any]:
+        """Give all that a later run goes on from, the optimiser's too."""
+        return {
+            "optimiser": self.optimiser.state(),
+            "generator": self._generator.get_state(),
+            "gradients": self._gradients,
+            "sightings": self._sightings,
+            "areas_px2": self._areas_px2,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what ``state`` gave."""
+        self.optimiser.restore(state["optimiser"])
+        self._generator.set_state(state["generator"])
+        self._gradients, self._sightings = state["gradients"], state["sightings"]
+        self._areas_px2 = state["areas_px2"]
 
     @torch.no_grad()
     def watch(self, rendered: Rendered, camera: Camera) -> None:

@@ -19,6 +19,9 @@ NEAR_M: Final = 0.01
 LOW_PASS_PX2: Final = 0.3
 #: Less than one step of 8 bits is not drawn.
 ALPHA_MIN: Final = 1 / 255
+#: What an opacity of 1 is drawn as, so that gradients reach what is behind. Others cut alpha at it, and its gradient
+#: with it; here all opacities are scaled by it.
+OPACITY_MAX: Final = 0.999
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ def project(splats: Splats, camera: Camera, camera_from_world: Tensor) -> Projec
     yy = row_y.square().sum(-1) + LOW_PASS_PX2
     determinant = xx * yy - xy * xy
     means2d = torch.stack([fx * x * inverse + camera.cx_px, fy * y * inverse + camera.cy_px], -1)
-    log_opacities = torch.nn.functional.logsigmoid(splats.logit_opacities)
+    log_opacities = torch.nn.functional.logsigmoid(splats.logit_opacities) + math.log(OPACITY_MAX)
     with torch.no_grad():
         reach = 2 * (log_opacities - math.log(ALPHA_MIN))
         halves = (torch.stack([xx, yy], -1) * reach.clamp(min=0)[:, None]).sqrt()

@@ -57,14 +57,8 @@ def _draw(splats: Splats, camera: Camera, camera_from_world: Tensor) -> Rendered
     projected = project(splats, camera, camera_from_world)
     if projected.means2d.requires_grad:
         projected.means2d.retain_grad()
-    features = torch.cat([projected.colours, projected.depths[:, None]], 1)
-    summed, alpha = composite(
-        projected.means2d,
-        projected.conics,
-        projected.log_opacities,
-        features,
-        tile(projected, camera),
-        (camera.width_px, camera.height_px),
-    )
+    columns = [projected.means2d, projected.conics, projected.log_opacities[:, None]]
+    table = torch.cat([*columns, projected.colours, projected.depths[:, None]], 1)
+    summed, alpha = composite(table, tile(projected, camera), (camera.width_px, camera.height_px))
     depth = summed[..., 3:] / alpha.clamp(min=1e-10)
     return Rendered(summed[..., :3], alpha, depth, projected.halves_px.amax(-1), projected.means2d, projected.means2d)

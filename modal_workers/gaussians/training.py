@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -87,6 +87,17 @@ class Optimiser:
         self._first, self._second = self._first.select(chosen), self._second.select(chosen)
         self._ages = self._ages[chosen]
 
+    def state(self) -> dict[str, Any]:
+        """Give all that a later run goes on from, as tensors by name."""
+        parts = {"splats": self._splats.detach(), "first": self._first, "second": self._second}
+        return {"ages": self._ages} | {name: part.tensors() for name, part in parts.items()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what ``state`` gave."""
+        self._splats = _leaves(Splats(**state["splats"]))
+        self._first, self._second = Splats(**state["first"]), Splats(**state["second"])
+        self._ages = state["ages"]
+
     @torch.no_grad()
     def reset_opacities(self, at_most: float) -> None:
         """Lower all opacities to ``at_most`` and forget their moments, so that what is not needed fades away."""
@@ -112,6 +123,15 @@ class PoseCorrection:
     def corrected(self, camera_from_world: Tensor) -> Tensor:
         """Give the pose [4, 4] as far as it is known by now."""
         return se3_exp(self.tangent) @ camera_from_world
+
+    def state(self) -> dict[str, Any]:
+        """Give all that a later run goes on from."""
+        return {"tangent": self.tangent, "first": self._first, "second": self._second, "age": self._age}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what ``state`` gave."""
+        self.tangent, self._first, self._second = state["tangent"], state["first"], state["second"]
+        self._age = int(state["age"])
 
     @torch.no_grad()
     def step(self, gradient: Tensor) -> None:
