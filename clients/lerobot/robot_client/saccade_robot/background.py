@@ -98,11 +98,14 @@ class Background:
         opening = asyncio.ensure_future(self._open())
         if not await self._until_late(opening) or not opening.result():
             return
-        work = [self._send_frames, self._keep_time, *([] if self._nats is None else [self._nats.run])]
-        working = [asyncio.ensure_future(self._lasting(each)) for each in work]
-        sending = asyncio.ensure_future(self._lasting(self._send_joints))
-        await self._until_late(sending)
-        await self._end([sending, *working])
+        works = [self._send_joints, self._send_frames, self._keep_time]
+        if self._nats is not None:
+            works.append(self._nats.run)
+        tasks = [asyncio.ensure_future(self._lasting(work)) for work in works]
+        # The first two end by themselves when all is sent that was offered before the end.
+        for sending in tasks[:2]:
+            await self._until_late(sending)
+        await self._end(tasks)
 
     async def _until_late(self, task: asyncio.Future[Any]) -> bool:
         """Wait for a task, and tell whether it ended in time; else it is cancelled."""
@@ -201,7 +204,7 @@ class Background:
     async def _send_frames(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(_FRAMES_S)
+            stopping = self._stopping
             for camera in list(self._cameras.values()):
                 route = self.route
                 if route is None or self._frames_under_way >= _FRAMES_WINDOW or (taken := camera.take()) is None:
@@ -211,6 +214,9 @@ class Background:
                     camera.failed += 1
                 else:
                     camera.sent += 1
+            if stopping and (self._late or not any(camera.waiting for camera in self._cameras.values())):
+                return
+            await asyncio.sleep(_FRAMES_S)
 
     @property
     def _frames_under_way(self) -> int:

@@ -38,6 +38,7 @@ class HttpDoor:
         if key:
             self._headers["Authorization"] = f"Bearer {key}"
         self._alone = threading.Lock()
+        self._closed = False
 
     def ask(
         self, method: str, url: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
@@ -59,9 +60,13 @@ class HttpDoor:
                 # A connection in the middle of an answer is of no use to the next request.
                 self._connection.close()
                 raise
+            finally:
+                if self._closed:
+                    self._connection.close()
 
     def close(self) -> None:
-        """Close the connection, unless a thread is waiting at it: that ends by itself."""
+        """Close the connection; a thread that is waiting at it closes it when it is answered."""
+        self._closed = True
         if self._alone.acquire(blocking=False):
             self._connection.close()
             self._alone.release()
