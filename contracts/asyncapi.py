@@ -44,6 +44,17 @@ PUBLISHERS: Final[dict[str, tuple[str, ...]]] = {
     "job.succeeded": ("worker", "dispatcher"),
     "job.failed": ("dispatcher",),
     "job.cancelled": ("dispatcher",),
+    "session.opened": ("gateway",),
+    "session.ready": ("worker",),
+    "session.started": ("worker",),
+    "session.stop_requested": ("gateway",),
+    "session.reset_requested": ("gateway",),
+    "session.frame_acked": ("worker",),
+    "session.progressed": ("worker",),
+    "session.chunk_exported": ("worker",),
+    "session.text": (),
+    "session.stopped": ("gateway",),
+    "session.failed": ("gateway",),
     "webhook.delivered": ("notifier",),
     "webhook.failed": ("notifier",),
     "webhook.redelivery_requested": ("notifier",),
@@ -51,7 +62,7 @@ PUBLISHERS: Final[dict[str, tuple[str, ...]]] = {
 }
 #: Which subjects a service listens to.
 SUBSCRIPTIONS: Final[dict[str, tuple[str, ...]]] = {
-    "gateway": (LIVE_EVENTS, "live.saccade.prog.*.job.*.progressed"),
+    "gateway": (LIVE_EVENTS, "live.saccade.prog.*.job.*.progressed", "live.saccade.prog.*.session.*.*"),
     "dispatcher": (LIVE_EVENTS, "saccade.prog.*.job.*.progressed"),
     "notifier": (LIVE_EVENTS, LIVE_PROGRESS, LIVE_DELIVERIES),
 }
@@ -66,8 +77,8 @@ _INTRODUCTION: Final = (
 
 
 def event_types() -> dict[str, type[EventData]]:
-    """Give every event class by its type, in the order of a life: uploads, then jobs, then the rest."""
-    order = {"upload": 0, "job": 1}
+    """Give every event class by its type, in the order of a life: uploads, then jobs, sessions, and the rest."""
+    order = {"upload": 0, "job": 1, "session": 2}
     return dict(sorted(EVENT_CLASSES.items(), key=lambda item: order.get(item[0].partition(".")[0], len(order))))
 
 

@@ -36,6 +36,8 @@ SCHEMAS = DOCS / "schemas" / "v1"
 #: What says nothing about which values are right, and what newly said forbids values that were right.
 _TEXT = {"description", "title", "default", "examples"}
 _NARROWING = {"type", "const", "enum", "pattern", "format", "$ref", "anyOf", "additionalProperties"}
+#: Where it is decided what changes.
+_DECIDING = ("contracts.job", "contracts.session")
 #: The live copies of all events of a kind, by the name of the constant; and subjects written out.
 _LIVE = {"LIVE_EVENTS": LIVE_EVENTS, "LIVE_PROGRESS": LIVE_PROGRESS, "LIVE_DELIVERIES": LIVE_DELIVERIES}
 _PATTERN = re.compile(r"(?:live\.)?saccade\.(?:evt|prog|dlv)\.(?:>|(?:[\w*]+\.){3}[\w*]+)")
@@ -67,7 +69,7 @@ def event_flow() -> dict[str, Flow]:
         if not path.startswith("contracts/"):
             for called in calls & by_class.keys():
                 flows[by_class[called]].made.add(path)
-            for called in calls & deciders.keys() & _imported_from_job(tree, deciders):
+            for called in calls & deciders.keys() & _imported_deciders(tree, deciders):
                 flows[deciders[called]].made.add(path)
         if path.startswith("services/") and path.count("/") > 1:
             _add_readers(flows, path, tree)
@@ -127,10 +129,11 @@ def _event_named(key: ast.expr | None) -> str:
 
 
 def _deciders(by_class: dict[str, str]) -> dict[str, str]:
-    """Find the decisions of contracts/job.py that make an event: function by event type."""
-    tree = ast.parse((ROOT / "contracts" / "job.py").read_text())
+    """Find the decisions of contracts/job.py and session.py that make an event: function by event type."""
+    trees = [ast.parse((ROOT / f"{module.replace('.', '/')}.py").read_text()) for module in _DECIDING]
     return {
         function.name: by_class[called]
+        for tree in trees
         for function in tree.body
         if isinstance(function, ast.FunctionDef)
         for node in ast.walk(function)
@@ -147,15 +150,15 @@ def _called(node: ast.Call) -> str:
             return ""
 
 
-def _imported_from_job(tree: ast.Module, deciders: dict[str, str]) -> set[str]:
-    """Name what a file takes from contracts.job, or everything of it when it takes the module."""
+def _imported_deciders(tree: ast.Module, deciders: dict[str, str]) -> set[str]:
+    """Name what a file takes from where decisions are made, or all of them when it takes a module whole."""
     names: set[str] = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module == "contracts.job":
+        if isinstance(node, ast.ImportFrom) and node.module in _DECIDING:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.Import | ast.ImportFrom):
             origin = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
-            if any(f"{origin}{alias.name}" == "contracts.job" for alias in node.names):
+            if any(f"{origin}{alias.name}" in _DECIDING for alias in node.names):
                 names |= deciders.keys()
     return names
 

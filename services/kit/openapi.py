@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 
 from services.kit.problems import Problem
 
@@ -32,3 +33,19 @@ def openapi_of(app: FastAPI, *, authenticated: bool) -> dict[str, Any]:
                     operation.pop("security", None)
         app.openapi_schema = document
     return app.openapi_schema
+
+
+def whole_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """Write a model's JSON Schema with all that it refers to in place, for a body that a route reads by itself."""
+    schema = model.model_json_schema()
+    named = schema.pop("$defs", {})
+
+    def put_in(value: Any) -> Any:
+        if isinstance(value, dict):
+            if name := str(value.get("$ref", "")).removeprefix("#/$defs/"):
+                return put_in(named[name])
+            return {key: put_in(one) for key, one in value.items()}
+        return [put_in(one) for one in value] if isinstance(value, list) else value
+
+    whole: dict[str, Any] = put_in(schema)
+    return whole

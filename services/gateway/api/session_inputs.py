@@ -26,6 +26,7 @@ from services.gateway.api.session_objects import FrameReceived, JointsReceived, 
 from services.gateway.joint_check import read_joints
 from services.gateway.telemetry import FrameHead
 from services.kit.caller import Reader, Writer
+from services.kit.openapi import whole_schema
 from services.kit.problems import problem_responses
 
 router = APIRouter(tags=["sessions"])
@@ -46,7 +47,7 @@ _FRAME_BODY: Final[dict[str, Any]] = {
     }
 }
 _JOINTS_BODY: Final[dict[str, Any]] = {
-    "requestBody": {"required": True, "content": {"application/json": {"schema": JointBatch.model_json_schema()}}}
+    "requestBody": {"required": True, "content": {"application/json": {"schema": whole_schema(JointBatch)}}}
 }
 
 
