@@ -57,6 +57,7 @@ class ScriptedSession:
 
     def shown(self) -> dict[str, Any]:
         job = f"/v1/jobs/{job_of(self.id)}"
+        chunk = {"number": len(self.artifacts), "artifact": self.artifacts[-1]["name"]} if self.artifacts else None
         links = {
             "self": self.path, "events": f"{self.path}/events", "stream": f"{self.path}/stream",
             "page": f"/sessions/{self.id}", "job": job, "artifacts": f"{job}/artifacts", "ply": f"{self.path}/ply",
@@ -64,8 +65,9 @@ class ScriptedSession:
         return {
             "id": self.id, "workload": "live_splat", "state": self.state, "params": self.params, "reason": None,
             "created_at": "2026-01-01T00:00:00Z", "frames": self.totals.model_dump(), "figures": self.figures,
-            "frame_age_s": None, "chunk": None, "job": {"id": job_of(self.id), "state": "running", "attempt": 1},
-            "cost": {"actual_usd": 0.0012, "max_usd": 0.5}, "error": self.error, "links": links, "cursor": f"e.{self.sequence}",
+            "frame_age_s": None, "chunk": chunk, "job": {"id": job_of(self.id), "state": "running", "attempt": 1},
+            "cost": {"actual_usd": 0.0012, "max_usd": 0.5}, "error": self.error, "links": links,
+            "cursor": f"e.{self.sequence}",
         }  # fmt: skip
 
     async def say(self, data: EventData) -> None:

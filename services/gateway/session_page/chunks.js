@@ -3,13 +3,12 @@ import { $, size } from "./told.js";
 
 export class Chunks {
   constructor(link) {
-    Object.assign(this, { link, files: new Map() });
+    Object.assign(this, { link, path: "", files: new Map() });
   }
 
-  // What was there before the page; a session without chunks has none to tell of.
-  async load(path) {
-    this.path = path;
-    const response = await this.link.fetch(path);
+  // What was there before the page came, or came back.
+  async load() {
+    const response = await this.link.fetch(this.path);
     if (!response.ok) return;
     for (const artifact of (await response.json()).artifacts) this.files.set(artifact.name, artifact);
     this.draw();

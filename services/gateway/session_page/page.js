@@ -95,7 +95,9 @@ link.addEventListener("session", ({ detail: session }) => {
   if (stage) stage.cameras.lens = CAMERA_NAMES.map((name) => session.params?.[name]).find((lens) => lens?.fx && lens?.width) ?? null;
   takeFigures(session.figures ?? {}, session.frames);
   if (session.error) showProblem(new Problem({ ...session.error, detail: session.error.message ?? session.error.detail }));
-  chunks.load(session.links.artifacts).catch(showProblem);
+  chunks.path = session.links.artifacts;
+  // A session that has left nothing yet answers with an error, which browsers write on their console.
+  if (session.chunk || session.finished_at) chunks.load().catch(showProblem);
   shown();
 });
 
