@@ -17,8 +17,6 @@ _MEDIA_TYPES: Final = {
     ".txt": "text/plain; charset=utf-8",
 }
 _PAGE: Final = "page.html"
-#: What builds the bundle is no part of the page.
-_NOT_SERVED: Final = "bundle"
 _SMALLEST_COMPRESSED_BYTES: Final = 1024
 
 #: Only what this server sends runs, and it talks to this server alone. Spark compiles WebAssembly, and sorts splats in
@@ -68,7 +66,7 @@ def session_page(assets: str) -> SessionPage:
     bodies = {
         path.relative_to(_FOLDER).as_posix(): path.read_bytes()
         for path in sorted(_FOLDER.rglob("*"))
-        if path.suffix in _MEDIA_TYPES and path.relative_to(_FOLDER).parts[0] != _NOT_SERVED
+        if path.suffix in _MEDIA_TYPES
     }
     html = (_FOLDER / _PAGE).read_bytes()
     digest = hashlib.sha256()
