@@ -10,6 +10,7 @@ B_i = alpha_i c_i + (1 - alpha_i) B_{i+1}, and d colour / d log alpha_i = w_i (c
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
@@ -23,6 +24,7 @@ PIXELS: Final = TILE_PX * TILE_PX
 CHUNK_VALUES: Final = 128 * 1024
 #: Where no pixel of a group gets more than this of the light behind it, the rest is not looked at.
 LIGHT_MIN: Final = 1e-4
+_NOTHING: Final = -1e9
 
 
 def _monomials(like: Tensor) -> Tensor:
@@ -32,55 +34,69 @@ def _monomials(like: Tensor) -> Tensor:
     return torch.stack([torch.ones_like(x), x, y, x * x, x * y, y * y])
 
 
-class _Layers:
-    """The splats of a group, some layers at a time: their alphas and the light in front of each."""
+@dataclass(frozen=True)
+class _Lists:
+    """What a group's tiles look at, as the arithmetic wants it."""
 
-    def __init__(self, table: Tensor, group: Group) -> None:
-        depth, tiles = group.splats.shape
-        rows = torch.nn.functional.embedding(group.splats, table)  # [K, G, 6 + F]
-        self.features = rows[..., 6:]
-        x, y, self.a, self.b, self.c, log_opacity = rows[..., :6].permute(2, 0, 1).contiguous().unbind()
-        self.ex, self.ey = group.centres[:, 0] - x, group.centres[:, 1] - y
-        self.gx, self.gy = self.a * self.ex + self.b * self.ey, self.b * self.ex + self.c * self.ey
-        constant = log_opacity - 0.5 * (self.ex * self.gx + self.ey * self.gy)
-        polynomial = [constant, -self.gx, -self.gy, -0.5 * self.a, -self.b, -0.5 * self.c]
-        self.polynomial = torch.stack([one.reshape(-1) for one in polynomial])  # [6, K G]
-        # to the base of 2, whose power is twice as fast, and where it is small many times as fast
-        self.monomials = _monomials(table) * math.log2(math.e)
-        step = min(depth, max(1, CHUNK_VALUES // (tiles * PIXELS)))
-        self.chunks = [(first, min(first + step, depth)) for first in range(0, depth, step)]
-        self._alpha, self._clear = table.new_empty(2, step, tiles, PIXELS)
-        self._light = table.new_empty(step + 1, tiles, PIXELS)
-        self._clears, self._lights = self._clear.unbind(), self._light.unbind()
-        self._tiles = tiles
+    polynomial: Tensor  # [6, K G] coefficients of log alpha
+    offsets: Tensor  # [2, K G] px from each splat to the tile's centre
+    features: Tensor  # [K, G, F]
 
-    def load(self, first: int, last: int, light: Tensor) -> tuple[Tensor, Tensor]:
-        """Give alpha [L, G, 64] of some layers and the light [L + 1, G, 64] before and behind them.
-
-        Both are overwritten by the next call.
-        """
-        count = last - first
-        alpha = self._alpha[:count]
-        flat = alpha.view(-1, PIXELS)
-        torch.mm(self.polynomial[:, first * self._tiles : last * self._tiles].T, self.monomials, out=flat)
-        # the bound is for rounding only: opacities are below it
-        torch.threshold_(flat.exp2_(), ALPHA_MIN, 0.0).clamp_(max=OPACITY_MAX)
-        torch.sub(1, alpha, out=self._clear[:count])
-        self._light[0] = light
-        for layer in range(count):
-            torch.mul(self._lights[layer], self._clears[layer], out=self._lights[layer + 1])
-        return alpha, self._light[: count + 1]
+    @staticmethod
+    def of(coefficients: Tensor, features: Tensor, group: Group) -> _Lists:
+        """Read from x, y, a, b, c, log opacity [6, M + 1] and features [M + 1, F]."""
+        flat = group.splats.reshape(-1)
+        x, y, a, b, c, log_opacity = coefficients.index_select(1, flat).unbind()
+        polynomial = coefficients.new_empty(6, len(flat))
+        offsets = coefficients.new_empty(2, len(flat))
+        depth = len(group.splats)
+        ex = torch.sub(group.centres[:, 0].repeat(depth), x, out=offsets[0])
+        ey = torch.sub(group.centres[:, 1].repeat(depth), y, out=offsets[1])
+        gx = torch.mul(a, ex, out=polynomial[1]).addcmul_(b, ey).neg_()
+        gy = torch.mul(b, ex, out=polynomial[2]).addcmul_(c, ey).neg_()
+        torch.addcmul(log_opacity, ex, gx, value=0.5, out=polynomial[0]).addcmul_(ey, gy, value=0.5)
+        torch.mul(a, -0.5, out=polynomial[3])
+        torch.neg(b, out=polynomial[4])
+        torch.mul(c, -0.5, out=polynomial[5])
+        return _Lists(polynomial, offsets, torch.nn.functional.embedding(group.splats, features))
 
     def gradient(self, of_polynomial: Tensor, into: Tensor) -> None:
-        """Write the gradient of x, y, a, b, c, log opacity [K, G, 6] from that of the polynomial [6, K G]."""
-        d0, d1, d2, d3, d4, d5 = of_polynomial.reshape(6, *self.ex.shape).unbind()
-        ex, ey = self.ex, self.ey
-        into[..., 0] = self.gx * d0 + self.a * d1 + self.b * d2
-        into[..., 1] = self.gy * d0 + self.b * d1 + self.c * d2
-        into[..., 2] = -ex * (0.5 * ex * d0 + d1) - 0.5 * d3
-        into[..., 3] = -ex * (ey * d0 + d2) - ey * d1 - d4
-        into[..., 4] = -ey * (0.5 * ey * d0 + d2) - 0.5 * d5
-        into[..., 5] = d0
+        """Write the gradient of x, y, a, b, c, log opacity [K G, 6] from that of the polynomial [6, K G]."""
+        d0, d1, d2, d3, d4, d5 = of_polynomial.unbind()
+        ex, ey = self.offsets.unbind()
+        _, gx, gy, a, b, c = self.polynomial.unbind()  # the last five negative, a and c halved
+        into[:, 0] = -(gx * d0).add_(a * d1, alpha=2).addcmul_(b, d2)
+        into[:, 1] = -(gy * d0).add_(c * d2, alpha=2).addcmul_(b, d1)
+        into[:, 2] = (ex * d0).mul_(0.5).add_(d1).mul_(ex).add_(d3, alpha=0.5).neg_()
+        into[:, 3] = (ey * d0).add_(d2).mul_(ex).addcmul_(ey, d1).add_(d4).neg_()
+        into[:, 4] = (ey * d0).mul_(0.5).add_(d2).mul_(ey).add_(d5, alpha=0.5).neg_()
+        into[:, 5] = d0
+
+
+class _Chunks:
+    """Cuts a group into chunks of layers that fit in the cache, and gives each chunk's alphas in one buffer."""
+
+    def __init__(self, group: Group, like: Tensor) -> None:
+        depth, self.tiles = group.splats.shape
+        step = min(depth, max(1, CHUNK_VALUES // (self.tiles * PIXELS)))
+        self.bounds = [(first, min(first + step, depth)) for first in range(0, depth, step)]
+        self._alpha = self.buffer(like)
+        # to the base of 2, whose power is twice as fast, and where it is small many times as fast
+        self._monomials = _monomials(like) * math.log2(math.e)
+
+    def buffer(self, like: Tensor) -> Tensor:
+        """Give room for a chunk [L, G, 64]."""
+        first, last = self.bounds[0]
+        return like.new_empty(last - first, self.tiles, PIXELS)
+
+    def alphas(self, lists: _Lists, first: int, last: int) -> Tensor:
+        """Give alpha [L, G, 64] of some layers; the next call overwrites it."""
+        alpha = self._alpha[: last - first]
+        flat = alpha.view(-1, PIXELS)
+        torch.mm(lists.polynomial[:, first * self.tiles : last * self.tiles].T, self._monomials, out=flat)
+        # the bound is for rounding only: opacities are below it
+        torch.threshold_(flat.exp2_(), ALPHA_MIN, 0.0).clamp_(max=OPACITY_MAX)
+        return alpha
 
 
 class _Compositing(torch.autograd.Function):
@@ -88,79 +104,85 @@ class _Compositing(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, table: Tensor, tiling: Tiling) -> Tensor:
-        count = table.shape[1] - 6
-        ordered = _ordered(table, tiling)
-        out = table.new_zeros(tiling.columns * tiling.rows, count + 1, PIXELS)
-        lights: list[list[Tensor]] = []
+        chosen = table[tiling.order]
+        # behind the last one stands one that is nothing
+        coefficients = torch.nn.functional.pad(chosen[:, :6].T, (0, 1))
+        coefficients[5, -1] = _NOTHING
+        features = torch.nn.functional.pad(chosen[:, 6:], (0, 0, 0, 1))
+        out = table.new_zeros(tiling.columns * tiling.rows, features.shape[1] + 1, PIXELS)
+        ctx.tiling, ctx.lists, ctx.lights = tiling, [], []
         for group in tiling.groups:
-            layers = _Layers(ordered, group)
-            total = table.new_zeros(len(group.tiles), count, PIXELS)
-            before = [table.new_ones(len(group.tiles), PIXELS)]
-            for first, last in layers.chunks:
-                alpha, light = layers.load(first, last, before[-1])
-                weights = alpha.mul_(light[:-1])
-                total.baddbmm_(layers.features[first:last].permute(1, 2, 0), weights.transpose(0, 1))
-                before.append(light[-1].clone())
-                if before[-1].amax() < LIGHT_MIN:
-                    break
-            out[group.tiles] = torch.cat([total, 1 - before.pop()[:, None]], 1)
-            lights.append(before)
-        ctx.save_for_backward(table)
-        ctx.tiling, ctx.lights = tiling, lights
+            lists = _Lists.of(coefficients, features, group)
+            picture, lights = _group_forward(lists, group)
+            out[group.tiles] = picture
+            if ctx.needs_input_grad[0]:
+                ctx.lists.append(lists)
+                ctx.lights.append(lights)
+        ctx.shape = table.shape
         return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (table,) = ctx.saved_tensors
         tiling: Tiling = ctx.tiling
-        ordered = _ordered(table, tiling)
-        rows = table.new_zeros(sum(group.splats.numel() for group in tiling.groups), table.shape[1])
+        gradient = gradients[0]
+        result = gradient.new_zeros(ctx.shape)
+        rows = gradient.new_zeros(sum(group.splats.numel() for group in tiling.groups), ctx.shape[1])
         offset = 0
-        for group, lights in zip(tiling.groups, ctx.lights, strict=True):
+        for group, lists, lights in zip(tiling.groups, ctx.lists, ctx.lights, strict=True):
             size = group.splats.numel()
-            _group_backward(ordered, group, lights, gradients[0][group.tiles], rows[offset : offset + size])
+            _group_backward(lists, group, lights, gradient[group.tiles], rows[offset : offset + size])
             offset += size
-        result = torch.zeros_like(table)
-        if len(tiling.places):
+        if offset:
             result[tiling.order] = torch.nn.functional.embedding_bag(
                 tiling.places, rows, tiling.starts, mode="sum", include_last_offset=True
             )
         return result, None
 
 
-def _group_backward(ordered: Tensor, group: Group, lights: list[Tensor], gradient: Tensor, rows: Tensor) -> None:
-    """Write the gradient of the table's rows [K G, 6 + F], from that of the tiles [G, F + 1, 64]."""
-    layers = _Layers(ordered, group)
-    rows = rows.view(*group.splats.shape, -1)
-    of_polynomial = rows.new_zeros(6, group.splats.numel())
-    monomials = _monomials(rows)
+def _group_forward(lists: _Lists, group: Group) -> tuple[Tensor, list[Tensor]]:
+    """Give features and alpha [G, F + 1, 64] of the tiles and the light before each chunk that was looked at."""
+    chunks = _Chunks(group, lists.polynomial)
+    light = lists.polynomial.new_ones(chunks.tiles, PIXELS)
+    total = light.new_zeros(chunks.tiles, lists.features.shape[2], PIXELS)
+    lights = []
+    for first, last in chunks.bounds:
+        lights.append(light.clone())
+        weights = chunks.alphas(lists, first, last)
+        for weight in weights.unbind():
+            light.sub_(weight.mul_(light))
+        total.baddbmm_(lists.features[first:last].permute(1, 2, 0), weights.transpose(0, 1))
+        if light.amax() < LIGHT_MIN:
+            break
+    return torch.cat([total, 1 - light[:, None]], 1), lights
+
+
+def _group_backward(lists: _Lists, group: Group, lights: list[Tensor], gradient: Tensor, rows: Tensor) -> None:
+    """Write the gradient of the table's rows [K G, 6 + F] from that of the tiles [G, F + 1, 64]."""
+    chunks = _Chunks(group, rows)
+    weight, worth = chunks.buffer(rows), chunks.buffer(rows).view(-1)
+    weight_of = weight.unbind()
+    of_polynomial = rows.new_zeros(6, len(rows))
+    of_rows = rows.view(*group.splats.shape, -1)
     of_features = gradient[:, :-1].contiguous()
-    chunks = layers.chunks[: len(lights)]
-    behind = rows.new_empty(chunks[0][1] + 1, len(group.tiles), PIXELS)
-    behinds = behind.unbind()
+    monomials = _monomials(rows)
     # alpha is a feature that is 1 for every splat; taking its gradient off all worths leaves it here alone
-    last_behind = -gradient[:, -1]
-    for (first, last), light in zip(reversed(chunks), reversed(lights), strict=True):
-        alpha, light_at = layers.load(first, last, light)
-        worth = torch.bmm(layers.features[first:last].transpose(0, 1), of_features).transpose(0, 1)
-        worths, alphas = worth.unbind(), alpha.unbind()
-        behinds[last - first].copy_(last_behind)
-        for layer in range(last - first - 1, -1, -1):
-            torch.lerp(behinds[layer + 1], worths[layer], alphas[layer], out=behinds[layer])
-        last_behind = behinds[0].clone()
-        weights = alpha.mul_(light_at[:-1])
-        rows[first:last, :, 6:] = torch.bmm(weights.transpose(0, 1), of_features.transpose(1, 2)).transpose(0, 1)
-        of_log_alpha = torch.sub(worth, behind[1 : last - first + 1], out=light_at[1:]).mul_(weights)
-        size = len(group.tiles)
-        torch.mm(monomials, of_log_alpha.view(-1, PIXELS).T, out=of_polynomial[:, first * size : last * size])
-    layers.gradient(of_polynomial, rows)
-
-
-def _ordered(table: Tensor, tiling: Tiling) -> Tensor:
-    """Give the rows by depth [M + 1, 6 + F], the last one being no splat."""
-    nothing = table.new_zeros(1, table.shape[1])
-    nothing[0, 5] = -1e9
-    return torch.cat([table[tiling.order], nothing])
+    behind = -gradient[:, -1]
+    for (first, last), light in zip(reversed(chunks.bounds[: len(lights)]), reversed(lights), strict=True):
+        count = last - first
+        alpha = chunks.alphas(lists, first, last)
+        alphas, light = alpha.unbind(), light.clone()
+        for layer in range(count):
+            light.sub_(torch.mul(alphas[layer], light, out=weight_of[layer]))
+        gained = worth[: alpha.numel()].view(chunks.tiles, count, PIXELS)
+        torch.bmm(lists.features[first:last].transpose(0, 1), of_features, out=gained)
+        gains = gained.unbind(1)
+        for layer in range(count - 1, -1, -1):
+            behind.addcmul_(gains[layer].sub_(behind), alphas[layer])
+        weights = weight[:count]
+        of_rows[first:last, :, 6:] = torch.bmm(weights.transpose(0, 1), of_features.transpose(1, 2)).transpose(0, 1)
+        of_log_alpha = weights.mul_(gained.transpose(0, 1)).view(-1, PIXELS)
+        torch.mm(monomials, of_log_alpha.T, out=of_polynomial[:, first * chunks.tiles : last * chunks.tiles])
+    lists.gradient(of_polynomial, rows)
 
 
 def composite(projected: Tensor, tiling: Tiling, size_px: tuple[int, int]) -> tuple[Tensor, Tensor]:

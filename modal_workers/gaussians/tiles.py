@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from modal_workers.gaussians.camera import Camera
@@ -42,31 +44,54 @@ class Tiling:
 
 @torch.no_grad()
 def tile(projected: Projected, camera: Camera) -> Tiling:
-    """List for every tile the splats that reach ALPHA_MIN at one of its pixels at least, by depth."""
+    """List for every tile the splats that reach ALPHA_MIN somewhere between its pixels' centres, by depth."""
     columns, rows = -(-camera.width_px // TILE_PX), -(-camera.height_px // TILE_PX)
     order = _by_depth(projected.depths.detach(), torch.nonzero(projected.halves_px[:, 0] > 0)[:, 0])
     limits = projected.log_opacities.detach() - math.log(ALPHA_MIN)
-    ellipses = torch.cat([projected.means2d.detach(), projected.conics.detach(), limits[:, None]], 1)[order]
-    halves = projected.halves_px[order]
-    # the first and the last tile that has a pixel centre inside the box
-    most = torch.tensor([camera.width_px - 1, camera.height_px - 1], device=order.device)
-    first = (ellipses[:, :2] - halves - 0.5).ceil().clamp(min=0).long()
-    last = torch.minimum((ellipses[:, :2] + halves - 0.5).floor().long(), most)
-    some = (last >= first).all(-1)
-    first, last = first // TILE_PX, last // TILE_PX
-    spans = (last - first + 1) * some[:, None]
-    counts = spans[:, 0] * spans[:, 1]
-    ranks = torch.repeat_interleave(counts)
-    within = torch.arange(len(ranks), device=order.device) - (counts.cumsum(0) - counts)[ranks]
-    width = spans[:, 0][ranks]
-    down = within // width
-    across = first[:, 0][ranks] + within - down * width
-    down += first[:, 1][ranks]
-    touching = _touches(torch.nn.functional.embedding(ranks, ellipses), across, down)
-    ranks, tiles = ranks[touching], (down * columns + across)[touching]
-    groups, places = _grouped(ranks, tiles, columns, len(order), halves.dtype)
-    starts = torch.cat([ranks.new_zeros(1), torch.bincount(ranks, minlength=len(order)).cumsum(0)])
+    ellipses = torch.cat([projected.means2d.detach(), projected.conics.detach(), limits[:, None], projected.halves_px], 1)
+    ellipses = ellipses[order].T.contiguous()  # [8, M]
+    first_row, last_row = _reach(ellipses[1], -ellipses[7], ellipses[7], camera.height_px)
+    heights = (last_row - first_row + 1).clamp(min=0)
+    row_ends = heights.cumsum(0)
+    of_row = torch.repeat_interleave(heights)
+    row = torch.arange(len(of_row), device=order.device) + (first_row - row_ends + heights).index_select(0, of_row)
+    left, right = _spans(ellipses.index_select(1, of_row), row)
+    first, last = _reach(ellipses[0].index_select(0, of_row), left, right, camera.width_px)
+    widths = (last - first + 1).clamp(min=0)
+    ends = widths.cumsum(0)
+    of_pair = torch.repeat_interleave(widths)
+    tiles = torch.arange(len(of_pair), device=order.device)
+    tiles += (row * columns + first - ends + widths).index_select(0, of_pair)
+    ranks = of_row.index_select(0, of_pair)
+    groups, places = _grouped(ranks, tiles, columns, len(order), ellipses.dtype)
+    starts = torch.cat([ends.new_zeros(1), ends]).index_select(0, torch.cat([row_ends.new_zeros(1), row_ends]))
     return Tiling(columns, rows, groups, order, places, starts)
+
+
+def _reach(centres: Tensor, low: Tensor, high: Tensor, size_px: int) -> tuple[Tensor, Tensor]:
+    """Give the first and the last tile along one side with a pixel centre in centre + low .. centre + high."""
+    first = (centres + (low - 0.5)).ceil_().clamp_(min=0)
+    last = (centres + (high - 0.5)).floor_().clamp_(max=size_px - 1)
+    # none between two centres or outside of the picture
+    last = torch.where(last < first, -1.0, last)
+    return (first * (1 / TILE_PX)).long(), (last * (1 / TILE_PX)).floor_().long()
+
+
+def _spans(ellipses: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
+    """Give how far left and right of its centre an ellipse reaches inside a row of tiles: what it covers is convex,
+    so those are the tiles of the row that it touches.
+
+    Its boundary is x = -b y / a +- sqrt(2 limit / a (1 - y^2 / half^2)), furthest out at y = -+ b / c half.
+    Source: Hanson et al., "Speedy-Splat", 2025, section 4.
+    """
+    _, y, a, b, c, limit, half_x, half_y = ellipses.unbind()
+    top = (row * TILE_PX + 0.5).to(y.dtype) - y
+    bottom = top + (TILE_PX - 1)
+    furthest, lean, reach = half_x * b / c, b / a, (2 * limit / a).sqrt_()
+    at_left, at_right = torch.clamp(furthest, top, bottom), torch.clamp(-furthest, top, bottom)
+    wide_left, wide_right = (reach * (1 - (at / half_y).square_()).clamp_(min=0).sqrt_() for at in (at_left, at_right))
+    # rounding must not lose a pixel on the boundary
+    return -lean * at_left - wide_left - 1e-3, -lean * at_right + wide_right + 1e-3
 
 
 def _by_depth(depths: Tensor, seen: Tensor) -> Tensor:
@@ -88,57 +113,42 @@ def _by_tile(tiles: Tensor, below: int) -> Tensor:
     return torch.argsort(tiles, stable=True)
 
 
-def _touches(ellipses: Tensor, across: Tensor, down: Tensor) -> Tensor:
-    """Say of each pair whether the ellipse reaches the rectangle of the tile's pixel centres [P].
-
-    The smallest value of a convex quadratic on a rectangle that its minimum is outside of is on an edge that faces it.
-    Source: Radl et al., "StopThePop", 2024, section 4.2.
-    """
-    x, y, a, b, c, limit = ellipses.T.contiguous().unbind()
-    left, top = (across * TILE_PX + 0.5).to(x.dtype) - x, (down * TILE_PX + 0.5).to(x.dtype) - y
-    right, bottom = left + (TILE_PX - 1), top + (TILE_PX - 1)
-    near_x, near_y = left.clamp(min=0) + right.clamp(max=0), top.clamp(min=0) + bottom.clamp(max=0)
-    along_y = torch.clamp(-b / c * near_x, top, bottom)
-    along_x = torch.clamp(-b / a * near_y, left, right)
-    on_side = 0.5 * (a * near_x * near_x + c * along_y * along_y) + b * near_x * along_y
-    on_end = 0.5 * (a * along_x * along_x + c * near_y * near_y) + b * along_x * near_y
-    return torch.minimum(on_side, on_end) <= limit
-
-
 def _grouped(
     ranks: Tensor, tiles: Tensor, columns: int, none: int, dtype: torch.dtype
 ) -> tuple[list[Group], Tensor]:
     """Put tiles with lists of about one length together; say where each pair went."""
     counts = torch.bincount(tiles)
     by_length = torch.argsort(counts, descending=True, stable=True)
-    lengths: list[int] = counts[by_length].tolist()
-    bounds = []
-    begin = 0
-    while begin < len(lengths) and lengths[begin] > 0:
-        end = begin + 1
-        # little is padded: a tile whose list is much shorter starts a group of its own
-        while end < len(lengths) and end - begin < GROUP_TILES and lengths[end] >= max(1.0, 0.7 * lengths[begin]):
-            end += 1
-        bounds.append((begin, end))
-        begin = end
-    offsets = [0]
-    for begin, end in bounds:
-        offsets.append(offsets[-1] + lengths[begin] * (end - begin))
+    bounds = _bounds(counts[by_length].cpu().numpy())
+    sizes = [length * (end - begin) for begin, end, length in bounds]
+    offsets = [0, *itertools.accumulate(sizes)]
     base, width = torch.zeros_like(counts), torch.zeros_like(counts)
-    for (begin, end), offset in zip(bounds, offsets, strict=False):
+    for (begin, end, _), offset in zip(bounds, offsets, strict=False):
         base[by_length[begin:end]] = torch.arange(offset, offset + end - begin, device=base.device)
         width[by_length[begin:end]] = end - begin
-    by_tile = _by_tile(tiles, len(counts))
+    starts = counts.cumsum(0) - counts
     sorted_tiles = torch.repeat_interleave(counts)
-    rank_in_tile = torch.arange(len(tiles), device=base.device) - (counts.cumsum(0) - counts)[sorted_tiles]
-    places = torch.empty_like(tiles)
-    places[by_tile] = base[sorted_tiles] + rank_in_tile * width[sorted_tiles]
-    lists = torch.full((offsets[-1],), none, dtype=ranks.dtype, device=ranks.device)
-    lists[places] = ranks
+    in_order = torch.arange(len(tiles), device=base.device) * width.index_select(0, sorted_tiles)
+    in_order += (base - starts * width).index_select(0, sorted_tiles)
+    places = torch.empty_like(tiles).scatter_(0, _by_tile(tiles, len(counts)), in_order)
+    lists = torch.full((offsets[-1],), none, dtype=ranks.dtype, device=ranks.device).scatter_(0, places, ranks)
     groups = []
-    for (begin, end), offset in zip(bounds, offsets, strict=False):
+    for (begin, end, length), offset in zip(bounds, offsets, strict=False):
         chosen = by_length[begin:end]
         centres = (torch.stack([chosen % columns, chosen // columns], -1).to(dtype) + 0.5) * TILE_PX
-        size = lengths[begin] * (end - begin)
-        groups.append(Group(chosen, centres, lists[offset : offset + size].reshape(lengths[begin], end - begin)))
+        groups.append(Group(chosen, centres, lists[offset : offset + length * (end - begin)].view(length, -1)))
     return groups, places
+
+
+def _bounds(lengths: NDArray[np.int64]) -> list[tuple[int, int, int]]:
+    """Cut falling lengths into groups: begin, end and the longest; those of 0 are in none."""
+    bounds = []
+    begin, nonzero = 0, int(np.count_nonzero(lengths))
+    while begin < nonzero:
+        longest = int(lengths[begin])
+        # little is padded: a tile whose list is much shorter starts a group of its own
+        similar = int(np.searchsorted(-lengths, -0.7 * longest, "right"))
+        end = min(begin + GROUP_TILES, similar, nonzero)
+        bounds.append((begin, end, longest))
+        begin = end
+    return bounds
