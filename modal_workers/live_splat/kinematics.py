@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from contracts.errors import ErrorCode, SaccadeError
+from modal_workers.live_splat.rigid import cross
 
 Floats = NDArray[np.float64]
 
@@ -60,16 +61,20 @@ class Joint:
         pose[:3, 3] = self.origin_xyz_m
         return pose
 
-    def turned(self, angle_rad: Floats) -> Floats:
-        """Give the child's poses [..., 4, 4] in the parent at angles [...]."""
+    @cached_property
+    def _turning(self) -> tuple[Floats, Floats]:
+        """What the sine and one minus the cosine of the angle are multiplied with (Rodrigues)."""
         assert self.axis is not None
         x, y, z = self.axis
-        cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+        turn = np.zeros((4, 4))
+        turn[:3, :3] = [[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]]
+        return self.parent_from_zero @ turn, self.parent_from_zero @ turn @ turn
+
+    def turned(self, angle_rad: Floats) -> Floats:
+        """Give the child's poses [..., 4, 4] in the parent at angles [...]."""
         sine, cosine = np.sin(angle_rad)[..., None, None], np.cos(angle_rad)[..., None, None]
-        turn = np.zeros((*angle_rad.shape, 4, 4))
-        turn[..., :3, :3] = np.eye(3) + sine * cross + (1.0 - cosine) * (cross @ cross)
-        turn[..., 3, 3] = 1.0
-        return np.asarray(self.parent_from_zero @ turn)
+        by_sine, by_cosine = self._turning
+        return np.asarray(self.parent_from_zero + sine * by_sine + (1.0 - cosine) * by_cosine)
 
 
 @dataclass(frozen=True)
@@ -179,7 +184,7 @@ class Chain:
         for joint, frame in frames:
             column = self.joint_names.index(joint.name)
             axis = frame[..., :3, :3] @ np.asarray(joint.axis)
-            jacobian[..., :3, column] = np.cross(axis, tip[..., :3, 3] - frame[..., :3, 3])
+            jacobian[..., :3, column] = cross(axis, tip[..., :3, 3] - frame[..., :3, 3])
             jacobian[..., 3:, column] = axis
         return jacobian
 

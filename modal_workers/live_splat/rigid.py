@@ -18,15 +18,20 @@ def inverses(poses: Floats) -> Floats:
     return result
 
 
+def cross(one: Floats, other: Floats) -> Floats:
+    """Give the cross products of vectors [..., 3]; for few of them numpy's own spends its time on axes."""
+    ax, ay, az = one[..., 0], one[..., 1], one[..., 2]
+    bx, by, bz = other[..., 0], other[..., 1], other[..., 2]
+    return np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], axis=-1)
+
+
 def rotation_of(vector_rad: Floats) -> Floats:
     """Give the rotation [3, 3] about a vector [3] by its length (Rodrigues)."""
     angle = float(np.linalg.norm(vector_rad))
     x, y, z = vector_rad
-    cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+    turn = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
     # sin(a)/a and (1 - cos a)/a^2, by functions that are exact at zero
-    return np.asarray(
-        np.eye(3) + np.sinc(angle / np.pi) * cross + np.sinc(angle / (2 * np.pi)) ** 2 / 2 * cross @ cross
-    )
+    return np.asarray(np.eye(3) + np.sinc(angle / np.pi) * turn + np.sinc(angle / (2 * np.pi)) ** 2 / 2 * turn @ turn)
 
 
 def transform_of(change: Floats) -> Floats:

@@ -26,6 +26,11 @@ def scene() -> Scene:
 
 
 @pytest.fixture(scope="module")
+def other_scene() -> Scene:
+    return Scene(SEED + 1)
+
+
+@pytest.fixture(scope="module")
 def motion() -> Motion:
     return Motion(SEED)
 
@@ -59,13 +64,15 @@ def test_a_ray_to_a_place_on_a_face_meets_that_place(shape: Shape) -> None:
         assert (points <= corners.max(0) + 1e-5).all()
 
 
-def test_a_scene_is_the_same_every_time_and_another_with_another_seed(scene: Scene, motion: Motion) -> None:
+def test_a_scene_is_the_same_every_time_and_another_with_another_seed(
+    scene: Scene, other_scene: Scene, motion: Motion
+) -> None:
     pose = motion.camera_from_world(1.0)
     picture = scene.render(MATRIX, pose, *SIZE)
     assert picture.shape == (120, 160, 3)
     assert picture.dtype == np.uint8
     assert np.array_equal(picture, Scene(SEED).render(MATRIX, pose, *SIZE))
-    assert psnr_db(Scene(SEED + 1).render(MATRIX, pose, *SIZE), picture) < 25
+    assert psnr_db(other_scene.render(MATRIX, pose, *SIZE), picture) < 25
 
 
 def test_two_views_show_one_world(scene: Scene, motion: Motion) -> None:
@@ -145,12 +152,12 @@ def test_a_film_has_true_poses_and_what_the_arm_says(scene: Scene, motion: Motio
     assert psnr_db(np.ascontiguousarray(decoded), frame.picture) > 26, "red stays red"
 
 
-def test_truth_is_best_for_the_true_scene(scene: Scene, motion: Motion) -> None:
+def test_truth_is_best_for_the_true_scene(scene: Scene, other_scene: Scene, motion: Motion) -> None:
     truth = truth_of(scene, motion, 80, 60, count=4)
     true = [scene.render(truth.camera_matrix, pose, 80, 60) for pose in truth.camera_from_world]
     assert truth.psnr_db(true) == float("inf")
     blurred = [cv2.GaussianBlur(picture, (0, 0), 1.0) for picture in true]
-    other = [Scene(SEED + 1).render(truth.camera_matrix, pose, 80, 60) for pose in truth.camera_from_world]
+    other = [other_scene.render(truth.camera_matrix, pose, 80, 60) for pose in truth.camera_from_world]
     assert truth.psnr_db(blurred) > truth.psnr_db(other) + 3
     away = inverses(truth.camera_from_world)[:, :3, 3]
     path = inverses(motion.camera_from_world(np.linspace(0, motion.period_s, 4800)))[:, :3, 3]

@@ -40,18 +40,20 @@ def _light(points: Singles, normals: Singles, solids: Sequence[Shape]) -> Single
     start = points + normals * _LIFT_M
     for towards in _sun_rays():
         facing = np.maximum(normals @ towards, 0)
-        total += (facing * _open(start, towards, solids) / _SUN_RAYS)[:, None] * _SUN
+        total += (facing * _open(start, facing, towards, solids) / _SUN_RAYS)[:, None] * _SUN
     for towards in _sky_rays():
-        facing = normals @ towards
-        above = np.maximum(facing, 0) * _open(start, towards, solids)
-        below = np.maximum(-facing, 0)  # the same direction mirrored, in which the table is seen
+        facing = np.maximum(normals @ towards, 0)
+        above = facing * _open(start, facing, towards, solids)
+        below = np.maximum(-(normals @ towards), 0)  # the same direction mirrored, in which the table is seen
         total += (above[:, None] * _SKY + below[:, None] * _BOUNCE) * np.float32(2 / _SKY_RAYS)
     return total
 
 
-def _open(start: Singles, towards: Singles, solids: Sequence[Shape]) -> Singles:
-    """Tell from which places nothing stands in one direction: 1.0 or 0.0."""
+def _open(start: Singles, facing: Singles, towards: Singles, solids: Sequence[Shape]) -> Singles:
+    """Tell from which places nothing stands in one direction: 1.0 or 0.0; matters only where they face it."""
     seen = np.ones(len(start), np.float32)
+    if not facing.any():
+        return seen
     for solid in solids:
         corners = solid.corners()
         middle = corners.mean(0)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from modal_workers.live_splat.kinematics import SO101
-from modal_workers.live_splat.rigid import inverses
+from modal_workers.live_splat.rigid import cross, inverses
 from modal_workers.live_splat.simulator.camera import GRIPPER_FROM_CAMERA, camera_matrix, world_from_camera
 from modal_workers.live_splat.simulator.scene import SCENE_CENTRE_M
 
@@ -21,6 +21,7 @@ _HARMONICS: Final = 8  # of the period: what is quicker is left out, so the moti
 _GRIPPER_RAD: Final = 0.35
 _MARGIN_RAD: Final = 0.05  # to the joints' limits
 _GAZE_M: Final = 0.6  # to look a radian past the target is as bad as to be this far from the place
+_SETTLED_RAD: Final = 1e-4
 _CLEARANCE_M: Final = 0.10  # of the jaws' tip above the table
 _ATTEMPTS: Final = 40
 _START_RAD: Final = (0.0, -0.6, 0.5, 0.9, 0.0)
@@ -133,14 +134,16 @@ def _reached(joints: Floats, eye_m: Floats, target_m: Floats) -> Floats:
         tip, jacobian = SO101.tips(every), SO101.jacobians(every)[:, :5]
         camera = tip @ GRIPPER_FROM_CAMERA
         lever = camera[:3, 3] - tip[:3, 3]
-        moves = jacobian[:3] + np.cross(jacobian[3:], lever, axisa=0, axisb=0, axisc=0)
+        moves = jacobian[:3] + cross(jacobian[3:].T, lever).T
         ahead = camera[:3, 2]
         wanted = (target_m - camera[:3, 3]) / np.linalg.norm(target_m - camera[:3, 3])
-        turns = np.cross(jacobian[3:], ahead, axisa=0, axisb=0, axisc=0)
+        turns = cross(jacobian[3:].T, ahead).T
         rows = np.vstack([moves, _GAZE_M * turns])
         error = np.concatenate([eye_m - camera[:3, 3], _GAZE_M * (wanted - ahead)])
         step = np.linalg.solve(rows.T @ rows + 1e-4 * np.eye(5), rows.T @ error)
         joints = np.clip(joints + np.clip(step, -0.3, 0.3), lower + _MARGIN_RAD, upper - _MARGIN_RAD)
+        if np.abs(step).max() < _SETTLED_RAD:
+            break
     return joints
 
 
