@@ -19,12 +19,13 @@ from tests.rules.tree import ROOT, parsed, python_files
 HEAVY = {"torch", "torchvision", "cv2", "numpy", "av", "modal", "matplotlib", "PIL"}
 #: What only the command line's servers and workers need, not ``saccade --help``.
 SERVERS = {"fastapi", "aioboto3", "botocore", "nats", "uvicorn", "aiohttp"}
+CLIENTS = ["clients/python", "clients/lerobot/robot_client"]
 EVERY_WORKLOAD = "import modal_workers.catalog; modal_workers.catalog.workloads()"
 
 
 def _lint(folder: Path) -> subprocess.CompletedProcess[str]:
-    # The client of this tree, not the one that is installed.
-    code = "import sys; sys.path.insert(1, 'clients/python'); from importlinter.cli import lint_imports; "
+    # The clients of this tree, not those that are installed.
+    code = f"import sys; sys.path[1:1] = {CLIENTS}; from importlinter.cli import lint_imports; "
     command = [sys.executable, "-c", f"{code}raise SystemExit(lint_imports())"]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
@@ -43,6 +44,7 @@ PLANTED = {
     "cli/output.py": "import modal",
     "services/kit/settings.py": "import saccade.errors",
     "clients/python/saccade/errors.py": "import contracts.errors",
+    "clients/lerobot/robot_client/saccade_robot/ring.py": "import numpy",
     "modal_workers/lap_compare/spec.py": "import numpy",
     "modal_workers/another/spec.py": "import modal_workers.another.job",
     "modal_workers/another/job.py": "import modal_workers.lap_compare.wording",
@@ -54,7 +56,7 @@ PLANTED = {
 def report_on_planted(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Lint a copy of the tree with one forbidden import in each of some files, two new workers among them."""
     copy = tmp_path_factory.mktemp("planted")
-    for folder in ("contracts", "services", "modal_workers", "cli", "clients/python"):
+    for folder in ("contracts", "services", "modal_workers", "cli", *CLIENTS):
         shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", copy)
     for path, line in PLANTED.items():
@@ -69,7 +71,7 @@ def report_on_planted(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.parametrize("path", list(PLANTED))
 def test_a_planted_import_is_found(path: str, report_on_planted: str) -> None:
-    importer = path.removeprefix("clients/python/").removesuffix(".py").replace("/", ".")
+    importer = re.sub(rf"^({'|'.join(CLIENTS)})/", "", path).removesuffix(".py").replace("/", ".")
     imported = PLANTED[path].removeprefix("import ")
     assert re.search(rf"{re.escape(importer)} -> {re.escape(imported)} \(l\.\d+\)", report_on_planted)
 
@@ -101,6 +103,12 @@ def test_the_client_needs_what_it_declares_and_nothing_else() -> None:
     extras = [line for group in project["optional-dependencies"].values() for line in group]
     declared = {Requirement(line).name for line in [*project["dependencies"], *extras]}
     assert _imported_by("clients/python") == declared | {"saccade"}
+
+
+def test_the_robots_client_needs_what_it_declares_and_nothing_else() -> None:
+    project = tomllib.loads((ROOT / "clients/lerobot/robot_client/pyproject.toml").read_text())["project"]
+    assert {Requirement(line).name for line in project["dependencies"]} == {"nats-py"}
+    assert _imported_by("clients/lerobot/robot_client") == {"nats", "saccade_robot"}
 
 
 def _loaded_by(code: str) -> set[str]:

@@ -115,7 +115,7 @@ class Attachment:
         stamp = getattr(camera, "latest_timestamp", None)
         if stamp is None or getattr(camera, "latest_frame", None) is not picture:
             return 0.0
-        return max(0.0, time.perf_counter() - stamp)
+        return max(0.0, time.perf_counter() - float(stamp))
 
     def _start(self) -> None:
         if self.streamer is not None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 from saccade_robot.clock import Exchange, Offset, offset_of
@@ -59,6 +59,7 @@ class Background:
         self._frame_marks: deque[int] = deque()
         self._own_errors = 0
         self._deadline_s: float | None = None
+        self._ended = False
         self.offset: Offset | None = None
 
     @property
@@ -75,6 +76,8 @@ class Background:
     @property
     def route(self) -> str | None:
         """Name the way that is taken at present."""
+        if self._ended:
+            return None
         if self._nats is not None and self._nats.flowing:
             return "nats"
         if self._http is not None and (self._nats is None or self._nats.down_s > _PATIENCE_S or self._stopping):
@@ -116,9 +119,10 @@ class Background:
         await asyncio.wait([task], timeout=_END_S)
         return False
 
-    async def _end(self, tasks: list[asyncio.Future[None]]) -> None:
+    async def _end(self, tasks: Sequence[asyncio.Future[None]]) -> None:
         if self._nats is not None and self._nats.flowing and self._deadline_s is not None:
             await self._nats.confirm(max(0.05, self._deadline_s - time.monotonic()))
+        self._ended = True
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks, timeout=_END_S)

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 #: Published and not confirmed for so long, the way is taken for stuck; a way there and back may be long.
 _STUCK_S: Final = 1.5
 _QUESTION_S: Final = 1.0
+#: Longer than a silent connection is kept.
+_ANSWER_S: Final = 60
 
 
 class _Client(Client):
@@ -51,7 +53,7 @@ class NatsLink:
         self._client = _Client()
         self._published = 0
         self._confirmed = 0
-        self._losses = 0
+        self._asking: asyncio.Future[None] | None = None
         self._oldest_s: float | None = None
         self._broke_s = time.monotonic()
         self._said = ""
@@ -91,21 +93,34 @@ class NatsLink:
                 await asyncio.sleep(5)
                 self._client = _Client()
                 await self._connect()
-            elif self.unconfirmed and self._client.is_connected:
-                await self.confirm(_STUCK_S)
+            else:
+                self._ask()
 
     async def confirm(self, timeout_s: float) -> None:
-        """Ask whether what was published has arrived."""
-        mark, losses = self._published, self._losses
+        """Wait until all that was published is confirmed, for so long at most."""
+        end_s = time.monotonic() + timeout_s
+        while self.unconfirmed and self.flowing and (left_s := end_s - time.monotonic()) > 0:
+            self._ask()
+            if self._asking is not None:
+                await asyncio.wait([self._asking], timeout=left_s)
+
+    def _ask(self) -> None:
+        """Ask for the confirmation of all that was published, unless an answer is awaited."""
+        if self._asking is None and self.unconfirmed and self._client.is_connected:
+            self._asking = asyncio.ensure_future(self._asked(self._published))
+
+    async def _asked(self, mark: int) -> None:
         try:
-            # nats-py declares whole seconds and takes any.
-            await self._client.flush(timeout_s)  # type: ignore[arg-type]
-        except (nats.errors.Error, OSError, asyncio.TimeoutError):
-            return
-        if losses == self._losses and self._client.is_connected:
+            # Not cut short while the connection lasts: an answer to a question that was given up breaks nats-py.
+            await self._client.flush(_ANSWER_S)
+        except (nats.errors.Error, OSError, asyncio.TimeoutError) as error:
+            self._failed(error)
+        else:
             self._confirmed = mark
             self._oldest_s = time.monotonic() if self._published > mark else None
             self._on_confirmed(mark)
+        finally:
+            self._asking = None
 
     async def publish(self, subject: str, body: bytes, headers: dict[str, str] | None = None) -> int | None:
         """Publish and give the mark whose confirmation tells that it has arrived; None when it could not be."""
@@ -135,6 +150,8 @@ class NatsLink:
 
     async def close(self) -> None:
         """Close the connection."""
+        if self._asking is not None:
+            self._asking.cancel()
         if not self._client.is_closed:
             await self._client.close()
 
@@ -174,7 +191,9 @@ class NatsLink:
         self._failed(error)
 
     async def _on_disconnected(self) -> None:
-        self._losses += 1
+        if self._asking is not None:
+            # Its answer would have come over the connection that is gone.
+            self._asking.cancel()
         self._confirmed = self._published
         self._broke_s = time.monotonic() if self._oldest_s is None else self._oldest_s
         self._oldest_s = None
