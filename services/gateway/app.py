@@ -22,6 +22,9 @@ from services.gateway.api import artifacts as artifact_routes
 from services.gateway.api import ingest as ingest_routes
 from services.gateway.api import jobs as job_routes
 from services.gateway.api import session_inputs as session_input_routes
+from services.gateway.api import session_page as session_page_routes
+from services.gateway.api import session_ply as session_ply_routes
+from services.gateway.api import session_stream as session_stream_routes
 from services.gateway.api import sessions as session_routes
 from services.gateway.api import uploads as upload_routes
 from services.gateway.api import workloads as workload_routes
@@ -241,6 +244,9 @@ def build_app(gateway: Gateway) -> FastAPI:
         artifact_routes,
         session_routes,
         session_input_routes,
+        session_ply_routes,
+        session_stream_routes,
+        session_page_routes,
         ingest_routes,
     ):
         app.include_router(routes.router)

@@ -81,7 +81,7 @@ class SessionViewer:
         self._durable_bytes = 0
         if not self.ended:
             texts += [body.decode() for body in self._advisory.values()]
-            texts += [json.dumps({"type": "joints"})[:-1] + ", " + _fields(batch) for batch in self._joints.values()]
+            texts += [_joints(batch) for batch in self._joints.values()]
         self._advisory.clear()
         self._joints.clear()
         self.news.clear()
@@ -136,5 +136,5 @@ class SessionViewers:
         return sum(map(len, self._viewers.values()))
 
 
-def _fields(batch: JointBatch) -> str:
-    return batch.model_dump_json(exclude_none=True)[1:]
+def _joints(batch: JointBatch) -> str:
+    return '{"type":"joints",' + batch.model_dump_json(exclude_none=True)[1:]

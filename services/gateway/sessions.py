@@ -128,6 +128,11 @@ class Sessions:
             session = self._view.session(session_id) or session
         return session
 
+    def known(self, session: Session) -> Session:
+        """Give a session as the view has it, unless that is behind."""
+        viewed = self._view.session(session.id)
+        return viewed if viewed is not None and viewed.sequence >= session.sequence else session
+
     async def taking(self, tenant: str, session_id: str) -> Session:
         """Give a session that takes frames and joints.
 
@@ -160,7 +165,7 @@ class Sessions:
         session = await self._decide(tenant, session_id, lambda session: request_stop(session, by=f"tenant:{tenant}"))
         if not session.state.ended:
             await self.mend(session)
-        return self._newest(session)
+        return self.known(session)
 
     async def reset(self, tenant: str, session_id: str) -> Session:
         """Ask a session to begin anew, durably.
@@ -171,7 +176,7 @@ class Sessions:
         session = await self._decide(
             tenant, session_id, lambda session: request_reset(session, by=f"tenant:{tenant}")
         )  # fmt: skip
-        return self._newest(session)
+        return self.known(session)
 
     async def mend(self, session: Session) -> None:
         """Do what is left to do for a session: give it its job, end that which is not needed, or tell of its end.
@@ -196,12 +201,7 @@ class Sessions:
         """See that a session has its job, and that the view has both."""
         await self.mend(session)
         await self._tail.wait_for(session.first_sequence, SEEN_S)
-        return self._newest(session)
-
-    def _newest(self, session: Session) -> Session:
-        """Give a session as the view has it, unless that is behind."""
-        viewed = self._view.session(session.id)
-        return viewed if viewed is not None and viewed.sequence >= session.sequence else session
+        return self.known(session)
 
     async def _launch(self, session: Session) -> None:
         """Submit the job of a session, unless somebody has."""

@@ -38,6 +38,28 @@ class Sent:
     sha256: str
 
 
+class Opened:
+    """One version of an object, being read."""
+
+    def __init__(self, etag: str, size_bytes: int, body: Any) -> None:
+        """Read ``body``; the entity tag is without quotes."""
+        self.etag = etag
+        self.size_bytes = size_bytes
+        self._body = body
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Give what is left of it, in pieces of at most a MiB.
+
+        Raises:
+            SaccadeError: STORAGE_UNAVAILABLE.
+        """
+        try:
+            async for chunk in self._body.iter_chunks(_CHUNK_BYTES):
+                yield chunk
+        except (BotoCoreError, ClientError, aiohttp.ClientError, OSError) as error:
+            raise SaccadeError(ErrorCode.STORAGE_UNAVAILABLE, "The bucket broke off in the middle.") from error
+
+
 class Bucket:
     """One bucket, under one prefix. Every key given and taken includes the prefix: ``key()`` makes it."""
 
@@ -152,6 +174,27 @@ class Bucket:
         """
         answer = await self._call("head_object", Key=key)
         return int(answer["ContentLength"])
+
+    async def version(self, key: str) -> tuple[str, int]:
+        """Give an object's entity tag, without quotes, and its size in bytes.
+
+        Raises:
+            Missing: there is none.
+        """
+        answer = await self._call("head_object", Key=key)
+        return str(answer["ETag"]).strip('"'), int(answer["ContentLength"])
+
+    @asynccontextmanager
+    async def opened(self, key: str) -> AsyncIterator[Opened]:
+        """Open an object for reading: one version of it, whatever is written meanwhile.
+
+        Raises:
+            Missing: there is none.
+            SaccadeError: STORAGE_UNAVAILABLE, also while it is read.
+        """
+        answer = await self._call("get_object", Key=key)
+        async with answer["Body"] as body:
+            yield Opened(str(answer["ETag"]).strip('"'), int(answer["ContentLength"]), body)
 
     async def read(self, key: str) -> AsyncIterator[bytes]:
         """Stream an object.

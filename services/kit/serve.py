@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import uvicorn
 
 from contracts.errors import SaccadeError
+from contracts.limits import MIB
 from services.kit.auth import is_loopback
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 _DRAIN_S: Final = 1
 _BACKLOG: Final = 512
 _UNREAD_MS: Final = 30_000
+_MESSAGE_BYTES: Final = 4 * MIB
 
 
 #: Exit code of a service whose stream is another one: the supervisor starts it again, and it folds anew.
@@ -71,7 +73,7 @@ def stop_on_signals() -> asyncio.Event:
 def listen(host: str, port: int, *, send_buffer_bytes: int | None = None) -> socket.socket:
     """Bind a listening socket; accepted connections inherit its send buffer's size.
 
-    With one, a connection whose client takes nothing for ``_UNREAD_MS`` is cut by the kernel: no buffer waits for ever.
+    A connection whose client takes nothing for ``_UNREAD_MS`` is cut by the kernel: no buffer waits for ever.
 
     Raises:
         CannotServeError: the address is taken or not ours.
@@ -82,10 +84,10 @@ def listen(host: str, port: int, *, send_buffer_bytes: int | None = None) -> soc
         listener = socket.socket(family, kind, protocol)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREAD_MS)
             if send_buffer_bytes:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)
-                if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
-                    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREAD_MS)
             listener.bind(address)
             listener.listen(_BACKLOG)
         except BaseException:
@@ -134,6 +136,10 @@ async def serve(
         proxy_headers=False,
         timeout_graceful_shutdown=_DRAIN_S,
         timeout_keep_alive=30,
+        # A frame that is a little too large is refused by itself; a connection with a much larger one is closed.
+        ws_max_size=_MESSAGE_BYTES,
+        # Pictures are compressed already.
+        ws_per_message_deflate=False,
     )
     server = _Server(config)
 
