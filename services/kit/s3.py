@@ -193,7 +193,8 @@ class Bucket:
             SaccadeError: STORAGE_UNAVAILABLE, also while it is read.
         """
         answer = await self._call("get_object", Key=key)
-        async with answer["Body"] as body:
+        body = answer["Body"]
+        async with body:
             yield Opened(str(answer["ETag"]).strip('"'), int(answer["ContentLength"]), body)
 
     async def read(self, key: str) -> AsyncIterator[bytes]:
