@@ -51,7 +51,8 @@ def cut_ply(beginning: bytes, rows_at_most: int) -> PlyCut | None:
     header = beginning[: end + len(_END)]
     vertex = _VERTEX.search(header)
     types = _PROPERTY.findall(header)
-    if vertex is None or header.count(b"\nelement ") != 1 or any(one not in _SIZES for one in types):
+    whole = header.count(b"\nelement ") == 1 and header.count(b"\nproperty ") == len(types)
+    if vertex is None or not whole or any(one not in _SIZES for one in types):
         raise SaccadeError(ErrorCode.INTERNAL, "The worker's PLY is not one of splats.")
     rows = min(int(vertex[1]), rows_at_most)
     kept = header[: vertex.start(1)] + str(rows).encode() + header[vertex.end(1) :]
