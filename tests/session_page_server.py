@@ -41,6 +41,9 @@ class ScriptedSession:
         self.ply = b""
         self.params: dict[str, Any] = {}
         self.sequence = 1
+        #: Durable events, and the newest advisory ones.
+        self.history: list[tuple[int, str]] = []
+        self.newest: dict[str, str] = {}
         self.sockets: set[web.WebSocketResponse] = set()
         #: Queries of the streams that were opened, messages and pictures that came, and paths of POSTs.
         self.opened: list[dict[str, str]] = []
@@ -72,13 +75,18 @@ class ScriptedSession:
 
     async def say(self, data: EventData) -> None:
         """Tell an event to every page."""
-        message = encode(data, tenant="local", subject_id=self.id, source="/worker/run_1")
-        texts = [message.body.decode()]
+        text = encode(data, tenant="local", subject_id=self.id, source="/worker/run_1").body.decode()
         if data.kind == "evt":
             self.sequence += 1
-            texts.append(json.dumps({"type": "cursor", "cursor": f"e.{self.sequence}"}))
-        for text in texts:
+            self.history.append((self.sequence, text))
             await self.tell(text)
+            await self.tell(self._cursor())
+        else:
+            self.newest[data.type] = text
+            await self.tell(text)
+
+    def _cursor(self) -> dict[str, str]:
+        return {"type": "cursor", "cursor": f"e.{self.sequence}"}
 
     async def tell(self, message: str | dict[str, Any]) -> None:
         """Send a message to every page."""
@@ -172,6 +180,12 @@ class ScriptedSession:
         self.opened.append(dict(request.query))
         socket = web.WebSocketResponse()
         await socket.prepare(request)
+        after = int(request.query.get("after", "e.0").removeprefix("e."))
+        for text in [text for sequence, text in self.history if sequence > after]:
+            await socket.send_str(text)
+        await socket.send_json(self._cursor())
+        for text in self.newest.values():
+            await socket.send_str(text)
         self.sockets.add(socket)
         try:
             async for message in socket:

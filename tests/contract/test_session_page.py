@@ -216,7 +216,7 @@ async def test_figures_follow_the_stream_over_a_cut(tmp_path: Path) -> None:
         await until(lambda: len(session.opened) == 2)
         await page.until_text("link", "live")
         await page.until("document.querySelectorAll('#chunks li').length", 1)
-        assert session.opened[-1]["cursor"] == cursor, "it goes on where it was"
+        assert session.opened[-1]["after"] == cursor, "it goes on where it was"
         await session.progress(psnr_db=23.4)
         await page.until_text("psnr", "23.4 dB")
         assert await page.tab.evaluate("document.documentElement.scrollWidth <= innerWidth"), "it fits 360 pixels"

@@ -105,8 +105,9 @@ const takes = {
   "session.ready": (data) => Object.assign(known, { attempt: data.attempt, state: known.state === "opening" ? "ready" : known.state }),
   "session.started": () => { if (known.state !== "stopping") known.state = "running"; },
   "session.stop_requested": () => { known.state = "stopping"; },
-  "session.reset_requested": () => {
+  "session.reset_requested": (_, past) => {
     curve.clear();
+    if (past) return; // the model that is there came after it
     stage?.forgetSplat();
     feed?.forget();
     known.figures = {};
@@ -125,14 +126,25 @@ const takes = {
     chunks.add(data.artifact);
     curve.add(data.totals.accepted, data.figures.psnr_db, data.figures.train_psnr_db);
   },
-  "session.stopped": (data) => Object.assign(known, { state: "stopped", reason: data.reason, frames: data.totals, cost: { ...known.cost, actual_usd: data.cost_usd } }),
+  "session.stopped": (data) => {
+    Object.assign(known, { state: "stopped", reason: data.reason, frames: data.totals });
+    known.cost = { ...known.cost, actual_usd: data.cost_usd };
+    feed?.refresh();
+  },
   "session.failed": (data) => {
-    Object.assign(known, { state: "failed", cost: { ...known.cost, actual_usd: data.cost_usd } });
+    known.state = "failed";
+    known.cost = { ...known.cost, actual_usd: data.cost_usd };
     showProblem(new Problem({ ...data.error, detail: data.error.message ?? data.error.detail }));
   },
 };
-link.addEventListener("event", ({ detail: { type, data } }) => {
-  takes[type]?.(data);
+// While the page catches up, what is over is taken and not shown.
+let behind = true;
+link.addEventListener("event", ({ detail: { event, past } }) => {
+  takes[event.type]?.(event.data, past);
+  if (!behind) shown();
+});
+link.addEventListener("caught_up", () => {
+  behind = false;
   shown();
 });
 
@@ -147,8 +159,9 @@ const lamp = (kind, words) => {
   $("link").className = `link ${kind}`;
   $("link").lastElementChild.textContent = words;
 };
-link.addEventListener("open", () => { lamp("open", "live"); shown(); });
+link.addEventListener("open", () => lamp("open", "live"));
 link.addEventListener("closed", ({ detail }) => {
+  behind = true;
   if (detail.again_ms === null) lamp("", "session over");
   else lamp("lost", "connection lost, trying again");
   if (detail.again_ms === null && webcam.running) webcam.stop();

@@ -17,17 +17,21 @@ export class Problem extends Error {
 // Unix seconds by a clock that does not jump while the page is open.
 export const nowS = () => (performance.timeOrigin + performance.now()) / 1000;
 
-// Tells its listeners: "session" (the object), "event" (a CloudEvent), "joints", "open", "closed" ({again_ms}),
-// "problem" (a Problem), "key" (the server wants an API key).
+// Tells its listeners: "session" (the object), "event" ({event, past}: a CloudEvent, and whether it was there before the
+// page), "caught_up" (all that had happened was told), "joints", "open", "closed" ({again_ms}), "problem" (a Problem),
+// "key" (the server wants an API key).
 export class SessionLink extends EventTarget {
   #key = null;
   #socket = null;
   #cursor = null;
   #tries = 0;
+  #run = 0;
   #timer = null;
   #pings = [];
   #heard = 0;
   #over = false;
+  #past = true;
+  #caughtUp = false;
 
   constructor(id) {
     super();
@@ -76,16 +80,20 @@ export class SessionLink extends EventTarget {
 
   // Read the session, then follow it; called again it begins anew.
   async start() {
+    const run = ++this.#run;
     clearTimeout(this.#timer);
     this.#drop();
-    this.#over = false;
     try {
       const session = await this.json(this.path);
+      if (run !== this.#run) return;
       this.#say("session", session);
       this.#over = ENDED.has(session.state);
-      if (!this.#over) await this.#open();
+      // The past of a session that has ended is told too, once.
+      if (this.#over && this.#caughtUp) this.#say("closed", { again_ms: null });
+      else await this.#open(run);
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
+      if (run !== this.#run) return;
       if (error.status === 401) this.#say("key", error);
       else this.#say("problem", error);
       if (!error.status || error.status >= 429) this.#again();
@@ -108,14 +116,17 @@ export class SessionLink extends EventTarget {
     return true;
   }
 
-  async #open() {
+  async #open(run) {
     const query = new URLSearchParams({ joints: "1" });
-    if (this.#cursor) query.set("cursor", this.#cursor);
+    if (this.#cursor) query.set("after", this.#cursor);
+    this.#past = !this.#cursor;
+    this.#caughtUp = false;
     if (this.#key) {
       const body = JSON.stringify({ resource: `${this.path}/stream` });
       const headers = { "Content-Type": "application/json" };
       query.set("ticket", (await this.json("/v1/tickets", { method: "POST", body, headers })).ticket);
     }
+    if (run !== this.#run) return;
     const place = new URL(`${this.path}/stream?${query}`, location.href);
     place.protocol = place.protocol === "https:" ? "wss:" : "ws:";
     const socket = (this.#socket = new WebSocket(place));
@@ -127,7 +138,7 @@ export class SessionLink extends EventTarget {
       setTimeout(() => this.#ping(), 300);
       this.#say("open");
     };
-    socket.onmessage = ({ data }) => this.#take(data);
+    socket.onmessage = ({ data }) => socket === this.#socket && this.#take(data);
     socket.onclose = () => socket === this.#socket && this.#again();
   }
 
@@ -136,9 +147,13 @@ export class SessionLink extends EventTarget {
     const said = JSON.parse(text);
     if (said.specversion) {
       if (["session.stopped", "session.failed"].includes(said.type)) this.#over = true;
-      this.#say("event", said);
+      this.#say("event", { event: said, past: this.#past && !this.#caughtUp });
     } else if (said.type === "joints") this.#say("joints", said);
-    else if (said.type === "cursor") this.#cursor = said.cursor;
+    else if (said.type === "cursor") {
+      this.#cursor = said.cursor;
+      if (!this.#caughtUp) this.#say("caught_up");
+      this.#caughtUp = true;
+    } else if (said.type === "gap") this.#past = true;
     else if (said.type === "error") this.#say("problem", new Problem(said));
     else if (said.type === "clock_pong") {
       const now = nowS();

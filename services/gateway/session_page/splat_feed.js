@@ -2,6 +2,7 @@
 import { Problem, problemOf } from "./session_link.js";
 
 const EVERY_MS = 1000;
+const AFTER_FAILURE_MS = 4000;
 const NOT_YET = new Set([404, 409]);
 
 export class SplatFeed {
@@ -9,11 +10,12 @@ export class SplatFeed {
   #shown = 0;
   #newest = 0;
   #busy = false;
+  #forgotten = 0;
   #notBefore = 0;
 
   // `take` is given the PLY's bytes and waited for; `fail` is told of a Problem.
   constructor(link, { maxSplats, take, fail }) {
-    Object.assign(this, { link, maxSplats, take, fail, bytes: 0 });
+    Object.assign(this, { link, maxSplats, take, fail });
   }
 
   // There is a version; after a reset they may count from the beginning.
@@ -22,9 +24,16 @@ export class SplatFeed {
     this.#go();
   }
 
+  // Ask once more: the last version may have been told of before it was there.
+  refresh() {
+    this.#shown = 0;
+    this.#go();
+  }
+
   forget() {
     this.#etag = null;
     this.#shown = this.#newest = 0;
+    this.#forgotten += 1;
   }
 
   async #go() {
@@ -32,25 +41,28 @@ export class SplatFeed {
     this.#busy = true;
     await new Promise((resume) => setTimeout(resume, Math.max(0, this.#notBefore - performance.now())));
     const version = this.#newest;
+    let wait = EVERY_MS;
     try {
-      await this.#fetch();
       this.#shown = version;
+      await this.#fetch();
     } catch (error) {
       this.fail(error instanceof Problem ? error : new Problem({ detail: `The model cannot be shown: ${error.message}` }));
-      this.#shown = version;
+      // What did not come may come yet; what came and cannot be read will not change.
+      if (error instanceof Problem) [this.#shown, wait] = [0, AFTER_FAILURE_MS];
     }
-    this.#notBefore = performance.now() + EVERY_MS;
+    this.#notBefore = performance.now() + wait;
     this.#busy = false;
     this.#go();
   }
 
   async #fetch() {
+    const forgotten = this.#forgotten;
     const headers = this.#etag ? { "If-None-Match": this.#etag } : {};
     const response = await this.link.fetch(`${this.link.path}/ply?max_splats=${this.maxSplats}`, { headers });
     if (response.status === 304 || NOT_YET.has(response.status)) return;
     if (!response.ok) throw await problemOf(response);
     const bytes = await response.arrayBuffer();
-    this.bytes = bytes.byteLength;
+    if (forgotten !== this.#forgotten) return;
     await this.take(bytes);
     this.#etag = response.headers.get("ETag");
   }
