@@ -1,6 +1,6 @@
 """Where the camera sits on the gripper, from poses of the arm and what the camera saw at them.
 
-Two ways: pictures of a known target (`calibrate_with_target`), or camera poses of a structure from motion, whose scale
+Two ways: pictures of a known target (`calibrate_with_pictures`), or poses of a structure from motion, whose scale
 and frame are unknown (`calibrate_with_poses`). Both begin with a closed form of AX = XB (Park and Martin, "Robot sensor
 calibration: solving AX = XB on the Euclidean group", 1994) and end with non-linear least squares.
 """
@@ -19,14 +19,14 @@ from contracts.errors import ErrorCode, SaccadeError
 from modal_workers.live_splat.kinematics import SO101, Chain
 from modal_workers.live_splat.least_squares import least_squares
 from modal_workers.live_splat.rigid import inverses, rotation_vectors, spread_deg, transform_of
-from modal_workers.live_splat.target import TargetView
+from modal_workers.live_splat.target import Target, TargetView
 
 Floats = NDArray[np.float64]
 
 #: A pose of the arm more costs little, and each tells of the noise in the others.
 VIEWS_MIN: Final = 5
 _SPREAD_REFUSED_DEG: Final = 3.0
-_SPREAD_WARNED_DEG: Final = 10.0
+_SPREAD_WARNED_DEG: Final = 6.0
 _CORNER_PX: Final = 0.3  # how well a corner is found, one standard deviation
 _OFFSET_RAD: Final = float(np.deg2rad(3.0))  # how far a joint's zero is off, one standard deviation
 _LEVER_M: Final = 0.25  # a radian weighs as much as this: about the camera's distance from what it sees
@@ -53,6 +53,40 @@ class HandEye:
     rotation_spread_deg: float
     scale: float = 1.0
     warnings: tuple[str, ...] = field(default=())
+
+
+def calibrate_with_pictures(
+    positions_rad: ArrayLike,
+    pictures: Sequence[NDArray[np.uint8]],
+    target: Target,
+    camera_matrix: Floats,
+    distortion: ArrayLike = (),
+    *,
+    chain: Chain = SO101,
+    refine_joints: bool = True,
+) -> HandEye:
+    """Find ``gripper_from_camera`` from pictures (RGB) of a target; those that do not show it are passed over.
+
+    Everything else as in ``calibrate_with_target``.
+
+    Raises:
+        SaccadeError: INVALID_PARAMETER, too few pictures show the target, or what ``calibrate_with_target`` raises.
+    """
+    positions = np.asarray(positions_rad, np.float64)
+    if len(positions) != len(pictures):
+        raise _refused(
+            f"There are {len(pictures)} pictures and {len(positions)} joint positions.", "Give one for each."
+        )
+    views = [target.find(picture) for picture in pictures]
+    kept = [(index, view) for index, view in enumerate(views) if view is not None]
+    if len(kept) < VIEWS_MIN:
+        raise _refused(
+            f"{len(kept)} of {len(pictures)} pictures show the target; {VIEWS_MIN} are needed.",
+            "Check the number of its corners, and that all of a chessboard is in the picture, in focus and evenly lit.",
+        )
+    seen = positions[[index for index, _ in kept]]
+    chosen = [view for _, view in kept]
+    return calibrate_with_target(seen, chosen, camera_matrix, distortion, chain=chain, refine_joints=refine_joints)
 
 
 def calibrate_with_target(
