@@ -19,13 +19,13 @@ SESSION = "ses_0198f0a0-0000-7000-8000-000000000001"
 NAMES = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
 
 
-def subjects() -> dict[str, str]:
-    """Name the session's subjects."""
-    telemetry = f"saccade.tele.local.session.{SESSION}"
+def subjects(session_id: str = SESSION) -> dict[str, str]:
+    """Name a session's subjects."""
+    telemetry = f"saccade.tele.local.session.{session_id}"
     return {
         "joints": f"{telemetry}.joints",
         "frames": f"{telemetry}.frames",
-        "clock": f"saccade.clock.local.session.{SESSION}",
+        "clock": f"saccade.clock.local.session.{session_id}",
     }
 
 

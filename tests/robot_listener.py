@@ -13,7 +13,7 @@ from nats.aio.msg import Msg
 
 from contracts.telemetry import JointBatch, JointSample
 from services.kit.nats import connect
-from tests.robot_door import subjects
+from tests.robot_door import SESSION, subjects
 from tests.servers import NatsServer
 
 
@@ -28,7 +28,8 @@ def until(holds: Callable[[], bool], timeout_s: float = 30.0) -> None:
 class Listener:
     """Subscribes before the test begins and ends when all has come that was sent."""
 
-    def __init__(self, server: NatsServer) -> None:
+    def __init__(self, server: NatsServer, session_id: str = SESSION) -> None:
+        self._subjects = subjects(session_id)
         self.batches: list[JointBatch] = []
         self.frames: list[tuple[dict[str, str], bytes]] = []
         self._server = server
@@ -53,8 +54,8 @@ class Listener:
         async def frames(message: Msg) -> None:
             self.frames.append((dict(message.headers or {}), message.data))
 
-        await client.subscribe(subjects()["joints"], cb=joints)
-        await client.subscribe(subjects()["frames"], cb=frames)
+        await client.subscribe(self._subjects["joints"], cb=joints)
+        await client.subscribe(self._subjects["frames"], cb=frames)
 
     async def _listen(self) -> None:
         client = await connect(self._server.settings, "listener")

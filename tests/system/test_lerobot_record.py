@@ -52,12 +52,11 @@ print(json.dumps([list(known), made]))
 def arms() -> Iterator[dict[str, Any]]:
     """Start a follower and a leader that moves, each on a serial port of its own."""
     command = [sys.executable, "-m", "modal_workers.live_splat.simulator.servos"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield json.loads(process.stdout.readline())
-        finally:
-            process.kill()
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    # It ends with its standard input.
+    with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as process:
+        assert process.stdout is not None
+        yield json.loads(process.stdout.readline())
 
 
 def environment(folder: Path, arms: dict[str, Any]) -> dict[str, str]:

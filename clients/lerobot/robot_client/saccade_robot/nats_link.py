@@ -159,6 +159,8 @@ class NatsLink:
         options: dict[str, Any] = {}
         if self._target.credentials:
             options["user_credentials"] = RawCredentials(self._target.credentials)
+        elif self._target.user:
+            options |= {"user": self._target.user, "password": self._target.password}
         if self._target.inbox_prefix:
             options["inbox_prefix"] = self._target.inbox_prefix.encode()
         if self._target.url.startswith("tls://"):

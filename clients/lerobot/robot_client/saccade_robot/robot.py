@@ -50,7 +50,7 @@ class RobotDescription:
         calibrated = {n: dict(m.calibration) for n, m in zip(self.names, self.motors, strict=True) if m.calibration}
         modes = {n: m.norm_mode for n, m in zip(self.names, self.motors, strict=True) if m.norm_mode}
         return {
-            "id": self.id,
+            "id": self.id or "",
             "type": self.type,
             "names": list(self.names),
             "calibration": calibrated,

@@ -16,7 +16,10 @@ class NatsTarget:
     joints: str
     frames: str
     clock: str | None = None
+    #: Text of a credentials file, or a user and a password; neither where the server asks for none.
     credentials: str | None = field(default=None, repr=False)
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
     inbox_prefix: str | None = None
 
 
@@ -46,7 +49,7 @@ def target_of(session: Mapping[str, Any], base_url: str, key: str | None = None)
     http = ingest.get("http") or {}
     path = f"/v1/sessions/{session_id}"
     return Target(
-        nats=_nats(ingest.get("nats") or {}, session_id),
+        nats=_nats(ingest.get("nats") or {}),
         http=HttpTarget(
             joints=urljoin(base_url, str(http.get("joints") or f"{path}/joints")),
             frames=urljoin(base_url, str(http.get("frames") or f"{path}/frames")),
@@ -57,20 +60,20 @@ def target_of(session: Mapping[str, Any], base_url: str, key: str | None = None)
     )
 
 
-def _nats(nats: Mapping[str, Any], session_id: str) -> NatsTarget | None:
+def _nats(nats: Mapping[str, Any]) -> NatsTarget | None:
     subjects = nats.get("subjects") or {}
     # A websocket would need a further package, and HTTP goes wherever it goes.
     if not str(nats.get("url", "")).startswith(("nats://", "tls://")):
         return None
     if not subjects.get("joints") or not subjects.get("frames"):
         return None
-    credentials = nats.get("credentials")
-    prefix = nats.get("inbox_prefix") or (f"_INBOX_{session_id}" if credentials else None)
     return NatsTarget(
         url=str(nats["url"]),
         joints=str(subjects["joints"]),
         frames=str(subjects["frames"]),
         clock=subjects.get("clock"),
-        credentials=credentials,
-        inbox_prefix=prefix,
+        credentials=nats.get("credentials"),
+        user=nats.get("user"),
+        password=nats.get("password"),
+        inbox_prefix=nats.get("inbox_prefix"),
     )
