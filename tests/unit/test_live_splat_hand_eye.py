@@ -194,7 +194,7 @@ def test_a_little_turning_about_other_axes_is_warned_of() -> None:
     positions = np.repeat(joints(1), 20, axis=0)
     positions[:, 1] += np.linspace(-0.4, 0.4, 20)
     positions[:, 3] += 0.3 * np.cos(np.arange(20))
-    positions[:, 4] += 0.12 * np.sin(np.arange(20))
+    positions[:, 4] += 0.08 * np.sin(np.arange(20))
     found = calibrate_with_poses(positions, inverses(world_from_camera(positions)))
     assert any("mostly about one axis" in warning for warning in found.warnings)
 
