@@ -129,7 +129,7 @@ class PlayedWorker:
     async def succeed(self, reason: str = "asked", attempt: int = 1) -> None:
         """End the job as a worker does whose session has come to its end."""
         cost = Cost(device="cpu", seconds=2.0, usd=0.5)
-        result = {"reason": reason, "chunks": self.chunks, "totals": self.totals.model_dump()}
+        result = {"reason": reason, "chunks": self.chunks, "totals": self.totals.model_dump(), "figures": {}}
         data = JobSucceeded(
             attempt=attempt, run_id=self.run_id, result=result, manifest_key="none", duration_s=2.0, cost=cost
         )

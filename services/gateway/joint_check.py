@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Iterator, Mapping
-from functools import cache
 from typing import Final
 
 from pydantic import ValidationError
@@ -20,12 +18,10 @@ _TOLERANCE_RAD: Final = 0.35
 _TURN_RAD: Final = 2 * math.pi
 
 
-@cache
 def joint_limits_rad(workload: str) -> Mapping[str, tuple[float, float]]:
     """Give the limits of the robot that a workload is made for, by joint; empty where it declares none."""
-    spec = importlib.import_module(f"{catalog.worker_package(workload)}.spec")
-    limits: Mapping[str, tuple[float, float]] = getattr(spec, "JOINT_LIMITS_RAD", {})
-    return limits
+    declared = catalog.workloads().get(workload)
+    return declared.joint_limits_rad if declared else {}
 
 
 def read_joints(body: str | bytes) -> JointBatch:

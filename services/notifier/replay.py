@@ -11,13 +11,15 @@ from typing import Any, Final
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import Cursor, decode
+from contracts.events.session import SessionReady
 from contracts.job import Job, State
+from contracts.session import Session
 from services.kit.event_store import EventStore, Stored
 from services.kit.nats import request
 from services.kit.tail import EventTail
 from services.notifier.hub import Hub
 from services.notifier.metrics import Metrics
-from services.notifier.snapshot import fold_left, snapshot_frame
+from services.notifier.snapshot import fold_left, fold_session_left, snapshot_frame
 from services.notifier.sse import BEGINS, ENDS, REOPENS, Selection, StreamEvent, control_frame
 from services.notifier.subscriber import Closed, Subscriber
 
@@ -48,7 +50,7 @@ class _Thing:
     """What the newest event of each type says of one job or session."""
 
     events: list[StreamEvent]
-    job: Job | None
+    state: Job | Session | None
 
     @property
     def ended_at(self) -> int | None:
@@ -78,7 +80,7 @@ class Replay:
         """Decide where a stream starts.
 
         Raises:
-            SaccadeError: JOB_NOT_FOUND or NOT_FOUND, when the tenant has no such thing; BUS_UNAVAILABLE.
+            SaccadeError: JOB_NOT_FOUND or SESSION_NOT_FOUND, when the tenant has no such thing; BUS_UNAVAILABLE.
         """
         if cursor is None and isinstance(since, Cursor):
             cursor = since
@@ -142,9 +144,9 @@ class Replay:
         # A replica that answers may lag behind what this process has been told.
         events += [event for event in self._hub.since(newest, selection) if event.sequence > newest]
         if not events:
-            code = ErrorCode.JOB_NOT_FOUND if selection.noun == "job" else ErrorCode.NOT_FOUND
+            code = ErrorCode.JOB_NOT_FOUND if selection.noun == "job" else ErrorCode.SESSION_NOT_FOUND
             raise SaccadeError(code, f"There is no {selection.noun} {selection.subject_id}.")
-        return _Thing(events, fold_left(events) if selection.noun == "job" else None)
+        return _Thing(events, fold_left(events) if selection.noun == "job" else fold_session_left(events))
 
     async def _after_gap(self, cursor: Cursor, thing: _Thing | None) -> int | None:
         """Give what to go on after when events after the cursor are lost; None when none is."""
@@ -162,8 +164,8 @@ class Replay:
         first = str(Cursor(self._hub.epoch, int(state["first_seq"])))
         self._metrics.gaps.inc()
         frames = [control_frame("gap", {"after": after, "first_available": first})]
-        if thing is not None and thing.job is not None:
-            frames.append(snapshot_frame(thing.job))
+        if thing is not None and thing.state is not None:
+            frames.append(snapshot_frame(thing.state))
         return frames
 
     async def _state(self) -> dict[str, Any]:
@@ -234,5 +236,12 @@ class Replay:
 
 
 def _running(thing: _Thing | None) -> str | None:
-    job = thing.job if thing else None
-    return job.run_id if job and job.state is State.RUNNING else None
+    if thing is None:
+        return None
+    if isinstance(thing.state, Job):
+        return thing.state.run_id if thing.state.state is State.RUNNING else None
+    ready = [event for event in thing.events if event.type == SessionReady.type]
+    if thing.ended_at is not None or not ready:
+        return None
+    run_id = decode(ready[-1].body).data.get("run_id")
+    return run_id if isinstance(run_id, str) else None

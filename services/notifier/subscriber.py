@@ -45,11 +45,12 @@ class Backlog:
     def __init__(self) -> None:
         """Start empty."""
         self._durable: deque[StreamEvent] = deque()
-        self._progress: dict[str, StreamEvent] = {}
+        #: By what it is of and its type: a session has progress and acknowledged frames.
+        self._progress: dict[tuple[str, str], StreamEvent] = {}
         self.size_bytes = 0
 
     def __len__(self) -> int:
-        """Count the durable events and the jobs whose progress waits."""
+        """Count the durable events and the kinds of progress that wait."""
         return len(self._durable) + len(self._progress)
 
     def within(self, bounds: Bounds) -> bool:
@@ -57,16 +58,18 @@ class Backlog:
         return len(self._durable) <= bounds.backlog_events and self.size_bytes <= bounds.backlog_bytes
 
     def put(self, event: StreamEvent) -> None:
-        """Keep a durable event; the end of a job makes its progress stale."""
+        """Keep a durable event; the end of a job or session makes its progress stale."""
         self._durable.append(event)
         self.size_bytes += len(event.frame)
         if event.ends:
-            self._progress.pop(event.subject_id, None)
+            for place in [place for place in self._progress if place[0] == event.subject_id]:
+                del self._progress[place]
 
     def put_progress(self, event: StreamEvent) -> bool:
-        """Keep the newest progress of its job; tell whether it took the place of another."""
-        replaces = event.subject_id in self._progress
-        self._progress[event.subject_id] = event
+        """Keep the newest progress of its job or session; tell whether it took the place of another."""
+        place = (event.subject_id, event.type)
+        replaces = place in self._progress
+        self._progress[place] = event
         return replaces
 
     def next_frames(self) -> bytes:

@@ -149,7 +149,7 @@ async def _one(
     streams: Streams, principal: Principal, prefix: Prefix, subject_id: str, cursor: Cursor | None
 ) -> Response:
     if not is_id(subject_id, prefix):
-        code = ErrorCode.JOB_NOT_FOUND if prefix == "job" else ErrorCode.NOT_FOUND
+        code = ErrorCode.JOB_NOT_FOUND if prefix == "job" else ErrorCode.SESSION_NOT_FOUND
         raise SaccadeError(code, f"{subject_id!r} is not an id of one.")
     return await streams.open(Selection(principal.tenant, subject_id, ends=True), cursor, None)
 
@@ -170,7 +170,7 @@ async def job_events(
 @router.get(
     "/v1/sessions/{session_id}/events",
     response_class=Response,
-    responses=problem_responses(ErrorCode.NOT_FOUND) | _STREAM,
+    responses=problem_responses(ErrorCode.SESSION_NOT_FOUND) | _STREAM,
     summary="Follow a session",
 )
 async def session_events(

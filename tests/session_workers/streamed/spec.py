@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from contracts.events.session import FrameTotals
-from contracts.workload import Compute, Params, Result, Stage, Workload
-
-#: Two joints of a robot, with their limits.
-JOINT_LIMITS_RAD = {"pan": (-1.92, 1.92), "lift": (-1.75, 1.75)}
+from contracts.session import SessionResult
+from contracts.workload import Compute, Params, Stage, Workload
 
 
 class StreamedParams(Params):
@@ -17,24 +14,17 @@ class StreamedParams(Params):
     steps: int = Field(default=4, ge=1, le=100)
 
 
-class StreamedResult(Result):
-    """What a session's worker leaves."""
-
-    reason: str
-    chunks: int
-    totals: FrameTotals
-
-
 WORKLOAD = Workload(
     name="streamed",
     title="Streamed",
     description="Takes frames and gives counts.",
     version="1",
     params=StreamedParams,
-    result=StreamedResult,
+    result=SessionResult,
     inputs=[],
     stages=[Stage("live", "Live", 1.0)],
     job="tests.session_workers.streamed.job:run",
     compute=Compute(memory_bytes=256 * 1024**2),
     kind="session",
+    joint_limits_rad={"pan": (-1.92, 1.92), "lift": (-1.75, 1.75)},
 )
