@@ -70,6 +70,7 @@ class SessionTab:
     async def colours_at(self, places: Iterable[Sequence[float]]) -> list[tuple[int, int, int]]:
         """Give the colours on the screen of places in the world (m), by the page's own camera."""
         wanted = json.dumps([list(place) for place in places])
+        await self.tab.evaluate("document.getElementById('canvas').scrollIntoView({ block: 'nearest' })")
         points = await self.stage(
             f"(box => {wanted}.map(place => stage.project(place)).map(([x, y]) => [x + box.x, y + box.y]))"
             "(stage.canvas.getBoundingClientRect())"

@@ -37,7 +37,6 @@ class ScriptedSession:
         self.state, self.error = "running", None
         self.totals = FrameTotals()
         self.figures: dict[str, Any] = {}
-        self.artifacts: list[dict[str, Any]] = []
         self.ply = b""
         self.params: dict[str, Any] = {}
         self.sequence = 1
@@ -60,7 +59,6 @@ class ScriptedSession:
 
     def shown(self) -> dict[str, Any]:
         job = f"/v1/jobs/{job_of(self.id)}"
-        chunk = {"number": len(self.artifacts), "artifact": self.artifacts[-1]["name"]} if self.artifacts else None
         links = {
             "self": self.path, "events": f"{self.path}/events", "stream": f"{self.path}/stream",
             "page": f"/sessions/{self.id}", "job": job, "artifacts": f"{job}/artifacts", "ply": f"{self.path}/ply",
@@ -68,7 +66,7 @@ class ScriptedSession:
         return {
             "id": self.id, "workload": "live_splat", "state": self.state, "params": self.params, "reason": None,
             "created_at": "2026-01-01T00:00:00Z", "frames": self.totals.model_dump(), "figures": self.figures,
-            "frame_age_s": None, "chunk": chunk, "job": {"id": job_of(self.id), "state": "running", "attempt": 1},
+            "frame_age_s": None, "finished_at": None, "job": {"id": job_of(self.id), "state": "running", "attempt": 1},
             "cost": {"actual_usd": 0.0012, "max_usd": 0.5}, "error": self.error, "links": links,
             "cursor": f"e.{self.sequence}",
         }  # fmt: skip
@@ -161,13 +159,6 @@ class ScriptedSession:
         self.plies.append((200, query))
         return web.Response(body=self.ply, content_type="application/octet-stream", headers={"ETag": mark})
 
-    async def list_artifacts(self, request: web.Request) -> web.Response:
-        if refused := self._refused(request):
-            return refused
-        if not self.artifacts:
-            return _problem(409, "artifacts_not_ready", "The job is running.", "Wait.")
-        return web.json_response({"complete": False, "artifacts": self.artifacts})
-
     async def ticket(self, request: web.Request) -> web.Response:
         if refused := self._refused(request):
             return refused
@@ -245,7 +236,6 @@ async def serving(session: ScriptedSession) -> AsyncIterator[str]:
         app.router.add_post("/v1/sessions/{id}/{deed:stop|reset}", session.post)
         app.router.add_get(f"{session.path}/ply", session.model)
         app.router.add_get(f"{session.path}/stream", session.stream)
-        app.router.add_get("/v1/jobs/{id}/artifacts", session.list_artifacts)
         app.router.add_post("/v1/tickets", session.ticket)
         app.router.add_get("/{path:.*}", page)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)

@@ -239,13 +239,17 @@ async def _check_curve(page: SessionTab, session: ScriptedSession) -> None:
     assert "accepted frames" in labels
 
 
-async def _check_chunk(page: SessionTab, session: ScriptedSession, totals: FrameTotals) -> None:
+async def export_chunk(session: ScriptedSession, totals: FrameTotals | None = None) -> None:
     artifact = Artifact(
         name="chunk_0001.ply", key="k", bytes=140_000, sha256="0" * 64, media_type="application/octet-stream"
     )  # fmt: skip
-    session.artifacts.append(artifact.model_dump())
     figures = {"psnr_db": 16.0, "train_psnr_db": 17.0}
+    totals = totals or FrameTotals(sent=50, accepted=50)
     await session.say(SessionChunkExported(run_id="run_1", chunk=1, artifact=artifact, totals=totals, figures=figures))
+
+
+async def _check_chunk(page: SessionTab, session: ScriptedSession, totals: FrameTotals) -> None:
+    await export_chunk(session, totals)
     await page.until("document.querySelectorAll('#chunks li').length", 1)
     assert (await page.text("chunks")).split() == ["chunk_0001.ply", "137", "KiB"]
     link = await page.tab.evaluate("document.querySelector('#chunks a').pathname")
@@ -311,7 +315,7 @@ async def test_the_webcam_is_a_source_of_frames(tmp_path: Path) -> None:
 
 async def test_a_key_is_asked_for_and_errors_are_told_in_words(tmp_path: Path) -> None:
     session = ScriptedSession(key=KEY)
-    session.artifacts = [{"name": "chunk_0001.ply", "bytes": 10, "title": ""}]
+    await export_chunk(session)
     async with serving(session) as origin, session_tab(origin, session.id, tmp_path, scheme="dark") as page:
         await page.until("document.getElementById('key').hidden", False)
         assert session.opened == []

@@ -6,7 +6,7 @@ export class Chunks {
     Object.assign(this, { link, path: "", files: new Map() });
   }
 
-  // What was there before the page came, or came back.
+  // All that the session left, once it has ended.
   async load() {
     const response = await this.link.fetch(this.path);
     if (!response.ok) return;

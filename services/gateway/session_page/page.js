@@ -96,8 +96,8 @@ link.addEventListener("session", ({ detail: session }) => {
   takeFigures(session.figures ?? {}, session.frames);
   if (session.error) showProblem(new Problem({ ...session.error, detail: session.error.message ?? session.error.detail }));
   chunks.path = session.links.artifacts;
-  // A session that has left nothing yet answers with an error, which browsers write on their console.
-  if (session.chunk || session.finished_at) chunks.load().catch(showProblem);
+  // Chunks are told of by the stream, from the first; what else there is at the end stands in the manifest.
+  if (session.finished_at) chunks.load().catch(showProblem);
   shown();
 });
 
