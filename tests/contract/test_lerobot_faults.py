@@ -107,7 +107,8 @@ def test_a_server_that_was_never_there_costs_the_loop_nothing(address: str) -> N
     stats = streamer.close(timeout_s=1.0)
     assert time.monotonic() - began_s < 5
     # What was never sent waits still, or was dropped before it; both are known.
-    assert (stats.offered, stats.sent, stats.waiting, stats.route) == (300, 0, 100, None)
+    assert (stats.offered, stats.sent, stats.dropped, stats.waiting, stats.route) == (300, 0, 200, 100, None)
+    assert stats.frames_offered == stats.frames_skipped + stats.frames_dropped + stats.frames_waiting == 300
 
 
 @contextmanager

@@ -7,17 +7,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from pydantic import SecretStr
 from saccade_robot import NatsTarget, RobotClientError, Scale, Streamer, Target, attach, detach, open_session, target_of
 
 from contracts.telemetry import JointBatch, JointSample
+from services.kit.worker_token import WorkerTokens
 from tests.robot_door import NAMES, SESSION, RobotDoor, pose, subjects
 from tests.robot_listener import Listener, until
-from tests.servers import NatsServer
+from tests.servers import NatsServer, OperatorNats
 
 DEGREES = (Scale(math.pi / 180),) * 6
 JPEG = b"\xff\xd8\xff" + bytes(3000)
@@ -137,8 +140,8 @@ def test_a_picture_that_is_too_large_is_dropped_and_said(
 ) -> None:
     with Listener(nats_server) as heard, Streamer(nats_target(nats_server), names=(), frame_rate_hz=1000) as streamer:
         until(lambda: streamer.stats().route == "nats")
-        streamer.offer_frame(bytes(1024 * 1024))
-        streamer.offer_frame(b"")
+        streamer.offer_frame(bytes(1024 * 1024), captured_at_s=1.7e9)
+        streamer.offer_frame(b"", captured_at_s=1.7e9 + 1)
         until(lambda: streamer.stats().frames_dropped == 2)
     assert heard.frames == []
     assert "make it smaller" in caplog.text
@@ -252,17 +255,85 @@ def test_a_robot_whose_observations_cannot_be_streamed_works_all_the_same(nats_s
         assert attachment.streamer is None
 
 
+SKEW_S = 123.456789
+
+
+class Clock(Listener):
+    """A worker whose clock is ahead."""
+
+    async def subscribe(self, client: Client) -> None:
+        async def tell(message: Msg) -> None:
+            await message.respond(b'{"time_s": %r}' % (time.time() + SKEW_S))
+
+        await super().subscribe(client)
+        await client.subscribe(subjects()["clock"], cb=tell)
+
+
+def test_a_picture_has_the_time_at_which_its_camera_took_it(nats_server: NatsServer) -> None:
+    class Camera:
+        latest_frame: bytes | None = None
+        latest_timestamp: float | None = None
+
+    class Seeing(Arm):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cameras = {"wrist": Camera()}
+
+        def get_observation(self) -> dict[str, Any]:
+            camera, picture = self.cameras["wrist"], JPEG + bytes([self.observed])
+            camera.latest_frame, camera.latest_timestamp = picture, time.perf_counter() - 0.25
+            if self.observed == 1:  # meanwhile the camera has taken the next
+                camera.latest_frame = JPEG + b"another"
+            return {**super().get_observation(), "wrist": picture}
+
+    arm = Seeing()
+    arm.connect()
+    with Listener(nats_server) as heard:
+        attachment = attach(arm, nats_target(nats_server), frame_rate_hz=1000)
+        for _ in range(2):
+            arm.get_observation()
+            until(lambda: (stats := attachment.stats()) is not None and stats.frames_waiting == stats.waiting == 0)
+        arm.disconnect()
+    ages_s = [
+        sample.captured_at_s - float(headers["Frame-Captured-At"])
+        for sample, (headers, _) in zip(heard.samples(), heard.frames, strict=True)
+    ]
+    assert 0.25 <= ages_s[0] < 5
+    assert ages_s[1] == 0
+
+
+def test_credentials_of_one_session_are_enough(tmp_path: Path) -> None:
+    with OperatorNats(tmp_path) as server:
+        seed = SecretStr((server.keys / "services.seed").read_text())
+        token = WorkerTokens(seed).issue_session("local", SESSION, 60)
+        names = subjects()
+        nats = NatsTarget(
+            server.url,
+            names["joints"],
+            names["frames"],
+            names["clock"],
+            credentials=token.credentials.get_secret_value(),
+            inbox_prefix=token.inbox_prefix,
+        )
+        assert "SEED" not in repr(nats)
+        with Clock(server) as heard, Streamer(Target(nats=nats), names=("a",)) as streamer:
+            until(lambda: streamer.stats().clock_offset_s is not None)
+            streamer.offer([1.0])
+            streamer.offer_frame(JPEG)
+            stats = streamer.close()
+    assert (stats.sent, stats.frames_sent, stats.errors) == (1, 1, 0)
+    assert len(heard.samples()) == len(heard.frames) == 1
+
+
+def test_without_credentials_that_are_taken_it_goes_by_http(tmp_path: Path) -> None:
+    with OperatorNats(tmp_path) as server, RobotDoor(server.url) as door:
+        with Streamer(target_of(door.view(), door.url), names=("a",)) as streamer:
+            streamer.offer([1.0])
+            until(lambda: streamer.stats().sent == 1)
+        assert len(door.batches) == 1
+
+
 def test_the_clocks_offset_is_found_and_sent(nats_server: NatsServer) -> None:
-    skew_s = 123.456789
-
-    class Clock(Listener):
-        async def subscribe(self, client: Client) -> None:
-            async def tell(message: Msg) -> None:
-                await message.respond(b'{"time_s": %r}' % (time.time() + skew_s))
-
-            await super().subscribe(client)
-            await client.subscribe(subjects()["clock"], cb=tell)
-
     with (
         Clock(nats_server) as heard,
         Streamer(nats_target(nats_server), names=("a",), frame_rate_hz=1000) as streamer,
@@ -274,7 +345,7 @@ def test_the_clocks_offset_is_found_and_sent(nats_server: NatsServer) -> None:
     clock = heard.batches[-1].clock
     assert clock is not None
     # It is as exact as it says: half of the shortest way there and back, and both clocks are this machine's.
-    assert abs(clock.offset_s - skew_s) <= clock.error_s + 0.002
+    assert abs(clock.offset_s - SKEW_S) <= clock.error_s + 0.002
     assert float(heard.frames[0][0]["Frame-Clock-Offset"]) == clock.offset_s
 
 

@@ -30,6 +30,7 @@ def test_it_keeps_the_newest_in_order_and_counts_the_rest(capacity: int, steps: 
             if taken:
                 assert ring.dropped == taken[-1] + 1 - len(taken)
         assert (ring.offered, ring.waiting) == (offered, len(kept))
+        assert len(taken) + ring.lost + ring.waiting == ring.offered
     while rest := ring.take(3):
         taken += [number for number, _ in rest]
     assert len(taken) + ring.dropped == (taken[-1] + 1 if taken else 0)

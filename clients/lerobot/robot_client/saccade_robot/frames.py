@@ -65,7 +65,7 @@ class Camera:
     @property
     def dropped(self) -> int:
         """Count those that were due and will never arrive."""
-        return self._ring.dropped + self.failed
+        return self._ring.lost + self.failed
 
     @property
     def waiting(self) -> int:

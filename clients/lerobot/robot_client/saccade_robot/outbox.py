@@ -80,7 +80,7 @@ class Outbox:
     @property
     def dropped(self) -> int:
         """Count samples that the ring dropped, that cannot be sent, or that the server refused."""
-        return self._ring.dropped + self._refused
+        return self._ring.lost + self._refused
 
     @property
     def unconfirmed(self) -> int:
@@ -116,7 +116,7 @@ class Outbox:
             "unit": self._form.unit,
             "samples": samples,
             "offered": self._ring.offered,
-            "dropped": self.dropped,
+            "dropped": self._ring.dropped + self._refused,
         }
         if (offset := self._offset()) is not None:
             body["clock"] = {"offset_s": offset.offset_s, "error_s": offset.error_s}

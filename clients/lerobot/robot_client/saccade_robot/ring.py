@@ -47,8 +47,13 @@ class Ring(Generic[_T]):
 
     @property
     def dropped(self) -> int:
-        """Count what was dropped before the newest item that was taken."""
+        """Count what was dropped before the newest item that was taken: the gaps that whoever took them sees."""
         return self._last_taken + 1 - self._taken
+
+    @property
+    def lost(self) -> int:
+        """Count all that was dropped, also what will be a gap only when more is taken; exact while nobody offers."""
+        return max(self.dropped, self._offered - self._taken - len(self._items))
 
     @property
     def waiting(self) -> int:
