@@ -167,10 +167,10 @@ def _group_backward(lists: _Lists, group: Group, lights: list[Tensor], gradient:
     monomials = _monomials(rows)
     # alpha is a feature that is 1 for every splat; taking its gradient off all worths leaves it here alone
     behind = -gradient[:, -1]
-    for (first, last), light in zip(reversed(chunks.bounds[: len(lights)]), reversed(lights), strict=True):
+    for (first, last), before in zip(reversed(chunks.bounds[: len(lights)]), reversed(lights), strict=True):
         count = last - first
         alpha = chunks.alphas(lists, first, last)
-        alphas, light = alpha.unbind(), light.clone()
+        alphas, light = alpha.unbind(), before.clone()
         for layer in range(count):
             light.sub_(torch.mul(alphas[layer], light, out=weight_of[layer]))
         gained = worth[: alpha.numel()].view(chunks.tiles, count, PIXELS)

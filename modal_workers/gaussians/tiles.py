@@ -18,7 +18,7 @@ from modal_workers.gaussians.projection import ALPHA_MIN, Projected
 #: The side of a tile. Larger tiles look at more splats that do not touch most of their pixels.
 TILE_PX: Final = 8
 #: Tiles worked on at once, at most: more of them make fewer and longer operations, but longer ones leave the cache.
-GROUP_TILES: Final = 128
+GROUP_TILES: Final = 256
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,9 @@ def tile(projected: Projected, camera: Camera) -> Tiling:
     columns, rows = -(-camera.width_px // TILE_PX), -(-camera.height_px // TILE_PX)
     order = _by_depth(projected.depths.detach(), torch.nonzero(projected.halves_px[:, 0] > 0)[:, 0])
     limits = projected.log_opacities.detach() - math.log(ALPHA_MIN)
-    ellipses = torch.cat([projected.means2d.detach(), projected.conics.detach(), limits[:, None], projected.halves_px], 1)
+    ellipses = torch.cat(
+        [projected.means2d.detach(), projected.conics.detach(), limits[:, None], projected.halves_px], 1
+    )
     ellipses = ellipses[order].T.contiguous()  # [8, M]
     first_row, last_row = _reach(ellipses[1], -ellipses[7], ellipses[7], camera.height_px)
     heights = (last_row - first_row + 1).clamp(min=0)
@@ -78,10 +80,9 @@ def _reach(centres: Tensor, low: Tensor, high: Tensor, size_px: int) -> tuple[Te
 
 
 def _spans(ellipses: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
-    """Give how far left and right of its centre an ellipse reaches inside a row of tiles: what it covers is convex,
-    so those are the tiles of the row that it touches.
+    """Give how far left and right of its centre an ellipse reaches inside a row of tiles.
 
-    Its boundary is x = -b y / a +- sqrt(2 limit / a (1 - y^2 / half^2)), furthest out at y = -+ b / c half.
+    What it covers there is convex, so it touches all tiles of the row in between and no others. Its boundary is x = -b y / a +- sqrt(2 limit / a (1 - y^2 / half^2)), furthest out at y = -+ b / c half.
     Source: Hanson et al., "Speedy-Splat", 2025, section 4.
     """
     _, y, a, b, c, limit, half_x, half_y = ellipses.unbind()
@@ -113,9 +114,7 @@ def _by_tile(tiles: Tensor, below: int) -> Tensor:
     return torch.argsort(tiles, stable=True)
 
 
-def _grouped(
-    ranks: Tensor, tiles: Tensor, columns: int, none: int, dtype: torch.dtype
-) -> tuple[list[Group], Tensor]:
+def _grouped(ranks: Tensor, tiles: Tensor, columns: int, none: int, dtype: torch.dtype) -> tuple[list[Group], Tensor]:
     """Put tiles with lists of about one length together; say where each pair went."""
     counts = torch.bincount(tiles)
     by_length = torch.argsort(counts, descending=True, stable=True)
