@@ -36,9 +36,8 @@ class Feed:
         self._track = JointTrack(self._clocks)
         self._lock = RLock()
         self._after = 0
-        #: Frames that are in the work's state or were refused, by their place in the telemetry.
-        self._judged: dict[tuple[str, int], int] = {}
-        self._open: dict[tuple[str, int], int] = {}
+        #: Frames that were taken in: their places in the telemetry.
+        self._taken_in: dict[tuple[str, int], int] = {}
         self._replay: deque[Frame | None] = deque()
         self._news = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -77,10 +76,10 @@ class Feed:
         if resumed:
             await self._bus.recorded(self._bus.session_id, on_recorded, position.after)
             self.inbox = Inbox(time.time, totals=record.totals or position.totals)
-            self.inbox.judged_before([*position.done, *record.judged])
             for step in record.steps:
                 if step is not None:
                     self._take_in(replace(step, counted=True))
+            self.inbox.judged_before([*position.done, *record.judged])
             for frame in record.unjudged:
                 self._take_in(frame)
         self._after = max(record.last, position.after)
@@ -135,10 +134,10 @@ class Feed:
     def done(self) -> tuple[int, tuple[tuple[str, int], ...]]:
         """Give the telemetry after which it has to be read again, and the frames after it that are done."""
         with self._lock:
-            waiting = self.inbox.waiting_sequences()
-            after = min((*waiting, self._after + 1)) - 1
-            self._judged = {key: sequence for key, sequence in self._judged.items() if sequence > after}
-            return after, tuple(self._judged)
+            waiting = self.inbox.unjudged()
+            after = min((*waiting.values(), self._after + 1)) - 1
+            self._taken_in = {key: sequence for key, sequence in self._taken_in.items() if sequence > after}
+            return after, tuple(key for key in self._taken_in if key not in waiting)
 
     def _ready(self, frame: Frame) -> bool:
         with self._lock:
@@ -160,7 +159,7 @@ class Feed:
 
     def _take_in(self, frame: Frame) -> None:
         with self._lock:
-            self._judged.setdefault(frame.key, frame.sequence)
+            self._taken_in.setdefault(frame.key, frame.sequence)
         self.inbox.put(frame)
 
     def _tell(self) -> None:

@@ -21,8 +21,8 @@ class Inbox:
     """What has been sent and not been judged yet. Put to by one thread, taken from by another.
 
     At most ``room`` frames wait, the newest: some until their joints are known, some until the worker has time, and
-    then the newest is taken and those before it are dropped. A recorded verdict is followed: such a frame waits its turn, however
-    many there are, for its worker has to do again what it did before.
+    then the newest is taken and those before it are dropped. A recorded verdict is followed: such a frame waits its
+    turn, however many there are, for its worker has to do again what it did before.
     """
 
     def __init__(self, now_s: Callable[[], float], room: int = 16, totals: FrameTotals | None = None) -> None:
@@ -108,11 +108,11 @@ class Inbox:
                 self._seen.setdefault(source, OrderedDict())[seq] = None
                 self._newest[source] = max(seq, self._newest.get(source, -1))
 
-    def waiting_sequences(self) -> list[int]:
-        """Give the places in the telemetry of frames that have no verdict yet, or whose work is not done again yet."""
+    def unjudged(self) -> dict[tuple[str, int], int]:
+        """Give frames that have no verdict yet, or whose work is not done again yet: their places in the telemetry."""
         with self._changed:
             kept = (*self._waiting, *self._recorded, *([self._taken] if self._taken else ()))
-            return [frame.sequence for frame in kept]
+            return {frame.key: frame.sequence for frame in kept}
 
     def verdicts(self) -> tuple[list[FrameAck], FrameTotals]:
         """Give the verdicts since the last call, each once, and the totals as of them."""

@@ -235,10 +235,11 @@ class RunningSession(JobContext):
 
     def _keep(self, state: Path) -> None:
         """Keep the state, then the position that names it, once every verdict up to here is stored."""
+        # In this order: what is judged from here on is not counted as done, and is found by its stored verdict.
+        after, done = self._feed.done()
         self._flush()
         place = "state-b" if self._position.state == "state-a" else "state-a"
         self.keep(state, place)
-        after, done = self._feed.done()
         self._position = self._position.model_copy(
             update={
                 "state": place,

@@ -1,0 +1,101 @@
+"""A frame's picture: decoded, undistorted, as it is trained on and as features are looked for in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from contracts.errors import ErrorCode, SaccadeError
+from modal_workers.gaussians.camera import Camera
+from modal_workers.live_splat.spec import Intrinsics, LiveSplatParams
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture twice: small in colour [H, W, 3] uint8 RGB, and grey in the camera's own size [h, w]."""
+
+    colour: NDArray[np.uint8]
+    grey: NDArray[np.uint8]
+
+
+class Pictures:
+    """Reads the frames of one camera, all of one size."""
+
+    def __init__(self, params: LiveSplatParams) -> None:
+        """Take the camera's lens; its size is that of the first frame."""
+        self._params = params
+        self._size: tuple[int, int] | None = None
+        self._maps: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
+        self.camera: Camera | None = None
+        self.training_camera: Camera | None = None
+
+    def read(self, body: bytes) -> Picture:
+        """Decode a JPEG or PNG.
+
+        Raises:
+            SaccadeError: FRAME_UNREADABLE, FRAME_SIZE_CHANGED.
+        """
+        try:
+            decoded = cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_COLOR)
+        except cv2.error as error:
+            raise SaccadeError(ErrorCode.FRAME_UNREADABLE) from error
+        if decoded is None:
+            raise SaccadeError(ErrorCode.FRAME_UNREADABLE)
+        height_px, width_px = decoded.shape[:2]
+        if self._size is None:
+            self._open(width_px, height_px)
+        elif self._size != (width_px, height_px):
+            message = f"The frame is {width_px} x {height_px}; those before are {self._size[0]} x {self._size[1]}."
+            raise SaccadeError(ErrorCode.FRAME_SIZE_CHANGED, message)
+        if self._maps is not None:
+            decoded = cv2.remap(decoded, *self._maps, cv2.INTER_LINEAR)
+        assert self.training_camera is not None
+        size = (self.training_camera.width_px, self.training_camera.height_px)
+        small = cv2.resize(decoded, size, interpolation=cv2.INTER_AREA) if size != (width_px, height_px) else decoded
+        grey = cv2.cvtColor(decoded, cv2.COLOR_BGR2GRAY)
+        return Picture(np.ascontiguousarray(small[:, :, ::-1], np.uint8), np.asarray(grey, np.uint8))
+
+    def _open(self, width_px: int, height_px: int) -> None:
+        """Settle the camera by the first frame's size.
+
+        Raises:
+            SaccadeError: FRAME_SIZE_CHANGED, when it has another shape than the intrinsics are of.
+        """
+        given = self._params.intrinsics
+        if given is None:
+            focal_px = width_px / 2 / float(np.tan(np.deg2rad(self._params.field_of_view_deg) / 2))
+            camera = Camera(width_px, height_px, focal_px, focal_px, width_px / 2, height_px / 2)
+        else:
+            camera = self._scaled(given, width_px, height_px)
+            if given.distortion:
+                # OpenCV counts from the centre of the first pixel, we from its corner.
+                matrix = np.array(
+                    [[camera.fx_px, 0, camera.cx_px - 0.5], [0, camera.fy_px, camera.cy_px - 0.5], [0, 0, 1]]
+                )
+                size = (width_px, height_px)
+                lens = np.array(given.distortion)
+                across, down = cv2.initUndistortRectifyMap(matrix, lens, None, matrix, size, cv2.CV_32FC1)
+                self._maps = np.asarray(across, np.float32), np.asarray(down, np.float32)
+        self._size, self.camera = (width_px, height_px), camera
+        self.training_camera = camera.scaled(min(1.0, self._params.training_width_px / width_px))
+
+    @staticmethod
+    def _scaled(given: Intrinsics, width_px: int, height_px: int) -> Camera:
+        across, down = width_px / given.width_px, height_px / given.height_px
+        if abs(across / down - 1) > 0.02:
+            message = (
+                f"The frame is {width_px} x {height_px}; the intrinsics are of {given.width_px} x {given.height_px}."
+            )
+            raise SaccadeError(ErrorCode.FRAME_SIZE_CHANGED, message, hint="Give intrinsics of the camera's own size.")
+        return Camera(
+            width_px, height_px, given.fx_px * across, given.fy_px * down, given.cx_px * across, given.cy_px * down
+        )
+
+    def matrix(self) -> NDArray[np.float64]:
+        """Give the camera's matrix [3, 3] in its own size, the first pixel's centre at (0.5, 0.5)."""
+        assert self.camera is not None
+        camera = self.camera
+        return np.array([[camera.fx_px, 0, camera.cx_px], [0, camera.fy_px, camera.cy_px], [0, 0, 1]])

@@ -1,0 +1,138 @@
+"""What a live splat session takes, gives and needs. Standard library, pydantic and contracts only."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, Field
+
+from contracts.limits import CHUNK_FRAMES, SESSION_LENGTH_S
+from contracts.session import SessionResult
+from contracts.workload import Compute, Params, Stage, Workload
+
+#: Of the SO-101's description, radians; a test holds them against it.
+JOINT_LIMITS_RAD: Final[dict[str, tuple[float, float]]] = {
+    "shoulder_pan": (-1.91986, 1.91986),
+    "shoulder_lift": (-1.74533, 1.74533),
+    "elbow_flex": (-1.69, 1.69),
+    "wrist_flex": (-1.65806, 1.65806),
+    "wrist_roll": (-2.74385, 2.84121),
+    "gripper": (-0.174533, 1.74533),
+}
+#: A wrist camera 55 mm above and 75 mm behind the tip of the jaws, looking 40 degrees down on it.
+_WRIST: Final = (
+    *(0.0, math.cos(math.radians(40.0)), math.sin(math.radians(40.0)), -0.055),
+    *(-1.0, 0.0, 0.0, 0.0),
+    *(0.0, -math.sin(math.radians(40.0)), math.cos(math.radians(40.0)), -0.075),
+    *(0.0, 0.0, 0.0, 1.0),
+)
+
+
+def _rigid(pose: tuple[float, ...]) -> tuple[float, ...]:
+    """Refuse what is no rigid motion: people paste matrices in the wrong order."""
+    rows = [pose[4 * row : 4 * row + 3] for row in range(3)]
+    for first in range(3):
+        for second in range(first, 3):
+            product = sum(a * b for a, b in zip(rows[first], rows[second], strict=True))
+            if not abs(product - (first == second)) < 1e-3:
+                raise ValueError(
+                    "the upper left 3 x 3 is no rotation: its rows must have length 1 and be at right angles"
+                )
+    x, y, z = rows
+    cross = (x[1] * y[2] - x[2] * y[1], x[2] * y[0] - x[0] * y[2], x[0] * y[1] - x[1] * y[0])
+    if sum(a * b for a, b in zip(cross, z, strict=True)) < 0:
+        raise ValueError("the upper left 3 x 3 is a reflection")
+    if pose[12:] != (0.0, 0.0, 0.0, 1.0):
+        raise ValueError("the last row must be 0 0 0 1: give the 16 numbers row by row, metres")
+    return pose
+
+
+Pose = Annotated[
+    tuple[Annotated[float, Field(allow_inf_nan=False, ge=-10, le=10)], ...],
+    Field(min_length=16, max_length=16),
+    AfterValidator(_rigid),
+]
+
+
+class Intrinsics(Params):
+    """The camera's pinhole in pixels of its frames; the centre of the first pixel is at (0.5, 0.5)."""
+
+    width_px: int = Field(ge=32, le=4096)
+    height_px: int = Field(ge=32, le=4096)
+    fx_px: float = Field(gt=0)
+    fy_px: float = Field(gt=0)
+    cx_px: float
+    cy_px: float
+    distortion: tuple[float, ...] = Field(
+        default=(), max_length=8, description="OpenCV's k1 k2 p1 p2 k3 …; pictures are undistorted by it."
+    )
+
+
+class Robot(Params):
+    """What the robot's client knows of it; kept with the session, and not used for anything by itself."""
+
+    id: str = Field(default="", max_length=200)
+    type: str = Field(default="", max_length=200)
+    names: tuple[str, ...] = ()
+    calibration: dict[str, Any] = Field(default_factory=dict)
+    norm_modes: dict[str, str] = Field(default_factory=dict)
+
+
+class LiveSplatParams(Params):
+    """Parameters of a live splat."""
+
+    robot: Robot | None = Field(default=None, description="Name, calibration and units of the robot, for the record.")
+    kinematics: Literal["so101"] = Field(default="so101", description="The arm whose joint angles come.")
+    gripper_from_camera: Pose = Field(
+        default=_WRIST, description="Where the camera is on the gripper (hand-eye): 4 x 4, row by row, metres."
+    )
+    intrinsics: Intrinsics | None = Field(
+        default=None, description="The camera; without it a pinhole of field_of_view_deg across the picture."
+    )
+    field_of_view_deg: float = Field(default=70.0, gt=10, lt=150)
+    training_width_px: int = Field(default=160, ge=64, le=1280, description="Pictures are trained on at this width.")
+    max_splats: int = Field(default=8000, ge=500, le=2_000_000, description="Hard cap on Gaussians.")
+    chunk_frames: int = Field(default=CHUNK_FRAMES, ge=5, le=10_000, description="Accepted frames between two chunks.")
+    held_out_every: int = Field(
+        default=8, ge=2, le=1000, description="Every so many frames one is only looked at: its PSNR is the score."
+    )
+    frame_budget_s: float = Field(default=0.5, gt=0, le=30, description="Time to work on each frame.")
+    refine: bool = Field(
+        default=True, description="Correct joint offsets and camera poses from the pictures; the joints are a prior."
+    )
+    ground_z_m: float = Field(default=0.0, ge=-2, le=2, description="Height of the table, where depth is unknown.")
+    seed: int = Field(default=0, ge=0, lt=1 << 31)
+
+
+class LiveSplatResult(SessionResult):
+    """Headline figures; the model is ``model.ply``, its growth the chunks."""
+
+    splats: int
+    psnr_db: float | None = Field(description="Mean over held-out frames; none when there were none.")
+    steps: int
+    joint_offsets_rad: dict[str, float] = Field(description="What the pictures say the joints' zeros are off by.")
+
+
+WORKLOAD: Final = Workload(
+    name="live_splat",
+    title="Live splat",
+    description="A robot arm's camera becomes a Gaussian splat while it moves: frames and joint angles in, PLY out.",
+    version="1.0.0",
+    params=LiveSplatParams,
+    result=LiveSplatResult,
+    inputs=(),
+    stages=(Stage("live", "Live", 1.0),),
+    job="modal_workers.live_splat.session:run",
+    kind="session",
+    compute=Compute(
+        gpus=("T4", "A10G", "A100"),
+        cpu_cores=2.0,
+        memory_bytes=4 * 1024**3,
+        timeout_s=SESSION_LENGTH_S + 600.0,
+        typical_s=300.0,
+    ),
+    max_attempts=10,
+    deadline_s=2 * SESSION_LENGTH_S,
+    joint_limits_rad=JOINT_LIMITS_RAD,
+)
