@@ -29,6 +29,7 @@ FILES: Final = {
     "services.creds": "gateway, dispatcher and notifier: NATS_CREDENTIALS_FILE",
     "workers.seed": "the dispatcher: signs the workers' tokens",
     "workers.key": "the gateway: GATEWAY_WORKER_KEY, checks the workers' tokens",
+    "senders.seed": "the gateway: GATEWAY_SESSION_SEED_FILE, signs credentials of live sessions' robots and cameras",
     "system.creds": "whoever looks after the server",
     "operator.seed": "nobody: keep it off-line, it makes accounts",
     "services.seed": "nobody: keep it off-line, it makes credentials of services",
@@ -40,6 +41,9 @@ _SERVED: Final = (
     "saccade.prog.*.job.*.*",
     f"$JS.API.DIRECT.GET.{EVENTS.name}.saccade.evt.*.job.*.*",
 )
+#: What the account of robots and cameras may send into the services' account, and ask of the workers' account.
+_SENT: Final = ("saccade.tele.*.session.*.joints", "saccade.tele.*.session.*.frames")
+_ASKED: Final = ("saccade.clock.*.session.*",)
 _UNLIMITED: Final = -1
 
 
@@ -74,17 +78,26 @@ def _user(account: nkeys.KeyPair, name: str) -> str:
     return credentials(_claims(account, user, name, nats), _seed(user))
 
 
+def _services(subjects: tuple[str, ...]) -> list[dict[str, str]]:
+    return [{"name": subject, "subject": subject, "type": "service"} for subject in subjects]
+
+
+def _of(account: nkeys.KeyPair, exports: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Import what another account exports."""
+    return [one | {"account": _public(account)} for one in exports]
+
+
 def make() -> dict[str, str]:
     """Make everything; give the files' contents by name."""
     operator = _new_key(nkeys.PREFIX_BYTE_OPERATOR)
-    system, services, workers = (_new_key(nkeys.PREFIX_BYTE_ACCOUNT) for _ in range(3))
+    system, services, workers, senders = (_new_key(nkeys.PREFIX_BYTE_ACCOUNT) for _ in range(4))
     jetstream = dict.fromkeys(("mem_storage", "disk_storage", "streams", "consumer"), _UNLIMITED)
-    exports = [{"name": subject, "subject": subject, "type": "service"} for subject in _SERVED]
-    imports = [one | {"account": _public(services)} for one in exports]
+    served, sent, asked = _services(_SERVED), _services(_SENT), _services(_ASKED)
     preload = {
         _public(system): _account(operator, system, "SYSTEM"),
-        _public(services): _account(operator, services, "SACCADE", limits=jetstream, exports=exports),
-        _public(workers): _account(operator, workers, "WORKERS", imports=imports),
+        _public(services): _account(operator, services, "SACCADE", limits=jetstream, exports=[*served, *sent]),
+        _public(workers): _account(operator, workers, "WORKERS", imports=_of(services, served), exports=asked),
+        _public(senders): _account(operator, senders, "SENDERS", imports=[*_of(services, sent), *_of(workers, asked)]),
     }
     operator_jwt = _claims(operator, operator, "saccade", {"type": "operator", "system_account": _public(system)})
     lines = [f"operator: {operator_jwt}", f"system_account: {_public(system)}", "resolver: MEMORY"]
@@ -94,6 +107,7 @@ def make() -> dict[str, str]:
         "services.creds": _user(services, "services"),
         "workers.seed": _seed(workers) + "\n",
         "workers.key": _public(workers) + "\n",
+        "senders.seed": _seed(senders) + "\n",
         "system.creds": _user(system, "system"),
         "operator.seed": _seed(operator) + "\n",
         "services.seed": _seed(services) + "\n",

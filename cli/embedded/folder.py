@@ -32,11 +32,12 @@ class Secrets:
     s3_secret_access_key: str
     ticket_key: str
     webhook_key: str
+    sender_password: str
 
     @classmethod
     def fresh(cls) -> Self:
         """Draw new ones."""
-        drawn = (secrets.token_hex(24), secrets.token_hex(10), *(secrets.token_hex(24) for _ in range(3)))
+        drawn = (secrets.token_hex(24), secrets.token_hex(10), *(secrets.token_hex(24) for _ in range(4)))
         return cls("saccade", *drawn)
 
 

@@ -15,11 +15,14 @@ from cli.embedded.ports import LOOPBACK
 from cli.embedded.processes import Program
 from cli.failure import Failure
 from contracts.limits import EVENT_BYTES, GIB
+from services.kit.auth import is_loopback
 
 SERVICES: Final = ("gateway", "dispatcher", "notifier")
 SERVERS: Final = ("nats-server", "rclone")
 BUCKET: Final = "saccade"
 
+_SENDER: Final = "sender"
+_SENDER_INBOX: Final = "_INBOX_sender"
 _NATS: Final = """\
 # Written by saccade at every start: changes here are lost.
 server_name: saccade
@@ -29,7 +32,22 @@ max_pending: 67108864
 write_deadline: "10s"
 ping_interval: "20s"
 lame_duck_duration: "30s"
-authorization {{ user: {user}, password: {password} }}
+authorization {{
+  users: [
+    {{ user: {user}, password: {password} }}
+    # Robots and cameras of live sessions: they send telemetry, and hear nothing but answers to themselves.
+    {{
+      user: {sender}
+      password: {sender_password}
+      permissions: {{
+        publish: [
+          "saccade.tele.local.session.*.joints", "saccade.tele.local.session.*.frames", "saccade.clock.local.session.*"
+        ]
+        subscribe: ["{sender_inbox}.>"]
+      }}
+    }}
+  ]
+}}
 jetstream {{
   store_dir: {store}
   # An acknowledged event is on disk: it survives power loss.
@@ -68,6 +86,9 @@ def nats_server(folder: DataFolder, port: int) -> Program:
         port=port,
         user=json.dumps(secrets.nats_user),
         password=json.dumps(secrets.nats_password),
+        sender=json.dumps(_SENDER),
+        sender_password=json.dumps(secrets.sender_password),
+        sender_inbox=_SENDER_INBOX,
         store=json.dumps(str(folder.path / "nats" / "jetstream")),
         max_payload=EVENT_BYTES,
         max_file=64 * GIB,
@@ -122,6 +143,13 @@ def service_environment(folder: DataFolder, ports: dict[str, int], host: str) ->
         "DISPATCHER_EXECUTOR": "local",
         "GATEWAY_EXECUTOR": "local",
     }
+    if is_loopback(host):  # the bus is on this machine only
+        environment |= {
+            "GATEWAY_CLIENT_NATS_URL": environment["NATS_URL"],
+            "GATEWAY_CLIENT_NATS_USER": _SENDER,
+            "GATEWAY_CLIENT_NATS_PASSWORD": secrets.sender_password,
+            "GATEWAY_CLIENT_NATS_INBOX_PREFIX": _SENDER_INBOX,
+        }
     for name in SERVICES:
         environment |= {f"{name.upper()}_HOST": LOOPBACK, f"{name.upper()}_PORT": str(ports[name])}
     return environment

@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field
 
 from contracts.session import Session, clock_subject, telemetry_subject
 from services.gateway.settings import SessionSettings
-from services.kit.worker_token import WorkerToken, WorkerTokens
+from services.kit.worker_token import WorkerTokens
 
 
 class NatsSubjects(BaseModel):
@@ -53,15 +53,14 @@ class IngestDoor:
             frames=telemetry_subject(session.tenant, session.id, "frames"),
             clock=clock_subject(session.tenant, session.id),
         )
-        token: WorkerToken | None = None
-        password = self._settings.client_nats_password
+        place: dict[str, str | None] = {}
         if with_credentials and self._tokens:
             token = self._tokens.issue_session(session.tenant, session.id, session.opened.max_length_s)
-        return NatsIngest(
-            url=self._settings.client_nats_url,
-            subjects=subjects,
-            user=self._settings.client_nats_user if with_credentials else None,
-            password=password.get_secret_value() if with_credentials and password else None,
-            credentials=token.credentials.get_secret_value() if token else None,
-            inbox_prefix=token.inbox_prefix if token else None,
-        )
+            place = {"credentials": token.credentials.get_secret_value(), "inbox_prefix": token.inbox_prefix}
+        elif with_credentials and (password := self._settings.client_nats_password):
+            place = {
+                "user": self._settings.client_nats_user,
+                "password": password.get_secret_value(),
+                "inbox_prefix": self._settings.client_nats_inbox_prefix,
+            }
+        return NatsIngest(url=self._settings.client_nats_url, subjects=subjects, **place)

@@ -61,6 +61,8 @@ class SessionSettings(BaseSettings):
     #: A user who may send telemetry and nothing else, on a server without accounts' keys.
     client_nats_user: str | None = None
     client_nats_password: SecretStr | None = None
+    #: Where that user may hear answers.
+    client_nats_inbox_prefix: str | None = None
     #: File with the seed of the account's (signing) key that signs the credentials of one session each.
     session_seed_file: Path | None = None
     #: The account's public key, when the seed is that of one of its signing keys.
