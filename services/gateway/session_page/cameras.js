@@ -4,12 +4,15 @@ import { BufferGeometry, Float32BufferAttribute, Group, LineBasicMaterial, LineS
 const DEPTH_M = 0.018;
 const NEWEST_DEPTH_M = 0.045;
 
-// Corners of a picture at distance 1 m; a session that does not tell its lens is drawn with 60° across and 4:3.
-function corners(lens) {
-  const across = lens ? lens.width / (2 * lens.fx) : Math.tan(Math.PI / 6);
-  const down = lens ? lens.height / (2 * (lens.fy ?? lens.fx)) : across * 0.75;
-  return [[-across, -down], [across, -down], [across, down], [-across, down]];
+// Half of a picture's width and height at distance 1 m, as the session's parameters tell of its camera.
+function lensOf({ intrinsics, field_of_view_deg: field = 60 } = {}) {
+  const across = Math.tan((field * Math.PI) / 360);
+  if (!intrinsics) return { across, down: across * 0.75 };
+  const { width_px: width, height_px: height, fx_px: fx, fy_px: fy } = intrinsics;
+  return { across: width / (2 * fx), down: height / (2 * fy) };
 }
+
+const corners = ({ across, down }) => [[-across, -down], [across, -down], [across, down], [-across, down]];
 
 // Lines of one frustum. `pose` is world_from_camera, 16 numbers row by row; x right, y down, z forward (OpenCV).
 export function frustum(pose, depth, lens) {
@@ -20,8 +23,7 @@ export function frustum(pose, depth, lens) {
   far.forEach((corner, index) => lines.push(eye, corner, corner, far[(index + 1) % 4]));
   // The side that is up in the picture has a roof.
   const [left, right] = far;
-  const [, top] = corners(lens)[0];
-  const peak = at(0, top * depth * 1.45, depth);
+  const peak = at(0, -lens.down * depth * 1.45, depth);
   lines.push(left, peak, peak, right);
   return lines;
 }
@@ -29,7 +31,7 @@ export function frustum(pose, depth, lens) {
 export class Cameras extends Group {
   constructor() {
     super();
-    this.lens = null;
+    this.lens = lensOf();
     this.past = new LineSegments(new BufferGeometry(), new LineBasicMaterial({ transparent: true, opacity: 0.45 }));
     this.newest = new LineSegments(new BufferGeometry(), new LineBasicMaterial());
     for (const lines of [this.past, this.newest]) {
@@ -37,6 +39,11 @@ export class Cameras extends Group {
       this.add(lines);
     }
     this.pose = null;
+  }
+
+  // Take the lens from the parameters of the session.
+  aim(params) {
+    this.lens = lensOf(params);
   }
 
   colour(past, newest) {

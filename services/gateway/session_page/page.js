@@ -1,15 +1,13 @@
 // The page of one live session: what is said by its stream goes to what is seen.
 import { Chunks } from "./chunks.js";
 import { Curve } from "./curve.js";
-import { Problem, SessionLink, nowS } from "./session_link.js";
+import { Problem, SessionLink } from "./session_link.js";
 import { SplatFeed } from "./splat_feed.js";
-import { Stage } from "./stage.js";
 import {
-  $, decibels, dollars, number, overlayWords, seconds, showFrames, showProblem, showRefusal, showRows, size, stateWords, sure,
+  $, decibels, dollars, ms, number, overlayWords, seconds, showFrames, showProblem, showRefusal, showRows, size, stateWords, sure,
 } from "./told.js";
 import { Webcam } from "./webcam.js";
 
-const CAMERA_NAMES = ["camera", "intrinsics", "lens"];
 const JOINTS_SHOWN_S = 2;
 
 const id = location.pathname.split("/").filter(Boolean).pop();
@@ -17,7 +15,7 @@ const link = new SessionLink(id);
 const chunks = new Chunks(link);
 const curve = new Curve($("curve"));
 const webcam = new Webcam(link, $("webcam-video"));
-export const stage = openStage();
+export const stage = await openStage();
 const feed = stage && new SplatFeed(link, {
   maxSplats: stage.maxSplats,
   fail: showProblem,
@@ -28,10 +26,12 @@ const feed = stage && new SplatFeed(link, {
 });
 
 // What is known of the session.
-const known = { state: "", frames: {}, figures: {}, ack: null, cost: {}, frameAgeS: null, jointTimes: [], attempt: null };
+const known = { state: "", frames: {}, figures: {}, ack: null, cost: {}, frameAgeS: null, joints: [], attempt: null };
 
-function openStage() {
+// A browser that cannot draw shows the figures all the same.
+async function openStage() {
   try {
+    const { Stage } = await import("./stage.js");
     return new Stage($("canvas"));
   } catch {
     $("overlay").textContent = "This browser has no WebGL 2, which draws the splat. The figures are live all the same.";
@@ -53,7 +53,7 @@ function shown() {
   $("psnr").textContent = decibels(figures.psnr_db);
   $("psnr-train").textContent = decibels(figures.train_psnr_db);
   $("splats").textContent = figures.splats == null ? "–" : number(figures.splats);
-  const rate = known.jointTimes.length > 1 ? (known.jointTimes.length - 1) / (known.jointTimes.at(-1) - known.jointTimes[0]) : null;
+  const rate = jointsHz();
   showRows([
     ["Queue depth", known.ack ? number(known.ack.queue_depth) : null],
     ["Frame age when worked on", known.frameAgeS == null ? null : seconds(known.frameAgeS)],
@@ -73,7 +73,12 @@ function shown() {
   $("tags").textContent = stage.splats ? `${number(stage.splats)} splats on show` : "";
 }
 
-const ms = (value) => (value == null ? null : `${value.toFixed(Math.abs(value) < 10 ? 1 : 0)} ms`);
+// Samples a second, by their numbers: the stream leaves out what is older than the newest.
+function jointsHz() {
+  const [first, last] = [known.joints[0], known.joints.at(-1)];
+  const rate = last && (last[0] - first[0]) / (last[1] - first[1]);
+  return rate > 0 && Number.isFinite(rate) ? rate : null;
+}
 
 function takeFigures(figures, frames) {
   known.figures = figures;
@@ -92,7 +97,7 @@ link.addEventListener("session", ({ detail: session }) => {
     state: session.state, frames: session.frames, cost: session.cost, reason: session.reason,
     frameAgeS: session.frame_age_s ?? known.frameAgeS, attempt: session.job?.attempt,
   });
-  if (stage) stage.cameras.lens = CAMERA_NAMES.map((name) => session.params?.[name]).find((lens) => lens?.fx && lens?.width) ?? null;
+  stage?.cameras.aim(session.params);
   takeFigures(session.figures ?? {}, session.frames);
   if (session.error) showProblem(new Problem({ ...session.error, detail: session.error.message ?? session.error.detail }));
   chunks.path = session.links.artifacts;
@@ -149,10 +154,9 @@ link.addEventListener("caught_up", () => {
 });
 
 link.addEventListener("joints", ({ detail: { names, unit, samples } }) => {
-  const now = nowS();
-  known.jointTimes = [...known.jointTimes, ...samples.map(([, at]) => at)].filter((at, index, all) => at > all.at(-1) - JOINTS_SHOWN_S);
-  known.jointsAt = now;
-  if (unit === "rad") stage?.pose(names, samples.at(-1)[2]);
+  const newest = samples.at(-1);
+  known.joints = [...known.joints, ...samples].filter(([, at]) => at <= newest[1] && at > newest[1] - JOINTS_SHOWN_S);
+  if (unit === "rad") stage?.pose(names, newest[2]);
 });
 
 const lamp = (kind, words) => {

@@ -44,7 +44,7 @@ export class Stage {
     this.framed = false;
     this.moving = false;
     this.restUntil = 0;
-    this.wanted = 0;
+    this.wanted = this.scheduled = false;
     this.controls.addEventListener("change", () => this.invalidate());
     this.controls.addEventListener("start", () => { this.touched = this.moving = true; });
     this.controls.addEventListener("end", () => { this.moving = false; });
@@ -166,24 +166,37 @@ export class Stage {
   }
 
   invalidate() {
-    if (this.wanted) return;
+    this.wanted = true;
+    if (this.scheduled) return;
+    this.scheduled = true;
     const rest = this.moving ? 0 : this.restUntil - performance.now();
-    this.wanted = 1;
     const draw = () => requestAnimationFrame(() => this.#draw());
     if (rest > 0) setTimeout(draw, rest);
     else draw();
   }
 
-  #draw() {
-    this.wanted = 0;
+  async #draw() {
+    this.wanted = false;
     const begun = performance.now();
     this.renderer.render(this.scene, this.camera);
-    if (!this.software) return;
-    // Drawing ends when a pixel can be read; what it has cost tells for how long the processor is left to others.
+    if (this.software) {
+      // What drawing has cost tells for how long the processor is left to others.
+      await this.#drawn();
+      const now = performance.now();
+      this.restUntil = now + (now - begun) * (1 / SOFTWARE_SHARE - 1);
+    }
+    this.scheduled = false;
+    if (this.wanted) this.invalidate();
+  }
+
+  async #drawn() {
     const gl = this.renderer.getContext();
-    gl.readPixels(0, 0, 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, new Uint8Array(4));
-    const now = performance.now();
-    this.restUntil = now + (now - begun) * (1 / SOFTWARE_SHARE - 1);
+    const fence = gl.fenceSync(gl.SYNC_GPU_COMMANDS_COMPLETE, 0);
+    gl.flush();
+    while (!gl.isContextLost() && gl.getSyncParameter(fence, gl.SYNC_STATUS) !== gl.SIGNALED) {
+      await new Promise((resume) => setTimeout(resume, 5));
+    }
+    gl.deleteSync(fence);
   }
 
   #look(centre) {

@@ -4,6 +4,9 @@ export const $ = (id) => document.getElementById(id);
 export const number = (value) => Number(value).toLocaleString("en");
 export const decibels = (value) => (value == null ? "–" : `${value.toFixed(1)} dB`);
 
+export const ms = (value) =>
+  value == null ? null : `${value.toFixed(Math.abs(value) < 10 ? 1 : 0).replace("-", "−")} ms`;
+
 export function size(bytes) {
   const units = ["bytes", "KiB", "MiB", "GiB"];
   let power = 0;
