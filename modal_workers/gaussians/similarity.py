@@ -58,7 +58,7 @@ class _Ssim(torch.autograd.Function):
     def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
         first, second = a.permute(2, 0, 1), b.permute(2, 0, 1)
         found = _blurred(torch.cat([first, second, first * first, second * second, first * second]))
-        mean_a, mean_b, aa, bb, ab = found.split(len(first))
+        mean_a, mean_b, aa, bb, ab = torch.split(found, len(first))
         square_a, square_b, product = mean_a * mean_a, mean_b * mean_b, mean_a * mean_b
         a1, a2 = (2 * product).add_(_C1), torch.sub(ab, product).mul_(2).add_(_C2)
         b1, b2 = square_a.add(square_b).add_(_C1), (aa + bb).sub_(square_a).sub_(square_b).add_(_C2)
@@ -71,7 +71,7 @@ class _Ssim(torch.autograd.Function):
                 (a2 - a1).mul_(scale).mul_(mean_b).addcmul_(b2.reciprocal_() - b1.reciprocal_(), similarity * mean_a)
             )
             # the window is even, so its transpose is itself
-            by_mean, by_aa, by_ab = _blurred(torch.cat([by_mean.mul_(2), by_aa, by_ab])).split(len(first))
+            by_mean, by_aa, by_ab = torch.split(_blurred(torch.cat([by_mean.mul_(2), by_aa, by_ab])), len(first))
             by_a = by_mean.addcmul_(first, by_aa, value=2).addcmul_(second, by_ab)
             ctx.save_for_backward((by_a / similarity.numel()).permute(1, 2, 0))
         return similarity.mean()

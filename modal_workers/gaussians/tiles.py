@@ -82,7 +82,8 @@ def _reach(centres: Tensor, low: Tensor, high: Tensor, size_px: int) -> tuple[Te
 def _spans(ellipses: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
     """Give how far left and right of its centre an ellipse reaches inside a row of tiles.
 
-    What it covers there is convex, so it touches all tiles of the row in between and no others. Its boundary is x = -b y / a +- sqrt(2 limit / a (1 - y^2 / half^2)), furthest out at y = -+ b / c half.
+    What it covers there is convex, so it touches all tiles of the row in between and no others. Its boundary is
+    x = -b y / a +- sqrt(2 limit / a (1 - y^2 / half^2)), furthest out at y = -+ b / c half.
     Source: Hanson et al., "Speedy-Splat", 2025, section 4.
     """
     _, y, a, b, c, limit, half_x, half_y = ellipses.unbind()
