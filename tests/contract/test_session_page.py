@@ -222,6 +222,8 @@ async def test_figures_follow_the_stream_over_a_cut(tmp_path: Path) -> None:
         await session.progress(psnr_db=23.4)
         await page.until_text("psnr", "23.4 dB")
         assert await page.tab.evaluate("document.documentElement.scrollWidth <= innerWidth"), "it fits 360 pixels"
+        await page.click("#webcam")
+        await page.until_text("webcam-told", "This machine has no camera. Connect one, then press the button again.")
         await _check_deeds(page, session)
         page.check_alone()
         assert page.complaints() == [], page.complaints()

@@ -109,7 +109,10 @@ link.addEventListener("session", ({ detail: session }) => {
 const takes = {
   "session.ready": (data) => Object.assign(known, { attempt: data.attempt, state: known.state === "opening" ? "ready" : known.state }),
   "session.started": () => { if (known.state !== "stopping") known.state = "running"; },
-  "session.stop_requested": () => { known.state = "stopping"; },
+  "session.stop_requested": () => {
+    known.state = "stopping";
+    if (webcam.running) webcam.stop();
+  },
   "session.reset_requested": (_, past) => {
     curve.clear();
     if (past) return; // the model that is there came after it
@@ -220,8 +223,7 @@ $("webcam").addEventListener("click", async () => {
     $("webcam").textContent = "Stop the webcam";
     $("webcam-video").hidden = false;
   } catch (problem) {
-    const [what, todo] = Array.isArray(problem) ? problem : [problem.message, ""];
-    $("webcam-told").textContent = `${what} ${todo}`;
+    $("webcam-told").textContent = `${problem.message} ${problem.hint ?? ""}`;
   }
 });
 webcam.onstop = () => {
@@ -241,6 +243,9 @@ function watchStage() {
     stage.colours({ background: of("--stage"), grid: of("--stage-grid"), axis: of("--stage-axis"), past: of("--past"), newest: of("--newest") });
   };
   colours();
+  $("canvas").addEventListener("webglcontextlost", () => {
+    $("tags").textContent = "The browser has taken the graphics away: reload the page.";
+  });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", colours);
   $("software").hidden = !stage.software;
   const views = { home: () => stage.home(), above: () => stage.above(), camera: () => stage.fromCamera() };

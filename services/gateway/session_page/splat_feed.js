@@ -1,4 +1,5 @@
-// The newest model, at most once a second: asked for by its mark (ETag), so that the same one never comes twice.
+// The newest model, at most once a second and while somebody looks: asked for by its mark (ETag), so that the same one
+// never comes twice.
 import { Problem, problemOf } from "./session_link.js";
 
 const EVERY_MS = 1000;
@@ -16,6 +17,7 @@ export class SplatFeed {
   // `take` is given the PLY's bytes and waited for; `fail` is told of a Problem.
   constructor(link, { maxSplats, take, fail }) {
     Object.assign(this, { link, maxSplats, take, fail });
+    document.addEventListener("visibilitychange", () => this.#go());
   }
 
   // There is a version; after a reset they may count from the beginning.
@@ -37,7 +39,7 @@ export class SplatFeed {
   }
 
   async #go() {
-    if (this.#busy || this.#newest === this.#shown) return;
+    if (this.#busy || document.hidden || this.#newest === this.#shown) return;
     this.#busy = true;
     await new Promise((resume) => setTimeout(resume, Math.max(0, this.#notBefore - performance.now())));
     const version = this.#newest;

@@ -35,6 +35,7 @@ export class Stage {
     this.spark = new SparkRenderer({ renderer: this.renderer, enableLod: false, onDirty: () => this.invalidate() });
     this.splat = null;
     this.splats = 0;
+    this.forgotten = 0;
     this.arm = null;
     this.cameras = new Cameras();
     const sun = new DirectionalLight(0xffffff, 1.6);
@@ -88,7 +89,9 @@ export class Stage {
   async setSplat(bytes) {
     const centre = this.framed ? null : middle(bytes);
     const splats = new PackedSplats({ fileBytes: bytes, fileName: "live.ply" });
+    const { forgotten } = this;
     await splats.initialized;
+    if (forgotten !== this.forgotten) return splats.dispose();
     if (this.splat) {
       const old = this.splat.packedSplats;
       this.splat.packedSplats = this.splat.splats = splats;
@@ -96,7 +99,6 @@ export class Stage {
       setTimeout(() => old.dispose(), 2000);
     } else {
       this.splat = new SplatMesh({ packedSplats: splats });
-      await this.splat.initialized;
       this.splat.visible = !this.splatHidden;
       this.scene.add(this.splat);
     }
@@ -109,6 +111,7 @@ export class Stage {
   }
 
   forgetSplat() {
+    this.forgotten += 1;
     this.splat?.removeFromParent();
     this.splat?.dispose();
     this.splat = null;

@@ -1,5 +1,5 @@
 // The camera of the machine that shows the page, as a source of frames: at most five pictures a second.
-import { nowS } from "./session_link.js";
+import { Problem, nowS } from "./session_link.js";
 
 const WIDTH = 640;
 const QUALITY = 0.82;
@@ -11,22 +11,24 @@ const WORDS = {
   NotReadableError: ["The camera is in use by another program.", "Close that program, then press the button again."],
 };
 
+const told = (detail, hint) => new Problem({ detail, hint });
+
 export class Webcam {
   constructor(link, video) {
     Object.assign(this, { link, video, sent: 0, skipped: 0, running: false, hz: 2 });
     this.canvas = document.createElement("canvas");
   }
 
-  // Throws [what happened, what to do].
+  // Throws a Problem.
   async start() {
     if (!navigator.mediaDevices) {
-      throw ["Browsers give the camera to secure pages only.", "Open this page over https, or on localhost."];
+      throw told("Browsers give the camera to secure pages only.", "Open this page over https, or on localhost.");
     }
     try {
       const video = { width: { ideal: WIDTH }, facingMode: "environment" };
       this.stream = await navigator.mediaDevices.getUserMedia({ video, audio: false });
     } catch (error) {
-      throw WORDS[error.name] ?? [`The camera cannot be used: ${error.message}`, "Try another camera or browser."];
+      throw told(...(WORDS[error.name] ?? [`The camera cannot be used: ${error.message}`, "Try another one."]));
     }
     this.video.srcObject = this.stream;
     await this.video.play();
