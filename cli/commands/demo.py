@@ -1,26 +1,24 @@
-"""``saccade demo``: two laps filmed, compared, and the answer held against the truth."""
+"""``saccade demo [laps]``: two laps filmed, compared, and the answer held against the truth."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import click
 from saccade import Client
 
+from cli.commands.demo_server import server_of
 from cli.commands.up import shown
 from cli.connection import open_client
-from cli.embedded.attached import attached_system
-from cli.embedded.ports import is_free
-from cli.failure import Failure
 from cli.filming import film_laps
 from cli.output import note, say, show_json, table
 from cli.progress import duration, meter, size
 from cli.sending import find_workload, send_all
-from cli.settings import DEFAULT_PORT, CommandSettings
+from cli.settings import CommandSettings
 from cli.truth import Truth, curve_errors, figures, lost
 from cli.watching import watch
 
@@ -40,18 +38,38 @@ class _Clock:
         self._last = now
 
 
-@click.command()
+class _Demos(click.Group):
+    """Loads another demo when it is called; ``saccade demo`` alone compares laps."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Name them."""
+        return ["live"]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Load one."""
+        if cmd_name != "live":
+            return None
+        command: click.Command = importlib.import_module("cli.commands.demo_live").live
+        return command
+
+
+@click.group(cls=_Demos, invoke_without_command=True)
+@click.pass_context
 @click.option("--url", help="Use a server that runs. [default: start one]")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder for all data. [default: ./.saccade]")
 @click.option("--laps", "lap_s", type=click.FloatRange(8, 600), default=25.0, show_default=True, help="Seconds a lap.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Another seed is another circuit.")
 @click.option("--keep", is_flag=True, help="Leave the system running afterwards, until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON value: figures, truth and paths.")
-def demo(*, url: str | None, data: Path | None, lap_s: float, seed: int, keep: bool, as_json: bool) -> None:
+def demo(
+    context: click.Context, *, url: str | None, data: Path | None, lap_s: float, seed: int, keep: bool, as_json: bool
+) -> None:
     """Film two laps whose times are known, compare them, and show the answer next to the truth."""
+    if context.invoked_subcommand is not None:
+        return
     data = data or CommandSettings().data
     clock = _Clock()
-    with _server(url, data) as (server, started):
+    with server_of(url, data) as (server, started):
         if not as_json:
             say(f"Saccade {'runs' if started else 'is used'} at {server}.")
             say("Two drivers lap one circuit. Their films go in; where the time was lost comes out.\n")
@@ -73,22 +91,6 @@ def demo(*, url: str | None, data: Path | None, lap_s: float, seed: int, keep: b
             with contextlib.suppress(KeyboardInterrupt):
                 while True:
                     time.sleep(3600)
-
-
-@contextlib.contextmanager
-def _server(url: str | None, data: Path) -> Iterator[tuple[str, bool]]:
-    """Use the server that was named, or start one, and tell which it was."""
-    if url:
-        yield url, False
-        return
-    with contextlib.ExitStack() as stack:
-        try:
-            server = stack.enter_context(attached_system(data, DEFAULT_PORT if is_free(DEFAULT_PORT) else 0))
-        except Failure as failure:
-            if failure.code == "already_running":
-                failure.hint = "Use that one: saccade demo --url with its address; or stop it, or add --data."
-            raise
-        yield server, True
 
 
 def _compare(
