@@ -17,10 +17,11 @@ from nats.aio.client import Client
 from contracts.asyncapi import asyncapi_document
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import decode_at
-from contracts.streams import EVENTS, LIVE_EVENTS
+from contracts.streams import EVENTS, LIVE_EVENTS, TELEMETRY
 from services.gateway.api import artifacts as artifact_routes
 from services.gateway.api import ingest as ingest_routes
 from services.gateway.api import jobs as job_routes
+from services.gateway.api import replaced_splat as replaced_splat_routes
 from services.gateway.api import session_inputs as session_input_routes
 from services.gateway.api import session_page as session_page_routes
 from services.gateway.api import session_ply as session_ply_routes
@@ -28,7 +29,9 @@ from services.gateway.api import session_stream as session_stream_routes
 from services.gateway.api import sessions as session_routes
 from services.gateway.api import uploads as upload_routes
 from services.gateway.api import workloads as workload_routes
+from services.gateway.api.replaced_splat import GatewayHealth, trainer_ready
 from services.gateway.artifacts import Artifacts
+from services.gateway.default_session import DefaultSessions
 from services.gateway.ingest import IngestDoor
 from services.gateway.jobs import Jobs
 from services.gateway.media_check import check_media
@@ -51,7 +54,7 @@ from services.gateway.waiting import Waiting
 from services.kit.auth import Authenticator, AuthSettings, HostGuard
 from services.kit.body_limit import BodyLimit
 from services.kit.event_store import EventStore, Stored
-from services.kit.health import Health, HealthReport, nats_check
+from services.kit.health import Health, nats_check
 from services.kit.idempotency import Idempotency
 from services.kit.nats import epoch_of
 from services.kit.openapi import openapi_of
@@ -87,6 +90,7 @@ class Gateway:
     keeper: SessionKeeper
     live: SessionLive
     door: SessionDoor
+    default_sessions: DefaultSessions
     viewers: SessionViewers
     ingest: IngestDoor
     tickets: Tickets
@@ -167,6 +171,7 @@ def build_gateway(
     sessions = Sessions(jobs=jobs, waiting=session_waiting, **common)
     keeper = SessionKeeper(sessions, view)
     live = SessionLive(client, metrics, viewers.on_advisory)
+    door = SessionDoor(Telemetry(client, metrics), live)
     reactions = {
         "job": OnJob(view, progress, waiting, keeper.look_now).handle,
         "session": OnSession(view, session_waiting, keeper.look_soon).handle,
@@ -188,7 +193,8 @@ def build_gateway(
         sessions=sessions,
         keeper=keeper,
         live=live,
-        door=SessionDoor(Telemetry(client, metrics), live),
+        door=door,
+        default_sessions=DefaultSessions(sessions, door, EventStore(client, TELEMETRY.name)),
         viewers=viewers,
         ingest=IngestDoor(session_settings),
         tickets=Tickets(key.get_secret_value() if key else None),
@@ -233,7 +239,8 @@ def build_app(gateway: Gateway) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_tags=[
-            {"name": name} for name in ("workloads", "uploads", "jobs", "sessions", "artifacts", "service", "internal")
+            {"name": name}
+            for name in ("workloads", "uploads", "jobs", "sessions", "artifacts", "replaced", "service", "internal")
         ],
     )
     app.state.gateway, app.state.authenticator = gateway, gateway.authenticator
@@ -247,6 +254,7 @@ def build_app(gateway: Gateway) -> FastAPI:
         session_ply_routes,
         session_stream_routes,
         session_page_routes,
+        replaced_splat_routes,
         ingest_routes,
     ):
         app.include_router(routes.router)
@@ -261,8 +269,9 @@ def build_app(gateway: Gateway) -> FastAPI:
 
 def _add_service_routes(app: FastAPI, gateway: Gateway) -> None:
     @app.get("/health", tags=["service"], summary="How the gateway and its dependencies are")
-    async def health() -> HealthReport:
-        return await gateway.health.report()
+    async def health(request: Request) -> GatewayHealth:
+        report = await gateway.health.report()
+        return GatewayHealth(**dict(report), trainer_ready=trainer_ready(request))
 
     @app.get("/metrics", tags=["service"], summary="Prometheus metrics", response_class=Response)
     async def metrics() -> Response:

@@ -13,11 +13,10 @@ from contracts.errors import ErrorBody, ErrorCode, SaccadeError
 from contracts.events.job import JobSubmitted
 from contracts.events.session import FrameTotals, SessionFailed, SessionStopped, StopReason
 from contracts.job import Job, State
-from contracts.session import Session, SessionLaunch, telemetry_subject
-from contracts.streams import TELEMETRY
+from contracts.session import Session, SessionLaunch
 from contracts.workload import Workload
 from services.gateway.estimate import Estimate
-from services.kit.nats import request
+from services.gateway.telemetry import stored_frames
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +59,7 @@ async def ending_of(session: Session, job: Job, client: Client) -> SessionStoppe
         error = job.error or ErrorBody.model_validate(SaccadeError(ErrorCode.WORKER_BROKEN).body())
         return SessionFailed(error=error, cost_usd=job.actual_usd)
     totals = session.totals
-    if not totals.sent and (unheard := await _stored_frames(client, session)):
+    if not totals.sent and (unheard := await stored_frames(client, session)):
         # No worker has counted them, and none will: they were sent, and nothing became of them.
         totals = FrameTotals(sent=unheard, dropped=unheard)
     chunks = session.chunk.chunk if session.chunk else 0
@@ -83,9 +82,3 @@ def _stopped(session: Session, job: Job) -> SessionStopped:
         result=result,
         cost_usd=job.actual_usd,
     )
-
-
-async def _stored_frames(client: Client, session: Session) -> int:
-    subject = telemetry_subject(session.tenant, session.id, "frames")
-    info = await request(client, f"STREAM.INFO.{TELEMETRY.name}", {"subjects_filter": subject})
-    return int(((info.get("state") or {}).get("subjects") or {}).get(subject, 0))

@@ -12,7 +12,7 @@ from contracts.events import EventData, encode
 from contracts.events.session import SessionOpened
 from contracts.ids import is_id, new_id
 from contracts.job import Job
-from contracts.limits import PAGE_DEFAULT, SESSION_IDLE_S, SESSION_LENGTH_S
+from contracts.limits import PAGE_DEFAULT, PAGE_MAX, SESSION_IDLE_S, SESSION_LENGTH_S
 from contracts.session import Session, fold_stored, job_of, request_reset, request_stop
 from contracts.streams import aggregate
 from services.gateway.jobs import Jobs
@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 _DECISIONS: Final = 50
 _LOOK_S: Final = 0.5
+_PAGES: Final = 5
 _PAGE_MARK: Final = "sessions"
 
 
@@ -155,6 +156,18 @@ class Sessions:
         before = read_page(_PAGE_MARK, cursor) if cursor is not None else None
         sessions, last = self._view.sessions(tenant, states, before=before, limit=limit)
         return sessions, write_page(_PAGE_MARK, last) if last is not None else None
+
+    def newest_marked(self, tenant: str, metadata: dict[str, str]) -> Session | None:
+        """Give the newest of a tenant's sessions whose metadata say this; only so many are looked at."""
+        before: int | None = None
+        for _ in range(_PAGES):
+            sessions, before = self._view.sessions(tenant, before=before, limit=PAGE_MAX)
+            for session in sessions:
+                if metadata.items() <= session.opened.metadata.items():
+                    return session
+            if before is None:
+                break
+        return None
 
     async def stop(self, tenant: str, session_id: str) -> Session:
         """Ask for a session's end, durably. One that no worker has begun ends at once. May be repeated.

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import Message
 from contracts.ids import new_id
-from contracts.session import telemetry_subject
+from contracts.session import Session, telemetry_subject
 from contracts.streams import TELEMETRY
 from contracts.telemetry import (
     FRAME_CAPTURED,
@@ -28,6 +28,7 @@ from contracts.telemetry import (
 from services.gateway.frame_check import FrameForm
 from services.gateway.metrics import Metrics
 from services.kit.event_store import EventStore
+from services.kit.nats import request
 
 #: A frame that could not be stored by then is stale; its sender hears of it and sends the next.
 _DEADLINE_S: Final = 5.0
@@ -105,6 +106,17 @@ class Telemetry:
         # The id is the request's, not the frame's: a number that a camera repeats is the worker's to judge.
         message = Message(subject, new_id("evt"), body)
         await self._store.publish(message, deadline_s=_DEADLINE_S, headers=headers)
+
+
+async def stored_frames(client: Client, session: Session) -> int:
+    """Count the frames that were sent into a session and are still kept.
+
+    Raises:
+        SaccadeError: BUS_UNAVAILABLE.
+    """
+    subject = telemetry_subject(session.tenant, session.id, "frames")
+    info = await request(client, f"STREAM.INFO.{TELEMETRY.name}", {"subjects_filter": subject})
+    return int(((info.get("state") or {}).get("subjects") or {}).get(subject, 0))
 
 
 def _headers(head: FrameHead) -> dict[str, str]:

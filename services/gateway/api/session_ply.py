@@ -15,7 +15,7 @@ from services.gateway.api.caller import gateway_of
 from services.gateway.ply_cut import PlyCut, cut_ply
 from services.kit.caller import Reader
 from services.kit.problems import problem_responses
-from services.kit.s3 import Missing, Opened
+from services.kit.s3 import Bucket, Missing, Opened
 
 router = APIRouter(tags=["sessions"])
 
@@ -48,13 +48,22 @@ async def fetch_ply(
     """Give the model as 3DGS viewers read it; ask again with `If-None-Match` to be told whether it has changed."""
     gateway = gateway_of(request)
     session = await gateway.sessions.get(caller.tenant, session_id)
-    key = gateway.bucket.key("results", job_of(session.id), _WHOLE if max_splats is None else _SORTED)
+    return await ply_of(gateway.bucket, session, max_splats, if_none_match)
+
+
+async def ply_of(bucket: Bucket, session: Session, max_splats: int | None, if_none_match: str | None) -> Response:
+    """Give the newest model of a session, or say that the client has it.
+
+    Raises:
+        SaccadeError: SESSION_NOT_STARTED, when there is none; STORAGE_UNAVAILABLE.
+    """
+    key = bucket.key("results", job_of(session.id), _WHOLE if max_splats is None else _SORTED)
     async with AsyncExitStack() as stack:
         try:
-            known, _ = await gateway.bucket.version(key)
+            known, _ = await bucket.version(key)
             if _matches(if_none_match, mark := _mark(known, max_splats)):
                 return Response(status_code=304, headers=_headers(mark))
-            opened = await stack.enter_async_context(gateway.bucket.opened(key))
+            opened = await stack.enter_async_context(bucket.opened(key))
         except Missing:
             raise _nothing(session) from None
         headers = _headers(_mark(opened.etag, max_splats))
