@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 _OURS: Final = "lerobot_robot_saccade"
 _PREFIX: Final = "streamed_"
-#: LeRobot's own command lines import some of the robots; those that cannot be imported here are not offered.
+#: How LeRobot knows distributions with robots.
 _OTHERS: Final = "lerobot_robot_"
 
 

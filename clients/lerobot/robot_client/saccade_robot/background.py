@@ -14,7 +14,7 @@ from saccade_robot.errors import RobotClientError
 from saccade_robot.frames import Camera, Frame, FrameMaker
 from saccade_robot.http_link import HttpLink
 from saccade_robot.nats_link import NatsLink
-from saccade_robot.outbox import Outbox
+from saccade_robot.outbox import Batch, Outbox
 from saccade_robot.target import Target
 
 log = logging.getLogger(__name__)
@@ -30,6 +30,8 @@ _CLOCK_AGAIN_S: Final = 0.5
 _HTTP_PAUSE_S: Final = 0.5
 _LOOK_S: Final = 0.05
 _END_S: Final = 0.5
+#: What is refused is so for a reason, which somebody may put right meanwhile.
+_REFUSED_PAUSE_S: Final = 20.0
 _OPEN_PAUSES_S: Final = (0.5, 1.0, 2.0, 5.0)
 
 
@@ -153,17 +155,19 @@ class Background:
 
     async def _open(self) -> bool:
         """Find out where to send to, however often that must be asked; tell whether it was found before the end."""
-        failures = 0
+        failures, said = 0, ""
         while not isinstance(self._to, Target):
             try:
                 self._to = await asyncio.get_running_loop().run_in_executor(None, self._to)
             except Exception as error:  # noqa: BLE001, PERF203 - it is logged and tried again
                 self._own_errors += 1
-                if failures == 0 or not (isinstance(error, RobotClientError) and error.passing):
-                    log.warning("no session yet: %s", error)
+                if said != (said := str(error) or type(error).__name__):
+                    log.warning("no session yet: %s", said)
                 if self._stopping:
                     return False
-                await asyncio.sleep(_OPEN_PAUSES_S[min(failures, len(_OPEN_PAUSES_S) - 1)])
+                passing = isinstance(error, RobotClientError) and error.passing
+                pause_s = _OPEN_PAUSES_S[min(failures, len(_OPEN_PAUSES_S) - 1)] if passing else _REFUSED_PAUSE_S
+                await asyncio.sleep(pause_s)
                 failures += 1
         self._target = self._to
         if self._target.nats is not None:
@@ -183,44 +187,69 @@ class Background:
 
     async def _send_waiting(self) -> None:
         route = self.route
-        if route == "nats" and self._nats is not None and self._target.nats is not None:
-            while self._nats.flowing and self._nats.unconfirmed < _WINDOW and (batch := self.outbox.next()):
-                mark = await self._nats.publish(self._target.nats.joints, batch.body)
-                if mark is None:
-                    return self.outbox.put_back(batch)
-                self.outbox.left(batch, mark)
-        elif route == "http" and self._http is not None and self._target.http is not None:
+        if route == "http":
             # What NATS has not confirmed is sent again this way; whoever has it knows it by its numbers.
             self.outbox.take_back()
-            if (batch := self.outbox.next()) is None:
-                return None
-            json = {"Content-Type": "application/json"}
-            arrived = await self._http.post("joints", self._target.http.joints, batch.body, json)
-            if arrived:
-                self.outbox.arrived(batch)
-            elif arrived is None:
+            await self._send_batch(self._post)
+        while route == "nats" and self._nats is not None and self._nats.flowing and self._nats.unconfirmed < _WINDOW:
+            if not await self._send_batch(self._publish):
+                return
+
+    async def _send_batch(self, send: Callable[[Batch], Coroutine[Any, Any, bool]]) -> bool:
+        """Send the next batch; tell whether there may be more to send at once. None gets lost on the way."""
+        batch = self.outbox.next()
+        if batch is None:
+            return False
+        settled = False
+        try:
+            settled = await send(batch)
+        finally:
+            if not settled:
                 self.outbox.put_back(batch)
-                await asyncio.sleep(_HTTP_PAUSE_S)
-            else:
-                self.outbox.refuse(batch)
-        return None
+        return settled
+
+    async def _publish(self, batch: Batch) -> bool:
+        if self._nats is None or self._target.nats is None:
+            return False
+        mark = await self._nats.publish(self._target.nats.joints, batch.body)
+        if mark is not None:
+            self.outbox.left(batch, mark)
+        return mark is not None
+
+    async def _post(self, batch: Batch) -> bool:
+        if self._http is None or self._target.http is None:
+            return False
+        json = {"Content-Type": "application/json"}
+        arrived = await self._http.post("joints", self._target.http.joints, batch.body, json)
+        if arrived is None:
+            await asyncio.sleep(_HTTP_PAUSE_S)
+        elif arrived:
+            self.outbox.arrived(batch)
+        else:
+            self.outbox.refuse(batch)
+        return arrived is not None
 
     async def _send_frames(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             stopping = self._stopping
             for camera in list(self._cameras.values()):
                 route = self.route
-                if route is None or self._frames_under_way >= _FRAMES_WINDOW or (taken := camera.take()) is None:
-                    continue
-                frame = await loop.run_in_executor(None, self._frames.make, camera.name, *taken)
-                if frame is None or not await self._deliver(frame, route):
-                    camera.failed += 1
-                else:
-                    camera.sent += 1
+                full = route == "nats" and self._frames_under_way >= _FRAMES_WINDOW
+                if route is not None and not full and (taken := camera.take()) is not None:
+                    await self._send_frame(camera, taken, route)
             if stopping and (self._late or not any(camera.waiting for camera in self._cameras.values())):
                 return
             await asyncio.sleep(_FRAMES_S)
+
+    async def _send_frame(self, camera: Camera, taken: tuple[int, float, Any], route: str) -> None:
+        sent = False
+        try:
+            loop = asyncio.get_running_loop()
+            frame = await loop.run_in_executor(None, self._frames.make, camera.name, *taken)
+            sent = frame is not None and await self._deliver(frame, route)
+        finally:
+            camera.sent += sent
+            camera.failed += not sent
 
     @property
     def _frames_under_way(self) -> int:

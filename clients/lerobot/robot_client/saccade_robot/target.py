@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urljoin
 
 
 @dataclass(frozen=True)
@@ -47,13 +46,19 @@ def target_of(session: Mapping[str, Any], base_url: str, key: str | None = None)
     ingest = session.get("ingest") or {}
     session_id = str(session["id"])
     http = ingest.get("http") or {}
+    base_url = base_url.rstrip("/")
     path = f"/v1/sessions/{session_id}"
+
+    def at(link: str) -> str:
+        # Not urljoin: the server may stand below a path of its address.
+        return base_url + link if link.startswith("/") else link
+
     return Target(
         nats=_nats(ingest.get("nats") or {}),
         http=HttpTarget(
-            joints=urljoin(base_url, str(http.get("joints") or f"{path}/joints")),
-            frames=urljoin(base_url, str(http.get("frames") or f"{path}/frames")),
-            clock=urljoin(base_url, "/v1/clock"),
+            joints=at(str(http.get("joints") or f"{path}/joints")),
+            frames=at(str(http.get("frames") or f"{path}/frames")),
+            clock=at("/v1/clock"),
             key=key,
         ),
         session_id=session_id,
