@@ -91,7 +91,7 @@ class Splats:
         """Say which are all finite numbers [N]."""
         whole = torch.ones(len(self), dtype=torch.bool, device=self.means.device)
         for tensor in self.tensors().values():
-            whole &= tensor.isfinite().reshape(len(self), -1).all(1)
+            whole &= tensor.isfinite().flatten(1).all(1) if tensor.dim() > 1 else tensor.isfinite()
         return whole
 
     def save(self, path: Path) -> None:

@@ -76,9 +76,10 @@ class Optimiser:
         new = splats.detach()
         if len(self._splats) and self._splats.sh_rest is not None:
             new = new.with_harmonics(self._splats.sh_rest.shape[1])
-        zeros = new.map(torch.zeros_like)
         self._splats = _leaves(self._splats.detach().concatenate(new))
-        self._first, self._second = self._first.concatenate(zeros), self._second.concatenate(zeros)
+        # of two tensors of zeros each: joined with nothing they are the moments themselves
+        self._first = self._first.concatenate(new.map(torch.zeros_like))
+        self._second = self._second.concatenate(new.map(torch.zeros_like))
         self._ages = torch.cat([self._ages, self._ages.new_zeros(len(new))])
 
     def select(self, chosen: Tensor) -> None:

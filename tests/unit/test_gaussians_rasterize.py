@@ -12,6 +12,8 @@ import torch
 
 from modal_workers.gaussians import compositing, tiles
 from modal_workers.gaussians.camera import Camera, se3_exp
+from modal_workers.gaussians.harmonics import radiance
+from modal_workers.gaussians.projection import project
 from modal_workers.gaussians.rasterize import Backend, Rendered, rasterize
 from modal_workers.gaussians.splats import SH_0, Splats
 from tests.gaussian_scenes import Floats, dense, random_splats
@@ -82,19 +84,11 @@ def test_the_picture_is_that_of_the_reference(drawn: Drawn, seed: int) -> None:
 def test_many_groups_and_chunks_add_up_to_the_reference(drawn: Drawn) -> None:
     camera = Camera(177, 131, 150.0, 150.0, 88.0, 66.0)
     splats = random_splats(500, 3, opacity=0.03, scale_m=0.12)
-    tiling = tiles.tile(compositing_input(splats, camera), camera)
+    tiling = tiles.tile(project(splats, camera, torch.eye(4, dtype=torch.float64)), camera)
     assert len(tiling.groups) > 1
     assert max(len(compositing._Chunks(group, torch.zeros(0)).bounds) for group in tiling.groups) > 1
     wanted = dense(splats, camera, torch.eye(4))
-    np.testing.assert_allclose(
-        picture(drawn(splats, camera, torch.eye(4))), wanted, atol=drawn.picture_tolerance * 5
-    )
-
-
-def compositing_input(splats: Splats, camera: Camera):  # noqa: ANN201
-    from modal_workers.gaussians.projection import project
-
-    return project(splats, camera, torch.eye(4, dtype=torch.float64))
+    np.testing.assert_allclose(picture(drawn(splats, camera, torch.eye(4))), wanted, atol=drawn.picture_tolerance * 5)
 
 
 def test_what_lies_behind_an_opaque_wall_is_not_missed_by_more_than_a_ten_thousandth(drawn: Drawn) -> None:
@@ -145,8 +139,6 @@ def test_the_gradient_of_the_pose_is_that_of_central_differences_of_the_referenc
 
 @pytest.mark.parametrize("count", [3, 8, 15])
 def test_harmonics_are_orthonormal_and_differentiable(drawn: Drawn, count: int) -> None:
-    from modal_workers.gaussians.harmonics import radiance
-
     generator = torch.Generator().manual_seed(7)
     places = torch.nn.functional.normalize(torch.randn(20000, 3, generator=generator, dtype=torch.float64), dim=-1)
     everywhere = random_splats(1, 0, harmonics=count).select(torch.zeros(len(places), dtype=torch.int64))
@@ -300,9 +292,7 @@ def test_positions_in_the_picture_keep_their_gradient(drawn: Drawn) -> None:
 def test_a_second_backward_finds_what_the_first_one_found(drawn: Drawn) -> None:
     splats = random_splats(40, 15).map(torch.Tensor.requires_grad_)
     total = drawn(splats, CAMERA, torch.eye(4)).colour.square().sum()
-    first, second = (
-        torch.autograd.grad(total, list(splats.tensors().values()), retain_graph=True) for _ in range(2)
-    )
+    first, second = (torch.autograd.grad(total, list(splats.tensors().values()), retain_graph=True) for _ in range(2))
     for one, other in zip(first, second, strict=True):
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
 
