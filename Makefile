@@ -8,14 +8,19 @@ SOAK_RUNS ?= 200
 # uv reads none of pip's settings: wheels that this machine keeps are found by both, a smaller build of torch say.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
+comma := ,
+
 .DEFAULT_GOAL := help
-.PHONY: help demo up install test lint docs bench soak clean
+.PHONY: help demo demo-live up install test lint docs bench soak clean
 
 help: ## Say what there is to make
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/.embedded ## Film two laps, compare them, show the answer next to the truth
 	@$(BIN)/saccade demo $(ARGS)
+
+demo-live: $(VENV)/.splat ## Let a virtual robot arm look at a table: its camera's frames become a splat
+	@$(BIN)/saccade demo live $(ARGS)
 
 up: $(VENV)/.embedded ## Run the whole system on this machine until Ctrl-C
 	@$(BIN)/saccade up $(ARGS)
@@ -60,9 +65,13 @@ endef
 $(VENV)/.embedded: $(VENV)/.made pyproject.toml $(CONSTRAINTS)
 	$(call install,embedded)
 
+$(VENV)/.splat: $(VENV)/.made pyproject.toml $(CONSTRAINTS)
+	$(call install,embedded$(comma)splat)
+	@touch $(VENV)/.embedded
+
 $(VENV)/.dev: $(VENV)/.made pyproject.toml $(CONSTRAINTS)
 	$(call install,dev)
-	@touch $(VENV)/.embedded
+	@touch $(VENV)/.embedded $(VENV)/.splat
 
 $(VENV)/.made:
 	@command -v $(PYTHON) > /dev/null || { \

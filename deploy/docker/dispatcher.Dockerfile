@@ -12,6 +12,9 @@ COPY pyproject.toml constraints.txt ./
 RUN touch README.md && pip install --no-cache-dir -c constraints.txt '.[kit]'
 RUN pip install --no-cache-dir -c constraints.txt '.[dispatcher,lap-compare]' \
     && python -c 'import av, cv2, matplotlib, numpy'
+# PyTorch is as large as all the rest. Without it a live splat is refused at the door: --build-arg SPLAT=1 has it.
+ARG SPLAT=0
+RUN if [ "$SPLAT" = 1 ]; then pip install --no-cache-dir -c constraints.txt '.[splat]' && python -c 'import torch'; fi
 
 COPY contracts contracts
 COPY services/__init__.py services/__init__.py

@@ -16,7 +16,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from modal_workers.gaussians.projection import ALPHA_MIN, OPACITY_MAX
+from modal_workers.gaussians.projection import ALPHA_MIN, COEFFICIENTS, OPACITY_MAX
 from modal_workers.gaussians.tiles import TILE_PX, Group, Tiling
 
 PIXELS: Final = TILE_PX * TILE_PX
@@ -100,15 +100,14 @@ class _Chunks:
 
 
 class _Compositing(torch.autograd.Function):
-    """Table [N, 6 + F] of x, y, a, b, c, log opacity and features, to the tiles' features and alpha [T, F + 1, 64]."""
+    """Table [6 + F, N] of coefficients and features, to the tiles' features and alpha [T, F + 1, 64]."""
 
     @staticmethod
     def forward(ctx: Any, table: Tensor, tiling: Tiling) -> Tensor:
-        chosen = table[tiling.order]
         # behind the last one stands one that is nothing
-        coefficients = torch.nn.functional.pad(chosen[:, :6].T, (0, 1))
+        chosen = torch.nn.functional.pad(table.index_select(1, tiling.order), (0, 1))
+        coefficients, features = chosen[:COEFFICIENTS], chosen[COEFFICIENTS:].T.contiguous()
         coefficients[5, -1] = _NOTHING
-        features = torch.nn.functional.pad(chosen[:, 6:], (0, 0, 0, 1))
         out = table.new_zeros(tiling.columns * tiling.rows, features.shape[1] + 1, PIXELS)
         ctx.tiling, ctx.lists, ctx.lights = tiling, [], []
         for group in tiling.groups:
@@ -126,16 +125,17 @@ class _Compositing(torch.autograd.Function):
         tiling: Tiling = ctx.tiling
         gradient = gradients[0]
         result = gradient.new_zeros(ctx.shape)
-        rows = gradient.new_zeros(sum(group.splats.numel() for group in tiling.groups), ctx.shape[1])
+        rows = gradient.new_zeros(sum(group.splats.numel() for group in tiling.groups), ctx.shape[0])
         offset = 0
         for group, lists, lights in zip(tiling.groups, ctx.lists, ctx.lights, strict=True):
             size = group.splats.numel()
             _group_backward(lists, group, lights, gradient[group.tiles], rows[offset : offset + size])
             offset += size
         if offset:
-            result[tiling.order] = torch.nn.functional.embedding_bag(
+            summed = torch.nn.functional.embedding_bag(
                 tiling.places, rows, tiling.starts, mode="sum", include_last_offset=True
             )
+            result[:, tiling.order] = summed.T
         return result, None
 
 
@@ -179,18 +179,20 @@ def _group_backward(lists: _Lists, group: Group, lights: list[Tensor], gradient:
         for layer in range(count - 1, -1, -1):
             behind.addcmul_(gains[layer].sub_(behind), alphas[layer])
         weights = weight[:count]
-        of_rows[first:last, :, 6:] = torch.bmm(weights.transpose(0, 1), of_features.transpose(1, 2)).transpose(0, 1)
+        of_rows[first:last, :, COEFFICIENTS:] = torch.bmm(
+            weights.transpose(0, 1), of_features.transpose(1, 2)
+        ).transpose(0, 1)
         of_log_alpha = weights.mul_(gained.transpose(0, 1)).view(-1, PIXELS)
         torch.mm(monomials, of_log_alpha.T, out=of_polynomial[:, first * chunks.tiles : last * chunks.tiles])
     lists.gradient(of_polynomial, rows)
 
 
-def composite(projected: Tensor, tiling: Tiling, size_px: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def composite(table: Tensor, tiling: Tiling, size_px: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Give the features [H, W, F] summed by weight and the accumulated alpha [H, W, 1] for ``size_px`` (W, H).
 
-    ``projected`` [N, 6 + F] is x, y (px), a, b, c (of the inverse covariance, 1/px^2), log opacity and features.
+    The rows of ``table`` [6 + F, N] are those of ``Projected.table``.
     """
-    tiles: Tensor = _Compositing.apply(projected, tiling)  # type: ignore[no-untyped-call]
+    tiles: Tensor = _Compositing.apply(table, tiling)  # type: ignore[no-untyped-call]
     width, height = size_px
     picture = tiles.reshape(tiling.rows, tiling.columns, -1, TILE_PX, TILE_PX).permute(0, 3, 1, 4, 2)
     picture = picture.reshape(tiling.rows * TILE_PX, tiling.columns * TILE_PX, -1)[:height, :width]

@@ -71,7 +71,7 @@ class Density:
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what ``state`` gave."""
         self.optimiser.restore(state["optimiser"])
-        self._generator.set_state(state["generator"])
+        self._generator.set_state(state["generator"].cpu())
         self._gradients, self._sightings = state["gradients"], state["sightings"]
         self._areas_px2 = state["areas_px2"]
 

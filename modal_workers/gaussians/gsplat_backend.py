@@ -35,7 +35,9 @@ def draw(splats: Splats, camera: Camera, camera_from_world: Tensor) -> Rendered:
     if means2d.requires_grad:
         means2d.retain_grad()
     # one radius each in older versions, one along each side in newer ones
-    radii = found["radii"].reshape(len(splats), -1).amax(-1)
-    return Rendered(
-        colour[0, ..., :3], alpha[0], colour[0, ..., 3:], radii.to(torch.float32), means2d.reshape(-1, 2), means2d
-    )
+    radii = found["radii"].reshape(len(splats), -1).amax(-1).to(torch.float32)
+
+    def gradient() -> Tensor | None:
+        return None if means2d.grad is None else means2d.grad.reshape(-1, 2)
+
+    return Rendered(colour[0, ..., :3], alpha[0], colour[0, ..., 3:], radii, means2d.reshape(-1, 2), gradient)

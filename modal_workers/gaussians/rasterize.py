@@ -55,10 +55,14 @@ def rasterize(
 
 def _draw(splats: Splats, camera: Camera, camera_from_world: Tensor) -> Rendered:
     projected = project(splats, camera, camera_from_world)
-    if projected.means2d.requires_grad:
-        projected.means2d.retain_grad()
-    columns = [projected.means2d, projected.conics, projected.log_opacities[:, None]]
-    table = torch.cat([*columns, projected.colours, projected.depths[:, None]], 1)
+    table = projected.table
+    if table.requires_grad:
+        table.retain_grad()
     summed, alpha = composite(table, tile(projected, camera), (camera.width_px, camera.height_px))
-    depth = summed[..., 3:] / alpha.clamp(min=1e-10)
-    return Rendered(summed[..., :3], alpha, depth, projected.halves_px.amax(-1), projected.means2d, projected.means2d)
+    depth = summed[..., :1] / alpha.clamp(min=1e-10)
+    radii = projected.halves_px.amax(0)
+
+    def gradient() -> Tensor | None:
+        return None if table.grad is None else table.grad[:2].T
+
+    return Rendered(summed[..., 1:], alpha, depth, radii, table[:2].T, gradient)

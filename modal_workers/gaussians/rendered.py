@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -15,9 +16,6 @@ class Rendered:
     alpha: Tensor  # [H, W, 1] 0..1
     depth: Tensor  # [H, W, 1] m along the optical axis, mean by weight; 0 where nothing is
     radii_px: Tensor  # [N] half the larger side of each splat's box in the picture, 0 where it is not seen
-    means2d: Tensor  # [N, 2] px; keeps its gradient when a graph is recorded
-    _kept: Tensor  # the tensor that keeps it, as its backend shapes it
-
-    def means2d_gradient(self) -> Tensor | None:
-        """Give the gradient [N, 2] of the positions in the picture after ``backward``, or None before."""
-        return None if self._kept.grad is None else self._kept.grad.reshape(-1, 2)
+    means2d: Tensor  # [N, 2] px
+    #: Gives the gradient [N, 2] of the loss by the positions in the picture after ``backward``, or None before.
+    means2d_gradient: Callable[[], Tensor | None] = field(repr=False)

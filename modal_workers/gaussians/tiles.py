@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from modal_workers.gaussians.camera import Camera
-from modal_workers.gaussians.projection import ALPHA_MIN, Projected
+from modal_workers.gaussians.projection import ALPHA_MIN, COEFFICIENTS, Projected
 
 #: The side of a tile. Larger tiles look at more splats that do not touch most of their pixels.
 TILE_PX: Final = 8
@@ -46,12 +46,10 @@ class Tiling:
 def tile(projected: Projected, camera: Camera) -> Tiling:
     """List for every tile the splats that reach ALPHA_MIN somewhere between its pixels' centres, by depth."""
     columns, rows = -(-camera.width_px // TILE_PX), -(-camera.height_px // TILE_PX)
-    order = _by_depth(projected.depths.detach(), torch.nonzero(projected.halves_px[:, 0] > 0)[:, 0])
-    limits = projected.log_opacities.detach() - math.log(ALPHA_MIN)
-    ellipses = torch.cat(
-        [projected.means2d.detach(), projected.conics.detach(), limits[:, None], projected.halves_px], 1
-    )
-    ellipses = ellipses[order].T.contiguous()  # [8, M]
+    table = projected.table.detach()
+    order = _by_depth(table[6], torch.nonzero(projected.halves_px[0] > 0)[:, 0])
+    ellipses = torch.cat([table[:COEFFICIENTS], projected.halves_px]).index_select(1, order)
+    ellipses[5] -= math.log(ALPHA_MIN)
     first_row, last_row = _reach(ellipses[1], -ellipses[7], ellipses[7], camera.height_px)
     heights = (last_row - first_row + 1).clamp(min=0)
     row_ends = heights.cumsum(0)

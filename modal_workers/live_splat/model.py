@@ -51,9 +51,9 @@ class Keyframe:
     correction: FrameCorrection
     held_out: bool
 
-    def target(self) -> Tensor:
+    def target(self, device: torch.device) -> Tensor:
         """Give the picture [H, W, 3] in 0..1."""
-        return torch.from_numpy(self.colour).float() / 255
+        return torch.from_numpy(self.colour).to(device).float() / 255
 
 
 class LiveModel:
@@ -62,6 +62,8 @@ class LiveModel:
     def __init__(self, params: LiveSplatParams, camera: Camera, training_camera: Camera, matrix: Floats) -> None:
         """Begin with nothing; ``matrix`` is of ``camera``, whose pictures are looked through for features."""
         torch.manual_seed(params.seed)
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._none = Splats.empty(torch.zeros(0, device=self._device))
         self._params, self._camera = params, training_camera
         self._scale = training_camera.width_px / camera.width_px
         self._matrix = matrix
@@ -70,7 +72,7 @@ class LiveModel:
         self._views: list[View] = []
         self.poses = ArmPoses(params.gripper_from_camera)
         self.keyframes: list[Keyframe] = []
-        self.optimiser = Optimiser(Splats.empty(), _RATES)
+        self.optimiser = Optimiser(self._none, _RATES)
         self.density = Density(self.optimiser, seed=params.seed)
         self.frames = 0
         self.steps = 0
@@ -107,11 +109,9 @@ class LiveModel:
             return
         frame = trained[-1] if self.steps % 2 == 0 else self._random.choice(trained)
         refine = self._params.refine and len(trained) > _REFINE_AFTER
-        base = self.poses.camera_from_world(frame.positions)
         pose = frame.correction if refine else None
-        if pose is None:
-            base = frame.correction.camera_from_world()
-        done = step(self.optimiser, self._camera, base, frame.target(), pose=pose)
+        base = frame.correction.camera_from_world() if pose is None else self.poses.camera_from_world(frame.positions)
+        done = step(self.optimiser, self._camera, base.to(self._device), frame.target(self._device), pose=pose)
         self.density.watch(done.rendered, self._camera)
         self.steps += 1
         self.losses = [*self.losses[-49:], done.loss]
@@ -119,7 +119,8 @@ class LiveModel:
     @torch.no_grad()
     def draw(self, camera_from_world: Tensor, camera: Camera | None = None) -> Tensor:
         """Draw the splats [H, W, 3] in 0..1 as a camera sees them."""
-        return rasterize(self.splats.detach(), camera or self._camera, camera_from_world).colour.clamp(0, 1)
+        pose = camera_from_world.to(self._device)
+        return rasterize(self.splats.detach(), camera or self._camera, pose).colour.clamp(0, 1)
 
     def score(self) -> dict[str, float | int | None]:
         """Give PSNR on the newest held-out frames and on as many of the others, in dB; None where there are none."""
@@ -134,7 +135,7 @@ class LiveModel:
     def _psnr_db(self, frames: list[Keyframe]) -> float | None:
         if not frames or not len(self.splats):
             return None
-        each = [psnr_db(self.draw(one.correction.camera_from_world()), one.target()) for one in frames]
+        each = [psnr_db(self.draw(one.correction.camera_from_world()), one.target(self._device)) for one in frames]
         return round(sum(map(float, each)) / len(each), 3)
 
     def _forget(self) -> None:
@@ -145,18 +146,18 @@ class LiveModel:
     def _seed(self, frame: Keyframe, view: View) -> None:
         before = [self._views[-back] for back in _BACK if back <= len(self._views)]
         points = self._triangulation.points(view, before)
-        pose = torch.from_numpy(view.camera_from_world).float()
+        pose = torch.from_numpy(view.camera_from_world).float().to(self._device)
         drawn = None
         if len(self.splats):
             with torch.no_grad():
                 drawn = rasterize(self.splats.detach(), self._camera, pose)
-        target = frame.target()
+        target = frame.target(self._device)
         height_px, width_px = target.shape[:2]
         if drawn is None:
             alpha, wrong = np.zeros((height_px, width_px)), np.ones((height_px, width_px))
         else:
-            alpha = drawn.alpha[..., 0].numpy()
-            wrong = (drawn.colour - target).abs().mean(-1).numpy()
+            alpha = drawn.alpha[..., 0].cpu().numpy()
+            wrong = (drawn.colour - target).abs().mean(-1).cpu().numpy()
         focal_px = self._camera.fx_px
         if len(points.depths_m):
             at = np.clip((points.pixels * self._scale).astype(int), 0, [width_px - 1, height_px - 1])
@@ -178,13 +179,8 @@ class LiveModel:
 
     def _put(self, world_m: Floats, colours: Tensor, sizes_m: Floats, opacity: float) -> None:
         if len(world_m):
-            points, sizes = torch.from_numpy(world_m).float(), torch.from_numpy(sizes_m).float()
+            points, sizes = (torch.from_numpy(each).float().to(self._device) for each in (world_m, sizes_m))
             self.density.add(seed_from_points(points, colours, sizes, opacity))
-
-    def ordered(self) -> Splats:
-        """Give the splats with the most important first, so that the first N are the best N."""
-        order = torch.argsort(self.density.importance(), descending=True, stable=True)
-        return self.splats.detach().select(order)
 
     def save(self, path: Path) -> None:
         """Write down all that a later run goes on from; it begins to look for features anew."""
@@ -219,24 +215,24 @@ class LiveModel:
 
     def restore(self, path: Path) -> None:
         """Go on from what an earlier run has written down."""
-        state = torch.load(path, weights_only=True)
-        self.optimiser = Optimiser(Splats.empty(), _RATES)
+        state = torch.load(path, weights_only=True, map_location=self._device)
+        self.optimiser = Optimiser(self._none, _RATES)
         self.density = Density(self.optimiser, seed=self._params.seed)
         self.density.restore(state["density"])
-        self.poses.restore({k: v.numpy() if isinstance(v, Tensor) else v for k, v in state["poses"].items()})
+        self.poses.restore({k: v.cpu().numpy() if isinstance(v, Tensor) else v for k, v in state["poses"].items()})
         self.frames, self.steps = state["frames"], state["steps"]
         self._random.setstate((3, tuple(state["random"]), None))
         self.keyframes = []
         for one in state["keyframes"]:
-            positions = one["positions"].numpy()
+            positions = one["positions"].cpu().numpy()
             correction = FrameCorrection(self.poses, positions)
             correction.restore(one["correction"])
-            self.keyframes.append(Keyframe(one["colour"].numpy(), positions, correction, one["held_out"]))
+            self.keyframes.append(Keyframe(one["colour"].cpu().numpy(), positions, correction, one["held_out"]))
         self._views = [
             View(
-                view["pose"].numpy(),
-                view["keypoints"].numpy(),
-                None if view["descriptors"] is None else view["descriptors"].numpy(),
+                view["pose"].cpu().numpy(),
+                view["keypoints"].cpu().numpy(),
+                None if view["descriptors"] is None else view["descriptors"].cpu().numpy(),
             )
             for view in state["views"]
         ]

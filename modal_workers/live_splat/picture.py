@@ -52,8 +52,8 @@ class Pictures:
             raise SaccadeError(ErrorCode.FRAME_SIZE_CHANGED, message)
         if self._maps is not None:
             decoded = cv2.remap(decoded, *self._maps, cv2.INTER_LINEAR)
-        assert self.training_camera is not None
-        size = (self.training_camera.width_px, self.training_camera.height_px)
+        training = self.cameras[1]
+        size = (training.width_px, training.height_px)
         small = cv2.resize(decoded, size, interpolation=cv2.INTER_AREA) if size != (width_px, height_px) else decoded
         grey = cv2.cvtColor(decoded, cv2.COLOR_BGR2GRAY)
         return Picture(np.ascontiguousarray(small[:, :, ::-1], np.uint8), np.asarray(grey, np.uint8))
@@ -94,8 +94,14 @@ class Pictures:
             width_px, height_px, given.fx_px * across, given.fy_px * down, given.cx_px * across, given.cy_px * down
         )
 
+    @property
+    def cameras(self) -> tuple[Camera, Camera]:
+        """Give the camera as it is, and as it is trained on; only once a picture was read."""
+        assert self.camera is not None
+        assert self.training_camera is not None
+        return self.camera, self.training_camera
+
     def matrix(self) -> NDArray[np.float64]:
         """Give the camera's matrix [3, 3] in its own size, the first pixel's centre at (0.5, 0.5)."""
-        assert self.camera is not None
-        camera = self.camera
+        camera = self.cameras[0]
         return np.array([[camera.fx_px, 0, camera.cx_px], [0, camera.fy_px, camera.cy_px], [0, 0, 1]])

@@ -100,6 +100,6 @@ class FrameCorrection(PoseCorrection):
     @torch.no_grad()
     def step(self, gradient: Tensor) -> None:
         """Move the joints' offsets and the frame's own tangent against the gradient [6]."""
-        self._poses.pull(self._poses.tangents(self._positions).T @ gradient.double().numpy())
-        super().step(gradient)
+        self._poses.pull(self._poses.tangents(self._positions).T @ gradient.double().cpu().numpy())
+        super().step(gradient.to(self.tangent.device))
         self.tangent *= 1 - _BACK

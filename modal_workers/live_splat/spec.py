@@ -90,7 +90,7 @@ class LiveSplatParams(Params):
     intrinsics: Intrinsics | None = Field(
         default=None, description="The camera; without it a pinhole of field_of_view_deg across the picture."
     )
-    field_of_view_deg: float = Field(default=70.0, gt=10, lt=150)
+    field_of_view_deg: float = Field(default=70.0, gt=10, lt=150, description="Across the picture.")
     training_width_px: int = Field(default=160, ge=64, le=1280, description="Pictures are trained on at this width.")
     max_splats: int = Field(default=8000, ge=500, le=2_000_000, description="Hard cap on Gaussians.")
     chunk_frames: int = Field(default=CHUNK_FRAMES, ge=5, le=10_000, description="Accepted frames between two chunks.")
@@ -102,7 +102,7 @@ class LiveSplatParams(Params):
         default=True, description="Correct joint offsets and camera poses from the pictures; the joints are a prior."
     )
     ground_z_m: float = Field(default=0.0, ge=-2, le=2, description="Height of the table, where depth is unknown.")
-    seed: int = Field(default=0, ge=0, lt=1 << 31)
+    seed: int = Field(default=0, ge=0, lt=1 << 31, description="Of all that is drawn by lot.")
 
 
 class LiveSplatResult(SessionResult):
@@ -126,7 +126,7 @@ WORKLOAD: Final = Workload(
     job="modal_workers.live_splat.session:run",
     kind="session",
     compute=Compute(
-        gpus=("T4", "A10G", "A100"),
+        gpus=("T4", "A10", "A100"),
         cpu_cores=2.0,
         memory_bytes=4 * 1024**3,
         timeout_s=SESSION_LENGTH_S + 600.0,

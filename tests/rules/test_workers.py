@@ -8,10 +8,18 @@ from pathlib import Path
 from modal_workers.catalog import workloads
 from tests.rules.tree import ROOT, parsed
 
-FIXED = ("spec.py", "job.py", "app.py", "README.md")
+FIXED = ("spec.py", "app.py", "README.md")
+#: Where its work stands: of a worker that comes to an end, and of one that stays up.
+WORK = {"job": "job.py", "session": "session.py"}
 WORKERS = sorted(
-    folder for folder in (ROOT / "modal_workers").iterdir() if any((folder / name).exists() for name in FIXED[:2])
+    folder
+    for folder in (ROOT / "modal_workers").iterdir()
+    if any((folder / name).exists() for name in (FIXED[0], *WORK.values()))
 )
+
+
+def work_of(folder: Path) -> Path:
+    return folder / WORK[workloads()[folder.name].kind]
 
 
 def test_there_are_workers() -> None:
@@ -21,6 +29,7 @@ def test_there_are_workers() -> None:
 def test_every_worker_has_its_fixed_files() -> None:
     missing = [f"{folder.name}/{name}" for folder in WORKERS for name in FIXED if not (folder / name).is_file()]
     assert missing == []
+    assert [folder.name for folder in WORKERS if not work_of(folder).is_file()] == []
 
 
 def test_every_job_is_where_its_declaration_says() -> None:
@@ -61,5 +70,5 @@ def test_an_app_is_a_thin_shell_whose_figures_are_its_declaration_s() -> None:
 
 
 def test_jobs_read_like_a_table_of_contents() -> None:
-    lengths = {folder.name: (folder / "job.py").read_text().count("\n") for folder in WORKERS}
+    lengths = {folder.name: work_of(folder).read_text().count("\n") for folder in WORKERS}
     assert {name: lines for name, lines in lengths.items() if lines > 150} == {}

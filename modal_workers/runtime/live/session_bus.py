@@ -21,7 +21,7 @@ from contracts.streams import LIVE_EVENTS, aggregate
 from contracts.telemetry import FrameAck
 from modal_workers.runtime.bus import JobBus
 from modal_workers.runtime.live.telemetry import Recorded, TelemetryTail, read_all
-from modal_workers.runtime.nats_bus import TrustedBus
+from modal_workers.runtime.nats_bus import CredentialBus, TrustedBus
 from services.kit.event_store import EventStore
 
 log = logging.getLogger(__name__)
@@ -40,11 +40,12 @@ class SessionBus:
         Raises:
             SaccadeError: WORKER_BROKEN, when the job has a way to its own events only.
         """
-        if not isinstance(bus, TrustedBus):
+        # Credentials of one job tell of that job's events and of no telemetry (docs/adr/0005).
+        if not isinstance(bus, TrustedBus) or isinstance(bus, CredentialBus):
             raise SaccadeError(
                 ErrorCode.WORKER_BROKEN,
-                "A live session's worker must reach NATS; this one reaches the gateway only.",
-                hint="Give the dispatcher an address of NATS that workers can reach (docs/modal.md).",
+                "A live session's worker must reach NATS as one of ours; this one has its own job's credentials only.",
+                hint="Run sessions with the local executor, on a machine with the GPU (docs/sessions.md).",
             )
         self._client: Client = bus.client
         self._run = assignment
