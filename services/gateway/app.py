@@ -25,6 +25,7 @@ from services.gateway.api import replaced_splat as replaced_splat_routes
 from services.gateway.api import session_inputs as session_input_routes
 from services.gateway.api import session_page as session_page_routes
 from services.gateway.api import session_ply as session_ply_routes
+from services.gateway.api import session_record as session_record_routes
 from services.gateway.api import session_stream as session_stream_routes
 from services.gateway.api import sessions as session_routes
 from services.gateway.api import uploads as upload_routes
@@ -252,6 +253,7 @@ def build_app(gateway: Gateway) -> FastAPI:
         session_routes,
         session_input_routes,
         session_ply_routes,
+        session_record_routes,
         session_stream_routes,
         session_page_routes,
         replaced_splat_routes,

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import nats.errors
@@ -41,6 +41,8 @@ class Stored:
     sequence: int
     subject: str
     body: bytes
+    #: What was stored beside the bytes, and ``Nats-Time-Stamp``; empty unless it was asked for.
+    headers: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 class EventStore:
@@ -116,15 +118,26 @@ class EventStore:
         return sorted(found, key=lambda stored: stored.sequence)
 
     async def batch(
-        self, after: int, subjects: str = ">", size: int = 500, deadline_s: float = 10.0
+        self,
+        after: int,
+        subjects: str = ">",
+        size: int = 500,
+        deadline_s: float = 10.0,
+        *,
+        size_bytes: int | None = None,
+        with_headers: bool = False,
     ) -> tuple[list[Stored], int]:
         """Read up to ``size`` events after a sequence, and how many are left after them.
+
+        With ``size_bytes`` it ends after the event with which it has grown so large.
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
         """
-        body = {"seq": after + 1, "next_by_subj": subjects, "batch": size}
-        return await self._get(body, deadline_s)
+        body: dict[str, Any] = {"seq": after + 1, "next_by_subj": subjects, "batch": size}
+        if size_bytes is not None:
+            body["max_bytes"] = size_bytes
+        return await self._get(body, deadline_s, with_headers=with_headers)
 
     async def history(self, after: int, subjects: str = ">") -> AsyncIterator[Stored]:
         """Read all events after a sequence, in the order of the stream.
@@ -141,19 +154,23 @@ class EventStore:
                 yield stored
             after = found[-1].sequence
 
-    async def _get(self, body: dict[str, Any], deadline_s: float) -> tuple[list[Stored], int]:
+    async def _get(
+        self, body: dict[str, Any], deadline_s: float, *, with_headers: bool = False
+    ) -> tuple[list[Stored], int]:
         """Ask for a batch by direct get (ADR-31) and collect it; asks again when an answer is lost."""
         loop = asyncio.get_running_loop()
         end = loop.time() + deadline_s
         while True:
             try:
-                return await self._get_once(body, max(0.1, min(2.0, end - loop.time())))
+                return await self._get_once(body, max(0.1, min(2.0, end - loop.time())), with_headers=with_headers)
             except (TimeoutError, nats.errors.Error, OSError) as error:
                 if loop.time() >= end or self.client.is_closed:
                     raise SaccadeError(ErrorCode.BUS_UNAVAILABLE) from error
                 await asyncio.sleep(0.05)
 
-    async def _get_once(self, body: dict[str, Any], timeout_s: float) -> tuple[list[Stored], int]:
+    async def _get_once(
+        self, body: dict[str, Any], timeout_s: float, *, with_headers: bool
+    ) -> tuple[list[Stored], int]:  # fmt: skip
         """Collect one batch.
 
         Raises:
@@ -173,7 +190,8 @@ class EventStore:
                 if not done.done():
                     done.set_exception(nats.errors.Error(f"direct get: {status} {headers.get('Description', '')}"))
             else:
-                found.append(Stored(int(headers["Nats-Sequence"]), headers["Nats-Subject"], msg.data))
+                kept = headers if with_headers else {}
+                found.append(Stored(int(headers["Nats-Sequence"]), headers["Nats-Subject"], msg.data, kept))
 
         subscription = await self.client.subscribe(inbox, cb=on_message)
         try:
