@@ -15,6 +15,7 @@ from saccade.download import Download
 from saccade.event_stream import SILENCE_S, EventStream
 from saccade.events import Event
 from saccade.objects import ArtifactsView, JobView, Ticket, UploadView
+from saccade.sessions import AsyncSessions
 from saccade.upload import OnProgress, Upload
 from saccade.webhooks import AsyncWebhooks
 
@@ -36,6 +37,8 @@ class AsyncClient:
         self._api = Api(self._connection, silence_s)
         #: Where events are sent to by the server itself.
         self.webhooks = AsyncWebhooks(self._api)
+        #: Live sessions.
+        self.sessions = AsyncSessions(self._api)
 
     async def __aenter__(self) -> AsyncClient:
         """Give itself."""

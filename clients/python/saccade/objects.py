@@ -78,6 +78,56 @@ class JobView(_Shown):
         return self.state in {"succeeded", "failed", "cancelled"}
 
 
+class FrameCounts(_Shown):
+    """Frames of a session, by what became of them."""
+
+    sent: int = 0
+    accepted: int = 0
+    dropped: int = 0
+    rejected: int = 0
+    waiting: int = 0
+
+
+class SessionCost(_Shown):
+    """What a session costs so far, and at most."""
+
+    actual_usd: float = 0.0
+    max_usd: float | None = None
+
+
+class SessionView(_Shown):
+    """A live session as the API shows it."""
+
+    id: str
+    workload: str
+    state: str
+    params: dict[str, Any] = Field(default_factory=dict)
+    created_at: str
+    ready_at: str | None = None
+    started_at: str | None = None
+    finished_at: str | None = None
+    frames: FrameCounts = Field(default_factory=FrameCounts)
+    #: The workload's own, as its worker told them last.
+    figures: dict[str, Any] = Field(default_factory=dict)
+    reason: str | None = None
+    result: dict[str, Any] | None = None
+    #: The job that is its worker: id, state, attempt.
+    job: dict[str, Any] | None = None
+    cost: SessionCost = Field(default_factory=SessionCost)
+    error: JobError | None = None
+    replay_of: str | None = None
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    links: dict[str, str] = Field(default_factory=dict)
+    #: The ways in; credentials only where it was just opened.
+    ingest: dict[str, Any] = Field(default_factory=dict, repr=False)
+    cursor: str | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Tell whether the session's life is over."""
+        return self.state in {"stopped", "failed"}
+
+
 class UploadView(_Shown):
     """An upload."""
 

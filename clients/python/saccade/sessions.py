@@ -1,0 +1,184 @@
+"""Live sessions: opened, read, ended, begun anew; and the record of what was streamed into them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from saccade.api import Api, Pages, given, segment
+from saccade.connection import finish, iterate, iterate_async
+from saccade.objects import SessionView
+from saccade.session_record import Recorded, RecordSize, RecordStream
+
+_ALL: Final = "/v1/sessions"
+_LONGEST_WAIT_S: Final = 60
+_REQUEST_S: Final = 30.0
+
+
+class Sessions:
+    """The sessions of one's own; ``client.sessions``."""
+
+    def __init__(self, api: Api) -> None:
+        """Ask by ``api``."""
+        self._api = api
+
+    def open(
+        self,
+        workload: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        replay_of: str | None = None,
+        idle_timeout_s: float | None = None,
+        max_length_s: float | None = None,
+        max_cost_usd: float | None = None,
+        metadata: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> SessionView:
+        """Open a session; with ``replay_of`` it is given what another one was.
+
+        ``ingest`` of the answer names the ways in, and has credentials which are shown in this answer only.
+        """
+        body = _opening(
+            workload,
+            params,
+            replay_of=replay_of,
+            idle_timeout_s=idle_timeout_s,
+            max_length_s=max_length_s,
+            max_cost_usd=max_cost_usd,
+            metadata=metadata and dict(metadata),
+        )
+        return finish(self._api.post(SessionView, _ALL, json=body, key=idempotency_key))
+
+    def get(self, session_id: str, *, wait_s: float | None = None) -> SessionView:
+        """Read a session; ``wait_s`` lets the server answer only when it has ended, or after so many seconds (60)."""
+        return finish(self._api.get(SessionView, _one(session_id), **_waiting(wait_s)))
+
+    def all(self, *, state: str | Sequence[str] | None = None, page_size: int | None = None) -> Iterator[SessionView]:
+        """Iterate over sessions, newest first."""
+        return iterate(Pages(self._api, SessionView, _ALL, {"state": state, "limit": page_size}))
+
+    def stop(self, session_id: str, *, wait_s: float | None = None) -> SessionView:
+        """Ask for a session's end; ``wait_s`` as of ``get``."""
+        return finish(self._api.post(SessionView, _one(session_id, "stop"), **_waiting(wait_s)))
+
+    def reset(self, session_id: str) -> SessionView:
+        """Ask a session to forget what it has seen."""
+        return finish(self._api.post(SessionView, _one(session_id, "reset")))
+
+    def record(self, session_id: str) -> Record:
+        """Read what was streamed into a session, as of now, over any disconnect. Telemetry is kept for some hours."""
+        return Record(RecordStream(self._api, session_id))
+
+
+class Record(Iterator[Recorded]):
+    """The messages of a record, in the order in which they were stored."""
+
+    def __init__(self, stream: RecordStream) -> None:
+        """Connect when something is asked for."""
+        self._stream = stream
+        self._messages = iterate(stream)
+
+    def __next__(self) -> Recorded:
+        return next(self._messages)
+
+    @property
+    def size(self) -> RecordSize:
+        """Ask how much there is."""
+        return finish(self._stream.begin())
+
+    def close(self) -> None:
+        """Let the connection go."""
+        self._messages.close()
+        finish(self._stream.close())
+
+
+class AsyncSessions:
+    """The sessions of one's own; ``client.sessions``."""
+
+    def __init__(self, api: Api) -> None:
+        """Ask by ``api``."""
+        self._api = api
+
+    async def open(
+        self,
+        workload: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        replay_of: str | None = None,
+        idle_timeout_s: float | None = None,
+        max_length_s: float | None = None,
+        max_cost_usd: float | None = None,
+        metadata: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> SessionView:
+        """Open a session; with ``replay_of`` it is given what another one was.
+
+        ``ingest`` of the answer names the ways in, and has credentials which are shown in this answer only.
+        """
+        body = _opening(
+            workload,
+            params,
+            replay_of=replay_of,
+            idle_timeout_s=idle_timeout_s,
+            max_length_s=max_length_s,
+            max_cost_usd=max_cost_usd,
+            metadata=metadata and dict(metadata),
+        )
+        return await self._api.post(SessionView, _ALL, json=body, key=idempotency_key)
+
+    async def get(self, session_id: str, *, wait_s: float | None = None) -> SessionView:
+        """Read a session; ``wait_s`` lets the server answer only when it has ended, or after so many seconds (60)."""
+        return await self._api.get(SessionView, _one(session_id), **_waiting(wait_s))
+
+    def all(
+        self, *, state: str | Sequence[str] | None = None, page_size: int | None = None
+    ) -> AsyncIterator[SessionView]:
+        """Iterate over sessions, newest first."""
+        return iterate_async(Pages(self._api, SessionView, _ALL, {"state": state, "limit": page_size}))
+
+    async def stop(self, session_id: str, *, wait_s: float | None = None) -> SessionView:
+        """Ask for a session's end; ``wait_s`` as of ``get``."""
+        return await self._api.post(SessionView, _one(session_id, "stop"), **_waiting(wait_s))
+
+    async def reset(self, session_id: str) -> SessionView:
+        """Ask a session to forget what it has seen."""
+        return await self._api.post(SessionView, _one(session_id, "reset"))
+
+    def record(self, session_id: str) -> AsyncRecord:
+        """Read what was streamed into a session, as of now, over any disconnect. Telemetry is kept for some hours."""
+        return AsyncRecord(RecordStream(self._api, session_id))
+
+
+class AsyncRecord(AsyncIterator[Recorded]):
+    """The messages of a record, in the order in which they were stored."""
+
+    def __init__(self, stream: RecordStream) -> None:
+        """Connect when something is asked for."""
+        self._stream = stream
+        self._messages = iterate_async(stream)
+
+    async def __anext__(self) -> Recorded:
+        return await self._messages.__anext__()
+
+    async def size(self) -> RecordSize:
+        """Ask how much there is."""
+        return await self._stream.begin()
+
+    async def close(self) -> None:
+        """Let the connection go."""
+        await self._messages.aclose()
+        await self._stream.close()
+
+
+def _one(session_id: str, *more: str) -> str:
+    return "/".join([_ALL, segment(session_id), *more])
+
+
+def _opening(workload: str, params: Mapping[str, Any] | None, **options: Any) -> dict[str, Any]:
+    return {"workload": workload, "params": dict(params or {})} | given(options)
+
+
+def _waiting(wait_s: float | None) -> dict[str, Any]:
+    whole_s = min(_LONGEST_WAIT_S, math.ceil(wait_s or 0))
+    return {"headers": {"Prefer": f"wait={whole_s}"}, "timeout": _REQUEST_S + whole_s} if whole_s else {}
