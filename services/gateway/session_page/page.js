@@ -86,7 +86,7 @@ function takeFigures(figures, frames) {
   if (!stage) return;
   stage.cameras.show(figures.cameras, figures.world_from_camera);
   stage.invalidate();
-  if (figures.version) feed.offer(figures.version);
+  if (figures.version) feed.offer(figures.version, figures.splats);
 }
 
 link.addEventListener("session", ({ detail: session }) => {

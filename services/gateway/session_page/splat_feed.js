@@ -12,6 +12,7 @@ export class SplatFeed {
   #newest = 0;
   #busy = false;
   #forgotten = 0;
+  #splats = null;
   #notBefore = 0;
 
   // `take` is given the PLY's bytes and waited for; `fail` is told of a Problem.
@@ -20,9 +21,10 @@ export class SplatFeed {
     document.addEventListener("visibilitychange", () => this.#go());
   }
 
-  // There is a version; after a reset they may count from the beginning.
-  offer(version) {
+  // There is a version, of so many splats; after a reset they may count from the beginning.
+  offer(version, splats) {
     this.#newest = version;
+    this.#splats = splats;
     this.#go();
   }
 
@@ -60,7 +62,9 @@ export class SplatFeed {
   async #fetch() {
     const forgotten = this.#forgotten;
     const headers = this.#etag ? { "If-None-Match": this.#etag } : {};
-    const response = await this.link.fetch(`${this.link.path}/ply?max_splats=${this.maxSplats}`, { headers });
+    // One that can be drawn whole needs no cutting.
+    const cut = this.#splats > 0 && this.#splats <= this.maxSplats ? "" : `?max_splats=${this.maxSplats}`;
+    const response = await this.link.fetch(`${this.link.path}/ply${cut}`, { headers });
     if (response.status === 304 || NOT_YET.has(response.status)) return;
     if (!response.ok) throw await problemOf(response);
     const bytes = await response.arrayBuffer();
