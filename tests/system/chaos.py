@@ -62,16 +62,19 @@ class System:
         children = psutil.Process(self.process.pid).children()
         return [child.pid for child in children if victim in _command(child)]
 
-    async def history(self, job_id: str) -> list[Stored]:
-        """Read all durable events of a job, from the stream itself."""
+    def nats(self) -> NatsSettings:
+        """Tell how to reach the bus."""
         secrets = json.loads((self.data / "secrets.json").read_text())
         port = json.loads((self.data / "ports.json").read_text())["nats-server"]
-        settings = NatsSettings(
+        return NatsSettings(
             url=f"nats://127.0.0.1:{port}",
             user=secrets["nats_user"],
             password=SecretStr(secrets["nats_password"]),
         )
-        client = await connect(settings, "chaos")
+
+    async def history(self, job_id: str) -> list[Stored]:
+        """Read all durable events of a job, from the stream itself."""
+        client = await connect(self.nats(), "chaos")
         try:
             return [stored async for stored in EventStore(client).history(0, f"saccade.evt.*.job.{job_id}.>")]
         finally:
