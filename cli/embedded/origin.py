@@ -35,6 +35,13 @@ _HOP_BY_HOP: Final = frozenset(
         "expect",
     }
 )
+#: What a service means that refuses a WebSocket.
+_REFUSALS: Final = {
+    400: ErrorCode.CURSOR_INVALID,
+    401: ErrorCode.UNAUTHENTICATED,
+    403: ErrorCode.FORBIDDEN,
+    404: ErrorCode.SESSION_NOT_FOUND,
+}
 #: Shorter than the services keep an idle connection, so that none is used while it is being closed.
 _KEEP_ALIVE_S: Final = 3.0
 
@@ -117,7 +124,7 @@ class Origin:
                 autoping=False,
             )
         except aiohttp.WSServerHandshakeError as error:
-            return _problem(error.status if error.status >= 400 else 502, "The WebSocket was refused.")
+            return _refused(error.status)
         except (aiohttp.ClientError, TimeoutError):
             return _problem(503, f"The {service} is starting.")
         async with there:
@@ -187,9 +194,20 @@ def _come_again() -> web.Response:
     return web.Response(body=body, content_type="text/event-stream", headers=_COME_AGAIN_HEADERS)
 
 
+def _refused(status: int) -> web.Response:
+    """Say why a service refused a WebSocket: of its answer only the status is to be had here."""
+    code = _REFUSALS.get(status)
+    if code is None:
+        return _problem(status if status >= 400 else 502, "The WebSocket was refused.")
+    return _answer(SaccadeError(code), status)
+
+
 def _problem(status: int, detail: str) -> web.Response:
     """Answer for a service that does not, as it would itself."""
-    error = SaccadeError(ErrorCode.SERVICE_UNAVAILABLE, detail)
+    return _answer(SaccadeError(ErrorCode.SERVICE_UNAVAILABLE, detail), status)
+
+
+def _answer(error: SaccadeError, status: int) -> web.Response:
     request_id = new_id("req")
     body = problem(error, request_id) | {"status": status}
     headers = problem_headers(error) | {"X-Request-Id": request_id}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
 import shutil
 import sys
@@ -15,6 +16,7 @@ from cli.embedded.ports import LOOPBACK
 from cli.embedded.processes import Program
 from cli.failure import Failure
 from contracts.limits import EVENT_BYTES, GIB
+from modal_workers.catalog import workloads
 from services.kit.auth import is_loopback
 
 SERVICES: Final = ("gateway", "dispatcher", "notifier")
@@ -121,6 +123,12 @@ def service(name: str, port: int, environment: dict[str, str]) -> Program:
     return Program(name, command, lambda: _is_healthy(port), environment)
 
 
+def installed_backends() -> list[str]:
+    """Name the optional packages that workers have: the local executor's run in our own Python."""
+    wanted = {backend.package for workload in workloads().values() for backend in workload.backends}
+    return sorted(package for package in wanted if importlib.util.find_spec(package) is not None)
+
+
 def service_environment(folder: DataFolder, ports: dict[str, int], host: str) -> dict[str, str]:
     """Write the settings that our services share."""
     secrets = folder.secrets
@@ -142,6 +150,7 @@ def service_environment(folder: DataFolder, ports: dict[str, int], host: str) ->
         "DISPATCHER_DATA_DIR": str(folder.path / "dispatcher"),
         "DISPATCHER_EXECUTOR": "local",
         "GATEWAY_EXECUTOR": "local",
+        "GATEWAY_BACKENDS": ",".join(installed_backends()),
     }
     if is_loopback(host):  # the bus is on this machine only
         environment |= {

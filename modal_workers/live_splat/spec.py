@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 
 from contracts.limits import CHUNK_FRAMES, SESSION_LENGTH_S
 from contracts.session import SessionResult
-from contracts.workload import Compute, Params, Stage, Workload
+from contracts.workload import Backend, Compute, Params, Stage, Workload
 
 #: Of the SO-101's description, radians; a test holds them against it.
 JOINT_LIMITS_RAD: Final[dict[str, tuple[float, float]]] = {
@@ -135,4 +135,8 @@ WORKLOAD: Final = Workload(
     max_attempts=10,
     deadline_s=2 * SESSION_LENGTH_S,
     joint_limits_rad=JOINT_LIMITS_RAD,
+    # The only arm there is: where PyTorch is missing, every session of this kind is refused before it costs anything.
+    backends=(
+        Backend("kinematics", "so101", "torch", 'Install PyTorch where workers run: pip install "saccade[splat]".'),
+    ),
 )
