@@ -12,7 +12,7 @@ export class Arm extends Group {
   constructor(joints) {
     super();
     this.printed = new MeshStandardMaterial({ color: 0xf0a020, roughness: 0.55, metalness: 0.05 });
-    this.motor = new MeshStandardMaterial({ color: 0x2c323c, roughness: 0.5, metalness: 0.25 });
+    this.motor = new MeshStandardMaterial({ color: 0x4a5261, roughness: 0.5, metalness: 0.15 });
     this.tip = new MeshStandardMaterial({ color: 0x4db8ff, roughness: 0.4 });
     this.turns = new Map();
     this.links = new Map();

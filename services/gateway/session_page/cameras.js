@@ -34,10 +34,9 @@ export class Cameras extends Group {
     this.lens = lensOf();
     this.past = new LineSegments(new BufferGeometry(), new LineBasicMaterial({ transparent: true, opacity: 0.45 }));
     this.newest = new LineSegments(new BufferGeometry(), new LineBasicMaterial());
-    for (const lines of [this.past, this.newest]) {
-      lines.frustumCulled = false;
-      this.add(lines);
-    }
+    this.lines = new Group().add(this.past, this.newest);
+    this.past.frustumCulled = this.newest.frustumCulled = false;
+    this.add(this.lines);
     this.pose = null;
   }
 

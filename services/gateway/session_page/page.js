@@ -55,9 +55,9 @@ function shown() {
   $("splats").textContent = figures.splats == null ? "–" : number(figures.splats);
   const rate = jointsHz();
   showRows([
-    ["Queue depth", known.ack ? number(known.ack.queue_depth) : null],
+    ["Queue depth", live && known.ack ? number(known.ack.queue_depth) : null],
     ["Frame age when worked on", known.frameAgeS == null ? null : seconds(known.frameAgeS)],
-    ["Joint angles", rate ? `${rate.toFixed(rate < 10 ? 1 : 0)} Hz` : null],
+    ["Joint angles", live && rate ? `${rate.toFixed(rate < 10 ? 1 : 0)} Hz` : null],
     ["Frame to nearest joints", ms(figures.joints_gap_ms)],
     ["Clock offset of the sender", ms(figures.clock_offset_ms)],
     ["Optimisation", figures.steps == null ? null : `${number(figures.steps)} steps${figures.step_ms ? `, ${figures.step_ms.toFixed(0)} ms each` : ""}`],

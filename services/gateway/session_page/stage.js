@@ -47,7 +47,10 @@ export class Stage {
     this.restUntil = 0;
     this.wanted = this.scheduled = false;
     this.controls.addEventListener("change", () => this.invalidate());
-    this.controls.addEventListener("start", () => { this.touched = this.moving = true; });
+    this.controls.addEventListener("start", () => {
+      this.touched = this.moving = true;
+      this.#through(false);
+    });
     this.controls.addEventListener("end", () => { this.moving = false; });
     new ResizeObserver(() => this.#fit()).observe(canvas);
     this.home();
@@ -79,7 +82,7 @@ export class Stage {
   }
 
   show(layer, visible) {
-    const found = { splat: this.splat, arm: this.arm, cameras: this.cameras, grid: this.grid }[layer];
+    const found = { splat: this.splat, arm: this.arm, cameras: this.cameras.lines, grid: this.grid }[layer];
     if (layer === "splat") this.splatHidden = !visible;
     if (found) found.visible = visible;
     this.invalidate();
@@ -122,6 +125,7 @@ export class Stage {
   }
 
   home() {
+    this.#through(false);
     this.camera.position.fromArray(HOME.eye);
     this.controls.target.fromArray(HOME.target);
     this.controls.update();
@@ -129,6 +133,7 @@ export class Stage {
   }
 
   above() {
+    this.#through(false);
     const { target } = this.controls;
     this.camera.position.set(target.x - 1e-3, target.y, target.z + 0.75);
     this.controls.update();
@@ -141,6 +146,7 @@ export class Stage {
     const pose = new Matrix4().set(...this.cameras.pose);
     this.camera.position.setFromMatrixPosition(pose);
     this.controls.target.set(0, 0, 0.25).applyMatrix4(pose);
+    this.#through(true);
     this.controls.update();
     this.invalidate();
     return true;
@@ -157,6 +163,7 @@ export class Stage {
     offset.setFromSpherical(place).applyQuaternion(Z_UP.clone().invert());
     this.camera.position.copy(target).add(offset);
     this.touched = true;
+    this.#through(false);
     this.controls.update();
     this.invalidate();
   }
@@ -200,6 +207,11 @@ export class Stage {
       await new Promise((resume) => setTimeout(resume, 5));
     }
     gl.deleteSync(fence);
+  }
+
+  // Who looks through one of the cameras does not see them.
+  #through(camera) {
+    this.cameras.visible = !camera;
   }
 
   #look(centre) {

@@ -65,6 +65,7 @@ const REFUSALS = {
   frame_unreadable: "it was no readable picture",
   frame_size_changed: "its size was another",
   joints_invalid: "the joint angles were not usable",
+  session_ended: "the session was over",
 };
 
 // Says why the newest frame that was not accepted was not.
@@ -72,7 +73,7 @@ export function showRefusal(acks) {
   const last = acks.findLast((ack) => ack.status !== "accepted");
   if (!last) return;
   $("refused").hidden = false;
-  $("refused").textContent = `Last ${last.status}: frame ${last.seq} of ${last.source}, ${REFUSALS[last.reason] ?? last.reason ?? "no reason told"}.`;
+  $("refused").textContent = `Last ${last.status}: frame ${last.seq} of ${last.source}, ${REFUSALS[last.reason] ?? last.reason?.replaceAll("_", " ") ?? "no reason told"}.`;
 }
 
 // Rows of names and values; what is not known is left out.
