@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import httpx
 import pytest
 from nats.aio.msg import Msg
 
@@ -177,3 +178,34 @@ def jpeg(width: int = 32, height: int = 24) -> bytes:
     file = io.BytesIO()
     Image.new("RGB", (width, height), (90, 60, 30)).save(file, "JPEG")
     return file.getvalue()
+
+
+async def opened(running: Running, headers: dict[str, str] | None = None, **more: Any) -> dict[str, Any]:
+    """Open a session."""
+    answer = await running.http.post("/v1/sessions", json={"workload": "streamed"} | more, headers=headers)
+    assert answer.status_code == 201, answer.text
+    assert answer.headers["location"] == f"/v1/sessions/{answer.json()['id']}"
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+async def shown(running: Running, session_id: str) -> dict[str, Any]:
+    """Read a session."""
+    answer = await running.http.get(f"/v1/sessions/{session_id}")
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+async def send(running: Running, session_id: str, body: bytes | None = None, **headers: str) -> httpx.Response:
+    """Send a frame; underscores in the headers' names stand for hyphens."""
+    given = {name.replace("_", "-"): value for name, value in headers.items()}
+    return await running.http.post(
+        f"/v1/sessions/{session_id}/frames", content=jpeg() if body is None else body, headers=given
+    )
+
+
+def batch(*positions: tuple[float, ...], **more: Any) -> dict[str, Any]:
+    """Write joint samples, one a second."""
+    samples = [[number, 1e9 + number, list(one)] for number, one in enumerate(positions)]
+    return {"names": ["pan", "lift"], "unit": "rad", "samples": samples} | more

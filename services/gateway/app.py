@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -16,7 +17,7 @@ from nats.aio.client import Client
 
 from contracts.asyncapi import asyncapi_document
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.events.base import decode_at
+from contracts.events.base import Envelope, decode_at
 from contracts.streams import EVENTS, LIVE_EVENTS, TELEMETRY
 from services.gateway.api import artifacts as artifact_routes
 from services.gateway.api import ingest as ingest_routes
@@ -69,6 +70,8 @@ log = logging.getLogger(__name__)
 VERSION: Final = "0.1.0"
 _DOCS: Final = Path(__file__).parent / "docs.html"
 _COMMIT_S: Final = 0.25
+Reaction = Callable[[Envelope, int], None]
+
 _DISPATCHER_LEASE: Final = "saccade.lease.dispatcher"
 
 
@@ -155,16 +158,8 @@ def build_gateway(
     store, metrics, viewers = EventStore(client), Metrics(), SessionViewers()
     progress, waiting, session_waiting = Progress(client), Waiting(), Waiting()
     session_settings = session_settings or SessionSettings()
-
-    def on_event(stored: Stored) -> None:
-        view.reached(stored.sequence)
-        noun = stored.subject.split(".")[3]
-        if noun in reactions:
-            reactions[noun](decode_at(stored.subject, stored.body), stored.sequence)
-        if noun == "session":
-            viewers.on_event(stored)
-
-    tail = EventTail(store, on_event, live=LIVE_EVENTS, name="gateway")
+    reactions: dict[str, Reaction] = {}
+    tail = EventTail(store, partial(_on_event, view, viewers, reactions), live=LIVE_EVENTS, name="gateway")
     uploads = _uploads(settings, client, bucket, view, tail)
     idempotency = Idempotency(EventStore(client, "IDEMPOTENCY"))
     common: Any = {"store": store, "view": view, "tail": tail, "idempotency": idempotency, "settings": settings}
@@ -173,7 +168,7 @@ def build_gateway(
     keeper = SessionKeeper(sessions, view)
     live = SessionLive(client, metrics, viewers.on_advisory)
     door = SessionDoor(Telemetry(client, metrics), live)
-    reactions = {
+    reactions |= {
         "job": OnJob(view, progress, waiting, keeper.look_now).handle,
         "session": OnSession(view, session_waiting, keeper.look_soon).handle,
         "upload": OnUpload(view).handle,
@@ -204,6 +199,16 @@ def build_gateway(
         health=_health(client, bucket),
         metrics=metrics,
     )
+
+
+def _on_event(view: View, viewers: SessionViewers, reactions: Mapping[str, Reaction], stored: Stored) -> None:
+    """Take over one event of the stream; whoever looks at a session is given it as it is."""
+    view.reached(stored.sequence)
+    noun = stored.subject.split(".")[3]
+    if reaction := reactions.get(noun):
+        reaction(decode_at(stored.subject, stored.body), stored.sequence)
+    if noun == "session":
+        viewers.on_event(stored)
 
 
 def _uploads(settings: GatewaySettings, client: Client, bucket: Bucket, view: View, tail: EventTail) -> Uploads:

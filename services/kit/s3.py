@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 import aioboto3
 import aiohttp
@@ -69,6 +70,7 @@ class Bucket:
         self._public = public
         self._bucket = settings.bucket
         self._prefix = settings.prefix
+        self._public_url = settings.public_url
 
     def key(self, *parts: str) -> str:
         """Join a key under the prefix: ``key("results", job_id, name)``."""
@@ -108,6 +110,8 @@ class Bucket:
         expires_s: int = PRESIGNED_URL_S,
     ) -> str:
         """Sign a GET of one object; ``inside`` signs for our own address of the server."""
+        if self._public_url and not inside:
+            return f"{self._public_url}/{quote(key)}"
         params = {"Key": key}
         if filename:
             safe = "".join(c if (c.isascii() and c.isalnum()) or c in "._-" else "_" for c in filename)

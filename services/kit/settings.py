@@ -34,23 +34,27 @@ class NatsSettings(BaseSettings):
         return re.sub(r"(^|//|,)[^/@,]*@", r"\1", self.url)
 
 
-def _either(name: str, b2_name: str) -> AliasChoices:
-    return AliasChoices(f"S3_{name}", f"B2_{b2_name}")
+def _either(name: str, b2_name: str, *others: str) -> AliasChoices:
+    return AliasChoices(f"S3_{name}", f"B2_{b2_name}", *others)
 
 
 class S3Settings(BaseSettings):
-    """How to reach the bucket, under our names or under those that Backblaze B2 users have."""
+    """How to reach the bucket, under our names or under those that users of Backblaze B2 and Cloudflare R2 have."""
 
     #: An empty variable, as compose files and pipelines make them of nothing, is none.
     model_config = SettingsConfigDict(frozen=True, populate_by_name=True, env_ignore_empty=True)
 
-    endpoint_url: str = Field(validation_alias=_either("ENDPOINT_URL", "S3_ENDPOINT"))
+    endpoint_url: str = Field(validation_alias=_either("ENDPOINT_URL", "S3_ENDPOINT", "R2_ENDPOINT_URL"))
     #: How clients reach the same server, when that differs (a container's name against a published port).
     public_endpoint_url: str = Field(default="", validation_alias="S3_PUBLIC_ENDPOINT_URL")
+    #: Of a bucket that anybody may read, as ``<url>/<key>``: links to its objects are not signed then.
+    public_url: str = Field(default="", validation_alias=AliasChoices("S3_PUBLIC_URL", "R2_PUBLIC_URL"))
     region: str = Field(default="us-east-1", validation_alias=_either("REGION", "REGION"))
-    bucket: str = Field(default="saccade", validation_alias=_either("BUCKET", "BUCKET"))
-    access_key_id: str = Field(validation_alias=_either("ACCESS_KEY_ID", "KEY_ID"))
-    secret_access_key: SecretStr = Field(validation_alias=_either("SECRET_ACCESS_KEY", "APP_KEY"))
+    bucket: str = Field(default="saccade", validation_alias=_either("BUCKET", "BUCKET", "R2_BUCKET_NAME"))
+    access_key_id: str = Field(validation_alias=_either("ACCESS_KEY_ID", "KEY_ID", "AWS_ACCESS_KEY_ID"))
+    secret_access_key: SecretStr = Field(
+        validation_alias=_either("SECRET_ACCESS_KEY", "APP_KEY", "AWS_SECRET_ACCESS_KEY")
+    )
     #: Put before every key, so that a bucket can be shared.
     prefix: str = Field(default="", validation_alias=_either("PREFIX", "PREFIX"))
 
@@ -60,6 +64,7 @@ class S3Settings(BaseSettings):
         endpoint = self.endpoint_url if "://" in self.endpoint_url else f"https://{self.endpoint_url}"
         object.__setattr__(self, "endpoint_url", endpoint)
         object.__setattr__(self, "public_endpoint_url", self.public_endpoint_url or endpoint)
+        object.__setattr__(self, "public_url", self.public_url.rstrip("/"))
         object.__setattr__(self, "prefix", self.prefix.strip("/"))
         return self
 
@@ -104,6 +109,7 @@ def as_environment(nats: NatsSettings | None, s3: S3Settings) -> dict[str, str]:
     given |= {
         "S3_ENDPOINT_URL": s3.endpoint_url,
         "S3_PUBLIC_ENDPOINT_URL": s3.public_endpoint_url,
+        "S3_PUBLIC_URL": s3.public_url,
         "S3_REGION": s3.region,
         "S3_BUCKET": s3.bucket,
         "S3_ACCESS_KEY_ID": s3.access_key_id,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,14 +15,12 @@ from contracts.events import encode
 from contracts.events.job import JobCancelled, JobFailed
 from contracts.events.session import SessionOpened
 from contracts.ids import new_id
-from contracts.limits import FRAME_BYTES, FRAME_SIDE_PX
 from contracts.session import SessionLaunch, job_of
 from contracts.streams import aggregate
-from contracts.telemetry import JointBatch
 from services.kit.auth import AuthSettings
 from services.kit.settings import NatsSettings, S3Settings
-from tests.gateway import Running, code_of, keys_file, picture, running_gateway
-from tests.played_session import jpeg, played_worker, streamed_catalog
+from tests.gateway import Running, code_of, keys_file, running_gateway
+from tests.played_session import batch, jpeg, opened, played_worker, send, shown, streamed_catalog
 from tests.servers import EmbeddedNats, EmbeddedS3
 
 pytestmark = pytest.mark.anyio
@@ -47,33 +43,6 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 async def running(servers: Servers, tmp_path: Path):
     async with running_gateway(*servers, tmp_path) as found:
         yield found
-
-
-async def opened(running: Running, headers: dict[str, str] | None = None, **more: Any) -> dict[str, Any]:
-    answer = await running.http.post("/v1/sessions", json={"workload": "streamed"} | more, headers=headers)
-    assert answer.status_code == 201, answer.text
-    assert answer.headers["location"] == f"/v1/sessions/{answer.json()['id']}"
-    found: dict[str, Any] = answer.json()
-    return found
-
-
-async def session(running: Running, session_id: str) -> dict[str, Any]:
-    answer = await running.http.get(f"/v1/sessions/{session_id}")
-    assert answer.status_code == 200, answer.text
-    found: dict[str, Any] = answer.json()
-    return found
-
-
-async def send(running: Running, session_id: str, body: bytes | None = None, **headers: str):
-    given = {name.replace("_", "-"): value for name, value in headers.items()}
-    return await running.http.post(
-        f"/v1/sessions/{session_id}/frames", content=jpeg() if body is None else body, headers=given
-    )
-
-
-def batch(*positions: tuple[float, ...], **more: Any) -> dict[str, Any]:
-    samples = [[number, 1e9 + number, list(one)] for number, one in enumerate(positions)]
-    return {"names": NAMES, "unit": "rad", "samples": samples} | more
 
 
 async def test_opening_submits_the_job_that_is_the_sessions_worker(running: Running):
@@ -161,7 +130,7 @@ async def test_a_life(running: Running):
     found = await opened(running)
     async with played_worker(running, found["id"]) as worker:
         await worker.claim()
-        assert (await session(running, found["id"]))["state"] == "ready"
+        assert (await shown(running, found["id"]))["state"] == "ready"
         captured = time.time() - 0.5
         answer = await send(
             running, found["id"], X_Frame_Seq="7", X_Frame_Captured_At=repr(captured), X_Frame_Clock_Offset="0.25",
@@ -181,7 +150,7 @@ async def test_a_life(running: Running):
         await worker.progress(version=3, splats=12)
         await worker.export()
         async with asyncio.timeout(5):
-            while (now := await session(running, found["id"]))["figures"] != {"version": 3, "splats": 12}:
+            while (now := await shown(running, found["id"]))["figures"] != {"version": 3, "splats": 12}:
                 await asyncio.sleep(0.02)
         assert now["state"] == "running"
         assert now["frames"] == {"sent": 1, "accepted": 1, "dropped": 0, "rejected": 0, "waiting": 0}
@@ -237,146 +206,6 @@ async def test_reset_is_told_and_does_not_end(running: Running):
     answer = await running.http.post(f"/v1/sessions/{found['id']}/reset")
     assert (answer.status_code, answer.json()["state"]) == (200, "opening")
     assert (await running.types())[-1] == "session.reset_requested"
-
-
-async def test_every_refused_frame_is_counted_by_the_worker(running: Running):
-    found = await opened(running)
-    bomb = bytearray(picture())
-    bomb[16:24] = (FRAME_SIDE_PX + 1).to_bytes(4) + (10).to_bytes(4)
-    cases = [
-        (b"", 422, "frame_empty"),
-        (b"x" * (FRAME_BYTES + 1), 413, "frame_too_large"),
-        (b"\xff\xd8" + bytes(50_000_000), 413, "frame_too_large"),
-        (bytes(bomb), 413, "frame_too_large"),
-        (b"GIF89a" + bytes(100), 422, "frame_unreadable"),
-        (jpeg()[:100], 422, "frame_unreadable"),
-        (picture()[:20], 422, "frame_unreadable"),
-    ]
-    async with played_worker(running, found["id"]) as worker:
-        await worker.claim()
-        for number, (body, status, code) in enumerate(cases):
-            answer = await send(running, found["id"], body, X_Frame_Seq=str(number))
-            assert (answer.status_code, code_of(answer)) == (status, code), number
-            assert (answer.json()["seq"], answer.json()["source"]) == (number, "camera")
-        assert (await send(running, found["id"], picture(), X_Frame_Seq="99")).status_code == 202
-        await worker.heard(frames=len(cases) + 1)
-        assert [one.headers.get("Frame-Refused") for one in worker.frames] == [*(one[2] for one in cases), None]
-        assert not any(one.data for one in worker.frames[:-1])
-        assert worker.frames[-1].headers["Content-Type"] == "image/png"
-        async with asyncio.timeout(5):
-            while (counts := (await session(running, found["id"]))["frames"])["sent"] < len(cases) + 1:
-                await asyncio.sleep(0.02)
-        assert (counts["rejected"], counts["accepted"]) == (len(cases), 1)
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("X-Frame-Seq", "-1"),
-        ("X-Frame-Seq", "one"),
-        ("X-Frame-Seq", str(1 << 53)),
-        ("X-Frame-Captured-At", "nan"),
-        ("X-Frame-Captured-At", "0"),
-        ("X-Frame-Captured-At", "2026-01-01"),
-        ("X-Frame-Clock-Offset", "inf"),
-        ("X-Frame-Source", "a b"),
-        ("X-Frame-Source", "x" * 65),
-    ],
-)
-async def test_headers_that_say_nothing_are_refused(running: Running, name: str, value: str):
-    found = await opened(running)
-    answer = await send(running, found["id"], **{name: value})
-    assert (answer.status_code, code_of(answer)) == (422, "invalid_parameter")
-    assert answer.json()["errors"][0]["parameter"].lower() == name.lower()
-
-
-async def test_a_form_brings_a_frame_too(running: Running):
-    found = await opened(running)
-    path = f"/v1/sessions/{found['id']}/frames"
-    async with played_worker(running, found["id"]) as worker:
-        answer = await running.http.post(path, files={"other": b"x", "file": ("a.jpg", jpeg(), "image/jpeg")})
-        assert answer.status_code == 202, answer.text
-        await worker.heard(frames=1)
-        assert worker.frames[0].data == jpeg()
-    assert code_of(await running.http.post(path, files={"picture": jpeg()})) == "invalid_parameter"
-    kind = {"Content-Type": "multipart/form-data; boundary=b"}
-    for broken in (b"", b"--b\r\n", b"--b\r\n\r\n\r\n--b", b"--b\r\nnothing\r\n--b--"):
-        assert code_of(await running.http.post(path, content=broken, headers=kind)) == "malformed_request"
-    kind = {"Content-Type": "multipart/form-data"}
-    assert code_of(await running.http.post(path, content=b"x", headers=kind)) == "malformed_request"
-
-
-async def test_who_waits_gets_the_verdict(running: Running):
-    found = await opened(running)
-    nothing = await send(running, found["id"], X_Frame_Seq="1", Prefer="wait=1")
-    assert (nothing.status_code, nothing.json()["status"]) == (202, "received")
-    async with played_worker(running, found["id"]) as worker:
-        await worker.claim()
-        answer = await send(running, found["id"], X_Frame_Seq="2", Prefer="wait=5")
-        assert (answer.status_code, answer.json()["status"], answer.json()["seq"]) == (200, "accepted", 2)
-
-
-async def test_frames_without_numbers_are_numbered_and_go_on_after_a_restart(servers: Servers, tmp_path: Path):
-    numbers = []
-    for _ in range(2):
-        async with running_gateway(*servers, tmp_path) as running:
-            found = await opened(running)
-            numbers += [(await send(running, found["id"])).json()["seq"] for _ in range(3)]
-    assert numbers == sorted(set(numbers))
-    assert abs(numbers[-1] / 1e6 - time.time()) < 60
-
-
-async def test_joints_are_passed_on_and_what_looks_wrong_is_said(running: Running):
-    found = await opened(running)
-    path = f"/v1/sessions/{found['id']}/joints"
-    async with played_worker(running, found["id"]) as worker:
-        answer = await running.http.post(path, json=batch((0.1, 0.2), (0.3, 0.4), offered=7, dropped=5))
-        assert (answer.status_code, answer.json()) == (202, {"received": 2, "warnings": []})
-        await worker.heard(joints=1)
-        stored = JointBatch.model_validate_json(worker.joints[0].data)
-        assert [(one.seq, one.captured_at_s, one.positions) for one in stored.samples] == [
-            (0, 1e9, (0.1, 0.2)),
-            (1, 1e9 + 1, (0.3, 0.4)),
-        ]
-        assert (stored.offered, stored.dropped) == (7, 5)
-        degrees = (await running.http.post(path, json=batch((0, 0), (45, 0)))).json()["warnings"]
-        assert degrees == ["pan: 45 rad is beyond its limits, -1.92 to 1.92 rad; it looks like degrees."]
-        beyond = (await running.http.post(path, json=batch((0, -2.5)))).json()["warnings"]
-        assert beyond == ["lift: -2.5 rad is beyond its limits, -1.75 to 1.75 rad."]
-        native = (await running.http.post(path, json=batch((2048, 1024), unit="native"))).json()["warnings"]
-        assert len(native) == 1
-        fewer = {"names": ["pan"], "unit": "rad", "samples": [[0, 1e9, [0]]]}
-        assert "lift" in (await running.http.post(path, json=fewer)).json()["warnings"][0]
-
-
-@pytest.mark.parametrize(
-    "samples",
-    [
-        [[0, 1e9, [0.1]]],
-        [[0, 1e9, [0.1, 0.2, 0.3]]],
-        [[0, 1e9, [0.1, math.nan]]],
-        [[0, 1e9, [0.1, math.inf]]],
-        [[0, 1e9, [0.1, None]]],
-        [[0, 1e9, [0.1, "x"]]],
-        [[-1, 1e9, [0.1, 0.2]]],
-        [[0, 0, [0.1, 0.2]]],
-        [[0, 1e9]],
-        [],
-        [[number, 1e9, [0, 0]] for number in range(1001)],
-    ],
-)
-async def test_joints_that_cannot_be_used(running: Running, samples: list[Any]):
-    found = await opened(running)
-    body = json.dumps({"names": NAMES, "unit": "rad", "samples": samples})
-    answer = await running.http.post(f"/v1/sessions/{found['id']}/joints", content=body)
-    assert (answer.status_code, code_of(answer)) == (422, "joints_invalid")
-    assert answer.json()["errors"][0]["pointer"].startswith("#")
-
-
-async def test_joints_that_are_no_json_or_too_many(running: Running):
-    path = f"/v1/sessions/{(await opened(running))['id']}/joints"
-    assert code_of(await running.http.post(path, content=b"{")) == "malformed_request"
-    assert code_of(await running.http.post(path, content=b"x" * (2 << 20))) == "body_too_large"
 
 
 async def test_another_tenants_session_is_not_there(servers: Servers, tmp_path: Path):

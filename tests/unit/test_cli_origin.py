@@ -47,6 +47,7 @@ class Upstream:
         self.gone = asyncio.Event()
         self.release = asyncio.Event()
         self.peers: set[object] = set()
+        self.refusal = 0
         app = web.Application(client_max_size=0)
         app.router.add_get("/v1/events", self.stream)
         app.router.add_post("/v1/uploads", self.echo)
@@ -89,7 +90,9 @@ class Upstream:
         request.transport.abort()
         return response
 
-    async def websocket(self, request: web.Request) -> web.WebSocketResponse:
+    async def websocket(self, request: web.Request) -> web.StreamResponse:
+        if self.refusal:
+            return web.Response(status=self.refusal)
         socket = web.WebSocketResponse(protocols=("saccade.v1",))
         await socket.prepare(request)
         async for message in socket:
@@ -198,6 +201,26 @@ async def test_websockets_pass_with_protocol_messages_and_close_code() -> None:
         closed = await asyncio.wait_for(socket.receive(), 5)
         assert closed.type is aiohttp.WSMsgType.CLOSE
         assert socket.close_code == 4001
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(401, "unauthenticated"), (403, "forbidden"), (404, "session_not_found"), (400, "cursor_invalid")],
+)
+async def test_a_websocket_that_is_refused_is_refused_as_it_was(status: int, code: str) -> None:
+    upstream = Upstream()
+    upstream.refusal = status
+    headers = {
+        "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    }
+    async with (
+        origin_of(upstream) as url,
+        aiohttp.ClientSession() as session,
+        session.get(url + "/v1/sessions/ses_1/stream", headers=headers) as answer,
+    ):
+        assert (answer.status, (await answer.json())["code"]) == (status, code)
 
 
 @pytest.mark.anyio

@@ -1,10 +1,11 @@
-"""What a log may show of the settings."""
+"""What a log may show of the settings, and by which names the bucket's are read."""
 
 from __future__ import annotations
 
 import pytest
 
-from services.kit.settings import NatsSettings
+from services.kit.s3 import open_bucket
+from services.kit.settings import NatsSettings, S3Settings, as_environment
 
 
 @pytest.mark.parametrize(
@@ -19,3 +20,50 @@ from services.kit.settings import NatsSettings
 )
 def test_a_bus_is_logged_without_its_credentials(url: str, shown: str) -> None:
     assert NatsSettings(url=url).address == shown
+
+
+R2 = {
+    "R2_ENDPOINT_URL": "https://account.r2.cloudflarestorage.com",
+    "R2_BUCKET_NAME": "splats",
+    "R2_PUBLIC_URL": "https://pub.r2.dev/",
+    "AWS_ACCESS_KEY_ID": "id",
+    "AWS_SECRET_ACCESS_KEY": "secret",
+}
+OURS = {
+    "S3_ENDPOINT_URL": "http://127.0.0.1:9000",
+    "S3_BUCKET": "ours",
+    "S3_PUBLIC_URL": "https://files.example",
+    "S3_ACCESS_KEY_ID": "our id",
+    "S3_SECRET_ACCESS_KEY": "our secret",
+}
+
+
+def _settings(monkeypatch: pytest.MonkeyPatch, **environment: str) -> S3Settings:
+    for name in (*R2, *OURS):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return S3Settings()
+
+
+def test_the_bucket_is_found_by_the_names_that_users_of_r2_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = _settings(monkeypatch, **R2)
+    assert (found.endpoint_url, found.bucket) == ("https://account.r2.cloudflarestorage.com", "splats")
+    assert (found.access_key_id, found.secret_access_key.get_secret_value()) == ("id", "secret")
+    assert (found.public_url, found.public_endpoint_url) == ("https://pub.r2.dev", found.endpoint_url)
+    # Workers are told by our names.
+    assert _settings(monkeypatch, **as_environment(None, found)) == found
+
+
+def test_our_own_names_count_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = _settings(monkeypatch, **R2, **OURS)
+    assert (found.endpoint_url, found.bucket, found.access_key_id) == ("http://127.0.0.1:9000", "ours", "our id")
+    assert found.public_url == "https://files.example"
+
+
+@pytest.mark.anyio
+async def test_links_into_a_public_bucket_are_not_signed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_bucket(_settings(monkeypatch, **R2)) as bucket:
+        assert await bucket.presign_get("results/a b.ply") == "https://pub.r2.dev/results/a%20b.ply"
+        assert "Signature" in await bucket.presign_get("results/a.ply", inside=True)
+        assert "Signature" in await bucket.presign_put("uploads/a.mp4", "video/mp4")
