@@ -26,6 +26,7 @@ _COMMANDS: Final = {
     "cancel": "jobs",
     "retry": "jobs",
     "events": "events",
+    "sessions": "sessions",
     "artifacts": "artifacts",
     "webhooks": "webhooks",
     "workloads": "workloads",

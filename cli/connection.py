@@ -24,6 +24,8 @@ _HINTS: Final = {
     "upload_not_found": "Name a file, or the id of an upload of yours.",
     "job_already_ended": "A failed or cancelled job starts again with: saccade retry ID",
     "job_not_found": "`saccade jobs` lists your jobs.",
+    "session_not_found": "`saccade sessions` lists yours.",
+    "session_ended": "Open a new one with: saccade sessions open WORKLOAD",
     "artifact_not_found": "`saccade artifacts ID` lists those there are.",
     "webhook_not_found": "`saccade webhooks list` lists yours.",
     "delivery_not_found": "`saccade webhooks deliveries ID` lists them; they are kept for 30 days.",
