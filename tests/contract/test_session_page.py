@@ -197,6 +197,9 @@ async def _check_cameras(page: SessionTab, session: ScriptedSession) -> None:
     middle = await page.stage("[stage.canvas.clientWidth / 2, stage.canvas.clientHeight / 2]")
     over = await page.stage(f"stage.project({list(RED.centre)})")
     assert math.dist(middle, over) < 2
+    assert await page.stage("stage.body.visible || stage.cameras.visible") is False, "nothing stands in the way"
+    await page.click("[data-view=home]")
+    assert await page.stage("stage.body.visible && stage.cameras.visible") is True
 
 
 async def test_figures_follow_the_stream_over_a_cut(tmp_path: Path) -> None:

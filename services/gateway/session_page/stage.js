@@ -2,7 +2,7 @@
 // It is drawn only when something has changed, and without a GPU less often, so that a worker on the same machine is
 // not held up by whoever looks at it.
 import {
-  Color, DirectionalLight, GridHelper, HemisphereLight, Matrix4, OrbitControls, PackedSplats, PerspectiveCamera,
+  Color, DirectionalLight, GridHelper, Group, HemisphereLight, Matrix4, OrbitControls, PackedSplats, PerspectiveCamera,
   Quaternion, Scene, SparkRenderer, Spherical, SplatMesh, Vector3, WebGLRenderer,
 } from "./vendor/splat_viewer.js";
 import { Arm } from "./arm.js";
@@ -37,10 +37,11 @@ export class Stage {
     this.splats = 0;
     this.forgotten = 0;
     this.arm = null;
+    this.body = new Group();
     this.cameras = new Cameras();
     const sun = new DirectionalLight(0xffffff, 1.6);
     sun.position.set(0.6, -0.8, 1.4);
-    this.scene.add(this.spark, this.cameras, new HemisphereLight(0xffffff, 0x8a8f98, 1.6), sun);
+    this.scene.add(this.spark, this.body, this.cameras, new HemisphereLight(0xffffff, 0x8a8f98, 1.6), sun);
     this.touched = false;
     this.framed = false;
     this.moving = false;
@@ -73,7 +74,7 @@ export class Stage {
 
   setChain(joints) {
     this.arm = new Arm(joints);
-    this.scene.add(this.arm);
+    this.body.add(this.arm);
     this.invalidate();
   }
 
@@ -209,9 +210,9 @@ export class Stage {
     gl.deleteSync(fence);
   }
 
-  // Who looks through one of the cameras does not see them.
+  // Who looks through one of the cameras sees neither them nor the arm that carries it.
   #through(camera) {
-    this.cameras.visible = !camera;
+    this.cameras.visible = this.body.visible = !camera;
   }
 
   #look(centre) {
