@@ -27,7 +27,8 @@ class Stream:
     discard: Literal["old", "new"] = "new"
     #: Every stored message is published again under this prefix, with its sequence in a header.
     republish: str | None = None
-    #: The server answers before the message is on disk: only for what may be lost on power failure.
+    #: The server answers before it has written the message, and loses those of the last milliseconds when it is killed
+    #: (up to 68 of 4,000 a second, nats-server 2.15); their sequences are then given to others.
     persist_async: bool = False
     allow_message_ttl: bool = False
     allow_direct: bool = True
@@ -59,7 +60,6 @@ TELEMETRY: Final = Stream(
     max_age_s=6 * _HOUR_S,
     max_bytes=8 * GIB,
     discard="old",
-    persist_async=True,
 )
 DEADLETTERS: Final = Stream(
     name="DEADLETTERS", subjects=("saccade.dlq.>",), max_age_s=90 * _DAY_S, max_bytes=2 * GIB, discard="old"
