@@ -24,7 +24,7 @@ from tests.gateway import Running, keys_file, running_gateway
 from tests.played_session import PlayedWorker, played_worker, streamed_catalog
 from tests.servers import HOST, EmbeddedNats, EmbeddedS3, free_port
 from tests.session_page_browser import WEBCAM, SessionTab, session_tab
-from tests.session_page_splat import RED, scene
+from tests.session_page_splat import BLUE, GREEN, RED, Ball, scene
 
 pytestmark = pytest.mark.anyio
 
@@ -110,18 +110,26 @@ async def _check_webcam(page: SessionTab, worker: PlayedWorker) -> None:
 
 
 async def _check_model(page: SessionTab, running: Running, worker: PlayedWorker) -> None:
-    key = running.bucket.key("results", job_of(worker.session_id), "preview.ply")
-    await running.bucket.put(key, scene(), "application/octet-stream")
+    """A small model is shown whole, of a large one the preview."""
+    folder = running.bucket.key("results", job_of(worker.session_id))
+    await running.bucket.put(f"{folder}/live.ply", scene(), _BYTES)
     await worker.progress(version=1, splats=1956, psnr_db=21.5)
     await page.until_text("psnr", "21.5 dB")
-    await page.until("document.getElementById('overlay').innerText", "")
+    await _until_seen(page, RED)
+    turned = Ball(RED.centre, BLUE.colour)
+    await running.bucket.put(f"{folder}/preview.ply", scene(balls=(turned, GREEN)), _BYTES)
+    await worker.progress(version=2, splats=60_000, psnr_db=21.5)
+    await _until_seen(page, turned)
+
+
+async def _until_seen(page: SessionTab, ball: Ball) -> None:
     colour = (0, 0, 0)
     for _ in range(100):
-        (colour,) = await page.colours_at([RED.centre])
-        if colour[0] > 190 and max(colour[1:]) < 60:
+        (colour,) = await page.colours_at([ball.centre])
+        if max(abs(got - 255 * wanted) for got, wanted in zip(colour, ball.colour, strict=True)) < 30:
             return
         await asyncio.sleep(0.1)
-    raise AssertionError(f"where the red ball should be, it is {colour}; {page.complaints()}")
+    raise AssertionError(f"where the ball should be, it is {colour}; {page.complaints()}")
 
 
 async def _check_joints(page: SessionTab, running: Running, session_id: str) -> None:
