@@ -72,7 +72,7 @@ class _Projection(torch.autograd.Function):
     """Means, logarithms of scales, quaternions, logits and pose, to the table's first 7 rows and the halves."""
 
     @staticmethod
-    def forward(
+    def forward(  # noqa: PLR0917 - torch gives them one by one
         ctx: Any, means: Tensor, logs: Tensor, quaternions: Tensor, logits: Tensor, pose: Tensor, camera: Camera
     ) -> tuple[Tensor, Tensor]:
         whole = (means.sum(1) + logs.sum(1) + quaternions.sum(1) + logits).isfinite()

@@ -6,7 +6,6 @@ import importlib.util
 from dataclasses import replace
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from modal_workers.gaussians.camera import Camera

@@ -241,13 +241,18 @@ def test_what_cannot_be_seen_changes_nothing(drawn: Drawn) -> None:
     for one in hidden:
         everything = everything.concatenate(one)
     everything.means.requires_grad_()
-    together = drawn(everything, CAMERA, torch.eye(4))
+    tangents = [torch.zeros(6, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+    together = drawn(everything, CAMERA, se3_exp(tangents[0]))
     np.testing.assert_allclose(picture(together), picture(alone), atol=1e-6)
     assert (together.radii_px[30:] == 0).all()
     together.colour.sum().backward()
+    drawn(seen, CAMERA, se3_exp(tangents[1])).colour.sum().backward()
+    assert tangents[0].grad is not None
+    torch.testing.assert_close(tangents[0].grad, tangents[1].grad, rtol=1e-4, atol=1e-3)
     assert everything.means.grad is not None
     assert everything.means.grad[:30].isfinite().all()
     assert everything.means.grad[:30].abs().max() > 0
+    assert not everything.means.grad[30:].any()
 
 
 @pytest.mark.parametrize("count", [0, 5])
