@@ -28,7 +28,7 @@ class Stream:
     #: Every stored message is published again under this prefix, with its sequence in a header.
     republish: str | None = None
     #: The server answers before it has written the message, and loses those of the last milliseconds when it is killed
-    #: (up to 68 of 4,000 a second, nats-server 2.15); their sequences are then given to others.
+    #: (up to 68 were seen, nats-server 2.15); their sequences are then given to others.
     persist_async: bool = False
     allow_message_ttl: bool = False
     allow_direct: bool = True
