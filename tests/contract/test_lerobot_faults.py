@@ -96,9 +96,9 @@ def test_a_frozen_server_is_told_all_it_missed_but_what_was_dropped(tmp_path: Pa
     assert stats.dropped > 0
 
 
-@pytest.mark.parametrize("address", ["nats://no-such-host.invalid:4222", f"nats://{HOST}:{free_port()}"])
-def test_a_server_that_was_never_there_costs_the_loop_nothing(address: str) -> None:
-    streamer = Streamer(nats_target(address), names=NAMES, capacity=100)
+@pytest.mark.parametrize("host", ["no-such-host.invalid", HOST])
+def test_a_server_that_was_never_there_costs_the_loop_nothing(host: str) -> None:
+    streamer = Streamer(nats_target(f"nats://{host}:{free_port()}"), names=NAMES, capacity=100)
     for number in range(300):
         streamer.offer(pose(number))
         streamer.offer_frame(JPEG)
