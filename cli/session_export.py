@@ -196,7 +196,8 @@ def _sent(seq: int, captured_at_s: float, offset_s: float) -> dict[str, Any]:
 
 def _at_ns(seconds: float, stored_ns: int) -> int:
     """Write a time in nanoseconds; one that no file can hold is when the message was stored."""
-    nanoseconds = round(seconds * _BILLION)
+    whole, part = divmod(seconds, 1.0)  # a product of them both would round to hundreds of nanoseconds
+    nanoseconds = int(whole) * _BILLION + round(part * _BILLION)
     return nanoseconds if 0 <= nanoseconds <= _LATEST_NS else stored_ns
 
 

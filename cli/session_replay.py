@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -94,6 +94,20 @@ def compare(client: Client, original: SessionView, replay: SessionView) -> list[
         del compared[0]
     sums, again = _sums(first), _sums(second)
     return compared + [Compared(name, sums.get(name), again.get(name)) for name in sorted({*sums, *again})]
+
+
+def judge(compared: Sequence[Compared]) -> None:
+    """Let a replay pass that made the same of it.
+
+    Raises:
+        Failure: it did not; with what differs.
+    """
+    if differing := [one.name for one in compared if not one.same]:
+        raise Failure(
+            f"The replay made something else of it: {', '.join(differing)}.",
+            code="replay_differs",
+            hint="Another version of the worker, another device or number of threads computes other digits.",
+        )
 
 
 def warn_of_failure(original: SessionView) -> None:
