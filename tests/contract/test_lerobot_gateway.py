@@ -32,6 +32,8 @@ def gateway(folder: Path, *, by_nats: bool) -> Iterator[tuple[str, EmbeddedNats]
             "S3_ACCESS_KEY_ID": s3.settings.access_key_id,
             "S3_SECRET_ACCESS_KEY": s3.settings.secret_access_key.get_secret_value(),
             "GATEWAY_PORT": str(port),
+            # No worker starts here, and a live splat is taken where workers have it.
+            "GATEWAY_BACKENDS": "torch",
             "GATEWAY_DATA_DIR": str(folder / "gateway"),
         } | ({"GATEWAY_CLIENT_NATS_URL": nats.url} if by_nats else {})
         process = subprocess.Popen(
