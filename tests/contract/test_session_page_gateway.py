@@ -110,14 +110,14 @@ async def _check_webcam(page: SessionTab, worker: PlayedWorker) -> None:
 
 
 async def _check_model(page: SessionTab, running: Running, worker: PlayedWorker) -> None:
-    """A small model is shown whole, of a large one the preview."""
+    """A small model is shown whole, of a large one its most important splats."""
     folder = running.bucket.key("results", job_of(worker.session_id))
     await running.bucket.put(f"{folder}/live.ply", scene(), _BYTES)
     await worker.progress(version=1, splats=1956, psnr_db=21.5)
     await page.until_text("psnr", "21.5 dB")
     await _until_seen(page, RED)
     turned = Ball(RED.centre, BLUE.colour)
-    await running.bucket.put(f"{folder}/preview.ply", scene(balls=(turned, GREEN)), _BYTES)
+    await running.bucket.put(f"{folder}/live.ply", scene(balls=(turned, GREEN)), _BYTES)
     await worker.progress(version=2, splats=60_000, psnr_db=21.5)
     await _until_seen(page, turned)
 

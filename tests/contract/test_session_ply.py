@@ -71,7 +71,7 @@ async def test_the_whole_model_is_sent_once_a_version(running: Running):
     ("wanted", "given"), [(1, 1), (2, 2), (150_000, 150_000), (200_000, 200_000), (10**9, 200_000)]
 )
 async def test_a_preview_is_the_first_of_the_sorted_splats(running: Running, wanted: int, given: int):
-    session_id = await session_with(running, live=ply(5, first=1e6), preview=ply(200_000))
+    session_id = await session_with(running, live=ply(200_000))
     answer = await running.http.get(f"/v1/sessions/{session_id}/ply", params={"max_splats": wanted})
     assert answer.status_code == 200
     assert answer.content == ply(given)
@@ -108,6 +108,6 @@ async def test_before_there_is_a_model(running: Running):
     ],
 )
 async def test_a_file_that_is_no_model_is_not_passed_off_as_one(running: Running, broken: bytes):
-    session_id = await session_with(running, preview=broken)
+    session_id = await session_with(running, live=broken)
     answer = await running.http.get(f"/v1/sessions/{session_id}/ply?max_splats=2")
     assert (answer.status_code, code_of(answer)) == (500, "internal")

@@ -20,9 +20,8 @@ from services.kit.s3 import Bucket, Missing, Opened
 router = APIRouter(tags=["sessions"])
 
 _E = ErrorCode
-_WHOLE: Final = "live.ply"
 #: Sorted by importance, so that any number of its first splats is the best choice of so many.
-_SORTED: Final = "preview.ply"
+_MODEL: Final = "live.ply"
 _MEDIA_TYPE: Final = "application/octet-stream"
 
 
@@ -57,7 +56,7 @@ async def ply_of(bucket: Bucket, session: Session, max_splats: int | None, if_no
     Raises:
         SaccadeError: SESSION_NOT_STARTED, when there is none; STORAGE_UNAVAILABLE.
     """
-    key = bucket.key("results", job_of(session.id), _WHOLE if max_splats is None else _SORTED)
+    key = bucket.key("results", job_of(session.id), _MODEL)
     async with AsyncExitStack() as stack:
         try:
             known, _ = await bucket.version(key)
