@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Final
 
 from contracts.assignment import Assignment
 from contracts.errors import ErrorCode
+from contracts.events import session as events
 from contracts.events.base import Message
 from contracts.events.session import (
     FrameTotals,
@@ -17,7 +20,6 @@ from contracts.events.session import (
     SessionProgressed,
     SessionReady,
     SessionStarted,
-    StopReason,
 )
 from contracts.session import Session, SessionLaunch
 from contracts.telemetry import FrameAck
@@ -33,8 +35,10 @@ from modal_workers.runtime.loop_thread import LoopThread
 from modal_workers.runtime.outbox import EventWriter
 from modal_workers.runtime.patience import patiently
 from modal_workers.runtime.progress import ProgressMeter
-from modal_workers.runtime.stop import Stop
+from modal_workers.runtime.stop import Stop, StopReason
 from modal_workers.runtime.workspace import Workspace
+
+log = logging.getLogger(__name__)
 
 #: Figures are shown this often at most, seconds.
 _SHOW_S: Final = 0.25
@@ -79,7 +83,7 @@ class RunningSession(JobContext):
         self._stop_requested = False
         self._reset_sequence = 0
         self._reset_seen = 0
-        self._reason: StopReason = "asked"
+        self._reason: events.StopReason = "asked"
         self._last_idle_steps = 0
 
     # -- life ---------------------------------------------------------------------------------------------------
@@ -93,7 +97,7 @@ class RunningSession(JobContext):
         resumed = kept is not None or self._run.attempt > 1
         self._thread.wait(patiently(lambda: self._feed.begin(self._position, resumed=resumed), "telemetry"), self._stop)
         for background in (self._bus.watch(self._told), self._bus.tell_time(), self._feed.run(), self._pump()):
-            self._thread.start(background)
+            self._thread.start(background).add_done_callback(self._check)
         ready = SessionReady(
             attempt=self._run.attempt,
             run_id=self._run.run_id,
@@ -130,7 +134,7 @@ class RunningSession(JobContext):
         return True
 
     @property
-    def reason(self) -> StopReason:
+    def reason(self) -> events.StopReason:
         """Why it ends."""
         return self._reason
 
@@ -252,6 +256,12 @@ class RunningSession(JobContext):
         path = self.scratch / POSITION_NAME
         path.write_text(self._position.model_dump_json())
         self.keep(path, POSITION_NAME)
+
+    def _check(self, background: Future[None]) -> None:
+        """End a session that has become deaf or dumb: its next attempt goes on from the newest chunk."""
+        if not background.cancelled() and (error := background.exception()):
+            log.error("the session's runtime broke", exc_info=error)
+            self._stop.ask(StopReason.SIGNAL)
 
     def _told(self, session: Session) -> None:
         self._stop_requested = session.stop_requested
