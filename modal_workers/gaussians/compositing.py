@@ -20,8 +20,9 @@ from modal_workers.gaussians.projection import ALPHA_MIN, COEFFICIENTS, OPACITY_
 from modal_workers.gaussians.tiles import TILE_PX, Group, Tiling
 
 PIXELS: Final = TILE_PX * TILE_PX
-#: How many values [layers x tiles x pixels] are worked on at once: a few such arrays fit in the L2 cache of a core.
-CHUNK_VALUES: Final = 128 * 1024
+#: How many values [layers x tiles x pixels] are worked on at once. Fewer fit a core's own cache better, but then the
+#: time goes into calling many short operations.
+CHUNK_VALUES: Final = 256 * 1024
 #: Where no pixel of a group gets more than this of the light behind it, the rest is not looked at.
 LIGHT_MIN: Final = 1e-4
 _NOTHING: Final = -1e9
