@@ -183,5 +183,5 @@ def _show(ended: dict[str, Any], truth_db: float, path: Path, streamed: Any) -> 
     counts = " + ".join(f"{frames[name]} {name}" for name in ("accepted", "dropped", "rejected"))
     say(f"Frames: {frames['sent']} sent = {counts}")
     if streamed is not None:
-        note(f"  the robot's client: {streamed}")
+        note(f"  {streamed.sent:,} of {streamed.offered:,} joint samples sent, {streamed.dropped} dropped by the robot")
     say(f"\nModel    {shown(path.absolute())}   (3DGS PLY: opens in SuperSplat, Spark and others)")
