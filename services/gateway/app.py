@@ -63,6 +63,7 @@ from services.kit.openapi import openapi_of
 from services.kit.problems import install_problems
 from services.kit.s3 import Bucket
 from services.kit.tail import EventTail
+from services.kit.tasks import first_of
 from services.kit.ticket import Tickets
 
 log = logging.getLogger(__name__)
@@ -109,11 +110,10 @@ class Gateway:
         Raises:
             EpochChanged: the stream is another one than it was; start again.
         """
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._fold())
-            tasks.create_task(self._commit())
-            tasks.create_task(self._keep_house())
-            tasks.create_task(self.keeper.run(self.tail.caught_up))
+        # No TaskGroup: it cancels each of its tasks once, and that can be swallowed (services/kit/tasks.py).
+        await first_of(
+            self._fold(), self._commit(), self._keep_house(), self.keeper.run(self.tail.caught_up)
+        )  # fmt: skip
 
     async def _fold(self) -> None:
         epoch, last = await epoch_of(self.tail.store.client, self.tail.store.stream)
@@ -164,9 +164,9 @@ def build_gateway(
     idempotency = Idempotency(EventStore(client, "IDEMPOTENCY"))
     common: Any = {"store": store, "view": view, "tail": tail, "idempotency": idempotency, "settings": settings}
     jobs = Jobs(uploads=uploads, waiting=waiting, **common)
-    sessions = Sessions(jobs=jobs, waiting=session_waiting, **common)
-    keeper = SessionKeeper(sessions, view)
     live = SessionLive(client, metrics, viewers.on_advisory)
+    sessions = Sessions(jobs=jobs, waiting=session_waiting, live=live, **common)
+    keeper = SessionKeeper(sessions, view)
     door = SessionDoor(Telemetry(client, metrics), live)
     reactions |= {
         "job": OnJob(view, progress, waiting, keeper.look_now).handle,

@@ -47,8 +47,10 @@ def submission_of(session: Session, workload: Workload, expected: Estimate) -> J
     )
 
 
-async def ending_of(session: Session, job: Job, client: Client) -> SessionStopped | SessionFailed:
-    """Write what the end of a job says of its session.
+async def ending_of(
+    session: Session, job: Job, totals: FrameTotals, client: Client
+) -> SessionStopped | SessionFailed:  # fmt: skip
+    """Write what the end of a job says of its session; ``totals`` are the counts that were told last.
 
     Raises:
         SaccadeError: BUS_UNAVAILABLE.
@@ -58,7 +60,6 @@ async def ending_of(session: Session, job: Job, client: Client) -> SessionStoppe
     if job.state is State.FAILED:
         error = job.error or ErrorBody.model_validate(SaccadeError(ErrorCode.WORKER_BROKEN).body())
         return SessionFailed(error=error, cost_usd=job.actual_usd)
-    totals = session.totals
     if not totals.sent and (unheard := await stored_frames(client, session)):
         # No worker has counted them, and none will: they were sent, and nothing became of them.
         totals = FrameTotals(sent=unheard, dropped=unheard)

@@ -17,6 +17,7 @@ from contracts.session import Session, fold_stored, job_of, request_reset, reque
 from contracts.streams import aggregate
 from services.gateway.jobs import Jobs
 from services.gateway.page_mark import read_page, write_page
+from services.gateway.session_live import SessionLive
 from services.gateway.session_worker import ending_of, submission_of
 from services.gateway.settings import GatewaySettings
 from services.gateway.submission import check_kind, check_metadata, check_params
@@ -60,15 +61,17 @@ class Sessions:
         jobs: Jobs,
         idempotency: Idempotency,
         waiting: Waiting,
+        live: SessionLive,
         settings: GatewaySettings,
     ) -> None:
-        """Use bus and view."""
+        """Use bus and view; what a worker that is gone has counted is in ``live``."""
         self._store = store
         self._view = view
         self._tail = tail
         self._jobs = jobs
         self._idempotency = idempotency
         self._waiting = waiting
+        self._live = live
         self._settings = settings
 
     async def open(self, tenant: str, wanted: Opening, key: IdempotencyKey | None) -> Session:
@@ -236,11 +239,12 @@ class Sessions:
 
     async def _end(self, session: Session, job: Job) -> None:
         """Say that a session has ended with its job, unless somebody has."""
-        data = await ending_of(session, job, self._store.client)
         for _ in range(_DECISIONS):
             current = await self._load(session.tenant, session.id)
             if current is None or current.state.ended:
                 return
+            told = await self._live.of(current)
+            data = await ending_of(current, job, told.totals, self._store.client)
             message = encode(
                 data,
                 tenant=session.tenant,

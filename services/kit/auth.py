@@ -33,7 +33,10 @@ ScopeName = Literal["read", "write"]
 
 LOCAL_TENANT: Final = "local"
 _CORS_METHODS: Final = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
-_CORS_HEADERS: Final = "authorization, content-type, idempotency-key, last-event-id, prefer, traceparent"
+_CORS_HEADERS: Final = (
+    "authorization, content-type, idempotency-key, if-none-match, last-event-id, prefer, traceparent, "
+    "x-frame-captured-at, x-frame-clock-offset, x-frame-seq, x-frame-source"
+)
 _CORS_EXPOSED: Final = "etag, link, location, preference-applied, retry-after, x-request-id"
 
 

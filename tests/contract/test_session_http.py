@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -191,6 +192,59 @@ async def test_a_session_that_no_worker_has_begun_ends_at_once(running: Running)
     assert (over["state"], over["reason"]) == ("stopped", "asked")
     # A frame that nobody has counted was sent all the same.
     assert over["frames"] == {"sent": 1, "accepted": 0, "dropped": 1, "rejected": 0, "waiting": 0}
+
+
+async def test_a_session_whose_job_is_cancelled_ends_with_what_its_worker_counted(running: Running):
+    found = await opened(running)
+    async with played_worker(running, found["id"]) as worker:
+        await worker.claim()
+        await send(running, found["id"])
+        await send(running, found["id"], b"")
+        await worker.heard(frames=2)
+        await worker.progress()
+        await running.http.post(f"/v1/jobs/{job_of(found['id'])}/cancel")
+        await running.say(job_of(found["id"]), JobCancelled(attempt=1))
+    over = (await running.http.get(f"/v1/sessions/{found['id']}", headers={"Prefer": "wait=5"})).json()
+    assert (over["state"], over["reason"]) == ("stopped", "asked")
+    assert over["frames"] == {"sent": 2, "accepted": 1, "dropped": 0, "rejected": 1, "waiting": 0}
+
+
+async def test_a_view_that_is_lost_is_built_again(servers: Servers, tmp_path: Path):
+    async with running_gateway(*servers, tmp_path) as running:
+        ids = [(await opened(running))["id"] for _ in range(3)]
+        async with played_worker(running, ids[0]) as worker:
+            await worker.claim()
+            await send(running, ids[0])
+            await worker.heard(frames=1)
+            await worker.progress(splats=5)
+            await worker.export()
+            async with asyncio.timeout(5):
+                while (before := await shown(running, ids[0]))["figures"] != {"splats": 5}:
+                    await asyncio.sleep(0.02)
+    shutil.rmtree(tmp_path / "view")
+    async with running_gateway(*servers, tmp_path) as running:
+        after = await shown(running, ids[0])
+        assert after == before
+        listed = (await running.http.get("/v1/sessions", params={"limit": 3})).json()["data"]
+        assert [one["id"] for one in listed] == ids[::-1]
+        async with played_worker(running, ids[0]) as worker:
+            worker.run_id = (await running.job(job_of(ids[0]))).run_id or ""
+            await worker.succeed()
+        over = await running.http.get(f"/v1/sessions/{ids[0]}", headers={"Prefer": "wait=5"})
+        assert over.json()["state"] == "stopped"
+
+
+async def test_a_session_whose_end_nobody_told_ends_when_a_gateway_starts(servers: Servers, tmp_path: Path):
+    async with running_gateway(*servers, tmp_path) as running:
+        found = await opened(running)
+        async with played_worker(running, found["id"]) as worker:
+            await worker.claim()
+            running.gateway.keeper._running = False  # as if it had died before it could
+            await worker.succeed("idle")
+            assert (await shown(running, found["id"]))["state"] == "ready"
+    async with running_gateway(*servers, tmp_path) as running:
+        over = await running.http.get(f"/v1/sessions/{found['id']}", headers={"Prefer": "wait=5"})
+        assert (over.json()["state"], over.json()["reason"]) == ("stopped", "idle")
 
 
 async def test_a_job_that_fails_fails_its_session(running: Running):
