@@ -177,9 +177,10 @@ def export_session(client: Client, session_id: str, path: Path, update: Update) 
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:16]}.part")
     try:
         with contextlib.closing(record):
-            messages = record.size.joints + record.size.frames + record.size.acks
+            kept = record.size()
+            messages = max(1, kept.joints + kept.frames + kept.acks)
             with partial.open("wb") as stream:
-                file = SessionFile(stream, session, record.size.frames_missing)
+                file = SessionFile(stream, session, kept.frames_missing)
                 for number, recorded in enumerate(record, 1):
                     file.add(recorded)
                     update(min(1.0, number / messages), size(stream.tell()))

@@ -12,6 +12,7 @@ from saccade import ArtifactsView, Client, SessionView
 from cli.failure import Failure
 from cli.output import note
 from cli.progress import Update
+from contracts.limits import SESSION_LENGTH_S
 
 #: Looked at this often while somebody watches.
 _LOOK_S: Final = 1.0
@@ -46,13 +47,20 @@ def open_replay(client: Client, session_id: str, params: Mapping[str, Any]) -> t
             hint=f"Only what is over is replayed. End it with: saccade sessions stop {original.id}",
         )
     with contextlib.closing(client.sessions.record(original.id)) as record:
-        if record.size.frames_missing:
+        kept = record.size()
+        if kept.frames_missing:
             raise Failure(
-                f"Of {record.size.frames_sent} frames {record.size.frames_missing} are not kept any more.",
+                f"Of {kept.frames_sent} frames {kept.frames_missing} are not kept any more.",
                 code="session_record_expired",
                 hint="Telemetry is kept for 6 hours: replay a session before that.",
             )
-    opened = client.sessions.open(original.workload, original.params | dict(params), replay_of=original.id)
+    # A replay lasts as long as what it repeats, and its worker's start counts too.
+    opened = client.sessions.open(
+        original.workload,
+        original.params | dict(params),
+        replay_of=original.id,
+        max_length_s=max(original.max_length_s or 0.0, SESSION_LENGTH_S),
+    )
     return original, opened
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+from click.core import ParameterSource
 from saccade import SessionView
 
 from cli.connection import open_client, server_options
@@ -29,6 +30,11 @@ _STOP_S: Final = 60
 def sessions(context: click.Context, *, state: str | None, limit: int, url: str | None, as_json: bool) -> None:
     """List your live sessions, newest first; or do something with one."""
     if context.invoked_subcommand is not None:
+        for name in ("state", "limit"):
+            if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+                raise click.UsageError(f"--{name} is for the list, not for {context.invoked_subcommand}.")
+        # What stands before the subcommand holds for it, unless it says otherwise itself.
+        context.default_map = {context.invoked_subcommand: {"url": url, "as_json": as_json}}
         return
     with open_client(url) as client:
         found = client.sessions.all(state=state, page_size=min(limit, 200))
@@ -214,7 +220,7 @@ def _describe(one: SessionView, server: str) -> None:
         "opened": _moment(one.created_at),
         "started": _moment(one.started_at),
         "finished": _moment(one.finished_at),
-        "params": ", ".join(f"{name}={value}" for name, value in one.params.items()),
+        "params": ", ".join(f"{name}={_brief(value)}" for name, value in one.params.items()),
         "replay of": one.replay_of,
         "cost": f"${one.cost.actual_usd:.4f}{limit}",
         "job": (one.job or {}).get("id"),
@@ -242,6 +248,11 @@ def _tell_compared(original: SessionView, ended: SessionView, compared: list[Com
 def _short(value: Any) -> str:
     """Write a value; of a sum as much as tells it from others."""
     return "-" if value is None else str(value)[:16]
+
+
+def _brief(value: Any) -> str:
+    """Write a parameter; --json has those that are tables."""
+    return "…" if isinstance(value, (dict, list)) else str(value)
 
 
 def _moment(text: str | None) -> str:

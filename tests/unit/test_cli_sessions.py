@@ -182,3 +182,20 @@ def test_every_command_of_sessions_takes_json(name: str) -> None:
     result = CliRunner().invoke(saccade, words)
     assert result.exit_code == 0
     assert "--json" in result.output
+
+
+def test_options_before_a_subcommand_hold_for_it() -> None:
+    runner = CliRunner(env={"SACCADE_URL": "http://127.0.0.1:2"})
+    for words in (["--url", "http://127.0.0.1:1", "show", "ses_1"], ["show", "ses_1", "--url", "http://127.0.0.1:1"]):
+        failure = runner.invoke(saccade, ["sessions", *words]).exception
+        assert isinstance(failure, Failure)
+        assert failure.code == "server_unreachable"
+        assert "http://127.0.0.1:1 " in failure.message
+    refused = runner.invoke(saccade, ["sessions", "--state", "running", "stop", "ses_1"])
+    assert refused.exit_code == 2
+    assert "--state is for the list" in refused.output
+
+
+def test_tables_among_the_parameters_are_not_poured_out(capsys: pytest.CaptureFixture[str]) -> None:
+    _describe(SESSION.model_copy(update={"params": {"robot": {"a": [1]}, "seed": 7}}), "http://here")
+    assert "params    robot=…, seed=7" in capsys.readouterr().out.splitlines()

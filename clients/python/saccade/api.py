@@ -19,6 +19,7 @@ from saccade.errors import AWAY, ClientError, JobFailedError, WaitTimeoutError, 
 from saccade.event_stream import EventStream
 from saccade.objects import ArtifactsView, JobView, UploadView
 from saccade.retries import COMES_BACK_S, Retries, retry_after_s
+from saccade.session_record import RecordStream
 
 Model = TypeVar("Model", bound=BaseModel)
 JobModel = TypeVar("JobModel", bound=JobView)
@@ -199,6 +200,11 @@ class Api:
             silence_s=self._silence_s,
             reached=self._reached,
         )
+
+    def record(self, session_id: str) -> RecordStream:
+        """Open the record of what was streamed into a session."""
+        path = f"/v1/sessions/{segment(session_id)}/telemetry"
+        return RecordStream(self.connection, path, reached=self._reached)
 
 
 class Pages(Generic[Model]):

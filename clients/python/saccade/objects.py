@@ -102,6 +102,8 @@ class SessionView(_Shown):
     workload: str
     state: str
     params: dict[str, Any] = Field(default_factory=dict)
+    idle_timeout_s: float | None = None
+    max_length_s: float | None = None
     created_at: str
     ready_at: str | None = None
     started_at: str | None = None

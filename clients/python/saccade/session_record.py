@@ -10,9 +10,8 @@ from typing import Any, Final
 
 import httpx
 
-from saccade.api import Api, segment
-from saccade.connection import Incoming
-from saccade.errors import AWAY, ClientError, TransferError, refusal
+from saccade.connection import Connection, Incoming
+from saccade.errors import AWAY, ClientError, TransferError, refusal, unreachable
 from saccade.retries import COMES_BACK_S, Retries, retry_after_s
 
 #: A server that sends nothing for this long is gone.
@@ -55,14 +54,14 @@ class RecordSize:
 class RecordStream:
     """Gives every message of a record once, in order."""
 
-    def __init__(self, api: Api, session_id: str) -> None:
-        """Read nothing yet."""
-        self._api = api
-        self._path = f"/v1/sessions/{segment(session_id)}/telemetry"
+    def __init__(self, connection: Connection, path: str, *, reached: bool = False) -> None:
+        """Read ``path``; ``reached`` tells that the server has answered before."""
+        self._connection = connection
+        self._path = path
         self._incoming: Incoming | None = None
         self._parts = _Parts()
         self._ready: deque[Recorded] = deque()
-        self._retries = Retries(patience_s=COMES_BACK_S)
+        self._retries = Retries(patience_s=COMES_BACK_S, reached=reached)
         self._over = False
         #: Known once the first message was asked for, or ``begin`` was called.
         self.size: RecordSize | None = None
@@ -111,14 +110,16 @@ class RecordStream:
             await self.close()
             asked_s = error.asked_s if isinstance(error, _CutError) else 0.0
             pause_s = self._retries.pause_s(error, asked_s=asked_s)
+            if pause_s is None and self.size is None and isinstance(error, httpx.TransportError):
+                raise unreachable(self._connection.url, error) from error
             if pause_s is None:
                 message = f"The record did not come whole: {error or type(error).__name__}."
                 raise TransferError("download_failed", message, "Try again.", retryable=True) from error
-            await self._api.connection.sleep(pause_s)
+            await self._connection.sleep(pause_s)
 
     async def _connect(self) -> None:
         self._parts = _Parts()
-        incoming = await self._api.connection.open(
+        incoming = await self._connection.open(
             self._path,
             headers={"Accept-Encoding": "identity"},
             params={"after": str(self.after)},

@@ -68,7 +68,7 @@ class Sessions:
 
     def record(self, session_id: str) -> Record:
         """Read what was streamed into a session, as of now, over any disconnect. Telemetry is kept for some hours."""
-        return Record(RecordStream(self._api, session_id))
+        return Record(self._api.record(session_id))
 
 
 class Record(Iterator[Recorded]):
@@ -82,7 +82,6 @@ class Record(Iterator[Recorded]):
     def __next__(self) -> Recorded:
         return next(self._messages)
 
-    @property
     def size(self) -> RecordSize:
         """Ask how much there is."""
         return finish(self._stream.begin())
@@ -147,7 +146,7 @@ class AsyncSessions:
 
     def record(self, session_id: str) -> AsyncRecord:
         """Read what was streamed into a session, as of now, over any disconnect. Telemetry is kept for some hours."""
-        return AsyncRecord(RecordStream(self._api, session_id))
+        return AsyncRecord(self._api.record(session_id))
 
 
 class AsyncRecord(AsyncIterator[Recorded]):
