@@ -54,9 +54,11 @@ class Density:
         self.optimiser = optimiser
         device = optimiser.splats.means.device
         self._generator = torch.Generator(device=device).manual_seed(seed)
-        self._gradients = torch.zeros(len(optimiser.splats), device=device)
-        self._sightings = torch.zeros(len(optimiser.splats), dtype=torch.int64, device=device)
-        self._areas_px2 = torch.zeros(len(optimiser.splats), device=device)
+        count = len(optimiser.splats)
+        self._gradients = torch.zeros(count, device=device)  # summed since the last growth
+        self._pulls = torch.zeros(count, dtype=torch.int64, device=device)  # steps that they were summed over
+        self._sightings = torch.zeros(count, dtype=torch.int64, device=device)  # since the last pruning
+        self._areas_px2 = torch.zeros(count, device=device)  # 0 as long as it was not seen
 
     def state(self) -> dict[str, Any]:
         """Give all that a later run goes on from, the optimiser's too."""
@@ -64,6 +66,7 @@ class Density:
             "optimiser": self.optimiser.state(),
             "generator": self._generator.get_state(),
             "gradients": self._gradients,
+            "pulls": self._pulls,
             "sightings": self._sightings,
             "areas_px2": self._areas_px2,
         }
@@ -72,8 +75,8 @@ class Density:
         """Go on from what ``state`` gave."""
         self.optimiser.restore(state["optimiser"])
         self._generator.set_state(state["generator"].cpu())
-        self._gradients, self._sightings = state["gradients"], state["sightings"]
-        self._areas_px2 = state["areas_px2"]
+        self._gradients, self._pulls = state["gradients"], state["pulls"]
+        self._sightings, self._areas_px2 = state["sightings"], state["areas_px2"]
 
     @torch.no_grad()
     def watch(self, rendered: Rendered, camera: Camera) -> None:
@@ -81,24 +84,29 @@ class Density:
         seen = rendered.radii_px > 0
         self._sightings += seen
         # the box of a splat reaches 3.33 of its standard deviations at most, so this is about its area
-        self._areas_px2.lerp_((rendered.radii_px * seen).square().to(self._areas_px2.dtype), 0.05)
+        areas = rendered.radii_px.square().to(self._areas_px2.dtype)
+        before = torch.where(self._areas_px2 > 0, self._areas_px2, areas)
+        # what is out of sight for a while stays as important as it was
+        self._areas_px2 = torch.where(seen, before.lerp(areas, 0.05), self._areas_px2)
         gradient = rendered.means2d_gradient()
         if gradient is not None:
             half = gradient.new_tensor([camera.width_px / 2, camera.height_px / 2])
             self._gradients += (gradient * half).norm(dim=-1) * seen
+            self._pulls += seen
 
     def add(self, splats: Splats) -> None:
         """Add splats; they count as unseen."""
         self.optimiser.add(splats)
         self._gradients = _longer(self._gradients, len(splats))
+        self._pulls = _longer(self._pulls, len(splats))
         self._sightings = _longer(self._sightings, len(splats))
         self._areas_px2 = _longer(self._areas_px2, len(splats))
 
     def select(self, chosen: Tensor) -> None:
         """Keep those of a mask [N] or of indices [M]."""
         self.optimiser.select(chosen)
-        self._gradients, self._sightings = self._gradients[chosen], self._sightings[chosen]
-        self._areas_px2 = self._areas_px2[chosen]
+        self._gradients, self._pulls = self._gradients[chosen], self._pulls[chosen]
+        self._sightings, self._areas_px2 = self._sightings[chosen], self._areas_px2[chosen]
 
     @torch.no_grad()
     def importance(self) -> Tensor:
@@ -136,10 +144,10 @@ class Density:
     def grow(self, growth: Growth) -> int:
         """Clone small splats and split large ones where the pictures pull at them; say how many there are more.
 
-        The steepest first where there is not room for all. Figures start anew.
+        The steepest first where there is not room for all. Gradients are summed anew from here on.
         """
         splats = self.optimiser.splats.detach()
-        gradient = self._gradients / self._sightings.clamp(min=1)
+        gradient = self._gradients / self._pulls.clamp(min=1)
         room = max(0, growth.max_splats - len(splats))
         steep = torch.argsort(gradient, descending=True, stable=True)[:room]
         steep = steep[gradient[steep] > growth.min_gradient].sort().values
@@ -152,7 +160,7 @@ class Density:
         self.add(clones)
         self.add(halves)
         self._gradients.zero_()
-        self._sightings.zero_()
+        self._pulls.zero_()
         return len(steep)
 
     def _halves(self, splats: Splats) -> Splats:

@@ -123,7 +123,7 @@ class PoseCorrection:
 
     def corrected(self, camera_from_world: Tensor) -> Tensor:
         """Give the pose [4, 4] as far as it is known by now."""
-        return se3_exp(self.tangent) @ camera_from_world
+        return se3_exp(self.tangent).to(camera_from_world) @ camera_from_world
 
     def state(self) -> dict[str, Any]:
         """Give all that a later run goes on from."""
@@ -167,7 +167,7 @@ def step(
     tangent = None
     if pose is not None:
         tangent = pose.tangent.clone().requires_grad_()
-        camera_from_world = se3_exp(tangent) @ camera_from_world
+        camera_from_world = se3_exp(tangent).to(camera_from_world) @ camera_from_world
     rendered = rasterize(optimiser.splats, camera, camera_from_world, background=background, backend=backend)
     value = loss(rendered, picture, mask)
     if value.requires_grad:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from dataclasses import replace
 
@@ -113,6 +114,27 @@ def test_splats_that_are_pulled_at_are_cloned_when_small_and_split_when_large() 
         assert float(distance.min()) < 1e-5
 
 
+def test_pruning_in_between_does_not_make_growth_think_that_gradients_are_steeper() -> None:
+    added = []
+    for pruning in (False, True):
+        density = watched(single(40, 8), rounds=4)
+        limit = float((density._gradients / density._pulls.clamp(min=1)).median())
+        if pruning:
+            density.prune(Pruning(min_opacity=0))
+        added.append(density.grow(Growth(min_gradient=limit, split_scale_m=0.05)))
+    assert added[0] == added[1]
+    assert 0 < added[0] < 40
+
+
+def test_what_is_out_of_sight_stays_as_important_as_it_was() -> None:
+    density = watched(single(40, 9), rounds=3)
+    before = density.importance()
+    away = torch.diag(torch.tensor([-1.0, 1.0, -1.0, 1.0]))  # looks the other way
+    for _ in range(100):
+        density.watch(rasterize(density.optimiser.splats, CAMERA, away), CAMERA)
+    torch.testing.assert_close(density.importance(), before)
+
+
 def test_growth_stays_below_its_limits() -> None:
     assert watched(single(40, 4)).grow(Growth(min_gradient=1e6)) == 0
     density = watched(single(40, 4), rounds=2)
@@ -145,3 +167,22 @@ def test_the_same_seed_grows_the_same_bytes(seed: int) -> None:
         return density.optimiser.splats.means.detach().numpy().tobytes()
 
     assert once() == once()
+
+
+def test_what_goes_on_from_a_saved_state_gives_the_same_bytes() -> None:
+    def go_on(density: Density) -> bytes:
+        picture = torch.full((36, 48, 3), 0.2)
+        for _ in range(2):
+            density.watch(step(density.optimiser, CAMERA, torch.eye(4), picture).rendered, CAMERA)
+        density.grow(Growth(min_gradient=1e-4, split_scale_m=0.05))
+        density.prune(Pruning(min_sightings=2))
+        density.cap(30)
+        return b"".join(tensor.detach().numpy().tobytes() for tensor in density.optimiser.splats.tensors().values())
+
+    first = watched(single(40, 10), rounds=3)
+    file = io.BytesIO()
+    torch.save(first.state(), file)
+    file.seek(0)
+    later = Density(Optimiser(Splats.empty(), RATES), seed=99)
+    later.restore(torch.load(file, weights_only=True))
+    assert go_on(later) == go_on(first)
