@@ -40,7 +40,7 @@ def test_offsets_are_found_from_the_gradients_of_many_poses() -> None:
     true.offsets_rad = offsets
     random_ = np.random.default_rng(3)
     views = random_.uniform(-1, 1, (20, len(offsets)))
-    for step in range(400):
+    for step in range(2500):
         positions = views[step % len(views)]
         off = torch.from_numpy(np.linalg.inv(true.world_from_camera(positions)))
         tangent = torch.zeros(6, dtype=torch.float64, requires_grad=True)
