@@ -20,6 +20,7 @@ from saccade.events import Snapshot, event_of, takes
 from saccade.objects import WebhookView
 from saccade.retries import Retries, retry_after_s
 from saccade.server_sent import Block, BlockParser
+from saccade.sessions import AsyncRecord, AsyncSessions, Record, Sessions
 from saccade.webhooks import AsyncWebhooks, Webhooks
 
 
@@ -193,7 +194,14 @@ def test_a_secret_is_not_printed() -> None:
     assert "whsec" not in repr(endpoint)
 
 
-FACES = [(Client, AsyncClient), (Job, AsyncJob), (Events, AsyncEvents), (Webhooks, AsyncWebhooks)]
+FACES = [
+    (Client, AsyncClient),
+    (Job, AsyncJob),
+    (Events, AsyncEvents),
+    (Webhooks, AsyncWebhooks),
+    (Sessions, AsyncSessions),
+    (Record, AsyncRecord),
+]
 
 
 @pytest.mark.parametrize(("blocking", "asynchronous"), FACES, ids=[blocking.__name__ for blocking, _ in FACES])

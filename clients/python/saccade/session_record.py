@@ -105,7 +105,10 @@ class RecordStream:
             if chunk is None:
                 raise _CutError("the record ended before its end")
             for head, body in self._parts.push(chunk):
-                self._take(head, body)
+                try:
+                    self._take(head, body)
+                except (KeyError, TypeError, ValueError) as error:
+                    raise _no_record() from error
         except (httpx.TransportError, httpx.StreamError, httpx.DecodingError, _CutError) as error:
             await self.close()
             asked_s = error.asked_s if isinstance(error, _CutError) else 0.0
@@ -161,6 +164,7 @@ class _Parts:
     def __init__(self) -> None:
         self._held = bytearray()
         self._head: dict[str, Any] | None = None
+        self._size = 0
 
     def push(self, chunk: bytes) -> list[tuple[dict[str, Any], bytes]]:
         """Give the parts that are whole now.
@@ -181,20 +185,25 @@ class _Parts:
                 raise _no_record()
             if len(self._held) < 4 or len(self._held) < 4 + length:
                 return None
-            try:
-                self._head = dict(json.loads(self._held[4 : 4 + length]))
-            except (ValueError, TypeError):
-                raise _no_record() from None
+            self._head, self._size = _read_head(self._held[4 : 4 + length])
             del self._held[: 4 + length]
-        size = int(self._head.get("bytes", 0))
-        if size > _LONGEST_BODY:
-            raise _no_record()
-        if len(self._held) < size:
+        if len(self._held) < self._size:
             return None
-        head, body = self._head, bytes(self._held[:size])
-        del self._held[:size]
+        head, body = self._head, bytes(self._held[: self._size])
+        del self._held[: self._size]
         self._head = None
         return head, body
+
+
+def _read_head(text: bytearray) -> tuple[dict[str, Any], int]:
+    try:
+        head = json.loads(text)
+        size = head.get("bytes", 0)
+    except (ValueError, AttributeError):
+        raise _no_record() from None
+    if not isinstance(size, int) or not 0 <= size <= _LONGEST_BODY:
+        raise _no_record()
+    return head, size
 
 
 def _no_record() -> ClientError:
