@@ -21,10 +21,16 @@ Backend = Literal["auto", "ours", "gsplat"]
 
 
 def backend_for(splats: Splats, backend: Backend = "auto") -> Literal["ours", "gsplat"]:
-    """Say what draws these: gsplat for tensors on CUDA where it is installed, else our own."""
+    """Say what draws these: gsplat for tensors on CUDA where it is installed, else our own.
+
+    Raises:
+        ValueError: gsplat was asked for, and the tensors are not on CUDA.
+    """
+    cuda = splats.means.device.type == "cuda"
+    if backend == "gsplat" and not cuda:
+        raise ValueError("gsplat draws on CUDA only; move the splats there or ask for the backend 'ours'.")
     if backend != "auto":
         return backend
-    cuda = splats.means.device.type == "cuda"
     return "gsplat" if cuda and importlib.util.find_spec("gsplat") is not None else "ours"
 
 

@@ -14,7 +14,7 @@ from modal_workers.gaussians import compositing, tiles
 from modal_workers.gaussians.camera import Camera, se3_exp
 from modal_workers.gaussians.harmonics import radiance
 from modal_workers.gaussians.projection import project
-from modal_workers.gaussians.rasterize import Backend, Rendered, rasterize
+from modal_workers.gaussians.rasterize import Backend, Rendered, backend_for, rasterize
 from modal_workers.gaussians.splats import SH_0, Splats
 from tests.gaussian_scenes import Floats, dense, random_splats
 
@@ -70,6 +70,12 @@ def picture(rendered: Rendered) -> Floats:
 
 def test_every_backend_is_in_the_suite() -> None:
     assert {backend.backend for backend in BACKENDS.values()} == set(get_args(Backend)) - {"auto"}
+
+
+def test_gsplat_is_not_touched_without_cuda() -> None:
+    with pytest.raises(ValueError, match="on CUDA only"):
+        rasterize(random_splats(3, 0), CAMERA, torch.eye(4), backend="gsplat")
+    assert backend_for(random_splats(3, 0)) == "ours"
 
 
 @pytest.mark.parametrize("seed", range(3))
