@@ -105,10 +105,7 @@ class RecordStream:
             if chunk is None:
                 raise _CutError("the record ended before its end")
             for head, body in self._parts.push(chunk):
-                try:
-                    self._take(head, body)
-                except (KeyError, TypeError, ValueError) as error:
-                    raise _no_record() from error
+                self._take(head, body)
         except (httpx.TransportError, httpx.StreamError, httpx.DecodingError, _CutError) as error:
             await self.close()
             asked_s = error.asked_s if isinstance(error, _CutError) else 0.0
@@ -138,7 +135,12 @@ class RecordStream:
             raise error
 
     def _take(self, head: dict[str, Any], body: bytes) -> None:
-        kind = str(head.get("type"))
+        try:
+            self._keep(str(head["type"]), head, body)
+        except (KeyError, TypeError, ValueError) as error:
+            raise _no_record() from error
+
+    def _keep(self, kind: str, head: dict[str, Any], body: bytes) -> None:
         if kind == _BEGIN:
             counts = {name: int(head[name]) for name in ("joints", "frames", "acks", "frames_sent")}
             self.size = self.size or RecordSize(**counts)
