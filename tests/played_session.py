@@ -79,7 +79,7 @@ class PlayedWorker:
             await EventStore(self.running.store.client, "PROGRESS").publish(message)
         else:
             sequence = await self.running.store.publish(message)
-            assert await self.running.gateway.tail.wait_for(sequence, 5)
+            assert await self.running.gateway.tail.wait_for(sequence, 20)
 
     async def judge(self, msg: Msg) -> None:
         """Give a frame its verdict."""
@@ -138,7 +138,7 @@ class PlayedWorker:
 
     async def heard(self, frames: int = 0, joints: int = 0) -> None:
         """Wait until so much has come."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while len(self.frames) < frames or len(self.joints) < joints:
                 await asyncio.sleep(0.005)
 

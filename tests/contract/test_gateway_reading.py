@@ -13,6 +13,7 @@ import pytest
 
 from contracts.events import encode
 from contracts.events.job import JobCancelled, JobProgressed, JobStageCompleted
+from contracts.events.session import SessionOpened
 from contracts.ids import new_id
 from services.kit.auth import AuthSettings
 from services.kit.settings import NatsSettings, S3Settings
@@ -157,6 +158,10 @@ async def test_a_view_that_was_lost_is_folded_again_to_the_same(servers: Servers
         await running.finish_job(jobs[0], run_id, [artifact])
         await running.http.post(f"/v1/jobs/{jobs[1]}/cancel")
         await running.send(b"left open")
+        session_id = new_id("ses")
+        opened = SessionOpened(workload="gone", workload_version="1", params={}, idle_timeout_s=9, max_length_s=9)
+        sequence = await running.store.publish(encode(opened, tenant="local", subject_id=session_id, source="/test"))
+        assert await running.gateway.tail.wait_for(sequence, 5)
         before, listed = running.gateway.view.rows(), (await running.http.get("/v1/jobs")).json()
     assert all(before.values())
     async with running_gateway(*servers, tmp_path) as running:

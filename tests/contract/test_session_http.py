@@ -118,7 +118,7 @@ async def test_a_session_without_its_job_is_given_it(servers: Servers, tmp_path:
         await running.store.publish(messages[0])
     async with running_gateway(*servers, tmp_path) as running:
         await running.store.publish(messages[1])
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             for session_id in session_ids:
                 while not await running.store.load(aggregate("local", "job", job_of(session_id))):
                     await asyncio.sleep(0.05)
@@ -150,7 +150,7 @@ async def test_a_life(running: Running):
         }
         await worker.progress(version=3, splats=12)
         await worker.export()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while (now := await shown(running, found["id"]))["figures"] != {"version": 3, "splats": 12}:
                 await asyncio.sleep(0.02)
         assert now["state"] == "running"
@@ -218,7 +218,7 @@ async def test_a_view_that_is_lost_is_built_again(servers: Servers, tmp_path: Pa
             await worker.heard(frames=1)
             await worker.progress(splats=5)
             await worker.export()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 while (before := await shown(running, ids[0]))["figures"] != {"splats": 5}:
                     await asyncio.sleep(0.02)
     shutil.rmtree(tmp_path / "view")

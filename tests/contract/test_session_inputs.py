@@ -65,7 +65,7 @@ async def test_every_refused_frame_is_counted_by_the_worker(running: Running):
         assert [one.headers.get("Frame-Refused") for one in worker.frames] == [*(one[2] for one in cases), None]
         assert not any(one.data for one in worker.frames[:-1])
         assert worker.frames[-1].headers["Content-Type"] == "image/png"
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while (counts := (await shown(running, found["id"]))["frames"])["sent"] < len(cases) + 1:
                 await asyncio.sleep(0.02)
         assert (counts["rejected"], counts["accepted"]) == (len(cases), 1)
