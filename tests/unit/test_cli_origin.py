@@ -212,7 +212,9 @@ async def test_a_websocket_that_is_refused_is_refused_as_it_was(status: int, cod
     upstream = Upstream()
     upstream.refusal = status
     headers = {
-        "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
         "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
     }
     async with (
