@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import time
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 #: A client that takes nothing for this long is cut off; it resumes by its cursor.
 _BLOCKED_S: Final = 20.0
 _LONGEST_HEAD: Final = 4096
+_AHEAD_S: Final = 1.0
 #: Close codes: of RFC 6455, section 7.4.1, and for a client that is too slow that of the IANA registry.
 _NORMAL: Final = 1000
 _TRY_AGAIN: Final = 1013
@@ -80,7 +82,8 @@ class SessionSocket:
             log.info("a client of %s is gone", self._session.id)
         except SaccadeError as error:
             log.warning("a stream of %s was cut: %s", self._session.id, error)
-            await self._socket.close(_TRY_AGAIN, str(error.code))
+            with contextlib.suppress(WebSocketDisconnect, RuntimeError):
+                await self._socket.close(_TRY_AGAIN, str(error.code))
         finally:
             self._viewers.remove(self._session.id, self._viewer)
 
@@ -106,7 +109,10 @@ class SessionSocket:
     async def _give_history(self, after: Cursor | None) -> None:
         """Give what was before: what is live meanwhile waits, and what is given here is not given again."""
         viewer, store = self._viewer, self._tail.store
-        if after is not None and after.epoch != self._tail.epoch:
+        # A client may have been told of an event elsewhere before this process was; further ahead is no place.
+        if after is not None and not (
+            after.epoch == self._tail.epoch and await self._tail.wait_for(after.sequence, _AHEAD_S)
+        ):
             await self._send(json.dumps({"type": "gap", "after": str(after)}))
             after = None
         viewer.position = after.sequence if after else 0
