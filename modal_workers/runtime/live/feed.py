@@ -21,8 +21,9 @@ from modal_workers.runtime.live.position import Position, Record
 from modal_workers.runtime.live.session_bus import SessionBus
 from modal_workers.runtime.live.telemetry import Recorded
 
-#: A frame waits so long for a sample after it; then the samples that there are must do.
-_JOINTS_WAIT_S: Final = 0.2
+#: A frame waits so long for a sample after it; then the samples that there are must do. Joints that are posted over a
+#: line of 200 ms there and back come up to as much later than the frame, since each request waits for the one before.
+_JOINTS_WAIT_S: Final = 0.4
 
 
 class Feed:
