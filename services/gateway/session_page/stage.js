@@ -8,7 +8,8 @@ import {
 import { Arm } from "./arm.js";
 import { Cameras } from "./cameras.js";
 
-const HOME = { eye: [0.62, -0.58, 0.5], target: [0.2, 0, 0.08] };
+// Over the arm's shoulder: a splat is sharp from where its cameras looked.
+const HOME = { eye: [-0.34, -0.36, 0.5], target: [0.24, 0, 0.04] };
 const SOFTWARE = /swiftshader|llvmpipe|software|basic render/i;
 // Without a GPU a picture of 10,000 splats at 800 × 500 pixels takes about a third of a second on one core.
 const SOFTWARE_SCALE = 0.6;
