@@ -117,12 +117,16 @@ async def _sockets(robots: list[Robot], seconds: float, pipe: Connection) -> lis
         sockets = [await http.ws_connect(url) for url in urls]
         pipe.send("ready")
         await asyncio.to_thread(pipe.recv)
+        # A client that does not read answers no pings either, and is cut off.
+        hearing = [asyncio.ensure_future(_hear(socket)) for socket in sockets]
         begun_s = time.time()
         told = await asyncio.gather(
             *(_by_socket(robot.name, socket, begun_s, seconds) for robot, socket in zip(robots, sockets, strict=True))
         )
         # All has been taken when an answer comes to what was sent last.
-        await asyncio.gather(*(_answered(socket) for socket in sockets))
+        for socket in sockets:
+            await socket.send_str(json.dumps({"type": "clock_ping", "sent_at_s": 1.0}))
+        await asyncio.gather(*hearing)
         return told
 
 
@@ -141,8 +145,8 @@ async def _by_socket(
     return count, sent, 0
 
 
-async def _answered(socket: aiohttp.ClientWebSocketResponse) -> None:
-    await socket.send_str(json.dumps({"type": "clock_ping", "sent_at_s": 1.0}))
+async def _hear(socket: aiohttp.ClientWebSocketResponse) -> None:
+    """Hear what is said until the answer to the last question."""
     async for message in socket:
         if json.loads(message.data).get("type") == "clock_pong":
             return
@@ -221,11 +225,13 @@ class Watch:
     def _charges(self) -> dict[str, float]:
         return {name: sum(process.cpu_times()[:2]) for name, process in self._processes.items()}
 
-    def first_and_last(self, name: str) -> tuple[float, float, float]:
-        """Give the median of the first and the last minute (of a short run a third each), and the most, MB."""
+    def course(self, name: str) -> str:
+        """Write the medians of the first, the middle and the last minute (of a short run a third each), and the most."""
         read = self.rss_bytes[name]
         span = max(1, min(60, len(read) // 3))
-        return statistics.median(read[:span]) / MB, statistics.median(read[-span:]) / MB, max(read) / MB
+        middle = (len(read) - span) // 2
+        minutes = (read[:span], read[middle : middle + span], read[-span:])
+        return " ".join(f"{value / MB:.0f}" for value in (*map(statistics.median, minutes), max(read)))
 
 
 def measure(way: str, count: int, processes: int, seconds: float) -> str:
@@ -247,12 +253,10 @@ def measure(way: str, count: int, processes: int, seconds: float) -> str:
         for _, process in [(reader, reading), *started]:
             process.join(10)
     offered, sent, dropped = (sum(column) for column in zip(*told, strict=True))
-    memory = [
-        " ".join(f"{megabytes:.0f}" for megabytes in watch.first_and_last(name)) for name in ("gateway", "nats-server")
-    ]
+    gateway_mb, nats_mb = (watch.course(name) for name in ("gateway", "nats-server"))
     return (
         f"| {way} | {offered:,} | {sent:,} | {dropped} | {came:,} | {offered - came} | {again} | {batches:,} "
-        f"| {cpu['gateway']:.0f} | {cpu['nats-server']:.0f} | {memory[0]} | {memory[1]} | {os.getloadavg()[0]:.1f} |"
+        f"| {cpu['gateway']:.0f} | {cpu['nats-server']:.0f} | {gateway_mb} | {nats_mb} | {os.getloadavg()[0]:.1f} |"
     )
 
 
@@ -273,7 +277,7 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
     options = parser.parse_args()
     heads = ["way", "offered", "known as arrived", "dropped", "read", "missing", "read again", "batches"]
-    heads += ["gateway CPU %", "nats CPU %", "gateway MB first, last, most", "nats MB first, last, most", "load"]
+    heads += ["gateway CPU %", "nats CPU %", "gateway MB first, middle, last, most", "nats MB, as those", "load"]
     print("| " + " | ".join(heads) + " |")
     print("|---" * len(heads) + "|")
     for way in options.ways:
