@@ -226,7 +226,7 @@ class Watch:
         return {name: sum(process.cpu_times()[:2]) for name, process in self._processes.items()}
 
     def course(self, name: str) -> str:
-        """Write the medians of the first, the middle and the last minute (of a short run a third each), and the most."""
+        """Write the medians of first, middle and last minute (of a short run a third each), and the most, MB."""
         read = self.rss_bytes[name]
         span = max(1, min(60, len(read) // 3))
         middle = (len(read) - span) // 2
