@@ -201,6 +201,7 @@ async def play(there: Surroundings, way: str, seconds: float) -> Played:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(3600)  # a soak is long; each wait in it has a limit of its own
 async def test_a_bad_line_makes_nothing_wrong_and_little_late(tmp_path: Path, seed: int, soak_runs: int) -> None:
     """Two arms at once, one whose joints come by NATS and one by HTTP; pictures by NATS."""
     seconds = 0.5 * soak_runs

@@ -62,6 +62,7 @@ def play(system: System, victims: list[str], dice: random.Random, context: str) 
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(3600)  # a soak is long; each wait in it has a limit of its own
 def test_a_session_outlives_whatever_is_killed(system: System, seed: int, soak_runs: int) -> None:
     dice = random.Random(seed)
     for number in range(max(1, soak_runs // 4)):
