@@ -194,7 +194,7 @@ async def running_gateway(
         await declare(client)
         bucket = await stack.enter_async_context(open_bucket(s3))
         await bucket.create()
-        view = View.open(folder / "view")
+        view = View(folder / "view")
         stack.callback(view.close)
         gateway = build_gateway(GatewaySettings(data_dir=folder / "view", **settings), auth, client, bucket, view)
         transport = httpx.ASGITransport(build_app(gateway))

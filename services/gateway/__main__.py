@@ -116,7 +116,7 @@ def _exit_code(error: BaseException | None) -> int:
 
 def _open_view(settings: GatewaySettings) -> View:
     try:
-        return View.open(settings.data_dir)
+        return View(settings.data_dir)
     except (OSError, sqlite3.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise CannotServeError(

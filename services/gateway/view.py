@@ -6,13 +6,12 @@ come to, in the same transaction as what was folded, so that a restart goes on w
 
 from __future__ import annotations
 
-import sqlite3
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import TypeAdapter
 
@@ -20,6 +19,7 @@ from contracts.job import Job
 from contracts.manifest import Artifact
 from contracts.session import Session
 from services.gateway.upload import Upload, UploadState
+from services.kit.folded_file import FoldedFile
 
 T = TypeVar("T")
 
@@ -30,6 +30,7 @@ _RUNS: Final = 50
 _CACHED: Final = 2000
 _SCHEMA: Final = """
 CREATE TABLE position (one INTEGER PRIMARY KEY CHECK (one = 1), epoch TEXT NOT NULL, sequence INTEGER NOT NULL);
+INSERT INTO position VALUES (1, '', 0);
 CREATE TABLE jobs (
     id TEXT PRIMARY KEY, tenant TEXT NOT NULL, workload TEXT NOT NULL, state TEXT NOT NULL, ended INTEGER NOT NULL,
     created_us INTEGER NOT NULL, updated_us INTEGER NOT NULL, first_sequence INTEGER NOT NULL, body BLOB NOT NULL
@@ -87,68 +88,22 @@ def _cache(cached: OrderedDict[str, T], key: str, value: T) -> None:
 class View:
     """The view; all calls are short and made in the event loop."""
 
-    def __init__(self, database: sqlite3.Connection) -> None:
-        """Use an open database; ``open`` makes one."""
-        self._database = database
-        self._jobs: OrderedDict[str, Job] = OrderedDict()
-        self._sessions: OrderedDict[str, Session] = OrderedDict()
-        self.epoch = ""
-        self.sequence = 0
-        self.dirty = False
-
-    @classmethod
-    def open(cls, folder: Path) -> Self:
+    def __init__(self, folder: Path) -> None:
         """Open the view of a folder, or begin a new one.
 
         Raises:
             OSError, sqlite3.OperationalError: the folder cannot be written, or another process has the view open.
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "view.sqlite3"
-        try:
-            return cls._opened(path)
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):
-                raise
-        # Not a database, or a damaged one: everything in it can be folded again.
-        cls._remove(path)
-        return cls._opened(path)
-
-    @classmethod
-    def _opened(cls, path: Path) -> Self:
-        database = sqlite3.connect(path, isolation_level=None, timeout=2)
-        try:
-            # What a power failure takes is folded again, so nothing has to wait for the disk.
-            database.execute("PRAGMA locking_mode = EXCLUSIVE")
-            database.execute("PRAGMA journal_mode = WAL")
-            database.execute("PRAGMA synchronous = OFF")
-            version = database.execute("PRAGMA user_version").fetchone()[0]
-            if version not in (0, _VERSION):
-                database.close()
-                cls._remove(path)
-                return cls._opened(path)
-            database.execute("BEGIN IMMEDIATE")
-            if version == 0:
-                for statement in _SCHEMA.split(";"):
-                    database.execute(statement)
-                database.execute("INSERT INTO position VALUES (1, '', 0)")
-                database.execute(f"PRAGMA user_version = {_VERSION}")
-            view = cls(database)
-            view.epoch, view.sequence = database.execute("SELECT epoch, sequence FROM position").fetchone()
-        except BaseException:
-            database.close()
-            raise
-        return view
-
-    @staticmethod
-    def _remove(path: Path) -> None:
-        for suffix in ("", "-wal", "-shm"):
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        self._file = FoldedFile(folder / "view.sqlite3", _SCHEMA, _VERSION)
+        self._jobs: OrderedDict[str, Job] = OrderedDict()
+        self._sessions: OrderedDict[str, Session] = OrderedDict()
+        ((self.epoch, self.sequence),) = self._file.rows("SELECT epoch, sequence FROM position")
+        self.dirty = False
 
     def reset(self, epoch: str) -> None:
         """Forget everything and begin the fold of another incarnation of the stream."""
         for table in _TABLES:
-            self._write(f"DELETE FROM {table}")  # noqa: S608 - names from the line above
+            self._file.write(f"DELETE FROM {table}")  # noqa: S608 - names from the line above
         self._jobs.clear()
         self._sessions.clear()
         self.epoch, self.sequence, self.dirty = epoch, 0, True
@@ -166,9 +121,8 @@ class View:
         """
         if not self.dirty:
             return
-        self._write("UPDATE position SET epoch = ?, sequence = ?", (self.epoch, self.sequence))
-        self._write("COMMIT")
-        self._database.execute("BEGIN IMMEDIATE")
+        self._file.write("UPDATE position SET epoch = ?, sequence = ?", (self.epoch, self.sequence))
+        self._file.keep()
         self.dirty = False
 
     def close(self) -> None:
@@ -179,26 +133,8 @@ class View:
         """
         try:
             self.commit()
-            self._write("COMMIT")
         finally:
-            self._database.close()
-
-    def _write(self, statement: str, values: Sequence[Any] = ()) -> None:
-        """Write inside the transaction that holds all since the last commit.
-
-        SQLite ends it when the disk is full: each later statement would count by itself, and the position with it,
-        while what was folded before is gone.
-
-        Raises:
-            sqlite3.OperationalError: the disk does not take it, or did not take what came before.
-        """
-        if not self._database.in_transaction:
-            raise sqlite3.OperationalError("what was folded before could not be kept")
-        try:
-            self._database.execute(statement, values)
-        except sqlite3.OperationalError:
-            self._database.rollback()
-            raise
+            self._file.close()
 
     # -- jobs
 
@@ -206,7 +142,7 @@ class View:
         """Give a job of any tenant."""
         if job := self._jobs.get(job_id):
             return job
-        row = self._database.execute("SELECT body FROM jobs WHERE id = ?", (job_id,)).fetchone()
+        row = self._file.row("SELECT body FROM jobs WHERE id = ?", (job_id,))
         return _JOB.validate_json(row[0]) if row else None
 
     def keep_job(self, job: Job) -> None:
@@ -222,7 +158,7 @@ class View:
             job.first_sequence,
             _JOB.dump_json(job),
         )
-        self._write("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+        self._file.write("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
         _cache(self._jobs, job.id, job)
 
     def jobs(
@@ -244,76 +180,76 @@ class View:
             clauses.append(f"state IN ({', '.join('?' * len(wanted.states))})")
             values += wanted.states
         query = f"SELECT body FROM jobs WHERE {' AND '.join(clauses)} ORDER BY first_sequence DESC LIMIT ?"  # noqa: S608
-        rows = self._database.execute(query, (*values, limit + 1)).fetchall()
+        rows = self._file.rows(query, (*values, limit + 1))
         found = [_JOB.validate_json(row[0]) for row in rows[:limit]]
         return found, found[-1].first_sequence if len(rows) > limit else None
 
     def keep_inputs(self, job_id: str, upload_ids: list[str]) -> None:
         """Remember which uploads a job uses."""
         for upload_id in upload_ids:
-            self._write("INSERT OR IGNORE INTO job_inputs VALUES (?, ?)", (upload_id, job_id))
+            self._file.write("INSERT OR IGNORE INTO job_inputs VALUES (?, ?)", (upload_id, job_id))
 
     def unfinished_jobs_of(self, upload_id: str) -> list[str]:
         """Name the jobs that use an upload and have not ended."""
         query = (
             "SELECT job_id FROM job_inputs JOIN jobs ON id = job_id WHERE upload_id = ? AND NOT ended ORDER BY job_id"
         )
-        return [row[0] for row in self._database.execute(query, (upload_id,))]
+        return [row[0] for row in self._file.rows(query, (upload_id,))]
 
     def count_jobs(self) -> dict[str, int]:
         """Count the jobs in each state that is not an end."""
         query = "SELECT state, count(*) FROM jobs WHERE NOT ended GROUP BY state"
-        return dict(self._database.execute(query).fetchall())
+        return dict(self._file.rows(query))
 
     # -- runs
 
     def keep_run(self, workload: str, version: str, device: str, sequence: int, seconds: float) -> None:
         """Remember what a run that succeeded was billed for; only the newest of a kind are kept."""
         kind = (workload, version, device)
-        self._write("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?)", (*kind, sequence, seconds))
+        self._file.write("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?)", (*kind, sequence, seconds))
         of_kind = "workload = ? AND version = ? AND device = ?"
         newest = f"SELECT sequence FROM runs WHERE {of_kind} ORDER BY sequence DESC LIMIT {_RUNS}"  # noqa: S608
-        self._write(f"DELETE FROM runs WHERE {of_kind} AND sequence NOT IN ({newest})", (*kind, *kind))  # noqa: S608
+        self._file.write(f"DELETE FROM runs WHERE {of_kind} AND sequence NOT IN ({newest})", (*kind, *kind))  # noqa: S608
 
     def runs(self, workload: str, version: str, device: str) -> list[float]:
         """Give the seconds of the newest runs of a kind."""
         query = "SELECT seconds FROM runs WHERE workload = ? AND version = ? AND device = ?"
-        return [row[0] for row in self._database.execute(query, (workload, version, device))]
+        return [row[0] for row in self._file.rows(query, (workload, version, device))]
 
     # -- artifacts
 
     def keep_artifact(self, job_id: str, artifact: Artifact) -> None:
         """Remember a file that a job left; a later one of the same name replaces it."""
         values = (job_id, artifact.name, artifact.model_dump_json())
-        self._write("INSERT OR REPLACE INTO artifacts VALUES (?, ?, ?)", values)
+        self._file.write("INSERT OR REPLACE INTO artifacts VALUES (?, ?, ?)", values)
 
     def artifacts(self, job_id: str) -> list[Artifact]:
         """List what a job has left so far, by name."""
         query = "SELECT body FROM artifacts WHERE job_id = ? ORDER BY name"
-        return [Artifact.model_validate_json(row[0]) for row in self._database.execute(query, (job_id,))]
+        return [Artifact.model_validate_json(row[0]) for row in self._file.rows(query, (job_id,))]
 
     def artifact(self, job_id: str, name: str) -> Artifact | None:
         """Give one file that a job left."""
         query = "SELECT body FROM artifacts WHERE job_id = ? AND name = ?"
-        row = self._database.execute(query, (job_id, name)).fetchone()
+        row = self._file.row(query, (job_id, name))
         return Artifact.model_validate_json(row[0]) if row else None
 
     # -- uploads
 
     def upload(self, upload_id: str) -> Upload | None:
         """Give an upload of any tenant."""
-        row = self._database.execute("SELECT body FROM uploads WHERE id = ?", (upload_id,)).fetchone()
+        row = self._file.row("SELECT body FROM uploads WHERE id = ?", (upload_id,))
         return _UPLOAD.validate_json(row[0]) if row else None
 
     def keep_upload(self, upload: Upload) -> None:
         """Write an upload as it is now."""
         values = (upload.id, upload.tenant, str(upload.state), _us(upload.created_at), _UPLOAD.dump_json(upload))
-        self._write("INSERT OR REPLACE INTO uploads VALUES (?, ?, ?, ?, ?)", values)
+        self._file.write("INSERT OR REPLACE INTO uploads VALUES (?, ?, ?, ?, ?)", values)
 
     def uploads_created_before(self, moment: datetime, limit: int = 100) -> list[Upload]:
         """List uploads that were never completed, oldest first."""
         query = "SELECT body FROM uploads WHERE state = ? AND created_us < ? ORDER BY created_us LIMIT ?"
-        rows = self._database.execute(query, (str(UploadState.CREATED), _us(moment), limit))
+        rows = self._file.rows(query, (str(UploadState.CREATED), _us(moment), limit))
         return [_UPLOAD.validate_json(row[0]) for row in rows]
 
     # -- sessions
@@ -322,7 +258,7 @@ class View:
         """Give a session of any tenant; asked for every frame, so the newest are kept in memory."""
         if session := self._sessions.get(session_id):
             return session
-        row = self._database.execute("SELECT body FROM sessions WHERE id = ?", (session_id,)).fetchone()
+        row = self._file.row("SELECT body FROM sessions WHERE id = ?", (session_id,))
         if row is None:
             return None
         session = _SESSION.validate_json(row[0])
@@ -341,7 +277,7 @@ class View:
             session.first_sequence,
             _SESSION.dump_json(session),
         )
-        self._write("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
+        self._file.write("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
         _cache(self._sessions, session.id, session)
 
     def sessions(
@@ -356,32 +292,32 @@ class View:
             clauses.append("first_sequence < ?")
             values.append(before)
         query = f"SELECT body FROM sessions WHERE {' AND '.join(clauses)} ORDER BY first_sequence DESC LIMIT ?"  # noqa: S608
-        rows = self._database.execute(query, (*values, limit + 1)).fetchall()
+        rows = self._file.rows(query, (*values, limit + 1))
         found = [_SESSION.validate_json(row[0]) for row in rows[:limit]]
         return found, found[-1].first_sequence if len(rows) > limit else None
 
     def unfinished_sessions(self) -> list[str]:
         """Name the sessions of all tenants that have not ended."""
-        return [row[0] for row in self._database.execute("SELECT id FROM sessions WHERE NOT ended")]
+        return [row[0] for row in self._file.rows("SELECT id FROM sessions WHERE NOT ended")]
 
     def count_sessions(self) -> dict[str, int]:
         """Count the sessions in each state that is not an end."""
         query = "SELECT state, count(*) FROM sessions WHERE NOT ended GROUP BY state"
-        return dict(self._database.execute(query).fetchall())
+        return dict(self._file.rows(query))
 
     def forget_before(self, moment: datetime) -> None:
         """Drop what a rebuilt view would not have either: what has ended and is older than the stream's events."""
         before = _us(moment)
         old = "SELECT id FROM jobs WHERE ended AND updated_us < ?"
         for table in ("artifacts", "job_inputs"):
-            self._write(f"DELETE FROM {table} WHERE job_id IN ({old})", (before,))  # noqa: S608
-        self._write("DELETE FROM jobs WHERE ended AND updated_us < ?", (before,))
-        self._write("DELETE FROM uploads WHERE created_us < ?", (before,))
-        self._write("DELETE FROM sessions WHERE ended AND updated_us < ?", (before,))
+            self._file.write(f"DELETE FROM {table} WHERE job_id IN ({old})", (before,))  # noqa: S608
+        self._file.write("DELETE FROM jobs WHERE ended AND updated_us < ?", (before,))
+        self._file.write("DELETE FROM uploads WHERE created_us < ?", (before,))
+        self._file.write("DELETE FROM sessions WHERE ended AND updated_us < ?", (before,))
         self._jobs.clear()
         self._sessions.clear()
         self.dirty = True
 
     def rows(self) -> dict[str, list[tuple[Any, ...]]]:
         """Give every row of every table, to compare two views."""
-        return {table: self._database.execute(f"SELECT * FROM {table}").fetchall() for table in _TABLES}  # noqa: S608
+        return {table: self._file.rows(f"SELECT * FROM {table}") for table in _TABLES}  # noqa: S608

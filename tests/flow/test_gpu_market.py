@@ -176,7 +176,7 @@ def waiting_is_told_rarely_and_truly(played: Played) -> None:
 
 def every_cent_is_told(played: Played, folder: Path) -> None:
     """What the gateway shows, each event brought to it five times, is the sum of the events and of the bills."""
-    view = View.open(folder)
+    view = View(folder)
     listener = OnJob(view, Nobody(), Nobody(), print)  # type: ignore[arg-type]
     for stored in played.store.log:
         for _ in range(5):

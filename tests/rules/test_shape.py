@@ -76,7 +76,7 @@ def test_the_kit_is_a_closed_list() -> None:
     """What is shared by everybody grows by decision (docs/adr/0003), not by habit."""
     kit = {path.split("/")[2].removesuffix(".py") for path in files() if path.startswith("services/kit/")}
     named = (
-        "auth body_limit caller event_store health idempotency lease logs nats openapi problems process_tree s3 "
-        "serve settings tail tasks ticket worker_token"
+        "auth body_limit caller event_store folded_file health idempotency lease logs nats openapi problems "
+        "process_tree s3 serve settings tail tasks ticket worker_token"
     )
     assert kit == {"__init__", *named.split()}

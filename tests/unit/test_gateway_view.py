@@ -30,14 +30,14 @@ def job(sequence: int, state: State = State.SUBMITTED, tenant: str = "local", at
 
 
 def test_what_was_committed_is_there_after_a_restart(tmp_path: Path):
-    view = View.open(tmp_path)
+    view = View(tmp_path)
     assert (view.epoch, view.sequence) == ("", 0)
     view.reset("e1")
     kept = job(1)
     view.keep_job(kept)
     view.reached(7)
     view.close()
-    view = View.open(tmp_path)
+    view = View(tmp_path)
     assert (view.epoch, view.sequence, view.job(kept.id)) == ("e1", 7, kept)
     view.close()
 
@@ -45,12 +45,12 @@ def test_what_was_committed_is_there_after_a_restart(tmp_path: Path):
 def test_a_killed_process_leaves_its_last_commit(tmp_path: Path):
     code = (
         "import os, sys; from pathlib import Path; from services.gateway.view import View\n"
-        "view = View.open(Path(sys.argv[1])); view.reset('e1'); view.reached(5); view.commit()\n"
+        "view = View(Path(sys.argv[1])); view.reset('e1'); view.reached(5); view.commit()\n"
         "view.reached(9); os.kill(os.getpid(), 9)"
     )
     found = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, check=False)
     assert found.returncode == -9
-    view = View.open(tmp_path)
+    view = View(tmp_path)
     assert (view.epoch, view.sequence) == ("e1", 5)
     view.close()
 
@@ -60,7 +60,7 @@ def test_a_full_disk_loses_nothing_that_the_position_counts(tmp_path: Path, ever
     code = (
         "import resource, signal, sqlite3, sys; from contextlib import suppress; from pathlib import Path\n"
         "from services.gateway.view import View; from tests.unit.test_gateway_view import job\n"
-        "view = View.open(Path(sys.argv[1])); view.reset('e1')\n"
+        "view = View(Path(sys.argv[1])); view.reset('e1')\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))\n"
         "for sequence in range(1, 10_001):\n"
         "    view.reached(sequence)\n"
@@ -73,7 +73,7 @@ def test_a_full_disk_loses_nothing_that_the_position_counts(tmp_path: Path, ever
     arguments = [sys.executable, "-c", code, str(tmp_path), str(every)]
     found = subprocess.run(arguments, cwd=ROOT, check=False, capture_output=True, text=True)
     assert "sqlite3.OperationalError" in found.stderr
-    view = View.open(tmp_path)
+    view = View(tmp_path)
     jobs, _ = view.jobs("local", JobFilter(), limit=20_000)
     assert sorted(one.first_sequence for one in jobs) == list(range(1, view.sequence + 1))
     view.close()
@@ -81,7 +81,7 @@ def test_a_full_disk_loses_nothing_that_the_position_counts(tmp_path: Path, ever
 
 @pytest.mark.parametrize("damage", ["not a database", "another version"])
 def test_a_file_that_cannot_be_used_is_begun_anew(tmp_path: Path, damage: str):
-    view = View.open(tmp_path)
+    view = View(tmp_path)
     view.reset("e1")
     view.reached(5)
     view.close()
@@ -92,20 +92,20 @@ def test_a_file_that_cannot_be_used_is_begun_anew(tmp_path: Path, damage: str):
         database = sqlite3.connect(path)
         database.execute("PRAGMA user_version = 99")
         database.close()
-    view = View.open(tmp_path)
+    view = View(tmp_path)
     assert (view.epoch, view.sequence, view.rows()["jobs"]) == ("", 0, [])
     view.close()
 
 
 def test_a_second_process_is_refused(tmp_path: Path):
-    view = View.open(tmp_path)
+    view = View(tmp_path)
     with pytest.raises(sqlite3.OperationalError, match="locked"):
-        View.open(tmp_path)
+        View(tmp_path)
     view.close()
 
 
 def test_another_stream_means_another_view(tmp_path: Path):
-    view = View.open(tmp_path)
+    view = View(tmp_path)
     view.keep_job(job(1))
     view.reset("e2")
     assert (view.epoch, view.sequence, view.rows()["jobs"]) == ("e2", 0, [])
@@ -113,7 +113,7 @@ def test_another_stream_means_another_view(tmp_path: Path):
 
 
 def test_jobs_are_listed_by_tenant_state_and_time_to_the_microsecond(tmp_path: Path):
-    view = View.open(tmp_path)
+    view = View(tmp_path)
     jobs = [job(number, at=NOW + timedelta(microseconds=number)) for number in range(1, 6)]
     for one in [*jobs, job(6, tenant="other"), job(7, State.FAILED)]:
         view.keep_job(one)
@@ -127,7 +127,7 @@ def test_jobs_are_listed_by_tenant_state_and_time_to_the_microsecond(tmp_path: P
 
 
 def test_old_jobs_are_forgotten_once_they_have_ended(tmp_path: Path):
-    view = View.open(tmp_path)
+    view = View(tmp_path)
     old, running = job(1, State.SUCCEEDED), job(2, State.RUNNING)
     new = job(3, State.SUCCEEDED, at=NOW + timedelta(days=2))
     for one in (old, running, new):

@@ -5,11 +5,12 @@ It can be deleted at any time: all of it is in the streams.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
+
+from services.kit.folded_file import FoldedFile
 
 #: Raised with every change of the tables or of what is kept in them: an older file is thrown away.
 _VERSION: Final = 1
@@ -18,6 +19,7 @@ CREATE TABLE position (
     one INTEGER PRIMARY KEY CHECK (one = 1), events_epoch TEXT NOT NULL, planned INTEGER NOT NULL,
     records_epoch TEXT NOT NULL, recorded INTEGER NOT NULL
 );
+INSERT INTO position VALUES (1, '', 0, '', 0);
 CREATE TABLE deliveries (
     endpoint_id TEXT NOT NULL, sequence INTEGER NOT NULL, tenant TEXT NOT NULL, lane TEXT NOT NULL,
     event_id TEXT NOT NULL, event_type TEXT NOT NULL, event_subject TEXT NOT NULL,
@@ -61,7 +63,7 @@ def from_us(us: int) -> datetime:
     return datetime.fromtimestamp(us / 1_000_000, UTC)
 
 
-class ViewFile:
+class ViewFile(FoldedFile):
     """The file; ``planned`` is how far EVENTS are folded, ``recorded`` how far DELIVERIES are."""
 
     def __init__(self, folder: Path | None) -> None:
@@ -70,51 +72,10 @@ class ViewFile:
         Raises:
             OSError, sqlite3.OperationalError: the folder cannot be written, or another process has the view open.
         """
-        path = None
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            path = folder / "deliveries.sqlite3"
-        try:
-            self._database = self._opened(path)
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError) or path is None:
-                raise
-            # Not a database, or a damaged one: everything in it is in the streams.
-            self._remove(path)
-            self._database = self._opened(path)
+        path = None if folder is None else folder / "deliveries.sqlite3"
+        super().__init__(path, _SCHEMA, _VERSION)
         self.events_epoch, self.records_epoch, self.planned, self.recorded, self.dirty = "", "", 0, 0, False
         self._read_position()
-
-    @classmethod
-    def _opened(cls, path: Path | None) -> sqlite3.Connection:
-        database = sqlite3.connect(path or ":memory:", isolation_level=None, timeout=2)
-        try:
-            # What a power failure takes is folded again, so nothing has to wait for the disk.
-            database.execute("PRAGMA locking_mode = EXCLUSIVE")
-            database.execute("PRAGMA journal_mode = WAL")
-            database.execute("PRAGMA synchronous = OFF")
-            version = database.execute("PRAGMA user_version").fetchone()[0]
-            if path is not None and version not in (0, _VERSION):
-                database.close()
-                cls._remove(path)
-                return cls._opened(path)
-            database.execute("BEGIN IMMEDIATE")
-            if version == 0:
-                for statement in _SCHEMA.split(";"):
-                    database.execute(statement)
-                database.execute("INSERT INTO position VALUES (1, '', 0, '', 0)")
-                database.execute(f"PRAGMA user_version = {_VERSION}")
-                database.execute("COMMIT")
-                database.execute("BEGIN IMMEDIATE")
-        except BaseException:
-            database.close()
-            raise
-        return database
-
-    @staticmethod
-    def _remove(path: Path) -> None:
-        for suffix in ("", "-wal", "-shm"):
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
 
     def _read_position(self) -> None:
         query = "SELECT events_epoch, planned, records_epoch, recorded FROM position"
@@ -123,8 +84,7 @@ class ViewFile:
 
     def reopen_in_memory(self) -> None:
         """Leave a file that cannot be written, and begin anew in memory."""
-        self._database.close()
-        self._database = self._opened(None)
+        super().reopen_in_memory()
         self._read_position()
 
     def reset(self, events_epoch: str, records_epoch: str) -> None:
@@ -150,8 +110,7 @@ class ViewFile:
             return
         position = (self.events_epoch, self.planned, self.records_epoch, self.recorded)
         self.write("UPDATE position SET events_epoch = ?, planned = ?, records_epoch = ?, recorded = ?", position)
-        self.write("COMMIT")
-        self._database.execute("BEGIN IMMEDIATE")
+        self.keep()
         self.dirty = False
 
     def close(self) -> None:
@@ -162,32 +121,14 @@ class ViewFile:
         """
         try:
             self.commit()
-            self.write("COMMIT")
         finally:
-            self._database.close()
+            super().close()
 
     def write(self, statement: str, values: Sequence[Any] = ()) -> int:
-        """Write inside the transaction that holds all since the last commit; give how many rows it changed.
-
-        SQLite ends it when the disk is full: each later statement would count by itself, and the position with it,
-        while what was folded before is gone.
-
-        Raises:
-            sqlite3.OperationalError: the disk does not take it, or did not take what came before.
-        """
-        if not self._database.in_transaction:
-            raise sqlite3.OperationalError("what was folded before could not be kept")
-        try:
-            changed = self._database.execute(statement, values).rowcount
-        except sqlite3.OperationalError:
-            self._database.rollback()
-            raise
+        """Write inside the transaction; give how many rows it changed."""
+        changed = super().write(statement, values)
         self.dirty = True
         return changed
-
-    def rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Read."""
-        return self._database.execute(query, values).fetchall()
 
     def all_rows(self) -> dict[str, list[tuple[Any, ...]]]:
         """Give every row of every table, to compare two views."""
