@@ -226,7 +226,7 @@ def test_the_process_serves_stops_and_finds_its_view_again(servers: Servers, tmp
         _, log = gateway.communicate(timeout=10)
         assert gateway.returncode == 0, log
     assert SECRET_ACCESS_KEY not in log
-    view = View.open(tmp_path / "data")
+    view = View(tmp_path / "data")
     found = view.upload(created["id"])
     view.close()
     assert found
