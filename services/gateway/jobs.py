@@ -20,6 +20,7 @@ from contracts.workload import Workload
 from modal_workers import catalog
 from services.gateway.estimate import Estimate, Runs, device_of, estimate
 from services.gateway.page_mark import read_page, write_page
+from services.gateway.reading import Reading
 from services.gateway.settings import GatewaySettings
 from services.gateway.submission import check_input, check_kind, check_metadata, check_params, upload_ids
 from services.gateway.uploads import SEEN_S, SOURCE, Uploads
@@ -31,8 +32,6 @@ from services.kit.tail import EventTail
 
 #: Somebody else's write between our reading and our writing is read and decided about again; this often.
 _DECISIONS: Final = 50
-#: How long a read asks the bus for something newer before it answers with what is known.
-_LOOK_S: Final = 0.5
 _PAGE_MARK: Final = "jobs"
 
 
@@ -70,7 +69,16 @@ class Jobs:
         self._tail = tail
         self._uploads = uploads
         self._idempotency = idempotency
-        self._waiting = waiting
+        self._reading = Reading[Job](
+            "job",
+            "job",
+            ErrorCode.JOB_NOT_FOUND,
+            viewed=view.job,
+            load=self._load,
+            store=store,
+            tail=tail,
+            waiting=waiting,
+        )
         self._settings = settings
 
     async def submit(self, tenant: str, wanted: Submission, key: IdempotencyKey | None) -> Job:
@@ -103,16 +111,7 @@ class Jobs:
         Raises:
             SaccadeError: JOB_NOT_FOUND, for other tenants' jobs too.
         """
-        job = await self.get(tenant, job_id, wait_s)
-        if job.state.ended:
-            return job
-        try:
-            newest = await self._store.load(aggregate(tenant, "job", job_id), deadline_s=_LOOK_S)
-        except SaccadeError:
-            return job  # without the bus, what is known is better than nothing
-        if newest and newest[-1].sequence > job.sequence:
-            await self._tail.wait_for(newest[-1].sequence, SEEN_S)
-        return self._view.job(job_id) or job
+        return await self._reading.read(tenant, job_id, wait_s)
 
     async def get(self, tenant: str, job_id: str, wait_s: float = 0) -> Job:
         """Give a job as the view has it; with ``wait_s`` when it has ended, or after that time.
@@ -120,15 +119,7 @@ class Jobs:
         Raises:
             SaccadeError: JOB_NOT_FOUND, for other tenants' jobs too.
         """
-        if not is_id(job_id, "job"):
-            raise SaccadeError(ErrorCode.JOB_NOT_FOUND)
-        job = self._view.job(job_id) or await self._load(tenant, job_id)
-        if job is None or job.tenant != tenant:
-            raise SaccadeError(ErrorCode.JOB_NOT_FOUND)
-        if wait_s and not job.state.ended:
-            await self._waiting.until_ended(job_id, wait_s)
-            job = self._view.job(job_id) or job
-        return job
+        return await self._reading.get(tenant, job_id, wait_s)
 
     def estimate(self, workload: Workload, gpu: str | None = None) -> Estimate:
         """Tell what a job will cost, as far as that can be known.

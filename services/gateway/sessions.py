@@ -17,6 +17,7 @@ from contracts.session import Session, fold_stored, job_of, request_reset, reque
 from contracts.streams import aggregate
 from services.gateway.jobs import Jobs
 from services.gateway.page_mark import read_page, write_page
+from services.gateway.reading import Reading
 from services.gateway.session_live import SessionLive
 from services.gateway.session_worker import ending_of, submission_of
 from services.gateway.settings import GatewaySettings
@@ -31,7 +32,6 @@ from services.kit.tail import EventTail
 log = logging.getLogger(__name__)
 
 _DECISIONS: Final = 50
-_LOOK_S: Final = 0.5
 _PAGES: Final = 5
 _PAGE_MARK: Final = "sessions"
 
@@ -70,7 +70,16 @@ class Sessions:
         self._tail = tail
         self._jobs = jobs
         self._idempotency = idempotency
-        self._waiting = waiting
+        self._reading = Reading[Session](
+            "session",
+            "ses",
+            ErrorCode.SESSION_NOT_FOUND,
+            viewed=view.session,
+            load=self._load,
+            store=store,
+            tail=tail,
+            waiting=waiting,
+        )
         self._live = live
         self._settings = settings
 
@@ -105,16 +114,7 @@ class Sessions:
         Raises:
             SaccadeError: SESSION_NOT_FOUND, for other tenants' sessions too.
         """
-        session = await self.get(tenant, session_id, wait_s)
-        if session.state.ended:
-            return session
-        try:
-            newest = await self._store.load(aggregate(tenant, "session", session_id), deadline_s=_LOOK_S)
-        except SaccadeError:
-            return session  # without the bus, what is known is better than nothing
-        if newest and newest[-1].sequence > session.sequence:
-            await self._tail.wait_for(newest[-1].sequence, SEEN_S)
-        return self._view.session(session_id) or session
+        return await self._reading.read(tenant, session_id, wait_s)
 
     async def get(self, tenant: str, session_id: str, wait_s: float = 0) -> Session:
         """Give a session as the view has it; with ``wait_s`` when it has ended, or after that time.
@@ -122,15 +122,7 @@ class Sessions:
         Raises:
             SaccadeError: SESSION_NOT_FOUND, for other tenants' sessions too.
         """
-        if not is_id(session_id, "ses"):
-            raise SaccadeError(ErrorCode.SESSION_NOT_FOUND)
-        session = self._view.session(session_id) or await self._load(tenant, session_id)
-        if session is None or session.tenant != tenant:
-            raise SaccadeError(ErrorCode.SESSION_NOT_FOUND)
-        if wait_s and not session.state.ended:
-            await self._waiting.until_ended(session_id, wait_s)
-            session = self._view.session(session_id) or session
-        return session
+        return await self._reading.get(tenant, session_id, wait_s)
 
     def known(self, session: Session) -> Session:
         """Give a session as the view has it, unless that is behind."""

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
+from services.kit.settings import NatsSettings, S3Settings
 from tests.breaking_proxy import BreakingProxy
 from tests.containers import ContainerNats, ContainerS3
-from tests.gateway import video
+from tests.gateway import Running, running_gateway, video
+from tests.played_session import streamed_catalog
 from tests.running_services import Services, running_services
 from tests.servers import EmbeddedNats, EmbeddedS3, NatsServer, S3Server
+from tests.workers.house import House, open_local_house
 
 #: Skipped by tests/conftest.py where no engine answers, before anything is started.
 MAKERS = ["embedded", pytest.param("container", marks=pytest.mark.engine)]
@@ -50,3 +54,35 @@ async def front(services: Services) -> AsyncIterator[BreakingProxy]:
 def inputs(services: Services) -> dict[str, str]:
     """Upload what a lap comparison needs."""
     return {name: services.upload(video()) for name in ("reference", "other")}
+
+
+@pytest.fixture(scope="module")
+def session_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[NatsSettings, S3Settings]]:
+    """Run a bus and a bucket, for a file of tests that plays a session's worker itself."""
+    with (
+        streamed_catalog(),
+        EmbeddedNats(tmp_path_factory.mktemp("nats")) as nats,
+        EmbeddedS3(tmp_path_factory.mktemp("s3")) as s3,
+    ):
+        yield nats.settings, s3.settings
+
+
+@pytest.fixture
+async def session_gateway(session_servers: tuple[NatsSettings, S3Settings], tmp_path: Path) -> AsyncIterator[Running]:
+    """Run a gateway on them."""
+    async with running_gateway(*session_servers, tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+async def worker_house(worker_servers: tuple[NatsServer, S3Server], tmp_path: Path) -> AsyncIterator[House]:
+    """Run a local executor, for sessions' workers that are real."""
+    async with open_local_house(tmp_path / "data", *worker_servers) as house:
+        yield house
+
+
+@pytest.fixture(scope="module")
+def worker_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[NatsServer, S3Server]]:
+    """Run a bus and a bucket for it."""
+    with EmbeddedNats(tmp_path_factory.mktemp("nats")) as nats, EmbeddedS3(tmp_path_factory.mktemp("s3")) as s3:
+        yield nats, s3

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -20,8 +18,7 @@ from modal_workers.live_splat.simulator.motion import Motion
 from modal_workers.live_splat.simulator.scene import Scene
 from modal_workers.live_splat.spec import JOINT_LIMITS_RAD, WORKLOAD, LiveSplatParams
 from services.dispatcher.executor import CallState
-from tests.servers import EmbeddedNats, EmbeddedS3, NatsServer, S3Server
-from tests.workers.house import House, of_run, open_local_house
+from tests.workers.house import House, of_run
 from tests.workers.session_desk import SessionDesk
 
 pytestmark = pytest.mark.anyio
@@ -30,16 +27,9 @@ WIDTH_PX, HEIGHT_PX = 160, 120
 PARAMS = {"training_width_px": 80, "max_splats": 2000, "chunk_frames": 6, "held_out_every": 3, "frame_budget_s": 0.12}
 
 
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[NatsServer, S3Server]]:
-    with EmbeddedNats(tmp_path_factory.mktemp("nats")) as nats, EmbeddedS3(tmp_path_factory.mktemp("s3")) as s3:
-        yield nats, s3
-
-
 @pytest.fixture
-async def house(tmp_path: Path, servers: tuple[NatsServer, S3Server]) -> AsyncIterator[House]:
-    async with open_local_house(tmp_path / "data", *servers) as house:
-        yield house
+def house(worker_house: House) -> House:
+    return worker_house
 
 
 class Arm:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,7 @@ from contracts.streams import aggregate
 from services.kit.auth import AuthSettings
 from services.kit.settings import NatsSettings, S3Settings
 from tests.gateway import Running, code_of, keys_file, running_gateway
-from tests.played_session import batch, jpeg, opened, played_worker, send, shown, streamed_catalog
-from tests.servers import EmbeddedNats, EmbeddedS3
+from tests.played_session import batch, jpeg, opened, played_worker, send, shown
 
 pytestmark = pytest.mark.anyio
 
@@ -30,20 +28,9 @@ Servers = tuple[NatsSettings, S3Settings]
 NAMES = ["pan", "lift"]
 
 
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    with (
-        streamed_catalog(),
-        EmbeddedNats(tmp_path_factory.mktemp("nats")) as nats,
-        EmbeddedS3(tmp_path_factory.mktemp("s3")) as s3,
-    ):
-        yield nats.settings, s3.settings
-
-
 @pytest.fixture
-async def running(servers: Servers, tmp_path: Path):
-    async with running_gateway(*servers, tmp_path) as found:
-        yield found
+def running(session_gateway: Running) -> Running:
+    return session_gateway
 
 
 async def test_opening_submits_the_job_that_is_the_sessions_worker(running: Running):
@@ -107,16 +94,16 @@ async def test_a_session_is_no_job_and_its_job_is_not_retried(running: Running):
     assert code_of(await running.http.post(f"/v1/jobs/{job_id}/retry")) == "job_not_retryable"
 
 
-async def test_a_session_without_its_job_is_given_it(servers: Servers, tmp_path: Path):
+async def test_a_session_without_its_job_is_given_it(session_servers: Servers, tmp_path: Path):
     """A gateway that dies between both events, and one that starts again."""
     session_ids = [new_id("ses"), new_id("ses")]
     data = SessionOpened(
         workload="streamed", workload_version="1", params={"steps": 3}, idle_timeout_s=9, max_length_s=99
     )
     messages = [encode(data, tenant="local", subject_id=one, source="/gateway") for one in session_ids]
-    async with running_gateway(*servers, tmp_path) as running:
+    async with running_gateway(*session_servers, tmp_path) as running:
         await running.store.publish(messages[0])
-    async with running_gateway(*servers, tmp_path) as running:
+    async with running_gateway(*session_servers, tmp_path) as running:
         await running.store.publish(messages[1])
         async with asyncio.timeout(20):
             for session_id in session_ids:
@@ -209,8 +196,8 @@ async def test_a_session_whose_job_is_cancelled_ends_with_what_its_worker_counte
     assert over["frames"] == {"sent": 2, "accepted": 1, "dropped": 0, "rejected": 1, "waiting": 0}
 
 
-async def test_a_view_that_is_lost_is_built_again(servers: Servers, tmp_path: Path):
-    async with running_gateway(*servers, tmp_path) as running:
+async def test_a_view_that_is_lost_is_built_again(session_servers: Servers, tmp_path: Path):
+    async with running_gateway(*session_servers, tmp_path) as running:
         ids = [(await opened(running))["id"] for _ in range(3)]
         async with played_worker(running, ids[0]) as worker:
             await worker.claim()
@@ -222,7 +209,7 @@ async def test_a_view_that_is_lost_is_built_again(servers: Servers, tmp_path: Pa
                 while (before := await shown(running, ids[0]))["figures"] != {"splats": 5}:
                     await asyncio.sleep(0.02)
     shutil.rmtree(tmp_path / "view")
-    async with running_gateway(*servers, tmp_path) as running:
+    async with running_gateway(*session_servers, tmp_path) as running:
         after = await shown(running, ids[0])
         assert after == before
         listed = (await running.http.get("/v1/sessions", params={"limit": 3})).json()["data"]
@@ -234,15 +221,15 @@ async def test_a_view_that_is_lost_is_built_again(servers: Servers, tmp_path: Pa
         assert over.json()["state"] == "stopped"
 
 
-async def test_a_session_whose_end_nobody_told_ends_when_a_gateway_starts(servers: Servers, tmp_path: Path):
-    async with running_gateway(*servers, tmp_path) as running:
+async def test_a_session_whose_end_nobody_told_ends_when_a_gateway_starts(session_servers: Servers, tmp_path: Path):
+    async with running_gateway(*session_servers, tmp_path) as running:
         found = await opened(running)
         async with played_worker(running, found["id"]) as worker:
             await worker.claim()
             running.gateway.keeper._running = False  # as if it had died before it could
             await worker.succeed("idle")
             assert (await shown(running, found["id"]))["state"] == "ready"
-    async with running_gateway(*servers, tmp_path) as running:
+    async with running_gateway(*session_servers, tmp_path) as running:
         over = await running.http.get(f"/v1/sessions/{found['id']}", headers={"Prefer": "wait=5"})
         assert (over.json()["state"], over.json()["reason"]) == ("stopped", "idle")
 
@@ -262,9 +249,9 @@ async def test_reset_is_told_and_does_not_end(running: Running):
     assert (await running.types())[-1] == "session.reset_requested"
 
 
-async def test_another_tenants_session_is_not_there(servers: Servers, tmp_path: Path):
+async def test_another_tenants_session_is_not_there(session_servers: Servers, tmp_path: Path):
     auth = AuthSettings(api_keys_file=keys_file(tmp_path, "acme", "rival", "looker", read_only=("looker",)))
-    async with running_gateway(*servers, tmp_path, auth=auth) as running:
+    async with running_gateway(*session_servers, tmp_path, auth=auth) as running:
         mine, theirs = ({"Authorization": f"Bearer {name}.secret"} for name in ("acme", "rival"))
         session_id = (await opened(running, mine))["id"]
         here = f"/v1/sessions/{session_id}"

@@ -6,7 +6,6 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,7 @@ from contracts.limits import FRAME_BYTES, FRAME_SIDE_PX
 from contracts.telemetry import JointBatch
 from services.kit.settings import NatsSettings, S3Settings
 from tests.gateway import Running, code_of, picture, running_gateway
-from tests.played_session import batch, jpeg, opened, played_worker, send, shown, streamed_catalog
-from tests.servers import EmbeddedNats, EmbeddedS3
+from tests.played_session import batch, jpeg, opened, played_worker, send, shown
 
 pytestmark = pytest.mark.anyio
 
@@ -25,20 +23,9 @@ Servers = tuple[NatsSettings, S3Settings]
 NAMES = ["pan", "lift"]
 
 
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    with (
-        streamed_catalog(),
-        EmbeddedNats(tmp_path_factory.mktemp("nats")) as nats,
-        EmbeddedS3(tmp_path_factory.mktemp("s3")) as s3,
-    ):
-        yield nats.settings, s3.settings
-
-
 @pytest.fixture
-async def running(servers: Servers, tmp_path: Path):
-    async with running_gateway(*servers, tmp_path) as found:
-        yield found
+def running(session_gateway: Running) -> Running:
+    return session_gateway
 
 
 async def test_every_refused_frame_is_counted_by_the_worker(running: Running):
@@ -118,10 +105,10 @@ async def test_who_waits_gets_the_verdict(running: Running):
         assert (answer.status_code, answer.json()["status"], answer.json()["seq"]) == (200, "accepted", 2)
 
 
-async def test_frames_without_numbers_are_numbered_and_go_on_after_a_restart(servers: Servers, tmp_path: Path):
+async def test_frames_without_numbers_are_numbered_and_go_on_after_a_restart(session_servers: Servers, tmp_path: Path):
     numbers = []
     for _ in range(2):
-        async with running_gateway(*servers, tmp_path) as running:
+        async with running_gateway(*session_servers, tmp_path) as running:
             found = await opened(running)
             numbers += [(await send(running, found["id"])).json()["seq"] for _ in range(3)]
     assert numbers == sorted(set(numbers))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,8 +21,8 @@ from services.kit.serve import serve
 from services.kit.settings import NatsSettings, S3Settings
 from services.notifier.api import tickets
 from tests.gateway import Running, keys_file, running_gateway
-from tests.played_session import PlayedWorker, played_worker, streamed_catalog
-from tests.servers import HOST, EmbeddedNats, EmbeddedS3, free_port
+from tests.played_session import PlayedWorker, played_worker
+from tests.servers import HOST, free_port
 from tests.session_page_browser import WEBCAM, SessionTab, session_tab
 from tests.session_page_splat import BLUE, GREEN, RED, Ball, scene
 
@@ -33,16 +33,6 @@ FILES = "model.ply,chunk_0001.ply"
 _BYTES = "application/octet-stream"
 
 Servers = tuple[NatsSettings, S3Settings]
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    with (
-        streamed_catalog(),
-        EmbeddedNats(tmp_path_factory.mktemp("nats")) as nats,
-        EmbeddedS3(tmp_path_factory.mktemp("s3")) as s3,
-    ):
-        yield nats.settings, s3.settings
 
 
 @asynccontextmanager
@@ -68,8 +58,8 @@ async def opened(running: Running) -> str:
     return found
 
 
-async def test_a_session_is_followed_from_its_worker_to_its_end(servers: Servers, tmp_path: Path) -> None:
-    async with running_gateway(*servers, tmp_path) as running, on_a_port(running) as origin:
+async def test_a_session_is_followed_from_its_worker_to_its_end(session_servers: Servers, tmp_path: Path) -> None:
+    async with running_gateway(*session_servers, tmp_path) as running, on_a_port(running) as origin:
         session_id = await opened(running)
         async with (
             played_worker(running, session_id) as worker,
@@ -181,9 +171,9 @@ async def _succeed(running: Running, worker: PlayedWorker) -> None:
     await running.say(job_id, data)
 
 
-async def test_with_keys_the_page_gets_a_ticket_and_follows(servers: Servers, tmp_path: Path) -> None:
+async def test_with_keys_the_page_gets_a_ticket_and_follows(session_servers: Servers, tmp_path: Path) -> None:
     auth = AuthSettings(api_keys_file=keys_file(tmp_path, "lab"))
-    async with running_gateway(*servers, tmp_path, auth=auth) as running, on_a_port(running) as origin:
+    async with running_gateway(*session_servers, tmp_path, auth=auth) as running, on_a_port(running) as origin:
         running.http.headers["Authorization"] = "Bearer lab.secret"
         session_id = await opened(running)
         async with (

@@ -3,37 +3,22 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from contracts.ids import new_id
 from contracts.session import job_of
-from services.kit.settings import NatsSettings, S3Settings
-from tests.gateway import Running, code_of, running_gateway
-from tests.played_session import played_worker, streamed_catalog
-from tests.servers import EmbeddedNats, EmbeddedS3
+from tests.gateway import Running, code_of
+from tests.played_session import played_worker
 
 pytestmark = pytest.mark.anyio
 
 PROPERTIES = ("x", "y", "z", "opacity")
 
 
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[NatsSettings, S3Settings]]:
-    with (
-        streamed_catalog(),
-        EmbeddedNats(tmp_path_factory.mktemp("nats")) as nats,
-        EmbeddedS3(tmp_path_factory.mktemp("s3")) as s3,
-    ):
-        yield nats.settings, s3.settings
-
-
 @pytest.fixture
-async def running(servers: tuple[NatsSettings, S3Settings], tmp_path: Path):
-    async with running_gateway(*servers, tmp_path) as found:
-        yield found
+def running(session_gateway: Running) -> Running:
+    return session_gateway
 
 
 def ply(splats: int, first: float = 0.0) -> bytes:

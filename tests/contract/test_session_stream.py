@@ -7,7 +7,7 @@ import contextlib
 import json
 import socket as sockets
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,23 +25,13 @@ from services.kit.serve import serve
 from services.kit.settings import NatsSettings, S3Settings
 from services.kit.ticket import Tickets
 from tests.gateway import Running, keys_file, running_gateway
-from tests.played_session import jpeg, played_worker, streamed_catalog
-from tests.servers import HOST, EmbeddedNats, EmbeddedS3, free_port
+from tests.played_session import jpeg, played_worker
+from tests.servers import HOST, free_port
 
 pytestmark = pytest.mark.anyio
 
 Servers = tuple[NatsSettings, S3Settings]
 Socket = aiohttp.ClientWebSocketResponse
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    with (
-        streamed_catalog(),
-        EmbeddedNats(tmp_path_factory.mktemp("nats")) as nats,
-        EmbeddedS3(tmp_path_factory.mktemp("s3")) as s3,
-    ):
-        yield nats.settings, s3.settings
 
 
 class Served:
@@ -93,8 +83,8 @@ async def serving(servers: Servers, folder: Path, auth: AuthSettings | None = No
 
 
 @pytest.fixture
-async def served(servers: Servers, tmp_path: Path):
-    async with serving(servers, tmp_path) as found:
+async def served(session_servers: Servers, tmp_path: Path):
+    async with serving(session_servers, tmp_path) as found:
         yield found
 
 
@@ -296,10 +286,10 @@ def _text(run_id: str, text: str) -> Any:
     return SessionText(run_id=run_id, chunk=1, text=text)
 
 
-async def test_who_may_open_it(servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+async def test_who_may_open_it(session_servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("NOTIFIER_TICKET_KEY", "shared")
     auth = AuthSettings(api_keys_file=keys_file(tmp_path, "acme", "rival", "looker", read_only=("looker",)))
-    async with serving(servers, tmp_path, auth) as served:
+    async with serving(session_servers, tmp_path, auth) as served:
         bearer = {name: {"Authorization": f"Bearer {name}.secret"} for name in ("acme", "rival")}
         session_id = (await served.opened(bearer["acme"]))["id"]
         assert await served.refusal(session_id) == 401
@@ -322,10 +312,10 @@ async def test_who_may_open_it(servers: Servers, tmp_path: Path, monkeypatch: py
             await until(socket, "session.stop_requested")
 
 
-async def test_a_key_that_may_only_read_sends_nothing(servers: Servers, tmp_path: Path):
+async def test_a_key_that_may_only_read_sends_nothing(session_servers: Servers, tmp_path: Path):
     path = keys_file(tmp_path, "acme", "looker", read_only=("looker",))
     path.write_text(path.read_text().replace('"tenant": "looker"', '"tenant": "acme"'))
-    async with serving(servers, tmp_path, AuthSettings(api_keys_file=path)) as served:
+    async with serving(session_servers, tmp_path, AuthSettings(api_keys_file=path)) as served:
         session_id = (await served.opened({"Authorization": "Bearer acme.secret"}))["id"]
         async with served.stream(session_id, headers={"Authorization": "Bearer looker.secret"}) as socket:
             await until(socket, "session.opened")

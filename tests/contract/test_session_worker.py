@@ -6,8 +6,6 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -15,24 +13,16 @@ from contracts.assignment import Assignment
 from contracts.errors import ErrorCode
 from contracts.job import State
 from services.dispatcher.executor import CallState
-from tests.servers import EmbeddedNats, EmbeddedS3, NatsServer, S3Server
-from tests.workers.house import House, open_local_house
+from tests.workers.house import House
 from tests.workers.session_desk import SessionDesk
 from tests.workers.watching.spec import WORKLOAD
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[NatsServer, S3Server]]:
-    with EmbeddedNats(tmp_path_factory.mktemp("nats")) as nats, EmbeddedS3(tmp_path_factory.mktemp("s3")) as s3:
-        yield nats, s3
-
-
 @pytest.fixture
-async def house(tmp_path: Path, servers: tuple[NatsServer, S3Server]) -> AsyncIterator[House]:
-    async with open_local_house(tmp_path / "data", *servers) as house:
-        yield house
+def house(worker_house: House) -> House:
+    return worker_house
 
 
 async def begin(house: House, session: SessionDesk, assignment: Assignment) -> str:

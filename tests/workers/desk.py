@@ -31,7 +31,7 @@ from services.kit.s3 import Bucket, open_bucket
 from services.kit.settings import NatsSettings, S3Settings
 
 TENANT = "test"
-WAIT_S = 30.0
+WAIT_S = 90.0
 
 
 @dataclass
