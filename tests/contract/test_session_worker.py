@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections import Counter
+from statistics import median
 
 import pytest
 
@@ -110,10 +111,14 @@ async def test_frames_meet_the_joints_of_their_own_moment(house: House) -> None:
     await finish(house, session)
     accepted = [ack for ack in acks if ack.status == "accepted" and ack.seq > 0]
     assert len(accepted) >= 10
+    errors: list[float] = []
     for ack in accepted:
         assert ack.positions is not None
         assert ack.joints_gap_s is not None
-        assert abs(ack.positions[0] - truth[ack.seq]) < 0.5 * 0.002, "two milliseconds of the arm's way"
+        # Between two samples nothing is lost; of the newest one, when the next is late, what the arm went since.
+        errors.append(abs(ack.positions[0] - truth[ack.seq]))
+        assert errors[-1] < 0.5 * (ack.joints_gap_s + 0.002)
+    assert median(errors) < 0.5 * 0.002, "two milliseconds of the arm's way"
 
 
 async def test_clocks_that_nobody_states_are_told_from_arrivals(house: House) -> None:
