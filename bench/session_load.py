@@ -60,7 +60,7 @@ def servers(folder: Path) -> Iterator[tuple[str, EmbeddedNats, dict[str, int]]]:
             "GATEWAY_PORT": str(port),
             "GATEWAY_DATA_DIR": str(folder / "gateway"),
             "GATEWAY_CLIENT_NATS_URL": nats.url,
-            "WORKER_CATALOG": "tests.workers",
+            "WORKER_CATALOG": "tests.workers,tests.session_workers",
         }
         command = [sys.executable, "-m", "services.gateway"]
         gateway = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)

@@ -172,7 +172,7 @@ async def test_a_stream_without_an_end_ends_where_it_is_left(services: Services,
             break
         assert events.cursor
         await events.close()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while proxy.open:
                 gc.collect()
                 await asyncio.sleep(0.05)

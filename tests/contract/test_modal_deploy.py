@@ -27,6 +27,8 @@ BUCKET = {
     "S3_ACCESS_KEY_ID": "key-id-7",
     "S3_SECRET_ACCESS_KEY": "a secret that is shown to nobody",
 }
+#: Declarations of workers that are deployed.
+_SPECS = r"(modal_workers|tests/workers)/[a-z_]+/spec\.py"
 SPEC = """
 from contracts.workload import Compute, Params, Result, Workload
 WORKLOAD = Workload(
@@ -89,8 +91,8 @@ def command(tmp_path: Path) -> Iterator[Command]:
 
 
 def test_one_command_deploys_every_worker_there_is(deployed: Loopback) -> None:
-    workers = {f"saccade-{path.split('/')[-2].replace('_', '-')}" for path in files() if path.endswith("/spec.py")}
-    assert "saccade-lap-compare" in workers
+    workers = {f"saccade-{path.split('/')[-2].replace('_', '-')}" for path in files() if re.fullmatch(_SPECS, path)}
+    assert {"saccade-lap-compare", "saccade-live-splat"} < workers
     assert {asked.app for asked in deployed.functions} == workers
     assert {(asked.name, asked.environment) for asked in deployed.functions} == {("run", "trial")}
 
@@ -128,6 +130,17 @@ def test_the_image_installs_every_package_at_its_pinned_version(deployed: Loopba
     assert "ENV OMP_WAIT_POLICY=PASSIVE" in lines
 
 
+def test_the_live_splat_asks_for_gpus_and_compiles_gsplat_into_its_image(deployed: Loopback) -> None:
+    asked = deployed.function("saccade-live-splat")
+    assert asked.gpus == ("A10", "A100-40GB")
+    torch, gsplat = (next(line for line in asked.image_lines if name in line) for name in ("torch==2.10.0", "gsplat=="))
+    assert "torch==2.13.0" not in torch, "constraints pin it for machines without CUDA"
+    architectures = next(line for line in asked.image_lines if "TORCH_CUDA_ARCH_LIST" in line)
+    lines = asked.image_lines
+    assert lines.index(torch) < lines.index(architectures) < lines.index(gsplat)
+    assert "--no-build-isolation" in gsplat
+
+
 def test_our_source_is_no_part_of_an_image_and_only_what_a_worker_needs_goes_up(deployed: Loopback) -> None:
     asked = deployed.function("saccade-lap-compare")
     assert not any("modal_workers" in line for line in asked.image_lines)
@@ -148,6 +161,7 @@ def test_what_goes_up_is_enough_to_work(deployed: Loopback, tmp_path: Path) -> N
         "import modal_workers.runtime.modal_run, modal_workers.runtime.local, modal_workers.runtime.attempt\n"
         "import modal_workers.runtime.nats_bus, modal_workers.runtime.ingest_bus\n"
         "import modal_workers.lap_compare.job, modal_workers.lap_compare.report as report\n"
+        "import modal_workers.live_splat.session\n"
         "from modal_workers.catalog import workloads\n"
         "print(report.__file__, *workloads())\n"
         "assert all(report._asset(name) for name in ('report.html', 'report.css', 'report.js'))\n"
@@ -161,7 +175,7 @@ def test_what_goes_up_is_enough_to_work(deployed: Loopback, tmp_path: Path) -> N
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [str(tmp_path / "root/modal_workers/lap_compare/report.py"), "lap_compare"]
+    assert done.stdout.split() == [str(tmp_path / "root/modal_workers/lap_compare/report.py"), "lap_compare", "live_splat"]
 
 
 def test_a_worker_on_gpus_asks_for_its_ladder_from_where_the_environment_begins(
@@ -267,7 +281,7 @@ def test_a_worker_that_modal_refuses_does_not_hold_up_the_others(command: Comman
     assert done.returncode == 1
     assert "does not import" in done.stdout
     assert "did not take broken" in done.stderr
-    assert [asked.app for asked in command.loopback.functions] == ["saccade-lap-compare"]
+    assert [asked.app for asked in command.loopback.functions] == ["saccade-lap-compare", "saccade-live-splat"]
 
 
 def test_a_package_that_an_app_forgot_is_missed_at_the_first_call(command: Command) -> None:

@@ -33,10 +33,10 @@ from tests.cutting_pipe import CuttingPipe
 from tests.gateway import Running, keys_file, running_gateway
 from tests.python_clients import FACES, opener
 from tests.servers import HOST, EmbeddedNats, EmbeddedS3, NatsServer, S3Server, free_port
+from tests.session_workers.watching.spec import WORKLOAD
 from tests.workers.desk import TENANT, WAIT_S
 from tests.workers.house import House, open_local_house
 from tests.workers.session_desk import SessionDesk
-from tests.workers.watching.spec import WORKLOAD
 
 pytestmark = pytest.mark.anyio
 
@@ -109,7 +109,7 @@ class Place:
 async def place(
     tmp_path: Path, servers: tuple[NatsServer, S3Server], monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Place]:
-    monkeypatch.setenv("WORKER_CATALOG", "tests.workers")
+    monkeypatch.setenv("WORKER_CATALOG", "tests.session_workers")
     catalog._found.cache_clear()
     catalog.workloads.cache_clear()
     nats, s3 = servers

@@ -14,9 +14,9 @@ from contracts.assignment import Assignment
 from contracts.errors import ErrorCode
 from contracts.job import State
 from services.dispatcher.executor import CallState
+from tests.session_workers.watching.spec import WORKLOAD
 from tests.workers.house import House
 from tests.workers.session_desk import SessionDesk
-from tests.workers.watching.spec import WORKLOAD
 
 pytestmark = pytest.mark.anyio
 

@@ -27,12 +27,12 @@ from contracts.telemetry import FRAME_SEQ, FrameAck, JointBatch
 from modal_workers.runtime.live.telemetry import Recorded, read_all
 from tests.gateway import keys_file
 from tests.servers import HOST, EmbeddedNats, EmbeddedS3, free_port, wait_for_port
+from tests.session_workers.watching.spec import WORKLOAD
 from tests.shaping_proxy import BadLine, Shape
 from tests.skewed_senders import Sending, sending
 from tests.workers.desk import TENANT
 from tests.workers.house import House, open_local_house
 from tests.workers.session_desk import SessionDesk
-from tests.workers.watching.spec import WORKLOAD
 
 pytestmark = pytest.mark.anyio
 
@@ -56,7 +56,7 @@ def gateway(folder: Path, nats: EmbeddedNats, s3: EmbeddedS3) -> Iterator[int]:
         "GATEWAY_PORT": str(port),
         "GATEWAY_DATA_DIR": str(folder / "gateway"),
         "SACCADE_API_KEYS_FILE": str(keys_file(folder, TENANT)),
-        "WORKER_CATALOG": "tests.workers",
+        "WORKER_CATALOG": "tests.workers,tests.session_workers",
     }
     process = subprocess.Popen([sys.executable, "-m", "services.gateway"], env=environment, stderr=subprocess.DEVNULL)
     try:

@@ -1,1 +1,1 @@
-"""Workers of live sessions that tests play themselves."""
+"""Workers of live sessions: one that tests play themselves, and one that only takes notes. Not for Modal."""

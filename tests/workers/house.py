@@ -91,7 +91,7 @@ class House:
         if self.modal is not None:
             self.made.append(ModalExecutor(self.modal.client, self.modal.settings, self.desk.bucket, self.modal.access))
             return self.made[-1]
-        environment = inherited_environment() | {"WORKER_CATALOG": "tests.workers"}
+        environment = inherited_environment() | {"WORKER_CATALOG": "tests.workers,tests.session_workers"}
         self.made.append(
             LocalExecutor(self.folder, self.nats.settings, self.s3.settings, slots=2, environment=environment)
         )

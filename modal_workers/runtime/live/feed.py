@@ -23,7 +23,7 @@ from modal_workers.runtime.live.telemetry import Recorded
 
 #: A frame waits so long for a sample after it; then the samples that there are must do. Joints that are posted over a
 #: line of 200 ms there and back come up to as much later than the frame, since each request waits for the one before.
-_JOINTS_WAIT_S: Final = 0.4
+_JOINTS_WAIT_S: Final = 1.0
 
 
 class Feed:

@@ -12,7 +12,7 @@ from contracts.errors import ErrorCode
 from contracts.session import SessionResult
 from modal_workers.runtime.live.context import LiveContext
 from modal_workers.runtime.live.frame import Frame
-from tests.workers.watching.spec import WatchingParams
+from tests.session_workers.watching.spec import WatchingParams
 
 
 class Notes:

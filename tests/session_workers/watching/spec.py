@@ -26,7 +26,7 @@ WORKLOAD = Workload(
     result=SessionResult,
     inputs=(),
     stages=(Stage("live", "Live", 1.0),),
-    job="tests.workers.watching.session:run",
+    job="tests.session_workers.watching.session:run",
     kind="session",
     compute=Compute(timeout_s=600.0, typical_s=10.0),
     joint_limits_rad={"pan": (-1.9, 1.9)},
