@@ -175,7 +175,8 @@ def test_what_goes_up_is_enough_to_work(deployed: Loopback, tmp_path: Path) -> N
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [str(tmp_path / "root/modal_workers/lap_compare/report.py"), "lap_compare", "live_splat"]
+    report = str(tmp_path / "root/modal_workers/lap_compare/report.py")
+    assert done.stdout.split() == [report, "lap_compare", "live_splat"]
 
 
 def test_a_worker_on_gpus_asks_for_its_ladder_from_where_the_environment_begins(
