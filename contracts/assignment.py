@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from contracts.events.job import JobInput
+from contracts.events.job import JobInput, PartOf
 
 
 class Assignment(BaseModel):
@@ -26,3 +26,10 @@ class Assignment(BaseModel):
     left_usd: float | None = None
     params: dict[str, Any]
     inputs: dict[str, list[JobInput]]
+    #: Of which pipeline's stage this is a shard.
+    part_of: PartOf | None = None
+
+    @property
+    def home_id(self) -> str:
+        """Id of the job in whose places of the bucket the work is left: the pipeline's, for a part of one."""
+        return self.part_of.job_id if self.part_of else self.job_id

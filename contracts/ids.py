@@ -39,3 +39,14 @@ def is_id(text: str, prefix: Prefix) -> bool:
 def id_pattern(prefix: Prefix) -> str:
     """Give the anchored regular expression of ids with this prefix, for OpenAPI and validation."""
     return f"^{prefix}_{_UUID}$"
+
+
+def stage_job_id(job_id: str, stage: str, shard: int) -> str:
+    """Name the job of one shard of one stage of a pipeline: the same name, whoever makes it and however often."""
+    return f"stg_{job_id.removeprefix('job_')}-{stage}-{shard:03d}"
+
+
+def pipeline_of(job_id: str) -> str | None:
+    """Give the pipeline's id of a stage's job; None for a job of its own."""
+    found = re.fullmatch(f"stg_({_UUID})-[a-z][a-z0-9_]*-[0-9]{{3}}", job_id)
+    return f"job_{found[1]}" if found else None

@@ -15,7 +15,7 @@ class Artifact(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._/-]{0,199}$")
+    name: str = Field(pattern=r"^[a-z0-9][A-Za-z0-9._/-]{0,199}$")
     key: str
     bytes: int = Field(ge=0)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-Media = Literal["video", "image"]
+Media = Literal["video", "image", "archive"]
 
 
 class Params(BaseModel):
@@ -47,13 +47,31 @@ class Compute:
     typical_s: float = 60.0
 
 
+def _always(_: Any) -> bool:
+    return True
+
+
+def _one(_: Any) -> int:
+    return 1
+
+
 @dataclass(frozen=True)
 class Stage:
-    """One step of a job. ``share`` is its part of the whole in the progress figure."""
+    """One step of a job. ``share`` is its part of the whole in the progress figure.
+
+    A stage of a pipeline is done by jobs of its own, of the workload ``work`` and with that one's compute; the two
+    functions take the pipeline's parameters and must be pure: every dispatcher asks them anew.
+    """
 
     name: str
     title: str
     share: float
+    work: str = ""
+    #: Whether its jobs get the pipeline's inputs; what a stage makes for a later one it keeps as checkpoints.
+    takes_inputs: bool = False
+    needed: Callable[[Any], bool] = _always
+    #: Into how many jobs it is fanned out, 1 to 999.
+    shards: Callable[[Any], int] = _one
 
 
 @dataclass(frozen=True)
@@ -71,6 +89,8 @@ class Workload:
     """One workload. ``job`` names its function ``run(params, context) -> Result`` as ``module:function``.
 
     One of kind ``session`` stays up: it gets a ``LiveContext`` and gives a ``contracts.session.SessionResult``.
+    One of kind ``pipeline`` has no worker: its stages are jobs of workloads of kind ``stage``, which take its
+    parameters and share its places in the bucket; the result of the last needed stage is the pipeline's.
     """
 
     name: str
@@ -81,9 +101,9 @@ class Workload:
     result: type[Result]
     inputs: Sequence[Input]
     stages: Sequence[Stage]
-    job: str
+    job: str = ""
     compute: Compute = field(default_factory=Compute)
-    kind: Literal["job", "session"] = "job"
+    kind: Literal["job", "session", "pipeline", "stage"] = "job"
     max_attempts: int = 4
     deadline_s: float = 6 * 3600.0
     backends: Sequence[Backend] = ()

@@ -1,4 +1,7 @@
-"""Finds every worker's declaration, ``WORKLOAD`` in ``<package>/<worker>/spec.py``; imports nothing heavy."""
+"""Finds every worker's declaration, ``WORKLOAD`` in ``<package>/<worker>/spec.py``; imports nothing heavy.
+
+The stages of a pipeline are workers too, one folder deeper: ``<package>/<pipeline>/<stage>/spec.py``.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,8 @@ def _found() -> dict[str, tuple[str, Workload]]:
     found: dict[str, tuple[str, Workload]] = {}
     for package in CatalogSettings().packages():
         for folder in importlib.import_module(package).__path__:
-            for spec in Path(folder).glob("*/spec.py"):
-                worker = f"{package}.{spec.parent.name}"
+            for spec in (*Path(folder).glob("*/spec.py"), *Path(folder).glob("*/*/spec.py")):
+                worker = ".".join((package, *spec.parent.relative_to(folder).parts))
                 declared = importlib.import_module(f"{worker}.spec").WORKLOAD
                 found[declared.name] = worker, declared
     return dict(sorted(found.items()))

@@ -42,6 +42,17 @@ class Cost(BaseModel):
     usd: float = Field(ge=0)
 
 
+class PartOf(BaseModel):
+    """Which shard of which stage of a pipeline a job does."""
+
+    model_config = ConfigDict(frozen=True)
+
+    job_id: str
+    stage: str
+    shard: int = Field(ge=0, lt=1000)
+    shards: int = Field(ge=1, lt=1000)
+
+
 class JobSubmitted(EventData):
     """A client asked for work; its parameters were checked and its defaults filled in."""
 
@@ -61,6 +72,8 @@ class JobSubmitted(EventData):
     #: Whether that rests on what such jobs took lately, or on the worker's declaration.
     estimated_from: Literal["history", "spec"] = "spec"
     deadline: AwareDatetime
+    #: The pipeline's stage that this job does; None for a job of its own.
+    part_of: PartOf | None = None
 
 
 class JobQueued(EventData):
@@ -162,6 +175,8 @@ class JobStageCompleted(EventData):
     run_id: str
     stage: str
     duration_s: float
+    #: What the jobs of a pipeline's stage cost together; a worker's own stages are not counted apart.
+    cost: Cost | None = None
 
 
 class JobInterrupted(EventData):

@@ -28,6 +28,8 @@ class ArtifactStore:
         self._bucket = bucket
         self._claim = claim
         self._job_id = assignment.job_id
+        #: In whose places artifacts and checkpoints lie: the stages of a pipeline share them. The manifest is the job's.
+        self._home_id = assignment.home_id
         self._tenant = assignment.tenant
         self._stop = stop
         self.saved: dict[str, Artifact] = {}
@@ -47,7 +49,7 @@ class ArtifactStore:
             raise ValueError(f"{MANIFEST_NAME} is written by the runtime")
         return Artifact(
             name=name,
-            key=self._bucket.key("results", self._job_id, name),
+            key=self._bucket.key("results", self._home_id, name),
             bytes=0,
             sha256="0" * 64,
             media_type=media_type,
@@ -78,7 +80,7 @@ class ArtifactStore:
             SaccadeError: STORAGE_UNAVAILABLE, BUS_UNAVAILABLE.
         """
         await self._own()
-        key = self._bucket.key("results", self._job_id, name)
+        key = self._bucket.key("results", self._home_id, name)
         await patiently(lambda: self._bucket.send_file(path, key, media_type), name)
 
     async def keep(self, path: Path, name: str) -> None:
@@ -157,4 +159,4 @@ class ArtifactStore:
     def _checkpoint_key(self, name: str) -> str:
         if not _CHECKPOINT_NAME.fullmatch(name):
             raise ValueError(f"{name!r} cannot name a checkpoint: lower-case letters, digits, dots, dashes")
-        return self._bucket.key("scratch", self._job_id, "checkpoints", name)
+        return self._bucket.key("scratch", self._home_id, "checkpoints", name)

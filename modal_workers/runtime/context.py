@@ -32,8 +32,15 @@ class Context(Protocol):
     def device(self) -> str:
         """What the job runs on: ``cpu`` or a GPU's name."""
 
+    @property
+    def shard(self) -> tuple[int, int]:
+        """Which part of a pipeline's stage this is, from 0, and of how many; 0 of 1 for a job of its own."""
+
     def input(self, name: str, index: int = 0) -> Path:
         """Give an input as a local file; its name keeps the upload's extension."""
+
+    def input_count(self, name: str) -> int:
+        """Count the uploads that an input was given; 0 where it was left out."""
 
     def input_name(self, name: str, index: int = 0) -> str:
         """Give the file name that the user uploaded."""

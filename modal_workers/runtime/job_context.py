@@ -57,6 +57,12 @@ class JobContext:
         """What the job runs on: ``cpu`` or a GPU's name."""
         return self._run.device
 
+    @property
+    def shard(self) -> tuple[int, int]:
+        """Which part of a pipeline's stage this is, from 0, and of how many; 0 of 1 for a job of its own."""
+        part = self._run.part_of
+        return (part.shard, part.shards) if part else (0, 1)
+
     def input(self, name: str, index: int = 0) -> Path:
         """Give an input as a local file; its name keeps the upload's extension.
 
@@ -64,6 +70,10 @@ class JobContext:
             ValueError: the job has no such input.
         """
         return self._workspace.input(name, index)[1]
+
+    def input_count(self, name: str) -> int:
+        """Count the uploads that an input was given; 0 where it was left out."""
+        return len(self._run.inputs.get(name, ()))
 
     def input_name(self, name: str, index: int = 0) -> str:
         """Give the file name that the user uploaded.

@@ -1,0 +1,1 @@
+"""The last stage: what people look at, and the figures that say how far it can be trusted."""

@@ -1,0 +1,1 @@
+"""The second stage: where each photo was taken from."""

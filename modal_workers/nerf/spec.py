@@ -1,0 +1,42 @@
+"""The pipeline from product photos to transparent frames: what it takes, gives, and the order of its stages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from contracts.workload import Input, Stage, Workload
+from modal_workers.nerf.exhibit.spec import NerfResult
+from modal_workers.nerf.params import NerfParams
+
+
+def _trains(params: Any) -> bool:
+    return not params.preflight_only
+
+
+def _shards(params: Any) -> int:
+    return int(params.batches)
+
+
+WORKLOAD = Workload(
+    name="nerf",
+    title="Product photos to transparent frames",
+    description="Photos of an object from all sides become a model of it and an orbit of transparent pictures.",
+    version="1",
+    params=NerfParams,
+    result=NerfResult,
+    inputs=(
+        Input("photos", "image", "Photos of the object, from all sides", minimum=0, maximum=500),
+        Input("archive", "archive", "The photos as one ZIP, instead", minimum=0),
+        Input("video", "video", "A video around the object, instead", minimum=0),
+        Input("masks", "image", "What of each photo is the object: white; named as the photos", minimum=0, maximum=500),
+    ),
+    stages=(
+        Stage("capture", "Judge the photos", 0.04, work="nerf_capture", takes_inputs=True),
+        Stage("poses", "Find where they were taken from", 0.16, work="nerf_poses", needed=_trains),
+        Stage("training", "Train the model", 0.50, work="nerf_training", needed=_trains),
+        Stage("rendering", "Render the frames", 0.25, work="nerf_rendering", needed=_trains, shards=_shards),
+        Stage("exhibit", "Make what is looked at", 0.05, work="nerf_exhibit"),
+    ),
+    kind="pipeline",
+    deadline_s=24 * 3600.0,
+)

@@ -1,0 +1,1 @@
+"""The third stage: a radiance field is fitted to the photos."""
