@@ -28,7 +28,7 @@ class ArtifactStore:
         self._bucket = bucket
         self._claim = claim
         self._job_id = assignment.job_id
-        #: In whose places artifacts and checkpoints lie: the stages of a pipeline share them. The manifest is the job's.
+        #: In whose places artifacts and checkpoints lie: a pipeline's stages share them. The manifest is the job's.
         self._home_id = assignment.home_id
         self._tenant = assignment.tenant
         self._stop = stop
