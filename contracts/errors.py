@@ -60,6 +60,12 @@ class ErrorCode(StrEnum):
     MEDIA_UNDECODABLE = "media_undecodable"
     MEDIA_NO_VIDEO = "media_no_video"
     MEDIA_TOO_LARGE = "media_too_large"
+    ARCHIVE_UNREADABLE = "archive_unreadable"
+    ARCHIVE_UNSAFE = "archive_unsafe"
+    ARCHIVE_ENCRYPTED = "archive_encrypted"
+    ARCHIVE_NESTED = "archive_nested"
+    ARCHIVE_TOO_LARGE = "archive_too_large"
+    ARCHIVE_EMPTY = "archive_empty"
     # jobs
     JOB_NOT_FOUND = "job_not_found"
     JOB_ALREADY_ENDED = "job_already_ended"
@@ -91,6 +97,9 @@ class ErrorCode(StrEnum):
     CLIP_STATIC = "clip_static"
     CLIPS_DIFFERENT_PLACES = "clips_different_places"
     CLIPS_OPPOSITE_DIRECTIONS = "clips_opposite_directions"
+    CAPTURE_REFUSED = "capture_refused"
+    POSES_NOT_FOUND = "poses_not_found"
+    POSES_SPLIT = "poses_split"
     # how a job fails: the machine
     OUT_OF_MEMORY = "out_of_memory"
     STORAGE_FULL = "storage_full"
@@ -146,6 +155,12 @@ KINDS: dict[ErrorCode, ErrorKind] = {
     _C.MEDIA_UNDECODABLE: _kind(422, "No decoder opens this file", "Check that the file plays, then upload it again; a cut-off recording can often be repaired with ffmpeg."),
     _C.MEDIA_NO_VIDEO: _kind(422, "The file has no video in it", "Send a file with a video track."),
     _C.MEDIA_TOO_LARGE: _kind(422, "The picture is larger than the decoder is allowed to open", "Scale it down to at most 8192 pixels on each side."),
+    _C.ARCHIVE_UNREADABLE: _kind(422, "The ZIP cannot be read", "Pack the photos again as a plain ZIP, stored or deflated, and send it whole."),
+    _C.ARCHIVE_UNSAFE: _kind(422, "The ZIP holds what no ZIP of photos holds", "Pack the photos themselves: no links, no absolute names, nothing that unpacks to a multiple of its size."),
+    _C.ARCHIVE_ENCRYPTED: _kind(422, "The ZIP is encrypted", "Pack the photos without a password."),
+    _C.ARCHIVE_NESTED: _kind(422, "There is an archive inside the ZIP", "Unpack it and put its photos into the ZIP themselves."),
+    _C.ARCHIVE_TOO_LARGE: _kind(422, "The ZIP is larger than is taken", "Leave out what is no photo, or send fewer or smaller photos."),
+    _C.ARCHIVE_EMPTY: _kind(422, "There is no photo in the ZIP", "Put JPEG, PNG, WebP or HEIC photos into it."),
     _C.JOB_NOT_FOUND: _kind(404, "There is no such job", "GET /v1/jobs lists your jobs."),
     _C.JOB_ALREADY_ENDED: _kind(409, "The job has ended already", "Nothing needs to be done; retry a failed or cancelled job by POST /v1/jobs/{id}/retry."),
     _C.JOB_NOT_RETRYABLE: _kind(409, "Only a failed or cancelled job can be retried", "Wait for the job to end, or submit a new one."),
@@ -173,6 +188,9 @@ KINDS: dict[ErrorCode, ErrorKind] = {
     _C.CLIP_STATIC: _kind(422, "Nothing moves in a clip", "Send a clip filmed from a moving car."),
     _C.CLIPS_DIFFERENT_PLACES: _kind(422, "The clips do not show the same road", "Send two laps of the same circuit in the same direction."),
     _C.CLIPS_OPPOSITE_DIRECTIONS: _kind(422, "The clips run in opposite directions", "Send two laps driven in the same direction."),
+    _C.POSES_NOT_FOUND: _kind(422, "It could not be found out where the photos were taken from", "Photograph the object from all sides, each photo showing most of what the one before it shows, sharp, on a textured ground."),
+    _C.POSES_SPLIT: _kind(422, "The photos fall into parts that do not show the same thing", "Send the photos of one object only, or take photos that connect the parts."),
+    _C.CAPTURE_REFUSED: _kind(422, "No model can be made of these photos", "preflight.json says what to shoot again; send ignore_verdict true to go on all the same."),
     _C.OUT_OF_MEMORY: _kind(500, "The worker ran out of memory", "Try again with a smaller input, or ask for a larger device.", retryable=True),
     _C.STORAGE_FULL: _kind(507, "There is no room left on the disk", "Free some space and retry the job.", retryable=True),
     _C.WORKER_LOST: _kind(500, "The worker disappeared too often", "Retry the job; its finished stages are kept.", retryable=True),
