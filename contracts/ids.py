@@ -12,6 +12,10 @@ Prefix = Literal["job", "upl", "ses", "whk", "evt", "run", "req"]
 
 TENANT_PATTERN: Final = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
+#: Ids of jobs: of those of their own, and of those that do a shard of a pipeline's stage.
+JOB_ID_PATTERN: Final = f"^(job_{_UUID}|stg_{_UUID}-[a-z][a-z0-9_]*-[0-9]{{3}})$"
+#: With what the id of a stage's job begins, and no other id.
+STAGE_PREFIX: Final = "stg_"
 
 
 def new_id(prefix: Prefix) -> str:
@@ -46,7 +50,14 @@ def stage_job_id(job_id: str, stage: str, shard: int) -> str:
     return f"stg_{job_id.removeprefix('job_')}-{stage}-{shard:03d}"
 
 
+def is_job_id(text: str) -> bool:
+    """Tell whether ``text`` is the id of a job, a pipeline's stage's among them."""
+    return re.fullmatch(JOB_ID_PATTERN, text) is not None
+
+
 def pipeline_of(job_id: str) -> str | None:
     """Give the pipeline's id of a stage's job; None for a job of its own."""
+    if not job_id.startswith(STAGE_PREFIX):
+        return None
     found = re.fullmatch(f"stg_({_UUID})-[a-z][a-z0-9_]*-[0-9]{{3}}", job_id)
     return f"job_{found[1]}" if found else None

@@ -101,6 +101,8 @@ class Workload:
     result: type[Result]
     inputs: Sequence[Input]
     stages: Sequence[Stage]
+    #: Sets of inputs of which exactly one is given, whatever else is: each of them has a minimum of 0 for itself.
+    one_of: Sequence[tuple[str, ...]] = ()
     job: str = ""
     compute: Compute = field(default_factory=Compute)
     kind: Literal["job", "session", "pipeline", "stage"] = "job"

@@ -30,6 +30,7 @@ WORKLOAD = Workload(
         Input("video", "video", "A video around the object, instead", minimum=0),
         Input("masks", "image", "What of each photo is the object: white; named as the photos", minimum=0, maximum=500),
     ),
+    one_of=(("photos", "archive", "video"),),
     stages=(
         Stage("capture", "Judge the photos", 0.04, work="nerf_capture", takes_inputs=True),
         Stage("poses", "Find where they were taken from", 0.16, work="nerf_poses", needed=_trains),

@@ -86,7 +86,12 @@ class Dispatcher:
         )
         limits = Limits(settings.slots, settings.tenant_concurrency, settings.workload_concurrency)
         self.reconciler = Reconciler(
-            self.jobs, limits, self.lifecycle, executor, is_connected=lambda: client.is_connected
+            self.jobs,
+            limits,
+            self.lifecycle,
+            executor,
+            is_connected=lambda: client.is_connected,
+            pipelines=frozenset(name for name, one in workloads.items() if one.kind == "pipeline"),
         )
         self.tail = EventTail(EventStore(client), self._on_stored, live=LIVE_EVENTS, name="dispatcher")
         self.metrics = Metrics(self.reconciler, lambda: self.tail.last)

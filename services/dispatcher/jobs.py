@@ -1,4 +1,7 @@
-"""Every job that has not ended, folded from the stream into memory; what has ended is forgotten at once."""
+"""Every job that has not ended, folded from the stream into memory; what has ended is forgotten at once.
+
+But for the jobs of a pipeline's stages: they are kept until their pipeline has ended, which goes by them.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from contracts.events.base import Envelope
 from contracts.events.job import JobRetrying
+from contracts.ids import pipeline_of
 from contracts.job import Job, fold, fold_stored
 from services.kit.event_store import Stored
 
@@ -40,6 +44,8 @@ class Jobs:
         """Start empty."""
         self._jobs: dict[str, Job] = {}
         self._heard: dict[str, Heard] = {}
+        #: Jobs of stages that have ended, by pipeline and id.
+        self._ended_parts: dict[str, dict[str, Job]] = {}
         #: Tenants of the unread jobs, by job id.
         self.unread: dict[str, str] = {}
 
@@ -53,9 +59,13 @@ class Jobs:
         """Give an unfinished job."""
         return self._jobs.get(job_id)
 
+    def part(self, job_id: str) -> Job | None:
+        """Give the job of a stage of an unfinished pipeline, ended or not."""
+        return self._jobs.get(job_id) or self._ended_parts.get(pipeline_of(job_id) or "", {}).get(job_id)
+
     def fold(self, envelope: Envelope, sequence: int) -> Job | None:
         """Fold one event in; gives the job as it is now, also when that is its end, None when it is unknown."""
-        before = self._jobs.get(envelope.subject)
+        before = self.part(envelope.subject)
         job = fold(before, envelope, sequence)
         if job is not None:
             return self.put(job)
@@ -67,7 +77,7 @@ class Jobs:
 
     def put(self, job: Job) -> Job:
         """Take over a job as somebody else folded it, unless what is here is newer."""
-        before = self._jobs.get(job.id)
+        before = self.part(job.id)
         if before:
             if before.sequence > job.sequence:
                 return before
@@ -75,17 +85,26 @@ class Jobs:
             job = replace(job, costs=before.costs | job.costs)
         self.unread.pop(job.id, None)
         if job.state.ended:
-            self._jobs.pop(job.id, None)
-            self._heard.pop(job.id, None)
+            self.forget(job.id)
+            home = pipeline_of(job.id)
+            if home in self._jobs:
+                self._ended_parts.setdefault(home, {})[job.id] = job
         else:
             self._jobs[job.id] = job
+            self._drop_ended_part(job.id)
         return job
 
     def forget(self, job_id: str) -> None:
-        """Drop a job whose events are gone."""
+        """Drop a job that has ended, or whose events are gone; and what is kept of its stages' jobs."""
         self._jobs.pop(job_id, None)
         self._heard.pop(job_id, None)
         self.unread.pop(job_id, None)
+        self._ended_parts.pop(job_id, None)
+        self._drop_ended_part(job_id)
+
+    def _drop_ended_part(self, job_id: str) -> None:
+        if parts := self._ended_parts.get(pipeline_of(job_id) or ""):
+            parts.pop(job_id, None)
 
     def hear(self, job_id: str, run_id: str, at_s: float) -> None:
         """Note a sign of life of a run."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from contracts.events.base import EventData, decode, encode
+from contracts.events.job import JobSubmitted
 from contracts.job import Job, fold
 from contracts.streams import aggregate
 from services.dispatcher.jobs import Jobs, fold_all
@@ -65,6 +66,31 @@ class Ledger:
         assert after is not None
         return self._jobs.put(after)
 
+    async def begin(self, job_id: str, tenant: str, data: JobSubmitted) -> Job:
+        """Submit a job, on condition that there is none of this id.
+
+        Raises:
+            Conflict: there is one.
+            NotLeading: somebody else may act.
+            SaccadeError: BUS_UNAVAILABLE; the event may have been stored.
+        """
+        self.check()
+        message = encode(
+            data, tenant=tenant, subject_id=job_id, source=SOURCE, event_id=f"{job_id}.submitted", time=self.clock()
+        )
+        sequence = await self._store.publish(message, after=0, among=aggregate(tenant, "job", job_id))
+        job = fold(None, decode(message.body), sequence)
+        assert job is not None
+        return self._jobs.put(job)
+
+    async def history(self, job_id: str, tenant: str) -> list[Stored]:
+        """Read all events of a job, in order.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        return [stored async for stored in self._store.history(0, aggregate(tenant, "job", job_id))]
+
     async def load(self, job_id: str, tenant: str) -> Job | None:
         """Read a job as it is in the stream now; None when its events are gone.
 
@@ -79,8 +105,7 @@ class Ledger:
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
         """
-        events = [stored async for stored in self._store.history(0, aggregate(tenant, "job", job_id))]
-        return self._learn(job_id, events)
+        return self._learn(job_id, await self.history(job_id, tenant))
 
     def _learn(self, job_id: str, events: list[Stored]) -> Job | None:
         job = fold_all(events)

@@ -37,6 +37,8 @@ from services.dispatcher.ladder import Rung, above, following, rung_of
 from services.dispatcher.ledger import Ledger
 from services.dispatcher.left_result import left_result
 from services.dispatcher.liveness import Patience, Sighting, Verdict, judge
+from services.dispatcher.outcome import Look, Outcome
+from services.dispatcher.pipelines import Pipelines
 from services.dispatcher.price_list import PriceList
 from services.dispatcher.reasons import error_of, loss_of, over_cap, reason_of, too_dear
 from services.dispatcher.retry import Again, Attempt, Backoff, next_step, past_deadline
@@ -60,17 +62,6 @@ class Rules:
     poll_s: float
 
 
-@dataclass(frozen=True)
-class Look:
-    """Look at the job again after this many seconds, if nothing happens to it before."""
-
-    after_s: float
-
-
-#: A step ends with the job one event further, a time to look again, or None: nothing more to be done.
-Outcome = Job | Look | None
-
-
 class Lifecycle:
     """Steps of jobs. One job is stepped by one caller at a time."""
 
@@ -87,6 +78,7 @@ class Lifecycle:
     ) -> None:
         """Bring together what a step needs; ``waiting_of`` counts a tenant's waiting jobs."""
         self._ledger = ledger
+        self._pipelines = Pipelines(ledger=ledger, bucket=bucket, jobs=jobs, workloads=workloads)
         self._bucket = bucket
         self._executor = executor
         self.prices = PriceList(executor.name)
@@ -135,6 +127,7 @@ class Lifecycle:
         """Forget what was kept of a job whose attempt is over."""
         self._calls.pop(job_id, None)
         self._refused_s.pop(job_id, None)
+        self._pipelines.forget(job_id)
 
     async def _step(self, job: Job, granted: bool) -> Outcome:
         workload = self._workloads.get(job.submitted.workload)
@@ -142,9 +135,12 @@ class Lifecycle:
             await self._stop(job)
             message = f"This dispatcher does not know the workload {job.submitted.workload!r}."
             return await self._fail(job, "broken", error_of(ErrorCode.UNKNOWN_WORKLOAD, message))
+        pipeline = workload.kind == "pipeline"
         match job.state:
             case State.SUBMITTED | State.QUEUED | State.RETRYING:
-                return await self._wait(job, workload, granted)
+                return await self._wait(job, workload, granted or pipeline)
+            case _ if pipeline:
+                return await self._pipelines.step(job, workload)
             case State.STARTING | State.WAITING_FOR_GPU | State.RUNNING:
                 return await self._watch(job, workload)
             case State.INTERRUPTED:
@@ -167,6 +163,10 @@ class Lifecycle:
             return await self._ledger.say(job, JobQueued(position=self._waiting_of(job.tenant) + 1))
         if job.not_before and now < job.not_before:
             return Look(_until(job.not_before, now))
+        if granted and workload.kind == "pipeline":
+            return await self._pipelines.start(job)
+        if granted and not await self._pipelines.wants(job):
+            return await self._ledger.say(job, JobCancelled(attempt=job.attempt))
         if granted:
             return await self._start(job, workload)
         return Look(_until(job.deadline, now)) if job.deadline else None
@@ -201,6 +201,7 @@ class Lifecycle:
             left_usd=cost.left_usd(job),
             params=job.submitted.params,
             inputs=job.submitted.inputs,
+            part_of=job.submitted.part_of,
         )
         try:
             call_id = await self._executor.launch(assignment, workload.compute)

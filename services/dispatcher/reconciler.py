@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Final
 
 from contracts.errors import SaccadeError
+from contracts.ids import pipeline_of
 from contracts.job import Job, State
 from services.dispatcher.executor import CallState, Executor
 from services.dispatcher.fair import Candidate, FairQueue, Limits
 from services.dispatcher.jobs import Jobs
 from services.dispatcher.ledger import NotLeading
-from services.dispatcher.lifecycle import Lifecycle, Look, may_start
+from services.dispatcher.lifecycle import Lifecycle, may_start
+from services.dispatcher.outcome import Look
 from services.dispatcher.rounds import Rounds
 from services.kit.tasks import first_of
 
@@ -39,9 +41,20 @@ class Reconciler:
     """Attends to jobs while it leads; otherwise it only keeps count."""
 
     def __init__(
-        self, jobs: Jobs, limits: Limits, lifecycle: Lifecycle, executor: Executor, *, is_connected: Callable[[], bool]
+        self,
+        jobs: Jobs,
+        limits: Limits,
+        lifecycle: Lifecycle,
+        executor: Executor,
+        *,
+        is_connected: Callable[[], bool],
+        pipelines: Container[str] = (),
     ) -> None:
-        """Watch over ``jobs``; a worker's silence counts only while we are connected."""
+        """Watch over ``jobs``; a worker's silence counts only while we are connected.
+
+        Jobs of the workloads ``pipelines`` have no worker, so they neither wait for a slot nor hold one.
+        """
+        self._pipelines = pipelines
         self.jobs = jobs
         self.queue = FairQueue(limits)
         self.leading = False
@@ -71,10 +84,12 @@ class Reconciler:
         self.jobs.hear(job_id, run_id, asyncio.get_running_loop().time())
 
     def leave(self, job_id: str, job: Job | None) -> None:
-        """Free the slot of a job that has ended; its worker has a moment to be gone."""
+        """Free the slot of a job that has ended; its worker has a moment to be gone. Its pipeline, if any, goes on."""
         self._lifecycle.forget(job_id)
         if not self.leading:
             return
+        if pipeline := self.jobs.get(pipeline_of(job_id) or ""):
+            self.attend(pipeline)
         if job and job.call_id:
             self._leftovers[job.call_id] = asyncio.get_running_loop().time() + _LINGER_S
         if job_id not in self._granted:
@@ -90,7 +105,7 @@ class Reconciler:
             self._lifecycle.listening_since_s = asyncio.get_running_loop().time()
             # All that run are counted before the first that waits is given what seems to be free.
             for job in self.jobs:
-                if job.state in _OCCUPYING:
+                if job.state in _OCCUPYING and not self._is_pipeline(job):
                     self.queue.hold(_candidate(job))
             self._sweep()
             attendants = (self._attend_in_turn() for _ in range(_ATTENDANTS + self.queue.limits.slots))
@@ -192,7 +207,7 @@ class Reconciler:
 
     def _place(self, job: Job) -> None:
         """Count a job as holding a slot, as waiting for one, or as neither."""
-        if job.id in self._granted:
+        if job.id in self._granted or self._is_pipeline(job):
             return
         candidate = _candidate(job)
         if job.state in _OCCUPYING:
@@ -202,6 +217,9 @@ class Reconciler:
         else:
             self.queue.drop(job.id)
         self._fill()
+
+    def _is_pipeline(self, job: Job) -> bool:
+        return job.submitted.workload in self._pipelines
 
     def _fill(self) -> None:
         """Give free slots to whose turn it is."""

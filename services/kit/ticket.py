@@ -21,7 +21,7 @@ from services.kit.auth import Authenticator, Principal
 
 LIFETIME: Final = timedelta(hours=24)
 _RESOURCE: Final = re.compile(
-    r"/v1/(events|jobs/job_[0-9a-f-]{36}/events|sessions/ses_[0-9a-f-]{36}/(?:events|stream))"
+    r"/v1/(events|jobs/(?:job_|stg_)[0-9a-z_-]{36,80}/events|sessions/ses_[0-9a-f-]{36}/(?:events|stream))"
 )
 _LONGEST: Final = 1000
 

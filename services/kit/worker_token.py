@@ -23,16 +23,14 @@ import nkeys
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.events.base import ADVISORY, DURABLE, subject_of
-from contracts.events.job import WORKER_SHOWS, WORKER_VERBS
 from contracts.ids import TENANT_PATTERN, id_pattern
 from contracts.limits import EVENT_BYTES
-from contracts.session import clock_subject, telemetry_subject
-from contracts.streams import EVENTS, aggregate
+from contracts.session import job_of
+from services.kit.worker_rights import Rights, rights_of_run, rights_of_sender, rights_of_session_run
 
 ALGORITHM: Final = "ed25519-nkey"
-#: A worker needs one subscription, its inbox; one more, so that a client may make the new one before it ends the old.
-_SUBSCRIPTIONS: Final = 2
+#: Who may answer may do so this soon, once for each question.
+_ANSWERS: Final = {"max": 1, "ttl": 5_000_000_000}
 _TOKEN_BYTES: Final = 16 * 1024
 
 
@@ -99,24 +97,31 @@ class WorkerTokens:
 
     def issue(self, tenant: str, job_id: str, run_id: str, lifetime_s: float) -> WorkerToken:
         """Mint the token of one run; it is refused everywhere after ``lifetime_s`` seconds."""
-        inbox = inbox_prefix(run_id)
-        says = [*_says(tenant, job_id), *_reads(tenant, job_id)]
         tags = [f"tenant:{tenant}", f"job:{job_id}", f"run:{run_id}"]
-        return WorkerToken(*self._issue(run_id, says, inbox, tags, lifetime_s))
+        return self._issue(run_id, rights_of_run(tenant, job_id), tags, lifetime_s)
+
+    def issue_session_run(
+        self, tenant: str, session_id: str, run_id: str, lifetime_s: float, *, replay_of: str | None = None
+    ) -> WorkerToken:
+        """Mint the token of one run of a live session's worker: that of its job, and what its session needs.
+
+        Raises:
+            ValueError: an id is not one.
+        """
+        tags = [f"tenant:{tenant}", f"job:{job_of(session_id)}", f"run:{run_id}"]
+        rights = rights_of_session_run(tenant, session_id, run_id, replay_of)
+        return self._issue(run_id, rights, tags, lifetime_s)
 
     def issue_session(self, tenant: str, session_id: str, lifetime_s: float) -> WorkerToken:
         """Mint a token that sends joints and frames into one live session, asks its worker's time, and no more.
 
         Its tags name no run: the gateway takes it for nobody's worker.
         """
-        says = [telemetry_subject(tenant, session_id, name) for name in ("joints", "frames")]
-        says.append(clock_subject(tenant, session_id))
         tags = [f"tenant:{tenant}", f"session:{session_id}"]
-        return WorkerToken(*self._issue(session_id, says, inbox_prefix(session_id), tags, lifetime_s))
+        return self._issue(session_id, rights_of_sender(tenant, session_id), tags, lifetime_s)
 
-    def _issue(
-        self, name: str, says: list[str], inbox: str, tags: list[str], lifetime_s: float
-    ) -> tuple[str, SecretStr, datetime, str]:
+    def _issue(self, name: str, rights: Rights, tags: list[str], lifetime_s: float) -> WorkerToken:
+        inbox = inbox_prefix(name)
         seed = nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER)
         expires_s = int(time.time() + lifetime_s)
         claims = {
@@ -126,9 +131,10 @@ class WorkerTokens:
             "exp": expires_s,
             "name": name,
             "nats": {
-                "pub": {"allow": says},
-                "sub": {"allow": [f"{inbox}.>"]},
-                "subs": _SUBSCRIPTIONS,
+                "pub": {"allow": list(rights.says)},
+                "sub": {"allow": [f"{inbox}.>", *rights.hears]},
+                **({"resp": _ANSWERS} if rights.answers else {}),
+                "subs": rights.subscriptions,
                 "data": -1,
                 "payload": EVENT_BYTES,
                 "allowed_connection_types": ["STANDARD", "WEBSOCKET"],
@@ -139,7 +145,7 @@ class WorkerTokens:
             },
         }
         expires_at = datetime.fromtimestamp(expires_s, UTC)
-        return sign(claims, self._key), SecretStr(seed.decode()), expires_at, inbox
+        return WorkerToken(sign(claims, self._key), SecretStr(seed.decode()), expires_at, inbox)
 
 
 def sign(claims: dict[str, Any], key: nkeys.KeyPair) -> str:
@@ -218,20 +224,6 @@ class _About(BaseModel):
     tenant: str = Field(pattern=TENANT_PATTERN)
     job: str = Field(pattern=id_pattern("job"))
     run: str = Field(pattern=id_pattern("run"))
-
-
-def _says(tenant: str, job_id: str) -> list[str]:
-    """List the subjects of all that a worker says."""
-    durable = [subject_of(DURABLE, tenant, "job", job_id, verb) for verb in WORKER_VERBS]
-    return [*durable, *(subject_of(ADVISORY, tenant, "job", job_id, verb) for verb in WORKER_SHOWS)]
-
-
-def _reads(tenant: str, job_id: str) -> list[str]:
-    """Name the requests for the newest event of one of the job's own subjects, or of them all.
-
-    One pattern, not every verb by name: a token must fit into one line of NATS's protocol (4 KiB).
-    """
-    return [f"$JS.API.DIRECT.GET.{EVENTS.name}.{aggregate(tenant, 'job', job_id)}"]
 
 
 def _signed_by(jwt: str, account_public_key: str) -> tuple[dict[str, Any], dict[str, Any]]:

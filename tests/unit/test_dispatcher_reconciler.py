@@ -10,7 +10,7 @@ from contracts.job import Job, State
 from services.dispatcher.executor import CallState, CallStatus
 from services.dispatcher.fair import Limits
 from services.dispatcher.jobs import Jobs
-from services.dispatcher.lifecycle import Look
+from services.dispatcher.outcome import Look
 from services.dispatcher.reconciler import Reconciler
 from tests.virtual_time import BEGIN, now, run
 

@@ -1,0 +1,144 @@
+"""A pipeline of three stages for tests, the middle one fanned out, with jobs that a test scripts by stage and shard."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from contracts.events.job import JobArtifactReady
+from contracts.ids import stage_job_id
+from contracts.job import Job, State
+from contracts.manifest import Artifact
+from contracts.workload import Compute, Input, Params, Result, Stage, Workload
+from services.dispatcher.jobs import fold_all
+from tests.dispatching import World
+from tests.scripted_executor import Script, ScriptedExecutor, Worker
+
+SHARDS = 3
+STAGES = ("gather", "shape", "bind")
+
+
+class RelayParams(Params):
+    """What the tiny pipeline takes."""
+
+    shards: int = SHARDS
+    only_gather: bool = False
+
+
+class NoResult(Result):
+    pass
+
+
+def _goes_on(params: Any) -> bool:
+    return not params.only_gather
+
+
+def _shards(params: Any) -> int:
+    return int(params.shards)
+
+
+def relay() -> list[Workload]:
+    """Declare the pipeline and its stages' workloads."""
+    stages = (
+        Stage("gather", "Gather", 0.2, work="relay_gather", takes_inputs=True),
+        Stage("shape", "Shape", 0.6, work="relay_shape", needed=_goes_on, shards=_shards),
+        Stage("bind", "Bind", 0.2, work="relay_bind", needed=_goes_on),
+    )
+    whole = Workload(
+        name="relay",
+        title="Relay",
+        description="",
+        version="1",
+        params=RelayParams,
+        result=NoResult,
+        inputs=(Input("photos", "image", "Photos", minimum=0),),
+        stages=stages,
+        kind="pipeline",
+    )
+    return [whole, *(_stage(stage) for stage in stages)]
+
+
+def _stage(stage: Stage) -> Workload:
+    return Workload(
+        name=stage.work,
+        title=stage.title,
+        description="",
+        version="1",
+        params=RelayParams,
+        result=NoResult,
+        inputs=(),
+        stages=(Stage("work", "Work", 1.0),),
+        job="tests:nothing",
+        compute=Compute(),
+        kind="stage",
+        max_attempts=2,
+    )
+
+
+def artifact_of(worker: Worker, name: str, digit: str = "a") -> Artifact:
+    home = worker.assignment.home_id
+    return Artifact(
+        name=name, key=worker.bucket.key("results", home, name), bytes=3, sha256=digit * 64, media_type="text/plain"
+    )
+
+
+async def leaves_a_file(worker: Worker) -> None:
+    """The script of a stage's worker that does its work: it leaves one file, named after stage and shard."""
+    if await worker.claim():
+        await show_a_file(worker)
+        await worker.succeed()
+
+
+async def show_a_file(worker: Worker) -> None:
+    one = worker.assignment
+    assert one.part_of
+    name = f"{one.part_of.stage}_{one.part_of.shard}.txt"
+    data = JobArtifactReady(attempt=one.attempt, run_id=one.run_id, artifact=artifact_of(worker, name))
+    await worker.say(data, f"artifact.{name}", State.RUNNING)
+
+
+ByPart = Mapping[tuple[str, int], list[Script]]
+
+
+def stage_executor(world: World, parts: ByPart | None = None) -> ScriptedExecutor:
+    """Make an executor whose workers play what is asked for of their stage and shard, attempt by attempt."""
+
+    async def plays(worker: Worker) -> None:
+        one = worker.assignment
+        assert one.part_of, "a pipeline is never launched itself"
+        scripts = (parts or {}).get((one.part_of.stage, one.part_of.shard), [leaves_a_file])
+        script: Callable[[Worker], Awaitable[None]] = scripts[min(one.attempt, len(scripts)) - 1]
+        await script(worker)
+
+    return ScriptedExecutor(world.store, world.bucket, plays)
+
+
+def parts_of(pipeline_id: str, shards: int = SHARDS) -> list[str]:
+    """Name all jobs of the pipeline's stages, in order."""
+    return [
+        stage_job_id(pipeline_id, stage, shard)
+        for stage in STAGES
+        for shard in range(shards if stage == "shape" else 1)
+    ]
+
+
+async def jobs_of(world: World, pipeline_id: str) -> dict[str, Job]:
+    """Fold every job of the pipeline's stages that there is, from all its events."""
+    found: dict[str, Job] = {}
+    for job_id in parts_of(pipeline_id):
+        stored = [one async for one in world.store.history(0, f"saccade.evt.*.job.{job_id}.*")]
+        if (job := fold_all(stored)) is not None:
+            found[job_id] = job
+    return found
+
+
+async def whole(world: World, job_id: str) -> Job:
+    """Fold a job from all its events, which alone tell what each attempt cost."""
+    job = fold_all([one async for one in world.store.history(0, f"saccade.evt.*.job.{job_id}.*")])
+    assert job is not None
+    return job
+
+
+def paid(parts: Mapping[str, Job]) -> float:
+    """Add up what the jobs of a pipeline's stages cost."""
+    return round(sum(cost.usd for job in parts.values() for cost in job.costs.values()), 6)
