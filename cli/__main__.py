@@ -27,6 +27,7 @@ _COMMANDS: Final = {
     "retry": "jobs",
     "events": "events",
     "sessions": "sessions",
+    "calibrate": "calibrate",
     "artifacts": "artifacts",
     "webhooks": "webhooks",
     "workloads": "workloads",

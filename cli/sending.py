@@ -33,6 +33,26 @@ def parse_params(pairs: Sequence[str]) -> dict[str, Any]:
     return params
 
 
+def read_params(text: str) -> dict[str, Any]:
+    """Read parameters as one JSON object; ``@name`` reads the file of this name.
+
+    Raises:
+        Failure: the file is not there, or it is no JSON object.
+    """
+    if text.startswith("@"):
+        path = Path(text[1:])
+        if not path.is_file():
+            raise Failure(f"{path} does not exist.", code="no_such_file", hint="Name a file with a JSON object.")
+        text = path.read_text(errors="replace")
+    try:
+        params = json.loads(text)
+    except ValueError as error:
+        raise Failure(f"--params is no JSON ({error}).", code="usage", exit_code=USAGE) from error
+    if not isinstance(params, dict):
+        raise Failure("--params is no JSON object.", code="usage", exit_code=USAGE)
+    return params
+
+
 def find_workload(client: Client, name: str) -> dict[str, Any]:
     """Find a workload of the server.
 

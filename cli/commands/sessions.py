@@ -15,7 +15,7 @@ from cli.connection import open_client, server_options
 from cli.failure import INTERRUPTED
 from cli.output import note, say, show_json, table
 from cli.progress import meter, size
-from cli.sending import parse_params
+from cli.sending import parse_params, read_params
 from cli.session_replay import Compared, compare, follow_replay, judge, open_replay, warn_of_failure
 
 _STATES: Final = ("opening", "ready", "running", "stopping", "stopped", "failed")
@@ -65,6 +65,7 @@ def show(session_id: str, url: str | None, as_json: bool) -> None:
 
 @sessions.command("open")
 @click.argument("workload")
+@click.option("--params", "given", default="{}", metavar="JSON|@FILE", help="Parameters: those of calibrate, say.")
 @click.option("--param", "-p", "pairs", multiple=True, metavar="KEY=VALUE", help="A parameter of the workload.")
 @click.option("--max-cost-usd", type=click.FloatRange(min=0), help="Stop the session before it costs more.")
 @click.option("--idle-timeout", "idle_timeout_s", type=click.FloatRange(min=1), help="End after so many idle seconds.")
@@ -74,6 +75,7 @@ def show(session_id: str, url: str | None, as_json: bool) -> None:
 def open_session(
     *,
     workload: str,
+    given: str,
     pairs: tuple[str, ...],
     max_cost_usd: float | None,
     idle_timeout_s: float | None,
@@ -83,7 +85,7 @@ def open_session(
     as_json: bool,
 ) -> None:
     """Open a session of WORKLOAD; frames may be sent at once. --json shows the ways in and their credentials."""
-    params = parse_params(pairs)
+    params = read_params(given) | parse_params(pairs)
     with open_client(url) as client:
         made = client.sessions.open(
             workload,

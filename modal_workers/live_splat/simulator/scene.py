@@ -41,11 +41,15 @@ class Scene:
     looks the same from everywhere.
     """
 
-    def __init__(self, seed: int = 0) -> None:
-        """Paint the scene and bake its light: about a second of work."""
+    def __init__(self, seed: int = 0, board: tuple[Sheet, Picture] | None = None) -> None:
+        """Paint the scene and bake its light: about a second of work.
+
+        ``board`` is a sheet with its picture (RGB, x of the table upwards), a calibration target say: it lies on the
+        table in place of all that stands there.
+        """
         self.seed = seed
         random = np.random.default_rng([seed, 503])
-        things = _things(random)
+        things = _things(random) if board is None else []
         solids = [shape for shape, _, _ in things]
         table = textures.planks(random, 1600, 10)
         mat = textures.cutting_mat(random, 1080, 840, 30)
@@ -56,6 +60,10 @@ class Scene:
         for shape, texel_m, painted in things:
             faces = [lit(albedo, shape, face, solids, 20) for face, albedo in enumerate(painted)]
             self._things.append(Thing(shape, texel_m, tuple(_pyramid(face) for face in faces)))
+        if board is not None:
+            sheet, painted_board = board
+            texel_m = (sheet.high[1] - sheet.low[1]) / painted_board.shape[1]
+            self._things.append(Thing(sheet, texel_m, (_pyramid(lit(painted_board, sheet, 0, [], 1)),)))
 
     def render(self, camera_matrix: Floats, camera_from_world: Floats, width_px: int, height_px: int) -> Picture:
         """Give the picture [H, W, 3] (RGB) of a pinhole camera.
