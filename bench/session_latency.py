@@ -31,6 +31,7 @@ from modal_workers.gaussians.ply import encode_ply, encode_splat
 from modal_workers.gaussians.ply_prefix import prefix
 from modal_workers.gaussians.splats import Splats
 from modal_workers.runtime.live.telemetry import Recorded, TelemetryTail
+from modal_workers.runtime.live.telemetry_source import OwnConsumers
 from services.kit.nats import connect, declare
 from services.kit.settings import NatsSettings
 from tests.robot_door import NAMES, SESSION, pose
@@ -114,7 +115,7 @@ async def _by_tail(client: Client, hear: Callable[[bytes], None]) -> Callable[[]
     def on_recorded(recorded: Recorded) -> None:
         hear(recorded.body)
 
-    tail = TelemetryTail(client, telemetry_subject("local", SESSION, "*"), on_recorded)
+    tail = TelemetryTail(OwnConsumers(client, telemetry_subject("local", SESSION, "*")), on_recorded)
     task = asyncio.ensure_future(tail.run(found.state.last_seq))
     await asyncio.sleep(0.5)
 

@@ -32,6 +32,7 @@ import psutil
 from saccade_robot import Scale, Session, Streamer, Target, now_s, open_session
 
 from modal_workers.runtime.live.telemetry import Recorded, TelemetryTail
+from modal_workers.runtime.live.telemetry_source import OwnConsumers
 from services.kit.nats import connect
 from services.kit.settings import NatsSettings
 from tests.robot_door import NAMES, pose
@@ -174,7 +175,7 @@ async def _read(settings: NatsSettings, most: int, pipe: Connection) -> tuple[in
             marks[sample[0]] = min(2, marks[sample[0]] + 1)
 
     client = await connect(settings, "reader")
-    tail = TelemetryTail(client, "saccade.tele.local.session.*.joints", on_recorded)
+    tail = TelemetryTail(OwnConsumers(client, "saccade.tele.local.session.*.joints"), on_recorded)
     following = asyncio.ensure_future(tail.run())
     pipe.send("ready")
     while not pipe.poll():

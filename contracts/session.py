@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import EVENT_CLASSES, Envelope, decode_at
@@ -105,6 +106,15 @@ def session_of(job_id: str) -> str:
     return "ses_" + job_id.removeprefix("job_")
 
 
+def launch_of(job_id: str, params: Mapping[str, Any]) -> SessionLaunch | None:
+    """Read what a session's worker is launched with; None when the job of these parameters is no session's worker."""
+    try:
+        launch = SessionLaunch.model_validate(params)
+    except ValidationError:
+        return None
+    return launch if launch.session_id == session_of(job_id) else None
+
+
 def telemetry_subject(tenant: str, session_id: str, name: str) -> str:
     """Name the NATS subject of a session's ``joints``, ``frames`` or ``acks``.
 
@@ -119,6 +129,22 @@ def telemetry_subject(tenant: str, session_id: str, name: str) -> str:
 def clock_subject(tenant: str, session_id: str) -> str:
     """Name the NATS subject at which a session's worker tells its time to whoever asks."""
     return f"saccade.clock.{tenant}.session.{session_id}"
+
+
+def feed_subject(tenant: str, run_id: str, session_id: str) -> str:
+    """Name the NATS subject at which a run asks to be given what is recorded of a session, and then what comes.
+
+    Raises:
+        ValueError: an id is not one.
+    """
+    if not is_id(run_id, "run") or not is_id(session_id, "ses"):
+        raise ValueError(f"not a run and a session: {run_id!r}, {session_id!r}")
+    return f"saccade.feed.{tenant}.{run_id}.{session_id}"
+
+
+def fed_subject(tenant: str, run_id: str, name: str) -> str:
+    """Name the NATS subject on which a run is given it; ``name`` is its own choice, new each time."""
+    return f"saccade.fed.{tenant}.{run_id}.{name}"
 
 
 def fold(session: Session | None, envelope: Envelope, sequence: int) -> Session | None:

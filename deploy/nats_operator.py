@@ -40,7 +40,15 @@ _SERVED: Final = (
     "saccade.evt.*.job.*.*",
     "saccade.prog.*.job.*.*",
     f"$JS.API.DIRECT.GET.{EVENTS.name}.saccade.evt.*.job.*.*",
+    # Of live sessions: what their workers say, the verdicts they keep, and to be given what was sent into one.
+    "saccade.evt.*.session.*.*",
+    "saccade.prog.*.session.*.*",
+    "saccade.tele.*.session.*.acks",
+    f"$JS.API.DIRECT.GET.{EVENTS.name}.saccade.evt.*.session.*.*",
+    "saccade.feed.*.*.*",
 )
+#: What of the services' account is heard in the workers' account: a session's events as they are stored, its telemetry.
+_HEARD: Final = ("live.saccade.evt.*.session.*.*", "saccade.fed.*.*.*")
 #: What the account of robots and cameras may send into the services' account, and ask of the workers' account.
 _SENT: Final = ("saccade.tele.*.session.*.joints", "saccade.tele.*.session.*.frames")
 _ASKED: Final = ("saccade.clock.*.session.*",)
@@ -82,6 +90,10 @@ def _services(subjects: tuple[str, ...]) -> list[dict[str, str]]:
     return [{"name": subject, "subject": subject, "type": "service"} for subject in subjects]
 
 
+def _streams(subjects: tuple[str, ...]) -> list[dict[str, str]]:
+    return [{"name": subject, "subject": subject, "type": "stream"} for subject in subjects]
+
+
 def _of(account: nkeys.KeyPair, exports: list[dict[str, str]]) -> list[dict[str, str]]:
     """Import what another account exports."""
     return [one | {"account": _public(account)} for one in exports]
@@ -92,7 +104,7 @@ def make() -> dict[str, str]:
     operator = _new_key(nkeys.PREFIX_BYTE_OPERATOR)
     system, services, workers, senders = (_new_key(nkeys.PREFIX_BYTE_ACCOUNT) for _ in range(4))
     jetstream = dict.fromkeys(("mem_storage", "disk_storage", "streams", "consumer"), _UNLIMITED)
-    served, sent, asked = _services(_SERVED), _services(_SENT), _services(_ASKED)
+    served, sent, asked = [*_services(_SERVED), *_streams(_HEARD)], _services(_SENT), _services(_ASKED)
     preload = {
         _public(system): _account(operator, system, "SYSTEM"),
         _public(services): _account(operator, services, "SACCADE", limits=jetstream, exports=[*served, *sent]),
@@ -101,6 +113,8 @@ def make() -> dict[str, str]:
     }
     operator_jwt = _claims(operator, operator, "saccade", {"type": "operator", "system_account": _public(system)})
     lines = [f"operator: {operator_jwt}", f"system_account: {_public(system)}", "resolver: MEMORY"]
+    # A client sends its token in one line; that of a session's worker outgrows the server's 4 KiB with a long tenant.
+    lines += ["max_control_line: 8192"]
     lines += ["resolver_preload: {", *(f"  {key}: {jwt}" for key, jwt in preload.items()), "}"]
     return {
         "operator.conf": "\n".join(lines) + "\n",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.errors import ErrorBody
-from contracts.events.base import ADVISORY, EventData
+from contracts.events.base import ADVISORY, DURABLE, EVENT_CLASSES, EventData
 from contracts.manifest import Artifact
 from contracts.telemetry import FrameAck
 
@@ -150,3 +150,14 @@ class SessionFailed(EventData):
 
     error: ErrorBody
     cost_usd: float
+
+
+#: What a worker says of its own session, and shows; all else of a session is said by the gateway.
+SESSION_WORKER_VERBS: Final = ("ready", "started", "chunk_exported", "text")
+SESSION_WORKER_SHOWS: Final = ("frame_acked", "progressed")
+#: Every durable thing that can be said of a session.
+SESSION_VERBS: Final = tuple(
+    event_type.removeprefix("session.")
+    for event_type, event_class in EVENT_CLASSES.items()
+    if event_type.startswith("session.") and event_class.kind == DURABLE
+)

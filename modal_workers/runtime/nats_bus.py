@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
 import nats.errors
@@ -113,16 +113,21 @@ class TrustedBus:
 
 
 class OwnEvents(EventStore):
-    """The stream as its own job's credentials show it: the newest event of one subject at a time.
+    """The stream as a run's own credentials show it: the newest event of one subject at a time.
 
     The server answers other forms of direct get to nobody who may not read them all (docs/adr/0005).
     """
 
+    def __init__(self, client: Client, verbs: Sequence[str] = JOB_VERBS) -> None:
+        """Use a connection; ``verbs`` are all that can be said of the thing."""
+        super().__init__(client)
+        self._verbs = verbs
+
     async def load(self, subjects: str, deadline_s: float = _READ_S) -> list[Stored]:
         """Read the newest event of each subject, in the order of the stream, as of one moment.
 
-        The reads are many, so the job's newest event is read before and after them: had anything been stored
-        meanwhile, a condition on the newest sequence could hold for a job that was never seen like this.
+        The reads are many, so the newest event of all is read before and after them: had anything been stored
+        meanwhile, a condition on the newest sequence could hold for a thing that was never seen like this.
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
@@ -134,7 +139,7 @@ class OwnEvents(EventStore):
                     newest = await self.newest(subjects)
                     if newest is None:
                         return []
-                    found = await asyncio.gather(*(self.newest(stem + verb) for verb in JOB_VERBS))
+                    found = await asyncio.gather(*(self.newest(stem + verb) for verb in self._verbs))
                     again = await self.newest(subjects)
                     if again is not None and again.sequence == newest.sequence:
                         unique = {stored.sequence: stored for stored in (*found, newest) if stored}

@@ -44,6 +44,7 @@ from services.gateway.on_upload import OnUpload
 from services.gateway.progress import Progress
 from services.gateway.runs import Runs
 from services.gateway.session_door import SessionDoor
+from services.gateway.session_feed import SessionFeeds
 from services.gateway.session_keeper import SessionKeeper
 from services.gateway.session_live import SessionLive
 from services.gateway.session_viewer import SessionViewers
@@ -95,6 +96,7 @@ class Gateway:
     keeper: SessionKeeper
     live: SessionLive
     door: SessionDoor
+    feeds: SessionFeeds
     default_sessions: DefaultSessions
     viewers: SessionViewers
     ingest: IngestDoor
@@ -121,6 +123,7 @@ class Gateway:
             self.view.reset(epoch)
         await self.progress.start()
         await self.live.start()
+        await self.feeds.start()
         await self.tail.run(self.view.sequence, epoch)
 
     async def _commit(self) -> None:
@@ -190,6 +193,7 @@ def build_gateway(
         keeper=keeper,
         live=live,
         door=door,
+        feeds=SessionFeeds(client),
         default_sessions=DefaultSessions(sessions, door, EventStore(client, TELEMETRY.name)),
         viewers=viewers,
         ingest=IngestDoor(session_settings),

@@ -13,8 +13,8 @@ from tests.containers import ContainerNats, ContainerS3
 from tests.gateway import Running, running_gateway, video
 from tests.played_session import streamed_catalog
 from tests.running_services import Services, running_services
-from tests.servers import EmbeddedNats, EmbeddedS3, NatsServer, S3Server
-from tests.workers.house import House, open_local_house
+from tests.servers import EmbeddedNats, EmbeddedS3, NatsServer, OperatorNats, S3Server
+from tests.workers.house import SESSION_WAYS, House, open_credential_house, open_local_house
 
 #: Skipped by tests/conftest.py where no engine answers, before anything is started.
 MAKERS = ["embedded", pytest.param("container", marks=pytest.mark.engine)]
@@ -79,6 +79,23 @@ async def worker_house(worker_servers: tuple[NatsServer, S3Server], tmp_path: Pa
     """Run a local executor, for sessions' workers that are real."""
     async with open_local_house(tmp_path / "data", *worker_servers) as house:
         yield house
+
+
+@pytest.fixture(params=SESSION_WAYS)
+async def session_house(
+    request: pytest.FixtureRequest, operator_servers: tuple[OperatorNats, S3Server], tmp_path: Path
+) -> AsyncIterator[House]:
+    """Run a local executor whose workers reach NATS either way."""
+    opening = {"trusted": open_local_house, "credentials": open_credential_house}[request.param]
+    async with opening(tmp_path / "data", *operator_servers) as house:
+        yield house
+
+
+@pytest.fixture(scope="module")
+def operator_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[OperatorNats, S3Server]]:
+    """Run a bus with accounts' keys and a bucket for it."""
+    with OperatorNats(tmp_path_factory.mktemp("nats")) as nats, EmbeddedS3(tmp_path_factory.mktemp("s3")) as s3:
+        yield nats, s3
 
 
 @pytest.fixture(scope="module")

@@ -22,8 +22,8 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def house(worker_house: House) -> House:
-    return worker_house
+def house(session_house: House) -> House:
+    return session_house
 
 
 async def begin(house: House, session: SessionDesk, assignment: Assignment) -> str:

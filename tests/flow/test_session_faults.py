@@ -25,6 +25,7 @@ from contracts.job import State
 from contracts.session import clock_subject, telemetry_subject
 from contracts.telemetry import FRAME_SEQ, FrameAck, JointBatch
 from modal_workers.runtime.live.telemetry import Recorded, read_all
+from modal_workers.runtime.live.telemetry_source import OwnConsumers
 from tests.gateway import keys_file
 from tests.servers import HOST, EmbeddedNats, EmbeddedS3, free_port, wait_for_port
 from tests.session_workers.watching.spec import WORKLOAD
@@ -201,7 +202,8 @@ async def play(there: Surroundings, way: str, seconds: float) -> Played:
     await session.stop()
     await there.house.desk.until(session.job_id, State.SUCCEEDED)
     seen = Seen()
-    await read_all(there.house.desk.store.client, telemetry_subject(TENANT, session.session_id, "*"), seen.take)
+    subjects = telemetry_subject(TENANT, session.session_id, "*")
+    await read_all(OwnConsumers(there.house.desk.store.client, subjects), seen.take)
     ages_s, errors_s, untold = [], [], 0
     for ack in seen.accepted:
         taken_s = began_s + seen.taken_s[ack.seq]

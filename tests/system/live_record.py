@@ -12,6 +12,7 @@ from contracts.job import Job, fold
 from contracts.session import fold_stored, job_of, telemetry_subject
 from contracts.telemetry import FRAME_SEQ, FRAME_SOURCE, FrameAck, JointBatch
 from modal_workers.runtime.live.telemetry import Recorded, read_all
+from modal_workers.runtime.live.telemetry_source import OwnConsumers
 from services.kit.event_store import EventStore
 from services.kit.nats import connect
 from tests.system.chaos import System
@@ -61,7 +62,7 @@ async def read_record(system: System, session_id: str) -> Record:
     record = Record(session_id)
     client = await connect(system.nats(), "record")
     try:
-        await read_all(client, telemetry_subject(TENANT, session_id, "*"), record.take)
+        await read_all(OwnConsumers(client, telemetry_subject(TENANT, session_id, "*")), record.take)
         store = EventStore(client)
         session = None
         async for stored in store.history(0, f"saccade.evt.{TENANT}.session.{session_id}.>"):

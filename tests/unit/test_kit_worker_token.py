@@ -15,6 +15,7 @@ from pydantic import SecretStr
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.ids import new_id
+from contracts.session import job_of
 from services.kit.worker_token import ALGORITHM, WorkerTokens, checked_key, sign, verify
 
 TENANT, JOB, RUN = "acme", new_id("job"), new_id("run")
@@ -54,8 +55,26 @@ def test_a_token_allows_what_a_worker_says_of_its_own_job() -> None:
 
 
 def test_a_token_fits_into_one_line_of_the_protocol() -> None:
-    """nats-server reads CONNECT lines of at most 4096 bytes; the signature and the client's name stand there too."""
+    """nats-server reads CONNECT lines of at most 4096 bytes; the signature and the client's name stand there too.
+
+    In operator mode ours reads 8192 (deploy/nats_operator.py), for a session's worker in a tenant of a long name.
+    """
     assert len(account().issue("t" * 63, JOB, RUN, 60).jwt) < 3000
+    session, replayed = new_id("ses"), new_id("ses")
+    assert len(account().issue_session_run("acme", session, RUN, 60, replay_of=replayed).jwt) < 3500
+    assert len(account().issue_session_run("t" * 63, session, RUN, 60, replay_of=replayed).jwt) < 6000
+
+
+def test_the_token_of_a_sessions_run_counts_as_that_of_its_job() -> None:
+    tokens, session = account(), new_id("ses")
+    claims = verify(tokens.issue_session_run(TENANT, session, RUN, 60).jwt, tokens.public_key, datetime.now(UTC))
+    assert (claims.tenant, claims.job_id, claims.run_id) == (TENANT, job_of(session), RUN)
+    ordinary = verify(tokens.issue(TENANT, job_of(session), RUN, 60).jwt, tokens.public_key, datetime.now(UTC))
+    assert ordinary.subjects < claims.subjects
+    for given in ({"session_id": "ses_1"}, {"run_id": "run_1"}, {"replay_of": "ses_1"}):
+        rights: dict[str, Any] = {"session_id": session, "run_id": RUN} | given
+        with pytest.raises(ValueError, match="not a "):
+            tokens.issue_session_run(TENANT, lifetime_s=60, **rights)
 
 
 def test_two_tokens_of_one_run_have_seeds_of_their_own() -> None:

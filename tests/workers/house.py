@@ -9,7 +9,7 @@ import asyncio
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,13 +19,15 @@ import pytest
 
 from contracts.assignment import Assignment
 from contracts.job import State
+from contracts.workload import Compute
 from modal_workers.deployment import SECRET
 from services.dispatcher.executor import CallState, CallStatus, Executor
 from services.dispatcher.local_executor import LocalExecutor
 from services.dispatcher.modal_executor import ModalExecutor, open_modal_executor
 from services.dispatcher.run_access import RunAccess
 from services.dispatcher.settings import ModalSettings
-from services.kit.settings import S3Settings, inherited_environment
+from services.gateway.session_feed import SessionFeeds
+from services.kit.settings import NatsSettings, S3Settings, as_environment, inherited_environment
 from tests.modal_loopback import Loopback, dialled, running
 from tests.servers import ROOT, EmbeddedS3, NatsServer, OperatorNats, S3Server
 from tests.workers.desk import WAIT_S, Desk, open_desk
@@ -33,6 +35,8 @@ from tests.workers.scripted.spec import WORKLOAD
 
 #: Every executor there is; each suite runs on each.
 EXECUTORS = ["local", "modal"]
+#: How a session's worker reaches NATS: as one of ours, or with credentials of its run alone.
+SESSION_WAYS = ["trusted", "credentials"]
 #: Workers that are deployed on Modal.
 DEPLOYED = ["scripted", "laddered", "hasty"]
 
@@ -92,6 +96,10 @@ class House:
             self.made.append(ModalExecutor(self.modal.client, self.modal.settings, self.desk.bucket, self.modal.access))
             return self.made[-1]
         environment = inherited_environment() | {"WORKER_CATALOG": "tests.workers,tests.session_workers"}
+        if self.kind == "credentials":
+            assert isinstance(self.nats, OperatorNats)
+            self.made.append(CredentialExecutor(self.folder, self.nats, self.s3.settings, environment))
+            return self.made[-1]
         self.made.append(
             LocalExecutor(self.folder, self.nats.settings, self.s3.settings, slots=2, environment=environment)
         )
@@ -142,6 +150,34 @@ async def open_house(kind: str, folder: Path, servers: Surroundings) -> AsyncIte
             stack.enter_context(dialled(servers.loopback))
             opening = open_modal_executor(servers.modal_settings(), desk.bucket, servers.access())
             house.modal = await stack.enter_async_context(opening)
+        yield house
+        for executor in house.made:
+            await executor.close()
+
+
+class CredentialExecutor(LocalExecutor):
+    """A local executor whose workers have what those on rented machines have: a token each."""
+
+    def __init__(self, folder: Path, nats: OperatorNats, s3: S3Settings, environment: Mapping[str, str]) -> None:
+        super().__init__(folder, nats.settings, s3, slots=2, environment=environment)
+        self._access = RunAccess(nats.tokens, "nats", nats.url)
+        self._s3 = s3
+
+    async def launch(self, assignment: Assignment, compute: Compute) -> str:
+        given = self._access.of(assignment, 600.0)
+        nats = NatsSettings(url=given.url, credentials=given.secret, inbox_prefix=given.inbox_prefix)
+        ours = {name for name in self._environment if name.startswith("NATS_")}
+        self._environment = {name: value for name, value in self._environment.items() if name not in ours}
+        self._environment |= as_environment(nats, self._s3)
+        return await super().launch(assignment, compute)
+
+
+@asynccontextmanager
+async def open_credential_house(folder: Path, nats: OperatorNats, s3: S3Server) -> AsyncIterator[House]:
+    """Open a house whose workers have credentials of their run alone, and a gateway's answers to what they ask."""
+    async with open_desk(nats.settings, s3.settings) as desk:
+        await SessionFeeds(desk.store.client).start()
+        house = House("credentials", folder, nats, s3, desk)
         yield house
         for executor in house.made:
             await executor.close()

@@ -15,13 +15,14 @@ from nats.aio.msg import Msg
 from contracts.assignment import Assignment
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import Message, encode
-from contracts.events.session import FrameTotals, SessionFrameAcked, SessionProgressed
+from contracts.events.session import SESSION_VERBS, FrameTotals, SessionFrameAcked, SessionProgressed
 from contracts.session import Session, clock_subject, fold_stored, session_of, telemetry_subject
 from contracts.streams import LIVE_EVENTS, aggregate
 from contracts.telemetry import FrameAck
 from modal_workers.runtime.bus import JobBus
 from modal_workers.runtime.live.telemetry import Recorded, TelemetryTail, read_all
-from modal_workers.runtime.nats_bus import CredentialBus, TrustedBus
+from modal_workers.runtime.live.telemetry_source import AskedConsumers, OwnConsumers, TelemetrySource
+from modal_workers.runtime.nats_bus import CredentialBus, OwnEvents, TrustedBus
 from services.kit.event_store import EventStore
 
 log = logging.getLogger(__name__)
@@ -38,21 +39,21 @@ class SessionBus:
         """Use the job's bus.
 
         Raises:
-            SaccadeError: WORKER_BROKEN, when the job has a way to its own events only.
+            SaccadeError: WORKER_BROKEN, when the job's way to the bus is not NATS.
         """
-        # Credentials of one job tell of that job's events and of no telemetry (docs/adr/0005).
-        if not isinstance(bus, TrustedBus) or isinstance(bus, CredentialBus):
+        if not isinstance(bus, TrustedBus):
             raise SaccadeError(
                 ErrorCode.WORKER_BROKEN,
-                "A live session's worker must reach NATS as one of ours; this one has its own job's credentials only.",
-                hint="Run sessions with the local executor, on a machine with the GPU (docs/sessions.md).",
+                "A live session's worker must reach NATS; this one has the gateway's ingest routes only.",
+                hint="Make NATS reachable for workers (docs/worker_access.md), or use the local executor.",
             )
+        self._is_trusted = not isinstance(bus, CredentialBus)
         self._client: Client = bus.client
         self._run = assignment
         self._source = source
         self.session_id = session_of(assignment.job_id)
         self._among = aggregate(assignment.tenant, "session", self.session_id)
-        self._events = EventStore(self._client)
+        self._events = EventStore(self._client) if self._is_trusted else OwnEvents(self._client, SESSION_VERBS)
         self._progress = EventStore(self._client, "PROGRESS")
         self._telemetry = EventStore(self._client, "TELEMETRY")
 
@@ -99,7 +100,7 @@ class SessionBus:
 
     async def follow(self, handler: Callable[[Recorded], None], after: int) -> None:
         """Hand over the session's telemetry after a sequence, for ever."""
-        await TelemetryTail(self._client, self._subjects(self.session_id), handler).run(after)
+        await TelemetryTail(self._source_of(self.session_id), handler).run(after)
 
     async def recorded(self, session_id: str, handler: Callable[[Recorded], None], after: int = 0) -> None:
         """Hand over all that is kept of a session's telemetry after a sequence.
@@ -107,7 +108,7 @@ class SessionBus:
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
         """
-        await read_all(self._client, self._subjects(session_id), handler, after)
+        await read_all(self._source_of(session_id), handler, after)
 
     def acked(
         self, acks: list[FrameAck], totals: FrameTotals, *, reset: bool = False, last_idle_steps: int | None = None
@@ -145,5 +146,7 @@ class SessionBus:
         message = encode(progressed, tenant=self._run.tenant, subject_id=self.session_id, source=self._source)
         await self._progress.publish(message, deadline_s=2.0)
 
-    def _subjects(self, session_id: str) -> str:
-        return telemetry_subject(self._run.tenant, session_id, "*")
+    def _source_of(self, session_id: str) -> TelemetrySource:
+        if self._is_trusted:
+            return OwnConsumers(self._client, telemetry_subject(self._run.tenant, session_id, "*"))
+        return AskedConsumers(self._client, self._run.tenant, self._run.run_id, session_id)

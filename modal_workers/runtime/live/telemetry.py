@@ -1,32 +1,27 @@
 """A session's telemetry from the stream: from any message on, then live, in order, without a gap or a repeat.
 
-One short-lived consumer, filtered to the session's subjects: the only form of reading that nats-server can grant for
-one session alone (docs/adr/0008). Whatever goes wrong with it (a gap, silence, a lost connection) is mended by a new
-one that begins after the last message that was handled.
+One short-lived consumer, filtered to the session's subjects (docs/adr/0009). Whatever goes wrong with it (a gap,
+silence, a lost connection) is mended by a new one that begins after the last message that was handled.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import nats.errors
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.ids import new_id
+from modal_workers.runtime.live.telemetry_source import TelemetrySource
+from services.kit.session_feed import HEARTBEAT_S
 from services.kit.tasks import end
 
 log = logging.getLogger(__name__)
 
-_HEARTBEAT_S: Final = 1.0
-_INACTIVE_S: Final = 10.0
-_ANSWER_S: Final = 2.0
 _PAUSE_S: Final = 0.2
 _BILLION: Final = 1_000_000_000
 
@@ -51,14 +46,13 @@ class TelemetryTail:
 
     def __init__(
         self,
-        client: Client,
-        subjects: str,
+        source: TelemetrySource,
         handler: Callable[[Recorded], None],
         on_empty: Callable[[], None] | None = None,
     ) -> None:
-        """Hand messages under ``subjects`` (``saccade.tele.<tenant>.session.<id>.*``) to ``handler``, in the loop."""
-        self._client = client
-        self._subjects = subjects
+        """Hand messages to ``handler``, in the loop."""
+        self._source = source
+        self._client = source.client
         self._handler = handler
         #: Told when there is nothing (more) to hand over at the moment.
         self._on_empty = on_empty
@@ -81,49 +75,24 @@ class TelemetryTail:
 
     async def _follow(self) -> None:
         """Make a consumer and hear it until it breaks."""
-        inbox = self._client.new_inbox()
+        subject = self._source.new_subject()
         self._consumed = 0
         self._broken.clear()
         loop = asyncio.get_running_loop()
-        subscription = await self._client.subscribe(inbox, cb=self._on_message)
+        subscription = await self._client.subscribe(subject, cb=self._on_message)
         reconnects = self._client.stats["reconnects"]
-        name = new_id("run").rpartition("-")[2]
         try:
-            await self._create(name, inbox)
+            pending = await self._source.feed(subject, self.last)
+            if self._on_empty is not None and not pending and not self._consumed:
+                self._on_empty()
             self._heard_s = loop.time()
             while not self._broken.is_set():
                 await asyncio.sleep(_PAUSE_S)
-                if self._client.stats["reconnects"] != reconnects or loop.time() - self._heard_s > 3 * _HEARTBEAT_S:
+                if self._client.stats["reconnects"] != reconnects or loop.time() - self._heard_s > 3 * HEARTBEAT_S:
                     break
         finally:
             if not self._client.is_closed:
                 await subscription.unsubscribe()
-
-    async def _create(self, name: str, inbox: str) -> None:
-        """Make the consumer.
-
-        Raises:
-            SaccadeError: BUS_UNAVAILABLE, when the server does not make one.
-        """
-        config = {
-            "name": name,
-            "deliver_subject": inbox,
-            "deliver_policy": "by_start_sequence",
-            "opt_start_seq": self.last + 1,
-            "ack_policy": "none",
-            "filter_subject": self._subjects,
-            "idle_heartbeat": int(_HEARTBEAT_S * _BILLION),
-            "inactive_threshold": int(_INACTIVE_S * _BILLION),
-            "mem_storage": True,
-            "num_replicas": 1,
-        }
-        body = json.dumps({"stream_name": "TELEMETRY", "config": config, "action": "create"}).encode()
-        subject = f"$JS.API.CONSUMER.CREATE.TELEMETRY.{name}.{self._subjects}"
-        reply: dict[str, Any] = json.loads((await self._client.request(subject, body, timeout=_ANSWER_S)).data)
-        if "error" in reply:
-            raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, f"NATS: {reply['error'].get('description')}.")
-        if self._on_empty is not None and not reply.get("num_pending") and not self._consumed:
-            self._on_empty()
 
     async def _on_message(self, msg: Msg) -> None:
         self._heard_s = asyncio.get_running_loop().time()
@@ -149,9 +118,9 @@ class TelemetryTail:
 
 
 async def read_all(
-    client: Client, subjects: str, handler: Callable[[Recorded], None], after: int = 0, timeout_s: float = 60.0
+    source: TelemetrySource, handler: Callable[[Recorded], None], after: int = 0, timeout_s: float = 60.0
 ) -> None:
-    """Hand over all that is stored under ``subjects`` now after a sequence, in order.
+    """Hand over all that is stored now after a sequence, in order.
 
     Raises:
         SaccadeError: BUS_UNAVAILABLE, when that takes longer than ``timeout_s``.
@@ -164,7 +133,7 @@ async def read_all(
         if recorded.left == 0:
             ended.set()
 
-    tail = TelemetryTail(client, subjects, on_recorded, on_empty=ended.set)
+    tail = TelemetryTail(source, on_recorded, on_empty=ended.set)
     task = asyncio.ensure_future(tail.run(after))
     try:
         async with asyncio.timeout(timeout_s):
