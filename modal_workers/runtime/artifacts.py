@@ -102,10 +102,20 @@ class ArtifactStore:
             ValueError: the name is not allowed.
             SaccadeError: STORAGE_UNAVAILABLE.
         """
-        path = folder / name
-        key = self._checkpoint_key(name)
+        return await self._fetched(self._checkpoint_key(name), folder / name)
+
+    async def saved_before(self, name: str, folder: Path) -> Path | None:
+        """Download an artifact of this job, or of another stage of its pipeline; None when there is none.
+
+        Raises:
+            SaccadeError: STORAGE_UNAVAILABLE.
+        """
+        local = folder / f"saved-{name.replace('/', '--')}"
+        return await self._fetched(self._bucket.key("results", self._home_id, name), local)
+
+    async def _fetched(self, key: str, path: Path) -> Path | None:
         try:
-            await patiently(lambda: self._bucket.fetch_file(key, path), f"checkpoint {name}")
+            await patiently(lambda: self._bucket.fetch_file(key, path), key)
         except Missing:
             path.unlink(missing_ok=True)
             return None

@@ -63,6 +63,9 @@ class Context(Protocol):
     ) -> Artifact:
         """Upload a file as an artifact of the job, streamed, with its SHA-256; says ``job.artifact_ready``."""
 
+    def artifact(self, name: str) -> Path | None:
+        """Fetch a file that was saved before, in a pipeline by any of its stages; None when there is none."""
+
     def checkpoint(self, name: str) -> Path | None:
         """Fetch a file that this job kept before, in this run or an earlier one; None when there is none."""
 

@@ -132,6 +132,14 @@ class JobContext:
         self._writer.say(ready, self._event_id("artifact"), self._stop)
         return artifact
 
+    def artifact(self, name: str) -> Path | None:
+        """Fetch a file that was saved before, in a pipeline by any of its stages; None when there is none.
+
+        Raises:
+            Stopped: the job was asked to stop.
+        """
+        return self._thread.wait(self._artifacts.saved_before(name, self._workspace.checkpoints), self._stop)
+
     def checkpoint(self, name: str) -> Path | None:
         """Fetch a file that this job kept before, in this run or an earlier one; None when there is none.
 
