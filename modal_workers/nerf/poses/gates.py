@@ -1,0 +1,174 @@
+"""Whether a model may be believed, which of its photos, and what to tell a user where there is none. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contracts.errors import ErrorCode, SaccadeError
+from modal_workers.nerf.poses.colmap_files import Model
+from modal_workers.nerf.poses.features_database import Matched
+
+#: Fewer cannot show an object from all sides.
+LEAST_PHOTOS: Final = 8
+#: Of the photos given. Below WHOLE it goes on with a warning.
+LEAST_SHARE: Final = 0.6
+WHOLE_SHARE: Final = 0.95
+#: Two photos hold each other with that many points; global mapping put 13 of 50 elsewhere, and this graph showed it.
+LEAST_SHARED: Final = 15
+LEAST_SEEN: Final = 20
+MEDIAN_SEEN: Final = 40
+MOST_ERROR_PX: Final = 2.0
+LEAST_TRACK: Final = 2.5
+#: How much farther from its nearest neighbour than the median camera one may be: 10 in a good model, 363 in a torn one.
+MOST_STEP: Final = 30.0
+#: Inliers with which two photos are held to show the same.
+_LEAST_INLIERS: Final = 15
+_FEW_FEATURES: Final = 150
+_NAMED: Final = 8
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A model and what is believed of it."""
+
+    model: Model
+    #: Places in ``model.photos`` of those that are believed.
+    kept: tuple[int, ...]
+    components: int
+    #: Why it is not to be used; empty where it is.
+    problem: str
+
+    @property
+    def names(self) -> list[str]:
+        """Give the names of the photos that are believed."""
+        return [self.model.photos[place].name for place in self.kept]
+
+
+def judge(model: Model, photos: int) -> Judged:
+    """Judge one model of a capture of so many photos."""
+    shared = model.shared_points
+    parts = components(shared >= LEAST_SHARED)
+    largest = max(parts, key=len, default=[])
+    seen, stray = model.points_seen, _strays(model.centres)
+    kept = tuple(place for place in largest if seen[place] >= LEAST_SEEN and not stray[place])
+    return Judged(model, kept, len(parts), _problem(model, kept, photos))
+
+
+def _problem(model: Model, kept: Sequence[int], photos: int) -> str:
+    if len(kept) < LEAST_PHOTOS or len(kept) < LEAST_SHARE * photos:
+        return f"only {len(kept)} of {photos} photos could be placed together"
+    if np.median(model.points_seen[list(kept)]) < MEDIAN_SEEN:
+        return "the photos share too few points to be held in place"
+    if float(model.error_px.mean()) > MOST_ERROR_PX:
+        return f"points are {float(model.error_px.mean()):.1f} px off on average"
+    if float(model.track_length.mean()) < LEAST_TRACK:
+        return "most points are seen by two photos only"
+    return ""
+
+
+def _strays(centres: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Tell which cameras are far away from all others."""
+    if len(centres) < 3:
+        return np.zeros(len(centres), np.bool_)
+    distances = np.linalg.norm(centres[:, None] - centres[None], axis=2)
+    np.fill_diagonal(distances, np.inf)
+    nearest = distances.min(axis=1)
+    stray: NDArray[np.bool_] = nearest > MOST_STEP * max(float(np.median(nearest)), 1e-12)
+    return stray
+
+
+def components(linked: NDArray[np.bool_]) -> list[list[int]]:
+    """Give the connected parts of a graph, each sorted, by its first member."""
+    left, parts = set(range(len(linked))), []
+    while left:
+        part, edge = set[int](), {min(left)}
+        while edge:
+            part |= edge
+            edge = {int(other) for one in edge for other in np.flatnonzero(linked[one])} - part
+        left -= part
+        parts.append(sorted(part))
+    return parts
+
+
+def can_be_mapped(matched: Matched) -> bool:
+    """Tell whether enough photos match each other for mapping to be worth its time."""
+    parts = components(matched.inliers >= _LEAST_INLIERS)
+    return max((len(part) for part in parts), default=0) >= LEAST_PHOTOS
+
+
+def refusal(names: Sequence[str], groups: Sequence[int], matched: Matched | None) -> SaccadeError:
+    """Explain why there are no cameras, by what was found on the way.
+
+    ``names``: of all photos, as a user knows them; ``groups``: how many of them each model of the best try placed, the
+    largest first; ``matched``: what the last try found.
+    """
+    photos = len(names)
+    if photos < LEAST_PHOTOS:
+        return SaccadeError(
+            ErrorCode.POSES_NOT_FOUND,
+            f"{_counted(photos)} cannot show an object from all sides: at least {LEAST_PHOTOS} are needed.",
+            hint="Take 30 to 60 photos in one or more rings around the object, each a step of about 10 degrees.",
+        )
+    large = [size for size in groups if size >= max(5, 0.15 * photos)]
+    if len(large) > 1:
+        sizes = " and ".join(str(size) for size in large)
+        return SaccadeError(
+            ErrorCode.POSES_SPLIT,
+            f"The photos fall into groups of {sizes} that do not show the same thing, or that no photo connects.",
+        )
+    if matched is not None and (told := _why_unmatched(names, matched)) is not None:
+        return told
+    placed = max(groups, default=0)
+    found = f"only {placed} of {photos} could be placed together" if placed else "none could be placed"
+    return SaccadeError(
+        ErrorCode.POSES_NOT_FOUND,
+        f"The photos match each other, but {found}.",
+        hint="Walk around the object in steps of about 10 degrees (36 a ring); turning on the spot does not help.",
+    )
+
+
+def _why_unmatched(names: Sequence[str], matched: Matched) -> SaccadeError | None:
+    photos = len(names)
+    plain = [name for name, found in zip(names, matched.features, strict=True) if found < _FEW_FEATURES]
+    if len(plain) > photos / 2:
+        return SaccadeError(
+            ErrorCode.POSES_NOT_FOUND,
+            f"{len(plain)} of {photos} photos are blurred or show too little texture: {some(plain)}.",
+            hint="Hold still in good light, and put the object on a textured ground such as a newspaper.",
+        )
+    size = np.minimum(matched.features[:, None], matched.features[None])
+    same = (matched.candidates > 0.7 * size) & (matched.inliers < _LEAST_INLIERS) & (size > 0)
+    if np.count_nonzero(same.any(axis=1)) > photos / 2:
+        return SaccadeError(
+            ErrorCode.POSES_NOT_FOUND,
+            "Most photos are the same picture: nothing in them moves against the rest.",
+            hint="Walk around the object; on a turntable, leave the background plain or send masks of the object.",
+        )
+    parts = components(matched.inliers >= _LEAST_INLIERS)
+    alone = [names[part[0]] for part in parts if len(part) == 1]
+    if len(alone) > photos / 2:
+        return SaccadeError(
+            ErrorCode.POSES_NOT_FOUND,
+            f"{len(alone)} of {photos} photos share nothing with any other: {some(alone)}.",
+            hint="Let each photo show most of what the one before it shows: a step of about 10 degrees.",
+        )
+    large = sorted((len(part) for part in parts if len(part) >= max(5, 0.15 * photos)), reverse=True)
+    if len(large) > 1:
+        sizes = " and ".join(str(size) for size in large)
+        return SaccadeError(ErrorCode.POSES_SPLIT, f"The photos fall into groups of {sizes} that share nothing.")
+    return None
+
+
+def some(names: Sequence[str]) -> str:
+    """Name a few, and how many more there are."""
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _counted(photos: int) -> str:
+    return "One photo" if photos == 1 else f"{photos} photos"

@@ -1,0 +1,179 @@
+"""The process in which pycolmap runs, one step in each: it reads its order, tells how far it is, and ends.
+
+Nothing but pycolmap works here, and this file imports nothing of ours: the wheel of pycolmap 4.2.1 exports all of
+zlib, so a process that loads it first breaks its heap in the next PNG or zip; a read of the SQLite database while
+pycolmap writes it ends the process. It is therefore ``python -P mapper_process.py ORDER PIPE``: the path of a JSON file
+and the number of the file descriptor that gets a JSON object a line. The end of standard input ends it at once.
+"""
+
+from __future__ import annotations
+
+import zlib  # noqa: F401 - before pycolmap, see above
+
+# isort: split
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import pycolmap
+
+Tell = Callable[..., None]
+
+#: Photos whose features are found between two messages.
+_BATCH_PHOTOS: Final = 8
+#: Above what any bundle adjustment here has: those that run on several threads do not give the same twice.
+_NEVER: Final = 2**31 - 1
+
+
+def import_photos(order: dict[str, Any], tell: Tell) -> None:
+    """Make the database with cameras and photos: their ids do not depend on which thread was first."""
+    database = Path(order["database"])
+    pycolmap.Database.open(database).close()
+    for group in order["cameras"]:
+        options = pycolmap.ImageReaderOptions()
+        options.camera_model = "SIMPLE_RADIAL"
+        if group["focal_px"]:
+            width, height = group["width_px"], group["height_px"]
+            options.camera_params = f"{group['focal_px']},{width / 2},{height / 2},0"
+        mode = pycolmap.CameraMode.SINGLE if group["shared"] else pycolmap.CameraMode.PER_IMAGE
+        pycolmap.import_images(database, order["images"], mode, image_names=group["names"], options=options)
+    tell(step="import", done=1, total=1)
+
+
+def find_features(order: dict[str, Any], tell: Tell) -> None:
+    """Find the features of every photo, a few photos at a time."""
+    import_photos(order, tell)
+    options = pycolmap.FeatureExtractionOptions()
+    options.max_image_size = order["long_side_px"]
+    options.sift.max_num_features = order["features"]
+    options.sift.peak_threshold = order["peak_threshold"]
+    reader = pycolmap.ImageReaderOptions()
+    if order["masks"]:
+        reader.mask_path = order["masks"]
+    names = [name for group in order["cameras"] for name in group["names"]]
+    for first in range(0, len(names), _BATCH_PHOTOS):
+        batch = names[first : first + _BATCH_PHOTOS]
+        pycolmap.extract_features(
+            order["database"],
+            order["images"],
+            image_names=batch,
+            reader_options=reader,
+            extraction_options=options,
+            device=pycolmap.Device.cpu,
+        )
+        tell(step="features", done=first + len(batch), total=len(names))
+
+
+def match_pairs(order: dict[str, Any], tell: Tell) -> None:
+    """Match the blocks of pairs, and keep of each pair what one geometry explains."""
+    verification = pycolmap.TwoViewGeometryOptions()
+    verification.ransac.random_seed = order["seed"]
+    # What stays where it is in the picture is dirt on the lens, a caption, or the room behind a turntable.
+    verification.filter_stationary_matches = True
+    verification.stationary_matches_max_error = order["stationary_px"]
+    pairing = pycolmap.ImportedPairingOptions()
+    listed = Path(order["pairs"])
+    pairing.match_list_path = listed
+    blocks = order["blocks"]
+    for number, block in enumerate(blocks, 1):
+        listed.write_text("".join(f"{one} {other}\n" for one, other in block))
+        pycolmap.match_image_pairs(
+            order["database"],
+            pairing_options=pairing,
+            verification_options=verification,
+            device=pycolmap.Device.cpu,
+        )
+        tell(step="match", done=number, total=len(blocks))
+
+
+def map_photos(order: dict[str, Any], tell: Tell) -> None:
+    """Find cameras and points, photo by photo; every model goes to a folder of its own."""
+    options = pycolmap.IncrementalPipelineOptions()
+    options.random_seed = order["seed"]
+    options.mapper.random_seed = order["seed"]
+    options.triangulation.random_seed = order["seed"]
+    options.mapper.init_min_tri_angle = order["init_min_tri_angle_deg"]
+    options.ba_min_num_residuals_for_cpu_multi_threading = _NEVER
+    options.min_model_size = 3
+    options.max_runtime_seconds = max(1, int(order["limit_s"]))
+    total, registered = len(order["names"]), 0
+
+    def began() -> None:
+        nonlocal registered
+        registered = 2
+        tell(step="map", done=2, total=total)
+
+    def added() -> None:
+        nonlocal registered
+        registered += 1
+        tell(step="map", done=registered, total=total)
+
+    pycolmap.incremental_mapping(
+        order["database"],
+        order["images"],
+        order["models"],
+        options=options,
+        initial_image_pair_callback=began,
+        next_image_callback=added,
+    )
+
+
+def finish(order: dict[str, Any], tell: Tell) -> None:
+    """Bring the chosen model into its frame, without the photos that were left out, and undistort its photos."""
+    model = pycolmap.Reconstruction(order["model"])
+    for image in list(model.images.values()):
+        if image.name not in order["names"] and image.has_pose:
+            model.deregister_frame(image.frame_id)
+    model.transform(pycolmap.Sim3d(order["new_from_old"]))
+    tell(step="finish", done=1, total=3)
+    plain = Path(order["plain"])
+    plain.mkdir(parents=True)
+    model.write(plain)
+    pycolmap.undistort_images(
+        order["undistorted"], plain, order["images"], jpeg_quality=order["jpeg_quality"], image_names=order["names"]
+    )
+    tell(step="finish", done=2, total=3)
+    for image in model.images.values():
+        image.name = order["final_names"][image.name]
+    named = Path(order["named"])
+    named.mkdir(parents=True)
+    model.write(named)
+    tell(step="finish", done=3, total=3)
+
+
+STEPS: Final = {"features": find_features, "match": match_pairs, "map": map_photos, "finish": finish}
+
+
+def _end_with_parent() -> None:
+    sys.stdin.buffer.read()
+    os._exit(3)
+
+
+def main() -> None:
+    """Do the step of the order."""
+    order = json.loads(Path(sys.argv[1]).read_text())
+    pipe = os.fdopen(int(sys.argv[2]), "w", buffering=1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+    def tell(**message: object) -> None:
+        pipe.write(json.dumps(message) + "\n")
+
+    pycolmap.logging.minloglevel = int(pycolmap.logging.WARNING.value)
+    tell(step="begin", done=0, total=1)
+    try:
+        STEPS[order["step"]](order, tell)
+    except Exception as error:  # noqa: BLE001 - told to the parent, which knows what it means
+        tell(error=type(error).__name__, message=str(error)[:500])
+        os._exit(1)
+    tell(step="end", done=1, total=1)
+    pipe.flush()
+    # Not through the interpreter's end: nothing native shall be taken apart any more.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
