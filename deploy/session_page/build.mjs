@@ -1,4 +1,4 @@
-// Builds services/gateway/session_page/vendor/splat_viewer.js: Spark and three.js as one ES module that loads nothing.
+// Builds modal_workers/gaussians/viewer/splat_viewer.js: Spark and three.js as one ES module that loads nothing.
 import { readFile, writeFile } from "node:fs/promises";
 import { gunzipSync, gzipSync } from "node:zlib";
 import { build } from "esbuild";
@@ -34,7 +34,7 @@ const licences = await Promise.all(
 );
 await build({
   entryPoints: [new URL("entry.js", import.meta.url).pathname],
-  outfile: new URL("../../services/gateway/session_page/vendor/splat_viewer.js", import.meta.url).pathname,
+  outfile: new URL("../../modal_workers/gaussians/viewer/splat_viewer.js", import.meta.url).pathname,
   bundle: true,
   minify: true,
   format: "esm",
@@ -45,4 +45,4 @@ await build({
   plugins: [compressed],
   logLevel: "info",
 });
-await writeFile(new URL("../../services/gateway/session_page/vendor/LICENSES.txt", import.meta.url), licences.join(`\n${"-".repeat(80)}\n\n`));
+await writeFile(new URL("../../modal_workers/gaussians/viewer/LICENSES.txt", import.meta.url), licences.join(`\n${"-".repeat(80)}\n\n`));

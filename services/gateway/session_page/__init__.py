@@ -9,6 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+from modal_workers.gaussians import viewer
+
 _FOLDER: Final = Path(__file__).parent
 _MEDIA_TYPES: Final = {
     ".css": "text/css; charset=utf-8",
@@ -68,6 +70,8 @@ def session_page(assets: str) -> SessionPage:
         for path in sorted(_FOLDER.rglob("*"))
         if path.suffix in _MEDIA_TYPES
     }
+    vendored = sorted(path for path in viewer.FOLDER.iterdir() if path.suffix in _MEDIA_TYPES)
+    bodies |= {f"vendor/{path.name}": path.read_bytes() for path in vendored}
     html = (_FOLDER / _PAGE).read_bytes()
     digest = hashlib.sha256()
     for name, body in {_PAGE: html, **bodies}.items():
