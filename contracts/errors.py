@@ -70,6 +70,7 @@ class ErrorCode(StrEnum):
     JOB_NOT_FOUND = "job_not_found"
     JOB_ALREADY_ENDED = "job_already_ended"
     JOB_NOT_RETRYABLE = "job_not_retryable"
+    JOB_IN_PIPELINE = "job_in_pipeline"
     SEQUENCE_CONFLICT = "sequence_conflict"
     ARTIFACT_NOT_FOUND = "artifact_not_found"
     ARTIFACTS_NOT_READY = "artifacts_not_ready"
@@ -164,6 +165,7 @@ KINDS: dict[ErrorCode, ErrorKind] = {
     _C.JOB_NOT_FOUND: _kind(404, "There is no such job", "GET /v1/jobs lists your jobs."),
     _C.JOB_ALREADY_ENDED: _kind(409, "The job has ended already", "Nothing needs to be done; retry a failed or cancelled job by POST /v1/jobs/{id}/retry."),
     _C.JOB_NOT_RETRYABLE: _kind(409, "Only a failed or cancelled job can be retried", "Wait for the job to end, or submit a new one."),
+    _C.JOB_IN_PIPELINE: _kind(409, "The job is a part of a pipeline", "Cancel or retry the pipeline itself: it decides about its stages."),
     _C.SEQUENCE_CONFLICT: _kind(409, "The job has newer events than this one was made for", "Read the job again and decide again."),
     _C.ARTIFACT_NOT_FOUND: _kind(404, "The job has no such artifact", "GET /v1/jobs/{id}/artifacts lists those it has."),
     _C.ARTIFACTS_NOT_READY: _kind(409, "The job has not left its artifacts yet", "Wait for job.succeeded."),

@@ -17,6 +17,10 @@ FailureClass = Literal[
 ]
 
 
+#: Executor and device of a pipeline, which has neither: its stages' jobs do.
+PIPELINE: Final = "pipeline"
+
+
 class JobInput(BaseModel):
     """One uploaded file as a job sees it."""
 

@@ -13,7 +13,7 @@ from math import floor
 from typing import Final
 
 from contracts.errors import ErrorBody, ErrorCode
-from contracts.events.job import Cost, FailureClass
+from contracts.events.job import PIPELINE, Cost, FailureClass
 from contracts.ids import stage_job_id
 from contracts.job import Job, State
 from contracts.manifest import Artifact
@@ -21,8 +21,6 @@ from contracts.workload import Stage, Workload
 from services.dispatcher.reasons import error_of, over_cap
 from services.dispatcher.retry import past_deadline
 
-#: Executor and device of a pipeline, which has neither.
-PIPELINE: Final = "pipeline"
 _MOST_SHARDS: Final = 999
 _MICRO: Final = 1_000_000
 

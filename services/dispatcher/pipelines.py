@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from contracts.errors import ErrorBody, ErrorCode, SaccadeError
 from contracts.events.base import EVENT_CLASSES, EventData, decode_at
 from contracts.events.job import (
+    PIPELINE,
     FailureClass,
     JobArtifactReady,
     JobCancelled,
@@ -37,7 +38,7 @@ from services.dispatcher import pipeline as rules
 from services.dispatcher.jobs import Jobs
 from services.dispatcher.ledger import Ledger
 from services.dispatcher.outcome import Look, Outcome
-from services.dispatcher.pipeline import PIPELINE, StageNow, Told
+from services.dispatcher.pipeline import StageNow, Told
 from services.kit.event_store import Conflict, Stored
 from services.kit.s3 import Bucket
 

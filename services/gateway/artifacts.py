@@ -73,13 +73,15 @@ class Artifacts:
         raise SaccadeError(ErrorCode.ARTIFACTS_NOT_READY, f"The job is {job.state} and has not left {name[:200]!r}.")
 
     def _own(self, job: Job, place: Place) -> Place:
-        """Make sure that a file lies where this job's files do: its key was told by a worker.
+        """Make sure that a file lies where this job's files do, or its pipeline's: its key was told by a worker.
 
         Raises:
             SaccadeError: ARTIFACT_NOT_FOUND.
         """
-        folder = f"{self._bucket.key('results', job.id)}/"
-        if not place.key.startswith(folder) or {".", ".."} & set(place.key.split("/")):
+        part = job.submitted.part_of
+        homes = [job.id, part.job_id] if part else [job.id]
+        folders = tuple(f"{self._bucket.key('results', home)}/" for home in homes)
+        if not place.key.startswith(folders) or {".", ".."} & set(place.key.split("/")):
             log.warning("%s names a file that is not its own", job.id)
             raise SaccadeError(ErrorCode.ARTIFACT_NOT_FOUND, "The job names a file that is not its own.")
         return place

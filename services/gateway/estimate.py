@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -47,6 +48,23 @@ def device_of(workload: Workload, gpu: str | None, executor: Executor, environme
     if executor == "local":
         return "cpu"
     return gpu or (ladder(workload.compute.gpus, environment)[0] if workload.compute.gpus else "cpu")
+
+
+def takes_gpu(workload: Workload, gpu: str | None) -> str | None:
+    """Give the GPU that was chosen for a pipeline to one of its stages, if that has a use for one."""
+    return gpu if workload.compute.gpus else None
+
+
+def whole(stages: Sequence[tuple[int, Estimate]]) -> Estimate:
+    """Add up the estimates of a pipeline's stages, each with its number of shards; seconds are billed ones."""
+    ones = [one for _, one in stages]
+    return Estimate(
+        device=", ".join(dict.fromkeys(one.device for one in ones)),
+        seconds=round(sum(shards * one.seconds for shards, one in stages), 1),
+        usd=round(sum(shards * one.usd for shards, one in stages), 6),
+        basis="history" if all(one.basis == "history" for one in ones) else "spec",
+        runs=min((one.runs for one in ones), default=0),
+    )
 
 
 def estimate(workload: Workload, device: str, executor: Executor, runs: Runs | None) -> Estimate:

@@ -12,17 +12,24 @@ from contracts.errors import ErrorCode, SaccadeError
 from contracts.events import EventData, encode
 from contracts.events.job import JobInput, JobSubmitted
 from contracts.gpu import gpu_name
-from contracts.ids import is_id, new_id
+from contracts.ids import is_job_id, new_id, pipeline_of
 from contracts.job import Job, State, fold_stored, request_cancel, retry
 from contracts.limits import PAGE_DEFAULT
 from contracts.streams import aggregate
-from contracts.workload import Workload
+from contracts.workload import Params, Workload
 from modal_workers import catalog
-from services.gateway.estimate import Estimate, Runs, device_of, estimate
+from services.gateway.estimate import Estimate, Runs, device_of, estimate, takes_gpu, whole
 from services.gateway.page_mark import read_page, write_page
 from services.gateway.reading import Reading
 from services.gateway.settings import GatewaySettings
-from services.gateway.submission import check_input, check_kind, check_metadata, check_params, upload_ids
+from services.gateway.submission import (
+    check_input,
+    check_kind,
+    check_metadata,
+    check_params,
+    stages_needed,
+    upload_ids,
+)
 from services.gateway.uploads import SEEN_S, SOURCE, Uploads
 from services.gateway.view import JobFilter, View
 from services.gateway.waiting import Waiting
@@ -71,8 +78,8 @@ class Jobs:
         self._idempotency = idempotency
         self._reading = Reading[Job](
             "job",
-            "job",
             ErrorCode.JOB_NOT_FOUND,
+            is_one=is_job_id,
             viewed=view.job,
             load=self._load,
             store=store,
@@ -121,12 +128,15 @@ class Jobs:
         """
         return await self._reading.get(tenant, job_id, wait_s)
 
-    def estimate(self, workload: Workload, gpu: str | None = None) -> Estimate:
-        """Tell what a job will cost, as far as that can be known.
+    def estimate(self, workload: Workload, gpu: str | None = None, params: Params | None = None) -> Estimate:
+        """Tell what a job will cost, as far as that can be known; of a pipeline, the stages that ``params`` need.
 
         Raises:
             SaccadeError: INVALID_PARAMETER, for a GPU that it cannot have.
         """
+        stages = stages_needed(workload, params) if workload.kind == "pipeline" else []
+        if stages and (gpu is None or any(one.compute.gpus for one, _ in stages)):
+            return whole([(shards, self.estimate(one, takes_gpu(one, gpu))) for one, shards in stages])
         executor, environment = self._settings.executor, self._settings.environment
         device = device_of(workload, gpu, executor, environment)
         taken = self._view.runs(workload.name, workload.version, device)
@@ -195,8 +205,15 @@ class Jobs:
 
     async def _decide(self, tenant: str, job_id: str, decision: Callable[[Job], EventData | None]) -> Job:
         """Change a job's state; when somebody else wrote first, read again and decide again."""
-        if not is_id(job_id, "job"):
+        if not is_job_id(job_id):
             raise SaccadeError(ErrorCode.JOB_NOT_FOUND)
+        if home := pipeline_of(job_id):
+            await self.get(tenant, job_id)
+            raise SaccadeError(
+                ErrorCode.JOB_IN_PIPELINE,
+                f"{job_id} does a stage of the pipeline {home}.",
+                hint=f"Cancel or retry {home}: it goes on at the first stage that is not done.",
+            )
         for _ in range(_DECISIONS):
             job = await self._current(tenant, job_id)
             data = decision(job)
@@ -235,7 +252,7 @@ class Jobs:
         workload = check_kind(wanted.workload, "job")
         params = check_params(workload, wanted.params, self._settings.backends)
         check_metadata(wanted.metadata)
-        expected = self.estimate(workload, wanted.gpu)
+        expected = self.estimate(workload, wanted.gpu, workload.params.model_validate(params))
         inputs = await self._inputs(tenant, workload, upload_ids(workload, wanted.inputs))
         return JobSubmitted(
             workload=workload.name,

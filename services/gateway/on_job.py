@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from contracts.events import Envelope
-from contracts.events.job import JobArtifactReady, JobSubmitted, JobSucceeded
+from contracts.events.job import PIPELINE, JobArtifactReady, JobSubmitted, JobSucceeded
 from contracts.job import Job, fold
 from contracts.session import session_of
 from services.gateway.progress import Progress
@@ -44,6 +44,8 @@ def submitted(on: OnJob, envelope: Envelope, sequence: int) -> None:
     on.take(envelope, sequence)
     data = envelope.parsed()
     assert isinstance(data, JobSubmitted)
+    if data.part_of is not None:
+        return  # its pipeline uses them, and lasts longer
     on.view.keep_inputs(envelope.subject, [one.upload_id for several in data.inputs.values() for one in several])
 
 
@@ -64,7 +66,8 @@ def ended(on: OnJob, envelope: Envelope, sequence: int) -> None:
     """Bring the job up to date and wake those who wait for its end."""
     job = on.take(envelope, sequence)
     data = envelope.parsed()
-    if job is not None and job.sequence == sequence and isinstance(data, JobSucceeded):
+    counts = job is not None and job.sequence == sequence and job.executor != PIPELINE
+    if job is not None and counts and isinstance(data, JobSucceeded):
         asked = job.submitted
         on.view.keep_run(asked.workload, asked.workload_version, data.cost.device, sequence, data.cost.seconds)
     if job is not None and job.state.ended:

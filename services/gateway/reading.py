@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Generic, Protocol, TypeVar
 
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.ids import Prefix, is_id
 from contracts.streams import aggregate
 from services.gateway.uploads import SEEN_S
 from services.gateway.waiting import Waiting
@@ -40,17 +39,17 @@ class Reading(Generic[T]):
     def __init__(
         self,
         noun: str,
-        prefix: Prefix,
         unknown: ErrorCode,
         *,
+        is_one: Callable[[str], bool],
         viewed: Callable[[str], T | None],
         load: Callable[[str, str], Awaitable[T | None]],
         store: EventStore,
         tail: EventTail,
         waiting: Waiting,
     ) -> None:
-        """``viewed`` gives what the view has by its id, ``load`` folds the events of a tenant's."""
-        self._noun, self._prefix, self._unknown = noun, prefix, unknown
+        """``is_one`` knows ids, ``viewed`` gives what the view has by its id, ``load`` folds a tenant's events."""
+        self._noun, self._is_one, self._unknown = noun, is_one, unknown
         self._viewed, self._load = viewed, load
         self._store, self._tail, self._waiting = store, tail, waiting
 
@@ -77,7 +76,7 @@ class Reading(Generic[T]):
         Raises:
             SaccadeError: it is unknown, or another tenant's.
         """
-        if not is_id(wanted, self._prefix):
+        if not self._is_one(wanted):
             raise SaccadeError(self._unknown)
         found = self._viewed(wanted) or await self._load(tenant, wanted)
         if found is None or found.tenant != tenant:

@@ -72,8 +72,8 @@ class Sessions:
         self._idempotency = idempotency
         self._reading = Reading[Session](
             "session",
-            "ses",
             ErrorCode.SESSION_NOT_FOUND,
+            is_one=lambda text: is_id(text, "ses"),
             viewed=view.session,
             load=self._load,
             store=store,

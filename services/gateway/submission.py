@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import ValidationError
 
@@ -12,10 +12,13 @@ from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.job import JobInput
 from contracts.ids import is_id
 from contracts.limits import METADATA_BYTES
-from contracts.workload import Input, Workload
+from contracts.workload import Input, Params, Workload
 from modal_workers import catalog
 from services.gateway.upload import Upload, UploadState
 from services.kit.problems import invalid_values, pointer
+
+#: A pipeline is a job to those who ask for it; its stages are asked for by nobody.
+_ASKED_FOR_AS: Final = {"job": "job", "pipeline": "job", "session": "session", "stage": None}
 
 
 def check_kind(name: str, kind: Literal["job", "session"]) -> Workload:
@@ -25,9 +28,13 @@ def check_kind(name: str, kind: Literal["job", "session"]) -> Workload:
         SaccadeError: UNKNOWN_WORKLOAD, INVALID_PARAMETER.
     """
     workload = catalog.workload(name)
-    if workload.kind != kind:
-        noun, route = {"job": ("job", "/v1/jobs"), "session": ("live session", "/v1/sessions")}[workload.kind]
+    if _ASKED_FOR_AS[workload.kind] != kind:
+        noun, route = {"job": ("job", "/v1/jobs"), "session": ("live session", "/v1/sessions")}.get(
+            workload.kind, ("job", "/v1/jobs")
+        )
         message = f"{name} is a {noun}: send it to POST {route}."
+        if workload.kind == "stage":
+            message = f"{name} is a stage of a pipeline: send the pipeline to POST /v1/jobs."
         raise SaccadeError(
             ErrorCode.INVALID_PARAMETER,
             message,
@@ -67,6 +74,12 @@ def check_params(workload: Workload, params: Mapping[str, Any], backends: frozen
     return filled
 
 
+def stages_needed(workload: Workload, params: Params | None = None) -> list[tuple[Workload, int]]:
+    """List the workloads of a pipeline's needed stages with their shards; without parameters, by their defaults."""
+    chosen = workload.params() if params is None else params
+    return [(catalog.workload(stage.work), stage.shards(chosen)) for stage in workload.stages if stage.needed(chosen)]
+
+
 def upload_ids(workload: Workload, inputs: Mapping[str, Any]) -> dict[str, list[str]]:
     """Read which uploads each input names.
 
@@ -78,7 +91,15 @@ def upload_ids(workload: Workload, inputs: Mapping[str, Any]) -> dict[str, list[
         if name not in declared:
             known = ", ".join(declared)
             raise _at(ErrorCode.UNKNOWN_INPUT, f"{workload.name} has no input {name!r}; it takes: {known}.", name)
-    return {name: _ids(one, inputs.get(name, [])) for name, one in declared.items()}
+    named = {name: _ids(one, inputs.get(name, [])) for name, one in declared.items()}
+    for alternatives in workload.one_of:
+        given = [name for name in alternatives if named[name]]
+        if len(given) != 1:
+            message = (
+                f"{workload.name} takes exactly one of {', '.join(alternatives)}; given: {', '.join(given) or 'none'}."
+            )
+            raise _at(ErrorCode.INVALID_PARAMETER if given else ErrorCode.MISSING_INPUT, message, *given[1:2])
+    return named
 
 
 def _ids(declared: Input, given: Any) -> list[str]:

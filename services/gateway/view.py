@@ -24,7 +24,7 @@ from services.kit.folded_file import FoldedFile
 T = TypeVar("T")
 
 #: Raised with every change of the tables or of what is kept in them: an older file is thrown away.
-_VERSION: Final = 3
+_VERSION: Final = 4
 #: Runs of a kind that an estimate is made from.
 _RUNS: Final = 50
 _CACHED: Final = 2000
@@ -33,10 +33,12 @@ CREATE TABLE position (one INTEGER PRIMARY KEY CHECK (one = 1), epoch TEXT NOT N
 INSERT INTO position VALUES (1, '', 0);
 CREATE TABLE jobs (
     id TEXT PRIMARY KEY, tenant TEXT NOT NULL, workload TEXT NOT NULL, state TEXT NOT NULL, ended INTEGER NOT NULL,
-    created_us INTEGER NOT NULL, updated_us INTEGER NOT NULL, first_sequence INTEGER NOT NULL, body BLOB NOT NULL
+    created_us INTEGER NOT NULL, updated_us INTEGER NOT NULL, first_sequence INTEGER NOT NULL, pipeline TEXT NOT NULL,
+    body BLOB NOT NULL
 ) WITHOUT ROWID;
-CREATE INDEX jobs_by_age ON jobs (tenant, first_sequence);
-CREATE INDEX jobs_by_state ON jobs (tenant, state, first_sequence);
+CREATE INDEX jobs_by_age ON jobs (tenant, pipeline, first_sequence);
+CREATE INDEX jobs_by_state ON jobs (tenant, pipeline, state, first_sequence);
+CREATE INDEX jobs_by_pipeline ON jobs (pipeline) WHERE pipeline != '';
 CREATE TABLE job_inputs (upload_id TEXT NOT NULL, job_id TEXT NOT NULL, PRIMARY KEY (upload_id, job_id)) WITHOUT ROWID;
 CREATE INDEX job_inputs_by_job ON job_inputs (job_id);
 CREATE TABLE artifacts (
@@ -72,6 +74,8 @@ class JobFilter:
     states: tuple[str, ...] = ()
     since: datetime | None = None
     until: datetime | None = None
+    #: The pipeline of whose stages to list the jobs; empty lists the jobs that are of no pipeline.
+    pipeline: str = ""
 
 
 def _us(moment: datetime) -> int:
@@ -156,16 +160,17 @@ class View:
             _us(job.created_at),
             _us(job.updated_at or job.created_at),
             job.first_sequence,
+            job.submitted.part_of.job_id if job.submitted.part_of else "",
             _JOB.dump_json(job),
         )
-        self._file.write("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+        self._file.write("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
         _cache(self._jobs, job.id, job)
 
     def jobs(
         self, tenant: str, wanted: JobFilter, *, before: int | None = None, limit: int
     ) -> tuple[list[Job], int | None]:
         """List a tenant's jobs, newest first, and give what ``before`` must be for the next page."""
-        clauses, values = ["tenant = ?"], [tenant]
+        clauses, values = ["tenant = ?", "pipeline = ?"], [tenant, wanted.pipeline]
         conditions: list[tuple[str, Any]] = [
             ("workload = ?", wanted.workload),
             ("created_us >= ?", _us(wanted.since) if wanted.since else None),
@@ -183,6 +188,11 @@ class View:
         rows = self._file.rows(query, (*values, limit + 1))
         found = [_JOB.validate_json(row[0]) for row in rows[:limit]]
         return found, found[-1].first_sequence if len(rows) > limit else None
+
+    def parts(self, job_id: str) -> list[Job]:
+        """List the jobs of a pipeline's stages, by id."""
+        rows = self._file.rows("SELECT body FROM jobs WHERE pipeline = ? AND pipeline != '' ORDER BY id", (job_id,))
+        return [_JOB.validate_json(row[0]) for row in rows]
 
     def keep_inputs(self, job_id: str, upload_ids: list[str]) -> None:
         """Remember which uploads a job uses."""

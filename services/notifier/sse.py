@@ -7,12 +7,12 @@ import random
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import Any, Final
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import Cursor, decode_at
 from contracts.events.job import JobCancelled, JobFailed, JobRetrying, JobSubmitted, JobSucceeded
+from contracts.ids import STAGE_PREFIX
 from services.kit.event_store import Stored
 
 #: A comment line. One newline, not two: some clients take an empty block for a message.
@@ -22,13 +22,14 @@ BEGINS: Final = frozenset({JobSubmitted.type, "session.opened"})
 #: Types after which a stream of one thing ends, and those after which it goes on once more.
 ENDS: Final = frozenset({JobSucceeded.type, JobFailed.type, JobCancelled.type, "session.stopped", "session.failed"})
 REOPENS: Final = frozenset({JobRetrying.type})
+_ENDINGS: Final = dict.fromkeys(ENDS, True) | dict.fromkeys(REOPENS, False)
 
 _TYPE: Final = re.compile(r"[a-z]+\.([a-z_]+|\*)")
-_NOUNS: Final = {"job": "job", "ses": "session", "upl": "upload", "whk": "webhook"}
+_NOUNS: Final = {"job": "job", "stg": "job", "ses": "session", "upl": "upload", "whk": "webhook"}
 _LONGEST_CURSOR: Final = 64
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)
 class StreamEvent:
     """One event on its way out; its frame is made when the first client wants it, and shared by all."""
 
@@ -40,6 +41,14 @@ class StreamEvent:
     epoch: str
     #: 0 for progress, which is not stored for ever and moves no cursor.
     sequence: int = 0
+    #: Whether its thing ends with it (True) or goes on once more (False); None for all others.
+    ends: bool | None = field(init=False)
+    _frame: bytes | None = field(init=False, default=None, repr=False)
+    _chunk: bytes | None = field(init=False, default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        """Look up what the type says."""
+        self.ends = _ENDINGS.get(self.type)
 
     @classmethod
     def of(cls, subject: str, body: bytes, epoch: str, sequence: int = 0) -> StreamEvent:
@@ -57,21 +66,22 @@ class StreamEvent:
         """Read an event of the stream."""
         return cls.of(stored.subject, stored.body, epoch, stored.sequence)
 
-    @cached_property
+    @property
     def frame(self) -> bytes:
         """Write it as one block. The data is the event's own bytes."""
-        cursor = f"{self.epoch}.{self.sequence}" if self.sequence else None
-        return frame(self.type, self.body, cursor)
+        if self._frame is None:
+            self._frame = self._written()
+        return self._frame
 
-    @cached_property
+    @property
     def chunk(self) -> bytes:
         """Write the block as one chunk of an HTTP/1.1 body."""
-        return chunk(self.frame)
+        if self._chunk is None:
+            self._chunk = chunk(self._frame or self._written())
+        return self._chunk
 
-    @cached_property
-    def ends(self) -> bool | None:
-        """Tell whether its thing ends with it (True) or goes on once more (False); None for all others."""
-        return True if self.type in ENDS else False if self.type in REOPENS else None
+    def _written(self) -> bytes:
+        return frame(self.type, self.body, f"{self.epoch}.{self.sequence}" if self.sequence else None)
 
 
 def frame(event: str, data: bytes, cursor: str | None = None) -> bytes:
@@ -125,6 +135,8 @@ class Selection:
         """Tell whether an event belongs to the stream; the tenant is checked here on every path."""
         if event.tenant != self.tenant or (self.subject_id is not None and event.subject_id != self.subject_id):
             return False
+        if self.subject_id is None and event.subject_id.startswith(STAGE_PREFIX):
+            return False  # its pipeline says what matters of it
         return not self.types or event.type in self.types or f"{event.noun}.*" in self.types
 
 

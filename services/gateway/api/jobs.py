@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from contracts.errors import ErrorBody, ErrorCode
 from contracts.events import Cursor
-from contracts.events.job import JobProgressed
+from contracts.events.job import PIPELINE, JobProgressed
+from contracts.ids import id_pattern
 from contracts.job import Job, State
 from contracts.limits import METADATA_BYTES, PAGE_DEFAULT, PAGE_MAX, WAIT_S
 from modal_workers import catalog
 from services.gateway.api.caller import gateway_of
+from services.gateway.api.job_stages import StageObject, progress_of, stages_of
 from services.gateway.api.prefer import wait_of
 from services.gateway.jobs import Submission
 from services.gateway.submission import check_webhook_url
@@ -23,6 +25,9 @@ from services.gateway.view import JobFilter
 from services.kit.caller import Reader, Writer
 from services.kit.idempotency import IdempotencyHeader, key_of
 from services.kit.problems import problem_responses
+
+if TYPE_CHECKING:
+    from services.gateway.app import Gateway
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -145,6 +150,8 @@ class JobObject(BaseModel):
     result: dict[str, Any] | None
     error: ErrorBody | None
     cost: CostObject
+    stages: list[StageObject] = Field(description="Of a pipeline: its stages and their jobs. Empty for other jobs.")
+    pipeline: str | None = Field(description="The pipeline of whose stage this job does a part.")
     gpu: str | None
     metadata: dict[str, str]
     links: Links
@@ -161,10 +168,12 @@ class JobPage(BaseModel):
     next_cursor: str | None = Field(description="Send it as `cursor` for the next page; null on the last one.")
 
 
-def _progress(job: Job, told: JobProgressed | None) -> float:
+def _progress(job: Job, told: JobProgressed | None, stages: list[StageObject]) -> float:
     """Say how far a job is: as its worker told, but never less than the stages that are done for good."""
     if job.state is State.SUCCEEDED:
         return 1.0
+    if stages:
+        return round(min(1.0, max(progress_of(stages), told.fraction if told else 0.0)), 4)
     done = 0.0
     workload = catalog.workloads().get(job.submitted.workload)
     names = [stage.name for stage in workload.stages] if workload else []
@@ -173,7 +182,8 @@ def _progress(job: Job, told: JobProgressed | None) -> float:
     return round(min(1.0, max(done, told.fraction if told else 0.0)), 4)
 
 
-def _shown(job: Job, told: JobProgressed | None, epoch: str, *, from_start: bool = False) -> JobObject:
+def _shown(gateway: Gateway, job: Job, told: JobProgressed | None, *, from_start: bool = False) -> JobObject:
+    stages = stages_of(job, gateway.view, gateway.progress)
     here = f"/v1/jobs/{job.id}"
     submitted = job.submitted
     inputs = {
@@ -186,7 +196,7 @@ def _shown(job: Job, told: JobProgressed | None, epoch: str, *, from_start: bool
         workload=submitted.workload,
         state=job.state,
         stage=told.stage if told else job.stage,
-        progress=_progress(job, told),
+        progress=_progress(job, told, stages),
         message=_message(job, told),
         attempt=job.attempt,
         created_at=job.created_at,
@@ -199,13 +209,16 @@ def _shown(job: Job, told: JobProgressed | None, epoch: str, *, from_start: bool
         cost=CostObject(
             estimated_usd=submitted.estimated_usd,
             estimated_from=submitted.estimated_from,
-            actual_usd=job.actual_usd,
+            # A pipeline counts what its stages' jobs cost when it ends.
+            actual_usd=max(job.actual_usd, round(sum(one.cost_usd for one in stages), 6)),
             attempts=[AttemptCost(run_id=run_id, **cost.model_dump()) for run_id, cost in job.costs.items()],
         ),
-        gpu=None if job.device in (None, "cpu", "local") else job.device,
+        stages=stages,
+        pipeline=submitted.part_of.job_id if submitted.part_of else None,
+        gpu=None if job.device in (None, "cpu", "local", PIPELINE) else job.device,
         metadata=submitted.metadata,
         links=Links(self=here, events=f"{here}/events", artifacts=f"{here}/artifacts"),
-        cursor=str(Cursor(epoch, sequence)),
+        cursor=str(Cursor(gateway.tail.epoch, sequence)),
     )
 
 
@@ -255,7 +268,7 @@ async def submit_job(
     key = key_of(caller.tenant, "POST /v1/jobs", idempotency_key, body)
     job = await gateway.jobs.submit(caller.tenant, wanted, key)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
-    return _shown(job, await gateway.progress.of(job), gateway.tail.epoch, from_start=True)
+    return _shown(gateway, job, await gateway.progress.of(job), from_start=True)
 
 
 @router.get("", summary="List jobs, newest first", responses=problem_responses(_E.CURSOR_INVALID))
@@ -267,14 +280,18 @@ async def list_jobs(
     state: Annotated[list[State] | None, Query(description="May be repeated.")] = None,
     since: Annotated[Moment | None, Query(description="Created then or later.")] = None,
     until: Annotated[Moment | None, Query(description="Created before.")] = None,
+    pipeline: Annotated[
+        str | None,
+        Query(pattern=id_pattern("job"), description="List the jobs of this pipeline's stages, and no others."),
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = PAGE_DEFAULT,
     cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before.")] = None,
 ) -> JobPage:
     """Give a page; jobs that are submitted meanwhile do not move the pages."""
     gateway = gateway_of(request)
-    wanted = JobFilter(workload, tuple(map(str, state or ())), since, until)
+    wanted = JobFilter(workload, tuple(map(str, state or ())), since, until, pipeline or "")
     jobs, following = gateway.jobs.page(caller.tenant, wanted, cursor=cursor, limit=limit)
-    data = [_shown(job, gateway.progress.known(job), gateway.tail.epoch) for job in jobs]
+    data = [_shown(gateway, job, gateway.progress.known(job)) for job in jobs]
     return JobPage(data=data, next_cursor=following)
 
 
@@ -291,28 +308,30 @@ async def read_job(
     """Give the job as it is now, or as it is when it has ended."""
     gateway = gateway_of(request)
     job = await gateway.jobs.read(caller.tenant, job_id, wait_of(prefer, response))
-    return _shown(job, await gateway.progress.of(job), gateway.tail.epoch)
+    return _shown(gateway, job, await gateway.progress.of(job))
 
 
 @router.post(
     "/{job_id}/cancel",
     summary="Ask for a job's end",
-    responses=problem_responses(_E.JOB_NOT_FOUND, _E.JOB_ALREADY_ENDED),
+    responses=problem_responses(_E.JOB_NOT_FOUND, _E.JOB_ALREADY_ENDED, _E.JOB_IN_PIPELINE),
 )
 async def cancel_job(request: Request, caller: Writer, job_id: str) -> JobObject:
     """Ask durably, whoever is down; the job is `cancelled` when its worker is gone. May be repeated."""
     gateway = gateway_of(request)
     job = await gateway.jobs.cancel(caller.tenant, job_id)
-    return _shown(job, gateway.progress.known(job), gateway.tail.epoch)
+    return _shown(gateway, job, gateway.progress.known(job))
 
 
 @router.post(
     "/{job_id}/retry",
     summary="Give a failed or cancelled job another attempt",
-    responses=problem_responses(_E.JOB_NOT_FOUND, _E.JOB_NOT_RETRYABLE, _E.UPLOAD_NOT_FOUND, _E.UNKNOWN_WORKLOAD),
+    responses=problem_responses(
+        _E.JOB_NOT_FOUND, _E.JOB_NOT_RETRYABLE, _E.JOB_IN_PIPELINE, _E.UPLOAD_NOT_FOUND, _E.UNKNOWN_WORKLOAD
+    ),
 )
 async def retry_job(request: Request, caller: Writer, job_id: str) -> JobObject:
     """Go on at the first stage that is not done."""
     gateway = gateway_of(request)
     job = await gateway.jobs.retry(caller.tenant, job_id)
-    return _shown(job, gateway.progress.known(job), gateway.tail.epoch)
+    return _shown(gateway, job, gateway.progress.known(job))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from datetime import date
 from typing import Any, Literal
 
@@ -25,17 +26,9 @@ class InputDeclaration(BaseModel):
 
     name: str
     title: str
-    media: Literal["video", "image"]
+    media: Literal["video", "image", "archive"]
     minimum: int
     maximum: int
-
-
-class StageDeclaration(BaseModel):
-    """One stage; `share` is its part of the progress figure."""
-
-    name: str
-    title: str
-    share: float
 
 
 class DevicePrice(BaseModel):
@@ -68,6 +61,17 @@ class EstimateObject(BaseModel):
     runs: int
 
 
+class StageDeclaration(BaseModel):
+    """One stage; `share` is its part of the progress figure."""
+
+    name: str
+    title: str
+    share: float
+    compute: ComputeDeclaration | None = Field(description="Of a pipeline: what the stage's own jobs run on.")
+    estimate: EstimateObject | None = Field(description="Of a pipeline: what one of the stage's jobs costs.")
+    shards: int | None = Field(description="Of a pipeline: its jobs with default parameters; 0 where it is not needed.")
+
+
 class BackendDeclaration(BaseModel):
     """A parameter value that needs an optional package on the worker."""
 
@@ -84,8 +88,11 @@ class WorkloadObject(BaseModel):
     title: str
     description: str
     version: str
-    kind: Literal["job", "session"]
+    kind: Literal["job", "session", "pipeline"] = Field(
+        description="A pipeline is submitted as a job; its stages are jobs of their own, each with its own compute."
+    )
     inputs: list[InputDeclaration]
+    one_of: list[list[str]] = Field(description="Sets of inputs of which exactly one is given.")
     params_schema: dict[str, Any] = Field(description="JSON Schema of `params`.")
     result_schema: dict[str, Any] = Field(description="JSON Schema of `result`.")
     stages: list[StageDeclaration]
@@ -108,8 +115,38 @@ def _price(device: str) -> DevicePrice:
     )
 
 
-def _shown(workload: Workload, backends: frozenset[str], expected: Estimate) -> WorkloadObject:
+def _compute(workload: Workload) -> ComputeDeclaration:
     compute = workload.compute
+    return ComputeDeclaration(
+        gpus=list(compute.gpus),
+        cpu_cores=compute.cpu_cores,
+        memory_bytes=compute.memory_bytes,
+        timeout_s=compute.timeout_s,
+        prices=[_price(device) for device in compute.gpus or ("local", "cpu")],
+    )
+
+
+def _stages(workload: Workload, estimate: Callable[[Workload], Estimate]) -> Iterator[StageDeclaration]:
+    whole = workload.kind == "pipeline"
+    defaults = workload.params() if whole else None
+    for stage in workload.stages:
+        own = catalog.workload(stage.work) if whole else None
+        yield StageDeclaration(
+            name=stage.name,
+            title=stage.title,
+            share=stage.share,
+            compute=_compute(own) if own else None,
+            estimate=EstimateObject.model_validate(vars(estimate(own))) if own else None,
+            shards=(stage.shards(defaults) if stage.needed(defaults) else 0) if own else None,
+        )
+
+
+def _shown(
+    workload: Workload, backends: frozenset[str], estimate: Callable[[Workload], Estimate]
+) -> WorkloadObject | None:
+    """Show a workload; None for one that nobody can ask for by itself."""
+    if workload.kind == "stage":
+        return None
     return WorkloadObject(
         name=workload.name,
         title=workload.title,
@@ -117,17 +154,12 @@ def _shown(workload: Workload, backends: frozenset[str], expected: Estimate) -> 
         version=workload.version,
         kind=workload.kind,
         inputs=[InputDeclaration.model_validate(vars(one)) for one in workload.inputs],
+        one_of=[list(one) for one in workload.one_of],
         params_schema=workload.params.model_json_schema(),
         result_schema=workload.result.model_json_schema(),
-        stages=[StageDeclaration.model_validate(vars(one)) for one in workload.stages],
-        compute=ComputeDeclaration(
-            gpus=list(compute.gpus),
-            cpu_cores=compute.cpu_cores,
-            memory_bytes=compute.memory_bytes,
-            timeout_s=compute.timeout_s,
-            prices=[_price(device) for device in compute.gpus or ("local", "cpu")],
-        ),
-        estimate=EstimateObject.model_validate(vars(expected)),
+        stages=list(_stages(workload, estimate)),
+        compute=_compute(workload),
+        estimate=EstimateObject.model_validate(vars(estimate(workload))),
         backends=[BackendDeclaration.model_validate(one) for one in refused_options(workload, backends)],
     )
 
@@ -137,4 +169,5 @@ async def list_workloads(request: Request, _: Reader) -> WorkloadList:
     """Say what each takes, gives, runs on and costs by the second."""
     gateway = gateway_of(request)
     backends, estimate = gateway.settings.backends, gateway.jobs.estimate
-    return WorkloadList(data=[_shown(one, backends, estimate(one)) for one in catalog.workloads().values()])
+    found = (_shown(one, backends, estimate) for one in catalog.workloads().values())
+    return WorkloadList(data=[one for one in found if one is not None])

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import Cursor
-from contracts.ids import Prefix, is_id
+from contracts.ids import Prefix, is_id, is_job_id
 from services.kit.auth import Principal
 from services.kit.problems import problem_responses
 from services.notifier.api.tickets import principal_of
@@ -148,7 +148,7 @@ router = APIRouter(tags=["events"])
 async def _one(
     streams: Streams, principal: Principal, prefix: Prefix, subject_id: str, cursor: Cursor | None
 ) -> Response:
-    if not is_id(subject_id, prefix):
+    if not (is_job_id(subject_id) if prefix == "job" else is_id(subject_id, prefix)):
         code = ErrorCode.JOB_NOT_FOUND if prefix == "job" else ErrorCode.SESSION_NOT_FOUND
         raise SaccadeError(code, f"{subject_id!r} is not an id of one.")
     return await streams.open(Selection(principal.tenant, subject_id, ends=True), cursor, None)
@@ -198,6 +198,6 @@ async def tenant_events(
     ] = None,
 ) -> Response:
     """Stream all your events, from now or from ``since``, for ever."""
-    if subject and not any(is_id(subject, prefix) for prefix in _SUBJECTS):
+    if subject and not (is_job_id(subject) or any(is_id(subject, prefix) for prefix in _SUBJECTS)):
         raise SaccadeError(ErrorCode.INVALID_PARAMETER, f"subject: {subject!r} is not an id.")
     return await streams.open(Selection(principal.tenant, subject or None, parse_types(types or [])), cursor, since)

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from contracts.events.base import decode_at
 from contracts.events.job import JobProgressed, JobSubmitted
+from contracts.ids import STAGE_PREFIX
 from services.kit.event_store import Stored
 from services.notifier.webhooks.delivery import Planned
 from services.notifier.webhooks.endpoint import Endpoint
@@ -27,6 +28,11 @@ class Subject:
     noun: str
     subject_id: str
     type: str
+
+    @property
+    def of_stage(self) -> bool:
+        """Tell whether it is of a pipeline's stage, of which the pipeline itself says what matters."""
+        return self.subject_id.startswith(STAGE_PREFIX)
 
     @classmethod
     def of(cls, subject: str) -> Subject | None:
@@ -57,6 +63,8 @@ def lane_of_url(tenant: str, url_origin: str) -> str:
 def takers(subject: Subject, sequence: int, endpoints: Iterable[Endpoint]) -> list[Endpoint]:
     """Choose which of a tenant's endpoints get a durable event."""
     if subject.type.startswith(_ABOUT_ENDPOINTS) and subject.type != _DISABLED:
+        return []
+    if subject.of_stage:
         return []
     return [
         endpoint
@@ -90,6 +98,8 @@ def plan(stored: Stored, subject: Subject, endpoints: Iterable[Endpoint], job_ur
 
 def takers_of_progress(subject: Subject, endpoints: Iterable[Endpoint]) -> list[Endpoint]:
     """Choose which of a tenant's endpoints get a job's progress: those that name it, and not only ``job.*``."""
+    if subject.of_stage:
+        return []
     return [
         endpoint
         for endpoint in endpoints
