@@ -74,10 +74,13 @@ class Splats:
         return Splats(**{name: torch.cat([first[name], second[name]]) for name in first})
 
     def with_harmonics(self, count: int) -> Splats:
-        """Give the same splats with ``count`` further coefficients (3, 8 or 15), zeros where there were none."""
-        if self.sh_rest is not None:
+        """Give the same splats with ``count`` further coefficients (3, 8, 15) at least; zeros where there were none."""
+        have = 0 if self.sh_rest is None else self.sh_rest.shape[1]
+        if have >= count:
             return self
-        return Splats(**self.tensors(), sh_rest=self.means.new_zeros(len(self), count, 3))
+        more = self.means.new_zeros(len(self), count - have, 3)
+        rest = more if self.sh_rest is None else torch.cat([self.sh_rest, more], 1)
+        return Splats(**{**self.tensors(), "sh_rest": rest})
 
     def to(self, device: torch.device | str) -> Splats:
         """Give the splats on another device."""

@@ -88,6 +88,11 @@ class Optimiser:
         self._first, self._second = self._first.select(chosen), self._second.select(chosen)
         self._ages = self._ages[chosen]
 
+    def learn_harmonics(self, count: int) -> None:
+        """Learn ``count`` coefficients above degree 0 (3, 8 or 15) from here on; those that are new begin at zero."""
+        self._splats = _leaves(self._splats.detach().with_harmonics(count))
+        self._first, self._second = self._first.with_harmonics(count), self._second.with_harmonics(count)
+
     def state(self) -> dict[str, Any]:
         """Give all that a later run goes on from, as tensors by name."""
         parts = {"splats": self._splats.detach(), "first": self._first, "second": self._second}

@@ -2,12 +2,46 @@
 
 from __future__ import annotations
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from contracts.workload import Compute, Result, Stage, Workload
 from modal_workers.nerf.params import NerfParams
 
 
+class CurvePoint(BaseModel):
+    """How good the model was at one moment of training, on photos that it does not see."""
+
+    model_config = ConfigDict(frozen=True)
+
+    iteration: int
+    splats: int
+    psnr_db: float
+    ssim: float
+
+
 class TrainingReport(Result):
     """What was trained, and how well it shows photos it never saw."""
+
+    backend: str
+    device: str
+    preset: str
+    photos: int = Field(description="Trained on; those held out are not among them.")
+    held_out: int = Field(description="Every eighth photo: only looked at.")
+    training_size_px: int = Field(description="Long side of the photos in training: the size really used.")
+    iterations: int = Field(description="Really done: early stops and smaller presets of a CPU are seen here.")
+    iterations_asked: int
+    stopped_early: bool
+    splats: int
+    psnr_db: float | None = Field(description="Of the held-out photos, over the object's pixels and where it spills.")
+    ssim: float | None = Field(description="Of the held-out photos, over the object's window.")
+    scene_psnr_db: float | None = Field(default=None, description="Of whole held-out photos, with the background.")
+    masks: str = Field(description="What told the object from the rest: given, or found.")
+    table_found: bool = Field(default=False, description="Whether the object stands on a plane that was taken away.")
+    gains: bool = Field(default=False, description="Whether differences of exposure between the photos were learnt.")
+    object_radius: float = Field(description="Of the sphere around the object; the cameras' median distance is 1.")
+    seconds: float = Field(description="Of training, earlier runs of the same job included.")
+    resumed: int = Field(default=0, description="How often it went on from a checkpoint.")
+    curve: tuple[CurvePoint, ...] = ()
 
 
 WORKLOAD = Workload(

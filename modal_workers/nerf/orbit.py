@@ -1,0 +1,76 @@
+"""Where the frames are taken from: rings of even steps around the object. Pure; poses are world_from_camera, OpenCV."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modal_workers.nerf.params import NerfParams
+
+Floats = NDArray[np.float64]
+
+#: How much of a frame's half side the object's sphere fills.
+FILLED = 0.92
+
+
+@dataclass(frozen=True)
+class Orbit:
+    """Rings around the origin of a world whose z is up: elevations evenly from lowest to highest, azimuths all around.
+
+    Azimuth 0 looks from +x, 90 degrees from +y. ``distance`` is in the scene's unit, ``focal`` a share of the side.
+    """
+
+    elevations_deg: tuple[float, ...]
+    azimuths: int
+    distance: float
+    focal: float
+    size_px: int
+    centre: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    def __len__(self) -> int:
+        return len(self.elevations_deg) * self.azimuths
+
+    def angles_deg(self, frame: int) -> tuple[float, float]:
+        """Give azimuth and elevation of a frame: ring ``frame // azimuths``, then around."""
+        ring, step = divmod(frame, self.azimuths)
+        return 360.0 * step / self.azimuths, self.elevations_deg[ring]
+
+    def world_from_camera(self, frame: int) -> Floats:
+        """Give the pose [4, 4] of a frame: x right, y down, z towards the object."""
+        azimuth, elevation = (math.radians(angle) for angle in self.angles_deg(frame))
+        outward = np.array(
+            [math.cos(elevation) * math.cos(azimuth), math.cos(elevation) * math.sin(azimuth), math.sin(elevation)]
+        )
+        right = np.array([-math.sin(azimuth), math.cos(azimuth), 0.0])
+        pose = np.eye(4)
+        pose[:3, :3] = np.stack([right, np.cross(-outward, right), -outward], 1)
+        pose[:3, 3] = np.array(self.centre) + self.distance * outward
+        return pose
+
+    @property
+    def focal_px(self) -> float:
+        """Focal length of the frames."""
+        return self.focal * self.size_px
+
+
+def elevations_deg(params: NerfParams, captured_deg: tuple[float, float]) -> tuple[float, ...]:
+    """Give the rings' elevations, both ends included; one ring is their mean.
+
+    What the user leaves open is what was photographed; where the user's other end is outside of that, it is both.
+    """
+    low, high = params.elevation_min_deg, params.elevation_max_deg
+    if low is None:
+        low = captured_deg[0] if high is None else min(captured_deg[0], high)
+    if high is None:
+        high = max(captured_deg[1], low)
+    if params.elevations == 1:
+        return ((low + high) / 2,)
+    return tuple(float(low + (high - low) * ring / (params.elevations - 1)) for ring in range(params.elevations))
+
+
+def focal_for(radius: float, distance: float) -> float:
+    """Give the focal length, as a share of a frame's side, at which a sphere fills ``FILLED`` of the frame."""
+    return 0.5 * FILLED / math.tan(math.asin(min(0.95, radius / distance)))

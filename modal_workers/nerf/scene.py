@@ -1,0 +1,69 @@
+"""What training hands to rendering: the object's splats about the origin, z up, and how the orbit goes around it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from modal_workers.gaussians.splats import Splats
+from modal_workers.nerf.orbit import Orbit, elevations_deg, focal_for
+from modal_workers.nerf.params import NerfParams
+
+Floats = NDArray[np.float64]
+
+_SPLATS = "splats."
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The object in a frame of its own: its middle is the origin, z is up, the cameras were about 1 away."""
+
+    radius: float  # of the sphere around the object
+    distance: float  # of the orbit: the photos' median
+    captured_elevations_deg: tuple[float, float]  # between which photos were taken
+    sfm_from_scene: Floats  # [4, 4] a similarity: what the poses' coordinates are
+    splats: Splats | None = None  # nerfstudio's models have none
+
+    def orbit(self, params: NerfParams) -> Orbit:
+        """Lay the orbit around the object as the parameters say."""
+        return Orbit(
+            elevations_deg(params, self.captured_elevations_deg),
+            params.azimuths,
+            self.distance,
+            focal_for(self.radius, self.distance),
+            params.frame_size_px,
+        )
+
+    def save(self, path: Path) -> None:
+        """Write everything into one npz."""
+        arrays: dict[str, Any] = {
+            "radius": self.radius,
+            "distance": self.distance,
+            "captured_elevations_deg": np.array(self.captured_elevations_deg),
+            "sfm_from_scene": self.sfm_from_scene,
+        }
+        if self.splats is not None:
+            tensors = self.splats.detach().to("cpu").tensors()
+            arrays |= {f"{_SPLATS}{name}": tensor.numpy() for name, tensor in tensors.items()}
+        with path.open("wb") as file:
+            np.savez(file, **arrays)
+
+    @staticmethod
+    def load(path: Path) -> Scene:
+        """Read what ``save`` wrote; only numbers are read, never code."""
+        with np.load(path, allow_pickle=False) as arrays:
+            names = [name for name in arrays.files if name.startswith(_SPLATS)]
+            tensors = {name.removeprefix(_SPLATS): torch.from_numpy(arrays[name]) for name in names}
+            low, high = (float(angle) for angle in arrays["captured_elevations_deg"])
+            return Scene(
+                float(arrays["radius"]),
+                float(arrays["distance"]),
+                (low, high),
+                arrays["sfm_from_scene"],
+                Splats(**tensors) if tensors else None,
+            )

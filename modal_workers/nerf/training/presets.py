@@ -1,0 +1,52 @@
+"""How long and how large to train: by preset, and by what it runs on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+from modal_workers.nerf.params import NerfParams, Preset
+
+DeviceClass = Literal["cpu", "gpu"]
+
+#: The part of the iterations that goes into all that the photos show, where the object must first be told from it.
+_SCENE_SHARE: Final = 0.35
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What one training does. Iterations are those of both fits together."""
+
+    iterations: int
+    max_splats: int
+    size_px: int  # long side of the photos
+    harmonics: int  # coefficients above degree 0: 0, 3, 8 or 15
+    scene_size_px: int  # long side in the first fit, which only has to tell the object from the rest
+
+    def scene_iterations(self, *, masks: bool) -> int:
+        """Give the iterations of the first fit; none where masks say what the object is."""
+        return 0 if masks else round(self.iterations * _SCENE_SHARE)
+
+
+#: On a GPU by what gsplat's documentation gives for its memory; on a CPU by what minutes on two cores allow.
+PRESETS: Final[dict[tuple[DeviceClass, Preset], Schedule]] = {
+    ("gpu", "draft"): Schedule(5_000, 200_000, 800, 3, 640),
+    ("gpu", "standard"): Schedule(15_000, 600_000, 1280, 15, 800),
+    ("gpu", "best"): Schedule(30_000, 1_500_000, 1920, 15, 960),
+    ("cpu", "draft"): Schedule(600, 4_000, 192, 0, 128),
+    ("cpu", "standard"): Schedule(1_500, 8_000, 320, 0, 160),
+    ("cpu", "best"): Schedule(5_000, 20_000, 480, 3, 240),
+}
+
+
+def schedule_for(params: NerfParams, device: DeviceClass) -> Schedule:
+    """Take the preset for a device, and over it what the user has set."""
+    preset = PRESETS[device, params.preset]
+    size_px = params.training_size_px or preset.size_px
+    return replace(
+        preset,
+        iterations=params.iterations or preset.iterations,
+        max_splats=params.max_splats or preset.max_splats,
+        size_px=size_px,
+        scene_size_px=min(size_px, preset.scene_size_px),
+    )

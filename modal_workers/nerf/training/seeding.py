@@ -1,0 +1,119 @@
+"""The splats that a fit begins with: at the points of structure from motion, far behind them, and inside of masks."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from modal_workers.gaussians.density import seed_from_points
+from modal_workers.gaussians.splats import Splats
+from modal_workers.nerf.training.fitting import Target
+
+Floats = NDArray[np.float64]
+
+#: How far away what no point stands for is put, in scene units.
+_BACKDROP: Final = 4.0
+_BACKDROP_SPLATS: Final = 400
+_FURTHEST: Final = 3.5
+_CHUNK: Final = 2048
+_OPACITY: Final = 0.3
+
+
+def spacing(points: Tensor) -> Tensor:
+    """Give the mean distance [N] of each of points [N, 3] to the three nearest others."""
+    near = min(4, len(points))
+    if near < 2:
+        return points.new_full((len(points),), 0.01)
+    found = [
+        torch.cdist(some, points).topk(near, largest=False).values[:, 1:].mean(1)
+        for some in torch.split(points, _CHUNK)
+    ]
+    return torch.cat(found).clamp(1e-4, 0.2)
+
+
+def scene_seed(points: Tensor, colours: Tensor, targets: list[Target], *, at_most: int, seed: int) -> Splats:
+    """Seed everything that the photos show: points [N, 3] with colours [N, 3] in 0..1, and a backdrop around them."""
+    kept = torch.nonzero(points.norm(dim=1) < _FURTHEST)[:, 0]
+    if len(kept) > at_most:
+        order = np.random.default_rng(seed).permutation(len(kept))[:at_most]
+        kept = kept[torch.from_numpy(np.sort(order)).to(kept.device)]
+    points, colours = points[kept], colours[kept]
+    near = seed_from_points(points, colours, spacing(points), _OPACITY)
+    shell = torch.from_numpy(_BACKDROP * fibonacci(_BACKDROP_SPLATS)).to(points)
+    summed, times = seen_colours(shell, targets)
+    seen = times > 0
+    size = _BACKDROP * math.sqrt(4 * math.pi / _BACKDROP_SPLATS) * 0.5
+    return near.concatenate(seed_from_points(shell[seen], (summed / times.clamp(min=1)[:, None])[seen], size, 0.9))
+
+
+def object_seed(points: Tensor, targets: list[Target], radius: float, *, at_most: int, seed: int) -> Splats:
+    """Seed the inside of the masks: the points that lie in them, and the skin of what all masks leave standing."""
+    cells = max(16, min(64, round((4 * at_most) ** 0.5)))
+    grid = torch.from_numpy(_grid(cells, radius)).to(points)
+    inside = (share_inside(grid, targets) > 0.97).reshape(cells, cells, cells)
+    buried = -torch.nn.functional.max_pool3d(-inside[None].to(grid.dtype), 3, 1, 1)[0] > 0.5
+    skin = grid[(inside & ~buried).reshape(-1)]
+    if len(points):
+        points = points[(share_inside(points, targets) > 0.9) & (points.norm(dim=1) < radius)]
+    every = torch.cat([points, skin])
+    if len(every) > at_most:
+        chosen = np.sort(np.random.default_rng(seed).permutation(len(every))[:at_most])
+        every = every[torch.from_numpy(chosen).to(every.device)]
+    summed, times = seen_colours(every, targets)
+    return seed_from_points(every, summed / times.clamp(min=1)[:, None], spacing(every), _OPACITY)
+
+
+def fibonacci(count: int) -> Floats:
+    """Give ``count`` even directions [N, 3]."""
+    index = np.arange(count) + 0.5
+    height, turn = 1 - 2 * index / count, math.pi * (1 + 5**0.5) * index
+    level = np.sqrt(1 - height**2)
+    return np.stack([level * np.cos(turn), level * np.sin(turn), height], 1)
+
+
+def _grid(cells: int, radius: float) -> Floats:
+    side = (np.arange(cells) + 0.5) / cells * 2 * radius - radius
+    return np.stack(np.meshgrid(side, side, side, indexing="ij"), -1).reshape(-1, 3)
+
+
+def _pixels(points: Tensor, target: Target) -> tuple[Tensor, Tensor, Tensor]:
+    """Give row and column of each point in a photo, and whether it is in it."""
+    pose, camera = target.camera_from_world, target.camera
+    at = points @ pose[:3, :3].T + pose[:3, 3]
+    depth = at[:, 2].clamp(min=1e-6)
+    column = (at[:, 0] / depth * camera.fx_px + camera.cx_px).floor().long()
+    row = (at[:, 1] / depth * camera.fy_px + camera.cy_px).floor().long()
+    within = (at[:, 2] > 0.01) & (column >= 0) & (row >= 0) & (column < camera.width_px) & (row < camera.height_px)
+    return row.clamp(0, camera.height_px - 1), column.clamp(0, camera.width_px - 1), within
+
+
+def seen_colours(points: Tensor, targets: list[Target]) -> tuple[Tensor, Tensor]:
+    """Give the summed colours [N, 3] in 0..1 of the photos at the points, and how many photos [N] have them."""
+    summed, times = torch.zeros_like(points), torch.zeros_like(points[:, 0])
+    for target in targets:
+        row, column, within = _pixels(points, target)
+        if target.mask is not None:
+            within = within & (target.mask[row, column, 0] > 127)
+        summed += target.picture[row, column].to(points.dtype) / 255 * within[:, None]
+        times += within
+    return summed, times
+
+
+def share_inside(points: Tensor, targets: list[Target], *, grown_px: int = 0) -> Tensor:
+    """Give in which share [N] of the photos that have a point in them it is inside of the mask; 0 where in none."""
+    hits, times = torch.zeros_like(points[:, 0]), torch.zeros_like(points[:, 0])
+    for target in targets:
+        if target.mask is None:
+            continue
+        mask = target.mask[None, ..., 0].to(points.dtype)
+        if grown_px:
+            mask = torch.nn.functional.max_pool2d(mask, 2 * grown_px + 1, 1, grown_px)
+        row, column, within = _pixels(points, target)
+        hits += within & (mask[0, row, column] > 127)
+        times += within
+    return hits / times.clamp(min=1)

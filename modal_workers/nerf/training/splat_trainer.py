@@ -1,0 +1,257 @@
+"""Trains Gaussian splats: gsplat on CUDA, our own rasteriser on a CPU, everything else the same.
+
+Without masks there are two fits. The first is of all that the photos show; from it every photo gets a mask. The second
+is of the object alone, against a background that is another colour at every step, so that its alpha is learnt too.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from contracts.errors import ErrorCode, SaccadeError
+from modal_workers.gaussians.splats import Splats
+from modal_workers.nerf.params import NerfParams
+from modal_workers.nerf.training.dataset import Dataset, read_dataset
+from modal_workers.nerf.training.fitting import Fit, Fitting, Target
+from modal_workers.nerf.training.gains import vary
+from modal_workers.nerf.training.history import History
+from modal_workers.nerf.training.isolation import Bounds, object_masks
+from modal_workers.nerf.training.placement import Placement, place
+from modal_workers.nerf.training.presets import Schedule, schedule_for
+from modal_workers.nerf.training.quality import score, window
+from modal_workers.nerf.training.seeding import object_seed, scene_seed
+from modal_workers.nerf.training.separation import belongs, kept, scene_of
+from modal_workers.nerf.training.spec import TrainingReport
+from modal_workers.nerf.training.state import load_state, save_state
+from modal_workers.nerf.training.trainer import Desk, Outcome
+
+Bytes = NDArray[np.uint8]
+
+STATE: Final = "training_state.npz"
+MASKS: Final = "training_masks.npz"
+_KEEP_EVERY_S: Final = 40.0
+_HELD_OUT_EVERY: Final = 8
+_SCORED: Final = 12
+#: Photos of which fewer have a mask are taken as if none had one.
+_MASKED_SHARE: Final = 0.6
+
+
+class SplatTrainer:
+    """A ``Trainer`` whose every step can be the last one of its run."""
+
+    def __init__(self, device: torch.device | None = None) -> None:
+        self._device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def train(self, dataset: Path, params: NerfParams, desk: Desk) -> Outcome:
+        """Train on ``dataset.zip``, going on from what an earlier run kept.
+
+        Raises:
+            SaccadeError: INPUT_UNREADABLE, INVALID_PARAMETER: the photos, or their masks, do not do.
+        """
+        schedule = schedule_for(params, "gpu" if self._device.type == "cuda" else "cpu")
+        return _Training(read_dataset(dataset, schedule.size_px), params, schedule, desk, self._device).run()
+
+
+class _Training:
+    """One training, from the photos to the object."""
+
+    def __init__(
+        self, dataset: Dataset, params: NerfParams, schedule: Schedule, desk: Desk, device: torch.device
+    ) -> None:
+        self._params, self._schedule, self._desk, self._device = params, schedule, desk, device
+        poses = np.stack([view.world_from_camera for view in dataset.views])
+        self._placement: Placement = place(poses, dataset.points, seed=params.seed)
+        self._bounds = Bounds(params.crop_radius, self._placement.table_z)
+        self._targets = [self._target(dataset, index) for index in range(len(dataset.views))]
+        self._given = self._masks_are_given()
+        self._points = torch.from_numpy(self._placement.points(dataset.points)).to(device, torch.float32)
+        self._colours = torch.from_numpy(dataset.colours).to(device, torch.float32) / 255
+        self._began_s = time.monotonic()
+        self._kept_s = self._began_s
+        self._history = History()
+        bright = torch.tensor([float(target.picture.float().mean()) for target in self._targets])
+        self._gains = len(self._targets) > 1 and vary(bright)
+
+    def run(self) -> Outcome:
+        """Do what is left to do."""
+        state = self._resumed()
+        first = self._schedule.scene_iterations(masks=self._given)
+        if not self._given:
+            masks = self._kept_masks()
+            if masks is None:
+                masks = self._found_masks(self._fit(self._scene_fit(first), state))
+            self._targets = [
+                replace(target, mask=torch.from_numpy(mask[..., None]).to(self._device))
+                for target, mask in zip(self._targets, masks, strict=True)
+            ]
+        inner = state if self._history.phase == 1 else None
+        self._history.enter_object(first)
+        fitted = self._fit(self._object_fit(self._schedule.iterations - first), inner)
+        return self._outcome(fitted)
+
+    def _target(self, dataset: Dataset, index: int) -> Target:
+        view = dataset.views[index]
+        pose = np.linalg.inv(self._placement.world_from_camera(view.world_from_camera))
+        mask = None if view.mask is None else torch.from_numpy(view.mask[..., None]).to(self._device)
+        picture = torch.from_numpy(view.picture).to(self._device)
+        return Target(view.camera, torch.from_numpy(pose).to(self._device, torch.float32), picture, mask, index)
+
+    def _masks_are_given(self) -> bool:
+        """Say whether masks are gone by; photos without one are then left out.
+
+        Raises:
+            SaccadeError: INVALID_PARAMETER, masks were asked for and there are too few.
+        """
+        masked = [target for target in self._targets if target.mask is not None]
+        enough = len(masked) >= max(3, _MASKED_SHARE * len(self._targets))
+        wanted = self._params.background
+        if wanted == "masks" and not enough:
+            raise SaccadeError(
+                ErrorCode.INVALID_PARAMETER,
+                f"background is masks, but only {len(masked)} of {len(self._targets)} photos have one.",
+                hint="Send a mask for each photo, or leave background at auto.",
+            )
+        if wanted == "sphere" or not enough:
+            self._targets = [replace(target, mask=None) for target in self._targets]
+            return False
+        self._targets = masked
+        return True
+
+    def _held_out(self, target: Target) -> bool:
+        return len(self._targets) >= _HELD_OUT_EVERY and target.photo % _HELD_OUT_EVERY == 0
+
+    def _scene_fit(self, iterations: int) -> tuple[Fitting, list[Target]]:
+        small = self._schedule.scene_size_px / self._schedule.size_px
+        targets = [target.scaled(small) for target in self._targets]
+        trained = [target for target in targets if not self._held_out(target)]
+        cap = min(self._schedule.max_splats, 200_000)
+        seeds = scene_seed(self._points, self._colours, trained, at_most=cap // 2, seed=self._params.seed)
+        fit = Fit(iterations, cap, self._params.seed, gains=self._gains)
+        return Fitting(seeds, trained, fit), [target for target in targets if self._held_out(target)]
+
+    def _object_fit(self, iterations: int) -> tuple[Fitting, list[Target]]:
+        windows = [cut for target in self._targets if (cut := window(target)) is not None]
+        trained = [target for target in windows if not self._held_out(target)]
+        if len(trained) < 3:
+            raise SaccadeError(
+                ErrorCode.INPUT_UNREADABLE,
+                "The object could not be told from its background.",
+                hint="Send masks, or set crop_radius so that the object is inside of it.",
+            )
+        # begun anew: what the first fit has put along the object's outline is half background
+        cap = self._schedule.max_splats
+        whole = [target for target in self._targets if not self._held_out(target)]
+        seeds = object_seed(self._points, whole, self._bounds.radius, at_most=cap // 2, seed=self._params.seed)
+        fit = Fit(
+            iterations, cap, self._params.seed + 1, self._schedule.harmonics, gains=self._gains, max_scale=0.1,
+            split_scale=0.006,
+        )  # fmt: skip
+        fitting = Fitting(seeds, trained, fit, lambda points: belongs(points, whole, self._bounds.radius))
+        return fitting, [target for target in windows if self._held_out(target)]
+
+    def _fit(self, prepared: tuple[Fitting, list[Target]], state: dict[str, Any] | None) -> Splats:
+        fitting, held_out = prepared
+        if state is not None:
+            fitting.restore(state["fitting"])
+        iterations, history = fitting.fit.iterations, self._history
+        every = max(25, iterations // 10)
+        while fitting.iteration < iterations and not history.stopped_early:
+            fitting.step()
+            now = fitting.iteration
+            if now % every == 0 or now == iterations:
+                found = score(fitting.splats.detach(), held_out[:_SCORED])
+                history.note(now, fitting.splats, found, settled=fitting.settled)
+            if time.monotonic() - self._kept_s > _KEEP_EVERY_S:
+                self._keep(fitting)
+            self._tell(now, len(fitting.splats))
+        return history.best(fitting.splats)
+
+    def _tell(self, iteration: int, splats: int) -> None:
+        history, total = self._history, self._schedule.iterations
+        done = history.scene_iterations + iteration
+        what = "all that the photos show" if history.phase == 0 else "the object"
+        newest = history.newest
+        quality = f", {newest.psnr_db:.1f} dB" if newest else ""
+        self._desk.progress(0.99 * done / total, f"{what}: {done} of {total}, {splats} splats{quality}")
+
+    def _keep(self, fitting: Fitting) -> None:
+        path = self._desk.scratch / STATE
+        seconds = time.monotonic() - self._began_s
+        save_state(path, {"history": self._history.state(seconds), "fitting": fitting.state()})
+        self._desk.keep(path, STATE)
+        self._kept_s = time.monotonic()
+
+    def _resumed(self) -> dict[str, Any] | None:
+        path = self._desk.checkpoint(STATE)
+        if path is None:
+            return None
+        state = load_state(path, self._device)
+        self._history.restore(state["history"])
+        return state
+
+    def _found_masks(self, splats: Splats) -> list[Bytes]:
+        self._desk.progress(0.99 * self._schedule.scene_iterations(masks=False) / self._schedule.iterations, "masks")
+        masks = object_masks(splats, self._bounds, self._targets, seed=self._params.seed)
+        path = self._desk.scratch / MASKS
+        psnr = self._history.newest
+        none = np.nan if psnr is None else psnr.psnr_db
+        save_state(path, {"scene_psnr_db": np.float64(none)} | {str(index): mask for index, mask in enumerate(masks)})
+        self._desk.keep(path, MASKS)
+        return masks
+
+    def _kept_masks(self) -> list[Bytes] | None:
+        path = self._desk.checkpoint(MASKS)
+        if path is None:
+            return None
+        with np.load(path, allow_pickle=False) as arrays:
+            psnr_db = float(arrays["scene_psnr_db"])
+            masks = [arrays[str(index)] for index in range(len(self._targets))]
+        if self._history.phase == 0:  # ended between the masks and the object's first checkpoint
+            self._history.curve = []
+            self._history.scene_psnr_db = None if np.isnan(psnr_db) else psnr_db
+        return masks
+
+    def _outcome(self, fitted: Splats) -> Outcome:
+        history, schedule = self._history, self._schedule
+        splats = kept(fitted, self._targets, self._bounds.radius)
+        if len(splats) < 10:
+            raise SaccadeError(
+                ErrorCode.INPUT_UNREADABLE,
+                "Nothing is left of the object when its background is taken away.",
+                hint="Send masks, or set crop_radius so that the object is inside of it.",
+            )
+        windows = [cut for one in self._targets if self._held_out(one) and (cut := window(one)) is not None]
+        found = score(splats, windows)
+        poses = [np.linalg.inv(target.camera_from_world.double().cpu().numpy()) for target in self._targets]
+        scene = scene_of(splats, self._placement, poses)
+        held_out = sum(map(self._held_out, self._targets))
+        report = TrainingReport(
+            backend="gsplat",
+            device=self._device.type,
+            preset=self._params.preset,
+            photos=len(self._targets) - held_out,
+            held_out=held_out,
+            training_size_px=max(max(t.camera.width_px, t.camera.height_px) for t in self._targets),
+            iterations=history.scene_iterations + (history.newest.iteration if history.newest else 0),
+            iterations_asked=schedule.iterations,
+            stopped_early=history.stopped_early,
+            splats=len(splats),
+            psnr_db=None if found is None else round(found[0], 3),
+            ssim=None if found is None else round(found[1], 4),
+            scene_psnr_db=history.scene_psnr_db,
+            masks="given" if self._given else "found",
+            table_found=self._placement.table_z is not None,
+            gains=self._gains,
+            object_radius=round(scene.radius, 4),
+            seconds=round(history.seconds + time.monotonic() - self._began_s, 1),
+            resumed=history.resumed,
+            curve=tuple(history.curve),
+        )
+        return Outcome(scene, report)
