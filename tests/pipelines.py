@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+import anyio
+
 from contracts.events.job import JobArtifactReady
 from contracts.ids import stage_job_id
 from contracts.job import Job, State
@@ -97,6 +99,12 @@ async def show_a_file(worker: Worker) -> None:
     await worker.say(data, f"artifact.{name}", State.RUNNING)
 
 
+async def half_done_until_stopped(worker: Worker) -> None:
+    """The script of a worker that is at half of its work until it is asked to stop."""
+    if await worker.claim():
+        await worker.work_until_stopped()
+
+
 ByPart = Mapping[tuple[str, int], list[Script]]
 
 
@@ -130,6 +138,15 @@ async def jobs_of(world: World, pipeline_id: str) -> dict[str, Job]:
         if (job := fold_all(stored)) is not None:
             found[job_id] = job
     return found
+
+
+async def reach_part(world: World, pipeline_id: str, stage: str, shard: int, *states: State) -> Job:
+    """Wait until the job of a shard is there, and in one of these states; by default, until it has ended."""
+    job_id = stage_job_id(pipeline_id, stage, shard)
+    with anyio.fail_after(10.0):
+        while not await world.store.load(f"saccade.evt.*.job.{job_id}.*"):
+            await anyio.sleep(0.01)
+    return await world.reach(job_id, *states)
 
 
 async def whole(world: World, job_id: str) -> Job:

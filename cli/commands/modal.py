@@ -48,9 +48,9 @@ def modal() -> None:
 @click.option("--worker", "names", multiple=True, help="Only this one; may be repeated. [default: all]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON value a line; Modal's own output on standard error.")
 def deploy(*, stage: str | None, names: tuple[str, ...], as_json: bool) -> None:
-    """Deploy workers as Modal apps, one a worker. MODAL_ENVIRONMENT says into which Modal environment."""
+    """Deploy workers as Modal apps, one a worker and one a stage of a pipeline, into MODAL_ENVIRONMENT."""
     environment = _ENVIRONMENTS[stage] if stage else DeploymentSettings().environment
-    chosen = {name: _checked(name, environment) for name in dict.fromkeys(names or catalog.workloads())}
+    chosen = {name: _checked(name, environment) for name in _workers(names or tuple(catalog.workloads()))}
     _require_modal()
     refused = []
     for name, deployment in chosen.items():
@@ -89,6 +89,16 @@ def secret(*, as_json: bool) -> None:
         show_json({"event": "secret_stored", "secret": SECRET, "keys": sorted(bucket)})
     else:
         say(f"Modal keeps the bucket's place and keys as {SECRET}. Workers read it when their next container starts.")
+
+
+def _workers(names: Sequence[str]) -> list[str]:
+    """Name what is deployed for these workloads, each once: for a pipeline, which has no worker, its stages."""
+    known = catalog.workloads()
+    found: list[str] = []
+    for name in names:
+        whole = known.get(name)
+        found += [stage.work for stage in whole.stages] if whole and whole.kind == "pipeline" else [name]
+    return list(dict.fromkeys(found))
 
 
 def _checked(name: str, environment: Environment) -> Deployment:

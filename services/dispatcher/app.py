@@ -21,6 +21,7 @@ from services.dispatcher.lifecycle import REACTION_S, Lifecycle, Rules
 from services.dispatcher.liveness import Patience
 from services.dispatcher.metrics import Metrics
 from services.dispatcher.on_job import on_progress, on_stored
+from services.dispatcher.pipeline_teller import PipelineTeller
 from services.dispatcher.reconciler import Reconciler
 from services.dispatcher.retry import Backoff
 from services.dispatcher.settings import DispatcherSettings
@@ -84,6 +85,7 @@ class Dispatcher:
             rules=rules_of(settings),
             waiting_of=self._waiting_of,
         )
+        self.teller = PipelineTeller(client, bucket, self.jobs, workloads)
         limits = Limits(settings.slots, settings.tenant_concurrency, settings.workload_concurrency)
         self.reconciler = Reconciler(
             self.jobs,
@@ -92,6 +94,7 @@ class Dispatcher:
             executor,
             is_connected=lambda: client.is_connected,
             pipelines=frozenset(name for name, one in workloads.items() if one.kind == "pipeline"),
+            on_pipeline_end=self.teller.ended,
         )
         self.tail = EventTail(EventStore(client), self._on_stored, live=LIVE_EVENTS, name="dispatcher")
         self.metrics = Metrics(self.reconciler, lambda: self.tail.last)
@@ -133,7 +136,7 @@ class Dispatcher:
         """Lead from where the stream ends now: nothing that the leader before us said may be unknown."""
         while not await self._knows_all():
             log.info("catching up, at event %d", self.tail.last)
-        await self.reconciler.lead()
+        await first_of(self.reconciler.lead(), self.teller.run())
 
     async def _knows_all(self) -> bool:
         """Wait a while for our own fold to reach the end of the stream; tell whether it has."""

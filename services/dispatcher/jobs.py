@@ -31,10 +31,12 @@ def is_job_event(subject: str) -> bool:
 
 @dataclass(frozen=True)
 class Heard:
-    """When which run of a job was last heard, by the event loop's clock."""
+    """When which run of a job was last heard, by the event loop's clock, and how far it said to be."""
 
     run_id: str
     at_s: float
+    fraction: float = 0.0
+    message: str = ""
 
 
 class Jobs:
@@ -106,12 +108,16 @@ class Jobs:
         if parts := self._ended_parts.get(pipeline_of(job_id) or ""):
             parts.pop(job_id, None)
 
-    def hear(self, job_id: str, run_id: str, at_s: float) -> None:
-        """Note a sign of life of a run."""
-        if job_id in self._jobs:
-            self._heard[job_id] = Heard(run_id, at_s)
+    def hear(self, job_id: str, run_id: str, at_s: float, progress: tuple[float, str] | None = None) -> None:
+        """Note a sign of life of a run, and what it said of its progress if it did."""
+        if job_id not in self._jobs:
+            return
+        before = self._heard.get(job_id)
+        if progress is None and before and before.run_id == run_id:
+            progress = before.fraction, before.message
+        self._heard[job_id] = Heard(run_id, at_s, *(progress or ()))
 
-    def heard_at_s(self, job: Job) -> float | None:
-        """Tell when the current run was last heard; None when it was not."""
+    def heard(self, job: Job) -> Heard | None:
+        """Give what was last heard of the current run; None when nothing was."""
         heard = self._heard.get(job.id)
-        return heard.at_s if heard and heard.run_id == job.run_id else None
+        return heard if heard and heard.run_id == job.run_id else None

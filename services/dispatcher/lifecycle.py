@@ -335,7 +335,8 @@ class Lifecycle:
 
     def _silent_s(self, job: Job) -> float:
         """Count the seconds in which the worker could have been heard and was not."""
-        heard_s = self._jobs.heard_at_s(job) or 0.0
+        heard = self._jobs.heard(job)
+        heard_s = heard.at_s if heard else 0.0
         return asyncio.get_running_loop().time() - max(heard_s, self.listening_since_s)
 
     # ---- what is said

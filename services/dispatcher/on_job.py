@@ -23,8 +23,8 @@ class Listener(Protocol):
     def attend_unread(self, job_id: str, tenant: str) -> None:
         """A job that was forgotten lives again and must be read."""
 
-    def hear(self, job_id: str, run_id: str) -> None:
-        """A worker has given a sign of life."""
+    def hear(self, job_id: str, run_id: str, progress: tuple[float, str] | None = None) -> None:
+        """A worker has given a sign of life, perhaps with how far it is."""
 
     def leave(self, job_id: str, job: Job | None) -> None:
         """A job has ended; it is None when it was forgotten before."""
@@ -70,8 +70,10 @@ def artifact_ready(listener: Listener, envelope: Envelope, _: Job | None) -> Non
 
 
 def progressed(listener: Listener, envelope: Envelope, _: Job | None) -> None:
-    """Its worker lives."""
-    _hear(listener, envelope)
+    """Its worker lives, and is so far."""
+    fraction, message = envelope.data.get("fraction"), envelope.data.get("message")
+    told = isinstance(fraction, int | float) and 0 <= fraction <= 1
+    _hear(listener, envelope, (float(fraction or 0.0), str(message or "")) if told else None)
 
 
 def interrupted(listener: Listener, _: Envelope, job: Job | None) -> None:
@@ -112,10 +114,10 @@ def _attend(listener: Listener, job: Job | None) -> None:
         listener.attend(job)
 
 
-def _hear(listener: Listener, envelope: Envelope) -> None:
+def _hear(listener: Listener, envelope: Envelope, progress: tuple[float, str] | None = None) -> None:
     run_id = envelope.data.get("run_id")
     if isinstance(run_id, str):
-        listener.hear(envelope.subject, run_id)
+        listener.hear(envelope.subject, run_id, progress)
 
 
 ON_JOB: Final[Mapping[str, Handler]] = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -39,6 +40,7 @@ from services.dispatcher.jobs import Jobs
 from services.dispatcher.ledger import Ledger
 from services.dispatcher.outcome import Look, Outcome
 from services.dispatcher.pipeline import StageNow, Told
+from services.dispatcher.pipeline_progress import PROGRESS_NAME, Progress, document
 from services.kit.event_store import Conflict, Stored
 from services.kit.s3 import Bucket
 
@@ -221,7 +223,7 @@ class Pipelines:
         )
 
     async def _finish(self, job: Job, workload: Workload, stages: Sequence[StageNow], last: Job) -> Job:
-        """Leave the manifest, then say that the pipeline is done."""
+        """Leave how it stands and, last, the manifest; then say that the pipeline is done."""
         assert job.run_id
         now = self._ledger.clock()
         lasted_s = round((now - (job.started_at or now)).total_seconds(), 3)
@@ -238,6 +240,9 @@ class Pipelines:
             result=last.result or {},
             artifacts=[one for _, one in sorted((await self._left_by(job, stages)).items())],
         )
+        done = Progress(stages[-1].stage.name, 1.0, 1.0, "Done.")
+        progress = document(replace(job, state=State.SUCCEEDED), stages, done, now)
+        await self._bucket.put(self._bucket.key("results", job.id, PROGRESS_NAME), progress)
         key = self._bucket.key("results", job.id, MANIFEST_NAME)
         await self._bucket.put(key, manifest.model_dump_json(indent=1).encode())
         return await self._say(

@@ -49,12 +49,15 @@ class Reconciler:
         *,
         is_connected: Callable[[], bool],
         pipelines: Container[str] = (),
+        on_pipeline_end: Callable[[Job], None] = lambda _: None,
     ) -> None:
         """Watch over ``jobs``; a worker's silence counts only while we are connected.
 
-        Jobs of the workloads ``pipelines`` have no worker, so they neither wait for a slot nor hold one.
+        Jobs of the workloads ``pipelines`` have no worker, so they neither wait for a slot nor hold one; of their end
+        somebody is told.
         """
         self._pipelines = pipelines
+        self._on_pipeline_end = on_pipeline_end
         self.jobs = jobs
         self.queue = FairQueue(limits)
         self.leading = False
@@ -79,9 +82,9 @@ class Reconciler:
         if self.leading:
             self._rounds.add(job_id, tenant, urgent=False)
 
-    def hear(self, job_id: str, run_id: str) -> None:
+    def hear(self, job_id: str, run_id: str, progress: tuple[float, str] | None = None) -> None:
         """Note a sign of life."""
-        self.jobs.hear(job_id, run_id, asyncio.get_running_loop().time())
+        self.jobs.hear(job_id, run_id, asyncio.get_running_loop().time(), progress)
 
     def leave(self, job_id: str, job: Job | None) -> None:
         """Free the slot of a job that has ended; its worker has a moment to be gone. Its pipeline, if any, goes on."""
@@ -90,6 +93,8 @@ class Reconciler:
             return
         if pipeline := self.jobs.get(pipeline_of(job_id) or ""):
             self.attend(pipeline)
+        if job and self._is_pipeline(job):
+            self._on_pipeline_end(job)
         if job and job.call_id:
             self._leftovers[job.call_id] = asyncio.get_running_loop().time() + _LINGER_S
         if job_id not in self._granted:

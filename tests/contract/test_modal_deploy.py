@@ -15,6 +15,7 @@ import modal
 import pytest
 from modal.exception import RemoteError
 
+from modal_workers.catalog import workloads
 from modal_workers.deployment import SECRET, SECRET_KEYS, requirements
 from services.kit.settings import inherited_environment
 from tests.modal_loopback import Loopback, dialled, running
@@ -176,7 +177,7 @@ def test_what_goes_up_is_enough_to_work(deployed: Loopback, tmp_path: Path) -> N
     )
     assert done.returncode == 0, done.stderr
     report = str(tmp_path / "root/modal_workers/lap_compare/report.py")
-    assert done.stdout.split() == [report, "lap_compare", "live_splat"]
+    assert done.stdout.split() == [report, *workloads()]
 
 
 def test_a_worker_on_gpus_asks_for_its_ladder_from_where_the_environment_begins(

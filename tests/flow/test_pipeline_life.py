@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
+import anyio
 import pytest
+from nats.aio.msg import Msg
 
+from contracts.events.base import decode
 from contracts.ids import stage_job_id
 from contracts.job import State
 from tests.dispatching import Servers, World, a_world, shared_servers
-from tests.pipelines import SHARDS, jobs_of, paid, parts_of, relay, stage_executor, whole
+from tests.pipelines import (
+    SHARDS,
+    half_done_until_stopped,
+    jobs_of,
+    paid,
+    parts_of,
+    reach_part,
+    relay,
+    stage_executor,
+    whole,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -46,3 +60,58 @@ async def test_its_stages_run_one_after_the_other_and_their_files_are_its_own(se
         assert [one["name"] for one in manifest["artifacts"]] == names
         parts = await jobs_of(world, job_id)
         assert (await whole(world, job_id)).actual_usd == paid(parts) > 0
+
+
+async def test_how_far_it_is_is_told_as_an_event_and_as_a_file(servers: Servers) -> None:
+    told: list[dict[str, Any]] = []
+
+    async def hear(message: Msg) -> None:
+        told.append(decode(message.data).data)
+
+    async with a_world(*servers) as world:
+        executor = stage_executor(world, {("shape", 1): [half_done_until_stopped]})
+        async with world.dispatching(world.dispatcher(executor, *relay())):
+            job_id = await submit(world)
+            await world.client.subscribe(f"saccade.prog.*.job.{job_id}.progressed", cb=hear)
+            await reach_part(world, job_id, "shape", 1, State.RUNNING)
+            # The first stage, and of the second two shards and half of the third one.
+            await until(lambda: bool(told) and told[-1]["fraction"] == pytest.approx(0.2 + 0.6 * 2.5 / 3, abs=1e-3))
+            assert told[-1]["stage"] == "shape"
+            assert told[-1]["message"] == "2 of 3 parts are done. Shape"
+            assert [one["fraction"] for one in told] == sorted(one["fraction"] for one in told)
+            file = await progress_file(world, job_id)
+            assert file["state"] == "running"
+            assert [one["done"] for one in file["stages"]] == [True, False, False]
+            await world.cancel(job_id)
+            await world.reach(job_id, State.CANCELLED)
+            await until_async(lambda: _state_is(world, job_id, "cancelled"))
+
+
+async def test_the_file_of_a_pipeline_that_is_done_says_so(servers: Servers) -> None:
+    async with a_world(*servers) as world, world.dispatching(world.dispatcher(stage_executor(world), *relay())):
+        job_id = await submit(world)
+        await world.reach(job_id)
+        file = await progress_file(world, job_id)
+        assert (file["state"], file["fraction"]) == ("succeeded", 1.0)
+
+
+async def _state_is(world: World, job_id: str, state: str) -> bool:
+    return bool((await progress_file(world, job_id))["state"] == state)
+
+
+async def progress_file(world: World, job_id: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(await world.bucket.get(world.bucket.key("results", job_id, "progress.json")))
+    return found
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async def asked() -> bool:
+        return holds()
+
+    await until_async(asked)
+
+
+async def until_async(holds: Callable[[], Awaitable[bool]]) -> None:
+    with anyio.fail_after(10.0):
+        while not await holds():
+            await anyio.sleep(0.02)
