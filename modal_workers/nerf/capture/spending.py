@@ -1,0 +1,31 @@
+"""What the later stages would take, from their declarations and the price table: what a refusal spares. Pure."""
+
+from __future__ import annotations
+
+from contracts.gpu import ladder
+from contracts.prices import PRICES, price_usd_per_s
+from contracts.workload import Workload
+from modal_workers.nerf.capture.spec import Estimate, StageEstimate
+from modal_workers.nerf.params import NerfParams
+from modal_workers.nerf.poses.spec import WORKLOAD as POSES
+from modal_workers.nerf.rendering.spec import WORKLOAD as RENDERING
+from modal_workers.nerf.spec import WORKLOAD as PIPELINE
+from modal_workers.nerf.training.spec import WORKLOAD as TRAINING
+
+_WORK: dict[str, Workload] = {one.name: one for one in (POSES, TRAINING, RENDERING)}
+
+
+def later_stages(params: NerfParams) -> Estimate:
+    """Estimate the stages between this one and the last, as if nothing were left out, each on its first device."""
+    stages: list[StageEstimate] = []
+    for stage in PIPELINE.stages:
+        work = _WORK.get(stage.work)
+        if work is None:
+            continue
+        jobs = stage.shards(params)
+        device = ladder(work.compute.gpus, "production")[0] if work.compute.gpus else "cpu"
+        seconds = jobs * work.compute.typical_s
+        usd = seconds * price_usd_per_s(device)
+        stages.append(StageEstimate(stage=stage.name, device=device, jobs=jobs, seconds=seconds, usd=round(usd, 6)))
+    read_on = max(price.read_on for price in PRICES.values()).isoformat()
+    return Estimate(stages=stages, usd=round(sum(one.usd for one in stages), 6), prices_read_on=read_on)
