@@ -121,4 +121,5 @@ def _entry(stage: StageNow) -> dict[str, Any]:
         "shards": len(stage.jobs),
         "shards_done": sum(job.state is State.SUCCEEDED for job in stage.known),
         "done": stage.done,
+        "cost_usd": round(sum(job.actual_usd for job in stage.known), 6),
     }
