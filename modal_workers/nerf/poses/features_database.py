@@ -14,6 +14,11 @@ from numpy.typing import NDArray
 
 #: A pair's id is made from those of its photos: https://colmap.github.io/database.html
 _MOST_IMAGES: Final = 2147483647
+#: What has moved less than that share of the photos' width, or less than that many pixels, stands still.
+_STILL: Final = 0.004
+_STILL_PX: Final = 1.5
+#: How far what stands still reaches over the picture (standard deviation, of its width): a caption does not.
+_SPREAD: Final = 0.12
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,8 @@ class Matched:
     inliers: NDArray[np.int64]
     #: [N, N], symmetric: matches before that.
     candidates: NDArray[np.int64]
+    #: [N, N], symmetric: of those, how many are at the same place in both photos, where they are all over the picture.
+    still: NDArray[np.int64]
 
 
 def read_descriptors(database: Path, names: Sequence[str]) -> list[NDArray[np.uint8]]:
@@ -48,23 +55,38 @@ def read_matched(database: Path, names: Sequence[str]) -> Matched:
             for image_id, name in connection.execute("SELECT image_id, name FROM images")
             if name in place
         }
-        features = np.zeros(len(names), np.int64)
-        for image_id, count in connection.execute("SELECT image_id, rows FROM keypoints"):
+        places: dict[int, NDArray[np.float32]] = {}
+        for image_id, count, width, data in connection.execute("SELECT image_id, rows, cols, data FROM keypoints"):
             if image_id in ids:
-                features[ids[image_id]] = count
-        inliers = _counted(connection, "SELECT pair_id, rows FROM two_view_geometries", ids, len(names))
-        candidates = _counted(connection, "SELECT pair_id, rows FROM matches", ids, len(names))
-    return Matched(features, inliers, candidates)
+                places[ids[image_id]] = np.frombuffer(data or b"", np.float32).reshape(count, width or 6)[:, :2]
+        features = np.array([len(places.get(number, ())) for number in range(len(names))], np.int64)
+        inliers, candidates, still = (np.zeros((len(names), len(names)), np.int64) for _ in range(3))
+        for one, other, count, _ in _paired(connection, "SELECT pair_id, rows, NULL FROM two_view_geometries", ids):
+            inliers[one, other] = inliers[other, one] = count
+        for one, other, count, data in _paired(connection, "SELECT pair_id, rows, data FROM matches", ids):
+            candidates[one, other] = candidates[other, one] = count
+            rows = np.frombuffer(data or b"", np.uint32).reshape(-1, 2)
+            still[one, other] = still[other, one] = _still(places[one][rows[:, 0]], places[other][rows[:, 1]])
+    return Matched(features, inliers, candidates, still)
 
 
-def _counted(connection: sqlite3.Connection, query: str, ids: dict[int, int], photos: int) -> NDArray[np.int64]:
-    counted = np.zeros((photos, photos), np.int64)
-    for pair_id, count in connection.execute(query):
+def _still(here: NDArray[np.float32], there: NDArray[np.float32]) -> int:
+    """Count matches [n, 2] px that stand still all over the picture; 0 where they are few, or in one corner."""
+    if len(here) < 2:
+        return 0
+    width = float(here[:, 0].max())
+    same = here[np.linalg.norm(here - there, axis=1) < max(_STILL_PX, _STILL * width)]
+    return len(same) if len(same) > 1 and float(same[:, 0].std()) > _SPREAD * width else 0
+
+
+def _paired(
+    connection: sqlite3.Connection, query: str, ids: dict[int, int]
+) -> Iterator[tuple[int, int, int, bytes | None]]:
+    for pair_id, count, data in connection.execute(query):
         other = pair_id % _MOST_IMAGES
         one = (pair_id - other) // _MOST_IMAGES
         if one in ids and other in ids:
-            counted[ids[one], ids[other]] = counted[ids[other], ids[one]] = count
-    return counted
+            yield ids[one], ids[other], count, data
 
 
 @contextmanager

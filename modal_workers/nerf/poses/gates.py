@@ -30,6 +30,9 @@ MOST_STEP: Final = 30.0
 _LEAST_INLIERS: Final = 15
 _FEW_FEATURES: Final = 150
 _NAMED: Final = 8
+#: So many matches at one place in two photos are a room that stands still; in so many of the pairs, no accident.
+_STILL_MATCHES: Final = 20
+_STILL_SHARE: Final = 0.3
 
 
 @dataclass(frozen=True)
@@ -95,10 +98,24 @@ def components(linked: NDArray[np.bool_]) -> list[list[int]]:
     return parts
 
 
-def can_be_mapped(matched: Matched) -> bool:
-    """Tell whether enough photos match each other for mapping to be worth its time."""
+def before_mapping(matched: Matched) -> str:
+    """Give why mapping is not worth its time, or not to be believed; empty where it is."""
     parts = components(matched.inliers >= _LEAST_INLIERS)
-    return max((len(part) for part in parts), default=0) >= LEAST_PHOTOS
+    if max((len(part) for part in parts), default=0) < LEAST_PHOTOS:
+        return "too few photos match each other"
+    return "what is around the object stands still" if stands_still(matched) else ""
+
+
+def stands_still(matched: Matched) -> bool:
+    """Tell whether what is around the object does not move with it: cameras would be held by the wrong thing."""
+    pairs = np.triu(matched.candidates >= _STILL_MATCHES, 1)
+    still = np.triu(matched.still >= _STILL_MATCHES, 1)
+    return int(still.sum()) > _STILL_SHARE * max(1, int(pairs.sum()))
+
+
+def several_wholes(groups: Sequence[int], photos: int) -> bool:
+    """Tell whether nearly all photos are in models that could each stand alone: no other try will join them."""
+    return sum(groups) >= 0.9 * photos and len(groups) > 1 and min(groups) >= LEAST_PHOTOS
 
 
 def refusal(names: Sequence[str], groups: Sequence[int], matched: Matched | None) -> SaccadeError:
@@ -147,7 +164,13 @@ def _why_unmatched(names: Sequence[str], matched: Matched) -> SaccadeError | Non
         return SaccadeError(
             ErrorCode.POSES_NOT_FOUND,
             "Most photos are the same picture: nothing in them moves against the rest.",
-            hint="Walk around the object; on a turntable, leave the background plain or send masks of the object.",
+            hint="Walk around the object, a step of about 10 degrees from photo to photo.",
+        )
+    if stands_still(matched):
+        return SaccadeError(
+            ErrorCode.POSES_NOT_FOUND,
+            "The object turns, but what is around it stands still: where the camera was cannot be told from that.",
+            hint="On a turntable, use a plain background or send masks of the object; or walk around the object.",
         )
     parts = components(matched.inliers >= _LEAST_INLIERS)
     alone = [names[part[0]] for part in parts if len(part) == 1]

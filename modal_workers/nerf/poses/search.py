@@ -15,7 +15,15 @@ from modal_workers.nerf.poses import pairs
 from modal_workers.nerf.poses.captured import Captured
 from modal_workers.nerf.poses.colmap_files import read_model
 from modal_workers.nerf.poses.features_database import Matched, read_descriptors, read_matched
-from modal_workers.nerf.poses.gates import LEAST_PHOTOS, Judged, can_be_mapped, judge, refusal
+from modal_workers.nerf.poses.gates import (
+    LEAST_PHOTOS,
+    Judged,
+    before_mapping,
+    judge,
+    refusal,
+    several_wholes,
+    stands_still,
+)
 from modal_workers.nerf.poses.ladder import Rung, rungs
 from modal_workers.nerf.poses.mapper import Mapper, OutOfTime
 from modal_workers.nerf.poses.spec import PosesAttempt
@@ -85,8 +93,9 @@ class Search:
             masks=self._captured.all_masked,
         )
         done, matched_for = self._resume(ladder)
+        still = False
         for number, rung in enumerate(ladder):
-            if number < done:
+            if number < done or (still and not rung.masked):
                 continue
             try:
                 found = self._try(number, rung, matched_for)
@@ -100,7 +109,10 @@ class Search:
                 break
             if found is not None:
                 return found
+            if rung.matcher == "exhaustive" and several_wholes(self._groups, len(names)):
+                break
             matched_for = rung
+            still = still or (not rung.masked and self._matched is not None and stands_still(self._matched))
         raise refusal(names, self._groups, self._matched)
 
     def _resume(self, ladder: list[Rung]) -> tuple[int, Rung | None]:
@@ -127,10 +139,12 @@ class Search:
             self._match(number, rung)
             self._keep(number)
         self._matched = read_matched(self._database, self._files)
-        models = self._map(number, rung) if can_be_mapped(self._matched) else []
+        problem = before_mapping(self._matched)
+        models = [] if problem else self._map(number, rung)
         judged = [(judge(read_model(folder), len(self._files)), folder) for folder in models]
         judged.sort(key=lambda one: -len(one[0].kept))
-        problem = judged[0][0].problem if judged else "too few photos match each other"
+        if not problem:
+            problem = judged[0][0].problem if judged else "no two photos were a start"
         registered = len(judged[0][0].kept) if judged else 0
         self._attempts.append(
             PosesAttempt(
