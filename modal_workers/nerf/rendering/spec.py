@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from contracts.workload import Compute, Result, Stage, Workload
 from modal_workers.nerf.params import NerfParams
 
 
 class RenderingReport(Result):
     """Which frames this shard rendered, and that they were checked."""
+
+    batch: int
+    artifact: str = Field(description="The batch's zip; frames, poses and checksums are listed in the JSON beside it.")
+    first_frame: int
+    frames: int = Field(description="In the zip, each of them read back and checked.")
+    frames_rendered: int = Field(description="Rendered by the run that ended the batch.")
+    frames_taken_over: int = Field(description="Stored by earlier runs and not rendered again.")
+    size_px: int
+    azimuth_step_deg: float
+    elevations_deg: tuple[float, ...]
+    spacing_error_deg: float = Field(description="Largest difference of a pose from its even place on the orbit.")
+    mean_coverage: float = Field(description="Mean alpha of the frames, 0..1.")
+    zip_bytes: int
+    zip_sha256: str
+    device: str
+    seconds: float = Field(description="Of this run: rendering, encoding and checks.")
+    frames_per_second: float | None = Field(description="Of this run, encoding included; none where none was left.")
 
 
 WORKLOAD = Workload(

@@ -1,0 +1,157 @@
+"""A batch of frames in one zip: how it is written, always the same bytes for the same frames, and how it is checked."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from contracts.errors import ErrorCode, SaccadeError
+from modal_workers.nerf.orbit import Orbit
+from modal_workers.nerf.params import BATCH_FRAMES
+from modal_workers.nerf.rendering.frames import decode_png
+
+#: The oldest time that a zip can tell: the same frames make the same file.
+_STAMP: Final = (1980, 1, 1, 0, 0, 0)
+_CLEAR: Final = 0
+_SOLID: Final = 250
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What is known of a frame that was read back."""
+
+    index: int
+    name: str
+    azimuth_deg: float
+    elevation_deg: float
+    bytes: int
+    sha256: str
+    coverage: float  # mean alpha, 0..1
+    max_alpha: int
+
+
+def frame_name(index: int) -> str:
+    """Name a frame by its place on the orbit."""
+    return f"frame_{index:04d}.png"
+
+
+def frames_of(batch: int, frames: int) -> range:
+    """Say which frames a batch holds."""
+    return range(batch * BATCH_FRAMES, min((batch + 1) * BATCH_FRAMES, frames))
+
+
+def write_zip(path: Path, frames: Iterable[tuple[int, bytes]]) -> None:
+    """Write frames as they come, not compressed: PNGs do not get smaller."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for index, data in frames:
+            entry = zipfile.ZipInfo(frame_name(index), _STAMP)
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, data)
+
+
+def read_zip(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Give frames in the order of the file; each one's CRC-32 is checked.
+
+    Raises:
+        zipfile.BadZipFile: the file is cut off, or a frame's bytes are not what they were.
+        ValueError: there is something else in it.
+    """
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            name = entry.filename
+            index = int(name.removeprefix("frame_").removesuffix(".png"))
+            if name != frame_name(index):
+                raise ValueError(f"{name} is no frame")
+            yield index, archive.read(entry)
+
+
+def stored(path: Path, orbit: Orbit) -> dict[int, bytes] | None:
+    """Give the frames of an earlier run's file; None where it cannot be trusted."""
+    try:
+        found = dict(read_zip(path))
+        for index, data in found.items():
+            checked(index, data, orbit)
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, SaccadeError):
+        return None
+    return found
+
+
+def checked(index: int, data: bytes, orbit: Orbit) -> Frame:
+    """Read a frame back and check it: its size, that it has alpha, and that alpha is both clear and solid somewhere.
+
+    Raises:
+        SaccadeError: INTERNAL, the frame is damaged; INPUT_UNREADABLE, nothing solid or nothing clear is on it.
+    """
+    picture = decode_png(data)
+    size = orbit.size_px
+    if picture is None or picture.shape != (size, size, 4):
+        raise SaccadeError(ErrorCode.INTERNAL, f"Frame {index} is not {size} x {size} RGBA.")
+    alpha = picture[..., 3]
+    low, high = int(alpha.min()), int(alpha.max())
+    if low > _CLEAR or high <= _SOLID:
+        raise SaccadeError(
+            ErrorCode.INPUT_UNREADABLE,
+            f"Frame {index} shows {'no background' if low > _CLEAR else 'nothing solid'}: alpha is {low} to {high}.",
+            hint="Send masks, or set crop_radius so that the object alone is inside of it; train for longer.",
+        )
+    azimuth, elevation = orbit.angles_deg(index)
+    sha256 = hashlib.sha256(data).hexdigest()
+    coverage = round(float(alpha.mean()) / 255, 5)
+    return Frame(index, frame_name(index), azimuth, elevation, len(data), sha256, coverage, high)
+
+
+def check_batch(path: Path, orbit: Orbit, expected: range) -> list[Frame]:
+    """Read a whole zip back: the right frames, all of them, each one sound.
+
+    Raises:
+        SaccadeError: INTERNAL, INPUT_UNREADABLE; see ``checked``.
+    """
+    try:
+        found = [checked(index, data, orbit) for index, data in read_zip(path)]
+    except (zipfile.BadZipFile, zlib.error, ValueError) as error:
+        raise SaccadeError(ErrorCode.INTERNAL, f"The batch cannot be read back: {error}") from error
+    if [frame.index for frame in found] != list(expected):
+        raise SaccadeError(
+            ErrorCode.INTERNAL, f"The batch holds {len(found)} frames, not {len(expected)} from {expected.start} on."
+        )
+    return found
+
+
+def spacing_error_deg(orbit: Orbit, frames: range) -> float:
+    """Give how far the poses really used are off the even places, in degrees, the worst of them."""
+    worst = 0.0
+    for index in frames:
+        x, y, z = orbit.world_from_camera(index)[:3, 3] - np.array(orbit.centre)
+        azimuth, elevation = math.degrees(math.atan2(y, x)), math.degrees(math.atan2(z, math.hypot(x, y)))
+        wanted = 360.0 * (index % orbit.azimuths) / orbit.azimuths
+        around = (azimuth - wanted + 180.0) % 360.0 - 180.0
+        worst = max(worst, abs(around), abs(elevation - orbit.elevations_deg[index // orbit.azimuths]))
+    return worst
+
+
+def listing(orbit: Orbit, frames: list[Frame]) -> dict[str, Any]:
+    """Describe a batch for those who use it: intrinsics, and for each frame its pose in the model's frame, its sums."""
+    half = orbit.size_px / 2
+    return {
+        "camera": {
+            "model": "PINHOLE",
+            "w": orbit.size_px,
+            "h": orbit.size_px,
+            "fl_x": orbit.focal_px,
+            "fl_y": orbit.focal_px,
+            "cx": half,
+            "cy": half,
+        },
+        "axes": "world_from_camera, OpenCV: x right, y down, z forward; the frame of model/splat.ply",
+        "frames": [
+            asdict(frame) | {"world_from_camera": orbit.world_from_camera(frame.index).tolist()} for frame in frames
+        ],
+    }

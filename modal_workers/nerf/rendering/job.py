@@ -1,0 +1,89 @@
+"""The stage of rendering: one shard is one batch of frames, drawn, checked and saved as one zip."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from typing import Final
+
+from contracts.errors import ErrorCode, SaccadeError
+from modal_workers.nerf.orbit import Orbit
+from modal_workers.nerf.params import NerfParams
+from modal_workers.nerf.rendering.batch import check_batch, frames_of, listing, spacing_error_deg, write_zip
+from modal_workers.nerf.rendering.frames import FrameSource, SplatFrames
+from modal_workers.nerf.rendering.shard import draw
+from modal_workers.nerf.rendering.spec import RenderingReport
+from modal_workers.nerf.scene import Scene
+from modal_workers.runtime.context import Context
+
+SCENE: Final = "scene.npz"
+
+
+def run(params: NerfParams, context: Context) -> RenderingReport:
+    """Draw this shard's frames.
+
+    Raises:
+        SaccadeError: INPUT_UNREADABLE, a frame shows nothing; INTERNAL, what training left is not there.
+    """
+    batch, _ = context.shard
+    with context.stage("rendering"):
+        report = f"rendering_{batch:03d}.json"
+        if (done := context.checkpoint(report)) is not None:
+            return RenderingReport.model_validate_json(done.read_bytes())
+        scene = scene_of(context)
+        source = SplatFrames(scene)
+        return render(params, context, scene.orbit(params), source, source.device)
+
+
+def scene_of(context: Context) -> Scene:
+    """Read what training left.
+
+    Raises:
+        SaccadeError: INTERNAL, it is not there.
+    """
+    path = context.checkpoint(SCENE)
+    if path is None:
+        raise SaccadeError(ErrorCode.INTERNAL, "Training has left no scene.")
+    return Scene.load(path)
+
+
+def render(params: NerfParams, context: Context, orbit: Orbit, source: FrameSource, device: str) -> RenderingReport:
+    """Draw a batch with any source, check the finished file frame by frame, save it, and report; the report last."""
+    began_s = time.monotonic()
+    batch, _ = context.shard
+    expected = frames_of(batch, params.frames)
+    drawn = draw(batch, expected, orbit, source, context)
+    path = context.scratch / f"batch_{batch:02d}.zip"
+    write_zip(path, ((index, drawn.frames[index]) for index in expected))
+    frames = check_batch(path, orbit, expected)
+    name, title = f"frames/{path.name}", f"Frames {expected.start} to {expected.stop - 1}"
+    described = path.with_suffix(".json")
+    described.write_text(json.dumps(listing(orbit, frames)), encoding="utf-8")
+    context.save(path, name, "application/zip", title=title)
+    context.save(described, f"frames/{described.name}", "application/json", title=f"{title}: poses and checksums")
+    with path.open("rb") as file:
+        zip_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    report = RenderingReport(
+        batch=batch,
+        artifact=name,
+        first_frame=expected.start,
+        frames=len(frames),
+        frames_rendered=drawn.rendered,
+        frames_taken_over=drawn.taken_over,
+        size_px=orbit.size_px,
+        azimuth_step_deg=360.0 / orbit.azimuths,
+        elevations_deg=orbit.elevations_deg,
+        spacing_error_deg=spacing_error_deg(orbit, expected),
+        mean_coverage=round(sum(frame.coverage for frame in frames) / len(frames), 5),
+        zip_bytes=path.stat().st_size,
+        zip_sha256=zip_sha256,
+        device=device,
+        seconds=round(time.monotonic() - began_s, 3),
+        frames_per_second=round(drawn.rendered / drawn.rendering_s, 2) if drawn.rendered else None,
+    )
+    kept = context.scratch / f"rendering_{batch:03d}.json"
+    kept.write_text(report.model_dump_json(), encoding="utf-8")
+    context.keep(kept, kept.name)
+    context.progress(1.0, "checked")
+    return report
