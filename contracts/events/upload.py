@@ -11,11 +11,11 @@ from contracts.events.base import EventData
 
 
 class MediaFacts(BaseModel):
-    """What a decoder found in a file."""
+    """What a decoder found in a file; of an archive: the first of its pictures."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    media: Literal["video", "image"]
+    media: Literal["video", "image", "archive"]
     container: str
     codec: str
     width_px: int

@@ -11,11 +11,15 @@ from __future__ import annotations
 import io
 import json
 import resource
+import struct
 import sys
 import urllib.error
 import urllib.request
+import zipfile
 from typing import Any, Final
 
+from contracts.archive import ArchiveMember, list_archive, open_archive, read_member
+from contracts.errors import ErrorCode, SaccadeError
 from contracts.limits import MIB, PICTURE_SIDE_PX
 
 _WINDOW_BYTES: Final = 1 * MIB
@@ -33,6 +37,11 @@ _PICTURE: Final = (
 #: Opened only to say that there is no picture in it.
 _SOUND: Final = ("mp3", "wav", "aac", "flac", "ac3", "aiff", "caf", "amr", "w64")
 _PICTURE_BRANDS: Final = frozenset({"avif", "heic", "heix", "heif", "mif1", "miaf"})
+#: How a ZIP begins: with a file, with nothing in it, or cut into volumes.
+_ZIP_SIGNATURES: Final = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
+#: Pictures of a ZIP of which one must open, and the largest that is tried.
+_TRIED_PICTURES: Final = 5
+_TRIED_BYTES: Final = 128 * MIB
 
 
 class Refused(Exception):  # noqa: N818 - it is an answer
@@ -82,6 +91,12 @@ class RangeReader(io.RawIOBase):
         self._position += len(found)
         return found
 
+    def readinto(self, buffer: Any) -> int:
+        """Read into a buffer, fewer bytes at a window's end."""
+        found = self.read(len(buffer))
+        buffer[: len(found)] = found
+        return len(found)
+
     def _load(self, start: int) -> int:
         """Load the window at ``start`` and give the object's size in bytes."""
         headers = {"Range": f"bytes={start}-{start + _WINDOW_BYTES - 1}"}
@@ -108,15 +123,90 @@ def probe(url: str) -> dict[str, Any]:
         reader = RangeReader(url)
     except OSError as error:
         raise Refused("storage_unavailable", f"The bucket did not give the file ({type(error).__name__}).") from error
+    try:
+        if _begins(reader).startswith(_ZIP_SIGNATURES):
+            return _look_into(reader)
+        return _open(reader)
+    except SaccadeError as error:
+        if reader.failure:
+            raise Refused("storage_unavailable", "The bucket stopped giving the file.") from error
+        raise Refused(str(error.code), error.message) from error
+    except (Refused, OSError) as error:
+        if reader.failure:
+            raise Refused("storage_unavailable", "The bucket stopped giving the file.") from error
+        raise
+
+
+def _begins(reader: RangeReader) -> bytes:
+    start = reader.read(4)
+    reader.seek(0)
+    return start
+
+
+def _open(file: io.RawIOBase | io.BytesIO) -> dict[str, Any]:
+    """Open a video or picture with the decoder.
+
+    Raises:
+        Refused: with MEDIA_UNDECODABLE, MEDIA_NO_VIDEO or MEDIA_TOO_LARGE.
+    """
     import av  # noqa: PLC0415 - only this process may load a decoder
 
     try:
-        with av.open(reader, options={"format_whitelist": ",".join((*_VIDEO, *_PICTURE, *_SOUND))}) as container:
-            return _look(av, container)
+        with av.open(file, options={"format_whitelist": ",".join((*_VIDEO, *_PICTURE, *_SOUND))}) as container:
+            found = _look(av, container)
     except (av.error.FFmpegError, ValueError, EOFError) as error:
-        if reader.failure:
-            raise Refused("storage_unavailable", "The bucket stopped giving the file.") from error
         raise Refused("media_undecodable", f"No decoder opens this file ({_reason(error)}).") from error
+    if found["media"] == "image" and found["container"] == "mov":
+        found["width_px"], found["height_px"] = _whole_size(file, (found["width_px"], found["height_px"]))
+    return found
+
+
+def _whole_size(file: io.RawIOBase | io.BytesIO, tile: tuple[int, int]) -> tuple[int, int]:
+    """Give a HEIF picture's size, px: telephones cut theirs into tiles, and the decoder was given one of them.
+
+    Each picture and part of one has a property ``ispe``; the largest is the whole (ISO/IEC 23008-12, 6.5.3).
+    """
+    file.seek(0)
+    head = file.read(_WINDOW_BYTES) or b""
+    sizes, at = [tile], head.find(b"ispe")
+    while 0 <= at <= len(head) - 16:
+        sizes.append(struct.unpack(">II", head[at + 8 : at + 16]))
+        at = head.find(b"ispe", at + 4)
+    whole = max(sizes, key=lambda size: size[0] * size[1])
+    _check_side(*whole)
+    return whole
+
+
+def _look_into(reader: RangeReader) -> dict[str, Any]:
+    """List a ZIP, which must be safe as a whole, and open the first of its pictures that opens.
+
+    Raises:
+        Refused: with MEDIA_UNDECODABLE, when none of the first few does.
+        SaccadeError: why the ZIP is refused.
+    """
+    with open_archive(io.BufferedReader(reader, _WINDOW_BYTES)) as archive:
+        listing = list_archive(archive)
+        for member in listing.pictures[:_TRIED_PICTURES]:
+            found = _picture_in(archive, member)
+            if found:
+                return {**found, "media": "archive", "container": "zip"}
+    names = ", ".join(member.name for member in listing.pictures[:_TRIED_PICTURES])
+    raise Refused("media_undecodable", f"None of these pictures in the ZIP opens: {names}.")
+
+
+def _picture_in(archive: zipfile.ZipFile, member: ArchiveMember) -> dict[str, Any] | None:
+    """Say what one picture of a ZIP is; None when it does not open."""
+    if member.bytes > _TRIED_BYTES:
+        return None
+    try:
+        found = _open(io.BytesIO(read_member(archive, member)))
+    except Refused:
+        return None
+    except SaccadeError as error:
+        if error.code is ErrorCode.ARCHIVE_UNREADABLE:
+            return None
+        raise
+    return found if found["media"] == "image" else None
 
 
 def _reason(error: Exception) -> str:

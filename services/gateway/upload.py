@@ -14,6 +14,8 @@ from contracts.events.upload import MediaFacts, UploadCompleted, UploadCreated, 
 from contracts.limits import GIB, PART_BYTES, SINGLE_PUT_BYTES, UPLOAD_BYTES, UPLOAD_EXPIRES_S
 
 _MEDIA_TYPE: Final = re.compile(r"^(video|image)/[a-z0-9][a-z0-9.+-]{0,99}$")
+#: What browsers and operating systems call a ZIP.
+_ZIP_TYPES: Final = frozenset({"application/zip", "application/x-zip-compressed", "application/x-zip"})
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
 _KEY_CHARS: Final = 100
 _SUFFIX_CHARS: Final = 16
@@ -106,9 +108,10 @@ def media_type(content_type: str) -> str:
         SaccadeError: UNSUPPORTED_MEDIA_TYPE.
     """
     bare = content_type.partition(";")[0].strip().lower()
-    if not _MEDIA_TYPE.match(bare):
-        message = f"{content_type!r} is neither video/… nor image/…."
-        raise SaccadeError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, message, accepted=["video/*", "image/*"])
+    if not _MEDIA_TYPE.match(bare) and bare not in _ZIP_TYPES:
+        message = f"{content_type!r} is neither video/… nor image/… nor application/zip."
+        accepted = ["video/*", "image/*", "application/zip"]
+        raise SaccadeError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, message, accepted=accepted)
     return bare
 
 
@@ -150,9 +153,11 @@ def check_media(upload: Upload, media: MediaFacts) -> None:
     Raises:
         SaccadeError: UNSUPPORTED_MEDIA_TYPE.
     """
-    if not upload.created.content_type.startswith(f"{media.media}/"):
-        message = f"{upload.created.content_type} was declared, but the file holds {_NAMES[media.media]}."
+    declared = upload.created.content_type
+    announced = "archive" if declared in _ZIP_TYPES else declared.partition("/")[0]
+    if announced != media.media:
+        message = f"{declared} was declared, but the file holds {_NAMES[media.media]}."
         raise SaccadeError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, message)
 
 
-_NAMES: Final = {"video": "a video", "image": "a picture"}
+_NAMES: Final = {"video": "a video", "image": "a picture", "archive": "a ZIP"}

@@ -28,6 +28,14 @@ _SINGLE_PUT_BYTES: Final = 1024 * _MIB
 #: Part URLs asked for at once: few, for they expire while a slow line is at the first.
 _SIGNED_AT_ONCE: Final = 8
 _TRIES: Final = 4
+#: What not every system's tables know.
+_MEDIA_TYPES: Final = {
+    ".heic": "image/heic",
+    ".heif": "image/heif",
+    ".hif": "image/heif",
+    ".webp": "image/webp",
+    ".zip": "application/zip",
+}
 #: Joining the parts and a look at the film take the server a while.
 _COMPLETE_S: Final = 300.0
 
@@ -63,7 +71,7 @@ class Upload:
         self._path = path
         self._size = path.stat().st_size
         self._on_progress = on_progress
-        self._content_type = content_type or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        self._content_type = content_type or _media_type(path)
         self._note = _note(api.connection.url, path, state_dir) if state_dir else None
         in_parts = self._size > _MULTIPART_FROM_BYTES if multipart is None else multipart
         self._in_parts = in_parts or self._size > _SINGLE_PUT_BYTES
@@ -183,3 +191,8 @@ def _note(url: str, path: Path, state_dir: Path) -> Path:
     facts = path.stat()
     told = f"{url}\n{path.resolve()}\n{facts.st_size}\n{facts.st_mtime_ns}"
     return state_dir / f"{hashlib.sha256(told.encode()).hexdigest()[:32]}.json"
+
+
+def _media_type(path: Path) -> str:
+    known = _MEDIA_TYPES.get(path.suffix.lower()) or mimetypes.guess_type(path.name)[0]
+    return known or "application/octet-stream"

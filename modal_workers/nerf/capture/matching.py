@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from modal_workers.nerf.capture.shutter import Look
 
 #: Up to so many photos every pair is tried; above it those near in order and those that look alike.
-EVERY_PAIR: Final = 40
+EVERY_PAIR: Final = 32
 _NEIGHBOURS: Final = 4
 _ALIKE: Final = 8
 _WORDS: Final = 256

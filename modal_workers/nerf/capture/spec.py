@@ -93,7 +93,7 @@ class CaptureReport(Result):
     sharp: int
     #: Median width of the photos' edges as a Gaussian's sigma, in px at 1024 px on the long side; None: no edges.
     blur_px: float | None
-    #: Median number of points that can be found again, at 480 px on the long side.
+    #: Median number of points that can be found again, at 400 px on the long side.
     features: int
     matched_pairs: int
     #: Sizes of the pieces that no match ties to each other, largest first; single photos included.

@@ -22,7 +22,7 @@ class NewUpload(BaseModel):
 
     filename: str = Field(min_length=1, max_length=255, examples=["lap_a.mp4"])
     content_type: str = Field(
-        min_length=1, max_length=200, description="`video/*` or `image/*`", examples=["video/mp4"]
+        min_length=1, max_length=200, description="`video/*`, `image/*` or `application/zip`", examples=["video/mp4"]
     )
     size_bytes: int = Field(ge=0, examples=[1_048_576])
     sha256: str | None = Field(
