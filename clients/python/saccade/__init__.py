@@ -31,7 +31,9 @@ from saccade.objects import (
     WebhookTest,
     WebhookView,
 )
+from saccade.session_inputs import FrameAnswer, JointsAnswer, Ply
 from saccade.session_record import Recorded, RecordSize
+from saccade.session_stream import SessionStream
 
 __all__ = [
     "Artifact",
@@ -46,17 +48,21 @@ __all__ = [
     "DeliveryView",
     "Event",
     "Events",
+    "FrameAnswer",
     "FrameCounts",
     "Gap",
     "Job",
     "JobError",
     "JobFailedError",
     "JobView",
+    "JointsAnswer",
     "NotFoundError",
+    "Ply",
     "RecordSize",
     "Recorded",
     "RefusedError",
     "SessionCost",
+    "SessionStream",
     "SessionView",
     "Snapshot",
     "Ticket",

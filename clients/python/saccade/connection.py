@@ -212,7 +212,9 @@ class AsyncConnection:
     def __init__(self, url: str, api_key: str | None, timeout_s: float) -> None:
         """Connect to nothing yet."""
         self.url = _checked(url)
-        self._http = httpx.AsyncClient(base_url=self.url, headers=_headers(api_key), timeout=timeout_s)
+        #: What each request to the API carries.
+        self.headers = _headers(api_key)
+        self._http = httpx.AsyncClient(base_url=self.url, headers=self.headers, timeout=timeout_s)
         self._bucket = httpx.AsyncClient(headers=_HEADERS, timeout=httpx.Timeout(timeout_s, write=_WRITE_S))
 
     async def request(self, method: str, path: str, **options: Any) -> httpx.Response:

@@ -1,15 +1,27 @@
-"""Live sessions: opened, read, ended, begun anew; and the record of what was streamed into them."""
+"""Live sessions: opened, streamed into, read, ended, begun anew; and the record of what was streamed into them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from saccade.api import Api, Pages, given, segment
-from saccade.connection import finish, iterate, iterate_async
+from saccade.connection import AsyncConnection, finish, iterate, iterate_async
 from saccade.objects import SessionView
+from saccade.session_inputs import (
+    FrameAnswer,
+    JointSample,
+    JointsAnswer,
+    Ply,
+    fetch_ply,
+    joint_batch,
+    send_frame,
+    send_joints,
+)
 from saccade.session_record import Recorded, RecordSize, RecordStream
+from saccade.session_stream import SessionStream
 
 _ALL: Final = "/v1/sessions"
 _LONGEST_WAIT_S: Final = 60
@@ -65,6 +77,54 @@ class Sessions:
     def reset(self, session_id: str) -> SessionView:
         """Ask a session to forget what it has seen."""
         return finish(self._api.post(SessionView, _one(session_id, "reset")))
+
+    def send_frame(
+        self,
+        session_id: str,
+        picture: bytes,
+        *,
+        seq: int | None = None,
+        captured_at_s: float | None = None,
+        clock_offset_s: float | None = None,
+        source: str | None = None,
+        wait_s: float | None = None,
+    ) -> FrameAnswer:
+        """Send a JPEG or PNG once; it is stored when this returns, or with ``wait_s`` (60 at most) judged if it can be.
+
+        Without ``seq`` the server numbers it, without ``captured_at_s`` (unix seconds) it was taken when it arrives.
+        ``clock_offset_s`` is the server's clock minus one's own, ``source`` the camera's name.
+        """
+        head = _head(seq, captured_at_s, clock_offset_s, source)
+        return finish(send_frame(self._api, _one(session_id, "frames"), picture, head, wait_s))
+
+    def send_joints(
+        self,
+        session_id: str,
+        names: Sequence[str],
+        samples: Iterable[JointSample],
+        *,
+        unit: str = "rad",
+        source: str | None = None,
+        clock_offset_s: float | None = None,
+        clock_error_s: float = 0.0,
+    ) -> JointsAnswer:
+        """Send samples ``(seq, captured_at_s, positions)`` of all joints, oldest first; they are stored on return.
+
+        ``warnings`` of the answer says what looks wrong with them: degrees in place of radians, say.
+        """
+        batch = joint_batch(
+            names, samples, unit=unit, source=source, clock_offset_s=clock_offset_s, clock_error_s=clock_error_s
+        )
+        return finish(send_joints(self._api, _one(session_id, "joints"), batch))
+
+    def ply(self, session_id: str, *, max_splats: int | None = None, etag: str | None = None) -> Ply | None:
+        """Fetch the newest model, whole or its most important splats; None if it is still the version ``etag``.
+
+        Raises:
+            ClientError: ``session_not_started`` while there is none.
+        """
+        path = _one(session_id, "ply")
+        return finish(fetch_ply(self._api, path, max_splats=max_splats, etag=etag))
 
     def record(self, session_id: str) -> Record:
         """Read what was streamed into a session, as of now, over any disconnect. Telemetry is kept for some hours."""
@@ -144,6 +204,66 @@ class AsyncSessions:
         """Ask a session to forget what it has seen."""
         return await self._api.post(SessionView, _one(session_id, "reset"))
 
+    async def send_frame(
+        self,
+        session_id: str,
+        picture: bytes,
+        *,
+        seq: int | None = None,
+        captured_at_s: float | None = None,
+        clock_offset_s: float | None = None,
+        source: str | None = None,
+        wait_s: float | None = None,
+    ) -> FrameAnswer:
+        """Send a JPEG or PNG once; it is stored when this returns, or with ``wait_s`` (60 at most) judged if it can be.
+
+        Without ``seq`` the server numbers it, without ``captured_at_s`` (unix seconds) it was taken when it arrives.
+        ``clock_offset_s`` is the server's clock minus one's own, ``source`` the camera's name.
+        """
+        head = _head(seq, captured_at_s, clock_offset_s, source)
+        return await send_frame(self._api, _one(session_id, "frames"), picture, head, wait_s)
+
+    async def send_joints(
+        self,
+        session_id: str,
+        names: Sequence[str],
+        samples: Iterable[JointSample],
+        *,
+        unit: str = "rad",
+        source: str | None = None,
+        clock_offset_s: float | None = None,
+        clock_error_s: float = 0.0,
+    ) -> JointsAnswer:
+        """Send samples ``(seq, captured_at_s, positions)`` of all joints, oldest first; they are stored on return.
+
+        ``warnings`` of the answer says what looks wrong with them: degrees in place of radians, say.
+        """
+        batch = joint_batch(
+            names, samples, unit=unit, source=source, clock_offset_s=clock_offset_s, clock_error_s=clock_error_s
+        )
+        return await send_joints(self._api, _one(session_id, "joints"), batch)
+
+    async def ply(self, session_id: str, *, max_splats: int | None = None, etag: str | None = None) -> Ply | None:
+        """Fetch the newest model, whole or its most important splats; None if it is still the version ``etag``.
+
+        Raises:
+            ClientError: ``session_not_started`` while there is none.
+        """
+        path = _one(session_id, "ply")
+        return await fetch_ply(self._api, path, max_splats=max_splats, etag=etag)
+
+    def stream(self, session_id: str, *, joints: bool = False, after: str | None = None) -> SessionStream:
+        """Open a WebSocket both ways: ``async with client.sessions.stream(id) as stream``.
+
+        ``joints`` gives the joints as they come too; ``after`` is the cursor of a stream that was cut. It needs the
+        package websockets.
+        """
+        connection = self._api.connection
+        assert isinstance(connection, AsyncConnection)
+        asked = urlencode(given({"joints": "1" if joints else None, "after": after}))
+        url = f"ws{connection.url.removeprefix('http')}{_one(session_id, 'stream')}{'?' * bool(asked)}{asked}"
+        return SessionStream(url, connection.headers)
+
     def record(self, session_id: str) -> AsyncRecord:
         """Read what was streamed into a session, as of now, over any disconnect. Telemetry is kept for some hours."""
         return AsyncRecord(self._api.record(session_id))
@@ -172,6 +292,13 @@ class AsyncRecord(AsyncIterator[Recorded]):
 
 def _one(session_id: str, *more: str) -> str:
     return "/".join([_ALL, segment(session_id), *more])
+
+
+def _head(
+    seq: int | None, captured_at_s: float | None, clock_offset_s: float | None, source: str | None
+) -> dict[str, Any]:
+    """Name what is known of a frame as its headers do."""
+    return {"Seq": seq, "Captured-At": captured_at_s, "Clock-Offset": clock_offset_s, "Source": source}
 
 
 def _opening(workload: str, params: Mapping[str, Any] | None, **options: Any) -> dict[str, Any]:

@@ -1,0 +1,202 @@
+"""One WebSocket of a live session: frames and joints in, each frame's verdict and every event out."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final
+
+import httpx
+
+from saccade.api import given
+from saccade.errors import ClientError, RefusedError, refusal
+from saccade.session_inputs import FrameAnswer, JointSample, content_type_of, joint_batch
+
+if TYPE_CHECKING:
+    from websockets.asyncio.client import ClientConnection
+
+_OPEN_S: Final = 30.0
+#: A model's worth of events never comes in one message; a picture of the gateway's limit does.
+_LONGEST: Final = 64 * 1024 * 1024
+_NORMAL: Final = 1000
+_ACKED: Final = "session.frame_acked"
+#: Codes of a frame that is refused at the gateway's door, whose verdict comes too.
+_OF_FRAMES: Final = "frame_"
+
+
+class SessionStream:
+    """A connection that lasts until the session ends; open it with ``async with``. For use by one event loop.
+
+    One task sends while another reads: ``acks`` or the stream itself, which gives every message.
+    Messages are dictionaries with a ``type``: the events of the session (CloudEvents), ``joints``, ``clock_pong``,
+    ``warning``, ``gap``, and ``error`` about something that was sent.
+    """
+
+    def __init__(self, url: str, headers: dict[str, str]) -> None:
+        """Connect to nothing yet."""
+        self._url = url
+        self._headers = headers
+        self._socket: ClientConnection | None = None
+        self._seq = 0
+        #: Where to go on: ``client.sessions.stream(id, after=cursor)`` begins with what comes after it.
+        self.cursor: str | None = None
+
+    async def __aenter__(self) -> SessionStream:
+        """Connect.
+
+        Raises:
+            ClientError: refused, unreachable, or ``websockets`` is not installed.
+        """
+        try:
+            from websockets.asyncio.client import connect  # noqa: PLC0415 - for this alone
+            from websockets.exceptions import InvalidHandshake, InvalidStatus  # noqa: PLC0415
+        except ImportError:
+            hint = "pip install 'saccade-client[stream]'"
+            raise ClientError("package_missing", "Streams need the package websockets.", hint) from None
+        try:
+            self._socket = await connect(
+                self._url, additional_headers=self._headers, open_timeout=_OPEN_S, max_size=_LONGEST
+            )
+        except InvalidStatus as error:
+            answer = error.response
+            headers = list(answer.headers.raw_items())
+            raise refusal(httpx.Response(answer.status_code, headers=headers, content=bytes(answer.body))) from error
+        except (OSError, TimeoutError, InvalidHandshake) as error:
+            message = f"{self._url.partition('?')[0]} does not answer ({error})."
+            raise ClientError("server_unreachable", message, "See that it runs.", retryable=True) from error
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Disconnect; the session goes on."""
+        await self.close()
+
+    def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
+        """Give every message as it comes, until the session has ended."""
+        return self._messages()
+
+    async def close(self) -> None:
+        """Disconnect; the session goes on."""
+        if self._socket is not None:
+            await self._socket.close()
+
+    async def send_frame(
+        self,
+        picture: bytes,
+        *,
+        seq: int | None = None,
+        captured_at_s: float | None = None,
+        clock_offset_s: float | None = None,
+        source: str | None = None,
+    ) -> int:
+        """Send a JPEG or PNG and give its number; without one frames are numbered from 0, without a time it is now.
+
+        Raises:
+            ClientError: the connection is gone.
+        """
+        number = self._seq if seq is None else seq
+        self._seq = number + 1
+        head = {
+            "seq": number,
+            "captured_at_s": time.time() if captured_at_s is None else captured_at_s,
+            "content_type": content_type_of(picture),
+        } | given({"clock_offset_s": clock_offset_s, "source": source})
+        written = json.dumps(head).encode()
+        await self._send(len(written).to_bytes(4, "big") + written + picture)
+        return number
+
+    async def send_joints(
+        self,
+        names: Sequence[str],
+        samples: Iterable[JointSample],
+        *,
+        unit: str = "rad",
+        source: str | None = None,
+        clock_offset_s: float | None = None,
+    ) -> None:
+        """Send samples, oldest first.
+
+        Raises:
+            ClientError: the connection is gone.
+        """
+        batch = joint_batch(names, samples, unit=unit, source=source, clock_offset_s=clock_offset_s)
+        await self._send(json.dumps({"type": "joints"} | batch))
+
+    async def ask_time(self) -> None:
+        """Ask for the server's clock; it comes as ``clock_pong`` with ``sent_at_s`` and ``time_s``."""
+        await self._send(json.dumps({"type": "clock_ping", "sent_at_s": time.time()}))
+
+    async def stop(self) -> None:
+        """Ask for the session's end."""
+        await self._send(json.dumps({"type": "stop"}))
+
+    async def reset(self) -> None:
+        """Ask the session to forget what it has seen."""
+        await self._send(json.dumps({"type": "reset"}))
+
+    async def acks(self) -> AsyncIterator[FrameAnswer]:
+        """Give each frame's verdict as it comes, until the session has ended; other messages are passed over.
+
+        A frame that the gateway refuses at its door has the verdict ``rejected`` too, by the worker that counts it.
+
+        Raises:
+            RefusedError: what was sent could not be read, or may not be sent.
+            ClientError: the connection is gone.
+        """
+        async for message in self._messages():
+            if message["type"] == _ACKED:
+                for ack in message["data"]["acks"]:
+                    yield FrameAnswer.model_validate(ack)
+            elif message["type"] == "error" and not str(message.get("code")).startswith(_OF_FRAMES):
+                raise _refused(message)
+
+    async def _messages(self) -> AsyncIterator[dict[str, Any]]:
+        from websockets.exceptions import ConnectionClosed  # noqa: PLC0415
+
+        socket = self._opened()
+        while True:
+            try:
+                text = await socket.recv()
+            except ConnectionClosed:
+                if socket.close_code == _NORMAL:
+                    return
+                raise _gone(socket.close_reason) from None
+            message = json.loads(text)
+            if message.get("type") == "cursor":
+                self.cursor = message.get("cursor")
+            else:
+                yield message
+
+    async def _send(self, message: str | bytes) -> None:
+        from websockets.exceptions import ConnectionClosed  # noqa: PLC0415
+
+        socket = self._opened()
+        try:
+            await socket.send(message)
+        except ConnectionClosed:
+            raise _gone(socket.close_reason) from None
+
+    def _opened(self) -> ClientConnection:
+        if self._socket is None:
+            raise ClientError("stream_closed", "The stream is not open.", "Use it within `async with`.")
+        return self._socket
+
+
+def _refused(message: dict[str, Any]) -> RefusedError:
+    status = message.get("status")
+    return RefusedError(
+        str(message.get("code", "refused")),
+        str(message.get("detail") or message.get("title") or "The server refused what was sent."),
+        str(message.get("hint", "")),
+        status=status if isinstance(status, int) else 0,
+        problem=message,
+    )
+
+
+def _gone(reason: str | None) -> ClientError:
+    message = f"The stream was cut{f' ({reason})' if reason else ''}."
+    hint = "Open it again with after=stream.cursor; frames without a verdict may be sent again with their numbers."
+    return ClientError("stream_closed", message, hint, retryable=True)
