@@ -11,6 +11,7 @@ from email import message_from_string
 from pathlib import Path
 
 import pytest
+from saccade_robot import RobotClientError, read_params
 
 from tests.servers import ROOT
 
@@ -26,6 +27,21 @@ def test_the_distributions_name_is_the_modules_and_begins_as_lerobot_looks_for()
     assert project["tool"]["setuptools"]["packages"] == [PACKAGE]
     assert (PLUGIN / PACKAGE / "__init__.py").is_file()
     assert project["project"]["dependencies"] == ["saccade-robot-client"]
+
+
+def test_parameters_of_the_session_come_from_a_file(tmp_path: Path) -> None:
+    """Read before the robot is made: a name that is wrong is told at the start, not when the arm moves."""
+    path = tmp_path / "calibration.json"
+    path.write_text('{"seed": 3}')
+    assert read_params(path) == {"seed": 3}
+    for text, code in (("[1]", "params_invalid"), ("{", "params_invalid"), (None, "no_such_file")):
+        path.unlink()
+        if text is not None:
+            path.write_text(text)
+        with pytest.raises(RobotClientError) as refused:
+            read_params(path)
+        assert (refused.value.code, "saccade calibrate" in refused.value.hint) == (code, True)
+        path.touch()
 
 
 def test_what_is_built_keeps_the_name(tmp_path: Path) -> None:

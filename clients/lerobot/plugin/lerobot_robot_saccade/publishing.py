@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
+from pathlib import Path
 
-from saccade_robot import RobotDescription, Session, find_session, open_session
+from saccade_robot import RobotDescription, Session, find_session, open_session, read_params
 
 from lerobot_robot_saccade.settings import api_key
 
@@ -19,6 +20,8 @@ class PublishConfig:
     #: A session that is open already; without it one is opened, and stopped at the end.
     session: str | None = None
     workload: str = "live_splat"
+    #: A JSON file with parameters of the session that is opened: a camera's calibration, say.
+    params: str | None = None
     #: Name of the environment variable that holds the API key.
     key_env: str | None = "SACCADE_API_KEY"
     #: Names of the cameras to stream, with commas between them; all by default, none if empty.
@@ -37,8 +40,9 @@ class SessionOpener:
     """Opens the session of one robot; asked again after a failure, it opens the same one."""
 
     def __init__(self, config: PublishConfig) -> None:
-        """Open nothing yet."""
+        """Open nothing yet; raises ``RobotClientError`` where the parameters cannot be read."""
         self._config = config
+        self._params = {} if config.params is None else read_params(Path(config.params))
         self._attempt = str(uuid.uuid4())
 
     def __call__(self, robot: RobotDescription) -> Session:
@@ -47,4 +51,6 @@ class SessionOpener:
         url = config.url or ""
         if config.session:
             return find_session(url, config.session, key)
-        return open_session(url, key, workload=config.workload, robot=robot, idempotency_key=self._attempt)
+        return open_session(
+            url, key, workload=config.workload, params=self._params, robot=robot, idempotency_key=self._attempt
+        )

@@ -6,7 +6,7 @@ from saccade_robot.attachment import Attachment, attach, detach
 from saccade_robot.clock import now_s
 from saccade_robot.errors import RobotClientError
 from saccade_robot.robot import RobotDescription, describe
-from saccade_robot.session import Session, find_session, open_session
+from saccade_robot.session import Session, find_session, open_session, read_params
 from saccade_robot.streamer import Stats, Streamer
 from saccade_robot.target import HttpTarget, NatsTarget, Target, target_of
 from saccade_robot.units import Motor, Scale, scale_of
@@ -29,6 +29,7 @@ __all__ = [
     "find_session",
     "now_s",
     "open_session",
+    "read_params",
     "scale_of",
     "target_of",
 ]

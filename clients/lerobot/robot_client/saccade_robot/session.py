@@ -7,6 +7,7 @@ import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from saccade_robot.errors import RobotClientError, refusal
@@ -62,6 +63,24 @@ def open_session(
     body = {"workload": workload, "params": {**told, **(params or {})}}
     headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
     return _session(_ask(base_url, key, "POST", "/v1/sessions", body, headers=headers), base_url, key)
+
+
+def read_params(path: Path) -> dict[str, Any]:
+    """Read a session's parameters from a file, a camera's calibration say.
+
+    Raises:
+        RobotClientError: the file is not there, or no JSON object.
+    """
+    hint = "Name a file that `saccade calibrate` wrote."
+    try:
+        params = json.loads(path.read_bytes())
+    except OSError as error:
+        raise RobotClientError("no_such_file", f"{path} cannot be read ({error.strerror}).", hint) from error
+    except ValueError as error:
+        raise RobotClientError("params_invalid", f"{path} is no JSON ({error}).", hint) from error
+    if not isinstance(params, dict):
+        raise RobotClientError("params_invalid", f"{path} is no JSON object.", hint)
+    return params
 
 
 def find_session(base_url: str, session_id: str, key: str | None = None) -> Session:
