@@ -50,10 +50,10 @@ class Frames:
     def picture(self, frame: int, size_px: int | None = None) -> Picture:
         """Give a frame, smaller where ``size_px`` is less than its side."""
         encoded = np.frombuffer(self.png(frame), np.uint8)
-        picture = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
-        if picture is None or picture.ndim != 3 or picture.shape[2] != 4:
+        decoded = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
+        if decoded is None or decoded.ndim != 3 or decoded.shape[2] != 4:
             raise SaccadeError(ErrorCode.INTERNAL, f"Frame {frame} is no picture with an alpha channel.")
-        picture = np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGRA2RGBA), np.uint8)
+        picture: Picture = np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGRA2RGBA), np.uint8)
         if size_px is None or size_px >= picture.shape[0]:
             return picture
         return smaller(picture, size_px)
@@ -61,12 +61,12 @@ class Frames:
 
 def smaller(picture: Picture, size_px: int) -> Picture:
     """Shrink straight-alpha RGBA to ``size_px`` square; colours count as much as they cover."""
-    values = picture.astype(np.float32) / 255
+    values = np.asarray(picture, np.float32) / np.float32(255)
     values[..., :3] *= values[..., 3:]
-    values = cv2.resize(values, (size_px, size_px), interpolation=cv2.INTER_AREA)
+    values = np.asarray(cv2.resize(values, (size_px, size_px), interpolation=cv2.INTER_AREA), np.float32)
     alpha = values[..., 3:]
     values[..., :3] = np.where(alpha > 0, values[..., :3] / np.maximum(alpha, 1e-6), 0)
-    return np.clip(values * 255, 0, 255).round().astype(np.uint8)
+    return np.asarray(np.clip(values * 255, 0, 255).round(), np.uint8)
 
 
 def over(picture: Picture, background: Sequence[float] | NDArray[np.float32]) -> Picture:

@@ -66,7 +66,7 @@ def viewer_script(own: str) -> str:
 
 
 def _policy(style: str, script: str) -> str:
-    """Allow the page's own script and style and its pictures; Spark's WebAssembly, and the worker it makes of a blob."""
+    """Allow what is the page's own: script, style, pictures; Spark's WebAssembly, and the worker it makes of a blob."""
 
     def digest(text: str) -> str:
         return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -1,0 +1,106 @@
+"""The stage of the exhibit in order: read what there is, make pages and pictures of the frames, report."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+import cv2
+
+from modal_workers.nerf.exhibit.expense import paid, stages
+from modal_workers.nerf.exhibit.frames import Frames
+from modal_workers.nerf.exhibit.held_out import Pair, pairs
+from modal_workers.nerf.exhibit.report import Pictures, write_report
+from modal_workers.nerf.exhibit.result import result_of
+from modal_workers.nerf.exhibit.spec import NerfResult
+from modal_workers.nerf.exhibit.spin import write_spin
+from modal_workers.nerf.exhibit.splat_page import write_splat_page
+from modal_workers.nerf.exhibit.story import Story, read_story
+from modal_workers.nerf.exhibit.turntable import picture_of, write_animation, write_contact_sheet, write_video
+from modal_workers.nerf.params import NerfParams
+from modal_workers.runtime.context import Context
+
+_HTML: Final = "text/html"
+
+
+def run(params: NerfParams, context: Context) -> NerfResult:
+    """Make the exhibit. It takes seconds, so a run that is begun anew makes everything again.
+
+    Raises:
+        SaccadeError: INTERNAL, a stage before this one has left nothing.
+    """
+    cv2.setNumThreads(1)
+    began_s = time.monotonic()
+    with context.stage("exhibit"):
+        story = read_story(params, context)
+        pictures = _show(story, context) if story.modelled else Pictures()
+        ledger = paid(context.artifact("progress.json"))
+        result = result_of(story, stages(story, time.monotonic() - began_s, ledger))
+        report = context.scratch / "report.html"
+        write_report(report, story, result, pictures)
+        context.save(report, report.name, _HTML, title="Report")
+        context.progress(1.0, "done")
+    return result
+
+
+def _show(story: Story, context: Context) -> Pictures:
+    """Make everything that shows the frames and the model."""
+    folder, frames = context.scratch, Frames(story.params, context.artifact)
+    sheet = folder / "contact_sheet.png"
+    write_contact_sheet(sheet, frames)
+    context.save(sheet, sheet.name, "image/png", title="The object from all sides")
+    context.progress(0.1, "the spin page")
+    _spin(story, context, frames)
+    video = folder / "turntable.mp4"
+    write_video(video, frames, lambda share: context.progress(0.6 + 0.15 * share, "the video"))
+    context.save(video, video.name, "video/mp4", title="One turn")
+    animation = folder / "turntable.webp"
+    write_animation(animation, frames)
+    context.save(animation, animation.name, "image/webp", title="One turn, transparent")
+    context.progress(0.85, "the model's page")
+    _splat(story, context)
+    context.progress(0.9, "unseen photos")
+    return Pictures(picture_of(frames), sheet, _pairs(context))
+
+
+def _spin(story: Story, context: Context, frames: Frames) -> None:
+    path = context.scratch / "spin.html"
+    assert story.shape is not None
+    write_spin(
+        path,
+        frames,
+        story.shape.elevations_deg,
+        title="The object, from all sides",
+        told=_told(story),
+        progress=lambda share: context.progress(0.1 + 0.5 * share, "the spin page"),
+    )
+    context.save(path, path.name, _HTML, title="Turn the object by hand")
+
+
+def _splat(story: Story, context: Context) -> None:
+    ply = context.artifact("model/splat.ply")
+    if ply is None or story.shape is None:
+        return
+    path = context.scratch / "splat.html"
+    rings = story.shape.elevations_deg
+    middle_deg = sum(rings) / len(rings)
+    write_splat_page(
+        path, ply, title="The model", told=_told(story), radius=story.shape.radius, elevation_deg=middle_deg
+    )
+    context.save(path, path.name, _HTML, title="The model in a viewer")
+
+
+def _pairs(context: Context) -> tuple[Pair, ...]:
+    dataset, scene = context.checkpoint("dataset.zip"), context.checkpoint("scene.npz")
+    return tuple(pairs(dataset, scene)) if dataset is not None and scene is not None else ()
+
+
+def _told(story: Story) -> str:
+    """Say in a line what it was made of."""
+    training, poses = story.training, story.poses
+    words = [f"{poses.photos_registered} photos placed"] if poses is not None else []
+    if training is not None:
+        words.append(f"{training.splats:,} splats")
+        if training.psnr_db is not None:
+            words.append(f"{training.psnr_db:.1f} dB on photos it never saw")
+    return ", ".join(words)

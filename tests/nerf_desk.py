@@ -1,0 +1,99 @@
+"""A pipeline's stages run one after the other in this process: their places in a folder instead of a bucket."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from contracts.manifest import Artifact
+
+
+@dataclass
+class Desk:
+    """A ``Context`` whose artifacts and checkpoints lie in ``home``; each stage has a scratch folder of its own."""
+
+    home: Path
+    inputs: Mapping[str, Sequence[Path]] = field(default_factory=dict)
+    shard: tuple[int, int] = (0, 1)
+    name: str = "stage"
+    device: str = "cpu"
+    job_id: str = "job_of-a-test"
+    told: list[tuple[float, str]] = field(default_factory=list)
+    titles: dict[str, str] = field(default_factory=dict)
+    stop_when: Callable[[float], bool] = lambda _fraction: False
+
+    def __post_init__(self) -> None:
+        self.scratch = self.home / "scratch" / f"{self.name}-{self.shard[0]}"
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        self.scratch.mkdir(parents=True)
+        self.saved = self.home / "saved"
+        self.kept = self.home / "kept"
+        self.kept.mkdir(exist_ok=True)
+
+    def input(self, name: str, index: int = 0) -> Path:
+        return self.inputs[name][index]
+
+    def input_count(self, name: str) -> int:
+        return len(self.inputs.get(name, ()))
+
+    def input_name(self, name: str, index: int = 0) -> str:
+        return self.inputs[name][index].name
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:  # noqa: ARG002
+        yield
+
+    def progress(self, fraction: float, message: str = "") -> None:
+        self.told.append((fraction, message))
+
+    def check(self) -> None:
+        return
+
+    def save(
+        self,
+        path: Path,
+        name: str,
+        media_type: str,
+        *,
+        title: str = "",
+        units: Mapping[str, str] | None = None,  # noqa: ARG002
+    ) -> Artifact:
+        target = self.saved / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+        self.titles[name] = title
+        return Artifact(name=name, key=name, bytes=target.stat().st_size, sha256="0" * 64, media_type=media_type)
+
+    def artifact(self, name: str) -> Path | None:
+        path = self.saved / name
+        return path if path.exists() else None
+
+    def checkpoint(self, name: str) -> Path | None:
+        path = self.kept / name
+        return path if path.exists() else None
+
+    def keep(self, path: Path, name: str) -> None:
+        assert "/" not in name
+        shutil.copyfile(path, self.kept / name)
+
+
+def run_stages(home: Path, params: Any, photos: Sequence[Path], masks: Sequence[Path] = ()) -> Any:
+    """Run all five stages on photos, and give what the last one does."""
+    from modal_workers.nerf.capture.job import run as capture
+    from modal_workers.nerf.exhibit.job import run as exhibit
+    from modal_workers.nerf.poses.job import run as poses
+    from modal_workers.nerf.rendering.job import run as rendering
+    from modal_workers.nerf.training.job import run as training
+
+    inputs = {"photos": photos, "masks": masks} if masks else {"photos": photos}
+    capture(params, Desk(home, inputs, name="capture"))
+    if not params.preflight_only:
+        poses(params, Desk(home, name="poses"))
+        training(params, Desk(home, name="training"))
+        for shard in range(params.batches):
+            rendering(params, Desk(home, shard=(shard, params.batches), name="rendering"))
+    return exhibit(params, Desk(home, name="exhibit"))
