@@ -14,7 +14,7 @@ from contracts.telemetry import Clock, JointBatch, JointSample
 from services.gateway.joint_check import joint_limits_rad
 from services.gateway.session_door import SessionDoor
 from services.gateway.sessions import Opening, Sessions
-from services.gateway.telemetry import FrameHead, stored_frames
+from services.gateway.telemetry import FrameHead, frames_since, stored_frames
 from services.kit.event_store import EventStore
 from services.kit.idempotency import idempotency_key
 
@@ -32,8 +32,8 @@ class DefaultSessions:
         self._door = door
         self._telemetry = telemetry
         self._opening: dict[str, asyncio.Lock] = {}
-        #: Frames of a session that were sent before it began anew.
-        self._forgotten: dict[str, int] = {}
+        #: By session: the event with which it began anew, and how many frames were sent before that.
+        self._forgotten: dict[str, tuple[int, int]] = {}
 
     def newest(self, tenant: str) -> Session | None:
         """Give the tenant's default session, or the last one that it had."""
@@ -96,7 +96,16 @@ class DefaultSessions:
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
         """
-        return max(0, await stored_frames(self._telemetry.client, session) - self._forgotten.get(session.id, 0))
+        client, began_anew = self._telemetry.client, session.reset_sequence
+        count = await stored_frames(client, session)
+        if not began_anew:
+            return count
+        known = self._forgotten.get(session.id)
+        if known is None or known[0] != began_anew:
+            # Asked of the bus: another gateway may have been told, or this one before it was started anew.
+            known = (began_anew, count - await frames_since(client, session, began_anew))
+            self._forgotten[session.id] = known
+        return max(0, count - known[1])
 
     async def reset(self, session: Session) -> None:
         """Begin anew.
@@ -105,7 +114,6 @@ class DefaultSessions:
             SaccadeError: SESSION_ENDED; BUS_UNAVAILABLE.
         """
         await self._sessions.reset(session.tenant, session.id)
-        self._forgotten[session.id] = await stored_frames(self._telemetry.client, session)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import OrderedDict
 from typing import Annotated, Final
 
+import nats.errors
 from nats.aio.client import Client
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,7 +15,7 @@ from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import Message
 from contracts.ids import new_id
 from contracts.session import Session, telemetry_subject
-from contracts.streams import TELEMETRY
+from contracts.streams import EVENTS, TELEMETRY
 from contracts.telemetry import (
     FRAME_CAPTURED,
     FRAME_CLOCK_OFFSET,
@@ -32,6 +34,7 @@ from services.kit.nats import request
 
 #: A frame that could not be stored by then is stale; its sender hears of it and sends the next.
 _DEADLINE_S: Final = 5.0
+_ASKED_S: Final = 5.0
 #: Cameras whose last number is remembered; a number that is forgotten is followed by a larger one all the same.
 _REMEMBERED: Final = 10_000
 
@@ -117,6 +120,28 @@ async def stored_frames(client: Client, session: Session) -> int:
     subject = telemetry_subject(session.tenant, session.id, "frames")
     info = await request(client, f"STREAM.INFO.{TELEMETRY.name}", {"subjects_filter": subject})
     return int(((info.get("state") or {}).get("subjects") or {}).get(subject, 0))
+
+
+async def frames_since(client: Client, session: Session, sequence: int) -> int:
+    """Count the kept frames of a session that were stored after the event of this sequence.
+
+    Raises:
+        SaccadeError: BUS_UNAVAILABLE.
+    """
+    event = (await request(client, f"STREAM.MSG.GET.{EVENTS.name}", {"seq": sequence})).get("message")
+    if event is None:  # the event is not kept any more, and no frame of before is
+        return await stored_frames(client, session)
+    subject = telemetry_subject(session.tenant, session.id, "frames")
+    asked = {"batch": 1, "next_by_subj": subject, "start_time": event["time"]}
+    try:
+        # The first of them tells in a header how many come after it (ADR-31).
+        reply = await client.request(
+            f"$JS.API.DIRECT.GET.{TELEMETRY.name}", json.dumps(asked).encode(), timeout=_ASKED_S
+        )
+    except (TimeoutError, nats.errors.Error) as error:
+        raise SaccadeError(ErrorCode.BUS_UNAVAILABLE) from error
+    headers = reply.headers or {}
+    return 0 if "Status" in headers else 1 + int(headers["Nats-Num-Pending"])
 
 
 def _headers(head: FrameHead) -> dict[str, str]:

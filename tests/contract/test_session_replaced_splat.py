@@ -131,6 +131,29 @@ async def test_many_first_frames_open_one_session_and_a_restart_goes_on_with_it(
             assert told(worker)[0][1] == tuple(ANGLES)
 
 
+async def test_frames_are_counted_from_the_last_reset_whoever_was_told_of_it(servers: Servers, tmp_path: Path):
+    async with (
+        running_gateway(*servers, tmp_path / "a", backends=TORCH) as one,
+        running_gateway(*servers, tmp_path / "b", backends=TORCH) as other,
+    ):
+        for expected in (1, 2, 3):
+            assert (await upload(one)).json()["frame_count"] == expected
+        assert (await one.http.post("/reset")).json() == {"success": True}
+        assert (await status(one))["frame_count"] == 0
+        for asked, expected in ((one, 1), (other, 2), (one, 3)):
+            assert (await upload(asked)).json()["frame_count"] == expected
+        # By the session's own route, and the other gateway is asked.
+        (session,) = (await one.http.get("/v1/sessions")).json()["data"]
+        assert (await other.http.post(f"/v1/sessions/{session['id']}/reset")).status_code < 300
+        assert (await upload(other)).json()["frame_count"] == 1
+    async with running_gateway(*servers, tmp_path / "a", backends=TORCH) as again:
+        assert (await status(again))["frame_count"] == 1
+        assert (await upload(again)).json()["frame_count"] == 2
+        assert (await again.http.post("/reset")).status_code == 200
+    async with running_gateway(*servers, tmp_path / "c", backends=TORCH) as new:
+        assert (await status(new))["frame_count"] == 0
+
+
 @pytest.mark.parametrize(
     "angles", [[], [0.0] * 5, [0.0] * 7, [math.nan] + [0.0] * 5, [math.inf] + [0.0] * 5, ["x"] + [0.0] * 5, [None] * 6]
 )
