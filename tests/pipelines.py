@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -71,7 +72,7 @@ def _stage(stage: Stage) -> Workload:
         inputs=(),
         stages=(Stage("work", "Work", 1.0),),
         job="tests:nothing",
-        compute=Compute(),
+        compute=Compute(gpus=("T4", "A100-40GB")),
         kind="stage",
         max_attempts=2,
     )
@@ -109,13 +110,15 @@ ByPart = Mapping[tuple[str, int], list[Script]]
 
 
 def stage_executor(world: World, parts: ByPart | None = None) -> ScriptedExecutor:
-    """Make an executor whose workers play what is asked for of their stage and shard, attempt by attempt."""
+    """Make an executor whose workers play what is asked for of their stage and shard, launch by launch."""
+    launches: Counter[str] = Counter()
 
     async def plays(worker: Worker) -> None:
         one = worker.assignment
         assert one.part_of, "a pipeline is never launched itself"
         scripts = (parts or {}).get((one.part_of.stage, one.part_of.shard), [leaves_a_file])
-        script: Callable[[Worker], Awaitable[None]] = scripts[min(one.attempt, len(scripts)) - 1]
+        launches[one.job_id] += 1
+        script: Callable[[Worker], Awaitable[None]] = scripts[min(launches[one.job_id], len(scripts)) - 1]
         await script(worker)
 
     return ScriptedExecutor(world.store, world.bucket, plays)

@@ -163,16 +163,18 @@ def _end(pipeline: Job, stages: Sequence[StageNow], now: datetime) -> Stop | Non
     """Tell why the attempt must end before its time, if it must."""
     if pipeline.cancel_requested:
         return Stop("preempted", error_of(ErrorCode.WORKER_LOST, "The job was cancelled."))
-    ended = [job for stage in stages for job in stage.known if job.state in (State.FAILED, State.CANCELLED)]
-    # The first to fail is why the others were cancelled.
-    for job in sorted(ended, key=lambda job: (job.state is State.CANCELLED, job.finished_at or now, job.id)):
-        if job.state is State.CANCELLED or job.error is None:
-            return Stop("preempted", error_of(ErrorCode.WORKER_LOST, f"The job {job.id} was cancelled."))
-        capped = job.error.code == ErrorCode.COST_CAP_REACHED and pipeline.submitted.max_cost_usd is not None
-        return Stop(job.failure or "broken", over_cap(pipeline) if capped else job.error)
+    jobs = [job for stage in stages for job in stage.known]
+    failed = [job for job in jobs if job.state is State.FAILED]
+    if failed:  # the first to fail is why others were cancelled
+        first = min(failed, key=lambda job: (job.finished_at or now, job.id))
+        error = first.error or error_of(ErrorCode.WORKER_LOST, "")
+        capped = error.code == ErrorCode.COST_CAP_REACHED and pipeline.submitted.max_cost_usd is not None
+        return Stop(first.failure or "broken", over_cap(pipeline) if capped else error)
     if pipeline.deadline and now >= pipeline.deadline and not all(stage.done for stage in stages):
         late = past_deadline()
         return Stop(late.failure, late.error)
+    if cancelled := [job.id for job in jobs if job.state is State.CANCELLED]:
+        return Stop("preempted", error_of(ErrorCode.WORKER_LOST, f"The job {cancelled[0]} was cancelled."))
     return None
 
 

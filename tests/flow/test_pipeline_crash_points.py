@@ -1,0 +1,139 @@
+"""The dispatcher dies at an await that acts for a pipeline; the next one goes on and does everything exactly once."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import random
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from contracts.errors import ErrorCode
+from contracts.events.base import Message
+from contracts.ids import pipeline_of, stage_job_id
+from contracts.job import State
+from services.kit.event_store import EventStore
+from tests.dispatching import Servers, World, a_world, kill, shared_servers
+from tests.doomed import Doom, DoomedExecutor, DoomedStore
+from tests.pipelines import (
+    STAGES,
+    half_done_until_stopped,
+    jobs_of,
+    leaves_a_file,
+    paid,
+    relay,
+    show_a_file,
+    stage_executor,
+    whole,
+)
+from tests.scripted_executor import Worker
+
+pytestmark = pytest.mark.anyio
+
+QUICK = {"poll_s": 0.02, "find_s": 0.1, "backoff_s": 0.01}
+#: Of all points, so many are died at in one run of the suite; which ones, chance says.
+POINTS = 7
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    with shared_servers(tmp_path_factory.mktemp("crash")) as both:
+        yield both
+
+
+class PipelineDoom(Doom):
+    """Counts what is said of a pipeline and what submits, cancels or retries a stage's job; dead, nothing acts."""
+
+    async def run(self, name: str, act: Any) -> Any:
+        if name.startswith(PipelineStore.MARK) or self.dead.is_set():
+            return await super().run(name, act)
+        return await act()
+
+
+class PipelineStore(DoomedStore):
+    """Marks the publishes that act for a pipeline."""
+
+    MARK = "publish pipeline's"
+
+    async def publish(self, message: Message, **condition: Any) -> int:
+        *_, job_id, verb = message.subject.split(".")
+        act = functools.partial(EventStore.publish, self, message, **condition)
+        counts = pipeline_of(job_id) is None or verb in ("submitted", "cancel_requested", "retrying")
+        return int(await self._doom.run(f"{self.MARK if counts else 'publish'} {verb}", act))
+
+
+async def is_refused(worker: Worker) -> None:
+    if await worker.claim():
+        await show_a_file(worker)
+        await worker.interrupted("user", ErrorCode.CLIP_STATIC)
+
+
+async def play(world: World, doom: Doom) -> None:
+    """A shard is refused while another one runs, somebody asks for the pipeline again, and it succeeds."""
+    refused, slow = ("shape", 1), ("shape", 2)
+    executor = stage_executor(
+        world, {refused: [is_refused, leaves_a_file], slow: [half_done_until_stopped, leaves_a_file]}
+    )
+    doomed = DoomedExecutor(executor, doom)
+    first = world.dispatcher(doomed, *relay(), store=PipelineStore(world, doom), **QUICK)
+    job_id = await world.submit(workload="relay")
+    running = asyncio.create_task(first.run(asyncio.Event()))
+    ended = asyncio.create_task(_live_through(world, job_id))
+    dead = asyncio.create_task(doom.dead.wait())
+    await asyncio.wait([ended, dead], return_when=asyncio.FIRST_COMPLETED)
+    await kill(running)
+    await world.forget_lease()
+    try:
+        async with world.dispatching(world.dispatcher(executor, *relay(), **QUICK)):
+            await ended
+            await asyncio.sleep(0.02)
+    finally:
+        dead.cancel()
+        ended.cancel()
+        await executor.end()
+    verbs = await world.verbs(job_id)
+    assert (verbs.count("failed"), verbs.count("succeeded"), verbs.count("starting")) == (1, 1, 2), verbs
+    assert verbs.count("stage_completed") == len(STAGES), verbs
+    parts = await jobs_of(world, job_id)
+    launches = Counter(one.job_id for one in executor.launched)
+    counts = [launches[stage_job_id(job_id, *one)] for one in (("gather", 0), ("shape", 0), refused, ("bind", 0))]
+    # Its attempts may be more: one that the dead one was about to launch counts as not started.
+    assert counts == [1, 1, 2, 1], "what has succeeded is not done again, what was refused once"
+    launched = [(one.job_id, one.attempt) for one in executor.launched]
+    assert len(launched) == len(set(launched)), "no attempt is launched twice"
+    assert (await whole(world, job_id)).actual_usd == paid(parts) > 0
+    files = [data["artifact"]["name"] for verb, data in await world.events(job_id) if verb == "artifact_ready"]
+    owners = [one.submitted.part_of for one in parts.values() if one.submitted.part_of]
+    assert sorted(files) == sorted(f"{one.stage}_{one.shard}.txt" for one in owners)
+
+
+async def _live_through(world: World, job_id: str) -> None:
+    await world.reach(job_id, State.FAILED)
+    await world.retry(job_id)
+    await world.reach(job_id, State.SUCCEEDED)
+
+
+async def test_whichever_line_it_dies_at(servers: Servers) -> None:
+    seed = random.randrange(2**32)
+    async with a_world(*servers) as world:
+        unharmed = PipelineDoom(None, after=False)
+        await play(world, unharmed)
+        acts = set(unharmed.passed)
+        said = ("queued", "starting", "started", "submitted", "cancel_requested", "interrupted", "failed", "retrying")
+        assert {
+            f"{PipelineStore.MARK} {verb}" for verb in (*said, "artifact_ready", "stage_completed", "succeeded")
+        } <= acts
+        for at in random.Random(seed).sample(range(len(unharmed.passed)), POINTS):
+            after = bool(at % 2)
+            await world.clear()
+            doom = PipelineDoom(at, after=after)
+            try:
+                await play(world, doom)
+            except (AssertionError, TimeoutError) as error:
+                side = "after" if after else "before"
+                error.add_note(f"seed {seed}: died {side} step {at} of {doom.passed}")
+                raise
+            assert doom.dead.is_set() or at >= len(doom.passed)
