@@ -79,6 +79,7 @@ class ErrorCode(StrEnum):
     SESSION_ENDED = "session_ended"
     SESSION_NOT_STARTED = "session_not_started"
     SESSION_RECORD_EXPIRED = "session_record_expired"
+    SESSIONS_NOT_CONFIGURED = "sessions_not_configured"
     FRAME_EMPTY = "frame_empty"
     FRAME_TOO_LARGE = "frame_too_large"
     FRAME_UNREADABLE = "frame_unreadable"
@@ -173,6 +174,7 @@ KINDS: dict[ErrorCode, ErrorKind] = {
     _C.SESSION_ENDED: _kind(409, "The session has ended", "Open a new one with POST /v1/sessions."),
     _C.SESSION_NOT_STARTED: _kind(409, "The session has nothing to show yet", "Send frames, and try again.", retryable=True),
     _C.SESSION_RECORD_EXPIRED: _kind(410, "What was sent into the session is not kept any more", "Telemetry is kept for 6 hours: export or replay a session before that."),
+    _C.SESSIONS_NOT_CONFIGURED: _kind(501, "Workers here cannot reach NATS, which live sessions need", "Have the operator make NATS reachable for workers and set GATEWAY_WORKER_BUS (docs/worker_access.md), or run workers locally."),
     _C.FRAME_EMPTY: _kind(422, "The frame has no bytes", "Send one JPEG or PNG picture a request."),
     _C.FRAME_TOO_LARGE: _kind(413, "The frame is too large", "Send frames of at most 1,000 kB and 4096 px a side; JPEG at quality 85 is plenty."),
     _C.FRAME_UNREADABLE: _kind(422, "The frame cannot be read", "Send a whole JPEG or PNG picture."),

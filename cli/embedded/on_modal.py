@@ -82,6 +82,7 @@ class OnModal:
             "DISPATCHER_WORKER_BUS_URL": public_url,
             "DISPATCHER_WORKER_SEED_FILE": str(seed),
             "GATEWAY_EXECUTOR": "modal",
+            "GATEWAY_WORKER_BUS": "ingest",
             "GATEWAY_WORKER_KEY": _public_key(seed),
         }
         if allowed_hosts:

@@ -84,9 +84,8 @@ class SessionLive:
     def known(self, session: Session) -> Told:
         """Give what was last said of a session; the end of a session says the last of it."""
         told = self._told.get(session.id, Told())
-        totals = session.totals
-        if session.stopped is None and told.totals.sent > totals.sent:
-            totals = told.totals
+        # A chunk may have counted a frame that waited for its verdict, and has it by now.
+        totals = session.totals if session.stopped is not None else _newer(session.totals, told.totals)
         return Told(totals, told.progress)
 
     async def of(self, session: Session) -> Told:

@@ -49,6 +49,11 @@ class SessionRecord:
     #: The newest sequence of it.
     last: int
 
+    @property
+    def whole(self) -> bool:
+        """Tell whether every frame that its worker has counted is kept."""
+        return self.counts.get("frames", 0) >= self.frames_sent
+
     async def body(self, after: int = 0) -> AsyncIterator[bytes]:
         """Write the record after a sequence; it ends without its last part where the bus does not answer."""
         told = {name: self.counts.get(name, 0) for name in ("joints", "frames", "acks")}

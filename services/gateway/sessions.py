@@ -19,6 +19,7 @@ from services.gateway.jobs import Jobs
 from services.gateway.page_mark import read_page, write_page
 from services.gateway.reading import Reading
 from services.gateway.session_live import SessionLive
+from services.gateway.session_record import open_record
 from services.gateway.session_worker import ending_of, submission_of
 from services.gateway.settings import GatewaySettings
 from services.gateway.submission import check_kind, check_metadata, check_params
@@ -287,6 +288,8 @@ class Sessions:
         workload = check_kind(wanted.workload, "session")
         params = check_params(workload, wanted.params, self._settings.backends)
         check_metadata(wanted.metadata)
+        if not self._settings.takes_sessions:  # before anything is launched, and paid for
+            raise SaccadeError(ErrorCode.SESSIONS_NOT_CONFIGURED)
         if wanted.replay_of is not None:
             await self._check_replay(tenant, wanted.replay_of, workload.name)
         return SessionOpened(
@@ -311,3 +314,10 @@ class Sessions:
             raise SaccadeError(
                 ErrorCode.INVALID_PARAMETER, message, errors=[{"detail": message, "pointer": "#/replay_of"}]
             )
+        sent = max((await self._live.of(recorded)).totals.sent, recorded.totals.sent)
+        if sent:
+            record = await open_record(self._store.client, recorded, sent)
+            if not record.whole:
+                raise SaccadeError(
+                    ErrorCode.SESSION_RECORD_EXPIRED, f"{record.counts.get('frames', 0)} of {sent} frames are kept."
+                )

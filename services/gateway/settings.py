@@ -27,6 +27,8 @@ class GatewaySettings(BaseSettings):
     #: Where the dispatcher runs workers, and where its ladders begin: what estimates are made for.
     executor: Literal["local", "modal"] = "local"
     environment: Environment = Field(default="development", validation_alias="ENVIRONMENT")
+    #: How workers on Modal reach the bus, as DISPATCHER_WORKER_BUS says; live sessions need NATS.
+    worker_bus: Literal["nats", "ingest"] = "ingest"
     #: A decoder that opens a stranger's file has this much time and address space.
     probe_timeout_s: float = Field(default=30.0, gt=0)
     probe_memory_bytes: int = Field(default=2048 * MIB, ge=256 * MIB)
@@ -35,6 +37,11 @@ class GatewaySettings(BaseSettings):
     #: Public key of the account that signs the workers' tokens (``A…``); without it no worker's events are taken.
     worker_key: str | None = None
     housekeeping_s: float = Field(default=60.0, gt=0)
+
+    @property
+    def takes_sessions(self) -> bool:
+        """Tell whether workers can hear what is sent into live sessions."""
+        return self.executor == "local" or self.worker_bus == "nats"
 
     @field_validator("worker_key")
     @classmethod

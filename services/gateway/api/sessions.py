@@ -48,6 +48,8 @@ def _listed(request: Request, session: Session) -> SessionObject:
             _E.INVALID_PARAMETER,
             _E.BACKEND_NOT_INSTALLED,
             _E.SESSION_NOT_FOUND,
+            _E.SESSION_RECORD_EXPIRED,
+            _E.SESSIONS_NOT_CONFIGURED,
             _E.IDEMPOTENCY_KEY_INVALID,
             _E.IDEMPOTENCY_KEY_REUSED,
         ),
