@@ -2,7 +2,31 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily
+from prometheus_client.registry import Collector
+
+
+class Given(Collector):
+    """What is counted at every event, as plain numbers: a ``Counter`` takes a lock and ten times as long."""
+
+    def __init__(self) -> None:
+        """Start at zero."""
+        self.events = 0
+        self.frames = 0
+        self._since = time.time()
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """Give the figures as Prometheus knows them."""
+        yield CounterMetricFamily(
+            "saccade_sse_events", "Stored events taken from the stream", self.events, created=self._since
+        )
+        yield CounterMetricFamily(
+            "saccade_sse_frames", "Live frames given to streams", self.frames, created=self._since
+        )
 
 
 class Metrics:
@@ -12,8 +36,8 @@ class Metrics:
         """Start at zero."""
         self.registry = CollectorRegistry()
         self.streams = Gauge("saccade_sse_streams", "Open event streams", registry=self.registry)
-        self.events = Counter("saccade_sse_events", "Stored events taken from the stream", registry=self.registry)
-        self.frames = Counter("saccade_sse_frames", "Live frames given to streams", registry=self.registry)
+        self.given = Given()
+        self.registry.register(self.given)
         self.replayed = Counter("saccade_sse_replayed", "Events replayed from the stream", registry=self.registry)
         self.gaps = Counter("saccade_sse_gaps", "Gaps told to clients", registry=self.registry)
         self.conflated = Counter("saccade_sse_conflated", "Progress that a slow client skipped", registry=self.registry)

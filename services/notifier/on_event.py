@@ -11,6 +11,7 @@ from nats.aio.msg import Msg
 from contracts.streams import LIVE_EVENTS, LIVE_PROGRESS
 from services.kit.event_store import EventStore, Stored
 from services.kit.tail import EventTail
+from services.notifier.live import LiveTail
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ def follow_events(store: EventStore, *takers: Callable[[Stored], None]) -> Event
         for take in takers:
             take(stored)
 
-    return EventTail(store, on_event, live=LIVE_EVENTS, name="notifier")
+    return LiveTail(store, on_event, live=LIVE_EVENTS, name="notifier")
 
 
 async def follow_progress(client: Client, *takers: Callable[[str, bytes], None]) -> None:

@@ -43,8 +43,10 @@ class StreamEvent:
     sequence: int = 0
     #: Whether its thing ends with it (True) or goes on once more (False); None for all others.
     ends: bool | None = field(init=False)
-    _frame: bytes | None = field(init=False, default=None, repr=False)
-    _chunk: bytes | None = field(init=False, default=None, repr=False)
+    #: The event as one block; the data is its own bytes.
+    frame: bytes = field(init=False, repr=False)
+    #: The block as one chunk of an HTTP/1.1 body.
+    chunk: bytes = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Look up what the type says."""
@@ -66,22 +68,16 @@ class StreamEvent:
         """Read an event of the stream."""
         return cls.of(stored.subject, stored.body, epoch, stored.sequence)
 
-    @property
-    def frame(self) -> bytes:
-        """Write it as one block. The data is the event's own bytes."""
-        if self._frame is None:
-            self._frame = self._written()
-        return self._frame
-
-    @property
-    def chunk(self) -> bytes:
-        """Write the block as one chunk of an HTTP/1.1 body."""
-        if self._chunk is None:
-            self._chunk = chunk(self._frame or self._written())
-        return self._chunk
-
-    def _written(self) -> bytes:
-        return frame(self.type, self.body, f"{self.epoch}.{self.sequence}" if self.sequence else None)
+    def __getattr__(self, name: str) -> bytes:
+        """Make what is asked for the first time; every client after that reads it as it is."""
+        if name == "frame":
+            made = frame(self.type, self.body, f"{self.epoch}.{self.sequence}" if self.sequence else None)
+        elif name == "chunk":
+            made = chunk(self.frame)
+        else:
+            raise AttributeError(name)
+        setattr(self, name, made)
+        return made
 
 
 def frame(event: str, data: bytes, cursor: str | None = None) -> bytes:
