@@ -30,7 +30,9 @@ class Matched:
     inliers: NDArray[np.int64]
     #: [N, N], symmetric: matches before that.
     candidates: NDArray[np.int64]
-    #: [N, N], symmetric: of those, how many are at the same place in both photos, where they are all over the picture.
+    #: [N, N], symmetric: whether the two were compared at all.
+    tried: NDArray[np.bool_]
+    #: [N, N], symmetric: of the candidates, those at one place in both photos, where they are all over the picture.
     still: NDArray[np.int64]
 
 
@@ -61,13 +63,15 @@ def read_matched(database: Path, names: Sequence[str]) -> Matched:
                 places[ids[image_id]] = np.frombuffer(data or b"", np.float32).reshape(count, width or 6)[:, :2]
         features = np.array([len(places.get(number, ())) for number in range(len(names))], np.int64)
         inliers, candidates, still = (np.zeros((len(names), len(names)), np.int64) for _ in range(3))
+        tried = np.zeros((len(names), len(names)), np.bool_)
         for one, other, count, _ in _paired(connection, "SELECT pair_id, rows, NULL FROM two_view_geometries", ids):
             inliers[one, other] = inliers[other, one] = count
         for one, other, count, data in _paired(connection, "SELECT pair_id, rows, data FROM matches", ids):
             candidates[one, other] = candidates[other, one] = count
+            tried[one, other] = tried[other, one] = True
             rows = np.frombuffer(data or b"", np.uint32).reshape(-1, 2)
             still[one, other] = still[other, one] = _still(places[one][rows[:, 0]], places[other][rows[:, 1]])
-    return Matched(features, inliers, candidates, still)
+    return Matched(features, inliers, candidates, tried, still)
 
 
 def _still(here: NDArray[np.float32], there: NDArray[np.float32]) -> int:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from contracts.errors import ErrorCode, SaccadeError
 from modal_workers.nerf.poses.colmap_files import Model
 from modal_workers.nerf.poses.features_database import Matched
+from modal_workers.nerf.poses.world_frame import frame_of
 
 #: Fewer cannot show an object from all sides.
 LEAST_PHOTOS: Final = 8
@@ -26,6 +27,12 @@ MOST_ERROR_PX: Final = 2.0
 LEAST_TRACK: Final = 2.5
 #: How much farther from its nearest neighbour than the median camera one may be: 10 in a good model, 363 in a torn one.
 MOST_STEP: Final = 30.0
+#: Of the photos that stand within that angle of each other, how many must share points: all do in a good model, 7 of 10
+#: where a toy's left side was laid over its right one.
+SIDE_BY_SIDE_DEG: Final = 20.0
+LEAST_HELD: Final = 0.87
+_SAME_DISTANCE: Final = 1.6
+TWINS: Final = "photos that would stand side by side do not show the same"
 #: Inliers with which two photos are held to show the same.
 _LEAST_INLIERS: Final = 15
 _FEW_FEATURES: Final = 150
@@ -52,14 +59,38 @@ class Judged:
         return [self.model.photos[place].name for place in self.kept]
 
 
-def judge(model: Model, photos: int) -> Judged:
-    """Judge one model of a capture of so many photos."""
+def judge(model: Model, files: Sequence[str], matched: Matched) -> Judged:
+    """Judge one model of a capture; ``files`` names its photos in the order that ``matched`` has."""
     shared = model.shared_points
     parts = components(shared >= LEAST_SHARED)
     largest = max(parts, key=len, default=[])
     seen, stray = model.points_seen, _strays(model.centres)
     kept = tuple(place for place in largest if seen[place] >= LEAST_SEEN and not stray[place])
-    return Judged(model, kept, len(parts), _problem(model, kept, photos))
+    problem = _problem(model, kept, len(files))
+    if not problem:
+        place_of = {name: place for place, name in enumerate(files)}
+        here = [place_of[model.photos[place].name] for place in kept]
+        held = _neighbours_held(model, kept, matched.tried[np.ix_(here, here)])
+        if held < LEAST_HELD:
+            problem = TWINS
+    return Judged(model, kept, len(parts), problem)
+
+
+def _neighbours_held(model: Model, kept: Sequence[int], tried: NDArray[np.bool_]) -> float:
+    """Give how many of the photos that the model puts side by side share points, of those that were compared.
+
+    Where two sides of an object look alike, mapping lays one over the other: each photo still fits those of its own
+    side, but stands between others that show something else.
+    """
+    world_from_camera = np.array([model.photos[place].world_from_camera for place in kept])
+    centres = frame_of(world_from_camera).moved(world_from_camera)[:, :3, 3]
+    distances = np.linalg.norm(centres, axis=1)
+    towards = centres / distances[:, None]
+    beside = np.triu(towards @ towards.T > np.cos(np.radians(SIDE_BY_SIDE_DEG)), 1) & tried
+    beside &= np.maximum(distances[:, None] / distances, distances / distances[:, None]) < _SAME_DISTANCE
+    if not beside.any():
+        return 1.0
+    return float((model.shared_points[np.ix_(kept, kept)] >= LEAST_SHARED)[beside].mean())
 
 
 def _problem(model: Model, kept: Sequence[int], photos: int) -> str:
@@ -118,11 +149,11 @@ def several_wholes(groups: Sequence[int], photos: int) -> bool:
     return sum(groups) >= 0.9 * photos and len(groups) > 1 and min(groups) >= LEAST_PHOTOS
 
 
-def refusal(names: Sequence[str], groups: Sequence[int], matched: Matched | None) -> SaccadeError:
+def refusal(names: Sequence[str], groups: Sequence[int], matched: Matched | None, problem: str = "") -> SaccadeError:
     """Explain why there are no cameras, by what was found on the way.
 
     ``names``: of all photos, as a user knows them; ``groups``: how many of them each model of the best try placed, the
-    largest first; ``matched``: what the last try found.
+    largest first; ``matched``: what the last try found; ``problem``: of the last model that there was.
     """
     photos = len(names)
     if photos < LEAST_PHOTOS:
@@ -130,6 +161,12 @@ def refusal(names: Sequence[str], groups: Sequence[int], matched: Matched | None
             ErrorCode.POSES_NOT_FOUND,
             f"{_counted(photos)} cannot show an object from all sides: at least {LEAST_PHOTOS} are needed.",
             hint="Take 30 to 60 photos in one or more rings around the object, each a step of about 10 degrees.",
+        )
+    if problem == TWINS:
+        return SaccadeError(
+            ErrorCode.POSES_NOT_FOUND,
+            "Two sides of the object look so much alike that one was taken for the other.",
+            hint="Put it on a textured ground, a newspaper for instance, with a few different things around it.",
         )
     large = [size for size in groups if size >= max(5, 0.15 * photos)]
     if len(large) > 1:

@@ -113,7 +113,10 @@ class Search:
                 break
             matched_for = rung
             still = still or (not rung.masked and self._matched is not None and stands_still(self._matched))
-        raise refusal(names, self._groups, self._matched)
+        raise refusal(names, self._groups, self._matched, self._mapped_problem())
+
+    def _mapped_problem(self) -> str:
+        return next((one.problem for one in reversed(self._attempts) if one.photos_registered), "")
 
     def _resume(self, ladder: list[Rung]) -> tuple[int, Rung | None]:
         """Give how many tries are over, and for which rung the database that was kept is."""
@@ -141,7 +144,7 @@ class Search:
         self._matched = read_matched(self._database, self._files)
         problem = before_mapping(self._matched)
         models = [] if problem else self._map(number, rung)
-        judged = [(judge(read_model(folder), len(self._files)), folder) for folder in models]
+        judged = [(judge(read_model(folder), self._files, self._matched), folder) for folder in models]
         judged.sort(key=lambda one: -len(one[0].kept))
         if not problem:
             problem = judged[0][0].problem if judged else "no two photos were a start"
