@@ -38,15 +38,13 @@ def ring_unrolled(cameras: Floats, elevations_deg: Sequence[float]) -> str:
     def place(azimuth_deg: float, elevation_deg: float) -> tuple[float, float]:
         return left + width * azimuth_deg / 360, top + height * (90 - elevation_deg) / 120
 
-    for elevation in (-30, 0, 30, 60, 90):
+    for elevation in (-30.0, 0.0, 30.0, 60.0, 90.0):
         level = place(0, elevation)[1]
         parts.append(f'<path class="grid" d="M{left} {level:.1f}h{width}"/>')
-        parts.append(f'<text class="tick" x="{left - 6}" y="{level + 4:.1f}" text-anchor="end">{elevation}°</text>')
-    for azimuth in (0, 90, 180, 270, 360):
-        column = place(azimuth, 0)[0]
-        parts.append(
-            f'<text class="tick" x="{column:.1f}" y="{top + height + 16}" text-anchor="middle">{azimuth}°</text>'
-        )
+        parts.append(f'<text class="tick" x="{left - 6}" y="{level + 4:.1f}" text-anchor="end">{elevation:.0f}°</text>')
+    for mark in (0, 90, 180, 270, 360):
+        column = place(mark, 0)[0]
+        parts.append(f'<text class="tick" x="{column:.1f}" y="{top + height + 16}" text-anchor="middle">{mark}°</text>')
     for ring_deg in elevations_deg:
         level = place(0, ring_deg)[1]
         parts.append(f'<path class="orbit" d="M{left} {level:.1f}h{width}"/>')
