@@ -77,6 +77,6 @@ def test_the_kit_is_a_closed_list() -> None:
     kit = {path.split("/")[2].removesuffix(".py") for path in files() if path.startswith("services/kit/")}
     named = (
         "auth body_limit caller event_store folded_file health idempotency lease logs nats openapi problems "
-        "process_tree s3 serve settings tail tasks ticket worker_token"
+        "process_tree s3 serve session_feed settings tail tasks ticket worker_rights worker_token"
     )
     assert kit == {"__init__", *named.split()}

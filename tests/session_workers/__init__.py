@@ -1,1 +1,1 @@
-"""Workers of live sessions: one that tests play themselves, and one that only takes notes. Not for Modal."""
+"""Workers of live sessions: one that tests play themselves, and one that only takes notes, on Modal too."""

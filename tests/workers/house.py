@@ -129,14 +129,16 @@ class House:
 
 
 @contextmanager
-def serve(folders: pytest.TempPathFactory) -> Iterator[Surroundings]:
-    """Start servers, and at the end see that Modal's client asked for nothing that the stand-in does not have."""
+def serve(
+    folders: pytest.TempPathFactory, modules: Sequence[str] = tuple(f"tests.workers.{name}.app" for name in DEPLOYED)
+) -> Iterator[Surroundings]:
+    """Start servers and deploy; see at the end that Modal's client asked for nothing that the stand-in has not."""
     with ExitStack() as stack:
         nats = stack.enter_context(OperatorNats(folders.mktemp("nats")))
         s3 = stack.enter_context(EmbeddedS3(folders.mktemp("s3")))
         loopback = stack.enter_context(running(folders.mktemp("m")))
         loopback.secrets[SECRET] = bucket_secret(s3.settings)
-        deploy(loopback, [f"tests.workers.{name}.app" for name in DEPLOYED])
+        deploy(loopback, modules)
         yield Surroundings(nats, s3, loopback)
         assert loopback.unimplemented == set()
 

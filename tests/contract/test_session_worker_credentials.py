@@ -1,0 +1,429 @@
+"""What the credentials of one run of a live session's worker are good for: its session, that which it replays, nothing
+else; each right for itself, on a real nats-server in operator mode."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import nkeys
+import pytest
+from nats.aio.client import Client, RawCredentials
+from nats.aio.msg import Msg
+from nats.errors import NoRespondersError
+from pydantic import SecretStr
+
+from contracts.assignment import Assignment
+from contracts.events.base import Message, encode
+from contracts.events.session import (
+    SESSION_VERBS,
+    SESSION_WORKER_VERBS,
+    FrameTotals,
+    SessionOpened,
+    SessionProgressed,
+    SessionStopRequested,
+)
+from contracts.ids import new_id
+from contracts.session import Session, clock_subject, fed_subject, feed_subject, job_of, telemetry_subject
+from contracts.streams import aggregate
+from contracts.telemetry import FrameAck
+from modal_workers.runtime.live.session_bus import SessionBus
+from modal_workers.runtime.live.telemetry import Recorded
+from modal_workers.runtime.nats_bus import CredentialBus
+from services.gateway.session_feed import SessionFeeds
+from services.kit.event_store import EventStore
+from services.kit.nats import connect, declare, request
+from services.kit.tasks import end
+from services.kit.worker_rights import rights_of_session_run
+from services.kit.worker_token import WorkerToken, WorkerTokens, credentials, sign
+from tests.servers import OperatorNats
+
+pytestmark = pytest.mark.anyio
+
+TENANT = "acme"
+#: Ids of the run whose rights are counted; each test that uses another makes its own.
+SESSION, REPLAYED, RUN = new_id("ses"), new_id("ses"), new_id("run")
+RIGHTS = rights_of_session_run(TENANT, SESSION, RUN, REPLAYED)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorNats]:
+    with OperatorNats(tmp_path_factory.mktemp("nats")) as server:
+        yield server
+
+
+@pytest.fixture
+async def services(server: OperatorNats) -> AsyncIterator[Client]:
+    """What the services do: streams, and a gateway that answers runs."""
+    client = await connect(server.settings, "services")
+    await declare(client)
+    await SessionFeeds(client).start()
+    await client.flush()
+    yield client
+    await client.close()
+
+
+@dataclass
+class Run:
+    """One run of a session's worker, by the code that workers have, and by hand."""
+
+    server: OperatorNats
+    session_id: str = field(default_factory=lambda: new_id("ses"))
+    replay_of: str | None = None
+    run_id: str = field(default_factory=lambda: new_id("run"))
+
+    @property
+    def job_id(self) -> str:
+        return job_of(self.session_id)
+
+    @property
+    def assignment(self) -> Assignment:
+        return Assignment(
+            job_id=self.job_id, tenant=TENANT, workload="watching", attempt=1, run_id=self.run_id, device="cpu",
+            usd_per_s=0.0, params={}, inputs={},
+        )  # fmt: skip
+
+    def token(self, without: str | None = None) -> WorkerToken:
+        """Give the token, or one that lacks a right."""
+        token = self.server.tokens.issue_session_run(
+            TENANT, self.session_id, self.run_id, 600.0, replay_of=self.replay_of
+        )
+        if without is None:
+            return token
+        body = token.jwt.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+        for kind in ("pub", "sub"):
+            claims["nats"][kind]["allow"] = [one for one in claims["nats"][kind]["allow"] if one != without]
+        key = nkeys.from_seed(bytearray((self.server.keys / "workers.seed").read_text().strip().encode()))
+        return replace(token, jwt=sign(claims, key))
+
+    @asynccontextmanager
+    async def working(self, without: str | None = None) -> AsyncIterator[Worker]:
+        said: list[str] = []
+        client = await connect(self.server.settings_of(self.token(without)), "run", said.append)
+        job = CredentialBus(client, self.assignment, asyncio.get_running_loop().create_future())
+        try:
+            yield Worker(self, client, job, SessionBus(job, self.assignment, f"/worker/{self.run_id}"), said)
+        finally:
+            await client.close()
+
+    @asynccontextmanager
+    async def thief(self) -> AsyncIterator[Thief]:
+        thief, token = Thief(), self.token()
+        creds = RawCredentials(credentials(token.jwt, token.seed.get_secret_value()))
+        inbox = token.inbox_prefix.encode()
+        await thief.client.connect(
+            self.server.url, user_credentials=creds, inbox_prefix=inbox, error_cb=thief.on_error, closed_cb=thief.on_end
+        )
+        yield thief
+        if not thief.client.is_closed:
+            await thief.client.close()
+
+
+class Thief:
+    """A connection by nats-py as it comes, and what the server has refused on it."""
+
+    def __init__(self) -> None:
+        self.client = Client()
+        self.refused: list[str] = []
+        self.ended = asyncio.Event()
+
+    async def on_error(self, error: Exception) -> None:
+        self.refused.append(str(error).lower())
+
+    async def on_end(self) -> None:
+        self.ended.set()
+
+    async def is_refused(self, act: Callable[[], Awaitable[Any]]) -> bool:
+        before = len(self.refused)
+        await act()
+        await self.client.flush()
+        for _ in range(100):
+            if len(self.refused) > before:
+                return "permissions violation" in self.refused[-1]
+            await asyncio.sleep(0.01)
+        return False
+
+
+async def sent(services: Client, session_id: str, *bodies: bytes) -> None:
+    for body in bodies:
+        await services.jetstream().publish(telemetry_subject(TENANT, session_id, "frames"), body)
+
+
+def opened(session_id: str) -> Message:
+    data = SessionOpened(workload="watching", workload_version="1", params={}, idle_timeout_s=9, max_length_s=9)
+    return encode(data, tenant=TENANT, subject_id=session_id, source="/gateway")
+
+
+@dataclass
+class Worker:
+    """A run's worker, without what it works on."""
+
+    run: Run
+    client: Client
+    job: CredentialBus
+    session: SessionBus
+    #: What the server has refused.
+    refused: list[str]
+    heard: list[Recorded] = field(default_factory=list)
+    states: list[Session] = field(default_factory=list)
+
+    async def live(self, services: Client) -> None:
+        """Do all that a session's worker does with the bus."""
+        await self.job.load()
+        for subject in RIGHTS.says:
+            if subject.startswith(("saccade.evt.", "saccade.prog.")):
+                await self.client.jetstream(timeout=1).publish(subject, b"{}")
+        ack = FrameAck(source="camera", seq=1, status="accepted", age_s=0.0, queue_depth=0)
+        [(kept, shown)] = self.session.acked([ack], FrameTotals(sent=1, accepted=1))
+        await self.session.store_acked(kept, shown)
+        await self.session.show(SessionProgressed(run_id=self.run.run_id, totals=FrameTotals(), figures={}))
+        if self.run.replay_of:
+            await self.session.recorded(self.run.replay_of, self.heard.append)
+        await self.session.tell_time()
+        ways = (self.session.follow(self.heard.append, 0), self.session.watch(self.states.append))
+        following = [asyncio.ensure_future(way) for way in ways]
+        try:
+            while not any(one.body == b"own" for one in self.heard) or not self.states:
+                await asyncio.sleep(0.02)
+            told, loop = len(self.states), asyncio.get_running_loop()
+            asked = encode(SessionStopRequested(by="user"), tenant=TENANT, subject_id=SESSION, source="/gateway")
+            await EventStore(services).publish(asked)
+            asked_s = loop.time()
+            while not any(state.stop_requested for state in self.states[told:]):
+                await asyncio.sleep(0.01)
+            assert loop.time() - asked_s < 1.5, "it was heard; a look comes every two seconds"
+        finally:
+            for task in following:
+                await end(task)
+
+
+@pytest.fixture
+async def recorded(server: OperatorNats, services: Client) -> Run:
+    """Give the run whose rights are counted, of a session that was opened, with something in both records."""
+    store = EventStore(services)
+    if not await store.load(aggregate(TENANT, "session", SESSION)):
+        await store.publish(opened(SESSION))
+        await sent(services, REPLAYED, b"then")
+        await sent(services, SESSION, b"own")
+        await sent(services, new_id("ses"), b"foreign")
+    return Run(server, SESSION, REPLAYED, RUN)
+
+
+async def test_its_own_session_works(services: Client, recorded: Run) -> None:
+    async with recorded.working() as worker:
+        async with asyncio.timeout(20):
+            await worker.live(services)
+        assert {one.body for one in worker.heard if one.name == "frames"} == {b"then", b"own"}
+        newest = (await EventStore(services).load(aggregate(TENANT, "session", SESSION)))[-1]
+        session = await worker.session.load()
+        assert session is not None
+        assert session.sequence == newest.sequence
+        assert worker.refused == []
+
+
+@pytest.mark.parametrize("right", [*RIGHTS.says, *RIGHTS.hears], ids=lambda right: ".".join(right.split(".")[-5:]))
+async def test_each_right_is_needed(services: Client, recorded: Run, right: str) -> None:
+    async with recorded.working(without=right) as worker:
+        living = asyncio.ensure_future(worker.live(services))
+        try:
+            async with asyncio.timeout(15):
+                while not worker.refused:
+                    await asyncio.sleep(0.02)
+        finally:
+            await end(living)
+        assert all(right.removesuffix("*").lower() in why for why in worker.refused), worker.refused
+
+
+async def time_of(robot: Client, run: Run) -> bytes:
+    """Ask as robots do: again while there is nobody, as between the run that went and the run that came."""
+    async with asyncio.timeout(10):
+        while True:
+            with contextlib.suppress(NoRespondersError):
+                return (await robot.request(clock_subject(TENANT, run.session_id), timeout=5)).data
+            await asyncio.sleep(0.05)
+
+
+async def test_it_answers_a_robot_and_says_nothing_else_by_that(server: OperatorNats, services: Client) -> None:
+    run = Run(server)
+    robots = WorkerTokens(SecretStr((server.keys / "senders.seed").read_text()))
+    token = robots.issue_session(TENANT, run.session_id, 60)
+    robot = await connect(server.settings_of(token), "robot")
+    async with run.working() as worker:
+        await worker.session.tell_time()
+        await worker.client.flush()
+        assert set(json.loads(await time_of(robot, run))) == {"time_s"}
+        assert worker.refused == []
+    async with run.thief() as thief:
+        asked: list[str] = []
+
+        async def on_asked(msg: Msg) -> None:
+            asked.append(msg.reply)
+            await msg.respond(b"once")
+
+        await thief.client.subscribe(clock_subject(TENANT, run.session_id), cb=on_asked)
+        await thief.client.flush()
+        assert await time_of(robot, run) == b"once"
+        for subject in (asked[0], asked[0][:-1] + "x", f"{token.inbox_prefix}.x", "_INBOX.x"):
+            assert await thief.is_refused(lambda subject=subject: thief.client.publish(subject, b"")), subject
+    await robot.close()
+
+
+async def test_it_says_nothing_of_anything_else(server: OperatorNats, services: Client) -> None:
+    run, other = Run(server, replay_of=new_id("ses")), new_id("ses")
+    own, store = run.session_id, EventStore(services)
+    foreign = [
+        f"saccade.evt.{TENANT}.session.{own}.{verb}" for verb in SESSION_VERBS if verb not in SESSION_WORKER_VERBS
+    ]
+    for session_id in (other, str(run.replay_of)):
+        foreign += [f"saccade.evt.{TENANT}.session.{session_id}.{verb}" for verb in SESSION_VERBS]
+        foreign += [telemetry_subject(TENANT, session_id, name) for name in ("joints", "frames", "acks")]
+        foreign += [f"saccade.evt.{TENANT}.job.{job_of(session_id)}.started"]
+        foreign += [f"$JS.API.DIRECT.GET.EVENTS.saccade.evt.{TENANT}.session.{session_id}.opened"]
+    foreign += [
+        *(telemetry_subject(TENANT, own, name) for name in ("joints", "frames")),
+        telemetry_subject("rival", own, "acks"),
+        f"saccade.evt.rival.session.{own}.ready",
+        f"saccade.prog.{TENANT}.session.{other}.progressed",
+        f"saccade.prog.{TENANT}.session.{own}.ready",
+        f"saccade.evt.{TENANT}.job.{run.job_id}.submitted",
+        f"live.saccade.evt.{TENANT}.session.{own}.stop_requested",
+        clock_subject(TENANT, own),
+        feed_subject(TENANT, run.run_id, other),
+        feed_subject(TENANT, new_id("run"), own),
+        feed_subject("rival", run.run_id, own),
+        fed_subject(TENANT, run.run_id, "x"),
+        fed_subject(TENANT, new_id("run"), "x"),
+        "$JS.API.INFO",
+        *(f"$JS.API.STREAM.{verb}.TELEMETRY" for verb in ("INFO", "PURGE", "DELETE", "UPDATE", "MSG.GET", "SNAPSHOT")),
+        f"$JS.API.CONSUMER.CREATE.TELEMETRY.x.{telemetry_subject(TENANT, own, '*')}",
+        f"$JS.API.CONSUMER.MSG.NEXT.TELEMETRY.{run.run_id}-{own}",
+        f"$JS.API.CONSUMER.DELETE.TELEMETRY.{run.run_id}-{own}",
+        f"$JS.API.DIRECT.GET.TELEMETRY.{telemetry_subject(TENANT, own, 'frames')}",
+        "$JS.ACK.TELEMETRY.x.1.1.1.1.0",
+        "$JS.API.DIRECT.GET.EVENTS",
+    ]
+    before = [one.sequence async for one in store.history(0)]
+    async with run.thief() as thief:
+        for subject in foreign:
+            assert await thief.is_refused(lambda subject=subject: thief.client.publish(subject, b"{}")), subject
+    assert [one.sequence async for one in store.history(0)] == before
+
+
+async def test_it_hears_of_nothing_else(server: OperatorNats, services: Client) -> None:
+    run = Run(server)
+    own, other = run.session_id, new_id("ses")
+    async with run.thief() as thief:
+        for subject in (
+            ">",
+            "saccade.>",
+            "live.>",
+            f"live.saccade.evt.{TENANT}.session.*.*",
+            f"live.saccade.evt.{TENANT}.session.{other}.*",
+            f"live.saccade.evt.rival.session.{own}.*",
+            f"live.saccade.evt.{TENANT}.job.{run.job_id}.*",
+            f"live.saccade.prog.{TENANT}.session.{own}.*",
+            telemetry_subject(TENANT, own, "*"),
+            clock_subject(TENANT, other),
+            clock_subject(TENANT, "*"),
+            clock_subject("rival", own),
+            feed_subject(TENANT, run.run_id, own),
+            fed_subject(TENANT, "*", "*"),
+            fed_subject(TENANT, new_id("run"), "*"),
+            fed_subject("rival", run.run_id, "*"),
+            "$JS.>",
+            "_INBOX.>",
+        ):
+
+            async def listen(subject: str = subject) -> None:
+                await thief.client.subscribe(subject)
+
+            assert await thief.is_refused(listen), subject
+    async with run.thief() as thief:
+        for number in range(RIGHTS.subscriptions + 1):
+            await thief.client.subscribe(f"{fed_subject(TENANT, run.run_id, str(number))}")
+        async with asyncio.timeout(5):
+            await thief.ended.wait()
+        assert "maximum subscriptions exceeded" in str(thief.client.last_error).lower()
+
+
+async def test_what_it_asks_for_is_its_own_session_on_its_own_subjects_whatever_it_writes(
+    server: OperatorNats, services: Client
+) -> None:
+    run, secret = Run(server), new_id("ses")
+    await sent(services, secret, b"secret")
+    await sent(services, run.session_id, b"own")
+    asks = feed_subject(TENANT, run.run_id, run.session_id)
+    taken: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
+    elsewhere: list[str] = []
+
+    async def on_taken(msg: Msg) -> None:
+        if msg.reply:
+            await taken.put((msg.subject, msg.data))
+
+    async def on_elsewhere(msg: Msg) -> None:
+        elsewhere.append(msg.subject)
+
+    await services.subscribe("saccade.evt.>", cb=on_elsewhere)
+    await services.subscribe("saccade.fed.*.*.victim.>", cb=on_elsewhere)
+    async with run.thief() as thief:
+        for name in ("mine", "again"):
+            await thief.client.subscribe(fed_subject(TENANT, run.run_id, name), cb=on_taken)
+        for body in (
+            b"",
+            b"[]",
+            b"\xff",
+            {"name": "x"},
+            {"name": "*", "after": 0},
+            {"name": "victim.x", "after": 0},
+            {"name": "x y", "after": 0},
+            {"name": "", "after": 0},
+            {"name": "x", "after": -1},
+            {"name": "x", "after": 1 << 63},
+            {"name": "x", "after": "many"},
+        ):
+            raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+            assert json.loads((await thief.client.request(asks, raw, timeout=5)).data) == {"error": "not like this"}, (
+                body
+            )
+        more = {"deliver_subject": f"saccade.evt.{TENANT}.job.x.failed", "filter_subject": "saccade.tele.>"}
+        asked = json.dumps({"name": "mine", "after": 0, "config": more} | more).encode()
+        assert json.loads((await thief.client.request(asks, asked, timeout=5)).data) == {"pending": 1}
+        async with asyncio.timeout(5):
+            assert await taken.get() == (telemetry_subject(TENANT, run.session_id, "frames"), b"own")
+        # However often it asks, there is one consumer for it; and the answer goes nowhere but to itself.
+        asked = json.dumps({"name": "again", "after": 0}).encode()
+        for _ in range(20):
+            await thief.client.publish(asks, asked, reply=f"saccade.evt.{TENANT}.job.{new_id('job')}.failed")
+        await thief.client.request(asks, asked, timeout=5)
+        assert thief.refused == []
+    names = (await request(services, "CONSUMER.NAMES.TELEMETRY", {}))["consumers"]
+    assert [name for name in names if name.startswith(run.run_id)] == [f"{run.run_id}-{run.session_id}"]
+    assert elsewhere == []
+    assert b"secret" not in {taken.get_nowait()[1] for _ in range(taken.qsize())}
+
+
+async def test_no_consumer_is_made_over_the_way_from_another_account(server: OperatorNats, services: Client) -> None:
+    """Why the gateway makes it: a token with that right, and an import for it, would not have been enough."""
+    subjects = telemetry_subject(TENANT, SESSION, "*")
+    config = {"name": "x", "filter_subject": subjects, "deliver_subject": f"_INBOX_{RUN}.x", "ack_policy": "none"}
+    await request(services, f"CONSUMER.CREATE.TELEMETRY.x.{subjects}", {"stream_name": "TELEMETRY", "config": config})
+    wider = config | {"name": "y", "filter_subject": "saccade.tele.>"}
+    answer = await request(
+        services, f"CONSUMER.CREATE.TELEMETRY.y.{subjects}", {"stream_name": "TELEMETRY", "config": wider}
+    )
+    assert answer["error"]["err_code"] == 10131, "the filter is held against the subject; what it delivers to is not"
+
+
+async def test_the_longest_token_fits_into_a_line_of_the_protocol(server: OperatorNats) -> None:
+    token = server.tokens.issue_session_run("t" * 63, new_id("ses"), new_id("run"), 600, replay_of=new_id("ses"))
+    assert len(token.jwt) > 4096
+    client = await connect(server.settings_of(token), f"worker {new_id('run')}")
+    assert client.is_connected
+    await client.close()
