@@ -3,79 +3,45 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import anyio
+import pytest
 
 from contracts.events.job import JobArtifactReady
 from contracts.ids import stage_job_id
 from contracts.job import Job, State
 from contracts.manifest import Artifact
-from contracts.workload import Compute, Input, Params, Result, Stage, Workload
+from contracts.workload import Workload
+from modal_workers import catalog
 from services.dispatcher.jobs import fold_all
 from tests.dispatching import World
+from tests.pipeline_workers.relay import spec as whole_spec
+from tests.pipeline_workers.relay.bind import spec as bind_spec
+from tests.pipeline_workers.relay.gather import spec as gather_spec
+from tests.pipeline_workers.relay.shape import spec as shape_spec
 from tests.scripted_executor import Script, ScriptedExecutor, Worker
 
 SHARDS = 3
 STAGES = ("gather", "shape", "bind")
 
 
-class RelayParams(Params):
-    """What the tiny pipeline takes."""
-
-    shards: int = SHARDS
-    only_gather: bool = False
-
-
-class NoResult(Result):
-    pass
-
-
-def _goes_on(params: Any) -> bool:
-    return not params.only_gather
-
-
-def _shards(params: Any) -> int:
-    return int(params.shards)
-
-
 def relay() -> list[Workload]:
-    """Declare the pipeline and its stages' workloads."""
-    stages = (
-        Stage("gather", "Gather", 0.2, work="relay_gather", takes_inputs=True),
-        Stage("shape", "Shape", 0.6, work="relay_shape", needed=_goes_on, shards=_shards),
-        Stage("bind", "Bind", 0.2, work="relay_bind", needed=_goes_on),
-    )
-    whole = Workload(
-        name="relay",
-        title="Relay",
-        description="",
-        version="1",
-        params=RelayParams,
-        result=NoResult,
-        inputs=(Input("photos", "image", "Photos", minimum=0),),
-        stages=stages,
-        kind="pipeline",
-    )
-    return [whole, *(_stage(stage) for stage in stages)]
+    """Give the pipeline and its stages' workloads, the pipeline first."""
+    return [whole_spec.WORKLOAD, gather_spec.WORKLOAD, shape_spec.WORKLOAD, bind_spec.WORKLOAD]
 
 
-def _stage(stage: Stage) -> Workload:
-    return Workload(
-        name=stage.work,
-        title=stage.title,
-        description="",
-        version="1",
-        params=RelayParams,
-        result=NoResult,
-        inputs=(),
-        stages=(Stage("work", "Work", 1.0),),
-        job="tests:nothing",
-        compute=Compute(gpus=("T4", "A100-40GB")),
-        kind="stage",
-        max_attempts=2,
-    )
+@contextmanager
+def relay_catalog() -> Iterator[None]:
+    """Let the catalog find the pipeline, in this process and in the workers that it starts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WORKER_CATALOG", "tests.pipeline_workers")
+        catalog._found.cache_clear()
+        catalog.workloads.cache_clear()
+        yield
+    catalog._found.cache_clear()
+    catalog.workloads.cache_clear()
 
 
 def artifact_of(worker: Worker, name: str, digit: str = "a") -> Artifact:
@@ -143,13 +109,15 @@ async def jobs_of(world: World, pipeline_id: str) -> dict[str, Job]:
     return found
 
 
-async def reach_part(world: World, pipeline_id: str, stage: str, shard: int, *states: State) -> Job:
+async def reach_part(
+    world: World, pipeline_id: str, stage: str, shard: int, *states: State, tenant: str = "acme"
+) -> Job:
     """Wait until the job of a shard is there, and in one of these states; by default, until it has ended."""
     job_id = stage_job_id(pipeline_id, stage, shard)
     with anyio.fail_after(10.0):
         while not await world.store.load(f"saccade.evt.*.job.{job_id}.*"):
             await anyio.sleep(0.01)
-    return await world.reach(job_id, *states)
+    return await world.reach(job_id, *states, tenant=tenant)
 
 
 async def whole(world: World, job_id: str) -> Job:

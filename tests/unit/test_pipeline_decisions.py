@@ -18,7 +18,8 @@ from services.dispatcher import pipeline as rules
 from services.dispatcher.jobs import Heard, Jobs
 from services.dispatcher.pipeline import StageNow, Told
 from services.dispatcher.pipeline_progress import Pace, roll_up
-from tests.pipelines import RelayParams, relay
+from tests.pipeline_workers.relay.params import RelayParams
+from tests.pipelines import relay
 
 BEGIN = datetime(2026, 7, 1, tzinfo=UTC)
 ERROR = SaccadeError(ErrorCode.CLIP_STATIC).body()

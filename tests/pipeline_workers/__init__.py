@@ -1,0 +1,1 @@
+"""A pipeline of three stages, for tests: a catalog of its own."""

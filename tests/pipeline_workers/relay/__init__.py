@@ -1,0 +1,1 @@
+"""Photos are gathered, shaped in shards, and bound."""

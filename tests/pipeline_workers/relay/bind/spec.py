@@ -1,0 +1,28 @@
+"""What the stage needs and gives."""
+
+from __future__ import annotations
+
+from contracts.workload import Compute, Result, Stage, Workload
+from tests.pipeline_workers.relay.params import RelayParams
+
+
+class RelayResult(Result):
+    """What it made."""
+
+    text: str
+
+
+WORKLOAD = Workload(
+    name="relay_bind",
+    title="Bind",
+    description="A stage of relay.",
+    version="1",
+    params=RelayParams,
+    result=RelayResult,
+    inputs=(),
+    stages=(Stage("bind", "Bind", 1.0),),
+    job="tests.pipeline_workers.relay.bind.job:run",
+    compute=Compute(gpus=("T4", "A100-40GB"), memory_bytes=256 * 1024**2, typical_s=10.0),
+    kind="stage",
+    max_attempts=2,
+)
