@@ -93,6 +93,7 @@ WEBHOOKS: Final = Stream(
     max_per_subject=1,
     discard="new",
     republish="live",
+    allow_message_ttl=True,
 )
 #: One message an attempt to deliver a webhook.
 DELIVERIES: Final = Stream(

@@ -76,12 +76,26 @@ def create(
 @server_options
 def rotate_secret(webhook_id: str, overlap: str, url: str | None, as_json: bool) -> None:
     """Give an endpoint a new secret; what is sent is signed with the old one too for a while."""
-    seconds = seconds_ago(overlap)
-    if not seconds.isdigit():
-        raise Failure(f"--overlap {overlap} is not like 90s, 15m, 2h or 1d.", code="usage", exit_code=USAGE)
+    seconds = _overlap_s(overlap)
     with open_client(url) as client:
-        made = client.webhooks.rotate_secret(webhook_id, overlap_s=float(seconds))
+        made = client.webhooks.rotate_secret(webhook_id, overlap_s=seconds)
     _show_secret(made, as_json=as_json)
+
+
+@webhooks.command("default-secret")
+@click.option("--rotate", is_flag=True, help="Make a new one.")
+@click.option("--overlap", default="1d", show_default=True, help="How long the old secret signs too: 0s to 7d.")
+@server_options
+def default_secret(*, rotate: bool, overlap: str, url: str | None, as_json: bool) -> None:
+    """Show what the webhooks of jobs' own webhook_url are signed with, or make it anew."""
+    seconds = _overlap_s(overlap)
+    with open_client(url) as client:
+        hooks = client.webhooks
+        found = hooks.rotate_default_secret(overlap_s=seconds) if rotate else hooks.default_secret()
+    if as_json:
+        show_json({"secret": found})
+    else:
+        say(found)
 
 
 @webhooks.command()
@@ -156,6 +170,13 @@ def _header(text: str) -> tuple[str, str]:
     if not (equals and name):
         raise Failure("--header is not NAME=VALUE.", code="usage", exit_code=USAGE)  # its value may be a secret
     return name, value
+
+
+def _overlap_s(text: str) -> float:
+    seconds = seconds_ago(text)
+    if not seconds.isdigit():
+        raise Failure(f"--overlap {text} is not like 90s, 15m, 2h or 1d.", code="usage", exit_code=USAGE)
+    return float(seconds)
 
 
 def _show_secret(made: WebhookView, *, as_json: bool) -> None:

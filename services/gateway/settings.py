@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from contracts.gpu import Environment
 from contracts.limits import MIB
+from services.kit.settings import ChosenSecret
 from services.kit.worker_token import checked_key
 
 
@@ -75,7 +76,7 @@ class SessionSettings(BaseSettings):
     #: The account's public key, when the seed is that of one of its signing keys.
     session_account: str | None = None
     #: Checks tickets for WebSockets: the same key as the notifier's, which makes them.
-    ticket_key: SecretStr | None = Field(
+    ticket_key: ChosenSecret | None = Field(
         default=None, validation_alias=AliasChoices("GATEWAY_TICKET_KEY", "NOTIFIER_TICKET_KEY")
     )
 

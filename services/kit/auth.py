@@ -7,17 +7,18 @@ that a page in the user's browser cannot talk to it, by DNS rebinding or otherwi
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import ipaddress
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from contracts.errors import ErrorCode, SaccadeError
@@ -40,6 +41,22 @@ _CORS_HEADERS: Final = (
 _CORS_EXPOSED: Final = "etag, link, location, preference-applied, retry-after, x-request-id"
 
 
+class ApiKey(BaseModel):
+    """One line of the keys file; ``sha256`` is that of the secret, in hexadecimal."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    tenant: str = Field(pattern=TENANT_PATTERN)
+    scopes: frozenset[ScopeName] = frozenset({"read", "write"})
+
+
+_KEYS: Final = TypeAdapter(list[ApiKey])
+#: Hashes of secrets that stand in this repository's examples: whoever has read them has the key.
+_KNOWN: Final = frozenset({"63a27210ee4a5cd1e16d2d15e77987af258c3650c485e9e425aad2a69c6f1eba"})
+
+
 class AuthSettings(BaseSettings):
     """Who may call. Lists are comma-separated."""
 
@@ -59,6 +76,28 @@ class AuthSettings(BaseSettings):
         if isinstance(value, str):
             return tuple(part.strip().rstrip("/").lower() for part in value.split(",") if part.strip())
         return value
+
+    @model_validator(mode="after")
+    def _no_known_key(self) -> Self:
+        """Refuse at the start what would be refused when the keys are read."""
+        if self.api_keys_file is not None and self.api_keys_file.is_file():
+            with contextlib.suppress(ValidationError):  # said by whoever reads the keys
+                self.known_key(_KEYS.validate_json(self.api_keys_file.read_bytes()))
+        return self
+
+    def known_key(self, keys: Iterable[ApiKey]) -> str | None:
+        """Name a key of the examples.
+
+        Raises:
+            ValueError: it would open a server that answers to other names than this machine's.
+        """
+        known = next((key.id for key in keys if key.sha256 in _KNOWN), None)
+        if known is not None and any(not is_loopback(host) for host in self.allowed_hosts):
+            raise ValueError(
+                f"the API key {known!r} is the one of the examples, which everyone knows, and SACCADE_ALLOWED_HOSTS "
+                "names hosts beyond this machine: take it out of the keys file and make your own with `saccade key`"
+            )
+        return known
 
     @property
     def authenticated(self) -> bool:
@@ -84,20 +123,6 @@ class Principal:
             raise SaccadeError(ErrorCode.FORBIDDEN, f"This API key has no scope {scope!r}.")
 
 
-class ApiKey(BaseModel):
-    """One line of the keys file; ``sha256`` is that of the secret, in hexadecimal."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    id: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    tenant: str = Field(pattern=TENANT_PATTERN)
-    scopes: frozenset[ScopeName] = frozenset({"read", "write"})
-
-
-_KEYS: Final = TypeAdapter(list[ApiKey])
-
-
 class Authenticator:
     """Tells who asks. The keys file is read again when it changes, so that keys rotate without a restart."""
 
@@ -108,6 +133,7 @@ class Authenticator:
             OSError, pydantic.ValidationError: the keys file cannot be read or is not as it should be.
         """
         self._file = settings.api_keys_file
+        self._settings = settings
         self._keys: dict[str, ApiKey] = {}
         self._stamp: tuple[int, int] | None = None
         if self._file:
@@ -150,7 +176,10 @@ class Authenticator:
 
     def _read(self, file: Path) -> None:
         status = file.stat()
-        self._keys = {key.id: key for key in _KEYS.validate_json(file.read_bytes())}
+        keys = {key.id: key for key in _KEYS.validate_json(file.read_bytes())}
+        if known := self._settings.known_key(keys.values()):
+            log.warning("the API key %r is the one of the examples, which everyone knows: for this machine only", known)
+        self._keys = keys
         self._stamp = (status.st_mtime_ns, status.st_size)
 
     def _read_again(self, file: Path) -> None:

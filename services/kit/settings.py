@@ -5,10 +5,24 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from typing import Final, Self
+from typing import Annotated, Final, Self
 
-from pydantic import AliasChoices, Field, SecretStr, model_validator
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+#: What deploy/example.env has where a secret is to be put.
+_PLACEHOLDER: Final = "change-me"
+
+
+def _chosen(secret: SecretStr) -> SecretStr:
+    """Refuse what was copied and not changed: everyone knows it."""
+    if secret.get_secret_value().startswith(_PLACEHOLDER):
+        raise ValueError("it is still the placeholder of deploy/example.env: put a long random value in its place")
+    return secret
+
+
+#: A secret that somebody has chosen.
+ChosenSecret = Annotated[SecretStr, AfterValidator(_chosen)]
 
 
 class NatsSettings(BaseSettings):
@@ -18,7 +32,7 @@ class NatsSettings(BaseSettings):
 
     url: str = "nats://127.0.0.1:4222"
     user: str | None = None
-    password: SecretStr | None = None
+    password: ChosenSecret | None = None
     #: A credentials file (JWT and seed), for operator mode.
     credentials_file: str | None = None
     #: What such a file says, for a process that has been handed credentials of its own.
@@ -52,7 +66,7 @@ class S3Settings(BaseSettings):
     region: str = Field(default="us-east-1", validation_alias=_either("REGION", "REGION"))
     bucket: str = Field(default="saccade", validation_alias=_either("BUCKET", "BUCKET", "R2_BUCKET_NAME"))
     access_key_id: str = Field(validation_alias=_either("ACCESS_KEY_ID", "KEY_ID", "AWS_ACCESS_KEY_ID"))
-    secret_access_key: SecretStr = Field(
+    secret_access_key: ChosenSecret = Field(
         validation_alias=_either("SECRET_ACCESS_KEY", "APP_KEY", "AWS_SECRET_ACCESS_KEY")
     )
     #: Put before every key, so that a bucket can be shared.

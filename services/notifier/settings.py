@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from contracts.limits import KIB, MIB, SSE_HEARTBEAT_S
+from services.kit.settings import ChosenSecret
 from services.notifier.webhooks.address_guard import AddressGuard
 
 #: The kernel's send buffer of a stream: a larger one takes in minutes of stale progress before anything conflates.
@@ -38,7 +39,7 @@ class NotifierSettings(BaseSettings):
     #: Open streams are closed over this long at the end, so that their clients do not all come back at once.
     drain_s: float = Field(default=0.5, ge=0, le=1)
     #: Signs tickets, the same in every process. Without it tickets end with the process that issued them.
-    ticket_key: SecretStr | None = None
+    ticket_key: ChosenSecret | None = None
     log_level: str = "INFO"
 
 
@@ -49,7 +50,7 @@ class WebhookSettings(BaseSettings):
 
     #: Seals endpoints' secrets and derives the public signing key, the same in every process. Without it there are no
     #: webhooks.
-    secret_key: SecretStr | None = Field(default=None, min_length=16)
+    secret_key: ChosenSecret | None = Field(default=None, min_length=16)
     #: Where the view of deliveries is kept; in memory without it.
     data_dir: Path | None = None
     #: False only where everything stays on one machine.

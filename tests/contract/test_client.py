@@ -283,6 +283,11 @@ async def test_webhooks(client: AsyncClient, inputs: dict[str, str]) -> None:
         rotated = await client.webhooks.rotate_secret(made.id, overlap_s=60)
         assert rotated.secret
         assert rotated.secret != made.secret
+        default = await client.webhooks.default_secret()
+        newer = await client.webhooks.rotate_default_secret(overlap_s=60)
+        assert newer.startswith("whsec_")
+        assert newer != default
+        assert await client.webhooks.default_secret() == newer
         (delivery,) = await settled(client, made.id)
         assert (delivery.event_type, delivery.state) == ("job.submitted", "delivered")
         (attempt,) = await client.webhooks.attempts(made.id, delivery.id)

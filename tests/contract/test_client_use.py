@@ -105,6 +105,10 @@ async def test_webhooks_on_the_command_line(services: Services, front: BreakingP
         shown = await webhooks.plainly("rotate-secret", made["id"])
         assert "whsec_" in shown.stdout
         assert "once" in shown.stderr
+        (default,) = await webhooks("default-secret")
+        (newer,) = await webhooks("default-secret", "--rotate", "--overlap", "90s")
+        assert newer["secret"] != default["secret"]
+        assert (await webhooks.plainly("default-secret")).stdout.strip() == newer["secret"]
         listener.status = 500
         refused = await webhooks.refused("test", made["id"])
         assert (refused.code, refused.hint) == ("http_status", "noted")
@@ -117,5 +121,6 @@ async def test_webhooks_on_the_command_line(services: Services, front: BreakingP
         ["redeliver", made["id"], "a.1", "--since", "1h"],
         ["create", "http://127.0.0.1/", "--header", "a"],
         ["rotate-secret", made["id"], "--overlap", "soon"],
+        ["default-secret", "--rotate", "--overlap", "soon"],
     ):
         assert (await webhooks.refused(*words)).code == "usage"

@@ -18,6 +18,7 @@ from contracts.streams import WEBHOOKS
 from services.kit.event_store import Conflict, EventStore
 from services.kit.nats import connect, declare
 from services.kit.tasks import end
+from services.notifier.webhooks import endpoints as endpoints_module
 from services.notifier.webhooks.endpoint import Endpoint, EndpointSecret
 from services.notifier.webhooks.endpoints import Endpoints
 from services.notifier.webhooks.sealing import Sealing
@@ -84,6 +85,27 @@ async def test_another_registry_reads_what_one_wrote_now_and_after_a_start(nats_
         await known(late, changed)
         assert late.get("rival", "whk_1") is None
         assert late.of_tenant("rival") == []
+
+
+async def test_the_note_of_a_deletion_goes_by_itself(nats_server: EmbeddedNats, monkeypatch: pytest.MonkeyPatch):
+    """Else endpoints that come and go would fill the stream, which never forgets what it was told."""
+    note = {"deleted": True, "enabled": False, "secrets": (), "headers": {}}
+    async with registry(nats_server) as one, registry(nats_server) as other:
+        stays, goes = made(), made("whk_2")
+        await one.put(stays, 0)
+        await one.put(replace(goes, **note), await one.put(goes, 0))
+        await known(other, replace(goes, **note))
+    async with registry(nats_server) as late:
+        assert late.get("acme", "whk_2") == replace(goes, **note), "kept for as long as deliveries are"
+        monkeypatch.setattr(endpoints_module, "_NOTE_S", 1)
+        brief = made("whk_3")
+        await late.put(replace(brief, **note), await late.put(brief, 0))
+        async with asyncio.timeout(20):
+            while await late.store.load("saccade.whk.acme.whk_3"):
+                await asyncio.sleep(0.1)
+    async with registry(nats_server) as latest:
+        assert latest.get("acme", "whk_3") is None
+        assert latest.get("acme", "whk_1") == stays
 
 
 async def test_of_two_changes_of_the_same_record_one_wins(nats_server: EmbeddedNats):

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-import pytest
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
 
+import pytest
+from pydantic import ValidationError
+
+from contracts.errors import SaccadeError
+from services.gateway.settings import SessionSettings
+from services.kit.auth import Authenticator, AuthSettings
 from services.kit.s3 import open_bucket
 from services.kit.settings import NatsSettings, S3Settings, as_environment
+from services.notifier.settings import NotifierSettings, WebhookSettings
+from tests.servers import ROOT
 
 
 @pytest.mark.parametrize(
@@ -67,3 +78,53 @@ async def test_links_into_a_public_bucket_are_not_signed(monkeypatch: pytest.Mon
         assert await bucket.presign_get("results/a b.ply") == "https://pub.r2.dev/results/a%20b.ply"
         assert "Signature" in await bucket.presign_get("results/a.ply", inside=True)
         assert "Signature" in await bucket.presign_put("uploads/a.mp4", "video/mp4")
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        (lambda secret: NatsSettings(password=secret), "password"),
+        (lambda secret: S3Settings(endpoint_url="http://x", access_key_id="a", secret_access_key=secret), "secret"),
+        (lambda secret: NotifierSettings(ticket_key=secret), "ticket_key"),
+        (lambda secret: WebhookSettings(secret_key=secret), "secret_key"),
+        (lambda secret: SessionSettings(ticket_key=secret), "ticket_key"),
+    ],
+)
+def test_placeholders_of_the_example_are_refused(settings: Callable[[str], object], field: str) -> None:
+    """Whoever copied deploy/example.env and changed nothing is told which line it is."""
+    example = (ROOT / "deploy/example.env").read_text()
+    placeholders = {line.partition("=")[2] for line in example.splitlines() if "=change-me" in line}
+    assert len(placeholders) == 2
+    for placeholder in placeholders:
+        with pytest.raises(ValidationError, match=r"placeholder of deploy/example\.env") as refused:
+            settings(placeholder.ljust(16, "e") if field == "secret_key" else placeholder)
+        assert placeholder not in str(refused.value.errors(include_input=False))
+    settings("a-long-and-random-value")
+
+
+def keys_of(folder: Path, secret: str) -> Path:
+    file = folder / "keys.json"
+    entry = {"id": "mine", "sha256": hashlib.sha256(secret.encode()).hexdigest(), "tenant": "local"}
+    file.write_text(json.dumps([entry]))
+    return file
+
+
+def test_the_key_of_the_examples_opens_this_machine_only(tmp_path: Path) -> None:
+    development = ROOT / "deploy/development_keys.json"
+    headers = {"authorization": "Bearer development.development-only"}
+    for hosts in ("", "localhost, 127.0.0.1"):
+        settings = AuthSettings(api_keys_file=development, allowed_hosts=hosts)
+        assert Authenticator(settings).authenticate(headers).tenant == "local"
+    with pytest.raises(ValidationError, match="saccade key"):
+        AuthSettings(api_keys_file=development, allowed_hosts="localhost, saccade.example.org")
+    # Under another name it is the same, and as a change of the file it is not taken over.
+    with pytest.raises(ValidationError, match="'mine'"):
+        AuthSettings(api_keys_file=keys_of(tmp_path, "development-only"), allowed_hosts="saccade.example.org")
+    file = keys_of(tmp_path, "a secret of our own")
+    authenticator = Authenticator(AuthSettings(api_keys_file=file, allowed_hosts="saccade.example.org"))
+    own = {"authorization": "Bearer mine.a secret of our own"}
+    assert authenticator.authenticate(own).key_id == "mine"
+    keys_of(tmp_path, "development-only")
+    with pytest.raises(SaccadeError):
+        authenticator.authenticate({"authorization": "Bearer mine.development-only"})
+    assert authenticator.authenticate(own).key_id == "mine"

@@ -13,6 +13,7 @@ from saccade.connection import finish, iterate, iterate_async
 from saccade.objects import AttemptView, DeliveryView, WebhookTest, WebhookView
 
 _ALL: Final = "/v1/webhooks"
+_DEFAULT: Final = "/v1/webhooks/default"
 
 
 class Webhooks:
@@ -80,7 +81,12 @@ class Webhooks:
 
     def default_secret(self) -> str:
         """Give the secret by which the webhooks of a job's own ``webhook_url`` are signed."""
-        return str(finish(self._api.call("GET", f"{_ALL}/default/secret"))["secret"])
+        return str(finish(self._api.call("GET", f"{_DEFAULT}/secret"))["secret"])
+
+    def rotate_default_secret(self, *, overlap_s: float | None = None) -> str:
+        """Give them a new secret; the old one signs too for ``overlap_s`` (a day, at most a week)."""
+        body = given({"overlap_s": overlap_s})
+        return str(finish(self._api.call("POST", f"{_DEFAULT}/rotate-secret", json=body))["secret"])
 
     def public_keys(self) -> dict[str, Any]:
         """Give the key set by which ``v1a`` signatures are verified."""
@@ -152,7 +158,12 @@ class AsyncWebhooks:
 
     async def default_secret(self) -> str:
         """Give the secret by which the webhooks of a job's own ``webhook_url`` are signed."""
-        return str((await self._api.call("GET", f"{_ALL}/default/secret"))["secret"])
+        return str((await self._api.call("GET", f"{_DEFAULT}/secret"))["secret"])
+
+    async def rotate_default_secret(self, *, overlap_s: float | None = None) -> str:
+        """Give them a new secret; the old one signs too for ``overlap_s`` (a day, at most a week)."""
+        body = given({"overlap_s": overlap_s})
+        return str((await self._api.call("POST", f"{_DEFAULT}/rotate-secret", json=body))["secret"])
 
     async def public_keys(self) -> dict[str, Any]:
         """Give the key set by which ``v1a`` signatures are verified."""

@@ -22,6 +22,8 @@ from services.notifier.webhooks.signing import Signing, new_secret
 log = logging.getLogger(__name__)
 
 _DEFAULT: Final = "default"
+#: The stream keeps the note of a deletion for so long: deliveries are known for 30 days, attempts end sooner.
+_NOTE_S: Final = 35 * 86_400
 
 
 class _Record(BaseModel):
@@ -151,7 +153,10 @@ class Endpoints:
             sealed=self._sealing.seal(sealed.model_dump(mode="json"), subject),
         )
         body = record.model_dump_json(exclude_defaults=True).encode()
-        sequence = await self.store.publish(Message(subject, new_id("evt"), body), after=expected_sequence)
+        # The note that an endpoint was deleted outlasts all that is known of its deliveries, and then goes by itself.
+        headers = {"Nats-TTL": f"{_NOTE_S}s"} if endpoint.deleted else None
+        message = Message(subject, new_id("evt"), body)
+        sequence = await self.store.publish(message, after=expected_sequence, headers=headers)
         self._learn(endpoint, sequence)
         return sequence
 
