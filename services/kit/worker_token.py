@@ -23,7 +23,7 @@ import nkeys
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.ids import TENANT_PATTERN, id_pattern
+from contracts.ids import JOB_ID_PATTERN, TENANT_PATTERN, id_pattern
 from contracts.limits import EVENT_BYTES
 from contracts.session import job_of
 from services.kit.worker_rights import Rights, rights_of_run, rights_of_sender, rights_of_session_run
@@ -222,7 +222,7 @@ class _About(BaseModel):
     """What the tags name."""
 
     tenant: str = Field(pattern=TENANT_PATTERN)
-    job: str = Field(pattern=id_pattern("job"))
+    job: str = Field(pattern=JOB_ID_PATTERN)
     run: str = Field(pattern=id_pattern("run"))
 
 
