@@ -235,7 +235,7 @@ def cost_of_run(pipeline: Job, stages: Sequence[StageNow]) -> Cost:
 
 
 def duration_s(stage: StageNow) -> float:
-    """Give the seconds from the first of a stage's jobs to the end of its last."""
+    """Give the seconds from the first of a stage's jobs to the end of the last that has ended."""
     begun = min(job.created_at for job in stage.known)
     over = max(job.finished_at or job.created_at for job in stage.known)
     return round(max(0.0, (over - begun).total_seconds()), 3)

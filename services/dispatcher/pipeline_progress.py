@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from contracts.job import Job, State
 from services.dispatcher.jobs import Heard
-from services.dispatcher.pipeline import StageNow
+from services.dispatcher.pipeline import StageNow, cost_of_stage, duration_s
 
 PROGRESS_NAME: Final = "progress.json"
 #: The time left follows the speed of so many seconds: stages differ, and shards may wait.
@@ -106,6 +106,8 @@ def document(job: Job, stages: Sequence[StageNow], now: Progress, at: datetime, 
         "message": now.message,
         "eta_s": None if job.state.ended else eta_s,
         "cost_usd": max(paid_usd, job.actual_usd),
+        "estimated_usd": job.submitted.estimated_usd,
+        "max_cost_usd": job.submitted.max_cost_usd,
         "error": job.error.model_dump(mode="json") if job.error and job.state is State.FAILED else None,
         "stages": [_entry(stage) for stage in stages],
         "updated_at": at.isoformat(),
@@ -114,6 +116,7 @@ def document(job: Job, stages: Sequence[StageNow], now: Progress, at: datetime, 
 
 
 def _entry(stage: StageNow) -> dict[str, Any]:
+    cost = cost_of_stage(stage)
     return {
         "name": stage.stage.name,
         "title": stage.stage.title,
@@ -121,5 +124,9 @@ def _entry(stage: StageNow) -> dict[str, Any]:
         "shards": len(stage.jobs),
         "shards_done": sum(job.state is State.SUCCEEDED for job in stage.known),
         "done": stage.done,
+        "duration_s": duration_s(stage) if stage.known else None,
+        "device": cost.device if cost.seconds else None,
+        "billed_s": cost.seconds,
+        "cost_usd": cost.usd,
         "cost_usd": round(sum(job.actual_usd for job in stage.known), 6),
     }

@@ -82,6 +82,9 @@ async def test_how_far_it_is_is_told_as_an_event_and_as_a_file(servers: Servers)
             file = await progress_file(world, job_id)
             assert file["state"] == "running"
             assert [one["done"] for one in file["stages"]] == [True, False, False]
+            gather = (await jobs_of(world, job_id))[stage_job_id(job_id, "gather", 0)]
+            assert file["stages"][0]["cost_usd"] == paid({gather.id: gather}) > 0
+            assert file["stages"][2]["cost_usd"] == 0
             await world.cancel(job_id)
             await world.reach(job_id, State.CANCELLED)
             await until_async(lambda: _state_is(world, job_id, "cancelled"))
