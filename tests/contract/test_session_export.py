@@ -143,6 +143,17 @@ def messages(path: Path) -> dict[str, list[tuple[Any, dict[str, Any]]]]:
     return found
 
 
+async def test_a_session_is_calibrated_with_by_its_id(place: Place) -> None:
+    """It is exported first; what the small worker's robot has is no arm."""
+    session = await place.record(frames=2)
+    words = ["calibrate", session.session_id, "--charuco", "8x6", "--square-mm", "20"]
+    environment = {"SACCADE_URL": place.url, "SACCADE_API_KEY": f"{TENANT}.secret"}
+    result = await asyncio.to_thread(CliRunner(env=environment).invoke, saccade, words)
+    assert isinstance(result.exception, Failure), (result.output, result.exception)
+    assert result.exception.code == "joints_invalid"
+    assert "no joint shoulder_pan" in result.exception.message
+
+
 async def test_an_export_holds_every_picture_joint_and_verdict_at_its_time(place: Place, tmp_path: Path) -> None:
     session = await place.record()
     path = tmp_path / "session.mcap"

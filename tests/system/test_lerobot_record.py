@@ -25,6 +25,9 @@ from tests.servers import ROOT, NatsServer
 PYTHON = os.environ.get("LEROBOT_PYTHON", "")  # noqa: TID251
 pytestmark = pytest.mark.skipif(not PYTHON, reason="no LeRobot: set LEROBOT_PYTHON")
 
+#: As a calibration is given.
+PARAMS = {"gripper_from_camera": [1.0, 0.0, 0.0, -0.05, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0]}
+
 _STATES = """
 import glob, json, sys
 import pyarrow.parquet as parquet
@@ -96,12 +99,15 @@ def recorded(
 
 def record(folder: Path, arms: dict[str, Any], url: str) -> subprocess.CompletedProcess[str]:
     """Record one episode by LeRobot's own command line."""
+    params = folder / "calibration.json"
+    params.write_text(json.dumps(PARAMS))
     command = [
         str(Path(PYTHON).parent / "lerobot-record"),
         "--robot.type=streamed_so101_follower",
         f"--robot.port={arms['follower']}",
         "--robot.id=black",
         f"--robot.publish.url={url}",
+        f"--robot.publish.params={params}",
         "--teleop.type=so101_leader",
         f"--teleop.port={arms['leader']}",
         "--teleop.id=blue",
@@ -137,7 +143,8 @@ def test_what_arrives_is_the_dataset_bit_by_bit(nats_server: NatsServer, arms: d
         said, folder, heard = recorded(tmp_path, arms, door.url, nats_server)
         assert door.stops == len(door.opened)
     assert heard is not None
-    robot = door.opened[-1]["params"]["robot"]
+    robot = door.opened[-1]["params"].pop("robot")
+    assert door.opened[-1]["params"] == PARAMS
     assert (robot["id"], robot["type"], robot["names"]) == ("black", "so_follower", list(NAMES))
     assert robot["norm_modes"]["gripper"] == "range_0_100"
     assert robot["calibration"] == arms["calibration"]
