@@ -259,16 +259,29 @@ async def test_what_it_asks_for_is_its_own_session_on_its_own_subjects_whatever_
     assert b"secret" not in {taken.get_nowait()[1] for _ in range(taken.qsize())}
 
 
-async def test_no_consumer_is_made_over_the_way_from_another_account(server: OperatorNats, services: Client) -> None:
-    """Why the gateway makes it: a token with that right, and an import for it, would not have been enough."""
-    subjects = telemetry_subject(TENANT, SESSION, "*")
-    config = {"name": "x", "filter_subject": subjects, "deliver_subject": f"_INBOX_{RUN}.x", "ack_policy": "none"}
-    await request(services, f"CONSUMER.CREATE.TELEMETRY.x.{subjects}", {"stream_name": "TELEMETRY", "config": config})
-    wider = config | {"name": "y", "filter_subject": "saccade.tele.>"}
-    answer = await request(
-        services, f"CONSUMER.CREATE.TELEMETRY.y.{subjects}", {"stream_name": "TELEMETRY", "config": wider}
-    )
-    assert answer["error"]["err_code"] == 10131, "the filter is held against the subject; what it delivers to is not"
+async def test_why_no_worker_makes_its_own_consumer(services: Client) -> None:
+    """nats-server holds a consumer to the filter in the request's subject, and to no subject that it delivers to."""
+    session_id, victim = new_id("ses"), f"saccade.victim.{new_id('run')}"
+    subjects = telemetry_subject(TENANT, session_id, "*")
+    heard: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def on_message(msg: Msg) -> None:
+        await heard.put(msg.data)
+
+    await services.subscribe(victim, cb=on_message)
+    await sent(services, session_id, b"forged")
+    config = {"deliver_subject": victim, "ack_policy": "none", "deliver_policy": "all", "mem_storage": True}
+
+    async def make(name: str, filtered: str) -> int:
+        body = {"stream_name": "TELEMETRY", "config": config | {"name": name, "filter_subject": filtered}}
+        answer = await request(services, f"CONSUMER.CREATE.TELEMETRY.{name}.{subjects}", body)
+        return int(answer.get("error", {}).get("err_code", 0))
+
+    names = [new_id("run"), new_id("run")]
+    assert await make(names[0], "saccade.tele.>") == 10131
+    assert await make(names[1], subjects) == 0
+    async with asyncio.timeout(5):
+        assert await heard.get() == b"forged"
 
 
 async def test_the_longest_token_fits_into_a_line_of_the_protocol(server: OperatorNats) -> None:

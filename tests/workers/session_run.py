@@ -1,4 +1,4 @@
-"""A run of a live session's worker with the credentials of that run alone: by the code that workers have, and by hand."""
+"""A run of a live session's worker with credentials of that run alone: by the code that workers have, and by hand."""
 
 from __future__ import annotations
 

@@ -23,6 +23,8 @@ from services.kit.tasks import end
 log = logging.getLogger(__name__)
 
 _PAUSE_S: Final = 0.2
+#: Between two tries while nobody makes a consumer.
+_LONGEST_PAUSE_S: Final = 2.0
 _BILLION: Final = 1_000_000_000
 
 
@@ -64,14 +66,17 @@ class TelemetryTail:
     async def run(self, after: int = 0) -> None:
         """Follow for ever."""
         self.last = after
+        pause_s = _PAUSE_S
         while True:
             try:
                 await self._follow()
+                pause_s = _PAUSE_S
             except (TimeoutError, nats.errors.Error, OSError, SaccadeError) as error:
                 if self._client.is_closed:
                     return
                 log.warning("telemetry: %s", error or type(error).__name__)
-            await asyncio.sleep(_PAUSE_S)
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            await asyncio.sleep(pause_s)
 
     async def _follow(self) -> None:
         """Make a consumer and hear it until it breaks."""
