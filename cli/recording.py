@@ -56,11 +56,13 @@ def open_recording(path: Path, camera: str | None, robot: str | None) -> Recordi
     if not path.is_file():
         hint = "Name an exported session (saccade sessions export ID session.mcap), or a folder with joints.json."
         raise Failure(f"{path} does not exist.", code="no_such_file", hint=hint)
+    hint = "Name a file that `saccade sessions export` wrote."
     try:
         return McapRecording(path, camera, robot)
     except McapError as error:
-        hint = "Name a file that `saccade sessions export` wrote."
         raise Failure(f"{path} is no MCAP file ({error}).", code="recording_unreadable", hint=hint) from error
+    except (ValueError, KeyError, TypeError) as error:  # somebody else's messages
+        raise Failure(f"{path} is no exported session.", code="recording_unreadable", hint=hint) from error
 
 
 @dataclass

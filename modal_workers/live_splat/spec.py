@@ -55,6 +55,13 @@ Pose = Annotated[
 ]
 
 
+def _terms(distortion: tuple[float, ...]) -> tuple[float, ...]:
+    """Refuse what OpenCV would refuse with each frame."""
+    if len(distortion) not in (0, 4, 5, 8):
+        raise ValueError("give k1 k2 p1 p2, with k3 or with k3 k4 k5 k6 after them, or none; what is not known is 0")
+    return distortion
+
+
 class Intrinsics(Params):
     """The camera's pinhole in pixels of its frames; the centre of the first pixel is at (0.5, 0.5)."""
 
@@ -64,7 +71,7 @@ class Intrinsics(Params):
     fy_px: float = Field(gt=0)
     cx_px: float
     cy_px: float
-    distortion: tuple[float, ...] = Field(
+    distortion: Annotated[tuple[float, ...], AfterValidator(_terms)] = Field(
         default=(), max_length=8, description="OpenCV's k1 k2 p1 p2 k3 …; pictures are undistorted by it."
     )
 

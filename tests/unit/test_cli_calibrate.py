@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from mcap.writer import Writer
 from saccade import Recorded, SessionView
 
 from cli.__main__ import saccade
@@ -301,6 +302,29 @@ def test_recordings_with_a_choice_ask_for_it(tmp_path: Path) -> None:
     (tmp_path / "noise.mcap").write_bytes(b"noise" * 100)
     assert "no MCAP file" in refused(tmp_path / "noise.mcap", *CHARUCO).message
     assert "does not exist" in refused(tmp_path / "none.mcap", *CHARUCO).message
+    with (tmp_path / "foreign.mcap").open("wb") as stream:
+        writer = Writer(stream)
+        writer.start()
+        for topic in ("/camera/wrist", "/joints"):
+            writer.add_message(writer.register_channel(topic, "cdr", 0), 1, b"\x00\x01", 1)
+        writer.finish()
+    assert "no exported session" in refused(tmp_path / "foreign.mcap", *CHARUCO).message
+
+
+def test_a_camera_that_no_session_takes_is_refused(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path / "frames", said())
+    whole = {"width_px": 480, "height_px": 360, "fx_px": 342.0, "fy_px": 342.0, "cx_px": 240.0, "cy_px": 180.0}
+    for camera, says in (
+        (whole | {"distortion": [0.1]}, "k1 k2 p1 p2"),
+        (whole | {"fx_px": -1}, "fx_px"),
+        (whole | {"height_px": 480}, "480 x 480"),
+        ([], "no JSON object"),
+        ({}, "width_px"),
+    ):
+        (tmp_path / "camera.json").write_text(json.dumps(camera))
+        refusal = refused(folder, *CHARUCO, "--intrinsics", tmp_path / "camera.json")
+        assert says in refusal.message, refusal.message
+    assert "does not exist" in refused(folder, *CHARUCO, "--intrinsics", tmp_path / "none.json").message
 
 
 @pytest.mark.parametrize(
