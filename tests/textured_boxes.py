@@ -22,7 +22,7 @@ DISTANCE = 4.2
 _SIZE = np.array([1.0, 0.8, 0.6])
 _CORNERS = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) * _SIZE
 _FACES = [[0, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1], [2, 3, 7, 6], [0, 2, 6, 4], [1, 5, 7, 3]]
-_FINER = 4
+_FINER = 2
 
 
 @dataclass(frozen=True)
@@ -175,6 +175,7 @@ class PosesDesk:
     def save(
         self, path: Path, name: str, media_type: str, *, title: str = "", units: Mapping[str, str] | None = None
     ) -> Artifact:
+        assert units is None
         data = path.read_bytes()
         self.saved[name] = data
         return Artifact(name=name, key=name, bytes=len(data), sha256="0" * 64, media_type=media_type, title=title)
@@ -190,7 +191,7 @@ class PosesDesk:
     def input(self, name: str, index: int = 0) -> Path:
         raise ValueError(f"{name} {index}: the stage has no inputs")
 
-    def input_count(self, name: str) -> int:
+    def input_count(self, name: str) -> int:  # noqa: ARG002
         return 0
 
     def input_name(self, name: str, index: int = 0) -> str:
