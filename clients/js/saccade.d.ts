@@ -167,7 +167,7 @@ export interface EventSelection {
   jobId?: string;
   sessionId?: string;
   types?: string[];
-  subject?: string;
+  subject?: string | string[];
   /** A cursor, a time, or seconds before now. */
   since?: string | number | Date;
   /** The last event that is known already. */

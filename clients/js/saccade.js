@@ -210,7 +210,7 @@ export class Client {
    * @param {string} [options.jobId]
    * @param {string} [options.sessionId]
    * @param {string[]} [options.types] `job.succeeded`, `job.*`
-   * @param {string} [options.subject] an id: only its events, without an end
+   * @param {string | string[]} [options.subject] an id, or several: only their events, without an end
    * @param {string | number | Date} [options.since] a cursor, a time, or seconds before now
    * @param {string} [options.cursor] the last event that is known already
    * @param {AbortSignal} [options.signal]

@@ -10,10 +10,11 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.events.base import Cursor, decode_at
+from contracts.events.base import Cursor
 from contracts.events.job import JobCancelled, JobFailed, JobRetrying, JobSubmitted, JobSucceeded
 from contracts.ids import STAGE_PREFIX
 from services.kit.event_store import Stored
+from services.notifier.envelope import check_at
 
 #: A comment line. One newline, not two: some clients take an empty block for a message.
 HEARTBEAT: Final = b":\n"
@@ -59,8 +60,7 @@ class StreamEvent:
         Raises:
             ValueError: it is not a subject of ours, or the event does not belong on it.
         """
-        decode_at(subject, body)
-        _, _, tenant, noun, subject_id, verb = subject.split(".")
+        tenant, noun, subject_id, verb = check_at(subject, body)
         return cls(tenant, noun, subject_id, f"{noun}.{verb}", body, epoch, sequence)
 
     @classmethod
@@ -114,6 +114,8 @@ class Selection:
     tenant: str
     subject_id: str | None = None
     types: frozenset[str] = field(default=frozenset())
+    #: Of several things, where it is of neither one nor all.
+    among: frozenset[str] = field(default=frozenset())
     #: The stream is of one thing, shows its whole history and ends with it.
     ends: bool = False
 
@@ -131,7 +133,9 @@ class Selection:
         """Tell whether an event belongs to the stream; the tenant is checked here on every path."""
         if event.tenant != self.tenant or (self.subject_id is not None and event.subject_id != self.subject_id):
             return False
-        if self.subject_id is None and event.subject_id.startswith(STAGE_PREFIX):
+        if self.among and event.subject_id not in self.among:
+            return False
+        if self.subject_id is None and not self.among and event.subject_id.startswith(STAGE_PREFIX):
             return False  # its pipeline says what matters of it
         return not self.types or event.type in self.types or f"{event.noun}.*" in self.types
 

@@ -151,6 +151,25 @@ async def test_a_job_that_goes_on_after_its_failure_goes_on_here(services: Servi
         assert [event async for event in client.events(job_id, cursor=known)] == []
 
 
+async def test_a_stream_of_several_jobs_has_theirs_only(services: Services, opened: Open) -> None:
+    async with publisher(services.nats.settings) as jobs, BreakingProxy(services.port_of) as proxy:
+        one, between, other = [await jobs.submit() for _ in range(3)]
+        async with opened(proxy.url) as client:
+
+            async def first(count: int) -> list[str | None]:
+                told = []
+                async for event in client.events(subject=[one, other], since=60):
+                    told.append(event.subject)
+                    if len(told) == count:
+                        break
+                return told
+
+            await jobs.start(between)
+            await jobs.start(other)
+            async with asyncio.timeout(30):
+                assert await first(5) == [one, other, other, other, other]
+
+
 async def test_a_stream_without_an_end_ends_where_it_is_left(services: Services, opened: Open) -> None:
     async with (
         publisher(services.nats.settings) as jobs,

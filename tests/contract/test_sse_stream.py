@@ -216,6 +216,25 @@ async def test_no_tenant_sees_anothers_events(nats_server: NatsServer, tmp_path:
                 await by_subject.take(1, timeout_s=0.3)
 
 
+async def test_a_stream_of_several_things_shows_these_and_no_other(nats_server: NatsServer) -> None:
+    async with publisher(nats_server.settings) as jobs, notifier(nats_server.settings) as reader:
+        one, between, other = [await jobs.submit() for _ in range(3)]
+        async with reader.open(f"/v1/jobs/{other}/events") as stream:
+            await stream.take(1)  # the notifier has heard of all three
+        asked = f"/v1/events?subject={one}&subject={other}"
+        async with reader.open(f"{asked}&subject={one}&since=60") as replayed, reader.open(asked) as live:
+            assert [block.json["subject"] for block in await replayed.take(2)] == [one, other]
+            for job_id in (one, between, other):
+                await jobs.start(job_id)
+            for stream in (replayed, live):
+                subjects = [block.json["subject"] for block in await stream.take(6)]
+                assert subjects == [one] * 3 + [other] * 3
+        too_many = "&".join(f"subject={new_id('job')}" for _ in range(51))
+        for query in (f"subject={one}&subject=*", too_many):
+            answer = await reader.http.get(f"/v1/events?{query}")
+            assert (answer.status_code, answer.json()["code"]) == (422, "invalid_parameter"), query
+
+
 async def test_what_can_never_succeed_is_a_problem(nats_server: NatsServer) -> None:
     async with notifier(nats_server.settings) as reader:
         for path, status, code in (

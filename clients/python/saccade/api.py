@@ -176,13 +176,14 @@ class Api:
         job_id: str | None = None,
         session_id: str | None = None,
         types: Sequence[str] = (),
-        subject: str | None = None,
+        subject: str | Sequence[str] | None = None,
         since: Since | None = None,
         cursor: str | None = None,
         follow: bool = True,
     ) -> EventStream:
         """Open the events of a job, of a session or (with neither) of the tenant."""
-        path, params, shown = "/v1/events", {"types": ",".join(types), "subject": subject}, frozenset[str]()
+        path, shown = "/v1/events", frozenset[str]()
+        params: dict[str, str | Sequence[str] | None] = {"types": ",".join(types), "subject": subject}
         if job_id or session_id:
             # The stream itself is read whole: its end must be seen whatever is shown of it.
             path = (

@@ -172,7 +172,7 @@ class AsyncClient:
         *,
         session_id: str | None = None,
         types: Sequence[str] = (),
-        subject: str | None = None,
+        subject: str | Sequence[str] | None = None,
         since: Since | None = None,
         cursor: str | None = None,
         follow: bool = True,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 import httpx
@@ -17,6 +17,8 @@ from saccade.errors import ClientError
 
 _T = TypeVar("_T")
 _T_co = TypeVar("_T_co", covariant=True)
+#: Of a request: what is given several times is a sequence.
+Query = Mapping[str, str | Sequence[str]]
 _HEADERS: Final = {"User-Agent": "saccade-client/0.1"}
 _CONNECT_S: Final = 10.0
 #: A part of an upload is long on its way through a slow line.
@@ -49,7 +51,7 @@ class Connection(Protocol):
         """Ask the API; raises ``httpx.TransportError``."""
 
     async def open(
-        self, url: str, *, headers: Mapping[str, str], params: Mapping[str, str] | None = None, silence_s: float
+        self, url: str, *, headers: Mapping[str, str], params: Query | None = None, silence_s: float
     ) -> Incoming:
         """GET from the API (a path) or the bucket (a whole URL); it breaks when silent for ``silence_s``."""
 
@@ -152,7 +154,7 @@ class BlockingConnection:
         return self._http.request(method, path, **options)
 
     async def open(
-        self, url: str, *, headers: Mapping[str, str], params: Mapping[str, str] | None = None, silence_s: float
+        self, url: str, *, headers: Mapping[str, str], params: Query | None = None, silence_s: float
     ) -> Incoming:
         """GET from the API or the bucket."""
         http = self._http if url.startswith("/") else self._bucket
@@ -222,7 +224,7 @@ class AsyncConnection:
         return await self._http.request(method, path, **options)
 
     async def open(
-        self, url: str, *, headers: Mapping[str, str], params: Mapping[str, str] | None = None, silence_s: float
+        self, url: str, *, headers: Mapping[str, str], params: Query | None = None, silence_s: float
     ) -> Incoming:
         """GET from the API or the bucket."""
         http = self._http if url.startswith("/") else self._bucket

@@ -6,7 +6,7 @@ import math
 import re
 import time
 from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Final
 
@@ -46,7 +46,7 @@ class EventStream:
         connection: Connection,
         path: str,
         *,
-        params: Mapping[str, str],
+        params: Mapping[str, str | Sequence[str]],
         types: frozenset[str] = frozenset(),
         since: str | None = None,
         cursor: str | None = None,

@@ -38,6 +38,8 @@ _STREAM: Final[dict[int | str, dict[str, Any]]] = {
     204: {"description": "It has ended and the client has its last event."},
 }
 _SUBJECTS: Final[tuple[Prefix, ...]] = ("job", "ses", "upl", "whk")
+#: Things that one stream may be of, if it is not of all.
+_SUBJECTS_MOST: Final = 50
 
 
 class ComeAgain(Response):
@@ -192,12 +194,18 @@ async def tenant_events(
     principal: Asks,
     cursor: Last,
     types: Annotated[list[str] | None, Query(description="job.succeeded,job.failed or job.*")] = None,
-    subject: Annotated[str | None, Query(max_length=100, description="An id: only its events.")] = None,
+    subject: Annotated[
+        list[str] | None, Query(max_length=_SUBJECTS_MOST, description="An id: only its events; several, each named.")
+    ] = None,
     since: Annotated[
         str | None, Query(max_length=100, description="A cursor, an RFC 3339 time or seconds before now.")
     ] = None,
 ) -> Response:
     """Stream all your events, from now or from ``since``, for ever."""
-    if subject and not (is_job_id(subject) or any(is_id(subject, prefix) for prefix in _SUBJECTS)):
-        raise SaccadeError(ErrorCode.INVALID_PARAMETER, f"subject: {subject!r} is not an id.")
-    return await streams.open(Selection(principal.tenant, subject or None, parse_types(types or [])), cursor, since)
+    named = frozenset(one for one in subject or () if one)
+    for one in named:
+        if not (is_job_id(one) or any(is_id(one, prefix) for prefix in _SUBJECTS)):
+            raise SaccadeError(ErrorCode.INVALID_PARAMETER, f"subject: {one[:80]!r} is not an id.")
+    only = next(iter(named)) if len(named) == 1 else None
+    among = frozenset() if only else named
+    return await streams.open(Selection(principal.tenant, only, parse_types(types or []), among), cursor, since)
