@@ -11,7 +11,7 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 comma := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-live up install test lint docs bench soak clean
+.PHONY: help demo demo-live demo-nerf up install test lint docs bench soak clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -21,6 +21,9 @@ demo: $(VENV)/.embedded ## Film two laps, compare them, show the answer next to 
 
 demo-live: $(VENV)/.splat ## Let a virtual robot arm look at a table: its camera's frames become a splat
 	@$(BIN)/saccade demo live $(ARGS)
+
+demo-nerf: $(VENV)/.nerf ## Photograph a toy: photos become a model and transparent frames from all sides
+	@$(BIN)/saccade demo nerf $(ARGS)
 
 up: $(VENV)/.embedded ## Run the whole system on this machine until Ctrl-C
 	@$(BIN)/saccade up $(ARGS)
@@ -69,9 +72,13 @@ $(VENV)/.splat: $(VENV)/.made pyproject.toml $(CONSTRAINTS)
 	$(call install,embedded$(comma)splat)
 	@touch $(VENV)/.embedded
 
+$(VENV)/.nerf: $(VENV)/.made pyproject.toml $(CONSTRAINTS)
+	$(call install,embedded$(comma)nerf)
+	@touch $(VENV)/.embedded $(VENV)/.splat
+
 $(VENV)/.dev: $(VENV)/.made pyproject.toml $(CONSTRAINTS)
 	$(call install,dev)
-	@touch $(VENV)/.embedded $(VENV)/.splat
+	@touch $(VENV)/.embedded $(VENV)/.splat $(VENV)/.nerf
 
 $(VENV)/.made:
 	@command -v $(PYTHON) > /dev/null || { \

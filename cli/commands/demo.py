@@ -43,13 +43,13 @@ class _Demos(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """Name them."""
-        return ["live"]
+        return ["live", "nerf"]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """Load one."""
-        if cmd_name != "live":
+        if cmd_name not in ("live", "nerf"):
             return None
-        command: click.Command = importlib.import_module("cli.commands.demo_live").live
+        command: click.Command = getattr(importlib.import_module(f"cli.commands.demo_{cmd_name}"), cmd_name)
         return command
 
 

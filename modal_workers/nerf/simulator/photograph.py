@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -62,11 +62,13 @@ def photograph(
     radius_m: float = RADIUS_M,
     flaws: Flaws = NO_FLAWS,
     masks: bool = False,
+    progress: Callable[[float], None] = lambda _share: None,
 ) -> Truth:
     """Take photos of the toy into ``folder/photo_0000.jpg`` onwards, and write ``folder/truth.json``.
 
     The same arguments give the same bytes. ``size_px``: width and height; ``arc_deg``: how far around the toy each
-    ring goes. With ``masks`` the true silhouettes are left in ``folder/masks/photo_0000.png``.
+    ring goes; ``progress`` hears how far it is (0..1). With ``masks`` the true silhouettes are left in
+    ``folder/masks/photo_0000.png``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng([seed, 911])
@@ -77,6 +79,7 @@ def photograph(
         name = f"photo_{index:04d}.jpg"
         size = _size(size_px, index, flaws)
         camera = Camera(*size, focal_px(size), pose)
+        progress(index / photos)
         picture = _seen(seed, index, photos, camera, poses[0], wrong, flaws)
         _write(folder / name, _developed(random, picture, flaws), camera)
         if index in wrong["corrupt"]:
