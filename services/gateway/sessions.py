@@ -309,8 +309,12 @@ class Sessions:
             recorded = await self.get(tenant, session_id)
         except SaccadeError as error:
             raise SaccadeError(error.code, where[0]["detail"], errors=where) from None
+        message = ""
         if recorded.opened.workload != workload:
             message = f"{session_id} was a session of {recorded.opened.workload}: only the same workload replays it."
+        if recorded.opened.replay_of is not None:
+            message = f"{session_id} is a replay itself: replay {recorded.opened.replay_of}, which has the frames."
+        if message:
             raise SaccadeError(
                 ErrorCode.INVALID_PARAMETER, message, errors=[{"detail": message, "pointer": "#/replay_of"}]
             )

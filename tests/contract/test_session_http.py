@@ -15,9 +15,10 @@ from contracts.events import encode
 from contracts.events.job import JobCancelled, JobFailed
 from contracts.events.session import SessionOpened
 from contracts.ids import new_id
-from contracts.session import SessionLaunch, job_of
+from contracts.session import SessionLaunch, job_of, telemetry_subject
 from contracts.streams import aggregate
 from services.kit.auth import AuthSettings
+from services.kit.nats import request
 from services.kit.settings import NatsSettings, S3Settings
 from tests.gateway import Running, code_of, keys_file, running_gateway
 from tests.played_session import batch, jpeg, opened, played_worker, send, shown
@@ -273,6 +274,30 @@ async def test_another_tenants_session_is_not_there(session_servers: Servers, tm
         reader = {"Authorization": "Bearer looker.secret"}
         answer = await running.http.post("/v1/sessions", json={"workload": "streamed"}, headers=reader)
         assert code_of(answer) == "forbidden"
+
+
+async def test_only_a_whole_record_is_replayed(running: Running):
+    found = await opened(running)
+    replay = {"workload": "streamed", "replay_of": found["id"]}
+    assert (await running.http.post("/v1/sessions", json=replay)).status_code == 201, (
+        "nothing was sent, nothing is lost"
+    )
+    async with played_worker(running, found["id"]) as worker:
+        await worker.claim()
+        for _ in range(3):
+            await send(running, found["id"], prefer="wait=5")
+        again = await running.http.post("/v1/sessions", json=replay)
+        assert again.status_code == 201
+        of_replay = await running.http.post("/v1/sessions", json=replay | {"replay_of": again.json()["id"]})
+        assert (code_of(of_replay), found["id"] in of_replay.json()["detail"]) == ("invalid_parameter", True)
+        subject = telemetry_subject("local", found["id"], "frames")
+        client = running.store.client
+        assert (await request(client, "STREAM.PURGE.TELEMETRY", {"filter": subject, "keep": 2}))["success"]
+        answer = await running.http.post("/v1/sessions", json=replay)
+        assert (answer.status_code, code_of(answer)) == (410, "session_record_expired")
+        assert "2 of 3 frames" in answer.json()["detail"]
+        assert (await request(client, "STREAM.PURGE.TELEMETRY", {"filter": subject.replace("frames", "*")}))["success"]
+        assert code_of(await running.http.post("/v1/sessions", json=replay)) == "session_record_expired"
 
 
 async def test_the_list_goes_on_where_it_was(running: Running):

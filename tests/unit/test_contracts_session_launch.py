@@ -1,0 +1,41 @@
+"""Which job is a session's worker, and on which subjects a run asks for telemetry."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from contracts.ids import new_id
+from contracts.session import SessionLaunch, fed_subject, feed_subject, job_of, launch_of
+
+SESSION, RUN = new_id("ses"), new_id("run")
+
+
+def params(**changes: Any) -> dict[str, Any]:
+    launch = SessionLaunch(
+        session_id=SESSION, idle_timeout_s=1, max_length_s=1, opened_at=datetime.now(UTC), replay_of=None, params={}
+    )
+    return launch.model_dump(mode="json") | changes
+
+
+def test_a_sessions_job_is_known_by_its_parameters_and_its_number() -> None:
+    launch = launch_of(job_of(SESSION), params(replay_of="ses_2"))
+    assert launch is not None
+    assert (launch.session_id, launch.replay_of) == (SESSION, "ses_2")
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"session_id": SESSION}, params(session_id=new_id("ses")), params(opened_at="x")]
+)
+def test_another_job_is_none_whatever_its_parameters_are_called(given: dict[str, Any]) -> None:
+    assert launch_of(job_of(SESSION), given) is None
+
+
+def test_a_run_asks_and_hears_on_subjects_of_its_own() -> None:
+    assert feed_subject("acme", RUN, SESSION) == f"saccade.feed.acme.{RUN}.{SESSION}"
+    assert fed_subject("acme", RUN, "x") == f"saccade.fed.acme.{RUN}.x"
+    for run, session in (("*", SESSION), (RUN, ">"), (RUN, "a.b")):
+        with pytest.raises(ValueError, match="not a run and a session"):
+            feed_subject("acme", run, session)
