@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 from nats.aio.client import Client
@@ -14,6 +15,7 @@ from nats.aio.msg import Msg
 from nats.errors import NoRespondersError
 from pydantic import SecretStr
 
+from contracts.events.base import Message
 from contracts.events.session import (
     SESSION_VERBS,
     SESSION_WORKER_VERBS,
@@ -257,6 +259,43 @@ async def test_what_it_asks_for_is_its_own_session_on_its_own_subjects_whatever_
     assert [name for name in names if name.startswith(run.run_id)] == [f"{run.run_id}-{run.session_id}"]
     assert elsewhere == []
     assert b"secret" not in {taken.get_nowait()[1] for _ in range(taken.qsize())}
+
+
+async def test_nothing_is_lost_while_no_gateway_is_there_or_the_bus_is_away(tmp_path: Path) -> None:
+    with OperatorNats(tmp_path) as server:
+        services = await connect(server.settings, "services")
+        await declare(services)
+        run = Run(server)
+        async with run.working() as worker:
+            following = asyncio.ensure_future(worker.session.follow(worker.heard.append, 0))
+
+            async def until_heard(number: int) -> None:
+                async with asyncio.timeout(40):
+                    while len(worker.heard) < number:
+                        await asyncio.sleep(0.05)
+
+            try:
+                await sent(services, run.session_id, b"0", b"1")
+                await asyncio.sleep(1.0)
+                assert worker.heard == [], "nobody has made a consumer"
+                await SessionFeeds(services).start()
+                await until_heard(2)
+                server.kill()
+                server.start()
+                await sent_when_there(services, run.session_id, b"2")
+                await until_heard(3)
+                await sent(services, run.session_id, b"3")
+                await until_heard(4)
+            finally:
+                await end(following)
+            assert [one.body for one in worker.heard] == [b"0", b"1", b"2", b"3"]
+            assert worker.refused == []
+        await services.close()
+
+
+async def sent_when_there(services: Client, session_id: str, body: bytes) -> None:
+    message = Message(telemetry_subject(TENANT, session_id, "frames"), new_id("evt"), body)
+    await EventStore(services, "TELEMETRY").publish(message, deadline_s=30)
 
 
 async def test_why_no_worker_makes_its_own_consumer(services: Client) -> None:
