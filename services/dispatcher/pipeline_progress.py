@@ -128,5 +128,4 @@ def _entry(stage: StageNow) -> dict[str, Any]:
         "device": cost.device if cost.seconds else None,
         "billed_s": cost.seconds,
         "cost_usd": cost.usd,
-        "cost_usd": round(sum(job.actual_usd for job in stage.known), 6),
     }

@@ -110,7 +110,8 @@ class PipelineTeller:
         return self._known[job.id]
 
     async def _publish(self, job: Job, now: Progress, eta_s: float | None) -> None:
-        data = JobProgressed.model_validate({"attempt": job.attempt, "run_id": job.run_id, "eta_s": eta_s, **vars(now)})
+        assert job.run_id
+        data = JobProgressed(attempt=job.attempt, run_id=job.run_id, eta_s=eta_s, **vars(now))
         message = encode(data, tenant=job.tenant, subject_id=job.id, source=SOURCE)
         await self._client.publish(message.subject, message.body)
 

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -150,7 +150,8 @@ class Pipelines:
     async def _do(self, job: Job, workload: Workload, stages: Sequence[StageNow], move: rules.Move) -> Outcome:
         match move:
             case rules.Begin():
-                return await self._say(job, "started", JobStarted, device=PIPELINE, worker=_WORKER)
+                started = JobStarted(**_run_of(job), device=PIPELINE, worker=_WORKER)
+                return await self._say(job, "started", started)
             case rules.Show(artifacts):
                 for artifact in artifacts:
                     job = await self._show(job, artifact)
@@ -159,7 +160,8 @@ class Pipelines:
                 return await self._complete(job, stage)
             case rules.Stop(failure, error):
                 used = rules.cost_of_run(job, stages)
-                return await self._say(job, "interrupted", JobInterrupted, failure=failure, error=error, cost=used)
+                ended = JobInterrupted(**_run_of(job), failure=failure, error=error, cost=used)
+                return await self._say(job, "interrupted", ended)
             case rules.Finish(last):
                 return await self._finish(job, workload, stages, last)
             case rules.Wait():
@@ -210,17 +212,16 @@ class Pipelines:
     async def _show(self, job: Job, artifact: Artifact) -> Job:
         name = hashlib.sha256(artifact.name.encode()).hexdigest()[:16]
         what = f"artifact.{name}.{artifact.sha256[:16]}"
-        return await self._say(job, what, JobArtifactReady, artifact=artifact)
+        return await self._say(job, what, JobArtifactReady(**_run_of(job), artifact=artifact))
 
     async def _complete(self, job: Job, stage: StageNow) -> Job:
-        return await self._say(
-            job,
-            f"stage.{stage.stage.name}",
-            JobStageCompleted,
+        completed = JobStageCompleted(
+            **_run_of(job),
             stage=stage.stage.name,
             duration_s=rules.duration_s(stage),
             cost=rules.cost_of_stage(stage),
         )
+        return await self._say(job, f"stage.{stage.stage.name}", completed)
 
     async def _finish(self, job: Job, workload: Workload, stages: Sequence[StageNow], last: Job) -> Job:
         """Leave how it stands and, last, the manifest; then say that the pipeline is done."""
@@ -245,15 +246,14 @@ class Pipelines:
         await self._bucket.put(self._bucket.key("results", job.id, PROGRESS_NAME), progress)
         key = self._bucket.key("results", job.id, MANIFEST_NAME)
         await self._bucket.put(key, manifest.model_dump_json(indent=1).encode())
-        return await self._say(
-            job,
-            "succeeded",
-            JobSucceeded,
+        succeeded = JobSucceeded(
+            **_run_of(job),
             result=manifest.result,
             manifest_key=key,
             duration_s=lasted_s,
             cost=rules.cost_of_run(job, stages),
         )
+        return await self._say(job, "succeeded", succeeded)
 
     async def _settle(self, job: Job) -> Job:
         """End the pipeline: its jobs have had their attempts."""
@@ -272,9 +272,8 @@ class Pipelines:
 
     # ---- what is said
 
-    async def _say(self, job: Job, what: str, event: type[EventData], **fields: object) -> Job:
+    async def _say(self, job: Job, what: str, data: EventData) -> Job:
         """Say something of the pipeline's attempt, under the same id whoever says it."""
-        data = event.model_validate({"attempt": job.attempt, "run_id": job.run_id, **fields})
         known, told = self._told.get(job.id, (0, Told()))
         after = await self._ledger.say(job, data, event_id=f"{job.run_id}.{what}")
         if known == job.sequence:
@@ -289,6 +288,12 @@ class Pipelines:
             await self._ledger.say(part, data)
         except Conflict:
             await self._ledger.load(part.id, part.tenant)
+
+
+def _run_of(job: Job) -> dict[str, Any]:
+    """Give what every event of an attempt names."""
+    assert job.run_id
+    return {"attempt": job.attempt, "run_id": job.run_id}
 
 
 def _told(history: Sequence[Stored], until: int) -> Told:
