@@ -69,9 +69,16 @@ class Connection(asyncio.BufferedProtocol):
         self._transport.write(chunk(data) if self._chunked else data)
 
     @property
-    def write_chunk(self) -> Callable[[bytes], None] | None:
-        """Give the shortest way to write a ready chunk while nothing waits; None where bodies have no chunks."""
-        return _straight(self._transport) if self._chunked else None
+    def send(self) -> Callable[[bytes], int] | None:
+        """Give the shortest way for a ready chunk while nothing waits; None where bodies have no chunks.
+
+        It tells how much it took, or raises an OSError; the rest is for ``write_rest``.
+        """
+        return _sender(self._transport) if self._chunked else None
+
+    def write_rest(self, data: bytes) -> None:
+        """Write what ``send`` did not take of a chunk."""
+        self._transport.write(data)
 
     def beat(self) -> None:
         """Write a comment line."""
@@ -116,27 +123,21 @@ class Connection(asyncio.BufferedProtocol):
             self.cut()
 
 
-def _straight(transport: asyncio.Transport) -> Callable[[bytes], None]:
+def _sender(transport: asyncio.Transport) -> Callable[[bytes], int]:
     """Hand bytes to the kernel without asyncio's own checks: 7 % of a delivery, whose rest is the kernel's.
 
-    What it does not take, and every error, is the transport's to deal with. The socket and not its number: that of a
-    connection that is gone may be another client's.
+    The socket and not its number: that of a connection that is gone may be another client's.
     """
-    write = transport.write
     socket = getattr(transport.get_extra_info("socket"), "_sock", None)
-    if socket is None or transport.get_extra_info("sslcontext") is not None:
-        return write
-    send: Callable[[bytes], int] = socket.send
+    if socket is not None and transport.get_extra_info("sslcontext") is None:
+        send: Callable[[bytes], int] = socket.send
+        return send
 
-    def straight(data: bytes) -> None:
-        try:
-            sent = send(data)
-        except OSError:
-            sent = 0
-        if sent != len(data):
-            write(data[sent:])
+    def write(data: bytes) -> int:
+        transport.write(data)
+        return len(data)
 
-    return straight
+    return write
 
 
 class StreamingHttp(H11Protocol):

@@ -13,7 +13,7 @@ from typing import Final
 from services.kit.event_store import Stored
 from services.notifier.metrics import Metrics
 from services.notifier.sse import Selection, StreamEvent
-from services.notifier.subscriber import Subscriber
+from services.notifier.subscriber import Subscriber, deliver
 
 #: Looks at the streams in the time between two heartbeats.
 _BEATS: Final = 8
@@ -56,8 +56,7 @@ class Hub:
             self.floor = oldest.sequence
         told = 0
         for selection, streams in self._concerned(event):
-            for subscriber in streams:
-                subscriber.offer(event)
+            deliver(event, streams)
             if event.ends and selection.ends:
                 for subscriber in streams:
                     if subscriber.ended:  # not one that has read further already

@@ -96,7 +96,6 @@ class Subscriber:
         "_drained",
         "_first",
         "_on_end",
-        "_write_chunk",
         "conflated",
         "connection",
         "ended",
@@ -106,6 +105,7 @@ class Subscriber:
         "quiet_beats",
         "reason",
         "selection",
+        "send",
     )
 
     def __init__(self, selection: Selection, bounds: Bounds, on_end: Callable[[Subscriber], None]) -> None:
@@ -113,12 +113,12 @@ class Subscriber:
         self._bounds = bounds
         self._on_end = on_end
         self._first = True
-        #: Set while an event's ready chunk can be written as it is, which is nearly always: the path of every delivery.
-        self._write_chunk: Callable[[bytes], None] | None = None
         #: Runs while what was written waits in this process; then everything else waits in the backlog.
         self._blocked: asyncio.TimerHandle | None = None
         self._backlog: Backlog | None = None
         self._drained: asyncio.Future[None] | None = None
+        #: Set while an event's ready chunk can be sent as it is, which is nearly always: the path of every delivery.
+        self.send: Callable[[bytes], int] | None = None
         self.connection = Connection(self)
         self.selection = selection
         #: The client has been given all of its events up to this sequence.
@@ -141,9 +141,8 @@ class Subscriber:
         self.position = event.sequence
         if event.ends is not None:
             self.ended = event.ends
-        if self._write_chunk is not None:
-            self.quiet_beats = 0
-            self._write_chunk(event.chunk)
+        if self.send is not None:
+            self._send(event.chunk)
             return
         if self._blocked is None:
             self._write(event.frame)
@@ -157,9 +156,8 @@ class Subscriber:
         """Give progress; for a slow client only the newest of each job waits."""
         if self.reason is not None:
             return
-        if self._write_chunk is not None:
-            self.quiet_beats = 0
-            self._write_chunk(event.chunk)
+        if self.send is not None:
+            self._send(event.chunk)
         elif self._blocked is None:
             self._write(event.frame)
         else:
@@ -223,7 +221,7 @@ class Subscriber:
         # Many stall at one time when a network does; they need not all be closed at one time.
         patience_s = self._bounds.blocked_s * random.uniform(1.0, 1.2)  # noqa: S311 - spreads work
         self._blocked = asyncio.get_running_loop().call_later(patience_s, self._give_up)
-        self._write_chunk = None
+        self.send = None
 
     def writable(self) -> None:
         """Hear that the client has all that was written: give it what came meanwhile."""
@@ -240,7 +238,7 @@ class Subscriber:
     def gone(self) -> None:
         """Hear that the connection is no more."""
         self._unblock()
-        self._backlog = self._write_chunk = None
+        self._backlog = self.send = None
         if self.reason is None:
             self._end("gone")
 
@@ -255,6 +253,7 @@ class Subscriber:
 
     def _end(self, reason: Reason) -> None:
         self.reason = reason
+        self.send = None
         self._on_end(self)
         self._wake()
 
@@ -274,5 +273,38 @@ class Subscriber:
             self._first = False
             data = retry_line() + data
         self.connection.write(data)
-        if self._blocked is None:
-            self._write_chunk = self.connection.write_chunk
+        if self._blocked is None and self.reason is None:
+            self.send = self.connection.send
+
+    def _send(self, chunk: bytes) -> None:
+        assert self.send
+        self.quiet_beats = 0
+        try:
+            sent = self.send(chunk)
+        except OSError:
+            sent = 0
+        if sent != len(chunk):
+            self.connection.write_rest(chunk[sent:])
+
+
+def deliver(event: StreamEvent, subscribers: list[Subscriber]) -> None:
+    """Offer a durable event to many; what nearly all of them need is done here, in the fewest steps."""
+    if event.ends is not None:
+        for subscriber in subscribers:
+            subscriber.offer(event)
+        return
+    sequence, chunk = event.sequence, event.chunk
+    size = len(chunk)
+    for subscriber in subscribers:
+        send = subscriber.send
+        if send is None:
+            subscriber.offer(event)
+        elif subscriber.position < sequence:
+            subscriber.position = sequence
+            subscriber.quiet_beats = 0
+            try:
+                sent = send(chunk)
+            except OSError:
+                sent = 0
+            if sent != size:
+                subscriber.connection.write_rest(chunk[sent:])
