@@ -35,7 +35,7 @@ _SAME_DISTANCE: Final = 1.6
 TWINS: Final = "photos that would stand side by side do not show the same"
 #: Inliers with which two photos are held to show the same.
 _LEAST_INLIERS: Final = 15
-_FEW_FEATURES: Final = 150
+_FEW_FEATURES: Final = 100
 _NAMED: Final = 8
 #: So many matches at one place in two photos are a room that stands still; in so many of the pairs, no accident.
 _STILL_MATCHES: Final = 20
