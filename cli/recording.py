@@ -94,7 +94,7 @@ class McapRecording:
         before, after = (_at(times_s + shift, at_s, rows) for shift in (-_GAP_S, _GAP_S))
         self.speeds_rad_s: Floats | None = np.abs(after - before).max(1) / (2 * _GAP_S)
         missing = len(seqs) - len(self.names)
-        self.notes = [f"{missing} frames have no joints within {_GAP_S * 1e3:.0f} ms and are left out."] * bool(missing)
+        self.notes = [f"Frames left out for want of joints within {_GAP_S * 1e3:.0f} ms: {missing}."] * bool(missing)
 
     def pictures(self, wanted: Iterable[int]) -> dict[int, bytes]:
         """Read pictures out of the file."""
@@ -156,9 +156,9 @@ class FolderRecording:
         self.positions_rad = np.array(rows).reshape(-1, len(SO101.joint_names))[kept]
         self.speeds_rad_s: Floats | None = None
         self.notes = []
-        for count, what in ((len(known) - len(kept), "joints but no picture"), (len(here - set(known)), "no joints")):
+        for count, what in ((len(known) - len(kept), "a picture"), (len(here - set(known)), "joints")):
             if count:
-                self.notes.append(f"{count} frames have {what} and are left out.")
+                self.notes.append(f"Frames left out for want of {what}: {count}.")
 
     def pictures(self, wanted: Iterable[int]) -> dict[int, bytes]:
         """Read the files."""

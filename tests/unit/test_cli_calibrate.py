@@ -171,7 +171,7 @@ def test_an_exported_session_tells_camera_lens_and_zeros(tmp_path: Path) -> None
     assert told["halves_mm"] < 3.0
     assert told["views"] >= 15
     assert "999999.jpg" not in told["frames"]
-    assert any("1 frames have no joints" in one for one in told["notes"])
+    assert any("want of joints within 50 ms: 1." in one for one in told["notes"])
     assert not any("motion" in one for one in told["notes"]), "the arm rests in each pose, and that is seen"
     # What is written is what a session takes.
     params = LiveSplatParams.model_validate(read_params(f"@{output}"))
@@ -188,6 +188,10 @@ def test_a_folder_does_as_well_with_degrees_and_a_known_camera(tmp_path: Path) -
     millimetres, degrees = off(told["params"])
     assert (millimetres < 1.0, degrees < 0.2) == (True, True), (millimetres, degrees)
     assert told["params"]["intrinsics"]["fx_px"] == pytest.approx(MATRIX[0, 0], abs=0.001)
+    (folder / "0002.jpg").unlink()
+    (folder / "later.png").write_bytes(b"")
+    notes = found(folder, *CHARUCO, "--views", "10", "-o", tmp_path / "out.json")["notes"]
+    assert notes == ["Frames left out for want of a picture: 1.", "Frames left out for want of joints: 1."]
 
 
 def test_a_person_reads_what_to_do_next(tmp_path: Path) -> None:
