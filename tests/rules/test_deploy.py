@@ -10,7 +10,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from contracts.limits import EVENT_BYTES, MIB, REQUEST_BODY_BYTES, WAIT_S
+from contracts.limits import EVENT_BYTES, FRAME_BYTES, MIB, REQUEST_BODY_BYTES, WAIT_S
 from tests.rules.tree import ROOT
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -94,6 +94,14 @@ def test_the_origin_agrees_with_the_limits() -> None:
     assert wait
     assert int(body[1]) * MIB > REQUEST_BODY_BYTES
     assert int(wait[1]) > WAIT_S
+    frames = re.search(r"location ~ (\S*/frames\S*) \{(.*?)\}", origin, re.DOTALL)
+    assert frames
+    assert all(re.search(frames[1], path) for path in ("/v1/sessions/ses_1/frames", "/upload-frame"))
+    assert not re.search(frames[1], "/v1/sessions/ses_1/frames/more")
+    larger = re.search(r"client_max_body_size (\d+)m;", frames[2])
+    assert larger
+    assert int(larger[1]) * MIB > 50 * FRAME_BYTES, "one that is too large is answered and counted by the gateway"
+    assert "proxy_request_buffering off;" in frames[2], "and kept by nobody"
 
 
 def test_nats_is_configured_for_what_is_promised() -> None:
