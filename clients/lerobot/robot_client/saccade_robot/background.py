@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
-from saccade_robot.clock import Exchange, Offset, offset_of
+from saccade_robot.clock import Exchange, Offset, OffsetFilter, now_s, offset_of
 from saccade_robot.errors import RobotClientError
 from saccade_robot.frames import Camera, Frame, FrameMaker
 from saccade_robot.http_link import HttpLink
@@ -63,6 +63,7 @@ class Background:
         self._deadline_s: float | None = None
         self._ended = False
         self.offset: Offset | None = None
+        self._offsets = OffsetFilter()
 
     @property
     def reconnects(self) -> int:
@@ -281,5 +282,5 @@ class Background:
                 exchanges = await self._http.ask_time(self._target.http.clock)
             measured = offset_of(exchanges)
             if measured is not None:
-                self.offset = measured
+                self.offset = self._offsets.take(measured, now_s())
             await asyncio.sleep(_CLOCK_AGAIN_S if measured is None else _CLOCK_EVERY_S)
