@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 import cv2
@@ -28,7 +29,7 @@ _TABLE_GAP: Final = 0.004
 #: Colours decide at most so near to the outline that the splats show, as a share of the picture's long side.
 _BAND: Final = 0.014
 _CUT_SIZE_PX: Final = 640
-_CUT_ROUNDS: Final = 3
+_CUT_ROUNDS: Final = 2
 #: Where colours leave less than this of what the splats show, or add as much, they are not believed.
 _AGREE: Final = 0.8
 _THREADS: Final = 4
@@ -60,19 +61,20 @@ def object_masks(splats: Splats, bounds: Bounds, targets: list[Target], *, seed:
     """Give for every photo what of it is the object [H, W], 255 inside."""
     chosen = bounds.holds(splats.means)
     shown = [coverage(splats, chosen, target) for target in targets]
-    cv2.setRNGSeed(seed)
     pictures = [target.picture.cpu().numpy() for target in targets]
     with ThreadPoolExecutor(_THREADS) as pool:
-        return list(pool.map(cut, shown, pictures))
+        return list(pool.map(partial(cut, seed=seed), shown, pictures))
 
 
-def cut(shown: NDArray[np.float32], picture: Bytes) -> Bytes:
+def cut(shown: NDArray[np.float32], picture: Bytes, *, seed: int = 0) -> Bytes:
     """Give the object's mask [H, W] from how much of each pixel the splats show it, sharpened by colours [H, W, 3]."""
     height, width = shown.shape
     factor = min(1.0, _CUT_SIZE_PX / max(height, width))
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
     small = cv2.resize(shown, size, interpolation=cv2.INTER_AREA)
     inside = _largest(small > 0.5)
+    # OpenCV draws lots, in every thread from a generator of its own
+    cv2.setRNGSeed(seed)
     sharpened = _by_colour(inside, np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8))
     both = np.count_nonzero(sharpened & inside)
     either = np.count_nonzero(sharpened | inside)

@@ -13,6 +13,7 @@ from torch import Tensor
 from modal_workers.gaussians.density import seed_from_points
 from modal_workers.gaussians.splats import Splats
 from modal_workers.nerf.training.fitting import Target
+from modal_workers.nerf.training.isolation import Bounds
 
 Floats = NDArray[np.float64]
 
@@ -22,6 +23,8 @@ _BACKDROP_SPLATS: Final = 400
 _FURTHEST: Final = 3.5
 _CHUNK: Final = 2048
 _OPACITY: Final = 0.3
+_TABLE_CELLS: Final = 40
+_TABLE_FLAT: Final = 8.0
 
 
 def spacing(points: Tensor) -> Tensor:
@@ -36,8 +39,10 @@ def spacing(points: Tensor) -> Tensor:
     return torch.cat(found).clamp(1e-4, 0.2)
 
 
-def scene_seed(points: Tensor, colours: Tensor, targets: list[Target], *, at_most: int, seed: int) -> Splats:
-    """Seed everything that the photos show: points [N, 3] with colours [N, 3] in 0..1, and a backdrop around them."""
+def scene_seed(
+    points: Tensor, colours: Tensor, targets: list[Target], bounds: Bounds, *, at_most: int, seed: int
+) -> Splats:
+    """Seed everything that the photos show: points [N, 3] with colours [N, 3] in 0..1, table and backdrop."""
     kept = torch.nonzero(points.norm(dim=1) < _FURTHEST)[:, 0]
     if len(kept) > at_most:
         order = np.random.default_rng(seed).permutation(len(kept))[:at_most]
@@ -48,7 +53,24 @@ def scene_seed(points: Tensor, colours: Tensor, targets: list[Target], *, at_mos
     summed, times = seen_colours(shell, targets)
     seen = times > 0
     size = _BACKDROP * math.sqrt(4 * math.pi / _BACKDROP_SPLATS) * 0.5
-    return near.concatenate(seed_from_points(shell[seen], (summed / times.clamp(min=1)[:, None])[seen], size, 0.9))
+    backdrop = seed_from_points(shell[seen], (summed / times.clamp(min=1)[:, None])[seen], size, 0.9)
+    return near.concatenate(backdrop).concatenate(_table(points, targets, bounds))
+
+
+def _table(like: Tensor, targets: list[Target], bounds: Bounds) -> Splats:
+    """Seed the table near the object with flat splats: what it hides hardly has points, and lies there all the same."""
+    if bounds.table_z is None:
+        return Splats.empty(like)
+    side = (torch.arange(_TABLE_CELLS).to(like) + 0.5) / _TABLE_CELLS * 2 - 1
+    x, y = (axis.reshape(-1) * bounds.radius for axis in torch.meshgrid(side, side, indexing="ij"))
+    places = torch.stack([x, y, torch.full_like(x, bounds.table_z)], 1)
+    places = places[places.norm(dim=1) < bounds.radius]
+    summed, times = seen_colours(places, targets)
+    seen = times > 0
+    size = bounds.radius / _TABLE_CELLS
+    splats = seed_from_points(places[seen], (summed / times.clamp(min=1)[:, None])[seen], size, 0.5)
+    flat = splats.log_scales + splats.log_scales.new_tensor([0.0, 0.0, -math.log(_TABLE_FLAT)])
+    return Splats(**{**splats.tensors(), "log_scales": flat})
 
 
 def object_seed(points: Tensor, targets: list[Target], radius: float, *, at_most: int, seed: int) -> Splats:

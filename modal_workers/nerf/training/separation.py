@@ -44,8 +44,8 @@ def scene_of(splats: Splats, placement: Placement, world_from_camera: list[NDArr
     means = (solid if len(solid) > 20 else splats).means.double().cpu().numpy()
     low, high = np.percentile(means, [0.5, 99.5], axis=0)
     middle = (low + high) / 2
-    size = float(np.median(splats.log_scales.exp().amax(1).cpu().numpy()))
-    radius = float(np.percentile(np.linalg.norm(means - middle, axis=1), 99.8)) + 2 * size
+    size = float(np.median(splats.log_scales.exp().mean(1).cpu().numpy()))
+    radius = float(np.percentile(np.linalg.norm(means - middle, axis=1), 99.5)) + 2 * size
     moved = np.eye(4)
     moved[:3, 3] = middle
     centres = np.stack([pose[:3, 3] for pose in world_from_camera]) - middle

@@ -36,7 +36,7 @@ Bytes = NDArray[np.uint8]
 
 STATE: Final = "training_state.npz"
 MASKS: Final = "training_masks.npz"
-_KEEP_EVERY_S: Final = 40.0
+KEEP_EVERY_S: Final = 40.0
 _HELD_OUT_EVERY: Final = 8
 _SCORED: Final = 12
 #: Photos of which fewer have a mask are taken as if none had one.
@@ -46,7 +46,9 @@ _MASKED_SHARE: Final = 0.6
 class SplatTrainer:
     """A ``Trainer`` whose every step can be the last one of its run."""
 
-    def __init__(self, device: torch.device | None = None) -> None:
+    def __init__(self, device: torch.device | None = None, *, keep_every_s: float = KEEP_EVERY_S) -> None:
+        """Train on CUDA where there is one, unless told otherwise."""
+        self._keep_every_s = keep_every_s
         self._device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     def train(self, dataset: Path, params: NerfParams, desk: Desk) -> Outcome:
@@ -56,15 +58,24 @@ class SplatTrainer:
             SaccadeError: INPUT_UNREADABLE, INVALID_PARAMETER: the photos, or their masks, do not do.
         """
         schedule = schedule_for(params, "gpu" if self._device.type == "cuda" else "cpu")
-        return _Training(read_dataset(dataset, schedule.size_px), params, schedule, desk, self._device).run()
+        photos = read_dataset(dataset, schedule.size_px)
+        return _Training(photos, params, schedule, desk, self._device, keep_every_s=self._keep_every_s).run()
 
 
 class _Training:
     """One training, from the photos to the object."""
 
     def __init__(
-        self, dataset: Dataset, params: NerfParams, schedule: Schedule, desk: Desk, device: torch.device
+        self,
+        dataset: Dataset,
+        params: NerfParams,
+        schedule: Schedule,
+        desk: Desk,
+        device: torch.device,
+        *,
+        keep_every_s: float,
     ) -> None:
+        self._keep_every_s = keep_every_s
         self._params, self._schedule, self._desk, self._device = params, schedule, desk, device
         poses = np.stack([view.world_from_camera for view in dataset.views])
         self._placement: Placement = place(poses, dataset.points, seed=params.seed)
@@ -132,7 +143,7 @@ class _Training:
         targets = [target.scaled(small) for target in self._targets]
         trained = [target for target in targets if not self._held_out(target)]
         cap = min(self._schedule.max_splats, 200_000)
-        seeds = scene_seed(self._points, self._colours, trained, at_most=cap // 2, seed=self._params.seed)
+        seeds = scene_seed(self._points, self._colours, trained, self._bounds, at_most=cap // 3, seed=self._params.seed)
         fit = Fit(iterations, cap, self._params.seed, gains=self._gains)
         return Fitting(seeds, trained, fit), [target for target in targets if self._held_out(target)]
 
@@ -168,7 +179,7 @@ class _Training:
             if now % every == 0 or now == iterations:
                 found = score(fitting.splats.detach(), held_out[:_SCORED])
                 history.note(now, fitting.splats, found, settled=fitting.settled)
-            if time.monotonic() - self._kept_s > _KEEP_EVERY_S:
+            if time.monotonic() - self._kept_s >= self._keep_every_s:
                 self._keep(fitting)
             self._tell(now, len(fitting.splats))
         return history.best(fitting.splats)
