@@ -34,6 +34,8 @@ class DispatcherSettings(BaseSettings):
     port: int = Field(default=8083, ge=1, le=65535)
     #: Where workers run: child processes on this machine, or Modal.
     executor: Literal["local", "modal"] = "local"
+    #: The replaced system's name for running workers here, whatever ``executor`` says.
+    mock_modal: bool = Field(default=False, validation_alias="MOCK_MODAL")
     #: Run folders of local workers.
     data_dir: Path = Path("data/dispatcher")
     #: Workers at once: in all, of one tenant, of one workload.

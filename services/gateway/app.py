@@ -22,6 +22,7 @@ from contracts.streams import EVENTS, LIVE_EVENTS, TELEMETRY
 from services.gateway.api import artifacts as artifact_routes
 from services.gateway.api import ingest as ingest_routes
 from services.gateway.api import jobs as job_routes
+from services.gateway.api import replaced_nerf as replaced_nerf_routes
 from services.gateway.api import replaced_splat as replaced_splat_routes
 from services.gateway.api import session_inputs as session_input_routes
 from services.gateway.api import session_page as session_page_routes
@@ -49,7 +50,7 @@ from services.gateway.session_keeper import SessionKeeper
 from services.gateway.session_live import SessionLive
 from services.gateway.session_viewer import SessionViewers
 from services.gateway.sessions import Sessions
-from services.gateway.settings import GatewaySettings, SessionSettings
+from services.gateway.settings import GatewaySettings, ReplacedNerfSettings, SessionSettings
 from services.gateway.telemetry import Telemetry
 from services.gateway.uploads import Uploads, utc_now
 from services.gateway.view import View
@@ -102,6 +103,7 @@ class Gateway:
     ingest: IngestDoor
     tickets: Tickets
     artifacts: Artifacts
+    replaced_nerf: ReplacedNerfSettings
     runs: Runs
     health: Health
     metrics: Metrics
@@ -199,6 +201,7 @@ def build_gateway(
         ingest=IngestDoor(session_settings),
         tickets=Tickets(key.get_secret_value() if key else None),
         artifacts=Artifacts(bucket, view),
+        replaced_nerf=ReplacedNerfSettings(),
         runs=Runs(store, EventStore(client, "PROGRESS"), settings.worker_key),
         health=_health(client, bucket),
         metrics=metrics,
@@ -266,6 +269,7 @@ def build_app(gateway: Gateway) -> FastAPI:
         session_stream_routes,
         session_page_routes,
         replaced_splat_routes,
+        replaced_nerf_routes,
         ingest_routes,
     ):
         app.include_router(routes.router)

@@ -137,7 +137,7 @@ class Jobs:
         stages = stages_needed(workload, params) if workload.kind == "pipeline" else []
         if stages and (gpu is None or any(one.compute.gpus for one, _ in stages)):
             return whole([(shards, self.estimate(one, takes_gpu(one, gpu))) for one, shards in stages])
-        executor, environment = self._settings.executor, self._settings.environment
+        executor, environment = self._settings.where, self._settings.environment
         device = device_of(workload, gpu, executor, environment)
         taken = self._view.runs(workload.name, workload.version, device)
         return estimate(workload, device, executor, Runs(len(taken), median(taken)) if taken else None)

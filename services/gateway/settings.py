@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from contracts.gpu import Environment
+from contracts.errors import SaccadeError
+from contracts.gpu import Environment, gpu_name
 from contracts.limits import MIB
 from services.kit.settings import ChosenSecret
 from services.kit.worker_token import checked_key
@@ -28,6 +29,8 @@ class GatewaySettings(BaseSettings):
     #: Where the dispatcher runs workers, and where its ladders begin: what estimates are made for.
     executor: Literal["local", "modal"] = "local"
     environment: Environment = Field(default="development", validation_alias="ENVIRONMENT")
+    #: The replaced system's name for running workers here, whatever ``executor`` says.
+    mock_modal: bool = Field(default=False, validation_alias="MOCK_MODAL")
     #: How workers on Modal reach the bus, as DISPATCHER_WORKER_BUS says; live sessions need NATS.
     worker_bus: Literal["nats", "ingest"] = "ingest"
     #: A decoder that opens a stranger's file has this much time and address space.
@@ -40,9 +43,14 @@ class GatewaySettings(BaseSettings):
     housekeeping_s: float = Field(default=60.0, gt=0)
 
     @property
+    def where(self) -> Literal["local", "modal"]:
+        """Tell where workers run."""
+        return "local" if self.mock_modal else self.executor
+
+    @property
     def takes_sessions(self) -> bool:
         """Tell whether workers can hear what is sent into live sessions."""
-        return self.executor == "local" or self.worker_bus == "nats"
+        return self.where == "local" or self.worker_bus == "nats"
 
     @field_validator("worker_key")
     @classmethod
@@ -57,6 +65,31 @@ class GatewaySettings(BaseSettings):
         if isinstance(value, str):
             return frozenset(part.strip() for part in value.split(",") if part.strip())
         return value
+
+
+class ReplacedNerfSettings(BaseSettings):
+    """What the operator of the replaced product-photo service set, by the names that it had there."""
+
+    model_config = SettingsConfigDict(frozen=True, populate_by_name=True, env_ignore_empty=True)
+
+    #: Training iterations; left out, the preset's.
+    default_iterations: int | None = Field(default=None, ge=50, le=200_000, validation_alias="NERF_DEFAULT_ITERATIONS")
+    #: The GPU of its jobs, by ``ENVIRONMENT``; left out, the stages' ladders are climbed.
+    gpu_dev: str | None = Field(default=None, validation_alias="GPU_TYPE_DEV")
+    gpu_prod: str | None = Field(default=None, validation_alias="GPU_TYPE_PROD")
+
+    @field_validator("gpu_dev", "gpu_prod")
+    @classmethod
+    def _is_a_gpu(cls, value: str | None) -> str | None:
+        """Refuse at the start what would refuse every job later."""
+        try:
+            return None if value is None else gpu_name(value)
+        except SaccadeError as error:
+            raise ValueError(error.message) from error
+
+    def gpu(self, environment: Environment) -> str | None:
+        """Name the GPU to ask for; None leaves it to the ladder."""
+        return self.gpu_prod if environment == "production" else self.gpu_dev
 
 
 class SessionSettings(BaseSettings):
