@@ -165,6 +165,8 @@ class Played:
     errors_s: list[float]
     #: Of those, more than half a frame interval apart although the worker said that a sample was near.
     untold: int
+    #: What is known of each that is more than half a frame interval apart: which, why, and how the line was then.
+    misses: list[str]
 
     @property
     def apart(self) -> int:
@@ -204,14 +206,18 @@ async def play(there: Surroundings, way: str, seconds: float) -> Played:
     seen = Seen()
     subjects = telemetry_subject(TENANT, session.session_id, "*")
     await read_all(OwnConsumers(there.house.desk.store.client, subjects), seen.take)
-    ages_s, errors_s, untold = [], [], 0
+    ages_s, errors_s, untold, misses = [], [], 0, []
     for ack in seen.accepted:
         taken_s = began_s + seen.taken_s[ack.seq]
         ages_s.append(ack.age_s - there.line.stalled_s(taken_s, taken_s + ack.age_s))
         error_s = math.inf if ack.positions is None else abs(ack.positions[0] - seen.taken_s[ack.seq])
         errors_s.append(error_s)
         untold += ack.joints_gap_s is not None and error_s > HALF_S + ack.joints_gap_s
-    return Played(way, seen, arm_stats, camera_stats, ages_s, errors_s, untold)
+        if error_s > HALF_S:
+            stalls = [(began - taken_s, ended - taken_s) for began, ended in there.line.stalls if ended > taken_s - 1]
+            stood = next((f"the line stood still from {one:+.2f} to {two:+.2f} s" for one, two in stalls), "")
+            misses.append(f"frame {ack.seq}: {error_s:.3f} s, said {ack.joints_gap_s}, age {ack.age_s:.2f} s; {stood}")
+    return Played(way, seen, arm_stats, camera_stats, ages_s, errors_s, untold, misses)
 
 
 @pytest.mark.soak
@@ -224,7 +230,7 @@ async def test_a_bad_line_makes_nothing_wrong_and_little_late(tmp_path: Path, se
     print(f"--seed {seed}: {seconds:.0f} s, {len(there.line.stalls)} stalls")
     for one in played:
         context = f"--seed {seed}: {one}"
-        print(context)
+        print(context, *one.misses, sep="\n  ")
         check_counts(one.seen, one.arm, one.camera)
         assert len(one.ages_s) >= 0.5 * seconds / SERVICE_S, f"{context}: the worker is kept busy"
         assert p95(one.ages_s) <= 2 * SERVICE_S + 2 * SHAPE.delay_s, context
