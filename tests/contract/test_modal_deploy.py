@@ -15,8 +15,11 @@ import modal
 import pytest
 from modal.exception import RemoteError
 
+from contracts.gpu import ladder
+from contracts.limits import SESSION_LENGTH_S
 from modal_workers.catalog import workloads
 from modal_workers.deployment import SECRET, SECRET_KEYS, requirements
+from modal_workers.live_splat.spec import WORKLOAD as LIVE_SPLAT
 from services.kit.settings import inherited_environment
 from tests.modal_loopback import Loopback, dialled, running
 from tests.modal_loopback.interpreter import make_interpreter
@@ -140,6 +143,19 @@ def test_the_live_splat_asks_for_gpus_and_compiles_gsplat_into_its_image(deploye
     lines = asked.image_lines
     assert lines.index(torch) < lines.index(architectures) < lines.index(gsplat)
     assert "--no-build-isolation" in gsplat
+    compiled = {"T4": "7.5", "A10": "8.6", "A100-40GB": "8.0"}
+    assert all(compiled[gpu] in architectures for gpu in ladder(LIVE_SPLAT.compute.gpus, "development"))
+    assert "nats-py[nkeys]==" in torch, "it proves with a key that its token is its own"
+    assert "modal_workers/runtime/live/telemetry_source.py" in asked.files
+    assert asked.cpu_cores == 2.0
+    assert 4 * 1024 < asked.memory_mib <= 5 * 1024
+    assert SESSION_LENGTH_S < asked.timeout_s <= SESSION_LENGTH_S + 660, "the session's own limit comes first"
+
+
+def test_the_ladder_of_a_live_splat_begins_lower_in_development(command: Command) -> None:
+    command.loopback.secrets[SECRET] = dict(BUCKET)
+    assert command("deploy", "--env", "dev", "--worker", "live_splat").returncode == 0
+    assert command.loopback.function("saccade-live-splat").gpus == ("T4", "A10", "A100-40GB")
 
 
 def test_our_source_is_no_part_of_an_image_and_only_what_a_worker_needs_goes_up(deployed: Loopback) -> None:
@@ -163,6 +179,7 @@ def test_what_goes_up_is_enough_to_work(deployed: Loopback, tmp_path: Path) -> N
         "import modal_workers.runtime.nats_bus, modal_workers.runtime.ingest_bus\n"
         "import modal_workers.lap_compare.job, modal_workers.lap_compare.report as report\n"
         "import modal_workers.live_splat.session\n"
+        "import modal_workers.runtime.live.running_session, modal_workers.runtime.live.session_bus\n"
         "from modal_workers.catalog import workloads\n"
         "print(report.__file__, *workloads())\n"
         "assert all(report._asset(name) for name in ('report.html', 'report.css', 'report.js'))\n"
