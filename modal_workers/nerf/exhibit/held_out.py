@@ -45,7 +45,8 @@ def pairs(dataset: Path, scene: Path, *, at_most: int = 3, size_px: int = _SIZE_
         return []
     views = read_dataset(dataset, size_px).views
     held_out = [view for index, view in enumerate(views) if index % HELD_OUT_EVERY == 0]
-    chosen = [held_out[index * len(held_out) // at_most] for index in range(min(at_most, len(held_out)))]
+    count = min(at_most, len(held_out))
+    chosen = [held_out[index * len(held_out) // count] for index in range(count)]
     return [_pair(model, view) for view in chosen]
 
 
