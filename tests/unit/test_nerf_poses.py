@@ -237,7 +237,7 @@ def forget(folder: Path) -> Callable[[], None]:
 
 def test_a_stop_before_the_first_word_ends_the_process_too(shots: list[Shot], tmp_path: Path) -> None:
     order = order_of(tmp_path, shots[:9])
-    mapper = Mapper(tmp_path, lambda: stop() if time.monotonic() > end_s else None)
+    mapper = Mapper(tmp_path, lambda: stop() if time.monotonic() > end_s else None, cores=2)
     end_s = time.monotonic() + 0.15
     began_s = time.monotonic()
     with pytest.raises(Stopped):
@@ -248,7 +248,7 @@ def test_a_stop_before_the_first_word_ends_the_process_too(shots: list[Shot], tm
 
 
 def test_a_step_that_takes_too_long_is_ended(shots: list[Shot], tmp_path: Path) -> None:
-    mapper = Mapper(tmp_path, lambda: None)
+    mapper = Mapper(tmp_path, lambda: None, cores=2)
     with pytest.raises(OutOfTime):
         mapper.run("features", order_of(tmp_path, shots[:9]), lambda *_: None, limit_s=0.2, afresh=forget(tmp_path))
     assert mapper.process is not None
@@ -258,7 +258,7 @@ def test_a_step_that_takes_too_long_is_ended(shots: list[Shot], tmp_path: Path) 
 def test_the_process_ends_with_its_parent(shots: list[Shot], tmp_path: Path) -> None:
     """A worker that is killed itself cannot end anything: its child notices by itself."""
     order = order_of(tmp_path, shots)
-    (tmp_path / "order.json").write_text(json.dumps(order | {"step": "features"}))
+    (tmp_path / "order.json").write_text(json.dumps(order | {"step": "features", "threads": 2}))
     script = Path(job.__file__).with_name("mapper_process.py")
     ours, theirs = os.pipe()
     process = subprocess.Popen(
@@ -289,7 +289,7 @@ def killing(mapper: Mapper, number: signal.Signals, times: int) -> Callable[[str
 
 
 def test_a_step_whose_process_dies_once_is_done_again(shots: list[Shot], tmp_path: Path) -> None:
-    mapper, begun = Mapper(tmp_path, lambda: None), []
+    mapper, begun = Mapper(tmp_path, lambda: None, cores=2), []
 
     def afresh() -> None:
         begun.append(1)
@@ -308,7 +308,7 @@ def test_a_step_whose_process_dies_once_is_done_again(shots: list[Shot], tmp_pat
 def test_one_that_dies_again_is_a_typed_error(
     number: signal.Signals, code: ErrorCode, shots: list[Shot], tmp_path: Path
 ) -> None:
-    mapper = Mapper(tmp_path, lambda: None)
+    mapper = Mapper(tmp_path, lambda: None, cores=2)
     with pytest.raises(SaccadeError) as told:
         mapper.run(
             "features",
@@ -323,7 +323,7 @@ def test_one_that_dies_again_is_a_typed_error(
 def test_what_pycolmap_refuses_is_a_typed_error_too(shots: list[Shot], tmp_path: Path) -> None:
     order = order_of(tmp_path, shots[:9])
     shutil.rmtree(str(order["images"]))
-    mapper = Mapper(tmp_path, lambda: None)
+    mapper = Mapper(tmp_path, lambda: None, cores=2)
     with pytest.raises(SaccadeError) as told:
         mapper.run("features", order, lambda *_: None, limit_s=60, afresh=forget(tmp_path))
     assert told.value.code is ErrorCode.WORKER_BROKEN

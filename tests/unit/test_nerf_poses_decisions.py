@@ -238,6 +238,7 @@ def test_every_refusal_names_its_reason_and_a_fix(case: str, code: str, word: st
 
 def test_no_try_joins_two_whole_models() -> None:
     assert several_wholes([36, 36], 72)
+    assert several_wholes([36, 35, 0], 72)
     assert not several_wholes([7, 7, 5, 5], 24)
     assert not several_wholes([60], 72)
     assert some(["a", "b"]) == "a, b"

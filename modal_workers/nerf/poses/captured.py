@@ -27,6 +27,8 @@ class Photo:
     width_px: int
     height_px: int
     focal_px: float | None
+    #: What the file says that it was taken with; empty where it says nothing.
+    camera: str = ""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class Captured:
     images: Path
     #: Masks by ``Photo.file``, for the photos that have one.
     masks: dict[str, Path]
+    #: What users call those that show nothing new, and are not used: a second copy has no place of its own.
+    repeated: tuple[str, ...] = ()
 
     @property
     def all_masked(self) -> bool:
@@ -47,10 +51,10 @@ class Captured:
 
     def cameras(self) -> list[dict[str, Any]]:
         """Group photos that one lens took: the same size and focal length, which a phone has for all of them."""
-        groups: dict[tuple[int, int, int], list[Photo]] = defaultdict(list)
+        groups: dict[tuple[int, int, str, int], list[Photo]] = defaultdict(list)
         known: list[tuple[int, int, float]] = []
         for photo in self.photos:
-            groups[photo.width_px, photo.height_px, _focal_number(photo, known)].append(photo)
+            groups[photo.width_px, photo.height_px, photo.camera, _focal_number(photo, known)].append(photo)
         return [
             {
                 "names": [photo.file for photo in group],
@@ -88,7 +92,8 @@ def unpack(archive: Path, folder: Path) -> Captured:
     with zipfile.ZipFile(archive) as opened:
         told = json.loads(opened.read("capture.json"))
         members = set(opened.namelist())
-        for number, entry in enumerate(sorted(told["photos"], key=lambda one: str(one["name"]))):
+        entries, repeated = _new_ones(sorted(told["photos"], key=lambda one: str(one["name"])))
+        for number, entry in enumerate(entries):
             member = _member(entry["name"], members)
             file = f"{number:04d}{PurePosixPath(member).suffix}"
             (images / file).write_bytes(opened.read(member))
@@ -100,6 +105,7 @@ def unpack(archive: Path, folder: Path) -> Captured:
                     width_px=int(entry["width_px"]),
                     height_px=int(entry["height_px"]),
                     focal_px=_focal(entry.get("focal_px")),
+                    camera=str(entry.get("camera") or ""),
                 )
             )
             mask = f"masks/{PurePosixPath(member).stem}.png"
@@ -107,7 +113,16 @@ def unpack(archive: Path, folder: Path) -> Captured:
                 # The name that pycolmap looks for.
                 masks[file] = masks_folder / f"{file}.png"
                 masks[file].write_bytes(opened.read(mask))
-    return Captured(tuple(photos), bool(told.get("ordered")), images, masks)
+    return Captured(tuple(photos), bool(told.get("ordered")), images, masks, repeated)
+
+
+def _new_ones(entries: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    """Leave out the copies that the capture stage found, unless they are most of all: then the error shall say so."""
+    copies = [entry for entry in entries if "repeated" in entry.get("flags", ())]
+    if 2 * len(copies) > len(entries):
+        return entries, ()
+    left = [entry for entry in entries if entry not in copies]
+    return left, tuple(str(entry.get("original_name") or entry["name"]) for entry in copies)
 
 
 def _member(name: str, members: set[str]) -> str:

@@ -66,12 +66,16 @@ def report(
     warnings = []
     if len(kept) < WHOLE_SHARE * photos:
         warnings.append(f"{len(missing)} of {photos} photos could not be placed and are left out: {some(missing)}.")
+    if captured.repeated:
+        copies = len(captured.repeated)
+        warnings.append(f"{copies} more show nothing new and were not used: {some(captured.repeated)}.")
     heights = elevations_deg(plain.centres)
     distances = np.linalg.norm(plain.centres, axis=1)
     return PosesReport(
-        photos_given=photos,
+        photos_given=photos + len(captured.repeated),
         photos_registered=len(kept),
         not_registered=missing,
+        repeated=list(captured.repeated),
         warnings=warnings,
         reprojection_error_px=round(float(plain.error_px.mean()), 4),
         points=len(plain.xyz),

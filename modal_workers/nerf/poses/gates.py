@@ -146,7 +146,8 @@ def stands_still(matched: Matched) -> bool:
 
 def several_wholes(groups: Sequence[int], photos: int) -> bool:
     """Tell whether nearly all photos are in models that could each stand alone: no other try will join them."""
-    return sum(groups) >= 0.9 * photos and len(groups) > 1 and min(groups) >= LEAST_PHOTOS
+    wholes = [size for size in groups if size >= LEAST_PHOTOS]
+    return len(wholes) > 1 and sum(wholes) >= 0.9 * photos
 
 
 def refusal(names: Sequence[str], groups: Sequence[int], matched: Matched | None, problem: str = "") -> SaccadeError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import time
 import zipfile
@@ -26,8 +27,16 @@ def run(params: NerfParams, context: Context) -> PosesReport:
     """Find the cameras of a capture.
 
     Raises:
-        SaccadeError: POSES_NOT_FOUND, POSES_SPLIT, TIMED_OUT, OUT_OF_MEMORY, WORKER_BROKEN; see ``Search.run``.
+        SaccadeError: BACKEND_NOT_INSTALLED; POSES_NOT_FOUND, POSES_SPLIT, TIMED_OUT, OUT_OF_MEMORY, WORKER_BROKEN,
+            see ``Search.run``.
     """
+    # Looked for, never imported: see mapper_process.py.
+    if importlib.util.find_spec("pycolmap") is None:
+        raise SaccadeError(
+            ErrorCode.BACKEND_NOT_INSTALLED,
+            "Cameras are found with pycolmap, which is not installed.",
+            hint="pip install 'saccade[nerf]'",
+        )
     with context.stage("poses"):
         told = context.checkpoint(REPORT)
         if told is None:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from math import ceil
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,8 +45,12 @@ class StepDied(Exception):  # noqa: N818 - whether it is one is decided by how o
 class Mapper:
     """Runs steps one after the other, each in a process group that ends with it."""
 
-    def __init__(self, folder: Path, check: Callable[[], None]) -> None:
-        """Use a folder for orders and logs; ``check`` raises when the job was asked to stop."""
+    def __init__(self, folder: Path, check: Callable[[], None], *, cores: float) -> None:
+        """Use a folder for orders and logs; ``check`` raises when the job was asked to stop.
+
+        ``cores``: what was asked for; a container may see all of its host's, and a thread needs memory for a photo.
+        """
+        self._threads = max(1, min(os.cpu_count() or 1, ceil(cores)))
         self._folder = folder
         self._check = check
         self._number = 0
@@ -82,7 +87,7 @@ class Mapper:
     def _once(self, step: str, order: Mapping[str, Any], told: Told, limit_s: float) -> None:
         self._number += 1
         stem = self._folder / f"{self._number:03d}_{step}"
-        stem.with_suffix(".json").write_text(json.dumps({**order, "step": step}))
+        stem.with_suffix(".json").write_text(json.dumps({**order, "step": step, "threads": self._threads}))
         end_s = time.monotonic() + limit_s
         log_path = stem.with_suffix(".log")
         with log_path.open("wb") as errors, self._started(stem.with_suffix(".json"), errors) as (process, pipe):

@@ -48,6 +48,7 @@ def find_features(order: dict[str, Any], tell: Tell) -> None:
     """Find the features of every photo, a few photos at a time."""
     import_photos(order, tell)
     options = pycolmap.FeatureExtractionOptions()
+    options.num_threads = order["threads"]
     options.max_image_size = order["long_side_px"]
     options.sift.max_num_features = order["features"]
     options.sift.peak_threshold = order["peak_threshold"]
@@ -75,6 +76,8 @@ def match_pairs(order: dict[str, Any], tell: Tell) -> None:
     # What stays where it is in the picture is dirt on the lens, a caption, or the room behind a turntable.
     verification.filter_stationary_matches = True
     verification.stationary_matches_max_error = order["stationary_px"]
+    matching = pycolmap.FeatureMatchingOptions()
+    matching.num_threads = order["threads"]
     pairing = pycolmap.ImportedPairingOptions()
     listed = Path(order["pairs"])
     pairing.match_list_path = listed
@@ -83,6 +86,7 @@ def match_pairs(order: dict[str, Any], tell: Tell) -> None:
         listed.write_text("".join(f"{one} {other}\n" for one, other in block))
         pycolmap.match_image_pairs(
             order["database"],
+            matching_options=matching,
             pairing_options=pairing,
             verification_options=verification,
             device=pycolmap.Device.cpu,
@@ -93,6 +97,7 @@ def match_pairs(order: dict[str, Any], tell: Tell) -> None:
 def map_photos(order: dict[str, Any], tell: Tell) -> None:
     """Find cameras and points, photo by photo; every model goes to a folder of its own."""
     options = pycolmap.IncrementalPipelineOptions()
+    options.num_threads = order["threads"]
     options.random_seed = order["seed"]
     options.mapper.random_seed = order["seed"]
     options.triangulation.random_seed = order["seed"]
@@ -134,7 +139,12 @@ def finish(order: dict[str, Any], tell: Tell) -> None:
     plain.mkdir(parents=True)
     model.write(plain)
     pycolmap.undistort_images(
-        order["undistorted"], plain, order["images"], jpeg_quality=order["jpeg_quality"], image_names=order["names"]
+        order["undistorted"],
+        plain,
+        order["images"],
+        image_names=order["names"],
+        jpeg_quality=order["jpeg_quality"],
+        num_threads=order["threads"],
     )
     tell(step="finish", done=2, total=3)
     for image in model.images.values():

@@ -26,7 +26,7 @@ from modal_workers.nerf.poses.gates import (
 )
 from modal_workers.nerf.poses.ladder import Rung, rungs
 from modal_workers.nerf.poses.mapper import Mapper, OutOfTime
-from modal_workers.nerf.poses.spec import PosesAttempt
+from modal_workers.nerf.poses.spec import WORKLOAD, PosesAttempt
 from modal_workers.runtime.context import Context
 
 STATE: Final = "poses_search.json"
@@ -65,7 +65,7 @@ class Search:
         self._folder = context.scratch / "search"
         self._folder.mkdir()
         self._database = self._folder / "features.db"
-        self.mapper = Mapper(self._folder, context.check)
+        self.mapper = Mapper(self._folder, context.check, cores=WORKLOAD.compute.cpu_cores)
         self._files = [photo.file for photo in captured.photos]
         self._end_s = time.monotonic() + budget_s
         self._attempts: list[PosesAttempt] = []

@@ -35,6 +35,8 @@ class PosesReport(Result):
     photos_registered: int
     #: Names as they were uploaded.
     not_registered: list[str]
+    #: Those that show nothing new beside others, and were not used.
+    repeated: list[str]
     warnings: list[str]
     reprojection_error_px: float
     points: int
