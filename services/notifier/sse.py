@@ -70,12 +70,11 @@ class StreamEvent:
 
     def __getattr__(self, name: str) -> bytes:
         """Make what is asked for the first time; every client after that reads it as it is."""
-        if name == "frame":
-            made = frame(self.type, self.body, f"{self.epoch}.{self.sequence}" if self.sequence else None)
-        elif name == "chunk":
-            made = chunk(self.frame)
-        else:
+        if name not in {"frame", "chunk"}:
             raise AttributeError(name)
+        made = frame(self.type, self.body, f"{self.epoch}.{self.sequence}" if self.sequence else None)
+        if name == "chunk":  # without keeping the frame too: few need both, and the ring holds thousands
+            made = chunk(made)
         setattr(self, name, made)
         return made
 
