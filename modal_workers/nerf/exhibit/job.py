@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Final
 
 import cv2
 
+from contracts.ids import pipeline_of
 from modal_workers.nerf.exhibit.expense import paid, stages
 from modal_workers.nerf.exhibit.frames import Frames
 from modal_workers.nerf.exhibit.held_out import Pair, pairs
@@ -33,7 +36,9 @@ def run(params: NerfParams, context: Context) -> NerfResult:
     began_s = time.monotonic()
     with context.stage("exhibit"):
         story = read_story(params, context)
-        pictures = _show(story, context) if story.modelled else Pictures()
+        pictures = Pictures(pipeline_of(context.job_id) or context.job_id, datetime.now(UTC))
+        if story.modelled:
+            pictures = _show(story, context, pictures)
         ledger = paid(context.artifact("progress.json"))
         result = result_of(story, stages(story, time.monotonic() - began_s, ledger))
         report = context.scratch / "report.html"
@@ -43,7 +48,7 @@ def run(params: NerfParams, context: Context) -> NerfResult:
     return result
 
 
-def _show(story: Story, context: Context) -> Pictures:
+def _show(story: Story, context: Context, pictures: Pictures) -> Pictures:
     """Make everything that shows the frames and the model."""
     folder, frames = context.scratch, Frames(story.params, context.artifact)
     sheet = folder / "contact_sheet.png"
@@ -60,7 +65,7 @@ def _show(story: Story, context: Context) -> Pictures:
     context.progress(0.85, "the model's page")
     _splat(story, context)
     context.progress(0.9, "unseen photos")
-    return Pictures(picture_of(frames), sheet, _pairs(context))
+    return replace(pictures, hero=picture_of(frames), contact_sheet=sheet, pairs=_pairs(context))
 
 
 def _spin(story: Story, context: Context, frames: Frames) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from html import escape
 from pathlib import Path
 from typing import Final
@@ -35,8 +36,10 @@ _TITLES: Final = {
 
 @dataclass(frozen=True)
 class Pictures:
-    """What the report shows, as far as there is any."""
+    """What the report shows, as far as there is any, and of which job it is."""
 
+    job_id: str
+    made_at: datetime
     hero: NDArray[np.uint8] | None = None
     contact_sheet: Path | None = None
     pairs: Sequence[Pair] = field(default_factory=tuple)
@@ -49,7 +52,7 @@ def write_report(path: Path, story: Story, result: NerfResult, pictures: Picture
         sections += [_cameras(story), _model(story, pictures)]
     if result.frames is not None:
         sections += [_frames(story, result, pictures)]
-    sections += [_expense(result), _keeping(result)]
+    sections += [_expense(result), _keeping(result, pictures)]
     write_page(
         path,
         "report",
@@ -217,13 +220,17 @@ def _row(one: StageFigures) -> str:
     )
 
 
-def _keeping(result: NerfResult) -> str:
+def _keeping(result: NerfResult, pictures: Pictures) -> str:
+    until = pictures.made_at + timedelta(hours=result.keep_hours)
+    route = f"/v1/jobs/{escape(pictures.job_id)}"
     return (
         "<section><h2>How long it is kept</h2><ul>"
-        f"<li>What is kept only to go on from (the stages' hand-over, caches on Modal's volume): {result.keep_hours} "
-        "hours after the end, then it is removed. Submit with a larger <code>keep_hours</code> to keep it longer.</li>"
-        "<li>Artifacts (frames, model, this page): as long as the bucket keeps them; nothing of Saccade removes them. "
-        "Download them to be sure.</li></ul></section>"
+        f"<li>What is only kept to go on from (the stages' hand-over, caches on Modal's volume): {result.keep_hours} "
+        f"hours after the end, until about {until:%Y-%m-%d %H:%M} UTC. "
+        f'<code>POST {route}/extend {{"hours": 72}}</code> keeps it longer, '
+        f'<code>POST {route}/artifacts/confirm {{"remove": true}}</code> has it removed at once.</li>'
+        "<li>Artifacts (frames, model, this page): as long as the bucket keeps them; Saccade removes none.</li>"
+        "</ul></section>"
     )
 
 
