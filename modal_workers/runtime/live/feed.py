@@ -102,8 +102,11 @@ class Feed:
             return
 
     def take(self, wait_s: float) -> Frame | None:
-        """Give the next frame whose joints are known as well as they will be."""
-        return self.inbox.take(wait_s, self._ready)
+        """Give the next frame whose joints are known as well as they will be.
+
+        Where joints are late but come, a frame that has them goes before a newer one that has waited for long enough.
+        """
+        return self.inbox.take(wait_s, self._known) or self.inbox.take(0.0, self._waited)
 
     def joints_at(self, frame: Frame) -> Joints | None:
         """Give the joints at a frame's time; of a frame that was worked on before, those that it was paired with."""
@@ -140,10 +143,12 @@ class Feed:
             self._taken_in = {key: sequence for key, sequence in self._taken_in.items() if sequence > after}
             return after, tuple(key for key in self._taken_in if key not in waiting)
 
-    def _ready(self, frame: Frame) -> bool:
+    def _known(self, frame: Frame) -> bool:
         with self._lock:
-            known = not self._track.samples or self._track.covers(self._captured_at_s(frame))
-            return known or time.time() - frame.arrived_at_s > _JOINTS_WAIT_S
+            return not self._track.samples or self._track.covers(self._captured_at_s(frame))
+
+    def _waited(self, frame: Frame) -> bool:
+        return time.time() - frame.arrived_at_s > _JOINTS_WAIT_S
 
     def _captured_at_s(self, frame: Frame) -> float:
         """Give the capture time by the server's clock as it is known now."""
