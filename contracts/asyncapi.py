@@ -44,6 +44,8 @@ PUBLISHERS: Final[dict[str, tuple[str, ...]]] = {
     "job.succeeded": ("worker", "dispatcher"),
     "job.failed": ("dispatcher",),
     "job.cancelled": ("dispatcher",),
+    "job.retention_changed": ("gateway",),
+    "job.scratch_removed": ("dispatcher",),
     "session.opened": ("gateway",),
     "session.ready": ("worker",),
     "session.started": ("worker",),

@@ -74,6 +74,7 @@ class ErrorCode(StrEnum):
     SEQUENCE_CONFLICT = "sequence_conflict"
     ARTIFACT_NOT_FOUND = "artifact_not_found"
     ARTIFACTS_NOT_READY = "artifacts_not_ready"
+    SCRATCH_REMOVED = "scratch_removed"
     # live sessions
     SESSION_NOT_FOUND = "session_not_found"
     SESSION_ENDED = "session_ended"
@@ -170,6 +171,7 @@ KINDS: dict[ErrorCode, ErrorKind] = {
     _C.SEQUENCE_CONFLICT: _kind(409, "The job has newer events than this one was made for", "Read the job again and decide again."),
     _C.ARTIFACT_NOT_FOUND: _kind(404, "The job has no such artifact", "GET /v1/jobs/{id}/artifacts lists those it has."),
     _C.ARTIFACTS_NOT_READY: _kind(409, "The job has not left its artifacts yet", "Wait for job.succeeded."),
+    _C.SCRATCH_REMOVED: _kind(410, "What the job could go on from is removed", "Submit a new job; the results of this one are still there."),
     _C.SESSION_NOT_FOUND: _kind(404, "There is no such session", "Check the id; POST /v1/sessions opens one."),
     _C.SESSION_ENDED: _kind(409, "The session has ended", "Open a new one with POST /v1/sessions."),
     _C.SESSION_NOT_STARTED: _kind(409, "The session has nothing to show yet", "Send frames, and try again.", retryable=True),

@@ -25,7 +25,9 @@ from contracts.events.job import (
     JobInterrupted,
     JobLaunched,
     JobQueued,
+    JobRetentionChanged,
     JobRetrying,
+    JobScratchRemoved,
     JobStageCompleted,
     JobStarted,
     JobStarting,
@@ -102,6 +104,9 @@ class Job:
     error: ErrorBody | None = None
     result: dict[str, Any] | None = None
     manifest_key: str | None = None
+    #: Until when what it only keeps to go on from stays, where somebody has decided that, and since when it is gone.
+    keep_until: datetime | None = None
+    scratch_removed_at: datetime | None = None
     #: What each attempt cost, by its run: an attempt is counted once, however often it is told.
     costs: dict[str, Cost] = field(default_factory=dict)
 
@@ -139,6 +144,10 @@ def fold(job: Job | None, envelope: Envelope, sequence: int) -> Job | None:
     if job is None or sequence <= job.sequence:
         return job
     job = replace(job, sequence=sequence, updated_at=at)
+    if isinstance(data, JobRetentionChanged):
+        return replace(job, keep_until=data.keep_until)
+    if isinstance(data, JobScratchRemoved):
+        return replace(job, scratch_removed_at=at)
     if job.state.ended and not isinstance(data, JobRetrying):
         return job
     match data:
@@ -215,6 +224,8 @@ def _fold_attempt(job: Job, data: JobStarting | JobRetrying, at: datetime) -> Jo
         finished_at=None,
         error=None,
         failure=None,
+        keep_until=None,
+        scratch_removed_at=None,
     )
 
 
@@ -274,6 +285,19 @@ def request_cancel(job: Job, by: str) -> JobCancelRequested | None:
     if job.state.ended:
         raise SaccadeError(ErrorCode.JOB_ALREADY_ENDED, f"The job is {job.state} already.")
     return None if job.cancel_requested else JobCancelRequested(by=by)
+
+
+def change_retention(job: Job, keep_until: datetime, by: str) -> JobRetentionChanged:
+    """Keep a job's scratch until another moment.
+
+    Raises:
+        SaccadeError: ARTIFACTS_NOT_READY, before the job's end; SCRATCH_REMOVED.
+    """
+    if not job.state.ended:
+        raise SaccadeError(ErrorCode.ARTIFACTS_NOT_READY, f"The job is {job.state}: its time begins with its end.")
+    if job.scratch_removed_at is not None:
+        raise SaccadeError(ErrorCode.SCRATCH_REMOVED, f"It was removed at {job.scratch_removed_at:%Y-%m-%dT%H:%M:%SZ}.")
+    return JobRetentionChanged(keep_until=keep_until, by=by)
 
 
 #: An attempt that ended so is not held against the job.

@@ -250,6 +250,23 @@ class JobCancelled(EventData):
     attempt: int
 
 
+class JobRetentionChanged(EventData):
+    """Somebody decided until when what an ended job only keeps to go on from stays; a moment that is past ends it."""
+
+    type: ClassVar[str] = "job.retention_changed"
+
+    keep_until: AwareDatetime
+    by: str
+
+
+class JobScratchRemoved(EventData):
+    """What an ended job only kept to go on from goes now; its results stay."""
+
+    type: ClassVar[str] = "job.scratch_removed"
+
+    files: int = Field(ge=0)
+
+
 #: What a worker says of its own job, and shows; all else of a job is said by the gateway and the dispatcher.
 WORKER_VERBS: Final = ("started", "stage_completed", "artifact_ready", "interrupted", "succeeded")
 WORKER_SHOWS: Final = ("progressed",)

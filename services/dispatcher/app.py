@@ -15,6 +15,7 @@ from contracts.streams import LIVE_EVENTS
 from contracts.workload import Workload
 from services.dispatcher.executor import Executor
 from services.dispatcher.fair import Limits
+from services.dispatcher.janitor import Janitor
 from services.dispatcher.jobs import Jobs
 from services.dispatcher.ledger import Ledger
 from services.dispatcher.lifecycle import REACTION_S, Lifecycle, Rules
@@ -24,7 +25,7 @@ from services.dispatcher.on_job import on_progress, on_stored
 from services.dispatcher.pipeline_teller import PipelineTeller
 from services.dispatcher.reconciler import Reconciler
 from services.dispatcher.retry import Backoff
-from services.dispatcher.settings import DispatcherSettings
+from services.dispatcher.settings import DispatcherSettings, RetentionSettings
 from services.kit.event_store import EventStore, Stored
 from services.kit.health import Health, nats_check
 from services.kit.lease import Lease
@@ -69,6 +70,7 @@ class Dispatcher:
         executor: Executor,
         workloads: Mapping[str, Workload],
         settings: DispatcherSettings,
+        retention: RetentionSettings | None = None,
     ) -> None:
         """Put it together; the streams must have been declared. ``store`` is EVENTS."""
         self._client = client
@@ -76,8 +78,10 @@ class Dispatcher:
         self._executor = executor
         self.lease = Lease(client, LEASE_NAME, settings.lease_s)
         self.jobs = Jobs()
+        ledger = Ledger(store, self.jobs, lambda: self.lease.held)
+        self.janitor = Janitor(ledger, bucket, self.jobs, retention or RetentionSettings())
         self.lifecycle = Lifecycle(
-            ledger=Ledger(store, self.jobs, lambda: self.lease.held),
+            ledger=ledger,
             bucket=bucket,
             executor=executor,
             workloads=workloads,
@@ -95,6 +99,7 @@ class Dispatcher:
             is_connected=lambda: client.is_connected,
             pipelines=frozenset(name for name, one in workloads.items() if one.kind == "pipeline"),
             on_pipeline_end=self.teller.ended,
+            on_retention=self.janitor.changed,
         )
         self.tail = EventTail(EventStore(client), self._on_stored, live=LIVE_EVENTS, name="dispatcher")
         self.metrics = Metrics(self.reconciler, lambda: self.tail.last)
@@ -136,7 +141,7 @@ class Dispatcher:
         """Lead from where the stream ends now: nothing that the leader before us said may be unknown."""
         while not await self._knows_all():
             log.info("catching up, at event %d", self.tail.last)
-        await first_of(self.reconciler.lead(), self.teller.run())
+        await first_of(self.reconciler.lead(), self.teller.run(), self.janitor.run())
 
     async def _knows_all(self) -> bool:
         """Wait a while for our own fold to reach the end of the stream; tell whether it has."""

@@ -26,6 +26,9 @@ class Listener(Protocol):
     def hear(self, job_id: str, run_id: str, progress: tuple[float, str] | None = None) -> None:
         """A worker has given a sign of life, perhaps with how far it is."""
 
+    def tidy(self, job_id: str) -> None:
+        """What is kept of a job that has ended may be due sooner or later than before."""
+
     def leave(self, job_id: str, job: Job | None) -> None:
         """A job has ended; it is None when it was forgotten before."""
 
@@ -83,6 +86,7 @@ def interrupted(listener: Listener, _: Envelope, job: Job | None) -> None:
 
 def retrying(listener: Listener, envelope: Envelope, job: Job | None) -> None:
     """It waits for another attempt; somebody may have asked for it long after its end."""
+    listener.tidy(envelope.subject)
     if job is None:
         listener.attend_unread(envelope.subject, envelope.tenant)
     else:
@@ -107,6 +111,11 @@ def failed(listener: Listener, envelope: Envelope, job: Job | None) -> None:
 def cancelled(listener: Listener, envelope: Envelope, job: Job | None) -> None:
     """It has ended: its slot is free."""
     listener.leave(envelope.subject, job)
+
+
+def retention_changed(listener: Listener, envelope: Envelope, _: Job | None) -> None:
+    """What is kept of it is due at another time."""
+    listener.tidy(envelope.subject)
 
 
 def _attend(listener: Listener, job: Job | None) -> None:
@@ -135,6 +144,7 @@ ON_JOB: Final[Mapping[str, Handler]] = {
     events.JobSucceeded.type: succeeded,
     events.JobFailed.type: failed,
     events.JobCancelled.type: cancelled,
+    events.JobRetentionChanged.type: retention_changed,
 }
 
 

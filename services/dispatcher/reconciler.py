@@ -50,12 +50,14 @@ class Reconciler:
         is_connected: Callable[[], bool],
         pipelines: Container[str] = (),
         on_pipeline_end: Callable[[Job], None] = lambda _: None,
+        on_retention: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Watch over ``jobs``; a worker's silence counts only while we are connected.
 
         Jobs of the workloads ``pipelines`` have no worker, so they neither wait for a slot nor hold one; of their end
-        somebody is told.
+        somebody is told, and of every decision about what is kept of an ended job.
         """
+        self.tidy = on_retention
         self._pipelines = pipelines
         self._on_pipeline_end = on_pipeline_end
         self.jobs = jobs

@@ -56,6 +56,17 @@ class DispatcherSettings(BaseSettings):
     queue: QueueSettings = Field(default_factory=QueueSettings)
 
 
+class RetentionSettings(BaseSettings):
+    """How long what a job only keeps to go on from stays after its end."""
+
+    model_config = SettingsConfigDict(env_prefix="DISPATCHER_", frozen=True, populate_by_name=True)
+
+    #: Hours, where neither the job's parameters nor its user say otherwise; the replaced system's name.
+    scratch_hours: float = Field(default=48.0, gt=0, validation_alias="MODAL_VOLUME_CLEANUP_HOURS")
+    #: How often the bucket is looked through.
+    sweep_s: float = Field(default=600.0, gt=0)
+
+
 class ModalSettings(BaseSettings):
     """What the Modal executor needs beside the token, which Modal's own client finds by itself."""
 

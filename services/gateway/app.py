@@ -24,6 +24,7 @@ from services.gateway.api import ingest as ingest_routes
 from services.gateway.api import jobs as job_routes
 from services.gateway.api import replaced_nerf as replaced_nerf_routes
 from services.gateway.api import replaced_splat as replaced_splat_routes
+from services.gateway.api import retention as retention_routes
 from services.gateway.api import session_inputs as session_input_routes
 from services.gateway.api import session_page as session_page_routes
 from services.gateway.api import session_ply as session_ply_routes
@@ -262,6 +263,7 @@ def build_app(gateway: Gateway) -> FastAPI:
         upload_routes,
         job_routes,
         artifact_routes,
+        retention_routes,
         session_routes,
         session_input_routes,
         session_ply_routes,

@@ -13,7 +13,7 @@ from contracts.events import EventData, encode
 from contracts.events.job import JobInput, JobSubmitted
 from contracts.gpu import gpu_name
 from contracts.ids import is_job_id, new_id, pipeline_of
-from contracts.job import Job, State, fold_stored, request_cancel, retry
+from contracts.job import Job, State, change_retention, fold_stored, request_cancel, retry
 from contracts.limits import PAGE_DEFAULT
 from contracts.streams import aggregate
 from contracts.workload import Params, Workload
@@ -179,11 +179,19 @@ class Jobs:
 
         return await self._decide(tenant, job_id, decision)
 
+    async def keep_until(self, tenant: str, job_id: str, moment: datetime) -> Job:
+        """Keep what an ended job can go on from until another moment; one that is past has it removed at once.
+
+        Raises:
+            SaccadeError: JOB_NOT_FOUND, JOB_IN_PIPELINE, ARTIFACTS_NOT_READY, SCRATCH_REMOVED.
+        """
+        return await self._decide(tenant, job_id, lambda job: change_retention(job, moment, by=f"tenant:{tenant}"))
+
     async def retry(self, tenant: str, job_id: str) -> Job:
         """Give a failed or cancelled job another attempt; stages that are done are not done again.
 
         Raises:
-            SaccadeError: JOB_NOT_FOUND, JOB_NOT_RETRYABLE, UNKNOWN_WORKLOAD, UPLOAD_NOT_FOUND.
+            SaccadeError: JOB_NOT_FOUND, JOB_NOT_RETRYABLE, SCRATCH_REMOVED, UNKNOWN_WORKLOAD, UPLOAD_NOT_FOUND.
         """
         job = await self.get(tenant, job_id)
         workload = catalog.workload(job.submitted.workload)
@@ -196,6 +204,9 @@ class Jobs:
 
         def decision(job: Job) -> EventData:
             now = datetime.now(UTC)
+            if workload.kind == "pipeline" and job.scratch_removed_at is not None:
+                message = "What its stages hand over is removed, so it cannot go on where it was."
+                raise SaccadeError(ErrorCode.SCRATCH_REMOVED, message)
             return retry(job, after=None, delay_s=0.0, now=now, deadline_s=workload.deadline_s)
 
         for several in job.submitted.inputs.values():

@@ -94,4 +94,6 @@ _REACTIONS: Final[dict[str, Reaction]] = {
     "job.succeeded": ended,
     "job.failed": ended,
     "job.cancelled": ended,
+    "job.retention_changed": changed,
+    "job.scratch_removed": changed,
 }

@@ -41,6 +41,8 @@ class GatewaySettings(BaseSettings):
     #: Public key of the account that signs the workers' tokens (``A…``); without it no worker's events are taken.
     worker_key: str | None = None
     housekeeping_s: float = Field(default=60.0, gt=0)
+    #: For how long the dispatcher keeps what a job only needs to go on from, as it was told too.
+    scratch_hours: float = Field(default=48.0, gt=0, validation_alias="MODAL_VOLUME_CLEANUP_HOURS")
 
     @property
     def where(self) -> Literal["local", "modal"]:

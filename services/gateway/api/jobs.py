@@ -19,6 +19,7 @@ from modal_workers import catalog
 from services.gateway.api.caller import gateway_of
 from services.gateway.api.job_stages import StageObject, progress_of, stages_of
 from services.gateway.api.prefer import wait_of
+from services.gateway.api.retention import RetentionObject, retention_of
 from services.gateway.jobs import Submission
 from services.gateway.submission import check_webhook_url
 from services.gateway.view import JobFilter
@@ -153,6 +154,7 @@ class JobObject(BaseModel):
     stages: list[StageObject] = Field(description="Of a pipeline: its stages and their jobs. Empty for other jobs.")
     pipeline: str | None = Field(description="The pipeline of whose stage this job does a part.")
     gpu: str | None
+    retention: RetentionObject
     metadata: dict[str, str]
     links: Links
     cursor: str = Field(
@@ -216,6 +218,7 @@ def _shown(gateway: Gateway, job: Job, told: JobProgressed | None, *, from_start
         stages=stages,
         pipeline=submitted.part_of.job_id if submitted.part_of else None,
         gpu=None if job.device in (None, "cpu", "local", PIPELINE) else job.device,
+        retention=retention_of(job, gateway.settings.scratch_hours),
         metadata=submitted.metadata,
         links=Links(self=here, events=f"{here}/events", artifacts=f"{here}/artifacts"),
         cursor=str(Cursor(gateway.tail.epoch, sequence)),
@@ -327,7 +330,12 @@ async def cancel_job(request: Request, caller: Writer, job_id: str) -> JobObject
     "/{job_id}/retry",
     summary="Give a failed or cancelled job another attempt",
     responses=problem_responses(
-        _E.JOB_NOT_FOUND, _E.JOB_NOT_RETRYABLE, _E.JOB_IN_PIPELINE, _E.UPLOAD_NOT_FOUND, _E.UNKNOWN_WORKLOAD
+        _E.JOB_NOT_FOUND,
+        _E.JOB_NOT_RETRYABLE,
+        _E.JOB_IN_PIPELINE,
+        _E.SCRATCH_REMOVED,
+        _E.UPLOAD_NOT_FOUND,
+        _E.UNKNOWN_WORKLOAD,
     ),
 )
 async def retry_job(request: Request, caller: Writer, job_id: str) -> JobObject:
