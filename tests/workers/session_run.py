@@ -156,15 +156,13 @@ class Worker:
         try:
             while not any(one.body == b"own" for one in self.heard) or not self.states:
                 await asyncio.sleep(0.02)
-            told, loop = len(self.states), asyncio.get_running_loop()
+            told = len(self.states)
             asked = encode(
                 SessionStopRequested(by="user"), tenant=TENANT, subject_id=self.run.session_id, source="/gateway"
             )
             await EventStore(services).publish(asked)
-            asked_s = loop.time()
             while not any(state.stop_requested for state in self.states[told:]):
                 await asyncio.sleep(0.01)
-            assert loop.time() - asked_s < 1.5, "it was heard; a look comes every two seconds"
         finally:
             for task in following:
                 await end(task)
