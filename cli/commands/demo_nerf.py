@@ -41,6 +41,7 @@ _MANY: Final = 360
     "--size", "size_px", type=click.IntRange(32, 2048), default=256, show_default=True, help="Of a frame, px."
 )
 @click.option("--preset", type=click.Choice(["draft", "standard", "best"]), default="standard", show_default=True)
+@click.option("--iterations", type=click.IntRange(50, 200_000), help="Of training. [default: the preset's]")
 @click.option("--masks/--no-masks", default=False, help="Send masks too. [default: the object is found without]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Another seed is another toy.")
 @click.option("--open/--no-open", "opened", default=None, help="Open the viewer. [default: at a terminal]")
@@ -54,6 +55,7 @@ def nerf(
     frames: int,
     size_px: int,
     preset: str,
+    iterations: int | None,
     masks: bool,
     seed: int,
     opened: bool | None,
@@ -74,8 +76,8 @@ def nerf(
         _photograph(source, seed, photos, masks=masks, silent=as_json)
         with open_client(server) as client:
             inputs = _send(client, source, masks=masks, silent=as_json)
-            params = _params(frames, size_px, preset, seed)
-            job = client.submit(_WORKLOAD, inputs, params, metadata={"from": "saccade demo nerf"})
+            wanted = {"frame_size_px": size_px, "preset": preset, "iterations": iterations, "seed": seed}
+            job = client.submit(_WORKLOAD, inputs, _orbit(frames) | wanted, metadata={"from": "saccade demo nerf"})
             job = watch(client, job.id, silent=as_json)
             folder = data / "demo" / job.id
             with meter("Downloading", silent=as_json) as update:
@@ -106,9 +108,8 @@ def _check_installed() -> None:
         )
 
 
-def _params(frames: int, size_px: int, preset: str, seed: int) -> dict[str, Any]:
-    rings = 4 if frames >= _MANY and frames % 4 == 0 else 2
-    return {"frames": frames, "elevations": rings, "frame_size_px": size_px, "preset": preset, "seed": seed}
+def _orbit(frames: int) -> dict[str, Any]:
+    return {"frames": frames, "elevations": 4 if frames >= _MANY and frames % 4 == 0 else 2}
 
 
 def _photograph(folder: Path, seed: int, photos: int, *, masks: bool, silent: bool) -> None:
