@@ -28,6 +28,7 @@ class Scene:
     captured_elevations_deg: tuple[float, float]  # between which photos were taken
     sfm_from_scene: Floats  # [4, 4] a similarity: what the poses' coordinates are
     splats: Splats | None = None  # nerfstudio's models have none
+    floor: float | None = None  # height of the table, below the middle; None where the object stands on none
 
     def orbit(self, params: NerfParams) -> Orbit:
         """Lay the orbit around the object as the parameters say."""
@@ -47,6 +48,8 @@ class Scene:
             "captured_elevations_deg": np.array(self.captured_elevations_deg),
             "sfm_from_scene": self.sfm_from_scene,
         }
+        if self.floor is not None:
+            arrays["floor"] = self.floor
         if self.splats is not None:
             tensors = self.splats.detach().to("cpu").tensors()
             arrays |= {f"{_SPLATS}{name}": tensor.numpy() for name, tensor in tensors.items()}
@@ -66,4 +69,5 @@ class Scene:
                 (low, high),
                 arrays["sfm_from_scene"],
                 Splats(**tensors) if tensors else None,
+                float(arrays["floor"]) if "floor" in arrays.files else None,
             )

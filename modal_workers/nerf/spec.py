@@ -13,6 +13,14 @@ def _trains(params: Any) -> bool:
     return not params.preflight_only
 
 
+def _trains_splats(params: Any) -> bool:
+    return _trains(params) and params.backend == "gsplat"
+
+
+def _trains_nerfstudio(params: Any) -> bool:
+    return _trains(params) and params.backend == "nerfstudio"
+
+
 def _shards(params: Any) -> int:
     return int(params.batches)
 
@@ -32,11 +40,23 @@ WORKLOAD = Workload(
     ),
     one_of=(("photos", "archive", "video"),),
     stages=(
-        Stage("capture", "Judge the photos", 0.04, work="nerf_capture", takes_inputs=True),
-        Stage("poses", "Find where they were taken from", 0.16, work="nerf_poses", needed=_trains),
-        Stage("training", "Train the model", 0.50, work="nerf_training", needed=_trains),
-        Stage("rendering", "Render the frames", 0.25, work="nerf_rendering", needed=_trains, shards=_shards),
-        Stage("exhibit", "Make what is looked at", 0.05, work="nerf_exhibit"),
+        Stage("capture", "Judge the photos", 0.02, work="nerf_capture", takes_inputs=True),
+        Stage("poses", "Find where they were taken from", 0.08, work="nerf_poses", needed=_trains),
+        # one of the two pairs: nerfstudio has an image of its own
+        Stage("training", "Train the model", 0.28, work="nerf_training", needed=_trains_splats),
+        Stage(
+            "training_nerfstudio", "Train nerfacto", 0.28, work="nerf_training_nerfstudio", needed=_trains_nerfstudio
+        ),
+        Stage("rendering", "Render the frames", 0.14, work="nerf_rendering", needed=_trains_splats, shards=_shards),
+        Stage(
+            "rendering_nerfstudio",
+            "Render the frames by nerfacto",
+            0.14,
+            work="nerf_rendering_nerfstudio",
+            needed=_trains_nerfstudio,
+            shards=_shards,
+        ),
+        Stage("exhibit", "Make what is looked at", 0.06, work="nerf_exhibit"),
     ),
     kind="pipeline",
     deadline_s=24 * 3600.0,

@@ -62,12 +62,6 @@ class History:
         """The newest score."""
         return self.curve[-1] if self.curve else None
 
-    @property
-    def best_point(self) -> CurvePoint | None:
-        """The score of the model that ``best`` gives: scores before it was settled do not count."""
-        settled = self.curve[-1:] if self._best is None else [p for p in self.curve if p.splats == len(self._best)]
-        return max(settled, key=lambda point: point.psnr_db, default=None)
-
     def state(self, seconds: float) -> dict[str, Any]:
         """Give all that a later run goes on from; ``seconds`` were spent in this one."""
         rows = np.array([[p.iteration, p.splats, p.psnr_db, p.ssim] for p in self.curve], np.float64).reshape(-1, 4)

@@ -30,9 +30,9 @@ def run(params: NerfParams, context: Context) -> TrainingReport:
     return train(params, context, SplatTrainer())
 
 
-def train(params: NerfParams, context: Context, trainer: Trainer) -> TrainingReport:
+def train(params: NerfParams, context: Context, trainer: Trainer, *, stage: str = "training") -> TrainingReport:
     """Do the stage with any trainer; what a run before has done already is not done again."""
-    with context.stage("training"):
+    with context.stage(stage):
         if (done := context.checkpoint(REPORT)) is not None:
             return TrainingReport.model_validate_json(done.read_bytes())
         dataset = context.checkpoint(DATASET)

@@ -77,7 +77,7 @@ def object_seed(points: Tensor, targets: list[Target], radius: float, *, at_most
     """Seed the inside of the masks: the points that lie in them, and the skin of what all masks leave standing."""
     cells = max(16, min(64, round((4 * at_most) ** 0.5)))
     grid = torch.from_numpy(_grid(cells, radius)).to(points)
-    inside = (share_inside(grid, targets) > 0.97).reshape(cells, cells, cells)
+    inside = (share_inside(grid, targets) > 0.9).reshape(cells, cells, cells)
     buried = -torch.nn.functional.max_pool3d(-inside[None].to(grid.dtype), 3, 1, 1)[0] > 0.5
     skin = grid[(inside & ~buried).reshape(-1)]
     if len(points):

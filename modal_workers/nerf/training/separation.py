@@ -16,7 +16,7 @@ from modal_workers.nerf.training.placement import Placement
 from modal_workers.nerf.training.seeding import share_inside
 
 #: A splat whose middle is outside of the masks in more photos than this is none of the object's.
-_INSIDE_SHARE: Final = 0.85
+_INSIDE_SHARE: Final = 0.6
 _GROWN_SHARE: Final = 0.01
 _MIN_OPACITY: Final = 0.02
 _SEEN_OPACITY: Final = 0.3
@@ -59,4 +59,5 @@ def scene_of(splats: Splats, placement: Placement, world_from_camera: list[NDArr
         (low_deg, high_deg),
         placement.sfm_from_scene @ moved,
         Splats(**{**splats.tensors(), "means": splats.means - shift}),
+        None if placement.table_z is None else placement.table_z - float(middle[2]),
     )
