@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import mimetypes
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from saccade import Client, ClientError
 
@@ -13,6 +14,9 @@ from cli.failure import USAGE, Failure
 from cli.progress import meter, size
 from cli.settings import CommandSettings
 from contracts.ids import is_id
+
+#: Photos whose type not every system knows.
+_PHOTO_SUFFIXES: Final = frozenset({".heic", ".heif", ".webp", ".avif"})
 
 
 def parse_params(pairs: Sequence[str]) -> dict[str, Any]:
@@ -72,7 +76,7 @@ def assign(workload: dict[str, Any], files: Sequence[str]) -> dict[str, list[str
     Raises:
         Failure: too few files or too many.
     """
-    inputs = workload["inputs"]
+    inputs = _wanted(workload, files)
     counts = {one["name"]: int(one.get("minimum", 1)) for one in inputs}
     spare = len(files) - sum(counts.values())
     for one in inputs:
@@ -89,6 +93,24 @@ def assign(workload: dict[str, Any], files: Sequence[str]) -> dict[str, list[str
         )
     given = iter(files)
     return {name: [next(given) for _ in range(count)] for name, count in counts.items() if count}
+
+
+def _wanted(workload: dict[str, Any], files: Sequence[str]) -> list[dict[str, Any]]:
+    """List the inputs that files can be for: of several of which one is given, the one that takes such files."""
+    inputs: list[dict[str, Any]] = list(workload["inputs"])
+    for alternatives in workload.get("one_of", ()):
+        among = [one for one in inputs if one["name"] in alternatives]
+        media = _media(files[0]) if files else ""
+        chosen = next((one for one in among if one["media"] == media), among[0])
+        inputs = [one for one in inputs if one is chosen or one not in among]
+    return inputs
+
+
+def _media(name: str) -> str:
+    """Guess what kind of media a file is, by its name."""
+    suffix = Path(name).suffix.lower()
+    kind = (mimetypes.guess_type(name)[0] or "").partition("/")[0]
+    return "archive" if suffix == ".zip" else "image" if suffix in _PHOTO_SUFFIXES else kind
 
 
 def check_files(files: Sequence[str]) -> None:

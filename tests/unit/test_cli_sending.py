@@ -68,3 +68,22 @@ def test_files_are_looked_at_before_anything_is_sent(tmp_path: Path) -> None:
             check_files([str(good), str(name)])
         assert refused.value.code == code
         assert str(name) in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("files", "given"),
+    [
+        (["a.jpg", "b.HEIC"], {"photos": ["a.jpg", "b.HEIC"]}),
+        (["all.zip"], {"archive": ["all.zip"]}),
+        (["around.mp4"], {"video": ["around.mp4"]}),
+        (["upl_1", "upl_2"], {"photos": ["upl_1", "upl_2"]}),
+    ],
+)
+def test_of_inputs_of_which_one_is_given_the_files_say_which(files: list[str], given: dict[str, list[str]]) -> None:
+    inputs = [
+        {"name": "photos", "title": "Photos", "media": "image", "minimum": 0, "maximum": 500},
+        {"name": "archive", "title": "A ZIP", "media": "archive", "minimum": 0, "maximum": 1},
+        {"name": "video", "title": "A video", "media": "video", "minimum": 0, "maximum": 1},
+    ]
+    workload = {"name": "nerf", "inputs": inputs, "one_of": [["photos", "archive", "video"]]}
+    assert assign(workload, files) == given

@@ -20,6 +20,7 @@ from contracts.events.job import (
     JobInterrupted,
     JobLaunched,
     JobQueued,
+    JobScratchRemoved,
     JobStageCompleted,
     JobStarted,
     JobStarting,
@@ -28,7 +29,7 @@ from contracts.events.job import (
     JobWaitingForGpu,
 )
 from contracts.ids import new_id
-from contracts.job import Job, State, fold, fold_stored, request_cancel, retry
+from contracts.job import Job, State, change_retention, fold, fold_stored, request_cancel, retry
 from contracts.manifest import Artifact
 
 BEGIN = datetime(2026, 7, 1, tzinfo=UTC)
@@ -80,7 +81,9 @@ class Life:
             case State.INTERRUPTED:
                 return ["retrying", "failed", "cancelled", "succeeded", "cancel_requested"]
             case State.FAILED | State.CANCELLED:
-                return ["asked"]
+                return ["asked", "retention_changed", "scratch_removed"]
+            case State.SUCCEEDED:
+                return ["retention_changed", "scratch_removed"]
             case _:
                 return []
 
@@ -115,10 +118,18 @@ class Life:
             "retrying": None
             if job.cancel_requested
             else retry(job, after="lost", delay_s=number, now=now, deadline_s=0, rung=number),
-            "asked": retry(job, after=None, delay_s=0, now=now, deadline_s=600) if job.state.ended else None,
+            "retention_changed": change_retention(job, now, "user") if _is_kept(job) else None,
+            "scratch_removed": JobScratchRemoved(files=number) if _is_kept(job) else None,
+            "asked": retry(job, after=None, delay_s=0, now=now, deadline_s=600)
+            if job.state in (State.FAILED, State.CANCELLED)
+            else None,
         }
         if data := events[name]:
             self.say(data, gap=number % 3)
+
+
+def _is_kept(job: Job) -> bool:
+    return job.state.ended and job.scratch_removed_at is None
 
 
 def newest_of_each_type(told: Told) -> Told:
