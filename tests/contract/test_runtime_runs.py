@@ -47,6 +47,16 @@ async def test_artifacts_in_the_bucket_are_what_manifest_and_events_say(house: H
         assert hashlib.sha256(body).hexdigest() == artifact.sha256 == manifest.result["notes"][artifact.name]
 
 
+async def test_what_was_saved_can_be_fetched_again(house: House) -> None:
+    steps = ("save frames/one.bin 512", "artifact frames/one.bin", "artifact frames/two.bin")
+    assignment, _ = await house.play(*steps, state=State.SUCCEEDED)
+    job = await house.desk.job(assignment.job_id)
+    assert job.result is not None
+    notes = job.result["notes"]
+    assert notes["artifact frames/one.bin"] == notes["frames/one.bin"]
+    assert notes["artifact frames/two.bin"] == "none"
+
+
 async def test_inputs_are_local_files_with_the_name_and_bytes_of_the_upload(house: House) -> None:
     executor = house.executor()
     clip = await house.desk.upload("Lap One.MP4", b"not really a video")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -60,6 +61,10 @@ class Script:
         path.write_bytes(bytes(range(256)) * (int(size_bytes) // 256))
         artifact = self.context.save(path, name, "application/octet-stream", title=name, units={"value": "byte"})
         self.notes[name] = artifact.sha256
+
+    def do_artifact(self, name: str) -> None:
+        path = self.context.artifact(name)
+        self.notes[f"artifact {name}"] = hashlib.sha256(path.read_bytes()).hexdigest() if path else "none"
 
     def do_read_input(self) -> None:
         path = self.context.input("clip")
