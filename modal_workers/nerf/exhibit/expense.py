@@ -18,15 +18,20 @@ from modal_workers.nerf.exhibit.story import Story
 from modal_workers.nerf.params import NerfParams
 from modal_workers.nerf.poses.spec import WORKLOAD as POSES
 from modal_workers.nerf.rendering.spec import WORKLOAD as RENDERING
+from modal_workers.nerf.rendering_nerfstudio.spec import WORKLOAD as RENDERING_NERFSTUDIO
 from modal_workers.nerf.training.spec import WORKLOAD as TRAINING
+from modal_workers.nerf.training_nerfstudio.spec import WORKLOAD as TRAINING_NERFSTUDIO
 
-_STAGES: Final[tuple[tuple[str, Workload], ...]] = (
-    ("capture", CAPTURE),
-    ("poses", POSES),
-    ("training", TRAINING),
-    ("rendering", RENDERING),
-    ("exhibit", EXHIBIT),
-)
+_STAGES: Final = ("capture", "poses", "training", "rendering", "exhibit")
+_WORKLOADS: Final[dict[str, Workload]] = {
+    "capture": CAPTURE,
+    "poses": POSES,
+    "training": TRAINING,
+    "training_nerfstudio": TRAINING_NERFSTUDIO,
+    "rendering": RENDERING,
+    "rendering_nerfstudio": RENDERING_NERFSTUDIO,
+    "exhibit": EXHIBIT,
+}
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,12 @@ def stages(story: Story, exhibit_s: float, paid_usd: Mapping[str, float] | None)
     paid = dict(paid_usd or {})
     own_usd = exhibit_s * price_usd_per_s("cpu") if any(paid.values()) else 0.0
     paid["exhibit"] = round(max(paid.get("exhibit", 0.0), own_usd), 6)
-    return tuple(_figures(name, work, story.params, actual.get(name), paid.get(name)) for name, work in _STAGES)
+    figures = []
+    for name in _STAGES:
+        stage = f"{name}_nerfstudio"
+        stage = stage if story.params.backend == "nerfstudio" and stage in _WORKLOADS else name
+        figures.append(_figures(name, _WORKLOADS[stage], story.params, actual.get(name), paid.get(stage)))
+    return tuple(figures)
 
 
 def _figures(

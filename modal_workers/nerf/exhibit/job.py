@@ -105,7 +105,7 @@ def _told(story: Story) -> str:
     training, poses = story.training, story.poses
     words = [f"{poses.photos_registered} photos placed"] if poses is not None else []
     if training is not None:
-        words.append(f"{training.splats:,} splats")
+        words.append(f"{training.splats:,} splats" if training.splats else training.backend)
         if training.psnr_db is not None:
             words.append(f"{training.psnr_db:.1f} dB on photos it never saw")
     return ", ".join(words)

@@ -23,6 +23,7 @@ from modal_workers.nerf.exhibit.held_out import Pair
 from modal_workers.nerf.exhibit.page import data_url, write_page
 from modal_workers.nerf.exhibit.spec import NerfResult, StageFigures
 from modal_workers.nerf.exhibit.story import Story
+from modal_workers.nerf.training.spec import TrainingReport
 
 _WORDS: Final = {"good": "good", "usable": "usable", "refused": "refused"}
 _TITLES: Final = {
@@ -168,11 +169,16 @@ def _model(story: Story, pictures: Pictures) -> str:
     stopped = ", stopped early as it got no better" if training.stopped_early else ""
     cut = "by the masks that were sent" if training.masks == "given" else "by masks that were found in training"
     return (
-        f'<section><h2>The model</h2><p class="lead">{training.splats:,} splats ({escape(training.backend)}), '
+        f'<section><h2>The model</h2><p class="lead">{_what(training)}, '
         f"{training.iterations:,} iterations{stopped}, on {escape(training.device)}, photos at "
         f"{training.training_size_px} px. The object was told from the rest {cut}. {score}</p>"
         f'<div class="cards">{drawn}{shown}</div></section>'
     )
+
+
+def _what(training: TrainingReport) -> str:
+    backend = escape(training.backend)
+    return f"{training.splats:,} splats ({backend})" if training.splats else f"A field of {backend}"
 
 
 def _figure(words: str, picture: NDArray[np.uint8], name: str) -> str:
