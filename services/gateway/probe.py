@@ -18,8 +18,6 @@ import urllib.request
 import zipfile
 from typing import Any, Final
 
-from contracts.archive import ArchiveMember, list_archive, open_archive, read_member
-from contracts.errors import ErrorCode, SaccadeError
 from contracts.limits import MIB, PICTURE_SIDE_PX
 
 _WINDOW_BYTES: Final = 1 * MIB
@@ -127,10 +125,6 @@ def probe(url: str) -> dict[str, Any]:
         if _begins(reader).startswith(_ZIP_SIGNATURES):
             return _look_into(reader)
         return _open(reader)
-    except SaccadeError as error:
-        if reader.failure:
-            raise Refused("storage_unavailable", "The bucket stopped giving the file.") from error
-        raise Refused(str(error.code), error.message) from error
     except (Refused, OSError) as error:
         if reader.failure:
             raise Refused("storage_unavailable", "The bucket stopped giving the file.") from error
@@ -181,21 +175,29 @@ def _look_into(reader: RangeReader) -> dict[str, Any]:
     """List a ZIP, which must be safe as a whole, and open the first of its pictures that opens.
 
     Raises:
-        Refused: with MEDIA_UNDECODABLE, when none of the first few does.
-        SaccadeError: why the ZIP is refused.
+        Refused: why the ZIP is refused; MEDIA_UNDECODABLE, when none of its first few pictures opens.
     """
-    with open_archive(io.BufferedReader(reader, _WINDOW_BYTES)) as archive:
-        listing = list_archive(archive)
-        for member in listing.pictures[:_TRIED_PICTURES]:
-            found = _picture_in(archive, member)
-            if found:
-                return {**found, "media": "archive", "container": "zip"}
-    names = ", ".join(member.name for member in listing.pictures[:_TRIED_PICTURES])
+    from contracts.archive import list_archive, open_archive  # noqa: PLC0415 - most files are no ZIP
+    from contracts.errors import SaccadeError  # noqa: PLC0415 - and this takes a while to import
+
+    try:
+        with open_archive(io.BufferedReader(reader, _WINDOW_BYTES)) as archive:
+            pictures = list_archive(archive).pictures[:_TRIED_PICTURES]
+            for member in pictures:
+                found = _picture_in(archive, member)
+                if found:
+                    return {**found, "media": "archive", "container": "zip"}
+    except SaccadeError as error:
+        raise Refused(str(error.code), error.message) from error
+    names = ", ".join(member.name for member in pictures)
     raise Refused("media_undecodable", f"None of these pictures in the ZIP opens: {names}.")
 
 
-def _picture_in(archive: zipfile.ZipFile, member: ArchiveMember) -> dict[str, Any] | None:
-    """Say what one picture of a ZIP is; None when it does not open."""
+def _picture_in(archive: zipfile.ZipFile, member: Any) -> dict[str, Any] | None:
+    """Say what one picture (an ``ArchiveMember``) is; None when it does not open."""
+    from contracts.archive import read_member  # noqa: PLC0415 - as above
+    from contracts.errors import ErrorCode, SaccadeError  # noqa: PLC0415
+
     if member.bytes > _TRIED_BYTES:
         return None
     try:

@@ -87,7 +87,7 @@ def find(shots: Sequence[Shot], pairs: Sequence[Pair]) -> Findings:
         plain=_plain(looks, pairs),
         black=[number for number, one in enumerate(looks) if one.luminance < 20 or one.dark > 0.85],
         burnt=[number for number, one in enumerate(looks) if one.burnt > 0.9],
-        uneven=[number for number, one in enumerate(brightness) if one > 1.8 * usual or 1.8 * one < usual],
+        uneven=[number for number, one in enumerate(brightness) if one > 2.5 * usual or 2.5 * one < usual],
         repeated=repeated,
         loose=_loose(largest, pairs),
         formats=_formats(shots),

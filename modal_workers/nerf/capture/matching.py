@@ -19,8 +19,11 @@ _ALIKE: Final = 8
 _WORDS: Final = 256
 #: Distances of unit descriptors: a match is this much nearer than the second best (Lowe's ratio).
 _RATIO: Final = 0.82
-#: Matches that must agree before two photos count as showing the same.
-AGREEING: Final = 15
+#: Matches that must agree before two photos count as showing the same; fewer do when hardly one of all disagrees.
+#: Of two unlike photos up to 19 in 26 agree by chance: one matrix is fitted to them after all.
+AGREEING: Final = 20
+_FEWER: Final = 14
+_HARDLY_ONE: Final = 0.8
 _AGREEING_SHARE: Final = 0.35
 _OFF_PX: Final = 1.5
 #: What moved less than this (share of the long side) stands still.
@@ -46,7 +49,8 @@ class Pair:
     @property
     def tied(self) -> bool:
         """Tell whether they show the same thing from two places."""
-        return self.agreeing >= AGREEING
+        disputed = self.matches - self.still
+        return self.agreeing >= AGREEING or (self.agreeing >= _FEWER and self.agreeing >= _HARDLY_ONE * disputed)
 
 
 def match_all(looks: Sequence[Look], *, ordered: bool, tick: Callable[[float], None]) -> list[Pair]:

@@ -20,7 +20,7 @@ LONGEST_SIDE_PX: Final = 4096
 REFUSED_SIDE_PX: Final = 12_000
 REFUSED_PX: Final = 64_000_000
 SMALLEST_SIDE_PX: Final = 64
-_FORMATS: Final = ("JPEG", "PNG", "WEBP", "HEIF", "MPO")
+_FORMATS: Final = ("JPEG", "PNG", "WEBP", "HEIF")
 #: Diagonal of 36 x 24 mm film: "35 mm equivalent" is told by it (CIPA DCG-001).
 _FILM_DIAGONAL_MM: Final = 43.2666
 _FOCAL_35_MM, _EXIF_IFD, _MODEL, _ORIENTATION = 0xA405, 0x8769, 0x0110, 0x0112
@@ -67,7 +67,7 @@ def open_photo(data: bytes) -> Opened:
         raise
     # A decoder fed with a stranger's bytes raises whatever it likes: struct.error, SyntaxError, KeyError were seen.
     except Exception as error:
-        raise Unreadable(_reason(error)) from error
+        raise Unreadable(_reason(error, data)) from error
 
 
 def open_mask(data: bytes) -> Picture:
@@ -141,8 +141,9 @@ def _too_large(size: tuple[int, int] | None) -> str:
     )
 
 
-def _reason(error: Exception) -> str:
-    text = str(error).partition("\n")[0][:120]
-    if "cannot identify" in text:
-        return "it is no JPEG, PNG, WebP or HEIC picture"
-    return f"it is damaged ({text or type(error).__name__})"
+def _reason(error: Exception, data: bytes) -> str:
+    begins = data.startswith((b"\xff\xd8\xff", b"\x89PNG")) or data[8:12] == b"WEBP" or data[4:8] == b"ftyp"
+    text = str(error).partition("\n")[0]
+    if "cannot identify" in text:  # Pillow goes on with an address of its own
+        return "it is damaged" if begins else "it is no JPEG, PNG, WebP or HEIC picture"
+    return f"it is damaged ({text[:120] or type(error).__name__})"

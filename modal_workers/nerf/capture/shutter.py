@@ -15,7 +15,7 @@ from modal_workers.nerf.capture.photo import Picture
 #: Long side at which sharpness is measured, and that at which points are sought and matched.
 SHARPNESS_SIDE_PX: Final = 1024
 MATCHING_SIDE_PX: Final = 400
-FEATURES: Final = 400
+FEATURES: Final = 600
 #: Gaussians whose gradients are compared: what an edge loses from one to the other tells its width.
 _FINE_PX, _COARSE_PX = 1.0, 2.5
 #: Edges: the strongest share of the pixels, as long as they rise above noise (grey levels a pixel).

@@ -17,7 +17,7 @@ _BACKGROUND: Final = 0.4
 _TIED: Final = 0.75
 #: Photos are tied well to two others at least, and to more than three on average; fewer than so many points a photo
 #: are too few to go by.
-_TIES: Final = 3.4
+_TIES: Final = 3.0
 _NAMED: Final = 40
 _TOGETHER: Final = (
     "Photograph it in one go, from all sides: about 40 photos on two rings, each showing most of what the one before "
@@ -181,7 +181,7 @@ def _connection(found: Findings) -> list[Reason]:
     """Say how the photos hang together; nothing of those whose cause was told already."""
     count = len(found.shots)
     explained = {*found.blurred, *found.plain, *found.black, *found.burnt}
-    if count < 3 or len(explained) > 0.5 * count:
+    if count < 3 or len(explained) > 0.5 * count or found.still_background > _BACKGROUND:
         return []
     largest, *others = found.pieces
     apart = [one for piece in others for one in piece if one not in explained]
