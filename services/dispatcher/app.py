@@ -78,6 +78,7 @@ class Dispatcher:
         self._executor = executor
         self.lease = Lease(client, LEASE_NAME, settings.lease_s)
         self.jobs = Jobs()
+        self.teller = PipelineTeller(client, bucket, self.jobs, workloads)
         ledger = Ledger(store, self.jobs, lambda: self.lease.held)
         self.janitor = Janitor(ledger, bucket, self.jobs, retention or RetentionSettings())
         self.lifecycle = Lifecycle(
@@ -88,8 +89,8 @@ class Dispatcher:
             jobs=self.jobs,
             rules=rules_of(settings),
             waiting_of=self._waiting_of,
+            on_pipeline_end=self.teller.ended,
         )
-        self.teller = PipelineTeller(client, bucket, self.jobs, workloads)
         limits = Limits(settings.slots, settings.tenant_concurrency, settings.workload_concurrency)
         self.reconciler = Reconciler(
             self.jobs,
@@ -98,7 +99,6 @@ class Dispatcher:
             executor,
             is_connected=lambda: client.is_connected,
             pipelines=frozenset(name for name, one in workloads.items() if one.kind == "pipeline"),
-            on_pipeline_end=self.teller.ended,
             on_retention=self.janitor.changed,
         )
         self.tail = EventTail(EventStore(client), self._on_stored, live=LIVE_EVENTS, name="dispatcher")

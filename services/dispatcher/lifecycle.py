@@ -75,10 +75,13 @@ class Lifecycle:
         jobs: Jobs,
         rules: Rules,
         waiting_of: Callable[[str], int],
+        on_pipeline_end: Callable[[Job], None] = lambda _: None,
     ) -> None:
         """Bring together what a step needs; ``waiting_of`` counts a tenant's waiting jobs."""
         self._ledger = ledger
-        self._pipelines = Pipelines(ledger=ledger, bucket=bucket, jobs=jobs, workloads=workloads)
+        self._pipelines = Pipelines(
+            ledger=ledger, bucket=bucket, jobs=jobs, workloads=workloads, on_end=on_pipeline_end
+        )
         self._bucket = bucket
         self._executor = executor
         self.prices = PriceList(executor.name)

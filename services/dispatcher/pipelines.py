@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -54,8 +54,17 @@ _WORKER: Final = "dispatcher"
 class Pipelines:
     """Steps of pipelines. One pipeline is stepped by one caller at a time."""
 
-    def __init__(self, *, ledger: Ledger, bucket: Bucket, jobs: Jobs, workloads: Mapping[str, Workload]) -> None:
-        """Bring together what a step needs."""
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        bucket: Bucket,
+        jobs: Jobs,
+        workloads: Mapping[str, Workload],
+        on_end: Callable[[Job], None],
+    ) -> None:
+        """Bring together what a step needs; ``on_end`` is told of each pipeline that ends after it has run."""
+        self._on_end = on_end
         self._ledger = ledger
         self._bucket = bucket
         self._jobs = jobs
@@ -169,7 +178,7 @@ class Pipelines:
                 return Look(min(_LOOK_S, until_s) if until_s > 0 else _LOOK_S)
             case _:
                 await self._move_jobs(job, move)
-                return job
+                return Look(0.0)  # others have a turn in between
 
     async def _move_jobs(self, job: Job, move: rules.Retry | rules.Cancel | rules.Submit) -> None:
         match move:
@@ -253,14 +262,18 @@ class Pipelines:
             duration_s=lasted_s,
             cost=rules.cost_of_run(job, stages),
         )
-        return await self._say(job, "succeeded", succeeded)
+        ended = await self._say(job, "succeeded", succeeded)
+        self._on_end(ended)
+        return ended
 
     async def _settle(self, job: Job) -> Job:
         """End the pipeline: its jobs have had their attempts."""
-        if job.cancel_requested:
-            return await self._ledger.say(job, JobCancelled(attempt=job.attempt))
         error = job.error or SaccadeError(ErrorCode.WORKER_LOST).body()
-        return await self._ledger.say(job, JobFailed(attempt=job.attempt, failure=job.failure or "lost", error=error))
+        failed = JobFailed(attempt=job.attempt, failure=job.failure or "lost", error=error)
+        end = JobCancelled(attempt=job.attempt) if job.cancel_requested else failed
+        ended = await self._ledger.say(job, end)
+        self._on_end(ended)
+        return ended
 
     async def _give_up(self, job: Job, error: ErrorBody) -> Outcome:
         """End an attempt whose stages are not known any more, and with it what is under way of them."""

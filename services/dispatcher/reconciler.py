@@ -49,17 +49,15 @@ class Reconciler:
         *,
         is_connected: Callable[[], bool],
         pipelines: Container[str] = (),
-        on_pipeline_end: Callable[[Job], None] = lambda _: None,
         on_retention: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Watch over ``jobs``; a worker's silence counts only while we are connected.
 
-        Jobs of the workloads ``pipelines`` have no worker, so they neither wait for a slot nor hold one; of their end
-        somebody is told, and of every decision about what is kept of an ended job.
+        Jobs of the workloads ``pipelines`` have no worker, so they neither wait for a slot nor hold one. Of every
+        decision about what is kept of an ended job ``on_retention`` is told.
         """
         self.tidy = on_retention
         self._pipelines = pipelines
-        self._on_pipeline_end = on_pipeline_end
         self.jobs = jobs
         self.queue = FairQueue(limits)
         self.leading = False
@@ -95,8 +93,6 @@ class Reconciler:
             return
         if pipeline := self.jobs.get(pipeline_of(job_id) or ""):
             self.attend(pipeline)
-        if job and self._is_pipeline(job):
-            self._on_pipeline_end(job)
         if job and job.call_id:
             self._leftovers[job.call_id] = asyncio.get_running_loop().time() + _LINGER_S
         if job_id not in self._granted:

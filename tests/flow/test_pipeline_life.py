@@ -10,6 +10,7 @@ import anyio
 import pytest
 from nats.aio.msg import Msg
 
+from contracts.errors import SaccadeError
 from contracts.events.base import decode
 from contracts.ids import stage_job_id
 from contracts.job import State
@@ -103,8 +104,14 @@ async def _state_is(world: World, job_id: str, state: str) -> bool:
 
 
 async def progress_file(world: World, job_id: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(await world.bucket.get(world.bucket.key("results", job_id, "progress.json")))
-    return found
+    key = world.bucket.key("results", job_id, "progress.json")
+    while True:
+        try:
+            found: dict[str, Any] = json.loads(await world.bucket.get(key))
+        except SaccadeError:  # this server gives half a file while it is written; others give the old or the new one
+            await anyio.sleep(0.02)
+        else:
+            return found
 
 
 async def until(holds: Callable[[], bool]) -> None:
