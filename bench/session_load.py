@@ -234,6 +234,11 @@ class Watch:
         minutes = (read[:span], read[middle : middle + span], read[-span:])
         return " ".join(f"{value / MB:.0f}" for value in (*map(statistics.median, minutes), max(read)))
 
+    def by_minute(self, name: str) -> str:
+        """Write the median of each minute, MB: whether it grows without an end is seen over many of them."""
+        read = self.rss_bytes[name]
+        return " ".join(f"{statistics.median(read[at : at + 60]) / MB:.0f}" for at in range(0, len(read), 60))
+
 
 def measure(way: str, count: int, processes: int, seconds: float) -> str:
     """Run one way and give its row."""
@@ -254,6 +259,8 @@ def measure(way: str, count: int, processes: int, seconds: float) -> str:
         for _, process in [(reader, reading), *started]:
             process.join(10)
     offered, sent, dropped = (sum(column) for column in zip(*told, strict=True))
+    for name in process_ids:
+        print(f"{name}, {way}, MB by minute: {watch.by_minute(name)}", flush=True)
     gateway_mb, nats_mb = (watch.course(name) for name in ("gateway", "nats-server"))
     return (
         f"| {way} | {offered:,} | {sent:,} | {dropped} | {came:,} | {offered - came} | {again} | {batches:,} "
