@@ -84,7 +84,7 @@ def _tiles(result: NerfResult) -> list[tuple[str, str]]:
         tiles.append(("Unseen photos", f"{result.model.psnr_db:.1f} <small>dB PSNR</small>"))
     if result.frames is not None:
         tiles.append(("Frames verified", f"{result.frames.verified:,} <small>of {result.frames.frames:,}</small>"))
-    tiles.append(("Time", f"{_duration(result.actual_s)} <small>of work</small>"))
+    tiles.append(("Time of work", _duration(result.actual_s)))
     tiles.append(("Cost", _usd(result.actual_usd)) if result.poses is not None else ("Spared", _usd(result.spared_usd)))
     return tiles
 
@@ -198,7 +198,7 @@ def _frames(story: Story, result: NerfResult, pictures: Pictures) -> str:
         sheet = f'<div class="card wide"><img src="{source}" alt="The object from all sides, on a checkerboard"></div>'
     return (
         f'<section><h2>The frames</h2><p class="lead">{frames.frames:,} frames of {frames.size_px} × {frames.size_px} '
-        f"px in {frames.batches} zips: {frames.azimuths} around, every {step:g}°, at {rings} up. Each was read back "
+        f"px in {frames.batches} {'zip' if frames.batches == 1 else 'zips'}: {frames.azimuths} around, every {step:g}°, at {rings} up. Each was read back "
         f"from its zip: {frames.verified:,} are whole, of the right size, and have an alpha channel that varies; no "
         f"pose is more than {spacing:.4f}° from its even place.</p>{sheet}</section>"
     )
