@@ -190,7 +190,7 @@ def _frames(story: Story, result: NerfResult, pictures: Pictures) -> str:
     frames = result.frames
     assert frames is not None
     rings = ", ".join(f"{angle:.1f}°" for angle in frames.elevations_deg)
-    step = 360 / frames.azimuths
+    step, zips = 360 / frames.azimuths, "one zip" if frames.batches == 1 else f"{frames.batches} zips"
     spacing = max(one.spacing_error_deg for one in story.renderings)
     sheet = ""
     if pictures.contact_sheet is not None:
@@ -198,7 +198,7 @@ def _frames(story: Story, result: NerfResult, pictures: Pictures) -> str:
         sheet = f'<div class="card wide"><img src="{source}" alt="The object from all sides, on a checkerboard"></div>'
     return (
         f'<section><h2>The frames</h2><p class="lead">{frames.frames:,} frames of {frames.size_px} × {frames.size_px} '
-        f"px in {frames.batches} {'zip' if frames.batches == 1 else 'zips'}: {frames.azimuths} around, every {step:g}°, at {rings} up. Each was read back "
+        f"px in {zips}: {frames.azimuths} around, every {step:g}°, at {rings} up. Each was read back "
         f"from its zip: {frames.verified:,} are whole, of the right size, and have an alpha channel that varies; no "
         f"pose is more than {spacing:.4f}° from its even place.</p>{sheet}</section>"
     )
