@@ -254,6 +254,12 @@ def test_rubbish_is_refused_with_a_reason(case: str, word: str, shots: list[Shot
     assert word in told.value.message
     assert told.value.hint
     assert desk.saved == {}
+    # whoever tries it again hears the same, and no step is done once more
+    desk.begin()
+    with pytest.raises(SaccadeError) as again:
+        job.run(PARAMS, desk)
+    assert again.value.body() == told.value.body()
+    assert desk.told == []
 
 
 def test_two_things_are_no_scene(tmp_path: Path) -> None:

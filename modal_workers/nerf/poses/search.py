@@ -34,6 +34,8 @@ STATE: Final = "poses_search.json"
 BUDGET_S: Final = 5400.0
 #: Matches that move less than this share of the long side from photo to photo, or less than a pixel, stand still.
 _STILL: Final = 0.001
+#: As the next try: there is none.
+_NO_MORE: Final = 1000
 #: Where in the stage's progress a step of the first try begins and ends.
 _PARTS: Final = {"import": (0.0, 0.0), "features": (0.0, 0.3), "match": (0.3, 0.65), "map": (0.65, 1.0)}
 _SAID: Final = {
@@ -74,6 +76,9 @@ class Search:
         self._groups: list[int] = []
         #: Of which try the database was that is kept.
         self._kept = 0
+        #: The try that comes next, and whether only masked ones are of use.
+        self._next = 0
+        self._still = False
         self._matched: Matched | None = None
 
     def run(self) -> Found:
@@ -92,10 +97,9 @@ class Search:
             asked=self._params.matcher,
             masks=self._captured.all_masked,
         )
-        done, matched_for = self._resume(ladder)
-        still = False
+        matched_for = self._resume(ladder)
         for number, rung in enumerate(ladder):
-            if number < done or (still and not rung.masked):
+            if number < self._next or (self._still and not rung.masked):
                 continue
             try:
                 found = self._try(number, rung, matched_for)
@@ -109,29 +113,27 @@ class Search:
                 break
             if found is not None:
                 return found
-            if rung.matcher == "exhaustive" and several_wholes(self._groups, len(names)):
-                break
             matched_for = rung
-            still = still or (not rung.masked and self._matched is not None and stands_still(self._matched))
         raise refusal(names, self._groups, self._matched, self._mapped_problem())
 
     def _mapped_problem(self) -> str:
         return next((one.problem for one in reversed(self._attempts) if one.photos_registered), "")
 
-    def _resume(self, ladder: list[Rung]) -> tuple[int, Rung | None]:
-        """Give how many tries are over, and for which rung the database that was kept is."""
+    def _resume(self, ladder: list[Rung]) -> Rung | None:
+        """Go on where a lost run was; give the rung of the database that it kept."""
         path = self._context.checkpoint(STATE)
         if path is None:
-            return 0, None
+            return None
         state = json.loads(path.read_text())
         kept = self._context.checkpoint(str(state["database"]))
         if kept is None:
-            return 0, None
+            return None
         shutil.copyfile(kept, self._database)
         self._attempts = [PosesAttempt.model_validate(one) for one in state["attempts"]]
         self._groups, self._kept = list(state["groups"]), int(state["rung"])
+        self._next, self._still = int(state["next"]), bool(state["still"])
         self._matched = read_matched(self._database, self._files)
-        return len(self._attempts), ladder[self._kept]
+        return ladder[self._kept]
 
     def _try(self, number: int, rung: Rung, matched_for: Rung | None) -> Found | None:
         began_s = time.monotonic()
@@ -165,6 +167,9 @@ class Search:
             return Found(best, folder, len(models), tuple(self._attempts), dict(self._durations_s))
         if registered > max(self._groups, default=0):
             self._groups = _groups([one for one, _ in judged])
+        self._still = self._still or (not rung.masked and stands_still(self._matched))
+        joined = rung.matcher == "exhaustive" and several_wholes(self._groups, len(self._files))
+        self._next = _NO_MORE if joined else number + 1
         self._keep_state()
         return None
 
@@ -261,12 +266,14 @@ class Search:
     def _keep(self, number: int) -> None:
         """Keep features and matches, first the bytes and then what points to them."""
         self._context.keep(self._database, f"poses_features_{number}.db")
-        self._kept = number
+        self._kept = self._next = number
         self._keep_state()
 
     def _keep_state(self) -> None:
         state = {
             "rung": self._kept,
+            "next": self._next,
+            "still": self._still,
             "groups": self._groups,
             "database": f"poses_features_{self._kept}.db",
             "attempts": [attempt.model_dump() for attempt in self._attempts],
