@@ -21,6 +21,7 @@ from modal_workers.nerf.poses import job
 from modal_workers.nerf.poses.colmap_files import Model, read_model
 from modal_workers.nerf.poses.dataset import OPENGL_FROM_OPENCV
 from modal_workers.nerf.poses.spec import PosesReport
+from modal_workers.nerf.simulator import photograph as simulated
 from modal_workers.nerf.simulator.truth import align
 from modal_workers.runtime.context import Stopped
 from tests.textured_boxes import (
@@ -294,6 +295,16 @@ def test_strangers_among_the_photos_are_named_and_left_out(shots: list[Shot], tm
     assert report.not_registered == ["IMG_36.jpg", "IMG_37.jpg", "IMG_38.jpg", "IMG_39.jpg"]
     assert report.photos_registered == 36
     assert "IMG_36.jpg" in report.warnings[0]
+
+
+@pytest.mark.soak
+def test_a_turntable_before_a_room_is_refused_and_not_believed(tmp_path: Path) -> None:
+    simulated.photograph(tmp_path / "photos", photos=24, flaws=simulated.Flaws(turntable=True))
+    pictures = [cv2.imread(str(path)) for path in sorted((tmp_path / "photos").glob("*.jpg"))]
+    with pytest.raises(SaccadeError) as told:
+        job.run(PARAMS, desk_with(tmp_path / "desk", alike(pictures)))
+    assert told.value.code is ErrorCode.POSES_NOT_FOUND
+    assert "stands still" in told.value.message
 
 
 @pytest.mark.soak

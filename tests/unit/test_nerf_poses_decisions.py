@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from contracts.errors import ErrorCode
-from modal_workers.nerf.poses import pairs
+from modal_workers.nerf.poses import features_database, pairs
 from modal_workers.nerf.poses.captured import unpack
 from modal_workers.nerf.poses.colmap_files import Lens, Model, Placed
 from modal_workers.nerf.poses.dataset import OPENGL_FROM_OPENCV, transforms, undistort_mask
@@ -188,6 +188,20 @@ def test_a_room_that_stands_still_is_seen_and_a_caption_is_not() -> None:
     few[0, 1] = few[1, 0] = 300  # one photo that was sent twice
     assert not stands_still(matched(20, candidates=all_alike, inliers=all_alike, still=few))
     assert before_mapping(matched(20)) == "too few photos match each other"
+
+
+def test_matches_stand_still_all_over_the_picture_or_not_at_all() -> None:
+    random = np.random.default_rng(6)
+    here = random.uniform((0, 0), (1600, 1200), (400, 2)).astype(np.float32)
+    shaken = here + random.normal(0, 0.4, here.shape).astype(np.float32)
+    moved = here + random.normal(0, 40, here.shape).astype(np.float32)
+    assert features_database._still(here, shaken) > 380
+    assert features_database._still(here, moved) == 0
+    caption = random.uniform((1300, 1100), (1500, 1150), (200, 2)).astype(np.float32)
+    assert features_database._still(np.concatenate([here[:100], caption]), np.concatenate([moved[:100], caption])) == 0
+    # a few near the axis that a slow walk goes around
+    assert features_database._still(here, np.concatenate([shaken[:40], moved[40:]])) == 0
+    assert features_database._still(here[:0], here[:0]) == 0
 
 
 def refusals() -> dict[str, tuple[ErrorCode, str, str]]:

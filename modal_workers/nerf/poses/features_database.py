@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 #: A pair's id is made from those of its photos: https://colmap.github.io/database.html
 _MOST_IMAGES: Final = 2147483647
 #: What has moved less than that share of the photos' width, or less than that many pixels, stands still.
-_STILL: Final = 0.004
+_STILL: Final = 0.0015
 _STILL_PX: Final = 1.5
 #: How far what stands still reaches over the picture (standard deviation, of its width): a caption does not.
 _SPREAD: Final = 0.12
+#: Of all matches of the two photos; in a slow walk around an object a few hardly move either.
+_STILL_SHARE: Final = 0.2
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,9 @@ def _still(here: NDArray[np.float32], there: NDArray[np.float32]) -> int:
         return 0
     width = float(here[:, 0].max())
     same = here[np.linalg.norm(here - there, axis=1) < max(_STILL_PX, _STILL * width)]
-    return len(same) if len(same) > 1 and float(same[:, 0].std()) > _SPREAD * width else 0
+    if len(same) < max(2.0, _STILL_SHARE * len(here)):
+        return 0
+    return len(same) if float(same[:, 0].std()) > _SPREAD * width else 0
 
 
 def _paired(

@@ -30,7 +30,7 @@ MOST_STEP: Final = 30.0
 #: Of the photos that stand within that angle of each other, how many must share points: all do in a good model, 7 of 10
 #: where a toy's left side was laid over its right one.
 SIDE_BY_SIDE_DEG: Final = 20.0
-LEAST_HELD: Final = 0.87
+LEAST_HELD: Final = 0.8
 _SAME_DISTANCE: Final = 1.6
 TWINS: Final = "photos that would stand side by side do not show the same"
 #: Inliers with which two photos are held to show the same.
