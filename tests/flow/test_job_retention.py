@@ -124,8 +124,8 @@ async def test_a_user_has_it_removed_at_once_or_kept_for_longer(
         before = (await running.http.get(f"/v1/jobs/{job_id}")).json()["retention"]["kept_until"]
         longer = (await post("extend", {"hours": 100})).json()["kept_until"]
         assert longer > before
-        assert (await post("artifacts/confirm", {})).json()["kept_until"] == longer
-        assert (await post("artifacts/confirm", {"remove": True})).status_code == 200
+        assert (await post("confirm-download", {})).json()["kept_until"] == longer
+        assert (await post("confirm-download", {"remove": True})).status_code == 200
         await until_removed(world, job_id)
         shown = (await running.http.get(f"/v1/jobs/{job_id}")).json()["retention"]
         assert shown["kept_until"] is None

@@ -234,7 +234,7 @@ def _keeping(result: NerfResult, pictures: Pictures) -> str:
         f"<li>What is only kept to go on from (the stages' hand-over, caches on Modal's volume): {result.keep_hours} "
         f"hours after the end, until about {until:%Y-%m-%d %H:%M} UTC. "
         f'<code>POST {route}/extend {{"hours": 72}}</code> keeps it longer, '
-        f'<code>POST {route}/artifacts/confirm {{"remove": true}}</code> has it removed at once.</li>'
+        f'<code>POST {route}/confirm-download {{"remove": true}}</code> has it removed at once.</li>'
         "<li>Artifacts (frames, model, this page): as long as the bucket keeps them; Saccade removes none.</li>"
         "</ul></section>"
     )

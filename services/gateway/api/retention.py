@@ -54,7 +54,7 @@ _ANSWERS: Final = problem_responses(
 )
 
 
-@router.post("/artifacts/confirm", summary="Confirm that a job's files were downloaded", responses=_ANSWERS)
+@router.post("/confirm-download", summary="Confirm that a job's files were downloaded", responses=_ANSWERS)
 async def confirm_download(request: Request, caller: Writer, job_id: str, body: Confirmation) -> RetentionObject:
     """Have what the job only kept to go on from removed now, if that is asked for; a retry begins anew then."""
     gateway = gateway_of(request)
