@@ -22,6 +22,7 @@ from modal_workers.nerf.scene import Scene
 from modal_workers.nerf.training import job
 from modal_workers.nerf.training.dataset import read_dataset
 from modal_workers.nerf.training.gains import Gains, vary
+from modal_workers.nerf.training.isolation import cut
 from modal_workers.nerf.training.placement import place
 from modal_workers.nerf.training.presets import schedule_for
 from modal_workers.nerf.training.spec import TrainingReport
@@ -173,6 +174,33 @@ def test_given_masks_spare_the_first_fit_and_give_a_sharp_outline(masked: Path, 
         alpha, truth = drawn.alpha[..., 0].numpy() > 0.5, trace(view)[1] > 0.5
         overlaps.append((alpha & truth).sum() / (alpha | truth).sum())
     assert min(overlaps) > 0.9
+
+
+def test_colours_sharpen_an_outline_that_the_splats_show_a_little_beside() -> None:
+    rows, columns = np.mgrid[:96, :96]
+    truth = np.hypot(rows - 48, columns - 50) < 26
+    generator = np.random.default_rng(4)
+    picture = np.where(truth[..., None], (190, 60, 50), (60, 110, 130)) + generator.normal(0, 12, (96, 96, 3))
+    # what splats show: soft, moved by two pixels, and with specks that float far away
+    shown = 1 / (1 + np.exp(np.hypot(rows - 47, columns - 48.3) - 26))
+    shown[5:8, 5:8] = 0.9
+    mask = cut(shown.astype(np.float32), picture.clip(0, 255).astype(np.uint8), seed=3)
+    assert mask[5:8, 5:8].max() == 0
+    assert mask[44:52, 44:52].min() == 255
+
+    def overlap(found: np.ndarray) -> float:
+        return float((found & truth).sum() / (found | truth).sum())
+
+    assert overlap(mask > 127) > overlap(shown > 0.5) + 0.03
+    assert overlap(mask > 127) > 0.95
+    assert cut(np.zeros((96, 96), np.float32), picture.astype(np.uint8)).max() == 0
+
+
+def test_few_photos_are_all_trained_on_and_nothing_is_said_of_what_was_not_looked_at(tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "dataset.zip", ring(6, 48, elevations_deg=(30.0,)), masks=True)
+    report = job.run(SMALL.model_copy(update={"iterations": 50}), desk_with(tmp_path / "desk", dataset))
+    assert (report.photos, report.held_out, report.iterations) == (6, 0, 50)
+    assert (report.psnr_db, report.ssim, report.curve) == (None, None, ())
 
 
 def test_masks_that_were_asked_for_and_are_missing_are_told(plain: Path, tmp_path: Path) -> None:

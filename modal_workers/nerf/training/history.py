@@ -23,6 +23,7 @@ class History:
         self.seconds = 0.0  # of earlier runs
         self.resumed = 0
         self.scene_iterations = 0
+        self.iteration = 0  # at which the newest fit ended
         self.scene_psnr_db: float | None = None
         self.curve: list[CurvePoint] = []
         self.stopped_early = False

@@ -34,7 +34,7 @@ PRESETS: Final[dict[tuple[DeviceClass, Preset], Schedule]] = {
     ("gpu", "standard"): Schedule(15_000, 600_000, 1280, 15, 800),
     ("gpu", "best"): Schedule(30_000, 1_500_000, 1920, 15, 960),
     ("cpu", "draft"): Schedule(600, 4_000, 192, 0, 128),
-    ("cpu", "standard"): Schedule(1_500, 8_000, 320, 0, 160),
+    ("cpu", "standard"): Schedule(1_300, 6_500, 320, 0, 160),
     ("cpu", "best"): Schedule(5_000, 20_000, 480, 3, 240),
 }
 

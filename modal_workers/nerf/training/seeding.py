@@ -21,7 +21,8 @@ Floats = NDArray[np.float64]
 _BACKDROP: Final = 4.0
 _BACKDROP_SPLATS: Final = 400
 _FURTHEST: Final = 3.5
-_CHUNK: Final = 2048
+#: Distances that are worked on at once.
+_PAIRS: Final = 2**25
 _OPACITY: Final = 0.3
 _TABLE_CELLS: Final = 40
 _TABLE_FLAT: Final = 8.0
@@ -34,7 +35,7 @@ def spacing(points: Tensor) -> Tensor:
         return points.new_full((len(points),), 0.01)
     found = [
         torch.cdist(some, points).topk(near, largest=False).values[:, 1:].mean(1)
-        for some in torch.split(points, _CHUNK)
+        for some in torch.split(points, max(1, _PAIRS // len(points)))
     ]
     return torch.cat(found).clamp(1e-4, 0.2)
 

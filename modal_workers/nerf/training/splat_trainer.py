@@ -182,6 +182,7 @@ class _Training:
             if time.monotonic() - self._kept_s >= self._keep_every_s:
                 self._keep(fitting)
             self._tell(now, len(fitting.splats))
+        history.iteration = fitting.iteration
         return history.best(fitting.splats)
 
     def _tell(self, iteration: int, splats: int) -> None:
@@ -250,7 +251,7 @@ class _Training:
             photos=len(self._targets) - held_out,
             held_out=held_out,
             training_size_px=max(max(t.camera.width_px, t.camera.height_px) for t in self._targets),
-            iterations=history.scene_iterations + (history.newest.iteration if history.newest else 0),
+            iterations=history.scene_iterations + history.iteration,
             iterations_asked=schedule.iterations,
             stopped_early=history.stopped_early,
             splats=len(splats),
