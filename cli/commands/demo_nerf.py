@@ -115,10 +115,13 @@ def _orbit(frames: int) -> dict[str, Any]:
 def _photograph(folder: Path, seed: int, photos: int, *, masks: bool, silent: bool) -> None:
     """Take the photos, into an empty folder."""
     from modal_workers.nerf.simulator.photograph import photograph  # noqa: PLC0415 - only this demo draws
+    from modal_workers.nerf.simulator.scene import BRIGHT  # noqa: PLC0415
 
     shutil.rmtree(folder, ignore_errors=True)
     with meter(f"Taking {photos} photos", silent=silent) as update:
-        photograph(folder, seed=seed, photos=photos, masks=masks, progress=lambda share: update(share, ""))
+        photograph(
+            folder, seed=seed, photos=photos, bounced=BRIGHT, masks=masks, progress=lambda share: update(share, "")
+        )
         update(1.0, "")
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from modal_workers.nerf.simulator import paint
 from modal_workers.nerf.simulator.camera import Camera, focal_px, ring_poses
 from modal_workers.nerf.simulator.paint import Picture
-from modal_workers.nerf.simulator.scene import scene_of
+from modal_workers.nerf.simulator.scene import BOUNCED, Scene, scene_of
 from modal_workers.nerf.simulator.shapes import Floats, Singles
 from modal_workers.nerf.simulator.truth import Truth
 
@@ -60,6 +60,7 @@ def photograph(
     elevations_deg: Sequence[float] = ELEVATIONS_DEG,
     arc_deg: float = 360.0,
     radius_m: float = RADIUS_M,
+    bounced: float = BOUNCED,
     flaws: Flaws = NO_FLAWS,
     masks: bool = False,
     progress: Callable[[float], None] = lambda _share: None,
@@ -67,8 +68,8 @@ def photograph(
     """Take photos of the toy into ``folder/photo_0000.jpg`` onwards, and write ``folder/truth.json``.
 
     The same arguments give the same bytes. ``size_px``: width and height; ``arc_deg``: how far around the toy each
-    ring goes; ``progress`` hears how far it is (0..1). With ``masks`` the true silhouettes are left in
-    ``folder/masks/photo_0000.png``.
+    ring goes; ``bounced``: light in the shadows; ``progress`` hears how far it is (0..1). With ``masks`` the true
+    silhouettes are left in ``folder/masks/photo_0000.png``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng([seed, 911])
@@ -80,7 +81,13 @@ def photograph(
         size = _size(size_px, index, flaws)
         camera = Camera(*size, focal_px(size), pose)
         progress(index / photos)
-        picture = _seen(seed, index, photos, camera, poses[0], wrong, flaws)
+        scene = _before(seed, index, photos, bounced, flaws)
+        if index in wrong["stranger"] and not flaws.two_scenes:
+            picture = _elsewhere(seed, index, size)
+        elif flaws.turntable:
+            picture = scene.turned(camera, Camera(*size, camera.focal_px, poses[0]))
+        else:
+            picture = scene.picture(camera)
         _write(folder / name, _developed(random, picture, flaws), camera)
         if index in wrong["corrupt"]:
             data = (folder / name).read_bytes()
@@ -92,10 +99,10 @@ def photograph(
             shots[name] = shots["photo_0000.jpg"]
         if masks:
             (folder / "masks").mkdir(exist_ok=True)
-            mask = scene_of(seed, textured=not flaws.textureless).silhouette(shots[name])
+            mask = scene.silhouette(shots[name])
             Image.fromarray(mask).save(folder / "masks" / f"photo_{index:04d}.png")
     strangers = tuple(f"photo_{index:04d}.jpg" for index in sorted(wrong["stranger"]))
-    truth = Truth(seed, radius_m, shots, not flaws.textureless, strangers)
+    truth = Truth(seed, radius_m, shots, not flaws.textureless, strangers, bounced)
     truth.save(folder / "truth.json")
     return truth
 
@@ -124,20 +131,15 @@ def _size(size_px: tuple[int, int], index: int, flaws: Flaws) -> tuple[int, int]
     return width, height
 
 
-def _seen(  # noqa: PLR0917 - everything that a photo depends on
-    seed: int, index: int, photos: int, camera: Camera, first: Floats, wrong: dict[str, set[int]], flaws: Flaws
-) -> Picture:
-    textured = not flaws.textureless
-    if flaws.two_scenes and index >= photos // 2:
-        return scene_of(seed + 7919, textured=textured).picture(camera)
-    if index in wrong["stranger"]:
-        random = np.random.default_rng([seed, index, 13])
-        size = max(camera.width_px, camera.height_px)
-        return paint.wall(random, size)[: camera.height_px, : camera.width_px]
-    scene = scene_of(seed, textured=textured)
-    if flaws.turntable:
-        return scene.turned(camera, Camera(camera.width_px, camera.height_px, camera.focal_px, first))
-    return scene.picture(camera)
+def _before(seed: int, index: int, photos: int, bounced: float, flaws: Flaws) -> Scene:
+    """Give what the camera stands before."""
+    other = 7919 if flaws.two_scenes and index >= photos // 2 else 0
+    return scene_of(seed + other, textured=not flaws.textureless, bounced=bounced)
+
+
+def _elsewhere(seed: int, index: int, size_px: tuple[int, int]) -> Picture:
+    """Give a photo of something else altogether."""
+    return paint.wall(np.random.default_rng([seed, index, 13]), max(size_px))[: size_px[1], : size_px[0]]
 
 
 def _developed(random: np.random.Generator, picture: Picture, flaws: Flaws) -> Picture:

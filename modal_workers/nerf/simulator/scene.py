@@ -26,6 +26,9 @@ _ROOM: Final = Block((0.0, 0.0, 0.35), (4.6, 4.0, 2.3))
 _FINE: Final = 2
 _SUN: Final = np.array([0.46, -0.34, 0.82])
 _SUN_SHARE: Final = 0.5
+#: Of the light, what comes from everywhere; and in a bright room.
+BOUNCED: Final = 0.22
+BRIGHT: Final = 0.36
 _NEAR_M: Final = 0.02
 
 
@@ -38,16 +41,20 @@ class _Thing:
 
 
 @functools.lru_cache(maxsize=6)
-def scene_of(seed: int, *, textured: bool = True) -> Scene:
+def scene_of(seed: int, *, textured: bool = True, bounced: float = BOUNCED) -> Scene:
     """Give the scene of a seed; it is made once, in about a second."""
-    return Scene(seed, textured=textured)
+    return Scene(seed, textured=textured, bounced=bounced)
 
 
 class Scene:
-    """A toy on a table in a room. The seed decides how everything is painted; ``textured=False`` paints it plain."""
+    """A toy on a table in a room. The seed decides how everything is painted; ``textured=False`` paints it plain.
 
-    def __init__(self, seed: int, *, textured: bool = True) -> None:
+    ``bounced`` is the light that comes from everywhere, into shadows too: a bright room has more of it.
+    """
+
+    def __init__(self, seed: int, *, textured: bool = True, bounced: float = BOUNCED) -> None:
         """Paint everything and bake its light."""
+        self.seed = seed
         random = np.random.default_rng([seed, 607])
         parts = locomotive(random)
         table = (paint.table_top(random, 1400), *(paint.wood(random, 700, 24, (120, 84, 56)) for _ in range(5)))
@@ -58,8 +65,8 @@ class Scene:
             parts = [Part(part.shape, tuple(paint.plain(one) for one in part.pictures)) for part in parts]
             table, room = tuple(map(paint.plain, table)), tuple(map(paint.plain, room))
         solids = [part.shape for part in parts]
-        self._toy = [_thing(part.shape, part.pictures, solids, 14) for part in parts]
-        top = _lit_table(table[0], solids)
+        self._toy = [_thing(part.shape, part.pictures, solids, bounced) for part in parts]
+        top = _lit_table(table[0], solids, bounced)
         edges = [_pyramid(edge) for edge in table[1:5]]
         self._table = _Thing(_TABLE, (*edges, _pyramid(top), _pyramid(table[5])), 1.3 / 1400)
         self._bare_table = _Thing(_TABLE, (*edges, _pyramid(table[0]), _pyramid(table[5])), 1.3 / 1400)
@@ -203,14 +210,15 @@ def _pyramid(texture: Picture) -> tuple[Picture, ...]:
     return tuple(levels)
 
 
-def _thing(shape: Shape, pictures: Sequence[Picture], solids: Sequence[Shape], count: int) -> _Thing:
-    lit = [_lit(picture, *shape.surface(face, count), shape, solids) for face, picture in enumerate(pictures)]
+def _thing(shape: Shape, pictures: Sequence[Picture], solids: Sequence[Shape], bounced: float) -> _Thing:
+    others = [solid for solid in solids if solid is not shape]
+    lit = [_lit(picture, shape.surface(face, 14), others, bounced) for face, picture in enumerate(pictures)]
     return _Thing(shape, tuple(_pyramid(one) for one in lit), 1 / 2600)
 
 
-def _lit(picture: Picture, points: Floats, normals: Floats, shape: Shape | None, solids: Sequence[Shape]) -> Picture:
-    """Shade a picture by the light that falls on its points [n, n, 3], past every solid but its own."""
-    others = [solid for solid in solids if solid is not shape]
+def _lit(picture: Picture, surface: tuple[Floats, Floats], others: Sequence[Shape], bounced: float) -> Picture:
+    """Shade a picture by the light that falls on points and normals [n, n, 3] of its, past other solids."""
+    points, normals = surface
     light = np.zeros(points.shape[:2], np.float32)
     start = (points + 1e-4 * normals).astype(np.float32)
     for towards, strength in _LIGHTS:
@@ -223,18 +231,18 @@ def _lit(picture: Picture, points: Floats, normals: Floats, shape: Shape | None,
             free &= solid.depth(start, ray) == FARTHEST_M
         light += np.float32(strength) * falling * free
     size = (picture.shape[1], picture.shape[0])
-    shade = cv2.resize(0.22 + light, size, interpolation=cv2.INTER_LINEAR)
+    shade = cv2.resize(bounced + light, size, interpolation=cv2.INTER_LINEAR)
     return np.asarray(np.clip(picture * shade[..., None], 0, 255).round().astype(np.uint8))
 
 
-def _lit_table(top: Picture, solids: Sequence[Shape]) -> Picture:
+def _lit_table(top: Picture, solids: Sequence[Shape], bounced: float) -> Picture:
     """Shade the table's middle, where the toy's shadow is."""
     size, half_m = top.shape[0], 0.26
     part = slice(round((0.5 - half_m / 1.3) * size), round((0.5 + half_m / 1.3) * size))
-    points, normals = Block((0.0, 0.0, -0.0005), (2 * half_m, 2 * half_m, 0.001)).surface(4, 110)
-    bright = 0.22 + float(sum(strength * max(0.0, towards[2]) for towards, strength in _LIGHTS))
+    surface = Block((0.0, 0.0, -0.0005), (2 * half_m, 2 * half_m, 0.001)).surface(4, 110)
+    bright = bounced + float(sum(strength * max(0.0, towards[2]) for towards, strength in _LIGHTS))
     lit = np.clip(top * bright, 0, 255).round().astype(np.uint8)
-    lit[part, part] = _lit(top[part, part], points, normals, None, solids)
+    lit[part, part] = _lit(top[part, part], surface, solids, bounced)
     return np.asarray(lit)
 
 

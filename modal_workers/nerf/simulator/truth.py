@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from modal_workers.nerf.simulator.camera import TARGET_M, Camera
 from modal_workers.nerf.simulator.paint import Picture
-from modal_workers.nerf.simulator.scene import Scene, scene_of
+from modal_workers.nerf.simulator.scene import BOUNCED, Scene, scene_of
 from modal_workers.nerf.simulator.toy import BOUNDS_M
 
 Floats = NDArray[np.float64]
@@ -27,11 +27,12 @@ class Truth:
     textured: bool = True
     #: Photos that are of the scene of another seed.
     strangers: tuple[str, ...] = ()
+    bounced: float = BOUNCED
 
     @property
     def scene(self) -> Scene:
         """The scene; it is painted once."""
-        return scene_of(self.seed, textured=self.textured)
+        return scene_of(self.seed, textured=self.textured, bounced=self.bounced)
 
     @property
     def bounds_m(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
@@ -55,6 +56,7 @@ class Truth:
         told = {
             "seed": self.seed,
             "textured": self.textured,
+            "bounced": self.bounced,
             "radius_m": self.radius_m,
             "target_m": TARGET_M,
             "bounds_m": self.bounds_m,
@@ -69,7 +71,8 @@ class Truth:
         """Read what ``save`` wrote."""
         told = json.loads(path.read_text())
         cameras = {name: Camera.read(one) for name, one in told["photos"].items()}
-        return cls(told["seed"], told["radius_m"], cameras, told["textured"], tuple(told["strangers"]))
+        strangers = tuple(told["strangers"])
+        return cls(told["seed"], told["radius_m"], cameras, told["textured"], strangers, told["bounced"])
 
 
 @dataclass(frozen=True)
