@@ -15,7 +15,7 @@ from modal_workers.nerf.simulator import paint
 from modal_workers.nerf.simulator.camera import Camera, focal_px, ring_poses
 from modal_workers.nerf.simulator.paint import Picture
 from modal_workers.nerf.simulator.scene import BOUNCED, Scene, scene_of
-from modal_workers.nerf.simulator.shapes import Floats, Singles
+from modal_workers.nerf.simulator.shapes import Singles
 from modal_workers.nerf.simulator.truth import Truth
 
 ELEVATIONS_DEG: Final = (14.0, 38.0)
