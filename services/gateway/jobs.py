@@ -15,6 +15,7 @@ from contracts.gpu import gpu_name
 from contracts.ids import is_job_id, new_id, pipeline_of
 from contracts.job import Job, State, change_retention, fold_stored, request_cancel, retry
 from contracts.limits import PAGE_DEFAULT
+from contracts.retention import KEEP_HOURS
 from contracts.streams import aggregate
 from contracts.workload import Params, Workload
 from modal_workers import catalog
@@ -261,7 +262,7 @@ class Jobs:
 
     async def _checked(self, tenant: str, wanted: Submission) -> JobSubmitted:
         workload = check_kind(wanted.workload, "job")
-        params = check_params(workload, wanted.params, self._settings.backends)
+        params = check_params(workload, self._with_keep_hours(workload, wanted.params), self._settings.backends)
         check_metadata(wanted.metadata)
         expected = self.estimate(workload, wanted.gpu, workload.params.model_validate(params))
         inputs = await self._inputs(tenant, workload, upload_ids(workload, wanted.inputs))
@@ -279,6 +280,12 @@ class Jobs:
             webhook_url=wanted.webhook_url,
             deadline=datetime.now(UTC) + timedelta(seconds=workload.deadline_s),
         )
+
+    def _with_keep_hours(self, workload: Workload, given: dict[str, Any]) -> dict[str, Any]:
+        """Fill in the operator's hours where a workload lets its user decide and the user has not."""
+        if KEEP_HOURS not in workload.params.model_fields or KEEP_HOURS in given:
+            return given
+        return {**given, KEEP_HOURS: max(1, round(self._settings.scratch_hours))}
 
     async def _inputs(
         self, tenant: str, workload: Workload, named: dict[str, list[str]]

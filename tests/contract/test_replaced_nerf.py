@@ -30,6 +30,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 async def running(servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Running]:
     monkeypatch.setenv("NERF_DEFAULT_ITERATIONS", "700")
     monkeypatch.setenv("GPU_TYPE_DEV", "A10G")
+    monkeypatch.setenv("MODAL_VOLUME_CLEANUP_HOURS", "12")
     nats, s3 = servers
     async with running_gateway(nats.settings, s3.settings, tmp_path, executor="modal") as found:
         yield found
@@ -48,6 +49,7 @@ async def test_photos_become_a_job_of_nerf_with_the_settings_of_before(running: 
     assert job["workload"] == "nerf"
     assert [one["upload_id"] for one in job["inputs"]["photos"]] == photos
     assert job["params"]["iterations"] == 700
+    assert job["params"]["keep_hours"] == 12
     assert job["metadata"] == {"job_id": "order 17/ä"}
     assert (await running.job(job["id"])).submitted.gpu == "A10"
     assert told["progress"].endswith(f"results/{job['id']}/progress.json")
