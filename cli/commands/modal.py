@@ -50,7 +50,7 @@ def modal() -> None:
 def deploy(*, stage: str | None, names: tuple[str, ...], as_json: bool) -> None:
     """Deploy workers as Modal apps, one a worker and one a stage of a pipeline, into MODAL_ENVIRONMENT."""
     environment = _ENVIRONMENTS[stage] if stage else DeploymentSettings().environment
-    chosen = {name: _checked(name, environment) for name in _workers(names or tuple(catalog.workloads()))}
+    chosen = {name: _checked(name, environment) for name in workers_of(names or tuple(catalog.workloads()))}
     _require_modal()
     refused = []
     for name, deployment in chosen.items():
@@ -91,7 +91,7 @@ def secret(*, as_json: bool) -> None:
         say(f"Modal keeps the bucket's place and keys as {SECRET}. Workers read it when their next container starts.")
 
 
-def _workers(names: Sequence[str]) -> list[str]:
+def workers_of(names: Sequence[str]) -> list[str]:
     """Name what is deployed for these workloads, each once: for a pipeline, which has no worker, its stages."""
     known = catalog.workloads()
     found: list[str] = []
