@@ -152,6 +152,33 @@ def test_the_live_splat_asks_for_gpus_and_compiles_gsplat_into_its_image(deploye
     assert SESSION_LENGTH_S < asked.timeout_s <= SESSION_LENGTH_S + 660, "the session's own limit comes first"
 
 
+def test_the_frames_stages_compile_gsplat_and_begin_on_the_ladder(deployed: Loopback) -> None:
+    for stage in ("training", "rendering"):
+        asked = deployed.function(f"saccade-nerf-{stage}")
+        assert asked.gpus == ("A10", "A100-40GB"), stage
+        lines = asked.image_lines
+        torch, gsplat = (next(line for line in lines if name in line) for name in ("torch==2.10.0", "gsplat==1.5.3"))
+        assert lines.index(torch) < lines.index(gsplat)
+        assert "torch==2.13.0" not in torch, "constraints pin it for machines without CUDA"
+        declared = workloads()[f"nerf_{stage}"].compute
+        assert declared.timeout_s < asked.timeout_s <= declared.timeout_s + 30, stage
+        assert {"modal_workers/nerf/orbit.py", f"modal_workers/nerf/{stage}/job.py"} <= set(asked.files)
+
+
+def test_nerfstudio_stands_in_an_environment_of_its_own(deployed: Loopback) -> None:
+    for stage in ("training_nerfstudio", "rendering_nerfstudio"):
+        asked = deployed.function(f"saccade-nerf-{stage.replace('_', '-')}")
+        assert asked.gpus == ("A10", "A100-40GB"), stage
+        lines = asked.image_lines
+        assert lines[0].startswith("FROM nvidia/cuda:11.8.0-devel"), stage
+        text = "\n".join(lines)
+        order = ("uv venv --python 3.10", "torch==2.1.2+cu118", "tiny-cuda-nn.git@b3473c8", "nerfstudio==1.1.5")
+        assert [text.index(one) for one in order] == sorted(text.index(one) for one in order), stage
+        own = next(line for line in lines if "uv pip install" in line and "nats-py" in line)
+        assert "nerfstudio" not in own, "the two environments do not go together"
+        assert "modal_workers/nerf/rendering_nerfstudio/draw_frames.py" in asked.files
+
+
 def test_the_ladder_of_a_live_splat_begins_lower_in_development(command: Command) -> None:
     command.loopback.secrets[SECRET] = dict(BUCKET)
     assert command("deploy", "--env", "dev", "--worker", "live_splat").returncode == 0
