@@ -157,13 +157,14 @@ def _compare(folder: Path, source: Path, *, silent: bool) -> dict[str, Any]:
 
 def _show(result: dict[str, Any], truth: dict[str, Any], folder: Path, took_s: float) -> None:
     poses, model, frames = result["poses"], result["model"], result["frames"]
-    say(f"\n{poses['photos_registered']} of {poses['photos_given']} photos placed, {model['splats']:,} splats,")
-    say(f"{frames['verified']:,} of {frames['frames']:,} frames verified.\n")
+    placed = f"{poses['photos_registered']} of {poses['photos_given']} photos placed"
+    verified = f"{frames['verified']:,} of {frames['frames']:,} frames verified"
+    say(f"\n{placed}, {model['splats']:,} splats, {verified}.\n")
     rows = [
-        _row("cameras off, % of the radius", 100 * truth["pose_error_rms"], 100 * POSE_ERROR, most=True),
+        _row("cameras off, % of the orbit's radius", 100 * truth["pose_error_rms"], 100 * POSE_ERROR, most=True),
         _row("unseen photos, PSNR in dB", model["psnr_db"] or 0.0, PSNR_DB, most=False),
-        _row("frame's edge within 2 px, %", 100 * truth["edges_near"], 100 * EDGES, most=False),
-        _row("true edge within 2 px, %", 100 * truth["edges_found"], 100 * EDGES, most=False),
+        _row("alpha's edge within 2 px of the true one, %", 100 * truth["edges_near"], 100 * EDGES, most=False),
+        ("true edge within 2 px of alpha's, %", f"{100 * truth['edges_found']:.2f}", "", ""),
     ]
     table(("Against the truth", "MEASURED", "WANTED", ""), rows)
     say(f"\nThe frames are {truth['psnr_db']:.1f} dB from the toy itself, over {truth['frames']} of them.")
