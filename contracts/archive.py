@@ -75,7 +75,7 @@ def open_archive(file: IO[bytes]) -> zipfile.ZipFile:
     file.seek(0)
     try:
         return zipfile.ZipFile(file)
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, UnicodeError, OverflowError) as error:
+    except (zipfile.BadZipFile, RuntimeError, ValueError, EOFError, OverflowError) as error:
         message = f"The ZIP cannot be read ({type(error).__name__}: {str(error)[:100]})."
         raise SaccadeError(ErrorCode.ARCHIVE_UNREADABLE, message) from error
 
@@ -128,7 +128,7 @@ def read_member(archive: zipfile.ZipFile, member: ArchiveMember) -> bytes:
                 if size > member.bytes:
                     raise SaccadeError(ErrorCode.ARCHIVE_UNSAFE, f"{member.name} unpacks to more than it says.")
                 chunks.append(chunk)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
         raise SaccadeError(ErrorCode.ARCHIVE_UNREADABLE, f"{member.name} is damaged inside the ZIP.") from error
     return b"".join(chunks)
 

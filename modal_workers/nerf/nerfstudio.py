@@ -42,14 +42,14 @@ def image_commands(uv_version: str | None) -> list[str]:
     here, because a worker may have no way out.
     """
     install = f"uv pip install --python {_HOME}/bin/python"
-    torch = "torch==2.1.2+cu118 torchvision==0.16.2+cu118"
+    torch = "torch==2.1.2 torchvision==0.16.2"
     tiny = "git+https://github.com/NVlabs/tiny-cuda-nn.git@b3473c8#subdirectory=bindings/torch"
     lpips = "from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity as L; L(normalize=True)"
     return [
         f"python -m pip install uv=={uv_version}",
         f"uv venv --python 3.10 {_HOME}",
         f"{install} 'setuptools<70' wheel ninja 'numpy<2'",
-        f"{install} {torch} --extra-index-url https://download.pytorch.org/whl/cu118",
+        f"{install} {torch} --torch-backend=cu118",
         f"TCNN_CUDA_ARCHITECTURES='75;80;86' {install} --no-build-isolation '{tiny}'",
         f"{install} nerfstudio=={VERSION} 'numpy<2'",
         f"{_HOME}/bin/python -c '{lpips}'",

@@ -172,7 +172,7 @@ def test_nerfstudio_stands_in_an_environment_of_its_own(deployed: Loopback) -> N
         lines = asked.image_lines
         assert lines[0].startswith("FROM nvidia/cuda:11.8.0-devel"), stage
         text = "\n".join(lines)
-        order = ("uv venv --python 3.10", "torch==2.1.2+cu118", "tiny-cuda-nn.git@b3473c8", "nerfstudio==1.1.5")
+        order = ("uv venv --python 3.10", "torch==2.1.2 torchvision==0.16.2 --torch-backend=cu118", "tiny-cuda-nn.git@b3473c8", "nerfstudio==1.1.5")
         assert [text.index(one) for one in order] == sorted(text.index(one) for one in order), stage
         own = next(line for line in lines if "uv pip install" in line and "nats-py" in line)
         assert "nerfstudio" not in own, "the two environments do not go together"

@@ -58,7 +58,7 @@ async def test_photos_become_a_job_of_nerf_with_the_settings_of_before(running: 
 
 
 async def test_a_path_that_names_no_upload_is_refused_with_what_to_do(running: Running) -> None:
-    for path in ("/mnt/photos/a.jpg", new_id("upl")):
+    for path in ("/photos/a.jpg", new_id("upl")):
         answer = await running.http.post("/api/nerf/colmap", json={"job_id": "x", "image_paths": [path]})
         assert code_of(answer) == "upload_not_found"
     assert (await running.http.post("/api/nerf/colmap", json={"job_id": "x", "image_paths": []})).status_code == 422
