@@ -142,7 +142,7 @@ def test_what_is_shown_fits_into_the_page(frames: int, rings: int, size_px: int,
     assert azimuths % choice.stride == 0
     assert choice.size_px <= size_px
     assert shown * bytes_at(choice.size_px) * 4 / 3 < PAGE_BYTES
-    assert shown <= 360
+    assert shown <= 720
 
 
 def test_shrinking_does_not_let_what_is_clear_bleed_into_colours() -> None:

@@ -21,7 +21,7 @@ _FRAMES_BYTES: Final = int(PAGE_BYTES * 0.73)
 _SIZES_PX: Final = (512, 448, 384, 320, 256, 192, 128)
 #: Around at least so many steps, where there are as many; more only as far as encoding takes seconds, not minutes.
 _FEWEST_STEPS: Final = 72
-_MOST_FRAMES: Final = 360
+_MOST_FRAMES: Final = 720
 _QUALITY: Final = 82
 
 
