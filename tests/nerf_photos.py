@@ -135,12 +135,12 @@ def take(
     if kind in ("turntable", "textureless"):
         flaws = Flaws(turntable=kind == "turntable", textureless=kind == "textureless")
         elevations = (random.uniform(8, 20), random.uniform(30, 45))
-        photograph(folder, seed=scene, photos=24, size_px=size_px, elevations_deg=elevations, flaws=flaws)
+        photograph(folder, seed=scene, photos=min(count, 24), size_px=size_px, elevations_deg=elevations, flaws=flaws)
         return sorted(folder.glob("*.jpg"))
     if kind == "low_overlap":
         pictures = _apart(scene, random, size_px)
     else:
-        pictures = _spoilt(kind, list(_clean(scene, count, size_px)), random)
+        pictures = _spoilt(kind, list(_clean(scene, count, size_px)), random, size_px)
     mirrored = seed % 2 == 1 and kind != "low_overlap"
     exposure = random.uniform(0.8, 1.2)
     for number, picture in enumerate(pictures):
@@ -154,7 +154,7 @@ def take(
     return paths
 
 
-def _spoilt(kind: str, pictures: list[Picture], random: np.random.Generator) -> list[Picture]:
+def _spoilt(kind: str, pictures: list[Picture], random: np.random.Generator, size_px: tuple[int, int]) -> list[Picture]:
     """Give the photos with the flaw of a kind."""
     count = len(pictures)
 
@@ -174,7 +174,7 @@ def _spoilt(kind: str, pictures: list[Picture], random: np.random.Generator) -> 
             scale = random.choice([0.6, 0.75])
             pictures[number] = cv2.resize(pictures[number], None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     elif kind == "wrong_subject":
-        others = _clean(int(random.integers(90_000, 90_003)), 12, SIZE_PX)
+        others = _clean(int(random.integers(90_000, 90_003)), 8, size_px)
         for number in some(0.08, 0.4):
             pictures[number] = others[int(random.integers(0, len(others)))]
     return pictures

@@ -79,12 +79,14 @@ def find(shots: Sequence[Shot], pairs: Sequence[Pair]) -> Findings:
     brightness = [one.luminance for one in looks]
     usual = float(np.median(brightness)) if brightness else 0.0
     largest = together[0] if together else []
+    blurred = _blurred(looks)
     return Findings(
         shots=shots,
         pairs=pairs,
         pieces=together,
-        blurred=_blurred(looks),
-        plain=_plain(looks, pairs),
+        blurred=blurred,
+        # a blurred photo has few points too, and light helps it, not a pattern
+        plain=[one for one in _plain(looks, pairs) if one not in blurred],
         black=[number for number, one in enumerate(looks) if one.luminance < 20 or one.dark > 0.85],
         burnt=[number for number, one in enumerate(looks) if one.burnt > 0.9],
         uneven=[number for number, one in enumerate(brightness) if one > 2.5 * usual or 2.5 * one < usual],

@@ -114,7 +114,8 @@ def _mutual(one: NDArray[np.float32], other: NDArray[np.float32]) -> tuple[NDArr
     rows = np.arange(len(one))
     best = alike[rows, nearest]
     back = alike.argmax(axis=0)[nearest] == rows
-    second = np.partition(alike, -2, axis=1)[:, -2] if alike.shape[1] > 1 else np.zeros_like(best)
+    alike[rows, nearest] = 0
+    second = alike.max(axis=1)
     # |x - y|² = 2 - 2 x·y for unit vectors
     clear = (1 - best) < _RATIO**2 * (1 - second)
     kept = np.flatnonzero(back & clear)

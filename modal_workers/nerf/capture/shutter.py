@@ -79,7 +79,7 @@ def blur_px(grey: Picture) -> float | None:
         return None
     strongest = max(slope for slope, _ in found)
     # The worst direction counts, because a moved camera leaves edges along its motion sharp.
-    ratio = min(one for slope, one in found if slope >= 0.4 * strongest)
+    ratio = min(one for slope, one in found if slope >= 0.2 * strongest)
     if ratio <= 1.0 + 1e-3:
         return _WIDEST_PX
     squared = (_COARSE_PX**2 - ratio**2 * _FINE_PX**2) / (ratio**2 - 1)
