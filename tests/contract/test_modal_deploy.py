@@ -18,7 +18,7 @@ from modal.exception import RemoteError
 from contracts.gpu import ladder
 from contracts.limits import SESSION_LENGTH_S
 from modal_workers.catalog import workloads
-from modal_workers.deployment import SECRET, SECRET_KEYS, requirements
+from modal_workers.deployment import SECRET, SECRET_KEYS, app_name, requirements
 from modal_workers.live_splat.spec import WORKLOAD as LIVE_SPLAT
 from services.kit.settings import inherited_environment
 from tests.modal_loopback import Loopback, dialled, running
@@ -32,7 +32,7 @@ BUCKET = {
     "S3_SECRET_ACCESS_KEY": "a secret that is shown to nobody",
 }
 #: Declarations of workers that are deployed.
-_SPECS = r"(modal_workers|tests/workers)/[a-z_]+/spec\.py"
+_SPECS = r"(?:modal_workers|tests/workers)/([a-z_]+(?:/[a-z_]+)?)/spec\.py"
 SPEC = """
 from contracts.workload import Compute, Params, Result, Workload
 WORKLOAD = Workload(
@@ -95,7 +95,10 @@ def command(tmp_path: Path) -> Iterator[Command]:
 
 
 def test_one_command_deploys_every_worker_there_is(deployed: Loopback) -> None:
-    workers = {f"saccade-{path.split('/')[-2].replace('_', '-')}" for path in files() if re.fullmatch(_SPECS, path)}
+    folders = [found[1] for path in files() if (found := re.fullmatch(_SPECS, path))]
+    # Of a pipeline its stages are deployed, which stand inside its folder; it has no worker itself.
+    pipelines = {folder.partition("/")[0] for folder in folders if "/" in folder}
+    workers = {app_name(folder.replace("/", "_")) for folder in folders if folder not in pipelines}
     assert {"saccade-lap-compare", "saccade-live-splat"} < workers
     assert {asked.app for asked in deployed.functions} == workers
     assert {(asked.name, asked.environment) for asked in deployed.functions} == {("run", "trial")}
@@ -172,7 +175,8 @@ def test_nerfstudio_stands_in_an_environment_of_its_own(deployed: Loopback) -> N
         lines = asked.image_lines
         assert lines[0].startswith("FROM nvidia/cuda:11.8.0-devel"), stage
         text = "\n".join(lines)
-        order = ("uv venv --python 3.10", "torch==2.1.2 torchvision==0.16.2 --torch-backend=cu118", "tiny-cuda-nn.git@b3473c8", "nerfstudio==1.1.5")
+        torch = "torch==2.1.2 torchvision==0.16.2 --torch-backend=cu118"
+        order = ("uv venv --python 3.10", torch, "tiny-cuda-nn.git@b3473c8", "nerfstudio==1.1.5")
         assert [text.index(one) for one in order] == sorted(text.index(one) for one in order), stage
         own = next(line for line in lines if "uv pip install" in line and "nats-py" in line)
         assert "nerfstudio" not in own, "the two environments do not go together"
@@ -327,7 +331,9 @@ def test_a_worker_that_modal_refuses_does_not_hold_up_the_others(command: Comman
     assert done.returncode == 1
     assert "does not import" in done.stdout
     assert "did not take broken" in done.stderr
-    assert [asked.app for asked in command.loopback.functions] == ["saccade-lap-compare", "saccade-live-splat"]
+    ours = [app_name(name) for name, one in workloads().items() if one.kind != "pipeline"]
+    assert len(ours) > 2
+    assert [asked.app for asked in command.loopback.functions] == ours
 
 
 def test_a_package_that_an_app_forgot_is_missed_at_the_first_call(command: Command) -> None:

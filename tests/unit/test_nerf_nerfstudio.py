@@ -111,7 +111,8 @@ def test_what_makes_alpha_true_and_keeps_our_poses_is_asked_for() -> None:
 def test_every_program_in_the_image_has_its_version() -> None:
     lines = image_commands("0.9.1")
     text = "\n".join(lines)
-    for pinned in ("uv==0.9.1", "nerfstudio==1.1.5", "torch==2.1.2 torchvision==0.16.2 --torch-backend=cu118", "tiny-cuda-nn.git@b3473c8", "--python 3.10"):
+    torch = "torch==2.1.2 torchvision==0.16.2 --torch-backend=cu118"
+    for pinned in ("uv==0.9.1", "nerfstudio==1.1.5", torch, "tiny-cuda-nn.git@b3473c8", "--python 3.10"):
         assert pinned in text
     assert text.index("torch==") < text.index("tiny-cuda-nn") < text.index("nerfstudio==")
 

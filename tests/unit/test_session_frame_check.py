@@ -88,7 +88,7 @@ def test_any_bytes_come_out_of_a_form_as_they_went_in(seed: int) -> None:
     draw = random.Random(seed)
     for _ in range(200):
         body = draw.randbytes(draw.randrange(300)) + draw.choice([b"", b"\r\n", b"\r\n--", b"--b", b"\n", b"\r\n\r\n"])
-        # A form may not hold its own boundary at the start of a line; the file's first byte stands at one (RFC 2046, 5.1).
+        # A form may not hold its own boundary at the start of a line, where a file's first byte is (RFC 2046, 5.1).
         if b"\r\n--b" in b"\r\n" + body:
             continue
         sent = form(("other", b"x"), ("file", body), ("file", b"second"))
