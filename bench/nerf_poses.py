@@ -22,7 +22,7 @@ from tests.textured_boxes import Shot, dataset_of, desk_with
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--photos", type=int, nargs="+", default=[40, 80])
+    parser.add_argument("--photos", type=int, nargs="+", default=[40, 40])
     parser.add_argument("--width", type=int, nargs="+", default=[320, 640])
     parser.add_argument("--matcher", default="auto")
     parser.add_argument("--unordered", action="store_true")
