@@ -24,6 +24,8 @@ _RATIO: Final = 0.82
 AGREEING: Final = 20
 _FEWER: Final = 14
 _HARDLY_ONE: Final = 0.8
+_SURELY: Final = 32
+_SURELY_SHARE: Final = 0.6
 _AGREEING_SHARE: Final = 0.35
 _OFF_PX: Final = 1.5
 #: What moved less than this (share of the long side) stands still.
@@ -49,8 +51,16 @@ class Pair:
     @property
     def tied(self) -> bool:
         """Tell whether they show the same thing from two places."""
-        disputed = self.matches - self.still
-        return self.agreeing >= AGREEING or (self.agreeing >= _FEWER and self.agreeing >= _HARDLY_ONE * disputed)
+        return self.agreeing >= AGREEING or self._undisputed
+
+    @property
+    def surely_tied(self) -> bool:
+        """Tell whether no chance explains that so many agree."""
+        return self._undisputed or self.agreeing >= max(_SURELY, _SURELY_SHARE * (self.matches - self.still))
+
+    @property
+    def _undisputed(self) -> bool:
+        return self.agreeing >= max(_FEWER, _HARDLY_ONE * (self.matches - self.still))
 
 
 def match_all(looks: Sequence[Look], *, ordered: bool, tick: Callable[[float], None]) -> list[Pair]:

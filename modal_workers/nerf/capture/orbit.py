@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -24,7 +25,10 @@ _RELIABLE = 20
 
 
 def pieces(count: int, pairs: Sequence[Pair]) -> list[list[int]]:
-    """Give the sets of photos that matches tie together, largest first; a photo tied to none is one of its own."""
+    """Give the sets of photos that matches tie together, largest first; a photo tied to none is one of its own.
+
+    A single tie that chance could explain does not join two sets; two such ties do.
+    """
     above = list(range(count))
 
     def top(one: int) -> int:
@@ -33,9 +37,21 @@ def pieces(count: int, pairs: Sequence[Pair]) -> list[list[int]]:
             one = above[one]
         return one
 
+    unsure: list[Pair] = []
     for pair in pairs:
-        if pair.tied:
+        if pair.surely_tied:
             above[top(pair.first)] = top(pair.second)
+        elif pair.tied:
+            unsure.append(pair)
+    joined = True
+    while joined:
+        bridges = Counter(frozenset({top(pair.first), top(pair.second)}) for pair in unsure)
+        joined = False
+        for ends, ties in bridges.items():
+            if len(ends) == 2 and ties >= 2:
+                one, other = ends
+                above[top(one)] = top(other)
+                joined = True
     found: dict[int, list[int]] = {}
     for one in range(count):
         found.setdefault(top(one), []).append(one)
