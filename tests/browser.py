@@ -91,7 +91,10 @@ class Browser:
         navigated = await self.send("Page.navigate", {"url": url}, attached["sessionId"])
         assert "errorText" not in navigated, navigated
         async with asyncio.timeout(20):
-            while await tab.evaluate("document.readyState + location.protocol") not in ("completehttp:", "completefile:"):
+            while await tab.evaluate("document.readyState + location.protocol") not in (
+                "completehttp:",
+                "completefile:",
+            ):
                 await asyncio.sleep(0.02)
         return tab
 
