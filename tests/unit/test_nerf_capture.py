@@ -94,7 +94,7 @@ def test_a_killed_run_goes_on_where_it_was(
     monkeypatch.setattr("modal_workers.nerf.capture.negatives._KEPT_EVERY_S", 0.0)
     desk = Desk(tmp_path, photos=good)
     # While photos are decoded, three times; while they are matched; after the verdict was saved.
-    for calls in (7, 12, 15, 24, 30):
+    for calls in (7, 12, 15, 24, 32):
         desk.begin()
         desk.lost_after = calls
         with pytest.raises(KeyboardInterrupt):
