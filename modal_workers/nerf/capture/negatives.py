@@ -8,7 +8,7 @@ import time
 import zipfile
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ from modal_workers.nerf.capture.findings import Shot
 from modal_workers.nerf.capture.handover import write_zip
 from modal_workers.nerf.capture.intake import Intake, Sent, stem_of
 from modal_workers.nerf.capture.photo import Picture, Unreadable, open_mask, open_photo
-from modal_workers.nerf.capture.shutter import look
+from modal_workers.nerf.capture.shutter import load_look, look, save_look
 from modal_workers.nerf.capture.spec import Skipped
 from modal_workers.runtime.context import Context
 
@@ -75,7 +75,7 @@ def develop(intake: Intake, context: Context, folder: Path, *, share: float) -> 
         Stopped: the job was asked to stop.
         SaccadeError: a ZIP gave more than it promised.
     """
-    for name in ("images", "masks"):
+    for name in ("images", "masks", "looks"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     made = Negatives(skipped=list(intake.skipped))
     done, part = _resumed(context, folder, made)
@@ -185,7 +185,13 @@ def _keep(context: Context, folder: Path, part: int, done: int, fresh: list[_Dev
     index = folder / "part.json"
     index.write_text(json.dumps(told))
     path = folder / "part.zip"
-    write_zip(path, [("part.json", index), *pictures(folder, photos)])
+    looks: list[tuple[str, Path]] = []
+    for one in fresh:
+        if one.photo and one.shot:
+            name = f"looks/{one.photo.name}.npz"
+            save_look(one.shot.look, folder / name)
+            looks.append((name, folder / name))
+    write_zip(path, [("part.json", index), *looks, *pictures(folder, photos)])
     context.keep(path, f"capture_part_{part:03d}.zip")
 
 
@@ -213,10 +219,8 @@ def _resumed(context: Context, folder: Path, made: Negatives) -> tuple[int, int]
 
 
 def _shot_again(photo: Negative, folder: Path) -> Shot:
-    """Look once more at a photo that an earlier run wrote."""
-    opened = replace(open_photo((folder / "images" / f"{photo.name}.jpg").read_bytes()), focal_px=photo.focal_px)
-    mask = open_mask((folder / "masks" / f"{photo.name}.png").read_bytes()) if photo.mask else None
-    seen = look(opened.rgb, mask)
+    """Give what an earlier run saw in a photo, to the last bit: a kill must not change the verdict."""
+    seen = load_look(folder / "looks" / f"{photo.name}.npz")
     focal = photo.focal_px * max(seen.size_px) / max(photo.width_px, photo.height_px) if photo.focal_px else None
     original = (photo.original_width_px, photo.original_height_px)
     return Shot(photo.original_name, seen, original, focal, photo.camera)

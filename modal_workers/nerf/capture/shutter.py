@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import cv2
@@ -57,6 +58,36 @@ def look(rgb: Picture, mask: Picture | None = None) -> Look:
         tiny=np.asarray(tiny, np.float32),
         size_px=(small.shape[1], small.shape[0]),
     )
+
+
+def save_look(seen: Look, path: Path) -> None:
+    """Write what a photo looks like, without any loss."""
+    width = np.nan if seen.blur_px is None else seen.blur_px
+    np.savez(
+        path,
+        figures=np.array([width, seen.luminance, seen.dark, seen.burnt], np.float64),
+        size_px=np.array(seen.size_px),
+        points_px=seen.points_px,
+        descriptors=seen.descriptors,
+        tiny=seen.tiny,
+    )
+
+
+def load_look(path: Path) -> Look:
+    """Read what ``save_look`` wrote."""
+    with np.load(path) as kept:
+        width, luminance, dark, burnt = (float(one) for one in kept["figures"])
+        across, down = (int(one) for one in kept["size_px"])
+        return Look(
+            blur_px=None if math.isnan(width) else width,
+            luminance=luminance,
+            dark=dark,
+            burnt=burnt,
+            points_px=kept["points_px"],
+            descriptors=kept["descriptors"],
+            tiny=kept["tiny"],
+            size_px=(across, down),
+        )
 
 
 def blur_px(grey: Picture) -> float | None:
