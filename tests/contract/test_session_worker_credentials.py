@@ -35,7 +35,12 @@ from tests.workers.session_run import TENANT, Run, opened, sent
 pytestmark = pytest.mark.anyio
 
 #: Ids of the run whose rights are counted; each test that uses another makes its own.
-SESSION, REPLAYED, RUN = new_id("ses"), new_id("ses"), new_id("run")
+#: Said and not drawn: they name tests, which every process of a run must call the same.
+SESSION, REPLAYED, RUN = (
+    "ses_0198c0de-7a11-7b2e-8c3d-5f60718293a4",
+    "ses_0198c0de-7a11-7b2e-8c3d-5f60718293b5",
+    "run_0198c0de-7a11-7b2e-8c3d-5f60718293a4",
+)
 RIGHTS = rights_of_session_run(TENANT, SESSION, RUN, REPLAYED)
 
 
