@@ -155,7 +155,7 @@ def _differ(shots: Sequence[Shot], pair: Pair, levels: float) -> bool:
 def _loose(piece: Sequence[int], pairs: Sequence[Pair]) -> list[int]:
     ties: dict[int, int] = dict.fromkeys(piece, 0)
     for pair in pairs:
-        if pair.tied and pair.first in ties:
+        if pair.tied and pair.first in ties and pair.second in ties:
             ties[pair.first] += 1
             ties[pair.second] += 1
     return [one for one, count in ties.items() if count < 2] if len(piece) > 2 else []
