@@ -202,6 +202,8 @@ FACES = [
     (Sessions, AsyncSessions),
     (Record, AsyncRecord),
 ]
+#: What only the asynchronous face has.
+ASYNCHRONOUS: dict[type[Any], tuple[str, ...]] = {Sessions: ("stream",)}
 
 
 @pytest.mark.parametrize(("blocking", "asynchronous"), FACES, ids=[blocking.__name__ for blocking, _ in FACES])
@@ -219,6 +221,9 @@ def test_both_faces_are_the_same(blocking: type[Any], asynchronous: type[Any]) -
         return parameters, returns, inspect.getdoc(value)
 
     ours, theirs = members(blocking), members(asynchronous)
+    # One socket for both ways is read while it is written to: that is for asyncio only.
+    for name in ASYNCHRONOUS.get(blocking, ()):
+        del theirs[name]
     assert ours
     assert list(ours) == list(theirs)
     functions = [name for name, value in ours.items() if callable(value) or isinstance(value, property)]

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from contracts.errors import ErrorCode
 from contracts.job import Job
@@ -26,7 +26,9 @@ class Confirmation(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    remove: bool = Field(default=False, description="Remove at once what is only kept to go on from; results stay.")
+    remove: StrictBool = Field(
+        default=False, description="Remove at once what is only kept to go on from; results stay."
+    )
 
 
 class Extension(BaseModel):
