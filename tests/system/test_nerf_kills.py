@@ -74,10 +74,10 @@ class Machine:
     def parts(self, job_id: str) -> dict[str, int]:
         """Give the parts of batches that are stored now, each with the time at which it was written."""
         stored = {}
-        for path in self.data.rglob("batch_*_part_*.zip"):
-            if job_id in str(path) and "dispatcher" not in path.relative_to(self.data).parts:
-                with suppress(FileNotFoundError):
-                    stored[path.name] = path.stat().st_mtime_ns
+        # Only where they lie: elsewhere folders come and go while they are looked through.
+        for path in self.data.glob(f"bucket/*/scratch/{job_id}/checkpoints/batch_*_part_*.zip"):
+            with suppress(FileNotFoundError):
+                stored[path.name] = path.stat().st_mtime_ns
         return stored
 
 
