@@ -32,10 +32,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from modal_workers.gaussians.camera import Camera
 from modal_workers.gaussians.density import seed_from_points
 from modal_workers.nerf.params import NerfParams
-from modal_workers.nerf.rendering.batch import check_batch, write_zip
+from modal_workers.nerf.rendering.batch import check_batch, named
 from modal_workers.nerf.rendering.frames import SplatFrames, encode_png
 from modal_workers.nerf.rendering.shard import draw
 from modal_workers.nerf.scene import Scene
+from modal_workers.nerf.stored_zip import write_zip
 from modal_workers.nerf.training.fitting import Fit, Fitting, Target
 
 SIZES_PX = (256, 512)
@@ -90,7 +91,7 @@ def rendering(size_px: int, frames: int, splats: int) -> dict[str, float]:
 
         def whole() -> None:
             drawn = draw(0, wanted, orbit, source, desk)
-            write_zip(desk.scratch / "batch.zip", sorted(drawn.frames.items()))
+            write_zip(desk.scratch / "batch.zip", named(sorted(drawn.frames.items())))
             check_batch(desk.scratch / "batch.zip", orbit, wanted)
 
         wall, cpu = timed(whole)

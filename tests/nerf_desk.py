@@ -1,4 +1,4 @@
-"""A pipeline's stages run one after the other in this process: their places in a folder instead of a bucket."""
+"""A desk for a pipeline's stages in this process: their places in a folder instead of a bucket."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from contracts.manifest import Artifact
 
@@ -81,19 +80,25 @@ class Desk:
         shutil.copyfile(path, self.kept / name)
 
 
-def run_stages(home: Path, params: Any, photos: Sequence[Path], masks: Sequence[Path] = ()) -> Any:
-    """Run all five stages on photos, and give what the last one does."""
-    from modal_workers.nerf.capture.job import run as capture
-    from modal_workers.nerf.exhibit.job import run as exhibit
-    from modal_workers.nerf.poses.job import run as poses
-    from modal_workers.nerf.rendering.job import run as rendering
-    from modal_workers.nerf.training.job import run as training
+class Killed(BaseException):
+    """The process is gone; nobody catches it."""
 
-    inputs = {"photos": photos, "masks": masks} if masks else {"photos": photos}
-    capture(params, Desk(home, inputs, name="capture"))
-    if not params.preflight_only:
-        poses(params, Desk(home, name="poses"))
-        training(params, Desk(home, name="training"))
-        for shard in range(params.batches):
-            rendering(params, Desk(home, shard=(shard, params.batches), name="rendering"))
-    return exhibit(params, Desk(home, name="exhibit"))
+
+class MortalDesk(Desk):
+    """Dies at a random moment: at some progress, or before or after a file is kept."""
+
+    fuse = 10**9
+
+    def progress(self, fraction: float, message: str = "") -> None:
+        self._burn()
+        super().progress(fraction, message)
+
+    def keep(self, path: Path, name: str) -> None:
+        self._burn()
+        super().keep(path, name)
+        self._burn()
+
+    def _burn(self) -> None:
+        self.fuse -= 1
+        if self.fuse <= 0:
+            raise Killed

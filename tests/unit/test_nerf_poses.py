@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 from contracts.errors import ErrorCode, SaccadeError
+from modal_workers.nerf.axes import OPENGL_FROM_OPENCV
 from modal_workers.nerf.params import NerfParams
 from modal_workers.nerf.poses import job
 from modal_workers.nerf.poses.colmap_files import Model, read_model
-from modal_workers.nerf.poses.dataset import OPENGL_FROM_OPENCV
 from modal_workers.nerf.poses.spec import PosesReport
 from modal_workers.nerf.simulator import photograph as simulated
 from modal_workers.nerf.simulator.truth import align

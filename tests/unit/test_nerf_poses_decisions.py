@@ -12,10 +12,11 @@ import pytest
 from numpy.typing import NDArray
 
 from contracts.errors import ErrorCode
+from modal_workers.nerf.axes import OPENGL_FROM_OPENCV
 from modal_workers.nerf.poses import features_database, pairs
 from modal_workers.nerf.poses.captured import unpack
 from modal_workers.nerf.poses.colmap_files import Lens, Model, Placed
-from modal_workers.nerf.poses.dataset import OPENGL_FROM_OPENCV, transforms, undistort_mask
+from modal_workers.nerf.poses.dataset import transforms, undistort_mask
 from modal_workers.nerf.poses.features_database import Matched
 from modal_workers.nerf.poses.gates import (
     TWINS,

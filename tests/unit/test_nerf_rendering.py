@@ -21,11 +21,12 @@ from modal_workers.gaussians.density import seed_from_points
 from modal_workers.nerf.orbit import FILLED, Orbit, elevations_deg, focal_for
 from modal_workers.nerf.params import BATCH_FRAMES, NerfParams
 from modal_workers.nerf.rendering import job
-from modal_workers.nerf.rendering.batch import checked, frames_of, spacing_error_deg, stored, write_zip
+from modal_workers.nerf.rendering.batch import checked, frames_of, named, spacing_error_deg, stored
 from modal_workers.nerf.rendering.frames import Bytes, SplatFrames, decode_png, encode_png
 from modal_workers.nerf.rendering.spec import RenderingReport
 from modal_workers.nerf.scene import Scene
-from tests.nerf_desk import Desk
+from modal_workers.nerf.stored_zip import write_zip
+from tests.nerf_desk import Desk, Killed, MortalDesk
 
 PARAMS = NerfParams(frames=48, elevations=4, frame_size_px=48)
 RADIUS = 0.2
@@ -144,10 +145,6 @@ def test_the_same_scene_gives_the_same_file_stored_and_without_a_time(tmp_path: 
     assert kinds == {(zipfile.ZIP_STORED, (1980, 1, 1, 0, 0, 0))}
 
 
-class Killed(BaseException):
-    """The process is gone; nobody catches it."""
-
-
 class CountingFrames(SplatFrames):
     """Notes what is drawn, over all runs."""
 
@@ -159,24 +156,8 @@ class CountingFrames(SplatFrames):
             yield index, rgba
 
 
-class MortalDesk(Desk):
-    """Dies at a random moment and knows which frames were stored by then."""
-
-    fuse = 10**9
-
-    def progress(self, fraction: float, message: str = "") -> None:
-        self._burn()
-        super().progress(fraction, message)
-
-    def keep(self, path: Path, name: str) -> None:
-        self._burn()
-        super().keep(path, name)
-        self._burn()
-
-    def _burn(self) -> None:
-        self.fuse -= 1
-        if self.fuse <= 0:
-            raise Killed
+class DeskOfParts(MortalDesk):
+    """Knows which frames were stored when it died."""
 
     def stored(self) -> set[str]:
         return {name for part in self.kept.glob("*_part_*.zip") for name in frames_in(part)}
@@ -193,7 +174,7 @@ def test_killed_again_and_again_no_frame_that_was_stored_is_drawn_again(
     desk_with(folder, ball())
     orbit = ball().orbit(PARAMS)
     while True:
-        desk = MortalDesk(folder)
+        desk = DeskOfParts(folder)
         desk.fuse = chance.randint(3, 40) if deaths < 5 else 10**9
         before = desk.stored()
         source = CountingFrames(ball())
@@ -270,7 +251,7 @@ def test_a_file_that_is_cut_off_is_not_trusted(tmp_path: Path) -> None:
     rgba = np.zeros((16, 16, 4), np.uint8)
     rgba[4:8, 4:8] = 255
     path = tmp_path / "part.zip"
-    write_zip(path, [(3, encode_png(rgba))])
+    write_zip(path, named([(3, encode_png(rgba))]))
     assert set(stored(path, orbit) or {}) == {3}
     path.write_bytes(path.read_bytes()[:-10])
     assert stored(path, orbit) is None

@@ -32,7 +32,7 @@ from modal_workers.nerf.training.splat_trainer import STATE, SplatTrainer
 from modal_workers.nerf.training.state import load_state, save_state
 from modal_workers.runtime.failure import classify
 from tests.nerf_captures import CENTRE, DISTANCE, SCALE, SHIFT, TURN, from_sfm, ring, trace, write_dataset
-from tests.nerf_desk import Desk
+from tests.nerf_desk import Desk, Killed, MortalDesk
 
 SMALL = NerfParams(preset="draft", iterations=60, max_splats=600, training_size_px=64)
 
@@ -59,30 +59,6 @@ def desk_with(folder: Path, dataset: Path) -> Desk:
     desk = Desk(folder)
     shutil.copyfile(dataset, desk.kept / "dataset.zip")
     return desk
-
-
-class Killed(BaseException):
-    """The process is gone; nobody catches it."""
-
-
-class MortalDesk(Desk):
-    """Dies at a random moment: at some progress, or before or after a file is kept."""
-
-    fuse = 10**9
-
-    def progress(self, fraction: float, message: str = "") -> None:
-        self._burn()
-        super().progress(fraction, message)
-
-    def keep(self, path: Path, name: str) -> None:
-        self._burn()
-        super().keep(path, name)
-        self._burn()
-
-    def _burn(self) -> None:
-        self.fuse -= 1
-        if self.fuse <= 0:
-            raise Killed
 
 
 def test_the_object_is_cut_out_and_shown_from_where_no_photo_was_trained_on(plain: Path, tmp_path: Path) -> None:

@@ -16,11 +16,11 @@ import cv2
 import numpy as np
 
 from modal_workers.nerf.capture.findings import Shot
-from modal_workers.nerf.capture.handover import write_zip
 from modal_workers.nerf.capture.intake import Intake, Sent, stem_of
 from modal_workers.nerf.capture.photo import Picture, Unreadable, open_mask, open_photo
 from modal_workers.nerf.capture.shutter import load_look, look, save_look
 from modal_workers.nerf.capture.spec import Skipped
+from modal_workers.nerf.stored_zip import write_zip
 from modal_workers.runtime.context import Context
 
 QUALITY: Final = 95

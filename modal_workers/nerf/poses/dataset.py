@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,13 +11,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from modal_workers.nerf.axes import OPENGL_FROM_OPENCV
 from modal_workers.nerf.poses.colmap_files import Lens, Model, Placed
+from modal_workers.nerf.stored_zip import write_zip
 
-#: nerfstudio's cameras look along -z with y up, COLMAP's along z with y down.
-OPENGL_FROM_OPENCV: Final = np.diag([1.0, -1.0, -1.0, 1.0])
 _POINTS: Final = "sparse_pc.ply"
-#: The oldest time that a zip can tell: the same bytes, whenever it is made.
-_WHEN: Final = (1980, 1, 1, 0, 0, 0)
 
 
 def transforms(photos: Sequence[Placed], names: Mapping[str, str], masked: bool) -> dict[str, Any]:
@@ -127,25 +124,17 @@ def pack(
     points: Path,
     check: Callable[[], None],
 ) -> None:
-    """Write ``dataset.zip``, stored, the same bytes for the same contents."""
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
-        _add(archive, "transforms.json", (json.dumps(told, indent=1) + "\n").encode())
+    """Write ``dataset.zip``."""
+
+    def entries() -> Iterator[tuple[str, bytes | Path]]:
+        yield "transforms.json", (json.dumps(told, indent=1) + "\n").encode()
         for name in ("points.npz", _POINTS):
-            _add(archive, name, (points / name).read_bytes())
+            yield name, points / name
         for file, name in sorted(names.items(), key=lambda one: one[1]):
             check()
-            _add(archive, f"images/{name}", (images / file).read_bytes())
+            yield f"images/{name}", images / file
             mask = masks / f"{file}.png"
             if mask.exists():
-                _add(archive, f"masks/{Path(name).stem}.png", mask.read_bytes())
+                yield f"masks/{Path(name).stem}.png", mask
 
-
-def pack_files(target: Path, files: Mapping[str, Path]) -> None:
-    """Write a zip of some files, stored, the same bytes for the same contents."""
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
-        for name, path in files.items():
-            _add(archive, name, path.read_bytes())
-
-
-def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
-    archive.writestr(zipfile.ZipInfo(name, _WHEN), data)
+    write_zip(target, entries())

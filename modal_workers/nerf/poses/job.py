@@ -11,10 +11,11 @@ from typing import Final
 from contracts.errors import ErrorCode, SaccadeError
 from modal_workers.nerf.params import NerfParams
 from modal_workers.nerf.poses.captured import unpack
-from modal_workers.nerf.poses.dataset import pack, pack_files, transforms, write_masks, write_points
+from modal_workers.nerf.poses.dataset import pack, transforms, write_masks, write_points
 from modal_workers.nerf.poses.finish import finish, report
 from modal_workers.nerf.poses.search import Search
 from modal_workers.nerf.poses.spec import PosesReport
+from modal_workers.nerf.stored_zip import write_zip
 from modal_workers.runtime.context import Context
 
 COLMAP: Final = ("cameras.bin", "images.bin", "points3D.bin")
@@ -69,7 +70,7 @@ def _find(params: NerfParams, context: Context) -> None:
     images = folder / "undistorted" / "images"
     pack(folder / DATASET, layout, names, images=images, masks=masks, points=folder, check=context.check)
     files = {name: folder / "named" / name for name in COLMAP} | {"transforms.json": folder / "transforms.json"}
-    pack_files(folder / MODEL, files)
+    write_zip(folder / MODEL, files.items())
     now_s = time.monotonic()
     spent_s = {**found.durations_s, "finish": round(now_s - finishing_s, 3), "all": round(now_s - began_s, 3)}
     (folder / REPORT).write_text(report(captured, found, plain, undistorted, spent_s).model_dump_json(indent=1))

@@ -1,4 +1,4 @@
-"""A batch of frames in one zip: how it is written, always the same bytes for the same frames, and how it is checked."""
+"""A batch of frames in one zip: how it is named, read and checked."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ from modal_workers.nerf.orbit import Orbit
 from modal_workers.nerf.params import BATCH_FRAMES
 from modal_workers.nerf.rendering.frames import decode_png
 
-#: The oldest time that a zip can tell: the same frames make the same file.
-_STAMP: Final = (1980, 1, 1, 0, 0, 0)
 _CLEAR: Final = 0
 _SOLID: Final = 250
 
@@ -48,13 +46,9 @@ def frames_of(batch: int, frames: int) -> range:
     return range(batch * BATCH_FRAMES, min((batch + 1) * BATCH_FRAMES, frames))
 
 
-def write_zip(path: Path, frames: Iterable[tuple[int, bytes]]) -> None:
-    """Write frames as they come, not compressed: PNGs do not get smaller."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for index, data in frames:
-            entry = zipfile.ZipInfo(frame_name(index), _STAMP)
-            entry.external_attr = 0o644 << 16
-            archive.writestr(entry, data)
+def named(frames: Iterable[tuple[int, bytes]]) -> Iterator[tuple[str, bytes]]:
+    """Give frames by their names, as a zip takes them."""
+    return ((frame_name(index), data) for index, data in frames)
 
 
 def read_zip(path: Path) -> Iterator[tuple[int, bytes]]:

@@ -10,11 +10,12 @@ from typing import Final
 from contracts.errors import ErrorCode, SaccadeError
 from modal_workers.nerf.orbit import Orbit
 from modal_workers.nerf.params import NerfParams
-from modal_workers.nerf.rendering.batch import check_batch, frames_of, listing, spacing_error_deg, write_zip
+from modal_workers.nerf.rendering.batch import check_batch, frames_of, listing, named, spacing_error_deg
 from modal_workers.nerf.rendering.frames import FrameSource, SplatFrames
 from modal_workers.nerf.rendering.shard import draw
 from modal_workers.nerf.rendering.spec import RenderingReport
 from modal_workers.nerf.scene import Scene
+from modal_workers.nerf.stored_zip import write_zip
 from modal_workers.runtime.context import Context
 
 SCENE: Final = "scene.npz"
@@ -55,7 +56,7 @@ def render(params: NerfParams, context: Context, orbit: Orbit, source: FrameSour
     expected = frames_of(batch, params.frames)
     drawn = draw(batch, expected, orbit, source, context)
     path = context.scratch / f"batch_{batch:02d}.zip"
-    write_zip(path, ((index, drawn.frames[index]) for index in expected))
+    write_zip(path, named((index, drawn.frames[index]) for index in expected))
     frames = check_batch(path, orbit, expected)
     name, title = f"frames/{path.name}", f"Frames {expected.start} to {expected.stop - 1}"
     described = path.with_suffix(".json")

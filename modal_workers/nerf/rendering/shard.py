@@ -10,12 +10,13 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
+from modal_workers.nerf.desk import Desk
 from modal_workers.nerf.orbit import Orbit
-from modal_workers.nerf.rendering.batch import stored, write_zip
+from modal_workers.nerf.rendering.batch import named, stored
 from modal_workers.nerf.rendering.frames import Bytes, FrameSource, encode_png
+from modal_workers.nerf.stored_zip import write_zip
 
 #: A part is kept after so many frames or seconds, whichever comes first.
 PART_FRAMES: Final = 48
@@ -23,23 +24,6 @@ PART_S: Final = 5.0
 _ENCODERS: Final = 2
 #: Frames drawn and not yet encoded, at most: they are what takes memory.
 _WAITING: Final = 8
-
-
-class Desk(Protocol):
-    """What drawing asks of the world; a ``Context`` has it all."""
-
-    @property
-    def scratch(self) -> Path:
-        """Empty folder of this run."""
-
-    def progress(self, fraction: float, message: str = "") -> None:
-        """Say how far it is; raises ``Stopped`` where the job was asked to stop."""
-
-    def checkpoint(self, name: str) -> Path | None:
-        """Fetch what an earlier run kept, or None."""
-
-    def keep(self, path: Path, name: str) -> None:
-        """Keep a file for the next run."""
 
 
 @dataclass
@@ -93,7 +77,7 @@ def _encoded(frames: Iterator[tuple[int, Bytes]]) -> Iterator[tuple[int, bytes]]
 
 def _keep(desk: Desk, batch: int, part: int, frames: dict[int, bytes]) -> None:
     path = desk.scratch / _part(batch, part)
-    write_zip(path, sorted(frames.items()))
+    write_zip(path, named(sorted(frames.items())))
     desk.keep(path, path.name)
     path.unlink()
 

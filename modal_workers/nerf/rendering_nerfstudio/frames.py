@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from modal_workers.nerf.axes import OPENGL_FROM_OPENCV
 from modal_workers.nerf.nerfstudio import lines_of, require, run_folder
 from modal_workers.nerf.orbit import Orbit
 from modal_workers.nerf.rendering.frames import Bytes
@@ -68,7 +69,7 @@ def asked(scene: Scene, orbit: Orbit, frames: list[int], config: Path, folder: P
     for frame in frames:
         pose = scene.sfm_from_scene @ orbit.world_from_camera(frame)
         pose[:3, :3] /= unit
-        poses[str(frame)] = (pose @ np.diag([1.0, -1.0, -1.0, 1.0]))[:3].tolist()
+        poses[str(frame)] = (pose @ OPENGL_FROM_OPENCV)[:3].tolist()
     low = -scene.radius if scene.floor is None else max(-scene.radius, scene.floor)
     middle = scene.sfm_from_scene @ np.array([0.0, 0.0, (low + scene.radius) / 2, 1.0])
     return {

@@ -14,14 +14,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from modal_workers.nerf.axes import OPENGL_FROM_OPENCV
 from modal_workers.nerf.simulator.camera import Camera
 from modal_workers.nerf.simulator.paint import Picture
 from modal_workers.nerf.simulator.truth import Alignment, Truth, pose_errors
 
 Floats = NDArray[np.float64]
 
-#: nerfstudio's cameras look along -z, with y up.
-_OPENGL: Final = np.diag([1.0, -1.0, -1.0, 1.0])
 _NEAR_PX: Final = 2.0
 _GREY: Final = 128.0
 
@@ -70,7 +69,7 @@ def _poses(transforms: dict[str, Any]) -> dict[str, Floats]:
     poses = {}
     for frame in transforms["frames"]:
         name = re.sub(r"^[0-9]+_", "", Path(frame["file_path"]).stem) + ".jpg"
-        poses[name] = np.array(frame["transform_matrix"], np.float64) @ _OPENGL
+        poses[name] = np.array(frame["transform_matrix"], np.float64) @ OPENGL_FROM_OPENCV
     return poses
 
 

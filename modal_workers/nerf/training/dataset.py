@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 
 from contracts.errors import ErrorCode, SaccadeError
 from modal_workers.gaussians.camera import Camera
+from modal_workers.nerf.axes import OPENGL_FROM_OPENCV
 
 Floats = NDArray[np.float64]
 Bytes = NDArray[np.uint8]
-
-_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def _view(archive: zipfile.ZipFile, frame: dict[str, Any], size_px: int) -> View
         if mask is None:
             raise ValueError(f"{frame['mask_path']} is no picture")
         mask = resized(np.asarray(mask, np.uint8), camera)
-    pose = np.array(frame["transform_matrix"], np.float64) @ _OPENGL
+    pose = np.array(frame["transform_matrix"], np.float64) @ OPENGL_FROM_OPENCV
     return View(Path(frame["file_path"]).stem, camera, pose, resized(np.asarray(picture, np.uint8), camera), mask)
 
 

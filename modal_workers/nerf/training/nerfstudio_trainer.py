@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 
+from modal_workers.nerf.desk import Desk
 from modal_workers.nerf.nerfstudio import (
     SAVE_EVERY,
     evaluate_command,
@@ -25,11 +26,12 @@ from modal_workers.nerf.nerfstudio import (
 from modal_workers.nerf.params import NerfParams
 from modal_workers.nerf.scene import Scene
 from modal_workers.nerf.settings import NerfstudioSettings
+from modal_workers.nerf.stored_zip import write_zip
 from modal_workers.nerf.training.dataset import Dataset, read_dataset
 from modal_workers.nerf.training.nerfstudio_folder import write_folder
 from modal_workers.nerf.training.placement import Placement, place
 from modal_workers.nerf.training.spec import TrainingReport
-from modal_workers.nerf.training.trainer import Desk, Outcome
+from modal_workers.nerf.training.trainer import Outcome
 
 STATE: Final = "nerfstudio_state.zip"
 MODEL: Final = "nerfstudio.zip"
@@ -138,11 +140,10 @@ def newest_step(runs: Path) -> int:
 
 def pack(folder: Path, path: Path) -> None:
     """Write a run's configuration and newest checkpoint into one zip."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        newest = max((folder / "nerfstudio_models").glob("step-*.ckpt"), default=None)
-        for file in (folder / "config.yml", folder / "dataparser_transforms.json", newest):
-            if file is not None and file.exists():
-                archive.write(file, file.relative_to(folder).as_posix())
+    newest = max((folder / "nerfstudio_models").glob("step-*.ckpt"), default=None)
+    files = (folder / "config.yml", folder / "dataparser_transforms.json", newest)
+    found = [file for file in files if file is not None and file.exists()]
+    write_zip(path, ((file.relative_to(folder).as_posix(), file) for file in found))
 
 
 def unpack(path: Path, runs: Path) -> None:

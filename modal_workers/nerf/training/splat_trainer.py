@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from contracts.errors import ErrorCode, SaccadeError
 from modal_workers.gaussians.splats import Splats
+from modal_workers.nerf.desk import Desk
 from modal_workers.nerf.params import NerfParams
 from modal_workers.nerf.training.dataset import Dataset, read_dataset
 from modal_workers.nerf.training.fitting import Fit, Fitting, Target
@@ -30,7 +31,7 @@ from modal_workers.nerf.training.seeding import object_seed, scene_seed
 from modal_workers.nerf.training.separation import belongs, kept, scene_of
 from modal_workers.nerf.training.spec import TrainingReport
 from modal_workers.nerf.training.state import load_state, save_state
-from modal_workers.nerf.training.trainer import Desk, Outcome
+from modal_workers.nerf.training.trainer import Outcome
 
 Bytes = NDArray[np.uint8]
 

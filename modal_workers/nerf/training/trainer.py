@@ -6,26 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from modal_workers.nerf.desk import Desk
 from modal_workers.nerf.params import NerfParams
 from modal_workers.nerf.scene import Scene
 from modal_workers.nerf.training.spec import TrainingReport
-
-
-class Desk(Protocol):
-    """What training asks of the world; a ``Context`` has it all."""
-
-    @property
-    def scratch(self) -> Path:
-        """Empty folder of this run."""
-
-    def progress(self, fraction: float, message: str = "") -> None:
-        """Say how far it is; raises ``Stopped`` where the job was asked to stop."""
-
-    def checkpoint(self, name: str) -> Path | None:
-        """Fetch what an earlier run kept, or None."""
-
-    def keep(self, path: Path, name: str) -> None:
-        """Keep a file for the next run and the next stages."""
 
 
 @dataclass(frozen=True)
