@@ -39,8 +39,11 @@ IDEMPOTENCY_S: Final = 24 * 3600
 IDEMPOTENCY_KEY_CHARS: Final = 255
 #: A comment line keeps an idle event stream open through proxies.
 SSE_HEARTBEAT_S: Final = 15.0
-#: Largest side of a picture that a decoder is asked to open.
+#: Largest side of a video's picture that a decoder is asked to open.
 PICTURE_SIDE_PX: Final = 8192
+#: Largest side of a photo, and its pixels: cameras of 61 megapixels take 9504 x 6336 (Sony ILCE-7RM5's specifications).
+PHOTO_SIDE_PX: Final = 12_000
+PHOTO_PX: Final = 64_000_000
 METADATA_BYTES: Final = 4 * KIB
 
 #: Largest frame of a live session, with its headers below EVENT_BYTES; most of its kind are a tenth of it.

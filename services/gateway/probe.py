@@ -18,7 +18,7 @@ import urllib.request
 import zipfile
 from typing import Any, Final
 
-from contracts.limits import MIB, PICTURE_SIDE_PX
+from contracts.limits import MIB, PHOTO_PX, PHOTO_SIDE_PX, PICTURE_SIDE_PX
 
 _WINDOW_BYTES: Final = 1 * MIB
 #: Packets read in search of the first frame.
@@ -167,48 +167,57 @@ def _whole_size(file: io.RawIOBase | io.BytesIO, tile: tuple[int, int]) -> tuple
         sizes.append(struct.unpack(">II", head[at + 8 : at + 16]))
         at = head.find(b"ispe", at + 4)
     whole = max(sizes, key=lambda size: size[0] * size[1])
-    _check_side(*whole)
+    _check_size(*whole, picture=True)
     return whole
 
 
 def _look_into(reader: RangeReader) -> dict[str, Any]:
-    """List a ZIP, which must be safe as a whole, and open the first of its pictures that opens.
+    """List a ZIP, which must be safe as a whole, and open the first of a few of its pictures that opens.
 
     Raises:
-        Refused: why the ZIP is refused; MEDIA_UNDECODABLE, when none of its first few pictures opens.
+        Refused: why the ZIP is refused; MEDIA_UNDECODABLE or MEDIA_TOO_LARGE, when none of the few opens.
     """
     from contracts.archive import list_archive, open_archive  # noqa: PLC0415 - most files are no ZIP
     from contracts.errors import SaccadeError  # noqa: PLC0415 - and this takes a while to import
 
     try:
         with open_archive(io.BufferedReader(reader, _WINDOW_BYTES)) as archive:
-            pictures = list_archive(archive).pictures[:_TRIED_PICTURES]
-            for member in pictures:
-                found = _picture_in(archive, member)
-                if found:
-                    return {**found, "media": "archive", "container": "zip"}
+            pictures = list_archive(archive).pictures
+            refusals: dict[str, Refused] = {}
+            # Spread over the ZIP: what is wrong with the first five is often wrong with them alone.
+            for member in pictures[:: -(-len(pictures) // _TRIED_PICTURES)]:
+                try:
+                    return {**_picture_in(archive, member), "media": "archive", "container": "zip"}
+                except Refused as refusal:
+                    refusals[member.name] = refusal
     except SaccadeError as error:
         raise Refused(str(error.code), error.message) from error
-    names = ", ".join(member.name for member in pictures)
-    raise Refused("media_undecodable", f"None of these pictures in the ZIP opens: {names}.")
+    codes = {str(refusal.args[0]) for refusal in refusals.values()}
+    why = "; ".join(f"{name}: {refusal.args[1].rstrip('.')}" for name, refusal in refusals.items())
+    code = codes.pop() if len(codes) == 1 else "media_undecodable"
+    raise Refused(code, f"None of the pictures in the ZIP that were tried opens: {why}.")
 
 
-def _picture_in(archive: zipfile.ZipFile, member: Any) -> dict[str, Any] | None:
-    """Say what one picture (an ``ArchiveMember``) is; None when it does not open."""
+def _picture_in(archive: zipfile.ZipFile, member: Any) -> dict[str, Any]:
+    """Say what one picture (an ``ArchiveMember``) is.
+
+    Raises:
+        Refused: MEDIA_UNDECODABLE or MEDIA_TOO_LARGE, it does not open.
+    """
     from contracts.archive import read_member  # noqa: PLC0415 - as above
     from contracts.errors import ErrorCode, SaccadeError  # noqa: PLC0415
 
     if member.bytes > _TRIED_BYTES:
-        return None
+        raise Refused("media_too_large", f"it has more than {_TRIED_BYTES // MIB} MiB")
     try:
         found = _open(io.BytesIO(read_member(archive, member)))
-    except Refused:
-        return None
     except SaccadeError as error:
         if error.code is ErrorCode.ARCHIVE_UNREADABLE:
-            return None
+            raise Refused("media_undecodable", "it is damaged") from error
         raise
-    return found if found["media"] == "image" else None
+    if found["media"] != "image":
+        raise Refused("media_undecodable", "it is no picture")
+    return found
 
 
 def _reason(error: Exception) -> str:
@@ -224,12 +233,12 @@ def _look(av: Any, container: Any) -> dict[str, Any]:
     codec = stream.codec_context
     if codec is None:
         raise Refused("media_undecodable", "No decoder knows the codec of this file.")
-    _check_side(codec.width, codec.height)
-    codec.thread_count = 1
-    frame = _first_frame(container, stream)
-    _check_side(frame.width, frame.height)
     name = container.format.name
     picture = name in _PICTURE or container.metadata.get("major_brand", "").strip() in _PICTURE_BRANDS
+    _check_size(codec.width, codec.height, picture=picture)
+    codec.thread_count = 1
+    frame = _first_frame(container, stream)
+    _check_size(frame.width, frame.height, picture=picture)
     duration = stream.duration * stream.time_base if stream.duration and stream.time_base else None
     if duration is None and container.duration:
         duration = container.duration / av.time_base
@@ -245,9 +254,12 @@ def _look(av: Any, container: Any) -> dict[str, Any]:
     }
 
 
-def _check_side(width_px: int, height_px: int) -> None:
-    if max(width_px, height_px) > PICTURE_SIDE_PX:
-        message = f"The picture has {width_px} x {height_px} pixels; at most {PICTURE_SIDE_PX} on a side are opened."
+def _check_size(width_px: int, height_px: int, *, picture: bool) -> None:
+    """Refuse what takes too much memory to decode; a video's frames are decoded by the dozen, a photo's by one."""
+    most_px = PHOTO_SIDE_PX if picture else PICTURE_SIDE_PX
+    if max(width_px, height_px) > most_px or (picture and width_px * height_px > PHOTO_PX):
+        most = f"{most_px:,} on a side" + (f" and {PHOTO_PX // 10**6} megapixels" if picture else "")
+        message = f"The picture has {width_px} x {height_px} pixels; at most {most} are opened."
         raise Refused("media_too_large", message)
 
 

@@ -110,7 +110,7 @@ def _bad_files() -> dict[str, tuple[bytes, dict[str, object], str]]:
         "a picture that is called a video": (picture(), {}, "unsupported_media_type"),
         "a video that is called a picture": (clip, {"content_type": "image/png"}, "unsupported_media_type"),
         "a playlist of local files": (playlist, {}, "media_undecodable"),
-        "larger than 8192 px": (picture(8200, 2), {"content_type": "image/png"}, "media_too_large"),
+        "larger than 12,000 px": (picture(12_002, 2), {"content_type": "image/png"}, "media_too_large"),
         "bigger than declared": (clip, {"size_bytes": len(clip) - 1}, "upload_size_mismatch"),
         "smaller than declared": (clip, {"size_bytes": len(clip) + 1}, "upload_size_mismatch"),
         "another checksum": (clip, {"sha256": "0" * 64}, "upload_checksum_mismatch"),

@@ -13,13 +13,15 @@ import pi_heif
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from contracts.limits import PHOTO_PX, PHOTO_SIDE_PX
+
 Picture = NDArray[np.uint8]
 
-#: Longest side of what goes on to the next stages, and sides and pixels above which nothing is opened.
+#: Longest side of what goes on to the next stages.
 LONGEST_SIDE_PX: Final = 4096
-REFUSED_SIDE_PX: Final = 12_000
-REFUSED_PX: Final = 64_000_000
 SMALLEST_SIDE_PX: Final = 64
+#: From so many times as wide as high on it was swept or stitched: no one lens sees it. The widest film is 2.76:1.
+_PANORAMA: Final = 3.0
 _FORMATS: Final = ("JPEG", "PNG", "WEBP", "HEIF")
 #: Diagonal of 36 x 24 mm film: "35 mm equivalent" is told by it (CIPA DCG-001).
 _FILM_DIAGONAL_MM: Final = 43.2666
@@ -84,7 +86,9 @@ def open_mask(data: bytes) -> Picture:
 
 def _opened(image: Any) -> Opened:
     width, height = image.size
-    if max(width, height) > REFUSED_SIDE_PX or width * height > REFUSED_PX:
+    if max(width, height) >= _PANORAMA * min(width, height) and max(width, height) > LONGEST_SIDE_PX:
+        raise Unreadable(f"{width} x {height} pixels are a panorama, which is no view through one lens")
+    if max(width, height) > PHOTO_SIDE_PX or width * height > PHOTO_PX:
         raise Unreadable(_too_large((width, height)))
     if min(width, height) < SMALLEST_SIDE_PX:
         raise Unreadable(f"{width} x {height} pixels are too few; at least {SMALLEST_SIDE_PX} a side are needed")
@@ -135,10 +139,7 @@ def _number(value: Any) -> float | None:
 
 def _too_large(size: tuple[int, int] | None) -> str:
     what = f"{size[0]} x {size[1]} pixels are" if size else "it is"
-    return (
-        f"{what} too large: at most {REFUSED_SIDE_PX:,} px a side and {REFUSED_PX // 10**6} megapixels are opened; "
-        "panoramas cannot be used"
-    )
+    return f"{what} too large: at most {PHOTO_SIDE_PX:,} px a side and {PHOTO_PX // 10**6} megapixels are opened"
 
 
 def _reason(error: Exception, data: bytes) -> str:

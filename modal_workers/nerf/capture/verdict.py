@@ -19,6 +19,7 @@ _TIED: Final = 0.75
 #: are too few to go by.
 _TIES: Final = 3.0
 _NAMED: Final = 40
+_SEND_AGAIN: Final = "Send these files again as whole JPEG, PNG, WebP or HEIC photos"
 _TOGETHER: Final = (
     "Photograph it in one go, from all sides: about 40 photos on two rings, each showing most of what the one before "
     "it shows."
@@ -29,7 +30,7 @@ def judge(found: Findings, skipped: Sequence[Skipped]) -> Verdict:
     """Weigh the findings. Refused: nothing good can come of it; usable: it can, and better can be shot."""
     reasons = [
         *_files(skipped),
-        *_number(found),
+        *_number(found, skipped),
         *_light(found),
         *_texture(found),
         *_background(found),
@@ -92,29 +93,44 @@ def _reason(  # noqa: PLR0917 - a reason has so many sides
 def _files(skipped: Sequence[Skipped]) -> list[Reason]:
     if not skipped:
         return []
-    message = f"{_files_word(len(skipped))} could not be used: " + "; ".join(
-        f"{one.name}: {one.reason}" for one in skipped[:3]
-    )
-    if len(skipped) > 3:
-        message += f"; and {len(skipped) - 3} more"
     names = [one.name for one in skipped][:_NAMED]
-    fix = "Send these files again as whole JPEG, PNG, WebP or HEIC photos, or leave them out."
-    return [Reason(code="files_skipped", severity="warning", message=message + ".", photos=names, fix=fix)]
+    message = f"{_unused(skipped)}."
+    fix = f"{_SEND_AGAIN}, or leave them out."
+    return [Reason(code="files_skipped", severity="warning", message=message, photos=names, fix=fix)]
 
 
-def _number(found: Findings) -> list[Reason]:
-    useful = len(found.shots) - len({*found.blurred, *found.repetitions, *found.black, *found.burnt})
+def _unused(skipped: Sequence[Skipped]) -> str:
+    told = [f"{one.name}: {one.reason}" for one in skipped[:3]]
+    if len(skipped) > 3:
+        told.append(f"and {len(skipped) - 3} more")
+    return f"{_files_word(len(skipped))} could not be used: {'; '.join(told)}"
+
+
+def _number(found: Findings, skipped: Sequence[Skipped]) -> list[Reason]:
+    """Say that too few photos are left, and where the others went: the error of a job shows this reason alone."""
+    count = len(found.shots)
+    useful = count - len({*found.blurred, *found.repetitions, *found.black, *found.burnt})
     if useful >= FEWEST_PHOTOS:
         return []
-    count = len(found.shots)
-    message = (
-        f"There are {count} photos, of which {useful} are sharp and show something new; {FEWEST_PHOTOS} are needed."
-    )
-    if count == 1:
-        message = f"There is one photo; at least {FEWEST_PHOTOS} are needed."
-    elif count == 0:
-        message = f"There is no photo that can be opened; at least {FEWEST_PHOTOS} are needed."
-    return [_reason(found, "too_few_photos", "refusal", message, _TOGETHER)]
+    message = "There is one photo" if count == 1 else f"There are {count or 'no'} photos"
+    lost = [
+        f"{len(photos)} {word}"
+        for photos, word in (
+            (found.blurred, "blurred"),
+            (found.black, "almost black"),
+            (found.burnt, "almost white"),
+            (found.repetitions, "taken from where another one was"),
+        )
+        if photos
+    ]
+    if lost and count > 1:
+        message += f", {' and '.join(lost)}"
+    if skipped:
+        message += f"; {_unused(skipped)}"
+    message += f". At least {FEWEST_PHOTOS} that are sharp and show something new are needed."
+    # With the files that could not be used there would be enough, perhaps.
+    fixes = [f"{_SEND_AGAIN}."] * bool(skipped) + [_TOGETHER] * (len(skipped) < FEWEST_PHOTOS - useful)
+    return [_reason(found, "too_few_photos", "refusal", message, " ".join(fixes))]
 
 
 def _light(found: Findings) -> list[Reason]:
