@@ -86,14 +86,14 @@ class Workspace:
 async def _fetch(bucket: Bucket, given: JobInput, path: Path, on_chunk: Callable[[int], None]) -> None:
     for _ in range(_TRIES):
         try:
-            sha256 = await patiently(lambda: bucket.fetch_file(given.key, path, on_chunk), f"input {given.upload_id}")
+            fetched = await patiently(lambda: bucket.fetch_file(given.key, path, on_chunk), f"input {given.upload_id}")
         except Missing:
             raise SaccadeError(
                 ErrorCode.UPLOAD_BYTES_MISSING,
                 f"The upload {given.upload_id} is no longer in the bucket.",
                 hint="Upload the file again and submit a new job.",
             ) from None
-        if sha256 == given.sha256:
+        if fetched.sha256 == given.sha256:
             return
     raise SaccadeError(
         ErrorCode.UPLOAD_CHECKSUM_MISMATCH, f"The upload {given.upload_id} has changed since it was checked."

@@ -31,12 +31,14 @@ class Missing(Exception):  # noqa: N818 - it is an answer, not a fault
 
 
 @dataclass(frozen=True)
-class Sent:
-    """What was put into the bucket."""
+class Transfer:
+    """One version of an object, after it went into the bucket or came from there, whole."""
 
     key: str
     bytes: int
     sha256: str
+    #: As the server named these very bytes, without quotes; empty where it gives them no name.
+    etag: str
 
 
 class Opened:
@@ -154,14 +156,17 @@ class Bucket:
                 return parts
             marker = int(answer["NextPartNumberMarker"])
 
-    async def finish_multipart(self, key: str, multipart_id: str, parts: list[tuple[int, str]]) -> None:
-        """Join the parts, given as (number, etag) in order.
+    async def finish_multipart(self, key: str, multipart_id: str, parts: list[tuple[int, str]]) -> str:
+        """Join the parts, given as (number, etag) in order, and give the whole's entity tag.
 
         Raises:
             Missing: no such multipart upload (perhaps finished before).
         """
         listed = [{"PartNumber": number, "ETag": etag} for number, etag in parts]
-        await self._call("complete_multipart_upload", Key=key, UploadId=multipart_id, MultipartUpload={"Parts": listed})
+        joined = {"Parts": listed}
+        return _etag(
+            await self._call("complete_multipart_upload", Key=key, UploadId=multipart_id, MultipartUpload=joined)
+        )
 
     async def abort_multipart(self, key: str, multipart_id: str) -> None:
         """Throw the parts away; nothing happens where there are none."""
@@ -186,7 +191,7 @@ class Bucket:
             Missing: there is none.
         """
         answer = await self._call("head_object", Key=key)
-        return str(answer["ETag"]).strip('"'), int(answer["ContentLength"])
+        return _etag(answer), int(answer["ContentLength"])
 
     @asynccontextmanager
     async def opened(self, key: str) -> AsyncIterator[Opened]:
@@ -199,7 +204,7 @@ class Bucket:
         answer = await self._call("get_object", Key=key)
         body = answer["Body"]
         async with body:
-            yield Opened(str(answer["ETag"]).strip('"'), int(answer["ContentLength"]), body)
+            yield Opened(_etag(answer), int(answer["ContentLength"]), body)
 
     async def read(self, key: str) -> AsyncIterator[bytes]:
         """Stream an object.
@@ -225,12 +230,12 @@ class Bucket:
         """
         return b"".join([chunk async for chunk in self.read(key)])
 
-    async def put(self, key: str, body: bytes, content_type: str = "application/json") -> Sent:
+    async def put(self, key: str, body: bytes, content_type: str = "application/json") -> Transfer:
         """Write a small object."""
-        await self._call("put_object", Key=key, Body=body, ContentType=content_type)
-        return Sent(key, len(body), hashlib.sha256(body).hexdigest())
+        answer = await self._call("put_object", Key=key, Body=body, ContentType=content_type)
+        return Transfer(key, len(body), hashlib.sha256(body).hexdigest(), _etag(answer))
 
-    async def send_file(self, path: Path, key: str, content_type: str) -> Sent:
+    async def send_file(self, path: Path, key: str, content_type: str) -> Transfer:
         """Upload a file in parts, never more than one part in memory, and give its SHA-256."""
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -247,30 +252,33 @@ class Bucket:
                         "upload_part", Key=key, UploadId=multipart_id, PartNumber=number, Body=chunk
                     )
                     parts.append((number, answer["ETag"]))
-                await self.finish_multipart(key, multipart_id, parts)
+                etag = await self.finish_multipart(key, multipart_id, parts)
             except BaseException:
                 # A bucket that is away must not turn a cancellation into an error that is tried again.
                 with suppress(SaccadeError):
                     await self.abort_multipart(key, multipart_id)
                 raise
-        return Sent(key, size, digest.hexdigest())
+        return Transfer(key, size, digest.hexdigest(), etag)
 
     async def fetch_file(
         self, key: str, path: Path, on_chunk: Callable[[int], Awaitable[None] | None] | None = None
-    ) -> str:
-        """Download an object into a file, streamed, and give its SHA-256.
+    ) -> Transfer:
+        """Download an object into a file, streamed.
 
         Raises:
             Missing: there is none.
+            SaccadeError: STORAGE_UNAVAILABLE.
         """
-        digest = hashlib.sha256()
+        digest, size = hashlib.sha256(), 0
         with path.open("wb") as file:
-            async for chunk in self.read(key):
-                file.write(chunk)
-                digest.update(chunk)
-                if on_chunk and (waiting := on_chunk(len(chunk))):
-                    await waiting
-        return digest.hexdigest()
+            async with self.opened(key) as opened:
+                async for chunk in opened.chunks():
+                    file.write(chunk)
+                    digest.update(chunk)
+                    size += len(chunk)
+                    if on_chunk and (waiting := on_chunk(len(chunk))):
+                        await waiting
+        return Transfer(key, size, digest.hexdigest(), opened.etag)
 
     async def list_keys(self, prefix: str) -> list[str]:
         """List the keys under a prefix."""
@@ -312,6 +320,10 @@ class Bucket:
             raise SaccadeError(ErrorCode.STORAGE_UNAVAILABLE, f"The bucket refused {operation}.") from error
         except (BotoCoreError, OSError) as error:
             raise SaccadeError(ErrorCode.STORAGE_UNAVAILABLE) from error
+
+
+def _etag(answer: Any) -> str:
+    return str(answer.get("ETag", "")).strip('"')
 
 
 @asynccontextmanager
