@@ -12,7 +12,9 @@ from pydantic import ValidationError
 from contracts.assignment import Assignment
 from contracts.manifest import MANIFEST_NAME, Artifact, Manifest
 from contracts.workload import Workload
+from modal_workers.runtime.cached_bucket import CachedBucket
 from modal_workers.runtime.claim import Claim
+from modal_workers.runtime.file_cache import FileCache
 from modal_workers.runtime.patience import patiently
 from modal_workers.runtime.stop import Stop, StopReason
 from services.kit.s3 import Bucket, Missing
@@ -23,9 +25,12 @@ _CHECKPOINT_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 class ArtifactStore:
     """The places of one job in the bucket. Before every write the run makes sure that it still owns the job."""
 
-    def __init__(self, bucket: Bucket, claim: Claim, assignment: Assignment, stop: Stop) -> None:
-        """Use an open bucket."""
+    def __init__(
+        self, bucket: Bucket, claim: Claim, assignment: Assignment, stop: Stop, cache: FileCache | None = None
+    ) -> None:
+        """Use an open bucket, and a cache of what a later stage may want of it."""
         self._bucket = bucket
+        self._files = CachedBucket(bucket, cache)
         self._claim = claim
         self._job_id = assignment.job_id
         #: In whose places artifacts and checkpoints lie: a pipeline's stages share them. The manifest is the job's.
@@ -65,9 +70,7 @@ class ArtifactStore:
             SaccadeError: STORAGE_UNAVAILABLE, BUS_UNAVAILABLE.
         """
         await self._own()
-        sent = await patiently(
-            lambda: self._bucket.send_file(path, announced.key, announced.media_type), f"artifact {announced.name}"
-        )
+        sent = await self._files.send(path, announced.key, announced.media_type, f"artifact {announced.name}")
         artifact = announced.model_copy(update={"bytes": sent.bytes, "sha256": sent.sha256})
         self.saved[artifact.name] = artifact
         return artifact
@@ -93,7 +96,7 @@ class ArtifactStore:
         """
         key = self._checkpoint_key(name)
         await self._own()
-        await patiently(lambda: self._bucket.send_file(path, key, "application/octet-stream"), f"checkpoint {name}")
+        await self._files.send(path, key, "application/octet-stream", f"checkpoint {name}")
 
     async def checkpoint(self, name: str, folder: Path) -> Path | None:
         """Download a checkpoint into a folder; None when there is none.
@@ -115,11 +118,15 @@ class ArtifactStore:
 
     async def _fetched(self, key: str, path: Path) -> Path | None:
         try:
-            await patiently(lambda: self._bucket.fetch_file(key, path), key)
+            await self._files.fetch(key, path)
         except Missing:
             path.unlink(missing_ok=True)
             return None
         return path
+
+    async def remove_stale(self, hours: float) -> None:
+        """Remove from the cache what other jobs have left and nobody has touched for so long."""
+        await self._files.remove_stale(hours)
 
     async def write_manifest(self, manifest: Manifest) -> None:
         """Write the manifest; from then on the job's work is done, whoever says so.

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -25,12 +24,14 @@ from modal_workers.runtime.artifacts import ArtifactStore
 from modal_workers.runtime.claim import Claim
 from modal_workers.runtime.context import Context
 from modal_workers.runtime.failure import classify
+from modal_workers.runtime.file_cache import FileCache
 from modal_workers.runtime.job_context import JobContext
 from modal_workers.runtime.last_words import EXIT_DONE, EXIT_UNSAID, PATIENCE_S, LastWords
 from modal_workers.runtime.loop_thread import LoopThread
 from modal_workers.runtime.outbox import EventWriter
 from modal_workers.runtime.process import kill_descendants, lift_memory_limit
 from modal_workers.runtime.progress import ProgressMeter
+from modal_workers.runtime.settings import WorkerSettings
 from modal_workers.runtime.stop import Stop, StopReason
 from modal_workers.runtime.workspace import Workspace
 from services.kit.s3 import Bucket, open_bucket
@@ -63,14 +64,16 @@ class Attempt:
         self._stop = stop
         self._open = AsyncExitStack()
 
-    def run(self, s3: S3Settings, folder: Path) -> int:
+    def run(self, s3: S3Settings, settings: WorkerSettings) -> int:
         """Do the work, say how it went and give the exit code."""
         workspace: Workspace | None = None
         try:
             workload = catalog.workload(self._run.workload)
-            workspace = Workspace(folder, self._run.inputs)
+            workspace = Workspace(settings.run_folder, self._run.inputs)
             bucket = self._thread.wait(self._open.enter_async_context(open_bucket(s3)), self._stop)
-            artifacts = ArtifactStore(bucket, self._claim, self._run, self._stop)
+            cache = FileCache(settings.cache_folder, self._run.home_id) if settings.cache_folder else None
+            artifacts = ArtifactStore(bucket, self._claim, self._run, self._stop, cache)
+            self._thread.start(artifacts.remove_stale(settings.cache_hours))  # beside the work; it fails nobody
             manifest = None
             if self._run.attempt > 1:
                 manifest = self._thread.wait(artifacts.finished_before(workload), self._stop)

@@ -60,7 +60,7 @@ def run(
             from modal_workers.runtime.attempt import Attempt  # noqa: PLC0415
 
             attempt = Attempt(assignment, thread=thread, claim=claim, writer=writer, last_words=last_words, stop=stop)
-            return attempt.run(s3, settings.run_folder)
+            return attempt.run(s3, settings)
         finally:
             thread.wait(bus.close())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.kit.settings import NatsSettings
@@ -13,7 +13,8 @@ from services.kit.settings import NatsSettings
 class WorkerSettings(BaseSettings):
     """Where the worker may write and how much memory it may take."""
 
-    model_config = SettingsConfigDict(env_prefix="WORKER_", frozen=True)
+    #: An empty variable is none: as a path it would be the working folder.
+    model_config = SettingsConfigDict(env_prefix="WORKER_", frozen=True, populate_by_name=True, env_ignore_empty=True)
 
     #: Folder of this run alone: inputs, scratch space, log. Its value also marks every process of the run.
     run_folder: Path
@@ -23,6 +24,10 @@ class WorkerSettings(BaseSettings):
     call_id: str | None = None
     #: Since when the device is paid for, unix seconds; None where nothing is before the worker begins.
     billed_since_s: float | None = None
+    #: Folder that workers share, where what a later stage may want is kept beside the bucket; None: there is none.
+    cache_folder: Path | None = None
+    #: Hours after which what a job has left there goes, if nobody has wanted it since; the replaced system's name.
+    cache_hours: float = Field(default=48.0, gt=0, validation_alias="MODAL_VOLUME_CLEANUP_HOURS")
 
 
 class IngestSettings(BaseSettings):
