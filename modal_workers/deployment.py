@@ -32,6 +32,23 @@ _ROOT: Final = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
+class CacheVolume:
+    """A Volume on which stages keep, beside the bucket, what later ones want: a folder for each job."""
+
+    name: str
+    path: str
+
+    def environment(self) -> dict[str, str]:
+        """Tell a worker where it is mounted, and for how long things stay there."""
+        hours = DeploymentSettings().cache_hours
+        return {"WORKER_CACHE_FOLDER": self.path, "MODAL_VOLUME_CLEANUP_HOURS": f"{hours:g}"}
+
+
+#: The replaced system's name. One that is there already is taken as it is, whatever else lies on it.
+CACHE: Final = CacheVolume("nerf-data", "/nerf-data")
+
+
+@dataclass(frozen=True)
 class Deployment:
     """One worker as a Modal app."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contracts.gpu import Environment
@@ -23,7 +24,9 @@ class CatalogSettings(BaseSettings):
 class DeploymentSettings(BaseSettings):
     """For whom workers are deployed."""
 
-    model_config = SettingsConfigDict(frozen=True)
+    model_config = SettingsConfigDict(frozen=True, populate_by_name=True, env_ignore_empty=True)
 
     #: ``development`` begins a ladder at T4, ``production`` at A10.
     environment: Environment = "development"
+    #: Hours after which workers remove from their cache what nobody has wanted since; the replaced system's name.
+    cache_hours: float = Field(default=48.0, gt=0, validation_alias="MODAL_VOLUME_CLEANUP_HOURS")

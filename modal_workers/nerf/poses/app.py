@@ -7,6 +7,7 @@ from typing import Any
 import modal
 
 from modal_workers.deployment import (
+    CACHE,
     PYTHON,
     SECRET,
     SECRET_KEYS,
@@ -30,7 +31,7 @@ image = (
     .uv_pip_install(
         *requirements("nerf-poses"), extra_options="--constraints /constraints.txt", uv_version=uv_version()
     )
-    .env({"OMP_WAIT_POLICY": "PASSIVE"})
+    .env({"OMP_WAIT_POLICY": "PASSIVE"} | CACHE.environment())
     .add_local_python_source(*SOURCE, ignore=left_out)
 )
 
@@ -38,6 +39,7 @@ image = (
 @app.function(
     image=image,
     secrets=[modal.Secret.from_name(SECRET, required_keys=list(SECRET_KEYS))],
+    volumes={CACHE.path: modal.Volume.from_name(CACHE.name, create_if_missing=True)},
     **DEPLOYMENT.options(),
 )
 def run(launch: dict[str, Any]) -> dict[str, Any]:

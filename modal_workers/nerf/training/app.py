@@ -7,6 +7,7 @@ from typing import Any
 import modal
 
 from modal_workers.deployment import (
+    CACHE,
     PYTHON,
     SECRET,
     SECRET_KEYS,
@@ -19,7 +20,6 @@ from modal_workers.deployment import (
 from modal_workers.nerf.training.spec import WORKLOAD
 
 DEPLOYMENT = Deployment.of(WORKLOAD)
-
 app = modal.App(DEPLOYMENT.app_name)
 
 # gsplat is compiled here, for the ladder's GPUs, with the newest torch that CUDA 12.8 has: otherwise it compiles for
@@ -31,7 +31,7 @@ image = (
         "torch==2.10.0",
         uv_version=uv_version(),
     )
-    .env({"TORCH_CUDA_ARCH_LIST": "7.5;8.0;8.6", "OMP_WAIT_POLICY": "PASSIVE"})
+    .env({"TORCH_CUDA_ARCH_LIST": "7.5;8.0;8.6", "OMP_WAIT_POLICY": "PASSIVE"} | CACHE.environment())
     .uv_pip_install("gsplat==1.5.3", extra_options="--no-build-isolation", uv_version=uv_version())
     .add_local_python_source(*SOURCE, ignore=left_out)
 )
@@ -40,6 +40,7 @@ image = (
 @app.function(
     image=image,
     secrets=[modal.Secret.from_name(SECRET, required_keys=list(SECRET_KEYS))],
+    volumes={CACHE.path: modal.Volume.from_name(CACHE.name, create_if_missing=True)},
     **DEPLOYMENT.options(),
 )
 def run(launch: dict[str, Any]) -> dict[str, Any]:
