@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from google.protobuf.empty_pb2 import Empty
+from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
 from tests.modal_loopback.exchange import answers
@@ -265,6 +266,10 @@ class Container:
         self._crash = request.result
         return Empty()
 
-    async def volume_commit(self, _: api_pb2.VolumeCommitRequest) -> api_pb2.VolumeCommitResponse:
-        """Nothing is mounted, so there is nothing to keep."""
+    async def volume_commit(self, request: api_pb2.VolumeCommitRequest) -> api_pb2.VolumeCommitResponse:
+        """Keep what was changed in the container's copy of a volume."""
+        mounted = self._program.mounted.get(request.volume_id)
+        if mounted is None:
+            raise GRPCError(Status.NOT_FOUND, f"{request.volume_id} is not mounted")
+        mounted.commit()
         return api_pb2.VolumeCommitResponse(skip_reload=False)

@@ -1,4 +1,4 @@
-"""What a deploy leaves at Modal: apps, functions, images, mounts, secrets, volumes, each by its id."""
+"""What a deploy leaves at Modal: apps, functions, images, mounts, secrets, each by its id."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from modal_proto import api_pb2
 from tests.modal_loopback.blobs import BlobStore
 from tests.modal_loopback.functions import Function, beyond, derived
 from tests.modal_loopback.records import AskedFunction
+from tests.modal_loopback.volumes import Volumes
 
 _BUILDER = "2025.06"
 #: Where the client puts sources in a container.
@@ -37,11 +38,18 @@ class App:
 class Deployment:
     """The procedures that a deploy and a look-up call, and the objects that they make."""
 
-    def __init__(self, blobs: BlobStore, missing: Callable[[str], None], replaced: Callable[[Function], None]) -> None:
+    def __init__(
+        self,
+        blobs: BlobStore,
+        volumes: Volumes,
+        missing: Callable[[str], None],
+        replaced: Callable[[Function], None],
+    ) -> None:
         """Start with nothing deployed.
 
         Args:
             blobs: Where large files were put.
+            volumes: Those that functions may mount.
             missing: Called with what is asked for and not there; raises.
             replaced: Called with a function that was deployed again.
         """
@@ -55,7 +63,7 @@ class Deployment:
         self._mounts: dict[str, list[api_pb2.MountFile]] = {}
         self._files: dict[str, bytes] = {}
         self._secrets: dict[str, tuple[str, tuple[str, ...], dict[str, str]]] = {}
-        self._volumes: dict[str, str] = {}
+        self.volumes = volumes
         self._blobs, self._missing, self._replaced = blobs, missing, replaced
         self._numbers = itertools.count(1)
 
@@ -86,8 +94,8 @@ class Deployment:
         objects = [api_pb2.Object(object_id=each.id, function_handle_metadata=each.metadata()) for each in functions]
         needed = {needs.object_id for each in functions for needs in each.ranked[0].object_dependencies}
         for object_id in sorted(needed - set(app.functions.values())):
-            if object_id in self._volumes:
-                kind = {"volume_metadata": api_pb2.VolumeMetadata(version=2, name=self._volumes[object_id])}
+            if volume := self.volumes.metadata(object_id):
+                kind = {"volume_metadata": volume}
             else:
                 kind = {"mount_handle_metadata": api_pb2.MountHandleMetadata()} if object_id in self._mounts else {}
             objects.append(api_pb2.Object(object_id=object_id, **kind))
@@ -102,6 +110,11 @@ class Deployment:
             return []
         below = [line for base in image.base_images for line in self._image_lines(base.image_id)]
         return below + list(image.dockerfile_commands)
+
+    def _volume_name(self, volume_id: str) -> str:
+        made = self.volumes.metadata(volume_id)
+        assert made
+        return made.name
 
     def _new(self, kind: str) -> str:
         return f"{kind}-{next(self._numbers):06d}"
@@ -167,7 +180,7 @@ class Deployment:
             timeout_s=first.timeout_secs,
             startup_timeout_s=first.startup_timeout_secs,
             secrets={self._secrets[secret][0]: self._secrets[secret][1] for secret in first.secret_ids},
-            volumes={mount.mount_path: self._volumes[mount.volume_id] for mount in first.volume_mounts},
+            volumes={mount.mount_path: self._volume_name(mount.volume_id) for mount in first.volume_mounts},
             retries=first.retry_policy.retries,
             restrict_modal_access=first.untrusted,
             single_use=first.single_use_containers,
@@ -178,7 +191,7 @@ class Deployment:
             files=tuple(sorted(file.filename.removeprefix(_SOURCES) for file in self._files_of(first))),
         )
 
-    # Files, images, secrets, volumes.
+    # Files, images, secrets.
 
     async def mount_batched_check_existence(
         self, request: api_pb2.MountBatchedCheckExistenceRequest
@@ -230,16 +243,6 @@ class Deployment:
         secret = self._new("st")
         self._secrets[secret] = (request.deployment_name, tuple(request.required_keys), given)
         return api_pb2.SecretGetOrCreateResponse(secret_id=secret)
-
-    async def volume_get_or_create(
-        self, request: api_pb2.VolumeGetOrCreateRequest
-    ) -> api_pb2.VolumeGetOrCreateResponse:
-        """Take a volume's name; nothing is mounted."""
-        found = [volume for volume, name in self._volumes.items() if name == request.deployment_name]
-        volume = found[0] if found else self._new("vo")
-        self._volumes[volume] = request.deployment_name
-        metadata = api_pb2.VolumeMetadata(version=request.version or 1, name=request.deployment_name)
-        return api_pb2.VolumeGetOrCreateResponse(volume_id=volume, version=metadata.version, metadata=metadata)
 
     # Functions.
 

@@ -22,6 +22,7 @@ from tests.modal_loopback.interpreter import make_interpreter
 from tests.modal_loopback.listener import Listener
 from tests.modal_loopback.records import AskedFunction, Capacity, ContainerRecord, LogLine
 from tests.modal_loopback.scheduling import Scheduling
+from tests.modal_loopback.volumes import Volumes
 from tests.modal_loopback.workspace import Workspace
 
 _ANSWER_S = 30.0
@@ -51,7 +52,8 @@ class Loopback:
         self._loop = asyncio.new_event_loop()
         self._loop.set_exception_handler(self._exchange.unhandled)
         self._blobs = BlobStore()
-        self._deployment = Deployment(self._blobs, self._exchange.missing, self._replaced)
+        self._volumes = Volumes(folder / "volumes")
+        self._deployment = Deployment(self._blobs, self._volumes, self._exchange.missing, self._replaced)
         self.capacity = Capacity(lambda: self._loop.call_soon_threadsafe(self._scheduling.schedule_all))
         self._workspace = Workspace()
         self.rates = self._workspace.rates
@@ -101,6 +103,10 @@ class Loopback:
     def unimplemented(self) -> set[str]:
         """What was asked for and is not there, by name; a container's as "container/NAME"."""
         return set(self._exchange.unimplemented)
+
+    def volume(self, name: str) -> Path:
+        """Give the folder of what is committed to a volume; a test may write there too. KeyError if there is none."""
+        return self._volumes.folder(name)
 
     def log(self, container: str | None = None) -> str:
         """Give what containers, or one of them, wrote."""
@@ -189,7 +195,7 @@ class Loopback:
 
     async def _start(self) -> None:
         await self._blobs.start()
-        parts = (self._deployment, self._scheduling, self._blobs, self._workspace)
+        parts = (self._deployment, self._scheduling, self._blobs, self._volumes, self._workspace)
         handlers = {rpc: handler for part in parts for rpc, handler in answers(part).items()}
         service = self._exchange.service("client", handlers, self._token)
         self._listener = Listener(service)

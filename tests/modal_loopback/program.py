@@ -16,6 +16,7 @@ from tests.modal_loopback.deployment import Deployment
 from tests.modal_loopback.exchange import Exchange
 from tests.modal_loopback.functions import Function
 from tests.modal_loopback.records import ContainerRecord, LogLine
+from tests.modal_loopback.volumes import Mounted, replaced
 
 _FIRST_PROCESS = Path(__file__).with_name("first_process.py")
 _LINE_BYTES = 1 << 24
@@ -45,6 +46,8 @@ class Program:
         self._folder.mkdir()
         self._process: asyncio.subprocess.Process | None = None
         self.socket = self._folder / "s"
+        #: By the volume's id, from when it is started.
+        self.mounted: dict[str, Mounted] = {}
 
     def send(self, number: signal.Signals) -> None:
         """Send SIGINT to the program, or SIGTERM: that kills everything in the container."""
@@ -56,6 +59,7 @@ class Program:
         for name in ("fs/root", "home", "tmp"):
             (self._folder / name).mkdir(parents=True)
         self._site.deployment.lay_out(self._definition, self._folder / "fs")
+        self.mounted = self._site.deployment.volumes.mounted(self._definition, self._folder / "volumes")
         python = str(self._site.python)
         command = [python, "-I", "-S", str(_FIRST_PROCESS), python, "-m", "modal._container_entrypoint"]
         self._process = await asyncio.create_subprocess_exec(
@@ -99,7 +103,7 @@ class Program:
         return {
             "LANG": "C.UTF-8",
             "PATH": f"{self._site.python.parent}{os.pathsep}{path}",
-            **self._site.deployment.environment_of(self._definition),
+            **replaced(self._site.deployment.environment_of(self._definition), self.mounted.values()),
             "HOME": str(self._folder / "home"),
             "TMPDIR": str(self._folder / "tmp"),
             "PYTHONPATH": str(self._folder / "fs" / "root"),

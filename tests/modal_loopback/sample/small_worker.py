@@ -12,7 +12,7 @@ app = modal.App("small-worker")
 image = (
     modal.Image.debian_slim(python_version="3.11")
     .uv_pip_install("numpy==2.1.0")
-    .env({"WEIGHTS": "a folder"})
+    .env({"WEIGHTS": "a folder", "PLACE": "/weights/of/ours"})
     .add_local_python_source("small_source")
 )
 
@@ -27,7 +27,7 @@ image = (
     retries=0,
     restrict_modal_access=True,
     single_use_containers=True,
-    volumes={"/weights": modal.Volume.from_name("weights")},
+    volumes={"/weights": modal.Volume.from_name("weights", create_if_missing=True, version=2)},
     secrets=[modal.Secret.from_name("bucket", required_keys=["S3_KEY"])],
 )
 def run(launch: dict[str, Any]) -> Any:

@@ -51,6 +51,22 @@ def look(launch: dict[str, Any]) -> dict[str, str]:
     return tried
 
 
+def shelve(launch: dict[str, Any]) -> dict[str, str]:
+    """Write and remove files on the volume, and give what lay there before."""
+    place = Path(os.environ["PLACE"])  # noqa: TID251
+    there = {str(path.relative_to(place)): path.read_text() for path in place.rglob("*") if path.is_file()}
+    for name, text in launch.get("write", {}).items():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_text(text)
+    for name in launch.get("remove", []):
+        (place / name).unlink()
+    if "wait_for" in launch:
+        Path(launch["wait_for"]).with_suffix(".started").touch()
+        while not Path(launch["wait_for"]).exists():
+            time.sleep(0.02)
+    return there
+
+
 def hang(launch: dict[str, Any]) -> dict[str, str]:
     """Start an orphan, say so, and sleep; say what ended the sleep, and sleep on if told to be stubborn."""
     folder = Path(launch["folder"])

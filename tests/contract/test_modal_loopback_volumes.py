@@ -1,0 +1,104 @@
+"""The stand-in's volumes keep Modal's word: a copy as of a container's start, commits at its end, removal by name."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import modal
+import pytest
+from grpclib import Status
+
+from tests.modal_loopback import Loopback, dialled, running
+
+_SAMPLE = Path(__file__).parents[1] / "modal_loopback" / "sample"
+
+
+@pytest.fixture
+def loopback(tmp_path: Path) -> Iterator[Loopback]:
+    """Deploy the small worker."""
+    with pytest.MonkeyPatch.context() as patch, running(tmp_path) as loopback, dialled(loopback):
+        patch.setenv("MODAL_PAYLOAD_FORMAT", "cbor")
+        patch.syspath_prepend(_SAMPLE)
+        loopback.secrets["bucket"] = {"S3_KEY": "k1"}
+        try:
+            importlib.import_module("small_worker").app.deploy()
+            yield loopback
+        finally:
+            sys.modules.pop("small_worker", None)
+            sys.modules.pop("small_source", None)
+        assert loopback.unimplemented == set()
+
+
+def start(**launch: Any) -> modal.FunctionCall[Any]:
+    return modal.Function.from_name("small-worker", "run").with_options(gpu="T4").spawn({"do": "shelve"} | launch)
+
+
+def shelve(loopback: Loopback, **launch: Any) -> dict[str, str]:
+    """Run a container to its end, commit and all; gives what it found."""
+    found = start(**launch).get(timeout=30)
+    end = time.monotonic() + 30
+    while not all(record.ended for record in loopback.containers if record.calls):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    return found
+
+
+def weights() -> modal.Volume:
+    return modal.Volume.from_name("weights")
+
+
+def test_what_a_container_leaves_the_next_one_finds(loopback: Loopback) -> None:
+    assert shelve(loopback, write={"a/one": "1", "a/two": "2"}) == {}
+    assert shelve(loopback, write={"a/one": "changed"}, remove=["a/two"]) == {"a/one": "1", "a/two": "2"}
+    assert shelve(loopback) == {"a/one": "changed"}
+    assert (loopback.volume("weights") / "of/ours/a/one").read_text() == "changed"
+
+
+def test_a_running_container_neither_sees_nor_undoes_what_another_commits(loopback: Loopback, tmp_path: Path) -> None:
+    shelve(loopback, write={"old": "1"})
+    gate = tmp_path / "gate"
+    slow = start(write={"mine": "m"}, wait_for=str(gate))
+    while not gate.with_suffix(".started").exists():
+        time.sleep(0.02)
+    assert start(write={"theirs": "t"}, remove=["old"]).get(timeout=30) == {"old": "1"}
+    place = loopback.volume("weights") / "of/ours"
+    while (place / "old").exists():
+        time.sleep(0.02)
+    gate.touch()
+    assert slow.get(timeout=30) == {"old": "1"}
+    assert shelve(loopback) == {"mine": "m", "theirs": "t"}
+
+
+def test_a_container_that_is_killed_commits_nothing(loopback: Loopback, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    call = start(write={"half": "h"}, wait_for=str(gate))
+    while not gate.with_suffix(".started").exists():
+        time.sleep(0.02)
+    loopback.kill(call.object_id)
+    with pytest.raises(Exception, match="exit code"):
+        call.get(timeout=30)
+    assert shelve(loopback) == {}
+
+
+def test_a_commit_that_is_refused_costs_the_call_nothing(loopback: Loopback) -> None:
+    loopback.fail("VolumeCommit", Status.PERMISSION_DENIED)
+    assert shelve(loopback, write={"a": "1"}) == {}
+    assert loopback.sent("VolumeCommit"), "the runtime asked for it"
+    assert shelve(loopback) == {}, "nobody has it"
+
+
+def test_files_are_removed_by_name(loopback: Loopback) -> None:
+    shelve(loopback, write={"job/one": "1", "job/two": "2", "other": "3"})
+    weights().remove_file("of/ours/job", recursive=True)
+    assert shelve(loopback) == {"other": "3"}
+    with pytest.raises(FileNotFoundError):
+        weights().remove_file("of/ours/job", recursive=True)
+    with pytest.raises(modal.exception.InvalidError):
+        weights().remove_file("of/ours")
+    with pytest.raises(modal.exception.NotFoundError):
+        modal.Volume.from_name("nobody-s").remove_file("a")
