@@ -97,5 +97,8 @@ class DoomedExecutor:
         found = await self._doom.run("find", lambda: self._real.find(run_id))
         return str(found) if found else None
 
+    async def clear_cache(self, job_id: str) -> None:
+        await self._doom.run("clear_cache", lambda: self._real.clear_cache(job_id))
+
     async def close(self) -> None:
         return None

@@ -174,6 +174,9 @@ class GpuMarket:
     async def find(self, run_id: str) -> str | None:  # noqa: ARG002 - Modal cannot tell
         return None
 
+    async def clear_cache(self, job_id: str) -> None:  # noqa: ARG002
+        return None
+
     async def close(self) -> None:
         return None
 

@@ -158,6 +158,9 @@ class ScriptedExecutor:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         #: Attempts that cannot be started, by number.
         self.refused: set[int] = set()
+        #: Jobs whose cache was to be removed, in order; while it is away nothing is.
+        self.cleared: list[str] = []
+        self.cache_is_away = False
 
     def devices(self, compute: Compute, gpu: str | None) -> tuple[str, ...]:
         return (gpu,) if gpu else compute.gpus or ("cpu",)
@@ -212,6 +215,11 @@ class ScriptedExecutor:
     async def find(self, run_id: str) -> str | None:
         call_id = f"call-{run_id}"
         return call_id if call_id in self._tasks else None
+
+    async def clear_cache(self, job_id: str) -> None:
+        self.cleared.append(job_id)
+        if self.cache_is_away:
+            raise SaccadeError(ErrorCode.SERVICE_UNAVAILABLE, "Nobody answers.")
 
     async def close(self) -> None:
         return None

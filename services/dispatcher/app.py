@@ -80,7 +80,7 @@ class Dispatcher:
         self.jobs = Jobs()
         self.teller = PipelineTeller(client, bucket, self.jobs, workloads)
         ledger = Ledger(store, self.jobs, lambda: self.lease.held)
-        self.janitor = Janitor(ledger, bucket, self.jobs, retention or RetentionSettings())
+        self.janitor = Janitor(ledger, bucket, executor, self.jobs, retention or RetentionSettings())
         self.lifecycle = Lifecycle(
             ledger=ledger,
             bucket=bucket,

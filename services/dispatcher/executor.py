@@ -118,5 +118,12 @@ class Executor(Protocol):
     async def find(self, run_id: str) -> str | None:
         """Give the call id of the worker that was launched for a run, for a dispatcher that died before noting it."""
 
+    async def clear_cache(self, job_id: str) -> None:
+        """Remove what workers keep of a job in their own places, beside the bucket; nothing there is as good.
+
+        Raises:
+            SaccadeError: SERVICE_UNAVAILABLE, where that cannot be done for now.
+        """
+
     async def close(self) -> None:
         """Let go of everything but the workers: they go on, and the next executor finds them."""

@@ -1,7 +1,8 @@
 """Removes what was only kept to go on from, when its time after a job's end is over, and says so.
 
 What is there is read from the bucket and when it is due from each job's events, so that nothing is forgotten with a
-process. Results stay: only ``scratch/`` is swept.
+process. Results stay: only ``scratch/`` is swept, and what workers keep of it in a cache of their own. The last key in
+the bucket goes after that, so that whoever dies in between, or does not reach the cache, comes again.
 """
 
 from __future__ import annotations
@@ -9,13 +10,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from contracts.errors import SaccadeError
 from contracts.events.job import JobScratchRemoved
 from contracts.ids import is_job_id, pipeline_of
+from contracts.job import Job
 from contracts.retention import scratch_until
+from services.dispatcher.executor import Executor
 from services.dispatcher.jobs import Jobs
 from services.dispatcher.ledger import Ledger, NotLeading
 from services.dispatcher.settings import RetentionSettings
@@ -30,10 +33,15 @@ _AGAIN_S: Final = 5.0
 class Janitor:
     """Sweeps while its dispatcher leads."""
 
-    def __init__(self, ledger: Ledger, bucket: Bucket, jobs: Jobs, settings: RetentionSettings) -> None:
+    def __init__(
+        self, ledger: Ledger, bucket: Bucket, executor: Executor, jobs: Jobs, settings: RetentionSettings
+    ) -> None:
         """Sweep what belongs to no job of ``jobs``, which have not ended."""
         self._ledger = ledger
         self._bucket = bucket
+        self._executor = executor
+        #: Whether this sweep still asks the executor: one that does not answer is not waited for job by job.
+        self._cache_answers = True
         self._jobs = jobs
         self._settings = settings
         #: When the scratch of jobs is due, as it was last read; what changes that drops it from here.
@@ -69,6 +77,7 @@ class Janitor:
             NotLeading: somebody else may act.
             SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
         """
+        self._cache_answers = True
         folder = f"{self._bucket.key('scratch')}/"
         left: defaultdict[str, list[str]] = defaultdict(list)
         for key in await self._bucket.list_keys(folder):
@@ -98,6 +107,24 @@ class Janitor:
             except Conflict:
                 return
             log.info("removing %d files that were kept for %s", len(keys), job_id, extra={"job_id": job_id})
-        for key in keys:
+        *others, last = keys
+        for key in others:
             self._ledger.check()
             await self._bucket.delete(key)
+        self._ledger.check()
+        if await self._clears_cache(job):
+            await self._bucket.delete(last)
+
+    async def _clears_cache(self, job: Job) -> bool:
+        """Have the workers' cache of a job removed; tells whether that is done, or no longer worth waiting for."""
+        if self._cache_answers:
+            try:
+                await self._executor.clear_cache(job.id)
+                self._ledger.check()
+                return True
+            except SaccadeError as error:
+                self._cache_answers = False
+                log.warning("what workers have cached stays for now: %s", error)
+        # By then it has gone without us: workers that begin remove what nobody has wanted for so long.
+        hours = timedelta(hours=self._settings.scratch_hours)
+        return job.scratch_removed_at is not None and self._ledger.clock() >= job.scratch_removed_at + hours

@@ -136,6 +136,12 @@ class LocalExecutor:
             return None
         return run_id if await asyncio.to_thread(_was_started, self._folder(run_id)) else None
 
+    async def clear_cache(self, job_id: str) -> None:
+        """Remove a job's folder of the cache, where the operator gave workers one: they read the bucket next door."""
+        cache = self._environment.get("WORKER_CACHE_FOLDER")
+        if cache and is_id(job_id, "job"):
+            await asyncio.to_thread(shutil.rmtree, Path(cache) / job_id, ignore_errors=True)
+
     async def close(self) -> None:
         """Stop looking after the workers; they go on."""
         if self._watching:

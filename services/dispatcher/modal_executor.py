@@ -19,9 +19,10 @@ import modal.exception
 from contracts.assignment import Assignment
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.gpu import gpu_name, ladder
+from contracts.ids import is_id
 from contracts.launch import ARGUMENT_BYTES, Launch
 from contracts.workload import Compute
-from modal_workers.deployment import FUNCTION, app_name
+from modal_workers.deployment import CACHE, FUNCTION, app_name
 from services.dispatcher.executor import Backlog, CallState, CallStatus, LaunchFailed, Throttled, ending
 from services.dispatcher.modal_failures import REFUSALS, ending_of, names_of
 from services.dispatcher.modal_rates import usd_per_s
@@ -184,6 +185,24 @@ class ModalExecutor:
             log.info("Modal's billing tells no prices: %s", type(error).__name__)
             return {}
         return usd_per_s(dict(told.items()))
+
+    async def clear_cache(self, job_id: str) -> None:
+        """Remove a job's folder on the cache's volume.
+
+        Raises:
+            SaccadeError: SERVICE_UNAVAILABLE, when Modal does not answer, or will not.
+        """
+        if not is_id(job_id, "job"):
+            return
+        environment = self.settings.modal_environment or None
+        volume = modal.Volume.from_name(CACHE.name, environment_name=environment, client=self.client)
+        try:
+            async with _answered(_ANSWER_S):
+                await volume.remove_file.aio(job_id, recursive=True)
+        except (FileNotFoundError, modal.exception.NotFoundError):
+            return  # no folder, or no volume: no stage of a pipeline ever put anything there
+        except Exception as error:
+            raise _away(error) from error
 
     async def close(self) -> None:
         """Let go of handles; the calls go on."""
