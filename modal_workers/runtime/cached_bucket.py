@@ -69,6 +69,7 @@ class CachedBucket:
         if self._cache is None or not await self._answer(note.bytes, self._cache.take, note, beside):
             return False
         beside.replace(path)
+        log.info("had %s from the cache", key)
         self._seen.add(key)
         return True
 

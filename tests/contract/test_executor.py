@@ -213,6 +213,20 @@ async def test_a_call_that_nobody_knows_has_ended(house: House, call_id: str) ->
     assert await executor.find(call_id) is None
 
 
+async def test_what_workers_cached_of_a_job_is_removed_and_of_no_other(house: House) -> None:
+    executor = house.executor()
+    jobs = [(await house.play("save a.bin 262144", state=State.SUCCEEDED))[0].job_id for _ in range(2)]
+    for job_id in jobs:
+        await house.until_cached(job_id, 1)
+    for unknown in ("", ".", "..", "/", f"{jobs[0]}/..", new_id("job")):
+        await executor.clear_cache(unknown)
+    assert {path.name for path in house.cache.iterdir()} >= set(jobs)
+    await executor.clear_cache(jobs[0])
+    await executor.clear_cache(jobs[0])  # again: nothing happens
+    assert not (house.cache / jobs[0]).exists()
+    assert (house.cache / jobs[1]).exists()
+
+
 async def test_children_that_a_job_leaves_running_end_with_it(house: House) -> None:
     assignment, _ = await house.play("children", state=State.SUCCEEDED)
     assert not of_run(assignment)

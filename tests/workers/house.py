@@ -20,7 +20,7 @@ import pytest
 from contracts.assignment import Assignment
 from contracts.job import State
 from contracts.workload import Compute
-from modal_workers.deployment import SECRET
+from modal_workers.deployment import CACHE, SECRET
 from services.dispatcher.executor import CallState, CallStatus, Executor
 from services.dispatcher.local_executor import LocalExecutor
 from services.dispatcher.modal_executor import ModalExecutor, open_modal_executor
@@ -96,6 +96,8 @@ class House:
             self.made.append(ModalExecutor(self.modal.client, self.modal.settings, self.desk.bucket, self.modal.access))
             return self.made[-1]
         environment = inherited_environment() | {"WORKER_CATALOG": "tests.workers,tests.session_workers"}
+        if self.cache.is_dir():
+            environment["WORKER_CACHE_FOLDER"] = str(self.cache)
         if self.kind == "credentials":
             assert isinstance(self.nats, OperatorNats)
             self.made.append(CredentialExecutor(self.folder, self.nats, self.s3.settings, environment))
@@ -105,11 +107,25 @@ class House:
         )
         return self.made[-1]
 
+    @property
+    def cache(self) -> Path:
+        """Where what workers have cached lies; on Modal, what is committed of it."""
+        if self.surroundings is not None and self.kind == "modal":
+            return self.surroundings.loopback.volume(CACHE.name)
+        return self.folder / "cache"
+
     def log_of(self, assignment: Assignment) -> str:
         """Give what a run has logged; on Modal containers log for all their runs."""
         if self.surroundings is not None and self.kind == "modal":
             return self.surroundings.loopback.log()
         return (self.folder / "runs" / assignment.run_id / "worker.log").read_text()
+
+    async def until_cached(self, job_id: str, entries: int) -> None:
+        """Wait until a job has so many entries in the cache: on Modal a container commits them after its call's end."""
+        end = time.monotonic() + WAIT_S
+        while len(list((self.cache / job_id).glob("[0-9a-f]*"))) != entries:
+            assert time.monotonic() < end, "the cache has not got it"
+            await asyncio.sleep(0.05)
 
     async def ended(self, executor: Executor, call_id: str) -> CallStatus:
         end = time.monotonic() + WAIT_S
@@ -152,6 +168,8 @@ async def open_house(kind: str, folder: Path, servers: Surroundings) -> AsyncIte
             stack.enter_context(dialled(servers.loopback))
             opening = open_modal_executor(servers.modal_settings(), desk.bucket, servers.access())
             house.modal = await stack.enter_async_context(opening)
+        else:
+            house.cache.mkdir(parents=True)
         yield house
         for executor in house.made:
             await executor.close()

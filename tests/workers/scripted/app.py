@@ -6,7 +6,7 @@ from typing import Any
 
 import modal
 
-from modal_workers.deployment import PYTHON, SECRET, SECRET_KEYS, SOURCE, Deployment, left_out
+from modal_workers.deployment import CACHE, PYTHON, SECRET, SECRET_KEYS, SOURCE, Deployment, left_out
 from tests.workers.scripted.spec import WORKLOAD
 
 DEPLOYMENT = Deployment.of(WORKLOAD)
@@ -15,7 +15,7 @@ app = modal.App(DEPLOYMENT.app_name)
 
 image = (
     modal.Image.debian_slim(python_version=PYTHON)
-    .env({"WORKER_CATALOG": "tests.workers"})
+    .env({"WORKER_CATALOG": "tests.workers"} | CACHE.environment())
     .add_local_python_source(*SOURCE, "tests.workers", ignore=left_out)
 )
 
@@ -23,6 +23,7 @@ image = (
 @app.function(
     image=image,
     secrets=[modal.Secret.from_name(SECRET, required_keys=list(SECRET_KEYS))],
+    volumes={CACHE.path: modal.Volume.from_name(CACHE.name, create_if_missing=True)},
     **DEPLOYMENT.options(),
 )
 def run(launch: dict[str, Any]) -> dict[str, Any]:
