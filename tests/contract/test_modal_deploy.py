@@ -168,6 +168,18 @@ def test_the_frames_stages_compile_gsplat_and_begin_on_the_ladder(deployed: Loop
         assert {"modal_workers/nerf/orbit.py", f"modal_workers/nerf/{stage}/job.py"} <= set(asked.files)
 
 
+def test_every_stage_of_the_frames_has_the_cache_and_nobody_else(deployed: Loopback) -> None:
+    stages = [app_name(name) for name in workloads() if name.startswith("nerf_")]
+    assert len(stages) == 7
+    for asked in deployed.functions:
+        if asked.app in stages:
+            assert asked.volumes == {"/nerf-data": "nerf-data"}, asked.app
+            assert "ENV WORKER_CACHE_FOLDER=/nerf-data" in asked.image_lines, asked.app
+            assert "ENV MODAL_VOLUME_CLEANUP_HOURS=48" in asked.image_lines, asked.app
+        elif asked.app.removeprefix("saccade-") not in ("scripted", "laddered"):
+            assert asked.volumes == {}, asked.app
+
+
 def test_nerfstudio_stands_in_an_environment_of_its_own(deployed: Loopback) -> None:
     for stage in ("training_nerfstudio", "rendering_nerfstudio"):
         asked = deployed.function(f"saccade-nerf-{stage.replace('_', '-')}")

@@ -12,7 +12,9 @@ from grpclib import Status
 
 from contracts.assignment import Assignment
 from contracts.errors import SaccadeError
+from contracts.ids import new_id
 from contracts.job import State
+from modal_workers.deployment import CACHE
 from services.dispatcher.executor import Backlog, CallState, LaunchFailed, Throttled
 from services.dispatcher.modal_executor import ModalExecutor, open_modal_executor
 from services.dispatcher.run_access import RunAccess
@@ -20,7 +22,7 @@ from services.gateway.app import build_app
 from services.kit.serve import serve as serve_app
 from services.kit.tasks import end
 from tests.gateway import running_gateway
-from tests.modal_loopback import Loopback, dialled
+from tests.modal_loopback import Loopback, dialled, running
 from tests.servers import HOST, free_port, wait_for_port
 from tests.workers.desk import WAIT_S
 from tests.workers.hasty.spec import WORKLOAD as HASTY
@@ -199,6 +201,35 @@ async def test_an_answer_is_good_for_a_while_unless_it_is_urgent(
     while (status := await slow.poll(call_id, urgent=True)).state is CallState.RUNNING:
         assert time.monotonic() < until
     assert status.exit_code == 0
+
+
+async def test_a_cache_that_modal_does_not_remove_is_told_and_one_that_is_not_there_is_gone(
+    executor: ModalExecutor, loopback: Loopback
+) -> None:
+    job_id = new_id("job")
+    kept = loopback.volume(CACHE.name) / job_id / "0a"
+    kept.parent.mkdir()
+    kept.touch()
+    for status in (Status.UNAVAILABLE, Status.PERMISSION_DENIED, Status.RESOURCE_EXHAUSTED):
+        loopback.fail("VolumeRemoveFile", status, times=20)
+        with pytest.raises(SaccadeError, match="Modal does not answer"):
+            await executor.clear_cache(job_id)
+        loopback.heal()
+    loopback.lose_reply("VolumeRemoveFile")  # and the second try finds nothing
+    await executor.clear_cache(job_id)
+    assert not kept.parent.exists()
+
+
+async def test_where_no_pipeline_was_deployed_there_is_no_cache_to_remove(
+    tmp_path: Path, house: House, servers: Surroundings
+) -> None:
+    with running(tmp_path) as empty, dialled(empty):
+        async with open_modal_executor(servers.modal_settings(), house.desk.bucket, servers.access()) as executor:
+            await executor.clear_cache(new_id("job"))
+        assert [sent.rpc for sent in empty.requests if "Volume" in sent.rpc] == ["VolumeGetOrCreate"], "none is made"
+        with pytest.raises(KeyError):
+            empty.volume(CACHE.name)
+        assert empty.unimplemented == set()
 
 
 async def test_silence_of_modal_says_nothing_of_a_call(

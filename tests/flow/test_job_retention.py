@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 
 from contracts.events.job import JobScratchRemoved
 from contracts.job import State
-from tests.dispatching import Servers, World, a_world, shared_servers, workload
+from tests.dispatching import Servers, World, a_world, kill, shared_servers, workload
 from tests.gateway import Running, code_of, running_gateway
 from tests.pipelines import half_done_until_stopped, reach_part, relay, relay_catalog, stage_executor
 from tests.scripted_executor import ScriptedExecutor, Worker
@@ -102,6 +104,103 @@ async def test_a_dispatcher_that_died_in_between_leaves_nothing_and_says_it_once
     async with world.dispatching(world.dispatcher(ScriptedExecutor(world.store, world.bucket))):
         await until_removed(world, job_id)
     assert (await world.verbs(job_id)).count("scratch_removed") == 1
+
+
+async def ended_with_scratch(world: World, *jobs: dict[str, Any]) -> list[str]:
+    """Leave jobs that have ended, and what they kept, with nobody dispatching."""
+    async with world.dispatching(world.dispatcher(ScriptedExecutor(world.store, world.bucket))):
+        ended = [await world.submit(params={"keep_hours": 1}, **job) for job in jobs]
+        for job_id in ended:
+            await world.reach(job_id)
+            await leave_scratch(world, job_id)
+            job = await world.job(job_id)
+            await world.publish(job_id, "acme", JobScratchRemoved(files=2), after=job.sequence)
+    await world.forget_lease()
+    return ended
+
+
+class Witness(ScriptedExecutor):
+    """Sees what the bucket still has when the cache of a job is to go, and may never answer."""
+
+    def __init__(self, world: World, *, hangs: bool = False) -> None:
+        super().__init__(world.store, world.bucket)
+        self._world = world
+        self._hangs = hangs
+        self.left: list[list[str]] = []
+
+    async def clear_cache(self, job_id: str) -> None:
+        await super().clear_cache(job_id)
+        self.left.append(await scratch_of(self._world, job_id))
+        if self._hangs:
+            await anyio.sleep_forever()
+
+
+async def test_what_workers_cached_goes_before_the_last_key(world: World) -> None:
+    (job_id,) = await ended_with_scratch(world, {})
+    witness = Witness(world)
+    async with world.dispatching(world.dispatcher(witness)):
+        await until_removed(world, job_id)
+    assert witness.cleared == [job_id]
+    assert [len(left) for left in witness.left] == [1]
+
+
+async def test_a_dispatcher_that_dies_before_the_cache_is_gone_comes_again(world: World) -> None:
+    (job_id,) = await ended_with_scratch(world, {})
+    dying = Witness(world, hangs=True)
+    task = asyncio.create_task(world.dispatcher(dying).run(asyncio.Event()))
+    with anyio.fail_after(10.0):
+        while not dying.left:
+            await anyio.sleep(0.02)
+    await kill(task)
+    assert len(await scratch_of(world, job_id)) == 1
+    await world.forget_lease()
+    witness = Witness(world)
+    async with world.dispatching(world.dispatcher(witness)):
+        await until_removed(world, job_id)
+    assert witness.cleared == [job_id]
+
+
+async def test_a_cache_that_cannot_be_reached_holds_up_one_key_a_job_until_it_can(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODAL_VOLUME_CLEANUP_HOURS", "48")
+    both = await ended_with_scratch(world, {}, {})
+    executor = ScriptedExecutor(world.store, world.bucket)
+    executor.cache_is_away = True
+    async with world.dispatching(world.dispatcher(executor)):
+        with anyio.fail_after(10.0):
+            while len(executor.cleared) < 4 or [len(await scratch_of(world, job_id)) for job_id in both] != [1, 1]:
+                await anyio.sleep(0.02)
+        later = await world.submit()
+        await world.reach(later)
+        executor.cache_is_away = False
+        for job_id in both:
+            await until_removed(world, job_id)
+    assert set(both) <= set(executor.cleared)
+
+
+async def test_a_cache_that_is_never_reached_is_left_to_the_workers_in_the_end(world: World) -> None:
+    (job_id,) = await ended_with_scratch(world, {})
+    executor = ScriptedExecutor(world.store, world.bucket)
+    executor.cache_is_away = True
+    async with world.dispatching(world.dispatcher(executor)):
+        await until_removed(world, job_id)
+    removed_at = (await world.job(job_id)).scratch_removed_at
+    assert removed_at
+    assert (datetime.now(UTC) - removed_at).total_seconds() >= 0.3, "the time after which workers remove it themselves"
+
+
+async def test_a_pipeline_has_one_cache_and_it_goes_by_the_pipeline_s_name(world: World) -> None:
+    executor = stage_executor(world)
+    async with world.dispatching(world.dispatcher(executor, workload(), *relay())):
+        job_id = await world.submit(workload="relay")
+        await world.reach(job_id)
+        part = await reach_part(world, job_id, "shape", 1)
+        await leave_scratch(world, job_id)
+        await leave_scratch(world, part.id)
+        await until_removed(world, job_id)
+        await until_removed(world, part.id)
+    assert set(executor.cleared) == {job_id}
 
 
 async def test_a_user_has_it_removed_at_once_or_kept_for_longer(
