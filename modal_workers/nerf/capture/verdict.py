@@ -19,7 +19,7 @@ _TIED: Final = 0.75
 #: are too few to go by.
 _TIES: Final = 3.0
 _NAMED: Final = 40
-_SEND_AGAIN: Final = "Send these files again as whole JPEG, PNG, WebP or HEIC photos"
+_SEND_AGAIN: Final = "Send whole JPEG, PNG, WebP or HEIC photos in place of these files"
 _TOGETHER: Final = (
     "Photograph it in one go, from all sides: about 40 photos on two rings, each showing most of what the one before "
     "it shows."
@@ -197,7 +197,10 @@ def _connection(found: Findings) -> list[Reason]:
     """Say how the photos hang together; nothing of those whose cause was told already."""
     count = len(found.shots)
     explained = {*found.blurred, *found.plain, *found.black, *found.burnt}
-    if count < 3 or len(explained) > 0.5 * count or found.still_background > _BACKGROUND:
+    # What was taken from the same place is tied to nothing by that: nothing moved.
+    if len({*explained, *found.repetitions}) > 0.5 * count:
+        return []
+    if count < 3 or found.still_background > _BACKGROUND:
         return []
     largest, *others = found.pieces
     apart = [one for piece in others for one in piece if one not in explained]
