@@ -39,7 +39,7 @@ ENDINGS: Final[dict[str, FailureClass | Unknown]] = {
     "Error": UNKNOWN,
 }
 
-#: Errors of the client that no call of ours can meet: of sandboxes, mounts, volumes, snapshots and the workspace's
+#: Errors of the client that no call of a worker can meet: of sandboxes, mounts, volumes, snapshots and the workspace's
 #: administration. Listed, so that a new one of a newer client is noticed (tests/unit/test_modal_failures.py).
 ELSEWHERE: Final = (
     "AlreadyExistsError",

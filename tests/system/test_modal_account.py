@@ -20,6 +20,7 @@ import nkeys
 import pytest
 from pydantic import SecretStr
 
+from contracts.ids import new_id
 from services.dispatcher.executor import CallState, CallStatus
 from services.dispatcher.modal_executor import ModalExecutor, open_modal_executor
 from services.dispatcher.modal_rates import KEYS
@@ -137,6 +138,25 @@ async def test_a_container_that_is_taken_away_hears_of_it_and_its_input_runs_aga
     assert (status.exit_code, status.failure) == (0, None), status.detail
     assert await seen(executor, f"{key}.ended_by") == "KeyboardInterrupt"
     assert await seen(executor, f"{key}.began") == 2
+
+
+async def test_what_a_worker_leaves_on_the_cache_s_volume_is_there_for_the_next_and_can_be_removed(
+    executor: ModalExecutor, app: str
+) -> None:
+    """Functions are restricted: nothing says that such a container's volume is committed at its end."""
+    job_id = new_id("job")
+
+    async def is_shelved() -> Any:
+        return await (await function(executor, app, "is_shelved").spawn.aio(job_id)).get.aio(timeout=_WAIT_S)
+
+    status = await ended(executor, await spawned(executor, app, "shelve", job_id))
+    assert status.exit_code == 0, status.detail
+    until = time.monotonic() + _WAIT_S
+    while not await is_shelved():
+        assert time.monotonic() < until, "it was never committed: every stage fetches everything from the bucket"
+    await executor.clear_cache(job_id)
+    assert not await is_shelved()
+    await executor.clear_cache(job_id)
 
 
 async def test_an_option_names_the_one_gpu_of_several(executor: ModalExecutor, app: str) -> None:
