@@ -1,9 +1,10 @@
 """The process in which pycolmap runs, one step in each: it reads its order, tells how far it is, and ends.
 
-Nothing but pycolmap works here, and this file imports nothing of ours: the wheel of pycolmap 4.2.1 exports all of
-zlib, so a process that loads it first breaks its heap in the next PNG or zip; a read of the SQLite database while
-pycolmap writes it ends the process. It is therefore ``python -P mapper_process.py ORDER PIPE``: the path of a JSON file
-and the number of the file descriptor that gets a JSON object a line. The end of standard input ends it at once.
+Nothing but pycolmap and numpy works here, and of ours only ``matching.py`` is imported: the wheel of pycolmap 4.2.1
+exports all of zlib, so a process that loads it first breaks its heap in the next PNG or zip; a read of the SQLite
+database while pycolmap writes it ends the process. It is therefore ``python -P mapper_process.py ORDER PIPE``: the path
+of a JSON file and the number of the file descriptor that gets a JSON object a line. The end of standard input ends it
+at once.
 """
 
 from __future__ import annotations
@@ -15,16 +16,33 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
+# Pairs are matched on threads of ours; a library of numpy's that started its own under each would only be in the way.
+# It looks once, when it is loaded.
+os.putenv("OPENBLAS_NUM_THREADS", "1")
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+
+# isort: split
+import numpy as np
 import pycolmap
 
+from modal_workers.nerf.poses.matching import matches
+
 Tell = Callable[..., None]
+Pair = tuple[str, str]
 
 #: Photos whose features are found between two messages.
 _BATCH_PHOTOS: Final = 8
+#: Matches of a pair for which a geometry is looked for; and how often at most, where few of the matches fit any. By
+#: pycolmap's default of 10,000, most of the time goes into pairs that show nothing in common; 2,000 find 0.2 to 0.4 %
+#: fewer matches, and of the pairs only those that were just enough (bench/README.md).
+_FEWEST: Final = 15
+_TRIALS: Final = 2000
 #: Above what any bundle adjustment here has: those that run on several threads do not give the same twice.
 _NEVER: Final = 2**31 - 1
 
@@ -70,28 +88,38 @@ def find_features(order: dict[str, Any], tell: Tell) -> None:
 
 
 def match_pairs(order: dict[str, Any], tell: Tell) -> None:
-    """Match the blocks of pairs, and keep of each pair what one geometry explains."""
+    """Match the blocks of pairs, and keep of each pair what one geometry explains; those matched before stay."""
     verification = pycolmap.TwoViewGeometryOptions()
+    verification.min_num_inliers = _FEWEST
     verification.ransac.random_seed = order["seed"]
+    verification.ransac.max_num_trials = _TRIALS
     # What stays where it is in the picture is dirt on the lens, a caption, or the room behind a turntable.
     verification.filter_stationary_matches = True
     verification.stationary_matches_max_error = order["stationary_px"]
-    matching = pycolmap.FeatureMatchingOptions()
-    matching.num_threads = order["threads"]
-    pairing = pycolmap.ImportedPairingOptions()
-    listed = Path(order["pairs"])
-    pairing.match_list_path = listed
-    blocks = order["blocks"]
-    for number, block in enumerate(blocks, 1):
-        listed.write_text("".join(f"{one} {other}\n" for one, other in block))
-        pycolmap.match_image_pairs(
-            order["database"],
-            matching_options=matching,
-            pairing_options=pairing,
-            verification_options=verification,
-            device=pycolmap.Device.cpu,
-        )
-        tell(step="match", done=number, total=len(blocks))
+    listed, blocks = Path(order["pairs"]), order["blocks"]
+    with ThreadPoolExecutor(order["threads"]) as threads:
+        for number, block in enumerate(blocks, 1):
+            _match(order["database"], block, threads)
+            listed.write_text("".join(f"{one} {other}\n" for one, other in block))
+            pycolmap.verify_matches(order["database"], listed, verification)
+            tell(step="match", done=number, total=len(blocks))
+
+
+def _match(path: str, block: Iterable[Pair], threads: ThreadPoolExecutor) -> None:
+    """Write the matches of pairs that have none yet; too few for a geometry are none."""
+    with pycolmap.Database.open(path) as database:
+        ids = {image.name: image.image_id for image in database.read_all_images()}
+        pairs = [(ids[one], ids[other]) for one, other in block if not database.exists_matches(ids[one], ids[other])]
+        features = {number: _descriptors(database, number) for number in set(chain.from_iterable(pairs))}
+        found = threads.map(lambda pair: matches(features[pair[0]], features[pair[1]]), pairs)
+        for pair, matched in zip(pairs, found, strict=True):
+            database.write_matches(*pair, matched if len(matched) >= _FEWEST else matched[:0])
+
+
+def _descriptors(database: pycolmap.Database, number: int) -> np.ndarray:
+    if not database.exists_descriptors(number):
+        return np.zeros((0, 128), np.float32)
+    return np.asarray(database.read_descriptors(number).data).astype(np.float32)
 
 
 def map_photos(order: dict[str, Any], tell: Tell) -> None:
