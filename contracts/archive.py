@@ -108,7 +108,7 @@ def list_archive(archive: zipfile.ZipFile) -> ArchiveListing:
             skipped.append(name)
     _check_whole(infos)
     if not pictures:
-        held = f"{len(skipped)} other files" if skipped else "nothing"
+        held = f"{len(skipped)} other file{'s' * (len(skipped) > 1)}" if skipped else "nothing"
         raise SaccadeError(ErrorCode.ARCHIVE_EMPTY, f"The ZIP holds {held} and no photo.")
     return ArchiveListing(sorted(pictures, key=lambda one: natural_order(one.name)), sorted(skipped, key=natural_order))
 

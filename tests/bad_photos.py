@@ -179,7 +179,7 @@ ROWS: Final = (
     Row("a ZIP whose names climb", _hostile("a name that climbs"), "upload", "archive_unsafe", "not taken",
         ("cron.d", "leads out"), ("photos themselves",)),
     Row("an empty ZIP", _hostile("empty"), "upload", "archive_empty", "not taken", ("nothing",), ("photos into it",)),
-    Row("a ZIP without photos", _hostile("no photo"), "upload", "archive_empty", "not taken", ("1 other file",),
+    Row("a ZIP without photos", _hostile("no photo"), "upload", "archive_empty", "not taken", ("1 other file and no photo",),
         ("photos into it",)),
     Row("a nested ZIP", _hostile("a ZIP in the ZIP"), "upload", "archive_nested", "not taken", ("a/photos.zip",),
         ("Unpack it",)),

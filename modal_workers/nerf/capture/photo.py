@@ -98,7 +98,8 @@ def _opened(image: Any) -> Opened:
     if image.format in ("JPEG", "MPO"):
         image.draft("RGB", (LONGEST_SIDE_PX, LONGEST_SIDE_PX))  # the decoder halves what is more than twice as large
     original = (height, width) if exif.get(_ORIENTATION) in _LYING else (width, height)
-    rgb, alpha = _eight_bits(ImageOps.exif_transpose(image))
+    ImageOps.exif_transpose(image, in_place=True)  # or it copies a photo that is upright already
+    rgb, alpha = _eight_bits(image)
     scale = min(1.0, LONGEST_SIDE_PX / max(rgb.shape[:2]))
     if scale < 1:
         size = (round(rgb.shape[1] * scale), round(rgb.shape[0] * scale))
@@ -121,7 +122,7 @@ def _eight_bits(image: Any) -> tuple[Picture, Picture | None]:
         share = alpha[:, :, None].astype(np.uint16)
         rgb = (rgba[:, :, :3].astype(np.uint16) * share + 255 * (255 - share)) // 255
         return rgb.astype(np.uint8), alpha
-    return np.asarray(image.convert("RGB")), None
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB")), None
 
 
 def _two_valued(picture: Picture) -> Picture:
