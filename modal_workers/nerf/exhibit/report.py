@@ -23,7 +23,7 @@ from modal_workers.nerf.exhibit.held_out import Pair
 from modal_workers.nerf.exhibit.page import data_url, write_page
 from modal_workers.nerf.exhibit.spec import NerfResult, StageFigures
 from modal_workers.nerf.exhibit.story import Story
-from modal_workers.nerf.training.spec import TrainingReport
+from modal_workers.nerf.training.spec import OUTLINE_DOUBTFUL, TrainingReport
 
 _WORDS: Final = {"good": "good", "usable": "usable", "refused": "refused"}
 _TITLES: Final = {
@@ -169,10 +169,32 @@ def _model(story: Story, pictures: Pictures) -> str:
     stopped = ", stopped early as it got no better" if training.stopped_early else ""
     cut = "by the masks that were sent" if training.masks == "given" else "by masks that were found in training"
     return (
-        f'<section><h2>The model</h2><p class="lead">{_what(training)}, '
+        f'<section id="model"><h2>The model</h2>{_doubt(training)}<p class="lead">{_what(training)}, '
         f"{training.iterations:,} iterations{stopped}, on {escape(training.device)}, photos at "
-        f"{training.training_size_px} px. The object was told from the rest {cut}. {score}</p>"
+        f"{training.training_size_px} px. The object was told from the rest {cut}. {score}{_outline(training)}</p>"
         f'<div class="cards">{drawn}{shown}</div></section>'
+    )
+
+
+def _outline(training: TrainingReport) -> str:
+    """Say how far the outline is backed by the photos; nothing where masks were sent."""
+    if training.masks == "given":
+        return ""
+    if training.outline_agreement is None:
+        return " Whether the outline is right was not judged: too little of a table is seen beside the object."
+    return (
+        f" {training.outline_agreement:.0%} of alpha's outline in them is where the photo stops showing the table, "
+        "within 2 px of 320; where the object stands and where no table is behind it, nothing is judged."
+    )
+
+
+def _doubt(training: TrainingReport) -> str:
+    if training.outline_agreement is None or training.outline_agreement >= OUTLINE_DOUBTFUL:
+        return ""
+    return (
+        '<div class="reason warning"><p><b>The outline is doubtful: '
+        f"{1 - training.outline_agreement:.0%} of it is not where the photos stop showing the table.</b></p>"
+        "<p>Look at the frames. Send masks, or set crop_radius so that the whole object is inside of it.</p></div>"
     )
 
 

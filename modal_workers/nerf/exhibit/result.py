@@ -5,6 +5,7 @@ from __future__ import annotations
 from modal_workers.nerf.exhibit.expense import totals
 from modal_workers.nerf.exhibit.spec import FramesFigures, ModelFigures, NerfResult, PosesFigures, StageFigures
 from modal_workers.nerf.exhibit.story import Story
+from modal_workers.nerf.training.spec import OUTLINE_DOUBTFUL
 
 
 def result_of(story: Story, stages: tuple[StageFigures, ...]) -> NerfResult:
@@ -55,6 +56,8 @@ def _model(story: Story) -> ModelFigures | None:
         held_out=training.held_out,
         psnr_db=training.psnr_db,
         ssim=training.ssim,
+        outline_agreement=training.outline_agreement,
+        outline_doubtful=training.outline_agreement is not None and training.outline_agreement < OUTLINE_DOUBTFUL,
     )
 
 

@@ -31,6 +31,8 @@ _DENSE_FROM: Final = 0.05
 _DENSE_UNTIL: Final = 0.7
 _DENSITY_ROUNDS: Final = 24
 _ALPHA_SHARE: Final = 0.1
+#: How much more alpha counts where what is behind would explain the photo alone: what need not be there is not.
+_OPEN_SHARE: Final = 3.0
 
 
 @dataclass(frozen=True)
@@ -42,15 +44,50 @@ class Target:
     picture: Tensor  # [H, W, 3] uint8
     mask: Tensor | None = None  # [H, W, 1] uint8, 255 = object
     photo: int = 0  # whose gain it is
+    opened: Tensor | None = None  # [H, W, 1] uint8, 255 = may just as well be what is behind
+    behind: Tensor | None = None  # [H, W, 3] uint8, only looked at where it is open
 
     def scaled(self, factor: float) -> Target:
         """Give the same at another size."""
         camera = self.camera.scaled(factor)
         size = (camera.width_px, camera.height_px)
-        pictures = [self.picture] if self.mask is None else [self.picture, self.mask]
-        small = [cv2.resize(one.cpu().numpy(), size, interpolation=cv2.INTER_AREA) for one in pictures]
-        tensors = [torch.from_numpy(np.atleast_3d(one)).to(self.picture.device) for one in small]
-        return Target(camera, self.camera_from_world, tensors[0], tensors[1] if len(tensors) > 1 else None, self.photo)
+        mask, opened, behind = (_resized(one, size) for one in (self.mask, self.opened, self.behind))
+        picture = _resized(self.picture, size)
+        assert picture is not None
+        return Target(camera, self.camera_from_world, picture, mask, self.photo, opened, behind)
+
+    def cut(self, rows: slice, columns: slice) -> Target:
+        """Give a part of the photo."""
+        top, left = rows.start, columns.start
+        camera = Camera(
+            columns.stop - left,
+            rows.stop - top,
+            self.camera.fx_px,
+            self.camera.fy_px,
+            self.camera.cx_px - left,
+            self.camera.cy_px - top,
+        )
+        picture, *others = (
+            None if one is None else one[rows, columns].contiguous()
+            for one in (self.picture, self.mask, self.opened, self.behind)
+        )
+        assert picture is not None
+        return Target(camera, self.camera_from_world, picture, others[0], self.photo, others[1], others[2])
+
+    def before(self, ground: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Put the object of a photo with a mask before ``ground`` [3], in 0..1, but where it is open.
+
+        Gives the picture [H, W, 3] that should come out, what is to be put behind the splats for it, and how open [H,
+        W, 1] each pixel is: there the photo stays as it is, and what is behind is the table.
+        """
+        assert self.mask is not None
+        picture, mask = self.picture.to(ground.dtype) / 255, self.mask.to(ground.dtype) / 255
+        shown, behind = picture * mask + (1 - mask) * ground, ground.expand_as(picture)
+        if self.opened is None or self.behind is None:
+            return shown, behind, None
+        opened = self.opened.to(ground.dtype) / 255
+        behind = torch.lerp(behind, self.behind.to(ground.dtype) / 255, opened)
+        return torch.lerp(shown, picture, opened), behind, opened
 
 
 @dataclass(frozen=True)
@@ -136,17 +173,19 @@ class Fitting:
         return float(value.detach())
 
     def _loss(self, rendered: Rendered, target: Target, number: int) -> Tensor:
-        colour, picture = rendered.colour, target.picture.to(rendered.colour.dtype) / 255
+        colour = rendered.colour
         if self.gains is not None:
             colour = colour * self.gains.factors(target.photo)
         if target.mask is None:
+            picture = target.picture.to(colour.dtype) / 255
             absolute = (colour - picture).abs().mean()
         else:
-            mask = target.mask.to(colour.dtype) / 255
-            background = _drawn(self.fit.seed, number, "background", 3).to(colour)
-            colour = colour + (1 - rendered.alpha) * background
-            picture = picture * mask + (1 - mask) * background
-            absolute = (colour - picture).abs().mean() + _ALPHA_SHARE * (rendered.alpha - mask).abs().mean()
+            picture, behind, opened = target.before(_drawn(self.fit.seed, number, "background", 3).to(colour))
+            colour = colour + (1 - rendered.alpha) * behind
+            wrong = (rendered.alpha - target.mask.to(colour.dtype) / 255).abs()
+            if opened is not None:
+                wrong = torch.lerp(wrong, _OPEN_SHARE * rendered.alpha, opened)
+            absolute = (colour - picture).abs().mean() + _ALPHA_SHARE * wrong.mean()
         return (1 - D_SSIM_SHARE) * absolute + D_SSIM_SHARE * (1 - ssim(colour, picture))
 
     def _target(self, number: int) -> Target:
@@ -185,6 +224,13 @@ class Fitting:
         self.density.restore(state["density"])
         if self.gains is not None:
             self.gains.restore(state["gains"])
+
+
+def _resized(picture: Tensor | None, size: tuple[int, int]) -> Tensor | None:
+    if picture is None:
+        return None
+    small = cv2.resize(picture.cpu().numpy(), size, interpolation=cv2.INTER_AREA)
+    return torch.from_numpy(np.atleast_3d(small)).to(picture.device)
 
 
 def _drawn(seed: int, number: int, what: str, count: int) -> Tensor:

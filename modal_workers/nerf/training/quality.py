@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Final
 
 import numpy as np
 import torch
 
-from modal_workers.gaussians.camera import Camera
 from modal_workers.gaussians.rasterize import rasterize
 from modal_workers.gaussians.similarity import psnr_db, ssim
 from modal_workers.gaussians.splats import Splats
@@ -34,13 +32,7 @@ def window(target: Target) -> Target | None:
         min(camera.height_px, int(rows[-1]) + margin + 1),
         min(camera.width_px, int(columns[-1]) + margin + 1),
     )
-    cut = Camera(right - left, bottom - top, camera.fx_px, camera.fy_px, camera.cx_px - left, camera.cy_px - top)
-    return replace(
-        target,
-        camera=cut,
-        picture=target.picture[top:bottom, left:right].contiguous(),
-        mask=target.mask[top:bottom, left:right].contiguous(),
-    )
+    return target.cut(slice(top, bottom), slice(left, right))
 
 
 @torch.no_grad()
@@ -48,7 +40,8 @@ def score(splats: Splats, targets: list[Target]) -> tuple[float, float] | None:
     """Give mean PSNR in dB and mean SSIM over photos; None where there are none.
 
     With masks PSNR is over the pixels that are the object's or that the splats cover, both on grey: where neither is,
-    pictures agree by themselves, and that says nothing. SSIM is over the whole of what is given.
+    pictures agree by themselves, and that says nothing. Where it is open (``Target``) the photo is compared as it is,
+    with the table behind the splats. SSIM is over the whole of what is given.
     """
     found = [_one(splats, target) for target in targets]
     if not found:
@@ -59,13 +52,12 @@ def score(splats: Splats, targets: list[Target]) -> tuple[float, float] | None:
 
 def _one(splats: Splats, target: Target) -> tuple[float, float]:
     drawn = rasterize(splats, target.camera, target.camera_from_world)
-    picture = target.picture.to(drawn.colour.dtype) / 255
     if target.mask is None:
-        colour = drawn.colour.clamp(0, 1)
+        colour, picture = drawn.colour.clamp(0, 1), target.picture.to(drawn.colour.dtype) / 255
         return min(99.0, psnr_db(colour, picture)), float(ssim(colour, picture))
     mask = target.mask.to(drawn.colour.dtype) / 255
-    colour = (drawn.colour + (1 - drawn.alpha) * _GREY).clamp(0, 1)
-    picture = picture * mask + (1 - mask) * _GREY
+    picture, behind, _ = target.before(drawn.colour.new_full((3,), _GREY))
+    colour = (drawn.colour + (1 - drawn.alpha) * behind).clamp(0, 1)
     counted = ((mask > _SPILL) | (drawn.alpha > _SPILL))[..., 0]
     error = float((colour - picture)[counted].square().mean()) if bool(counted.any()) else 0.0
     return min(99.0, -10 * math.log10(max(error, 1e-10))), float(ssim(colour, picture))

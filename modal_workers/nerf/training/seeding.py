@@ -26,6 +26,10 @@ _PAIRS: Final = 2**25
 _OPACITY: Final = 0.3
 _TABLE_CELLS: Final = 40
 _TABLE_FLAT: Final = 8.0
+#: The object's seeds are inside of the masks in more photos than this.
+_WITHIN: Final = 0.9
+#: Where so many photos show just the table behind a point, there is nothing.
+_SEEN_THROUGH: Final = 0.2
 
 
 def spacing(points: Tensor) -> Tensor:
@@ -78,17 +82,22 @@ def object_seed(points: Tensor, targets: list[Target], radius: float, *, at_most
     """Seed the inside of the masks: the points that lie in them, and the skin of what all masks leave standing."""
     cells = max(16, min(64, round((4 * at_most) ** 0.5)))
     grid = torch.from_numpy(_grid(cells, radius)).to(points)
-    inside = (share_inside(grid, targets) > 0.9).reshape(cells, cells, cells)
+    inside = _within(grid, targets).reshape(cells, cells, cells)
     buried = -torch.nn.functional.max_pool3d(-inside[None].to(grid.dtype), 3, 1, 1)[0] > 0.5
     skin = grid[(inside & ~buried).reshape(-1)]
     if len(points):
-        points = points[(share_inside(points, targets) > 0.9) & (points.norm(dim=1) < radius)]
+        points = points[_within(points, targets) & (points.norm(dim=1) < radius)]
     every = torch.cat([points, skin])
     if len(every) > at_most:
         chosen = np.sort(np.random.default_rng(seed).permutation(len(every))[:at_most])
         every = every[torch.from_numpy(chosen).to(every.device)]
     summed, times = seen_colours(every, targets)
     return seed_from_points(every, summed / times.clamp(min=1)[:, None], spacing(every), _OPACITY)
+
+
+def _within(points: Tensor, targets: list[Target]) -> Tensor:
+    within: Tensor = (share_inside(points, targets) > _WITHIN) & ~seen_through(points, targets)
+    return within
 
 
 def fibonacci(count: int) -> Floats:
@@ -127,13 +136,23 @@ def seen_colours(points: Tensor, targets: list[Target]) -> tuple[Tensor, Tensor]
     return summed, times
 
 
+def seen_through(points: Tensor, targets: list[Target]) -> Tensor:
+    """Say of points [N, 3] whether many photos show just the table behind them, so that they are in a gap."""
+    through: Tensor = _share(points, [(target, target.opened) for target in targets], 0) >= _SEEN_THROUGH
+    return through
+
+
 def share_inside(points: Tensor, targets: list[Target], *, grown_px: int = 0) -> Tensor:
     """Give in which share [N] of the photos that have a point in them it is inside of the mask; 0 where in none."""
+    return _share(points, [(target, target.mask) for target in targets], grown_px)
+
+
+def _share(points: Tensor, marked: list[tuple[Target, Tensor | None]], grown_px: int) -> Tensor:
     hits, times = torch.zeros_like(points[:, 0]), torch.zeros_like(points[:, 0])
-    for target in targets:
-        if target.mask is None:
+    for target, marks in marked:
+        if marks is None:
             continue
-        mask = target.mask[None, ..., 0].to(points.dtype)
+        mask = marks[None, ..., 0].to(points.dtype)
         if grown_px:
             mask = torch.nn.functional.max_pool2d(mask, 2 * grown_px + 1, 1, grown_px)
         row, column, within = _pixels(points, target)

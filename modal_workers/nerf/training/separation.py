@@ -13,7 +13,7 @@ from modal_workers.gaussians.splats import Splats
 from modal_workers.nerf.scene import Scene
 from modal_workers.nerf.training.fitting import Target
 from modal_workers.nerf.training.placement import Placement
-from modal_workers.nerf.training.seeding import share_inside
+from modal_workers.nerf.training.seeding import seen_through, share_inside
 
 #: A splat whose middle is outside of the masks in more photos than this is none of the object's.
 _INSIDE_SHARE: Final = 0.6
@@ -24,10 +24,11 @@ _SEEN_OPACITY: Final = 0.3
 
 @torch.no_grad()
 def belongs(points: Tensor, targets: list[Target], radius: float) -> Tensor:
-    """Say which of points [N, 3] are the object's, by all masks together; the photos must be whole."""
+    """Say which of points [N, 3] are the object's, by all photos together; they must be whole."""
     grown_px = max(1, round(_GROWN_SHARE * max(max(t.camera.width_px, t.camera.height_px) for t in targets)))
     near: Tensor = points.norm(dim=1) < radius
-    return near & (share_inside(points, targets, grown_px=grown_px) > _INSIDE_SHARE)
+    inside: Tensor = share_inside(points, targets, grown_px=grown_px) > _INSIDE_SHARE
+    return near & inside & ~seen_through(points, targets)
 
 
 @torch.no_grad()

@@ -7,6 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from contracts.workload import Compute, Result, Stage, Workload
 from modal_workers.nerf.params import NerfParams
 
+#: Below this the outline is said to be doubtful (``TrainingReport.outline_agreement``).
+OUTLINE_DOUBTFUL = 0.85
+
 
 class CurvePoint(BaseModel):
     """How good the model was at one moment of training, on photos that it does not see."""
@@ -36,6 +39,11 @@ class TrainingReport(Result):
     ssim: float | None = Field(description="Of the held-out photos, over the object's window.")
     scene_psnr_db: float | None = Field(default=None, description="Of whole held-out photos, with the background.")
     masks: str = Field(description="What told the object from the rest: given, or found.")
+    outline_agreement: float | None = Field(
+        default=None,
+        description="Share of alpha's outline in held-out photos that is within 2 px (of 320) of where the photo stops "
+        "showing the table; only where masks were found and the table is known beside the outline.",
+    )
     table_found: bool = Field(default=False, description="Whether the object stands on a plane that was taken away.")
     gains: bool = Field(default=False, description="Whether differences of exposure between the photos were learnt.")
     object_radius: float = Field(description="Of the sphere around the object; the cameras' median distance is 1.")

@@ -22,8 +22,10 @@ from modal_workers.nerf.params import NerfParams
 from modal_workers.nerf.training.dataset import Dataset, read_dataset
 from modal_workers.nerf.training.fitting import Fit, Fitting, Target
 from modal_workers.nerf.training.gains import vary
+from modal_workers.nerf.training.ground import Ground, doubted, ground_of
 from modal_workers.nerf.training.history import History
 from modal_workers.nerf.training.isolation import Bounds, object_masks
+from modal_workers.nerf.training.outline import outline_agreement
 from modal_workers.nerf.training.placement import Placement, place
 from modal_workers.nerf.training.presets import Schedule, schedule_for
 from modal_workers.nerf.training.quality import score, window
@@ -42,6 +44,8 @@ _HELD_OUT_EVERY: Final = 8
 _SCORED: Final = 12
 #: Photos of which fewer have a mask are taken as if none had one.
 _MASKED_SHARE: Final = 0.6
+#: So much farther than the object can be the table is looked at: photos from low down show it there behind its top.
+_GROUND_REACH: Final = 2.0
 
 
 class SplatTrainer:
@@ -88,6 +92,7 @@ class _Training:
         self._began_s = time.monotonic()
         self._kept_s = self._began_s
         self._history = History()
+        self._ground: Ground | None = None
         bright = torch.tensor([float(target.picture.float().mean()) for target in self._targets])
         self._gains = len(self._targets) > 1 and vary(bright)
 
@@ -103,6 +108,7 @@ class _Training:
                 replace(target, mask=torch.from_numpy(mask[..., None]).to(self._device))
                 for target, mask in zip(self._targets, masks, strict=True)
             ]
+            self._doubt_gaps()
         inner = state if self._history.phase == 1 else None
         self._history.enter_object(first)
         fitted = self._fit(self._object_fit(self._schedule.iterations - first), inner)
@@ -219,6 +225,14 @@ class _Training:
         self._desk.keep(path, MASKS)
         return masks
 
+    def _doubt_gaps(self) -> None:
+        """Say where photos show just the table: the masks take gaps and shadows for the object."""
+        if self._bounds.table_z is None:
+            return
+        trained = [target for target in self._targets if not self._held_out(target)]
+        self._ground = ground_of(trained, _GROUND_REACH * self._bounds.radius, self._bounds.table_z)
+        self._targets = [doubted(self._ground, target) for target in self._targets]
+
     def _kept_masks(self) -> list[Bytes] | None:
         path = self._desk.checkpoint(MASKS)
         if path is None:
@@ -240,17 +254,17 @@ class _Training:
                 "Nothing is left of the object when its background is taken away.",
                 hint="Send masks, or set crop_radius so that the object is inside of it.",
             )
-        windows = [cut for one in self._targets if self._held_out(one) and (cut := window(one)) is not None]
-        found = score(splats, windows)
+        unseen = [target for target in self._targets if self._held_out(target)]
+        found = score(splats, [cut for one in unseen if (cut := window(one)) is not None])
+        agreement = None if self._ground is None else outline_agreement(splats, unseen, self._ground)
         poses = [np.linalg.inv(target.camera_from_world.double().cpu().numpy()) for target in self._targets]
         scene = scene_of(splats, self._placement, poses)
-        held_out = sum(map(self._held_out, self._targets))
         report = TrainingReport(
             backend="gsplat",
             device=self._device.type,
             preset=self._params.preset,
-            photos=len(self._targets) - held_out,
-            held_out=held_out,
+            photos=len(self._targets) - len(unseen),
+            held_out=len(unseen),
             training_size_px=max(max(t.camera.width_px, t.camera.height_px) for t in self._targets),
             iterations=history.scene_iterations + history.iteration,
             iterations_asked=schedule.iterations,
@@ -260,6 +274,7 @@ class _Training:
             ssim=None if found is None else round(found[1], 4),
             scene_psnr_db=history.scene_psnr_db,
             masks="given" if self._given else "found",
+            outline_agreement=None if agreement is None else round(agreement, 4),
             table_found=self._placement.table_z is not None,
             gains=self._gains,
             object_radius=round(scene.radius, 4),
