@@ -213,14 +213,18 @@ async def test_a_call_that_nobody_knows_has_ended(house: House, call_id: str) ->
     assert await executor.find(call_id) is None
 
 
-async def test_what_workers_cached_of_a_job_is_removed_and_of_no_other(house: House) -> None:
+async def test_what_workers_cached_of_a_job_is_removed_and_of_no_other(house: House, tmp_path: Path) -> None:
     executor = house.executor()
     jobs = [(await house.play("save a.bin 262144", state=State.SUCCEEDED))[0].job_id for _ in range(2)]
     for job_id in jobs:
         await house.until_cached(job_id, 1)
-    for unknown in ("", ".", "..", "/", f"{jobs[0]}/..", new_id("job")):
+    # Names that lead no further than this test's own folder: if the guard breaks, nothing else may go.
+    beside = tmp_path / "beside"
+    beside.mkdir()
+    for unknown in ("", ".", f"{jobs[0]}/../{jobs[1]}", "../../beside", str(beside), new_id("job")):
         await executor.clear_cache(unknown)
     assert {path.name for path in house.cache.iterdir()} >= set(jobs)
+    assert beside.exists()
     await executor.clear_cache(jobs[0])
     await executor.clear_cache(jobs[0])  # again: nothing happens
     assert not (house.cache / jobs[0]).exists()

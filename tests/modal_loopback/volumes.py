@@ -94,11 +94,13 @@ class Volumes:
 
     def _remove(self, volume_id: str, name: str, *, recursive: bool) -> Empty:
         relative = PurePosixPath(name.lstrip("/"))
+        if ".." in relative.parts or not relative.parts:
+            raise GRPCError(Status.INVALID_ARGUMENT, f"{name} names no file of a volume")
         path = self._folder / volume_id / relative
         if volume_id not in self._made or not path.exists():
             raise GRPCError(Status.NOT_FOUND, f"no such file: {name}")
-        if ".." in relative.parts or not relative.parts or (path.is_dir() and not recursive):
-            raise GRPCError(Status.INVALID_ARGUMENT, f"{name} cannot be removed")
+        if path.is_dir() and not recursive:
+            raise GRPCError(Status.INVALID_ARGUMENT, f"{name} is a folder")
         if path.is_dir():
             shutil.rmtree(path)
         else:
