@@ -164,9 +164,13 @@ def _show(result: dict[str, Any], truth: dict[str, Any], folder: Path, took_s: f
         _row("cameras off, % of the orbit's radius", 100 * truth["pose_error_rms"], 100 * POSE_ERROR, most=True),
         _row("unseen photos, PSNR in dB", model["psnr_db"] or 0.0, PSNR_DB, most=False),
         _row("alpha's edge within 2 px of the true one, %", 100 * truth["edges_near"], 100 * EDGES, most=False),
-        ("true edge within 2 px of alpha's, %", f"{100 * truth['edges_found']:.2f}", "", ""),
+        _row("the true edge within 2 px of alpha's, %", 100 * truth["edges_found"], 100 * EDGES, most=False),
     ]
     table(("Against the truth", "MEASURED", "WANTED", ""), rows)
+    if (agreement := model["outline_agreement"]) is not None:
+        doubtful = " That is little: look at the frames, or send masks." if model["outline_doubtful"] else ""
+        where = f"{100 * agreement:.1f} % of alpha's edge is where unseen photos stop showing the table."
+        say(f"\nWithout the truth: {where}{doubtful}")
     say(f"\nThe frames are {truth['psnr_db']:.1f} dB from the toy itself, over {truth['frames']} of them.")
     stages = " · ".join(
         f"{one['stage']} {duration(one['actual_s'])}" for one in result["stages"] if one["actual_s"] is not None

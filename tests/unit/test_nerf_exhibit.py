@@ -103,6 +103,31 @@ def test_the_report_says_what_was_found(made: tuple[Path, NerfResult]) -> None:
     assert "48 hours" in html
 
 
+@pytest.mark.parametrize(
+    ("masks", "agreement", "doubtful", "words"),
+    [
+        ("found", 0.97, False, "97% of alpha&#x27;s outline"),
+        ("found", 0.6, True, "The outline is doubtful: 40% of it"),
+        ("found", None, False, "was not judged"),
+        ("given", None, False, "by the masks that were sent"),
+    ],
+)
+def test_it_is_said_how_far_an_outline_that_was_found_is_backed(
+    tmp_path: Path, masks: str, agreement: float | None, doubtful: bool, words: str
+) -> None:
+    write_everything(tmp_path, PARAMS)
+    training = tmp_path / "kept" / "training.json"
+    told = json.loads(training.read_text()) | {"masks": masks, "outline_agreement": agreement}
+    training.write_text(json.dumps(told))
+    result = run(PARAMS, Desk(tmp_path, name="exhibit"))
+    assert result.model
+    assert (result.model.outline_agreement, result.model.outline_doubtful) == (agreement, doubtful)
+    report = (tmp_path / "saved" / "report.html").read_text().replace("'", "&#x27;")
+    assert words in report
+    assert ("is doubtful" in report) is doubtful
+    assert ("judged" in report) is (masks == "found")
+
+
 def test_the_spin_page_holds_every_frame_in_order(made: tuple[Path, NerfResult]) -> None:
     told = held(page(made, "spin.html"), "spin")
     offsets, blob = told["offsets"], base64.b64decode(str(told["frames"]))
