@@ -166,3 +166,33 @@ def test_a_frame_that_is_not_there_is_no_good_one(tmp_path: Path) -> None:
     (tmp_path / "frames/batch_00.json").write_text(json.dumps(told))
     with pytest.raises(KeyError):
         compare(tmp_path, truth)
+
+
+@pytest.mark.parametrize(("thing", "azimuth_deg"), [("basket", 124), ("stool", 90), ("mug", 90)])
+def test_other_things_stand_on_the_table_too_and_are_seen_through(
+    tmp_path: Path, thing: str, azimuth_deg: float
+) -> None:
+    truth = photograph(tmp_path, seed=2, photos=1, size_px=(64, 48), thing=thing)
+    loaded = Truth.load(tmp_path / "truth.json")
+    assert (loaded.thing, loaded.seed) == (truth.thing, truth.seed) == (thing, 2)
+    (x, y, low), (far_x, far_y, high) = truth.bounds_m
+    assert abs(low) < 1e-3
+    a, e = np.radians([azimuth_deg, 12.0])
+    eye = 0.6 * np.array([np.cos(e) * np.cos(a), np.cos(e) * np.sin(a), np.sin(e)]) + (0, 0, 0.06)
+    camera = Camera(160, 120, focal_px((160, 120)), look_at(eye, (0.0, 0.0, 0.06)))
+    covered = truth.silhouette(camera) > 127
+    corners = np.array([(u, v, w) for u in (x, far_x) for v in (y, far_y) for w in (low, high)])
+    local = (corners - eye) @ camera.world_from_camera[:3, :3]
+    columns = local[:, 0] / local[:, 2] * camera.focal_px + 80
+    seen = np.flatnonzero(covered.any(0))
+    assert columns.min() - 2 < seen[0] < columns.min() + 20
+    assert columns.max() - 20 < seen[-1] < columns.max() + 2
+    # what is background and does not hang together with the picture's border; under a stool it does
+    count, labels = cv2.connectedComponents((~covered).astype(np.uint8), connectivity=4)
+    inner = [int((labels == number).sum()) for number in range(1, count) if number != labels[0, 0]]
+    if thing == "stool":
+        rows = np.flatnonzero(covered.any(1))
+        foot = covered[rows[-1] - 4]
+        assert np.count_nonzero(np.diff(foot.astype(int)) == 1) >= 2, "legs"
+    else:
+        assert max(inner) > 40, "a hole"

@@ -14,8 +14,9 @@ from PIL import Image
 from modal_workers.nerf.simulator import paint
 from modal_workers.nerf.simulator.camera import Camera, focal_px, ring_poses
 from modal_workers.nerf.simulator.paint import Picture
-from modal_workers.nerf.simulator.scene import BOUNCED, Scene, scene_of
+from modal_workers.nerf.simulator.scene import BOUNCED, scene_of
 from modal_workers.nerf.simulator.shapes import Singles
+from modal_workers.nerf.simulator.things import TOY
 from modal_workers.nerf.simulator.truth import Truth
 
 ELEVATIONS_DEG: Final = (14.0, 38.0)
@@ -63,13 +64,14 @@ def photograph(
     bounced: float = BOUNCED,
     flaws: Flaws = NO_FLAWS,
     masks: bool = False,
+    thing: str = TOY,
     progress: Callable[[float], None] = lambda _share: None,
 ) -> Truth:
     """Take photos of the toy into ``folder/photo_0000.jpg`` onwards, and write ``folder/truth.json``.
 
     The same arguments give the same bytes. ``size_px``: width and height; ``arc_deg``: how far around the toy each
-    ring goes; ``bounced``: light in the shadows; ``progress`` hears how far it is (0..1). With ``masks`` the true
-    silhouettes are left in ``folder/masks/photo_0000.png``.
+    ring goes; ``bounced``: light in the shadows; ``thing``: another one of ``THINGS``; ``progress`` hears how far it
+    is (0..1). With ``masks`` the true silhouettes are left in ``folder/masks/photo_0000.png``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng([seed, 911])
@@ -81,7 +83,8 @@ def photograph(
         size = _size(size_px, index, flaws)
         camera = Camera(*size, focal_px(size), pose)
         progress(index / photos)
-        scene = _before(seed, index, photos, bounced, flaws)
+        other = 7919 if flaws.two_scenes and index >= photos // 2 else 0
+        scene = scene_of(seed + other, textured=not flaws.textureless, bounced=bounced, thing=thing)
         if index in wrong["stranger"] and not flaws.two_scenes:
             picture = _elsewhere(seed, index, size)
         elif flaws.turntable:
@@ -102,7 +105,7 @@ def photograph(
             mask = scene.silhouette(shots[name])
             Image.fromarray(mask).save(folder / "masks" / f"photo_{index:04d}.png")
     strangers = tuple(f"photo_{index:04d}.jpg" for index in sorted(wrong["stranger"]))
-    truth = Truth(seed, radius_m, shots, not flaws.textureless, strangers, bounced)
+    truth = Truth(seed, radius_m, shots, not flaws.textureless, strangers, bounced, thing)
     truth.save(folder / "truth.json")
     return truth
 
@@ -129,12 +132,6 @@ def _size(size_px: tuple[int, int], index: int, flaws: Flaws) -> tuple[int, int]
     if flaws.mixed_sizes and index % 4 == 3:
         width, height = round(0.75 * width), round(0.75 * height)
     return width, height
-
-
-def _before(seed: int, index: int, photos: int, bounced: float, flaws: Flaws) -> Scene:
-    """Give what the camera stands before."""
-    other = 7919 if flaws.two_scenes and index >= photos // 2 else 0
-    return scene_of(seed + other, textured=not flaws.textureless, bounced=bounced)
 
 
 def _elsewhere(seed: int, index: int, size_px: tuple[int, int]) -> Picture:

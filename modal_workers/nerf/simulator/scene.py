@@ -18,7 +18,8 @@ from modal_workers.nerf.simulator import paint
 from modal_workers.nerf.simulator.camera import Camera
 from modal_workers.nerf.simulator.paint import Picture
 from modal_workers.nerf.simulator.shapes import FARTHEST_M, Block, Floats, Masks, Shape, Singles
-from modal_workers.nerf.simulator.toy import Part, locomotive
+from modal_workers.nerf.simulator.things import THINGS, TOY
+from modal_workers.nerf.simulator.toy import Part
 
 _TABLE: Final = Block((0.0, 0.0, -0.015), (1.3, 1.3, 0.03))
 _ROOM: Final = Block((0.0, 0.0, 0.35), (4.6, 4.0, 2.3))
@@ -41,22 +42,23 @@ class _Thing:
 
 
 @functools.lru_cache(maxsize=6)
-def scene_of(seed: int, *, textured: bool = True, bounced: float = BOUNCED) -> Scene:
+def scene_of(seed: int, *, textured: bool = True, bounced: float = BOUNCED, thing: str = TOY) -> Scene:
     """Give the scene of a seed; it is made once, in about a second."""
-    return Scene(seed, textured=textured, bounced=bounced)
+    return Scene(seed, textured=textured, bounced=bounced, thing=thing)
 
 
 class Scene:
     """A toy on a table in a room. The seed decides how everything is painted; ``textured=False`` paints it plain.
 
-    ``bounced`` is the light that comes from everywhere, into shadows too: a bright room has more of it.
+    ``bounced`` is the light that comes from everywhere, into shadows too: a bright room has more of it. ``thing``:
+    what stands on the table, of ``THINGS``.
     """
 
-    def __init__(self, seed: int, *, textured: bool = True, bounced: float = BOUNCED) -> None:
+    def __init__(self, seed: int, *, textured: bool = True, bounced: float = BOUNCED, thing: str = TOY) -> None:
         """Paint everything and bake its light."""
         self.seed = seed
         random = np.random.default_rng([seed, 607])
-        parts = locomotive(random)
+        parts = THINGS[thing](random)
         table = (paint.table_top(random, 1400), *(paint.wood(random, 700, 24, (120, 84, 56)) for _ in range(5)))
         walls = tuple(paint.wall(random, 640) for _ in range(4))
         floor = paint.wood(random, 640, 640, (112, 82, 62), 16)
@@ -71,6 +73,13 @@ class Scene:
         self._table = _Thing(_TABLE, (*edges, _pyramid(top), _pyramid(table[5])), 1.3 / 1400)
         self._bare_table = _Thing(_TABLE, (*edges, _pyramid(table[0]), _pyramid(table[5])), 1.3 / 1400)
         self._room = [_pyramid(one) for one in room]
+
+    @property
+    def bounds_m(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+        """Lowest and highest corner of a block around what stands on the table."""
+        corners = np.concatenate([thing.shape.corners() for thing in self._toy])
+        (x, y, z), (far_x, far_y, far_z) = corners.min(0).tolist(), corners.max(0).tolist()
+        return (x, y, z), (far_x, far_y, far_z)
 
     def picture(self, camera: Camera) -> Picture:
         """Give what the camera sees: RGB [H, W, 3]."""

@@ -18,7 +18,7 @@ _PX_PER_M: Final = 2600.0
 #: Axes of a round one that lies along the toy, and of one that lies across it; its own third axis comes last.
 _ALONG: Final[NDArray[np.float64]] = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
 _ACROSS: Final[NDArray[np.float64]] = np.array([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
-_PAINTS: Final[tuple[Colour, ...]] = ((186, 38, 44), (30, 92, 168), (28, 120, 84), (206, 110, 26), (108, 56, 140))
+PAINTS: Final[tuple[Colour, ...]] = ((186, 38, 44), (30, 92, 168), (28, 120, 84), (206, 110, 26), (108, 56, 140))
 _NAMES: Final = ("SACCADE", "EMMA", "RHEINGOLD", "PUFFIN", "MALLARD")
 
 
@@ -32,16 +32,16 @@ class Part:
 
 def locomotive(random: Random) -> list[Part]:
     """Build the toy; the draw decides its paint, name and number."""
-    first, second, third = (_PAINTS[index] for index in random.permutation(len(_PAINTS))[:3])
+    first, second, third = (PAINTS[index] for index in random.permutation(len(PAINTS))[:3])
     name, number = str(random.choice(_NAMES)), str(int(random.integers(11, 99)))
     parts = [
-        _block(random, (0.0, 0.0, 0.034), (0.224, 0.066, 0.02), first, name),
-        _block(random, (-0.066, 0.0, 0.084), (0.072, 0.078, 0.08), second, number, window=True),
-        _block(random, (-0.066, 0.0, 0.129), (0.09, 0.094, 0.01), third, ""),
-        _block(random, (0.117, 0.0, 0.036), (0.01, 0.084, 0.024), third, number),
-        _round(random, (0.034, 0.0, 0.076), (0.032, 0.032), 0.128, _ALONG, second, name, number),
-        _round(random, (0.074, 0.0, 0.126), (0.012, 0.019), 0.04, np.eye(3), first, "", ""),
-        _round(random, (-0.012, 0.0, 0.113), (0.014, 0.01), 0.022, np.eye(3), third, "", ""),
+        block(random, (0.0, 0.0, 0.034), (0.224, 0.066, 0.02), first, name),
+        block(random, (-0.066, 0.0, 0.084), (0.072, 0.078, 0.08), second, number, window=True),
+        block(random, (-0.066, 0.0, 0.129), (0.09, 0.094, 0.01), third, ""),
+        block(random, (0.117, 0.0, 0.036), (0.01, 0.084, 0.024), third, number),
+        round_part(random, (0.034, 0.0, 0.076), (0.032, 0.032), 0.128, _ALONG, second, name, number),
+        round_part(random, (0.074, 0.0, 0.126), (0.012, 0.019), 0.04, np.eye(3), first, "", ""),
+        round_part(random, (-0.012, 0.0, 0.113), (0.014, 0.01), 0.022, np.eye(3), third, "", ""),
     ]
     ball = paint.bands(random, 180, 90, third, "")
     parts.append(Part(Ball((0.032, 0.0, 0.108), 0.018), (ball,)))
@@ -49,7 +49,7 @@ def locomotive(random: Random) -> list[Part]:
     return parts + [_wheel(random, place, third if place[0] == 0 else first) for place in places]
 
 
-def _block(
+def block(
     random: Random,
     centre: tuple[float, float, float],
     size: tuple[float, float, float],
@@ -58,6 +58,7 @@ def _block(
     *,
     window: bool = False,
 ) -> Part:
+    """Build a block of painted faces, ``words`` on its sides."""
     x, y, z = (max(24, round(side * _PX_PER_M)) for side in size)
     faces = [(y, z), (y, z), (x, z), (x, z), (x, y), (x, y)]
     pictures = [
@@ -67,7 +68,7 @@ def _block(
     return Part(Block(centre, size), tuple(pictures))
 
 
-def _round(  # noqa: PLR0917 - a part in one line, as it is read on a drawing
+def round_part(  # noqa: PLR0917 - a part in one line, as it is read on a drawing
     random: Random,
     centre: tuple[float, float, float],
     radii: tuple[float, float],
@@ -77,6 +78,7 @@ def _round(  # noqa: PLR0917 - a part in one line, as it is read on a drawing
     words: str,
     number: str,
 ) -> Part:
+    """Build a round one of two radii, ``words`` around it and ``number`` on its ends."""
     around, tall = round(2 * np.pi * max(radii) * _PX_PER_M), max(24, round(length * _PX_PER_M))
     wide = max(24, round(2 * max(radii) * _PX_PER_M))
     side = paint.bands(random, around, tall, colour, words)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from modal_workers.nerf.simulator.camera import TARGET_M, Camera
 from modal_workers.nerf.simulator.paint import Picture
 from modal_workers.nerf.simulator.scene import BOUNCED, Scene, scene_of
+from modal_workers.nerf.simulator.things import TOY
 from modal_workers.nerf.simulator.toy import BOUNDS_M
 
 Floats = NDArray[np.float64]
@@ -28,16 +29,17 @@ class Truth:
     #: Photos that are of the scene of another seed.
     strangers: tuple[str, ...] = ()
     bounced: float = BOUNCED
+    thing: str = TOY
 
     @property
     def scene(self) -> Scene:
         """The scene; it is painted once."""
-        return scene_of(self.seed, textured=self.textured, bounced=self.bounced)
+        return scene_of(self.seed, textured=self.textured, bounced=self.bounced, thing=self.thing)
 
     @property
     def bounds_m(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
         """Lowest and highest corner of the toy."""
-        return BOUNDS_M
+        return BOUNDS_M if self.thing == TOY else self.scene.bounds_m
 
     def picture(self, camera: Camera) -> Picture:
         """Give what a camera sees: RGB [H, W, 3]."""
@@ -57,6 +59,7 @@ class Truth:
             "seed": self.seed,
             "textured": self.textured,
             "bounced": self.bounced,
+            "thing": self.thing,
             "radius_m": self.radius_m,
             "target_m": TARGET_M,
             "bounds_m": self.bounds_m,
@@ -72,7 +75,7 @@ class Truth:
         told = json.loads(path.read_text())
         cameras = {name: Camera.read(one) for name, one in told["photos"].items()}
         strangers = tuple(told["strangers"])
-        return cls(told["seed"], told["radius_m"], cameras, told["textured"], strangers, told["bounced"])
+        return cls(told["seed"], told["radius_m"], cameras, told["textured"], strangers, told["bounced"], told["thing"])
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,62 @@
+"""How near alpha's outline is to the true one, both ways, where no masks are sent: several things and paints.
+
+What the pipeline itself says of its outline is printed beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from modal_workers.nerf.capture import job as capture
+from modal_workers.nerf.params import NerfParams
+from modal_workers.nerf.poses import job as poses
+from modal_workers.nerf.rendering import job as rendering
+from modal_workers.nerf.simulator.comparison import compare
+from modal_workers.nerf.simulator.photograph import photograph
+from modal_workers.nerf.simulator.scene import BOUNCED, BRIGHT
+from modal_workers.nerf.simulator.things import THINGS
+from modal_workers.nerf.training import job as training
+from tests.nerf_desk import Desk
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--things", nargs="+", choices=sorted(THINGS), default=["mug"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--dim", action="store_true", help="Less light in the shadows.")
+    parser.add_argument("--crop-radius", type=float, default=0.45, help="Smaller than the object: it is cut.")
+    wanted = parser.parse_args()
+    torch.set_num_threads(2)
+    print("thing        seed  alpha's near %  the true near %  by the table %  held-out dB  training s")
+    for thing in wanted.things:
+        for seed in wanted.seeds:
+            with tempfile.TemporaryDirectory() as folder:
+                measure(Path(folder), thing, seed, BOUNCED if wanted.dim else BRIGHT, wanted.crop_radius)
+
+
+def measure(home: Path, thing: str, seed: int, bounced: float, crop_radius: float) -> None:
+    truth = photograph(home / "photos", seed=seed, thing=thing, bounced=bounced)
+    params = NerfParams(frames=72, elevations=2, frame_size_px=256, ignore_verdict=True, crop_radius=crop_radius)
+    photos = {"photos": sorted((home / "photos").glob("*.jpg"))}
+    capture.run(params, Desk(home, inputs=photos, name="capture"))  # type: ignore[arg-type]
+    poses.run(params, Desk(home, name="poses"))  # type: ignore[arg-type]
+    began_s = time.monotonic()
+    report = training.run(params, Desk(home, name="training"))  # type: ignore[arg-type]
+    took_s = time.monotonic() - began_s
+    rendering.run(params, Desk(home, name="rendering"))  # type: ignore[arg-type]
+    found = compare(home / "saved", truth)
+    backed = "" if report.outline_agreement is None else f"{100 * report.outline_agreement:.1f}"
+    print(
+        f"{thing:12s} {seed:4d} {100 * found.edges_near:15.1f} {100 * found.edges_found:16.1f} {backed:>15s}"
+        f" {report.psnr_db or 0:12.1f} {took_s:11.0f}",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()
