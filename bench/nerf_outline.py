@@ -43,12 +43,12 @@ def measure(home: Path, thing: str, seed: int, bounced: float, crop_radius: floa
     truth = photograph(home / "photos", seed=seed, thing=thing, bounced=bounced)
     params = NerfParams(frames=72, elevations=2, frame_size_px=256, ignore_verdict=True, crop_radius=crop_radius)
     photos = {"photos": sorted((home / "photos").glob("*.jpg"))}
-    capture.run(params, Desk(home, inputs=photos, name="capture"))  # type: ignore[arg-type]
-    poses.run(params, Desk(home, name="poses"))  # type: ignore[arg-type]
+    capture.run(params, Desk(home, inputs=photos, name="capture"))
+    poses.run(params, Desk(home, name="poses"))
     began_s = time.monotonic()
-    report = training.run(params, Desk(home, name="training"))  # type: ignore[arg-type]
+    report = training.run(params, Desk(home, name="training"))
     took_s = time.monotonic() - began_s
-    rendering.run(params, Desk(home, name="rendering"))  # type: ignore[arg-type]
+    rendering.run(params, Desk(home, name="rendering"))
     found = compare(home / "saved", truth)
     backed = "" if report.outline_agreement is None else f"{100 * report.outline_agreement:.1f}"
     print(
