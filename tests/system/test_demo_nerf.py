@@ -39,7 +39,7 @@ def test_photos_of_a_toy_become_frames_that_are_near_the_truth(tmp_path: Path) -
     assert truth["pose_error_rms"] < 0.005
     assert result["frames"]["verified"] == truth["frames"] == 12
     # A ninth of the demo's training: near enough to know that it is the toy, from where it says.
-    assert truth["edges_near"] > 0.9
+    assert min(truth["edges_near"], truth["edges_found"]) > 0.9
     assert truth["psnr_db"] > 15
     assert [one["stage"] for one in result["stages"] if one["actual_s"] is None] == []
     with zipfile.ZipFile(folder / "frames" / "batch_00.zip") as archive:

@@ -8,7 +8,7 @@ from contracts.workload import Compute, Result, Stage, Workload
 from modal_workers.nerf.params import NerfParams
 
 #: Below this the outline is said to be doubtful (``TrainingReport.outline_agreement``).
-OUTLINE_DOUBTFUL = 0.85
+OUTLINE_DOUBTFUL = 0.9
 
 
 class CurvePoint(BaseModel):
