@@ -39,7 +39,7 @@ Pair = tuple[str, str]
 #: Photos whose features are found between two messages.
 _BATCH_PHOTOS: Final = 8
 #: Matches of a pair for which a geometry is looked for; and how often at most, where few of the matches fit any. By
-#: pycolmap's default of 10,000, most of the time goes into pairs that show nothing in common; 2,000 find 0.2 to 0.4 %
+#: pycolmap's default of 10,000, most of the time goes into pairs that show nothing in common; 2,000 find 0.3 to 0.8 %
 #: fewer matches, and of the pairs only those that were just enough (bench/README.md).
 _FEWEST: Final = 15
 _TRIALS: Final = 2000

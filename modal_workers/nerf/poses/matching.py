@@ -1,8 +1,8 @@
 """Which features of two photos are the same: each one's nearest in the other, by comparing all with all. Pure, numpy.
 
 Not pycolmap's matcher: on a CPU it searches an index that finds most of the nearest, and its wheel multiplies matrices
-in a way that two threads disturb each other, so that now and then a pair loses most of its matches (94 for 277, in one
-of four runs on a busy machine). Here every product is a sum of whole numbers below 2**24, which float32 holds exactly:
+in a way that two threads disturb each other, so that on a busy machine a pair now and then loses most of its matches
+(94 for 277; in two of twenty runs some pair differed). Here every product is a sum of whole numbers below 2**24, which float32 holds exactly:
 the same descriptors give the same matches whatever adds them up in which order.
 """
 
