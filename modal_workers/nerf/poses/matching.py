@@ -2,8 +2,8 @@
 
 Not pycolmap's matcher: on a CPU it searches an index that finds most of the nearest, and its wheel multiplies matrices
 in a way that two threads disturb each other, so that on a busy machine a pair now and then loses most of its matches
-(94 for 277; in two of twenty runs some pair differed). Here every product is a sum of whole numbers below 2**24, which float32 holds exactly:
-the same descriptors give the same matches whatever adds them up in which order.
+(94 for 277; in two of twenty runs some pair differed). Here every product is a sum of whole numbers below 2**24, which
+float32 holds exactly: the same descriptors give the same matches whatever adds them up in which order.
 """
 
 from __future__ import annotations
