@@ -67,74 +67,80 @@ def features(folder: Path, photos: int, width: int) -> Path:
     return folder / "features.db"
 
 
-def measured(path: Path) -> Iterator[list[object]]:
-    """Give rows; in a process of its own, because pycolmap is in it."""
-    import zlib  # noqa: F401 - before pycolmap
+class Pairs:
+    """All pairs of a database's photos, matched and verified in copies of it; pycolmap lives in this process."""
 
-    import numpy as np
-    import pycolmap
+    def __init__(self, path: Path) -> None:
+        import zlib  # noqa: F401 - before pycolmap
 
-    from modal_workers.nerf.poses.matching import matches
+        import numpy as np
+        import pycolmap
 
-    pycolmap.logging.minloglevel = int(pycolmap.logging.WARNING.value)
-    with pycolmap.Database.open(path) as database:
-        images = sorted(database.read_all_images(), key=lambda image: image.image_id)
-        rows = [database.read_descriptors(image.image_id).data.astype(np.float32) for image in images]
-    pairs = list(combinations(range(len(images)), 2))
-    listed = path.with_suffix(".txt")
-    listed.write_text("".join(f"{images[one].name} {images[other].name}\n" for one, other in pairs))
-    mean = round(sum(map(len, rows)) / len(rows))
+        pycolmap.logging.minloglevel = int(pycolmap.logging.WARNING.value)
+        self._path, self._colmap = path, pycolmap
+        with pycolmap.Database.open(path) as database:
+            images = sorted(database.read_all_images(), key=lambda image: image.image_id)
+            self.rows = {
+                image.image_id: database.read_descriptors(image.image_id).data.astype(np.float32) for image in images
+            }
+        self.ids = list(combinations(self.rows, 2))
+        self._listed = path.with_suffix(".txt")
+        self._listed.write_text("".join(f"{one.name} {other.name}\n" for one, other in combinations(images, 2)))
 
-    def counted(database: Path) -> tuple[int, int]:
-        with pycolmap.Database.open(database) as opened:
-            ids = [(images[one].image_id, images[other].image_id) for one, other in pairs]
-            tentative = sum(len(opened.read_matches(*pair)) for pair in ids)
-            sure = [opened.read_two_view_geometry(*pair) for pair in ids if opened.exists_two_view_geometry(*pair)]
-        return tentative, sum(len(one.inlier_matches) for one in sure)
-
-    def by_pycolmap(whole: bool) -> tuple[float, Path]:
-        copy = path.with_name(f"{whole}.db")
-        shutil.copyfile(path, copy)
-        matching, pairing = pycolmap.FeatureMatchingOptions(), pycolmap.ImportedPairingOptions()
+    def by_pycolmap(self, *, whole: bool) -> tuple[float, Path]:
+        """Match by its index, or all with all; gives processor seconds and where the matches are."""
+        copy = self._copy(self._path, f"{whole}.db")
+        matching, pairing = self._colmap.FeatureMatchingOptions(), self._colmap.ImportedPairingOptions()
         matching.num_threads, matching.skip_geometric_verification = 1, True
         matching.sift.cpu_brute_force_matcher = whole
-        pairing.match_list_path = listed
+        pairing.match_list_path = self._listed
         began_s = process_time()
-        pycolmap.match_image_pairs(copy, matching_options=matching, pairing_options=pairing, device=pycolmap.Device.cpu)
+        self._colmap.match_image_pairs(
+            copy, matching_options=matching, pairing_options=pairing, device=self._colmap.Device.cpu
+        )
         return process_time() - began_s, copy
 
-    def by_us() -> tuple[float, Path]:
-        copy = path.with_name("ours.db")
-        shutil.copyfile(path, copy)
+    def by_us(self) -> tuple[float, Path]:
+        """Match as the stage does."""
+        from modal_workers.nerf.poses.matching import matches
+
+        copy = self._copy(self._path, "ours.db")
         began_s = process_time()
-        with pycolmap.Database.open(copy) as database:
-            for one, other in pairs:
-                found = matches(rows[one], rows[other])
-                found = found if len(found) >= 15 else found[:0]
-                database.write_matches(images[one].image_id, images[other].image_id, found)
+        with self._colmap.Database.open(copy) as database:
+            for one, other in self.ids:
+                found = matches(self.rows[one], self.rows[other])
+                database.write_matches(one, other, found if len(found) >= 15 else found[:0])
         return process_time() - began_s, copy
 
-    def verified(database: Path, trials: int) -> tuple[float, int]:
-        copy = path.with_name("verified.db")
-        shutil.copyfile(database, copy)
-        options = pycolmap.TwoViewGeometryOptions()
+    def verified(self, matched: Path, trials: int) -> tuple[float, int, int]:
+        """Look for one geometry of each pair; gives processor seconds, matches before, and those that it explains."""
+        copy = self._copy(matched, "verified.db")
+        options = self._colmap.TwoViewGeometryOptions()
         options.ransac.random_seed, options.ransac.max_num_trials = 0, trials
         began_s = process_time()
-        pycolmap.verify_matches(copy, listed, options)
-        return process_time() - began_s, counted(copy)[1]
+        self._colmap.verify_matches(copy, self._listed, options)
+        spent_s = process_time() - began_s
+        with self._colmap.Database.open(copy) as opened:
+            tentative = sum(len(opened.read_matches(*pair)) for pair in self.ids)
+            sure = [opened.read_two_view_geometry(*pair) for pair in self.ids if opened.exists_two_view_geometry(*pair)]
+        return spent_s, tentative, sum(len(one.inlier_matches) for one in sure)
 
-    for name, (spent_s, database) in zip(WAYS, (by_pycolmap(False), by_pycolmap(True), by_us()), strict=True):
+    def _copy(self, path: Path, name: str) -> Path:
+        copy = path.with_name(name)
+        shutil.copyfile(path, copy)
+        return copy
+
+
+def measured(path: Path) -> Iterator[list[object]]:
+    """Give the rows of one database."""
+    pairs = Pairs(path)
+    mean = round(sum(map(len, pairs.rows.values())) / len(pairs.rows))
+    runs = zip(WAYS, (pairs.by_pycolmap(whole=False), pairs.by_pycolmap(whole=True), pairs.by_us()), strict=True)
+    for name, (spent_s, database) in runs:
         for trials in TRIALS if name == "ours" else TRIALS[:1]:
-            verifying_s, sure = verified(database, trials)
-            yield [
-                mean,
-                name,
-                f"{1000 * spent_s / len(pairs):.1f}",
-                counted(database)[0],
-                trials,
-                f"{1000 * verifying_s / len(pairs):.1f}",
-                sure,
-            ]
+            verifying_s, tentative, sure = pairs.verified(database, trials)
+            matching_ms, verifying_ms = (1000 * each_s / len(pairs.ids) for each_s in (spent_s, verifying_s))
+            yield [mean, name, f"{matching_ms:.1f}", tentative, trials, f"{verifying_ms:.1f}", sure]
 
 
 if __name__ == "__main__":
