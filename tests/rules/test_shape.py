@@ -53,6 +53,20 @@ def test_no_test_uses_mocks() -> None:
     assert mocking == []
 
 
+def test_every_process_names_a_test_the_same() -> None:
+    """Tests run in several processes, which refuse to begin where one has an id that is drawn while it is read."""
+    drawn = [
+        f"{path}:{call.lineno}"
+        for path in python_files("tests")
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        for decorator in node.decorator_list
+        for call in ast.walk(decorator)
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in ("new_id", "uuid4")
+    ]
+    assert drawn == []
+
+
 def test_nothing_is_left_for_later() -> None:
     # Put together here so that this file does not find itself.
     markers = ["TO" + "DO", "FIX" + "ME", "X" + "XX", "NotImplemented" + "Error"]
