@@ -78,7 +78,7 @@ async def test_one_key_opens_one_session_however_many_ask(running: Running):
         ({"workload": "streamed", "inputs": {}}, "unknown_parameter"),
         ({"workload": "streamed", "metadata": {"a": "x" * 5000}}, "invalid_parameter"),
         ({"workload": "streamed", "replay_of": "ses_1"}, "invalid_parameter"),
-        ({"workload": "streamed", "replay_of": new_id("ses")}, "session_not_found"),
+        ({"workload": "streamed", "replay_of": "ses_01a1ff9d-3a22-7db6-87ae-98a61a830aba"}, "session_not_found"),
     ],
 )
 async def test_what_is_wrong_is_said_at_the_door(running: Running, body: dict[str, Any], code: str):

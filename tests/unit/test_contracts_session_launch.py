@@ -27,7 +27,8 @@ def test_a_sessions_job_is_known_by_its_parameters_and_its_number() -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [{}, {"session_id": SESSION}, params(session_id=new_id("ses")), params(opened_at="x")]
+    "given",
+    [{}, {"session_id": SESSION}, params(session_id="ses_01a1ff9d-3a22-7db6-87ae-98a61a830aba"), params(opened_at="x")],
 )
 def test_another_job_is_none_whatever_its_parameters_are_called(given: dict[str, Any]) -> None:
     assert launch_of(job_of(SESSION), given) is None
