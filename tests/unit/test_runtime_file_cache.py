@@ -222,7 +222,9 @@ def test_no_key_leads_out_of_the_job_s_folder(shelf: Shelf, key: str) -> None:
     assert shelf.entries() == []
 
 
-@pytest.mark.parametrize("home_id", ["", ".", "..", "../other", "job_1", "/", "stg_1", "job_01a1ff9d-3a22-7db6-87ae-98a61a830aba/.."])
+@pytest.mark.parametrize(
+    "home_id", ["", ".", "..", "../other", "job_1", "/", "stg_1", "job_01a1ff9d-3a22-7db6-87ae-98a61a830aba/.."]
+)
 def test_a_home_is_the_id_of_a_job(tmp_path: Path, home_id: str) -> None:
     with pytest.raises(ValueError, match="not the id of a job"):
         FileCache(tmp_path, home_id)
