@@ -12,8 +12,10 @@ from __future__ import annotations
 import zlib  # noqa: F401 - before pycolmap, see above
 
 # isort: split
+import faulthandler
 import json
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable
@@ -189,11 +191,19 @@ def _end_with_parent() -> None:
     os._exit(3)
 
 
+def _die_at_once() -> None:
+    """Have a crash end the process: pycolmap's own handlers write a trace first, and may wait for ever for a lock."""
+    for number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    faulthandler.enable()
+
+
 def main() -> None:
     """Do the step of the order."""
     order = json.loads(Path(sys.argv[1]).read_text())
     pipe = os.fdopen(int(sys.argv[2]), "w", buffering=1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    _die_at_once()
 
     def tell(**message: object) -> None:
         pipe.write(json.dumps(message) + "\n")
