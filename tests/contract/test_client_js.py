@@ -47,12 +47,13 @@ async def check_uploads(run: Run, url: str, film: Path, place: str) -> None:
     assert whole["upload"]["state"] == "completed"
     assert whole["upload"]["sha256"] == hashlib.sha256(film.read_bytes()).hexdigest()
     assert whole["told"][-1] == [size, size]
-    assert len(whole["told"]) > 2, "progress is told while the bytes go"
+    assert whole["told"] == sorted(whole["told"])  # how often is the browser's affair: it may be done within 50 ms
     parts = await run("interruptedUpload", url, place, PART_BYTES + MIB)
     assert parts["first"]["name"] == "AbortError"
     assert (parts["upload"]["id"], parts["upload"]["state"]) == (parts["id"], "completed")
     assert parts["upload"]["sha256"] == whole["upload"]["sha256"]
     assert parts["told"][-1] == size
+    assert len(parts["told"]) > 2, "progress is told while the bytes go"
     assert parts["other"]["code"] == "upload_not_resumable"
 
 
