@@ -23,7 +23,7 @@ from modal_workers.nerf.exhibit.held_out import Pair
 from modal_workers.nerf.exhibit.page import data_url, write_page
 from modal_workers.nerf.exhibit.spec import NerfResult, StageFigures
 from modal_workers.nerf.exhibit.story import Story
-from modal_workers.nerf.training.spec import OUTLINE_DOUBTFUL, TrainingReport
+from modal_workers.nerf.training.spec import TrainingReport
 
 _WORDS: Final = {"good": "good", "usable": "usable", "refused": "refused"}
 _TITLES: Final = {
@@ -189,7 +189,7 @@ def _outline(training: TrainingReport) -> str:
 
 
 def _doubt(training: TrainingReport) -> str:
-    if training.outline_agreement is None or training.outline_agreement >= OUTLINE_DOUBTFUL:
+    if training.outline_agreement is None or not training.outline_doubtful:
         return ""
     return (
         '<div class="reason warning"><p><b>The outline is doubtful: '

@@ -5,7 +5,6 @@ from __future__ import annotations
 from modal_workers.nerf.exhibit.expense import totals
 from modal_workers.nerf.exhibit.spec import FramesFigures, ModelFigures, NerfResult, PosesFigures, StageFigures
 from modal_workers.nerf.exhibit.story import Story
-from modal_workers.nerf.training.spec import OUTLINE_DOUBTFUL
 
 
 def result_of(story: Story, stages: tuple[StageFigures, ...]) -> NerfResult:
@@ -57,7 +56,7 @@ def _model(story: Story) -> ModelFigures | None:
         psnr_db=training.psnr_db,
         ssim=training.ssim,
         outline_agreement=training.outline_agreement,
-        outline_doubtful=training.outline_agreement is not None and training.outline_agreement < OUTLINE_DOUBTFUL,
+        outline_doubtful=training.outline_doubtful,
     )
 
 

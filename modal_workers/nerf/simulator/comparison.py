@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modal_workers.nerf.axes import OPENGL_FROM_OPENCV
+from modal_workers.nerf.outlines import away_px, outline
 from modal_workers.nerf.simulator.camera import Camera
 from modal_workers.nerf.simulator.paint import Picture
 from modal_workers.nerf.simulator.truth import Alignment, Truth, pose_errors
@@ -100,29 +101,17 @@ def _frames(folder: Path, laid: Alignment, at_most: int) -> Iterator[tuple[Pictu
 def _frame(picture: Picture, camera: Camera, truth: Truth) -> tuple[int, int, int, int, float, int]:
     """Count outline pixels near and all, of the frame's and of the truth's; and sum errors over pixels."""
     cutout = truth.cutout(camera)
-    own, true = _outline(picture[..., 3] > 127), _outline(cutout[..., 3] > 127)
+    own, true = outline(picture[..., 3] > 127), outline(cutout[..., 3] > 127)
     both = (picture[..., 3] > 8) | (cutout[..., 3] > 8)
     apart = (_on_grey(picture) - _on_grey(cutout))[both]
     return (
-        int((_away_px(true)[own] <= _NEAR_PX).sum()),
+        int((away_px(true)[own] <= _NEAR_PX).sum()),
         int(own.sum()),
-        int((_away_px(own)[true] <= _NEAR_PX).sum()),
+        int((away_px(own)[true] <= _NEAR_PX).sum()),
         int(true.sum()),
         float((apart**2).mean(-1).sum()),
         int(both.sum()),
     )
-
-
-def _outline(covered: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    inner = cv2.erode(covered.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=0)
-    return np.asarray(covered & (inner == 0))
-
-
-def _away_px(outline: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Give how far each pixel is from an outline."""
-    if not outline.any():
-        return np.full(outline.shape, np.inf, np.float32)
-    return np.asarray(cv2.distanceTransform((~outline).astype(np.uint8), cv2.DIST_L2, 5), np.float32)
 
 
 def _on_grey(picture: Picture) -> NDArray[np.float32]:

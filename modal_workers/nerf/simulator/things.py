@@ -11,14 +11,14 @@ import numpy as np
 from modal_workers.nerf.simulator import paint
 from modal_workers.nerf.simulator.paint import Colour, Random
 from modal_workers.nerf.simulator.shapes import Ball
-from modal_workers.nerf.simulator.toy import PAINTS, Part, block, locomotive, round_part
+from modal_workers.nerf.simulator.toy import Part, block, locomotive, round_part, three_paints
 
 TOY: Final = "locomotive"
 
 
 def basket(random: Random) -> list[Part]:
     """Build a basket: a high thin handle with a wide hole, a plain body that is the same from everywhere."""
-    first, second, third = _paints(random)
+    first, second, third = three_paints(random)
     return [
         round_part(random, (0.0, 0.0, 0.035), (0.055, 0.075), 0.07, np.eye(3), first, "BASKET", "7"),
         round_part(random, (0.0, 0.0, 0.074), (0.08, 0.08), 0.010, np.eye(3), second, "", ""),
@@ -28,7 +28,7 @@ def basket(random: Random) -> list[Part]:
 
 def stool(random: Random) -> list[Part]:
     """Build a stool with a cup on it: thin legs, and the table seen between them in the shadow."""
-    first, second, third = _paints(random)
+    first, second, third = three_paints(random)
     parts = [block(random, (0.0, 0.0, 0.082), (0.17, 0.12, 0.018), first, "STOOL")]
     for x in (-0.068, 0.068):
         parts += [
@@ -40,7 +40,7 @@ def stool(random: Random) -> list[Part]:
 
 def mug(random: Random) -> list[Part]:
     """Build a mug with a ball in it: a handle at its side with a small hole."""
-    first, second, third = _paints(random)
+    first, second, third = three_paints(random)
     return [
         round_part(random, (-0.02, 0.0, 0.055), (0.048, 0.052), 0.11, np.eye(3), first, "MUG", "1"),
         *_arc(random, (0.028, 0.0, 0.058), (0.036, 0.0085), second, 0.0, (-88.0, 88.0), 9),
@@ -54,11 +54,6 @@ THINGS: Final[dict[str, Callable[[Random], list[Part]]]] = {
     "stool": stool,
     "mug": mug,
 }
-
-
-def _paints(random: Random) -> tuple[Colour, Colour, Colour]:
-    first, second, third = (PAINTS[index] for index in random.permutation(len(PAINTS))[:3])
-    return first, second, third
 
 
 def _arc(  # noqa: PLR0917 - a part in one line, as it is read on a drawing

@@ -18,7 +18,7 @@ _PX_PER_M: Final = 2600.0
 #: Axes of a round one that lies along the toy, and of one that lies across it; its own third axis comes last.
 _ALONG: Final[NDArray[np.float64]] = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
 _ACROSS: Final[NDArray[np.float64]] = np.array([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
-PAINTS: Final[tuple[Colour, ...]] = ((186, 38, 44), (30, 92, 168), (28, 120, 84), (206, 110, 26), (108, 56, 140))
+_PAINTS: Final[tuple[Colour, ...]] = ((186, 38, 44), (30, 92, 168), (28, 120, 84), (206, 110, 26), (108, 56, 140))
 _NAMES: Final = ("SACCADE", "EMMA", "RHEINGOLD", "PUFFIN", "MALLARD")
 
 
@@ -30,9 +30,15 @@ class Part:
     pictures: tuple[Picture, ...]
 
 
+def three_paints(random: Random) -> tuple[Colour, Colour, Colour]:
+    """Draw three paints, each another."""
+    first, second, third = (_PAINTS[index] for index in random.permutation(len(_PAINTS))[:3])
+    return first, second, third
+
+
 def locomotive(random: Random) -> list[Part]:
     """Build the toy; the draw decides its paint, name and number."""
-    first, second, third = (PAINTS[index] for index in random.permutation(len(PAINTS))[:3])
+    first, second, third = three_paints(random)
     name, number = str(random.choice(_NAMES)), str(int(random.integers(11, 99)))
     parts = [
         block(random, (0.0, 0.0, 0.034), (0.224, 0.066, 0.02), first, name),

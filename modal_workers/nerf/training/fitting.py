@@ -47,6 +47,14 @@ class Target:
     opened: Tensor | None = None  # [H, W, 1] uint8, 255 = may just as well be what is behind
     behind: Tensor | None = None  # [H, W, 3] uint8, only looked at where it is open
 
+    def seen_at(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Give where points [N, 3] are in the photo: columns and rows [N] px; and which are before the camera."""
+        at = points @ self.camera_from_world[:3, :3].T + self.camera_from_world[:3, 3]
+        depth = at[:, 2].clamp(min=1e-6)
+        u = at[:, 0] / depth * self.camera.fx_px + self.camera.cx_px
+        v = at[:, 1] / depth * self.camera.fy_px + self.camera.cy_px
+        return u, v, at[:, 2] > 0.01
+
     def scaled(self, factor: float) -> Target:
         """Give the same at another size."""
         camera = self.camera.scaled(factor)

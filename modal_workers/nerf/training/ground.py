@@ -196,12 +196,8 @@ def _gathered(places: Tensor, targets: list[Target], taken: list[Tensor]) -> tup
 
 
 def _seen(places: Tensor, target: Target, taken: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    pose, camera = target.camera_from_world, target.camera
-    at = places @ pose[:3, :3].T + pose[:3, 3]
-    depth = at[:, 2].clamp(min=1e-6)
-    u = at[:, 0] / depth * camera.fx_px + camera.cx_px
-    v = at[:, 1] / depth * camera.fy_px + camera.cy_px
-    within = (at[:, 2] > 0.01) & (u > 1) & (v > 1) & (u < camera.width_px - 1) & (v < camera.height_px - 1)
+    camera, (u, v, ahead) = target.camera, target.seen_at(places)
+    within = ahead & (u > 1) & (v > 1) & (u < camera.width_px - 1) & (v < camera.height_px - 1)
     grid = torch.stack([u / camera.width_px * 2 - 1, v / camera.height_px * 2 - 1], -1)[None, None]
     picture = target.picture.to(places.dtype).permute(2, 0, 1)[None]
     colours = torch.nn.functional.grid_sample(picture, grid, align_corners=False)[0, :, 0].T

@@ -12,14 +12,12 @@ from typing import Final
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from modal_workers.gaussians.rasterize import rasterize
 from modal_workers.gaussians.splats import Splats
+from modal_workers.nerf.outlines import Flags, away_px, outline
 from modal_workers.nerf.training.fitting import Target
 from modal_workers.nerf.training.ground import SAME_AS_GROUND, Ground, at_most, look_at
-
-Flags = NDArray[np.bool_]
 
 #: So near, as a share of the long side, an outline is where it should be: 2 px of 320.
 _NEAR: Final = 2 / 320
@@ -46,16 +44,9 @@ def outline_agreement(splats: Splats, targets: list[Target], ground: Ground) -> 
         least = _PIECE * float(alpha.sum())
         shown = _without_specks(np.where(look.known, look.apart >= SAME_AS_GROUND, alpha), least)
         own = outline(alpha) & (cv2.erode(look.known.astype(np.uint8), _AROUND) > 0)
-        away = cv2.distanceTransform((~outline(shown)).astype(np.uint8), cv2.DIST_L2, 5)
-        near += int((away[own] <= max(1.5, _NEAR * max(alpha.shape))).sum())
+        near += int((away_px(outline(shown))[own] <= max(1.5, _NEAR * max(alpha.shape))).sum())
         counted += int(own.sum())
     return None if counted < _LEAST_PX else near / counted
-
-
-def outline(covered: Flags) -> Flags:
-    """Give the pixels of a shape [H, W] that are at its edge."""
-    inner = cv2.erode(covered.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=0)
-    return np.asarray(covered & (inner == 0))
 
 
 def _without_specks(shape: Flags, least: float) -> Flags:

@@ -115,12 +115,9 @@ def _grid(cells: int, radius: float) -> Floats:
 
 def _pixels(points: Tensor, target: Target) -> tuple[Tensor, Tensor, Tensor]:
     """Give row and column of each point in a photo, and whether it is in it."""
-    pose, camera = target.camera_from_world, target.camera
-    at = points @ pose[:3, :3].T + pose[:3, 3]
-    depth = at[:, 2].clamp(min=1e-6)
-    column = (at[:, 0] / depth * camera.fx_px + camera.cx_px).floor().long()
-    row = (at[:, 1] / depth * camera.fy_px + camera.cy_px).floor().long()
-    within = (at[:, 2] > 0.01) & (column >= 0) & (row >= 0) & (column < camera.width_px) & (row < camera.height_px)
+    camera, (u, v, ahead) = target.camera, target.seen_at(points)
+    column, row = u.floor().long(), v.floor().long()
+    within = ahead & (column >= 0) & (row >= 0) & (column < camera.width_px) & (row < camera.height_px)
     return row.clamp(0, camera.height_px - 1), column.clamp(0, camera.width_px - 1), within
 
 

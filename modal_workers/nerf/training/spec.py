@@ -51,6 +51,11 @@ class TrainingReport(Result):
     resumed: int = Field(default=0, description="How often it went on from a checkpoint.")
     curve: tuple[CurvePoint, ...] = ()
 
+    @property
+    def outline_doubtful(self) -> bool:
+        """Whether so little of the outline is backed that masks are advised; not where nothing was judged."""
+        return self.outline_agreement is not None and self.outline_agreement < OUTLINE_DOUBTFUL
+
 
 WORKLOAD = Workload(
     name="nerf_training",
