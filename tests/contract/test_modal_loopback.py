@@ -25,24 +25,14 @@ from modal.exception import (
 )
 
 from tests.modal_loopback import Loopback, dialled, running
-
-_SAMPLE = Path(__file__).parents[1] / "modal_loopback" / "sample"
+from tests.modal_loopback.sampled import small_worker
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loopback]:
     """Deploy the small worker once."""
-    folder = tmp_path_factory.mktemp("loopback")
-    with pytest.MonkeyPatch.context() as patch, running(folder, environment="trial") as loopback, dialled(loopback):
-        patch.setenv("MODAL_PAYLOAD_FORMAT", "cbor")
-        patch.syspath_prepend(_SAMPLE)
-        loopback.secrets["bucket"] = {"S3_KEY": "k1"}
-        try:
-            importlib.import_module("small_worker").app.deploy()
-            yield loopback
-        finally:
-            sys.modules.pop("small_worker", None)
-            sys.modules.pop("small_source", None)
+    with small_worker(tmp_path_factory.mktemp("loopback"), environment="trial") as loopback:
+        yield loopback
 
 
 @pytest.fixture

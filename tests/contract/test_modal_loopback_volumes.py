@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,24 +11,15 @@ import modal
 import pytest
 from grpclib import Status
 
-from tests.modal_loopback import Loopback, dialled, running
-
-_SAMPLE = Path(__file__).parents[1] / "modal_loopback" / "sample"
+from tests.modal_loopback import Loopback
+from tests.modal_loopback.sampled import small_worker
 
 
 @pytest.fixture
 def loopback(tmp_path: Path) -> Iterator[Loopback]:
     """Deploy the small worker."""
-    with pytest.MonkeyPatch.context() as patch, running(tmp_path) as loopback, dialled(loopback):
-        patch.setenv("MODAL_PAYLOAD_FORMAT", "cbor")
-        patch.syspath_prepend(_SAMPLE)
-        loopback.secrets["bucket"] = {"S3_KEY": "k1"}
-        try:
-            importlib.import_module("small_worker").app.deploy()
-            yield loopback
-        finally:
-            sys.modules.pop("small_worker", None)
-            sys.modules.pop("small_source", None)
+    with small_worker(tmp_path) as loopback:
+        yield loopback
         assert loopback.unimplemented == set()
 
 
@@ -40,12 +29,17 @@ def start(**launch: Any) -> modal.FunctionCall[Any]:
 
 def shelve(loopback: Loopback, **launch: Any) -> dict[str, str]:
     """Run a container to its end, commit and all; gives what it found."""
-    found = start(**launch).get(timeout=30)
+    found: dict[str, str] = start(**launch).get(timeout=30)
+    wait_for_commits(loopback)
+    return found
+
+
+def wait_for_commits(loopback: Loopback) -> None:
+    """Wait for the containers' end: an answer comes before what its container has left."""
     end = time.monotonic() + 30
     while not all(record.ended for record in loopback.containers if record.calls):
         assert time.monotonic() < end
         time.sleep(0.02)
-    return found
 
 
 def weights() -> modal.Volume:
@@ -71,6 +65,7 @@ def test_a_running_container_neither_sees_nor_undoes_what_another_commits(loopba
         time.sleep(0.02)
     gate.touch()
     assert slow.get(timeout=30) == {"old": "1"}
+    wait_for_commits(loopback)
     assert shelve(loopback) == {"mine": "m", "theirs": "t"}
 
 
