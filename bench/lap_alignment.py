@@ -28,13 +28,13 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from contracts.errors import SaccadeError
-from modal_workers.lap_compare.matching import Matched, match
-from modal_workers.lap_compare.reading import Described, read_pair
-from modal_workers.lap_compare.simulator.circuit import make_circuit
-from modal_workers.lap_compare.simulator.degradation import DEGRADATIONS, setting
-from modal_workers.lap_compare.simulator.film import lap_truth, render_lap, true_time_b
-from modal_workers.lap_compare.simulator.picture import World
-from modal_workers.lap_compare.trust import EVEN_ERROR_S
+from modal_workers.lap_compare.alignment.confidence import EVEN_ERROR_S
+from modal_workers.lap_compare.alignment.matching import Matched, match
+from modal_workers.lap_compare.clips.feature_extraction import Described, read_pair
+from simulators.laps.circuit import make_circuit
+from simulators.laps.degradation import DEGRADATIONS, setting
+from simulators.laps.frame_renderer import World
+from simulators.laps.lap_video import lap_truth, render_lap, true_time_b
 
 Floats = NDArray[np.float64]
 

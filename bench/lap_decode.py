@@ -22,9 +22,9 @@ import cv2
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.lap_long import film
-from modal_workers.lap_compare.flow import DisFlow
-from modal_workers.lap_compare.matching import match
-from modal_workers.lap_compare.reading import Described, Motion, in_parallel, read_pair
+from modal_workers.lap_compare.alignment.matching import match
+from modal_workers.lap_compare.clips.feature_extraction import Described, Motion, in_parallel, read_pair
+from modal_workers.lap_compare.clips.optical_flow import DisFlow
 
 SECONDS = 10.0
 SIZE_PX = (1920, 1080)

@@ -27,12 +27,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from contracts.errors import SaccadeError
 from contracts.manifest import Artifact
 from modal_workers.lap_compare.job import run
-from modal_workers.lap_compare.simulator.camera import Camera
-from modal_workers.lap_compare.simulator.circuit import make_circuit
-from modal_workers.lap_compare.simulator.driver import Driver
-from modal_workers.lap_compare.simulator.film import render_lap
-from modal_workers.lap_compare.simulator.picture import World
 from modal_workers.lap_compare.spec import LapCompareParams
+from simulators.laps.car_camera import Camera
+from simulators.laps.circuit import make_circuit
+from simulators.laps.driver import Driver
+from simulators.laps.frame_renderer import World
+from simulators.laps.lap_video import render_lap
 
 MOST_BYTES = 1_500_000_000
 

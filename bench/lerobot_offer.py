@@ -25,8 +25,8 @@ from pathlib import Path
 import numpy
 from saccade_robot import HttpTarget, NatsTarget, Scale, Stats, Streamer, Target
 
-from tests.robot_door import NAMES, RobotDoor, pose, subjects
-from tests.servers import HOST, EmbeddedNats, free_port
+from tests.harness.servers.embedded import HOST, EmbeddedNats, free_port
+from tests.harness.sessions.robot_server import NAMES, RobotDoor, pose, subjects
 
 RATE_HZ = 200.0
 POST_TIMEOUT_S = 2.0

@@ -37,16 +37,16 @@ from contracts.job import Job
 from contracts.launch import Launch
 from contracts.limits import WORKER_BEAT_S
 from contracts.streams import EVENTS, aggregate
-from services.dispatcher.jobs import fold_all
-from services.kit.event_store import EventStore
-from services.kit.nats import connect, declare
-from services.kit.settings import inherited_environment
+from kit.bus.connection import connect, declare
+from kit.bus.event_store import EventStore
+from kit.settings import inherited_environment
+from services.dispatcher.jobs.unfinished_jobs import fold_all
+from tests.harness.runtime.executor_environment import bucket_secret
+from tests.harness.servers.embedded import HOST, ROOT, EmbeddedNats, EmbeddedS3, free_port
 from tests.modal_loopback.exchange import Exchange, answers
 from tests.modal_loopback.functions import Function
 from tests.modal_loopback.listener import Listener
 from tests.modal_loopback.workspace import Workspace
-from tests.servers import HOST, ROOT, EmbeddedNats, EmbeddedS3, free_port
-from tests.workers.house import bucket_secret
 
 _TENANT: Final = "bench"
 _TOKEN: Final = ("ak-bench", "as-bench")

@@ -49,7 +49,7 @@ def main() -> None:
 def features(folder: Path, photos: int, width: int) -> Path:
     """Photograph the toy and find features, by the stage's own process."""
     from modal_workers.nerf.poses.mapper import Mapper
-    from modal_workers.nerf.simulator.photograph import photograph
+    from simulators.toy.photos import photograph
 
     photograph(folder / "toy", photos=photos, size_px=(width, width * 3 // 4))
     names = sorted(path.name for path in (folder / "toy").glob("*.jpg"))

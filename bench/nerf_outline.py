@@ -16,12 +16,12 @@ from modal_workers.nerf.capture import job as capture
 from modal_workers.nerf.params import NerfParams
 from modal_workers.nerf.poses import job as poses
 from modal_workers.nerf.rendering import job as rendering
-from modal_workers.nerf.simulator.comparison import compare
-from modal_workers.nerf.simulator.photograph import photograph
-from modal_workers.nerf.simulator.scene import BOUNCED, BRIGHT
-from modal_workers.nerf.simulator.things import THINGS
 from modal_workers.nerf.training import job as training
-from tests.nerf_desk import Desk
+from simulators.toy.comparison import compare
+from simulators.toy.other_objects import THINGS
+from simulators.toy.photos import photograph
+from simulators.toy.room_scene import BOUNCED, BRIGHT
+from tests.harness.vision.stage_context import Desk
 
 
 def main() -> None:

@@ -12,12 +12,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from modal_workers.nerf.axes import OPENGL_FROM_OPENCV
+from modal_workers.nerf.axis_conventions import OPENGL_FROM_OPENCV
 from modal_workers.nerf.params import NerfParams
 from modal_workers.nerf.poses import job
-from modal_workers.nerf.simulator.photograph import photograph
-from modal_workers.nerf.simulator.truth import pose_errors
-from tests.textured_boxes import Shot, dataset_of, desk_with
+from simulators.toy.ground_truth import pose_errors
+from simulators.toy.photos import photograph
+from tests.harness.vision.textured_boxes import Shot, dataset_of, desk_with
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from contracts.errors import SaccadeError
 from modal_workers.nerf.capture import job
 from modal_workers.nerf.params import NerfParams
-from tests.nerf_photos import KINDS, Desk, take
+from tests.harness.vision.simulated_captures import KINDS, Desk, take
 
 
 def judged(kind: str, seed: int, scene: int) -> dict[str, Any]:

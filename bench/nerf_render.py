@@ -30,7 +30,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from modal_workers.gaussians.camera import Camera
-from modal_workers.gaussians.density import seed_from_points
+from modal_workers.gaussians.densification import seed_from_points
 from modal_workers.nerf.params import NerfParams
 from modal_workers.nerf.rendering.batch import check_batch, named
 from modal_workers.nerf.rendering.frames import SplatFrames, encode_png

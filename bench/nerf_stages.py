@@ -52,8 +52,8 @@ def main() -> None:
 def photographed(home: Path, photos: int, width: int) -> None:
     """Take the photos in a process of their own."""
     code = (
-        "import sys; from pathlib import Path; from modal_workers.nerf.simulator.photograph import photograph;"
-        "from modal_workers.nerf.simulator.scene import BRIGHT; width = int(sys.argv[3]);"
+        "import sys; from pathlib import Path; from simulators.toy.photos import photograph;"
+        "from simulators.toy.room_scene import BRIGHT; width = int(sys.argv[3]);"
         "photograph(Path(sys.argv[1]), photos=int(sys.argv[2]), size_px=(width, width * 3 // 4), bounced=BRIGHT)"
     )
     subprocess.run([sys.executable, "-c", code, str(home / "photos"), str(photos), str(width)], check=True, cwd=ROOT)
@@ -89,7 +89,7 @@ def stage(name: str, home: Path, frames: int, frame_px: int) -> dict[str, Any]:
 
     # Only here: see above.
     from modal_workers.nerf.params import NerfParams
-    from tests.nerf_desk import Desk
+    from tests.harness.vision.stage_context import Desk
 
     job = importlib.import_module(f"modal_workers.nerf.{name}.job")
     elevations = 4 if frames % 4 == 0 else 1

@@ -27,15 +27,15 @@ from nats.aio.msg import Msg
 from saccade_robot import NatsTarget, Scale, Streamer, Target
 
 from contracts.session import telemetry_subject
+from kit.bus.connection import connect, declare
+from kit.settings import NatsSettings
 from modal_workers.gaussians.ply import encode_ply, encode_splat
 from modal_workers.gaussians.ply_prefix import prefix
 from modal_workers.gaussians.splats import Splats
-from modal_workers.runtime.live.telemetry import Recorded, TelemetryTail
-from modal_workers.runtime.live.telemetry_source import OwnConsumers
-from services.kit.nats import connect, declare
-from services.kit.settings import NatsSettings
-from tests.robot_door import NAMES, SESSION, pose
-from tests.servers import EmbeddedNats
+from modal_workers.runtime.sessions.telemetry_source import OwnConsumers
+from modal_workers.runtime.sessions.telemetry_tail import Recorded, TelemetryTail
+from tests.harness.servers.embedded import EmbeddedNats
+from tests.harness.sessions.robot_server import NAMES, SESSION, pose
 
 RATE_HZ = 200.0
 JOINTS = telemetry_subject("local", SESSION, "joints")

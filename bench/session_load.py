@@ -31,12 +31,12 @@ import aiohttp
 import psutil
 from saccade_robot import Scale, Session, Streamer, Target, now_s, open_session
 
-from modal_workers.runtime.live.telemetry import Recorded, TelemetryTail
-from modal_workers.runtime.live.telemetry_source import OwnConsumers
-from services.kit.nats import connect
-from services.kit.settings import NatsSettings
-from tests.robot_door import NAMES, pose
-from tests.servers import HOST, EmbeddedNats, EmbeddedS3, free_port, wait_for_port
+from kit.bus.connection import connect
+from kit.settings import NatsSettings
+from modal_workers.runtime.sessions.telemetry_source import OwnConsumers
+from modal_workers.runtime.sessions.telemetry_tail import Recorded, TelemetryTail
+from tests.harness.servers.embedded import HOST, EmbeddedNats, EmbeddedS3, free_port, wait_for_port
+from tests.harness.sessions.robot_server import NAMES, pose
 
 RATE_HZ = 200.0
 SOCKET_EVERY_S = 0.02

@@ -19,10 +19,10 @@ from pathlib import Path
 
 from bench.sse.load import OTHER_CORES, Load, ProcessTree, compiled_loader, publish_evenly
 from contracts.ids import new_id
-from services.kit.nats import connect, declare
-from tests.contract.sse_harness import NotifierProcess, Publisher, submitted, succeeded
-from tests.contract.sse_wire import follow
-from tests.servers import EmbeddedNats
+from kit.bus.connection import connect, declare
+from tests.harness.servers.embedded import EmbeddedNats
+from tests.harness.streams.notifier import NotifierProcess, Publisher, submitted, succeeded
+from tests.harness.streams.raw_client import follow
 
 PATH = "/v1/events?types=job.stage_completed"
 MB = 1e6

@@ -29,10 +29,10 @@ import psutil
 
 from bench.sse.load import OTHER_CORES, Load, ProcessTree, Publish, compiled_loader, publish_evenly
 from contracts.events.base import Message
-from services.kit.event_store import EventStore
-from services.kit.nats import connect, declare
-from tests.contract.sse_harness import NotifierProcess
-from tests.servers import HOST, EmbeddedNats, free_port, wait_for_port
+from kit.bus.connection import connect, declare
+from kit.bus.event_store import EventStore
+from tests.harness.servers.embedded import HOST, EmbeddedNats, free_port, wait_for_port
+from tests.harness.streams.notifier import NotifierProcess
 
 WARM_UP = 5
 NGINX_CONF = """

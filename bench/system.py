@@ -19,7 +19,7 @@ import psutil
 from saccade import Client
 
 from cli.embedded.system import EmbeddedSystem
-from tests.servers import free_port
+from tests.harness.servers.embedded import free_port
 
 
 def percentile(values: list[float], share: float) -> float:

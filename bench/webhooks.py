@@ -23,11 +23,11 @@ import psutil
 from contracts.events.base import encode
 from contracts.events.job import JobStageCompleted
 from contracts.ids import new_id
-from services.kit.event_store import EventStore
-from services.kit.nats import connect, declare
-from tests.contract.sse_harness import NotifierProcess
-from tests.servers import HOST, EmbeddedNats
-from tests.webhook_delivery import desk, environment
+from kit.bus.connection import connect, declare
+from kit.bus.event_store import EventStore
+from tests.harness.servers.embedded import HOST, EmbeddedNats
+from tests.harness.streams.notifier import NotifierProcess
+from tests.harness.webhooks.delivery import desk, environment
 
 _STAMP = re.compile(rb'"stage":"(\d+)"')
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)

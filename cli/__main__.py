@@ -18,21 +18,21 @@ from cli.output import note, say, show_failure
 from contracts.errors import SaccadeError
 
 _COMMANDS: Final = {
-    "up": "up",
-    "demo": "demo",
-    "submit": "submit",
-    "jobs": "jobs",
-    "job": "jobs",
-    "cancel": "jobs",
-    "retry": "jobs",
-    "events": "events",
-    "sessions": "sessions",
-    "calibrate": "calibrate",
-    "artifacts": "artifacts",
-    "webhooks": "webhooks",
-    "workloads": "workloads",
-    "key": "key",
-    "modal": "modal",
+    "up": "embedded.up",
+    "demo": "demo.laps",
+    "submit": "jobs.submit",
+    "jobs": "jobs.jobs",
+    "job": "jobs.jobs",
+    "cancel": "jobs.jobs",
+    "retry": "jobs.jobs",
+    "events": "jobs.events",
+    "sessions": "sessions.command",
+    "calibrate": "calibrate.command",
+    "artifacts": "jobs.artifacts",
+    "webhooks": "operators.webhooks",
+    "workloads": "jobs.workloads",
+    "key": "operators.key",
+    "modal": "operators.modal",
 }
 
 _SYSTEM_HINT: Final = "Check the path, its permissions and the room on its disk."
@@ -49,7 +49,7 @@ class _Commands(click.Group):
         """Load a command."""
         if cmd_name not in _COMMANDS:
             return None
-        module = importlib.import_module(f"cli.commands.{_COMMANDS[cmd_name]}")
+        module = importlib.import_module(f"cli.{_COMMANDS[cmd_name]}")
         command: click.Command = getattr(module, cmd_name)
         return command
 

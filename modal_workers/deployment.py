@@ -15,7 +15,7 @@ from contracts.workload import Workload
 from modal_workers.settings import DeploymentSettings
 
 FUNCTION: Final = "run"
-#: The bucket's place and keys, as the worker reads them (services/kit/settings.py).
+#: The bucket's place and keys, as the worker reads them (kit/settings.py).
 SECRET: Final = "saccade-bucket"  # noqa: S105 - its name
 SECRET_KEYS: Final = ("S3_ENDPOINT_URL", "S3_BUCKET", "S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY")
 #: Weights that workers only read, where each expects its own folder.
@@ -25,7 +25,7 @@ PYTHON: Final = "3.11"
 #: The dispatcher ends an attempt at its limit and says why; Modal ends what the dispatcher could not, a little later.
 _LATER_S: Final = 10
 #: What of our source a worker needs. The services but the kit stay at home.
-SOURCE: Final = ("contracts", "services", "modal_workers")
+SOURCE: Final = ("contracts", "kit", "modal_workers")
 _AT_HOME: Final = ("gateway", "dispatcher", "notifier")
 _CONSTRAINTS: Final = "constraints.txt"
 _ROOT: Final = Path(__file__).resolve().parents[1]

@@ -1,4 +1,4 @@
-"""Fixtures for every suite: real servers, one event loop library. Tests import from tests.servers, never from here."""
+"""Fixtures for every suite: real servers, one event loop library. Tests import from tests.harness, never from here."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine import engine_answers
-from tests.servers import EmbeddedNats, EmbeddedS3, NatsServer, S3Server
+from tests.harness.servers.container_engine import engine_answers
+from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3, NatsServer, S3Server
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

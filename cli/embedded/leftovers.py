@@ -12,7 +12,7 @@ import psutil
 from cli.embedded.processes import children_of, end, marked
 from cli.failure import Failure
 from contracts.limits import WORKER_GRACE_S
-from services.kit.process_tree import MARK as WORKER_MARK
+from kit.process_tree import MARK as WORKER_MARK
 
 _SERVERS: Final = ("nats-server", "rclone")
 

@@ -15,8 +15,8 @@ from pydantic import SecretStr, ValidationError
 
 from cli.failure import Failure
 from cli.settings import CommandSettings, ModalSettings
-from services.kit.settings import S3Settings, as_environment
-from services.kit.worker_token import WorkerTokens
+from kit.auth.worker_token import WorkerTokens
+from kit.settings import S3Settings, as_environment
 
 _GUIDE: Final = "docs/modal.md says how, step by step."
 #: Names that mean something in one network only.

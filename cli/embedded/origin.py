@@ -17,7 +17,7 @@ from yarl import URL
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.ids import new_id
-from services.kit.problems import PROBLEM_JSON, problem, problem_headers
+from kit.http.problems import PROBLEM_JSON, problem, problem_headers
 
 #: What the notifier answers; all else is the gateway's.
 _NOTIFIER_PATHS: Final = re.compile(r"^/v1/(?:events|tickets|webhooks(?:/.*)?|(?:jobs|sessions)/[^/]+/events)/?$")

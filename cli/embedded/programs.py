@@ -16,8 +16,8 @@ from cli.embedded.ports import LOOPBACK
 from cli.embedded.processes import Program
 from cli.failure import Failure
 from contracts.limits import EVENT_BYTES, GIB
+from kit.auth.api_keys import is_loopback
 from modal_workers.catalog import workloads
-from services.kit.auth import is_loopback
 
 SERVICES: Final = ("gateway", "dispatcher", "notifier")
 SERVERS: Final = ("nats-server", "rclone")

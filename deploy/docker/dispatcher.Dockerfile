@@ -18,10 +18,10 @@ RUN if [ "$SPLAT" = 1 ]; then pip install --no-cache-dir -c constraints.txt '.[s
 
 COPY contracts contracts
 COPY services/__init__.py services/__init__.py
-COPY services/kit services/kit
+COPY kit kit
 COPY services/dispatcher services/dispatcher
 COPY modal_workers modal_workers
-RUN python -m compileall -q contracts services modal_workers
+RUN python -m compileall -q contracts kit services modal_workers
 
 ENV DISPATCHER_HOST=0.0.0.0 DISPATCHER_PORT=8083 DISPATCHER_DATA_DIR=/data
 USER saccade

@@ -14,10 +14,10 @@ RUN pip install --no-cache-dir -c constraints.txt '.[gateway]'
 
 COPY contracts contracts
 COPY services/__init__.py services/__init__.py
-COPY services/kit services/kit
+COPY kit kit
 COPY services/gateway services/gateway
 COPY modal_workers modal_workers
-RUN python -m compileall -q contracts services modal_workers
+RUN python -m compileall -q contracts kit services modal_workers
 
 ENV GATEWAY_HOST=0.0.0.0 GATEWAY_PORT=8081 GATEWAY_DATA_DIR=/data
 USER saccade

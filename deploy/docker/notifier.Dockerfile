@@ -14,9 +14,9 @@ RUN pip install --no-cache-dir -c constraints.txt '.[notifier]'
 
 COPY contracts contracts
 COPY services/__init__.py services/__init__.py
-COPY services/kit services/kit
+COPY kit kit
 COPY services/notifier services/notifier
-RUN python -m compileall -q contracts services
+RUN python -m compileall -q contracts kit services
 
 ENV NOTIFIER_HOST=0.0.0.0 NOTIFIER_PORT=8082 NOTIFIER_DATA_DIR=/data
 USER saccade

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from modal_workers.gaussians.camera import Camera
-from modal_workers.gaussians.harmonics import radiance
+from modal_workers.gaussians.spherical_harmonics import radiance
 from modal_workers.gaussians.splats import Splats
 
 #: Nearer than this nothing is drawn.

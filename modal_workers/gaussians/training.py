@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from modal_workers.gaussians.camera import Camera, se3_exp
+from modal_workers.gaussians.image_metrics import loss, psnr_db, ssim
 from modal_workers.gaussians.rasterize import Backend, Rendered, rasterize
-from modal_workers.gaussians.similarity import loss, psnr_db, ssim
 from modal_workers.gaussians.splats import Splats
 
 __all__ = ["LearningRates", "Optimiser", "PoseCorrection", "Step", "loss", "psnr_db", "ssim", "step"]

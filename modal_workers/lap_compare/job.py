@@ -7,20 +7,20 @@ from typing import Final
 
 import cv2
 
-from modal_workers.lap_compare.archive import load_described, load_matched, save_described, save_matched
+from modal_workers.lap_compare.alignment.matching import Matched, match
+from modal_workers.lap_compare.checkpoints import load_described, load_matched, save_described, save_matched
+from modal_workers.lap_compare.clips.feature_extraction import Described, read_pair
+from modal_workers.lap_compare.clips.optical_flow import make_flow
+from modal_workers.lap_compare.clips.traffic import look_for_traffic
+from modal_workers.lap_compare.clips.vehicle_detection import VehicleDetector
 from modal_workers.lap_compare.comparison import Comparison
-from modal_workers.lap_compare.detect import VehicleDetector
-from modal_workers.lap_compare.figure import draw_delta
-from modal_workers.lap_compare.flow import make_flow
-from modal_workers.lap_compare.lap import compare
-from modal_workers.lap_compare.matching import Matched, match
-from modal_workers.lap_compare.overlay import render_overlay
-from modal_workers.lap_compare.reading import Described, read_pair
-from modal_workers.lap_compare.report import OVERLAY_LIMIT_BYTES, write_report
+from modal_workers.lap_compare.lap_delta import compare
+from modal_workers.lap_compare.rendering.overlay import render_overlay
+from modal_workers.lap_compare.report.figure import draw_delta
+from modal_workers.lap_compare.report.report import OVERLAY_LIMIT_BYTES, write_report
+from modal_workers.lap_compare.report.tables import delta_units, write_delta, write_metrics
 from modal_workers.lap_compare.result import headline
 from modal_workers.lap_compare.spec import LapCompareParams, LapCompareResult
-from modal_workers.lap_compare.tables import delta_units, write_delta, write_metrics
-from modal_workers.lap_compare.traffic import look_for_traffic
 from modal_workers.lap_compare.wording import opportunity_sentence
 from modal_workers.runtime.context import Context
 

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from modal_workers.lap_compare.comparison import Comparison
-from modal_workers.lap_compare.lap import difference_error_s
+from modal_workers.lap_compare.lap_delta import difference_error_s
 from modal_workers.lap_compare.spec import ClipFacts, LapCompareResult, OpportunityResult, SectorResult
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 from modal_workers.lap_compare.comparison import Comparison, Opportunity
-from modal_workers.lap_compare.lap import GOOD, difference_error_s
+from modal_workers.lap_compare.lap_delta import GOOD, difference_error_s
 
 Grade = Literal["good", "fair", "poor"]
 #: A moment half as sure as a good one has about twice its error.

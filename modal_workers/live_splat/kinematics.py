@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from contracts.errors import ErrorCode, SaccadeError
-from modal_workers.live_splat.rigid import cross
+from modal_workers.live_splat.rigid_transform import cross
 
 Floats = NDArray[np.float64]
 

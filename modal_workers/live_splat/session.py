@@ -11,14 +11,14 @@ import torch
 from numpy.typing import NDArray
 
 from contracts.errors import ErrorCode, SaccadeError
-from modal_workers.live_splat.exhibit import Exhibit
+from modal_workers.live_splat.camera_poses import ArmPoses
+from modal_workers.live_splat.exports import Exhibit
+from modal_workers.live_splat.frame_image import Picture, Pictures
 from modal_workers.live_splat.kinematics import SO101
-from modal_workers.live_splat.model import LiveModel
-from modal_workers.live_splat.picture import Picture, Pictures
-from modal_workers.live_splat.poses import ArmPoses
 from modal_workers.live_splat.spec import LiveSplatParams, LiveSplatResult
-from modal_workers.runtime.live.context import LiveContext
-from modal_workers.runtime.live.frame import Frame
+from modal_workers.live_splat.splat_model import LiveModel
+from modal_workers.runtime.sessions.frame import Frame
+from modal_workers.runtime.sessions.live_context import LiveContext
 
 _FEWEST_STEPS: Final = 2
 #: Steps between two frames; with no new frame, more of them explain little more.

@@ -9,14 +9,14 @@ import signal
 import sys
 
 from contracts.assignment import Assignment
+from kit.logs import start_logging
+from kit.settings import S3Settings
+from modal_workers.runtime.child_processes import adopt_orphans, kill_descendants, limit_memory
 from modal_workers.runtime.context import Stopped
-from modal_workers.runtime.last_words import EXIT_DONE, EXIT_UNSAID
-from modal_workers.runtime.process import adopt_orphans, kill_descendants, limit_memory
-from modal_workers.runtime.run import run
+from modal_workers.runtime.jobs.run import run
+from modal_workers.runtime.jobs.run_termination import EXIT_DONE, EXIT_UNSAID
 from modal_workers.runtime.settings import WorkerSettings, bus_settings
 from modal_workers.runtime.stop import Stop, StopReason
-from services.kit.logs import start_logging
-from services.kit.settings import S3Settings
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from services.kit.settings import NatsSettings
+from kit.settings import NatsSettings
 
 
 class WorkerSettings(BaseSettings):

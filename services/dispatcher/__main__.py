@@ -10,20 +10,20 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from kit.auth.api_keys import AuthSettings
+from kit.bucket import open_bucket
+from kit.bus.connection import connect, declare
+from kit.bus.event_store import EventStore
+from kit.bus.tail import EpochChanged
+from kit.http.health import health_app
+from kit.http.server import EXIT_AGAIN, CannotServeError, serve, stop_on_signals, wait_for_answer
+from kit.logs import start_logging
+from kit.settings import NatsSettings, S3Settings
+from kit.tasks import end
 from modal_workers.catalog import workloads
 from services.dispatcher.app import Dispatcher
-from services.dispatcher.chosen_executor import open_executor
+from services.dispatcher.executors.executor_factory import open_executor
 from services.dispatcher.settings import DispatcherSettings
-from services.kit.auth import AuthSettings
-from services.kit.event_store import EventStore
-from services.kit.health import health_app
-from services.kit.logs import start_logging
-from services.kit.nats import connect, declare
-from services.kit.s3 import open_bucket
-from services.kit.serve import EXIT_AGAIN, CannotServeError, serve, stop_on_signals, wait_for_answer
-from services.kit.settings import NatsSettings, S3Settings
-from services.kit.tail import EpochChanged
-from services.kit.tasks import end
 
 log = logging.getLogger("dispatcher")
 

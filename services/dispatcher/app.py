@@ -13,26 +13,26 @@ from nats.aio.msg import Msg
 from contracts.errors import SaccadeError
 from contracts.streams import LIVE_EVENTS
 from contracts.workload import Workload
-from services.dispatcher.executor import Executor
-from services.dispatcher.fair import Limits
-from services.dispatcher.janitor import Janitor
-from services.dispatcher.jobs import Jobs
-from services.dispatcher.ledger import Ledger
-from services.dispatcher.lifecycle import REACTION_S, Lifecycle, Rules
-from services.dispatcher.liveness import Patience
+from kit.bucket import Bucket
+from kit.bus.connection import epoch_of
+from kit.bus.event_store import EventStore, Stored
+from kit.bus.lease import Lease
+from kit.bus.tail import EventTail
+from kit.http.health import Health, nats_check
+from kit.tasks import first_of
+from services.dispatcher.executors.executor import Executor
+from services.dispatcher.jobs.job_repository import Ledger
+from services.dispatcher.jobs.on_job import on_progress, on_stored
+from services.dispatcher.jobs.unfinished_jobs import Jobs
+from services.dispatcher.lifecycle.janitor import Janitor
+from services.dispatcher.lifecycle.lifecycle import REACTION_S, Lifecycle, Rules
+from services.dispatcher.lifecycle.liveness import Patience
+from services.dispatcher.lifecycle.retry import Backoff
 from services.dispatcher.metrics import Metrics
-from services.dispatcher.on_job import on_progress, on_stored
-from services.dispatcher.pipeline_teller import PipelineTeller
-from services.dispatcher.reconciler import Reconciler
-from services.dispatcher.retry import Backoff
+from services.dispatcher.pipelines.progress_publisher import PipelineTeller
+from services.dispatcher.scheduling.fair_queue import Limits
+from services.dispatcher.scheduling.reconciler import Reconciler
 from services.dispatcher.settings import DispatcherSettings, RetentionSettings
-from services.kit.event_store import EventStore, Stored
-from services.kit.health import Health, nats_check
-from services.kit.lease import Lease
-from services.kit.nats import epoch_of
-from services.kit.s3 import Bucket
-from services.kit.tail import EventTail
-from services.kit.tasks import first_of
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from contracts.job import State
-from services.dispatcher.jobs import is_job_event
-from services.dispatcher.reconciler import Reconciler
+from services.dispatcher.jobs.unfinished_jobs import is_job_event
+from services.dispatcher.scheduling.reconciler import Reconciler
 
 
 class _Live(Collector):

@@ -13,17 +13,17 @@ from typing import Final
 from pydantic import ValidationError
 
 from contracts.errors import SaccadeError
+from kit.auth.api_keys import AuthSettings
+from kit.bucket import open_bucket
+from kit.bus.connection import connect, declare
+from kit.bus.tail import EpochChanged
+from kit.http.server import EXIT_AGAIN, CannotServeError, serve, stop_on_signals, wait_for_answer
+from kit.logs import start_logging
+from kit.settings import NatsSettings, S3Settings
+from kit.tasks import end
+from services.gateway.aggregates.view import View
 from services.gateway.app import Gateway, build_app, build_gateway
 from services.gateway.settings import GatewaySettings
-from services.gateway.view import View
-from services.kit.auth import AuthSettings
-from services.kit.logs import start_logging
-from services.kit.nats import connect, declare
-from services.kit.s3 import open_bucket
-from services.kit.serve import EXIT_AGAIN, CannotServeError, serve, stop_on_signals, wait_for_answer
-from services.kit.settings import NatsSettings, S3Settings
-from services.kit.tail import EpochChanged
-from services.kit.tasks import end
 
 log = logging.getLogger("gateway")
 

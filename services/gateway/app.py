@@ -19,55 +19,55 @@ from contracts.asyncapi import asyncapi_document
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import Envelope, decode_at
 from contracts.streams import EVENTS, LIVE_EVENTS, TELEMETRY
-from services.gateway.api import artifacts as artifact_routes
-from services.gateway.api import ingest as ingest_routes
-from services.gateway.api import jobs as job_routes
-from services.gateway.api import replaced_nerf as replaced_nerf_routes
-from services.gateway.api import replaced_splat as replaced_splat_routes
-from services.gateway.api import retention as retention_routes
-from services.gateway.api import session_inputs as session_input_routes
-from services.gateway.api import session_page as session_page_routes
-from services.gateway.api import session_ply as session_ply_routes
-from services.gateway.api import session_record as session_record_routes
-from services.gateway.api import session_stream as session_stream_routes
-from services.gateway.api import sessions as session_routes
-from services.gateway.api import uploads as upload_routes
-from services.gateway.api import workloads as workload_routes
-from services.gateway.api.replaced_splat import GatewayHealth, trainer_ready
-from services.gateway.artifacts import Artifacts
-from services.gateway.default_session import DefaultSessions
-from services.gateway.ingest import IngestDoor
-from services.gateway.jobs import Jobs
-from services.gateway.media_check import check_media
+from kit.auth.api_keys import Authenticator, AuthSettings, HostGuard
+from kit.auth.tickets import Tickets
+from kit.bucket import Bucket
+from kit.bus.connection import epoch_of
+from kit.bus.event_store import EventStore, Stored
+from kit.bus.idempotency import Idempotency
+from kit.bus.tail import EventTail
+from kit.http.body_limit import BodyLimit
+from kit.http.health import Health, nats_check
+from kit.http.openapi import openapi_of
+from kit.http.problems import install_problems
+from kit.tasks import first_of
+from services.gateway.aggregates.completion_waiters import Waiting
+from services.gateway.aggregates.view import View
+from services.gateway.artifacts import routes as artifact_routes
+from services.gateway.artifacts.service import Artifacts
+from services.gateway.compat import nerf_routes as replaced_nerf_routes
+from services.gateway.compat import splat_routes as replaced_splat_routes
+from services.gateway.compat.default_session import DefaultSessions
+from services.gateway.compat.splat_routes import GatewayHealth, trainer_ready
+from services.gateway.jobs import retention_routes
+from services.gateway.jobs import routes as job_routes
+from services.gateway.jobs.latest_progress import Progress
+from services.gateway.jobs.on_job import OnJob
+from services.gateway.jobs.service import Jobs
 from services.gateway.metrics import CountRequests, Metrics
-from services.gateway.on_job import OnJob
-from services.gateway.on_session import OnSession
-from services.gateway.on_upload import OnUpload
-from services.gateway.progress import Progress
-from services.gateway.runs import Runs
-from services.gateway.session_door import SessionDoor
-from services.gateway.session_feed import SessionFeeds
-from services.gateway.session_keeper import SessionKeeper
-from services.gateway.session_live import SessionLive
-from services.gateway.session_viewer import SessionViewers
-from services.gateway.sessions import Sessions
+from services.gateway.session_page import routes as session_page_routes
+from services.gateway.session_stream import routes as session_stream_routes
+from services.gateway.session_stream.viewer import SessionViewers
+from services.gateway.sessions import ply_routes as session_ply_routes
+from services.gateway.sessions import routes as session_routes
+from services.gateway.sessions.live_state import SessionLive
+from services.gateway.sessions.on_session import OnSession
+from services.gateway.sessions.service import Sessions
+from services.gateway.sessions.session_reconciler import SessionKeeper
 from services.gateway.settings import GatewaySettings, ReplacedNerfSettings, SessionSettings
-from services.gateway.telemetry import Telemetry
-from services.gateway.uploads import Uploads, utc_now
-from services.gateway.view import View
-from services.gateway.waiting import Waiting
-from services.kit.auth import Authenticator, AuthSettings, HostGuard
-from services.kit.body_limit import BodyLimit
-from services.kit.event_store import EventStore, Stored
-from services.kit.health import Health, nats_check
-from services.kit.idempotency import Idempotency
-from services.kit.nats import epoch_of
-from services.kit.openapi import openapi_of
-from services.kit.problems import install_problems
-from services.kit.s3 import Bucket
-from services.kit.tail import EventTail
-from services.kit.tasks import first_of
-from services.kit.ticket import Tickets
+from services.gateway.telemetry import record_routes as session_record_routes
+from services.gateway.telemetry import routes as session_input_routes
+from services.gateway.telemetry.consumer_requests import SessionFeeds
+from services.gateway.telemetry.nats_access import IngestDoor
+from services.gateway.telemetry.publisher import Telemetry
+from services.gateway.telemetry.session_ingest import SessionDoor
+from services.gateway.uploads import routes as upload_routes
+from services.gateway.uploads.media_check import check_media
+from services.gateway.uploads.on_upload import OnUpload
+from services.gateway.uploads.service import Uploads, utc_now
+from services.gateway.worker_ingest import routes as ingest_routes
+from services.gateway.worker_ingest.worker_ingest import Runs
+from services.gateway.workloads import routes as workload_routes
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ class Gateway:
         Raises:
             EpochChanged: the stream is another one than it was; start again.
         """
-        # No TaskGroup: it cancels each of its tasks once, and that can be swallowed (services/kit/tasks.py).
+        # No TaskGroup: it cancels each of its tasks once, and that can be swallowed (kit/tasks.py).
         await first_of(
             self._fold(), self._commit(), self._keep_house(), self.keeper.run(self.tail.caught_up)
         )  # fmt: skip

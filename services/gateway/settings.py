@@ -11,8 +11,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from contracts.errors import SaccadeError
 from contracts.gpu import Environment, gpu_name
 from contracts.limits import MIB
-from services.kit.settings import ChosenSecret
-from services.kit.worker_token import checked_key
+from kit.auth.worker_token import checked_key
+from kit.settings import ChosenSecret
 
 
 class GatewaySettings(BaseSettings):

@@ -8,10 +8,10 @@ import sys
 
 from pydantic import ValidationError
 
-from services.kit.auth import AuthSettings
-from services.kit.logs import start_logging
-from services.kit.serve import CannotServeError, stop_on_signals
-from services.kit.settings import NatsSettings
+from kit.auth.api_keys import AuthSettings
+from kit.http.server import CannotServeError, stop_on_signals
+from kit.logs import start_logging
+from kit.settings import NatsSettings
 from services.notifier.app import run
 from services.notifier.settings import NotifierSettings, WebhookSettings
 

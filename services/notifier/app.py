@@ -18,38 +18,38 @@ from starlette.types import ASGIApp
 
 from contracts.errors import SaccadeError
 from contracts.streams import IDEMPOTENCY, WEBHOOKS
-from services.kit.auth import Authenticator, AuthSettings, HostGuard
-from services.kit.body_limit import BodyLimit
-from services.kit.event_store import EventStore
-from services.kit.health import Health, HealthReport, nats_check
-from services.kit.idempotency import Idempotency
-from services.kit.nats import connect, declare, epoch_of
-from services.kit.openapi import openapi_of
-from services.kit.problems import install_problems
-from services.kit.serve import EXIT_AGAIN, serve
-from services.kit.settings import NatsSettings
-from services.kit.tail import EpochChanged, EventTail
-from services.kit.tasks import end
-from services.kit.ticket import Tickets
-from services.notifier.api import deliveries as delivery_routes
-from services.notifier.api import events as event_routes
-from services.notifier.api import tickets as ticket_routes
-from services.notifier.api import webhooks as webhook_routes
-from services.notifier.api.events import Streams
-from services.notifier.connection import StreamingHttp
-from services.notifier.hub import Hub
+from kit.auth.api_keys import Authenticator, AuthSettings, HostGuard
+from kit.auth.tickets import Tickets
+from kit.bus.connection import connect, declare, epoch_of
+from kit.bus.event_store import EventStore
+from kit.bus.idempotency import Idempotency
+from kit.bus.tail import EpochChanged, EventTail
+from kit.http.body_limit import BodyLimit
+from kit.http.health import Health, HealthReport, nats_check
+from kit.http.openapi import openapi_of
+from kit.http.problems import install_problems
+from kit.http.server import EXIT_AGAIN, serve
+from kit.settings import NatsSettings
+from kit.tasks import end
 from services.notifier.metrics import Metrics
 from services.notifier.on_event import follow_events, follow_progress
-from services.notifier.replay import Replay
 from services.notifier.settings import SEND_BUFFER_BYTES, NotifierSettings, WebhookSettings
-from services.notifier.subscriber import Bounds
-from services.notifier.webhooks.address_guard import AddressGuard
-from services.notifier.webhooks.desk import Desk, Parts
-from services.notifier.webhooks.endpoints import Endpoints
-from services.notifier.webhooks.sealing import Sealing
-from services.notifier.webhooks.sender import Sender
-from services.notifier.webhooks.signing import Signer
-from services.notifier.webhooks.view_file import ViewFile
+from services.notifier.streams import routes as event_routes
+from services.notifier.streams import ticket_routes
+from services.notifier.streams.connection import StreamingHttp
+from services.notifier.streams.hub import Hub
+from services.notifier.streams.replay import Replay
+from services.notifier.streams.routes import Streams
+from services.notifier.streams.subscriber import Bounds
+from services.notifier.webhooks.deliveries import routes as delivery_routes
+from services.notifier.webhooks.deliveries.view_file import ViewFile
+from services.notifier.webhooks.endpoints import routes as webhook_routes
+from services.notifier.webhooks.endpoints.endpoint_service import Desk, Parts
+from services.notifier.webhooks.endpoints.endpoint_store import Endpoints
+from services.notifier.webhooks.endpoints.secret_encryption import Sealing
+from services.notifier.webhooks.sending.address_guard import AddressGuard
+from services.notifier.webhooks.sending.sender import Sender
+from services.notifier.webhooks.sending.signing import Signer
 from services.notifier.webhooks.webhooks import Webhooks
 
 T = TypeVar("T")

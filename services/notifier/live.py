@@ -16,8 +16,8 @@ from nats.aio.transport import TcpTransport
 from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
 
 from contracts.streams import LIVE_EVENTS
-from services.kit.event_store import Stored
-from services.kit.tail import EventTail
+from kit.bus.event_store import Stored
+from kit.bus.tail import EventTail
 
 #: Takes an event's sequence, subject and body, or refuses it.
 Take = Callable[[int, str, bytes], bool]

@@ -9,8 +9,8 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from contracts.streams import LIVE_EVENTS, LIVE_PROGRESS
-from services.kit.event_store import EventStore, Stored
-from services.kit.tail import EventTail
+from kit.bus.event_store import EventStore, Stored
+from kit.bus.tail import EventTail
 from services.notifier.live import LiveTail
 
 log = logging.getLogger(__name__)

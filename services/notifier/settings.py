@@ -1,4 +1,4 @@
-"""The notifier's own settings; those of bus and API keys stand in services/kit."""
+"""The notifier's own settings; those of bus and API keys stand in kit."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from contracts.limits import KIB, MIB, SSE_HEARTBEAT_S
-from services.kit.settings import ChosenSecret
-from services.notifier.webhooks.address_guard import AddressGuard
+from kit.settings import ChosenSecret
+from services.notifier.webhooks.sending.address_guard import AddressGuard
 
 #: The kernel's send buffer of a stream: a larger one takes in minutes of stale progress before anything conflates.
 SEND_BUFFER_BYTES: Final = 64 * KIB

@@ -1,4 +1,4 @@
-// What a test calls in a page; the server of tests/browser.py has the folders.
+// What a test calls in a page; the server of tests/harness/clients/chromium.py has the folders.
 import { followAll, followEventSource, followFetchEventSource, followMany, followOurs } from "./follow.js";
 import { uses } from "./use.js";
 

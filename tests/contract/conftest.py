@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from services.kit.settings import NatsSettings, S3Settings
-from tests.breaking_proxy import BreakingProxy
-from tests.containers import ContainerNats, ContainerS3
-from tests.gateway import Running, running_gateway, video
-from tests.played_session import streamed_catalog
-from tests.running_services import Services, running_services
-from tests.servers import EmbeddedNats, EmbeddedS3, NatsServer, OperatorNats, S3Server
-from tests.workers.house import SESSION_WAYS, House, open_credential_house, open_local_house
+from kit.settings import NatsSettings, S3Settings
+from tests.harness.network.breaking_proxy import BreakingProxy
+from tests.harness.runtime.executor_environment import SESSION_WAYS, House, open_credential_house, open_local_house
+from tests.harness.servers.containers import ContainerNats, ContainerS3
+from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3, NatsServer, OperatorNats, S3Server
+from tests.harness.servers.gateway import Running, running_gateway, video
+from tests.harness.servers.running_services import Services, running_services
+from tests.harness.sessions.scripted_session_worker import streamed_catalog
 
 #: Skipped by tests/conftest.py where no engine answers, before anything is started.
 MAKERS = ["embedded", pytest.param("container", marks=pytest.mark.engine)]

@@ -17,11 +17,11 @@ import pytest
 from contracts.events.base import decode
 from contracts.events.job import Cost
 from contracts.job import UNCOUNTED
-from services.gateway.on_job import OnJob
-from services.gateway.view import View
-from tests.gpu_market import LATER_S
-from tests.market_play import CLIMB_S, DEADLINE_S, LIMITS, NOTICE_S, Played, Told, play, workload_of
-from tests.virtual_time import run
+from services.gateway.aggregates.view import View
+from services.gateway.jobs.on_job import OnJob
+from tests.harness.dispatch.gpu_market import LATER_S
+from tests.harness.dispatch.gpu_market_run import CLIMB_S, DEADLINE_S, LIMITS, NOTICE_S, Played, Told, play, workload_of
+from tests.harness.dispatch.virtual_time import run
 
 JOBS = 1000
 #: The bus takes its time: what is decided at one moment is stored at another.

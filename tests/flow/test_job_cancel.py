@@ -9,8 +9,8 @@ import pytest
 
 from contracts.errors import ErrorCode
 from contracts.job import State
-from tests.dispatching import Servers, a_world, kill, shared_servers, workload
-from tests.scripted_executor import Killed, Script, ScriptedExecutor, Worker, works
+from tests.harness.dispatch.dispatcher import Servers, a_world, kill, shared_servers, workload
+from tests.harness.dispatch.scripted_executor import Killed, Script, ScriptedExecutor, Worker, works
 
 pytestmark = pytest.mark.anyio
 

@@ -10,9 +10,9 @@ import pytest
 
 from contracts.errors import ErrorCode
 from contracts.job import State
-from tests.dispatching import Servers, World, a_world, kill, shared_servers, workload
-from tests.doomed import Doom, DoomedExecutor, DoomedStore
-from tests.scripted_executor import Killed, Script, ScriptedExecutor, Worker, works
+from tests.harness.dispatch.crashing_dispatcher import Doom, DoomedExecutor, DoomedStore
+from tests.harness.dispatch.dispatcher import Servers, World, a_world, kill, shared_servers, workload
+from tests.harness.dispatch.scripted_executor import Killed, Script, ScriptedExecutor, Worker, works
 
 pytestmark = pytest.mark.anyio
 

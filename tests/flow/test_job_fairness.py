@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from contracts.job import State
-from tests.dispatching import Servers, a_world, shared_servers, workload
-from tests.scripted_executor import ScriptedExecutor, Worker
+from tests.harness.dispatch.dispatcher import Servers, a_world, shared_servers, workload
+from tests.harness.dispatch.scripted_executor import ScriptedExecutor, Worker
 
 pytestmark = pytest.mark.anyio
 

@@ -10,8 +10,8 @@ import pytest
 from contracts.errors import ErrorCode
 from contracts.events.job import FailureClass
 from contracts.job import State
-from tests.dispatching import Servers, a_world, shared_servers, workload
-from tests.scripted_executor import Killed, Script, ScriptedExecutor, Worker, works
+from tests.harness.dispatch.dispatcher import Servers, a_world, shared_servers, workload
+from tests.harness.dispatch.scripted_executor import Killed, Script, ScriptedExecutor, Worker, works
 
 pytestmark = pytest.mark.anyio
 

@@ -13,10 +13,10 @@ import pytest
 
 from contracts.events.job import JobScratchRemoved
 from contracts.job import State
-from tests.dispatching import Servers, World, a_world, kill, shared_servers, workload
-from tests.gateway import Running, code_of, running_gateway
-from tests.pipelines import half_done_until_stopped, reach_part, relay, relay_catalog, stage_executor
-from tests.scripted_executor import ScriptedExecutor, Worker
+from tests.harness.dispatch.dispatcher import Servers, World, a_world, kill, shared_servers, workload
+from tests.harness.dispatch.pipelines import half_done_until_stopped, reach_part, relay, relay_catalog, stage_executor
+from tests.harness.dispatch.scripted_executor import ScriptedExecutor, Worker
+from tests.harness.servers.gateway import Running, code_of, running_gateway
 
 pytestmark = pytest.mark.anyio
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from contracts.streams import EVENTS
-from services.kit.nats import connect, declare, request
-from services.kit.settings import as_environment, inherited_environment
-from tests.servers import HOST, NatsServer, S3Server, free_port
+from kit.bus.connection import connect, declare, request
+from kit.settings import as_environment, inherited_environment
+from tests.harness.servers.embedded import HOST, NatsServer, S3Server, free_port
 
 pytestmark = pytest.mark.anyio
 

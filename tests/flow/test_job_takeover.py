@@ -14,13 +14,13 @@ from contracts.events.base import encode
 from contracts.events.job import JobStarted
 from contracts.job import State
 from contracts.streams import EVENTS, aggregate
-from services.kit.event_store import Conflict, EventStore
-from services.kit.lease import Lease
-from services.kit.nats import declare, request
-from services.kit.tail import EpochChanged
-from tests.dispatching import Servers, a_world, kill, shared_servers
-from tests.scripted_executor import Killed, ScriptedExecutor, Worker, works
-from tests.servers import NatsServer, S3Server
+from kit.bus.connection import declare, request
+from kit.bus.event_store import Conflict, EventStore
+from kit.bus.lease import Lease
+from kit.bus.tail import EpochChanged
+from tests.harness.dispatch.dispatcher import Servers, a_world, kill, shared_servers
+from tests.harness.dispatch.scripted_executor import Killed, ScriptedExecutor, Worker, works
+from tests.harness.servers.embedded import NatsServer, S3Server
 
 pytestmark = pytest.mark.anyio
 
@@ -181,8 +181,8 @@ async def test_a_worker_that_ended_while_nobody_dispatched(servers: Servers) -> 
 
 
 async def test_a_worker_that_does_not_go_is_seen_off(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.dispatcher.reconciler._LINGER_S", 0.1)
-    monkeypatch.setattr("services.dispatcher.reconciler._SWEEP_S", 0.1)
+    monkeypatch.setattr("services.dispatcher.scheduling.reconciler._LINGER_S", 0.1)
+    monkeypatch.setattr("services.dispatcher.scheduling.reconciler._SWEEP_S", 0.1)
 
     async def lingers(worker: Worker) -> None:
         await worker.claim()

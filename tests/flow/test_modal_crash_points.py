@@ -2,7 +2,7 @@
 launch counts and is paid for, once. The points are enumerated, not sampled.
 
 A job of the gateway's was submitted fifty times over at once, and every event is delivered five times more than it
-should be. Nothing runs in containers here: the workers are those of tests/claiming_workers.py.
+should be. Nothing runs in containers here: the workers are those of tests/harness/dispatch/claiming_workers.py.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from contracts.events.base import Message
 from contracts.ids import new_id
 from contracts.job import State
 from contracts.streams import LIVE_EVENTS
+from kit.bus.connection import connect, epoch_of
+from kit.bus.event_store import EventStore, Stored
+from kit.bus.tail import EventTail
+from kit.tasks import end
 from modal_workers.deployment import SECRET
 from modal_workers.lap_compare.spec import WORKLOAD as LAP_COMPARE
 from services.dispatcher.app import Dispatcher
-from services.dispatcher.modal_executor import ModalExecutor, open_modal_executor
-from services.dispatcher.on_job import on_stored
-from services.kit.event_store import EventStore, Stored
-from services.kit.nats import connect, epoch_of
-from services.kit.tail import EventTail
-from services.kit.tasks import end
-from tests.claiming_workers import Begins, Fleet
-from tests.dispatching import World, a_world
-from tests.gateway import Running, running_gateway
+from services.dispatcher.executors.modal_executor import ModalExecutor, open_modal_executor
+from services.dispatcher.jobs.on_job import on_stored
+from tests.harness.dispatch.claiming_workers import Begins, Fleet
+from tests.harness.dispatch.crash_points import Fate, Front, Point
+from tests.harness.dispatch.dispatcher import World, a_world
+from tests.harness.runtime.executor_environment import Surroundings, bucket_secret, deploy
+from tests.harness.servers.embedded import EmbeddedS3, OperatorNats
+from tests.harness.servers.gateway import Running, running_gateway
 from tests.modal_loopback import dialled, running
 from tests.modal_loopback.records import CPU
-from tests.mortality import Fate, Front, Point
-from tests.servers import EmbeddedS3, OperatorNats
-from tests.workers.house import Surroundings, bucket_secret, deploy
 from tests.workers.scripted.spec import WORKLOAD as SCRIPTED
 
 pytestmark = pytest.mark.anyio

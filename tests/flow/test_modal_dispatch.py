@@ -14,10 +14,10 @@ from grpclib import Status
 
 from contracts.job import Job, State
 from services.dispatcher.app import Dispatcher
-from services.dispatcher.modal_executor import ModalExecutor, open_modal_executor
-from tests.dispatching import World, a_world
+from services.dispatcher.executors.modal_executor import ModalExecutor, open_modal_executor
+from tests.harness.dispatch.dispatcher import World, a_world
+from tests.harness.runtime.executor_environment import Surroundings, serve
 from tests.modal_loopback import Loopback, dialled
-from tests.workers.house import Surroundings, serve
 from tests.workers.laddered.spec import WORKLOAD as LADDERED
 from tests.workers.scripted.spec import WORKLOAD as SCRIPTED
 

@@ -19,15 +19,15 @@ from contracts.job import Job, State
 from contracts.session import job_of, telemetry_subject
 from contracts.streams import TELEMETRY
 from contracts.telemetry import FrameAck
-from services.dispatcher.modal_executor import ModalExecutor, open_modal_executor
-from services.dispatcher.run_access import RunAccess
-from services.kit.event_store import EventStore
-from tests.dispatching import World, a_world
-from tests.gateway import Running, picture, running_gateway
+from kit.bus.event_store import EventStore
+from services.dispatcher.executors.modal_executor import ModalExecutor, open_modal_executor
+from services.dispatcher.executors.run_access import RunAccess
+from tests.harness.dispatch.dispatcher import World, a_world
+from tests.harness.runtime.executor_environment import Surroundings, serve
+from tests.harness.servers.gateway import Running, picture, running_gateway
+from tests.harness.sessions.scripted_session_worker import streamed_catalog
 from tests.modal_loopback import Loopback, dialled
-from tests.played_session import streamed_catalog
 from tests.session_workers.watching.spec import WORKLOAD
-from tests.workers.house import Surroundings, serve
 
 pytestmark = pytest.mark.anyio
 

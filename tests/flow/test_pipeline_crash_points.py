@@ -14,10 +14,10 @@ from contracts.errors import ErrorCode
 from contracts.events.base import Message
 from contracts.ids import pipeline_of
 from contracts.job import State
-from services.kit.event_store import EventStore
-from tests.dispatching import Servers, World, a_world, kill, shared_servers
-from tests.doomed import Doom, DoomedExecutor, DoomedStore
-from tests.pipelines import (
+from kit.bus.event_store import EventStore
+from tests.harness.dispatch.crashing_dispatcher import Doom, DoomedExecutor, DoomedStore
+from tests.harness.dispatch.dispatcher import Servers, World, a_world, kill, shared_servers
+from tests.harness.dispatch.pipelines import (
     STAGES,
     half_done_until_stopped,
     jobs_of,
@@ -28,7 +28,7 @@ from tests.pipelines import (
     stage_executor,
     whole,
 )
-from tests.scripted_executor import Worker
+from tests.harness.dispatch.scripted_executor import Worker
 
 pytestmark = pytest.mark.anyio
 

@@ -11,8 +11,8 @@ from contracts.errors import ErrorCode
 from contracts.events.job import FailureClass, JobSubmitted, PartOf
 from contracts.ids import stage_job_id
 from contracts.job import State
-from tests.dispatching import Servers, a_world, kill, shared_servers
-from tests.pipelines import (
+from tests.harness.dispatch.dispatcher import Servers, a_world, kill, shared_servers
+from tests.harness.dispatch.pipelines import (
     STAGES,
     half_done_until_stopped,
     jobs_of,
@@ -25,7 +25,7 @@ from tests.pipelines import (
     stage_executor,
     whole,
 )
-from tests.scripted_executor import Killed, Script, Worker
+from tests.harness.dispatch.scripted_executor import Killed, Script, Worker
 
 pytestmark = pytest.mark.anyio
 

@@ -14,8 +14,8 @@ from contracts.errors import SaccadeError
 from contracts.events.base import decode
 from contracts.ids import stage_job_id
 from contracts.job import State
-from tests.dispatching import Servers, World, a_world, shared_servers
-from tests.pipelines import (
+from tests.harness.dispatch.dispatcher import Servers, World, a_world, shared_servers
+from tests.harness.dispatch.pipelines import (
     SHARDS,
     half_done_until_stopped,
     jobs_of,

@@ -12,11 +12,11 @@ import pytest
 
 from contracts.ids import stage_job_id
 from contracts.job import State
-from services.dispatcher.local_executor import LocalExecutor
-from services.kit.settings import inherited_environment
-from tests.dispatching import Servers, World, a_world, shared_servers
-from tests.gateway import Running, code_of, picture, running_gateway, video
-from tests.pipelines import reach_part, relay, relay_catalog
+from kit.settings import inherited_environment
+from services.dispatcher.executors.local_executor import LocalExecutor
+from tests.harness.dispatch.dispatcher import Servers, World, a_world, shared_servers
+from tests.harness.dispatch.pipelines import reach_part, relay, relay_catalog
+from tests.harness.servers.gateway import Running, code_of, picture, running_gateway, video
 
 pytestmark = pytest.mark.anyio
 

@@ -24,16 +24,16 @@ from contracts.events.session import FrameTotals, SessionFrameAcked
 from contracts.job import State
 from contracts.session import clock_subject, telemetry_subject
 from contracts.telemetry import FRAME_SEQ, FrameAck, JointBatch
-from modal_workers.runtime.live.telemetry import Recorded, read_all
-from modal_workers.runtime.live.telemetry_source import OwnConsumers
-from tests.gateway import keys_file
-from tests.servers import HOST, EmbeddedNats, EmbeddedS3, free_port, wait_for_port
+from modal_workers.runtime.sessions.telemetry_source import OwnConsumers
+from modal_workers.runtime.sessions.telemetry_tail import Recorded, read_all
+from tests.harness.network.shaping_proxy import BadLine, Shape
+from tests.harness.runtime.executor_environment import House, open_local_house
+from tests.harness.runtime.job_driver import TENANT
+from tests.harness.runtime.session_driver import SessionDesk
+from tests.harness.servers.embedded import HOST, EmbeddedNats, EmbeddedS3, free_port, wait_for_port
+from tests.harness.servers.gateway import keys_file
+from tests.harness.sessions.skewed_senders import Sending, sending
 from tests.session_workers.watching.spec import WORKLOAD
-from tests.shaping_proxy import BadLine, Shape
-from tests.skewed_senders import Sending, sending
-from tests.workers.desk import TENANT
-from tests.workers.house import House, open_local_house
-from tests.workers.session_desk import SessionDesk
 
 pytestmark = pytest.mark.anyio
 

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from services.kit.event_store import EventStore
-from services.kit.nats import declare, request
-from services.kit.settings import NatsSettings
-from tests.contract.sse_harness import NotifierProcess, Publisher, publisher, submitted, succeeded
-from tests.servers import EmbeddedNats
-from tests.webhook_delivery import Clock, check, delivering, desk, environment
-from tests.webhook_listeners import Listener, hang, listening
+from kit.bus.connection import declare, request
+from kit.bus.event_store import EventStore
+from kit.settings import NatsSettings
+from tests.harness.servers.embedded import EmbeddedNats
+from tests.harness.streams.notifier import NotifierProcess, Publisher, publisher, submitted, succeeded
+from tests.harness.webhooks.delivery import Clock, check, delivering, desk, environment
+from tests.harness.webhooks.listeners import Listener, hang, listening
 
 pytestmark = pytest.mark.anyio
 
@@ -67,7 +67,7 @@ async def test_a_view_that_is_deleted_is_built_again_and_sends_nothing_twice(
 async def test_a_lost_view_reads_on_from_the_engine_s_position_and_knows_jobs_from_before_it(
     nats_server: EmbeddedNats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.notifier.webhooks.engine._SETTLED_S", 0.0)
+    monkeypatch.setattr("services.notifier.webhooks.sending.engine._SETTLED_S", 0.0)
     settings = nats_server.settings
     async with publisher(settings) as bus, listening() as own:
         job_id = "job_0198c0de-0000-7000-8000-000000000003"

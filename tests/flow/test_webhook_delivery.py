@@ -9,12 +9,12 @@ from itertools import pairwise
 import pytest
 from aiohttp import web
 
-from services.notifier.webhooks.endpoint import Endpoint
-from services.notifier.webhooks.schedule import RETRIES_S
-from tests.contract.sse_harness import progressed, publisher, submitted, succeeded
-from tests.servers import HOST, EmbeddedNats, free_port
-from tests.webhook_delivery import Delivering, check, delivering
-from tests.webhook_listeners import Listener, hang, huge, listening
+from services.notifier.webhooks.deliveries.retry_schedule import RETRIES_S
+from services.notifier.webhooks.endpoints.endpoint import Endpoint
+from tests.harness.servers.embedded import HOST, EmbeddedNats, free_port
+from tests.harness.streams.notifier import progressed, publisher, submitted, succeeded
+from tests.harness.webhooks.delivery import Delivering, check, delivering
+from tests.harness.webhooks.listeners import Listener, hang, huge, listening
 
 pytestmark = pytest.mark.anyio
 

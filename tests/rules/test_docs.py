@@ -7,7 +7,7 @@ import re
 from tests.rules.tree import ROOT, files
 
 PAGES = [path for path in files() if path.endswith(".md")]
-TOP = r"(?:contracts|services|modal_workers|cli|deploy|docs|tests|bench|clients|\.ci|\.github)"
+TOP = r"(?:contracts|kit|services|simulators|modal_workers|cli|deploy|docs|tests|bench|clients|\.ci|\.github)"
 IN_CODE = re.compile(rf"`({TOP}/[^`\s]*|[A-Za-z.-]+\.(?:toml|yml|txt|lock)|Makefile)`")
 LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)\s#]+)")
 

@@ -6,8 +6,8 @@ import ast
 
 from tests.rules.tree import parsed, python_files
 
-CODE = ("contracts", "services", "modal_workers", "cli", "clients")
-ALSO = {"services/kit/auth.py"}
+CODE = ("contracts", "kit", "services", "modal_workers", "simulators", "cli", "clients")
+ALSO = {"kit/auth/api_keys.py"}
 READERS = {"environ", "environb", "getenv", "getenvb"}
 SETTINGS_LIMIT = 15
 

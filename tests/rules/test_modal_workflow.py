@@ -11,7 +11,7 @@ import pytest
 import yaml
 from pydantic import AliasChoices
 
-from services.kit.settings import S3Settings, inherited_environment
+from kit.settings import S3Settings, inherited_environment
 from tests.rules.tree import ROOT
 
 TEXT = (ROOT / ".github" / "workflows" / "modal-deploy.yml").read_text()
@@ -46,7 +46,7 @@ def test_it_runs_for_whatever_a_worker_is_made_of() -> None:
     # YAML reads the word `on` as true.
     triggers = WORKFLOW[True]
     assert triggers["push"]["branches"] == ["main"]
-    for source in ("contracts", "modal_workers", "services/kit"):
+    for source in ("contracts", "modal_workers", "kit"):
         assert f"{source}/**" in triggers["push"]["paths"]
     assert {"constraints.txt", "pyproject.toml"} <= set(triggers["push"]["paths"])
     assert triggers["workflow_dispatch"]["inputs"]["environment"]["options"] == ["prod", "dev"]

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-CODE = ("contracts", "services", "modal_workers", "cli", "deploy", "docs", "bench", "clients")
+CODE = ("contracts", "kit", "services", "modal_workers", "simulators", "cli", "deploy", "docs", "bench", "clients")
 
 
 @cache

@@ -18,10 +18,10 @@ import psutil
 from pydantic import SecretStr
 from saccade import Client
 
-from services.kit.event_store import EventStore, Stored
-from services.kit.nats import connect
-from services.kit.settings import NatsSettings
-from tests.servers import free_port
+from kit.bus.connection import connect
+from kit.bus.event_store import EventStore, Stored
+from kit.settings import NatsSettings
+from tests.harness.servers.embedded import free_port
 
 ENDS = {"job.succeeded", "job.failed", "job.cancelled"}
 #: Long enough for every victim to be hit in every phase of a job's life, short enough for many rounds.

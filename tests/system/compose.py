@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import httpx
 
-from tests.servers import HOST, free_port
+from tests.harness.servers.embedded import HOST, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD_S, UP_S, READY_S = 900, 300, 120

@@ -11,10 +11,10 @@ from contracts.events.session import FrameTotals, SessionFrameAcked
 from contracts.job import Job, fold
 from contracts.session import fold_stored, job_of, telemetry_subject
 from contracts.telemetry import FRAME_SEQ, FRAME_SOURCE, FrameAck, JointBatch
-from modal_workers.runtime.live.telemetry import Recorded, read_all
-from modal_workers.runtime.live.telemetry_source import OwnConsumers
-from services.kit.event_store import EventStore
-from services.kit.nats import connect
+from kit.bus.connection import connect
+from kit.bus.event_store import EventStore
+from modal_workers.runtime.sessions.telemetry_source import OwnConsumers
+from modal_workers.runtime.sessions.telemetry_tail import Recorded, read_all
 from tests.system.chaos import System
 
 TENANT = "local"

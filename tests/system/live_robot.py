@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from saccade_robot import Scale, Session, Stats, Streamer, now_s
 
-from tests.played_session import jpeg
+from tests.harness.sessions.scripted_session_worker import jpeg
 
 JOINTS_EVERY_S = 0.01
 FRAMES_EVERY_S = 0.05

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from saccade import Client, ClientError, JobView
 
-from cli.watching import failure_of
+from cli.jobs.follow import failure_of
 from contracts.errors import KINDS, ErrorCode
-from services.kit.process_tree import marked
+from kit.process_tree import marked
+from tests.harness.vision.lap_videos import moving_pictures, write_clip
 from tests.system.embedded import Up, run, up
-from tests.unit.lap_films import moving_pictures, write_clip
 
 RATE_HZ = 20
 FRAMES = 60

@@ -18,7 +18,7 @@ from saccade import Client
 
 from contracts.events import decode
 from contracts.events.job import JobStarted
-from services.kit.event_store import Stored
+from kit.bus.event_store import Stored
 from tests.system.chaos import ENDS, SCRIPT, WAIT_S, Killer, System, running
 
 VICTIMS = ("nats-server", "rclone", "services.gateway", "services.dispatcher", "services.notifier", "worker")

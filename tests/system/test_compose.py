@@ -32,7 +32,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposedSystem]
 def laps(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Film two short laps."""
     folder = tmp_path_factory.mktemp("laps")
-    module = "modal_workers.lap_compare.simulator.two_laps"
+    module = "simulators.laps.two_laps"
     command = [sys.executable, "-m", module, str(folder), "--seed", "3", "--duration-s", "5"]
     subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
     return folder / "lap_a.mp4", folder / "lap_b.mp4"

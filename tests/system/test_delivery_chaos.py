@@ -20,10 +20,10 @@ from aiohttp import web
 from standardwebhooks import Webhook
 
 from contracts.events import decode
-from services.kit.event_store import Stored
-from tests.breaking_proxy import BreakingProxy, draw_faults
+from kit.bus.event_store import Stored
+from tests.harness.network.breaking_proxy import BreakingProxy, draw_faults
+from tests.harness.webhooks.listeners import Listener, listening
 from tests.system.chaos import ENDS, SCRIPT, WAIT_S, Killer, System, running
-from tests.webhook_listeners import Listener, listening
 
 VICTIMS = ("services.notifier", "nats-server", "services.gateway", "services.dispatcher")
 FAULTS = 4

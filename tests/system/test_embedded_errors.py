@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cli.embedded.processes import children_of
-from tests.servers import HOST, binary, free_port
+from tests.harness.servers.embedded import HOST, binary, free_port
 from tests.system.embedded import ROOT, environment, run
 
 

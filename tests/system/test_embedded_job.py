@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from saccade import Client
 
-from services.kit.process_tree import marked
+from kit.process_tree import marked
 from tests.system.embedded import Up, command, environment, run, up, wait_until
 
 

@@ -12,7 +12,7 @@ import httpx
 from saccade import Client
 
 from cli.embedded.processes import MARK, children_of
-from services.kit.process_tree import marked
+from kit.process_tree import marked
 from tests.system.embedded import CHILDREN, ROOT, alive, environment, run, up, wait_until
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from modal_workers.deployment import SECRET
+from tests.harness.runtime.executor_environment import deploy
 from tests.modal_loopback import running
 from tests.system.embedded import run, up, wait_until
 from tests.system.test_embedded_errors import refused
-from tests.workers.house import deploy
 
 BUCKET = {"S3_ACCESS_KEY_ID": "a", "S3_SECRET_ACCESS_KEY": "b"}
 ORIGIN = {"SACCADE_PUBLIC_URL": "https://vision.example.com"}

@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
-from tests.robot_door import NAMES, RobotDoor
-from tests.robot_listener import Listener
-from tests.servers import ROOT, NatsServer
+from tests.harness.servers.embedded import ROOT, NatsServer
+from tests.harness.sessions.robot_server import NAMES, RobotDoor
+from tests.harness.sessions.telemetry_listener import Listener
 
 PYTHON = os.environ.get("LEROBOT_PYTHON", "")  # noqa: TID251
 pytestmark = pytest.mark.skipif(not PYTHON, reason="no LeRobot: set LEROBOT_PYTHON")
@@ -54,7 +54,7 @@ print(json.dumps([list(known), made]))
 @pytest.fixture
 def arms() -> Iterator[dict[str, Any]]:
     """Start a follower and a leader that moves, each on a serial port of its own."""
-    command = [sys.executable, "-m", "modal_workers.live_splat.simulator.servos"]
+    command = [sys.executable, "-m", "simulators.arm.servos"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     # It ends with its standard input.
     with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as process:

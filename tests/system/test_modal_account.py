@@ -21,14 +21,14 @@ import pytest
 from pydantic import SecretStr
 
 from contracts.ids import new_id
-from services.dispatcher.executor import CallState, CallStatus
-from services.dispatcher.modal_executor import ModalExecutor, open_modal_executor
-from services.dispatcher.modal_rates import KEYS
-from services.dispatcher.run_access import RunAccess
+from kit.auth.worker_token import WorkerTokens
+from kit.bucket import open_bucket
+from kit.settings import S3Settings
+from services.dispatcher.executors.executor import CallState, CallStatus
+from services.dispatcher.executors.modal_executor import ModalExecutor, open_modal_executor
+from services.dispatcher.executors.modal_rates import KEYS
+from services.dispatcher.executors.run_access import RunAccess
 from services.dispatcher.settings import ModalSettings
-from services.kit.s3 import open_bucket
-from services.kit.settings import S3Settings
-from services.kit.worker_token import WorkerTokens
 from tests.system.modal_probe import SEEN
 
 pytestmark = [

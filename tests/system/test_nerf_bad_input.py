@@ -17,15 +17,15 @@ import pytest
 from saccade import Client, ClientError, Event, Job
 
 from contracts.errors import KINDS, ErrorCode
-from modal_workers.runtime.last_words import EXIT_DONE, EXIT_INTERRUPTED
-from services.kit.process_tree import marked
+from kit.process_tree import marked
+from modal_workers.runtime.jobs.run_termination import EXIT_DONE, EXIT_INTERRUPTED
 from tests.system.embedded import Up, up, wait_until
 
 if missing := [name for name in ("cv2", "pycolmap", "av", "PIL", "pi_heif") if importlib.util.find_spec(name) is None]:
     pytest.skip(f"not installed: {', '.join(missing)}", allow_module_level=True)
 
-from tests import bad_photos
-from tests.bad_photos import ROWS, Files, Row, Shelf
+from tests.harness.vision import bad_photos
+from tests.harness.vision.bad_photos import ROWS, Files, Row, Shelf
 
 #: Artifacts of a capture that was judged; what else there is was made of a model.
 JUDGED = {"preflight.json", "images.zip", "report.html", "progress.json", "manifest.json"}
@@ -196,4 +196,4 @@ def check_result(row: Row, found: Outcome) -> None:
 
 def test_the_table_in_the_documents_is_this_one() -> None:
     text = bad_photos.DOCS.read_text()
-    assert text == bad_photos.written(text), "python -m tests.bad_photos"
+    assert text == bad_photos.written(text), "python -m tests.harness.vision.bad_photos"

@@ -26,7 +26,7 @@ from PIL import Image
 from saccade import Client
 
 from cli.embedded.processes import children_of
-from tests.servers import free_port
+from tests.harness.servers.embedded import free_port
 from tests.system.embedded import Up
 
 NEEDED = ("torch", "pycolmap", "av", "PIL")
@@ -98,8 +98,8 @@ def _words(process: psutil.Process) -> list[str]:
 def photos(tmp_path: Path, seed: int) -> Path:
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
         pytest.skip(f"not installed: {', '.join(missing)}")
-    from modal_workers.nerf.simulator.photograph import photograph
-    from modal_workers.nerf.simulator.scene import BRIGHT
+    from simulators.toy.photos import photograph
+    from simulators.toy.room_scene import BRIGHT
 
     # The toy is one that is known to be placed: this is about what is killed, and when.
     photograph(tmp_path / "photos", seed=0, photos=34, bounced=BRIGHT, masks=True)

@@ -8,9 +8,9 @@ from typing import Final
 
 import numpy as np
 
+from modal_workers.nerf.capture.image_quality import MATCHING_SIDE_PX, SHARPNESS_SIDE_PX, Look
 from modal_workers.nerf.capture.matching import Pair
-from modal_workers.nerf.capture.orbit import USUAL_FOCAL, Sides, pieces, sides
-from modal_workers.nerf.capture.shutter import MATCHING_SIDE_PX, SHARPNESS_SIDE_PX, Look
+from modal_workers.nerf.capture.view_graph import USUAL_FOCAL, Sides, pieces, sides
 
 #: Blurred: wider edges than this whatever the others have, or than so many times the sharper half of the others'.
 _BLURRED_PX: Final = 1.7

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import cv2
 
+from modal_workers.nerf.capture.capture_index import HANDOVER, INDEX, read_index
 from modal_workers.nerf.capture.findings import find
-from modal_workers.nerf.capture.handover import HANDOVER, INDEX, read_index
 from modal_workers.nerf.capture.intake import received
 from modal_workers.nerf.capture.matching import match_all
-from modal_workers.nerf.capture.negatives import Negatives, develop, pictures
 from modal_workers.nerf.capture.preflight import index_of, refusal, report_of
 from modal_workers.nerf.capture.spec import CaptureReport
+from modal_workers.nerf.capture.working_copies import Negatives, develop, pictures
 from modal_workers.nerf.params import NerfParams
 from modal_workers.nerf.stored_zip import write_zip
 from modal_workers.runtime.context import Context

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from modal_workers.nerf.capture.shutter import Look
+from modal_workers.nerf.capture.image_quality import Look
 
 #: Up to so many photos every pair is tried; above it those near in order and those that look alike.
 EVERY_PAIR: Final = 32

@@ -7,12 +7,12 @@ from dataclasses import asdict
 from typing import Any
 
 from contracts.errors import ErrorCode, SaccadeError
+from modal_workers.nerf.capture.cost_estimate import later_stages
 from modal_workers.nerf.capture.findings import Findings, scales
 from modal_workers.nerf.capture.intake import Intake
-from modal_workers.nerf.capture.negatives import Negatives
 from modal_workers.nerf.capture.spec import CaptureReport, Verdict
-from modal_workers.nerf.capture.spending import later_stages
 from modal_workers.nerf.capture.verdict import judge, orbit_of
+from modal_workers.nerf.capture.working_copies import Negatives
 from modal_workers.nerf.params import NerfParams
 
 _SHOWN_REASONS = 3

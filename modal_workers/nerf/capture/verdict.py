@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Final, Literal
 
 from modal_workers.nerf.capture.findings import Findings
-from modal_workers.nerf.capture.orbit import WIDE_GAP_DEG, bridged
 from modal_workers.nerf.capture.spec import FEWEST_PHOTOS, Orbit, Reason, Skipped, Verdict
+from modal_workers.nerf.capture.view_graph import WIDE_GAP_DEG, bridged
 
 #: Shares of the photos above which a flaw refuses the capture and does not only warn.
 _BLURRED: Final = 0.4

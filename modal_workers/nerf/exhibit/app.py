@@ -42,6 +42,6 @@ image = (
 )
 def run(launch: dict[str, Any]) -> dict[str, Any]:
     """Do one attempt of one job."""
-    from modal_workers.runtime import modal_run  # noqa: PLC0415 - not where it is deployed from
+    from modal_workers.runtime import modal_entry  # noqa: PLC0415 - not where it is deployed from
 
-    return modal_run.run(launch, modal.current_function_call_id())
+    return modal_entry.run(launch, modal.current_function_call_id())

@@ -10,7 +10,6 @@ from typing import Final
 import cv2
 
 from contracts.ids import pipeline_of
-from modal_workers.nerf.exhibit.expense import paid, stages
 from modal_workers.nerf.exhibit.frames import Frames
 from modal_workers.nerf.exhibit.held_out import Pair, pairs
 from modal_workers.nerf.exhibit.report import Pictures, write_report
@@ -18,7 +17,8 @@ from modal_workers.nerf.exhibit.result import result_of
 from modal_workers.nerf.exhibit.spec import NerfResult
 from modal_workers.nerf.exhibit.spin import write_spin
 from modal_workers.nerf.exhibit.splat_page import write_splat_page
-from modal_workers.nerf.exhibit.story import Story, read_story
+from modal_workers.nerf.exhibit.stage_costs import paid, stages
+from modal_workers.nerf.exhibit.stage_reports import Story, read_story
 from modal_workers.nerf.exhibit.turntable import picture_of, write_animation, write_contact_sheet, write_video
 from modal_workers.nerf.params import NerfParams
 from modal_workers.runtime.context import Context

@@ -22,7 +22,7 @@ from modal_workers.nerf.exhibit.drawing import quality_curve, ring_from_above, r
 from modal_workers.nerf.exhibit.held_out import Pair
 from modal_workers.nerf.exhibit.page import data_url, write_page
 from modal_workers.nerf.exhibit.spec import NerfResult, StageFigures
-from modal_workers.nerf.exhibit.story import Story
+from modal_workers.nerf.exhibit.stage_reports import Story
 from modal_workers.nerf.training.spec import TrainingReport
 
 _WORDS: Final = {"good": "good", "usable": "usable", "refused": "refused"}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from modal_workers.nerf.exhibit.expense import totals
 from modal_workers.nerf.exhibit.spec import FramesFigures, ModelFigures, NerfResult, PosesFigures, StageFigures
-from modal_workers.nerf.exhibit.story import Story
+from modal_workers.nerf.exhibit.stage_costs import totals
+from modal_workers.nerf.exhibit.stage_reports import Story
 
 
 def result_of(story: Story, stages: tuple[StageFigures, ...]) -> NerfResult:

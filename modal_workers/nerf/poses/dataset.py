@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from modal_workers.nerf.axes import OPENGL_FROM_OPENCV
+from modal_workers.nerf.axis_conventions import OPENGL_FROM_OPENCV
 from modal_workers.nerf.poses.colmap_files import Lens, Model, Placed
 from modal_workers.nerf.stored_zip import write_zip
 

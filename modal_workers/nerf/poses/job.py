@@ -10,9 +10,9 @@ from typing import Final
 
 from contracts.errors import ErrorCode, SaccadeError
 from modal_workers.nerf.params import NerfParams
-from modal_workers.nerf.poses.captured import unpack
 from modal_workers.nerf.poses.dataset import pack, transforms, write_masks, write_points
-from modal_workers.nerf.poses.finish import finish, report
+from modal_workers.nerf.poses.export import finish, report
+from modal_workers.nerf.poses.image_set import unpack
 from modal_workers.nerf.poses.search import Search
 from modal_workers.nerf.poses.spec import PosesReport
 from modal_workers.nerf.stored_zip import write_zip

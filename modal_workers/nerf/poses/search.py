@@ -12,10 +12,12 @@ from typing import Any, Final
 from contracts.errors import ErrorCode, SaccadeError
 from modal_workers.nerf.params import NerfParams
 from modal_workers.nerf.poses import pairs
-from modal_workers.nerf.poses.captured import Captured
 from modal_workers.nerf.poses.colmap_files import read_model
 from modal_workers.nerf.poses.features_database import Matched, read_descriptors, read_matched
-from modal_workers.nerf.poses.gates import (
+from modal_workers.nerf.poses.image_set import Captured
+from modal_workers.nerf.poses.mapper import Mapper, OutOfTime
+from modal_workers.nerf.poses.matching_schedule import Rung, rungs
+from modal_workers.nerf.poses.quality_checks import (
     LEAST_PHOTOS,
     Judged,
     before_mapping,
@@ -24,8 +26,6 @@ from modal_workers.nerf.poses.gates import (
     several_wholes,
     stands_still,
 )
-from modal_workers.nerf.poses.ladder import Rung, rungs
-from modal_workers.nerf.poses.mapper import Mapper, OutOfTime
 from modal_workers.nerf.poses.spec import WORKLOAD, PosesAttempt
 from modal_workers.runtime.context import Context
 

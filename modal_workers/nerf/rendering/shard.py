@@ -12,10 +12,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
-from modal_workers.nerf.desk import Desk
 from modal_workers.nerf.orbit import Orbit
 from modal_workers.nerf.rendering.batch import named, stored
 from modal_workers.nerf.rendering.frames import Bytes, FrameSource, encode_png
+from modal_workers.nerf.stage_context import Desk
 from modal_workers.nerf.stored_zip import write_zip
 
 #: A part is kept after so many frames or seconds, whichever comes first.

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from modal_workers.nerf.axes import OPENGL_FROM_OPENCV
+from modal_workers.nerf.axis_conventions import OPENGL_FROM_OPENCV
 from modal_workers.nerf.nerfstudio import lines_of, require, run_folder
 from modal_workers.nerf.orbit import Orbit
 from modal_workers.nerf.rendering.frames import Bytes

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from contracts.errors import ErrorCode, SaccadeError
 from modal_workers.gaussians.camera import Camera
-from modal_workers.nerf.axes import OPENGL_FROM_OPENCV
+from modal_workers.nerf.axis_conventions import OPENGL_FROM_OPENCV
 
 Floats = NDArray[np.float64]
 Bytes = NDArray[np.uint8]

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from modal_workers.gaussians.camera import Camera
-from modal_workers.gaussians.density import Density, Growth, Pruning
+from modal_workers.gaussians.densification import Density, Growth, Pruning
+from modal_workers.gaussians.image_metrics import D_SSIM_SHARE, ssim
 from modal_workers.gaussians.rasterize import Rendered, rasterize
-from modal_workers.gaussians.similarity import D_SSIM_SHARE, ssim
 from modal_workers.gaussians.splats import Splats
 from modal_workers.gaussians.training import LearningRates, Optimiser
-from modal_workers.nerf.training.gains import Gains
+from modal_workers.nerf.training.exposure import Gains
 
 #: The part of the steps that photos are seen at half their size in: four times as fast.
 _COARSE: Final = 0.4

@@ -12,7 +12,6 @@ from typing import Final
 
 import numpy as np
 
-from modal_workers.nerf.desk import Desk
 from modal_workers.nerf.nerfstudio import (
     SAVE_EVERY,
     evaluate_command,
@@ -26,10 +25,11 @@ from modal_workers.nerf.nerfstudio import (
 from modal_workers.nerf.params import NerfParams
 from modal_workers.nerf.scene import Scene
 from modal_workers.nerf.settings import NerfstudioSettings
+from modal_workers.nerf.stage_context import Desk
 from modal_workers.nerf.stored_zip import write_zip
 from modal_workers.nerf.training.dataset import Dataset, read_dataset
 from modal_workers.nerf.training.nerfstudio_folder import write_folder
-from modal_workers.nerf.training.placement import Placement, place
+from modal_workers.nerf.training.segmentation.object_bounds import Placement, place
 from modal_workers.nerf.training.spec import TrainingReport
 from modal_workers.nerf.training.trainer import Outcome
 

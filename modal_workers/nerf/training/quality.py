@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 import torch
 
+from modal_workers.gaussians.image_metrics import psnr_db, ssim
 from modal_workers.gaussians.rasterize import rasterize
-from modal_workers.gaussians.similarity import psnr_db, ssim
 from modal_workers.gaussians.splats import Splats
 from modal_workers.nerf.training.fitting import Target
 

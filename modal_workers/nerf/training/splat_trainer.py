@@ -17,22 +17,22 @@ from numpy.typing import NDArray
 
 from contracts.errors import ErrorCode, SaccadeError
 from modal_workers.gaussians.splats import Splats
-from modal_workers.nerf.desk import Desk
 from modal_workers.nerf.params import NerfParams
+from modal_workers.nerf.stage_context import Desk
+from modal_workers.nerf.training.checkpoint_file import load_state, save_state
 from modal_workers.nerf.training.dataset import Dataset, read_dataset
+from modal_workers.nerf.training.exposure import vary
 from modal_workers.nerf.training.fitting import Fit, Fitting, Target
-from modal_workers.nerf.training.gains import vary
-from modal_workers.nerf.training.ground import Ground, doubted, ground_of
 from modal_workers.nerf.training.history import History
-from modal_workers.nerf.training.isolation import Bounds, object_masks
-from modal_workers.nerf.training.outline import outline_agreement
-from modal_workers.nerf.training.placement import Placement, place
+from modal_workers.nerf.training.initialization import object_seed, scene_seed
 from modal_workers.nerf.training.presets import Schedule, schedule_for
 from modal_workers.nerf.training.quality import score, window
-from modal_workers.nerf.training.seeding import object_seed, scene_seed
-from modal_workers.nerf.training.separation import belongs, kept, scene_of
+from modal_workers.nerf.training.segmentation.background_removal import belongs, kept, scene_of
+from modal_workers.nerf.training.segmentation.object_bounds import Placement, place
+from modal_workers.nerf.training.segmentation.object_segmentation import Bounds, object_masks
+from modal_workers.nerf.training.segmentation.outline_agreement import outline_agreement
+from modal_workers.nerf.training.segmentation.table_model import Ground, doubted, ground_of
 from modal_workers.nerf.training.spec import TrainingReport
-from modal_workers.nerf.training.state import load_state, save_state
 from modal_workers.nerf.training.trainer import Outcome
 
 Bytes = NDArray[np.uint8]

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from modal_workers.nerf.desk import Desk
 from modal_workers.nerf.params import NerfParams
 from modal_workers.nerf.scene import Scene
+from modal_workers.nerf.stage_context import Desk
 from modal_workers.nerf.training.spec import TrainingReport
 
 

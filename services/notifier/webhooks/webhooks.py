@@ -7,17 +7,17 @@ import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from services.kit.event_store import EventStore
-from services.kit.tasks import first_of
+from kit.bus.event_store import EventStore
+from kit.tasks import first_of
 from services.notifier.metrics import Metrics
-from services.notifier.webhooks.endpoints import Endpoints
-from services.notifier.webhooks.engine import Engine
-from services.notifier.webhooks.ledger import Ledger
-from services.notifier.webhooks.newest import Newest
-from services.notifier.webhooks.receiver import Receivers
-from services.notifier.webhooks.sender import Sender
-from services.notifier.webhooks.signing import Signer
-from services.notifier.webhooks.view_file import ViewFile
+from services.notifier.webhooks.deliveries.delivery_projector import Ledger
+from services.notifier.webhooks.deliveries.recent_events import Newest
+from services.notifier.webhooks.deliveries.view_file import ViewFile
+from services.notifier.webhooks.endpoints.endpoint_store import Endpoints
+from services.notifier.webhooks.sending.engine import Engine
+from services.notifier.webhooks.sending.receiver import Receivers
+from services.notifier.webhooks.sending.sender import Sender
+from services.notifier.webhooks.sending.signing import Signer
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from contracts.errors import ErrorCode
 from contracts.session import SessionResult
-from modal_workers.runtime.live.context import LiveContext
-from modal_workers.runtime.live.frame import Frame
+from modal_workers.runtime.sessions.frame import Frame
+from modal_workers.runtime.sessions.live_context import LiveContext
 from tests.session_workers.watching.spec import WatchingParams
 
 

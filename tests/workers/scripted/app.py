@@ -28,6 +28,6 @@ image = (
 )
 def run(launch: dict[str, Any]) -> dict[str, Any]:
     """Do one attempt of one job."""
-    from modal_workers.runtime import modal_run
+    from modal_workers.runtime import modal_entry
 
-    return modal_run.run(launch, modal.current_function_call_id())
+    return modal_entry.run(launch, modal.current_function_call_id())

@@ -1,0 +1,277 @@
+"""Calibrates a camera on a gripper from a recording: chooses frames, finds lens and hand-eye, says what it found."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from cli.calibrate.recording import Recording
+from cli.calibrate.sfm_poses import read_lens, read_poses
+from cli.failure import Failure
+from cli.jobs.progress_bar import Update
+from modal_workers.live_splat.calibration.hand_eye import (
+    VIEWS_MIN,
+    HandEye,
+    calibrate_with_poses,
+    calibrate_with_target,
+)
+from modal_workers.live_splat.calibration.lens import Lens, calibrate_lens
+from modal_workers.live_splat.calibration.target import Target, TargetView
+from modal_workers.live_splat.calibration.view_selection import Calibration, calibrate, spread_out
+from modal_workers.live_splat.spec import Intrinsics
+
+Picture = NDArray[np.uint8]
+
+#: An arm that turns slower than this stands still for a camera.
+_STILL_RAD_S: Final = 0.1
+_STILL_MIN: Final = 15
+_AT_ONCE: Final = 120
+#: As many frames are looked at for a target, however long the recording.
+_LOOKED_AT_MOST: Final = 600
+
+
+@dataclass
+class Outcome:
+    """What came of it."""
+
+    calibration: Calibration
+    lens: Lens | None
+    #: Names of the frames that it is made from.
+    frames: list[str]
+    left_out: dict[str, float]
+    looked_at: int
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Say what speaks against it."""
+        return (*self.calibration.doubts, *(self.lens.warnings if self.lens else ()))
+
+    def parameters(self) -> dict[str, Any]:
+        """Give what a session takes."""
+        found: dict[str, Any] = {"gripper_from_camera": numbers(self.calibration.hand_eye)}
+        if self.lens is not None:
+            found["intrinsics"] = intrinsics_of(self.lens).model_dump(mode="json")
+        return found
+
+    def told(self) -> dict[str, Any]:
+        """Give all of it, for programs."""
+        eye = self.calibration.hand_eye
+        return {
+            "trusted": not self.doubts,
+            "doubts": list(self.doubts),
+            "notes": self.notes,
+            "params": self.parameters(),
+            "views": eye.views,
+            "looked_at": self.looked_at,
+            "frames": self.frames,
+            "left_out_mm": self.left_out,
+            "residual_px": eye.residual_px,
+            "residual_mm": eye.residual_mm,
+            "residual_deg": eye.residual_deg,
+            "halves_mm": self.calibration.halves_mm,
+            "halves_deg": self.calibration.halves_deg,
+            "lens_residual_px": self.lens.residual_px if self.lens else None,
+            "focal_error_px": self.lens.focal_error_px if self.lens else None,
+            "joint_offsets_rad": eye.joint_offsets_rad,
+            "rotation_spread_deg": eye.rotation_spread_deg,
+            "scale": eye.scale,
+        }
+
+
+def with_target(
+    recording: Recording, target: Target, lens: Lens | None, most: int, update: Update, *, refine_joints: bool
+) -> Outcome:
+    """Calibrate from frames that show a target; the lens too, unless it is given.
+
+    Raises:
+        Failure: there are no frames, or of several sizes.
+        SaccadeError: too few show the target, or they tell too little.
+    """
+    order, notes = _order(recording)
+    found, size, looked_at = _views(recording, target, order[:_LOOKED_AT_MOST], most, update)
+    if len(found) < VIEWS_MIN:
+        hint = (
+            "Check the counts of its squares or corners, that all of a chessboard is in the picture, in focus and "
+            "evenly lit, and that the arm is in another pose in each frame."
+        )
+        message = f"{len(found)} of {looked_at} frames with the arm in different poses show the target; "
+        message += f"{VIEWS_MIN} are needed."
+        raise Failure(message, code="target_not_found", hint=hint)
+    chosen, views = list(found), list(found.values())
+    lens = calibrate_lens(views, *size) if lens is None else _scaled(lens, *size)
+    positions, matrix, bent = recording.positions_rad[chosen], lens.camera_matrix, lens.distortion
+
+    def solve(numbers: Sequence[int]) -> HandEye:
+        some = [views[number] for number in numbers]
+        return calibrate_with_target(positions[list(numbers)], some, matrix, bent, refine_joints=refine_joints)
+
+    calibration = calibrate(solve, len(chosen))
+    return Outcome(calibration, lens, *_named(recording, calibration, chosen), looked_at, notes)
+
+
+def with_poses(recording: Recording, poses_file: Path, lens: Lens | None) -> Outcome:
+    """Calibrate from poses that a structure from motion found for frames, by their names.
+
+    Raises:
+        Failure: the file tells no poses of these frames.
+        SaccadeError: they tell too little.
+    """
+    poses = read_poses(poses_file)
+    chosen = [index for index, name in enumerate(recording.names) if name in poses]
+    if len(chosen) < VIEWS_MIN:
+        message = f"{len(chosen)} frames have joints and a pose; {VIEWS_MIN} are needed."
+        hint = f"Frames are named as {', '.join(recording.names[:2]) or 'in joints.json'}; --frames-to writes them."
+        raise Failure(message, code="poses_invalid", hint=hint)
+    model, positions = np.stack([poses[recording.names[index]] for index in chosen]), recording.positions_rad[chosen]
+
+    def solve(numbers: Sequence[int]) -> HandEye:
+        return calibrate_with_poses(positions[list(numbers)], model[list(numbers)])
+
+    lens = lens if lens is not None else read_lens(poses_file)
+    calibration = calibrate(solve, len(chosen))
+    return Outcome(calibration, lens, *_named(recording, calibration, chosen), len(chosen), list(recording.notes))
+
+
+def frames_apart(recording: Recording, most: int) -> list[int]:
+    """Choose frames in which the arm is in different poses, in the order in which they were taken.
+
+    Raises:
+        Failure: there are none.
+    """
+    return sorted(_order(recording)[0][:most])
+
+
+def read_intrinsics(path: Path) -> Lens:
+    """Read a camera as a session takes it, by itself or in a calibration that was written before.
+
+    Raises:
+        Failure: the file is not there, or no camera.
+    """
+    form = 'It looks like {"width_px": 640, "height_px": 480, "fx_px": 458, "fy_px": 458, "cx_px": 320, "cy_px": 240}.'
+    if not path.is_file():
+        raise Failure(f"{path} does not exist.", code="no_such_file", hint=form)
+    try:
+        told = json.loads(path.read_text())
+        given = Intrinsics.model_validate(told.get("intrinsics", told))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise Failure(
+            f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}.", code="intrinsics_invalid", hint=form
+        ) from error
+    except (ValueError, AttributeError) as error:
+        raise Failure(f"{path} is no JSON object.", code="intrinsics_invalid", hint=form) from error
+    centre = (given.cx_px - 0.5, given.cy_px - 0.5)  # from the first pixel's corner to its centre
+    matrix = np.array([[given.fx_px, 0.0, centre[0]], [0.0, given.fy_px, centre[1]], [0.0, 0.0, 1.0]])
+    return Lens(given.width_px, given.height_px, matrix, given.distortion)
+
+
+def intrinsics_of(lens: Lens) -> Intrinsics:
+    """Give a lens as a session takes it."""
+    matrix = lens.camera_matrix
+    return Intrinsics(
+        width_px=lens.width_px,
+        height_px=lens.height_px,
+        fx_px=round(float(matrix[0, 0]), 4),
+        fy_px=round(float(matrix[1, 1]), 4),
+        cx_px=round(float(matrix[0, 2]) + 0.5, 4),
+        cy_px=round(float(matrix[1, 2]) + 0.5, 4),
+        distortion=tuple(round(value, 8) for value in lens.distortion),
+    )
+
+
+def numbers(eye: HandEye) -> list[float]:
+    """Give the transform as 16 numbers, row by row; rounded so that its rows stay a rotation."""
+    return [round(float(value), 9) + 0.0 for value in eye.gripper_from_camera.ravel()]
+
+
+def _order(recording: Recording) -> tuple[list[int], list[str]]:
+    """Order frames by how much each adds to those before: those at rest, if there are enough of them."""
+    notes = list(recording.notes)
+    if not recording.names:
+        raise Failure(
+            "The recording has no frame with joints.",
+            code="recording_unreadable",
+            hint="Stream pictures and joints together; the joints at 20 Hz or more.",
+        )
+    everything = np.arange(len(recording.names))
+    if recording.speeds_rad_s is not None:
+        still = everything[recording.speeds_rad_s < _STILL_RAD_S]
+        order = [int(still[place]) for place in spread_out(recording.positions_rad[still])]
+        if len(order) >= _STILL_MIN:
+            return order, notes
+        notes.append(
+            f"The arm stands still in {len(order)} different poses only, so frames in motion are taken too: stop for a "
+            "second in 15 poses or more, and the result is better."
+        )
+    return spread_out(recording.positions_rad), notes
+
+
+def _views(
+    recording: Recording, target: Target, order: list[int], most: int, update: Update
+) -> tuple[dict[int, TargetView], tuple[int, int], int]:
+    """Look for the target, frame after frame, until there are views enough; give them, the size, and how many."""
+    found: dict[int, TargetView] = {}
+    size: tuple[int, int] | None = None
+    looked_at = 0
+    for first in range(0, len(order), _AT_ONCE):
+        some = order[first : first + _AT_ONCE]
+        pictures = recording.pictures(some)
+        for index in some:
+            picture = _decoded(pictures[index], recording.names[index])
+            here = (picture.shape[1], picture.shape[0])
+            if size is not None and here != size:
+                message = (
+                    f"Frame {recording.names[index]} is {here[0]} x {here[1]}; those before {size[0]} x {size[1]}."
+                )
+                raise Failure(message, code="frame_size_changed", hint="Calibrate with frames of one size.")
+            size = here
+            looked_at += 1
+            view = target.find(picture)
+            if view is not None:
+                found[index] = view
+            update(max(len(found) / most, looked_at / len(order)), f"{len(found)} views in {looked_at} frames")
+            if len(found) >= most:
+                return found, size, looked_at
+    assert size is not None
+    return found, size, looked_at
+
+
+def _decoded(body: bytes, name: str) -> Picture:
+    picture = cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_GRAYSCALE) if body else None
+    if picture is None:
+        raise Failure(f"Frame {name} cannot be read.", code="frame_unreadable", hint="Give JPEG or PNG pictures.")
+    return np.asarray(picture, np.uint8)
+
+
+def _scaled(lens: Lens, width_px: int, height_px: int) -> Lens:
+    """Give a lens for pictures of another size.
+
+    Raises:
+        Failure: the size has another shape.
+    """
+    across, down = width_px / lens.width_px, height_px / lens.height_px
+    if abs(across / down - 1) > 0.02:
+        message = f"Frames are {width_px} x {height_px}; the intrinsics are of {lens.width_px} x {lens.height_px}."
+        raise Failure(message, code="frame_size_changed", hint="Give intrinsics of the camera's own size.")
+    matrix = lens.camera_matrix.copy()
+    matrix[:2, 2] += 0.5
+    matrix[0] *= across
+    matrix[1] *= down
+    matrix[:2, 2] -= 0.5
+    return Lens(width_px, height_px, matrix, lens.distortion)
+
+
+def _named(recording: Recording, calibration: Calibration, chosen: list[int]) -> tuple[list[str], dict[str, float]]:
+    """Name the frames that a calibration is made from, and those that were left out with how far off they are."""
+    names = [recording.names[index] for index in chosen]
+    left_out = {names[number]: off_mm for number, off_mm in calibration.left_out}
+    return [names[number] for number in calibration.kept], left_out

@@ -1,1 +1,0 @@
-"""One module a command, loaded when the command is called."""

@@ -1,0 +1,1 @@
+"""The ``saccade demo`` commands."""

@@ -1,0 +1,187 @@
+"""``saccade demo live``: a virtual arm moves, its camera's frames become a splat, which is held to the truth."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import httpx
+
+from cli.demo.demo_server import server_of
+from cli.demo.virtual_arm import HEIGHT_PX, WIDTH_PX, Arm, virtual_arm
+from cli.embedded.up import shown
+from cli.failure import Failure
+from cli.jobs.progress_bar import duration
+from cli.output import note, say, show_json
+from cli.settings import CommandSettings
+
+#: Frames a second that the camera takes; the worker takes as many of them as it has time for.
+_FRAMES_HZ: Final = 6.0
+_CHUNK_FRAMES: Final = 20
+_LOOK_S: Final = 0.5
+_STOP_S: Final = 60
+
+
+@dataclass
+class Course:
+    """What was seen while the session ran."""
+
+    first_splat_s: float | None = None
+    chunks: list[dict[str, Any]] = field(default_factory=list)
+
+
+@click.command("live")
+@click.option("--url", help="Use a server that runs. [default: start one]")
+@click.option("--data", type=click.Path(path_type=Path), help="Folder for all data. [default: ./.saccade]")
+@click.option("--seconds", "length_s", type=click.FloatRange(10, 3600), default=90.0, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="Another seed is another table and another sweep.")
+@click.option("--open/--no-open", "opened", default=None, help="Open the page in a browser. [default: at a terminal]")
+@click.option("--keep", is_flag=True, help="Leave the system running afterwards, until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON value: the figures of each chunk, truth and paths.")
+def live(
+    *, url: str | None, data: Path | None, length_s: float, seed: int, opened: bool | None, keep: bool, as_json: bool
+) -> None:
+    """Let a virtual robot arm look at a table, and watch its camera's frames become a Gaussian splat."""
+    if importlib.util.find_spec("torch") is None:
+        raise Failure(
+            "The live splat needs PyTorch, which is not installed.",
+            code="splat_not_installed",
+            hint='Run: pip install -c constraints.txt -e ".[splat]"; or make demo-live, which does that.',
+        )
+    data = data or CommandSettings().data
+    with server_of(url, data) as (server, started), virtual_arm(seed, _FRAMES_HZ) as arm, httpx.Client() as http:
+        began_s = time.monotonic()
+        session = arm.stream_to(server, {"seed": seed, "chunk_frames": _CHUNK_FRAMES})
+        page = f"{server}/sessions/{session.id}"
+        if not as_json:
+            say(f"Saccade {'runs' if started else 'is used'} at {server}.")
+            say(f"A virtual SO-101 looks at a table for {duration(length_s)}. Watch it: {page}\n")
+            if sys.stdout.isatty() if opened is None else opened:
+                click.launch(page)
+        course = _follow(http, f"{server}/v1/sessions/{session.id}", arm, began_s, length_s, silent=as_json)
+        streamed = arm.halt()
+        ended = _stop(http, f"{server}/v1/sessions/{session.id}")
+        path = _fetch(http, server, session.id, data)
+        truth_db = _truth_db(arm, path)
+        if as_json:
+            show_json(_figures(ended, course, truth_db, path, page))
+        else:
+            _show(ended, truth_db, path, streamed)
+        if keep and started:
+            say(f"\nThe page stays at {page}. Ctrl-C stops Saccade.")
+            with contextlib.suppress(KeyboardInterrupt):
+                while True:
+                    time.sleep(3600)
+
+
+def _follow(http: httpx.Client, url: str, arm: Arm, began_s: float, length_s: float, *, silent: bool) -> Course:
+    """Tell of each chunk until the time is over.
+
+    Raises:
+        Failure: the session or the arm ended before that.
+    """
+    course = Course()
+    while time.monotonic() - began_s < length_s:
+        time.sleep(_LOOK_S)
+        told = http.get(url).raise_for_status().json()
+        if arm.error is not None:
+            raise Failure(f"The arm stopped: {arm.error}.", code="program_failed")
+        if told["state"] in ("failed", "stopped"):
+            error = told.get("error") or {}
+            raise Failure(
+                error.get("message", "The session ended by itself."),
+                code=error.get("code", "session_ended"),
+                hint=error.get("hint", "Its worker's log is in the data folder."),
+            )
+        figures, now_s = told.get("figures") or {}, time.monotonic() - began_s
+        if course.first_splat_s is None and figures.get("version"):
+            course.first_splat_s = now_s
+            if not silent:
+                say(f"  {now_s:5.1f} s  first splat, {figures['splats']:,} Gaussians")
+        chunk = told.get("chunk")
+        if chunk and chunk["number"] > len(course.chunks):
+            course.chunks.append(
+                {"chunk": chunk["number"], "after_s": round(now_s, 1), "frames": told["frames"]} | figures
+            )
+            if not silent:
+                say(_line(course.chunks[-1]))
+    return course
+
+
+def _line(chunk: dict[str, Any]) -> str:
+    psnr_db = chunk.get("psnr_db")
+    score = "no held-out frame yet" if psnr_db is None else f"{psnr_db:.1f} dB on frames it was not trained on"
+    frames = chunk["frames"]
+    return (
+        f"  {chunk['after_s']:5.1f} s  chunk {chunk['chunk']}: {frames['accepted']} frames, "
+        f"{chunk['splats']:,} Gaussians, {score}"
+    )
+
+
+def _stop(http: httpx.Client, url: str) -> dict[str, Any]:
+    """Stop the session and wait until its worker has left the whole model."""
+    answer = http.post(f"{url}/stop", headers={"Prefer": f"wait={_STOP_S}"}, timeout=_STOP_S + 10)
+    told: dict[str, Any] = answer.raise_for_status().json()
+    if told["state"] != "stopped":
+        raise Failure(f"The session is {told['state']}, not stopped.", code="session_not_stopped")
+    return told
+
+
+def _fetch(http: httpx.Client, server: str, session_id: str, data: Path) -> Path:
+    path = data / "demo" / session_id / "model.ply"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    answer = http.get(f"{server}/v1/sessions/{session_id}/ply", follow_redirects=True, timeout=60)
+    path.write_bytes(answer.raise_for_status().content)
+    return path
+
+
+def _truth_db(arm: Arm, path: Path) -> float:
+    """Draw the model from where no frame was taken, and compare with what is truly seen from there, in dB."""
+    import torch  # noqa: PLC0415 - seconds to load, for this one figure
+
+    from modal_workers.gaussians.camera import Camera  # noqa: PLC0415
+    from modal_workers.gaussians.ply import decode_ply  # noqa: PLC0415
+    from modal_workers.gaussians.rasterize import rasterize  # noqa: PLC0415
+    from simulators.arm.ground_truth import truth_of  # noqa: PLC0415
+
+    truth = truth_of(arm.scene, arm.motion, WIDTH_PX, HEIGHT_PX)
+    matrix = truth.camera_matrix
+    camera = Camera(WIDTH_PX, HEIGHT_PX, matrix[0, 0], matrix[1, 1], matrix[0, 2] + 0.5, matrix[1, 2] + 0.5)
+    splats = decode_ply(path)
+    with torch.no_grad():
+        views = [
+            rasterize(splats, camera, torch.from_numpy(pose).float()).colour.clamp(0, 1).mul(255).round()
+            for pose in truth.camera_from_world
+        ]
+    return truth.psnr_db([view.to(torch.uint8).numpy() for view in views])
+
+
+def _figures(ended: dict[str, Any], course: Course, truth_db: float, path: Path, page: str) -> dict[str, Any]:
+    return {
+        "frames": ended["frames"],
+        "figures": ended["figures"],
+        "first_splat_s": course.first_splat_s,
+        "chunks": [{key: value for key, value in one.items() if key != "cameras"} for one in course.chunks],
+        "truth_psnr_db": round(truth_db, 2),
+        "model": str(path.absolute()),
+        "page": page,
+    }
+
+
+def _show(ended: dict[str, Any], truth_db: float, path: Path, streamed: Any) -> None:
+    frames, figures = ended["frames"], ended["figures"]
+    say(f"\nThe splat has {figures['splats']:,} Gaussians after {figures['steps']:,} steps.")
+    if figures.get("psnr_db") is not None:
+        say(f"  {figures['psnr_db']:.1f} dB on frames that it was not trained on")
+    say(f"  {truth_db:.1f} dB against the true scene, from places where no frame was taken")
+    counts = " + ".join(f"{frames[name]} {name}" for name in ("accepted", "dropped", "rejected"))
+    say(f"Frames: {frames['sent']} sent = {counts}")
+    if streamed is not None:
+        note(f"  {streamed.sent:,} of {streamed.offered:,} joint samples sent, {streamed.dropped} dropped by the robot")
+    say(f"\nModel    {shown(path.absolute())}   (3DGS PLY: opens in SuperSplat, Spark and others)")

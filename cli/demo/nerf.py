@@ -1,0 +1,187 @@
+"""``saccade demo nerf``: a toy is photographed, becomes an orbit of transparent frames, and is held to the truth."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import shutil
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from saccade import Client
+
+from cli.connection import open_client
+from cli.demo.demo_server import server_of
+from cli.embedded.up import shown
+from cli.failure import Failure
+from cli.jobs.follow import watch
+from cli.jobs.progress_bar import duration, meter, size
+from cli.output import say, show_json, table
+from cli.settings import CommandSettings
+
+_WORKLOAD: Final = "nerf"
+#: What the demo must reach: shares of the orbit's radius and of the outline, and decibels.
+POSE_ERROR: Final = 0.005
+PSNR_DB: Final = 24.0
+EDGES: Final = 0.95
+#: From so many frames on there are four rings of them, as the pipeline has by itself; below two.
+_MANY: Final = 360
+
+
+@click.command("nerf")
+@click.option("--url", help="Use a server that runs. [default: start one]")
+@click.option("--data", type=click.Path(path_type=Path), help="Folder for all data. [default: ./.saccade]")
+@click.option("--photos", type=click.IntRange(15, 200), default=40, show_default=True, help="Photos of the toy.")
+@click.option("--frames", type=click.IntRange(2, 14_400), default=72, show_default=True, help="1440 for all.")
+@click.option(
+    "--size", "size_px", type=click.IntRange(32, 2048), default=256, show_default=True, help="Of a frame, px."
+)
+@click.option("--preset", type=click.Choice(["draft", "standard", "best"]), default="standard", show_default=True)
+@click.option("--iterations", type=click.IntRange(50, 200_000), help="Of training. [default: the preset's]")
+@click.option("--masks/--no-masks", default=False, help="Send masks too. [default: the object is found without]")
+@click.option("--seed", type=int, default=0, show_default=True, help="Another seed is another toy.")
+@click.option("--open/--no-open", "opened", default=None, help="Open the viewer. [default: at a terminal]")
+@click.option("--keep", is_flag=True, help="Leave the system running afterwards, until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON value: figures, truth and paths.")
+def nerf(
+    *,
+    url: str | None,
+    data: Path | None,
+    photos: int,
+    frames: int,
+    size_px: int,
+    preset: str,
+    iterations: int | None,
+    masks: bool,
+    seed: int,
+    opened: bool | None,
+    keep: bool,
+    as_json: bool,
+) -> None:
+    """Photograph a toy that was never there, and get it back as transparent frames from all sides."""
+    _check_installed()
+    if frames % 2:
+        raise Failure(f"{frames} frames are no two equal rings.", code="usage", hint="Give an even number of frames.")
+    data = data or CommandSettings().data
+    began_s = time.monotonic()
+    with server_of(url, data) as (server, started):
+        if not as_json:
+            say(f"Saccade {'runs' if started else 'is used'} at {server}.")
+            say("Photos of a toy on a table go in; the toy alone, from all sides and transparent, comes out.\n")
+        source = data / "demo" / f"photos-{seed}-{photos}"
+        _photograph(source, seed, photos, masks=masks, silent=as_json)
+        with open_client(server) as client:
+            inputs = _send(client, source, masks=masks, silent=as_json)
+            wanted = {"frame_size_px": size_px, "preset": preset, "iterations": iterations, "seed": seed}
+            job = client.submit(_WORKLOAD, inputs, _orbit(frames) | wanted, metadata={"from": "saccade demo nerf"})
+            job = watch(client, job.id, silent=as_json)
+            folder = data / "demo" / job.id
+            with meter("Downloading", silent=as_json) as update:
+                client.download(job.id, folder, lambda done, total: update(done / total if total else 1.0, size(total)))
+        assert job.result is not None
+        compared = _compare(folder, source, silent=as_json)
+        took_s = time.monotonic() - began_s
+        if as_json:
+            show_json({"result": job.result, "truth": compared, "took_s": round(took_s, 1), "folder": str(folder)})
+        else:
+            _show(job.result, compared, folder, took_s)
+        if sys.stdout.isatty() and not as_json if opened is None else opened:
+            click.launch((folder / "spin.html").absolute().as_uri())
+        if keep and started:
+            say(f"\nSaccade goes on at {server}. Ctrl-C stops it.")
+            with contextlib.suppress(KeyboardInterrupt):
+                while True:
+                    time.sleep(3600)
+
+
+def _check_installed() -> None:
+    missing = [name for name in ("torch", "pycolmap", "cv2", "av", "PIL") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise Failure(
+            f"The demo needs {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed.",
+            code="nerf_not_installed",
+            hint='Run: pip install -c constraints.txt -e ".[nerf]"; or make demo-nerf, which does that.',
+        )
+
+
+def _orbit(frames: int) -> dict[str, Any]:
+    return {"frames": frames, "elevations": 4 if frames >= _MANY and frames % 4 == 0 else 2}
+
+
+def _photograph(folder: Path, seed: int, photos: int, *, masks: bool, silent: bool) -> None:
+    """Take the photos, into an empty folder."""
+    from simulators.toy.photos import photograph  # noqa: PLC0415 - only this demo draws
+    from simulators.toy.room_scene import BRIGHT  # noqa: PLC0415
+
+    shutil.rmtree(folder, ignore_errors=True)
+    with meter(f"Taking {photos} photos", silent=silent) as update:
+        photograph(
+            folder, seed=seed, photos=photos, bounced=BRIGHT, masks=masks, progress=lambda share: update(share, "")
+        )
+        update(1.0, "")
+
+
+def _send(client: Client, folder: Path, *, masks: bool, silent: bool) -> dict[str, str | list[str]]:
+    """Upload the photos, and the masks where they are wanted."""
+    groups = {"photos": sorted(folder.glob("*.jpg"))}
+    if masks:
+        groups["masks"] = sorted((folder / "masks").glob("*.png"))
+    total = sum(len(paths) for paths in groups.values())
+    inputs: dict[str, str | list[str]] = {}
+    with meter("Uploading", silent=silent) as update:
+        sent = 0
+        for name, paths in groups.items():
+            ids = []
+            for path in paths:
+                ids.append(client.upload(path, state_dir=CommandSettings().uploads_dir).id)
+                sent += 1
+                update(sent / total, path.name)
+            inputs[name] = ids
+    return inputs
+
+
+def _compare(folder: Path, source: Path, *, silent: bool) -> dict[str, Any]:
+    """Hold what came out against what was there."""
+    from simulators.toy.comparison import compare  # noqa: PLC0415
+    from simulators.toy.ground_truth import Truth  # noqa: PLC0415
+
+    with meter("Comparing", silent=silent) as update:
+        found = compare(folder, Truth.load(source / "truth.json"))
+        update(1.0, "with the truth")
+    return asdict(found)
+
+
+def _show(result: dict[str, Any], truth: dict[str, Any], folder: Path, took_s: float) -> None:
+    poses, model, frames = result["poses"], result["model"], result["frames"]
+    placed = f"{poses['photos_registered']} of {poses['photos_given']} photos placed"
+    verified = f"{frames['verified']:,} of {frames['frames']:,} frames verified"
+    say(f"\n{placed}, {model['splats']:,} splats, {verified}.\n")
+    rows = [
+        _row("cameras off, % of the orbit's radius", 100 * truth["pose_error_rms"], 100 * POSE_ERROR, most=True),
+        _row("unseen photos, PSNR in dB", model["psnr_db"] or 0.0, PSNR_DB, most=False),
+        _row("alpha's edge within 2 px of the true one, %", 100 * truth["edges_near"], 100 * EDGES, most=False),
+        _row("the true edge within 2 px of alpha's, %", 100 * truth["edges_found"], 100 * EDGES, most=False),
+    ]
+    table(("Against the truth", "MEASURED", "WANTED", ""), rows)
+    if (agreement := model["outline_agreement"]) is not None:
+        doubtful = " That is little: look at the frames, or send masks." if model["outline_doubtful"] else ""
+        where = f"{100 * agreement:.1f} % of alpha's edge is where unseen photos stop showing the table."
+        say(f"\nWithout the truth: {where}{doubtful}")
+    say(f"\nThe frames are {truth['psnr_db']:.1f} dB from the toy itself, over {truth['frames']} of them.")
+    stages = " · ".join(
+        f"{one['stage']} {duration(one['actual_s'])}" for one in result["stages"] if one["actual_s"] is not None
+    )
+    say(f"\nViewer   {shown((folder / 'spin.html').absolute())}   (open it in a browser)")
+    say(f"Report   {shown((folder / 'report.html').absolute())}")
+    say(f"Model    {shown((folder / 'splat.html').absolute())}")
+    say(f"Frames   {shown((folder / 'frames').absolute())}")
+    say(f"Took {duration(took_s)}: {stages}")
+
+
+def _row(name: str, measured: float, wanted: float, *, most: bool) -> tuple[str, str, str, str]:
+    reached = measured <= wanted if most else measured >= wanted
+    return name, f"{measured:.2f}", f"{'≤' if most else '≥'} {wanted:g}", "" if reached else "missed"

@@ -1,0 +1,1 @@
+"""The commands that submit, list and follow jobs."""

@@ -1,0 +1,41 @@
+"""``saccade artifacts``: what a job left behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cli.connection import open_client, server_options
+from cli.jobs.progress_bar import meter, size
+from cli.output import say, show_json, table
+
+
+@click.command()
+@click.argument("job_id", metavar="ID")
+@click.option("--download", type=click.Path(file_okay=False, path_type=Path), help="Bring the files into this folder.")
+@click.option("--name", "names", multiple=True, help="Only this file (with --download).")
+@server_options
+def artifacts(job_id: str, download: Path | None, names: tuple[str, ...], url: str | None, as_json: bool) -> None:
+    """List the files of a job, or download them, each checked against its SHA-256."""
+    with open_client(url) as client:
+        if download is None:
+            manifest = client.artifacts(job_id)
+            if as_json:
+                show_json(manifest.model_dump(mode="json"))
+            else:
+                rows = [(one.name, size(one.bytes), one.media_type, one.title) for one in manifest.artifacts]
+                table(("NAME", "SIZE", "TYPE", "WHAT"), rows)
+            return
+        with meter("Downloading", silent=as_json) as update:
+            paths = client.download(
+                job_id,
+                download,
+                lambda done, total: update(done / total if total else 1.0, size(total)),
+                names=names or None,
+            )
+    for path in paths:
+        if as_json:
+            show_json({"path": str(path.absolute())})
+        else:
+            say(str(path))

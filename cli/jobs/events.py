@@ -1,0 +1,66 @@
+"""``saccade events``: what happened, and what happens."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import click
+
+from cli.connection import open_client, server_options
+from cli.jobs.follow import progress_text
+from cli.output import say, show_json
+
+_DURATION = re.compile(r"^(\d+)(s|m|h|d)?$")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def seconds_ago(text: str) -> str:
+    """Write 15m, 2h, 7d as seconds, which the API takes; a time or a cursor stays as it is."""
+    match = _DURATION.match(text)
+    return str(int(match[1]) * _SECONDS[match[2] or "s"]) if match else text
+
+
+@click.command()
+@click.option("--job", "job_id", help="Only this job's, from its beginning.")
+@click.option("--since", help="90s, 15m, 2h or 7d ago, a time (RFC 3339), or a cursor.")
+@click.option("--type", "types", multiple=True, help="Only this type, for example job.failed.")
+@click.option("--follow", "-f", is_flag=True, help="Go on with what happens from now on.")
+@server_options
+def events(
+    *, job_id: str | None, since: str | None, types: tuple[str, ...], follow: bool, url: str | None, as_json: bool
+) -> None:
+    """Show events: those of the last hour, or of one job; --follow shows new ones as they happen."""
+    since = seconds_ago(since) if since else None
+    if job_id is None and since is None and not follow:
+        since = "3600"
+    with open_client(url) as client:
+        for event in client.events(job_id, types=types, since=since, follow=follow):
+            if as_json:
+                show_json(event.envelope)
+            else:
+                say(line(event.type, event.envelope, event.data))
+
+
+def line(kind: str, envelope: dict[str, Any], data: dict[str, Any]) -> str:
+    """Write an event for a person."""
+    moment = str(envelope.get("time", ""))[11:19]
+    match kind:
+        case "job.progressed":
+            text = f"{100 * float(data.get('fraction', 0)):.0f} % {progress_text(data)}"
+        case "job.failed" | "job.interrupted" | "upload.failed":
+            error = data.get("error") or {}
+            text = f"{error.get('message', '')} ({error.get('code', '')})"
+        case "job.artifact_ready":
+            text = str((data.get("artifact") or {}).get("name", ""))
+        case "job.stage_completed":
+            text = f"{data.get('stage', '')} in {float(data.get('duration_s', 0)):.1f} s"
+        case "job.succeeded":
+            text = f"in {float(data.get('duration_s', 0)):.1f} s"
+        case "upload.created":
+            text = str(data.get("filename", ""))
+        case "job.submitted":
+            text = str(data.get("workload", ""))
+        case _:
+            text = ""
+    return f"{moment:<8}  {kind:<22}  {envelope.get('subject', '')}  {text}".rstrip()

@@ -1,0 +1,90 @@
+"""Follows a job to its end and shows how far it is."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from saccade import Client, Event, Job, JobView
+
+from cli.failure import REFUSED, Failure
+from cli.jobs.progress_bar import Update, duration, meter
+from cli.output import note, show_json
+
+#: How long the server's answers may lag behind its events.
+_LAG_S: Final = 30
+
+
+def watch(client: Client, job_id: str, *, as_json: bool = False, silent: bool = False) -> Job:
+    """Follow a job's events and give the job as it ended; ``as_json`` prints them instead of a bar.
+
+    Raises:
+        Failure: the job failed or was cancelled.
+        ClientError: the server refused.
+    """
+    with meter("Working", silent=as_json or silent) as update:
+        for event in client.events(job_id):
+            if as_json:
+                show_json(event.envelope)
+            elif not silent:
+                _show(event, update)
+    # The events said that the job has ended; what serves the job may learn of it a moment later.
+    job = client.job(job_id, wait_s=_LAG_S)
+    if job.state != "succeeded":
+        raise failure_of(job)
+    return job
+
+
+def failure_of(job: JobView) -> Failure:
+    """Say why a job has no result."""
+    if job.state == "cancelled":
+        return Failure("The job was cancelled.", code="cancelled", hint=f"Start it again with: saccade retry {job.id}")
+    if job.error is None:
+        return Failure(f"The job is {job.state}.", code=job.state, exit_code=REFUSED)
+    return Failure(job.error.message, code=job.error.code, hint=job.error.hint, exit_code=REFUSED)
+
+
+def warnings_of(job: JobView) -> list[str]:
+    """Give what a job's result says about its own trustworthiness."""
+    return [str(one) for one in (job.result or {}).get("warnings", ())]
+
+
+def _show(event: Event, update: Update) -> None:
+    data = event.data
+    match event.type:
+        case "job.progressed":
+            update(float(data.get("fraction", 0.0)), progress_text(data))
+        case "job.queued":
+            update(0.0, "waits for its turn")
+        case "job.starting" | "job.launched":
+            update(0.0, "starting a worker")
+        case "job.waiting_for_gpu":
+            update(0.0, waiting_text(data))
+        case "job.interrupted" if data.get("failure") != "user":
+            # An error of the user's ends the job, and is said there.
+            note(f"Interrupted: {(data.get('error') or {}).get('message', data.get('failure', ''))}")
+        case "job.retrying":
+            note(f"Attempt {data.get('attempt')} starts in {duration(float(data.get('delay_s', 0)))}.")
+        case "job.cancel_requested":
+            note("Asked to stop.")
+        case "job.succeeded":
+            update(1.0, "done")
+
+
+def waiting_text(data: dict[str, Any]) -> str:
+    """Say what is waited for, how many wait with us, and what is tried next."""
+    parts = [f"waits for a {data.get('device')}", f"{duration(float(data.get('waited_s', 0)))} so far"]
+    if data.get("backlog") is not None:
+        parts.append(f"{data['backlog']} in the queue")
+    if data.get("next_device"):
+        parts.append(f"then a {data['next_device']}")
+    return " · ".join(parts)
+
+
+def progress_text(data: dict[str, Any]) -> str:
+    """Say what a job does now: stage, message, time left."""
+    stage = str(data.get("stage", "")).replace("_", " ")
+    parts = [stage, str(data.get("message") or "")]
+    eta_s = data.get("eta_s")
+    if eta_s is not None and eta_s >= 1:
+        parts.append(f"{duration(float(eta_s))} left")
+    return " · ".join(part for part in parts if part)

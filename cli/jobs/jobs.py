@@ -1,0 +1,110 @@
+"""``saccade jobs``, ``job``, ``cancel`` and ``retry``."""
+
+from __future__ import annotations
+
+import itertools
+
+import click
+from saccade import JobView
+
+from cli.connection import open_client, server_options
+from cli.jobs.follow import warnings_of
+from cli.output import say, show_json, table
+from contracts.job import State
+
+
+@click.command()
+@click.option("--state", type=click.Choice([state.value for state in State]), help="Only jobs in this state.")
+@click.option("--workload", help="Only jobs of this workload.")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many, newest first.")
+@server_options
+def jobs(state: str | None, workload: str | None, limit: int, url: str | None, as_json: bool) -> None:
+    """List your jobs, newest first."""
+    with open_client(url) as client:
+        found = client.jobs(state=state, workload=workload, page_size=min(limit, 200))
+        listed = list(itertools.islice(found, limit))
+    if as_json:
+        for job in listed:
+            show_json(job.model_dump(mode="json"))
+    elif listed:
+        rows = [
+            (job.id, job.workload, job.state, f"{100 * job.progress:.0f} %", _moment(job.created_at)) for job in listed
+        ]
+        table(("JOB", "WORKLOAD", "STATE", "DONE", "CREATED"), rows)
+    else:
+        say("No jobs.")
+
+
+@click.command()
+@click.argument("job_id", metavar="ID")
+@server_options
+def job(job_id: str, url: str | None, as_json: bool) -> None:
+    """Show one job."""
+    with open_client(url) as client:
+        found = client.job(job_id)
+    _show(found, as_json=as_json)
+
+
+@click.command()
+@click.argument("job_id", metavar="ID")
+@server_options
+def cancel(job_id: str, url: str | None, as_json: bool) -> None:
+    """Stop a job."""
+    with open_client(url) as client:
+        found = client.cancel(job_id)
+    if as_json:
+        show_json(found.model_dump(mode="json"))
+    else:
+        say(f"Job {found.id} is asked to stop.")
+
+
+@click.command()
+@click.argument("job_id", metavar="ID")
+@server_options
+def retry(job_id: str, url: str | None, as_json: bool) -> None:
+    """Give a failed or cancelled job another attempt; its finished stages are kept."""
+    with open_client(url) as client:
+        found = client.retry(job_id)
+    if as_json:
+        show_json(found.model_dump(mode="json"))
+    else:
+        say(f"Job {found.id} is {found.state}.")
+
+
+def _show(found: JobView, *, as_json: bool) -> None:
+    if as_json:
+        show_json(found.model_dump(mode="json"))
+        return
+    lines = {
+        "job": found.id,
+        "workload": found.workload,
+        "state": found.state,
+        "done": f"{100 * found.progress:.0f} %  {found.stage or ''} {found.message or ''}".rstrip(),
+        "attempt": str(found.attempt),
+        "created": _moment(found.created_at),
+        "started": _moment(found.started_at),
+        "finished": _moment(found.finished_at),
+        "params": ", ".join(f"{name}={value}" for name, value in found.params.items()),
+        "cost": _cost(found),
+        "error": f"{found.error.message} ({found.error.code})" if found.error else "",
+        "hint": found.error.hint if found.error else "",
+    }
+    for name, text in lines.items():
+        if text:
+            say(f"{name:<9} {text}")
+    for warning in warnings_of(found):
+        say(f"{'note':<9} {warning}")
+    if found.state == "succeeded":
+        say(f"{'files':<9} saccade artifacts {found.id} --download DIR")
+
+
+def _cost(found: JobView) -> str:
+    if found.cost is None:
+        return ""
+    parts = {"estimated": found.cost.estimated_usd, "actual": found.cost.actual_usd}
+    return ", ".join(f"${usd:.4f} {name}" for name, usd in parts.items() if usd is not None)
+
+
+def _moment(text: str | None) -> str:
+    """Write a time without the parts of a second."""
+    return "" if text is None else text[:19].replace("T", " ") + " UTC"

@@ -1,0 +1,1 @@
+"""The ``saccade sessions`` commands: list, replay and export live sessions."""

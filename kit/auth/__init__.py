@@ -1,0 +1,1 @@
+"""Authentication: API keys, tickets for browsers, tokens for workers."""

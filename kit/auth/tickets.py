@@ -1,0 +1,96 @@
+"""Tickets: what a browser's EventSource or WebSocket, which send no headers, show instead of an API key. Pure.
+
+A ticket opens one resource of one tenant, with the rights of the key that got it, and lives for a day, not for one
+use: an EventSource comes back to the same URL after every disconnect, and a ticket that is spent would end it for ever.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import re
+import secrets
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from contracts.errors import ErrorCode, SaccadeError
+from kit.auth.api_keys import Authenticator, Principal
+
+LIFETIME: Final = timedelta(hours=24)
+_RESOURCE: Final = re.compile(
+    r"/v1/(events|jobs/(?:job_|stg_)[0-9a-z_-]{36,80}/events|sessions/ses_[0-9a-f-]{36}/(?:events|stream))"
+)
+_LONGEST: Final = 1000
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """What a ticket opens, for whom, until when (Unix seconds)."""
+
+    tenant: str
+    key_id: str
+    resource: str
+    expires: int
+
+
+class Tickets:
+    """Signs tickets and checks them, by HMAC-SHA-256; nothing is stored."""
+
+    def __init__(self, key: str | None) -> None:
+        """Sign with ``key``; without one, with a key that ends with this process."""
+        self._key = key.encode() if key else secrets.token_bytes(32)
+
+    def issue(self, tenant: str, key_id: str, resource: str, now: datetime) -> tuple[str, datetime]:
+        """Make a ticket and say when it ends.
+
+        Raises:
+            SaccadeError: INVALID_PARAMETER, when the resource is not a stream.
+        """
+        if not _RESOURCE.fullmatch(resource):
+            message = f"resource: {resource[:100]!r} is not the path of a stream."
+            hint = "Send /v1/jobs/{id}/events, /v1/sessions/{id}/events or …/stream, or /v1/events, without a query."
+            raise SaccadeError(ErrorCode.INVALID_PARAMETER, message, hint=hint)
+        expires = now + LIFETIME
+        ticket = Ticket(tenant, key_id, resource, int(expires.timestamp()))
+        payload = _encode(json.dumps(asdict(ticket), separators=(",", ":")).encode())
+        return f"{payload}.{self._sign(payload)}", expires
+
+    def check(self, text: str, resource: str, now: datetime) -> Ticket:
+        """Read a ticket that opens this resource now.
+
+        Raises:
+            SaccadeError: UNAUTHENTICATED.
+        """
+        payload, _, signature = text[:_LONGEST].partition(".")
+        right = hmac.compare_digest(signature.encode("utf-8", "surrogateescape"), self._sign(payload).encode())
+        if right:
+            ticket = Ticket(**json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))))
+            if ticket.resource == resource and ticket.expires > now.timestamp():
+                return ticket
+        raise SaccadeError(
+            ErrorCode.UNAUTHENTICATED,
+            "The ticket is not valid here, or its time is over.",
+            hint="Get a new one by POST /v1/tickets.",
+        )
+
+    def admit(self, authenticator: Authenticator, text: str, resource: str, now: datetime) -> Principal:
+        """Tell whose ticket it is that opens this resource now: the key that got it must still be there.
+
+        Raises:
+            SaccadeError: UNAUTHENTICATED.
+        """
+        ticket = self.check(text, resource, now)
+        principal = authenticator.principal(ticket.key_id)
+        if principal is None or principal.tenant != ticket.tenant:
+            raise SaccadeError(ErrorCode.UNAUTHENTICATED, "The API key that got this ticket is no longer valid.")
+        return principal
+
+    def _sign(self, payload: str) -> str:
+        return _encode(hmac.new(self._key, payload.encode("utf-8", "surrogateescape"), hashlib.sha256).digest())
+
+
+def _encode(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()

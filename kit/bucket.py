@@ -1,0 +1,356 @@
+"""The bucket: presigned URLs for clients, streamed reads and writes for ourselves.
+
+Works on any S3 server; ``rclone serve s3`` and the public clouds are what it is tested and meant for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+import aioboto3
+import aiohttp
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from contracts.errors import ErrorCode, SaccadeError
+from contracts.limits import MIB, PART_BYTES, PRESIGNED_URL_S
+from kit.settings import S3Settings
+
+_CHUNK_BYTES: Final = 1 * MIB
+_MISSING: Final = frozenset({"404", "NoSuchKey", "NoSuchUpload", "NotFound"})
+
+
+class Missing(Exception):  # noqa: N818 - it is an answer, not a fault
+    """There is no such object."""
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """One version of an object, after it went into the bucket or came from there, whole."""
+
+    key: str
+    bytes: int
+    sha256: str
+    #: As the server named these very bytes, without quotes; empty where it gives them no name.
+    etag: str
+
+
+class Opened:
+    """One version of an object, being read."""
+
+    def __init__(self, etag: str, size_bytes: int, body: Any) -> None:
+        """Read ``body``; the entity tag is without quotes."""
+        self.etag = etag
+        self.size_bytes = size_bytes
+        self._body = body
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Give what is left of it, in pieces of at most a MiB.
+
+        Raises:
+            SaccadeError: STORAGE_UNAVAILABLE.
+        """
+        try:
+            async for chunk in self._body.iter_chunks(_CHUNK_BYTES):
+                yield chunk
+        except (BotoCoreError, ClientError, aiohttp.ClientError, OSError) as error:
+            raise SaccadeError(ErrorCode.STORAGE_UNAVAILABLE, "The bucket broke off in the middle.") from error
+
+
+class Bucket:
+    """One bucket, under one prefix. Every key given and taken includes the prefix: ``key()`` makes it."""
+
+    def __init__(self, client: Any, public: Any, settings: S3Settings) -> None:
+        """Use two clients of one server: one for ourselves, one that signs for clients' address of it."""
+        self._client = client
+        self._public = public
+        self._bucket = settings.bucket
+        self._prefix = settings.prefix
+        self._public_url = settings.public_url
+
+    def key(self, *parts: str) -> str:
+        """Join a key under the prefix: ``key("results", job_id, name)``."""
+        return "/".join(part for part in (self._prefix, *parts) if part)
+
+    async def create(self) -> None:
+        """Create the bucket where it is missing.
+
+        Raises:
+            SaccadeError: STORAGE_UNAVAILABLE.
+        """
+        try:
+            await self._call("head_bucket")
+        except Missing:
+            await self._call("create_bucket")
+
+    async def check(self) -> None:
+        """Ask for a sign of life.
+
+        Raises:
+            SaccadeError: STORAGE_UNAVAILABLE.
+        """
+        await self._call("head_bucket")
+
+    async def presign_put(self, key: str, content_type: str, expires_s: int = PRESIGNED_URL_S) -> str:
+        """Sign a PUT of one object with this content type."""
+        params = {"Key": key, "ContentType": content_type}
+        return await self._presign("put_object", params, expires_s)
+
+    async def presign_get(
+        self,
+        key: str,
+        *,
+        filename: str | None = None,
+        content_type: str | None = None,
+        inside: bool = False,
+        expires_s: int = PRESIGNED_URL_S,
+    ) -> str:
+        """Sign a GET of one object; ``inside`` signs for our own address of the server."""
+        if self._public_url and not inside:
+            return f"{self._public_url}/{quote(key)}"
+        params = {"Key": key}
+        if filename:
+            safe = "".join(c if (c.isascii() and c.isalnum()) or c in "._-" else "_" for c in filename)
+            params["ResponseContentDisposition"] = f'inline; filename="{safe}"'
+        if content_type:
+            params["ResponseContentType"] = content_type
+        return await self._presign("get_object", params, expires_s, inside=inside)
+
+    async def presign_part(self, key: str, multipart_id: str, number: int, expires_s: int = PRESIGNED_URL_S) -> str:
+        """Sign a PUT of one part, numbered from 1."""
+        params = {"Key": key, "UploadId": multipart_id, "PartNumber": number}
+        return await self._presign("upload_part", params, expires_s)
+
+    async def presign_any(
+        self, operation: str, key: str, params: dict[str, Any], expires_s: int = PRESIGNED_URL_S
+    ) -> str:
+        """Sign another S3 operation on this key, as botocore names it."""
+        return await self._presign(operation, {"Key": key} | params, expires_s)
+
+    async def start_multipart(self, key: str, content_type: str) -> str:
+        """Begin a multipart upload and give its id."""
+        answer = await self._call("create_multipart_upload", Key=key, ContentType=content_type)
+        return str(answer["UploadId"])
+
+    async def list_parts(self, key: str, multipart_id: str) -> list[dict[str, Any]]:
+        """List the parts that have arrived: number, size in bytes, etag.
+
+        Raises:
+            Missing: no such multipart upload.
+        """
+        parts: list[dict[str, Any]] = []
+        marker = 0
+        while True:
+            answer = await self._call("list_parts", Key=key, UploadId=multipart_id, PartNumberMarker=marker)
+            parts += [
+                {"part_number": part["PartNumber"], "size_bytes": part["Size"], "etag": part["ETag"]}
+                for part in answer.get("Parts", [])
+            ]
+            if not answer.get("IsTruncated") or not answer.get("NextPartNumberMarker"):
+                return parts
+            marker = int(answer["NextPartNumberMarker"])
+
+    async def finish_multipart(self, key: str, multipart_id: str, parts: list[tuple[int, str]]) -> str:
+        """Join the parts, given as (number, etag) in order, and give the whole's entity tag.
+
+        Raises:
+            Missing: no such multipart upload (perhaps finished before).
+        """
+        listed = [{"PartNumber": number, "ETag": etag} for number, etag in parts]
+        joined = {"Parts": listed}
+        return _etag(
+            await self._call("complete_multipart_upload", Key=key, UploadId=multipart_id, MultipartUpload=joined)
+        )
+
+    async def abort_multipart(self, key: str, multipart_id: str) -> None:
+        """Throw the parts away; nothing happens where there are none."""
+        try:
+            await self._call("abort_multipart_upload", Key=key, UploadId=multipart_id)
+        except Missing:
+            return
+
+    async def size(self, key: str) -> int:
+        """Give an object's size in bytes.
+
+        Raises:
+            Missing: there is none.
+        """
+        answer = await self._call("head_object", Key=key)
+        return int(answer["ContentLength"])
+
+    async def version(self, key: str) -> tuple[str, int]:
+        """Give an object's entity tag, without quotes, and its size in bytes.
+
+        Raises:
+            Missing: there is none.
+        """
+        answer = await self._call("head_object", Key=key)
+        return _etag(answer), int(answer["ContentLength"])
+
+    @asynccontextmanager
+    async def opened(self, key: str) -> AsyncIterator[Opened]:
+        """Open an object for reading: one version of it, whatever is written meanwhile.
+
+        Raises:
+            Missing: there is none.
+            SaccadeError: STORAGE_UNAVAILABLE, also while it is read.
+        """
+        answer = await self._call("get_object", Key=key)
+        body = answer["Body"]
+        async with body:
+            yield Opened(_etag(answer), int(answer["ContentLength"]), body)
+
+    async def read(self, key: str) -> AsyncIterator[bytes]:
+        """Stream an object.
+
+        Raises:
+            Missing: there is none.
+            SaccadeError: STORAGE_UNAVAILABLE.
+        """
+        answer = await self._call("get_object", Key=key)
+        body = answer["Body"]
+        try:
+            async with body:
+                async for chunk in body.iter_chunks(_CHUNK_BYTES):
+                    yield chunk
+        except (BotoCoreError, ClientError, aiohttp.ClientError, OSError) as error:
+            raise SaccadeError(ErrorCode.STORAGE_UNAVAILABLE, "The bucket broke off in the middle.") from error
+
+    async def get(self, key: str) -> bytes:
+        """Read a small object whole.
+
+        Raises:
+            Missing: there is none.
+        """
+        return b"".join([chunk async for chunk in self.read(key)])
+
+    async def put(self, key: str, body: bytes, content_type: str = "application/json") -> Transfer:
+        """Write a small object."""
+        answer = await self._call("put_object", Key=key, Body=body, ContentType=content_type)
+        return Transfer(key, len(body), hashlib.sha256(body).hexdigest(), _etag(answer))
+
+    async def send_file(self, path: Path, key: str, content_type: str) -> Transfer:
+        """Upload a file in parts, never more than one part in memory, and give its SHA-256."""
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            if size <= PART_BYTES:
+                return await self.put(key, file.read(), content_type)
+            digest = hashlib.sha256()
+            multipart_id = await self.start_multipart(key, content_type)
+            try:
+                parts: list[tuple[int, str]] = []
+                while chunk := file.read(PART_BYTES):
+                    digest.update(chunk)
+                    number = len(parts) + 1
+                    answer = await self._call(
+                        "upload_part", Key=key, UploadId=multipart_id, PartNumber=number, Body=chunk
+                    )
+                    parts.append((number, answer["ETag"]))
+                etag = await self.finish_multipart(key, multipart_id, parts)
+            except BaseException:
+                # A bucket that is away must not turn a cancellation into an error that is tried again.
+                with suppress(SaccadeError):
+                    await self.abort_multipart(key, multipart_id)
+                raise
+        return Transfer(key, size, digest.hexdigest(), etag)
+
+    async def fetch_file(
+        self, key: str, path: Path, on_chunk: Callable[[int], Awaitable[None] | None] | None = None
+    ) -> Transfer:
+        """Download an object into a file, streamed.
+
+        Raises:
+            Missing: there is none.
+            SaccadeError: STORAGE_UNAVAILABLE.
+        """
+        digest, size = hashlib.sha256(), 0
+        with path.open("wb") as file:
+            async with self.opened(key) as opened:
+                async for chunk in opened.chunks():
+                    file.write(chunk)
+                    digest.update(chunk)
+                    size += len(chunk)
+                    if on_chunk and (waiting := on_chunk(len(chunk))):
+                        await waiting
+        return Transfer(key, size, digest.hexdigest(), opened.etag)
+
+    async def list_keys(self, prefix: str) -> list[str]:
+        """List the keys under a prefix."""
+        keys: list[str] = []
+        token: dict[str, str] = {}
+        while True:
+            answer = await self._call("list_objects_v2", Prefix=prefix, **token)
+            keys += [entry["Key"] for entry in answer.get("Contents", [])]
+            if not answer.get("IsTruncated"):
+                return keys
+            token = {"ContinuationToken": answer["NextContinuationToken"]}
+
+    async def delete(self, key: str) -> None:
+        """Delete an object; nothing happens where there is none."""
+        try:
+            await self._call("delete_object", Key=key)
+        except Missing:
+            return
+
+    async def _presign(self, operation: str, params: dict[str, Any], expires_s: int, *, inside: bool = False) -> str:
+        client = self._client if inside else self._public
+        url: str = await client.generate_presigned_url(
+            operation, Params={"Bucket": self._bucket} | params, ExpiresIn=expires_s
+        )
+        return url
+
+    async def _call(self, operation: str, **params: Any) -> Any:
+        """Call S3 and translate its errors.
+
+        Raises:
+            Missing: no such object, upload or bucket.
+            SaccadeError: STORAGE_UNAVAILABLE.
+        """
+        try:
+            return await getattr(self._client, operation)(Bucket=self._bucket, **params)
+        except ClientError as error:
+            if str(error.response.get("Error", {}).get("Code")) in _MISSING | {"NoSuchBucket"}:
+                raise Missing(params.get("Key", self._bucket)) from error
+            raise SaccadeError(ErrorCode.STORAGE_UNAVAILABLE, f"The bucket refused {operation}.") from error
+        except (BotoCoreError, OSError) as error:
+            raise SaccadeError(ErrorCode.STORAGE_UNAVAILABLE) from error
+
+
+def _etag(answer: Any) -> str:
+    return str(answer.get("ETag", "")).strip('"')
+
+
+@asynccontextmanager
+async def open_bucket(settings: S3Settings) -> AsyncIterator[Bucket]:
+    """Open the bucket's clients and close them at the end."""
+    session = aioboto3.Session()
+    config = Config(
+        signature_version="s3v4",
+        connect_timeout=3,
+        read_timeout=60,
+        retries={"mode": "standard", "max_attempts": 4},
+        s3={"addressing_style": "path"},
+        # S3 servers other than AWS do not all know the newer default checksums.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+    common = {
+        "region_name": settings.region,
+        "aws_access_key_id": settings.access_key_id,
+        "aws_secret_access_key": settings.secret_access_key.get_secret_value(),
+        "config": config,
+    }
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(session.client("s3", endpoint_url=settings.endpoint_url, **common))
+        public = client
+        if settings.public_endpoint_url != settings.endpoint_url:
+            public = await stack.enter_async_context(
+                session.client("s3", endpoint_url=settings.public_endpoint_url, **common)
+            )
+        yield Bucket(client, public, settings)

@@ -1,0 +1,1 @@
+"""NATS JetStream: connection, event store, tail of a stream, lease."""

@@ -1,0 +1,113 @@
+"""What an Idempotency-Key stands for: one record a key, written on condition that there is none.
+
+The record names the id that the request will make, before it is made. If the process dies in between, the next
+request with the same key makes the thing under that id; if many come at once, all make the same one.
+
+Source: draft-ietf-httpapi-idempotency-key-header-07.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+
+from fastapi import Header
+from pydantic import BaseModel
+
+from contracts.errors import ErrorCode, SaccadeError
+from contracts.events.base import Message
+from contracts.ids import new_id
+from contracts.limits import IDEMPOTENCY_KEY_CHARS
+from kit.bus.event_store import Conflict, EventStore
+
+_PRINTABLE: Final = frozenset(map(chr, range(0x20, 0x7F)))
+
+
+class Record(BaseModel):
+    """What is kept of a key; ``id`` is the record's own, which tells a repeated write from another's."""
+
+    id: str
+    request_sha256: str
+    made: str
+
+
+@dataclass(frozen=True)
+class IdempotencyKey:
+    """One key of one tenant on one route, with what the request asked for."""
+
+    subject: str
+    request_sha256: str
+
+
+def idempotency_key(tenant: str, route: str, key: str, body: dict[str, Any]) -> IdempotencyKey:
+    """Read a key; bodies that mean the same count as the same.
+
+    Raises:
+        SaccadeError: IDEMPOTENCY_KEY_INVALID.
+    """
+    if not 1 <= len(key) <= IDEMPOTENCY_KEY_CHARS or not _PRINTABLE.issuperset(key) or key.isspace():
+        raise SaccadeError(ErrorCode.IDEMPOTENCY_KEY_INVALID)
+    told = json.dumps([tenant, route, key]).encode()
+    meant = json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
+    return IdempotencyKey(
+        f"saccade.idem.{hashlib.sha256(told).hexdigest()}", hashlib.sha256(meant).hexdigest()
+    )  # fmt: skip
+
+
+class Idempotency:
+    """The records of all keys, for a day."""
+
+    def __init__(self, store: EventStore) -> None:
+        """Use the stream of records."""
+        self._store = store
+
+    async def recall(self, key: IdempotencyKey) -> str | None:
+        """Give the id that the key stands for already.
+
+        Raises:
+            SaccadeError: IDEMPOTENCY_KEY_REUSED, when the key came with another body; BUS_UNAVAILABLE.
+        """
+        stored = await self._store.load(key.subject)
+        if not stored:
+            return None
+        record = Record.model_validate_json(stored[-1].body)
+        if record.request_sha256 != key.request_sha256:
+            raise SaccadeError(ErrorCode.IDEMPOTENCY_KEY_REUSED)
+        return record.made
+
+    async def claim(self, key: IdempotencyKey, made: str) -> str:
+        """Let the key stand for ``made``, unless it stands for another already; give what it stands for.
+
+        Raises:
+            SaccadeError: IDEMPOTENCY_KEY_REUSED; BUS_UNAVAILABLE.
+        """
+        record = Record(id=new_id("evt"), request_sha256=key.request_sha256, made=made)
+        message = Message(key.subject, record.id, record.model_dump_json().encode())
+        try:
+            await self._store.publish(message, after=0, among=key.subject)
+        except Conflict:
+            return await self.recall(key) or made
+        return made
+
+
+IdempotencyHeader = Annotated[
+    str | None,
+    Header(
+        description="The same key with the same body makes the same thing, for 24 hours; with another body it is "
+        f"refused. 1 to {IDEMPOTENCY_KEY_CHARS} printable ASCII characters.",
+        json_schema_extra={"example": "2f9d1c7e-6b0e-4f4a-8d4c-0d6a1f1b7a55"},
+    ),
+]
+
+
+def key_of(tenant: str, route: str, key: str | None, body: BaseModel) -> IdempotencyKey | None:
+    """Read the Idempotency-Key of a request; None where there is none.
+
+    Raises:
+        SaccadeError: IDEMPOTENCY_KEY_INVALID.
+    """
+    if key is None:
+        return None
+    return idempotency_key(tenant, route, key, body.model_dump(mode="json", exclude_unset=True))

@@ -1,0 +1,115 @@
+"""One holder at a time: a message in JetStream that dies unless its holder renews it, taken by conditional publish.
+
+The holder counts its time from before it asked, so it always gives up before the server does; whoever still writes
+after that must be stopped by a condition of its own (services publish conditionally).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from typing import Any, Final
+
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from contracts.errors import SaccadeError
+from contracts.events.base import Message
+from contracts.ids import new_id
+from contracts.streams import LEASES
+from kit.bus.connection import request
+from kit.bus.event_store import Conflict, EventStore
+
+log = logging.getLogger(__name__)
+
+#: How often a standby looks, at least: a leader that died did not say so.
+_LOOK_S: Final = 1.0
+#: How long a holder that stops takes at most for each step of giving it back; after that it runs out by itself.
+_RELEASE_S: Final = 0.5
+
+
+class Lease:
+    """The right to act, for a while."""
+
+    def __init__(self, client: Client, name: str, ttl_s: float = 3.0) -> None:
+        """Name the lease; ``ttl_s`` is at least 1, the shortest lifetime that JetStream gives a message."""
+        self._client = client
+        self._store = EventStore(client, LEASES.name)
+        self._subject = f"saccade.lease.{name}"
+        self._released = f"live.saccade.lease.{name}.released"
+        self._ttl_s = ttl_s
+        self._holder = new_id("evt")
+        self._sequence = 0
+        self._until = 0.0
+
+    @property
+    def held(self) -> bool:
+        """Tell whether it is surely ours now."""
+        return asyncio.get_running_loop().time() < self._until
+
+    async def acquire(self) -> None:
+        """Wait until it is ours."""
+        free = asyncio.Event()
+
+        async def on_released(_: Msg) -> None:
+            free.set()
+
+        subscription = await self._client.subscribe(self._released, cb=on_released)
+        try:
+            while not await self._write(0, self._ttl_s):
+                free.clear()
+                try:
+                    async with asyncio.timeout(min(_LOOK_S, self._ttl_s / 3)):
+                        await free.wait()
+                except TimeoutError:
+                    continue
+        finally:
+            if not self._client.is_closed:
+                await subscription.unsubscribe()
+
+    async def keep(self) -> None:
+        """Renew it every third of its life; returns when it is lost."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(min(self._ttl_s / 3, max(0.0, self._until - loop.time())))
+            left_s = self._until - loop.time()
+            if left_s <= 0:
+                return
+            if not await self._write(self._sequence, left_s) and loop.time() >= self._until:
+                return
+
+    async def release(self) -> None:
+        """Give it back, if it is ours, so that a standby takes over at once."""
+        held, self._until = self.held, 0.0
+        if not held or not self._client.is_connected:
+            return
+        # By sequence: if somebody else holds it by now, this sequence is gone and nothing happens.
+        what = {"seq": self._sequence, "no_erase": True}
+        try:
+            await request(self._client, f"STREAM.MSG.DELETE.{LEASES.name}", what, _RELEASE_S)
+            await self._client.publish(self._released, b"")
+            await self._client.flush(1)
+        except (SaccadeError, TimeoutError, OSError, nats.errors.Error) as error:
+            log.warning("the lease was not given back and runs out by itself: %s", type(error).__name__)
+
+    async def _write(self, after: int, deadline_s: float) -> bool:
+        """Store the lease as ours for its whole life; tell whether it was."""
+        loop = asyncio.get_running_loop()
+        asked_at = loop.time()
+        body: dict[str, Any] = {"id": new_id("evt"), "holder": self._holder}
+        message = Message(subject=self._subject, id=body["id"], body=json.dumps(body).encode())
+        headers = {"Nats-TTL": f"{round(self._ttl_s * 1000)}ms"}
+        try:
+            self._sequence = await self._store.publish(message, after=after, deadline_s=deadline_s, headers=headers)
+        except Conflict:
+            if after:
+                self._until = 0.0
+            return False
+        except SaccadeError as error:
+            log.warning("lease: %s", error.message)
+            await asyncio.sleep(0.1)
+            return False
+        self._until = asked_at + self._ttl_s
+        return True

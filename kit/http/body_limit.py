@@ -1,0 +1,69 @@
+"""Refuses request bodies that are too large before anything reads or parses them."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from starlette.exceptions import HTTPException
+
+from contracts.errors import ErrorCode, SaccadeError
+from contracts.limits import EVENT_BYTES, KIB, MIB, REQUEST_BODY_BYTES
+from kit.http.problems import send_problem
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+#: Here workers send events, which may hold a job's whole result.
+_EVENTS_PREFIX: Final = "/v1/runs/"
+#: Frames of a live session are counted also where they are refused: their routes see to it how much they read.
+_FRAMES: Final = re.compile(r"/v1/sessions/[^/]+/frames|/upload-frame")
+#: Joints of a live session come in batches.
+_JOINTS: Final = re.compile(r"/v1/sessions/[^/]+/joints")
+#: Thrown away before the answer, so that the client has it instead of a broken connection.
+_DRAINED_BYTES: Final = 8 * MIB
+
+
+class BodyLimit:
+    """Pure ASGI middleware: 413 by Content-Length, or as soon as a chunked body has grown too large."""
+
+    def __init__(self, app: ASGIApp, limit_bytes: int = REQUEST_BODY_BYTES) -> None:
+        """Limit an application's request bodies."""
+        self._app = app
+        self._limit = limit_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request in, or answer it."""
+        if scope["type"] != "http" or _FRAMES.fullmatch(scope["path"]):
+            await self._app(scope, receive, send)
+            return
+        large = scope["path"].startswith(_EVENTS_PREFIX) or _JOINTS.fullmatch(scope["path"])
+        limit = max(self._limit, EVENT_BYTES) if large else self._limit
+        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+        if declared.isdigit() and int(declared[:20]) > limit:
+            await drain(receive)
+            message = f"The body has {int(declared[:20])} bytes; at most {limit // KIB} KiB are read."
+            await send_problem(scope, send, SaccadeError(ErrorCode.BODY_TOO_LARGE, message))
+            return
+        count = 0
+
+        async def counted() -> Message:
+            nonlocal count
+            message = await receive()
+            count += len(message.get("body", b""))
+            if count > limit:
+                await drain(receive)
+                raise HTTPException(413)  # the one exception that FastAPI lets through from reading a body
+            return message
+
+        await self._app(scope, counted, send)
+
+
+async def drain(receive: Receive) -> None:
+    """Throw away what is left of a body, up to a bound."""
+    count = 0
+    while count <= _DRAINED_BYTES:
+        message = await receive()
+        count += len(message.get("body", b""))
+        if message["type"] != "http.request" or not message.get("more_body"):
+            return

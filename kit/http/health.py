@@ -1,0 +1,123 @@
+"""What a service says of itself: ``{"status": "ok"|"degraded", "checks": {…}}``, each dependency with its answer.
+
+Degraded still answers 200: a service whose bus or bucket is away is alive, and restarting it would help nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final, Literal
+
+from nats.aio.client import Client
+from pydantic import BaseModel
+
+from contracts.errors import ErrorCode, SaccadeError
+from kit.http.problems import send_problem
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+#: Raises when the dependency is not well; what it returns is shown.
+Check = Callable[[], Awaitable[str | None]]
+
+_CHECK_S: Final = 2.0
+
+
+class CheckResult(BaseModel):
+    """How one dependency is."""
+
+    status: Literal["ok", "failed"]
+    detail: str | None = None
+    duration_ms: float
+
+
+class HealthReport(BaseModel):
+    """How a service is."""
+
+    status: Literal["ok", "degraded"]
+    service: str
+    uptime_s: float
+    checks: dict[str, CheckResult]
+
+
+class Health:
+    """The checks of one service."""
+
+    def __init__(self, service: str, **checks: Check) -> None:
+        """Name the service and its checks."""
+        self._service = service
+        self._checks = checks
+        self._started = time.monotonic()
+
+    async def report(self) -> HealthReport:
+        """Run all checks at once, each for at most two seconds."""
+        results = await asyncio.gather(*(_run(check) for check in self._checks.values()))
+        checks = dict(zip(self._checks, results, strict=True))
+        return HealthReport(
+            status="ok" if all(one.status == "ok" for one in results) else "degraded",
+            service=self._service,
+            uptime_s=round(time.monotonic() - self._started, 3),
+            checks=checks,
+        )
+
+
+async def _run(check: Check) -> CheckResult:
+    start = time.monotonic()
+    status: Literal["ok", "failed"] = "ok"
+    try:
+        async with asyncio.timeout(_CHECK_S):
+            detail = await check()
+    except TimeoutError:
+        status, detail = "failed", "no answer"
+    except SaccadeError as error:
+        status, detail = "failed", error.message
+    except Exception as error:  # noqa: BLE001 - a check that breaks is a failed check, and the reason is shown
+        status, detail = "failed", type(error).__name__
+    return CheckResult(status=status, detail=detail, duration_ms=round((time.monotonic() - start) * 1000, 2))
+
+
+def nats_check(client: Client) -> Check:
+    """Ask NATS for a sign of life, by a round trip."""
+
+    async def check() -> None:
+        if not client.is_connected:
+            raise SaccadeError(ErrorCode.BUS_UNAVAILABLE)
+        await client.flush(timeout=1)
+
+    return check
+
+
+def health_app(health: Health, metrics: Callable[[], tuple[bytes, str]] | None = None) -> ASGIApp:
+    """Make an application of ``GET /health`` and ``/metrics`` alone, for a service without other routes.
+
+    ``metrics`` gives the body and its content type.
+    """
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+            return
+        if scope["type"] != "http":
+            return
+        if scope["path"] == "/health":
+            body, content_type = (await health.report()).model_dump_json().encode(), "application/json"
+        elif scope["path"] == "/metrics" and metrics:
+            body, content_type = metrics()
+        else:
+            await send_problem(scope, send, SaccadeError(ErrorCode.NOT_FOUND))
+            return
+        headers = [(b"content-type", content_type.encode()), (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+    return app
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

@@ -1,0 +1,1 @@
+"""Alignment of two clips by place: time warping, camera mount, confidence."""

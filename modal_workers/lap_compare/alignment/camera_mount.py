@@ -1,0 +1,135 @@
+"""Finds how clip B's camera is mounted differently from A's, as one warp of its picture; whether to use it is gated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from modal_workers.lap_compare.clips.descriptors import (
+    CELLS,
+    DIRECTIONS,
+    LOWER_EDGE,
+    PICTURE_PX,
+    Values,
+    describe,
+    unit,
+)
+from modal_workers.lap_compare.clips.feature_extraction import Described
+from modal_workers.lap_compare.clips.video import Picture, Reader
+
+Matrix = NDArray[np.float64]
+Points = NDArray[np.float32]
+
+PLACES: Final = 28
+#: A warp that moves no corner by more than this share of the width is not worth a second pass.
+SMALLEST_SHIFT: Final = 0.012
+#: The mean cost of the matched pairs must fall to below this share for a warp to be tried on the whole clip.
+PAIR_GATE: Final = 0.97
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A correction: ``warp`` [3, 3] takes pixels of A's picture to B's; ``shift`` is its largest corner move."""
+
+    warp: Matrix
+    shift: float
+    pair_cost_before: float
+    pair_cost_after: float
+
+
+def pictures_at(clip: Described, times_s: Sequence[float], check: Callable[[], None]) -> list[Picture]:
+    """Give the small grey pictures nearest to sorted times; fewer come back if the clip ends early."""
+    if clip.pictures is not None:
+        return list(clip.pictures.at(times_s))
+    reader = Reader(clip.path, clip.clip.filename, width_px=PICTURE_PX[0], height_px=PICTURE_PX[1])
+    pictures = []
+    for frame in reader.frames(wanted_s=times_s):
+        check()
+        pictures.append(frame.grey)
+    return pictures
+
+
+def estimate(pictures_a: Sequence[Picture], pictures_b: Sequence[Picture]) -> Mount | None:
+    """Estimate the correction from pictures of the same places; None when none helps on those pictures.
+
+    ORB points are matched pair by pair and pooled, so that one warp must explain all places (RANSAC).
+    Similarity, affine and homography compete by the cost of the pairs, the plainer first.
+    """
+    pairs = list(zip(pictures_a, pictures_b, strict=False))
+    matched = [_matches(a, b) for a, b in pairs]
+    points_a = np.concatenate([m[0] for m in matched]) if matched else np.empty((0, 2), np.float32)
+    points_b = np.concatenate([m[1] for m in matched]) if matched else np.empty((0, 2), np.float32)
+    if len(points_a) < 40:
+        return None
+    before = _pair_cost(pairs, np.eye(3))
+    best: Mount | None = None
+    for warp in _candidates(points_a, points_b):
+        shift = corner_shift(warp)
+        if shift < SMALLEST_SHIFT or shift > 0.35:
+            continue
+        after = _pair_cost(pairs, warp)
+        target = best.pair_cost_after * 0.985 if best else before * PAIR_GATE
+        if after < target:
+            best = Mount(warp, shift, before, after)
+    return best
+
+
+def _candidates(points_a: Points, points_b: Points) -> list[Matrix]:
+    found: list[Matrix] = []
+    for fit in (cv2.estimateAffinePartial2D, cv2.estimateAffine2D):
+        affine, inliers = fit(points_a, points_b, method=cv2.RANSAC, ransacReprojThreshold=3.0, maxIters=5000)
+        if affine is not None and int(inliers.sum()) >= 30:
+            found.append(np.vstack([affine, [0, 0, 1]]))
+    homography, inliers = cv2.findHomography(points_a, points_b, cv2.RANSAC, 3.0, maxIters=5000)
+    if homography is not None and int(inliers.sum()) >= 40:
+        found.append(np.asarray(homography))
+    return found
+
+
+def _matches(a: Picture, b: Picture) -> tuple[Points, Points]:
+    """Match ORB points of two pictures: [K, 2] and [K, 2]. The car's own lower part is left out."""
+    orb = cv2.ORB.create(700, fastThreshold=10)
+    mask = np.zeros(a.shape, np.uint8)
+    mask[: int(a.shape[0] * 0.78)] = 255
+    equal_a, equal_b = cv2.equalizeHist(a), cv2.equalizeHist(b)
+    keys_a, words_a = orb.detectAndCompute(equal_a, mask)
+    keys_b, words_b = orb.detectAndCompute(equal_b, mask)
+    empty = np.empty((0, 2), np.float32)
+    if words_a is None or words_b is None or len(keys_a) < 8 or len(keys_b) < 8:
+        return empty, empty
+    matches = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True).match(words_a, words_b)
+    good = sorted(matches, key=lambda match: match.distance)[:120]
+    points_a = np.array([keys_a[m.queryIdx].pt for m in good if m.distance < 64], np.float32).reshape(-1, 2)
+    points_b = np.array([keys_b[m.trainIdx].pt for m in good if m.distance < 64], np.float32).reshape(-1, 2)
+    return points_a, points_b
+
+
+def _pair_cost(pairs: Sequence[tuple[Picture, Picture]], warp: Matrix) -> float:
+    """Give the median cost of pairs under a warp, after taking away what all pictures of a clip share."""
+    mask = covered(warp)
+    a = np.stack([describe(a) for a, _ in pairs]).astype(np.float32) * mask
+    b = np.stack([describe(b, warp) for _, b in pairs]).astype(np.float32) * mask
+    a, b = unit(a - a.mean(axis=0)), unit(b - b.mean(axis=0))
+    return float(np.median(1 - np.sum(a * b, axis=1)))
+
+
+def corner_shift(warp: Matrix) -> float:
+    """Give how far a warp moves the corners of the picture at most, in widths."""
+    width, height = PICTURE_PX
+    corners = np.array([[[0, 0]], [[width, 0]], [[width, height]], [[0, height]]], np.float32)
+    moved = cv2.perspectiveTransform(corners, warp)
+    return float(np.max(np.linalg.norm(moved - corners, axis=-1)) / width)
+
+
+def covered(warp: Matrix) -> Values:
+    """Give 1 for descriptor entries [LENGTH] whose cell B's picture covers under a warp, else 0."""
+    ones = np.full(PICTURE_PX[::-1], 255, np.uint8)
+    seen = cv2.warpPerspective(ones, warp, PICTURE_PX, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    upper = np.asarray(seen[: int(PICTURE_PX[1] * LOWER_EDGE)])
+    share = np.asarray(cv2.resize(upper, CELLS, interpolation=cv2.INTER_AREA)) / 255
+    return np.repeat((share > 0.6).astype(np.float32).ravel(), DIRECTIONS)

@@ -1,0 +1,1 @@
+"""Clips: decoding, feature extraction, vehicle detection."""

@@ -1,0 +1,1 @@
+"""The overlay video: both laps side by side, locked by place."""

@@ -1,0 +1,223 @@
+"""What a frame of the overlay looks like: two panels, clocks, delta bar, curve; the still parts are drawn once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from modal_workers.lap_compare import wording
+from modal_workers.lap_compare.comparison import Comparison, Opportunity
+from modal_workers.lap_compare.rendering import palette
+from modal_workers.lap_compare.rendering.delta_strip import delta_range_s, draw_strip
+from modal_workers.lap_compare.rendering.panel import panel_size
+from modal_workers.lap_compare.rendering.text_sprites import Lettering, drawable, fitted, font
+from modal_workers.lap_compare.rendering.yuv_image import Colour, Matrix, Pixels, Sprite, YuvPicture
+
+NARROWEST_HALF_PX = 320  # of a panel of 360 px: the figures under it need the room
+VEIL = 200  # opacity of what lies under lettering on video, of 255
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The figures that one frame shows."""
+
+    lap_s: float
+    delta_s: float
+    error_s: float
+    confidence: float
+    relative_speed: float
+
+
+class Dashboard:
+    """Draws the frames of one overlay."""
+
+    def __init__(self, comparison: Comparison, height_px: int, matrix: Matrix) -> None:
+        """Lay out panels of ``height_px`` and draw all that does not change."""
+        clip_a, clip_b = comparison.clip_a, comparison.clip_b
+        tallest = max(clip_a.height_px, clip_b.height_px, 240)
+        height = 2 * (min(height_px, tallest) // 2)
+        self._comparison, self._matrix = comparison, matrix
+        self._scale = scale = height / 360
+        self.size_a = panel_size(clip_a.width_px, clip_a.height_px, height)
+        self.size_b = panel_size(clip_b.width_px, clip_b.height_px, height)
+        half = max(self.size_a[0], self.size_b[0], _even(NARROWEST_HALF_PX * scale))
+        self._gap, self._panel_height = _even(4 * scale), height
+        self._strip_top = height + _even(66 * scale)
+        strip_height = _even(62 * scale)
+        self._half = half
+        self.size = (2 * half + self._gap, self._strip_top + strip_height + _even(6 * scale))
+        self._letters = Lettering(matrix)
+        self._range_s = delta_range_s(comparison)
+        self._strip = draw_strip(comparison, (self.size[0], strip_height), scale, matrix)
+        self._bar_width = _even(0.34 * self.size[0])
+        self._bar_top = height + _even(42 * scale)
+        self._banners = [(o, self._banner(o)) for o in comparison.opportunities]
+        self._dot = self._disc(5 * scale, palette.WHITE)
+        self._lights = {name: self._disc(6 * scale, colour) for name, colour in palette.GRADES.items()}
+        self._clock_size = round(19 * scale)
+        self._clock_veil = self._veil(
+            self._letters.width("00:00.00", self._clock_size) + _even(14 * scale), _even(29 * scale)
+        )
+        self._labels = [
+            self._label("A", clip_a.filename, palette.DRIVER_A),
+            self._label("B", clip_b.filename, palette.DRIVER_B),
+        ]
+        self._still = self._draw_still()
+        self._picture = self._still.copy()
+
+    def draw(self, moment: Moment, panel_a: YuvPicture, panel_b: YuvPicture) -> Pixels:
+        """Put one frame together; gives [height * 3 / 2, width], drawn over by the next call."""
+        picture = self._picture
+        np.copyto(picture.pixels, self._still.pixels)
+        clocks = (moment.lap_s, moment.lap_s + moment.delta_s)
+        for side, (panel, clock_s) in enumerate(zip((panel_a, panel_b), clocks, strict=True)):
+            left = side * (self._half + self._gap)
+            x, y = left + (self._half - panel.width) // 4 * 2, (self._panel_height - panel.height) // 4 * 2
+            picture.paste(panel, x, y)
+            inset = _even(10 * self._scale)
+            picture.blend(self._labels[side], left + inset, inset)
+            self._draw_clock(picture, left + self._half - inset, inset, clock_s)
+        self._draw_banner(picture, moment)
+        self._draw_figures(picture, moment)
+        self._draw_bar(picture, moment)
+        self._draw_strip(picture, moment)
+        return picture.pixels
+
+    def _draw_still(self) -> YuvPicture:
+        width, height = self.size
+        picture = YuvPicture.filled(width, height, palette.NIGHT, self._matrix)
+        accent = max(2, _even(2 * self._scale))
+        picture.fill((0, self._panel_height, self._half, accent), palette.DRIVER_A, self._matrix)
+        picture.fill((self._half + self._gap, self._panel_height, self._half, accent), palette.DRIVER_B, self._matrix)
+        left, top = (width - self._bar_width) // 2, self._bar_top
+        picture.fill(
+            (left, top, self._bar_width, _even(10 * self._scale)),
+            palette.mixed(palette.NIGHT, palette.LINE, 0.7),
+            self._matrix,
+        )
+        size = round(10 * self._scale)
+        for text, colour, right in (
+            (f"ahead −{self._range_s:g} s", palette.AHEAD, left - _even(8 * self._scale)),
+            (f"+{self._range_s:g} s behind", palette.BEHIND, 0),
+        ):
+            x = (
+                right - self._letters.width(text, size, bold=False)
+                if right
+                else left + self._bar_width + _even(8 * self._scale)
+            )
+            picture.blend(self._letters.text(text, size, colour, bold=False), x, top - _even(2 * self._scale))
+        return picture
+
+    def _draw_clock(self, picture: YuvPicture, right: int, top: int, seconds: float) -> None:
+        text = wording.clock(seconds)
+        left = right - self._clock_veil.width
+        picture.blend(self._clock_veil, left, top)
+        x = right - self._letters.width(text, self._clock_size) - _even(7 * self._scale)
+        picture.blend(self._letters.text(text, self._clock_size, palette.WHITE), x, top + _even(3 * self._scale))
+
+    def _draw_banner(self, picture: YuvPicture, moment: Moment) -> None:
+        for opportunity, banner in self._banners:
+            start_s = wording.lap_s(self._comparison, opportunity.start_a_s)
+            end_s = wording.lap_s(self._comparison, opportunity.end_a_s)
+            if start_s <= moment.lap_s <= end_s:
+                left = 0 if opportunity.loser == "a" else self._half + self._gap
+                x = left + (self._half - banner.width) // 2
+                picture.blend(banner, x, self._panel_height - banner.height - _even(10 * self._scale))
+                return
+
+    def _draw_figures(self, picture: YuvPicture, moment: Moment) -> None:
+        scale, top = self._scale, self._panel_height + _even(8 * self._scale)
+        colour = palette.delta_colour(moment.delta_s, moment.error_s)
+        text, size = f"B {wording.signed(moment.delta_s)} s", round(24 * scale)
+        picture.blend(
+            self._letters.text(text, size, colour),
+            (self.size[0] - self._letters.width(text, size)) // 2,
+            top,
+        )
+        grade = wording.grade(moment.confidence)
+        light, left = self._lights[grade], _even(14 * scale)
+        large, small = round(13 * scale), round(11 * scale)
+        picture.blend(light, left, top + _even(4 * scale))
+        left += light.width + _even(8 * scale)
+        picture.blend(self._letters.text(f"Match {grade}", large, palette.WHITE), left, top + _even(2 * scale))
+        error = f"±{moment.error_s:.2f} s"
+        picture.blend(self._letters.text(error, small, palette.QUIET, bold=False), left, top + _even(20 * scale))
+        for text, size, colour, y in (
+            (f"{moment.relative_speed:.0%}", large, palette.WHITE, 2),
+            ("speed of B / A", small, palette.QUIET, 20),
+        ):
+            bold = size == large
+            x = self.size[0] - _even(14 * scale) - self._letters.width(text, size, bold=bold)
+            picture.blend(self._letters.text(text, size, colour, bold=bold), x, top + _even(y * scale))
+
+    def _draw_bar(self, picture: YuvPicture, moment: Moment) -> None:
+        middle, height = self.size[0] // 4 * 2, _even(10 * self._scale)
+        length = _even(min(1.0, abs(moment.delta_s) / self._range_s) * self._bar_width / 2)
+        left = middle if moment.delta_s > 0 else middle - length
+        colour = palette.BEHIND if moment.delta_s > 0 else palette.AHEAD
+        if abs(moment.delta_s) <= moment.error_s:
+            colour = palette.QUIET
+        picture.fill((left, self._bar_top, length, height), colour, self._matrix)
+        tick = _even(3 * self._scale)
+        picture.fill((middle - 2, self._bar_top - tick, 2, height + 2 * tick), palette.WHITE, self._matrix)
+
+    def _draw_strip(self, picture: YuvPicture, moment: Moment) -> None:
+        strip, top = self._strip, self._strip_top
+        x = strip.x(moment.lap_s) // 2 * 2
+        picture.paste(strip.bright, 0, top, 0, x)
+        picture.paste(strip.dim, 0, top, x, strip.dim.width)
+        picture.fill((x, top, 2, strip.dim.height), palette.WHITE, self._matrix)
+        y = top + strip.y(moment.delta_s)
+        picture.blend(self._dot, x + 1 - self._dot.width // 2, y - self._dot.height // 2)
+
+    def _label(self, letter: str, filename: str, colour: Colour) -> Sprite:
+        """Draw a driver's letter on its colour beside the file's name."""
+        height = 2 * round(14.5 * self._scale)
+        face = font(round(13 * self._scale))
+        room = self._half - self._clock_veil.width - height - 44 * self._scale
+        name = fitted(drawable(filename), room, face)
+        width = _even(height + face.getlength(name) + 18 * self._scale)
+        image = self._plate(width, height)
+        draw = ImageDraw.Draw(image)
+        draw.rounded_rectangle((0, 0, height - 1, height - 1), 5 * self._scale, fill=colour)
+        draw.text(
+            (height / 2, height / 2),
+            letter,
+            fill=palette.NIGHT,
+            anchor="mm",
+            font=font(round(16 * self._scale), bold=True),
+        )
+        draw.text((height + 8 * self._scale, height / 2), name, fill=palette.WHITE, anchor="lm", font=face)
+        return Sprite.of_image(image, self._matrix)
+
+    def _banner(self, opportunity: Opportunity) -> Sprite:
+        text = f"{opportunity.rank}   loses {opportunity.lost_s:.2f} s here"
+        face = font(round(13 * self._scale), bold=True)
+        height = 2 * round(14 * self._scale)
+        image = self._plate(_even(face.getlength(text) + 24 * self._scale), height)
+        ImageDraw.Draw(image).text((image.width / 2, height / 2), text, fill=palette.BEHIND, anchor="mm", font=face)
+        return Sprite.of_image(image, self._matrix)
+
+    def _plate(self, width: int, height: int) -> Image.Image:
+        image = Image.new("RGBA", (width, height), (*palette.NIGHT, 0))
+        ImageDraw.Draw(image).rounded_rectangle(
+            (0, 0, width - 1, height - 1), 5 * self._scale, fill=(*palette.NIGHT, VEIL)
+        )
+        return image
+
+    def _veil(self, width: int, height: int) -> Sprite:
+        return Sprite.of_image(self._plate(width, height), self._matrix)
+
+    def _disc(self, radius: float, colour: Colour) -> Sprite:
+        side, finer = _even(2 * radius + 2), 4
+        image = Image.new("RGBA", (side * finer, side * finer), (*colour, 0))
+        middle = side * finer / 2
+        box = (middle - radius * finer, middle - radius * finer, middle + radius * finer, middle + radius * finer)
+        ImageDraw.Draw(image).ellipse(box, fill=(*colour, 255))
+        return Sprite.of_image(image.resize((side, side), Image.Resampling.BOX), self._matrix)
+
+
+def _even(length: float) -> int:
+    return 2 * round(length / 2)

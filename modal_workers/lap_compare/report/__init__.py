@@ -1,0 +1,1 @@
+"""The report and the data files of a lap comparison."""

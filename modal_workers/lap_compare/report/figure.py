@@ -1,0 +1,162 @@
+"""Draws the delta curve and the relative speed as one PNG, on light paper, for a message or a slide."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.transforms import blended_transform_factory
+
+from modal_workers.lap_compare import wording
+from modal_workers.lap_compare.comparison import Comparison, Floats
+from modal_workers.lap_compare.rendering.text_sprites import drawable
+
+INK: Final = "#14181f"
+QUIET: Final = "#667085"
+GRID: Final = "#e6e9ef"
+AHEAD: Final = "#12a150"
+BEHIND: Final = "#e0364c"
+DRIVER: Final = {"a": "#0b6bcb", "b": "#8a3ffc"}
+LONGEST_NAME = 46
+
+
+def draw_delta(comparison: Comparison, out_path: Path) -> None:
+    """Write the plot as a PNG of 1600 x 1000 pixels.
+
+    Time runs in lap time. The line is B's delta to A with its 95 % band, red where B is behind, green where ahead;
+    stretches of poor confidence are hatched; bars over the curve mark the opportunities, in the losing driver's colour.
+    """
+    figure = Figure(figsize=(10, 6.25), dpi=160, facecolor="white")
+    FigureCanvasAgg(figure)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1.15])
+    figure.subplots_adjust(left=0.075, right=0.975, top=0.83, bottom=0.085, hspace=0.1)
+    lap_s = comparison.alignment.time_a_s - comparison.alignment.time_a_s[0]
+    _heading(figure, comparison)
+    _delta(upper, comparison, lap_s)
+    _speed(lower, comparison, lap_s)
+    for axes in (upper, lower):
+        _plain(axes)
+        _doubtful(axes, comparison, lap_s)
+        for sector in comparison.sectors[1:]:
+            axes.axvline(wording.lap_s(comparison, sector.start_a_s), color="#c4cad6", lw=0.9, zorder=1)
+    _sector_names(upper, comparison)
+    _opportunities(upper, comparison)
+    lower.set_xlabel("lap time of A, s, from the first place both clips show", color=QUIET, fontsize=9)
+    upper.set_xlim(0, float(lap_s[-1]))
+    figure.savefig(out_path, format="png")
+
+
+def _heading(figure: Figure, comparison: Comparison) -> None:
+    figure.text(0.075, 0.945, wording.headline(comparison), fontsize=15, fontweight="bold", color=INK)
+    names = [_name(clip.filename) for clip in (comparison.clip_a, comparison.clip_b)]
+    grade = f"confidence {wording.grade(comparison.confidence)} ({comparison.confidence:.2f})"
+    text = f"A  {names[0]}      B  {names[1]}      {grade}"
+    figure.text(0.075, 0.905, text, fontsize=9.5, color=QUIET, parse_math=False)
+
+
+def _name(filename: str) -> str:
+    text = drawable(filename)
+    return text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 12]}…{text[-11:]}"
+
+
+def _delta(axes: Any, comparison: Comparison, lap_s: Floats) -> None:
+    delta_s, error_s = comparison.delta_s, comparison.alignment.error_s
+    axes.axhline(0, color=INK, lw=0.8, zorder=2)
+    axes.fill_between(lap_s, 0, delta_s, where=delta_s >= 0, color=BEHIND, alpha=0.13, lw=0, interpolate=True)
+    axes.fill_between(lap_s, 0, delta_s, where=delta_s <= 0, color=AHEAD, alpha=0.15, lw=0, interpolate=True)
+    axes.fill_between(lap_s, delta_s - error_s, delta_s + error_s, color=INK, alpha=0.16, lw=0, zorder=2)
+    for sign, colour in ((1, BEHIND), (-1, AHEAD)):
+        axes.plot(lap_s, np.where(sign * delta_s >= 0, delta_s, np.nan), color=colour, lw=2.2, zorder=4)
+    low, high = min(0.0, float(np.min(delta_s - error_s))), max(0.0, float(np.max(delta_s + error_s)))
+    pad = max(0.02, 0.09 * (high - low))
+    axes.set_ylim(low - pad, high + 2.2 * pad)
+    axes.set_ylabel("delta of B to A, s", color=QUIET, fontsize=9)
+    last = float(delta_s[-1])
+    axes.plot([lap_s[-1]], [last], "o", color=BEHIND if last > 0 else AHEAD, ms=6, zorder=5, clip_on=False)
+    sides = ((0.985, "top", "B behind ▲", BEHIND), (0.015, "bottom", "B ahead ▼", AHEAD))
+    for y, align, text, colour in sides:
+        axes.text(
+            0.008, y - 0.055 * (align == "top"), text, transform=axes.transAxes, va=align, fontsize=8.5, color=colour
+        )
+
+
+def _speed(axes: Any, comparison: Comparison, lap_s: Floats) -> None:
+    percent = comparison.relative_speed * 100
+    axes.axhline(100, color=INK, lw=0.8, zorder=2)
+    axes.fill_between(lap_s, 100, percent, where=percent >= 100, color=AHEAD, alpha=0.15, lw=0, interpolate=True)
+    axes.fill_between(lap_s, 100, percent, where=percent <= 100, color=BEHIND, alpha=0.13, lw=0, interpolate=True)
+    axes.plot(lap_s, percent, color=INK, lw=1.3, zorder=4)
+    axes.set_ylabel("speed of B, % of A", color=QUIET, fontsize=9)
+    reach = max(5.0, 1.15 * float(np.nanpercentile(np.abs(percent - 100), 99.5)))
+    axes.set_ylim(100 - reach, 100 + reach)
+
+
+def _plain(axes: Any) -> None:
+    for side in ("top", "right", "left", "bottom"):
+        axes.spines[side].set_visible(False)
+    axes.tick_params(length=0, labelsize=8.5, labelcolor=QUIET)
+    axes.grid(axis="y", color=GRID, lw=0.8, zorder=0)
+    axes.set_axisbelow(True)
+
+
+def _doubtful(axes: Any, comparison: Comparison, lap_s: Floats) -> None:
+    """Hatch where confidence is poor."""
+    poor = comparison.alignment.confidence < wording.FAIR_CONFIDENCE
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], poor, [False])).astype(np.int8)))
+    for start, end in edges.reshape(-1, 2):
+        axes.axvspan(
+            float(lap_s[start]),
+            float(lap_s[end - 1]),
+            facecolor="#9aa3b2",
+            alpha=0.16,
+            hatch="////",
+            edgecolor="#5b6475",
+            lw=0,
+            zorder=3,
+        )
+
+
+def _longest(share: float, *texts: str) -> str:
+    """Choose the first text that fits in a share of the plot's width; the last may always overlap a little."""
+    characters = share * 1440 / 11  # the axes are 1440 px wide, a character about 11
+    return next((text for text in texts if len(text) <= characters), texts[-1] if len(texts[-1]) < 2 else "")
+
+
+def _sector_names(axes: Any, comparison: Comparison) -> None:
+    place = blended_transform_factory(axes.transData, axes.transAxes)
+    for sector in comparison.sectors:
+        middle = wording.lap_s(comparison, (sector.start_a_s + sector.end_a_s) / 2)
+        share = (sector.end_a_s - sector.start_a_s) / max(1e-6, comparison.total_a_s)
+        delta = f"{wording.signed(sector.delta_s)} s"
+        text = _longest(share, f"{_name(sector.name)}  {delta}", delta)
+        axes.text(
+            middle, 1.055, text, transform=place, ha="center", va="bottom", fontsize=8.5, color=QUIET, parse_math=False
+        )
+
+
+def _opportunities(axes: Any, comparison: Comparison) -> None:
+    place = blended_transform_factory(axes.transData, axes.transAxes)
+    for opportunity in comparison.opportunities:
+        start_s = wording.lap_s(comparison, opportunity.start_a_s)
+        end_s = wording.lap_s(comparison, opportunity.end_a_s)
+        colour = DRIVER[opportunity.loser]
+        axes.axvspan(start_s, end_s, color=colour, alpha=0.06, lw=0, zorder=0)
+        axes.plot(
+            [start_s, end_s], [1.02, 1.02], transform=place, color=colour, lw=4, solid_capstyle="butt", clip_on=False
+        )
+        lost = f"{opportunity.rank}  {opportunity.loser.upper()} loses {opportunity.lost_s:.2f} s"
+        text = _longest((end_s - start_s) / max(1e-6, comparison.total_a_s), lost, f"{opportunity.rank}")
+        axes.text(
+            (start_s + end_s) / 2,
+            0.985,
+            text,
+            transform=place,
+            ha="center",
+            va="top",
+            fontsize=8.5,
+            color=colour,
+            fontweight="bold",
+        )

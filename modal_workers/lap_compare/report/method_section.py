@@ -1,0 +1,64 @@
+"""The part of the report that tells where each number comes from and what it cannot say."""
+
+from __future__ import annotations
+
+from html import escape
+
+from modal_workers.lap_compare import wording
+from modal_workers.lap_compare.alignment.confidence import EVEN_ERROR_S
+from modal_workers.lap_compare.comparison import Clip, Comparison
+from modal_workers.lap_compare.lap_delta import GOOD
+from modal_workers.lap_compare.rendering.text_sprites import printable
+
+
+def method_html(comparison: Comparison) -> str:
+    """Give the section as a description list."""
+    alignment = comparison.alignment
+    mount = (
+        "The cameras sit differently: B's pictures were turned and scaled to A's before the final pass."
+        if alignment.mount_corrected
+        else "The pictures were compared as they are: correcting for the mount did not make them match better."
+    )
+    entries = {
+        "The same place, not the same time": (
+            "Every moment of A was matched with the moment of B that shows the same place, by what the pictures look "
+            f"like. No GPS and no data logger were used. {mount}"
+        ),
+        "Times": (
+            "Times are the containers' own timestamps, not frame counts. Lap time starts at the first place that both "
+            f"clips show: {alignment.time_a_s[0]:.2f} s into A and {alignment.time_b_s[0]:.2f} s into B; the common "
+            f"stretch ends at {alignment.time_a_s[-1]:.2f} s of A and {alignment.time_b_s[-1]:.2f} s of B."
+        ),
+        "Delta": (
+            "B's time since the start of the stretch less A's, at the same place. Above zero B is behind. It is shown "
+            "plain, neither ahead nor behind, while it is smaller than its error."
+        ),
+        "Error": (
+            "Half the width of the 95 % band. The total's error joins the errors of both ends of the stretch. Pieces "
+            f"of the picture that were aligned separately differ by {alignment.piecewise_s:.2f} s (median)."
+        ),
+        "Relative speed": (
+            "How much of A's time passes for B's between the same two places: the slope of the alignment. It is a "
+            "percentage of A's speed, known without knowing either speed."
+        ),
+        "Confidence": (
+            f"A moment whose error band is ±{EVEN_ERROR_S:g} s has 0.5, a sharper one more. It is lowered where the "
+            f"pictures fit badly (mean path cost {alignment.path_cost:.2f}; 0 is the same pictures) and as a whole "
+            f"where little speaks for the same road. Good is from {GOOD:g}, fair from "
+            f"{wording.FAIR_CONFIDENCE:g}. Hatched stretches of the curve are poor: the line there is a guess between "
+            "better places."
+        ),
+        "Clip A": _clip(comparison.clip_a),
+        "Clip B": _clip(comparison.clip_b),
+    }
+    rows = "".join(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in entries.items())
+    return f"<dl>{rows}</dl>"
+
+
+def _clip(clip: Clip) -> str:
+    pace = "variable frame rate, mean" if clip.variable_rate else "frame rate"
+    turned = f", turned by {clip.rotation_deg}° as its metadata says" if clip.rotation_deg else ""
+    return (
+        f"{printable(clip.filename)}: {clip.width_px} x {clip.height_px} px{turned}, {clip.frame_count} frames, "
+        f"{clip.duration_s:.2f} s, {pace} {clip.mean_rate_hz:.2f} Hz."
+    )

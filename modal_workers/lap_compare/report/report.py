@@ -1,0 +1,279 @@
+"""Writes the report: one HTML file with the figures, the curves and the videos inside, which loads nothing.
+
+What a user named (files, sectors) is escaped wherever it is put in, and a content security policy with the hashes of
+the page's own script and style forbids everything else.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any, Final
+
+import numpy as np
+
+from modal_workers.lap_compare import wording
+from modal_workers.lap_compare.comparison import Comparison, Floats, Opportunity, Sector
+from modal_workers.lap_compare.lap_delta import GOOD
+from modal_workers.lap_compare.rendering.h264_writer import shrink
+from modal_workers.lap_compare.rendering.overlay import timeline
+from modal_workers.lap_compare.rendering.text_sprites import printable
+from modal_workers.lap_compare.report.method_section import method_html
+
+OVERLAY_LIMIT_BYTES: Final = 24 << 20
+CLIP_LIMIT_BYTES: Final = 4 << 20
+#: Curves keep at most so many samples in the page; delta.csv has them all.
+SAMPLES: Final = 1500
+
+
+def write_report(
+    comparison: Comparison,
+    out_path: Path,
+    *,
+    overlay: Path | None,
+    clips: Mapping[int, Path],
+    scratch: Path,
+    smaller: Path | None = None,
+    figure: Path | None = None,
+    check: Callable[[], None] | None = None,
+) -> None:
+    """Write report.html.
+
+    ``overlay`` and ``clips`` (by rank) are embedded, encoded smaller where they are over 24 MiB and 4 MiB; where there
+    is a file ``smaller``, it stands in for an overlay that is too large. ``figure``, the PNG of the curve, is for
+    readers without scripts. Smaller encodings lie in ``scratch`` while it works;
+    ``check`` is called for each of their frames, and whatever it raises stops the work.
+
+    Raises:
+        av.error.FFmpegError: a video cannot be read.
+    """
+    if overlay is not None and smaller is not None and smaller.exists():
+        overlay = overlay if overlay.stat().st_size <= OVERLAY_LIMIT_BYTES else smaller
+    embedded = _embedded(overlay, clips, scratch, check)
+    style, script = _asset("report.css"), _asset("report.js")
+    page = Template(_asset("report.html")).substitute(
+        policy=_policy(style, script),
+        style=style,
+        script=script,
+        data=_json(_curves(comparison)),
+        videos="\n".join(embedded.values()),
+        overlay=_overlay_html("overlay" in embedded),
+        noscript=_noscript_html(figure),
+        opportunities=_opportunities_html(comparison, embedded),
+        sectors=_sectors_html(comparison),
+        flow=_flow_html(comparison),
+        method=method_html(comparison),
+        **_heading(comparison),
+    )
+    out_path.write_text(page, encoding="utf-8")
+
+
+def _asset(name: str) -> str:
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _policy(style: str, script: str) -> str:
+    """Allow the page's own script and style, its pictures and its videos, and nothing from elsewhere."""
+
+    def digest(text: str) -> str:
+        return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+    return (
+        f"default-src 'none'; script-src {digest(script)}; style-src {digest(style)}; "
+        "img-src data:; media-src blob:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _json(value: Any) -> str:
+    """Write JSON that cannot end the script element it stands in."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _curves(comparison: Comparison) -> dict[str, Any]:
+    alignment = comparison.alignment
+    lap_s = alignment.time_a_s - alignment.time_a_s[0]
+    at_s = lap_s if len(lap_s) <= SAMPLES else np.linspace(0, float(lap_s[-1]), SAMPLES)
+
+    def sampled(values: Floats | None, fallback: float = 0.0) -> list[float] | None:
+        if values is None:
+            return None
+        filled = np.where(np.isfinite(values), values, fallback)
+        return [round(float(value), 4) for value in np.interp(at_s, lap_s, filled)]
+
+    return {
+        "lap": [round(float(value), 4) for value in at_s],
+        "delta": sampled(comparison.delta_s),
+        "error": sampled(alignment.error_s),
+        "speed": sampled(comparison.relative_speed, 1.0),
+        "confidence": sampled(alignment.confidence),
+        "flow_a": sampled(comparison.flow_a) if comparison.flow_b is not None else None,
+        "flow_b": sampled(comparison.flow_b) if comparison.flow_a is not None else None,
+        "rate": round(float(timeline(comparison).rate_hz), 5),
+        "good": GOOD,
+        "fair": wording.FAIR_CONFIDENCE,
+        "sectors": [
+            {
+                "name": printable(sector.name),
+                "start": round(wording.lap_s(comparison, sector.start_a_s), 4),
+                "end": round(wording.lap_s(comparison, sector.end_a_s), 4),
+            }
+            for sector in comparison.sectors
+        ],
+        "opportunities": [
+            {
+                "rank": opportunity.rank,
+                "loser": opportunity.loser,
+                "start": round(wording.lap_s(comparison, opportunity.start_a_s), 4),
+                "end": round(wording.lap_s(comparison, opportunity.end_a_s), 4),
+                "lost": round(opportunity.lost_s, 4),
+            }
+            for opportunity in comparison.opportunities
+        ],
+    }
+
+
+def _embedded(
+    overlay: Path | None, clips: Mapping[int, Path], scratch: Path, check: Callable[[], None] | None
+) -> dict[str, str]:
+    """Give the data blocks of the videos that fit, by the id of the element that plays them."""
+    wanted = {f"clip-{rank}": (path, CLIP_LIMIT_BYTES) for rank, path in clips.items()}
+    if overlay is not None:
+        wanted["overlay"] = (overlay, OVERLAY_LIMIT_BYTES)
+    blocks = {}
+    for name, (path, limit_bytes) in wanted.items():
+        smaller = scratch / f"{name}-smaller.mp4"
+        try:
+            text = base64.b64encode(shrink(path, smaller, limit_bytes, check=check).read_bytes()).decode()
+        except ValueError:
+            continue  # too long to be embedded at any quality: the page says where it is
+        finally:
+            smaller.unlink(missing_ok=True)
+        blocks[name] = f'<script type="application/base64" data-video="{name}">{text}</script>'
+    return blocks
+
+
+def _heading(comparison: Comparison) -> dict[str, str]:
+    delta_s, error_s = wording.total_delta_s(comparison), wording.total_error_s(comparison)
+    names = [escape(printable(clip.filename)) for clip in (comparison.clip_a, comparison.clip_b)]
+    warnings = "".join(f"<li>{escape(printable(text))}</li>" for text in comparison.warnings)
+    return {
+        "title": f"Lap comparison: {names[0]} and {names[1]}",
+        "name_a": names[0],
+        "name_b": names[1],
+        "headline": escape(wording.headline(comparison)),
+        "clock_a": wording.clock(comparison.total_a_s),
+        "clock_b": wording.clock(comparison.total_b_s),
+        "delta": wording.signed(delta_s),
+        "error": f"{error_s:.2f}",
+        "direction": _direction(delta_s, error_s),
+        "grade": wording.grade(comparison.confidence),
+        "confidence": f"{comparison.confidence:.2f}",
+        "explained": escape(wording.confidence_sentence(comparison)),
+        "warnings": f'<div class="warn" role="note"><ul>{warnings}</ul></div>' if warnings else "",
+    }
+
+
+def _direction(delta_s: float, error_s: float) -> str:
+    if abs(delta_s) <= error_s:
+        return "level"
+    return "behind" if delta_s > 0 else "ahead"
+
+
+def _overlay_html(embedded: bool) -> str:
+    if not embedded:
+        return "<p>The overlay is too large for this page: it is the file overlay.mp4 beside it.</p>"
+    label = "Both laps side by side, locked by place: A left, B right"
+    return f'<video id="overlay" playsinline muted preload="auto" aria-label="{label}"></video>'
+
+
+def _noscript_html(figure: Path | None) -> str:
+    note = "The curves and videos of this page need its script."
+    if figure is None:
+        return f"<noscript><p>{note}</p></noscript>"
+    png = base64.b64encode(figure.read_bytes()).decode()
+    return f'<noscript><p>{note}</p><img alt="Delta curve" src="data:image/png;base64,{png}"></noscript>'
+
+
+def _opportunities_html(comparison: Comparison, embedded: Mapping[str, str]) -> str:
+    if not comparison.opportunities:
+        return '<p class="sheet plain">No stretch in which time is lost by more than its error.</p>'
+    cards = [_card_html(comparison, opportunity, embedded) for opportunity in comparison.opportunities]
+    return f'<div class="cards">{"".join(cards)}</div>'
+
+
+def _card_html(comparison: Comparison, opportunity: Opportunity, embedded: Mapping[str, str]) -> str:
+    name, loser = f"clip-{opportunity.rank}", opportunity.loser
+    sentence = escape(wording.opportunity_sentence(comparison, opportunity).partition(": ")[2])
+    start_s = wording.lap_s(comparison, opportunity.start_a_s)
+    grade = wording.grade(opportunity.confidence)
+    video = (
+        f'<button type="button" class="clip" aria-label="Play or pause the clip: {sentence}">'
+        f'<video id="{name}" playsinline muted loop preload="auto"></video></button>'
+        if name in embedded
+        else ""
+    )
+    return (
+        f'<article class="card">{video}<div><h3><b class="who {loser}">{loser.upper()}</b>'
+        f"{opportunity.lost_s:.2f}&thinsp;s <small>±&thinsp;{opportunity.error_s:.2f}</small></h3>"
+        f'<p class="said">{sentence}</p>'
+        f'<p><i class="light {grade}"></i>Confidence {grade}, {opportunity.confidence:.2f}</p>'
+        f'<button type="button" class="jump" data-seek="{start_s:.3f}">Show on the curve</button></div></article>'
+    )
+
+
+def _sectors_html(comparison: Comparison) -> str:
+    # A bar that fills its cell is a tenth of a second or more: noise is not drawn large.
+    largest = max(0.1, *(abs(sector.delta_s) for sector in comparison.sectors))
+    rows = "".join(_sector_html(comparison, sector, largest) for sector in comparison.sectors)
+    delta_s, error_s = wording.total_delta_s(comparison), wording.total_error_s(comparison)
+    return (
+        '<div class="sheet"><table><thead><tr><th scope="col">Sector</th><th scope="col">A, s</th>'
+        '<th scope="col">B, s</th><th scope="col">B to A, s</th><th scope="col">±, s</th>'
+        '<th class="swing"><span aria-hidden="true"></span></th><th scope="col">Match</th></tr></thead>'
+        f'<tbody>{rows}</tbody><tfoot><tr><th scope="row">Total</th><td>{comparison.total_a_s:.2f}</td>'
+        f'<td>{comparison.total_b_s:.2f}</td><td class="{_direction(delta_s, error_s)}">{wording.signed(delta_s)}</td>'
+        f'<td>{error_s:.2f}</td><td class="swing"></td>'
+        f"<td>{_light_html(comparison.confidence)}</td></tr></tfoot></table></div>"
+    )
+
+
+def _sector_html(comparison: Comparison, sector: Sector, largest_s: float) -> str:
+    start_s = wording.lap_s(comparison, sector.start_a_s)
+    direction = _direction(sector.delta_s, sector.error_s)
+    length = 56 * abs(sector.delta_s) / largest_s
+    left = 60 if sector.delta_s > 0 else 60 - length
+    side = "behind" if sector.delta_s > 0 else "ahead"
+    bar = (
+        '<svg width="120" height="14" aria-hidden="true"><line x1="60" x2="60" y1="0" y2="14"/>'
+        f'<rect class="{side}" x="{left:.1f}" y="3" width="{length:.1f}" height="8" rx="2"/></svg>'
+    )
+    return (
+        f'<tr data-seek="{start_s:.3f}"><th scope="row"><button type="button" data-seek="{start_s:.3f}">'
+        f"{escape(printable(sector.name))}</button></th><td>{sector.time_a_s:.2f}</td><td>{sector.time_b_s:.2f}</td>"
+        f'<td class="{direction}">{wording.signed(sector.delta_s)}</td><td>{sector.error_s:.2f}</td>'
+        f'<td class="swing">{bar}</td><td>{_light_html(sector.confidence)}</td></tr>'
+    )
+
+
+def _light_html(confidence: float) -> str:
+    grade = wording.grade(confidence)
+    return f'<i class="light {grade}"></i><span class="word">{grade}</span>'
+
+
+def _flow_html(comparison: Comparison) -> str:
+    if comparison.flow_a is None or comparison.flow_b is None:
+        return ""
+    return (
+        '<section><h2>Motion in the picture <span class="tag">uncalibrated</span></h2><div class="sheet plain">'
+        '<p class="key"><span><i class="a"></i>A</span><span><i class="b"></i>B</span></p>'
+        '<div class="chart" id="chart-flow"></div>'
+        '<p class="hint">Median optical flow in picture widths per second. It follows the scenery, the lens and the '
+        "mount as much as the car: compare its shape, never read a speed from it.</p></div></section>"
+    )

@@ -1,0 +1,326 @@
+"""Where the camera sits on the gripper, from poses of the arm and what the camera saw at them.
+
+Two ways: pictures of a known target (`calibrate_with_pictures`), or poses of a structure from motion, whose scale
+and frame are unknown (`calibrate_with_poses`). Both begin with a closed form of AX = XB (Park and Martin, "Robot sensor
+calibration: solving AX = XB on the Euclidean group", 1994) and end with non-linear least squares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from contracts.errors import ErrorCode, SaccadeError
+from modal_workers.live_splat.calibration.least_squares import least_squares
+from modal_workers.live_splat.calibration.target import Target, TargetView
+from modal_workers.live_splat.kinematics import SO101, Chain
+from modal_workers.live_splat.rigid_transform import inverses, rotation_vectors, spread_deg, transform_of
+
+Floats = NDArray[np.float64]
+
+#: A pose of the arm more costs little, and each tells of the noise in the others.
+VIEWS_MIN: Final = 5
+_SPREAD_REFUSED_DEG: Final = 3.0
+_SPREAD_WARNED_DEG: Final = 6.0
+_CORNER_PX: Final = 0.3  # how well a corner is found, one standard deviation
+_OFFSET_RAD: Final = float(np.deg2rad(3.0))  # how far a joint's zero is off, one standard deviation
+_LEVER_M: Final = 0.25  # a radian weighs as much as this: about the camera's distance from what it sees
+_SCALE_CONDITION: Final = 1e3
+
+
+@dataclass(frozen=True)
+class HandEye:
+    """A camera's place on the gripper and how well it explains what was seen.
+
+    ``world_from_target`` [4, 4] is the target's pose, or the similarity (with scale) from the model's frame.
+    Residuals are root mean squares: ``residual_px`` of the corners (None without pictures), ``residual_mm`` and
+    ``residual_deg`` between the camera's pose as seen and as the arm says, ``view_residual_mm`` of each view.
+    """
+
+    gripper_from_camera: Floats
+    world_from_target: Floats
+    joint_offsets_rad: dict[str, float]
+    residual_px: float | None
+    residual_mm: float
+    residual_deg: float
+    view_residual_mm: tuple[float, ...]
+    views: int
+    rotation_spread_deg: float
+    scale: float = 1.0
+    warnings: tuple[str, ...] = field(default=())
+
+
+def calibrate_with_pictures(
+    positions_rad: ArrayLike,
+    pictures: Sequence[NDArray[np.uint8]],
+    target: Target,
+    camera_matrix: Floats,
+    distortion: ArrayLike = (),
+    *,
+    chain: Chain = SO101,
+    refine_joints: bool = True,
+) -> HandEye:
+    """Find ``gripper_from_camera`` from pictures (RGB) of a target; those that do not show it are passed over.
+
+    Everything else as in ``calibrate_with_target``.
+
+    Raises:
+        SaccadeError: INVALID_PARAMETER, too few pictures show the target, or what ``calibrate_with_target`` raises.
+    """
+    positions = np.asarray(positions_rad, np.float64)
+    if len(positions) != len(pictures):
+        raise _refused(
+            f"There are {len(pictures)} pictures and {len(positions)} joint positions.", "Give one for each."
+        )
+    views = [target.find(picture) for picture in pictures]
+    kept = [(index, view) for index, view in enumerate(views) if view is not None]
+    if len(kept) < VIEWS_MIN:
+        raise _refused(
+            f"{len(kept)} of {len(pictures)} pictures show the target; {VIEWS_MIN} are needed.",
+            "Check the number of its corners, and that all of a chessboard is in the picture, in focus and evenly lit.",
+        )
+    seen = positions[[index for index, _ in kept]]
+    chosen = [view for _, view in kept]
+    return calibrate_with_target(seen, chosen, camera_matrix, distortion, chain=chain, refine_joints=refine_joints)
+
+
+def calibrate_with_target(
+    positions_rad: ArrayLike,
+    views: Sequence[TargetView],
+    camera_matrix: Floats,
+    distortion: ArrayLike = (),
+    *,
+    chain: Chain = SO101,
+    refine_joints: bool = True,
+) -> HandEye:
+    """Find ``gripper_from_camera`` from views of one target that stays where it is.
+
+    ``positions_rad`` [V, J] are the joints at each view, columns as in ``chain.joint_names``; ``camera_matrix`` and
+    ``distortion`` as OpenCV has them. ``refine_joints`` also finds how far the zeros of the joints are off that can be
+    told from the camera's place: not of the first joint (it turns world and target together), nor of the last before
+    the gripper (it turns gripper and camera together).
+
+    Raises:
+        SaccadeError: INVALID_PARAMETER, the views are too few, do not see the target, or the arm turned about one axis.
+    """
+    positions = _positions(positions_rad, len(views), chain)
+    lens = np.asarray(distortion, np.float64)
+    camera_from_target = np.stack([view.camera_from_target(camera_matrix, lens) for view in views])
+    grippers = chain.tips(positions)
+    spread = _refuse_one_axis(grippers)
+    camera, _ = _closed_form(grippers, camera_from_target, scale_known=True)
+    target = _mean_pose(grippers @ camera @ camera_from_target)
+    columns = [chain.joint_names.index(name) for name in chain.tip_joint_names[1:-1]] if refine_joints else []
+    corners = np.concatenate([view.corners_px for view in views])
+
+    def split(change: Floats) -> tuple[Floats, Floats, Floats]:
+        moved = positions.copy()
+        moved[:, columns] += change[12:]
+        return camera @ transform_of(change[:6]), target @ transform_of(change[6:12]), chain.tips(moved)
+
+    def residuals(change: Floats) -> Floats:
+        to_camera, to_target, to_gripper = split(change)
+        poses = inverses(to_gripper @ to_camera) @ to_target
+        points = [view.points_m @ pose[:3, :3].T + pose[:3, 3] for view, pose in zip(views, poses, strict=True)]
+        pixels = cv2.projectPoints(np.concatenate(points), np.zeros(3), np.zeros(3), camera_matrix, lens)[0][:, 0]
+        return np.concatenate([(pixels - corners).ravel() / _CORNER_PX, change[12:] / _OFFSET_RAD])
+
+    change = least_squares(residuals, np.zeros(12 + len(columns)))
+    to_camera, to_target, to_gripper = split(change)
+    off = residuals(change)[: corners.size].reshape(-1, 2) * _CORNER_PX
+    pose = _apart(to_gripper @ to_camera, to_target @ inverses(camera_from_target))
+    return _judged(
+        HandEye(
+            gripper_from_camera=to_camera,
+            world_from_target=to_target,
+            joint_offsets_rad={chain.joint_names[c]: float(v) for c, v in zip(columns, change[12:], strict=True)},
+            residual_px=float(np.sqrt((off**2).sum(1).mean())),
+            rotation_spread_deg=spread,
+            residual_mm=pose.mm,
+            residual_deg=pose.deg,
+            view_residual_mm=pose.view_mm,
+            views=len(views),
+        )
+    )
+
+
+def calibrate_with_poses(positions_rad: ArrayLike, camera_from_model: ArrayLike, *, chain: Chain = SO101) -> HandEye:
+    """Find ``gripper_from_camera`` from the poses [V, 4, 4] that a structure from motion gave the camera.
+
+    The model may have any frame and any scale: the similarity ``world_from_target`` from it to the robot's base, and
+    its ``scale`` in metres a unit, are found too. ``positions_rad`` [V, J] as in ``calibrate_with_target``.
+
+    Raises:
+        SaccadeError: INVALID_PARAMETER, the poses are too few or no poses, the arm turned about one axis, or the motion
+            does not tell the scale.
+    """
+    model = np.asarray(camera_from_model, np.float64)
+    if model.ndim != 3 or model.shape[1:] != (4, 4) or not _rigid(model):
+        raise _refused("Each camera pose must be a rigid 4x4 matrix.", "Give camera_from_model as rotation and shift.")
+    grippers = chain.tips(_positions(positions_rad, len(model), chain))
+    spread = _refuse_one_axis(grippers)
+    camera, scale = _closed_form(grippers, model, scale_known=False)
+    model_from_camera = inverses(model)
+    in_metres = model_from_camera.copy()
+    in_metres[:, :3, 3] *= scale
+    world = _mean_pose(grippers @ camera @ inverses(in_metres))
+
+    def split(change: Floats) -> tuple[Floats, Floats, Floats]:
+        seen = model_from_camera.copy()
+        seen[:, :3, 3] *= scale * np.exp(change[12])
+        to_world = world @ transform_of(change[6:12])
+        return camera @ transform_of(change[:6]), to_world, to_world @ seen
+
+    def residuals(change: Floats) -> Floats:
+        to_camera, _, seen = split(change)
+        apart = inverses(seen) @ grippers @ to_camera
+        return np.concatenate([apart[:, :3, 3].ravel(), _LEVER_M * rotation_vectors(apart[:, :3, :3]).ravel()])
+
+    change = least_squares(residuals, np.zeros(13))
+    to_camera, to_world, seen = split(change)
+    metres = scale * float(np.exp(change[12]))
+    pose = _apart(grippers @ to_camera, seen)
+    similarity = to_world @ np.diag([metres, metres, metres, 1.0])
+    return _judged(
+        HandEye(
+            gripper_from_camera=to_camera,
+            world_from_target=similarity,
+            joint_offsets_rad={},
+            residual_px=None,
+            rotation_spread_deg=spread,
+            scale=metres,
+            residual_mm=pose.mm,
+            residual_deg=pose.deg,
+            view_residual_mm=pose.view_mm,
+            views=len(model),
+        )
+    )
+
+
+def _closed_form(grippers: Floats, camera_from_model: Floats, *, scale_known: bool) -> tuple[Floats, float]:
+    """Solve AX = XB over all pairs of views: the rotation first, then the shift and the scale together."""
+    first, second = np.triu_indices(len(grippers), 1)
+    a = inverses(grippers[first]) @ grippers[second]
+    b = camera_from_model[first] @ inverses(camera_from_model[second])
+    left, _, right = np.linalg.svd(rotation_vectors(a[:, :3, :3]).T @ rotation_vectors(b[:, :3, :3]))
+    rotation = left @ np.diag([1.0, 1.0, np.linalg.det(left @ right)]) @ right
+    turned = b[:, :3, 3] @ rotation.T
+    rows = (a[:, :3, :3] - np.eye(3)).reshape(-1, 3)
+    if scale_known:
+        shift = np.linalg.lstsq(rows, (turned - a[:, :3, 3]).ravel(), rcond=None)[0]
+        scale = 1.0
+    else:
+        size = float(np.sqrt((turned**2).mean()))
+        if size < 1e-12:
+            raise _no_scale()
+        system = np.column_stack([rows, -turned.ravel() / size])
+        values = np.linalg.svd(system, compute_uv=False)
+        if values[-1] * _SCALE_CONDITION < values[0]:
+            raise _no_scale()
+        solution = np.linalg.lstsq(system, -a[:, :3, 3].ravel(), rcond=None)[0]
+        shift, scale = solution[:3], float(solution[3]) / size
+        if scale <= 0:
+            raise _no_scale()
+    camera = np.eye(4)
+    camera[:3, :3], camera[:3, 3] = rotation, shift
+    return camera, scale
+
+
+def _mean_pose(poses: Floats) -> Floats:
+    left, _, right = np.linalg.svd(poses[:, :3, :3].mean(0))
+    mean = np.eye(4)
+    mean[:3, :3] = left @ np.diag([1.0, 1.0, np.linalg.det(left @ right)]) @ right
+    mean[:3, 3] = poses[:, :3, 3].mean(0)
+    return mean
+
+
+def _positions(positions_rad: ArrayLike, count: int, chain: Chain) -> Floats:
+    positions = np.asarray(positions_rad, np.float64)
+    if positions.ndim != 2 or positions.shape != (count, len(chain.joint_names)):
+        width = len(chain.joint_names)
+        raise _refused(
+            f"{count} views need joint positions of shape ({count}, {width}).", "Give one row for each view."
+        )
+    if not np.isfinite(positions).all():
+        raise _refused("A joint position is not a finite number.", "Leave out the views without joint positions.")
+    if count < VIEWS_MIN:
+        raise _refused(f"{count} views are too few; {VIEWS_MIN} are needed.", "15 to 30 from all sides are good.")
+    return positions
+
+
+def _refuse_one_axis(grippers: Floats) -> float:
+    """Give how far the gripper turned off its main axis of turning; refuse what leaves the camera's place open."""
+    first, second = np.triu_indices(len(grippers), 1)
+    relative = inverses(grippers[first])[:, :3, :3] @ grippers[second, :3, :3]
+    main, other = spread_deg(rotation_vectors(relative))
+    if main < _SPREAD_REFUSED_DEG:
+        raise _refused(
+            f"The gripper turned by only {main:.1f} degrees.",
+            "Take views with the wrist bent, rolled and panned, each by 20 degrees or more.",
+        )
+    if other < _SPREAD_REFUSED_DEG:
+        raise _refused(
+            f"The gripper turned about one axis only ({main:.1f} degrees about it, {other:.1f} about any other), which "
+            "leaves open where along that axis the camera is.",
+            "Take views with the wrist rolled as well as bent.",
+        )
+    return other
+
+
+class _Apart(NamedTuple):
+    mm: float
+    deg: float
+    view_mm: tuple[float, ...]
+
+
+def _apart(as_said: Floats, as_seen: Floats) -> _Apart:
+    """Compare the camera's poses as the arm says and as they were seen: root mean squares."""
+    apart = inverses(as_seen) @ as_said
+    far_mm = 1e3 * np.linalg.norm(apart[:, :3, 3], axis=1)
+    turned_deg = np.rad2deg(np.linalg.norm(rotation_vectors(apart[:, :3, :3]), axis=1))
+    return _Apart(float(np.sqrt((far_mm**2).mean())), float(np.sqrt((turned_deg**2).mean())), tuple(far_mm.tolist()))
+
+
+def _judged(found: HandEye) -> HandEye:
+    """Add what the user should know before trusting it."""
+    warnings = []
+    if found.rotation_spread_deg < _SPREAD_WARNED_DEG:
+        warnings.append(
+            f"The gripper turned mostly about one axis ({found.rotation_spread_deg:.1f} degrees about others): "
+            "the camera's place along it is uncertain. Take views with the wrist rolled as well as bent."
+        )
+    if found.residual_px is not None and found.residual_px > 2.0:
+        warnings.append(
+            f"The target's corners are {found.residual_px:.1f} px off: check the lens and the target's size."
+        )
+    if found.residual_mm > 10.0 or found.residual_deg > 2.5:
+        warnings.append(
+            f"Arm and camera disagree by {found.residual_mm:.1f} mm and {found.residual_deg:.1f} degrees: check the "
+            "arm's calibration, and that each picture has the joints of its own moment."
+        )
+    worst, middle = max(found.view_residual_mm), float(np.median(found.view_residual_mm))
+    if worst > 5.0 and worst > 5.0 * middle:
+        which = found.view_residual_mm.index(worst)
+        warnings.append(f"View {which} is {worst:.0f} mm off where the others are {middle:.1f}: leave it out.")
+    return replace(found, warnings=tuple(warnings))
+
+
+def _rigid(poses: Floats) -> bool:
+    if not np.isfinite(poses).all():
+        return False
+    gram = np.swapaxes(poses[:, :3, :3], 1, 2) @ poses[:, :3, :3]
+    upright = np.abs(gram - np.eye(3)).max() < 1e-3 and (np.linalg.det(poses[:, :3, :3]) > 0).all()
+    return bool(upright and np.abs(poses[:, 3] - [0, 0, 0, 1]).max() < 1e-6)
+
+
+def _no_scale() -> SaccadeError:
+    return _refused("The motion does not tell the model's scale.", "Move the gripper by 10 cm or more between views.")
+
+
+def _refused(message: str, hint: str) -> SaccadeError:
+    return SaccadeError(ErrorCode.INVALID_PARAMETER, message, hint=hint)

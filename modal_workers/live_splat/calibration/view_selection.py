@@ -1,0 +1,123 @@
+"""Which views of a recording to calibrate with, which of them to leave out, and whether to trust what comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contracts.errors import SaccadeError
+from modal_workers.live_splat.calibration.hand_eye import VIEWS_MIN, HandEye
+from modal_workers.live_splat.kinematics import SO101
+from modal_workers.live_splat.rigid_transform import inverses, rotation_vectors
+
+Floats = NDArray[np.float64]
+#: Calibrates with some of the views, by number.
+Solve = Callable[[Sequence[int]], HandEye]
+
+#: Poses of the arm that differ by less tell the same.
+APART_RAD: Final = 0.04
+#: What is off by less is noise, as far as it matters.
+_WRONG_MM: Final = 2.0
+#: Of the views, as many may be wrong: those without which the rest agrees twice as well. Of noise alone, a fifth left
+#: out makes a quarter less.
+_WRONG_SHARE: Final = 0.2
+_WRONG_GAIN: Final = 0.5
+_HALVES_MM: Final = 5.0
+_HALVES_DEG: Final = 1.0
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A hand-eye transform, the views it is of, and how far two halves of them disagree: as far as it may be off."""
+
+    hand_eye: HandEye
+    kept: tuple[int, ...]
+    #: Number of each view that was left out, and how far off it was, mm.
+    left_out: tuple[tuple[int, float], ...]
+    halves_mm: float | None
+    halves_deg: float | None
+    doubts: tuple[str, ...]
+
+    @property
+    def trusted(self) -> bool:
+        """Tell whether nothing speaks against it."""
+        return not self.doubts
+
+
+def spread_out(positions_rad: Floats, apart_rad: float = APART_RAD) -> list[int]:
+    """Order positions [V, J] so that each is as far as can be from all before it; leave out those that are near one.
+
+    The joints that move the camera count; the first position comes first.
+    """
+    columns = [SO101.joint_names.index(name) for name in SO101.tip_joint_names]
+    arm = np.asarray(positions_rad, np.float64)[:, columns]
+    if not len(arm):
+        return []
+    order = [0]
+    far = np.linalg.norm(arm - arm[0], axis=1)
+    while far.max() >= apart_rad:
+        order.append(int(np.argmax(far)))
+        far = np.minimum(far, np.linalg.norm(arm - arm[order[-1]], axis=1))
+    return order
+
+
+def calibrate(solve: Solve, count: int) -> Calibration:
+    """Calibrate with ``count`` views, again without those that are far off, and once with each half of the rest.
+
+    Raises:
+        SaccadeError: INVALID_PARAMETER, the views tell no transform.
+    """
+    kept, found = list(range(count)), solve(range(count))
+    left_out: list[tuple[int, float]] = []
+    most = int(count * _WRONG_SHARE)
+    while further := _without_wrong(solve, kept, found, most - len(left_out)):
+        kept, found = further[0], further[1]
+        left_out += further[2]
+    apart = _halves(solve, kept)
+    doubts = list(found.warnings)
+    if apart is None:
+        doubts.append(f"{len(kept)} views are too few to check them against each other: take 15 or more.")
+    elif apart[0] > _HALVES_MM or apart[1] > _HALVES_DEG:
+        doubts.append(
+            f"Two halves of the views disagree by {apart[0]:.1f} mm and {apart[1]:.1f} degrees: take more, from more "
+            "sides, with the arm at rest."
+        )
+    if len(left_out) >= max(2, most):
+        doubts.append(f"{len(left_out)} of {count} views were far off and left out; more may be wrong.")
+    millimetres, degrees = apart or (None, None)
+    return Calibration(found, tuple(kept), tuple(left_out), millimetres, degrees, tuple(doubts))
+
+
+def _without_wrong(
+    solve: Solve, kept: Sequence[int], found: HandEye, most: int
+) -> tuple[list[int], HandEye, list[tuple[int, float]]] | None:
+    """Leave out the worst view, one after the other, until the rest agrees twice as well; None if it never does."""
+    rest, now = list(kept), found
+    left_out: list[tuple[int, float]] = []
+    while len(left_out) < most and len(rest) > VIEWS_MIN and now.residual_mm > _WRONG_MM:
+        worst = int(np.argmax(now.view_residual_mm))
+        left_out.append((rest.pop(worst), now.view_residual_mm[worst]))
+        try:
+            now = solve(rest)
+        except SaccadeError:  # without it they turn about one axis only
+            return None
+        if now.residual_mm < _WRONG_GAIN * found.residual_mm:
+            return rest, now, left_out
+    return None
+
+
+def _halves(solve: Solve, kept: Sequence[int]) -> tuple[float, float] | None:
+    """Compare what the odd and the even views say: mm and degrees; None where half of them say nothing."""
+    if len(kept) < 2 * VIEWS_MIN:
+        return None
+    try:
+        one, other = (solve(kept[first::2]).gripper_from_camera for first in (0, 1))
+    except SaccadeError:
+        return None
+    apart = inverses(one) @ other
+    turned = rotation_vectors(apart[:3, :3])
+    return 1e3 * float(np.linalg.norm(apart[:3, 3])), float(np.rad2deg(np.linalg.norm(turned)))

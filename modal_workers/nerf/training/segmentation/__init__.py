@@ -1,0 +1,1 @@
+"""Separates the object from its background, in splats and in pixels."""

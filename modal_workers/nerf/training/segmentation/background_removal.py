@@ -1,0 +1,64 @@
+"""The last of the background taken off a trained object, and the object put in the middle of its own frame."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from modal_workers.gaussians.splats import Splats
+from modal_workers.nerf.scene import Scene
+from modal_workers.nerf.training.fitting import Target
+from modal_workers.nerf.training.initialization import seen_through, share_inside
+from modal_workers.nerf.training.segmentation.object_bounds import Placement
+
+#: A splat whose middle is outside of the masks in more photos than this is none of the object's.
+_INSIDE_SHARE: Final = 0.6
+_GROWN_SHARE: Final = 0.01
+_MIN_OPACITY: Final = 0.02
+_SEEN_OPACITY: Final = 0.3
+
+
+@torch.no_grad()
+def belongs(points: Tensor, targets: list[Target], radius: float) -> Tensor:
+    """Say which of points [N, 3] are the object's, by all photos together; they must be whole."""
+    grown_px = max(1, round(_GROWN_SHARE * max(max(t.camera.width_px, t.camera.height_px) for t in targets)))
+    near: Tensor = points.norm(dim=1) < radius
+    inside: Tensor = share_inside(points, targets, grown_px=grown_px) > _INSIDE_SHARE
+    return near & inside & ~seen_through(points, targets)
+
+
+@torch.no_grad()
+def kept(splats: Splats, targets: list[Target], radius: float) -> Splats:
+    """Give the splats that are the object's."""
+    solid = (splats.logit_opacities.sigmoid() > _MIN_OPACITY) & splats.finite()
+    return splats.select(solid & belongs(splats.means, targets, radius))
+
+
+@torch.no_grad()
+def scene_of(splats: Splats, placement: Placement, world_from_camera: list[NDArray[np.float64]]) -> Scene:
+    """Put the object's middle at the origin; poses [4, 4] are in the scene's frame as placed before."""
+    solid = splats.select(splats.logit_opacities.sigmoid() > _SEEN_OPACITY)
+    means = (solid if len(solid) > 20 else splats).means.double().cpu().numpy()
+    low, high = np.percentile(means, [0.5, 99.5], axis=0)
+    middle = (low + high) / 2
+    size = float(np.median(splats.log_scales.exp().mean(1).cpu().numpy()))
+    radius = float(np.percentile(np.linalg.norm(means - middle, axis=1), 99.5)) + 2 * size
+    moved = np.eye(4)
+    moved[:3, 3] = middle
+    centres = np.stack([pose[:3, 3] for pose in world_from_camera]) - middle
+    distances = np.linalg.norm(centres, axis=1)
+    elevations = np.degrees(np.arcsin(centres[:, 2] / distances))
+    low_deg, high_deg = (float(angle) for angle in np.percentile(elevations, [5, 95]))
+    shift = torch.from_numpy(middle).to(splats.means)
+    return Scene(
+        radius,
+        float(np.median(distances)),
+        (low_deg, high_deg),
+        placement.sfm_from_scene @ moved,
+        Splats(**{**splats.tensors(), "means": splats.means - shift}),
+        None if placement.table_z is None else placement.table_z - float(middle[2]),
+    )

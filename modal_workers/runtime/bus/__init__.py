@@ -1,0 +1,1 @@
+"""Access to a job's events: by NATS or by HTTP through the gateway."""

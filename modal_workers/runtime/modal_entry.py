@@ -1,0 +1,210 @@
+"""The body of every worker's Modal function: starts the worker as a child process and sees it, and all it began, off.
+
+The child is the one that a local executor starts, so that a crash, a lack of memory or a deaf job look the same in
+both. Here is no ``modal``: what only it knows is handed in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+
+from contracts.assignment import Assignment
+from contracts.launch import BusAccess, Launch
+from contracts.limits import MIB, WORKER_GRACE_S
+from kit.bucket import open_bucket
+from kit.process_tree import MARK, died_of_memory, family, kill, killed_for_memory, over_limit
+from kit.settings import INHERITED, NatsSettings, S3Settings, as_environment, inherited_environment
+from modal_workers import catalog
+from modal_workers.runtime.child_processes import adopt_orphans
+from modal_workers.runtime.device import real_device
+
+log = logging.getLogger(__name__)
+
+#: Beside the usual: where CUDA says what it has given, and where weights lie.
+_INHERITED: Final = (*INHERITED, "NVIDIA_VISIBLE_DEVICES", "HF_HOME", "TORCH_HOME")
+#: Together with the kill less than the seconds a preempted container has.
+_GRACE_S: Final = WORKER_GRACE_S + 1.0
+_KILL_S: Final = 0.8
+_LOOK_S: Final = 0.5
+_LOG_BYTES: Final = 4 * MIB
+
+#: Where our own source lies in the container; the worker finds it there, however Modal's own program does.
+_ROOT: Final = Path(__file__).resolve().parents[2]
+
+_inputs_before = 0
+
+
+def run(argument: dict[str, Any], call_id: str | None) -> dict[str, Any]:
+    """Do what a ``Launch`` asks for; gives ``exit_code`` (as a shell counts) and ``out_of_memory``.
+
+    What the worker itself could say it has said by events. Whatever ends this call from outside (``KeyboardInterrupt``
+    for a preemption, Modal's ``InputCancellation``) ends the worker first and then goes on.
+
+    Raises:
+        ValidationError: the launch is not one of ours.
+        SaccadeError: STORAGE_UNAVAILABLE, when the assignment lies in the bucket and cannot be fetched.
+    """
+    billed_since_s = _billed_since_s()
+    launch = Launch.model_validate(argument)
+    assignment = launch.assignment or _fetched(launch.assignment_key or "")
+    assignment = assignment.model_copy(update={"device": real_device(assignment.device)})
+    adopt_orphans()
+    # Its path marks every process of the run, and belongs to this call alone.
+    place = Path(tempfile.mkdtemp(prefix="saccade-"))
+    folder = place / assignment.run_id
+    folder.mkdir()
+    try:
+        environment = _environment(launch.bus, assignment, folder) | {"WORKER_BILLED_SINCE_S": repr(billed_since_s)}
+        if call_id:
+            environment["WORKER_CALL_ID"] = call_id
+        return _Child(assignment, environment, folder).result()
+    finally:
+        # A cancel is an exception that may come between any two lines, also right after the child began.
+        _clean(place, folder)
+
+
+def _clean(place: Path, folder: Path) -> None:
+    """Leave nothing of a run; another signal meanwhile only has it done again."""
+    while True:
+        try:
+            kill(psutil.Process().children(recursive=True), folder, _KILL_S)
+            shutil.rmtree(place, ignore_errors=True)
+        except KeyboardInterrupt:
+            continue
+        return
+
+
+def _billed_since_s() -> float:
+    """Give the unix time since when this call's device is paid for: the container's start, for its first call."""
+    global _inputs_before  # noqa: PLW0603 - a container is a process
+    _inputs_before += 1
+    return psutil.Process().create_time() if _inputs_before == 1 else time.time()
+
+
+def _fetched(key: str) -> Assignment:
+    async def fetch() -> bytes:
+        async with open_bucket(S3Settings()) as bucket:
+            return await bucket.get(key)
+
+    # A thread of its own, for an event loop of its own: Modal's runs in this one.
+    with ThreadPoolExecutor(1) as thread:
+        return Assignment.model_validate_json(thread.submit(asyncio.run, fetch()).result())
+
+
+def _environment(bus: BusAccess, assignment: Assignment, folder: Path) -> dict[str, str]:
+    """Name all that the child may know."""
+    compute = catalog.workload(assignment.workload).compute
+    threads = str(max(1, int(compute.cpu_cores)))
+    if bus.kind == "ingest":
+        nats, ingest = None, {"INGEST_URL": bus.url, "INGEST_TOKEN": bus.secret.get_secret_value()}
+    else:
+        nats, ingest = NatsSettings(url=bus.url, credentials=bus.secret, inbox_prefix=bus.inbox_prefix), {}
+    return (
+        inherited_environment(_INHERITED)
+        | as_environment(nats, S3Settings())
+        | ingest
+        | {MARK: str(folder), "WORKER_MEMORY_BYTES": str(compute.memory_bytes)}
+        | {"PYTHONPATH": str(_ROOT), "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
+        | {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": threads}
+        | {"OPENBLAS_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "OPENCV_FOR_THREADS_NUM": threads}
+    )
+
+
+class _Child:
+    """The worker's process, from its start until nothing of it is left."""
+
+    def __init__(self, assignment: Assignment, environment: dict[str, str], folder: Path) -> None:
+        self._folder = folder
+        self._log = folder / "worker.log"
+        self._limit_bytes = int(environment["WORKER_MEMORY_BYTES"])
+        self._over_memory = False
+        self._killed_before = killed_for_memory()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "modal_workers.runtime.local"],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=folder,
+            env=environment,
+            start_new_session=True,
+        )
+        self._echo = threading.Thread(target=self._repeat, daemon=True)
+        self._echo.start()
+        assert self._process.stdin
+        with contextlib.suppress(BrokenPipeError):  # it has ended already; how says its exit code
+            self._process.stdin.write(assignment.model_dump_json().encode())
+            self._process.stdin.close()
+
+    def result(self) -> dict[str, Any]:
+        """Wait for its end and tell how it ended."""
+        try:
+            while self._wait(_LOOK_S) is None:
+                members = self._family()
+                if over_limit(members, self._limit_bytes):
+                    self._over_memory = True
+                    kill(members, self._folder, _KILL_S)
+        except BaseException:
+            self._stop()
+            raise
+        self._clear()
+        code = self._process.returncode
+        code = 128 - code if code < 0 else code
+        # Of the container's own processes one at a time is a worker's, so what the kernel has killed meanwhile was its.
+        by_kernel = code == 128 + signal.SIGKILL and killed_for_memory() > self._killed_before
+        out_of_memory = self._over_memory or by_kernel or died_of_memory(code, self._log)
+        return {"exit_code": code, "out_of_memory": out_of_memory}
+
+    def _wait(self, timeout_s: float) -> int | None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._process.wait(timeout_s)
+        return None
+
+    def _family(self) -> list[psutil.Process]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return family(psutil.Process(self._process.pid))
+        return []
+
+    def _stop(self) -> None:
+        """Ask the worker to end, so that it can say so, then end it; another signal meanwhile does not shorten that."""
+        members = self._family()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGTERM)
+        end = time.monotonic() + _GRACE_S
+        while time.monotonic() < end:
+            with contextlib.suppress(KeyboardInterrupt):
+                if self._wait(end - time.monotonic()) is not None:
+                    break
+        self._clear(members)
+
+    def _clear(self, members: list[psutil.Process] | None = None) -> None:
+        if not kill(members or self._family(), self._folder, _KILL_S):
+            log.error("processes of %s could not be killed", self._folder.name)
+        self._wait(_KILL_S)
+        self._echo.join(_KILL_S)
+
+    def _repeat(self) -> None:
+        """Write what the worker logs into the container's log, and keep its end to look at."""
+        assert self._process.stderr
+        with self._log.open("wb") as kept:
+            for line in self._process.stderr:
+                sys.stderr.buffer.write(line)
+                sys.stderr.flush()
+                if kept.tell() > _LOG_BYTES:
+                    kept.seek(0)
+                    kept.truncate()
+                kept.write(line)
+                kept.flush()

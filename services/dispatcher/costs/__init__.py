@@ -1,0 +1,1 @@
+"""Cost of attempts and jobs."""

@@ -1,0 +1,1 @@
+"""Executors: run workers as local processes or on Modal."""

@@ -1,0 +1,58 @@
+"""Opens the executor that the operator chose. Modal's client is loaded only where workers run there."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from kit.auth.worker_token import WorkerTokens
+from kit.bucket import Bucket
+from kit.http.server import CannotServeError
+from kit.settings import NatsSettings, S3Settings
+from services.dispatcher.executors.executor import Executor, LaunchFailed
+from services.dispatcher.executors.local_executor import LocalExecutor
+from services.dispatcher.executors.run_access import RunAccess
+from services.dispatcher.settings import DispatcherSettings, ModalSettings
+
+
+@asynccontextmanager
+async def open_executor(
+    settings: DispatcherSettings, nats: NatsSettings, s3: S3Settings, bucket: Bucket
+) -> AsyncIterator[Executor]:
+    """Open it; workers go on when it is closed.
+
+    Raises:
+        CannotServeError: Modal was chosen, and its client, its token or the key for workers' tokens is missing.
+        ValidationError: Modal was chosen, and a setting is missing.
+    """
+    if settings.executor == "local" or settings.mock_modal:
+        local = LocalExecutor(settings.data_dir, nats, s3, slots=settings.slots)
+        try:
+            yield local
+        finally:
+            await local.close()
+        return
+    modal = ModalSettings()
+    access = _access(modal)
+    try:
+        from services.dispatcher.executors.modal_executor import open_modal_executor  # noqa: PLC0415 - not where nobody needs it
+    except ModuleNotFoundError as error:
+        raise CannotServeError("Modal's client is not installed: pip install 'saccade[modal]'.") from error
+    async with AsyncExitStack() as stack:
+        try:
+            executor = await stack.enter_async_context(open_modal_executor(modal, bucket, access))
+        except LaunchFailed as error:
+            raise CannotServeError(str(error)) from error
+        stack.push_async_callback(executor.close)
+        yield executor
+
+
+def _access(settings: ModalSettings) -> RunAccess:
+    try:
+        tokens = WorkerTokens(settings.seed(), settings.worker_account)
+    except OSError as error:
+        text = f"DISPATCHER_WORKER_SEED_FILE cannot be read ({error.strerror}): {error.filename}."
+        raise CannotServeError(text) from error
+    except ValueError as error:
+        raise CannotServeError(f"DISPATCHER_WORKER_SEED_FILE: {error}.") from error
+    return RunAccess(tokens, settings.worker_bus, settings.worker_bus_url)

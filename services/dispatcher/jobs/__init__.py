@@ -1,0 +1,1 @@
+"""The job events that the dispatcher consumes and publishes."""

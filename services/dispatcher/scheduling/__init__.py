@@ -1,0 +1,1 @@
+"""Scheduling: which job runs next, and on which device."""

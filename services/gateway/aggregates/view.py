@@ -1,0 +1,333 @@
+"""What can be listed and searched: jobs, their artifacts, sessions and uploads, in SQLite, folded from events.
+
+It can be deleted at any time and is rebuilt from the stream. It remembers the stream's epoch and the sequence it has
+come to, in the same transaction as what was folded, so that a restart goes on where the last commit was.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from pydantic import TypeAdapter
+
+from contracts.job import Job
+from contracts.manifest import Artifact
+from contracts.session import Session
+from kit.projection_file import FoldedFile
+from services.gateway.uploads.aggregate import Upload, UploadState
+
+T = TypeVar("T")
+
+#: Raised with every change of the tables or of what is kept in them: an older file is thrown away.
+_VERSION: Final = 4
+#: Runs of a kind that an estimate is made from.
+_RUNS: Final = 50
+_CACHED: Final = 2000
+_SCHEMA: Final = """
+CREATE TABLE position (one INTEGER PRIMARY KEY CHECK (one = 1), epoch TEXT NOT NULL, sequence INTEGER NOT NULL);
+INSERT INTO position VALUES (1, '', 0);
+CREATE TABLE jobs (
+    id TEXT PRIMARY KEY, tenant TEXT NOT NULL, workload TEXT NOT NULL, state TEXT NOT NULL, ended INTEGER NOT NULL,
+    created_us INTEGER NOT NULL, updated_us INTEGER NOT NULL, first_sequence INTEGER NOT NULL, pipeline TEXT NOT NULL,
+    body BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX jobs_by_age ON jobs (tenant, pipeline, first_sequence);
+CREATE INDEX jobs_by_state ON jobs (tenant, pipeline, state, first_sequence);
+CREATE INDEX jobs_by_pipeline ON jobs (pipeline) WHERE pipeline != '';
+CREATE TABLE job_inputs (upload_id TEXT NOT NULL, job_id TEXT NOT NULL, PRIMARY KEY (upload_id, job_id)) WITHOUT ROWID;
+CREATE INDEX job_inputs_by_job ON job_inputs (job_id);
+CREATE TABLE artifacts (
+    job_id TEXT NOT NULL, name TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (job_id, name)
+) WITHOUT ROWID;
+CREATE TABLE runs (
+    workload TEXT NOT NULL, version TEXT NOT NULL, device TEXT NOT NULL, sequence INTEGER NOT NULL,
+    seconds REAL NOT NULL,
+    PRIMARY KEY (workload, version, device, sequence)
+) WITHOUT ROWID;
+CREATE TABLE uploads (
+    id TEXT PRIMARY KEY, tenant TEXT NOT NULL, state TEXT NOT NULL, created_us INTEGER NOT NULL, body BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX uploads_by_state ON uploads (state, created_us);
+CREATE TABLE sessions (
+    id TEXT PRIMARY KEY, tenant TEXT NOT NULL, workload TEXT NOT NULL, state TEXT NOT NULL, ended INTEGER NOT NULL,
+    updated_us INTEGER NOT NULL, first_sequence INTEGER NOT NULL, body BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX sessions_by_age ON sessions (tenant, first_sequence);
+CREATE INDEX sessions_by_end ON sessions (ended, updated_us);
+"""
+_TABLES: Final = ("jobs", "job_inputs", "artifacts", "runs", "uploads", "sessions")
+_JOB: Final = TypeAdapter(Job)
+_SESSION: Final = TypeAdapter(Session)
+_UPLOAD: Final = TypeAdapter(Upload)
+
+
+@dataclass(frozen=True)
+class JobFilter:
+    """Which jobs to list; times are of their creation, ``since`` included and ``until`` not."""
+
+    workload: str | None = None
+    states: tuple[str, ...] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+    #: The pipeline of whose stages to list the jobs; empty lists the jobs that are of no pipeline.
+    pipeline: str = ""
+
+
+def _us(moment: datetime) -> int:
+    return int(moment.timestamp() * 1_000_000)
+
+
+def _cache(cached: OrderedDict[str, T], key: str, value: T) -> None:
+    cached[key] = value
+    cached.move_to_end(key)
+    if len(cached) > _CACHED:
+        cached.popitem(last=False)
+
+
+class View:
+    """The view; all calls are short and made in the event loop."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open the view of a folder, or begin a new one.
+
+        Raises:
+            OSError, sqlite3.OperationalError: the folder cannot be written, or another process has the view open.
+        """
+        self._file = FoldedFile(folder / "view.sqlite3", _SCHEMA, _VERSION)
+        self._jobs: OrderedDict[str, Job] = OrderedDict()
+        self._sessions: OrderedDict[str, Session] = OrderedDict()
+        ((self.epoch, self.sequence),) = self._file.rows("SELECT epoch, sequence FROM position")
+        self.dirty = False
+
+    def reset(self, epoch: str) -> None:
+        """Forget everything and begin the fold of another incarnation of the stream."""
+        for table in _TABLES:
+            self._file.write(f"DELETE FROM {table}")  # noqa: S608 - names from the line above
+        self._jobs.clear()
+        self._sessions.clear()
+        self.epoch, self.sequence, self.dirty = epoch, 0, True
+        self.commit()
+
+    def reached(self, sequence: int) -> None:
+        """Remember how far the fold has come; it counts with the next commit."""
+        self.sequence, self.dirty = sequence, True
+
+    def commit(self) -> None:
+        """Keep what was folded since the last commit.
+
+        Raises:
+            sqlite3.OperationalError: the disk does not take it; the view must be opened again.
+        """
+        if not self.dirty:
+            return
+        self._file.write("UPDATE position SET epoch = ?, sequence = ?", (self.epoch, self.sequence))
+        self._file.keep()
+        self.dirty = False
+
+    def close(self) -> None:
+        """Keep what was folded and close.
+
+        Raises:
+            sqlite3.OperationalError: the disk does not take it; it is folded again.
+        """
+        try:
+            self.commit()
+        finally:
+            self._file.close()
+
+    # -- jobs
+
+    def job(self, job_id: str) -> Job | None:
+        """Give a job of any tenant."""
+        if job := self._jobs.get(job_id):
+            return job
+        row = self._file.row("SELECT body FROM jobs WHERE id = ?", (job_id,))
+        return _JOB.validate_json(row[0]) if row else None
+
+    def keep_job(self, job: Job) -> None:
+        """Write a job as it is now."""
+        values = (
+            job.id,
+            job.tenant,
+            job.submitted.workload,
+            str(job.state),
+            job.state.ended,
+            _us(job.created_at),
+            _us(job.updated_at or job.created_at),
+            job.first_sequence,
+            job.submitted.part_of.job_id if job.submitted.part_of else "",
+            _JOB.dump_json(job),
+        )
+        self._file.write("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+        _cache(self._jobs, job.id, job)
+
+    def jobs(
+        self, tenant: str, wanted: JobFilter, *, before: int | None = None, limit: int
+    ) -> tuple[list[Job], int | None]:
+        """List a tenant's jobs, newest first, and give what ``before`` must be for the next page."""
+        clauses, values = ["tenant = ?", "pipeline = ?"], [tenant, wanted.pipeline]
+        conditions: list[tuple[str, Any]] = [
+            ("workload = ?", wanted.workload),
+            ("created_us >= ?", _us(wanted.since) if wanted.since else None),
+            ("created_us < ?", _us(wanted.until) if wanted.until else None),
+            ("first_sequence < ?", before),
+        ]
+        for clause, value in conditions:
+            if value is not None:
+                clauses.append(clause)
+                values.append(value)
+        if wanted.states:
+            clauses.append(f"state IN ({', '.join('?' * len(wanted.states))})")
+            values += wanted.states
+        query = f"SELECT body FROM jobs WHERE {' AND '.join(clauses)} ORDER BY first_sequence DESC LIMIT ?"  # noqa: S608
+        rows = self._file.rows(query, (*values, limit + 1))
+        found = [_JOB.validate_json(row[0]) for row in rows[:limit]]
+        return found, found[-1].first_sequence if len(rows) > limit else None
+
+    def parts(self, job_id: str) -> list[Job]:
+        """List the jobs of a pipeline's stages, by id."""
+        rows = self._file.rows("SELECT body FROM jobs WHERE pipeline = ? AND pipeline != '' ORDER BY id", (job_id,))
+        return [_JOB.validate_json(row[0]) for row in rows]
+
+    def keep_inputs(self, job_id: str, upload_ids: list[str]) -> None:
+        """Remember which uploads a job uses."""
+        for upload_id in upload_ids:
+            self._file.write("INSERT OR IGNORE INTO job_inputs VALUES (?, ?)", (upload_id, job_id))
+
+    def unfinished_jobs_of(self, upload_id: str) -> list[str]:
+        """Name the jobs that use an upload and have not ended."""
+        query = (
+            "SELECT job_id FROM job_inputs JOIN jobs ON id = job_id WHERE upload_id = ? AND NOT ended ORDER BY job_id"
+        )
+        return [row[0] for row in self._file.rows(query, (upload_id,))]
+
+    def count_jobs(self) -> dict[str, int]:
+        """Count the jobs in each state that is not an end."""
+        query = "SELECT state, count(*) FROM jobs WHERE NOT ended GROUP BY state"
+        return dict(self._file.rows(query))
+
+    # -- runs
+
+    def keep_run(self, workload: str, version: str, device: str, sequence: int, seconds: float) -> None:
+        """Remember what a run that succeeded was billed for; only the newest of a kind are kept."""
+        kind = (workload, version, device)
+        self._file.write("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?)", (*kind, sequence, seconds))
+        of_kind = "workload = ? AND version = ? AND device = ?"
+        newest = f"SELECT sequence FROM runs WHERE {of_kind} ORDER BY sequence DESC LIMIT {_RUNS}"  # noqa: S608
+        self._file.write(f"DELETE FROM runs WHERE {of_kind} AND sequence NOT IN ({newest})", (*kind, *kind))  # noqa: S608
+
+    def runs(self, workload: str, version: str, device: str) -> list[float]:
+        """Give the seconds of the newest runs of a kind."""
+        query = "SELECT seconds FROM runs WHERE workload = ? AND version = ? AND device = ?"
+        return [row[0] for row in self._file.rows(query, (workload, version, device))]
+
+    # -- artifacts
+
+    def keep_artifact(self, job_id: str, artifact: Artifact) -> None:
+        """Remember a file that a job left; a later one of the same name replaces it."""
+        values = (job_id, artifact.name, artifact.model_dump_json())
+        self._file.write("INSERT OR REPLACE INTO artifacts VALUES (?, ?, ?)", values)
+
+    def artifacts(self, job_id: str) -> list[Artifact]:
+        """List what a job has left so far, by name."""
+        query = "SELECT body FROM artifacts WHERE job_id = ? ORDER BY name"
+        return [Artifact.model_validate_json(row[0]) for row in self._file.rows(query, (job_id,))]
+
+    def artifact(self, job_id: str, name: str) -> Artifact | None:
+        """Give one file that a job left."""
+        query = "SELECT body FROM artifacts WHERE job_id = ? AND name = ?"
+        row = self._file.row(query, (job_id, name))
+        return Artifact.model_validate_json(row[0]) if row else None
+
+    # -- uploads
+
+    def upload(self, upload_id: str) -> Upload | None:
+        """Give an upload of any tenant."""
+        row = self._file.row("SELECT body FROM uploads WHERE id = ?", (upload_id,))
+        return _UPLOAD.validate_json(row[0]) if row else None
+
+    def keep_upload(self, upload: Upload) -> None:
+        """Write an upload as it is now."""
+        values = (upload.id, upload.tenant, str(upload.state), _us(upload.created_at), _UPLOAD.dump_json(upload))
+        self._file.write("INSERT OR REPLACE INTO uploads VALUES (?, ?, ?, ?, ?)", values)
+
+    def uploads_created_before(self, moment: datetime, limit: int = 100) -> list[Upload]:
+        """List uploads that were never completed, oldest first."""
+        query = "SELECT body FROM uploads WHERE state = ? AND created_us < ? ORDER BY created_us LIMIT ?"
+        rows = self._file.rows(query, (str(UploadState.CREATED), _us(moment), limit))
+        return [_UPLOAD.validate_json(row[0]) for row in rows]
+
+    # -- sessions
+
+    def session(self, session_id: str) -> Session | None:
+        """Give a session of any tenant; asked for every frame, so the newest are kept in memory."""
+        if session := self._sessions.get(session_id):
+            return session
+        row = self._file.row("SELECT body FROM sessions WHERE id = ?", (session_id,))
+        if row is None:
+            return None
+        session = _SESSION.validate_json(row[0])
+        _cache(self._sessions, session_id, session)
+        return session
+
+    def keep_session(self, session: Session) -> None:
+        """Write a session as it is now."""
+        values = (
+            session.id,
+            session.tenant,
+            session.opened.workload,
+            str(session.state),
+            session.state.ended,
+            _us(session.updated_at),
+            session.first_sequence,
+            _SESSION.dump_json(session),
+        )
+        self._file.write("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
+        _cache(self._sessions, session.id, session)
+
+    def sessions(
+        self, tenant: str, states: Sequence[str] = (), *, before: int | None = None, limit: int
+    ) -> tuple[list[Session], int | None]:
+        """List a tenant's sessions, newest first, and give what ``before`` must be for the next page."""
+        clauses: list[str] = ["tenant = ?"]
+        values: list[Any] = [tenant, *states]
+        if states:
+            clauses.append(f"state IN ({', '.join('?' * len(states))})")
+        if before is not None:
+            clauses.append("first_sequence < ?")
+            values.append(before)
+        query = f"SELECT body FROM sessions WHERE {' AND '.join(clauses)} ORDER BY first_sequence DESC LIMIT ?"  # noqa: S608
+        rows = self._file.rows(query, (*values, limit + 1))
+        found = [_SESSION.validate_json(row[0]) for row in rows[:limit]]
+        return found, found[-1].first_sequence if len(rows) > limit else None
+
+    def unfinished_sessions(self) -> list[str]:
+        """Name the sessions of all tenants that have not ended."""
+        return [row[0] for row in self._file.rows("SELECT id FROM sessions WHERE NOT ended")]
+
+    def count_sessions(self) -> dict[str, int]:
+        """Count the sessions in each state that is not an end."""
+        query = "SELECT state, count(*) FROM sessions WHERE NOT ended GROUP BY state"
+        return dict(self._file.rows(query))
+
+    def forget_before(self, moment: datetime) -> None:
+        """Drop what a rebuilt view would not have either: what has ended and is older than the stream's events."""
+        before = _us(moment)
+        old = "SELECT id FROM jobs WHERE ended AND updated_us < ?"
+        for table in ("artifacts", "job_inputs"):
+            self._file.write(f"DELETE FROM {table} WHERE job_id IN ({old})", (before,))  # noqa: S608
+        self._file.write("DELETE FROM jobs WHERE ended AND updated_us < ?", (before,))
+        self._file.write("DELETE FROM uploads WHERE created_us < ?", (before,))
+        self._file.write("DELETE FROM sessions WHERE ended AND updated_us < ?", (before,))
+        self._jobs.clear()
+        self._sessions.clear()
+        self.dirty = True
+
+    def rows(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Give every row of every table, to compare two views."""
+        return {table: self._file.rows(f"SELECT * FROM {table}") for table in _TABLES}  # noqa: S608

@@ -1,0 +1,75 @@
+"""``GET /sessions/{id}``: the page of a live session. It holds nothing of the session, which it reads itself."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fastapi import APIRouter, Request, Response
+
+from contracts.errors import ErrorCode, SaccadeError
+from contracts.ids import is_id
+from services.gateway.session_page.page_files import CONTENT_SECURITY_POLICY, PageFile, SessionPage, session_page
+
+router = APIRouter(include_in_schema=False)
+
+_ASSETS: Final = "/session-page"
+_FOR_EVER: Final = "public, max-age=31536000, immutable"
+_HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+_PAGE_HEADERS: Final = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
+    # The page's name stays while its content changes with the server's version.
+    "Cache-Control": "no-cache",
+}
+
+
+def _page() -> SessionPage:
+    return session_page(_ASSETS)
+
+
+def _sent(request: Request, file: PageFile, headers: dict[str, str]) -> Response:
+    headers = {**_HEADERS, **headers, "Vary": "Accept-Encoding"}
+    accepted = request.headers.get("accept-encoding", "")
+    if file.compressed is not None and "gzip" in accepted:
+        return Response(
+            file.compressed, media_type=file.media_type, headers={**headers, "Content-Encoding": "gzip"}
+        )  # fmt: skip
+    return Response(file.body, media_type=file.media_type, headers=headers)
+
+
+@router.api_route("/sessions/{session_id}", methods=["GET", "HEAD"])
+async def show_session(request: Request, session_id: str) -> Response:
+    """Give the page; whether there is such a session, and for whom, it asks the API.
+
+    Raises:
+        SaccadeError: SESSION_NOT_FOUND, when the text is no session's id.
+    """
+    if not is_id(session_id, "ses"):
+        raise SaccadeError(ErrorCode.SESSION_NOT_FOUND)
+    page, mark = _page(), f'"{_page().digest}"'
+    if mark in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers={**_PAGE_HEADERS, "ETag": mark})
+    return _sent(request, page.page, {**_PAGE_HEADERS, "ETag": mark})
+
+
+@router.api_route(_ASSETS + "/{digest}/{name:path}", methods=["GET", "HEAD"])
+async def send_file(request: Request, digest: str, name: str) -> Response:
+    """Give a file of the page in the version that the address names.
+
+    Raises:
+        SaccadeError: NOT_FOUND, for a version that this server does not have too.
+    """
+    page = _page()
+    file = page.files.get(name)
+    if file is None or digest != page.digest:
+        raise SaccadeError(
+            ErrorCode.NOT_FOUND,
+            "The page has no such file.",
+            hint="Reload the page: the server may be another version.",
+        )
+    return _sent(request, file, {"Cache-Control": _FOR_EVER})

@@ -1,0 +1,85 @@
+"""A session and the job that is its worker: what is submitted for the one, and what the other's end means for it."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from typing import Any, Final, get_args
+
+from nats.aio.client import Client
+from pydantic import ValidationError
+
+from contracts.errors import ErrorBody, ErrorCode, SaccadeError
+from contracts.events.job import JobSubmitted
+from contracts.events.session import FrameTotals, SessionFailed, SessionStopped, StopReason
+from contracts.job import Job, State
+from contracts.session import Session, SessionLaunch
+from contracts.workload import Workload
+from services.gateway.jobs.cost_estimate import Estimate
+from services.gateway.telemetry.publisher import stored_frames
+
+log = logging.getLogger(__name__)
+
+_REASONS: Final[tuple[StopReason, ...]] = get_args(StopReason)
+
+
+def submission_of(session: Session, workload: Workload, expected: Estimate) -> JobSubmitted:
+    """Write what is submitted for a session; its deadline leaves the session its whole length."""
+    opened = session.opened
+    launch = SessionLaunch(
+        session_id=session.id,
+        idle_timeout_s=opened.idle_timeout_s,
+        max_length_s=opened.max_length_s,
+        opened_at=session.created_at,
+        replay_of=opened.replay_of,
+        params=opened.params,
+    )
+    return JobSubmitted(
+        workload=workload.name,
+        workload_version=workload.version,
+        inputs={},
+        params=launch.model_dump(mode="json"),
+        max_cost_usd=opened.max_cost_usd,
+        estimated_usd=expected.usd,
+        estimated_from=expected.basis,
+        metadata=opened.metadata,
+        deadline=session.created_at + timedelta(seconds=workload.deadline_s + opened.max_length_s),
+    )
+
+
+async def ending_of(
+    session: Session, job: Job, totals: FrameTotals, client: Client
+) -> SessionStopped | SessionFailed:  # fmt: skip
+    """Write what the end of a job says of its session; ``totals`` are the counts that were told last.
+
+    Raises:
+        SaccadeError: BUS_UNAVAILABLE.
+    """
+    if job.state is State.SUCCEEDED:
+        return _stopped(session, job)
+    if job.state is State.FAILED:
+        error = job.error or ErrorBody.model_validate(SaccadeError(ErrorCode.WORKER_BROKEN).body())
+        return SessionFailed(error=error, cost_usd=job.actual_usd)
+    if not totals.sent and (unheard := await stored_frames(client, session)):
+        # No worker has counted them, and none will: they were sent, and nothing became of them.
+        totals = FrameTotals(sent=unheard, dropped=unheard)
+    chunks = session.chunk.chunk if session.chunk else 0
+    return SessionStopped(reason="asked", chunks=chunks, totals=totals, result={}, cost_usd=job.actual_usd)
+
+
+def _stopped(session: Session, job: Job) -> SessionStopped:
+    result: dict[str, Any] = job.result or {}
+    reason = result.get("reason")
+    chunks = result.get("chunks")
+    try:
+        totals = FrameTotals.model_validate(result.get("totals"))
+    except ValidationError:
+        log.warning("the result of %s does not count its frames", job.id)
+        totals = session.totals
+    return SessionStopped(
+        reason=next((known for known in _REASONS if known == reason), "asked"),
+        chunks=chunks if isinstance(chunks, int) else session.chunk.chunk if session.chunk else 0,
+        totals=totals,
+        result=result,
+        cost_usd=job.actual_usd,
+    )

@@ -1,0 +1,1 @@
+"""Telemetry of live sessions: frames and joint positions."""

@@ -1,0 +1,1 @@
+"""Uploads: presigned URLs, completion, media check."""

@@ -1,0 +1,298 @@
+"""Opens an uploaded file with a decoder, in a child process: ``python -m services.gateway.uploads.media_probe``.
+
+Reads ``{"url", "memory_bytes", "cpu_s"}`` on standard input, writes ``{"media": …}`` or ``{"error": {"code",
+"message"}}`` on standard output. A stranger's bytes may crash, hang or eat memory here and harm nobody: the process
+has limits, no secret but one presigned URL, and a decoder that may open only containers of video, picture and sound,
+never a playlist that names other files.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import resource
+import struct
+import sys
+import urllib.error
+import urllib.request
+import zipfile
+from typing import Any, Final
+
+from contracts.limits import MIB, PHOTO_PX, PHOTO_SIDE_PX, PICTURE_SIDE_PX
+
+_WINDOW_BYTES: Final = 1 * MIB
+#: Packets read in search of the first frame.
+_PACKETS: Final = 400
+_READ_S: Final = 10
+_VIDEO: Final = (
+    "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "mpegts", "mpeg", "mpegvideo", "flv", "asf", "ogg", "mxf",
+    "h264", "hevc", "m4v", "ivf", "obu", "av1", "mjpeg", "yuv4mpegpipe", "wtv", "nut",
+)  # fmt: skip
+_PICTURE: Final = (
+    "jpeg_pipe", "png_pipe", "webp_pipe", "bmp_pipe", "tiff_pipe", "gif", "apng", "jpegxl_pipe", "jpegxl_anim",
+    "j2k_pipe", "exr_pipe", "dpx_pipe", "qoi_pipe", "ppm_pipe", "pgm_pipe", "webp",
+)  # fmt: skip
+#: Opened only to say that there is no picture in it.
+_SOUND: Final = ("mp3", "wav", "aac", "flac", "ac3", "aiff", "caf", "amr", "w64")
+_PICTURE_BRANDS: Final = frozenset({"avif", "heic", "heix", "heif", "mif1", "miaf"})
+#: How a ZIP begins: with a file, with nothing in it, or cut into volumes.
+_ZIP_SIGNATURES: Final = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
+#: Pictures of a ZIP of which one must open, and the largest that is tried.
+_TRIED_PICTURES: Final = 5
+_TRIED_BYTES: Final = 128 * MIB
+
+
+class Refused(Exception):  # noqa: N818 - it is an answer
+    """The file cannot be used; the arguments are an error code and a message."""
+
+
+class RangeReader(io.RawIOBase):
+    """Reads an HTTP object by ranges, one window at a time."""
+
+    def __init__(self, url: str) -> None:
+        """Ask for the first window, which also tells the size."""
+        super().__init__()
+        self._url = url
+        self._position = 0
+        self._window_start = 0
+        self._window = b""
+        self.failure: Exception | None = None
+        self._size = self._load(0)
+
+    def readable(self) -> bool:
+        """Tell that it can be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """Tell that it can be sought."""
+        return True
+
+    def tell(self) -> int:
+        """Give the position in bytes."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move; nothing is read."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = max(0, base + offset)
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        """Read up to ``size`` bytes, fewer at a window's end."""
+        if self._position >= self._size:
+            return b""
+        inside = self._position - self._window_start
+        if not 0 <= inside < len(self._window):
+            self._load(self._position)
+            inside = 0
+        found = self._window[inside:] if size < 0 else self._window[inside : inside + size]
+        self._position += len(found)
+        return found
+
+    def readinto(self, buffer: Any) -> int:
+        """Read into a buffer, fewer bytes at a window's end."""
+        found = self.read(len(buffer))
+        buffer[: len(found)] = found
+        return len(found)
+
+    def _load(self, start: int) -> int:
+        """Load the window at ``start`` and give the object's size in bytes."""
+        headers = {"Range": f"bytes={start}-{start + _WINDOW_BYTES - 1}"}
+        request = urllib.request.Request(self._url, headers=headers)  # noqa: S310 - the gateway's own presigned URL
+        try:
+            with urllib.request.urlopen(request, timeout=_READ_S) as answer:  # noqa: S310
+                self._window = answer.read(_WINDOW_BYTES)
+                total = answer.headers.get("Content-Range", "").rpartition("/")[2]
+                length = int(total) if total.isdigit() else int(answer.headers.get("Content-Length", 0))
+        except (OSError, urllib.error.URLError) as error:
+            self.failure = error
+            raise
+        self._window_start = start
+        return length
+
+
+def probe(url: str) -> dict[str, Any]:
+    """Open the file, decode its first frame and say what it is.
+
+    Raises:
+        Refused: with MEDIA_UNDECODABLE, MEDIA_NO_VIDEO, MEDIA_TOO_LARGE or STORAGE_UNAVAILABLE.
+    """
+    try:
+        reader = RangeReader(url)
+    except OSError as error:
+        raise Refused("storage_unavailable", f"The bucket did not give the file ({type(error).__name__}).") from error
+    try:
+        if _begins(reader).startswith(_ZIP_SIGNATURES):
+            return _look_into(reader)
+        return _open(reader)
+    except (Refused, OSError) as error:
+        if reader.failure:
+            raise Refused("storage_unavailable", "The bucket stopped giving the file.") from error
+        raise
+
+
+def _begins(reader: RangeReader) -> bytes:
+    start = reader.read(4)
+    reader.seek(0)
+    return start
+
+
+def _open(file: io.RawIOBase | io.BytesIO) -> dict[str, Any]:
+    """Open a video or picture with the decoder.
+
+    Raises:
+        Refused: with MEDIA_UNDECODABLE, MEDIA_NO_VIDEO or MEDIA_TOO_LARGE.
+    """
+    import av  # noqa: PLC0415 - only this process may load a decoder
+
+    try:
+        with av.open(file, options={"format_whitelist": ",".join((*_VIDEO, *_PICTURE, *_SOUND))}) as container:
+            found = _look(av, container)
+    except (av.error.FFmpegError, ValueError, EOFError) as error:
+        raise Refused("media_undecodable", f"No decoder opens this file ({_reason(error)}).") from error
+    if found["media"] == "image" and found["container"] == "mov":
+        found["width_px"], found["height_px"] = _whole_size(file, (found["width_px"], found["height_px"]))
+    return found
+
+
+def _whole_size(file: io.RawIOBase | io.BytesIO, tile: tuple[int, int]) -> tuple[int, int]:
+    """Give a HEIF picture's size, px: telephones cut theirs into tiles, and the decoder was given one of them.
+
+    Each picture and part of one has a property ``ispe``; the largest is the whole (ISO/IEC 23008-12, 6.5.3).
+    """
+    file.seek(0)
+    head = file.read(_WINDOW_BYTES) or b""
+    sizes, at = [tile], head.find(b"ispe")
+    while 0 <= at <= len(head) - 16:
+        sizes.append(struct.unpack(">II", head[at + 8 : at + 16]))
+        at = head.find(b"ispe", at + 4)
+    whole = max(sizes, key=lambda size: size[0] * size[1])
+    _check_size(*whole, picture=True)
+    return whole
+
+
+def _look_into(reader: RangeReader) -> dict[str, Any]:
+    """List a ZIP, which must be safe as a whole, and open the first of a few of its pictures that opens.
+
+    Raises:
+        Refused: why the ZIP is refused; MEDIA_UNDECODABLE or MEDIA_TOO_LARGE, when none of the few opens.
+    """
+    from contracts.archive import list_archive, open_archive  # noqa: PLC0415 - most files are no ZIP
+    from contracts.errors import SaccadeError  # noqa: PLC0415 - and this takes a while to import
+
+    try:
+        with open_archive(io.BufferedReader(reader, _WINDOW_BYTES)) as archive:
+            pictures = list_archive(archive).pictures
+            refusals: dict[str, Refused] = {}
+            # Spread over the ZIP: what is wrong with the first five is often wrong with them alone.
+            for member in pictures[:: -(-len(pictures) // _TRIED_PICTURES)]:
+                try:
+                    return {**_picture_in(archive, member), "media": "archive", "container": "zip"}
+                except Refused as refusal:
+                    refusals[member.name] = refusal
+    except SaccadeError as error:
+        raise Refused(str(error.code), error.message) from error
+    codes = {str(refusal.args[0]) for refusal in refusals.values()}
+    why = "; ".join(f"{name}: {refusal.args[1].rstrip('.')}" for name, refusal in refusals.items())
+    code = codes.pop() if len(codes) == 1 else "media_undecodable"
+    raise Refused(code, f"None of the pictures in the ZIP that were tried opens: {why}.")
+
+
+def _picture_in(archive: zipfile.ZipFile, member: Any) -> dict[str, Any]:
+    """Say what one picture (an ``ArchiveMember``) is.
+
+    Raises:
+        Refused: MEDIA_UNDECODABLE or MEDIA_TOO_LARGE, it does not open.
+    """
+    from contracts.archive import read_member  # noqa: PLC0415 - as above
+    from contracts.errors import ErrorCode, SaccadeError  # noqa: PLC0415
+
+    if member.bytes > _TRIED_BYTES:
+        raise Refused("media_too_large", f"it has more than {_TRIED_BYTES // MIB} MiB")
+    try:
+        found = _open(io.BytesIO(read_member(archive, member)))
+    except SaccadeError as error:
+        if error.code is ErrorCode.ARCHIVE_UNREADABLE:
+            raise Refused("media_undecodable", "it is damaged") from error
+        raise
+    if found["media"] != "image":
+        raise Refused("media_undecodable", "it is no picture")
+    return found
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)[:200]
+
+
+def _look(av: Any, container: Any) -> dict[str, Any]:
+    """Find the picture in an open file and decode its first frame."""
+    streams = [one for one in container.streams.video if not one.disposition & av.stream.Disposition.attached_pic]
+    if not streams:
+        raise Refused("media_no_video", "The file has sound but no picture." if container.streams.audio else "")
+    stream = streams[0]
+    codec = stream.codec_context
+    if codec is None:
+        raise Refused("media_undecodable", "No decoder knows the codec of this file.")
+    name = container.format.name
+    picture = name in _PICTURE or container.metadata.get("major_brand", "").strip() in _PICTURE_BRANDS
+    _check_size(codec.width, codec.height, picture=picture)
+    codec.thread_count = 1
+    frame = _first_frame(container, stream)
+    _check_size(frame.width, frame.height, picture=picture)
+    duration = stream.duration * stream.time_base if stream.duration and stream.time_base else None
+    if duration is None and container.duration:
+        duration = container.duration / av.time_base
+    rate = stream.average_rate or stream.guessed_rate
+    return {
+        "media": "image" if picture else "video",
+        "container": name.partition(",")[0],
+        "codec": codec.name,
+        "width_px": frame.width,
+        "height_px": frame.height,
+        "duration_s": None if picture or duration is None else round(float(duration), 6),
+        "rate_hz": None if picture or not rate else round(float(rate), 6),
+    }
+
+
+def _check_size(width_px: int, height_px: int, *, picture: bool) -> None:
+    """Refuse what takes too much memory to decode; a video's frames are decoded by the dozen, a photo's by one."""
+    most_px = PHOTO_SIDE_PX if picture else PICTURE_SIDE_PX
+    if max(width_px, height_px) > most_px or (picture and width_px * height_px > PHOTO_PX):
+        most = f"{most_px:,} on a side" + (f" and {PHOTO_PX // 10**6} megapixels" if picture else "")
+        message = f"The picture has {width_px} x {height_px} pixels; at most {most} are opened."
+        raise Refused("media_too_large", message)
+
+
+def _first_frame(container: Any, stream: Any) -> Any:
+    for number, packet in enumerate(container.demux(stream)):
+        for frame in packet.decode():
+            return frame
+        if number > _PACKETS:
+            break
+    raise Refused("media_undecodable", "The file has a video track, but no frame in it can be decoded.")
+
+
+def _limit(memory_bytes: int, cpu_s: int) -> None:
+    """Take away what a decoder does not need."""
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+
+def main() -> None:
+    """Answer one question."""
+    asked = json.load(sys.stdin)
+    _limit(int(asked["memory_bytes"]), int(asked["cpu_s"]))
+    answer: dict[str, Any]
+    try:
+        answer = {"media": probe(asked["url"])}
+    except Refused as refusal:
+        answer = {"error": {"code": refusal.args[0], "message": refusal.args[1]}}
+    except MemoryError:
+        answer = {"error": {"code": "media_undecodable", "message": "Opening this file takes too much memory."}}
+    sys.stdout.write(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""HTTP access to the bus for workers that cannot reach NATS."""

@@ -1,0 +1,79 @@
+"""The state of a job or session for a client that missed events: the fold of what is left of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+from pydantic import TypeAdapter, ValidationError
+
+from contracts import session as sessions
+from contracts.events.base import Envelope, decode
+from contracts.events.job import JobSubmitted
+from contracts.events.session import SessionOpened
+from contracts.job import Job, fold
+from contracts.session import Session
+from services.notifier.streams.sse import StreamEvent, control_frame
+
+_JOB: Final = TypeAdapter(Job)
+_SESSION: Final = TypeAdapter(Session)
+
+
+def fold_left(events: Iterable[StreamEvent]) -> Job | None:
+    """Fold a job's events, in order. Without ``job.submitted`` the job's ``first_sequence`` is 0.
+
+    A job whose beginning is past retention still has a state worth telling; what only its beginning knew is unknown.
+    Events of types that this version does not know change nothing: they are streamed all the same.
+    """
+    job: Job | None = None
+    for event, envelope in _known(events):
+        if job is None and event.type != JobSubmitted.type:
+            unknown = JobSubmitted.model_construct(
+                workload="", workload_version="", inputs={}, params={}, deadline=envelope.time
+            )
+            job = Job(id=envelope.subject, tenant=envelope.tenant, submitted=unknown, created_at=envelope.time)
+        job = fold(job, envelope, event.sequence)
+    return job
+
+
+def fold_session_left(events: Iterable[StreamEvent]) -> Session | None:
+    """Fold a session's events as ``fold_left`` does a job's; without ``session.opened`` ``first_sequence`` is 0."""
+    session: Session | None = None
+    for event, envelope in _known(events):
+        if session is None and event.type != SessionOpened.type:
+            unknown = SessionOpened.model_construct(
+                workload="", workload_version="", params={}, idle_timeout_s=0.0, max_length_s=0.0
+            )
+            at = envelope.time
+            session = Session(
+                envelope.subject, envelope.tenant, unknown, at, first_sequence=0, sequence=0, updated_at=at
+            )
+        session = sessions.fold(session, envelope, event.sequence)
+    return session
+
+
+def snapshot_frame(thing: Job | Session) -> bytes:
+    """Write the state of a job or session as a block. Unknown is null."""
+    begun = "submitted" if isinstance(thing, Job) else "opened"
+    if thing.first_sequence:
+        adapter: TypeAdapter[Any] = _JOB if isinstance(thing, Job) else _SESSION
+        fields: dict[str, Any] = adapter.dump_python(thing, mode="json")
+    else:
+        known = {name: value for name, value in vars(thing).items() if name not in (begun, "created_at")}
+        fields = json.loads(json.dumps(known, default=_plain)) | {begun: None, "created_at": None}
+    return control_frame("snapshot", fields)
+
+
+def _known(events: Iterable[StreamEvent]) -> Iterator[tuple[StreamEvent, Envelope]]:
+    for event in events:
+        try:
+            envelope = decode(event.body)
+            envelope.parsed()
+        except (KeyError, ValidationError):
+            continue
+        yield event, envelope
+
+
+def _plain(value: Any) -> Any:
+    return TypeAdapter(type(value)).dump_python(value, mode="json")

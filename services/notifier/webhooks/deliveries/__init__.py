@@ -1,0 +1,1 @@
+"""Deliveries: planned, attempted, settled."""

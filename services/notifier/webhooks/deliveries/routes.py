@@ -1,0 +1,171 @@
+"""Routes of deliveries: what was sent to an endpoint, how each attempt went, and sending it once more."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Self
+
+from fastapi import APIRouter, Path, Query, Request
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from contracts.errors import ErrorCode, SaccadeError
+from contracts.events.base import Cursor
+from contracts.limits import PAGE_DEFAULT, PAGE_MAX
+from kit.auth.principal import Reader, Writer
+from kit.http.problems import problem_responses
+from services.notifier.streams.sse import parse_since
+from services.notifier.webhooks.deliveries.delivery import Attempt, Delivery, DeliveryState
+from services.notifier.webhooks.endpoints.routes import EndpointId, desk_of
+
+router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"])
+
+_E = ErrorCode
+
+
+class DeliveryObject(BaseModel):
+    """One event on its way to one endpoint; `id` is the event's cursor."""
+
+    id: str
+    event_id: str
+    event_type: str
+    event_subject: str
+    state: DeliveryState
+    attempts: int
+    last_status: int | None
+    last_error: str | None
+    next_attempt_at: datetime | None
+    updated_at: datetime
+
+
+class DeliveryPage(BaseModel):
+    """Deliveries, newest event first."""
+
+    data: list[DeliveryObject]
+    next_cursor: str | None
+
+
+class AttemptObject(BaseModel):
+    """How one attempt went."""
+
+    attempt: int
+    at: datetime
+    status: int | None
+    error: str | None
+    latency_ms: float
+    response_excerpt: str = Field(description="The first kilobyte of the answer.")
+    url_origin: str
+    next_attempt_at: datetime | None
+
+
+class AttemptList(BaseModel):
+    """All attempts of a delivery, in order."""
+
+    data: list[AttemptObject]
+    next_cursor: None = None
+
+
+class Redelivery(BaseModel):
+    """What is to be sent once more: one delivery, or all events since."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    delivery_id: str | None = Field(default=None, max_length=100)
+    since: str | None = Field(
+        default=None, max_length=100, description="A cursor, an RFC 3339 time or seconds before now."
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.delivery_id is None) == (self.since is None):
+            raise ValueError("send either delivery_id or since")
+        return self
+
+
+class RedeliveryObject(BaseModel):
+    """What will be sent once more."""
+
+    webhook_id: str
+    delivery_id: str | None
+    since: str | None
+
+
+def _shown(delivery: Delivery, epoch: str) -> DeliveryObject:
+    return DeliveryObject(
+        id=str(Cursor(epoch, delivery.sequence)),
+        event_id=delivery.event_id,
+        event_type=delivery.event_type,
+        event_subject=delivery.event_subject,
+        state=delivery.state,
+        attempts=delivery.attempts,
+        last_status=delivery.last_status,
+        last_error=delivery.last_error,
+        next_attempt_at=delivery.due if delivery.state is DeliveryState.PENDING else None,
+        updated_at=delivery.updated_at,
+    )
+
+
+def _attempt(attempt: Attempt) -> AttemptObject:
+    return AttemptObject.model_validate(attempt, from_attributes=True)
+
+
+def _cursor(text: str, code: ErrorCode) -> Cursor:
+    try:
+        return Cursor.parse(text)
+    except ValueError:
+        raise SaccadeError(code) from None
+
+
+@router.get(
+    "/{webhook_id}/deliveries",
+    responses=problem_responses(_E.WEBHOOK_NOT_FOUND, _E.CURSOR_INVALID),
+    summary="List what was sent",
+)
+async def list_deliveries(
+    *,
+    request: Request,
+    caller: Reader,
+    webhook_id: EndpointId,
+    state: DeliveryState | None = None,
+    limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = PAGE_DEFAULT,
+    cursor: Annotated[str | None, Query(max_length=100)] = None,
+) -> DeliveryPage:
+    """List deliveries to an endpoint, newest event first. The id of a job lists those to its own `webhook_url`."""
+    desk = desk_of(request)
+    before = _cursor(cursor, ErrorCode.CURSOR_INVALID) if cursor else None
+    found, following = desk.deliveries(caller.tenant, webhook_id, state, limit, before)
+    data = [_shown(one, desk.epoch) for one in found]
+    return DeliveryPage(data=data, next_cursor=str(following) if following else None)
+
+
+@router.get(
+    "/{webhook_id}/deliveries/{delivery_id}/attempts",
+    responses=problem_responses(_E.WEBHOOK_NOT_FOUND, _E.DELIVERY_NOT_FOUND),
+    summary="List the attempts of a delivery",
+)
+async def list_attempts(
+    request: Request, caller: Reader, webhook_id: EndpointId, delivery_id: Annotated[str, Path(max_length=100)]
+) -> AttemptList:
+    """List the attempts of a delivery, in order."""
+    delivery = _cursor(delivery_id, ErrorCode.DELIVERY_NOT_FOUND)
+    found = desk_of(request).attempts(caller.tenant, webhook_id, delivery)
+    return AttemptList(data=[_attempt(one) for one in found])
+
+
+@router.post(
+    "/{webhook_id}/redeliver",
+    status_code=202,
+    responses=problem_responses(
+        _E.WEBHOOK_NOT_FOUND, _E.WEBHOOK_DISABLED, _E.DELIVERY_NOT_FOUND, _E.CURSOR_INVALID, _E.INVALID_PARAMETER
+    ),
+    summary="Send one event, or all since, once more",
+)
+async def redeliver(request: Request, caller: Writer, webhook_id: EndpointId, body: Redelivery) -> RedeliveryObject:
+    """Send one event once more, or all that the endpoint takes since a moment. It is stored when this answers."""
+    desk = desk_of(request)
+    if body.delivery_id is not None:
+        delivery = _cursor(body.delivery_id, ErrorCode.DELIVERY_NOT_FOUND)
+        await desk.redeliver(caller.tenant, webhook_id, delivery, all_since=False)
+    else:
+        since = parse_since(body.since or "", datetime.now(UTC))
+        await desk.redeliver(caller.tenant, webhook_id, since, all_since=True)
+    return RedeliveryObject(webhook_id=webhook_id, delivery_id=body.delivery_id, since=body.since)

@@ -1,0 +1,135 @@
+"""The SQLite file of the webhooks' view: its tables, its one open transaction, and how far each stream is folded.
+
+It can be deleted at any time: all of it is in the streams.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from kit.projection_file import FoldedFile
+
+#: Raised with every change of the tables or of what is kept in them: an older file is thrown away.
+_VERSION: Final = 1
+_SCHEMA: Final = """
+CREATE TABLE position (
+    one INTEGER PRIMARY KEY CHECK (one = 1), events_epoch TEXT NOT NULL, planned INTEGER NOT NULL,
+    records_epoch TEXT NOT NULL, recorded INTEGER NOT NULL
+);
+INSERT INTO position VALUES (1, '', 0, '', 0);
+CREATE TABLE deliveries (
+    endpoint_id TEXT NOT NULL, sequence INTEGER NOT NULL, tenant TEXT NOT NULL, lane TEXT NOT NULL,
+    event_id TEXT NOT NULL, event_type TEXT NOT NULL, event_subject TEXT NOT NULL,
+    state TEXT NOT NULL, attempts INTEGER NOT NULL, scheduled_from INTEGER NOT NULL, due_us INTEGER NOT NULL,
+    last_status INTEGER, last_error TEXT, updated_us INTEGER NOT NULL,
+    asked INTEGER NOT NULL, last_record INTEGER NOT NULL,
+    PRIMARY KEY (endpoint_id, sequence)
+) WITHOUT ROWID;
+CREATE INDEX deliveries_by_state ON deliveries (endpoint_id, state, sequence);
+CREATE INDEX deliveries_due ON deliveries (lane, due_us, sequence) WHERE state = 'pending';
+CREATE INDEX deliveries_of_subject ON deliveries (endpoint_id, event_subject, sequence) WHERE state = 'pending';
+CREATE INDEX deliveries_unrecorded ON deliveries (sequence) WHERE state = 'pending' AND attempts = 0 AND asked = 0;
+CREATE INDEX deliveries_by_record ON deliveries (last_record) WHERE state <> 'pending';
+CREATE TABLE attempts (
+    endpoint_id TEXT NOT NULL, sequence INTEGER NOT NULL, attempt INTEGER NOT NULL, record INTEGER NOT NULL,
+    at_us INTEGER NOT NULL, status INTEGER, error TEXT, latency_ms REAL NOT NULL, excerpt TEXT NOT NULL,
+    next_us INTEGER, url_origin TEXT NOT NULL,
+    PRIMARY KEY (endpoint_id, sequence, attempt)
+) WITHOUT ROWID;
+CREATE INDEX attempts_by_record ON attempts (record);
+CREATE TABLE job_urls (
+    job_id TEXT PRIMARY KEY, tenant TEXT NOT NULL, url TEXT NOT NULL, sequence INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE health (
+    endpoint_id TEXT PRIMARY KEY, tenant TEXT NOT NULL, failing_since_us INTEGER NOT NULL,
+    failed_us INTEGER NOT NULL, status INTEGER, gone INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE planned_endpoints (endpoint_id TEXT PRIMARY KEY, since INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE redeliveries (record INTEGER PRIMARY KEY, body BLOB NOT NULL);
+"""
+_TABLES: Final = ("deliveries", "attempts", "job_urls", "health", "planned_endpoints", "redeliveries")
+
+
+def to_us(moment: datetime) -> int:
+    """Write a moment as the file keeps it: Unix microseconds."""
+    return round(moment.timestamp() * 1_000_000)
+
+
+def from_us(us: int) -> datetime:
+    """Read a moment as the file keeps it."""
+    return datetime.fromtimestamp(us / 1_000_000, UTC)
+
+
+class ViewFile(FoldedFile):
+    """The file; ``planned`` is how far EVENTS are folded, ``recorded`` how far DELIVERIES are."""
+
+    def __init__(self, folder: Path | None) -> None:
+        """Open the view of a folder, or begin a new one; without a folder, in memory.
+
+        Raises:
+            OSError, sqlite3.OperationalError: the folder cannot be written, or another process has the view open.
+        """
+        path = None if folder is None else folder / "deliveries.sqlite3"
+        super().__init__(path, _SCHEMA, _VERSION)
+        self.events_epoch, self.records_epoch, self.planned, self.recorded, self.dirty = "", "", 0, 0, False
+        self._read_position()
+
+    def _read_position(self) -> None:
+        query = "SELECT events_epoch, planned, records_epoch, recorded FROM position"
+        self.events_epoch, self.planned, self.records_epoch, self.recorded = self.rows(query)[0]
+        self.dirty = False
+
+    def reopen_in_memory(self) -> None:
+        """Leave a file that cannot be written, and begin anew in memory."""
+        super().reopen_in_memory()
+        self._read_position()
+
+    def reset(self, events_epoch: str, records_epoch: str) -> None:
+        """Forget everything: it is folded again."""
+        for table in _TABLES:
+            self.write(f"DELETE FROM {table}")  # noqa: S608 - names from the line above
+        self.events_epoch, self.records_epoch = events_epoch, records_epoch
+        self.planned = self.recorded = 0
+
+    def reached(self, *, planned: int | None = None, recorded: int | None = None) -> None:
+        """Remember how far the fold of EVENTS or of DELIVERIES has come; it counts with the next commit."""
+        self.planned = self.planned if planned is None else planned
+        self.recorded = self.recorded if recorded is None else recorded
+        self.dirty = True
+
+    def commit(self) -> None:
+        """Keep what was folded since the last commit.
+
+        Raises:
+            sqlite3.OperationalError: the disk does not take it; the view must be opened again.
+        """
+        if not self.dirty:
+            return
+        position = (self.events_epoch, self.planned, self.records_epoch, self.recorded)
+        self.write("UPDATE position SET events_epoch = ?, planned = ?, records_epoch = ?, recorded = ?", position)
+        self.keep()
+        self.dirty = False
+
+    def close(self) -> None:
+        """Keep what was folded and close.
+
+        Raises:
+            sqlite3.OperationalError: the disk does not take it; it is folded again.
+        """
+        try:
+            self.commit()
+        finally:
+            super().close()
+
+    def write(self, statement: str, values: Sequence[Any] = ()) -> int:
+        """Write inside the transaction; give how many rows it changed."""
+        changed = super().write(statement, values)
+        self.dirty = True
+        return changed
+
+    def all_rows(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Give every row of every table, to compare two views."""
+        return {table: self.rows(f"SELECT * FROM {table}") for table in _TABLES}  # noqa: S608 - names from above

@@ -1,0 +1,1 @@
+"""Sending: lanes, circuit breaker, signatures, address guard."""

@@ -1,0 +1,1 @@
+"""Simulators with ground truth, for demos, tests and measurements."""

@@ -1,0 +1,86 @@
+"""Light of a scene that never moves: how much of the sun and the sky reaches a place, baked into its textures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from simulators.arm.shapes import FARTHEST_M, Shape, Singles
+
+_SUN_TOWARDS: Final = np.array([-0.42, 0.50, 0.76])
+_SUN: Final = np.array([1.00, 0.94, 0.84], np.float32) * 0.78
+_SKY: Final = np.array([0.80, 0.88, 1.00], np.float32) * 0.50
+_BOUNCE: Final = np.array([1.00, 0.84, 0.66], np.float32) * 0.14  # what the table throws back
+_SUN_WIDTH: Final = 0.10
+_SUN_RAYS: Final = 12
+_SKY_RAYS: Final = 24
+_GOLDEN_RAD: Final = float(np.pi * (3 - np.sqrt(5)))
+_LIFT_M: Final = np.float32(5e-4)  # so that a surface does not shade itself
+
+
+def lit(albedo: NDArray[np.uint8], shape: Shape, face: int, solids: Sequence[Shape], grid: int) -> NDArray[np.uint8]:
+    """Give a face's texture in the scene's light, which is found at ``grid`` x ``grid`` places of it."""
+    middle = ((np.arange(grid) + 0.5) / grid).astype(np.float32)
+    u, v = np.meshgrid(middle, middle)
+    points, normals = shape.face_points(face, np.asarray(u), np.asarray(v))
+    light = _light(points.reshape(-1, 3), normals.reshape(-1, 3), solids).reshape(grid, grid, 3)
+    height, width = albedo.shape[:2]
+    smooth = np.asarray(cv2.resize(light, (width, height), interpolation=cv2.INTER_LINEAR))
+    linear = (albedo.astype(np.float32) / 255) ** np.float32(2.2) * smooth
+    return np.asarray(np.clip(linear, 0, 1) ** np.float32(1 / 2.2) * 255 + 0.5).astype(np.uint8)
+
+
+def _light(points: Singles, normals: Singles, solids: Sequence[Shape]) -> Singles:
+    """Give the light [N, 3] that places throw back, of all that white would throw back under an open bright sky."""
+    total = np.zeros((len(points), 3), np.float32)
+    start = points + normals * _LIFT_M
+    for towards in _sun_rays():
+        facing = np.maximum(normals @ towards, 0)
+        total += (facing * _open(start, facing, towards, solids) / _SUN_RAYS)[:, None] * _SUN
+    for towards in _sky_rays():
+        facing = np.maximum(normals @ towards, 0)
+        above = facing * _open(start, facing, towards, solids)
+        below = np.maximum(-(normals @ towards), 0)  # the same direction mirrored, in which the table is seen
+        total += (above[:, None] * _SKY + below[:, None] * _BOUNCE) * np.float32(2 / _SKY_RAYS)
+    return total
+
+
+def _open(start: Singles, facing: Singles, towards: Singles, solids: Sequence[Shape]) -> Singles:
+    """Tell from which places nothing stands in one direction: 1.0 or 0.0; matters only where they face it."""
+    seen = np.ones(len(start), np.float32)
+    if not facing.any():
+        return seen
+    for solid in solids:
+        corners = solid.corners()
+        middle = corners.mean(0)
+        off = middle - start
+        along = off @ towards
+        reach = np.linalg.norm(corners - middle, axis=1).max()
+        passes = np.linalg.norm(off - along[:, None] * towards, axis=1) < reach
+        close = np.flatnonzero(passes & (along > -reach) & (seen > 0))
+        blocked = solid.depth(start[close], np.broadcast_to(towards, (len(close), 3))) < FARTHEST_M
+        seen[close[blocked]] = 0.0
+    return seen
+
+
+def _sun_rays() -> Singles:
+    towards = _SUN_TOWARDS / np.linalg.norm(_SUN_TOWARDS)
+    aside = np.cross(towards, [0.0, 0.0, 1.0])
+    aside /= np.linalg.norm(aside)
+    up = np.cross(aside, towards)
+    number = np.arange(_SUN_RAYS) + 0.5
+    radius, turn = _SUN_WIDTH * np.sqrt(number / _SUN_RAYS), number * _GOLDEN_RAD
+    rays = towards + (radius * np.cos(turn))[:, None] * aside + (radius * np.sin(turn))[:, None] * up
+    return np.asarray(rays / np.linalg.norm(rays, axis=1, keepdims=True), np.float32)
+
+
+def _sky_rays() -> Singles:
+    """Directions spread evenly over the upper half of the sphere."""
+    number = np.arange(_SKY_RAYS) + 0.5
+    height, turn = number / _SKY_RAYS, number * _GOLDEN_RAD
+    across = np.sqrt(1 - height**2)
+    return np.stack([across * np.cos(turn), across * np.sin(turn), height], -1).astype(np.float32)

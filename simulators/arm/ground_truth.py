@@ -1,0 +1,68 @@
+"""How far a reconstruction is from the scene that was there, seen from places no frame was taken from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modal_workers.live_splat.rigid_transform import inverses
+from simulators.arm.motion import Motion
+from simulators.arm.table_scene import SCENE_CENTRE_M, Scene
+from simulators.arm.wrist_camera import camera_matrix, look_at
+
+Floats = NDArray[np.float64]
+Picture = NDArray[np.uint8]
+
+#: How far a viewpoint is from the camera's path: nothing is learnt by heart there, and nothing unseen is asked for.
+_ASIDE_M: Final = 0.015
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Viewpoints and what is truly seen from them. Poses [N, 4, 4] are ``camera_from_world``."""
+
+    camera_matrix: Floats
+    width_px: int
+    height_px: int
+    camera_from_world: Floats
+    pictures: tuple[Picture, ...]
+
+    def psnr_db(self, rendered: Sequence[Picture]) -> float:
+        """Give the mean peak signal-to-noise ratio in dB of pictures rendered at the viewpoints, in their order.
+
+        Raises:
+            ValueError: their number or size is not that of the viewpoints.
+        """
+        if len(rendered) != len(self.pictures):
+            raise ValueError(f"{len(rendered)} pictures for {len(self.pictures)} viewpoints")
+        return float(np.mean([psnr_db(one, true) for one, true in zip(rendered, self.pictures, strict=True)]))
+
+
+def truth_of(scene: Scene, motion: Motion, width_px: int = 160, height_px: int = 120, count: int = 8) -> Truth:
+    """Choose viewpoints beside the motion's path, and look from them at the scene's middle."""
+    matrix = camera_matrix(width_px, height_px)
+    random = np.random.default_rng([scene.seed, motion.seed, 31])
+    times = (np.arange(count) + random.uniform(0.2, 0.8, count)) / count * motion.period_s
+    aside = random.standard_normal((count, 3))
+    eyes = inverses(motion.camera_from_world(times))[:, :3, 3]
+    eyes = eyes + aside / np.linalg.norm(aside, axis=1, keepdims=True) * _ASIDE_M
+    targets = np.array(SCENE_CENTRE_M) + random.uniform(-0.02, 0.02, (count, 3)) * [1, 1, 0]
+    poses = np.stack([look_at(eye, target) for eye, target in zip(eyes, targets, strict=True)])
+    pictures = tuple(scene.render(matrix, pose, width_px, height_px) for pose in poses)
+    return Truth(matrix, width_px, height_px, poses, pictures)
+
+
+def psnr_db(picture: Picture, true: Picture) -> float:
+    """Give the peak signal-to-noise ratio in dB between two pictures of one size; infinite if they are equal.
+
+    Raises:
+        ValueError: their sizes differ, or they are not of whole grey levels.
+    """
+    if picture.shape != true.shape or picture.dtype != np.uint8 or true.dtype != np.uint8:
+        raise ValueError(f"{picture.dtype} {picture.shape} cannot be compared with {true.dtype} {true.shape}")
+    error = float(np.mean((picture.astype(np.float64) - true) ** 2))
+    return float("inf") if error == 0 else float(10 * np.log10(255.0**2 / error))

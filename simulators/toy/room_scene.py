@@ -1,0 +1,274 @@
+"""The invented scene as a camera sees it: toy, table and room, their light baked in, cast ray by ray.
+
+Nothing shines: a place looks the same from everywhere, but for the camera's own faults.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from simulators.toy import textures as paint
+from simulators.toy.locomotive import Part
+from simulators.toy.other_objects import THINGS, TOY
+from simulators.toy.ring_camera import Camera
+from simulators.toy.shapes import FARTHEST_M, Block, Floats, Masks, Shape, Singles
+from simulators.toy.textures import Picture
+
+_TABLE: Final = Block((0.0, 0.0, -0.015), (1.3, 1.3, 0.03))
+_ROOM: Final = Block((0.0, 0.0, 0.35), (4.6, 4.0, 2.3))
+#: Rays a pixel, each way; what is between is averaged.
+_FINE: Final = 2
+_SUN: Final = np.array([0.46, -0.34, 0.82])
+_SUN_SHARE: Final = 0.5
+#: Of the light, what comes from everywhere; and in a bright room.
+BOUNCED: Final = 0.22
+BRIGHT: Final = 0.36
+_NEAR_M: Final = 0.02
+
+
+@dataclass(frozen=True)
+class _Thing:
+    shape: Shape
+    #: Per face its picture, and each half as wide as the one before.
+    pyramids: tuple[tuple[Picture, ...], ...]
+    texel_m: float
+
+
+@functools.lru_cache(maxsize=6)
+def scene_of(seed: int, *, textured: bool = True, bounced: float = BOUNCED, thing: str = TOY) -> Scene:
+    """Give the scene of a seed; it is made once, in about a second."""
+    return Scene(seed, textured=textured, bounced=bounced, thing=thing)
+
+
+class Scene:
+    """A toy on a table in a room. The seed decides how everything is painted; ``textured=False`` paints it plain.
+
+    ``bounced`` is the light that comes from everywhere, into shadows too: a bright room has more of it. ``thing``:
+    what stands on the table, of ``THINGS``.
+    """
+
+    def __init__(self, seed: int, *, textured: bool = True, bounced: float = BOUNCED, thing: str = TOY) -> None:
+        """Paint everything and bake its light."""
+        self.seed = seed
+        random = np.random.default_rng([seed, 607])
+        parts = THINGS[thing](random)
+        table = (paint.table_top(random, 1400), *(paint.wood(random, 700, 24, (120, 84, 56)) for _ in range(5)))
+        walls = tuple(paint.wall(random, 640) for _ in range(4))
+        floor = paint.wood(random, 640, 640, (112, 82, 62), 16)
+        room = (*walls, paint.worn(random, 320, 320, (214, 210, 202)), floor)
+        if not textured:
+            parts = [Part(part.shape, tuple(paint.plain(one) for one in part.pictures)) for part in parts]
+            table, room = tuple(map(paint.plain, table)), tuple(map(paint.plain, room))
+        solids = [part.shape for part in parts]
+        self._toy = [_thing(part.shape, part.pictures, solids, bounced) for part in parts]
+        top = _lit_table(table[0], solids, bounced)
+        edges = [_pyramid(edge) for edge in table[1:5]]
+        self._table = _Thing(_TABLE, (*edges, _pyramid(top), _pyramid(table[5])), 1.3 / 1400)
+        self._bare_table = _Thing(_TABLE, (*edges, _pyramid(table[0]), _pyramid(table[5])), 1.3 / 1400)
+        self._room = [_pyramid(one) for one in room]
+
+    @property
+    def bounds_m(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+        """Lowest and highest corner of a block around what stands on the table."""
+        corners = np.concatenate([thing.shape.corners() for thing in self._toy])
+        (x, y, z), (far_x, far_y, far_z) = corners.min(0).tolist(), corners.max(0).tolist()
+        return (x, y, z), (far_x, far_y, far_z)
+
+    def picture(self, camera: Camera) -> Picture:
+        """Give what the camera sees: RGB [H, W, 3]."""
+        fine = _rays(camera, _FINE)
+        picture = self._behind(camera, fine, [self._table, *self._toy])
+        return _coarse(picture, camera)
+
+    def silhouette(self, camera: Camera) -> Picture:
+        """Give how much of each pixel the toy covers: [H, W], 0 to 255."""
+        return _coarse(np.where(self._covered(camera, 4), np.uint8(255), np.uint8(0)), camera)
+
+    def cutout(self, camera: Camera) -> Picture:
+        """Give the toy alone, with straight alpha: RGBA [H, W, 4]."""
+        fine = _rays(camera, _FINE)
+        picture = np.zeros((*fine[1].shape[:2], 3), np.uint8)
+        depth = np.full(fine[1].shape[:2], FARTHEST_M, np.float32)
+        _cast(self._toy, camera, fine, picture, depth)
+        alpha = (depth < FARTHEST_M).astype(np.float32)
+        share = cv2.resize(alpha, (camera.width_px, camera.height_px), interpolation=cv2.INTER_AREA)
+        colour = cv2.resize(picture.astype(np.float32), share.shape[::-1], interpolation=cv2.INTER_AREA)
+        straight = np.where(share[..., None] > 0, colour / np.maximum(share, 1e-6)[..., None], 0)
+        return np.concatenate([straight.round(), 255 * share[..., None].round(6)], -1).round().astype(np.uint8)
+
+    def turned(self, camera: Camera, still: Camera) -> Picture:
+        """Give the toy as ``camera`` sees it before table and room as ``still`` sees them: a turntable's picture."""
+        picture = self._behind(still, _rays(still, _FINE), [self._bare_table])
+        fine = _rays(camera, _FINE)
+        depth = np.full(picture.shape[:2], FARTHEST_M, np.float32)
+        _cast(self._toy, camera, fine, picture, depth)
+        return _coarse(picture, camera)
+
+    def _behind(self, camera: Camera, fine: tuple[Singles, Singles], things: Sequence[_Thing]) -> Picture:
+        origin, rays = fine
+        picture = np.empty(rays.shape, np.uint8)
+        depth = np.full(rays.shape[:2], FARTHEST_M, np.float32)
+        _cast(things, camera, fine, picture, depth)
+        _paint_room(self._room, origin, rays, picture, depth == FARTHEST_M)
+        return picture
+
+    def _covered(self, camera: Camera, fine: int) -> Masks:
+        origin, rays = _rays(camera, fine)
+        covered = np.zeros(rays.shape[:2], bool)
+        for thing in self._toy:
+            window = _window(thing.shape, camera, fine)
+            if window is not None:
+                covered[window] |= thing.shape.depth(origin, rays[window]) < FARTHEST_M
+        return covered
+
+
+def _cast(
+    things: Sequence[_Thing], camera: Camera, fine: tuple[Singles, Singles], picture: Picture, depth: Singles
+) -> None:
+    """Draw things into a picture where they are nearer than what is there, and note how near."""
+    origin, rays = fine
+    for thing in things:
+        window = _window(thing.shape, camera, _FINE)
+        if window is None:
+            continue
+        near = thing.shape.depth(origin, rays[window])
+        hit = near < depth[window]
+        if not hit.any():
+            continue
+        np.copyto(depth[window], near, where=hit)
+        points = np.asarray(origin + np.where(hit, near, 0)[..., None] * rays[window], np.float32)
+        level = np.log2(float(np.median(near[hit])) / (camera.focal_px * _FINE * thing.texel_m))
+        for face, on_face, u, v in thing.shape.faces(points):
+            seen = on_face & hit
+            if seen.any():
+                np.copyto(picture[window], _look_up(thing.pyramids[face], u, v, level), where=seen[..., None])
+
+
+def _paint_room(
+    room: Sequence[tuple[Picture, ...]], origin: Singles, rays: Singles, picture: Picture, open_: Masks
+) -> None:
+    """Draw the walls, seen from inside, where nothing stands before them."""
+    rows = np.flatnonzero(open_.any(1))
+    if not len(rows):
+        return
+    part = slice(int(rows[0]), int(rows[-1]) + 1)
+    along = np.where(np.abs(rays[part]) < 1e-9, np.float32(1e-9), rays[part])
+    half, centre = np.asarray(_ROOM.size, np.float32) / 2, np.asarray(_ROOM.centre, np.float32)
+    walls = (np.sign(along) * half + centre - origin) / along
+    away = np.minimum(np.minimum(walls[..., 0], walls[..., 1]), walls[..., 2])
+    points = origin + away[..., None] * along
+    for face, on_face, u, v in _ROOM.faces(np.asarray(points, np.float32)):
+        seen = on_face & open_[part]
+        if seen.any():
+            np.copyto(picture[part], _look_up(room[face], u, v, 0.0), where=seen[..., None])
+
+
+def _rays(camera: Camera, fine: int) -> tuple[Singles, Singles]:
+    """Give where the rays begin [3] and where they go [H, W, 3], one ahead of the camera; ``fine`` each way a pixel."""
+    pose = camera.world_from_camera
+    to_world = (pose[:3, :3] @ np.linalg.inv(camera.matrix)).astype(np.float32)
+    across = ((np.arange(camera.width_px * fine) + 0.5) / fine).astype(np.float32)
+    down = ((np.arange(camera.height_px * fine) + 0.5) / fine).astype(np.float32)
+    rays = (across[None, :, None] * to_world[:, 0] + down[:, None, None] * to_world[:, 1]) + to_world[:, 2]
+    return pose[:3, 3].astype(np.float32), rays
+
+
+def _window(shape: Shape, camera: Camera, fine: int) -> tuple[slice, slice] | None:
+    """Give the rows and columns of rays within which a shape can be met; None if nowhere."""
+    pose = camera.world_from_camera
+    local = (shape.corners() - pose[:3, 3]) @ pose[:3, :3]
+    height, width = camera.height_px * fine, camera.width_px * fine
+    if local[:, 2].min() < _NEAR_M:
+        return (slice(0, height), slice(0, width)) if local[:, 2].max() > _NEAR_M else None
+    places = local @ camera.matrix.T
+    places = places[:, :2] / places[:, 2:] * fine
+    low, high = np.floor(places.min(0)) - 1, np.ceil(places.max(0)) + 1
+    columns = slice(max(0, int(low[0])), min(width, max(0, int(high[0]))))
+    rows = slice(max(0, int(low[1])), min(height, max(0, int(high[1]))))
+    return (rows, columns) if columns.start < columns.stop and rows.start < rows.stop else None
+
+
+def _look_up(pyramid: tuple[Picture, ...], u: Singles, v: Singles, level: float) -> Picture:
+    """Look pictures up between texels, on the level whose texels are about as wide as rays are apart."""
+    texture = pyramid[int(np.clip(np.round(level), 0, len(pyramid) - 1))]
+    height, width = texture.shape[:2]
+    x, y = u * np.float32(width) - np.float32(0.5), v * np.float32(height) - np.float32(0.5)
+    found = cv2.remap(
+        texture, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
+    )
+    return np.asarray(found, np.uint8)
+
+
+def _coarse(picture: NDArray[np.uint8], camera: Camera) -> Picture:
+    return np.asarray(cv2.resize(picture, (camera.width_px, camera.height_px), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _pyramid(texture: Picture) -> tuple[Picture, ...]:
+    levels = [np.ascontiguousarray(texture)]
+    while min(levels[-1].shape[:2]) >= 8:
+        height, width = levels[-1].shape[:2]
+        half = cv2.resize(levels[-1], (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+        levels.append(np.asarray(half, np.uint8))
+    return tuple(levels)
+
+
+def _thing(shape: Shape, pictures: Sequence[Picture], solids: Sequence[Shape], bounced: float) -> _Thing:
+    others = [solid for solid in solids if solid is not shape]
+    lit = [_lit(picture, shape.surface(face, 14), others, bounced) for face, picture in enumerate(pictures)]
+    return _Thing(shape, tuple(_pyramid(one) for one in lit), 1 / 2600)
+
+
+def _lit(picture: Picture, surface: tuple[Floats, Floats], others: Sequence[Shape], bounced: float) -> Picture:
+    """Shade a picture by the light that falls on points and normals [n, n, 3] of its, past other solids."""
+    points, normals = surface
+    light = np.zeros(points.shape[:2], np.float32)
+    start = (points + 1e-4 * normals).astype(np.float32)
+    for towards, strength in _LIGHTS:
+        falling = np.maximum(normals @ towards, 0).astype(np.float32)
+        if not falling.any():
+            continue
+        ray = np.broadcast_to(towards.astype(np.float32), start.shape)
+        free = np.ones(start.shape[:2], bool)
+        for solid in (*others, _TABLE):
+            free &= solid.depth(start, ray) == FARTHEST_M
+        light += np.float32(strength) * falling * free
+    size = (picture.shape[1], picture.shape[0])
+    shade = cv2.resize(bounced + light, size, interpolation=cv2.INTER_LINEAR)
+    return np.asarray(np.clip(picture * shade[..., None], 0, 255).round().astype(np.uint8))
+
+
+def _lit_table(top: Picture, solids: Sequence[Shape], bounced: float) -> Picture:
+    """Shade the table's middle, where the toy's shadow is."""
+    size, half_m = top.shape[0], 0.26
+    part = slice(round((0.5 - half_m / 1.3) * size), round((0.5 + half_m / 1.3) * size))
+    surface = Block((0.0, 0.0, -0.0005), (2 * half_m, 2 * half_m, 0.001)).surface(4, 110)
+    bright = bounced + float(sum(strength * max(0.0, towards[2]) for towards, strength in _LIGHTS))
+    lit = np.clip(top * bright, 0, 255).round().astype(np.uint8)
+    lit[part, part] = _lit(top[part, part], surface, solids, bounced)
+    return np.asarray(lit)
+
+
+def _lights() -> list[tuple[Floats, float]]:
+    """Give directions and strengths: a window's worth of sun, and a sky all over."""
+    random = np.random.default_rng(11)
+    sun = _SUN / np.linalg.norm(_SUN)
+    lights = []
+    for _ in range(8):
+        towards = sun + random.normal(0, 0.12, 3)
+        lights.append((towards / np.linalg.norm(towards), _SUN_SHARE / 8))
+    for step in range(14):  # a spiral: even over the upper half
+        z = (step + 0.5) / 14
+        angle = step * np.pi * (3 - 5**0.5)
+        flat = np.sqrt(1 - z * z)
+        lights.append((np.array([flat * np.cos(angle), flat * np.sin(angle), z]), 0.95 / 14))
+    return lights
+
+
+_LIGHTS: Final = _lights()

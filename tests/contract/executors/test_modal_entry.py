@@ -1,0 +1,237 @@
+"""The body of a worker's Modal function, in a process of its own as Modal's program is, without Modal."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from pydantic import ValidationError
+
+from contracts.assignment import Assignment
+from contracts.job import State
+from contracts.launch import BusAccess, Launch
+from kit.settings import as_environment, inherited_environment
+from modal_workers.runtime import modal_entry as modal_run
+from services.dispatcher.executors.run_access import RunAccess
+from tests.harness.runtime.executor_environment import of_run
+from tests.harness.runtime.job_driver import Desk, open_desk
+from tests.harness.servers.embedded import ROOT, EmbeddedS3, OperatorNats
+from tests.modal_loopback.interpreter import make_interpreter
+
+pytestmark = pytest.mark.anyio
+
+#: Reads one launch a line, writes one answer a line: a container that is kept for the next input.
+BODY = """
+import json, sys
+from modal_workers.runtime import modal_run
+for line in sys.stdin:
+    try:
+        print("answer", json.dumps(modal_run.run(json.loads(line), "fc-7")), flush=True)
+    except BaseException as error:
+        print("answer", json.dumps(type(error).__name__), flush=True)
+"""
+
+
+@dataclass
+class Container:
+    """Something like a container: our source is in the working folder, not installed, and no variable says so."""
+
+    folder: Path
+    nats: OperatorNats
+    s3: EmbeddedS3
+    desk: Desk
+    python: Path
+    made: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    def start(self) -> subprocess.Popen[str]:
+        self.folder.mkdir(exist_ok=True)
+        environment = inherited_environment(("PATH", "LANG")) | as_environment(None, self.s3.settings)
+        environment |= {"TMPDIR": str(self.folder), "HOME": str(self.folder), "WORKER_CATALOG": "tests.workers"}
+        environment |= {"MODAL_TASK_ID": "ta-1", "SOMEBODY_S_SECRET": "7"}
+        self.made.append(
+            subprocess.Popen(
+                [self.python, "-c", BODY],
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+        return self.made[-1]
+
+    def launch(self, assignment: Assignment) -> dict[str, Any]:
+        access = RunAccess(self.nats.tokens, "nats", self.nats.url)
+        return Launch(assignment=assignment, bus=access.of(assignment, 60.0)).argument()
+
+    async def give(self, container: subprocess.Popen[str], launch: dict[str, Any]) -> None:
+        assert container.stdin
+        container.stdin.write(json.dumps(launch) + "\n")
+        container.stdin.flush()
+
+    async def answer(self, container: subprocess.Popen[str]) -> Any:
+        assert container.stdout
+        while line := await asyncio.to_thread(container.stdout.readline):
+            if line.startswith("answer "):
+                return json.loads(line.removeprefix("answer "))
+        raise AssertionError("the container gave no answer")
+
+    def left(self) -> list[str]:
+        return sorted(path.name for path in self.folder.glob("saccade-*"))
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[OperatorNats, EmbeddedS3, Path]]:
+    with ExitStack() as stack:
+        nats = stack.enter_context(OperatorNats(tmp_path_factory.mktemp("nats")))
+        s3 = stack.enter_context(EmbeddedS3(tmp_path_factory.mktemp("s3")))
+        yield nats, s3, make_interpreter(tmp_path_factory.mktemp("environment") / "python")
+
+
+@pytest.fixture
+async def container(tmp_path: Path, servers: tuple[OperatorNats, EmbeddedS3, Path]) -> AsyncIterator[Container]:
+    nats, s3, python = servers
+    async with open_desk(nats.settings, s3.settings) as desk:
+        container = Container(tmp_path / "t", nats, s3, desk, python)
+        yield container
+        for process in container.made:
+            process.kill()
+            process.communicate()
+
+
+async def test_a_worker_finds_our_source_and_leaves_nothing(container: Container) -> None:
+    process = container.start()
+    assignment = await container.desk.submit("children", "work 0.1")
+    await container.give(process, container.launch(assignment))
+    assert await container.answer(process) == {"exit_code": 0, "out_of_memory": False}
+    job = await container.desk.job(assignment.job_id)
+    assert (job.state, job.call_id) == (State.SUCCEEDED, "fc-7")
+    assert of_run(assignment) == []
+    assert container.left() == []
+
+
+async def test_a_worker_knows_what_it_needs_and_nothing_else(container: Container) -> None:
+    process = container.start()
+    assignment = await container.desk.submit("work 30")
+    await container.give(process, container.launch(assignment))
+    await container.desk.until(assignment.job_id, State.RUNNING)
+    (worker,) = of_run(assignment)
+    known = worker.environ()
+    assert {"MODAL_TASK_ID", "SOMEBODY_S_SECRET"} & known.keys() == set()
+    assert {"NATS_CREDENTIALS", "S3_SECRET_ACCESS_KEY", "WORKER_CATALOG", "WORKER_CALL_ID"} <= known.keys()
+    assert known["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert assignment.job_id not in " ".join(worker.cmdline()), "what it is to do is for nobody else to see"
+    process.send_signal(signal.SIGINT)
+    assert await container.answer(process) == "KeyboardInterrupt"
+
+
+async def test_a_container_that_is_taken_away_lets_its_worker_say_so(container: Container) -> None:
+    process = container.start()
+    assignment = await container.desk.submit("children", "progress 0.5", "work 60")
+    await container.give(process, container.launch(assignment))
+    await container.desk.until_progress(assignment.job_id)
+    for _ in range(3):  # impatient: a second signal must not cut the first one's grace short
+        process.send_signal(signal.SIGINT)
+        await asyncio.sleep(0.1)
+    assert await container.answer(process) == "KeyboardInterrupt"
+    job = await container.desk.job(assignment.job_id)
+    assert (job.state, job.failure) == (State.INTERRUPTED, "preempted")
+    assert of_run(assignment) == []
+    assert container.left() == []
+
+
+async def test_a_deaf_worker_is_killed_with_its_children(container: Container) -> None:
+    process = container.start()
+    assignment = await container.desk.submit("ignore_signals", "children", "progress 0.5", "sleep 60")
+    await container.give(process, container.launch(assignment))
+    await container.desk.until_progress(assignment.job_id)
+    for worker in of_run(assignment):
+        if "modal_workers.runtime.local" in worker.cmdline():
+            worker.suspend()  # deafer than deaf
+    process.send_signal(signal.SIGINT)
+    assert await container.answer(process) == "KeyboardInterrupt"
+    assert of_run(assignment) == []
+    assert container.left() == []
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        (("exit 3",), {"exit_code": 3, "out_of_memory": False}),
+        (("kill",), {"exit_code": 137, "out_of_memory": False}),
+        (("progress 0.1", "hoard_in_children", "sleep 60"), {"exit_code": 137, "out_of_memory": True}),
+        (("hoard",), {"exit_code": 10, "out_of_memory": False}),  # it says so itself
+    ],
+)
+async def test_how_a_worker_ended_is_told(
+    container: Container, script: tuple[str, ...], expected: dict[str, Any]
+) -> None:
+    process = container.start()
+    assignment = await container.desk.submit(*script)
+    await container.give(process, container.launch(assignment))
+    assert await container.answer(process) == expected
+    assert of_run(assignment) == []
+
+
+async def test_the_first_run_of_a_container_pays_for_its_start_and_later_ones_do_not(container: Container) -> None:
+    process = container.start()
+    created_s = psutil.Process(process.pid).create_time()
+    await asyncio.sleep(1.5)
+    since = []
+    for _ in range(2):
+        assignment = await container.desk.submit("work 0.01")
+        given_s = time.time()
+        await container.give(process, container.launch(assignment))
+        assert await container.answer(process) == {"exit_code": 0, "out_of_memory": False}
+        job = await container.desk.job(assignment.job_id)
+        assert job.billed_since is not None
+        assert job.costs[assignment.run_id].startup_s > 0
+        since.append((job.billed_since.timestamp(), given_s))
+    assert since[0][0] == pytest.approx(created_s, abs=0.05)
+    assert since[1][0] == pytest.approx(since[1][1], abs=0.5)
+
+
+async def test_an_assignment_may_lie_in_the_bucket(container: Container) -> None:
+    process = container.start()
+    assignment = await container.desk.submit("work 0.01")
+    key = container.desk.bucket.key("scratch", assignment.job_id, "runs", assignment.run_id, "assignment.json")
+    await container.desk.bucket.put(key, assignment.model_dump_json().encode())
+    launch = container.launch(assignment) | {"assignment": None, "assignment_key": key}
+    await container.give(process, launch)
+    assert await container.answer(process) == {"exit_code": 0, "out_of_memory": False}
+    await container.give(process, launch | {"assignment_key": f"{key}.not"})
+    assert isinstance(await container.answer(process), str), "one that is not there is told as an error"
+
+
+@pytest.mark.parametrize(
+    "launch",
+    [
+        {},
+        {"bus": {"secret": "eyes only", "kind": "nats", "url": "x"}},
+        {"assignment_key": "k", "bus": {"secret": "eyes only", "kind": "carrier pigeon", "url": "x"}},
+        {"assignment_key": "k", "bus": {"secret": "eyes only"}},
+        {"assignment_key": "k", "bus": {"secret": ["eyes only"], "kind": "nats", "url": "x"}},
+    ],
+)
+def test_a_launch_that_is_none_of_ours_is_refused_without_showing_its_secrets(launch: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError) as raised:
+        modal_run.run(launch, None)
+    assert "eyes only" not in f"{raised.value} {raised.value!r}"
+
+
+def test_a_launch_shows_its_secret_only_where_it_is_sent() -> None:
+    launch = Launch(assignment_key="k", bus=BusAccess(kind="ingest", url="https://x.example", secret="eyes only"))
+    assert "eyes only" not in f"{launch} {launch!r} {launch.model_dump()} {launch.model_dump_json()}"
+    assert launch.argument()["bus"]["secret"] == "eyes only"
+    assert Launch.model_validate(launch.argument()) == launch

@@ -1,0 +1,197 @@
+"""What a service, a worker and a client may rely on in a bucket: presigned URLs, parts, what is missing, sums."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from contracts.errors import ErrorCode, SaccadeError
+from contracts.limits import MIB, PART_BYTES
+from kit.bucket import Bucket, Missing, open_bucket
+from kit.settings import S3Settings
+from modal_workers.runtime.retry import patiently
+from tests.harness.servers.embedded import S3Server, free_port
+
+pytestmark = pytest.mark.anyio
+
+
+@asynccontextmanager
+async def opened(server: S3Server, **changed: str) -> AsyncIterator[Bucket]:
+    settings = S3Settings(**(server.settings.model_dump() | changed))
+    async with open_bucket(settings) as bucket:
+        await bucket.create()
+        yield bucket
+
+
+def body_of(size: int, seed: int = 7) -> bytes:
+    return random.Random(seed).randbytes(size)
+
+
+def sha256(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
+async def test_a_presigned_put_takes_the_bytes_and_a_presigned_get_gives_them(any_s3_server: S3Server) -> None:
+    async with opened(any_s3_server) as bucket, httpx.AsyncClient() as client:
+        key, body = bucket.key("uploads", "acme", "upl_1", "lap one.mp4"), body_of(300_000)
+        put = await client.put(
+            await bucket.presign_put(key, "video/mp4"), content=body, headers={"Content-Type": "video/mp4"}
+        )
+        assert put.status_code == 200
+        assert await bucket.size(key) == len(body)
+        got = await client.get(await bucket.presign_get(key, filename='la"p\n.mp4', content_type="video/mp4"))
+        assert (got.status_code, sha256(got.content)) == (200, sha256(body))
+        assert '"' not in got.headers.get("content-disposition", "").removeprefix('inline; filename="').rstrip('"')
+        part = await client.get(await bucket.presign_get(key), headers={"Range": "bytes=1000-1999"})
+        # rclone sends the range that was asked for, but calls it 200; public clouds say 206.
+        assert part.status_code in (200, 206)
+        assert part.content == body[1000:2000]
+        assert part.headers["content-range"] == "bytes 1000-1999/300000"
+
+
+async def test_a_url_is_good_for_one_key_one_method_and_unchanged(any_s3_server: S3Server) -> None:
+    async with opened(any_s3_server) as bucket, httpx.AsyncClient() as client:
+        mine, other = bucket.key("results", "job_1", "a.json"), bucket.key("results", "job_2", "a.json")
+        await bucket.put(mine, b"{}")
+        await bucket.put(other, b'{"secret": 1}')
+        url = await bucket.presign_get(mine)
+        assert (await client.get(url)).status_code == 200
+        parts = urlsplit(url)
+        elsewhere = urlunsplit(parts._replace(path=parts.path.replace("job_1", "job_2")))
+        assert (await client.get(elsewhere)).status_code == 403
+        assert (await client.put(url, content=b"changed")).status_code == 403
+        assert (await client.get(urlunsplit(parts._replace(query="")))).status_code in (400, 401, 403)
+        assert await bucket.get(mine) == b"{}"
+
+
+async def test_a_url_signed_for_clients_carries_their_address(any_s3_server: S3Server) -> None:
+    public = f"http://bucket.example.org:{free_port()}"
+    async with opened(any_s3_server, public_endpoint_url=public) as bucket, httpx.AsyncClient() as client:
+        key = bucket.key("results", "job_1", "report.html")
+        await bucket.put(key, b"<p>", "text/html")
+        assert (await bucket.presign_get(key)).startswith(f"{public}/")
+        inside = await bucket.presign_get(key, inside=True)
+        assert (await client.get(inside)).content == b"<p>"
+
+
+async def test_parts_go_up_by_presigned_url_in_any_order(any_s3_server: S3Server) -> None:
+    async with opened(any_s3_server) as bucket, httpx.AsyncClient() as client:
+        key, body = bucket.key("uploads", "acme", "upl_2", "lap.mp4"), body_of(12 * MIB)
+        multipart_id = await bucket.start_multipart(key, "video/mp4")
+        pieces = [body[i : i + 5 * MIB] for i in range(0, len(body), 5 * MIB)]
+        for number in (3, 1, 2):
+            url = await bucket.presign_part(key, multipart_id, number)
+            assert (await client.put(url, content=pieces[number - 1])).status_code == 200
+        again = await client.put(await bucket.presign_part(key, multipart_id, 2), content=pieces[1])
+        assert again.status_code == 200
+        arrived = await bucket.list_parts(key, multipart_id)
+        assert [(one["part_number"], one["size_bytes"]) for one in arrived] == [
+            (number, len(piece)) for number, piece in enumerate(pieces, 1)
+        ]
+        await bucket.finish_multipart(key, multipart_id, [(one["part_number"], one["etag"]) for one in arrived])
+        assert await bucket.size(key) == len(body)
+        assert sha256(await bucket.get(key)) == sha256(body)
+
+
+async def test_a_multipart_upload_that_is_aborted_leaves_nothing(any_s3_server: S3Server) -> None:
+    async with opened(any_s3_server) as bucket, httpx.AsyncClient() as client:
+        key = bucket.key("uploads", "acme", "upl_3", "lap.mp4")
+        multipart_id = await bucket.start_multipart(key, "video/mp4")
+        await client.put(await bucket.presign_part(key, multipart_id, 1), content=b"x" * 100)
+        await bucket.abort_multipart(key, multipart_id)
+        await bucket.abort_multipart(key, multipart_id)
+        with pytest.raises(Missing):
+            await bucket.list_parts(key, multipart_id)
+        with pytest.raises(Missing):
+            await bucket.size(key)
+
+
+async def test_a_file_goes_up_in_parts_and_comes_back_with_the_same_sum(
+    any_s3_server: S3Server, tmp_path: Path
+) -> None:
+    async with opened(any_s3_server) as bucket:
+        for size in (0, 1, PART_BYTES, PART_BYTES + 1):
+            source, target = tmp_path / f"{size}.bin", tmp_path / f"{size}.back"
+            source.write_bytes(body_of(size))
+            key = bucket.key("results", "job_3", source.name)
+            sent = await bucket.send_file(source, key, "application/octet-stream")
+            assert (sent.key, sent.bytes, sent.sha256) == (key, size, sha256(source.read_bytes()))
+            chunks: list[int] = []
+            assert (await bucket.fetch_file(key, target, chunks.append)).sha256 == sent.sha256
+            assert sum(chunks) == size
+            assert max(chunks, default=0) <= MIB, "never more than a chunk in memory"
+            assert target.read_bytes() == source.read_bytes()
+
+
+async def test_what_is_missing_is_said_to_be_missing(any_s3_server: S3Server, tmp_path: Path) -> None:
+    async with opened(any_s3_server) as bucket, httpx.AsyncClient() as client:
+        key = bucket.key("results", "job_4", "nothing")
+        with pytest.raises(Missing):
+            await bucket.size(key)
+        with pytest.raises(Missing):
+            await bucket.get(key)
+        with pytest.raises(Missing):
+            await bucket.fetch_file(key, tmp_path / "nothing")
+        await bucket.delete(key)
+        assert (await client.get(await bucket.presign_get(key))).status_code == 404
+        await bucket.put(key, b"now")
+        await bucket.delete(key)
+        with pytest.raises(Missing):
+            await bucket.size(key)
+
+
+async def test_keys_under_a_prefix_are_listed_and_no_others(any_s3_server: S3Server) -> None:
+    async with opened(any_s3_server, prefix="/teams/blue/") as bucket:
+        keys = sorted(bucket.key("results", "job_5", f"{i:04}.json") for i in range(30))
+        assert keys[0] == "teams/blue/results/job_5/0000.json"
+        for key in keys:
+            await bucket.put(key, b"{}")
+        await bucket.put(bucket.key("results", "job_50", "other.json"), b"{}")
+        assert sorted(await bucket.list_keys(bucket.key("results", "job_5") + "/")) == keys
+
+
+async def test_a_wrong_secret_and_no_server_are_errors_that_say_so(any_s3_server: S3Server) -> None:
+    wrong = any_s3_server.settings.model_copy(update={"secret_access_key": SecretStr("not-the-secret")})
+    away = any_s3_server.settings.model_copy(update={"endpoint_url": f"http://127.0.0.1:{free_port()}"})
+    for settings in (wrong, away):
+        async with open_bucket(settings) as bucket:
+            with pytest.raises(SaccadeError) as raised:
+                await bucket.check()
+            assert raised.value.code is ErrorCode.STORAGE_UNAVAILABLE
+            assert "not-the-secret" not in str(raised.value)
+
+
+async def test_a_cancelled_upload_ends_also_when_the_bucket_is_away(tmp_path: Path) -> None:
+    """Else a worker that is told to stop goes on trying."""
+    path = tmp_path / "big"
+    path.write_bytes(bytes(2 * PART_BYTES))
+    arrived = asyncio.Event()
+
+    class SilentBucket(Bucket):
+        """Goes away in the middle of an upload."""
+
+        async def _call(self, operation: str, **_: Any) -> Any:
+            if operation == "create_multipart_upload":
+                return {"UploadId": "one"}
+            if operation == "upload_part":
+                arrived.set()
+                await asyncio.Event().wait()
+            raise SaccadeError(ErrorCode.STORAGE_UNAVAILABLE)
+
+    settings = S3Settings(endpoint_url="http://127.0.0.1:1", access_key_id="id", secret_access_key=SecretStr("secret"))
+    bucket = SilentBucket(None, None, settings)
+    sending = asyncio.create_task(patiently(lambda: bucket.send_file(path, "key", "video/mp4"), "a file"))
+    await arrived.wait()
+    sending.cancel()
+    await asyncio.wait([sending], timeout=5)
+    assert sending.cancelled()

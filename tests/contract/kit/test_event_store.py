@@ -1,0 +1,148 @@
+"""What a service may rely on when it publishes and reads events: conditions, one store an id, order, restarts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from contracts.errors import ErrorCode, SaccadeError
+from contracts.events import Message, encode
+from contracts.events.job import JobCancelRequested, JobQueued
+from contracts.ids import new_id
+from contracts.streams import EVENTS, Stream, aggregate
+from kit.bus.connection import connect, declare, epoch_of, request
+from kit.bus.event_store import Conflict, EventStore
+from tests.harness.servers.embedded import NatsServer
+
+pytestmark = pytest.mark.anyio
+TENANT = "acme"
+
+
+@asynccontextmanager
+async def opened(server: NatsServer) -> AsyncIterator[EventStore]:
+    client = await connect(server.settings, "test")
+    try:
+        await declare(client)
+        yield EventStore(client)
+    finally:
+        await client.close()
+
+
+def queued(job_id: str, position: int = 1, event_id: str | None = None) -> Message:
+    return encode(JobQueued(position=position), tenant=TENANT, subject_id=job_id, source="/test", event_id=event_id)
+
+
+def cancel(job_id: str) -> Message:
+    return encode(JobCancelRequested(by="test"), tenant=TENANT, subject_id=job_id, source="/test")
+
+
+async def test_of_two_writers_that_read_the_same_one_wins(any_nats_server: NatsServer) -> None:
+    async with opened(any_nats_server) as store:
+        job_id = new_id("job")
+        among = aggregate(TENANT, "job", job_id)
+        first = await store.publish(queued(job_id), after=0, among=among)
+        outcomes = await asyncio.gather(
+            *(store.publish(message, after=first, among=among) for message in [queued(job_id, 2), cancel(job_id)] * 5),
+            return_exceptions=True,
+        )
+        won = [one for one in outcomes if isinstance(one, int)]
+        assert len(won) == 1
+        assert all(isinstance(one, Conflict) for one in outcomes if one is not won[0] and not isinstance(one, int))
+        newest = max(stored.sequence for stored in await store.load(among))
+        assert newest == won[0]
+
+
+async def test_a_condition_on_a_first_event_holds_once(any_nats_server: NatsServer) -> None:
+    async with opened(any_nats_server) as store:
+        job_id = new_id("job")
+        among = aggregate(TENANT, "job", job_id)
+        await store.publish(queued(job_id), after=0, among=among)
+        with pytest.raises(Conflict):
+            await store.publish(cancel(job_id), after=0, among=among)
+        assert len(await store.load(among)) == 1
+
+
+async def test_another_job_does_not_disturb_a_condition(any_nats_server: NatsServer) -> None:
+    async with opened(any_nats_server) as store:
+        mine, other = new_id("job"), new_id("job")
+        first = await store.publish(queued(mine))
+        await store.publish(queued(other))
+        second = await store.publish(cancel(mine), after=first, among=aggregate(TENANT, "job", mine))
+        assert second > first
+
+
+async def test_an_event_id_is_stored_once(any_nats_server: NatsServer) -> None:
+    async with opened(any_nats_server) as store:
+        job_id = new_id("job")
+        message = queued(job_id, event_id=f"{job_id}.queued")
+        first = await store.publish(message)
+        assert await store.publish(message) == first
+        found = [one async for one in store.history(first - 1, aggregate(TENANT, "job", job_id))]
+        assert [one.sequence for one in found] == [first]
+
+
+async def test_load_gives_the_newest_of_each_kind_in_order(any_nats_server: NatsServer) -> None:
+    async with opened(any_nats_server) as store:
+        job_id = new_id("job")
+        await store.publish(queued(job_id, 1))
+        asked = await store.publish(cancel(job_id))
+        last = queued(job_id, 2)
+        newest = await store.publish(last)
+        for subjects in (aggregate(TENANT, "job", job_id), f"saccade.evt.*.job.{job_id}.*"):
+            found = await store.load(subjects)
+            assert [one.sequence for one in found] == [asked, newest]
+            assert found[-1].body == last.body
+        assert await store.load(aggregate(TENANT, "job", new_id("job"))) == []
+
+
+async def test_history_is_complete_over_many_batches(any_nats_server: NatsServer) -> None:
+    async with opened(any_nats_server) as store:
+        _, before = await epoch_of(store.client, "EVENTS")
+        job_id = new_id("job")
+        sent = [queued(job_id, position) for position in range(1203)]
+        for start in range(0, len(sent), 100):
+            await asyncio.gather(*(store.publish(message) for message in sent[start : start + 100]))
+        found = [one async for one in store.history(before)]
+        assert [one.sequence for one in found] == list(range(before + 1, before + 1 + len(sent)))
+        assert {one.body for one in found} == {message.body for message in sent}
+        batch, left = await store.batch(before, size=500)
+        assert (len(batch), left) == (500, len(sent) - 500)
+
+
+async def test_a_publish_outlives_a_killed_server(any_nats_server: NatsServer) -> None:
+    async with opened(any_nats_server) as store:
+        job_id = new_id("job")
+        first = await store.publish(queued(job_id))
+        any_nats_server.kill()
+        publishing = asyncio.create_task(store.publish(cancel(job_id), deadline_s=60))
+        await asyncio.sleep(0.3)
+        assert not publishing.done()
+        await asyncio.to_thread(any_nats_server.start)
+        assert await publishing == first + 1
+
+
+async def test_no_server_is_an_error_that_says_so(any_nats_server: NatsServer) -> None:
+    async with opened(any_nats_server) as store:
+        any_nats_server.kill()
+        try:
+            with pytest.raises(SaccadeError) as raised:
+                await store.publish(queued(new_id("job")), deadline_s=0.3)
+        finally:
+            await asyncio.to_thread(any_nats_server.start)
+        assert raised.value.code is ErrorCode.BUS_UNAVAILABLE
+
+
+async def test_declaring_twice_changes_nothing_and_a_new_limit_keeps_the_events(any_nats_server: NatsServer) -> None:
+    async with opened(any_nats_server) as store:
+        sequence = await store.publish(queued(new_id("job")))
+        before = await epoch_of(store.client, "EVENTS")
+        await declare(store.client)
+        assert await epoch_of(store.client, "EVENTS") == before
+        longer = Stream(**{**vars(EVENTS), "max_age_s": EVENTS.max_age_s + 60})
+        await declare(store.client, streams=[longer])
+        assert await epoch_of(store.client, "EVENTS") == (before[0], sequence)
+        info = await request(store.client, "STREAM.INFO.EVENTS", {})
+        assert info["config"]["max_age"] == longer.max_age_s * 1_000_000_000

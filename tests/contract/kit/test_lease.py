@@ -1,0 +1,110 @@
+"""One holder at a time, on a real nats-server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from kit.bus.connection import connect, declare
+from kit.bus.lease import Lease
+from tests.harness.servers.embedded import NatsServer
+
+pytestmark = pytest.mark.anyio
+
+
+@contextlib.asynccontextmanager
+async def leases(server: NatsServer, *ttls_s: float) -> AsyncIterator[list[Lease]]:
+    async with contextlib.AsyncExitStack() as stack:
+        made = []
+        for number, ttl_s in enumerate(ttls_s):
+            client = await connect(server.settings, f"holder-{number}")
+            stack.push_async_callback(client.close)
+            await declare(client)
+            made.append(Lease(client, "test", ttl_s))
+        yield made
+
+
+async def acquired(lease: Lease, timeout_s: float = 5.0) -> bool:
+    try:
+        await asyncio.wait_for(lease.acquire(), timeout_s)
+    except TimeoutError:
+        return False
+    return True
+
+
+async def test_one_has_it_and_the_other_waits(nats_server: NatsServer) -> None:
+    async with leases(nats_server, 1.0, 1.0) as (first, second):
+        assert await acquired(first)
+        keeping = asyncio.create_task(first.keep())
+        assert not await acquired(second, 1.8), "it is renewed, for longer than it lives"
+        assert (first.held, second.held) == (True, False)
+        keeping.cancel()
+
+
+async def test_it_passes_on_when_its_holder_is_dead(nats_server: NatsServer) -> None:
+    async with leases(nats_server, 1.0, 1.0) as (first, second):
+        assert await acquired(first)
+        assert await acquired(second, 5)
+        assert not first.held, "the old holder gave up before the new one had it"
+
+
+async def test_it_passes_on_at_once_when_it_is_given_back(nats_server: NatsServer) -> None:
+    async with leases(nats_server, 60.0, 60.0) as (first, second):
+        assert await acquired(first)
+        waiting = asyncio.create_task(acquired(second))
+        await asyncio.sleep(0.1)
+        await first.release()
+        assert await waiting
+        assert (first.held, second.held) == (False, True)
+
+
+async def test_an_old_holder_cannot_give_back_what_is_anothers(nats_server: NatsServer) -> None:
+    async with leases(nats_server, 1.0, 60.0, 60.0) as (first, second, third):
+        assert await acquired(first)
+        assert await acquired(second)
+        first._until = asyncio.get_running_loop().time() + 60  # it believes it still had it
+        await first.release()
+        assert not await acquired(third, 0.5)
+
+
+async def test_an_old_holder_finds_out(nats_server: NatsServer) -> None:
+    async with leases(nats_server, 1.0, 60.0) as (first, second):
+        assert await acquired(first)
+        assert await acquired(second)
+        first._until = asyncio.get_running_loop().time() + 60
+        await asyncio.wait_for(first.keep(), 3)
+        assert not first.held
+        assert second.held
+
+
+async def test_it_is_lost_when_the_server_is_away_and_comes_back(nats_server: NatsServer) -> None:
+    async with leases(nats_server, 1.0) as (lease,):
+        assert await acquired(lease)
+        nats_server.kill()
+        await asyncio.wait_for(lease.keep(), 5)
+        assert not lease.held
+        nats_server.start()
+        assert await acquired(lease, 10)
+
+
+async def test_a_short_absence_of_the_server_does_not_lose_it(nats_server: NatsServer) -> None:
+    async with leases(nats_server, 3.0) as (lease,):
+        assert await acquired(lease)
+        keeping = asyncio.create_task(lease.keep())
+        await asyncio.sleep(0.1)
+        nats_server.kill()
+        nats_server.start()
+        await asyncio.sleep(3.5)
+        assert lease.held
+        assert not keeping.done()
+        keeping.cancel()
+
+
+async def test_many_ask_and_one_gets_it(nats_server: NatsServer) -> None:
+    async with leases(nats_server, *[30.0] * 8) as many:
+        waiting = [asyncio.create_task(acquired(lease, 1.5)) for lease in many]
+        assert sorted(await asyncio.gather(*waiting)) == [False] * 7 + [True]
+        assert sum(lease.held for lease in many) == 1

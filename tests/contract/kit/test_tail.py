@@ -1,0 +1,324 @@
+"""What a service may rely on when it follows a stream: every event, in order, once, whatever dies on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from nats.aio.msg import Msg
+
+from contracts.events import Message, encode
+from contracts.events.job import JobQueued
+from contracts.ids import new_id
+from contracts.streams import LIVE_EVENTS
+from kit.bus.connection import connect, declare, epoch_of, request
+from kit.bus.event_store import EventStore, Stored
+from kit.bus.tail import EpochChanged, EventTail
+from kit.tasks import end
+from tests.harness.servers.embedded import EmbeddedNats, NatsServer
+
+pytestmark = pytest.mark.anyio
+
+
+@asynccontextmanager
+async def opened(server: NatsServer) -> AsyncIterator[EventStore]:
+    client = await connect(server.settings, "test")
+    try:
+        await declare(client)
+        yield EventStore(client)
+    finally:
+        await client.close()
+
+
+@asynccontextmanager
+async def following(tail: EventTail, after: int = 0, epoch: str = "") -> AsyncIterator[asyncio.Task[None]]:
+    """Run a tail while the test goes on."""
+    task = asyncio.create_task(tail.run(after, epoch))
+    try:
+        yield task
+    finally:
+        await end(task)
+
+
+def queued(position: int) -> Message:
+    return encode(JobQueued(position=position), tenant="acme", subject_id=new_id("job"), source="/test")
+
+
+async def publish(store: EventStore, count: int) -> int:
+    """Publish some events, many at once, and give the last sequence."""
+    return max(await asyncio.gather(*(store.publish(queued(i), deadline_s=60) for i in range(count))))
+
+
+async def test_history_then_live_in_order_each_once(any_nats_server: NatsServer) -> None:
+    async with opened(any_nats_server) as store:
+        _, before = await epoch_of(store.client, "EVENTS")
+        await publish(store, 700)
+        seen: list[int] = []
+        tail = EventTail(store, lambda stored: seen.append(stored.sequence), live=LIVE_EVENTS, name="test")
+        async with following(tail, before):
+            last = await publish(store, 300)  # while it still reads history
+            assert await tail.wait_for(last, 30)
+            await asyncio.wait_for(tail.caught_up.wait(), 10)
+            last = await publish(store, 50)
+            assert await tail.wait_for(last, 30)
+        assert seen == list(range(before + 1, last + 1))
+
+
+async def test_what_live_copies_lose_is_read_from_the_stream(any_nats_server: NatsServer) -> None:
+    seed = random.randrange(2**32)
+    dice = random.Random(seed)
+
+    class LossyTail(EventTail):
+        """Loses live copies as a slow or broken connection does."""
+
+        lost = 0
+
+        async def _on_live(self, msg: Msg) -> None:
+            if dice.random() < 0.5:
+                self.lost += 1
+            else:
+                await super()._on_live(msg)
+
+    async with opened(any_nats_server) as store:
+        _, before = await epoch_of(store.client, "EVENTS")
+        seen: list[int] = []
+        tail = LossyTail(store, lambda stored: seen.append(stored.sequence), live=LIVE_EVENTS, name="test")
+        async with following(tail, before):
+            await asyncio.wait_for(tail.caught_up.wait(), 10)
+            for _ in range(20):
+                last = await publish(store, 10)
+            assert await tail.wait_for(last, 30), f"seed {seed}"
+        assert tail.lost > 0, f"seed {seed}"
+        assert seen == list(range(before + 1, last + 1)), f"seed {seed}"
+
+
+async def test_repeated_and_late_live_copies_change_nothing(any_nats_server: NatsServer) -> None:
+    class RepeatingTail(EventTail):
+        """Gets every live copy twice, and the one before once more."""
+
+        before: Msg | None = None
+
+        async def _on_live(self, msg: Msg) -> None:
+            for one in (msg, msg, self.before):
+                if one is not None:
+                    await super()._on_live(one)
+            self.before = msg
+
+    async with opened(any_nats_server) as store:
+        _, before = await epoch_of(store.client, "EVENTS")
+        seen: list[int] = []
+        tail = RepeatingTail(store, lambda stored: seen.append(stored.sequence), live=LIVE_EVENTS, name="test")
+        async with following(tail, before):
+            last = await publish(store, 100)
+            assert await tail.wait_for(last, 30)
+        assert seen == list(range(before + 1, last + 1))
+
+
+async def test_kill_9_of_the_server_leaves_no_gap(any_nats_server: NatsServer) -> None:
+    async with opened(any_nats_server) as writer, opened(any_nats_server) as reader:
+        _, before = await epoch_of(reader.client, "EVENTS")
+        seen: list[int] = []
+        tail = EventTail(reader, lambda stored: seen.append(stored.sequence), live=LIVE_EVENTS, name="test")
+        async with following(tail, before) as task:
+            await publish(writer, 20)
+            publishing = asyncio.create_task(publish(writer, 200))
+            await asyncio.sleep(0.01)
+            any_nats_server.kill()
+            await asyncio.to_thread(any_nats_server.start)
+            await publishing
+            _, last = await epoch_of(writer.client, "EVENTS")
+            assert await tail.wait_for(last, 60)
+            assert not task.done()
+        assert last - before >= 220
+        assert seen == list(range(before + 1, last + 1))
+
+
+async def test_what_cannot_be_handled_goes_to_the_dead_letters_and_the_tail_goes_on(
+    any_nats_server: NatsServer,
+) -> None:
+    async with opened(any_nats_server) as store:
+        _, before = await epoch_of(store.client, "EVENTS")
+        bad = queued(13)
+        seen: list[int] = []
+
+        def handle(stored: Stored) -> None:
+            if stored.body == bad.body:
+                raise ValueError("thirteen\nis too many")
+            seen.append(stored.sequence)
+
+        name = new_id("run")
+        tail = EventTail(store, handle, live=LIVE_EVENTS, name=name)
+        async with following(tail, before):
+            await publish(store, 3)
+            broken = await store.publish(bad)
+            last = await publish(store, 3)
+            assert await tail.wait_for(last, 30)
+            [letter] = await _eventually(lambda: EventStore(store.client, "DEADLETTERS").load(f"saccade.dlq.*.{name}"))
+        assert broken not in seen
+        assert seen == [sequence for sequence in range(before + 1, last + 1) if sequence != broken]
+        assert letter.body == bad.body
+        answer = await request(store.client, "STREAM.MSG.GET.DEADLETTERS", {"seq": letter.sequence})
+        assert answer["message"]["subject"] == f"saccade.dlq.EVENTS.{name}"
+        headers = await _headers(store, letter.sequence)
+        assert f"Saccade-Sequence: {broken}" in headers
+        assert "Saccade-Error: ValueError: thirteen is too many" in headers
+
+
+async def _headers(store: EventStore, sequence: int) -> str:
+    stored = await store.client.jetstream().get_msg("DEADLETTERS", seq=sequence)
+    return "\n".join(f"{name}: {value}" for name, value in (stored.headers or {}).items())
+
+
+async def _eventually(load: Callable[[], asyncio.Future[list[Stored]]]) -> list[Stored]:
+    async with asyncio.timeout(20):
+        while not (found := await load()):
+            await asyncio.sleep(0.02)
+    return found
+
+
+async def test_a_stream_made_anew_ends_the_tail(any_nats_server: NatsServer) -> None:
+    async with opened(any_nats_server) as store:
+        await publish(store, 5)
+        epoch, last = await epoch_of(store.client, "EVENTS")
+        tail = EventTail(store, lambda _: None, live=LIVE_EVENTS, name="test")
+        async with following(tail, last, epoch):
+            await asyncio.wait_for(tail.caught_up.wait(), 10)
+        await request(store.client, "STREAM.DELETE.EVENTS", {})
+        await declare(store.client)
+        again, _ = await epoch_of(store.client, "EVENTS")
+        assert again != epoch
+        with pytest.raises(EpochChanged):
+            await EventTail(store, lambda _: None, live=LIVE_EVENTS, name="test").run(last, epoch)
+        with pytest.raises(EpochChanged):
+            # A sequence that this incarnation has not reached is of another one.
+            await EventTail(store, lambda _: None, live=LIVE_EVENTS, name="test").run(last)
+
+
+async def test_a_stream_made_anew_while_the_tail_runs_ends_it(any_nats_server: NatsServer) -> None:
+    async with opened(any_nats_server) as store, opened(any_nats_server) as other:
+        await publish(store, 5)
+        tail = EventTail(store, lambda _: None, live=LIVE_EVENTS, name="test")
+        async with following(tail) as task:
+            await asyncio.wait_for(tail.caught_up.wait(), 10)
+            await request(other.client, "STREAM.DELETE.EVENTS", {})
+            await declare(other.client)
+            await publish(other, 1)
+            any_nats_server.kill()
+            await asyncio.to_thread(any_nats_server.start)
+            with pytest.raises(EpochChanged):
+                await asyncio.wait_for(asyncio.shield(task), 30)
+
+
+@pytest.mark.parametrize("busy", [False, True])
+async def test_a_stream_made_anew_under_an_open_connection_ends_the_tail(
+    any_nats_server: NatsServer, busy: bool
+) -> None:
+    async with opened(any_nats_server) as store:
+        await publish(store, 50)
+        tail = EventTail(store, lambda _: None, live=LIVE_EVENTS, name="test")
+        async with following(tail) as task:
+            await asyncio.wait_for(tail.caught_up.wait(), 10)
+            await request(store.client, "STREAM.DELETE.EVENTS", {})
+            await declare(store.client)
+            async with asyncio.timeout(30):
+                while not task.done():
+                    if busy:
+                        await publish(store, 1)
+                    await asyncio.sleep(0.1)
+            with pytest.raises(EpochChanged):
+                await task
+
+
+async def test_events_that_come_while_the_stream_is_looked_at_are_no_sign_of_another(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer to where the stream stands is older than what is handled until it is read."""
+    monkeypatch.setattr("kit.bus.tail._LOOK_S", 0.001)
+    async with opened(nats_server) as store, opened(nats_server) as other:
+        seen: list[int] = []
+        tail = EventTail(store, lambda stored: seen.append(stored.sequence), live=LIVE_EVENTS, name="test")
+        async with following(tail):
+            last = 0
+            for _ in range(40):
+                last = await publish(other, 50)
+            assert await tail.wait_for(last, 30)
+        assert seen == list(range(1, last + 1))
+
+
+async def test_a_server_that_lost_its_data_ends_the_tail(tmp_path: Path) -> None:
+    """Nobody but a starting service declares the streams again: a tail that waited would wait for ever."""
+    with EmbeddedNats(tmp_path) as server:
+        async with opened(server) as store:
+            await publish(store, 3)
+            tail = EventTail(store, lambda _: None, live=LIVE_EVENTS, name="test")
+            async with following(tail) as task:
+                await asyncio.wait_for(tail.caught_up.wait(), 10)
+                server.kill()
+                shutil.rmtree(tmp_path / "jetstream")
+                await asyncio.to_thread(server.start)
+                with pytest.raises(EpochChanged):
+                    await asyncio.wait_for(asyncio.shield(task), 40)
+
+
+async def test_a_replica_that_lags_makes_no_gap(any_nats_server: NatsServer) -> None:
+    class LaggingStore(EventStore):
+        """Answers as a replica that has not been told of the newest events yet."""
+
+        behind = 0
+
+        async def batch(
+            self, after: int, subjects: str = ">", size: int = 500, deadline_s: float = 10.0
+        ) -> tuple[list[Stored], int]:
+            if self.behind:
+                self.behind -= 1
+                return [], 0
+            return await super().batch(after, subjects, size, deadline_s)
+
+    class DeafTail(EventTail):
+        """Loses live copies while it is deaf."""
+
+        deaf = False
+
+        async def _on_live(self, msg: Msg) -> None:
+            if not self.deaf:
+                await super()._on_live(msg)
+
+    async with opened(any_nats_server) as writer:
+        _, before = await epoch_of(writer.client, "EVENTS")
+        store, seen = LaggingStore(writer.client), list[int]()
+        tail = DeafTail(store, lambda stored: seen.append(stored.sequence), live=LIVE_EVENTS, name="test")
+        async with following(tail, before):
+            await asyncio.wait_for(tail.caught_up.wait(), 10)
+            tail.deaf = True
+            await publish(writer, 3)
+            await writer.client.flush()
+            tail.deaf, store.behind = False, 2
+            assert await tail.wait_for(await publish(writer, 1), 30)
+        assert seen == list(range(before + 1, before + 5))
+
+
+async def test_waiting_for_what_does_not_come_ends(any_nats_server: NatsServer) -> None:
+    async with opened(any_nats_server) as store:
+        _, last = await epoch_of(store.client, "EVENTS")
+        tail = EventTail(store, lambda _: None, live=LIVE_EVENTS, name="test")
+        async with following(tail, last):
+            assert not await tail.wait_for(last + 1, 0.2)
+
+
+async def test_it_ends_also_in_the_moment_in_which_an_event_comes(nats_server: NatsServer) -> None:
+    """``asyncio.wait_for`` would lose the cancellation here, and a service would never stop."""
+    async with opened(nats_server) as store:
+        tail = EventTail(store, lambda _: None, live=LIVE_EVENTS, name="test")
+        task = asyncio.create_task(tail.run())
+        async with asyncio.timeout(10):
+            await tail.caught_up.wait()
+            await asyncio.sleep(0.05)
+        tail._news.set()
+        task.cancel()
+        await asyncio.wait([task], timeout=10)
+        assert task.cancelled()

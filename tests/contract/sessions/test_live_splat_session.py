@@ -1,0 +1,142 @@
+"""The live splat's worker on a real bus and bucket, fed by the virtual arm's camera."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import cv2
+import numpy as np
+import pytest
+
+from contracts.assignment import Assignment
+from contracts.job import State
+from modal_workers.gaussians.ply import decode_ply
+from modal_workers.live_splat.kinematics import SO101
+from modal_workers.live_splat.spec import JOINT_LIMITS_RAD, WORKLOAD, LiveSplatParams
+from services.dispatcher.executors.executor import CallState
+from simulators.arm.motion import Motion
+from simulators.arm.table_scene import Scene
+from simulators.arm.wrist_camera import GRIPPER_FROM_CAMERA, camera_matrix
+from tests.harness.runtime.executor_environment import House, of_run
+from tests.harness.runtime.session_driver import SessionDesk
+
+pytestmark = pytest.mark.anyio
+
+WIDTH_PX, HEIGHT_PX = 160, 120
+PARAMS = {"training_width_px": 80, "max_splats": 2000, "chunk_frames": 6, "held_out_every": 3, "frame_budget_s": 0.12}
+
+
+@pytest.fixture
+def house(worker_house: House) -> House:
+    return worker_house
+
+
+class Arm:
+    """The virtual arm, as fast as a test wants it."""
+
+    def __init__(self, session: SessionDesk) -> None:
+        self.session, self.seq = session, 0
+        self._scene, self._motion = Scene(1), Motion(1)
+        self._matrix = camera_matrix(WIDTH_PX, HEIGHT_PX)
+
+    async def send(self, *, size: tuple[int, int] = (WIDTH_PX, HEIGHT_PX)) -> int:
+        """Send the joints and the picture of the next moment: five moments a second of the motion."""
+        at_s, now_s = 0.2 * self.seq, time.time()
+        view = self._motion.camera_from_world(at_s)
+        picture = cv2.resize(self._scene.render(self._matrix, view, WIDTH_PX, HEIGHT_PX), size)
+        encoded = cv2.imencode(".jpg", np.ascontiguousarray(picture[:, :, ::-1]))[1].tobytes()
+        await self.session.joints(
+            (self.seq, now_s, self._motion.positions(at_s).tolist()), names=list(SO101.joint_names)
+        )
+        await self.session.frame(self.seq, encoded, captured_at_s=now_s)
+        self.seq += 1
+        return self.seq - 1
+
+    async def send_until_accepted(self, frames: int) -> None:
+        """Send one frame after the other, each when the one before was judged."""
+        while (totals := await self.session.totals()).accepted < frames:
+            if totals.sent == self.session.sent:
+                await self.send()
+            await asyncio.sleep(0.03)
+
+
+async def launch(house: House, session: SessionDesk, assignment: Assignment) -> str:
+    call = await house.executor().launch(assignment, WORKLOAD.compute)
+    await session.until_said("session.ready", assignment.attempt)
+    return call
+
+
+def test_the_declaration_says_what_the_arm_and_the_camera_are() -> None:
+    assert set(JOINT_LIMITS_RAD) == set(SO101.joint_names)
+    for name, limits in SO101.limits_rad.items():
+        assert JOINT_LIMITS_RAD[name] == pytest.approx(limits, abs=1e-5)
+    default = LiveSplatParams().gripper_from_camera
+    assert np.array(default).reshape(4, 4) == pytest.approx(GRIPPER_FROM_CAMERA, abs=1e-9)
+
+
+async def test_a_splat_grows_dies_goes_on_and_is_the_same_when_it_is_replayed(house: House) -> None:
+    session = SessionDesk(house.desk)
+    first = await session.open(PARAMS, workload="live_splat")
+    executor = house.executor()
+    call = await executor.launch(first, WORKLOAD.compute)
+    await session.until_said("session.ready")
+    arm = Arm(session)
+    await session.frame(10_000, b"\xff\xd8 no picture", source="other")
+    await arm.send_until_accepted(8)
+    for process in of_run(first):
+        process.kill()
+    while (await executor.poll(call)).state is CallState.RUNNING:
+        await asyncio.sleep(0.05)
+    told = {ack.seq for ack in await session.acks() if ack.status == "accepted"}
+    second = await house.desk.take_away(first)
+    await launch(house, session, second)
+    await arm.send_until_accepted(20)
+    odd = await arm.send(size=(120, 90))
+    await session.until(lambda acks: any(ack.seq == odd for ack in acks))
+    await session.stop()
+    job = await house.desk.until(session.job_id, State.SUCCEEDED)
+    result = job.result
+    assert result is not None
+    acks = await session.acks()
+    reasons = {(ack.source, ack.seq): ack.reason for ack in acks if ack.status == "rejected"}
+    assert reasons == {("other", 10_000): "frame_unreadable", ("camera", odd): "frame_size_changed"}
+    accepted = [ack for ack in acks if ack.status == "accepted"]
+    assert told <= {ack.seq for ack in accepted}
+    assert len({ack.seq for ack in accepted}) == len(accepted) == result["totals"]["accepted"]
+    assert all(ack.joints_gap_s is not None and ack.joints_gap_s < 0.1 for ack in accepted)
+
+    assert result["psnr_db"] > 17, "with two thousand splats at eighty pixels"
+    bucket = house.desk.bucket
+    key = lambda of, name: bucket.key("results", of.job_id, name)  # noqa: E731
+    whole = await bucket.get(key(session, "model.ply"))
+    (path := house.folder / "model.ply").write_bytes(whole)
+    assert len(decode_ply(path)) == result["splats"] <= PARAMS["max_splats"]
+    assert len(await bucket.get(key(session, "live.ply"))) > 1000
+    for number in range(1, result["chunks"] + 1):
+        assert (await bucket.get(key(session, f"chunk_{number:04d}.ply"))).startswith(b"ply\n")
+
+    again = SessionDesk(house.desk)
+    replay = await again.open(PARAMS, workload="live_splat", replay_of=session.session_id)
+    await house.executor().launch(replay, WORKLOAD.compute)
+    job = await house.desk.until_job(again.job_id, lambda job: job.state.ended)
+    assert job.result is not None
+    assert (job.result["steps"], job.result["chunks"]) == (result["steps"], result["chunks"])
+    assert await bucket.get(key(again, "model.ply")) == whole
+
+
+async def test_a_frame_without_joints_is_refused_with_the_reason(house: House) -> None:
+    session = SessionDesk(house.desk)
+    await launch(house, session, await session.open(PARAMS, workload="live_splat"))
+    picture = cv2.imencode(".jpg", np.zeros((90, 120, 3), np.uint8))[1].tobytes()
+    await session.frame(1, picture)
+    await session.until(lambda acks: len(acks) == 1)
+    await session.joints((1, time.time(), [0.1, 0.2]), names=["shoulder_pan", "shoulder_lift"])
+    await session.frame(2, picture)
+    acks = await session.until(lambda acks: len(acks) == 2)
+    assert [(ack.status, ack.reason) for ack in acks] == [
+        ("rejected", "joints_missing"),
+        ("rejected", "joints_invalid"),
+    ]
+    await session.stop()
+    await house.desk.until(session.job_id, State.SUCCEEDED)

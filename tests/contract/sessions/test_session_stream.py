@@ -1,0 +1,331 @@
+"""The WebSocket of a session: frames and joints in, events out, resumed by its cursor, for its own tenant only."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket as sockets
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from contracts.ids import new_id
+from contracts.session import telemetry_subject
+from contracts.telemetry import JointBatch
+from kit.auth.api_keys import AuthSettings
+from kit.auth.tickets import Tickets
+from kit.http.server import serve
+from kit.settings import NatsSettings, S3Settings
+from services.gateway.app import build_app
+from tests.harness.servers.embedded import HOST, free_port
+from tests.harness.servers.gateway import Running, keys_file, running_gateway
+from tests.harness.sessions.scripted_session_worker import jpeg, played_worker
+
+pytestmark = pytest.mark.anyio
+
+Servers = tuple[NatsSettings, S3Settings]
+Socket = aiohttp.ClientWebSocketResponse
+
+
+class Served:
+    """A gateway on a port."""
+
+    def __init__(self, running: Running, port: int, session: aiohttp.ClientSession) -> None:
+        self.running, self.url, self.session = running, f"http://{HOST}:{port}", session
+
+    async def opened(self, headers: dict[str, str] | None = None) -> dict[str, Any]:
+        answer = await self.running.http.post("/v1/sessions", json={"workload": "streamed"}, headers=headers)
+        assert answer.status_code == 201, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def stream(self, session_id: str, query: str = "", **more: Any) -> Any:
+        return self.session.ws_connect(f"{self.url}/v1/sessions/{session_id}/stream{query}", **more)
+
+    async def refusal(self, session_id: str, query: str = "", **more: Any) -> int:
+        try:
+            async with self.stream(session_id, query, **more):
+                return 101
+        except aiohttp.WSServerHandshakeError as error:
+            return error.status
+
+
+@asynccontextmanager
+async def serving(servers: Servers, folder: Path, auth: AuthSettings | None = None) -> AsyncIterator[Served]:
+    stop, port = asyncio.Event(), free_port()
+    async with (
+        running_gateway(*servers, folder, auth=auth) as running,
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session,
+    ):
+        keyed = running.gateway.auth.authenticated
+        server = asyncio.ensure_future(
+            serve(build_app(running.gateway), HOST, port, authenticated=keyed, stop=stop)
+        )  # fmt: skip
+        try:
+            async with asyncio.timeout(20):
+                while True:
+                    try:
+                        async with session.get(f"http://{HOST}:{port}/health"):
+                            break
+                    except aiohttp.ClientError:
+                        await asyncio.sleep(0.02)
+            yield Served(running, port, session)
+        finally:
+            stop.set()
+            await server
+
+
+@pytest.fixture
+async def served(session_servers: Servers, tmp_path: Path):
+    async with serving(session_servers, tmp_path) as found:
+        yield found
+
+
+def frame(seq: int, body: bytes | None = None, **more: Any) -> bytes:
+    head = json.dumps({"seq": seq, "captured_at_s": time.time(), "content_type": "image/jpeg"} | more).encode()
+    return len(head).to_bytes(4) + head + (jpeg() if body is None else body)
+
+
+async def until(socket: Socket, kind: str) -> dict[str, Any]:
+    """Read messages up to the first of a type."""
+    async with asyncio.timeout(20):
+        while True:
+            message = json.loads(await socket.receive_str())
+            if message["type"] == kind:
+                return message
+
+
+async def closed(socket: Socket) -> int | None:
+    """Read to the end and give the close code."""
+    async with asyncio.timeout(10):
+        while (await socket.receive()).type not in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED):
+            pass
+    return socket.close_code
+
+
+async def test_a_whole_session_over_one_socket(served: Served):
+    session_id = (await served.opened())["id"]
+    async with played_worker(served.running, session_id) as worker, served.stream(session_id) as socket:
+        opened = json.loads(await socket.receive_str())
+        assert (opened["type"], opened["subject"], opened["specversion"]) == ("session.opened", session_id, "1.0")
+        await worker.claim()
+        await until(socket, "session.ready")
+        sent_at = time.time()
+        await socket.send_str(json.dumps({"type": "clock_ping", "sent_at_s": sent_at}))
+        pong = await until(socket, "clock_pong")
+        assert pong["sent_at_s"] == sent_at
+        assert sent_at <= pong["time_s"] <= time.time()
+        await socket.send_bytes(frame(5, source="wrist", clock_offset_s=0.5))
+        acked = await until(socket, "session.frame_acked")
+        (ack,) = acked["data"]["acks"]
+        assert (ack["source"], ack["seq"], ack["status"]) == ("wrist", 5, "accepted")
+        assert worker.frames[0].data == jpeg()
+        assert worker.frames[0].headers["Frame-Clock-Offset"] == "0.5"
+        batch = {"names": ["pan", "lift"], "unit": "rad", "samples": [[0, 1e9, [0.1, 0.2]]]}
+        await socket.send_str(json.dumps({"type": "joints"} | batch))
+        await worker.heard(joints=1)
+        assert JointBatch.model_validate_json(worker.joints[0].data) == JointBatch.model_validate(batch)
+        await socket.send_str(json.dumps({"type": "reset"}))
+        await until(socket, "session.reset_requested")
+        await worker.progress(splats=7)
+        assert (await until(socket, "session.progressed"))["data"]["figures"] == {"splats": 7}
+        await socket.send_str(json.dumps({"type": "stop"}))
+        await until(socket, "session.stop_requested")
+        await worker.succeed()
+        stopped = await until(socket, "session.stopped")
+        assert stopped["data"]["reason"] == "asked"
+        assert await closed(socket) == 1000
+
+
+async def test_what_is_wrong_with_a_message_is_said_and_the_socket_stays(served: Served):
+    session_id = (await served.opened())["id"]
+    degrees = {"type": "joints", "names": ["pan", "lift"], "unit": "rad", "samples": [[0, 1e9, [45, 0]]]}
+    async with played_worker(served.running, session_id) as worker, served.stream(session_id) as socket:
+        for sent, code in (
+            ("{", "malformed_request"),
+            ("[]", "malformed_request"),
+            ("[" * 100_000, "malformed_request"),
+            ('{"type": "dance"}', "malformed_request"),
+            ('{"type": {"a": 1}}', "malformed_request"),
+            ('{"type": "clock_ping", "sent_at_s": "now"}', "invalid_parameter"),
+            ('{"type": "clock_ping", "sent_at_s": NaN}', "invalid_parameter"),
+            (json.dumps(degrees | {"samples": [[0, 1e9, [1, 2, 3]]]}), "joints_invalid"),
+            (b"", "malformed_request"),
+            (b"\x00\x00", "malformed_request"),
+            (b"\xff\xff\xff\xff{}", "malformed_request"),
+            (b"\x00\x00\x00\x02[]x", "invalid_parameter"),
+            (b"\x00\x00\x00\x02{\xffx", "invalid_parameter"),
+            (frame(-1), "invalid_parameter"),
+            (frame(1, captured_at_s=0), "invalid_parameter"),
+        ):
+            await (socket.send_str(sent) if isinstance(sent, str) else socket.send_bytes(sent))
+            error = await until(socket, "error")
+            assert (error["code"], sent) == (code, sent)
+            assert error["hint"]
+        for seq, body, code in (
+            (1, b"", "frame_empty"),
+            (2, b"x" * (1 << 20), "frame_too_large"),
+            (3, b"x", "frame_unreadable"),
+        ):
+            await socket.send_bytes(frame(seq, body))
+            error = await until(socket, "error")
+            assert (error["code"], error["seq"], error["source"]) == (code, seq, "camera")
+        await worker.heard(frames=3)
+        assert [one.headers["Frame-Refused"] for one in worker.frames] == [
+            "frame_empty",
+            "frame_too_large",
+            "frame_unreadable",
+        ]
+        for _ in range(3):
+            await socket.send_str(json.dumps(degrees))
+        await socket.send_str(json.dumps({"type": "clock_ping", "sent_at_s": 1}))
+        told = []
+        while (message := json.loads(await socket.receive_str()))["type"] != "clock_pong":
+            told.append(message["type"])
+        assert told.count("warning") == 1
+        # Whether the close code still arrives depends on how much of it was under way.
+        with contextlib.suppress(ConnectionError):
+            await socket.send_bytes(bytes(5 << 20))
+        assert await closed(socket) in (1009, 1006)
+
+
+async def test_it_resumes_after_its_cursor_without_a_gap_or_a_repeat(served: Served):
+    session_id = (await served.opened())["id"]
+    async with played_worker(served.running, session_id) as worker:
+        async with served.stream(session_id) as socket:
+            await worker.claim()
+            await until(socket, "session.ready")
+            cursor = (await until(socket, "cursor"))["cursor"]
+        await worker.export()
+        async with served.stream(session_id, f"?after={cursor}") as socket:
+            assert json.loads(await socket.receive_str())["type"] == "session.chunk_exported"
+            later = (await until(socket, "cursor"))["cursor"]
+            await worker.export("chunk_0002.ply")
+            assert (await until(socket, "session.chunk_exported"))["data"]["chunk"] == 2
+        assert int(later.split(".")[1]) > int(cursor.split(".")[1])
+        for nowhere in ("otherepoch.7", f"{cursor.split('.')[0]}.{10**15}"):
+            async with served.stream(session_id, f"?after={nowhere}") as socket:
+                assert json.loads(await socket.receive_str()) == {"type": "gap", "after": nowhere}
+                assert json.loads(await socket.receive_str())["type"] == "session.opened"
+        await worker.succeed()
+        async with served.stream(session_id) as socket:
+            types = []
+            while (message := await socket.receive()).type is aiohttp.WSMsgType.TEXT:
+                types.append(json.loads(message.data)["type"])
+            assert types[0] == "session.opened"
+            assert types[-2:] == ["session.stopped", "cursor"]
+            assert socket.close_code == 1000
+            last = json.loads((await served.running.http.get(f"/v1/sessions/{session_id}")).text)["cursor"]
+        async with served.stream(session_id, f"?after={last}") as socket:
+            assert await closed(socket) == 1000
+
+
+async def test_joints_are_shown_to_who_asks(served: Served):
+    session_id = (await served.opened())["id"]
+    sent = {"names": ["pan"], "unit": "rad", "samples": [[3, 1e9, [0.5]]], "source": "arm"}
+    async with served.stream(session_id, "?joints=1") as looking, served.stream(session_id) as other:
+        await until(looking, "cursor")
+        await until(other, "cursor")
+        subject = telemetry_subject("local", session_id, "joints")
+        async with asyncio.timeout(20):
+            message = None
+            while message is None:  # the subscription is made after the history was given
+                await served.running.store.client.publish(subject, b"no joints")
+                await served.running.store.client.publish(subject, json.dumps(sent).encode())
+                try:
+                    message = json.loads(await looking.receive_str(timeout=0.2))
+                except TimeoutError:
+                    continue
+        assert message == {
+            "type": "joints",
+            **JointBatch.model_validate(sent).model_dump(mode="json", exclude_none=True),
+        }
+        await other.send_str(json.dumps({"type": "clock_ping", "sent_at_s": 1}))
+        assert json.loads(await other.receive_str())["type"] == "clock_pong"
+
+
+async def test_a_client_that_reads_nothing_is_closed_and_costs_no_memory(served: Served):
+    session_id = (await served.opened())["id"]
+    async with played_worker(served.running, session_id) as worker:
+        await worker.claim()
+        raw = sockets.create_connection(served.url.removeprefix("http://").split(":"))
+        raw.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, 4096)
+        request = (
+            f"GET /v1/sessions/{session_id}/stream HTTP/1.1\r\nHost: {HOST}\r\nUpgrade: websocket\r\n"
+            "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        )
+        raw.sendall(request.encode())
+        viewers = served.running.gateway.viewers
+        async with asyncio.timeout(20):
+            while not len(viewers):
+                await asyncio.sleep(0.01)
+        (viewer,) = viewers._viewers[session_id]
+        text = "x" * 200_000
+        async with asyncio.timeout(20):
+            while not viewer.too_slow:
+                await worker.progress(note=text[:50_000])
+                await worker.say(_text(worker.run_id, text))
+                assert len(viewer._durable) <= 1001
+        assert len(viewer._durable) == 0
+        raw.close()
+        async with asyncio.timeout(20):
+            while len(viewers):
+                await asyncio.sleep(0.02)
+
+
+def _text(run_id: str, text: str) -> Any:
+    from contracts.events.session import SessionText
+
+    return SessionText(run_id=run_id, chunk=1, text=text)
+
+
+async def test_who_may_open_it(session_servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("NOTIFIER_TICKET_KEY", "shared")
+    auth = AuthSettings(api_keys_file=keys_file(tmp_path, "acme", "rival", "looker", read_only=("looker",)))
+    async with serving(session_servers, tmp_path, auth) as served:
+        bearer = {name: {"Authorization": f"Bearer {name}.secret"} for name in ("acme", "rival")}
+        session_id = (await served.opened(bearer["acme"]))["id"]
+        assert await served.refusal(session_id) == 401
+        assert await served.refusal(session_id, headers=bearer["rival"]) == 404
+        assert await served.refusal(new_id("ses"), headers=bearer["acme"]) == 404
+        assert await served.refusal(session_id, "?after=nonsense", headers=bearer["acme"]) == 400
+        assert await served.refusal(session_id, headers=bearer["acme"]) == 101
+        resource, now = f"/v1/sessions/{session_id}/stream", datetime.now(UTC)
+        ticket, _ = Tickets("shared").issue("acme", "acme", resource, now)
+        foreign, _ = Tickets("other").issue("acme", "acme", resource, now)
+        elsewhere, _ = Tickets("shared").issue("acme", "acme", resource.replace("stream", "events"), now)
+        for text in (ticket[:-3], foreign, elsewhere):
+            assert await served.refusal(session_id, f"?ticket={text}") == 401
+        reading, _ = Tickets("shared").issue("acme", "looker", resource, now)
+        assert await served.refusal(session_id, f"?ticket={reading}") == 401  # the key is another tenant's
+        async with served.stream(session_id, f"?ticket={ticket}") as socket:
+            await until(socket, "cursor")
+            await socket.send_bytes(frame(1))
+            await socket.send_str('{"type": "stop"}')
+            await until(socket, "session.stop_requested")
+
+
+async def test_a_key_that_may_only_read_sends_nothing(session_servers: Servers, tmp_path: Path):
+    path = keys_file(tmp_path, "acme", "looker", read_only=("looker",))
+    path.write_text(path.read_text().replace('"tenant": "looker"', '"tenant": "acme"'))
+    async with serving(session_servers, tmp_path, AuthSettings(api_keys_file=path)) as served:
+        session_id = (await served.opened({"Authorization": "Bearer acme.secret"}))["id"]
+        async with served.stream(session_id, headers={"Authorization": "Bearer looker.secret"}) as socket:
+            await until(socket, "session.opened")
+            for sent in (frame(1), '{"type": "stop"}', '{"type": "reset"}', '{"type": "joints"}'):
+                await (socket.send_str(sent) if isinstance(sent, str) else socket.send_bytes(sent))
+                assert (await until(socket, "error"))["code"] == "forbidden"
+
+
+async def test_pages_of_others_do_not_get_in(served: Served):
+    session_id = (await served.opened())["id"]
+    assert await served.refusal(session_id, headers={"Origin": "https://evil.example"}) == 403
+    assert await served.refusal(session_id, headers={"Host": "rebound.example"}) == 403
+    assert await served.refusal(session_id, headers={"Origin": served.url}) == 101

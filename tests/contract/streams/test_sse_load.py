@@ -1,0 +1,119 @@
+"""Many streams at once: clients that do not read cost neither memory without end nor anybody else's events, and a
+notifier that is told to end ends every stream so that its client goes on where it was.
+
+``bench/sse_fanout.py`` does the same with a thousand, and takes the time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import socket
+
+import httpx
+import psutil
+import pytest
+
+from contracts.events.job import JobStageCompleted
+from tests.harness.servers.embedded import HOST, NatsServer
+from tests.harness.streams.notifier import RUN_ID, NotifierProcess, Publisher, publisher, succeeded
+from tests.harness.streams.raw_client import follow, wire
+
+pytestmark = pytest.mark.anyio
+
+STALLED = 100
+EVENT_BYTES = 20_000
+EVENTS = 150
+
+
+def stage_completed(number: int, filler_bytes: int = 0) -> JobStageCompleted:
+    stage = f"stage-{number}" + "x" * filler_bytes
+    return JobStageCompleted(attempt=1, run_id=RUN_ID, stage=stage, duration_s=0)
+
+
+def stalled_client(port: int, path: str) -> socket.socket:
+    """Open a stream of which nothing is ever read."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.connect((HOST, port))
+    client.sendall(f"GET {path} HTTP/1.1\r\nHost: {HOST}:{port}\r\n\r\n".encode())
+    return client
+
+
+async def figure(url: str, name: str) -> float:
+    async with httpx.AsyncClient(trust_env=False) as http:
+        found = re.search(rf"^{re.escape(name)} (\S+)$", (await http.get(f"{url}/metrics")).text, re.MULTILINE)
+    return float(found[1]) if found else 0.0
+
+
+async def until_open(url: str, count: int) -> None:
+    async with asyncio.timeout(20):
+        while await figure(url, "saccade_sse_streams") != count:
+            await asyncio.sleep(0.05)
+
+
+async def test_stalled_clients_take_little_memory_and_delay_nobody(nats_server: NatsServer) -> None:
+    path = "/v1/events?types=job.stage_completed"
+    patient = {"NOTIFIER_BLOCKED_S": "600", "NOTIFIER_RING_BYTES": "1000000"}
+    async with publisher(nats_server.settings) as jobs:
+        with NotifierProcess(nats_server.settings, **patient) as notifier, contextlib.ExitStack() as clients:
+            assert notifier.process
+            process = psutil.Process(notifier.process.pid)
+            job_id = await jobs.submit()
+            async with wire(notifier.url, path) as listening:
+                for _ in range(STALLED):
+                    clients.enter_context(stalled_client(notifier.port, path))
+                await until_open(notifier.url, STALLED + 1)
+                before_bytes = process.memory_info().rss
+                for number in range(EVENTS):
+                    await jobs.say(job_id, stage_completed(number, EVENT_BYTES))
+                    await listening.read_until(f"stage-{number}x".encode())  # although none of the others reads
+                grown_bytes = process.memory_info().rss - before_bytes
+            assert await figure(notifier.url, "saccade_sse_streams") == STALLED, "all of them still wait"
+            backlog_bytes = EVENTS * EVENT_BYTES
+            print(f"grown by {grown_bytes} bytes")
+            assert grown_bytes < 10 * backlog_bytes, "what waits for all of them is kept about once, not for each"
+
+
+async def test_stalled_clients_past_the_bound_are_closed(nats_server: NatsServer) -> None:
+    path = "/v1/events?types=job.stage_completed"
+    patient = {"NOTIFIER_BLOCKED_S": "600", "NOTIFIER_BACKLOG_BYTES": "1000000"}
+    async with publisher(nats_server.settings) as jobs:
+        with NotifierProcess(nats_server.settings, **patient) as notifier, contextlib.ExitStack() as clients:
+            job_id = await jobs.submit()
+            for _ in range(STALLED):
+                clients.enter_context(stalled_client(notifier.port, path))
+            await until_open(notifier.url, STALLED)
+            for number in range(EVENTS):
+                await jobs.say(job_id, stage_completed(number, EVENT_BYTES))
+            await until_open(notifier.url, 0)
+            assert await figure(notifier.url, 'saccade_sse_closed_total{reason="slow"}') == STALLED
+
+
+async def publish_slowly(jobs: Publisher, job_id: str, count: int) -> None:
+    for number in range(count):
+        await jobs.say(job_id, stage_completed(number))
+        await asyncio.sleep(0.02)
+
+
+async def test_a_notifier_that_ends_closes_each_stream_whole_and_each_client_goes_on(nats_server: NatsServer) -> None:
+    async with publisher(nats_server.settings) as jobs:
+        job_id = await jobs.submit()
+        await jobs.start(job_id)
+        with NotifierProcess(nats_server.settings) as notifier:
+            following = [
+                asyncio.ensure_future(follow(notifier.url, f"/v1/jobs/{job_id}/events", hurry=0.1)) for _ in range(150)
+            ]
+            await until_open(notifier.url, 150)
+            publishing = asyncio.ensure_future(publish_slowly(jobs, job_id, 60))
+            await asyncio.sleep(0.2)
+            assert await asyncio.to_thread(notifier.stop) == 0
+            await asyncio.to_thread(notifier.start)
+            await publishing
+            await jobs.say(job_id, succeeded())
+            stored = [one.sequence async for one in jobs.store.history(0, f"saccade.evt.local.job.{job_id}.*")]
+            for task in following:
+                cursors, ends = await task
+                assert [int(cursor.partition(".")[2]) for cursor in cursors] == stored
+                assert all(ends), "no stream was cut"

@@ -1,0 +1,362 @@
+"""The routes of webhook endpoints and deliveries, over a real notifier and a real nats-server."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import SecretStr
+from standardwebhooks import Webhook
+
+from contracts.streams import WEBHOOKS
+from kit.auth.api_keys import AuthSettings
+from kit.bus.connection import connect
+from kit.bus.event_store import EventStore
+from services.notifier.settings import WebhookSettings
+from tests.harness.servers.embedded import EmbeddedNats, binary
+from tests.harness.streams.notifier import NotifierProcess, notifier, publisher, submitted, succeeded
+from tests.harness.webhooks.listeners import listening
+
+pytestmark = pytest.mark.anyio
+
+KEYS = {"acme": "one.secret-of-acme", "acme_reader": "two.reads-only", "rival": "three.secret-of-rival"}
+
+
+def webhook_settings(**more: Any) -> WebhookSettings:
+    given = {"secret_key": SecretStr("k" * 32), "webhook_https_only": False, "webhook_allowed_networks": "127.0.0.0/8"}
+    return WebhookSettings(**given | more)
+
+
+@pytest.fixture
+def auth(tmp_path: Path) -> AuthSettings:
+    scopes = {"acme": ["read", "write"], "acme_reader": ["read"], "rival": ["read", "write"]}
+    entries = [
+        {
+            "id": bearer.partition(".")[0],
+            "sha256": hashlib.sha256(bearer.partition(".")[2].encode()).hexdigest(),
+            "tenant": name.partition("_")[0],
+            "scopes": scopes[name],
+        }
+        for name, bearer in KEYS.items()
+    ]
+    file = tmp_path / "keys.json"
+    file.write_text(json.dumps(entries))
+    return AuthSettings(api_keys_file=file, allowed_hosts="127.0.0.1")
+
+
+@dataclass
+class Callers:
+    """Two tenants and one who may only read, at one notifier."""
+
+    acme: httpx.AsyncClient
+    acme_reader: httpx.AsyncClient
+    rival: httpx.AsyncClient
+
+
+@asynccontextmanager
+async def callers(
+    nats: EmbeddedNats, auth: AuthSettings, settings: WebhookSettings | None = None
+) -> AsyncIterator[Callers]:
+    async with AsyncExitStack() as stack:
+        reader = await stack.enter_async_context(notifier(nats.settings, auth, settings or webhook_settings()))
+        made = [
+            await stack.enter_async_context(
+                httpx.AsyncClient(base_url=reader.url, headers={"Authorization": f"Bearer {KEYS[name]}"})
+            )
+            for name in ("acme", "acme_reader", "rival")
+        ]
+        yield Callers(*made)
+
+
+async def create(client: httpx.AsyncClient, url: str = "https://hooks.example.com/x", **more: Any) -> dict[str, Any]:
+    answer = await client.post("/v1/webhooks", json={"url": url, **more})
+    assert answer.status_code == 201, answer.text
+    made: dict[str, Any] = answer.json()
+    return made
+
+
+async def test_an_endpoint_is_made_read_changed_and_deleted(nats_server: EmbeddedNats, auth: AuthSettings):
+    async with callers(nats_server, auth, webhook_settings(webhook_https_only=True)) as who:
+        made = await create(who.acme, types=["job.succeeded", "job.*"], headers={"X-Key": "hidden-value"}, rate_per_s=5)
+        assert made["secret"].startswith("whsec_")
+        path = f"/v1/webhooks/{made['id']}"
+        seen = (await who.acme.get(path)).json()
+        assert seen == {name: value for name, value in made.items() if name != "secret"}
+        assert (seen["header_names"], seen["types"]) == (["X-Key"], ["job.succeeded", "job.*"])
+        assert (await who.acme.get("/v1/webhooks")).json() == {"data": [seen], "next_cursor": None}
+        changed = await who.acme.patch(path, json={"enabled": False, "description": "mine", "rate_per_s": None})
+        assert changed.status_code == 200
+        assert changed.json() | {"updated_at": ""} == seen | {
+            "enabled": False, "description": "mine", "rate_per_s": None, "updated_at": "",
+        }  # fmt: skip
+        assert (await who.acme.delete(path)).status_code == 204
+        assert (await who.acme.get(path)).json()["code"] == "webhook_not_found"
+        assert (await who.acme.get("/v1/webhooks")).json()["data"] == []
+
+
+async def test_nobody_sees_or_touches_what_is_another_tenants(nats_server: EmbeddedNats, auth: AuthSettings):
+    async with callers(nats_server, auth) as who:
+        made = await create(who.acme)
+        path = f"/v1/webhooks/{made['id']}"
+        attempts = [
+            ("GET", path, None),
+            ("PATCH", path, {"url": "https://rival.example.com"}),
+            ("DELETE", path, None),
+            ("POST", f"{path}/rotate-secret", None),
+            ("POST", f"{path}/test", None),
+            ("GET", f"{path}/deliveries", None),
+            ("GET", f"{path}/deliveries/abc.1/attempts", None),
+            ("POST", f"{path}/redeliver", {"since": "60"}),
+        ]
+        for method, there, body in attempts:
+            answer = await who.rival.request(method, there, json=body)
+            assert (answer.status_code, answer.json()["code"]) == (404, "webhook_not_found"), (method, there)
+        assert (await who.rival.get("/v1/webhooks")).json()["data"] == []
+        for method, there, body in [*attempts[1:5], attempts[7], ("GET", "/v1/webhooks/default/secret", None)]:
+            assert (await who.acme_reader.request(method, there, json=body)).status_code == 403, (method, there)
+        assert (await who.acme_reader.get(path)).status_code == 200
+        async with httpx.AsyncClient(base_url=who.acme.base_url) as nobody:
+            assert (await nobody.get("/v1/webhooks")).status_code == 401
+        ours, theirs = [(await one.get("/v1/webhooks/default/secret")).json() for one in (who.acme, who.rival)]
+        assert ours != theirs
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({}, "invalid_parameter"),
+        ({"url": "http://hooks.example.com"}, "invalid_parameter"),
+        ({"url": "https://127.0.0.1/x"}, "invalid_parameter"),
+        ({"url": "https://169.254.169.254/latest"}, "invalid_parameter"),
+        ({"url": "https://user:secret@hooks.example.com"}, "invalid_parameter"),
+        ({"url": "https://hooks.example.com", "types": ["job.suceeded"]}, "invalid_parameter"),
+        ({"url": "https://hooks.example.com", "types": ["webhook.delivered"]}, "invalid_parameter"),
+        ({"url": "https://hooks.example.com", "headers": {"webhook-id": "mine"}}, "invalid_parameter"),
+        ({"url": "https://hooks.example.com", "headers": {"Host": "x"}}, "invalid_parameter"),
+        ({"url": "https://hooks.example.com", "headers": {"X": "a\r\nInjected: yes"}}, "invalid_parameter"),
+        ({"url": "https://hooks.example.com", "rate_per_s": 0}, "invalid_parameter"),
+        ({"url": "https://hooks.example.com", "signing": "v2"}, "invalid_parameter"),
+        ({"url": "https://hooks.example.com", "surprise": 1}, "unknown_parameter"),
+    ],
+)  # fmt: skip
+async def test_what_is_wrong_is_said_at_the_door(
+    nats_server: EmbeddedNats, auth: AuthSettings, body: dict[str, Any], code: str
+):
+    strict = webhook_settings(webhook_https_only=True, webhook_allowed_networks="")
+    async with callers(nats_server, auth, strict) as who:
+        answer = await who.acme.post("/v1/webhooks", json=body)
+        assert (answer.status_code, answer.json()["code"]) == (422, code), answer.text
+        assert "hint" in answer.json()
+        assert (await who.acme.get("/v1/webhooks")).json()["data"] == []
+
+
+async def test_the_stream_shows_no_secret(nats_server: EmbeddedNats, auth: AuthSettings):
+    async with callers(nats_server, auth) as who:
+        made = await create(who.acme, "https://hooks.example.com/path-secret", headers={"X-Key": "header-secret"})
+        default = (await who.acme.get("/v1/webhooks/default/secret")).json()["secret"]
+        client = await connect(nats_server.settings, "reader")
+        stored = [one async for one in EventStore(client, WEBHOOKS.name).history(0)]
+        await client.close()
+        assert stored
+        for secret in ("path-secret", "header-secret", made["secret"], made["secret"].removeprefix("whsec_"), default):
+            assert not any(secret.encode() in one.body for one in stored), secret
+
+
+async def test_the_same_key_makes_one_endpoint(nats_server: EmbeddedNats, auth: AuthSettings):
+    async with callers(nats_server, auth) as who:
+        headers, body = {"Idempotency-Key": "once"}, {"url": "https://hooks.example.com/x"}
+        answers = await asyncio.gather(*(who.acme.post("/v1/webhooks", json=body, headers=headers) for _ in range(8)))
+        assert {answer.status_code for answer in answers} == {201}
+        assert len({answer.json()["id"] for answer in answers}) == 1
+        assert len({answer.json()["secret"] for answer in answers}) == 1
+        other = await who.acme.post("/v1/webhooks", json=body | {"description": "x"}, headers=headers)
+        assert other.json()["code"] == "idempotency_key_reused"
+
+
+async def test_every_notifier_learns_of_every_change_and_only_one_change_wins(
+    nats_server: EmbeddedNats, auth: AuthSettings
+):
+    async with callers(nats_server, auth) as here, callers(nats_server, auth) as there:
+        made = await create(here.acme)
+        path = f"/v1/webhooks/{made['id']}"
+        async with asyncio.timeout(5):
+            while (await there.acme.get(path)).status_code != 200:
+                await asyncio.sleep(0.02)
+        answers = await asyncio.gather(
+            *(who.acme.patch(path, json={"description": name}) for who, name in ((here, "here"), (there, "there")) * 4)
+        )
+        good = [answer.json()["description"] for answer in answers if answer.status_code == 200]
+        assert good
+        assert {answer.json()["code"] for answer in answers if answer.status_code != 200} <= {"webhook_changed"}
+        async with asyncio.timeout(5):
+            while (await there.acme.get(path)).json() != (await here.acme.get(path)).json():
+                await asyncio.sleep(0.02)
+
+
+async def test_rotated_secrets_overlap(nats_server: EmbeddedNats, auth: AuthSettings):
+    async with callers(nats_server, auth) as who, listening() as listener:
+        first = await create(who.acme, listener.url)
+        path = f"/v1/webhooks/{first['id']}"
+        second = (await who.acme.post(f"{path}/rotate-secret", json={"overlap_s": 60})).json()
+        assert len(second["previous_secrets_expire_at"]) == 1
+        answer = (await who.acme.post(f"{path}/test")).json()
+        assert answer["delivered"], answer
+        for secret in (first["secret"], second["secret"]):
+            got = listener.got[-1]
+            Webhook(secret).verify(got.body, got.headers)
+        third = (await who.acme.post(f"{path}/rotate-secret", json={"overlap_s": 0})).json()
+        assert third["previous_secrets_expire_at"] == []
+        await who.acme.post(f"{path}/test")
+        Webhook(third["secret"]).verify(listener.got[-1].body, listener.got[-1].headers)
+        with pytest.raises(Exception, match="signature"):
+            Webhook(second["secret"]).verify(listener.got[-1].body, listener.got[-1].headers)
+
+
+async def test_deliveries_and_attempts_are_listed_and_sent_once_more(nats_server: EmbeddedNats, auth: AuthSettings):
+    async with (
+        callers(nats_server, auth) as who,
+        listening() as listener,
+        publisher(nats_server.settings) as publish,
+    ):
+        made = await create(who.acme, listener.url, types=["job.*"])
+        path = f"/v1/webhooks/{made['id']}"
+        before = datetime.now(UTC)
+        job_id = await publish.submit("acme")
+        await publish.say(job_id, succeeded(), "acme")
+        await publish.submit("rival")
+
+        async def delivered(count: int) -> list[dict[str, Any]]:
+            async with asyncio.timeout(15):
+                while True:
+                    page = (await who.acme.get(f"{path}/deliveries", params={"state": "delivered"})).json()
+                    if sum(one["attempts"] for one in page["data"]) >= count:
+                        return list(page["data"])
+                    await asyncio.sleep(0.05)
+
+        found = await delivered(2)
+        assert [one["event_type"] for one in found] == ["job.succeeded", "job.submitted"]
+        assert {one["event_subject"] for one in found} == {job_id}
+        pages = [(await who.acme.get(f"{path}/deliveries", params={"limit": 1})).json()]
+        pages.append(
+            (await who.acme.get(f"{path}/deliveries", params={"limit": 1, "cursor": pages[0]["next_cursor"]})).json()
+        )
+        assert [page["data"][0]["id"] for page in pages] == [one["id"] for one in found]
+        assert pages[1]["next_cursor"] is None
+        attempts = (await who.acme.get(f"{path}/deliveries/{found[0]['id']}/attempts")).json()["data"]
+        assert [(one["attempt"], one["status"], one["error"]) for one in attempts] == [(1, 200, None)]
+        asked = await who.acme.post(f"{path}/redeliver", json={"delivery_id": found[0]["id"]})
+        assert asked.status_code == 202
+        await delivered(3)
+        asked = await who.acme.post(f"{path}/redeliver", json={"since": before.isoformat()})
+        assert asked.status_code == 202
+        await delivered(5)
+        assert [got.headers["webhook-id"] for got in listener.got].count(found[0]["event_id"]) == 3
+        for body, code in [
+            ({}, "invalid_parameter"),
+            ({"delivery_id": "x", "since": "5"}, "invalid_parameter"),
+            ({"delivery_id": "nonsense"}, "delivery_not_found"),
+            ({"since": "yesterday"}, "invalid_parameter"),
+        ]:
+            assert (await who.acme.post(f"{path}/redeliver", json=body)).json()["code"] == code, body
+
+
+async def test_a_jobs_own_url_is_listed_under_the_job(nats_server: EmbeddedNats, auth: AuthSettings):
+    async with (
+        callers(nats_server, auth) as who,
+        listening() as listener,
+        publisher(nats_server.settings) as publish,
+    ):
+        secret = (await who.acme.get("/v1/webhooks/default/secret")).json()["secret"]
+        job_id = "job_0198c0de-0000-7000-8000-000000000009"
+        await publish.say(job_id, submitted().model_copy(update={"webhook_url": listener.url}), "acme")
+        async with asyncio.timeout(15):
+            while not listener.got:
+                await asyncio.sleep(0.02)
+        Webhook(secret).verify(listener.got[0].body, listener.got[0].headers)
+        async with asyncio.timeout(15):
+            while not (page := await who.acme.get(f"/v1/webhooks/{job_id}/deliveries")).json().get("data"):
+                await asyncio.sleep(0.02)
+        assert page.json()["data"][0]["event_type"] == "job.submitted"
+        assert (await who.rival.get(f"/v1/webhooks/{job_id}/deliveries")).status_code == 404
+
+
+async def test_the_default_secret_is_rotated_with_overlap(nats_server: EmbeddedNats, auth: AuthSettings):
+    path = "/v1/webhooks/default/rotate-secret"
+    async with (
+        callers(nats_server, auth) as who,
+        listening() as listener,
+        publisher(nats_server.settings) as publish,
+    ):
+        first = (await who.acme.get("/v1/webhooks/default/secret")).json()
+        assert first["previous_secrets_expire_at"] == []
+        assert (await who.acme_reader.post(path)).status_code == 403
+        theirs = (await who.rival.get("/v1/webhooks/default/secret")).json()
+        second = (await who.acme.post(path, json={"overlap_s": 60})).json()
+        assert second["secret"] != first["secret"]
+        assert len(second["previous_secrets_expire_at"]) == 1
+        assert (await who.acme.get("/v1/webhooks/default/secret")).json() == second
+        assert (await who.rival.get("/v1/webhooks/default/secret")).json() == theirs
+        job_id = "job_0198c0de-0000-7000-8000-000000000010"
+        await publish.say(job_id, submitted().model_copy(update={"webhook_url": listener.url}), "acme")
+        async with asyncio.timeout(15):
+            while not listener.got:
+                await asyncio.sleep(0.02)
+        for secret in (first["secret"], second["secret"]):
+            Webhook(secret).verify(listener.got[0].body, listener.got[0].headers)
+
+
+async def test_a_default_secret_of_another_key_is_said_and_can_be_made_anew(
+    nats_server: EmbeddedNats, auth: AuthSettings
+):
+    async with callers(nats_server, auth) as who:
+        first = (await who.acme.get("/v1/webhooks/default/secret")).json()["secret"]
+    async with callers(nats_server, auth, webhook_settings(secret_key=SecretStr("x" * 32))) as who:
+        answer = await who.acme.get("/v1/webhooks/default/secret")
+        assert (answer.status_code, answer.json()["code"]) == (501, "webhooks_not_configured")
+        assert "rotate-secret" in answer.json()["hint"]
+        made = (await who.acme.post("/v1/webhooks/default/rotate-secret")).json()
+        assert made["previous_secrets_expire_at"] == []
+        assert made["secret"] == (await who.acme.get("/v1/webhooks/default/secret")).json()["secret"] != first
+
+
+async def test_without_the_key_the_routes_say_so(nats_server: EmbeddedNats, auth: AuthSettings):
+    async with callers(nats_server, auth, WebhookSettings(secret_key=None)) as who:
+        answer = await who.acme.post("/v1/webhooks", json={"url": "https://hooks.example.com"})
+        assert (answer.status_code, answer.json()["code"]) == (501, "webhooks_not_configured")
+
+
+async def test_public_keys_are_published(nats_server: EmbeddedNats, auth: AuthSettings):
+    async with callers(nats_server, auth) as who, httpx.AsyncClient(base_url=who.acme.base_url) as nobody:
+        keys = (await nobody.get("/v1/webhooks/keys")).json()["keys"]
+        assert [(key["kty"], key["crv"], key["whpk"][:5]) for key in keys] == [("OKP", "Ed25519", "whpk_")]
+        document = (await nobody.get("/v1/webhooks/openapi.json")).json()
+        assert "security" in document["paths"]["/v1/webhooks"]["post"]
+
+
+def test_schemathesis_finds_no_server_error(nats_server: EmbeddedNats, tmp_path: Path):
+    expected = [400, 401, 403, 404, 405, 406, 409, 413, 415, 422]
+    (tmp_path / "schemathesis.toml").write_text(f"[checks]\nnegative_data_rejection.expected-statuses = {expected}\n")
+    with NotifierProcess(nats_server.settings, NOTIFIER_SECRET_KEY="k" * 32) as process:
+        command = [
+            binary("schemathesis"), "run", f"{process.url}/openapi.json",
+            "--phases", "examples,coverage,fuzzing,stateful", "--max-examples", "3", "--workers", "2",
+            "--include-path-regex", "^/v1/webhooks",
+            # A test sends, and nothing may leave the machine; "keys" could also be an endpoint, by the path.
+            "--exclude-path-regex", "/(test|keys)$",
+            "--exclude-checks", "positive_data_acceptance", "--no-color",
+        ]  # fmt: skip
+        env = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONWARNINGS": "ignore"}
+        found = subprocess.run(
+            command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120, check=False
+        )  # fmt: skip
+    assert found.returncode == 0, found.stdout[-6000:] + found.stderr[-2000:]

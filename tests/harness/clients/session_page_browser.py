@@ -1,0 +1,130 @@
+"""The page of a session open in Chromium without a GPU: what it shows, pixel by pixel, and what it asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import io
+import json
+from collections.abc import AsyncIterator, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from tests.harness.clients.chromium import Browser, Tab, chromium, find_browser
+
+SOFTWARE = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader")
+WEBCAM = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+_SOON_S = 30.0
+#: The page's own instance of its module.
+_PAGE = "import(document.querySelector('script[type=module]').src)"
+
+
+class SessionTab:
+    """One open page."""
+
+    def __init__(self, browser: Browser, tab: Tab, origin: str) -> None:
+        self.browser, self.tab, self.origin = browser, tab, origin
+
+    async def text(self, element: str) -> str:
+        """Read what an element says; empty where it is hidden."""
+        of = f"document.getElementById({json.dumps(element)})"
+        found: str = await self.tab.evaluate(f"{of}.checkVisibility() ? {of}.innerText.trim() : ''")
+        return found
+
+    async def until(self, expression: str, wanted: Any = True) -> None:
+        """Wait until an expression has a value."""
+        got = None
+        try:
+            async with asyncio.timeout(_SOON_S):
+                while (got := await self.tab.evaluate(expression)) != wanted:
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise AssertionError(f"{expression} is {got!r}, not {wanted!r}; {self.complaints()}") from None
+
+    async def until_text(self, element: str, wanted: str) -> None:
+        """Wait until an element says something."""
+        await self.until(f"document.getElementById({json.dumps(element)}).innerText.trim()", wanted)
+
+    async def click(self, selector: str) -> None:
+        """Press a button as a user does, with the mouse."""
+        of = f"document.querySelector({json.dumps(selector)})"
+        await self.tab.evaluate(f"{of}.scrollIntoView({{block: 'center'}})")
+        where = await self.tab.evaluate(f"(r => [r.x + r.width / 2, r.y + r.height / 2])({of}.getBoundingClientRect())")
+        for kind in ("mousePressed", "mouseReleased"):
+            await self.tab.send(
+                "Input.dispatchMouseEvent", type=kind, x=where[0], y=where[1], button="left", clickCount=1
+            )  # fmt: skip
+
+    async def stage(self, expression: str) -> Any:
+        """Evaluate with ``stage`` in scope."""
+        return await self.tab.evaluate(f"{_PAGE}.then(({{ stage }}) => {expression})")
+
+    async def picture(self) -> Image.Image:
+        """Take a picture of the window."""
+        taken = await self.tab.send("Page.captureScreenshot", format="png")
+        return Image.open(io.BytesIO(base64.b64decode(taken["data"]))).convert("RGB")
+
+    async def colours_at(self, places: Iterable[Sequence[float]]) -> list[tuple[int, int, int]]:
+        """Give the colours on the screen of places in the world (m), by the page's own camera."""
+        wanted = json.dumps([list(place) for place in places])
+        await self.tab.evaluate("document.getElementById('canvas').scrollIntoView({ block: 'nearest' })")
+        points = await self.stage(
+            f"(box => {wanted}.map(place => stage.project(place)).map(([x, y]) => [x + box.x, y + box.y]))"
+            "(stage.canvas.getBoundingClientRect())"
+        )
+        picture = await self.picture()
+        return [picture.getpixel((round(x), round(y))) for x, y in points]  # type: ignore[misc]
+
+    def requests(self) -> list[str]:
+        """Give the addresses of all that the page has asked for."""
+        sent = ("Network.requestWillBeSent", "Network.webSocketCreated")
+        told = [said["params"] for said in self.browser.told if said["method"] in sent]
+        return [params["request"]["url"] if "request" in params else params["url"] for params in told]
+
+    def complaints(self) -> list[str]:
+        """Give errors on the console, uncaught exceptions and breaches of the policy."""
+        found = []
+        for said in self.browser.told:
+            params = said["params"]
+            if said["method"] == "Runtime.exceptionThrown":
+                details = params["exceptionDetails"]
+                found.append(str(details.get("exception", {}).get("description") or details["text"]))
+            elif said["method"] == "Runtime.consoleAPICalled" and params["type"] in ("error", "assert"):
+                found.append(str([one.get("value", one.get("description")) for one in params["args"]]))
+            elif said["method"] == "Log.entryAdded" and params["entry"]["level"] == "error":
+                found.append(f"{params['entry']['text']} {params['entry'].get('url', '')}")
+            elif said["method"] == "Audits.issueAdded" and params["issue"]["code"] == "ContentSecurityPolicyIssue":
+                found.append(str(params["issue"]["details"]))
+        return found
+
+    def check_alone(self) -> None:
+        """See that all it asked for was here."""
+        hosts = (self.origin, self.origin.replace("http:", "ws:"), "blob:", "data:")
+        assert [url for url in self.requests() if not url.startswith(hosts)] == []
+
+
+@contextlib.asynccontextmanager
+async def session_tab(
+    origin: str, session_id: str, folder: Path, *flags: str, size: tuple[int, int] = (1000, 700), scheme: str = "light"
+) -> AsyncIterator[SessionTab]:
+    """Open the page of a session in a Chromium of its own."""
+    find_browser()
+    async with chromium(folder / "profile", *SOFTWARE, *flags) as browser:
+        target = await browser.send("Target.createTarget", {"url": "about:blank"})
+        attached = await browser.send("Target.attachToTarget", {"targetId": target["targetId"], "flatten": True})
+        tab = Tab(browser, attached["sessionId"])
+        for domain in ("Runtime", "Log", "Network", "Page", "Audits"):
+            await tab.send(f"{domain}.enable")
+        width, height = size
+        await tab.send(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
+        )  # fmt: skip
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        await tab.send("Emulation.setEmulatedMedia", features=features)
+        await tab.send("Page.navigate", url=f"{origin}/sessions/{session_id}")
+        page = SessionTab(browser, tab, origin)
+        await page.until("document.readyState + location.protocol", "completehttp:")
+        yield page

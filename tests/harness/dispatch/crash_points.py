@@ -1,0 +1,228 @@
+"""A process that may die at each of its awaits, played inside the test's own: what is dead is never resumed, and of its
+connections nothing more comes out.
+
+Points are counted as they are passed, so that a test can run once for each: every await of a coroutine twice, when it
+begins and when it is over, and so every request of Modal's client, which runs in a thread of its own. A bucket needs no
+connection of its own: nothing but the coroutine itself writes to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit
+
+from grpclib.client import Channel
+from modal._utils.grpc_utils import custom_detail_codec
+from modal_proto import api_grpc
+
+from tests.harness.servers.embedded import HOST
+from tests.modal_loopback.listener import Listener
+
+Side = Literal["before", "after"]
+
+
+@dataclass(frozen=True, order=True)
+class Point:
+    """Where a process may die."""
+
+    side: Side
+    place: str
+    #: How often it was there before.
+    times: int = 0
+
+
+class Fate:
+    """Tells the points apart that one process passes while it is ``mortal``, and ends it at the chosen one.
+
+    A point is the side of an await or of a request, where that is, and how often it came there before.
+    """
+
+    def __init__(self, at: Point | None) -> None:
+        """Choose the point; without one it lives."""
+        self.passed: list[Point] = []
+        self.dead = asyncio.Event()
+        #: What it did is done: it is past its last point, or dead.
+        self.over = asyncio.Event()
+        self.mortal = False
+        self._at = at
+        self._wires: list[Wire] = []
+
+    def wire(self, url: str) -> Wire:
+        """Make a connection to a server that ends with the process."""
+        self._wires.append(Wire(url))
+        return self._wires[-1]
+
+    async def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run a part of the process."""
+        return await _Steps(coroutine, self)
+
+    async def reach(self, side: Side, place: str) -> None:
+        """Pass a point, or stand still for ever."""
+        if not self.passes(side, place):
+            await asyncio.Future()
+
+    def passes(self, side: Side, place: str) -> bool:
+        """Come to a point; tell whether the process still lives."""
+        if self.mortal and not self.dead.is_set():
+            times = sum((one.side, one.place) == (side, place) for one in self.passed)
+            self.passed.append(Point(side, place, times))
+            if self.passed[-1] == self._at:
+                self._die()
+        return not self.dead.is_set()
+
+    def _die(self) -> None:
+        for wire in self._wires:
+            wire.cut()
+        self.dead.set()
+        self.over.set()
+
+    def survive(self) -> None:
+        """Pass the last point."""
+        self.mortal = False
+        self.over.set()
+
+
+class Wire:
+    """Connections of one process to one server: what was not sent when it dies never is."""
+
+    def __init__(self, to: str) -> None:
+        """Lead to a server; ``url`` is what the process dials."""
+        self.url = ""
+        self._to = urlsplit(to)
+        self._writers: list[asyncio.StreamWriter] = []
+        self._carrying: set[asyncio.Task[None]] = set()
+        self._is_cut = False
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._connected, HOST, 0)
+        self.url = f"{self._to.scheme}://{HOST}:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.cut()
+        await asyncio.gather(*self._carrying, return_exceptions=True)
+
+    def cut(self) -> None:
+        """End all connections at once."""
+        self._is_cut = True
+        self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there_reader, there_writer = await asyncio.open_connection(self._to.hostname, self._to.port)
+        self._writers += [writer, there_writer]
+        self._carrying.add(asyncio.create_task(self._carry(reader, there_writer)))
+        self._carrying.add(asyncio.create_task(self._carry(there_reader, writer)))
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while (some := await reader.read(65536)) and not self._is_cut:
+                writer.write(some)
+        writer.transport.abort()
+
+
+class _Steps:
+    """Runs a coroutine from one of its awaits to the next."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], fate: Fate) -> None:
+        self._coroutine = coroutine
+        self._fate = fate
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        resume: Callable[[], Any] = functools.partial(self._coroutine.send, None)
+        while True:
+            try:
+                awaited: asyncio.Future[Any] | None = resume()
+            except StopIteration as done:
+                return done.value
+            place = _place(self._coroutine)
+            ended = _end_of(awaited)
+            try:
+                yield from self._pass("before", place)
+                try:
+                    yield from ended
+                    resume = functools.partial(self._coroutine.send, None)
+                except asyncio.CancelledError as error:
+                    if self._fate.dead.is_set():
+                        raise
+                    if awaited is not None:
+                        awaited.cancel()
+                    resume = functools.partial(self._coroutine.throw, error)  # the end of a limit of time, for one
+                yield from self._pass("after", place)
+            finally:
+                if self._fate.dead.is_set():
+                    # It unwinds now, and has no connection any more and does not get to wait for anything.
+                    with contextlib.suppress(RuntimeError):
+                        self._coroutine.close()
+
+    def _pass(self, side: Side, place: str) -> Generator[Any, None, None]:
+        if not self._fate.passes(side, place):
+            yield from asyncio.get_running_loop().create_future()
+
+
+def _end_of(awaited: asyncio.Future[Any] | None) -> asyncio.Future[None]:
+    """Give the end of a future, to wait for it without ending it: what waits may die, and that cancels nothing."""
+    ended = asyncio.get_running_loop().create_future()
+
+    def tell(_: object) -> None:
+        if awaited is not None and not awaited.cancelled():
+            awaited.exception()  # looked at: asyncio need not complain that nobody did
+        if not ended.done():
+            ended.set_result(None)
+
+    if awaited is None:  # the next turn of the loop
+        asyncio.get_running_loop().call_soon(tell, None)
+    else:
+        awaited.add_done_callback(tell)
+    return ended
+
+
+def _place(coroutine: Any) -> str:
+    """Name where a coroutine stands, by our own functions that wait for each other."""
+    names = []
+    while code := getattr(coroutine, "cr_code", None):
+        if "/services/" in code.co_filename:
+            names.append(code.co_name)
+        coroutine = coroutine.cr_await
+    return " ".join(names)
+
+
+class Front:
+    """What a process dials as Modal: hands every request on, and the process may die before and after each."""
+
+    def __init__(self, to: str, fate: Fate, spawned: Callable[[str, Any], Awaitable[None]]) -> None:
+        """Lead to a control plane; ``spawned`` is told of each call that it has taken, before the process is."""
+        there = urlsplit(to)
+        self.url = ""
+        self._channel = Channel(there.hostname, there.port, status_details_codec=custom_detail_codec)
+        self._stub = api_grpc.ModalClientStub(self._channel)
+        self._fate = fate
+        self._spawned = spawned
+        methods = {rpc: self._method(rpc) for rpc in api_grpc.ModalClientBase.__abstractmethods__}
+        self._listener = Listener(type("Front", (api_grpc.ModalClientBase,), methods)())
+
+    async def __aenter__(self) -> Self:
+        self.url = f"http://{HOST}:{await self._listener.listen()}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._listener.end()
+        self._channel.close()
+
+    def _method(self, rpc: str) -> Callable[[Any, Any], Awaitable[None]]:
+        async def hand_on(_: Any, stream: Any) -> None:
+            message = await stream.recv_message()
+            await self._fate.reach("before", rpc)
+            answer = await getattr(self._stub, rpc)(message, metadata=stream.metadata)
+            if rpc == "FunctionMap":
+                await self._spawned(answer.function_call_id, message)
+            await self._fate.reach("after", rpc)
+            await stream.send_message(answer)
+
+        return hand_on

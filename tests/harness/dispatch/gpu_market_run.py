@@ -1,0 +1,276 @@
+"""A thousand jobs of several tenants on the market of GPUs, under dispatchers that die now and then."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Final
+
+from contracts.events.base import decode, encode
+from contracts.events.job import JobSubmitted
+from contracts.ids import new_id
+from contracts.job import request_cancel
+from contracts.prices import price_usd_per_s
+from contracts.streams import aggregate
+from contracts.workload import Workload
+from kit.bus.event_store import Conflict, Stored
+from services.dispatcher.jobs.job_repository import Ledger
+from services.dispatcher.jobs.on_job import on_stored
+from services.dispatcher.jobs.unfinished_jobs import Jobs, fold_all
+from services.dispatcher.lifecycle.lifecycle import REACTION_S, Lifecycle, Rules
+from services.dispatcher.lifecycle.liveness import Patience
+from services.dispatcher.lifecycle.retry import Backoff
+from services.dispatcher.scheduling.fair_queue import Limits
+from services.dispatcher.scheduling.reconciler import Reconciler
+from tests.harness.dispatch.dispatcher import workload
+from tests.harness.dispatch.gpu_market import GpuMarket, Pool
+from tests.harness.dispatch.memory_store import EmptyBucket, MemoryStore
+from tests.harness.dispatch.virtual_time import BEGIN, now
+
+POLL_S: Final = 5.0
+NOTICE_S: Final = 15.0
+CLIMB_S: Final = 120.0
+DEADLINE_S: Final = 4 * 3600.0
+LIMITS: Final = Limits(slots=100, tenant=45, workload=70)
+WORKLOADS: Final = {
+    one.name: one
+    for one in (
+        workload("splat", 4, gpus=("T4", "L4", "A10", "A100-40GB"), timeout_s=1800.0),
+        workload("nerf", 4, gpus=("A10", "L40S", "A100-80GB", "H100"), timeout_s=1800.0),
+        workload("laps", 4, timeout_s=1800.0),
+    )
+}
+CAPACITY: Final = {"cpu": 20, "T4": 14, "L4": 8, "A10": 14, "L40S": 8, "A100-40GB": 8, "A100-80GB": 6, "H100": 6}
+RULES: Final = Rules(
+    patience=Patience(
+        find_s=5.0, silent_s=30.0, reaction_s=REACTION_S + POLL_S, gpu_notice_s=NOTICE_S, gpu_climb_s=CLIMB_S
+    ),
+    backoff=Backoff(1.0, 60.0, 20.0),
+    poll_s=POLL_S,
+)
+
+
+@dataclass
+class Told:
+    """A stored event as the test reads it."""
+
+    sequence: int
+    at_s: float
+    verb: str
+    data: dict[str, Any]
+    source: str
+
+
+@dataclass
+class Played:
+    """All that happened."""
+
+    seed: int
+    store: MemoryStore
+    market: GpuMarket
+    submitted: dict[str, JobSubmitted] = field(default_factory=dict)
+    tenants: dict[str, str] = field(default_factory=dict)
+    told: dict[str, list[Told]] = field(default_factory=dict)
+    #: Most workers of a tenant at once, as the events tell.
+    most: Counter[str] = field(default_factory=Counter)
+    took_s: float = 0.0
+
+    def devices(self, job_id: str) -> tuple[str, ...]:
+        one = self.submitted[job_id]
+        return self.market.devices(WORKLOADS[one.workload].compute, one.gpu)
+
+
+class Dispatching:
+    """One dispatcher after the other on one store; each begins with nothing but the events."""
+
+    def __init__(self, seed: int, store: MemoryStore) -> None:
+        self.seed = seed
+        self.store = store
+        self.reconciler: Reconciler | None = None
+        self.lifecycle: Lifecycle | None = None
+        self.market = GpuMarket(seed, store, self.hear)
+        self._leading: asyncio.Task[None] | None = None
+        self._lives = 0
+
+    def hear(self, job_id: str, run_id: str) -> None:
+        if self.reconciler:
+            self.reconciler.hear(job_id, run_id)
+
+    def begin(self) -> None:
+        self._lives += 1
+        jobs = Jobs()
+        lifecycle = Lifecycle(
+            ledger=Ledger(self.store, jobs, lambda: True, clock=now),
+            bucket=EmptyBucket(),
+            executor=self.market,
+            workloads=WORKLOADS,
+            jobs=jobs,
+            rules=RULES,
+            waiting_of=lambda tenant: reconciler.queue.waiting_of(tenant),  # noqa: PLW0108 - it is made below
+        )
+        lifecycle.prices.take(self.market.billed)
+        lifecycle._chance = random.Random(f"{self.seed} {self._lives}")
+        reconciler = Reconciler(jobs, LIMITS, lifecycle, self.market, is_connected=lambda: True)
+        while not self.store.heard.empty():
+            self.store.heard.get_nowait()
+        for stored in self.store.log:
+            on_stored(reconciler, stored)
+        self.reconciler, self.lifecycle = reconciler, lifecycle
+        self._leading = asyncio.create_task(reconciler.lead())
+
+    async def kill(self) -> None:
+        assert self._leading
+        self._leading.cancel()
+        await asyncio.gather(self._leading, return_exceptions=True)
+        self.reconciler = None
+
+    async def listen(self, played: Played) -> None:
+        """Bring events to the dispatcher as the bus does: in order, soon, some of them twice; count as they pass."""
+        chance = random.Random(f"{self.seed} bus")
+        holding: dict[str, str] = {}
+        while True:
+            stored = await self.store.heard.get()
+            if chance.random() < 0.3:
+                await asyncio.sleep(chance.uniform(0.0, 0.1))
+            self._count(stored, holding, played)
+            for _ in range(2 if chance.random() < 0.1 else 1):
+                if self.reconciler:
+                    on_stored(self.reconciler, stored)
+
+    @staticmethod
+    def _count(stored: Stored, holding: dict[str, str], played: Played) -> None:
+        _, _, tenant, _, job_id, verb = stored.subject.split(".")
+        if verb == "starting":
+            holding[job_id] = tenant
+            count = sum(one == tenant for one in holding.values())
+            played.most[tenant] = max(played.most[tenant], count)
+        elif verb in ("retrying", "succeeded", "failed", "cancelled"):
+            holding.pop(job_id, None)
+
+
+async def play(seed: int, count: int) -> Played:
+    """Play until every job has ended."""
+    store = MemoryStore(random.Random(f"{seed} store"))
+    dispatching = Dispatching(seed, store)
+    played = Played(seed, store, dispatching.market)
+    dispatching.market.pools |= {device: Pool(capacity) for device, capacity in CAPACITY.items()}
+    dispatching.begin()
+    loop = asyncio.get_running_loop()
+    around = [
+        asyncio.create_task(work)
+        for work in (dispatching.listen(played), _weather(seed, dispatching), _deaths(seed, dispatching))
+    ]
+    try:
+        await _submit(seed, count, played)
+        while _unfinished(played):
+            assert loop.time() < 2 * DEADLINE_S, f"jobs are lost: {_unfinished(played)[:5]}"
+            for task in around:
+                assert not task.done(), task.exception()
+            await asyncio.sleep(20)
+        played.took_s = loop.time()
+        await asyncio.sleep(30)
+    finally:
+        for task in around:
+            task.cancel()
+        await asyncio.gather(*around, return_exceptions=True)
+        await dispatching.kill()
+    _read(played)
+    return played
+
+
+async def _submit(seed: int, count: int, played: Played) -> None:
+    """Submit: a flood at the beginning, others over an hour; some with caps, some with a GPU of their choice."""
+    chance = random.Random(f"{seed} jobs")
+    flood = [(chance.uniform(0, 120), "flood") for _ in range(count * 7 // 10)]
+    others = [(chance.uniform(0, 3600), f"quiet{chance.randrange(4)}") for _ in range(count - len(flood))]
+    loop = asyncio.get_running_loop()
+    for number, (at_s, tenant) in enumerate(sorted(flood + others)):
+        await asyncio.sleep(max(0.0, at_s - loop.time()))
+        name = chance.choice(["splat", "splat", "nerf", "laps"])
+        gpus = WORKLOADS[name].compute.gpus
+        first = price_usd_per_s(gpus[0] if gpus else "cpu")
+        caps = [None, None, None, chance.uniform(0.2, 60) * first, chance.uniform(60, 900) * first]
+        data = JobSubmitted(
+            workload=name,
+            workload_version="1",
+            inputs={},
+            params={},
+            gpu=chance.choice(gpus) if gpus and chance.random() < 0.15 else None,
+            max_cost_usd=chance.choice(caps),
+            deadline=now() + timedelta(seconds=DEADLINE_S),
+        )
+        job_id = new_id("job")
+        played.market.numbers[job_id] = number
+        played.submitted[job_id], played.tenants[job_id] = data, tenant
+        message = encode(data, tenant=tenant, subject_id=job_id, source="/gateway", time=now())
+        await played.store.publish(message, after=0, among=aggregate(tenant, "job", job_id))
+        if chance.random() < 0.02:
+            loop.create_task(_cancel(played, job_id, chance.uniform(1, 1500)))  # noqa: RUF006 - the loop outlives it
+
+
+async def _cancel(played: Played, job_id: str, after_s: float) -> None:
+    await asyncio.sleep(after_s)
+    tenant = played.tenants[job_id]
+    among = aggregate(tenant, "job", job_id)
+    while True:
+        job = fold_all(played.store.of(among))
+        if job is None or job.state.ended or not (data := request_cancel(job, by="test")):
+            return
+        try:
+            message = encode(data, tenant=tenant, subject_id=job_id, source="/gateway", time=now())
+            await played.store.publish(message, after=job.sequence, among=among)
+        except Conflict:
+            continue
+        return
+
+
+async def _weather(seed: int, dispatching: Dispatching) -> None:
+    """Change what can be had and what it costs; take devices away."""
+    chance = random.Random(f"{seed} weather")
+    while True:
+        await asyncio.sleep(chance.uniform(60, 240))
+        device = chance.choice([one for one in CAPACITY if one != "cpu"])
+        scarce = chance.random() < 0.35
+        pool = dispatching.market.pools[device]
+        await pool.become(0 if scarce else chance.randint(1, 2 * CAPACITY[device]))
+        pool.most = max(pool.most, pool.capacity)
+        if chance.random() < 0.3:
+            dispatching.market.preempt(chance.choice(list(CAPACITY)))
+        if chance.random() < 0.3:
+            dispatching.market.billed[device] = price_usd_per_s(device) * chance.uniform(0.7, 1.5)
+            if dispatching.reconciler and dispatching.lifecycle:
+                dispatching.lifecycle.prices.take(dispatching.market.billed)
+
+
+async def _deaths(seed: int, dispatching: Dispatching) -> None:
+    """Kill the dispatcher at any moment, and start the next."""
+    chance = random.Random(f"{seed} deaths")
+    while True:
+        await asyncio.sleep(chance.uniform(300, 1500))
+        await dispatching.kill()
+        await asyncio.sleep(0.3)
+        dispatching.begin()
+
+
+def _unfinished(played: Played) -> list[str]:
+    found = []
+    for job_id, tenant in played.tenants.items():
+        verbs = {one.subject.rpartition(".")[2] for one in played.store.of(aggregate(tenant, "job", job_id))}
+        if not verbs & {"succeeded", "failed", "cancelled"}:
+            found.append(job_id)
+    return found
+
+
+def _read(played: Played) -> None:
+    for stored in played.store.log:
+        envelope = decode(stored.body)
+        verb = envelope.type.partition(".")[2]
+        told = Told(stored.sequence, (envelope.time - BEGIN).total_seconds(), verb, envelope.data, envelope.source)
+        played.told.setdefault(envelope.subject, []).append(told)
+
+
+def workload_of(played: Played, job_id: str) -> Workload:
+    return WORKLOADS[played.submitted[job_id].workload]

@@ -1,0 +1,76 @@
+"""The three ways from a worker to its job's events, on one real nats-server in operator mode."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from contracts.assignment import Assignment
+from kit.auth.worker_token import WorkerToken
+from kit.http.server import serve
+from kit.settings import NatsSettings
+from kit.tasks import end
+from modal_workers.runtime.bus.job_bus import JobBus, open_bus
+from modal_workers.runtime.settings import IngestSettings
+from services.gateway.app import build_app
+from tests.harness.runtime.job_driver import Desk, open_desk
+from tests.harness.servers.embedded import HOST, OperatorNats, S3Server, free_port, wait_for_port
+from tests.harness.servers.gateway import running_gateway
+
+#: NATS as one of ours, NATS with the credentials of one job, the gateway's ingest routes.
+WAYS = ["trusted", "credentials", "ingest"]
+
+
+@dataclass
+class Way:
+    """One way to the bus, and the other side of it."""
+
+    kind: str
+    server: OperatorNats
+    desk: Desk
+    origin: str
+    opened: list[JobBus] = field(default_factory=list)
+
+    def token(self, assignment: Assignment, lifetime_s: float = 600.0) -> WorkerToken:
+        return self.server.tokens.issue(assignment.tenant, assignment.job_id, assignment.run_id, lifetime_s)
+
+    def settings(self, assignment: Assignment, lifetime_s: float = 600.0) -> NatsSettings | IngestSettings:
+        token = self.token(assignment, lifetime_s)
+        if self.kind == "trusted":
+            return self.server.settings
+        if self.kind == "credentials":
+            return self.server.settings_of(token)
+        return IngestSettings(url=self.origin, token=SecretStr(token.jwt))
+
+    async def open(self, assignment: Assignment, lifetime_s: float = 600.0) -> JobBus:
+        self.opened.append(await open_bus(self.settings(assignment, lifetime_s), assignment))
+        return self.opened[-1]
+
+
+@asynccontextmanager
+async def open_way(kind: str, server: OperatorNats, s3: S3Server, folder: Path) -> AsyncIterator[Way]:
+    """Open the other side of the bus, and a gateway that listens where the way leads through it."""
+    async with AsyncExitStack() as stack:
+        desk = await stack.enter_async_context(open_desk(server.settings, s3.settings))
+        port = free_port()
+        if kind == "ingest":
+            worker_key = (server.keys / "workers.key").read_text()
+            running = await stack.enter_async_context(
+                running_gateway(server.settings, s3.settings, folder, worker_key=worker_key)
+            )
+            stop = asyncio.Event()
+            serving = asyncio.ensure_future(
+                serve(build_app(running.gateway), HOST, port, authenticated=False, stop=stop)
+            )
+            stack.push_async_callback(end, serving)
+            stack.callback(stop.set)
+            await asyncio.to_thread(wait_for_port, port)
+        way = Way(kind, server, desk, f"http://{HOST}:{port}")
+        yield way
+        for bus in way.opened:
+            await bus.close()

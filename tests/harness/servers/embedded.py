@@ -1,0 +1,181 @@
+"""Real servers for tests: one protocol for NATS and S3, made from the embedded binaries or from containers."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol, Self
+
+from pydantic import SecretStr
+
+from kit.auth.worker_token import WorkerToken, WorkerTokens
+from kit.settings import NatsSettings, S3Settings
+
+ROOT = Path(__file__).resolve().parents[3]
+HOST = "127.0.0.1"
+ACCESS_KEY_ID, SECRET_ACCESS_KEY = "test-key", "test-secret"
+
+
+def free_port() -> int:
+    """Find a port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def binary(name: str) -> str:
+    """Find a program of this virtual environment."""
+    beside = Path(sys.executable).parent / name
+    found = str(beside) if beside.exists() else shutil.which(name)
+    assert found, f"{name} is not installed: make install"
+    return found
+
+
+def wait_for_port(port: int, process: subprocess.Popen[bytes] | None = None, timeout_s: float = 15.0) -> None:
+    """Wait until something listens."""
+    end = time.monotonic() + timeout_s
+    while time.monotonic() < end:
+        assert process is None or process.poll() is None, f"the server ended with {process and process.returncode}"
+        with socket.socket() as probe:
+            if probe.connect_ex((HOST, port)) == 0:
+                return
+        time.sleep(0.02)
+    raise TimeoutError(f"nothing listens on port {port}")
+
+
+class NatsServer(AbstractContextManager["NatsServer"], Protocol):
+    """A nats-server with JetStream that keeps its data and its port over a kill and a start."""
+
+    @property
+    def settings(self) -> NatsSettings:
+        """How to reach it."""
+
+    def start(self) -> None:
+        """Start it, or start it again."""
+
+    def kill(self) -> None:
+        """Kill -9."""
+
+
+class S3Server(AbstractContextManager["S3Server"], Protocol):
+    """An S3 server."""
+
+    @property
+    def settings(self) -> S3Settings:
+        """How to reach it."""
+
+
+class EmbeddedNats:
+    """nats-server from its wheel."""
+
+    def __init__(self, folder: Path, sync_always: bool = False) -> None:
+        self._folder = folder
+        self._port = free_port()
+        self._sync_always = sync_always
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def settings(self) -> NatsSettings:
+        return NatsSettings(url=self.url)
+
+    @property
+    def url(self) -> str:
+        return f"nats://{HOST}:{self._port}"
+
+    def _more_configuration(self) -> str:
+        return ""
+
+    def start(self) -> None:
+        config = self._folder / "nats.conf"
+        sync = ", sync_interval: always" if self._sync_always else ""
+        config.write_text(
+            f'jetstream {{ store_dir: "{self._folder / "jetstream"}" {sync} }}\n' + self._more_configuration()
+        )
+        command = [binary("nats-server"), "-c", str(config), "-a", HOST, "-p", str(self._port)]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for_port(self._port, self._process)
+
+    def kill(self) -> None:
+        assert self._process
+        self._process.kill()
+        self._process.wait()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process and self._process.poll() is None:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait()
+
+
+class OperatorNats(EmbeddedNats):
+    """nats-server in operator mode, with keys of deploy/nats_operator.py; ``settings`` are the services'."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.keys = folder / "keys"
+        command = [sys.executable, "-m", "deploy.nats_operator", "--folder", str(self.keys)]
+        subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+        self.tokens = WorkerTokens(SecretStr((self.keys / "workers.seed").read_text()))
+
+    @property
+    def settings(self) -> NatsSettings:
+        return NatsSettings(url=self.url, credentials_file=str(self.keys / "services.creds"))
+
+    def settings_of(self, token: WorkerToken) -> NatsSettings:
+        """Tell how a worker reaches it."""
+        return NatsSettings(url=self.url, credentials=token.credentials, inbox_prefix=token.inbox_prefix)
+
+    def _more_configuration(self) -> str:
+        return "include keys/operator.conf\nmax_payload: 1MB\n"
+
+
+class EmbeddedS3:
+    """``rclone serve s3`` from its wheel."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def settings(self) -> S3Settings:
+        return S3Settings(
+            endpoint_url=f"http://{HOST}:{self._port}",
+            bucket="saccade",
+            access_key_id=ACCESS_KEY_ID,
+            secret_access_key=SecretStr(SECRET_ACCESS_KEY),
+        )
+
+    def __enter__(self) -> Self:
+        (self._folder / "saccade").mkdir(parents=True, exist_ok=True)
+        command = [
+            binary("rclone"),
+            "serve",
+            "s3",
+            "--config",
+            "",
+            "--addr",
+            f"{HOST}:{self._port}",
+            "--vfs-cache-mode",
+            "off",
+            "--allow-origin",
+            "*",
+        ]
+        command += ["--auth-key", f"{ACCESS_KEY_ID},{SECRET_ACCESS_KEY}", str(self._folder)]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for_port(self._port, self._process)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process:
+            self._process.kill()
+            self._process.wait()

@@ -1,0 +1,214 @@
+"""What people send that is no good capture, or does not look like one, and what has to become of each.
+
+One list, for the test that sends all of it and for docs/nerf.md, whose table is written by
+``python -m tests.harness.vision.bad_photos``.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from tests.harness.vision.hostile_archives import HOSTILE, zipped
+from tests.harness.vision.simulated_captures import take
+from tests.harness.vision.textured_boxes import box_textures, camera_pose, photograph
+
+DOCS: Final = Path(__file__).parents[3] / "docs" / "nerf.md"
+BEGIN, END = "<!-- bad input: written by tests/harness/vision/bad_photos.py -->\n", "<!-- end of bad input -->\n"
+#: Where it ends: at the upload, at the submission, in a stage; or with a result.
+Where = Literal["upload", "submit", "capture", "poses", "result"]
+Files = Mapping[str, bytes]
+JUDGE: Final = {"preflight_only": True}
+FORCE: Final = {"ignore_verdict": True}
+_PANORAMA_PX: Final = (12_000, 2000)
+
+
+class Shelf:
+    """Eighteen good photos, 320 x 240 px, and what is made of them."""
+
+    def __init__(self, folder: Path) -> None:
+        """Keep what is made in ``folder``."""
+        self._folder = folder
+
+    @cached_property
+    def good(self) -> dict[str, bytes]:
+        """Give a capture that is accepted."""
+        paths = take("good", self._folder / "good", 40, count=18, size_px=(320, 240))
+        return {path.name: path.read_bytes() for path in paths}
+
+    @cached_property
+    def one(self) -> bytes:
+        """Give one of them."""
+        return next(iter(self.good.values()))
+
+    @cached_property
+    def two_things(self) -> dict[str, bytes]:
+        """Give two boxes that have nothing in common, each from a third of the way around it, step by step."""
+        return {
+            f"box_{box}_{number:02d}.jpg": jpeg(
+                photograph(textures, "", camera_pose(np.radians(10 * number), 0.25 + 0.2 * (number % 2))).picture, 95
+            )
+            for box, textures in enumerate((box_textures(3), box_textures(4)))
+            for number in range(13)
+        }
+
+    def picture(self, name: str) -> np.ndarray:
+        """Give one of them, BGR."""
+        return np.asarray(cv2.imdecode(np.frombuffer(self.good[name], np.uint8), cv2.IMREAD_COLOR))
+
+
+def jpeg(picture: np.ndarray, quality: int = 92) -> bytes:
+    return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+
+
+def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def _blurred(shelf: Shelf) -> Files:
+    names = list(shelf.good)[:5]
+    return {name: jpeg(cv2.GaussianBlur(shelf.picture(name), (0, 0), 4.0)) for name in names}
+
+
+def _identical(shelf: Shelf) -> Files:
+    return {f"copy_{number:02d}.jpg": shelf.one for number in range(20)}
+
+
+def panorama(width: int = _PANORAMA_PX[0]) -> bytes:
+    """Make a swept picture: wide, and full of things."""
+    small = np.random.default_rng(1).integers(0, 256, (50, width // 40, 3), dtype=np.uint8)
+    return jpeg(cv2.resize(small, (width, _PANORAMA_PX[1]), interpolation=cv2.INTER_LINEAR), 80)
+
+
+def _odd_colours(shelf: Shelf) -> Files:
+    names = list(shelf.good)
+    cmyk = saved(Image.open(io.BytesIO(shelf.good[names[3]])).convert("CMYK"), "JPEG", quality=95)
+    deep = cv2.imencode(".png", shelf.picture(names[4]).astype(np.uint16) * 257)[1].tobytes()
+    good = {name: data for name, data in shelf.good.items() if name != names[4]}
+    return good | {names[3]: cmyk, names[4].replace(".jpg", ".png"): deep}
+
+
+def _with_a_cut_one(shelf: Shelf) -> Files:
+    """A photo of which the half is there, between two whole ones: decoders of videos open it without a word."""
+    return shelf.good | {"photo_0008b.jpg": shelf.one[: len(shelf.one) // 2]}
+
+
+def _tiffs(shelf: Shelf) -> Files:
+    image = Image.fromarray(shelf.picture(next(iter(shelf.good)))[:, :, ::-1])
+    return {"IMG_1.tif": saved(image, "TIFF"), "IMG_2.tif": saved(image, "TIFF")}
+
+
+def _hostile(name: str) -> Callable[[Shelf], Files]:
+    return lambda _shelf: {"photos.zip": HOSTILE[name][0]()}
+
+
+def _in_zip(make: Callable[[Shelf], Files]) -> Callable[[Shelf], Files]:
+    return lambda shelf: {"photos.zip": zipped(dict(make(shelf)))}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One thing that is sent. ``code``: of the error, or of what the verdict says of it where it ends with a result."""
+
+    sent: str
+    files: Callable[[Shelf], Files]
+    where: Where
+    code: str
+    happens: str
+    #: What error and hint must say; of a result what the verdict's reason and fix must.
+    says: tuple[str, ...] = ()
+    fix: tuple[str, ...] = ()
+    params: Mapping[str, Any] = field(default_factory=dict)
+    #: Of a result: files that are named as not used.
+    skipped: tuple[str, ...] = ()
+
+
+ROWS: Final = (
+    Row("one image", lambda shelf: {"only.jpg": shelf.one}, "capture", "capture_refused",
+        "pre-flight: `too_few_photos`", ("one photo", "At least 15", "too_few_photos"), ("about 40 photos",)),
+    Row("one image, verdict ignored", lambda shelf: {"only.jpg": shelf.one}, "poses", "poses_not_found",
+        "at least 8 are needed for cameras", ("One photo", "at least 8"), ("30 to 60 photos",), FORCE),
+    Row("5 blurred", _in_zip(_blurred), "capture", "capture_refused", "pre-flight: `too_few_photos`, `blurred`",
+        ("There are 5 photos, 5 blurred", "5 of 5 photos are blurred"), ("tripod",)),
+    Row("5 blurred, verdict ignored", _in_zip(_blurred), "poses", "poses_not_found",
+        "at least 8 are needed for cameras", ("5 photos", "at least 8"), ("30 to 60 photos",), FORCE),
+    Row("20 times the same", _in_zip(_identical), "capture", "capture_refused", "pre-flight: `too_few_photos`",
+        ("There are 20 photos, 19 taken from where another one was",), ("each showing most of what",)),
+    Row("20 times the same, verdict ignored", _in_zip(_identical), "poses", "poses_not_found",
+        "nothing moves from photo to photo", ("same picture",), ("Walk around the object",), FORCE),
+    Row("two things, 13 photos of each", _in_zip(lambda shelf: shelf.two_things), "capture", "capture_refused",
+        "pre-flight: `in_pieces`, with their sizes", ("pieces of 13 and 13", "in_pieces"), ("one object",)),
+    Row("two things, verdict ignored", _in_zip(lambda shelf: shelf.two_things), "poses", "poses_split",
+        "two models, of which neither is passed off as the whole", ("groups of 13 and 13",), ("one object",), FORCE),
+    Row("a panorama of 12,500 px", lambda _: {"panorama.jpg": panorama(12_500)}, "upload", "media_too_large",
+        "not taken", ("12500 x 2000", "12,000 on a side"), ("photo to 12,000",)),
+    Row("12,000 px panoramas only", _in_zip(lambda _: {f"pano_{n}.jpg": panorama() for n in (1, 2)}), "capture",
+        "capture_refused", "pre-flight: `too_few_photos`, each named with its size",
+        ("no photos", "pano_1.jpg: 12000 x 2000 pixels are a panorama", "pano_2.jpg"), ("about 40 photos",)),
+    Row("a 12,000 px panorama among good ones", _in_zip(lambda shelf: shelf.good | {"photo_0005b.jpg": panorama()}),
+        "result", "files_skipped", "left out by name, the others go on", ("photo_0005b.jpg", "panorama"),
+        ("leave them out",), JUDGE, skipped=("photo_0005b.jpg",)),
+    Row("CMYK and 16 bits among good ones", _in_zip(_odd_colours), "result", "",
+        "read like any other, nothing is lost", params=JUDGE),
+    Row("a corrupt JPEG in the middle", _with_a_cut_one, "result", "files_skipped",
+        "left out by name, the others go on", ("photo_0008b.jpg: it is damaged",), ("whole JPEG",), JUDGE,
+        skipped=("photo_0008b.jpg",)),
+    Row("a corrupt JPEG in the middle of a ZIP", _in_zip(_with_a_cut_one), "result", "files_skipped",
+        "left out by name, the others go on", ("photo_0008b.jpg: it is damaged",), ("whole JPEG",), JUDGE,
+        skipped=("photo_0008b.jpg",)),
+    Row("two TIFF files", _tiffs, "capture", "capture_refused", "pre-flight: `too_few_photos`, each named",
+        ("no photos", "IMG_1.tif: it is no JPEG, PNG, WebP or HEIC picture"), ("Send whole JPEG",)),
+    Row("an empty file", lambda _: {"empty.jpg": b""}, "upload", "upload_empty", "not taken", ("empty",), ("written",)),
+    Row("text called a JPEG", lambda _: {"text.jpg": b"Dear Sir or Madam, " * 30}, "upload", "media_undecodable",
+        "not taken", ("No decoder",), ("viewer",)),
+    Row("a ZIP of damaged photos", _in_zip(lambda shelf: {"1.jpg": shelf.one[:40], "2.jpg": b"none"}), "upload",
+        "media_undecodable", "not taken, each named", ("1.jpg", "2.jpg"), ("viewer",)),
+    Row("a ZIP bomb", _hostile("a bomb"), "upload", "archive_unsafe", "not taken, nothing is unpacked",
+        ("photo.jpg", "ZIP bomb"), ("photos themselves",)),
+    Row("a ZIP bomb of overlapping files", _hostile("overlapping files"), "upload", "archive_unsafe",
+        "not taken, nothing is unpacked", ("photo_2.jpg", "ZIP bomb"), ("photos themselves",)),
+    Row("a ZIP whose names climb", _hostile("a name that climbs"), "upload", "archive_unsafe", "not taken",
+        ("cron.d", "leads out"), ("photos themselves",)),
+    Row("an empty ZIP", _hostile("empty"), "upload", "archive_empty", "not taken", ("nothing",), ("photos into it",)),
+    Row("a ZIP without photos", _hostile("no photo"), "upload", "archive_empty", "not taken",
+        ("1 other file and no photo",), ("photos into it",)),
+    Row("a nested ZIP", _hostile("a ZIP in the ZIP"), "upload", "archive_nested", "not taken", ("a/photos.zip",),
+        ("Unpack it",)),
+    Row("an encrypted ZIP", _hostile("encrypted"), "upload", "archive_encrypted", "not taken", ("photo.jpg",),
+        ("without a password",)),
+    Row("a ZIP that breaks off", _hostile("cut off"), "upload", "archive_unreadable", "not taken", ("cut off",),
+        ("whole",)),
+    Row("nothing", lambda _: {}, "submit", "missing_input", "no job begins", ("photos, archive, video",), ("inputs",)),
+    Row("photos and a ZIP at once", lambda shelf: {"1.jpg": shelf.one, "photos.zip": zipped({"1.jpg": shelf.one})},
+        "submit", "invalid_parameter", "no job begins", ("exactly one of", "photos, archive"), ("GET /v1/workloads",)),
+)  # fmt: skip
+
+
+def table() -> str:
+    """Write the rows as docs/nerf.md has them."""
+    lines = ["| sent | what happens | code |", "|---|---|---|"]
+    for row in ROWS:
+        told = {"upload": "at the upload", "submit": "at the submission", "result": "a result"}.get(row.where)
+        code = f"`{row.code}`" if row.code else ""
+        lines.append(f"| {row.sent} | {f'{told}: ' if told else ''}{row.happens} | {code} |")
+    return "\n".join(lines) + "\n"
+
+
+def written(text: str) -> str:
+    """Give a document with the table between its marks as it is now."""
+    before, rest = text.split(BEGIN)
+    return before + BEGIN + table() + END + rest.split(END)[1]
+
+
+if __name__ == "__main__":
+    DOCS.write_text(written(DOCS.read_text()))

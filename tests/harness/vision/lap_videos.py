@@ -1,0 +1,81 @@
+"""Films for the tests of lap_compare: small generated laps, and plain clips made of given pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from modal_workers.lap_compare.clips.feature_extraction import Described, read_pair
+from simulators.laps.degradation import Degradation, Setting, setting
+from simulators.laps.frame_renderer import World
+from simulators.laps.lap_video import LapTruth, render_lap
+
+SIZE = (256, 144)
+LENGTH_M = 420.0
+DURATION_S = 8.0
+
+
+@dataclass(frozen=True)
+class Films:
+    """Two films of one circuit and the truth about them."""
+
+    path_a: Path
+    path_b: Path
+    truth_a: LapTruth
+    truth_b: LapTruth
+
+
+def film_a(folder: Path, seed: int, world: World) -> tuple[Path, LapTruth]:
+    """Film the reference lap of a seed, which is the same for every degradation."""
+    plan, path = small_setting(seed, "clean"), folder / f"{seed}_a.mp4"
+    return path, render_lap(path, world.circuit, plan.driver_a, plan.camera_a, world=world, duration_s=DURATION_S)
+
+
+def film_b(path: Path, plan: Setting, world: World, duration_s: float = DURATION_S + 1) -> tuple[Path, LapTruth]:
+    """Film the other lap of a setting, by default for a second longer."""
+    return path, render_lap(path, world.circuit, plan.driver_b, plan.camera_b, world=world, duration_s=duration_s)
+
+
+def small_setting(seed: int, kind: Degradation) -> Setting:
+    """Give the setting of a degradation with small cameras."""
+    plan = setting(kind, seed, LENGTH_M, SIZE)
+    return replace(plan, camera_a=replace(plan.camera_a, rate_hz=20.0), camera_b=replace(plan.camera_b, rate_hz=20.0))
+
+
+def described(path_a: Path, path_b: Path) -> tuple[Described, Described]:
+    """Read two clips without progress or flow."""
+    return read_pair((path_a, path_b), (path_a.name, path_b.name), (None, None), progress=ignore)[0]
+
+
+def ignore(_share: float) -> None:
+    """Take progress."""
+
+
+def write_clip(path: Path, pictures: Sequence[NDArray[np.uint8]], times_s: Sequence[float], **options: str) -> Path:
+    """Write pictures [H, W, 3] as H.264 at given times, the index first so that a cut-off file still opens."""
+    with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
+        stream = container.add_stream("libx264", rate=30)
+        stream.height, stream.width = pictures[0].shape[:2]
+        even = stream.height % 2 == stream.width % 2 == 0
+        stream.pix_fmt = "yuv420p" if even else "yuv444p"
+        stream.codec_context.time_base = Fraction(1, 90_000)
+        stream.options = {"preset": "ultrafast", "g": "30", **options}
+        for picture, time_s in zip(pictures, times_s, strict=True):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="bgr24")
+            frame.pts, frame.time_base = round(time_s * 90_000), Fraction(1, 90_000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def moving_pictures(count: int, width: int = 160, height: int = 90, seed: int = 0) -> list[NDArray[np.uint8]]:
+    """Make pictures of a texture that slides by."""
+    texture = np.random.default_rng(seed).integers(0, 255, (height // 6 + 1, width, 3)).astype(np.uint8)
+    wide = np.kron(texture, np.ones((6, 6, 1), np.uint8))[:height]
+    return [np.ascontiguousarray(wide[:, 4 * index % (4 * width) :][:, :width]) for index in range(count)]

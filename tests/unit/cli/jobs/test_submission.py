@@ -1,0 +1,89 @@
+"""Files and parameters of a command line become the inputs and parameters of a job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.failure import USAGE, Failure
+from cli.jobs.submission import assign, check_files, parse_params
+from contracts.ids import new_id
+
+
+def workload(*inputs: tuple[str, int, int]) -> dict[str, Any]:
+    listed = [{"name": name, "title": name, "minimum": low, "maximum": high} for name, low, high in inputs]
+    return {"name": "any", "inputs": listed}
+
+
+LAPS = workload(("reference", 1, 1), ("other", 1, 1))
+
+
+def test_files_go_to_inputs_in_order() -> None:
+    assert assign(LAPS, ["a.mp4", "b.mp4"]) == {"reference": ["a.mp4"], "other": ["b.mp4"]}
+
+
+def test_what_is_left_over_goes_to_the_first_input_that_takes_more() -> None:
+    photos = workload(("photos", 2, 4), ("mask", 0, 1))
+    assert assign(photos, ["1", "2", "3"]) == {"photos": ["1", "2", "3"]}
+    assert assign(photos, ["1", "2", "3", "4", "5"]) == {"photos": ["1", "2", "3", "4"], "mask": ["5"]}
+    assert assign(workload(("clip", 0, 1)), []) == {}
+
+
+@pytest.mark.parametrize("files", [[], ["a"], ["a", "b", "c"]])
+def test_too_few_and_too_many_files_are_refused(files: list[str]) -> None:
+    with pytest.raises(Failure) as refused:
+        assign(LAPS, files)
+    assert refused.value.exit_code == USAGE
+    assert "reference" in refused.value.hint
+
+
+def test_values_are_json_where_they_can_be() -> None:
+    pairs = ["sectors=[10.5, 20]", "flow=off", "height=720", "on=true", "title=a=b", "empty="]
+    assert parse_params(pairs) == {
+        "sectors": [10.5, 20],
+        "flow": "off",
+        "height": 720,
+        "on": True,
+        "title": "a=b",
+        "empty": "",
+    }
+
+
+@pytest.mark.parametrize("pair", ["flow", "=off"])
+def test_a_parameter_without_name_or_value_is_refused(pair: str) -> None:
+    with pytest.raises(Failure) as refused:
+        parse_params([pair])
+    assert refused.value.exit_code == USAGE
+
+
+def test_files_are_looked_at_before_anything_is_sent(tmp_path: Path) -> None:
+    good, empty = tmp_path / "good.mp4", tmp_path / "empty.mp4"
+    good.write_bytes(b"x")
+    empty.touch()
+    check_files([str(good), new_id("upl")])
+    for name, code in ((tmp_path / "none.mp4", "no_such_file"), (tmp_path, "no_such_file"), (empty, "upload_empty")):
+        with pytest.raises(Failure) as refused:
+            check_files([str(good), str(name)])
+        assert refused.value.code == code
+        assert str(name) in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("files", "given"),
+    [
+        (["a.jpg", "b.HEIC"], {"photos": ["a.jpg", "b.HEIC"]}),
+        (["all.zip"], {"archive": ["all.zip"]}),
+        (["around.mp4"], {"video": ["around.mp4"]}),
+        (["upl_1", "upl_2"], {"photos": ["upl_1", "upl_2"]}),
+    ],
+)
+def test_of_inputs_of_which_one_is_given_the_files_say_which(files: list[str], given: dict[str, list[str]]) -> None:
+    inputs = [
+        {"name": "photos", "title": "Photos", "media": "image", "minimum": 0, "maximum": 500},
+        {"name": "archive", "title": "A ZIP", "media": "archive", "minimum": 0, "maximum": 1},
+        {"name": "video", "title": "A video", "media": "video", "minimum": 0, "maximum": 1},
+    ]
+    workload = {"name": "nerf", "inputs": inputs, "one_of": [["photos", "archive", "video"]]}
+    assert assign(workload, files) == given

@@ -1,0 +1,140 @@
+"""The command line itself: exit codes, keys that open, words for people."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from cli.__main__ import main, saccade
+from cli.embedded.folder import DataFolder
+from cli.failure import Failure
+from cli.jobs.events import line, seconds_ago
+from cli.jobs.follow import progress_text
+from cli.jobs.progress_bar import duration, size
+from cli.output import table
+from contracts.errors import ErrorCode, SaccadeError
+from kit.auth.api_keys import Authenticator, AuthSettings
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    monkeypatch.setattr("sys.argv", ["saccade", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("--help",), 0),
+        (("up", "--help"), 0),
+        (("nonsense",), 2),
+        (("jobs", "--state", "asleep"), 2),
+        (("up", "--port", "99999"), 2),
+        (("submit",), 2),
+        (("key", "--tenant", "Not A Tenant"), 2),
+    ],
+)
+def test_exit_codes(monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], code: int) -> None:
+    assert call(monkeypatch, *words) == code
+
+
+@pytest.mark.parametrize("name", ["up", "demo", "submit", "jobs", "job", "cancel", "retry", "events", "artifacts"])
+def test_every_command_takes_json(name: str) -> None:
+    assert "--json" in CliRunner().invoke(saccade, [name, "--help"]).output
+
+
+def test_a_key_opens_what_its_entry_says_and_nothing_else(tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    made = []
+    for tenant, scope in (("acme", "read"), ("other", "write")):
+        words = ["key", "--tenant", tenant, "--scope", scope, "--file", str(file), "--json"]
+        result = CliRunner().invoke(saccade, words)
+        assert result.exit_code == 0, result.output
+        made.append(json.loads(result.stdout)["key"])
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert not any(key.partition(".")[2] in file.read_text() for key in made)
+    authenticator = Authenticator(AuthSettings(api_keys_file=file))
+    principal = authenticator.authenticate({"authorization": f"Bearer {made[0]}"})
+    assert principal.tenant == "acme"
+    assert principal.scopes == {"read"}
+    with pytest.raises(SaccadeError) as refused:
+        authenticator.authenticate({"authorization": f"Bearer {made[0]}x"})
+    assert refused.value.code is ErrorCode.UNAUTHENTICATED
+
+
+def test_a_key_of_the_same_name_replaces_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = str(tmp_path / "keys.json")
+    assert call(monkeypatch, "key", "--id", "mine", "--file", file) == 0
+    before = Path(file).read_text()
+    assert call(monkeypatch, "key", "--id", "mine", "--file", file) == 1
+    assert Path(file).read_text() == before
+
+
+def test_a_data_folder_is_private_and_keeps_its_secrets(tmp_path: Path) -> None:
+    first = DataFolder(tmp_path / "data")
+    secrets = first.secrets
+    assert stat.S_IMODE(first.path.stat().st_mode) == 0o700
+    assert stat.S_IMODE((first.path / "secrets.json").stat().st_mode) == 0o600
+    with pytest.raises(Failure) as refused:
+        DataFolder(tmp_path / "data")
+    assert refused.value.code == "already_running"
+    first.release()
+    again = DataFolder(tmp_path / "data")
+    assert again.secrets == secrets
+    again.release()
+
+
+@pytest.mark.parametrize(
+    ("text", "sent"),
+    [("90s", "90"), ("15m", "900"), ("2h", "7200"), ("7d", "604800"), ("45", "45"), ("ab12.77", "ab12.77")],
+)
+def test_how_long_ago(text: str, sent: str) -> None:
+    assert seconds_ago(text) == sent
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        ({"stage": "read", "fraction": 0.01, "eta_s": None}, "read"),
+        ({"stage": "read", "message": "reading", "fraction": 0.3, "eta_s": 24.4}, "read · reading · 24 s left"),
+        ({"stage": "two_words", "fraction": 1.0, "eta_s": 0.0}, "two words"),
+    ],
+)
+def test_progress_in_words(data: dict[str, Any], text: str) -> None:
+    assert progress_text(data) == text
+
+
+def test_events_in_words() -> None:
+    envelope = {"time": "2026-01-02T03:04:05.678Z", "subject": "job_1"}
+    error = {"error": {"message": "Nothing moves.", "code": "clip_static"}}
+    assert line("job.failed", envelope, error).split() == [
+        "03:04:05",
+        "job.failed",
+        "job_1",
+        "Nothing",
+        "moves.",
+        "(clip_static)",
+    ]
+
+
+def test_sizes_and_durations() -> None:
+    assert [size(one) for one in (0, 999, 1500, 23_400_000, 5e9)] == ["0 B", "999 B", "1.5 KB", "23.4 MB", "5.00 GB"]
+    assert [duration(one) for one in (0.2, 59.4, 60, 3599, 7260)] == [
+        "0 s",
+        "59 s",
+        "1 min 00 s",
+        "59 min 59 s",
+        "2 h 01 min",
+    ]
+
+
+def test_tables_line_up(capsys: pytest.CaptureFixture[str]) -> None:
+    table(("NAME", "S"), [("whole lap", "-0.237"), ("S1", "+12.000")])
+    assert capsys.readouterr().out.splitlines() == ["NAME             S", "whole lap   -0.237", "S1         +12.000"]

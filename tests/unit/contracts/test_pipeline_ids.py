@@ -1,0 +1,83 @@
+"""The ids of stages' jobs pass wherever jobs' ids do, and are left out where users see jobs of their own."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+
+import nkeys
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from contracts.events.base import encode
+from contracts.events.job import JobQueued
+from contracts.ids import STAGE_PREFIX, is_job_id, new_id, pipeline_of, stage_job_id
+from kit.auth.tickets import Tickets
+from kit.auth.worker_token import WorkerTokens, verify
+from kit.bus.event_store import Stored
+from services.notifier.streams.sse import Selection, StreamEvent, parse_types
+from services.notifier.webhooks.deliveries.planner import Subject, plan, takers_of_progress
+from tests.unit.services.notifier.webhooks.deliveries.test_planner import PLAIN
+
+#: Said and not drawn: it names tests, which every process of a run must call the same.
+PIPELINE = "job_0198c0de-7a11-7b2e-8c3d-5f60718293a4"
+PART = stage_job_id(PIPELINE, "rendering", 7)
+
+
+@given(st.from_regex(r"[a-z][a-z0-9_]{0,20}", fullmatch=True), st.integers(0, 999))
+def test_an_id_names_its_pipeline(stage: str, shard: int) -> None:
+    part = stage_job_id(PIPELINE, stage, shard)
+    assert pipeline_of(part) == PIPELINE
+    assert part.startswith(STAGE_PREFIX)
+    assert is_job_id(part)
+    assert "." not in part
+
+
+@pytest.mark.parametrize("text", ["", "stg_", f"{PART}0", PART.upper(), f"x{PART}", PIPELINE.replace("job", "stg")])
+def test_what_is_none_is_none(text: str) -> None:
+    assert pipeline_of(text) is None
+    assert not is_job_id(text)
+    assert pipeline_of(PIPELINE) is None
+    assert is_job_id(PIPELINE)
+
+
+def test_a_worker_s_token_is_good_for_a_stage_s_job() -> None:
+    tokens = WorkerTokens(SecretStr(nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_ACCOUNT).decode()))
+    token = tokens.issue("acme", PART, new_id("run"), 60)
+    assert verify(token.jwt, tokens.public_key, datetime.now(UTC)).job_id == PART
+    assert len(token.jwt) < 3500, "with signature and name it must fit into a line of 4096 bytes"
+
+
+def test_a_ticket_opens_a_stage_s_own_stream() -> None:
+    tickets = Tickets("0" * 64)
+    path = f"/v1/jobs/{PART}/events"
+    text, _ = tickets.issue("acme", "key", path, datetime.now(UTC))
+    assert tickets.check(text, path, datetime.now(UTC)).resource == path
+
+
+def stored(job_id: str) -> Stored:
+    message = encode(JobQueued(position=0), tenant="acme", subject_id=job_id, source="/test")
+    return Stored(7, message.subject, message.body)
+
+
+def test_a_tenant_s_stream_leaves_stages_out_and_their_own_does_not() -> None:
+    part, whole = (StreamEvent.stored(stored(one), "abc") for one in (PART, PIPELINE))
+    everything = Selection("acme")
+    assert everything.takes(whole)
+    assert not everything.takes(part)
+    assert not Selection("acme", types=parse_types(["job.*"])).takes(part)
+    own = Selection("acme", PART, ends=True)
+    assert own.takes(part)
+    assert own.subjects == f"saccade.evt.acme.job.{PART}.*"
+
+
+def test_webhooks_tell_of_the_pipeline_only() -> None:
+    for job_id, deliveries in ((PIPELINE, 1), (PART, 0)):
+        subject = Subject.of(stored(job_id).subject)
+        assert subject
+        assert len(plan(stored(job_id), subject, [PLAIN], None)) == deliveries
+        progress = Subject("acme", "job", job_id, "job.progressed")
+        told = takers_of_progress(progress, [PLAIN.__class__(**(vars(PLAIN) | {"types": ("job.progressed",)}))])
+        assert len(told) == deliveries

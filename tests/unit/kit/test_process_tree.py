@@ -1,0 +1,42 @@
+"""How it is known that memory was what ended a worker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kit.process_tree import died_of_memory, killed_for_memory
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("low 0\nhigh 0\nmax 41\noom 2\noom_kill 3\noom_group_kill 0\n", 3),
+        ("low 0\n", 0),
+        ("", 0),
+        ("oom_kill many\n", 0),
+    ],
+)
+def test_the_kernel_s_count_is_read(tmp_path: Path, text: str, count: int) -> None:
+    (tmp_path / "memory.events").write_text(text)
+    assert killed_for_memory(tmp_path / "memory.events") == count
+
+
+def test_where_the_kernel_does_not_count_nothing_was_killed(tmp_path: Path) -> None:
+    assert killed_for_memory(tmp_path / "memory.events") == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "says", "expected"),
+    [
+        (134, "terminate called after throwing an instance of 'std::bad_alloc'", True),
+        (137, "OSError: [Errno 12] Cannot allocate memory", True),
+        (137, "working", False),
+        (1, "MemoryError", False),
+        (None, "MemoryError", False),
+    ],
+)
+def test_last_words_tell(tmp_path: Path, code: int | None, says: str, expected: bool) -> None:
+    (tmp_path / "worker.log").write_text(f"started\n{says}\n")
+    assert died_of_memory(code, tmp_path / "worker.log") is expected

@@ -1,0 +1,130 @@
+"""What a log may show of the settings, and by which names the bucket's are read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from contracts.errors import SaccadeError
+from kit.auth.api_keys import Authenticator, AuthSettings
+from kit.bucket import open_bucket
+from kit.settings import NatsSettings, S3Settings, as_environment
+from services.gateway.settings import SessionSettings
+from services.notifier.settings import NotifierSettings, WebhookSettings
+from tests.harness.servers.embedded import ROOT
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("nats://127.0.0.1:4222", "nats://127.0.0.1:4222"),
+        ("nats://anna:secret@bus.example:4222", "nats://bus.example:4222"),
+        ("tls://token@bus.example", "tls://bus.example"),
+        ("anna:secret@bus.example:4222", "bus.example:4222"),
+        ("nats://a:secret@one:4222,nats://b:secret@two:4222", "nats://one:4222,nats://two:4222"),
+    ],
+)
+def test_a_bus_is_logged_without_its_credentials(url: str, shown: str) -> None:
+    assert NatsSettings(url=url).address == shown
+
+
+R2 = {
+    "R2_ENDPOINT_URL": "https://account.r2.cloudflarestorage.com",
+    "R2_BUCKET_NAME": "splats",
+    "R2_PUBLIC_URL": "https://pub.r2.dev/",
+    "AWS_ACCESS_KEY_ID": "id",
+    "AWS_SECRET_ACCESS_KEY": "secret",
+}
+OURS = {
+    "S3_ENDPOINT_URL": "http://127.0.0.1:9000",
+    "S3_BUCKET": "ours",
+    "S3_PUBLIC_URL": "https://files.example",
+    "S3_ACCESS_KEY_ID": "our id",
+    "S3_SECRET_ACCESS_KEY": "our secret",
+}
+
+
+def _settings(monkeypatch: pytest.MonkeyPatch, **environment: str) -> S3Settings:
+    for name in (*R2, *OURS):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return S3Settings()
+
+
+def test_the_bucket_is_found_by_the_names_that_users_of_r2_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = _settings(monkeypatch, **R2)
+    assert (found.endpoint_url, found.bucket) == ("https://account.r2.cloudflarestorage.com", "splats")
+    assert (found.access_key_id, found.secret_access_key.get_secret_value()) == ("id", "secret")
+    assert (found.public_url, found.public_endpoint_url) == ("https://pub.r2.dev", found.endpoint_url)
+    # Workers are told by our names.
+    assert _settings(monkeypatch, **as_environment(None, found)) == found
+
+
+def test_our_own_names_count_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = _settings(monkeypatch, **R2, **OURS)
+    assert (found.endpoint_url, found.bucket, found.access_key_id) == ("http://127.0.0.1:9000", "ours", "our id")
+    assert found.public_url == "https://files.example"
+
+
+@pytest.mark.anyio
+async def test_links_into_a_public_bucket_are_not_signed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_bucket(_settings(monkeypatch, **R2)) as bucket:
+        assert await bucket.presign_get("results/a b.ply") == "https://pub.r2.dev/results/a%20b.ply"
+        assert "Signature" in await bucket.presign_get("results/a.ply", inside=True)
+        assert "Signature" in await bucket.presign_put("uploads/a.mp4", "video/mp4")
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        (lambda secret: NatsSettings(password=secret), "password"),
+        (lambda secret: S3Settings(endpoint_url="http://x", access_key_id="a", secret_access_key=secret), "secret"),
+        (lambda secret: NotifierSettings(ticket_key=secret), "ticket_key"),
+        (lambda secret: WebhookSettings(secret_key=secret), "secret_key"),
+        (lambda secret: SessionSettings(ticket_key=secret), "ticket_key"),
+    ],
+)
+def test_placeholders_of_the_example_are_refused(settings: Callable[[str], object], field: str) -> None:
+    """Whoever copied deploy/example.env and changed nothing is told which line it is."""
+    example = (ROOT / "deploy/example.env").read_text()
+    placeholders = {line.partition("=")[2] for line in example.splitlines() if "=change-me" in line}
+    assert len(placeholders) == 2
+    for placeholder in placeholders:
+        with pytest.raises(ValidationError, match=r"placeholder of deploy/example\.env") as refused:
+            settings(placeholder.ljust(16, "e") if field == "secret_key" else placeholder)
+        assert placeholder not in str(refused.value.errors(include_input=False))
+    settings("a-long-and-random-value")
+
+
+def keys_of(folder: Path, secret: str) -> Path:
+    file = folder / "keys.json"
+    entry = {"id": "mine", "sha256": hashlib.sha256(secret.encode()).hexdigest(), "tenant": "local"}
+    file.write_text(json.dumps([entry]))
+    return file
+
+
+def test_the_key_of_the_examples_opens_this_machine_only(tmp_path: Path) -> None:
+    development = ROOT / "deploy/development_keys.json"
+    headers = {"authorization": "Bearer development.development-only"}
+    for hosts in ("", "localhost, 127.0.0.1"):
+        settings = AuthSettings(api_keys_file=development, allowed_hosts=hosts)
+        assert Authenticator(settings).authenticate(headers).tenant == "local"
+    with pytest.raises(ValidationError, match="saccade key"):
+        AuthSettings(api_keys_file=development, allowed_hosts="localhost, saccade.example.org")
+    # Under another name it is the same, and as a change of the file it is not taken over.
+    with pytest.raises(ValidationError, match="'mine'"):
+        AuthSettings(api_keys_file=keys_of(tmp_path, "development-only"), allowed_hosts="saccade.example.org")
+    file = keys_of(tmp_path, "a secret of our own")
+    authenticator = Authenticator(AuthSettings(api_keys_file=file, allowed_hosts="saccade.example.org"))
+    own = {"authorization": "Bearer mine.a secret of our own"}
+    assert authenticator.authenticate(own).key_id == "mine"
+    keys_of(tmp_path, "development-only")
+    with pytest.raises(SaccadeError):
+        authenticator.authenticate({"authorization": "Bearer mine.development-only"})
+    assert authenticator.authenticate(own).key_id == "mine"

@@ -1,0 +1,55 @@
+"""Pictures that were kept while a clip was read stand in for the clip."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from modal_workers.lap_compare.alignment.camera_mount import pictures_at
+from modal_workers.lap_compare.clips.feature_extraction import describe_again, read_pair
+from modal_workers.lap_compare.clips.thumbnail_cache import KeptPictures
+from tests.harness.vision.lap_videos import ignore, moving_pictures, write_clip
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """Ten pictures, 0.1 s apart, each of one grey."""
+    pictures = KeptPictures(tmp_path / "pictures")
+    for number in range(10):
+        pictures.add(number / 10, np.full((180, 320), 20 * number, np.uint8))
+    pictures.close()
+    return pictures
+
+
+def test_the_nearest_picture_is_given(kept):
+    asked = [-5.0, 0.0, 0.04, 0.06, 0.56, 0.9, 7.0]
+    assert [round(float(picture.mean()) / 20) for picture in kept.at(asked)] == [0, 0, 0, 1, 6, 9, 9]
+
+
+def test_one_picture_is_nearest_to_everything(tmp_path):
+    pictures = KeptPictures(tmp_path / "pictures")
+    pictures.add(3.0, np.full((180, 320), 100, np.uint8))
+    pictures.close()
+    assert [round(float(picture.mean())) for picture in pictures.at([0.0, 3.0, 9.0])] == [100] * 3
+
+
+def test_a_clip_is_described_again_from_its_pictures_as_from_the_clip(tmp_path):
+    """Also when the clip is gone meanwhile: nothing is decoded twice."""
+    paths = [
+        write_clip(tmp_path / name, moving_pictures(60, 640, 360, seed), np.arange(60) / 20)
+        for seed, name in enumerate(("a.mp4", "b.mp4"))
+    ]
+    (tmp_path / "kept").mkdir()
+    pair, _ = read_pair((paths[0], paths[1]), ("a", "b"), (None, None), progress=ignore, scratch=tmp_path / "kept")
+    warp = np.array([[1.02, 0.01, -4.0], [-0.01, 1.02, 3.0], [0.0, 0.0, 1.0]])
+    decoded = describe_again(replace(pair[1], pictures=None), warp, progress=ignore)
+    seen = pictures_at(replace(pair[1], pictures=None), [0.5, 2.0], lambda: None)
+    paths[1].unlink()
+    again = describe_again(pair[1], warp, progress=ignore)
+    assert again.time_s.tolist() == decoded.time_s.tolist()
+    difference = again.cells.astype(np.float32) - decoded.cells.astype(np.float32)
+    assert np.abs(difference).mean() < 0.05 * np.abs(decoded.cells.astype(np.float32)).mean()
+    for one, other in zip(pictures_at(pair[1], [0.5, 2.0], lambda: None), seen, strict=True):
+        assert np.abs(one.astype(float) - other).mean() < 3

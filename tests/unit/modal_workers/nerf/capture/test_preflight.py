@@ -1,0 +1,95 @@
+"""The pre-flight over a few captures of known flaws; ``bench/nerf_preflight.py`` does two hundred."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from modal_workers.nerf.capture import job
+from modal_workers.nerf.capture.findings import Shot, find
+from modal_workers.nerf.capture.image_quality import blur_px, look
+from modal_workers.nerf.capture.matching import Pair
+from modal_workers.nerf.capture.spec import CaptureReport
+from modal_workers.nerf.params import NerfParams
+from tests.harness.vision.simulated_captures import KINDS, Desk, take
+
+SEED, SCENE, SIZE_PX = 7, 5, (320, 240)
+#: Photos of a kind; what is refused anyhow may be fewer.
+COUNTS = {"good": 26, "blurred": 26, "duplicates": 26, "mixed_sizes": 26, "corrupt": 26}
+
+
+def judged(folder: Path, photos: list[Path]) -> CaptureReport:
+    return job.run(NerfParams(preflight_only=True), Desk(folder, photos=photos))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "wrong_subject"])
+def test_a_flaw_is_found_and_named_and_a_good_capture_is_good(kind: str, tmp_path: Path):
+    photos = take(kind, tmp_path / "photos", SEED, scene=SCENE, count=COUNTS.get(kind, 15), size_px=SIZE_PX)
+    report = judged(tmp_path / "desk", photos)
+    named = {one.code for one in report.verdict.reasons if one.severity != "note"}
+    expected = KINDS[kind]
+    if not expected.codes:
+        assert (report.verdict.accept, named) == ("good", set()), f"seed {SEED}"
+        assert report.verdict.score > 0.9
+        assert report.orbit
+        assert report.orbit.closed
+    else:
+        assert named & {*expected.codes}, f"seed {SEED}: {report.verdict}"
+        assert report.verdict.accept != "good"
+        if expected.refused is not None:
+            assert (report.verdict.accept == "refused") == expected.refused
+    assert all(one.fix for one in report.verdict.reasons)
+
+
+def test_photos_of_something_else_are_named(tmp_path: Path):
+    photos = take("good", tmp_path / "photos", SEED, scene=SCENE, count=26, size_px=SIZE_PX)
+    random = np.random.default_rng(SEED)
+    for name in ("photo_0003.jpg", "photo_0011.jpg"):
+        values = random.integers(0, 256, (80, 107, 3), dtype=np.uint8)
+        cv2.imwrite(str(tmp_path / "photos" / name), cv2.resize(values, SIZE_PX, interpolation=cv2.INTER_NEAREST))
+    report = judged(tmp_path / "desk", photos)
+    assert report.verdict.accept == "usable"
+    named = {one.code: one.photos for one in report.verdict.reasons}
+    assert named["outliers"] == ["photo_0003.jpg", "photo_0011.jpg"]
+
+
+def test_the_width_of_edges_is_measured_whatever_their_contrast():
+    random = np.random.default_rng(SEED)
+    blocks = cv2.resize(random.integers(0, 256, (25, 33), dtype=np.uint8), (400, 300), interpolation=cv2.INTER_NEAREST)
+    for sigma_px in (1.5, 2.5, 4.0):
+        soft = cv2.GaussianBlur(blocks.astype(np.float32), (0, 0), sigma_px)
+        found = [blur_px((128 + (soft - 128) * contrast).round().astype(np.uint8)) for contrast in (0.5, 1.0)]
+        assert found == [pytest.approx(sigma_px, rel=0.35)] * 2
+    assert blur_px(np.full((300, 400), 128, np.uint8)) is None
+
+
+@pytest.mark.parametrize("along", [0, 1])
+def test_a_moved_camera_is_found_though_edges_along_its_way_stay_sharp(along: int):
+    random = np.random.default_rng(SEED)
+    values = random.integers(0, 256, (25, 33), dtype=np.uint8)
+    sharp = cv2.resize(values, (400, 300), interpolation=cv2.INTER_NEAREST)
+    way = np.full((1, 11) if along else (11, 1), 1 / 11, np.float32)
+    sharp_px, moved_px = blur_px(sharp), blur_px(cv2.filter2D(sharp, -1, way))
+    assert sharp_px is not None
+    assert moved_px is not None
+    assert sharp_px < 1.0
+    assert moved_px > 2.0
+
+
+def tie(first: int, second: int, agreeing: int, matches: int) -> Pair:
+    return Pair(first, second, matches, agreeing, 0, 0.1, 0.0, np.zeros((agreeing, 4), np.float32))
+
+
+def test_one_doubtful_tie_joins_nothing_and_harms_nothing():
+    def shot(number: int) -> Shot:
+        grey = np.random.default_rng(number).integers(0, 256, (240, 320, 3), dtype=np.uint8)
+        return Shot(f"{number}.jpg", look(grey), (320, 240), None, "")
+
+    sure = [tie(one, other, 60, 70) for one, other in ((0, 1), (1, 2), (2, 3), (0, 3), (4, 5), (5, 6), (4, 6))]
+    shots = [shot(number) for number in range(7)]
+    assert find(shots, [*sure, tie(1, 5, 21, 40)]).pieces == [[0, 1, 2, 3], [4, 5, 6]]
+    assert find(shots, [*sure, tie(1, 5, 21, 40), tie(2, 4, 21, 40)]).pieces == [[0, 1, 2, 3, 4, 5, 6]]
+    assert find(shots, [*sure, tie(1, 5, 18, 20)]).pieces == [[0, 1, 2, 3, 4, 5, 6]]

@@ -1,0 +1,263 @@
+"""The orbit is even, frames are transparent PNGs, batches are checked, nothing that was stored is drawn twice."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import random
+import zipfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from contracts.errors import ErrorCode, SaccadeError
+from modal_workers.gaussians.densification import seed_from_points
+from modal_workers.nerf.orbit import FILLED, Orbit, elevations_deg, focal_for
+from modal_workers.nerf.params import BATCH_FRAMES, NerfParams
+from modal_workers.nerf.rendering import job
+from modal_workers.nerf.rendering.batch import checked, frames_of, named, spacing_error_deg, stored
+from modal_workers.nerf.rendering.frames import Bytes, SplatFrames, decode_png, encode_png
+from modal_workers.nerf.rendering.spec import RenderingReport
+from modal_workers.nerf.scene import Scene
+from modal_workers.nerf.stored_zip import write_zip
+from tests.harness.vision.stage_context import Desk, Killed, MortalDesk
+
+PARAMS = NerfParams(frames=48, elevations=4, frame_size_px=48)
+RADIUS = 0.2
+
+
+def ball(*, opacity: float = 0.97) -> Scene:
+    """Give a ball whose colour is its direction."""
+    generator = torch.Generator().manual_seed(5)
+    ways = torch.nn.functional.normalize(torch.randn(400, 3, generator=generator), dim=1)
+    splats = seed_from_points(ways * (RADIUS - 0.04), ways / 2 + 0.5, 0.02, opacity)
+    return Scene(RADIUS, 1.0, (10.0, 40.0), np.eye(4), splats)
+
+
+def desk_with(folder: Path, scene: Scene, shard: tuple[int, int] = (0, 1)) -> Desk:
+    folder.mkdir(parents=True, exist_ok=True)
+    desk = Desk(folder, shard=shard)
+    scene.save(desk.kept / "scene.npz")
+    return desk
+
+
+def frames_in(path: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(path) as archive:
+        return {entry.filename: archive.read(entry) for entry in archive.infolist()}
+
+
+def test_an_orbit_is_even_rings_that_look_at_the_middle() -> None:
+    orbit = Orbit((5.0, 20.0, 35.0), 40, 1.3, 1.2, 64)
+    assert len(orbit) == 120
+    for frame in range(120):
+        pose = orbit.world_from_camera(frame)
+        assert np.allclose(pose[:3, :3].T @ pose[:3, :3], np.eye(3))
+        assert np.linalg.det(pose[:3, :3]) == pytest.approx(1)
+        azimuth, elevation = orbit.angles_deg(frame)
+        assert (azimuth, elevation) == (9.0 * (frame % 40), (5.0, 20.0, 35.0)[frame // 40])
+        x, y, z = pose[:3, 3]
+        assert math.degrees(math.atan2(y, x)) % 360 == pytest.approx(azimuth % 360, abs=1e-9)
+        assert math.degrees(math.asin(z / 1.3)) == pytest.approx(elevation)
+        # the middle is straight ahead, up is up
+        ahead = np.linalg.inv(pose) @ [0, 0, 0, 1]
+        assert np.allclose(ahead[:3], [0, 0, 1.3])
+        assert pose[2, 1] < 0
+        assert pose[2, 0] == 0
+    assert spacing_error_deg(orbit, range(120)) < 1e-9
+
+
+def test_a_frame_that_is_off_its_place_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    orbit = Orbit((5.0,), 40, 1.3, 1.2, 64)
+    right = Orbit.world_from_camera
+    monkeypatch.setattr(Orbit, "world_from_camera", lambda self, frame: right(self, frame - (frame == 7)))
+    assert spacing_error_deg(orbit, range(40)) == pytest.approx(9.0)
+
+
+def test_rings_go_over_what_was_photographed_unless_told_otherwise() -> None:
+    assert elevations_deg(NerfParams(), (10.0, 40.0)) == (10.0, 20.0, 30.0, 40.0)
+    one = NerfParams(elevations=1, frames=360)
+    assert elevations_deg(one, (10.0, 40.0)) == (25.0,)
+    own = NerfParams(elevations=2, frames=10, elevation_min_deg=-5, elevation_max_deg=60)
+    assert elevations_deg(own, (10.0, 40.0)) == (-5.0, 60.0)
+    above = NerfParams(elevations=2, frames=10, elevation_min_deg=50)
+    assert elevations_deg(above, (10.0, 40.0)) == (50.0, 50.0)
+    below = NerfParams(elevations=2, frames=10, elevation_max_deg=0)
+    assert elevations_deg(below, (10.0, 40.0)) == (0.0, 0.0)
+
+
+def test_batches_cover_all_frames_once() -> None:
+    params = NerfParams(frames=1440)
+    assert params.batches == 10
+    every = [frame for batch in range(params.batches) for frame in frames_of(batch, params.frames)]
+    assert every == list(range(1440))
+    assert len(frames_of(1, BATCH_FRAMES + 5)) == 5
+
+
+def test_frames_are_straight_alpha_that_other_readers_see(tmp_path: Path) -> None:
+    desk = desk_with(tmp_path, ball())
+    report = job.run(PARAMS, desk)
+    files = frames_in(desk.saved / "frames/batch_00.zip")
+    assert list(files) == [f"frame_{index:04d}.png" for index in range(48)]
+    listing = json.loads((desk.saved / "frames/batch_00.json").read_text())
+    for entry in listing["frames"]:
+        data = files[entry["name"]]
+        assert hashlib.sha256(data).hexdigest() == entry["sha256"]
+        picture = Image.open(io.BytesIO(data))
+        assert (picture.mode, picture.size) == ("RGBA", (48, 48))
+        rgba = np.asarray(picture)
+        assert rgba[..., 3].min() == 0
+        assert rgba[..., 3].max() > 250
+        # the ball fills what it should, and is in the middle
+        across = np.flatnonzero(rgba[24, :, 3] > 127)
+        assert abs(len(across) - 48 * FILLED) < 4
+        assert abs(across.mean() - 23.5) < 1.5
+        # straight: at the rim colours are as bright as inside, though alpha is not
+        rim = (rgba[..., 3] > 40) & (rgba[..., 3] < 120)
+        assert rgba[rim][:, :3].max(1).mean() > 90
+        assert np.all(rgba[rgba[..., 3] == 0] == 0)
+    # the colour of the ball's front is the direction from which it is seen
+    for index in (0, 3, 6, 9):
+        front = np.asarray(Image.open(io.BytesIO(files[f"frame_{index:04d}.png"])))[24, 24, :3] / 127.5 - 1
+        eye = np.array(listing["frames"][index]["world_from_camera"])[:3, 3]
+        assert front @ eye / np.linalg.norm(front) / np.linalg.norm(eye) > 0.9
+    assert (report.frames, report.frames_rendered, report.frames_taken_over) == (48, 48, 0)
+    assert report.spacing_error_deg < 1e-6
+    assert report.azimuth_step_deg == 30.0
+    zipped = (desk.saved / "frames/batch_00.zip").read_bytes()
+    assert (report.zip_bytes, report.zip_sha256) == (len(zipped), hashlib.sha256(zipped).hexdigest())
+
+
+def test_the_same_scene_gives_the_same_file_stored_and_without_a_time(tmp_path: Path) -> None:
+    files = []
+    for name in ("one", "two"):
+        desk = desk_with(tmp_path / name, ball())
+        job.run(PARAMS, desk)
+        files.append((desk.saved / "frames/batch_00.zip").read_bytes())
+    assert files[0] == files[1]
+    with zipfile.ZipFile(io.BytesIO(files[0])) as archive:
+        kinds = {(entry.compress_type, entry.date_time) for entry in archive.infolist()}
+    assert kinds == {(zipfile.ZIP_STORED, (1980, 1, 1, 0, 0, 0))}
+
+
+class CountingFrames(SplatFrames):
+    """Notes what is drawn, over all runs."""
+
+    drawn: list[int]
+
+    def frames(self, orbit: Orbit, wanted: Iterable[int]) -> Iterator[tuple[int, Bytes]]:
+        for index, rgba in super().frames(orbit, wanted):
+            self.drawn.append(index)
+            yield index, rgba
+
+
+class DeskOfParts(MortalDesk):
+    """Knows which frames were stored when it died."""
+
+    def stored(self) -> set[str]:
+        return {name for part in self.kept.glob("*_part_*.zip") for name in frames_in(part)}
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_killed_again_and_again_no_frame_that_was_stored_is_drawn_again(
+    tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("modal_workers.nerf.rendering.shard.PART_FRAMES", 7)
+    whole = desk_with(tmp_path / "whole", ball())
+    job.run(PARAMS, whole)
+    chance, folder, deaths = random.Random(seed), tmp_path / "killed", 0
+    desk_with(folder, ball())
+    orbit = ball().orbit(PARAMS)
+    while True:
+        desk = DeskOfParts(folder)
+        desk.fuse = chance.randint(3, 40) if deaths < 5 else 10**9
+        before = desk.stored()
+        source = CountingFrames(ball())
+        source.drawn = []
+        try:
+            report = job.render(PARAMS, desk, orbit, source, source.device)
+            break
+        except Killed:
+            deaths += 1
+        finally:
+            again = before & {f"frame_{index:04d}.png" for index in source.drawn}
+            assert not again, f"seed {seed}: drawn again: {again}"
+    assert deaths >= 2
+    assert (report.frames_rendered, report.frames_taken_over) == (len(source.drawn), 48 - len(source.drawn))
+    name = "frames/batch_00.zip"
+    assert (folder / "saved" / name).read_bytes() == (whole.saved / name).read_bytes()
+
+
+def test_a_part_that_is_damaged_is_drawn_again_and_the_others_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("modal_workers.nerf.rendering.shard.PART_FRAMES", 12)
+    desk = desk_with(tmp_path, ball())
+    job.run(PARAMS, desk)
+    expected = (desk.saved / "frames/batch_00.zip").read_bytes()
+    part = desk.kept / "batch_00_part_1.zip"
+    data = bytearray(part.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    part.write_bytes(data)
+    (desk.kept / "rendering_000.json").unlink()
+    report = job.run(PARAMS, desk)
+    assert (report.frames_rendered, report.frames_taken_over) == (12, 36)
+    assert (desk.saved / "frames/batch_00.zip").read_bytes() == expected
+
+
+def test_a_shard_that_ended_does_nothing_and_the_next_one_has_the_next_frames(tmp_path: Path) -> None:
+    params = NerfParams(frames=BATCH_FRAMES + 6, elevations=1, frame_size_px=32)
+    desk = desk_with(tmp_path, ball(), shard=(1, 2))
+    report = job.run(params, desk)
+    assert (report.batch, report.first_frame, report.frames) == (1, 144, 6)
+    assert list(frames_in(desk.saved / "frames/batch_01.zip")) == [
+        f"frame_{index:04d}.png" for index in range(144, 150)
+    ]
+    (desk.kept / "scene.npz").unlink()
+    assert job.run(params, desk) == report
+    assert RenderingReport.model_validate_json((desk.kept / "rendering_001.json").read_bytes()) == report
+
+
+def test_frames_on_which_nothing_solid_is_are_not_passed_on(tmp_path: Path) -> None:
+    with pytest.raises(SaccadeError) as caught:
+        job.run(PARAMS, desk_with(tmp_path, ball(opacity=0.05)))
+    assert caught.value.code is ErrorCode.INPUT_UNREADABLE
+
+
+def test_what_is_no_frame_is_told() -> None:
+    orbit = Orbit((5.0,), 40, 1.3, 1.2, 16)
+    rgba = np.zeros((16, 16, 4), np.uint8)
+    with pytest.raises(SaccadeError, match="nothing solid"):
+        checked(0, encode_png(rgba), orbit)
+    rgba[..., 3] = 255
+    with pytest.raises(SaccadeError, match="no background"):
+        checked(0, encode_png(rgba), orbit)
+    rgba[0, 0, 3] = 0
+    assert checked(3, encode_png(rgba), orbit).azimuth_deg == 27.0
+    with pytest.raises(SaccadeError, match="not 16 x 16"):
+        checked(0, encode_png(rgba[:8]), orbit)
+    with pytest.raises(SaccadeError, match="not 16 x 16"):
+        checked(0, b"no picture", orbit)
+    assert decode_png(b"no picture") is None
+
+
+def test_a_file_that_is_cut_off_is_not_trusted(tmp_path: Path) -> None:
+    orbit = Orbit((5.0,), 40, 1.3, 1.2, 16)
+    rgba = np.zeros((16, 16, 4), np.uint8)
+    rgba[4:8, 4:8] = 255
+    path = tmp_path / "part.zip"
+    write_zip(path, named([(3, encode_png(rgba))]))
+    assert set(stored(path, orbit) or {}) == {3}
+    path.write_bytes(path.read_bytes()[:-10])
+    assert stored(path, orbit) is None
+
+
+def test_a_sphere_fits_in_the_frame() -> None:
+    focal = focal_for(0.3, 1.0)
+    # the outermost ray that touches the sphere
+    assert focal * math.tan(math.asin(0.3)) == pytest.approx(FILLED / 2)

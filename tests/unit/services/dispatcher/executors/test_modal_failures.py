@@ -1,0 +1,55 @@
+"""Every error of Modal's client has one meaning, and a new one of a newer client is noticed."""
+
+from __future__ import annotations
+
+import modal.exception
+import pytest
+
+from services.dispatcher.executors.executor import CallState
+from services.dispatcher.executors.modal_failures import ELSEWHERE, ENDINGS, UNKNOWN, ending_of
+
+
+def errors_of_the_client() -> list[type[BaseException]]:
+    found = [value for value in vars(modal.exception).values() if isinstance(value, type)]
+    ours = [one for one in found if issubclass(one, BaseException) and one.__module__ == "modal.exception"]
+    return [one for one in ours if not issubclass(one, Warning) and not one.__name__.startswith("_")]
+
+
+def test_no_error_of_the_client_is_unheard_of() -> None:
+    known = {*ENDINGS, *ELSEWHERE, "RemoteError", "InputCancellation"}
+    new = {one.__name__ for one in errors_of_the_client()} - known
+    assert {name for name in new if not name.startswith("Sandbox")} == set()
+    assert known - {one.__name__ for one in errors_of_the_client()} == set(), "no longer there"
+
+
+@pytest.mark.parametrize("name", [name for name, meaning in ENDINGS.items() if meaning == UNKNOWN])
+def test_trouble_on_the_way_says_nothing_of_the_call(name: str) -> None:
+    error = getattr(modal.exception, name)("away")
+    assert ending_of(error, cancelled=False) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        (modal.exception.FunctionTimeoutError("Task's current input hit its timeout of 8s"), "timed_out"),
+        (modal.exception.OutputExpiredError(), "lost"),
+        (modal.exception.InternalFailure("lost"), "lost"),
+        (modal.exception.RemoteError("Runner failed with exit code: 137"), "lost"),
+        (modal.exception.RemoteError(""), "lost"),
+        (modal.exception.RemoteError("ValidationError('1 validation error for Launch')"), "broken"),
+        (modal.exception.NotFoundError("no such call"), "lost"),
+        (ModuleNotFoundError("No module named 'services'"), "broken"),
+        (SystemExit(1), "broken"),
+    ],
+)
+def test_an_outcome_that_is_an_error_has_its_class(error: BaseException, failure: str) -> None:
+    status = ending_of(error, cancelled=False)
+    assert status is not None
+    assert (status.state, status.failure) == (CallState.ENDED, failure)
+    assert status.detail
+
+
+def test_what_we_cancelled_was_cancelled_whatever_modal_says() -> None:
+    status = ending_of(modal.exception.RemoteError("KeyboardInterrupt()"), cancelled=True)
+    assert status is not None
+    assert (status.state, status.failure, status.detail) == (CallState.ENDED, "lost", "The call was cancelled.")

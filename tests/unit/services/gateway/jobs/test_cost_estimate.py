@@ -1,0 +1,52 @@
+"""What a job will cost: the device it begins on, and seconds from history or from the declaration."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from contracts.errors import SaccadeError
+from contracts.prices import price_usd_per_s
+from contracts.workload import Compute
+from services.gateway.jobs.cost_estimate import Runs, device_of, estimate
+from tests.harness.dispatch.dispatcher import workload
+
+CPU_ONLY = workload()
+ON_GPUS = replace(CPU_ONLY, compute=Compute(gpus=("T4", "A10", "A100"), typical_s=200.0))
+
+
+@pytest.mark.parametrize(
+    ("gpu", "executor", "environment", "device"),
+    [
+        (None, "local", "production", "cpu"),
+        (None, "modal", "development", "T4"),
+        (None, "modal", "production", "A10"),
+        ("a10g", "modal", "development", "A10"),
+        ("A100", "modal", "development", "A100-40GB"),
+        ("A100", "local", "development", "cpu"),
+    ],
+)
+def test_the_device_that_a_job_begins_on(gpu: str | None, executor: str, environment: str, device: str) -> None:
+    assert device_of(ON_GPUS, gpu, executor, environment) == device  # type: ignore[arg-type]
+
+
+def test_without_gpus_a_workload_runs_on_a_cpu_and_takes_no_gpu() -> None:
+    assert device_of(CPU_ONLY, None, "modal", "production") == "cpu"
+    with pytest.raises(SaccadeError, match="has no use for a GPU"):
+        device_of(CPU_ONLY, "T4", "modal", "production")
+    with pytest.raises(SaccadeError, match="There is no GPU 'T5'"):
+        device_of(ON_GPUS, "T5", "modal", "production")
+
+
+def test_the_declaration_counts_until_there_is_a_history() -> None:
+    first = estimate(ON_GPUS, "T4", "modal", None)
+    assert (first.basis, first.runs, first.seconds) == ("spec", 0, 200.0)
+    assert first.usd == pytest.approx(200 * price_usd_per_s("T4"), abs=1e-6)
+    later = estimate(ON_GPUS, "T4", "modal", Runs(7, 31.5))
+    assert (later.basis, later.runs, later.seconds) == ("history", 7, 31.5)
+    assert later.usd == pytest.approx(31.5 * price_usd_per_s("T4"), abs=1e-6)
+
+
+def test_the_operators_own_machine_costs_nothing() -> None:
+    assert estimate(ON_GPUS, "cpu", "local", Runs(7, 31.5)).usd == 0

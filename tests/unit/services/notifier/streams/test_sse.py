@@ -1,0 +1,144 @@
+"""Frames, cursors, selections and snapshots: what the wire says, without a wire."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from saccade.server_sent import BlockParser
+
+from contracts.errors import SaccadeError
+from contracts.events.base import Cursor, EventData, encode
+from contracts.events.job import JobQueued, JobStarted, JobStarting, JobSubmitted
+from contracts.ids import new_id
+from services.notifier.streams.snapshot import fold_left, snapshot_frame
+from services.notifier.streams.sse import (
+    HEARTBEAT,
+    Selection,
+    StreamEvent,
+    frame,
+    parse_cursor,
+    parse_since,
+    parse_types,
+    retry_line,
+)
+
+NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+JOB = new_id("job")
+
+
+def event(data: EventData, sequence: int = 7, tenant: str = "acme") -> StreamEvent:
+    message = encode(data, tenant=tenant, subject_id=JOB, source="/test", time=NOW)
+    return StreamEvent.of(message.subject, message.body, "abc", sequence)
+
+
+def test_a_durable_event_carries_its_cursor_and_its_own_bytes() -> None:
+    told = event(JobQueued(position=3))
+    assert told.frame == b"event: job.queued\ndata: " + told.body + b"\nid: abc.7\n\n"
+    assert told.frame is told.frame, "made once"
+
+
+def test_progress_carries_no_cursor() -> None:
+    assert b"id:" not in event(JobQueued(position=3), sequence=0).frame
+
+
+@given(
+    st.dictionaries(st.text(), st.text() | st.integers() | st.none()),
+    st.sampled_from([None, 2]),
+    st.lists(st.integers(1, 40), min_size=1),
+)
+def test_any_json_comes_out_as_one_block_however_the_wire_cuts_it(
+    value: dict[str, object], indent: int | None, cuts: list[int]
+) -> None:
+    body = json.dumps(value, indent=indent, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    wire = HEARTBEAT + retry_line() + frame("x.y", body, "abc.1") + HEARTBEAT + HEARTBEAT + frame("gap", b"{}")
+    chunks, at = [], 0
+    while at < len(wire):
+        size = cuts[len(chunks) % len(cuts)]
+        chunks.append(wire[at : at + size])
+        at += size
+    parser = BlockParser()
+    first, second = [block for chunk in chunks for block in parser.push(chunk)]
+    assert (first.event, first.id) == ("x.y", "abc.1")
+    assert first.retry_ms
+    assert 2000 <= first.retry_ms <= 5000
+    assert len(first.data) == 1
+    assert json.loads(first.data[0].decode("utf-8", "surrogatepass")) == value
+    assert (second.event, second.id, second.data) == ("gap", None, [b"{}"])
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("3600", NOW - timedelta(hours=1)),
+        ("90s", NOW - timedelta(seconds=90)),
+        ("abc0.12", Cursor("abc0", 12)),
+        ("12.5", Cursor("12", 5)),
+        ("2026-01-31T10:00:00Z", NOW - timedelta(hours=2)),
+        ("2026-01-31T12:00:00+02:00", NOW - timedelta(hours=2)),
+        ("2026-01-31T12:00:00 02:00", NOW - timedelta(hours=2)),
+        ("2026-01-31T10:00:00.5", NOW - timedelta(hours=2) + timedelta(seconds=0.5)),
+    ],
+)
+def test_since_is_a_cursor_a_time_or_seconds(text: str, wanted: object) -> None:
+    assert parse_since(text, NOW) == wanted
+
+
+@pytest.mark.parametrize("text", ["yesterday", "-5", "1e3", "abc.", ".5", "9" * 30, "2026-13-01T00:00:00Z"])
+def test_any_other_since_is_refused(text: str) -> None:
+    with pytest.raises(SaccadeError, match="since"):
+        parse_since(text, NOW)
+
+
+def test_the_header_comes_before_the_query_and_nonsense_is_an_unknown_epoch() -> None:
+    assert parse_cursor("a1.5", "b2.6") == Cursor("a1", 5)
+    assert parse_cursor(None, " ", "b2.6") == Cursor("b2", 6)
+    assert parse_cursor(None, "", None) is None
+    strange = parse_cursor("\n" * 3 + "x" * 500)
+    assert strange
+    assert (len(strange.epoch), strange.sequence) == (64, 0)
+
+
+def test_types_are_names_or_a_whole_noun() -> None:
+    assert parse_types(["job.succeeded, job.failed", "upload.*"]) == {"job.succeeded", "job.failed", "upload.*"}
+    for wrong in ("job", "*", "job.>", "Job.failed", "job.failed.x"):
+        with pytest.raises(SaccadeError, match="types"):
+            parse_types([wrong])
+
+
+@given(
+    st.sampled_from(["acme", "rival"]), st.booleans(), st.sampled_from([(), ("job.queued",), ("job.*",), ("upload.*",)])
+)
+def test_no_selection_takes_another_tenants_event(tenant: str, one_job: bool, types: tuple[str, ...]) -> None:
+    selection = Selection("acme", JOB if one_job else None, frozenset(types))
+    taken = selection.takes(event(JobQueued(position=0), tenant=tenant))
+    assert taken == (tenant == "acme" and types != ("upload.*",))
+    assert selection.subjects == f"saccade.evt.acme.{'job' if one_job else '*'}.{JOB if one_job else '*'}.*"
+
+
+def test_a_snapshot_is_the_fold_and_says_what_it_does_not_know() -> None:
+    begun = [
+        event(JobSubmitted(workload="w", workload_version="1", inputs={}, params={}, deadline=NOW), 3),
+        event(JobQueued(position=0), 4),
+        event(JobStarting(attempt=1, run_id="r", executor="local", device="cpu"), 5),
+        event(JobStarted(attempt=1, run_id="r", device="cpu", worker="w"), 6),
+    ]
+    whole = fold_left(begun)
+    assert whole
+    (block,) = BlockParser().push(snapshot_frame(whole))
+    told = json.loads(block.data[0])
+    assert (block.event, block.id) == ("snapshot", None)
+    assert (told["state"], told["sequence"], told["submitted"]["workload"]) == ("running", 6, "w")
+    strange = StreamEvent("acme", "job", JOB, "job.levitated", begun[1].body.replace(b"queued", b"levitated"), "abc", 5)
+    assert fold_left([*begun[:2], strange, *begun[2:]]) == whole
+    rest = fold_left(begun[2:])
+    assert rest
+    told_of_rest = json.loads(BlockParser().push(snapshot_frame(rest))[0].data[0])
+    unknown = {"submitted", "created_at", "first_sequence", "deadline"}
+    assert {name: told_of_rest[name] for name in unknown} == dict.fromkeys(unknown) | {"first_sequence": 0}
+    assert {name: value for name, value in told_of_rest.items() if name not in unknown} == {
+        name: value for name, value in told.items() if name not in unknown
+    }

@@ -1,0 +1,128 @@
+"""When attempts are made again, when a receiver is only probed, and when an endpoint is given up."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from services.notifier.webhooks.deliveries.delivery import Health
+from services.notifier.webhooks.deliveries.retry_schedule import is_alive, is_success, next_attempt_s, why_disable
+from services.notifier.webhooks.sending.circuit_breaker import FAILURES, LONGEST_PROBE_S, PROBE_S, Breaker
+
+NOW = datetime(2026, 7, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
+FAILING = Health("whk_1", "acme", NOW - 6 * DAY, NOW, 500, gone=False)
+
+
+def wait_s(made: int, status: int | None = 500, **more: object) -> float | None:
+    given = {"error": "http_status", "retry_after_s": None, "chance": 0.5} | more
+    return next_attempt_s(made, status=status, **given)  # type: ignore[arg-type]
+
+
+def test_the_schedule_is_that_of_svix() -> None:
+    hour = 3600
+    assert [wait_s(made) for made in range(1, 8)] == [5, 300, hour / 2, 2 * hour, 5 * hour, 10 * hour, 10 * hour]
+    assert wait_s(8) is None
+
+
+@pytest.mark.parametrize("made", range(1, 8))
+def test_waits_are_spread_by_a_fifth(made: int) -> None:
+    middle = wait_s(made)
+    assert middle
+    assert wait_s(made, chance=0.0) == pytest.approx(0.8 * middle)
+    assert wait_s(made, chance=1.0) == pytest.approx(1.2 * middle)
+
+
+def test_retry_after_makes_a_wait_longer_and_never_shorter_nor_endless() -> None:
+    assert wait_s(1, 503, retry_after_s=900) == 900
+    assert wait_s(2, 400, retry_after_s=10) == 300
+    assert wait_s(1, 429, retry_after_s=10**9) == 36_000
+    assert wait_s(8, 429, retry_after_s=10) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "error"), [(429, "http_status"), (503, "http_status"), (None, "timeout"), (None, "too_slow")]
+)
+def test_who_has_too_much_to_do_is_left_alone_for_a_minute(status: int | None, error: str) -> None:
+    for chance in (0.0, 0.5, 1.0):
+        assert (wait_s(1, status, error=error, chance=chance) or 0) >= 60
+
+
+def test_who_is_gone_is_not_tried_again() -> None:
+    assert wait_s(1, 410) is None
+
+
+def test_only_two_hundreds_are_a_success_and_an_answer_is_a_sign_of_life() -> None:
+    assert [is_success(status) for status in (200, 204, 299, 301, 400, 500, None)] == [True] * 3 + [False] * 4
+    assert [is_alive(status) for status in (200, 301, 400, 410, 408, 429, 500, None)] == [True] * 4 + [False] * 4
+
+
+def test_five_days_of_only_failures_disable_and_a_day_less_does_not() -> None:
+    long_ago = NOW - 100 * DAY
+    assert why_disable(FAILING, long_ago) == "failing"
+    assert why_disable(replace(FAILING, failing_since=NOW - 4.9 * DAY), long_ago) is None
+
+
+def test_what_was_before_a_change_of_the_endpoint_does_not_count() -> None:
+    assert why_disable(FAILING, NOW - 4 * DAY) is None
+    gone = replace(FAILING, failing_since=NOW, gone=True)
+    assert why_disable(gone, NOW - DAY) == "gone"
+    assert why_disable(gone, NOW + DAY) is None
+
+
+def test_a_row_of_failures_opens_the_breaker_and_probes_come_rarer() -> None:
+    breaker, now = Breaker(), 1000.0
+    for _ in range(FAILURES):
+        assert breaker.closed
+        assert breaker.allowed_at() <= now
+        breaker.started()
+        breaker.failed(now)
+    waits = []
+    for _ in range(6):
+        assert not breaker.closed
+        waits.append(breaker.allowed_at() - now)
+        now = breaker.allowed_at()
+        breaker.started()
+        assert breaker.allowed_at() == math.inf, "one probe at a time"
+        breaker.failed(now)
+    assert waits == [PROBE_S, 2 * PROBE_S, 4 * PROBE_S, 8 * PROBE_S, LONGEST_PROBE_S, LONGEST_PROBE_S]
+
+
+def test_one_success_closes_the_breaker_for_good() -> None:
+    breaker = Breaker()
+    for _ in range(FAILURES):
+        breaker.started()
+        breaker.failed(0)
+    breaker.started()
+    breaker.succeeded()
+    assert breaker.closed
+    assert breaker.allowed_at() <= 0
+    breaker.failed(1)
+    assert breaker.closed
+
+
+def test_failures_that_were_out_when_it_opened_do_not_count_as_probes() -> None:
+    breaker = Breaker()
+    for _ in range(FAILURES + 3):
+        breaker.failed(10)
+    assert breaker.allowed_at() == 10 + PROBE_S
+
+
+def test_a_probe_that_was_not_made_leaves_the_next_one_free() -> None:
+    breaker = Breaker()
+    for _ in range(FAILURES):
+        breaker.failed(0)
+    breaker.started()
+    breaker.abandoned()
+    assert breaker.allowed_at() == PROBE_S
+
+
+def test_a_receiver_that_asks_for_a_pause_gets_it() -> None:
+    breaker = Breaker()
+    breaker.pause(50)
+    breaker.pause(40)
+    assert breaker.closed
+    assert breaker.allowed_at() == 50

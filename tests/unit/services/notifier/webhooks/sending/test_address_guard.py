@@ -1,0 +1,212 @@
+"""Where a webhook may go: every row of docs/webhook_addresses.md, by the URL's check and by the sender."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_address
+
+import pytest
+from aiohttp.abc import ResolveResult
+
+from contracts.errors import ErrorCode, SaccadeError
+from services.notifier.webhooks.sending.address_guard import (
+    REFUSED,
+    AddressGuard,
+    AddressRefusedError,
+    check_url,
+    target_of,
+)
+from services.notifier.webhooks.sending.name_lookup import GuardedResolver
+from services.notifier.webhooks.sending.sender import Outgoing, Sender
+from tests.rules.tree import ROOT
+
+PAGE = (ROOT / "docs" / "webhook_addresses.md").read_text()
+PUBLIC = "93.184.216.34"
+
+
+def _table(heading: str) -> list[tuple[str, str]]:
+    section = PAGE.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(.+?)` \| (.+) \|$", section, re.MULTILINE)
+    assert len(rows) == section.count("\n|") - 2, "every row is read"
+    return [(re.sub(r"\\u([0-9a-f]{4})", lambda found: chr(int(found[1], 16)), text), what) for text, what in rows]
+
+
+URLS = _table("URLs that are refused")
+ADDRESSES = _table("Addresses that are refused at the connection")
+PASSING = [(url, address.strip("`")) for url, address in _table("What passes")]
+
+
+class Names:
+    """A lookup that knows what it is told, and remembers what it was asked."""
+
+    def __init__(self, **addresses: list[str]) -> None:
+        self.addresses = addresses
+        self.asked: list[str] = []
+
+    async def __call__(self, host: str) -> list[str]:
+        self.asked.append(host)
+        return self.addresses[host.partition(".")[0]]
+
+
+def test_the_tables_are_long_and_without_repetition() -> None:
+    spellings = [url for url, _ in URLS]
+    assert len(spellings) + len(ADDRESSES) >= 150
+    assert len(set(spellings)) == len(spellings)
+    assert len({address for address, _ in ADDRESSES}) == len(ADDRESSES)
+
+
+@pytest.mark.parametrize("url", [url for url, _ in URLS], ids=ascii)
+def test_a_url_that_leads_inside_is_refused_when_it_is_given(url: str) -> None:
+    with pytest.raises(SaccadeError) as refused:
+        check_url(url, https_only=True, guard=AddressGuard())
+    assert refused.value.code == ErrorCode.INVALID_PARAMETER
+    assert refused.value.message.startswith("url: ")
+    assert len(refused.value.hint) > 20
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("https://user:password@example.com/", "send them as a header"),
+        ("https://example.com./", "ends with a dot"),
+        ("https://example.com/#x", "fragment"),
+        ("https://2130706433/", "write four numbers"),
+        ("https://[fe80::1%25eth0]/", "zone"),
+        ("https://b\u00fccher.example/", "xn--"),
+        ("https://example.com:25/", "another protocol"),
+        ("https://" + "a" * 3000, "2048 characters"),
+        ("http://example.com/", "not encrypted"),
+        ("https://10.0.0.1/", "(private)"),
+    ],
+)
+def test_a_refusal_says_what_to_change(url: str, says: str) -> None:
+    with pytest.raises(SaccadeError) as refused:
+        check_url(url, https_only=True, guard=AddressGuard())
+    assert says in refused.value.message
+    assert "password" not in refused.value.message.replace("or a password", "")
+
+
+@pytest.mark.anyio
+async def test_a_url_that_leads_inside_is_refused_when_it_is_sent_to() -> None:
+    """As if it had never been checked: a job's URL, an endpoint from before a rule was added."""
+    inside = Names()
+    inside.addresses = {name: ["127.0.0.1"] for url, _ in URLS for name in _first_labels(url)}
+    async with Sender(AddressGuard(), lookup=inside) as sender:
+        answers = {url: await sender.send(Outgoing(url, {}, b"{}", 20.0)) for url, _ in URLS}
+    assert {url: answer for url, answer in answers.items() if answer.error != "address_refused"} == {}
+    by_number = re.compile(r"[0-9.x]+")
+    assert [name for name in inside.asked if by_number.fullmatch(name)] == [], "no spelling of an address is looked up"
+
+
+def _first_labels(url: str) -> list[str]:
+    try:
+        return [target_of(url).host.partition(".")[0]]
+    except ValueError:
+        return []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("address", [address for address, _ in ADDRESSES])
+async def test_a_name_that_leads_inside_is_refused_at_the_connection(address: str) -> None:
+    names = Names(alone=[address], beside=[address, PUBLIC, address])
+    resolver = GuardedResolver(names, AddressGuard())
+    with pytest.raises(AddressRefusedError):
+        await resolver.resolve("alone.example.com", 443)
+    assert [found["host"] for found in await resolver.resolve("beside.example.com", 443)] == [PUBLIC]
+    async with Sender(AddressGuard(), lookup=names) as sender:
+        answer = await sender.send(Outgoing("https://alone.example.com/", {}, b"{}", 20.0))
+    assert (answer.status, answer.error) == (None, "address_refused")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("url", "address"), PASSING, ids=[url for url, _ in PASSING])
+async def test_public_urls_and_addresses_pass(url: str, address: str) -> None:
+    target = check_url(url, https_only=True, guard=AddressGuard())
+    resolver = GuardedResolver(Names(**{target.host.partition(".")[0]: [address]}), AddressGuard())
+    if not target.is_address:
+        found: list[ResolveResult] = await resolver.resolve(target.host, target.port)
+        assert [(one["host"], one["port"]) for one in found] == [(address, target.port)]
+    assert AddressGuard().refusal(address) is None
+
+
+def test_the_refused_networks_do_not_depend_on_the_version_of_python() -> None:
+    for network, _ in REFUSED:
+        for address in (network[0], network[-1]):
+            assert AddressGuard().refusal(str(address)), f"{address} of {network}"
+
+
+@pytest.mark.anyio
+async def test_a_few_addresses_of_a_name_are_tried_and_both_families_of_them() -> None:
+    names = Names(many=[*(f"2606:4700::{n:x}" for n in range(1, 500)), *(f"9.9.{n}.9" for n in range(200))])
+    found = await GuardedResolver(names, AddressGuard()).resolve("many.example.com", 443)
+    assert [one["host"] for one in found] == ["2606:4700::1", "2606:4700::2", "9.9.0.9", "9.9.1.9"]
+
+
+@pytest.mark.parametrize(
+    ("networks", "url"),
+    [
+        (["10.0.0.0/8"], "https://10.1.2.3/hook"),
+        (["127.0.0.0/8", "::1/128"], "https://[::1]:9000/hook"),
+        (["127.0.0.1"], "https://127.0.0.1/hook"),
+        (["172.16.0.0/12"], "https://receiver:9000/hook"),
+        (["127.0.0.0/8"], "https://localhost:9000/hook"),
+        (["fd00::/8"], "https://[fd12:3456::1]/"),
+        (["169.254.169.254/32"], "https://169.254.169.254/"),
+        (["64:ff9b::/96"], "https://[64:ff9b::808:808]/"),
+    ],
+)
+def test_an_allowed_network_lets_its_addresses_through(networks: list[str], url: str) -> None:
+    assert check_url(url, https_only=True, guard=AddressGuard.allowing(networks)).scheme == "https"
+    if target_of(url).is_address:
+        with pytest.raises(SaccadeError):
+            check_url(url, https_only=True, guard=AddressGuard())
+
+
+@pytest.mark.parametrize(
+    ("networks", "address"),
+    [
+        (["10.0.0.0/8"], "172.16.0.1"),
+        (["10.0.0.0/8"], "192.168.0.1"),
+        (["10.0.0.0/8"], "::ffff:10.0.0.1"),
+        (["0.0.0.0/0", "::/0"], "169.254.169.254"),
+        (["0.0.0.0/0", "::/0"], "168.63.129.16"),
+        (["0.0.0.0/0", "::/0"], "fd00:ec2::254"),
+        (["169.254.0.0/16"], "169.254.169.254"),
+        (["64:ff9b::/96"], "64:ff9b::10.0.0.1"),
+        (["64:ff9b::/96"], "64:ff9b::169.254.169.254"),
+        (["2002::/16"], "2002:7f00:1::"),
+        (["2001::/32"], "2001:0:4136:e378:8000:63bf:80ff:fffe"),
+        (["::ffff:0:0/96"], "::ffff:127.0.0.1"),
+    ],
+)
+def test_an_allowed_network_opens_nothing_else(networks: list[str], address: str) -> None:
+    assert AddressGuard.allowing(networks).refusal(address)
+
+
+def test_http_passes_where_it_is_allowed_and_only_there() -> None:
+    guard = AddressGuard.allowing(["127.0.0.1/32"])
+    assert check_url("http://127.0.0.1:9000/hook", https_only=False, guard=guard).origin == "http://127.0.0.1:9000"
+    with pytest.raises(SaccadeError, match="not encrypted"):
+        check_url("http://127.0.0.1:9000/hook", https_only=True, guard=guard)
+
+
+@pytest.mark.parametrize("network", ["10.0.0.1/8", "10.0.0.0/33", "inside", ""])
+def test_a_network_that_is_none_is_refused_at_the_start(network: str) -> None:
+    with pytest.raises(ValueError, match=r"network|host bits|IPv4"):
+        AddressGuard.allowing([network])
+
+
+@pytest.mark.parametrize(
+    ("url", "origin"),
+    [
+        ("https://Example.com/secret/path?key=1", "https://example.com:443"),
+        ("http://example.com", "http://example.com:80"),
+        ("https://[2606:4700::1]:8443/x", "https://[2606:4700::1]:8443"),
+    ],
+)
+def test_an_origin_is_without_the_path(url: str, origin: str) -> None:
+    assert target_of(url).origin == origin
+
+
+def test_the_table_of_public_addresses_is_of_addresses() -> None:
+    assert all(ip_address(address) for _, address in PASSING)

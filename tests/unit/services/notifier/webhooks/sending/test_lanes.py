@@ -1,0 +1,202 @@
+"""Who is sent to next: bounds of a lane and of all lanes, order, rate, and no more in memory than agreed."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from itertools import pairwise
+
+from services.notifier.webhooks.deliveries.delivery import Delivery, DeliveryState
+from services.notifier.webhooks.sending.circuit_breaker import FAILURES, PROBE_S
+from services.notifier.webhooks.sending.lanes import CONCURRENCY, IN_MEMORY, Lane, Lanes
+
+EPOCH = datetime.fromtimestamp(0, UTC)
+
+
+def delivery(sequence: int, due_s: float = 0.0, subject: str | None = None, lane: str = "whk_1") -> Delivery:
+    return Delivery(
+        endpoint_id=lane,
+        sequence=sequence,
+        tenant="acme",
+        lane=lane,
+        event_id=f"evt_{sequence}",
+        event_type="job.queued",
+        event_subject=subject or f"job_{sequence}",
+        state=DeliveryState.PENDING,
+        attempts=0,
+        scheduled_from=0,
+        due=datetime.fromtimestamp(due_s, UTC),
+        last_status=None,
+        last_error=None,
+        updated_at=EPOCH,
+    )
+
+
+def lane(*waiting: Delivery) -> Lane:
+    made = Lane("whk_1")
+    made.load(waiting, more=False)
+    return made
+
+
+def taken(one: Lane, now: float) -> list[int]:
+    found = []
+    while got := one.take(now):
+        found.append(got.sequence)
+    return found
+
+
+class Queue:
+    """What the view holds, for lanes that load from it."""
+
+    def __init__(self, deliveries: list[Delivery]) -> None:
+        self.deliveries = {one.sequence: one for one in deliveries}
+        self.loads = 0
+
+    def load(self, one: Lane) -> None:
+        self.loads += 1
+        waiting = sorted(self.deliveries.values(), key=lambda each: (each.due, each.sequence))
+        limit = IN_MEMORY + CONCURRENCY
+        one.load(waiting[:limit], more=len(waiting) > limit)
+
+
+def test_what_is_due_first_goes_first_and_not_before_its_time() -> None:
+    one = lane(delivery(3, due_s=5), delivery(1, due_s=20), delivery(2, due_s=5))
+    assert one.take(4.9) is None
+    assert one.wake_at(0) == 5
+    assert taken(one, 5) == [2, 3]
+    assert one.wake_at(5) == 20
+
+
+def test_no_more_than_four_at_one_time() -> None:
+    one = lane(*(delivery(number) for number in range(10)))
+    assert taken(one, 0) == [0, 1, 2, 3]
+    assert one.wake_at(0) == math.inf
+    one.finish(("whk_1", 2), latency_ms=5)
+    assert taken(one, 0) == [4]
+
+
+def test_an_ordered_lane_sends_one_of_a_subject_at_a_time_and_others_beside_it() -> None:
+    one = Lane("whk_1")
+    one.ordered = True
+    one.load([delivery(1, subject="a"), delivery(2, subject="b"), delivery(3, subject="a")], more=False)
+    assert taken(one, 0) == [1, 2]
+    assert one.wake_at(0) == math.inf, "it is woken when one of them ends"
+    one.finish(("whk_1", 1), latency_ms=5)
+    assert taken(one, 0) == [3]
+
+
+def test_a_rate_spreads_attempts_and_lets_a_second_s_worth_go_at_once() -> None:
+    one = lane(*(delivery(number) for number in range(8)))
+    one.rate_per_s = 2
+    times = []
+    now = 100.0
+    while one.wake_at(now) < math.inf:
+        now = max(now, one.wake_at(now))
+        got = one.take(now)
+        assert got
+        times.append(now)
+        one.finish(got.key, latency_ms=1)
+    assert times[:2] == [100, 100]
+    assert all(later - earlier >= 0.5 for earlier, later in pairwise(times[1:]))
+
+
+def test_a_lane_holds_what_is_due_first_and_loads_the_rest_later() -> None:
+    queue = Queue([delivery(number, due_s=number) for number in range(5000)])
+    lanes = Lanes(fast=5000)
+    one = lanes.lane("whk_1")
+    order, now = [], 10_000.0
+    while got := lanes.take(one, now, queue.load):
+        waiting, slow = got
+        assert one.held <= IN_MEMORY + CONCURRENCY
+        order.append(waiting.sequence)
+        del queue.deliveries[waiting.sequence]
+        one.finish(waiting.key, latency_ms=1)
+        lanes.release(slow=slow)
+    assert order == list(range(5000))
+    assert 5 <= queue.loads <= 6
+
+
+def test_what_is_due_now_does_not_wait_behind_what_is_due_tomorrow() -> None:
+    later = [delivery(number, due_s=86_400) for number in range(IN_MEMORY)]
+    one = Lane("whk_1")
+    one.load(later, more=True)
+    one.offer(delivery(5000, due_s=0))
+    assert one.held == IN_MEMORY
+    assert taken(one, 0) == [5000]
+    one.offer(delivery(5001, due_s=90_000))
+    assert one.held == IN_MEMORY - 1, "it stays in the view"
+
+
+def test_a_delivery_that_is_offered_again_takes_its_new_place() -> None:
+    one = lane(delivery(1, due_s=50), delivery(2, due_s=10))
+    one.offer(delivery(1, due_s=0))
+    assert one.held == 2
+    assert taken(one, 10) == [1, 2]
+    one.offer(delivery(1, due_s=0))
+    assert one.held == 0, "it is out already"
+
+
+def test_slow_receivers_cannot_take_the_place_of_fast_ones() -> None:
+    lanes = Lanes(fast=4, slow=2)
+    queues = {name: Queue([delivery(n, lane=name) for n in range(20)]) for name in ("slow", "dead", "well")}
+    for _ in range(3):
+        lanes.lane("slow").finish(("slow", -1), latency_ms=15_000)
+    dead = lanes.lane("dead").breaker
+    for _ in range(FAILURES):
+        dead.failed(0)
+    now = PROBE_S
+    out: list[tuple[str, bool]] = []
+    for name in ("slow", "dead", "slow", "dead", "well"):
+        one = lanes.lane(name)
+        while got := lanes.take(one, now, queues[name].load):
+            out.append((name, got[1]))
+        lanes.plan_look(one, now)
+    assert out == [("slow", True)] * 2 + [("well", False)] * 4
+    assert lanes.due(now) is None, "who waits for a place is not asked again and again"
+    lanes.lane("slow").finish(("slow", 0), latency_ms=15_000)
+    lanes.release(slow=True)
+    lanes.plan_look(lanes.lane("slow"), now)
+    first = lanes.due(now)
+    assert first
+    assert first.name == "slow", "who has waited the longest"
+    del queues["slow"].deliveries[0]
+    first.load([], more=False)
+    lanes.plan_look(first, now)
+    second = lanes.due(now)
+    assert second
+    assert second.name == "dead", "the place that the first did not take"
+    assert lanes.take(second, now, queues["dead"].load)
+
+
+def test_a_receiver_that_is_fast_again_counts_as_fast() -> None:
+    one = Lane("whk_1")
+    one.finish(("whk_1", 1), latency_ms=15_000)
+    assert one.slow
+    for _ in range(10):
+        one.finish(("whk_1", 1), latency_ms=20)
+    assert not one.slow
+
+
+def test_a_lane_with_nothing_to_do_is_forgotten_unless_it_was_told_to_pause() -> None:
+    lanes = Lanes()
+    for name in ("idle", "paused"):
+        lanes.lane(name).load([], more=False)
+    lanes.lane("paused").breaker.pause(100)
+    for name in ("idle", "paused"):
+        lanes.plan_look(lanes.lane(name), 50)
+    assert lanes.get("idle") is None
+    assert lanes.get("paused") is not None
+
+
+def test_lanes_are_looked_at_when_they_are_due_and_once() -> None:
+    lanes = Lanes()
+    lanes.wake("b", 20)
+    lanes.wake("a", 10)
+    lanes.wake("b", 5)
+    lanes.wake("b", 30)
+    assert lanes.next_at() == 5
+    names = []
+    for now in (4, 5, 6, 10, 25, 40):
+        while one := lanes.due(now):
+            names.append((now, one.name))
+    assert names == [(5, "b"), (10, "a")]

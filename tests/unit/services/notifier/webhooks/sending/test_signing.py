@@ -1,0 +1,114 @@
+"""Signatures of webhooks: the standard's vector, rotation, public keys, the published library."""
+
+from __future__ import annotations
+
+import base64
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from saccade import webhook
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from services.notifier.webhooks.endpoints.endpoint import EndpointSecret
+from services.notifier.webhooks.sending.signing import Signer, new_secret, secret_bytes
+from tests.harness.webhooks.verification_cases import BODY, ID, NEW, NOW, OLD, ROTATED, SIGNER, VECTOR, Case, cases
+
+CASES = list(cases())
+
+
+def test_the_standards_vector_is_reproduced() -> None:
+    at = datetime.fromtimestamp(int(str(VECTOR["timestamp_s"])), UTC)
+    secret = EndpointSecret(SecretStr(str(VECTOR["secret"])))
+    body = VECTOR["body"]
+    assert isinstance(body, bytes)
+    headers = SIGNER.headers(str(VECTOR["id"]), body, [secret], "v1", at)
+    assert headers == {
+        "webhook-id": VECTOR["id"],
+        "webhook-timestamp": "1614265330",
+        "webhook-signature": VECTOR["signature"],
+    }
+
+
+def test_the_second_is_the_same_in_every_time_zone() -> None:
+    elsewhere = NOW.astimezone(timezone(timedelta(hours=9)))
+    assert SIGNER.headers(ID, BODY, ROTATED, "both", elsewhere) == SIGNER.headers(ID, BODY, ROTATED, "both", NOW)
+
+
+def test_the_public_key_of_rfc_8037_is_published_as_it_says() -> None:
+    """Appendix A.1 to A.3: private key, public key and the key's thumbprint."""
+    signer = Signer(base64.urlsafe_b64decode("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A="))
+    [key] = signer.public_keys()["keys"]
+    assert key["x"] == "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"
+    assert key["kid"] == "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
+    assert (key["kty"], key["crv"], key["alg"], key["use"]) == ("OKP", "Ed25519", "EdDSA", "sig")
+    assert key["whpk"] == signer.public_key() == "whpk_11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
+
+
+@pytest.mark.parametrize(("signing", "versions"), [("v1", ["v1"]), ("v1a", ["v1a"]), ("both", ["v1", "v1a"])])
+def test_an_endpoint_gets_the_signatures_that_it_asks_for(signing: str, versions: list[str]) -> None:
+    headers = SIGNER.headers(ID, BODY, ROTATED[:1], signing, NOW)  # type: ignore[arg-type]
+    assert [part.partition(",")[0] for part in headers["webhook-signature"].split(" ")] == versions
+
+
+def test_a_rotated_secret_signs_until_it_expires() -> None:
+    before, after = NOW + timedelta(hours=24) - timedelta(seconds=1), NOW + timedelta(hours=24)
+    counts = [len(SIGNER.headers(ID, BODY, ROTATED, "v1", at)["webhook-signature"].split()) for at in (before, after)]
+    assert counts == [2, 1]
+    with pytest.raises(webhook.SignatureMismatchError):
+        webhook.verify(BODY, SIGNER.headers(ID, BODY, ROTATED, "v1", after), secrets=OLD, now_s=after.timestamp())
+
+
+def test_secrets_are_long_random_and_written_as_the_standard_says() -> None:
+    made = {new_secret() for _ in range(100)}
+    assert len(made) == 100
+    assert {len(secret_bytes(secret)) for secret in made} == {32}
+
+
+@pytest.mark.parametrize("secret", ["whsec_", "whsec_AAAA", "whsec_" + "A" * 200, "A" * 44, "whsec_" + "é" * 40])
+def test_what_is_no_secret_is_refused_without_being_shown(secret: str) -> None:
+    with pytest.raises(ValueError, match="whsec_ and 24 to 64 bytes") as refused:
+        secret_bytes(secret)
+    assert secret.removeprefix("whsec_") == "" or secret not in str(refused.value)
+
+
+def test_the_key_of_a_service_is_the_same_in_each_process_and_another_for_each_secret() -> None:
+    keys = [Signer.from_secret_key(secret).public_key() for secret in ("a" * 32, "a" * 32, "b" * 32)]
+    assert keys[0] == keys[1] != keys[2]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_receivers_in_python_take_what_is_right_and_nothing_else(case: Case) -> None:
+    keys: dict[str, Any] = {"secrets": case.secrets, "public_keys": case.public_keys}
+    if case.outcome.startswith(("job_", "msg_")):
+        assert webhook.verify(case.body, case.headers, **keys, now_s=case.now_s).id == case.outcome
+        return
+    with pytest.raises((webhook.WebhookError, webhook.KeyUnusableError)) as refused:
+        webhook.verify(case.body, case.headers, **keys, now_s=case.now_s)
+    assert refused.value.code == case.outcome
+    assert NEW not in str(refused.value)
+    assert NEW.removeprefix("whsec_") not in str(refused.value)
+
+
+def test_every_case_has_a_name_of_its_own() -> None:
+    assert len({case.name for case in CASES}) == len(CASES) > 70
+
+
+def test_a_receiver_gets_the_event() -> None:
+    headers = SIGNER.headers(ID, BODY, ROTATED, "both", NOW)
+    for body in (BODY, BODY.decode(), bytearray(BODY)):
+        delivery = webhook.verify(body, headers, secrets=OLD, now_s=NOW.timestamp())
+        assert delivery.event["data"] == {"name": "Нордшляйфе"}
+        assert delivery.timestamp_s == int(NOW.timestamp())
+
+
+@pytest.mark.parametrize("signing", ["v1", "both"])
+def test_the_published_library_takes_our_signatures(signing: str) -> None:
+    now = datetime.now(UTC)
+    secrets = (EndpointSecret(SecretStr(new_secret())), EndpointSecret(SecretStr(OLD), now + timedelta(hours=1)))
+    headers = SIGNER.headers(ID, BODY, secrets, signing, now)  # type: ignore[arg-type]
+    for one in secrets:
+        assert Webhook(one.secret.get_secret_value()).verify(BODY, headers)["type"] == "job.succeeded"
+    with pytest.raises(WebhookVerificationError):
+        Webhook(new_secret()).verify(BODY, headers)
