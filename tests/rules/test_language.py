@@ -11,9 +11,9 @@ from tests.rules.tree import CODE, ROOT, files, parsed, python_files
 
 #: A function's docstring begins with the imperative of the field: Return, Publish, Load, Raise.
 NOT_IMPERATIVE = frozenset(
-    "A All An Any As Ask At Both Bring Brings Each Every Gave Give Gives Had Have Hear Hears How If In Is It Its Let "
-    "Lets No None Nobody Not Of One Only Said Say Says Somebody Something Tell Tells That The Their There These They "
-    "This Those To Two What When Where Whether Which Who Whom Whose Why With".split()  # noqa: SIM905 - a list of words
+    "A All An Any As Ask At Both Bring Brings Each Every Gave Give Gives Had Have Hear Hears How If"  # noqa: SIM905
+    " In Is It Its Let Lets No None Nobody Not Of One Only Said Say Says Somebody Something Tell Tells That The Their"
+    " There These They This Those To Two What When Where Whether Which Who Whom Whose Why With".split()
 )
 #: A module or class is described by what it is, not by a question.
 NOT_A_NOUN = {"What", "Where", "How", "Whether", "Which", "Who", "Whom", "When", "Why", "Tell", "Tells", "Give"}
