@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -49,11 +49,16 @@ def family(process: psutil.Process) -> list[psutil.Process]:
 
 
 def marked(folder: Path) -> list[psutil.Process]:
-    """Find every process that carries a run's mark, whoever its parent is now."""
+    """Return every process that carries a run's mark, whoever its parent is now."""
+    return with_environment(MARK, lambda value: value == str(folder))
+
+
+def with_environment(name: str, matches: Callable[[str], bool]) -> list[psutil.Process]:
+    """Return the live processes whose environment variable ``name`` has a value that ``matches``."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if process.environ().get(MARK) == str(folder) and _lives(process):
+            if matches(process.environ().get(name, "")) and _lives(process):
                 found.append(process)
     return found
 

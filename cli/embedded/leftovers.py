@@ -9,10 +9,11 @@ from typing import Final
 
 import psutil
 
-from cli.embedded.processes import children_of, end, marked
+from cli.embedded.processes import children_of, end
 from cli.failure import Failure
 from contracts.limits import WORKER_GRACE_S
 from kit.process_tree import MARK as WORKER_MARK
+from kit.process_tree import with_environment
 
 _SERVERS: Final = ("nats-server", "rclone")
 
@@ -38,7 +39,7 @@ def clear(folder: Path, say: Callable[[str], None]) -> None:
 def end_workers(folder: Path, grace_s: float = WORKER_GRACE_S) -> None:
     """End the workers of running jobs; their jobs go on at the next start."""
     runs = f"{folder / 'dispatcher'}/"
-    end(marked(WORKER_MARK, lambda value: value.startswith(runs)), grace_s)
+    end(with_environment(WORKER_MARK, lambda value: value.startswith(runs)), grace_s)
 
 
 def _name(process: psutil.Process) -> str:

@@ -16,6 +16,7 @@ from typing import Final
 import psutil
 
 from contracts.limits import MIB
+from kit.process_tree import with_environment
 
 #: Log files are cut at a start and while a child runs, so that a loud child never fills the disk.
 LOG_BYTES: Final = 16 * MIB
@@ -78,19 +79,9 @@ async def start(
         )
 
 
-def marked(name: str, belongs: Callable[[str], bool]) -> list[psutil.Process]:
-    """Find the processes whose environment variable ``name`` has a value that ``belongs``."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            if belongs(process.environ().get(name, "")) and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-    return found
-
-
 def children_of(folder: Path) -> list[psutil.Process]:
     """Find the children of the embedded system of a folder, whoever their parent is now."""
-    return marked(MARK, lambda value: value == str(folder))
+    return with_environment(MARK, lambda value: value == str(folder))
 
 
 def end(processes: Iterable[psutil.Process], grace_s: float) -> None:

@@ -1,6 +1,6 @@
-"""What a worker's job may ask of the world: inputs, scratch space, progress, artifacts, checkpoints, a stop.
+"""Interface of a running job: inputs, scratch folder, progress, artifacts, checkpoints, cancellation.
 
-A job is ``run(params, context) -> Result`` and knows nothing else of Saccade: no bus, no bucket, no Modal.
+A job is ``run(params, context) -> Result`` and depends on nothing else of Saccade: no bus, no bucket, no Modal.
 """
 
 from __future__ import annotations
@@ -14,60 +14,64 @@ from contracts.manifest import Artifact
 
 
 class Stopped(BaseException):
-    """The job was asked to stop. Not an ``Exception``, so that no worker's ``except Exception`` swallows it."""
+    """Stop of a run: not an ``Exception``, so that no worker's ``except Exception`` swallows it."""
 
 
-class Context(Protocol):
-    """The world of a running job."""
+class StageContext(Protocol):
+    """Scratch folder, progress, checkpoints: the part of ``Context`` that the code inside a stage needs."""
+
+    @property
+    def scratch(self) -> Path:
+        """Empty folder of this run on local disk; deleted afterwards."""
+
+    def progress(self, fraction: float, message: str = "") -> None:
+        """Report the progress of the current stage (0..1). Never blocks; may be called for every frame.
+
+        Raises:
+            Stopped: the run was asked to stop.
+        """
+
+    def checkpoint(self, name: str) -> Path | None:
+        """Download a checkpoint of this job, of this run or an earlier one; None if there is none."""
+
+    def keep(self, path: Path, name: str) -> None:
+        """Upload a file as a checkpoint, for the next run of this job and the next stages of its pipeline."""
+
+
+class Context(StageContext, Protocol):
+    """Everything a job may use while it runs."""
 
     @property
     def job_id(self) -> str:
         """Id of the job."""
 
     @property
-    def scratch(self) -> Path:
-        """Empty folder of this run on local disk; gone afterwards."""
-
-    @property
     def device(self) -> str:
-        """What the job runs on: ``cpu`` or a GPU's name."""
+        """Device that the job runs on: ``cpu`` or the name of a GPU."""
 
     @property
     def shard(self) -> tuple[int, int]:
-        """Which part of a pipeline's stage this is, from 0, and of how many; 0 of 1 for a job of its own."""
+        """Index of this shard of a pipeline's stage, from 0, and the number of shards; (0, 1) for a plain job."""
 
     def input(self, name: str, index: int = 0) -> Path:
-        """Give an input as a local file; its name keeps the upload's extension."""
+        """Return an input as a local file; its name keeps the upload's extension."""
 
     def input_count(self, name: str) -> int:
-        """Count the uploads that an input was given; 0 where it was left out."""
+        """Return the number of uploads of an input; 0 if it was omitted."""
 
     def input_name(self, name: str, index: int = 0) -> str:
-        """Give the file name that the user uploaded."""
+        """Return the file name that the user uploaded."""
 
     def stage(self, name: str) -> AbstractContextManager[None]:
-        """Enter a stage of the spec; leaving it without an error says ``job.stage_completed``."""
-
-    def progress(self, fraction: float, message: str = "") -> None:
-        """Say how far the current stage is (0..1). Never blocks, may be called for every frame.
-
-        Raises:
-            Stopped: the job was asked to stop.
-        """
+        """Enter a stage of the spec; leaving it without an error publishes ``job.stage_completed``."""
 
     def check(self) -> None:
-        """Raise ``Stopped`` if the job was asked to stop; call it in every long loop."""
+        """Raise ``Stopped`` if the run was asked to stop; call it in every long loop."""
 
     def save(
         self, path: Path, name: str, media_type: str, *, title: str = "", units: Mapping[str, str] | None = None
     ) -> Artifact:
-        """Upload a file as an artifact of the job, streamed, with its SHA-256; says ``job.artifact_ready``."""
+        """Upload a file as an artifact of the job, streamed, with its SHA-256; publishes ``job.artifact_ready``."""
 
     def artifact(self, name: str) -> Path | None:
-        """Fetch a file that was saved before, in a pipeline by any of its stages; None when there is none."""
-
-    def checkpoint(self, name: str) -> Path | None:
-        """Fetch a file that this job kept before, in this run or an earlier one; None when there is none."""
-
-    def keep(self, path: Path, name: str) -> None:
-        """Keep a file as a checkpoint, for this job's next run if this one is lost."""
+        """Download an artifact saved before, in a pipeline by any of its stages; None if there is none."""

@@ -6,7 +6,7 @@ import json
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,15 +18,9 @@ from modal_workers.nerf.params import NerfParams
 from modal_workers.nerf.poses.spec import PosesReport
 from modal_workers.nerf.rendering.spec import RenderingReport
 from modal_workers.nerf.training.spec import TrainingReport
+from modal_workers.runtime.context import StageContext
 
 Floats = NDArray[np.float64]
-
-
-class Shelf(Protocol):
-    """Where hand-over files are; a ``Context`` has it."""
-
-    def checkpoint(self, name: str) -> Path | None:
-        """Fetch a hand-over file, or None."""
 
 
 @dataclass(frozen=True)
@@ -58,26 +52,26 @@ class Story:
         return bool(self.renderings)
 
 
-def read_story(params: NerfParams, shelf: Shelf) -> Story:
+def read_story(params: NerfParams, context: StageContext) -> Story:
     """Read everything that the stages before this one have left.
 
     Raises:
         SaccadeError: INTERNAL, a stage that must have run has left nothing.
     """
-    capture = CaptureReport.model_validate(_index(_needed(shelf, "capture.zip"))["report"])
+    capture = CaptureReport.model_validate(_index(_needed(context, "capture.zip"))["report"])
     if params.preflight_only:
         return Story(params, capture)
-    poses = PosesReport.model_validate_json(_needed(shelf, "poses.json").read_bytes())
-    training = TrainingReport.model_validate_json(_needed(shelf, "training.json").read_bytes())
+    poses = PosesReport.model_validate_json(_needed(context, "poses.json").read_bytes())
+    training = TrainingReport.model_validate_json(_needed(context, "training.json").read_bytes())
     names = [f"rendering_{shard:03d}.json" for shard in range(params.batches)]
-    renderings = tuple(RenderingReport.model_validate_json(_needed(shelf, name).read_bytes()) for name in names)
-    cameras = _cameras(_needed(shelf, "dataset.zip"))
-    shape = _shape(params, _needed(shelf, "scene.npz"))
+    renderings = tuple(RenderingReport.model_validate_json(_needed(context, name).read_bytes()) for name in names)
+    cameras = _cameras(_needed(context, "dataset.zip"))
+    shape = _shape(params, _needed(context, "scene.npz"))
     return Story(params, capture, poses, training, renderings, cameras, shape)
 
 
-def _needed(shelf: Shelf, name: str) -> Path:
-    path = shelf.checkpoint(name)
+def _needed(context: StageContext, name: str) -> Path:
+    path = context.checkpoint(name)
     if path is None:
         raise SaccadeError(ErrorCode.INTERNAL, f"The stages before this one have left no {name}.")
     return path

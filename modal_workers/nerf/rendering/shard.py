@@ -15,8 +15,8 @@ from typing import Final
 from modal_workers.nerf.orbit import Orbit
 from modal_workers.nerf.rendering.batch import named, stored
 from modal_workers.nerf.rendering.frames import Bytes, FrameSource, encode_png
-from modal_workers.nerf.stage_context import Desk
 from modal_workers.nerf.stored_zip import write_zip
+from modal_workers.runtime.context import StageContext
 
 #: A part is kept after so many frames or seconds, whichever comes first.
 PART_FRAMES: Final = 48
@@ -36,11 +36,11 @@ class Drawn:
     rendering_s: float = 0.0
 
 
-def draw(batch: int, expected: range, orbit: Orbit, source: FrameSource, desk: Desk) -> Drawn:
+def draw(batch: int, expected: range, orbit: Orbit, source: FrameSource, context: StageContext) -> Drawn:
     """Get all frames of a batch, drawing only those that no part holds."""
     drawn = Drawn()
     part = 0
-    while (path := desk.checkpoint(_part(batch, part))) is not None:
+    while (path := context.checkpoint(_part(batch, part))) is not None:
         # a part that cannot be read is drawn again, and the next ones are still good
         found = stored(path, orbit) or {}
         drawn.frames |= {index: data for index, data in found.items() if index in expected}
@@ -53,11 +53,11 @@ def draw(batch: int, expected: range, orbit: Orbit, source: FrameSource, desk: D
         waiting[index] = data
         drawn.rendered += 1
         if len(waiting) >= PART_FRAMES or time.monotonic() - kept_s > PART_S or drawn.rendered == len(missing):
-            _keep(desk, batch, part, waiting)
+            _keep(context, batch, part, waiting)
             drawn.frames |= waiting
             waiting, part, kept_s = {}, part + 1, time.monotonic()
         done = drawn.taken_over + drawn.rendered
-        desk.progress(0.98 * done / len(expected), f"frame {done} of {len(expected)}")
+        context.progress(0.98 * done / len(expected), f"frame {done} of {len(expected)}")
     drawn.rendering_s = time.monotonic() - began_s
     return drawn
 
@@ -75,10 +75,10 @@ def _encoded(frames: Iterator[tuple[int, Bytes]]) -> Iterator[tuple[int, bytes]]
             yield index, future.result()
 
 
-def _keep(desk: Desk, batch: int, part: int, frames: dict[int, bytes]) -> None:
-    path = desk.scratch / _part(batch, part)
+def _keep(context: StageContext, batch: int, part: int, frames: dict[int, bytes]) -> None:
+    path = context.scratch / _part(batch, part)
     write_zip(path, named(sorted(frames.items())))
-    desk.keep(path, path.name)
+    context.keep(path, path.name)
     path.unlink()
 
 

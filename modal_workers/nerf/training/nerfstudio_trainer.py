@@ -25,13 +25,13 @@ from modal_workers.nerf.nerfstudio import (
 from modal_workers.nerf.params import NerfParams
 from modal_workers.nerf.scene import Scene
 from modal_workers.nerf.settings import NerfstudioSettings
-from modal_workers.nerf.stage_context import Desk
 from modal_workers.nerf.stored_zip import write_zip
 from modal_workers.nerf.training.dataset import Dataset, read_dataset
 from modal_workers.nerf.training.nerfstudio_folder import write_folder
 from modal_workers.nerf.training.segmentation.object_bounds import Placement, place
 from modal_workers.nerf.training.spec import TrainingReport
 from modal_workers.nerf.training.trainer import Outcome
+from modal_workers.runtime.context import StageContext
 
 STATE: Final = "nerfstudio_state.zip"
 MODEL: Final = "nerfstudio.zip"
@@ -51,7 +51,7 @@ class NerfstudioTrainer:
     def __init__(self, settings: NerfstudioSettings | None = None) -> None:
         self._settings = settings or NerfstudioSettings()
 
-    def train(self, dataset: Path, params: NerfParams, desk: Desk) -> Outcome:
+    def train(self, dataset: Path, params: NerfParams, context: StageContext) -> Outcome:
         """Train on ``dataset.zip``.
 
         Raises:
@@ -62,17 +62,17 @@ class NerfstudioTrainer:
         began_s = time.monotonic()
         data, runs = work / "data", work / "runs"
         masked = write_folder(dataset, data, params)
-        resumed = _resume(desk.checkpoint(STATE), runs)
+        resumed = _resume(context.checkpoint(STATE), runs)
         kept = newest_step(runs)
         total = iterations(params)
         if kept < total - 1:
-            keeper = _Keeper(runs, desk, kept)
+            keeper = _Keeper(runs, context, kept)
             for line in lines_of(train_command(home, data, runs, params, resume=resumed), work, keeper.tick):
                 if (found := _STEP.match(line)) is not None:
                     keeper.step = int(found[1])
-                    desk.progress(min(0.97, 0.97 * keeper.step / total), f"nerfacto: {keeper.step} of {total}")
-        psnr, ssim = _scores(home, runs, work, desk)
-        model = desk.scratch / MODEL
+                    context.progress(min(0.97, 0.97 * keeper.step / total), f"nerfacto: {keeper.step} of {total}")
+        psnr, ssim = _scores(home, runs, work, context)
+        model = context.scratch / MODEL
         pack(run_folder(runs), model)
         photos = read_dataset(dataset, _GLANCE_PX)
         views = photos.views
@@ -104,8 +104,8 @@ class NerfstudioTrainer:
 class _Keeper:
     """Keeps nerfstudio's newest checkpoint for the next run, once it is written out."""
 
-    def __init__(self, runs: Path, desk: Desk, kept: int) -> None:
-        self._runs, self._desk, self._kept = runs, desk, kept
+    def __init__(self, runs: Path, context: StageContext, kept: int) -> None:
+        self._runs, self._context, self._kept = runs, context, kept
         self._seen: tuple[int, int] = (-1, 0)
         self._seen_s = time.monotonic()
         self.step = 0
@@ -119,9 +119,9 @@ class _Keeper:
         if seen != self._seen:
             self._seen, self._seen_s = seen, time.monotonic()
         elif time.monotonic() - self._seen_s >= _STILL_S and (run_folder(self._runs) / "config.yml").exists():
-            path = self._desk.scratch / STATE
+            path = self._context.scratch / STATE
             pack(run_folder(self._runs), path)
-            self._desk.keep(path, STATE)
+            self._context.keep(path, STATE)
             self._kept = newest
 
 
@@ -163,9 +163,9 @@ def _resume(kept: Path | None, runs: Path) -> bool:
     return newest_step(runs) >= SAVE_EVERY
 
 
-def _scores(home: Path, runs: Path, work: Path, desk: Desk) -> tuple[float, float]:
+def _scores(home: Path, runs: Path, work: Path, context: StageContext) -> tuple[float, float]:
     output = work / "scores.json"
-    for _ in lines_of(evaluate_command(home, runs, output), work, lambda: desk.progress(0.98, "held-out photos")):
+    for _ in lines_of(evaluate_command(home, runs, output), work, lambda: context.progress(0.98, "held-out photos")):
         pass
     results = json.loads(output.read_text(encoding="utf-8"))["results"]
     return round(float(results["psnr"]), 3), round(float(results["ssim"]), 4)

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from contracts.errors import ErrorCode, SaccadeError
 from modal_workers.gaussians.splats import Splats
 from modal_workers.nerf.params import NerfParams
-from modal_workers.nerf.stage_context import Desk
 from modal_workers.nerf.training.checkpoint_file import load_state, save_state
 from modal_workers.nerf.training.dataset import Dataset, read_dataset
 from modal_workers.nerf.training.exposure import vary
@@ -34,6 +33,7 @@ from modal_workers.nerf.training.segmentation.outline_agreement import outline_a
 from modal_workers.nerf.training.segmentation.table_model import Ground, doubted, ground_of
 from modal_workers.nerf.training.spec import TrainingReport
 from modal_workers.nerf.training.trainer import Outcome
+from modal_workers.runtime.context import StageContext
 
 Bytes = NDArray[np.uint8]
 
@@ -56,7 +56,7 @@ class SplatTrainer:
         self._keep_every_s = keep_every_s
         self._device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
-    def train(self, dataset: Path, params: NerfParams, desk: Desk) -> Outcome:
+    def train(self, dataset: Path, params: NerfParams, context: StageContext) -> Outcome:
         """Train on ``dataset.zip``, going on from what an earlier run kept.
 
         Raises:
@@ -64,7 +64,7 @@ class SplatTrainer:
         """
         schedule = schedule_for(params, "gpu" if self._device.type == "cuda" else "cpu")
         photos = read_dataset(dataset, schedule.size_px)
-        return _Training(photos, params, schedule, desk, self._device, keep_every_s=self._keep_every_s).run()
+        return _Training(photos, params, schedule, context, self._device, keep_every_s=self._keep_every_s).run()
 
 
 class _Training:
@@ -75,13 +75,13 @@ class _Training:
         dataset: Dataset,
         params: NerfParams,
         schedule: Schedule,
-        desk: Desk,
+        context: StageContext,
         device: torch.device,
         *,
         keep_every_s: float,
     ) -> None:
         self._keep_every_s = keep_every_s
-        self._params, self._schedule, self._desk, self._device = params, schedule, desk, device
+        self._params, self._schedule, self._context, self._device = params, schedule, context, device
         poses = np.stack([view.world_from_camera for view in dataset.views])
         self._placement: Placement = place(poses, dataset.points, seed=params.seed)
         self._bounds = Bounds(params.crop_radius, self._placement.table_z)
@@ -198,17 +198,17 @@ class _Training:
         what = "all that the photos show" if history.phase == 0 else "the object"
         newest = history.newest
         quality = f", {newest.psnr_db:.1f} dB" if newest else ""
-        self._desk.progress(0.99 * done / total, f"{what}: {done} of {total}, {splats} splats{quality}")
+        self._context.progress(0.99 * done / total, f"{what}: {done} of {total}, {splats} splats{quality}")
 
     def _keep(self, fitting: Fitting) -> None:
-        path = self._desk.scratch / STATE
+        path = self._context.scratch / STATE
         seconds = time.monotonic() - self._began_s
         save_state(path, {"history": self._history.state(seconds), "fitting": fitting.state()})
-        self._desk.keep(path, STATE)
+        self._context.keep(path, STATE)
         self._kept_s = time.monotonic()
 
     def _resumed(self) -> dict[str, Any] | None:
-        path = self._desk.checkpoint(STATE)
+        path = self._context.checkpoint(STATE)
         if path is None:
             return None
         state = load_state(path, self._device)
@@ -216,13 +216,13 @@ class _Training:
         return state
 
     def _found_masks(self, splats: Splats) -> list[Bytes]:
-        self._desk.progress(0.99 * self._schedule.scene_iterations(masks=False) / self._schedule.iterations, "masks")
+        self._context.progress(0.99 * self._schedule.scene_iterations(masks=False) / self._schedule.iterations, "masks")
         masks = object_masks(splats, self._bounds, self._targets, seed=self._params.seed)
-        path = self._desk.scratch / MASKS
+        path = self._context.scratch / MASKS
         psnr = self._history.newest
         none = np.nan if psnr is None else psnr.psnr_db
         save_state(path, {"scene_psnr_db": np.float64(none)} | {str(index): mask for index, mask in enumerate(masks)})
-        self._desk.keep(path, MASKS)
+        self._context.keep(path, MASKS)
         return masks
 
     def _doubt_gaps(self) -> None:
@@ -234,7 +234,7 @@ class _Training:
         self._targets = [doubted(self._ground, target) for target in self._targets]
 
     def _kept_masks(self) -> list[Bytes] | None:
-        path = self._desk.checkpoint(MASKS)
+        path = self._context.checkpoint(MASKS)
         if path is None:
             return None
         with np.load(path, allow_pickle=False) as arrays:

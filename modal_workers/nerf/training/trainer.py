@@ -8,8 +8,8 @@ from typing import Protocol
 
 from modal_workers.nerf.params import NerfParams
 from modal_workers.nerf.scene import Scene
-from modal_workers.nerf.stage_context import Desk
 from modal_workers.nerf.training.spec import TrainingReport
+from modal_workers.runtime.context import StageContext
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class Outcome:
 
 
 class Trainer(Protocol):
-    """Fits a radiance field. A run that was ended at any moment is gone on with from what it kept at the desk."""
+    """Fits a radiance field. A run resumes from the checkpoint of an earlier one."""
 
-    def train(self, dataset: Path, params: NerfParams, desk: Desk) -> Outcome:
+    def train(self, dataset: Path, params: NerfParams, context: StageContext) -> Outcome:
         """Train on ``dataset.zip``.
 
         Raises:
