@@ -26,7 +26,7 @@ _CHUNK_BYTES: Final = 1 * MIB
 _MISSING: Final = frozenset({"404", "NoSuchKey", "NoSuchUpload", "NotFound"})
 
 
-class Missing(Exception):  # noqa: N818 - it is an answer, not a fault
+class ObjectMissing(Exception):  # noqa: N818 - it is an answer, not a fault
     """There is no such object."""
 
 
@@ -41,7 +41,7 @@ class Transfer:
     etag: str
 
 
-class Opened:
+class OpenObject:
     """One version of an object, being read."""
 
     def __init__(self, etag: str, size_bytes: int, body: Any) -> None:
@@ -86,7 +86,7 @@ class Bucket:
         """
         try:
             await self._call("head_bucket")
-        except Missing:
+        except ObjectMissing:
             await self._call("create_bucket")
 
     async def check(self) -> None:
@@ -172,7 +172,7 @@ class Bucket:
         """Throw the parts away; nothing happens where there are none."""
         try:
             await self._call("abort_multipart_upload", Key=key, UploadId=multipart_id)
-        except Missing:
+        except ObjectMissing:
             return
 
     async def size(self, key: str) -> int:
@@ -194,7 +194,7 @@ class Bucket:
         return _etag(answer), int(answer["ContentLength"])
 
     @asynccontextmanager
-    async def opened(self, key: str) -> AsyncIterator[Opened]:
+    async def opened(self, key: str) -> AsyncIterator[OpenObject]:
         """Open an object for reading: one version of it, whatever is written meanwhile.
 
         Raises:
@@ -204,7 +204,7 @@ class Bucket:
         answer = await self._call("get_object", Key=key)
         body = answer["Body"]
         async with body:
-            yield Opened(_etag(answer), int(answer["ContentLength"]), body)
+            yield OpenObject(_etag(answer), int(answer["ContentLength"]), body)
 
     async def read(self, key: str) -> AsyncIterator[bytes]:
         """Stream an object.
@@ -295,7 +295,7 @@ class Bucket:
         """Delete an object; nothing happens where there is none."""
         try:
             await self._call("delete_object", Key=key)
-        except Missing:
+        except ObjectMissing:
             return
 
     async def _presign(self, operation: str, params: dict[str, Any], expires_s: int, *, inside: bool = False) -> str:
@@ -316,7 +316,7 @@ class Bucket:
             return await getattr(self._client, operation)(Bucket=self._bucket, **params)
         except ClientError as error:
             if str(error.response.get("Error", {}).get("Code")) in _MISSING | {"NoSuchBucket"}:
-                raise Missing(params.get("Key", self._bucket)) from error
+                raise ObjectMissing(params.get("Key", self._bucket)) from error
             raise SaccadeError(ErrorCode.STORAGE_UNAVAILABLE, f"The bucket refused {operation}.") from error
         except (BotoCoreError, OSError) as error:
             raise SaccadeError(ErrorCode.STORAGE_UNAVAILABLE) from error

@@ -25,7 +25,7 @@ _LAST_WORDS_BYTES: Final = 16 * KIB
 _NO_MEMORY: Final = ("bad_alloc", "MemoryError", "Cannot allocate memory", "Insufficient memory")
 
 
-def alive(pid: int, created_s: float, folder: Path) -> psutil.Process | None:
+def live_process(pid: int, created_s: float, folder: Path) -> psutil.Process | None:
     """Give the process of this number if it is the run's and has not ended; a zombie has.
 
     Its mark tells, for the time of its creation moves when the machine's clock is set. Right after its start and right
@@ -40,7 +40,7 @@ def alive(pid: int, created_s: float, folder: Path) -> psutil.Process | None:
         return None
 
 
-def family(process: psutil.Process) -> list[psutil.Process]:
+def with_descendants(process: psutil.Process) -> list[psutil.Process]:
     """Give a process and all its descendants."""
     try:
         return [process, *process.children(recursive=True)]
@@ -48,8 +48,8 @@ def family(process: psutil.Process) -> list[psutil.Process]:
         return []
 
 
-def marked(folder: Path) -> list[psutil.Process]:
-    """Return every process that carries a run's mark, whoever its parent is now."""
+def marked_processes(folder: Path) -> list[psutil.Process]:
+    """Return the live processes that carry a run's mark, whatever their parent is now."""
     return with_environment(MARK, lambda value: value == str(folder))
 
 
@@ -73,9 +73,9 @@ def kill(processes: Iterable[psutil.Process], folder: Path, deadline_s: float) -
     while True:
         for process in left:
             with contextlib.suppress(psutil.Error):
-                for member in family(process):
+                for member in with_descendants(process):
                     member.kill()
-        left = [process for process in {*left, *marked(folder)} if _lives(process)]
+        left = [process for process in {*left, *marked_processes(folder)} if _lives(process)]
         if not left or time.monotonic() >= end:
             return not left
         time.sleep(_LOOK_S)
@@ -100,7 +100,7 @@ def proportional_bytes(processes: Iterable[psutil.Process]) -> int:
     return total
 
 
-def died_of_memory(exit_code: int | None, log: Path) -> bool:
+def ran_out_of_memory(exit_code: int | None, log: Path) -> bool:
     """Tell whether a process that was aborted or killed said in its last words that there was no memory."""
     if exit_code not in (134, 137):
         return False
@@ -113,7 +113,7 @@ def died_of_memory(exit_code: int | None, log: Path) -> bool:
     return any(words in text for words in _NO_MEMORY)
 
 
-def killed_for_memory(events: Path = _MEMORY_EVENTS) -> int:
+def oom_kill_count(events: Path = _MEMORY_EVENTS) -> int:
     """Count the processes of this container that the kernel has killed for want of memory; 0 where it does not say."""
     try:
         counts = dict(line.split() for line in events.read_text().splitlines())

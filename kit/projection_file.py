@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 
-class FoldedFile:
-    """One open file. What was written counts with the next ``keep``, all of it or nothing."""
+class ProjectionFile:
+    """One open file. What was written counts with the next ``commit``, all of it or nothing."""
 
     def __init__(self, path: Path | None, schema: str, version: int) -> None:
         """Open it, or begin a new one by ``schema``; without a path, in memory.
@@ -65,7 +65,7 @@ class FoldedFile:
         self._database = self._opened(None)
 
     def write(self, statement: str, values: Sequence[Any] = ()) -> int:
-        """Write inside the transaction that holds all since the last ``keep``; give how many rows it changed.
+        """Write inside the transaction that holds all since the last ``commit``; give how many rows it changed.
 
         SQLite ends it when the disk is full: each later statement would count by itself, and the position with it,
         while what was folded before is gone.
@@ -90,7 +90,7 @@ class FoldedFile:
         found: tuple[Any, ...] | None = self._database.execute(query, values).fetchone()
         return found
 
-    def keep(self) -> None:
+    def commit(self) -> None:
         """End the transaction and begin the next one.
 
         Raises:

@@ -15,30 +15,19 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.ids import TENANT_PATTERN
-from kit.http.problems import send_problem
-
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 log = logging.getLogger(__name__)
 
 ScopeName = Literal["read", "write"]
 
 LOCAL_TENANT: Final = "local"
-_CORS_METHODS: Final = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
-_CORS_HEADERS: Final = (
-    "authorization, content-type, idempotency-key, if-none-match, last-event-id, prefer, traceparent, "
-    "x-frame-captured-at, x-frame-clock-offset, x-frame-seq, x-frame-source"
-)
-_CORS_EXPOSED: Final = "etag, link, location, preference-applied, retry-after, x-request-id"
 
 
 class ApiKey(BaseModel):
@@ -202,88 +191,3 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
-
-
-def _hostname(authority: str) -> str | None:
-    """Give the name in ``name:port`` in lower case; None when it is none."""
-    try:
-        return urlsplit(f"//{authority}").hostname
-    except ValueError:
-        return None
-
-
-class HostGuard:
-    """Pure ASGI middleware: refuses foreign Hosts and Origins, and answers browsers' CORS questions."""
-
-    def __init__(self, app: ASGIApp, settings: AuthSettings) -> None:
-        """Guard an application."""
-        self._app = app
-        self._embedded = not settings.authenticated
-        self._hosts = frozenset(settings.allowed_hosts)
-        self._origins = frozenset(settings.allowed_origins)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request in, or answer it."""
-        if scope["type"] not in ("http", "websocket"):
-            await self._app(scope, receive, send)
-            return
-        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        host, origin = headers.get(b"host", ""), headers.get(b"origin")
-        if not self._host_allowed(host):
-            await send_problem(scope, send, SaccadeError(ErrorCode.HOST_NOT_ALLOWED, f"{host!r} is not served here."))
-            return
-        if origin is None:
-            await self._app(scope, receive, send)
-            return
-        same = origin.lower() in (f"http://{host.lower()}", f"https://{host.lower()}")
-        allowed = self._origin_allowed(origin)
-        if self._embedded and not (same or allowed):
-            error = SaccadeError(
-                ErrorCode.ORIGIN_NOT_ALLOWED,
-                f"Pages of {origin!r} may not call this server.",
-                hint="Set SACCADE_ALLOWED_ORIGINS to the origins whose pages may.",
-            )
-            await send_problem(scope, send, error)
-            return
-        cors = _cors(origin) if allowed else []
-        if scope["type"] == "http" and scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
-            await _answer_preflight(send, cors)
-            return
-
-        async def send_with_cors(message: Message) -> None:
-            if message["type"] == "http.response.start" and cors:
-                message = {**message, "headers": [*message["headers"], *cors]}
-            await send(message)
-
-        await self._app(scope, receive, send_with_cors)
-
-    def _host_allowed(self, host: str) -> bool:
-        if not self._embedded and not self._hosts:
-            return True
-        name = _hostname(host)
-        if name is None:
-            return False
-        return is_loopback(name) or name in self._hosts or "*" in self._hosts
-
-    def _origin_allowed(self, origin: str) -> bool:
-        return origin.lower() in self._origins or ("*" in self._origins and not self._embedded)
-
-
-def _cors(origin: str) -> list[tuple[bytes, bytes]]:
-    return [
-        (b"access-control-allow-origin", origin.encode("latin-1")),
-        (b"access-control-expose-headers", _CORS_EXPOSED.encode()),
-        (b"vary", b"origin"),
-    ]
-
-
-async def _answer_preflight(send: Send, cors: list[tuple[bytes, bytes]]) -> None:
-    headers = [*cors, (b"content-length", b"0")]
-    if cors:
-        headers += [
-            (b"access-control-allow-methods", _CORS_METHODS.encode()),
-            (b"access-control-allow-headers", _CORS_HEADERS.encode()),
-            (b"access-control-max-age", b"600"),
-        ]
-    await send({"type": "http.response.start", "status": 204 if cors else 403, "headers": headers})
-    await send({"type": "http.response.body", "body": b""})

@@ -35,7 +35,7 @@ class Conflict(Exception):  # noqa: N818 - it is an answer, not a fault
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredEvent:
     """One stored event: its sequence in the stream, its subject and its bytes."""
 
     sequence: int
@@ -108,7 +108,7 @@ class EventStore:
                 return stored.sequence
         return None
 
-    async def load(self, subjects: str, deadline_s: float = 5.0) -> list[Stored]:
+    async def load(self, subjects: str, deadline_s: float = 5.0) -> list[StoredEvent]:
         """Read the newest event of each subject, in the order of the stream.
 
         Raises:
@@ -126,7 +126,7 @@ class EventStore:
         *,
         size_bytes: int | None = None,
         with_headers: bool = False,
-    ) -> tuple[list[Stored], int]:
+    ) -> tuple[list[StoredEvent], int]:
         """Read up to ``size`` events after a sequence, and how many are left after them.
 
         With ``size_bytes`` it ends after the event with which it has grown so large.
@@ -139,7 +139,7 @@ class EventStore:
             body["max_bytes"] = size_bytes
         return await self._get(body, deadline_s, with_headers=with_headers)
 
-    async def history(self, after: int, subjects: str = ">") -> AsyncIterator[Stored]:
+    async def history(self, after: int, subjects: str = ">") -> AsyncIterator[StoredEvent]:
         """Read all events after a sequence, in the order of the stream.
 
         Raises:
@@ -156,7 +156,7 @@ class EventStore:
 
     async def _get(
         self, body: dict[str, Any], deadline_s: float, *, with_headers: bool = False
-    ) -> tuple[list[Stored], int]:
+    ) -> tuple[list[StoredEvent], int]:
         """Ask for a batch by direct get (ADR-31) and collect it; asks again when an answer is lost."""
         loop = asyncio.get_running_loop()
         end = loop.time() + deadline_s
@@ -170,7 +170,7 @@ class EventStore:
 
     async def _get_once(
         self, body: dict[str, Any], timeout_s: float, *, with_headers: bool
-    ) -> tuple[list[Stored], int]:  # fmt: skip
+    ) -> tuple[list[StoredEvent], int]:  # fmt: skip
         """Collect one batch.
 
         Raises:
@@ -178,7 +178,7 @@ class EventStore:
         """
         inbox = self.client.new_inbox()
         done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        found: list[Stored] = []
+        found: list[StoredEvent] = []
 
         async def on_message(msg: Msg) -> None:
             headers = msg.headers or {}
@@ -191,7 +191,7 @@ class EventStore:
                     done.set_exception(nats.errors.Error(f"direct get: {status} {headers.get('Description', '')}"))
             else:
                 kept = headers if with_headers else {}
-                found.append(Stored(int(headers["Nats-Sequence"]), headers["Nats-Subject"], msg.data, kept))
+                found.append(StoredEvent(int(headers["Nats-Sequence"]), headers["Nats-Subject"], msg.data, kept))
 
         subscription = await self.client.subscribe(inbox, cb=on_message)
         try:

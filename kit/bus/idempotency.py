@@ -25,7 +25,7 @@ from kit.bus.event_store import Conflict, EventStore
 _PRINTABLE: Final = frozenset(map(chr, range(0x20, 0x7F)))
 
 
-class Record(BaseModel):
+class IdempotencyRecord(BaseModel):
     """What is kept of a key; ``id`` is the record's own, which tells a repeated write from another's."""
 
     id: str
@@ -72,7 +72,7 @@ class Idempotency:
         stored = await self._store.load(key.subject)
         if not stored:
             return None
-        record = Record.model_validate_json(stored[-1].body)
+        record = IdempotencyRecord.model_validate_json(stored[-1].body)
         if record.request_sha256 != key.request_sha256:
             raise SaccadeError(ErrorCode.IDEMPOTENCY_KEY_REUSED)
         return record.made
@@ -83,7 +83,7 @@ class Idempotency:
         Raises:
             SaccadeError: IDEMPOTENCY_KEY_REUSED; BUS_UNAVAILABLE.
         """
-        record = Record(id=new_id("evt"), request_sha256=key.request_sha256, made=made)
+        record = IdempotencyRecord(id=new_id("evt"), request_sha256=key.request_sha256, made=made)
         message = Message(key.subject, record.id, record.model_dump_json().encode())
         try:
             await self._store.publish(message, after=0, among=key.subject)

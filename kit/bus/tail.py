@@ -18,7 +18,7 @@ from contracts.errors import SaccadeError
 from contracts.events.base import Message
 from contracts.ids import new_id
 from kit.bus.connection import StreamMissing, epoch_of
-from kit.bus.event_store import EventStore, Stored
+from kit.bus.event_store import EventStore, StoredEvent
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class EventTail:
     and the tail goes on.
     """
 
-    def __init__(self, store: EventStore, handler: Callable[[Stored], None], *, live: str, name: str) -> None:
+    def __init__(self, store: EventStore, handler: Callable[[StoredEvent], None], *, live: str, name: str) -> None:
         """Follow ``store``; ``live`` is the subject of the republished copies, ``name`` stands on dead letters."""
         self.store = store
         self.epoch = ""
@@ -50,7 +50,7 @@ class EventTail:
         self._handler = handler
         self._live = live
         self._name = name
-        self._held: deque[Stored] = deque(maxlen=_HELD)
+        self._held: deque[StoredEvent] = deque(maxlen=_HELD)
         self._news = asyncio.Event()
         #: The stream was seen to be the same since the connection was last made: a live event may be handled at once.
         self._settled = False
@@ -98,7 +98,7 @@ class EventTail:
 
     async def _on_live(self, msg: Msg) -> None:
         headers = msg.headers or {}
-        stored = Stored(int(headers["Nats-Sequence"]), headers["Nats-Subject"], msg.data)
+        stored = StoredEvent(int(headers["Nats-Sequence"]), headers["Nats-Subject"], msg.data)
         if stored.sequence == self.last + 1 and self._settled and not self._held and not self._reconnected:
             self._hand_over(stored)  # nearly always; without a turn of another task, which costs as much again
             return
@@ -164,7 +164,7 @@ class EventTail:
                 await asyncio.sleep(0.05)
             await asyncio.sleep(0)  # a long history must not keep health checks waiting
 
-    def _hand_over(self, stored: Stored) -> None:
+    def _hand_over(self, stored: StoredEvent) -> None:
         if stored.sequence <= self.last:
             return
         try:
@@ -179,7 +179,7 @@ class EventTail:
             if sequence <= stored.sequence and not arrived.done():
                 arrived.set_result(None)
 
-    async def _bury(self, stored: Stored, error: Exception) -> None:
+    async def _bury(self, stored: StoredEvent, error: Exception) -> None:
         """Keep what could not be handled, with why, for someone to look at and try again."""
         message = Message(
             subject=f"saccade.dlq.{self.store.stream}.{self._name}",

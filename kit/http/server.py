@@ -30,7 +30,7 @@ _MESSAGE_BYTES: Final = 4 * MIB
 
 
 #: Exit code of a service whose stream is another one: the supervisor starts it again, and it folds anew.
-EXIT_AGAIN: Final = 75
+EXIT_RESTART: Final = 75
 _ASK_AGAIN_S: Final = 0.3
 
 
@@ -46,7 +46,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def wait_for_answer(what: str, ask: Callable[[], Awaitable[None]]) -> None:
+async def wait_until_available(what: str, ask: Callable[[], Awaitable[None]]) -> None:
     """Ask a dependency until it answers; that it does not yet is said once."""
     said = False
     while True:

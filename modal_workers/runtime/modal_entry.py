@@ -27,7 +27,7 @@ from contracts.assignment import Assignment
 from contracts.launch import BusAccess, Launch
 from contracts.limits import MIB, WORKER_GRACE_S
 from kit.bucket import open_bucket
-from kit.process_tree import MARK, died_of_memory, family, kill, killed_for_memory, over_limit
+from kit.process_tree import MARK, kill, oom_kill_count, over_limit, ran_out_of_memory, with_descendants
 from kit.settings import INHERITED, NatsSettings, S3Settings, as_environment, inherited_environment
 from modal_workers import catalog
 from modal_workers.runtime.child_processes import adopt_orphans
@@ -133,7 +133,7 @@ class _Child:
         self._log = folder / "worker.log"
         self._limit_bytes = int(environment["WORKER_MEMORY_BYTES"])
         self._over_memory = False
-        self._killed_before = killed_for_memory()
+        self._killed_before = oom_kill_count()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "modal_workers.runtime.local"],
             stdin=subprocess.PIPE,
@@ -164,8 +164,8 @@ class _Child:
         code = self._process.returncode
         code = 128 - code if code < 0 else code
         # Of the container's own processes one at a time is a worker's, so what the kernel has killed meanwhile was its.
-        by_kernel = code == 128 + signal.SIGKILL and killed_for_memory() > self._killed_before
-        out_of_memory = self._over_memory or by_kernel or died_of_memory(code, self._log)
+        by_kernel = code == 128 + signal.SIGKILL and oom_kill_count() > self._killed_before
+        out_of_memory = self._over_memory or by_kernel or ran_out_of_memory(code, self._log)
         return {"exit_code": code, "out_of_memory": out_of_memory}
 
     def _wait(self, timeout_s: float) -> int | None:
@@ -175,7 +175,7 @@ class _Child:
 
     def _family(self) -> list[psutil.Process]:
         with contextlib.suppress(psutil.NoSuchProcess):
-            return family(psutil.Process(self._process.pid))
+            return with_descendants(psutil.Process(self._process.pid))
         return []
 
     def _stop(self) -> None:

@@ -16,7 +16,7 @@ from kit.bus.connection import connect, declare
 from kit.bus.event_store import EventStore
 from kit.bus.tail import EpochChanged
 from kit.http.health import health_app
-from kit.http.server import EXIT_AGAIN, CannotServeError, serve, stop_on_signals, wait_for_answer
+from kit.http.server import EXIT_RESTART, CannotServeError, serve, stop_on_signals, wait_until_available
 from kit.logs import start_logging
 from kit.settings import NatsSettings, S3Settings
 from kit.tasks import end
@@ -42,8 +42,8 @@ async def _run(stop: asyncio.Event) -> None:
         executor = await stack.enter_async_context(open_executor(settings, nats_settings, s3_settings, bucket))
         client = await connect(nats_settings, "dispatcher")
         stack.push_async_callback(client.close)
-        await wait_for_answer("NATS", lambda: declare(client, nats_settings.replicas))
-        await wait_for_answer("the bucket", bucket.create)
+        await wait_until_available("NATS", lambda: declare(client, nats_settings.replicas))
+        await wait_until_available("the bucket", bucket.create)
         dispatcher = Dispatcher(
             client=client,
             store=EventStore(client),
@@ -75,7 +75,7 @@ async def _main() -> int:
     except BaseExceptionGroup as group:
         if group.subgroup(EpochChanged):
             log.warning("the stream of events is another one than it was: starting again")
-            return EXIT_AGAIN
+            return EXIT_RESTART
         if refused := group.subgroup(CannotServeError):
             log.error("the dispatcher cannot start: %s", refused.exceptions[0])  # noqa: TRY400 - one line for the user
             return 1

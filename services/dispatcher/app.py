@@ -15,7 +15,7 @@ from contracts.streams import LIVE_EVENTS
 from contracts.workload import Workload
 from kit.bucket import Bucket
 from kit.bus.connection import epoch_of
-from kit.bus.event_store import EventStore, Stored
+from kit.bus.event_store import EventStore, StoredEvent
 from kit.bus.lease import Lease
 from kit.bus.tail import EventTail
 from kit.http.health import Health, nats_check
@@ -159,7 +159,7 @@ class Dispatcher:
     def _waiting_of(self, tenant: str) -> int:
         return self.reconciler.queue.waiting_of(tenant)
 
-    def _on_stored(self, stored: Stored) -> None:
+    def _on_stored(self, stored: StoredEvent) -> None:
         self.metrics.count(stored.subject)
         on_stored(self.reconciler, stored)
 

@@ -17,7 +17,7 @@ from kit.auth.api_keys import AuthSettings
 from kit.bucket import open_bucket
 from kit.bus.connection import connect, declare
 from kit.bus.tail import EpochChanged
-from kit.http.server import EXIT_AGAIN, CannotServeError, serve, stop_on_signals, wait_for_answer
+from kit.http.server import EXIT_RESTART, CannotServeError, serve, stop_on_signals, wait_until_available
 from kit.logs import start_logging
 from kit.settings import NatsSettings, S3Settings
 from kit.tasks import end
@@ -40,9 +40,9 @@ async def _run(stop: asyncio.Event, serving: asyncio.Event) -> None:
         stack.callback(view.close)
         client = await connect(nats_settings, "gateway")
         stack.push_async_callback(client.close)
-        await wait_for_answer("NATS", lambda: declare(client, nats_settings.replicas))
+        await wait_until_available("NATS", lambda: declare(client, nats_settings.replicas))
         bucket = await stack.enter_async_context(open_bucket(s3_settings))
-        await wait_for_answer("the bucket", bucket.create)
+        await wait_until_available("the bucket", bucket.create)
         gateway = build_gateway(settings, auth, client, bucket, view)
         folding = asyncio.ensure_future(gateway.run())
         stack.push_async_callback(end, folding)
@@ -96,10 +96,10 @@ def _exit_code(error: BaseException | None) -> int:
             return 0
         case EpochChanged():
             log.warning("the stream of events is another one than it was: starting again")
-            return EXIT_AGAIN
+            return EXIT_RESTART
         case SaccadeError():
             log.warning("starting again: %s", error)
-            return EXIT_AGAIN
+            return EXIT_RESTART
         case ValidationError():
             faults = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_input=False)]
             log.error("the settings of the gateway are wrong: %s", "; ".join(faults))

@@ -19,11 +19,12 @@ from contracts.asyncapi import asyncapi_document
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import Envelope, decode_at
 from contracts.streams import EVENTS, LIVE_EVENTS, TELEMETRY
-from kit.auth.api_keys import Authenticator, AuthSettings, HostGuard
+from kit.auth.api_keys import Authenticator, AuthSettings
+from kit.auth.host_guard import HostGuard
 from kit.auth.tickets import Tickets
 from kit.bucket import Bucket
 from kit.bus.connection import epoch_of
-from kit.bus.event_store import EventStore, Stored
+from kit.bus.event_store import EventStore, StoredEvent
 from kit.bus.idempotency import Idempotency
 from kit.bus.tail import EventTail
 from kit.http.body_limit import BodyLimit
@@ -209,7 +210,7 @@ def build_gateway(
     )
 
 
-def _on_event(view: View, viewers: SessionViewers, reactions: Mapping[str, Reaction], stored: Stored) -> None:
+def _on_event(view: View, viewers: SessionViewers, reactions: Mapping[str, Reaction], stored: StoredEvent) -> None:
     """Take over one event of the stream; whoever looks at a session is given it as it is."""
     view.reached(stored.sequence)
     noun = stored.subject.split(".")[3]

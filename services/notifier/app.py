@@ -18,7 +18,8 @@ from starlette.types import ASGIApp
 
 from contracts.errors import SaccadeError
 from contracts.streams import IDEMPOTENCY, WEBHOOKS
-from kit.auth.api_keys import Authenticator, AuthSettings, HostGuard
+from kit.auth.api_keys import Authenticator, AuthSettings
+from kit.auth.host_guard import HostGuard
 from kit.auth.tickets import Tickets
 from kit.bus.connection import connect, declare, epoch_of
 from kit.bus.event_store import EventStore
@@ -28,7 +29,7 @@ from kit.http.body_limit import BodyLimit
 from kit.http.health import Health, HealthReport, nats_check
 from kit.http.openapi import openapi_of
 from kit.http.problems import install_problems
-from kit.http.server import EXIT_AGAIN, serve
+from kit.http.server import EXIT_RESTART, serve
 from kit.settings import NatsSettings
 from kit.tasks import end
 from services.notifier.metrics import Metrics
@@ -247,7 +248,7 @@ class Serving:
                 task.result()
         except EpochChanged:
             log.warning("the stream was made anew; starting again")
-            return EXIT_AGAIN
+            return EXIT_RESTART
         finally:
             await end(*tasks)
         return 0

@@ -16,7 +16,7 @@ from nats.aio.transport import TcpTransport
 from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
 
 from contracts.streams import LIVE_EVENTS
-from kit.bus.event_store import Stored
+from kit.bus.event_store import StoredEvent
 from kit.bus.tail import EventTail
 
 #: Takes an event's sequence, subject and body, or refuses it.
@@ -52,7 +52,7 @@ class LiveTail(EventTail):
         """Handle an event at once; refuse it unless all before it were handled, and in this incarnation."""
         if sequence != self.last + 1 or not self._settled or self._held or self._reconnected:
             return False
-        self._hand_over(Stored(sequence, subject, body))
+        self._hand_over(StoredEvent(sequence, subject, body))
         return True
 
 

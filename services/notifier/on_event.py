@@ -9,20 +9,20 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from contracts.streams import LIVE_EVENTS, LIVE_PROGRESS
-from kit.bus.event_store import EventStore, Stored
+from kit.bus.event_store import EventStore, StoredEvent
 from kit.bus.tail import EventTail
 from services.notifier.live import LiveTail
 
 log = logging.getLogger(__name__)
 
 
-def follow_events(store: EventStore, *takers: Callable[[Stored], None]) -> EventTail:
+def follow_events(store: EventStore, *takers: Callable[[StoredEvent], None]) -> EventTail:
     """Make the tail that gives every stored event, in order, without a gap, to each taker; the caller runs it.
 
     Only the last taker may refuse an event by an error: it is then kept among the dead letters.
     """
 
-    def on_event(stored: Stored) -> None:
+    def on_event(stored: StoredEvent) -> None:
         for take in takers:
             take(stored)
 

@@ -25,7 +25,7 @@ from contracts.ids import new_id
 from contracts.job import State
 from contracts.streams import LIVE_EVENTS
 from kit.bus.connection import connect, epoch_of
-from kit.bus.event_store import EventStore, Stored
+from kit.bus.event_store import EventStore, StoredEvent
 from kit.bus.tail import EventTail
 from kit.tasks import end
 from modal_workers.deployment import SECRET
@@ -207,7 +207,7 @@ class Scene:
     async def redelivering(self, dispatcher: Dispatcher, client: Client) -> AsyncIterator[None]:
         """Hand every event that is stored from now on to a dispatcher's handlers five times more."""
 
-        def again(stored: Stored) -> None:
+        def again(stored: StoredEvent) -> None:
             for _ in range(DELIVERIES):
                 on_stored(dispatcher.reconciler, stored)
 

@@ -19,7 +19,7 @@ from pydantic import SecretStr
 from saccade import Client
 
 from kit.bus.connection import connect
-from kit.bus.event_store import EventStore, Stored
+from kit.bus.event_store import EventStore, StoredEvent
 from kit.settings import NatsSettings
 from tests.harness.servers.embedded import free_port
 
@@ -72,7 +72,7 @@ class System:
             password=SecretStr(secrets["nats_password"]),
         )
 
-    async def history(self, job_id: str) -> list[Stored]:
+    async def history(self, job_id: str) -> list[StoredEvent]:
         """Read all durable events of a job, from the stream itself."""
         client = await connect(self.nats(), "chaos")
         try:

@@ -16,7 +16,7 @@ from saccade import Client, ClientError, JobView
 
 from cli.jobs.follow import failure_of
 from contracts.errors import KINDS, ErrorCode
-from kit.process_tree import marked
+from kit.process_tree import marked_processes
 from tests.harness.vision.lap_videos import moving_pictures, write_clip
 from tests.system.embedded import Up, run, up
 
@@ -44,7 +44,9 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     with up(folder / "data", SACCADE_API_KEYS_FILE=str(folder / "keys.json")) as started:
         started.ready()
         yield started
-        assert not any(marked(run_folder) for run_folder in (started.data / "dispatcher" / "runs").glob("run_*"))
+        assert not any(
+            marked_processes(run_folder) for run_folder in (started.data / "dispatcher" / "runs").glob("run_*")
+        )
         assert started.stop() == 0
         for log in (started.data / "logs").glob("*.log"):
             assert "Traceback" not in log.read_text(), log.name

@@ -18,7 +18,7 @@ from saccade import Client
 
 from contracts.events import decode
 from contracts.events.job import JobStarted
-from kit.bus.event_store import Stored
+from kit.bus.event_store import StoredEvent
 from tests.system.chaos import ENDS, SCRIPT, WAIT_S, Killer, System, running
 
 VICTIMS = ("nats-server", "rclone", "services.gateway", "services.dispatcher", "services.notifier", "worker")
@@ -53,7 +53,7 @@ def system(tmp_path: Path) -> Iterator[System]:
         yield system
 
 
-def check(history: list[Stored], listener: Listener, context: str) -> None:
+def check(history: list[StoredEvent], listener: Listener, context: str) -> None:
     """Hold what one job left against what is promised."""
     envelopes = [decode(stored.body) for stored in history]
     types = [envelope.type for envelope in envelopes]

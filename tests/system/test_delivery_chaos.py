@@ -20,7 +20,7 @@ from aiohttp import web
 from standardwebhooks import Webhook
 
 from contracts.events import decode
-from kit.bus.event_store import Stored
+from kit.bus.event_store import StoredEvent
 from tests.harness.network.breaking_proxy import BreakingProxy, draw_faults
 from tests.harness.webhooks.listeners import Listener, listening
 from tests.system.chaos import ENDS, SCRIPT, WAIT_S, Killer, System, running
@@ -101,12 +101,12 @@ class Round:
 
     context: str
     job_id: str
-    history: list[Stored]
+    history: list[StoredEvent]
     #: The proxy has cut, stalled or truncated one of its streams; a fault that is drawn late may come to nothing.
     broken: bool
 
 
-def check(subscriber: Subscriber, history: list[Stored], context: str) -> None:
+def check(subscriber: Subscriber, history: list[StoredEvent], context: str) -> None:
     expected = [decode(stored.body).id for stored in history]
     how = "header" if subscriber.by_header else "query"
     assert subscriber.ids == expected, f"{context}: by {how}: {subscriber.ids} of {expected}"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from saccade import Client
 
-from kit.process_tree import marked
+from kit.process_tree import marked_processes
 from tests.system.embedded import Up, command, environment, run, up, wait_until
 
 
@@ -93,10 +93,10 @@ def test_a_job_is_cancelled_with_its_worker(system: Up, url: str, tmp_path: Path
     (job,) = say(url, tmp_path, "submit", "scripted", "--param", script("stage first", "work 600"))
     runs = system.data / "dispatcher" / "runs"
     wait_until(lambda: state(url, job) == "running", "it runs")
-    assert any(marked(folder) for folder in runs.glob("run_*"))
+    assert any(marked_processes(folder) for folder in runs.glob("run_*"))
     say(url, tmp_path, "cancel", job["id"])
     wait_until(lambda: state(url, job) == "cancelled", "it is cancelled")
-    assert not any(marked(folder) for folder in runs.glob("run_*"))
+    assert not any(marked_processes(folder) for folder in runs.glob("run_*"))
     (refused,) = say(url, tmp_path, "cancel", job["id"], code=1)
     assert refused["error"]["code"] == "job_already_ended"
 

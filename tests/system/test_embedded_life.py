@@ -12,7 +12,7 @@ import httpx
 from saccade import Client
 
 from cli.embedded.processes import MARK, children_of
-from kit.process_tree import marked
+from kit.process_tree import marked_processes
 from tests.system.embedded import CHILDREN, ROOT, alive, environment, run, up, wait_until
 
 
@@ -43,7 +43,7 @@ def test_it_starts_answers_stops_and_finds_its_data_again(tmp_path: Path) -> Non
         assert system.process.stderr
         assert system.process.stderr.read() == ""
         assert not children_of(system.data)
-        assert not any(marked(folder) for folder in runs.glob("run_*"))
+        assert not any(marked_processes(folder) for folder in runs.glob("run_*"))
     with up(tmp_path / "data", WORKER_CATALOG="tests.workers") as system:
         url = system.ready()["url"]
         again = httpx.get(f"{url}/v1/uploads/{upload['id']}")

@@ -17,7 +17,7 @@ import pytest
 from saccade import Client, ClientError, Event, Job
 
 from contracts.errors import KINDS, ErrorCode
-from kit.process_tree import marked
+from kit.process_tree import marked_processes
 from modal_workers.runtime.jobs.run_termination import EXIT_DONE, EXIT_INTERRUPTED
 from tests.system.embedded import Up, up, wait_until
 
@@ -107,7 +107,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
         started.ready()
         yield started
         runs = started.data / "dispatcher" / "runs"
-        assert not any(marked(folder) for folder in runs.glob("run_*"))
+        assert not any(marked_processes(folder) for folder in runs.glob("run_*"))
         assert started.stop() == 0
         for log in (started.data / "logs").glob("*.log"):
             assert "Traceback" not in log.read_text(), log.name

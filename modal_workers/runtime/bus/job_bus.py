@@ -9,7 +9,7 @@ from contracts.assignment import Assignment
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import Message
 from contracts.job import Job, fold_stored
-from kit.bus.event_store import Stored
+from kit.bus.event_store import StoredEvent
 from kit.settings import NatsSettings
 from modal_workers.runtime.settings import IngestSettings
 
@@ -69,7 +69,7 @@ class JobBus(Protocol):
         """Let go of it."""
 
 
-def folded(events: list[Stored]) -> Job | None:
+def folded(events: list[StoredEvent]) -> Job | None:
     """Fold a job's events."""
     job = None
     for stored in events:

@@ -19,7 +19,7 @@ from contracts.job import Job
 from contracts.limits import PROGRESS_HZ
 from contracts.streams import LIVE_EVENTS, aggregate
 from kit.bus.connection import connect
-from kit.bus.event_store import EventStore, Stored
+from kit.bus.event_store import EventStore, StoredEvent
 from kit.settings import NatsSettings
 from kit.tasks import end
 from modal_workers.runtime.bus.job_bus import BusRefused, JobBus, folded
@@ -123,7 +123,7 @@ class OwnEvents(EventStore):
         super().__init__(client)
         self._verbs = verbs
 
-    async def load(self, subjects: str, deadline_s: float = _READ_S) -> list[Stored]:
+    async def load(self, subjects: str, deadline_s: float = _READ_S) -> list[StoredEvent]:
         """Read the newest event of each subject, in the order of the stream, as of one moment.
 
         The reads are many, so the newest event of all is read before and after them: had anything been stored
@@ -147,7 +147,7 @@ class OwnEvents(EventStore):
         except TimeoutError as error:
             raise SaccadeError(ErrorCode.BUS_UNAVAILABLE) from error
 
-    async def newest(self, subject: str) -> Stored | None:
+    async def newest(self, subject: str) -> StoredEvent | None:
         """Read the newest event of a subject, or of several; asks until there is an answer."""
         while True:
             try:
@@ -159,7 +159,7 @@ class OwnEvents(EventStore):
                 continue
             headers = reply.headers or {}
             if "Nats-Sequence" in headers:
-                return Stored(int(headers["Nats-Sequence"]), headers["Nats-Subject"], reply.data)
+                return StoredEvent(int(headers["Nats-Sequence"]), headers["Nats-Subject"], reply.data)
             if headers.get("Status") == "404":
                 return None
             raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, f"NATS: {headers.get('Description', 'no answer')}.")

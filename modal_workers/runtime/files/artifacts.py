@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from contracts.assignment import Assignment
 from contracts.manifest import MANIFEST_NAME, Artifact, Manifest
 from contracts.workload import Workload
-from kit.bucket import Bucket, Missing
+from kit.bucket import Bucket, ObjectMissing
 from modal_workers.runtime.files.cached_bucket import CachedBucket
 from modal_workers.runtime.files.file_cache import FileCache
 from modal_workers.runtime.jobs.claim import Claim
@@ -119,7 +119,7 @@ class ArtifactStore:
     async def _fetched(self, key: str, path: Path) -> Path | None:
         try:
             await self._files.fetch(key, path)
-        except Missing:
+        except ObjectMissing:
             path.unlink(missing_ok=True)
             return None
         return path
@@ -152,7 +152,7 @@ class ArtifactStore:
             for artifact in manifest.artifacts:
                 if await self._size(artifact.key) != artifact.bytes:
                     return None
-        except (Missing, ValidationError):
+        except (ObjectMissing, ValidationError):
             return None
         about = (manifest.job_id, manifest.tenant, manifest.workload, manifest.workload_version)
         return manifest if about == (self._job_id, self._tenant, workload.name, workload.version) else None

@@ -11,7 +11,7 @@ from typing import Final
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.job import JobInput
 from contracts.limits import MIB
-from kit.bucket import Bucket, Missing
+from kit.bucket import Bucket, ObjectMissing
 from modal_workers.runtime.retry import patiently
 
 #: Left free on the disk beside the inputs.
@@ -87,7 +87,7 @@ async def _fetch(bucket: Bucket, given: JobInput, path: Path, on_chunk: Callable
     for _ in range(_TRIES):
         try:
             fetched = await patiently(lambda: bucket.fetch_file(given.key, path, on_chunk), f"input {given.upload_id}")
-        except Missing:
+        except ObjectMissing:
             raise SaccadeError(
                 ErrorCode.UPLOAD_BYTES_MISSING,
                 f"The upload {given.upload_id} is no longer in the bucket.",

@@ -23,7 +23,7 @@ from contracts.assignment import Assignment
 from contracts.ids import is_id
 from contracts.limits import MIB, WORKER_GRACE_S
 from contracts.workload import Compute
-from kit.process_tree import MARK, alive, family, kill, marked, over_limit
+from kit.process_tree import MARK, kill, live_process, marked_processes, over_limit, with_descendants
 from kit.settings import NatsSettings, S3Settings, as_environment, inherited_environment
 from services.dispatcher.executors.executor import Backlog, CallState, CallStatus, LaunchFailed, ending
 from services.dispatcher.executors.run_folder import RunFolder, WorkerProcess, sentence
@@ -117,7 +117,7 @@ class LocalExecutor:
         if not is_id(call_id, "run"):
             return
         process = self._process(call_id)
-        members = family(process) if process else []
+        members = with_descendants(process) if process else []
         if process is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGTERM)
@@ -204,7 +204,7 @@ class LocalExecutor:
     def _process(self, run_id: str) -> psutil.Process | None:
         folder = self._folder(run_id)
         worker = folder.worker()
-        return alive(worker.pid, worker.created_s, folder.path) if worker else None
+        return live_process(worker.pid, worker.created_s, folder.path) if worker else None
 
     def _runs_on(self, run_id: str) -> bool:
         # Of a child only its exit code counts: while a process ends, its mark is gone before it is a zombie.
@@ -254,7 +254,7 @@ class LocalExecutor:
         if worker is None or process is None:
             self._looked_after.discard(folder.path.name)
             return
-        members = family(process)
+        members = with_descendants(process)
         if over_limit(members, worker.memory_bytes):
             folder.note_over_memory()
             kill(members, folder.path, _KILL_S)
@@ -272,7 +272,7 @@ class LocalExecutor:
 
 def _was_started(folder: RunFolder) -> bool:
     # By its mark: a dispatcher may have died between starting a worker and writing it down.
-    return folder.worker() is not None or bool(marked(folder.path))
+    return folder.worker() is not None or bool(marked_processes(folder.path))
 
 
 def _lost(detail: str) -> CallStatus:

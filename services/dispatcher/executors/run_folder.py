@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from contracts.limits import MIB
-from kit.process_tree import died_of_memory
+from kit.process_tree import ran_out_of_memory
 from services.dispatcher.executors.executor import CallState, CallStatus
 
 _LOG_BYTES: Final = 4 * MIB
@@ -92,7 +92,7 @@ class RunFolder:
 
     def ran_out_of_memory(self, exit_code: int | None) -> bool:
         """Tell whether there is evidence that memory was what ended the worker."""
-        return self._over_memory.exists() or died_of_memory(exit_code, self.log)
+        return self._over_memory.exists() or ran_out_of_memory(exit_code, self.log)
 
     def cut_log(self) -> None:
         """Keep the newer half of a log that is too long; the worker appends to the same file on.

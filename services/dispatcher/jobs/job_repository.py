@@ -9,7 +9,7 @@ from contracts.events.base import EventData, decode, encode
 from contracts.events.job import JobSubmitted
 from contracts.job import Job, fold
 from contracts.streams import aggregate
-from kit.bus.event_store import EventStore, Stored
+from kit.bus.event_store import EventStore, StoredEvent
 from services.dispatcher.jobs.unfinished_jobs import Jobs, fold_all
 
 SOURCE = "/dispatcher"
@@ -91,7 +91,7 @@ class Ledger:
         """
         return fold_all(await self._store.load(aggregate("*", "job", job_id)))
 
-    async def history(self, job_id: str, tenant: str) -> list[Stored]:
+    async def history(self, job_id: str, tenant: str) -> list[StoredEvent]:
         """Read all events of a job, in order.
 
         Raises:
@@ -115,7 +115,7 @@ class Ledger:
         """
         return self._learn(job_id, await self.history(job_id, tenant))
 
-    def _learn(self, job_id: str, events: list[Stored]) -> Job | None:
+    def _learn(self, job_id: str, events: list[StoredEvent]) -> Job | None:
         job = fold_all(events)
         if job is None:
             self._jobs.forget(job_id)

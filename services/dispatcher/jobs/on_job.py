@@ -8,7 +8,7 @@ from typing import Final, Protocol
 from contracts.events import job as events
 from contracts.events.base import Envelope, decode_at
 from contracts.job import Job
-from kit.bus.event_store import Stored
+from kit.bus.event_store import StoredEvent
 from services.dispatcher.jobs.unfinished_jobs import Jobs, is_job_event
 
 
@@ -148,7 +148,7 @@ ON_JOB: Final[Mapping[str, Handler]] = {
 }
 
 
-def on_stored(listener: Listener, stored: Stored) -> None:
+def on_stored(listener: Listener, stored: StoredEvent) -> None:
     """Fold a durable event into its job and tell what follows from it."""
     if not is_job_event(stored.subject):
         return

@@ -12,10 +12,10 @@ from contracts.events.base import Envelope
 from contracts.events.job import JobRetrying
 from contracts.ids import pipeline_of
 from contracts.job import Job, fold, fold_stored
-from kit.bus.event_store import Stored
+from kit.bus.event_store import StoredEvent
 
 
-def fold_all(events: list[Stored]) -> Job | None:
+def fold_all(events: list[StoredEvent]) -> Job | None:
     """Fold a job from its events, or from the newest of each type; None when its beginning is not among them."""
     job: Job | None = None
     for stored in events:

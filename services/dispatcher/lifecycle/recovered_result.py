@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from contracts.events.job import JobSucceeded
 from contracts.job import Job
 from contracts.manifest import MANIFEST_NAME, Manifest
-from kit.bucket import Bucket, Missing
+from kit.bucket import Bucket, ObjectMissing
 from services.dispatcher.costs.cost import cost_of, startup_of
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ async def left_result(bucket: Bucket, job: Job) -> JobSucceeded | None:
     key = bucket.key("results", job.id, MANIFEST_NAME)
     try:
         manifest = Manifest.model_validate_json(await bucket.get(key))
-    except Missing:
+    except ObjectMissing:
         return None
     except ValidationError:
         log.warning("the manifest of %s cannot be read and counts as none", job.id)

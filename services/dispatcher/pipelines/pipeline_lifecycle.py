@@ -36,7 +36,7 @@ from contracts.job import Job, State, fold, request_cancel, retry
 from contracts.manifest import MANIFEST_NAME, Artifact, Manifest
 from contracts.workload import Stage, Workload
 from kit.bucket import Bucket
-from kit.bus.event_store import Conflict, Stored
+from kit.bus.event_store import Conflict, StoredEvent
 from services.dispatcher.jobs.job_repository import Ledger
 from services.dispatcher.jobs.unfinished_jobs import Jobs
 from services.dispatcher.pipelines import stage_plan as rules
@@ -309,7 +309,7 @@ def _run_of(job: Job) -> dict[str, Any]:
     return {"attempt": job.attempt, "run_id": job.run_id}
 
 
-def _told(history: Sequence[Stored], until: int) -> Told:
+def _told(history: Sequence[StoredEvent], until: int) -> Told:
     """Read what a pipeline has said of its stages, in any attempt."""
     told = Told()
     for stored in history:
@@ -328,7 +328,7 @@ def _and(told: Told, data: EventData) -> Told:
             return told
 
 
-def _left(history: Sequence[Stored]) -> dict[str, Artifact]:
+def _left(history: Sequence[StoredEvent]) -> dict[str, Artifact]:
     """Read what a job left, by name: each attempt's while it was the one that counted, the newest of each name."""
     job: Job | None = None
     left: dict[str, Artifact] = {}
@@ -340,7 +340,7 @@ def _left(history: Sequence[Stored]) -> dict[str, Artifact]:
     return left
 
 
-def _data(stored: Stored) -> EventData | None:
+def _data(stored: StoredEvent) -> EventData | None:
     """Read an event; None for what cannot be read, or is of a newer version's type."""
     try:
         envelope = decode_at(stored.subject, stored.body)

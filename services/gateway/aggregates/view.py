@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 from contracts.job import Job
 from contracts.manifest import Artifact
 from contracts.session import Session
-from kit.projection_file import FoldedFile
+from kit.projection_file import ProjectionFile
 from services.gateway.uploads.aggregate import Upload, UploadState
 
 T = TypeVar("T")
@@ -98,7 +98,7 @@ class View:
         Raises:
             OSError, sqlite3.OperationalError: the folder cannot be written, or another process has the view open.
         """
-        self._file = FoldedFile(folder / "view.sqlite3", _SCHEMA, _VERSION)
+        self._file = ProjectionFile(folder / "view.sqlite3", _SCHEMA, _VERSION)
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._sessions: OrderedDict[str, Session] = OrderedDict()
         ((self.epoch, self.sequence),) = self._file.rows("SELECT epoch, sequence FROM position")
@@ -126,7 +126,7 @@ class View:
         if not self.dirty:
             return
         self._file.write("UPDATE position SET epoch = ?, sequence = ?", (self.epoch, self.sequence))
-        self._file.keep()
+        self._file.commit()
         self.dirty = False
 
     def close(self) -> None:

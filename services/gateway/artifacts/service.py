@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.job import Job, State
 from contracts.manifest import MANIFEST_NAME, Artifact, Manifest
-from kit.bucket import Bucket, Missing
+from kit.bucket import Bucket, ObjectMissing
 from services.gateway.aggregates.view import View
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class Artifacts:
         try:
             key = self._own(job, Place(job.manifest_key, "application/json")).key
             return Manifest.model_validate_json(await self._bucket.get(key))
-        except Missing:
+        except ObjectMissing:
             raise SaccadeError(ErrorCode.ARTIFACT_NOT_FOUND, "The job's files are gone from the bucket.") from None
 
     def so_far(self, job: Job) -> list[Artifact]:

@@ -13,7 +13,7 @@ from typing import Final
 
 from contracts.limits import MIB
 from contracts.telemetry import JointBatch
-from kit.bus.event_store import Stored
+from kit.bus.event_store import StoredEvent
 
 _DURABLE_EVENTS: Final = 1000
 _DURABLE_BYTES: Final = 4 * MIB
@@ -28,7 +28,7 @@ class SessionViewer:
     def __init__(self, epoch: str, position: int) -> None:
         """Begin after ``position`` in this incarnation of the stream."""
         self._epoch = epoch
-        self._durable: deque[Stored] = deque()
+        self._durable: deque[StoredEvent] = deque()
         self._durable_bytes = 0
         self._advisory: dict[str, bytes] = {}
         self._joints: dict[str, JointBatch] = {}
@@ -40,7 +40,7 @@ class SessionViewer:
         #: Its client takes too little: what was to be kept for it was thrown away.
         self.too_slow = False
 
-    def offer(self, stored: Stored) -> None:
+    def offer(self, stored: StoredEvent) -> None:
         """Keep a durable event, unless it was written already."""
         if stored.sequence <= self.position or self.too_slow:
             return
@@ -87,7 +87,7 @@ class SessionViewer:
         self.news.clear()
         return texts
 
-    def written(self, stored: Stored) -> str:
+    def written(self, stored: StoredEvent) -> str:
         """Note that an event is written, and give its text."""
         self.position = stored.sequence
         self.ended = self.ended or stored.subject.rpartition(".")[2] in ENDS
@@ -121,7 +121,7 @@ class SessionViewers:
         if not viewers:
             self._viewers.pop(session_id, None)
 
-    def on_event(self, stored: Stored) -> None:
+    def on_event(self, stored: StoredEvent) -> None:
         """Give a stored event of a session to its sockets."""
         for viewer in self._viewers.get(stored.subject.split(".")[4], ()):
             viewer.offer(stored)

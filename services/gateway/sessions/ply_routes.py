@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.session import Session, job_of
 from kit.auth.principal import Reader
-from kit.bucket import Bucket, Missing, Opened
+from kit.bucket import Bucket, ObjectMissing, OpenObject
 from kit.http.problems import problem_responses
 from services.gateway.dependencies import gateway_of
 from services.gateway.sessions.ply_cut import PlyCut, cut_ply
@@ -63,7 +63,7 @@ async def ply_of(bucket: Bucket, session: Session, max_splats: int | None, if_no
             if _matches(if_none_match, mark := _mark(known, max_splats)):
                 return Response(status_code=304, headers=_headers(mark))
             opened = await stack.enter_async_context(bucket.opened(key))
-        except Missing:
+        except ObjectMissing:
             raise _nothing(session) from None
         headers = _headers(_mark(opened.etag, max_splats))
         chunks = opened.chunks()
@@ -79,7 +79,7 @@ async def ply_of(bucket: Bucket, session: Session, max_splats: int | None, if_no
     return StreamingResponse(_held(held, body), headers=headers, media_type=_MEDIA_TYPE)
 
 
-async def _planned(opened: Opened, chunks: AsyncIterator[bytes], rows: int) -> tuple[PlyCut, bytes]:
+async def _planned(opened: OpenObject, chunks: AsyncIterator[bytes], rows: int) -> tuple[PlyCut, bytes]:
     beginning = b""
     async for chunk in chunks:
         beginning += chunk

@@ -22,7 +22,7 @@ from contracts.session import Session, telemetry_subject
 from contracts.streams import TELEMETRY
 from contracts.telemetry import FRAME_CAPTURED, FRAME_CLOCK_OFFSET, FRAME_REFUSED, FRAME_SEQ, FRAME_SOURCE
 from kit.bus.connection import request
-from kit.bus.event_store import EventStore, Stored
+from kit.bus.event_store import EventStore, StoredEvent
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ async def open_record(
     return SessionRecord(EventStore(client, TELEMETRY.name), subjects, counts, frames_sent, int(state["last_seq"]))
 
 
-def _head_of(stored: Stored) -> dict[str, Any]:
+def _head_of(stored: StoredEvent) -> dict[str, Any]:
     return {
         "type": stored.subject.rpartition(".")[2],
         "sequence": stored.sequence,

@@ -16,7 +16,7 @@ from contracts.events.upload import MediaFacts, UploadCompleted, UploadCreated, 
 from contracts.ids import is_id, new_id
 from contracts.limits import UPLOAD_EXPIRES_S
 from contracts.streams import aggregate
-from kit.bucket import Bucket, Missing
+from kit.bucket import Bucket, ObjectMissing
 from kit.bus.event_store import Conflict, EventStore
 from kit.bus.idempotency import Idempotency, IdempotencyKey
 from kit.bus.tail import EventTail
@@ -147,7 +147,7 @@ class Uploads:
             return []
         try:
             return await self._bucket.list_parts(upload.created.key, multipart_id)
-        except Missing:
+        except ObjectMissing:
             return []
 
     async def complete(self, tenant: str, upload_id: str, parts: list[tuple[int, str]] | None = None) -> Upload:
@@ -236,7 +236,7 @@ class Uploads:
             check_arrived(upload, total)
             parts = given or [(part["part_number"], part["etag"]) for part in arrived]
             await self._bucket.finish_multipart(upload.created.key, multipart_id, sorted(parts))
-        except Missing as error:
+        except ObjectMissing as error:
             if await self._size(upload) is None:
                 raise SaccadeError(ErrorCode.UPLOAD_BYTES_MISSING) from error
 
@@ -250,7 +250,7 @@ class Uploads:
         try:
             async for chunk in self._bucket.read(upload.created.key):
                 await asyncio.to_thread(digest.update, chunk)
-        except Missing as error:
+        except ObjectMissing as error:
             raise SaccadeError(ErrorCode.UPLOAD_BYTES_MISSING) from error
         found = digest.hexdigest()
         if upload.created.sha256 and found != upload.created.sha256:
@@ -282,7 +282,7 @@ class Uploads:
     async def _size(self, upload: Upload) -> int | None:
         try:
             return await self._bucket.size(upload.created.key)
-        except Missing:
+        except ObjectMissing:
             return None
 
     async def _load(self, tenant: str, upload_id: str) -> Upload | None:

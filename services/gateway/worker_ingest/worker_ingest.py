@@ -14,7 +14,7 @@ from contracts.events.base import ADVISORY, EVENT_CLASSES, Envelope, EventData, 
 from contracts.ids import is_id
 from contracts.streams import PROGRESS, aggregate
 from kit.auth.worker_token import TokenClaims, verify
-from kit.bus.event_store import Conflict, EventStore, Stored
+from kit.bus.event_store import Conflict, EventStore, StoredEvent
 
 #: It becomes a header on the bus, which a line end in it would end.
 _PLAIN_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,200}")
@@ -55,7 +55,7 @@ class Runs:
             raise SaccadeError(ErrorCode.FORBIDDEN, "The token is another run's.")
         return claims
 
-    async def read(self, claims: TokenClaims) -> list[Stored]:
+    async def read(self, claims: TokenClaims) -> list[StoredEvent]:
         """Read the newest event of each type of the run's job, in the order of the stream.
 
         Raises:
@@ -85,7 +85,7 @@ class Runs:
             raise SaccadeError(ErrorCode.SEQUENCE_CONFLICT, f"The job's newest event is not number {after}.") from None
 
 
-def readable(stored: Stored) -> bool:
+def readable(stored: StoredEvent) -> bool:
     """Tell whether an event is one, and of the subject that it stands on: a worker's own NATS may say anything."""
     try:
         decode_at(stored.subject, stored.body)

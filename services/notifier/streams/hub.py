@@ -10,7 +10,7 @@ from collections import deque
 from itertools import islice
 from typing import Final
 
-from kit.bus.event_store import Stored
+from kit.bus.event_store import StoredEvent
 from services.notifier.metrics import Metrics
 from services.notifier.streams.sse import Selection, StreamEvent
 from services.notifier.streams.subscriber import Subscriber, deliver
@@ -44,7 +44,7 @@ class Hub:
         """Say in which incarnation of the stream, and after which of its events, the hub starts."""
         self.epoch, self.floor, self.head = epoch, head, head
 
-    def on_event(self, stored: Stored) -> None:
+    def on_event(self, stored: StoredEvent) -> None:
         """Take a stored event, in the order of the stream."""
         self.head = stored.sequence
         event = StreamEvent.stored(stored, self.epoch)

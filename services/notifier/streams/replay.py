@@ -15,7 +15,7 @@ from contracts.events.session import SessionReady
 from contracts.job import Job, State
 from contracts.session import Session
 from kit.bus.connection import request
-from kit.bus.event_store import EventStore, Stored
+from kit.bus.event_store import EventStore, StoredEvent
 from kit.bus.tail import EventTail
 from services.notifier.metrics import Metrics
 from services.notifier.streams.hub import Hub
@@ -210,7 +210,7 @@ class Replay:
         read_to = stored[-1].sequence if stored else after
         return list(self._readable(stored)), read_to, left, floor
 
-    def _readable(self, events: list[Stored]) -> Iterator[StreamEvent]:
+    def _readable(self, events: list[StoredEvent]) -> Iterator[StreamEvent]:
         """Leave out what no tail could read either."""
         for stored in events:
             try:

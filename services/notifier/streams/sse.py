@@ -13,7 +13,7 @@ from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import Cursor
 from contracts.events.job import JobCancelled, JobFailed, JobRetrying, JobSubmitted, JobSucceeded
 from contracts.ids import STAGE_PREFIX
-from kit.bus.event_store import Stored
+from kit.bus.event_store import StoredEvent
 from services.notifier.envelope_check import check_at
 
 #: A comment line. One newline, not two: some clients take an empty block for a message.
@@ -64,7 +64,7 @@ class StreamEvent:
         return cls(tenant, noun, subject_id, f"{noun}.{verb}", body, epoch, sequence)
 
     @classmethod
-    def stored(cls, stored: Stored, epoch: str) -> StreamEvent:
+    def stored(cls, stored: StoredEvent, epoch: str) -> StreamEvent:
         """Read an event of the stream."""
         return cls.of(stored.subject, stored.body, epoch, stored.sequence)
 

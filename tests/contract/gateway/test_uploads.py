@@ -14,7 +14,7 @@ import pytest
 
 from contracts.events.job import JobCancelled
 from contracts.limits import MIB, PART_BYTES, UPLOAD_BYTES
-from kit.bucket import Missing
+from kit.bucket import ObjectMissing
 from kit.settings import NatsSettings, S3Settings
 from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3
 from tests.harness.servers.gateway import Running, code_of, picture, running_gateway, sound, video
@@ -126,7 +126,7 @@ async def test_a_bad_file_is_refused_for_ever_and_deleted(running: Running, name
     upload_id = await running.send(body, **announced)
     first = await running.http.post(f"/v1/uploads/{upload_id}/complete")
     assert code_of(first) == code
-    with pytest.raises(Missing):
+    with pytest.raises(ObjectMissing):
         await running.bucket.size(await key_of(running, upload_id))
     upload = (await running.http.get(f"/v1/uploads/{upload_id}")).json()
     assert (upload["state"], upload["reason"], upload["error"]["code"]) == ("failed", "refused", code)
@@ -237,7 +237,7 @@ async def test_an_upload_in_use_stays_until_its_job_has_ended(running: Running):
     assert (refused.status_code, code_of(refused), refused.json()["jobs"]) == (409, "upload_in_use", [job["id"]])
     await running.say(job["id"], JobCancelled(attempt=0))
     assert (await running.http.delete(f"/v1/uploads/{upload_id}")).status_code == 204
-    with pytest.raises(Missing):
+    with pytest.raises(ObjectMissing):
         await running.bucket.size(key)
     assert code_of(await running.http.get(f"/v1/uploads/{upload_id}")) == "upload_not_found"
     assert code_of(await running.http.delete(f"/v1/uploads/{upload_id}")) == "upload_not_found"
@@ -248,7 +248,7 @@ async def test_what_was_never_completed_is_given_up(running: Running):
     key = await key_of(running, upload_id)
     assert await running.gateway.uploads.give_up_expired(datetime.now(UTC) + timedelta(hours=23)) == 0
     assert await running.gateway.uploads.give_up_expired(datetime.now(UTC) + timedelta(hours=25)) >= 1
-    with pytest.raises(Missing):
+    with pytest.raises(ObjectMissing):
         await running.bucket.size(key)
     assert (await running.http.get(f"/v1/uploads/{upload_id}")).json()["reason"] == "expired"
     assert code_of(await running.http.post(f"/v1/uploads/{upload_id}/complete")) == "upload_already_ended"

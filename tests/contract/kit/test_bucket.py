@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.limits import MIB, PART_BYTES
-from kit.bucket import Bucket, Missing, open_bucket
+from kit.bucket import Bucket, ObjectMissing, open_bucket
 from kit.settings import S3Settings
 from modal_workers.runtime.retry import patiently
 from tests.harness.servers.embedded import S3Server, free_port
@@ -110,9 +110,9 @@ async def test_a_multipart_upload_that_is_aborted_leaves_nothing(any_s3_server: 
         await client.put(await bucket.presign_part(key, multipart_id, 1), content=b"x" * 100)
         await bucket.abort_multipart(key, multipart_id)
         await bucket.abort_multipart(key, multipart_id)
-        with pytest.raises(Missing):
+        with pytest.raises(ObjectMissing):
             await bucket.list_parts(key, multipart_id)
-        with pytest.raises(Missing):
+        with pytest.raises(ObjectMissing):
             await bucket.size(key)
 
 
@@ -136,17 +136,17 @@ async def test_a_file_goes_up_in_parts_and_comes_back_with_the_same_sum(
 async def test_what_is_missing_is_said_to_be_missing(any_s3_server: S3Server, tmp_path: Path) -> None:
     async with opened(any_s3_server) as bucket, httpx.AsyncClient() as client:
         key = bucket.key("results", "job_4", "nothing")
-        with pytest.raises(Missing):
+        with pytest.raises(ObjectMissing):
             await bucket.size(key)
-        with pytest.raises(Missing):
+        with pytest.raises(ObjectMissing):
             await bucket.get(key)
-        with pytest.raises(Missing):
+        with pytest.raises(ObjectMissing):
             await bucket.fetch_file(key, tmp_path / "nothing")
         await bucket.delete(key)
         assert (await client.get(await bucket.presign_get(key))).status_code == 404
         await bucket.put(key, b"now")
         await bucket.delete(key)
-        with pytest.raises(Missing):
+        with pytest.raises(ObjectMissing):
             await bucket.size(key)
 
 

@@ -17,7 +17,7 @@ from contracts.events.job import JobQueued
 from contracts.ids import new_id
 from contracts.streams import LIVE_EVENTS
 from kit.bus.connection import connect, declare, epoch_of, request
-from kit.bus.event_store import EventStore, Stored
+from kit.bus.event_store import EventStore, StoredEvent
 from kit.bus.tail import EpochChanged, EventTail
 from kit.tasks import end
 from tests.harness.servers.embedded import EmbeddedNats, NatsServer
@@ -146,7 +146,7 @@ async def test_what_cannot_be_handled_goes_to_the_dead_letters_and_the_tail_goes
         bad = queued(13)
         seen: list[int] = []
 
-        def handle(stored: Stored) -> None:
+        def handle(stored: StoredEvent) -> None:
             if stored.body == bad.body:
                 raise ValueError("thirteen\nis too many")
             seen.append(stored.sequence)
@@ -174,7 +174,7 @@ async def _headers(store: EventStore, sequence: int) -> str:
     return "\n".join(f"{name}: {value}" for name, value in (stored.headers or {}).items())
 
 
-async def _eventually(load: Callable[[], asyncio.Future[list[Stored]]]) -> list[Stored]:
+async def _eventually(load: Callable[[], asyncio.Future[list[StoredEvent]]]) -> list[StoredEvent]:
     async with asyncio.timeout(20):
         while not (found := await load()):
             await asyncio.sleep(0.02)
@@ -273,7 +273,7 @@ async def test_a_replica_that_lags_makes_no_gap(any_nats_server: NatsServer) -> 
 
         async def batch(
             self, after: int, subjects: str = ">", size: int = 500, deadline_s: float = 10.0
-        ) -> tuple[list[Stored], int]:
+        ) -> tuple[list[StoredEvent], int]:
             if self.behind:
                 self.behind -= 1
                 return [], 0

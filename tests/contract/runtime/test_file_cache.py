@@ -17,7 +17,7 @@ from contracts.events.job import PartOf
 from contracts.ids import new_id
 from contracts.job import State
 from contracts.limits import KIB
-from kit.bucket import Bucket, Missing, Transfer
+from kit.bucket import Bucket, ObjectMissing, Transfer
 from modal_workers.runtime.files import cached_bucket
 from modal_workers.runtime.files.cached_bucket import WORTH_BYTES, CachedBucket
 from modal_workers.runtime.files.file_cache import FileCache, Note
@@ -222,7 +222,7 @@ async def test_two_runs_that_want_the_same_at_once_both_have_it(watched: Watched
 async def test_what_the_bucket_has_not_is_missing_whatever_the_cache_has(watched: Watched) -> None:
     await watched.send(BODY)
     await watched.bucket.delete(watched.key("state.npz"))
-    with pytest.raises(Missing):
+    with pytest.raises(ObjectMissing):
         await watched.fetch(files=watched.run())
 
 

@@ -14,7 +14,7 @@ from contracts.events.job import JobStageCompleted
 from contracts.ids import new_id
 from contracts.streams import LIVE_EVENTS
 from kit.bus.connection import connect, declare
-from kit.bus.event_store import EventStore, Stored
+from kit.bus.event_store import EventStore, StoredEvent
 from kit.tasks import end
 from services.notifier.live import LiveTail
 from tests.harness.servers.embedded import NatsServer
@@ -33,9 +33,9 @@ class CountingTail(LiveTail):
 
 
 @asynccontextmanager
-async def following(server: NatsServer) -> AsyncIterator[tuple[CountingTail, EventStore, list[Stored]]]:
+async def following(server: NatsServer) -> AsyncIterator[tuple[CountingTail, EventStore, list[StoredEvent]]]:
     """Follow the stream on a connection that nobody else uses, and publish on another."""
-    seen: list[Stored] = []
+    seen: list[StoredEvent] = []
     reading, writing = await connect(server.settings, "reading"), await connect(server.settings, "writing")
     try:
         await declare(writing)

@@ -19,7 +19,8 @@ from contracts.events import EventData, encode
 from contracts.events.session import FrameTotals, SessionProgressed, SessionResetRequested, SessionStopRequested
 from contracts.ids import new_id
 from contracts.session import job_of
-from kit.auth.api_keys import AuthSettings, HostGuard
+from kit.auth.api_keys import AuthSettings
+from kit.auth.host_guard import HostGuard
 from kit.http.problems import install_problems
 from services.gateway.session_page.routes import router
 from tests.harness.servers.embedded import HOST, free_port

@@ -9,7 +9,7 @@ from typing import Any
 from contracts.assignment import Assignment
 from contracts.events.base import Message
 from contracts.workload import Compute
-from kit.bus.event_store import EventStore, Stored
+from kit.bus.event_store import EventStore, StoredEvent
 from services.dispatcher.executors.executor import Backlog, CallStatus
 from tests.harness.dispatch.dispatcher import World
 from tests.harness.dispatch.scripted_executor import ScriptedExecutor
@@ -56,8 +56,8 @@ class DoomedStore(EventStore):
         act = functools.partial(super().publish, message, **condition)
         return int(await self._doom.run(f"publish {verb}", act))
 
-    async def load(self, subjects: str, deadline_s: float = 5.0) -> list[Stored]:
-        found: list[Stored] = await self._doom.run("load", functools.partial(super().load, subjects, deadline_s))
+    async def load(self, subjects: str, deadline_s: float = 5.0) -> list[StoredEvent]:
+        found: list[StoredEvent] = await self._doom.run("load", functools.partial(super().load, subjects, deadline_s))
         return found
 
 

@@ -16,7 +16,7 @@ from contracts.job import request_cancel
 from contracts.prices import price_usd_per_s
 from contracts.streams import aggregate
 from contracts.workload import Workload
-from kit.bus.event_store import Conflict, Stored
+from kit.bus.event_store import Conflict, StoredEvent
 from services.dispatcher.jobs.job_repository import Ledger
 from services.dispatcher.jobs.on_job import on_stored
 from services.dispatcher.jobs.unfinished_jobs import Jobs, fold_all
@@ -141,7 +141,7 @@ class Dispatching:
                     on_stored(self.reconciler, stored)
 
     @staticmethod
-    def _count(stored: Stored, holding: dict[str, str], played: Played) -> None:
+    def _count(stored: StoredEvent, holding: dict[str, str], played: Played) -> None:
         _, _, tenant, _, job_id, verb = stored.subject.split(".")
         if verb == "starting":
             holding[job_id] = tenant

@@ -8,18 +8,18 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from contracts.events.base import Message
-from kit.bucket import Bucket, Missing
-from kit.bus.event_store import Conflict, EventStore, Stored
+from kit.bucket import Bucket, ObjectMissing
+from kit.bus.event_store import Conflict, EventStore, StoredEvent
 
 
 class MemoryStore(EventStore):
     """Stores on the same conditions as JetStream: the newest sequence among subjects, and each id once."""
 
     def __init__(self, chance: random.Random) -> None:
-        self.log: list[Stored] = []
+        self.log: list[StoredEvent] = []
         #: Whoever wants to hear what is stored, in order.
-        self.heard: asyncio.Queue[Stored] = asyncio.Queue()
-        self._of: dict[str, list[Stored]] = {}
+        self.heard: asyncio.Queue[StoredEvent] = asyncio.Queue()
+        self._of: dict[str, list[StoredEvent]] = {}
         self._ids: dict[str, int] = {}
         self._chance = chance
 
@@ -34,7 +34,7 @@ class MemoryStore(EventStore):
         known = self._of.setdefault(thing, [])
         if after is not None and after != (known[-1].sequence if known else 0):
             raise Conflict(message.subject)
-        stored = Stored(len(self.log) + 1, message.subject, message.body)
+        stored = StoredEvent(len(self.log) + 1, message.subject, message.body)
         self.log.append(stored)
         known.append(stored)
         self._ids[message.id] = stored.sequence
@@ -42,16 +42,16 @@ class MemoryStore(EventStore):
         await asyncio.sleep(self._chance.uniform(0.001, 0.02))
         return stored.sequence
 
-    async def load(self, subjects: str, deadline_s: float = 5.0) -> list[Stored]:  # noqa: ARG002
+    async def load(self, subjects: str, deadline_s: float = 5.0) -> list[StoredEvent]:  # noqa: ARG002
         await asyncio.sleep(self._chance.uniform(0.001, 0.02))
         newest = {one.subject: one for one in self.of(subjects)}
         return sorted(newest.values(), key=lambda one: one.sequence)
 
-    async def history(self, after: int, subjects: str = ">") -> AsyncIterator[Stored]:
+    async def history(self, after: int, subjects: str = ">") -> AsyncIterator[StoredEvent]:
         for one in self.log[after:] if subjects == ">" else self.of(subjects):
             yield one
 
-    def of(self, subjects: str) -> list[Stored]:
+    def of(self, subjects: str) -> list[StoredEvent]:
         """Give all events of one thing."""
         return list(self._of.get(subjects.removesuffix(".*"), ()))
 
@@ -67,4 +67,4 @@ class EmptyBucket(Bucket):
 
     async def get(self, key: str) -> bytes:
         await asyncio.sleep(0.01)
-        raise Missing(key)
+        raise ObjectMissing(key)

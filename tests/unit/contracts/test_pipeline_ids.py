@@ -16,7 +16,7 @@ from contracts.events.job import JobQueued
 from contracts.ids import STAGE_PREFIX, is_job_id, new_id, pipeline_of, stage_job_id
 from kit.auth.tickets import Tickets
 from kit.auth.worker_token import WorkerTokens, verify
-from kit.bus.event_store import Stored
+from kit.bus.event_store import StoredEvent
 from services.notifier.streams.sse import Selection, StreamEvent, parse_types
 from services.notifier.webhooks.deliveries.planner import Subject, plan, takers_of_progress
 from tests.unit.services.notifier.webhooks.deliveries.test_planner import PLAIN
@@ -57,9 +57,9 @@ def test_a_ticket_opens_a_stage_s_own_stream() -> None:
     assert tickets.check(text, path, datetime.now(UTC)).resource == path
 
 
-def stored(job_id: str) -> Stored:
+def stored(job_id: str) -> StoredEvent:
     message = encode(JobQueued(position=0), tenant="acme", subject_id=job_id, source="/test")
-    return Stored(7, message.subject, message.body)
+    return StoredEvent(7, message.subject, message.body)
 
 
 def test_a_tenant_s_stream_leaves_stages_out_and_their_own_does_not() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kit.process_tree import died_of_memory, killed_for_memory
+from kit.process_tree import oom_kill_count, ran_out_of_memory
 
 
 @pytest.mark.parametrize(
@@ -20,11 +20,11 @@ from kit.process_tree import died_of_memory, killed_for_memory
 )
 def test_the_kernel_s_count_is_read(tmp_path: Path, text: str, count: int) -> None:
     (tmp_path / "memory.events").write_text(text)
-    assert killed_for_memory(tmp_path / "memory.events") == count
+    assert oom_kill_count(tmp_path / "memory.events") == count
 
 
 def test_where_the_kernel_does_not_count_nothing_was_killed(tmp_path: Path) -> None:
-    assert killed_for_memory(tmp_path / "memory.events") == 0
+    assert oom_kill_count(tmp_path / "memory.events") == 0
 
 
 @pytest.mark.parametrize(
@@ -39,4 +39,4 @@ def test_where_the_kernel_does_not_count_nothing_was_killed(tmp_path: Path) -> N
 )
 def test_last_words_tell(tmp_path: Path, code: int | None, says: str, expected: bool) -> None:
     (tmp_path / "worker.log").write_text(f"started\n{says}\n")
-    assert died_of_memory(code, tmp_path / "worker.log") is expected
+    assert ran_out_of_memory(code, tmp_path / "worker.log") is expected

@@ -22,7 +22,7 @@ from contracts.events.delivery import WebhookDelivered, WebhookFailed, WebhookRe
 from contracts.events.job import JobSubmitted
 from contracts.streams import DELIVERIES, EVENTS, LIVE_DELIVERIES, WEBHOOKS
 from kit.bus.connection import epoch_of, request
-from kit.bus.event_store import EventStore, Stored
+from kit.bus.event_store import EventStore, StoredEvent
 from kit.bus.tail import EventTail
 from kit.tasks import first_of
 from services.notifier.webhooks.deliveries.delivery import Attempt, Delivery, DeliveryState, Planned
@@ -190,7 +190,7 @@ class Ledger:
             else:
                 await self._newest.news.wait()
 
-    def _plan(self, stored: Stored) -> int:
+    def _plan(self, stored: StoredEvent) -> int:
         """Plan an event; tell how many deliveries that makes."""
         subject = Subject.of(stored.subject)
         if subject is None:
@@ -206,7 +206,7 @@ class Ledger:
             self._pend(planned)
         return len(deliveries)
 
-    def _keep_job_url(self, stored: Stored, subject: Subject | None) -> None:
+    def _keep_job_url(self, stored: StoredEvent, subject: Subject | None) -> None:
         if subject is None or not names_url(subject) or b'"webhook_url":"' not in stored.body:
             return
         submitted = decode_at(stored.subject, stored.body).parsed()
@@ -250,7 +250,7 @@ class Ledger:
         if self._to_plan.get(endpoint.id) is endpoint:
             del self._to_plan[endpoint.id]
 
-    def _planned_for(self, endpoint: Endpoint, stored: Stored) -> list[Planned]:
+    def _planned_for(self, endpoint: Endpoint, stored: StoredEvent) -> list[Planned]:
         subject = Subject.of(stored.subject)
         if subject is None or subject.tenant != endpoint.tenant:
             return []
@@ -259,7 +259,7 @@ class Ledger:
         except ValueError:
             return []
 
-    async def _history(self, tenant: str, after: int, until: int) -> AsyncIterator[Stored]:
+    async def _history(self, tenant: str, after: int, until: int) -> AsyncIterator[StoredEvent]:
         async for stored in self._events.history(after, f"saccade.evt.{tenant}.>"):
             if stored.sequence > until:
                 return
@@ -281,7 +281,7 @@ class Ledger:
                         self.on_pending(delivery)
         self.receivers.redelivery_planned(record)
 
-    async def _asked_for(self, asked: WebhookRedeliveryRequested, tenant: str) -> AsyncIterator[Stored]:
+    async def _asked_for(self, asked: WebhookRedeliveryRequested, tenant: str) -> AsyncIterator[StoredEvent]:
         if asked.sequences is None:
             after = asked.since_sequence or 0
             async for stored in self._history(tenant, after, asked.until_sequence or self.file.planned):
@@ -294,7 +294,7 @@ class Ledger:
 
     # -- records
 
-    def _on_record(self, stored: Stored) -> None:
+    def _on_record(self, stored: StoredEvent) -> None:
         try:
             envelope = decode_at(stored.subject, stored.body)
             data = envelope.parsed()

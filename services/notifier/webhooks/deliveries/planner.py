@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from contracts.events.base import decode_at
 from contracts.events.job import JobProgressed, JobSubmitted
 from contracts.ids import STAGE_PREFIX
-from kit.bus.event_store import Stored
+from kit.bus.event_store import StoredEvent
 from services.notifier.webhooks.deliveries.delivery import Planned
 from services.notifier.webhooks.endpoints.endpoint import Endpoint
 
@@ -78,7 +78,7 @@ def takers(subject: Subject, sequence: int, endpoints: Iterable[Endpoint]) -> li
     ]
 
 
-def plan(stored: Stored, subject: Subject, endpoints: Iterable[Endpoint], job_url: str | None) -> list[Planned]:
+def plan(stored: StoredEvent, subject: Subject, endpoints: Iterable[Endpoint], job_url: str | None) -> list[Planned]:
     """List the deliveries of a durable event: to a tenant's endpoints, and to the URL that its job named.
 
     Raises:

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from typing import Final
 
 from contracts.limits import MIB
-from kit.bus.event_store import EventStore, Stored
+from kit.bus.event_store import EventStore, StoredEvent
 
 _EVENTS: Final = 2000
 _BYTES: Final = 8 * MIB
@@ -20,7 +20,7 @@ class Newest:
     def __init__(self, store: EventStore, *, events: int = _EVENTS, bytes_: int = _BYTES) -> None:
         """Keep so many events in memory, and read others from ``store``."""
         self._store = store
-        self._kept: OrderedDict[int, Stored] = OrderedDict()
+        self._kept: OrderedDict[int, StoredEvent] = OrderedDict()
         self._events = events
         self._bytes = bytes_
         self._used_bytes = 0
@@ -33,7 +33,7 @@ class Newest:
         """Say after which event the tail starts."""
         self.floor = self.head = head
 
-    def on_event(self, stored: Stored) -> None:
+    def on_event(self, stored: StoredEvent) -> None:
         """Take a stored event, in the order of the stream."""
         self._kept[stored.sequence] = stored
         self._used_bytes += len(stored.body)
@@ -43,14 +43,14 @@ class Newest:
         self.head = stored.sequence
         self.news.set()
 
-    async def after(self, position: int) -> tuple[list[Stored], int]:
+    async def after(self, position: int) -> tuple[list[StoredEvent], int]:
         """Give some events after a position, in order, and up to where they go.
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
         """
         if position >= self.floor:
-            newer: list[Stored] = []
+            newer: list[StoredEvent] = []
             for stored in reversed(self._kept.values()):
                 if stored.sequence <= position:
                     break

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from kit.projection_file import FoldedFile
+from kit.projection_file import ProjectionFile
 
 #: Raised with every change of the tables or of what is kept in them: an older file is thrown away.
 _VERSION: Final = 1
@@ -63,7 +63,7 @@ def from_us(us: int) -> datetime:
     return datetime.fromtimestamp(us / 1_000_000, UTC)
 
 
-class ViewFile(FoldedFile):
+class ViewFile(ProjectionFile):
     """The file; ``planned`` is how far EVENTS are folded, ``recorded`` how far DELIVERIES are."""
 
     def __init__(self, folder: Path | None) -> None:
@@ -110,7 +110,7 @@ class ViewFile(FoldedFile):
             return
         position = (self.events_epoch, self.planned, self.records_epoch, self.recorded)
         self.write("UPDATE position SET events_epoch = ?, planned = ?, records_epoch = ?, recorded = ?", position)
-        self.keep()
+        super().commit()
         self.dirty = False
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, Val
 from contracts.events.base import Message
 from contracts.ids import new_id
 from contracts.streams import LIVE_WEBHOOKS
-from kit.bus.event_store import Conflict, EventStore, Stored
+from kit.bus.event_store import Conflict, EventStore, StoredEvent
 from kit.bus.tail import EventTail
 from services.notifier.webhooks.endpoints.endpoint import Endpoint, EndpointSecret
 from services.notifier.webhooks.endpoints.secret_encryption import Sealing, UnsealableError
@@ -194,9 +194,9 @@ class Endpoints:
         plain = _SealedDefault(secrets=tuple(map(_plain, secrets)))
         body = self._sealing.seal(plain.model_dump(mode="json"), subject).encode()
         sequence = await self.store.publish(Message(subject, new_id("evt"), body), after=expected_sequence)
-        self._learn_default(tenant, Stored(sequence, subject, body))
+        self._learn_default(tenant, StoredEvent(sequence, subject, body))
 
-    def _learn_default(self, tenant: str, stored: Stored) -> None:
+    def _learn_default(self, tenant: str, stored: StoredEvent) -> None:
         if (known := self._defaults.get(tenant)) and stored.sequence <= known.sequence:
             return
         try:
@@ -207,7 +207,7 @@ class Endpoints:
             return
         self._defaults[tenant] = DefaultSecrets(tuple(map(_secret, sealed.secrets)), stored.sequence)
 
-    def _on_record(self, stored: Stored) -> None:
+    def _on_record(self, stored: StoredEvent) -> None:
         _, _, tenant, name = stored.subject.split(".")
         if name == _DEFAULT:
             self._learn_default(tenant, stored)
@@ -221,7 +221,7 @@ class Endpoints:
             return
         self._learn(endpoint, stored.sequence)
 
-    def _opened(self, stored: Stored, tenant: str, name: str) -> Endpoint:
+    def _opened(self, stored: StoredEvent, tenant: str, name: str) -> Endpoint:
         record = _Record.model_validate_json(stored.body)
         sealed = _Sealed.model_validate(self._sealing.open(record.sealed, stored.subject))
         plain: dict[str, Any] = {field: getattr(record, field) for field in _Record.model_fields if field != "sealed"}

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from contracts.events.base import EventData, encode
 from contracts.events.delivery import WebhookDisabled
 from contracts.events.job import JobCancelRequested, JobQueued
-from kit.bus.event_store import Stored
+from kit.bus.event_store import StoredEvent
 from services.notifier.webhooks.deliveries.delivery import Planned
 from services.notifier.webhooks.deliveries.planner import Subject, origin_of, plan, takers, takers_of_progress
 from services.notifier.webhooks.endpoints.endpoint import Endpoint, EndpointSecret
@@ -43,9 +43,9 @@ PLAIN = Endpoint(
 QUEUED = Subject("acme", "job", JOB, "job.queued")
 
 
-def stored(data: EventData, subject_id: str = JOB, tenant: str = "acme") -> Stored:
+def stored(data: EventData, subject_id: str = JOB, tenant: str = "acme") -> StoredEvent:
     message = encode(data, tenant=tenant, subject_id=subject_id, source="/test", event_id="evt_1", time=NOW)
-    return Stored(7, message.subject, message.body)
+    return StoredEvent(7, message.subject, message.body)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_a_job_s_own_url_gets_the_job_s_events_in_the_lane_of_its_origin() -> No
 
 
 def test_an_event_on_a_subject_of_another_is_nobody_s() -> None:
-    forged = Stored(7, stored(JobQueued(position=0)).subject, stored(JobQueued(position=0), tenant="other").body)
+    forged = StoredEvent(7, stored(JobQueued(position=0)).subject, stored(JobQueued(position=0), tenant="other").body)
     with pytest.raises(ValueError, match="does not belong"):
         plan(forged, QUEUED, [PLAIN], None)
 
