@@ -28,12 +28,12 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from contracts.errors import SaccadeError
-from modal_workers.lap_compare.alignment.confidence import EVEN_ERROR_S
-from modal_workers.lap_compare.alignment.matching import Matched, match
-from modal_workers.lap_compare.clips.feature_extraction import Described, read_pair
+from modal_workers.lap_compare.alignment.confidence import HALF_CONFIDENCE_ERROR_S
+from modal_workers.lap_compare.alignment.matching import AlignedClips, align_clips
+from modal_workers.lap_compare.clips.feature_extraction import ClipFeatures, extract_pair
 from simulators.laps.circuit import make_circuit
-from simulators.laps.degradation import DEGRADATIONS, setting
-from simulators.laps.frame_renderer import World
+from simulators.laps.degradation import DEGRADATIONS, lap_pair_setup
+from simulators.laps.frame_renderer import CircuitWorld
 from simulators.laps.lap_video import lap_truth, render_lap, true_time_b
 
 Floats = NDArray[np.float64]
@@ -47,8 +47,8 @@ def silent(_share: float) -> None:
     """Take progress."""
 
 
-def read(path_a: Path, path_b: Path) -> tuple[Described, Described]:
-    return read_pair((path_a, path_b), (path_a.name, path_b.name), (None, None), progress=silent)[0]
+def read(path_a: Path, path_b: Path) -> tuple[ClipFeatures, ClipFeatures]:
+    return extract_pair((path_a, path_b), (path_a.name, path_b.name), (None, None), progress=silent)[0]
 
 
 def one_pair(arguments: tuple[int, str, Path]) -> dict[str, Any]:
@@ -56,10 +56,10 @@ def one_pair(arguments: tuple[int, str, Path]) -> dict[str, Any]:
     seed, kind, folder = arguments
     cv2.setNumThreads(1)
     circuit = make_circuit(seed, LENGTH_M)
-    plan = setting(kind, seed, LENGTH_M)  # type: ignore[arg-type]
+    plan = lap_pair_setup(kind, seed, LENGTH_M)  # type: ignore[arg-type]
     paths = (folder / f"{seed}_a.mp4", folder / f"{seed}_b.mp4")
     if not all(path.exists() for path in paths):
-        world = World(circuit, 6.0)
+        world = CircuitWorld(circuit, 6.0)
         for path, driver, camera in (
             (paths[0], plan.driver_a, plan.camera_a),
             (paths[1], plan.driver_b, plan.camera_b),
@@ -70,7 +70,7 @@ def one_pair(arguments: tuple[int, str, Path]) -> dict[str, Any]:
     truth_b = lap_truth(circuit, plan.driver_b, plan.camera_b)
     pair = read(*paths)
     started = time.perf_counter()
-    matched = match(*pair, correct_mount=True, progress=silent)
+    matched = align_clips(*pair, correct_mount=True, progress=silent)
     took_s = time.perf_counter() - started
     alignment = matched.alignment
     error = alignment.time_b_s - true_time_b(truth_a, truth_b, alignment.time_a_s)
@@ -89,7 +89,7 @@ def _gained(time_b_s: Floats, time_a_s: Floats) -> float:
     return float((time_b_s[-1] - time_b_s[0]) - (time_a_s[-1] - time_a_s[0]))
 
 
-def _figures(error_s: Floats, matched: Matched, known: NDArray[np.bool_]) -> dict[str, Any]:
+def _figures(error_s: Floats, matched: AlignedClips, known: NDArray[np.bool_]) -> dict[str, Any]:
     alignment = matched.alignment
     good = alignment.confidence[known] >= 0.5
     return {
@@ -150,7 +150,7 @@ def generated(seeds: range, folder: Path) -> bool:
         print(f"worst {values.max():.2f}, {np.sum(values > most)} of {len(values)} above {most:.0f}")
     print(f"inside the 95 % band: {100 * np.mean([float(row['inside']) for row in rows]):.1f} % on average")
     print(f"time to align: {np.mean([float(row['align_s']) for row in rows]):.1f} s a pair, mount correction included")
-    return whole[0] <= FRAME_S and whole[1] <= EVEN_ERROR_S
+    return whole[0] <= FRAME_S and whole[1] <= HALF_CONFIDENCE_ERROR_S
 
 
 def wrong(folder: Path, seeds: range) -> bool:
@@ -169,9 +169,9 @@ def wrong(folder: Path, seeds: range) -> bool:
     return refused == count + 2
 
 
-def _refused(name: str, pair: tuple[Described, Described]) -> bool:
+def _refused(name: str, pair: tuple[ClipFeatures, ClipFeatures]) -> bool:
     try:
-        match(*pair, correct_mount=True, progress=silent)
+        align_clips(*pair, correct_mount=True, progress=silent)
     except SaccadeError as error:
         print(f"{name:<28} {error.code:<28} {error.message}")
         return True
@@ -189,7 +189,7 @@ def real(path: Path, folder: Path) -> bool:
     bent_s = source_s + 0.22 * total / (2 * np.pi * 2) * np.sin(2 * np.pi * 2 * source_s / total)
     write_clip(folder / "real_a.mp4", frames[0::2], source_s[0::2])
     write_clip(folder / "real_b.mp4", frames[1::2], bent_s[1::2] - bent_s[1])
-    matched = match(*read(folder / "real_a.mp4", folder / "real_b.mp4"), correct_mount=True, progress=silent)
+    matched = align_clips(*read(folder / "real_a.mp4", folder / "real_b.mp4"), correct_mount=True, progress=silent)
     alignment = matched.alignment
     truth = np.interp(alignment.time_a_s, source_s, bent_s) - bent_s[1]
     error = np.abs(alignment.time_b_s - truth)

@@ -22,8 +22,13 @@ import cv2
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.lap_long import film
-from modal_workers.lap_compare.alignment.matching import match
-from modal_workers.lap_compare.clips.feature_extraction import Described, Motion, in_parallel, read_pair
+from modal_workers.lap_compare.alignment.matching import align_clips
+from modal_workers.lap_compare.clips.feature_extraction import (
+    ClipFeatures,
+    FlowEstimator,
+    extract_pair,
+    run_in_parallel,
+)
 from modal_workers.lap_compare.clips.optical_flow import DisFlow
 
 SECONDS = 10.0
@@ -60,12 +65,13 @@ def main() -> None:
         given = arguments.clip
         paths = (given[0], given[1]) if len(given) == 2 else film(Path(scratch), SECONDS, arguments.minutes, SIZE_PX)
         alone = measured(
-            "decoding both, nothing else", lambda: sum(in_parallel(lambda: decode(paths[0]), lambda: decode(paths[1])))
+            "decoding both, nothing else",
+            lambda: sum(run_in_parallel(lambda: decode(paths[0]), lambda: decode(paths[1]))),
         )
-        kept: list[Described] = []
+        kept: list[ClipFeatures] = []
 
-        def read(motions: tuple[Motion | None, Motion | None]) -> int:
-            pair, _ = read_pair(paths, (paths[0].name, paths[1].name), motions, progress=lambda _share: None)
+        def read(motions: tuple[FlowEstimator | None, FlowEstimator | None]) -> int:
+            pair, _ = extract_pair(paths, (paths[0].name, paths[1].name), motions, progress=lambda _share: None)
             kept[:] = pair
             return sum(one.clip.frame_count for one in pair)
 
@@ -74,7 +80,7 @@ def main() -> None:
         frames = sum(one.clip.frame_count for one in kept)
 
         def aligned() -> int:
-            match(kept[0], kept[1], correct_mount=True, progress=lambda _share: None)
+            align_clips(kept[0], kept[1], correct_mount=True, progress=lambda _share: None)
             return frames
 
         align = measured("align stage, mount correction", aligned)

@@ -28,17 +28,17 @@ from contracts.errors import SaccadeError
 from contracts.manifest import Artifact
 from modal_workers.lap_compare.job import run
 from modal_workers.lap_compare.spec import LapCompareParams
-from simulators.laps.car_camera import Camera
+from simulators.laps.car_camera import CarCamera
 from simulators.laps.circuit import make_circuit
 from simulators.laps.driver import Driver
-from simulators.laps.frame_renderer import World
+from simulators.laps.frame_renderer import CircuitWorld
 from simulators.laps.lap_video import render_lap
 
 MOST_BYTES = 1_500_000_000
 
 
 @dataclass
-class Bench:
+class BenchContext:
     """A job's context that keeps nothing and times the stages."""
 
     paths: Mapping[str, Path]
@@ -106,9 +106,9 @@ def peak_bytes() -> int:
 def film(folder: Path, seconds: float, minutes: float, size: tuple[int, int]) -> tuple[Path, Path]:
     """Film two laps of ``seconds`` and repeat each to ``minutes``."""
     circuit = make_circuit(1, 600.0)
-    world, paths = World(circuit), []
+    world, paths = CircuitWorld(circuit), []
     for number in (1, 2):
-        camera = Camera(width_px=size[0], height_px=size[1], seed=number)
+        camera = CarCamera(width_px=size[0], height_px=size[1], seed=number)
         short, path = folder / f"short_{number}.mp4", folder / f"long_{number}.mp4"
         render_lap(short, circuit, Driver(seed=number), camera, world=world, duration_s=seconds)
         repeat(short, path, seconds, max(1, round(minutes * 60 / seconds)))
@@ -134,7 +134,7 @@ def repeat(source: Path, path: Path, seconds: float, times: int) -> None:
 def work(paths: tuple[Path, Path], height_px: int, folder: Path) -> None:
     """Run the job and print what it took."""
     before = peak_bytes()
-    desk = Bench({"reference": paths[0], "other": paths[1]}, folder)
+    desk = BenchContext({"reference": paths[0], "other": paths[1]}, folder)
     started, result, refused = time.perf_counter(), None, ""
     try:
         result = run(LapCompareParams(overlay_height_px=height_px), desk)

@@ -49,9 +49,9 @@ def main() -> None:
 def features(folder: Path, photos: int, width: int) -> Path:
     """Photograph the toy and find features, by the stage's own process."""
     from modal_workers.nerf.poses.mapper import Mapper
-    from simulators.toy.photos import photograph
+    from simulators.toy.photos import take_photos
 
-    photograph(folder / "toy", photos=photos, size_px=(width, width * 3 // 4))
+    take_photos(folder / "toy", photos=photos, size_px=(width, width * 3 // 4))
     names = sorted(path.name for path in (folder / "toy").glob("*.jpg"))
     order: dict[str, Any] = {
         "database": str(folder / "features.db"),

@@ -17,16 +17,16 @@ from modal_workers.nerf.params import NerfParams
 from modal_workers.nerf.poses import job as poses
 from modal_workers.nerf.rendering import job as rendering
 from modal_workers.nerf.training import job as training
-from simulators.toy.comparison import compare
-from simulators.toy.other_objects import THINGS
-from simulators.toy.photos import photograph
+from simulators.toy.comparison import compare_with_truth
+from simulators.toy.other_objects import OBJECTS
+from simulators.toy.photos import take_photos
 from simulators.toy.room_scene import BOUNCED, BRIGHT
 from tests.harness.vision.stage_context import Desk
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--things", nargs="+", choices=sorted(THINGS), default=["mug"])
+    parser.add_argument("--things", nargs="+", choices=sorted(OBJECTS), default=["mug"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--dim", action="store_true", help="Less light in the shadows.")
     parser.add_argument("--crop-radius", type=float, default=0.45, help="Smaller than the object: it is cut.")
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def measure(home: Path, thing: str, seed: int, bounced: float, crop_radius: float) -> None:
-    truth = photograph(home / "photos", seed=seed, thing=thing, bounced=bounced)
+    truth = take_photos(home / "photos", seed=seed, thing=thing, bounced=bounced)
     params = NerfParams(frames=72, elevations=2, frame_size_px=256, ignore_verdict=True, crop_radius=crop_radius)
     photos = {"photos": sorted((home / "photos").glob("*.jpg"))}
     capture.run(params, Desk(home, inputs=photos, name="capture"))
@@ -49,7 +49,7 @@ def measure(home: Path, thing: str, seed: int, bounced: float, crop_radius: floa
     report = training.run(params, Desk(home, name="training"))
     took_s = time.monotonic() - began_s
     rendering.run(params, Desk(home, name="rendering"))
-    found = compare(home / "saved", truth)
+    found = compare_with_truth(home / "saved", truth)
     backed = "" if report.outline_agreement is None else f"{100 * report.outline_agreement:.1f}"
     print(
         f"{thing:12s} {seed:4d} {100 * found.edges_near:15.1f} {100 * found.edges_found:16.1f} {backed:>15s}"

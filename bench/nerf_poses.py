@@ -16,7 +16,7 @@ from modal_workers.nerf.axis_conventions import OPENGL_FROM_OPENCV
 from modal_workers.nerf.params import NerfParams
 from modal_workers.nerf.poses import job
 from simulators.toy.ground_truth import pose_errors
-from simulators.toy.photos import photograph
+from simulators.toy.photos import take_photos
 from tests.harness.vision.textured_boxes import Shot, dataset_of, desk_with
 
 
@@ -37,7 +37,7 @@ def main() -> None:
 
 def measure(folder: Path, photos: int, width: int, matcher: str, *, ordered: bool) -> None:
     size = (width, width * 3 // 4)
-    truth = photograph(folder / "photos", photos=photos, size_px=size)
+    truth = take_photos(folder / "photos", photos=photos, size_px=size)
     shots = [
         Shot(path.name, cv2.imread(str(path)), np.zeros((1, 1), np.uint8), np.eye(4))
         for path in sorted((folder / "photos").glob("*.jpg"))

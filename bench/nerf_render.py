@@ -30,7 +30,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from modal_workers.gaussians.camera import Camera
-from modal_workers.gaussians.densification import seed_from_points
+from modal_workers.gaussians.densification import splats_from_points
 from modal_workers.nerf.params import NerfParams
 from modal_workers.nerf.rendering.batch import check_batch, named
 from modal_workers.nerf.rendering.frames import SplatFrames, encode_png
@@ -69,7 +69,7 @@ def ball(count: int) -> Scene:
     ways = torch.nn.functional.normalize(torch.randn(count, 3, generator=generator), dim=1)
     colours = torch.rand(count, 3, generator=generator)
     return Scene(
-        0.2, 1.0, (10.0, 40.0), np.eye(4), seed_from_points(ways * 0.18, colours, 0.9 / count**0.5 * 0.18, 0.95)
+        0.2, 1.0, (10.0, 40.0), np.eye(4), splats_from_points(ways * 0.18, colours, 0.9 / count**0.5 * 0.18, 0.95)
     )
 
 

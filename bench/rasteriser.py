@@ -29,8 +29,8 @@ from modal_workers.gaussians.camera import Camera
 from modal_workers.gaussians.projection import ALPHA_MIN, OPACITY_MAX, project
 from modal_workers.gaussians.rasterize import rasterize
 from modal_workers.gaussians.splats import Splats
-from modal_workers.gaussians.tiles import TILE_PX, tile
-from modal_workers.gaussians.training import LearningRates, Optimiser, step
+from modal_workers.gaussians.tiles import TILE_PX, build_tiling
+from modal_workers.gaussians.training import LearningRates, Optimiser, train_step
 
 SIZES = ((5_000, 160, 120), (5_000, 320, 240), (20_000, 160, 120), (20_000, 320, 240))
 #: Values worked on at once by the plain variant: the fastest of 0.1 to 8 million over both sizes of scene.
@@ -50,7 +50,7 @@ def scene(count: int, *, scale_m: float = 0.02) -> Splats:
 def plain(splats: Splats, camera: Camera, pose: Tensor) -> Tensor:
     """Draw [H, W, 4] with the same projection and lists, differentiated by torch."""
     projected = project(splats, camera, pose)
-    tiling = tile(projected, camera)
+    tiling = build_tiling(projected, camera)
     nothing = torch.tensor([0.0] * 5 + [-1e9] + [0.0] * 4)
     table = torch.cat([projected.table.T[tiling.order], nothing[None]])
     side = torch.arange(TILE_PX) + 0.5 - TILE_PX / 2
@@ -109,7 +109,7 @@ def on_cpu(count: int, width: int, height: int, repeats: int) -> str:
         difference = float((ours() - plain(splats, camera, pose)).abs().max())
         if difference > 2e-3:
             raise SystemExit(f"the two pictures differ by {difference}")
-        pairs = len(tile(project(splats, camera, pose), camera).places)
+        pairs = len(build_tiling(project(splats, camera, pose), camera).places)
 
     def drawn_only() -> None:
         with torch.no_grad():
@@ -119,7 +119,7 @@ def on_cpu(count: int, width: int, height: int, repeats: int) -> str:
         lambda: both_ways(ours),
         lambda: both_ways(lambda: plain(splats, camera, pose)),
         drawn_only,
-        lambda: step(optimiser, camera, pose, picture),
+        lambda: train_step(optimiser, camera, pose, picture),
     ]
     best = [math.inf] * len(works)
     for _ in range(repeats):

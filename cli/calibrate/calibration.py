@@ -18,14 +18,14 @@ from cli.calibrate.sfm_poses import read_lens, read_poses
 from cli.failure import Failure
 from cli.jobs.progress_bar import Update
 from modal_workers.live_splat.calibration.hand_eye import (
-    VIEWS_MIN,
+    MIN_VIEWS,
     HandEye,
     calibrate_with_poses,
     calibrate_with_target,
 )
-from modal_workers.live_splat.calibration.lens import Lens, calibrate_lens
-from modal_workers.live_splat.calibration.target import Target, TargetView
-from modal_workers.live_splat.calibration.view_selection import Calibration, calibrate, spread_out
+from modal_workers.live_splat.calibration.lens import LensCalibration, calibrate_lens
+from modal_workers.live_splat.calibration.target import CalibrationTarget, TargetView
+from modal_workers.live_splat.calibration.view_selection import HandEyeCalibration, calibrate, farthest_first
 from modal_workers.live_splat.spec import Intrinsics
 
 Picture = NDArray[np.uint8]
@@ -42,8 +42,8 @@ _LOOKED_AT_MOST: Final = 600
 class Outcome:
     """What came of it."""
 
-    calibration: Calibration
-    lens: Lens | None
+    calibration: HandEyeCalibration
+    lens: LensCalibration | None
     #: Names of the frames that it is made from.
     frames: list[str]
     left_out: dict[str, float]
@@ -88,7 +88,13 @@ class Outcome:
 
 
 def with_target(
-    recording: Recording, target: Target, lens: Lens | None, most: int, update: Update, *, refine_joints: bool
+    recording: Recording,
+    target: CalibrationTarget,
+    lens: LensCalibration | None,
+    most: int,
+    update: Update,
+    *,
+    refine_joints: bool,
 ) -> Outcome:
     """Calibrate from frames that show a target; the lens too, unless it is given.
 
@@ -98,13 +104,13 @@ def with_target(
     """
     order, notes = _order(recording)
     found, size, looked_at = _views(recording, target, order[:_LOOKED_AT_MOST], most, update)
-    if len(found) < VIEWS_MIN:
+    if len(found) < MIN_VIEWS:
         hint = (
             "Check the counts of its squares or corners, that all of a chessboard is in the picture, in focus and "
             "evenly lit, and that the arm is in another pose in each frame."
         )
         message = f"{len(found)} of {looked_at} frames with the arm in different poses show the target; "
-        message += f"{VIEWS_MIN} are needed."
+        message += f"{MIN_VIEWS} are needed."
         raise Failure(message, code="target_not_found", hint=hint)
     chosen, views = list(found), list(found.values())
     lens = calibrate_lens(views, *size) if lens is None else _scaled(lens, *size)
@@ -118,7 +124,7 @@ def with_target(
     return Outcome(calibration, lens, *_named(recording, calibration, chosen), looked_at, notes)
 
 
-def with_poses(recording: Recording, poses_file: Path, lens: Lens | None) -> Outcome:
+def with_poses(recording: Recording, poses_file: Path, lens: LensCalibration | None) -> Outcome:
     """Calibrate from poses that a structure from motion found for frames, by their names.
 
     Raises:
@@ -127,8 +133,8 @@ def with_poses(recording: Recording, poses_file: Path, lens: Lens | None) -> Out
     """
     poses = read_poses(poses_file)
     chosen = [index for index, name in enumerate(recording.names) if name in poses]
-    if len(chosen) < VIEWS_MIN:
-        message = f"{len(chosen)} frames have joints and a pose; {VIEWS_MIN} are needed."
+    if len(chosen) < MIN_VIEWS:
+        message = f"{len(chosen)} frames have joints and a pose; {MIN_VIEWS} are needed."
         hint = f"Frames are named as {', '.join(recording.names[:2]) or 'in joints.json'}; --frames-to writes them."
         raise Failure(message, code="poses_invalid", hint=hint)
     model, positions = np.stack([poses[recording.names[index]] for index in chosen]), recording.positions_rad[chosen]
@@ -150,7 +156,7 @@ def frames_apart(recording: Recording, most: int) -> list[int]:
     return sorted(_order(recording)[0][:most])
 
 
-def read_intrinsics(path: Path) -> Lens:
+def read_intrinsics(path: Path) -> LensCalibration:
     """Read a camera as a session takes it, by itself or in a calibration that was written before.
 
     Raises:
@@ -171,10 +177,10 @@ def read_intrinsics(path: Path) -> Lens:
         raise Failure(f"{path} is no JSON object.", code="intrinsics_invalid", hint=form) from error
     centre = (given.cx_px - 0.5, given.cy_px - 0.5)  # from the first pixel's corner to its centre
     matrix = np.array([[given.fx_px, 0.0, centre[0]], [0.0, given.fy_px, centre[1]], [0.0, 0.0, 1.0]])
-    return Lens(given.width_px, given.height_px, matrix, given.distortion)
+    return LensCalibration(given.width_px, given.height_px, matrix, given.distortion)
 
 
-def intrinsics_of(lens: Lens) -> Intrinsics:
+def intrinsics_of(lens: LensCalibration) -> Intrinsics:
     """Give a lens as a session takes it."""
     matrix = lens.camera_matrix
     return Intrinsics(
@@ -205,18 +211,18 @@ def _order(recording: Recording) -> tuple[list[int], list[str]]:
     everything = np.arange(len(recording.names))
     if recording.speeds_rad_s is not None:
         still = everything[recording.speeds_rad_s < _STILL_RAD_S]
-        order = [int(still[place]) for place in spread_out(recording.positions_rad[still])]
+        order = [int(still[place]) for place in farthest_first(recording.positions_rad[still])]
         if len(order) >= _STILL_MIN:
             return order, notes
         notes.append(
             f"The arm stands still in {len(order)} different poses only, so frames in motion are taken too: stop for a "
             "second in 15 poses or more, and the result is better."
         )
-    return spread_out(recording.positions_rad), notes
+    return farthest_first(recording.positions_rad), notes
 
 
 def _views(
-    recording: Recording, target: Target, order: list[int], most: int, update: Update
+    recording: Recording, target: CalibrationTarget, order: list[int], most: int, update: Update
 ) -> tuple[dict[int, TargetView], tuple[int, int], int]:
     """Look for the target, frame after frame, until there are views enough; give them, the size, and how many."""
     found: dict[int, TargetView] = {}
@@ -252,7 +258,7 @@ def _decoded(body: bytes, name: str) -> Picture:
     return np.asarray(picture, np.uint8)
 
 
-def _scaled(lens: Lens, width_px: int, height_px: int) -> Lens:
+def _scaled(lens: LensCalibration, width_px: int, height_px: int) -> LensCalibration:
     """Give a lens for pictures of another size.
 
     Raises:
@@ -267,10 +273,12 @@ def _scaled(lens: Lens, width_px: int, height_px: int) -> Lens:
     matrix[0] *= across
     matrix[1] *= down
     matrix[:2, 2] -= 0.5
-    return Lens(width_px, height_px, matrix, lens.distortion)
+    return LensCalibration(width_px, height_px, matrix, lens.distortion)
 
 
-def _named(recording: Recording, calibration: Calibration, chosen: list[int]) -> tuple[list[str], dict[str, float]]:
+def _named(
+    recording: Recording, calibration: HandEyeCalibration, chosen: list[int]
+) -> tuple[list[str], dict[str, float]]:
     """Name the frames that a calibration is made from, and those that were left out with how far off they are."""
     names = [recording.names[index] for index in chosen]
     left_out = {names[number]: off_mm for number, off_mm in calibration.left_out}

@@ -20,7 +20,7 @@ from contracts.ids import is_id
 
 if TYPE_CHECKING:
     from cli.calibrate.calibration import Outcome
-    from modal_workers.live_splat.calibration.target import Target
+    from modal_workers.live_splat.calibration.target import CalibrationTarget
 
 _FILE: Final = "calibration.json"
 _FRAMES_MOST: Final = 200
@@ -129,7 +129,7 @@ def _target(
     square_mm: float | None,
     marker_mm: float | None,
     dictionary: str,
-) -> Target | None:
+) -> CalibrationTarget | None:
     if charuco is None and chessboard is None:
         return None
     if charuco is not None and chessboard is not None:

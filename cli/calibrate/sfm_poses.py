@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cli.failure import Failure
-from modal_workers.live_splat.calibration.lens import Lens
+from modal_workers.live_splat.calibration.lens import LensCalibration
 
 Floats = NDArray[np.float64]
 
@@ -41,7 +41,7 @@ def read_poses(path: Path) -> dict[str, Floats]:
         raise Failure(f"{path} holds no poses that can be read.", code="poses_invalid", hint=_FORM) from error
 
 
-def read_lens(images: Path) -> Lens | None:
+def read_lens(images: Path) -> LensCalibration | None:
     """Read the camera from COLMAP's ``cameras.txt`` beside ``images.txt``; None where there is none.
 
     Raises:
@@ -63,7 +63,7 @@ def read_lens(images: Path) -> Lens | None:
     distortion = (*bent, 0.0) if len(bent) == 1 else tuple(bent)
     if len(distortion) == 2:
         distortion = (*distortion, 0.0, 0.0)
-    return Lens(width_px, height_px, matrix, distortion)
+    return LensCalibration(width_px, height_px, matrix, distortion)
 
 
 def _of_json(text: str) -> dict[str, Floats]:

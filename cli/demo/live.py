@@ -148,9 +148,9 @@ def _truth_db(arm: Arm, path: Path) -> float:
     from modal_workers.gaussians.camera import Camera  # noqa: PLC0415
     from modal_workers.gaussians.ply import decode_ply  # noqa: PLC0415
     from modal_workers.gaussians.rasterize import rasterize  # noqa: PLC0415
-    from simulators.arm.ground_truth import truth_of  # noqa: PLC0415
+    from simulators.arm.ground_truth import sample_ground_truth  # noqa: PLC0415
 
-    truth = truth_of(arm.scene, arm.motion, WIDTH_PX, HEIGHT_PX)
+    truth = sample_ground_truth(arm.scene, arm.motion, WIDTH_PX, HEIGHT_PX)
     matrix = truth.camera_matrix
     camera = Camera(WIDTH_PX, HEIGHT_PX, matrix[0, 0], matrix[1, 1], matrix[0, 2] + 0.5, matrix[1, 2] + 0.5)
     splats = decode_ply(path)

@@ -114,12 +114,12 @@ def _orbit(frames: int) -> dict[str, Any]:
 
 def _photograph(folder: Path, seed: int, photos: int, *, masks: bool, silent: bool) -> None:
     """Take the photos, into an empty folder."""
-    from simulators.toy.photos import photograph  # noqa: PLC0415 - only this demo draws
+    from simulators.toy.photos import take_photos  # noqa: PLC0415 - only this demo draws
     from simulators.toy.room_scene import BRIGHT  # noqa: PLC0415
 
     shutil.rmtree(folder, ignore_errors=True)
     with meter(f"Taking {photos} photos", silent=silent) as update:
-        photograph(
+        take_photos(
             folder, seed=seed, photos=photos, bounced=BRIGHT, masks=masks, progress=lambda share: update(share, "")
         )
         update(1.0, "")
@@ -146,11 +146,11 @@ def _send(client: Client, folder: Path, *, masks: bool, silent: bool) -> dict[st
 
 def _compare(folder: Path, source: Path, *, silent: bool) -> dict[str, Any]:
     """Hold what came out against what was there."""
-    from simulators.toy.comparison import compare  # noqa: PLC0415
-    from simulators.toy.ground_truth import Truth  # noqa: PLC0415
+    from simulators.toy.comparison import compare_with_truth  # noqa: PLC0415
+    from simulators.toy.ground_truth import ToyGroundTruth  # noqa: PLC0415
 
     with meter("Comparing", silent=silent) as update:
-        found = compare(folder, Truth.load(source / "truth.json"))
+        found = compare_with_truth(folder, ToyGroundTruth.load(source / "truth.json"))
         update(1.0, "with the truth")
     return asdict(found)
 

@@ -16,9 +16,9 @@ from saccade_robot import Session, attach, open_session
 from saccade_robot.robot import describe
 
 from cli.failure import Failure
-from simulators.arm.motion import Motion
+from simulators.arm.motion import ArmMotion
 from simulators.arm.robot import VirtualRobot, WristCamera
-from simulators.arm.table_scene import Scene
+from simulators.arm.table_scene import TableScene
 from simulators.arm.wrist_camera import GRIPPER_FROM_CAMERA, camera_matrix
 
 WIDTH_PX: Final = 160
@@ -31,8 +31,8 @@ _START_S: Final = 15.0
 class Arm:
     """An arm that is being moved, and what it streams to."""
 
-    scene: Scene
-    motion: Motion
+    scene: TableScene
+    motion: ArmMotion
     robot: VirtualRobot
     leader: VirtualRobot
     camera: WristCamera
@@ -97,12 +97,12 @@ def virtual_arm(seed: int, frame_rate_hz: float) -> Iterator[Arm]:
         if not line:
             raise Failure("The virtual arm did not start.", code="program_failed")
         told = json.loads(line)
-        scene = Scene(seed)
+        scene = TableScene(seed)
         camera = WristCamera(scene, WIDTH_PX, HEIGHT_PX, rate_hz=frame_rate_hz)
         robot, leader = VirtualRobot(told["follower"], camera), VirtualRobot(told["leader"])
         leader.connect()
         robot.connect()
-        arm = Arm(scene, Motion(seed), robot, leader, camera)
+        arm = Arm(scene, ArmMotion(seed), robot, leader, camera)
         try:
             yield arm
         finally:

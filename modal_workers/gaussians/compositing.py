@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from modal_workers.gaussians.projection import ALPHA_MIN, COEFFICIENTS, OPACITY_MAX
-from modal_workers.gaussians.tiles import TILE_PX, Group, Tiling
+from modal_workers.gaussians.tiles import TILE_PX, TileGroup, Tiling
 
 PIXELS: Final = TILE_PX * TILE_PX
 #: How many values [layers x tiles x pixels] are worked on at once. Fewer fit a core's own cache better, but then the
@@ -44,7 +44,7 @@ class _Lists:
     features: Tensor  # [K, G, F]
 
     @staticmethod
-    def of(coefficients: Tensor, features: Tensor, group: Group) -> _Lists:
+    def of(coefficients: Tensor, features: Tensor, group: TileGroup) -> _Lists:
         """Read from x, y, a, b, c, log opacity [6, M + 1] and features [M + 1, F]."""
         flat = group.splats.reshape(-1)
         x, y, a, b, c, log_opacity = coefficients.index_select(1, flat).unbind()
@@ -77,7 +77,7 @@ class _Lists:
 class _Chunks:
     """Cuts a group into chunks of layers that fit in the cache, and gives each chunk's alphas in one buffer."""
 
-    def __init__(self, group: Group, like: Tensor) -> None:
+    def __init__(self, group: TileGroup, like: Tensor) -> None:
         depth, self.tiles = group.splats.shape
         step = min(depth, max(1, CHUNK_VALUES // (self.tiles * PIXELS)))
         self.bounds = [(first, min(first + step, depth)) for first in range(0, depth, step)]
@@ -140,7 +140,7 @@ class _Compositing(torch.autograd.Function):
         return result, None
 
 
-def _group_forward(lists: _Lists, group: Group) -> tuple[Tensor, list[Tensor]]:
+def _group_forward(lists: _Lists, group: TileGroup) -> tuple[Tensor, list[Tensor]]:
     """Give features and alpha [G, F + 1, 64] of the tiles and the light before each chunk that was looked at."""
     chunks = _Chunks(group, lists.polynomial)
     light = lists.polynomial.new_ones(chunks.tiles, PIXELS)
@@ -157,7 +157,7 @@ def _group_forward(lists: _Lists, group: Group) -> tuple[Tensor, list[Tensor]]:
     return torch.cat([total, 1 - light[:, None]], 1), lights
 
 
-def _group_backward(lists: _Lists, group: Group, lights: list[Tensor], gradient: Tensor, rows: Tensor) -> None:
+def _group_backward(lists: _Lists, group: TileGroup, lights: list[Tensor], gradient: Tensor, rows: Tensor) -> None:
     """Write the gradient of the table's rows [K G, 6 + F] from that of the tiles [G, F + 1, 64]."""
     chunks = _Chunks(group, rows)
     weight, worth = chunks.buffer(rows), chunks.buffer(rows).view(-1)

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from modal_workers.gaussians.camera import Camera
-from modal_workers.gaussians.rendered import Rendered
+from modal_workers.gaussians.rendered import RenderResult
 from modal_workers.gaussians.splats import SH_0, Splats, rotations
 from modal_workers.gaussians.training import Optimiser
 
 
-def seed_from_points(points: Tensor, colours: Tensor, scales_m: Tensor | float, opacity: Tensor | float) -> Splats:
+def splats_from_points(points: Tensor, colours: Tensor, scales_m: Tensor | float, opacity: Tensor | float) -> Splats:
     """Give round splats at points [N, 3] m with colours [N, 3] in 0..1, of one size and opacity or of [N] each."""
     count = len(points)
     logs = torch.as_tensor(scales_m, dtype=points.dtype, device=points.device).expand(count).log()
@@ -27,7 +27,7 @@ def seed_from_points(points: Tensor, colours: Tensor, scales_m: Tensor | float, 
 
 
 @dataclass(frozen=True)
-class Pruning:
+class PruningLimits:
     """Which splats are given up; a limit that is None gives up none."""
 
     min_opacity: float = 0.005
@@ -36,7 +36,7 @@ class Pruning:
 
 
 @dataclass(frozen=True)
-class Growth:
+class GrowthLimits:
     """Which splats are doubled. Source: Kerbl et al. 2023, section 5.2, with the limits of gsplat's DefaultStrategy."""
 
     min_gradient: float = 2e-4  # of the loss by the position in the picture, its half sides being 1
@@ -44,7 +44,7 @@ class Growth:
     max_splats: int = 1_000_000
 
 
-class Density:
+class Densifier:
     """Watches training and changes the splats of its optimiser; all its figures follow the splats.
 
     Seeded: the same seed and the same steps give the same splats.
@@ -79,7 +79,7 @@ class Density:
         self._sightings, self._areas_px2 = state["sightings"], state["areas_px2"]
 
     @torch.no_grad()
-    def watch(self, rendered: Rendered, camera: Camera) -> None:
+    def watch(self, rendered: RenderResult, camera: Camera) -> None:
         """Note what a step has drawn, before splats are added or given up."""
         seen = rendered.radii_px > 0
         self._sightings += seen
@@ -117,7 +117,7 @@ class Density:
         return self.optimiser.splats.logit_opacities.sigmoid() * areas
 
     @torch.no_grad()
-    def prune(self, pruning: Pruning) -> int:
+    def prune(self, pruning: PruningLimits) -> int:
         """Give up what the limits say, and what is not finite; say how many."""
         splats = self.optimiser.splats
         kept = splats.finite() & (splats.logit_opacities.sigmoid() >= pruning.min_opacity)
@@ -141,7 +141,7 @@ class Density:
         return gone
 
     @torch.no_grad()
-    def grow(self, growth: Growth) -> int:
+    def grow(self, growth: GrowthLimits) -> int:
         """Clone small splats and split large ones where the pictures pull at them; say how many there are more.
 
         The steepest first where there is not room for all. Gradients are summed anew from here on.

@@ -8,12 +8,12 @@ from torch import Tensor
 
 from modal_workers.gaussians.camera import Camera
 from modal_workers.gaussians.projection import LOW_PASS_PX2, NEAR_M
-from modal_workers.gaussians.rendered import Rendered
+from modal_workers.gaussians.rendered import RenderResult
 from modal_workers.gaussians.spherical_harmonics import radiance
 from modal_workers.gaussians.splats import Splats
 
 
-def draw(splats: Splats, camera: Camera, camera_from_world: Tensor) -> Rendered:
+def draw(splats: Splats, camera: Camera, camera_from_world: Tensor) -> RenderResult:
     """Draw over black, as ``rasterize`` says. Source: ``gsplat.rasterization`` of version 1.5.3."""
     colour, alpha, found = rasterization(
         splats.means,
@@ -40,4 +40,4 @@ def draw(splats: Splats, camera: Camera, camera_from_world: Tensor) -> Rendered:
     def gradient() -> Tensor | None:
         return None if means2d.grad is None else means2d.grad.reshape(-1, 2)
 
-    return Rendered(colour[0, ..., :3], alpha[0], colour[0, ..., 3:], radii, means2d.reshape(-1, 2), gradient)
+    return RenderResult(colour[0, ..., :3], alpha[0], colour[0, ..., 3:], radii, means2d.reshape(-1, 2), gradient)

@@ -9,7 +9,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from modal_workers.gaussians.rendered import Rendered
+from modal_workers.gaussians.rendered import RenderResult
 
 #: The share of D-SSIM in the loss. Source: Kerbl et al. 2023, equation 7.
 D_SSIM_SHARE: Final = 0.2
@@ -20,7 +20,7 @@ _C1: Final = 0.01**2
 _C2: Final = 0.03**2
 
 
-def loss(rendered: Rendered, picture: Tensor, mask: Tensor | None = None) -> Tensor:
+def loss(rendered: RenderResult, picture: Tensor, mask: Tensor | None = None) -> Tensor:
     """Give 0.8 L1 + 0.2 (1 - SSIM) of the rendered colour and a picture [H, W, 3] in 0..1.
 
     With ``mask`` [H, W, 1] in 0..1, only pixels count where it is above 0, by its value.

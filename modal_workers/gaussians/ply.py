@@ -20,7 +20,7 @@ _TYPES: Final = {"float": "<f4", "float32": "<f4", "double": "<f8", "float64": "
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedSplats:
     """A file's bytes and what is in them."""
 
     data: bytes
@@ -34,7 +34,7 @@ class Encoded:
         temporary.replace(path)
 
 
-def encode_ply(splats: Splats, *, importance: Tensor | None = None, max_splats: int | None = None) -> Encoded:
+def encode_ply(splats: Splats, *, importance: Tensor | None = None, max_splats: int | None = None) -> EncodedSplats:
     """Give the binary little-endian PLY: position, normal (zero), f_dc, f_rest, opacity, scale, rot, all float32.
 
     With ``importance`` [N] the most important come first, so that any prefix is the best that many. Opacities are
@@ -54,7 +54,7 @@ def encode_ply(splats: Splats, *, importance: Tensor | None = None, max_splats: 
     header = ["ply", "format binary_little_endian 1.0", f"element vertex {count}"]
     header += [f"property float {name}" for name in _names(rest)]
     start = "\n".join([*header, "end_header\n"]).encode()
-    return Encoded(start + values.astype("<f4").tobytes(), count, left_out)
+    return EncodedSplats(start + values.astype("<f4").tobytes(), count, left_out)
 
 
 def decode_ply(source: bytes | Path) -> Splats:
@@ -95,7 +95,7 @@ def decode_ply(source: bytes | Path) -> Splats:
     )
 
 
-def encode_splat(splats: Splats, *, importance: Tensor | None = None, max_splats: int | None = None) -> Encoded:
+def encode_splat(splats: Splats, *, importance: Tensor | None = None, max_splats: int | None = None) -> EncodedSplats:
     """Give 32 bytes a splat: position and scales as float32, RGBA and the quaternion w first as bytes.
 
     Source: github.com/antimatter15/splat, the format that its README and converter give.
@@ -107,7 +107,7 @@ def encode_splat(splats: Splats, *, importance: Tensor | None = None, max_splats
     rgba = torch.cat([0.5 + SH_0 * chosen.colours, chosen.logit_opacities.sigmoid()[:, None]], 1)
     rows["rgba"] = _as_bytes(rgba * 255)
     rows["rotation"] = _as_bytes(torch.nn.functional.normalize(chosen.quaternions, dim=-1) * 128 + 128)
-    return Encoded(rows.tobytes(), len(chosen), left_out)
+    return EncodedSplats(rows.tobytes(), len(chosen), left_out)
 
 
 def _chosen(splats: Splats, importance: Tensor | None, max_splats: int | None) -> tuple[Splats, int]:

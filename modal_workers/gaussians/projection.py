@@ -27,7 +27,7 @@ COEFFICIENTS: Final = 6
 
 
 @dataclass(frozen=True)
-class Projected:
+class ProjectedSplats:
     """N ellipses in the picture.
 
     The rows of ``table`` [10, N]: x, y in px; a, b, c of the inverse covariance [[a, b], [b, c]] in 1/px^2; the
@@ -38,7 +38,7 @@ class Projected:
     halves_px: Tensor  # [2, N] half the sides of the box outside which alpha is below ALPHA_MIN; 0 where not seen
 
 
-def project(splats: Splats, camera: Camera, camera_from_world: Tensor) -> Projected:
+def project(splats: Splats, camera: Camera, camera_from_world: Tensor) -> ProjectedSplats:
     """Project by the local affine approximation.
 
     Sources: Zwicker et al., "EWA Splatting", 2002; Kerbl et al., "3D Gaussian Splatting", 2023, section 4. As gsplat,
@@ -47,7 +47,7 @@ def project(splats: Splats, camera: Camera, camera_from_world: Tensor) -> Projec
     geometry, halves = _Projection.apply(  # type: ignore[no-untyped-call]
         splats.means, splats.log_scales, splats.quaternions, splats.logit_opacities, camera_from_world, camera
     )
-    return Projected(torch.cat([geometry, radiance(splats, camera_from_world).T]), halves)
+    return ProjectedSplats(torch.cat([geometry, radiance(splats, camera_from_world).T]), halves)
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from torch import Tensor
 from modal_workers.gaussians.camera import Camera
 from modal_workers.gaussians.compositing import composite
 from modal_workers.gaussians.projection import project
-from modal_workers.gaussians.rendered import Rendered
+from modal_workers.gaussians.rendered import RenderResult
 from modal_workers.gaussians.splats import Splats
-from modal_workers.gaussians.tiles import tile
+from modal_workers.gaussians.tiles import build_tiling
 
-__all__ = ["Backend", "Rendered", "backend_for", "rasterize"]
+__all__ = ["Backend", "RenderResult", "backend_for", "rasterize"]
 
 Backend = Literal["auto", "ours", "gsplat"]
 
@@ -41,7 +41,7 @@ def rasterize(
     *,
     background: Tensor | None = None,
     backend: Backend = "auto",
-) -> Rendered:
+) -> RenderResult:
     """Draw the splats as the camera at ``camera_from_world`` [4, 4] sees them; differentiable by all of both.
 
     ``background`` [3] shows through where the splats do not cover; without one it is black.
@@ -58,16 +58,16 @@ def rasterize(
     return replace(rendered, colour=rendered.colour + (1 - rendered.alpha) * background)
 
 
-def _draw(splats: Splats, camera: Camera, camera_from_world: Tensor) -> Rendered:
+def _draw(splats: Splats, camera: Camera, camera_from_world: Tensor) -> RenderResult:
     projected = project(splats, camera, camera_from_world)
     table = projected.table
     if table.requires_grad:
         table.retain_grad()
-    summed, alpha = composite(table, tile(projected, camera), (camera.width_px, camera.height_px))
+    summed, alpha = composite(table, build_tiling(projected, camera), (camera.width_px, camera.height_px))
     depth = summed[..., :1] / alpha.clamp(min=1e-10)
     radii = projected.halves_px.amax(0)
 
     def gradient() -> Tensor | None:
         return None if table.grad is None else table.grad[:2].T
 
-    return Rendered(summed[..., 1:], alpha, depth, radii, table[:2].T, gradient)
+    return RenderResult(summed[..., 1:], alpha, depth, radii, table[:2].T, gradient)

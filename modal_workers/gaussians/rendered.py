@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Rendered:
+class RenderResult:
     """A picture of the splats. Colours are linear in what was put in, over the background where one was given."""
 
     colour: Tensor  # [H, W, 3]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from modal_workers.gaussians.camera import Camera
-from modal_workers.gaussians.projection import ALPHA_MIN, COEFFICIENTS, Projected
+from modal_workers.gaussians.projection import ALPHA_MIN, COEFFICIENTS, ProjectedSplats
 
 #: The side of a tile. Larger tiles look at more splats that do not touch most of their pixels.
 TILE_PX: Final = 8
@@ -22,7 +22,7 @@ GROUP_TILES: Final = 256
 
 
 @dataclass(frozen=True)
-class Group:
+class TileGroup:
     """G tiles with lists of about the same length, padded to the longest, K."""
 
     tiles: Tensor  # [G] index of each tile, row by row
@@ -36,14 +36,14 @@ class Tiling:
 
     columns: int
     rows: int
-    groups: list[Group]
+    groups: list[TileGroup]
     order: Tensor  # [M] which splats these are, nearest first
     places: Tensor  # [P] where each pair of a splat and a tile is in all groups' lists laid end to end, splat by splat
     starts: Tensor  # [M + 1] where each splat's places begin
 
 
 @torch.no_grad()
-def tile(projected: Projected, camera: Camera) -> Tiling:
+def build_tiling(projected: ProjectedSplats, camera: Camera) -> Tiling:
     """List for every tile the splats that reach ALPHA_MIN somewhere between its pixels' centres, by depth."""
     columns, rows = -(-camera.width_px // TILE_PX), -(-camera.height_px // TILE_PX)
     table = projected.table.detach()
@@ -113,7 +113,9 @@ def _by_tile(tiles: Tensor, below: int) -> Tensor:
     return torch.argsort(tiles, stable=True)
 
 
-def _grouped(ranks: Tensor, tiles: Tensor, columns: int, none: int, dtype: torch.dtype) -> tuple[list[Group], Tensor]:
+def _grouped(
+    ranks: Tensor, tiles: Tensor, columns: int, none: int, dtype: torch.dtype
+) -> tuple[list[TileGroup], Tensor]:
     """Put tiles with lists of about one length together; say where each pair went."""
     counts = torch.bincount(tiles)
     by_length = torch.argsort(counts, descending=True, stable=True)
@@ -134,7 +136,7 @@ def _grouped(ranks: Tensor, tiles: Tensor, columns: int, none: int, dtype: torch
     for (begin, end, length), offset in zip(bounds, offsets, strict=False):
         chosen = by_length[begin:end]
         centres = (torch.stack([chosen % columns, chosen // columns], -1).to(dtype) + 0.5) * TILE_PX
-        groups.append(Group(chosen, centres, lists[offset : offset + length * (end - begin)].view(length, -1)))
+        groups.append(TileGroup(chosen, centres, lists[offset : offset + length * (end - begin)].view(length, -1)))
     return groups, places
 
 

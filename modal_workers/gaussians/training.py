@@ -10,10 +10,10 @@ from torch import Tensor
 
 from modal_workers.gaussians.camera import Camera, se3_exp
 from modal_workers.gaussians.image_metrics import loss, psnr_db, ssim
-from modal_workers.gaussians.rasterize import Backend, Rendered, rasterize
+from modal_workers.gaussians.rasterize import Backend, RenderResult, rasterize
 from modal_workers.gaussians.splats import Splats
 
-__all__ = ["LearningRates", "Optimiser", "PoseCorrection", "Step", "loss", "psnr_db", "ssim", "step"]
+__all__ = ["LearningRates", "Optimiser", "PoseCorrection", "TrainingStep", "loss", "psnr_db", "ssim", "train_step"]
 
 _BETA_1: Final = 0.9
 _BETA_2: Final = 0.999
@@ -104,14 +104,6 @@ class Optimiser:
         self._first, self._second = Splats(**state["first"]), Splats(**state["second"])
         self._ages = state["ages"]
 
-    @torch.no_grad()
-    def reset_opacities(self, at_most: float) -> None:
-        """Lower all opacities to ``at_most`` and forget their moments, so that what is not needed fades away."""
-        logit = torch.logit(torch.tensor(at_most, dtype=self._splats.means.dtype)).item()
-        self._splats.logit_opacities.clamp_(max=logit)
-        self._first.logit_opacities.zero_()
-        self._second.logit_opacities.zero_()
-
 
 class PoseCorrection:
     """What the pose of one frame is off by: a tangent [6] with Adam of its own (camera.se3_exp says which).
@@ -150,14 +142,14 @@ class PoseCorrection:
 
 
 @dataclass(frozen=True)
-class Step:
+class TrainingStep:
     """What one step saw."""
 
     loss: float
-    rendered: Rendered  # detached from the splats' gradients already taken; its means2d_gradient() is there
+    rendered: RenderResult  # detached from the splats' gradients already taken; its means2d_gradient() is there
 
 
-def step(
+def train_step(
     optimiser: Optimiser,
     camera: Camera,
     camera_from_world: Tensor,
@@ -167,7 +159,7 @@ def step(
     background: Tensor | None = None,
     pose: PoseCorrection | None = None,
     backend: Backend = "auto",
-) -> Step:
+) -> TrainingStep:
     """Draw, compare with ``picture`` [H, W, 3] in 0..1 and move the splats, and the pose where one is given."""
     tangent = None
     if pose is not None:
@@ -180,7 +172,7 @@ def step(
     optimiser.step()
     if pose is not None and tangent is not None and tangent.grad is not None:
         pose.step(tangent.grad)
-    return Step(float(value.detach()), rendered)
+    return TrainingStep(float(value.detach()), rendered)
 
 
 def _leaves(splats: Splats) -> Splats:

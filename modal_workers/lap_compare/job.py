@@ -7,27 +7,27 @@ from typing import Final
 
 import cv2
 
-from modal_workers.lap_compare.alignment.matching import Matched, match
-from modal_workers.lap_compare.checkpoints import load_described, load_matched, save_described, save_matched
-from modal_workers.lap_compare.clips.feature_extraction import Described, read_pair
-from modal_workers.lap_compare.clips.optical_flow import make_flow
-from modal_workers.lap_compare.clips.traffic import look_for_traffic
+from modal_workers.lap_compare.alignment.matching import AlignedClips, align_clips
+from modal_workers.lap_compare.checkpoints import load_alignment, load_features, save_alignment, save_features
+from modal_workers.lap_compare.clips.feature_extraction import ClipFeatures, extract_pair
+from modal_workers.lap_compare.clips.optical_flow import make_flow_estimator
+from modal_workers.lap_compare.clips.traffic import detect_traffic
 from modal_workers.lap_compare.clips.vehicle_detection import VehicleDetector
 from modal_workers.lap_compare.comparison import Comparison
 from modal_workers.lap_compare.lap_delta import compare
 from modal_workers.lap_compare.rendering.overlay import render_overlay
-from modal_workers.lap_compare.report.figure import draw_delta
+from modal_workers.lap_compare.report.figure import draw_delta_figure
 from modal_workers.lap_compare.report.report import OVERLAY_LIMIT_BYTES, write_report
 from modal_workers.lap_compare.report.tables import delta_units, write_delta, write_metrics
-from modal_workers.lap_compare.result import headline
+from modal_workers.lap_compare.result import build_result
 from modal_workers.lap_compare.spec import LapCompareParams, LapCompareResult
 from modal_workers.lap_compare.wording import opportunity_sentence
 from modal_workers.runtime.context import Context
 
 #: The overlay as it fits into the report, where it would not by itself.
-SMALLER: Final = "overlay-smaller.mp4"
+SMALLER_OVERLAY: Final = "overlay-smaller.mp4"
 
-Pair = tuple[Described, Described]
+Pair = tuple[ClipFeatures, ClipFeatures]
 
 
 def run(params: LapCompareParams, context: Context) -> LapCompareResult:
@@ -47,13 +47,13 @@ def run(params: LapCompareParams, context: Context) -> LapCompareResult:
 def _read(params: LapCompareParams, context: Context) -> tuple[Pair, tuple[str, ...]]:
     paths = (context.input("reference"), context.input("other"))
     with context.stage("read"):
-        motions = (make_flow(params.flow), make_flow(params.flow))
+        motions = (make_flow_estimator(params.flow), make_flow_estimator(params.flow))
         detector = VehicleDetector() if params.detect == "yolo" else None
         kept = context.checkpoint("described.npz")
         if kept is not None:
-            return load_described(kept, paths)
+            return load_features(kept, paths)
         names = (context.input_name("reference"), context.input_name("other"))
-        pair, warnings = read_pair(
+        pair, warnings = extract_pair(
             paths,
             names,
             motions,
@@ -61,28 +61,28 @@ def _read(params: LapCompareParams, context: Context) -> tuple[Pair, tuple[str, 
             scratch=context.scratch,
         )
         if detector is not None:
-            warnings += look_for_traffic(pair, detector, check=context.check)
-        save_described(context.scratch / "described.npz", pair, warnings)
+            warnings += detect_traffic(pair, detector, check=context.check)
+        save_features(context.scratch / "described.npz", pair, warnings)
         context.keep(context.scratch / "described.npz", "described.npz")
         return pair, warnings
 
 
-def _align(params: LapCompareParams, context: Context, pair: Pair) -> Matched:
+def _align(params: LapCompareParams, context: Context, pair: Pair) -> AlignedClips:
     with context.stage("align"):
         kept = context.checkpoint("matched.npz")
         if kept is not None:
-            return load_matched(kept)
+            return load_alignment(kept)
         correct_mount = params.mount_correction == "auto"
-        matched = match(
+        matched = align_clips(
             *pair, correct_mount=correct_mount, progress=lambda share: context.progress(share, "aligning by place")
         )
-        save_matched(context.scratch / "matched.npz", matched)
+        save_alignment(context.scratch / "matched.npz", matched)
         context.keep(context.scratch / "matched.npz", "matched.npz")
         return matched
 
 
 def _compare(
-    params: LapCompareParams, context: Context, pair: Pair, matched: Matched, warnings: tuple[str, ...]
+    params: LapCompareParams, context: Context, pair: Pair, matched: AlignedClips, warnings: tuple[str, ...]
 ) -> Comparison:
     a, b = pair
     alignment = matched.alignment
@@ -112,7 +112,7 @@ def _render(
             height_px=height_px,
             progress=context.progress,
             clips=clips,
-            smaller=(context.scratch / SMALLER, OVERLAY_LIMIT_BYTES),
+            smaller=(context.scratch / SMALLER_OVERLAY, OVERLAY_LIMIT_BYTES),
         )
         context.save(overlay, overlay.name, "video/mp4", title="Both laps side by side, locked by place")
         for one in comparison.opportunities:
@@ -122,14 +122,14 @@ def _render(
 
 
 def _report(context: Context, comparison: Comparison, overlay: Path, clips: dict[int, Path]) -> LapCompareResult:
-    folder, result = context.scratch, headline(comparison)
+    folder, result = context.scratch, build_result(comparison)
     with context.stage("report"):
         write_metrics(comparison, folder / "metrics.json")
         context.save(folder / "metrics.json", "metrics.json", "application/json", title="All figures")
         write_delta(comparison, folder / "delta.csv")
         units = delta_units(comparison)
         context.save(folder / "delta.csv", "delta.csv", "text/csv", title="The delta along the lap", units=units)
-        draw_delta(comparison, folder / "delta.png")
+        draw_delta_figure(comparison, folder / "delta.png")
         context.save(folder / "delta.png", "delta.png", "image/png", title="The delta along the lap")
         report, figure = folder / "report.html", folder / "delta.png"
         check = context.check
@@ -139,7 +139,7 @@ def _report(context: Context, comparison: Comparison, overlay: Path, clips: dict
             overlay=overlay,
             clips=clips,
             scratch=folder,
-            smaller=folder / SMALLER,
+            smaller=folder / SMALLER_OVERLAY,
             figure=figure,
             check=check,
         )

@@ -15,13 +15,13 @@ from modal_workers.lap_compare.comparison import Alignment, Clip, Comparison, Op
 Floats = NDArray[np.float64]
 
 #: An opportunity lasts at least this long, and loses more than its error and than this.
-SHORTEST_S: Final = 1.0
-SMALLEST_LOSS_S: Final = 0.02
+MIN_OPPORTUNITY_S: Final = 1.0
+MIN_LOSS_S: Final = 0.02
 #: Time lost, by whom, first and last sample.
 _Run = tuple[float, Literal["a", "b"], int, int]
 
 #: Below this confidence a moment is not to be trusted.
-GOOD: Final = 0.5
+GOOD_CONFIDENCE: Final = 0.5
 
 
 def compare(
@@ -128,8 +128,8 @@ def find_opportunities(alignment: Alignment, delta: Floats, most: int) -> tuple[
             worth = np.where(free, sign * change - base * duration, -1e3)
             first, last = _best_run(worth)
             lost = sign * float(delta[last] - delta[first])
-            floor = max(SMALLEST_LOSS_S, difference_error_s(alignment, first, last))
-            if time[last] - time[first] < SHORTEST_S or lost < floor:
+            floor = max(MIN_LOSS_S, difference_error_s(alignment, first, last))
+            if time[last] - time[first] < MIN_OPPORTUNITY_S or lost < floor:
                 break
             free[first:last] = False
             found.append((lost, loser, first, last))
@@ -162,7 +162,7 @@ def _opportunity(alignment: Alignment, rank: int, run: _Run) -> Opportunity:
 
 def _warnings(alignment: Alignment, clips: tuple[Clip, Clip]) -> list[str]:
     said = []
-    doubtful = float(np.mean(alignment.confidence < GOOD))
+    doubtful = float(np.mean(alignment.confidence < GOOD_CONFIDENCE))
     if doubtful > 0.2:
         said.append(f"{100 * doubtful:.0f} % of the lap is aligned with low confidence; see the error band.")
     if alignment.overlap < 0.9:

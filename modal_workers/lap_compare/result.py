@@ -11,7 +11,7 @@ from modal_workers.lap_compare.lap_delta import difference_error_s
 from modal_workers.lap_compare.spec import ClipFacts, LapCompareResult, OpportunityResult, SectorResult
 
 
-def headline(comparison: Comparison) -> LapCompareResult:
+def build_result(comparison: Comparison) -> LapCompareResult:
     """Give the figures that stand in ``job.succeeded``."""
     alignment = comparison.alignment
     return LapCompareResult(

@@ -9,21 +9,21 @@ from __future__ import annotations
 from typing import Literal
 
 from modal_workers.lap_compare.comparison import Comparison, Opportunity
-from modal_workers.lap_compare.lap_delta import GOOD, difference_error_s
+from modal_workers.lap_compare.lap_delta import GOOD_CONFIDENCE, difference_error_s
 
 Grade = Literal["good", "fair", "poor"]
 #: A moment half as sure as a good one has about twice its error.
-FAIR_CONFIDENCE = GOOD / 2
+FAIR_CONFIDENCE = GOOD_CONFIDENCE / 2
 
 
 def grade(confidence: float) -> Grade:
     """Put a confidence (0..1) in a word."""
-    if confidence >= GOOD:
+    if confidence >= GOOD_CONFIDENCE:
         return "good"
     return "fair" if confidence >= FAIR_CONFIDENCE else "poor"
 
 
-def signed(value: float, digits: int = 2) -> str:
+def format_signed(value: float, digits: int = 2) -> str:
     """Write a number with its sign, a true minus, and no sign on zero."""
     text = f"{abs(value):.{digits}f}"
     if float(text) == 0:
@@ -31,13 +31,13 @@ def signed(value: float, digits: int = 2) -> str:
     return f"{'+' if value > 0 else '−'}{text}"
 
 
-def clock(seconds: float) -> str:
+def format_lap_time(seconds: float) -> str:
     """Write a lap time as minutes, seconds and hundredths: ``1:02.34``."""
     hundredths = max(0, round(seconds * 100))
     return f"{hundredths // 6000}:{hundredths // 100 % 60:02d}.{hundredths % 100:02d}"
 
 
-def lap_s(comparison: Comparison, time_a_s: float) -> float:
+def lap_time_s(comparison: Comparison, time_a_s: float) -> float:
     """Turn a time on clip A's own clock into lap time."""
     return time_a_s - float(comparison.alignment.time_a_s[0])
 
@@ -57,14 +57,14 @@ def headline(comparison: Comparison) -> str:
     delta_s, error_s = total_delta_s(comparison), total_error_s(comparison)
     over = f"over {comparison.total_a_s:.1f} s of the lap"
     if abs(delta_s) <= error_s:
-        return f"No measurable difference {over}: {signed(delta_s)} s ± {error_s:.2f} s"
+        return f"No measurable difference {over}: {format_signed(delta_s)} s ± {error_s:.2f} s"
     faster = "A" if delta_s > 0 else "B"
     return f"{faster} is faster by {abs(delta_s):.2f} s ± {error_s:.2f} s {over}"
 
 
 def opportunity_sentence(comparison: Comparison, opportunity: Opportunity) -> str:
     """Say how much was lost where, in lap time: ``B: 0.41 s lost between 23.1 s and 27.8 s``."""
-    start_s, end_s = lap_s(comparison, opportunity.start_a_s), lap_s(comparison, opportunity.end_a_s)
+    start_s, end_s = lap_time_s(comparison, opportunity.start_a_s), lap_time_s(comparison, opportunity.end_a_s)
     return f"{opportunity.loser.upper()}: {opportunity.lost_s:.2f} s lost between {start_s:.1f} s and {end_s:.1f} s"
 
 

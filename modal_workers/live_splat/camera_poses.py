@@ -24,7 +24,7 @@ _FRAME_M, _FRAME_RAD = 1e-4, 3e-4
 _BACK = 0.002
 
 
-class ArmPoses:
+class ArmCameraPoses:
     """Poses of the camera on one arm, with the offsets of its joints as they are known by now."""
 
     def __init__(self, gripper_from_camera: Sequence[float]) -> None:
@@ -88,7 +88,7 @@ class ArmPoses:
 class FrameCorrection(PoseCorrection):
     """What one frame's pose is off by beyond its joints' offsets; a step on it moves these too."""
 
-    def __init__(self, poses: ArmPoses, positions: Floats) -> None:
+    def __init__(self, poses: ArmCameraPoses, positions: Floats) -> None:
         """Begin where the joints say."""
         super().__init__(metres=_FRAME_M, radians=_FRAME_RAD)
         self._poses, self._positions = poses, positions

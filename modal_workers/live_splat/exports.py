@@ -22,7 +22,7 @@ _CAMERAS: Final = 200
 _FLEETING: Final = ("cameras", "world_from_camera", "version")
 
 
-class Exhibit:
+class SplatExporter:
     """One session's, for its viewers and its bucket."""
 
     def __init__(self, context: LiveContext) -> None:

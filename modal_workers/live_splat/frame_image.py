@@ -14,14 +14,14 @@ from modal_workers.live_splat.spec import Intrinsics, LiveSplatParams
 
 
 @dataclass(frozen=True)
-class Picture:
+class FrameImage:
     """One picture twice: small in colour [H, W, 3] uint8 RGB, and grey in the camera's own size [h, w]."""
 
     colour: NDArray[np.uint8]
     grey: NDArray[np.uint8]
 
 
-class Pictures:
+class FrameDecoder:
     """Reads the frames of one camera, all of one size."""
 
     def __init__(self, params: LiveSplatParams) -> None:
@@ -32,7 +32,7 @@ class Pictures:
         self.camera: Camera | None = None
         self.training_camera: Camera | None = None
 
-    def read(self, body: bytes) -> Picture:
+    def read(self, body: bytes) -> FrameImage:
         """Decode a JPEG or PNG.
 
         Raises:
@@ -56,7 +56,7 @@ class Pictures:
         size = (training.width_px, training.height_px)
         small = cv2.resize(decoded, size, interpolation=cv2.INTER_AREA) if size != (width_px, height_px) else decoded
         grey = cv2.cvtColor(decoded, cv2.COLOR_BGR2GRAY)
-        return Picture(np.ascontiguousarray(small[:, :, ::-1], np.uint8), np.asarray(grey, np.uint8))
+        return FrameImage(np.ascontiguousarray(small[:, :, ::-1], np.uint8), np.asarray(grey, np.uint8))
 
     def _open(self, width_px: int, height_px: int) -> None:
         """Settle the camera by the first frame's size.

@@ -19,7 +19,7 @@ _NEAR_M, _FAR_M = 0.03, 3.0
 
 
 @dataclass
-class View:
+class FeatureView:
     """What is kept of a frame to find its points again in later ones."""
 
     camera_from_world: Floats
@@ -28,7 +28,7 @@ class View:
 
 
 @dataclass
-class Points:
+class TriangulatedPoints:
     """Points in the world [N, 3] m, and where the newest frame sees them [N, 2] px of the camera's own size."""
 
     world_m: Floats = field(default_factory=lambda: np.zeros((0, 3)))
@@ -46,32 +46,34 @@ class Triangulation:
         self._matcher = cv2.BFMatcher()
         self._error_px = _ERROR_PX * max(1.0, 2 * matrix[0, 2] / 320)
 
-    def view(self, grey: NDArray[np.uint8], camera_from_world: Floats) -> View:
+    def view(self, grey: NDArray[np.uint8], camera_from_world: Floats) -> FeatureView:
         """Look for features."""
         keypoints, descriptors = self._sift.detectAndCompute(grey, None)
         # OpenCV counts from the first pixel's centre, we from its corner.
         pixels = np.array([point.pt for point in keypoints], np.float64).reshape(-1, 2) + 0.5
-        return View(camera_from_world, pixels, None if descriptors is None else np.asarray(descriptors, np.float32))
+        return FeatureView(
+            camera_from_world, pixels, None if descriptors is None else np.asarray(descriptors, np.float32)
+        )
 
-    def points(self, newest: View, before: list[View]) -> Points:
+    def points(self, newest: FeatureView, before: list[FeatureView]) -> TriangulatedPoints:
         """Give the points that the newest view shares with others."""
         found = [self._pair(newest, other) for other in before]
         found = [points for points in found if len(points.depths_m)]
         if not found:
-            return Points()
-        return Points(
+            return TriangulatedPoints()
+        return TriangulatedPoints(
             np.concatenate([one.world_m for one in found]),
             np.concatenate([one.pixels for one in found]),
             np.concatenate([one.depths_m for one in found]),
         )
 
-    def _pair(self, newest: View, other: View) -> Points:
+    def _pair(self, newest: FeatureView, other: FeatureView) -> TriangulatedPoints:
         if newest.descriptors is None or other.descriptors is None or len(other.descriptors) < 2:
-            return Points()
+            return TriangulatedPoints()
         pairs = self._matcher.knnMatch(newest.descriptors, other.descriptors, k=2)
         good = [pair[0] for pair in pairs if len(pair) == 2 and pair[0].distance < _RATIO * pair[1].distance]
         if len(good) < _MIN_MATCHES:
-            return Points()
+            return TriangulatedPoints()
         here = newest.keypoints_px[[match.queryIdx for match in good]]
         there = other.keypoints_px[[match.trainIdx for match in good]]
         poses = newest.camera_from_world[:3], other.camera_from_world[:3]
@@ -84,7 +86,7 @@ class Triangulation:
             parallax_deg = np.rad2deg(np.arccos(np.clip((ray_here * ray_there).sum(1), -1, 1)))
             fine = (error_here < self._error_px) & (error_there < self._error_px) & (parallax_deg > _MIN_PARALLAX_DEG)
             fine &= (depth_here > _NEAR_M) & (depth_here < _FAR_M) & (depth_there > _NEAR_M)
-        return Points(world[fine], here[fine], depth_here[fine])
+        return TriangulatedPoints(world[fine], here[fine], depth_here[fine])
 
     def _seen(self, world: Floats, pose: Floats, pixels: Floats) -> tuple[Floats, Floats, Floats]:
         """Give reprojection errors in px, depths in m and unit directions from the camera, in the world."""
@@ -97,7 +99,9 @@ class Triangulation:
         return error, camera[:, 2], ray
 
 
-def fill_depths(pixels: Floats, points: Points, camera_from_world: Floats, matrix: Floats, ground_z_m: float) -> Floats:
+def fill_depths(
+    pixels: Floats, points: TriangulatedPoints, camera_from_world: Floats, matrix: Floats, ground_z_m: float
+) -> Floats:
     """Guess the depth [N] m at pixels [N, 2] that nothing explains: as near points have it, or as the table has it.
 
     Where at least three points lie within a sixth of the picture's width, the median of the nearest three; elsewhere

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
-from typing import Any, Final, NamedTuple
+from typing import Final
 from xml.etree import ElementTree
 
 import numpy as np
@@ -24,15 +24,6 @@ Floats = NDArray[np.float64]
 
 #: The frame between the tips of the SO-101's jaws: x and y across, z along the gripper.
 GRIPPER_LINK: Final = "gripper_frame_link"
-
-
-class BeyondLimit(NamedTuple):
-    """A joint that stands where its robot cannot go."""
-
-    name: str
-    value: float
-    lower: float
-    upper: float
 
 
 @dataclass(frozen=True)
@@ -78,7 +69,7 @@ class Joint:
 
 
 @dataclass(frozen=True)
-class Chain:
+class KinematicChain:
     """A robot's tree of links; its joints are ordered from the root outwards."""
 
     name: str
@@ -88,7 +79,7 @@ class Chain:
     urdf_sha256: str
 
     @classmethod
-    def load(cls, urdf_text: str, tip_link: str = GRIPPER_LINK) -> Chain:
+    def load(cls, urdf_text: str, tip_link: str = GRIPPER_LINK) -> KinematicChain:
         """Read a robot from a URDF: its fixed, revolute and continuous joints. Meshes and masses are passed over.
 
         Raises:
@@ -138,19 +129,6 @@ class Chain:
         """Names of the joints that move the tip, from the root outwards."""
         return tuple(joint.name for joint in self._to_tip if joint.movable)
 
-    def link_poses(self, positions: Mapping[str, float]) -> dict[str, Floats]:
-        """Give the pose [4, 4] of every link in the world, from all joints' positions in rad.
-
-        Raises:
-            SaccadeError: JOINTS_INVALID, a joint is missing or its position is not finite.
-        """
-        _checked(positions, self.joint_names)
-        poses: dict[str, Floats] = {self.root: np.eye(4)}
-        for joint in self.joints:
-            step = joint.turned(np.asarray(positions[joint.name], float)) if joint.movable else joint.parent_from_zero
-            poses[joint.child] = poses[joint.parent] @ step
-        return poses
-
     def tip(self, positions: Mapping[str, float]) -> Floats:
         """Give ``world_from_gripper`` [4, 4], from the positions in rad of at least the joints that move the tip.
 
@@ -187,31 +165,6 @@ class Chain:
             jacobian[..., :3, column] = cross(axis, tip[..., :3, 3] - frame[..., :3, 3])
             jacobian[..., 3:, column] = axis
         return jacobian
-
-    def beyond_limits(self, names: Sequence[str], positions: Sequence[float]) -> list[BeyondLimit]:
-        """List the joints that stand beyond their limits; joints the robot does not have are passed over."""
-        known = self.limits_rad
-        pairs = [(name, value) for name, value in zip(names, positions, strict=True) if name in known]
-        return [
-            BeyondLimit(name, value, *known[name])
-            for name, value in pairs
-            if not known[name][0] <= value <= known[name][1]
-        ]
-
-    def chain_description(self) -> list[dict[str, Any]]:
-        """Describe the joints for whoever draws the arm, as JSON: origins in m and rad, limits null where fixed."""
-        return [
-            {
-                "name": joint.name,
-                "parent": joint.parent,
-                "child": joint.child,
-                "xyz_m": list(joint.origin_xyz_m),
-                "rpy_rad": list(joint.origin_rpy_rad),
-                "axis": None if joint.axis is None else list(joint.axis),
-                "limits_rad": [joint.lower_rad, joint.upper_rad] if np.isfinite(joint.upper_rad) else None,
-            }
-            for joint in self.joints
-        ]
 
     def _array(self, positions_rad: ArrayLike) -> Floats:
         positions = np.asarray(positions_rad, np.float64)
@@ -300,5 +253,7 @@ def _refused(why: str) -> SaccadeError:
 
 
 #: The SO-101 follower arm; its joints have the names LeRobot gives its motors.
-SO101: Final = Chain.load(resources.files(__package__).joinpath("so101/so101_new_calib.urdf").read_text("utf-8"))
+SO101: Final = KinematicChain.load(
+    resources.files(__package__).joinpath("so101/so101_new_calib.urdf").read_text("utf-8")
+)
 SO101_JOINTS: Final = SO101.joint_names

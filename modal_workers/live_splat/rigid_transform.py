@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 
-def inverses(poses: Floats) -> Floats:
+def inverse_poses(poses: Floats) -> Floats:
     """Turn rigid motions [..., 4, 4] round."""
     turned = np.swapaxes(poses[..., :3, :3], -1, -2)
     result = np.zeros_like(poses)
@@ -25,7 +25,7 @@ def cross(one: Floats, other: Floats) -> Floats:
     return np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], axis=-1)
 
 
-def rotation_of(vector_rad: Floats) -> Floats:
+def rotation_matrix(vector_rad: Floats) -> Floats:
     """Give the rotation [3, 3] about a vector [3] by its length (Rodrigues)."""
     angle = float(np.linalg.norm(vector_rad))
     x, y, z = vector_rad
@@ -34,10 +34,10 @@ def rotation_of(vector_rad: Floats) -> Floats:
     return np.asarray(np.eye(3) + np.sinc(angle / np.pi) * turn + np.sinc(angle / (2 * np.pi)) ** 2 / 2 * turn @ turn)
 
 
-def transform_of(change: Floats) -> Floats:
+def pose_from_vector(change: Floats) -> Floats:
     """Give the rigid motion [4, 4] of a shift (m) and a rotation vector (rad): [6]."""
     pose = np.eye(4)
-    pose[:3, :3], pose[:3, 3] = rotation_of(change[3:]), change[:3]
+    pose[:3, :3], pose[:3, 3] = rotation_matrix(change[3:]), change[:3]
     return pose
 
 
@@ -62,7 +62,7 @@ def rotation_vectors(rotations: Floats) -> Floats:
     return np.asarray(np.where(sine > 1e-12, angle / np.maximum(sine, 1e-300), 2.0) * quaternion[..., 1:])
 
 
-def spread_deg(vectors_rad: Floats) -> tuple[float, float]:
+def rotation_spread_deg(vectors_rad: Floats) -> tuple[float, float]:
     """Give how far rotation vectors [N, 3] reach along the axis they share most, and across it: root mean squares."""
     values = np.linalg.svd(vectors_rad, compute_uv=False) / np.sqrt(len(vectors_rad))
     return float(np.rad2deg(values[0])), float(np.rad2deg(values[1]))

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from contracts.errors import ErrorCode, SaccadeError
-from modal_workers.live_splat.camera_poses import ArmPoses
-from modal_workers.live_splat.exports import Exhibit
-from modal_workers.live_splat.frame_image import Picture, Pictures
+from modal_workers.live_splat.camera_poses import ArmCameraPoses
+from modal_workers.live_splat.exports import SplatExporter
+from modal_workers.live_splat.frame_image import FrameDecoder, FrameImage
 from modal_workers.live_splat.kinematics import SO101
 from modal_workers.live_splat.spec import LiveSplatParams, LiveSplatResult
 from modal_workers.live_splat.splat_model import LiveModel
@@ -34,17 +34,17 @@ def run(params: LiveSplatParams, context: LiveContext) -> LiveSplatResult:
     cv2.setNumThreads(1)
     torch.use_deterministic_algorithms(True, warn_only=True)
     with context.stage("live"):
-        return LiveSplat(params, context).run()
+        return LiveSplatSession(params, context).run()
 
 
-class LiveSplat:
+class LiveSplatSession:
     """One session's work."""
 
     def __init__(self, params: LiveSplatParams, context: LiveContext) -> None:
         """Go on from the newest chunk, if there is one."""
         self._params, self._context = params, context
-        self._pictures = Pictures(params)
-        self._exhibit = Exhibit(context)
+        self._pictures = FrameDecoder(params)
+        self._exhibit = SplatExporter(context)
         self._model: LiveModel | None = None
         self._restored = context.restored()
         self._idle_steps = self._since_chunk = 0
@@ -71,7 +71,7 @@ class LiveSplat:
             joints = self._context.joints_at(frame)
             if joints is None:
                 raise SaccadeError(ErrorCode.JOINTS_MISSING)
-            positions = ArmPoses.in_order(joints.names or SO101.joint_names, joints.positions)
+            positions = ArmCameraPoses.in_order(joints.names or SO101.joint_names, joints.positions)
         except SaccadeError as error:
             self._context.reject(frame, error.code)
             return
@@ -89,7 +89,7 @@ class LiveSplat:
             self._since_chunk = 0
             self._exhibit.export(self._ready())
 
-    def _explain(self, picture: Picture, positions: NDArray[np.float64], wanted: int | None) -> int:
+    def _explain(self, picture: FrameImage, positions: NDArray[np.float64], wanted: int | None) -> int:
         """Add a frame and train for as long as its budget lasts, or as many steps as were done before."""
         steps, end_s = 0, time.monotonic() + self._params.frame_budget_s
         self._ready().add(picture, positions)
@@ -118,7 +118,7 @@ class LiveSplat:
 
     def _begin_anew(self) -> None:
         self._model, self._restored = None, None
-        self._pictures, self._idle_steps, self._since_chunk = Pictures(self._params), 0, 0
+        self._pictures, self._idle_steps, self._since_chunk = FrameDecoder(self._params), 0, 0
         self._context.began_anew(self._exhibit.begin_anew())
 
     def _finish(self) -> LiveSplatResult:

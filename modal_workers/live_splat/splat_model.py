@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from modal_workers.gaussians.camera import Camera
-from modal_workers.gaussians.densification import Density, Growth, Pruning, seed_from_points
+from modal_workers.gaussians.densification import Densifier, GrowthLimits, PruningLimits, splats_from_points
 from modal_workers.gaussians.image_metrics import psnr_db
 from modal_workers.gaussians.rasterize import rasterize
 from modal_workers.gaussians.splats import Splats
-from modal_workers.gaussians.training import LearningRates, Optimiser, step
-from modal_workers.live_splat.camera_poses import ArmPoses, FrameCorrection
-from modal_workers.live_splat.frame_image import Picture
-from modal_workers.live_splat.initialization import Triangulation, View, fill_depths
+from modal_workers.gaussians.training import LearningRates, Optimiser, train_step
+from modal_workers.live_splat.camera_poses import ArmCameraPoses, FrameCorrection
+from modal_workers.live_splat.frame_image import FrameImage
+from modal_workers.live_splat.initialization import FeatureView, Triangulation, fill_depths
 from modal_workers.live_splat.spec import LiveSplatParams
 
 Floats = NDArray[np.float64]
@@ -69,11 +69,11 @@ class LiveModel:
         self._matrix = matrix
         self._random = random.Random(params.seed)  # noqa: S311 - a seeded choice, no secret
         self._triangulation = Triangulation(matrix)
-        self._views: list[View] = []
-        self.poses = ArmPoses(params.gripper_from_camera)
+        self._views: list[FeatureView] = []
+        self.poses = ArmCameraPoses(params.gripper_from_camera)
         self.keyframes: list[Keyframe] = []
         self.optimiser = Optimiser(self._none, _RATES)
-        self.density = Density(self.optimiser, seed=params.seed)
+        self.density = Densifier(self.optimiser, seed=params.seed)
         self.frames = 0
         self.steps = 0
         self.losses: list[float] = []
@@ -83,7 +83,7 @@ class LiveModel:
         """The splats as they are now."""
         return self.optimiser.splats
 
-    def add(self, picture: Picture, positions: Floats) -> None:
+    def add(self, picture: FrameImage, positions: Floats) -> None:
         """Take a frame in: put Gaussians where it is not explained, and train on it from now on."""
         self.frames += 1
         held_out = self.frames % self._params.held_out_every == 0
@@ -97,9 +97,9 @@ class LiveModel:
         self._seed(frame, view)
         self._views = [*self._views[-_VIEWS + 1 :], view]
         if self.frames % _PRUNE_EVERY == 0:
-            self.density.prune(Pruning(min_opacity=0.02, max_scale_m=0.15))
+            self.density.prune(PruningLimits(min_opacity=0.02, max_scale_m=0.15))
         if self.frames % _GROW_EVERY == 0:
-            self.density.grow(Growth(split_scale_m=0.004, max_splats=self._params.max_splats))
+            self.density.grow(GrowthLimits(split_scale_m=0.004, max_splats=self._params.max_splats))
         self.density.cap(self._params.max_splats)
 
     def train(self) -> None:
@@ -111,7 +111,7 @@ class LiveModel:
         refine = self._params.refine and len(trained) > _REFINE_AFTER
         pose = frame.correction if refine else None
         base = frame.correction.camera_from_world() if pose is None else self.poses.camera_from_world(frame.positions)
-        done = step(self.optimiser, self._camera, base.to(self._device), frame.target(self._device), pose=pose)
+        done = train_step(self.optimiser, self._camera, base.to(self._device), frame.target(self._device), pose=pose)
         self.density.watch(done.rendered, self._camera)
         self.steps += 1
         self.losses = [*self.losses[-49:], done.loss]
@@ -143,7 +143,7 @@ class LiveModel:
         if len(self.keyframes) > _KEYFRAMES:
             del self.keyframes[self._random.randrange(_KEYFRAMES // 2)]
 
-    def _seed(self, frame: Keyframe, view: View) -> None:
+    def _seed(self, frame: Keyframe, view: FeatureView) -> None:
         before = [self._views[-back] for back in _BACK if back <= len(self._views)]
         points = self._triangulation.points(view, before)
         pose = torch.from_numpy(view.camera_from_world).float().to(self._device)
@@ -180,7 +180,7 @@ class LiveModel:
     def _put(self, world_m: Floats, colours: Tensor, sizes_m: Floats, opacity: float) -> None:
         if len(world_m):
             points, sizes = (torch.from_numpy(each).float().to(self._device) for each in (world_m, sizes_m))
-            self.density.add(seed_from_points(points, colours, sizes, opacity))
+            self.density.add(splats_from_points(points, colours, sizes, opacity))
 
     def save(self, path: Path) -> None:
         """Write down all that a later run goes on from; it begins to look for features anew."""
@@ -217,7 +217,7 @@ class LiveModel:
         """Go on from what an earlier run has written down."""
         state = torch.load(path, weights_only=True, map_location=self._device)
         self.optimiser = Optimiser(self._none, _RATES)
-        self.density = Density(self.optimiser, seed=self._params.seed)
+        self.density = Densifier(self.optimiser, seed=self._params.seed)
         self.density.restore(state["density"])
         self.poses.restore({k: v.cpu().numpy() if isinstance(v, Tensor) else v for k, v in state["poses"].items()})
         self.frames, self.steps = state["frames"], state["steps"]
@@ -229,7 +229,7 @@ class LiveModel:
             correction.restore(one["correction"])
             self.keyframes.append(Keyframe(one["colour"].cpu().numpy(), positions, correction, one["held_out"]))
         self._views = [
-            View(
+            FeatureView(
                 view["pose"].cpu().numpy(),
                 view["keypoints"].cpu().numpy(),
                 None if view["descriptors"] is None else view["descriptors"].cpu().numpy(),

@@ -9,9 +9,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from modal_workers.live_splat.rigid_transform import inverses
-from simulators.arm.motion import Motion
-from simulators.arm.table_scene import SCENE_CENTRE_M, Scene
+from modal_workers.live_splat.rigid_transform import inverse_poses
+from simulators.arm.motion import ArmMotion
+from simulators.arm.table_scene import SCENE_CENTRE_M, TableScene
 from simulators.arm.wrist_camera import camera_matrix, look_at
 
 Floats = NDArray[np.float64]
@@ -22,7 +22,7 @@ _ASIDE_M: Final = 0.015
 
 
 @dataclass(frozen=True)
-class Truth:
+class ArmGroundTruth:
     """Viewpoints and what is truly seen from them. Poses [N, 4, 4] are ``camera_from_world``."""
 
     camera_matrix: Floats
@@ -42,18 +42,20 @@ class Truth:
         return float(np.mean([psnr_db(one, true) for one, true in zip(rendered, self.pictures, strict=True)]))
 
 
-def truth_of(scene: Scene, motion: Motion, width_px: int = 160, height_px: int = 120, count: int = 8) -> Truth:
+def sample_ground_truth(
+    scene: TableScene, motion: ArmMotion, width_px: int = 160, height_px: int = 120, count: int = 8
+) -> ArmGroundTruth:
     """Choose viewpoints beside the motion's path, and look from them at the scene's middle."""
     matrix = camera_matrix(width_px, height_px)
     random = np.random.default_rng([scene.seed, motion.seed, 31])
     times = (np.arange(count) + random.uniform(0.2, 0.8, count)) / count * motion.period_s
     aside = random.standard_normal((count, 3))
-    eyes = inverses(motion.camera_from_world(times))[:, :3, 3]
+    eyes = inverse_poses(motion.camera_from_world(times))[:, :3, 3]
     eyes = eyes + aside / np.linalg.norm(aside, axis=1, keepdims=True) * _ASIDE_M
     targets = np.array(SCENE_CENTRE_M) + random.uniform(-0.02, 0.02, (count, 3)) * [1, 1, 0]
     poses = np.stack([look_at(eye, target) for eye, target in zip(eyes, targets, strict=True)])
     pictures = tuple(scene.render(matrix, pose, width_px, height_px) for pose in poses)
-    return Truth(matrix, width_px, height_px, poses, pictures)
+    return ArmGroundTruth(matrix, width_px, height_px, poses, pictures)
 
 
 def psnr_db(picture: Picture, true: Picture) -> float:

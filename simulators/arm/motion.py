@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from modal_workers.live_splat.kinematics import SO101
-from modal_workers.live_splat.rigid_transform import cross, inverses
+from modal_workers.live_splat.rigid_transform import cross, inverse_poses
 from simulators.arm.table_scene import SCENE_CENTRE_M
 from simulators.arm.wrist_camera import GRIPPER_FROM_CAMERA, camera_matrix, world_from_camera
 
@@ -37,7 +37,7 @@ class Parallax:
     centre_in_picture: float  # share of the time
 
 
-class Motion:
+class ArmMotion:
     """Positions of the SO-101's joints at any time: one seeded sweep, repeated for ever."""
 
     def __init__(self, seed: int = 0, period_s: float = PERIOD_S) -> None:
@@ -64,7 +64,7 @@ class Motion:
 
     def camera_from_world(self, time_s: ArrayLike) -> Floats:
         """Give the wrist camera's true poses [..., 4, 4] at times [...]."""
-        return inverses(world_from_camera(self.positions(time_s)))
+        return inverse_poses(world_from_camera(self.positions(time_s)))
 
     def parallax(self, matrix: Floats, width_px: int, height_px: int) -> Parallax:
         """Tell from how many sides one period looks at the scene's centre."""
@@ -74,7 +74,7 @@ class Motion:
         pixels = centre @ matrix.T
         pixels = pixels[:, :2] / pixels[:, 2:]
         inside = (pixels >= -0.5).all(1) & (pixels < np.array([width_px, height_px]) - 0.5).all(1) & (centre[:, 2] > 0)
-        away = inverses(poses)[:, :3, 3] - np.array(SCENE_CENTRE_M)
+        away = inverse_poses(poses)[:, :3, 3] - np.array(SCENE_CENTRE_M)
         distance = np.linalg.norm(away, axis=1)
         azimuth = np.rad2deg(np.arctan2(away[:, 1], -away[:, 0]))  # zero where the arm's base is
         elevation = np.rad2deg(np.arcsin(away[:, 2] / distance))

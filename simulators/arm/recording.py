@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modal_workers.live_splat.kinematics import SO101_JOINTS
-from modal_workers.live_splat.rigid_transform import inverses
-from simulators.arm.motion import Motion
-from simulators.arm.table_scene import Scene
+from modal_workers.live_splat.rigid_transform import inverse_poses
+from simulators.arm.motion import ArmMotion
+from simulators.arm.table_scene import TableScene
 from simulators.arm.wrist_camera import camera_matrix, world_from_camera
 
 Floats = NDArray[np.float64]
@@ -20,7 +20,7 @@ Picture = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Frame:
+class RecordedFrame:
     """One picture and what was true when it was taken. Joints as the arm says they are, offsets and noise included."""
 
     seq: int
@@ -31,11 +31,11 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Film:
+class ArmRecording:
     """A scene, a motion and a camera; the arm may be wrong about where its joints stand."""
 
-    scene: Scene
-    motion: Motion
+    scene: TableScene
+    motion: ArmMotion
     width_px: int = 160
     height_px: int = 120
     rate_hz: float = 10.0
@@ -56,14 +56,14 @@ class Film:
         random = np.random.default_rng([self.motion.seed, round(time_s * 1e6)])
         return tuple((true - wrong + random.normal(0.0, 1.0, true.shape) * self.noise_rad).tolist())
 
-    def frame(self, seq: int) -> Frame:
+    def frame(self, seq: int) -> RecordedFrame:
         """Take picture number ``seq``."""
         time_s = seq / self.rate_hz
-        pose = inverses(world_from_camera(self.motion.positions(time_s)))
+        pose = inverse_poses(world_from_camera(self.motion.positions(time_s)))
         picture = self.scene.render(self.camera_matrix, pose, self.width_px, self.height_px)
-        return Frame(seq, time_s, picture, self.reported(time_s), pose)
+        return RecordedFrame(seq, time_s, picture, self.reported(time_s), pose)
 
-    def frames(self, count: int) -> Iterator[Frame]:
+    def frames(self, count: int) -> Iterator[RecordedFrame]:
         """Take the first ``count`` pictures."""
         return (self.frame(seq) for seq in range(count))
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modal_workers.live_splat.kinematics import SO101_JOINTS
-from modal_workers.live_splat.rigid_transform import inverses
+from modal_workers.live_splat.rigid_transform import inverse_poses
 from simulators.arm.feetech_client import ServoBus
 from simulators.arm.servo_calibration import (
     CALIBRATION,
@@ -21,7 +21,7 @@ from simulators.arm.servo_calibration import (
     tick_of_value,
     value_of_tick,
 )
-from simulators.arm.table_scene import Scene
+from simulators.arm.table_scene import TableScene
 from simulators.arm.wrist_camera import camera_matrix, world_from_camera
 
 Picture = NDArray[np.uint8]
@@ -36,7 +36,7 @@ class NormMode(StrEnum):
 
 
 @dataclass(frozen=True)
-class Motor:
+class VirtualMotor:
     """One motor as LeRobot's buses list them."""
 
     id: int
@@ -45,10 +45,10 @@ class Motor:
 
 
 @dataclass(frozen=True)
-class MotorsBus:
+class VirtualMotorsBus:
     """What LeRobot's programs ask an arm's bus about itself."""
 
-    motors: Mapping[str, Motor]
+    motors: Mapping[str, VirtualMotor]
     calibration: Mapping[str, Mapping[str, int]]
 
 
@@ -60,7 +60,7 @@ class WristCamera:
 
     def __init__(
         self,
-        scene: Scene,
+        scene: TableScene,
         width_px: int = 160,
         height_px: int = 120,
         *,
@@ -85,7 +85,7 @@ class WristCamera:
     def take(self, positions_rad: Mapping[str, float], read_at_s: float) -> Picture:
         """Draw what is seen while the servos say these positions."""
         said = np.array([positions_rad[name] for name in SO101_JOINTS])
-        pose = inverses(world_from_camera(said + self._offsets))
+        pose = inverse_poses(world_from_camera(said + self._offsets))
         picture = self._scene.render(self.matrix, pose, self.width_px, self.height_px)
         self.latest_frame, self.latest_timestamp = picture, read_at_s
         return picture
@@ -106,8 +106,8 @@ class VirtualRobot:
         self.cameras = {} if camera is None else {"wrist": camera}
         modes = {name: NormMode.RANGE_0_100 if name == GRIPPER else NormMode.DEGREES for name in CALIBRATION}
         self.calibration = {name: motor._asdict() for name, motor in CALIBRATION.items()}
-        motors = {name: Motor(motor.id, "sts3215", modes[name]) for name, motor in CALIBRATION.items()}
-        self.bus = MotorsBus(motors, self.calibration)
+        motors = {name: VirtualMotor(motor.id, "sts3215", modes[name]) for name, motor in CALIBRATION.items()}
+        self.bus = VirtualMotorsBus(motors, self.calibration)
         self._path = path
         self._line: ServoBus | None = None
 

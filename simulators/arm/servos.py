@@ -31,7 +31,7 @@ _MODEL_STS3215: Final = 777
 _TICKS: Final = 4096
 _SIGN_BIT: Final = 1 << 11  # of the homing offset: sign and magnitude
 
-Drive = Callable[[float], Sequence[float]]
+PositionSource = Callable[[float], Sequence[float]]
 
 
 class Servo:
@@ -89,10 +89,10 @@ class Servo:
         self._memory[address : address + 2] = word(value)
 
 
-class Arm:
+class VirtualArm:
     """Six servos on one line."""
 
-    def __init__(self, positions_rad: Sequence[float], drive: Drive | None = None) -> None:
+    def __init__(self, positions_rad: Sequence[float], drive: PositionSource | None = None) -> None:
         """Stand at positions; ``drive`` gives the joints' positions (rad) at a time (s) where a hand moves the arm."""
         motors = CALIBRATION.items()
         self._servos = {
@@ -139,10 +139,10 @@ class Arm:
         self._moved_at_s = now_s
 
 
-class Line:
+class SerialLine:
     """A serial line with an arm at its end; drivers open ``path``."""
 
-    def __init__(self, arm: Arm, *, wire_timing: bool = True) -> None:
+    def __init__(self, arm: VirtualArm, *, wire_timing: bool = True) -> None:
         """Lay the line; ``wire_timing`` lets answers take as long as they do at 1 Mbit/s."""
         self._arm, self._wire_timing = arm, wire_timing
         self._near, self._far = pty.openpty()  # the far end stays open here, so that drivers may come and go
@@ -184,13 +184,13 @@ def main() -> None:
     parser.add_argument("--calibration", type=Path, help="folder to leave LeRobot's calibration files in")
     parser.add_argument("--id", default="virtual", help="LeRobot's name for the arm")
     arguments = parser.parse_args()
-    from simulators.arm.motion import Motion  # noqa: PLC0415 - the servos themselves need no numpy
+    from simulators.arm.motion import ArmMotion  # noqa: PLC0415 - the servos themselves need no numpy
 
-    motion = Motion(arguments.seed)
+    motion = ArmMotion(arguments.seed)
     start = motion.positions(0.0).tolist()
     timing = not arguments.no_wire_timing
-    follower = Line(Arm(start), wire_timing=timing)
-    leader = Line(Arm(start, lambda time_s: motion.positions(time_s).tolist()), wire_timing=timing)
+    follower = SerialLine(VirtualArm(start), wire_timing=timing)
+    leader = SerialLine(VirtualArm(start, lambda time_s: motion.positions(time_s).tolist()), wire_timing=timing)
     if arguments.calibration is not None:
         write_calibration(arguments.calibration, arguments.id)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

@@ -26,7 +26,7 @@ _NEAR_M: Final = 0.01
 
 
 @dataclass(frozen=True)
-class Thing:
+class TexturedSolid:
     """A shape and the lit textures of its faces, each as a pyramid: every level half as wide as the one before."""
 
     shape: Shape
@@ -34,7 +34,7 @@ class Thing:
     pyramids: tuple[tuple[Picture, ...], ...]
 
 
-class Scene:
+class TableScene:
     """A wooden table with a cutting mat, a puzzle cube, a toy block, a parcel, a tin and a ball on it.
 
     The seed decides where exactly they stand and how they are painted. They do not move, and nothing shines: a place
@@ -54,16 +54,16 @@ class Scene:
         table = textures.planks(random, 1600, 10)
         mat = textures.cutting_mat(random, 1080, 840, 30)
         self._things = [
-            Thing(_TABLE, 0.0015, (_pyramid(_lit_table(table, solids)),)),
-            Thing(_MAT, 1 / 3000, (_pyramid(lit(mat, _MAT, 0, solids, 96)),)),
+            TexturedSolid(_TABLE, 0.0015, (_pyramid(_lit_table(table, solids)),)),
+            TexturedSolid(_MAT, 1 / 3000, (_pyramid(lit(mat, _MAT, 0, solids, 96)),)),
         ]
         for shape, texel_m, painted in things:
             faces = [lit(albedo, shape, face, solids, 20) for face, albedo in enumerate(painted)]
-            self._things.append(Thing(shape, texel_m, tuple(_pyramid(face) for face in faces)))
+            self._things.append(TexturedSolid(shape, texel_m, tuple(_pyramid(face) for face in faces)))
         if board is not None:
             sheet, painted_board = board
             texel_m = (sheet.high[1] - sheet.low[1]) / painted_board.shape[1]
-            self._things.append(Thing(sheet, texel_m, (_pyramid(lit(painted_board, sheet, 0, [], 1)),)))
+            self._things.append(TexturedSolid(sheet, texel_m, (_pyramid(lit(painted_board, sheet, 0, [], 1)),)))
 
     def render(self, camera_matrix: Floats, camera_from_world: Floats, width_px: int, height_px: int) -> Picture:
         """Give the picture [H, W, 3] (RGB) of a pinhole camera.
@@ -99,7 +99,9 @@ class Scene:
         return picture, np.where(depth < FARTHEST_M, depth, np.float32(np.inf))
 
 
-def _paint(thing: Thing, lines: tuple[Singles, Singles], picture: Picture, nearest: Singles, texels_a_m: float) -> None:
+def _paint(
+    thing: TexturedSolid, lines: tuple[Singles, Singles], picture: Picture, nearest: Singles, texels_a_m: float
+) -> None:
     """Draw one thing into a window of the picture where it is nearer than what is there.
 
     ``lines``: where the rays begin, and they; ``texels_a_m``: texels under a pixel, per metre of distance.

@@ -12,7 +12,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Camera:
+class CarCamera:
     """One mounted camera and what it does to its film."""
 
     width_px: int = 640

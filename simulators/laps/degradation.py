@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from simulators.laps.car_camera import Camera
+from simulators.laps.car_camera import CarCamera
 from simulators.laps.driver import Driver
 
 Degradation = Literal["clean", "mild", "strong", "perspective"]
@@ -16,16 +16,18 @@ DEGRADATIONS: Final[tuple[Degradation, ...]] = ("clean", "mild", "strong", "pers
 
 
 @dataclass(frozen=True)
-class Setting:
+class LapPairSetup:
     """Who drives with which camera in both laps."""
 
     driver_a: Driver
     driver_b: Driver
-    camera_a: Camera
-    camera_b: Camera
+    camera_a: CarCamera
+    camera_b: CarCamera
 
 
-def setting(kind: Degradation, seed: int, circuit_length_m: float, size: tuple[int, int] = (480, 270)) -> Setting:
+def lap_pair_setup(
+    kind: Degradation, seed: int, circuit_length_m: float, size: tuple[int, int] = (480, 270)
+) -> LapPairSetup:
     """Invent two drivers and two cameras.
 
     What B has other than A, clean: driver, line and start; mild: also mount, zoom by 4 %, exposure, noise, compression;
@@ -37,7 +39,7 @@ def setting(kind: Degradation, seed: int, circuit_length_m: float, size: tuple[i
     def within(limit: float) -> float:
         return float(random.uniform(-limit, limit))
 
-    a = Camera(width_px=size[0], height_px=size[1], seed=2 * seed, occluder="bonnet")
+    a = CarCamera(width_px=size[0], height_px=size[1], seed=2 * seed, occluder="bonnet")
     b = replace(a, seed=2 * seed + 1)
     tilt = a.pitch_rad
     wide = a.field_of_view_rad
@@ -53,7 +55,7 @@ def setting(kind: Degradation, seed: int, circuit_length_m: float, size: tuple[i
         b = replace(b, keystone=within(0.18), distortion=-0.12, occluder="wiper")
         b = replace(b, gamma=0.8, gain=1.1, noise=5, quality_crf=28)
     mistake = (float(random.uniform(0.15, 0.85)) * circuit_length_m, 60.0, 0.75)
-    return Setting(
+    return LapPairSetup(
         driver_a=Driver(seed=2 * seed),
         driver_b=Driver(
             seed=2 * seed + 1,

@@ -30,7 +30,7 @@ class Driver:
 
 
 @dataclass(frozen=True)
-class Drive:
+class DrivenLap:
     """A lap as driven: place and line against time, finely sampled. Shapes: all [N], time_s never falls."""
 
     time_s: Floats
@@ -43,7 +43,7 @@ class Drive:
         return np.interp(time_s, self.time_s, self.place_m)
 
 
-def drive(circuit: Circuit, driver: Driver) -> Drive:
+def simulate_lap(circuit: Circuit, driver: Driver) -> DrivenLap:
     """Drive the circuit. Speed is what curvature allows, within power and brakes, wandering by the driver's seed."""
     distance = circuit.length_m if driver.distance_m is None else driver.distance_m
     place = driver.start_m + np.arange(0.0, distance + STEP_M, STEP_M)
@@ -63,7 +63,7 @@ def drive(circuit: Circuit, driver: Driver) -> Drive:
     apex = _wander(random, len(place), 70.0) * driver.line_m * 0.7
     cut = np.clip(np.convolve(circuit.curvature_at(place), np.ones(41) / 41, "same") * 60.0, -1.5, 1.5)
     rise = np.gradient(speed**2, STEP_M) / 2
-    return Drive(time, place, np.clip(apex + cut * driver.line_m, -3.4, 3.4), rise)
+    return DrivenLap(time, place, np.clip(apex + cut * driver.line_m, -3.4, 3.4), rise)
 
 
 def _reachable(limit_mps: Floats, driver: Driver) -> Floats:

@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from simulators.laps.car_camera import Camera
+from simulators.laps.car_camera import CarCamera
 from simulators.laps.circuit import Circuit
-from simulators.laps.ground_texture import Ground, paint_ground
-from simulators.laps.lens_effects import Lens, occluder_picture
+from simulators.laps.ground_texture import GroundTexture, paint_ground
+from simulators.laps.lens_effects import LensEffects, occluder_picture
 from simulators.laps.scenery import (
     HAZE_BGR,
     PANORAMA_HALF_RAD,
@@ -30,7 +30,7 @@ HAZE_M = 420.0
 HAZE_STEPS = 6
 
 
-class World:
+class CircuitWorld:
     """A circuit with its ground and scenery painted: made once, seen by many cameras."""
 
     def __init__(self, circuit: Circuit, pixels_per_m: float = 8.0) -> None:
@@ -39,19 +39,19 @@ class World:
         self.scenery: Scenery = make_scenery(circuit)
         tree = self.scenery.tree_m
         crowns = np.column_stack([tree[:, :2], tree[:, 3] / 2])
-        self.ground: Ground = paint_ground(circuit, crowns, pixels_per_m)
+        self.ground: GroundTexture = paint_ground(circuit, crowns, pixels_per_m)
         self.panels = [_halvings(picture) for picture in self.scenery.panel_pictures]
         self.panel_tones = [picture.mean((0, 1)).astype(np.uint8) for picture in self.scenery.panel_pictures]
         self.sprites = [_halvings(picture) for picture in self.scenery.sprites]
 
 
-class Painter:
+class FrameRenderer:
     """Draws frames of one camera in one world."""
 
-    def __init__(self, world: World, camera: Camera) -> None:
+    def __init__(self, world: CircuitWorld, camera: CarCamera) -> None:
         """Work out all that stays the same from frame to frame."""
         self._world, self._camera = world, camera
-        self._lens = Lens(camera)
+        self._lens = LensEffects(camera)
         self._occluder = occluder_picture(camera)
         rays = camera.horizon_ray()
         flat = np.hypot(rays[..., 0], rays[..., 2])

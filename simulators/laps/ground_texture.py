@@ -18,7 +18,7 @@ WORDS = ("SACCADE", "APEX", "NORDWIND", "TORQUE", "VELOX", "HALCYON", "MERIDIAN"
 
 
 @dataclass(frozen=True)
-class Ground:
+class GroundTexture:
     """A painting of the ground with its halvings. ``levels[k]`` has ``pixels_per_m / 2**k``; row 0 is south."""
 
     levels: tuple[Picture, ...]
@@ -38,7 +38,7 @@ class Ground:
         )
 
 
-def paint_ground(circuit: Circuit, trees_m: Floats, pixels_per_m: float = 8.0) -> Ground:
+def paint_ground(circuit: Circuit, trees_m: Floats, pixels_per_m: float = 8.0) -> GroundTexture:
     """Paint the ground around a circuit; ``trees_m`` [T, 3] are x, y and crown radius, for their shadows."""
     random = np.random.default_rng([circuit.seed, 31])
     low = circuit.point_m.min(0) - MARGIN_M
@@ -52,7 +52,7 @@ def paint_ground(circuit: Circuit, trees_m: Floats, pixels_per_m: float = 8.0) -
     levels = [brush.picture]
     while min(levels[-1].shape[:2]) > 64 and len(levels) < 7:
         levels.append(np.asarray(cv2.resize(levels[-1], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)))
-    return Ground(tuple(levels), (float(low[0]), float(low[1])), pixels_per_m)
+    return GroundTexture(tuple(levels), (float(low[0]), float(low[1])), pixels_per_m)
 
 
 @dataclass

@@ -12,10 +12,10 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from simulators.laps.car_camera import Camera
+from simulators.laps.car_camera import CarCamera
 from simulators.laps.circuit import Circuit
-from simulators.laps.driver import Drive, Driver, drive
-from simulators.laps.frame_renderer import Painter, World
+from simulators.laps.driver import DrivenLap, Driver, simulate_lap
+from simulators.laps.frame_renderer import CircuitWorld, FrameRenderer
 
 Floats = NDArray[np.float64]
 
@@ -29,7 +29,7 @@ class LapTruth:
     circuit_length_m: float
     frame_time_s: Floats  # from the first frame
     frame_place_m: Floats  # unwrapped
-    drive: Drive
+    drive: DrivenLap
 
     @property
     def duration_s(self) -> float:
@@ -41,9 +41,9 @@ def render_lap(
     path: Path,
     circuit: Circuit,
     driver: Driver,
-    camera: Camera,
+    camera: CarCamera,
     *,
-    world: World | None = None,
+    world: CircuitWorld | None = None,
     progress: Callable[[float], None] | None = None,
     duration_s: float | None = None,
 ) -> LapTruth:
@@ -55,7 +55,7 @@ def render_lap(
     driven, times, place = truth.drive, truth.frame_time_s, truth.frame_place_m
     offset = np.interp(place, driven.place_m, driven.offset_m)
     acceleration = np.interp(place, driven.place_m, driven.acceleration_mps2)
-    painter = Painter(world or World(circuit), camera)
+    painter = FrameRenderer(world or CircuitWorld(circuit), camera)
     turned = camera.rotation_deg // 90
     with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
         stream = container.add_stream("libx264", rate=Fraction(camera.rate_hz).limit_denominator(1001))
@@ -79,14 +79,14 @@ def render_lap(
     return truth
 
 
-def lap_truth(circuit: Circuit, driver: Driver, camera: Camera, *, duration_s: float | None = None) -> LapTruth:
+def lap_truth(circuit: Circuit, driver: Driver, camera: CarCamera, *, duration_s: float | None = None) -> LapTruth:
     """Give the truth about a lap without filming it: the same as ``render_lap`` gives for the same arguments."""
-    driven = drive(circuit, driver)
+    driven = simulate_lap(circuit, driver)
     times = _frame_times(camera, min(float(driven.time_s[-1]), duration_s or np.inf))
     return LapTruth(circuit.length_m, times, driven.place_at(times), driven)
 
 
-def _frame_times(camera: Camera, end_s: float) -> Floats:
+def _frame_times(camera: CarCamera, end_s: float) -> Floats:
     """Give the times of frames: even, or jittered and with frames missing, as phones record."""
     times = np.arange(0.0, end_s, 1 / camera.rate_hz)
     if camera.rate_jitter or camera.dropped:

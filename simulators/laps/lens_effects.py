@@ -6,15 +6,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from simulators.laps.car_camera import Camera
+from simulators.laps.car_camera import CarCamera
 
 Picture = NDArray[np.uint8]
 
 
-class Lens:
+class LensEffects:
     """The faults of one camera."""
 
-    def __init__(self, camera: Camera) -> None:
+    def __init__(self, camera: CarCamera) -> None:
         """Work out the fixed maps and tables."""
         self._camera = camera
         self._random = np.random.default_rng([camera.seed, 53])
@@ -73,7 +73,7 @@ class Lens:
         return frame
 
 
-def occluder_picture(camera: Camera) -> tuple[Picture, Picture] | None:
+def occluder_picture(camera: CarCamera) -> tuple[Picture, Picture] | None:
     """Draw what of the car stands in the picture: colour [H, W, 3] times alpha and its see-through part, or None."""
     if camera.occluder == "none":
         return None

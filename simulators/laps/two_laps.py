@@ -19,9 +19,9 @@ from typing import Final
 
 import numpy as np
 
-from simulators.laps.car_camera import Camera
+from simulators.laps.car_camera import CarCamera
 from simulators.laps.circuit import Circuit, make_circuit
-from simulators.laps.driver import Driver, drive
+from simulators.laps.driver import Driver, simulate_lap
 from simulators.laps.lap_video import LapTruth, render_lap, true_time_b
 
 _TRUTH_STEP_S: Final = 0.02
@@ -42,10 +42,10 @@ def drivers(circuit: Circuit, seed: int) -> dict[str, Driver]:
     }
 
 
-def cameras(seed: int) -> dict[str, Camera]:
+def cameras(seed: int) -> dict[str, CarCamera]:
     """Give two cameras that differ as two cars' do: mount, zoom, exposure, frame rate."""
-    a = Camera(rate_hz=30.0, seed=2 * seed + 1)
-    b = Camera(rate_hz=25.0, seed=2 * seed + 2, yaw_rad=0.02, pitch_rad=-0.06, field_of_view_rad=1.2, gain=0.92)
+    a = CarCamera(rate_hz=30.0, seed=2 * seed + 1)
+    b = CarCamera(rate_hz=25.0, seed=2 * seed + 2, yaw_rad=0.02, pitch_rad=-0.06, field_of_view_rad=1.2, gain=0.92)
     return {"a": a, "b": b}
 
 
@@ -56,10 +56,10 @@ def circuit_of(seed: int, duration_s: float) -> tuple[Circuit, dict[str, Driver]
     """
     circuit = make_circuit(seed, _FIRST_LENGTH_M)
     for _ in range(3):
-        lap_s = float(drive(circuit, drivers(circuit, seed)["a"]).time_s[-1])
+        lap_s = float(simulate_lap(circuit, drivers(circuit, seed)["a"]).time_s[-1])
         circuit = make_circuit(seed, max(_SHORTEST_M, circuit.length_m * duration_s / lap_s))
     pair = drivers(circuit, seed)
-    reached_m = float(drive(circuit, pair["a"]).place_at(np.array([duration_s]))[0])
+    reached_m = float(simulate_lap(circuit, pair["a"]).place_at(np.array([duration_s]))[0])
     if reached_m < 0.97 * circuit.length_m:
         pair = {lap: replace(driver, distance_m=reached_m) for lap, driver in pair.items()}
     return circuit, pair

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from modal_workers.nerf.axis_conventions import OPENGL_FROM_OPENCV
 from modal_workers.nerf.outlines import away_px, outline
-from simulators.toy.ground_truth import Alignment, Truth, pose_errors
-from simulators.toy.ring_camera import Camera
+from simulators.toy.ground_truth import SimilarityTransform, ToyGroundTruth, pose_errors
+from simulators.toy.ring_camera import PosedCamera
 from simulators.toy.textures import Picture
 
 Floats = NDArray[np.float64]
@@ -27,7 +27,7 @@ _GREY: Final = 128.0
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ReconstructionErrors:
     """How far it all is from the truth."""
 
     photos: int
@@ -43,7 +43,7 @@ class Comparison:
     psnr_db: float
 
 
-def compare(folder: Path, truth: Truth, *, at_most: int = 24) -> Comparison:
+def compare_with_truth(folder: Path, truth: ToyGroundTruth, *, at_most: int = 24) -> ReconstructionErrors:
     """Compare a pipeline's artifacts in ``folder`` with the truth, on so many of the frames, evenly chosen.
 
     Raises:
@@ -54,7 +54,7 @@ def compare(folder: Path, truth: Truth, *, at_most: int = 24) -> Comparison:
     errors, laid = pose_errors(poses, truth)
     found = [_frame(picture, camera, truth) for picture, camera in _frames(folder, laid, at_most)]
     near, own, reached, true, squares, pixels = (float(sum(each)) for each in zip(*found, strict=True))
-    return Comparison(
+    return ReconstructionErrors(
         photos=len(poses),
         pose_error_rms=float(np.sqrt(np.mean(errors**2))),
         pose_error_worst=float(errors.max()),
@@ -74,7 +74,7 @@ def _poses(transforms: dict[str, Any]) -> dict[str, Floats]:
     return poses
 
 
-def _frames(folder: Path, laid: Alignment, at_most: int) -> Iterator[tuple[Picture, Camera]]:
+def _frames(folder: Path, laid: SimilarityTransform, at_most: int) -> Iterator[tuple[Picture, PosedCamera]]:
     """Give frames (RGBA) and where they were truly seen from."""
     config = json.loads((folder / "model" / "config.json").read_text())
     poses_from_model = np.array(config["frame"]["poses_from_model"], np.float64)
@@ -98,7 +98,7 @@ def _frames(folder: Path, laid: Alignment, at_most: int) -> Iterator[tuple[Pictu
         yield picture, laid.camera(pose, int(lens["w"]), int(lens["h"]), float(lens["fl_x"]))
 
 
-def _frame(picture: Picture, camera: Camera, truth: Truth) -> tuple[int, int, int, int, float, int]:
+def _frame(picture: Picture, camera: PosedCamera, truth: ToyGroundTruth) -> tuple[int, int, int, int, float, int]:
     """Count outline pixels near and all, of the frame's and of the truth's; and sum errors over pixels."""
     cutout = truth.cutout(camera)
     own, true = outline(picture[..., 3] > 127), outline(cutout[..., 3] > 127)

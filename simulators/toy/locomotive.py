@@ -23,7 +23,7 @@ _NAMES: Final = ("SACCADE", "EMMA", "RHEINGOLD", "PUFFIN", "MALLARD")
 
 
 @dataclass(frozen=True)
-class Part:
+class TexturedPart:
     """A solid and the picture of each of its faces, evenly lit."""
 
     shape: Shape
@@ -36,7 +36,7 @@ def three_paints(random: Random) -> tuple[Colour, Colour, Colour]:
     return first, second, third
 
 
-def locomotive(random: Random) -> list[Part]:
+def locomotive(random: Random) -> list[TexturedPart]:
     """Build the toy; the draw decides its paint, name and number."""
     first, second, third = three_paints(random)
     name, number = str(random.choice(_NAMES)), str(int(random.integers(11, 99)))
@@ -50,7 +50,7 @@ def locomotive(random: Random) -> list[Part]:
         round_part(random, (-0.012, 0.0, 0.113), (0.014, 0.01), 0.022, np.eye(3), third, "", ""),
     ]
     ball = paint.bands(random, 180, 90, third, "")
-    parts.append(Part(Ball((0.032, 0.0, 0.108), 0.018), (ball,)))
+    parts.append(TexturedPart(Ball((0.032, 0.0, 0.108), 0.018), (ball,)))
     places = [(x, side * 0.042, 0.022) for x in (-0.076, 0.0, 0.076) for side in (-1, 1)]
     return parts + [_wheel(random, place, third if place[0] == 0 else first) for place in places]
 
@@ -63,7 +63,7 @@ def block(
     words: str,
     *,
     window: bool = False,
-) -> Part:
+) -> TexturedPart:
     """Build a block of painted faces, ``words`` on its sides."""
     x, y, z = (max(24, round(side * _PX_PER_M)) for side in size)
     faces = [(y, z), (y, z), (x, z), (x, z), (x, y), (x, y)]
@@ -71,7 +71,7 @@ def block(
         paint.panel(random, width, height, colour, words if face < 4 else "", window=window and face < 4)
         for face, (width, height) in enumerate(faces)
     ]
-    return Part(Block(centre, size), tuple(pictures))
+    return TexturedPart(Block(centre, size), tuple(pictures))
 
 
 def round_part(  # noqa: PLR0917 - a part in one line, as it is read on a drawing
@@ -83,17 +83,17 @@ def round_part(  # noqa: PLR0917 - a part in one line, as it is read on a drawin
     colour: Colour,
     words: str,
     number: str,
-) -> Part:
+) -> TexturedPart:
     """Build a round one of two radii, ``words`` around it and ``number`` on its ends."""
     around, tall = round(2 * np.pi * max(radii) * _PX_PER_M), max(24, round(length * _PX_PER_M))
     wide = max(24, round(2 * max(radii) * _PX_PER_M))
     side = paint.bands(random, around, tall, colour, words)
     ends = tuple(paint.plate(random, wide, colour, number) for _ in range(2))
-    return Part(Round(centre, radii, length, axes), (side, *ends))
+    return TexturedPart(Round(centre, radii, length, axes), (side, *ends))
 
 
-def _wheel(random: Random, centre: tuple[float, float, float], colour: Colour) -> Part:
+def _wheel(random: Random, centre: tuple[float, float, float], colour: Colour) -> TexturedPart:
     radius, thick = 0.022, 0.014
     tread = paint.worn(random, round(2 * np.pi * radius * _PX_PER_M), round(thick * _PX_PER_M), (70, 64, 70), wear=1.6)
     sides = tuple(paint.wheel(random, round(2 * radius * _PX_PER_M), colour) for _ in range(2))
-    return Part(Round(centre, (radius, radius), thick, _ACROSS), (tread, *sides))
+    return TexturedPart(Round(centre, (radius, radius), thick, _ACROSS), (tread, *sides))

@@ -9,14 +9,14 @@ from typing import Final
 import numpy as np
 
 from simulators.toy import textures as paint
-from simulators.toy.locomotive import Part, block, locomotive, round_part, three_paints
+from simulators.toy.locomotive import TexturedPart, block, locomotive, round_part, three_paints
 from simulators.toy.shapes import Ball
 from simulators.toy.textures import Colour, Random
 
 TOY: Final = "locomotive"
 
 
-def basket(random: Random) -> list[Part]:
+def basket(random: Random) -> list[TexturedPart]:
     """Build a basket: a high thin handle with a wide hole, a plain body that is the same from everywhere."""
     first, second, third = three_paints(random)
     return [
@@ -26,7 +26,7 @@ def basket(random: Random) -> list[Part]:
     ]
 
 
-def stool(random: Random) -> list[Part]:
+def stool(random: Random) -> list[TexturedPart]:
     """Build a stool with a cup on it: thin legs, and the table seen between them in the shadow."""
     first, second, third = three_paints(random)
     parts = [block(random, (0.0, 0.0, 0.082), (0.17, 0.12, 0.018), first, "STOOL")]
@@ -38,17 +38,17 @@ def stool(random: Random) -> list[Part]:
     return [*parts, round_part(random, (0.0, 0.0, 0.112), (0.03, 0.018), 0.042, np.eye(3), third, "CUP", "3")]
 
 
-def mug(random: Random) -> list[Part]:
+def mug(random: Random) -> list[TexturedPart]:
     """Build a mug with a ball in it: a handle at its side with a small hole."""
     first, second, third = three_paints(random)
     return [
         round_part(random, (-0.02, 0.0, 0.055), (0.048, 0.052), 0.11, np.eye(3), first, "MUG", "1"),
         *_arc(random, (0.028, 0.0, 0.058), (0.036, 0.0085), second, 0.0, (-88.0, 88.0), 9),
-        Part(Ball((-0.02, 0.0, 0.115), 0.03), (paint.bands(random, 180, 90, third, ""),)),
+        TexturedPart(Ball((-0.02, 0.0, 0.115), 0.03), (paint.bands(random, 180, 90, third, ""),)),
     ]
 
 
-THINGS: Final[dict[str, Callable[[Random], list[Part]]]] = {
+OBJECTS: Final[dict[str, Callable[[Random], list[TexturedPart]]]] = {
     TOY: locomotive,
     "basket": basket,
     "stool": stool,
@@ -64,7 +64,7 @@ def _arc(  # noqa: PLR0917 - a part in one line, as it is read on a drawing
     heading_rad: float,
     angles_deg: tuple[float, float],
     count: int,
-) -> list[Part]:
+) -> list[TexturedPart]:
     """Bend a rod of a radius around a larger one, upright, out of ``count`` straight pieces."""
     around, thick = radii
     level, up = np.array([np.cos(heading_rad), np.sin(heading_rad), 0.0]), np.array([0.0, 0.0, 1.0])

@@ -12,10 +12,10 @@ import numpy as np
 from PIL import Image
 
 from simulators.toy import textures as paint
-from simulators.toy.ground_truth import Truth
+from simulators.toy.ground_truth import ToyGroundTruth
 from simulators.toy.other_objects import TOY
-from simulators.toy.ring_camera import Camera, focal_px, ring_poses
-from simulators.toy.room_scene import BOUNCED, scene_of
+from simulators.toy.ring_camera import PosedCamera, focal_px, ring_poses
+from simulators.toy.room_scene import BOUNCED, room_scene
 from simulators.toy.shapes import Singles
 from simulators.toy.textures import Picture
 
@@ -52,7 +52,7 @@ class Flaws:
 NO_FLAWS: Final = Flaws()
 
 
-def photograph(
+def take_photos(
     folder: Path,
     *,
     seed: int = 0,
@@ -66,7 +66,7 @@ def photograph(
     masks: bool = False,
     thing: str = TOY,
     progress: Callable[[float], None] = lambda _share: None,
-) -> Truth:
+) -> ToyGroundTruth:
     """Take photos of the toy into ``folder/photo_0000.jpg`` onwards, and write ``folder/truth.json``.
 
     The same arguments give the same bytes. ``size_px``: width and height; ``arc_deg``: how far around the toy each
@@ -77,18 +77,18 @@ def photograph(
     random = np.random.default_rng([seed, 911])
     poses = ring_poses(random, photos, elevations_deg, radius_m=radius_m, arc_deg=arc_deg)
     wrong = _wrong(photos, flaws)
-    shots: dict[str, Camera] = {}
+    shots: dict[str, PosedCamera] = {}
     for index, pose in enumerate(poses):
         name = f"photo_{index:04d}.jpg"
         size = _size(size_px, index, flaws)
-        camera = Camera(*size, focal_px(size), pose)
+        camera = PosedCamera(*size, focal_px(size), pose)
         progress(index / photos)
         other = 7919 if flaws.two_scenes and index >= photos // 2 else 0
-        scene = scene_of(seed + other, textured=not flaws.textureless, bounced=bounced, thing=thing)
+        scene = room_scene(seed + other, textured=not flaws.textureless, bounced=bounced, thing=thing)
         if index in wrong["stranger"] and not flaws.two_scenes:
             picture = _elsewhere(seed, index, size)
         elif flaws.turntable:
-            picture = scene.turned(camera, Camera(*size, camera.focal_px, poses[0]))
+            picture = scene.turned(camera, PosedCamera(*size, camera.focal_px, poses[0]))
         else:
             picture = scene.picture(camera)
         _write(folder / name, _developed(random, picture, flaws), camera)
@@ -105,7 +105,7 @@ def photograph(
             mask = scene.silhouette(shots[name])
             Image.fromarray(mask).save(folder / "masks" / f"photo_{index:04d}.png")
     strangers = tuple(f"photo_{index:04d}.jpg" for index in sorted(wrong["stranger"]))
-    truth = Truth(seed, radius_m, shots, not flaws.textureless, strangers, bounced, thing)
+    truth = ToyGroundTruth(seed, radius_m, shots, not flaws.textureless, strangers, bounced, thing)
     truth.save(folder / "truth.json")
     return truth
 
@@ -158,7 +158,7 @@ def _smeared(values: Singles, length_px: float, angle_rad: float) -> Singles:
     return np.asarray(cv2.filter2D(values, -1, kernel / kernel.sum()), np.float32)
 
 
-def _write(path: Path, picture: Picture, camera: Camera) -> None:
+def _write(path: Path, picture: Picture, camera: PosedCamera) -> None:
     """Write a JPEG that says which lens it was taken with, as telephones do."""
     exif = Image.Exif()
     exif[0x010F], exif[0x0110] = "Saccade", "Simulator"

@@ -17,7 +17,7 @@ FIELD_OF_VIEW_RAD: Final = float(np.deg2rad(40.0))  # across the picture's longe
 
 
 @dataclass(frozen=True)
-class Camera:
+class PosedCamera:
     """A pinhole somewhere in the world (z up, m).
 
     ``world_from_camera`` [4, 4]: x to the right, y down, z ahead, as OpenCV has it; ``focal_px`` both ways; the
@@ -45,7 +45,7 @@ class Camera:
         }
 
     @classmethod
-    def read(cls, told: dict[str, Any]) -> Camera:
+    def read(cls, told: dict[str, Any]) -> PosedCamera:
         """Take it from what ``written`` gave."""
         pose = np.array(told["world_from_camera"], np.float64)
         return cls(int(told["width_px"]), int(told["height_px"]), float(told["focal_px"]), pose)

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulators.toy import textures as paint
-from simulators.toy.locomotive import Part
-from simulators.toy.other_objects import THINGS, TOY
-from simulators.toy.ring_camera import Camera
+from simulators.toy.locomotive import TexturedPart
+from simulators.toy.other_objects import OBJECTS, TOY
+from simulators.toy.ring_camera import PosedCamera
 from simulators.toy.shapes import FARTHEST_M, Block, Floats, Masks, Shape, Singles
 from simulators.toy.textures import Picture
 
@@ -42,12 +42,12 @@ class _Thing:
 
 
 @functools.lru_cache(maxsize=6)
-def scene_of(seed: int, *, textured: bool = True, bounced: float = BOUNCED, thing: str = TOY) -> Scene:
+def room_scene(seed: int, *, textured: bool = True, bounced: float = BOUNCED, thing: str = TOY) -> RoomScene:
     """Give the scene of a seed; it is made once, in about a second."""
-    return Scene(seed, textured=textured, bounced=bounced, thing=thing)
+    return RoomScene(seed, textured=textured, bounced=bounced, thing=thing)
 
 
-class Scene:
+class RoomScene:
     """A toy on a table in a room. The seed decides how everything is painted; ``textured=False`` paints it plain.
 
     ``bounced`` is the light that comes from everywhere, into shadows too: a bright room has more of it. ``thing``:
@@ -58,13 +58,13 @@ class Scene:
         """Paint everything and bake its light."""
         self.seed = seed
         random = np.random.default_rng([seed, 607])
-        parts = THINGS[thing](random)
+        parts = OBJECTS[thing](random)
         table = (paint.table_top(random, 1400), *(paint.wood(random, 700, 24, (120, 84, 56)) for _ in range(5)))
         walls = tuple(paint.wall(random, 640) for _ in range(4))
         floor = paint.wood(random, 640, 640, (112, 82, 62), 16)
         room = (*walls, paint.worn(random, 320, 320, (214, 210, 202)), floor)
         if not textured:
-            parts = [Part(part.shape, tuple(paint.plain(one) for one in part.pictures)) for part in parts]
+            parts = [TexturedPart(part.shape, tuple(paint.plain(one) for one in part.pictures)) for part in parts]
             table, room = tuple(map(paint.plain, table)), tuple(map(paint.plain, room))
         solids = [part.shape for part in parts]
         self._toy = [_thing(part.shape, part.pictures, solids, bounced) for part in parts]
@@ -81,17 +81,17 @@ class Scene:
         (x, y, z), (far_x, far_y, far_z) = corners.min(0).tolist(), corners.max(0).tolist()
         return (x, y, z), (far_x, far_y, far_z)
 
-    def picture(self, camera: Camera) -> Picture:
+    def picture(self, camera: PosedCamera) -> Picture:
         """Give what the camera sees: RGB [H, W, 3]."""
         fine = _rays(camera, _FINE)
         picture = self._behind(camera, fine, [self._table, *self._toy])
         return _coarse(picture, camera)
 
-    def silhouette(self, camera: Camera) -> Picture:
+    def silhouette(self, camera: PosedCamera) -> Picture:
         """Give how much of each pixel the toy covers: [H, W], 0 to 255."""
         return _coarse(np.where(self._covered(camera, 4), np.uint8(255), np.uint8(0)), camera)
 
-    def cutout(self, camera: Camera) -> Picture:
+    def cutout(self, camera: PosedCamera) -> Picture:
         """Give the toy alone, with straight alpha: RGBA [H, W, 4]."""
         fine = _rays(camera, _FINE)
         picture = np.zeros((*fine[1].shape[:2], 3), np.uint8)
@@ -103,7 +103,7 @@ class Scene:
         straight = np.where(share[..., None] > 0, colour / np.maximum(share, 1e-6)[..., None], 0)
         return np.concatenate([straight.round(), 255 * share[..., None].round(6)], -1).round().astype(np.uint8)
 
-    def turned(self, camera: Camera, still: Camera) -> Picture:
+    def turned(self, camera: PosedCamera, still: PosedCamera) -> Picture:
         """Give the toy as ``camera`` sees it before table and room as ``still`` sees them: a turntable's picture."""
         picture = self._behind(still, _rays(still, _FINE), [self._bare_table])
         fine = _rays(camera, _FINE)
@@ -111,7 +111,7 @@ class Scene:
         _cast(self._toy, camera, fine, picture, depth)
         return _coarse(picture, camera)
 
-    def _behind(self, camera: Camera, fine: tuple[Singles, Singles], things: Sequence[_Thing]) -> Picture:
+    def _behind(self, camera: PosedCamera, fine: tuple[Singles, Singles], things: Sequence[_Thing]) -> Picture:
         origin, rays = fine
         picture = np.empty(rays.shape, np.uint8)
         depth = np.full(rays.shape[:2], FARTHEST_M, np.float32)
@@ -119,7 +119,7 @@ class Scene:
         _paint_room(self._room, origin, rays, picture, depth == FARTHEST_M)
         return picture
 
-    def _covered(self, camera: Camera, fine: int) -> Masks:
+    def _covered(self, camera: PosedCamera, fine: int) -> Masks:
         origin, rays = _rays(camera, fine)
         covered = np.zeros(rays.shape[:2], bool)
         for thing in self._toy:
@@ -130,7 +130,7 @@ class Scene:
 
 
 def _cast(
-    things: Sequence[_Thing], camera: Camera, fine: tuple[Singles, Singles], picture: Picture, depth: Singles
+    things: Sequence[_Thing], camera: PosedCamera, fine: tuple[Singles, Singles], picture: Picture, depth: Singles
 ) -> None:
     """Draw things into a picture where they are nearer than what is there, and note how near."""
     origin, rays = fine
@@ -170,7 +170,7 @@ def _paint_room(
             np.copyto(picture[part], _look_up(room[face], u, v, 0.0), where=seen[..., None])
 
 
-def _rays(camera: Camera, fine: int) -> tuple[Singles, Singles]:
+def _rays(camera: PosedCamera, fine: int) -> tuple[Singles, Singles]:
     """Give where the rays begin [3] and where they go [H, W, 3], one ahead of the camera; ``fine`` each way a pixel."""
     pose = camera.world_from_camera
     to_world = (pose[:3, :3] @ np.linalg.inv(camera.matrix)).astype(np.float32)
@@ -180,7 +180,7 @@ def _rays(camera: Camera, fine: int) -> tuple[Singles, Singles]:
     return pose[:3, 3].astype(np.float32), rays
 
 
-def _window(shape: Shape, camera: Camera, fine: int) -> tuple[slice, slice] | None:
+def _window(shape: Shape, camera: PosedCamera, fine: int) -> tuple[slice, slice] | None:
     """Give the rows and columns of rays within which a shape can be met; None if nowhere."""
     pose = camera.world_from_camera
     local = (shape.corners() - pose[:3, 3]) @ pose[:3, :3]
@@ -206,7 +206,7 @@ def _look_up(pyramid: tuple[Picture, ...], u: Singles, v: Singles, level: float)
     return np.asarray(found, np.uint8)
 
 
-def _coarse(picture: NDArray[np.uint8], camera: Camera) -> Picture:
+def _coarse(picture: NDArray[np.uint8], camera: PosedCamera) -> Picture:
     return np.asarray(cv2.resize(picture, (camera.width_px, camera.height_px), interpolation=cv2.INTER_AREA), np.uint8)
 
 

@@ -98,11 +98,11 @@ def _words(process: psutil.Process) -> list[str]:
 def photos(tmp_path: Path, seed: int) -> Path:
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
         pytest.skip(f"not installed: {', '.join(missing)}")
-    from simulators.toy.photos import photograph
+    from simulators.toy.photos import take_photos
     from simulators.toy.room_scene import BRIGHT
 
     # The toy is one that is known to be placed: this is about what is killed, and when.
-    photograph(tmp_path / "photos", seed=0, photos=34, bounced=BRIGHT, masks=True)
+    take_photos(tmp_path / "photos", seed=0, photos=34, bounced=BRIGHT, masks=True)
     return tmp_path / "photos"
 
 

@@ -14,26 +14,26 @@ from modal_workers.lap_compare.clips.descriptors import (
     CELLS,
     DIRECTIONS,
     LOWER_EDGE,
-    PICTURE_PX,
+    THUMBNAIL_PX,
     Values,
-    describe,
-    unit,
+    compute_descriptor,
+    normalised,
 )
-from modal_workers.lap_compare.clips.feature_extraction import Described
-from modal_workers.lap_compare.clips.video import Picture, Reader
+from modal_workers.lap_compare.clips.feature_extraction import ClipFeatures
+from modal_workers.lap_compare.clips.video import ClipReader, Picture
 
 Matrix = NDArray[np.float64]
 Points = NDArray[np.float32]
 
-PLACES: Final = 28
+SAMPLED_PLACES: Final = 28
 #: A warp that moves no corner by more than this share of the width is not worth a second pass.
-SMALLEST_SHIFT: Final = 0.012
+MIN_SHIFT: Final = 0.012
 #: The mean cost of the matched pairs must fall to below this share for a warp to be tried on the whole clip.
-PAIR_GATE: Final = 0.97
+MAX_PAIR_COST_RATIO: Final = 0.97
 
 
 @dataclass(frozen=True)
-class Mount:
+class MountCorrection:
     """A correction: ``warp`` [3, 3] takes pixels of A's picture to B's; ``shift`` is its largest corner move."""
 
     warp: Matrix
@@ -42,11 +42,11 @@ class Mount:
     pair_cost_after: float
 
 
-def pictures_at(clip: Described, times_s: Sequence[float], check: Callable[[], None]) -> list[Picture]:
+def frames_at(clip: ClipFeatures, times_s: Sequence[float], check: Callable[[], None]) -> list[Picture]:
     """Give the small grey pictures nearest to sorted times; fewer come back if the clip ends early."""
     if clip.pictures is not None:
         return list(clip.pictures.at(times_s))
-    reader = Reader(clip.path, clip.clip.filename, width_px=PICTURE_PX[0], height_px=PICTURE_PX[1])
+    reader = ClipReader(clip.path, clip.clip.filename, width_px=THUMBNAIL_PX[0], height_px=THUMBNAIL_PX[1])
     pictures = []
     for frame in reader.frames(wanted_s=times_s):
         check()
@@ -54,7 +54,7 @@ def pictures_at(clip: Described, times_s: Sequence[float], check: Callable[[], N
     return pictures
 
 
-def estimate(pictures_a: Sequence[Picture], pictures_b: Sequence[Picture]) -> Mount | None:
+def estimate_mount(pictures_a: Sequence[Picture], pictures_b: Sequence[Picture]) -> MountCorrection | None:
     """Estimate the correction from pictures of the same places; None when none helps on those pictures.
 
     ORB points are matched pair by pair and pooled, so that one warp must explain all places (RANSAC).
@@ -67,15 +67,15 @@ def estimate(pictures_a: Sequence[Picture], pictures_b: Sequence[Picture]) -> Mo
     if len(points_a) < 40:
         return None
     before = _pair_cost(pairs, np.eye(3))
-    best: Mount | None = None
+    best: MountCorrection | None = None
     for warp in _candidates(points_a, points_b):
         shift = corner_shift(warp)
-        if shift < SMALLEST_SHIFT or shift > 0.35:
+        if shift < MIN_SHIFT or shift > 0.35:
             continue
         after = _pair_cost(pairs, warp)
-        target = best.pair_cost_after * 0.985 if best else before * PAIR_GATE
+        target = best.pair_cost_after * 0.985 if best else before * MAX_PAIR_COST_RATIO
         if after < target:
-            best = Mount(warp, shift, before, after)
+            best = MountCorrection(warp, shift, before, after)
     return best
 
 
@@ -111,25 +111,25 @@ def _matches(a: Picture, b: Picture) -> tuple[Points, Points]:
 
 def _pair_cost(pairs: Sequence[tuple[Picture, Picture]], warp: Matrix) -> float:
     """Give the median cost of pairs under a warp, after taking away what all pictures of a clip share."""
-    mask = covered(warp)
-    a = np.stack([describe(a) for a, _ in pairs]).astype(np.float32) * mask
-    b = np.stack([describe(b, warp) for _, b in pairs]).astype(np.float32) * mask
-    a, b = unit(a - a.mean(axis=0)), unit(b - b.mean(axis=0))
+    mask = coverage_mask(warp)
+    a = np.stack([compute_descriptor(a) for a, _ in pairs]).astype(np.float32) * mask
+    b = np.stack([compute_descriptor(b, warp) for _, b in pairs]).astype(np.float32) * mask
+    a, b = normalised(a - a.mean(axis=0)), normalised(b - b.mean(axis=0))
     return float(np.median(1 - np.sum(a * b, axis=1)))
 
 
 def corner_shift(warp: Matrix) -> float:
     """Give how far a warp moves the corners of the picture at most, in widths."""
-    width, height = PICTURE_PX
+    width, height = THUMBNAIL_PX
     corners = np.array([[[0, 0]], [[width, 0]], [[width, height]], [[0, height]]], np.float32)
     moved = cv2.perspectiveTransform(corners, warp)
     return float(np.max(np.linalg.norm(moved - corners, axis=-1)) / width)
 
 
-def covered(warp: Matrix) -> Values:
+def coverage_mask(warp: Matrix) -> Values:
     """Give 1 for descriptor entries [LENGTH] whose cell B's picture covers under a warp, else 0."""
-    ones = np.full(PICTURE_PX[::-1], 255, np.uint8)
-    seen = cv2.warpPerspective(ones, warp, PICTURE_PX, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-    upper = np.asarray(seen[: int(PICTURE_PX[1] * LOWER_EDGE)])
+    ones = np.full(THUMBNAIL_PX[::-1], 255, np.uint8)
+    seen = cv2.warpPerspective(ones, warp, THUMBNAIL_PX, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    upper = np.asarray(seen[: int(THUMBNAIL_PX[1] * LOWER_EDGE)])
     share = np.asarray(cv2.resize(upper, CELLS, interpolation=cv2.INTER_AREA)) / 255
     return np.repeat((share > 0.6).astype(np.float32).ravel(), DIRECTIONS)

@@ -9,27 +9,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modal_workers.lap_compare.alignment import camera_mount as mounting
-from modal_workers.lap_compare.alignment.align import Moving, Track, moving, track
-from modal_workers.lap_compare.alignment.confidence import Evidence, confidence, gather, refuse
-from modal_workers.lap_compare.clips.descriptors import Description
-from modal_workers.lap_compare.clips.feature_extraction import Described, describe_again, in_parallel
+from modal_workers.lap_compare.alignment.align import MovingSamples, TimeMap, align_samples, drop_rests
+from modal_workers.lap_compare.alignment.confidence import (
+    AlignmentEvidence,
+    alignment_confidence,
+    collect_evidence,
+    reject_mismatch,
+)
+from modal_workers.lap_compare.clips.descriptors import ClipDescriptors
+from modal_workers.lap_compare.clips.feature_extraction import ClipFeatures, recompute_descriptors, run_in_parallel
 from modal_workers.lap_compare.comparison import Alignment
 
 Floats = NDArray[np.float64]
 
 #: A correction is kept when the cost along the path falls to below this share.
-GATE = 0.98
+MAX_COST_RATIO = 0.98
 
 
 @dataclass(frozen=True)
-class Matched:
+class AlignedClips:
     """Two clips after the align stage. ``relative_speed`` [N] is speed of B over speed of A, sampled as the rest."""
 
     alignment: Alignment
     relative_speed: Floats
 
 
-def match(a: Described, b: Described, *, correct_mount: bool, progress: Callable[[float], None]) -> Matched:
+def align_clips(
+    a: ClipFeatures, b: ClipFeatures, *, correct_mount: bool, progress: Callable[[float], None]
+) -> AlignedClips:
     """Align two clips by place, correcting B's mount where that makes the pictures fit better.
 
     ``progress`` is called with the share done and may raise to stop the work.
@@ -38,50 +45,59 @@ def match(a: Described, b: Described, *, correct_mount: bool, progress: Callable
         SaccadeError: CLIPS_DIFFERENT_PLACES, CLIPS_OPPOSITE_DIRECTIONS.
     """
     progress(0.0)
-    moving_a, moving_b = moving(a.description), moving(b.description)
-    tracked = track(moving_a, moving_b)
-    evidence = gather(moving_a, moving_b, tracked)
+    moving_a, moving_b = drop_rests(a.description), drop_rests(b.description)
+    tracked = align_samples(moving_a, moving_b)
+    evidence = collect_evidence(moving_a, moving_b, tracked)
     progress(0.3)
     corrected = False
     if correct_mount and evidence.backward_gain < evidence.gain:
         better = _corrected(a, b, tracked, (moving_a, moving_b), progress)
-        if better is not None and float(np.mean(better[2].cost)) < GATE * float(np.mean(tracked.cost)):
+        if better is not None and float(np.mean(better[2].cost)) < MAX_COST_RATIO * float(np.mean(tracked.cost)):
             moving_a, moving_b, tracked = better
-            evidence, corrected = gather(moving_a, moving_b, tracked), True
-    refuse(evidence, a.clip.filename, b.clip.filename)
+            evidence, corrected = collect_evidence(moving_a, moving_b, tracked), True
+    reject_mismatch(evidence, a.clip.filename, b.clip.filename)
     progress(1.0)
     sides = (moving_a, moving_b, tracked)
     return _on_clip_clocks(a.description, b.description, sides, evidence, corrected=corrected)
 
 
 def _corrected(
-    a: Described, b: Described, first: Track, was: tuple[Moving, Moving], progress: Callable[[float], None]
-) -> tuple[Moving, Moving, Track] | None:
+    a: ClipFeatures,
+    b: ClipFeatures,
+    first: TimeMap,
+    was: tuple[MovingSamples, MovingSamples],
+    progress: Callable[[float], None],
+) -> tuple[MovingSamples, MovingSamples, TimeMap] | None:
     """Estimate the mount from matched places, describe B again through it, align again; None without an estimate."""
-    order = (np.linspace(0.03, 0.97, mounting.PLACES) * (len(first.sample_a) - 1)).astype(int)
+    order = (np.linspace(0.03, 0.97, mounting.SAMPLED_PLACES) * (len(first.sample_a) - 1)).astype(int)
     times_a = a.description.time_s[was[0].index[first.sample_a]][order]
     times_b = np.interp(first.clock_b_s, was[1].clock_s, b.description.time_s[was[1].index])[order]
 
     def check() -> None:
         progress(0.3)
 
-    pictures_a, pictures_b = in_parallel(
-        lambda: mounting.pictures_at(a, [float(t) for t in times_a], check),
-        lambda: mounting.pictures_at(b, [float(t) for t in np.sort(times_b)], check),
+    pictures_a, pictures_b = run_in_parallel(
+        lambda: mounting.frames_at(a, [float(t) for t in times_a], check),
+        lambda: mounting.frames_at(b, [float(t) for t in np.sort(times_b)], check),
     )
-    found = mounting.estimate(pictures_a, pictures_b)
+    found = mounting.estimate_mount(pictures_a, pictures_b)
     progress(0.5)
     if found is None:
         return None
-    again = describe_again(b, found.warp, progress=lambda share: progress(0.5 + 0.3 * share))
-    mask = mounting.covered(found.warp)
-    moving_a, moving_b = moving(a.description, mask), moving(again, mask)
-    return moving_a, moving_b, track(moving_a, moving_b)
+    again = recompute_descriptors(b, found.warp, progress=lambda share: progress(0.5 + 0.3 * share))
+    mask = mounting.coverage_mask(found.warp)
+    moving_a, moving_b = drop_rests(a.description, mask), drop_rests(again, mask)
+    return moving_a, moving_b, align_samples(moving_a, moving_b)
 
 
 def _on_clip_clocks(
-    a: Description, b: Description, sides: tuple[Moving, Moving, Track], evidence: Evidence, *, corrected: bool
-) -> Matched:
+    a: ClipDescriptors,
+    b: ClipDescriptors,
+    sides: tuple[MovingSamples, MovingSamples, TimeMap],
+    evidence: AlignmentEvidence,
+    *,
+    corrected: bool,
+) -> AlignedClips:
     """Put an alignment of moving samples back on the clips' own clocks, rests included."""
     moving_a, moving_b, tracked = sides
     first, last = int(moving_a.index[tracked.sample_a[0]]), int(moving_a.index[tracked.sample_a[-1]])
@@ -94,10 +110,10 @@ def _on_clip_clocks(
         time_a_s=a.time_s[samples],
         time_b_s=time_b[newest],
         error_s=tracked.error_s[newest],
-        confidence=confidence(tracked, evidence)[newest],
+        confidence=alignment_confidence(tracked, evidence)[newest],
         path_cost=evidence.path_cost,
         overlap=evidence.overlap,
         mount_corrected=corrected,
         piecewise_s=evidence.piecewise_s,
     )
-    return Matched(alignment, 1 / np.clip(tracked.pace, 0.1, 10.0)[newest])
+    return AlignedClips(alignment, 1 / np.clip(tracked.pace, 0.1, 10.0)[newest])

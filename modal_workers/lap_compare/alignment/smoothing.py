@@ -20,7 +20,7 @@ def running_mean(time_s: Floats, values: Floats, sigma_s: float) -> Floats:
     return out.reshape(values.shape)
 
 
-def local_line(time_s: Floats, values: Floats, trust: Floats, sigma_s: float) -> tuple[Floats, Floats]:
+def local_regression(time_s: Floats, values: Floats, trust: Floats, sigma_s: float) -> tuple[Floats, Floats]:
     """Fit a parabola around every sample, weighted by ``trust`` and a Gaussian window: value [N] and slope [N].
 
     Samples that stand off from the rest are given less weight (three rounds of Tukey's biweight).

@@ -19,7 +19,7 @@ _START, _DIAGONAL, _UP, _ALONG = 0, 1, 2, 3
 
 
 @dataclass(frozen=True)
-class Path:
+class WarpingPath:
     """A warping path. Shapes: index_a, index_b [S], neither ever falls."""
 
     index_a: Indices
@@ -35,7 +35,7 @@ class Path:
         return np.arange(first, first + len(count)), total / np.maximum(count, 1)
 
 
-def warp(a: Values, b: Values) -> Path:
+def find_warping_path(a: Values, b: Values) -> WarpingPath:
     """Align unit vectors a [N, L] and b [M, L]: coarse over everything, then fine in a corridor around that.
 
     Memory grows with N + M, not with N x M. Source: Sakoe and Chiba 1978 for the recursion; open ends as in local
@@ -55,7 +55,7 @@ def warp(a: Values, b: Values) -> Path:
     return _best_path(a, b, np.maximum.accumulate(low), 2 * half + 1)
 
 
-def _best_path(a: Values, b: Values, low: Indices, width: int) -> Path:
+def _best_path(a: Values, b: Values, low: Indices, width: int) -> WarpingPath:
     """Find the path of greatest gain among columns ``low[i] .. low[i] + width - 1`` of every row i.
 
     One row at a time: moves along a row are a running maximum over prefix sums, so no Python loop runs over columns.
@@ -111,7 +111,7 @@ def _shifted(values: NDArray[np.float64], by: int) -> NDArray[np.float64]:
 
 def _traced(
     back: NDArray[np.int8], cost_at: NDArray[np.float16], low: Indices, end: tuple[int, int], gain: float
-) -> Path:
+) -> WarpingPath:
     row, column = end
     rows, columns, costs = [], [], []
     while True:
@@ -128,7 +128,7 @@ def _traced(
         row -= 1
     index_a, index_b = np.array(rows[::-1]), np.array(columns[::-1])
     part = _without_hanging_ends(index_a, index_b)
-    return Path(index_a[part], index_b[part], float(np.mean(costs[::-1][part])), gain)
+    return WarpingPath(index_a[part], index_b[part], float(np.mean(costs[::-1][part])), gain)
 
 
 def _without_hanging_ends(index_a: Indices, index_b: Indices) -> slice:

@@ -13,9 +13,9 @@ Picture = NDArray[np.uint8]
 Values = NDArray[np.float32]
 
 #: Pictures come in at this size, whatever the clip's: (width, height).
-PICTURE_PX: Final = (320, 180)
+THUMBNAIL_PX: Final = (320, 180)
 #: The descriptor's own picture, cells across and down, and directions.
-INNER_PX: Final = (160, 80)
+DESCRIBED_PX: Final = (160, 80)
 CELLS: Final = (10, 5)
 DIRECTIONS: Final = 8
 #: Below this the car itself fills the picture.
@@ -23,14 +23,14 @@ LOWER_EDGE: Final = 0.85
 LENGTH: Final = CELLS[0] * CELLS[1] * DIRECTIONS
 
 #: Parts of the picture whose opinions are compared: cells [rows, columns] of each.
-PARTS: Final = (
+IMAGE_HALVES: Final = (
     (slice(0, 5), slice(0, 5)),
     (slice(0, 5), slice(5, 10)),
 )
 
 
 @dataclass(frozen=True)
-class Description:
+class ClipDescriptors:
     """A clip as descriptors.
 
     Shapes: time_s [N]; cells [N, LENGTH] float16, not yet centred; activity [N] is how much the picture changed since
@@ -52,7 +52,7 @@ class Description:
         return np.interp(time_s, self.time_s[known], self.flow[known].astype(np.float64)) if known.any() else None
 
 
-def describe(grey: Picture, warp: NDArray[np.float64] | None = None) -> NDArray[np.float16]:
+def compute_descriptor(grey: Picture, warp: NDArray[np.float64] | None = None) -> NDArray[np.float16]:
     """Describe a picture [180, 320] by histograms of edge directions on a grid: [LENGTH].
 
     Each cell is normalised by itself, so exposure and gamma hardly matter. ``warp`` [3, 3] maps pixels of the
@@ -60,15 +60,15 @@ def describe(grey: Picture, warp: NDArray[np.float64] | None = None) -> NDArray[
     """
     if warp is not None:
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        grey = np.asarray(cv2.warpPerspective(grey, warp, PICTURE_PX, flags=flags, borderMode=cv2.BORDER_REPLICATE))
+        grey = np.asarray(cv2.warpPerspective(grey, warp, THUMBNAIL_PX, flags=flags, borderMode=cv2.BORDER_REPLICATE))
     upper = grey[: int(grey.shape[0] * LOWER_EDGE)]
-    small = cv2.resize(upper, INNER_PX, interpolation=cv2.INTER_AREA)
+    small = cv2.resize(upper, DESCRIBED_PX, interpolation=cv2.INTER_AREA)
     across = cv2.Sobel(small, cv2.CV_32F, 1, 0)
     down = cv2.Sobel(small, cv2.CV_32F, 0, 1)
     strength, angle = cv2.cartToPolar(across, down)
     part = angle * np.float32(DIRECTIONS / np.pi)
     direction = part.astype(np.uint8) % DIRECTIONS
-    width, height = INNER_PX[0] // CELLS[0], INNER_PX[1] // CELLS[1]
+    width, height = DESCRIBED_PX[0] // CELLS[0], DESCRIBED_PX[1] // CELLS[1]
     cell = _cell_of_pixel(width, height)
     counts = np.bincount((cell + direction).ravel(), strength.ravel(), LENGTH).astype(np.float32)
     histogram = counts.reshape(-1, DIRECTIONS) / (width * height)
@@ -83,13 +83,13 @@ _CELL_CACHE: dict[tuple[int, int], NDArray[np.int64]] = {}
 def _cell_of_pixel(width: int, height: int) -> NDArray[np.int64]:
     key = (width, height)
     if key not in _CELL_CACHE:
-        rows = np.arange(INNER_PX[1])[:, None] // height
-        columns = np.arange(INNER_PX[0])[None] // width
+        rows = np.arange(DESCRIBED_PX[1])[:, None] // height
+        columns = np.arange(DESCRIBED_PX[0])[None] // width
         _CELL_CACHE[key] = (rows * CELLS[0] + columns) * DIRECTIONS
     return _CELL_CACHE[key]
 
 
-def centred(description: Description, mask: Values | None = None) -> Values:
+def centred_vectors(description: ClipDescriptors, mask: Values | None = None) -> Values:
     """Take away what all frames of the clip share (the car, the sky): unit vectors [N, LENGTH], float32.
 
     Cells that never change count for nothing from here on, nor do those where ``mask`` [LENGTH] is 0.
@@ -97,17 +97,17 @@ def centred(description: Description, mask: Values | None = None) -> Values:
     cells = description.cells.astype(np.float32)
     if mask is not None:
         cells *= mask
-    return unit(cells - cells.mean(axis=0))
+    return normalised(cells - cells.mean(axis=0))
 
 
-def unit(vectors: Values) -> Values:
+def normalised(vectors: Values) -> Values:
     """Scale vectors [N, L] to length one."""
     return np.asarray(vectors / (np.linalg.norm(vectors, axis=1, keepdims=True) + np.float32(1e-6)))
 
 
-def part_of(vectors: Values, part: int) -> Values:
+def crop_vectors(vectors: Values, part: int) -> Values:
     """Cut one part of the picture out of unit vectors [N, LENGTH] and make it unit again: [N, L]."""
-    rows, columns = PARTS[part]
+    rows, columns = IMAGE_HALVES[part]
     grid = vectors.reshape(len(vectors), CELLS[1], CELLS[0], DIRECTIONS)[:, rows, columns]
     flat = grid.reshape(len(vectors), -1)
-    return unit(flat)
+    return normalised(flat)

@@ -15,38 +15,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.errors import ErrorCode, SaccadeError
-from modal_workers.lap_compare.clips.descriptors import LENGTH, PICTURE_PX, Description, describe
-from modal_workers.lap_compare.clips.thumbnail_cache import KeptPictures
-from modal_workers.lap_compare.clips.video import Frame, Reader
+from modal_workers.lap_compare.clips.descriptors import LENGTH, THUMBNAIL_PX, ClipDescriptors, compute_descriptor
+from modal_workers.lap_compare.clips.thumbnail_cache import ThumbnailCache
+from modal_workers.lap_compare.clips.video import ClipReader, DecodedFrame
 from modal_workers.lap_compare.comparison import Clip
 
 Picture = NDArray[np.uint8]
-Passed = TypeVar("Passed")
+ResultT = TypeVar("ResultT")
 
 RATE_HZ: Final = 30.0
 #: At most this many samples are kept of a clip (10 minutes at full rate); a longer one is sampled more thinly.
-MOST_SAMPLES: Final = 18_000
+MAX_SAMPLES: Final = 18_000
 #: Below this many grey levels of change, noise and compression are all there is.
-STILL_LEVELS: Final = 0.6
-ACTIVITY_S: Final = 0.2
-FLOW_EVERY_S: Final = 0.1
+MIN_CHANGE_LEVELS: Final = 0.6
+ACTIVITY_INTERVAL_S: Final = 0.2
+FLOW_INTERVAL_S: Final = 0.1
 
 
 @dataclass(frozen=True)
-class Described:
+class ClipFeatures:
     """One clip after the read stage."""
 
     path: Path
     clip: Clip
-    description: Description
+    description: ClipDescriptors
     #: None when it was read by an earlier run.
-    pictures: KeptPictures | None = None
+    pictures: ThumbnailCache | None = None
 
 
-class Motion(Protocol):
+class FlowEstimator(Protocol):
     """Measures motion between two pictures: median flow in widths."""
 
-    def __call__(self, before: Frame, after: Frame) -> float:
+    def __call__(self, before: DecodedFrame, after: DecodedFrame) -> float:
         """Give the median length of the flow between two frames, as a share of the picture's width."""
 
 
@@ -64,12 +64,12 @@ class _Samples:
 
     def add(self, time_s: float, cells: NDArray[np.float16], activity: float, flow: float) -> bool:
         """Take a sample; tell whether it was wanted."""
-        if self.count == MOST_SAMPLES:
+        if self.count == MAX_SAMPLES:
             self._thin()
         if self.count and time_s - self.time_s[self.count - 1] < 0.6 / self.rate_hz:
             return False
         if self.count == self.capacity:
-            self.capacity = min(2 * self.capacity, MOST_SAMPLES)
+            self.capacity = min(2 * self.capacity, MAX_SAMPLES)
             for name in ("time_s", "cells", "activity", "flow"):
                 old = getattr(self, name)
                 grown = np.empty((self.capacity, *old.shape[1:]), old.dtype)
@@ -82,26 +82,26 @@ class _Samples:
 
     def _thin(self) -> None:
         self.rate_hz /= 2
-        kept = MOST_SAMPLES // 2
+        kept = MAX_SAMPLES // 2
         for values in (self.time_s, self.cells, self.activity, self.flow):
-            values[:kept] = values[:MOST_SAMPLES:2].copy()
+            values[:kept] = values[:MAX_SAMPLES:2].copy()
         self.count = kept
 
-    def description(self) -> Description:
+    def description(self) -> ClipDescriptors:
         part = slice(0, self.count)
-        return Description(
+        return ClipDescriptors(
             self.time_s[part].copy(), self.cells[part].copy(), self.activity[part].copy(), self.flow[part].copy()
         )
 
 
-def read_pair(
+def extract_pair(
     paths: tuple[Path, Path],
     names: tuple[str, str],
-    motions: tuple[Motion | None, Motion | None],
+    motions: tuple[FlowEstimator | None, FlowEstimator | None],
     *,
     progress: Callable[[float], None],
     scratch: Path | None = None,
-) -> tuple[tuple[Described, Described], tuple[str, ...]]:
+) -> tuple[tuple[ClipFeatures, ClipFeatures], tuple[str, ...]]:
     """Describe both clips at once; ``progress`` is called from both threads, never from two at a time.
 
     Given a folder ``scratch``, their pictures are kept there for the mount's correction.
@@ -112,9 +112,9 @@ def read_pair(
     share = [0.0, 0.0]
     lock = Lock()
     ended = Event()
-    kept = tuple(KeptPictures(scratch / f"pictures_{side}") if scratch else None for side in range(2))
+    kept = tuple(ThumbnailCache(scratch / f"pictures_{side}") if scratch else None for side in range(2))
 
-    def read(side: int) -> tuple[Described, tuple[str, ...]]:
+    def read(side: int) -> tuple[ClipFeatures, tuple[str, ...]]:
         def advance(part: float) -> None:
             with lock:
                 if ended.is_set():
@@ -123,7 +123,7 @@ def read_pair(
                 progress(0.5 * sum(share))
 
         try:
-            clip, description, warnings = describe_clip(
+            clip, description, warnings = extract_clip(
                 paths[side], names[side], progress=advance, motion=motions[side], keep=kept[side]
             )
         except BaseException:
@@ -132,21 +132,21 @@ def read_pair(
         finally:
             if pictures := kept[side]:
                 pictures.close()
-        return Described(paths[side], clip, description, kept[side]), warnings
+        return ClipFeatures(paths[side], clip, description, kept[side]), warnings
 
-    first, second = in_parallel(lambda: read(0), lambda: read(1))
+    first, second = run_in_parallel(lambda: read(0), lambda: read(1))
     return (first[0], second[0]), first[1] + second[1]
 
 
-def describe_clip(
+def extract_clip(
     path: Path,
     name: str,
     *,
     progress: Callable[[float], None],
-    motion: Motion | None = None,
+    motion: FlowEstimator | None = None,
     warp: NDArray[np.float64] | None = None,
-    keep: KeptPictures | None = None,
-) -> tuple[Clip, Description, tuple[str, ...]]:
+    keep: ThumbnailCache | None = None,
+) -> tuple[Clip, ClipDescriptors, tuple[str, ...]]:
     """Decode a clip once and describe it: its facts, its description, warnings.
 
     ``progress`` is called for every sample with the share done and may raise to stop the work. ``motion`` measures
@@ -155,18 +155,20 @@ def describe_clip(
     Raises:
         SaccadeError: INPUT_UNREADABLE, MEDIA_NO_VIDEO, MEDIA_TOO_LARGE, CLIP_TOO_SHORT, CLIP_STATIC.
     """
-    reader = Reader(path, name, width_px=PICTURE_PX[0], height_px=PICTURE_PX[1], rough=True)
+    reader = ClipReader(path, name, width_px=THUMBNAIL_PX[0], height_px=THUMBNAIL_PX[1], rough=True)
     samples = _Samples()
     recent: deque[tuple[float, Picture]] = deque(maxlen=16)
-    before: Frame | None = None
+    before: DecodedFrame | None = None
     flow_due = 0.0
     for frame in reader.frames(rate_hz=RATE_HZ):
         small = np.asarray(cv2.resize(frame.grey, (32, 18), interpolation=cv2.INTER_AREA), np.uint8)
         flow = np.nan
         if motion is not None and before is not None and frame.time_s >= flow_due:
             flow = motion(before, frame) / (frame.time_s - before.time_s)
-            flow_due = frame.time_s + FLOW_EVERY_S
-        wanted = samples.add(frame.time_s, describe(frame.grey, warp), _activity(recent, frame.time_s, small), flow)
+            flow_due = frame.time_s + FLOW_INTERVAL_S
+        wanted = samples.add(
+            frame.time_s, compute_descriptor(frame.grey, warp), _activity(recent, frame.time_s, small), flow
+        )
         if wanted and keep is not None:
             keep.add(frame.time_s, frame.grey)
         recent.append((frame.time_s, small))
@@ -174,13 +176,13 @@ def describe_clip(
         progress(min(1.0, frame.time_s / reader.duration_s) if reader.duration_s > 0 else 0.0)
     reader.refuse_short()
     description = samples.description()
-    refuse_static(description, name)
+    reject_static(description, name)
     return reader.clip, description, tuple(reader.warnings)
 
 
-def describe_again(
-    described: Described, warp: NDArray[np.float64], *, progress: Callable[[float], None]
-) -> Description:
+def recompute_descriptors(
+    described: ClipFeatures, warp: NDArray[np.float64], *, progress: Callable[[float], None]
+) -> ClipDescriptors:
     """Describe a clip as if its camera were mounted otherwise, from the pictures that were kept, else from the clip.
 
     Raises:
@@ -188,11 +190,11 @@ def describe_again(
     """
     was = described.description
     if described.pictures is None:
-        _, again, _ = describe_clip(described.path, described.clip.filename, progress=progress, warp=warp)
+        _, again, _ = extract_clip(described.path, described.clip.filename, progress=progress, warp=warp)
         return again
     cells = np.empty_like(was.cells)
     for number, grey in enumerate(described.pictures.at(was.time_s.tolist())):
-        cells[number] = describe(grey, warp)
+        cells[number] = compute_descriptor(grey, warp)
         progress((number + 1) / len(was))
     return replace(was, cells=cells)
 
@@ -200,24 +202,24 @@ def describe_again(
 def _activity(recent: deque[tuple[float, Picture]], time_s: float, small: Picture) -> float:
     """Compare with the picture about ``ACTIVITY_S`` before: mean absolute difference in grey levels."""
     for earlier_s, earlier in reversed(recent):
-        if time_s - earlier_s >= ACTIVITY_S - 1e-3:
+        if time_s - earlier_s >= ACTIVITY_INTERVAL_S - 1e-3:
             return float(np.mean(cv2.absdiff(small, earlier)))
     return float(np.mean(cv2.absdiff(small, recent[0][1]))) if recent else 0.0
 
 
-def refuse_static(description: Description, name: str) -> None:
+def reject_static(description: ClipDescriptors, name: str) -> None:
     """Refuse a clip in which next to nothing moves.
 
     Raises:
         SaccadeError: CLIP_STATIC.
     """
-    moving_share = float(np.mean(description.activity > STILL_LEVELS))
+    moving_share = float(np.mean(description.activity > MIN_CHANGE_LEVELS))
     if moving_share * description.time_s[-1] < 1.0 or moving_share < 0.05:
         still = f"{100 * (1 - moving_share):.0f} % of {name} is a still picture."
         raise SaccadeError(ErrorCode.CLIP_STATIC, still)
 
 
-def in_parallel(first: Callable[[], Passed], second: Callable[[], Passed]) -> tuple[Passed, Passed]:
+def run_in_parallel(first: Callable[[], ResultT], second: Callable[[], ResultT]) -> tuple[ResultT, ResultT]:
     """Run two passes at once (decoding and OpenCV let go of the interpreter); the error that came about is raised."""
     with ThreadPoolExecutor(2, thread_name_prefix="clip") as pool:
         futures = (pool.submit(first), pool.submit(second))

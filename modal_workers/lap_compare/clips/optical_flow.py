@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.errors import ErrorCode, SaccadeError
-from modal_workers.lap_compare.clips.video import Frame
+from modal_workers.lap_compare.clips.video import DecodedFrame
 
 Picture = NDArray[np.uint8]
 
@@ -22,7 +22,7 @@ class DisFlow:
         """Make one for one clip: it keeps buffers."""
         self._search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
 
-    def __call__(self, before: Frame, after: Frame) -> float:
+    def __call__(self, before: DecodedFrame, after: DecodedFrame) -> float:
         """Give the median flow between two frames in widths."""
         # OpenCV takes what is in the field for a first guess: uninitialised memory with a NaN in it crashes it.
         field = np.zeros((*before.grey.shape, 2), np.float32)
@@ -48,7 +48,7 @@ class RaftFlow:
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._network = raft_small(weights=Raft_Small_Weights.C_T_V2).to(self._device).eval()
 
-    def __call__(self, before: Frame, after: Frame) -> float:
+    def __call__(self, before: DecodedFrame, after: DecodedFrame) -> float:
         """Give the median flow between two frames in widths."""
         torch = self._torch
         with torch.inference_mode():
@@ -68,7 +68,7 @@ def median_length(flow: NDArray[np.float32]) -> float:
     return float(np.median(np.hypot(upper[..., 0], upper[..., 1])) / flow.shape[1])
 
 
-def make_flow(kind: Literal["dis", "raft", "off"]) -> DisFlow | RaftFlow | None:
+def make_flow_estimator(kind: Literal["dis", "raft", "off"]) -> DisFlow | RaftFlow | None:
     """Make the flow that was asked for; None for "off".
 
     Raises:

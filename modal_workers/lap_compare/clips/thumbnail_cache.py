@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 Picture = NDArray[np.uint8]
 
 #: As JPEG a picture takes a tenth of its size; descriptors are made at half its width, where nothing of that is left.
-QUALITY: Final = 92
+JPEG_QUALITY: Final = 92
 
 
-class KeptPictures:
+class ThumbnailCache:
     """Pictures in one file, in order of their times."""
 
     def __init__(self, path: Path) -> None:
@@ -32,7 +32,7 @@ class KeptPictures:
         Raises:
             OSError: the disk is full.
         """
-        _, encoded = cv2.imencode(".jpg", grey, (cv2.IMWRITE_JPEG_QUALITY, QUALITY))
+        _, encoded = cv2.imencode(".jpg", grey, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
         self._file.write(encoded.tobytes())
         self._times_s.append(time_s)
         self._ends.append(self._file.tell())

@@ -15,10 +15,10 @@ from modal_workers.lap_compare.spec import YOLO_PACKAGE
 
 Picture = NDArray[np.uint8]
 
-SIDE_PX: Final = 640
-LEAST_CONFIDENCE: Final = 0.35
+INPUT_SIDE_PX: Final = 640
+MIN_CONFIDENCE: Final = 0.35
 #: Classes of COCO that drive: bicycle, car, motorcycle, bus, truck.
-VEHICLES: Final = (1, 2, 3, 5, 7)
+VEHICLE_CLASSES: Final = (1, 2, 3, 5, 7)
 MODEL_NAME: Final = "yolo26n.onnx"
 
 
@@ -44,9 +44,9 @@ class VehicleDetector:
 
     def nearest(self, picture: Picture) -> float:
         """Give the height of the largest vehicle in a BGR picture [H, W, 3] as a share of the picture's; 0 for none."""
-        scale = SIDE_PX / max(picture.shape[:2])
+        scale = INPUT_SIDE_PX / max(picture.shape[:2])
         small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        square = np.full((SIDE_PX, SIDE_PX, 3), 114, np.uint8)
+        square = np.full((INPUT_SIDE_PX, INPUT_SIDE_PX, 3), 114, np.uint8)
         square[: small.shape[0], : small.shape[1]] = small
         self._network.setInput(cv2.dnn.blobFromImage(square, 1 / 255, swapRB=True))
         return tallest_vehicle(np.asarray(self._network.forward()), small.shape[0])
@@ -55,6 +55,6 @@ class VehicleDetector:
 def tallest_vehicle(output: NDArray[np.float32], height_px: int) -> float:
     """Read a network's output [1, K, 6]: height of the tallest vehicle as a share of ``height_px``."""
     rows = output.reshape(-1, output.shape[-1])
-    vehicle = np.isin(np.round(rows[:, 5]).astype(int), VEHICLES) & (rows[:, 4] >= LEAST_CONFIDENCE)
+    vehicle = np.isin(np.round(rows[:, 5]).astype(int), VEHICLE_CLASSES) & (rows[:, 4] >= MIN_CONFIDENCE)
     heights = rows[vehicle, 3] - rows[vehicle, 1]
     return float(np.clip(heights.max(initial=0.0) / height_px, 0, 1))

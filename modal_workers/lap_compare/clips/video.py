@@ -20,15 +20,15 @@ from modal_workers.lap_compare.comparison import Clip
 
 Picture = NDArray[np.uint8]
 
-SHORTEST_S: Final = 2.0
+MIN_DURATION_S: Final = 2.0
 #: Above this many pixels a frame is decoded by one thread: every decoder thread holds pictures of its own.
 LARGE_FRAME_PX: Final = 4096 * 2304
 #: Cutting forward to a keyframe pays above this distance.
-SEEK_S: Final = 12.0
+SEEK_THRESHOLD_S: Final = 12.0
 
 
 @dataclass(frozen=True)
-class Frame:
+class DecodedFrame:
     """One decoded frame. ``grey`` is [h, w], as shown (rotation applied), at the size asked for."""
 
     time_s: float  # from the first frame
@@ -38,16 +38,16 @@ class Frame:
 
     def colour(self) -> Picture:
         """Convert the whole frame to BGR [H, W, 3], as shown."""
-        return turned(np.asarray(self._decoded.to_ndarray(format="bgr24"), np.uint8), self._rotation_deg)
+        return rotate_upright(np.asarray(self._decoded.to_ndarray(format="bgr24"), np.uint8), self._rotation_deg)
 
 
-def turned(picture: Picture, rotation_deg: int) -> Picture:
+def rotate_upright(picture: Picture, rotation_deg: int) -> Picture:
     """Turn a stored picture the way its metadata says it is shown (degrees counter-clockwise)."""
     turns = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
     return np.asarray(cv2.rotate(picture, turns[rotation_deg])) if rotation_deg else picture
 
 
-class Reader:
+class ClipReader:
     """Decodes one clip from its start. After the loop ``clip`` and ``warnings`` tell what was met.
 
     Presentation times come from the container, with edit lists applied. Frames without one get the nominal
@@ -87,7 +87,7 @@ class Reader:
             variable_rate=seen.variable,
         )
 
-    def frames(self, *, rate_hz: float = 0.0, wanted_s: Sequence[float] = ()) -> Iterator[Frame]:
+    def frames(self, *, rate_hz: float = 0.0, wanted_s: Sequence[float] = ()) -> Iterator[DecodedFrame]:
         """Decode, giving at most ``rate_hz`` frames a second (0: all), or only those nearest ``wanted_s`` (sorted).
 
         Raises:
@@ -131,7 +131,7 @@ class Reader:
                 self.duration_s = float(stream.duration * stream.time_base)
             yield container, stream
 
-    def _paced(self, container: Any, stream: Any, rate_hz: float) -> Iterator[Frame]:
+    def _paced(self, container: Any, stream: Any, rate_hz: float) -> Iterator[DecodedFrame]:
         due = -1.0
         for time_s, frame in self._decoded(container, stream):
             if rate_hz <= 0 or time_s >= due - 1e-4:
@@ -141,7 +141,7 @@ class Reader:
                     due = time_s + 1 / rate_hz
                 yield self._frame(time_s, frame)
 
-    def _nearest(self, container: Any, stream: Any, wanted_s: Sequence[float]) -> Iterator[Frame]:
+    def _nearest(self, container: Any, stream: Any, wanted_s: Sequence[float]) -> Iterator[DecodedFrame]:
         """Give the first frame at or after each wanted time, seeking over long gaps."""
         decoded = self._decoded(container, stream)
         first = next(decoded, None)
@@ -150,7 +150,7 @@ class Reader:
         start_s = self._times.origin_s
         now, frame = first
         for want in wanted_s:
-            if want - now > SEEK_S:
+            if want - now > SEEK_THRESHOLD_S:
                 container.seek(int((want + start_s) / stream.time_base), stream=stream)
                 self._times.forget_order()
                 decoded = self._decoded(container, stream)
@@ -180,7 +180,7 @@ class Reader:
                 raise SaccadeError(ErrorCode.INPUT_UNREADABLE, f"{self.name}: no frame of it decodes.") from error
             self.warnings.append(f"{self.name} breaks off at {self._times.last_s:.1f} s; the rest does not decode.")
 
-    def _frame(self, time_s: float, frame: av.VideoFrame) -> Frame:
+    def _frame(self, time_s: float, frame: av.VideoFrame) -> DecodedFrame:
         """Scale a frame's luma. In planar YUV plane 0 is the grey picture: no colour is converted."""
         width, height = self._size if self._rotation_deg % 180 == 0 else self._size[::-1]
         if frame.format.name in ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "nv12"):
@@ -189,7 +189,9 @@ class Reader:
             grey = cv2.resize(luma, (width, height), interpolation=cv2.INTER_AREA)
         else:
             grey = frame.reformat(width=width, height=height, format="gray").to_ndarray()
-        return Frame(time_s, turned(np.asarray(grey, np.uint8), self._rotation_deg), frame, self._rotation_deg)
+        return DecodedFrame(
+            time_s, rotate_upright(np.asarray(grey, np.uint8), self._rotation_deg), frame, self._rotation_deg
+        )
 
     def refuse_short(self) -> None:
         """Refuse a clip of which too little was read.
@@ -200,9 +202,9 @@ class Reader:
         seen = self._times
         if seen.count == 0:
             raise SaccadeError(ErrorCode.INPUT_UNREADABLE, f"{self.name}: no frame of it decodes.")
-        if seen.last_s < SHORTEST_S:
+        if seen.last_s < MIN_DURATION_S:
             what = f"{seen.count} frame{'s' * (seen.count != 1)}, {seen.last_s:.1f} s"
-            raise SaccadeError(ErrorCode.CLIP_TOO_SHORT, f"{self.name} has {what}; {SHORTEST_S:.0f} s are needed.")
+            raise SaccadeError(ErrorCode.CLIP_TOO_SHORT, f"{self.name} has {what}; {MIN_DURATION_S:.0f} s are needed.")
         if self.duration_s - seen.last_s > max(1.0, 0.05 * self.duration_s) and not self.warnings:
             text = f"{self.name} promises {self.duration_s:.1f} s but ends at {seen.last_s:.1f} s; was it cut off?"
             self.warnings.append(text)

@@ -10,17 +10,17 @@ from PIL import Image, ImageDraw
 from modal_workers.lap_compare import wording
 from modal_workers.lap_compare.comparison import Comparison, Opportunity
 from modal_workers.lap_compare.rendering import palette
-from modal_workers.lap_compare.rendering.delta_strip import delta_range_s, draw_strip
+from modal_workers.lap_compare.rendering.delta_strip import delta_range_s, draw_delta_strip
 from modal_workers.lap_compare.rendering.panel import panel_size
-from modal_workers.lap_compare.rendering.text_sprites import Lettering, drawable, fitted, font
-from modal_workers.lap_compare.rendering.yuv_image import Colour, Matrix, Pixels, Sprite, YuvPicture
+from modal_workers.lap_compare.rendering.text_sprites import TextSprites, font, shortened, with_known_glyphs
+from modal_workers.lap_compare.rendering.yuv_image import Colour, ColourMatrix, Pixels, Sprite, YuvImage
 
-NARROWEST_HALF_PX = 320  # of a panel of 360 px: the figures under it need the room
-VEIL = 200  # opacity of what lies under lettering on video, of 255
+MIN_HALF_WIDTH_PX = 320  # of a panel of 360 px: the figures under it need the room
+PLATE_OPACITY = 200  # opacity of what lies under lettering on video, of 255
 
 
 @dataclass(frozen=True)
-class Moment:
+class FrameFigures:
     """The figures that one frame shows."""
 
     lap_s: float
@@ -33,7 +33,7 @@ class Moment:
 class Dashboard:
     """Draws the frames of one overlay."""
 
-    def __init__(self, comparison: Comparison, height_px: int, matrix: Matrix) -> None:
+    def __init__(self, comparison: Comparison, height_px: int, matrix: ColourMatrix) -> None:
         """Lay out panels of ``height_px`` and draw all that does not change."""
         clip_a, clip_b = comparison.clip_a, comparison.clip_b
         tallest = max(clip_a.height_px, clip_b.height_px, 240)
@@ -42,15 +42,15 @@ class Dashboard:
         self._scale = scale = height / 360
         self.size_a = panel_size(clip_a.width_px, clip_a.height_px, height)
         self.size_b = panel_size(clip_b.width_px, clip_b.height_px, height)
-        half = max(self.size_a[0], self.size_b[0], _even(NARROWEST_HALF_PX * scale))
+        half = max(self.size_a[0], self.size_b[0], _even(MIN_HALF_WIDTH_PX * scale))
         self._gap, self._panel_height = _even(4 * scale), height
         self._strip_top = height + _even(66 * scale)
         strip_height = _even(62 * scale)
         self._half = half
         self.size = (2 * half + self._gap, self._strip_top + strip_height + _even(6 * scale))
-        self._letters = Lettering(matrix)
+        self._letters = TextSprites(matrix)
         self._range_s = delta_range_s(comparison)
-        self._strip = draw_strip(comparison, (self.size[0], strip_height), scale, matrix)
+        self._strip = draw_delta_strip(comparison, (self.size[0], strip_height), scale, matrix)
         self._bar_width = _even(0.34 * self.size[0])
         self._bar_top = height + _even(42 * scale)
         self._banners = [(o, self._banner(o)) for o in comparison.opportunities]
@@ -67,7 +67,7 @@ class Dashboard:
         self._still = self._draw_still()
         self._picture = self._still.copy()
 
-    def draw(self, moment: Moment, panel_a: YuvPicture, panel_b: YuvPicture) -> Pixels:
+    def draw(self, moment: FrameFigures, panel_a: YuvImage, panel_b: YuvImage) -> Pixels:
         """Put one frame together; gives [height * 3 / 2, width], drawn over by the next call."""
         picture = self._picture
         np.copyto(picture.pixels, self._still.pixels)
@@ -85,16 +85,16 @@ class Dashboard:
         self._draw_strip(picture, moment)
         return picture.pixels
 
-    def _draw_still(self) -> YuvPicture:
+    def _draw_still(self) -> YuvImage:
         width, height = self.size
-        picture = YuvPicture.filled(width, height, palette.NIGHT, self._matrix)
+        picture = YuvImage.filled(width, height, palette.BACKGROUND, self._matrix)
         accent = max(2, _even(2 * self._scale))
         picture.fill((0, self._panel_height, self._half, accent), palette.DRIVER_A, self._matrix)
         picture.fill((self._half + self._gap, self._panel_height, self._half, accent), palette.DRIVER_B, self._matrix)
         left, top = (width - self._bar_width) // 2, self._bar_top
         picture.fill(
             (left, top, self._bar_width, _even(10 * self._scale)),
-            palette.mixed(palette.NIGHT, palette.LINE, 0.7),
+            palette.mix(palette.BACKGROUND, palette.LINE, 0.7),
             self._matrix,
         )
         size = round(10 * self._scale)
@@ -110,27 +110,27 @@ class Dashboard:
             picture.blend(self._letters.text(text, size, colour, bold=False), x, top - _even(2 * self._scale))
         return picture
 
-    def _draw_clock(self, picture: YuvPicture, right: int, top: int, seconds: float) -> None:
-        text = wording.clock(seconds)
+    def _draw_clock(self, picture: YuvImage, right: int, top: int, seconds: float) -> None:
+        text = wording.format_lap_time(seconds)
         left = right - self._clock_veil.width
         picture.blend(self._clock_veil, left, top)
         x = right - self._letters.width(text, self._clock_size) - _even(7 * self._scale)
         picture.blend(self._letters.text(text, self._clock_size, palette.WHITE), x, top + _even(3 * self._scale))
 
-    def _draw_banner(self, picture: YuvPicture, moment: Moment) -> None:
+    def _draw_banner(self, picture: YuvImage, moment: FrameFigures) -> None:
         for opportunity, banner in self._banners:
-            start_s = wording.lap_s(self._comparison, opportunity.start_a_s)
-            end_s = wording.lap_s(self._comparison, opportunity.end_a_s)
+            start_s = wording.lap_time_s(self._comparison, opportunity.start_a_s)
+            end_s = wording.lap_time_s(self._comparison, opportunity.end_a_s)
             if start_s <= moment.lap_s <= end_s:
                 left = 0 if opportunity.loser == "a" else self._half + self._gap
                 x = left + (self._half - banner.width) // 2
                 picture.blend(banner, x, self._panel_height - banner.height - _even(10 * self._scale))
                 return
 
-    def _draw_figures(self, picture: YuvPicture, moment: Moment) -> None:
+    def _draw_figures(self, picture: YuvImage, moment: FrameFigures) -> None:
         scale, top = self._scale, self._panel_height + _even(8 * self._scale)
         colour = palette.delta_colour(moment.delta_s, moment.error_s)
-        text, size = f"B {wording.signed(moment.delta_s)} s", round(24 * scale)
+        text, size = f"B {wording.format_signed(moment.delta_s)} s", round(24 * scale)
         picture.blend(
             self._letters.text(text, size, colour),
             (self.size[0] - self._letters.width(text, size)) // 2,
@@ -143,27 +143,27 @@ class Dashboard:
         left += light.width + _even(8 * scale)
         picture.blend(self._letters.text(f"Match {grade}", large, palette.WHITE), left, top + _even(2 * scale))
         error = f"±{moment.error_s:.2f} s"
-        picture.blend(self._letters.text(error, small, palette.QUIET, bold=False), left, top + _even(20 * scale))
+        picture.blend(self._letters.text(error, small, palette.MUTED, bold=False), left, top + _even(20 * scale))
         for text, size, colour, y in (
             (f"{moment.relative_speed:.0%}", large, palette.WHITE, 2),
-            ("speed of B / A", small, palette.QUIET, 20),
+            ("speed of B / A", small, palette.MUTED, 20),
         ):
             bold = size == large
             x = self.size[0] - _even(14 * scale) - self._letters.width(text, size, bold=bold)
             picture.blend(self._letters.text(text, size, colour, bold=bold), x, top + _even(y * scale))
 
-    def _draw_bar(self, picture: YuvPicture, moment: Moment) -> None:
+    def _draw_bar(self, picture: YuvImage, moment: FrameFigures) -> None:
         middle, height = self.size[0] // 4 * 2, _even(10 * self._scale)
         length = _even(min(1.0, abs(moment.delta_s) / self._range_s) * self._bar_width / 2)
         left = middle if moment.delta_s > 0 else middle - length
         colour = palette.BEHIND if moment.delta_s > 0 else palette.AHEAD
         if abs(moment.delta_s) <= moment.error_s:
-            colour = palette.QUIET
+            colour = palette.MUTED
         picture.fill((left, self._bar_top, length, height), colour, self._matrix)
         tick = _even(3 * self._scale)
         picture.fill((middle - 2, self._bar_top - tick, 2, height + 2 * tick), palette.WHITE, self._matrix)
 
-    def _draw_strip(self, picture: YuvPicture, moment: Moment) -> None:
+    def _draw_strip(self, picture: YuvImage, moment: FrameFigures) -> None:
         strip, top = self._strip, self._strip_top
         x = strip.x(moment.lap_s) // 2 * 2
         picture.paste(strip.bright, 0, top, 0, x)
@@ -177,7 +177,7 @@ class Dashboard:
         height = 2 * round(14.5 * self._scale)
         face = font(round(13 * self._scale))
         room = self._half - self._clock_veil.width - height - 44 * self._scale
-        name = fitted(drawable(filename), room, face)
+        name = shortened(with_known_glyphs(filename), room, face)
         width = _even(height + face.getlength(name) + 18 * self._scale)
         image = self._plate(width, height)
         draw = ImageDraw.Draw(image)
@@ -185,7 +185,7 @@ class Dashboard:
         draw.text(
             (height / 2, height / 2),
             letter,
-            fill=palette.NIGHT,
+            fill=palette.BACKGROUND,
             anchor="mm",
             font=font(round(16 * self._scale), bold=True),
         )
@@ -201,9 +201,9 @@ class Dashboard:
         return Sprite.of_image(image, self._matrix)
 
     def _plate(self, width: int, height: int) -> Image.Image:
-        image = Image.new("RGBA", (width, height), (*palette.NIGHT, 0))
+        image = Image.new("RGBA", (width, height), (*palette.BACKGROUND, 0))
         ImageDraw.Draw(image).rounded_rectangle(
-            (0, 0, width - 1, height - 1), 5 * self._scale, fill=(*palette.NIGHT, VEIL)
+            (0, 0, width - 1, height - 1), 5 * self._scale, fill=(*palette.BACKGROUND, PLATE_OPACITY)
         )
         return image
 

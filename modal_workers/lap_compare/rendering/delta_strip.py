@@ -11,10 +11,10 @@ from PIL import Image, ImageDraw
 from modal_workers.lap_compare import wording
 from modal_workers.lap_compare.comparison import Comparison, Floats
 from modal_workers.lap_compare.rendering import palette
-from modal_workers.lap_compare.rendering.text_sprites import drawable, fitted, font
-from modal_workers.lap_compare.rendering.yuv_image import Colour, Matrix, YuvPicture
+from modal_workers.lap_compare.rendering.text_sprites import font, shortened, with_known_glyphs
+from modal_workers.lap_compare.rendering.yuv_image import Colour, ColourMatrix, YuvImage
 
-FINER = 3  # drawn so many times larger, then averaged: smooth lines
+SUPERSAMPLING = 3  # drawn so many times larger, then averaged: smooth lines
 
 
 def delta_range_s(comparison: Comparison) -> float:
@@ -27,11 +27,11 @@ def delta_range_s(comparison: Comparison) -> float:
 
 
 @dataclass(frozen=True)
-class Strip:
+class DeltaStrip:
     """The curve in two brightnesses, and where a moment lies on it."""
 
-    dim: YuvPicture
-    bright: YuvPicture
+    dim: YuvImage
+    bright: YuvImage
     left: int  # of the curve, px
     right: int
     _zero_y: float
@@ -47,14 +47,14 @@ class Strip:
         return round(self._zero_y - delta_s * self._per_second_px)
 
 
-def draw_strip(comparison: Comparison, size: tuple[int, int], scale: float, matrix: Matrix) -> Strip:
+def draw_delta_strip(comparison: Comparison, size: tuple[int, int], scale: float, matrix: ColourMatrix) -> DeltaStrip:
     """Draw the strip at ``size`` (even); ``scale`` is 1 for a panel of 360 px."""
     drawing = _Drawing(comparison, size, scale)
     image = drawing.draw()
-    dim = Image.blend(image, Image.new("RGB", size, palette.NIGHT), 0.45)
-    return Strip(
-        dim=YuvPicture.of_image(dim, matrix),
-        bright=YuvPicture.of_image(image, matrix),
+    dim = Image.blend(image, Image.new("RGB", size, palette.BACKGROUND), 0.45)
+    return DeltaStrip(
+        dim=YuvImage.of_image(dim, matrix),
+        bright=YuvImage.of_image(image, matrix),
         left=drawing.margin,
         right=size[0] - drawing.margin,
         _zero_y=drawing.zero_y,
@@ -78,8 +78,8 @@ class _Drawing:
         self.zero_y = head + (height - head) / 2 + middle * self.per_second_px
 
     def draw(self) -> Image.Image:
-        size = (self._width * FINER, self._height * FINER)
-        image = Image.new("RGB", size, palette.NIGHT)
+        size = (self._width * SUPERSAMPLING, self._height * SUPERSAMPLING)
+        image = Image.new("RGB", size, palette.BACKGROUND)
         self._opportunities(image)
         self._curve(image)
         image = image.resize((self._width, self._height), Image.Resampling.BOX)
@@ -87,12 +87,12 @@ class _Drawing:
         return image
 
     def _x(self, lap_s: float) -> float:
-        return (self.margin + (self._width - 2 * self.margin) * lap_s / self.duration_s) * FINER
+        return (self.margin + (self._width - 2 * self.margin) * lap_s / self.duration_s) * SUPERSAMPLING
 
     def _columns(self, values: Floats) -> Floats:
         """Sample an array at every fine column of the curve."""
         lap_s = self._comparison.alignment.time_a_s - self._comparison.alignment.time_a_s[0]
-        at_s = np.linspace(0, self.duration_s, (self._width - 2 * self.margin) * FINER)
+        at_s = np.linspace(0, self.duration_s, (self._width - 2 * self.margin) * SUPERSAMPLING)
         return np.asarray(np.interp(at_s, lap_s, values), np.float64)
 
     def _curve(self, image: Image.Image) -> None:
@@ -101,44 +101,44 @@ class _Drawing:
         error_s = self._columns(self._comparison.alignment.error_s)
         confidence = self._columns(self._comparison.alignment.confidence)
         rows = np.arange(pixels.shape[0])[:, None]
-        here = pixels[:, self.margin * FINER : self.margin * FINER + len(delta_s)]
+        here = pixels[:, self.margin * SUPERSAMPLING : self.margin * SUPERSAMPLING + len(delta_s)]
 
         def row(seconds: Floats) -> Floats:
-            return np.asarray((self.zero_y - seconds * self.per_second_px) * FINER)
+            return np.asarray((self.zero_y - seconds * self.per_second_px) * SUPERSAMPLING)
 
-        zero, curve = self.zero_y * FINER, row(delta_s)
+        zero, curve = self.zero_y * SUPERSAMPLING, row(delta_s)
         filled = (rows >= np.minimum(zero, curve)) & (rows < np.maximum(zero, curve))
         _tint(here, filled & (delta_s > 0), palette.BEHIND, 0.34)
         _tint(here, filled & (delta_s <= 0), palette.AHEAD, 0.34)
         _tint(here, (rows >= row(delta_s + error_s)) & (rows <= row(delta_s - error_s)), palette.WHITE, 0.22)
-        _tint(here, np.broadcast_to(np.abs(rows - zero) < 0.5 * FINER, filled.shape), palette.QUIET, 0.6)
+        _tint(here, np.broadcast_to(np.abs(rows - zero) < 0.5 * SUPERSAMPLING, filled.shape), palette.MUTED, 0.6)
         # as thick across as along, however steep
-        thickness = 0.9 * self._scale * FINER * np.hypot(1.0, np.gradient(curve))
+        thickness = 0.9 * self._scale * SUPERSAMPLING * np.hypot(1.0, np.gradient(curve))
         line = np.abs(rows - curve) <= thickness
         certain = confidence >= wording.FAIR_CONFIDENCE
         _tint(here, line & certain, palette.WHITE, 1.0)
-        _tint(here, line & ~certain, palette.QUIET, 0.6)
+        _tint(here, line & ~certain, palette.MUTED, 0.6)
         image.paste(Image.fromarray(np.rint(pixels).astype(np.uint8)))
 
     def _opportunities(self, image: Image.Image) -> None:
         draw = ImageDraw.Draw(image)
         for opportunity in self._comparison.opportunities:
-            left = self._x(wording.lap_s(self._comparison, opportunity.start_a_s))
-            right = self._x(wording.lap_s(self._comparison, opportunity.end_a_s))
+            left = self._x(wording.lap_time_s(self._comparison, opportunity.start_a_s))
+            right = self._x(wording.lap_time_s(self._comparison, opportunity.end_a_s))
             colour = palette.DRIVER_A if opportunity.loser == "a" else palette.DRIVER_B
-            top = self._head * FINER
-            draw.rectangle((left, top, right, image.height), fill=palette.mixed(palette.NIGHT, colour, 0.16))
-            draw.rectangle((left, top, right, top + 2 * self._scale * FINER), fill=colour)
+            top = self._head * SUPERSAMPLING
+            draw.rectangle((left, top, right, image.height), fill=palette.mix(palette.BACKGROUND, colour, 0.16))
+            draw.rectangle((left, top, right, top + 2 * self._scale * SUPERSAMPLING), fill=colour)
 
     def _sectors(self, image: Image.Image) -> None:
         draw = ImageDraw.Draw(image)
         face = font(round(10 * self._scale))
         for sector in self._comparison.sectors:
-            left = self._x(wording.lap_s(self._comparison, sector.start_a_s)) / FINER
-            right = self._x(wording.lap_s(self._comparison, sector.end_a_s)) / FINER
+            left = self._x(wording.lap_time_s(self._comparison, sector.start_a_s)) / SUPERSAMPLING
+            right = self._x(wording.lap_time_s(self._comparison, sector.end_a_s)) / SUPERSAMPLING
             draw.line((left, 0, left, self._height), fill=palette.LINE)
-            name = fitted(drawable(sector.name), right - left - 6 * self._scale, face)
-            draw.text((left + 4 * self._scale, self._scale), name, fill=palette.QUIET, font=face)
+            name = shortened(with_known_glyphs(sector.name), right - left - 6 * self._scale, face)
+            draw.text((left + 4 * self._scale, self._scale), name, fill=palette.MUTED, font=face)
 
 
 def _tint(pixels: NDArray[np.float64], where: NDArray[np.bool_], colour: Colour, share: float) -> None:

@@ -12,13 +12,13 @@ from typing import Any, Self
 import av
 import av.error
 
-from modal_workers.lap_compare.rendering.yuv_image import BT709, Matrix, Pixels
+from modal_workers.lap_compare.rendering.yuv_image import BT709, ColourMatrix, Pixels
 
-SMALLEST_BIT_RATE = 60_000
-SHRUNK_SHARE = 0.92  # of the budget: rate control and the container overshoot
+MIN_BIT_RATE = 60_000
+BUDGET_SHARE = 0.92  # of the budget: rate control and the container overshoot
 
 
-class Movie:
+class H264Writer:
     """One MP4 being written; a ``with`` block that ends in an error leaves no file behind."""
 
     def __init__(
@@ -27,7 +27,7 @@ class Movie:
         size: tuple[int, int],
         rate_hz: Fraction,
         *,
-        matrix: Matrix = BT709,
+        matrix: ColourMatrix = BT709,
         quality: int = 27,
         bit_rate: int = 0,
     ) -> None:
@@ -90,7 +90,7 @@ class Movie:
 
 
 @dataclass(frozen=True)
-class Fit:
+class EncodingPlan:
     """How a movie is encoded to fit a number of bytes: its size, which frames it keeps, its bit rate."""
 
     size: tuple[int, int]
@@ -99,30 +99,30 @@ class Fit:
     bit_rate: int
 
 
-def fit(size: tuple[int, int], rate_hz: Fraction, duration_s: float, limit_bytes: float) -> Fit:
+def plan_encoding(size: tuple[int, int], rate_hz: Fraction, duration_s: float, limit_bytes: float) -> EncodingPlan:
     """Plan a movie of at most ``limit_bytes``: a smaller picture, and every second frame below 500 kbit/s.
 
     Raises:
         ValueError: even 60 kbit/s would not fit.
     """
-    bit_rate = int(limit_bytes * SHRUNK_SHARE * 8 / duration_s)
-    if bit_rate < SMALLEST_BIT_RATE:
+    bit_rate = int(limit_bytes * BUDGET_SHARE * 8 / duration_s)
+    if bit_rate < MIN_BIT_RATE:
         raise ValueError(f"{duration_s:.0f} s of video do not fit in {limit_bytes:.0f} bytes.")
     every = 2 if bit_rate < 500_000 else 1
     rate_hz /= every
     # about 0.08 bit a pixel keeps lettering legible
     scale = min(1.0, (bit_rate / (0.08 * size[0] * size[1] * float(rate_hz))) ** 0.5)
     smaller = max(64, 2 * int(size[0] * scale / 2)), max(36, 2 * int(size[1] * scale / 2))
-    return Fit(smaller, every, rate_hz, bit_rate)
+    return EncodingPlan(smaller, every, rate_hz, bit_rate)
 
 
-class SmallerMovie:
+class DownscalingWriter:
     """A movie made smaller as its frames come; a ``with`` block that ends in an error leaves no file behind."""
 
-    def __init__(self, path: Path, fitted: Fit, matrix: Matrix = BT709) -> None:
+    def __init__(self, path: Path, fitted: EncodingPlan, matrix: ColourMatrix = BT709) -> None:
         """Open ``path``."""
         self._fit, self._seen = fitted, 0
-        self._movie = Movie(path, fitted.size, fitted.rate_hz, matrix=matrix, bit_rate=fitted.bit_rate)
+        self._movie = H264Writer(path, fitted.size, fitted.rate_hz, matrix=matrix, bit_rate=fitted.bit_rate)
 
     def __enter__(self) -> Self:
         return self
@@ -140,7 +140,7 @@ class SmallerMovie:
         self._seen += 1
 
 
-def shrink(path: Path, out_path: Path, limit_bytes: int, *, check: Callable[[], None] | None = None) -> Path:
+def shrink_video(path: Path, out_path: Path, limit_bytes: int, *, check: Callable[[], None] | None = None) -> Path:
     """Encode a movie again so that it takes at most ``limit_bytes``; gives ``path`` itself when it fits already.
 
     ``fit`` says how. ``check`` is called for every frame; whatever it raises stops the work.
@@ -165,7 +165,9 @@ def _encode_again(path: Path, out_path: Path, target_bytes: float, check: Callab
         stream = source.streams.video[0]
         duration_s = float((stream.duration or 0) * (stream.time_base or 0)) or 1.0
         rate_hz = Fraction(stream.average_rate or 30)
-        with SmallerMovie(out_path, fit((stream.width, stream.height), rate_hz, duration_s, target_bytes)) as movie:
+        with DownscalingWriter(
+            out_path, plan_encoding((stream.width, stream.height), rate_hz, duration_s, target_bytes)
+        ) as movie:
             for frame in source.decode(stream):
                 if check is not None:
                     check()

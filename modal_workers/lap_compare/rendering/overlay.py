@@ -17,18 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modal_workers.lap_compare.comparison import Comparison, Floats, Opportunity
-from modal_workers.lap_compare.rendering.dashboard import Dashboard, Moment
-from modal_workers.lap_compare.rendering.h264_writer import Fit, Movie, SmallerMovie, fit
-from modal_workers.lap_compare.rendering.panel import Ahead, matrix_of, shots
+from modal_workers.lap_compare.rendering.dashboard import Dashboard, FrameFigures
+from modal_workers.lap_compare.rendering.h264_writer import DownscalingWriter, EncodingPlan, H264Writer, plan_encoding
+from modal_workers.lap_compare.rendering.panel import FramePrefetcher, colour_matrix_of, panel_frames
 
-FASTEST_HZ = 30
-SLOWEST_HZ = 5
+MAX_RATE_HZ = 30
+MIN_RATE_HZ = 5
 CLIP_MARGIN_S = 1.0
 #: Of an overlay: half of what laps filmed at 1080p took.
-FEWEST_BITS_A_PIXEL = 0.04
+MIN_BITS_PER_PIXEL = 0.04
 
 Progress = Callable[[float, str], None]
-Frames = NDArray[np.bool_]  # [N], which frames of a timeline
+FrameMask = NDArray[np.bool_]  # [N], which frames of a timeline
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class Timeline:
     time_b_s: Floats
 
 
-def timeline(comparison: Comparison) -> Timeline:
+def output_timeline(comparison: Comparison) -> Timeline:
     """Lay out the output frames over the common stretch at A's rate, at most 30 frames a second."""
     clip, alignment = comparison.clip_a, comparison.alignment
-    rate = FASTEST_HZ if clip.variable_rate else min(FASTEST_HZ, max(SLOWEST_HZ, clip.mean_rate_hz))
+    rate = MAX_RATE_HZ if clip.variable_rate else min(MAX_RATE_HZ, max(MIN_RATE_HZ, clip.mean_rate_hz))
     rate_hz = Fraction(rate).limit_denominator(1001)
     start_s, end_s = float(alignment.time_a_s[0]), float(alignment.time_a_s[-1])
     count = int((end_s - start_s) * float(rate_hz) + 1e-6) + 1  # a last frame is not lost to rounding
@@ -76,33 +76,17 @@ def render_overlay(
         av.error.FFmpegError: the encoder fails, for example because the disk is full.
         ValueError: ``clips`` names a rank that is not there.
     """
-    plan = timeline(comparison)
+    plan = output_timeline(comparison)
     shown = _clip_frames(comparison, plan, clips or {})
     shown[out_path] = np.ones(len(plan.time_a_s), np.bool_)
     _render((path_a, path_b), comparison, plan, shown, height_px=height_px, progress=progress, smaller=smaller)
-
-
-def render_clips(
-    path_a: Path,
-    path_b: Path,
-    comparison: Comparison,
-    clips: Mapping[int, Path],
-    *,
-    height_px: int = 360,
-    progress: Progress | None = None,
-) -> None:
-    """Write only the opportunity clips; arguments and errors as in ``render_overlay``."""
-    plan = timeline(comparison)
-    shown = _clip_frames(comparison, plan, clips)
-    if shown:
-        _render((path_a, path_b), comparison, plan, shown, height_px=height_px, progress=progress)
 
 
 def _render(
     paths: tuple[Path, Path],
     comparison: Comparison,
     plan: Timeline,
-    shown: Mapping[Path, Frames],
+    shown: Mapping[Path, FrameMask],
     *,
     height_px: int,
     progress: Progress | None,
@@ -110,19 +94,23 @@ def _render(
 ) -> None:
     """Write the movies of ``shown``: for each file, which frames of the plan it has."""
     wanted = np.flatnonzero(np.any(list(shown.values()), axis=0))
-    matrix = matrix_of(paths[0], comparison.clip_a.filename)
+    matrix = colour_matrix_of(paths[0], comparison.clip_a.filename)
     dashboard = Dashboard(comparison, height_px, matrix)
     with ExitStack() as stack:
         panels = [
-            stack.enter_context(closing(Ahead(shots(path, clip.filename, times_s[wanted], size, matrix))))
+            stack.enter_context(
+                closing(FramePrefetcher(panel_frames(path, clip.filename, times_s[wanted], size, matrix)))
+            )
             for path, clip, times_s, size in (
                 (paths[0], comparison.clip_a, plan.time_a_s, dashboard.size_a),
                 (paths[1], comparison.clip_b, plan.time_b_s, dashboard.size_b),
             )
         ]
-        movies = {path: stack.enter_context(Movie(path, dashboard.size, plan.rate_hz, matrix=matrix)) for path in shown}
+        movies = {
+            path: stack.enter_context(H264Writer(path, dashboard.size, plan.rate_hz, matrix=matrix)) for path in shown
+        }
         fitted = _fitted(dashboard.size, plan, smaller[1]) if smaller else None
-        small = stack.enter_context(SmallerMovie(smaller[0], fitted, matrix)) if smaller and fitted else None
+        small = stack.enter_context(DownscalingWriter(smaller[0], fitted, matrix)) if smaller and fitted else None
         moments = _moments(comparison, plan, wanted)
         for done, (index, moment, shot_a, shot_b) in enumerate(zip(wanted, moments, *panels, strict=True), start=1):
             frame = av.VideoFrame.from_ndarray(dashboard.draw(moment, shot_a.picture, shot_b.picture), format="yuv420p")
@@ -135,30 +123,30 @@ def _render(
                 progress(done / len(wanted), f"frame {done} of {len(wanted)}")
 
 
-def _fitted(size: tuple[int, int], plan: Timeline, limit_bytes: int) -> Fit | None:
+def _fitted(size: tuple[int, int], plan: Timeline, limit_bytes: int) -> EncodingPlan | None:
     """Plan the smaller copy of an overlay; None when none is needed or none can be small enough."""
     frames = len(plan.time_a_s)
-    if frames * size[0] * size[1] * FEWEST_BITS_A_PIXEL < 8 * limit_bytes:
+    if frames * size[0] * size[1] * MIN_BITS_PER_PIXEL < 8 * limit_bytes:
         return None
     try:
-        return fit(size, plan.rate_hz, frames / float(plan.rate_hz), limit_bytes)
+        return plan_encoding(size, plan.rate_hz, frames / float(plan.rate_hz), limit_bytes)
     except ValueError:
         return None
 
 
-def _clip_frames(comparison: Comparison, plan: Timeline, clips: Mapping[int, Path]) -> dict[Path, Frames]:
+def _clip_frames(comparison: Comparison, plan: Timeline, clips: Mapping[int, Path]) -> dict[Path, FrameMask]:
     by_rank = {opportunity.rank: opportunity for opportunity in comparison.opportunities}
     if unknown := set(clips) - set(by_rank):
         raise ValueError(f"There is no opportunity of rank {sorted(unknown)}.")
     return {path: _stretch(plan.time_a_s, by_rank[rank]) for rank, path in clips.items()}
 
 
-def _stretch(time_a_s: Floats, opportunity: Opportunity) -> Frames:
+def _stretch(time_a_s: Floats, opportunity: Opportunity) -> FrameMask:
     start_s, end_s = opportunity.start_a_s - CLIP_MARGIN_S, opportunity.end_a_s + CLIP_MARGIN_S
     return np.asarray((time_a_s >= start_s) & (time_a_s <= end_s), np.bool_)
 
 
-def _moments(comparison: Comparison, plan: Timeline, wanted: NDArray[np.intp]) -> list[Moment]:
+def _moments(comparison: Comparison, plan: Timeline, wanted: NDArray[np.intp]) -> list[FrameFigures]:
     alignment = comparison.alignment
     at_s = plan.time_a_s[wanted]
 
@@ -172,4 +160,4 @@ def _moments(comparison: Comparison, plan: Timeline, wanted: NDArray[np.intp]) -
         sampled(alignment.confidence),
         sampled(comparison.relative_speed),
     )
-    return [Moment(*row) for row in zip(*columns, strict=True)]
+    return [FrameFigures(*row) for row in zip(*columns, strict=True)]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from modal_workers.lap_compare.rendering.yuv_image import Colour
 from modal_workers.lap_compare.wording import Grade
 
-NIGHT: Colour = (11, 14, 20)
+BACKGROUND: Colour = (11, 14, 20)
 RAISED: Colour = (22, 27, 36)
 LINE: Colour = (58, 66, 80)
-QUIET: Colour = (150, 160, 176)
+MUTED: Colour = (150, 160, 176)
 WHITE: Colour = (240, 244, 250)
 
 DRIVER_A: Colour = (77, 184, 255)
@@ -19,7 +19,7 @@ BEHIND: Colour = (255, 92, 108)
 GRADES: dict[Grade, Colour] = {"good": (61, 214, 140), "fair": (255, 190, 70), "poor": (255, 92, 108)}
 
 
-def mixed(colour: Colour, other: Colour, share: float) -> Colour:
+def mix(colour: Colour, other: Colour, share: float) -> Colour:
     """Mix ``share`` (0..1) of ``other`` into ``colour``."""
     red, green, blue = (round(c * (1 - share) + o * share) for c, o in zip(colour, other, strict=True))
     return red, green, blue

@@ -14,19 +14,19 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from contracts.errors import ErrorCode, SaccadeError
-from modal_workers.lap_compare.clips.video import Reader
+from modal_workers.lap_compare.clips.video import ClipReader
 from modal_workers.lap_compare.comparison import Floats
-from modal_workers.lap_compare.rendering.yuv_image import BT601, BT709, Matrix, Pixels, YuvPicture
+from modal_workers.lap_compare.rendering.yuv_image import BT601, BT709, ColourMatrix, Pixels, YuvImage
 
-AHEAD_FRAMES = 6  # enough to smooth over a keyframe; at 1280 x 720 that is 8 MB
+PREFETCHED_FRAMES = 6  # enough to smooth over a keyframe; at 1280 x 720 that is 8 MB
 
 
 @dataclass(frozen=True)
-class Shot:
+class PanelFrame:
     """One frame of a clip: its own time, and its picture at panel size."""
 
     time_s: float
-    picture: YuvPicture
+    picture: YuvImage
 
 
 def panel_size(shown_width_px: int, shown_height_px: int, height_px: int) -> tuple[int, int]:
@@ -38,13 +38,13 @@ def panel_size(shown_width_px: int, shown_height_px: int, height_px: int) -> tup
     return widest, max(2, 2 * round(height_px * widest / width / 2))
 
 
-def matrix_of(path: Path, name: str) -> Matrix:
+def colour_matrix_of(path: Path, name: str) -> ColourMatrix:
     """Tell which colour matrix a clip uses; an untagged one by its size, as players guess it.
 
     Raises:
         SaccadeError: INPUT_UNREADABLE, as ``shots`` does.
     """
-    with closing(Reader(path, name).decoded()) as decoded:
+    with closing(ClipReader(path, name).decoded()) as decoded:
         _, frame = _first(decoded, name)
         return _matrix(int(frame.colorspace), frame.height)
 
@@ -56,13 +56,15 @@ def _first(decoded: Iterator[tuple[float, Any]], name: str) -> tuple[float, Any]
     return first
 
 
-def _matrix(code: int, height_px: int) -> Matrix:
+def _matrix(code: int, height_px: int) -> ColourMatrix:
     if code in (BT601.tag, 5):
         return BT601
     return BT601 if code not in (BT709.tag, 9, 10) and height_px < 720 else BT709
 
 
-def shots(path: Path, name: str, times_s: Floats, size: tuple[int, int], matrix: Matrix) -> Generator[Shot]:
+def panel_frames(
+    path: Path, name: str, times_s: Floats, size: tuple[int, int], matrix: ColourMatrix
+) -> Generator[PanelFrame]:
     """Give, for each of ``times_s`` (ascending), the nearest frame by the container's timestamps.
 
     Frames are decoded forward, once; only those shown are scaled. A frame that is nearest to several times is given
@@ -72,26 +74,26 @@ def shots(path: Path, name: str, times_s: Floats, size: tuple[int, int], matrix:
         SaccadeError: INPUT_UNREADABLE.
     """
     scaler = _Scaler(size, matrix)
-    decoded = Reader(path, name).decoded()
+    decoded = ClipReader(path, name).decoded()
     held = _first(decoded, name)
     following = next(decoded, None)
-    shot: Shot | None = None
+    shot: PanelFrame | None = None
     for time_s in times_s:
         while following is not None and abs(following[0] - time_s) <= abs(held[0] - time_s):
             held, following = following, next(decoded, None)
         if shot is None or shot.time_s != held[0]:
-            shot = Shot(held[0], scaler.scale(held[1]))
+            shot = PanelFrame(held[0], scaler.scale(held[1]))
         yield shot
 
 
 class _Scaler:
     """Brings decoded frames to panel size in 4:2:0, limited range, one colour matrix."""
 
-    def __init__(self, size: tuple[int, int], matrix: Matrix) -> None:
+    def __init__(self, size: tuple[int, int], matrix: ColourMatrix) -> None:
         self._size, self._matrix = size, matrix
         self._reformatter = VideoReformatter()  # keeps its tables from frame to frame
 
-    def scale(self, frame: Any) -> YuvPicture:
+    def scale(self, frame: Any) -> YuvImage:
         turns = round(frame.rotation / 90) % 4  # counter-clockwise, as np.rot90 counts
         width, height = self._size if turns % 2 == 0 else self._size[::-1]
         scaled = self._reformatter.reformat(
@@ -104,33 +106,33 @@ class _Scaler:
             interpolation="BILINEAR",
             dst_color_range="MPEG",
         )
-        return _turned(YuvPicture(_contiguous(scaled)), turns)
+        return _turned(YuvImage(_contiguous(scaled)), turns)
 
 
 def _contiguous(frame: Any) -> Pixels:
     return np.ascontiguousarray(frame.to_ndarray(), dtype=np.uint8)
 
 
-def _turned(picture: YuvPicture, turns: int) -> YuvPicture:
+def _turned(picture: YuvImage, turns: int) -> YuvImage:
     if turns == 0:
         return picture
     width, height = (picture.width, picture.height) if turns == 2 else (picture.height, picture.width)
-    turned = YuvPicture(np.empty((height * 3 // 2, width), np.uint8))
+    turned = YuvImage(np.empty((height * 3 // 2, width), np.uint8))
     for target, source in ((turned.y, picture.y), (turned.u, picture.u), (turned.v, picture.v)):
         target[:] = np.rot90(source, turns)
     return turned
 
 
-class Ahead:
+class FramePrefetcher:
     """Runs an iterator of shots on a thread, a few ahead; iterate it, and close it when leaving early."""
 
-    def __init__(self, source: Generator[Shot]) -> None:
-        self._queue: queue.Queue[Shot | BaseException | None] = queue.Queue(AHEAD_FRAMES)
+    def __init__(self, source: Generator[PanelFrame]) -> None:
+        self._queue: queue.Queue[PanelFrame | BaseException | None] = queue.Queue(PREFETCHED_FRAMES)
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._work, args=(source,), daemon=True)
         self._thread.start()
 
-    def __iter__(self) -> Iterator[Shot]:
+    def __iter__(self) -> Iterator[PanelFrame]:
         while (item := self._queue.get()) is not None:
             if isinstance(item, BaseException):
                 raise item
@@ -146,7 +148,7 @@ class Ahead:
                 continue
         self._thread.join()
 
-    def _work(self, source: Generator[Shot]) -> None:
+    def _work(self, source: Generator[PanelFrame]) -> None:
         try:
             with closing(source):
                 for item in source:

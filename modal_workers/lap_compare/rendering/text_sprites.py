@@ -9,7 +9,7 @@ import matplotlib as mpl
 from matplotlib.ft2font import FT2Font
 from PIL import Image, ImageDraw, ImageFont
 
-from modal_workers.lap_compare.rendering.yuv_image import Colour, Matrix, Sprite
+from modal_workers.lap_compare.rendering.yuv_image import Colour, ColourMatrix, Sprite
 
 
 @lru_cache(maxsize=64)
@@ -24,7 +24,7 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text).strip()
 
 
-def drawable(text: str) -> str:
+def with_known_glyphs(text: str) -> str:
     """Give a text as DejaVu can draw it: a glyph that it lacks becomes a white square."""
     return "".join(c if _glyphs().get_char_index(ord(c)) else "□" for c in printable(text))
 
@@ -34,7 +34,7 @@ def _glyphs() -> FT2Font:
     return FT2Font(str(Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"))
 
 
-def fitted(text: str, width_px: float, face: ImageFont.FreeTypeFont) -> str:
+def shortened(text: str, width_px: float, face: ImageFont.FreeTypeFont) -> str:
     """Shorten a text in its middle, where file names say least, until it fits."""
     if face.getlength(text) <= width_px:
         return text
@@ -46,10 +46,10 @@ def fitted(text: str, width_px: float, face: ImageFont.FreeTypeFont) -> str:
     return "…"
 
 
-class Lettering:
+class TextSprites:
     """Draws text as sprites; a number is put together from glyphs that were drawn before."""
 
-    def __init__(self, matrix: Matrix) -> None:
+    def __init__(self, matrix: ColourMatrix) -> None:
         self._matrix = matrix
         self._glyphs: dict[tuple[str, int, Colour, bool], Sprite] = {}
 

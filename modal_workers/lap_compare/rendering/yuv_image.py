@@ -20,7 +20,7 @@ Colour = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class Matrix:
+class ColourMatrix:
     """How RGB becomes luma and chroma: the two luma weights of ITU-R BT.601 or BT.709, limited range."""
 
     scaler: Colorspace  # as the scaler names it
@@ -37,11 +37,11 @@ class Matrix:
         return np.stack([16 + luma * 219 / 255, u, v], axis=-1)
 
 
-BT601 = Matrix(Colorspace.ITU601, 6, 0.299, 0.114)
-BT709 = Matrix(Colorspace.ITU709, 1, 0.2126, 0.0722)
+BT601 = ColourMatrix(Colorspace.ITU601, 6, 0.299, 0.114)
+BT709 = ColourMatrix(Colorspace.ITU709, 1, 0.2126, 0.0722)
 
 
-class YuvPicture:
+class YuvImage:
     """A 4:2:0 picture, all three planes in one buffer as the encoder takes it.
 
     ``pixels`` is [height * 3 / 2, width]; ``y``, ``u`` and ``v`` are views of it. Sizes are even.
@@ -59,14 +59,14 @@ class YuvPicture:
         self.v = flat[5 * quarter :].reshape(height // 2, width // 2)
 
     @classmethod
-    def filled(cls, width: int, height: int, colour: Colour, matrix: Matrix) -> YuvPicture:
+    def filled(cls, width: int, height: int, colour: Colour, matrix: ColourMatrix) -> YuvImage:
         """Make a picture of one colour."""
         picture = cls(np.empty((height * 3 // 2, width), np.uint8))
         picture.fill((0, 0, width, height), colour, matrix)
         return picture
 
     @classmethod
-    def of_image(cls, image: Image.Image, matrix: Matrix) -> YuvPicture:
+    def of_image(cls, image: Image.Image, matrix: ColourMatrix) -> YuvImage:
         """Convert an RGB image of even size."""
         planes = matrix.planes(np.asarray(image.convert("RGB"), np.float64))
         picture = cls(np.empty((image.height * 3 // 2, image.width), np.uint8))
@@ -75,11 +75,11 @@ class YuvPicture:
         picture.v[:] = np.rint(_halved(planes[..., 2]))
         return picture
 
-    def copy(self) -> YuvPicture:
+    def copy(self) -> YuvImage:
         """Copy the picture."""
-        return YuvPicture(self.pixels.copy())
+        return YuvImage(self.pixels.copy())
 
-    def fill(self, box: tuple[int, int, int, int], colour: Colour, matrix: Matrix) -> None:
+    def fill(self, box: tuple[int, int, int, int], colour: Colour, matrix: ColourMatrix) -> None:
         """Fill a box (left, top, width, height); its corner and size are rounded down to even pixels."""
         luma, u, v = (round(float(p)) for p in matrix.planes(np.array(colour, np.float64)))
         x, y, width, height = (n // 2 for n in box)
@@ -87,7 +87,7 @@ class YuvPicture:
         self.u[y : y + height, x : x + width] = u
         self.v[y : y + height, x : x + width] = v
 
-    def paste(self, other: YuvPicture, x: int, y: int, left: int = 0, right: int | None = None) -> None:
+    def paste(self, other: YuvImage, x: int, y: int, left: int = 0, right: int | None = None) -> None:
         """Copy another picture in, with its corner at even (x, y); only its columns from ``left`` to ``right``."""
         right = other.width if right is None else right
         rows, half_rows = slice(y, y + other.height), slice(y // 2, (y + other.height) // 2)
@@ -145,7 +145,7 @@ class Sprite:
         return int(self.y_keep.shape[0])
 
     @classmethod
-    def of_image(cls, image: Image.Image, matrix: Matrix) -> Sprite:
+    def of_image(cls, image: Image.Image, matrix: ColourMatrix) -> Sprite:
         """Convert an RGBA image; an odd size is padded with a transparent line."""
         rgba = np.asarray(image.convert("RGBA"), np.float64)
         rgba = np.pad(rgba, ((0, rgba.shape[0] % 2), (0, rgba.shape[1] % 2), (0, 0)))

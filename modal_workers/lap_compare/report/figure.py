@@ -12,18 +12,18 @@ from matplotlib.transforms import blended_transform_factory
 
 from modal_workers.lap_compare import wording
 from modal_workers.lap_compare.comparison import Comparison, Floats
-from modal_workers.lap_compare.rendering.text_sprites import drawable
+from modal_workers.lap_compare.rendering.text_sprites import with_known_glyphs
 
 INK: Final = "#14181f"
-QUIET: Final = "#667085"
+MUTED: Final = "#667085"
 GRID: Final = "#e6e9ef"
 AHEAD: Final = "#12a150"
 BEHIND: Final = "#e0364c"
 DRIVER: Final = {"a": "#0b6bcb", "b": "#8a3ffc"}
-LONGEST_NAME = 46
+MAX_NAME_LENGTH = 46
 
 
-def draw_delta(comparison: Comparison, out_path: Path) -> None:
+def draw_delta_figure(comparison: Comparison, out_path: Path) -> None:
     """Write the plot as a PNG of 1600 x 1000 pixels.
 
     Time runs in lap time. The line is B's delta to A with its 95 % band, red where B is behind, green where ahead;
@@ -41,10 +41,10 @@ def draw_delta(comparison: Comparison, out_path: Path) -> None:
         _plain(axes)
         _doubtful(axes, comparison, lap_s)
         for sector in comparison.sectors[1:]:
-            axes.axvline(wording.lap_s(comparison, sector.start_a_s), color="#c4cad6", lw=0.9, zorder=1)
+            axes.axvline(wording.lap_time_s(comparison, sector.start_a_s), color="#c4cad6", lw=0.9, zorder=1)
     _sector_names(upper, comparison)
     _opportunities(upper, comparison)
-    lower.set_xlabel("lap time of A, s, from the first place both clips show", color=QUIET, fontsize=9)
+    lower.set_xlabel("lap time of A, s, from the first place both clips show", color=MUTED, fontsize=9)
     upper.set_xlim(0, float(lap_s[-1]))
     figure.savefig(out_path, format="png")
 
@@ -54,12 +54,12 @@ def _heading(figure: Figure, comparison: Comparison) -> None:
     names = [_name(clip.filename) for clip in (comparison.clip_a, comparison.clip_b)]
     grade = f"confidence {wording.grade(comparison.confidence)} ({comparison.confidence:.2f})"
     text = f"A  {names[0]}      B  {names[1]}      {grade}"
-    figure.text(0.075, 0.905, text, fontsize=9.5, color=QUIET, parse_math=False)
+    figure.text(0.075, 0.905, text, fontsize=9.5, color=MUTED, parse_math=False)
 
 
 def _name(filename: str) -> str:
-    text = drawable(filename)
-    return text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 12]}…{text[-11:]}"
+    text = with_known_glyphs(filename)
+    return text if len(text) <= MAX_NAME_LENGTH else f"{text[: MAX_NAME_LENGTH - 12]}…{text[-11:]}"
 
 
 def _delta(axes: Any, comparison: Comparison, lap_s: Floats) -> None:
@@ -73,7 +73,7 @@ def _delta(axes: Any, comparison: Comparison, lap_s: Floats) -> None:
     low, high = min(0.0, float(np.min(delta_s - error_s))), max(0.0, float(np.max(delta_s + error_s)))
     pad = max(0.02, 0.09 * (high - low))
     axes.set_ylim(low - pad, high + 2.2 * pad)
-    axes.set_ylabel("delta of B to A, s", color=QUIET, fontsize=9)
+    axes.set_ylabel("delta of B to A, s", color=MUTED, fontsize=9)
     last = float(delta_s[-1])
     axes.plot([lap_s[-1]], [last], "o", color=BEHIND if last > 0 else AHEAD, ms=6, zorder=5, clip_on=False)
     sides = ((0.985, "top", "B behind ▲", BEHIND), (0.015, "bottom", "B ahead ▼", AHEAD))
@@ -89,7 +89,7 @@ def _speed(axes: Any, comparison: Comparison, lap_s: Floats) -> None:
     axes.fill_between(lap_s, 100, percent, where=percent >= 100, color=AHEAD, alpha=0.15, lw=0, interpolate=True)
     axes.fill_between(lap_s, 100, percent, where=percent <= 100, color=BEHIND, alpha=0.13, lw=0, interpolate=True)
     axes.plot(lap_s, percent, color=INK, lw=1.3, zorder=4)
-    axes.set_ylabel("speed of B, % of A", color=QUIET, fontsize=9)
+    axes.set_ylabel("speed of B, % of A", color=MUTED, fontsize=9)
     reach = max(5.0, 1.15 * float(np.nanpercentile(np.abs(percent - 100), 99.5)))
     axes.set_ylim(100 - reach, 100 + reach)
 
@@ -97,7 +97,7 @@ def _speed(axes: Any, comparison: Comparison, lap_s: Floats) -> None:
 def _plain(axes: Any) -> None:
     for side in ("top", "right", "left", "bottom"):
         axes.spines[side].set_visible(False)
-    axes.tick_params(length=0, labelsize=8.5, labelcolor=QUIET)
+    axes.tick_params(length=0, labelsize=8.5, labelcolor=MUTED)
     axes.grid(axis="y", color=GRID, lw=0.8, zorder=0)
     axes.set_axisbelow(True)
 
@@ -128,20 +128,20 @@ def _longest(share: float, *texts: str) -> str:
 def _sector_names(axes: Any, comparison: Comparison) -> None:
     place = blended_transform_factory(axes.transData, axes.transAxes)
     for sector in comparison.sectors:
-        middle = wording.lap_s(comparison, (sector.start_a_s + sector.end_a_s) / 2)
+        middle = wording.lap_time_s(comparison, (sector.start_a_s + sector.end_a_s) / 2)
         share = (sector.end_a_s - sector.start_a_s) / max(1e-6, comparison.total_a_s)
-        delta = f"{wording.signed(sector.delta_s)} s"
+        delta = f"{wording.format_signed(sector.delta_s)} s"
         text = _longest(share, f"{_name(sector.name)}  {delta}", delta)
         axes.text(
-            middle, 1.055, text, transform=place, ha="center", va="bottom", fontsize=8.5, color=QUIET, parse_math=False
+            middle, 1.055, text, transform=place, ha="center", va="bottom", fontsize=8.5, color=MUTED, parse_math=False
         )
 
 
 def _opportunities(axes: Any, comparison: Comparison) -> None:
     place = blended_transform_factory(axes.transData, axes.transAxes)
     for opportunity in comparison.opportunities:
-        start_s = wording.lap_s(comparison, opportunity.start_a_s)
-        end_s = wording.lap_s(comparison, opportunity.end_a_s)
+        start_s = wording.lap_time_s(comparison, opportunity.start_a_s)
+        end_s = wording.lap_time_s(comparison, opportunity.end_a_s)
         colour = DRIVER[opportunity.loser]
         axes.axvspan(start_s, end_s, color=colour, alpha=0.06, lw=0, zorder=0)
         axes.plot(

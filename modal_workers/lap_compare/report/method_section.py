@@ -5,9 +5,9 @@ from __future__ import annotations
 from html import escape
 
 from modal_workers.lap_compare import wording
-from modal_workers.lap_compare.alignment.confidence import EVEN_ERROR_S
+from modal_workers.lap_compare.alignment.confidence import HALF_CONFIDENCE_ERROR_S
 from modal_workers.lap_compare.comparison import Clip, Comparison
-from modal_workers.lap_compare.lap_delta import GOOD
+from modal_workers.lap_compare.lap_delta import GOOD_CONFIDENCE
 from modal_workers.lap_compare.rendering.text_sprites import printable
 
 
@@ -42,11 +42,11 @@ def method_html(comparison: Comparison) -> str:
             "percentage of A's speed, known without knowing either speed."
         ),
         "Confidence": (
-            f"A moment whose error band is ±{EVEN_ERROR_S:g} s has 0.5, a sharper one more. It is lowered where the "
-            f"pictures fit badly (mean path cost {alignment.path_cost:.2f}; 0 is the same pictures) and as a whole "
-            f"where little speaks for the same road. Good is from {GOOD:g}, fair from "
-            f"{wording.FAIR_CONFIDENCE:g}. Hatched stretches of the curve are poor: the line there is a guess between "
-            "better places."
+            f"0.5 where the error band is ±{HALF_CONFIDENCE_ERROR_S:g} s, higher where it is narrower. It is lower "
+            f"where the pictures match badly (mean path cost {alignment.path_cost:.2f}; 0 means identical pictures), "
+            "and for the whole lap where there is little evidence that both clips show the same road. Good starts at "
+            f"{GOOD_CONFIDENCE:g}, fair at {wording.FAIR_CONFIDENCE:g}. Hatched stretches of the curve are poor: there "
+            "the line is interpolated between better places."
         ),
         "Clip A": _clip(comparison.clip_a),
         "Clip B": _clip(comparison.clip_b),

@@ -20,16 +20,16 @@ import numpy as np
 
 from modal_workers.lap_compare import wording
 from modal_workers.lap_compare.comparison import Comparison, Floats, Opportunity, Sector
-from modal_workers.lap_compare.lap_delta import GOOD
-from modal_workers.lap_compare.rendering.h264_writer import shrink
-from modal_workers.lap_compare.rendering.overlay import timeline
+from modal_workers.lap_compare.lap_delta import GOOD_CONFIDENCE
+from modal_workers.lap_compare.rendering.h264_writer import shrink_video
+from modal_workers.lap_compare.rendering.overlay import output_timeline
 from modal_workers.lap_compare.rendering.text_sprites import printable
 from modal_workers.lap_compare.report.method_section import method_html
 
 OVERLAY_LIMIT_BYTES: Final = 24 << 20
 CLIP_LIMIT_BYTES: Final = 4 << 20
 #: Curves keep at most so many samples in the page; delta.csv has them all.
-SAMPLES: Final = 1500
+MAX_CURVE_SAMPLES: Final = 1500
 
 
 def write_report(
@@ -99,7 +99,7 @@ def _json(value: Any) -> str:
 def _curves(comparison: Comparison) -> dict[str, Any]:
     alignment = comparison.alignment
     lap_s = alignment.time_a_s - alignment.time_a_s[0]
-    at_s = lap_s if len(lap_s) <= SAMPLES else np.linspace(0, float(lap_s[-1]), SAMPLES)
+    at_s = lap_s if len(lap_s) <= MAX_CURVE_SAMPLES else np.linspace(0, float(lap_s[-1]), MAX_CURVE_SAMPLES)
 
     def sampled(values: Floats | None, fallback: float = 0.0) -> list[float] | None:
         if values is None:
@@ -115,14 +115,14 @@ def _curves(comparison: Comparison) -> dict[str, Any]:
         "confidence": sampled(alignment.confidence),
         "flow_a": sampled(comparison.flow_a) if comparison.flow_b is not None else None,
         "flow_b": sampled(comparison.flow_b) if comparison.flow_a is not None else None,
-        "rate": round(float(timeline(comparison).rate_hz), 5),
-        "good": GOOD,
+        "rate": round(float(output_timeline(comparison).rate_hz), 5),
+        "good": GOOD_CONFIDENCE,
         "fair": wording.FAIR_CONFIDENCE,
         "sectors": [
             {
                 "name": printable(sector.name),
-                "start": round(wording.lap_s(comparison, sector.start_a_s), 4),
-                "end": round(wording.lap_s(comparison, sector.end_a_s), 4),
+                "start": round(wording.lap_time_s(comparison, sector.start_a_s), 4),
+                "end": round(wording.lap_time_s(comparison, sector.end_a_s), 4),
             }
             for sector in comparison.sectors
         ],
@@ -130,8 +130,8 @@ def _curves(comparison: Comparison) -> dict[str, Any]:
             {
                 "rank": opportunity.rank,
                 "loser": opportunity.loser,
-                "start": round(wording.lap_s(comparison, opportunity.start_a_s), 4),
-                "end": round(wording.lap_s(comparison, opportunity.end_a_s), 4),
+                "start": round(wording.lap_time_s(comparison, opportunity.start_a_s), 4),
+                "end": round(wording.lap_time_s(comparison, opportunity.end_a_s), 4),
                 "lost": round(opportunity.lost_s, 4),
             }
             for opportunity in comparison.opportunities
@@ -150,7 +150,7 @@ def _embedded(
     for name, (path, limit_bytes) in wanted.items():
         smaller = scratch / f"{name}-smaller.mp4"
         try:
-            text = base64.b64encode(shrink(path, smaller, limit_bytes, check=check).read_bytes()).decode()
+            text = base64.b64encode(shrink_video(path, smaller, limit_bytes, check=check).read_bytes()).decode()
         except ValueError:
             continue  # too long to be embedded at any quality: the page says where it is
         finally:
@@ -168,9 +168,9 @@ def _heading(comparison: Comparison) -> dict[str, str]:
         "name_a": names[0],
         "name_b": names[1],
         "headline": escape(wording.headline(comparison)),
-        "clock_a": wording.clock(comparison.total_a_s),
-        "clock_b": wording.clock(comparison.total_b_s),
-        "delta": wording.signed(delta_s),
+        "clock_a": wording.format_lap_time(comparison.total_a_s),
+        "clock_b": wording.format_lap_time(comparison.total_b_s),
+        "delta": wording.format_signed(delta_s),
         "error": f"{error_s:.2f}",
         "direction": _direction(delta_s, error_s),
         "grade": wording.grade(comparison.confidence),
@@ -211,7 +211,7 @@ def _opportunities_html(comparison: Comparison, embedded: Mapping[str, str]) -> 
 def _card_html(comparison: Comparison, opportunity: Opportunity, embedded: Mapping[str, str]) -> str:
     name, loser = f"clip-{opportunity.rank}", opportunity.loser
     sentence = escape(wording.opportunity_sentence(comparison, opportunity).partition(": ")[2])
-    start_s = wording.lap_s(comparison, opportunity.start_a_s)
+    start_s = wording.lap_time_s(comparison, opportunity.start_a_s)
     grade = wording.grade(opportunity.confidence)
     video = (
         f'<button type="button" class="clip" aria-label="Play or pause the clip: {sentence}">'
@@ -238,14 +238,15 @@ def _sectors_html(comparison: Comparison) -> str:
         '<th scope="col">B, s</th><th scope="col">B to A, s</th><th scope="col">±, s</th>'
         '<th class="swing"><span aria-hidden="true"></span></th><th scope="col">Match</th></tr></thead>'
         f'<tbody>{rows}</tbody><tfoot><tr><th scope="row">Total</th><td>{comparison.total_a_s:.2f}</td>'
-        f'<td>{comparison.total_b_s:.2f}</td><td class="{_direction(delta_s, error_s)}">{wording.signed(delta_s)}</td>'
+        f"<td>{comparison.total_b_s:.2f}</td>"
+        f'<td class="{_direction(delta_s, error_s)}">{wording.format_signed(delta_s)}</td>'
         f'<td>{error_s:.2f}</td><td class="swing"></td>'
         f"<td>{_light_html(comparison.confidence)}</td></tr></tfoot></table></div>"
     )
 
 
 def _sector_html(comparison: Comparison, sector: Sector, largest_s: float) -> str:
-    start_s = wording.lap_s(comparison, sector.start_a_s)
+    start_s = wording.lap_time_s(comparison, sector.start_a_s)
     direction = _direction(sector.delta_s, sector.error_s)
     length = 56 * abs(sector.delta_s) / largest_s
     left = 60 if sector.delta_s > 0 else 60 - length
@@ -257,7 +258,7 @@ def _sector_html(comparison: Comparison, sector: Sector, largest_s: float) -> st
     return (
         f'<tr data-seek="{start_s:.3f}"><th scope="row"><button type="button" data-seek="{start_s:.3f}">'
         f"{escape(printable(sector.name))}</button></th><td>{sector.time_a_s:.2f}</td><td>{sector.time_b_s:.2f}</td>"
-        f'<td class="{direction}">{wording.signed(sector.delta_s)}</td><td>{sector.error_s:.2f}</td>'
+        f'<td class="{direction}">{wording.format_signed(sector.delta_s)}</td><td>{sector.error_s:.2f}</td>'
         f'<td class="swing">{bar}</td><td>{_light_html(sector.confidence)}</td></tr>'
     )
 

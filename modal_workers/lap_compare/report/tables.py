@@ -158,8 +158,8 @@ def _opportunity(comparison: Comparison, opportunity: Opportunity) -> dict[str, 
 def _span(comparison: Comparison, start_a_s: float, end_a_s: float, start_b_s: float, end_b_s: float) -> dict[str, Any]:
     """Say which part of which clip a figure was read from."""
     return {
-        "start_lap_s": _number(wording.lap_s(comparison, start_a_s)),
-        "end_lap_s": _number(wording.lap_s(comparison, end_a_s)),
+        "start_lap_s": _number(wording.lap_time_s(comparison, start_a_s)),
+        "end_lap_s": _number(wording.lap_time_s(comparison, end_a_s)),
         "a": _source(comparison.clip_a, start_a_s, end_a_s),
         "b": _source(comparison.clip_b, start_b_s, end_b_s),
     }

@@ -17,14 +17,19 @@ from numpy.typing import ArrayLike, NDArray
 
 from contracts.errors import ErrorCode, SaccadeError
 from modal_workers.live_splat.calibration.least_squares import least_squares
-from modal_workers.live_splat.calibration.target import Target, TargetView
-from modal_workers.live_splat.kinematics import SO101, Chain
-from modal_workers.live_splat.rigid_transform import inverses, rotation_vectors, spread_deg, transform_of
+from modal_workers.live_splat.calibration.target import CalibrationTarget, TargetView
+from modal_workers.live_splat.kinematics import SO101, KinematicChain
+from modal_workers.live_splat.rigid_transform import (
+    inverse_poses,
+    pose_from_vector,
+    rotation_spread_deg,
+    rotation_vectors,
+)
 
 Floats = NDArray[np.float64]
 
 #: A pose of the arm more costs little, and each tells of the noise in the others.
-VIEWS_MIN: Final = 5
+MIN_VIEWS: Final = 5
 _SPREAD_REFUSED_DEG: Final = 3.0
 _SPREAD_WARNED_DEG: Final = 6.0
 _CORNER_PX: Final = 0.3  # how well a corner is found, one standard deviation
@@ -58,11 +63,11 @@ class HandEye:
 def calibrate_with_pictures(
     positions_rad: ArrayLike,
     pictures: Sequence[NDArray[np.uint8]],
-    target: Target,
+    target: CalibrationTarget,
     camera_matrix: Floats,
     distortion: ArrayLike = (),
     *,
-    chain: Chain = SO101,
+    chain: KinematicChain = SO101,
     refine_joints: bool = True,
 ) -> HandEye:
     """Find ``gripper_from_camera`` from pictures (RGB) of a target; those that do not show it are passed over.
@@ -79,9 +84,9 @@ def calibrate_with_pictures(
         )
     views = [target.find(picture) for picture in pictures]
     kept = [(index, view) for index, view in enumerate(views) if view is not None]
-    if len(kept) < VIEWS_MIN:
+    if len(kept) < MIN_VIEWS:
         raise _refused(
-            f"{len(kept)} of {len(pictures)} pictures show the target; {VIEWS_MIN} are needed.",
+            f"{len(kept)} of {len(pictures)} pictures show the target; {MIN_VIEWS} are needed.",
             "Check the number of its corners, and that all of a chessboard is in the picture, in focus and evenly lit.",
         )
     seen = positions[[index for index, _ in kept]]
@@ -95,7 +100,7 @@ def calibrate_with_target(
     camera_matrix: Floats,
     distortion: ArrayLike = (),
     *,
-    chain: Chain = SO101,
+    chain: KinematicChain = SO101,
     refine_joints: bool = True,
 ) -> HandEye:
     """Find ``gripper_from_camera`` from views of one target that stays where it is.
@@ -121,11 +126,11 @@ def calibrate_with_target(
     def split(change: Floats) -> tuple[Floats, Floats, Floats]:
         moved = positions.copy()
         moved[:, columns] += change[12:]
-        return camera @ transform_of(change[:6]), target @ transform_of(change[6:12]), chain.tips(moved)
+        return camera @ pose_from_vector(change[:6]), target @ pose_from_vector(change[6:12]), chain.tips(moved)
 
     def residuals(change: Floats) -> Floats:
         to_camera, to_target, to_gripper = split(change)
-        poses = inverses(to_gripper @ to_camera) @ to_target
+        poses = inverse_poses(to_gripper @ to_camera) @ to_target
         points = [view.points_m @ pose[:3, :3].T + pose[:3, 3] for view, pose in zip(views, poses, strict=True)]
         pixels = cv2.projectPoints(np.concatenate(points), np.zeros(3), np.zeros(3), camera_matrix, lens)[0][:, 0]
         return np.concatenate([(pixels - corners).ravel() / _CORNER_PX, change[12:] / _OFFSET_RAD])
@@ -133,7 +138,7 @@ def calibrate_with_target(
     change = least_squares(residuals, np.zeros(12 + len(columns)))
     to_camera, to_target, to_gripper = split(change)
     off = residuals(change)[: corners.size].reshape(-1, 2) * _CORNER_PX
-    pose = _apart(to_gripper @ to_camera, to_target @ inverses(camera_from_target))
+    pose = _apart(to_gripper @ to_camera, to_target @ inverse_poses(camera_from_target))
     return _judged(
         HandEye(
             gripper_from_camera=to_camera,
@@ -149,7 +154,9 @@ def calibrate_with_target(
     )
 
 
-def calibrate_with_poses(positions_rad: ArrayLike, camera_from_model: ArrayLike, *, chain: Chain = SO101) -> HandEye:
+def calibrate_with_poses(
+    positions_rad: ArrayLike, camera_from_model: ArrayLike, *, chain: KinematicChain = SO101
+) -> HandEye:
     """Find ``gripper_from_camera`` from the poses [V, 4, 4] that a structure from motion gave the camera.
 
     The model may have any frame and any scale: the similarity ``world_from_target`` from it to the robot's base, and
@@ -165,20 +172,20 @@ def calibrate_with_poses(positions_rad: ArrayLike, camera_from_model: ArrayLike,
     grippers = chain.tips(_positions(positions_rad, len(model), chain))
     spread = _refuse_one_axis(grippers)
     camera, scale = _closed_form(grippers, model, scale_known=False)
-    model_from_camera = inverses(model)
+    model_from_camera = inverse_poses(model)
     in_metres = model_from_camera.copy()
     in_metres[:, :3, 3] *= scale
-    world = _mean_pose(grippers @ camera @ inverses(in_metres))
+    world = _mean_pose(grippers @ camera @ inverse_poses(in_metres))
 
     def split(change: Floats) -> tuple[Floats, Floats, Floats]:
         seen = model_from_camera.copy()
         seen[:, :3, 3] *= scale * np.exp(change[12])
-        to_world = world @ transform_of(change[6:12])
-        return camera @ transform_of(change[:6]), to_world, to_world @ seen
+        to_world = world @ pose_from_vector(change[6:12])
+        return camera @ pose_from_vector(change[:6]), to_world, to_world @ seen
 
     def residuals(change: Floats) -> Floats:
         to_camera, _, seen = split(change)
-        apart = inverses(seen) @ grippers @ to_camera
+        apart = inverse_poses(seen) @ grippers @ to_camera
         return np.concatenate([apart[:, :3, 3].ravel(), _LEVER_M * rotation_vectors(apart[:, :3, :3]).ravel()])
 
     change = least_squares(residuals, np.zeros(13))
@@ -205,8 +212,8 @@ def calibrate_with_poses(positions_rad: ArrayLike, camera_from_model: ArrayLike,
 def _closed_form(grippers: Floats, camera_from_model: Floats, *, scale_known: bool) -> tuple[Floats, float]:
     """Solve AX = XB over all pairs of views: the rotation first, then the shift and the scale together."""
     first, second = np.triu_indices(len(grippers), 1)
-    a = inverses(grippers[first]) @ grippers[second]
-    b = camera_from_model[first] @ inverses(camera_from_model[second])
+    a = inverse_poses(grippers[first]) @ grippers[second]
+    b = camera_from_model[first] @ inverse_poses(camera_from_model[second])
     left, _, right = np.linalg.svd(rotation_vectors(a[:, :3, :3]).T @ rotation_vectors(b[:, :3, :3]))
     rotation = left @ np.diag([1.0, 1.0, np.linalg.det(left @ right)]) @ right
     turned = b[:, :3, 3] @ rotation.T
@@ -239,7 +246,7 @@ def _mean_pose(poses: Floats) -> Floats:
     return mean
 
 
-def _positions(positions_rad: ArrayLike, count: int, chain: Chain) -> Floats:
+def _positions(positions_rad: ArrayLike, count: int, chain: KinematicChain) -> Floats:
     positions = np.asarray(positions_rad, np.float64)
     if positions.ndim != 2 or positions.shape != (count, len(chain.joint_names)):
         width = len(chain.joint_names)
@@ -248,16 +255,16 @@ def _positions(positions_rad: ArrayLike, count: int, chain: Chain) -> Floats:
         )
     if not np.isfinite(positions).all():
         raise _refused("A joint position is not a finite number.", "Leave out the views without joint positions.")
-    if count < VIEWS_MIN:
-        raise _refused(f"{count} views are too few; {VIEWS_MIN} are needed.", "15 to 30 from all sides are good.")
+    if count < MIN_VIEWS:
+        raise _refused(f"{count} views are too few; {MIN_VIEWS} are needed.", "15 to 30 from all sides are good.")
     return positions
 
 
 def _refuse_one_axis(grippers: Floats) -> float:
     """Give how far the gripper turned off its main axis of turning; refuse what leaves the camera's place open."""
     first, second = np.triu_indices(len(grippers), 1)
-    relative = inverses(grippers[first])[:, :3, :3] @ grippers[second, :3, :3]
-    main, other = spread_deg(rotation_vectors(relative))
+    relative = inverse_poses(grippers[first])[:, :3, :3] @ grippers[second, :3, :3]
+    main, other = rotation_spread_deg(rotation_vectors(relative))
     if main < _SPREAD_REFUSED_DEG:
         raise _refused(
             f"The gripper turned by only {main:.1f} degrees.",
@@ -280,7 +287,7 @@ class _Apart(NamedTuple):
 
 def _apart(as_said: Floats, as_seen: Floats) -> _Apart:
     """Compare the camera's poses as the arm says and as they were seen: root mean squares."""
-    apart = inverses(as_seen) @ as_said
+    apart = inverse_poses(as_seen) @ as_said
     far_mm = 1e3 * np.linalg.norm(apart[:, :3, 3], axis=1)
     turned_deg = np.rad2deg(np.linalg.norm(rotation_vectors(apart[:, :3, :3]), axis=1))
     return _Apart(float(np.sqrt((far_mm**2).mean())), float(np.sqrt((turned_deg**2).mean())), tuple(far_mm.tolist()))

@@ -16,7 +16,7 @@ from modal_workers.live_splat.calibration.target import TargetView
 Floats = NDArray[np.float64]
 
 #: Fewer views tell the focal length from the distance badly.
-LENS_VIEWS_MIN: Final = 5
+MIN_LENS_VIEWS: Final = 5
 _FOCAL_WARNED: Final = 0.01
 _FOCAL_REFUSED: Final = 0.2
 _RESIDUAL_WARNED_PX: Final = 1.0
@@ -31,7 +31,7 @@ _MODELS: Final = (
 
 
 @dataclass(frozen=True)
-class Lens:
+class LensCalibration:
     """A pinhole with distortion, as OpenCV has them: the centre of the first pixel is at (0, 0).
 
     ``residual_px`` is the root mean square of the corners; ``focal_error_px`` one standard deviation.
@@ -47,7 +47,7 @@ class Lens:
     warnings: tuple[str, ...] = field(default=())
 
 
-def calibrate_lens(views: Sequence[TargetView], width_px: int, height_px: int) -> Lens:
+def calibrate_lens(views: Sequence[TargetView], width_px: int, height_px: int) -> LensCalibration:
     """Find the lens with as many terms as the views can tell of (Bayes' information criterion), no more.
 
     Source: Zhang, "A flexible new technique for camera calibration", 2000.
@@ -55,13 +55,13 @@ def calibrate_lens(views: Sequence[TargetView], width_px: int, height_px: int) -
     Raises:
         SaccadeError: INVALID_PARAMETER, the views are too few, or all from one direction.
     """
-    if len(views) < LENS_VIEWS_MIN:
-        raise _refused(f"{len(views)} views are too few to find the lens; {LENS_VIEWS_MIN} are needed.")
+    if len(views) < MIN_LENS_VIEWS:
+        raise _refused(f"{len(views)} views are too few to find the lens; {MIN_LENS_VIEWS} are needed.")
     points = [view.points_m.astype(np.float32) for view in views]
     corners = [view.corners_px.astype(np.float32) for view in views]
     start = _start(views, width_px, height_px)
     count = 2 * sum(len(one) for one in corners)
-    best: tuple[float, Lens] | None = None
+    best: tuple[float, LensCalibration] | None = None
     for free, terms, flags in _MODELS:
         try:
             residual_px, raw, bent, _, _, deviations, _, _ = cv2.calibrateCameraExtended(
@@ -71,7 +71,7 @@ def calibrate_lens(views: Sequence[TargetView], width_px: int, height_px: int) -
             raise _refused("No lens explains the views of the target.") from error
         matrix = np.asarray(raw, np.float64)
         score = count * float(np.log(residual_px**2 / 2 + 1e-12)) + free * float(np.log(count))
-        lens = Lens(
+        lens = LensCalibration(
             width_px,
             height_px,
             matrix,
@@ -98,11 +98,11 @@ def _start(views: Sequence[TargetView], width_px: int, height_px: int) -> Floats
     return guess
 
 
-def _uncertainty(lens: Lens) -> float:
+def _uncertainty(lens: LensCalibration) -> float:
     return (lens.focal_error_px or 0.0) / float(lens.camera_matrix[0, 0])
 
 
-def _judged(lens: Lens) -> Lens:
+def _judged(lens: LensCalibration) -> LensCalibration:
     warnings = []
     if _uncertainty(lens) > _FOCAL_WARNED:
         warnings.append(

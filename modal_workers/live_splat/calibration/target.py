@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 Picture = NDArray[np.uint8]
 
 #: Fewer corners do not tell a pose well.
-CORNERS_MIN: Final = 6
+MIN_CORNERS: Final = 6
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class TargetView:
         return pose
 
 
-class Target(Protocol):
+class CalibrationTarget(Protocol):
     """A flat thing whose corners are known: x to the right, y down, z into it."""
 
     def find(self, picture: Picture) -> TargetView | None:
@@ -131,7 +131,7 @@ class CharucoBoard:
     def find(self, picture: Picture) -> TargetView | None:
         """Find the corners between the markers that can be read."""
         corners, numbers, _, _ = cv2.aruco.CharucoDetector(self.board).detectBoard(_grey(picture))
-        if numbers is None or len(numbers) < CORNERS_MIN:
+        if numbers is None or len(numbers) < MIN_CORNERS:
             return None
         points = np.asarray(self.board.getChessboardCorners(), np.float64)[np.asarray(numbers).ravel()]
         if min(np.ptp(points[:, 0]), np.ptp(points[:, 1])) < 0.5 * self.square_m:

@@ -10,16 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.errors import SaccadeError
-from modal_workers.live_splat.calibration.hand_eye import VIEWS_MIN, HandEye
+from modal_workers.live_splat.calibration.hand_eye import MIN_VIEWS, HandEye
 from modal_workers.live_splat.kinematics import SO101
-from modal_workers.live_splat.rigid_transform import inverses, rotation_vectors
+from modal_workers.live_splat.rigid_transform import inverse_poses, rotation_vectors
 
 Floats = NDArray[np.float64]
 #: Calibrates with some of the views, by number.
 Solve = Callable[[Sequence[int]], HandEye]
 
 #: Poses of the arm that differ by less tell the same.
-APART_RAD: Final = 0.04
+MIN_SEPARATION_RAD: Final = 0.04
 #: What is off by less is noise, as far as it matters.
 _WRONG_MM: Final = 2.0
 #: Of the views, as many may be wrong: those without which the rest agrees twice as well. Of noise alone, a fifth left
@@ -31,7 +31,7 @@ _HALVES_DEG: Final = 1.0
 
 
 @dataclass(frozen=True)
-class Calibration:
+class HandEyeCalibration:
     """A hand-eye transform, the views it is of, and how far two halves of them disagree: as far as it may be off."""
 
     hand_eye: HandEye
@@ -48,7 +48,7 @@ class Calibration:
         return not self.doubts
 
 
-def spread_out(positions_rad: Floats, apart_rad: float = APART_RAD) -> list[int]:
+def farthest_first(positions_rad: Floats, apart_rad: float = MIN_SEPARATION_RAD) -> list[int]:
     """Order positions [V, J] so that each is as far as can be from all before it; leave out those that are near one.
 
     The joints that move the camera count; the first position comes first.
@@ -65,7 +65,7 @@ def spread_out(positions_rad: Floats, apart_rad: float = APART_RAD) -> list[int]
     return order
 
 
-def calibrate(solve: Solve, count: int) -> Calibration:
+def calibrate(solve: Solve, count: int) -> HandEyeCalibration:
     """Calibrate with ``count`` views, again without those that are far off, and once with each half of the rest.
 
     Raises:
@@ -89,7 +89,7 @@ def calibrate(solve: Solve, count: int) -> Calibration:
     if len(left_out) >= max(2, most):
         doubts.append(f"{len(left_out)} of {count} views were far off and left out; more may be wrong.")
     millimetres, degrees = apart or (None, None)
-    return Calibration(found, tuple(kept), tuple(left_out), millimetres, degrees, tuple(doubts))
+    return HandEyeCalibration(found, tuple(kept), tuple(left_out), millimetres, degrees, tuple(doubts))
 
 
 def _without_wrong(
@@ -98,7 +98,7 @@ def _without_wrong(
     """Leave out the worst view, one after the other, until the rest agrees twice as well; None if it never does."""
     rest, now = list(kept), found
     left_out: list[tuple[int, float]] = []
-    while len(left_out) < most and len(rest) > VIEWS_MIN and now.residual_mm > _WRONG_MM:
+    while len(left_out) < most and len(rest) > MIN_VIEWS and now.residual_mm > _WRONG_MM:
         worst = int(np.argmax(now.view_residual_mm))
         left_out.append((rest.pop(worst), now.view_residual_mm[worst]))
         try:
@@ -112,12 +112,12 @@ def _without_wrong(
 
 def _halves(solve: Solve, kept: Sequence[int]) -> tuple[float, float] | None:
     """Compare what the odd and the even views say: mm and degrees; None where half of them say nothing."""
-    if len(kept) < 2 * VIEWS_MIN:
+    if len(kept) < 2 * MIN_VIEWS:
         return None
     try:
         one, other = (solve(kept[first::2]).gripper_from_camera for first in (0, 1))
     except SaccadeError:
         return None
-    apart = inverses(one) @ other
+    apart = inverse_poses(one) @ other
     turned = rotation_vectors(apart[:3, :3])
     return 1e3 * float(np.linalg.norm(apart[:3, 3])), float(np.rad2deg(np.linalg.norm(turned)))

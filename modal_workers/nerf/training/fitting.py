@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from modal_workers.gaussians.camera import Camera
-from modal_workers.gaussians.densification import Density, Growth, Pruning
+from modal_workers.gaussians.densification import Densifier, GrowthLimits, PruningLimits
 from modal_workers.gaussians.image_metrics import D_SSIM_SHARE, ssim
-from modal_workers.gaussians.rasterize import Rendered, rasterize
+from modal_workers.gaussians.rasterize import RenderResult, rasterize
 from modal_workers.gaussians.splats import Splats
 from modal_workers.gaussians.training import LearningRates, Optimiser
 from modal_workers.nerf.training.exposure import Gains
@@ -146,7 +146,7 @@ class Fitting:
         self._small = [one.scaled(0.5) for one in targets]
         self._device = splats.means.device
         self.optimiser = Optimiser(splats, fit.rates(0))
-        self.density = Density(self.optimiser, seed=fit.seed)
+        self.density = Densifier(self.optimiser, seed=fit.seed)
         self.gains = Gains(1 + max((one.photo for one in targets), default=0), splats.means) if fit.gains else None
         self.iteration = 0
         self._every = max(10, round((_DENSE_UNTIL - _DENSE_FROM) * fit.iterations / _DENSITY_ROUNDS))
@@ -180,7 +180,7 @@ class Fitting:
         self._reshape()
         return float(value.detach())
 
-    def _loss(self, rendered: Rendered, target: Target, number: int) -> Tensor:
+    def _loss(self, rendered: RenderResult, target: Target, number: int) -> Tensor:
         colour = rendered.colour
         if self.gains is not None:
             colour = colour * self.gains.factors(target.photo)
@@ -211,14 +211,14 @@ class Fitting:
         fit, now = self.fit, self.iteration
         if now % self._every or not _DENSE_FROM * fit.iterations <= now <= _DENSE_UNTIL * fit.iterations:
             return
-        self.density.prune(Pruning(min_opacity=0.02, max_scale_m=fit.max_scale))
+        self.density.prune(PruningLimits(min_opacity=0.02, max_scale_m=fit.max_scale))
         if self._belongs is not None:
             inside = self._belongs(self.splats.means.detach())
             if not bool(inside.all()):
                 self.density.select(inside)
         # a part of the room each time: what is steep later is not crowded out by what was steep first
         room = len(self.splats) + max(20, math.ceil(0.12 * len(self.splats)))
-        self.density.grow(Growth(split_scale_m=fit.split_scale, max_splats=min(fit.max_splats, room)))
+        self.density.grow(GrowthLimits(split_scale_m=fit.split_scale, max_splats=min(fit.max_splats, room)))
         self.density.cap(fit.max_splats)
 
     def state(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from modal_workers.gaussians.densification import seed_from_points
+from modal_workers.gaussians.densification import splats_from_points
 from modal_workers.gaussians.splats import Splats
 from modal_workers.nerf.training.fitting import Target
 from modal_workers.nerf.training.segmentation.object_segmentation import Bounds
@@ -53,12 +53,12 @@ def scene_seed(
         order = np.random.default_rng(seed).permutation(len(kept))[:at_most]
         kept = kept[torch.from_numpy(np.sort(order)).to(kept.device)]
     points, colours = points[kept], colours[kept]
-    near = seed_from_points(points, colours, spacing(points), _OPACITY)
+    near = splats_from_points(points, colours, spacing(points), _OPACITY)
     shell = torch.from_numpy(_BACKDROP * fibonacci(_BACKDROP_SPLATS)).to(points)
     summed, times = seen_colours(shell, targets)
     seen = times > 0
     size = _BACKDROP * math.sqrt(4 * math.pi / _BACKDROP_SPLATS) * 0.5
-    backdrop = seed_from_points(shell[seen], (summed / times.clamp(min=1)[:, None])[seen], size, 0.9)
+    backdrop = splats_from_points(shell[seen], (summed / times.clamp(min=1)[:, None])[seen], size, 0.9)
     return near.concatenate(backdrop).concatenate(_table(points, targets, bounds))
 
 
@@ -73,7 +73,7 @@ def _table(like: Tensor, targets: list[Target], bounds: Bounds) -> Splats:
     summed, times = seen_colours(places, targets)
     seen = times > 0
     size = bounds.radius / _TABLE_CELLS
-    splats = seed_from_points(places[seen], (summed / times.clamp(min=1)[:, None])[seen], size, 0.5)
+    splats = splats_from_points(places[seen], (summed / times.clamp(min=1)[:, None])[seen], size, 0.5)
     flat = splats.log_scales + splats.log_scales.new_tensor([0.0, 0.0, -math.log(_TABLE_FLAT)])
     return Splats(**{**splats.tensors(), "log_scales": flat})
 
@@ -92,7 +92,7 @@ def object_seed(points: Tensor, targets: list[Target], radius: float, *, at_most
         chosen = np.sort(np.random.default_rng(seed).permutation(len(every))[:at_most])
         every = every[torch.from_numpy(chosen).to(every.device)]
     summed, times = seen_colours(every, targets)
-    return seed_from_points(every, summed / times.clamp(min=1)[:, None], spacing(every), _OPACITY)
+    return splats_from_points(every, summed / times.clamp(min=1)[:, None], spacing(every), _OPACITY)
 
 
 def _within(points: Tensor, targets: list[Target]) -> Tensor:

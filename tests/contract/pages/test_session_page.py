@@ -25,6 +25,7 @@ from services.gateway.session_page import page_files as session_page
 from tests.harness.clients.session_page_browser import WEBCAM, SessionTab, session_tab
 from tests.harness.clients.session_page_server import CLOCK_AHEAD_S, KEY, ScriptedSession, page_app, serving
 from tests.harness.clients.session_page_splat import BALLS, BLUE, GREEN, RED, Ball, scene
+from tests.harness.vision.so101_reference import chain_description, link_poses
 
 pytestmark = pytest.mark.anyio
 
@@ -95,7 +96,7 @@ async def test_another_version_is_told_to_reload(pages: httpx.AsyncClient) -> No
 
 def test_the_arm_of_the_page_is_that_of_the_worker() -> None:
     described = Path(session_page.__file__).parent / "so101_chain.json"
-    assert json.loads(described.read_text()) == json.loads(json.dumps(SO101.chain_description()))
+    assert json.loads(described.read_text()) == json.loads(json.dumps(chain_description()))
 
 
 async def test_splat_arm_and_cameras_are_seen_where_they_are(tmp_path: Path) -> None:
@@ -167,7 +168,7 @@ async def _check_arm(page: SessionTab, session: ScriptedSession) -> None:
     for _ in range(3):
         angles = {name: chance.uniform(*SO101.limits_rad[name]) for name in SO101.joint_names}
         await session.joints(list(angles), list(angles.values()))
-        wanted = {link: pose[:3, 3].tolist() for link, pose in SO101.link_poses(angles).items()}
+        wanted = {link: pose[:3, 3].tolist() for link, pose in link_poses(angles).items()}
         tip = json.dumps(wanted["gripper_frame_link"])
         await page.until(
             f"{_STAGE}.then(s => Math.hypot(...s.arm.place('gripper_frame_link').map((v, i) => v - {tip}[i])) < 1e-5)"
@@ -175,7 +176,7 @@ async def _check_arm(page: SessionTab, session: ScriptedSession) -> None:
         got = await page.stage(f"{json.dumps(list(wanted))}.map(link => stage.arm.place(link))")
         assert max(math.dist(*both) for both in zip(got, wanted.values(), strict=True)) < 1e-5, f"seed {seed}"
     await session.joints(list(SO101.joint_names), [0.0] * 6)
-    elbow = SO101.link_poses(dict.fromkeys(SO101.joint_names, 0.0))["wrist_link"][:3, 3]
+    elbow = link_poses(dict.fromkeys(SO101.joint_names, 0.0))["wrist_link"][:3, 3]
     await page.click("[data-view=home]")
     await asyncio.sleep(1.5)
     (with_arm,) = await page.colours_at([elbow])

@@ -25,6 +25,7 @@ from tests.harness.clients.session_page_splat import BLUE, GREEN, RED, Ball, sce
 from tests.harness.servers.embedded import HOST, free_port
 from tests.harness.servers.gateway import Running, keys_file, running_gateway
 from tests.harness.sessions.scripted_session_worker import PlayedWorker, played_worker
+from tests.harness.vision.so101_reference import link_poses
 
 pytestmark = pytest.mark.anyio
 
@@ -128,7 +129,7 @@ async def _check_joints(page: SessionTab, running: Running, session_id: str) -> 
     batch = JointBatch.model_validate({"names": list(angles), "unit": "rad", "samples": samples})
     answer = await running.http.post(f"/v1/sessions/{session_id}/joints", content=batch.model_dump_json())
     assert answer.status_code == 202, answer.text
-    tip = SO101.link_poses(angles)["gripper_frame_link"][:3, 3].tolist()
+    tip = link_poses(angles)["gripper_frame_link"][:3, 3].tolist()
     place = "s.arm.place('gripper_frame_link')"
     stage = "import(document.querySelector('script[type=module]').src).then(page => page.stage)"
     await page.until(f"{stage}.then(s => Math.hypot(...{place}.map((v, i) => v - {tip}[i])) < 1e-5)")

@@ -15,8 +15,8 @@ from modal_workers.gaussians.ply import decode_ply
 from modal_workers.live_splat.kinematics import SO101
 from modal_workers.live_splat.spec import JOINT_LIMITS_RAD, WORKLOAD, LiveSplatParams
 from services.dispatcher.executors.executor import CallState
-from simulators.arm.motion import Motion
-from simulators.arm.table_scene import Scene
+from simulators.arm.motion import ArmMotion
+from simulators.arm.table_scene import TableScene
 from simulators.arm.wrist_camera import GRIPPER_FROM_CAMERA, camera_matrix
 from tests.harness.runtime.executor_environment import House, of_run
 from tests.harness.runtime.session_driver import SessionDesk
@@ -37,7 +37,7 @@ class Arm:
 
     def __init__(self, session: SessionDesk) -> None:
         self.session, self.seq = session, 0
-        self._scene, self._motion = Scene(1), Motion(1)
+        self._scene, self._motion = TableScene(1), ArmMotion(1)
         self._matrix = camera_matrix(WIDTH_PX, HEIGHT_PX)
 
     async def send(self, *, size: tuple[int, int] = (WIDTH_PX, HEIGHT_PX)) -> int:

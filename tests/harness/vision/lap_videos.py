@@ -11,9 +11,9 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from modal_workers.lap_compare.clips.feature_extraction import Described, read_pair
-from simulators.laps.degradation import Degradation, Setting, setting
-from simulators.laps.frame_renderer import World
+from modal_workers.lap_compare.clips.feature_extraction import ClipFeatures, extract_pair
+from simulators.laps.degradation import Degradation, LapPairSetup, lap_pair_setup
+from simulators.laps.frame_renderer import CircuitWorld
 from simulators.laps.lap_video import LapTruth, render_lap
 
 SIZE = (256, 144)
@@ -31,26 +31,28 @@ class Films:
     truth_b: LapTruth
 
 
-def film_a(folder: Path, seed: int, world: World) -> tuple[Path, LapTruth]:
+def film_a(folder: Path, seed: int, world: CircuitWorld) -> tuple[Path, LapTruth]:
     """Film the reference lap of a seed, which is the same for every degradation."""
     plan, path = small_setting(seed, "clean"), folder / f"{seed}_a.mp4"
     return path, render_lap(path, world.circuit, plan.driver_a, plan.camera_a, world=world, duration_s=DURATION_S)
 
 
-def film_b(path: Path, plan: Setting, world: World, duration_s: float = DURATION_S + 1) -> tuple[Path, LapTruth]:
+def film_b(
+    path: Path, plan: LapPairSetup, world: CircuitWorld, duration_s: float = DURATION_S + 1
+) -> tuple[Path, LapTruth]:
     """Film the other lap of a setting, by default for a second longer."""
     return path, render_lap(path, world.circuit, plan.driver_b, plan.camera_b, world=world, duration_s=duration_s)
 
 
-def small_setting(seed: int, kind: Degradation) -> Setting:
+def small_setting(seed: int, kind: Degradation) -> LapPairSetup:
     """Give the setting of a degradation with small cameras."""
-    plan = setting(kind, seed, LENGTH_M, SIZE)
+    plan = lap_pair_setup(kind, seed, LENGTH_M, SIZE)
     return replace(plan, camera_a=replace(plan.camera_a, rate_hz=20.0), camera_b=replace(plan.camera_b, rate_hz=20.0))
 
 
-def described(path_a: Path, path_b: Path) -> tuple[Described, Described]:
+def described(path_a: Path, path_b: Path) -> tuple[ClipFeatures, ClipFeatures]:
     """Read two clips without progress or flow."""
-    return read_pair((path_a, path_b), (path_a.name, path_b.name), (None, None), progress=ignore)[0]
+    return extract_pair((path_a, path_b), (path_a.name, path_b.name), (None, None), progress=ignore)[0]
 
 
 def ignore(_share: float) -> None:

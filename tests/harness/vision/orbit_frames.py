@@ -11,9 +11,9 @@ import numpy as np
 
 from modal_workers.nerf.orbit import FILLED, Orbit
 from modal_workers.nerf.params import BATCH_FRAMES, NerfParams
-from simulators.toy.ground_truth import Truth
-from simulators.toy.ring_camera import TARGET_M, Camera
-from simulators.toy.room_scene import scene_of
+from simulators.toy.ground_truth import ToyGroundTruth
+from simulators.toy.ring_camera import TARGET_M, PosedCamera
+from simulators.toy.room_scene import room_scene
 
 RADIUS_M = 0.14
 DISTANCE_M = 0.52
@@ -36,7 +36,7 @@ def write_frames(
         with zipfile.ZipFile(path, "w") as archive:
             for frame in range(batch * BATCH_FRAMES, min(params.frames, (batch + 1) * BATCH_FRAMES)):
                 pose = orbit.world_from_camera(frame)
-                cutout = scene_of(seed).cutout(Camera(size, size, orbit.focal_px, pose))
+                cutout = room_scene(seed).cutout(PosedCamera(size, size, orbit.focal_px, pose))
                 picture = cv2.cvtColor(np.roll(cutout, shift_px, 1), cv2.COLOR_RGBA2BGRA)
                 archive.writestr(f"frame_{frame:04d}.png", cv2.imencode(".png", picture)[1].tobytes())
                 listed.append({"name": f"frame_{frame:04d}.png", "world_from_camera": pose.tolist()})
@@ -44,7 +44,7 @@ def write_frames(
         path.with_suffix(".json").write_text(json.dumps({"camera": lens, "frames": listed}))
 
 
-def write_model(folder: Path, params: NerfParams, elevations_deg: tuple[float, ...], truth: Truth) -> None:
+def write_model(folder: Path, params: NerfParams, elevations_deg: tuple[float, ...], truth: ToyGroundTruth) -> None:
     """Write what else a comparison with the truth reads, in a frame of its own: turned, shifted and scaled."""
     turn = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
     found_from_true = np.eye(4)

@@ -15,9 +15,9 @@ import numpy as np
 from PIL import Image
 
 from contracts.manifest import Artifact
-from simulators.toy.photos import Flaws, photograph
-from simulators.toy.ring_camera import TARGET_M, Camera, focal_px, look_at
-from simulators.toy.room_scene import scene_of
+from simulators.toy.photos import Flaws, take_photos
+from simulators.toy.ring_camera import TARGET_M, PosedCamera, focal_px, look_at
+from simulators.toy.room_scene import room_scene
 
 Picture = np.ndarray
 SIZE_PX = (400, 300)
@@ -121,7 +121,7 @@ KINDS: dict[str, Kind] = {
 def _clean(seed: int, count: int, size_px: tuple[int, int]) -> tuple[Picture, ...]:
     """Take good photos of a scene, once, RGB; flaws are made of them, which costs nothing against rendering."""
     with tempfile.TemporaryDirectory() as name:
-        photograph(Path(name), seed=seed, photos=count, size_px=size_px)
+        take_photos(Path(name), seed=seed, photos=count, size_px=size_px)
         return tuple(np.asarray(Image.open(path)) for path in sorted(Path(name).glob("*.jpg")))
 
 
@@ -135,7 +135,7 @@ def take(
     if kind in ("turntable", "textureless"):
         flaws = Flaws(turntable=kind == "turntable", textureless=kind == "textureless")
         elevations = (random.uniform(8, 20), random.uniform(30, 45))
-        photograph(folder, seed=scene, photos=min(count, 24), size_px=size_px, elevations_deg=elevations, flaws=flaws)
+        take_photos(folder, seed=scene, photos=min(count, 24), size_px=size_px, elevations_deg=elevations, flaws=flaws)
         return sorted(folder.glob("*.jpg"))
     if kind == "low_overlap":
         pictures = _apart(scene, random, size_px)
@@ -201,7 +201,7 @@ def _apart(scene: int, random: np.random.Generator, size_px: tuple[int, int]) ->
         elevation = random.uniform(8, 30) if group % 2 else random.uniform(55, 75)
         for number in range(each):
             pose = pose_at(azimuth + 6 * number, elevation, random.uniform(0.26, 0.32))
-            pictures.append(scene_of(scene).picture(Camera(*size_px, focal_px(size_px) * 1.9, pose)))
+            pictures.append(room_scene(scene).picture(PosedCamera(*size_px, focal_px(size_px) * 1.9, pose)))
     return pictures
 
 

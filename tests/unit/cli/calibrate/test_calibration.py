@@ -23,12 +23,12 @@ from cli.sessions.mcap_export import SessionFile
 from contracts.errors import SaccadeError
 from modal_workers.live_splat.calibration.target import CharucoBoard
 from modal_workers.live_splat.kinematics import SO101, SO101_JOINTS
-from modal_workers.live_splat.rigid_transform import inverses, rotation_of, rotation_vectors, transform_of
+from modal_workers.live_splat.rigid_transform import inverse_poses, pose_from_vector, rotation_matrix, rotation_vectors
 from modal_workers.live_splat.spec import LiveSplatParams
-from simulators.arm.motion import Motion
+from simulators.arm.motion import ArmMotion
 from simulators.arm.recording import jpeg
 from simulators.arm.shapes import Sheet
-from simulators.arm.table_scene import Scene
+from simulators.arm.table_scene import TableScene
 from simulators.arm.wrist_camera import GRIPPER_FROM_CAMERA, camera_matrix, world_from_camera
 
 SEED = 7
@@ -55,25 +55,25 @@ POSES = 24
 
 
 @cache
-def scene() -> Scene:
+def scene() -> TableScene:
     px_per_m = 6000.0
     picture = np.full((round(0.14 * px_per_m), round(0.18 * px_per_m), 3), 255, np.uint8)
     drawn = BOARD.board.generateImage((round(0.16 * px_per_m), round(0.12 * px_per_m)))
     edge = round(0.01 * px_per_m)
     picture[edge : edge + drawn.shape[0], edge : edge + drawn.shape[1]] = drawn[..., None]
-    return Scene(SEED, board=(SHEET, picture))
+    return TableScene(SEED, board=(SHEET, picture))
 
 
 @cache
 def poses() -> np.ndarray:
     """Give joints [P, 6] in which the arm stops."""
-    return Motion(SEED).positions(np.linspace(0.0, 24.0, POSES, endpoint=False))
+    return ArmMotion(SEED).positions(np.linspace(0.0, 24.0, POSES, endpoint=False))
 
 
 @cache
 def pictures() -> list[bytes]:
     """Take one in each pose."""
-    seen = inverses(world_from_camera(poses()))
+    seen = inverse_poses(world_from_camera(poses()))
     return [jpeg(scene().render(MATRIX, pose, *SIZE), 95) for pose in seen]
 
 
@@ -151,7 +151,7 @@ def refused(*words: str | Path) -> Failure | SaccadeError:
 
 def off(params: dict[str, Any]) -> tuple[float, float]:
     """Tell how far a result is from the truth: mm and degrees."""
-    apart = inverses(GRIPPER_FROM_CAMERA) @ np.array(params["gripper_from_camera"]).reshape(4, 4)
+    apart = inverse_poses(GRIPPER_FROM_CAMERA) @ np.array(params["gripper_from_camera"]).reshape(4, 4)
     return 1e3 * float(np.linalg.norm(apart[:3, 3])), float(np.rad2deg(np.linalg.norm(rotation_vectors(apart[:3, :3]))))
 
 
@@ -231,15 +231,15 @@ def test_poses_of_structure_from_motion_do_without_a_target(tmp_path: Path) -> N
     assert len(joints) >= 15
     assert {one.name for one in frames.glob("*.jpg")} == set(joints)
     lines = ["# Image list with two lines of data per image:"]
-    model = transform_of(np.array([0.4, -2.0, 1.0, 0.7, -1.9, 0.4]))
+    model = pose_from_vector(np.array([0.4, -2.0, 1.0, 0.7, -1.9, 0.4]))
     for number, name in enumerate(joints, 1):
         world = model @ world_from_camera(poses()[int(name[:6])])
         world[:3, 3] /= 3.7  # a unit of the model, in metres
-        seen = inverses(world)
+        seen = inverse_poses(world)
         vector = rotation_vectors(seen[:3, :3])
         angle = float(np.linalg.norm(vector))
         quaternion = [np.cos(angle / 2), *(np.sin(angle / 2) * vector / angle)]
-        assert np.abs(rotation_of(vector) - seen[:3, :3]).max() < 1e-9
+        assert np.abs(rotation_matrix(vector) - seen[:3, :3]).max() < 1e-9
         lines += [" ".join(map(str, [number, *quaternion, *seen[:3, 3], 1, name])), ""]
     (tmp_path / "images.txt").write_text("\n".join(lines) + "\n")
     (tmp_path / "cameras.txt").write_text("# cameras\n1 SIMPLE_RADIAL 480 360 342.7 240 180 -0.01\n")
@@ -379,7 +379,7 @@ def test_distorted_pictures_tell_the_lens(tmp_path: Path) -> None:
     pose = np.eye(4)
     pose[:3, :3] = np.array([[0, -1, 0], [-1, 0, 0], [0, 0, -1]], float)
     pose[:3, 3] = (0.36, 0.08, 0.0)
-    for seen in inverses(world_from_camera(poses())) @ pose:
+    for seen in inverse_poses(world_from_camera(poses())) @ pose:
         turn = cv2.Rodrigues(seen[:3, :3])[0]
         pixels = cv2.projectPoints(points, turn, seen[:3, 3], MATRIX, bent)[0][:, 0]
         views.append(TargetView(points, pixels + generator.normal(0, 0.1, pixels.shape)))

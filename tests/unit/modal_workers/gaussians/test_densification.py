@@ -10,21 +10,21 @@ import pytest
 import torch
 
 from modal_workers.gaussians.camera import Camera
-from modal_workers.gaussians.densification import Density, Growth, Pruning, seed_from_points
+from modal_workers.gaussians.densification import Densifier, GrowthLimits, PruningLimits, splats_from_points
 from modal_workers.gaussians.rasterize import rasterize
 from modal_workers.gaussians.splats import Splats
-from modal_workers.gaussians.training import LearningRates, Optimiser, step
+from modal_workers.gaussians.training import LearningRates, Optimiser, train_step
 from tests.harness.vision.gaussian_scenes import random_splats
 
 CAMERA = Camera(48, 36, 42.0, 42.0, 24.0, 18.0)
 RATES = LearningRates(1e-3)
 
 
-def watched(splats: Splats, *, rounds: int = 1, seed: int = 0) -> Density:
-    density = Density(Optimiser(splats, RATES), seed=seed)
+def watched(splats: Splats, *, rounds: int = 1, seed: int = 0) -> Densifier:
+    density = Densifier(Optimiser(splats, RATES), seed=seed)
     picture = torch.full((36, 48, 3), 0.5)
     for _ in range(rounds):
-        density.watch(step(density.optimiser, CAMERA, torch.eye(4), picture).rendered, CAMERA)
+        density.watch(train_step(density.optimiser, CAMERA, torch.eye(4), picture).rendered, CAMERA)
     return density
 
 
@@ -35,7 +35,7 @@ def single(count: int, seed: int, **options: float) -> Splats:
 def test_a_seeded_splat_looks_like_its_point() -> None:
     points = torch.tensor([[0.0, 0.0, 2.0], [0.5, 0.2, 2.0]])
     colours = torch.tensor([[1.0, 0.0, 0.5], [0.2, 0.4, 0.6]])
-    splats = seed_from_points(points, colours, torch.tensor([0.1, 0.05]), 0.7)
+    splats = splats_from_points(points, colours, torch.tensor([0.1, 0.05]), 0.7)
     torch.testing.assert_close(splats.log_scales.exp(), torch.tensor([[0.1] * 3, [0.05] * 3]))
     torch.testing.assert_close(splats.logit_opacities.sigmoid(), torch.tensor([0.7, 0.7]))
     camera = Camera(41, 41, 60.0, 60.0, 20.5, 20.5)
@@ -44,7 +44,7 @@ def test_a_seeded_splat_looks_like_its_point() -> None:
         column, row = (int(60 * float(point[axis]) / 2 + 20.5) for axis in (0, 1))
         seen = rendered.colour[row, column] / rendered.alpha[row, column]
         torch.testing.assert_close(seen, colour, atol=1e-3, rtol=0)
-    assert len(seed_from_points(torch.zeros(0, 3), torch.zeros(0, 3), 0.1, 0.5)) == 0
+    assert len(splats_from_points(torch.zeros(0, 3), torch.zeros(0, 3), 0.1, 0.5)) == 0
 
 
 def test_faint_large_unseen_and_broken_splats_are_given_up() -> None:
@@ -57,21 +57,21 @@ def test_faint_large_unseen_and_broken_splats_are_given_up() -> None:
     splats.log_scales[7, 1] = math.log(5.0)
     splats.logit_opacities[11] = math.log(0.001)
     splats.quaternions[13, 2] = math.nan
-    pruning = Pruning(min_opacity=0.005, max_scale_m=1.0, min_sightings=1)
+    pruning = PruningLimits(min_opacity=0.005, max_scale_m=1.0, min_sightings=1)
     seen = rasterize(splats, CAMERA, torch.eye(4)).radii_px > 0
     gone = {3, 7, 11, 13} | set(torch.nonzero(~seen)[:, 0].tolist())
     density = watched(splats, rounds=1)
     wanted = density.optimiser.splats.detach().select(torch.tensor([i for i in range(50) if i not in gone]))
     assert density.prune(pruning) == len(gone)
     assert torch.equal(density.optimiser.splats.means, wanted.means)
-    assert density.prune(Pruning()) == 0, "a limit that is not set gives up nothing"
+    assert density.prune(PruningLimits()) == 0, "a limit that is not set gives up nothing"
     assert density.prune(pruning) == len(wanted), "sightings count from the last pruning on"
 
 
 def test_the_cap_keeps_what_is_opaque_and_large_in_the_picture() -> None:
-    near = seed_from_points(torch.tensor([[0.0, 0.0, 1.0]]), torch.ones(1, 3), 0.1, 0.9)
-    far = seed_from_points(torch.tensor([[0.3, 0.0, 4.0]]), torch.ones(1, 3), 0.1, 0.9)
-    faint = seed_from_points(torch.tensor([[-0.3, 0.0, 1.0]]), torch.ones(1, 3), 0.1, 0.05)
+    near = splats_from_points(torch.tensor([[0.0, 0.0, 1.0]]), torch.ones(1, 3), 0.1, 0.9)
+    far = splats_from_points(torch.tensor([[0.3, 0.0, 4.0]]), torch.ones(1, 3), 0.1, 0.9)
+    faint = splats_from_points(torch.tensor([[-0.3, 0.0, 1.0]]), torch.ones(1, 3), 0.1, 0.05)
     density = watched(far.concatenate(faint).concatenate(near))
     assert torch.argsort(density.importance(), descending=True)[0] == 2
     assert density.cap(3) == 0
@@ -81,7 +81,7 @@ def test_the_cap_keeps_what_is_opaque_and_large_in_the_picture() -> None:
 
 def test_capped_splats_keep_their_order_and_new_ones_are_not_the_first_to_go() -> None:
     density = watched(single(60, 2))
-    opaque = seed_from_points(torch.tensor([[0.0, 0.0, 2.0]]), torch.ones(1, 3), 0.1, 0.9)
+    opaque = splats_from_points(torch.tensor([[0.0, 0.0, 2.0]]), torch.ones(1, 3), 0.1, 0.9)
     density.add(opaque)
     kept = torch.argsort(density.importance(), descending=True, stable=True)[:40].sort().values
     wanted = density.optimiser.splats.detach().select(kept)
@@ -95,7 +95,7 @@ def test_splats_that_are_pulled_at_are_cloned_when_small_and_split_when_large() 
     density = watched(splats, rounds=3)
     before = density.optimiser.splats.detach()
     limit = float(before.log_scales.amax(1).median().exp())
-    added = density.grow(Growth(min_gradient=0, split_scale_m=limit))
+    added = density.grow(GrowthLimits(min_gradient=0, split_scale_m=limit))
     pulled = 40 - int((before.means[:, 2] < 0).sum())
     after = density.optimiser.splats.detach()
     assert 0 < added <= pulled
@@ -120,8 +120,8 @@ def test_pruning_in_between_does_not_make_growth_think_that_gradients_are_steepe
         density = watched(single(40, 8), rounds=4)
         limit = float((density._gradients / density._pulls.clamp(min=1)).median())
         if pruning:
-            density.prune(Pruning(min_opacity=0))
-        added.append(density.grow(Growth(min_gradient=limit, split_scale_m=0.05)))
+            density.prune(PruningLimits(min_opacity=0))
+        added.append(density.grow(GrowthLimits(min_gradient=limit, split_scale_m=0.05)))
     assert added[0] == added[1]
     assert 0 < added[0] < 40
 
@@ -136,11 +136,11 @@ def test_what_is_out_of_sight_stays_as_important_as_it_was() -> None:
 
 
 def test_growth_stays_below_its_limits() -> None:
-    assert watched(single(40, 4)).grow(Growth(min_gradient=1e6)) == 0
+    assert watched(single(40, 4)).grow(GrowthLimits(min_gradient=1e6)) == 0
     density = watched(single(40, 4), rounds=2)
-    assert density.grow(Growth(min_gradient=0, max_splats=45)) == 5
+    assert density.grow(GrowthLimits(min_gradient=0, max_splats=45)) == 5
     assert len(density.optimiser.splats) == 45
-    assert density.grow(Growth(min_gradient=0, max_splats=45)) == 0
+    assert density.grow(GrowthLimits(min_gradient=0, max_splats=45)) == 0
 
 
 def test_growth_and_pruning_help_where_there_are_too_few() -> None:
@@ -148,13 +148,13 @@ def test_growth_and_pruning_help_where_there_are_too_few() -> None:
     wanted = rasterize(truth, CAMERA, torch.eye(4)).colour.clamp(0, 1)
     errors = []
     for growing in (False, True):
-        density = Density(Optimiser(single(25, 6), LearningRates(5e-3, 2e-2, 1e-2, 5e-2, 3e-2)))
+        density = Densifier(Optimiser(single(25, 6), LearningRates(5e-3, 2e-2, 1e-2, 5e-2, 3e-2)))
         for round_ in range(60):
-            seen = step(density.optimiser, CAMERA, torch.eye(4), wanted)
+            seen = train_step(density.optimiser, CAMERA, torch.eye(4), wanted)
             density.watch(seen.rendered, CAMERA)
             if growing and round_ in (15, 30):
-                density.grow(Growth(min_gradient=0, split_scale_m=0.05, max_splats=100))
-                density.prune(Pruning())
+                density.grow(GrowthLimits(min_gradient=0, split_scale_m=0.05, max_splats=100))
+                density.prune(PruningLimits())
         errors.append(seen.loss)
     assert errors[1] < 0.9 * errors[0]
 
@@ -163,19 +163,19 @@ def test_growth_and_pruning_help_where_there_are_too_few() -> None:
 def test_the_same_seed_grows_the_same_bytes(seed: int) -> None:
     def once() -> bytes:
         density = watched(single(40, 7), rounds=2, seed=seed)
-        density.grow(Growth(min_gradient=0, split_scale_m=0.03))
+        density.grow(GrowthLimits(min_gradient=0, split_scale_m=0.03))
         return density.optimiser.splats.means.detach().numpy().tobytes()
 
     assert once() == once()
 
 
 def test_what_goes_on_from_a_saved_state_gives_the_same_bytes() -> None:
-    def go_on(density: Density) -> bytes:
+    def go_on(density: Densifier) -> bytes:
         picture = torch.full((36, 48, 3), 0.2)
         for _ in range(2):
-            density.watch(step(density.optimiser, CAMERA, torch.eye(4), picture).rendered, CAMERA)
-        density.grow(Growth(min_gradient=1e-4, split_scale_m=0.05))
-        density.prune(Pruning(min_sightings=2))
+            density.watch(train_step(density.optimiser, CAMERA, torch.eye(4), picture).rendered, CAMERA)
+        density.grow(GrowthLimits(min_gradient=1e-4, split_scale_m=0.05))
+        density.prune(PruningLimits(min_sightings=2))
         density.cap(30)
         return b"".join(tensor.detach().numpy().tobytes() for tensor in density.optimiser.splats.tensors().values())
 
@@ -183,6 +183,6 @@ def test_what_goes_on_from_a_saved_state_gives_the_same_bytes() -> None:
     file = io.BytesIO()
     torch.save(first.state(), file)
     file.seek(0)
-    later = Density(Optimiser(Splats.empty(), RATES), seed=99)
+    later = Densifier(Optimiser(Splats.empty(), RATES), seed=99)
     later.restore(torch.load(file, weights_only=True))
     assert go_on(later) == go_on(first)

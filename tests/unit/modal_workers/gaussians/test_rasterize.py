@@ -13,7 +13,7 @@ import torch
 from modal_workers.gaussians import compositing, tiles
 from modal_workers.gaussians.camera import Camera, se3_exp
 from modal_workers.gaussians.projection import project
-from modal_workers.gaussians.rasterize import Backend, Rendered, backend_for, rasterize
+from modal_workers.gaussians.rasterize import Backend, RenderResult, backend_for, rasterize
 from modal_workers.gaussians.spherical_harmonics import radiance
 from modal_workers.gaussians.splats import SH_0, Splats
 from tests.harness.vision.gaussian_scenes import Floats, dense, random_splats
@@ -32,7 +32,7 @@ class Drawn:
     picture_tolerance: float
     gradient_tolerance: float
 
-    def __call__(self, splats: Splats, camera: Camera, pose: torch.Tensor, **options: torch.Tensor) -> Rendered:
+    def __call__(self, splats: Splats, camera: Camera, pose: torch.Tensor, **options: torch.Tensor) -> RenderResult:
         moved = splats.map(lambda tensor: tensor.to(device=self.device, dtype=self.dtype))
         return rasterize(
             moved,
@@ -60,11 +60,11 @@ def drawn(request: pytest.FixtureRequest) -> Drawn:
     return backend
 
 
-def layers(rendered: Rendered) -> torch.Tensor:
+def layers(rendered: RenderResult) -> torch.Tensor:
     return torch.cat([rendered.colour, rendered.alpha, rendered.depth], -1)
 
 
-def picture(rendered: Rendered) -> Floats:
+def picture(rendered: RenderResult) -> Floats:
     return layers(rendered).detach().cpu().double().numpy()
 
 
@@ -90,7 +90,7 @@ def test_the_picture_is_that_of_the_reference(drawn: Drawn, seed: int) -> None:
 def test_many_groups_and_chunks_add_up_to_the_reference(drawn: Drawn) -> None:
     camera = Camera(177, 131, 150.0, 150.0, 88.0, 66.0)
     splats = random_splats(500, 3, opacity=0.03, scale_m=0.12)
-    tiling = tiles.tile(project(splats, camera, torch.eye(4, dtype=torch.float64)), camera)
+    tiling = tiles.build_tiling(project(splats, camera, torch.eye(4, dtype=torch.float64)), camera)
     assert len(tiling.groups) > 1
     assert max(len(compositing._Chunks(group, torch.zeros(0)).bounds) for group in tiling.groups) > 1
     wanted = dense(splats, camera, torch.eye(4))

@@ -13,7 +13,7 @@ from modal_workers.gaussians.camera import Camera, se3_exp
 from modal_workers.gaussians.image_metrics import loss, psnr_db, ssim
 from modal_workers.gaussians.rasterize import rasterize
 from modal_workers.gaussians.splats import Splats
-from modal_workers.gaussians.training import LearningRates, Optimiser, PoseCorrection, step
+from modal_workers.gaussians.training import LearningRates, Optimiser, PoseCorrection, train_step
 from tests.harness.vision.gaussian_scenes import random_splats
 
 CAMERA = Camera(48, 36, 42.0, 42.0, 24.0, 18.0)
@@ -46,7 +46,7 @@ def test_random_splats_converge_to_pictures_of_others() -> None:
     before = psnr_db(rasterize(optimiser.splats, CAMERA, held_out).colour, wanted[2])
     targets = [wanted[index] for index in (0, 1, 3, 4)]
     for round_ in range(100):
-        step(optimiser, CAMERA, training[round_ % 4], targets[round_ % 4])
+        train_step(optimiser, CAMERA, training[round_ % 4], targets[round_ % 4])
     after = psnr_db(rasterize(optimiser.splats, CAMERA, held_out).colour, wanted[2])
     assert before < 15
     # over ten other seeds it was 29.9 to 32.7
@@ -59,7 +59,7 @@ def test_the_same_seed_gives_the_same_bytes() -> None:
         wanted = pictures(single(100, 3), views)
         optimiser = Optimiser(single(100, 4), RATES)
         for round_ in range(6):
-            step(optimiser, CAMERA, views[round_ % 2], wanted[round_ % 2])
+            train_step(optimiser, CAMERA, views[round_ % 2], wanted[round_ % 2])
         return b"".join(tensor.detach().numpy().tobytes() for tensor in optimiser.splats.tensors().values())
 
     assert once() == once()
@@ -72,7 +72,7 @@ def test_a_wrong_pose_is_found_again() -> None:
     correction = PoseCorrection(metres=1e-3, radians=1e-3)
     optimiser = Optimiser(splats, LearningRates(0, 0, 0, 0, 0, 0))
     for _ in range(80):
-        step(optimiser, CAMERA, off @ pose, wanted, pose=correction)
+        train_step(optimiser, CAMERA, off @ pose, wanted, pose=correction)
     left = correction.corrected(off @ pose)
     assert (left[:3, 3] - pose[:3, 3]).norm() < 0.15 * off[:3, 3].norm()
     assert (left[:3, :3] - pose[:3, :3]).norm() < 0.15 * (off[:3, :3] - pose[:3, :3]).norm()
@@ -83,7 +83,7 @@ def test_a_wrong_pose_is_found_again() -> None:
 def trained(optimiser: Optimiser, *, rounds: int) -> Splats:
     (wanted,) = pictures(single(120, 6), poses(1))
     for _ in range(rounds):
-        step(optimiser, CAMERA, poses(1)[0], wanted)
+        train_step(optimiser, CAMERA, poses(1)[0], wanted)
     return optimiser.splats.detach()
 
 
@@ -128,7 +128,7 @@ def test_adam_takes_the_steps_that_torch_s_own_takes() -> None:
     leaves = splats.map(lambda tensor: tensor.clone().requires_grad_())
     theirs = torch.optim.Adam(leaves.tensors().values(), lr=1e-3, eps=1e-15)
     for _ in range(5):
-        step(ours, CAMERA, torch.eye(4), wanted)
+        train_step(ours, CAMERA, torch.eye(4), wanted)
         theirs.zero_grad()
         loss(rasterize(leaves, CAMERA, torch.eye(4)), wanted).backward()
         theirs.step()
@@ -144,7 +144,9 @@ def test_a_step_with_nothing_in_sight_changes_nothing() -> None:
     hidden = replace(splats, means=splats.means - torch.tensor([0, 0, 20.0]))
     for start in (hidden, Splats.empty()):
         optimiser = Optimiser(start, RATES)
-        seen = step(optimiser, CAMERA, torch.eye(4), torch.rand(36, 48, 3), pose=PoseCorrection(metres=1, radians=1))
+        seen = train_step(
+            optimiser, CAMERA, torch.eye(4), torch.rand(36, 48, 3), pose=PoseCorrection(metres=1, radians=1)
+        )
         assert math.isfinite(seen.loss)
         assert torch.equal(optimiser.splats.means, start.means)
 

@@ -20,7 +20,7 @@ from modal_workers.lap_compare.clips.vehicle_detection import tallest_vehicle
 from modal_workers.lap_compare.spec import WORKLOAD, LapCompareParams
 from modal_workers.runtime.context import Stopped
 from simulators.laps.circuit import make_circuit
-from simulators.laps.frame_renderer import World
+from simulators.laps.frame_renderer import CircuitWorld
 from simulators.laps.lap_video import true_time_b
 from tests.harness.vision.lap_videos import LENGTH_M, Films, film_a, film_b, small_setting
 
@@ -90,7 +90,7 @@ class Desk:
 
 @pytest.fixture(scope="module")
 def films(tmp_path_factory: pytest.TempPathFactory) -> Films:
-    folder, world = tmp_path_factory.mktemp("job"), World(make_circuit(SEED, LENGTH_M), 4.0)
+    folder, world = tmp_path_factory.mktemp("job"), CircuitWorld(make_circuit(SEED, LENGTH_M), 4.0)
     path_a, truth_a = film_a(folder, SEED, world)
     path_b, truth_b = film_b(folder / "b.mp4", small_setting(SEED, "mild"), world)
     return Films(path_a, path_b, truth_a, truth_b)

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from contracts.errors import ErrorCode, SaccadeError
 from modal_workers.lap_compare.comparison import Alignment, Clip, Comparison
 from modal_workers.lap_compare.lap_delta import compare
-from modal_workers.lap_compare.result import headline
+from modal_workers.lap_compare.result import build_result
 from modal_workers.lap_compare.spec import LapCompareParams
 
 CLIP = Clip("a.mp4", 640, 360, 0, 900, 30.0, 30.0, variable_rate=False)
@@ -105,7 +105,7 @@ def test_doubt_is_said_aloud() -> None:
 
 def test_the_result_says_the_same_as_the_comparison() -> None:
     comparison = figures(lap(ramp(5, 8, 0.5)))
-    result = headline(comparison)
+    result = build_result(comparison)
     assert result.delta_s == pytest.approx(0.5)
     assert result.delta_error_s == pytest.approx(0.01 * 2**0.5)
     assert [one.loser for one in result.opportunities] == ["other"]

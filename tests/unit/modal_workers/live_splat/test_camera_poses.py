@@ -10,7 +10,7 @@ import torch
 
 from contracts.errors import ErrorCode, SaccadeError
 from modal_workers.gaussians.camera import se3_exp
-from modal_workers.live_splat.camera_poses import ArmPoses, FrameCorrection
+from modal_workers.live_splat.camera_poses import ArmCameraPoses, FrameCorrection
 from modal_workers.live_splat.kinematics import SO101
 from modal_workers.live_splat.spec import LiveSplatParams
 
@@ -21,7 +21,7 @@ def test_tangents_say_how_the_camera_moves_with_each_joint() -> None:
     seed = random.randrange(1 << 30)
     print(f"seed {seed}")
     random_ = np.random.default_rng(seed)
-    poses = ArmPoses(HAND_EYE)
+    poses = ArmCameraPoses(HAND_EYE)
     positions = random_.uniform(-1, 1, len(SO101.joint_names))
     tangents = poses.tangents(positions)
     before = np.linalg.inv(poses.world_from_camera(positions))
@@ -35,7 +35,7 @@ def test_tangents_say_how_the_camera_moves_with_each_joint() -> None:
 
 def test_offsets_are_found_from_the_gradients_of_many_poses() -> None:
     """Each gradient pulls a pose to where it truly is; what they have in common are the joints' offsets."""
-    poses, true = ArmPoses(HAND_EYE), ArmPoses(HAND_EYE)
+    poses, true = ArmCameraPoses(HAND_EYE), ArmCameraPoses(HAND_EYE)
     offsets = np.deg2rad([0.0, 0.8, -0.6, 0.5, 0.4, 0.0])
     true.offsets_rad = offsets
     random_ = np.random.default_rng(3)
@@ -52,7 +52,7 @@ def test_offsets_are_found_from_the_gradients_of_many_poses() -> None:
 
 
 def test_a_frame_s_own_correction_is_small_and_is_kept() -> None:
-    poses = ArmPoses(HAND_EYE)
+    poses = ArmCameraPoses(HAND_EYE)
     correction = FrameCorrection(poses, np.zeros(len(SO101.joint_names)))
     for _ in range(5):
         correction.step(torch.tensor([1.0, 0.0, 0.0, 0.0, 0.0, 0.0]))
@@ -61,7 +61,7 @@ def test_a_frame_s_own_correction_is_small_and_is_kept() -> None:
     again = FrameCorrection(poses, np.zeros(len(SO101.joint_names)))
     again.restore(correction.state())
     assert torch.equal(again.camera_from_world(), correction.camera_from_world())
-    state = ArmPoses(HAND_EYE)
+    state = ArmCameraPoses(HAND_EYE)
     state.restore(poses.state())
     assert np.array_equal(state.offsets_rad, poses.offsets_rad)
 
@@ -69,8 +69,10 @@ def test_a_frame_s_own_correction_is_small_and_is_kept() -> None:
 def test_joints_are_taken_by_their_names() -> None:
     given = dict(zip(SO101.joint_names, range(6), strict=True))
     turned = list(reversed(given.items()))
-    assert ArmPoses.in_order([name for name, _ in turned], [value for _, value in turned]).tolist() == [*range(6)]
-    assert ArmPoses.in_order(SO101.joint_names[:5], [1.0] * 5).tolist() == [1.0] * 5 + [0.0], "no gripper, no matter"
+    assert ArmCameraPoses.in_order([name for name, _ in turned], [value for _, value in turned]).tolist() == [*range(6)]
+    assert ArmCameraPoses.in_order(SO101.joint_names[:5], [1.0] * 5).tolist() == [1.0] * 5 + [0.0], (
+        "no gripper, no matter"
+    )
     with pytest.raises(SaccadeError) as refused:
-        ArmPoses.in_order(["shoulder_pan"], [0.0])
+        ArmCameraPoses.in_order(["shoulder_pan"], [0.0])
     assert refused.value.code is ErrorCode.JOINTS_INVALID

@@ -10,7 +10,8 @@ import pinocchio
 import pytest
 
 from contracts.errors import ErrorCode, SaccadeError
-from modal_workers.live_splat.kinematics import GRIPPER_LINK, SO101, SO101_JOINTS, Chain
+from modal_workers.live_splat.kinematics import GRIPPER_LINK, SO101, SO101_JOINTS, KinematicChain
+from tests.harness.vision.so101_reference import chain_description, joints_beyond_limits, link_poses
 
 URDF = resources.files("modal_workers.live_splat").joinpath("so101/so101_new_calib.urdf").read_text("utf-8")
 SEED = 20
@@ -38,7 +39,7 @@ def test_every_link_is_where_pinocchio_puts_it() -> None:
     tips = SO101.tips(positions)
     for row, tip in zip(positions, tips, strict=True):
         pinocchio.framesForwardKinematics(model, data, row[columns])
-        for link, pose in SO101.link_poses(named(row)).items():
+        for link, pose in link_poses(named(row)).items():
             oracle = data.oMf[model.getFrameId(link)].homogeneous
             assert np.abs(pose - oracle).max() < 1e-12, (SEED, link, row)
         assert np.abs(tip - data.oMf[model.getFrameId(GRIPPER_LINK)].homogeneous).max() < 1e-12, (SEED, row)
@@ -75,9 +76,9 @@ def test_tips_and_jacobians_of_many_positions_have_their_shape() -> None:
 
 
 def test_degrees_sent_as_radians_are_beyond_the_limits() -> None:
-    beyond = SO101.beyond_limits(["shoulder_pan", "elbow_flex", "lamp"], [-45.0, 1.0, 900.0])
+    beyond = joints_beyond_limits(["shoulder_pan", "elbow_flex", "lamp"], [-45.0, 1.0, 900.0])
     assert beyond == [("shoulder_pan", -45.0, -1.91986, 1.91986)]
-    assert not SO101.beyond_limits(SO101_JOINTS, UPPER.tolist()), "a limit itself is within"
+    assert not joints_beyond_limits(SO101_JOINTS, UPPER.tolist()), "a limit itself is within"
 
 
 @pytest.mark.parametrize(
@@ -88,7 +89,7 @@ def test_degrees_sent_as_radians_are_beyond_the_limits() -> None:
     ],
 )
 def test_positions_that_say_nothing_are_refused(positions: dict[str, float], says: str) -> None:
-    for ask in (SO101.tip, SO101.link_poses, SO101.jacobian):
+    for ask in (SO101.tip, SO101.jacobian):
         with pytest.raises(SaccadeError, match=says) as caught:
             ask(positions)
         assert caught.value.code is ErrorCode.JOINTS_INVALID
@@ -107,12 +108,12 @@ def test_the_tip_needs_no_jaw() -> None:
 
 
 def test_the_description_is_enough_to_draw_the_arm() -> None:
-    described = json.loads(json.dumps(SO101.chain_description(), allow_nan=False))
+    described = json.loads(json.dumps(chain_description(), allow_nan=False))
     positions = named(some_positions(1)[0])
     poses = {"base_link": np.eye(4)}
     for joint in described:
         angle = positions.get(joint["name"], 0.0)
-        drawn = Chain.load(
+        drawn = KinematicChain.load(
             '<robot name="one"><joint name="only" type="revolute"><parent link="a"/><child link="b"/>'
             f'<origin xyz="{" ".join(map(str, joint["xyz_m"]))}" rpy="{" ".join(map(str, joint["rpy_rad"]))}"/>'
             f'<axis xyz="{" ".join(map(str, joint["axis"] or [1, 0, 0]))}"/></joint></robot>',
@@ -120,7 +121,7 @@ def test_the_description_is_enough_to_draw_the_arm() -> None:
         )
         poses[joint["child"]] = poses[joint["parent"]] @ drawn.tip({"only": angle})
         assert (joint["limits_rad"] is None) == (joint["axis"] is None)
-    for link, pose in SO101.link_poses(positions).items():
+    for link, pose in link_poses(positions).items():
         assert np.abs(poses[link] - pose).max() < 1e-12, (SEED, link)
 
 
@@ -141,5 +142,5 @@ def test_the_description_is_enough_to_draw_the_arm() -> None:
 )
 def test_a_description_that_is_no_arm_is_refused(text: str, says: str) -> None:
     with pytest.raises(SaccadeError, match=says) as caught:
-        Chain.load(text)
+        KinematicChain.load(text)
     assert caught.value.code is ErrorCode.INVALID_PARAMETER

@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 
 from modal_workers.live_splat.kinematics import SO101, SO101_JOINTS
-from modal_workers.live_splat.rigid_transform import inverses
+from modal_workers.live_splat.rigid_transform import inverse_poses
 from simulators.arm.feetech_client import ServoBus
 from simulators.arm.feetech_protocol import BROADCAST, Instruction, Packet, PacketReader, Register
-from simulators.arm.motion import Motion
+from simulators.arm.motion import ArmMotion
 from simulators.arm.robot import VirtualRobot, WristCamera
 from simulators.arm.servo_calibration import (
     CALIBRATION,
@@ -32,7 +32,7 @@ from simulators.arm.servo_calibration import (
     value_of_tick,
 )
 from simulators.arm.servos import LAG_S
-from simulators.arm.table_scene import Scene
+from simulators.arm.table_scene import TableScene
 from simulators.arm.wrist_camera import world_from_camera
 
 SERVOS = list(range(1, 7))
@@ -176,7 +176,7 @@ def test_a_servo_that_is_not_there_is_said(follower: ServoBus) -> None:
 
 
 def test_the_leader_moves_as_the_motion_says(arms: dict[str, Any]) -> None:
-    motion = Motion(SEED)
+    motion = ArmMotion(SEED)
     path = motion.positions(np.linspace(0, motion.period_s, 4801))
     with ServoBus(arms["leader"]) as leader:
         first = leader.positions(SERVOS)
@@ -224,13 +224,13 @@ def test_the_robot_observes_what_it_was_sent_to(arms: dict[str, Any]) -> None:
 
 
 def test_the_wrist_camera_shows_what_the_servos_said(arms: dict[str, Any]) -> None:
-    scene = Scene(SEED)
+    scene = TableScene(SEED)
     camera = WristCamera(scene, 80, 60, rate_hz=1000.0, offsets_rad={"wrist_flex": 0.05})
     robot = VirtualRobot(arms["follower"], camera)
     assert robot.observation_features["wrist"] == (60, 80, 3)
     robot.connect()
     try:
-        robot.send_action({name + ".pos": value_of_rad(name, p) for name, p in Motion(SEED).named(2.0).items()})
+        robot.send_action({name + ".pos": value_of_rad(name, p) for name, p in ArmMotion(SEED).named(2.0).items()})
         time.sleep(2.0)
         observed = robot.get_observation()
         again = robot.get_observation()
@@ -238,7 +238,7 @@ def test_the_wrist_camera_shows_what_the_servos_said(arms: dict[str, Any]) -> No
         robot.disconnect()
     said = np.array([rad_of_value(name, observed[name + ".pos"]) for name in SO101_JOINTS])
     said[3] += 0.05
-    expected = scene.render(camera.matrix, inverses(world_from_camera(said)), 80, 60)
+    expected = scene.render(camera.matrix, inverse_poses(world_from_camera(said)), 80, 60)
     assert np.array_equal(observed["wrist"], expected)
     assert again["wrist"] is not observed["wrist"], "every picture is a new one"
     assert robot.cameras["wrist"].latest_frame is again["wrist"]

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from modal_workers.live_splat.kinematics import SO101, SO101_JOINTS
-from modal_workers.live_splat.rigid_transform import inverses
-from simulators.arm.ground_truth import psnr_db, truth_of
-from simulators.arm.motion import Motion
-from simulators.arm.recording import Film, jpeg
+from modal_workers.live_splat.rigid_transform import inverse_poses
+from simulators.arm.ground_truth import psnr_db, sample_ground_truth
+from simulators.arm.motion import ArmMotion
+from simulators.arm.recording import ArmRecording, jpeg
 from simulators.arm.shapes import FARTHEST_M, Ball, Block, Shape, Sheet, Tin
-from simulators.arm.table_scene import SCENE_CENTRE_M, Scene
+from simulators.arm.table_scene import SCENE_CENTRE_M, TableScene
 from simulators.arm.wrist_camera import GRIPPER_FROM_CAMERA, camera_matrix, look_at
+from tests.harness.vision.so101_reference import joints_beyond_limits
 
 SIZE = (160, 120)
 MATRIX = camera_matrix(*SIZE)
@@ -21,18 +22,18 @@ SEED = 5
 
 
 @pytest.fixture(scope="module")
-def scene() -> Scene:
-    return Scene(SEED)
+def scene() -> TableScene:
+    return TableScene(SEED)
 
 
 @pytest.fixture(scope="module")
-def other_scene() -> Scene:
-    return Scene(SEED + 1)
+def other_scene() -> TableScene:
+    return TableScene(SEED + 1)
 
 
 @pytest.fixture(scope="module")
-def motion() -> Motion:
-    return Motion(SEED)
+def motion() -> ArmMotion:
+    return ArmMotion(SEED)
 
 
 @pytest.mark.parametrize(
@@ -65,23 +66,23 @@ def test_a_ray_to_a_place_on_a_face_meets_that_place(shape: Shape) -> None:
 
 
 def test_a_scene_is_the_same_every_time_and_another_with_another_seed(
-    scene: Scene, other_scene: Scene, motion: Motion
+    scene: TableScene, other_scene: TableScene, motion: ArmMotion
 ) -> None:
     pose = motion.camera_from_world(1.0)
     picture = scene.render(MATRIX, pose, *SIZE)
     assert picture.shape == (120, 160, 3)
     assert picture.dtype == np.uint8
-    assert np.array_equal(picture, Scene(SEED).render(MATRIX, pose, *SIZE))
+    assert np.array_equal(picture, TableScene(SEED).render(MATRIX, pose, *SIZE))
     assert psnr_db(other_scene.render(MATRIX, pose, *SIZE), picture) < 25
 
 
-def test_two_views_show_one_world(scene: Scene, motion: Motion) -> None:
+def test_two_views_show_one_world(scene: TableScene, motion: ArmMotion) -> None:
     """Colours of one view, carried over to another by its true depth, are the other's: poses, depth and light agree."""
     one, other = motion.camera_from_world(2.0), motion.camera_from_world(2.6)
     depth = scene.depth(MATRIX, one, *SIZE)
     across, down = np.meshgrid(np.arange(SIZE[0]), np.arange(SIZE[1]))
     rays = np.stack([across, down, np.ones_like(across)], -1) @ np.linalg.inv(MATRIX).T
-    carry = other @ inverses(one)
+    carry = other @ inverse_poses(one)
     points = (rays * depth[..., None]) @ carry[:3, :3].T + carry[:3, 3]
     pixels = points @ MATRIX.T
     pixels = (pixels[..., :2] / pixels[..., 2:]).astype(np.float32)
@@ -95,7 +96,7 @@ def test_two_views_show_one_world(scene: Scene, motion: Motion) -> None:
     assert wrong < 20, "the views do differ"
 
 
-def test_depth_is_where_the_table_is(scene: Scene) -> None:
+def test_depth_is_where_the_table_is(scene: TableScene) -> None:
     eye = np.array([0.9, 0.5, 0.5])
     pose = look_at(eye, [0.9, 0.5, 0.0])
     assert scene.depth(MATRIX, pose, *SIZE) == pytest.approx(0.5, abs=1e-4)
@@ -103,7 +104,7 @@ def test_depth_is_where_the_table_is(scene: Scene) -> None:
     assert np.isinf(scene.depth(MATRIX, away, *SIZE)).all()
 
 
-def test_a_picture_is_smooth_where_pixels_are_coarse(scene: Scene, motion: Motion) -> None:
+def test_a_picture_is_smooth_where_pixels_are_coarse(scene: TableScene, motion: ArmMotion) -> None:
     """A small picture is what a large one shrinks to, but for what falls between its samples."""
     pose = motion.camera_from_world(4.0)
     small = scene.render(MATRIX, pose, *SIZE)
@@ -113,7 +114,7 @@ def test_a_picture_is_smooth_where_pixels_are_coarse(scene: Scene, motion: Motio
 
 @pytest.mark.parametrize("seed", range(4))
 def test_the_motion_looks_at_the_scene_from_many_sides(seed: int) -> None:
-    motion = Motion(seed)
+    motion = ArmMotion(seed)
     for size in (SIZE, (320, 240)):
         seen = motion.parallax(camera_matrix(*size), *size)
         assert seen.azimuth_deg > 60, seed
@@ -121,7 +122,7 @@ def test_the_motion_looks_at_the_scene_from_many_sides(seed: int) -> None:
         assert seen.elevation_deg[1] - seen.elevation_deg[0] > 10, seed
     times = np.linspace(0, 2 * motion.period_s, 2400)
     positions = motion.positions(times)
-    beyond = [limit for row in positions for limit in SO101.beyond_limits(SO101_JOINTS, row.tolist())]
+    beyond = [limit for row in positions for limit in joints_beyond_limits(SO101_JOINTS, row.tolist())]
     assert not beyond, seed
     assert SO101.tips(positions)[:, 2, 3].min() > 0.09, "the gripper stays above the things"
     speed = np.abs(np.diff(positions, axis=0)).max() / (times[1] - times[0])
@@ -138,8 +139,8 @@ def test_the_camera_sits_on_the_gripper_and_looks_along_it_and_down() -> None:
     assert np.linalg.det(GRIPPER_FROM_CAMERA[:3, :3]) == pytest.approx(1.0)
 
 
-def test_a_film_has_true_poses_and_what_the_arm_says(scene: Scene, motion: Motion) -> None:
-    film = Film(scene, motion, 80, 60, rate_hz=5.0, offsets_rad={"elbow_flex": 0.04}, noise_rad=0.002)
+def test_a_film_has_true_poses_and_what_the_arm_says(scene: TableScene, motion: ArmMotion) -> None:
+    film = ArmRecording(scene, motion, 80, 60, rate_hz=5.0, offsets_rad={"elbow_flex": 0.04}, noise_rad=0.002)
     frames = list(film.frames(3))
     assert [(frame.seq, frame.time_s) for frame in frames] == [(0, 0.0), (1, 0.2), (2, 0.4)]
     frame = frames[2]
@@ -152,15 +153,15 @@ def test_a_film_has_true_poses_and_what_the_arm_says(scene: Scene, motion: Motio
     assert psnr_db(np.ascontiguousarray(decoded), frame.picture) > 26, "red stays red"
 
 
-def test_truth_is_best_for_the_true_scene(scene: Scene, other_scene: Scene, motion: Motion) -> None:
-    truth = truth_of(scene, motion, 80, 60, count=4)
+def test_truth_is_best_for_the_true_scene(scene: TableScene, other_scene: TableScene, motion: ArmMotion) -> None:
+    truth = sample_ground_truth(scene, motion, 80, 60, count=4)
     true = [scene.render(truth.camera_matrix, pose, 80, 60) for pose in truth.camera_from_world]
     assert truth.psnr_db(true) == float("inf")
     blurred = [cv2.GaussianBlur(picture, (0, 0), 1.0) for picture in true]
     other = [other_scene.render(truth.camera_matrix, pose, 80, 60) for pose in truth.camera_from_world]
     assert truth.psnr_db(blurred) > truth.psnr_db(other) + 3
-    away = inverses(truth.camera_from_world)[:, :3, 3]
-    path = inverses(motion.camera_from_world(np.linspace(0, motion.period_s, 4800)))[:, :3, 3]
+    away = inverse_poses(truth.camera_from_world)[:, :3, 3]
+    path = inverse_poses(motion.camera_from_world(np.linspace(0, motion.period_s, 4800)))[:, :3, 3]
     nearest = np.linalg.norm(away[:, None] - path[None], axis=-1).min(1)
     assert (nearest > 0.001).all(), "no frame is taken from there"
     assert (np.linalg.norm(away - np.array(SCENE_CENTRE_M), axis=1) < 0.35).all()

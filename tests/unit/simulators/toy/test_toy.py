@@ -11,18 +11,18 @@ import pytest
 from PIL import Image
 
 from modal_workers.nerf.params import NerfParams
-from simulators.toy.comparison import compare
-from simulators.toy.ground_truth import Truth, align, pose_errors
-from simulators.toy.photos import Flaws, photograph
-from simulators.toy.ring_camera import Camera, focal_px, look_at
-from simulators.toy.room_scene import scene_of
+from simulators.toy.comparison import compare_with_truth
+from simulators.toy.ground_truth import ToyGroundTruth, fit_similarity, pose_errors
+from simulators.toy.photos import Flaws, take_photos
+from simulators.toy.ring_camera import PosedCamera, focal_px, look_at
+from simulators.toy.room_scene import room_scene
 from tests.harness.vision.orbit_frames import write_frames, write_model
 
 SIZE = (96, 72)
 
 
-def camera(eye: tuple[float, float, float] = (0.4, 0.3, 0.2), size: tuple[int, int] = SIZE) -> Camera:
-    return Camera(*size, focal_px(size), look_at(eye, (0.0, 0.0, 0.06)))
+def camera(eye: tuple[float, float, float] = (0.4, 0.3, 0.2), size: tuple[int, int] = SIZE) -> PosedCamera:
+    return PosedCamera(*size, focal_px(size), look_at(eye, (0.0, 0.0, 0.06)))
 
 
 def read(path: Path) -> np.ndarray:
@@ -31,17 +31,17 @@ def read(path: Path) -> np.ndarray:
 
 def test_the_same_arguments_give_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        photograph(tmp_path / name, seed=3, photos=3, size_px=SIZE, masks=True)
+        take_photos(tmp_path / name, seed=3, photos=3, size_px=SIZE, masks=True)
     files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*.*"))
     assert len(files) == 7
     assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in files)
-    photograph(tmp_path / "c", seed=4, photos=1, size_px=SIZE)
+    take_photos(tmp_path / "c", seed=4, photos=1, size_px=SIZE)
     assert (tmp_path / "c/photo_0000.jpg").read_bytes() != (tmp_path / "a/photo_0000.jpg").read_bytes()
 
 
 def test_what_is_told_is_what_was_done(tmp_path: Path) -> None:
-    truth = photograph(tmp_path, seed=3, photos=4, size_px=SIZE, masks=True)
-    again = Truth.load(tmp_path / "truth.json")
+    truth = take_photos(tmp_path, seed=3, photos=4, size_px=SIZE, masks=True)
+    again = ToyGroundTruth.load(tmp_path / "truth.json")
     assert again.cameras.keys() == truth.cameras.keys()
     for name, one in again.cameras.items():
         assert np.allclose(one.world_from_camera, truth.cameras[name].world_from_camera)
@@ -59,8 +59,8 @@ def test_what_is_told_is_what_was_done(tmp_path: Path) -> None:
 @pytest.mark.parametrize("eye", [(0.5, 0.0, 0.1), (-0.3, 0.3, 0.35), (0.0, -0.5, 0.05), (0.01, 0.0, 0.6)])
 def test_the_toy_is_seen_where_it_stands(eye: tuple[float, float, float]) -> None:
     seen = camera(eye, (160, 120))
-    covered = scene_of(3).silhouette(seen) > 127
-    low, high = np.array(Truth(3, 0.5, {}).bounds_m)
+    covered = room_scene(3).silhouette(seen) > 127
+    low, high = np.array(ToyGroundTruth(3, 0.5, {}).bounds_m)
     corners = np.array([[x, y, z] for x in (low[0], high[0]) for y in (low[1], high[1]) for z in (low[2], high[2])])
     pose = seen.world_from_camera
     places = (corners - pose[:3, 3]) @ pose[:3, :3] @ seen.matrix.T
@@ -74,7 +74,7 @@ def test_the_toy_is_seen_where_it_stands(eye: tuple[float, float, float]) -> Non
 
 def test_a_cutout_is_the_picture_where_the_toy_is_and_clear_elsewhere() -> None:
     seen = camera()
-    cutout, picture, covered = scene_of(3).cutout(seen), scene_of(3).picture(seen), scene_of(3).silhouette(seen)
+    cutout, picture, covered = room_scene(3).cutout(seen), room_scene(3).picture(seen), room_scene(3).silhouette(seen)
     assert np.abs(cutout[..., 3].astype(int) - covered).mean() < 2
     inside = (cutout[..., 3] == 255) & (covered == 255)
     assert np.abs(cutout[..., :3].astype(int) - picture)[inside].mean() < 1
@@ -82,7 +82,7 @@ def test_a_cutout_is_the_picture_where_the_toy_is_and_clear_elsewhere() -> None:
 
 
 def test_a_turntable_turns_the_toy_and_nothing_else(tmp_path: Path) -> None:
-    photograph(tmp_path, seed=3, photos=4, size_px=SIZE, elevations_deg=(20.0,), flaws=Flaws(turntable=True))
+    take_photos(tmp_path, seed=3, photos=4, size_px=SIZE, elevations_deg=(20.0,), flaws=Flaws(turntable=True))
     first, third = read(tmp_path / "photo_0000.jpg"), read(tmp_path / "photo_0002.jpg")
     apart = np.abs(first - third).mean(2)
     assert apart[:8].mean() < 6, "the room stands still"
@@ -90,8 +90,8 @@ def test_a_turntable_turns_the_toy_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_each_flaw_is_there(tmp_path: Path) -> None:
-    def taken(name: str, **flaws: object) -> Truth:
-        return photograph(tmp_path / name, seed=3, photos=8, size_px=SIZE, flaws=Flaws(**flaws))  # type: ignore[arg-type]
+    def taken(name: str, **flaws: object) -> ToyGroundTruth:
+        return take_photos(tmp_path / name, seed=3, photos=8, size_px=SIZE, flaws=Flaws(**flaws))  # type: ignore[arg-type]
 
     def sharpness(path: Path) -> float:
         return float(cv2.Laplacian(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), cv2.CV_32F).var())
@@ -122,18 +122,18 @@ def test_a_similarity_is_found_again() -> None:
     points = random.normal(size=(12, 3))
     rotation = np.linalg.qr(random.normal(size=(3, 3)))[0]
     rotation *= np.sign(np.linalg.det(rotation))
-    laid = align(points, 2.5 * points @ rotation.T + [1, 2, 3])
+    laid = fit_similarity(points, 2.5 * points @ rotation.T + [1, 2, 3])
     assert laid.scale == pytest.approx(2.5)
     assert np.allclose(laid.rotation, rotation)
     assert np.allclose(laid.shift, [1, 2, 3])
     with pytest.raises(ValueError, match="2 points"):
-        align(points[:2], points[:2])
+        fit_similarity(points[:2], points[:2])
     with pytest.raises(ValueError, match="one place"):
-        align(points[:1].repeat(4, 0), points[:4])
+        fit_similarity(points[:1].repeat(4, 0), points[:4])
 
 
 def test_errors_of_poses_are_shares_of_the_radius(tmp_path: Path) -> None:
-    truth = photograph(tmp_path, seed=3, photos=12, size_px=(32, 24))
+    truth = take_photos(tmp_path, seed=3, photos=12, size_px=(32, 24))
     poses = {name: one.world_from_camera.copy() for name, one in truth.cameras.items()}
     errors, _ = pose_errors(poses, truth)
     assert errors.max() < 1e-9
@@ -144,11 +144,11 @@ def test_errors_of_poses_are_shares_of_the_radius(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("shift_px", "edges"), [(0, (0.999, 1.0)), (2, (0.999, 1.0)), (9, (0.0, 0.7))])
 def test_what_was_left_is_held_against_the_truth(tmp_path: Path, shift_px: int, edges: tuple[float, float]) -> None:
-    truth = photograph(tmp_path / "photos", seed=3, photos=6, size_px=(32, 24))
+    truth = take_photos(tmp_path / "photos", seed=3, photos=6, size_px=(32, 24))
     params = NerfParams(frames=4, elevations=1, frame_size_px=96)
     write_frames(tmp_path, params, (20.0,), seed=3, shift_px=shift_px)
     write_model(tmp_path, params, (20.0,), truth)
-    found = compare(tmp_path, truth)
+    found = compare_with_truth(tmp_path, truth)
     assert (found.photos, found.frames) == (6, 4)
     assert found.pose_error_worst < 1e-6
     assert edges[0] <= found.edges_near <= edges[1]
@@ -157,7 +157,7 @@ def test_what_was_left_is_held_against_the_truth(tmp_path: Path, shift_px: int, 
 
 
 def test_a_frame_that_is_not_there_is_no_good_one(tmp_path: Path) -> None:
-    truth = photograph(tmp_path / "photos", seed=3, photos=6, size_px=(32, 24))
+    truth = take_photos(tmp_path / "photos", seed=3, photos=6, size_px=(32, 24))
     params = NerfParams(frames=4, elevations=1, frame_size_px=64)
     write_frames(tmp_path, params, (20.0,), seed=3)
     write_model(tmp_path, params, (20.0,), truth)
@@ -165,21 +165,21 @@ def test_a_frame_that_is_not_there_is_no_good_one(tmp_path: Path) -> None:
     told["frames"][0]["name"] = "frame_9999.png"
     (tmp_path / "frames/batch_00.json").write_text(json.dumps(told))
     with pytest.raises(KeyError):
-        compare(tmp_path, truth)
+        compare_with_truth(tmp_path, truth)
 
 
 @pytest.mark.parametrize(("thing", "azimuth_deg"), [("basket", 124), ("stool", 90), ("mug", 90)])
 def test_other_things_stand_on_the_table_too_and_are_seen_through(
     tmp_path: Path, thing: str, azimuth_deg: float
 ) -> None:
-    truth = photograph(tmp_path, seed=2, photos=1, size_px=(64, 48), thing=thing)
-    loaded = Truth.load(tmp_path / "truth.json")
+    truth = take_photos(tmp_path, seed=2, photos=1, size_px=(64, 48), thing=thing)
+    loaded = ToyGroundTruth.load(tmp_path / "truth.json")
     assert (loaded.thing, loaded.seed) == (truth.thing, truth.seed) == (thing, 2)
     (x, y, low), (far_x, far_y, high) = truth.bounds_m
     assert abs(low) < 1e-3
     a, e = np.radians([azimuth_deg, 12.0])
     eye = 0.6 * np.array([np.cos(e) * np.cos(a), np.cos(e) * np.sin(a), np.sin(e)]) + (0, 0, 0.06)
-    camera = Camera(160, 120, focal_px((160, 120)), look_at(eye, (0.0, 0.0, 0.06)))
+    camera = PosedCamera(160, 120, focal_px((160, 120)), look_at(eye, (0.0, 0.0, 0.06)))
     covered = truth.silhouette(camera) > 127
     corners = np.array([(u, v, w) for u in (x, far_x) for v in (y, far_y) for w in (low, high)])
     local = (corners - eye) @ camera.world_from_camera[:3, :3]

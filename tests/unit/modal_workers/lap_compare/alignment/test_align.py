@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from contracts.errors import ErrorCode, SaccadeError
-from modal_workers.lap_compare.alignment.matching import Matched, match
-from modal_workers.lap_compare.clips.video import Reader
+from modal_workers.lap_compare.alignment.matching import AlignedClips, align_clips
+from modal_workers.lap_compare.clips.video import ClipReader
 from modal_workers.lap_compare.lap_delta import compare
 from simulators.laps.circuit import make_circuit
 from simulators.laps.degradation import Degradation
-from simulators.laps.frame_renderer import World
+from simulators.laps.frame_renderer import CircuitWorld
 from simulators.laps.lap_video import LapTruth, true_time_b
 from tests.harness.vision.lap_videos import (
     LENGTH_M,
@@ -39,17 +39,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def world() -> World:
-    return World(make_circuit(SEED, LENGTH_M), 4.0)
+def world() -> CircuitWorld:
+    return CircuitWorld(make_circuit(SEED, LENGTH_M), 4.0)
 
 
 @pytest.fixture(scope="module")
-def reference(folder: Path, world: World) -> tuple[Path, LapTruth]:
+def reference(folder: Path, world: CircuitWorld) -> tuple[Path, LapTruth]:
     return film_a(folder, SEED, world)
 
 
 @pytest.fixture(scope="module")
-def clean(folder: Path, world: World, reference: tuple[Path, LapTruth]) -> Films:
+def clean(folder: Path, world: CircuitWorld, reference: tuple[Path, LapTruth]) -> Films:
     return with_reference(reference, film_b(folder / "clean.mp4", small_setting(SEED, "clean"), world))
 
 
@@ -57,11 +57,11 @@ def with_reference(reference: tuple[Path, LapTruth], other: tuple[Path, LapTruth
     return Films(reference[0], other[0], reference[1], other[1])
 
 
-def align(films: Films, *, correct_mount: bool = True) -> Matched:
-    return match(*described(films.path_a, films.path_b), correct_mount=correct_mount, progress=ignore)
+def align(films: Films, *, correct_mount: bool = True) -> AlignedClips:
+    return align_clips(*described(films.path_a, films.path_b), correct_mount=correct_mount, progress=ignore)
 
 
-def errors(films: Films, matched: Matched) -> np.ndarray:
+def errors(films: Films, matched: AlignedClips) -> np.ndarray:
     """Errors in seconds [N], without those moments that only one lap shows."""
     alignment = matched.alignment
     error = alignment.time_b_s - true_time_b(films.truth_a, films.truth_b, alignment.time_a_s)
@@ -81,7 +81,7 @@ def test_clean_laps_are_aligned_to_the_frame(clean: Films) -> None:
 
 @pytest.mark.parametrize("kind", ["strong", "perspective"])
 def test_another_mount_is_corrected(
-    folder: Path, world: World, reference: tuple[Path, LapTruth], kind: Degradation
+    folder: Path, world: CircuitWorld, reference: tuple[Path, LapTruth], kind: Degradation
 ) -> None:
     films = with_reference(reference, film_b(folder / f"{kind}.mp4", small_setting(SEED, kind), world))
     corrected, plain = align(films), align(films, correct_mount=False)
@@ -96,7 +96,7 @@ def test_another_mount_is_corrected(
 
 def test_a_clip_against_itself_has_no_delta(clean: Films) -> None:
     pair = described(clean.path_a, clean.path_a)
-    matched = match(*pair, correct_mount=True, progress=ignore)
+    matched = align_clips(*pair, correct_mount=True, progress=ignore)
     comparison = compare(
         (pair[0].clip, pair[1].clip), matched.alignment, matched.relative_speed, sectors=3, opportunities=3
     )
@@ -109,24 +109,24 @@ def test_a_clip_against_itself_has_no_delta(clean: Films) -> None:
 
 
 def test_different_circuits_are_refused(clean: Films, folder: Path) -> None:
-    other = World(make_circuit(SEED + 1, LENGTH_M), 4.0)
+    other = CircuitWorld(make_circuit(SEED + 1, LENGTH_M), 4.0)
     elsewhere, _ = film_b(folder / "elsewhere.mp4", small_setting(SEED + 1, "mild"), other)
     with pytest.raises(SaccadeError) as caught:
-        match(*described(clean.path_a, elsewhere), correct_mount=True, progress=ignore)
+        align_clips(*described(clean.path_a, elsewhere), correct_mount=True, progress=ignore)
     assert caught.value.code == ErrorCode.CLIPS_DIFFERENT_PLACES
     assert clean.path_a.name in caught.value.message
 
 
 def test_a_clip_run_backwards_is_refused_for_its_direction(clean: Films, folder: Path) -> None:
-    pictures = [frame.colour() for frame in Reader(clean.path_b, "b").frames()]
+    pictures = [frame.colour() for frame in ClipReader(clean.path_b, "b").frames()]
     backwards = write_clip(folder / "backwards.mp4", pictures[::-1], (np.arange(len(pictures)) * FRAME_S).tolist())
     with pytest.raises(SaccadeError) as caught:
-        match(*described(clean.path_a, backwards), correct_mount=True, progress=ignore)
+        align_clips(*described(clean.path_a, backwards), correct_mount=True, progress=ignore)
     assert caught.value.code == ErrorCode.CLIPS_OPPOSITE_DIRECTIONS
 
 
 def test_a_stop_on_the_way_is_time_lost_at_one_place(
-    folder: Path, world: World, reference: tuple[Path, LapTruth]
+    folder: Path, world: CircuitWorld, reference: tuple[Path, LapTruth]
 ) -> None:
     plan = small_setting(SEED, "clean")
     driver = replace(plan.driver_b, stops=((STOP_M, 2.5),), slow_places=(), start_m=0.0)
@@ -144,7 +144,7 @@ def test_a_stop_on_the_way_is_time_lost_at_one_place(
     assert np.ptp(alignment.time_b_s[window]) - np.ptp(alignment.time_a_s[window]) > 2.0
 
 
-def test_variable_rate_and_rotation_do_not_matter(folder: Path, world: World, clean: Films) -> None:
+def test_variable_rate_and_rotation_do_not_matter(folder: Path, world: CircuitWorld, clean: Films) -> None:
     plan = small_setting(SEED, "clean")
     camera = replace(plan.camera_b, rate_jitter=0.6, dropped=0.15, rotation_deg=90, first_timestamp_s=2.0)
     other = film_b(folder / "phone.mp4", replace(plan, camera_b=camera), world)
@@ -152,7 +152,7 @@ def test_variable_rate_and_rotation_do_not_matter(folder: Path, world: World, cl
     pair = described(films.path_a, films.path_b)
     assert pair[1].clip.variable_rate
     assert (pair[1].clip.width_px, pair[1].clip.height_px) == SIZE
-    matched = match(*pair, correct_mount=True, progress=ignore)
+    matched = align_clips(*pair, correct_mount=True, progress=ignore)
     assert np.nanmedian(np.abs(errors(films, matched))) < FRAME_S
 
 
@@ -165,4 +165,4 @@ def test_work_stops_where_progress_raises(clean: Films) -> None:
             raise StopError
 
     with pytest.raises(StopError):
-        match(*described(clean.path_a, clean.path_b), correct_mount=True, progress=stop)
+        align_clips(*described(clean.path_a, clean.path_b), correct_mount=True, progress=stop)

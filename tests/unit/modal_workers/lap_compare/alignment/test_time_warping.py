@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from modal_workers.lap_compare.alignment import time_warping as warping
-from modal_workers.lap_compare.alignment.smoothing import local_line
-from modal_workers.lap_compare.alignment.time_warping import warp
+from modal_workers.lap_compare.alignment.smoothing import local_regression
+from modal_workers.lap_compare.alignment.time_warping import find_warping_path
 
 
 def places(place: NDArray[np.float64], length: int = 48, seed: int = 1) -> NDArray[np.float32]:
@@ -24,7 +24,7 @@ def places(place: NDArray[np.float64], length: int = 48, seed: int = 1) -> NDArr
 def test_a_known_warp_is_found() -> None:
     time = np.arange(400) / 10
     bent = time + 1.5 * np.sin(time / 6)
-    path = warp(places(time), places(bent))
+    path = find_warping_path(places(time), places(bent))
     rows, columns = path.b_of_a()
     truth = np.interp(time[rows], bent, np.arange(400))
     assert np.median(np.abs(columns - truth)) < 1.0
@@ -32,7 +32,7 @@ def test_a_known_warp_is_found() -> None:
 
 
 def test_ends_are_open_on_both_sides() -> None:
-    path = warp(places(np.arange(50, 300) / 10), places(np.arange(0, 220) / 10))
+    path = find_warping_path(places(np.arange(50, 300) / 10), places(np.arange(0, 220) / 10))
     assert abs(int(path.index_a[0]) - 0) <= 2
     assert abs(int(path.index_b[0]) - 50) <= 2
     assert abs(int(path.index_b[-1]) - 219) <= 2
@@ -44,7 +44,7 @@ def test_a_start_that_neither_shares_is_left_out() -> None:
     road = np.arange(0, 200) / 10
     a = np.concatenate([places(np.arange(0, 60) / 10 + 500), places(road)])
     b = np.concatenate([places(np.arange(0, 40) / 10 + 900), places(road)])
-    path = warp(a, b)
+    path = find_warping_path(a, b)
     assert abs(int(path.index_a[0]) - 60) <= 3
     assert abs(int(path.index_b[0]) - 40) <= 3
 
@@ -52,9 +52,9 @@ def test_a_start_that_neither_shares_is_left_out() -> None:
 def test_the_corridor_gives_the_path_of_the_whole_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
     time = np.arange(1500) / 20
     a, b = places(time), places(time * 0.93 + 0.8 * np.sin(time / 5) + 2)
-    whole = warp(a, b)
+    whole = find_warping_path(a, b)
     monkeypatch.setattr(warping, "COARSE_SAMPLES", 300)
-    narrow = warp(a, b)
+    narrow = find_warping_path(a, b)
     assert narrow.gain == pytest.approx(whole.gain, rel=0.01)
     rows_1, columns_1 = whole.b_of_a()
     rows_2, columns_2 = narrow.b_of_a()
@@ -70,7 +70,7 @@ def test_memory_grows_with_the_sum_of_lengths_not_with_their_product(monkeypatch
     a, b = places(time, 16), places(time * 1.02 + np.sin(time / 20), 16)
     monkeypatch.setattr(warping, "COARSE_SAMPLES", 1200)
     tracemalloc.start()
-    path = warp(a, b)
+    path = find_warping_path(a, b)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 100 * 2**20
@@ -85,7 +85,7 @@ def test_a_local_line_gives_value_and_slope_despite_outliers() -> None:
     truth = 0.3 * time**2 + time
     noisy = truth + random.normal(0, 0.01, 400)
     noisy[::25] += 1.0
-    value, slope = local_line(time, noisy, np.ones(400), 0.3)
+    value, slope = local_regression(time, noisy, np.ones(400), 0.3)
     inner = slice(20, -20)
     assert np.max(np.abs(value - truth)[inner]) < 0.03
     assert np.max(np.abs(slope - (0.6 * time + 1))[inner]) < 0.15

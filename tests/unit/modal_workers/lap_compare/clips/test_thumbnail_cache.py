@@ -7,16 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from modal_workers.lap_compare.alignment.camera_mount import pictures_at
-from modal_workers.lap_compare.clips.feature_extraction import describe_again, read_pair
-from modal_workers.lap_compare.clips.thumbnail_cache import KeptPictures
+from modal_workers.lap_compare.alignment.camera_mount import frames_at
+from modal_workers.lap_compare.clips.feature_extraction import extract_pair, recompute_descriptors
+from modal_workers.lap_compare.clips.thumbnail_cache import ThumbnailCache
 from tests.harness.vision.lap_videos import ignore, moving_pictures, write_clip
 
 
 @pytest.fixture
 def kept(tmp_path):
     """Ten pictures, 0.1 s apart, each of one grey."""
-    pictures = KeptPictures(tmp_path / "pictures")
+    pictures = ThumbnailCache(tmp_path / "pictures")
     for number in range(10):
         pictures.add(number / 10, np.full((180, 320), 20 * number, np.uint8))
     pictures.close()
@@ -29,7 +29,7 @@ def test_the_nearest_picture_is_given(kept):
 
 
 def test_one_picture_is_nearest_to_everything(tmp_path):
-    pictures = KeptPictures(tmp_path / "pictures")
+    pictures = ThumbnailCache(tmp_path / "pictures")
     pictures.add(3.0, np.full((180, 320), 100, np.uint8))
     pictures.close()
     assert [round(float(picture.mean())) for picture in pictures.at([0.0, 3.0, 9.0])] == [100] * 3
@@ -42,14 +42,14 @@ def test_a_clip_is_described_again_from_its_pictures_as_from_the_clip(tmp_path):
         for seed, name in enumerate(("a.mp4", "b.mp4"))
     ]
     (tmp_path / "kept").mkdir()
-    pair, _ = read_pair((paths[0], paths[1]), ("a", "b"), (None, None), progress=ignore, scratch=tmp_path / "kept")
+    pair, _ = extract_pair((paths[0], paths[1]), ("a", "b"), (None, None), progress=ignore, scratch=tmp_path / "kept")
     warp = np.array([[1.02, 0.01, -4.0], [-0.01, 1.02, 3.0], [0.0, 0.0, 1.0]])
-    decoded = describe_again(replace(pair[1], pictures=None), warp, progress=ignore)
-    seen = pictures_at(replace(pair[1], pictures=None), [0.5, 2.0], lambda: None)
+    decoded = recompute_descriptors(replace(pair[1], pictures=None), warp, progress=ignore)
+    seen = frames_at(replace(pair[1], pictures=None), [0.5, 2.0], lambda: None)
     paths[1].unlink()
-    again = describe_again(pair[1], warp, progress=ignore)
+    again = recompute_descriptors(pair[1], warp, progress=ignore)
     assert again.time_s.tolist() == decoded.time_s.tolist()
     difference = again.cells.astype(np.float32) - decoded.cells.astype(np.float32)
     assert np.abs(difference).mean() < 0.05 * np.abs(decoded.cells.astype(np.float32)).mean()
-    for one, other in zip(pictures_at(pair[1], [0.5, 2.0], lambda: None), seen, strict=True):
+    for one, other in zip(frames_at(pair[1], [0.5, 2.0], lambda: None), seen, strict=True):
         assert np.abs(one.astype(float) - other).mean() < 3

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from contracts.errors import ErrorCode, SaccadeError
-from modal_workers.lap_compare.clips.feature_extraction import describe_clip
-from modal_workers.lap_compare.clips.video import Reader
+from modal_workers.lap_compare.clips.feature_extraction import extract_clip
+from modal_workers.lap_compare.clips.video import ClipReader
 from simulators.laps.lap_video import write_rotation
 from tests.harness.vision.lap_videos import ignore, moving_pictures, write_clip
 
 
-def read(path: Path) -> tuple[Reader, list[float], list[np.ndarray]]:
-    reader = Reader(path, path.name)
+def read(path: Path) -> tuple[ClipReader, list[float], list[np.ndarray]]:
+    reader = ClipReader(path, path.name)
     frames = list(reader.frames())
     return reader, [frame.time_s for frame in frames], [frame.grey for frame in frames]
 
@@ -67,7 +67,7 @@ def test_odd_dimensions_are_read(tmp_path: Path) -> None:
 
 def test_a_fast_clip_is_sampled_at_the_rate_asked_for(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "fast.mp4", moving_pictures(240), (np.arange(240) / 120).tolist())
-    times = [frame.time_s for frame in Reader(path, "fast").frames(rate_hz=30)]
+    times = [frame.time_s for frame in ClipReader(path, "fast").frames(rate_hz=30)]
     assert np.allclose(np.diff(times), 1 / 30, atol=2e-3)
     assert len(times) == 60
 
@@ -77,7 +77,7 @@ def test_pictures_at_wanted_times_are_found_across_long_gaps(tmp_path: Path) -> 
     pictures = [np.full((90, 160, 3), 20 + index * 200 // count, np.uint8) for index in range(count)]
     path = write_clip(tmp_path / "long.mp4", pictures, (np.arange(count) / 20 + 1.0).tolist())
     wanted = [1.0, 20.0, 21.0, 44.0]
-    found = list(Reader(path, "long").frames(wanted_s=wanted))
+    found = list(ClipReader(path, "long").frames(wanted_s=wanted))
     assert [frame.time_s for frame in found] == pytest.approx(wanted, abs=0.051)
     shown = [20 + int(time * 20) * 200 // count for time in wanted]
     levels = [16 + level * 219 / 255 for level in shown]  # luma of video runs from 16 to 235
@@ -87,7 +87,7 @@ def test_pictures_at_wanted_times_are_found_across_long_gaps(tmp_path: Path) -> 
 
 def refusal(path: Path) -> SaccadeError:
     with pytest.raises(SaccadeError) as caught:
-        describe_clip(path, path.name, progress=ignore)
+        extract_clip(path, path.name, progress=ignore)
     assert path.name in caught.value.message
     return caught.value
 
@@ -139,7 +139,7 @@ def test_a_clip_cut_off_in_the_middle_is_used_as_far_as_it_goes_and_said_so(tmp_
     path = write_clip(tmp_path / "cut.mp4", moving_pictures(300), (np.arange(300) / 30).tolist())
     data = path.read_bytes()
     path.write_bytes(data[: len(data) * 6 // 10])
-    clip, description, warnings = describe_clip(path, path.name, progress=ignore)
+    clip, description, warnings = extract_clip(path, path.name, progress=ignore)
     assert 3.0 < clip.duration_s < 8.0
     assert description.time_s[-1] == pytest.approx(clip.duration_s, abs=0.05)
     assert len(warnings) == 1

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from contracts.errors import ErrorCode, SaccadeError
-from modal_workers.lap_compare.rendering.dashboard import Dashboard, Moment
-from modal_workers.lap_compare.rendering.h264_writer import Movie, shrink
-from modal_workers.lap_compare.rendering.overlay import render_clips, render_overlay, timeline
-from modal_workers.lap_compare.rendering.panel import shots
-from modal_workers.lap_compare.rendering.yuv_image import BT601, BT709, YuvPicture
+from modal_workers.lap_compare.rendering.dashboard import Dashboard, FrameFigures
+from modal_workers.lap_compare.rendering.h264_writer import H264Writer, shrink_video
+from modal_workers.lap_compare.rendering.overlay import output_timeline, render_overlay
+from modal_workers.lap_compare.rendering.panel import panel_frames
+from modal_workers.lap_compare.rendering.yuv_image import BT601, BT709, YuvImage
 from modal_workers.runtime.context import Stopped
 from simulators.laps.lap_video import write_rotation
 from tests.harness.vision.lap_comparisons import BRIGHT, DARK, clip, comparison, film, film_places
@@ -94,7 +94,7 @@ def boxes(path: Path) -> list[str]:
 
 
 def test_both_halves_show_the_same_place(warped, rendered):
-    levels, plan = panel_levels(rendered[0]), timeline(warped[2])
+    levels, plan = panel_levels(rendered[0]), output_timeline(warped[2])
     assert len(levels) == len(plan.time_a_s) == 150
     ramp_s = LENGTH_S / RAMPS
     apart = (levels[:, 1] - levels[:, 0]) / SPAN
@@ -134,7 +134,7 @@ def test_clips_of_the_same_pass_hold_their_stretch(warped, rendered, tmp_path):
     assert said == sorted(said)
     assert said[-1] == 1.0
     alone = tmp_path / "alone.mp4"
-    render_clips(*warped, {2: alone}, height_px=240)
+    render_overlay(*warped, tmp_path / "overlay.mp4", height_px=240, clips={2: alone})
     assert np.abs(panel_levels(alone) - second).max() < 4
 
 
@@ -142,11 +142,11 @@ def test_the_bar_points_to_the_side_and_wears_its_colour():
     times_s = np.arange(0, 4, 0.1)
     size = (128, 72)
     dashboard = Dashboard(comparison(times_s, times_s * 1.1, clips=(clip(size=size), clip(size=size))), 240, BT601)
-    panel = YuvPicture.filled(*dashboard.size_a, (128, 128, 128), BT601)
+    panel = YuvImage.filled(*dashboard.size_a, (128, 128, 128), BT601)
 
     def sides(delta_s: float) -> tuple[int, int]:
         """Draw one frame, and give V of the bar just left and right of its middle."""
-        picture = YuvPicture(dashboard.draw(Moment(1.0, delta_s, 0.05, 0.9, 1.0), panel, panel).copy())
+        picture = YuvImage(dashboard.draw(FrameFigures(1.0, delta_s, 0.05, 0.9, 1.0), panel, panel).copy())
         rows, middle = np.s_[268 // 2 : 274 // 2], picture.width // 4
         left, right = picture.v[rows, middle - 8 : middle - 3], picture.v[rows, middle + 3 : middle + 8]
         return round(float(left.mean())), round(float(right.mean()))
@@ -165,7 +165,7 @@ def test_the_bar_points_to_the_side_and_wears_its_colour():
 def test_an_unknown_rank_is_refused(warped, tmp_path):
     path_a, path_b, truth = warped
     with pytest.raises(ValueError, match="rank"):
-        render_clips(path_a, path_b, truth, {7: tmp_path / "7.mp4"})
+        render_overlay(path_a, path_b, truth, tmp_path / "overlay.mp4", clips={7: tmp_path / "7.mp4"})
 
 
 def test_a_stop_leaves_no_file_and_no_thread(warped, tmp_path):
@@ -215,7 +215,7 @@ def test_rotation_metadata_is_applied(tmp_path, turn_deg):
     film(tmp_path / "a.mp4", times_s, [picture] * len(times_s))
     write_rotation(tmp_path / "a.mp4", turn_deg)
     size = (48, 72) if turn_deg != 180 else (72, 48)
-    shot = next(shots(tmp_path / "a.mp4", "a.mp4", times_s, size, BT601))
+    shot = next(panel_frames(tmp_path / "a.mp4", "a.mp4", times_s, size, BT601))
     assert (shot.picture.width, shot.picture.height) == size
     # turned clockwise: the bright left half goes to the top, the right, the bottom
     bright = {
@@ -231,7 +231,7 @@ def test_the_nearest_frame_of_an_uneven_clip_is_shown(tmp_path):
     times_s = np.round(np.cumsum(rng.uniform(0.01, 0.12, 60)), 3)
     film_places(tmp_path / "v.mp4", times_s, np.linspace(0, 1, 60))
     wanted_s = np.sort(rng.uniform(-0.1, times_s[-1] + 0.3, 200))
-    got = [shot.time_s for shot in shots(tmp_path / "v.mp4", "v.mp4", wanted_s, (96, 64), BT601)]
+    got = [shot.time_s for shot in panel_frames(tmp_path / "v.mp4", "v.mp4", wanted_s, (96, 64), BT601)]
     own_s = times_s - times_s[0]
     best = np.abs(own_s[:, None] - wanted_s).min(axis=0)
     assert np.abs(np.array(got) - wanted_s) == pytest.approx(best, abs=1e-6)
@@ -239,15 +239,15 @@ def test_the_nearest_frame_of_an_uneven_clip_is_shown(tmp_path):
 
 def test_colours_come_back_as_they_were(tmp_path):
     for matrix in (BT601, BT709):
-        with Movie(
+        with H264Writer(
             tmp_path / "red.mp4",
             (64, 64),
-            timeline(comparison(np.arange(3.0), np.arange(3.0))).rate_hz,
+            output_timeline(comparison(np.arange(3.0), np.arange(3.0))).rate_hz,
             matrix=matrix,
             quality=4,
         ) as movie:
             for _ in range(3):
-                movie.write(YuvPicture.filled(64, 64, (220, 40, 90), matrix).pixels)
+                movie.write(YuvImage.filled(64, 64, (220, 40, 90), matrix).pixels)
         with av.open(str(tmp_path / "red.mp4")) as container:
             frame = next(container.decode(video=0))
             assert (int(frame.colorspace), int(frame.color_range)) == (matrix.tag, 1)
@@ -261,12 +261,12 @@ def test_a_movie_is_made_to_fit(tmp_path):
     film(tmp_path / "large.mp4", np.arange(50) / 25, noise)
     large = (tmp_path / "large.mp4").stat().st_size
     limit = large // 6
-    small = shrink(tmp_path / "large.mp4", tmp_path / "small.mp4", limit)
+    small = shrink_video(tmp_path / "large.mp4", tmp_path / "small.mp4", limit)
     assert small.stat().st_size <= limit
     with av.open(str(small)) as container:
         stream = container.streams.video[0]
         assert float(stream.duration * stream.time_base) == pytest.approx(2.0, abs=0.1)
-    assert shrink(tmp_path / "large.mp4", tmp_path / "same.mp4", large) == tmp_path / "large.mp4"
+    assert shrink_video(tmp_path / "large.mp4", tmp_path / "same.mp4", large) == tmp_path / "large.mp4"
     with pytest.raises(ValueError, match="fit"):
-        shrink(tmp_path / "large.mp4", tmp_path / "none.mp4", 2000)
+        shrink_video(tmp_path / "large.mp4", tmp_path / "none.mp4", 2000)
     assert not (tmp_path / "none.mp4").exists()

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from modal_workers.lap_compare import wording
-from modal_workers.lap_compare.report.figure import draw_delta
+from modal_workers.lap_compare.report.figure import draw_delta_figure
 from modal_workers.lap_compare.report.report import write_report
 from modal_workers.lap_compare.report.tables import delta_units, metrics, write_delta, write_metrics
 from tests.harness.vision.lap_comparisons import clip, comparison, film
@@ -74,7 +74,7 @@ def page(tmp_path):
     """A report of a comparison whose names are an attack, with its overlay and one clip; and the bytes of both."""
     film(tmp_path / "overlay.mp4", np.arange(5) / 25, [np.full((64, 96), 90.0)] * 5)
     film(tmp_path / "clip.mp4", np.arange(5) / 25, [np.full((64, 96), 190.0)] * 5)
-    draw_delta(hostile(), tmp_path / "delta.png")
+    draw_delta_figure(hostile(), tmp_path / "delta.png")
     out = tmp_path / "report.html"
     write_report(
         hostile(),
@@ -199,14 +199,14 @@ def test_an_unknown_figure_is_null_not_nan(tmp_path):
 @pytest.mark.parametrize("name", [HOSTILE, "鈴鹿 🏎.mp4", "$x^2$_{.mp4", "n" * 300])
 def test_the_plot_takes_any_name(tmp_path, name):
     odd = comparison(TIMES_S, SLOWER, clips=(clip(name), clip("b.mp4")), sector_names=(name, "S2"))
-    draw_delta(odd, tmp_path / "delta.png")  # a glyph that the font lacks would warn, and warnings are errors
+    draw_delta_figure(odd, tmp_path / "delta.png")  # a glyph that the font lacks would warn, and warnings are errors
     with Image.open(tmp_path / "delta.png") as image:
         assert image.size == (1600, 1000)
 
 
 def test_two_equal_laps(tmp_path):
     same = comparison(TIMES_S, TIMES_S)
-    draw_delta(same, tmp_path / "delta.png")
+    draw_delta_figure(same, tmp_path / "delta.png")
     write_report(same, tmp_path / "r.html", overlay=None, clips={}, scratch=tmp_path)
     assert wording.headline(same).startswith("No measurable difference")
     assert metrics(same)["headline"]["faster"] is None
@@ -214,8 +214,13 @@ def test_two_equal_laps(tmp_path):
 
 
 def test_wording():
-    assert [wording.signed(value) for value in (0.414, -0.414, -0.004, 0.0)] == ["+0.41", "−0.41", "0.00", "0.00"]
-    assert [wording.clock(value) for value in (0, 59.999, 62.345, 3600)] == [
+    assert [wording.format_signed(value) for value in (0.414, -0.414, -0.004, 0.0)] == [
+        "+0.41",
+        "−0.41",
+        "0.00",
+        "0.00",
+    ]
+    assert [wording.format_lap_time(value) for value in (0, 59.999, 62.345, 3600)] == [
         "0:00.00",
         "1:00.00",
         "1:02.34",

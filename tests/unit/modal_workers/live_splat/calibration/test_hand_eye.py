@@ -15,8 +15,8 @@ from modal_workers.live_splat.calibration.hand_eye import (
 )
 from modal_workers.live_splat.calibration.target import CharucoBoard, Chessboard, TargetView
 from modal_workers.live_splat.kinematics import SO101
-from modal_workers.live_splat.rigid_transform import inverses, rotation_of, rotation_vectors, transform_of
-from simulators.arm.motion import Motion
+from modal_workers.live_splat.rigid_transform import inverse_poses, pose_from_vector, rotation_matrix, rotation_vectors
+from simulators.arm.motion import ArmMotion
 from simulators.arm.wrist_camera import GRIPPER_FROM_CAMERA, camera_matrix, world_from_camera
 
 SIZE = (480, 360)
@@ -24,7 +24,7 @@ MATRIX = camera_matrix(*SIZE)
 CHESSBOARD = Chessboard(7, 6, 0.018)
 CHARUCO = CharucoBoard(8, 6, 0.02, 0.015)
 SEED = 7
-MOTION = Motion(SEED)
+MOTION = ArmMotion(SEED)
 
 
 def target_pose(width_m: float, height_m: float) -> np.ndarray:
@@ -65,7 +65,7 @@ def joints(count: int) -> np.ndarray:
 
 
 def off(found: HandEye, truth: np.ndarray = GRIPPER_FROM_CAMERA) -> tuple[float, float]:
-    apart = inverses(truth) @ found.gripper_from_camera
+    apart = inverse_poses(truth) @ found.gripper_from_camera
     return 1e3 * float(np.linalg.norm(apart[:3, 3])), float(np.rad2deg(np.linalg.norm(rotation_vectors(apart[:3, :3]))))
 
 
@@ -75,7 +75,7 @@ def views_of_points(positions: np.ndarray, noise_px: float, generator: np.random
     world_from_target = target_pose(0.126, 0.108)
     views = []
     for pose in world_from_camera(positions):
-        seen = inverses(pose) @ world_from_target
+        seen = inverse_poses(pose) @ world_from_target
         pixels = (points @ seen[:3, :3].T + seen[:3, 3]) @ MATRIX.T
         pixels = pixels[:, :2] / pixels[:, 2:]
         views.append(TargetView(points, pixels + generator.normal(0, noise_px, pixels.shape)))
@@ -95,7 +95,7 @@ def test_pictures_of_a_board_tell_the_cameras_place(kind: str) -> None:
     positions = joints(14)
     pictures = []
     for pose in world_from_camera(positions):
-        shot = photographed(picture, px_per_m, inverses(pose) @ world_from_target @ origin, noise=2.0)
+        shot = photographed(picture, px_per_m, inverse_poses(pose) @ world_from_target @ origin, noise=2.0)
         pictures.append(np.repeat(shot[..., None], 3, axis=2))
     pictures[3] = np.full_like(pictures[3], 90)  # a hand before the lens
     found = calibrate_with_pictures(positions, pictures, target, MATRIX)
@@ -149,14 +149,14 @@ def test_distortion_is_taken_out() -> None:
 def test_poses_of_structure_from_motion_tell_place_and_scale(scale: float) -> None:
     generator = np.random.default_rng(SEED)
     positions = joints(40)
-    model_from_world = transform_of(np.array([0.4, -2.0, 1.0, 0.7, -1.9, 0.4]))
+    model_from_world = pose_from_vector(np.array([0.4, -2.0, 1.0, 0.7, -1.9, 0.4]))
     model_from_camera = model_from_world @ world_from_camera(positions)
     model_from_camera[:, :3, 3] += generator.normal(0, 0.001, (40, 3))
     for pose in model_from_camera:
-        pose[:3, :3] = pose[:3, :3] @ rotation_of(generator.normal(0, np.deg2rad(0.2), 3))
+        pose[:3, :3] = pose[:3, :3] @ rotation_matrix(generator.normal(0, np.deg2rad(0.2), 3))
     model_from_camera[:, :3, 3] /= scale
     said = positions + np.deg2rad(generator.normal(0, 0.3, positions.shape))
-    found = calibrate_with_poses(said, inverses(model_from_camera))
+    found = calibrate_with_poses(said, inverse_poses(model_from_camera))
     millimetres, degrees = off(found)
     assert found.scale == pytest.approx(scale, rel=0.02), SEED
     assert (millimetres < 5.0, degrees < 1.0) == (True, True), (SEED, millimetres, degrees)
@@ -166,8 +166,8 @@ def test_poses_of_structure_from_motion_tell_place_and_scale(scale: float) -> No
 
 def test_a_wrong_view_is_named() -> None:
     positions, generator = joints(16), np.random.default_rng(SEED)
-    model = inverses(world_from_camera(positions))
-    model[5] = transform_of(generator.normal(0, 0.05, 6)) @ model[5]
+    model = inverse_poses(world_from_camera(positions))
+    model[5] = pose_from_vector(generator.normal(0, 0.05, 6)) @ model[5]
     found = calibrate_with_poses(positions, model)
     assert any("View 5" in warning for warning in found.warnings), found.warnings
 
@@ -181,7 +181,7 @@ def test_motion_about_one_axis_is_refused(moving: list[int], says: str) -> None:
     positions = np.repeat(joints(1), 12, axis=0)
     positions[:, moving] += generator.uniform(-0.4, 0.4, (12, len(moving)))
     for calibrate in (
-        lambda: calibrate_with_poses(positions, inverses(world_from_camera(positions))),
+        lambda: calibrate_with_poses(positions, inverse_poses(world_from_camera(positions))),
         lambda: calibrate_with_target(positions, views_of_points(positions, 0.1, generator), MATRIX),
     ):
         with pytest.raises(SaccadeError, match=says) as caught:
@@ -195,13 +195,13 @@ def test_a_little_turning_about_other_axes_is_warned_of() -> None:
     positions[:, 1] += np.linspace(-0.4, 0.4, 20)
     positions[:, 3] += 0.3 * np.cos(np.arange(20))
     positions[:, 4] += 0.08 * np.sin(np.arange(20))
-    found = calibrate_with_poses(positions, inverses(world_from_camera(positions)))
+    found = calibrate_with_poses(positions, inverse_poses(world_from_camera(positions)))
     assert any("mostly about one axis" in warning for warning in found.warnings)
 
 
 def test_poses_that_do_not_move_tell_no_scale() -> None:
     positions = joints(12)
-    still = inverses(world_from_camera(positions))
+    still = inverse_poses(world_from_camera(positions))
     still[:, :3, 3] = 0.0
     with pytest.raises(SaccadeError, match="scale"):
         calibrate_with_poses(positions, still)
@@ -209,7 +209,7 @@ def test_poses_that_do_not_move_tell_no_scale() -> None:
 
 def test_what_cannot_be_calibrated_with_is_refused_at_the_door() -> None:
     positions = joints(12)
-    poses = inverses(world_from_camera(positions))
+    poses = inverse_poses(world_from_camera(positions))
     for said, model, says in (
         (positions[:4], poses[:4], "too few"),
         (positions[:, :5], poses, "shape"),

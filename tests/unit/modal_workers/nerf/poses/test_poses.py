@@ -23,7 +23,7 @@ from modal_workers.nerf.poses.colmap_files import Model, read_model
 from modal_workers.nerf.poses.spec import PosesReport
 from modal_workers.runtime.context import Stopped
 from simulators.toy import photos as simulated
-from simulators.toy.ground_truth import align
+from simulators.toy.ground_truth import fit_similarity
 from tests.harness.vision.textured_boxes import (
     DISTANCE,
     PosesDesk,
@@ -74,7 +74,7 @@ def test_cameras_are_within_half_a_percent_of_where_they_were(
     found = np.array([np.array(frame["transform_matrix"]) @ OPENGL_FROM_OPENCV for frame in told["frames"]])
     true = np.array([shot.world_from_camera for shot in shots])
     assert [frame["file_path"] for frame in told["frames"]] == [f"images/{shot.name}" for shot in shots]
-    laid = align(found[:, :3, 3], true[:, :3, 3])
+    laid = fit_similarity(found[:, :3, 3], true[:, :3, 3])
     moved = laid.scale * found[:, :3, 3] @ laid.rotation.T + laid.shift
     error = float(np.sqrt(((moved - true[:, :3, 3]) ** 2).sum(axis=1).mean())) / DISTANCE
     assert error <= 0.005, f"{error:.4f} of the orbit's radius"
@@ -299,7 +299,7 @@ def test_strangers_among_the_photos_are_named_and_left_out(shots: list[Shot], tm
 
 @pytest.mark.soak
 def test_a_turntable_before_a_room_is_refused_and_not_believed(tmp_path: Path) -> None:
-    simulated.photograph(tmp_path / "photos", photos=24, flaws=simulated.Flaws(turntable=True))
+    simulated.take_photos(tmp_path / "photos", photos=24, flaws=simulated.Flaws(turntable=True))
     pictures = [cv2.imread(str(path)) for path in sorted((tmp_path / "photos").glob("*.jpg"))]
     with pytest.raises(SaccadeError) as told:
         job.run(PARAMS, desk_with(tmp_path / "desk", alike(pictures)))

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from contracts.errors import ErrorCode, SaccadeError
-from modal_workers.gaussians.densification import seed_from_points
+from modal_workers.gaussians.densification import splats_from_points
 from modal_workers.nerf.orbit import FILLED, Orbit, elevations_deg, focal_for
 from modal_workers.nerf.params import BATCH_FRAMES, NerfParams
 from modal_workers.nerf.rendering import job
@@ -36,7 +36,7 @@ def ball(*, opacity: float = 0.97) -> Scene:
     """Give a ball whose colour is its direction."""
     generator = torch.Generator().manual_seed(5)
     ways = torch.nn.functional.normalize(torch.randn(400, 3, generator=generator), dim=1)
-    splats = seed_from_points(ways * (RADIUS - 0.04), ways / 2 + 0.5, 0.02, opacity)
+    splats = splats_from_points(ways * (RADIUS - 0.04), ways / 2 + 0.5, 0.02, opacity)
     return Scene(RADIUS, 1.0, (10.0, 40.0), np.eye(4), splats)
 
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from contracts.errors import ErrorCode, SaccadeError
-from modal_workers.gaussians.densification import seed_from_points
+from modal_workers.gaussians.densification import splats_from_points
 from modal_workers.gaussians.ply import decode_ply
 from modal_workers.nerf.params import NerfParams
 from modal_workers.nerf.scene import Scene
@@ -274,7 +274,7 @@ def test_training_stops_when_held_out_photos_are_not_shown_better_any_more_and_g
     history = History()
     history.enter_object(10)
     splats = [
-        seed_from_points(torch.full((3 + number, 3), float(number)), torch.zeros(3 + number, 3), 0.1, 0.5)
+        splats_from_points(torch.full((3 + number, 3), float(number)), torch.zeros(3 + number, 3), 0.1, 0.5)
         for number in range(8)
     ]
     # while splats are still added nothing is decided

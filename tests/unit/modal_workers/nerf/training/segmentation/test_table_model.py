@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from modal_workers.gaussians.camera import Camera
-from modal_workers.gaussians.densification import seed_from_points
+from modal_workers.gaussians.densification import splats_from_points
 from modal_workers.nerf.training.fitting import Fit, Fitting, Target
 from modal_workers.nerf.training.initialization import seen_through
 from modal_workers.nerf.training.segmentation.outline_agreement import outline_agreement
@@ -156,7 +156,7 @@ def test_splats_go_where_the_table_alone_explains_the_photo() -> None:
     full = torch.full((32, 32, 1), 255, dtype=torch.uint8)
     pose = torch.eye(4)
     pose[2, 3] = 1.0
-    splats = seed_from_points(
+    splats = splats_from_points(
         torch.from_numpy(random.uniform(-0.2, 0.2, (60, 3))).float(), torch.full((60, 3), 77 / 255), 0.05, 0.6
     )
 
@@ -175,7 +175,7 @@ def test_an_outline_that_is_wrong_is_known_without_the_truth(photos: list[Target
     points, colours = surface_points(24000)
     chosen = points[:, 2] > 0.004
     at, colour = torch.from_numpy(points[chosen]).float(), torch.from_numpy(colours[chosen] / 255).float()
-    right = seed_from_points(at, colour, 0.0025, 0.9)
+    right = splats_from_points(at, colour, 0.0025, 0.9)
     found = outline_agreement(right, photos, ground)
     moved = outline_agreement(replace(right, means=right.means + torch.tensor([0.05, 0.0, 0.0])), photos, ground)
     fat = outline_agreement(replace(right, means=right.means * 1.3), photos, ground)
