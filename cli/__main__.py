@@ -14,7 +14,7 @@ import click
 from pydantic import ValidationError
 
 from cli.failure import INTERRUPTED, REFUSED, Failure
-from cli.output import note, say, show_failure
+from cli.output import print_failure, print_line, print_note
 from contracts.errors import SaccadeError
 
 _COMMANDS: Final = {
@@ -26,8 +26,8 @@ _COMMANDS: Final = {
     "cancel": "jobs.jobs",
     "retry": "jobs.jobs",
     "events": "jobs.events",
-    "sessions": "sessions.command",
-    "calibrate": "calibrate.command",
+    "sessions": "sessions.sessions",
+    "calibrate": "calibrate.calibrate",
     "artifacts": "jobs.artifacts",
     "webhooks": "operators.webhooks",
     "workloads": "jobs.workloads",
@@ -60,7 +60,7 @@ def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
             number = importlib.metadata.version("saccade")
         except importlib.metadata.PackageNotFoundError:
             number = "not installed, run from a checkout"
-        say(f"saccade {number}")
+        print_line(f"saccade {number}")
         ctx.exit()
 
 
@@ -86,30 +86,30 @@ def main() -> None:
         code: Any = saccade.main(standalone_mode=False)
     except click.UsageError as error:
         if as_json:
-            show_failure(
+            print_failure(
                 Failure(error.format_message(), code="usage", hint="--help shows what it takes."), as_json=True
             )
         else:
             error.show()
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        note("Stopped.")
+        print_note("Stopped.")
         code = INTERRUPTED
     except Failure as failure:
-        show_failure(failure, as_json=as_json)
+        print_failure(failure, as_json=as_json)
         code = failure.exit_code
     except SaccadeError as error:
-        show_failure(Failure(error.message, code=error.code, hint=error.hint), as_json=as_json)
+        print_failure(Failure(error.message, code=error.code, hint=error.hint), as_json=as_json)
         code = REFUSED
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
-        show_failure(Failure(f"Setting {name}: {first['msg']}", code="setting_invalid"), as_json=as_json)
+        print_failure(Failure(f"Setting {name}: {first['msg']}", code="setting_invalid"), as_json=as_json)
         code = REFUSED
     except BrokenPipeError:
         code = REFUSED
     except OSError as error:
-        show_failure(Failure(_of_the_system(error), code="file_system", hint=_SYSTEM_HINT), as_json=as_json)
+        print_failure(Failure(_of_the_system(error), code="file_system", hint=_SYSTEM_HINT), as_json=as_json)
         code = REFUSED
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -13,37 +13,37 @@ import click
 from cli.failure import Failure
 
 
-def say(text: str = "") -> None:
+def print_line(text: str = "") -> None:
     """Print a line for a person; a reader that went away is no reason to stop."""
     with contextlib.suppress(BrokenPipeError):
         click.echo(text)
 
 
-def note(text: str) -> None:
+def print_note(text: str) -> None:
     """Print a remark beside the output proper."""
     with contextlib.suppress(BrokenPipeError):
         click.echo(text, err=True)
 
 
-def show_json(value: Any) -> None:
+def print_json(value: Any) -> None:
     """Print one JSON value on one line."""
     with contextlib.suppress(BrokenPipeError):
         click.echo(json.dumps(value, default=str))
 
 
-def show_failure(failure: Failure, *, as_json: bool = False) -> None:
+def print_failure(failure: Failure, *, as_json: bool = False) -> None:
     """Print an error: one line and its hint."""
     if as_json:
         body = {"error": {"code": failure.code, "message": failure.message, "hint": failure.hint}}
         with contextlib.suppress(BrokenPipeError):
             click.echo(json.dumps(body), err=True)
         return
-    note(f"error: {failure.message.rstrip('.')} ({failure.code})")
+    print_note(f"error: {failure.message.rstrip('.')} ({failure.code})")
     if failure.hint:
-        note(f"  hint: {failure.hint}")
+        print_note(f"  hint: {failure.hint}")
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print aligned columns; a column of figures is set flush right."""
     lines = [list(map(str, row)) for row in rows]
     widths = [max(len(row[index]) for row in [list(head), *lines]) for index in range(len(head))]
@@ -53,12 +53,20 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
             cell.rjust(width) if flush else cell.ljust(width)
             for cell, width, flush in zip(row, widths, right, strict=True)
         ]
-        say("  ".join(cells).rstrip())
+        print_line("  ".join(cells).rstrip())
 
 
-def is_terminal() -> bool:
-    """Tell whether somebody watches."""
-    return sys.stdout.isatty()
+def display_path(path: Path) -> str:
+    """Return a path relative to the current folder where it is inside, else as it is."""
+    try:
+        return f"./{path.relative_to(Path.cwd())}"
+    except ValueError:
+        return str(path)
+
+
+def format_time(text: str | None) -> str:
+    """Format an RFC 3339 time to the second; empty for None."""
+    return "" if text is None else text[:19].replace("T", " ") + " UTC"
 
 
 def _is_figure(cell: str) -> bool:

@@ -31,7 +31,7 @@ class CommandSettings(BaseSettings):
     allowed_hosts: str = ""
 
 
-class ModalSettings(BaseSettings):
+class ModalClientSettings(BaseSettings):
     """Where Modal's own client finds its server; empty for Modal itself."""
 
     model_config = SettingsConfigDict(env_prefix="MODAL_", frozen=True)

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from cli.calibrate.recording import Recording
 from cli.calibrate.sfm_poses import read_lens, read_poses
 from cli.failure import Failure
-from cli.jobs.progress_bar import Update
+from cli.progress_bar import ProgressCallback
 from modal_workers.live_splat.calibration.hand_eye import (
     MIN_VIEWS,
     HandEye,
@@ -39,7 +39,7 @@ _LOOKED_AT_MOST: Final = 600
 
 
 @dataclass
-class Outcome:
+class CalibrationResult:
     """What came of it."""
 
     calibration: HandEyeCalibration
@@ -92,10 +92,10 @@ def with_target(
     target: CalibrationTarget,
     lens: LensCalibration | None,
     most: int,
-    update: Update,
+    update: ProgressCallback,
     *,
     refine_joints: bool,
-) -> Outcome:
+) -> CalibrationResult:
     """Calibrate from frames that show a target; the lens too, unless it is given.
 
     Raises:
@@ -121,10 +121,10 @@ def with_target(
         return calibrate_with_target(positions[list(numbers)], some, matrix, bent, refine_joints=refine_joints)
 
     calibration = calibrate(solve, len(chosen))
-    return Outcome(calibration, lens, *_named(recording, calibration, chosen), looked_at, notes)
+    return CalibrationResult(calibration, lens, *_named(recording, calibration, chosen), looked_at, notes)
 
 
-def with_poses(recording: Recording, poses_file: Path, lens: LensCalibration | None) -> Outcome:
+def with_poses(recording: Recording, poses_file: Path, lens: LensCalibration | None) -> CalibrationResult:
     """Calibrate from poses that a structure from motion found for frames, by their names.
 
     Raises:
@@ -144,7 +144,9 @@ def with_poses(recording: Recording, poses_file: Path, lens: LensCalibration | N
 
     lens = lens if lens is not None else read_lens(poses_file)
     calibration = calibrate(solve, len(chosen))
-    return Outcome(calibration, lens, *_named(recording, calibration, chosen), len(chosen), list(recording.notes))
+    return CalibrationResult(
+        calibration, lens, *_named(recording, calibration, chosen), len(chosen), list(recording.notes)
+    )
 
 
 def frames_apart(recording: Recording, most: int) -> list[int]:
@@ -222,7 +224,7 @@ def _order(recording: Recording) -> tuple[list[int], list[str]]:
 
 
 def _views(
-    recording: Recording, target: CalibrationTarget, order: list[int], most: int, update: Update
+    recording: Recording, target: CalibrationTarget, order: list[int], most: int, update: ProgressCallback
 ) -> tuple[dict[int, TargetView], tuple[int, int], int]:
     """Look for the target, frame after frame, until there are views enough; give them, the size, and how many."""
     found: dict[int, TargetView] = {}

@@ -6,14 +6,14 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from cli.embedded.attached import attached_system
+from cli.embedded.attached_system import attached_system
 from cli.embedded.ports import is_free
 from cli.failure import Failure
 from cli.settings import DEFAULT_PORT
 
 
 @contextlib.contextmanager
-def server_of(url: str | None, data: Path) -> Iterator[tuple[str, bool]]:
+def demo_server(url: str | None, data: Path) -> Iterator[tuple[str, bool]]:
     """Use the server that was named, or start one, and tell which it was.
 
     Raises:

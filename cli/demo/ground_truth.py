@@ -13,7 +13,7 @@ from typing import Any, Self
 
 
 @dataclass(frozen=True)
-class Figure:
+class MeasuredFigure:
     """One figure beside its truth, in seconds; above zero the other lap is slower."""
 
     name: str
@@ -29,7 +29,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Truth:
+class TrueLapTimes:
     """When lap B was where lap A was; ``time_a_s`` rises."""
 
     time_a_s: Sequence[float]
@@ -53,12 +53,12 @@ class Truth:
         return (self.b_at(end_a_s) - self.b_at(start_a_s)) - (end_a_s - start_a_s)
 
 
-def figures(result: dict[str, Any], truth: Truth) -> list[Figure]:
+def figures(result: dict[str, Any], truth: TrueLapTimes) -> list[MeasuredFigure]:
     """Give the total, each sector and each opportunity beside the truth."""
     start_s, end_s = result["start_reference_s"], result["end_reference_s"]
-    found = [Figure("whole lap", result["delta_s"], result["delta_error_s"], truth.delta_s(start_s, end_s))]
+    found = [MeasuredFigure("whole lap", result["delta_s"], result["delta_error_s"], truth.delta_s(start_s, end_s))]
     found += [
-        Figure(
+        MeasuredFigure(
             sector["name"],
             sector["delta_s"],
             sector["error_s"],
@@ -69,13 +69,13 @@ def figures(result: dict[str, Any], truth: Truth) -> list[Figure]:
     return found
 
 
-def lost(opportunity: dict[str, Any], truth: Truth) -> float:
+def true_loss_s(opportunity: dict[str, Any], truth: TrueLapTimes) -> float:
     """Give what the loser of an opportunity truly lost in it."""
     delta_s = truth.delta_s(opportunity["start_reference_s"], opportunity["end_reference_s"])
     return delta_s if opportunity["loser"] == "other" else -delta_s
 
 
-def curve_errors(delta_csv: Path, truth: Truth) -> tuple[float, float]:
+def curve_errors(delta_csv: Path, truth: TrueLapTimes) -> tuple[float, float]:
     """Give the median and the largest error of the delta along the lap, in seconds."""
     with delta_csv.open(newline="") as file:
         rows = [(float(row["time_a_s"]), float(row["delta_s"])) for row in csv.DictReader(file)]

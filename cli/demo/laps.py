@@ -12,14 +12,13 @@ import click
 from saccade import Client
 
 from cli.connection import open_client
-from cli.demo.demo_server import server_of
-from cli.demo.ground_truth import Truth, curve_errors, figures, lost
-from cli.demo.render_laps import film_laps
-from cli.embedded.up import shown
-from cli.jobs.follow import watch
-from cli.jobs.progress_bar import duration, meter, size
-from cli.jobs.submission import find_workload, send_all
-from cli.output import note, say, show_json, table
+from cli.demo.demo_server import demo_server
+from cli.demo.ground_truth import TrueLapTimes, curve_errors, figures, true_loss_s
+from cli.demo.render_laps import render_laps
+from cli.jobs.follow import follow_job
+from cli.jobs.submission import find_workload, upload_inputs
+from cli.output import display_path, print_json, print_line, print_note, print_table
+from cli.progress_bar import format_duration, format_size, progress_bar
 from cli.settings import CommandSettings
 
 _WORKLOAD: Final = "lap_compare"
@@ -69,25 +68,25 @@ def demo(
         return
     data = data or CommandSettings().data
     clock = _Clock()
-    with server_of(url, data) as (server, started):
+    with demo_server(url, data) as (server, started):
         if not as_json:
-            say(f"Saccade {'runs' if started else 'is used'} at {server}.")
-            say("Two drivers lap one circuit. Their films go in; where the time was lost comes out.\n")
+            print_line(f"Saccade {'runs' if started else 'is used'} at {server}.")
+            print_line("Two drivers lap one circuit. Their films go in; where the time was lost comes out.\n")
         clock.lap("start")
-        laps = film_laps(data / "demo" / f"laps-{seed}", seed, lap_s, silent=as_json)
+        laps = render_laps(data / "demo" / f"laps-{seed}", seed, lap_s, silent=as_json)
         clock.lap("film")
         with open_client(server) as client:
             job_id, result = _compare(client, laps, clock, silent=as_json)
             folder = data / "demo" / job_id
             _download(client, job_id, folder, silent=as_json)
         clock.lap("download")
-        truth = Truth.read(laps[2])
+        truth = TrueLapTimes.read(laps[2])
         if as_json:
-            show_json(_as_json(result, truth, folder, clock))
+            print_json(_as_json(result, truth, folder, clock))
         else:
             _show(result, truth, folder, clock)
         if keep and started:
-            say(f"\nSaccade goes on at {server}. Ctrl-C stops it.")
+            print_line(f"\nSaccade goes on at {server}. Ctrl-C stops it.")
             with contextlib.suppress(KeyboardInterrupt):
                 while True:
                     time.sleep(3600)
@@ -97,47 +96,49 @@ def _compare(
     client: Client, laps: tuple[Path, Path, Path], clock: _Clock, *, silent: bool
 ) -> tuple[str, dict[str, Any]]:
     """Upload the films, submit the job and follow it to its result."""
-    inputs = send_all(client, find_workload(client, _WORKLOAD), [str(laps[0]), str(laps[1])], silent=silent)
+    inputs = upload_inputs(client, find_workload(client, _WORKLOAD), [str(laps[0]), str(laps[1])], silent=silent)
     clock.lap("upload")
     job = client.submit(_WORKLOAD, inputs, metadata={"from": "saccade demo"})
-    job = watch(client, job.id, silent=silent)
+    job = follow_job(client, job.id, silent=silent)
     clock.lap("compare")
     assert job.result is not None
     return job.id, job.result
 
 
 def _download(client: Client, job_id: str, folder: Path, *, silent: bool) -> None:
-    with meter("Downloading", silent=silent) as update:
-        client.download(job_id, folder, lambda done, total: update(done / total if total else 1.0, size(total)))
+    with progress_bar("Downloading", silent=silent) as update:
+        client.download(job_id, folder, lambda done, total: update(done / total if total else 1.0, format_size(total)))
 
 
-def _show(result: dict[str, Any], truth: Truth, folder: Path, clock: _Clock) -> None:
+def _show(result: dict[str, Any], truth: TrueLapTimes, folder: Path, clock: _Clock) -> None:
     whole = figures(result, truth)[0]
     slower, faster = ("B", "A") if whole.measured_s > 0 else ("A", "B")
-    say(f"\nDriver {faster} is {abs(whole.measured_s):.2f} s faster than driver {slower}.\n")
+    print_line(f"\nDriver {faster} is {abs(whole.measured_s):.2f} s faster than driver {slower}.\n")
     rows = [
         (one.name, f"{one.measured_s:+.3f}", f"{one.band_s:.3f}", f"{one.true_s:+.3f}", f"{one.error_s:.3f}")
         for one in figures(result, truth)
     ]
-    table(("B less A, in s", "MEASURED", "±", "TRUE", "OFF BY"), rows)
+    print_table(("B less A, in s", "MEASURED", "±", "TRUE", "OFF BY"), rows)
     median_s, largest_s = curve_errors(folder / "delta.csv", truth)
-    say(f"\nAlong the lap the delta is off by {1000 * median_s:.0f} ms (median), {1000 * largest_s:.0f} ms at most;")
-    say(f"the confidence is {result['confidence']:.2f} of 1.\n")
-    say("Where the time was lost")
+    print_line(
+        f"\nAlong the lap the delta is off by {1000 * median_s:.0f} ms (median), {1000 * largest_s:.0f} ms at most;"
+    )
+    print_line(f"the confidence is {result['confidence']:.2f} of 1.\n")
+    print_line("Where the time was lost")
     for one in result["opportunities"]:
         driver = "B" if one["loser"] == "other" else "A"
         where = f"between {one['start_reference_s']:.1f} s and {one['end_reference_s']:.1f} s of lap A"
         amount = f"{one['lost_s']:.2f} ± {one['error_s']:.2f} s"
-        say(f"  {one['rank']}. driver {driver} loses {amount} {where} (true: {lost(one, truth):.2f} s)")
+        print_line(f"  {one['rank']}. driver {driver} loses {amount} {where} (true: {true_loss_s(one, truth):.2f} s)")
     for warning in result["warnings"]:
-        note(f"  note: {warning}")
-    spent = " · ".join(f"{name} {duration(seconds)}" for name, seconds in clock.parts.items())
-    say(f"\nReport   {shown((folder / 'report.html').absolute())}   (open it in a browser)")
-    say(f"Overlay  {shown((folder / 'overlay.mp4').absolute())}   (both laps, locked by place)")
-    say(f"Took {duration(sum(clock.parts.values()))}: {spent}")
+        print_note(f"  note: {warning}")
+    spent = " · ".join(f"{name} {format_duration(seconds)}" for name, seconds in clock.parts.items())
+    print_line(f"\nReport   {display_path((folder / 'report.html').absolute())}   (open it in a browser)")
+    print_line(f"Overlay  {display_path((folder / 'overlay.mp4').absolute())}   (both laps, locked by place)")
+    print_line(f"Took {format_duration(sum(clock.parts.values()))}: {spent}")
 
 
-def _as_json(result: dict[str, Any], truth: Truth, folder: Path, clock: _Clock) -> dict[str, Any]:
+def _as_json(result: dict[str, Any], truth: TrueLapTimes, folder: Path, clock: _Clock) -> dict[str, Any]:
     median_s, largest_s = curve_errors(folder / "delta.csv", truth)
     return {
         "figures": [
@@ -146,7 +147,7 @@ def _as_json(result: dict[str, Any], truth: Truth, folder: Path, clock: _Clock) 
         ],
         "delta_error_median_s": median_s,
         "delta_error_largest_s": largest_s,
-        "opportunities": [one | {"true_lost_s": lost(one, truth)} for one in result["opportunities"]],
+        "opportunities": [one | {"true_lost_s": true_loss_s(one, truth)} for one in result["opportunities"]],
         "confidence": result["confidence"],
         "report": str((folder / "report.html").absolute()),
         "overlay": str((folder / "overlay.mp4").absolute()),

@@ -13,12 +13,11 @@ from typing import Any, Final
 import click
 import httpx
 
-from cli.demo.demo_server import server_of
-from cli.demo.virtual_arm import HEIGHT_PX, WIDTH_PX, Arm, virtual_arm
-from cli.embedded.up import shown
+from cli.demo.demo_server import demo_server
+from cli.demo.virtual_arm import HEIGHT_PX, WIDTH_PX, VirtualArm, virtual_arm
 from cli.failure import Failure
-from cli.jobs.progress_bar import duration
-from cli.output import note, say, show_json
+from cli.output import display_path, print_json, print_line, print_note
+from cli.progress_bar import format_duration
 from cli.settings import CommandSettings
 
 #: Frames a second that the camera takes; the worker takes as many of them as it has time for.
@@ -29,7 +28,7 @@ _STOP_S: Final = 60
 
 
 @dataclass
-class Course:
+class LiveProgress:
     """What was seen while the session ran."""
 
     first_splat_s: float | None = None
@@ -55,13 +54,13 @@ def live(
             hint='Run: pip install -c constraints.txt -e ".[splat]"; or make demo-live, which does that.',
         )
     data = data or CommandSettings().data
-    with server_of(url, data) as (server, started), virtual_arm(seed, _FRAMES_HZ) as arm, httpx.Client() as http:
+    with demo_server(url, data) as (server, started), virtual_arm(seed, _FRAMES_HZ) as arm, httpx.Client() as http:
         began_s = time.monotonic()
         session = arm.stream_to(server, {"seed": seed, "chunk_frames": _CHUNK_FRAMES})
         page = f"{server}/sessions/{session.id}"
         if not as_json:
-            say(f"Saccade {'runs' if started else 'is used'} at {server}.")
-            say(f"A virtual SO-101 looks at a table for {duration(length_s)}. Watch it: {page}\n")
+            print_line(f"Saccade {'runs' if started else 'is used'} at {server}.")
+            print_line(f"A virtual SO-101 looks at a table for {format_duration(length_s)}. Watch it: {page}\n")
             if sys.stdout.isatty() if opened is None else opened:
                 click.launch(page)
         course = _follow(http, f"{server}/v1/sessions/{session.id}", arm, began_s, length_s, silent=as_json)
@@ -70,23 +69,25 @@ def live(
         path = _fetch(http, server, session.id, data)
         truth_db = _truth_db(arm, path)
         if as_json:
-            show_json(_figures(ended, course, truth_db, path, page))
+            print_json(_figures(ended, course, truth_db, path, page))
         else:
             _show(ended, truth_db, path, streamed)
         if keep and started:
-            say(f"\nThe page stays at {page}. Ctrl-C stops Saccade.")
+            print_line(f"\nThe page stays at {page}. Ctrl-C stops Saccade.")
             with contextlib.suppress(KeyboardInterrupt):
                 while True:
                     time.sleep(3600)
 
 
-def _follow(http: httpx.Client, url: str, arm: Arm, began_s: float, length_s: float, *, silent: bool) -> Course:
+def _follow(
+    http: httpx.Client, url: str, arm: VirtualArm, began_s: float, length_s: float, *, silent: bool
+) -> LiveProgress:
     """Tell of each chunk until the time is over.
 
     Raises:
         Failure: the session or the arm ended before that.
     """
-    course = Course()
+    course = LiveProgress()
     while time.monotonic() - began_s < length_s:
         time.sleep(_LOOK_S)
         told = http.get(url).raise_for_status().json()
@@ -103,14 +104,14 @@ def _follow(http: httpx.Client, url: str, arm: Arm, began_s: float, length_s: fl
         if course.first_splat_s is None and figures.get("version"):
             course.first_splat_s = now_s
             if not silent:
-                say(f"  {now_s:5.1f} s  first splat, {figures['splats']:,} Gaussians")
+                print_line(f"  {now_s:5.1f} s  first splat, {figures['splats']:,} Gaussians")
         chunk = told.get("chunk")
         if chunk and chunk["number"] > len(course.chunks):
             course.chunks.append(
                 {"chunk": chunk["number"], "after_s": round(now_s, 1), "frames": told["frames"]} | figures
             )
             if not silent:
-                say(_line(course.chunks[-1]))
+                print_line(_line(course.chunks[-1]))
     return course
 
 
@@ -141,7 +142,7 @@ def _fetch(http: httpx.Client, server: str, session_id: str, data: Path) -> Path
     return path
 
 
-def _truth_db(arm: Arm, path: Path) -> float:
+def _truth_db(arm: VirtualArm, path: Path) -> float:
     """Draw the model from where no frame was taken, and compare with what is truly seen from there, in dB."""
     import torch  # noqa: PLC0415 - seconds to load, for this one figure
 
@@ -162,7 +163,7 @@ def _truth_db(arm: Arm, path: Path) -> float:
     return truth.psnr_db([view.to(torch.uint8).numpy() for view in views])
 
 
-def _figures(ended: dict[str, Any], course: Course, truth_db: float, path: Path, page: str) -> dict[str, Any]:
+def _figures(ended: dict[str, Any], course: LiveProgress, truth_db: float, path: Path, page: str) -> dict[str, Any]:
     return {
         "frames": ended["frames"],
         "figures": ended["figures"],
@@ -176,12 +177,14 @@ def _figures(ended: dict[str, Any], course: Course, truth_db: float, path: Path,
 
 def _show(ended: dict[str, Any], truth_db: float, path: Path, streamed: Any) -> None:
     frames, figures = ended["frames"], ended["figures"]
-    say(f"\nThe splat has {figures['splats']:,} Gaussians after {figures['steps']:,} steps.")
+    print_line(f"\nThe splat has {figures['splats']:,} Gaussians after {figures['steps']:,} steps.")
     if figures.get("psnr_db") is not None:
-        say(f"  {figures['psnr_db']:.1f} dB on frames that it was not trained on")
-    say(f"  {truth_db:.1f} dB against the true scene, from places where no frame was taken")
+        print_line(f"  {figures['psnr_db']:.1f} dB on frames that it was not trained on")
+    print_line(f"  {truth_db:.1f} dB against the true scene, from places where no frame was taken")
     counts = " + ".join(f"{frames[name]} {name}" for name in ("accepted", "dropped", "rejected"))
-    say(f"Frames: {frames['sent']} sent = {counts}")
+    print_line(f"Frames: {frames['sent']} sent = {counts}")
     if streamed is not None:
-        note(f"  {streamed.sent:,} of {streamed.offered:,} joint samples sent, {streamed.dropped} dropped by the robot")
-    say(f"\nModel    {shown(path.absolute())}   (3DGS PLY: opens in SuperSplat, Spark and others)")
+        print_note(
+            f"  {streamed.sent:,} of {streamed.offered:,} joint samples sent, {streamed.dropped} dropped by the robot"
+        )
+    print_line(f"\nModel    {display_path(path.absolute())}   (3DGS PLY: opens in SuperSplat, Spark and others)")

@@ -15,12 +15,11 @@ import click
 from saccade import Client
 
 from cli.connection import open_client
-from cli.demo.demo_server import server_of
-from cli.embedded.up import shown
+from cli.demo.demo_server import demo_server
 from cli.failure import Failure
-from cli.jobs.follow import watch
-from cli.jobs.progress_bar import duration, meter, size
-from cli.output import say, show_json, table
+from cli.jobs.follow import follow_job
+from cli.output import display_path, print_json, print_line, print_table
+from cli.progress_bar import format_duration, format_size, progress_bar
 from cli.settings import CommandSettings
 
 _WORKLOAD: Final = "nerf"
@@ -68,31 +67,33 @@ def nerf(
         raise Failure(f"{frames} frames are no two equal rings.", code="usage", hint="Give an even number of frames.")
     data = data or CommandSettings().data
     began_s = time.monotonic()
-    with server_of(url, data) as (server, started):
+    with demo_server(url, data) as (server, started):
         if not as_json:
-            say(f"Saccade {'runs' if started else 'is used'} at {server}.")
-            say("Photos of a toy on a table go in; the toy alone, from all sides and transparent, comes out.\n")
+            print_line(f"Saccade {'runs' if started else 'is used'} at {server}.")
+            print_line("Photos of a toy on a table go in; the toy alone, from all sides and transparent, comes out.\n")
         source = data / "demo" / f"photos-{seed}-{photos}"
         _photograph(source, seed, photos, masks=masks, silent=as_json)
         with open_client(server) as client:
             inputs = _send(client, source, masks=masks, silent=as_json)
             wanted = {"frame_size_px": size_px, "preset": preset, "iterations": iterations, "seed": seed}
             job = client.submit(_WORKLOAD, inputs, _orbit(frames) | wanted, metadata={"from": "saccade demo nerf"})
-            job = watch(client, job.id, silent=as_json)
+            job = follow_job(client, job.id, silent=as_json)
             folder = data / "demo" / job.id
-            with meter("Downloading", silent=as_json) as update:
-                client.download(job.id, folder, lambda done, total: update(done / total if total else 1.0, size(total)))
+            with progress_bar("Downloading", silent=as_json) as update:
+                client.download(
+                    job.id, folder, lambda done, total: update(done / total if total else 1.0, format_size(total))
+                )
         assert job.result is not None
         compared = _compare(folder, source, silent=as_json)
         took_s = time.monotonic() - began_s
         if as_json:
-            show_json({"result": job.result, "truth": compared, "took_s": round(took_s, 1), "folder": str(folder)})
+            print_json({"result": job.result, "truth": compared, "took_s": round(took_s, 1), "folder": str(folder)})
         else:
             _show(job.result, compared, folder, took_s)
         if sys.stdout.isatty() and not as_json if opened is None else opened:
             click.launch((folder / "spin.html").absolute().as_uri())
         if keep and started:
-            say(f"\nSaccade goes on at {server}. Ctrl-C stops it.")
+            print_line(f"\nSaccade goes on at {server}. Ctrl-C stops it.")
             with contextlib.suppress(KeyboardInterrupt):
                 while True:
                     time.sleep(3600)
@@ -118,7 +119,7 @@ def _photograph(folder: Path, seed: int, photos: int, *, masks: bool, silent: bo
     from simulators.toy.room_scene import BRIGHT  # noqa: PLC0415
 
     shutil.rmtree(folder, ignore_errors=True)
-    with meter(f"Taking {photos} photos", silent=silent) as update:
+    with progress_bar(f"Taking {photos} photos", silent=silent) as update:
         take_photos(
             folder, seed=seed, photos=photos, bounced=BRIGHT, masks=masks, progress=lambda share: update(share, "")
         )
@@ -132,7 +133,7 @@ def _send(client: Client, folder: Path, *, masks: bool, silent: bool) -> dict[st
         groups["masks"] = sorted((folder / "masks").glob("*.png"))
     total = sum(len(paths) for paths in groups.values())
     inputs: dict[str, str | list[str]] = {}
-    with meter("Uploading", silent=silent) as update:
+    with progress_bar("Uploading", silent=silent) as update:
         sent = 0
         for name, paths in groups.items():
             ids = []
@@ -149,7 +150,7 @@ def _compare(folder: Path, source: Path, *, silent: bool) -> dict[str, Any]:
     from simulators.toy.comparison import compare_with_truth  # noqa: PLC0415
     from simulators.toy.ground_truth import ToyGroundTruth  # noqa: PLC0415
 
-    with meter("Comparing", silent=silent) as update:
+    with progress_bar("Comparing", silent=silent) as update:
         found = compare_with_truth(folder, ToyGroundTruth.load(source / "truth.json"))
         update(1.0, "with the truth")
     return asdict(found)
@@ -159,27 +160,27 @@ def _show(result: dict[str, Any], truth: dict[str, Any], folder: Path, took_s: f
     poses, model, frames = result["poses"], result["model"], result["frames"]
     placed = f"{poses['photos_registered']} of {poses['photos_given']} photos placed"
     verified = f"{frames['verified']:,} of {frames['frames']:,} frames verified"
-    say(f"\n{placed}, {model['splats']:,} splats, {verified}.\n")
+    print_line(f"\n{placed}, {model['splats']:,} splats, {verified}.\n")
     rows = [
         _row("cameras off, % of the orbit's radius", 100 * truth["pose_error_rms"], 100 * POSE_ERROR, most=True),
         _row("unseen photos, PSNR in dB", model["psnr_db"] or 0.0, PSNR_DB, most=False),
         _row("alpha's edge within 2 px of the true one, %", 100 * truth["edges_near"], 100 * EDGES, most=False),
         _row("the true edge within 2 px of alpha's, %", 100 * truth["edges_found"], 100 * EDGES, most=False),
     ]
-    table(("Against the truth", "MEASURED", "WANTED", ""), rows)
+    print_table(("Against the truth", "MEASURED", "WANTED", ""), rows)
     if (agreement := model["outline_agreement"]) is not None:
         doubtful = " That is little: look at the frames, or send masks." if model["outline_doubtful"] else ""
         where = f"{100 * agreement:.1f} % of alpha's edge is where unseen photos stop showing the table."
-        say(f"\nWithout the truth: {where}{doubtful}")
-    say(f"\nThe frames are {truth['psnr_db']:.1f} dB from the toy itself, over {truth['frames']} of them.")
+        print_line(f"\nWithout the truth: {where}{doubtful}")
+    print_line(f"\nThe frames are {truth['psnr_db']:.1f} dB from the toy itself, over {truth['frames']} of them.")
     stages = " · ".join(
-        f"{one['stage']} {duration(one['actual_s'])}" for one in result["stages"] if one["actual_s"] is not None
+        f"{one['stage']} {format_duration(one['actual_s'])}" for one in result["stages"] if one["actual_s"] is not None
     )
-    say(f"\nViewer   {shown((folder / 'spin.html').absolute())}   (open it in a browser)")
-    say(f"Report   {shown((folder / 'report.html').absolute())}")
-    say(f"Model    {shown((folder / 'splat.html').absolute())}")
-    say(f"Frames   {shown((folder / 'frames').absolute())}")
-    say(f"Took {duration(took_s)}: {stages}")
+    print_line(f"\nViewer   {display_path((folder / 'spin.html').absolute())}   (open it in a browser)")
+    print_line(f"Report   {display_path((folder / 'report.html').absolute())}")
+    print_line(f"Model    {display_path((folder / 'splat.html').absolute())}")
+    print_line(f"Frames   {display_path((folder / 'frames').absolute())}")
+    print_line(f"Took {format_duration(took_s)}: {stages}")
 
 
 def _row(name: str, measured: float, wanted: float, *, most: bool) -> tuple[str, str, str, str]:

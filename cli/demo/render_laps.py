@@ -11,11 +11,11 @@ import sys
 from pathlib import Path
 
 from cli.failure import Failure
-from cli.jobs.progress_bar import meter
+from cli.progress_bar import progress_bar
 from cli.settings import child_environment
 
 
-def film_laps(folder: Path, seed: int, duration_s: float, *, silent: bool = False) -> tuple[Path, Path, Path]:
+def render_laps(folder: Path, seed: int, duration_s: float, *, silent: bool = False) -> tuple[Path, Path, Path]:
     """Film two laps and give the paths of both films and of the truth.
 
     Raises:
@@ -26,7 +26,7 @@ def film_laps(folder: Path, seed: int, duration_s: float, *, silent: bool = Fals
     environment = child_environment() | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     log = folder / "filming.log"
     folder.mkdir(parents=True, exist_ok=True)
-    with log.open("w") as errors, meter("Filming two laps", silent=silent) as update:
+    with log.open("w") as errors, progress_bar("Filming two laps", silent=silent) as update:
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=errors, env=environment, start_new_session=True, text=True
         )

@@ -28,7 +28,7 @@ _START_S: Final = 15.0
 
 
 @dataclass
-class Arm:
+class VirtualArm:
     """An arm that is being moved, and what it streams to."""
 
     scene: TableScene
@@ -82,7 +82,7 @@ class Arm:
 
 
 @contextmanager
-def virtual_arm(seed: int, frame_rate_hz: float) -> Iterator[Arm]:
+def virtual_arm(seed: int, frame_rate_hz: float) -> Iterator[VirtualArm]:
     """Start the servos and connect to them.
 
     Raises:
@@ -102,7 +102,7 @@ def virtual_arm(seed: int, frame_rate_hz: float) -> Iterator[Arm]:
         robot, leader = VirtualRobot(told["follower"], camera), VirtualRobot(told["leader"])
         leader.connect()
         robot.connect()
-        arm = Arm(scene, ArmMotion(seed), robot, leader, camera)
+        arm = VirtualArm(scene, ArmMotion(seed), robot, leader, camera)
         try:
             yield arm
         finally:

@@ -43,7 +43,7 @@ def listen(host: str, port: int) -> socket.socket:
     return server
 
 
-def listen_or_tell(host: str, port: int) -> socket.socket:
+def listen_or_fail(host: str, port: int) -> socket.socket:
     """Bind the origin's socket.
 
     Raises:
@@ -70,7 +70,7 @@ def listen_or_tell(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def choose(names: Iterable[str], last_time: Mapping[str, int]) -> dict[str, int]:
+def choose_ports(names: Iterable[str], last_time: Mapping[str, int]) -> dict[str, int]:
     """Give every server a free port of its own."""
     chosen: dict[str, int] = {}
     for name in names:

@@ -62,11 +62,11 @@ def _die_with(parent: int) -> Callable[[], None] | None:
     return arrange
 
 
-async def start(
+async def start_child(
     program: Program, folder: Path, log: Path, environment: Mapping[str, str]
 ) -> asyncio.subprocess.Process:
     """Start a child in its own session (Ctrl-C reaches only us), with our mark."""
-    cut_log(log)
+    rotate_log(log)
     with log.open("ab") as out:
         return await asyncio.create_subprocess_exec(
             *program.command,
@@ -84,7 +84,7 @@ def children_of(folder: Path) -> list[psutil.Process]:
     return with_environment(MARK, lambda value: value == str(folder))
 
 
-def end(processes: Iterable[psutil.Process], grace_s: float) -> None:
+def end_processes(processes: Iterable[psutil.Process], grace_s: float) -> None:
     """Ask processes to end, with the groups they lead, and kill those that are still there after ``grace_s``."""
     asked = list(processes)
     for process in asked:
@@ -108,7 +108,7 @@ def _signal(process: psutil.Process, number: signal.Signals) -> None:
             process.send_signal(number)
 
 
-def cut_log(log: Path) -> None:
+def rotate_log(log: Path) -> None:
     """Keep a log's last part under ``<name>.1`` and start over once it is large (its writers append)."""
     with contextlib.suppress(FileNotFoundError):
         size = log.stat().st_size

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
-from cli.embedded.folder import DataFolder
+from cli.embedded.data_folder import DataFolder
 from cli.embedded.ports import LOOPBACK
 from cli.embedded.processes import Program
 from cli.failure import Failure

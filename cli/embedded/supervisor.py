@@ -9,8 +9,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from cli.embedded.folder import FREE_BYTES, DataFolder
-from cli.embedded.processes import KERNEL_ENDS_CHILDREN, Program, cut_log, last_line, start
+from cli.embedded.data_folder import FREE_BYTES, DataFolder
+from cli.embedded.processes import KERNEL_ENDS_CHILDREN, Program, last_line, rotate_log, start_child
 from cli.failure import Failure
 from contracts.limits import MIB
 
@@ -94,7 +94,7 @@ class Supervisor:
                 _send(process, signal.SIGKILL)
 
     async def _start(self, program: Program) -> asyncio.subprocess.Process:
-        process = await start(program, self._folder.path, self._folder.log(program.name), self._environment)
+        process = await start_child(program, self._folder.path, self._folder.log(program.name), self._environment)
         self._running[program.name] = process
         return process
 
@@ -154,7 +154,7 @@ class Supervisor:
         while True:
             await asyncio.sleep(_HOUSEKEEPING_S)
             for name in self._running:
-                cut_log(self._folder.log(name))
+                rotate_log(self._folder.log(name))
             free = self._folder.free_bytes()
             if free < FREE_BYTES and not warned:
                 self._say(f"Only {free // MIB} MB are left on the disk of {self._folder.path}: free some space.")

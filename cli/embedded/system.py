@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from cli.embedded import leftovers, ports, programs
-from cli.embedded.folder import DataFolder
-from cli.embedded.on_modal import OnModal
+from cli.embedded import leftover_processes, ports, programs
+from cli.embedded.data_folder import DataFolder
 from cli.embedded.origin import Origin
 from cli.embedded.supervisor import Supervisor
+from cli.embedded.workers_on_modal import WorkersOnModal
 from cli.failure import USAGE, Failure
 from cli.settings import CommandSettings, child_environment
 
@@ -23,7 +23,7 @@ class EmbeddedSystem:
     """Everything that Saccade is, on this machine, in child processes of this one."""
 
     def __init__(
-        self, data: Path, host: str, port: int, say: Callable[[str], None], modal: OnModal | None = None
+        self, data: Path, host: str, port: int, say: Callable[[str], None], modal: WorkersOnModal | None = None
     ) -> None:
         """Take the data folder and the port, and end what an earlier run left behind.
 
@@ -37,7 +37,7 @@ class EmbeddedSystem:
         self._modal = modal
         self._folder = DataFolder(data)
         try:
-            self._listener = ports.listen_or_tell(host, port)
+            self._listener = ports.listen_or_fail(host, port)
         except BaseException:
             self._folder.release()
             raise
@@ -45,7 +45,7 @@ class EmbeddedSystem:
             address = f"[{host}]" if ":" in host else host
             self.url = f"http://{address}:{self._listener.getsockname()[1]}"
             self._folder.announce(self.url)
-            leftovers.clear(self._folder.path, say)
+            leftover_processes.end_leftovers(self._folder.path, say)
         except BaseException:
             self._listener.close()
             self._folder.release()
@@ -73,7 +73,7 @@ class EmbeddedSystem:
         Raises:
             Failure: something does not stay up.
         """
-        chosen = ports.choose(_ALL, self._folder.ports())
+        chosen = ports.choose_ports(_ALL, self._folder.ports())
         self._folder.keep_ports(chosen)
         servers = [programs.nats_server(self._folder, chosen["nats-server"])]
         if self._modal is None or self._modal.bucket is None:
@@ -103,12 +103,12 @@ class EmbeddedSystem:
     def kill(self) -> None:
         """Kill every child and worker, without a word to anybody."""
         self._supervisor.kill()
-        leftovers.end_workers(self._folder.path, grace_s=0.0)
+        leftover_processes.end_workers(self._folder.path, grace_s=0.0)
 
     async def _stop_work(self) -> None:
         """End the dispatcher, then the workers, which it could start again; they say that they were interrupted."""
         await self._supervisor.stop(("dispatcher",))
-        await asyncio.to_thread(leftovers.end_workers, self._folder.path)
+        await asyncio.to_thread(leftover_processes.end_workers, self._folder.path)
 
 
 def _check_host(host: str) -> None:

@@ -10,19 +10,11 @@ from pathlib import Path
 
 import click
 
-from cli.embedded.on_modal import OnModal
 from cli.embedded.system import EmbeddedSystem
+from cli.embedded.workers_on_modal import WorkersOnModal
 from cli.failure import INTERRUPTED
-from cli.output import note, say, show_json
-from cli.settings import DEFAULT_PORT, CommandSettings, ModalSettings
-
-
-def shown(path: Path) -> str:
-    """Write a path the short way."""
-    try:
-        return f"./{path.relative_to(Path.cwd())}"
-    except ValueError:
-        return str(path)
+from cli.output import display_path, print_json, print_line, print_note
+from cli.settings import DEFAULT_PORT, CommandSettings, ModalClientSettings
 
 
 def catch_signals(system: EmbeddedSystem) -> asyncio.Event:
@@ -79,19 +71,19 @@ async def _run(system: EmbeddedSystem, *, as_json: bool, attached: bool) -> None
         if await start_unless(stop, system):
             if as_json:
                 ids = system.process_ids()
-                show_json({"event": "ready", "url": system.url, "data": str(system.data), "processes": ids})
+                print_json({"event": "ready", "url": system.url, "data": str(system.data), "processes": ids})
             else:
-                say(f"Saccade is ready at {system.url} (API reference: {system.url}/docs)")
-                say(f"Its data is in {shown(system.data)}. Ctrl-C stops it.")
+                print_line(f"Saccade is ready at {system.url} (API reference: {system.url}/docs)")
+                print_line(f"Its data is in {display_path(system.data)}. Ctrl-C stops it.")
                 if system.on_modal:
-                    say("Workers run on Modal, and go on there when Saccade stops: cancel jobs that are not to.")
+                    print_line("Workers run on Modal, and go on there when Saccade stops: cancel jobs that are not to.")
             await stop.wait()
     finally:
         await system.stop()
     if as_json:
-        show_json({"event": "stopped"})
+        print_json({"event": "stopped"})
     else:
-        say("Stopped. Your data is kept.")
+        print_line("Stopped. Your data is kept.")
 
 
 @click.command()
@@ -112,10 +104,10 @@ def up(*, port: int, host: str, data: Path | None, executor: str, attached: bool
 
     def remark(text: str) -> None:
         if as_json:
-            show_json({"event": "note", "message": text})
+            print_json({"event": "note", "message": text})
         else:
-            note(text)
+            print_note(text)
 
-    modal = OnModal.checked(CommandSettings(), ModalSettings()) if executor == "modal" else None
+    modal = WorkersOnModal.checked(CommandSettings(), ModalClientSettings()) if executor == "modal" else None
     system = EmbeddedSystem(data or CommandSettings().data, host, port, remark, modal)
     asyncio.run(_run(system, as_json=as_json, attached=attached))

@@ -9,14 +9,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from cli.embedded.processes import children_of, end
+from cli.embedded.processes import children_of, end_processes
 
 
 def main() -> None:
     """Wait for the end of standard input, then end the folder's processes."""
     while sys.stdin.buffer.read(4096):
         pass
-    end(children_of(Path(sys.argv[1])), grace_s=0.5)
+    end_processes(children_of(Path(sys.argv[1])), grace_s=0.5)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from cli.connection import open_client, server_options
-from cli.jobs.progress_bar import meter, size
-from cli.output import say, show_json, table
+from cli.output import print_json, print_line, print_table
+from cli.progress_bar import format_size, progress_bar
 
 
 @click.command()
@@ -22,20 +22,20 @@ def artifacts(job_id: str, download: Path | None, names: tuple[str, ...], url: s
         if download is None:
             manifest = client.artifacts(job_id)
             if as_json:
-                show_json(manifest.model_dump(mode="json"))
+                print_json(manifest.model_dump(mode="json"))
             else:
-                rows = [(one.name, size(one.bytes), one.media_type, one.title) for one in manifest.artifacts]
-                table(("NAME", "SIZE", "TYPE", "WHAT"), rows)
+                rows = [(one.name, format_size(one.bytes), one.media_type, one.title) for one in manifest.artifacts]
+                print_table(("NAME", "SIZE", "TYPE", "WHAT"), rows)
             return
-        with meter("Downloading", silent=as_json) as update:
+        with progress_bar("Downloading", silent=as_json) as update:
             paths = client.download(
                 job_id,
                 download,
-                lambda done, total: update(done / total if total else 1.0, size(total)),
+                lambda done, total: update(done / total if total else 1.0, format_size(total)),
                 names=names or None,
             )
     for path in paths:
         if as_json:
-            show_json({"path": str(path.absolute())})
+            print_json({"path": str(path.absolute())})
         else:
-            say(str(path))
+            print_line(str(path))

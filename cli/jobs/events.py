@@ -9,13 +9,13 @@ import click
 
 from cli.connection import open_client, server_options
 from cli.jobs.follow import progress_text
-from cli.output import say, show_json
+from cli.output import print_json, print_line
 
 _DURATION = re.compile(r"^(\d+)(s|m|h|d)?$")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-def seconds_ago(text: str) -> str:
+def parse_since(text: str) -> str:
     """Write 15m, 2h, 7d as seconds, which the API takes; a time or a cursor stays as it is."""
     match = _DURATION.match(text)
     return str(int(match[1]) * _SECONDS[match[2] or "s"]) if match else text
@@ -31,18 +31,18 @@ def events(
     *, job_id: str | None, since: str | None, types: tuple[str, ...], follow: bool, url: str | None, as_json: bool
 ) -> None:
     """Show events: those of the last hour, or of one job; --follow shows new ones as they happen."""
-    since = seconds_ago(since) if since else None
+    since = parse_since(since) if since else None
     if job_id is None and since is None and not follow:
         since = "3600"
     with open_client(url) as client:
         for event in client.events(job_id, types=types, since=since, follow=follow):
             if as_json:
-                show_json(event.envelope)
+                print_json(event.envelope)
             else:
-                say(line(event.type, event.envelope, event.data))
+                print_line(event_line(event.type, event.envelope, event.data))
 
 
-def line(kind: str, envelope: dict[str, Any], data: dict[str, Any]) -> str:
+def event_line(kind: str, envelope: dict[str, Any], data: dict[str, Any]) -> str:
     """Write an event for a person."""
     moment = str(envelope.get("time", ""))[11:19]
     match kind:

@@ -7,24 +7,24 @@ from typing import Any, Final
 from saccade import Client, Event, Job, JobView
 
 from cli.failure import REFUSED, Failure
-from cli.jobs.progress_bar import Update, duration, meter
-from cli.output import note, show_json
+from cli.output import print_json, print_note
+from cli.progress_bar import ProgressCallback, format_duration, progress_bar
 
 #: How long the server's answers may lag behind its events.
 _LAG_S: Final = 30
 
 
-def watch(client: Client, job_id: str, *, as_json: bool = False, silent: bool = False) -> Job:
+def follow_job(client: Client, job_id: str, *, as_json: bool = False, silent: bool = False) -> Job:
     """Follow a job's events and give the job as it ended; ``as_json`` prints them instead of a bar.
 
     Raises:
         Failure: the job failed or was cancelled.
         ClientError: the server refused.
     """
-    with meter("Working", silent=as_json or silent) as update:
+    with progress_bar("Working", silent=as_json or silent) as update:
         for event in client.events(job_id):
             if as_json:
-                show_json(event.envelope)
+                print_json(event.envelope)
             elif not silent:
                 _show(event, update)
     # The events said that the job has ended; what serves the job may learn of it a moment later.
@@ -48,7 +48,7 @@ def warnings_of(job: JobView) -> list[str]:
     return [str(one) for one in (job.result or {}).get("warnings", ())]
 
 
-def _show(event: Event, update: Update) -> None:
+def _show(event: Event, update: ProgressCallback) -> None:
     data = event.data
     match event.type:
         case "job.progressed":
@@ -61,18 +61,18 @@ def _show(event: Event, update: Update) -> None:
             update(0.0, waiting_text(data))
         case "job.interrupted" if data.get("failure") != "user":
             # An error of the user's ends the job, and is said there.
-            note(f"Interrupted: {(data.get('error') or {}).get('message', data.get('failure', ''))}")
+            print_note(f"Interrupted: {(data.get('error') or {}).get('message', data.get('failure', ''))}")
         case "job.retrying":
-            note(f"Attempt {data.get('attempt')} starts in {duration(float(data.get('delay_s', 0)))}.")
+            print_note(f"Attempt {data.get('attempt')} starts in {format_duration(float(data.get('delay_s', 0)))}.")
         case "job.cancel_requested":
-            note("Asked to stop.")
+            print_note("Asked to stop.")
         case "job.succeeded":
             update(1.0, "done")
 
 
 def waiting_text(data: dict[str, Any]) -> str:
     """Say what is waited for, how many wait with us, and what is tried next."""
-    parts = [f"waits for a {data.get('device')}", f"{duration(float(data.get('waited_s', 0)))} so far"]
+    parts = [f"waits for a {data.get('device')}", f"{format_duration(float(data.get('waited_s', 0)))} so far"]
     if data.get("backlog") is not None:
         parts.append(f"{data['backlog']} in the queue")
     if data.get("next_device"):
@@ -86,5 +86,5 @@ def progress_text(data: dict[str, Any]) -> str:
     parts = [stage, str(data.get("message") or "")]
     eta_s = data.get("eta_s")
     if eta_s is not None and eta_s >= 1:
-        parts.append(f"{duration(float(eta_s))} left")
+        parts.append(f"{format_duration(float(eta_s))} left")
     return " · ".join(part for part in parts if part)

@@ -9,7 +9,7 @@ from saccade import JobView
 
 from cli.connection import open_client, server_options
 from cli.jobs.follow import warnings_of
-from cli.output import say, show_json, table
+from cli.output import print_json, print_line, print_table
 from contracts.job import State
 
 
@@ -25,14 +25,14 @@ def jobs(state: str | None, workload: str | None, limit: int, url: str | None, a
         listed = list(itertools.islice(found, limit))
     if as_json:
         for job in listed:
-            show_json(job.model_dump(mode="json"))
+            print_json(job.model_dump(mode="json"))
     elif listed:
         rows = [
             (job.id, job.workload, job.state, f"{100 * job.progress:.0f} %", _moment(job.created_at)) for job in listed
         ]
-        table(("JOB", "WORKLOAD", "STATE", "DONE", "CREATED"), rows)
+        print_table(("JOB", "WORKLOAD", "STATE", "DONE", "CREATED"), rows)
     else:
-        say("No jobs.")
+        print_line("No jobs.")
 
 
 @click.command()
@@ -53,9 +53,9 @@ def cancel(job_id: str, url: str | None, as_json: bool) -> None:
     with open_client(url) as client:
         found = client.cancel(job_id)
     if as_json:
-        show_json(found.model_dump(mode="json"))
+        print_json(found.model_dump(mode="json"))
     else:
-        say(f"Job {found.id} is asked to stop.")
+        print_line(f"Job {found.id} is asked to stop.")
 
 
 @click.command()
@@ -66,14 +66,14 @@ def retry(job_id: str, url: str | None, as_json: bool) -> None:
     with open_client(url) as client:
         found = client.retry(job_id)
     if as_json:
-        show_json(found.model_dump(mode="json"))
+        print_json(found.model_dump(mode="json"))
     else:
-        say(f"Job {found.id} is {found.state}.")
+        print_line(f"Job {found.id} is {found.state}.")
 
 
 def _show(found: JobView, *, as_json: bool) -> None:
     if as_json:
-        show_json(found.model_dump(mode="json"))
+        print_json(found.model_dump(mode="json"))
         return
     lines = {
         "job": found.id,
@@ -91,11 +91,11 @@ def _show(found: JobView, *, as_json: bool) -> None:
     }
     for name, text in lines.items():
         if text:
-            say(f"{name:<9} {text}")
+            print_line(f"{name:<9} {text}")
     for warning in warnings_of(found):
-        say(f"{'note':<9} {warning}")
+        print_line(f"{'note':<9} {warning}")
     if found.state == "succeeded":
-        say(f"{'files':<9} saccade artifacts {found.id} --download DIR")
+        print_line(f"{'files':<9} saccade artifacts {found.id} --download DIR")
 
 
 def _cost(found: JobView) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from saccade import Client, ClientError
 
 from cli.failure import USAGE, Failure
-from cli.jobs.progress_bar import meter, size
+from cli.progress_bar import format_size, progress_bar
 from cli.settings import CommandSettings
 from contracts.ids import is_id
 
@@ -70,7 +70,7 @@ def find_workload(client: Client, name: str) -> dict[str, Any]:
     return workloads[name]
 
 
-def assign(workload: dict[str, Any], files: Sequence[str]) -> dict[str, list[str]]:
+def assign_files(workload: dict[str, Any], files: Sequence[str]) -> dict[str, list[str]]:
     """Give each input its files, in order: what it must have first, what is left over to the first that takes more.
 
     Raises:
@@ -130,7 +130,7 @@ def check_files(files: Sequence[str]) -> None:
             raise Failure(f"{name} is empty.", code="upload_empty", hint="Check that it was written.")
 
 
-def send(client: Client, name: str, *, silent: bool = False) -> str:
+def upload_file(client: Client, name: str, *, silent: bool = False) -> str:
     """Upload a file with a progress bar and give the upload's id; an id of an upload is given back.
 
     Raises:
@@ -139,11 +139,11 @@ def send(client: Client, name: str, *, silent: bool = False) -> str:
     if is_id(name, "upl"):
         return name
     path = Path(name)
-    with meter(f"Uploading {path.name}", silent=silent) as update:
+    with progress_bar(f"Uploading {path.name}", silent=silent) as update:
         try:
             upload = client.upload(
                 path,
-                lambda done, total: update(done / total if total else 1.0, size(total)),
+                lambda done, total: update(done / total if total else 1.0, format_size(total)),
                 state_dir=CommandSettings().uploads_dir,
             )
         except ClientError as error:
@@ -153,7 +153,7 @@ def send(client: Client, name: str, *, silent: bool = False) -> str:
     return upload.id
 
 
-def send_all(
+def upload_inputs(
     client: Client, workload: dict[str, Any], files: Sequence[str], *, silent: bool = False
 ) -> dict[str, str | list[str]]:
     """Upload the files of a job and give its inputs as the API takes them.
@@ -161,11 +161,11 @@ def send_all(
     Raises:
         Failure, ClientError: a file is missing or was refused.
     """
-    assigned = assign(workload, files)
+    assigned = assign_files(workload, files)
     check_files(files)
     several = {one["name"] for one in workload["inputs"] if int(one.get("maximum", 1)) > 1}
     inputs: dict[str, str | list[str]] = {}
     for input_name, names in assigned.items():
-        ids = [send(client, name, silent=silent) for name in names]
+        ids = [upload_file(client, name, silent=silent) for name in names]
         inputs[input_name] = ids if input_name in several else ids[0]
     return inputs

@@ -6,9 +6,9 @@ import click
 
 from cli.connection import open_client, server_options
 from cli.failure import INTERRUPTED
-from cli.jobs.follow import warnings_of, watch
-from cli.jobs.submission import find_workload, parse_params, send_all
-from cli.output import note, say, show_json
+from cli.jobs.follow import follow_job, warnings_of
+from cli.jobs.submission import find_workload, parse_params, upload_inputs
+from cli.output import print_json, print_line, print_note
 
 
 @click.command()
@@ -40,7 +40,7 @@ def submit(
     """
     params = parse_params(pairs)
     with open_client(url) as client:
-        inputs = send_all(client, find_workload(client, workload), files, silent=as_json)
+        inputs = upload_inputs(client, find_workload(client, workload), files, silent=as_json)
         job = client.submit(
             workload,
             inputs,
@@ -51,21 +51,21 @@ def submit(
             idempotency_key=idempotency_key,
         )
         if as_json:
-            show_json(job.model_dump(mode="json"))
+            print_json(job.model_dump(mode="json"))
         else:
-            say(f"Job {job.id} is {job.state}.")
+            print_line(f"Job {job.id} is {job.state}.")
         if not watched:
             if not as_json:
-                note(f"  follow it with: saccade events --job {job.id} --follow")
+                print_note(f"  follow it with: saccade events --job {job.id} --follow")
             return
         try:
-            job = watch(client, job.id, as_json=as_json)
+            job = follow_job(client, job.id, as_json=as_json)
         except KeyboardInterrupt:
-            note(f"\nThe job goes on. Stop it with: saccade cancel {job.id}")
+            print_note(f"\nThe job goes on. Stop it with: saccade cancel {job.id}")
             raise SystemExit(INTERRUPTED) from None
         if as_json:
-            show_json(job.model_dump(mode="json"))
+            print_json(job.model_dump(mode="json"))
         else:
             for warning in warnings_of(job):
-                note(f"  note: {warning}")
-            say(f"Job {job.id} succeeded. Its files: saccade artifacts {job.id} --download DIR")
+                print_note(f"  note: {warning}")
+            print_line(f"Job {job.id} succeeded. Its files: saccade artifacts {job.id} --download DIR")

@@ -8,7 +8,7 @@ import click
 
 from cli.connection import open_client, server_options
 from cli.jobs.submission import find_workload
-from cli.output import say, show_json, table
+from cli.output import print_json, print_line, print_table
 
 
 @click.command()
@@ -20,27 +20,27 @@ def workloads(name: str | None, url: str | None, as_json: bool) -> None:
         found = client.workloads() if name is None else [find_workload(client, name)]
     if as_json:
         for workload in found:
-            show_json(workload)
+            print_json(workload)
     elif name is None:
-        table(("WORKLOAD", "WHAT"), [(one["name"], one["title"]) for one in found])
+        print_table(("WORKLOAD", "WHAT"), [(one["name"], one["title"]) for one in found])
     else:
         _describe(found[0])
 
 
 def _describe(workload: dict[str, Any]) -> None:
-    say(f"{workload['name']}: {workload['title']}")
-    say(f"{workload.get('description', '')}\n")
-    say("Inputs, in order")
-    table(("NAME", "MEDIA", "WHAT"), [(one["name"], one["media"], one["title"]) for one in workload["inputs"]])
+    print_line(f"{workload['name']}: {workload['title']}")
+    print_line(f"{workload.get('description', '')}\n")
+    print_line("Inputs, in order")
+    print_table(("NAME", "MEDIA", "WHAT"), [(one["name"], one["media"], one["title"]) for one in workload["inputs"]])
     schema = workload.get("params_schema") or workload.get("params") or {}
     properties = schema.get("properties", {})
     if properties:
-        say("\nParameters")
+        print_line("\nParameters")
         rows = [
             (name, _kind(one), str(one.get("default", "")), str(one.get("description", "")))
             for name, one in properties.items()
         ]
-        table(("NAME", "TYPE", "DEFAULT", "WHAT"), rows)
+        print_table(("NAME", "TYPE", "DEFAULT", "WHAT"), rows)
 
 
 def _kind(schema: dict[str, Any]) -> str:

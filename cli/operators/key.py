@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from cli.failure import USAGE, Failure
-from cli.output import note, say, show_json
+from cli.output import print_json, print_line, print_note
 from contracts.ids import TENANT_PATTERN
 
 
@@ -36,20 +36,20 @@ def key(tenant: str, scopes: tuple[str, ...], key_id: str | None, keys_file: Pat
     digest = hashlib.sha256(secret.encode()).hexdigest()
     entry = {"id": key_id, "sha256": digest, "tenant": tenant, "scopes": sorted(set(scopes))}
     if keys_file:
-        add(keys_file, entry)
+        add_key(keys_file, entry)
     if as_json:
-        show_json({"key": f"{key_id}.{secret}", "entry": entry})
+        print_json({"key": f"{key_id}.{secret}", "entry": entry})
         return
-    say(f"{key_id}.{secret}")
-    note("\nThis is shown once; use it as SACCADE_API_KEY, or in Authorization: Bearer <key>.")
+    print_line(f"{key_id}.{secret}")
+    print_note("\nThis is shown once; use it as SACCADE_API_KEY, or in Authorization: Bearer <key>.")
     if keys_file:
-        note(f"Its hash is in {keys_file}; servers with SACCADE_API_KEYS_FILE on that file take it at once.")
+        print_note(f"Its hash is in {keys_file}; servers with SACCADE_API_KEYS_FILE on that file take it at once.")
     else:
-        note("Its entry for the list in the keys file (SACCADE_API_KEYS_FILE):")
-        note(json.dumps(entry))
+        print_note("Its entry for the list in the keys file (SACCADE_API_KEYS_FILE):")
+        print_note(json.dumps(entry))
 
 
-def add(keys_file: Path, entry: dict[str, Any]) -> None:
+def add_key(keys_file: Path, entry: dict[str, Any]) -> None:
     """Add an entry to a keys file, which is made where it is missing and never seen half written.
 
     Raises:

@@ -15,9 +15,9 @@ from typing import Final
 
 import click
 
-from cli.embedded.on_modal import require_client
+from cli.embedded.workers_on_modal import require_modal_client
 from cli.failure import USAGE, Failure
-from cli.output import note, say, show_json
+from cli.output import print_json, print_line, print_note
 from cli.settings import ROOT, child_environment
 from contracts.errors import SaccadeError
 from contracts.gpu import Environment
@@ -55,16 +55,16 @@ def deploy(*, stage: str | None, names: tuple[str, ...], as_json: bool) -> None:
     refused = []
     for name, deployment in chosen.items():
         on = " > ".join(deployment.gpus) or "CPU"
-        note(f"Deploying {name} as {deployment.app_name} on {on} ({environment}).")
+        print_note(f"Deploying {name} as {deployment.app_name} on {on} ({environment}).")
         code = _modal(
             ["deploy", "-m", f"{catalog.worker_package(name)}.app"],
             {"ENVIRONMENT": environment},
-            show=note if as_json else say,
+            show=print_note if as_json else print_line,
         )
         if code:
             refused.append(name)
         elif as_json:
-            show_json({"event": "deployed", "worker": name, "app": deployment.app_name, "gpus": deployment.gpus})
+            print_json({"event": "deployed", "worker": name, "app": deployment.app_name, "gpus": deployment.gpus})
     if refused:
         raise Failure(
             f"Modal did not take {', '.join(refused)}.", code="modal_deploy_failed", hint="Its reason stands above."
@@ -82,13 +82,15 @@ def secret(*, as_json: bool) -> None:
         values = Path(folder) / "values.json"
         values.touch(mode=0o600)
         values.write_text(json.dumps(bucket))
-        code = _modal(["secret", "create", SECRET, "--force", "--from-json", str(values)], {}, show=note)
+        code = _modal(["secret", "create", SECRET, "--force", "--from-json", str(values)], {}, show=print_note)
     if code:
         raise Failure(f"Modal did not take {SECRET}.", code="modal_secret_failed", hint="Its reason stands above.")
     if as_json:
-        show_json({"event": "secret_stored", "secret": SECRET, "keys": sorted(bucket)})
+        print_json({"event": "secret_stored", "secret": SECRET, "keys": sorted(bucket)})
     else:
-        say(f"Modal keeps the bucket's place and keys as {SECRET}. Workers read it when their next container starts.")
+        print_line(
+            f"Modal keeps the bucket's place and keys as {SECRET}. Workers read it when their next container starts."
+        )
 
 
 def workers_of(names: Sequence[str]) -> list[str]:
@@ -119,7 +121,7 @@ def _checked(name: str, environment: Environment) -> Deployment:
 
 
 def _require_modal() -> None:
-    require_client()
+    require_modal_client()
     if not constraints().exists():
         text = "Workers are deployed from a checkout of the repository: their versions stand in constraints.txt."
         raise Failure(text, code="no_checkout", hint="git clone it, then run this command in there.")

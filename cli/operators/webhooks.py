@@ -10,8 +10,8 @@ from saccade import DeliveryView, WebhookView
 
 from cli.connection import open_client, server_options
 from cli.failure import USAGE, Failure
-from cli.jobs.events import seconds_ago
-from cli.output import note, say, show_json, table
+from cli.jobs.events import parse_since
+from cli.output import print_json, print_line, print_note, print_table
 
 
 @click.group()
@@ -27,12 +27,12 @@ def list_all(url: str | None, as_json: bool) -> None:
         found = client.webhooks.all()
     if as_json:
         for one in found:
-            show_json(one.model_dump(mode="json", exclude={"secret"}))
+            print_json(one.model_dump(mode="json", exclude={"secret"}))
     elif found:
         rows = [(one.id, _state(one), " ".join(one.types) or "all", one.url, one.description) for one in found]
-        table(("ENDPOINT", "STATE", "EVENTS", "URL", "WHAT"), rows)
+        print_table(("ENDPOINT", "STATE", "EVENTS", "URL", "WHAT"), rows)
     else:
-        say("No webhooks.")
+        print_line("No webhooks.")
 
 
 @webhooks.command()
@@ -93,9 +93,9 @@ def default_secret(*, rotate: bool, overlap: str, url: str | None, as_json: bool
         hooks = client.webhooks
         found = hooks.rotate_default_secret(overlap_s=seconds) if rotate else hooks.default_secret()
     if as_json:
-        show_json({"secret": found})
+        print_json({"secret": found})
     else:
-        say(found)
+        print_line(found)
 
 
 @webhooks.command()
@@ -106,9 +106,9 @@ def test(webhook_id: str, url: str | None, as_json: bool) -> None:
     with open_client(url) as client:
         answer = client.webhooks.test(webhook_id)
     if as_json:
-        show_json(answer.model_dump(mode="json"))
+        print_json(answer.model_dump(mode="json"))
     elif answer.delivered:
-        say(f"It answered {answer.status} after {answer.latency_ms:.0f} ms.")
+        print_line(f"It answered {answer.status} after {answer.latency_ms:.0f} ms.")
     if not answer.delivered:
         got = f"it answered {answer.status}" if answer.status else (answer.error or "no answer").replace("_", " ")
         message = f"The example was not taken: {got} after {answer.latency_ms:.0f} ms."
@@ -127,12 +127,12 @@ def deliveries(webhook_id: str, state: str | None, limit: int, url: str | None, 
         listed = list(itertools.islice(client.webhooks.deliveries(webhook_id, state=state), limit))
     if as_json:
         for one in listed:
-            show_json(one.model_dump(mode="json"))
+            print_json(one.model_dump(mode="json"))
     elif listed:
         rows = [(one.id, one.event_type, one.event_subject, one.state, str(one.attempts), _last(one)) for one in listed]
-        table(("DELIVERY", "EVENT", "OF", "STATE", "TRIED", "LAST"), rows)
+        print_table(("DELIVERY", "EVENT", "OF", "STATE", "TRIED", "LAST"), rows)
     else:
-        say("No deliveries.")
+        print_line("No deliveries.")
 
 
 @webhooks.command()
@@ -145,11 +145,11 @@ def redeliver(webhook_id: str, delivery_id: str | None, since: str | None, url: 
     if (delivery_id is None) == (since is None):
         raise Failure("Name a delivery, or give --since.", code="usage", exit_code=USAGE)
     with open_client(url) as client:
-        client.webhooks.redeliver(webhook_id, delivery_id, since=seconds_ago(since) if since else None)
+        client.webhooks.redeliver(webhook_id, delivery_id, since=parse_since(since) if since else None)
     if as_json:
-        show_json({"webhook_id": webhook_id, "delivery_id": delivery_id, "since": since})
+        print_json({"webhook_id": webhook_id, "delivery_id": delivery_id, "since": since})
     else:
-        say(f"It will be sent; see: saccade webhooks deliveries {webhook_id}")
+        print_line(f"It will be sent; see: saccade webhooks deliveries {webhook_id}")
 
 
 @webhooks.command()
@@ -160,9 +160,9 @@ def delete(webhook_id: str, url: str | None, as_json: bool) -> None:
     with open_client(url) as client:
         client.webhooks.delete(webhook_id)
     if as_json:
-        show_json({"id": webhook_id, "deleted": True})
+        print_json({"id": webhook_id, "deleted": True})
     else:
-        say(f"{webhook_id} is deleted.")
+        print_line(f"{webhook_id} is deleted.")
 
 
 def _header(text: str) -> tuple[str, str]:
@@ -173,7 +173,7 @@ def _header(text: str) -> tuple[str, str]:
 
 
 def _overlap_s(text: str) -> float:
-    seconds = seconds_ago(text)
+    seconds = parse_since(text)
     if not seconds.isdigit():
         raise Failure(f"--overlap {text} is not like 90s, 15m, 2h or 1d.", code="usage", exit_code=USAGE)
     return float(seconds)
@@ -181,11 +181,11 @@ def _overlap_s(text: str) -> float:
 
 def _show_secret(made: WebhookView, *, as_json: bool) -> None:
     if as_json:
-        show_json(made.model_dump(mode="json"))
+        print_json(made.model_dump(mode="json"))
         return
-    say(f"{made.id}  {made.url}")
-    say(f"secret: {made.secret}")
-    note("\nThe secret is shown once; keep it where your receiver verifies what comes.")
+    print_line(f"{made.id}  {made.url}")
+    print_line(f"secret: {made.secret}")
+    print_note("\nThe secret is shown once; keep it where your receiver verifies what comes.")
 
 
 def _state(endpoint: WebhookView) -> str:

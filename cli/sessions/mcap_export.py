@@ -17,7 +17,7 @@ from mcap.writer import CompressionType, Writer
 from saccade import Client, Recorded, SessionView
 
 from cli.failure import Failure
-from cli.jobs.progress_bar import Update, size
+from cli.progress_bar import ProgressCallback, format_size
 from cli.sessions.mcap_schemas import COUNTS, JOINTS, NATIVE_JOINTS, PICTURE, VERDICT
 from contracts.events.session import SessionFrameAcked
 from contracts.telemetry import JointBatch
@@ -34,7 +34,7 @@ _MAGIC: Final = {b"\xff\xd8\xff": "jpeg", b"\x89PNG": "png", b"RIFF": "webp"}
 
 
 @dataclass
-class Exported:
+class ExportSummary:
     """What is in the file."""
 
     frames: int = 0
@@ -49,12 +49,12 @@ class Exported:
     topics: list[str] = field(default_factory=list)
 
 
-class SessionFile:
+class McapSessionFile:
     """An MCAP file of one session, written message after message."""
 
     def __init__(self, stream: IO[bytes], session: SessionView, frames_missing: int = 0) -> None:
         """Begin the file."""
-        self.exported = Exported(frames_missing=frames_missing)
+        self.exported = ExportSummary(frames_missing=frames_missing)
         self._clocks = Clocks()
         self._channels: dict[str, int] = {}
         self._schemas: dict[str, int] = {}
@@ -80,7 +80,7 @@ class SessionFile:
         except (ValueError, KeyError):  # whoever holds the session's credentials may have sent anything
             self.exported.unreadable += 1
 
-    def finish(self) -> Exported:
+    def finish(self) -> ExportSummary:
         """Write the index and say what there is."""
         self._mcap.finish()  # type: ignore[no-untyped-call]
         self.exported.topics = sorted(self._channels)
@@ -162,7 +162,7 @@ class SessionFile:
         )
 
 
-def export_session(client: Client, session_id: str, path: Path, update: Update) -> Exported:
+def export_session(client: Client, session_id: str, path: Path, update: ProgressCallback) -> ExportSummary:
     """Write a session's record to a file, which appears when it is whole.
 
     Raises:
@@ -180,10 +180,10 @@ def export_session(client: Client, session_id: str, path: Path, update: Update) 
             kept = record.size()
             messages = max(1, kept.joints + kept.frames + kept.acks)
             with partial.open("wb") as stream:
-                file = SessionFile(stream, session, kept.frames_missing)
+                file = McapSessionFile(stream, session, kept.frames_missing)
                 for number, recorded in enumerate(record, 1):
                     file.add(recorded)
-                    update(min(1.0, number / messages), size(stream.tell()))
+                    update(min(1.0, number / messages), format_size(stream.tell()))
                 exported = file.finish()
         partial.replace(path)
     finally:

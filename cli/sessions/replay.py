@@ -10,8 +10,8 @@ from typing import Any, Final
 from saccade import ArtifactsView, Client, SessionView
 
 from cli.failure import Failure
-from cli.jobs.progress_bar import Update
-from cli.output import note
+from cli.output import print_note
+from cli.progress_bar import ProgressCallback
 from contracts.limits import SESSION_LENGTH_S
 
 #: Looked at this often while somebody watches.
@@ -19,7 +19,7 @@ _LOOK_S: Final = 1.0
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedValue:
     """One thing that both sessions left."""
 
     name: str
@@ -64,7 +64,7 @@ def open_replay(client: Client, session_id: str, params: Mapping[str, Any]) -> t
     return original, opened
 
 
-def follow_replay(client: Client, original: SessionView, replay: SessionView, update: Update) -> SessionView:
+def follow_replay(client: Client, original: SessionView, replay: SessionView, update: ProgressCallback) -> SessionView:
     """Wait for the end of a replay.
 
     Raises:
@@ -85,7 +85,7 @@ def follow_replay(client: Client, original: SessionView, replay: SessionView, up
     return replay
 
 
-def compare(client: Client, original: SessionView, replay: SessionView) -> list[Compared]:
+def compare(client: Client, original: SessionView, replay: SessionView) -> list[ComparedValue]:
     """Hold two sessions that have ended against each other: steps, chunks, frames, and each file's SHA-256.
 
     Raises:
@@ -93,18 +93,18 @@ def compare(client: Client, original: SessionView, replay: SessionView) -> list[
     """
     first, second = (client.artifacts(_job_of(one)) for one in (original, replay))
     compared = [
-        Compared("steps", _figure(original, "steps"), _figure(replay, "steps")),
-        Compared("chunks", (original.result or {}).get("chunks"), (replay.result or {}).get("chunks")),
-        Compared("accepted frames", original.frames.accepted, replay.frames.accepted),
+        ComparedValue("steps", _figure(original, "steps"), _figure(replay, "steps")),
+        ComparedValue("chunks", (original.result or {}).get("chunks"), (replay.result or {}).get("chunks")),
+        ComparedValue("accepted frames", original.frames.accepted, replay.frames.accepted),
     ]
     if compared[0].original is None and compared[0].replay is None:
         # Not every workload works in steps.
         del compared[0]
     sums, again = _sums(first), _sums(second)
-    return compared + [Compared(name, sums.get(name), again.get(name)) for name in sorted({*sums, *again})]
+    return compared + [ComparedValue(name, sums.get(name), again.get(name)) for name in sorted({*sums, *again})]
 
 
-def judge(compared: Sequence[Compared]) -> None:
+def require_identical(compared: Sequence[ComparedValue]) -> None:
     """Let a replay pass that made the same of it.
 
     Raises:
@@ -121,7 +121,7 @@ def judge(compared: Sequence[Compared]) -> None:
 def warn_of_failure(original: SessionView) -> None:
     """Say that a session which failed cannot be repeated to its end."""
     if original.state == "failed":
-        note(f"  note: session {original.id} failed; what it left is compared as far as it came.")
+        print_note(f"  note: session {original.id} failed; what it left is compared as far as it came.")
 
 
 def _job_of(session: SessionView) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from cli.embedded.leftovers import end_workers
+from cli.embedded.leftover_processes import end_workers
 from cli.embedded.processes import children_of
 
 ROOT = Path(__file__).parents[2]

@@ -15,7 +15,10 @@ from saccade.errors import (
     WaitTimeoutError,
 )
 from saccade.events import Event, Gap, Snapshot
-from saccade.objects import (
+from saccade.session_inputs import FrameAnswer, JointsAnswer, Ply
+from saccade.session_record import Recorded, RecordedMessage, RecordSize
+from saccade.session_stream import SessionStream
+from saccade.views import (
     Artifact,
     ArtifactsView,
     AttemptView,
@@ -31,9 +34,6 @@ from saccade.objects import (
     WebhookTest,
     WebhookView,
 )
-from saccade.session_inputs import FrameAnswer, JointsAnswer, Ply
-from saccade.session_record import Recorded, RecordSize
-from saccade.session_stream import SessionStream
 
 __all__ = [
     "Artifact",
@@ -60,6 +60,7 @@ __all__ = [
     "Ply",
     "RecordSize",
     "Recorded",
+    "RecordedMessage",
     "RefusedError",
     "SessionCost",
     "SessionStream",

@@ -1,4 +1,4 @@
-"""Requests to the API and what they are for, written once for both clients (saccade/connection.py says how)."""
+"""Requests to the API and what they are for, written once for both clients (see saccade/transport.py)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel
 
-from saccade.connection import Connection
 from saccade.errors import AWAY, ClientError, JobFailedError, WaitTimeoutError, refusal, unreachable
 from saccade.event_stream import EventStream
-from saccade.objects import ArtifactsView, JobView, UploadView
 from saccade.retries import COMES_BACK_S, Retries, retry_after_s
 from saccade.session_record import RecordStream
+from saccade.transport import Transport
+from saccade.views import ArtifactsView, JobView, UploadView
 
 Model = TypeVar("Model", bound=BaseModel)
 JobModel = TypeVar("JobModel", bound=JobView)
@@ -37,7 +37,7 @@ _REQUEST_S: Final = 30.0
 class Api:
     """Calls one server; knows whether it ever answered."""
 
-    def __init__(self, connection: Connection, silence_s: float) -> None:
+    def __init__(self, connection: Transport, silence_s: float) -> None:
         """Call by ``connection``; an event stream that is silent for ``silence_s`` is taken for dead."""
         self.connection = connection
         self._silence_s = silence_s
@@ -138,7 +138,7 @@ class Api:
         """Read a job, as it is when it has ended or after ``wait_s``."""
         whole_s = min(_LONGEST_WAIT_S, math.ceil(wait_s or 0))
         headers = {"Prefer": f"wait={whole_s}"} if whole_s else {}
-        path = f"/v1/jobs/{segment(job_id)}"
+        path = f"/v1/jobs/{path_segment(job_id)}"
         return await self.get(model, path, headers=headers, timeout=_REQUEST_S + whole_s, patience_s=patience_s)
 
     async def wait(self, model: type[JobModel], job_id: str, timeout_s: float | None) -> JobModel:
@@ -160,15 +160,15 @@ class Api:
 
     async def act(self, model: type[JobModel], job_id: str, verb: str) -> JobModel:
         """Cancel or retry a job."""
-        return await self.post(model, f"/v1/jobs/{segment(job_id)}/{verb}")
+        return await self.post(model, f"/v1/jobs/{path_segment(job_id)}/{verb}")
 
-    def jobs(self, model: type[JobModel], **search: Any) -> Pages[JobModel]:
+    def jobs(self, model: type[JobModel], **search: Any) -> PageIterator[JobModel]:
         """List jobs, newest first."""
-        return Pages(self, model, "/v1/jobs", search)
+        return PageIterator(self, model, "/v1/jobs", search)
 
     async def artifacts(self, job_id: str) -> ArtifactsView:
         """Read what a job left behind."""
-        return await self.get(ArtifactsView, f"/v1/jobs/{segment(job_id)}/artifacts")
+        return await self.get(ArtifactsView, f"/v1/jobs/{path_segment(job_id)}/artifacts")
 
     def events(
         self,
@@ -186,16 +186,15 @@ class Api:
         params: dict[str, str | Sequence[str] | None] = {"types": ",".join(types), "subject": subject}
         if job_id or session_id:
             # The stream itself is read whole: its end must be seen whatever is shown of it.
-            path = (
-                f"/v1/jobs/{segment(job_id)}/events" if job_id else f"/v1/sessions/{segment(session_id or '')}/events"
-            )
+            noun, resource_id = ("jobs", job_id) if job_id else ("sessions", session_id or "")
+            path = f"/v1/{noun}/{path_segment(resource_id)}/events"
             params, shown, since = {}, frozenset(types), None
         return EventStream(
             self.connection,
             path,
             params={name: value for name, value in params.items() if value},
             types=shown,
-            since=moment(since),
+            since=format_moment(since),
             cursor=cursor,
             follow=follow,
             silence_s=self._silence_s,
@@ -204,11 +203,11 @@ class Api:
 
     def record(self, session_id: str) -> RecordStream:
         """Open the record of what was streamed into a session."""
-        path = f"/v1/sessions/{segment(session_id)}/telemetry"
+        path = f"/v1/sessions/{path_segment(session_id)}/telemetry"
         return RecordStream(self.connection, path, reached=self._reached)
 
 
-class Pages(Generic[Model]):
+class PageIterator(Generic[Model]):
     """Things of a list, read page after page."""
 
     def __init__(self, api: Api, model: type[Model], path: str, params: Mapping[str, Any]) -> None:
@@ -216,7 +215,7 @@ class Pages(Generic[Model]):
         self._api = api
         self._model = model
         self._path = path
-        self._params = given(params)
+        self._params = without_none(params)
         self._ready: deque[Model] = deque()
         self._over = False
 
@@ -235,19 +234,19 @@ class Pages(Generic[Model]):
         """Hold nothing."""
 
 
-def segment(text: str) -> str:
+def path_segment(text: str) -> str:
     """Write an id as one segment of a path."""
     return quote(text, safe="")
 
 
-def moment(since: Since | None) -> str | None:
+def format_moment(since: Since | None) -> str | None:
     """Write a moment as the API takes it."""
     if isinstance(since, datetime):
         return since.astimezone().isoformat()
     return None if since is None else str(since)
 
 
-def given(fields: Mapping[str, Any]) -> dict[str, Any]:
+def without_none(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out what was left out."""
     return {name: value for name, value in fields.items() if value is not None}
 
@@ -261,7 +260,7 @@ def job_body(workload: str, inputs: Inputs, params: Mapping[str, Any] | None, **
         return value if isinstance(value, str) else [one.id if isinstance(one, UploadView) else one for one in value]
 
     named = {name: ids(value) for name, value in inputs.items()}
-    return {"workload": workload, "inputs": named, "params": dict(params or {})} | given(options)
+    return {"workload": workload, "inputs": named, "params": dict(params or {})} | without_none(options)
 
 
 def failure_of(job: JobView) -> JobFailedError | None:

@@ -9,15 +9,15 @@ from typing import Any
 
 from pydantic import PrivateAttr
 
-from saccade.api import Api, Inputs, Since, failure_of, job_body, moment
-from saccade.connection import AsyncConnection, iterate_async
-from saccade.download import Download
+from saccade.api import Api, Inputs, Since, failure_of, format_moment, job_body
+from saccade.download import ArtifactDownload
 from saccade.event_stream import SILENCE_S, EventStream
 from saccade.events import Event
-from saccade.objects import ArtifactsView, JobView, Ticket, UploadView
-from saccade.sessions import AsyncSessions
-from saccade.upload import OnProgress, Upload
-from saccade.webhooks import AsyncWebhooks
+from saccade.sessions import AsyncSessionsClient
+from saccade.transport import AsyncTransport, iterate_async
+from saccade.upload import FileUpload, OnProgress
+from saccade.views import ArtifactsView, JobView, Ticket, UploadView
+from saccade.webhooks import AsyncWebhooksClient
 
 
 class AsyncClient:
@@ -33,12 +33,12 @@ class AsyncClient:
 
         An answer may take ``timeout_s``; an event stream that is silent for ``silence_s`` is opened anew.
         """
-        self._connection = AsyncConnection(url, api_key, timeout_s)
+        self._connection = AsyncTransport(url, api_key, timeout_s)
         self._api = Api(self._connection, silence_s)
         #: Where events are sent to by the server itself.
-        self.webhooks = AsyncWebhooks(self._api)
+        self.webhooks = AsyncWebhooksClient(self._api)
         #: Live sessions.
-        self.sessions = AsyncSessions(self._api)
+        self.sessions = AsyncSessionsClient(self._api)
 
     async def __aenter__(self) -> AsyncClient:
         """Give itself."""
@@ -79,7 +79,7 @@ class AsyncClient:
         ``on_progress`` is called with bytes done and bytes in all. With ``state_dir`` an interrupted upload in parts
         goes on where it stopped when the same file (path, size, modification time) is uploaded again.
         """
-        upload = Upload(
+        upload = FileUpload(
             self._api, Path(path), on_progress, content_type=content_type, state_dir=state_dir, multipart=multipart
         )
         return await upload.run()
@@ -128,7 +128,12 @@ class AsyncClient:
     ) -> AsyncIterator[AsyncJob]:
         """Iterate over jobs, newest first, reading page after page."""
         found = self._api.jobs(
-            AsyncJob, state=state, workload=workload, since=moment(since), until=moment(until), limit=page_size
+            AsyncJob,
+            state=state,
+            workload=workload,
+            since=format_moment(since),
+            until=format_moment(until),
+            limit=page_size,
         )
         return (job.bound_to(self) async for job in iterate_async(found))
 
@@ -164,7 +169,7 @@ class AsyncClient:
 
         All of them come with the manifest, which says what each is. What an interrupted download left is gone on with.
         """
-        return await Download(self._api, job_id, Path(folder), on_progress, names).run()
+        return await ArtifactDownload(self._api, job_id, Path(folder), on_progress, names).run()
 
     def events(
         self,

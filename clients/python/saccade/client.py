@@ -9,15 +9,15 @@ from typing import Any
 
 from pydantic import PrivateAttr
 
-from saccade.api import Api, Inputs, Since, failure_of, job_body, moment
-from saccade.connection import BlockingConnection, finish, iterate
-from saccade.download import Download
+from saccade.api import Api, Inputs, Since, failure_of, format_moment, job_body
+from saccade.download import ArtifactDownload
 from saccade.event_stream import SILENCE_S, EventStream
 from saccade.events import Event
-from saccade.objects import ArtifactsView, JobView, Ticket, UploadView
-from saccade.sessions import Sessions
-from saccade.upload import OnProgress, Upload
-from saccade.webhooks import Webhooks
+from saccade.sessions import SessionsClient
+from saccade.transport import BlockingTransport, iterate, run_blocking
+from saccade.upload import FileUpload, OnProgress
+from saccade.views import ArtifactsView, JobView, Ticket, UploadView
+from saccade.webhooks import WebhooksClient
 
 
 class Client:
@@ -33,12 +33,12 @@ class Client:
 
         An answer may take ``timeout_s``; an event stream that is silent for ``silence_s`` is opened anew.
         """
-        self._connection = BlockingConnection(url, api_key, timeout_s)
+        self._connection = BlockingTransport(url, api_key, timeout_s)
         self._api = Api(self._connection, silence_s)
         #: Where events are sent to by the server itself.
-        self.webhooks = Webhooks(self._api)
+        self.webhooks = WebhooksClient(self._api)
         #: Live sessions.
-        self.sessions = Sessions(self._api)
+        self.sessions = SessionsClient(self._api)
 
     def __enter__(self) -> Client:
         """Give itself."""
@@ -55,15 +55,15 @@ class Client:
 
     def close(self) -> None:
         """Close the connections."""
-        finish(self._connection.close())
+        run_blocking(self._connection.close())
 
     def health(self) -> dict[str, Any]:
         """Give the server's health, be it good or bad."""
-        return finish(self._api.call("GET", "/health", accept_status=frozenset({503})))
+        return run_blocking(self._api.call("GET", "/health", accept_status=frozenset({503})))
 
     def workloads(self) -> list[dict[str, Any]]:
         """List what the server can do."""
-        return finish(self._api.workloads())
+        return run_blocking(self._api.workloads())
 
     def upload(
         self,
@@ -79,10 +79,10 @@ class Client:
         ``on_progress`` is called with bytes done and bytes in all. With ``state_dir`` an interrupted upload in parts
         goes on where it stopped when the same file (path, size, modification time) is uploaded again.
         """
-        upload = Upload(
+        upload = FileUpload(
             self._api, Path(path), on_progress, content_type=content_type, state_dir=state_dir, multipart=multipart
         )
-        return finish(upload.run())
+        return run_blocking(upload.run())
 
     def submit(
         self,
@@ -111,11 +111,11 @@ class Client:
             metadata=metadata and dict(metadata),
             webhook_url=webhook_url,
         )
-        return finish(self._api.submit(Job, body, idempotency_key)).bound_to(self)
+        return run_blocking(self._api.submit(Job, body, idempotency_key)).bound_to(self)
 
     def job(self, job_id: str, *, wait_s: float | None = None) -> Job:
         """Read a job; ``wait_s`` lets the server answer only when it has ended, or after so many seconds (60)."""
-        return finish(self._api.job(Job, job_id, wait_s)).bound_to(self)
+        return run_blocking(self._api.job(Job, job_id, wait_s)).bound_to(self)
 
     def jobs(
         self,
@@ -128,7 +128,7 @@ class Client:
     ) -> Iterator[Job]:
         """Iterate over jobs, newest first, reading page after page."""
         found = self._api.jobs(
-            Job, state=state, workload=workload, since=moment(since), until=moment(until), limit=page_size
+            Job, state=state, workload=workload, since=format_moment(since), until=format_moment(until), limit=page_size
         )
         return (job.bound_to(self) for job in iterate(found))
 
@@ -138,19 +138,19 @@ class Client:
         Raises:
             WaitTimeoutError: it goes on after ``timeout_s``.
         """
-        return finish(self._api.wait(Job, job_id, timeout_s)).bound_to(self)
+        return run_blocking(self._api.wait(Job, job_id, timeout_s)).bound_to(self)
 
     def cancel(self, job_id: str) -> Job:
         """Ask for a job's end."""
-        return finish(self._api.act(Job, job_id, "cancel")).bound_to(self)
+        return run_blocking(self._api.act(Job, job_id, "cancel")).bound_to(self)
 
     def retry(self, job_id: str) -> Job:
         """Give a failed or cancelled job another attempt; its finished stages are kept."""
-        return finish(self._api.act(Job, job_id, "retry")).bound_to(self)
+        return run_blocking(self._api.act(Job, job_id, "retry")).bound_to(self)
 
     def artifacts(self, job_id: str) -> ArtifactsView:
         """Read what a job left behind."""
-        return finish(self._api.artifacts(job_id))
+        return run_blocking(self._api.artifacts(job_id))
 
     def download(
         self,
@@ -164,7 +164,7 @@ class Client:
 
         All of them come with the manifest, which says what each is. What an interrupted download left is gone on with.
         """
-        return finish(Download(self._api, job_id, Path(folder), on_progress, names).run())
+        return run_blocking(ArtifactDownload(self._api, job_id, Path(folder), on_progress, names).run())
 
     def events(
         self,
@@ -196,7 +196,7 @@ class Client:
 
     def ticket(self, resource: str = "/v1/events") -> Ticket:
         """Get a ticket with which a browser's EventSource opens one event stream, given by its path."""
-        return finish(self._api.post(Ticket, "/v1/tickets", json={"resource": resource}))
+        return run_blocking(self._api.post(Ticket, "/v1/tickets", json={"resource": resource}))
 
 
 class Events(Iterator[Event]):

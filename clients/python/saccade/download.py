@@ -14,12 +14,12 @@ from urllib.parse import quote
 
 import httpx
 
-from saccade.api import Api, segment
-from saccade.connection import Incoming
+from saccade.api import Api, path_segment
 from saccade.errors import ClientError, TransferError, refusal
-from saccade.objects import Artifact
 from saccade.retries import Retries
+from saccade.transport import StreamedResponse
 from saccade.upload import OnProgress
+from saccade.views import Artifact
 
 _MANIFEST: Final = "manifest.json"
 _CHUNK_BYTES: Final = 1024 * 1024
@@ -34,7 +34,7 @@ class _DamagedError(Exception):
     """What arrived is not what the manifest promised."""
 
 
-class Download:
+class ArtifactDownload:
     """Some of a job's files on their way home."""
 
     def __init__(
@@ -112,7 +112,7 @@ class Download:
             partial.begin_again()
             raise _DamagedError(f"it arrived damaged ({count} of {artifact.bytes} bytes)")
 
-    async def _receive(self, incoming: Incoming, partial: _Partial) -> None:
+    async def _receive(self, incoming: StreamedResponse, partial: _Partial) -> None:
         """Write what comes, some of it at a time, and what came before a connection broke."""
         held: list[bytes] = []
         size = 0
@@ -132,9 +132,9 @@ class Download:
             await self._api.connection.work(partial.write, chunks)
             self._tell(partial.count)
 
-    async def _open(self, name: str, start: int) -> Incoming:
+    async def _open(self, name: str, start: int) -> StreamedResponse:
         """Open a file in the bucket at ``start``, or at its beginning where the bucket cannot."""
-        answer = await self._api.send("GET", f"/v1/jobs/{segment(self._job_id)}/artifacts/{quote(name)}")
+        answer = await self._api.send("GET", f"/v1/jobs/{path_segment(self._job_id)}/artifacts/{quote(name)}")
         if not answer.has_redirect_location:
             raise refusal(answer)
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})

@@ -12,11 +12,11 @@ from typing import Final
 
 import httpx
 
-from saccade.connection import Connection, Incoming
 from saccade.errors import AWAY, ClientError, refusal, unreachable
-from saccade.events import ENDS, Event, Gap, Snapshot, event_of, takes
+from saccade.events import ENDS, Event, Gap, Snapshot, matches_types, parse_event
 from saccade.retries import COMES_BACK_S, Retries, retry_after_s
-from saccade.server_sent import Block, BlockParser
+from saccade.sse import SseBlock, SseParser
+from saccade.transport import StreamedResponse, Transport
 
 #: A stream that is silent for this long is dead: the server's heartbeat comes every 15 s.
 SILENCE_S: Final = 45.0
@@ -43,7 +43,7 @@ class EventStream:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: Transport,
         path: str,
         *,
         params: Mapping[str, str | Sequence[str]],
@@ -63,8 +63,8 @@ class EventStream:
         self._follow = follow
         self._silence_s = silence_s if follow else _IDLE_S
         self._retries = Retries(reached=reached, first_pause_s=0.1, longest_pause_s=5.0)
-        self._incoming: Incoming | None = None
-        self._parser = BlockParser()
+        self._incoming: StreamedResponse | None = None
+        self._parser = SseParser()
         self._ready: deque[Event] = deque()
         self._began = datetime.now(timezone.utc)
         self._began_s = self._told_s = time.monotonic()
@@ -92,7 +92,7 @@ class EventStream:
                 self.cursor = event.cursor or self.cursor
                 if not self._follow and _is_live(event, self._began):
                     await self._end()
-                elif takes(self._types, event):
+                elif matches_types(self._types, event):
                     return event
             if self._over:
                 return None
@@ -135,7 +135,7 @@ class EventStream:
             headers["Last-Event-ID"] = params["last_event_id"] = self._known
         elif since := self._from():
             params["since"] = since
-        self._parser = BlockParser()
+        self._parser = SseParser()
         incoming = await self._connection.open(self._path, headers=headers, params=params, silence_s=self._silence_s)
         self._incoming = incoming
         self._told_s = time.monotonic()
@@ -156,14 +156,14 @@ class EventStream:
         self._answered = True
         self._retries.be_patient(math.inf if self._follow else COMES_BACK_S)
 
-    def _take(self, block: Block) -> None:
+    def _take(self, block: SseBlock) -> None:
         """Keep what a block says, unless it came before."""
         if block.retry_ms is not None:
             self._retry_s = block.retry_ms / 1000
         if not block.data:  # the server asks us to come again later
             return
         try:
-            event = event_of(block)
+            event = parse_event(block)
         except ValueError as error:
             raise _BrokenError(error) from error
         if isinstance(event, Gap):

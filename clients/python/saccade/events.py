@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Final
 
-from saccade.server_sent import Block
+from saccade.sse import SseBlock
 
 #: Types with which a job or session ends. A failed job may go on once more: ``job.retrying``.
 ENDS: Final = frozenset({"job.succeeded", "job.failed", "job.cancelled", "session.stopped", "session.failed"})
@@ -86,7 +86,7 @@ class Snapshot(Event):
 _OF_THE_STREAM: Final[dict[str, type[Event]]] = {"gap": Gap, "snapshot": Snapshot}
 
 
-def event_of(block: Block) -> Event:
+def parse_event(block: SseBlock) -> Event:
     """Read an event from a block of a stream.
 
     Raises:
@@ -99,7 +99,7 @@ def event_of(block: Block) -> Event:
     return kind(block.event, block.id, block.body, envelope)
 
 
-def takes(types: frozenset[str], event: Event) -> bool:
+def matches_types(types: frozenset[str], event: Event) -> bool:
     """Tell whether an event is of types like ``job.succeeded`` or ``job.*``; a gap is of any."""
     if not types or isinstance(event, (Gap, Snapshot)):
         return True

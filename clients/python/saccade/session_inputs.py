@@ -10,7 +10,7 @@ from typing import Any, Final
 import httpx
 from pydantic import BaseModel, ConfigDict
 
-from saccade.api import Api, Model, given
+from saccade.api import Api, Model, without_none
 from saccade.errors import ClientError, refusal
 
 _PNG: Final = b"\x89PNG"
@@ -74,7 +74,7 @@ def joint_batch(
     """Write samples as the API takes them; ``clock_offset_s`` is the server's clock minus one's own."""
     clock = None if clock_offset_s is None else {"offset_s": clock_offset_s, "error_s": clock_error_s}
     written = [[seq, captured_at_s, *map(list, values)] for seq, captured_at_s, *values in samples]
-    return given({"source": source, "clock": clock}) | {"names": list(names), "unit": unit, "samples": written}
+    return without_none({"source": source, "clock": clock}) | {"names": list(names), "unit": unit, "samples": written}
 
 
 async def send_frame(api: Api, path: str, picture: bytes, head: Mapping[str, Any], wait_s: float | None) -> FrameAnswer:
@@ -112,7 +112,7 @@ async def fetch_ply(api: Api, path: str, *, max_splats: int | None, etag: str | 
         ClientError: refused (there is none yet), or unreachable.
     """
     headers = {} if etag is None else {"If-None-Match": etag}
-    answer = await api.send("GET", path, headers=headers, params=given({"max_splats": max_splats}))
+    answer = await api.send("GET", path, headers=headers, params=without_none({"max_splats": max_splats}))
     if answer.status_code == _NOT_MODIFIED:
         return None
     if answer.is_error:

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import httpx
 
-from saccade.connection import Connection, Incoming
 from saccade.errors import AWAY, ClientError, TransferError, refusal, unreachable
 from saccade.retries import COMES_BACK_S, Retries, retry_after_s
+from saccade.transport import StreamedResponse, Transport
 
 #: A server that sends nothing for this long is gone.
 _SILENCE_S: Final = 30.0
@@ -24,7 +24,7 @@ _BEGIN: Final = "record"
 
 
 @dataclass(frozen=True)
-class Recorded:
+class RecordedMessage:
     """One message: ``joints`` (a batch, JSON), ``frames`` (a picture) or ``acks`` (what became of frames, JSON)."""
 
     kind: str
@@ -34,6 +34,10 @@ class Recorded:
     #: Of a frame: ``Frame-Seq``, ``Frame-Captured-At``, ``Frame-Source``, ``Content-Type``.
     headers: dict[str, str]
     body: bytes
+
+
+#: The public name of ``RecordedMessage``.
+Recorded = RecordedMessage
 
 
 @dataclass(frozen=True)
@@ -54,13 +58,13 @@ class RecordSize:
 class RecordStream:
     """Gives every message of a record once, in order."""
 
-    def __init__(self, connection: Connection, path: str, *, reached: bool = False) -> None:
+    def __init__(self, connection: Transport, path: str, *, reached: bool = False) -> None:
         """Read ``path``; ``reached`` tells that the server has answered before."""
         self._connection = connection
         self._path = path
-        self._incoming: Incoming | None = None
+        self._incoming: StreamedResponse | None = None
         self._parts = _Parts()
-        self._ready: deque[Recorded] = deque()
+        self._ready: deque[RecordedMessage] = deque()
         self._retries = Retries(patience_s=COMES_BACK_S, reached=reached)
         self._over = False
         #: Known once the first message was asked for, or ``begin`` was called.
@@ -77,7 +81,7 @@ class RecordStream:
             await self._advance()
         return self.size
 
-    async def next(self) -> Recorded | None:
+    async def next(self) -> RecordedMessage | None:
         """Give the next message, or None at the end.
 
         Raises:
@@ -150,7 +154,7 @@ class RecordStream:
             self.after = int(head["sequence"])
             self._retries.succeeded()
             self._ready.append(
-                Recorded(kind, self.after, _nanoseconds(str(head["stored_at"])), dict(head["headers"]), body)
+                RecordedMessage(kind, self.after, _nanoseconds(str(head["stored_at"])), dict(head["headers"]), body)
             )
 
 

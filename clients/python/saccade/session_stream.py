@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 
-from saccade.api import given
+from saccade.api import without_none
 from saccade.errors import ClientError, RefusedError, refusal
 from saccade.session_inputs import FrameAnswer, JointSample, content_type_of, joint_batch
 
@@ -103,7 +103,7 @@ class SessionStream:
             "seq": number,
             "captured_at_s": time.time() if captured_at_s is None else captured_at_s,
             "content_type": content_type_of(picture),
-        } | given({"clock_offset_s": clock_offset_s, "source": source})
+        } | without_none({"clock_offset_s": clock_offset_s, "source": source})
         written = json.dumps(head).encode()
         await self._send(len(written).to_bytes(4, "big") + written + picture)
         return number

@@ -7,9 +7,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from saccade.api import Api, Pages, given, segment
-from saccade.connection import AsyncConnection, finish, iterate, iterate_async
-from saccade.objects import SessionView
+from saccade.api import Api, PageIterator, path_segment, without_none
 from saccade.session_inputs import (
     FrameAnswer,
     JointSample,
@@ -20,15 +18,17 @@ from saccade.session_inputs import (
     send_frame,
     send_joints,
 )
-from saccade.session_record import Recorded, RecordSize, RecordStream
+from saccade.session_record import RecordedMessage, RecordSize, RecordStream
 from saccade.session_stream import SessionStream
+from saccade.transport import AsyncTransport, iterate, iterate_async, run_blocking
+from saccade.views import SessionView
 
 _ALL: Final = "/v1/sessions"
 _LONGEST_WAIT_S: Final = 60
 _REQUEST_S: Final = 30.0
 
 
-class Sessions:
+class SessionsClient:
     """The sessions of one's own; ``client.sessions``."""
 
     def __init__(self, api: Api) -> None:
@@ -60,23 +60,23 @@ class Sessions:
             max_cost_usd=max_cost_usd,
             metadata=metadata and dict(metadata),
         )
-        return finish(self._api.post(SessionView, _ALL, json=body, key=idempotency_key))
+        return run_blocking(self._api.post(SessionView, _ALL, json=body, key=idempotency_key))
 
     def get(self, session_id: str, *, wait_s: float | None = None) -> SessionView:
         """Read a session; ``wait_s`` lets the server answer only when it has ended, or after so many seconds (60)."""
-        return finish(self._api.get(SessionView, _one(session_id), **_waiting(wait_s)))
+        return run_blocking(self._api.get(SessionView, _one(session_id), **_waiting(wait_s)))
 
     def all(self, *, state: str | Sequence[str] | None = None, page_size: int | None = None) -> Iterator[SessionView]:
         """Iterate over sessions, newest first."""
-        return iterate(Pages(self._api, SessionView, _ALL, {"state": state, "limit": page_size}))
+        return iterate(PageIterator(self._api, SessionView, _ALL, {"state": state, "limit": page_size}))
 
     def stop(self, session_id: str, *, wait_s: float | None = None) -> SessionView:
         """Ask for a session's end; ``wait_s`` as of ``get``."""
-        return finish(self._api.post(SessionView, _one(session_id, "stop"), **_waiting(wait_s)))
+        return run_blocking(self._api.post(SessionView, _one(session_id, "stop"), **_waiting(wait_s)))
 
     def reset(self, session_id: str) -> SessionView:
         """Ask a session to forget what it has seen."""
-        return finish(self._api.post(SessionView, _one(session_id, "reset")))
+        return run_blocking(self._api.post(SessionView, _one(session_id, "reset")))
 
     def send_frame(
         self,
@@ -95,7 +95,7 @@ class Sessions:
         ``clock_offset_s`` is the server's clock minus one's own, ``source`` the camera's name.
         """
         head = _head(seq, captured_at_s, clock_offset_s, source)
-        return finish(send_frame(self._api, _one(session_id, "frames"), picture, head, wait_s))
+        return run_blocking(send_frame(self._api, _one(session_id, "frames"), picture, head, wait_s))
 
     def send_joints(
         self,
@@ -115,7 +115,7 @@ class Sessions:
         batch = joint_batch(
             names, samples, unit=unit, source=source, clock_offset_s=clock_offset_s, clock_error_s=clock_error_s
         )
-        return finish(send_joints(self._api, _one(session_id, "joints"), batch))
+        return run_blocking(send_joints(self._api, _one(session_id, "joints"), batch))
 
     def ply(self, session_id: str, *, max_splats: int | None = None, etag: str | None = None) -> Ply | None:
         """Fetch the newest model, whole or its most important splats; None if it is still the version ``etag``.
@@ -124,14 +124,14 @@ class Sessions:
             ClientError: ``session_not_started`` while there is none.
         """
         path = _one(session_id, "ply")
-        return finish(fetch_ply(self._api, path, max_splats=max_splats, etag=etag))
+        return run_blocking(fetch_ply(self._api, path, max_splats=max_splats, etag=etag))
 
-    def record(self, session_id: str) -> Record:
+    def record(self, session_id: str) -> TelemetryRecord:
         """Read what was streamed into a session, as of now, over any disconnect. Telemetry is kept for some hours."""
-        return Record(self._api.record(session_id))
+        return TelemetryRecord(self._api.record(session_id))
 
 
-class Record(Iterator[Recorded]):
+class TelemetryRecord(Iterator[RecordedMessage]):
     """The messages of a record, in the order in which they were stored."""
 
     def __init__(self, stream: RecordStream) -> None:
@@ -139,20 +139,20 @@ class Record(Iterator[Recorded]):
         self._stream = stream
         self._messages = iterate(stream)
 
-    def __next__(self) -> Recorded:
+    def __next__(self) -> RecordedMessage:
         return next(self._messages)
 
     def size(self) -> RecordSize:
         """Ask how much there is."""
-        return finish(self._stream.begin())
+        return run_blocking(self._stream.begin())
 
     def close(self) -> None:
         """Let the connection go."""
         self._messages.close()
-        finish(self._stream.close())
+        run_blocking(self._stream.close())
 
 
-class AsyncSessions:
+class AsyncSessionsClient:
     """The sessions of one's own; ``client.sessions``."""
 
     def __init__(self, api: Api) -> None:
@@ -194,7 +194,7 @@ class AsyncSessions:
         self, *, state: str | Sequence[str] | None = None, page_size: int | None = None
     ) -> AsyncIterator[SessionView]:
         """Iterate over sessions, newest first."""
-        return iterate_async(Pages(self._api, SessionView, _ALL, {"state": state, "limit": page_size}))
+        return iterate_async(PageIterator(self._api, SessionView, _ALL, {"state": state, "limit": page_size}))
 
     async def stop(self, session_id: str, *, wait_s: float | None = None) -> SessionView:
         """Ask for a session's end; ``wait_s`` as of ``get``."""
@@ -259,17 +259,17 @@ class AsyncSessions:
         package websockets.
         """
         connection = self._api.connection
-        assert isinstance(connection, AsyncConnection)
-        asked = urlencode(given({"joints": "1" if joints else None, "after": after}))
+        assert isinstance(connection, AsyncTransport)
+        asked = urlencode(without_none({"joints": "1" if joints else None, "after": after}))
         url = f"ws{connection.url.removeprefix('http')}{_one(session_id, 'stream')}{'?' * bool(asked)}{asked}"
         return SessionStream(url, connection.headers)
 
-    def record(self, session_id: str) -> AsyncRecord:
+    def record(self, session_id: str) -> AsyncTelemetryRecord:
         """Read what was streamed into a session, as of now, over any disconnect. Telemetry is kept for some hours."""
-        return AsyncRecord(self._api.record(session_id))
+        return AsyncTelemetryRecord(self._api.record(session_id))
 
 
-class AsyncRecord(AsyncIterator[Recorded]):
+class AsyncTelemetryRecord(AsyncIterator[RecordedMessage]):
     """The messages of a record, in the order in which they were stored."""
 
     def __init__(self, stream: RecordStream) -> None:
@@ -277,7 +277,7 @@ class AsyncRecord(AsyncIterator[Recorded]):
         self._stream = stream
         self._messages = iterate_async(stream)
 
-    async def __anext__(self) -> Recorded:
+    async def __anext__(self) -> RecordedMessage:
         return await self._messages.__anext__()
 
     async def size(self) -> RecordSize:
@@ -291,7 +291,7 @@ class AsyncRecord(AsyncIterator[Recorded]):
 
 
 def _one(session_id: str, *more: str) -> str:
-    return "/".join([_ALL, segment(session_id), *more])
+    return "/".join([_ALL, path_segment(session_id), *more])
 
 
 def _head(
@@ -302,7 +302,7 @@ def _head(
 
 
 def _opening(workload: str, params: Mapping[str, Any] | None, **options: Any) -> dict[str, Any]:
-    return {"workload": workload, "params": dict(params or {})} | given(options)
+    return {"workload": workload, "params": dict(params or {})} | without_none(options)
 
 
 def _waiting(wait_s: float | None) -> dict[str, Any]:

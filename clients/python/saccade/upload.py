@@ -11,10 +11,10 @@ from typing import Any, Final
 
 import httpx
 
-from saccade.api import Api, segment
+from saccade.api import Api, path_segment
 from saccade.errors import ClientError, TransferError
-from saccade.objects import UploadView
 from saccade.retries import Retries
+from saccade.views import UploadView
 
 #: Called with bytes done and bytes in all.
 OnProgress = Callable[[int, int], None]
@@ -49,7 +49,7 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-class Upload:
+class FileUpload:
     """One file on its way up."""
 
     def __init__(
@@ -83,7 +83,7 @@ class Upload:
             ClientError: the server refused the file or went away, the bucket did not take it.
         """
         upload_id = await (self._send_parts() if self._in_parts else self._send_whole())
-        path = f"/v1/uploads/{segment(upload_id)}/complete"
+        path = f"/v1/uploads/{path_segment(upload_id)}/complete"
         done = await self._api.post(UploadView, path, timeout=_COMPLETE_S)
         if self._note:
             self._note.unlink(missing_ok=True)
@@ -120,7 +120,7 @@ class Upload:
         missing = [number for number in range(1, count + 1) if number not in arrived]
         done = sum(self._part_size(number, part_bytes) for number in arrived)
         self._tell(done)
-        path = f"/v1/uploads/{segment(upload['id'])}/parts"
+        path = f"/v1/uploads/{path_segment(upload['id'])}/parts"
         for first in range(0, len(missing), _SIGNED_AT_ONCE):
             numbers = missing[first : first + _SIGNED_AT_ONCE]
             signed = await self._api.call("POST", path, json={"part_numbers": numbers})
@@ -140,7 +140,7 @@ class Upload:
             return None
         try:
             kept = json.loads(self._note.read_text())
-            upload = await self._api.call("GET", f"/v1/uploads/{segment(kept['id'])}")
+            upload = await self._api.call("GET", f"/v1/uploads/{path_segment(kept['id'])}")
         except (ValueError, KeyError, TypeError):
             return None
         except ClientError as error:

@@ -68,12 +68,16 @@ class KeyUnusableError(ValueError):
 
 
 @dataclass(frozen=True)
-class Delivery:
+class VerifiedWebhook:
     """A webhook that was verified: ``id`` is the event's, the same each time it comes; ``event`` is the body."""
 
     id: str
     timestamp_s: int
     event: dict[str, Any]
+
+
+#: The public name of ``VerifiedWebhook``.
+Delivery = VerifiedWebhook
 
 
 def verify(
@@ -84,7 +88,7 @@ def verify(
     public_keys: str | Iterable[str] | Mapping[str, Any] = (),
     tolerance_s: float = TOLERANCE_S,
     now_s: float | None = None,
-) -> Delivery:
+) -> VerifiedWebhook:
     """Verify a webhook and read it; one right signature by one of the keys is enough.
 
     Args:
@@ -113,7 +117,7 @@ def verify(
             "No signature is right: check that the key is of this endpoint and the body is the bytes as they came."
         )
         raise SignatureMismatchError(message)
-    return Delivery(message_id, int(timestamp), _event(raw))
+    return VerifiedWebhook(message_id, int(timestamp), _event(raw))
 
 
 _Check = Callable[[str, bytes, bytes], bool]

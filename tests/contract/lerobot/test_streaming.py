@@ -124,7 +124,7 @@ def test_arrays_are_encoded_beside_the_loop_and_capped_in_rate(nats_server: Nats
 
 
 def _watched(threads: set[str]) -> Callable[[Any], bytes]:
-    from saccade_robot.pictures import find_encoder
+    from saccade_robot.image_encoding import find_encoder
 
     encoder = find_encoder()
 

@@ -18,7 +18,7 @@ from nats.aio.msg import Msg
 from pydantic import SecretStr
 
 from cli.embedded import programs
-from cli.embedded.folder import DataFolder
+from cli.embedded.data_folder import DataFolder
 from contracts.errors import SaccadeError
 from contracts.ids import new_id
 from contracts.session import clock_subject, telemetry_subject

@@ -16,11 +16,11 @@ import pytest
 from click.testing import CliRunner, Result
 from mcap.reader import make_reader
 from saccade import AsyncClient, Client, NotFoundError, Recorded, RefusedError
-from saccade.sessions import AsyncRecord
+from saccade.sessions import AsyncTelemetryRecord
 
 from cli.__main__ import saccade
 from cli.failure import Failure
-from cli.sessions.replay import Compared, compare
+from cli.sessions.replay import ComparedValue, compare
 from contracts.errors import ErrorCode
 from contracts.job import State
 from contracts.session import telemetry_subject
@@ -257,7 +257,7 @@ async def test_a_record_comes_whole_over_connections_that_break(place: Place, fa
     assert [one.kind for one in got] == ["frames", "joints"] * 7
 
 
-async def drained(record: AsyncRecord) -> list[Recorded]:
+async def drained(record: AsyncTelemetryRecord) -> list[Recorded]:
     return [one async for one in record]
 
 
@@ -289,7 +289,7 @@ async def test_a_replay_makes_the_same_of_it_and_the_command_says_so(place: Plac
     assert [one.name for one in compared if not one.same] == [manifest["artifacts"][1]["name"]]
 
 
-def compare_again(url: str, *session_ids: str) -> list[Compared]:
+def compare_again(url: str, *session_ids: str) -> list[ComparedValue]:
     """Hold two sessions against each other."""
     with Client(url, f"{TENANT}.secret") as client:
         original, replay = (client.sessions.get(one) for one in session_ids)

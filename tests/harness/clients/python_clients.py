@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 from saccade import AsyncClient, Client
-from saccade.webhooks import Webhooks
+from saccade.webhooks import WebhooksClient
 
 FACES: Final = ("blocking", "asyncio")
 
@@ -40,7 +40,7 @@ class InThread:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._thing, name)
-        if isinstance(found, Webhooks):
+        if isinstance(found, WebhooksClient):
             return InThread(found)
         if not inspect.ismethod(found):
             return found

@@ -11,12 +11,12 @@ import pytest
 from click.testing import CliRunner
 
 from cli.__main__ import main, saccade
-from cli.embedded.folder import DataFolder
+from cli.embedded.data_folder import DataFolder
 from cli.failure import Failure
-from cli.jobs.events import line, seconds_ago
+from cli.jobs.events import event_line, parse_since
 from cli.jobs.follow import progress_text
-from cli.jobs.progress_bar import duration, size
-from cli.output import table
+from cli.output import print_table
+from cli.progress_bar import format_duration, format_size
 from contracts.errors import ErrorCode, SaccadeError
 from kit.auth.api_keys import Authenticator, AuthSettings
 
@@ -96,7 +96,7 @@ def test_a_data_folder_is_private_and_keeps_its_secrets(tmp_path: Path) -> None:
     [("90s", "90"), ("15m", "900"), ("2h", "7200"), ("7d", "604800"), ("45", "45"), ("ab12.77", "ab12.77")],
 )
 def test_how_long_ago(text: str, sent: str) -> None:
-    assert seconds_ago(text) == sent
+    assert parse_since(text) == sent
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_progress_in_words(data: dict[str, Any], text: str) -> None:
 def test_events_in_words() -> None:
     envelope = {"time": "2026-01-02T03:04:05.678Z", "subject": "job_1"}
     error = {"error": {"message": "Nothing moves.", "code": "clip_static"}}
-    assert line("job.failed", envelope, error).split() == [
+    assert event_line("job.failed", envelope, error).split() == [
         "03:04:05",
         "job.failed",
         "job_1",
@@ -125,8 +125,14 @@ def test_events_in_words() -> None:
 
 
 def test_sizes_and_durations() -> None:
-    assert [size(one) for one in (0, 999, 1500, 23_400_000, 5e9)] == ["0 B", "999 B", "1.5 KB", "23.4 MB", "5.00 GB"]
-    assert [duration(one) for one in (0.2, 59.4, 60, 3599, 7260)] == [
+    assert [format_size(one) for one in (0, 999, 1500, 23_400_000, 5e9)] == [
+        "0 B",
+        "999 B",
+        "1.5 KB",
+        "23.4 MB",
+        "5.00 GB",
+    ]
+    assert [format_duration(one) for one in (0.2, 59.4, 60, 3599, 7260)] == [
         "0 s",
         "59 s",
         "1 min 00 s",
@@ -136,5 +142,5 @@ def test_sizes_and_durations() -> None:
 
 
 def test_tables_line_up(capsys: pytest.CaptureFixture[str]) -> None:
-    table(("NAME", "S"), [("whole lap", "-0.237"), ("S1", "+12.000")])
+    print_table(("NAME", "S"), [("whole lap", "-0.237"), ("S1", "+12.000")])
     assert capsys.readouterr().out.splitlines() == ["NAME             S", "whole lap   -0.237", "S1         +12.000"]

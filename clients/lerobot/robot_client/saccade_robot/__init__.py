@@ -8,13 +8,15 @@ from saccade_robot.errors import RobotClientError
 from saccade_robot.robot import RobotDescription, describe
 from saccade_robot.session import Session, find_session, open_session, read_params
 from saccade_robot.streamer import Stats, Streamer
-from saccade_robot.target import HttpTarget, NatsTarget, Target, target_of
-from saccade_robot.units import Motor, Scale, scale_of
+from saccade_robot.target import HttpTarget, IngestTarget, NatsTarget, Target, target_of
+from saccade_robot.units import Motor, MotorDescription, Scale, scale_of
 
 __all__ = [
     "Attachment",
     "HttpTarget",
+    "IngestTarget",
     "Motor",
+    "MotorDescription",
     "NatsTarget",
     "RobotClientError",
     "RobotDescription",

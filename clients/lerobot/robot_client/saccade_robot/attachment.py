@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from saccade_robot.clock import now_s
-from saccade_robot.pictures import Encode
+from saccade_robot.image_encoding import Encode
 from saccade_robot.robot import RobotDescription, describe
 from saccade_robot.session import Session
 from saccade_robot.streamer import Stats, Streamer
-from saccade_robot.target import Target
+from saccade_robot.target import IngestTarget
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class Attachment:
     def __init__(
         self,
         robot: Any,
-        session: Session | Target | Open,
+        session: Session | IngestTarget | Open,
         *,
         cameras: Iterable[str] | None,
         stop_at_end: bool,
@@ -136,14 +136,14 @@ class Attachment:
         except Exception:
             log.exception("the robot is not streamed; it works all the same")
 
-    def _target(self, description: RobotDescription) -> Target | Callable[[], Target]:
+    def _target(self, description: RobotDescription) -> IngestTarget | Callable[[], IngestTarget]:
         to = self._to
         if isinstance(to, Session):
             return to.target
-        if isinstance(to, Target):
+        if isinstance(to, IngestTarget):
             return to
 
-        def opened() -> Target:
+        def opened() -> IngestTarget:
             self._session = to(description)
             log.info("streaming to %s", self._session.page)
             return self._session.target
@@ -157,7 +157,7 @@ class Attachment:
 
 def attach(
     robot: Any,
-    session: Session | Target | Open,
+    session: Session | IngestTarget | Open,
     *,
     cameras: Iterable[str] | None = None,
     stop_at_end: bool = False,

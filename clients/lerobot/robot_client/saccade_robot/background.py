@@ -9,13 +9,13 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
-from saccade_robot.clock import Exchange, Offset, OffsetFilter, now_s, offset_of
+from saccade_robot.clock import Exchange, Offset, OffsetFilter, estimate_offset, now_s
 from saccade_robot.errors import RobotClientError
-from saccade_robot.frames import Camera, Frame, FrameMaker
+from saccade_robot.frames import CameraQueue, EncodedFrame, FrameEncoder
 from saccade_robot.http_link import HttpLink
 from saccade_robot.nats_link import NatsLink
 from saccade_robot.outbox import Batch, Outbox
-from saccade_robot.target import Target
+from saccade_robot.target import IngestTarget
 
 log = logging.getLogger(__name__)
 
@@ -35,16 +35,16 @@ _REFUSED_PAUSE_S: Final = 20.0
 _OPEN_PAUSES_S: Final = (0.5, 1.0, 2.0, 5.0)
 
 
-class Background:
+class BackgroundSender:
     """All that is not the control loop's; made in any thread, run in one."""
 
     def __init__(
         self,
-        target: Target | Callable[[], Target],
+        target: IngestTarget | Callable[[], IngestTarget],
         *,
         outbox: Outbox,
-        cameras: Mapping[str, Camera],
-        frames: FrameMaker,
+        cameras: Mapping[str, CameraQueue],
+        frames: FrameEncoder,
         every_s: float,
         on_close: Callable[[], None] | None,
     ) -> None:
@@ -55,7 +55,7 @@ class Background:
         self._frames = frames
         self._every_s = every_s
         self._on_close = on_close
-        self._target = Target()
+        self._target = IngestTarget()
         self._nats: NatsLink | None = None
         self._http: HttpLink | None = None
         self._frame_marks: deque[int] = deque()
@@ -157,7 +157,7 @@ class Background:
     async def _open(self) -> bool:
         """Find out where to send to, however often that must be asked; tell whether it was found before the end."""
         failures, said = 0, ""
-        while not isinstance(self._to, Target):
+        while not isinstance(self._to, IngestTarget):
             try:
                 self._to = await asyncio.get_running_loop().run_in_executor(None, self._to)
             except Exception as error:  # noqa: BLE001, PERF203 - it is logged and tried again
@@ -242,7 +242,7 @@ class Background:
                 return
             await asyncio.sleep(_FRAMES_S)
 
-    async def _send_frame(self, camera: Camera, taken: tuple[int, float, Any], route: str) -> None:
+    async def _send_frame(self, camera: CameraQueue, taken: tuple[int, float, Any], route: str) -> None:
         sent = False
         try:
             loop = asyncio.get_running_loop()
@@ -260,7 +260,7 @@ class Background:
             self._frame_marks.popleft()
         return len(self._frame_marks)
 
-    async def _deliver(self, frame: Frame, route: str) -> bool:
+    async def _deliver(self, frame: EncodedFrame, route: str) -> bool:
         if route == "nats" and self._nats is not None and self._target.nats is not None:
             mark = await self._nats.publish(self._target.nats.frames, frame.body, frame.headers)
             if mark is not None:
@@ -280,7 +280,7 @@ class Background:
                 exchanges = await self._nats.ask_time()
             if not exchanges and self._http is not None and self._target.http is not None:
                 exchanges = await self._http.ask_time(self._target.http.clock)
-            measured = offset_of(exchanges)
+            measured = estimate_offset(exchanges)
             if measured is not None:
                 self.offset = self._offsets.take(measured, now_s())
             await asyncio.sleep(_CLOCK_AGAIN_S if measured is None else _CLOCK_EVERY_S)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 #: Of so many questions the one with the shortest way tells the offset best.
-QUESTIONS: Final = 8
+CLOCK_PROBES: Final = 8
 
 #: Two clocks that nobody corrects drift apart by less: a hundred millionths, 3 ms in half a minute.
 _DRIFT: Final = 1e-4
@@ -42,7 +42,7 @@ class Offset(NamedTuple):
     error_s: float
 
 
-def offset_of(exchanges: Iterable[Exchange]) -> Offset | None:
+def estimate_offset(exchanges: Iterable[Exchange]) -> Offset | None:
     """Estimate the offset by the exchange with the shortest round trip; None when there is none."""
     best = min(exchanges, key=lambda exchange: exchange.round_trip_s, default=None)
     if best is None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from saccade_robot.clock import Offset
-from saccade_robot.pictures import Encode, content_type, find_encoder
+from saccade_robot.image_encoding import Encode, content_type, find_encoder
 from saccade_robot.ring import Ring
 
 log = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ _EARLY: Final = 0.25
 
 
 @dataclass(frozen=True)
-class Frame:
+class EncodedFrame:
     """One encoded picture with what is said of it, by the names of the NATS headers."""
 
     body: bytes
@@ -33,7 +33,7 @@ class Frame:
         return {n if n == "Content-Type" else f"X-{n}": value for n, value in self.headers.items()}
 
 
-class Camera:
+class CameraQueue:
     """The pictures of one camera; ``offer`` is called by the control thread, all else by the streamer's."""
 
     def __init__(self, name: str, rate_hz: float) -> None:
@@ -79,7 +79,7 @@ class Camera:
         return None
 
 
-class FrameMaker:
+class FrameEncoder:
     """Encodes pictures in whatever thread calls it."""
 
     def __init__(self, encode: Encode | None, offset: Callable[[], Offset | None]) -> None:
@@ -89,7 +89,7 @@ class FrameMaker:
         self._said = ""
         self.errors = 0
 
-    def make(self, camera: str, sequence: int, captured_at_s: float, picture: Any) -> Frame | None:
+    def make(self, camera: str, sequence: int, captured_at_s: float, picture: Any) -> EncodedFrame | None:
         """Make a frame; None when the picture cannot be one, which is logged."""
         try:
             body = self._bytes(picture)
@@ -107,7 +107,7 @@ class FrameMaker:
         }
         if (offset := self._offset()) is not None:
             headers["Frame-Clock-Offset"] = repr(offset.offset_s)
-        return Frame(body, headers)
+        return EncodedFrame(body, headers)
 
     def _bytes(self, picture: Any) -> bytes:
         if isinstance(picture, (bytes, bytearray, memoryview)):

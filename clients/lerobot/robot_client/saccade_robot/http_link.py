@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
-from saccade_robot.clock import QUESTIONS, Exchange, now_s
+from saccade_robot.clock import CLOCK_PROBES, Exchange, now_s
 from saccade_robot.errors import RobotClientError, refusal
 
 log = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 REQUEST_S: Final = 2.0
 
 
-class HttpDoor:
+class HttpConnection:
     """One kept connection to a server, used by one thread at a time."""
 
     def __init__(self, url: str, key: str | None = None, timeout_s: float = REQUEST_S) -> None:
@@ -77,7 +77,7 @@ class HttpLink:
 
     def __init__(self, url: str, key: str | None = None) -> None:
         """Connect to nothing yet; joints and frames never wait for each other's connection."""
-        self._doors = {name: HttpDoor(url, key) for name in ("joints", "frames", "clock")}
+        self._doors = {name: HttpConnection(url, key) for name in ("joints", "frames", "clock")}
         self._said = ""
         self.errors = 0
 
@@ -102,7 +102,7 @@ class HttpLink:
 
     def _ask_time(self, url: str) -> list[Exchange]:
         exchanges: list[Exchange] = []
-        for _ in range(QUESTIONS):
+        for _ in range(CLOCK_PROBES):
             sent_s = now_s()
             try:
                 status, body = self._doors["clock"].ask("GET", url)

@@ -14,7 +14,7 @@ import nats.errors
 from nats.aio.client import Client, RawCredentials, Srv
 from nats.aio.transport import TcpTransport
 
-from saccade_robot.clock import QUESTIONS, Exchange, now_s
+from saccade_robot.clock import CLOCK_PROBES, Exchange, now_s
 from saccade_robot.target import NatsTarget
 
 log = logging.getLogger(__name__)
@@ -139,7 +139,7 @@ class NatsLink:
         exchanges: list[Exchange] = []
         if self._target.clock is None or not self._client.is_connected:
             return exchanges
-        for _ in range(QUESTIONS):
+        for _ in range(CLOCK_PROBES):
             sent_s = now_s()
             try:
                 answer = await self._client.request(self._target.clock, b"", timeout=_QUESTION_S)

@@ -23,7 +23,7 @@ _BYTES_A_NUMBER: Final = 24
 
 
 @dataclass(frozen=True)
-class JointForm:
+class JointBatchFormat:
     """What all batches of a robot say alike, and how its values become radians."""
 
     source: str
@@ -62,7 +62,7 @@ class Batch:
 class Outbox:
     """The samples that wait, that are on their way, and that are to be sent again."""
 
-    def __init__(self, ring: Ring[Sample], form: JointForm, offset: Callable[[], Offset | None]) -> None:
+    def __init__(self, ring: Ring[Sample], form: JointBatchFormat, offset: Callable[[], Offset | None]) -> None:
         """Take samples from ``ring``; each batch tells the clock's ``offset`` at its time."""
         self._ring = ring
         self._form = form

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from saccade_robot.units import DEGREES, PERCENT, SO_GRIPPER_RAD, SYMMETRIC, Motor, Scale, scale_of
+from saccade_robot.units import DEGREES, PERCENT, SO_GRIPPER_RAD, SYMMETRIC, MotorDescription, Scale, scale_of
 
 #: What the server takes for a name of a joint or camera.
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -31,7 +31,7 @@ class RobotDescription:
     names: tuple[str, ...]
     keys: tuple[str, ...]
     cameras: tuple[str, ...]
-    motors: tuple[Motor, ...]
+    motors: tuple[MotorDescription, ...]
 
     @property
     def scales(self) -> tuple[Scale, ...] | None:
@@ -81,7 +81,7 @@ def describe(robot: Any) -> RobotDescription:
     )
 
 
-def _motor(robot: Any, name: str, *, is_so: bool) -> Motor:
+def _motor(robot: Any, name: str, *, is_so: bool) -> MotorDescription:
     is_gripper = name == "gripper" or name.endswith("_gripper")
     percent_rad = SO_GRIPPER_RAD if is_so and is_gripper else None
     for arm, own_name in _arms(robot, name):
@@ -91,18 +91,18 @@ def _motor(robot: Any, name: str, *, is_so: bool) -> Motor:
         if mode is None:
             continue
         resolutions = getattr(bus, "model_resolution_table", None) or {}
-        return Motor(
+        return MotorDescription(
             norm_mode=str(getattr(mode, "value", mode)),
             calibration=_calibration(arm, own_name),
-            ticks=int(resolutions.get(getattr(motor, "model", None), Motor().ticks)),
+            ticks=int(resolutions.get(getattr(motor, "model", None), MotorDescription().ticks)),
             turns_around=bool(getattr(bus, "apply_drive_mode", True)),
             percent_rad=percent_rad,
         )
     use_degrees = getattr(getattr(robot, "config", None), "use_degrees", None)
     if use_degrees is None:
-        return Motor(calibration=_calibration(robot, name))
+        return MotorDescription(calibration=_calibration(robot, name))
     body = DEGREES if use_degrees else SYMMETRIC
-    return Motor(PERCENT if is_gripper else body, _calibration(robot, name), percent_rad=percent_rad)
+    return MotorDescription(PERCENT if is_gripper else body, _calibration(robot, name), percent_rad=percent_rad)
 
 
 def _arms(robot: Any, name: str) -> Iterator[tuple[Any, str]]:

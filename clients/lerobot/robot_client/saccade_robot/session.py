@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from saccade_robot.errors import RobotClientError, refusal
-from saccade_robot.http_link import HttpDoor
+from saccade_robot.http_link import HttpConnection
 from saccade_robot.robot import RobotDescription
-from saccade_robot.target import Target, target_of
+from saccade_robot.target import IngestTarget, target_of
 
 _ANSWER_S: Final = 10.0
 #: Stopping stands at the end of a program, which somebody waits for.
@@ -26,7 +26,7 @@ class Session:
 
     id: str
     base_url: str
-    target: Target
+    target: IngestTarget
     key: str | None = field(default=None, repr=False)
 
     @property
@@ -107,7 +107,7 @@ def _ask(
     headers: Mapping[str, str] | None = None,
     timeout_s: float = _ANSWER_S,
 ) -> dict[str, Any]:
-    door = HttpDoor(base_url, key, timeout_s)
+    door = HttpConnection(base_url, key, timeout_s)
     sent = None if body is None else json.dumps(body).encode()
     said = {**({} if sent is None else {"Content-Type": "application/json"}), **(headers or {})}
     try:

@@ -10,14 +10,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from saccade_robot.background import Background
+from saccade_robot.background import BackgroundSender
 from saccade_robot.clock import now_s
 from saccade_robot.event_loop import DaemonLoop
-from saccade_robot.frames import Camera, FrameMaker
-from saccade_robot.outbox import JointForm, Outbox, Sample
-from saccade_robot.pictures import Encode
+from saccade_robot.frames import CameraQueue, FrameEncoder
+from saccade_robot.image_encoding import Encode
+from saccade_robot.outbox import JointBatchFormat, Outbox, Sample
 from saccade_robot.ring import Ring
-from saccade_robot.target import Target
+from saccade_robot.target import IngestTarget
 from saccade_robot.units import Scale
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class Streamer:
 
     def __init__(
         self,
-        target: Target | Callable[[], Target],
+        target: IngestTarget | Callable[[], IngestTarget],
         *,
         names: Sequence[str],
         scales: Sequence[Scale] | None = None,
@@ -92,17 +92,17 @@ class Streamer:
         if capacity < 1 or not frame_rate_hz > 0:
             raise ValueError("capacity and frame_rate_hz are above zero")
         unit = "native" if scales is None else "rad"
-        form = JointForm(source, tuple(names), unit, None if scales is None else tuple(scales))
+        form = JointBatchFormat(source, tuple(names), unit, None if scales is None else tuple(scales))
         self._ring: Ring[Sample] = Ring(capacity)
-        self._cameras: dict[str, Camera] = {}
+        self._cameras: dict[str, CameraQueue] = {}
         self._frame_rate_hz = frame_rate_hz
         self._rejected = 0
         self._logged = False
-        self._background = Background(
+        self._background = BackgroundSender(
             target,
             outbox=Outbox(self._ring, form, lambda: self._background.offset),
             cameras=self._cameras,
-            frames=FrameMaker(encode, lambda: self._background.offset),
+            frames=FrameEncoder(encode, lambda: self._background.offset),
             every_s=0.02 if economy else 0.005,
             on_close=on_close,
         )
@@ -126,7 +126,7 @@ class Streamer:
             if of is None:
                 if len(self._cameras) >= _CAMERAS:
                     raise ValueError("too many cameras")
-                of = self._cameras[camera] = Camera(camera, self._frame_rate_hz)
+                of = self._cameras[camera] = CameraQueue(camera, self._frame_rate_hz)
             of.offer(picture, now_s() if captured_at_s is None else captured_at_s)
         except Exception:  # noqa: BLE001 - a control loop is never stopped for this
             self._rejected += 1

@@ -33,7 +33,7 @@ class HttpTarget:
 
 
 @dataclass(frozen=True)
-class Target:
+class IngestTarget:
     """Both ways to a session; either may be missing."""
 
     nats: NatsTarget | None = None
@@ -41,7 +41,11 @@ class Target:
     session_id: str | None = None
 
 
-def target_of(session: Mapping[str, Any], base_url: str, key: str | None = None) -> Target:
+#: The public name of ``IngestTarget``.
+Target = IngestTarget
+
+
+def target_of(session: Mapping[str, Any], base_url: str, key: str | None = None) -> IngestTarget:
     """Read a session as the API shows it; what is missing of ``ingest`` is made of the session's id."""
     ingest = session.get("ingest") or {}
     session_id = str(session["id"])
@@ -53,7 +57,7 @@ def target_of(session: Mapping[str, Any], base_url: str, key: str | None = None)
         # Not urljoin: the server may stand below a path of its address.
         return base_url + link if link.startswith("/") else link
 
-    return Target(
+    return IngestTarget(
         nats=_nats(ingest.get("nats") or {}),
         http=HttpTarget(
             joints=at(str(http.get("joints") or f"{path}/joints")),

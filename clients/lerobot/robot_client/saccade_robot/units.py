@@ -27,7 +27,7 @@ class Scale(NamedTuple):
     zero_rad: float = 0.0
 
 
-class Motor(NamedTuple):
+class MotorDescription(NamedTuple):
     """What is known of one joint's motor."""
 
     norm_mode: str | None = None
@@ -40,7 +40,11 @@ class Motor(NamedTuple):
     percent_rad: tuple[float, float] | None = None
 
 
-def scale_of(motor: Motor) -> Scale | None:
+#: The public name of ``MotorDescription``.
+Motor = MotorDescription
+
+
+def scale_of(motor: MotorDescription) -> Scale | None:
     """Tell how a motor's values become radians; None when its mode or what that mode needs is unknown."""
     if motor.norm_mode == DEGREES:
         return Scale(math.pi / 180)

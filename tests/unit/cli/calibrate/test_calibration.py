@@ -19,7 +19,7 @@ from saccade import Recorded, SessionView
 from cli.__main__ import saccade
 from cli.failure import Failure
 from cli.jobs.submission import read_params
-from cli.sessions.mcap_export import SessionFile
+from cli.sessions.mcap_export import McapSessionFile
 from contracts.errors import SaccadeError
 from modal_workers.live_splat.calibration.target import CharucoBoard
 from modal_workers.live_splat.kinematics import SO101, SO101_JOINTS
@@ -124,7 +124,7 @@ def recorded(path: Path, *, camera: str = "wrist", also: str | None = None, unit
     early = {"Frame-Seq": "999", "Frame-Captured-At": repr(BEGAN_S - 5 - SKEW_S), "Frame-Source": camera}
     add(-5.0, "frames", early | {"Frame-Clock-Offset": repr(SKEW_S), "Content-Type": "image/jpeg"}, pictures()[0])
     with path.open("wb") as stream:
-        file = SessionFile(stream, SESSION)
+        file = McapSessionFile(stream, SESSION)
         for _, message in sorted(messages, key=lambda pair: pair[0]):
             file.add(message)
         assert file.finish().unreadable == 0

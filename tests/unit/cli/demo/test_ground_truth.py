@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from cli.demo.ground_truth import Truth, curve_errors, figures, lost
+from cli.demo.ground_truth import TrueLapTimes, curve_errors, figures, true_loss_s
 
 # B drives the first 10 s of A's lap as A does, then takes 1.1 s for each of A's; its clip starts 3 s earlier.
-TRUTH = Truth([0.0, 10.0, 20.0], [3.0, 13.0, 24.0])
+TRUTH = TrueLapTimes([0.0, 10.0, 20.0], [3.0, 13.0, 24.0])
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ def test_delta_between_two_places(start_s: float, end_s: float, delta_s: float) 
 
 def test_truth_is_read_from_what_the_simulator_writes(tmp_path: Path) -> None:
     (tmp_path / "truth.json").write_text(json.dumps({"seed": 1, "time_a_s": [0.0, 1.0], "time_b_s": [0.5, 1.75]}))
-    assert Truth.read(tmp_path / "truth.json").delta_s(0.0, 1.0) == pytest.approx(0.25)
+    assert TrueLapTimes.read(tmp_path / "truth.json").delta_s(0.0, 1.0) == pytest.approx(0.25)
 
 
 def test_the_whole_lap_comes_first_then_each_sector() -> None:
@@ -45,8 +45,8 @@ def test_the_whole_lap_comes_first_then_each_sector() -> None:
 
 def test_a_loss_counts_for_its_loser() -> None:
     stretch = {"start_reference_s": 10.0, "end_reference_s": 20.0}
-    assert lost(stretch | {"loser": "other"}, TRUTH) == pytest.approx(1.0)
-    assert lost(stretch | {"loser": "reference"}, TRUTH) == pytest.approx(-1.0)
+    assert true_loss_s(stretch | {"loser": "other"}, TRUTH) == pytest.approx(1.0)
+    assert true_loss_s(stretch | {"loser": "reference"}, TRUTH) == pytest.approx(-1.0)
 
 
 def test_errors_along_the_curve_are_counted_from_its_first_sample(tmp_path: Path) -> None:

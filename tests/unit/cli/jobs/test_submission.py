@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cli.failure import USAGE, Failure
-from cli.jobs.submission import assign, check_files, parse_params
+from cli.jobs.submission import assign_files, check_files, parse_params
 from contracts.ids import new_id
 
 
@@ -21,20 +21,20 @@ LAPS = workload(("reference", 1, 1), ("other", 1, 1))
 
 
 def test_files_go_to_inputs_in_order() -> None:
-    assert assign(LAPS, ["a.mp4", "b.mp4"]) == {"reference": ["a.mp4"], "other": ["b.mp4"]}
+    assert assign_files(LAPS, ["a.mp4", "b.mp4"]) == {"reference": ["a.mp4"], "other": ["b.mp4"]}
 
 
 def test_what_is_left_over_goes_to_the_first_input_that_takes_more() -> None:
     photos = workload(("photos", 2, 4), ("mask", 0, 1))
-    assert assign(photos, ["1", "2", "3"]) == {"photos": ["1", "2", "3"]}
-    assert assign(photos, ["1", "2", "3", "4", "5"]) == {"photos": ["1", "2", "3", "4"], "mask": ["5"]}
-    assert assign(workload(("clip", 0, 1)), []) == {}
+    assert assign_files(photos, ["1", "2", "3"]) == {"photos": ["1", "2", "3"]}
+    assert assign_files(photos, ["1", "2", "3", "4", "5"]) == {"photos": ["1", "2", "3", "4"], "mask": ["5"]}
+    assert assign_files(workload(("clip", 0, 1)), []) == {}
 
 
 @pytest.mark.parametrize("files", [[], ["a"], ["a", "b", "c"]])
 def test_too_few_and_too_many_files_are_refused(files: list[str]) -> None:
     with pytest.raises(Failure) as refused:
-        assign(LAPS, files)
+        assign_files(LAPS, files)
     assert refused.value.exit_code == USAGE
     assert "reference" in refused.value.hint
 
@@ -86,4 +86,4 @@ def test_of_inputs_of_which_one_is_given_the_files_say_which(files: list[str], g
         {"name": "video", "title": "A video", "media": "video", "minimum": 0, "maximum": 1},
     ]
     workload = {"name": "nerf", "inputs": inputs, "one_of": [["photos", "archive", "video"]]}
-    assert assign(workload, files) == given
+    assert assign_files(workload, files) == given

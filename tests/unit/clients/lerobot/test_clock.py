@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from saccade_robot.clock import Exchange, Offset, OffsetFilter, offset_of
+from saccade_robot.clock import Exchange, Offset, OffsetFilter, estimate_offset
 
 TRUE_S = -0.12
 ROUND_S = 30.0
@@ -18,17 +18,17 @@ def asked(at_s: float, there_s: float, back_s: float, offset_s: float = TRUE_S) 
 
 def test_the_quickest_of_a_round_counts_and_says_how_far_it_may_be_off() -> None:
     exchanges = [asked(0.0, 0.4, 0.1), asked(1.0, 0.01, 0.012), asked(2.0, 0.1, 0.9)]
-    found = offset_of(exchanges)
+    found = estimate_offset(exchanges)
     assert found is not None
     assert found.offset_s == pytest.approx(TRUE_S, abs=0.0011)
     assert found.error_s == pytest.approx(0.011)
-    assert offset_of([]) is None
+    assert estimate_offset([]) is None
 
 
 def test_a_round_that_stood_still_on_one_side_does_not_replace_an_exact_one() -> None:
     offsets = OffsetFilter()
     exact = offsets.take(Offset(TRUE_S + 0.002, 0.1), 0.0)
-    slow = offset_of([asked(30.0, 0.1, 0.24), asked(31.0, 0.1, 0.3)])
+    slow = estimate_offset([asked(30.0, 0.1, 0.24), asked(31.0, 0.1, 0.3)])
     assert slow is not None
     assert abs(slow.offset_s - TRUE_S) == pytest.approx(0.07)
     kept = offsets.take(slow, ROUND_S)
@@ -49,7 +49,7 @@ def test_whatever_the_line_does_the_offset_is_no_further_off_than_it_says(seed: 
             asked(at_s, *(0.1 + dice.expovariate(1 / dice.choice((0.002, 0.3))) for _ in range(2)), offset_s=true_s)
             for _ in range(8)
         ]
-        measured = offset_of(exchanges)
+        measured = estimate_offset(exchanges)
         assert measured is not None
         kept = offsets.take(measured, at_s)
         assert abs(kept.offset_s - true_s) <= kept.error_s + 1e-9, (seed, number)

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from saccade_robot.frames import Camera
-from saccade_robot.pictures import Encode, content_type, find_encoder
+from saccade_robot.frames import CameraQueue
+from saccade_robot.image_encoding import Encode, content_type, find_encoder
 
 
 def _pillow() -> Encode:
-    from saccade_robot import pictures
+    from saccade_robot import image_encoding as pictures
 
     return pictures._with_pillow(importlib.import_module("PIL.Image"))
 
@@ -40,7 +40,7 @@ def test_red_stays_red(encoder: Callable[[], Encode]) -> None:
     jitter=st.lists(st.floats(0, 0.2), min_size=50, max_size=200),
 )
 def test_the_cap_holds_and_no_picture_is_uncounted(rate_hz: float, camera_hz: float, jitter: list[float]) -> None:
-    camera = Camera("wrist", rate_hz)
+    camera = CameraQueue("wrist", rate_hz)
     times = [1.7e9 + (tick + late) / camera_hz for tick, late in enumerate(jitter)]
     taken = []
     for time_s in times:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from saccade_robot.robot import describe
-from saccade_robot.units import Motor, scale_of
+from saccade_robot.units import MotorDescription, scale_of
 
 from tests.harness.sessions.robot_server import NAMES
 
@@ -74,7 +74,10 @@ def lerobot_symmetric(tick: int, low: int, high: int, drive_mode: int) -> float:
 def test_degrees_and_the_symmetric_range_say_the_same_angle(low: int, span: int, share: float, drive_mode: int) -> None:
     high, tick = low + span, low + round(share * span)
     calibration = {"range_min": low, "range_max": high, "drive_mode": drive_mode}
-    degrees, symmetric = scale_of(Motor("degrees")), scale_of(Motor("range_m100_100", calibration))
+    degrees, symmetric = (
+        scale_of(MotorDescription("degrees")),
+        scale_of(MotorDescription("range_m100_100", calibration)),
+    )
     assert degrees is not None
     assert symmetric is not None
     expected = math.radians(lerobot_degrees(tick, low, high))
@@ -92,16 +95,16 @@ def test_the_gripper_is_in_percent_of_its_own_range(percent: float, rad: float) 
 @pytest.mark.parametrize(
     "motor",
     [
-        Motor(),
-        Motor("radians"),
-        Motor("range_0_100"),
-        Motor("range_m100_100"),
-        Motor("range_m100_100", {"range_min": 5}),
-        Motor("range_m100_100", {"range_min": 7, "range_max": 7}),
-        Motor("range_m100_100", {"range_min": 1, "range_max": 9, "drive_mode": None}),
+        MotorDescription(),
+        MotorDescription("radians"),
+        MotorDescription("range_0_100"),
+        MotorDescription("range_m100_100"),
+        MotorDescription("range_m100_100", {"range_min": 5}),
+        MotorDescription("range_m100_100", {"range_min": 7, "range_max": 7}),
+        MotorDescription("range_m100_100", {"range_min": 1, "range_max": 9, "drive_mode": None}),
     ],
 )
-def test_what_is_not_known_has_no_radians(motor: Motor) -> None:
+def test_what_is_not_known_has_no_radians(motor: MotorDescription) -> None:
     assert scale_of(motor) is None
 
 

@@ -14,14 +14,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from saccade import AsyncClient, AsyncEvents, AsyncJob, Client, ClientError, Events, Gap, Job
-from saccade.connection import finish
 from saccade.errors import NotFoundError, UnauthorizedError, refusal
-from saccade.events import Snapshot, event_of, takes
-from saccade.objects import WebhookView
+from saccade.events import Snapshot, matches_types, parse_event
 from saccade.retries import Retries, retry_after_s
-from saccade.server_sent import Block, BlockParser
-from saccade.sessions import AsyncRecord, AsyncSessions, Record, Sessions
-from saccade.webhooks import AsyncWebhooks, Webhooks
+from saccade.sessions import AsyncSessionsClient, AsyncTelemetryRecord, SessionsClient, TelemetryRecord
+from saccade.sse import SseBlock, SseParser
+from saccade.transport import run_blocking
+from saccade.views import WebhookView
+from saccade.webhooks import AsyncWebhooksClient, WebhooksClient
 
 
 class Clock:
@@ -127,7 +127,7 @@ def test_blocks_are_the_same_however_the_wire_cuts_them(
         wire += b":" + end
         wire += (b": hello" + end) * comments
         wire += b"id: e.%d" % comments + end + b"event: job.x" + end + b"data:" + text.encode() + end + end
-    parser = BlockParser()
+    parser = SseParser()
     told = [
         block
         for start in range(0, len(wire) + 1, piece_bytes)
@@ -135,12 +135,12 @@ def test_blocks_are_the_same_however_the_wire_cuts_them(
     ]
     told += parser.push(b"x")  # what follows shows that a carriage return was a line's end
     assert told == [
-        Block("job.x", f"e.{comments}", None, [text.encode().removeprefix(b" ")]) for comments, text in parts
+        SseBlock("job.x", f"e.{comments}", None, [text.encode().removeprefix(b" ")]) for comments, text in parts
     ]
 
 
 def test_a_block_that_is_cut_off_is_none_and_is_noticed() -> None:
-    parser = BlockParser()
+    parser = SseParser()
     assert parser.push(b"retry: 2500\nid: e.1\nda") == []
     assert parser.unfinished
     assert parser.push(b"ta: {}\n") == []
@@ -153,22 +153,22 @@ def test_a_block_that_is_cut_off_is_none_and_is_noticed() -> None:
 
 
 def test_events_of_the_stream_itself_are_typed() -> None:
-    gap = event_of(Block("gap", data=[b'{"after":"e.1","first_available":"e.9"}']))
+    gap = parse_event(SseBlock("gap", data=[b'{"after":"e.1","first_available":"e.9"}']))
     assert isinstance(gap, Gap)
     assert (gap.after, gap.first_available, gap.cursor, gap.id) == ("e.1", "e.9", None, None)
-    snapshot = event_of(Block("snapshot", data=[b'{"id":"job_1","state":"running"}']))
+    snapshot = parse_event(SseBlock("snapshot", data=[b'{"id":"job_1","state":"running"}']))
     assert isinstance(snapshot, Snapshot)
     assert (snapshot.subject, snapshot.state, snapshot.data["state"]) == ("job_1", "running", "running")
     envelope = {"specversion": "1.0", "id": "1", "subject": "job_1", "time": "2026-01-02T03:04:05Z", "data": {"a": 1}}
-    event = event_of(Block("job.x", "e.2", data=[json.dumps(envelope).encode()]))
+    event = parse_event(SseBlock("job.x", "e.2", data=[json.dumps(envelope).encode()]))
     assert (event.id, event.subject, event.data, event.cursor) == ("1", "job_1", {"a": 1}, "e.2")
-    assert takes(frozenset(), event)
-    assert takes(frozenset({"job.*"}), event)
-    assert not takes(frozenset({"job.y"}), event)
-    assert takes(frozenset({"job.y"}), gap), "that something is missing concerns everybody"
+    assert matches_types(frozenset(), event)
+    assert matches_types(frozenset({"job.*"}), event)
+    assert not matches_types(frozenset({"job.y"}), event)
+    assert matches_types(frozenset({"job.y"}), gap), "that something is missing concerns everybody"
     for wrong in (b"[]", b"{", b""):
         with pytest.raises(ValueError, match=r"Expecting|object"):
-            event_of(Block("job.x", "e.3", data=[wrong]))
+            parse_event(SseBlock("job.x", "e.3", data=[wrong]))
 
 
 def test_a_coroutine_that_awaits_something_is_not_for_the_blocking_face() -> None:
@@ -180,7 +180,7 @@ def test_a_coroutine_that_awaits_something_is_not_for_the_blocking_face() -> Non
         await Never()
 
     with pytest.raises(RuntimeError, match="await"):
-        finish(waits())
+        run_blocking(waits())
 
 
 def test_a_key_that_cannot_be_sent_is_refused_without_showing_it() -> None:
@@ -198,12 +198,12 @@ FACES = [
     (Client, AsyncClient),
     (Job, AsyncJob),
     (Events, AsyncEvents),
-    (Webhooks, AsyncWebhooks),
-    (Sessions, AsyncSessions),
-    (Record, AsyncRecord),
+    (WebhooksClient, AsyncWebhooksClient),
+    (SessionsClient, AsyncSessionsClient),
+    (TelemetryRecord, AsyncTelemetryRecord),
 ]
 #: What only the asynchronous face has.
-ASYNCHRONOUS: dict[type[Any], tuple[str, ...]] = {Sessions: ("stream",)}
+ASYNCHRONOUS: dict[type[Any], tuple[str, ...]] = {SessionsClient: ("stream",)}
 
 
 @pytest.mark.parametrize(("blocking", "asynchronous"), FACES, ids=[blocking.__name__ for blocking, _ in FACES])
@@ -231,9 +231,9 @@ def test_both_faces_are_the_same(blocking: type[Any], asynchronous: type[Any]) -
 
 
 def test_a_moment_keeps_its_zone() -> None:
-    from saccade.api import moment
+    from saccade.api import format_moment
 
-    assert moment(NOW) is not None
-    assert datetime.fromisoformat(str(moment(NOW))) == NOW
-    assert moment(NOW + timedelta(days=1)) != moment(NOW)
-    assert (moment(60), moment("e.1"), moment(None)) == ("60", "e.1", None)
+    assert format_moment(NOW) is not None
+    assert datetime.fromisoformat(str(format_moment(NOW))) == NOW
+    assert format_moment(NOW + timedelta(days=1)) != format_moment(NOW)
+    assert (format_moment(60), format_moment("e.1"), format_moment(None)) == ("60", "e.1", None)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from saccade.server_sent import BlockParser
+from saccade.sse import SseParser
 
 from contracts.errors import SaccadeError
 from contracts.events.base import Cursor, EventData, encode
@@ -60,7 +60,7 @@ def test_any_json_comes_out_as_one_block_however_the_wire_cuts_it(
         size = cuts[len(chunks) % len(cuts)]
         chunks.append(wire[at : at + size])
         at += size
-    parser = BlockParser()
+    parser = SseParser()
     first, second = [block for chunk in chunks for block in parser.push(chunk)]
     assert (first.event, first.id) == ("x.y", "abc.1")
     assert first.retry_ms
@@ -128,7 +128,7 @@ def test_a_snapshot_is_the_fold_and_says_what_it_does_not_know() -> None:
     ]
     whole = fold_left(begun)
     assert whole
-    (block,) = BlockParser().push(snapshot_frame(whole))
+    (block,) = SseParser().push(snapshot_frame(whole))
     told = json.loads(block.data[0])
     assert (block.event, block.id) == ("snapshot", None)
     assert (told["state"], told["sequence"], told["submitted"]["workload"]) == ("running", 6, "w")
@@ -136,7 +136,7 @@ def test_a_snapshot_is_the_fold_and_says_what_it_does_not_know() -> None:
     assert fold_left([*begun[:2], strange, *begun[2:]]) == whole
     rest = fold_left(begun[2:])
     assert rest
-    told_of_rest = json.loads(BlockParser().push(snapshot_frame(rest))[0].data[0])
+    told_of_rest = json.loads(SseParser().push(snapshot_frame(rest))[0].data[0])
     unknown = {"submitted", "created_at", "first_sequence", "deadline"}
     assert {name: told_of_rest[name] for name in unknown} == dict.fromkeys(unknown) | {"first_sequence": 0}
     assert {name: value for name, value in told_of_rest.items() if name not in unknown} == {

@@ -25,7 +25,7 @@ _CONNECT_S: Final = 10.0
 _WRITE_S: Final = 300.0
 
 
-class Incoming(Protocol):
+class StreamedResponse(Protocol):
     """An answer whose body is read as it comes."""
 
     @property
@@ -42,7 +42,7 @@ class Incoming(Protocol):
         """Let the connection go."""
 
 
-class Connection(Protocol):
+class Transport(Protocol):
     """What the rest of the client needs of the network, the clock and the disk."""
 
     url: str
@@ -52,7 +52,7 @@ class Connection(Protocol):
 
     async def open(
         self, url: str, *, headers: Mapping[str, str], params: Query | None = None, silence_s: float
-    ) -> Incoming:
+    ) -> StreamedResponse:
         """GET from the API (a path) or the bucket (a whole URL); it breaks when silent for ``silence_s``."""
 
     async def put(
@@ -74,7 +74,7 @@ class Connection(Protocol):
         """Close all connections."""
 
 
-class Source(Protocol[_T_co]):
+class ItemSource(Protocol[_T_co]):
     """Gives one thing after the other, then None."""
 
     async def next(self) -> _T_co | None:
@@ -84,7 +84,7 @@ class Source(Protocol[_T_co]):
         """Let go of what it holds."""
 
 
-def finish(coroutine: Coroutine[Any, Any, _T]) -> _T:
+def run_blocking(coroutine: Coroutine[Any, Any, _T]) -> _T:
     """Run a coroutine over a ``BlockingConnection`` to its end."""
     try:
         coroutine.send(None)
@@ -95,16 +95,16 @@ def finish(coroutine: Coroutine[Any, Any, _T]) -> _T:
     raise RuntimeError("A blocking client was given something to await.")
 
 
-def iterate(source: Source[_T]) -> Generator[_T, None, None]:
+def iterate(source: ItemSource[_T]) -> Generator[_T, None, None]:
     """Iterate over a source of a blocking client; leaving the loop closes it."""
     try:
-        while (item := finish(source.next())) is not None:
+        while (item := run_blocking(source.next())) is not None:
             yield item
     finally:
-        finish(source.close())
+        run_blocking(source.close())
 
 
-async def iterate_async(source: Source[_T]) -> AsyncGenerator[_T, None]:
+async def iterate_async(source: ItemSource[_T]) -> AsyncGenerator[_T, None]:
     """Iterate over a source; leaving the loop closes it."""
     try:
         while (item := await source.next()) is not None:
@@ -139,7 +139,7 @@ def _silence(silence_s: float) -> httpx.Timeout:
     return httpx.Timeout(_CONNECT_S, read=silence_s)
 
 
-class BlockingConnection:
+class BlockingTransport:
     """The network by blocking calls."""
 
     def __init__(self, url: str, api_key: str | None, timeout_s: float) -> None:
@@ -155,7 +155,7 @@ class BlockingConnection:
 
     async def open(
         self, url: str, *, headers: Mapping[str, str], params: Query | None = None, silence_s: float
-    ) -> Incoming:
+    ) -> StreamedResponse:
         """GET from the API or the bucket."""
         http = self._http if url.startswith("/") else self._bucket
         request = http.build_request("GET", url, params=params, headers=headers, timeout=_silence(silence_s))
@@ -208,7 +208,7 @@ class _BlockingIncoming:
         self.response.close()
 
 
-class AsyncConnection:
+class AsyncTransport:
     """The network in an asyncio event loop."""
 
     def __init__(self, url: str, api_key: str | None, timeout_s: float) -> None:
@@ -225,7 +225,7 @@ class AsyncConnection:
 
     async def open(
         self, url: str, *, headers: Mapping[str, str], params: Query | None = None, silence_s: float
-    ) -> Incoming:
+    ) -> StreamedResponse:
         """GET from the API or the bucket."""
         http = self._http if url.startswith("/") else self._bucket
         request = http.build_request("GET", url, params=params, headers=headers, timeout=_silence(silence_s))

@@ -11,16 +11,16 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-from cli.output import note
+from cli.output import print_note
 
 #: Called with a fraction from 0 to 1 and a word on what is being done.
-Update = Callable[[float, str], None]
+ProgressCallback = Callable[[float, str], None]
 
 _LINE_EVERY_S: Final = 5.0
 
 
 @contextmanager
-def meter(title: str, *, silent: bool = False) -> Iterator[Update]:
+def progress_bar(title: str, *, silent: bool = False) -> Iterator[ProgressCallback]:
     """Show how far something is, on standard error."""
     if silent:
         yield lambda _fraction, _text: None
@@ -32,7 +32,7 @@ def meter(title: str, *, silent: bool = False) -> Iterator[Update]:
 
 
 @contextmanager
-def _bar(title: str) -> Iterator[Update]:
+def _bar(title: str) -> Iterator[ProgressCallback]:
     columns = (
         TextColumn("{task.description}", markup=False),  # names of files may hold brackets
         BarColumn(bar_width=28),
@@ -63,10 +63,10 @@ class _Lines:
         if percent == self._percent or not (far or percent == 100 or now - self._said_at > _LINE_EVERY_S):
             return
         self._percent, self._said_at = percent, now
-        note(f"{self._title:<22} {percent:3d} %  {text}".rstrip())
+        print_note(f"{self._title:<22} {percent:3d} %  {text}".rstrip())
 
 
-def size(count_bytes: float) -> str:
+def format_size(count_bytes: float) -> str:
     """Write a size for a person."""
     for unit in ("B", "KB", "MB"):
         if count_bytes < 1000:
@@ -75,7 +75,7 @@ def size(count_bytes: float) -> str:
     return f"{count_bytes:.2f} GB"
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Write a duration for a person."""
     whole = round(seconds)
     if whole < 60:

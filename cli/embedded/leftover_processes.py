@@ -9,7 +9,7 @@ from typing import Final
 
 import psutil
 
-from cli.embedded.processes import children_of, end
+from cli.embedded.processes import children_of, end_processes
 from cli.failure import Failure
 from contracts.limits import WORKER_GRACE_S
 from kit.process_tree import MARK as WORKER_MARK
@@ -18,7 +18,7 @@ from kit.process_tree import with_environment
 _SERVERS: Final = ("nats-server", "rclone")
 
 
-def clear(folder: Path, say: Callable[[str], None]) -> None:
+def end_leftovers(folder: Path, say: Callable[[str], None]) -> None:
     """End the children that an earlier run left behind; its workers go on, the dispatcher takes them over.
 
     Raises:
@@ -27,7 +27,7 @@ def clear(folder: Path, say: Callable[[str], None]) -> None:
     if found := children_of(folder):
         names = ", ".join(f"{_name(process)} (process {process.pid})" for process in found)
         say(f"An earlier run left {names} behind; ended.")
-        end(found, grace_s=2.0)
+        end_processes(found, grace_s=2.0)
     for process in _using(folder):
         raise Failure(
             f"{process.name()} (process {process.pid}) uses {folder} and was not started by Saccade.",
@@ -39,7 +39,7 @@ def clear(folder: Path, say: Callable[[str], None]) -> None:
 def end_workers(folder: Path, grace_s: float = WORKER_GRACE_S) -> None:
     """End the workers of running jobs; their jobs go on at the next start."""
     runs = f"{folder / 'dispatcher'}/"
-    end(with_environment(WORKER_MARK, lambda value: value.startswith(runs)), grace_s)
+    end_processes(with_environment(WORKER_MARK, lambda value: value.startswith(runs)), grace_s)
 
 
 def _name(process: psutil.Process) -> str:

@@ -10,7 +10,7 @@ _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 
 
 @dataclass
-class Block:
+class SseBlock:
     """One block of a stream as the wire has it; without data it only says when to come again."""
 
     event: str = "message"
@@ -24,13 +24,13 @@ class Block:
         return b"\n".join(self.data)
 
 
-class BlockParser:
+class SseParser:
     """One connection's blocks; a comment is none, nor is a last block that was cut off."""
 
     def __init__(self) -> None:
         """Begin at the start of a body."""
         self._rest = b""
-        self._block = Block()
+        self._block = SseBlock()
         self._filled = False
 
     @property
@@ -38,7 +38,7 @@ class BlockParser:
         """Tell whether something has come that no block is made of yet."""
         return self._filled or self._rest != b""
 
-    def push(self, chunk: bytes) -> list[Block]:
+    def push(self, chunk: bytes) -> list[SseBlock]:
         """Take some bytes and give the blocks that they complete."""
         whole = self._rest + chunk
         # A line feed may follow a carriage return and belong to it.
@@ -52,7 +52,7 @@ class BlockParser:
                 continue
             if self._block.data or self._block.retry_ms is not None:
                 blocks.append(self._block)
-            self._block, self._filled = Block(), False
+            self._block, self._filled = SseBlock(), False
         return blocks
 
     def _take(self, line: bytes) -> None:

@@ -14,9 +14,9 @@ from saccade import Recorded, RecordSize, SessionView
 
 from cli.__main__ import saccade
 from cli.failure import Failure
-from cli.sessions.command import _describe, _row
-from cli.sessions.mcap_export import Exported, SessionFile
-from cli.sessions.replay import Compared, judge
+from cli.sessions.mcap_export import ExportSummary, McapSessionFile
+from cli.sessions.replay import ComparedValue, require_identical
+from cli.sessions.sessions import _describe, _row
 
 SESSION = SessionView(
     id="ses_1",
@@ -44,9 +44,9 @@ def joints(batch: dict[str, Any]) -> Recorded:
     return Recorded("joints", 1, STORED_NS, {}, json.dumps({"names": ["pan", "lift"], "unit": "rad"} | batch).encode())
 
 
-def exported(*messages: Recorded) -> tuple[Exported, dict[str, list[tuple[Any, dict[str, Any]]]]]:
+def exported(*messages: Recorded) -> tuple[ExportSummary, dict[str, list[tuple[Any, dict[str, Any]]]]]:
     stream = io.BytesIO()
-    file = SessionFile(stream, SESSION)
+    file = McapSessionFile(stream, SESSION)
     for message in messages:
         file.add(message)
     done = file.finish()
@@ -143,12 +143,12 @@ def test_a_frame_that_was_refused_at_the_door_has_no_picture() -> None:
     [("aa", "aa", True), ("aa", "ab", False), (None, None, False), (None, "aa", False), (0, 0, True)],
 )
 def test_a_replay_is_the_same_only_where_both_are_there(original: Any, replay: Any, same: bool) -> None:
-    compared = [Compared("chunks", 3, 3), Compared("model.ply", original, replay)]
+    compared = [ComparedValue("chunks", 3, 3), ComparedValue("model.ply", original, replay)]
     if same:
-        judge(compared)
+        require_identical(compared)
         return
     with pytest.raises(Failure) as failure:
-        judge(compared)
+        require_identical(compared)
     assert failure.value.code == "replay_differs"
     assert "model.ply" in failure.value.message
     assert "chunks" not in failure.value.message

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from cli.failure import Failure
-from cli.output import note
+from cli.output import print_note
 from cli.settings import child_environment
 
 _END_S: Final = 10.0
@@ -65,7 +65,7 @@ def _wait_until_ready(said: IO[str], errors: IO[str]) -> str:
             threading.Thread(target=_pass_on, args=(said,), daemon=True).start()
             return str(message["url"])
         if message["event"] == "note":
-            note(message["message"])
+            print_note(message["message"])
     errors.seek(0)
     raise _failure(errors.read())
 
@@ -75,7 +75,7 @@ def _pass_on(said: IO[str]) -> None:
         for text in said:
             message = json.loads(text)
             if message["event"] == "note":
-                note(message["message"])
+                print_note(message["message"])
 
 
 def _failure(text: str) -> Failure:

@@ -14,7 +14,7 @@ import nkeys
 from pydantic import SecretStr, ValidationError
 
 from cli.failure import Failure
-from cli.settings import CommandSettings, ModalSettings
+from cli.settings import CommandSettings, ModalClientSettings
 from kit.auth.worker_token import WorkerTokens
 from kit.settings import S3Settings, as_environment
 
@@ -24,7 +24,7 @@ _LOCAL_NAMES: Final = ("localhost", ".localhost", ".local", ".internal", ".lan",
 
 
 @dataclass(frozen=True)
-class OnModal:
+class WorkersOnModal:
     """What the services are told when workers run on Modal."""
 
     #: The origin as Modal's machines reach it; empty for the system's own, when Modal's server is on this machine.
@@ -33,13 +33,13 @@ class OnModal:
     bucket: S3Settings | None
 
     @classmethod
-    def checked(cls, command: CommandSettings, modal: ModalSettings) -> Self:
+    def checked(cls, command: CommandSettings, modal: ModalClientSettings) -> Self:
         """Take what the environment says, if workers on Modal can reach it.
 
         Raises:
             Failure: Modal's client is missing, or something can be reached from this machine only.
         """
-        require_client()
+        require_modal_client()
         public_url = command.public_url.rstrip("/")
         bucket = _bucket()
         if modal.server_url and not _is_reachable(modal.server_url):
@@ -90,7 +90,7 @@ class OnModal:
         return environment | (as_environment(None, self.bucket) if self.bucket else {})
 
 
-def require_client() -> None:
+def require_modal_client() -> None:
     """Refuse to go on without Modal's client.
 
     Raises:

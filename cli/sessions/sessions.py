@@ -13,10 +13,10 @@ from saccade import SessionView
 
 from cli.connection import open_client, server_options
 from cli.failure import INTERRUPTED
-from cli.jobs.progress_bar import meter, size
 from cli.jobs.submission import parse_params, read_params
-from cli.output import note, say, show_json, table
-from cli.sessions.replay import Compared, compare, follow_replay, judge, open_replay, warn_of_failure
+from cli.output import print_json, print_line, print_note, print_table
+from cli.progress_bar import format_size, progress_bar
+from cli.sessions.replay import ComparedValue, compare, follow_replay, open_replay, require_identical, warn_of_failure
 
 _STATES: Final = ("opening", "ready", "running", "stopping", "stopped", "failed")
 _STOP_S: Final = 60
@@ -41,12 +41,12 @@ def sessions(context: click.Context, *, state: str | None, limit: int, url: str 
         listed = list(itertools.islice(found, limit))
     if as_json:
         for one in listed:
-            show_json(one.model_dump(mode="json"))
+            print_json(one.model_dump(mode="json"))
     elif listed:
         head = ("SESSION", "WORKLOAD", "STATE", "ACCEPTED", "DROPPED", "REJECTED", "SPLATS", "PSNR", "COST")
-        table(head, [_row(one) for one in listed])
+        print_table(head, [_row(one) for one in listed])
     else:
-        say("No sessions.")
+        print_line("No sessions.")
 
 
 @sessions.command()
@@ -58,7 +58,7 @@ def show(session_id: str, url: str | None, as_json: bool) -> None:
         found = client.sessions.get(session_id)
         server = client.url
     if as_json:
-        show_json(found.model_dump(mode="json"))
+        print_json(found.model_dump(mode="json"))
     else:
         _describe(found, server)
 
@@ -97,11 +97,11 @@ def open_session(
         )
         server = client.url
     if as_json:
-        show_json(made.model_dump(mode="json"))
+        print_json(made.model_dump(mode="json"))
         return
-    say(f"Session {made.id} is {made.state}.")
-    note(f"  watch it at {server}{made.links['page']}")
-    note(f"  end it with: saccade sessions stop {made.id}")
+    print_line(f"Session {made.id} is {made.state}.")
+    print_note(f"  watch it at {server}{made.links['page']}")
+    print_note(f"  end it with: saccade sessions stop {made.id}")
 
 
 @sessions.command()
@@ -115,11 +115,11 @@ def stop(session_id: str, waited: bool, url: str | None, as_json: bool) -> None:
         while waited and not found.ended:
             found = client.sessions.get(session_id, wait_s=_STOP_S)
     if as_json:
-        show_json(found.model_dump(mode="json"))
+        print_json(found.model_dump(mode="json"))
     elif found.ended:
-        say(f"Session {found.id} is {found.state}. {_frames(found)}.")
+        print_line(f"Session {found.id} is {found.state}. {_frames(found)}.")
     else:
-        say(f"Session {found.id} is asked to stop.")
+        print_line(f"Session {found.id} is asked to stop.")
 
 
 @sessions.command()
@@ -130,9 +130,9 @@ def reset(session_id: str, url: str | None, as_json: bool) -> None:
     with open_client(url) as client:
         found = client.sessions.reset(session_id)
     if as_json:
-        show_json(found.model_dump(mode="json"))
+        print_json(found.model_dump(mode="json"))
     else:
-        say(f"Session {found.id} is asked to begin anew.")
+        print_line(f"Session {found.id} is asked to begin anew.")
 
 
 @sessions.command()
@@ -147,24 +147,24 @@ def replay(*, session_id: str, pairs: tuple[str, ...], follow: bool, url: str | 
         original, opened = open_replay(client, session_id, params)
         if not follow:
             if as_json:
-                show_json(opened.model_dump(mode="json"))
+                print_json(opened.model_dump(mode="json"))
             else:
-                say(f"Session {opened.id} replays {original.id}.")
-                note(f"  show it with: saccade sessions show {opened.id}")
+                print_line(f"Session {opened.id} replays {original.id}.")
+                print_note(f"  show it with: saccade sessions show {opened.id}")
             return
         if not as_json:
-            say(f"Session {opened.id} replays {original.id}.")
+            print_line(f"Session {opened.id} replays {original.id}.")
             warn_of_failure(original)
         try:
-            with meter("Replaying", silent=as_json) as update:
+            with progress_bar("Replaying", silent=as_json) as update:
                 ended = follow_replay(client, original, opened, update)
         except KeyboardInterrupt:
-            note(f"\nThe replay goes on. Stop it with: saccade sessions stop {opened.id}")
+            print_note(f"\nThe replay goes on. Stop it with: saccade sessions stop {opened.id}")
             raise SystemExit(INTERRUPTED) from None
         compared = compare(client, original, ended)
     _tell_compared(original, ended, compared, as_json=as_json)
     if not params:  # with other values it may well make something else of it
-        judge(compared)
+        require_identical(compared)
 
 
 @sessions.command()
@@ -175,17 +175,17 @@ def export(session_id: str, file: Path, url: str | None, as_json: bool) -> None:
     """Write what was streamed into a session, and each frame's verdict, to an MCAP FILE; it opens in Foxglove."""
     from cli.sessions.mcap_export import export_session  # noqa: PLC0415 - nothing else needs what writes MCAP
 
-    with open_client(url) as client, meter("Exporting", silent=as_json) as update:
+    with open_client(url) as client, progress_bar("Exporting", silent=as_json) as update:
         done = export_session(client, session_id, file, update)
     if as_json:
-        show_json({"path": str(file.absolute()), "bytes": file.stat().st_size, **asdict(done)})
+        print_json({"path": str(file.absolute()), "bytes": file.stat().st_size, **asdict(done)})
         return
     if done.frames_missing:
-        note(f"  note: the first {done.frames_missing} frames are not kept any more.")
+        print_note(f"  note: the first {done.frames_missing} frames are not kept any more.")
     if done.unreadable:
-        note(f"  note: {done.unreadable} messages were neither frames nor joints.")
+        print_note(f"  note: {done.unreadable} messages were neither frames nor joints.")
     parts = (f"{done.frames} frames", f"{done.joint_samples} joint samples", f"{done.verdicts} verdicts")
-    say(f"{file}  {size(file.stat().st_size)}: {', '.join(parts)}")
+    print_line(f"{file}  {format_size(file.stat().st_size)}: {', '.join(parts)}")
 
 
 def _row(one: SessionView) -> tuple[str, ...]:
@@ -232,19 +232,21 @@ def _describe(one: SessionView, server: str) -> None:
     }
     for name, text in lines.items():
         if text:
-            say(f"{name:<9} {text}")
+            print_line(f"{name:<9} {text}")
 
 
-def _tell_compared(original: SessionView, ended: SessionView, compared: list[Compared], *, as_json: bool) -> None:
+def _tell_compared(original: SessionView, ended: SessionView, compared: list[ComparedValue], *, as_json: bool) -> None:
     same = all(one.same for one in compared)
     if as_json:
         parts = [asdict(one) | {"same": one.same} for one in compared]
-        show_json({"session": ended.id, "replay_of": original.id, "same": same, "compared": parts})
+        print_json({"session": ended.id, "replay_of": original.id, "same": same, "compared": parts})
         return
     rows = [(one.name, _short(one.original), _short(one.replay), "same" if one.same else "differs") for one in compared]
-    table(("WHAT", "ORIGINAL", "REPLAY", ""), rows)
+    print_table(("WHAT", "ORIGINAL", "REPLAY", ""), rows)
     if same:
-        say(f"The replay made the same of it, to the last bit of {sum('.' in one.name for one in compared)} files.")
+        print_line(
+            f"The replay made the same of it, to the last bit of {sum('.' in one.name for one in compared)} files."
+        )
 
 
 def _short(value: Any) -> str:

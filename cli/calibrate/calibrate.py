@@ -14,12 +14,12 @@ import numpy as np
 
 from cli.connection import open_client, server_options
 from cli.failure import Failure
-from cli.jobs.progress_bar import Update, meter
-from cli.output import note, say, show_json
+from cli.output import print_json, print_line, print_note
+from cli.progress_bar import ProgressCallback, progress_bar
 from contracts.ids import is_id
 
 if TYPE_CHECKING:
-    from cli.calibrate.calibration import Outcome
+    from cli.calibrate.calibration import CalibrationResult
     from modal_workers.live_splat.calibration.target import CalibrationTarget
 
 _FILE: Final = "calibration.json"
@@ -74,17 +74,17 @@ def calibrate(
         if frames_to is not None:
             _write_frames(path, frames_to, options, as_json=as_json)
             return
-        with meter("Calibrating", silent=as_json) as update:
+        with progress_bar("Calibrating", silent=as_json) as update:
             outcome = _calibrated(path, options, update)
     written = not outcome.doubts or anyway
     if written:
         output.write_text(json.dumps(outcome.parameters(), indent=1) + "\n")
     if as_json:
-        show_json(outcome.told() | {"path": str(output.absolute()) if written else None})
+        print_json(outcome.told() | {"path": str(output.absolute()) if written else None})
     else:
         _tell(outcome)
         if written:
-            say(f"Written. Use it: saccade sessions open live_splat --params @{output}")
+            print_line(f"Written. Use it: saccade sessions open live_splat --params @{output}")
     if not written:
         hint = "Record again as the doubts say; --anyway writes the file all the same."
         raise Failure(f"{output} is not written: the calibration is doubtful.", code="calibration_doubtful", hint=hint)
@@ -100,12 +100,12 @@ def _recording_of(source: str, url: str | None, *, silent: bool) -> Iterator[Pat
 
     with tempfile.TemporaryDirectory(prefix="saccade-") as folder:
         path = Path(folder) / "session.mcap"
-        with open_client(url) as client, meter("Exporting", silent=silent) as update:
+        with open_client(url) as client, progress_bar("Exporting", silent=silent) as update:
             export_session(client, source, path, update)
         yield path
 
 
-def _calibrated(path: Path, options: dict[str, Any], update: Update) -> Outcome:
+def _calibrated(path: Path, options: dict[str, Any], update: ProgressCallback) -> CalibrationResult:
     target = _target(
         **{name: options[name] for name in ("charuco", "chessboard", "square_mm", "marker_mm", "dictionary")}
     )
@@ -153,37 +153,37 @@ def _write_frames(path: Path, folder: Path, options: dict[str, Any], *, as_json:
     wanted = frames_apart(recording, _FRAMES_MOST)
     write_folder(recording, wanted, folder)
     if as_json:
-        show_json({"path": str(folder.absolute()), "frames": len(wanted)})
+        print_json({"path": str(folder.absolute()), "frames": len(wanted)})
     else:
-        say(f"{folder}: {len(wanted)} frames and their joints.")
+        print_line(f"{folder}: {len(wanted)} frames and their joints.")
 
 
-def _tell(outcome: Outcome) -> None:
+def _tell(outcome: CalibrationResult) -> None:
     eye, lens, halves = outcome.calibration.hand_eye, outcome.lens, outcome.calibration
     left_out = "".join(f"; {name} left out, {off:.0f} mm off" for name, off in outcome.left_out.items())
-    say(f"views      {eye.views}, of {outcome.looked_at} frames{left_out}")
+    print_line(f"views      {eye.views}, of {outcome.looked_at} frames{left_out}")
     if lens is not None:
         found = (
             "" if lens.residual_px is None else f" ± {lens.focal_error_px:.1f}, corners {lens.residual_px:.2f} px off"
         )
         bent = " ".join(f"{value:+.4f}" for value in lens.distortion) or "none"
-        say(f"lens       {lens.width_px} x {lens.height_px}, focal {lens.camera_matrix[0, 0]:.1f} px{found}")
-        say(f"           distortion {bent}")
+        print_line(f"lens       {lens.width_px} x {lens.height_px}, focal {lens.camera_matrix[0, 0]:.1f} px{found}")
+        print_line(f"           distortion {bent}")
     x, y, z = 1e3 * eye.gripper_from_camera[:3, 3]
-    say(f"camera     {x:+.1f} {y:+.1f} {z:+.1f} mm from gripper_frame_link")
+    print_line(f"camera     {x:+.1f} {y:+.1f} {z:+.1f} mm from gripper_frame_link")
     corners = "" if eye.residual_px is None else f"corners {eye.residual_px:.2f} px, "
-    say(f"residuals  {corners}arm and camera {eye.residual_mm:.2f} mm and {eye.residual_deg:.2f} degrees apart")
+    print_line(f"residuals  {corners}arm and camera {eye.residual_mm:.2f} mm and {eye.residual_deg:.2f} degrees apart")
     if halves.halves_mm is not None:
-        say(f"halves     {halves.halves_mm:.2f} mm and {halves.halves_deg:.2f} degrees apart")
+        print_line(f"halves     {halves.halves_mm:.2f} mm and {halves.halves_deg:.2f} degrees apart")
     if eye.joint_offsets_rad:
         zeros = ", ".join(f"{name} {np.rad2deg(value):+.2f}" for name, value in eye.joint_offsets_rad.items())
-        say(f"zeros off  {zeros} degrees (a session finds these itself)")
-    say("gripper_from_camera")
+        print_line(f"zeros off  {zeros} degrees (a session finds these itself)")
+    print_line("gripper_from_camera")
     rows = outcome.parameters()["gripper_from_camera"]
     for row in range(4):
-        say("  " + " ".join(f"{value:12.8f}" for value in rows[4 * row : 4 * row + 4]))
+        print_line("  " + " ".join(f"{value:12.8f}" for value in rows[4 * row : 4 * row + 4]))
     for remark in outcome.notes:
-        note(f"  note: {remark}")
+        print_note(f"  note: {remark}")
     for doubt in outcome.doubts:
-        note(f"  doubt: {doubt}")
-    say("Trust it." if not outcome.doubts else "Do not trust it.")
+        print_note(f"  doubt: {doubt}")
+    print_line("Trust it." if not outcome.doubts else "Do not trust it.")
