@@ -35,7 +35,7 @@ from contracts.events.job import Cost, JobProgressed, JobStarted, JobSubmitted, 
 from contracts.ids import new_id
 from contracts.job import Job
 from contracts.launch import Launch
-from contracts.limits import WORKER_BEAT_S
+from contracts.limits import WORKER_HEARTBEAT_S
 from contracts.streams import EVENTS, aggregate
 from kit.bus.connection import connect, declare
 from kit.bus.event_store import EventStore
@@ -225,7 +225,7 @@ class Bench:
             await asyncio.sleep(0.05)
             job = await self._job(job_id)
         run = self.calls.of_job[job_id].assignment
-        assert job.owns(run.attempt, run.run_id), "a launch that does not count"
+        assert job.is_current_run(run.attempt, run.run_id), "a launch that does not count"
         started = JobStarted(
             attempt=run.attempt, run_id=run.run_id, device=run.device, worker="bench", call_id=job.call_id
         )
@@ -247,7 +247,7 @@ class Bench:
         call.ended.set()
 
     async def beat(self, jobs: list[str]) -> None:
-        """Let each worker show its progress every ``WORKER_BEAT_S``, evenly, until cancelled."""
+        """Let each worker show its progress every ``WORKER_HEARTBEAT_S``, evenly, until cancelled."""
         start, said = time.monotonic(), 0
         while True:
             for job_id in jobs:
@@ -258,7 +258,7 @@ class Bench:
                 message = encode(progress, tenant=_TENANT, subject_id=job_id, source=f"/worker/{run.run_id}")
                 await self.store.client.publish(message.subject, message.body)
                 said += 1
-                await asyncio.sleep(max(0.0, start + said * WORKER_BEAT_S / len(jobs) - time.monotonic()))
+                await asyncio.sleep(max(0.0, start + said * WORKER_HEARTBEAT_S / len(jobs) - time.monotonic()))
 
     async def share_of_a_core(self, seconds: float) -> float:
         """Give the dispatcher's use of the processor over some seconds."""

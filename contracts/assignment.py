@@ -30,6 +30,6 @@ class Assignment(BaseModel):
     part_of: PartOf | None = None
 
     @property
-    def home_id(self) -> str:
+    def output_job_id(self) -> str:
         """Id of the job in whose places of the bucket the work is left: the pipeline's, for a part of one."""
         return self.part_of.job_id if self.part_of else self.job_id

@@ -55,7 +55,7 @@ def is_job_id(text: str) -> bool:
     return re.fullmatch(JOB_ID_PATTERN, text) is not None
 
 
-def pipeline_of(job_id: str) -> str | None:
+def pipeline_id_of(job_id: str) -> str | None:
     """Give the pipeline's id of a stage's job; None for a job of its own."""
     if not job_id.startswith(STAGE_PREFIX):
         return None

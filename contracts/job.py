@@ -93,7 +93,7 @@ class Job:
     starting_at: datetime | None = None
     started_at: datetime | None = None
     #: When it was last told that the device is not to be had.
-    waiting_told_at: datetime | None = None
+    waiting_reported_at: datetime | None = None
     #: Since when the current attempt has been paid for, once its worker has begun.
     billed_since: datetime | None = None
     finished_at: datetime | None = None
@@ -115,7 +115,7 @@ class Job:
         """Sum what its attempts cost."""
         return round(sum(cost.usd for cost in self.costs.values()), 6)
 
-    def owns(self, attempt: int, run_id: str) -> bool:
+    def is_current_run(self, attempt: int, run_id: str) -> bool:
         """Tell whether this run is the one that counts."""
         return self.attempt == attempt and self.run_id == run_id
 
@@ -170,7 +170,7 @@ def fold(job: Job | None, envelope: Envelope, sequence: int) -> Job | None:
             | JobInterrupted()
             | JobSucceeded()
         ):
-            return _fold_run(job, data, at) if job.owns(data.attempt, data.run_id) else job
+            return _fold_run(job, data, at) if job.is_current_run(data.attempt, data.run_id) else job
     return job
 
 
@@ -195,7 +195,7 @@ def _fold_attempt(job: Job, data: JobStarting | JobRetrying, at: datetime) -> Jo
         stage=None,
         starting_at=None,
         started_at=None,
-        waiting_told_at=None,
+        waiting_reported_at=None,
         billed_since=None,
         not_before=None,
     )
@@ -245,7 +245,7 @@ def _fold_run(
         case JobLaunched():
             return replace(job, call_id=data.call_id)
         case JobWaitingForGpu():
-            return replace(job, state=State.WAITING_FOR_GPU, waiting_told_at=at) if job.state.launching else job
+            return replace(job, state=State.WAITING_FOR_GPU, waiting_reported_at=at) if job.state.launching else job
         case JobStarted():
             return replace(
                 job,
@@ -301,7 +301,7 @@ def change_retention(job: Job, keep_until: datetime, by: str) -> JobRetentionCha
 
 
 #: An attempt that ended so is not held against the job.
-UNCOUNTED: Final[frozenset[FailureClass]] = frozenset({"no_gpu", "throttled"})
+UNCOUNTED_FAILURES: Final[frozenset[FailureClass]] = frozenset({"no_gpu", "throttled"})
 
 
 def retry(
@@ -317,7 +317,7 @@ def retry(
     deadline = now + timedelta(seconds=deadline_s) if after is None else (job.deadline or job.submitted.deadline)
     return JobRetrying(
         attempt=job.attempt + 1,
-        first_attempt=job.attempt + 1 if after is None else job.first_attempt + (after in UNCOUNTED),
+        first_attempt=job.attempt + 1 if after is None else job.first_attempt + (after in UNCOUNTED_FAILURES),
         after=after or "asked",
         delay_s=delay_s,
         rung=rung,

@@ -27,8 +27,10 @@ WAIT_S: Final = 60
 #: Page sizes of lists.
 PAGE_DEFAULT: Final = 50
 PAGE_MAX: Final = 200
-#: A worker that says nothing for this long is taken for dead; it speaks at least every WORKER_BEAT_S.
-WORKER_BEAT_S: Final = 2.0
+#: Hours after a job's end for which its scratch files (checkpoints, intermediate files) are kept by default.
+SCRATCH_RETENTION_H: Final = 48.0
+#: A worker that says nothing for this long is taken for dead; it speaks at least every WORKER_HEARTBEAT_S.
+WORKER_HEARTBEAT_S: Final = 2.0
 WORKER_SILENT_S: Final = 30.0
 #: A worker that was asked to stop has this long before it is killed, with its children.
 WORKER_GRACE_S: Final = 1.0

@@ -11,7 +11,7 @@ from contracts.job import Job
 KEEP_HOURS: Final = "keep_hours"
 
 
-def scratch_until(job: Job, default_hours: float) -> datetime | None:
+def scratch_expires_at(job: Job, default_hours: float) -> datetime | None:
     """Tell until when a job's scratch is kept; None while it has not ended or nothing is left to be removed."""
     if not job.state.ended or job.finished_at is None or job.scratch_removed_at is not None:
         return None

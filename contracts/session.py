@@ -96,23 +96,23 @@ class SessionResult(Result):
     figures: dict[str, Any]
 
 
-def job_of(session_id: str) -> str:
+def job_id_of_session(session_id: str) -> str:
     """Name the job that is a session's worker."""
     return "job_" + session_id.removeprefix("ses_")
 
 
-def session_of(job_id: str) -> str:
+def session_id_of_job(job_id: str) -> str:
     """Name the session whose worker a job is, if it is one."""
     return "ses_" + job_id.removeprefix("job_")
 
 
-def launch_of(job_id: str, params: Mapping[str, Any]) -> SessionLaunch | None:
+def session_launch_of(job_id: str, params: Mapping[str, Any]) -> SessionLaunch | None:
     """Read what a session's worker is launched with; None when the job of these parameters is no session's worker."""
     try:
         launch = SessionLaunch.model_validate(params)
     except ValidationError:
         return None
-    return launch if launch.session_id == session_of(job_id) else None
+    return launch if launch.session_id == session_id_of_job(job_id) else None
 
 
 def telemetry_subject(tenant: str, session_id: str, name: str) -> str:
@@ -131,7 +131,7 @@ def clock_subject(tenant: str, session_id: str) -> str:
     return f"saccade.clock.{tenant}.session.{session_id}"
 
 
-def feed_subject(tenant: str, run_id: str, session_id: str) -> str:
+def telemetry_request_subject(tenant: str, run_id: str, session_id: str) -> str:
     """Name the NATS subject at which a run asks to be given what is recorded of a session, and then what comes.
 
     Raises:
@@ -142,7 +142,7 @@ def feed_subject(tenant: str, run_id: str, session_id: str) -> str:
     return f"saccade.feed.{tenant}.{run_id}.{session_id}"
 
 
-def fed_subject(tenant: str, run_id: str, name: str) -> str:
+def telemetry_delivery_subject(tenant: str, run_id: str, name: str) -> str:
     """Name the NATS subject on which a run is given it; ``name`` is its own choice, new each time."""
     return f"saccade.fed.{tenant}.{run_id}.{name}"
 

@@ -1,78 +1,136 @@
-"""Which subjects of the bus each kind of token is for; that no other right is there stands in docs/adr/0005."""
+"""Grants for a job's run, a session's run and a session's sender; docs/adr/0005 explains why there are no others."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from pydantic import BaseModel, Field, ValidationError
+
+from contracts.bus_grant import BusGrant
+from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import ADVISORY, DURABLE, subject_of
-from contracts.events.job import WORKER_SHOWS, WORKER_VERBS
-from contracts.events.session import SESSION_WORKER_SHOWS, SESSION_WORKER_VERBS
-from contracts.session import clock_subject, fed_subject, feed_subject, job_of, telemetry_subject
+from contracts.events.job import WORKER_PROGRESS_VERBS, WORKER_VERBS
+from contracts.events.session import SESSION_WORKER_PROGRESS_VERBS, SESSION_WORKER_VERBS
+from contracts.ids import JOB_ID_PATTERN, TENANT_PATTERN, id_pattern
+from contracts.session import (
+    clock_subject,
+    job_id_of_session,
+    telemetry_delivery_subject,
+    telemetry_request_subject,
+    telemetry_subject,
+)
 from contracts.streams import EVENTS, LIVE_EVENTS, aggregate
 
 
 @dataclass(frozen=True, slots=True)
-class Rights:
-    """What the bearer of a token may do, besides hearing answers in an inbox of its own."""
+class RunIdentity:
+    """Run that a worker's token was issued to, from the token's tags."""
 
-    #: Subjects that it may publish to, or ask.
-    says: tuple[str, ...]
-    #: Subjects that it may hear.
-    hears: tuple[str, ...] = ()
-    #: Whether it may answer those whose questions it hears, once each.
-    answers: bool = False
-    #: At once: its inbox, and one more, so that a client may make the new one before it ends the old.
-    subscriptions: int = 2
+    tenant: str
+    job_id: str
+    run_id: str
 
-
-def rights_of_run(tenant: str, job_id: str) -> Rights:
-    """Say what one run of a job's worker may do: what workers say of this job, and to read the job."""
-    return Rights((*_says(tenant, "job", job_id, WORKER_VERBS, WORKER_SHOWS), _reads(tenant, "job", job_id)))
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Tags of the run's token."""
+        return (f"tenant:{self.tenant}", f"job:{self.job_id}", f"run:{self.run_id}")
 
 
-def rights_of_session_run(tenant: str, session_id: str, run_id: str, replay_of: str | None) -> Rights:
-    """Say what one run of a session's worker may do: what its job's may, the same for its session, and its telemetry.
-
-    It asks for what was sent into its own session, and into that which it replays; the gateway has it sent to a subject
-    of the run. Besides, it tells its time, and hears what is said of its session.
-
-    Raises:
-        ValueError: an id is not one.
-    """
-    fed = (session_id, replay_of) if replay_of else (session_id,)
-    return Rights(
-        says=(
-            *rights_of_run(tenant, job_of(session_id)).says,
-            *_says(tenant, "session", session_id, SESSION_WORKER_VERBS, SESSION_WORKER_SHOWS),
-            _reads(tenant, "session", session_id),
-            telemetry_subject(tenant, session_id, "acks"),
-            *(feed_subject(tenant, run_id, one) for one in fed),
+def run_grant(tenant: str, job_id: str, run_id: str) -> BusGrant:
+    """Return the grant of one run of a job's worker: publish the worker's events of this job, read the job."""
+    return BusGrant(
+        name=run_id,
+        tags=RunIdentity(tenant, job_id, run_id).tags,
+        publish=(
+            *_event_subjects(tenant, "job", job_id, WORKER_VERBS, WORKER_PROGRESS_VERBS),
+            _read_subject(tenant, "job", job_id),
         ),
-        hears=(
-            LIVE_EVENTS.removesuffix("saccade.evt.>") + aggregate(tenant, "session", session_id),
-            clock_subject(tenant, session_id),
-            fed_subject(tenant, run_id, "*"),
-        ),
-        answers=True,
-        subscriptions=6,
     )
 
 
-def rights_of_sender(tenant: str, session_id: str) -> Rights:
-    """Say what a robot or a camera may do: send joints and frames into one session, and ask its worker's time."""
-    sent = (telemetry_subject(tenant, session_id, name) for name in ("joints", "frames"))
-    return Rights((*sent, clock_subject(tenant, session_id)))
+def session_run_grant(tenant: str, session_id: str, run_id: str, replay_of: str | None = None) -> BusGrant:
+    """Return the grant of one run of a session's worker: its job's grant, plus the session's events and telemetry.
 
+    The run may request the telemetry of its own session and of the session that it replays; the gateway delivers it to
+    a subject of the run. It may also reply with its clock, and receive the session's events.
 
-def _says(tenant: str, noun: str, of: str, verbs: tuple[str, ...], shows: tuple[str, ...]) -> tuple[str, ...]:
-    """List the subjects of all that a worker says of its job or session."""
-    durable = (subject_of(DURABLE, tenant, noun, of, verb) for verb in verbs)
-    return (*durable, *(subject_of(ADVISORY, tenant, noun, of, verb) for verb in shows))
-
-
-def _reads(tenant: str, noun: str, of: str) -> str:
-    """Name the requests for the newest event of one of the thing's own subjects, or of them all.
-
-    One pattern, not every verb by name: a token must fit into one line of NATS's protocol.
+    Raises:
+        ValueError: an id is malformed.
     """
-    return f"$JS.API.DIRECT.GET.{EVENTS.name}.{aggregate(tenant, noun, of)}"
+    job_id = job_id_of_session(session_id)
+    recorded = (session_id, replay_of) if replay_of else (session_id,)
+    return BusGrant(
+        name=run_id,
+        tags=RunIdentity(tenant, job_id, run_id).tags,
+        publish=(
+            *run_grant(tenant, job_id, run_id).publish,
+            *_event_subjects(tenant, "session", session_id, SESSION_WORKER_VERBS, SESSION_WORKER_PROGRESS_VERBS),
+            _read_subject(tenant, "session", session_id),
+            telemetry_subject(tenant, session_id, "acks"),
+            *(telemetry_request_subject(tenant, run_id, recorded_id) for recorded_id in recorded),
+        ),
+        subscribe=(
+            LIVE_EVENTS.removesuffix("saccade.evt.>") + aggregate(tenant, "session", session_id),
+            clock_subject(tenant, session_id),
+            telemetry_delivery_subject(tenant, run_id, "*"),
+        ),
+        allow_responses=True,
+        max_subscriptions=6,
+    )
+
+
+def session_sender_grant(tenant: str, session_id: str) -> BusGrant:
+    """Return the grant of a robot or camera: send joints and frames into one session, request its worker's clock.
+
+    Its tags name no run, so the gateway does not accept it as a worker's token.
+    """
+    return BusGrant(
+        name=session_id,
+        tags=(f"tenant:{tenant}", f"session:{session_id}"),
+        publish=(
+            *(telemetry_subject(tenant, session_id, name) for name in ("joints", "frames")),
+            clock_subject(tenant, session_id),
+        ),
+    )
+
+
+def run_identity(tags: Iterable[str]) -> RunIdentity:
+    """Return the run that a verified token was issued to.
+
+    Raises:
+        SaccadeError: UNAUTHENTICATED, when the tags name no run.
+    """
+    try:
+        found = _RunTags.model_validate(dict(tag.split(":", 1) for tag in tags if ":" in tag))
+    except ValidationError:
+        raise SaccadeError(
+            ErrorCode.UNAUTHENTICATED,
+            "The token is valid, but it is not a worker's token.",
+            hint="Send the token that the dispatcher issued for this run.",
+        ) from None
+    return RunIdentity(found.tenant, found.job, found.run)
+
+
+class _RunTags(BaseModel):
+    """Tags of a worker's token."""
+
+    tenant: str = Field(pattern=TENANT_PATTERN)
+    job: str = Field(pattern=JOB_ID_PATTERN)
+    run: str = Field(pattern=id_pattern("run"))
+
+
+def _event_subjects(
+    tenant: str, noun: str, subject_id: str, durable_verbs: tuple[str, ...], progress_verbs: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Return the subjects of all events that a worker publishes about its job or session."""
+    durable = (subject_of(DURABLE, tenant, noun, subject_id, verb) for verb in durable_verbs)
+    return (*durable, *(subject_of(ADVISORY, tenant, noun, subject_id, verb) for verb in progress_verbs))
+
+
+def _read_subject(tenant: str, noun: str, subject_id: str) -> str:
+    """Return the direct-get subject for the newest event of each type of a job or session.
+
+    One wildcard instead of a list of verbs: a token must fit into one line of NATS's protocol.
+    """
+    return f"$JS.API.DIRECT.GET.{EVENTS.name}.{aggregate(tenant, noun, subject_id)}"

@@ -1,6 +1,6 @@
 """Makes the keys of a NATS in operator mode: an operator, our account, its signing key, the services' credentials.
 
-Workers that run on somebody else's machines get a token each (kit/auth/worker_token.py), which nats-server
+Workers that run on somebody else's machines get a token each (kit/auth/bus_token.py), which nats-server
 enforces by itself; that needs operator mode. Run it once, and keep the folder as you keep passwords:
 
     python -m deploy.nats_operator --folder nats-keys
@@ -21,7 +21,7 @@ from typing import Any, Final
 import nkeys
 
 from contracts.streams import EVENTS
-from kit.auth.worker_token import credentials, sign
+from kit.auth.bus_token import credentials, sign
 
 #: File: who needs it. Those of _PUBLIC hold nothing secret.
 FILES: Final = {

@@ -9,7 +9,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any, Final
 
-from contracts.gpu import Environment, ladder
+from contracts.gpu_ladder import Environment, gpu_ladder
 from contracts.limits import MIB
 from contracts.workload import Workload
 from modal_workers.settings import DeploymentSettings
@@ -65,7 +65,7 @@ class Deployment:
         compute = workload.compute
         return cls(
             app_name=app_name(workload.name),
-            gpus=ladder(compute.gpus, environment or DeploymentSettings().environment) if compute.gpus else (),
+            gpus=gpu_ladder(compute.gpus, environment or DeploymentSettings().environment) if compute.gpus else (),
             cpu_cores=compute.cpu_cores,
             memory_mib=ceil(compute.memory_bytes / MIB) + 512,
             timeout_s=ceil(compute.timeout_s) + _LATER_S,

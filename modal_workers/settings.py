@@ -5,7 +5,8 @@ from __future__ import annotations
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from contracts.gpu import Environment
+from contracts.gpu_ladder import Environment
+from contracts.limits import SCRATCH_RETENTION_H
 
 
 class CatalogSettings(BaseSettings):
@@ -29,4 +30,4 @@ class DeploymentSettings(BaseSettings):
     #: ``development`` begins a ladder at T4, ``production`` at A10.
     environment: Environment = "development"
     #: Hours after which workers remove from their cache what nobody has wanted since; the replaced system's name.
-    cache_hours: float = Field(default=48.0, gt=0, validation_alias="MODAL_VOLUME_CLEANUP_HOURS")
+    cache_hours: float = Field(default=SCRATCH_RETENTION_H, gt=0, validation_alias="MODAL_VOLUME_CLEANUP_HOURS")

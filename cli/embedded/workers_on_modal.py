@@ -15,7 +15,7 @@ from pydantic import SecretStr, ValidationError
 
 from cli.failure import Failure
 from cli.settings import CommandSettings, ModalClientSettings
-from kit.auth.worker_token import WorkerTokens
+from kit.auth.bus_token import BusTokenIssuer
 from kit.settings import S3Settings, as_environment
 
 _GUIDE: Final = "docs/modal.md says how, step by step."
@@ -126,7 +126,7 @@ def _public_key(seed: Path) -> str:
             out.write(nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_ACCOUNT))
         part.replace(seed)
     try:
-        return str(WorkerTokens(SecretStr(seed.read_text())).public_key)
+        return str(BusTokenIssuer(SecretStr(seed.read_text())).public_key)
     except ValueError as error:
         raise Failure(
             f"{seed} cannot be read.", code="folder_unknown", hint="Delete that file; a new key is drawn."

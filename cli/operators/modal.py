@@ -20,7 +20,7 @@ from cli.failure import USAGE, Failure
 from cli.output import print_json, print_line, print_note
 from cli.settings import ROOT, child_environment
 from contracts.errors import SaccadeError
-from contracts.gpu import Environment
+from contracts.gpu_ladder import Environment
 from kit.settings import S3Settings, as_environment
 from modal_workers import catalog
 from modal_workers.deployment import SECRET, Deployment, constraints

@@ -269,7 +269,7 @@ class JobScratchRemoved(EventData):
 
 #: What a worker says of its own job, and shows; all else of a job is said by the gateway and the dispatcher.
 WORKER_VERBS: Final = ("started", "stage_completed", "artifact_ready", "interrupted", "succeeded")
-WORKER_SHOWS: Final = ("progressed",)
+WORKER_PROGRESS_VERBS: Final = ("progressed",)
 #: Every durable thing that can be said of a job.
 JOB_VERBS: Final = tuple(
     event_type.removeprefix("job.")

@@ -154,7 +154,7 @@ class SessionFailed(EventData):
 
 #: What a worker says of its own session, and shows; all else of a session is said by the gateway.
 SESSION_WORKER_VERBS: Final = ("ready", "started", "chunk_exported", "text")
-SESSION_WORKER_SHOWS: Final = ("frame_acked", "progressed")
+SESSION_WORKER_PROGRESS_VERBS: Final = ("frame_acked", "progressed")
 #: Every durable thing that can be said of a session.
 SESSION_VERBS: Final = tuple(
     event_type.removeprefix("session.")

@@ -18,10 +18,10 @@ _ANSWER_S: Final = 2.0
 _BILLION: Final = 1_000_000_000
 
 
-async def feed(client: Client, subjects: str, *, to: str, after: int, name: str) -> int:
+async def create_telemetry_consumer(client: Client, subjects: str, *, to: str, after: int, name: str) -> int:
     """Have the telemetry under ``subjects`` after a sequence sent to the subject ``to``; give how much there is now.
 
-    Somebody must hear ``to`` already. A consumer of the same name must be gone (``starve``).
+    Somebody must hear ``to`` already. A consumer of the same name must be gone (``delete_telemetry_consumer``).
 
     Raises:
         SaccadeError: BUS_UNAVAILABLE, also when the server does not make it.
@@ -45,7 +45,7 @@ async def feed(client: Client, subjects: str, *, to: str, after: int, name: str)
     return int(reply.get("num_pending") or 0)
 
 
-async def starve(client: Client, name: str) -> None:
+async def delete_telemetry_consumer(client: Client, name: str) -> None:
     """Forget a consumer, if there is one.
 
     Raises:

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from contracts.limits import SCRATCH_RETENTION_H
 from kit.settings import NatsSettings
 
 
@@ -27,7 +28,7 @@ class WorkerSettings(BaseSettings):
     #: Folder that workers share, where what a later stage may want is kept beside the bucket; None: there is none.
     cache_folder: Path | None = None
     #: Hours after which what a job has left there goes, if nobody has wanted it since; the replaced system's name.
-    cache_hours: float = Field(default=48.0, gt=0, validation_alias="MODAL_VOLUME_CLEANUP_HOURS")
+    cache_hours: float = Field(default=SCRATCH_RETENTION_H, gt=0, validation_alias="MODAL_VOLUME_CLEANUP_HOURS")
 
 
 class IngestSettings(BaseSettings):

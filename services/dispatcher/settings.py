@@ -8,8 +8,8 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from contracts.gpu import Environment
-from contracts.limits import WORKER_SILENT_S
+from contracts.gpu_ladder import Environment
+from contracts.limits import SCRATCH_RETENTION_H, WORKER_SILENT_S
 
 
 class QueueSettings(BaseSettings):
@@ -62,7 +62,7 @@ class RetentionSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="DISPATCHER_", frozen=True, populate_by_name=True)
 
     #: Hours, where neither the job's parameters nor its user say otherwise; the replaced system's name.
-    scratch_hours: float = Field(default=48.0, gt=0, validation_alias="MODAL_VOLUME_CLEANUP_HOURS")
+    scratch_hours: float = Field(default=SCRATCH_RETENTION_H, gt=0, validation_alias="MODAL_VOLUME_CLEANUP_HOURS")
     #: How often the bucket is looked through.
     sweep_s: float = Field(default=600.0, gt=0)
 

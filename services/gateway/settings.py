@@ -9,9 +9,9 @@ from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from contracts.errors import SaccadeError
-from contracts.gpu import Environment, gpu_name
-from contracts.limits import MIB
-from kit.auth.worker_token import checked_key
+from contracts.gpu_ladder import Environment, gpu_name
+from contracts.limits import MIB, SCRATCH_RETENTION_H
+from kit.auth.bus_token import checked_key
 from kit.settings import ChosenSecret
 
 
@@ -42,7 +42,7 @@ class GatewaySettings(BaseSettings):
     worker_key: str | None = None
     housekeeping_s: float = Field(default=60.0, gt=0)
     #: For how long the dispatcher keeps what a job only needs to go on from, as it was told too.
-    scratch_hours: float = Field(default=48.0, gt=0, validation_alias="MODAL_VOLUME_CLEANUP_HOURS")
+    scratch_hours: float = Field(default=SCRATCH_RETENTION_H, gt=0, validation_alias="MODAL_VOLUME_CLEANUP_HOURS")
 
     @property
     def where(self) -> Literal["local", "modal"]:

@@ -16,7 +16,7 @@ import pytest
 
 from contracts.events.base import decode
 from contracts.events.job import Cost
-from contracts.job import UNCOUNTED
+from contracts.job import UNCOUNTED_FAILURES
 from services.gateway.aggregates.view import View
 from services.gateway.jobs.on_job import OnJob
 from tests.harness.dispatch.gpu_market import LATER_S
@@ -143,7 +143,7 @@ def the_ladder_is_climbed_as_it_should_be(played: Played) -> None:
 
 def counted(told: list[Told]) -> int:
     """Count the attempts that are held against a job."""
-    return sum(one.verb == "interrupted" and one.data["failure"] not in UNCOUNTED for one in told)
+    return sum(one.verb == "interrupted" and one.data["failure"] not in UNCOUNTED_FAILURES for one in told)
 
 
 def attempts_are_counted_right(played: Played) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from contracts.events.session import SessionFrameAcked
 from contracts.job import Job, State
-from contracts.session import job_of, telemetry_subject
+from contracts.session import job_id_of_session, telemetry_subject
 from contracts.streams import TELEMETRY
 from contracts.telemetry import FrameAck
 from kit.bus.event_store import EventStore
@@ -78,7 +78,7 @@ class Streaming:
         return found
 
     async def job(self) -> Job:
-        return await self.rented.world.job(job_of(self.id), TENANT)
+        return await self.rented.world.job(job_id_of_session(self.id), TENANT)
 
     async def acks(self) -> list[FrameAck]:
         store = EventStore(self.rented.world.client, TELEMETRY.name)
@@ -223,4 +223,4 @@ async def rented_events(rented: Rented, session: Streaming) -> list[tuple[str, d
 
 
 def chunk_of(rented: Rented, session: Streaming, number: int) -> str:
-    return rented.world.bucket.key("results", job_of(session.id), f"chunk_{number:04d}.json")
+    return rented.world.bucket.key("results", job_id_of_session(session.id), f"chunk_{number:04d}.json")

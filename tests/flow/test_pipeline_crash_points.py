@@ -12,7 +12,7 @@ import pytest
 
 from contracts.errors import ErrorCode
 from contracts.events.base import Message
-from contracts.ids import pipeline_of
+from contracts.ids import pipeline_id_of
 from contracts.job import State
 from kit.bus.event_store import EventStore
 from tests.harness.dispatch.crashing_dispatcher import Doom, DoomedExecutor, DoomedStore
@@ -60,7 +60,7 @@ class PipelineStore(DoomedStore):
     async def publish(self, message: Message, **condition: Any) -> int:
         *_, job_id, verb = message.subject.split(".")
         act = functools.partial(EventStore.publish, self, message, **condition)
-        counts = pipeline_of(job_id) is None or verb in ("submitted", "cancel_requested", "retrying")
+        counts = pipeline_id_of(job_id) is None or verb in ("submitted", "cancel_requested", "retrying")
         return int(await self._doom.run(f"{self.MARK if counts else 'publish'} {verb}", act))
 
 

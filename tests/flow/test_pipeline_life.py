@@ -55,7 +55,7 @@ async def test_its_stages_run_one_after_the_other_and_their_files_are_its_own(se
         assert launched[0] == stage_job_id(job_id, "gather", 0)
         assert launched[-1] == stage_job_id(job_id, "bind", 0)
         assert sorted(launched) == sorted(parts_of(job_id))
-        assert all(one.home_id == job_id for one in executor.launched)
+        assert all(one.output_job_id == job_id for one in executor.launched)
         manifest = json.loads(await world.bucket.get(job.manifest_key or ""))
         names = ["bind_0.txt", "gather_0.txt", *(f"shape_{shard}.txt" for shard in range(SHARDS))]
         assert [one["name"] for one in manifest["artifacts"]] == names

@@ -90,7 +90,7 @@ def test_the_kit_is_a_closed_list() -> None:
     """What is shared by everybody grows by decision (docs/adr/0003), not by habit."""
     kit = {path.removeprefix("kit/").removesuffix(".py") for path in files() if path.startswith("kit/")}
     named = (
-        "auth/api_keys auth/host_guard auth/principal auth/tickets auth/worker_token "
+        "auth/api_keys auth/host_guard auth/principal auth/tickets auth/bus_token "
         "bus/connection bus/event_store bus/idempotency bus/lease bus/tail bus/telemetry_consumer "
         "http/body_limit http/health http/openapi http/problems http/server "
         "bucket logs process_tree projection_file settings tasks"

@@ -9,7 +9,7 @@ from contracts.events import Envelope, decode
 from contracts.events.job import JobInterrupted, JobSucceeded
 from contracts.events.session import FrameTotals, SessionFrameAcked
 from contracts.job import Job, fold
-from contracts.session import fold_stored, job_of, telemetry_subject
+from contracts.session import fold_stored, job_id_of_session, telemetry_subject
 from contracts.telemetry import FRAME_SEQ, FRAME_SOURCE, FrameAck, JointBatch
 from kit.bus.connection import connect
 from kit.bus.event_store import EventStore
@@ -68,7 +68,7 @@ async def read_record(system: System, session_id: str) -> Record:
         async for stored in store.history(0, f"saccade.evt.{TENANT}.session.{session_id}.>"):
             record.of_session.append(decode(stored.body))
             session = fold_stored(session, stored.subject, stored.body, stored.sequence)
-        async for stored in store.history(0, f"saccade.evt.{TENANT}.job.{job_of(session_id)}.>"):
+        async for stored in store.history(0, f"saccade.evt.{TENANT}.job.{job_id_of_session(session_id)}.>"):
             record.of_job.append(decode(stored.body))
             record.job = fold(record.job, record.of_job[-1], stored.sequence)
     finally:

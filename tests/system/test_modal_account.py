@@ -21,7 +21,7 @@ import pytest
 from pydantic import SecretStr
 
 from contracts.ids import new_id
-from kit.auth.worker_token import WorkerTokens
+from kit.auth.bus_token import BusTokenIssuer
 from kit.bucket import open_bucket
 from kit.settings import S3Settings
 from services.dispatcher.executors.executor import CallState, CallStatus
@@ -61,7 +61,7 @@ def app() -> Iterator[str]:
 async def executor(tmp_path: Path) -> AsyncIterator[ModalExecutor]:
     """Open our executor; nothing here goes to its bucket or its bus."""
     seed = nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_ACCOUNT).decode()
-    access = RunAccess(WorkerTokens(SecretStr(seed)), "ingest", "https://vision.example.com")
+    access = RunAccess(BusTokenIssuer(SecretStr(seed)), "ingest", "https://vision.example.com")
     settings = ModalSettings(worker_bus_url="https://vision.example.com", worker_seed_file=tmp_path / "none", poll_s=0)
     unused = S3Settings(endpoint_url="https://s3.example.com", access_key_id="a", secret_access_key=SecretStr("b"))
     async with open_bucket(unused) as bucket, open_modal_executor(settings, bucket, access) as opened:

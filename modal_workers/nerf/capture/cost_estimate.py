@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contracts.gpu import ladder
+from contracts.gpu_ladder import gpu_ladder
 from contracts.prices import PRICES, price_usd_per_s
 from contracts.workload import Workload
 from modal_workers.nerf.capture.spec import Estimate, StageEstimate
@@ -23,7 +23,7 @@ def later_stages(params: NerfParams) -> Estimate:
         if work is None:
             continue
         jobs = stage.shards(params)
-        device = ladder(work.compute.gpus, "production")[0] if work.compute.gpus else "cpu"
+        device = gpu_ladder(work.compute.gpus, "production")[0] if work.compute.gpus else "cpu"
         seconds = jobs * work.compute.typical_s
         usd = seconds * price_usd_per_s(device)
         stages.append(StageEstimate(stage=stage.name, device=device, jobs=jobs, seconds=seconds, usd=round(usd, 6)))

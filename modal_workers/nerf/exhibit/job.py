@@ -9,7 +9,7 @@ from typing import Final
 
 import cv2
 
-from contracts.ids import pipeline_of
+from contracts.ids import pipeline_id_of
 from modal_workers.nerf.exhibit.frames import Frames
 from modal_workers.nerf.exhibit.held_out import Pair, pairs
 from modal_workers.nerf.exhibit.report import Pictures, write_report
@@ -36,7 +36,7 @@ def run(params: NerfParams, context: Context) -> NerfResult:
     began_s = time.monotonic()
     with context.stage("exhibit"):
         story = read_story(params, context)
-        pictures = Pictures(pipeline_of(context.job_id) or context.job_id, datetime.now(UTC))
+        pictures = Pictures(pipeline_id_of(context.job_id) or context.job_id, datetime.now(UTC))
         if story.modelled:
             pictures = _show(story, context, pictures)
         ledger = paid(context.artifact("progress.json"))

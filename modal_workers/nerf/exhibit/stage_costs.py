@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from contracts.gpu import ladder
+from contracts.gpu_ladder import gpu_ladder
 from contracts.prices import price_usd_per_s
 from contracts.workload import Workload
 from modal_workers.nerf.capture.spec import WORKLOAD as CAPTURE
@@ -71,7 +71,7 @@ def _figures(
     name: str, work: Workload, params: NerfParams, actual: tuple[float, str] | None, paid_usd: float | None
 ) -> StageFigures:
     jobs = params.batches if name == "rendering" else 1
-    thought = ladder(work.compute.gpus, "production")[0] if work.compute.gpus else "cpu"
+    thought = gpu_ladder(work.compute.gpus, "production")[0] if work.compute.gpus else "cpu"
     estimated_s = jobs * work.compute.typical_s
     return StageFigures(
         stage=name,

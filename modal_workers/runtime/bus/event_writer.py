@@ -1,7 +1,7 @@
 """Everything a run says while it works: one writer, in order, that never holds up the work.
 
 State events are kept until they are stored. Progress is only ever the newest, at most ``PROGRESS_HZ`` times a second,
-and is said again every ``WORKER_BEAT_S`` while the job computes in silence: that is the run's sign of life.
+and is said again every ``WORKER_HEARTBEAT_S`` while the job computes in silence: that is the run's sign of life.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contracts.assignment import Assignment
 from contracts.errors import SaccadeError
 from contracts.events.base import EventData, Message, encode
 from contracts.events.job import JobProgressed
-from contracts.limits import PROGRESS_HZ, WORKER_BEAT_S
+from contracts.limits import PROGRESS_HZ, WORKER_HEARTBEAT_S
 from modal_workers.runtime.bus.job_bus import BusRefused, JobBus
 from modal_workers.runtime.jobs.progress import Progress
 from modal_workers.runtime.stop import Stop
@@ -115,7 +115,7 @@ class EventWriter:
         newest, now_s = self._newest, time.monotonic()
         if newest is None or not self._bus.is_connected:
             return
-        pause_s = WORKER_BEAT_S if newest is self._shown else 1.0 / min(PROGRESS_HZ, self._bus.progress_hz)
+        pause_s = WORKER_HEARTBEAT_S if newest is self._shown else 1.0 / min(PROGRESS_HZ, self._bus.progress_hz)
         if now_s - self._shown_at_s < pause_s:
             return
         data = JobProgressed(

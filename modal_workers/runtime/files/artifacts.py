@@ -34,7 +34,7 @@ class ArtifactStore:
         self._claim = claim
         self._job_id = assignment.job_id
         #: In whose places artifacts and checkpoints lie: a pipeline's stages share them. The manifest is the job's.
-        self._home_id = assignment.home_id
+        self._home_id = assignment.output_job_id
         self._tenant = assignment.tenant
         self._stop = stop
         self.saved: dict[str, Artifact] = {}

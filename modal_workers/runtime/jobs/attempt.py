@@ -71,7 +71,7 @@ class Attempt:
             workload = catalog.workload(self._run.workload)
             workspace = Workspace(settings.run_folder, self._run.inputs)
             bucket = self._thread.wait(self._open.enter_async_context(open_bucket(s3)), self._stop)
-            cache = FileCache(settings.cache_folder, self._run.home_id) if settings.cache_folder else None
+            cache = FileCache(settings.cache_folder, self._run.output_job_id) if settings.cache_folder else None
             artifacts = ArtifactStore(bucket, self._claim, self._run, self._stop, cache)
             self._thread.start(artifacts.remove_stale(settings.cache_hours))  # beside the work; it fails nobody
             manifest = None

@@ -113,7 +113,7 @@ class Claim:
         return job.state is state and self._runs(job)
 
     def _runs(self, job: Job) -> bool:
-        return job.owns(self._assignment.attempt, self._assignment.run_id)
+        return job.is_current_run(self._assignment.attempt, self._assignment.run_id)
 
     async def _say(
         self,

@@ -16,7 +16,7 @@ from contracts.assignment import Assignment
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import Message, encode
 from contracts.events.session import SESSION_VERBS, FrameTotals, SessionFrameAcked, SessionProgressed
-from contracts.session import Session, clock_subject, fold_stored, session_of, telemetry_subject
+from contracts.session import Session, clock_subject, fold_stored, session_id_of_job, telemetry_subject
 from contracts.streams import LIVE_EVENTS, aggregate
 from contracts.telemetry import FrameAck
 from kit.bus.event_store import EventStore
@@ -51,7 +51,7 @@ class SessionBus:
         self._client: Client = bus.client
         self._run = assignment
         self._source = source
-        self.session_id = session_of(assignment.job_id)
+        self.session_id = session_id_of_job(assignment.job_id)
         self._among = aggregate(assignment.tenant, "session", self.session_id)
         self._events = EventStore(self._client) if self._is_trusted else OwnEvents(self._client, SESSION_VERBS)
         self._progress = EventStore(self._client, "PROGRESS")

@@ -15,8 +15,8 @@ from nats.aio.client import Client
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.ids import new_id
-from contracts.session import fed_subject, feed_subject
-from kit.bus.telemetry_consumer import feed
+from contracts.session import telemetry_delivery_subject, telemetry_request_subject
+from kit.bus.telemetry_consumer import create_telemetry_consumer
 
 _ANSWER_S: Final = 5.0
 
@@ -29,7 +29,7 @@ class TelemetrySource(Protocol):
     def new_subject(self) -> str:
         """Name a subject of this worker's own, on which nothing has ever been heard."""
 
-    async def feed(self, to: str, after: int) -> int:
+    async def deliver(self, to: str, after: int) -> int:
         """Have the telemetry after a sequence sent to that subject; give how much there is now.
 
         Raises:
@@ -49,10 +49,10 @@ class OwnConsumers:
         """Name an inbox."""
         return self.client.new_inbox()
 
-    async def feed(self, to: str, after: int) -> int:
+    async def deliver(self, to: str, after: int) -> int:
         """Make a consumer."""
         name = new_id("run").rpartition("-")[2]
-        return await feed(self.client, self._subjects, to=to, after=after, name=name)
+        return await create_telemetry_consumer(self.client, self._subjects, to=to, after=after, name=name)
 
 
 class AskedConsumers:
@@ -63,13 +63,13 @@ class AskedConsumers:
         self.client = client
         self._tenant = tenant
         self._run_id = run_id
-        self._subject = feed_subject(tenant, run_id, session_id)
+        self._subject = telemetry_request_subject(tenant, run_id, session_id)
 
     def new_subject(self) -> str:
         """Name a subject of the run."""
-        return fed_subject(self._tenant, self._run_id, new_id("run").rpartition("-")[2])
+        return telemetry_delivery_subject(self._tenant, self._run_id, new_id("run").rpartition("-")[2])
 
-    async def feed(self, to: str, after: int) -> int:
+    async def deliver(self, to: str, after: int) -> int:
         """Ask for a consumer."""
         asked = json.dumps({"name": to.rpartition(".")[2], "after": after}).encode()
         try:

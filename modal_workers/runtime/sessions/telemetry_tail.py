@@ -87,7 +87,7 @@ class TelemetryTail:
         subscription = await self._client.subscribe(subject, cb=self._on_message)
         reconnects = self._client.stats["reconnects"]
         try:
-            pending = await self._source.feed(subject, self.last)
+            pending = await self._source.deliver(subject, self.last)
             if self._on_empty is not None and not pending and not self._consumed:
                 self._on_empty()
             self._heard_s = loop.time()

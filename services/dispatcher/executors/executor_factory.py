@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from kit.auth.worker_token import WorkerTokens
+from kit.auth.bus_token import BusTokenIssuer
 from kit.bucket import Bucket
 from kit.http.server import CannotServeError
 from kit.settings import NatsSettings, S3Settings
@@ -49,7 +49,7 @@ async def open_executor(
 
 def _access(settings: ModalSettings) -> RunAccess:
     try:
-        tokens = WorkerTokens(settings.seed(), settings.worker_account)
+        tokens = BusTokenIssuer(settings.seed(), settings.worker_account)
     except OSError as error:
         text = f"DISPATCHER_WORKER_SEED_FILE cannot be read ({error.strerror}): {error.filename}."
         raise CannotServeError(text) from error

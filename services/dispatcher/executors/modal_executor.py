@@ -18,7 +18,7 @@ import modal.exception
 
 from contracts.assignment import Assignment
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.gpu import gpu_name, ladder
+from contracts.gpu_ladder import gpu_ladder, gpu_name
 from contracts.ids import is_id
 from contracts.launch import ARGUMENT_BYTES, Launch
 from contracts.workload import Compute
@@ -93,7 +93,7 @@ class ModalExecutor:
         """
         if gpu:
             return (gpu_name(gpu),)
-        return ladder(compute.gpus, self.settings.environment) if compute.gpus else (_CPU,)
+        return gpu_ladder(compute.gpus, self.settings.environment) if compute.gpus else (_CPU,)
 
     async def launch(self, assignment: Assignment, compute: Compute) -> str:
         """Spawn a call and give its id. Whether a call that got no answer came to be, its worker's claim settles.

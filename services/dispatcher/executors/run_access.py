@@ -6,15 +6,16 @@ from typing import Literal
 
 from contracts.assignment import Assignment
 from contracts.launch import BusAccess
-from contracts.session import launch_of
-from kit.auth.worker_token import WorkerTokens
+from contracts.session import session_launch_of
+from contracts.worker_rights import run_grant, session_run_grant
+from kit.auth.bus_token import BusTokenIssuer
 from services.dispatcher.executors.executor import LaunchFailed
 
 
 class RunAccess:
     """Mints each run's access."""
 
-    def __init__(self, tokens: WorkerTokens, kind: Literal["nats", "ingest"], url: str) -> None:
+    def __init__(self, tokens: BusTokenIssuer, kind: Literal["nats", "ingest"], url: str) -> None:
         """Hand out tokens for one way."""
         self._tokens = tokens
         self._kind = kind
@@ -27,16 +28,15 @@ class RunAccess:
             LaunchFailed: a live session's worker needs another way than there is.
         """
         tenant, run_id = assignment.tenant, assignment.run_id
-        session = launch_of(assignment.job_id, assignment.params)
+        session = session_launch_of(assignment.job_id, assignment.params)
         if session is None:
-            token = self._tokens.issue(tenant, assignment.job_id, run_id, lifetime_s)
+            grant = run_grant(tenant, assignment.job_id, run_id)
         elif self._kind == "ingest":
             # The gateway refuses such a session before there is a job, if it was told (GATEWAY_WORKER_BUS).
             raise LaunchFailed("A live session's worker needs NATS, and workers reach the gateway only.")
         else:
-            token = self._tokens.issue_session_run(
-                tenant, session.session_id, run_id, lifetime_s, replay_of=session.replay_of
-            )
+            grant = session_run_grant(tenant, session.session_id, run_id, session.replay_of)
+        token = self._tokens.issue(grant, lifetime_s)
         if self._kind == "ingest":
             return BusAccess(kind="ingest", url=self._url, secret=token.jwt)
         return BusAccess(kind="nats", url=self._url, secret=token.credentials, inbox_prefix=token.inbox_prefix)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from contracts.events.base import Envelope
 from contracts.events.job import JobRetrying
-from contracts.ids import pipeline_of
+from contracts.ids import pipeline_id_of
 from contracts.job import Job, fold, fold_stored
 from kit.bus.event_store import StoredEvent
 
@@ -63,7 +63,7 @@ class Jobs:
 
     def part(self, job_id: str) -> Job | None:
         """Give the job of a stage of an unfinished pipeline, ended or not."""
-        return self._jobs.get(job_id) or self._ended_parts.get(pipeline_of(job_id) or "", {}).get(job_id)
+        return self._jobs.get(job_id) or self._ended_parts.get(pipeline_id_of(job_id) or "", {}).get(job_id)
 
     def fold(self, envelope: Envelope, sequence: int) -> Job | None:
         """Fold one event in; gives the job as it is now, also when that is its end, None when it is unknown."""
@@ -88,7 +88,7 @@ class Jobs:
         self.unread.pop(job.id, None)
         if job.state.ended:
             self.forget(job.id)
-            home = pipeline_of(job.id)
+            home = pipeline_id_of(job.id)
             if home in self._jobs:
                 self._ended_parts.setdefault(home, {})[job.id] = job
         else:
@@ -105,7 +105,7 @@ class Jobs:
         self._drop_ended_part(job_id)
 
     def _drop_ended_part(self, job_id: str) -> None:
-        if parts := self._ended_parts.get(pipeline_of(job_id) or ""):
+        if parts := self._ended_parts.get(pipeline_id_of(job_id) or ""):
             parts.pop(job_id, None)
 
     def hear(self, job_id: str, run_id: str, at_s: float, progress: tuple[float, str] | None = None) -> None:

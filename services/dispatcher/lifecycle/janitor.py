@@ -15,9 +15,9 @@ from typing import Final
 
 from contracts.errors import SaccadeError
 from contracts.events.job import JobScratchRemoved
-from contracts.ids import is_job_id, pipeline_of
+from contracts.ids import is_job_id, pipeline_id_of
 from contracts.job import Job
-from contracts.retention import scratch_until
+from contracts.retention import scratch_expires_at
 from kit.bucket import Bucket
 from kit.bus.event_store import Conflict
 from services.dispatcher.executors.executor import Executor
@@ -83,7 +83,7 @@ class Janitor:
         for key in await self._bucket.list_keys(folder):
             job_id = key.removeprefix(folder).partition("/")[0]
             if is_job_id(job_id):
-                left[pipeline_of(job_id) or job_id].append(key)
+                left[pipeline_id_of(job_id) or job_id].append(key)
         for job_id, keys in left.items():
             await self._see_to(job_id, keys)
         self._due = {job_id: due for job_id, due in self._due.items() if job_id in left}
@@ -96,7 +96,7 @@ class Janitor:
         if job is None or not job.state.ended:
             return
         if job.scratch_removed_at is None:
-            until = scratch_until(job, self._settings.scratch_hours)
+            until = scratch_expires_at(job, self._settings.scratch_hours)
             if until is None or now < until:
                 if until and not self._news.is_set():  # else what was read may be old already
                     self._due[job_id] = until

@@ -28,7 +28,7 @@ from contracts.events.job import (
 )
 from contracts.ids import new_id
 from contracts.job import Job, State, retry
-from contracts.limits import WORKER_BEAT_S, WORKER_GRACE_S
+from contracts.limits import WORKER_GRACE_S, WORKER_HEARTBEAT_S
 from contracts.workload import Workload
 from kit.bucket import Bucket
 from kit.bus.event_store import Conflict
@@ -48,7 +48,7 @@ from services.dispatcher.scheduling.requeue_after import Look, Outcome
 log = logging.getLogger(__name__)
 
 #: A worker that was not heard for so long is asked about at once, where asking costs.
-_QUIET_S: Final = 3 * WORKER_BEAT_S
+_QUIET_S: Final = 3 * WORKER_HEARTBEAT_S
 #: Lost conditional publishes in one go after which a job waits for its next turn.
 _CONFLICTS = 10
 

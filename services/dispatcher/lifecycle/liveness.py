@@ -101,8 +101,8 @@ def _judge_queue(job: Job, sighting: Sighting, now: datetime, patience: Patience
     if sighting.next_device and _passed(job.starting_at, patience.gpu_climb_s, now):
         return Verdict.NO_GPU
     told_s = patience.gpu_notice_s
-    if job.starting_at and job.waiting_told_at:
-        told_s = 2 * (job.waiting_told_at - job.starting_at).total_seconds()
+    if job.starting_at and job.waiting_reported_at:
+        told_s = 2 * (job.waiting_reported_at - job.starting_at).total_seconds()
     return Verdict.WAITING_FOR_GPU if _passed(job.starting_at, told_s, now) else Verdict.WELL
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from contracts.errors import ErrorBody, ErrorCode, SaccadeError
 from contracts.events.job import FailureClass
-from contracts.job import UNCOUNTED
+from contracts.job import UNCOUNTED_FAILURES
 
 #: Failures after which another attempt may end better. The others end the same way each time, or must not cost again.
 RETRIED: Final[frozenset[FailureClass]] = frozenset(
@@ -82,7 +82,7 @@ def next_step(attempt: Attempt, now: datetime, backoff: Backoff, jitter: float) 
     """Decide what follows."""
     if attempt.failure not in RETRIED:
         return Fail(attempt.failure, attempt.error)
-    if attempt.number >= attempt.of and attempt.failure not in UNCOUNTED:
+    if attempt.number >= attempt.of and attempt.failure not in UNCOUNTED_FAILURES:
         return Fail(attempt.failure, _exhausted(attempt))
     climbs = attempt.failure in CLIMBED
     if attempt.failure == "out_of_memory" and attempt.has_rungs and attempt.rung_above is None:

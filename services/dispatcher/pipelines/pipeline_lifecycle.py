@@ -31,7 +31,7 @@ from contracts.events.job import (
     JobSucceeded,
     PartOf,
 )
-from contracts.ids import new_id, pipeline_of, stage_job_id
+from contracts.ids import new_id, pipeline_id_of, stage_job_id
 from contracts.job import Job, State, fold, request_cancel, retry
 from contracts.manifest import MANIFEST_NAME, Artifact, Manifest
 from contracts.workload import Stage, Workload
@@ -277,7 +277,7 @@ class Pipelines:
 
     async def _give_up(self, job: Job, error: ErrorBody) -> Outcome:
         """End an attempt whose stages are not known any more, and with it what is under way of them."""
-        under_way = [one for one in self._jobs if pipeline_of(one.id) == job.id]
+        under_way = [one for one in self._jobs if pipeline_id_of(one.id) == job.id]
         failure: FailureClass = "broken"
         stage = StageNow(Stage("", "", 1.0), tuple(under_way))
         workload = self._workloads[job.submitted.workload]
@@ -335,7 +335,7 @@ def _left(history: Sequence[StoredEvent]) -> dict[str, Artifact]:
     for stored in history:
         if data := _data(stored):
             job = fold(job, decode_at(stored.subject, stored.body), stored.sequence)
-            if isinstance(data, JobArtifactReady) and job and job.owns(data.attempt, data.run_id):
+            if isinstance(data, JobArtifactReady) and job and job.is_current_run(data.attempt, data.run_id):
                 left[data.artifact.name] = data.artifact
     return left
 

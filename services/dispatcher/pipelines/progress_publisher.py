@@ -18,7 +18,7 @@ from contracts.errors import SaccadeError
 from contracts.events.base import encode
 from contracts.events.job import JobProgressed
 from contracts.job import Job, State
-from contracts.limits import WORKER_BEAT_S
+from contracts.limits import WORKER_HEARTBEAT_S
 from contracts.workload import Stage, Workload
 from kit.bucket import Bucket
 from services.dispatcher.jobs.job_repository import SOURCE, utc_now
@@ -93,7 +93,7 @@ class PipelineTeller:
         ]
         now = roll_up(known.stages, self._jobs.heard)
         now = Progress(now.stage, known.pace.take(now.fraction, now_s), now.stage_fraction, now.message)
-        if now != known.progress or now_s - known.told_s >= WORKER_BEAT_S:
+        if now != known.progress or now_s - known.told_s >= WORKER_HEARTBEAT_S:
             known.progress, known.told_s = now, now_s
             await self._publish(job, now, known.pace.eta_s())
         if now.stage != known.file_stage or now_s - known.file_s >= _FILE_EVERY_S:

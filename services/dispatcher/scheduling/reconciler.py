@@ -12,7 +12,7 @@ from collections.abc import Callable, Container
 from typing import Final
 
 from contracts.errors import SaccadeError
-from contracts.ids import pipeline_of
+from contracts.ids import pipeline_id_of
 from contracts.job import Job, State
 from kit.tasks import first_of
 from services.dispatcher.executors.executor import CallState, Executor
@@ -91,7 +91,7 @@ class Reconciler:
         self._lifecycle.forget(job_id)
         if not self.leading:
             return
-        if pipeline := self.jobs.get(pipeline_of(job_id) or ""):
+        if pipeline := self.jobs.get(pipeline_id_of(job_id) or ""):
             self.attend(pipeline)
         if job and job.call_id:
             self._leftovers[job.call_id] = asyncio.get_running_loop().time() + _LINGER_S

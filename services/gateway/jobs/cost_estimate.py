@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.gpu import Environment, gpu_name, ladder
+from contracts.gpu_ladder import Environment, gpu_ladder, gpu_name
 from contracts.prices import price_usd_per_s
 from contracts.workload import Workload
 
@@ -47,7 +47,7 @@ def device_of(workload: Workload, gpu: str | None, executor: Executor, environme
             raise SaccadeError(ErrorCode.INVALID_PARAMETER, message, hint="Leave gpu out.", errors=where)
     if executor == "local":
         return "cpu"
-    return gpu or (ladder(workload.compute.gpus, environment)[0] if workload.compute.gpus else "cpu")
+    return gpu or (gpu_ladder(workload.compute.gpus, environment)[0] if workload.compute.gpus else "cpu")
 
 
 def takes_gpu(workload: Workload, gpu: str | None) -> str | None:

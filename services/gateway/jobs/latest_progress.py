@@ -38,7 +38,7 @@ class Progress:
     def known(self, job: Job) -> JobProgressed | None:
         """Give the newest progress of the job's attempt that counts, as far as it was heard."""
         newest = self._newest.get(job.id)
-        if newest is None or job.state is not State.RUNNING or not job.owns(newest.attempt, newest.run_id):
+        if newest is None or job.state is not State.RUNNING or not job.is_current_run(newest.attempt, newest.run_id):
             return None
         return newest
 

@@ -8,7 +8,7 @@ from typing import Final
 from contracts.events import Envelope
 from contracts.events.job import PIPELINE, JobArtifactReady, JobSubmitted, JobSucceeded
 from contracts.job import Job, fold
-from contracts.session import session_of
+from contracts.session import session_id_of_job
 from services.gateway.aggregates.completion_waiters import Waiting
 from services.gateway.aggregates.view import View
 from services.gateway.jobs.latest_progress import Progress
@@ -58,7 +58,7 @@ def artifact_ready(on: OnJob, envelope: Envelope, sequence: int) -> None:
     """Remember a file that can be fetched before the job has ended."""
     data = envelope.parsed()
     assert isinstance(data, JobArtifactReady)
-    if (job := on.take(envelope, sequence)) and job.owns(data.attempt, data.run_id):
+    if (job := on.take(envelope, sequence)) and job.is_current_run(data.attempt, data.run_id):
         on.view.keep_artifact(envelope.subject, data.artifact)
 
 
@@ -73,7 +73,7 @@ def ended(on: OnJob, envelope: Envelope, sequence: int) -> None:
     if job is not None and job.state.ended:
         on.progress.forget(job.id)
         on.waiting.ended(job.id)
-        if on.view.session(session_id := session_of(job.id)):
+        if on.view.session(session_id := session_id_of_job(job.id)):
             on.on_session_over(session_id)
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from contracts.errors import ErrorCode
 from contracts.job import Job
-from contracts.retention import scratch_until
+from contracts.retention import scratch_expires_at
 from kit.auth.principal import Writer
 from kit.http.problems import problem_responses
 from services.gateway.dependencies import gateway_of
@@ -48,7 +48,7 @@ class RetentionObject(BaseModel):
 
 def retention_of(job: Job, default_hours: float) -> RetentionObject:
     """Show until when a job's scratch is kept."""
-    return RetentionObject(kept_until=scratch_until(job, default_hours), removed_at=job.scratch_removed_at)
+    return RetentionObject(kept_until=scratch_expires_at(job, default_hours), removed_at=job.scratch_removed_at)
 
 
 _ANSWERS: Final = problem_responses(

@@ -11,8 +11,8 @@ from typing import Any, Final
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events import EventData, encode
 from contracts.events.job import JobInput, JobSubmitted
-from contracts.gpu import gpu_name
-from contracts.ids import is_job_id, new_id, pipeline_of
+from contracts.gpu_ladder import gpu_name
+from contracts.ids import is_job_id, new_id, pipeline_id_of
 from contracts.job import Job, State, change_retention, fold_stored, request_cancel, retry
 from contracts.limits import PAGE_DEFAULT
 from contracts.retention import KEEP_HOURS
@@ -219,7 +219,7 @@ class Jobs:
         """Change a job's state; when somebody else wrote first, read again and decide again."""
         if not is_job_id(job_id):
             raise SaccadeError(ErrorCode.JOB_NOT_FOUND)
-        if home := pipeline_of(job_id):
+        if home := pipeline_id_of(job_id):
             await self.get(tenant, job_id)
             raise SaccadeError(
                 ErrorCode.JOB_IN_PIPELINE,

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.session import Session, job_of
+from contracts.session import Session, job_id_of_session
 from kit.auth.principal import Reader
 from kit.bucket import Bucket, ObjectMissing, OpenObject
 from kit.http.problems import problem_responses
@@ -56,7 +56,7 @@ async def ply_of(bucket: Bucket, session: Session, max_splats: int | None, if_no
     Raises:
         SaccadeError: SESSION_NOT_STARTED, when there is none; STORAGE_UNAVAILABLE.
     """
-    key = bucket.key("results", job_of(session.id), _MODEL)
+    key = bucket.key("results", job_id_of_session(session.id), _MODEL)
     async with AsyncExitStack() as stack:
         try:
             known, _ = await bucket.version(key)

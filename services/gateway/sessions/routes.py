@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from contracts.errors import ErrorCode
 from contracts.limits import PAGE_DEFAULT, PAGE_MAX
-from contracts.session import Session, SessionState, job_of
+from contracts.session import Session, SessionState, job_id_of_session
 from kit.auth.principal import Reader, Writer
 from kit.bus.idempotency import IdempotencyHeader, key_of
 from kit.http.problems import problem_responses
@@ -24,7 +24,7 @@ _E = ErrorCode
 
 async def _shown(request: Request, session: Session, *, from_start: bool = False) -> SessionObject:
     gateway = gateway_of(request)
-    job = await gateway.jobs.find(session.tenant, job_of(session.id))
+    job = await gateway.jobs.find(session.tenant, job_id_of_session(session.id))
     nats = gateway.ingest.of(session, with_credentials=from_start)
     return shown(session, job, await gateway.live.of(session), gateway.tail.epoch, nats, from_start=from_start)
 
@@ -32,7 +32,7 @@ async def _shown(request: Request, session: Session, *, from_start: bool = False
 def _listed(request: Request, session: Session) -> SessionObject:
     """Write a session of a list as it is known here, without a question to the bus for each."""
     gateway = gateway_of(request)
-    job = gateway.view.job(job_of(session.id))
+    job = gateway.view.job(job_id_of_session(session.id))
     return shown(session, job, gateway.live.known(session), gateway.tail.epoch, gateway.ingest.of(session))
 
 

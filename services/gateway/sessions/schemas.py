@@ -13,7 +13,7 @@ from contracts.events.session import FrameTotals
 from contracts.ids import id_pattern
 from contracts.job import Job, State
 from contracts.limits import METADATA_BYTES, SESSION_IDLE_S, SESSION_LENGTH_S
-from contracts.session import Session, SessionState, job_of
+from contracts.session import Session, SessionState, job_id_of_session
 from services.gateway.sessions.live_state import Told
 from services.gateway.telemetry.nats_access import NatsIngest
 
@@ -165,7 +165,7 @@ def shown(
 ) -> SessionObject:
     """Write a session as clients see it."""
     opened, here = session.opened, f"/v1/sessions/{session.id}"
-    of_job = f"/v1/jobs/{job_of(session.id)}"
+    of_job = f"/v1/jobs/{job_id_of_session(session.id)}"
     progress, last = told.progress, session.chunk
     over = session.stopped or session.failed
     spent = [job.actual_usd if job else 0.0, progress.cost_usd if progress else 0.0, over.cost_usd if over else 0.0]

@@ -13,7 +13,7 @@ from contracts.events.session import SessionOpened
 from contracts.ids import is_id, new_id
 from contracts.job import Job
 from contracts.limits import PAGE_DEFAULT, PAGE_MAX, SESSION_IDLE_S, SESSION_LENGTH_S
-from contracts.session import Session, fold_stored, job_of, request_reset, request_stop
+from contracts.session import Session, fold_stored, job_id_of_session, request_reset, request_stop
 from contracts.streams import aggregate
 from kit.bus.event_store import Conflict, EventStore
 from kit.bus.idempotency import Idempotency, IdempotencyKey
@@ -195,10 +195,10 @@ class Sessions:
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
         """
-        job = await self._jobs.find(session.tenant, job_of(session.id))
+        job = await self._jobs.find(session.tenant, job_id_of_session(session.id))
         if job is None:
             await self._launch(session)
-            job = await self._jobs.find(session.tenant, job_of(session.id))
+            job = await self._jobs.find(session.tenant, job_id_of_session(session.id))
         if job is None:
             return
         if job.state.ended:
@@ -214,7 +214,7 @@ class Sessions:
 
     async def _launch(self, session: Session) -> None:
         """Submit the job of a session, unless somebody has."""
-        job_id = job_of(session.id)
+        job_id = job_id_of_session(session.id)
         try:
             workload = check_kind(session.opened.workload, "session")
         except SaccadeError as error:  # a version that does not have it any more goes on where one that had it died

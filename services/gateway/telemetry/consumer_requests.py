@@ -1,7 +1,7 @@
 """Gives a live session's worker its telemetry where it may not make a consumer itself: asked by NATS, sent by NATS.
 
 Everything that decides what is sent, and where to, stands in the subject of the request, and nats-server lets each run
-ask on its own subjects only (kit/auth/worker_token.py). The body chooses no more than where to begin.
+ask on its own subjects only (contracts/worker_rights.py). The body chooses no more than where to begin.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from contracts.errors import SaccadeError
 from contracts.ids import is_id
-from contracts.session import fed_subject, telemetry_subject
-from kit.bus.telemetry_consumer import feed, starve
+from contracts.session import telemetry_delivery_subject, telemetry_subject
+from kit.bus.telemetry_consumer import create_telemetry_consumer, delete_telemetry_consumer
 
 log = logging.getLogger(__name__)
 
@@ -55,10 +55,12 @@ class SessionFeeds:
             wanted = _Wanted.model_validate_json(msg.data)
             # One at a time for a run and a session: whoever asks again has lost the one before.
             name = f"{run_id}-{session_id}"
-            await starve(self._client, name)
-            to = fed_subject(tenant, run_id, wanted.name)
+            await delete_telemetry_consumer(self._client, name)
+            to = telemetry_delivery_subject(tenant, run_id, wanted.name)
             subjects = telemetry_subject(tenant, session_id, "*")
-            answer = {"pending": await feed(self._client, subjects, to=to, after=wanted.after, name=name)}
+            answer = {
+                "pending": await create_telemetry_consumer(self._client, subjects, to=to, after=wanted.after, name=name)
+            }
         except (SaccadeError, ValidationError, ValueError) as error:
             log.warning("%s asks for %s in vain: %s", run_id, session_id, type(error).__name__)
             answer = {"error": "not now" if isinstance(error, SaccadeError) else "not like this"}

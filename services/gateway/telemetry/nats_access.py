@@ -5,7 +5,8 @@ from __future__ import annotations
 from pydantic import BaseModel, Field
 
 from contracts.session import Session, clock_subject, telemetry_subject
-from kit.auth.worker_token import WorkerTokens
+from contracts.worker_rights import session_sender_grant
+from kit.auth.bus_token import BusTokenIssuer
 from services.gateway.settings import SessionSettings
 
 
@@ -39,7 +40,7 @@ class IngestDoor:
         """
         self._settings = settings
         seed = settings.seed()
-        self._tokens = WorkerTokens(seed, settings.session_account) if seed else None
+        self._tokens = BusTokenIssuer(seed, settings.session_account) if seed else None
 
     def of(self, session: Session, *, with_credentials: bool = False) -> NatsIngest | None:
         """Describe the way into a session; None where clients do not reach NATS, or the session has ended.
@@ -55,7 +56,7 @@ class IngestDoor:
         )
         place: dict[str, str | None] = {}
         if with_credentials and self._tokens:
-            token = self._tokens.issue_session(session.tenant, session.id, session.opened.max_length_s)
+            token = self._tokens.issue(session_sender_grant(session.tenant, session.id), session.opened.max_length_s)
             place = {"credentials": token.credentials.get_secret_value(), "inbox_prefix": token.inbox_prefix}
         elif with_credentials and (password := self._settings.client_nats_password):
             place = {

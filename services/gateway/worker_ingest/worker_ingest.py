@@ -13,8 +13,8 @@ from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import ADVISORY, EVENT_CLASSES, Envelope, EventData, Message, decode, decode_at, subject_of
 from contracts.ids import is_id
 from contracts.streams import PROGRESS, aggregate
-from kit.auth.worker_token import TokenClaims, verify
 from kit.bus.event_store import Conflict, EventStore, StoredEvent
+from services.gateway.worker_ingest.worker_token import WorkerClaims, verify_worker_token
 
 #: It becomes a header on the bus, which a line end in it would end.
 _PLAIN_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,200}")
@@ -31,7 +31,7 @@ class Runs:
     #: Public key of the account whose tokens are taken; None takes nobody's.
     worker_key: str | None
 
-    def admit(self, authorization: str, run_id: str) -> TokenClaims:
+    def admit(self, authorization: str, run_id: str) -> WorkerClaims:
         """Tell what the bearer of a token may do, and that it is this run.
 
         Raises:
@@ -50,12 +50,12 @@ class Runs:
                 "There is no worker's token.",
                 hint="Send Authorization: Bearer with the run's own token; API keys do not count here.",
             )
-        claims = verify(token.strip(), self.worker_key, datetime.now(UTC))
+        claims = verify_worker_token(token.strip(), self.worker_key, datetime.now(UTC))
         if claims.run_id != run_id:
             raise SaccadeError(ErrorCode.FORBIDDEN, "The token is another run's.")
         return claims
 
-    async def read(self, claims: TokenClaims) -> list[StoredEvent]:
+    async def read(self, claims: WorkerClaims) -> list[StoredEvent]:
         """Read the newest event of each type of the run's job, in the order of the stream.
 
         Raises:
@@ -63,7 +63,7 @@ class Runs:
         """
         return await self.events.load(aggregate(claims.tenant, "job", claims.job_id), deadline_s=_DEADLINE_S)
 
-    async def publish(self, claims: TokenClaims, body: bytes, after: int | None) -> int:
+    async def publish(self, claims: WorkerClaims, body: bytes, after: int | None) -> int:
         """Store an event as the run has encoded it and give its sequence; ``after`` makes it conditional.
 
         Raises:
@@ -113,7 +113,7 @@ def _read(body: bytes) -> tuple[Envelope, EventData]:
     )
 
 
-def _check(claims: TokenClaims, envelope: Envelope, data: EventData, subject: str) -> None:
+def _check(claims: WorkerClaims, envelope: Envelope, data: EventData, subject: str) -> None:
     """Hold an event against the token.
 
     Raises:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from saccade import AsyncClient, ClientError, NotFoundError, RefusedError, UnauthorizedError
 
-from contracts.session import job_of
+from contracts.session import job_id_of_session
 from contracts.telemetry import JointBatch
 from kit.auth.api_keys import AuthSettings
 from kit.http.server import serve
@@ -123,7 +123,7 @@ async def test_the_model_is_fetched_once_a_version(served: tuple[Running, str], 
     head = b"ply\nformat binary_little_endian 1.0\nelement vertex %d\nproperty float x\nend_header\n"
     async with sessions_of(face, url) as sessions:
         session_id = (await sessions.open("streamed")).id
-        key = running.bucket.key("results", job_of(session_id), "live.ply")
+        key = running.bucket.key("results", job_id_of_session(session_id), "live.ply")
         await running.bucket.put(key, head % 3 + bytes(12))
         whole = await sessions.ply(session_id)
         assert whole.body == head % 3 + bytes(12)

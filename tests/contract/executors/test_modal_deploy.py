@@ -15,7 +15,7 @@ import modal
 import pytest
 from modal.exception import RemoteError
 
-from contracts.gpu import ladder
+from contracts.gpu_ladder import gpu_ladder
 from contracts.limits import SESSION_LENGTH_S
 from kit.settings import inherited_environment
 from modal_workers.catalog import workloads
@@ -147,7 +147,7 @@ def test_the_live_splat_asks_for_gpus_and_compiles_gsplat_into_its_image(deploye
     assert lines.index(torch) < lines.index(architectures) < lines.index(gsplat)
     assert "--no-build-isolation" in gsplat
     compiled = {"T4": "7.5", "A10": "8.6", "A100-40GB": "8.0"}
-    assert all(compiled[gpu] in architectures for gpu in ladder(LIVE_SPLAT.compute.gpus, "development"))
+    assert all(compiled[gpu] in architectures for gpu in gpu_ladder(LIVE_SPLAT.compute.gpus, "development"))
     assert "nats-py[nkeys]==" in torch, "it proves with a key that its token is its own"
     assert "modal_workers/runtime/sessions/telemetry_source.py" in asked.files
     assert asked.cpu_cores == 2.0

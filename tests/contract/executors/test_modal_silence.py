@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from contracts.assignment import Assignment
 from contracts.errors import SaccadeError
 from contracts.ids import new_id
-from kit.auth.worker_token import WorkerTokens
+from kit.auth.bus_token import BusTokenIssuer
 from kit.bucket import open_bucket
 from kit.settings import S3Settings
 from services.dispatcher.executors import modal_executor
@@ -46,7 +46,7 @@ async def executor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIter
     monkeypatch.setattr(modal_executor, "_ANSWER_S", 0.3)
     monkeypatch.setattr(modal_executor, "_CANCEL_S", 0.1)
     seed = nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_ACCOUNT).decode()
-    access = RunAccess(WorkerTokens(SecretStr(seed)), "ingest", "https://vision.example.com")
+    access = RunAccess(BusTokenIssuer(SecretStr(seed)), "ingest", "https://vision.example.com")
     settings = ModalSettings(worker_bus_url="https://vision.example.com", worker_seed_file=tmp_path / "none")
     unused = S3Settings(endpoint_url="http://127.0.0.1:9", access_key_id="a", secret_access_key=SecretStr("b"))
     async with open_bucket(unused) as bucket, open_modal_executor(settings, bucket, access) as opened:

@@ -31,8 +31,9 @@ from contracts.ids import new_id
 from contracts.limits import EVENT_BYTES
 from contracts.manifest import Artifact
 from contracts.streams import aggregate
+from contracts.worker_rights import run_grant
 from kit.auth.api_keys import AuthSettings
-from kit.auth.worker_token import WorkerToken
+from kit.auth.bus_token import BusToken
 from kit.bus.event_store import EventStore
 from tests.harness.runtime.job_driver import TENANT
 from tests.harness.servers.embedded import OperatorNats, S3Server
@@ -52,7 +53,7 @@ class Run:
     """A run that was begun, its token, and the routes it has."""
 
     running: Running
-    token: WorkerToken
+    token: BusToken
     job_id: str
     run_id: str
     #: Sequence of the job's newest event.
@@ -96,7 +97,7 @@ async def begin(running: Running, server: OperatorNats, lifetime_s: float = 600.
     starting = JobStarting(attempt=1, run_id=run_id, executor="modal", device="T4")
     for data in (submitted, starting):
         sequence = await running.store.publish(encode(data, tenant=TENANT, subject_id=job_id, source="/test"))
-    return Run(running, server.tokens.issue(TENANT, job_id, run_id, lifetime_s), job_id, run_id, sequence)
+    return Run(running, server.tokens.issue(run_grant(TENANT, job_id, run_id), lifetime_s), job_id, run_id, sequence)
 
 
 @pytest.fixture
@@ -159,8 +160,8 @@ async def test_only_this_runs_token_opens_its_routes(
     run: Run, running: Running, server: OperatorNats, tmp_path: Path
 ) -> None:
     (tmp_path / "forger").mkdir()
-    forged = OperatorNats(tmp_path / "forger").tokens.issue(TENANT, run.job_id, run.run_id, 600)
-    expired = server.tokens.issue(TENANT, run.job_id, run.run_id, -1)
+    forged = OperatorNats(tmp_path / "forger").tokens.issue(run_grant(TENANT, run.job_id, run.run_id), 600)
+    expired = server.tokens.issue(run_grant(TENANT, run.job_id, run.run_id), -1)
     other = await begin(running, server)
     header, claims, _ = run.token.jwt.split(".")
     for bearer, status, code, words in [

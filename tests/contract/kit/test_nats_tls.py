@@ -17,6 +17,7 @@ from contracts.assignment import Assignment
 from contracts.events.base import encode
 from contracts.events.job import JobStageCompleted
 from contracts.ids import new_id
+from contracts.worker_rights import run_grant
 from kit.bus.connection import connect, declare
 from modal_workers.runtime.bus.job_bus import open_bus
 from tests.harness.servers.embedded import HOST, ROOT, OperatorNats, free_port
@@ -82,7 +83,7 @@ async def test_a_worker_reaches_its_job(server: TlsNats, monkeypatch: pytest.Mon
         params={},
         inputs={},
     )
-    token = server.tokens.issue(run.tenant, run.job_id, run.run_id, 60)
+    token = server.tokens.issue(run_grant(run.tenant, run.job_id, run.run_id), 60)
     settings = server.settings_of(token).model_copy(update={"url": server.url_of(scheme)})
     bus = await open_bus(settings, run)
     assert await bus.load() is None

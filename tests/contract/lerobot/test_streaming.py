@@ -17,7 +17,8 @@ from pydantic import SecretStr
 from saccade_robot import NatsTarget, RobotClientError, Scale, Streamer, Target, attach, detach, open_session, target_of
 
 from contracts.telemetry import JointBatch, JointSample
-from kit.auth.worker_token import WorkerTokens
+from contracts.worker_rights import session_sender_grant
+from kit.auth.bus_token import BusTokenIssuer
 from tests.harness.servers.embedded import NatsServer, OperatorNats
 from tests.harness.sessions.robot_server import NAMES, SESSION, RobotDoor, pose, subjects
 from tests.harness.sessions.telemetry_listener import Listener, until
@@ -305,7 +306,7 @@ def test_a_picture_has_the_time_at_which_its_camera_took_it(nats_server: NatsSer
 def test_credentials_of_one_session_are_enough(tmp_path: Path) -> None:
     with OperatorNats(tmp_path) as server:
         seed = SecretStr((server.keys / "services.seed").read_text())
-        token = WorkerTokens(seed).issue_session("local", SESSION, 60)
+        token = BusTokenIssuer(seed).issue(session_sender_grant("local", SESSION), 60)
         names = subjects()
         nats = NatsTarget(
             server.url,

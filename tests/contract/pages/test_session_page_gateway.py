@@ -12,7 +12,7 @@ import pytest
 
 from contracts.events.job import Cost, JobSucceeded
 from contracts.manifest import Artifact, Manifest
-from contracts.session import job_of
+from contracts.session import job_id_of_session
 from contracts.telemetry import FRAME_CAPTURED, FRAME_CLOCK_OFFSET, FRAME_SOURCE, JointBatch
 from kit.auth.api_keys import AuthSettings
 from kit.http.server import serve
@@ -102,7 +102,7 @@ async def _check_webcam(page: SessionTab, worker: PlayedWorker) -> None:
 
 async def _check_model(page: SessionTab, running: Running, worker: PlayedWorker) -> None:
     """A small model is shown whole, of a large one its most important splats."""
-    folder = running.bucket.key("results", job_of(worker.session_id))
+    folder = running.bucket.key("results", job_id_of_session(worker.session_id))
     await running.bucket.put(f"{folder}/live.ply", scene(), _BYTES)
     await worker.progress(version=1, splats=1956, psnr_db=21.5)
     await page.until_text("psnr", "21.5 dB")
@@ -151,7 +151,7 @@ async def _check_end(page: SessionTab, running: Running, worker: PlayedWorker) -
 
 async def _succeed(running: Running, worker: PlayedWorker) -> None:
     """End the job as a worker does, with a manifest of the chunk and the whole model."""
-    job_id = job_of(worker.session_id)
+    job_id = job_id_of_session(worker.session_id)
     files = []
     for name in FILES.split(","):
         sent = await running.bucket.put(running.bucket.key("results", job_id, name), scene(), _BYTES)

@@ -16,6 +16,7 @@ from contracts.events.base import Message, decode, encode
 from contracts.events.job import JobFailed, JobProgressed, JobStageCompleted, JobStarted
 from contracts.ids import new_id
 from contracts.job import State
+from contracts.worker_rights import run_grant
 from kit.bus.event_store import Conflict
 from kit.settings import NatsSettings
 from modal_workers.runtime.bus.job_bus import BusRefused, JobBus, open_bus
@@ -244,7 +245,7 @@ async def test_an_expired_token_ends_the_waiting(way: Way, desk: Desk) -> None:
 async def test_nobody_who_is_not_known_gets_in(way: Way, desk: Desk, tmp_path: Path) -> None:
     assignment = await desk.submit()
     (tmp_path / "other").mkdir()
-    forged = OperatorNats(tmp_path / "other").tokens.issue(TENANT, assignment.job_id, assignment.run_id, 600)
+    forged = OperatorNats(tmp_path / "other").tokens.issue(run_grant(TENANT, assignment.job_id, assignment.run_id), 600)
     settings: NatsSettings | IngestSettings
     if way.kind == "credentials":
         settings = way.server.settings_of(forged)

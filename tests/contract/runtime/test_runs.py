@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from contracts.job import State
-from contracts.limits import WORKER_BEAT_S
+from contracts.limits import WORKER_HEARTBEAT_S
 from contracts.manifest import Manifest
 from tests.harness.runtime.executor_environment import (
     EXECUTORS,
@@ -76,7 +76,7 @@ async def test_inputs_are_local_files_with_the_name_and_bytes_of_the_upload(hous
 
 async def test_progress_is_said_again_while_the_job_is_silent(house: House) -> None:
     executor = house.executor()
-    assignment = await house.desk.submit("stage first", "progress 0.4 halfway", f"sleep {1.4 * WORKER_BEAT_S}")
+    assignment = await house.desk.submit("stage first", "progress 0.4 halfway", f"sleep {1.4 * WORKER_HEARTBEAT_S}")
     await executor.launch(assignment, WORKLOAD.compute)
     await house.desk.until(assignment.job_id, State.RUNNING)
     seen = {}
@@ -88,7 +88,7 @@ async def test_progress_is_said_again_while_the_job_is_silent(house: House) -> N
     assert len(halfway) >= 2
     assert all(data.fraction == pytest.approx(0.1) and data.stage == "first" for _, data in halfway)
     gaps_s = [(b - a).total_seconds() for (a, _), (b, _) in itertools.pairwise(halfway)]
-    assert min(gaps_s) > 0.5 * WORKER_BEAT_S, "said again only when the time has come"
+    assert min(gaps_s) > 0.5 * WORKER_HEARTBEAT_S, "said again only when the time has come"
 
 
 async def test_a_killed_job_goes_on_from_its_checkpoint(house: House) -> None:

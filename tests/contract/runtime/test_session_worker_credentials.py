@@ -21,10 +21,16 @@ from contracts.events.session import (
     SESSION_WORKER_VERBS,
 )
 from contracts.ids import new_id
-from contracts.session import clock_subject, fed_subject, feed_subject, job_of, telemetry_subject
+from contracts.session import (
+    clock_subject,
+    job_id_of_session,
+    telemetry_delivery_subject,
+    telemetry_request_subject,
+    telemetry_subject,
+)
 from contracts.streams import aggregate
-from contracts.worker_rights import rights_of_session_run
-from kit.auth.worker_token import WorkerTokens
+from contracts.worker_rights import session_run_grant, session_sender_grant
+from kit.auth.bus_token import BusTokenIssuer
 from kit.bus.connection import connect, declare, request
 from kit.bus.event_store import EventStore
 from kit.tasks import end
@@ -41,7 +47,7 @@ SESSION, REPLAYED, RUN = (
     "ses_0198c0de-7a11-7b2e-8c3d-5f60718293b5",
     "run_0198c0de-7a11-7b2e-8c3d-5f60718293a4",
 )
-RIGHTS = rights_of_session_run(TENANT, SESSION, RUN, REPLAYED)
+GRANT = session_run_grant(TENANT, SESSION, RUN, REPLAYED)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +91,7 @@ async def test_its_own_session_works(services: Client, recorded: Run) -> None:
         assert worker.refused == []
 
 
-@pytest.mark.parametrize("right", [*RIGHTS.says, *RIGHTS.hears], ids=lambda right: ".".join(right.split(".")[-5:]))
+@pytest.mark.parametrize("right", [*GRANT.publish, *GRANT.subscribe], ids=lambda right: ".".join(right.split(".")[-5:]))
 async def test_each_right_is_needed(services: Client, recorded: Run, right: str) -> None:
     async with recorded.working(without=right) as worker:
         living = asyncio.ensure_future(worker.live(services))
@@ -109,8 +115,8 @@ async def time_of(robot: Client, run: Run) -> bytes:
 
 async def test_it_answers_a_robot_and_says_nothing_else_by_that(server: OperatorNats, services: Client) -> None:
     run = Run(server)
-    robots = WorkerTokens(SecretStr((server.keys / "senders.seed").read_text()))
-    token = robots.issue_session(TENANT, run.session_id, 60)
+    robots = BusTokenIssuer(SecretStr((server.keys / "senders.seed").read_text()))
+    token = robots.issue(session_sender_grant(TENANT, run.session_id), 60)
     robot = await connect(server.settings_of(token), "robot")
     async with run.working() as worker:
         await worker.session.tell_time()
@@ -158,7 +164,7 @@ async def test_it_says_nothing_of_anything_else(server: OperatorNats, services: 
     for session_id in (other, str(run.replay_of)):
         foreign += [f"saccade.evt.{TENANT}.session.{session_id}.{verb}" for verb in SESSION_VERBS]
         foreign += [telemetry_subject(TENANT, session_id, name) for name in ("joints", "frames", "acks")]
-        foreign += [f"saccade.evt.{TENANT}.job.{job_of(session_id)}.started"]
+        foreign += [f"saccade.evt.{TENANT}.job.{job_id_of_session(session_id)}.started"]
         foreign += [f"$JS.API.DIRECT.GET.EVENTS.saccade.evt.{TENANT}.session.{session_id}.opened"]
     foreign += [
         *(telemetry_subject(TENANT, own, name) for name in ("joints", "frames")),
@@ -169,11 +175,11 @@ async def test_it_says_nothing_of_anything_else(server: OperatorNats, services: 
         f"saccade.evt.{TENANT}.job.{run.job_id}.submitted",
         f"live.saccade.evt.{TENANT}.session.{own}.stop_requested",
         clock_subject(TENANT, own),
-        feed_subject(TENANT, run.run_id, other),
-        feed_subject(TENANT, new_id("run"), own),
-        feed_subject("rival", run.run_id, own),
-        fed_subject(TENANT, run.run_id, "x"),
-        fed_subject(TENANT, new_id("run"), "x"),
+        telemetry_request_subject(TENANT, run.run_id, other),
+        telemetry_request_subject(TENANT, new_id("run"), own),
+        telemetry_request_subject("rival", run.run_id, own),
+        telemetry_delivery_subject(TENANT, run.run_id, "x"),
+        telemetry_delivery_subject(TENANT, new_id("run"), "x"),
         "$JS.API.INFO",
         *(f"$JS.API.STREAM.{verb}.TELEMETRY" for verb in ("INFO", "PURGE", "DELETE", "UPDATE", "MSG.GET", "SNAPSHOT")),
         f"$JS.API.CONSUMER.CREATE.TELEMETRY.x.{telemetry_subject(TENANT, own, '*')}",
@@ -207,10 +213,10 @@ async def test_it_hears_of_nothing_else(server: OperatorNats, services: Client) 
             clock_subject(TENANT, other),
             clock_subject(TENANT, "*"),
             clock_subject("rival", own),
-            feed_subject(TENANT, run.run_id, own),
-            fed_subject(TENANT, "*", "*"),
-            fed_subject(TENANT, new_id("run"), "*"),
-            fed_subject("rival", run.run_id, "*"),
+            telemetry_request_subject(TENANT, run.run_id, own),
+            telemetry_delivery_subject(TENANT, "*", "*"),
+            telemetry_delivery_subject(TENANT, new_id("run"), "*"),
+            telemetry_delivery_subject("rival", run.run_id, "*"),
             "$JS.>",
             "_INBOX.>",
         ):
@@ -220,8 +226,8 @@ async def test_it_hears_of_nothing_else(server: OperatorNats, services: Client) 
 
             assert await thief.is_refused(listen), subject
     async with run.thief() as thief:
-        for number in range(RIGHTS.subscriptions + 1):
-            await thief.client.subscribe(f"{fed_subject(TENANT, run.run_id, str(number))}")
+        for number in range(GRANT.max_subscriptions + 1):
+            await thief.client.subscribe(f"{telemetry_delivery_subject(TENANT, run.run_id, str(number))}")
         async with asyncio.timeout(5):
             await thief.ended.wait()
         assert "maximum subscriptions exceeded" in str(thief.client.last_error).lower()
@@ -233,7 +239,7 @@ async def test_what_it_asks_for_is_its_own_session_on_its_own_subjects_whatever_
     run, secret = Run(server), new_id("ses")
     await sent(services, secret, b"secret")
     await sent(services, run.session_id, b"own")
-    asks = feed_subject(TENANT, run.run_id, run.session_id)
+    asks = telemetry_request_subject(TENANT, run.run_id, run.session_id)
     taken: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
     elsewhere: list[str] = []
 
@@ -248,7 +254,7 @@ async def test_what_it_asks_for_is_its_own_session_on_its_own_subjects_whatever_
     await services.subscribe("saccade.fed.*.*.victim.>", cb=on_elsewhere)
     async with run.thief() as thief:
         for name in ("mine", "again"):
-            await thief.client.subscribe(fed_subject(TENANT, run.run_id, name), cb=on_taken)
+            await thief.client.subscribe(telemetry_delivery_subject(TENANT, run.run_id, name), cb=on_taken)
         for body in (
             b"",
             b"[]",
@@ -346,7 +352,7 @@ async def test_why_no_worker_makes_its_own_consumer(services: Client) -> None:
 
 
 async def test_the_longest_token_fits_into_a_line_of_the_protocol(server: OperatorNats) -> None:
-    token = server.tokens.issue_session_run("t" * 63, new_id("ses"), new_id("run"), 600, replay_of=new_id("ses"))
+    token = server.tokens.issue(session_run_grant("t" * 63, new_id("ses"), new_id("run"), new_id("ses")), 600)
     assert len(token.jwt) > 4096
     client = await connect(server.settings_of(token), f"worker {new_id('run')}")
     assert client.is_connected

@@ -21,7 +21,8 @@ from contracts.events.base import encode
 from contracts.events.job import JOB_VERBS, WORKER_VERBS, JobCancelRequested, JobProgressed
 from contracts.ids import new_id
 from contracts.streams import aggregate
-from kit.auth.worker_token import WorkerToken
+from contracts.worker_rights import run_grant
+from kit.auth.bus_token import BusToken
 from kit.bus.connection import connect, declare
 from kit.bus.event_store import EventStore
 from tests.harness.servers.embedded import OperatorNats
@@ -40,7 +41,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorNats]:
 class Stolen:
     """A thief's connection, by nats-py as it comes, and what the server has refused on it."""
 
-    def __init__(self, server: OperatorNats, token: WorkerToken, job_id: str, run_id: str) -> None:
+    def __init__(self, server: OperatorNats, token: BusToken, job_id: str, run_id: str) -> None:
         self.server, self.token, self.job_id, self.run_id = server, token, job_id, run_id
         self.refused: list[str] = []
         self.closed = asyncio.Event()
@@ -99,7 +100,7 @@ async def services(server: OperatorNats) -> AsyncIterator[Client]:
 @asynccontextmanager
 async def stolen(server: OperatorNats, lifetime_s: float = 600.0, **options: Any) -> AsyncIterator[Stolen]:
     job_id, run_id = new_id("job"), new_id("run")
-    thief = Stolen(server, server.tokens.issue(TENANT, job_id, run_id, lifetime_s), job_id, run_id)
+    thief = Stolen(server, server.tokens.issue(run_grant(TENANT, job_id, run_id), lifetime_s), job_id, run_id)
     await thief.connect(**options)
     yield thief
     if not thief.client.is_closed:
@@ -296,7 +297,7 @@ async def test_it_is_cut_off_at_its_end_and_stays_out(server: OperatorNats, serv
 
 async def test_the_longest_token_fits_into_a_line_of_the_protocol(server: OperatorNats) -> None:
     job_id, run_id = new_id("job"), new_id("run")
-    thief = Stolen(server, server.tokens.issue("t" * 63, job_id, run_id, 600), job_id, run_id)
+    thief = Stolen(server, server.tokens.issue(run_grant("t" * 63, job_id, run_id), 600), job_id, run_id)
     await thief.connect(name=f"worker {run_id}")
     assert thief.client.is_connected
     await thief.client.close()
@@ -306,7 +307,7 @@ async def test_a_token_of_another_key_does_not_get_in(server: OperatorNats, tmp_
     (tmp_path / "other").mkdir()
     forger = OperatorNats(tmp_path / "other").tokens
     job_id, run_id = new_id("job"), new_id("run")
-    thief = Stolen(server, forger.issue(TENANT, job_id, run_id, 600), job_id, run_id)
+    thief = Stolen(server, forger.issue(run_grant(TENANT, job_id, run_id), 600), job_id, run_id)
     assert await thief.is_kept_out()
 
 

@@ -23,7 +23,8 @@ from contracts.errors import SaccadeError
 from contracts.ids import new_id
 from contracts.session import clock_subject, telemetry_subject
 from contracts.streams import TELEMETRY
-from kit.auth.worker_token import WorkerTokens, credentials, sign, verify
+from contracts.worker_rights import run_identity, session_sender_grant
+from kit.auth.bus_token import BusTokenIssuer, credentials, sign, verify
 from kit.bus.connection import connect, declare
 from kit.bus.event_store import EventStore
 from kit.settings import NatsSettings
@@ -43,8 +44,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorNats]:
         yield server
 
 
-def senders(server: OperatorNats) -> WorkerTokens:
-    return WorkerTokens(SecretStr((server.keys / "senders.seed").read_text()))
+def senders(server: OperatorNats) -> BusTokenIssuer:
+    return BusTokenIssuer(SecretStr((server.keys / "senders.seed").read_text()))
 
 
 class Robot:
@@ -76,7 +77,7 @@ class Robot:
 
 @asynccontextmanager
 async def robot(server: OperatorNats, session_id: str, lifetime_s: float = 60, **options: Any) -> AsyncIterator[Robot]:
-    token = senders(server).issue_session(TENANT, session_id, lifetime_s)
+    token = senders(server).issue(session_sender_grant(TENANT, session_id), lifetime_s)
     found = Robot()
     creds = RawCredentials(token.credentials.get_secret_value())
     await found.connect(server.url, token.inbox_prefix, user_credentials=creds, **options)
@@ -153,9 +154,9 @@ async def test_nothing_else_does(server: OperatorNats, services: Client) -> None
 
 async def test_it_ends_and_is_no_workers_token(server: OperatorNats, services: Client) -> None:
     session_id = new_id("ses")
-    token = senders(server).issue_session(TENANT, session_id, 1)
+    token = senders(server).issue(session_sender_grant(TENANT, session_id), 1)
     with pytest.raises(SaccadeError):
-        verify(token.jwt, senders(server).public_key, token.expires_at.replace(year=2000))
+        run_identity(verify(token.jwt, senders(server).public_key, token.expires_at.replace(year=2000)).tags)
     await asyncio.sleep(2.1)
     late = Robot()
     creds = RawCredentials(token.credentials.get_secret_value())

@@ -15,7 +15,7 @@ from contracts.events import encode
 from contracts.events.job import JobCancelled, JobFailed
 from contracts.events.session import SessionOpened
 from contracts.ids import new_id
-from contracts.session import SessionLaunch, job_of, telemetry_subject
+from contracts.session import SessionLaunch, job_id_of_session, telemetry_subject
 from contracts.streams import aggregate
 from kit.auth.api_keys import AuthSettings
 from kit.bus.connection import request
@@ -41,7 +41,7 @@ async def test_opening_submits_the_job_that_is_the_sessions_worker(running: Runn
     assert (found["state"], found["params"], found["metadata"]) == ("opening", {"steps": 9}, {"arm": "left"})
     assert found["cost"] == {"actual_usd": 0, "max_usd": 2}
     assert found["frames"] == {"sent": 0, "accepted": 0, "dropped": 0, "rejected": 0, "waiting": 0}
-    job = await running.job(job_of(found["id"]))
+    job = await running.job(job_id_of_session(found["id"]))
     assert (found["job"]["id"], found["job"]["state"]) == (job.id, "submitted")
     launch = SessionLaunch.model_validate(job.submitted.params)
     assert (launch.session_id, launch.params) == (found["id"], {"steps": 9})
@@ -61,7 +61,7 @@ async def test_one_key_opens_one_session_however_many_ask(running: Running):
     other = await running.http.post("/v1/sessions", json={"workload": "streamed", "params": {"steps": 2}}, headers=key)
     assert code_of(other) == "idempotency_key_reused"
     mine = [one async for one in running.store.history(0, aggregate("local", "session", found[0]["id"]))]
-    jobs = [one async for one in running.store.history(0, aggregate("local", "job", job_of(found[0]["id"])))]
+    jobs = [one async for one in running.store.history(0, aggregate("local", "job", job_id_of_session(found[0]["id"])))]
     assert (len(mine), len(jobs)) == (1, 1)
 
 
@@ -90,7 +90,7 @@ async def test_a_session_is_no_job_and_its_job_is_not_retried(running: Running):
     answer = await running.http.post("/v1/jobs", json={"workload": "streamed"})
     assert code_of(answer) == "invalid_parameter"
     assert "POST /v1/sessions" in answer.json()["detail"]
-    job_id = job_of((await opened(running))["id"])
+    job_id = job_id_of_session((await opened(running))["id"])
     await running.say(job_id, JobCancelled(attempt=0))
     assert code_of(await running.http.post(f"/v1/jobs/{job_id}/retry")) == "job_not_retryable"
 
@@ -108,10 +108,10 @@ async def test_a_session_without_its_job_is_given_it(session_servers: Servers, t
         await running.store.publish(messages[1])
         async with asyncio.timeout(20):
             for session_id in session_ids:
-                while not await running.store.load(aggregate("local", "job", job_of(session_id))):
+                while not await running.store.load(aggregate("local", "job", job_id_of_session(session_id))):
                     await asyncio.sleep(0.05)
         for session_id in session_ids:
-            job = await running.job(job_of(session_id))
+            job = await running.job(job_id_of_session(session_id))
             assert SessionLaunch.model_validate(job.submitted.params).session_id == session_id
 
 
@@ -172,7 +172,7 @@ async def test_a_session_that_no_worker_has_begun_ends_at_once(running: Running)
     found = await opened(running)
     assert (await send(running, found["id"])).status_code == 202
     await running.http.post(f"/v1/sessions/{found['id']}/stop")
-    job = await running.job(job_of(found["id"]))
+    job = await running.job(job_id_of_session(found["id"]))
     assert job.cancel_requested
     await running.say(job.id, JobCancelled(attempt=0))
     answer = await running.http.get(f"/v1/sessions/{found['id']}", headers={"Prefer": "wait=5"})
@@ -190,8 +190,8 @@ async def test_a_session_whose_job_is_cancelled_ends_with_what_its_worker_counte
         await send(running, found["id"], b"")
         await worker.heard(frames=2)
         await worker.progress()
-        await running.http.post(f"/v1/jobs/{job_of(found['id'])}/cancel")
-        await running.say(job_of(found["id"]), JobCancelled(attempt=1))
+        await running.http.post(f"/v1/jobs/{job_id_of_session(found['id'])}/cancel")
+        await running.say(job_id_of_session(found["id"]), JobCancelled(attempt=1))
     over = (await running.http.get(f"/v1/sessions/{found['id']}", headers={"Prefer": "wait=5"})).json()
     assert (over["state"], over["reason"]) == ("stopped", "asked")
     assert over["frames"] == {"sent": 2, "accepted": 1, "dropped": 0, "rejected": 1, "waiting": 0}
@@ -216,7 +216,7 @@ async def test_a_view_that_is_lost_is_built_again(session_servers: Servers, tmp_
         listed = (await running.http.get("/v1/sessions", params={"limit": 3})).json()["data"]
         assert [one["id"] for one in listed] == ids[::-1]
         async with played_worker(running, ids[0]) as worker:
-            worker.run_id = (await running.job(job_of(ids[0]))).run_id or ""
+            worker.run_id = (await running.job(job_id_of_session(ids[0]))).run_id or ""
             await worker.succeed()
         over = await running.http.get(f"/v1/sessions/{ids[0]}", headers={"Prefer": "wait=5"})
         assert over.json()["state"] == "stopped"
@@ -238,7 +238,7 @@ async def test_a_session_whose_end_nobody_told_ends_when_a_gateway_starts(sessio
 async def test_a_job_that_fails_fails_its_session(running: Running):
     found = await opened(running)
     error = SaccadeError(ErrorCode.WORKER_LOST).body()
-    await running.say(job_of(found["id"]), JobFailed(attempt=1, failure="lost", error=error))
+    await running.say(job_id_of_session(found["id"]), JobFailed(attempt=1, failure="lost", error=error))
     answer = await running.http.get(f"/v1/sessions/{found['id']}", headers={"Prefer": "wait=5"})
     assert (answer.json()["state"], answer.json()["error"]["code"]) == ("failed", "worker_lost")
 

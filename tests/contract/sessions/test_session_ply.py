@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from contracts.ids import new_id
-from contracts.session import job_of
+from contracts.session import job_id_of_session
 from tests.harness.servers.gateway import Running, code_of
 from tests.harness.sessions.scripted_session_worker import played_worker
 
@@ -32,7 +32,7 @@ def ply(splats: int, first: float = 0.0) -> bytes:
 async def session_with(running: Running, **files: bytes) -> str:
     session_id = str((await running.http.post("/v1/sessions", json={"workload": "streamed"})).json()["id"])
     for name, body in files.items():
-        await running.bucket.put(running.bucket.key("results", job_of(session_id), f"{name}.ply"), body)
+        await running.bucket.put(running.bucket.key("results", job_id_of_session(session_id), f"{name}.ply"), body)
     return session_id
 
 
@@ -46,7 +46,7 @@ async def test_the_whole_model_is_sent_once_a_version(running: Running):
     for given in (mark, f"W/{mark}", f'"other", {mark}', "*"):
         again = await running.http.get(f"/v1/sessions/{session_id}/ply", headers={"If-None-Match": given})
         assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", mark)
-    await running.bucket.put(running.bucket.key("results", job_of(session_id), "live.ply"), ply(3))
+    await running.bucket.put(running.bucket.key("results", job_id_of_session(session_id), "live.ply"), ply(3))
     newer = await running.http.get(f"/v1/sessions/{session_id}/ply", headers={"If-None-Match": mark})
     assert (newer.status_code, newer.content) == (200, ply(3))
     assert newer.headers["etag"] != mark

@@ -18,7 +18,7 @@ from fastapi import FastAPI
 from contracts.events import EventData, encode
 from contracts.events.session import FrameTotals, SessionProgressed, SessionResetRequested, SessionStopRequested
 from contracts.ids import new_id
-from contracts.session import job_of
+from contracts.session import job_id_of_session
 from kit.auth.api_keys import AuthSettings
 from kit.auth.host_guard import HostGuard
 from kit.http.problems import install_problems
@@ -59,7 +59,7 @@ class ScriptedSession:
         return f"/v1/sessions/{self.id}"
 
     def shown(self) -> dict[str, Any]:
-        job = f"/v1/jobs/{job_of(self.id)}"
+        job = f"/v1/jobs/{job_id_of_session(self.id)}"
         links = {
             "self": self.path, "events": f"{self.path}/events", "stream": f"{self.path}/stream",
             "page": f"/sessions/{self.id}", "job": job, "artifacts": f"{job}/artifacts", "ply": f"{self.path}/ply",
@@ -67,7 +67,8 @@ class ScriptedSession:
         return {
             "id": self.id, "workload": "live_splat", "state": self.state, "params": self.params, "reason": None,
             "created_at": "2026-01-01T00:00:00Z", "frames": self.totals.model_dump(), "figures": self.figures,
-            "frame_age_s": None, "finished_at": None, "job": {"id": job_of(self.id), "state": "running", "attempt": 1},
+            "frame_age_s": None, "finished_at": None,
+            "job": {"id": job_id_of_session(self.id), "state": "running", "attempt": 1},
             "cost": {"actual_usd": 0.0012, "max_usd": 0.5}, "error": self.error, "links": links,
             "cursor": f"e.{self.sequence}",
         }  # fmt: skip

@@ -97,4 +97,4 @@ class Fleet:
 
 
 def _is_open(job: Job, run: Assignment) -> bool:
-    return job.state.launching and job.owns(run.attempt, run.run_id) and job.call_id is None
+    return job.state.launching and job.is_current_run(run.attempt, run.run_id) and job.call_id is None

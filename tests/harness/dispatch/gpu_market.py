@@ -17,7 +17,7 @@ from contracts.assignment import Assignment
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import EventData, encode
 from contracts.events.job import Cost, JobInterrupted, JobStarted, JobSucceeded
-from contracts.gpu import ladder
+from contracts.gpu_ladder import gpu_ladder
 from contracts.job import State
 from contracts.streams import aggregate
 from contracts.workload import Compute
@@ -128,7 +128,7 @@ class GpuMarket:
     def devices(self, compute: Compute, gpu: str | None) -> tuple[str, ...]:
         if gpu:
             return (gpu,)
-        return ladder(compute.gpus, "development") if compute.gpus else ("cpu",)
+        return gpu_ladder(compute.gpus, "development") if compute.gpus else ("cpu",)
 
     async def rates(self) -> Mapping[str, float]:
         return self.billed
@@ -290,7 +290,7 @@ class GpuMarket:
         event_id = f"{one.run_id}.{data.type}"
         while True:
             job = fold_all(await self._store.load(among))
-            if job is None or job.state not in allowed or not job.owns(one.attempt, one.run_id):
+            if job is None or job.state not in allowed or not job.is_current_run(one.attempt, one.run_id):
                 return False
             if isinstance(data, JobStarted) and job.cancel_requested:
                 return False

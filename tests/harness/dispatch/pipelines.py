@@ -45,7 +45,7 @@ def relay_catalog() -> Iterator[None]:
 
 
 def artifact_of(worker: Worker, name: str, digit: str = "a") -> Artifact:
-    home = worker.assignment.home_id
+    home = worker.assignment.output_job_id
     return Artifact(
         name=name, key=worker.bucket.key("results", home, name), bytes=3, sha256=digit * 64, media_type="text/plain"
     )

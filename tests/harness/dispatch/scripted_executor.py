@@ -48,7 +48,7 @@ class Worker:
         among = aggregate(one.tenant, "job", one.job_id)
         while True:
             job = fold_all(await self.store.load(among))
-            if job is None or job.state is not allowed or not job.owns(one.attempt, one.run_id):
+            if job is None or job.state is not allowed or not job.is_current_run(one.attempt, one.run_id):
                 return False
             if verb == "started" and job.cancel_requested:
                 return False

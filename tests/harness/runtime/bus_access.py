@@ -11,7 +11,8 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from contracts.assignment import Assignment
-from kit.auth.worker_token import WorkerToken
+from contracts.worker_rights import run_grant
+from kit.auth.bus_token import BusToken
 from kit.http.server import serve
 from kit.settings import NatsSettings
 from kit.tasks import end
@@ -36,8 +37,8 @@ class Way:
     origin: str
     opened: list[JobBus] = field(default_factory=list)
 
-    def token(self, assignment: Assignment, lifetime_s: float = 600.0) -> WorkerToken:
-        return self.server.tokens.issue(assignment.tenant, assignment.job_id, assignment.run_id, lifetime_s)
+    def token(self, assignment: Assignment, lifetime_s: float = 600.0) -> BusToken:
+        return self.server.tokens.issue(run_grant(assignment.tenant, assignment.job_id, assignment.run_id), lifetime_s)
 
     def settings(self, assignment: Assignment, lifetime_s: float = 600.0) -> NatsSettings | IngestSettings:
         token = self.token(assignment, lifetime_s)

@@ -22,7 +22,7 @@ from contracts.events.session import (
     SessionStopRequested,
 )
 from contracts.ids import new_id
-from contracts.session import Session, SessionLaunch, fold_stored, job_of, telemetry_subject
+from contracts.session import Session, SessionLaunch, fold_stored, job_id_of_session, telemetry_subject
 from contracts.streams import aggregate
 from contracts.telemetry import (
     FRAME_CAPTURED,
@@ -46,7 +46,7 @@ class SessionDesk:
 
     @property
     def job_id(self) -> str:
-        return job_of(self.session_id)
+        return job_id_of_session(self.session_id)
 
     @property
     def telemetry(self) -> EventStore:

@@ -17,10 +17,10 @@ from contracts.assignment import Assignment
 from contracts.events.base import Message, encode
 from contracts.events.session import FrameTotals, SessionOpened, SessionProgressed, SessionStopRequested
 from contracts.ids import new_id
-from contracts.session import Session, job_of, telemetry_subject
+from contracts.session import Session, job_id_of_session, telemetry_subject
 from contracts.telemetry import FrameAck
-from contracts.worker_rights import rights_of_session_run
-from kit.auth.worker_token import WorkerToken, credentials, sign
+from contracts.worker_rights import session_run_grant
+from kit.auth.bus_token import BusToken, credentials, sign
 from kit.bus.connection import connect
 from kit.bus.event_store import EventStore
 from kit.tasks import end
@@ -43,7 +43,7 @@ class Run:
 
     @property
     def job_id(self) -> str:
-        return job_of(self.session_id)
+        return job_id_of_session(self.session_id)
 
     @property
     def assignment(self) -> Assignment:
@@ -52,11 +52,9 @@ class Run:
             usd_per_s=0.0, params={}, inputs={},
         )  # fmt: skip
 
-    def token(self, without: str | None = None) -> WorkerToken:
+    def token(self, without: str | None = None) -> BusToken:
         """Give the token, or one that lacks a right."""
-        token = self.server.tokens.issue_session_run(
-            TENANT, self.session_id, self.run_id, 600.0, replay_of=self.replay_of
-        )
+        token = self.server.tokens.issue(session_run_grant(TENANT, self.session_id, self.run_id, self.replay_of), 600.0)
         if without is None:
             return token
         body = token.jwt.split(".")[1]
@@ -140,8 +138,8 @@ class Worker:
     async def live(self, services: Client) -> None:
         """Do all that a session's worker does with the bus."""
         await self.job.load()
-        rights = rights_of_session_run(TENANT, self.run.session_id, self.run.run_id, self.run.replay_of)
-        for subject in rights.says:
+        grant = session_run_grant(TENANT, self.run.session_id, self.run.run_id, self.run.replay_of)
+        for subject in grant.publish:
             if subject.startswith(("saccade.evt.", "saccade.prog.")):
                 await self.client.jetstream(timeout=1).publish(subject, b"{}")
         ack = FrameAck(source="camera", seq=1, status="accepted", age_s=0.0, queue_depth=0)

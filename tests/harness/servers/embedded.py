@@ -14,7 +14,7 @@ from typing import Protocol, Self
 
 from pydantic import SecretStr
 
-from kit.auth.worker_token import WorkerToken, WorkerTokens
+from kit.auth.bus_token import BusToken, BusTokenIssuer
 from kit.settings import NatsSettings, S3Settings
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -124,13 +124,13 @@ class OperatorNats(EmbeddedNats):
         self.keys = folder / "keys"
         command = [sys.executable, "-m", "deploy.nats_operator", "--folder", str(self.keys)]
         subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
-        self.tokens = WorkerTokens(SecretStr((self.keys / "workers.seed").read_text()))
+        self.tokens = BusTokenIssuer(SecretStr((self.keys / "workers.seed").read_text()))
 
     @property
     def settings(self) -> NatsSettings:
         return NatsSettings(url=self.url, credentials_file=str(self.keys / "services.creds"))
 
-    def settings_of(self, token: WorkerToken) -> NatsSettings:
+    def settings_of(self, token: BusToken) -> NatsSettings:
         """Tell how a worker reaches it."""
         return NatsSettings(url=self.url, credentials=token.credentials, inbox_prefix=token.inbox_prefix)
 

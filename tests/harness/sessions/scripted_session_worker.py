@@ -25,7 +25,7 @@ from contracts.events.session import (
 )
 from contracts.ids import new_id
 from contracts.manifest import Artifact
-from contracts.session import job_of, telemetry_subject
+from contracts.session import job_id_of_session, telemetry_subject
 from contracts.telemetry import FRAME_REFUSED, FRAME_SEQ, FRAME_SOURCE, FrameAck
 from kit.bus.event_store import EventStore
 from modal_workers import catalog
@@ -63,7 +63,7 @@ class PlayedWorker:
 
     async def claim(self, attempt: int = 1) -> None:
         """Begin the job's attempt and say that frames are taken."""
-        job_id = job_of(self.session_id)
+        job_id = job_id_of_session(self.session_id)
         await self.running.say(
             job_id, JobStarting(attempt=attempt, run_id=self.run_id, executor="local", device="cpu"), self.tenant
         )
@@ -117,7 +117,9 @@ class PlayedWorker:
         """Leave a chunk."""
         self.chunks += 1
         bucket = self.running.bucket
-        sent = await bucket.put(bucket.key("results", job_of(self.session_id), name), body, "application/octet-stream")
+        sent = await bucket.put(
+            bucket.key("results", job_id_of_session(self.session_id), name), body, "application/octet-stream"
+        )
         artifact = Artifact(
             name=name, key=sent.key, bytes=sent.bytes, sha256=sent.sha256, media_type="application/octet-stream"
         )
@@ -134,7 +136,7 @@ class PlayedWorker:
         data = JobSucceeded(
             attempt=attempt, run_id=self.run_id, result=result, manifest_key="none", duration_s=2.0, cost=cost
         )
-        await self.running.say(job_of(self.session_id), data, self.tenant)
+        await self.running.say(job_id_of_session(self.session_id), data, self.tenant)
 
     async def heard(self, frames: int = 0, joints: int = 0) -> None:
         """Wait until so much has come."""

@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 
 from contracts.ids import new_id
-from contracts.session import SessionLaunch, fed_subject, feed_subject, job_of, launch_of
+from contracts.session import (
+    SessionLaunch,
+    job_id_of_session,
+    session_launch_of,
+    telemetry_delivery_subject,
+    telemetry_request_subject,
+)
 
 SESSION, RUN = new_id("ses"), new_id("run")
 
@@ -21,7 +27,7 @@ def params(**changes: Any) -> dict[str, Any]:
 
 
 def test_a_sessions_job_is_known_by_its_parameters_and_its_number() -> None:
-    launch = launch_of(job_of(SESSION), params(replay_of="ses_2"))
+    launch = session_launch_of(job_id_of_session(SESSION), params(replay_of="ses_2"))
     assert launch is not None
     assert (launch.session_id, launch.replay_of) == (SESSION, "ses_2")
 
@@ -31,12 +37,12 @@ def test_a_sessions_job_is_known_by_its_parameters_and_its_number() -> None:
     [{}, {"session_id": SESSION}, params(session_id="ses_01a1ff9d-3a22-7db6-87ae-98a61a830aba"), params(opened_at="x")],
 )
 def test_another_job_is_none_whatever_its_parameters_are_called(given: dict[str, Any]) -> None:
-    assert launch_of(job_of(SESSION), given) is None
+    assert session_launch_of(job_id_of_session(SESSION), given) is None
 
 
 def test_a_run_asks_and_hears_on_subjects_of_its_own() -> None:
-    assert feed_subject("acme", RUN, SESSION) == f"saccade.feed.acme.{RUN}.{SESSION}"
-    assert fed_subject("acme", RUN, "x") == f"saccade.fed.acme.{RUN}.x"
+    assert telemetry_request_subject("acme", RUN, SESSION) == f"saccade.feed.acme.{RUN}.{SESSION}"
+    assert telemetry_delivery_subject("acme", RUN, "x") == f"saccade.fed.acme.{RUN}.x"
     for run, session in (("*", SESSION), (RUN, ">"), (RUN, "a.b")):
         with pytest.raises(ValueError, match="not a run and a session"):
-            feed_subject("acme", run, session)
+            telemetry_request_subject("acme", run, session)

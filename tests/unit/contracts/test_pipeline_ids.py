@@ -13,9 +13,10 @@ from pydantic import SecretStr
 
 from contracts.events.base import encode
 from contracts.events.job import JobQueued
-from contracts.ids import STAGE_PREFIX, is_job_id, new_id, pipeline_of, stage_job_id
+from contracts.ids import STAGE_PREFIX, is_job_id, new_id, pipeline_id_of, stage_job_id
+from contracts.worker_rights import run_grant, run_identity
+from kit.auth.bus_token import BusTokenIssuer, verify
 from kit.auth.tickets import Tickets
-from kit.auth.worker_token import WorkerTokens, verify
 from kit.bus.event_store import StoredEvent
 from services.notifier.streams.sse import Selection, StreamEvent, parse_types
 from services.notifier.webhooks.deliveries.planner import Subject, plan, takers_of_progress
@@ -29,7 +30,7 @@ PART = stage_job_id(PIPELINE, "rendering", 7)
 @given(st.from_regex(r"[a-z][a-z0-9_]{0,20}", fullmatch=True), st.integers(0, 999))
 def test_an_id_names_its_pipeline(stage: str, shard: int) -> None:
     part = stage_job_id(PIPELINE, stage, shard)
-    assert pipeline_of(part) == PIPELINE
+    assert pipeline_id_of(part) == PIPELINE
     assert part.startswith(STAGE_PREFIX)
     assert is_job_id(part)
     assert "." not in part
@@ -37,16 +38,16 @@ def test_an_id_names_its_pipeline(stage: str, shard: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "stg_", f"{PART}0", PART.upper(), f"x{PART}", PIPELINE.replace("job", "stg")])
 def test_what_is_none_is_none(text: str) -> None:
-    assert pipeline_of(text) is None
+    assert pipeline_id_of(text) is None
     assert not is_job_id(text)
-    assert pipeline_of(PIPELINE) is None
+    assert pipeline_id_of(PIPELINE) is None
     assert is_job_id(PIPELINE)
 
 
 def test_a_worker_s_token_is_good_for_a_stage_s_job() -> None:
-    tokens = WorkerTokens(SecretStr(nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_ACCOUNT).decode()))
-    token = tokens.issue("acme", PART, new_id("run"), 60)
-    assert verify(token.jwt, tokens.public_key, datetime.now(UTC)).job_id == PART
+    tokens = BusTokenIssuer(SecretStr(nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_ACCOUNT).decode()))
+    token = tokens.issue(run_grant("acme", PART, new_id("run")), 60)
+    assert run_identity(verify(token.jwt, tokens.public_key, datetime.now(UTC)).tags).job_id == PART
     assert len(token.jwt) < 3500, "with signature and name it must fit into a line of 4096 bytes"
 
 

@@ -101,7 +101,7 @@ def test_every_verdict_is_in_the_table() -> None:
 
 def starting(since_s: float, device: str = "T4", told_s: float | None = None) -> Job:
     told_at = None if told_s is None else ago(told_s)
-    return job(State.STARTING, device=device, starting_at=ago(since_s), waiting_told_at=told_at)
+    return job(State.STARTING, device=device, starting_at=ago(since_s), waiting_reported_at=told_at)
 
 
 #: Starting, at an executor where calls wait for their device: noticed after 15 s, the next rung after 120 s.

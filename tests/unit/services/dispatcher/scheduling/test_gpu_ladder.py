@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.job import Cost, FailureClass, JobSubmitted
-from contracts.gpu import GPUS
+from contracts.gpu_ladder import GPUS
 from contracts.job import Job
 from contracts.prices import price_usd_per_s
 from services.dispatcher.costs.cost import is_affordable, left_usd

@@ -1,4 +1,4 @@
-"""A worker's token says what it should and nothing that was changed, forged or is over passes for one."""
+"""A token that was changed, forged or has expired is refused."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from pydantic import SecretStr
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.ids import new_id
-from contracts.session import job_of
-from kit.auth.worker_token import ALGORITHM, WorkerTokens, checked_key, sign, verify
+from contracts.worker_rights import run_grant
+from kit.auth.bus_token import ALGORITHM, BusTokenIssuer, checked_key, sign, verify
 
 TENANT, JOB, RUN = "acme", new_id("job"), new_id("run")
+GRANT = run_grant(TENANT, JOB, RUN)
 
 
-def account() -> WorkerTokens:
+def account() -> BusTokenIssuer:
     seed = nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_ACCOUNT).decode()
-    return WorkerTokens(SecretStr(seed))
+    return BusTokenIssuer(SecretStr(seed))
 
 
 def encoded(part: Any) -> str:
@@ -41,59 +42,23 @@ def refusal(jwt: str, key: str, now: datetime | None = None) -> str:
     return caught.value.message
 
 
-def test_a_token_allows_what_a_worker_says_of_its_own_job() -> None:
+def test_two_tokens_of_one_grant_have_different_seeds() -> None:
     tokens = account()
-    token = tokens.issue(TENANT, JOB, RUN, 60)
-    claims = verify(token.jwt, tokens.public_key, datetime.now(UTC))
-    assert (claims.tenant, claims.job_id, claims.run_id) == (TENANT, JOB, RUN)
-    assert claims.expires_at == token.expires_at
-    said = {subject for subject in claims.subjects if subject.startswith("saccade.")}
-    verbs = ("started", "stage_completed", "artifact_ready", "interrupted", "succeeded")
-    events = {f"saccade.evt.{TENANT}.job.{JOB}.{verb}" for verb in verbs}
-    assert said == events | {f"saccade.prog.{TENANT}.job.{JOB}.progressed"}
-    assert claims.subjects - said == {f"$JS.API.DIRECT.GET.EVENTS.saccade.evt.{TENANT}.job.{JOB}.*"}
-
-
-def test_a_token_fits_into_one_line_of_the_protocol() -> None:
-    """nats-server reads CONNECT lines of at most 4096 bytes; the signature and the client's name stand there too.
-
-    In operator mode ours reads 8192 (deploy/nats_operator.py), for a session's worker in a tenant of a long name.
-    """
-    assert len(account().issue("t" * 63, JOB, RUN, 60).jwt) < 3000
-    session, replayed = new_id("ses"), new_id("ses")
-    assert len(account().issue_session_run("acme", session, RUN, 60, replay_of=replayed).jwt) < 3500
-    assert len(account().issue_session_run("t" * 63, session, RUN, 60, replay_of=replayed).jwt) < 6000
-
-
-def test_the_token_of_a_sessions_run_counts_as_that_of_its_job() -> None:
-    tokens, session = account(), new_id("ses")
-    claims = verify(tokens.issue_session_run(TENANT, session, RUN, 60).jwt, tokens.public_key, datetime.now(UTC))
-    assert (claims.tenant, claims.job_id, claims.run_id) == (TENANT, job_of(session), RUN)
-    ordinary = verify(tokens.issue(TENANT, job_of(session), RUN, 60).jwt, tokens.public_key, datetime.now(UTC))
-    assert ordinary.subjects < claims.subjects
-    for given in ({"session_id": "ses_1"}, {"run_id": "run_1"}, {"replay_of": "ses_1"}):
-        rights: dict[str, Any] = {"session_id": session, "run_id": RUN} | given
-        with pytest.raises(ValueError, match="not a "):
-            tokens.issue_session_run(TENANT, lifetime_s=60, **rights)
-
-
-def test_two_tokens_of_one_run_have_seeds_of_their_own() -> None:
-    tokens = account()
-    first, second = (tokens.issue(TENANT, JOB, RUN, 60) for _ in range(2))
+    first, second = (tokens.issue(GRANT, 60) for _ in range(2))
     assert first.seed != second.seed
     assert str(first.seed.get_secret_value()) not in repr(first)
 
 
-def test_an_expired_token_is_refused_to_the_second() -> None:
+def test_a_token_is_refused_from_the_second_of_its_expiry() -> None:
     tokens = account()
-    token = tokens.issue(TENANT, JOB, RUN, 60)
+    token = tokens.issue(GRANT, 60)
     verify(token.jwt, tokens.public_key, token.expires_at - timedelta(milliseconds=1))
     assert "has expired at 20" in refusal(token.jwt, tokens.public_key, token.expires_at)
 
 
-def test_a_signature_of_another_key_is_refused() -> None:
+def test_a_signature_by_another_key_is_refused() -> None:
     ours, theirs = account(), account()
-    token = theirs.issue(TENANT, JOB, RUN, 60)
+    token = theirs.issue(GRANT, 60)
     assert "signature is not right" in refusal(token.jwt, ours.public_key)
 
 
@@ -109,7 +74,7 @@ CHANGES: dict[str, Callable[[dict[str, Any]], None]] = {
 @pytest.mark.parametrize("change", list(CHANGES))
 def test_a_changed_token_is_refused(change: str) -> None:
     tokens = account()
-    header, claims, signature = tokens.issue(TENANT, JOB, RUN, 60).jwt.split(".")
+    header, claims, signature = tokens.issue(GRANT, 60).jwt.split(".")
     changed = decoded(claims)
     CHANGES[change](changed)
     assert "signature is not right" in refusal(f"{header}.{encoded(changed)}.{signature}", tokens.public_key)
@@ -118,17 +83,17 @@ def test_a_changed_token_is_refused(change: str) -> None:
 @pytest.mark.parametrize("algorithm", ["none", "HS256", "ed25519", "EdDSA", None])
 def test_another_algorithm_is_refused(algorithm: str | None) -> None:
     tokens = account()
-    _, claims, signature = tokens.issue(TENANT, JOB, RUN, 60).jwt.split(".")
+    _, claims, signature = tokens.issue(GRANT, 60).jwt.split(".")
     header = encoded({"typ": "JWT", "alg": algorithm})
     for signed in (signature, ""):
         assert "another algorithm" in refusal(f"{header}.{claims}.{signed}", tokens.public_key)
 
 
-def test_a_genuine_token_that_is_no_workers_is_refused() -> None:
-    """The services' own credentials in the same account, say, or one without an end."""
+def test_a_valid_token_without_a_grant_is_refused() -> None:
+    """The services' own credentials in the same account, for example, or a token without an expiry."""
     seed = nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_ACCOUNT)
-    key, tokens = nkeys.from_seed(bytearray(seed)), WorkerTokens(SecretStr(seed.decode()))
-    worker = decoded(tokens.issue(TENANT, JOB, RUN, 60).jwt.split(".")[1])
+    key, tokens = nkeys.from_seed(bytearray(seed)), BusTokenIssuer(SecretStr(seed.decode()))
+    worker = decoded(tokens.issue(GRANT, 60).jwt.split(".")[1])
     everything = {"type": "user", "version": 2, "pub": {}, "sub": {}}
     for claims in (worker | {"nats": everything}, {k: v for k, v in worker.items() if k != "exp"}, worker | {"exp": 0}):
         assert "not a worker's" in refusal(sign(claims, key), tokens.public_key)
@@ -138,15 +103,15 @@ def test_a_genuine_token_that_is_no_workers_is_refused() -> None:
 @pytest.mark.parametrize(
     "text", ["", "a", "a.b", "a.b.c", "e30.e30.", "e30.e30.e30.e30", "W10.W10.AA", "é.é.é", "a" * 99_999]
 )
-def test_what_is_no_token_is_refused(text: str) -> None:
+def test_malformed_text_is_refused(text: str) -> None:
     message = refusal(text, account().public_key)
     assert "not a worker's token" in message or "another algorithm" in message
 
 
 def test_a_token_of_a_signing_key_names_its_account() -> None:
     identity, signing = account(), nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_ACCOUNT).decode()
-    tokens = WorkerTokens(SecretStr(signing), identity.public_key)
-    token = tokens.issue(TENANT, JOB, RUN, 60)
+    tokens = BusTokenIssuer(SecretStr(signing), identity.public_key)
+    token = tokens.issue(GRANT, 60)
     claims = decoded(token.jwt.split(".")[1])
     assert (claims["iss"], claims["nats"]["issuer_account"]) == (tokens.public_key, identity.public_key)
     assert decoded(token.jwt.split(".")[0]) == {"typ": "JWT", "alg": ALGORITHM}
@@ -154,16 +119,16 @@ def test_a_token_of_a_signing_key_names_its_account() -> None:
 
 
 @pytest.mark.parametrize("seed", ["", "SAnonsense", "password"])
-def test_a_seed_that_is_none_is_refused_without_being_shown(seed: str) -> None:
+def test_an_invalid_seed_is_refused_without_being_shown(seed: str) -> None:
     with pytest.raises(ValueError, match="begins with SA") as caught:
-        WorkerTokens(SecretStr(seed))
+        BusTokenIssuer(SecretStr(seed))
     assert not seed or seed not in str(caught.value)
 
 
 def test_a_key_of_another_kind_is_refused() -> None:
     user = nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER)
     with pytest.raises(ValueError, match="begins with SA"):
-        WorkerTokens(SecretStr(user.decode()))
+        BusTokenIssuer(SecretStr(user.decode()))
     with pytest.raises(ValueError, match="begins with A"):
         checked_key(nkeys.from_seed(bytearray(user)).public_key.decode())
     good = account().public_key

@@ -14,7 +14,7 @@ Environment = Literal["development", "production"]
 GPUS: Final = tuple(sorted((name for name in PRICES if name not in ("local", "cpu")), key=price_usd_per_s))
 
 #: Where a ladder begins, unless it has no rung so cheap.
-_FIRST: Final[dict[Environment, str]] = {"development": "T4", "production": "A10"}
+SMALLEST_GPU: Final[dict[Environment, str]] = {"development": "T4", "production": "A10"}
 
 
 def gpu_name(name: str) -> str:
@@ -35,10 +35,10 @@ def gpu_name(name: str) -> str:
     return found
 
 
-def ladder(gpus: Sequence[str], environment: Environment) -> tuple[str, ...]:
+def gpu_ladder(gpus: Sequence[str], environment: Environment) -> tuple[str, ...]:
     """Give the rungs of a workload's ladder from where this environment begins; the last alone if all are cheaper."""
     rungs = tuple(gpu_name(gpu) for gpu in gpus)
-    least = price_usd_per_s(_FIRST[environment])
+    least = price_usd_per_s(SMALLEST_GPU[environment])
     for number, gpu in enumerate(rungs):
         if price_usd_per_s(gpu) >= least:
             return rungs[number:]
