@@ -21,7 +21,7 @@ from kit.http.server import EXIT_RESTART, CannotServeError, serve, stop_on_signa
 from kit.logs import start_logging
 from kit.settings import NatsSettings, S3Settings
 from kit.tasks import end
-from services.gateway.aggregates.view import View
+from services.gateway.aggregates.view import GatewayView
 from services.gateway.app import Gateway, build_app, build_gateway
 from services.gateway.settings import GatewaySettings
 
@@ -114,9 +114,9 @@ def _exit_code(error: BaseException | None) -> int:
     return 1
 
 
-def _open_view(settings: GatewaySettings) -> View:
+def _open_view(settings: GatewaySettings) -> GatewayView:
     try:
-        return View(settings.data_dir)
+        return GatewayView(settings.data_dir)
     except (OSError, sqlite3.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise CannotServeError(

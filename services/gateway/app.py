@@ -32,42 +32,42 @@ from kit.http.health import Health, nats_check
 from kit.http.openapi import openapi_of
 from kit.http.problems import install_problems
 from kit.tasks import first_of
-from services.gateway.aggregates.completion_waiters import Waiting
-from services.gateway.aggregates.view import View
+from services.gateway.aggregates.completion_waiters import CompletionWaiters
+from services.gateway.aggregates.view import GatewayView
 from services.gateway.artifacts import routes as artifact_routes
-from services.gateway.artifacts.service import Artifacts
+from services.gateway.artifacts.service import ArtifactService
 from services.gateway.compat import nerf_routes as replaced_nerf_routes
 from services.gateway.compat import splat_routes as replaced_splat_routes
 from services.gateway.compat.default_session import DefaultSessions
 from services.gateway.compat.splat_routes import GatewayHealth, trainer_ready
 from services.gateway.jobs import retention_routes
 from services.gateway.jobs import routes as job_routes
-from services.gateway.jobs.latest_progress import Progress
-from services.gateway.jobs.on_job import OnJob
-from services.gateway.jobs.service import Jobs
-from services.gateway.metrics import CountRequests, Metrics
-from services.gateway.session_page import routes as session_page_routes
-from services.gateway.session_stream import routes as session_stream_routes
-from services.gateway.session_stream.viewer import SessionViewers
+from services.gateway.jobs.latest_progress import LatestJobProgress
+from services.gateway.jobs.on_job import JobProjector
+from services.gateway.jobs.service import JobService
+from services.gateway.metrics import GatewayMetrics, RequestCounter
 from services.gateway.sessions import ply_routes as session_ply_routes
+from services.gateway.sessions import record_routes as session_record_routes
 from services.gateway.sessions import routes as session_routes
-from services.gateway.sessions.live_state import SessionLive
-from services.gateway.sessions.on_session import OnSession
-from services.gateway.sessions.service import Sessions
-from services.gateway.sessions.session_reconciler import SessionKeeper
-from services.gateway.settings import GatewaySettings, ReplacedNerfSettings, SessionSettings
-from services.gateway.telemetry import record_routes as session_record_routes
-from services.gateway.telemetry import routes as session_input_routes
-from services.gateway.telemetry.consumer_requests import SessionFeeds
-from services.gateway.telemetry.nats_access import IngestDoor
-from services.gateway.telemetry.publisher import Telemetry
-from services.gateway.telemetry.session_ingest import SessionDoor
+from services.gateway.sessions import telemetry_routes as session_input_routes
+from services.gateway.sessions.latest_progress import LatestSessionProgress
+from services.gateway.sessions.on_session import SessionProjector
+from services.gateway.sessions.page import routes as session_page_routes
+from services.gateway.sessions.service import SessionService
+from services.gateway.sessions.session_reconciler import SessionReconciler
+from services.gateway.sessions.stream import routes as session_stream_routes
+from services.gateway.sessions.stream.socket_backlog import OpenSockets
+from services.gateway.settings import CompatNerfSettings, GatewaySettings, SessionSettings
+from services.gateway.telemetry.consumer_requests import TelemetryConsumerRequests
+from services.gateway.telemetry.nats_access import NatsAccess
+from services.gateway.telemetry.publisher import TelemetryPublisher
+from services.gateway.telemetry.session_ingest import SessionIngest
 from services.gateway.uploads import routes as upload_routes
-from services.gateway.uploads.media_check import check_media
-from services.gateway.uploads.on_upload import OnUpload
-from services.gateway.uploads.service import Uploads, utc_now
+from services.gateway.uploads.media_probe_process import probe_media
+from services.gateway.uploads.on_upload import UploadProjector
+from services.gateway.uploads.service import UploadService, utc_now
 from services.gateway.worker_ingest import routes as ingest_routes
-from services.gateway.worker_ingest.worker_ingest import Runs
+from services.gateway.worker_ingest.service import WorkerIngest
 from services.gateway.workloads import routes as workload_routes
 
 log = logging.getLogger(__name__)
@@ -88,27 +88,27 @@ class Gateway:
     auth: AuthSettings
     authenticator: Authenticator
     bucket: Bucket
-    view: View
+    view: GatewayView
     tail: EventTail
-    progress: Progress
-    waiting: Waiting
-    session_waiting: Waiting
-    uploads: Uploads
-    jobs: Jobs
-    sessions: Sessions
-    keeper: SessionKeeper
-    live: SessionLive
-    door: SessionDoor
-    feeds: SessionFeeds
+    progress: LatestJobProgress
+    waiting: CompletionWaiters
+    session_waiting: CompletionWaiters
+    uploads: UploadService
+    jobs: JobService
+    sessions: SessionService
+    keeper: SessionReconciler
+    live: LatestSessionProgress
+    door: SessionIngest
+    feeds: TelemetryConsumerRequests
     default_sessions: DefaultSessions
-    viewers: SessionViewers
-    ingest: IngestDoor
+    viewers: OpenSockets
+    ingest: NatsAccess
     tickets: Tickets
-    artifacts: Artifacts
-    replaced_nerf: ReplacedNerfSettings
-    runs: Runs
+    artifacts: ArtifactService
+    replaced_nerf: CompatNerfSettings
+    runs: WorkerIngest
     health: Health
-    metrics: Metrics
+    metrics: GatewayMetrics
 
     async def run(self) -> None:
         """Fold events into the view and keep house, until cancelled.
@@ -153,7 +153,7 @@ def build_gateway(
     auth: AuthSettings,
     client: Client,
     bucket: Bucket,
-    view: View,
+    view: GatewayView,
     *,
     session_settings: SessionSettings | None = None,
 ) -> Gateway:
@@ -162,23 +162,23 @@ def build_gateway(
     Raises:
         OSError, ValueError: what the settings name cannot be read.
     """
-    store, metrics, viewers = EventStore(client), Metrics(), SessionViewers()
-    progress, waiting, session_waiting = Progress(client), Waiting(), Waiting()
+    store, metrics, viewers = EventStore(client), GatewayMetrics(), OpenSockets()
+    progress, waiting, session_waiting = LatestJobProgress(client), CompletionWaiters(), CompletionWaiters()
     session_settings = session_settings or SessionSettings()
     reactions: dict[str, Reaction] = {}
     tail = EventTail(store, partial(_on_event, view, viewers, reactions), live=LIVE_EVENTS, name="gateway")
     uploads = _uploads(settings, client, bucket, view, tail)
     idempotency = Idempotency(EventStore(client, "IDEMPOTENCY"))
     common: Any = {"store": store, "view": view, "tail": tail, "idempotency": idempotency, "settings": settings}
-    jobs = Jobs(uploads=uploads, waiting=waiting, **common)
-    live = SessionLive(client, metrics, viewers.on_advisory)
-    sessions = Sessions(jobs=jobs, waiting=session_waiting, live=live, **common)
-    keeper = SessionKeeper(sessions, view)
-    door = SessionDoor(Telemetry(client, metrics), live)
+    jobs = JobService(uploads=uploads, waiting=waiting, **common)
+    live = LatestSessionProgress(client, metrics, viewers.on_advisory)
+    sessions = SessionService(jobs=jobs, waiting=session_waiting, live=live, **common)
+    keeper = SessionReconciler(sessions, view)
+    door = SessionIngest(TelemetryPublisher(client, metrics), live)
     reactions |= {
-        "job": OnJob(view, progress, waiting, keeper.look_now).handle,
-        "session": OnSession(view, session_waiting, keeper.look_soon).handle,
-        "upload": OnUpload(view).handle,
+        "job": JobProjector(view, progress, waiting, keeper.look_now).handle,
+        "session": SessionProjector(view, session_waiting, keeper.look_soon).handle,
+        "upload": UploadProjector(view).handle,
     }
     key = session_settings.ticket_key
     return Gateway(
@@ -197,20 +197,20 @@ def build_gateway(
         keeper=keeper,
         live=live,
         door=door,
-        feeds=SessionFeeds(client),
+        feeds=TelemetryConsumerRequests(client),
         default_sessions=DefaultSessions(sessions, door, EventStore(client, TELEMETRY.name)),
         viewers=viewers,
-        ingest=IngestDoor(session_settings),
+        ingest=NatsAccess(session_settings),
         tickets=Tickets(key.get_secret_value() if key else None),
-        artifacts=Artifacts(bucket, view),
-        replaced_nerf=ReplacedNerfSettings(),
-        runs=Runs(store, EventStore(client, "PROGRESS"), settings.worker_key),
+        artifacts=ArtifactService(bucket, view),
+        replaced_nerf=CompatNerfSettings(),
+        runs=WorkerIngest(store, EventStore(client, "PROGRESS"), settings.worker_key),
         health=_health(client, bucket),
         metrics=metrics,
     )
 
 
-def _on_event(view: View, viewers: SessionViewers, reactions: Mapping[str, Reaction], stored: StoredEvent) -> None:
+def _on_event(view: GatewayView, viewers: OpenSockets, reactions: Mapping[str, Reaction], stored: StoredEvent) -> None:
     """Take over one event of the stream; whoever looks at a session is given it as it is."""
     view.reached(stored.sequence)
     noun = stored.subject.split(".")[3]
@@ -220,9 +220,11 @@ def _on_event(view: View, viewers: SessionViewers, reactions: Mapping[str, React
         viewers.on_event(stored)
 
 
-def _uploads(settings: GatewaySettings, client: Client, bucket: Bucket, view: View, tail: EventTail) -> Uploads:
-    check = partial(check_media, timeout_s=settings.probe_timeout_s, memory_bytes=settings.probe_memory_bytes)
-    return Uploads(
+def _uploads(
+    settings: GatewaySettings, client: Client, bucket: Bucket, view: GatewayView, tail: EventTail
+) -> UploadService:
+    check = partial(probe_media, timeout_s=settings.probe_timeout_s, memory_bytes=settings.probe_memory_bytes)
+    return UploadService(
         store=tail.store,
         bucket=bucket,
         view=view,
@@ -281,7 +283,7 @@ def build_app(gateway: Gateway) -> FastAPI:
     app.add_middleware(BodyLimit)
     install_problems(app)
     app.add_middleware(HostGuard, settings=gateway.auth)
-    app.add_middleware(CountRequests, metrics=lambda: gateway.metrics)
+    app.add_middleware(RequestCounter, metrics=lambda: gateway.metrics)
     return app
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _BUCKETS_S: Final = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
-class Metrics:
+class GatewayMetrics:
     """The gateway's counters, each process its own."""
 
     def __init__(self) -> None:
@@ -71,10 +71,10 @@ class Metrics:
         return generate_latest(self._registry), CONTENT_TYPE_LATEST
 
 
-class CountRequests:
+class RequestCounter:
     """Pure ASGI middleware: counts by route, never by path, so that ids do not make new series."""
 
-    def __init__(self, app: ASGIApp, metrics: Callable[[], Metrics]) -> None:
+    def __init__(self, app: ASGIApp, metrics: Callable[[], GatewayMetrics]) -> None:
         """Count an application's requests."""
         self._app = app
         self._metrics = metrics

@@ -69,7 +69,7 @@ class GatewaySettings(BaseSettings):
         return value
 
 
-class ReplacedNerfSettings(BaseSettings):
+class CompatNerfSettings(BaseSettings):
     """What the operator of the replaced product-photo service set, by the names that it had there."""
 
     model_config = SettingsConfigDict(frozen=True, populate_by_name=True, env_ignore_empty=True)

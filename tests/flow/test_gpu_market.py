@@ -17,8 +17,8 @@ import pytest
 from contracts.events.base import decode
 from contracts.events.job import Cost
 from contracts.job import UNCOUNTED_FAILURES
-from services.gateway.aggregates.view import View
-from services.gateway.jobs.on_job import OnJob
+from services.gateway.aggregates.view import GatewayView
+from services.gateway.jobs.on_job import JobProjector
 from tests.harness.dispatch.gpu_market import LATER_S
 from tests.harness.dispatch.gpu_market_run import CLIMB_S, DEADLINE_S, LIMITS, NOTICE_S, Played, Told, play, workload_of
 from tests.harness.dispatch.virtual_time import run
@@ -179,8 +179,8 @@ def waiting_is_told_rarely_and_truly(played: Played) -> None:
 
 def every_cent_is_told(played: Played, folder: Path) -> None:
     """What the gateway shows, each event brought to it five times, is the sum of the events and of the bills."""
-    view = View(folder)
-    listener = OnJob(view, Nobody(), Nobody(), print)  # type: ignore[arg-type]
+    view = GatewayView(folder)
+    listener = JobProjector(view, Nobody(), Nobody(), print)  # type: ignore[arg-type]
     for stored in played.store.log:
         for _ in range(5):
             listener.handle(decode(stored.body), stored.sequence)

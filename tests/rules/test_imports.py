@@ -53,7 +53,7 @@ PLANTED = {
     "modal_workers/third/job.py": "import nats",
 }
 #: Closes a circle between two folders of a package.
-PLANTED_CYCLE = {"services/gateway/uploads/aggregate.py": "import services.gateway.app"}
+PLANTED_CYCLE = {"services/gateway/uploads/upload_checks.py": "import services.gateway.app"}
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from contracts.errors import ErrorCode, SaccadeError
 from contracts.streams import aggregate
 from kit.bus.event_store import EventStore
 from kit.bus.tail import EventTail
-from services.gateway.aggregates.completion_waiters import Waiting
+from services.gateway.aggregates.completion_waiters import CompletionWaiters
 from services.gateway.uploads.service import SEEN_S
 
 #: How long a read asks the bus for something newer before it answers with what is known.
@@ -33,7 +33,7 @@ class _Aggregate(Protocol):
 T = TypeVar("T", bound=_Aggregate)
 
 
-class Reading(Generic[T]):
+class AggregateReader(Generic[T]):
     """Reads the things of one kind."""
 
     def __init__(
@@ -46,7 +46,7 @@ class Reading(Generic[T]):
         load: Callable[[str, str], Awaitable[T | None]],
         store: EventStore,
         tail: EventTail,
-        waiting: Waiting,
+        waiting: CompletionWaiters,
     ) -> None:
         """``is_one`` knows ids, ``viewed`` gives what the view has by its id, ``load`` folds a tenant's events."""
         self._noun, self._is_one, self._unknown = noun, is_one, unknown

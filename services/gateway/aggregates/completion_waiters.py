@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 
-class Waiting:
+class CompletionWaiters:
     """Who waits for which job or session."""
 
     def __init__(self) -> None:

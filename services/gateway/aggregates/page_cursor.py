@@ -8,12 +8,12 @@ import binascii
 from contracts.errors import ErrorCode, SaccadeError
 
 
-def write_page(of: str, sequence: int) -> str:
+def encode_page_cursor(of: str, sequence: int) -> str:
     """Write the cursor of what comes after ``sequence`` in the list ``of``."""
     return base64.urlsafe_b64encode(f"{of}:{sequence}".encode()).decode().rstrip("=")
 
 
-def read_page(of: str, cursor: str) -> int:
+def decode_page_cursor(of: str, cursor: str) -> int:
     """Read a cursor of the list ``of``.
 
     Raises:
@@ -25,6 +25,6 @@ def read_page(of: str, cursor: str) -> int:
         raise SaccadeError(ErrorCode.CURSOR_INVALID) from None
     number = text.removeprefix(f"{of}:")
     sequence = int(number) if number.isdigit() and len(number) <= 18 else 0
-    if write_page(of, sequence) != cursor:
+    if encode_page_cursor(of, sequence) != cursor:
         raise SaccadeError(ErrorCode.CURSOR_INVALID)
     return sequence

@@ -19,7 +19,7 @@ from contracts.job import Job
 from contracts.manifest import Artifact
 from contracts.session import Session
 from kit.projection_file import ProjectionFile
-from services.gateway.uploads.aggregate import Upload, UploadState
+from services.gateway.uploads.upload_checks import Upload, UploadState
 
 T = TypeVar("T")
 
@@ -89,7 +89,7 @@ def _cache(cached: OrderedDict[str, T], key: str, value: T) -> None:
         cached.popitem(last=False)
 
 
-class View:
+class GatewayView:
     """The view; all calls are short and made in the event loop."""
 
     def __init__(self, folder: Path) -> None:

@@ -9,23 +9,23 @@ from contracts.errors import ErrorCode, SaccadeError
 from contracts.job import Job, State
 from contracts.manifest import MANIFEST_NAME, Artifact, Manifest
 from kit.bucket import Bucket, ObjectMissing
-from services.gateway.aggregates.view import View
+from services.gateway.aggregates.view import GatewayView
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Place:
+class ArtifactLocation:
     """Where a file lies and what it is."""
 
     key: str
     media_type: str
 
 
-class Artifacts:
+class ArtifactService:
     """The files of every job."""
 
-    def __init__(self, bucket: Bucket, view: View) -> None:
+    def __init__(self, bucket: Bucket, view: GatewayView) -> None:
         """Use bucket and view."""
         self._bucket = bucket
         self._view = view
@@ -39,7 +39,7 @@ class Artifacts:
         if job.state is not State.SUCCEEDED or not job.manifest_key:
             return None
         try:
-            key = self._own(job, Place(job.manifest_key, "application/json")).key
+            key = self._own(job, ArtifactLocation(job.manifest_key, "application/json")).key
             return Manifest.model_validate_json(await self._bucket.get(key))
         except ObjectMissing:
             raise SaccadeError(ErrorCode.ARTIFACT_NOT_FOUND, "The job's files are gone from the bucket.") from None
@@ -55,24 +55,24 @@ class Artifacts:
             raise SaccadeError(ErrorCode.ARTIFACTS_NOT_READY, f"The job is {job.state}.")
         return artifacts
 
-    async def place(self, job: Job, name: str) -> Place:
+    async def place(self, job: Job, name: str) -> ArtifactLocation:
         """Find one file; the manifest is one too.
 
         Raises:
             SaccadeError: ARTIFACT_NOT_FOUND, ARTIFACTS_NOT_READY.
         """
         if name == MANIFEST_NAME and job.manifest_key:
-            return self._own(job, Place(job.manifest_key, "application/json"))
+            return self._own(job, ArtifactLocation(job.manifest_key, "application/json"))
         artifact = self._view.artifact(job.id, name)
         if artifact is None and (manifest := await self.manifest(job)):
             artifact = next((one for one in manifest.artifacts if one.name == name), None)
         if artifact is not None:
-            return self._own(job, Place(artifact.key, artifact.media_type))
+            return self._own(job, ArtifactLocation(artifact.key, artifact.media_type))
         if job.state.ended:
             raise SaccadeError(ErrorCode.ARTIFACT_NOT_FOUND, f"The job has no artifact {name[:200]!r}.")
         raise SaccadeError(ErrorCode.ARTIFACTS_NOT_READY, f"The job is {job.state} and has not left {name[:200]!r}.")
 
-    def _own(self, job: Job, place: Place) -> Place:
+    def _own(self, job: Job, place: ArtifactLocation) -> ArtifactLocation:
         """Make sure that a file lies where this job's files do, or its pipeline's: its key was told by a worker.
 
         Raises:

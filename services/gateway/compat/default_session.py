@@ -13,10 +13,10 @@ from contracts.session import Session, telemetry_subject
 from contracts.telemetry import Clock, JointBatch, JointSample
 from kit.bus.event_store import EventStore
 from kit.bus.idempotency import idempotency_key
-from services.gateway.sessions.service import Opening, Sessions
+from services.gateway.sessions.service import SessionRequest, SessionService
 from services.gateway.telemetry.joint_check import joint_limits_rad
-from services.gateway.telemetry.publisher import FrameHead, frames_since, stored_frames
-from services.gateway.telemetry.session_ingest import SessionDoor
+from services.gateway.telemetry.publisher import FrameHeader, frames_since, stored_frames
+from services.gateway.telemetry.session_ingest import SessionIngest
 
 WORKLOAD: Final = "live_splat"
 _MARK: Final = {"opened_by": "replaced_splat"}
@@ -26,7 +26,7 @@ _SOURCE: Final = "replaced"
 class DefaultSessions:
     """The default session of every tenant."""
 
-    def __init__(self, sessions: Sessions, door: SessionDoor, telemetry: EventStore) -> None:
+    def __init__(self, sessions: SessionService, door: SessionIngest, telemetry: EventStore) -> None:
         """Open by ``sessions``, send by ``door``, and read what was sent from the stream of telemetry."""
         self._sessions = sessions
         self._door = door
@@ -57,7 +57,7 @@ class DefaultSessions:
             # Gateways that are asked at one time open the same one: that which follows the last.
             named = before.id if before else "none"
             key = idempotency_key(tenant, "default session", named, {})
-            return await self._sessions.open(tenant, Opening(WORKLOAD, {}, metadata=dict(_MARK)), key)
+            return await self._sessions.open(tenant, SessionRequest(WORKLOAD, {}, metadata=dict(_MARK)), key)
 
     async def frame(self, session: Session, picture: bytes) -> int:
         """Take a frame, taken at this moment with the joints as they were told last; give how many there are.
@@ -67,7 +67,7 @@ class DefaultSessions:
         """
         now_s = time.time()
         await self._door.joints(session, self._batch(await self.angles_rad(session), now_s))
-        await self._door.frame(session, FrameHead(captured_at_s=now_s, clock_offset_s=0.0), picture)
+        await self._door.frame(session, FrameHeader(captured_at_s=now_s, clock_offset_s=0.0), picture)
         return await self.frame_count(session)
 
     async def turn(self, session: Session, angles_rad: Sequence[float]) -> None:

@@ -16,7 +16,7 @@ from kit.bus.idempotency import idempotency_key
 from kit.http.problems import pointer, problem_responses
 from modal_workers import catalog
 from services.gateway.dependencies import gateway_of
-from services.gateway.jobs.service import Submission
+from services.gateway.jobs.service import JobRequest
 
 router = APIRouter(tags=["replaced"])
 
@@ -72,7 +72,7 @@ async def nerf_from_images(request: Request, response: Response, caller: Writer,
         upload_id = _upload_of(path, number)
         inputs.setdefault(await _input_of(request, caller.tenant, upload_id, number), []).append(upload_id)
     settings = gateway.replaced_nerf
-    wanted = Submission(
+    wanted = JobRequest(
         workload=_WORKLOAD,
         inputs=inputs,
         params={} if settings.default_iterations is None else {"iterations": settings.default_iterations},

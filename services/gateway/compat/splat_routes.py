@@ -21,7 +21,7 @@ from kit.http.problems import problem_responses
 from services.gateway.dependencies import gateway_of
 from services.gateway.sessions.ply_routes import ply_of
 from services.gateway.telemetry.frame_body import read_frame
-from services.gateway.telemetry.publisher import FrameHead
+from services.gateway.telemetry.publisher import FrameHeader
 
 router = APIRouter(tags=["replaced"])
 
@@ -136,7 +136,7 @@ async def upload_frame(request: Request, caller: Writer) -> FrameUploaded:
         picture = await read_frame(request, _FIELDS)
     except SaccadeError as error:
         if error.code is _E.FRAME_TOO_LARGE:
-            await gateway.door.refuse(session, FrameHead(), error)
+            await gateway.door.refuse(session, FrameHeader(), error)
         raise
     return FrameUploaded(frame_count=await default.frame(session, picture), chunks_uploaded=_chunks(session))
 

@@ -15,7 +15,7 @@ Executor = Literal["local", "modal"]
 
 
 @dataclass(frozen=True)
-class Runs:
+class RunHistory:
     """What the latest successful runs of a kind took."""
 
     count: int
@@ -23,7 +23,7 @@ class Runs:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class CostEstimate:
     """An estimate and what it rests on."""
 
     device: str
@@ -55,10 +55,10 @@ def takes_gpu(workload: Workload, gpu: str | None) -> str | None:
     return gpu if workload.compute.gpus else None
 
 
-def whole(stages: Sequence[tuple[int, Estimate]]) -> Estimate:
+def whole(stages: Sequence[tuple[int, CostEstimate]]) -> CostEstimate:
     """Add up the estimates of a pipeline's stages, each with its number of shards; seconds are billed ones."""
     ones = [one for _, one in stages]
-    return Estimate(
+    return CostEstimate(
         device=", ".join(dict.fromkeys(one.device for one in ones)),
         seconds=round(sum(shards * one.seconds for shards, one in stages), 1),
         usd=round(sum(shards * one.usd for shards, one in stages), 6),
@@ -67,8 +67,10 @@ def whole(stages: Sequence[tuple[int, Estimate]]) -> Estimate:
     )
 
 
-def estimate(workload: Workload, device: str, executor: Executor, runs: Runs | None) -> Estimate:
+def estimate(workload: Workload, device: str, executor: Executor, runs: RunHistory | None) -> CostEstimate:
     """Price the seconds that a run is likely to take; on the operator's own machine they cost nothing."""
     seconds = runs.median_s if runs else workload.compute.typical_s
     usd = seconds * price_usd_per_s("local" if executor == "local" else device)
-    return Estimate(device, round(seconds, 1), round(usd, 6), "history" if runs else "spec", runs.count if runs else 0)
+    return CostEstimate(
+        device, round(seconds, 1), round(usd, 6), "history" if runs else "spec", runs.count if runs else 0
+    )

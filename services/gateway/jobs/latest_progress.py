@@ -22,7 +22,7 @@ _REMEMBERED: Final = 10_000
 _LIVE: Final = "live.saccade.prog.*.job.*.progressed"
 
 
-class Progress:
+class LatestJobProgress:
     """How far each running job is."""
 
     def __init__(self, client: Client) -> None:

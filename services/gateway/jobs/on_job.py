@@ -9,16 +9,20 @@ from contracts.events import Envelope
 from contracts.events.job import PIPELINE, JobArtifactReady, JobSubmitted, JobSucceeded
 from contracts.job import Job, fold
 from contracts.session import session_id_of_job
-from services.gateway.aggregates.completion_waiters import Waiting
-from services.gateway.aggregates.view import View
-from services.gateway.jobs.latest_progress import Progress
+from services.gateway.aggregates.completion_waiters import CompletionWaiters
+from services.gateway.aggregates.view import GatewayView
+from services.gateway.jobs.latest_progress import LatestJobProgress
 
 
-class OnJob:
+class JobProjector:
     """The job's part of the view."""
 
     def __init__(
-        self, view: View, progress: Progress, waiting: Waiting, on_session_over: Callable[[str], None]
+        self,
+        view: GatewayView,
+        progress: LatestJobProgress,
+        waiting: CompletionWaiters,
+        on_session_over: Callable[[str], None],
     ) -> None:
         """Write into ``view``; when a job ends, forget its progress, wake those who wait and tell of its session."""
         self.view = view
@@ -39,7 +43,7 @@ class OnJob:
         return job
 
 
-def submitted(on: OnJob, envelope: Envelope, sequence: int) -> None:
+def submitted(on: JobProjector, envelope: Envelope, sequence: int) -> None:
     """Begin the job and remember which uploads it uses."""
     on.take(envelope, sequence)
     data = envelope.parsed()
@@ -49,12 +53,12 @@ def submitted(on: OnJob, envelope: Envelope, sequence: int) -> None:
     on.view.keep_inputs(envelope.subject, [one.upload_id for several in data.inputs.values() for one in several])
 
 
-def changed(on: OnJob, envelope: Envelope, sequence: int) -> None:
+def changed(on: JobProjector, envelope: Envelope, sequence: int) -> None:
     """Bring the job up to date."""
     on.take(envelope, sequence)
 
 
-def artifact_ready(on: OnJob, envelope: Envelope, sequence: int) -> None:
+def artifact_ready(on: JobProjector, envelope: Envelope, sequence: int) -> None:
     """Remember a file that can be fetched before the job has ended."""
     data = envelope.parsed()
     assert isinstance(data, JobArtifactReady)
@@ -62,7 +66,7 @@ def artifact_ready(on: OnJob, envelope: Envelope, sequence: int) -> None:
         on.view.keep_artifact(envelope.subject, data.artifact)
 
 
-def ended(on: OnJob, envelope: Envelope, sequence: int) -> None:
+def ended(on: JobProjector, envelope: Envelope, sequence: int) -> None:
     """Bring the job up to date and wake those who wait for its end."""
     job = on.take(envelope, sequence)
     data = envelope.parsed()
@@ -77,7 +81,7 @@ def ended(on: OnJob, envelope: Envelope, sequence: int) -> None:
             on.on_session_over(session_id)
 
 
-Reaction = Callable[[OnJob, Envelope, int], None]
+Reaction = Callable[[JobProjector, Envelope, int], None]
 
 _REACTIONS: Final[dict[str, Reaction]] = {
     "job.submitted": submitted,

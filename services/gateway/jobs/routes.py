@@ -23,7 +23,7 @@ from services.gateway.aggregates.prefer_header import wait_of
 from services.gateway.aggregates.view import JobFilter
 from services.gateway.dependencies import gateway_of
 from services.gateway.jobs.retention_routes import RetentionObject, retention_of
-from services.gateway.jobs.service import Submission
+from services.gateway.jobs.service import JobRequest
 from services.gateway.jobs.stage_objects import StageObject, progress_of, stages_of
 from services.gateway.jobs.submission import check_webhook_url
 
@@ -267,7 +267,7 @@ async def submit_job(
     """
     gateway = gateway_of(request)
     check_webhook_url(body.webhook_url, https_only=gateway.auth.authenticated)
-    wanted = Submission(**{name: getattr(body, name) for name in NewJob.model_fields})
+    wanted = JobRequest(**{name: getattr(body, name) for name in NewJob.model_fields})
     key = key_of(caller.tenant, "POST /v1/jobs", idempotency_key, body)
     job = await gateway.jobs.submit(caller.tenant, wanted, key)
     response.headers["Location"] = f"/v1/jobs/{job.id}"

@@ -22,11 +22,11 @@ from kit.bus.event_store import Conflict, EventStore
 from kit.bus.idempotency import Idempotency, IdempotencyKey
 from kit.bus.tail import EventTail
 from modal_workers import catalog
-from services.gateway.aggregates.aggregate_reader import Reading
-from services.gateway.aggregates.completion_waiters import Waiting
-from services.gateway.aggregates.page_cursor import read_page, write_page
-from services.gateway.aggregates.view import JobFilter, View
-from services.gateway.jobs.cost_estimate import Estimate, Runs, device_of, estimate, takes_gpu, whole
+from services.gateway.aggregates.aggregate_reader import AggregateReader
+from services.gateway.aggregates.completion_waiters import CompletionWaiters
+from services.gateway.aggregates.page_cursor import decode_page_cursor, encode_page_cursor
+from services.gateway.aggregates.view import GatewayView, JobFilter
+from services.gateway.jobs.cost_estimate import CostEstimate, RunHistory, device_of, estimate, takes_gpu, whole
 from services.gateway.jobs.submission import (
     check_input,
     check_kind,
@@ -36,7 +36,7 @@ from services.gateway.jobs.submission import (
     upload_ids,
 )
 from services.gateway.settings import GatewaySettings
-from services.gateway.uploads.service import SEEN_S, SOURCE, Uploads
+from services.gateway.uploads.service import SEEN_S, SOURCE, UploadService
 
 #: Somebody else's write between our reading and our writing is read and decided about again; this often.
 _DECISIONS: Final = 50
@@ -44,7 +44,7 @@ _PAGE_MARK: Final = "jobs"
 
 
 @dataclass(frozen=True)
-class Submission:
+class JobRequest:
     """What a client asks for, before it was checked."""
 
     workload: str
@@ -57,18 +57,18 @@ class Submission:
     webhook_url: str | None = None
 
 
-class Jobs:
+class JobService:
     """Every job of every tenant."""
 
     def __init__(
         self,
         *,
         store: EventStore,
-        view: View,
+        view: GatewayView,
         tail: EventTail,
-        uploads: Uploads,
+        uploads: UploadService,
         idempotency: Idempotency,
-        waiting: Waiting,
+        waiting: CompletionWaiters,
         settings: GatewaySettings,
     ) -> None:
         """Use bus and view."""
@@ -77,7 +77,7 @@ class Jobs:
         self._tail = tail
         self._uploads = uploads
         self._idempotency = idempotency
-        self._reading = Reading[Job](
+        self._reading = AggregateReader[Job](
             "job",
             ErrorCode.JOB_NOT_FOUND,
             is_one=is_job_id,
@@ -89,7 +89,7 @@ class Jobs:
         )
         self._settings = settings
 
-    async def submit(self, tenant: str, wanted: Submission, key: IdempotencyKey | None) -> Job:
+    async def submit(self, tenant: str, wanted: JobRequest, key: IdempotencyKey | None) -> Job:
         """Check and store a job; with an Idempotency-Key the same request makes the same job, whoever died between.
 
         Raises:
@@ -129,7 +129,7 @@ class Jobs:
         """
         return await self._reading.get(tenant, job_id, wait_s)
 
-    def estimate(self, workload: Workload, gpu: str | None = None, params: Params | None = None) -> Estimate:
+    def estimate(self, workload: Workload, gpu: str | None = None, params: Params | None = None) -> CostEstimate:
         """Tell what a job will cost, as far as that can be known; of a pipeline, the stages that ``params`` need.
 
         Raises:
@@ -141,7 +141,7 @@ class Jobs:
         executor, environment = self._settings.where, self._settings.environment
         device = device_of(workload, gpu, executor, environment)
         taken = self._view.runs(workload.name, workload.version, device)
-        return estimate(workload, device, executor, Runs(len(taken), median(taken)) if taken else None)
+        return estimate(workload, device, executor, RunHistory(len(taken), median(taken)) if taken else None)
 
     def page(
         self, tenant: str, wanted: JobFilter, *, cursor: str | None = None, limit: int = PAGE_DEFAULT
@@ -151,9 +151,9 @@ class Jobs:
         Raises:
             SaccadeError: CURSOR_INVALID.
         """
-        before = read_page(_PAGE_MARK, cursor) if cursor is not None else None
+        before = decode_page_cursor(_PAGE_MARK, cursor) if cursor is not None else None
         jobs, last = self._view.jobs(tenant, wanted, before=before, limit=limit)
-        return jobs, write_page(_PAGE_MARK, last) if last is not None else None
+        return jobs, encode_page_cursor(_PAGE_MARK, last) if last is not None else None
 
     async def cancel(self, tenant: str, job_id: str) -> Job:
         """Ask for a job's end, durably: it counts while dispatcher and worker are down. May be repeated.
@@ -260,7 +260,7 @@ class Jobs:
             job = fold_stored(job, stored.subject, stored.body, stored.sequence)
         return job
 
-    async def _checked(self, tenant: str, wanted: Submission) -> JobSubmitted:
+    async def _checked(self, tenant: str, wanted: JobRequest) -> JobSubmitted:
         workload = check_kind(wanted.workload, "job")
         params = check_params(workload, self._with_keep_hours(workload, wanted.params), self._settings.backends)
         check_metadata(wanted.metadata)

@@ -13,8 +13,8 @@ from contracts.ids import stage_job_id
 from contracts.job import Job, State
 from contracts.workload import Stage, Workload
 from modal_workers import catalog
-from services.gateway.aggregates.view import View
-from services.gateway.jobs.latest_progress import Progress
+from services.gateway.aggregates.view import GatewayView
+from services.gateway.jobs.latest_progress import LatestJobProgress
 
 StageState = Literal["skipped", "waiting", "running", "succeeded", "failed", "cancelled"]
 
@@ -45,7 +45,7 @@ class StageObject(BaseModel):
     cost_usd: float
 
 
-def stages_of(job: Job, view: View, progress: Progress) -> list[StageObject]:
+def stages_of(job: Job, view: GatewayView, progress: LatestJobProgress) -> list[StageObject]:
     """Show the stages of a pipeline's job; none for a job of its own."""
     workload = catalog.workloads().get(job.submitted.workload)
     if workload is None or workload.kind != "pipeline":
@@ -69,7 +69,7 @@ def _shards(job: Job, workload: Workload) -> list[tuple[Stage, int]]:
     return [(stage, stage.shards(params) if stage.needed(params) else 0) for stage in workload.stages]
 
 
-def _stage(job: Job, stage: Stage, shards: int, parts: dict[str, Job], progress: Progress) -> StageObject:
+def _stage(job: Job, stage: Stage, shards: int, parts: dict[str, Job], progress: LatestJobProgress) -> StageObject:
     jobs = [part for shard in range(shards) if (part := parts.get(stage_job_id(job.id, stage.name, shard)))]
     told = [progress.known(part) for part in jobs]
     fractions = [_fraction(part, one) for part, one in zip(jobs, told, strict=True)]

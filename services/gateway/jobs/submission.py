@@ -15,7 +15,7 @@ from contracts.limits import METADATA_BYTES
 from contracts.workload import Input, Params, Workload
 from kit.http.problems import invalid_values, pointer
 from modal_workers import catalog
-from services.gateway.uploads.aggregate import Upload, UploadState
+from services.gateway.uploads.upload_checks import Upload, UploadState
 
 #: A pipeline is a job to those who ask for it; its stages are asked for by nobody.
 _ASKED_FOR_AS: Final = {"job": "job", "pipeline": "job", "session": "session", "stage": None}

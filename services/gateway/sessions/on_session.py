@@ -7,14 +7,14 @@ from typing import Final
 
 from contracts.events import Envelope
 from contracts.session import Session, fold
-from services.gateway.aggregates.completion_waiters import Waiting
-from services.gateway.aggregates.view import View
+from services.gateway.aggregates.completion_waiters import CompletionWaiters
+from services.gateway.aggregates.view import GatewayView
 
 
-class OnSession:
+class SessionProjector:
     """The session's part of the view."""
 
-    def __init__(self, view: View, waiting: Waiting, look_at: Callable[[str], None]) -> None:
+    def __init__(self, view: GatewayView, waiting: CompletionWaiters, look_at: Callable[[str], None]) -> None:
         """Write into ``view``; wake those who wait for the end, and have a session looked at that may need a hand."""
         self.view = view
         self.waiting = waiting
@@ -34,24 +34,24 @@ class OnSession:
         return session
 
 
-def changed(on: OnSession, envelope: Envelope, sequence: int) -> None:
+def changed(on: SessionProjector, envelope: Envelope, sequence: int) -> None:
     """Bring the session up to date."""
     on.take(envelope, sequence)
 
 
-def begun(on: OnSession, envelope: Envelope, sequence: int) -> None:
+def begun(on: SessionProjector, envelope: Envelope, sequence: int) -> None:
     """Bring the session up to date; whoever asked may die before all that belongs to it is done."""
     if (session := on.take(envelope, sequence)) and not session.state.ended:
         on.look_at(session.id)
 
 
-def ended(on: OnSession, envelope: Envelope, sequence: int) -> None:
+def ended(on: SessionProjector, envelope: Envelope, sequence: int) -> None:
     """Bring the session up to date and wake those who wait for its end."""
     if session := on.take(envelope, sequence):
         on.waiting.ended(session.id)
 
 
-Reaction = Callable[[OnSession, Envelope, int], None]
+Reaction = Callable[[SessionProjector, Envelope, int], None]
 
 _REACTIONS: Final[dict[str, Reaction]] = {
     "session.opened": begun,

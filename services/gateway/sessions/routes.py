@@ -15,7 +15,7 @@ from kit.http.problems import problem_responses
 from services.gateway.aggregates.prefer_header import PreferHeader, wait_of
 from services.gateway.dependencies import gateway_of
 from services.gateway.sessions.schemas import NewSession, SessionObject, SessionPage, shown
-from services.gateway.sessions.service import Opening
+from services.gateway.sessions.service import SessionRequest
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 
@@ -60,7 +60,7 @@ async def open_session(
 ) -> SessionObject:
     """Check the request, store the session and have its worker started. Frames may be sent at once; they wait."""
     gateway = gateway_of(request)
-    wanted = Opening(**{name: getattr(body, name) for name in NewSession.model_fields})
+    wanted = SessionRequest(**{name: getattr(body, name) for name in NewSession.model_fields})
     key = key_of(caller.tenant, "POST /v1/sessions", idempotency_key, body)
     session = await gateway.sessions.open(caller.tenant, wanted, key)
     response.headers["Location"] = f"/v1/sessions/{session.id}"

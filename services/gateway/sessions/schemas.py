@@ -14,7 +14,7 @@ from contracts.ids import id_pattern
 from contracts.job import Job, State
 from contracts.limits import METADATA_BYTES, SESSION_IDLE_S, SESSION_LENGTH_S
 from contracts.session import Session, SessionState, job_id_of_session
-from services.gateway.sessions.live_state import Told
+from services.gateway.sessions.latest_progress import SessionStatus
 from services.gateway.telemetry.nats_access import NatsIngest
 
 _LONGEST_S: Final = 24 * 3600.0
@@ -161,7 +161,13 @@ class ServerTime(BaseModel):
 
 
 def shown(
-    session: Session, job: Job | None, told: Told, epoch: str, nats: NatsIngest | None, *, from_start: bool = False
+    session: Session,
+    job: Job | None,
+    told: SessionStatus,
+    epoch: str,
+    nats: NatsIngest | None,
+    *,
+    from_start: bool = False,
 ) -> SessionObject:
     """Write a session as clients see it."""
     opened, here = session.opened, f"/v1/sessions/{session.id}"

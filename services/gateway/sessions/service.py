@@ -18,13 +18,13 @@ from contracts.streams import aggregate
 from kit.bus.event_store import Conflict, EventStore
 from kit.bus.idempotency import Idempotency, IdempotencyKey
 from kit.bus.tail import EventTail
-from services.gateway.aggregates.aggregate_reader import Reading
-from services.gateway.aggregates.completion_waiters import Waiting
-from services.gateway.aggregates.page_cursor import read_page, write_page
-from services.gateway.aggregates.view import View
-from services.gateway.jobs.service import Jobs
+from services.gateway.aggregates.aggregate_reader import AggregateReader
+from services.gateway.aggregates.completion_waiters import CompletionWaiters
+from services.gateway.aggregates.page_cursor import decode_page_cursor, encode_page_cursor
+from services.gateway.aggregates.view import GatewayView
+from services.gateway.jobs.service import JobService
 from services.gateway.jobs.submission import check_kind, check_metadata, check_params
-from services.gateway.sessions.live_state import SessionLive
+from services.gateway.sessions.latest_progress import LatestSessionProgress
 from services.gateway.sessions.worker_job import ending_of, submission_of
 from services.gateway.settings import GatewaySettings
 from services.gateway.telemetry.record import open_record
@@ -38,7 +38,7 @@ _PAGE_MARK: Final = "sessions"
 
 
 @dataclass(frozen=True)
-class Opening:
+class SessionRequest:
     """What a client asks for, before it was checked; times in seconds."""
 
     workload: str
@@ -50,19 +50,19 @@ class Opening:
     replay_of: str | None = None
 
 
-class Sessions:
+class SessionService:
     """Every session of every tenant."""
 
     def __init__(
         self,
         *,
         store: EventStore,
-        view: View,
+        view: GatewayView,
         tail: EventTail,
-        jobs: Jobs,
+        jobs: JobService,
         idempotency: Idempotency,
-        waiting: Waiting,
-        live: SessionLive,
+        waiting: CompletionWaiters,
+        live: LatestSessionProgress,
         settings: GatewaySettings,
     ) -> None:
         """Use bus and view; what a worker that is gone has counted is in ``live``."""
@@ -71,7 +71,7 @@ class Sessions:
         self._tail = tail
         self._jobs = jobs
         self._idempotency = idempotency
-        self._reading = Reading[Session](
+        self._reading = AggregateReader[Session](
             "session",
             ErrorCode.SESSION_NOT_FOUND,
             is_one=lambda text: is_id(text, "ses"),
@@ -84,7 +84,7 @@ class Sessions:
         self._live = live
         self._settings = settings
 
-    async def open(self, tenant: str, wanted: Opening, key: IdempotencyKey | None) -> Session:
+    async def open(self, tenant: str, wanted: SessionRequest, key: IdempotencyKey | None) -> Session:
         """Check and store a session and its job; the same Idempotency-Key opens the same one, whoever died between.
 
         Raises:
@@ -149,9 +149,9 @@ class Sessions:
         Raises:
             SaccadeError: CURSOR_INVALID.
         """
-        before = read_page(_PAGE_MARK, cursor) if cursor is not None else None
+        before = decode_page_cursor(_PAGE_MARK, cursor) if cursor is not None else None
         sessions, last = self._view.sessions(tenant, states, before=before, limit=limit)
-        return sessions, write_page(_PAGE_MARK, last) if last is not None else None
+        return sessions, encode_page_cursor(_PAGE_MARK, last) if last is not None else None
 
     def newest_marked(self, tenant: str, metadata: dict[str, str]) -> Session | None:
         """Give the newest of a tenant's sessions whose metadata say this; only so many are looked at."""
@@ -284,7 +284,7 @@ class Sessions:
             session = fold_stored(session, stored.subject, stored.body, stored.sequence)
         return session
 
-    async def _checked(self, tenant: str, wanted: Opening) -> SessionOpened:
+    async def _checked(self, tenant: str, wanted: SessionRequest) -> SessionOpened:
         workload = check_kind(wanted.workload, "session")
         params = check_params(workload, wanted.params, self._settings.backends)
         check_metadata(wanted.metadata)

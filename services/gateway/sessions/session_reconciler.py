@@ -7,8 +7,8 @@ import logging
 from typing import Final
 
 from contracts.errors import SaccadeError
-from services.gateway.aggregates.view import View
-from services.gateway.sessions.service import Sessions
+from services.gateway.aggregates.view import GatewayView
+from services.gateway.sessions.service import SessionService
 
 log = logging.getLogger(__name__)
 
@@ -17,10 +17,10 @@ _PATIENCE_S: Final = 1.0
 _TRY_AGAIN_S: Final = 2.0
 
 
-class SessionKeeper:
+class SessionReconciler:
     """Looks at sessions that may need a hand, one after the other."""
 
-    def __init__(self, sessions: Sessions, view: View) -> None:
+    def __init__(self, sessions: SessionService, view: GatewayView) -> None:
         """Look at nothing yet."""
         self._sessions = sessions
         self._view = view

@@ -15,7 +15,7 @@ from contracts.events.session import FrameTotals, SessionFailed, SessionStopped,
 from contracts.job import Job, State
 from contracts.session import Session, SessionLaunch
 from contracts.workload import Workload
-from services.gateway.jobs.cost_estimate import Estimate
+from services.gateway.jobs.cost_estimate import CostEstimate
 from services.gateway.telemetry.publisher import stored_frames
 
 log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 _REASONS: Final[tuple[StopReason, ...]] = get_args(StopReason)
 
 
-def submission_of(session: Session, workload: Workload, expected: Estimate) -> JobSubmitted:
+def submission_of(session: Session, workload: Workload, expected: CostEstimate) -> JobSubmitted:
     """Write what is submitted for a session; its deadline leaves the session its whole length."""
     opened = session.opened
     launch = SessionLaunch(

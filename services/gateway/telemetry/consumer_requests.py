@@ -35,7 +35,7 @@ class _Wanted(BaseModel):
     after: Annotated[int, Field(ge=0, lt=1 << 62)]
 
 
-class SessionFeeds:
+class TelemetryConsumerRequests:
     """Answers runs that ask for a session's telemetry."""
 
     def __init__(self, client: Client) -> None:

@@ -29,7 +29,7 @@ class NatsIngest(BaseModel):
     inbox_prefix: str | None = None
 
 
-class IngestDoor:
+class NatsAccess:
     """Hands out the way in."""
 
     def __init__(self, settings: SessionSettings) -> None:

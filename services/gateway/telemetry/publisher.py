@@ -29,7 +29,7 @@ from contracts.telemetry import (
 )
 from kit.bus.connection import request
 from kit.bus.event_store import EventStore
-from services.gateway.metrics import Metrics
+from services.gateway.metrics import GatewayMetrics
 from services.gateway.telemetry.frame_check import FrameForm
 
 #: A frame that could not be stored by then is stale; its sender hears of it and sends the next.
@@ -39,7 +39,7 @@ _ASKED_S: Final = 5.0
 _REMEMBERED: Final = 10_000
 
 
-class FrameHead(BaseModel):
+class FrameHeader(BaseModel):
     """What is said of a frame beside its bytes; times are unix seconds of the sender's clock."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -50,16 +50,16 @@ class FrameHead(BaseModel):
     source: Name = "camera"
 
 
-class Telemetry:
+class TelemetryPublisher:
     """The stream of telemetry, written to."""
 
-    def __init__(self, client: Client, metrics: Metrics) -> None:
+    def __init__(self, client: Client, metrics: GatewayMetrics) -> None:
         """Use a connection; the stream must have been declared."""
         self._store = EventStore(client, TELEMETRY.name)
         self._metrics = metrics
         self._last: OrderedDict[tuple[str, str], int] = OrderedDict()
 
-    def numbered(self, session_id: str, head: FrameHead) -> FrameHead:
+    def numbered(self, session_id: str, head: FrameHeader) -> FrameHeader:
         """Number a frame whose sender does not, larger than any before, also after a restart: by microseconds."""
         if head.seq is not None:
             return head
@@ -71,7 +71,7 @@ class Telemetry:
             self._last.popitem(last=False)
         return head.model_copy(update={"seq": seq})
 
-    async def frame(self, tenant: str, session_id: str, head: FrameHead, form: FrameForm, body: bytes) -> None:
+    async def frame(self, tenant: str, session_id: str, head: FrameHeader, form: FrameForm, body: bytes) -> None:
         """Store a numbered frame.
 
         Raises:
@@ -81,7 +81,7 @@ class Telemetry:
         await self._put(telemetry_subject(tenant, session_id, "frames"), body, headers)
         self._metrics.frames.labels("received").inc()
 
-    async def refused(self, tenant: str, session_id: str, head: FrameHead, code: ErrorCode) -> None:
+    async def refused(self, tenant: str, session_id: str, head: FrameHeader, code: ErrorCode) -> None:
         """Tell the worker of a frame that was refused at the door: it was sent, and it is rejected.
 
         Raises:
@@ -144,7 +144,7 @@ async def frames_since(client: Client, session: Session, sequence: int) -> int:
     return 0 if "Status" in headers else 1 + int(headers["Nats-Num-Pending"])
 
 
-def _headers(head: FrameHead) -> dict[str, str]:
+def _headers(head: FrameHeader) -> dict[str, str]:
     headers = {
         FRAME_SEQ: str(head.seq),
         FRAME_CAPTURED: repr(time.time() if head.captured_at_s is None else head.captured_at_s),

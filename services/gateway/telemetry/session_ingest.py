@@ -5,21 +5,21 @@ from __future__ import annotations
 from contracts.errors import SaccadeError
 from contracts.session import Session
 from contracts.telemetry import FrameAck, JointBatch
-from services.gateway.sessions.live_state import SessionLive
+from services.gateway.sessions.latest_progress import LatestSessionProgress
 from services.gateway.telemetry.frame_check import check_frame
 from services.gateway.telemetry.joint_check import joint_limits_rad, warnings_of
-from services.gateway.telemetry.publisher import FrameHead, Telemetry
+from services.gateway.telemetry.publisher import FrameHeader, TelemetryPublisher
 
 
-class SessionDoor:
+class SessionIngest:
     """Checks what comes and passes it on."""
 
-    def __init__(self, telemetry: Telemetry, live: SessionLive) -> None:
+    def __init__(self, telemetry: TelemetryPublisher, live: LatestSessionProgress) -> None:
         """Pass on to ``telemetry``; verdicts are heard from ``live``."""
         self._telemetry = telemetry
         self._live = live
 
-    async def frame(self, session: Session, head: FrameHead, picture: bytes) -> FrameHead:
+    async def frame(self, session: Session, head: FrameHeader, picture: bytes) -> FrameHeader:
         """Take a frame, and give its head with the number that it has now.
 
         Raises:
@@ -34,7 +34,7 @@ class SessionDoor:
         await self._telemetry.frame(session.tenant, session.id, head, form, picture)
         return head
 
-    async def refuse(self, session: Session, head: FrameHead, error: SaccadeError) -> None:
+    async def refuse(self, session: Session, head: FrameHeader, error: SaccadeError) -> None:
         """Have a frame counted that was sent and not taken.
 
         Raises:
@@ -45,8 +45,8 @@ class SessionDoor:
         await self._telemetry.refused(session.tenant, session.id, head, error.code)
 
     async def frame_and_verdict(
-        self, session: Session, head: FrameHead, picture: bytes, wait_s: float
-    ) -> tuple[FrameHead, FrameAck | None]:
+        self, session: Session, head: FrameHeader, picture: bytes, wait_s: float
+    ) -> tuple[FrameHeader, FrameAck | None]:
         """Take a frame and wait for what becomes of it; None when nothing has by then.
 
         Raises:

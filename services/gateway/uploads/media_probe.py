@@ -42,7 +42,7 @@ _TRIED_PICTURES: Final = 5
 _TRIED_BYTES: Final = 128 * MIB
 
 
-class Refused(Exception):  # noqa: N818 - it is an answer
+class ProbeRefusal(Exception):  # noqa: N818 - it is an answer
     """The file cannot be used; the arguments are an error code and a message."""
 
 
@@ -120,14 +120,16 @@ def probe(url: str) -> dict[str, Any]:
     try:
         reader = RangeReader(url)
     except OSError as error:
-        raise Refused("storage_unavailable", f"The bucket did not give the file ({type(error).__name__}).") from error
+        raise ProbeRefusal(
+            "storage_unavailable", f"The bucket did not give the file ({type(error).__name__})."
+        ) from error
     try:
         if _begins(reader).startswith(_ZIP_SIGNATURES):
             return _look_into(reader)
         return _open(reader)
-    except (Refused, OSError) as error:
+    except (ProbeRefusal, OSError) as error:
         if reader.failure:
-            raise Refused("storage_unavailable", "The bucket stopped giving the file.") from error
+            raise ProbeRefusal("storage_unavailable", "The bucket stopped giving the file.") from error
         raise
 
 
@@ -149,7 +151,7 @@ def _open(file: io.RawIOBase | io.BytesIO) -> dict[str, Any]:
         with av.open(file, options={"format_whitelist": ",".join((*_VIDEO, *_PICTURE, *_SOUND))}) as container:
             found = _look(av, container)
     except (av.error.FFmpegError, ValueError, EOFError) as error:
-        raise Refused("media_undecodable", f"No decoder opens this file ({_reason(error)}).") from error
+        raise ProbeRefusal("media_undecodable", f"No decoder opens this file ({_reason(error)}).") from error
     if found["media"] == "image" and found["container"] == "mov":
         found["width_px"], found["height_px"] = _whole_size(file, (found["width_px"], found["height_px"]))
     return found
@@ -183,19 +185,19 @@ def _look_into(reader: RangeReader) -> dict[str, Any]:
     try:
         with open_archive(io.BufferedReader(reader, _WINDOW_BYTES)) as archive:
             pictures = list_archive(archive).pictures
-            refusals: dict[str, Refused] = {}
+            refusals: dict[str, ProbeRefusal] = {}
             # Spread over the ZIP: what is wrong with the first five is often wrong with them alone.
             for member in pictures[:: -(-len(pictures) // _TRIED_PICTURES)]:
                 try:
                     return {**_picture_in(archive, member), "media": "archive", "container": "zip"}
-                except Refused as refusal:
+                except ProbeRefusal as refusal:
                     refusals[member.name] = refusal
     except SaccadeError as error:
-        raise Refused(str(error.code), error.message) from error
+        raise ProbeRefusal(str(error.code), error.message) from error
     codes = {str(refusal.args[0]) for refusal in refusals.values()}
     why = "; ".join(f"{name}: {refusal.args[1].rstrip('.')}" for name, refusal in refusals.items())
     code = codes.pop() if len(codes) == 1 else "media_undecodable"
-    raise Refused(code, f"None of the pictures in the ZIP that were tried opens: {why}.")
+    raise ProbeRefusal(code, f"None of the pictures in the ZIP that were tried opens: {why}.")
 
 
 def _picture_in(archive: zipfile.ZipFile, member: Any) -> dict[str, Any]:
@@ -208,15 +210,15 @@ def _picture_in(archive: zipfile.ZipFile, member: Any) -> dict[str, Any]:
     from contracts.errors import ErrorCode, SaccadeError  # noqa: PLC0415
 
     if member.bytes > _TRIED_BYTES:
-        raise Refused("media_too_large", f"it has more than {_TRIED_BYTES // MIB} MiB")
+        raise ProbeRefusal("media_too_large", f"it has more than {_TRIED_BYTES // MIB} MiB")
     try:
         found = _open(io.BytesIO(read_member(archive, member)))
     except SaccadeError as error:
         if error.code is ErrorCode.ARCHIVE_UNREADABLE:
-            raise Refused("media_undecodable", "it is damaged") from error
+            raise ProbeRefusal("media_undecodable", "it is damaged") from error
         raise
     if found["media"] != "image":
-        raise Refused("media_undecodable", "it is no picture")
+        raise ProbeRefusal("media_undecodable", "it is no picture")
     return found
 
 
@@ -228,11 +230,11 @@ def _look(av: Any, container: Any) -> dict[str, Any]:
     """Find the picture in an open file and decode its first frame."""
     streams = [one for one in container.streams.video if not one.disposition & av.stream.Disposition.attached_pic]
     if not streams:
-        raise Refused("media_no_video", "The file has sound but no picture." if container.streams.audio else "")
+        raise ProbeRefusal("media_no_video", "The file has sound but no picture." if container.streams.audio else "")
     stream = streams[0]
     codec = stream.codec_context
     if codec is None:
-        raise Refused("media_undecodable", "No decoder knows the codec of this file.")
+        raise ProbeRefusal("media_undecodable", "No decoder knows the codec of this file.")
     name = container.format.name
     picture = name in _PICTURE or container.metadata.get("major_brand", "").strip() in _PICTURE_BRANDS
     _check_size(codec.width, codec.height, picture=picture)
@@ -260,7 +262,7 @@ def _check_size(width_px: int, height_px: int, *, picture: bool) -> None:
     if max(width_px, height_px) > most_px or (picture and width_px * height_px > PHOTO_PX):
         most = f"{most_px:,} on a side" + (f" and {PHOTO_PX // 10**6} megapixels" if picture else "")
         message = f"The picture has {width_px} x {height_px} pixels; at most {most} are opened."
-        raise Refused("media_too_large", message)
+        raise ProbeRefusal("media_too_large", message)
 
 
 def _first_frame(container: Any, stream: Any) -> Any:
@@ -269,7 +271,7 @@ def _first_frame(container: Any, stream: Any) -> Any:
             return frame
         if number > _PACKETS:
             break
-    raise Refused("media_undecodable", "The file has a video track, but no frame in it can be decoded.")
+    raise ProbeRefusal("media_undecodable", "The file has a video track, but no frame in it can be decoded.")
 
 
 def _limit(memory_bytes: int, cpu_s: int) -> None:
@@ -287,7 +289,7 @@ def main() -> None:
     answer: dict[str, Any]
     try:
         answer = {"media": probe(asked["url"])}
-    except Refused as refusal:
+    except ProbeRefusal as refusal:
         answer = {"error": {"code": refusal.args[0], "message": refusal.args[1]}}
     except MemoryError:
         answer = {"error": {"code": "media_undecodable", "message": "Opening this file takes too much memory."}}

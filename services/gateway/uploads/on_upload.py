@@ -6,14 +6,14 @@ from collections.abc import Callable
 from typing import Final
 
 from contracts.events import Envelope
-from services.gateway.aggregates.view import View
-from services.gateway.uploads.aggregate import fold
+from services.gateway.aggregates.view import GatewayView
+from services.gateway.uploads.upload_checks import fold
 
 
-class OnUpload:
+class UploadProjector:
     """The upload's part of the view."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: GatewayView) -> None:
         """Write into ``view``."""
         self.view = view
 
@@ -23,25 +23,25 @@ class OnUpload:
             reaction(self, envelope, sequence)
 
 
-def created(on: OnUpload, envelope: Envelope, sequence: int) -> None:
+def created(on: UploadProjector, envelope: Envelope, sequence: int) -> None:
     """Begin the upload."""
     if upload := fold(on.view.upload(envelope.subject), envelope, sequence):
         on.view.keep_upload(upload)
 
 
-def completed(on: OnUpload, envelope: Envelope, sequence: int) -> None:
+def completed(on: UploadProjector, envelope: Envelope, sequence: int) -> None:
     """Make the upload usable."""
     if upload := fold(on.view.upload(envelope.subject), envelope, sequence):
         on.view.keep_upload(upload)
 
 
-def failed(on: OnUpload, envelope: Envelope, sequence: int) -> None:
+def failed(on: UploadProjector, envelope: Envelope, sequence: int) -> None:
     """End the upload."""
     if upload := fold(on.view.upload(envelope.subject), envelope, sequence):
         on.view.keep_upload(upload)
 
 
-Reaction = Callable[[OnUpload, Envelope, int], None]
+Reaction = Callable[[UploadProjector, Envelope, int], None]
 
 _REACTIONS: Final[dict[str, Reaction]] = {
     "upload.created": created,

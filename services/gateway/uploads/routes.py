@@ -14,7 +14,6 @@ from kit.bucket import Bucket
 from kit.bus.idempotency import IdempotencyHeader, key_of
 from kit.http.problems import problem_responses
 from services.gateway.dependencies import gateway_of
-from services.gateway.uploads.aggregate import Upload, UploadState
 from services.gateway.uploads.schemas import (
     ArrivedParts,
     Completion,
@@ -27,6 +26,7 @@ from services.gateway.uploads.schemas import (
     SignRequest,
     UploadObject,
 )
+from services.gateway.uploads.upload_checks import Upload, UploadState
 
 router = APIRouter(prefix="/v1/uploads", tags=["uploads"])
 

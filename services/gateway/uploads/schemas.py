@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from contracts.errors import ErrorBody
 from contracts.events.upload import MediaFacts
 from contracts.limits import PART_BYTES, PART_COUNT, UPLOAD_BYTES
-from services.gateway.uploads.aggregate import UploadState
+from services.gateway.uploads.upload_checks import UploadState
 
 _SIGNED_AT_ONCE: Final = 1000
 

@@ -20,8 +20,8 @@ from kit.bucket import Bucket, ObjectMissing
 from kit.bus.event_store import Conflict, EventStore
 from kit.bus.idempotency import Idempotency, IdempotencyKey
 from kit.bus.tail import EventTail
-from services.gateway.aggregates.view import View
-from services.gateway.uploads.aggregate import (
+from services.gateway.aggregates.view import GatewayView
+from services.gateway.uploads.upload_checks import (
     Upload,
     UploadState,
     check_arrived,
@@ -45,7 +45,7 @@ SEEN_S: Final = 2.0
 CheckMedia = Callable[[str], Awaitable[MediaFacts]]
 
 
-class Uploads:
+class UploadService:
     """Every upload of every tenant."""
 
     def __init__(
@@ -53,7 +53,7 @@ class Uploads:
         *,
         store: EventStore,
         bucket: Bucket,
-        view: View,
+        view: GatewayView,
         tail: EventTail,
         idempotency: Idempotency,
         check: CheckMedia,

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from contracts.errors import ErrorCode
 from kit.http.problems import problem_responses
 from services.gateway.dependencies import gateway_of
-from services.gateway.worker_ingest.worker_ingest import readable
+from services.gateway.worker_ingest.service import readable
 
 router = APIRouter(prefix="/v1/runs/{run_id}", tags=["internal"])
 

@@ -15,7 +15,7 @@ from kit.auth.principal import Reader
 from kit.http.problems import problem_responses
 from modal_workers import catalog
 from services.gateway.dependencies import gateway_of
-from services.gateway.jobs.cost_estimate import Estimate
+from services.gateway.jobs.cost_estimate import CostEstimate
 from services.gateway.jobs.submission import refused_options
 
 router = APIRouter(prefix="/v1/workloads", tags=["workloads"])
@@ -126,7 +126,7 @@ def _compute(workload: Workload) -> ComputeDeclaration:
     )
 
 
-def _stages(workload: Workload, estimate: Callable[[Workload], Estimate]) -> Iterator[StageDeclaration]:
+def _stages(workload: Workload, estimate: Callable[[Workload], CostEstimate]) -> Iterator[StageDeclaration]:
     whole = workload.kind == "pipeline"
     defaults = workload.params() if whole else None
     for stage in workload.stages:
@@ -142,7 +142,7 @@ def _stages(workload: Workload, estimate: Callable[[Workload], Estimate]) -> Ite
 
 
 def _shown(
-    workload: Workload, backends: frozenset[str], estimate: Callable[[Workload], Estimate]
+    workload: Workload, backends: frozenset[str], estimate: Callable[[Workload], CostEstimate]
 ) -> WorkloadObject | None:
     """Show a workload; None for one that nobody can ask for by itself."""
     if workload.kind == "stage":

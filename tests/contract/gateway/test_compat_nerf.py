@@ -13,7 +13,7 @@ from kit.bucket import open_bucket
 from services.dispatcher.executors.executor_factory import open_executor
 from services.dispatcher.executors.local_executor import LocalExecutor
 from services.dispatcher.settings import DispatcherSettings
-from services.gateway.settings import ReplacedNerfSettings
+from services.gateway.settings import CompatNerfSettings
 from tests.harness.dispatch.dispatcher import Servers, shared_servers
 from tests.harness.servers.gateway import Running, code_of, picture, running_gateway
 
@@ -67,7 +67,7 @@ async def test_a_path_that_names_no_upload_is_refused_with_what_to_do(running: R
 def test_a_gpu_that_there_is_not_is_refused_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GPU_TYPE_PROD", "T5")
     with pytest.raises(ValidationError, match="There is no GPU 'T5'"):
-        ReplacedNerfSettings()
+        CompatNerfSettings()
 
 
 async def test_mock_modal_runs_workers_here(servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

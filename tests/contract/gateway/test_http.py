@@ -21,7 +21,7 @@ from contracts.ids import new_id
 from contracts.limits import REQUEST_BODY_BYTES
 from kit.auth.api_keys import AuthSettings
 from kit.settings import NatsSettings, S3Settings
-from services.gateway.aggregates.view import View
+from services.gateway.aggregates.view import GatewayView
 from tests.harness.servers.embedded import (
     ACCESS_KEY_ID,
     SECRET_ACCESS_KEY,
@@ -234,7 +234,7 @@ def test_the_process_serves_stops_and_finds_its_view_again(servers: Servers, tmp
         _, log = gateway.communicate(timeout=10)
         assert gateway.returncode == 0, log
     assert SECRET_ACCESS_KEY not in log
-    view = View(tmp_path / "data")
+    view = GatewayView(tmp_path / "data")
     found = view.upload(created["id"])
     view.close()
     assert found

@@ -21,7 +21,7 @@ from contracts.ids import new_id
 from contracts.manifest import Artifact
 from contracts.telemetry import FrameAck
 from modal_workers.live_splat.kinematics import SO101
-from services.gateway.session_page import page_files as session_page
+from services.gateway.sessions.page import page_files as session_page
 from tests.harness.clients.session_page_browser import WEBCAM, SessionTab, session_tab
 from tests.harness.clients.session_page_server import CLOCK_AHEAD_S, KEY, ScriptedSession, page_app, serving
 from tests.harness.clients.session_page_splat import BALLS, BLUE, GREEN, RED, Ball, scene

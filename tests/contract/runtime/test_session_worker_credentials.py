@@ -34,7 +34,7 @@ from kit.auth.bus_token import BusTokenIssuer
 from kit.bus.connection import connect, declare, request
 from kit.bus.event_store import EventStore
 from kit.tasks import end
-from services.gateway.telemetry.consumer_requests import SessionFeeds
+from services.gateway.telemetry.consumer_requests import TelemetryConsumerRequests
 from tests.harness.runtime.session_run import TENANT, Run, opened, sent
 from tests.harness.servers.embedded import OperatorNats
 
@@ -61,7 +61,7 @@ async def services(server: OperatorNats) -> AsyncIterator[Client]:
     """What the services do: streams, and a gateway that answers runs."""
     client = await connect(server.settings, "services")
     await declare(client)
-    await SessionFeeds(client).start()
+    await TelemetryConsumerRequests(client).start()
     await client.flush()
     yield client
     await client.close()
@@ -306,7 +306,7 @@ async def test_nothing_is_lost_while_no_gateway_is_there_or_the_bus_is_away(tmp_
                 await sent(services, run.session_id, b"0", b"1")
                 await asyncio.sleep(1.0)
                 assert worker.heard == [], "nobody has made a consumer"
-                await SessionFeeds(services).start()
+                await TelemetryConsumerRequests(services).start()
                 await until_heard(2)
                 server.kill()
                 server.start()

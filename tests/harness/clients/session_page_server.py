@@ -22,7 +22,7 @@ from contracts.session import job_id_of_session
 from kit.auth.api_keys import AuthSettings
 from kit.auth.host_guard import HostGuard
 from kit.http.problems import install_problems
-from services.gateway.session_page.routes import router
+from services.gateway.sessions.page.routes import router
 from tests.harness.servers.embedded import HOST, free_port
 
 KEY = "reader.long-secret"

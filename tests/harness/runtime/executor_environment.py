@@ -27,7 +27,7 @@ from services.dispatcher.executors.local_executor import LocalExecutor
 from services.dispatcher.executors.modal_executor import ModalExecutor, open_modal_executor
 from services.dispatcher.executors.run_access import RunAccess
 from services.dispatcher.settings import ModalSettings
-from services.gateway.telemetry.consumer_requests import SessionFeeds
+from services.gateway.telemetry.consumer_requests import TelemetryConsumerRequests
 from tests.harness.runtime.job_driver import WAIT_S, Desk, open_desk
 from tests.harness.servers.embedded import ROOT, EmbeddedS3, NatsServer, OperatorNats, S3Server
 from tests.modal_loopback import Loopback, dialled, running
@@ -196,7 +196,7 @@ class CredentialExecutor(LocalExecutor):
 async def open_credential_house(folder: Path, nats: OperatorNats, s3: S3Server) -> AsyncIterator[House]:
     """Open a house whose workers have credentials of their run alone, and a gateway's answers to what they ask."""
     async with open_desk(nats.settings, s3.settings) as desk:
-        await SessionFeeds(desk.store.client).start()
+        await TelemetryConsumerRequests(desk.store.client).start()
         house = House("credentials", folder, nats, s3, desk)
         yield house
         for executor in house.made:

@@ -27,7 +27,7 @@ from kit.bucket import Bucket, open_bucket
 from kit.bus.connection import connect, declare
 from kit.bus.event_store import EventStore
 from kit.settings import NatsSettings, S3Settings
-from services.gateway.aggregates.view import View
+from services.gateway.aggregates.view import GatewayView
 from services.gateway.app import Gateway, build_app, build_gateway
 from services.gateway.settings import GatewaySettings
 
@@ -194,7 +194,7 @@ async def running_gateway(
         await declare(client)
         bucket = await stack.enter_async_context(open_bucket(s3))
         await bucket.create()
-        view = View(folder / "view")
+        view = GatewayView(folder / "view")
         stack.callback(view.close)
         gateway = build_gateway(GatewaySettings(data_dir=folder / "view", **settings), auth, client, bucket, view)
         transport = httpx.ASGITransport(build_app(gateway))

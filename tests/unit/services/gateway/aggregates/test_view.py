@@ -13,7 +13,7 @@ import pytest
 from contracts.events.job import JobSubmitted
 from contracts.ids import new_id
 from contracts.job import Job, State
-from services.gateway.aggregates.view import JobFilter, View
+from services.gateway.aggregates.view import GatewayView, JobFilter
 
 ROOT = Path(__file__).parents[5]
 NOW = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
@@ -30,14 +30,14 @@ def job(sequence: int, state: State = State.SUBMITTED, tenant: str = "local", at
 
 
 def test_what_was_committed_is_there_after_a_restart(tmp_path: Path):
-    view = View(tmp_path)
+    view = GatewayView(tmp_path)
     assert (view.epoch, view.sequence) == ("", 0)
     view.reset("e1")
     kept = job(1)
     view.keep_job(kept)
     view.reached(7)
     view.close()
-    view = View(tmp_path)
+    view = GatewayView(tmp_path)
     assert (view.epoch, view.sequence, view.job(kept.id)) == ("e1", 7, kept)
     view.close()
 
@@ -50,7 +50,7 @@ def test_a_killed_process_leaves_its_last_commit(tmp_path: Path):
     )
     found = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, check=False)
     assert found.returncode == -9
-    view = View(tmp_path)
+    view = GatewayView(tmp_path)
     assert (view.epoch, view.sequence) == ("e1", 5)
     view.close()
 
@@ -74,7 +74,7 @@ def test_a_full_disk_loses_nothing_that_the_position_counts(tmp_path: Path, ever
     arguments = [sys.executable, "-c", code, str(tmp_path), str(every)]
     found = subprocess.run(arguments, cwd=ROOT, check=False, capture_output=True, text=True)
     assert "sqlite3.OperationalError" in found.stderr
-    view = View(tmp_path)
+    view = GatewayView(tmp_path)
     jobs, _ = view.jobs("local", JobFilter(), limit=20_000)
     assert sorted(one.first_sequence for one in jobs) == list(range(1, view.sequence + 1))
     view.close()
@@ -82,7 +82,7 @@ def test_a_full_disk_loses_nothing_that_the_position_counts(tmp_path: Path, ever
 
 @pytest.mark.parametrize("damage", ["not a database", "another version"])
 def test_a_file_that_cannot_be_used_is_begun_anew(tmp_path: Path, damage: str):
-    view = View(tmp_path)
+    view = GatewayView(tmp_path)
     view.reset("e1")
     view.reached(5)
     view.close()
@@ -93,20 +93,20 @@ def test_a_file_that_cannot_be_used_is_begun_anew(tmp_path: Path, damage: str):
         database = sqlite3.connect(path)
         database.execute("PRAGMA user_version = 99")
         database.close()
-    view = View(tmp_path)
+    view = GatewayView(tmp_path)
     assert (view.epoch, view.sequence, view.rows()["jobs"]) == ("", 0, [])
     view.close()
 
 
 def test_a_second_process_is_refused(tmp_path: Path):
-    view = View(tmp_path)
+    view = GatewayView(tmp_path)
     with pytest.raises(sqlite3.OperationalError, match="locked"):
-        View(tmp_path)
+        GatewayView(tmp_path)
     view.close()
 
 
 def test_another_stream_means_another_view(tmp_path: Path):
-    view = View(tmp_path)
+    view = GatewayView(tmp_path)
     view.keep_job(job(1))
     view.reset("e2")
     assert (view.epoch, view.sequence, view.rows()["jobs"]) == ("e2", 0, [])
@@ -114,7 +114,7 @@ def test_another_stream_means_another_view(tmp_path: Path):
 
 
 def test_jobs_are_listed_by_tenant_state_and_time_to_the_microsecond(tmp_path: Path):
-    view = View(tmp_path)
+    view = GatewayView(tmp_path)
     jobs = [job(number, at=NOW + timedelta(microseconds=number)) for number in range(1, 6)]
     for one in [*jobs, job(6, tenant="other"), job(7, State.FAILED)]:
         view.keep_job(one)
@@ -128,7 +128,7 @@ def test_jobs_are_listed_by_tenant_state_and_time_to_the_microsecond(tmp_path: P
 
 
 def test_old_jobs_are_forgotten_once_they_have_ended(tmp_path: Path):
-    view = View(tmp_path)
+    view = GatewayView(tmp_path)
     old, running = job(1, State.SUCCEEDED), job(2, State.RUNNING)
     new = job(3, State.SUCCEEDED, at=NOW + timedelta(days=2))
     for one in (old, running, new):

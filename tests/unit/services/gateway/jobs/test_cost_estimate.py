@@ -9,7 +9,7 @@ import pytest
 from contracts.errors import SaccadeError
 from contracts.prices import price_usd_per_s
 from contracts.workload import Compute
-from services.gateway.jobs.cost_estimate import Runs, device_of, estimate
+from services.gateway.jobs.cost_estimate import RunHistory, device_of, estimate
 from tests.harness.dispatch.dispatcher import workload
 
 CPU_ONLY = workload()
@@ -43,10 +43,10 @@ def test_the_declaration_counts_until_there_is_a_history() -> None:
     first = estimate(ON_GPUS, "T4", "modal", None)
     assert (first.basis, first.runs, first.seconds) == ("spec", 0, 200.0)
     assert first.usd == pytest.approx(200 * price_usd_per_s("T4"), abs=1e-6)
-    later = estimate(ON_GPUS, "T4", "modal", Runs(7, 31.5))
+    later = estimate(ON_GPUS, "T4", "modal", RunHistory(7, 31.5))
     assert (later.basis, later.runs, later.seconds) == ("history", 7, 31.5)
     assert later.usd == pytest.approx(31.5 * price_usd_per_s("T4"), abs=1e-6)
 
 
 def test_the_operators_own_machine_costs_nothing() -> None:
-    assert estimate(ON_GPUS, "cpu", "local", Runs(7, 31.5)).usd == 0
+    assert estimate(ON_GPUS, "cpu", "local", RunHistory(7, 31.5)).usd == 0

@@ -54,7 +54,7 @@ def _file(body: bytes, media_type: str) -> PageFile:
 
 
 @dataclass(frozen=True)
-class SessionPage:
+class PageBundle:
     """The page and its files; ``digest`` changes when any of them does, so that browsers may keep them for ever."""
 
     digest: str
@@ -63,7 +63,7 @@ class SessionPage:
 
 
 @cache
-def session_page(assets: str) -> SessionPage:
+def session_page(assets: str) -> PageBundle:
     """Read the page, whose files are asked for under ``<assets>/<digest>/<name>``."""
     bodies = {
         path.relative_to(_FOLDER).as_posix(): path.read_bytes()
@@ -79,4 +79,4 @@ def session_page(assets: str) -> SessionPage:
     mark = digest.hexdigest()[:16]
     page = html.replace(b"$assets", f"{assets}/{mark}".encode())
     files = {name: _file(body, _MEDIA_TYPES[Path(name).suffix]) for name, body in bodies.items()}
-    return SessionPage(mark, _file(page, "text/html; charset=utf-8"), files)
+    return PageBundle(mark, _file(page, "text/html; charset=utf-8"), files)

@@ -1,5 +1,5 @@
 // The files that the session has left so far.
-import { $, size } from "./told.js";
+import { $, size } from "./text.js";
 
 export class Chunks {
   constructor(link) {

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 _OUTPUT_BYTES: Final = 64 * 1024
 
 
-async def check_media(url: str, *, timeout_s: float, memory_bytes: int) -> MediaFacts:
+async def probe_media(url: str, *, timeout_s: float, memory_bytes: int) -> MediaFacts:
     """Tell what a decoder finds in the object behind a presigned URL.
 
     Raises:

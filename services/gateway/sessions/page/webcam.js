@@ -1,5 +1,5 @@
 // The camera of the machine that shows the page, as a source of frames: at most five pictures a second.
-import { Problem, nowS } from "./session_link.js";
+import { Problem, nowS } from "./session_client.js";
 
 const WIDTH = 640;
 const QUALITY = 0.82;

@@ -22,7 +22,7 @@ _REPLIES: Final = 1000
 ENDS: Final = frozenset({"stopped", "failed"})
 
 
-class SessionViewer:
+class SocketBacklog:
     """One socket's backlog. All methods are called in the event loop."""
 
     def __init__(self, epoch: str, position: int) -> None:
@@ -103,18 +103,18 @@ class SessionViewer:
         self._replies.clear()
 
 
-class SessionViewers:
+class OpenSockets:
     """The open sockets of every session in this process."""
 
     def __init__(self) -> None:
         """There are none."""
-        self._viewers: dict[str, set[SessionViewer]] = {}
+        self._viewers: dict[str, set[SocketBacklog]] = {}
 
-    def add(self, session_id: str, viewer: SessionViewer) -> None:
+    def add(self, session_id: str, viewer: SocketBacklog) -> None:
         """Give a socket what happens from now on."""
         self._viewers.setdefault(session_id, set()).add(viewer)
 
-    def remove(self, session_id: str, viewer: SessionViewer) -> None:
+    def remove(self, session_id: str, viewer: SocketBacklog) -> None:
         """Forget a socket."""
         viewers = self._viewers.get(session_id, set())
         viewers.discard(viewer)

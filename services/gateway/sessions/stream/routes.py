@@ -14,7 +14,7 @@ from contracts.ids import new_id
 from kit.auth.api_keys import Principal
 from kit.http.problems import PROBLEM_JSON, problem, problem_headers
 from services.gateway.dependencies import gateway_behind
-from services.gateway.session_stream.socket import SessionSocket
+from services.gateway.sessions.stream.session_socket import SessionSocket
 
 router = APIRouter()
 

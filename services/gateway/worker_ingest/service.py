@@ -23,7 +23,7 @@ _DEADLINE_S: Final = 4.0
 
 
 @dataclass(frozen=True)
-class Runs:
+class WorkerIngest:
     """The events of jobs as their own runs see them."""
 
     events: EventStore

@@ -27,7 +27,7 @@ from services.gateway.dependencies import gateway_of
 from services.gateway.sessions.schemas import FrameReceived, JointsReceived, ServerTime
 from services.gateway.telemetry.frame_body import read_frame
 from services.gateway.telemetry.joint_check import read_joints
-from services.gateway.telemetry.publisher import FrameHead
+from services.gateway.telemetry.publisher import FrameHeader
 
 router = APIRouter(tags=["sessions"])
 
@@ -87,7 +87,7 @@ async def send_frame(
     """Take a JPEG or PNG picture, as the body or as a form's `file`, and pass it on to the session's worker."""
     gateway = gateway_of(request)
     session = await gateway.sessions.taking(caller.tenant, session_id)
-    head = FrameHead(seq=seq, captured_at_s=captured_at_s, clock_offset_s=clock_offset_s, source=source)
+    head = FrameHeader(seq=seq, captured_at_s=captured_at_s, clock_offset_s=clock_offset_s, source=source)
     try:
         picture = await read_frame(request, _FIELDS)
     except SaccadeError as error:

@@ -1,6 +1,6 @@
 // The newest model, at most once a second and while somebody looks: asked for by its mark (ETag), so that the same one
 // never comes twice.
-import { Problem, problemOf } from "./session_link.js";
+import { Problem, problemOf } from "./session_client.js";
 
 const EVERY_MS = 1000;
 const AFTER_FAILURE_MS = 4000;

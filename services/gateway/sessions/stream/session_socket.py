@@ -25,11 +25,11 @@ from kit.bus.event_store import EventStore
 from kit.bus.tail import EventTail
 from kit.http.problems import invalid_values, problem
 from kit.tasks import first_of
-from services.gateway.session_stream.viewer import SessionViewer, SessionViewers
-from services.gateway.sessions.service import Sessions
+from services.gateway.sessions.service import SessionService
+from services.gateway.sessions.stream.socket_backlog import OpenSockets, SocketBacklog
 from services.gateway.telemetry.joint_check import read_joints
-from services.gateway.telemetry.publisher import FrameHead
-from services.gateway.telemetry.session_ingest import SessionDoor
+from services.gateway.telemetry.publisher import FrameHeader
+from services.gateway.telemetry.session_ingest import SessionIngest
 
 log = logging.getLogger(__name__)
 
@@ -57,9 +57,9 @@ class SessionSocket:
         session: Session,
         principal: Principal,
         *,
-        sessions: Sessions,
-        door: SessionDoor,
-        viewers: SessionViewers,
+        sessions: SessionService,
+        door: SessionIngest,
+        viewers: OpenSockets,
         tail: EventTail,
     ) -> None:
         """Serve a session to whoever asks; the socket must have been accepted."""
@@ -70,7 +70,7 @@ class SessionSocket:
         self._door = door
         self._viewers = viewers
         self._tail = tail
-        self._viewer = SessionViewer(tail.epoch, 0)
+        self._viewer = SocketBacklog(tail.epoch, 0)
         self._warnings: list[str] = []
 
     async def run(self, after: Cursor | None, *, joints: bool) -> None:
@@ -152,7 +152,7 @@ class SessionSocket:
             if message["type"] == "websocket.disconnect":
                 raise WebSocketDisconnect(message.get("code", 1005))
             picture = message.get("bytes")
-            head: FrameHead | None = None
+            head: FrameHeader | None = None
             try:
                 if picture is None:
                     await self._take_text(message.get("text") or "")
@@ -208,7 +208,7 @@ class SessionSocket:
 _HINT: Final = "Send joints, clock_ping, stop or reset; frames are binary messages. docs/sessions.md shows each."
 
 
-def read_frame_message(message: bytes) -> tuple[FrameHead, bytes]:
+def read_frame_message(message: bytes) -> tuple[FrameHeader, bytes]:
     """Read a binary message: four bytes of length, that much JSON, and the picture.
 
     Raises:
@@ -222,7 +222,7 @@ def read_frame_message(message: bytes) -> tuple[FrameHead, bytes]:
             hint="Send four bytes (big-endian) with the length of a JSON object, the object, and the picture.",
         )
     try:
-        head = FrameHead.model_validate_json(message[4 : 4 + length])
+        head = FrameHeader.model_validate_json(message[4 : 4 + length])
     except ValidationError as error:
         raise invalid_values(error.errors(include_url=False, include_input=False), hint=_HINT) from None
     return head, message[4 + length :]

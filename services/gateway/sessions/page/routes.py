@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.ids import is_id
-from services.gateway.session_page.page_files import CONTENT_SECURITY_POLICY, PageFile, SessionPage, session_page
+from services.gateway.sessions.page.page_files import CONTENT_SECURITY_POLICY, PageBundle, PageFile, session_page
 
 router = APIRouter(include_in_schema=False)
 
@@ -28,7 +28,7 @@ _PAGE_HEADERS: Final = {
 }
 
 
-def _page() -> SessionPage:
+def _page() -> PageBundle:
     return session_page(_ASSETS)
 
 

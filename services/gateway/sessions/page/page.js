@@ -1,11 +1,11 @@
 // The page of one live session: what is said by its stream goes to what is seen.
-import { Chunks } from "./chunks.js";
-import { Curve } from "./curve.js";
-import { Problem, SessionLink } from "./session_link.js";
-import { SplatFeed } from "./splat_feed.js";
+import { Chunks } from "./chunk_list.js";
+import { Curve } from "./quality_chart.js";
+import { Problem, SessionLink } from "./session_client.js";
+import { SplatFeed } from "./model_loader.js";
 import {
   $, decibels, dollars, ms, number, overlayWords, seconds, showFrames, showProblem, showRefusal, showRows, size, stateWords, sure,
-} from "./told.js";
+} from "./text.js";
 import { Webcam } from "./webcam.js";
 
 const JOINTS_SHOWN_S = 2;
@@ -31,7 +31,7 @@ const known = { state: "", frames: {}, figures: {}, ack: null, cost: {}, frameAg
 // A browser that cannot draw shows the figures all the same.
 async function openStage() {
   try {
-    const { Stage } = await import("./stage.js");
+    const { Stage } = await import("./scene.js");
     return new Stage($("canvas"));
   } catch {
     $("overlay").textContent = "This browser has no WebGL 2, which draws the splat. The figures are live all the same.";

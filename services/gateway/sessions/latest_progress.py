@@ -23,7 +23,7 @@ from contracts.events.session import FrameTotals, SessionFrameAcked, SessionProg
 from contracts.session import Session
 from contracts.telemetry import FrameAck
 from kit.bus.event_store import EventStore
-from services.gateway.metrics import Metrics
+from services.gateway.metrics import GatewayMetrics
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ Frame = tuple[str, str, int]
 
 
 @dataclass(frozen=True)
-class Told:
+class SessionStatus:
     """What a session's worker said last."""
 
     totals: FrameTotals = field(default_factory=FrameTotals)
@@ -64,16 +64,16 @@ class Verdict:
             return None
 
 
-class SessionLive:
+class LatestSessionProgress:
     """What is known of each session beside its events."""
 
-    def __init__(self, client: Client, metrics: Metrics, on_advisory: Callable[[str, str, bytes], None]) -> None:
+    def __init__(self, client: Client, metrics: GatewayMetrics, on_advisory: Callable[[str, str, bytes], None]) -> None:
         """Use a connection; ``on_advisory`` is told session, type and bytes of each advisory event."""
         self._client = client
         self._store = EventStore(client, "PROGRESS")
         self._metrics = metrics
         self._on_advisory = on_advisory
-        self._told: OrderedDict[str, Told] = OrderedDict()
+        self._told: OrderedDict[str, SessionStatus] = OrderedDict()
         self._verdicts: dict[Frame, set[Verdict]] = {}
 
     async def start(self) -> None:
@@ -81,17 +81,17 @@ class SessionLive:
         await self._client.subscribe(_LIVE, cb=self._on_live)
         await self._client.subscribe(_ACKS, cb=self._on_acks)
 
-    def known(self, session: Session) -> Told:
+    def known(self, session: Session) -> SessionStatus:
         """Give what was last said of a session; the end of a session says the last of it."""
-        told = self._told.get(session.id, Told())
+        told = self._told.get(session.id, SessionStatus())
         # A chunk may have counted a frame that waited for its verdict, and has it by now.
         totals = session.totals if session.stopped is not None else _newer(session.totals, told.totals)
-        return Told(totals, told.progress)
+        return SessionStatus(totals, told.progress)
 
-    async def of(self, session: Session) -> Told:
+    async def of(self, session: Session) -> SessionStatus:
         """Give what was last said of a session; what came before this process began is read once."""
         if session.id not in self._told:
-            self._keep(session.id, Told())
+            self._keep(session.id, SessionStatus())
             try:
                 subjects = subject_of(ADVISORY, session.tenant, "session", session.id, "*")
                 for stored in await self._store.load(subjects, deadline_s=1.0):
@@ -135,15 +135,15 @@ class SessionLive:
         except (KeyError, ValueError):
             log.warning("what was said on %s could not be read", subject)
             return
-        told = self._told.get(envelope.subject, Told())
+        told = self._told.get(envelope.subject, SessionStatus())
         if isinstance(data, SessionProgressed):
-            self._keep(envelope.subject, Told(_newer(told.totals, data.totals), data))
+            self._keep(envelope.subject, SessionStatus(_newer(told.totals, data.totals), data))
         elif isinstance(data, SessionFrameAcked):
-            self._keep(envelope.subject, Told(_newer(told.totals, data.totals), told.progress))
+            self._keep(envelope.subject, SessionStatus(_newer(told.totals, data.totals), told.progress))
         if live:
             self._on_advisory(envelope.subject, envelope.type, body)
 
-    def _keep(self, session_id: str, told: Told) -> None:
+    def _keep(self, session_id: str, told: SessionStatus) -> None:
         self._told[session_id] = told
         self._told.move_to_end(session_id)
         if len(self._told) > _REMEMBERED:
