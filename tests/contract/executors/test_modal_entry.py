@@ -21,7 +21,7 @@ from contracts.assignment import Assignment
 from contracts.job import State
 from contracts.launch import BusAccess, Launch
 from kit.settings import as_environment, inherited_environment
-from modal_workers.runtime import modal_entry as modal_run
+from modal_workers.runtime import modal_entry
 from services.dispatcher.executors.run_access import RunAccess
 from tests.harness.runtime.executor_environment import of_run
 from tests.harness.runtime.job_driver import Desk, open_desk
@@ -33,10 +33,10 @@ pytestmark = pytest.mark.anyio
 #: Reads one launch a line, writes one answer a line: a container that is kept for the next input.
 BODY = """
 import json, sys
-from modal_workers.runtime import modal_run
+from modal_workers.runtime import modal_entry
 for line in sys.stdin:
     try:
-        print("answer", json.dumps(modal_run.run(json.loads(line), "fc-7")), flush=True)
+        print("answer", json.dumps(modal_entry.run(json.loads(line), "fc-7")), flush=True)
     except BaseException as error:
         print("answer", json.dumps(type(error).__name__), flush=True)
 """
@@ -226,7 +226,7 @@ async def test_an_assignment_may_lie_in_the_bucket(container: Container) -> None
 )
 def test_a_launch_that_is_none_of_ours_is_refused_without_showing_its_secrets(launch: dict[str, Any]) -> None:
     with pytest.raises(ValidationError) as raised:
-        modal_run.run(launch, None)
+        modal_entry.run(launch, None)
     assert "eyes only" not in f"{raised.value} {raised.value!r}"
 
 
