@@ -9,7 +9,12 @@ import pytest
 
 from kit.settings import NatsSettings, S3Settings
 from tests.harness.network.breaking_proxy import BreakingProxy
-from tests.harness.runtime.executor_environment import SESSION_WAYS, House, open_credential_house, open_local_house
+from tests.harness.runtime.executor_environment import (
+    SESSION_BUS_ACCESS,
+    ExecutorHarness,
+    open_credential_harness,
+    open_local_harness,
+)
 from tests.harness.servers.containers import ContainerNats, ContainerS3
 from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3, NatsServer, OperatorNats, S3Server
 from tests.harness.servers.gateway import Running, running_gateway, video
@@ -75,20 +80,20 @@ async def session_gateway(session_servers: tuple[NatsSettings, S3Settings], tmp_
 
 
 @pytest.fixture
-async def worker_house(worker_servers: tuple[NatsServer, S3Server], tmp_path: Path) -> AsyncIterator[House]:
+async def worker_harness(worker_servers: tuple[NatsServer, S3Server], tmp_path: Path) -> AsyncIterator[ExecutorHarness]:
     """Run a local executor, for sessions' workers that are real."""
-    async with open_local_house(tmp_path / "data", *worker_servers) as house:
-        yield house
+    async with open_local_harness(tmp_path / "data", *worker_servers) as harness:
+        yield harness
 
 
-@pytest.fixture(params=SESSION_WAYS)
-async def session_house(
+@pytest.fixture(params=SESSION_BUS_ACCESS)
+async def session_harness(
     request: pytest.FixtureRequest, operator_servers: tuple[OperatorNats, S3Server], tmp_path: Path
-) -> AsyncIterator[House]:
+) -> AsyncIterator[ExecutorHarness]:
     """Run a local executor whose workers reach NATS either way."""
-    opening = {"trusted": open_local_house, "credentials": open_credential_house}[request.param]
-    async with opening(tmp_path / "data", *operator_servers) as house:
-        yield house
+    opening = {"trusted": open_local_harness, "credentials": open_credential_harness}[request.param]
+    async with opening(tmp_path / "data", *operator_servers) as harness:
+        yield harness
 
 
 @pytest.fixture(scope="module")

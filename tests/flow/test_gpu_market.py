@@ -20,7 +20,16 @@ from contracts.job import UNCOUNTED_FAILURES
 from services.gateway.aggregates.view import GatewayView
 from services.gateway.jobs.on_job import JobProjector
 from tests.harness.dispatch.gpu_market import LATER_S
-from tests.harness.dispatch.gpu_market_run import CLIMB_S, DEADLINE_S, LIMITS, NOTICE_S, Played, Told, play, workload_of
+from tests.harness.dispatch.gpu_market_run import (
+    CLIMB_S,
+    DEADLINE_S,
+    LIMITS,
+    NOTICE_S,
+    MarketRun,
+    RecordedEvent,
+    run_market,
+    workload_of,
+)
 from tests.harness.dispatch.virtual_time import run
 
 JOBS = 1000
@@ -45,14 +54,14 @@ class Nobody:
         return None
 
 
-def runs_of(told: list[Told]) -> Iterator[tuple[Told, list[Told]]]:
+def runs_of(told: list[RecordedEvent]) -> Iterator[tuple[RecordedEvent, list[RecordedEvent]]]:
     """Give each job.starting with all that was told of its run, and what was decided about it after that."""
     starts = [number for number, one in enumerate(told) if one.verb == "starting"]
     for start, end in pairwise([*starts, len(told)]):
         yield told[start], told[start + 1 : end]
 
 
-def costs_of(told: list[Told]) -> dict[str, Cost]:
+def costs_of(told: list[RecordedEvent]) -> dict[str, Cost]:
     """Give what the events say that each run cost: each run says it once."""
     said = [one for one in told if one.verb in ("interrupted", "succeeded") and one.data.get("cost")]
     costs = {one.data["run_id"]: Cost.model_validate(one.data["cost"]) for one in said}
@@ -60,24 +69,24 @@ def costs_of(told: list[Told]) -> dict[str, Cost]:
     return costs
 
 
-def no_job_is_lost(played: Played) -> None:
-    assert len(played.told) == len(played.submitted) == len(played.tenants)
-    for job_id, told in played.told.items():
+def no_job_is_lost(market_run: MarketRun) -> None:
+    assert len(market_run.told) == len(market_run.submitted) == len(market_run.tenants)
+    for job_id, told in market_run.told.items():
         verbs = [one.verb for one in told]
         assert sum(verbs.count(end) for end in ("succeeded", "failed", "cancelled")) == 1, (job_id, verbs)
         assert verbs[-1] in ("succeeded", "failed", "cancelled"), (job_id, verbs)
         assert verbs.count("starting") <= verbs.count("retrying") + 1, (job_id, verbs)
         assert told[-1].at_s <= told[0].at_s + DEADLINE_S + 10, job_id
-        ends = {bill.end for bill in played.market.bills.values() if bill.job_id == job_id}
+        ends = {bill.end for bill in market_run.market.bills.values() if bill.job_id == job_id}
         assert ("succeeded" in verbs) <= ("succeeds" in ends), job_id
         claimed = [one.data["run_id"] for one in told if one.verb == "started"]
         assert len(set(claimed)) == len(claimed), "a run is claimed once"
-    assert played.market.at_work() == 0, "no container is left"
+    assert market_run.market.at_work() == 0, "no container is left"
 
 
-def no_two_workers_of_a_job(played: Played) -> None:
+def no_two_workers_of_a_job(market_run: MarketRun) -> None:
     of_job: dict[str, list[tuple[float, float]]] = {}
-    for bill in played.market.bills.values():
+    for bill in market_run.market.bills.values():
         if bill.claimed:
             assert bill.until_s is not None
             of_job.setdefault(bill.job_id, []).append((bill.since_s + bill.startup_s, bill.until_s))
@@ -87,9 +96,9 @@ def no_two_workers_of_a_job(played: Played) -> None:
             assert since_s >= until_s, (job_id, spans)
 
 
-def nothing_is_dispatched_above_its_cap(played: Played) -> None:
-    for job_id, told in played.told.items():
-        cap = played.submitted[job_id].max_cost_usd
+def nothing_is_dispatched_above_its_cap(market_run: MarketRun) -> None:
+    for job_id, told in market_run.told.items():
+        cap = market_run.submitted[job_id].max_cost_usd
         spent = 0.0
         for starting, after in runs_of(told):
             if cap is not None:
@@ -97,23 +106,23 @@ def nothing_is_dispatched_above_its_cap(played: Played) -> None:
             spent += sum(cost.usd for cost in costs_of(after).values())
 
 
-def a_cap_is_kept_to_a_second(played: Played) -> None:
+def a_cap_is_kept_to_a_second(market_run: MarketRun) -> None:
     """Start-up is paid for before anybody can stop a worker, and a stop takes its time; nothing else goes further."""
-    for job_id, told in played.told.items():
-        left = played.submitted[job_id].max_cost_usd
+    for job_id, told in market_run.told.items():
+        left = market_run.submitted[job_id].max_cost_usd
         if left is None:
             continue
         said = costs_of(told)
-        for bill in (one for one in played.market.bills.values() if one.job_id == job_id and one.claimed):
+        for bill in (one for one in market_run.market.bills.values() if one.job_id == job_id and one.claimed):
             begun_usd = (bill.startup_s + _STOPS_S) * bill.usd_per_s
             assert bill.usd(0.0) <= max(left, begun_usd) + bill.usd_per_s, (job_id, bill, left)
             left -= said[bill.run_id].usd
 
 
-def the_ladder_is_climbed_as_it_should_be(played: Played) -> None:
-    for job_id, told in played.told.items():
-        devices = played.devices(job_id)
-        cap = played.submitted[job_id].max_cost_usd
+def the_ladder_is_climbed_as_it_should_be(market_run: MarketRun) -> None:
+    for job_id, told in market_run.told.items():
+        devices = market_run.devices(job_id)
+        cap = market_run.submitted[job_id].max_cost_usd
         spent, expected = 0.0, 0
         for starting, after in runs_of(told):
             rung = starting.data["rung"]
@@ -132,7 +141,7 @@ def the_ladder_is_climbed_as_it_should_be(played: Played) -> None:
                 assert decided.data["rung"] == expected, (job_id, failure, decided)
                 assert expected < len(devices)
             elif failure == "out_of_memory" and not top:
-                used_up = counted(told) >= workload_of(played, job_id).max_attempts
+                used_up = counted(told) >= workload_of(market_run, job_id).max_attempts
                 assert used_up or cap is not None, (job_id, "a larger device was to be had")
             if failure == "no_gpu":
                 assert not top
@@ -141,15 +150,15 @@ def the_ladder_is_climbed_as_it_should_be(played: Played) -> None:
                     assert decided.data["delay_s"] == 0.0
 
 
-def counted(told: list[Told]) -> int:
+def counted(told: list[RecordedEvent]) -> int:
     """Count the attempts that are held against a job."""
     return sum(one.verb == "interrupted" and one.data["failure"] not in UNCOUNTED_FAILURES for one in told)
 
 
-def attempts_are_counted_right(played: Played) -> None:
+def attempts_are_counted_right(market_run: MarketRun) -> None:
     delays_s = []
-    for job_id, told in played.told.items():
-        most = workload_of(played, job_id).max_attempts
+    for job_id, told in market_run.told.items():
+        most = workload_of(market_run, job_id).max_attempts
         assert counted(told) <= most, job_id
         last = told[-1]
         if last.verb == "failed" and last.data["failure"] in ("lost", "preempted", "not_started"):
@@ -162,9 +171,9 @@ def attempts_are_counted_right(played: Played) -> None:
     assert statistics.median(delays_s) >= LATER_S, "as long as the executor asked for"
 
 
-def waiting_is_told_rarely_and_truly(played: Played) -> None:
-    for job_id, told in played.told.items():
-        devices = played.devices(job_id)
+def waiting_is_told_rarely_and_truly(market_run: MarketRun) -> None:
+    for job_id, told in market_run.told.items():
+        devices = market_run.devices(job_id)
         for starting, after in runs_of(told):
             waits = [one for one in after if one.verb == "waiting_for_gpu"]
             due_s = NOTICE_S
@@ -177,15 +186,15 @@ def waiting_is_told_rarely_and_truly(played: Played) -> None:
             assert len(waits) <= 12
 
 
-def every_cent_is_told(played: Played, folder: Path) -> None:
+def every_cent_is_told(market_run: MarketRun, folder: Path) -> None:
     """What the gateway shows, each event brought to it five times, is the sum of the events and of the bills."""
     view = GatewayView(folder)
     listener = JobProjector(view, Nobody(), Nobody(), print)  # type: ignore[arg-type]
-    for stored in played.store.log:
+    for stored in market_run.store.log:
         for _ in range(5):
             listener.handle(decode(stored.body), stored.sequence)
     shown_usd = said_usd = 0.0
-    for job_id, told in played.told.items():
+    for job_id, told in market_run.told.items():
         costs = costs_of(told)
         job = view.job(job_id)
         assert job
@@ -196,9 +205,9 @@ def every_cent_is_told(played: Played, folder: Path) -> None:
     assert abs(shown_usd - said_usd) < 0.005, (shown_usd, said_usd)
 
 
-def every_cent_was_paid(played: Played) -> None:
+def every_cent_was_paid(market_run: MarketRun) -> None:
     """Each run that worked has its entry: to the cent where the worker told it, else a little more, never less."""
-    for job_id, told in played.told.items():
+    for job_id, told in market_run.told.items():
         costs = costs_of(told)
         by_worker = {one.data["run_id"] for one in told if one.source.startswith("/worker")}
         last_words = {
@@ -206,7 +215,9 @@ def every_cent_was_paid(played: Played) -> None:
             for one in told
             if one.verb in ("interrupted", "succeeded") and one.source.startswith("/worker")
         }
-        claimed = {bill.run_id: bill for bill in played.market.bills.values() if bill.job_id == job_id and bill.claimed}
+        claimed = {
+            bill.run_id: bill for bill in market_run.market.bills.values() if bill.job_id == job_id and bill.claimed
+        }
         assert costs.keys() == claimed.keys() == by_worker, job_id
         for run_id, cost in costs.items():
             bill = claimed[run_id]
@@ -218,51 +229,51 @@ def every_cent_was_paid(played: Played) -> None:
                 assert cost.startup_s == pytest.approx(bill.startup_s, abs=0.1)
 
 
-def nobody_is_starved(played: Played) -> None:
-    assert max(played.most.values()) <= LIMITS.tenant
-    assert sum(pool.most < len(pool.held) for pool in played.market.pools.values()) == 0
+def nobody_is_starved(market_run: MarketRun) -> None:
+    assert max(market_run.most.values()) <= LIMITS.tenant
+    assert sum(pool.most < len(pool.held) for pool in market_run.market.pools.values()) == 0
     waits: dict[str, list[float]] = {}
-    for job_id, told in played.told.items():
+    for job_id, told in market_run.told.items():
         if starting := next((one for one in told if one.verb == "starting"), None):
-            waits.setdefault(played.tenants[job_id], []).append(starting.at_s - told[0].at_s)
+            waits.setdefault(market_run.tenants[job_id], []).append(starting.at_s - told[0].at_s)
     flood_s = statistics.median(waits.pop("flood"))
     assert waits
     for tenant, waited in waits.items():
         assert statistics.median(waited) < flood_s / 4, (tenant, flood_s)
 
 
-def the_market_was_hard(played: Played) -> None:
+def the_market_was_hard(market_run: MarketRun) -> None:
     """Nothing of the above is true only because nothing happened."""
     failures = Counter(
-        one.data["failure"] for told in played.told.values() for one in told if one.verb == "interrupted"
+        one.data["failure"] for told in market_run.told.values() for one in told if one.verb == "interrupted"
     )
     assert failures.keys() >= {"user", "out_of_memory", "preempted", "lost", "not_started", "no_gpu", "throttled"}
-    ends = Counter(told[-1].verb for told in played.told.values())
-    assert ends["succeeded"] > len(played.told) / 3
+    ends = Counter(told[-1].verb for told in market_run.told.values())
+    assert ends["succeeded"] > len(market_run.told) / 3
     assert ends["cancelled"] > 0
-    codes = {one.data["error"]["code"] for told in played.told.values() for one in told if one.verb == "failed"}
+    codes = {one.data["error"]["code"] for told in market_run.told.values() for one in told if one.verb == "failed"}
     assert codes >= {"cost_cap_reached", "out_of_memory"}
-    assert {one.verb for told in played.told.values() for one in told} >= {"waiting_for_gpu"}
-    assert {bill.obedient for bill in played.market.bills.values() if bill.claimed} == {True, False}
+    assert {one.verb for told in market_run.told.values() for one in told} >= {"waiting_for_gpu"}
+    assert {bill.obedient for bill in market_run.market.bills.values() if bill.claimed} == {True, False}
 
 
-def check(played: Played, folder: Path) -> None:
-    no_job_is_lost(played)
-    no_two_workers_of_a_job(played)
-    nothing_is_dispatched_above_its_cap(played)
-    a_cap_is_kept_to_a_second(played)
-    the_ladder_is_climbed_as_it_should_be(played)
-    attempts_are_counted_right(played)
-    waiting_is_told_rarely_and_truly(played)
-    every_cent_is_told(played, folder)
-    every_cent_was_paid(played)
-    nobody_is_starved(played)
-    the_market_was_hard(played)
+def check(market_run: MarketRun, folder: Path) -> None:
+    no_job_is_lost(market_run)
+    no_two_workers_of_a_job(market_run)
+    nothing_is_dispatched_above_its_cap(market_run)
+    a_cap_is_kept_to_a_second(market_run)
+    the_ladder_is_climbed_as_it_should_be(market_run)
+    attempts_are_counted_right(market_run)
+    waiting_is_told_rarely_and_truly(market_run)
+    every_cent_is_told(market_run, folder)
+    every_cent_was_paid(market_run)
+    nobody_is_starved(market_run)
+    the_market_was_hard(market_run)
 
 
 def test_a_thousand_jobs_on_a_hard_market(seed: int, tmp_path: Path) -> None:
     try:
-        check(run(play(seed, JOBS)), tmp_path)
+        check(run(run_market(seed, JOBS)), tmp_path)
     except BaseException as error:
         error.add_note(f"play it again with --seed {seed}")
         raise
@@ -273,7 +284,7 @@ def test_many_markets(seed: int, soak_runs: int, tmp_path: Path) -> None:
     """Each market is another seed's; one for twenty runs that other soaks make, none in the short suite."""
     for number in range(soak_runs // 20):
         try:
-            check(run(play(seed + 1 + number, JOBS)), tmp_path / str(number))
+            check(run(run_market(seed + 1 + number, JOBS)), tmp_path / str(number))
         except BaseException as error:
             error.add_note(f"play it again with --seed {seed + 1 + number}")
             raise

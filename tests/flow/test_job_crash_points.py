@@ -10,8 +10,15 @@ import pytest
 
 from contracts.errors import ErrorCode
 from contracts.job import State
-from tests.harness.dispatch.crashing_dispatcher import Doom, DoomedExecutor, DoomedStore
-from tests.harness.dispatch.dispatcher import Servers, World, a_world, kill, shared_servers, workload
+from tests.harness.dispatch.crashing_dispatcher import CrashingExecutor, CrashingStore, CrashTrigger
+from tests.harness.dispatch.dispatcher import (
+    DispatcherHarness,
+    Servers,
+    kill,
+    open_dispatcher_harness,
+    shared_servers,
+    workload,
+)
 from tests.harness.dispatch.scripted_executor import Killed, Script, ScriptedExecutor, Worker, works
 
 pytestmark = pytest.mark.anyio
@@ -64,21 +71,21 @@ SCENARIOS: dict[str, tuple[list[Script], State]] = {
 }
 
 
-async def play(world: World, scripts: list[Script], expected: State, doom: Doom) -> list[str]:
+async def play(harness: DispatcherHarness, scripts: list[Script], expected: State, trigger: CrashTrigger) -> list[str]:
     """Run a job under a dispatcher that may die, then under the next one; gives what happened to the job."""
-    executor = ScriptedExecutor(world.store, world.bucket, *scripts)
+    executor = ScriptedExecutor(harness.store, harness.bucket, *scripts)
     one = workload(max_attempts=6)
-    first = world.dispatcher(DoomedExecutor(executor, doom), one, store=DoomedStore(world, doom), **QUICK)
-    job_id = await world.submit()
+    first = harness.dispatcher(CrashingExecutor(executor, trigger), one, store=CrashingStore(harness, trigger), **QUICK)
+    job_id = await harness.submit()
     running = asyncio.create_task(first.run(asyncio.Event()))
-    cancelling = asyncio.create_task(_cancel_when_running(world, job_id)) if expected is State.CANCELLED else None
-    ended = asyncio.create_task(world.reach(job_id))
-    dead = asyncio.create_task(doom.dead.wait())
+    cancelling = asyncio.create_task(_cancel_when_running(harness, job_id)) if expected is State.CANCELLED else None
+    ended = asyncio.create_task(harness.reach(job_id))
+    dead = asyncio.create_task(trigger.dead.wait())
     await asyncio.wait([ended, dead], return_when=asyncio.FIRST_COMPLETED)
     await kill(running)
-    await world.forget_lease()
+    await harness.forget_lease()
     try:
-        async with world.dispatching(world.dispatcher(executor, one, **QUICK)):
+        async with harness.dispatching(harness.dispatcher(executor, one, **QUICK)):
             job = await ended
             # Nobody has anything to add to a job that has ended.
             await asyncio.sleep(0.02)
@@ -87,47 +94,47 @@ async def play(world: World, scripts: list[Script], expected: State, doom: Doom)
     finally:
         dead.cancel()
         ended.cancel()
-    verbs = await world.verbs(job_id)
+    verbs = await harness.verbs(job_id)
     assert job.state is expected, verbs
     assert sum(verbs.count(end) for end in ("succeeded", "failed", "cancelled")) == 1, verbs
-    assert len(set(await _runs_started(world, job_id))) == verbs.count("started"), "no run is claimed twice"
+    assert len(set(await _runs_started(harness, job_id))) == verbs.count("started"), "no run is claimed twice"
     assert not executor.at_work()
     assert verbs.count("starting") == verbs.count("retrying") + 1, verbs
-    if len(scripts) == 1 and "launch" in doom.passed[: doom.passed_whole]:
+    if len(scripts) == 1 and "launch" in trigger.passed[: trigger.passed_whole]:
         assert len(executor.launched) == 1, "a worker that was launched is adopted, not launched again"
     return verbs
 
 
-async def _cancel_when_running(world: World, job_id: str) -> None:
-    await world.reach(job_id, State.RUNNING)
-    await world.cancel(job_id)
+async def _cancel_when_running(harness: DispatcherHarness, job_id: str) -> None:
+    await harness.reach(job_id, State.RUNNING)
+    await harness.cancel(job_id)
 
 
-async def _runs_started(world: World, job_id: str) -> list[str]:
-    return [data["run_id"] for verb, data in await world.events(job_id) if verb == "started"]
+async def _runs_started(harness: DispatcherHarness, job_id: str) -> list[str]:
+    return [data["run_id"] for verb, data in await harness.events(job_id) if verb == "started"]
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
 async def test_whichever_line_it_dies_at(servers: Servers, name: str) -> None:
     scripts, expected = SCENARIOS[name]
-    async with a_world(*servers) as world:
-        whole = Doom(None, after=False)
-        await play(world, scripts, expected, whole)
+    async with open_dispatcher_harness(*servers) as harness:
+        whole = CrashTrigger(None, after=False)
+        await play(harness, scripts, expected, whole)
         assert "launch" in whole.passed
         died: list[str] = []
         for at in range(MOST_POINTS):
             reached = False
             for after in (False, True):
-                await world.clear()
-                doom = Doom(at, after=after)
+                await harness.clear()
+                trigger = CrashTrigger(at, after=after)
                 try:
-                    await play(world, scripts, expected, doom)
+                    await play(harness, scripts, expected, trigger)
                 except AssertionError as error:
-                    error.add_note(f"{name}: died {'after' if after else 'before'} step {at} of {doom.passed}")
+                    error.add_note(f"{name}: died {'after' if after else 'before'} step {at} of {trigger.passed}")
                     raise
-                if doom.dead.is_set():
+                if trigger.dead.is_set():
                     reached = True
-                    died.append(f"{'after' if after else 'before'} {doom.passed[at]}")
+                    died.append(f"{'after' if after else 'before'} {trigger.passed[at]}")
             if not reached:
                 break
         else:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from contracts.job import State
-from tests.harness.dispatch.dispatcher import Servers, a_world, shared_servers, workload
+from tests.harness.dispatch.dispatcher import Servers, open_dispatcher_harness, shared_servers, workload
 from tests.harness.dispatch.scripted_executor import ScriptedExecutor, Worker
 
 pytestmark = pytest.mark.anyio
@@ -29,13 +29,13 @@ async def takes_a_moment(worker: Worker) -> None:
 
 
 async def test_a_flood_starves_nobody(servers: Servers) -> None:
-    async with a_world(*servers) as world:
-        executor = ScriptedExecutor(world.store, world.bucket, takes_a_moment)
-        flood = [await world.submit("flood") for _ in range(300)]
-        quiet = [await world.submit("quiet") for _ in range(5)]
-        async with world.dispatching(world.dispatcher(executor, slots=2)):
+    async with open_dispatcher_harness(*servers) as harness:
+        executor = ScriptedExecutor(harness.store, harness.bucket, takes_a_moment)
+        flood = [await harness.submit("flood") for _ in range(300)]
+        quiet = [await harness.submit("quiet") for _ in range(5)]
+        async with harness.dispatching(harness.dispatcher(executor, slots=2)):
             for job_id in quiet:
-                assert (await world.reach(job_id, tenant="quiet")).state is State.SUCCEEDED
+                assert (await harness.reach(job_id, tenant="quiet")).state is State.SUCCEEDED
             order = [one.tenant for one in executor.launched]
             last = max(number for number, tenant in enumerate(order) if tenant == "quiet")
             # Two slots, turn about: a job of the flood for each of the quiet tenant's, and what went before.
@@ -58,19 +58,19 @@ async def test_limits_hold_per_tenant_and_per_workload(servers: Servers) -> None
             at_work.subtract(keys)
             await worker.succeed()
 
-    async with a_world(*servers) as world:
-        executor = ScriptedExecutor(world.store, world.bucket, counts)
+    async with open_dispatcher_harness(*servers) as harness:
+        executor = ScriptedExecutor(harness.store, harness.bucket, counts)
         known = (workload("echo"), workload("song"))
         limits = {"slots": 4, "tenant_concurrency": 3, "workload_concurrency": 2}
-        async with world.dispatching(world.dispatcher(executor, *known, **limits)):
+        async with harness.dispatching(harness.dispatcher(executor, *known, **limits)):
             jobs = [
-                (await world.submit(tenant, workload=name), tenant)
+                (await harness.submit(tenant, workload=name), tenant)
                 for _ in range(4)
                 for tenant in ("acme", "globex")
                 for name in ("echo", "song")
             ]
             for job_id, tenant in jobs:
-                assert (await world.reach(job_id, tenant=tenant)).state is State.SUCCEEDED
+                assert (await harness.reach(job_id, tenant=tenant)).state is State.SUCCEEDED
         assert most["all", ""] == 4, "the slots are used"
         assert most["workload", "echo"] == most["workload", "song"] == 2
         assert max(most["tenant", "acme"], most["tenant", "globex"]) <= 3
@@ -80,13 +80,13 @@ async def test_it_stops_at_any_moment_of_a_flood(servers: Servers) -> None:
     """Stopping must not be lost among events: each of these moments is one in which something just came."""
     seed = random.randrange(2**32)
     moments = random.Random(seed)
-    async with a_world(*servers) as world:
-        executor = ScriptedExecutor(world.store, world.bucket, takes_a_moment)
+    async with open_dispatcher_harness(*servers) as harness:
+        executor = ScriptedExecutor(harness.store, harness.bucket, takes_a_moment)
         for _ in range(60):
-            await world.submit("flood")
+            await harness.submit("flood")
         for number in range(20):
             try:
-                async with world.dispatching(world.dispatcher(executor, slots=4)) as dispatcher:
+                async with harness.dispatching(harness.dispatcher(executor, slots=4)) as dispatcher:
                     while not dispatcher.reconciler.leading:
                         await asyncio.sleep(0.001)
                     await asyncio.sleep(moments.uniform(0.0, 0.08))

@@ -18,7 +18,7 @@ from kit.bus.connection import declare, request
 from kit.bus.event_store import Conflict, EventStore
 from kit.bus.lease import Lease
 from kit.bus.tail import EpochChanged
-from tests.harness.dispatch.dispatcher import Servers, a_world, kill, shared_servers
+from tests.harness.dispatch.dispatcher import Servers, kill, open_dispatcher_harness, shared_servers
 from tests.harness.dispatch.scripted_executor import Killed, ScriptedExecutor, Worker, works
 from tests.harness.servers.embedded import NatsServer, S3Server
 
@@ -39,48 +39,48 @@ async def test_a_standby_takes_over_from_a_dead_leader(servers: Servers) -> None
         await go_on.wait()
         await worker.succeed()
 
-    async with a_world(*servers) as world:
-        executor = ScriptedExecutor(world.store, world.bucket, waits)
-        leader, standby = world.dispatcher(executor), world.dispatcher(executor)
+    async with open_dispatcher_harness(*servers) as harness:
+        executor = ScriptedExecutor(harness.store, harness.bucket, waits)
+        leader, standby = harness.dispatcher(executor), harness.dispatcher(executor)
         leading = asyncio.create_task(leader.run(asyncio.Event()))
-        at_work = await world.submit()
-        await world.reach(at_work, State.RUNNING)
-        async with world.dispatching(standby):
+        at_work = await harness.submit()
+        await harness.reach(at_work, State.RUNNING)
+        async with harness.dispatching(standby):
             await asyncio.sleep(0.3)
             assert (leader.reconciler.leading, standby.reconciler.leading) == (True, False)
             assert (await standby.health.report()).checks["lease"].detail == "standing by"
             await kill(leading)
-            later = await world.submit()
-            await world.reach(later, State.RUNNING)
+            later = await harness.submit()
+            await harness.reach(later, State.RUNNING)
             go_on.set()
             for job_id in (at_work, later):
-                job = await world.reach(job_id)
+                job = await harness.reach(job_id)
                 assert (job.state, job.attempt) == (State.SUCCEEDED, 1)
             assert standby.reconciler.leading
         assert len(executor.launched) == 2
 
 
 async def test_a_leader_that_stops_in_order_is_followed_at_once(servers: Servers) -> None:
-    async with a_world(*servers) as world:
-        executor = ScriptedExecutor(world.store, world.bucket)
+    async with open_dispatcher_harness(*servers) as harness:
+        executor = ScriptedExecutor(harness.store, harness.bucket)
         stop = asyncio.Event()
         # A lease so long that a standby which waited for its end would fail the test.
-        leading = asyncio.create_task(world.dispatcher(executor, lease_s=60).run(stop))
-        await world.reach(await world.submit())
-        async with world.dispatching(world.dispatcher(executor, lease_s=60)):
+        leading = asyncio.create_task(harness.dispatcher(executor, lease_s=60).run(stop))
+        await harness.reach(await harness.submit())
+        async with harness.dispatching(harness.dispatcher(executor, lease_s=60)):
             await asyncio.sleep(0.1)
             stop.set()
             await leading
-            assert (await world.reach(await world.submit())).state is State.SUCCEEDED
+            assert (await harness.reach(await harness.submit())).state is State.SUCCEEDED
 
 
 async def test_it_leads_on_a_stream_whose_events_are_all_gone(servers: Servers) -> None:
     """Sequences go on when events have aged out: nobody may wait for one that will never be read."""
-    async with a_world(*servers) as world:
-        await world.submit()
-        await world.clear()
-        executor = ScriptedExecutor(world.store, world.bucket)
-        async with world.dispatching(world.dispatcher(executor)) as dispatcher:
+    async with open_dispatcher_harness(*servers) as harness:
+        await harness.submit()
+        await harness.clear()
+        executor = ScriptedExecutor(harness.store, harness.bucket)
+        async with harness.dispatching(harness.dispatcher(executor)) as dispatcher:
             end = asyncio.get_running_loop().time() + 4
             while not dispatcher.reconciler.leading:
                 assert asyncio.get_running_loop().time() < end
@@ -88,32 +88,32 @@ async def test_it_leads_on_a_stream_whose_events_are_all_gone(servers: Servers) 
 
 
 async def test_only_one_of_two_acts(servers: Servers) -> None:
-    async with a_world(*servers) as world:
-        executor = ScriptedExecutor(world.store, world.bucket)
-        async with world.dispatching(world.dispatcher(executor)), world.dispatching(world.dispatcher(executor)):
-            job_ids = [await world.submit() for _ in range(20)]
+    async with open_dispatcher_harness(*servers) as harness:
+        executor = ScriptedExecutor(harness.store, harness.bucket)
+        async with harness.dispatching(harness.dispatcher(executor)), harness.dispatching(harness.dispatcher(executor)):
+            job_ids = [await harness.submit() for _ in range(20)]
             for job_id in job_ids:
-                await world.reach(job_id)
-                verbs = [verb for verb in await world.verbs(job_id) if verb != "launched"]
+                await harness.reach(job_id)
+                verbs = [verb for verb in await harness.verbs(job_id) if verb != "launched"]
                 assert verbs == ["submitted", "queued", "starting", "started", "succeeded"]
         assert sorted(one.job_id for one in executor.launched) == sorted(job_ids)
 
 
 async def test_even_two_that_both_believe_to_lead_start_a_job_once(servers: Servers) -> None:
     """A dispatcher that was stopped for a while wakes up with a lease that it no longer has."""
-    async with a_world(*servers) as world:
-        executor = ScriptedExecutor(world.store, world.bucket)
-        one, other = world.dispatcher(executor, slots=20), world.dispatcher(executor, slots=20)
-        other.lease = Lease(world.client, "another", 1.0)
-        async with world.dispatching(one), world.dispatching(other):
+    async with open_dispatcher_harness(*servers) as harness:
+        executor = ScriptedExecutor(harness.store, harness.bucket)
+        one, other = harness.dispatcher(executor, slots=20), harness.dispatcher(executor, slots=20)
+        other.lease = Lease(harness.client, "another", 1.0)
+        async with harness.dispatching(one), harness.dispatching(other):
             end = asyncio.get_running_loop().time() + 10
             while not (one.reconciler.leading and other.reconciler.leading):
                 assert asyncio.get_running_loop().time() < end
                 await asyncio.sleep(0.01)
-            job_ids = await asyncio.gather(*(world.submit() for _ in range(15)))
+            job_ids = await asyncio.gather(*(harness.submit() for _ in range(15)))
             for job_id in job_ids:
-                await world.reach(job_id)
-                verbs = await world.verbs(job_id)
+                await harness.reach(job_id)
+                verbs = await harness.verbs(job_id)
                 assert [verb for verb in verbs if verb != "launched"] == [
                     "submitted", "queued", "starting", "started", "succeeded",
                 ]  # fmt: skip
@@ -134,9 +134,9 @@ async def test_a_lost_answer_does_not_make_a_twins_claim_ones_own(servers: Serve
                 raise TimeoutError
             return await self._real.publish(*args, **options)
 
-    async with a_world(*servers) as world:
-        job_id = await world.submit()
-        job = await world.job(job_id)
+    async with open_dispatcher_harness(*servers) as harness:
+        job_id = await harness.submit()
+        job = await harness.job(job_id)
         among = aggregate("acme", "job", job_id)
         claims = [
             encode(
@@ -148,14 +148,14 @@ async def test_a_lost_answer_does_not_make_a_twins_claim_ones_own(servers: Serve
             )
             for worker in ("twin", "other twin")
         ]
-        assert await world.store.publish(claims[0], after=job.sequence, among=among)
-        deaf = EventStore(world.client)
-        deaf._jetstream = LosesTheFirstAnswer(world.client.jetstream())
+        assert await harness.store.publish(claims[0], after=job.sequence, among=among)
+        deaf = EventStore(harness.client)
+        deaf._jetstream = LosesTheFirstAnswer(harness.client.jetstream())
         with pytest.raises(Conflict):
             await deaf.publish(claims[1], after=job.sequence, among=among)
         # The one that won may hear of it late, and then it has won.
-        late = EventStore(world.client)
-        late._jetstream = LosesTheFirstAnswer(world.client.jetstream())
+        late = EventStore(harness.client)
+        late._jetstream = LosesTheFirstAnswer(harness.client.jetstream())
         assert await late.publish(claims[0], after=job.sequence, among=among) == job.sequence + 1
 
 
@@ -167,16 +167,16 @@ async def test_a_worker_that_ended_while_nobody_dispatched(servers: Servers) -> 
         await die.wait()
         raise Killed
 
-    async with a_world(*servers) as world:
-        executor = ScriptedExecutor(world.store, world.bucket, dies_when_told, works)
-        running = asyncio.create_task(world.dispatcher(executor).run(asyncio.Event()))
-        job_id = await world.submit()
-        await world.reach(job_id, State.RUNNING)
+    async with open_dispatcher_harness(*servers) as harness:
+        executor = ScriptedExecutor(harness.store, harness.bucket, dies_when_told, works)
+        running = asyncio.create_task(harness.dispatcher(executor).run(asyncio.Event()))
+        job_id = await harness.submit()
+        await harness.reach(job_id, State.RUNNING)
         await kill(running)
-        await world.forget_lease()
+        await harness.forget_lease()
         die.set()
-        async with world.dispatching(world.dispatcher(executor)):
-            job = await world.reach(job_id)
+        async with harness.dispatching(harness.dispatcher(executor)):
+            job = await harness.reach(job_id)
         assert (job.state, job.attempt) == (State.SUCCEEDED, 2)
 
 
@@ -189,11 +189,11 @@ async def test_a_worker_that_does_not_go_is_seen_off(servers: Servers, monkeypat
         await worker.succeed()
         await asyncio.sleep(60)
 
-    async with a_world(*servers) as world:
-        executor = ScriptedExecutor(world.store, world.bucket, lingers)
-        async with world.dispatching(world.dispatcher(executor)):
-            job_id = await world.submit()
-            assert (await world.reach(job_id)).state is State.SUCCEEDED
+    async with open_dispatcher_harness(*servers) as harness:
+        executor = ScriptedExecutor(harness.store, harness.bucket, lingers)
+        async with harness.dispatching(harness.dispatcher(executor)):
+            job_id = await harness.submit()
+            assert (await harness.reach(job_id)).state is State.SUCCEEDED
             for _ in range(100):
                 if not executor.at_work():
                     break
@@ -208,58 +208,58 @@ async def test_the_bus_may_be_killed_at_any_moment(nats_server: NatsServer, s3_s
             await worker.succeed()
 
     print(f"seed {seed}")
-    async with a_world(nats_server, s3_server) as world:
-        executor = ScriptedExecutor(world.store, world.bucket, takes_a_while)
-        async with world.dispatching(world.dispatcher(executor, lease_s=2.0)):
+    async with open_dispatcher_harness(nats_server, s3_server) as harness:
+        executor = ScriptedExecutor(harness.store, harness.bucket, takes_a_while)
+        async with harness.dispatching(harness.dispatcher(executor, lease_s=2.0)):
             job_ids = []
             for number in range(3):
-                job_ids.append(await world.submit())
+                job_ids.append(await harness.submit())
                 await asyncio.sleep((seed >> 8 * number & 0xFF) / 1000)
                 nats_server.kill()
                 nats_server.start()
             for job_id in job_ids:
-                job = await world.reach(job_id, timeout_s=20)
+                job = await harness.reach(job_id, timeout_s=20)
                 assert (job.state, job.attempt) == (State.SUCCEEDED, 1)
-                verbs = await world.verbs(job_id)
+                verbs = await harness.verbs(job_id)
                 assert len(verbs) == len(set(verbs)), verbs
 
 
 async def test_another_stream_is_noticed(nats_server: NatsServer, s3_server: S3Server) -> None:
-    async with a_world(nats_server, s3_server) as world:
-        executor = ScriptedExecutor(world.store, world.bucket)
-        running = asyncio.create_task(world.dispatcher(executor).run(asyncio.Event()))
-        await world.reach(await world.submit())
-        await request(world.client, f"STREAM.DELETE.{EVENTS.name}", {})
-        await declare(world.client)
+    async with open_dispatcher_harness(nats_server, s3_server) as harness:
+        executor = ScriptedExecutor(harness.store, harness.bucket)
+        running = asyncio.create_task(harness.dispatcher(executor).run(asyncio.Event()))
+        await harness.reach(await harness.submit())
+        await request(harness.client, f"STREAM.DELETE.{EVENTS.name}", {})
+        await declare(harness.client)
         nats_server.kill()
         nats_server.start()
         with pytest.raises(EpochChanged):
             await asyncio.wait_for(running, 15)
-        async with world.dispatching(world.dispatcher(executor)):
-            assert (await world.reach(await world.submit())).state is State.SUCCEEDED
+        async with harness.dispatching(harness.dispatcher(executor)):
+            assert (await harness.reach(await harness.submit())).state is State.SUCCEEDED
 
 
 async def test_what_cannot_be_read_stops_nothing(servers: Servers) -> None:
-    async with a_world(*servers) as world:
-        await world.client.jetstream().publish("saccade.evt.acme.job.job_broken.submitted", b"no event")
-        await world.client.publish("saccade.prog.acme.job.job_broken.progressed", b"no event either")
-        executor = ScriptedExecutor(world.store, world.bucket)
-        async with world.dispatching(world.dispatcher(executor)):
-            assert (await world.reach(await world.submit())).state is State.SUCCEEDED
+    async with open_dispatcher_harness(*servers) as harness:
+        await harness.client.jetstream().publish("saccade.evt.acme.job.job_broken.submitted", b"no event")
+        await harness.client.publish("saccade.prog.acme.job.job_broken.progressed", b"no event either")
+        executor = ScriptedExecutor(harness.store, harness.bucket)
+        async with harness.dispatching(harness.dispatcher(executor)):
+            assert (await harness.reach(await harness.submit())).state is State.SUCCEEDED
 
 
 async def test_health_and_metrics_say_what_is_true(servers: Servers) -> None:
-    async with a_world(*servers) as world:
+    async with open_dispatcher_harness(*servers) as harness:
 
         async def works_for_ever(worker: Worker) -> None:
             await worker.claim()
             await worker.work_until_stopped()
 
-        executor = ScriptedExecutor(world.store, world.bucket, works_for_ever)
-        async with world.dispatching(world.dispatcher(executor, slots=1)) as dispatcher:
-            first, second = await world.submit(), await world.submit()
-            await world.reach(first, State.RUNNING)
-            job = await world.reach(second, State.QUEUED)
+        executor = ScriptedExecutor(harness.store, harness.bucket, works_for_ever)
+        async with harness.dispatching(harness.dispatcher(executor, slots=1)) as dispatcher:
+            first, second = await harness.submit(), await harness.submit()
+            await harness.reach(first, State.RUNNING)
+            job = await harness.reach(second, State.QUEUED)
             assert await dispatcher.tail.wait_for(job.sequence, 5)
             report = await dispatcher.health.report()
             assert (report.status, report.checks["lease"].detail) == ("ok", "leading")

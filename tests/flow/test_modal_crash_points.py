@@ -33,10 +33,10 @@ from modal_workers.lap_compare.spec import WORKLOAD as LAP_COMPARE
 from services.dispatcher.app import Dispatcher
 from services.dispatcher.executors.modal_executor import ModalExecutor, open_modal_executor
 from services.dispatcher.jobs.on_job import on_stored
-from tests.harness.dispatch.claiming_workers import Begins, Fleet
-from tests.harness.dispatch.crash_points import Fate, Front, Point
-from tests.harness.dispatch.dispatcher import World, a_world
-from tests.harness.runtime.executor_environment import Surroundings, bucket_secret, deploy
+from tests.harness.dispatch.claiming_workers import Begins, ClaimingWorkers
+from tests.harness.dispatch.crash_points import CrashInjector, CrashPoint, ModalProxy
+from tests.harness.dispatch.dispatcher import DispatcherHarness, open_dispatcher_harness
+from tests.harness.runtime.executor_environment import ExecutorServers, bucket_secret, deploy
 from tests.harness.servers.embedded import EmbeddedS3, OperatorNats
 from tests.harness.servers.gateway import Running, running_gateway
 from tests.modal_loopback import dialled, running
@@ -53,7 +53,7 @@ WAIT_S = 30.0
 
 
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Surroundings]:
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExecutorServers]:
     with ExitStack() as stack:
         nats = stack.enter_context(OperatorNats(tmp_path_factory.mktemp("nats")))
         s3 = stack.enter_context(EmbeddedS3(tmp_path_factory.mktemp("s3")))
@@ -62,7 +62,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Surroundings]:
         # Modal takes every call and has a machine for none: the test's own workers do the work.
         loopback.capacity.update({CPU: 0, "T4": 0})
         deploy(loopback, ["modal_workers.lap_compare.app", "tests.workers.scripted.app"])
-        yield Surroundings(nats, s3, loopback)
+        yield ExecutorServers(nats, s3, loopback)
         assert loopback.unimplemented == set()
 
 
@@ -72,14 +72,14 @@ class Scenario:
 
     begins: Begins
     #: Points that there are at least.
-    points: frozenset[Point]
+    points: frozenset[CrashPoint]
     gpu: str | None = None
     #: Too large for the argument of a call: it goes by the bucket.
     is_large: bool = False
 
 
-def both_sides(*places: str) -> frozenset[Point]:
-    return frozenset(side for place in places for side in (Point("before", place), Point("after", place)))
+def both_sides(*places: str) -> frozenset[CrashPoint]:
+    return frozenset(side for place in places for side in (CrashPoint("before", place), CrashPoint("after", place)))
 
 
 START = "attend _step _wait _start"
@@ -101,17 +101,17 @@ SCENARIOS = {
 class WatchedStore(EventStore):
     """The event store of a process that may die from the intent on, until the ack."""
 
-    def __init__(self, client: Client, fate: Fate) -> None:
+    def __init__(self, client: Client, injector: CrashInjector) -> None:
         super().__init__(client)
-        self._fate = fate
+        self._injector = injector
 
     async def publish(self, message: Message, **condition: Any) -> int:
         verb = message.subject.rpartition(".")[2]
-        if verb == "starting" and not self._fate.over.is_set():
-            self._fate.mortal = True
+        if verb == "starting" and not self._injector.over.is_set():
+            self._injector.armed = True
         sequence = await super().publish(message, **condition)
         if verb == "launched":
-            self._fate.survive()
+            self._injector.disarm()
         return sequence
 
 
@@ -125,14 +125,14 @@ async def _closed(client: Client) -> None:
 class Scene:
     """What all dispatchers of a scenario have in common."""
 
-    servers: Surroundings
-    world: World
+    servers: ExecutorServers
+    harness: DispatcherHarness
     gateway: Running
     upload_id: str
     #: Ends with the scene.
     stack: AsyncExitStack
     #: Of the run that is played now.
-    fleet: Fleet
+    workers: ClaimingWorkers
     #: Clients of Modal that are not needed any more.
     closing: list[asyncio.Task[None]] = field(default_factory=list)
     #: Its client is that of all dispatchers that take over.
@@ -142,7 +142,7 @@ class Scene:
         """Submit a job, by HTTP fifty times over and all at once if the gateway takes such; gives its id and tenant."""
         if scenario.gpu or scenario.is_large:
             params = {"script": ["x" * 1000] * 8 if scenario.is_large else []}
-            return await self.world.submit(workload="scripted", params=params, gpu=scenario.gpu), "acme"
+            return await self.harness.submit(workload="scripted", params=params, gpu=scenario.gpu), "acme"
         body = {"workload": "lap_compare", "inputs": {"reference": self.upload_id, "other": self.upload_id}}
         headers = {"Idempotency-Key": new_id("evt")}
 
@@ -160,25 +160,25 @@ class Scene:
         return str(job_id), "local"
 
     @asynccontextmanager
-    async def mortal(self, fate: Fate) -> AsyncIterator[Dispatcher]:
+    async def armed(self, injector: CrashInjector) -> AsyncIterator[Dispatcher]:
         """Run a dispatcher that has no connection but its own; leaves without a word of it, dead or not."""
         async with AsyncExitStack() as stack:
-            wire = await stack.enter_async_context(fate.wire(self.servers.nats.url))
+            wire = await stack.enter_async_context(injector.wire(self.servers.nats.url))
             settings = self.servers.nats.settings.model_copy(update={"url": wire.url})
             client = await connect(settings, "mortal")
             stack.push_async_callback(_closed, client)
-            front = await self.stack.enter_async_context(self.front(fate))
+            front = await self.stack.enter_async_context(self.front(injector))
             modal.config.config.override_locally("server_url", front.url)
             modal_client = await modal.Client.from_credentials.aio(*self.token())
             # It waits half a second for requests that a dead process has left: beside what the test does next.
             stack.callback(lambda: self.closing.append(asyncio.create_task(modal_client.close.aio())))
-            dispatcher = self.dispatcher(modal_client, client, WatchedStore(client, fate))
+            dispatcher = self.dispatcher(modal_client, client, WatchedStore(client, injector))
             attend = dispatcher.lifecycle.attend
 
             async def attend_or_die(job_id: str, tenant: str, *, granted: bool) -> Any:
-                look = await fate.run(attend(job_id, tenant, granted=granted))
-                if fate.mortal:  # the ack was the worker's own
-                    fate.survive()
+                look = await injector.run(attend(job_id, tenant, granted=granted))
+                if injector.armed:  # the ack was the worker's own
+                    injector.disarm()
                 return look
 
             dispatcher.lifecycle.attend = attend_or_die  # type: ignore[method-assign]
@@ -188,20 +188,20 @@ class Scene:
                 stack.callback(wire.cut)
                 yield dispatcher
 
-    def front(self, fate: Fate) -> Front:
-        return Front(self.servers.loopback.environment["MODAL_SERVER_URL"], fate, self.spawned)
+    def front(self, injector: CrashInjector) -> ModalProxy:
+        return ModalProxy(self.servers.loopback.environment["MODAL_SERVER_URL"], injector, self.spawned)
 
     async def spawned(self, call_id: str, message: Any) -> None:
-        await self.fleet.spawned(call_id, message)
+        await self.workers.spawned(call_id, message)
 
     def token(self) -> tuple[str, str]:
         given = self.servers.loopback.environment
         return given["MODAL_TOKEN_ID"], given["MODAL_TOKEN_SECRET"]
 
     def dispatcher(self, modal_client: modal.Client, client: Client, store: EventStore) -> Dispatcher:
-        executor = ModalExecutor(modal_client, self.settled.settings, self.world.bucket, self.settled.access)
-        world = World(client, self.world.bucket)
-        return world.dispatcher(executor, LAP_COMPARE, SCRIPTED, store=store, **QUICK)
+        executor = ModalExecutor(modal_client, self.settled.settings, self.harness.bucket, self.settled.access)
+        harness = DispatcherHarness(client, self.harness.bucket)
+        return harness.dispatcher(executor, LAP_COMPARE, SCRIPTED, store=store, **QUICK)
 
     @asynccontextmanager
     async def redelivering(self, dispatcher: Dispatcher, client: Client) -> AsyncIterator[None]:
@@ -212,7 +212,7 @@ class Scene:
                 on_stored(dispatcher.reconciler, stored)
 
         tail = EventTail(EventStore(client), again, live=LIVE_EVENTS, name="again")
-        _, last = await epoch_of(self.world.client, "EVENTS")
+        _, last = await epoch_of(self.harness.client, "EVENTS")
         task = asyncio.create_task(tail.run(last))
         try:
             await tail.caught_up.wait()
@@ -222,99 +222,106 @@ class Scene:
 
 
 @asynccontextmanager
-async def a_scene(servers: Surroundings, folder: Path) -> AsyncIterator[Scene]:
+async def a_scene(servers: ExecutorServers, folder: Path) -> AsyncIterator[Scene]:
     async with AsyncExitStack() as stack:
-        world = await stack.enter_async_context(a_world(servers.nats, servers.s3))
+        harness = await stack.enter_async_context(open_dispatcher_harness(servers.nats, servers.s3))
         gateway = await stack.enter_async_context(running_gateway(servers.nats.settings, servers.s3.settings, folder))
         stack.enter_context(dialled(servers.loopback))
-        scene = Scene(servers, world, gateway, await gateway.uploaded(), stack, Fleet(world, Fate(None), "at once"))
-        front = await stack.enter_async_context(scene.front(Fate(None)))
+        scene = Scene(
+            servers,
+            harness,
+            gateway,
+            await gateway.uploaded(),
+            stack,
+            ClaimingWorkers(harness, CrashInjector(None), "at once"),
+        )
+        front = await stack.enter_async_context(scene.front(CrashInjector(None)))
         modal.config.config.override_locally("server_url", front.url)
-        opening = open_modal_executor(servers.modal_settings(), world.bucket, servers.access())
+        opening = open_modal_executor(servers.modal_settings(), harness.bucket, servers.access())
         scene.settled = await stack.enter_async_context(opening)
         yield scene
         await asyncio.gather(*scene.closing)
 
 
-async def play(scene: Scene, scenario: Scenario, fate: Fate) -> None:
+async def play(scene: Scene, scenario: Scenario, injector: CrashInjector) -> None:
     """Submit a job to a dispatcher that dies at a point, and have another one bring it to its end."""
-    world = scene.world
-    scene.fleet = fleet = Fleet(world, fate, scenario.begins)
-    _, before = await epoch_of(world.client, "EVENTS")
-    async with scene.mortal(fate):
+    harness = scene.harness
+    scene.workers = workers = ClaimingWorkers(harness, injector, scenario.begins)
+    _, before = await epoch_of(harness.client, "EVENTS")
+    async with scene.armed(injector):
         job_id, tenant = await scene.submit(scenario)
         async with asyncio.timeout(WAIT_S):
-            await fate.over.wait()
-    await fleet.begun()
-    is_launched, begun = bool(fleet.calls), await world.verbs(job_id, tenant)
+            await injector.over.wait()
+    await workers.begun()
+    is_launched, begun = bool(workers.calls), await harness.verbs(job_id, tenant)
     is_known = is_launched and ("launched" in begun or scenario.begins != "late")
-    if fate.dead.is_set():
-        check_death(fate.passed[-1], begun, fleet)
-    await world.forget_lease()
-    next_one = scene.dispatcher(scene.settled.client, world.client, world.store)
-    async with scene.redelivering(next_one, world.client), world.dispatching(next_one):
-        job = await world.reach(job_id, tenant=tenant, timeout_s=WAIT_S)
-        await fleet.home()
-    verbs = await world.verbs(job_id, tenant)
+    if injector.dead.is_set():
+        check_death(injector.passed[-1], begun, workers)
+    await harness.forget_lease()
+    next_one = scene.dispatcher(scene.settled.client, harness.client, harness.store)
+    async with scene.redelivering(next_one, harness.client), harness.dispatching(next_one):
+        job = await harness.reach(job_id, tenant=tenant, timeout_s=WAIT_S)
+        await workers.home()
+    verbs = await harness.verbs(job_id, tenant)
     assert job.state is State.SUCCEEDED, verbs
     assert (verbs.count("started"), verbs.count("succeeded")) == (1, 1), verbs
-    entries = [data["cost"] for _, data in await world.events(job_id, tenant) if data.get("cost")]
+    entries = [data["cost"] for _, data in await harness.events(job_id, tenant) if data.get("cost")]
     assert len(entries) == 1, "one entry in the ledger"
-    assert len(fleet.worked) == 1, "one launch counts"
-    assert sorted(fleet.worked + fleet.turned_away) == sorted(fleet.calls), "every other one has left at once"
-    assert len(fleet.turned_away) == (is_launched and not is_known), "a worker that is known is adopted"
+    assert len(workers.worked) == 1, "one launch counts"
+    assert sorted(workers.worked + workers.turned_away) == sorted(workers.calls), "every other one has left at once"
+    assert len(workers.turned_away) == (is_launched and not is_known), "a worker that is known is adopted"
     assert verbs.count("starting") == (1 if is_known or "starting" not in begun else 2), verbs
-    submitted = [one.subject async for one in world.store.history(before, "saccade.evt.*.job.*.submitted")]
+    submitted = [one.subject async for one in harness.store.history(before, "saccade.evt.*.job.*.submitted")]
     assert len(submitted) == 1, "one job"
     if tenant == "local":
-        assert await scene.gateway.gateway.tail.wait_for((await epoch_of(world.client, "EVENTS"))[1], WAIT_S)
+        assert await scene.gateway.gateway.tail.wait_for((await epoch_of(harness.client, "EVENTS"))[1], WAIT_S)
         told = (await scene.gateway.http.get(f"/v1/jobs/{job_id}")).json()
         assert told["cost"]["actual_usd"] == entries[0]["usd"] > 0
 
 
-def check_death(died_at: Point, verbs: list[str], fleet: Fleet) -> None:
+def check_death(died_at: CrashPoint, verbs: list[str], workers: ClaimingWorkers) -> None:
     """See that it died where it should have: what it had not sent has not happened, what was answered has."""
-    happened = {INTENT: "starting" in verbs, ACK: "launched" in verbs, "FunctionMap": bool(fleet.calls)}
-    if died_at.place == ACK and fleet.begins == "first":
+    happened = {INTENT: "starting" in verbs, ACK: "launched" in verbs, "FunctionMap": bool(workers.calls)}
+    if died_at.place == ACK and workers.begins == "first":
         return  # the worker was there before it
     if died_at.place in happened:
         assert happened[died_at.place] is (died_at.side == "after"), verbs
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-async def test_wherever_it_dies_one_launch_counts(servers: Surroundings, tmp_path: Path, name: str) -> None:
+async def test_wherever_it_dies_one_launch_counts(servers: ExecutorServers, tmp_path: Path, name: str) -> None:
     scenario = SCENARIOS[name]
-    died: set[Point] = set()
+    died: set[CrashPoint] = set()
     async with a_scene(servers, tmp_path) as scene:
-        whole = Fate(None)
+        whole = CrashInjector(None)
         await play(scene, scenario, whole)
         to_try, known = deque(whole.passed), {*whole.passed}
         while to_try:
             point = to_try.popleft()
-            fate = Fate(point)
+            injector = CrashInjector(point)
             try:
-                await play(scene, scenario, fate)
+                await play(scene, scenario, injector)
             except BaseException as error:
-                error.add_note(f"{name}: died {point}, after {fate.passed}")
+                error.add_note(f"{name}: died {point}, after {injector.passed}")
                 raise
-            if fate.dead.is_set():
+            if injector.dead.is_set():
                 died.add(point)
             # What a connection's state decides may differ from run to run.
-            to_try += [new for new in fate.passed if new not in known]
-            known |= {*fate.passed}
+            to_try += [new for new in injector.passed if new not in known]
+            known |= {*injector.passed}
     assert scenario.points <= died, scenario.points - died
 
 
 async def test_a_job_that_has_ended_is_not_touched_by_events_that_come_again(
-    servers: Surroundings, tmp_path: Path
+    servers: ExecutorServers, tmp_path: Path
 ) -> None:
     scenario = SCENARIOS["a worker whose run was given up"]
     async with a_scene(servers, tmp_path) as scene:
-        await play(scene, scenario, Fate(Point("after", "FunctionMap")))
+        await play(scene, scenario, CrashInjector(CrashPoint("after", "FunctionMap")))
         calls = len(servers.loopback.sent("FunctionMap"))
-        stored = [one async for one in scene.world.store.history(0)]
-        late_one = scene.dispatcher(scene.settled.client, scene.world.client, scene.world.store)
-        async with scene.world.dispatching(late_one):
+        stored = [one async for one in scene.harness.store.history(0)]
+        late_one = scene.dispatcher(scene.settled.client, scene.harness.client, scene.harness.store)
+        async with scene.harness.dispatching(late_one):
             while not late_one.reconciler.leading:
                 await asyncio.sleep(0.01)
             for one in stored:
@@ -324,5 +331,5 @@ async def test_a_job_that_has_ended_is_not_touched_by_events_that_come_again(
             async with asyncio.timeout(WAIT_S):
                 while len(late_one.jobs):
                     await asyncio.sleep(0.01)
-        assert [one async for one in scene.world.store.history(0)] == stored
+        assert [one async for one in scene.harness.store.history(0)] == stored
         assert len(servers.loopback.sent("FunctionMap")) == calls

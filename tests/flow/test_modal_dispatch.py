@@ -15,8 +15,8 @@ from grpclib import Status
 from contracts.job import Job, State
 from services.dispatcher.app import Dispatcher
 from services.dispatcher.executors.modal_executor import ModalExecutor, open_modal_executor
-from tests.harness.dispatch.dispatcher import World, a_world
-from tests.harness.runtime.executor_environment import Surroundings, serve
+from tests.harness.dispatch.dispatcher import DispatcherHarness, open_dispatcher_harness
+from tests.harness.runtime.executor_environment import ExecutorServers, serve
 from tests.modal_loopback import Loopback, dialled
 from tests.workers.laddered.spec import WORKLOAD as LADDERED
 from tests.workers.scripted.spec import WORKLOAD as SCRIPTED
@@ -29,40 +29,40 @@ CLIMB_S = 5.0
 
 
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Surroundings]:
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExecutorServers]:
     with serve(tmp_path_factory) as servers:
         yield servers
 
 
 @dataclass
 class Rented:
-    """A world whose dispatchers launch on Modal."""
+    """A harness whose dispatchers launch on Modal."""
 
-    world: World
+    harness: DispatcherHarness
     executor: ModalExecutor
     loopback: Loopback
 
     def dispatcher(self, **changes: Any) -> Dispatcher:
         limits = {"tenant_concurrency": 8, "workload_concurrency": 8}
-        return self.world.dispatcher(self.executor, SCRIPTED, LADDERED, **(limits | QUICK | changes))
+        return self.harness.dispatcher(self.executor, SCRIPTED, LADDERED, **(limits | QUICK | changes))
 
     async def submit(self, *script: str, workload: str = "scripted", **more: Any) -> str:
-        return await self.world.submit(workload=workload, params={"script": list(script)}, **more)
+        return await self.harness.submit(workload=workload, params={"script": list(script)}, **more)
 
     async def reach(self, job_id: str, *states: State) -> Job:
-        return await self.world.reach(job_id, *states, timeout_s=60.0)
+        return await self.harness.reach(job_id, *states, timeout_s=60.0)
 
     async def paid(self, job_id: str) -> list[dict[str, Any]]:
         """Give what each attempt has cost, in order."""
-        events = await self.world.events(job_id)
+        events = await self.harness.events(job_id)
         return [data["cost"] for what, data in events if what in ("interrupted", "succeeded") and data["cost"]]
 
     async def said(self, job_id: str, verb: str) -> list[dict[str, Any]]:
-        return [data for what, data in await self.world.events(job_id) if what == verb]
+        return [data for what, data in await self.harness.events(job_id) if what == verb]
 
 
 @pytest.fixture
-async def rented(servers: Surroundings, tmp_path: Path) -> AsyncIterator[Rented]:
+async def rented(servers: ExecutorServers, tmp_path: Path) -> AsyncIterator[Rented]:
     async with rent(servers) as rented:
         yield rented
         servers.loopback.heal()
@@ -70,17 +70,17 @@ async def rented(servers: Surroundings, tmp_path: Path) -> AsyncIterator[Rented]
 
 
 @asynccontextmanager
-async def rent(servers: Surroundings) -> AsyncIterator[Rented]:
+async def rent(servers: ExecutorServers) -> AsyncIterator[Rented]:
     async with AsyncExitStack() as stack:
-        world = await stack.enter_async_context(a_world(servers.nats, servers.s3))
+        harness = await stack.enter_async_context(open_dispatcher_harness(servers.nats, servers.s3))
         stack.enter_context(dialled(servers.loopback))
         settings = servers.modal_settings()
-        executor = await stack.enter_async_context(open_modal_executor(settings, world.bucket, servers.access()))
-        yield Rented(world, executor, servers.loopback)
+        executor = await stack.enter_async_context(open_modal_executor(settings, harness.bucket, servers.access()))
+        yield Rented(harness, executor, servers.loopback)
 
 
 async def test_a_job_runs_on_modal_and_costs_its_seconds_start_up_included(rented: Rented) -> None:
-    async with rented.world.dispatching(rented.dispatcher()):
+    async with rented.harness.dispatching(rented.dispatcher()):
         job_id = await rented.submit("stage first", "work 0.2", "save a.bin 256")
         job = await rented.reach(job_id)
     assert (job.state, job.executor, job.device) == (State.SUCCEEDED, "modal", "cpu")
@@ -92,7 +92,7 @@ async def test_a_job_runs_on_modal_and_costs_its_seconds_start_up_included(rente
 
 async def test_a_gpu_that_is_not_to_be_had_is_told_and_the_next_is_taken(rented: Rented) -> None:
     rented.loopback.capacity["T4"] = 0
-    async with rented.world.dispatching(rented.dispatcher(gpu_climb_s=CLIMB_S)):
+    async with rented.harness.dispatching(rented.dispatcher(gpu_climb_s=CLIMB_S)):
         job_id = await rented.submit("work 0.1", workload="laddered")
         job = await rented.reach(job_id)
     assert job.state is State.SUCCEEDED
@@ -108,7 +108,7 @@ async def test_a_gpu_that_is_not_to_be_had_is_told_and_the_next_is_taken(rented:
 
 
 async def test_a_gpu_that_is_too_small_is_climbed(rented: Rented) -> None:
-    async with rented.world.dispatching(rented.dispatcher()):
+    async with rented.harness.dispatching(rented.dispatcher()):
         job_id = await rented.submit("out_of_memory_unless A100-40GB", workload="laddered")
         job = await rented.reach(job_id)
     assert (job.state, job.device) == (State.SUCCEEDED, "A100-40GB")
@@ -118,7 +118,7 @@ async def test_a_gpu_that_is_too_small_is_climbed(rented: Rented) -> None:
 
 
 async def test_a_gpu_that_the_user_chose_is_the_only_one(rented: Rented) -> None:
-    async with rented.world.dispatching(rented.dispatcher()):
+    async with rented.harness.dispatching(rented.dispatcher()):
         job_id = await rented.submit("out_of_memory_unless A100-40GB", workload="laddered", gpu="T4")
         job = await rented.reach(job_id)
     assert (job.state, job.failure) == (State.FAILED, "out_of_memory")
@@ -126,7 +126,7 @@ async def test_a_gpu_that_the_user_chose_is_the_only_one(rented: Rented) -> None
 
 
 async def test_a_rung_that_the_cap_does_not_allow_is_not_taken(rented: Rented) -> None:
-    async with rented.world.dispatching(rented.dispatcher()):
+    async with rented.harness.dispatching(rented.dispatcher()):
         job_id = await rented.submit("out_of_memory_unless A10", workload="laddered", max_cost_usd=0.0003)
         job = await rented.reach(job_id)
     assert (job.state, job.failure) in [(State.FAILED, "out_of_memory"), (State.FAILED, "user")]
@@ -135,21 +135,21 @@ async def test_a_rung_that_the_cap_does_not_allow_is_not_taken(rented: Rented) -
 
 async def test_a_job_that_waits_for_a_gpu_is_cancelled(rented: Rented) -> None:
     rented.loopback.capacity["T4"] = 0
-    async with rented.world.dispatching(rented.dispatcher()):
+    async with rented.harness.dispatching(rented.dispatcher()):
         job_id = await rented.submit("work 0.1", workload="laddered")
         await rented.reach(job_id, State.WAITING_FOR_GPU)
-        await rented.world.cancel(job_id)
+        await rented.harness.cancel(job_id)
         job = await rented.reach(job_id)
     assert job.state is State.CANCELLED
     assert job.costs == {}
 
 
 async def test_a_preempted_job_goes_on_from_its_checkpoint(rented: Rented) -> None:
-    async with rented.world.dispatching(rented.dispatcher()):
+    async with rented.harness.dispatching(rented.dispatcher()):
         job_id = await rented.submit("checkpoint half", "keep half done", "work_unless half 60")
         job = await rented.reach(job_id, State.RUNNING)
-        key = rented.world.bucket.key("scratch", job_id, "checkpoints", "half")
-        while not await rented.world.bucket.list_keys(key):
+        key = rented.harness.bucket.key("scratch", job_id, "checkpoints", "half")
+        while not await rented.harness.bucket.list_keys(key):
             await asyncio.sleep(0.05)
         assert job.call_id
         await asyncio.to_thread(rented.loopback.preempt, job.call_id)
@@ -177,23 +177,23 @@ async def test_a_dispatcher_that_died_before_it_noted_its_call_learns_it_from_th
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     rented.executor.launch = launch  # type: ignore[method-assign]
-    await rented.world.forget_lease()
-    async with rented.world.dispatching(rented.dispatcher()):
+    await rented.harness.forget_lease()
+    async with rented.harness.dispatching(rented.dispatcher()):
         job = await rented.reach(job_id)
-    verbs = await rented.world.verbs(job_id)
+    verbs = await rented.harness.verbs(job_id)
     assert (job.state, job.attempt) == (State.SUCCEEDED, 1), verbs
     assert (verbs.count("starting"), verbs.count("started"), len(job.costs)) == (1, 1, 1)
 
 
 async def test_a_launch_whose_outcome_nobody_learns_leaves_one_worker_that_counts(rented: Rented) -> None:
     rented.loopback.lose_reply("FunctionMap", times=1000)
-    async with rented.world.dispatching(rented.dispatcher(throttled_s=0.2)):
+    async with rented.harness.dispatching(rented.dispatcher(throttled_s=0.2)):
         job_id = await rented.submit("work 0.2", "save a.bin 256")
-        while not {"started", "interrupted"} & {*await rented.world.verbs(job_id)}:
+        while not {"started", "interrupted"} & {*await rented.harness.verbs(job_id)}:
             await asyncio.sleep(0.05)
         rented.loopback.heal()
         job = await rented.reach(job_id)
-    verbs = await rented.world.verbs(job_id)
+    verbs = await rented.harness.verbs(job_id)
     assert job.state is State.SUCCEEDED
     assert (verbs.count("started"), verbs.count("artifact_ready"), verbs.count("succeeded")) == (1, 1, 1)
     assert len(job.costs) == 1
@@ -201,7 +201,7 @@ async def test_a_launch_whose_outcome_nobody_learns_leaves_one_worker_that_count
 
 async def test_throttling_delays_and_counts_for_nothing(rented: Rented) -> None:
     rented.loopback.fail("FunctionMap", Status.RESOURCE_EXHAUSTED, times=1)
-    async with rented.world.dispatching(rented.dispatcher(throttled_s=0.2)):
+    async with rented.harness.dispatching(rented.dispatcher(throttled_s=0.2)):
         job_id = await rented.submit("work 0.1")
         job = await rented.reach(job_id)
     assert job.state is State.SUCCEEDED

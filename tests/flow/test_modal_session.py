@@ -22,8 +22,8 @@ from contracts.telemetry import FrameAck
 from kit.bus.event_store import EventStore
 from services.dispatcher.executors.modal_executor import ModalExecutor, open_modal_executor
 from services.dispatcher.executors.run_access import RunAccess
-from tests.harness.dispatch.dispatcher import World, a_world
-from tests.harness.runtime.executor_environment import Surroundings, serve
+from tests.harness.dispatch.dispatcher import DispatcherHarness, open_dispatcher_harness
+from tests.harness.runtime.executor_environment import ExecutorServers, serve
 from tests.harness.servers.gateway import Running, picture, running_gateway
 from tests.harness.sessions.scripted_session_worker import streamed_catalog
 from tests.modal_loopback import Loopback, dialled
@@ -37,16 +37,16 @@ CHUNK = 3
 
 
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Surroundings]:
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExecutorServers]:
     with serve(tmp_path_factory, ["tests.session_workers.watching.app"]) as servers:
         yield servers
 
 
 @dataclass
 class Rented:
-    """A world whose sessions have their workers on Modal."""
+    """A harness whose sessions have their workers on Modal."""
 
-    world: World
+    harness: DispatcherHarness
     gateway: Running
     executor: ModalExecutor
     loopback: Loopback
@@ -78,10 +78,10 @@ class Streaming:
         return found
 
     async def job(self) -> Job:
-        return await self.rented.world.job(job_id_of_session(self.id), TENANT)
+        return await self.rented.harness.job(job_id_of_session(self.id), TENANT)
 
     async def acks(self) -> list[FrameAck]:
-        store = EventStore(self.rented.world.client, TELEMETRY.name)
+        store = EventStore(self.rented.harness.client, TELEMETRY.name)
         history = store.history(0, telemetry_subject(TENANT, self.id, "acks"))
         kept = [SessionFrameAcked.model_validate_json(stored.body) async for stored in history]
         return [ack for one in kept for ack in one.acks]
@@ -100,26 +100,26 @@ class Streaming:
 
 
 @pytest.fixture
-async def rented(servers: Surroundings, tmp_path: Path) -> AsyncIterator[Rented]:
+async def rented(servers: ExecutorServers, tmp_path: Path) -> AsyncIterator[Rented]:
     async with rent(servers, tmp_path, servers.access()) as rented:
         yield rented
         servers.loopback.heal()
 
 
 @asynccontextmanager
-async def rent(servers: Surroundings, folder: Path, access: RunAccess, **gateway: Any) -> AsyncIterator[Rented]:
+async def rent(servers: ExecutorServers, folder: Path, access: RunAccess, **gateway: Any) -> AsyncIterator[Rented]:
     async with AsyncExitStack() as stack:
         stack.enter_context(streamed_catalog())
-        world = await stack.enter_async_context(a_world(servers.nats, servers.s3))
+        harness = await stack.enter_async_context(open_dispatcher_harness(servers.nats, servers.s3))
         told: dict[str, Any] = {"executor": "modal", "worker_bus": "nats"} | gateway
         opening = running_gateway(servers.nats.settings, servers.s3.settings, folder, **told)
         running = await stack.enter_async_context(opening)
         stack.enter_context(dialled(servers.loopback))
         executor = await stack.enter_async_context(
-            open_modal_executor(servers.modal_settings(), world.bucket, access)
+            open_modal_executor(servers.modal_settings(), harness.bucket, access)
         )  # fmt: skip
-        await stack.enter_async_context(world.dispatching(world.dispatcher(executor, WORKLOAD, **QUICK)))
-        yield Rented(world, running, executor, servers.loopback)
+        await stack.enter_async_context(harness.dispatching(harness.dispatcher(executor, WORKLOAD, **QUICK)))
+        yield Rented(harness, running, executor, servers.loopback)
 
 
 async def test_a_session_lives_on_modal_loses_its_container_and_goes_on(rented: Rented) -> None:
@@ -156,12 +156,12 @@ async def test_a_session_lives_on_modal_loses_its_container_and_goes_on(rented: 
     accepted = [ack.seq for ack in acks if ack.status == "accepted"]
     assert told <= set(accepted)
     assert shown["frames"]["sent"] == session.sent
-    lines = json.loads(await rented.world.bucket.get(chunk_of(rented, session, shown["chunk"]["number"])))
+    lines = json.loads(await rented.harness.bucket.get(chunk_of(rented, session, shown["chunk"]["number"])))
     assert [line["seq"] for line in lines] == accepted, "nothing that was accepted is lost, nothing is there twice"
 
     job = await session.job()
     assert (job.state, job.attempt) == (State.SUCCEEDED, 2)
-    events = await rented.world.events(job.id, TENANT)
+    events = await rented.harness.events(job.id, TENANT)
     paid = [data["cost"]["usd"] for what, data in events if what in ("interrupted", "succeeded") and data["cost"]]
     assert len(paid) == 2, "each attempt is paid for, once"
     assert shown["cost"]["actual_usd"] == pytest.approx(sum(paid), abs=1e-6)
@@ -183,14 +183,14 @@ async def test_a_session_is_replayed_on_modal(rented: Rented) -> None:
     assert (shown["state"], shown["frames"]["accepted"]) == ("stopped", 4), shown
     chunks = [ended["chunk"]["number"], shown["chunk"]["number"]]
     read = [
-        json.loads(await rented.world.bucket.get(chunk_of(rented, one, number)))
+        json.loads(await rented.harness.bucket.get(chunk_of(rented, one, number)))
         for one, number in zip((session, again), chunks, strict=True)
     ]
     assert read[0] == read[1]
 
 
 async def test_where_workers_reach_the_gateway_only_a_session_is_refused_before_there_is_one(
-    servers: Surroundings, tmp_path: Path
+    servers: ExecutorServers, tmp_path: Path
 ) -> None:
     access = RunAccess(servers.nats.tokens, "ingest", "https://vision.example.com")
     async with rent(servers, tmp_path, access, worker_bus="ingest") as rented:
@@ -204,7 +204,7 @@ async def test_where_workers_reach_the_gateway_only_a_session_is_refused_before_
 
 
 async def test_a_dispatcher_that_was_told_otherwise_launches_nothing_for_it(
-    servers: Surroundings, tmp_path: Path
+    servers: ExecutorServers, tmp_path: Path
 ) -> None:
     access = RunAccess(servers.nats.tokens, "ingest", "https://vision.example.com")
     async with rent(servers, tmp_path, access) as rented:
@@ -218,9 +218,9 @@ async def test_a_dispatcher_that_was_told_otherwise_launches_nothing_for_it(
 
 
 async def rented_events(rented: Rented, session: Streaming) -> list[tuple[str, dict[str, Any]]]:
-    history = rented.world.store.history(0, f"saccade.evt.{TENANT}.session.{session.id}.*")
+    history = rented.harness.store.history(0, f"saccade.evt.{TENANT}.session.{session.id}.*")
     return [(one.subject.rpartition(".")[2], json.loads(one.body)["data"]) async for one in history]
 
 
 def chunk_of(rented: Rented, session: Streaming, number: int) -> str:
-    return rented.world.bucket.key("results", job_id_of_session(session.id), f"chunk_{number:04d}.json")
+    return rented.harness.bucket.key("results", job_id_of_session(session.id), f"chunk_{number:04d}.json")

@@ -15,8 +15,8 @@ from contracts.events.base import Message
 from contracts.ids import pipeline_id_of
 from contracts.job import State
 from kit.bus.event_store import EventStore
-from tests.harness.dispatch.crashing_dispatcher import Doom, DoomedExecutor, DoomedStore
-from tests.harness.dispatch.dispatcher import Servers, World, a_world, kill, shared_servers
+from tests.harness.dispatch.crashing_dispatcher import CrashingExecutor, CrashingStore, CrashTrigger
+from tests.harness.dispatch.dispatcher import DispatcherHarness, Servers, kill, open_dispatcher_harness, shared_servers
 from tests.harness.dispatch.pipelines import (
     STAGES,
     half_done_until_stopped,
@@ -43,7 +43,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
         yield both
 
 
-class PipelineDoom(Doom):
+class PipelineDoom(CrashTrigger):
     """Counts what is said of a pipeline and what submits, cancels or retries a stage's job; dead, nothing acts."""
 
     async def run(self, name: str, act: Any) -> Any:
@@ -52,7 +52,7 @@ class PipelineDoom(Doom):
         return await act()
 
 
-class PipelineStore(DoomedStore):
+class PipelineStore(CrashingStore):
     """Marks the publishes that act for a pipeline."""
 
     MARK = "publish pipeline's"
@@ -61,7 +61,7 @@ class PipelineStore(DoomedStore):
         *_, job_id, verb = message.subject.split(".")
         act = functools.partial(EventStore.publish, self, message, **condition)
         counts = pipeline_id_of(job_id) is None or verb in ("submitted", "cancel_requested", "retrying")
-        return int(await self._doom.run(f"{self.MARK if counts else 'publish'} {verb}", act))
+        return int(await self._trigger.run(f"{self.MARK if counts else 'publish'} {verb}", act))
 
 
 async def is_refused(worker: Worker) -> None:
@@ -70,55 +70,55 @@ async def is_refused(worker: Worker) -> None:
         await worker.interrupted("user", ErrorCode.CLIP_STATIC)
 
 
-async def play(world: World, doom: Doom) -> None:
+async def play(harness: DispatcherHarness, trigger: CrashTrigger) -> None:
     """A shard is refused while another one runs, somebody asks for the pipeline again, and it succeeds."""
     executor = stage_executor(
-        world, {("shape", 1): [is_refused, leaves_a_file], ("shape", 2): [half_done_until_stopped, leaves_a_file]}
+        harness, {("shape", 1): [is_refused, leaves_a_file], ("shape", 2): [half_done_until_stopped, leaves_a_file]}
     )
-    doomed = DoomedExecutor(executor, doom)
-    first = world.dispatcher(doomed, *relay(), store=PipelineStore(world, doom), **QUICK)
-    job_id = await world.submit(workload="relay")
+    crashing = CrashingExecutor(executor, trigger)
+    first = harness.dispatcher(crashing, *relay(), store=PipelineStore(harness, trigger), **QUICK)
+    job_id = await harness.submit(workload="relay")
     running = asyncio.create_task(first.run(asyncio.Event()))
-    ended = asyncio.create_task(_live_through(world, job_id))
-    dead = asyncio.create_task(doom.dead.wait())
+    ended = asyncio.create_task(_live_through(harness, job_id))
+    dead = asyncio.create_task(trigger.dead.wait())
     await asyncio.wait([ended, dead], return_when=asyncio.FIRST_COMPLETED)
     await kill(running)
-    await world.forget_lease()
+    await harness.forget_lease()
     try:
-        async with world.dispatching(world.dispatcher(executor, *relay(), **QUICK)):
+        async with harness.dispatching(harness.dispatcher(executor, *relay(), **QUICK)):
             await ended
             await asyncio.sleep(0.02)
     finally:
         dead.cancel()
         ended.cancel()
         await executor.end()
-    verbs = await world.verbs(job_id)
+    verbs = await harness.verbs(job_id)
     assert (verbs.count("failed"), verbs.count("succeeded"), verbs.count("starting")) == (1, 1, 2), verbs
     assert verbs.count("stage_completed") == len(STAGES), verbs
-    parts = await jobs_of(world, job_id)
+    parts = await jobs_of(harness, job_id)
     for part_id in parts:
-        of_part = await world.verbs(part_id)
+        of_part = await harness.verbs(part_id)
         assert of_part.count("succeeded") == 1
         assert of_part[-1] == "succeeded", "what has succeeded is not done again"
     launched = [(one.job_id, one.attempt) for one in executor.launched]
     assert len(launched) == len(set(launched)), "no attempt is launched twice"
-    assert (await whole(world, job_id)).actual_usd == paid(parts) > 0
-    files = [data["artifact"]["name"] for verb, data in await world.events(job_id) if verb == "artifact_ready"]
+    assert (await whole(harness, job_id)).actual_usd == paid(parts) > 0
+    files = [data["artifact"]["name"] for verb, data in await harness.events(job_id) if verb == "artifact_ready"]
     owners = [one.submitted.part_of for one in parts.values() if one.submitted.part_of]
     assert sorted(files) == sorted(f"{one.stage}_{one.shard}.txt" for one in owners)
 
 
-async def _live_through(world: World, job_id: str) -> None:
-    await world.reach(job_id, State.FAILED)
-    await world.retry(job_id)
-    await world.reach(job_id, State.SUCCEEDED)
+async def _live_through(harness: DispatcherHarness, job_id: str) -> None:
+    await harness.reach(job_id, State.FAILED)
+    await harness.retry(job_id)
+    await harness.reach(job_id, State.SUCCEEDED)
 
 
 async def test_whichever_line_it_dies_at(servers: Servers) -> None:
     seed = random.randrange(2**32)
-    async with a_world(*servers) as world:
+    async with open_dispatcher_harness(*servers) as harness:
         unharmed = PipelineDoom(None, after=False)
-        await play(world, unharmed)
+        await play(harness, unharmed)
         acts = set(unharmed.passed)
         said = ("queued", "starting", "started", "submitted", "cancel_requested", "interrupted", "failed", "retrying")
         assert {
@@ -126,12 +126,12 @@ async def test_whichever_line_it_dies_at(servers: Servers) -> None:
         } <= acts
         for at in random.Random(seed).sample(range(len(unharmed.passed)), POINTS):
             after = bool(at % 2)
-            await world.clear()
-            doom = PipelineDoom(at, after=after)
+            await harness.clear()
+            trigger = PipelineDoom(at, after=after)
             try:
-                await play(world, doom)
+                await play(harness, trigger)
             except (AssertionError, TimeoutError) as error:
                 side = "after" if after else "before"
-                error.add_note(f"seed {seed}: died {side} step {at} of {doom.passed}")
+                error.add_note(f"seed {seed}: died {side} step {at} of {trigger.passed}")
                 raise
-            assert doom.dead.is_set() or at >= len(doom.passed)
+            assert trigger.dead.is_set() or at >= len(trigger.passed)

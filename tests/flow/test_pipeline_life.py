@@ -14,7 +14,7 @@ from contracts.errors import SaccadeError
 from contracts.events.base import decode
 from contracts.ids import stage_job_id
 from contracts.job import State
-from tests.harness.dispatch.dispatcher import Servers, World, a_world, shared_servers
+from tests.harness.dispatch.dispatcher import DispatcherHarness, Servers, open_dispatcher_harness, shared_servers
 from tests.harness.dispatch.pipelines import (
     SHARDS,
     half_done_until_stopped,
@@ -36,18 +36,18 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
         yield both
 
 
-async def submit(world: World, **fields: object) -> str:
-    return await world.submit(workload="relay", **fields)
+async def submit(harness: DispatcherHarness, **fields: object) -> str:
+    return await harness.submit(workload="relay", **fields)
 
 
 async def test_its_stages_run_one_after_the_other_and_their_files_are_its_own(servers: Servers) -> None:
-    async with a_world(*servers) as world:
-        executor = stage_executor(world)
-        async with world.dispatching(world.dispatcher(executor, *relay())):
-            job_id = await submit(world)
-            job = await world.reach(job_id)
+    async with open_dispatcher_harness(*servers) as harness:
+        executor = stage_executor(harness)
+        async with harness.dispatching(harness.dispatcher(executor, *relay())):
+            job_id = await submit(harness)
+            job = await harness.reach(job_id)
         assert job.state is State.SUCCEEDED
-        assert await world.verbs(job_id) == [
+        assert await harness.verbs(job_id) == [
             "submitted", "queued", "starting", "started", "artifact_ready", "stage_completed",
             *["artifact_ready"] * SHARDS, "stage_completed", "artifact_ready", "stage_completed", "succeeded",
         ]  # fmt: skip
@@ -56,11 +56,11 @@ async def test_its_stages_run_one_after_the_other_and_their_files_are_its_own(se
         assert launched[-1] == stage_job_id(job_id, "bind", 0)
         assert sorted(launched) == sorted(parts_of(job_id))
         assert all(one.output_job_id == job_id for one in executor.launched)
-        manifest = json.loads(await world.bucket.get(job.manifest_key or ""))
+        manifest = json.loads(await harness.bucket.get(job.manifest_key or ""))
         names = ["bind_0.txt", "gather_0.txt", *(f"shape_{shard}.txt" for shard in range(SHARDS))]
         assert [one["name"] for one in manifest["artifacts"]] == names
-        parts = await jobs_of(world, job_id)
-        assert (await whole(world, job_id)).actual_usd == paid(parts) > 0
+        parts = await jobs_of(harness, job_id)
+        assert (await whole(harness, job_id)).actual_usd == paid(parts) > 0
 
 
 async def test_how_far_it_is_is_told_as_an_event_and_as_a_file(servers: Servers) -> None:
@@ -69,45 +69,48 @@ async def test_how_far_it_is_is_told_as_an_event_and_as_a_file(servers: Servers)
     async def hear(message: Msg) -> None:
         told.append(decode(message.data).data)
 
-    async with a_world(*servers) as world:
-        executor = stage_executor(world, {("shape", 1): [half_done_until_stopped]})
-        async with world.dispatching(world.dispatcher(executor, *relay())):
-            job_id = await submit(world)
-            await world.client.subscribe(f"saccade.prog.*.job.{job_id}.progressed", cb=hear)
-            await reach_part(world, job_id, "shape", 1, State.RUNNING)
+    async with open_dispatcher_harness(*servers) as harness:
+        executor = stage_executor(harness, {("shape", 1): [half_done_until_stopped]})
+        async with harness.dispatching(harness.dispatcher(executor, *relay())):
+            job_id = await submit(harness)
+            await harness.client.subscribe(f"saccade.prog.*.job.{job_id}.progressed", cb=hear)
+            await reach_part(harness, job_id, "shape", 1, State.RUNNING)
             # The first stage, and of the second two shards and half of the third one.
             await until(lambda: bool(told) and told[-1]["fraction"] == pytest.approx(0.2 + 0.6 * 2.5 / 3, abs=1e-3))
             assert told[-1]["stage"] == "shape"
             assert told[-1]["message"] == "2 of 3 parts are done. Shape"
             assert [one["fraction"] for one in told] == sorted(one["fraction"] for one in told)
-            file = await progress_file(world, job_id)
+            file = await progress_file(harness, job_id)
             assert file["state"] == "running"
             assert [one["done"] for one in file["stages"]] == [True, False, False]
-            gather = (await jobs_of(world, job_id))[stage_job_id(job_id, "gather", 0)]
+            gather = (await jobs_of(harness, job_id))[stage_job_id(job_id, "gather", 0)]
             assert file["stages"][0]["cost_usd"] == paid({gather.id: gather}) > 0
             assert file["stages"][2]["cost_usd"] == 0
-            await world.cancel(job_id)
-            await world.reach(job_id, State.CANCELLED)
-            await until_async(lambda: _state_is(world, job_id, "cancelled"))
+            await harness.cancel(job_id)
+            await harness.reach(job_id, State.CANCELLED)
+            await until_async(lambda: _state_is(harness, job_id, "cancelled"))
 
 
 async def test_the_file_of_a_pipeline_that_is_done_says_so(servers: Servers) -> None:
-    async with a_world(*servers) as world, world.dispatching(world.dispatcher(stage_executor(world), *relay())):
-        job_id = await submit(world)
-        await world.reach(job_id)
-        file = await progress_file(world, job_id)
+    async with (
+        open_dispatcher_harness(*servers) as harness,
+        harness.dispatching(harness.dispatcher(stage_executor(harness), *relay())),
+    ):
+        job_id = await submit(harness)
+        await harness.reach(job_id)
+        file = await progress_file(harness, job_id)
         assert (file["state"], file["fraction"]) == ("succeeded", 1.0)
 
 
-async def _state_is(world: World, job_id: str, state: str) -> bool:
-    return bool((await progress_file(world, job_id))["state"] == state)
+async def _state_is(harness: DispatcherHarness, job_id: str, state: str) -> bool:
+    return bool((await progress_file(harness, job_id))["state"] == state)
 
 
-async def progress_file(world: World, job_id: str) -> dict[str, Any]:
-    key = world.bucket.key("results", job_id, "progress.json")
+async def progress_file(harness: DispatcherHarness, job_id: str) -> dict[str, Any]:
+    key = harness.bucket.key("results", job_id, "progress.json")
     while True:
         try:
-            found: dict[str, Any] = json.loads(await world.bucket.get(key))
+            found: dict[str, Any] = json.loads(await harness.bucket.get(key))
         except SaccadeError:  # this server gives half a file while it is written; others give the old or the new one
             await anyio.sleep(0.02)
         else:

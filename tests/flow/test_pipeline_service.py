@@ -14,7 +14,7 @@ from contracts.ids import stage_job_id
 from contracts.job import State
 from kit.settings import inherited_environment
 from services.dispatcher.executors.local_executor import LocalExecutor
-from tests.harness.dispatch.dispatcher import Servers, World, a_world, shared_servers
+from tests.harness.dispatch.dispatcher import DispatcherHarness, Servers, open_dispatcher_harness, shared_servers
 from tests.harness.dispatch.pipelines import reach_part, relay, relay_catalog
 from tests.harness.servers.gateway import Running, code_of, picture, running_gateway, video
 
@@ -31,7 +31,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 class Service:
     """A gateway and a dispatcher with real workers."""
 
-    world: World
+    harness: DispatcherHarness
     running: Running
 
     async def ask(self, **fields: Any) -> dict[str, Any]:
@@ -59,11 +59,11 @@ async def service(servers: Servers, tmp_path: Path) -> AsyncIterator[Service]:
     executor = LocalExecutor(tmp_path / "runs", nats.settings, s3.settings, slots=4, environment=environment)
     try:
         async with (
-            a_world(nats, s3) as world,
+            open_dispatcher_harness(nats, s3) as harness,
             running_gateway(nats.settings, s3.settings, tmp_path) as running,
-            world.dispatching(world.dispatcher(executor, *relay())),
+            harness.dispatching(harness.dispatcher(executor, *relay())),
         ):
-            yield Service(world, running)
+            yield Service(harness, running)
     finally:
         await executor.close()
 
@@ -101,7 +101,9 @@ async def test_a_stage_s_job_is_not_cancelled_or_retried_alone(service: Service)
     video_id = await service.running.uploaded(video())
     job = await service.ask(inputs={"video": video_id})
     part_id = stage_job_id(job["id"], "gather", 0)
-    await reach_part(service.world, job["id"], "gather", 0, State.QUEUED, State.STARTING, State.RUNNING, tenant="local")
+    await reach_part(
+        service.harness, job["id"], "gather", 0, State.QUEUED, State.STARTING, State.RUNNING, tenant="local"
+    )
     for verb in ("cancel", "retry"):
         answer = await service.running.http.post(f"/v1/jobs/{part_id}/{verb}")
         assert code_of(answer) == "job_in_pipeline"

@@ -27,9 +27,9 @@ from contracts.telemetry import FRAME_SEQ, FrameAck, JointBatch
 from modal_workers.runtime.sessions.telemetry_source import OwnConsumers
 from modal_workers.runtime.sessions.telemetry_tail import Recorded, read_all
 from tests.harness.network.shaping_proxy import BadLine, Shape
-from tests.harness.runtime.executor_environment import House, open_local_house
+from tests.harness.runtime.executor_environment import ExecutorHarness, open_local_harness
 from tests.harness.runtime.job_driver import TENANT
-from tests.harness.runtime.session_driver import SessionDesk
+from tests.harness.runtime.session_driver import SessionDriver
 from tests.harness.servers.embedded import HOST, EmbeddedNats, EmbeddedS3, free_port, wait_for_port
 from tests.harness.servers.gateway import keys_file
 from tests.harness.sessions.skewed_senders import Sending, sending
@@ -69,10 +69,10 @@ def gateway(folder: Path, nats: EmbeddedNats, s3: EmbeddedS3) -> Iterator[int]:
 
 
 @dataclass
-class Surroundings:
+class ShapedLine:
     """Servers, and the bad line to them."""
 
-    house: House
+    harness: ExecutorHarness
     line: BadLine
     nats_port: int
     gateway_port: int
@@ -89,14 +89,14 @@ class Surroundings:
 
 
 @asynccontextmanager
-async def surroundings(folder: Path, seed: int) -> AsyncIterator[Surroundings]:
+async def open_shaped_line(folder: Path, seed: int) -> AsyncIterator[ShapedLine]:
     for name in ("nats", "s3"):
         (folder / name).mkdir()
     with EmbeddedNats(folder / "nats") as nats, EmbeddedS3(folder / "s3") as s3:
-        async with open_local_house(folder / "data", nats, s3) as house:
+        async with open_local_harness(folder / "data", nats, s3) as harness:
             with gateway(folder, nats, s3) as port:
                 async with BadLine(SHAPE, random.Random(seed)) as line:
-                    yield Surroundings(house, line, await line.to(urlsplit(nats.url).port or 0), await line.to(port))
+                    yield ShapedLine(harness, line, await line.to(urlsplit(nats.url).port or 0), await line.to(port))
 
 
 @dataclass
@@ -184,14 +184,14 @@ class Played:
         )
 
 
-async def play(there: Surroundings, way: str, seconds: float) -> Played:
+async def play(there: ShapedLine, way: str, seconds: float) -> Played:
     """Stream over the bad line for a while and stop."""
-    session = SessionDesk(there.house.desk)
+    session = SessionDriver(there.harness.driver)
     long_s = seconds + 600
     params = {"service_s": SERVICE_S, "chunk_frames": 1000}
     assignment = await session.open(params, max_length_s=long_s, idle_timeout_s=long_s)
-    await there.house.executor().launch(assignment, WORKLOAD.compute)
-    await session.until_said("session.ready")
+    await there.harness.executor().launch(assignment, WORKLOAD.compute)
+    await session.until_published("session.ready")
     began_s, by_nats = now_s(), there.by_nats(session.session_id)
     joints_by = by_nats if way == "nats" else there.by_http(session.session_id)
     arm_sends = Sending(joints_by, began_s, skew_s=SKEW_S, joints_hz=JOINTS_HZ)
@@ -202,10 +202,10 @@ async def play(there: Surroundings, way: str, seconds: float) -> Played:
         camera_stats = await asyncio.to_thread(camera.stop)
         arm_stats = await asyncio.to_thread(arm.stop)
     await session.stop()
-    await there.house.desk.until(session.job_id, State.SUCCEEDED)
+    await there.harness.driver.until(session.job_id, State.SUCCEEDED)
     seen = Seen()
     subjects = telemetry_subject(TENANT, session.session_id, "*")
-    await read_all(OwnConsumers(there.house.desk.store.client, subjects), seen.take)
+    await read_all(OwnConsumers(there.harness.driver.store.client, subjects), seen.take)
     ages_s, errors_s, untold, misses = [], [], 0, []
     for ack in seen.accepted:
         taken_s = began_s + seen.taken_s[ack.seq]
@@ -225,7 +225,7 @@ async def play(there: Surroundings, way: str, seconds: float) -> Played:
 async def test_a_bad_line_makes_nothing_wrong_and_little_late(tmp_path: Path, seed: int, soak_runs: int) -> None:
     """Two arms at once, one whose joints come by NATS and one by HTTP; pictures by NATS."""
     seconds = 0.5 * soak_runs
-    async with surroundings(tmp_path, seed) as there:
+    async with open_shaped_line(tmp_path, seed) as there:
         played = await asyncio.gather(*(play(there, way, seconds) for way in ("nats", "http")))
     print(f"--seed {seed}: {seconds:.0f} s, {len(there.line.stalls)} stalls")
     for one in played:

@@ -12,7 +12,14 @@ import pytest
 from contracts.ids import new_id
 from contracts.job import State
 from services.dispatcher.executors.executor import CallState, CallStatus
-from tests.harness.runtime.executor_environment import EXECUTORS, House, Surroundings, of_run, open_house, serve
+from tests.harness.runtime.executor_environment import (
+    EXECUTORS,
+    ExecutorHarness,
+    ExecutorServers,
+    open_harness,
+    processes_of_run,
+    serve,
+)
 from tests.harness.runtime.job_driver import WAIT_S
 from tests.workers.scripted.spec import WORKLOAD
 
@@ -20,23 +27,25 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Surroundings]:
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExecutorServers]:
     with serve(tmp_path_factory) as servers:
         yield servers
 
 
 @pytest.fixture(params=EXECUTORS)
-async def house(request: pytest.FixtureRequest, tmp_path: Path, servers: Surroundings) -> AsyncIterator[House]:
-    async with open_house(request.param, tmp_path / "data", servers) as house:
-        yield house
+async def harness(
+    request: pytest.FixtureRequest, tmp_path: Path, servers: ExecutorServers
+) -> AsyncIterator[ExecutorHarness]:
+    async with open_harness(request.param, tmp_path / "data", servers) as harness:
+        yield harness
 
 
-async def test_a_job_runs_and_everything_it_says_is_in_order(house: House) -> None:
-    assignment, status = await house.play(
+async def test_a_job_runs_and_everything_it_says_is_in_order(harness: ExecutorHarness) -> None:
+    assignment, status = await harness.play(
         "stage first", "progress 0.5", "save a.bin 1024", "stage second", "save b/c.bin 2560", state=State.SUCCEEDED
     )
     assert status == CallStatus(CallState.ENDED, 0, status.detail, None)
-    assert await house.desk.types(assignment.job_id) == [
+    assert await harness.driver.types(assignment.job_id) == [
         "job.submitted",
         "job.starting",
         "job.started",
@@ -46,7 +55,7 @@ async def test_a_job_runs_and_everything_it_says_is_in_order(house: House) -> No
         "job.stage_completed",
         "job.succeeded",
     ]
-    job = await house.desk.job(assignment.job_id)
+    job = await harness.driver.job(assignment.job_id)
     assert job.result is not None
     assert job.result["steps_done"] == 5
     cost = job.costs[assignment.run_id]
@@ -63,174 +72,180 @@ async def test_a_job_runs_and_everything_it_says_is_in_order(house: House) -> No
         (["hoard"], "out_of_memory", "out_of_memory"),
     ],
 )
-async def test_a_failure_is_said_once_with_its_class(house: House, script: list[str], failure: str, code: str) -> None:
-    assignment, status = await house.play(*script, state=State.INTERRUPTED)
-    job = await house.desk.job(assignment.job_id)
+async def test_a_failure_is_said_once_with_its_class(
+    harness: ExecutorHarness, script: list[str], failure: str, code: str
+) -> None:
+    assignment, status = await harness.play(*script, state=State.INTERRUPTED)
+    job = await harness.driver.job(assignment.job_id)
     assert job.error is not None
     assert (job.failure, job.error.code) == (failure, code)
     assert "and more" not in job.error.message
     assert "Traceback" not in job.error.message
     assert job.costs[assignment.run_id].seconds > 0
-    assert (await house.desk.types(assignment.job_id)).count("job.interrupted") == 1
+    assert (await harness.driver.types(assignment.job_id)).count("job.interrupted") == 1
     assert status.failure is None, "the events have said it"
 
 
 @pytest.mark.parametrize(("step", "exit_code"), [("exit 3", 3), ("kill", 137)])
-async def test_a_worker_that_dies_without_a_word_is_lost(house: House, step: str, exit_code: int) -> None:
-    assignment, status = await house.play("stage first", "children", step, state=State.RUNNING)
+async def test_a_worker_that_dies_without_a_word_is_lost(harness: ExecutorHarness, step: str, exit_code: int) -> None:
+    assignment, status = await harness.play("stage first", "children", step, state=State.RUNNING)
     assert (status.state, status.exit_code, status.failure) == (CallState.ENDED, exit_code, "lost")
-    assert not of_run(assignment), "its children went with it"
+    assert not processes_of_run(assignment), "its children went with it"
 
 
-async def test_a_family_that_takes_too_much_memory_is_ended_as_such(house: House) -> None:
-    assignment, status = await house.play("hoard_in_children", "sleep 60", state=State.RUNNING)
+async def test_a_family_that_takes_too_much_memory_is_ended_as_such(harness: ExecutorHarness) -> None:
+    assignment, status = await harness.play("hoard_in_children", "sleep 60", state=State.RUNNING)
     assert status.failure == "out_of_memory"
-    assert not of_run(assignment)
+    assert not processes_of_run(assignment)
 
 
-async def test_cancel_in_the_middle_stops_the_job_and_the_job_says_so(house: House) -> None:
-    executor = house.executor()
+async def test_cancel_in_the_middle_stops_the_job_and_the_job_says_so(harness: ExecutorHarness) -> None:
+    executor = harness.executor()
     for _ in range(5):  # on a machine that is busy enough the worker is killed before it could say so
-        assignment = await house.desk.submit("children", "stage first", "work 60")
+        assignment = await harness.driver.submit("children", "stage first", "work 60")
         call_id = await executor.launch(assignment, WORKLOAD.compute)
-        await house.desk.until(assignment.job_id, State.RUNNING)
-        await house.desk.until_progress(assignment.job_id)
+        await harness.driver.until(assignment.job_id, State.RUNNING)
+        await harness.driver.until_progress(assignment.job_id)
         await executor.cancel(call_id)
-        assert not of_run(assignment)
+        assert not processes_of_run(assignment)
         status = await executor.poll(call_id)
         assert status.state is CallState.ENDED
         await executor.cancel(call_id)  # again: nothing happens
         if status.exit_code != 137:
             break
-    job = await house.desk.job(assignment.job_id)
+    job = await harness.driver.job(assignment.job_id)
     assert (job.state, job.failure) == (State.INTERRUPTED, "preempted")
 
 
 @pytest.mark.parametrize("steps", [["sleep 60"], ["children", "ignore_signals", "sleep 60"]])
-async def test_a_job_that_does_not_listen_is_gone_too_with_all_its_children(house: House, steps: list[str]) -> None:
-    executor = house.executor()
-    assignment = await house.desk.submit(*steps[:-1], "keep reached here", steps[-1])
+async def test_a_job_that_does_not_listen_is_gone_too_with_all_its_children(
+    harness: ExecutorHarness, steps: list[str]
+) -> None:
+    executor = harness.executor()
+    assignment = await harness.driver.submit(*steps[:-1], "keep reached here", steps[-1])
     call_id = await executor.launch(assignment, WORKLOAD.compute)
-    await house.desk.until(assignment.job_id, State.RUNNING)
+    await harness.driver.until(assignment.job_id, State.RUNNING)
     end = time.monotonic() + WAIT_S
-    key = house.desk.bucket.key("scratch", assignment.job_id, "checkpoints", "reached")
-    while not await house.desk.bucket.list_keys(key):
+    key = harness.driver.bucket.key("scratch", assignment.job_id, "checkpoints", "reached")
+    while not await harness.driver.bucket.list_keys(key):
         assert time.monotonic() < end
         await asyncio.sleep(0.05)
-    assert of_run(assignment)
+    assert processes_of_run(assignment)
     await executor.cancel(call_id)
-    assert not of_run(assignment)
+    assert not processes_of_run(assignment)
     assert (await executor.poll(call_id)).state is CallState.ENDED
 
 
-async def test_a_cancel_before_the_claim_leaves_nothing_behind(house: House) -> None:
-    executor = house.executor()
-    assignment = await house.desk.submit("save a.bin 256")
+async def test_a_cancel_before_the_claim_leaves_nothing_behind(harness: ExecutorHarness) -> None:
+    executor = harness.executor()
+    assignment = await harness.driver.submit("save a.bin 256")
     call_id = await executor.launch(assignment, WORKLOAD.compute)
     await executor.cancel(call_id)
-    assert not of_run(assignment)
+    assert not processes_of_run(assignment)
     assert (await executor.poll(call_id)).state is CallState.ENDED
-    assert await house.desk.types(assignment.job_id) == ["job.submitted", "job.starting"]
+    assert await harness.driver.types(assignment.job_id) == ["job.submitted", "job.starting"]
 
 
-async def test_a_worker_whose_job_was_cancelled_meanwhile_does_nothing(house: House) -> None:
-    executor = house.executor()
-    assignment = await house.desk.submit("save a.bin 256")
-    await house.desk.ask_for_cancel(assignment.job_id)
-    status = await house.ended(executor, await executor.launch(assignment, WORKLOAD.compute))
+async def test_a_worker_whose_job_was_cancelled_meanwhile_does_nothing(harness: ExecutorHarness) -> None:
+    executor = harness.executor()
+    assignment = await harness.driver.submit("save a.bin 256")
+    await harness.driver.request_cancel(assignment.job_id)
+    status = await harness.ended(executor, await executor.launch(assignment, WORKLOAD.compute))
     assert (status.exit_code, status.failure) == (0, None)
-    assert await house.desk.types(assignment.job_id) == ["job.submitted", "job.starting", "job.cancel_requested"]
+    assert await harness.driver.types(assignment.job_id) == ["job.submitted", "job.starting", "job.cancel_requested"]
 
 
-async def test_a_running_worker_hears_by_itself_that_its_job_is_to_end(house: House) -> None:
-    executor = house.executor()
-    assignment = await house.desk.submit("work 60")
+async def test_a_running_worker_hears_by_itself_that_its_job_is_to_end(harness: ExecutorHarness) -> None:
+    executor = harness.executor()
+    assignment = await harness.driver.submit("work 60")
     call_id = await executor.launch(assignment, WORKLOAD.compute)
-    await house.desk.until(assignment.job_id, State.RUNNING)
-    await house.desk.ask_for_cancel(assignment.job_id)
-    await house.ended(executor, call_id)
-    assert (await house.desk.job(assignment.job_id)).state is State.INTERRUPTED
+    await harness.driver.until(assignment.job_id, State.RUNNING)
+    await harness.driver.request_cancel(assignment.job_id)
+    await harness.ended(executor, call_id)
+    assert (await harness.driver.job(assignment.job_id)).state is State.INTERRUPTED
 
 
-async def test_a_run_that_lost_its_job_writes_nothing_more(house: House) -> None:
-    executor = house.executor()
-    first = await house.desk.submit("sleep 0.6", "save late.bin 256")
+async def test_a_run_that_lost_its_job_writes_nothing_more(harness: ExecutorHarness) -> None:
+    executor = harness.executor()
+    first = await harness.driver.submit("sleep 0.6", "save late.bin 256")
     call_id = await executor.launch(first, WORKLOAD.compute)
-    await house.desk.until(first.job_id, State.RUNNING)
-    second = await house.desk.take_away(first)
-    status = await house.ended(executor, call_id)
+    await harness.driver.until(first.job_id, State.RUNNING)
+    second = await harness.driver.replace_attempt(first)
+    status = await harness.ended(executor, call_id)
     assert (status.exit_code, status.failure) == (0, None)
-    assert (await house.desk.types(first.job_id))[-1] == "job.starting"
-    assert (await house.desk.job(first.job_id)).run_id == second.run_id
-    assert not await house.desk.bucket.list_keys(house.desk.bucket.key("results", first.job_id))
+    assert (await harness.driver.types(first.job_id))[-1] == "job.starting"
+    assert (await harness.driver.job(first.job_id)).run_id == second.run_id
+    assert not await harness.driver.bucket.list_keys(harness.driver.bucket.key("results", first.job_id))
 
 
-async def test_an_attempt_that_is_launched_twice_runs_once(house: House) -> None:
-    one, other = house.executor(), house.executor()
-    assignment = await house.desk.submit("work 0.2", "save a.bin 256")
+async def test_an_attempt_that_is_launched_twice_runs_once(harness: ExecutorHarness) -> None:
+    one, other = harness.executor(), harness.executor()
+    assignment = await harness.driver.submit("work 0.2", "save a.bin 256")
     calls = await asyncio.gather(
         one.launch(assignment, WORKLOAD.compute),
         other.launch(assignment, WORKLOAD.compute),
         one.launch(assignment, WORKLOAD.compute),
     )
-    await house.desk.until(assignment.job_id, State.SUCCEEDED)
+    await harness.driver.until(assignment.job_id, State.SUCCEEDED)
     for executor, call_id in zip((one, other, one), calls, strict=True):
-        assert (await house.ended(executor, call_id)).state is CallState.ENDED
-    types = await house.desk.types(assignment.job_id)
+        assert (await harness.ended(executor, call_id)).state is CallState.ENDED
+    types = await harness.driver.types(assignment.job_id)
     assert types.count("job.started") == types.count("job.artifact_ready") == types.count("job.succeeded") == 1
 
 
-async def test_a_new_dispatcher_finds_polls_and_cancels_the_old_ones_workers(house: House) -> None:
-    old = house.executor()
-    short = await house.desk.submit("work 1")
-    long = await house.desk.submit("children", "work 60")
+async def test_a_new_dispatcher_finds_polls_and_cancels_the_old_ones_workers(harness: ExecutorHarness) -> None:
+    old = harness.executor()
+    short = await harness.driver.submit("work 1")
+    long = await harness.driver.submit("children", "work 60")
     calls = [await old.launch(assignment, WORKLOAD.compute) for assignment in (short, long)]
     await old.close()
-    new = house.executor()
-    if house.kind == "local":
+    new = harness.executor()
+    if harness.kind == "local":
         assert [await new.find(assignment.run_id) for assignment in (short, long)] == calls
     else:  # Modal finds a call by its id only, which the worker tells when it begins
-        job = await house.desk.until(long.job_id, State.RUNNING)
+        job = await harness.driver.until(long.job_id, State.RUNNING)
         assert job.call_id == calls[1]
     assert (await new.poll(calls[1])).state is CallState.RUNNING
-    status = await house.ended(new, calls[0])
+    status = await harness.ended(new, calls[0])
     assert status.failure is None
-    await house.desk.until(short.job_id, State.SUCCEEDED)
-    await house.desk.until(long.job_id, State.RUNNING)
+    await harness.driver.until(short.job_id, State.SUCCEEDED)
+    await harness.driver.until(long.job_id, State.RUNNING)
     await new.cancel(calls[1])
-    assert not of_run(long)
+    assert not processes_of_run(long)
     assert await new.find(new_id("run")) is None
 
 
 @pytest.mark.parametrize(
     "call_id", ["", "../../etc", "run_0198c0de-0000-7000-8000-000000000000", "fc-01K0000000000000000000"]
 )
-async def test_a_call_that_nobody_knows_has_ended(house: House, call_id: str) -> None:
-    executor = house.executor()
+async def test_a_call_that_nobody_knows_has_ended(harness: ExecutorHarness, call_id: str) -> None:
+    executor = harness.executor()
     status = await executor.poll(call_id)
     assert (status.state, status.failure) == (CallState.ENDED, "lost"), status.detail
     await executor.cancel(call_id)
     assert await executor.find(call_id) is None
 
 
-async def test_what_workers_cached_of_a_job_is_removed_and_of_no_other(house: House, tmp_path: Path) -> None:
-    executor = house.executor()
-    jobs = [(await house.play("save a.bin 262144", state=State.SUCCEEDED))[0].job_id for _ in range(2)]
+async def test_what_workers_cached_of_a_job_is_removed_and_of_no_other(
+    harness: ExecutorHarness, tmp_path: Path
+) -> None:
+    executor = harness.executor()
+    jobs = [(await harness.play("save a.bin 262144", state=State.SUCCEEDED))[0].job_id for _ in range(2)]
     for job_id in jobs:
-        await house.until_cached(job_id, 1)
+        await harness.until_cached(job_id, 1)
     # Names that lead no further than this test's own folder: if the guard breaks, nothing else may go.
     beside = tmp_path / "beside"
     beside.mkdir()
     for unknown in ("", ".", f"{jobs[0]}/../{jobs[1]}", "../../beside", str(beside), new_id("job")):
         await executor.clear_cache(unknown)
-    assert {path.name for path in house.cache.iterdir()} >= set(jobs)
+    assert {path.name for path in harness.cache.iterdir()} >= set(jobs)
     assert beside.exists()
     await executor.clear_cache(jobs[0])
     await executor.clear_cache(jobs[0])  # again: nothing happens
-    assert not (house.cache / jobs[0]).exists()
-    assert (house.cache / jobs[1]).exists()
+    assert not (harness.cache / jobs[0]).exists()
+    assert (harness.cache / jobs[1]).exists()
 
 
-async def test_children_that_a_job_leaves_running_end_with_it(house: House) -> None:
-    assignment, _ = await house.play("children", state=State.SUCCEEDED)
-    assert not of_run(assignment)
+async def test_children_that_a_job_leaves_running_end_with_it(harness: ExecutorHarness) -> None:
+    assignment, _ = await harness.play("children", state=State.SUCCEEDED)
+    assert not processes_of_run(assignment)

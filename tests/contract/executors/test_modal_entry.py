@@ -23,8 +23,8 @@ from contracts.launch import BusAccess, Launch
 from kit.settings import as_environment, inherited_environment
 from modal_workers.runtime import modal_entry
 from services.dispatcher.executors.run_access import RunAccess
-from tests.harness.runtime.executor_environment import of_run
-from tests.harness.runtime.job_driver import Desk, open_desk
+from tests.harness.runtime.executor_environment import processes_of_run
+from tests.harness.runtime.job_driver import JobDriver, open_job_driver
 from tests.harness.servers.embedded import ROOT, EmbeddedS3, OperatorNats
 from tests.modal_loopback.interpreter import make_interpreter
 
@@ -49,7 +49,7 @@ class Container:
     folder: Path
     nats: OperatorNats
     s3: EmbeddedS3
-    desk: Desk
+    driver: JobDriver
     python: Path
     made: list[subprocess.Popen[str]] = field(default_factory=list)
 
@@ -102,8 +102,8 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Operator
 @pytest.fixture
 async def container(tmp_path: Path, servers: tuple[OperatorNats, EmbeddedS3, Path]) -> AsyncIterator[Container]:
     nats, s3, python = servers
-    async with open_desk(nats.settings, s3.settings) as desk:
-        container = Container(tmp_path / "t", nats, s3, desk, python)
+    async with open_job_driver(nats.settings, s3.settings) as driver:
+        container = Container(tmp_path / "t", nats, s3, driver, python)
         yield container
         for process in container.made:
             process.kill()
@@ -112,21 +112,21 @@ async def container(tmp_path: Path, servers: tuple[OperatorNats, EmbeddedS3, Pat
 
 async def test_a_worker_finds_our_source_and_leaves_nothing(container: Container) -> None:
     process = container.start()
-    assignment = await container.desk.submit("children", "work 0.1")
+    assignment = await container.driver.submit("children", "work 0.1")
     await container.give(process, container.launch(assignment))
     assert await container.answer(process) == {"exit_code": 0, "out_of_memory": False}
-    job = await container.desk.job(assignment.job_id)
+    job = await container.driver.job(assignment.job_id)
     assert (job.state, job.call_id) == (State.SUCCEEDED, "fc-7")
-    assert of_run(assignment) == []
+    assert processes_of_run(assignment) == []
     assert container.left() == []
 
 
 async def test_a_worker_knows_what_it_needs_and_nothing_else(container: Container) -> None:
     process = container.start()
-    assignment = await container.desk.submit("work 30")
+    assignment = await container.driver.submit("work 30")
     await container.give(process, container.launch(assignment))
-    await container.desk.until(assignment.job_id, State.RUNNING)
-    (worker,) = of_run(assignment)
+    await container.driver.until(assignment.job_id, State.RUNNING)
+    (worker,) = processes_of_run(assignment)
     known = worker.environ()
     assert {"MODAL_TASK_ID", "SOMEBODY_S_SECRET"} & known.keys() == set()
     assert {"NATS_CREDENTIALS", "S3_SECRET_ACCESS_KEY", "WORKER_CATALOG", "WORKER_CALL_ID"} <= known.keys()
@@ -138,30 +138,30 @@ async def test_a_worker_knows_what_it_needs_and_nothing_else(container: Containe
 
 async def test_a_container_that_is_taken_away_lets_its_worker_say_so(container: Container) -> None:
     process = container.start()
-    assignment = await container.desk.submit("children", "progress 0.5", "work 60")
+    assignment = await container.driver.submit("children", "progress 0.5", "work 60")
     await container.give(process, container.launch(assignment))
-    await container.desk.until_progress(assignment.job_id)
+    await container.driver.until_progress(assignment.job_id)
     for _ in range(3):  # impatient: a second signal must not cut the first one's grace short
         process.send_signal(signal.SIGINT)
         await asyncio.sleep(0.1)
     assert await container.answer(process) == "KeyboardInterrupt"
-    job = await container.desk.job(assignment.job_id)
+    job = await container.driver.job(assignment.job_id)
     assert (job.state, job.failure) == (State.INTERRUPTED, "preempted")
-    assert of_run(assignment) == []
+    assert processes_of_run(assignment) == []
     assert container.left() == []
 
 
 async def test_a_deaf_worker_is_killed_with_its_children(container: Container) -> None:
     process = container.start()
-    assignment = await container.desk.submit("ignore_signals", "children", "progress 0.5", "sleep 60")
+    assignment = await container.driver.submit("ignore_signals", "children", "progress 0.5", "sleep 60")
     await container.give(process, container.launch(assignment))
-    await container.desk.until_progress(assignment.job_id)
-    for worker in of_run(assignment):
+    await container.driver.until_progress(assignment.job_id)
+    for worker in processes_of_run(assignment):
         if "modal_workers.runtime.local" in worker.cmdline():
             worker.suspend()  # deafer than deaf
     process.send_signal(signal.SIGINT)
     assert await container.answer(process) == "KeyboardInterrupt"
-    assert of_run(assignment) == []
+    assert processes_of_run(assignment) == []
     assert container.left() == []
 
 
@@ -178,10 +178,10 @@ async def test_how_a_worker_ended_is_told(
     container: Container, script: tuple[str, ...], expected: dict[str, Any]
 ) -> None:
     process = container.start()
-    assignment = await container.desk.submit(*script)
+    assignment = await container.driver.submit(*script)
     await container.give(process, container.launch(assignment))
     assert await container.answer(process) == expected
-    assert of_run(assignment) == []
+    assert processes_of_run(assignment) == []
 
 
 async def test_the_first_run_of_a_container_pays_for_its_start_and_later_ones_do_not(container: Container) -> None:
@@ -190,11 +190,11 @@ async def test_the_first_run_of_a_container_pays_for_its_start_and_later_ones_do
     await asyncio.sleep(1.5)
     since = []
     for _ in range(2):
-        assignment = await container.desk.submit("work 0.01")
+        assignment = await container.driver.submit("work 0.01")
         given_s = time.time()
         await container.give(process, container.launch(assignment))
         assert await container.answer(process) == {"exit_code": 0, "out_of_memory": False}
-        job = await container.desk.job(assignment.job_id)
+        job = await container.driver.job(assignment.job_id)
         assert job.billed_since is not None
         assert job.costs[assignment.run_id].startup_s > 0
         since.append((job.billed_since.timestamp(), given_s))
@@ -204,9 +204,9 @@ async def test_the_first_run_of_a_container_pays_for_its_start_and_later_ones_do
 
 async def test_an_assignment_may_lie_in_the_bucket(container: Container) -> None:
     process = container.start()
-    assignment = await container.desk.submit("work 0.01")
-    key = container.desk.bucket.key("scratch", assignment.job_id, "runs", assignment.run_id, "assignment.json")
-    await container.desk.bucket.put(key, assignment.model_dump_json().encode())
+    assignment = await container.driver.submit("work 0.01")
+    key = container.driver.bucket.key("scratch", assignment.job_id, "runs", assignment.run_id, "assignment.json")
+    await container.driver.bucket.put(key, assignment.model_dump_json().encode())
     launch = container.launch(assignment) | {"assignment": None, "assignment_key": key}
     await container.give(process, launch)
     assert await container.answer(process) == {"exit_code": 0, "out_of_memory": False}

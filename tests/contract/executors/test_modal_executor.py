@@ -21,7 +21,13 @@ from services.dispatcher.executors.executor import Backlog, CallState, LaunchFai
 from services.dispatcher.executors.modal_executor import ModalExecutor, open_modal_executor
 from services.dispatcher.executors.run_access import RunAccess
 from services.gateway.app import build_app
-from tests.harness.runtime.executor_environment import House, Surroundings, of_run, open_house, serve
+from tests.harness.runtime.executor_environment import (
+    ExecutorHarness,
+    ExecutorServers,
+    open_harness,
+    processes_of_run,
+    serve,
+)
 from tests.harness.runtime.job_driver import WAIT_S
 from tests.harness.servers.embedded import HOST, free_port, wait_for_port
 from tests.harness.servers.gateway import running_gateway
@@ -34,126 +40,132 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Surroundings]:
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExecutorServers]:
     with serve(tmp_path_factory) as servers:
         yield servers
 
 
 @pytest.fixture
-async def house(tmp_path: Path, servers: Surroundings) -> AsyncIterator[House]:
-    async with open_house("modal", tmp_path / "data", servers) as house:
-        yield house
+async def harness(tmp_path: Path, servers: ExecutorServers) -> AsyncIterator[ExecutorHarness]:
+    async with open_harness("modal", tmp_path / "data", servers) as harness:
+        yield harness
         servers.loopback.heal()
         servers.loopback.capacity.clear()
 
 
 @pytest.fixture
-def loopback(servers: Surroundings) -> Loopback:
+def loopback(servers: ExecutorServers) -> Loopback:
     return servers.loopback
 
 
 @pytest.fixture
-def executor(house: House) -> ModalExecutor:
-    made = house.executor()
+def executor(harness: ExecutorHarness) -> ModalExecutor:
+    made = harness.executor()
     assert isinstance(made, ModalExecutor)
     return made
 
 
 async def test_a_worker_gets_the_gpu_of_its_rung_and_says_so(
-    house: House, executor: ModalExecutor, loopback: Loopback
+    harness: ExecutorHarness, executor: ModalExecutor, loopback: Loopback
 ) -> None:
     assert executor.devices(LADDERED.compute, None) == ("T4", "A10", "A100-40GB")
     assert executor.devices(LADDERED.compute, "a100") == ("A100-40GB",)
     assert executor.devices(WORKLOAD.compute, None) == ("cpu",)
     with pytest.raises(SaccadeError, match="There is no GPU"):
         executor.devices(LADDERED.compute, "A7")
-    assignment = await house.desk.submit("work 0.1", workload="laddered", device="A10")
+    assignment = await harness.driver.submit("work 0.1", workload="laddered", device="A10")
     call_id = await executor.launch(assignment, LADDERED.compute)
-    job = await house.desk.until(assignment.job_id, State.SUCCEEDED)
+    job = await harness.driver.until(assignment.job_id, State.SUCCEEDED)
     assert (job.device, job.call_id) == ("A10", call_id)
     assert loopback.containers[-1].gpu == "A10"
 
 
-async def test_start_up_is_paid_for_and_told(house: House, executor: ModalExecutor) -> None:
+async def test_start_up_is_paid_for_and_told(harness: ExecutorHarness, executor: ModalExecutor) -> None:
     before = time.time()
-    assignment = await house.desk.submit("sleep 0.2")
+    assignment = await harness.driver.submit("sleep 0.2")
     call_id = await executor.launch(assignment, WORKLOAD.compute)
-    job = await house.desk.until(assignment.job_id, State.SUCCEEDED)
+    job = await harness.driver.until(assignment.job_id, State.SUCCEEDED)
     cost = job.costs[assignment.run_id]
     assert job.billed_since is not None
     assert job.started_at is not None
     assert 0 < cost.startup_s < cost.seconds < time.time() - before + 2.0
     assert cost.startup_s == pytest.approx((job.started_at - job.billed_since).total_seconds(), abs=0.5)
     assert cost.usd == pytest.approx(cost.seconds * assignment.usd_per_s, abs=1e-5)
-    await house.ended(executor, call_id)
+    await harness.ended(executor, call_id)
 
 
-async def test_a_worker_ends_before_it_has_cost_more_than_is_left(house: House, executor: ModalExecutor) -> None:
-    assignment = (await house.desk.submit("children", "work 60")).model_copy(update={"left_usd": 0.003})
+async def test_a_worker_ends_before_it_has_cost_more_than_is_left(
+    harness: ExecutorHarness, executor: ModalExecutor
+) -> None:
+    assignment = (await harness.driver.submit("children", "work 60")).model_copy(update={"left_usd": 0.003})
     call_id = await executor.launch(assignment, WORKLOAD.compute)  # 0.001 USD a second: three seconds
-    job = await house.desk.until(assignment.job_id, State.INTERRUPTED)
+    job = await harness.driver.until(assignment.job_id, State.INTERRUPTED)
     assert job.error is not None
     assert (job.failure, job.error.code) == ("user", "cost_cap_reached")
     assert job.costs[assignment.run_id].usd <= 0.003 + assignment.usd_per_s
-    await house.ended(executor, call_id)
-    assert not of_run(assignment)
+    await harness.ended(executor, call_id)
+    assert not processes_of_run(assignment)
 
 
-async def test_a_worker_that_hangs_past_its_time_is_ended_by_modal(house: House, executor: ModalExecutor) -> None:
-    assignment = await house.desk.submit("children", "ignore_signals", "sleep 60", workload="hasty")
+async def test_a_worker_that_hangs_past_its_time_is_ended_by_modal(
+    harness: ExecutorHarness, executor: ModalExecutor
+) -> None:
+    assignment = await harness.driver.submit("children", "ignore_signals", "sleep 60", workload="hasty")
     call_id = await executor.launch(assignment, HASTY.compute)
-    status = await house.ended(executor, call_id)
+    status = await harness.ended(executor, call_id)
     assert (status.state, status.failure) == (CallState.ENDED, "timed_out")
     until = time.monotonic() + WAIT_S
-    while of_run(assignment):  # Modal tells the outcome and then ends the container
+    while processes_of_run(assignment):  # Modal tells the outcome and then ends the container
         assert time.monotonic() < until
         await asyncio.sleep(0.05)
 
 
 async def test_a_preempted_worker_says_so_and_its_second_run_does_nothing(
-    house: House, executor: ModalExecutor, loopback: Loopback
+    harness: ExecutorHarness, executor: ModalExecutor, loopback: Loopback
 ) -> None:
-    assignment = await house.desk.submit("children", "keep reached here", "work 60")
+    assignment = await harness.driver.submit("children", "keep reached here", "work 60")
     call_id = await executor.launch(assignment, WORKLOAD.compute)
-    await house.desk.until(assignment.job_id, State.RUNNING)
-    await until_kept(house, assignment)
+    await harness.driver.until(assignment.job_id, State.RUNNING)
+    await until_kept(harness, assignment)
     await asyncio.to_thread(loopback.preempt, call_id)
-    job = await house.desk.until(assignment.job_id, State.INTERRUPTED)
+    job = await harness.driver.until(assignment.job_id, State.INTERRUPTED)
     assert job.failure == "preempted"
-    status = await house.ended(executor, call_id)
+    status = await harness.ended(executor, call_id)
     assert (status.exit_code, status.failure) == (0, None), "Modal ran the same input again; its run no longer counts"
-    assert not of_run(assignment)
-    types = await house.desk.types(assignment.job_id)
+    assert not processes_of_run(assignment)
+    types = await harness.driver.types(assignment.job_id)
     assert (types.count("job.started"), types.count("job.interrupted")) == (1, 1)
 
 
 @pytest.mark.parametrize("fate", ["failure", "internal_failure"])
 async def test_a_container_that_is_gone_is_lost(
-    house: House, executor: ModalExecutor, loopback: Loopback, fate: str
+    harness: ExecutorHarness, executor: ModalExecutor, loopback: Loopback, fate: str
 ) -> None:
-    assignment = await house.desk.submit("children", "work 60")
+    assignment = await harness.driver.submit("children", "work 60")
     call_id = await executor.launch(assignment, WORKLOAD.compute)
-    await house.desk.until(assignment.job_id, State.RUNNING)
+    await harness.driver.until(assignment.job_id, State.RUNNING)
     await asyncio.to_thread(loopback.kill, call_id, fate)
-    status = await house.ended(executor, call_id)
+    status = await harness.ended(executor, call_id)
     assert (status.state, status.failure) == (CallState.ENDED, "lost")
-    assert not of_run(assignment)
+    assert not processes_of_run(assignment)
 
 
-async def test_a_large_assignment_goes_by_the_bucket(house: House, executor: ModalExecutor, loopback: Loopback) -> None:
-    assignment = await house.desk.submit(*["progress 0.5"] * 560)
+async def test_a_large_assignment_goes_by_the_bucket(
+    harness: ExecutorHarness, executor: ModalExecutor, loopback: Loopback
+) -> None:
+    assignment = await harness.driver.submit(*["progress 0.5"] * 560)
     call_id = await executor.launch(assignment, WORKLOAD.compute)
-    job = await house.desk.until(assignment.job_id, State.SUCCEEDED)
+    job = await harness.driver.until(assignment.job_id, State.SUCCEEDED)
     assert job.result is not None
     assert job.result["steps_done"] == 560
-    await house.ended(executor, call_id)
+    await harness.ended(executor, call_id)
     assert not [sent for sent in loopback.requests if sent.rpc == "BlobCreate"], "nothing took Modal's own detour"
 
 
 async def test_a_throttled_launch_is_to_be_tried_later(
-    house: House, executor: ModalExecutor, loopback: Loopback
+    harness: ExecutorHarness, executor: ModalExecutor, loopback: Loopback
 ) -> None:
-    assignment = await house.desk.submit("sleep 0")
+    assignment = await harness.driver.submit("sleep 0")
     loopback.fail("FunctionMap", Status.RESOURCE_EXHAUSTED, times=1)
     with pytest.raises(Throttled) as throttled:
         await executor.launch(assignment, WORKLOAD.compute)
@@ -162,39 +174,41 @@ async def test_a_throttled_launch_is_to_be_tried_later(
     with pytest.raises(Throttled):
         await executor.launch(assignment, WORKLOAD.compute)
     loopback.heal()
-    await house.ended(executor, await executor.launch(assignment, WORKLOAD.compute))
-    assert (await house.desk.job(assignment.job_id)).state is State.SUCCEEDED
+    await harness.ended(executor, await executor.launch(assignment, WORKLOAD.compute))
+    assert (await harness.driver.job(assignment.job_id)).state is State.SUCCEEDED
 
 
 async def test_a_launch_whose_answer_is_lost_is_one_launch(
-    house: House, executor: ModalExecutor, loopback: Loopback
+    harness: ExecutorHarness, executor: ModalExecutor, loopback: Loopback
 ) -> None:
-    assignment = await house.desk.submit("work 0.2")
+    assignment = await harness.driver.submit("work 0.2")
     before = len(loopback.sent("FunctionMap"))
     loopback.lose_reply("FunctionMap", times=1)
     call_id = await executor.launch(assignment, WORKLOAD.compute)
     assert len(loopback.sent("FunctionMap")) > before + 1, "the client asked again"
-    await house.ended(executor, call_id)
-    types = await house.desk.types(assignment.job_id)
+    await harness.ended(executor, call_id)
+    types = await harness.driver.types(assignment.job_id)
     assert (types.count("job.started"), types.count("job.succeeded")) == (1, 1)
 
 
-async def test_a_worker_that_is_not_deployed_is_refused_with_what_to_do(house: House, executor: ModalExecutor) -> None:
-    assignment = (await house.desk.submit("sleep 0")).model_copy(update={"workload": "nobody"})
+async def test_a_worker_that_is_not_deployed_is_refused_with_what_to_do(
+    harness: ExecutorHarness, executor: ModalExecutor
+) -> None:
+    assignment = (await harness.driver.submit("sleep 0")).model_copy(update={"workload": "nobody"})
     with pytest.raises(LaunchFailed, match="saccade modal deploy") as refused:
         await executor.launch(assignment, WORKLOAD.compute)
     assert not isinstance(refused.value, Throttled)
 
 
 async def test_an_answer_is_good_for_a_while_unless_it_is_urgent(
-    house: House, servers: Surroundings, executor: ModalExecutor, loopback: Loopback
+    harness: ExecutorHarness, servers: ExecutorServers, executor: ModalExecutor, loopback: Loopback
 ) -> None:
-    slow = ModalExecutor(executor.client, servers.modal_settings(poll_s=60.0), house.desk.bucket, executor.access)
-    assignment = await house.desk.submit("work 0.5")
+    slow = ModalExecutor(executor.client, servers.modal_settings(poll_s=60.0), harness.driver.bucket, executor.access)
+    assignment = await harness.driver.submit("work 0.5")
     call_id = await slow.launch(assignment, WORKLOAD.compute)
     assert (await slow.poll(call_id)).state is CallState.RUNNING
     asked = len(loopback.sent("FunctionGetOutputs"))
-    await house.desk.until(assignment.job_id, State.SUCCEEDED)
+    await harness.driver.until(assignment.job_id, State.SUCCEEDED)
     assert (await slow.poll(call_id)).state is CallState.RUNNING
     assert len(loopback.sent("FunctionGetOutputs")) == asked
     until = time.monotonic() + WAIT_S
@@ -221,10 +235,10 @@ async def test_a_cache_that_modal_does_not_remove_is_told_and_one_that_is_not_th
 
 
 async def test_where_no_pipeline_was_deployed_there_is_no_cache_to_remove(
-    tmp_path: Path, house: House, servers: Surroundings
+    tmp_path: Path, harness: ExecutorHarness, servers: ExecutorServers
 ) -> None:
     with running(tmp_path) as empty, dialled(empty):
-        async with open_modal_executor(servers.modal_settings(), house.desk.bucket, servers.access()) as executor:
+        async with open_modal_executor(servers.modal_settings(), harness.driver.bucket, servers.access()) as executor:
             await executor.clear_cache(new_id("job"))
         assert [sent.rpc for sent in empty.requests if "Volume" in sent.rpc] == ["VolumeGetOrCreate"], "none is made"
         with pytest.raises(KeyError):
@@ -233,9 +247,9 @@ async def test_where_no_pipeline_was_deployed_there_is_no_cache_to_remove(
 
 
 async def test_silence_of_modal_says_nothing_of_a_call(
-    house: House, executor: ModalExecutor, loopback: Loopback
+    harness: ExecutorHarness, executor: ModalExecutor, loopback: Loopback
 ) -> None:
-    assignment = await house.desk.submit("work 60")
+    assignment = await harness.driver.submit("work 60")
     call_id = await executor.launch(assignment, WORKLOAD.compute)
     loopback.fail("FunctionGetOutputs", Status.UNAVAILABLE, times=20)
     with pytest.raises(SaccadeError, match="Modal does not answer"):
@@ -244,7 +258,7 @@ async def test_silence_of_modal_says_nothing_of_a_call(
     assert (await executor.poll(call_id, urgent=True)).state is CallState.RUNNING
     await executor.cancel(call_id)
     loopback.forget(call_id)
-    fresh = house.executor()
+    fresh = harness.executor()
     assert (await fresh.poll(call_id)).failure == "lost"
 
 
@@ -258,10 +272,10 @@ async def test_prices_are_those_of_the_account_where_the_token_may_ask(
 
 
 async def test_a_call_that_waits_for_a_gpu_is_counted_and_can_be_cancelled(
-    house: House, executor: ModalExecutor, loopback: Loopback
+    harness: ExecutorHarness, executor: ModalExecutor, loopback: Loopback
 ) -> None:
     loopback.capacity["T4"] = 0
-    waiting = [await house.desk.submit("sleep 0", workload="laddered", device="T4") for _ in range(3)]
+    waiting = [await harness.driver.submit("sleep 0", workload="laddered", device="T4") for _ in range(3)]
     calls = [await executor.launch(one, LADDERED.compute) for one in waiting]
     assert await executor.backlog("laddered", "T4") == Backlog(inputs=3, workers=0)
     for call_id in calls:
@@ -273,7 +287,7 @@ async def test_a_call_that_waits_for_a_gpu_is_counted_and_can_be_cancelled(
 
 
 async def test_where_nats_cannot_be_reached_events_go_through_the_gateway(
-    house: House, servers: Surroundings, tmp_path: Path
+    harness: ExecutorHarness, servers: ExecutorServers, tmp_path: Path
 ) -> None:
     port, stop = free_port(), asyncio.Event()
     worker_key = (servers.nats.keys / "workers.key").read_text()
@@ -284,26 +298,28 @@ async def test_where_nats_cannot_be_reached_events_go_through_the_gateway(
         await asyncio.to_thread(wait_for_port, port)
         access = RunAccess(servers.nats.tokens, "ingest", f"http://{HOST}:{port}")
         with dialled(servers.loopback):
-            async with open_modal_executor(servers.modal_settings(), house.desk.bucket, access) as executor:
-                assignment = await house.desk.submit("stage first", "progress 0.5", "save a.bin 256", "stage second")
+            async with open_modal_executor(servers.modal_settings(), harness.driver.bucket, access) as executor:
+                assignment = await harness.driver.submit(
+                    "stage first", "progress 0.5", "save a.bin 256", "stage second"
+                )
                 call_id = await executor.launch(assignment, WORKLOAD.compute)
-                await house.ended(executor, call_id)
+                await harness.ended(executor, call_id)
         stop.set()
         await end(serving)
-    assert (await house.desk.types(assignment.job_id))[2:] == [
+    assert (await harness.driver.types(assignment.job_id))[2:] == [
         "job.started",
         "job.artifact_ready",
         "job.stage_completed",
         "job.stage_completed",
         "job.succeeded",
     ]
-    assert await house.desk.newest_progress(assignment.job_id) is not None
+    assert await harness.driver.newest_progress(assignment.job_id) is not None
 
 
-async def until_kept(house: House, assignment: Assignment) -> None:
+async def until_kept(harness: ExecutorHarness, assignment: Assignment) -> None:
     """Wait until the run has left its checkpoint."""
     until = time.monotonic() + WAIT_S
-    key = house.desk.bucket.key("scratch", assignment.job_id, "checkpoints", "reached")
-    while not await house.desk.bucket.list_keys(key):
+    key = harness.driver.bucket.key("scratch", assignment.job_id, "checkpoints", "reached")
+    while not await harness.driver.bucket.list_keys(key):
         assert time.monotonic() < until
         await asyncio.sleep(0.05)

@@ -13,8 +13,8 @@ from contracts.assignment import Assignment
 from contracts.job import State
 from contracts.limits import WORKER_GRACE_S
 from kit.settings import NatsSettings, S3Settings, as_environment, inherited_environment
-from tests.harness.runtime.bus_access import WAYS, Way, open_way
-from tests.harness.runtime.job_driver import WAIT_S, Desk
+from tests.harness.runtime.bus_access import BUS_ACCESS, BusConnector, open_bus_connector
+from tests.harness.runtime.job_driver import WAIT_S, JobDriver
 from tests.harness.servers.embedded import OperatorNats, S3Server
 
 pytestmark = pytest.mark.anyio
@@ -27,24 +27,24 @@ def server(tmp_path: Path) -> Iterator[OperatorNats]:
         yield server
 
 
-@pytest.fixture(params=WAYS)
-async def way(
+@pytest.fixture(params=BUS_ACCESS)
+async def connector(
     request: pytest.FixtureRequest, server: OperatorNats, s3_server: S3Server, tmp_path: Path
-) -> AsyncIterator[Way]:
-    async with open_way(request.param, server, s3_server, tmp_path) as way:
-        yield way
+) -> AsyncIterator[BusConnector]:
+    async with open_bus_connector(request.param, server, s3_server, tmp_path) as connector:
+        yield connector
 
 
 @pytest.fixture
-def desk(way: Way) -> Desk:
-    return way.desk
+def driver(connector: BusConnector) -> JobDriver:
+    return connector.driver
 
 
 class Worker:
     """A worker's process as any executor starts it, with the environment of its way and nothing more."""
 
-    def __init__(self, way: Way, s3: S3Settings, folder: Path) -> None:
-        self._way, self._s3, self._folder = way, s3, folder
+    def __init__(self, connector: BusConnector, s3: S3Settings, folder: Path) -> None:
+        self._way, self._s3, self._folder = connector, s3, folder
 
     def environment(self, assignment: Assignment, lifetime_s: float) -> dict[str, str]:
         settings = self._way.settings(assignment, lifetime_s)
@@ -83,16 +83,16 @@ class Worker:
 
 
 @pytest.fixture
-def worker(way: Way, s3_server: S3Server, tmp_path: Path) -> Worker:
-    return Worker(way, s3_server.settings, tmp_path / "run")
+def worker(connector: BusConnector, s3_server: S3Server, tmp_path: Path) -> Worker:
+    return Worker(connector, s3_server.settings, tmp_path / "run")
 
 
-async def test_a_job_is_done(way: Way, desk: Desk, worker: Worker) -> None:
-    assignment = await desk.submit("stage first", "progress 0.5 half", "save a.bin 256", "stage second", "sleep 0.7")
+async def test_a_job_is_done(connector: BusConnector, driver: JobDriver, worker: Worker) -> None:
+    assignment = await driver.submit("stage first", "progress 0.5 half", "save a.bin 256", "stage second", "sleep 0.7")
     process = await worker.start(assignment)
     code, log = await worker.ended(process)
     assert code == 0, log
-    assert await desk.types(assignment.job_id) == [
+    assert await driver.types(assignment.job_id) == [
         "job.submitted",
         "job.starting",
         "job.started",
@@ -101,86 +101,92 @@ async def test_a_job_is_done(way: Way, desk: Desk, worker: Worker) -> None:
         "job.stage_completed",
         "job.succeeded",
     ]
-    assert await desk.newest_progress(assignment.job_id) is not None
-    for secret in (way.token(assignment).jwt[:40], "SUA"):
+    assert await driver.newest_progress(assignment.job_id) is not None
+    for secret in (connector.token(assignment).jwt[:40], "SUA"):
         assert secret not in log
 
 
-async def test_of_two_workers_of_one_run_one_works(way: Way, desk: Desk, worker: Worker) -> None:
-    assignment = await desk.submit("save a.bin 256", "sleep 0.5")
+async def test_of_two_workers_of_one_run_one_works(connector: BusConnector, driver: JobDriver, worker: Worker) -> None:
+    assignment = await driver.submit("save a.bin 256", "sleep 0.5")
     both = [await worker.start(assignment) for _ in range(2)]
     codes = [(await worker.ended(process))[0] for process in both]
     assert codes == [0, 0]
-    types = await desk.types(assignment.job_id)
+    types = await driver.types(assignment.job_id)
     assert (types.count("job.started"), types.count("job.succeeded"), types.count("job.artifact_ready")) == (1, 1, 1)
 
 
-async def test_a_cancel_is_heard(way: Way, desk: Desk, worker: Worker) -> None:
-    assignment = await desk.submit("work 60")
+async def test_a_cancel_is_heard(connector: BusConnector, driver: JobDriver, worker: Worker) -> None:
+    assignment = await driver.submit("work 60")
     process = await worker.start(assignment)
-    await desk.until(assignment.job_id, State.RUNNING)
-    await desk.ask_for_cancel(assignment.job_id)
+    await driver.until(assignment.job_id, State.RUNNING)
+    await driver.request_cancel(assignment.job_id)
     code, log = await worker.ended(process)
     assert code == 10, log
-    assert (await desk.types(assignment.job_id))[-1] == "job.interrupted"
+    assert (await driver.types(assignment.job_id))[-1] == "job.interrupted"
 
 
-async def test_a_run_that_was_given_up_ends(way: Way, desk: Desk, worker: Worker) -> None:
-    assignment = await desk.submit("work 60")
+async def test_a_run_that_was_given_up_ends(connector: BusConnector, driver: JobDriver, worker: Worker) -> None:
+    assignment = await driver.submit("work 60")
     process = await worker.start(assignment)
-    await desk.until(assignment.job_id, State.RUNNING)
-    await desk.take_away(assignment)
+    await driver.until(assignment.job_id, State.RUNNING)
+    await driver.replace_attempt(assignment)
     code, log = await worker.ended(process)
     assert code == 0, log
-    assert (await desk.job(assignment.job_id)).state is State.STARTING
+    assert (await driver.job(assignment.job_id)).state is State.STARTING
 
 
-async def test_a_stop_is_said_before_the_grace_is_over(way: Way, desk: Desk, worker: Worker) -> None:
-    assignment = await desk.submit("work 60")
+async def test_a_stop_is_said_before_the_grace_is_over(
+    connector: BusConnector, driver: JobDriver, worker: Worker
+) -> None:
+    assignment = await driver.submit("work 60")
     process = await worker.start(assignment)
-    await desk.until(assignment.job_id, State.RUNNING)
+    await driver.until(assignment.job_id, State.RUNNING)
     began = asyncio.get_running_loop().time()
     process.terminate()
     code, log = await worker.ended(process)
     assert code == 10, log
     assert asyncio.get_running_loop().time() - began < WORKER_GRACE_S + 5
-    job = await desk.job(assignment.job_id)
+    job = await driver.job(assignment.job_id)
     assert (job.state, job.failure) == (State.INTERRUPTED, "preempted")
 
 
 async def test_a_restart_of_the_bus_loses_no_state_event(
-    way: Way, desk: Desk, worker: Worker, server: OperatorNats
+    connector: BusConnector, driver: JobDriver, worker: Worker, server: OperatorNats
 ) -> None:
     saves = [f"save {number}.bin 256" for number in range(8)]
-    assignment = await desk.submit("stage first", *saves[:3], "sleep 1", *saves[3:6], "stage second", *saves[6:])
+    assignment = await driver.submit("stage first", *saves[:3], "sleep 1", *saves[3:6], "stage second", *saves[6:])
     process = await worker.start(assignment)
-    await desk.until(assignment.job_id, State.RUNNING)
+    await driver.until(assignment.job_id, State.RUNNING)
     server.kill()
     await asyncio.sleep(1.0)
     server.start()
     code, log = await worker.ended(process)
     assert code == 0, log
-    events = await desk.events(assignment.job_id)
+    events = await driver.events(assignment.job_id)
     names = [event.data["artifact"]["name"] for event in events if event.type == "job.artifact_ready"]
     assert names == [f"{number}.bin" for number in range(8)]
     assert events[-1].type == "job.succeeded"
 
 
-@pytest.mark.parametrize("way", ["credentials", "ingest"], indirect=True)
-async def test_a_worker_whose_token_expires_ends_by_itself(way: Way, desk: Desk, worker: Worker) -> None:
-    assignment = await desk.submit("work 60")
+@pytest.mark.parametrize("connector", ["credentials", "ingest"], indirect=True)
+async def test_a_worker_whose_token_expires_ends_by_itself(
+    connector: BusConnector, driver: JobDriver, worker: Worker
+) -> None:
+    assignment = await driver.submit("work 60")
     process = await worker.start(assignment, lifetime_s=6.0)
-    await desk.until(assignment.job_id, State.RUNNING)
+    await driver.until(assignment.job_id, State.RUNNING)
     code, log = await worker.ended(process)
     assert code == 1, "nobody could be told"
     assert "the run is cut off" in log or "expired" in log.lower()
-    assert (await desk.job(assignment.job_id)).state is State.RUNNING, "the dispatcher finds out by the silence"
+    assert (await driver.job(assignment.job_id)).state is State.RUNNING, "the dispatcher finds out by the silence"
 
 
-@pytest.mark.parametrize("way", ["credentials", "ingest"], indirect=True)
-async def test_a_worker_whose_token_is_over_does_not_begin(way: Way, desk: Desk, worker: Worker) -> None:
-    assignment = await desk.submit("work 60")
+@pytest.mark.parametrize("connector", ["credentials", "ingest"], indirect=True)
+async def test_a_worker_whose_token_is_over_does_not_begin(
+    connector: BusConnector, driver: JobDriver, worker: Worker
+) -> None:
+    assignment = await driver.submit("work 60")
     code, log = await worker.ended(await worker.start(assignment, lifetime_s=-1.0))
     assert code == 1
     assert "could not begin" in log
-    assert (await desk.job(assignment.job_id)).state is State.STARTING
+    assert (await driver.job(assignment.job_id)).state is State.STARTING

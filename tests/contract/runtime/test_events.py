@@ -20,8 +20,8 @@ from modal_workers.runtime.jobs.claim import Claim
 from modal_workers.runtime.jobs.progress import Progress
 from modal_workers.runtime.jobs.watch import watch
 from modal_workers.runtime.stop import Stop, StopReason
-from tests.harness.runtime.bus_access import WAYS, Way, open_way
-from tests.harness.runtime.job_driver import TENANT, Desk
+from tests.harness.runtime.bus_access import BUS_ACCESS, BusConnector, open_bus_connector
+from tests.harness.runtime.job_driver import TENANT, JobDriver
 from tests.harness.servers.embedded import OperatorNats, S3Server
 
 pytestmark = pytest.mark.anyio
@@ -34,17 +34,17 @@ def operator_nats(tmp_path: Path) -> Iterator[OperatorNats]:
         yield server
 
 
-@pytest.fixture(params=WAYS)
-async def way(
+@pytest.fixture(params=BUS_ACCESS)
+async def connector(
     request: pytest.FixtureRequest, operator_nats: OperatorNats, s3_server: S3Server, tmp_path: Path
-) -> AsyncIterator[Way]:
-    async with open_way(request.param, operator_nats, s3_server, tmp_path) as way:
-        yield way
+) -> AsyncIterator[BusConnector]:
+    async with open_bus_connector(request.param, operator_nats, s3_server, tmp_path) as connector:
+        yield connector
 
 
 @pytest.fixture
-def desk(way: Way) -> Desk:
-    return way.desk
+def driver(connector: BusConnector) -> JobDriver:
+    return connector.driver
 
 
 def completed(assignment: Assignment, number: int) -> JobStageCompleted:
@@ -61,49 +61,49 @@ def interrupted(assignment: Assignment) -> JobInterrupted:
     return JobInterrupted(attempt=1, run_id=assignment.run_id, failure="preempted", error=error)
 
 
-async def test_of_many_workers_of_one_run_one_gets_the_claim(way: Way, desk: Desk) -> None:
+async def test_of_many_workers_of_one_run_one_gets_the_claim(connector: BusConnector, driver: JobDriver) -> None:
     for _ in range(5):
-        assignment = await desk.submit()
-        claims = [Claim(await way.open(assignment), assignment) for _ in range(6)]
+        assignment = await driver.submit()
+        claims = [Claim(await connector.open(assignment), assignment) for _ in range(6)]
         taken = await asyncio.gather(*(claim.take(10) for claim in claims))
         assert sorted(taken) == [False] * 5 + [True]
-        assert (await desk.types(assignment.job_id)).count("job.started") == 1
+        assert (await driver.types(assignment.job_id)).count("job.started") == 1
         winner = claims[taken.index(True)]
         job = await winner.load()
         assert [claim.holds(job) for claim in claims] == [claim is winner for claim in claims]
 
 
-async def test_only_the_holder_can_say_how_it_ended_and_once(way: Way, desk: Desk) -> None:
-    assignment = await desk.submit()
-    holder, other = [Claim(await way.open(assignment), assignment) for _ in range(2)]
+async def test_only_the_holder_can_say_how_it_ended_and_once(connector: BusConnector, driver: JobDriver) -> None:
+    assignment = await driver.submit()
+    holder, other = [Claim(await connector.open(assignment), assignment) for _ in range(2)]
     assert await holder.take(10)
     assert not await other.succeed(succeeded(assignment), 10)
     assert not await other.interrupt(interrupted(assignment), 10)
     assert await holder.succeed(succeeded(assignment), 10)
     assert await holder.succeed(succeeded(assignment), 10), "said again: it is so"
     assert not await holder.interrupt(interrupted(assignment), 10)
-    assert (await desk.types(assignment.job_id))[-1] == "job.succeeded"
-    assert (await desk.types(assignment.job_id)).count("job.succeeded") == 1
+    assert (await driver.types(assignment.job_id))[-1] == "job.succeeded"
+    assert (await driver.types(assignment.job_id)).count("job.succeeded") == 1
 
 
-async def test_success_after_a_wish_to_cancel_is_not_said(way: Way, desk: Desk) -> None:
-    assignment = await desk.submit()
-    claim = Claim(await way.open(assignment), assignment)
+async def test_success_after_a_wish_to_cancel_is_not_said(connector: BusConnector, driver: JobDriver) -> None:
+    assignment = await driver.submit()
+    claim = Claim(await connector.open(assignment), assignment)
     assert await claim.take(10)
-    await desk.ask_for_cancel(assignment.job_id)
+    await driver.request_cancel(assignment.job_id)
     assert not await claim.succeed(succeeded(assignment), 10)
     assert await claim.interrupt(interrupted(assignment), 10)
 
 
-async def test_a_claim_survives_other_writers(way: Way, desk: Desk) -> None:
+async def test_a_claim_survives_other_writers(connector: BusConnector, driver: JobDriver) -> None:
     """Artifacts and stages move the job's sequence all the time; the success gets through."""
-    assignment = await desk.submit()
-    claim = Claim(await way.open(assignment), assignment)
+    assignment = await driver.submit()
+    claim = Claim(await connector.open(assignment), assignment)
     assert await claim.take(10)
 
     async def chatter() -> None:
         for number in range(100):
-            await desk.say(assignment.job_id, completed(assignment, number))
+            await driver.say(assignment.job_id, completed(assignment, number))
 
     talking = asyncio.create_task(chatter())
     await asyncio.sleep(0.01)
@@ -111,51 +111,51 @@ async def test_a_claim_survives_other_writers(way: Way, desk: Desk) -> None:
     await talking
 
 
-async def test_a_worker_hears_that_its_job_has_moved_on(way: Way, desk: Desk) -> None:
+async def test_a_worker_hears_that_its_job_has_moved_on(connector: BusConnector, driver: JobDriver) -> None:
     for reason in (StopReason.LOST, StopReason.CANCELLED):
-        assignment = await desk.submit()
-        bus = await way.open(assignment)
+        assignment = await driver.submit()
+        bus = await connector.open(assignment)
         claim, stop = Claim(bus, assignment), Stop()
         assert await claim.take(10)
         watching = asyncio.create_task(watch(bus, claim, stop))
         await asyncio.sleep(0.1)
         assert not stop.asked
         if reason is StopReason.LOST:
-            await desk.take_away(assignment)
+            await driver.replace_attempt(assignment)
         else:
-            await desk.ask_for_cancel(assignment.job_id)
+            await driver.request_cancel(assignment.job_id)
         await asyncio.wait_for(watching, 10)
         assert stop.reason is reason
 
 
-async def test_events_stay_in_order_and_none_is_lost_over_a_restart(way: Way, desk: Desk) -> None:
-    assignment = await desk.submit()
-    writer = EventWriter(await way.open(assignment), assignment, f"/worker/{assignment.run_id}")
+async def test_events_stay_in_order_and_none_is_lost_over_a_restart(connector: BusConnector, driver: JobDriver) -> None:
+    assignment = await driver.submit()
+    writer = EventWriter(await connector.open(assignment), assignment, f"/worker/{assignment.run_id}")
     running = asyncio.create_task(writer.run())
     stop = Stop()
     for number in range(60):
         writer.say(completed(assignment, number), f"{assignment.run_id}.{number}", stop)
         if number == 20:
-            way.server.kill()
+            connector.server.kill()
         if number == 40:
             await asyncio.sleep(1)
-            way.server.start()
+            connector.server.start()
         await asyncio.sleep(0.005)
     assert await writer.flush(20)
     running.cancel()
-    events = [event for event in await desk.events(assignment.job_id) if event.type == "job.stage_completed"]
+    events = [event for event in await driver.events(assignment.job_id) if event.type == "job.stage_completed"]
     assert [event.data["stage"] for event in events] == [str(number) for number in range(60)]
 
 
-async def test_progress_is_conflated_to_the_newest_and_never_waits(way: Way, desk: Desk) -> None:
-    assignment = await desk.submit()
+async def test_progress_is_conflated_to_the_newest_and_never_waits(connector: BusConnector, driver: JobDriver) -> None:
+    assignment = await driver.submit()
     heard: list[float] = []
 
     async def on_progress(msg: object) -> None:
         heard.append(decode(msg.data).data["fraction"])  # type: ignore[attr-defined]
 
-    await desk.store.client.subscribe(f"live.saccade.prog.{TENANT}.job.{assignment.job_id}.>", cb=on_progress)
-    bus = await way.open(assignment)
+    await driver.store.client.subscribe(f"live.saccade.prog.{TENANT}.job.{assignment.job_id}.>", cb=on_progress)
+    bus = await connector.open(assignment)
     writer = EventWriter(bus, assignment, f"/worker/{assignment.run_id}")
     running = asyncio.create_task(writer.run())
     began = time.monotonic()
@@ -174,10 +174,10 @@ async def test_progress_is_conflated_to_the_newest_and_never_waits(way: Way, des
     assert heard[-1] == pytest.approx(last), "the newest is what stays"
 
 
-async def test_memory_is_bounded_while_the_bus_is_away(way: Way, desk: Desk) -> None:
-    assignment = await desk.submit()
-    writer = EventWriter(await way.open(assignment), assignment, f"/worker/{assignment.run_id}")
-    way.server.kill()
+async def test_memory_is_bounded_while_the_bus_is_away(connector: BusConnector, driver: JobDriver) -> None:
+    assignment = await driver.submit()
+    writer = EventWriter(await connector.open(assignment), assignment, f"/worker/{assignment.run_id}")
+    connector.server.kill()
     stop = Stop()
 
     def talk() -> int:
@@ -197,10 +197,10 @@ async def test_memory_is_bounded_while_the_bus_is_away(way: Way, desk: Desk) -> 
     assert not await writer.flush(0.05)
 
 
-async def test_a_job_that_nobody_knows_is_not_claimed(way: Way, desk: Desk) -> None:
-    assignment = await desk.submit()
+async def test_a_job_that_nobody_knows_is_not_claimed(connector: BusConnector, driver: JobDriver) -> None:
+    assignment = await driver.submit()
     unknown = assignment.model_copy(update={"job_id": assignment.job_id[:-1] + "0", "tenant": "other"})
-    assert not await Claim(await way.open(unknown), unknown).take(5)
+    assert not await Claim(await connector.open(unknown), unknown).take(5)
     old = assignment.model_copy(update={"attempt": 7})
-    assert not await Claim(await way.open(old), old).take(5)
-    assert (await desk.job(assignment.job_id)).state is State.STARTING
+    assert not await Claim(await connector.open(old), old).take(5)
+    assert (await driver.job(assignment.job_id)).state is State.STARTING

@@ -21,7 +21,7 @@ from kit.bucket import Bucket, ObjectMissing, Transfer
 from modal_workers.runtime.files import cached_bucket
 from modal_workers.runtime.files.cached_bucket import WORTH_BYTES, CachedBucket
 from modal_workers.runtime.files.file_cache import FileCache, Note
-from tests.harness.runtime.executor_environment import EXECUTORS, House, Surroundings, open_house, serve
+from tests.harness.runtime.executor_environment import EXECUTORS, ExecutorHarness, ExecutorServers, open_harness, serve
 from tests.workers.scripted.spec import WORKLOAD
 
 pytestmark = pytest.mark.anyio
@@ -36,21 +36,23 @@ def sha256(body: bytes) -> str:
 
 
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Surroundings]:
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExecutorServers]:
     with serve(tmp_path_factory, ["tests.workers.scripted.app"]) as servers:
         yield servers
 
 
 @pytest.fixture(params=EXECUTORS)
-async def house(request: pytest.FixtureRequest, tmp_path: Path, servers: Surroundings) -> AsyncIterator[House]:
-    async with open_house(request.param, tmp_path / "data", servers) as house:
-        yield house
+async def harness(
+    request: pytest.FixtureRequest, tmp_path: Path, servers: ExecutorServers
+) -> AsyncIterator[ExecutorHarness]:
+    async with open_harness(request.param, tmp_path / "data", servers) as harness:
+        yield harness
 
 
 @pytest.fixture
-async def bucket(tmp_path: Path, servers: Surroundings) -> AsyncIterator[Bucket]:
-    async with open_house("local", tmp_path / "bucket", servers) as house:
-        yield house.desk.bucket
+async def bucket(tmp_path: Path, servers: ExecutorServers) -> AsyncIterator[Bucket]:
+    async with open_harness("local", tmp_path / "bucket", servers) as harness:
+        yield harness.driver.bucket
 
 
 async def mark(cache: FileCache, bucket: Bucket, key: str, folder: Path) -> None:
@@ -64,83 +66,83 @@ async def mark(cache: FileCache, bucket: Bucket, key: str, folder: Path) -> None
 # ---- stages of a pipeline, on every executor
 
 
-async def stage(house: House, pipeline_id: str, *script: str) -> dict[str, str]:
+async def stage(harness: ExecutorHarness, pipeline_id: str, *script: str) -> dict[str, str]:
     """Run a job of a pipeline's stage to its end; gives what it noted."""
-    executor = house.executor()
-    assignment = await house.desk.submit(*script)
+    executor = harness.executor()
+    assignment = await harness.driver.submit(*script)
     part = PartOf(job_id=pipeline_id, stage="first", shard=0, shards=1)
     assignment = Assignment.model_validate(assignment.model_dump() | {"part_of": part})
     call_id = await executor.launch(assignment, WORKLOAD.compute)
-    await house.ended(executor, call_id)
-    job = await house.desk.until(assignment.job_id, State.SUCCEEDED)
+    await harness.ended(executor, call_id)
+    job = await harness.driver.until(assignment.job_id, State.SUCCEEDED)
     assert job.result is not None
     notes: dict[str, str] = job.result["notes"]
     return notes
 
 
 async def test_a_later_stage_has_it_from_the_cache_until_the_bucket_has_another_version(
-    house: House, tmp_path: Path
+    harness: ExecutorHarness, tmp_path: Path
 ) -> None:
-    home_id, bucket = new_id("job"), house.desk.bucket
-    await stage(house, home_id, f"save frames/one.bin {len(BODY)}", f"save small.bin {WORTH_BYTES - 256}")
-    await house.until_cached(home_id, 1)
+    home_id, bucket = new_id("job"), harness.driver.bucket
+    await stage(harness, home_id, f"save frames/one.bin {len(BODY)}", f"save small.bin {WORTH_BYTES - 256}")
+    await harness.until_cached(home_id, 1)
     key = bucket.key("results", home_id, "frames/one.bin")
-    cache = FileCache(house.cache, home_id)
+    cache = FileCache(harness.cache, home_id)
     await mark(cache, bucket, key, tmp_path)
-    notes = await stage(house, home_id, "artifact frames/one.bin", "artifact small.bin")
+    notes = await stage(harness, home_id, "artifact frames/one.bin", "artifact small.bin")
     assert notes["artifact frames/one.bin"] == sha256(MARKED), "it was not fetched again"
     assert notes["artifact small.bin"] == sha256(BODY[: WORTH_BYTES - 256])
 
     changed = BODY[256:] + b"?" * 256  # as long as before
     await bucket.put(key, changed)
-    assert (await stage(house, home_id, "artifact frames/one.bin"))["artifact frames/one.bin"] == sha256(changed)
+    assert (await stage(harness, home_id, "artifact frames/one.bin"))["artifact frames/one.bin"] == sha256(changed)
     end = time.monotonic() + 30
     while (note := cache.noted(key)) is None or note.sha256 != sha256(changed):
         assert time.monotonic() < end, "what was fetched is not in the cache"
         await asyncio.sleep(0.05)
     await bucket.delete(key)
-    assert (await stage(house, home_id, "artifact frames/one.bin"))["artifact frames/one.bin"] == "none"
+    assert (await stage(harness, home_id, "artifact frames/one.bin"))["artifact frames/one.bin"] == "none"
 
 
-async def test_a_cache_in_ruins_fails_no_stage(house: House) -> None:
+async def test_a_cache_in_ruins_fails_no_stage(harness: ExecutorHarness) -> None:
     home_id = new_id("job")
-    await stage(house, home_id, f"save one.bin {len(BODY)}")
-    await house.until_cached(home_id, 1)
-    for entry in (house.cache / home_id).iterdir():
+    await stage(harness, home_id, f"save one.bin {len(BODY)}")
+    await harness.until_cached(home_id, 1)
+    for entry in (harness.cache / home_id).iterdir():
         os.truncate(entry, entry.stat().st_size - 1)
-    assert (await stage(house, home_id, "artifact one.bin"))["artifact one.bin"] == sha256(BODY)
+    assert (await stage(harness, home_id, "artifact one.bin"))["artifact one.bin"] == sha256(BODY)
     other_id = new_id("job")
-    (house.cache / other_id).write_bytes(b"no folder")
-    notes = await stage(house, other_id, f"save one.bin {len(BODY)}", "artifact one.bin")
+    (harness.cache / other_id).write_bytes(b"no folder")
+    notes = await stage(harness, other_id, f"save one.bin {len(BODY)}", "artifact one.bin")
     assert notes["artifact one.bin"] == sha256(BODY)
 
 
-async def test_a_worker_that_begins_removes_what_nobody_has_touched_for_two_days(house: House) -> None:
+async def test_a_worker_that_begins_removes_what_nobody_has_touched_for_two_days(harness: ExecutorHarness) -> None:
     old, young = new_id("job"), new_id("job")
     for job_id, days in ((old, 2.1), (young, 1.9)):
-        (house.cache / job_id).mkdir()
-        for path in (house.cache / job_id / "0a", house.cache / job_id):
+        (harness.cache / job_id).mkdir()
+        for path in (harness.cache / job_id / "0a", harness.cache / job_id):
             if path.name == "0a":
                 path.write_bytes(b"left")
             os.utime(path, (time.time() - days * 86_400,) * 2)
-    await stage(house, new_id("job"), "sleep 0.5")
+    await stage(harness, new_id("job"), "sleep 0.5")
     end = time.monotonic() + 30
-    while (house.cache / old / "0a").exists():
+    while (harness.cache / old / "0a").exists():
         assert time.monotonic() < end
         await asyncio.sleep(0.05)
-    assert (house.cache / young / "0a").exists()
+    assert (harness.cache / young / "0a").exists()
 
 
-async def test_a_volume_that_cannot_be_committed_fails_no_stage(tmp_path: Path, servers: Surroundings) -> None:
-    async with open_house("modal", tmp_path / "data", servers) as house:
+async def test_a_volume_that_cannot_be_committed_fails_no_stage(tmp_path: Path, servers: ExecutorServers) -> None:
+    async with open_harness("modal", tmp_path / "data", servers) as harness:
         home_id = new_id("job")
         servers.loopback.fail("VolumeCommit", Status.PERMISSION_DENIED)
-        await stage(house, home_id, f"save one.bin {len(BODY)}")
+        await stage(harness, home_id, f"save one.bin {len(BODY)}")
         while not all(record.ended for record in servers.loopback.containers):
             await asyncio.sleep(0.05)
         servers.loopback.heal()
-        assert not (house.cache / home_id).exists()
-        assert (await stage(house, home_id, "artifact one.bin"))["artifact one.bin"] == sha256(BODY)
+        assert not (harness.cache / home_id).exists()
+        assert (await stage(harness, home_id, "artifact one.bin"))["artifact one.bin"] == sha256(BODY)
 
 
 # ---- what is worth keeping

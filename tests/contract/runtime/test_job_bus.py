@@ -21,8 +21,8 @@ from kit.bus.event_store import Conflict
 from kit.settings import NatsSettings
 from modal_workers.runtime.bus.job_bus import BusRefused, JobBus, open_bus
 from modal_workers.runtime.settings import IngestSettings
-from tests.harness.runtime.bus_access import WAYS, Way, open_way
-from tests.harness.runtime.job_driver import TENANT, Desk
+from tests.harness.runtime.bus_access import BUS_ACCESS, BusConnector, open_bus_connector
+from tests.harness.runtime.job_driver import TENANT, JobDriver
 from tests.harness.servers.embedded import HOST, OperatorNats, S3Server, free_port
 
 pytestmark = pytest.mark.anyio
@@ -34,21 +34,21 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorNats]:
         yield server
 
 
-@pytest.fixture(params=WAYS)
-async def way(
+@pytest.fixture(params=BUS_ACCESS)
+async def connector(
     request: pytest.FixtureRequest, server: OperatorNats, s3_server: S3Server, tmp_path: Path
-) -> AsyncIterator[Way]:
-    async with open_way(request.param, server, s3_server, tmp_path) as way:
-        yield way
+) -> AsyncIterator[BusConnector]:
+    async with open_bus_connector(request.param, server, s3_server, tmp_path) as connector:
+        yield connector
 
 
 @pytest.fixture
-def desk(way: Way) -> Desk:
-    return way.desk
+def driver(connector: BusConnector) -> JobDriver:
+    return connector.driver
 
 
 #: A worker on our own machines has the services' rights.
-UNTRUSTED = pytest.mark.parametrize("way", ["credentials", "ingest"], indirect=True)
+UNTRUSTED = pytest.mark.parametrize("connector", ["credentials", "ingest"], indirect=True)
 
 
 def started(assignment: Assignment, worker: str = "test") -> Message:
@@ -66,84 +66,86 @@ def said(assignment: Assignment, data: Any, event_id: str) -> Message:
     return encode(data, tenant=assignment.tenant, subject_id=assignment.job_id, source=source, event_id=event_id)
 
 
-async def test_the_job_is_read_as_its_events_tell_it(way: Way, desk: Desk) -> None:
-    assignment = await desk.submit("work 1")
-    bus = await way.open(assignment)
-    assert await bus.load() == await desk.job(assignment.job_id)
+async def test_the_job_is_read_as_its_events_tell_it(connector: BusConnector, driver: JobDriver) -> None:
+    assignment = await driver.submit("work 1")
+    bus = await connector.open(assignment)
+    assert await bus.load() == await driver.job(assignment.job_id)
     await bus.publish(started(assignment))
-    await desk.ask_for_cancel(assignment.job_id)
+    await driver.request_cancel(assignment.job_id)
     job = await bus.load()
-    assert job == await desk.job(assignment.job_id)
+    assert job == await driver.job(assignment.job_id)
     assert job is not None
     assert (job.state, job.cancel_requested, job.worker) == (State.RUNNING, True, "test")
 
 
-async def test_a_job_without_events_is_none(way: Way, desk: Desk) -> None:
-    assignment = (await desk.submit()).model_copy(update={"job_id": new_id("job")})
-    assert await (await way.open(assignment)).load() is None
+async def test_a_job_without_events_is_none(connector: BusConnector, driver: JobDriver) -> None:
+    assignment = (await driver.submit()).model_copy(update={"job_id": new_id("job")})
+    assert await (await connector.open(assignment)).load() is None
 
 
-async def test_events_arrive_byte_for_byte(way: Way, desk: Desk) -> None:
-    assignment = await desk.submit()
-    bus = await way.open(assignment)
+async def test_events_arrive_byte_for_byte(connector: BusConnector, driver: JobDriver) -> None:
+    assignment = await driver.submit()
+    bus = await connector.open(assignment)
     message = completed(assignment, "first")
     message = replace(message, body=message.body.replace(b'"first"', '"\\u00e9 \u2028é  1"'.encode()))
     sequence = await bus.publish(message)
-    stored = [one async for one in desk.store.history(sequence - 1, f"saccade.evt.{TENANT}.job.{assignment.job_id}.*")]
+    stored = [
+        one async for one in driver.store.history(sequence - 1, f"saccade.evt.{TENANT}.job.{assignment.job_id}.*")
+    ]
     assert [(one.sequence, one.subject, one.body) for one in stored] == [(sequence, message.subject, message.body)]
 
 
-async def test_a_condition_that_fails_stores_nothing(way: Way, desk: Desk) -> None:
-    assignment = await desk.submit()
-    bus = await way.open(assignment)
+async def test_a_condition_that_fails_stores_nothing(connector: BusConnector, driver: JobDriver) -> None:
+    assignment = await driver.submit()
+    bus = await connector.open(assignment)
     job = await bus.load()
     assert job is not None
-    await desk.ask_for_cancel(assignment.job_id)
+    await driver.request_cancel(assignment.job_id)
     with pytest.raises(Conflict):
         await bus.publish(started(assignment), after=job.sequence)
-    assert "job.started" not in await desk.types(assignment.job_id)
+    assert "job.started" not in await driver.types(assignment.job_id)
     job = await bus.load()
     assert job is not None
     sequence = await bus.publish(started(assignment), after=job.sequence)
-    assert sequence == (await desk.job(assignment.job_id)).sequence
+    assert sequence == (await driver.job(assignment.job_id)).sequence
 
 
-async def test_of_many_writers_one_wins(way: Way, desk: Desk) -> None:
-    assignment = await desk.submit()
-    job = await desk.job(assignment.job_id)
-    buses = [await way.open(assignment) for _ in range(8)]
+async def test_of_many_writers_one_wins(connector: BusConnector, driver: JobDriver) -> None:
+    assignment = await driver.submit()
+    job = await driver.job(assignment.job_id)
+    buses = [await connector.open(assignment) for _ in range(8)]
     tries = (bus.publish(started(assignment, str(n)), after=job.sequence) for n, bus in enumerate(buses))
     results = await asyncio.gather(*tries, return_exceptions=True)
     assert len([one for one in results if isinstance(one, int)]) == 1
     assert len([one for one in results if isinstance(one, Conflict)]) == 7
-    assert (await desk.types(assignment.job_id)).count("job.started") == 1
+    assert (await driver.types(assignment.job_id)).count("job.started") == 1
 
 
-async def test_an_event_said_again_is_stored_once(way: Way, desk: Desk) -> None:
-    assignment = await desk.submit()
-    bus, job = await way.open(assignment), await desk.job(assignment.job_id)
+async def test_an_event_said_again_is_stored_once(connector: BusConnector, driver: JobDriver) -> None:
+    assignment = await driver.submit()
+    bus, job = await connector.open(assignment), await driver.job(assignment.job_id)
     message = started(assignment)
     sequence = await bus.publish(message, after=job.sequence)
     assert await bus.publish(message) == sequence, "the answer to the first may have been lost"
     # With its condition it is a conflict: whoever reads again then sees that it was said.
     with pytest.raises(Conflict):
         await bus.publish(message, after=job.sequence)
-    assert (await desk.types(assignment.job_id)).count("job.started") == 1
+    assert (await driver.types(assignment.job_id)).count("job.started") == 1
 
 
-async def test_a_reading_is_of_one_moment(way: Way, desk: Desk) -> None:
+async def test_a_reading_is_of_one_moment(connector: BusConnector, driver: JobDriver) -> None:
     """The job's sequence and all that was said up to it, while others write: what a condition stands on."""
-    assignment = await desk.submit()
-    bus = await way.open(assignment)
+    assignment = await driver.submit()
+    bus = await connector.open(assignment)
     told: dict[int, int] = {}
     done = False
 
     async def chatter() -> None:
         nonlocal done
         for number in range(30):
-            sequence = await desk.store.publish(completed(assignment, f"{number}"))
+            sequence = await driver.store.publish(completed(assignment, f"{number}"))
             told[sequence] = number
-            await desk.store.publish(started(assignment, f"{number}"))
+            await driver.store.publish(started(assignment, f"{number}"))
             await asyncio.sleep(0.01)
         done = True
 
@@ -161,28 +163,28 @@ async def test_a_reading_is_of_one_moment(way: Way, desk: Desk) -> None:
     assert readings > 3
 
 
-async def test_progress_is_the_newest_and_moves_no_state(way: Way, desk: Desk) -> None:
-    assignment = await desk.submit()
-    bus, before = await way.open(assignment), await desk.job(assignment.job_id)
+async def test_progress_is_the_newest_and_moves_no_state(connector: BusConnector, driver: JobDriver) -> None:
+    assignment = await driver.submit()
+    bus, before = await connector.open(assignment), await driver.job(assignment.job_id)
     for number in range(3):
         data = JobProgressed(
             attempt=1, run_id=assignment.run_id, stage="a", fraction=number / 10, stage_fraction=number / 10
         )
         source = f"/worker/{assignment.run_id}"
         await bus.progress(encode(data, tenant=TENANT, subject_id=assignment.job_id, source=source), deadline_s=5)
-    newest = await desk.newest_progress(assignment.job_id)
+    newest = await driver.newest_progress(assignment.job_id)
     assert newest is not None
     assert newest[1].fraction == 0.2
-    assert await desk.job(assignment.job_id) == before
+    assert await driver.job(assignment.job_id) == before
 
 
-async def test_what_others_say_is_noticed(way: Way, desk: Desk) -> None:
-    assignment = await desk.submit()
-    bus = await way.open(assignment)
+async def test_what_others_say_is_noticed(connector: BusConnector, driver: JobDriver) -> None:
+    assignment = await driver.submit()
+    bus = await connector.open(assignment)
     await bus.load()
     noticing = asyncio.create_task(bus.changed(30))
     await asyncio.sleep(0.2)
-    await desk.ask_for_cancel(assignment.job_id)
+    await driver.request_cancel(assignment.job_id)
     async with asyncio.timeout(10):
         await noticing
     job = await bus.load()
@@ -190,45 +192,45 @@ async def test_what_others_say_is_noticed(way: Way, desk: Desk) -> None:
     assert job.cancel_requested
 
 
-async def test_silence_ends_the_wait(way: Way, desk: Desk) -> None:
-    bus = await way.open(await desk.submit())
+async def test_silence_ends_the_wait(connector: BusConnector, driver: JobDriver) -> None:
+    bus = await connector.open(await driver.submit())
     await bus.load()
     async with asyncio.timeout(5):
         await bus.changed(0.3)
 
 
 @UNTRUSTED
-async def test_what_a_worker_does_not_say_is_refused_for_good(way: Way, desk: Desk) -> None:
-    assignment, other = await desk.submit(), await desk.submit()
+async def test_what_a_worker_does_not_say_is_refused_for_good(connector: BusConnector, driver: JobDriver) -> None:
+    assignment, other = await driver.submit(), await driver.submit()
     failed = JobFailed(attempt=1, failure="user", error=SaccadeError(ErrorCode.CLIP_STATIC).body())
     for message in (
         said(assignment, failed, f"{assignment.run_id}.failed"),
         said(other, JobStarted(attempt=1, run_id=other.run_id, device="cpu", worker="x"), f"{other.run_id}.started"),
     ):
-        bus = await way.open(assignment)
+        bus = await connector.open(assignment)
         async with asyncio.timeout(5):
             with pytest.raises(BusRefused) as caught:
                 await bus.publish(message, deadline_s=60)
         assert caught.value.code is ErrorCode.FORBIDDEN
     for job_id in (assignment.job_id, other.job_id):
-        assert await desk.types(job_id) == ["job.submitted", "job.starting"]
+        assert await driver.types(job_id) == ["job.submitted", "job.starting"]
 
 
 @UNTRUSTED
-async def test_another_jobs_events_are_not_read(way: Way, desk: Desk) -> None:
-    assignment, other = await desk.submit(), await desk.submit()
+async def test_another_jobs_events_are_not_read(connector: BusConnector, driver: JobDriver) -> None:
+    assignment, other = await driver.submit(), await driver.submit()
     # The thief has one job's token and asks for the other.
-    bus = await open_bus(way.settings(assignment), other)
-    way.opened.append(bus)
+    bus = await open_bus(connector.settings(assignment), other)
+    connector.opened.append(bus)
     async with asyncio.timeout(10):
         with pytest.raises(BusRefused):
             await bus.load()
 
 
 @UNTRUSTED
-async def test_an_expired_token_ends_the_waiting(way: Way, desk: Desk) -> None:
-    assignment = await desk.submit()
-    bus = await way.open(assignment, lifetime_s=2.0)
+async def test_an_expired_token_ends_the_waiting(connector: BusConnector, driver: JobDriver) -> None:
+    assignment = await driver.submit()
+    bus = await connector.open(assignment, lifetime_s=2.0)
     await bus.load()
     assert bus.is_connected
     async with asyncio.timeout(15):
@@ -238,22 +240,22 @@ async def test_an_expired_token_ends_the_waiting(way: Way, desk: Desk) -> None:
     with pytest.raises(BusRefused):
         await bus.publish(completed(assignment, "late"), deadline_s=60)
     with pytest.raises(BusRefused):
-        await look_once(way, way.settings(assignment, lifetime_s=-5.0), assignment)
+        await look_once(connector, connector.settings(assignment, lifetime_s=-5.0), assignment)
 
 
 @UNTRUSTED
-async def test_nobody_who_is_not_known_gets_in(way: Way, desk: Desk, tmp_path: Path) -> None:
-    assignment = await desk.submit()
+async def test_nobody_who_is_not_known_gets_in(connector: BusConnector, driver: JobDriver, tmp_path: Path) -> None:
+    assignment = await driver.submit()
     (tmp_path / "other").mkdir()
     forged = OperatorNats(tmp_path / "other").tokens.issue(run_grant(TENANT, assignment.job_id, assignment.run_id), 600)
     settings: NatsSettings | IngestSettings
-    if way.kind == "credentials":
-        settings = way.server.settings_of(forged)
+    if connector.kind == "credentials":
+        settings = connector.server.settings_of(forged)
     else:
-        settings = IngestSettings(url=way.origin, token=forged.jwt)  # type: ignore[arg-type]
+        settings = IngestSettings(url=connector.origin, token=forged.jwt)  # type: ignore[arg-type]
     async with asyncio.timeout(10):
         with pytest.raises(BusRefused):
-            await look_once(way, settings, assignment)
+            await look_once(connector, settings, assignment)
 
 
 async def look_for_ever(bus: JobBus) -> None:
@@ -262,27 +264,27 @@ async def look_for_ever(bus: JobBus) -> None:
         await bus.load()
 
 
-async def look_once(way: Way, settings: NatsSettings | IngestSettings, assignment: Assignment) -> None:
+async def look_once(connector: BusConnector, settings: NatsSettings | IngestSettings, assignment: Assignment) -> None:
     bus = await open_bus(settings, assignment)
-    way.opened.append(bus)
+    connector.opened.append(bus)
     await bus.load()
 
 
-async def test_a_bus_that_was_away_goes_on(way: Way, desk: Desk) -> None:
-    assignment = await desk.submit()
-    bus = await way.open(assignment)
+async def test_a_bus_that_was_away_goes_on(connector: BusConnector, driver: JobDriver) -> None:
+    assignment = await driver.submit()
+    bus = await connector.open(assignment)
     await bus.publish(completed(assignment, "before"))
-    way.server.kill()
+    connector.server.kill()
     with pytest.raises(SaccadeError) as caught:
         await bus.publish(completed(assignment, "during"), deadline_s=0.5)
     assert caught.value.code is ErrorCode.BUS_UNAVAILABLE
     assert not isinstance(caught.value, BusRefused)
     publishing = asyncio.create_task(bus.publish(completed(assignment, "during"), deadline_s=30))
     await asyncio.sleep(0.5)
-    way.server.start()
+    connector.server.start()
     await publishing
     await bus.publish(completed(assignment, "after"))
-    stages = [decode(one.body).data["stage"] async for one in desk.store.history(0, publishing_subject(assignment))]
+    stages = [decode(one.body).data["stage"] async for one in driver.store.history(0, publishing_subject(assignment))]
     assert stages == ["before", "during", "after"]
     job = await bus.load()
     assert job is not None
@@ -292,7 +294,7 @@ def publishing_subject(assignment: Assignment) -> str:
     return f"saccade.evt.{TENANT}.job.{assignment.job_id}.stage_completed"
 
 
-@pytest.mark.parametrize("way", ["ingest"], indirect=True)
+@pytest.mark.parametrize("connector", ["ingest"], indirect=True)
 @pytest.mark.parametrize(
     ("answer", "refused"),
     [
@@ -303,7 +305,7 @@ def publishing_subject(assignment: Assignment) -> str:
     ],
 )
 async def test_what_answers_instead_of_the_gateway_is_told_apart(
-    desk: Desk, way: Way, answer: str, refused: bool
+    driver: JobDriver, connector: BusConnector, answer: str, refused: bool
 ) -> None:
     """A proxy that sends elsewhere is a mistake in the settings; one whose gateway is away is waited for."""
 
@@ -313,24 +315,24 @@ async def test_what_answers_instead_of_the_gateway_is_told_apart(
         await writer.drain()
         writer.close()
 
-    assignment = await desk.submit()
+    assignment = await driver.submit()
     proxy = await asyncio.start_server(answered, HOST, 0)
     async with proxy:
         url = f"http://{HOST}:{proxy.sockets[0].getsockname()[1]}"
-        bus = await open_bus(way.settings(assignment).model_copy(update={"url": url}), assignment)
-        way.opened.append(bus)
+        bus = await open_bus(connector.settings(assignment).model_copy(update={"url": url}), assignment)
+        connector.opened.append(bus)
         with pytest.raises(SaccadeError) as caught:
             await bus.publish(completed(assignment, "a"), deadline_s=0.5)
     assert isinstance(caught.value, BusRefused) == refused
     assert refused or caught.value.code is ErrorCode.BUS_UNAVAILABLE
 
 
-@pytest.mark.parametrize("way", ["ingest"], indirect=True)
-async def test_a_gateway_that_is_not_there_is_waited_for(desk: Desk, way: Way) -> None:
-    assignment = await desk.submit()
-    nowhere = way.settings(assignment).model_copy(update={"url": f"http://{HOST}:{free_port()}"})
+@pytest.mark.parametrize("connector", ["ingest"], indirect=True)
+async def test_a_gateway_that_is_not_there_is_waited_for(driver: JobDriver, connector: BusConnector) -> None:
+    assignment = await driver.submit()
+    nowhere = connector.settings(assignment).model_copy(update={"url": f"http://{HOST}:{free_port()}"})
     bus = await open_bus(nowhere, assignment)
-    way.opened.append(bus)
+    connector.opened.append(bus)
     with pytest.raises(SaccadeError) as caught:
         await bus.publish(completed(assignment, "a"), deadline_s=0.5)
     assert caught.value.code is ErrorCode.BUS_UNAVAILABLE

@@ -14,35 +14,35 @@ from contracts.assignment import Assignment
 from contracts.errors import ErrorCode
 from contracts.job import State
 from services.dispatcher.executors.executor import CallState
-from tests.harness.runtime.executor_environment import House
-from tests.harness.runtime.session_driver import SessionDesk
+from tests.harness.runtime.executor_environment import ExecutorHarness
+from tests.harness.runtime.session_driver import SessionDriver
 from tests.session_workers.watching.spec import WORKLOAD
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def house(session_house: House) -> House:
-    return session_house
+def harness(session_harness: ExecutorHarness) -> ExecutorHarness:
+    return session_harness
 
 
-async def begin(house: House, session: SessionDesk, assignment: Assignment) -> str:
-    call = await house.executor().launch(assignment, WORKLOAD.compute)
-    await session.until_said("session.ready", assignment.attempt)
+async def begin(harness: ExecutorHarness, session: SessionDriver, assignment: Assignment) -> str:
+    call = await harness.executor().launch(assignment, WORKLOAD.compute)
+    await session.until_published("session.ready", assignment.attempt)
     return call
 
 
-async def finish(house: House, session: SessionDesk) -> dict[str, object]:
+async def finish(harness: ExecutorHarness, session: SessionDriver) -> dict[str, object]:
     """Stop the session and give its result."""
     await session.stop()
-    job = await house.desk.until(session.job_id, State.SUCCEEDED)
+    job = await harness.driver.until(session.job_id, State.SUCCEEDED)
     assert job.result is not None
     return job.result
 
 
-async def test_every_frame_gets_one_verdict_and_they_add_up(house: House) -> None:
-    session = SessionDesk(house.desk)
-    await begin(house, session, await session.open({}))
+async def test_every_frame_gets_one_verdict_and_they_add_up(harness: ExecutorHarness) -> None:
+    session = SessionDriver(harness.driver)
+    await begin(harness, session, await session.open({}))
     await session.frame(1)
     await session.until(lambda acks: len(acks) == 1)
     await session.frame(2, b"noise")
@@ -65,7 +65,7 @@ async def test_every_frame_gets_one_verdict_and_they_add_up(house: House) -> Non
     ]
     totals = await session.totals()
     assert (totals.sent, totals.accepted, totals.dropped, totals.rejected, totals.waiting) == (7, 2, 3, 2, 0)
-    result = await finish(house, session)
+    result = await finish(harness, session)
     assert result["totals"] == totals.model_dump()
     types = await session.types()
     said = ("opened", "ready", "started", "stop_requested", "chunk_exported")
@@ -73,14 +73,14 @@ async def test_every_frame_gets_one_verdict_and_they_add_up(house: House) -> Non
     assert [line["seq"] for line in await session.notes("chunk_0001.json")] == [1, 7]
 
 
-async def test_a_slow_worker_takes_the_newest_and_forgets_the_rest(house: House) -> None:
-    session = SessionDesk(house.desk)
-    await begin(house, session, await session.open({"service_s": 0.2}))
+async def test_a_slow_worker_takes_the_newest_and_forgets_the_rest(harness: ExecutorHarness) -> None:
+    session = SessionDriver(harness.driver)
+    await begin(harness, session, await session.open({"service_s": 0.2}))
     for seq in range(60):
         await session.frame(seq)
         await asyncio.sleep(0.02)
     acks = await session.until(lambda acks: len(acks) == 60)
-    await finish(house, session)
+    await finish(harness, session)
     counts = Counter((ack.status, ack.reason) for ack in acks)
     assert set(counts) == {("accepted", None), ("dropped", "superseded")}
     accepted = [ack.seq for ack in acks if ack.status == "accepted"]
@@ -90,10 +90,10 @@ async def test_a_slow_worker_takes_the_newest_and_forgets_the_rest(house: House)
     assert sorted(ack.seq for ack in acks) == list(range(60))
 
 
-async def test_frames_meet_the_joints_of_their_own_moment(house: House) -> None:
+async def test_frames_meet_the_joints_of_their_own_moment(harness: ExecutorHarness) -> None:
     """The robot's clock is 120 ms off and says so for itself; joints are a straight line of its own time."""
-    session = SessionDesk(house.desk)
-    await begin(house, session, await session.open({}))
+    session = SessionDriver(harness.driver)
+    await begin(harness, session, await session.open({}))
     skew_s, began_s = 0.12, time.time()
     angle = lambda own_s: 0.5 * (own_s - began_s)  # noqa: E731
     truth = {}
@@ -108,7 +108,7 @@ async def test_frames_meet_the_joints_of_their_own_moment(house: House) -> None:
         await session.frame(seq, captured_at_s=captured_s, offset_s=0.0)
         await asyncio.sleep(0.02)
     acks = await session.until(lambda acks: len(acks) == 30)
-    await finish(house, session)
+    await finish(harness, session)
     accepted = [ack for ack in acks if ack.status == "accepted" and ack.seq > 0]
     assert len(accepted) >= 5
     errors: list[float] = []
@@ -121,9 +121,9 @@ async def test_frames_meet_the_joints_of_their_own_moment(house: House) -> None:
     assert median(errors) < 0.5 * 0.002, "two milliseconds of the arm's way"
 
 
-async def test_clocks_that_nobody_states_are_told_from_arrivals(house: House) -> None:
-    session = SessionDesk(house.desk)
-    await begin(house, session, await session.open({}))
+async def test_clocks_that_nobody_states_are_told_from_arrivals(harness: ExecutorHarness) -> None:
+    session = SessionDriver(harness.driver)
+    await begin(harness, session, await session.open({}))
     began_s = time.time()
     truth = {}
     for seq in range(40):
@@ -133,7 +133,7 @@ async def test_clocks_that_nobody_states_are_told_from_arrivals(house: House) ->
         truth[seq] = robot_s - began_s
         await asyncio.sleep(0.03)
     acks = await session.until(lambda acks: len(acks) == 40)
-    await finish(house, session)
+    await finish(harness, session)
     errors = [
         abs(ack.positions[0] - truth[ack.seq])
         for ack in acks
@@ -143,30 +143,30 @@ async def test_clocks_that_nobody_states_are_told_from_arrivals(house: House) ->
     assert max(errors) < 0.015, "half of the frame interval"
 
 
-async def test_a_killed_worker_goes_on_from_its_chunk_and_nothing_accepted_is_lost(house: House) -> None:
+async def test_a_killed_worker_goes_on_from_its_chunk_and_nothing_accepted_is_lost(harness: ExecutorHarness) -> None:
     seed = random.randrange(1 << 30)
     print(f"seed {seed}")
     dice = random.Random(seed)
-    session = SessionDesk(house.desk)
+    session = SessionDriver(harness.driver)
     first = await session.open({"chunk_frames": 5, "dies_after": dice.randrange(1, 14), "service_s": 0.02})
-    call = await begin(house, session, first)
+    call = await begin(harness, session, first)
     seq = 0
-    executor = house.made[-1]
+    executor = harness.made[-1]
     while (await executor.poll(call)).state is CallState.RUNNING:
         await session.frame(seq)
         seq += 1
         await asyncio.sleep(0.05)
         assert seq < 400
     told = {ack.seq for ack in await session.acks() if ack.status == "accepted"}
-    second = await house.desk.take_away(first)
+    second = await harness.driver.replace_attempt(first)
     second = second.model_copy(update={"params": second.params | {"params": {"chunk_frames": 5}}})
-    await begin(house, session, second)
+    await begin(harness, session, second)
     for _ in range(20):
         await session.frame(seq)
         seq += 1
         await asyncio.sleep(0.02)
     acks = await session.until(lambda acks: len(acks) == session.sent)
-    result = await finish(house, session)
+    result = await finish(harness, session)
     assert len({ack.seq for ack in acks}) == len(acks) == seq, "each frame has one verdict"
     lines = await session.notes(f"chunk_{result['chunks']:04d}.json")
     accepted = [ack.seq for ack in acks if ack.status == "accepted"]
@@ -180,9 +180,9 @@ async def test_a_killed_worker_goes_on_from_its_chunk_and_nothing_accepted_is_lo
     assert (await session.types()).count("session.started") == 1
 
 
-async def test_a_reset_forgets_and_a_replay_does_the_same_again(house: House) -> None:
-    session = SessionDesk(house.desk)
-    await begin(house, session, await session.open({"chunk_frames": 4, "service_s": 0.03}))
+async def test_a_reset_forgets_and_a_replay_does_the_same_again(harness: ExecutorHarness) -> None:
+    session = SessionDriver(harness.driver)
+    await begin(harness, session, await session.open({"chunk_frames": 4, "service_s": 0.03}))
     for seq in range(30):
         await session.joints((seq, time.time(), [seq / 10]))
         await session.frame(seq)
@@ -192,14 +192,14 @@ async def test_a_reset_forgets_and_a_replay_does_the_same_again(house: House) ->
             await session.reset()
             await asyncio.sleep(0.3)
     acks = await session.until(lambda acks: len(acks) == 30)
-    result = await finish(house, session)
+    result = await finish(harness, session)
     last = await session.notes(f"chunk_{result['chunks']:04d}.json")
     assert [line["seq"] for line in last] == [ack.seq for ack in acks if ack.status == "accepted" and ack.seq > 12]
 
-    again = SessionDesk(house.desk)
+    again = SessionDriver(harness.driver)
     assignment = await again.open({"chunk_frames": 4, "service_s": 0.0}, replay_of=session.session_id)
-    await house.executor().launch(assignment, WORKLOAD.compute)
-    job = await house.desk.until(again.job_id, State.SUCCEEDED)
+    await harness.executor().launch(assignment, WORKLOAD.compute)
+    job = await harness.driver.until(again.job_id, State.SUCCEEDED)
     assert job.result is not None
     assert job.result["chunks"] == result["chunks"]
     for number in range(1, int(str(result["chunks"])) + 1):
@@ -209,13 +209,13 @@ async def test_a_reset_forgets_and_a_replay_does_the_same_again(house: House) ->
     assert verdicts(await again.acks()) == verdicts(acks)
 
 
-async def test_a_session_that_nobody_feeds_or_that_lasts_too_long_ends(house: House) -> None:
-    idle, long = SessionDesk(house.desk), SessionDesk(house.desk)
-    await begin(house, idle, await idle.open({}, idle_timeout_s=0.5))
-    await begin(house, long, await long.open({}, max_length_s=3.0))
+async def test_a_session_that_nobody_feeds_or_that_lasts_too_long_ends(harness: ExecutorHarness) -> None:
+    idle, long = SessionDriver(harness.driver), SessionDriver(harness.driver)
+    await begin(harness, idle, await idle.open({}, idle_timeout_s=0.5))
+    await begin(harness, long, await long.open({}, max_length_s=3.0))
     for seq in range(5):
         await long.frame(seq)
     for session, reason in ((idle, "idle"), (long, "length")):
-        job = await house.desk.until(session.job_id, State.SUCCEEDED)
+        job = await harness.driver.until(session.job_id, State.SUCCEEDED)
         assert job.result is not None
         assert job.result["reason"] == reason

@@ -18,8 +18,8 @@ from services.dispatcher.executors.executor import CallState
 from simulators.arm.motion import ArmMotion
 from simulators.arm.table_scene import TableScene
 from simulators.arm.wrist_camera import GRIPPER_FROM_CAMERA, camera_matrix
-from tests.harness.runtime.executor_environment import House, of_run
-from tests.harness.runtime.session_driver import SessionDesk
+from tests.harness.runtime.executor_environment import ExecutorHarness, processes_of_run
+from tests.harness.runtime.session_driver import SessionDriver
 
 pytestmark = pytest.mark.anyio
 
@@ -28,14 +28,14 @@ PARAMS = {"training_width_px": 80, "max_splats": 2000, "chunk_frames": 6, "held_
 
 
 @pytest.fixture
-def house(worker_house: House) -> House:
-    return worker_house
+def harness(worker_harness: ExecutorHarness) -> ExecutorHarness:
+    return worker_harness
 
 
 class Arm:
     """The virtual arm, as fast as a test wants it."""
 
-    def __init__(self, session: SessionDesk) -> None:
+    def __init__(self, session: SessionDriver) -> None:
         self.session, self.seq = session, 0
         self._scene, self._motion = TableScene(1), ArmMotion(1)
         self._matrix = camera_matrix(WIDTH_PX, HEIGHT_PX)
@@ -61,9 +61,9 @@ class Arm:
             await asyncio.sleep(0.03)
 
 
-async def launch(house: House, session: SessionDesk, assignment: Assignment) -> str:
-    call = await house.executor().launch(assignment, WORKLOAD.compute)
-    await session.until_said("session.ready", assignment.attempt)
+async def launch(harness: ExecutorHarness, session: SessionDriver, assignment: Assignment) -> str:
+    call = await harness.executor().launch(assignment, WORKLOAD.compute)
+    await session.until_published("session.ready", assignment.attempt)
     return call
 
 
@@ -75,27 +75,27 @@ def test_the_declaration_says_what_the_arm_and_the_camera_are() -> None:
     assert np.array(default).reshape(4, 4) == pytest.approx(GRIPPER_FROM_CAMERA, abs=1e-9)
 
 
-async def test_a_splat_grows_dies_goes_on_and_is_the_same_when_it_is_replayed(house: House) -> None:
-    session = SessionDesk(house.desk)
+async def test_a_splat_grows_dies_goes_on_and_is_the_same_when_it_is_replayed(harness: ExecutorHarness) -> None:
+    session = SessionDriver(harness.driver)
     first = await session.open(PARAMS, workload="live_splat")
-    executor = house.executor()
+    executor = harness.executor()
     call = await executor.launch(first, WORKLOAD.compute)
-    await session.until_said("session.ready")
+    await session.until_published("session.ready")
     arm = Arm(session)
     await session.frame(10_000, b"\xff\xd8 no picture", source="other")
     await arm.send_until_accepted(8)
-    for process in of_run(first):
+    for process in processes_of_run(first):
         process.kill()
     while (await executor.poll(call)).state is CallState.RUNNING:
         await asyncio.sleep(0.05)
     told = {ack.seq for ack in await session.acks() if ack.status == "accepted"}
-    second = await house.desk.take_away(first)
-    await launch(house, session, second)
+    second = await harness.driver.replace_attempt(first)
+    await launch(harness, session, second)
     await arm.send_until_accepted(20)
     odd = await arm.send(size=(120, 90))
     await session.until(lambda acks: any(ack.seq == odd for ack in acks))
     await session.stop()
-    job = await house.desk.until(session.job_id, State.SUCCEEDED)
+    job = await harness.driver.until(session.job_id, State.SUCCEEDED)
     result = job.result
     assert result is not None
     acks = await session.acks()
@@ -107,27 +107,27 @@ async def test_a_splat_grows_dies_goes_on_and_is_the_same_when_it_is_replayed(ho
     assert all(ack.joints_gap_s is not None and ack.joints_gap_s < 0.1 for ack in accepted)
 
     assert result["psnr_db"] > 17, "with two thousand splats at eighty pixels"
-    bucket = house.desk.bucket
+    bucket = harness.driver.bucket
     key = lambda of, name: bucket.key("results", of.job_id, name)  # noqa: E731
     whole = await bucket.get(key(session, "model.ply"))
-    (path := house.folder / "model.ply").write_bytes(whole)
+    (path := harness.folder / "model.ply").write_bytes(whole)
     assert len(decode_ply(path)) == result["splats"] <= PARAMS["max_splats"]
     assert len(await bucket.get(key(session, "live.ply"))) > 1000
     for number in range(1, result["chunks"] + 1):
         assert (await bucket.get(key(session, f"chunk_{number:04d}.ply"))).startswith(b"ply\n")
 
-    again = SessionDesk(house.desk)
+    again = SessionDriver(harness.driver)
     replay = await again.open(PARAMS, workload="live_splat", replay_of=session.session_id)
-    await house.executor().launch(replay, WORKLOAD.compute)
-    job = await house.desk.until_job(again.job_id, lambda job: job.state.ended)
+    await harness.executor().launch(replay, WORKLOAD.compute)
+    job = await harness.driver.until_job(again.job_id, lambda job: job.state.ended)
     assert job.result is not None
     assert (job.result["steps"], job.result["chunks"]) == (result["steps"], result["chunks"])
     assert await bucket.get(key(again, "model.ply")) == whole
 
 
-async def test_a_frame_without_joints_is_refused_with_the_reason(house: House) -> None:
-    session = SessionDesk(house.desk)
-    await launch(house, session, await session.open(PARAMS, workload="live_splat"))
+async def test_a_frame_without_joints_is_refused_with_the_reason(harness: ExecutorHarness) -> None:
+    session = SessionDriver(harness.driver)
+    await launch(harness, session, await session.open(PARAMS, workload="live_splat"))
     picture = cv2.imencode(".jpg", np.zeros((90, 120, 3), np.uint8))[1].tobytes()
     await session.frame(1, picture)
     await session.until(lambda acks: len(acks) == 1)
@@ -139,4 +139,4 @@ async def test_a_frame_without_joints_is_refused_with_the_reason(house: House) -
         ("rejected", "joints_invalid"),
     ]
     await session.stop()
-    await house.desk.until(session.job_id, State.SUCCEEDED)
+    await harness.driver.until(session.job_id, State.SUCCEEDED)

@@ -31,9 +31,9 @@ from modal_workers import catalog
 from services.gateway.app import build_app
 from tests.harness.clients.python_clients import FACES, opener
 from tests.harness.network.cutting_pipe import CuttingPipe
-from tests.harness.runtime.executor_environment import House, open_local_house
+from tests.harness.runtime.executor_environment import ExecutorHarness, open_local_harness
 from tests.harness.runtime.job_driver import TENANT, WAIT_S
-from tests.harness.runtime.session_driver import SessionDesk
+from tests.harness.runtime.session_driver import SessionDriver
 from tests.harness.servers.embedded import HOST, EmbeddedNats, EmbeddedS3, NatsServer, S3Server, free_port
 from tests.harness.servers.gateway import Running, keys_file, running_gateway
 from tests.session_workers.watching.spec import WORKLOAD
@@ -54,7 +54,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[NatsServ
 class Place:
     """A gateway that answers on a port, and what runs workers."""
 
-    house: House
+    harness: ExecutorHarness
     running: Running
     port: int
 
@@ -78,12 +78,12 @@ class Place:
         assert isinstance(result.exception, Failure), (result.output, result.exception)
         return result.exception
 
-    async def record(self, frames: int = 9, **params: Any) -> SessionDesk:
+    async def record(self, frames: int = 9, **params: Any) -> SessionDriver:
         """Let the small worker see some frames, and one that is noise and one that was refused at the door."""
-        session = SessionDesk(self.house.desk)
+        session = SessionDriver(self.harness.driver)
         assignment = await session.open({"chunk_frames": 4, "service_s": 0.02} | params)
-        await self.house.executor().launch(assignment, WORKLOAD.compute)
-        await session.until_said("session.ready")
+        await self.harness.executor().launch(assignment, WORKLOAD.compute)
+        await session.until_published("session.ready")
         for seq in range(frames):
             own_s = time.time() - SKEW_S
             clock = {"offset_s": SKEW_S, "error_s": 0.001}
@@ -97,7 +97,7 @@ class Place:
         await self.shown("stop", session.session_id, "--wait")
         return session
 
-    async def purge(self, session: SessionDesk, keep: int = 0) -> None:
+    async def purge(self, session: SessionDriver, keep: int = 0) -> None:
         """Have the bus forget frames as it does when they are too old."""
         for name in ("joints", "frames", "acks"):
             subject = telemetry_subject(TENANT, session.session_id, name)
@@ -115,11 +115,11 @@ async def place(
     nats, s3 = servers
     auth = AuthSettings(api_keys_file=keys_file(tmp_path, TENANT, "other"))
     async with AsyncExitStack() as stack:
-        house = await stack.enter_async_context(open_local_house(tmp_path / "data", nats, s3))
+        harness = await stack.enter_async_context(open_local_harness(tmp_path / "data", nats, s3))
         running = await stack.enter_async_context(running_gateway(nats.settings, s3.settings, tmp_path, auth=auth))
         port, stop = free_port(), asyncio.Event()
         serving = asyncio.ensure_future(serve(build_app(running.gateway), HOST, port, authenticated=True, stop=stop))
-        yield Place(house, running, port)
+        yield Place(harness, running, port)
         stop.set()
         await serving
     catalog._found.cache_clear()
@@ -230,7 +230,7 @@ async def test_records_of_others_of_nothing_and_of_long_ago_are_refused(place: P
 @pytest.mark.parametrize("face", FACES)
 async def test_a_record_comes_whole_over_connections_that_break(place: Place, face: str) -> None:
     """It is larger than what is read from the bus at a time, and it is cut three times, inside of pictures."""
-    session = SessionDesk(place.house.desk)
+    session = SessionDriver(place.harness.driver)
     await session.open({})
     pictures = [bytes([seq]) * 900_000 for seq in range(7)]
     for seq, picture in enumerate(pictures):
@@ -307,8 +307,8 @@ async def play_dispatcher(place: Place, replay_of: str) -> None:
         assert time.monotonic() < end, "no replay was opened"
         await asyncio.sleep(0.05)
     job_id = found[0].replace("ses_", "job_")
-    while not await place.house.desk.types(job_id):
+    while not await place.harness.driver.types(job_id):
         await asyncio.sleep(0.02)
-    assignment = await place.house.desk.start(job_id)
-    await place.house.executor().launch(assignment, WORKLOAD.compute)
-    await place.house.desk.until(job_id, State.SUCCEEDED)
+    assignment = await place.harness.driver.start(job_id)
+    await place.harness.executor().launch(assignment, WORKLOAD.compute)
+    await place.harness.driver.until(job_id, State.SUCCEEDED)

@@ -19,8 +19,8 @@ from modal_workers.runtime.bus.event_writer import EventWriter
 from modal_workers.runtime.bus.job_bus import open_bus
 from modal_workers.runtime.jobs.claim import Claim
 from modal_workers.runtime.jobs.run_termination import LastWords
-from tests.harness.dispatch.crash_points import Fate
-from tests.harness.dispatch.dispatcher import World
+from tests.harness.dispatch.crash_points import CrashInjector
+from tests.harness.dispatch.dispatcher import DispatcherHarness
 
 #: What a worker was paid for before it began: enough to be seen in its costs.
 STARTUP_S: Final = 30.0
@@ -31,11 +31,11 @@ Begins = Literal["at once", "late", "first"]
 
 
 @dataclass
-class Fleet:
+class ClaimingWorkers:
     """All workers of one job."""
 
-    world: World
-    fate: Fate
+    harness: DispatcherHarness
+    injector: CrashInjector
     begins: Begins
     calls: list[str] = field(default_factory=list)
     worked: list[str] = field(default_factory=list)
@@ -57,10 +57,10 @@ class Fleet:
         since = datetime.now(UTC) - timedelta(seconds=STARTUP_S)
         run = launch.assignment
         if run is None:
-            run = Assignment.model_validate_json(await self.world.bucket.get(launch.assignment_key or ""))
+            run = Assignment.model_validate_json(await self.harness.bucket.get(launch.assignment_key or ""))
         if self.begins != "first":
-            await self.fate.over.wait()
-        while self.begins == "late" and _is_open(await self.world.job(run.job_id, run.tenant), run):
+            await self.injector.over.wait()
+        while self.begins == "late" and _is_open(await self.harness.job(run.job_id, run.tenant), run):
             await asyncio.sleep(0.01)
         access = NatsSettings(url=launch.bus.url, credentials=launch.bus.secret, inbox_prefix=launch.bus.inbox_prefix)
         bus = await open_bus(access, run)
@@ -71,12 +71,12 @@ class Fleet:
                 return
             words = LastWords(run, claim, EventWriter(bus, run, claim.source), 1.0)
             claimed.set()
-            await self.fate.over.wait()
+            await self.injector.over.wait()
             done = JobSucceeded(
                 attempt=run.attempt,
                 run_id=run.run_id,
                 result={},
-                manifest_key=self.world.bucket.key("results", run.job_id, "manifest.json"),
+                manifest_key=self.harness.bucket.key("results", run.job_id, "manifest.json"),
                 duration_s=words.duration_s(),
                 cost=words.cost(),
             )

@@ -27,7 +27,7 @@ Side = Literal["before", "after"]
 
 
 @dataclass(frozen=True, order=True)
-class Point:
+class CrashPoint:
     """Where a process may die."""
 
     side: Side
@@ -36,25 +36,25 @@ class Point:
     times: int = 0
 
 
-class Fate:
+class CrashInjector:
     """Tells the points apart that one process passes while it is ``mortal``, and ends it at the chosen one.
 
     A point is the side of an await or of a request, where that is, and how often it came there before.
     """
 
-    def __init__(self, at: Point | None) -> None:
+    def __init__(self, at: CrashPoint | None) -> None:
         """Choose the point; without one it lives."""
-        self.passed: list[Point] = []
+        self.passed: list[CrashPoint] = []
         self.dead = asyncio.Event()
         #: What it did is done: it is past its last point, or dead.
         self.over = asyncio.Event()
-        self.mortal = False
+        self.armed = False
         self._at = at
-        self._wires: list[Wire] = []
+        self._wires: list[SeverableConnection] = []
 
-    def wire(self, url: str) -> Wire:
+    def wire(self, url: str) -> SeverableConnection:
         """Make a connection to a server that ends with the process."""
-        self._wires.append(Wire(url))
+        self._wires.append(SeverableConnection(url))
         return self._wires[-1]
 
     async def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -68,9 +68,9 @@ class Fate:
 
     def passes(self, side: Side, place: str) -> bool:
         """Come to a point; tell whether the process still lives."""
-        if self.mortal and not self.dead.is_set():
+        if self.armed and not self.dead.is_set():
             times = sum((one.side, one.place) == (side, place) for one in self.passed)
-            self.passed.append(Point(side, place, times))
+            self.passed.append(CrashPoint(side, place, times))
             if self.passed[-1] == self._at:
                 self._die()
         return not self.dead.is_set()
@@ -81,13 +81,13 @@ class Fate:
         self.dead.set()
         self.over.set()
 
-    def survive(self) -> None:
+    def disarm(self) -> None:
         """Pass the last point."""
-        self.mortal = False
+        self.armed = False
         self.over.set()
 
 
-class Wire:
+class SeverableConnection:
     """Connections of one process to one server: what was not sent when it dies never is."""
 
     def __init__(self, to: str) -> None:
@@ -130,9 +130,9 @@ class Wire:
 class _Steps:
     """Runs a coroutine from one of its awaits to the next."""
 
-    def __init__(self, coroutine: Coroutine[Any, Any, Any], fate: Fate) -> None:
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], injector: CrashInjector) -> None:
         self._coroutine = coroutine
-        self._fate = fate
+        self._injector = injector
 
     def __await__(self) -> Generator[Any, Any, Any]:
         resume: Callable[[], Any] = functools.partial(self._coroutine.send, None)
@@ -149,20 +149,20 @@ class _Steps:
                     yield from ended
                     resume = functools.partial(self._coroutine.send, None)
                 except asyncio.CancelledError as error:
-                    if self._fate.dead.is_set():
+                    if self._injector.dead.is_set():
                         raise
                     if awaited is not None:
                         awaited.cancel()
                     resume = functools.partial(self._coroutine.throw, error)  # the end of a limit of time, for one
                 yield from self._pass("after", place)
             finally:
-                if self._fate.dead.is_set():
+                if self._injector.dead.is_set():
                     # It unwinds now, and has no connection any more and does not get to wait for anything.
                     with contextlib.suppress(RuntimeError):
                         self._coroutine.close()
 
     def _pass(self, side: Side, place: str) -> Generator[Any, None, None]:
-        if not self._fate.passes(side, place):
+        if not self._injector.passes(side, place):
             yield from asyncio.get_running_loop().create_future()
 
 
@@ -193,16 +193,16 @@ def _place(coroutine: Any) -> str:
     return " ".join(names)
 
 
-class Front:
+class ModalProxy:
     """What a process dials as Modal: hands every request on, and the process may die before and after each."""
 
-    def __init__(self, to: str, fate: Fate, spawned: Callable[[str, Any], Awaitable[None]]) -> None:
+    def __init__(self, to: str, injector: CrashInjector, spawned: Callable[[str, Any], Awaitable[None]]) -> None:
         """Lead to a control plane; ``spawned`` is told of each call that it has taken, before the process is."""
         there = urlsplit(to)
         self.url = ""
         self._channel = Channel(there.hostname, there.port, status_details_codec=custom_detail_codec)
         self._stub = api_grpc.ModalClientStub(self._channel)
-        self._fate = fate
+        self._injector = injector
         self._spawned = spawned
         methods = {rpc: self._method(rpc) for rpc in api_grpc.ModalClientBase.__abstractmethods__}
         self._listener = Listener(type("Front", (api_grpc.ModalClientBase,), methods)())
@@ -218,11 +218,11 @@ class Front:
     def _method(self, rpc: str) -> Callable[[Any, Any], Awaitable[None]]:
         async def hand_on(_: Any, stream: Any) -> None:
             message = await stream.recv_message()
-            await self._fate.reach("before", rpc)
+            await self._injector.reach("before", rpc)
             answer = await getattr(self._stub, rpc)(message, metadata=stream.metadata)
             if rpc == "FunctionMap":
                 await self._spawned(answer.function_call_id, message)
-            await self._fate.reach("after", rpc)
+            await self._injector.reach("after", rpc)
             await stream.send_message(answer)
 
         return hand_on

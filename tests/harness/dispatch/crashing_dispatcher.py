@@ -11,11 +11,11 @@ from contracts.events.base import Message
 from contracts.workload import Compute
 from kit.bus.event_store import EventStore, StoredEvent
 from services.dispatcher.executors.executor import Backlog, CallStatus
-from tests.harness.dispatch.dispatcher import World
+from tests.harness.dispatch.dispatcher import DispatcherHarness
 from tests.harness.dispatch.scripted_executor import ScriptedExecutor
 
 
-class Doom:
+class CrashTrigger:
     """Counts awaits; at the chosen one the process stands still, for the test to kill it."""
 
     def __init__(self, at: int | None, *, after: bool) -> None:
@@ -44,32 +44,34 @@ class Doom:
         await asyncio.Future()
 
 
-class DoomedStore(EventStore):
+class CrashingStore(EventStore):
     """The event store of a process that may die at each call."""
 
-    def __init__(self, world: World, doom: Doom) -> None:
-        super().__init__(world.client)
-        self._doom = doom
+    def __init__(self, harness: DispatcherHarness, trigger: CrashTrigger) -> None:
+        super().__init__(harness.client)
+        self._trigger = trigger
 
     async def publish(self, message: Message, **condition: Any) -> int:
         verb = message.subject.rpartition(".")[2]
         act = functools.partial(super().publish, message, **condition)
-        return int(await self._doom.run(f"publish {verb}", act))
+        return int(await self._trigger.run(f"publish {verb}", act))
 
     async def load(self, subjects: str, deadline_s: float = 5.0) -> list[StoredEvent]:
-        found: list[StoredEvent] = await self._doom.run("load", functools.partial(super().load, subjects, deadline_s))
+        found: list[StoredEvent] = await self._trigger.run(
+            "load", functools.partial(super().load, subjects, deadline_s)
+        )
         return found
 
 
-class DoomedExecutor:
-    """The executor as a process sees it that may die at each call; the workers are the world's and live on."""
+class CrashingExecutor:
+    """The executor as a process sees it that may die at each call; the workers are the harness's and survive it."""
 
     name = "scripted"
     queues = False
 
-    def __init__(self, real: ScriptedExecutor, doom: Doom) -> None:
+    def __init__(self, real: ScriptedExecutor, trigger: CrashTrigger) -> None:
         self._real = real
-        self._doom = doom
+        self._trigger = trigger
 
     def devices(self, compute: Compute, gpu: str | None) -> tuple[str, ...]:
         return self._real.devices(compute, gpu)
@@ -81,24 +83,24 @@ class DoomedExecutor:
         return await self._real.backlog(workload, device)
 
     async def launch(self, assignment: Assignment, compute: Compute) -> str:
-        return str(await self._doom.run("launch", lambda: self._real.launch(assignment, compute)))
+        return str(await self._trigger.run("launch", lambda: self._real.launch(assignment, compute)))
 
     async def poll(self, call_id: str, *, urgent: bool = False) -> CallStatus:
         status = await self._real.poll(call_id, urgent=urgent)
         # Looking changes nothing, and how often it happens is a matter of time: only death itself is let in.
-        if self._doom.dead.is_set():
+        if self._trigger.dead.is_set():
             await asyncio.Future()
         return status
 
     async def cancel(self, call_id: str) -> None:
-        await self._doom.run("cancel", lambda: self._real.cancel(call_id))
+        await self._trigger.run("cancel", lambda: self._real.cancel(call_id))
 
     async def find(self, run_id: str) -> str | None:
-        found = await self._doom.run("find", lambda: self._real.find(run_id))
+        found = await self._trigger.run("find", lambda: self._real.find(run_id))
         return str(found) if found else None
 
     async def clear_cache(self, job_id: str) -> None:
-        await self._doom.run("clear_cache", lambda: self._real.clear_cache(job_id))
+        await self._trigger.run("clear_cache", lambda: self._real.clear_cache(job_id))
 
     async def close(self) -> None:
         return None

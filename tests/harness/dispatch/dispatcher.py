@@ -1,4 +1,4 @@
-"""A small world for tests of the dispatcher: a bus, a bucket, workloads, and as many dispatchers as a test wants."""
+"""Dispatchers under test: a bus, a bucket, workloads, and as many dispatchers as a test starts."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def settings(**changes: Any) -> DispatcherSettings:
     )
 
 
-class World:
+class DispatcherHarness:
     """The bus and the bucket of one test, and what tests do with jobs."""
 
     def __init__(self, client: Client, bucket: Bucket) -> None:
@@ -189,15 +189,15 @@ async def kill(task: asyncio.Task[Any]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def a_world(nats_server: NatsServer, s3_server: S3Server) -> AsyncIterator[World]:
+async def open_dispatcher_harness(nats_server: NatsServer, s3_server: S3Server) -> AsyncIterator[DispatcherHarness]:
     """Connect to the servers of a test and declare the streams."""
     client = await connect(nats_server.settings, "test")
     try:
         await declare(client)
         async with open_bucket(s3_server.settings) as bucket:
-            world = World(client, bucket)
-            await world.clear()
-            yield world
+            harness = DispatcherHarness(client, bucket)
+            await harness.clear()
+            yield harness
     finally:
         await client.close()
 

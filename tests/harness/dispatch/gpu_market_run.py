@@ -54,7 +54,7 @@ RULES: Final = Rules(
 
 
 @dataclass
-class Told:
+class RecordedEvent:
     """A stored event as the test reads it."""
 
     sequence: int
@@ -65,7 +65,7 @@ class Told:
 
 
 @dataclass
-class Played:
+class MarketRun:
     """All that happened."""
 
     seed: int
@@ -73,7 +73,7 @@ class Played:
     market: GpuMarket
     submitted: dict[str, JobSubmitted] = field(default_factory=dict)
     tenants: dict[str, str] = field(default_factory=dict)
-    told: dict[str, list[Told]] = field(default_factory=dict)
+    told: dict[str, list[RecordedEvent]] = field(default_factory=dict)
     #: Most workers of a tenant at once, as the events tell.
     most: Counter[str] = field(default_factory=Counter)
     took_s: float = 0.0
@@ -83,7 +83,7 @@ class Played:
         return self.market.devices(WORKLOADS[one.workload].compute, one.gpu)
 
 
-class Dispatching:
+class DispatcherSeries:
     """One dispatcher after the other on one store; each begins with nothing but the events."""
 
     def __init__(self, seed: int, store: MemoryStore) -> None:
@@ -127,7 +127,7 @@ class Dispatching:
         await asyncio.gather(self._leading, return_exceptions=True)
         self.reconciler = None
 
-    async def listen(self, played: Played) -> None:
+    async def listen(self, market_run: MarketRun) -> None:
         """Bring events to the dispatcher as the bus does: in order, soon, some of them twice; count as they pass."""
         chance = random.Random(f"{self.seed} bus")
         holding: dict[str, str] = {}
@@ -135,53 +135,57 @@ class Dispatching:
             stored = await self.store.heard.get()
             if chance.random() < 0.3:
                 await asyncio.sleep(chance.uniform(0.0, 0.1))
-            self._count(stored, holding, played)
+            self._count(stored, holding, market_run)
             for _ in range(2 if chance.random() < 0.1 else 1):
                 if self.reconciler:
                     on_stored(self.reconciler, stored)
 
     @staticmethod
-    def _count(stored: StoredEvent, holding: dict[str, str], played: Played) -> None:
+    def _count(stored: StoredEvent, holding: dict[str, str], market_run: MarketRun) -> None:
         _, _, tenant, _, job_id, verb = stored.subject.split(".")
         if verb == "starting":
             holding[job_id] = tenant
             count = sum(one == tenant for one in holding.values())
-            played.most[tenant] = max(played.most[tenant], count)
+            market_run.most[tenant] = max(market_run.most[tenant], count)
         elif verb in ("retrying", "succeeded", "failed", "cancelled"):
             holding.pop(job_id, None)
 
 
-async def play(seed: int, count: int) -> Played:
+async def run_market(seed: int, count: int) -> MarketRun:
     """Play until every job has ended."""
     store = MemoryStore(random.Random(f"{seed} store"))
-    dispatching = Dispatching(seed, store)
-    played = Played(seed, store, dispatching.market)
+    dispatching = DispatcherSeries(seed, store)
+    market_run = MarketRun(seed, store, dispatching.market)
     dispatching.market.pools |= {device: Pool(capacity) for device, capacity in CAPACITY.items()}
     dispatching.begin()
     loop = asyncio.get_running_loop()
     around = [
         asyncio.create_task(work)
-        for work in (dispatching.listen(played), _weather(seed, dispatching), _deaths(seed, dispatching))
+        for work in (
+            dispatching.listen(market_run),
+            _change_market(seed, dispatching),
+            _kill_dispatchers(seed, dispatching),
+        )
     ]
     try:
-        await _submit(seed, count, played)
-        while _unfinished(played):
-            assert loop.time() < 2 * DEADLINE_S, f"jobs are lost: {_unfinished(played)[:5]}"
+        await _submit(seed, count, market_run)
+        while _unfinished(market_run):
+            assert loop.time() < 2 * DEADLINE_S, f"jobs are lost: {_unfinished(market_run)[:5]}"
             for task in around:
                 assert not task.done(), task.exception()
             await asyncio.sleep(20)
-        played.took_s = loop.time()
+        market_run.took_s = loop.time()
         await asyncio.sleep(30)
     finally:
         for task in around:
             task.cancel()
         await asyncio.gather(*around, return_exceptions=True)
         await dispatching.kill()
-    _read(played)
-    return played
+    _read(market_run)
+    return market_run
 
 
-async def _submit(seed: int, count: int, played: Played) -> None:
+async def _submit(seed: int, count: int, market_run: MarketRun) -> None:
     """Submit: a flood at the beginning, others over an hour; some with caps, some with a GPU of their choice."""
     chance = random.Random(f"{seed} jobs")
     flood = [(chance.uniform(0, 120), "flood") for _ in range(count * 7 // 10)]
@@ -203,31 +207,31 @@ async def _submit(seed: int, count: int, played: Played) -> None:
             deadline=now() + timedelta(seconds=DEADLINE_S),
         )
         job_id = new_id("job")
-        played.market.numbers[job_id] = number
-        played.submitted[job_id], played.tenants[job_id] = data, tenant
+        market_run.market.numbers[job_id] = number
+        market_run.submitted[job_id], market_run.tenants[job_id] = data, tenant
         message = encode(data, tenant=tenant, subject_id=job_id, source="/gateway", time=now())
-        await played.store.publish(message, after=0, among=aggregate(tenant, "job", job_id))
+        await market_run.store.publish(message, after=0, among=aggregate(tenant, "job", job_id))
         if chance.random() < 0.02:
-            loop.create_task(_cancel(played, job_id, chance.uniform(1, 1500)))  # noqa: RUF006 - the loop outlives it
+            loop.create_task(_cancel(market_run, job_id, chance.uniform(1, 1500)))  # noqa: RUF006 - the loop outlives it
 
 
-async def _cancel(played: Played, job_id: str, after_s: float) -> None:
+async def _cancel(market_run: MarketRun, job_id: str, after_s: float) -> None:
     await asyncio.sleep(after_s)
-    tenant = played.tenants[job_id]
+    tenant = market_run.tenants[job_id]
     among = aggregate(tenant, "job", job_id)
     while True:
-        job = fold_all(played.store.of(among))
+        job = fold_all(market_run.store.of(among))
         if job is None or job.state.ended or not (data := request_cancel(job, by="test")):
             return
         try:
             message = encode(data, tenant=tenant, subject_id=job_id, source="/gateway", time=now())
-            await played.store.publish(message, after=job.sequence, among=among)
+            await market_run.store.publish(message, after=job.sequence, among=among)
         except Conflict:
             continue
         return
 
 
-async def _weather(seed: int, dispatching: Dispatching) -> None:
+async def _change_market(seed: int, dispatching: DispatcherSeries) -> None:
     """Change what can be had and what it costs; take devices away."""
     chance = random.Random(f"{seed} weather")
     while True:
@@ -245,7 +249,7 @@ async def _weather(seed: int, dispatching: Dispatching) -> None:
                 dispatching.lifecycle.prices.take(dispatching.market.billed)
 
 
-async def _deaths(seed: int, dispatching: Dispatching) -> None:
+async def _kill_dispatchers(seed: int, dispatching: DispatcherSeries) -> None:
     """Kill the dispatcher at any moment, and start the next."""
     chance = random.Random(f"{seed} deaths")
     while True:
@@ -255,22 +259,24 @@ async def _deaths(seed: int, dispatching: Dispatching) -> None:
         dispatching.begin()
 
 
-def _unfinished(played: Played) -> list[str]:
+def _unfinished(market_run: MarketRun) -> list[str]:
     found = []
-    for job_id, tenant in played.tenants.items():
-        verbs = {one.subject.rpartition(".")[2] for one in played.store.of(aggregate(tenant, "job", job_id))}
+    for job_id, tenant in market_run.tenants.items():
+        verbs = {one.subject.rpartition(".")[2] for one in market_run.store.of(aggregate(tenant, "job", job_id))}
         if not verbs & {"succeeded", "failed", "cancelled"}:
             found.append(job_id)
     return found
 
 
-def _read(played: Played) -> None:
-    for stored in played.store.log:
+def _read(market_run: MarketRun) -> None:
+    for stored in market_run.store.log:
         envelope = decode(stored.body)
         verb = envelope.type.partition(".")[2]
-        told = Told(stored.sequence, (envelope.time - BEGIN).total_seconds(), verb, envelope.data, envelope.source)
-        played.told.setdefault(envelope.subject, []).append(told)
+        told = RecordedEvent(
+            stored.sequence, (envelope.time - BEGIN).total_seconds(), verb, envelope.data, envelope.source
+        )
+        market_run.told.setdefault(envelope.subject, []).append(told)
 
 
-def workload_of(played: Played, job_id: str) -> Workload:
-    return WORKLOADS[played.submitted[job_id].workload]
+def workload_of(market_run: MarketRun, job_id: str) -> Workload:
+    return WORKLOADS[market_run.submitted[job_id].workload]

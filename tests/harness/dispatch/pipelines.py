@@ -16,7 +16,7 @@ from contracts.manifest import Artifact
 from contracts.workload import Workload
 from modal_workers import catalog
 from services.dispatcher.jobs.unfinished_jobs import fold_all
-from tests.harness.dispatch.dispatcher import World
+from tests.harness.dispatch.dispatcher import DispatcherHarness
 from tests.harness.dispatch.scripted_executor import Script, ScriptedExecutor, Worker
 from tests.pipeline_workers.relay import spec as whole_spec
 from tests.pipeline_workers.relay.bind import spec as bind_spec
@@ -75,7 +75,7 @@ async def half_done_until_stopped(worker: Worker) -> None:
 ByPart = Mapping[tuple[str, int], list[Script]]
 
 
-def stage_executor(world: World, parts: ByPart | None = None) -> ScriptedExecutor:
+def stage_executor(harness: DispatcherHarness, parts: ByPart | None = None) -> ScriptedExecutor:
     """Make an executor whose workers play what is asked for of their stage and shard, launch by launch."""
     launches: Counter[str] = Counter()
 
@@ -87,7 +87,7 @@ def stage_executor(world: World, parts: ByPart | None = None) -> ScriptedExecuto
         script: Callable[[Worker], Awaitable[None]] = scripts[min(launches[one.job_id], len(scripts)) - 1]
         await script(worker)
 
-    return ScriptedExecutor(world.store, world.bucket, plays)
+    return ScriptedExecutor(harness.store, harness.bucket, plays)
 
 
 def parts_of(pipeline_id: str, shards: int = SHARDS) -> list[str]:
@@ -99,30 +99,30 @@ def parts_of(pipeline_id: str, shards: int = SHARDS) -> list[str]:
     ]
 
 
-async def jobs_of(world: World, pipeline_id: str) -> dict[str, Job]:
+async def jobs_of(harness: DispatcherHarness, pipeline_id: str) -> dict[str, Job]:
     """Fold every job of the pipeline's stages that there is, from all its events."""
     found: dict[str, Job] = {}
     for job_id in parts_of(pipeline_id):
-        stored = [one async for one in world.store.history(0, f"saccade.evt.*.job.{job_id}.*")]
+        stored = [one async for one in harness.store.history(0, f"saccade.evt.*.job.{job_id}.*")]
         if (job := fold_all(stored)) is not None:
             found[job_id] = job
     return found
 
 
 async def reach_part(
-    world: World, pipeline_id: str, stage: str, shard: int, *states: State, tenant: str = "acme"
+    harness: DispatcherHarness, pipeline_id: str, stage: str, shard: int, *states: State, tenant: str = "acme"
 ) -> Job:
     """Wait until the job of a shard is there, and in one of these states; by default, until it has ended."""
     job_id = stage_job_id(pipeline_id, stage, shard)
     with anyio.fail_after(10.0):
-        while not await world.store.load(f"saccade.evt.*.job.{job_id}.*"):
+        while not await harness.store.load(f"saccade.evt.*.job.{job_id}.*"):
             await anyio.sleep(0.01)
-    return await world.reach(job_id, *states, tenant=tenant)
+    return await harness.reach(job_id, *states, tenant=tenant)
 
 
-async def whole(world: World, job_id: str) -> Job:
+async def whole(harness: DispatcherHarness, job_id: str) -> Job:
     """Fold a job from all its events, which alone tell what each attempt cost."""
-    job = fold_all([one async for one in world.store.history(0, f"saccade.evt.*.job.{job_id}.*")])
+    job = fold_all([one async for one in harness.store.history(0, f"saccade.evt.*.job.{job_id}.*")])
     assert job is not None
     return job
 

@@ -19,21 +19,21 @@ from kit.tasks import end
 from modal_workers.runtime.bus.job_bus import JobBus, open_bus
 from modal_workers.runtime.settings import IngestSettings
 from services.gateway.app import build_app
-from tests.harness.runtime.job_driver import Desk, open_desk
+from tests.harness.runtime.job_driver import JobDriver, open_job_driver
 from tests.harness.servers.embedded import HOST, OperatorNats, S3Server, free_port, wait_for_port
 from tests.harness.servers.gateway import running_gateway
 
 #: NATS as one of ours, NATS with the credentials of one job, the gateway's ingest routes.
-WAYS = ["trusted", "credentials", "ingest"]
+BUS_ACCESS = ["trusted", "credentials", "ingest"]
 
 
 @dataclass
-class Way:
+class BusConnector:
     """One way to the bus, and the other side of it."""
 
     kind: str
     server: OperatorNats
-    desk: Desk
+    driver: JobDriver
     origin: str
     opened: list[JobBus] = field(default_factory=list)
 
@@ -54,10 +54,12 @@ class Way:
 
 
 @asynccontextmanager
-async def open_way(kind: str, server: OperatorNats, s3: S3Server, folder: Path) -> AsyncIterator[Way]:
+async def open_bus_connector(
+    kind: str, server: OperatorNats, s3: S3Server, folder: Path
+) -> AsyncIterator[BusConnector]:
     """Open the other side of the bus, and a gateway that listens where the way leads through it."""
     async with AsyncExitStack() as stack:
-        desk = await stack.enter_async_context(open_desk(server.settings, s3.settings))
+        driver = await stack.enter_async_context(open_job_driver(server.settings, s3.settings))
         port = free_port()
         if kind == "ingest":
             worker_key = (server.keys / "workers.key").read_text()
@@ -71,7 +73,7 @@ async def open_way(kind: str, server: OperatorNats, s3: S3Server, folder: Path) 
             stack.push_async_callback(end, serving)
             stack.callback(stop.set)
             await asyncio.to_thread(wait_for_port, port)
-        way = Way(kind, server, desk, f"http://{HOST}:{port}")
-        yield way
-        for bus in way.opened:
+        connector = BusConnector(kind, server, driver, f"http://{HOST}:{port}")
+        yield connector
+        for bus in connector.opened:
             await bus.close()

@@ -28,7 +28,7 @@ from services.dispatcher.executors.modal_executor import ModalExecutor, open_mod
 from services.dispatcher.executors.run_access import RunAccess
 from services.dispatcher.settings import ModalSettings
 from services.gateway.telemetry.consumer_requests import TelemetryConsumerRequests
-from tests.harness.runtime.job_driver import WAIT_S, Desk, open_desk
+from tests.harness.runtime.job_driver import WAIT_S, JobDriver, open_job_driver
 from tests.harness.servers.embedded import ROOT, EmbeddedS3, NatsServer, OperatorNats, S3Server
 from tests.modal_loopback import Loopback, dialled, running
 from tests.workers.scripted.spec import WORKLOAD
@@ -36,13 +36,13 @@ from tests.workers.scripted.spec import WORKLOAD
 #: Every executor there is; each suite runs on each.
 EXECUTORS = ["local", "modal"]
 #: How a session's worker reaches NATS: as one of ours, or with credentials of its run alone.
-SESSION_WAYS = ["trusted", "credentials"]
+SESSION_BUS_ACCESS = ["trusted", "credentials"]
 #: Workers that are deployed on Modal.
 DEPLOYED = ["scripted", "laddered", "hasty"]
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class ExecutorServers:
     """Servers of a whole module: its jobs do not meet."""
 
     nats: OperatorNats
@@ -78,22 +78,24 @@ def deploy(loopback: Loopback, modules: Sequence[str]) -> None:
 
 
 @dataclass
-class House:
+class ExecutorHarness:
     """An executor's surroundings; ``executor`` may be made again over the same state."""
 
     kind: str
     folder: Path
     nats: NatsServer
     s3: S3Server
-    desk: Desk
-    surroundings: Surroundings | None = None
+    driver: JobDriver
+    surroundings: ExecutorServers | None = None
     #: The first executor on Modal; others share its client.
     modal: ModalExecutor | None = None
     made: list[Executor] = field(default_factory=list)
 
     def executor(self) -> Executor:
         if self.modal is not None:
-            self.made.append(ModalExecutor(self.modal.client, self.modal.settings, self.desk.bucket, self.modal.access))
+            self.made.append(
+                ModalExecutor(self.modal.client, self.modal.settings, self.driver.bucket, self.modal.access)
+            )
             return self.made[-1]
         environment = inherited_environment() | {"WORKER_CATALOG": "tests.workers,tests.session_workers"}
         if self.cache.is_dir():
@@ -137,17 +139,17 @@ class House:
     async def play(self, *script: str, state: State) -> tuple[Assignment, CallStatus]:
         """Run a script to its end and to a state of the job."""
         executor = self.executor()
-        assignment = await self.desk.submit(*script)
+        assignment = await self.driver.submit(*script)
         call_id = await executor.launch(assignment, WORKLOAD.compute)
         status = await self.ended(executor, call_id)
-        assert (await self.desk.job(assignment.job_id)).state is state, await self.desk.types(assignment.job_id)
+        assert (await self.driver.job(assignment.job_id)).state is state, await self.driver.types(assignment.job_id)
         return assignment, status
 
 
 @contextmanager
 def serve(
     folders: pytest.TempPathFactory, modules: Sequence[str] = tuple(f"tests.workers.{name}.app" for name in DEPLOYED)
-) -> Iterator[Surroundings]:
+) -> Iterator[ExecutorServers]:
     """Start servers and deploy; see at the end that Modal's client asked for nothing that the stand-in has not."""
     with ExitStack() as stack:
         nats = stack.enter_context(OperatorNats(folders.mktemp("nats")))
@@ -155,23 +157,23 @@ def serve(
         loopback = stack.enter_context(running(folders.mktemp("m")))
         loopback.secrets[SECRET] = bucket_secret(s3.settings)
         deploy(loopback, modules)
-        yield Surroundings(nats, s3, loopback)
+        yield ExecutorServers(nats, s3, loopback)
         assert loopback.unimplemented == set()
 
 
 @asynccontextmanager
-async def open_house(kind: str, folder: Path, servers: Surroundings) -> AsyncIterator[House]:
+async def open_harness(kind: str, folder: Path, servers: ExecutorServers) -> AsyncIterator[ExecutorHarness]:
     async with AsyncExitStack() as stack:
-        desk = await stack.enter_async_context(open_desk(servers.nats.settings, servers.s3.settings))
-        house = House(kind, folder, servers.nats, servers.s3, desk, servers)
+        driver = await stack.enter_async_context(open_job_driver(servers.nats.settings, servers.s3.settings))
+        harness = ExecutorHarness(kind, folder, servers.nats, servers.s3, driver, servers)
         if kind == "modal":
             stack.enter_context(dialled(servers.loopback))
-            opening = open_modal_executor(servers.modal_settings(), desk.bucket, servers.access())
-            house.modal = await stack.enter_async_context(opening)
+            opening = open_modal_executor(servers.modal_settings(), driver.bucket, servers.access())
+            harness.modal = await stack.enter_async_context(opening)
         else:
-            house.cache.mkdir(parents=True)
-        yield house
-        for executor in house.made:
+            harness.cache.mkdir(parents=True)
+        yield harness
+        for executor in harness.made:
             await executor.close()
 
 
@@ -193,27 +195,27 @@ class CredentialExecutor(LocalExecutor):
 
 
 @asynccontextmanager
-async def open_credential_house(folder: Path, nats: OperatorNats, s3: S3Server) -> AsyncIterator[House]:
-    """Open a house whose workers have credentials of their run alone, and a gateway's answers to what they ask."""
-    async with open_desk(nats.settings, s3.settings) as desk:
-        await TelemetryConsumerRequests(desk.store.client).start()
-        house = House("credentials", folder, nats, s3, desk)
-        yield house
-        for executor in house.made:
+async def open_credential_harness(folder: Path, nats: OperatorNats, s3: S3Server) -> AsyncIterator[ExecutorHarness]:
+    """Open a harness whose workers have credentials of their run alone, and a gateway's answers to what they ask."""
+    async with open_job_driver(nats.settings, s3.settings) as driver:
+        await TelemetryConsumerRequests(driver.store.client).start()
+        harness = ExecutorHarness("credentials", folder, nats, s3, driver)
+        yield harness
+        for executor in harness.made:
             await executor.close()
 
 
 @asynccontextmanager
-async def open_local_house(folder: Path, nats: NatsServer, s3: S3Server) -> AsyncIterator[House]:
-    """Open a house on servers of the test's own, which it may kill."""
-    async with open_desk(nats.settings, s3.settings) as desk:
-        house = House("local", folder, nats, s3, desk)
-        yield house
-        for executor in house.made:
+async def open_local_harness(folder: Path, nats: NatsServer, s3: S3Server) -> AsyncIterator[ExecutorHarness]:
+    """Open a harness on servers of the test's own, which it may kill."""
+    async with open_job_driver(nats.settings, s3.settings) as driver:
+        harness = ExecutorHarness("local", folder, nats, s3, driver)
+        yield harness
+        for executor in harness.made:
             await executor.close()
 
 
-def of_run(assignment: Assignment) -> list[psutil.Process]:
+def processes_of_run(assignment: Assignment) -> list[psutil.Process]:
     """Find every process of a run by what it inherited."""
     found = []
     for process in psutil.process_iter():

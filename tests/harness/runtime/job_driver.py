@@ -35,7 +35,7 @@ WAIT_S = 90.0
 
 
 @dataclass
-class Desk:
+class JobDriver:
     """One side of the bus."""
 
     store: EventStore
@@ -78,7 +78,7 @@ class Desk:
             inputs=job.submitted.inputs,
         )
 
-    async def take_away(self, assignment: Assignment) -> Assignment:
+    async def replace_attempt(self, assignment: Assignment) -> Assignment:
         """Give the run up for lost and start another attempt."""
         if (await self.job(assignment.job_id)).state is not State.INTERRUPTED:
             error = SaccadeError(ErrorCode.WORKER_LOST).body()
@@ -91,7 +91,7 @@ class Desk:
         await self.say(assignment.job_id, retrying)
         return await self.start(assignment.job_id)
 
-    async def ask_for_cancel(self, job_id: str) -> None:
+    async def request_cancel(self, job_id: str) -> None:
         await self.say(job_id, JobCancelRequested(by="test"))
 
     async def upload(self, filename: str, body: bytes) -> JobInput:
@@ -156,11 +156,11 @@ class Desk:
 
 
 @asynccontextmanager
-async def open_desk(nats: NatsSettings, s3: S3Settings) -> AsyncIterator[Desk]:
+async def open_job_driver(nats: NatsSettings, s3: S3Settings) -> AsyncIterator[JobDriver]:
     """Connect to both servers and make streams and bucket."""
-    client = await connect(nats, "desk")
+    client = await connect(nats, "job-driver")
     await declare(client)
     async with open_bucket(s3) as bucket:
         await bucket.create()
-        yield Desk(EventStore(client), EventStore(client, "PROGRESS"), bucket)
+        yield JobDriver(EventStore(client), EventStore(client, "PROGRESS"), bucket)
     await client.close()

@@ -33,14 +33,14 @@ from contracts.telemetry import (
     FrameAck,
 )
 from kit.bus.event_store import EventStore
-from tests.harness.runtime.job_driver import TENANT, WAIT_S, Desk
+from tests.harness.runtime.job_driver import TENANT, WAIT_S, JobDriver
 
 
 @dataclass
-class SessionDesk:
+class SessionDriver:
     """One session."""
 
-    desk: Desk
+    driver: JobDriver
     session_id: str = field(default_factory=lambda: new_id("ses"))
     sent: int = 0
 
@@ -50,7 +50,7 @@ class SessionDesk:
 
     @property
     def telemetry(self) -> EventStore:
-        return EventStore(self.desk.store.client, "TELEMETRY")
+        return EventStore(self.driver.store.client, "TELEMETRY")
 
     async def open(
         self,
@@ -72,11 +72,11 @@ class SessionDesk:
             params=launch.model_dump(mode="json"),
             deadline=datetime.now(UTC) + timedelta(hours=1),
         )
-        await self.desk.say(self.job_id, submitted)
-        return await self.desk.start(self.job_id)
+        await self.driver.say(self.job_id, submitted)
+        return await self.driver.start(self.job_id)
 
     async def say(self, data: EventData) -> None:
-        await self.desk.store.publish(encode(data, tenant=TENANT, subject_id=self.session_id, source="/test"))
+        await self.driver.store.publish(encode(data, tenant=TENANT, subject_id=self.session_id, source="/test"))
 
     async def stop(self) -> None:
         await self.say(SessionStopRequested(by="test"))
@@ -126,13 +126,13 @@ class SessionDesk:
 
     async def session(self) -> Session:
         session = None
-        for stored in await self.desk.store.load(aggregate(TENANT, "session", self.session_id)):
+        for stored in await self.driver.store.load(aggregate(TENANT, "session", self.session_id)):
             session = fold_stored(session, stored.subject, stored.body, stored.sequence)
         assert session is not None
         return session
 
     async def types(self) -> list[str]:
-        history = self.desk.store.history(0, aggregate(TENANT, "session", self.session_id))
+        history = self.driver.store.history(0, aggregate(TENANT, "session", self.session_id))
         return [decode(stored.body).type async for stored in history]
 
     async def until(self, true: Callable[[list[FrameAck]], bool]) -> list[FrameAck]:
@@ -143,11 +143,11 @@ class SessionDesk:
             await asyncio.sleep(0.05)
         return acks
 
-    async def until_said(self, event_type: str, count: int = 1) -> None:
+    async def until_published(self, event_type: str, count: int = 1) -> None:
         end = time.monotonic() + WAIT_S
         while (await self.types()).count(event_type) < count:
-            assert time.monotonic() < end, (await self.types(), await self.desk.types(self.job_id))
+            assert time.monotonic() < end, (await self.types(), await self.driver.types(self.job_id))
             await asyncio.sleep(0.05)
 
     async def notes(self, name: str) -> list[dict[str, Any]]:
-        return json.loads(await self.desk.bucket.get(self.desk.bucket.key("results", self.job_id, name)))
+        return json.loads(await self.driver.bucket.get(self.driver.bucket.key("results", self.job_id, name)))
