@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +18,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Take how long randomised runs are, and the seed of one that failed."""
     parser.addoption("--soak-runs", type=int, default=12, help="runs of each randomised test that is marked soak")
     parser.addoption("--seed", type=int, default=None, help="seed to run a randomised test again")
+
+
+def pytest_configure() -> None:
+    """Take SIGINT again where the parent ignores it (a background shell): every child of a test would inherit that."""
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if in_main_thread and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

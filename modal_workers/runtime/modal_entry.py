@@ -59,6 +59,7 @@ def run(argument: dict[str, Any], call_id: str | None) -> dict[str, Any]:
         ValidationError: the launch is not one of ours.
         SaccadeError: STORAGE_UNAVAILABLE, when the assignment lies in the bucket and cannot be fetched.
     """
+    _take_interrupts()
     billed_since_s = _billed_since_s()
     launch = Launch.model_validate(argument)
     assignment = launch.assignment or _fetched(launch.assignment_key or "")
@@ -76,6 +77,13 @@ def run(argument: dict[str, Any], call_id: str | None) -> dict[str, Any]:
     finally:
         # A cancel is an exception that may come between any two lines, also right after the child began.
         _clean(place, folder)
+
+
+def _take_interrupts() -> None:
+    """Let SIGINT raise KeyboardInterrupt, also where the process was started with it ignored."""
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if in_main_thread and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _clean(place: Path, folder: Path) -> None:

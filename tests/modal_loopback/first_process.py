@@ -77,6 +77,8 @@ def main() -> int:
     program = os.fork()
     if program == 0:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
+        # The tests may have been started with SIGINT ignored (a background shell): a container never is.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.execv(sys.argv[1], sys.argv[1:])
     while True:
         received = signal.sigwait(_WATCHED)

@@ -221,7 +221,7 @@ class Loopback:
                 asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(_ANSWER_S)
             finally:
                 self._loop.call_soon_threadsafe(self._loop.stop)
-                thread.join()
+                thread.join(timeout=30)
                 self._loop.close()
         if self._exchange.errors:
             raise BaseExceptionGroup("the loopback failed", self._exchange.errors)
@@ -273,5 +273,5 @@ def _close_client() -> None:
     if _Client._client_from_env is not None:
         thread = threading.Thread(target=lambda: Client.from_env().close())
         thread.start()
-        thread.join()
+        thread.join(timeout=30)
     _Client._client_from_env = None

@@ -24,7 +24,7 @@ FLOW = event_flow()
 
 def test_pages_and_schemas_are_fresh() -> None:
     check = [sys.executable, str(ROOT / "docs" / "generate.py"), "--check"]
-    done = subprocess.run(check, capture_output=True, text=True, check=False)
+    done = subprocess.run(check, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, f"run `python docs/generate.py`:\n{done.stdout}{done.stderr}"
 
 

@@ -27,7 +27,7 @@ def _lint(folder: Path) -> subprocess.CompletedProcess[str]:
     # The clients of this tree, not those that are installed.
     code = f"import sys; sys.path[1:1] = {CLIENTS}; from importlinter.cli import lint_imports; "
     command = [sys.executable, "-c", f"{code}raise SystemExit(lint_imports())"]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
 
 
 def test_import_contracts_hold() -> None:
@@ -122,7 +122,9 @@ def test_the_robots_client_needs_what_it_declares_and_nothing_else() -> None:
 def _loaded_by(code: str) -> set[str]:
     """Run code in a process of its own and tell which top-level packages it loaded."""
     show = "; import json, sys; print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
-    done = subprocess.run([sys.executable, "-c", code + show], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code + show], cwd=ROOT, capture_output=True, text=True, check=False, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     return set(json.loads(done.stdout))
 

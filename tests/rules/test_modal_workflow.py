@@ -28,7 +28,9 @@ def _run(step: dict[str, Any], folder: Path, **variables: str) -> subprocess.Com
     environment["PATH"] = f"{folder}:{environment['PATH']}"
     (folder / "output").touch()
     command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]]
-    return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, env=environment, cwd=folder, capture_output=True, text=True, check=False, timeout=300
+    )
 
 
 def test_scripts_hold_no_value_that_came_from_outside() -> None:

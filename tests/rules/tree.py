@@ -15,7 +15,7 @@ CODE = ("contracts", "kit", "services", "modal_workers", "simulators", "cli", "d
 def files() -> tuple[str, ...]:
     """Give the paths of all files, from the root."""
     git = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard"]
-    found = subprocess.run(git, capture_output=True, text=True, check=False)
+    found = subprocess.run(git, capture_output=True, text=True, check=False, timeout=300)
     if found.returncode == 0:
         paths = [Path(line) for line in found.stdout.splitlines()]
     else:  # an unpacked archive

@@ -24,7 +24,7 @@ BUILD_S, UP_S, READY_S = 900, 300, 120
 def compose_command() -> list[str] | None:
     """Find Docker Compose, as a plug-in of docker or as a program."""
     if shutil.which("docker"):
-        found = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)
+        found = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False, timeout=300)
         if found.returncode == 0:
             return ["docker", "compose"]
     return ["docker-compose"] if shutil.which("docker-compose") else None
@@ -83,7 +83,7 @@ class ComposedSystem:
 
     def _inspect(self, service: str) -> dict[str, Any]:
         container_id = self.compose("ps", "-q", service).split()[-1]
-        shown = subprocess.run(["docker", "inspect", container_id], capture_output=True, check=True)
+        shown = subprocess.run(["docker", "inspect", container_id], capture_output=True, check=True, timeout=300)
         found: list[dict[str, Any]] = json.loads(shown.stdout)
         return found[0]
 
@@ -140,4 +140,4 @@ class ComposedSystem:
 def new_key(keys: Path, tenant: str) -> str:
     """Make an API key by the command that users have for it."""
     command = [sys.executable, str(ROOT / "deploy" / "new_key.py"), "--file", str(keys), "--tenant", tenant]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout.strip()

@@ -68,12 +68,12 @@ class Up:
     def wait_for(self, wanted: Any) -> dict[str, Any]:
         """Read what it says until something is what is wanted."""
         assert self.process.stdout
-        for line in self.process.stdout:
+        while line := read_line(self.process.stdout, PATIENCE_S):
             self.said.append(json.loads(line))
             if wanted(self.said[-1]):
                 return self.said[-1]
         assert self.process.stderr
-        raise AssertionError(f"it ended with {self.process.wait()}: {self.said} {self.process.stderr.read()}")
+        raise AssertionError(f"it ended with {self.process.wait(timeout=30)}: {self.said} {self.process.stderr.read()}")
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -89,7 +89,7 @@ class Up:
                 pipe.close()
         if self.process.poll() is None:
             self.process.kill()
-            self.process.wait()
+            self.process.wait(timeout=30)
         for process in children_of(self.data):
             process.kill()
         end_workers(self.data, grace_s=0.0)

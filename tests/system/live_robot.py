@@ -54,7 +54,8 @@ class Robot:
         """End streaming, once all is sent."""
         self._ends.set()
         for thread in self._threads:
-            thread.join()
+            thread.join(timeout=60)
+            assert not thread.is_alive(), "the robot did not stop"
 
     def _move(self) -> None:
         with Streamer(self.session.target, names=("pan",), scales=[Scale(1.0)], frame_rate_hz=1000) as streamer:

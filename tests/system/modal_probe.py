@@ -71,7 +71,7 @@ def refuse() -> None:
 def gpu() -> str:
     """Tell which GPU this is."""
     command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout.strip()
 
 
 @app.function(**shelf)

@@ -80,7 +80,7 @@ def test_every_job_ends_once_whatever_is_killed(system: System, seed: int, soak_
             listener = Listener(system.url, job.id)
             listener.start()
             listener.done.wait(WAIT_S)
-            killing.join()
+            killing.join(WAIT_S)
             # A worker may have done its work before its turn came; everything else runs all the time.
             assert killer.killed or victim == "worker", f"{context}: nothing was killed"
             check(asyncio.run(system.history(job.id)), listener, context)

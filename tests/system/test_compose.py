@@ -25,7 +25,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposedSystem]
         yield composed
     names = ["--filter", f"label=com.docker.compose.project={composed.project}", "-q"]
     for left in (["ps", "-a", *names], ["volume", "ls", *names], ["network", "ls", *names]):
-        assert subprocess.run(["docker", *left], capture_output=True, check=True).stdout == b""
+        assert subprocess.run(["docker", *left], capture_output=True, check=True, timeout=300).stdout == b""
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def laps(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("laps")
     module = "simulators.laps.two_laps"
     command = [sys.executable, "-m", module, str(folder), "--seed", "3", "--duration-s", "5"]
-    subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+    subprocess.run(command, cwd=ROOT, capture_output=True, check=True, timeout=300)
     return folder / "lap_a.mp4", folder / "lap_b.mp4"
 
 

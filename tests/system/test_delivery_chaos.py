@@ -153,7 +153,8 @@ async def run_round(system: System, http: aiohttp.ClientSession, dice: random.Ra
         except TimeoutError:
             seen = [subscriber.ids for subscriber in subscribers]
             pytest.fail(f"{context}: the streams did not end: {seen}, {[one.broken for one in proxies]}")
-        await asyncio.to_thread(killing.join)
+        await asyncio.to_thread(killing.join, WAIT_S)
+        assert not killing.is_alive(), f"{context}: the killer did not end"
         assert killer.killed, f"{context}: nothing was killed"
         history = await system.history(job_id)
         assert decode(history[-1].body).type in ENDS, context

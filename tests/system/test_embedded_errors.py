@@ -63,7 +63,7 @@ def can_mount(mount_point: Path) -> bool:
     if unshare is None or os.geteuid() != 0:
         return False
     probe = ["unshare", "--mount", "mount", "-t", "tmpfs", "tmpfs", str(mount_point)]
-    return subprocess.run(probe, check=False, capture_output=True).returncode == 0
+    return subprocess.run(probe, check=False, capture_output=True, timeout=300).returncode == 0
 
 
 def test_a_read_only_disk(mount_point: Path) -> None:

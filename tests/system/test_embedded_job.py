@@ -108,7 +108,7 @@ def test_ctrl_c_while_watching_leaves_the_job_alone(url: str, tmp_path: Path) ->
     ) as watching:
         assert watching.stdout
         assert watching.stderr
-        job_id = next(word for word in watching.stdout.readline().split() if word.startswith("job_"))
+        job_id = next(word for word in read_line(watching.stdout).split() if word.startswith("job_"))
         wait_until(lambda: state(url, job_id) == "running", "it runs")
         watching.send_signal(signal.SIGINT)
         assert watching.wait(30) == 130

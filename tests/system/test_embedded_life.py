@@ -88,7 +88,7 @@ def test_a_killed_supervisor_leaves_nothing_behind(tmp_path: Path) -> None:
     with up(tmp_path / "data") as system:
         children = system.ready()["processes"]
         system.signal(signal.SIGKILL)
-        system.process.wait()
+        system.process.wait(timeout=30)
         wait_until(lambda: not any(alive(pid) for pid in children.values()), "the children end with it")
 
 
@@ -110,7 +110,7 @@ def test_what_an_earlier_run_left_behind_is_ended_with_a_note(tmp_path: Path) ->
     finally:
         for process in left:
             process.kill()
-            process.wait()
+            process.wait(timeout=30)
 
 
 def test_the_watchdog_ends_the_children_where_the_kernel_does_not(tmp_path: Path) -> None:
@@ -135,4 +135,4 @@ def test_the_watchdog_ends_the_children_where_the_kernel_does_not(tmp_path: Path
     finally:
         for process in (ours, other, watchdog):
             process.kill()
-            process.wait()
+            process.wait(timeout=30)

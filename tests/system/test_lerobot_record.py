@@ -59,7 +59,7 @@ def arms() -> Iterator[dict[str, Any]]:
     # It ends with its standard input.
     with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as process:
         assert process.stdout is not None
-        yield json.loads(process.stdout.readline())
+        yield json.loads(read_line(process.stdout))
 
 
 def environment(folder: Path, arms: dict[str, Any]) -> dict[str, str]:
@@ -150,7 +150,9 @@ def test_what_arrives_is_the_dataset_bit_by_bit(nats_server: NatsServer, arms: d
     assert robot["calibration"] == arms["calibration"]
     samples = heard.samples()
     assert [sample.seq for sample in samples] == list(range(len(samples)))
-    shown = subprocess.run([PYTHON, "-c", _STATES, str(folder / "dataset")], check=True, capture_output=True, text=True)
+    shown = subprocess.run(
+        [PYTHON, "-c", _STATES, str(folder / "dataset")], check=True, capture_output=True, text=True, timeout=300
+    )
     states = [as_float32(row) for row in json.loads(shown.stdout)]
     raw = [as_float32(sample.raw) for sample in samples if sample.raw is not None]
     assert len(states) > 60
@@ -163,7 +165,7 @@ def test_what_arrives_is_the_dataset_bit_by_bit(nats_server: NatsServer, arms: d
 
 
 def test_every_robot_has_a_streamed_twin_that_is_the_robot_itself(tmp_path: Path) -> None:
-    done = subprocess.run([PYTHON, "-c", _TWINS], check=True, capture_output=True, text=True, cwd=tmp_path)
+    done = subprocess.run([PYTHON, "-c", _TWINS], check=True, capture_output=True, text=True, cwd=tmp_path, timeout=300)
     known, made = json.loads(done.stdout)
     plain = {name for name in known if not name.startswith("streamed_")}
     assert {f"streamed_{name}" for name in plain} == set(known) - plain

@@ -35,7 +35,7 @@ def kill(system: System, desk: Desk, victim: str, delay_s: float, context: str) 
     """Kill one process in mid-session, wait until frames are accepted again, and give how many workers died."""
     killer = Killer(system, victim, delay_s)
     attempt = desk.look()["job"]["attempt"]
-    killer.start().join()
+    killer.start().join(timeout=30)
     assert killer.killed, f"{context}: nothing was killed"
     by_worker = int(victim == "worker")
     desk.until(lambda seen: seen["job"]["attempt"] >= attempt + by_worker, f"{context}: {victim}, another attempt")

@@ -194,7 +194,9 @@ def test_the_types_name_all_that_there_is() -> None:
         console.log(JSON.stringify(Object.fromEntries(Object.entries(module).map(([name, of]) => [name, names(of)]))));
     """
     command = [find_node(), "--input-type=module", "-e", script]
-    found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout)
+    found = json.loads(
+        subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT, timeout=300).stdout
+    )
     assert set(found) == {"BlockParser", "Client", "EventFeed", "Job", "SaccadeError"}
     types = MODULE.with_suffix(".d.ts").read_text()
     for name, members in found.items():
@@ -207,6 +209,6 @@ def test_the_types_name_all_that_there_is() -> None:
 @pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed")
 def test_the_package_holds_what_it_names(tmp_path: Path) -> None:
     command = ["npm", "pack", "--dry-run", "--json", "--silent", str(MODULE.parent)]
-    packed = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path)
+    packed = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path, timeout=300)
     names = {one["path"] for one in json.loads(packed.stdout)[0]["files"]}
     assert names == {"README.md", "package.json", "saccade.d.ts", "saccade.js", "webhook.d.ts", "webhook.js"}

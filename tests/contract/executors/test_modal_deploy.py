@@ -61,6 +61,7 @@ class Command:
             capture_output=True,
             text=True,
             check=False,
+            timeout=300,
         )
 
     def worker(self, package: str, name: str, *, gpus: tuple[str, ...] = (), app: str | None = None) -> None:
@@ -238,6 +239,7 @@ def test_what_goes_up_is_enough_to_work(deployed: Loopback, tmp_path: Path) -> N
         capture_output=True,
         text=True,
         check=False,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     report = str(tmp_path / "root/modal_workers/lap_compare/report/report.py")

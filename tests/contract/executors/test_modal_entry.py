@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import queue
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
@@ -24,7 +26,7 @@ from kit.settings import as_environment, inherited_environment
 from modal_workers.runtime import modal_entry
 from services.dispatcher.executors.run_access import RunAccess
 from tests.harness.runtime.executor_environment import processes_of_run
-from tests.harness.runtime.job_driver import JobDriver, open_job_driver
+from tests.harness.runtime.job_driver import WAIT_S, JobDriver, open_job_driver
 from tests.harness.servers.embedded import ROOT, EmbeddedS3, OperatorNats
 from tests.modal_loopback.interpreter import make_interpreter
 
@@ -42,6 +44,17 @@ for line in sys.stdin:
 """
 
 
+#: What a shell without job control does to the jobs that it starts in the background.
+IGNORE_INTERRUPTS = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+
+
+def _read_lines(process: subprocess.Popen[str], lines: queue.Queue[str | None]) -> None:
+    assert process.stdout
+    for line in process.stdout:
+        lines.put(line)
+    lines.put(None)
+
+
 @dataclass
 class Container:
     """Something like a container: our source is in the working folder, not installed, and no variable says so."""
@@ -52,23 +65,27 @@ class Container:
     driver: JobDriver
     python: Path
     made: list[subprocess.Popen[str]] = field(default_factory=list)
+    #: Lines that each container printed, by its process id; None at the end.
+    printed: dict[int, queue.Queue[str | None]] = field(default_factory=dict)
 
-    def start(self) -> subprocess.Popen[str]:
+    def start(self, *, ignores_interrupts: bool = False) -> subprocess.Popen[str]:
+        """Start the process; with ``ignores_interrupts`` as a shell starts a background job."""
         self.folder.mkdir(exist_ok=True)
         environment = inherited_environment(("PATH", "LANG")) | as_environment(None, self.s3.settings)
         environment |= {"TMPDIR": str(self.folder), "HOME": str(self.folder), "WORKER_CATALOG": "tests.workers"}
         environment |= {"MODAL_TASK_ID": "ta-1", "SOMEBODY_S_SECRET": "7"}
         self.made.append(
             subprocess.Popen(
-                [self.python, "-c", BODY],
+                [self.python, "-c", (IGNORE_INTERRUPTS if ignores_interrupts else "") + BODY],
                 cwd=ROOT,
                 env=environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
                 text=True,
             )
         )
+        lines = self.printed[self.made[-1].pid] = queue.Queue()
+        threading.Thread(target=_read_lines, args=(self.made[-1], lines), daemon=True).start()
         return self.made[-1]
 
     def launch(self, assignment: Assignment) -> dict[str, Any]:
@@ -81,8 +98,8 @@ class Container:
         container.stdin.flush()
 
     async def answer(self, container: subprocess.Popen[str]) -> Any:
-        assert container.stdout
-        while line := await asyncio.to_thread(container.stdout.readline):
+        lines, end = self.printed[container.pid], time.monotonic() + WAIT_S
+        while (line := await asyncio.to_thread(lines.get, timeout=max(0.0, end - time.monotonic()))) is not None:
             if line.startswith("answer "):
                 return json.loads(line.removeprefix("answer "))
         raise AssertionError("the container gave no answer")
@@ -107,7 +124,7 @@ async def container(tmp_path: Path, servers: tuple[OperatorNats, EmbeddedS3, Pat
         yield container
         for process in container.made:
             process.kill()
-            process.communicate()
+            process.wait(timeout=30)
 
 
 async def test_a_worker_finds_our_source_and_leaves_nothing(container: Container) -> None:
@@ -136,8 +153,11 @@ async def test_a_worker_knows_what_it_needs_and_nothing_else(container: Containe
     assert await container.answer(process) == "KeyboardInterrupt"
 
 
-async def test_a_container_that_is_taken_away_lets_its_worker_say_so(container: Container) -> None:
-    process = container.start()
+@pytest.mark.parametrize("ignores_interrupts", [False, True])
+async def test_a_container_that_is_taken_away_lets_its_worker_say_so(
+    container: Container, ignores_interrupts: bool
+) -> None:
+    process = container.start(ignores_interrupts=ignores_interrupts)
     assignment = await container.driver.submit("children", "progress 0.5", "work 60")
     await container.give(process, container.launch(assignment))
     await container.driver.until_progress(assignment.job_id)

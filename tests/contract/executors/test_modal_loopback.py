@@ -125,7 +125,9 @@ def test_forgotten_source_fails_as_it_would_at_modal(loopback: Loopback, tmp_pat
     command = [sys.executable, "-m", "modal", "deploy", str(module)]
     project = str(Path(__file__).parents[3])
     environment = {"PATH": "", "HOME": str(tmp_path), "PYTHONPATH": project, **loopback.environment}
-    deployed = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    deployed = subprocess.run(
+        command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300
+    )
     assert deployed.returncode == 0, deployed.stdout + deployed.stderr
     call = modal.Function.from_name("forgetful", "run").spawn({})
     with pytest.raises(ModuleNotFoundError, match="No module named 'contracts'"):
@@ -338,4 +340,4 @@ def test_client_of_another_process_that_is_still_connected_does_not_hold_up_the_
         assert len(other.sent("FunctionGetOutputs")) == 1  # it is held, so it does not ask again
     assert client.poll() is None
     client.kill()
-    client.communicate()
+    client.communicate(timeout=30)

@@ -208,7 +208,7 @@ def process(env: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
         yield started
     finally:
         started.kill()
-        started.communicate()
+        started.communicate(timeout=30)
 
 
 def test_the_process_serves_stops_and_finds_its_view_again(servers: Servers, tmp_path: Path):
@@ -278,7 +278,7 @@ def test_it_waits_for_the_bus_and_can_be_stopped_meanwhile(servers: Servers, tmp
     away = NatsSettings(url=f"nats://127.0.0.1:{free_port()}")
     with process(environment((away, servers[1]), tmp_path, free_port())) as gateway:
         assert gateway.stderr
-        assert "Connect call failed" in gateway.stderr.readline()
+        assert "Connect call failed" in read_line(gateway.stderr)
         time.sleep(0.5)
         gateway.send_signal(signal.SIGINT)
         _, more = gateway.communicate(timeout=5)
@@ -291,7 +291,9 @@ def test_the_service_never_loads_a_decoder():
         "catalog.workloads();"
         "print([name for name in ('av', 'numpy', 'cv2', 'torch', 'modal', 'matplotlib') if name in sys.modules])"
     )
-    found = subprocess.run([sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True, check=True)
+    found = subprocess.run(
+        [sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True, check=True, timeout=300
+    )
     assert found.stdout.strip() == "[]"
 
 

@@ -40,7 +40,7 @@ class TlsNats(OperatorNats):
         self._websocket_port = free_port()
         command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=test"]
         command += ["-addext", f"subjectAltName=IP:{HOST}", "-keyout", str(self._key), "-out", str(self.certificate)]
-        subprocess.run(command, check=True, capture_output=True)
+        subprocess.run(command, check=True, capture_output=True, timeout=300)
 
     def _more_configuration(self) -> str:
         tls = f'tls {{ cert_file: "{self.certificate}", key_file: "{self._key}" }}\n'
@@ -121,7 +121,7 @@ asyncio.run(main())
 def test_a_server_that_cannot_show_who_it_is_gets_nothing(server: TlsNats, scheme: str) -> None:
     """The same server, and nobody has said that its certificate is to be trusted."""
     command = [sys.executable, "-c", CONNECT, server.url_of(scheme)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=300)
     assert done.returncode != 0
     assert "connected" not in done.stdout
     assert "certificate verify failed" in done.stderr

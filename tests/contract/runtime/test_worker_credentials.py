@@ -327,4 +327,5 @@ async def test_progress_of_its_own_job_is_heard_by_those_who_may(server: Operato
             while heard.empty():
                 await thief.client.jetstream().publish(message.subject, message.body)
                 await asyncio.sleep(0.1)
-        assert await heard.get() == message.body
+        async with asyncio.timeout(5):
+            assert await heard.get() == message.body

@@ -82,7 +82,13 @@ def _run(folder: Path, program: str, given: list[Case]) -> list[str]:
     shutil.copy(ROOT / "clients" / "js" / "webhook.js", folder / "webhook.mjs")
     told = json.dumps([case.plain() for case in given])
     ran = subprocess.run(
-        [find_node(), "program.mjs"], cwd=folder, input=told, capture_output=True, text=True, check=False
+        [find_node(), "program.mjs"],
+        cwd=folder,
+        input=told,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
     )
     assert ran.returncode == 0, ran.stderr
     return list(json.loads(ran.stdout))
@@ -120,7 +126,7 @@ def folder_with_published(tmp_path: Path) -> Path:
     command = [npm, "install", "--prefer-offline", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=0"]
     command += ["--fetch-timeout=15000", "standardwebhooks@1.1.1"]
     (tmp_path / "package.json").write_text("{}")
-    installed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    installed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
     if installed.returncode:
         pytest.skip(f"npm installs nothing here: {installed.stderr.strip()[-200:]}")
     return tmp_path

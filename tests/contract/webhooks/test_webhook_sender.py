@@ -43,7 +43,8 @@ async def test_the_bytes_and_headers_arrive_as_they_were_given(sender: Sender) -
                 Host="inside",
             )
         )
-    head, body = await seen.get()
+    async with asyncio.timeout(10):
+        head, body = await seen.get()
     lines = head.decode().split("\r\n")
     assert lines[0] == 'POST /Hook/%7eA?a=%2F&b=<"{}> HTTP/1.1'
     assert body == b'{"n": 1}'

@@ -133,7 +133,7 @@ async def chromium(folder: Path, *flags: str) -> AsyncIterator[Browser]:
     finally:
         if process.poll() is None:
             process.kill()
-            process.wait()
+            process.wait(timeout=30)
 
 
 @contextlib.asynccontextmanager

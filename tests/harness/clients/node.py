@@ -25,7 +25,9 @@ def find_node() -> str:
     node = shutil.which("node")
     if node is None:
         pytest.skip("node is not installed")
-    version = subprocess.run([node, "--version"], check=True, capture_output=True, text=True).stdout.strip()
+    version = subprocess.run(
+        [node, "--version"], check=True, capture_output=True, text=True, timeout=300
+    ).stdout.strip()
     if int(version.removeprefix("v").partition(".")[0]) < 18:
         pytest.skip(f"node is too old: {version}")
     return node

@@ -73,7 +73,9 @@ def deploy(loopback: Loopback, modules: Sequence[str]) -> None:
     for module in modules:
         command = [sys.executable, "-m", "modal", "deploy", "-m", module]
         environment = inherited_environment() | loopback.environment
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300
+        )
         assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -49,7 +49,7 @@ class _Container:
     def kill(self) -> None:
         """Kill -9 the server in the container."""
         self._container.get_wrapped_container().kill("SIGKILL")
-        self._container.get_wrapped_container().wait()
+        self._container.get_wrapped_container().wait(timeout=30)
 
     def _answers(self) -> bool:
         raise AssertionError("each server knows how it answers")

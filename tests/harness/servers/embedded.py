@@ -14,7 +14,7 @@ from typing import Protocol, Self
 
 from pydantic import SecretStr
 
-from kit.auth.bus_token import BusToken, BusTokenIssuer
+from kit.auth.bus_token import BusToken
 from kit.settings import NatsSettings, S3Settings
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -104,7 +104,7 @@ class EmbeddedNats:
     def kill(self) -> None:
         assert self._process
         self._process.kill()
-        self._process.wait()
+        self._process.wait(timeout=30)
 
     def __enter__(self) -> Self:
         self.start()
@@ -113,7 +113,7 @@ class EmbeddedNats:
     def __exit__(self, *_: object) -> None:
         if self._process and self._process.poll() is None:
             self._process.send_signal(signal.SIGKILL)
-            self._process.wait()
+            self._process.wait(timeout=30)
 
 
 class OperatorNats(EmbeddedNats):
@@ -123,7 +123,7 @@ class OperatorNats(EmbeddedNats):
         super().__init__(folder)
         self.keys = folder / "keys"
         command = [sys.executable, "-m", "deploy.nats_operator", "--folder", str(self.keys)]
-        subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+        subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL, timeout=300)
         self.tokens = BusTokenIssuer(SecretStr((self.keys / "workers.seed").read_text()))
 
     @property
@@ -178,4 +178,4 @@ class EmbeddedS3:
     def __exit__(self, *_: object) -> None:
         if self._process:
             self._process.kill()
-            self._process.wait()
+            self._process.wait(timeout=30)

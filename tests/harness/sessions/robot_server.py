@@ -73,7 +73,7 @@ class RobotDoor:
 
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
-        self._thread.join()
+        self._thread.join(timeout=30)
         self._server.server_close()
 
 

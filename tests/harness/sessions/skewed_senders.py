@@ -76,7 +76,7 @@ def sending(*wanted: Sending) -> Iterator[list[Sender]]:
     finally:
         for process in processes:
             process.kill()
-            process.join()
+            process.join(timeout=30)
 
 
 def _send(wanted: Sending, pipe: Connection) -> None:
@@ -88,6 +88,7 @@ def _send(wanted: Sending, pipe: Connection) -> None:
         while streamer.stats().clock_offset_s is None and time.monotonic() < end_s:
             time.sleep(0.01)
         pipe.send(None)
+        assert pipe.poll(WAIT_S), "the test says nothing"
         pipe.recv()
         _beat(wanted.rate_hz, lambda: _offer(wanted, streamer), lambda: not pipe.poll())
         pipe.send(streamer.close())

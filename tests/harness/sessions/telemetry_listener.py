@@ -73,4 +73,4 @@ class Listener:
 
     def __exit__(self, *_: object) -> None:
         self._ends.set()
-        self._thread.join()
+        self._thread.join(timeout=30)

@@ -178,7 +178,7 @@ class NotifierProcess:
     def __exit__(self, *_: object) -> None:
         if self.process and self.process.poll() is None:
             self.process.kill()
-            self.process.wait()
+            self.process.wait(timeout=30)
 
     def start(self) -> None:
         command = [sys.executable, "-m", "services.notifier"]

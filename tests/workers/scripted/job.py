@@ -119,7 +119,7 @@ class Script:
         """One child, one in a session of its own, one that also lost its parent."""
         subprocess.Popen([sys.executable, "-c", _SLEEP])
         subprocess.Popen([sys.executable, "-c", _SLEEP], start_new_session=True)
-        subprocess.run([sys.executable, "-c", _ORPHAN], check=True)
+        subprocess.run([sys.executable, "-c", _ORPHAN], check=True, timeout=300)
 
     def do_shout(self, megabytes: str) -> None:
         for _ in range(int(megabytes)):

@@ -46,7 +46,7 @@ def look(launch: dict[str, Any]) -> dict[str, str]:
             tried[name] = "here"
         except ModuleNotFoundError:
             command = [sys.executable, "-c", f"import {name}"]
-            code = subprocess.run(command, env={}, capture_output=True, check=False).returncode
+            code = subprocess.run(command, env={}, capture_output=True, check=False, timeout=300).returncode
             tried[name] = "nowhere" if code else "in a child"
     return tried
 
@@ -71,7 +71,7 @@ def hang(launch: dict[str, Any]) -> dict[str, str]:
     """Start an orphan, say so, and sleep; say what ended the sleep, and sleep on if told to be stubborn."""
     folder = Path(launch["folder"])
     command = [sys.executable, "-c", _ORPHAN]
-    orphan = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    orphan = int(subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout)
     if (folder / "started.json").exists():
         return {"run": "again"}
     (folder / "started.part").write_text(json.dumps([os.getpid(), os.getppid(), orphan]))

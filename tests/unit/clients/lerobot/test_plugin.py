@@ -49,7 +49,7 @@ def test_what_is_built_keeps_the_name(tmp_path: Path) -> None:
     shutil.copytree(PLUGIN, tmp_path / "plugin")
     code = "import sys; from setuptools.build_meta import prepare_metadata_for_build_wheel as p; print(p(sys.argv[1]))"
     command = [sys.executable, "-c", code, str(tmp_path)]
-    subprocess.run(command, check=True, cwd=tmp_path / "plugin", capture_output=True)
+    subprocess.run(command, check=True, cwd=tmp_path / "plugin", capture_output=True, timeout=300)
     (metadata,) = tmp_path.glob("*.dist-info/METADATA")
     assert message_from_string(metadata.read_text())["Name"] == PACKAGE
 

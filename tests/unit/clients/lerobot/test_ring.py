@@ -51,7 +51,8 @@ def test_two_threads_lose_only_what_is_counted() -> None:
     for number in range(offers):
         ring.offer(number)
     done.set()
-    taker.join()
+    taker.join(timeout=60)
+    assert not taker.is_alive()
     numbers = [number for number, _ in taken]
     assert all(number == item for number, item in taken)
     assert numbers == sorted(set(numbers))

@@ -50,14 +50,14 @@ def launched(*options: str) -> subprocess.Popen[bytes]:
 
 def told(process: subprocess.Popen[bytes]) -> dict[str, Any]:
     assert process.stdout is not None
-    return json.loads(process.stdout.readline())
+    return json.loads(read_line(process.stdout))
 
 
 @pytest.fixture(scope="module")
 def arms() -> Iterator[dict[str, Any]]:
     with launched() as process:
         yield told(process)
-        process.communicate()
+        process.communicate(timeout=30)
     assert process.returncode == 0
 
 

@@ -111,7 +111,11 @@ def test_colmap_s_files_and_the_dataset_say_the_same(done: tuple[PosesDesk, Pose
     script = "import zlib, sys, pycolmap; m = pycolmap.Reconstruction(sys.argv[1]); "
     script += "print(m.num_reg_images(), m.num_points3D())"
     read = subprocess.run(
-        [sys.executable, "-c", script, tmp_path / "colmap"], capture_output=True, text=True, check=True
+        [sys.executable, "-c", script, tmp_path / "colmap"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
     )
     assert read.stdout.split() == ["36", str(report.points)]
     assert "pycolmap" not in sys.modules

@@ -202,7 +202,8 @@ def test_two_who_write_and_two_who_read_at_once_have_one_version_or_the_other(sh
     for one in (*writers, *readers):
         one.start()
     for one in (*writers, *readers):
-        one.join()
+        one.join(timeout=60)
+        assert not one.is_alive()
     assert wrong == []
     assert had
     assert len(shelf.entries()) == 1, "no half is left"

@@ -48,7 +48,7 @@ def test_a_killed_process_leaves_its_last_commit(tmp_path: Path):
         "view = View(Path(sys.argv[1])); view.reset('e1'); view.reached(5); view.commit()\n"
         "view.reached(9); os.kill(os.getpid(), 9)"
     )
-    found = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, check=False)
+    found = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, check=False, timeout=300)
     assert found.returncode == -9
     view = GatewayView(tmp_path)
     assert (view.epoch, view.sequence) == ("e1", 5)
@@ -72,7 +72,7 @@ def test_a_full_disk_loses_nothing_that_the_position_counts(tmp_path: Path, ever
         "view.close()"
     )
     arguments = [sys.executable, "-c", code, str(tmp_path), str(every)]
-    found = subprocess.run(arguments, cwd=ROOT, check=False, capture_output=True, text=True)
+    found = subprocess.run(arguments, cwd=ROOT, check=False, capture_output=True, text=True, timeout=300)
     assert "sqlite3.OperationalError" in found.stderr
     view = GatewayView(tmp_path)
     jobs, _ = view.jobs("local", JobFilter(), limit=20_000)
