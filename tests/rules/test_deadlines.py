@@ -7,6 +7,12 @@ from collections.abc import Iterator
 
 from tests.rules.tree import parsed, python_files
 
+#: Polled before, or made to read with a deadline itself.
+GUARDED = {
+    "tests/harness/servers/process_output.py": "pipe.readline()",
+    "tests/harness/sessions/skewed_senders.py": "recv()",
+}
+
 #: Calls that block a thread until something else acts, unless they are given a timeout.
 BLOCKING = {"wait", "join", "get", "communicate", "recv", "readline"}
 #: Calls that take a coroutine: what is passed to them is awaited, and pytest's timeout ends it.
@@ -55,6 +61,6 @@ def test_a_blocking_wait_has_a_deadline() -> None:
         f"{path}:{call.lineno} {ast.unparse(call)[:80]}"
         for path in python_files("tests")
         for call, awaited in _calls(parsed(path))
-        if _waits_for_ever(call, awaited)
+        if _waits_for_ever(call, awaited) and not ast.unparse(call).endswith(GUARDED.get(path, " "))
     ]
     assert found == [], "\n".join(found)

@@ -17,6 +17,7 @@ import psutil
 
 from cli.embedded.leftover_processes import end_workers
 from cli.embedded.processes import children_of
+from tests.harness.servers.process_output import read_line
 
 ROOT = Path(__file__).parents[2]
 CHILDREN = {"nats-server", "rclone", "gateway", "dispatcher", "notifier"}

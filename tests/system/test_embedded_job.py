@@ -13,6 +13,7 @@ import pytest
 from saccade import Client
 
 from kit.process_tree import marked_processes
+from tests.harness.servers.process_output import read_line
 from tests.system.embedded import Up, command, environment, run, up, wait_until
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from tests.harness.servers.embedded import ROOT, NatsServer
+from tests.harness.servers.process_output import read_line
 from tests.harness.sessions.robot_server import NAMES, RobotDoor
 from tests.harness.sessions.telemetry_listener import Listener
 

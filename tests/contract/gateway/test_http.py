@@ -32,6 +32,7 @@ from tests.harness.servers.embedded import (
     wait_for_port,
 )
 from tests.harness.servers.gateway import Running, code_of, keys_file, running_gateway, video
+from tests.harness.servers.process_output import read_line
 
 Servers = tuple[NatsSettings, S3Settings]
 ROOT = Path(__file__).parents[3]

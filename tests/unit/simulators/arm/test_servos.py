@@ -34,6 +34,7 @@ from simulators.arm.servo_calibration import (
 from simulators.arm.servos import LAG_S
 from simulators.arm.table_scene import TableScene
 from simulators.arm.wrist_camera import world_from_camera
+from tests.harness.servers.process_output import read_line
 
 SERVOS = list(range(1, 7))
 MIDDLE = {motor.id: (motor.range_min + motor.range_max) // 2 for motor in CALIBRATION.values()}
