@@ -14,7 +14,7 @@ from typing import Protocol, Self
 
 from pydantic import SecretStr
 
-from kit.auth.bus_token import BusToken
+from kit.auth.bus_token import BusToken, BusTokenIssuer
 from kit.settings import NatsSettings, S3Settings
 
 ROOT = Path(__file__).resolve().parents[3]
