@@ -48,7 +48,7 @@ def main() -> None:
 
 def features(folder: Path, photos: int, width: int) -> Path:
     """Photograph the toy and find features, by the stage's own process."""
-    from modal_workers.nerf.poses.mapper import Mapper
+    from modal_workers.nerf.poses.colmap.pycolmap_runner import PycolmapRunner
     from simulators.toy.photos import take_photos
 
     take_photos(folder / "toy", photos=photos, size_px=(width, width * 3 // 4))
@@ -62,7 +62,7 @@ def features(folder: Path, photos: int, width: int) -> Path:
         "features": 4096,
         "peak_threshold": 0.0067,
     }
-    mapper = Mapper(folder, lambda: None, cores=2)
+    mapper = PycolmapRunner(folder, lambda: None, cores=2)
     mapper.run("features", order, lambda *_: None, limit_s=600, afresh=lambda: None)
     return folder / "features.db"
 
@@ -102,13 +102,13 @@ class Pairs:
 
     def by_us(self) -> tuple[float, Path]:
         """Match as the stage does."""
-        from modal_workers.nerf.poses.matching import matches
+        from modal_workers.nerf.poses.descriptor_matching import match_descriptors
 
         copy = self._copy(self._path, "ours.db")
         began_s = process_time()
         with self._colmap.Database.open(copy) as database:
             for one, other in self.ids:
-                found = matches(self.rows[one], self.rows[other])
+                found = match_descriptors(self.rows[one], self.rows[other])
                 database.write_matches(one, other, found if len(found) >= 15 else found[:0])
         return process_time() - began_s, copy
 

@@ -32,12 +32,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from modal_workers.gaussians.camera import Camera
 from modal_workers.gaussians.densification import splats_from_points
 from modal_workers.nerf.params import NerfParams
-from modal_workers.nerf.rendering.batch import check_batch, named
+from modal_workers.nerf.rendering.batch import check_batch, named_entries
 from modal_workers.nerf.rendering.frames import SplatFrames, encode_png
-from modal_workers.nerf.rendering.shard import draw
-from modal_workers.nerf.scene import Scene
+from modal_workers.nerf.rendering.shard import render_batch
+from modal_workers.nerf.scene import TrainedScene
 from modal_workers.nerf.stored_zip import write_zip
-from modal_workers.nerf.training.fitting import Fit, Fitting, Target
+from modal_workers.nerf.training.fitting import FitConfig, Fitting, TargetImage
 
 SIZES_PX = (256, 512)
 TRAINING_PX = (160, 320)
@@ -64,11 +64,11 @@ class Folder:
         shutil.copyfile(path, self._kept / name)
 
 
-def ball(count: int) -> Scene:
+def ball(count: int) -> TrainedScene:
     generator = torch.Generator().manual_seed(2)
     ways = torch.nn.functional.normalize(torch.randn(count, 3, generator=generator), dim=1)
     colours = torch.rand(count, 3, generator=generator)
-    return Scene(
+    return TrainedScene(
         0.2, 1.0, (10.0, 40.0), np.eye(4), splats_from_points(ways * 0.18, colours, 0.9 / count**0.5 * 0.18, 0.95)
     )
 
@@ -90,8 +90,8 @@ def rendering(size_px: int, frames: int, splats: int) -> dict[str, float]:
         desk = Folder(Path(folder))
 
         def whole() -> None:
-            drawn = draw(0, wanted, orbit, source, desk)
-            write_zip(desk.scratch / "batch.zip", named(sorted(drawn.frames.items())))
+            drawn = render_batch(0, wanted, orbit, source, desk)
+            write_zip(desk.scratch / "batch.zip", named_entries(sorted(drawn.frames.items())))
             check_batch(desk.scratch / "batch.zip", orbit, wanted)
 
         wall, cpu = timed(whole)
@@ -115,9 +115,9 @@ def training(size_px: int, steps: int, splats: int) -> dict[str, float]:
     for index, rgba in SplatFrames(scene).frames(orbit, range(24)):
         pose = torch.from_numpy(np.linalg.inv(orbit.world_from_camera(index))).float()
         colour, mask = torch.from_numpy(rgba[..., :3].copy()), torch.from_numpy(rgba[..., 3:].copy())
-        targets.append(Target(camera, pose, colour, mask, index))
+        targets.append(TargetImage(camera, pose, colour, mask, index))
     assert scene.splats is not None
-    fitting = Fitting(scene.splats, targets, Fit(100 * steps, splats, 0))
+    fitting = Fitting(scene.splats, targets, FitConfig(100 * steps, splats, 0))
     fitting.iteration = 50 * steps  # past the part at half the size
     wall, cpu = timed(lambda: [fitting.step() for _ in range(steps)])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -104,6 +104,8 @@ class Workload:
     #: Sets of inputs of which exactly one is given, whatever else is: each of them has a minimum of 0 for itself.
     one_of: Sequence[tuple[str, ...]] = ()
     job: str = ""
+    #: Folder of the worker, where it is not named as the workload: that of nerf_exhibit is ``report``.
+    folder: str = ""
     compute: Compute = field(default_factory=Compute)
     kind: Literal["job", "session", "pipeline", "stage"] = "job"
     max_attempts: int = 4

@@ -17,7 +17,7 @@ FILLED = 0.92
 
 
 @dataclass(frozen=True)
-class Orbit:
+class CameraOrbit:
     """Rings around the origin of a world whose z is up: elevations evenly from lowest to highest, azimuths all around.
 
     Azimuth 0 looks from +x, 90 degrees from +y. ``distance`` is in the scene's unit, ``focal`` a share of the side.

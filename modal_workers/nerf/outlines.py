@@ -15,7 +15,7 @@ def outline(covered: Flags) -> Flags:
     return np.asarray(covered & (inner == 0))
 
 
-def away_px(edge: Flags) -> NDArray[np.float32]:
+def distance_px(edge: Flags) -> NDArray[np.float32]:
     """Give how far each pixel [H, W] is from an outline; infinitely where there is none."""
     if not edge.any():
         return np.full(edge.shape, np.inf, np.float32)

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from modal_workers.gaussians.splats import Splats
-from modal_workers.nerf.orbit import Orbit, elevations_deg, focal_for
+from modal_workers.nerf.orbit import CameraOrbit, elevations_deg, focal_for
 from modal_workers.nerf.params import NerfParams
 
 Floats = NDArray[np.float64]
@@ -20,7 +20,7 @@ _SPLATS = "splats."
 
 
 @dataclass(frozen=True)
-class Scene:
+class TrainedScene:
     """The object in a frame of its own: its middle is the origin, z is up, the cameras were about 1 away."""
 
     radius: float  # of the sphere around the object
@@ -30,9 +30,9 @@ class Scene:
     splats: Splats | None = None  # nerfstudio's models have none
     floor: float | None = None  # height of the table, below the middle; None where the object stands on none
 
-    def orbit(self, params: NerfParams) -> Orbit:
+    def orbit(self, params: NerfParams) -> CameraOrbit:
         """Lay the orbit around the object as the parameters say."""
-        return Orbit(
+        return CameraOrbit(
             elevations_deg(params, self.captured_elevations_deg),
             params.azimuths,
             self.distance,
@@ -57,13 +57,13 @@ class Scene:
             np.savez(file, **arrays)
 
     @staticmethod
-    def load(path: Path) -> Scene:
+    def load(path: Path) -> TrainedScene:
         """Read what ``save`` wrote; only numbers are read, never code."""
         with np.load(path, allow_pickle=False) as arrays:
             names = [name for name in arrays.files if name.startswith(_SPLATS)]
             tensors = {name.removeprefix(_SPLATS): torch.from_numpy(arrays[name]) for name in names}
             low, high = (float(angle) for angle in arrays["captured_elevations_deg"])
-            return Scene(
+            return TrainedScene(
                 float(arrays["radius"]),
                 float(arrays["distance"]),
                 (low, high),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from contracts.workload import Input, Stage, Workload
-from modal_workers.nerf.exhibit.spec import NerfResult
 from modal_workers.nerf.params import NerfParams
+from modal_workers.nerf.result import NerfResult
 
 
 def _trains(params: Any) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modal_workers.nerf.axis_conventions import OPENGL_FROM_OPENCV
-from modal_workers.nerf.outlines import away_px, outline
+from modal_workers.nerf.outlines import distance_px, outline
 from simulators.toy.ground_truth import SimilarityTransform, ToyGroundTruth, pose_errors
 from simulators.toy.ring_camera import PosedCamera
 from simulators.toy.textures import Picture
@@ -105,9 +105,9 @@ def _frame(picture: Picture, camera: PosedCamera, truth: ToyGroundTruth) -> tupl
     both = (picture[..., 3] > 8) | (cutout[..., 3] > 8)
     apart = (_on_grey(picture) - _on_grey(cutout))[both]
     return (
-        int((away_px(true)[own] <= _NEAR_PX).sum()),
+        int((distance_px(true)[own] <= _NEAR_PX).sum()),
         int(own.sum()),
-        int((away_px(own)[true] <= _NEAR_PX).sum()),
+        int((distance_px(own)[true] <= _NEAR_PX).sum()),
         int(true.sum()),
         float((apart**2).mean(-1).sum()),
         int(both.sum()),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-from modal_workers.catalog import workloads
+from modal_workers.catalog import worker_package, workloads
 from tests.rules.tree import ROOT, parsed
 
 FIXED = ("spec.py", "app.py", "README.md")
@@ -22,8 +22,12 @@ DECLARED = sorted(
 )
 
 
+#: Workloads by the folder in which the catalog found them.
+NAMES = {ROOT.joinpath(*worker_package(name).split(".")): name for name in workloads()}
+
+
 def name_of(folder: Path) -> str:
-    return "_".join(folder.relative_to(ALL).parts)
+    return NAMES.get(folder, "_".join(folder.relative_to(ALL).parts))
 
 
 def is_pipeline(folder: Path) -> bool:
@@ -40,6 +44,14 @@ def work_of(folder: Path) -> Path:
 
 def test_every_folder_with_a_declaration_is_in_the_catalog() -> None:
     assert sorted(name_of(folder) for folder in DECLARED) == sorted(workloads())
+
+
+def test_a_folder_is_named_as_its_workload_or_as_that_declares() -> None:
+    for folder in DECLARED:
+        declared = workloads()[name_of(folder)]
+        assert folder.name == (declared.folder or folder.name)
+        assert declared.folder or "_".join(folder.relative_to(ALL).parts) == declared.name
+    assert [one.name for one in workloads().values() if one.folder] == ["nerf_exhibit"]
 
 
 def test_every_worker_has_its_fixed_files() -> None:
@@ -67,7 +79,7 @@ def test_a_pipeline_has_no_worker_and_its_stages_are_below_it() -> None:
             assert work.kind == "stage"
             assert work.params is declared.params, "every stage takes the pipeline's parameters"
             assert work.inputs == ()
-            assert (folder / stage.name / "spec.py").is_file()
+            assert (folder / (work.folder or stage.name) / "spec.py").is_file()
         assert workloads()[declared.stages[-1].work].result is declared.result
     owned = [stage.work for one in workloads().values() if one.kind == "pipeline" for stage in one.stages]
     assert sorted(owned) == sorted(one.name for one in workloads().values() if one.kind == "stage")

@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import Any, Final
 
-HANDOVER: Final = "capture.zip"
+ARCHIVE: Final = "capture.zip"
 INDEX: Final = "capture.json"
 
 

@@ -15,7 +15,7 @@ from modal_workers.nerf.training.spec import WORKLOAD as TRAINING
 _WORK: dict[str, Workload] = {one.name: one for one in (POSES, TRAINING, RENDERING)}
 
 
-def later_stages(params: NerfParams) -> Estimate:
+def estimate_later_stages(params: NerfParams) -> Estimate:
     """Estimate the stages between this one and the last, as if nothing were left out, each on its first device."""
     stages: list[StageEstimate] = []
     for stage in PIPELINE.stages:

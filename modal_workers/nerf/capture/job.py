@@ -8,13 +8,13 @@ from pathlib import Path
 
 import cv2
 
-from modal_workers.nerf.capture.capture_index import HANDOVER, INDEX, read_index
-from modal_workers.nerf.capture.findings import find
-from modal_workers.nerf.capture.intake import received
-from modal_workers.nerf.capture.matching import match_all
-from modal_workers.nerf.capture.preflight import index_of, refusal, report_of
+from modal_workers.nerf.capture.capture_index import ARCHIVE, INDEX, read_index
+from modal_workers.nerf.capture.checks.findings import find_problems
+from modal_workers.nerf.capture.checks.matching import match_all
+from modal_workers.nerf.capture.inputs.sources import open_input
+from modal_workers.nerf.capture.preflight_report import build_report, capture_index, refusal_error
 from modal_workers.nerf.capture.spec import CaptureReport
-from modal_workers.nerf.capture.working_copies import Negatives, develop, pictures
+from modal_workers.nerf.capture.working_copies import WorkingCopies, make_working_copies, zip_entries
 from modal_workers.nerf.params import NerfParams
 from modal_workers.nerf.stored_zip import write_zip
 from modal_workers.runtime.context import Context
@@ -31,7 +31,7 @@ def run(params: NerfParams, context: Context) -> CaptureReport:
     """
     cv2.setNumThreads(1)
     with context.stage("capture"):
-        kept = context.checkpoint(HANDOVER)
+        kept = context.checkpoint(ARCHIVE)
         if kept is not None:
             return CaptureReport.model_validate(read_index(kept)["report"])
         return _judged(params, context)
@@ -40,17 +40,17 @@ def run(params: NerfParams, context: Context) -> CaptureReport:
 def _judged(params: NerfParams, context: Context) -> CaptureReport:
     began_s = time.monotonic()
     folder = context.scratch / "capture"
-    with received(context) as intake:
-        made = develop(intake, context, folder, share=_DEVELOPING)
+    with open_input(context) as intake:
+        made = make_working_copies(intake, context, folder, share=_DEVELOPING)
         looks = [shot.look for shot in made.shots]
         pairs = match_all(looks, ordered=intake.ordered, tick=lambda share: _matching(context, share))
-        found = find(made.shots, pairs)
-        report = report_of(params, intake, made, found, checking_s=time.monotonic() - began_s)
+        found = find_problems(made.shots, pairs)
+        report = build_report(params, intake, made, found, checking_s=time.monotonic() - began_s)
     index = folder / INDEX
-    index.write_text(json.dumps(index_of(report, made, found), indent=1))
+    index.write_text(json.dumps(capture_index(report, made, found), indent=1))
     _save_verdict(context, report, folder)
     if report.verdict.accept == "refused" and not (params.ignore_verdict or params.preflight_only):
-        raise refusal(report.verdict)
+        raise refusal_error(report.verdict)
     _hand_over(context, made, index, folder)
     return report
 
@@ -65,14 +65,14 @@ def _save_verdict(context: Context, report: CaptureReport, folder: Path) -> None
     context.save(path, path.name, "application/json", title="What the pre-flight found, and what to shoot again")
 
 
-def _hand_over(context: Context, made: Negatives, index: Path, folder: Path) -> None:
+def _hand_over(context: Context, made: WorkingCopies, index: Path, folder: Path) -> None:
     """Save the photos as the next stages take them; the hand-over is kept last, and with it the stage is done."""
-    files = pictures(folder, made.photos)
+    files = zip_entries(folder, made.photos)
     images = folder / "images.zip"
     write_zip(images, files)
     context.progress(_DEVELOPING + _MATCHING + 0.05, "Handing the photos over")
     context.save(images, images.name, "application/zip", title="The photos, upright, as the model is made of them")
     images.unlink()
-    handover = folder / HANDOVER
+    handover = folder / ARCHIVE
     write_zip(handover, [(INDEX, index), *files])
-    context.keep(handover, HANDOVER)
+    context.keep(handover, ARCHIVE)

@@ -15,10 +15,10 @@ from typing import Any, Final
 import cv2
 import numpy as np
 
-from modal_workers.nerf.capture.findings import Shot
-from modal_workers.nerf.capture.image_quality import load_look, look, save_look
-from modal_workers.nerf.capture.intake import Intake, Sent, stem_of
-from modal_workers.nerf.capture.photo import Picture, Unreadable, open_mask, open_photo
+from modal_workers.nerf.capture.checks.findings import MeasuredPhoto
+from modal_workers.nerf.capture.checks.image_quality import load_quality, measure_quality, save_quality
+from modal_workers.nerf.capture.inputs.photo import Picture, UnreadablePhoto, open_mask, open_photo
+from modal_workers.nerf.capture.inputs.sources import CaptureInput, SourceFile, stem_of
 from modal_workers.nerf.capture.spec import Skipped
 from modal_workers.nerf.stored_zip import write_zip
 from modal_workers.runtime.context import Context
@@ -33,7 +33,7 @@ _UNSAFE: Final = re.compile(r"[^A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True)
-class Negative:
+class WorkingCopy:
     """One photo as it goes on: ``images/<name>.jpg`` and perhaps ``masks/<name>.png``."""
 
     name: str
@@ -48,11 +48,11 @@ class Negative:
 
 
 @dataclass
-class Negatives:
+class WorkingCopies:
     """All of them, with what they look like."""
 
-    photos: list[Negative] = field(default_factory=list)
-    shots: list[Shot] = field(default_factory=list)
+    photos: list[WorkingCopy] = field(default_factory=list)
+    shots: list[MeasuredPhoto] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
 
     @property
@@ -63,12 +63,12 @@ class Negatives:
 
 @dataclass(frozen=True)
 class _Developed:
-    photo: Negative | None
-    shot: Shot | None
+    photo: WorkingCopy | None
+    shot: MeasuredPhoto | None
     skipped: list[Skipped]
 
 
-def develop(intake: Intake, context: Context, folder: Path, *, share: float) -> Negatives:
+def make_working_copies(intake: CaptureInput, context: Context, folder: Path, *, share: float) -> WorkingCopies:
     """Decode every photo once and write it to ``folder``; ``share`` is what this is of the stage's progress.
 
     Raises:
@@ -77,7 +77,7 @@ def develop(intake: Intake, context: Context, folder: Path, *, share: float) -> 
     """
     for name in ("images", "masks", "looks"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    made = Negatives(skipped=list(intake.skipped))
+    made = WorkingCopies(skipped=list(intake.skipped))
     done, part = _resumed(context, folder, made)
     fresh: list[_Developed] = []
     kept_s = time.monotonic()
@@ -100,21 +100,23 @@ def develop(intake: Intake, context: Context, folder: Path, *, share: float) -> 
     return made
 
 
-def _read(sent: Sent) -> bytes | Unreadable:
+def _read(sent: SourceFile) -> bytes | UnreadablePhoto:
     """Read on the job's own thread: a ZIP is no friend of two readers."""
     try:
         return sent.read()
-    except Unreadable as error:
+    except UnreadablePhoto as error:
         return error
 
 
-def _develop(sent: Sent, intake: Intake, number: int, folder: Path, data: bytes | Unreadable) -> _Developed:
+def _develop(
+    sent: SourceFile, intake: CaptureInput, number: int, folder: Path, data: bytes | UnreadablePhoto
+) -> _Developed:
     skipped: list[Skipped] = []
     try:
-        if isinstance(data, Unreadable):
+        if isinstance(data, UnreadablePhoto):
             raise data
         opened = open_photo(data)
-    except Unreadable as error:
+    except UnreadablePhoto as error:
         return _Developed(None, None, [Skipped(name=sent.name, reason=str(error))])
     height, width = opened.rgb.shape[:2]
     name = f"{number:04d}_{_plain(sent.name)}"
@@ -123,15 +125,15 @@ def _develop(sent: Sent, intake: Intake, number: int, folder: Path, data: bytes 
     if given is not None:
         try:
             mask = _fitting(open_mask(given.read()), width, height)
-        except Unreadable as error:
+        except UnreadablePhoto as error:
             skipped.append(Skipped(name=given.name, reason=str(error)))
-    seen = look(opened.rgb, mask)
+    seen = measure_quality(opened.rgb, mask)
     focal_small = opened.focal_px * max(seen.size_px) / max(width, height) if opened.focal_px else None
     _write(folder / "images" / f"{name}.jpg", np.asarray(cv2.cvtColor(opened.rgb, cv2.COLOR_RGB2BGR), np.uint8))
     if mask is not None:
         _write(folder / "masks" / f"{name}.png", mask)
     original_width, original_height = opened.original_px
-    photo = Negative(
+    photo = WorkingCopy(
         name,
         sent.name,
         width,
@@ -142,7 +144,7 @@ def _develop(sent: Sent, intake: Intake, number: int, folder: Path, data: bytes 
         opened.camera,
         mask is not None,
     )
-    return _Developed(photo, Shot(sent.name, seen, opened.original_px, focal_small, opened.camera), skipped)
+    return _Developed(photo, MeasuredPhoto(sent.name, seen, opened.original_px, focal_small, opened.camera), skipped)
 
 
 def _fitting(mask: Picture, width: int, height: int) -> Picture:
@@ -152,7 +154,7 @@ def _fitting(mask: Picture, width: int, height: int) -> Picture:
         Unreadable: it has another shape, so it must be another photo's.
     """
     if abs(mask.shape[1] / mask.shape[0] - width / height) > 0.02 * width / height:
-        raise Unreadable("the mask has another shape than its photo")
+        raise UnreadablePhoto("the mask has another shape than its photo")
     return np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
 
 
@@ -167,7 +169,7 @@ def _plain(name: str) -> str:
     return _UNSAFE.sub("-", stem).strip("-")[:_STEM_CHARS] or "photo"
 
 
-def _add(made: Negatives, one: _Developed) -> None:
+def _add(made: WorkingCopies, one: _Developed) -> None:
     made.skipped += one.skipped
     if one.photo and one.shot:
         made.photos.append(one.photo)
@@ -189,20 +191,20 @@ def _keep(context: Context, folder: Path, part: int, done: int, fresh: list[_Dev
     for one in fresh:
         if one.photo and one.shot:
             name = f"looks/{one.photo.name}.npz"
-            save_look(one.shot.look, folder / name)
+            save_quality(one.shot.look, folder / name)
             looks.append((name, folder / name))
-    write_zip(path, [("part.json", index), *looks, *pictures(folder, photos)])
+    write_zip(path, [("part.json", index), *looks, *zip_entries(folder, photos)])
     context.keep(path, f"capture_part_{part:03d}.zip")
 
 
-def pictures(folder: Path, photos: list[Negative]) -> list[tuple[str, Path]]:
+def zip_entries(folder: Path, photos: list[WorkingCopy]) -> list[tuple[str, Path]]:
     """Name the files of photos, as they are called in a ZIP and where they lie."""
     found = [(f"images/{one.name}.jpg", folder / "images" / f"{one.name}.jpg") for one in photos]
     found += [(f"masks/{one.name}.png", folder / "masks" / f"{one.name}.png") for one in photos if one.mask]
     return found
 
 
-def _resumed(context: Context, folder: Path, made: Negatives) -> tuple[int, int]:
+def _resumed(context: Context, folder: Path, made: WorkingCopies) -> tuple[int, int]:
     """Take over what an earlier run kept; gives how many were done, and the number of the next part."""
     done = part = 0
     while (path := context.checkpoint(f"capture_part_{part:03d}.zip")) is not None:
@@ -210,7 +212,7 @@ def _resumed(context: Context, folder: Path, made: Negatives) -> tuple[int, int]
             told = json.loads(kept.read("part.json"))
             kept.extractall(folder, [name for name in kept.namelist() if name != "part.json"])
         for written in told["photos"]:
-            photo = Negative(**written)
+            photo = WorkingCopy(**written)
             _add(made, _Developed(photo, _shot_again(photo, folder), []))
         made.skipped += [Skipped(**one) for one in told["skipped"]]
         done, part = told["done"], part + 1
@@ -218,9 +220,9 @@ def _resumed(context: Context, folder: Path, made: Negatives) -> tuple[int, int]
     return done, part
 
 
-def _shot_again(photo: Negative, folder: Path) -> Shot:
+def _shot_again(photo: WorkingCopy, folder: Path) -> MeasuredPhoto:
     """Give what an earlier run saw in a photo, to the last bit: a kill must not change the verdict."""
-    seen = load_look(folder / "looks" / f"{photo.name}.npz")
+    seen = load_quality(folder / "looks" / f"{photo.name}.npz")
     focal = photo.focal_px * max(seen.size_px) / max(photo.width_px, photo.height_px) if photo.focal_px else None
     original = (photo.original_width_px, photo.original_height_px)
-    return Shot(photo.original_name, seen, original, focal, photo.camera)
+    return MeasuredPhoto(photo.original_name, seen, original, focal, photo.camera)

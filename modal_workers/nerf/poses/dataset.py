@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modal_workers.nerf.axis_conventions import OPENGL_FROM_OPENCV
-from modal_workers.nerf.poses.colmap_files import Lens, Model, Placed
+from modal_workers.nerf.poses.colmap.model_files import ColmapCamera, RegisteredImage, SparseModel
 from modal_workers.nerf.stored_zip import write_zip
 
 _POINTS: Final = "sparse_pc.ply"
 
 
-def transforms(photos: Sequence[Placed], names: Mapping[str, str], masked: bool) -> dict[str, Any]:
+def transforms(photos: Sequence[RegisteredImage], names: Mapping[str, str], masked: bool) -> dict[str, Any]:
     """Give transforms.json of undistorted photos; ``names`` maps their files to the names in the dataset.
 
     ``applied_transform`` is left out: the frame is the file's own. A mask is named for all photos or for none, as
@@ -44,13 +44,13 @@ def transforms(photos: Sequence[Placed], names: Mapping[str, str], masked: bool)
     }
 
 
-def _intrinsics(lens: Lens) -> dict[str, float | int]:
+def _intrinsics(lens: ColmapCamera) -> dict[str, float | int]:
     (fx, fy), (cx, cy) = lens.focal_px, lens.centre_px
     none = dict.fromkeys(("k1", "k2", "p1", "p2"), 0.0)
     return {"fl_x": fx, "fl_y": fy, "cx": cx, "cy": cy, "w": lens.width_px, "h": lens.height_px, **none}
 
 
-def undistort_mask(mask: NDArray[np.uint8], lens: Lens, pinhole: Lens) -> NDArray[np.uint8]:
+def undistort_mask(mask: NDArray[np.uint8], lens: ColmapCamera, pinhole: ColmapCamera) -> NDArray[np.uint8]:
     """Bring a mask [h, w] to the undistorted photo; what lies outside of the photo is not the object.
 
     COLMAP has the centre of the first pixel at (0.5, 0.5), OpenCV at (0, 0).
@@ -65,13 +65,13 @@ def undistort_mask(mask: NDArray[np.uint8], lens: Lens, pinhole: Lens) -> NDArra
     return np.asarray(cv2.remap(mask, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT), np.uint8)
 
 
-def _matrix(lens: Lens) -> NDArray[np.float64]:
+def _matrix(lens: ColmapCamera) -> NDArray[np.float64]:
     (fx, fy), (cx, cy) = lens.focal_px, lens.centre_px
     return np.array([[fx, 0.0, cx - 0.5], [0.0, fy, cy - 0.5], [0.0, 0.0, 1.0]])
 
 
 def write_masks(
-    masks: Mapping[str, Path], original: Model, undistorted: Model, folder: Path, check: Callable[[], None]
+    masks: Mapping[str, Path], original: SparseModel, undistorted: SparseModel, folder: Path, check: Callable[[], None]
 ) -> None:
     """Write the undistorted mask of every photo of the model that has one, as ``<file>.png``.
 
@@ -91,7 +91,7 @@ def write_masks(
         cv2.imwrite(str(folder / f"{photo.name}.png"), plain)
 
 
-def write_points(model: Model, folder: Path) -> None:
+def write_points(model: SparseModel, folder: Path) -> None:
     """Write ``points.npz`` and the same as the PLY that nerfstudio starts its splats from."""
     xyz = model.xyz.astype(np.float32)
     np.savez(
@@ -114,7 +114,7 @@ def write_points(model: Model, folder: Path) -> None:
     (folder / _POINTS).write_bytes("\n".join(header).encode() + b"\n" + rows.tobytes())
 
 
-def pack(
+def write_dataset(
     target: Path,
     told: Mapping[str, Any],
     names: Mapping[str, str],

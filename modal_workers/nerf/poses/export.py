@@ -9,21 +9,25 @@ from typing import Final
 
 import numpy as np
 
-from modal_workers.nerf.poses.colmap_files import Model, read_model
-from modal_workers.nerf.poses.image_set import Captured, original_names
-from modal_workers.nerf.poses.mapper import Mapper
-from modal_workers.nerf.poses.quality_checks import WHOLE_SHARE, some
-from modal_workers.nerf.poses.search import Found
+from modal_workers.nerf.poses.colmap.model_files import SparseModel, read_model
+from modal_workers.nerf.poses.colmap.pycolmap_runner import PycolmapRunner
+from modal_workers.nerf.poses.image_set import ImageSet, original_names
+from modal_workers.nerf.poses.quality_checks import WHOLE_SHARE, list_names
+from modal_workers.nerf.poses.search import SelectedModel
 from modal_workers.nerf.poses.spec import PosesReport
-from modal_workers.nerf.poses.world_frame import elevations_deg, frame_of
+from modal_workers.nerf.poses.world_frame import elevations_deg, find_world_frame
 
 _JPEG_QUALITY: Final = 95
 _LIMIT_S: Final = 1800.0
 
 
-def finish(
-    mapper: Mapper, captured: Captured, found: Found, folder: Path, progress: Callable[[float, str], None]
-) -> tuple[Model, Model]:
+def export_model(
+    mapper: PycolmapRunner,
+    captured: ImageSet,
+    found: SelectedModel,
+    folder: Path,
+    progress: Callable[[float, str], None],
+) -> tuple[SparseModel, SparseModel]:
     """Bring the model into its frame; give it with the lenses as they are, and with the undistorted photos' ones.
 
     In ``folder``: ``plain`` and ``undistorted`` name photos as they lie on disk, ``named`` as results do.
@@ -38,7 +42,7 @@ def finish(
         "images": str(captured.images),
         "names": judged.names,
         "final_names": {photo.file: photo.name for photo in captured.photos},
-        "new_from_old": frame_of(kept).matrix().tolist(),
+        "new_from_old": find_world_frame(kept).matrix().tolist(),
         "plain": str(folder / "plain"),
         "named": str(folder / "named"),
         "undistorted": str(folder / "undistorted"),
@@ -56,8 +60,8 @@ def finish(
     return read_model(folder / "plain"), read_model(folder / "undistorted" / "sparse")
 
 
-def report(
-    captured: Captured, found: Found, plain: Model, undistorted: Model, spent_s: dict[str, float]
+def build_report(
+    captured: ImageSet, found: SelectedModel, plain: SparseModel, undistorted: SparseModel, spent_s: dict[str, float]
 ) -> PosesReport:
     """Tell how many photos were placed, and how well."""
     kept = set(found.judged.names)
@@ -65,10 +69,12 @@ def report(
     photos = len(captured.photos)
     warnings = []
     if len(kept) < WHOLE_SHARE * photos:
-        warnings.append(f"{len(missing)} of {photos} photos could not be placed and are left out: {some(missing)}.")
+        warnings.append(
+            f"{len(missing)} of {photos} photos could not be placed and are left out: {list_names(missing)}."
+        )
     if captured.repeated:
         copies = len(captured.repeated)
-        warnings.append(f"{copies} more show nothing new and were not used: {some(captured.repeated)}.")
+        warnings.append(f"{copies} more show nothing new and were not used: {list_names(captured.repeated)}.")
     heights = elevations_deg(plain.centres)
     distances = np.linalg.norm(plain.centres, axis=1)
     return PosesReport(

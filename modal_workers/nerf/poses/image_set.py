@@ -32,7 +32,7 @@ class Photo:
 
 
 @dataclass(frozen=True)
-class Captured:
+class ImageSet:
     """All photos, in the order of their names."""
 
     photos: tuple[Photo, ...]
@@ -79,7 +79,7 @@ def _focal_number(photo: Photo, known: list[tuple[int, int, float]]) -> int:
     return len(known) - 1
 
 
-def unpack(archive: Path, folder: Path) -> Captured:
+def unpack(archive: Path, folder: Path) -> ImageSet:
     """Lay the archive of the capture stage out in a folder.
 
     Raises:
@@ -113,7 +113,7 @@ def unpack(archive: Path, folder: Path) -> Captured:
                 # The name that pycolmap looks for.
                 masks[file] = masks_folder / f"{file}.png"
                 masks[file].write_bytes(opened.read(mask))
-    return Captured(tuple(photos), bool(told.get("ordered")), images, masks, repeated)
+    return ImageSet(tuple(photos), bool(told.get("ordered")), images, masks, repeated)
 
 
 def _new_ones(entries: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], tuple[str, ...]]:

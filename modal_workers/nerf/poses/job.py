@@ -10,10 +10,10 @@ from typing import Final
 
 from contracts.errors import ErrorCode, SaccadeError
 from modal_workers.nerf.params import NerfParams
-from modal_workers.nerf.poses.dataset import pack, transforms, write_masks, write_points
-from modal_workers.nerf.poses.export import finish, report
+from modal_workers.nerf.poses.dataset import transforms, write_dataset, write_masks, write_points
+from modal_workers.nerf.poses.export import build_report, export_model
 from modal_workers.nerf.poses.image_set import unpack
-from modal_workers.nerf.poses.search import Search
+from modal_workers.nerf.poses.search import PoseSearch
 from modal_workers.nerf.poses.spec import PosesReport
 from modal_workers.nerf.stored_zip import write_zip
 from modal_workers.runtime.context import Context
@@ -31,7 +31,7 @@ def run(params: NerfParams, context: Context) -> PosesReport:
         SaccadeError: BACKEND_NOT_INSTALLED; POSES_NOT_FOUND, POSES_SPLIT, TIMED_OUT, OUT_OF_MEMORY, WORKER_BROKEN,
             see ``Search.run``.
     """
-    # Looked for, never imported: see mapper_process.py.
+    # Looked for, never imported: see colmap/pycolmap_process.py.
     if importlib.util.find_spec("pycolmap") is None:
         raise SaccadeError(
             ErrorCode.BACKEND_NOT_INSTALLED,
@@ -55,11 +55,11 @@ def _find(params: NerfParams, context: Context) -> None:
     if archive is None:
         raise SaccadeError(ErrorCode.WORKER_BROKEN, "The capture stage has left no photos.")
     captured = unpack(archive, context.scratch / "capture")
-    search = Search(captured, params, context)
+    search = PoseSearch(captured, params, context)
     found = search.run()
     finishing_s = time.monotonic()
     folder = context.scratch / "finished"
-    plain, undistorted = finish(search.mapper, captured, found, folder, context.progress)
+    plain, undistorted = export_model(search.mapper, captured, found, folder, context.progress)
     names = {photo.file: photo.name for photo in captured.photos if photo.file in found.judged.names}
     masks = folder / "masks"
     write_masks(captured.masks, plain, undistorted, masks, context.check)
@@ -68,12 +68,12 @@ def _find(params: NerfParams, context: Context) -> None:
     (folder / "transforms.json").write_text(json.dumps(layout, indent=1) + "\n")
     write_points(undistorted, folder)
     images = folder / "undistorted" / "images"
-    pack(folder / DATASET, layout, names, images=images, masks=masks, points=folder, check=context.check)
+    write_dataset(folder / DATASET, layout, names, images=images, masks=masks, points=folder, check=context.check)
     files = {name: folder / "named" / name for name in COLMAP} | {"transforms.json": folder / "transforms.json"}
     write_zip(folder / MODEL, files.items())
     now_s = time.monotonic()
     spent_s = {**found.durations_s, "finish": round(now_s - finishing_s, 3), "all": round(now_s - began_s, 3)}
-    (folder / REPORT).write_text(report(captured, found, plain, undistorted, spent_s).model_dump_json(indent=1))
+    (folder / REPORT).write_text(build_report(captured, found, plain, undistorted, spent_s).model_dump_json(indent=1))
     context.progress(0.97, "handing over")
     for name in (DATASET, MODEL, REPORT):
         context.keep(folder / name, name)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 Matcher = Literal["exhaustive", "sequential", "vocabulary"]
-Asked = Literal["auto", "exhaustive", "sequential", "vocabulary"]
+RequestedMatcher = Literal["auto", "exhaustive", "sequential", "vocabulary"]
 
 #: Up to here all pairs are matched: 1770 pairs of 60 photos take less than a minute on two cores.
 EXHAUSTIVE_PHOTOS: Final = 60
@@ -20,7 +20,7 @@ VOCABULARY_ALIKE: Final = 24
 
 
 @dataclass(frozen=True)
-class Rung:
+class MatchingSettings:
     """One way to try. Rungs with equal ``features_key`` share their database of features and matches."""
 
     matcher: Matcher
@@ -39,7 +39,7 @@ class Rung:
         return self.long_side_px, self.features, self.peak_threshold, self.masked
 
 
-def rungs(photos: int, *, ordered: bool, asked: Asked, masks: bool) -> list[Rung]:
+def matching_schedule(photos: int, *, ordered: bool, asked: RequestedMatcher, masks: bool) -> list[MatchingSettings]:
     """Give what is tried, in order; each costs more than the one before it.
 
     ``masks``: whether every photo has one. They come in only after the whole photos have failed: what is around an
@@ -47,7 +47,7 @@ def rungs(photos: int, *, ordered: bool, asked: Asked, masks: bool) -> list[Rung
     """
     matcher = _first(photos, ordered) if asked == "auto" else asked
     base = _paired(
-        Rung(
+        MatchingSettings(
             matcher,
             long_side_px=1600 if photos <= 150 else 1200,
             features=4096 if photos <= 150 else 3072,
@@ -82,7 +82,7 @@ def _wider(photos: int, matcher: Matcher) -> Matcher | None:
     return "vocabulary" if matcher == "sequential" else None
 
 
-def _paired(rung: Rung, matcher: Matcher) -> Rung:
+def _paired(rung: MatchingSettings, matcher: Matcher) -> MatchingSettings:
     match matcher:
         case "exhaustive":
             return replace(rung, matcher=matcher, alike=0, following=0)

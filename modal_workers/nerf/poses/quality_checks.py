@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.errors import ErrorCode, SaccadeError
-from modal_workers.nerf.poses.colmap_files import Model
-from modal_workers.nerf.poses.features_database import Matched
-from modal_workers.nerf.poses.world_frame import frame_of
+from modal_workers.nerf.poses.colmap.database import MatchCounts
+from modal_workers.nerf.poses.colmap.model_files import SparseModel
+from modal_workers.nerf.poses.world_frame import find_world_frame
 
 #: Fewer cannot show an object from all sides.
 LEAST_PHOTOS: Final = 8
@@ -43,10 +43,10 @@ _STILL_SHARE: Final = 0.3
 
 
 @dataclass(frozen=True)
-class Judged:
+class CheckedModel:
     """A model and what is believed of it."""
 
-    model: Model
+    model: SparseModel
     #: Places in ``model.photos`` of those that are believed.
     kept: tuple[int, ...]
     components: int
@@ -59,7 +59,7 @@ class Judged:
         return [self.model.photos[place].name for place in self.kept]
 
 
-def judge(model: Model, files: Sequence[str], matched: Matched) -> Judged:
+def check_model(model: SparseModel, files: Sequence[str], matched: MatchCounts) -> CheckedModel:
     """Judge one model of a capture; ``files`` names its photos in the order that ``matched`` has."""
     shared = model.shared_points
     parts = components(shared >= LEAST_SHARED)
@@ -73,17 +73,17 @@ def judge(model: Model, files: Sequence[str], matched: Matched) -> Judged:
         held = _neighbours_held(model, kept, matched.tried[np.ix_(here, here)])
         if held < LEAST_HELD:
             problem = TWINS
-    return Judged(model, kept, len(parts), problem)
+    return CheckedModel(model, kept, len(parts), problem)
 
 
-def _neighbours_held(model: Model, kept: Sequence[int], tried: NDArray[np.bool_]) -> float:
+def _neighbours_held(model: SparseModel, kept: Sequence[int], tried: NDArray[np.bool_]) -> float:
     """Give how many of the photos that the model puts side by side share points, of those that were compared.
 
     Where two sides of an object look alike, mapping lays one over the other: each photo still fits those of its own
     side, but stands between others that show something else.
     """
     world_from_camera = np.array([model.photos[place].world_from_camera for place in kept])
-    centres = frame_of(world_from_camera).moved(world_from_camera)[:, :3, 3]
+    centres = find_world_frame(world_from_camera).moved(world_from_camera)[:, :3, 3]
     distances = np.linalg.norm(centres, axis=1)
     towards = centres / distances[:, None]
     beside = np.triu(towards @ towards.T > np.cos(np.radians(SIDE_BY_SIDE_DEG)), 1) & tried
@@ -93,7 +93,7 @@ def _neighbours_held(model: Model, kept: Sequence[int], tried: NDArray[np.bool_]
     return float((model.shared_points[np.ix_(kept, kept)] >= LEAST_SHARED)[beside].mean())
 
 
-def _problem(model: Model, kept: Sequence[int], photos: int) -> str:
+def _problem(model: SparseModel, kept: Sequence[int], photos: int) -> str:
     if len(kept) < LEAST_PHOTOS or len(kept) < LEAST_SHARE * photos:
         return f"only {len(kept)} of {photos} photos could be placed together"
     if np.median(model.points_seen[list(kept)]) < MEDIAN_SEEN:
@@ -129,28 +129,30 @@ def components(linked: NDArray[np.bool_]) -> list[list[int]]:
     return parts
 
 
-def before_mapping(matched: Matched) -> str:
+def check_matches(matched: MatchCounts) -> str:
     """Give why mapping is not worth its time, or not to be believed; empty where it is."""
     parts = components(matched.inliers >= _LEAST_INLIERS)
     if max((len(part) for part in parts), default=0) < LEAST_PHOTOS:
         return "too few photos match each other"
-    return "what is around the object stands still" if stands_still(matched) else ""
+    return "what is around the object stands still" if background_is_static(matched) else ""
 
 
-def stands_still(matched: Matched) -> bool:
+def background_is_static(matched: MatchCounts) -> bool:
     """Tell whether what is around the object does not move with it: cameras would be held by the wrong thing."""
     pairs = np.triu(matched.candidates >= _STILL_MATCHES, 1)
     still = np.triu(matched.still >= _STILL_MATCHES, 1)
     return int(still.sum()) > _STILL_SHARE * max(1, int(pairs.sum()))
 
 
-def several_wholes(groups: Sequence[int], photos: int) -> bool:
+def has_separate_models(groups: Sequence[int], photos: int) -> bool:
     """Tell whether nearly all photos are in models that could each stand alone: no other try will join them."""
     wholes = [size for size in groups if size >= LEAST_PHOTOS]
     return len(wholes) > 1 and sum(wholes) >= 0.9 * photos
 
 
-def refusal(names: Sequence[str], groups: Sequence[int], matched: Matched | None, problem: str = "") -> SaccadeError:
+def failure_reason(
+    names: Sequence[str], groups: Sequence[int], matched: MatchCounts | None, problem: str = ""
+) -> SaccadeError:
     """Explain why there are no cameras, by what was found on the way.
 
     ``names``: of all photos, as a user knows them; ``groups``: how many of them each model of the best try placed, the
@@ -187,13 +189,13 @@ def refusal(names: Sequence[str], groups: Sequence[int], matched: Matched | None
     )
 
 
-def _why_unmatched(names: Sequence[str], matched: Matched) -> SaccadeError | None:
+def _why_unmatched(names: Sequence[str], matched: MatchCounts) -> SaccadeError | None:
     photos = len(names)
     plain = [name for name, found in zip(names, matched.features, strict=True) if found < _FEW_FEATURES]
     if len(plain) > photos / 2:
         return SaccadeError(
             ErrorCode.POSES_NOT_FOUND,
-            f"{len(plain)} of {photos} photos are blurred or show too little texture: {some(plain)}.",
+            f"{len(plain)} of {photos} photos are blurred or show too little texture: {list_names(plain)}.",
             hint="Hold still in good light, and put the object on a textured ground such as a newspaper.",
         )
     size = np.minimum(matched.features[:, None], matched.features[None])
@@ -204,7 +206,7 @@ def _why_unmatched(names: Sequence[str], matched: Matched) -> SaccadeError | Non
             "Most photos are the same picture: nothing in them moves against the rest.",
             hint="Walk around the object, a step of about 10 degrees from photo to photo.",
         )
-    if stands_still(matched):
+    if background_is_static(matched):
         return SaccadeError(
             ErrorCode.POSES_NOT_FOUND,
             "The object turns, but what is around it stands still: where the camera was cannot be told from that.",
@@ -215,7 +217,7 @@ def _why_unmatched(names: Sequence[str], matched: Matched) -> SaccadeError | Non
     if len(alone) > photos / 2:
         return SaccadeError(
             ErrorCode.POSES_NOT_FOUND,
-            f"{len(alone)} of {photos} photos share nothing with any other: {some(alone)}.",
+            f"{len(alone)} of {photos} photos share nothing with any other: {list_names(alone)}.",
             hint="Let each photo show most of what the one before it shows: a step of about 10 degrees.",
         )
     large = sorted((len(part) for part in parts if len(part) >= max(5, 0.15 * photos)), reverse=True)
@@ -225,7 +227,7 @@ def _why_unmatched(names: Sequence[str], matched: Matched) -> SaccadeError | Non
     return None
 
 
-def some(names: Sequence[str]) -> str:
+def list_names(names: Sequence[str]) -> str:
     """Name a few, and how many more there are."""
     more = len(names) - _NAMED
     return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -11,20 +11,20 @@ from typing import Any, Final
 
 from contracts.errors import ErrorCode, SaccadeError
 from modal_workers.nerf.params import NerfParams
-from modal_workers.nerf.poses import pairs
-from modal_workers.nerf.poses.colmap_files import read_model
-from modal_workers.nerf.poses.features_database import Matched, read_descriptors, read_matched
-from modal_workers.nerf.poses.image_set import Captured
-from modal_workers.nerf.poses.mapper import Mapper, OutOfTime
-from modal_workers.nerf.poses.matching_schedule import Rung, rungs
+from modal_workers.nerf.poses import pair_selection as pairs
+from modal_workers.nerf.poses.colmap.database import MatchCounts, read_descriptors, read_match_counts
+from modal_workers.nerf.poses.colmap.model_files import read_model
+from modal_workers.nerf.poses.colmap.pycolmap_runner import PycolmapRunner, StepTimeout
+from modal_workers.nerf.poses.image_set import ImageSet
+from modal_workers.nerf.poses.matching_schedule import MatchingSettings, matching_schedule
 from modal_workers.nerf.poses.quality_checks import (
     LEAST_PHOTOS,
-    Judged,
-    before_mapping,
-    judge,
-    refusal,
-    several_wholes,
-    stands_still,
+    CheckedModel,
+    background_is_static,
+    check_matches,
+    check_model,
+    failure_reason,
+    has_separate_models,
 )
 from modal_workers.nerf.poses.spec import WORKLOAD, PosesAttempt
 from modal_workers.runtime.context import Context
@@ -46,20 +46,20 @@ _SAID: Final = {
 
 
 @dataclass(frozen=True)
-class Found:
+class SelectedModel:
     """The model that was taken."""
 
-    judged: Judged
+    judged: CheckedModel
     folder: Path
     models: int
     attempts: tuple[PosesAttempt, ...]
     durations_s: dict[str, float]
 
 
-class Search:
+class PoseSearch:
     """One stage's search for cameras."""
 
-    def __init__(self, captured: Captured, params: NerfParams, context: Context, *, budget_s: float = BUDGET_S) -> None:
+    def __init__(self, captured: ImageSet, params: NerfParams, context: Context, *, budget_s: float = BUDGET_S) -> None:
         """Work in the context's scratch folder."""
         self._captured = captured
         self._params = params
@@ -67,7 +67,7 @@ class Search:
         self._folder = context.scratch / "search"
         self._folder.mkdir()
         self._database = self._folder / "features.db"
-        self.mapper = Mapper(self._folder, context.check, cores=WORKLOAD.compute.cpu_cores)
+        self.mapper = PycolmapRunner(self._folder, context.check, cores=WORKLOAD.compute.cpu_cores)
         self._files = [photo.file for photo in captured.photos]
         self._end_s = time.monotonic() + budget_s
         self._attempts: list[PosesAttempt] = []
@@ -79,9 +79,9 @@ class Search:
         #: The try that comes next, and whether only masked ones are of use.
         self._next = 0
         self._still = False
-        self._matched: Matched | None = None
+        self._matched: MatchCounts | None = None
 
-    def run(self) -> Found:
+    def run(self) -> SelectedModel:
         """Find the model.
 
         Raises:
@@ -90,8 +90,8 @@ class Search:
         """
         names = [photo.original_name for photo in self._captured.photos]
         if len(names) < LEAST_PHOTOS:
-            raise refusal(names, (), None)
-        ladder = rungs(
+            raise failure_reason(names, (), None)
+        ladder = matching_schedule(
             len(names),
             ordered=self._captured.ordered,
             asked=self._params.matcher,
@@ -103,7 +103,7 @@ class Search:
                 continue
             try:
                 found = self._try(number, rung, matched_for)
-            except OutOfTime:
+            except StepTimeout:
                 if self._matched is None:
                     raise SaccadeError(
                         ErrorCode.TIMED_OUT,
@@ -114,12 +114,12 @@ class Search:
             if found is not None:
                 return found
             matched_for = rung
-        raise refusal(names, self._groups, self._matched, self._mapped_problem())
+        raise failure_reason(names, self._groups, self._matched, self._mapped_problem())
 
     def _mapped_problem(self) -> str:
         return next((one.problem for one in reversed(self._attempts) if one.photos_registered), "")
 
-    def _resume(self, ladder: list[Rung]) -> Rung | None:
+    def _resume(self, ladder: list[MatchingSettings]) -> MatchingSettings | None:
         """Go on where a lost run was; give the rung of the database that it kept."""
         path = self._context.checkpoint(STATE)
         if path is None:
@@ -132,10 +132,10 @@ class Search:
         self._attempts = [PosesAttempt.model_validate(one) for one in state["attempts"]]
         self._groups, self._kept = list(state["groups"]), int(state["rung"])
         self._next, self._still = int(state["next"]), bool(state["still"])
-        self._matched = read_matched(self._database, self._files)
+        self._matched = read_match_counts(self._database, self._files)
         return ladder[self._kept]
 
-    def _try(self, number: int, rung: Rung, matched_for: Rung | None) -> Found | None:
+    def _try(self, number: int, rung: MatchingSettings, matched_for: MatchingSettings | None) -> SelectedModel | None:
         began_s = time.monotonic()
         if matched_for is None or matched_for.features_key != rung.features_key:
             self._find_features(number, rung)
@@ -143,10 +143,10 @@ class Search:
         if matched_for is None or matched_for.matcher != rung.matcher:
             self._match(number, rung)
             self._keep(number)
-        self._matched = read_matched(self._database, self._files)
-        problem = before_mapping(self._matched)
+        self._matched = read_match_counts(self._database, self._files)
+        problem = check_matches(self._matched)
         models = [] if problem else self._map(number, rung)
-        judged = [(judge(read_model(folder), self._files, self._matched), folder) for folder in models]
+        judged = [(check_model(read_model(folder), self._files, self._matched), folder) for folder in models]
         judged.sort(key=lambda one: -len(one[0].kept))
         if not problem:
             problem = judged[0][0].problem if judged else "no two photos were a start"
@@ -164,16 +164,16 @@ class Search:
         )
         if judged and not problem:
             best, folder = judged[0]
-            return Found(best, folder, len(models), tuple(self._attempts), dict(self._durations_s))
+            return SelectedModel(best, folder, len(models), tuple(self._attempts), dict(self._durations_s))
         if registered > max(self._groups, default=0):
             self._groups = _groups([one for one, _ in judged])
-        self._still = self._still or (not rung.masked and stands_still(self._matched))
-        joined = rung.matcher == "exhaustive" and several_wholes(self._groups, len(self._files))
+        self._still = self._still or (not rung.masked and background_is_static(self._matched))
+        joined = rung.matcher == "exhaustive" and has_separate_models(self._groups, len(self._files))
         self._next = _NO_MORE if joined else number + 1
         self._keep_state()
         return None
 
-    def _find_features(self, number: int, rung: Rung) -> None:
+    def _find_features(self, number: int, rung: MatchingSettings) -> None:
         order = {
             "images": str(self._captured.images),
             "masks": str(self._captured.images.with_name("masks")) if rung.masked else "",
@@ -184,7 +184,7 @@ class Search:
         }
         self._step("features", number, order, self._forget_database)
 
-    def _match(self, number: int, rung: Rung) -> None:
+    def _match(self, number: int, rung: MatchingSettings) -> None:
         photos, long_side_px = self._captured.photos, max(max(p.width_px, p.height_px) for p in self._captured.photos)
         order = {
             "blocks": [
@@ -205,15 +205,15 @@ class Search:
         self._step("match", number, order, afresh)
         before.unlink()
 
-    def _pairs(self, rung: Rung, photos: int) -> list[pairs.Pair]:
+    def _pairs(self, rung: MatchingSettings, photos: int) -> list[pairs.IndexPair]:
         if not rung.alike:
             return pairs.all_pairs(photos)
         descriptors = read_descriptors(self._database, self._files)
-        return pairs.following_pairs(photos, rung.following) + pairs.alike_pairs(
+        return pairs.following_pairs(photos, rung.following) + pairs.similar_pairs(
             descriptors, rung.alike, self._params.seed
         )
 
-    def _map(self, number: int, rung: Rung) -> list[Path]:
+    def _map(self, number: int, rung: MatchingSettings) -> list[Path]:
         models = self._folder / "models"
         order = {
             "images": str(self._captured.images),
@@ -256,7 +256,7 @@ class Search:
     def _left_s(self) -> float:
         left_s = self._end_s - time.monotonic()
         if left_s <= 0:
-            raise OutOfTime
+            raise StepTimeout
         return left_s
 
     def _forget_database(self) -> None:
@@ -283,7 +283,7 @@ class Search:
         self._context.keep(path, STATE)
 
 
-def _groups(judged: list[Judged]) -> list[int]:
+def _groups(judged: list[CheckedModel]) -> list[int]:
     """Count the photos of each model that no larger one has."""
     seen, sizes = set[str](), []
     for one in judged:

@@ -36,7 +36,7 @@ class WorldFrame:
         return moved
 
 
-def frame_of(world_from_camera: Floats) -> WorldFrame:
+def find_world_frame(world_from_camera: Floats) -> WorldFrame:
     """Find the frame of a capture from its cameras' poses [N, 4, 4], OpenCV axes; the first is put over the x axis."""
     centres, ahead = world_from_camera[:, :3, 3], world_from_camera[:, :3, 2]
     origin = focus(centres, ahead)

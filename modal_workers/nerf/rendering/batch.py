@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from contracts.errors import ErrorCode, SaccadeError
-from modal_workers.nerf.orbit import Orbit
+from modal_workers.nerf.orbit import CameraOrbit
 from modal_workers.nerf.params import BATCH_FRAMES
 from modal_workers.nerf.rendering.frames import decode_png
 
@@ -23,7 +23,7 @@ _SOLID: Final = 250
 
 
 @dataclass(frozen=True)
-class Frame:
+class CheckedFrame:
     """What is known of a frame that was read back."""
 
     index: int
@@ -41,12 +41,12 @@ def frame_name(index: int) -> str:
     return f"frame_{index:04d}.png"
 
 
-def frames_of(batch: int, frames: int) -> range:
+def frame_range(batch: int, frames: int) -> range:
     """Say which frames a batch holds."""
     return range(batch * BATCH_FRAMES, min((batch + 1) * BATCH_FRAMES, frames))
 
 
-def named(frames: Iterable[tuple[int, bytes]]) -> Iterator[tuple[str, bytes]]:
+def named_entries(frames: Iterable[tuple[int, bytes]]) -> Iterator[tuple[str, bytes]]:
     """Give frames by their names, as a zip takes them."""
     return ((frame_name(index), data) for index, data in frames)
 
@@ -67,18 +67,18 @@ def read_zip(path: Path) -> Iterator[tuple[int, bytes]]:
             yield index, archive.read(entry)
 
 
-def stored(path: Path, orbit: Orbit) -> dict[int, bytes] | None:
+def read_part(path: Path, orbit: CameraOrbit) -> dict[int, bytes] | None:
     """Give the frames of an earlier run's file; None where it cannot be trusted."""
     try:
         found = dict(read_zip(path))
         for index, data in found.items():
-            checked(index, data, orbit)
+            check_frame(index, data, orbit)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, SaccadeError):
         return None
     return found
 
 
-def checked(index: int, data: bytes, orbit: Orbit) -> Frame:
+def check_frame(index: int, data: bytes, orbit: CameraOrbit) -> CheckedFrame:
     """Read a frame back and check it: its size, that it has alpha, and that alpha is both clear and solid somewhere.
 
     Raises:
@@ -99,17 +99,17 @@ def checked(index: int, data: bytes, orbit: Orbit) -> Frame:
     azimuth, elevation = orbit.angles_deg(index)
     sha256 = hashlib.sha256(data).hexdigest()
     coverage = round(float(alpha.mean()) / 255, 5)
-    return Frame(index, frame_name(index), azimuth, elevation, len(data), sha256, coverage, high)
+    return CheckedFrame(index, frame_name(index), azimuth, elevation, len(data), sha256, coverage, high)
 
 
-def check_batch(path: Path, orbit: Orbit, expected: range) -> list[Frame]:
+def check_batch(path: Path, orbit: CameraOrbit, expected: range) -> list[CheckedFrame]:
     """Read a whole zip back: the right frames, all of them, each one sound.
 
     Raises:
         SaccadeError: INTERNAL, INPUT_UNREADABLE; see ``checked``.
     """
     try:
-        found = [checked(index, data, orbit) for index, data in read_zip(path)]
+        found = [check_frame(index, data, orbit) for index, data in read_zip(path)]
     except (zipfile.BadZipFile, zlib.error, ValueError) as error:
         raise SaccadeError(ErrorCode.INTERNAL, f"The batch cannot be read back: {error}") from error
     if [frame.index for frame in found] != list(expected):
@@ -119,7 +119,7 @@ def check_batch(path: Path, orbit: Orbit, expected: range) -> list[Frame]:
     return found
 
 
-def spacing_error_deg(orbit: Orbit, frames: range) -> float:
+def spacing_error_deg(orbit: CameraOrbit, frames: range) -> float:
     """Give how far the poses really used are off the even places, in degrees, the worst of them."""
     worst = 0.0
     for index in frames:
@@ -131,7 +131,7 @@ def spacing_error_deg(orbit: Orbit, frames: range) -> float:
     return worst
 
 
-def listing(orbit: Orbit, frames: list[Frame]) -> dict[str, Any]:
+def batch_description(orbit: CameraOrbit, frames: list[CheckedFrame]) -> dict[str, Any]:
     """Describe a batch for those who use it: intrinsics, and for each frame its pose in the model's frame, its sums."""
     half = orbit.size_px / 2
     return {

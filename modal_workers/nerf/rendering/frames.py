@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from modal_workers.gaussians.camera import Camera
 from modal_workers.gaussians.rasterize import rasterize
-from modal_workers.nerf.orbit import Orbit
-from modal_workers.nerf.scene import Scene
+from modal_workers.nerf.orbit import CameraOrbit
+from modal_workers.nerf.scene import TrainedScene
 
 Bytes = NDArray[np.uint8]
 
@@ -26,14 +26,14 @@ _NOTHING: Final = 0.5 / 255
 class FrameSource(Protocol):
     """Whatever draws frames."""
 
-    def frames(self, orbit: Orbit, wanted: Iterable[int]) -> Iterator[tuple[int, Bytes]]:
+    def frames(self, orbit: CameraOrbit, wanted: Iterable[int]) -> Iterator[tuple[int, Bytes]]:
         """Draw some frames in order, RGBA with straight alpha [S, S, 4]."""
 
 
 class SplatFrames:
     """Draws a scene of splats."""
 
-    def __init__(self, scene: Scene, device: torch.device | None = None) -> None:
+    def __init__(self, scene: TrainedScene, device: torch.device | None = None) -> None:
         assert scene.splats is not None
         self._device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._splats = scene.splats.to(self._device)
@@ -43,7 +43,7 @@ class SplatFrames:
         """Where it draws."""
         return self._device.type
 
-    def frames(self, orbit: Orbit, wanted: Iterable[int]) -> Iterator[tuple[int, Bytes]]:
+    def frames(self, orbit: CameraOrbit, wanted: Iterable[int]) -> Iterator[tuple[int, Bytes]]:
         """Draw some frames in order, RGBA with straight alpha [S, S, 4]."""
         half = orbit.size_px / 2
         camera = Camera(orbit.size_px, orbit.size_px, orbit.focal_px, orbit.focal_px, half, half)

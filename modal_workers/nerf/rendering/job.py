@@ -8,13 +8,19 @@ import time
 from typing import Final
 
 from contracts.errors import ErrorCode, SaccadeError
-from modal_workers.nerf.orbit import Orbit
+from modal_workers.nerf.orbit import CameraOrbit
 from modal_workers.nerf.params import NerfParams
-from modal_workers.nerf.rendering.batch import check_batch, frames_of, listing, named, spacing_error_deg
+from modal_workers.nerf.rendering.batch import (
+    batch_description,
+    check_batch,
+    frame_range,
+    named_entries,
+    spacing_error_deg,
+)
 from modal_workers.nerf.rendering.frames import FrameSource, SplatFrames
-from modal_workers.nerf.rendering.shard import draw
+from modal_workers.nerf.rendering.shard import render_batch
 from modal_workers.nerf.rendering.spec import RenderingReport
-from modal_workers.nerf.scene import Scene
+from modal_workers.nerf.scene import TrainedScene
 from modal_workers.nerf.stored_zip import write_zip
 from modal_workers.runtime.context import Context
 
@@ -32,12 +38,12 @@ def run(params: NerfParams, context: Context) -> RenderingReport:
         report = f"rendering_{batch:03d}.json"
         if (done := context.checkpoint(report)) is not None:
             return RenderingReport.model_validate_json(done.read_bytes())
-        scene = scene_of(context)
+        scene = load_scene(context)
         source = SplatFrames(scene)
         return render(params, context, scene.orbit(params), source, source.device)
 
 
-def scene_of(context: Context) -> Scene:
+def load_scene(context: Context) -> TrainedScene:
     """Read what training left.
 
     Raises:
@@ -46,21 +52,23 @@ def scene_of(context: Context) -> Scene:
     path = context.checkpoint(SCENE)
     if path is None:
         raise SaccadeError(ErrorCode.INTERNAL, "Training has left no scene.")
-    return Scene.load(path)
+    return TrainedScene.load(path)
 
 
-def render(params: NerfParams, context: Context, orbit: Orbit, source: FrameSource, device: str) -> RenderingReport:
+def render(
+    params: NerfParams, context: Context, orbit: CameraOrbit, source: FrameSource, device: str
+) -> RenderingReport:
     """Draw a batch with any source, check the finished file frame by frame, save it, and report; the report last."""
     began_s = time.monotonic()
     batch, _ = context.shard
-    expected = frames_of(batch, params.frames)
-    drawn = draw(batch, expected, orbit, source, context)
+    expected = frame_range(batch, params.frames)
+    drawn = render_batch(batch, expected, orbit, source, context)
     path = context.scratch / f"batch_{batch:02d}.zip"
-    write_zip(path, named((index, drawn.frames[index]) for index in expected))
+    write_zip(path, named_entries((index, drawn.frames[index]) for index in expected))
     frames = check_batch(path, orbit, expected)
     name, title = f"frames/{path.name}", f"Frames {expected.start} to {expected.stop - 1}"
     described = path.with_suffix(".json")
-    described.write_text(json.dumps(listing(orbit, frames)), encoding="utf-8")
+    described.write_text(json.dumps(batch_description(orbit, frames)), encoding="utf-8")
     context.save(path, name, "application/zip", title=title)
     context.save(described, f"frames/{described.name}", "application/json", title=f"{title}: poses and checksums")
     with path.open("rb") as file:

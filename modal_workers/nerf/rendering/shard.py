@@ -12,8 +12,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
-from modal_workers.nerf.orbit import Orbit
-from modal_workers.nerf.rendering.batch import named, stored
+from modal_workers.nerf.orbit import CameraOrbit
+from modal_workers.nerf.rendering.batch import named_entries, read_part
 from modal_workers.nerf.rendering.frames import Bytes, FrameSource, encode_png
 from modal_workers.nerf.stored_zip import write_zip
 from modal_workers.runtime.context import StageContext
@@ -27,7 +27,7 @@ _WAITING: Final = 8
 
 
 @dataclass
-class Drawn:
+class RenderedBatch:
     """A batch's frames as PNG, and who drew them."""
 
     frames: dict[int, bytes] = field(default_factory=dict)
@@ -36,13 +36,15 @@ class Drawn:
     rendering_s: float = 0.0
 
 
-def draw(batch: int, expected: range, orbit: Orbit, source: FrameSource, context: StageContext) -> Drawn:
+def render_batch(
+    batch: int, expected: range, orbit: CameraOrbit, source: FrameSource, context: StageContext
+) -> RenderedBatch:
     """Get all frames of a batch, drawing only those that no part holds."""
-    drawn = Drawn()
+    drawn = RenderedBatch()
     part = 0
     while (path := context.checkpoint(_part(batch, part))) is not None:
         # a part that cannot be read is drawn again, and the next ones are still good
-        found = stored(path, orbit) or {}
+        found = read_part(path, orbit) or {}
         drawn.frames |= {index: data for index, data in found.items() if index in expected}
         part += 1
     drawn.taken_over = len(drawn.frames)
@@ -77,7 +79,7 @@ def _encoded(frames: Iterator[tuple[int, Bytes]]) -> Iterator[tuple[int, bytes]]
 
 def _keep(context: StageContext, batch: int, part: int, frames: dict[int, bytes]) -> None:
     path = context.scratch / _part(batch, part)
-    write_zip(path, named(sorted(frames.items())))
+    write_zip(path, named_entries(sorted(frames.items())))
     context.keep(path, path.name)
     path.unlink()
 

@@ -18,7 +18,7 @@ from modal_workers.deployment import (
     requirements,
     uv_version,
 )
-from modal_workers.nerf.nerfstudio import BASE_IMAGE, SYSTEM_PACKAGES, image_commands
+from modal_workers.nerf.nerfstudio.commands import BASE_IMAGE, SYSTEM_PACKAGES, image_commands
 from modal_workers.nerf.rendering_nerfstudio.spec import WORKLOAD
 
 DEPLOYMENT = Deployment.of(WORKLOAD)

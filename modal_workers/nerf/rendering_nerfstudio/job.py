@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Final
 
 from contracts.errors import ErrorCode, SaccadeError
+from modal_workers.nerf.nerfstudio.dataset_folder import write_folder
+from modal_workers.nerf.nerfstudio.frames import NerfstudioFrames
+from modal_workers.nerf.nerfstudio.settings import NerfstudioSettings
+from modal_workers.nerf.nerfstudio.trainer import MODEL, unpack_run
 from modal_workers.nerf.params import NerfParams
-from modal_workers.nerf.rendering.job import render, scene_of
+from modal_workers.nerf.rendering.job import load_scene, render
 from modal_workers.nerf.rendering.spec import RenderingReport
-from modal_workers.nerf.rendering_nerfstudio.frames import NerfstudioFrames
-from modal_workers.nerf.settings import NerfstudioSettings
-from modal_workers.nerf.training.nerfstudio_folder import write_folder
-from modal_workers.nerf.training.nerfstudio_trainer import MODEL, unpack
 from modal_workers.runtime.context import Context
 
 DATASET: Final = "dataset.zip"
@@ -27,12 +27,12 @@ def run(params: NerfParams, context: Context) -> RenderingReport:
         batch, _ = context.shard
         if (done := context.checkpoint(f"rendering_{batch:03d}.json")) is not None:
             return RenderingReport.model_validate_json(done.read_bytes())
-        scene, settings = scene_of(context), NerfstudioSettings()
+        scene, settings = load_scene(context), NerfstudioSettings()
         source = NerfstudioFrames(scene, settings, context.check)
         model, dataset = context.checkpoint(MODEL), context.checkpoint(DATASET)
         if model is None or dataset is None:
             raise SaccadeError(ErrorCode.INTERNAL, "Training has left no model of nerfstudio.")
         # nerfstudio opens the photos again, where its configuration says that they are
         write_folder(dataset, settings.work / "data", params)
-        unpack(model, settings.work / "runs")
+        unpack_run(model, settings.work / "runs")
         return render(params, context, scene.orbit(params), source, "cuda")

@@ -8,11 +8,11 @@ import torch
 
 from modal_workers.nerf.orbit import focal_for
 from modal_workers.nerf.params import NerfParams
-from modal_workers.nerf.scene import Scene
+from modal_workers.nerf.scene import TrainedScene
 from modal_workers.nerf.training.spec import TrainingReport
 
 
-def config_of(params: NerfParams, scene: Scene, report: TrainingReport) -> dict[str, Any]:
+def config_of(params: NerfParams, scene: TrainedScene, report: TrainingReport) -> dict[str, Any]:
     """Describe a trained model: its frame against the poses', the orbit around it, what was set and what came out."""
     low, high = scene.captured_elevations_deg
     return {

@@ -22,7 +22,7 @@ Bytes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class View:
+class TrainingPhoto:
     """One photo at the size of training."""
 
     name: str
@@ -36,7 +36,7 @@ class View:
 class Dataset:
     """All photos, and the points that structure from motion has found, in its own unit."""
 
-    views: list[View]
+    views: list[TrainingPhoto]
     points: Floats  # [N, 3]
     colours: Bytes  # [N, 3]
 
@@ -58,7 +58,7 @@ def read_dataset(path: Path, size_px: int) -> Dataset:
     return Dataset(views, xyz, rgb)
 
 
-def _view(archive: zipfile.ZipFile, frame: dict[str, Any], size_px: int) -> View:
+def _view(archive: zipfile.ZipFile, frame: dict[str, Any], size_px: int) -> TrainingPhoto:
     encoded = archive.read(frame["file_path"])
     picture = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB)
     if picture is None:
@@ -82,7 +82,9 @@ def _view(archive: zipfile.ZipFile, frame: dict[str, Any], size_px: int) -> View
             raise ValueError(f"{frame['mask_path']} is no picture")
         mask = resized(np.asarray(mask, np.uint8), camera)
     pose = np.array(frame["transform_matrix"], np.float64) @ OPENGL_FROM_OPENCV
-    return View(Path(frame["file_path"]).stem, camera, pose, resized(np.asarray(picture, np.uint8), camera), mask)
+    return TrainingPhoto(
+        Path(frame["file_path"]).stem, camera, pose, resized(np.asarray(picture, np.uint8), camera), mask
+    )
 
 
 def resized(picture: Bytes, camera: Camera) -> Bytes:

@@ -12,7 +12,7 @@ _BETA_1: Final = 0.9
 _BETA_2: Final = 0.99
 
 
-class Gains:
+class ExposureGains:
     """A factor for each channel of each photo, learnt with Adam; their geometric mean is held at 1."""
 
     def __init__(self, photos: int, like: Tensor) -> None:
@@ -49,6 +49,6 @@ class Gains:
         self._first, self._second, self._ages = state["first"].detach(), state["second"].detach(), state["ages"]
 
 
-def vary(means: Tensor) -> bool:
+def exposure_varies(means: Tensor) -> bool:
     """Say whether photos with the mean brightnesses [V] in 0..255 were exposed differently enough to matter."""
     return bool(means.clamp(min=1).log().std() > 0.12)

@@ -22,7 +22,7 @@ from modal_workers.gaussians.image_metrics import D_SSIM_SHARE, ssim
 from modal_workers.gaussians.rasterize import RenderResult, rasterize
 from modal_workers.gaussians.splats import Splats
 from modal_workers.gaussians.training import LearningRates, Optimiser
-from modal_workers.nerf.training.exposure import Gains
+from modal_workers.nerf.training.exposure import ExposureGains
 
 #: The part of the steps that photos are seen at half their size in: four times as fast.
 _COARSE: Final = 0.4
@@ -36,7 +36,7 @@ _OPEN_SHARE: Final = 3.0
 
 
 @dataclass(frozen=True)
-class Target:
+class TargetImage:
     """What a step compares with: one photo, or the part of it that the object is in."""
 
     camera: Camera
@@ -55,16 +55,16 @@ class Target:
         v = at[:, 1] / depth * self.camera.fy_px + self.camera.cy_px
         return u, v, at[:, 2] > 0.01
 
-    def scaled(self, factor: float) -> Target:
+    def scaled(self, factor: float) -> TargetImage:
         """Give the same at another size."""
         camera = self.camera.scaled(factor)
         size = (camera.width_px, camera.height_px)
         mask, opened, behind = (_resized(one, size) for one in (self.mask, self.opened, self.behind))
         picture = _resized(self.picture, size)
         assert picture is not None
-        return Target(camera, self.camera_from_world, picture, mask, self.photo, opened, behind)
+        return TargetImage(camera, self.camera_from_world, picture, mask, self.photo, opened, behind)
 
-    def cut(self, rows: slice, columns: slice) -> Target:
+    def cut(self, rows: slice, columns: slice) -> TargetImage:
         """Give a part of the photo."""
         top, left = rows.start, columns.start
         camera = Camera(
@@ -80,7 +80,7 @@ class Target:
             for one in (self.picture, self.mask, self.opened, self.behind)
         )
         assert picture is not None
-        return Target(camera, self.camera_from_world, picture, others[0], self.photo, others[1], others[2])
+        return TargetImage(camera, self.camera_from_world, picture, others[0], self.photo, others[1], others[2])
 
     def before(self, ground: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Put the object of a photo with a mask before ``ground`` [3], in 0..1, but where it is open.
@@ -99,7 +99,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Fit:
+class FitConfig:
     """How a fit goes. Lengths are in the scene's unit: the cameras are about 1 from the middle."""
 
     iterations: int
@@ -136,8 +136,8 @@ class Fitting:
     def __init__(
         self,
         splats: Splats,
-        targets: list[Target],
-        fit: Fit,
+        targets: list[TargetImage],
+        fit: FitConfig,
         belongs: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         """Begin with ``splats``; ``belongs`` says which of positions [N, 3] may be kept where splats are given up."""
@@ -147,7 +147,9 @@ class Fitting:
         self._device = splats.means.device
         self.optimiser = Optimiser(splats, fit.rates(0))
         self.density = Densifier(self.optimiser, seed=fit.seed)
-        self.gains = Gains(1 + max((one.photo for one in targets), default=0), splats.means) if fit.gains else None
+        self.gains = (
+            ExposureGains(1 + max((one.photo for one in targets), default=0), splats.means) if fit.gains else None
+        )
         self.iteration = 0
         self._every = max(10, round((_DENSE_UNTIL - _DENSE_FROM) * fit.iterations / _DENSITY_ROUNDS))
 
@@ -180,7 +182,7 @@ class Fitting:
         self._reshape()
         return float(value.detach())
 
-    def _loss(self, rendered: RenderResult, target: Target, number: int) -> Tensor:
+    def _loss(self, rendered: RenderResult, target: TargetImage, number: int) -> Tensor:
         colour = rendered.colour
         if self.gains is not None:
             colour = colour * self.gains.factors(target.photo)
@@ -196,7 +198,7 @@ class Fitting:
             absolute = (colour - picture).abs().mean() + _ALPHA_SHARE * wrong.mean()
         return (1 - D_SSIM_SHARE) * absolute + D_SSIM_SHARE * (1 - ssim(colour, picture))
 
-    def _target(self, number: int) -> Target:
+    def _target(self, number: int) -> TargetImage:
         """Take the photos in turn, every round in another order."""
         turn, place = divmod(number, len(self._targets))
         chosen = int(torch.argsort(_drawn(self.fit.seed, turn, "order", len(self._targets)))[place])

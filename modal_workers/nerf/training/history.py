@@ -15,7 +15,7 @@ _RISE_DB: Final = 0.05
 _PATIENCE: Final = 3
 
 
-class History:
+class TrainingHistory:
     """Part of the state that a run goes on from."""
 
     def __init__(self) -> None:

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from modal_workers.gaussians.densification import splats_from_points
 from modal_workers.gaussians.splats import Splats
-from modal_workers.nerf.training.fitting import Target
-from modal_workers.nerf.training.segmentation.object_segmentation import Bounds
+from modal_workers.nerf.training.fitting import TargetImage
+from modal_workers.nerf.training.segmentation.object_segmentation import ObjectBounds
+from modal_workers.nerf.training.visibility import seen_colours, seen_through, share_inside
 
 Floats = NDArray[np.float64]
 
@@ -28,8 +29,6 @@ _TABLE_CELLS: Final = 40
 _TABLE_FLAT: Final = 8.0
 #: The object's seeds are inside of the masks in more photos than this.
 _WITHIN: Final = 0.9
-#: Where so many photos show just the table behind a point, there is nothing.
-_SEEN_THROUGH: Final = 0.2
 
 
 def spacing(points: Tensor) -> Tensor:
@@ -44,8 +43,8 @@ def spacing(points: Tensor) -> Tensor:
     return torch.cat(found).clamp(1e-4, 0.2)
 
 
-def scene_seed(
-    points: Tensor, colours: Tensor, targets: list[Target], bounds: Bounds, *, at_most: int, seed: int
+def initial_scene_splats(
+    points: Tensor, colours: Tensor, targets: list[TargetImage], bounds: ObjectBounds, *, at_most: int, seed: int
 ) -> Splats:
     """Seed everything that the photos show: points [N, 3] with colours [N, 3] in 0..1, table and backdrop."""
     kept = torch.nonzero(points.norm(dim=1) < _FURTHEST)[:, 0]
@@ -62,7 +61,7 @@ def scene_seed(
     return near.concatenate(backdrop).concatenate(_table(points, targets, bounds))
 
 
-def _table(like: Tensor, targets: list[Target], bounds: Bounds) -> Splats:
+def _table(like: Tensor, targets: list[TargetImage], bounds: ObjectBounds) -> Splats:
     """Seed the table near the object with flat splats: what it hides hardly has points, and lies there all the same."""
     if bounds.table_z is None:
         return Splats.empty(like)
@@ -78,7 +77,9 @@ def _table(like: Tensor, targets: list[Target], bounds: Bounds) -> Splats:
     return Splats(**{**splats.tensors(), "log_scales": flat})
 
 
-def object_seed(points: Tensor, targets: list[Target], radius: float, *, at_most: int, seed: int) -> Splats:
+def initial_object_splats(
+    points: Tensor, targets: list[TargetImage], radius: float, *, at_most: int, seed: int
+) -> Splats:
     """Seed the inside of the masks: the points that lie in them, and the skin of what all masks leave standing."""
     cells = max(16, min(64, round((4 * at_most) ** 0.5)))
     grid = torch.from_numpy(_grid(cells, radius)).to(points)
@@ -95,7 +96,7 @@ def object_seed(points: Tensor, targets: list[Target], radius: float, *, at_most
     return splats_from_points(every, summed / times.clamp(min=1)[:, None], spacing(every), _OPACITY)
 
 
-def _within(points: Tensor, targets: list[Target]) -> Tensor:
+def _within(points: Tensor, targets: list[TargetImage]) -> Tensor:
     within: Tensor = (share_inside(points, targets) > _WITHIN) & ~seen_through(points, targets)
     return within
 
@@ -111,48 +112,3 @@ def fibonacci(count: int) -> Floats:
 def _grid(cells: int, radius: float) -> Floats:
     side = (np.arange(cells) + 0.5) / cells * 2 * radius - radius
     return np.stack(np.meshgrid(side, side, side, indexing="ij"), -1).reshape(-1, 3)
-
-
-def _pixels(points: Tensor, target: Target) -> tuple[Tensor, Tensor, Tensor]:
-    """Give row and column of each point in a photo, and whether it is in it."""
-    camera, (u, v, ahead) = target.camera, target.seen_at(points)
-    column, row = u.floor().long(), v.floor().long()
-    within = ahead & (column >= 0) & (row >= 0) & (column < camera.width_px) & (row < camera.height_px)
-    return row.clamp(0, camera.height_px - 1), column.clamp(0, camera.width_px - 1), within
-
-
-def seen_colours(points: Tensor, targets: list[Target]) -> tuple[Tensor, Tensor]:
-    """Give the summed colours [N, 3] in 0..1 of the photos at the points, and how many photos [N] have them."""
-    summed, times = torch.zeros_like(points), torch.zeros_like(points[:, 0])
-    for target in targets:
-        row, column, within = _pixels(points, target)
-        if target.mask is not None:
-            within = within & (target.mask[row, column, 0] > 127)
-        summed += target.picture[row, column].to(points.dtype) / 255 * within[:, None]
-        times += within
-    return summed, times
-
-
-def seen_through(points: Tensor, targets: list[Target]) -> Tensor:
-    """Say of points [N, 3] whether many photos show just the table behind them, so that they are in a gap."""
-    through: Tensor = _share(points, [(target, target.opened) for target in targets], 0) >= _SEEN_THROUGH
-    return through
-
-
-def share_inside(points: Tensor, targets: list[Target], *, grown_px: int = 0) -> Tensor:
-    """Give in which share [N] of the photos that have a point in them it is inside of the mask; 0 where in none."""
-    return _share(points, [(target, target.mask) for target in targets], grown_px)
-
-
-def _share(points: Tensor, marked: list[tuple[Target, Tensor | None]], grown_px: int) -> Tensor:
-    hits, times = torch.zeros_like(points[:, 0]), torch.zeros_like(points[:, 0])
-    for target, marks in marked:
-        if marks is None:
-            continue
-        mask = marks[None, ..., 0].to(points.dtype)
-        if grown_px:
-            mask = torch.nn.functional.max_pool2d(mask, 2 * grown_px + 1, 1, grown_px)
-        row, column, within = _pixels(points, target)
-        hits += within & (mask[0, row, column] > 127)
-        times += within
-    return hits / times.clamp(min=1)

@@ -12,7 +12,7 @@ from modal_workers.nerf.params import NerfParams
 from modal_workers.nerf.training.config import config_of
 from modal_workers.nerf.training.spec import TrainingReport
 from modal_workers.nerf.training.splat_trainer import SplatTrainer
-from modal_workers.nerf.training.trainer import Outcome, Trainer
+from modal_workers.nerf.training.trainer import Trainer, TrainingOutcome
 from modal_workers.runtime.context import Context
 
 DATASET: Final = "dataset.zip"
@@ -45,7 +45,7 @@ def train(params: NerfParams, context: Context, trainer: Trainer, *, stage: str 
     return outcome.report
 
 
-def _save(params: NerfParams, context: Context, outcome: Outcome) -> None:
+def _save(params: NerfParams, context: Context, outcome: TrainingOutcome) -> None:
     """Leave the model; the report last: where it is, everything is."""
     folder, scene = context.scratch, outcome.scene
     if scene.splats is not None:

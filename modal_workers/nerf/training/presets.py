@@ -14,7 +14,7 @@ _SCENE_SHARE: Final = 0.35
 
 
 @dataclass(frozen=True)
-class Schedule:
+class TrainingSchedule:
     """What one training does. Iterations are those of both fits together."""
 
     iterations: int
@@ -29,17 +29,17 @@ class Schedule:
 
 
 #: On a GPU by what gsplat's documentation gives for its memory; on a CPU by what minutes on two cores allow.
-PRESETS: Final[dict[tuple[DeviceClass, Preset], Schedule]] = {
-    ("gpu", "draft"): Schedule(5_000, 200_000, 800, 3, 640),
-    ("gpu", "standard"): Schedule(15_000, 600_000, 1280, 15, 800),
-    ("gpu", "best"): Schedule(30_000, 1_500_000, 1920, 15, 960),
-    ("cpu", "draft"): Schedule(600, 4_000, 192, 0, 128),
-    ("cpu", "standard"): Schedule(1_300, 6_500, 320, 0, 160),
-    ("cpu", "best"): Schedule(5_000, 20_000, 480, 3, 240),
+PRESETS: Final[dict[tuple[DeviceClass, Preset], TrainingSchedule]] = {
+    ("gpu", "draft"): TrainingSchedule(5_000, 200_000, 800, 3, 640),
+    ("gpu", "standard"): TrainingSchedule(15_000, 600_000, 1280, 15, 800),
+    ("gpu", "best"): TrainingSchedule(30_000, 1_500_000, 1920, 15, 960),
+    ("cpu", "draft"): TrainingSchedule(600, 4_000, 192, 0, 128),
+    ("cpu", "standard"): TrainingSchedule(1_300, 6_500, 320, 0, 160),
+    ("cpu", "best"): TrainingSchedule(5_000, 20_000, 480, 3, 240),
 }
 
 
-def schedule_for(params: NerfParams, device: DeviceClass) -> Schedule:
+def schedule_for(params: NerfParams, device: DeviceClass) -> TrainingSchedule:
     """Take the preset for a device, and over it what the user has set."""
     preset = PRESETS[device, params.preset]
     size_px = params.training_size_px or preset.size_px

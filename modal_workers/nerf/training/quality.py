@@ -11,7 +11,7 @@ import torch
 from modal_workers.gaussians.image_metrics import psnr_db, ssim
 from modal_workers.gaussians.rasterize import rasterize
 from modal_workers.gaussians.splats import Splats
-from modal_workers.nerf.training.fitting import Target
+from modal_workers.nerf.training.fitting import TargetImage
 
 #: What is behind the object when two pictures of it are compared.
 _GREY: Final = 0.5
@@ -19,7 +19,7 @@ _SPILL: Final = 0.02
 _MARGIN: Final = 0.06
 
 
-def window(target: Target) -> Target | None:
+def crop_to_object(target: TargetImage) -> TargetImage | None:
     """Cut a photo to its object and a margin around it; None where its mask is empty."""
     assert target.mask is not None
     rows, columns = (torch.nonzero(target.mask[..., 0].amax(axis) > 127)[:, 0].cpu().numpy() for axis in (1, 0))
@@ -36,7 +36,7 @@ def window(target: Target) -> Target | None:
 
 
 @torch.no_grad()
-def score(splats: Splats, targets: list[Target]) -> tuple[float, float] | None:
+def score_held_out(splats: Splats, targets: list[TargetImage]) -> tuple[float, float] | None:
     """Give mean PSNR in dB and mean SSIM over photos; None where there are none.
 
     With masks PSNR is over the pixels that are the object's or that the splats cover, both on grey: where neither is,
@@ -50,7 +50,7 @@ def score(splats: Splats, targets: list[Target]) -> tuple[float, float] | None:
     return psnr, similarity
 
 
-def _one(splats: Splats, target: Target) -> tuple[float, float]:
+def _one(splats: Splats, target: TargetImage) -> tuple[float, float]:
     drawn = rasterize(splats, target.camera, target.camera_from_world)
     if target.mask is None:
         colour, picture = drawn.colour.clamp(0, 1), target.picture.to(drawn.colour.dtype) / 255

@@ -18,21 +18,25 @@ from numpy.typing import NDArray
 from contracts.errors import ErrorCode, SaccadeError
 from modal_workers.gaussians.splats import Splats
 from modal_workers.nerf.params import NerfParams
-from modal_workers.nerf.training.checkpoint_file import load_state, save_state
+from modal_workers.nerf.training.checkpoints import load_state, save_state
 from modal_workers.nerf.training.dataset import Dataset, read_dataset
-from modal_workers.nerf.training.exposure import vary
-from modal_workers.nerf.training.fitting import Fit, Fitting, Target
-from modal_workers.nerf.training.history import History
-from modal_workers.nerf.training.initialization import object_seed, scene_seed
-from modal_workers.nerf.training.presets import Schedule, schedule_for
-from modal_workers.nerf.training.quality import score, window
-from modal_workers.nerf.training.segmentation.background_removal import belongs, kept, scene_of
-from modal_workers.nerf.training.segmentation.object_bounds import Placement, place
-from modal_workers.nerf.training.segmentation.object_segmentation import Bounds, object_masks
+from modal_workers.nerf.training.exposure import exposure_varies
+from modal_workers.nerf.training.fitting import FitConfig, Fitting, TargetImage
+from modal_workers.nerf.training.history import TrainingHistory
+from modal_workers.nerf.training.initialization import initial_object_splats, initial_scene_splats
+from modal_workers.nerf.training.placement import Placement, find_placement
+from modal_workers.nerf.training.presets import TrainingSchedule, schedule_for
+from modal_workers.nerf.training.quality import crop_to_object, score_held_out
+from modal_workers.nerf.training.segmentation.background_removal import (
+    belongs_to_object,
+    centred_scene,
+    remove_background,
+)
+from modal_workers.nerf.training.segmentation.object_segmentation import ObjectBounds, object_masks
 from modal_workers.nerf.training.segmentation.outline_agreement import outline_agreement
-from modal_workers.nerf.training.segmentation.table_model import Ground, doubted, ground_of
+from modal_workers.nerf.training.segmentation.table_model import TableModel, build_table_model, mark_ambiguous_pixels
 from modal_workers.nerf.training.spec import TrainingReport
-from modal_workers.nerf.training.trainer import Outcome
+from modal_workers.nerf.training.trainer import TrainingOutcome
 from modal_workers.runtime.context import StageContext
 
 Bytes = NDArray[np.uint8]
@@ -56,7 +60,7 @@ class SplatTrainer:
         self._keep_every_s = keep_every_s
         self._device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
-    def train(self, dataset: Path, params: NerfParams, context: StageContext) -> Outcome:
+    def train(self, dataset: Path, params: NerfParams, context: StageContext) -> TrainingOutcome:
         """Train on ``dataset.zip``, going on from what an earlier run kept.
 
         Raises:
@@ -74,7 +78,7 @@ class _Training:
         self,
         dataset: Dataset,
         params: NerfParams,
-        schedule: Schedule,
+        schedule: TrainingSchedule,
         context: StageContext,
         device: torch.device,
         *,
@@ -83,20 +87,20 @@ class _Training:
         self._keep_every_s = keep_every_s
         self._params, self._schedule, self._context, self._device = params, schedule, context, device
         poses = np.stack([view.world_from_camera for view in dataset.views])
-        self._placement: Placement = place(poses, dataset.points, seed=params.seed)
-        self._bounds = Bounds(params.crop_radius, self._placement.table_z)
+        self._placement: Placement = find_placement(poses, dataset.points, seed=params.seed)
+        self._bounds = ObjectBounds(params.crop_radius, self._placement.table_z)
         self._targets = [self._target(dataset, index) for index in range(len(dataset.views))]
         self._given = self._masks_are_given()
         self._points = torch.from_numpy(self._placement.points(dataset.points)).to(device, torch.float32)
         self._colours = torch.from_numpy(dataset.colours).to(device, torch.float32) / 255
         self._began_s = time.monotonic()
         self._kept_s = self._began_s
-        self._history = History()
-        self._ground: Ground | None = None
+        self._history = TrainingHistory()
+        self._ground: TableModel | None = None
         bright = torch.tensor([float(target.picture.float().mean()) for target in self._targets])
-        self._gains = len(self._targets) > 1 and vary(bright)
+        self._gains = len(self._targets) > 1 and exposure_varies(bright)
 
-    def run(self) -> Outcome:
+    def run(self) -> TrainingOutcome:
         """Do what is left to do."""
         state = self._resumed()
         first = self._schedule.scene_iterations(masks=self._given)
@@ -114,12 +118,12 @@ class _Training:
         fitted = self._fit(self._object_fit(self._schedule.iterations - first), inner)
         return self._outcome(fitted)
 
-    def _target(self, dataset: Dataset, index: int) -> Target:
+    def _target(self, dataset: Dataset, index: int) -> TargetImage:
         view = dataset.views[index]
         pose = np.linalg.inv(self._placement.world_from_camera(view.world_from_camera))
         mask = None if view.mask is None else torch.from_numpy(view.mask[..., None]).to(self._device)
         picture = torch.from_numpy(view.picture).to(self._device)
-        return Target(view.camera, torch.from_numpy(pose).to(self._device, torch.float32), picture, mask, index)
+        return TargetImage(view.camera, torch.from_numpy(pose).to(self._device, torch.float32), picture, mask, index)
 
     def _masks_are_given(self) -> bool:
         """Say whether masks are gone by; photos without one are then left out.
@@ -142,20 +146,22 @@ class _Training:
         self._targets = masked
         return True
 
-    def _held_out(self, target: Target) -> bool:
+    def _held_out(self, target: TargetImage) -> bool:
         return len(self._targets) >= _HELD_OUT_EVERY and target.photo % _HELD_OUT_EVERY == 0
 
-    def _scene_fit(self, iterations: int) -> tuple[Fitting, list[Target]]:
+    def _scene_fit(self, iterations: int) -> tuple[Fitting, list[TargetImage]]:
         small = self._schedule.scene_size_px / self._schedule.size_px
         targets = [target.scaled(small) for target in self._targets]
         trained = [target for target in targets if not self._held_out(target)]
         cap = min(self._schedule.max_splats, 200_000)
-        seeds = scene_seed(self._points, self._colours, trained, self._bounds, at_most=cap // 3, seed=self._params.seed)
-        fit = Fit(iterations, cap, self._params.seed, gains=self._gains)
+        seeds = initial_scene_splats(
+            self._points, self._colours, trained, self._bounds, at_most=cap // 3, seed=self._params.seed
+        )
+        fit = FitConfig(iterations, cap, self._params.seed, gains=self._gains)
         return Fitting(seeds, trained, fit), [target for target in targets if self._held_out(target)]
 
-    def _object_fit(self, iterations: int) -> tuple[Fitting, list[Target]]:
-        windows = [cut for target in self._targets if (cut := window(target)) is not None]
+    def _object_fit(self, iterations: int) -> tuple[Fitting, list[TargetImage]]:
+        windows = [cut for target in self._targets if (cut := crop_to_object(target)) is not None]
         trained = [target for target in windows if not self._held_out(target)]
         if len(trained) < 3:
             raise SaccadeError(
@@ -166,15 +172,17 @@ class _Training:
         # begun anew: what the first fit has put along the object's outline is half background
         cap = self._schedule.max_splats
         whole = [target for target in self._targets if not self._held_out(target)]
-        seeds = object_seed(self._points, whole, self._bounds.radius, at_most=cap // 2, seed=self._params.seed)
-        fit = Fit(
+        seeds = initial_object_splats(
+            self._points, whole, self._bounds.radius, at_most=cap // 2, seed=self._params.seed
+        )
+        fit = FitConfig(
             iterations, cap, self._params.seed + 1, self._schedule.harmonics, gains=self._gains, max_scale=0.1,
             split_scale=0.006,
         )  # fmt: skip
-        fitting = Fitting(seeds, trained, fit, lambda points: belongs(points, whole, self._bounds.radius))
+        fitting = Fitting(seeds, trained, fit, lambda points: belongs_to_object(points, whole, self._bounds.radius))
         return fitting, [target for target in windows if self._held_out(target)]
 
-    def _fit(self, prepared: tuple[Fitting, list[Target]], state: dict[str, Any] | None) -> Splats:
+    def _fit(self, prepared: tuple[Fitting, list[TargetImage]], state: dict[str, Any] | None) -> Splats:
         fitting, held_out = prepared
         if state is not None:
             fitting.restore(state["fitting"])
@@ -184,7 +192,7 @@ class _Training:
             fitting.step()
             now = fitting.iteration
             if now % every == 0 or now == iterations:
-                found = score(fitting.splats.detach(), held_out[:_SCORED])
+                found = score_held_out(fitting.splats.detach(), held_out[:_SCORED])
                 history.note(now, fitting.splats, found, settled=fitting.settled)
             if time.monotonic() - self._kept_s >= self._keep_every_s:
                 self._keep(fitting)
@@ -230,8 +238,8 @@ class _Training:
         if self._bounds.table_z is None:
             return
         trained = [target for target in self._targets if not self._held_out(target)]
-        self._ground = ground_of(trained, _GROUND_REACH * self._bounds.radius, self._bounds.table_z)
-        self._targets = [doubted(self._ground, target) for target in self._targets]
+        self._ground = build_table_model(trained, _GROUND_REACH * self._bounds.radius, self._bounds.table_z)
+        self._targets = [mark_ambiguous_pixels(self._ground, target) for target in self._targets]
 
     def _kept_masks(self) -> list[Bytes] | None:
         path = self._context.checkpoint(MASKS)
@@ -245,9 +253,9 @@ class _Training:
             self._history.scene_psnr_db = None if np.isnan(psnr_db) else psnr_db
         return masks
 
-    def _outcome(self, fitted: Splats) -> Outcome:
+    def _outcome(self, fitted: Splats) -> TrainingOutcome:
         history, schedule = self._history, self._schedule
-        splats = kept(fitted, self._targets, self._bounds.radius)
+        splats = remove_background(fitted, self._targets, self._bounds.radius)
         if len(splats) < 10:
             raise SaccadeError(
                 ErrorCode.INPUT_UNREADABLE,
@@ -255,10 +263,10 @@ class _Training:
                 hint="Send masks, or set crop_radius so that the object is inside of it.",
             )
         unseen = [target for target in self._targets if self._held_out(target)]
-        found = score(splats, [cut for one in unseen if (cut := window(one)) is not None])
+        found = score_held_out(splats, [cut for one in unseen if (cut := crop_to_object(one)) is not None])
         agreement = None if self._ground is None else outline_agreement(splats, unseen, self._ground)
         poses = [np.linalg.inv(target.camera_from_world.double().cpu().numpy()) for target in self._targets]
-        scene = scene_of(splats, self._placement, poses)
+        scene = centred_scene(splats, self._placement, poses)
         report = TrainingReport(
             backend="gsplat",
             device=self._device.type,
@@ -282,4 +290,4 @@ class _Training:
             resumed=history.resumed,
             curve=tuple(history.curve),
         )
-        return Outcome(scene, report)
+        return TrainingOutcome(scene, report)

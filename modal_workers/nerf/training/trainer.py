@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Protocol
 
 from modal_workers.nerf.params import NerfParams
-from modal_workers.nerf.scene import Scene
+from modal_workers.nerf.scene import TrainedScene
 from modal_workers.nerf.training.spec import TrainingReport
 from modal_workers.runtime.context import StageContext
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainingOutcome:
     """What training has made."""
 
-    scene: Scene
+    scene: TrainedScene
     report: TrainingReport
     model: Path | None = None  # nerfstudio's folder in one zip, where there is one
 
@@ -24,7 +24,7 @@ class Outcome:
 class Trainer(Protocol):
     """Fits a radiance field. A run resumes from the checkpoint of an earlier one."""
 
-    def train(self, dataset: Path, params: NerfParams, context: StageContext) -> Outcome:
+    def train(self, dataset: Path, params: NerfParams, context: StageContext) -> TrainingOutcome:
         """Train on ``dataset.zip``.
 
         Raises:

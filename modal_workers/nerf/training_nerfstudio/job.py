@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from modal_workers.nerf.nerfstudio.trainer import NerfstudioTrainer
 from modal_workers.nerf.params import NerfParams
 from modal_workers.nerf.training.job import train
-from modal_workers.nerf.training.nerfstudio_trainer import NerfstudioTrainer
 from modal_workers.nerf.training.spec import TrainingReport
 from modal_workers.runtime.context import Context
 

@@ -193,7 +193,7 @@ def test_nerfstudio_stands_in_an_environment_of_its_own(deployed: Loopback) -> N
         assert [text.index(one) for one in order] == sorted(text.index(one) for one in order), stage
         own = next(line for line in lines if "uv pip install" in line and "nats-py" in line)
         assert "nerfstudio" not in own, "the two environments do not go together"
-        assert "modal_workers/nerf/rendering_nerfstudio/draw_frames.py" in asked.files
+        assert "modal_workers/nerf/nerfstudio/draw_frames.py" in asked.files
 
 
 def test_the_ladder_of_a_live_splat_begins_lower_in_development(command: Command) -> None:

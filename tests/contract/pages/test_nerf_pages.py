@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from modal_workers.nerf.exhibit.job import run
 from modal_workers.nerf.params import NerfParams
+from modal_workers.nerf.report.job import run
 from tests.harness.clients.chromium import Browser, Tab, chromium
 from tests.harness.clients.session_page_browser import SOFTWARE
 from tests.harness.vision.stage_context import Desk

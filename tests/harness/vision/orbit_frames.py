@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from modal_workers.nerf.orbit import FILLED, Orbit
+from modal_workers.nerf.orbit import FILLED, CameraOrbit
 from modal_workers.nerf.params import BATCH_FRAMES, NerfParams
 from simulators.toy.ground_truth import ToyGroundTruth
 from simulators.toy.ring_camera import TARGET_M, PosedCamera
@@ -19,9 +19,9 @@ RADIUS_M = 0.14
 DISTANCE_M = 0.52
 
 
-def orbit_of(params: NerfParams, elevations_deg: tuple[float, ...]) -> Orbit:
+def orbit_of(params: NerfParams, elevations_deg: tuple[float, ...]) -> CameraOrbit:
     focal = 0.5 * FILLED / np.tan(np.arcsin(RADIUS_M / DISTANCE_M))
-    return Orbit(elevations_deg, params.azimuths, DISTANCE_M, float(focal), params.frame_size_px, TARGET_M)
+    return CameraOrbit(elevations_deg, params.azimuths, DISTANCE_M, float(focal), params.frame_size_px, TARGET_M)
 
 
 def write_frames(

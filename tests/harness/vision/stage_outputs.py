@@ -17,7 +17,7 @@ from modal_workers.nerf.capture.spec import CaptureReport, Estimate, Reason, Ski
 from modal_workers.nerf.params import NerfParams
 from modal_workers.nerf.poses.spec import PosesReport
 from modal_workers.nerf.rendering.spec import RenderingReport
-from modal_workers.nerf.scene import Scene
+from modal_workers.nerf.scene import TrainedScene
 from modal_workers.nerf.training.spec import CurvePoint, TrainingReport
 from simulators.toy.ring_camera import look_at
 from tests.harness.vision.orbit_frames import write_frames
@@ -75,7 +75,7 @@ def write_everything(home: Path, params: NerfParams, *, splats: int = 300, seed:
     (home / "saved" / "model").mkdir(parents=True)
     kept = home / "kept"
     ball = red_ball(splats)
-    Scene(RADIUS, 1.0, ELEVATIONS_DEG, SFM_FROM_SCENE, ball).save(kept / "scene.npz")
+    TrainedScene(RADIUS, 1.0, ELEVATIONS_DEG, SFM_FROM_SCENE, ball).save(kept / "scene.npz")
     encode_ply(ball).write(home / "saved" / "model" / "splat.ply")
     _write_dataset(kept / "dataset.zip")
     (kept / "poses.json").write_text(_poses().model_dump_json())

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from modal_workers.gaussians.splats import Splats
-from modal_workers.nerf.scene import Scene
-from modal_workers.nerf.training.fitting import Target
-from modal_workers.nerf.training.initialization import seen_through, share_inside
-from modal_workers.nerf.training.segmentation.object_bounds import Placement
+from modal_workers.nerf.scene import TrainedScene
+from modal_workers.nerf.training.fitting import TargetImage
+from modal_workers.nerf.training.placement import Placement
+from modal_workers.nerf.training.visibility import seen_through, share_inside
 
 #: A splat whose middle is outside of the masks in more photos than this is none of the object's.
 _INSIDE_SHARE: Final = 0.6
@@ -23,7 +23,7 @@ _SEEN_OPACITY: Final = 0.3
 
 
 @torch.no_grad()
-def belongs(points: Tensor, targets: list[Target], radius: float) -> Tensor:
+def belongs_to_object(points: Tensor, targets: list[TargetImage], radius: float) -> Tensor:
     """Say which of points [N, 3] are the object's, by all photos together; they must be whole."""
     grown_px = max(1, round(_GROWN_SHARE * max(max(t.camera.width_px, t.camera.height_px) for t in targets)))
     near: Tensor = points.norm(dim=1) < radius
@@ -32,14 +32,14 @@ def belongs(points: Tensor, targets: list[Target], radius: float) -> Tensor:
 
 
 @torch.no_grad()
-def kept(splats: Splats, targets: list[Target], radius: float) -> Splats:
+def remove_background(splats: Splats, targets: list[TargetImage], radius: float) -> Splats:
     """Give the splats that are the object's."""
     solid = (splats.logit_opacities.sigmoid() > _MIN_OPACITY) & splats.finite()
-    return splats.select(solid & belongs(splats.means, targets, radius))
+    return splats.select(solid & belongs_to_object(splats.means, targets, radius))
 
 
 @torch.no_grad()
-def scene_of(splats: Splats, placement: Placement, world_from_camera: list[NDArray[np.float64]]) -> Scene:
+def centred_scene(splats: Splats, placement: Placement, world_from_camera: list[NDArray[np.float64]]) -> TrainedScene:
     """Put the object's middle at the origin; poses [4, 4] are in the scene's frame as placed before."""
     solid = splats.select(splats.logit_opacities.sigmoid() > _SEEN_OPACITY)
     means = (solid if len(solid) > 20 else splats).means.double().cpu().numpy()
@@ -54,7 +54,7 @@ def scene_of(splats: Splats, placement: Placement, world_from_camera: list[NDArr
     elevations = np.degrees(np.arcsin(centres[:, 2] / distances))
     low_deg, high_deg = (float(angle) for angle in np.percentile(elevations, [5, 95]))
     shift = torch.from_numpy(middle).to(splats.means)
-    return Scene(
+    return TrainedScene(
         radius,
         float(np.median(distances)),
         (low_deg, high_deg),

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from modal_workers.gaussians.rasterize import rasterize
 from modal_workers.gaussians.splats import SH_0, Splats
-from modal_workers.nerf.training.fitting import Target
+from modal_workers.nerf.training.fitting import TargetImage
 
 Bytes = NDArray[np.uint8]
 
@@ -38,7 +38,7 @@ _THREADS: Final = 4
 
 
 @dataclass(frozen=True)
-class Bounds:
+class ObjectBounds:
     """Where the object may be, in the scene's frame."""
 
     radius: float
@@ -51,7 +51,7 @@ class Bounds:
 
 
 @torch.no_grad()
-def coverage(splats: Splats, chosen: Tensor, target: Target) -> NDArray[np.float32]:
+def coverage(splats: Splats, chosen: Tensor, target: TargetImage) -> NDArray[np.float32]:
     """Give how much of each pixel [H, W] shows the chosen splats [N], hidden by the others where those are nearer."""
     white = torch.where(chosen, 0.5 / SH_0, -0.5 / SH_0).to(splats.means.dtype)
     flat = replace(splats, colours=white[:, None].repeat(1, 3), sh_rest=None)
@@ -59,16 +59,16 @@ def coverage(splats: Splats, chosen: Tensor, target: Target) -> NDArray[np.float
     return np.asarray(drawn.colour[..., 0].clamp(0, 1).cpu().numpy(), np.float32)
 
 
-def object_masks(splats: Splats, bounds: Bounds, targets: list[Target], *, seed: int) -> list[Bytes]:
+def object_masks(splats: Splats, bounds: ObjectBounds, targets: list[TargetImage], *, seed: int) -> list[Bytes]:
     """Give for every photo what of it is the object [H, W], 255 inside."""
     chosen = bounds.holds(splats.means)
     shown = [coverage(splats, chosen, target) for target in targets]
     pictures = [target.picture.cpu().numpy() for target in targets]
     with ThreadPoolExecutor(_THREADS) as pool:
-        return list(pool.map(partial(cut, seed=seed), shown, pictures))
+        return list(pool.map(partial(segment_photo, seed=seed), shown, pictures))
 
 
-def cut(shown: NDArray[np.float32], picture: Bytes, *, seed: int = 0) -> Bytes:
+def segment_photo(shown: NDArray[np.float32], picture: Bytes, *, seed: int = 0) -> Bytes:
     """Give the object's mask [H, W] from how much of each pixel the splats show it, sharpened by colours [H, W, 3]."""
     height, width = shown.shape
     factor = min(1.0, _CUT_SIZE_PX / max(height, width))

@@ -15,9 +15,14 @@ import torch
 
 from modal_workers.gaussians.rasterize import rasterize
 from modal_workers.gaussians.splats import Splats
-from modal_workers.nerf.outlines import Flags, away_px, outline
-from modal_workers.nerf.training.fitting import Target
-from modal_workers.nerf.training.segmentation.table_model import SAME_AS_GROUND, Ground, at_most, look_at
+from modal_workers.nerf.outlines import Flags, distance_px, outline
+from modal_workers.nerf.training.fitting import TargetImage
+from modal_workers.nerf.training.segmentation.table_model import (
+    TABLE_COLOUR_LIMIT,
+    TableModel,
+    compare_with_table,
+    limit_size,
+)
 
 #: So near, as a share of the long side, an outline is where it should be: 2 px of 320.
 _NEAR: Final = 2 / 320
@@ -29,22 +34,22 @@ _AROUND: Final = np.ones((5, 5), np.uint8)
 
 
 @torch.no_grad()
-def outline_agreement(splats: Splats, targets: list[Target], ground: Ground) -> float | None:
+def outline_agreement(splats: Splats, targets: list[TargetImage], ground: TableModel) -> float | None:
     """Give which share of alpha's outline in photos with masks is near to where they stop showing the table.
 
     Only where the table is known on both sides of it; None where that is hardly anywhere.
     """
     near = counted = 0
-    for target in map(at_most, targets):
-        look = look_at(ground, target)
+    for target in map(limit_size, targets):
+        look = compare_with_table(ground, target)
         if look is None:
             continue
         drawn = rasterize(splats, target.camera, target.camera_from_world)
         alpha = np.asarray((drawn.alpha[..., 0] > 0.5).cpu().numpy())
         least = _PIECE * float(alpha.sum())
-        shown = _without_specks(np.where(look.known, look.apart >= SAME_AS_GROUND, alpha), least)
+        shown = _without_specks(np.where(look.known, look.apart >= TABLE_COLOUR_LIMIT, alpha), least)
         own = outline(alpha) & (cv2.erode(look.known.astype(np.uint8), _AROUND) > 0)
-        near += int((away_px(outline(shown))[own] <= max(1.5, _NEAR * max(alpha.shape))).sum())
+        near += int((distance_px(outline(shown))[own] <= max(1.5, _NEAR * max(alpha.shape))).sum())
         counted += int(own.sum())
     return None if counted < _LEAST_PX else near / counted
 

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from modal_workers.nerf.training.fitting import Target
+from modal_workers.nerf.training.fitting import TargetImage
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -44,7 +44,7 @@ _AGREE_FREE: Final = 0.6
 #: How far from the mask that was found before pixels are doubted, as a share of the long side.
 _BAND: Final = 0.014
 #: A pixel is open that is nearer to the table's colour than so many times what is the same.
-SAME_AS_GROUND: Final = 2.0
+TABLE_COLOUR_LIMIT: Final = 2.0
 _FAR: Final = 4.0
 #: Photos that show the table beside the object otherwise than it is known, in more than this share, do not count.
 _STRANGE: Final = 0.25
@@ -54,7 +54,7 @@ _LARGE_SQUARE: Final = np.ones((5, 5), np.uint8)
 
 
 @dataclass(frozen=True)
-class Ground:
+class TableModel:
     """A square of the table about the axis of the scene: its colours, and where they are known."""
 
     radius: float
@@ -64,7 +64,7 @@ class Ground:
 
 
 @dataclass(frozen=True)
-class Look:
+class TableComparison:
     """A photo against the table behind it, all [H, W], at the size that it is looked at."""
 
     behind: Floats  # [H, W, 3] 0..255, as this photo is exposed
@@ -73,10 +73,10 @@ class Look:
     apart: Floats  # how far from the colour behind, in what is the same
 
 
-def ground_of(targets: list[Target], radius: float, height: float) -> Ground:
+def build_table_model(targets: list[TargetImage], radius: float, height: float) -> TableModel:
     """Put the table together from photos with masks; ``height`` is the table's z, ``radius`` half the square's side."""
     chosen = np.unique(np.linspace(0, len(targets) - 1, min(_MOST_PHOTOS, len(targets))).round().astype(int))
-    small = [at_most(targets[index]) for index in chosen]
+    small = [limit_size(targets[index]) for index in chosen]
     size_px = max(max(one.camera.width_px, one.camera.height_px) for one in small)
     places = min(_MOST_PLACES, max(32, round(_PLACES * size_px * radius)))
     like = small[0].camera_from_world
@@ -93,11 +93,11 @@ def ground_of(targets: list[Target], radius: float, height: float) -> Ground:
         parts.append([one.reshape(*row.shape[:2], -1) for one in found])
     whole, possible, sure = (torch.cat(each).cpu().numpy() for each in zip(*parts, strict=True))
     seen = np.asarray(whole, np.float32)
-    known = grown(seen, possible[..., 0], sure[..., 0])
-    return Ground(radius, height, _filled(seen, known), known)
+    known = grow_known_area(seen, possible[..., 0], sure[..., 0])
+    return TableModel(radius, height, _filled(seen, known), known)
 
 
-def grown(colours: Floats, possible: Flags, sure: Flags) -> Flags:
+def grow_known_area(colours: Floats, possible: Flags, sure: Flags) -> Flags:
     """Let what is ``sure`` [N, N] grow over what is ``possible`` as far as colours [N, N, 3] go on without an edge."""
     known = sure.copy()
     for _ in range(len(known)):
@@ -124,21 +124,21 @@ def _filled(colours: Floats, known: Flags) -> Floats:
     return np.asarray(np.where(known[..., None], colours, table[labels]), np.float32)
 
 
-def doubted(ground: Ground, target: Target) -> Target:
+def mark_ambiguous_pixels(ground: TableModel, target: TargetImage) -> TargetImage:
     """Say of a photo with a mask which pixels are open and what is behind; where it clearly is not, it is the object.
 
     A photo that shows the table otherwise than it is known (a shadow that moved) is given back as it was.
     """
-    small = at_most(target)
+    small = limit_size(target)
     mask = _array(small.mask)
-    look = look_at(ground, small)
+    look = compare_with_table(ground, small)
     if look is None:
         return target
     band = max(2, round(_BAND * max(mask.shape)))
     near = cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * band + 1, 2 * band + 1))) > 127
-    same = (look.known & (look.apart < SAME_AS_GROUND)).astype(np.uint8)
+    same = (look.known & (look.apart < TABLE_COLOUR_LIMIT)).astype(np.uint8)
     opened = (cv2.morphologyEx(same, cv2.MORPH_CLOSE, _SQUARE) > 0) & near
-    other = (near & look.inside & (look.apart >= SAME_AS_GROUND)).astype(np.uint8)
+    other = (near & look.inside & (look.apart >= TABLE_COLOUR_LIMIT)).astype(np.uint8)
     mask[opened | (cv2.morphologyEx(other, cv2.MORPH_OPEN, _SQUARE) > 0)] = 255
     opened |= look.known & _specks((mask > 127) & ~opened)
     size = (target.camera.width_px, target.camera.height_px)
@@ -151,7 +151,7 @@ def doubted(ground: Ground, target: Target) -> Target:
     return replace(target, mask=mask_, opened=opened_, behind=behind_)
 
 
-def look_at(ground: Ground, target: Target) -> Look | None:
+def compare_with_table(ground: TableModel, target: TargetImage) -> TableComparison | None:
     """Hold a photo with a mask against the table; None where it shows the table otherwise than it is known."""
     x, y = _places(ground, target)
     places = len(ground.known)
@@ -167,12 +167,12 @@ def look_at(ground: Ground, target: Target) -> Look | None:
     over, under = picture - cv2.dilate(behind, _SQUARE), cv2.erode(behind, _SQUARE) - picture
     apart = np.maximum(over, under).max(-1).clip(0) / (_SAME + _SAME_SHARE * behind.mean(-1))
     apart = np.asarray(cv2.blur(np.minimum(apart, _FAR), (3, 3)), np.float32)
-    if (apart[beside] >= SAME_AS_GROUND).mean() > _STRANGE:
+    if (apart[beside] >= TABLE_COLOUR_LIMIT).mean() > _STRANGE:
         return None
-    return Look(behind, known, inside, apart)
+    return TableComparison(behind, known, inside, apart)
 
 
-def at_most(target: Target) -> Target:
+def limit_size(target: TargetImage) -> TargetImage:
     """Give a photo no larger than it is worth to be held against the table."""
     factor = _SIZE_PX / max(target.camera.width_px, target.camera.height_px)
     return target if factor >= 1 else target.scaled(factor)
@@ -188,14 +188,14 @@ def _rows(side: Tensor, rows: Tensor, height: float) -> Tensor:
     return torch.stack([x, y, torch.full_like(x, height)], -1)
 
 
-def _gathered(places: Tensor, targets: list[Target], taken: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+def _gathered(places: Tensor, targets: list[TargetImage], taken: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     """Give what photos show at places [P, 3]: colours [V, P, 3], whether it is in the photo, and outside its mask."""
     found = [_seen(places, target, mask) for target, mask in zip(targets, taken, strict=True)]
     colours, within, free = (torch.stack(each) for each in zip(*found, strict=True))
     return colours, within, free
 
 
-def _seen(places: Tensor, target: Target, taken: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _seen(places: Tensor, target: TargetImage, taken: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     camera, (u, v, ahead) = target.camera, target.seen_at(places)
     within = ahead & (u > 1) & (v > 1) & (u < camera.width_px - 1) & (v < camera.height_px - 1)
     grid = torch.stack([u / camera.width_px * 2 - 1, v / camera.height_px * 2 - 1], -1)[None, None]
@@ -245,7 +245,7 @@ def _same(colours: Tensor) -> Tensor:
     return _SAME + _SAME_SHARE * colours.mean(-1)
 
 
-def _places(ground: Ground, target: Target) -> tuple[Floats, Floats]:
+def _places(ground: TableModel, target: TargetImage) -> tuple[Floats, Floats]:
     """Give which column and row of the ground is behind each pixel [H, W]; far outside where the table is not."""
     camera, pose = target.camera, np.linalg.inv(target.camera_from_world.double().cpu().numpy())
     u = (np.arange(camera.width_px) + 0.5 - camera.cx_px) / camera.fx_px

@@ -17,7 +17,7 @@ from contracts.errors import SaccadeError
 from contracts.prices import price_usd_per_s
 from modal_workers.nerf.capture import job
 from modal_workers.nerf.capture.spec import CaptureReport
-from modal_workers.nerf.capture.working_copies import develop
+from modal_workers.nerf.capture.working_copies import make_working_copies
 from modal_workers.nerf.params import NerfParams
 from tests.harness.vision.hostile_archives import HOSTILE, zipped
 from tests.harness.vision.simulated_captures import Desk, take
@@ -271,9 +271,9 @@ def test_photos_are_never_held_all_at_once(good: list[Path], tmp_path: Path):
             held = max(held, index + 1 - done)
             return super().input(name, index)
 
-    from modal_workers.nerf.capture.intake import received
+    from modal_workers.nerf.capture.inputs.sources import open_input
 
     desk = Counting(tmp_path, photos=good)
-    with received(desk) as intake:
-        develop(intake, desk, desk.scratch / "capture", share=0.5)
+    with open_input(desk) as intake:
+        make_working_copies(intake, desk, desk.scratch / "capture", share=0.5)
     assert 1 <= held <= 4

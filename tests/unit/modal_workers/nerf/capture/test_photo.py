@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from modal_workers.nerf.capture.photo import LONGEST_SIDE_PX, Unreadable, open_mask, open_photo
+from modal_workers.nerf.capture.inputs.photo import LONGEST_SIDE_PX, UnreadablePhoto, open_mask, open_photo
 
 HEIC = Path(__file__).parents[4] / "pictures" / "telephone.heic"
 
@@ -160,7 +160,7 @@ BAD: dict[str, tuple[bytes, str]] = {
 @pytest.mark.parametrize("name", BAD)
 def test_what_cannot_be_used_says_why(name: str):
     data, why = BAD[name]
-    with pytest.raises(Unreadable, match=why):
+    with pytest.raises(UnreadablePhoto, match=why):
         open_photo(data)
 
 
@@ -175,6 +175,6 @@ def test_a_jpeg_damaged_anywhere_is_opened_or_refused_and_nothing_else():
         try:
             open_photo(bytes(data))
             opened += 1
-        except Unreadable:
+        except UnreadablePhoto:
             pass
     assert 0 < opened < 60, f"seed {seed}"

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from modal_workers.nerf.capture import job
-from modal_workers.nerf.capture.findings import Shot, find
-from modal_workers.nerf.capture.image_quality import blur_px, look
-from modal_workers.nerf.capture.matching import Pair
+from modal_workers.nerf.capture.checks.findings import MeasuredPhoto, find_problems
+from modal_workers.nerf.capture.checks.image_quality import blur_px, measure_quality
+from modal_workers.nerf.capture.checks.matching import PhotoPair
 from modal_workers.nerf.capture.spec import CaptureReport
 from modal_workers.nerf.params import NerfParams
 from tests.harness.vision.simulated_captures import KINDS, Desk, take
@@ -79,17 +79,17 @@ def test_a_moved_camera_is_found_though_edges_along_its_way_stay_sharp(along: in
     assert moved_px > 2.0
 
 
-def tie(first: int, second: int, agreeing: int, matches: int) -> Pair:
-    return Pair(first, second, matches, agreeing, 0, 0.1, 0.0, np.zeros((agreeing, 4), np.float32))
+def tie(first: int, second: int, agreeing: int, matches: int) -> PhotoPair:
+    return PhotoPair(first, second, matches, agreeing, 0, 0.1, 0.0, np.zeros((agreeing, 4), np.float32))
 
 
 def test_one_doubtful_tie_joins_nothing_and_harms_nothing():
-    def shot(number: int) -> Shot:
+    def shot(number: int) -> MeasuredPhoto:
         grey = np.random.default_rng(number).integers(0, 256, (240, 320, 3), dtype=np.uint8)
-        return Shot(f"{number}.jpg", look(grey), (320, 240), None, "")
+        return MeasuredPhoto(f"{number}.jpg", measure_quality(grey), (320, 240), None, "")
 
     sure = [tie(one, other, 60, 70) for one, other in ((0, 1), (1, 2), (2, 3), (0, 3), (4, 5), (5, 6), (4, 6))]
     shots = [shot(number) for number in range(7)]
-    assert find(shots, [*sure, tie(1, 5, 21, 40)]).pieces == [[0, 1, 2, 3], [4, 5, 6]]
-    assert find(shots, [*sure, tie(1, 5, 21, 40), tie(2, 4, 21, 40)]).pieces == [[0, 1, 2, 3, 4, 5, 6]]
-    assert find(shots, [*sure, tie(1, 5, 18, 20)]).pieces == [[0, 1, 2, 3, 4, 5, 6]]
+    assert find_problems(shots, [*sure, tie(1, 5, 21, 40)]).components == [[0, 1, 2, 3], [4, 5, 6]]
+    assert find_problems(shots, [*sure, tie(1, 5, 21, 40), tie(2, 4, 21, 40)]).components == [[0, 1, 2, 3, 4, 5, 6]]
+    assert find_problems(shots, [*sure, tie(1, 5, 18, 20)]).components == [[0, 1, 2, 3, 4, 5, 6]]

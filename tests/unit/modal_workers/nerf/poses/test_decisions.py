@@ -13,33 +13,34 @@ from numpy.typing import NDArray
 
 from contracts.errors import ErrorCode
 from modal_workers.nerf.axis_conventions import OPENGL_FROM_OPENCV
-from modal_workers.nerf.poses import features_database, pairs
-from modal_workers.nerf.poses.colmap_files import Lens, Model, Placed
+from modal_workers.nerf.poses import pair_selection as pairs
+from modal_workers.nerf.poses.colmap import database as features_database
+from modal_workers.nerf.poses.colmap.database import MatchCounts
+from modal_workers.nerf.poses.colmap.model_files import ColmapCamera, RegisteredImage, SparseModel
 from modal_workers.nerf.poses.dataset import transforms, undistort_mask
-from modal_workers.nerf.poses.features_database import Matched
 from modal_workers.nerf.poses.image_set import unpack
-from modal_workers.nerf.poses.matching_schedule import rungs
+from modal_workers.nerf.poses.matching_schedule import matching_schedule
 from modal_workers.nerf.poses.quality_checks import (
     TWINS,
-    before_mapping,
+    background_is_static,
+    check_matches,
+    check_model,
     components,
-    judge,
-    refusal,
-    several_wholes,
-    some,
-    stands_still,
+    failure_reason,
+    has_separate_models,
+    list_names,
 )
-from modal_workers.nerf.poses.world_frame import frame_of
+from modal_workers.nerf.poses.world_frame import find_world_frame
 from tests.harness.vision.textured_boxes import Shot, camera_pose, write_capture
 
-LENS = Lens("SIMPLE_RADIAL", 320, 240, (380.0, 160.0, 120.0, 0.0))
+LENS = ColmapCamera("SIMPLE_RADIAL", 320, 240, (380.0, 160.0, 120.0, 0.0))
 
 
-def scene(poses: list[NDArray[np.float64]], seen_by: NDArray[np.bool_]) -> Model:
+def scene(poses: list[NDArray[np.float64]], seen_by: NDArray[np.bool_]) -> SparseModel:
     """Make a model: which photo [N] sees which point [M]."""
-    photos = tuple(Placed(place + 1, f"{place:04d}.jpg", LENS, pose) for place, pose in enumerate(poses))
+    photos = tuple(RegisteredImage(place + 1, f"{place:04d}.jpg", LENS, pose) for place, pose in enumerate(poses))
     points = seen_by.shape[1]
-    return Model(
+    return SparseModel(
         photos,
         np.zeros((points, 3)),
         np.zeros((points, 3), np.uint8),
@@ -49,9 +50,9 @@ def scene(poses: list[NDArray[np.float64]], seen_by: NDArray[np.bool_]) -> Model
     )
 
 
-def matched(photos: int, **of: NDArray[np.int64]) -> Matched:
+def matched(photos: int, **of: NDArray[np.int64]) -> MatchCounts:
     nothing = np.zeros((photos, photos), np.int64)
-    whole = Matched(np.full(photos, 1000), nothing, nothing, np.ones((photos, photos), np.bool_), nothing)
+    whole = MatchCounts(np.full(photos, 1000), nothing, nothing, np.ones((photos, photos), np.bool_), nothing)
     return replace(whole, **of)
 
 
@@ -74,7 +75,7 @@ def names(photos: int) -> list[str]:
     [(36, True, "exhaustive", None), (120, True, "sequential", "exhaustive"), (120, False, "vocabulary", "exhaustive")],
 )
 def test_the_first_try_goes_by_number_and_order(photos: int, ordered: bool, first: str, then: str | None) -> None:
-    tries = rungs(photos, ordered=ordered, asked="auto", masks=False)
+    tries = matching_schedule(photos, ordered=ordered, asked="auto", masks=False)
     assert tries[0].matcher == first
     assert then is None or tries[1].matcher == then
     assert tries[-1].features > tries[0].features
@@ -85,12 +86,12 @@ def test_the_first_try_goes_by_number_and_order(photos: int, ordered: bool, firs
 
 def test_hundreds_of_photos_are_never_matched_all_with_all() -> None:
     for ordered in (True, False):
-        for rung in rungs(500, ordered=ordered, asked="auto", masks=True):
+        for rung in matching_schedule(500, ordered=ordered, asked="auto", masks=True):
             assert rung.alike > 0
 
 
 def test_what_is_asked_for_comes_first_and_masks_second() -> None:
-    tries = rungs(30, ordered=False, asked="vocabulary", masks=True)
+    tries = matching_schedule(30, ordered=False, asked="vocabulary", masks=True)
     assert [rung.matcher for rung in tries][:3] == ["vocabulary", "vocabulary", "exhaustive"]
     assert [rung.masked for rung in tries] == [False, True, False, False, False, True]
 
@@ -106,18 +107,18 @@ def test_photos_that_look_alike_are_found_by_their_own_descriptors() -> None:
         np.clip(np.roll(world, -60 * place, axis=0)[:300] + random.integers(-9, 9, (300, 128)), 0, 255).astype(np.uint8)
         for place in range(40)
     ]
-    found = set(pairs.alike_pairs(seen, 6, seed=0))
+    found = set(pairs.similar_pairs(seen, 6, seed=0))
     ring = {(min(a, b), max(a, b)) for a in range(40) for step in (1, 2) for b in [(a + step) % 40]}
     assert len(ring & found) >= 0.95 * len(ring)
-    assert found == set(pairs.alike_pairs(seen, 6, seed=0))
+    assert found == set(pairs.similar_pairs(seen, 6, seed=0))
     assert len(found) <= 40 * 6
 
 
 def test_photos_without_features_are_paired_without_a_crash() -> None:
     nothing = [np.zeros((0, 128), np.uint8)] * 5
-    assert all(one < other < 5 for one, other in pairs.alike_pairs(nothing, 3, seed=0))
+    assert all(one < other < 5 for one, other in pairs.similar_pairs(nothing, 3, seed=0))
     one_plain = [np.random.default_rng(place).integers(0, 99, (80, 128), dtype=np.uint8) for place in range(4)]
-    assert pairs.alike_pairs([*one_plain, nothing[0]], 3, seed=0)
+    assert pairs.similar_pairs([*one_plain, nothing[0]], 3, seed=0)
 
 
 def test_blocks_hold_every_pair_once() -> None:
@@ -133,7 +134,7 @@ def test_blocks_hold_every_pair_once() -> None:
 
 def test_a_walk_around_an_object_passes() -> None:
     poses, seen = walk()
-    judged = judge(scene(poses, seen), names(24), matched(24))
+    judged = check_model(scene(poses, seen), names(24), matched(24))
     assert (judged.problem, len(judged.kept), judged.components) == ("", 24, 1)
 
 
@@ -141,18 +142,18 @@ def test_two_rigid_pieces_are_told_apart_though_every_photo_is_placed() -> None:
     poses, seen = walk(50)
     seen[:13, 13 * 20 :] = False
     seen[13:, : 13 * 20] = False
-    judged = judge(scene(poses, seen), names(50), matched(50))
+    judged = check_model(scene(poses, seen), names(50), matched(50))
     assert judged.components == 2
     assert judged.names == names(50)[13:]
     assert judged.problem == ""
-    assert judge(scene(poses, seen), names(80), matched(80)).problem.startswith("only 37 of 80")
+    assert check_model(scene(poses, seen), names(80), matched(80)).problem.startswith("only 37 of 80")
 
 
 def test_a_camera_far_from_all_others_is_left_out() -> None:
     poses, seen = walk()
     poses[7] = poses[7].copy()
     poses[7][:3, 3] *= 200
-    judged = judge(scene(poses, seen), names(24), matched(24))
+    judged = check_model(scene(poses, seen), names(24), matched(24))
     assert "0007.jpg" not in judged.names
     assert len(judged.kept) == 23
 
@@ -161,9 +162,9 @@ def test_one_side_laid_over_the_other_is_seen_in_its_neighbours() -> None:
     poses, seen = walk(24)
     # the second half of the walk is put where the first half is, a little beside it
     folded = poses[:12] + [camera_pose(2 * np.pi * (step + 0.3) / 24, 0.3) for step in range(12)]
-    judged = judge(scene(folded, seen), names(24), matched(24))
+    judged = check_model(scene(folded, seen), names(24), matched(24))
     assert judged.problem == TWINS
-    told = refusal(names(24), [24], matched(24, inliers=np.full((24, 24), 50)), judged.problem)
+    told = failure_reason(names(24), [24], matched(24, inliers=np.full((24, 24), 50)), judged.problem)
     assert told.code is ErrorCode.POSES_NOT_FOUND
     assert "alike" in told.message
 
@@ -171,7 +172,7 @@ def test_one_side_laid_over_the_other_is_seen_in_its_neighbours() -> None:
 @pytest.mark.parametrize("placed", [0, 2, 5, 7])
 def test_a_model_of_a_few_photos_is_no_model(placed: int) -> None:
     poses, seen = walk(24)
-    judged = judge(scene(poses[:placed], seen[:placed]), names(placed), matched(placed))
+    judged = check_model(scene(poses[:placed], seen[:placed]), names(placed), matched(placed))
     assert judged.problem
 
 
@@ -184,11 +185,11 @@ def test_components_are_the_connected_parts() -> None:
 
 def test_a_room_that_stands_still_is_seen_and_a_caption_is_not() -> None:
     all_alike = np.full((20, 20), 300)
-    assert stands_still(matched(20, candidates=all_alike, inliers=all_alike, still=np.full((20, 20), 200)))
+    assert background_is_static(matched(20, candidates=all_alike, inliers=all_alike, still=np.full((20, 20), 200)))
     few = np.zeros((20, 20), np.int64)
     few[0, 1] = few[1, 0] = 300  # one photo that was sent twice
-    assert not stands_still(matched(20, candidates=all_alike, inliers=all_alike, still=few))
-    assert before_mapping(matched(20)) == "too few photos match each other"
+    assert not background_is_static(matched(20, candidates=all_alike, inliers=all_alike, still=few))
+    assert check_matches(matched(20)) == "too few photos match each other"
 
 
 def test_matches_stand_still_all_over_the_picture_or_not_at_all() -> None:
@@ -211,16 +212,16 @@ def refusals() -> dict[str, tuple[ErrorCode, str, str]]:
     split = np.zeros((20, 20), np.int64)
     split[:11, :11] = split[11:, 11:] = 40
     cases = {
-        "one": refusal(["a.jpg"], (), None),
-        "few": refusal(names(5), (), None),
-        "plain": refusal(names(20), (), matched(20, features=np.full(20, 12))),
-        "same": refusal(names(20), (), matched(20, candidates=np.full((20, 20), 990))),
-        "strangers": refusal(names(20), (), matched(20)),
-        "split": refusal(names(20), (), matched(20, inliers=split)),
-        "models": refusal(names(20), (11, 8), matched(20, inliers=some_inliers)),
-        "no start": refusal(names(20), (), matched(20, inliers=some_inliers)),
-        "few placed": refusal(names(20), (9,), matched(20, inliers=some_inliers)),
-        "turntable": refusal(
+        "one": failure_reason(["a.jpg"], (), None),
+        "few": failure_reason(names(5), (), None),
+        "plain": failure_reason(names(20), (), matched(20, features=np.full(20, 12))),
+        "same": failure_reason(names(20), (), matched(20, candidates=np.full((20, 20), 990))),
+        "strangers": failure_reason(names(20), (), matched(20)),
+        "split": failure_reason(names(20), (), matched(20, inliers=split)),
+        "models": failure_reason(names(20), (11, 8), matched(20, inliers=some_inliers)),
+        "no start": failure_reason(names(20), (), matched(20, inliers=some_inliers)),
+        "few placed": failure_reason(names(20), (9,), matched(20, inliers=some_inliers)),
+        "turntable": failure_reason(
             names(20),
             (),
             matched(20, candidates=np.full((20, 20), 90), inliers=some_inliers, still=np.full((20, 20), 60)),
@@ -252,12 +253,12 @@ def test_every_refusal_names_its_reason_and_a_fix(case: str, code: str, word: st
 
 
 def test_no_try_joins_two_whole_models() -> None:
-    assert several_wholes([36, 36], 72)
-    assert several_wholes([36, 35, 0], 72)
-    assert not several_wholes([7, 7, 5, 5], 24)
-    assert not several_wholes([60], 72)
-    assert some(["a", "b"]) == "a, b"
-    assert some([str(number) for number in range(10)]).endswith("7 and 2 more")
+    assert has_separate_models([36, 36], 72)
+    assert has_separate_models([36, 35, 0], 72)
+    assert not has_separate_models([7, 7, 5, 5], 24)
+    assert not has_separate_models([60], 72)
+    assert list_names(["a", "b"]) == "a, b"
+    assert list_names([str(number) for number in range(10)]).endswith("7 and 2 more")
 
 
 # the frame
@@ -271,7 +272,7 @@ def test_a_scene_in_any_frame_comes_out_upright_and_of_size_one() -> None:
     moved = true.copy()
     moved[:, :3, :3] = turn @ true[:, :3, :3]
     moved[:, :3, 3] = 7.3 * true[:, :3, 3] @ turn.T + [4, -2, 9]
-    frame = frame_of(moved)
+    frame = find_world_frame(moved)
     back = frame.moved(moved)
     assert np.allclose(back[:, :3, 3], true[:, :3, 3] / 4.2, atol=1e-6)
     assert np.allclose(back[:, :3, :3], true[:, :3, :3], atol=1e-6)
@@ -281,10 +282,10 @@ def test_a_scene_in_any_frame_comes_out_upright_and_of_size_one() -> None:
 
 def test_up_is_the_cameras_own_where_all_look_the_same_way_and_a_stray_view_moves_nothing() -> None:
     still = np.array([camera_pose(0.01 * step, 0.0) for step in range(10)])
-    assert frame_of(still).rotation[2] @ [0, 0, 1] > 0.999
+    assert find_world_frame(still).rotation[2] @ [0, 0, 1] > 0.999
     ring = np.array([camera_pose(azimuth, 0.4) for azimuth in np.arange(0, 6.2, 0.3)])
     ring[3, :3, :3] = ring[3, :3, :3] @ cv2.Rodrigues(np.array([0.3, 0.8, 0.9]))[0]
-    frame = frame_of(ring)
+    frame = find_world_frame(ring)
     assert np.linalg.norm(frame.origin) < 0.05
     assert frame.rotation[2] @ [0, 0, 1] > 0.9995
 
@@ -294,8 +295,8 @@ def test_up_is_the_cameras_own_where_all_look_the_same_way_and_a_stray_view_move
 
 def test_transforms_say_what_the_model_says_in_nerfstudio_s_axes() -> None:
     poses = [camera_pose(azimuth, 0.2) for azimuth in (0.1, 1.0, 2.0)]
-    lens = Lens("PINHOLE", 318, 238, (381.0, 382.0, 159.0, 119.0))
-    photos = [Placed(place, f"{place:04d}.jpg", lens, pose) for place, pose in enumerate(poses)]
+    lens = ColmapCamera("PINHOLE", 318, 238, (381.0, 382.0, 159.0, 119.0))
+    photos = [RegisteredImage(place, f"{place:04d}.jpg", lens, pose) for place, pose in enumerate(poses)]
     known = {photo.name: f"000{place}_Ölkanne 1.jpg" for place, photo in enumerate(photos)}
     told = json.loads(json.dumps(transforms(photos, known, masked=True)))
     assert "applied_transform" not in told
@@ -316,8 +317,8 @@ def test_transforms_say_what_the_model_says_in_nerfstudio_s_axes() -> None:
 
 def test_a_mask_is_undistorted_by_the_lens_s_own_map() -> None:
     lens, pinhole = (
-        Lens("SIMPLE_RADIAL", 320, 240, (380.0, 160.0, 120.0, -0.2)),
-        Lens("PINHOLE", 300, 220, (370.0, 370.0, 150.0, 110.0)),
+        ColmapCamera("SIMPLE_RADIAL", 320, 240, (380.0, 160.0, 120.0, -0.2)),
+        ColmapCamera("PINHOLE", 300, 220, (370.0, 370.0, 150.0, 110.0)),
     )
     mask = np.zeros((240, 320), np.uint8)
     mask[40:200, 60:280] = 255

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from modal_workers.nerf.poses.matching import FARTHEST_RAD, NORM, RATIO, matches
+from modal_workers.nerf.poses.descriptor_matching import FARTHEST_RAD, NORM, RATIO, match_descriptors
 
 Floats = NDArray[np.float32]
 
@@ -49,7 +49,7 @@ def test_matches_are_those_of_the_rule(seed: int, ones: int, others: int) -> Non
     other[again] = seen_again(rng, one[: len(again)], noise=rng.uniform(2, 14))
     # two that look the same are no match of either's
     other[-1], one[-1] = other[0], one[0]
-    found = matches(one, other)
+    found = match_descriptors(one, other)
     assert found.dtype == np.uint32
     assert [tuple(pair) for pair in found.tolist()] == by_the_rule(one, other), f"seed {seed}"
 
@@ -59,11 +59,11 @@ def test_more_rows_than_are_compared_at_once_give_the_same_as_any_order_of_them(
     one = descriptors(rng, 1500)
     places = rng.permutation(1500)
     other = seen_again(rng, one, 8)[places]
-    found = {(int(row), int(places[column])) for row, column in matches(one, other)}
+    found = {(int(row), int(places[column])) for row, column in match_descriptors(one, other)}
     assert len(found) > 1000
     assert all(row == column for row, column in found)
     shuffled = rng.permutation(1500)
-    again = {(int(shuffled[row]), int(places[column])) for row, column in matches(one[shuffled], other)}
+    again = {(int(shuffled[row]), int(places[column])) for row, column in match_descriptors(one[shuffled], other)}
     assert again == found
 
 
@@ -71,8 +71,8 @@ def test_sides_are_equal() -> None:
     rng = np.random.default_rng(8)
     one, other = descriptors(rng, 400), descriptors(rng, 500)
     other[:300] = seen_again(rng, one[:300], 10)
-    forth = {(int(row), int(column)) for row, column in matches(one, other)}
-    back = {(int(column), int(row)) for row, column in matches(other, one)}
+    forth = {(int(row), int(column)) for row, column in match_descriptors(one, other)}
+    back = {(int(column), int(row)) for row, column in match_descriptors(other, one)}
     assert forth == back
     assert forth
 
@@ -80,4 +80,4 @@ def test_sides_are_equal() -> None:
 def test_what_has_no_features_has_no_matches() -> None:
     none, some = np.zeros((0, 128), np.float32), descriptors(np.random.default_rng(1), 3)
     for one, other in [(none, some), (some, none), (none, none)]:
-        assert matches(one, other).shape == (0, 2)
+        assert match_descriptors(one, other).shape == (0, 2)

@@ -19,7 +19,7 @@ from contracts.errors import ErrorCode, SaccadeError
 from modal_workers.nerf.axis_conventions import OPENGL_FROM_OPENCV
 from modal_workers.nerf.params import NerfParams
 from modal_workers.nerf.poses import job
-from modal_workers.nerf.poses.colmap_files import Model, read_model
+from modal_workers.nerf.poses.colmap.model_files import SparseModel, read_model
 from modal_workers.nerf.poses.spec import PosesReport
 from modal_workers.runtime.context import Stopped
 from simulators.toy import photos as simulated
@@ -52,7 +52,7 @@ def done(shots: list[Shot], tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     return desk, job.run(PARAMS, desk)
 
 
-def colmap_of(desk: PosesDesk, folder: Path) -> Model:
+def colmap_of(desk: PosesDesk, folder: Path) -> SparseModel:
     folder.mkdir(exist_ok=True)
     for name in job.COLMAP:
         (folder / name).write_bytes(desk.saved[f"colmap/{name}"])

@@ -18,13 +18,13 @@ from PIL import Image
 
 from contracts.errors import ErrorCode, SaccadeError
 from modal_workers.gaussians.densification import splats_from_points
-from modal_workers.nerf.orbit import FILLED, Orbit, elevations_deg, focal_for
+from modal_workers.nerf.orbit import FILLED, CameraOrbit, elevations_deg, focal_for
 from modal_workers.nerf.params import BATCH_FRAMES, NerfParams
 from modal_workers.nerf.rendering import job
-from modal_workers.nerf.rendering.batch import checked, frames_of, named, spacing_error_deg, stored
+from modal_workers.nerf.rendering.batch import check_frame, frame_range, named_entries, read_part, spacing_error_deg
 from modal_workers.nerf.rendering.frames import Bytes, SplatFrames, decode_png, encode_png
 from modal_workers.nerf.rendering.spec import RenderingReport
-from modal_workers.nerf.scene import Scene
+from modal_workers.nerf.scene import TrainedScene
 from modal_workers.nerf.stored_zip import write_zip
 from tests.harness.vision.stage_context import Desk, Killed, MortalDesk
 
@@ -32,15 +32,15 @@ PARAMS = NerfParams(frames=48, elevations=4, frame_size_px=48)
 RADIUS = 0.2
 
 
-def ball(*, opacity: float = 0.97) -> Scene:
+def ball(*, opacity: float = 0.97) -> TrainedScene:
     """Give a ball whose colour is its direction."""
     generator = torch.Generator().manual_seed(5)
     ways = torch.nn.functional.normalize(torch.randn(400, 3, generator=generator), dim=1)
     splats = splats_from_points(ways * (RADIUS - 0.04), ways / 2 + 0.5, 0.02, opacity)
-    return Scene(RADIUS, 1.0, (10.0, 40.0), np.eye(4), splats)
+    return TrainedScene(RADIUS, 1.0, (10.0, 40.0), np.eye(4), splats)
 
 
-def desk_with(folder: Path, scene: Scene, shard: tuple[int, int] = (0, 1)) -> Desk:
+def desk_with(folder: Path, scene: TrainedScene, shard: tuple[int, int] = (0, 1)) -> Desk:
     folder.mkdir(parents=True, exist_ok=True)
     desk = Desk(folder, shard=shard)
     scene.save(desk.kept / "scene.npz")
@@ -53,7 +53,7 @@ def frames_in(path: Path) -> dict[str, bytes]:
 
 
 def test_an_orbit_is_even_rings_that_look_at_the_middle() -> None:
-    orbit = Orbit((5.0, 20.0, 35.0), 40, 1.3, 1.2, 64)
+    orbit = CameraOrbit((5.0, 20.0, 35.0), 40, 1.3, 1.2, 64)
     assert len(orbit) == 120
     for frame in range(120):
         pose = orbit.world_from_camera(frame)
@@ -73,9 +73,9 @@ def test_an_orbit_is_even_rings_that_look_at_the_middle() -> None:
 
 
 def test_a_frame_that_is_off_its_place_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    orbit = Orbit((5.0,), 40, 1.3, 1.2, 64)
-    right = Orbit.world_from_camera
-    monkeypatch.setattr(Orbit, "world_from_camera", lambda self, frame: right(self, frame - (frame == 7)))
+    orbit = CameraOrbit((5.0,), 40, 1.3, 1.2, 64)
+    right = CameraOrbit.world_from_camera
+    monkeypatch.setattr(CameraOrbit, "world_from_camera", lambda self, frame: right(self, frame - (frame == 7)))
     assert spacing_error_deg(orbit, range(40)) == pytest.approx(9.0)
 
 
@@ -94,9 +94,9 @@ def test_rings_go_over_what_was_photographed_unless_told_otherwise() -> None:
 def test_batches_cover_all_frames_once() -> None:
     params = NerfParams(frames=1440)
     assert params.batches == 10
-    every = [frame for batch in range(params.batches) for frame in frames_of(batch, params.frames)]
+    every = [frame for batch in range(params.batches) for frame in frame_range(batch, params.frames)]
     assert every == list(range(1440))
-    assert len(frames_of(1, BATCH_FRAMES + 5)) == 5
+    assert len(frame_range(1, BATCH_FRAMES + 5)) == 5
 
 
 def test_frames_are_straight_alpha_that_other_readers_see(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ class CountingFrames(SplatFrames):
 
     drawn: list[int]
 
-    def frames(self, orbit: Orbit, wanted: Iterable[int]) -> Iterator[tuple[int, Bytes]]:
+    def frames(self, orbit: CameraOrbit, wanted: Iterable[int]) -> Iterator[tuple[int, Bytes]]:
         for index, rgba in super().frames(orbit, wanted):
             self.drawn.append(index)
             yield index, rgba
@@ -159,7 +159,7 @@ class CountingFrames(SplatFrames):
 class DeskOfParts(MortalDesk):
     """Knows which frames were stored when it died."""
 
-    def stored(self) -> set[str]:
+    def read_part(self) -> set[str]:
         return {name for part in self.kept.glob("*_part_*.zip") for name in frames_in(part)}
 
 
@@ -230,31 +230,31 @@ def test_frames_on_which_nothing_solid_is_are_not_passed_on(tmp_path: Path) -> N
 
 
 def test_what_is_no_frame_is_told() -> None:
-    orbit = Orbit((5.0,), 40, 1.3, 1.2, 16)
+    orbit = CameraOrbit((5.0,), 40, 1.3, 1.2, 16)
     rgba = np.zeros((16, 16, 4), np.uint8)
     with pytest.raises(SaccadeError, match="nothing solid"):
-        checked(0, encode_png(rgba), orbit)
+        check_frame(0, encode_png(rgba), orbit)
     rgba[..., 3] = 255
     with pytest.raises(SaccadeError, match="no background"):
-        checked(0, encode_png(rgba), orbit)
+        check_frame(0, encode_png(rgba), orbit)
     rgba[0, 0, 3] = 0
-    assert checked(3, encode_png(rgba), orbit).azimuth_deg == 27.0
+    assert check_frame(3, encode_png(rgba), orbit).azimuth_deg == 27.0
     with pytest.raises(SaccadeError, match="not 16 x 16"):
-        checked(0, encode_png(rgba[:8]), orbit)
+        check_frame(0, encode_png(rgba[:8]), orbit)
     with pytest.raises(SaccadeError, match="not 16 x 16"):
-        checked(0, b"no picture", orbit)
+        check_frame(0, b"no picture", orbit)
     assert decode_png(b"no picture") is None
 
 
 def test_a_file_that_is_cut_off_is_not_trusted(tmp_path: Path) -> None:
-    orbit = Orbit((5.0,), 40, 1.3, 1.2, 16)
+    orbit = CameraOrbit((5.0,), 40, 1.3, 1.2, 16)
     rgba = np.zeros((16, 16, 4), np.uint8)
     rgba[4:8, 4:8] = 255
     path = tmp_path / "part.zip"
-    write_zip(path, named([(3, encode_png(rgba))]))
-    assert set(stored(path, orbit) or {}) == {3}
+    write_zip(path, named_entries([(3, encode_png(rgba))]))
+    assert set(read_part(path, orbit) or {}) == {3}
     path.write_bytes(path.read_bytes()[:-10])
-    assert stored(path, orbit) is None
+    assert read_part(path, orbit) is None
 
 
 def test_a_sphere_fits_in_the_frame() -> None:

@@ -19,15 +19,15 @@ from contracts.errors import ErrorCode, SaccadeError
 from modal_workers.gaussians.densification import splats_from_points
 from modal_workers.gaussians.ply import decode_ply
 from modal_workers.nerf.params import NerfParams
-from modal_workers.nerf.scene import Scene
+from modal_workers.nerf.scene import TrainedScene
 from modal_workers.nerf.training import job
-from modal_workers.nerf.training.checkpoint_file import load_state, save_state
+from modal_workers.nerf.training.checkpoints import load_state, save_state
 from modal_workers.nerf.training.dataset import read_dataset
-from modal_workers.nerf.training.exposure import Gains, vary
-from modal_workers.nerf.training.history import History
+from modal_workers.nerf.training.exposure import ExposureGains, exposure_varies
+from modal_workers.nerf.training.history import TrainingHistory
+from modal_workers.nerf.training.placement import find_placement
 from modal_workers.nerf.training.presets import schedule_for
-from modal_workers.nerf.training.segmentation.object_bounds import place
-from modal_workers.nerf.training.segmentation.object_segmentation import cut
+from modal_workers.nerf.training.segmentation.object_segmentation import segment_photo
 from modal_workers.nerf.training.spec import TrainingReport
 from modal_workers.nerf.training.splat_trainer import STATE, SplatTrainer
 from modal_workers.runtime.jobs.failure import classify
@@ -84,7 +84,7 @@ def test_the_object_is_cut_out_and_shown_from_where_no_photo_was_trained_on(plai
     assert [point.iteration for point in report.curve] == sorted({point.iteration for point in report.curve})
     assert report.curve[-1].psnr_db > report.curve[0].psnr_db + 1
 
-    scene = Scene.load(desk.kept / "scene.npz")
+    scene = TrainedScene.load(desk.kept / "scene.npz")
     middle = from_sfm(scene.sfm_from_scene)[:3, 3]
     assert np.linalg.norm(middle - CENTRE) < 0.03
     assert abs(np.cbrt(np.linalg.det(scene.sfm_from_scene[:3, :3])) / SCALE - DISTANCE) < 0.02
@@ -96,7 +96,7 @@ def test_the_object_is_cut_out_and_shown_from_where_no_photo_was_trained_on(plai
 def test_what_it_leaves_is_what_others_read(plain: Path, tmp_path: Path) -> None:
     desk = desk_with(tmp_path, plain)
     report = job.run(SMALL, desk)
-    scene = Scene.load(desk.kept / "scene.npz")
+    scene = TrainedScene.load(desk.kept / "scene.npz")
     assert scene.splats is not None
     assert len(decode_ply(desk.saved / "model/splat.ply")) == len(scene.splats) == report.splats
     config = json.loads((desk.saved / "model/config.json").read_text())
@@ -144,7 +144,7 @@ def test_given_masks_spare_the_first_fit_and_give_a_sharp_outline(masked: Path, 
     assert report.masks == "given"
     assert report.scene_psnr_db is None
     assert not (desk.kept / "training_masks.npz").exists()
-    scene = Scene.load(desk.kept / "scene.npz")
+    scene = TrainedScene.load(desk.kept / "scene.npz")
     assert scene.splats is not None
     from modal_workers.gaussians.camera import Camera
     from modal_workers.gaussians.rasterize import rasterize
@@ -173,7 +173,7 @@ def test_colours_sharpen_an_outline_that_the_splats_show_a_little_beside() -> No
     # what splats show: soft, moved by two pixels, and with specks that float far away
     shown = 1 / (1 + np.exp(np.hypot(rows - 47, columns - 48.3) - 26))
     shown[5:8, 5:8] = 0.9
-    mask = cut(shown.astype(np.float32), picture.clip(0, 255).astype(np.uint8), seed=3)
+    mask = segment_photo(shown.astype(np.float32), picture.clip(0, 255).astype(np.uint8), seed=3)
     assert mask[5:8, 5:8].max() == 0
     assert mask[44:52, 44:52].min() == 255
 
@@ -182,7 +182,7 @@ def test_colours_sharpen_an_outline_that_the_splats_show_a_little_beside() -> No
 
     assert overlap(mask > 127) > overlap(shown > 0.5) + 0.03
     assert overlap(mask > 127) > 0.95
-    assert cut(np.zeros((96, 96), np.float32), picture.astype(np.uint8)).max() == 0
+    assert segment_photo(np.zeros((96, 96), np.float32), picture.astype(np.uint8)).max() == 0
 
 
 def test_few_photos_are_all_trained_on_and_nothing_is_said_of_what_was_not_looked_at(tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_the_table_and_the_middle_are_found_whatever_the_coordinates_are(plain: 
     dataset = read_dataset(plain, 40)
     assert {max(view.camera.width_px, view.camera.height_px) for view in dataset.views} == {40}
     poses = np.stack([view.world_from_camera for view in dataset.views])
-    placed = place(poses, dataset.points)
+    placed = find_placement(poses, dataset.points)
     assert placed.table_z is not None
     assert abs(placed.table_z * DISTANCE + CENTRE[2]) < 0.003
     up = TURN.T @ placed.sfm_from_scene[:3, 2]
@@ -228,7 +228,9 @@ def test_the_table_and_the_middle_are_found_whatever_the_coordinates_are(plain: 
     first = placed.world_from_camera(poses[0])[:3, 3]
     assert first[0] > 0
     assert abs(first[1]) < 1e-9
-    no_table = place(poses, np.random.default_rng(3).normal(size=(400, 3)) * 1.5 + placed.sfm_from_scene[:3, 3])
+    no_table = find_placement(
+        poses, np.random.default_rng(3).normal(size=(400, 3)) * 1.5 + placed.sfm_from_scene[:3, 3]
+    )
     assert no_table.table_z is None
 
 
@@ -236,12 +238,12 @@ def test_cameras_that_all_look_the_same_way_are_told() -> None:
     poses = np.tile(np.eye(4), (8, 1, 1))
     poses[:, 0, 3] = np.arange(8)
     with pytest.raises(SaccadeError) as caught:
-        place(poses, np.zeros((50, 3)))
+        find_placement(poses, np.zeros((50, 3)))
     assert caught.value.code is ErrorCode.INPUT_UNREADABLE
 
 
 def test_a_photo_that_was_exposed_more_gets_its_gain_back() -> None:
-    gains = Gains(3, torch.zeros(1))
+    gains = ExposureGains(3, torch.zeros(1))
     light = torch.tensor([0.3, 0.5, 0.4])
     seen = [light, light * 1.5, light / 1.5]
     for number in range(1500):
@@ -250,8 +252,8 @@ def test_a_photo_that_was_exposed_more_gets_its_gain_back() -> None:
         gains.step(photo)
     ratio = (gains.factors(1) / gains.factors(2)).detach()
     assert torch.allclose(ratio, torch.full((3,), 2.25), rtol=0.05)
-    assert vary(torch.tensor([60.0, 120.0, 90.0]))
-    assert not vary(torch.tensor([100.0, 101.0, 99.0]))
+    assert exposure_varies(torch.tensor([60.0, 120.0, 90.0]))
+    assert not exposure_varies(torch.tensor([100.0, 101.0, 99.0]))
 
 
 def test_presets_are_the_device_s_and_what_the_user_sets_goes_first() -> None:
@@ -271,7 +273,7 @@ def test_state_comes_back_bit_by_bit(tmp_path: Path) -> None:
 
 
 def test_training_stops_when_held_out_photos_are_not_shown_better_any_more_and_gives_the_best() -> None:
-    history = History()
+    history = TrainingHistory()
     history.enter_object(10)
     splats = [
         splats_from_points(torch.full((3 + number, 3), float(number)), torch.zeros(3 + number, 3), 0.1, 0.5)
@@ -287,7 +289,7 @@ def test_training_stops_when_held_out_photos_are_not_shown_better_any_more_and_g
     assert stops == [False, False, False, False, True]
     assert history.stopped_early
     assert len(history.best(splats[7])) == len(splats[3]), "of 25.02 dB"
-    back = History()
+    back = TrainingHistory()
     back.restore(
         {name: torch.as_tensor(value) if name != "best" else value for name, value in history.state(1.0).items()}
     )

@@ -14,10 +14,16 @@ import torch
 
 from modal_workers.gaussians.camera import Camera
 from modal_workers.gaussians.densification import splats_from_points
-from modal_workers.nerf.training.fitting import Fit, Fitting, Target
-from modal_workers.nerf.training.initialization import seen_through
+from modal_workers.nerf.training.fitting import FitConfig, Fitting, TargetImage
 from modal_workers.nerf.training.segmentation.outline_agreement import outline_agreement
-from modal_workers.nerf.training.segmentation.table_model import Ground, doubted, ground_of, grown, look_at
+from modal_workers.nerf.training.segmentation.table_model import (
+    TableModel,
+    build_table_model,
+    compare_with_table,
+    grow_known_area,
+    mark_ambiguous_pixels,
+)
+from modal_workers.nerf.training.visibility import seen_through
 from tests.harness.vision.ray_traced_capture import BOX_HALF, _pattern, ring, surface_points, trace
 
 SIZE_PX = 96
@@ -30,14 +36,14 @@ def _one_thread() -> None:
 
 
 @pytest.fixture(scope="module")
-def photos() -> list[Target]:
+def photos() -> list[TargetImage]:
     """Photos with their true masks."""
     found = []
     for index, view in enumerate(ring(16, SIZE_PX)):
         picture, coverage = trace(view)
         half = SIZE_PX / 2
         found.append(
-            Target(
+            TargetImage(
                 Camera(SIZE_PX, SIZE_PX, view.focal_px, view.focal_px, half, half),
                 torch.from_numpy(np.linalg.inv(view.world_from_camera)).float(),
                 torch.from_numpy(picture),
@@ -49,25 +55,25 @@ def photos() -> list[Target]:
 
 
 @pytest.fixture(scope="module")
-def ground(photos: list[Target]) -> Ground:
-    return ground_of(photos, RADIUS, 0.0)
+def ground(photos: list[TargetImage]) -> TableModel:
+    return build_table_model(photos, RADIUS, 0.0)
 
 
-def mask_of(target: Target) -> np.ndarray:
+def mask_of(target: TargetImage) -> np.ndarray:
     assert target.mask is not None
     return target.mask[..., 0].numpy() > 127
 
 
-def remasked(target: Target, mask: np.ndarray) -> Target:
+def remasked(target: TargetImage, mask: np.ndarray) -> TargetImage:
     return replace(target, mask=torch.from_numpy(mask[..., None].astype(np.uint8) * 255))
 
 
-def places(ground: Ground) -> np.ndarray:
+def places(ground: TableModel) -> np.ndarray:
     side = ((np.arange(len(ground.known)) + 0.5) / len(ground.known) * 2 - 1) * ground.radius
     return np.stack([*np.meshgrid(side, side), np.zeros(ground.known.shape)], -1)
 
 
-def test_the_table_has_its_colours_and_is_not_known_where_the_object_stands(ground: Ground) -> None:
+def test_the_table_has_its_colours_and_is_not_known_where_the_object_stands(ground: TableModel) -> None:
     at = places(ground)
     true = _pattern(at, 23.0, (0.55, 0.48, 0.4)) * 255
     beside = (np.abs(at[..., :2]) > BOX_HALF[:2] + 0.03).any(-1) & (np.hypot(at[..., 0], at[..., 1]) < 0.3)
@@ -77,16 +83,20 @@ def test_the_table_has_its_colours_and_is_not_known_where_the_object_stands(grou
     assert np.abs(ground.colours - true)[beside & ground.known].mean() < 2
 
 
-def test_photos_that_were_exposed_differently_agree_on_the_table(photos: list[Target], ground: Ground) -> None:
+def test_photos_that_were_exposed_differently_agree_on_the_table(photos: list[TargetImage], ground: TableModel) -> None:
     gains = np.random.default_rng(5).uniform(0.6, 1.2, len(photos))
     exposed = [
         replace(target, picture=(target.picture.float() * gain).clamp(0, 255).to(torch.uint8))
         for target, gain in zip(photos, gains, strict=True)
     ]
-    found = ground_of(exposed, RADIUS, 0.0)
+    found = build_table_model(exposed, RADIUS, 0.0)
     assert (found.known & ground.known).sum() > 0.97 * ground.known.sum()
-    before = doubted(ground, remasked(photos[3], cv2.dilate(mask_of(photos[3]).astype(np.uint8), np.ones((5, 5))) > 0))
-    after = doubted(found, remasked(exposed[3], cv2.dilate(mask_of(photos[3]).astype(np.uint8), np.ones((5, 5))) > 0))
+    before = mark_ambiguous_pixels(
+        ground, remasked(photos[3], cv2.dilate(mask_of(photos[3]).astype(np.uint8), np.ones((5, 5))) > 0)
+    )
+    after = mark_ambiguous_pixels(
+        found, remasked(exposed[3], cv2.dilate(mask_of(photos[3]).astype(np.uint8), np.ones((5, 5))) > 0)
+    )
     assert before.opened is not None
     assert after.opened is not None
     assert ((before.opened > 127) == (after.opened > 127)).float().mean() > 0.98
@@ -98,46 +108,48 @@ def test_what_is_known_grows_where_colours_go_on_and_stops_at_an_edge() -> None:
     disc = np.hypot(rows - 20, columns - 30) < 6
     colours[disc] = (30, 60, 190)
     sure = columns < 5
-    known = grown(colours, np.ones((40, 40), bool), sure)
+    known = grow_known_area(colours, np.ones((40, 40), bool), sure)
     assert known[~cv2.dilate(disc.astype(np.uint8), np.ones((5, 5))).astype(bool)].all()
     assert known[disc].mean() < 0.1
-    wall = grown(colours, columns != 10, sure)
+    wall = grow_known_area(colours, columns != 10, sure)
     assert not wall[:, 14:].any(), "nor over places on which photos do not agree"
 
 
 def test_a_mask_that_is_too_large_is_open_and_one_that_is_too_small_gets_its_object_back(
-    photos: list[Target], ground: Ground
+    photos: list[TargetImage], ground: TableModel
 ) -> None:
     opened_beside, opened_inside, regained = [], [], []
     for target in photos:
         true = mask_of(target)
         wide = cv2.dilate(true.astype(np.uint8), np.ones((9, 9))) > 0
-        found = doubted(ground, remasked(target, wide))
+        found = mark_ambiguous_pixels(ground, remasked(target, wide))
         assert found.opened is not None
         opened = found.opened[..., 0].numpy() > 127
-        look = look_at(ground, target)
+        look = compare_with_table(ground, target)
         assert look is not None
         table = look.known & wide & ~cv2.dilate(true.astype(np.uint8), np.ones((3, 3))).astype(bool)
         opened_beside.append(opened[table].mean())
         opened_inside.append(opened[true].mean())
         low = true.copy()
         low[np.flatnonzero(true.any(1))[-2] :] = False  # two rows of the foot are missing
-        found = doubted(ground, remasked(target, low))
+        found = mark_ambiguous_pixels(ground, remasked(target, low))
         regained.append(mask_of(found)[true & ~low].mean())
     assert np.mean(opened_beside) > 0.9
     assert np.mean(opened_inside) < 0.1
     assert np.mean(regained) > 0.7
 
 
-def test_a_photo_that_shows_another_table_is_left_as_it_was(photos: list[Target], ground: Ground) -> None:
+def test_a_photo_that_shows_another_table_is_left_as_it_was(photos: list[TargetImage], ground: TableModel) -> None:
     noise = torch.from_numpy(np.random.default_rng(2).integers(0, 255, (SIZE_PX, SIZE_PX, 3)).astype(np.uint8))
     strange = replace(photos[0], picture=noise)
-    assert doubted(ground, strange) is strange
+    assert mark_ambiguous_pixels(ground, strange) is strange
 
 
-def test_points_in_a_gap_are_seen_through_and_those_of_the_object_are_not(photos: list[Target], ground: Ground) -> None:
+def test_points_in_a_gap_are_seen_through_and_those_of_the_object_are_not(
+    photos: list[TargetImage], ground: TableModel
+) -> None:
     wide = [
-        doubted(ground, remasked(one, cv2.dilate(mask_of(one).astype(np.uint8), np.ones((13, 13))) > 0))
+        mark_ambiguous_pixels(ground, remasked(one, cv2.dilate(mask_of(one).astype(np.uint8), np.ones((13, 13))) > 0))
         for one in photos
     ]
     points, _ = surface_points(600)
@@ -161,8 +173,8 @@ def test_splats_go_where_the_table_alone_explains_the_photo() -> None:
     )
 
     def opacity(opened: torch.Tensor | None) -> float:
-        target = Target(camera, pose, picture, full, 0, opened, None if opened is None else picture)
-        fitting = Fitting(splats, [target], Fit(200, 60, 0))
+        target = TargetImage(camera, pose, picture, full, 0, opened, None if opened is None else picture)
+        fitting = Fitting(splats, [target], FitConfig(200, 60, 0))
         for _ in range(60):
             fitting.step()
         return float(fitting.splats.detach().logit_opacities.sigmoid().mean())
@@ -171,7 +183,7 @@ def test_splats_go_where_the_table_alone_explains_the_photo() -> None:
     assert opacity(None) > 0.6
 
 
-def test_an_outline_that_is_wrong_is_known_without_the_truth(photos: list[Target], ground: Ground) -> None:
+def test_an_outline_that_is_wrong_is_known_without_the_truth(photos: list[TargetImage], ground: TableModel) -> None:
     points, colours = surface_points(24000)
     chosen = points[:, 2] > 0.004
     at, colour = torch.from_numpy(points[chosen]).float(), torch.from_numpy(colours[chosen] / 255).float()

@@ -1,0 +1,1 @@
+"""The pre-flight checks: image quality, overlap of the photos, and the verdict."""

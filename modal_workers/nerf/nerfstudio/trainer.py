@@ -1,0 +1,195 @@
+"""Trains nerfstudio's nerfacto by its own programs in its own environment; our poses go in, a folder comes out."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import time
+import zipfile
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from modal_workers.nerf.nerfstudio.commands import (
+    SAVE_EVERY,
+    evaluate_command,
+    iterations,
+    models_folder,
+    require_nerfstudio,
+    run_folder,
+    run_program,
+    train_command,
+)
+from modal_workers.nerf.nerfstudio.dataset_folder import write_folder
+from modal_workers.nerf.nerfstudio.settings import NerfstudioSettings
+from modal_workers.nerf.params import NerfParams
+from modal_workers.nerf.scene import TrainedScene
+from modal_workers.nerf.stored_zip import write_zip
+from modal_workers.nerf.training.dataset import Dataset, read_dataset
+from modal_workers.nerf.training.placement import Placement, find_placement
+from modal_workers.nerf.training.spec import TrainingReport
+from modal_workers.nerf.training.trainer import TrainingOutcome
+from modal_workers.runtime.context import StageContext
+
+STATE: Final = "nerfstudio_state.zip"
+MODEL: Final = "nerfstudio.zip"
+_HELD_OUT_EVERY: Final = 8
+#: Photos are opened at this size only to see which there are.
+_GLANCE_PX: Final = 64
+_TABLE_GAP: Final = 0.015
+_STILL_S: Final = 1.0
+_ENOUGH: Final = 30
+#: What nerfstudio prints of every tenth step: the step, and how far that is.
+_STEP: Final = re.compile(r"^\s*(\d+) \((\d+(?:\.\d+)?)%\)")
+
+
+class NerfstudioTrainer:
+    """A ``Trainer``; it goes on from nerfstudio's own newest checkpoint."""
+
+    def __init__(self, settings: NerfstudioSettings | None = None) -> None:
+        self._settings = settings or NerfstudioSettings()
+
+    def train(self, dataset: Path, params: NerfParams, context: StageContext) -> TrainingOutcome:
+        """Train on ``dataset.zip``.
+
+        Raises:
+            SaccadeError: BACKEND_NOT_INSTALLED, OUT_OF_MEMORY, WORKER_BROKEN; INVALID_PARAMETER, masks are missing.
+        """
+        home, work = self._settings.home, self._settings.work
+        require_nerfstudio(home)
+        began_s = time.monotonic()
+        data, runs = work / "data", work / "runs"
+        masked = write_folder(dataset, data, params)
+        resumed = _resume(context.checkpoint(STATE), runs)
+        kept = newest_step(runs)
+        total = iterations(params)
+        if kept < total - 1:
+            keeper = _Keeper(runs, context, kept)
+            for line in run_program(train_command(home, data, runs, params, resume=resumed), work, keeper.tick):
+                if (found := _STEP.match(line)) is not None:
+                    keeper.step = int(found[1])
+                    context.progress(min(0.97, 0.97 * keeper.step / total), f"nerfacto: {keeper.step} of {total}")
+        psnr, ssim = _scores(home, runs, work, context)
+        model = context.scratch / MODEL
+        pack_run(run_folder(runs), model)
+        photos = read_dataset(dataset, _GLANCE_PX)
+        views = photos.views
+        placed = find_placement(np.stack([view.world_from_camera for view in views]), photos.points, seed=params.seed)
+        scene = _scene(placed, params, photos)
+        report = TrainingReport(
+            backend="nerfstudio",
+            device="cuda",
+            preset=params.preset,
+            photos=len(views) - len(views[::_HELD_OUT_EVERY]),
+            held_out=len(views[::_HELD_OUT_EVERY]),
+            training_size_px=max(max(_size(data, name)) for name in sorted((data / "images").iterdir())[:1]),
+            iterations=total,
+            iterations_asked=total,
+            stopped_early=False,
+            splats=0,
+            psnr_db=psnr if masked else None,
+            ssim=ssim if masked else None,
+            scene_psnr_db=None if masked else psnr,
+            masks="given" if masked else "none",
+            table_found=placed.table_z is not None,
+            object_radius=round(scene.radius, 4),
+            seconds=round(time.monotonic() - began_s, 1),
+            resumed=int(resumed),
+        )
+        return TrainingOutcome(scene, report, model)
+
+
+class _Keeper:
+    """Keeps nerfstudio's newest checkpoint for the next run, once it is written out."""
+
+    def __init__(self, runs: Path, context: StageContext, kept: int) -> None:
+        self._runs, self._context, self._kept = runs, context, kept
+        self._seen: tuple[int, int] = (-1, 0)
+        self._seen_s = time.monotonic()
+        self.step = 0
+
+    def tick(self) -> None:
+        """Look for a newer checkpoint; one that does not grow any more is whole."""
+        newest = newest_step(self._runs)
+        if newest <= self._kept:
+            return
+        seen = newest, _bytes(models_folder(self._runs) / f"step-{newest:09d}.ckpt")
+        if seen != self._seen:
+            self._seen, self._seen_s = seen, time.monotonic()
+        elif time.monotonic() - self._seen_s >= _STILL_S and (run_folder(self._runs) / "config.yml").exists():
+            path = self._context.scratch / STATE
+            pack_run(run_folder(self._runs), path)
+            self._context.keep(path, STATE)
+            self._kept = newest
+
+
+def _bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # a newer one has taken its place
+        return 0
+
+
+def newest_step(runs: Path) -> int:
+    """Give the step of nerfstudio's newest checkpoint; -1 where there is none."""
+    steps = [int(path.stem.removeprefix("step-")) for path in models_folder(runs).glob("step-*.ckpt")]
+    return max(steps, default=-1)
+
+
+def pack_run(folder: Path, path: Path) -> None:
+    """Write a run's configuration and newest checkpoint into one zip."""
+    newest = max((folder / "nerfstudio_models").glob("step-*.ckpt"), default=None)
+    files = (folder / "config.yml", folder / "dataparser_transforms.json", newest)
+    found = [file for file in files if file is not None and file.exists()]
+    write_zip(path, ((file.relative_to(folder).as_posix(), file) for file in found))
+
+
+def unpack_run(path: Path, runs: Path) -> None:
+    """Put a run back where its configuration says that it is."""
+    folder = run_folder(runs)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(folder)  # our own file, and zipfile keeps names inside of the folder
+
+
+def _resume(kept: Path | None, runs: Path) -> bool:
+    shutil.rmtree(runs, ignore_errors=True)
+    if kept is None:
+        return False
+    unpack_run(kept, runs)
+    return newest_step(runs) >= SAVE_EVERY
+
+
+def _scores(home: Path, runs: Path, work: Path, context: StageContext) -> tuple[float, float]:
+    output = work / "scores.json"
+    for _ in run_program(evaluate_command(home, runs, output), work, lambda: context.progress(0.98, "held-out photos")):
+        pass
+    results = json.loads(output.read_text(encoding="utf-8"))["results"]
+    return round(float(results["psnr"]), 3), round(float(results["ssim"]), 4)
+
+
+def _scene(placed: Placement, params: NerfParams, photos: Dataset) -> TrainedScene:
+    """Find the object by its points: nerfacto has no pieces that could be counted. Where there are few, the sphere."""
+    points = placed.points(photos.points)
+    gap = -np.inf if placed.table_z is None else placed.table_z + _TABLE_GAP
+    points = points[(np.linalg.norm(points, axis=1) < params.crop_radius) & (points[:, 2] > gap)]
+    middle, radius = np.zeros(3), params.crop_radius
+    if len(points) >= _ENOUGH:
+        low, high = np.percentile(points, [2, 98], axis=0)
+        middle = (low + high) / 2
+        radius = min(radius, 1.15 * float(np.percentile(np.linalg.norm(points - middle, axis=1), 98)))
+    moved = np.eye(4)
+    moved[:3, 3] = middle
+    centres = [placed.world_from_camera(view.world_from_camera)[:3, 3] - middle for view in photos.views]
+    distance = float(np.median(np.linalg.norm(centres, axis=1)))
+    floor = None if placed.table_z is None else placed.table_z - float(middle[2])
+    return TrainedScene(radius, distance, placed.elevations_deg, placed.sfm_from_scene @ moved, None, floor)
+
+
+def _size(data: Path, picture: Path) -> tuple[int, int]:
+    told = json.loads((data / "transforms.json").read_text(encoding="utf-8"))
+    frame = next(one for one in told["frames"] if one["file_path"].endswith(picture.name))
+    return int({**told, **frame}["w"]), int({**told, **frame}["h"])

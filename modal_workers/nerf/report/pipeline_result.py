@@ -1,0 +1,73 @@
+"""Turns what the stages have told into the pipeline's result. Pure."""
+
+from __future__ import annotations
+
+from modal_workers.nerf.report.stage_costs import totals
+from modal_workers.nerf.report.stage_reports import StageReports
+from modal_workers.nerf.result import FramesFigures, ModelFigures, NerfResult, PosesFigures, StageFigures
+
+
+def result_of(story: StageReports, stages: tuple[StageFigures, ...]) -> NerfResult:
+    """Give the figures that stand in ``job.succeeded``."""
+    capture, summed = story.capture, totals(stages)
+    return NerfResult(
+        verdict=capture.verdict.accept,
+        score=capture.verdict.score,
+        reasons=tuple(reason.code for reason in capture.verdict.reasons),
+        photos_sent=capture.sent,
+        photos_used=capture.photos,
+        spared_usd=capture.spared_usd,
+        poses=_poses(story),
+        model=_model(story),
+        frames=_frames(story),
+        stages=stages,
+        estimated_s=summed.estimated_s,
+        actual_s=summed.actual_s,
+        estimated_usd=summed.estimated_usd,
+        actual_usd=summed.actual_usd,
+        keep_hours=story.params.keep_hours,
+    )
+
+
+def _poses(story: StageReports) -> PosesFigures | None:
+    poses = story.poses
+    if poses is None:
+        return None
+    return PosesFigures(
+        photos_registered=poses.photos_registered,
+        photos_given=poses.photos_given,
+        reprojection_error_px=poses.reprojection_error_px,
+        points=poses.points,
+        elevation_min_deg=poses.elevation_min_deg,
+        elevation_max_deg=poses.elevation_max_deg,
+    )
+
+
+def _model(story: StageReports) -> ModelFigures | None:
+    training = story.training
+    if training is None:
+        return None
+    return ModelFigures(
+        backend=training.backend,
+        device=training.device,
+        splats=training.splats,
+        iterations=training.iterations,
+        held_out=training.held_out,
+        psnr_db=training.psnr_db,
+        ssim=training.ssim,
+        outline_agreement=training.outline_agreement,
+        outline_doubtful=training.outline_doubtful,
+    )
+
+
+def _frames(story: StageReports) -> FramesFigures | None:
+    if not story.renderings:
+        return None
+    return FramesFigures(
+        frames=story.params.frames,
+        verified=sum(one.frames for one in story.renderings),
+        size_px=story.params.frame_size_px,
+        elevations_deg=story.renderings[0].elevations_deg,
+        azimuths=story.params.azimuths,
+        batches=len(story.renderings),
+    )

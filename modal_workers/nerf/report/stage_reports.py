@@ -1,0 +1,98 @@
+"""What the earlier stages have left about themselves, read once: reports, cameras, and what it all took."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contracts.errors import ErrorCode, SaccadeError
+from modal_workers.nerf.capture.spec import CaptureReport
+from modal_workers.nerf.orbit import elevations_deg
+from modal_workers.nerf.params import NerfParams
+from modal_workers.nerf.poses.spec import PosesReport
+from modal_workers.nerf.rendering.spec import RenderingReport
+from modal_workers.nerf.training.spec import TrainingReport
+from modal_workers.runtime.context import StageContext
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SceneDimensions:
+    """The trained scene's measures, in its own unit."""
+
+    radius: float
+    distance: float
+    elevations_deg: tuple[float, ...]
+    has_splats: bool
+
+
+@dataclass(frozen=True)
+class StageReports:
+    """All that is known; later stages are None where they were not run."""
+
+    params: NerfParams
+    capture: CaptureReport
+    poses: PosesReport | None = None
+    training: TrainingReport | None = None
+    renderings: tuple[RenderingReport, ...] = ()
+    #: Places [N, 3] of the cameras, in the poses' own frame (z up, median distance 1).
+    cameras: Floats = field(default_factory=lambda: np.zeros((0, 3)))
+    shape: SceneDimensions | None = None
+
+    @property
+    def modelled(self) -> bool:
+        """Tell whether there are frames."""
+        return bool(self.renderings)
+
+
+def read_stage_reports(params: NerfParams, context: StageContext) -> StageReports:
+    """Read everything that the stages before this one have left.
+
+    Raises:
+        SaccadeError: INTERNAL, a stage that must have run has left nothing.
+    """
+    capture = CaptureReport.model_validate(_index(_needed(context, "capture.zip"))["report"])
+    if params.preflight_only:
+        return StageReports(params, capture)
+    poses = PosesReport.model_validate_json(_needed(context, "poses.json").read_bytes())
+    training = TrainingReport.model_validate_json(_needed(context, "training.json").read_bytes())
+    names = [f"rendering_{shard:03d}.json" for shard in range(params.batches)]
+    renderings = tuple(RenderingReport.model_validate_json(_needed(context, name).read_bytes()) for name in names)
+    cameras = _cameras(_needed(context, "dataset.zip"))
+    shape = _shape(params, _needed(context, "scene.npz"))
+    return StageReports(params, capture, poses, training, renderings, cameras, shape)
+
+
+def _needed(context: StageContext, name: str) -> Path:
+    path = context.checkpoint(name)
+    if path is None:
+        raise SaccadeError(ErrorCode.INTERNAL, f"The stages before this one have left no {name}.")
+    return path
+
+
+def _index(path: Path) -> dict[str, Any]:
+    with zipfile.ZipFile(path) as archive:
+        found: dict[str, Any] = json.loads(archive.read("capture.json"))
+        return found
+
+
+def _cameras(path: Path) -> Floats:
+    with zipfile.ZipFile(path) as archive:
+        frames = json.loads(archive.read("transforms.json"))["frames"]
+    return np.array([np.array(frame["transform_matrix"], np.float64)[:3, 3] for frame in frames]).reshape(-1, 3)
+
+
+def _shape(params: NerfParams, path: Path) -> SceneDimensions:
+    """Read the measures alone: they need no PyTorch."""
+    with np.load(path, allow_pickle=False) as arrays:
+        low, high = (float(angle) for angle in arrays["captured_elevations_deg"])
+        rings = elevations_deg(params, (low, high))
+        has_splats = any(name.startswith("splats.") for name in arrays.files)
+        return SceneDimensions(float(arrays["radius"]), float(arrays["distance"]), rings, has_splats)
