@@ -32,8 +32,8 @@ from kit.settings import NatsSettings
 from modal_workers.gaussians.ply import encode_ply, encode_splat
 from modal_workers.gaussians.ply_prefix import prefix
 from modal_workers.gaussians.splats import Splats
-from modal_workers.runtime.sessions.telemetry_source import OwnConsumers
-from modal_workers.runtime.sessions.telemetry_tail import Recorded, TelemetryTail
+from modal_workers.runtime.sessions.telemetry_source import DirectTelemetrySource
+from modal_workers.runtime.sessions.telemetry_tail import TelemetryMessage, TelemetryTail
 from tests.harness.servers.embedded import EmbeddedNats
 from tests.harness.sessions.robot_server import NAMES, SESSION, pose
 
@@ -112,10 +112,10 @@ async def _by_core(client: Client, hear: Callable[[bytes], None]) -> Callable[[]
 async def _by_tail(client: Client, hear: Callable[[bytes], None]) -> Callable[[], object]:
     found = await client.jetstream().stream_info("TELEMETRY")
 
-    def on_recorded(recorded: Recorded) -> None:
+    def on_recorded(recorded: TelemetryMessage) -> None:
         hear(recorded.body)
 
-    tail = TelemetryTail(OwnConsumers(client, telemetry_subject("local", SESSION, "*")), on_recorded)
+    tail = TelemetryTail(DirectTelemetrySource(client, telemetry_subject("local", SESSION, "*")), on_recorded)
     task = asyncio.ensure_future(tail.run(found.state.last_seq))
     await asyncio.sleep(0.5)
 

@@ -33,8 +33,8 @@ from saccade_robot import Scale, Session, Streamer, Target, now_s, open_session
 
 from kit.bus.connection import connect
 from kit.settings import NatsSettings
-from modal_workers.runtime.sessions.telemetry_source import OwnConsumers
-from modal_workers.runtime.sessions.telemetry_tail import Recorded, TelemetryTail
+from modal_workers.runtime.sessions.telemetry_source import DirectTelemetrySource
+from modal_workers.runtime.sessions.telemetry_tail import TelemetryMessage, TelemetryTail
 from tests.harness.servers.embedded import HOST, EmbeddedNats, EmbeddedS3, free_port, wait_for_port
 from tests.harness.sessions.robot_server import NAMES, pose
 
@@ -166,7 +166,7 @@ async def _read(settings: NatsSettings, most: int, pipe: Connection) -> tuple[in
     seen: dict[str, bytearray] = {}
     batches = 0
 
-    def on_recorded(recorded: Recorded) -> None:
+    def on_recorded(recorded: TelemetryMessage) -> None:
         nonlocal batches
         batches += 1
         batch = json.loads(recorded.body)
@@ -175,7 +175,7 @@ async def _read(settings: NatsSettings, most: int, pipe: Connection) -> tuple[in
             marks[sample[0]] = min(2, marks[sample[0]] + 1)
 
     client = await connect(settings, "reader")
-    tail = TelemetryTail(OwnConsumers(client, "saccade.tele.local.session.*.joints"), on_recorded)
+    tail = TelemetryTail(DirectTelemetrySource(client, "saccade.tele.local.session.*.joints"), on_recorded)
     following = asyncio.ensure_future(tail.run())
     pipe.send("ready")
     while not pipe.poll():

@@ -21,7 +21,7 @@ from cli.progress_bar import ProgressCallback, format_size
 from cli.sessions.mcap_schemas import COUNTS, JOINTS, NATIVE_JOINTS, PICTURE, VERDICT
 from contracts.events.session import SessionFrameAcked
 from contracts.telemetry import JointBatch
-from modal_workers.runtime.sessions.clocks import Clocks
+from modal_workers.runtime.sessions.clock_offsets import ClockOffsets
 from modal_workers.runtime.sessions.frame import read_frame
 
 _BILLION: Final = 1_000_000_000
@@ -55,7 +55,7 @@ class McapSessionFile:
     def __init__(self, stream: IO[bytes], session: SessionView, frames_missing: int = 0) -> None:
         """Begin the file."""
         self.exported = ExportSummary(frames_missing=frames_missing)
-        self._clocks = Clocks()
+        self._clocks = ClockOffsets()
         self._channels: dict[str, int] = {}
         self._schemas: dict[str, int] = {}
         self._mcap = Writer(stream, compression=CompressionType.ZSTD)
@@ -90,15 +90,15 @@ class McapSessionFile:
         stored_at_s = recorded.stored_at_ns / _BILLION
         frame = read_frame(recorded.headers, recorded.body, sequence=recorded.sequence, arrived_at_s=stored_at_s)
         source = f"frames {frame.source}"
-        self._clocks.heard(source, captured_at_s=frame.sent_at_s, arrived_at_s=stored_at_s, stated=frame.clock)
-        if frame.refused is not None:
+        self._clocks.observe(source, captured_at_s=frame.sent_at_s, arrived_at_s=stored_at_s, stated=frame.clock)
+        if frame.refusal_reason is not None:
             self.exported.refused += 1
             return
         offset_s = self._clocks.offset_s(source)
         message = {
             "frame_id": frame.source,
-            "data": base64.b64encode(frame.picture).decode(),
-            "format": _format(recorded.headers.get("Content-Type", ""), frame.picture),
+            "data": base64.b64encode(frame.image).decode(),
+            "format": _format(recorded.headers.get("Content-Type", ""), frame.image),
             **_sent(frame.seq, frame.sent_at_s, offset_s),
         }
         at_ns = _at_ns(frame.sent_at_s + offset_s, recorded.stored_at_ns)
@@ -111,7 +111,7 @@ class McapSessionFile:
         batch = JointBatch.model_validate_json(recorded.body)
         source, stored_ns = f"joints {batch.source}", recorded.stored_at_ns
         newest_s = max(sample.captured_at_s for sample in batch.samples)
-        self._clocks.heard(
+        self._clocks.observe(
             source, captured_at_s=newest_s, arrived_at_s=stored_ns / _BILLION, stated=batch.clock
         )  # fmt: skip
         offset_s = self._clocks.offset_s(source)

@@ -10,7 +10,7 @@ import torch
 
 from modal_workers.gaussians.ply import encode_ply
 from modal_workers.live_splat.splat_model import LiveModel
-from modal_workers.runtime.sessions.frame import Frame
+from modal_workers.runtime.sessions.frame import SessionFrame
 from modal_workers.runtime.sessions.live_context import LiveContext
 
 _PLY: Final = "application/octet-stream"
@@ -42,7 +42,7 @@ class SplatExporter:
         """Take note of how long a step of training took."""
         self._step_s += 0.1 * (took_s - self._step_s)
 
-    def show(self, model: LiveModel, frame: Frame | None) -> None:
+    def show(self, model: LiveModel, frame: SessionFrame | None) -> None:
         """Show how far the model is; its score and a new version for viewers when it is time."""
         now_s = time.monotonic()
         if not len(model.splats):
@@ -56,7 +56,7 @@ class SplatExporter:
             self._published_s, self._published_steps = now_s, model.steps
             self._publish(model)
         newest = _world_from_camera(model, len(model.keyframes) - 1)
-        self._context.show(self._all(model) | {"world_from_camera": newest}, frame=frame)
+        self._context.report(self._all(model) | {"world_from_camera": newest}, frame=frame)
 
     def export(self, model: LiveModel) -> None:
         """Leave a chunk, and the state with it that a later run goes on from."""

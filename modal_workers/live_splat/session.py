@@ -17,7 +17,7 @@ from modal_workers.live_splat.frame_image import FrameDecoder, FrameImage
 from modal_workers.live_splat.kinematics import SO101
 from modal_workers.live_splat.spec import LiveSplatParams, LiveSplatResult
 from modal_workers.live_splat.splat_model import LiveModel
-from modal_workers.runtime.sessions.frame import Frame
+from modal_workers.runtime.sessions.frame import SessionFrame
 from modal_workers.runtime.sessions.live_context import LiveContext
 
 _FEWEST_STEPS: Final = 2
@@ -46,7 +46,7 @@ class LiveSplatSession:
         self._pictures = FrameDecoder(params)
         self._exhibit = SplatExporter(context)
         self._model: LiveModel | None = None
-        self._restored = context.restored()
+        self._restored = context.saved_state()
         self._idle_steps = self._since_chunk = 0
 
     def run(self) -> LiveSplatResult:
@@ -55,7 +55,7 @@ class LiveSplatSession:
         while not context.ending:
             if context.take_reset():
                 self._begin_anew()
-            frame = context.frame(0.0 if self._may_idle() else 0.05)
+            frame = context.next_frame(0.0 if self._may_idle() else 0.05)
             if frame is not None:
                 self._take(frame)
             elif self._may_idle():
@@ -65,9 +65,9 @@ class LiveSplatSession:
                 self._exhibit.show(self._model, frame)
         return self._finish()
 
-    def _take(self, frame: Frame) -> None:
+    def _take(self, frame: SessionFrame) -> None:
         try:
-            picture = self._pictures.read(frame.picture)
+            picture = self._pictures.read(frame.image)
             joints = self._context.joints_at(frame)
             if joints is None:
                 raise SaccadeError(ErrorCode.JOINTS_MISSING)
@@ -75,7 +75,7 @@ class LiveSplatSession:
         except SaccadeError as error:
             self._context.reject(frame, error.code)
             return
-        idle_steps, recorded = self._idle_steps, frame.recorded
+        idle_steps, recorded = self._idle_steps, frame.recorded_ack
         if recorded is not None:  # what was done before it is done again, no more and no less
             idle_steps = recorded.idle_steps or 0
             for _ in range(idle_steps - self._idle_steps):
@@ -119,7 +119,7 @@ class LiveSplatSession:
     def _begin_anew(self) -> None:
         self._model, self._restored = None, None
         self._pictures, self._idle_steps, self._since_chunk = FrameDecoder(self._params), 0, 0
-        self._context.began_anew(self._exhibit.begin_anew())
+        self._context.save_after_reset(self._exhibit.begin_anew())
 
     def _finish(self) -> LiveSplatResult:
         """Leave the last chunk and the whole model."""
@@ -130,13 +130,13 @@ class LiveSplatSession:
                 self._idle_steps += 1
         if model is not None:
             self._exhibit.finish(model, chunk=bool(self._since_chunk or not context.chunks))
-        context.end(self._idle_steps)
+        context.finish(self._idle_steps)
         return self._result(model, self._exhibit.figures(model))
 
     def _result(self, model: LiveModel | None, figures: dict[str, Any]) -> LiveSplatResult:
         offsets = np.zeros(len(SO101.joint_names)) if model is None else model.poses.offsets_rad
         return LiveSplatResult(
-            reason=self._context.reason,
+            reason=self._context.stop_reason,
             chunks=self._context.chunks,
             totals=self._context.totals,
             figures=figures,

@@ -1,1 +1,1 @@
-"""What every worker runs inside: its context, events out, artifacts, checkpoints, the local runner."""
+"""Runtime that every worker runs inside: context, events, artifacts, checkpoints, worker process."""

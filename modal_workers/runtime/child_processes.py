@@ -1,4 +1,4 @@
-"""The worker's own process: what it may take, and that none of its children outlives it."""
+"""Memory limit of the worker process, and clean-up of its descendants."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 import psutil
 
 _PR_SET_CHILD_SUBREAPER = 36
-#: Beside what the job may take: stacks of native threads (8 MiB each) count as data too.
+#: Added to the job's limit: stacks of native threads (8 MiB each) count as data too.
 _ALLOWANCE_BYTES = 128 * 1024 * 1024
 
 
@@ -21,7 +21,7 @@ def adopt_orphans() -> None:
 
 
 def limit_memory(limit_bytes: int) -> None:
-    """Let allocations beyond the limit fail, as ``MemoryError``, instead of the machine running out.
+    """Make allocations beyond the limit fail with ``MemoryError`` before the machine runs out of memory.
 
     RLIMIT_DATA and not RLIMIT_AS: with OpenCV, PyAV and 16 idle threads loaded a process measured 136 MiB resident,
     276 MiB data and 1542 MiB address space, most of it reserved by malloc's arenas and never used.
@@ -33,14 +33,14 @@ def limit_memory(limit_bytes: int) -> None:
 
 
 def lift_memory_limit() -> None:
-    """Make room again for saying that there was none."""
+    """Remove the limit, so that the failure can be published."""
     if sys.platform == "linux":
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
 
 
 def kill_descendants() -> None:
-    """End every process that the job has started and left running."""
+    """Kill every process that the job has started and left running."""
     for child in psutil.Process().children(recursive=True):
         try:
             child.send_signal(signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Which device a worker was really given: Modal may give a larger one than was asked for."""
+"""Actual GPU of a worker: Modal may provide a larger one than was requested."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from typing import Final
 
-#: What nvidia-smi calls a device, by the name that prices and ladders have for it; the first that fits.
+#: Product names of nvidia-smi, with the name in prices and ladders; the first match counts.
 _NAMES: Final = (
     (re.compile(r"\bT4\b"), "T4"),
     (re.compile(r"\bL40S\b"), "L40S"),
@@ -19,30 +19,30 @@ _NAMES: Final = (
     (re.compile(r"\bH100\b"), "H100"),
     (re.compile(r"\bB200\b"), "B200"),
 )
-_ANSWER_S: Final = 10.0
+_NVIDIA_SMI_TIMEOUT_S: Final = 10.0
 
 
-def name_of(product: str) -> str | None:
-    """Translate a product's name, ``NVIDIA A100-SXM4-80GB``; None for one that is not in the table."""
+def gpu_name(product: str) -> str | None:
+    """Return our name of a product (``NVIDIA A100-SXM4-80GB``); None for one that is not in the table."""
     return next((name for pattern, name in _NAMES if pattern.search(product)), None)
 
 
-def real_device(asked: str) -> str:
-    """Name the device of this machine; ``asked`` where that cannot be known.
+def actual_device(requested: str) -> str:
+    """Return the name of this machine's device; ``requested`` if it cannot be found out.
 
-    It is reported, and paid for as what was asked for: Modal does not charge for a larger one that it chose itself
+    It is reported but not billed: Modal charges the requested GPU where it chose a larger one itself
     (https://modal.com/docs/guide/gpu).
     """
-    if asked == "cpu" or shutil.which("nvidia-smi") is None:
-        return asked
+    if requested == "cpu" or shutil.which("nvidia-smi") is None:
+        return requested
     try:
-        told = subprocess.run(
-            ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"],  # noqa: S607 - where it lies is the image's
+        output = subprocess.run(
+            ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"],  # noqa: S607 - its folder depends on the image
             capture_output=True,
             text=True,
-            timeout=_ANSWER_S,
+            timeout=_NVIDIA_SMI_TIMEOUT_S,
             check=True,
         ).stdout
     except (OSError, subprocess.SubprocessError):
-        return asked
-    return name_of(told.partition("\n")[0]) or asked
+        return requested
+    return gpu_name(output.partition("\n")[0]) or requested

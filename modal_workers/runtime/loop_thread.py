@@ -1,6 +1,6 @@
-"""A thread with an event loop of its own, so that the bus and the bucket go on while the job computes.
+"""Thread with an event loop of its own, so that bus and bucket I/O continues while the job computes.
 
-On Modal an application's own loop stands still between inputs (research: a background task ticked once in 2 s).
+On Modal the loop of an application is suspended between inputs (measured: a background task ran once in 2 s).
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
-from modal_workers.runtime.stop import Stop
+from modal_workers.runtime.stop import StopFlag
 
 T = TypeVar("T")
 
-#: How soon a waiting thread notices that the run was asked to stop.
-_LOOK_S: Final = 0.05
+#: Interval at which a waiting thread checks the stop flag.
+_CHECK_S: Final = 0.05
 
 
 class LoopThread:
-    """Runs coroutines for threads that have no loop."""
+    """Event loop for threads that have none."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
@@ -41,23 +41,23 @@ class LoopThread:
         """Start a coroutine on the loop."""
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
 
-    def wait(self, coroutine: Coroutine[Any, Any, T], stop: Stop | None = None) -> T:
-        """Run a coroutine on the loop and wait for what it gives.
+    def wait(self, coroutine: Coroutine[Any, Any, T], stop: StopFlag | None = None) -> T:
+        """Run a coroutine on the loop and return its result.
 
         Raises:
-            Stopped: the run was asked to stop meanwhile; the coroutine was cancelled.
+            Stopped: a stop was requested meanwhile; the coroutine was cancelled.
         """
         future = self.start(coroutine)
         while True:
             try:
-                return future.result(_LOOK_S)
+                return future.result(_CHECK_S)
             except TimeoutError:
-                if future.done():  # the coroutine's own
+                if future.done():  # raised by the coroutine itself
                     return future.result()
             except BaseException:
                 future.cancel()
                 raise
-            if stop is not None and stop.asked:
+            if stop is not None and stop.requested:
                 future.cancel()
                 stop.check()
 

@@ -1,7 +1,7 @@
-"""The body of every worker's Modal function: starts the worker as a child process and sees it, and all it began, off.
+"""Body of every worker's Modal function: runs the worker as a child process and kills all its descendants afterwards.
 
-The child is the one that a local executor starts, so that a crash, a lack of memory or a deaf job look the same in
-both. Here is no ``modal``: what only it knows is handed in.
+The child is the one that the local executor starts, so that a crash, out of memory or a job that ignores signals look
+the same in both. ``modal`` is not imported here: ``app.py`` passes what only Modal knows.
 """
 
 from __future__ import annotations
@@ -31,52 +31,52 @@ from kit.process_tree import MARK, kill, oom_kill_count, over_limit, ran_out_of_
 from kit.settings import INHERITED, NatsSettings, S3Settings, as_environment, inherited_environment
 from modal_workers import catalog
 from modal_workers.runtime.child_processes import adopt_orphans
-from modal_workers.runtime.device import real_device
+from modal_workers.runtime.device import actual_device
 
 log = logging.getLogger(__name__)
 
-#: Beside the usual: where CUDA says what it has given, and where weights lie.
+#: Inherited in addition: the GPUs that the container was given, and the folders of weights.
 _INHERITED: Final = (*INHERITED, "NVIDIA_VISIBLE_DEVICES", "HF_HOME", "TORCH_HOME")
-#: Together with the kill less than the seconds a preempted container has.
+#: With ``_KILL_S`` less than the time that a preempted container has.
 _GRACE_S: Final = WORKER_GRACE_S + 1.0
 _KILL_S: Final = 0.8
-_LOOK_S: Final = 0.5
+_POLL_S: Final = 0.5
 _LOG_BYTES: Final = 4 * MIB
 
-#: Where our own source lies in the container; the worker finds it there, however Modal's own program does.
-_ROOT: Final = Path(__file__).resolve().parents[2]
+#: Folder of our own source in the container, for the child's PYTHONPATH.
+_SOURCE_ROOT: Final = Path(__file__).resolve().parents[2]
 
-_inputs_before = 0
+_calls_before = 0
 
 
 def run(argument: dict[str, Any], call_id: str | None) -> dict[str, Any]:
-    """Do what a ``Launch`` asks for; gives ``exit_code`` (as a shell counts) and ``out_of_memory``.
+    """Run a ``Launch``; return ``exit_code`` (as a shell counts) and ``out_of_memory``.
 
-    What the worker itself could say it has said by events. Whatever ends this call from outside (``KeyboardInterrupt``
-    for a preemption, Modal's ``InputCancellation``) ends the worker first and then goes on.
+    The worker reports everything else by events. An exception from outside (``KeyboardInterrupt`` for a preemption,
+    Modal's ``InputCancellation``) ends the worker first and is raised again.
 
     Raises:
-        ValidationError: the launch is not one of ours.
-        SaccadeError: STORAGE_UNAVAILABLE, when the assignment lies in the bucket and cannot be fetched.
+        ValidationError: the argument is not a ``Launch``.
+        SaccadeError: STORAGE_UNAVAILABLE, if the assignment is in the bucket and cannot be downloaded.
     """
     _take_interrupts()
     billed_since_s = _billed_since_s()
     launch = Launch.model_validate(argument)
-    assignment = launch.assignment or _fetched(launch.assignment_key or "")
-    assignment = assignment.model_copy(update={"device": real_device(assignment.device)})
+    assignment = launch.assignment or _download(launch.assignment_key or "")
+    assignment = assignment.model_copy(update={"device": actual_device(assignment.device)})
     adopt_orphans()
-    # Its path marks every process of the run, and belongs to this call alone.
-    place = Path(tempfile.mkdtemp(prefix="saccade-"))
-    folder = place / assignment.run_id
+    # Unique to this call: its path marks every process of the run.
+    parent = Path(tempfile.mkdtemp(prefix="saccade-"))
+    folder = parent / assignment.run_id
     folder.mkdir()
     try:
         environment = _environment(launch.bus, assignment, folder) | {"WORKER_BILLED_SINCE_S": repr(billed_since_s)}
         if call_id:
             environment["WORKER_CALL_ID"] = call_id
-        return _Child(assignment, environment, folder).result()
+        return _WorkerProcess(assignment, environment, folder).result()
     finally:
-        # A cancel is an exception that may come between any two lines, also right after the child began.
-        _clean(place, folder)
+        # A cancel is an exception that may be raised between any two lines, also right after the child has started.
+        _clean(parent, folder)
 
 
 def _take_interrupts() -> None:
@@ -86,36 +86,36 @@ def _take_interrupts() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _clean(place: Path, folder: Path) -> None:
-    """Leave nothing of a run; another signal meanwhile only has it done again."""
+def _clean(parent: Path, folder: Path) -> None:
+    """Remove every process and file of a run; start over when another signal arrives."""
     while True:
         try:
             kill(psutil.Process().children(recursive=True), folder, _KILL_S)
-            shutil.rmtree(place, ignore_errors=True)
+            shutil.rmtree(parent, ignore_errors=True)
         except KeyboardInterrupt:
             continue
         return
 
 
 def _billed_since_s() -> float:
-    """Give the unix time since when this call's device is paid for: the container's start, for its first call."""
-    global _inputs_before  # noqa: PLW0603 - a container is a process
-    _inputs_before += 1
-    return psutil.Process().create_time() if _inputs_before == 1 else time.time()
+    """Return the start of billing of this call, unix seconds: the container's start, for its first call."""
+    global _calls_before  # noqa: PLW0603 - one process per container
+    _calls_before += 1
+    return psutil.Process().create_time() if _calls_before == 1 else time.time()
 
 
-def _fetched(key: str) -> Assignment:
+def _download(key: str) -> Assignment:
     async def fetch() -> bytes:
         async with open_bucket(S3Settings()) as bucket:
             return await bucket.get(key)
 
-    # A thread of its own, for an event loop of its own: Modal's runs in this one.
+    # In a thread of its own: Modal's event loop runs in this one.
     with ThreadPoolExecutor(1) as thread:
         return Assignment.model_validate_json(thread.submit(asyncio.run, fetch()).result())
 
 
 def _environment(bus: BusAccess, assignment: Assignment, folder: Path) -> dict[str, str]:
-    """Name all that the child may know."""
+    """Return the complete environment of the child."""
     compute = catalog.workload(assignment.workload).compute
     threads = str(max(1, int(compute.cpu_cores)))
     if bus.kind == "ingest":
@@ -127,14 +127,14 @@ def _environment(bus: BusAccess, assignment: Assignment, folder: Path) -> dict[s
         | as_environment(nats, S3Settings())
         | ingest
         | {MARK: str(folder), "WORKER_MEMORY_BYTES": str(compute.memory_bytes)}
-        | {"PYTHONPATH": str(_ROOT), "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
+        | {"PYTHONPATH": str(_SOURCE_ROOT), "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
         | {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": threads}
         | {"OPENBLAS_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "OPENCV_FOR_THREADS_NUM": threads}
     )
 
 
-class _Child:
-    """The worker's process, from its start until nothing of it is left."""
+class _WorkerProcess:
+    """Worker process, from its start until none of its descendants is left."""
 
     def __init__(self, assignment: Assignment, environment: dict[str, str], folder: Path) -> None:
         self._folder = folder
@@ -143,24 +143,24 @@ class _Child:
         self._over_memory = False
         self._killed_before = oom_kill_count()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "modal_workers.runtime.local"],
+            [sys.executable, "-m", "modal_workers.runtime.worker_process"],
             stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=folder,
             env=environment,
             start_new_session=True,
         )
-        self._echo = threading.Thread(target=self._repeat, daemon=True)
-        self._echo.start()
+        self._log_thread = threading.Thread(target=self._copy_log, daemon=True)
+        self._log_thread.start()
         assert self._process.stdin
-        with contextlib.suppress(BrokenPipeError):  # it has ended already; how says its exit code
+        with contextlib.suppress(BrokenPipeError):  # it has ended already; its exit code says why
             self._process.stdin.write(assignment.model_dump_json().encode())
             self._process.stdin.close()
 
     def result(self) -> dict[str, Any]:
-        """Wait for its end and tell how it ended."""
+        """Wait for the process and return how it ended."""
         try:
-            while self._wait(_LOOK_S) is None:
+            while self._wait(_POLL_S) is None:
                 members = self._family()
                 if over_limit(members, self._limit_bytes):
                     self._over_memory = True
@@ -171,7 +171,7 @@ class _Child:
         self._clear()
         code = self._process.returncode
         code = 128 - code if code < 0 else code
-        # Of the container's own processes one at a time is a worker's, so what the kernel has killed meanwhile was its.
+        # A container runs one worker at a time, so a process that the kernel has killed meanwhile was the worker's.
         by_kernel = code == 128 + signal.SIGKILL and oom_kill_count() > self._killed_before
         out_of_memory = self._over_memory or by_kernel or ran_out_of_memory(code, self._log)
         return {"exit_code": code, "out_of_memory": out_of_memory}
@@ -187,7 +187,7 @@ class _Child:
         return []
 
     def _stop(self) -> None:
-        """Ask the worker to end, so that it can say so, then end it; another signal meanwhile does not shorten that."""
+        """Send SIGTERM, give the worker time to publish its end, then kill it; ignore further signals meanwhile."""
         members = self._family()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGTERM)
@@ -202,17 +202,17 @@ class _Child:
         if not kill(members or self._family(), self._folder, _KILL_S):
             log.error("processes of %s could not be killed", self._folder.name)
         self._wait(_KILL_S)
-        self._echo.join(_KILL_S)
+        self._log_thread.join(_KILL_S)
 
-    def _repeat(self) -> None:
-        """Write what the worker logs into the container's log, and keep its end to look at."""
+    def _copy_log(self) -> None:
+        """Copy the worker's log to the container's log, and keep its end in a file."""
         assert self._process.stderr
-        with self._log.open("wb") as kept:
+        with self._log.open("wb") as copy:
             for line in self._process.stderr:
                 sys.stderr.buffer.write(line)
                 sys.stderr.flush()
-                if kept.tell() > _LOG_BYTES:
-                    kept.seek(0)
-                    kept.truncate()
-                kept.write(line)
-                kept.flush()
+                if copy.tell() > _LOG_BYTES:
+                    copy.seek(0)
+                    copy.truncate()
+                copy.write(line)
+                copy.flush()

@@ -1,4 +1,4 @@
-"""How long a run waits for the bucket or the bus to come back before it gives up."""
+"""Retry of bucket and bus operations while the server is unavailable."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from contracts.errors import ErrorCode, SaccadeError
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_AWAY = frozenset({ErrorCode.STORAGE_UNAVAILABLE, ErrorCode.BUS_UNAVAILABLE})
+_UNAVAILABLE = frozenset({ErrorCode.STORAGE_UNAVAILABLE, ErrorCode.BUS_UNAVAILABLE})
 _FIRST_PAUSE_S: Final = 0.2
 _LONGEST_PAUSE_S: Final = 5.0
 
 
-async def patiently(operation: Callable[[], Awaitable[T]], what: str, *, give_up_s: float = 600.0) -> T:
-    """Do something again and again while the bucket or the bus is away.
+async def while_unavailable(operation: Callable[[], Awaitable[T]], name: str, *, deadline_s: float = 600.0) -> T:
+    """Return an operation's result; retry it with backoff while the bucket or the bus is unavailable.
 
     Raises:
-        SaccadeError: STORAGE_UNAVAILABLE or BUS_UNAVAILABLE, after ``give_up_s``; any other at once.
+        SaccadeError: STORAGE_UNAVAILABLE or BUS_UNAVAILABLE, after ``deadline_s``; any other at once.
     """
     loop = asyncio.get_running_loop()
-    end = loop.time() + give_up_s
+    end = loop.time() + deadline_s
     pause_s = _FIRST_PAUSE_S
     while True:
         try:
             return await operation()
         except SaccadeError as error:
-            if error.code not in _AWAY or loop.time() >= end:
+            if error.code not in _UNAVAILABLE or loop.time() >= end:
                 raise
-            log.warning("%s: %s", what, error)
+            log.warning("%s: %s", name, error)
         await asyncio.sleep(pause_s)
         pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)

@@ -1,4 +1,4 @@
-"""What a worker process is told by its environment, and the only place of the runtime that reads it."""
+"""Settings of a worker process; the only place of the runtime that reads the environment."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from kit.settings import NatsSettings
 
 
 class WorkerSettings(BaseSettings):
-    """Where the worker may write and how much memory it may take."""
+    """Folders, memory limit and billing of one run."""
 
-    #: An empty variable is none: as a path it would be the working folder.
+    #: An empty variable counts as unset: as a path it would be the working folder.
     model_config = SettingsConfigDict(env_prefix="WORKER_", frozen=True, populate_by_name=True, env_ignore_empty=True)
 
-    #: Folder of this run alone: inputs, scratch space, log. Its value also marks every process of the run.
+    #: Folder of this run: inputs, scratch, log. Its path also marks every process of the run.
     run_folder: Path
-    #: Limit of each process of the run; None leaves it to the machine.
+    #: Memory limit of each process of the run; None for no limit.
     memory_bytes: int | None = None
-    #: The executor's name for this call, where the worker has to tell it.
+    #: Id of the executor's call, published with the claim.
     call_id: str | None = None
-    #: Since when the device is paid for, unix seconds; None where nothing is before the worker begins.
+    #: Start of billing, unix seconds; None if billing starts with the worker.
     billed_since_s: float | None = None
-    #: Folder that workers share, where what a later stage may want is kept beside the bucket; None: there is none.
+    #: Folder that workers share as a cache of the bucket; None for no cache.
     cache_folder: Path | None = None
-    #: Hours after which what a job has left there goes, if nobody has wanted it since; the replaced system's name.
+    #: Hours after which an unused job folder in the cache is removed; the name is the replaced system's.
     cache_hours: float = Field(default=SCRATCH_RETENTION_H, gt=0, validation_alias="MODAL_VOLUME_CLEANUP_HOURS")
 
 
 class IngestSettings(BaseSettings):
-    """Where a worker sends its events when it cannot reach NATS, and the token it has for that."""
+    """Gateway that takes a worker's events when it cannot reach NATS, and the token for it."""
 
     model_config = SettingsConfigDict(env_prefix="INGEST_", frozen=True)
 
-    #: Origin of the gateway, ``https://vision.example.com``; none leaves the worker to NATS.
+    #: Origin of the gateway, ``https://vision.example.com``; None for NATS.
     url: str | None = None
     token: SecretStr | None = None
 
 
 def bus_settings() -> NatsSettings | IngestSettings:
-    """Tell how this worker reaches its job's events."""
+    """Return the settings of the worker's bus: the gateway's if INGEST_URL is set, else NATS."""
     ingest = IngestSettings()
     return NatsSettings() if ingest.url is None else ingest

@@ -1,4 +1,4 @@
-"""Whether the run was asked to stop, and why: a flag that a signal handler may set and every thread may read."""
+"""Stop flag of a run: set by a signal handler or the watch, read by every thread."""
 
 from __future__ import annotations
 
@@ -7,38 +7,34 @@ from enum import StrEnum
 from modal_workers.runtime.context import Stopped
 
 
-class StopReason(StrEnum):
-    """Why a run stops before its end."""
+class StopCause(StrEnum):
+    """Cause of a stop."""
 
-    #: The process was told to end: a preemption, a shutdown, the dispatcher's cancel.
+    #: A signal to the process: preemption, shutdown, the dispatcher's cancel.
     SIGNAL = "signal"
-    #: The job's events say that somebody asked for its end.
+    #: Cancellation was requested.
     CANCELLED = "cancelled"
-    #: The job has moved on to another run, or has ended.
+    #: The claim was lost: the job belongs to another run, or has ended.
     LOST = "lost"
 
 
-class Stop:
-    """A flag that is set once. A plain attribute and no lock: a signal handler must never wait for one."""
+class StopFlag:
+    """Flag that is set once: a plain attribute without a lock, because a signal handler must never wait for one."""
 
     def __init__(self) -> None:
-        self.reason: StopReason | None = None
+        self.cause: StopCause | None = None
 
-    def ask(self, reason: StopReason) -> None:
-        """Ask the run to stop; the first reason stays."""
-        if self.reason is None:
-            self.reason = reason
+    def request(self, cause: StopCause) -> None:
+        """Request a stop; the first cause is kept."""
+        if self.cause is None:
+            self.cause = cause
 
     @property
-    def asked(self) -> bool:
-        """Tell whether the run was asked to stop."""
-        return self.reason is not None
+    def requested(self) -> bool:
+        """Whether a stop was requested."""
+        return self.cause is not None
 
     def check(self) -> None:
-        """Do nothing until the run was asked to stop.
-
-        Raises:
-            Stopped: it was.
-        """
-        if self.reason is not None:
-            raise Stopped(self.reason)
+        """Raise ``Stopped`` if a stop was requested."""
+        if self.cause is not None:
+            raise Stopped(self.cause)

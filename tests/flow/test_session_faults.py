@@ -24,8 +24,8 @@ from contracts.events.session import FrameTotals, SessionFrameAcked
 from contracts.job import State
 from contracts.session import clock_subject, telemetry_subject
 from contracts.telemetry import FRAME_SEQ, FrameAck, JointBatch
-from modal_workers.runtime.sessions.telemetry_source import OwnConsumers
-from modal_workers.runtime.sessions.telemetry_tail import Recorded, read_all
+from modal_workers.runtime.sessions.telemetry_source import DirectTelemetrySource
+from modal_workers.runtime.sessions.telemetry_tail import TelemetryMessage, read_all
 from tests.harness.network.shaping_proxy import BadLine, Shape
 from tests.harness.runtime.executor_environment import ExecutorHarness, open_local_harness
 from tests.harness.runtime.job_driver import TENANT
@@ -110,7 +110,7 @@ class Seen:
     joints: list[int] = field(default_factory=list)
     totals: FrameTotals = field(default_factory=FrameTotals)
 
-    def take(self, recorded: Recorded) -> None:
+    def take(self, recorded: TelemetryMessage) -> None:
         if recorded.name == "acks":
             acked = SessionFrameAcked.model_validate_json(recorded.body)
             self.acks += acked.acks
@@ -205,7 +205,7 @@ async def play(there: ShapedLine, way: str, seconds: float) -> Played:
     await there.harness.driver.until(session.job_id, State.SUCCEEDED)
     seen = Seen()
     subjects = telemetry_subject(TENANT, session.session_id, "*")
-    await read_all(OwnConsumers(there.harness.driver.store.client, subjects), seen.take)
+    await read_all(DirectTelemetrySource(there.harness.driver.store.client, subjects), seen.take)
     ages_s, errors_s, untold, misses = [], [], 0, []
     for ack in seen.accepted:
         taken_s = began_s + seen.taken_s[ack.seq]

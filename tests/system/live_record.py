@@ -13,8 +13,8 @@ from contracts.session import fold_stored, job_id_of_session, telemetry_subject
 from contracts.telemetry import FRAME_SEQ, FRAME_SOURCE, FrameAck, JointBatch
 from kit.bus.connection import connect
 from kit.bus.event_store import EventStore
-from modal_workers.runtime.sessions.telemetry_source import OwnConsumers
-from modal_workers.runtime.sessions.telemetry_tail import Recorded, read_all
+from modal_workers.runtime.sessions.telemetry_source import DirectTelemetrySource
+from modal_workers.runtime.sessions.telemetry_tail import TelemetryMessage, read_all
 from tests.system.chaos import System
 
 TENANT = "local"
@@ -35,7 +35,7 @@ class Record:
     of_job: list[Envelope] = field(default_factory=list)
     job: Job | None = None
 
-    def take(self, recorded: Recorded) -> None:
+    def take(self, recorded: TelemetryMessage) -> None:
         if recorded.name == "acks":
             acked = SessionFrameAcked.model_validate_json(recorded.body)
             self.acks += acked.acks
@@ -62,7 +62,7 @@ async def read_record(system: System, session_id: str) -> Record:
     record = Record(session_id)
     client = await connect(system.nats(), "record")
     try:
-        await read_all(OwnConsumers(client, telemetry_subject(TENANT, session_id, "*")), record.take)
+        await read_all(DirectTelemetrySource(client, telemetry_subject(TENANT, session_id, "*")), record.take)
         store = EventStore(client)
         session = None
         async for stored in store.history(0, f"saccade.evt.{TENANT}.session.{session_id}.>"):

@@ -1,1 +1,1 @@
-"""Access to a job's events: by NATS or by HTTP through the gateway."""
+"""Events of the run's job, by NATS or by HTTP through the gateway."""

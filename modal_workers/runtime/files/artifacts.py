@@ -1,4 +1,4 @@
-"""What a run leaves in the bucket: artifacts and checkpoints while it owns the job, the manifest last of all."""
+"""Artifacts, checkpoints and the manifest of a job in the bucket; written only while the run holds the claim."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from contracts.assignment import Assignment
 from contracts.manifest import MANIFEST_NAME, Artifact, Manifest
 from contracts.workload import Workload
 from kit.bucket import Bucket, ObjectMissing
+from modal_workers.runtime.bus.claim import Claim
 from modal_workers.runtime.files.cached_bucket import CachedBucket
 from modal_workers.runtime.files.file_cache import FileCache
-from modal_workers.runtime.jobs.claim import Claim
-from modal_workers.runtime.retry import patiently
-from modal_workers.runtime.stop import Stop, StopReason
+from modal_workers.runtime.retry import while_unavailable
+from modal_workers.runtime.stop import StopCause, StopFlag
 
 _CHECKPOINT_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 
 
 class ArtifactStore:
-    """The places of one job in the bucket. Before every write the run makes sure that it still owns the job."""
+    """Files of one job in the bucket. Before every write the run checks that it still holds the claim."""
 
     def __init__(
-        self, bucket: Bucket, claim: Claim, assignment: Assignment, stop: Stop, cache: FileCache | None = None
+        self, bucket: Bucket, claim: Claim, assignment: Assignment, stop: StopFlag, cache: FileCache | None = None
     ) -> None:
-        """Use an open bucket, and a cache of what a later stage may want of it."""
+        """Use an open bucket, and optionally a cache of its files for later stages."""
         self._bucket = bucket
         self._files = CachedBucket(bucket, cache)
         self._claim = claim
         self._job_id = assignment.job_id
-        #: In whose places artifacts and checkpoints lie: a pipeline's stages share them. The manifest is the job's.
+        #: Job whose folders hold the files: a pipeline's stages share its artifacts and checkpoints, not its manifest.
         self._home_id = assignment.output_job_id
         self._tenant = assignment.tenant
         self._stop = stop
@@ -41,11 +41,11 @@ class ArtifactStore:
 
     @property
     def manifest_key(self) -> str:
-        """Where the job's manifest is."""
+        """Key of the job's manifest."""
         return self._bucket.key("results", self._job_id, MANIFEST_NAME)
 
-    def announce(self, name: str, media_type: str, title: str, units: Mapping[str, str] | None) -> Artifact:
-        """Say what an artifact will be, before its bytes are known.
+    def draft(self, name: str, media_type: str, title: str, units: Mapping[str, str] | None) -> Artifact:
+        """Return an artifact's description before its size and SHA-256 are known.
 
         Raises:
             ValueError: the name is not allowed.
@@ -62,61 +62,61 @@ class ArtifactStore:
             units=dict(units or {}),
         )
 
-    async def save(self, path: Path, announced: Artifact) -> Artifact:
-        """Upload a file and give the artifact with its size and SHA-256.
+    async def save(self, path: Path, draft: Artifact) -> Artifact:
+        """Upload a file and return the artifact with its size and SHA-256.
 
         Raises:
-            Stopped: the run no longer owns the job; nothing was written.
+            Stopped: the run has lost its claim, or cancellation was requested; nothing was written.
             SaccadeError: STORAGE_UNAVAILABLE, BUS_UNAVAILABLE.
         """
-        await self._own()
-        sent = await self._files.send(path, announced.key, announced.media_type, f"artifact {announced.name}")
-        artifact = announced.model_copy(update={"bytes": sent.bytes, "sha256": sent.sha256})
+        await self._check_claim()
+        sent = await self._files.send(path, draft.key, draft.media_type, f"artifact {draft.name}")
+        artifact = draft.model_copy(update={"bytes": sent.bytes, "sha256": sent.sha256})
         self.saved[artifact.name] = artifact
         return artifact
 
     async def replace(self, path: Path, name: str, media_type: str) -> None:
-        """Upload a newer version of a file that no manifest lists; readers see the old or the new one, whole.
+        """Upload a newer version of a file that no manifest lists; readers see the old or the new version, complete.
 
         Raises:
-            Stopped: the run no longer owns the job; nothing was written.
+            Stopped: the run has lost its claim, or cancellation was requested; nothing was written.
             SaccadeError: STORAGE_UNAVAILABLE, BUS_UNAVAILABLE.
         """
-        await self._own()
+        await self._check_claim()
         key = self._bucket.key("results", self._home_id, name)
-        await patiently(lambda: self._bucket.send_file(path, key, media_type), name)
+        await while_unavailable(lambda: self._bucket.send_file(path, key, media_type), name)
 
     async def keep(self, path: Path, name: str) -> None:
         """Upload a checkpoint.
 
         Raises:
             ValueError: the name is not allowed.
-            Stopped: the run no longer owns the job; nothing was written.
+            Stopped: the run has lost its claim, or cancellation was requested; nothing was written.
             SaccadeError: STORAGE_UNAVAILABLE, BUS_UNAVAILABLE.
         """
         key = self._checkpoint_key(name)
-        await self._own()
+        await self._check_claim()
         await self._files.send(path, key, "application/octet-stream", f"checkpoint {name}")
 
     async def checkpoint(self, name: str, folder: Path) -> Path | None:
-        """Download a checkpoint into a folder; None when there is none.
+        """Download a checkpoint into a folder; return its path, None if there is none.
 
         Raises:
             ValueError: the name is not allowed.
             SaccadeError: STORAGE_UNAVAILABLE.
         """
-        return await self._fetched(self._checkpoint_key(name), folder / name)
+        return await self._download(self._checkpoint_key(name), folder / name)
 
     async def saved_before(self, name: str, folder: Path) -> Path | None:
-        """Download an artifact of this job, or of another stage of its pipeline; None when there is none.
+        """Download an artifact of this job or of another stage of its pipeline; None if there is none.
 
         Raises:
             SaccadeError: STORAGE_UNAVAILABLE.
         """
         local = folder / f"saved-{name.replace('/', '--')}"
-        return await self._fetched(self._bucket.key("results", self._home_id, name), local)
+        return await self._download(self._bucket.key("results", self._home_id, name), local)
 
-    async def _fetched(self, key: str, path: Path) -> Path | None:
+    async def _download(self, key: str, path: Path) -> Path | None:
         try:
             await self._files.fetch(key, path)
         except ObjectMissing:
@@ -125,28 +125,28 @@ class ArtifactStore:
         return path
 
     async def remove_stale(self, hours: float) -> None:
-        """Remove from the cache what other jobs have left and nobody has touched for so long."""
+        """Remove from the cache the folders of other jobs that were unused for ``hours``."""
         await self._files.remove_stale(hours)
 
     async def write_manifest(self, manifest: Manifest) -> None:
-        """Write the manifest; from then on the job's work is done, whoever says so.
+        """Write the manifest; from then on the job counts as done, even if this run cannot publish it.
 
         Raises:
-            Stopped: the run no longer owns the job; nothing was written.
+            Stopped: the run has lost its claim, or cancellation was requested; nothing was written.
             SaccadeError: STORAGE_UNAVAILABLE, BUS_UNAVAILABLE.
         """
-        await self._own()
+        await self._check_claim()
         body = manifest.model_dump_json(indent=1).encode()
-        await patiently(lambda: self._bucket.put(self.manifest_key, body), "the manifest")
+        await while_unavailable(lambda: self._bucket.put(self.manifest_key, body), "the manifest")
 
-    async def finished_before(self, workload: Workload) -> Manifest | None:
-        """Find the manifest of an earlier run of this job that died before it could say so; None unless it is whole.
+    async def recovered_manifest(self, workload: Workload) -> Manifest | None:
+        """Return the manifest of an earlier run that ended before it published its success; None unless it is complete.
 
         Raises:
             SaccadeError: STORAGE_UNAVAILABLE.
         """
         try:
-            body = await patiently(lambda: self._bucket.get(self.manifest_key), "the manifest")
+            body = await while_unavailable(lambda: self._bucket.get(self.manifest_key), "the manifest")
             manifest = Manifest.model_validate_json(body)
             workload.result.model_validate(manifest.result)
             for artifact in manifest.artifacts:
@@ -154,24 +154,24 @@ class ArtifactStore:
                     return None
         except (ObjectMissing, ValidationError):
             return None
-        about = (manifest.job_id, manifest.tenant, manifest.workload, manifest.workload_version)
-        return manifest if about == (self._job_id, self._tenant, workload.name, workload.version) else None
+        identity = (manifest.job_id, manifest.tenant, manifest.workload, manifest.workload_version)
+        return manifest if identity == (self._job_id, self._tenant, workload.name, workload.version) else None
 
-    async def _own(self) -> None:
-        """Make sure that what is about to be written counts.
+    async def _check_claim(self) -> None:
+        """Check that this run may write.
 
         Raises:
-            Stopped: it does not.
+            Stopped: the claim is lost, or cancellation was requested.
         """
-        job = await patiently(self._claim.load, "the job's events")
+        job = await while_unavailable(self._claim.load, "the job's events")
         if not self._claim.holds(job):
-            self._stop.ask(StopReason.LOST)
+            self._stop.request(StopCause.LOST)
         elif job is not None and job.cancel_requested:
-            self._stop.ask(StopReason.CANCELLED)
+            self._stop.request(StopCause.CANCELLED)
         self._stop.check()
 
     async def _size(self, key: str) -> int:
-        return await patiently(lambda: self._bucket.size(key), "the artifacts")
+        return await while_unavailable(lambda: self._bucket.size(key), "the artifacts")
 
     def _checkpoint_key(self, name: str) -> str:
         if not _CHECKPOINT_NAME.fullmatch(name):

@@ -1,1 +1,1 @@
-"""One run of a job: claim, context, progress, termination."""
+"""One run of a job: its context, progress, events and termination."""

@@ -1,4 +1,4 @@
-"""What kind of failure an exception is: the user's, the machine's or the worker's own. Pure."""
+"""Failure class of an exception: the user's input, the machine or a bug of the worker. Pure."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from contracts.errors import ErrorBody, ErrorCode, SaccadeError
 from contracts.events.job import FailureClass
 
 _MESSAGE_CHARS = 300
-#: OpenCV's StsNoMem; its errors are no MemoryError.
+#: OpenCV's StsNoMem: cv2.error is not a MemoryError.
 _OPENCV_NO_MEMORY = -4
 
 
 def classify(error: Exception) -> tuple[FailureClass, ErrorBody]:
-    """Give the failure class of an exception and the error that a user sees; no path, no traceback, no secret."""
+    """Return the failure class and the error that the user sees; without paths, traceback or secrets."""
     if isinstance(error, SaccadeError):
         return _class_of(error), error.body()
     if _out_of_memory(error):
@@ -26,7 +26,7 @@ def classify(error: Exception) -> tuple[FailureClass, ErrorBody]:
 
 
 def _class_of(error: SaccadeError) -> FailureClass:
-    """Go by the code: below 500 it is the user's; what may be tried again was the machine's."""
+    """Return the class of an error code: status below 500 is the user's, a retryable one the machine's."""
     if error.code is ErrorCode.OUT_OF_MEMORY:
         return "out_of_memory"
     if error.code is ErrorCode.TIMED_OUT:
@@ -39,7 +39,7 @@ def _class_of(error: SaccadeError) -> FailureClass:
 def _out_of_memory(error: Exception) -> bool:
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
-    # By name: neither torch nor OpenCV is imported here.
+    # Compared by name: torch and OpenCV are not imported here.
     names = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(error).__mro__}
     return "torch.OutOfMemoryError" in names or (
         "cv2.error" in names and getattr(error, "code", None) == _OPENCV_NO_MEMORY

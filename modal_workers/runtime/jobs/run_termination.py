@@ -1,4 +1,4 @@
-"""How a run says that it ended without a result, in time or in haste, and leaves a job that does not listen."""
+"""Termination of a run without a result: publishes its final event and ends the process."""
 
 from __future__ import annotations
 
@@ -11,45 +11,45 @@ from typing import Final
 from contracts.assignment import Assignment
 from contracts.errors import ErrorBody, ErrorCode, SaccadeError
 from contracts.events.job import Cost, FailureClass, JobInterrupted
-from modal_workers.runtime.bus.event_writer import EventWriter
+from modal_workers.runtime.bus.claim import Claim
 from modal_workers.runtime.child_processes import kill_descendants
-from modal_workers.runtime.jobs.claim import Claim
+from modal_workers.runtime.jobs.event_writer import EventWriter
 
 log = logging.getLogger(__name__)
 
-#: How the process ends when all was said: the job succeeded or is not ours (any more), or the run was interrupted.
+#: Exit codes of a process whose final event is stored: the job succeeded or belongs to another run; interrupted.
 EXIT_DONE: Final = 0
 EXIT_INTERRUPTED: Final = 10
-#: Nobody was told how it ended.
-EXIT_UNSAID: Final = 1
+#: Exit code of a process whose final event could not be stored.
+EXIT_UNREPORTED: Final = 1
 
-#: Whoever has something to say waits for the bus, but not for one that is gone for good; by then others have spoken.
-PATIENCE_S: Final = 1800.0
+#: How long a final event waits for the bus, seconds; after that the dispatcher has declared the run lost.
+REPORT_TIMEOUT_S: Final = 1800.0
 
 
-class LastWords:
-    """The end of a run that has claimed its job; its seconds count from here on."""
+class RunTermination:
+    """Termination of a run that has claimed its job, with its duration and cost."""
 
-    def __init__(self, assignment: Assignment, claim: Claim, writer: EventWriter, haste_s: float) -> None:
-        """Take over right after the claim; ``haste_s`` is what each thing said in a hurry may take."""
+    def __init__(self, assignment: Assignment, claim: Claim, writer: EventWriter, urgent_deadline_s: float) -> None:
+        """Start the clock right after the claim; ``urgent_deadline_s`` bounds each publish before a kill."""
         self._run = assignment
         self._claim = claim
         self._writer = writer
-        self._haste_s = haste_s
-        self._began_s = time.monotonic()
+        self._urgent_deadline_s = urgent_deadline_s
+        self._started_s = time.monotonic()
         billed_since = claim.billed_since
         self._startup_s = max(0.0, time.time() - billed_since.timestamp()) if billed_since else 0.0
 
     def duration_s(self) -> float:
-        """Give the seconds since the claim."""
-        return round(time.monotonic() - self._began_s, 3)
+        """Return the seconds since the claim."""
+        return round(time.monotonic() - self._started_s, 3)
 
     def billed_s(self) -> float:
-        """Give the seconds that are paid for so far, start-up included."""
+        """Return the seconds billed so far, start-up included."""
         return round(self._startup_s + self.duration_s(), 3)
 
     def cost(self) -> Cost:
-        """Price what is paid for so far."""
+        """Return the cost so far."""
         seconds = self.billed_s()
         return Cost(
             device=self._run.device,
@@ -58,44 +58,44 @@ class LastWords:
             usd=round(seconds * self._run.usd_per_s, 6),
         )
 
-    async def keep_within(self, left_usd: float) -> None:
-        """End the process, and say so, before it has cost more than the job may still cost."""
-        left_s = left_usd / self._run.usd_per_s - self.billed_s() - self._haste_s
-        await asyncio.sleep(max(0.0, left_s))
-        log.warning("the job has cost what it may: ending its process")
-        message = f"The job was stopped: {left_usd:.6g} USD were left to spend on this attempt."
+    async def enforce_budget(self, remaining_usd: float) -> None:
+        """End the process, with an event, before it costs more than ``remaining_usd``."""
+        remaining_s = remaining_usd / self._run.usd_per_s - self.billed_s() - self._urgent_deadline_s
+        await asyncio.sleep(max(0.0, remaining_s))
+        log.warning("the cost limit is reached: ending the process")
+        message = f"The job was stopped: {remaining_usd:.6g} USD remained for this attempt."
         error = SaccadeError(ErrorCode.COST_CAP_REACHED, message).body()
         try:
-            said = await self._interrupt("user", error, self._haste_s)
-        except SaccadeError as unsaid:
-            log.warning("that could not be said in time: %s", unsaid)
-            said = False
+            published = await self._interrupt("user", error, self._urgent_deadline_s)
+        except SaccadeError as unavailable:
+            log.warning("the event could not be stored in time: %s", unavailable)
+            published = False
         kill_descendants()
-        os._exit(EXIT_INTERRUPTED if said else EXIT_UNSAID)
+        os._exit(EXIT_INTERRUPTED if published else EXIT_UNREPORTED)
 
-    async def say_failed(self, failure: FailureClass, error: ErrorBody) -> int:
-        """Say why the attempt failed, once the bus is there to hear it, and give the exit code.
+    async def publish_failure(self, failure: FailureClass, error: ErrorBody) -> int:
+        """Publish why the attempt failed, waiting for the bus if needed; return the exit code.
 
         Raises:
-            SaccadeError: BUS_UNAVAILABLE, after half an hour.
+            SaccadeError: BUS_UNAVAILABLE, after ``REPORT_TIMEOUT_S``.
         """
-        await self._writer.flush(PATIENCE_S)
-        return EXIT_INTERRUPTED if await self._interrupt(failure, error, PATIENCE_S) else EXIT_DONE
+        await self._writer.flush(REPORT_TIMEOUT_S)
+        return EXIT_INTERRUPTED if await self._interrupt(failure, error, REPORT_TIMEOUT_S) else EXIT_DONE
 
-    async def say_stopped(self) -> int:
-        """Say that the run was stopped, quickly, for the process is about to be killed; give the exit code."""
+    async def publish_stop(self) -> int:
+        """Publish that the run was stopped, fast, because the process is about to be killed; return the exit code."""
         error = SaccadeError(ErrorCode.WORKER_LOST, "The worker was stopped before the job was done.").body()
         try:
-            await self._writer.flush(self._haste_s)
-            said = await self._interrupt("preempted", error, self._haste_s)
-        except SaccadeError as unsaid:
-            log.warning("the stop could not be said in time: %s", unsaid)
-            return EXIT_UNSAID
-        return EXIT_INTERRUPTED if said else EXIT_DONE
+            await self._writer.flush(self._urgent_deadline_s)
+            published = await self._interrupt("preempted", error, self._urgent_deadline_s)
+        except SaccadeError as unavailable:
+            log.warning("the interruption could not be stored in time: %s", unavailable)
+            return EXIT_UNREPORTED
+        return EXIT_INTERRUPTED if published else EXIT_DONE
 
-    async def leave(self) -> None:
-        """End the process without waiting for a job that is deaf to the stop."""
-        code = await self.say_stopped()
+    async def exit_process(self) -> None:
+        """End the process without waiting for a job that ignores the stop."""
+        code = await self.publish_stop()
         log.warning("the job did not stop in time: ending its process")
         kill_descendants()
         os._exit(code)

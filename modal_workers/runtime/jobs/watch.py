@@ -1,4 +1,4 @@
-"""Looks whether the job has moved on without us or its end was asked for, and sees to it that a stop is obeyed."""
+"""Watch on the job's events: stops a run that was cancelled or has lost its claim."""
 
 from __future__ import annotations
 
@@ -9,44 +9,44 @@ from typing import Final
 
 from contracts.errors import SaccadeError
 from contracts.job import Job
+from modal_workers.runtime.bus.claim import Claim
 from modal_workers.runtime.bus.job_bus import BusRefused, JobBus
-from modal_workers.runtime.jobs.claim import Claim
-from modal_workers.runtime.stop import Stop, StopReason
+from modal_workers.runtime.stop import StopCause, StopFlag
 
 log = logging.getLogger(__name__)
 
-#: Between two looks when nothing is heard.
-_LOOK_S: Final = 5.0
-#: A job that was asked to stop has this long to unwind; together with saying so it is less than WORKER_GRACE_S.
+#: Interval between two reads of the job without a notification.
+_READ_INTERVAL_S: Final = 5.0
+#: Time for a stopped job to unwind; with publishing the interruption it is less than WORKER_GRACE_S.
 _UNWIND_S: Final = 0.4
 
 
-async def watch(bus: JobBus, claim: Claim, stop: Stop) -> None:
-    """Ask the run to stop as soon as it no longer counts, its job's end was asked for, or nobody hears it any more."""
+async def watch(bus: JobBus, claim: Claim, stop: StopFlag) -> None:
+    """Request a stop as soon as the claim is lost, cancellation is requested or the bus refuses the run."""
     while True:
         try:
             if reason := _reason(claim, await claim.load()):
-                stop.ask(reason)
+                stop.request(reason)
                 return
-            await bus.changed(_LOOK_S)
+            await bus.wait_for_change(_READ_INTERVAL_S)
         except BusRefused as error:
-            log.warning("the run is cut off: %s", error)
-            stop.ask(StopReason.LOST)
+            log.warning("the bus refuses this run: %s", error)
+            stop.request(StopCause.LOST)
             return
         except SaccadeError as error:
-            log.warning("cannot look at the job: %s", error)
-            await bus.changed(_LOOK_S)
+            log.warning("the job cannot be read: %s", error)
+            await bus.wait_for_change(_READ_INTERVAL_S)
 
 
-def _reason(claim: Claim, job: Job | None) -> StopReason | None:
+def _reason(claim: Claim, job: Job | None) -> StopCause | None:
     if not claim.holds(job):
-        return StopReason.LOST
-    return StopReason.CANCELLED if job is not None and job.cancel_requested else None
+        return StopCause.LOST
+    return StopCause.CANCELLED if job is not None and job.cancel_requested else None
 
 
-async def enforce(stop: Stop, leave: Callable[[], Awaitable[None]]) -> None:
-    """Once the run was asked to stop, give the job a moment to unwind, then ``leave`` without it."""
-    while not stop.asked:  # noqa: ASYNC110 - a signal handler sets it, which must touch no event
+async def enforce(stop: StopFlag, exit_process: Callable[[], Awaitable[None]]) -> None:
+    """Wait for a stop request, give the job time to unwind, then call ``exit_process``."""
+    while not stop.requested:  # noqa: ASYNC110 - set by a signal handler, which must not touch an asyncio event
         await asyncio.sleep(0.05)
     await asyncio.sleep(_UNWIND_S)
-    await leave()
+    await exit_process()

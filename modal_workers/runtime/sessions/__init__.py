@@ -1,1 +1,1 @@
-"""What a live session's worker runs inside: frames and joints in, a verdict on each frame, chunks and figures out."""
+"""Runtime of a live session's worker: frames and joints in; acknowledgements, figures and model chunks out."""

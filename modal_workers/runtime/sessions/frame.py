@@ -1,4 +1,4 @@
-"""One frame of a live session, as it came."""
+"""One camera frame of a live session, as received."""
 
 from __future__ import annotations
 
@@ -17,50 +17,50 @@ from contracts.telemetry import (
 
 
 @dataclass(frozen=True)
-class Frame:
-    """A picture with its number and when it was captured, by the server's clock."""
+class SessionFrame:
+    """Encoded image with its number and its capture time by the server's clock, unix seconds."""
 
     source: str
     seq: int
     captured_at_s: float
-    #: The sender's statement, before any clock was corrected.
+    #: Capture time by the sender's clock.
     sent_at_s: float
     arrived_at_s: float
-    picture: bytes
-    #: Its place in the stream of telemetry.
+    image: bytes
+    #: Sequence in the TELEMETRY stream.
     sequence: int
     clock: Clock | None = None
-    #: Why it was refused at the door, if it was; it has no bytes then.
-    refused: str | None = None
-    #: The verdict of an earlier run, or of the session that is replayed: this one does the same.
-    recorded: FrameAck | None = None
-    #: An earlier run of this session has told and counted that verdict.
-    counted: bool = False
+    #: Why the gateway refused it; such a frame has no image.
+    refusal_reason: str | None = None
+    #: Acknowledgement of an earlier run, or of the replayed session, to be repeated by this run.
+    recorded_ack: FrameAck | None = None
+    #: Whether an earlier run of this session has published and counted that acknowledgement.
+    is_counted: bool = False
 
     @property
     def key(self) -> tuple[str, int]:
-        """Tell it from all other frames of its session."""
+        """Identity of the frame within its session."""
         return self.source, self.seq
 
 
-def read_frame(headers: Mapping[str, str], body: bytes, *, sequence: int, arrived_at_s: float) -> Frame:
-    """Read a frame as it came on the bus; ``captured_at_s`` is still by the sender's clock.
+def read_frame(headers: Mapping[str, str], body: bytes, *, sequence: int, arrived_at_s: float) -> SessionFrame:
+    """Parse a telemetry message into a frame; ``captured_at_s`` is still by the sender's clock.
 
     Raises:
-        ValueError: its headers are not a frame's.
+        ValueError: the headers are invalid.
     """
     captured_at_s = float(headers.get(FRAME_CAPTURED, arrived_at_s))
     offset = headers.get(FRAME_CLOCK_OFFSET)
     if not 0 < captured_at_s < 1e11 or (offset is not None and not abs(float(offset)) < 1e11):
-        raise ValueError("a frame's time is not one")
-    return Frame(
+        raise ValueError("the frame's capture time or clock offset is out of range")
+    return SessionFrame(
         source=headers.get(FRAME_SOURCE, "camera")[:64],
         seq=int(headers[FRAME_SEQ]),
         captured_at_s=captured_at_s,
         sent_at_s=captured_at_s,
         arrived_at_s=arrived_at_s,
-        picture=body,
+        image=body,
         sequence=sequence,
         clock=None if offset is None else Clock(offset_s=float(offset), error_s=0.0),
-        refused=headers.get(FRAME_REFUSED),
+        refusal_reason=headers.get(FRAME_REFUSED),
     )

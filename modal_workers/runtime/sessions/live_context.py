@@ -1,7 +1,7 @@
-"""What a live session's worker may ask of the world, besides what every job may.
+"""Interface of a running live session, in addition to ``Context``.
 
-A session is ``run(params, context) -> SessionResult``: it takes frames until ``context.ending``, says of each what
-became of it, shows figures and leaves chunks.
+A session is ``run(params, context) -> SessionResult``: it takes frames until ``context.ending``, acknowledges each,
+reports figures and exports chunks of its model.
 """
 
 from __future__ import annotations
@@ -12,70 +12,70 @@ from typing import Any, Protocol
 from contracts.errors import ErrorCode
 from contracts.events.session import FrameTotals, StopReason
 from modal_workers.runtime.context import Context
-from modal_workers.runtime.sessions.frame import Frame
-from modal_workers.runtime.sessions.joint_track import Joints
+from modal_workers.runtime.sessions.frame import SessionFrame
+from modal_workers.runtime.sessions.joint_track import JointState
 
 
 class LiveContext(Context, Protocol):
-    """The world of a running session."""
+    """Everything a session may use while it runs."""
 
     @property
     def ending(self) -> bool:
-        """Tell whether the session is to end: asked, idle, or as long as it may be; nothing more is to be taken."""
+        """Whether the session must end: stop requested, idle, or at its maximum length."""
 
     @property
-    def reason(self) -> StopReason:
-        """Why it ends."""
+    def stop_reason(self) -> StopReason:
+        """Why the session ends."""
 
     @property
     def totals(self) -> FrameTotals:
-        """Frames so far."""
+        """Counts of all frames so far."""
 
     @property
     def chunks(self) -> int:
-        """Chunks that were exported so far, by earlier runs too."""
+        """Number of chunks exported so far, including earlier runs."""
 
     @property
     def replaying(self) -> bool:
-        """Tell whether all frames come from a record: what is done between them is what was done then."""
+        """Whether the session replays a recording: the steps between frames must be the recorded ones."""
 
-    def restored(self) -> Path | None:
-        """Give the state that was kept with the last chunk; None when the session begins."""
+    def saved_state(self) -> Path | None:
+        """Return the state saved with the last chunk or reset; None for a new session."""
 
-    def frame(self, wait_s: float) -> Frame | None:
-        """Give the next frame, once joints for it have come or are long due; None when there is none in time.
+    def next_frame(self, wait_s: float) -> SessionFrame | None:
+        """Return the next frame, once its joints have arrived or are overdue; None after ``wait_s`` without one.
 
         Raises:
             Stopped: the run was asked to stop.
         """
 
-    def joints_at(self, frame: Frame) -> Joints | None:
-        """Give the joints at the frame's capture time; None when nothing near enough is known."""
+    def joints_at(self, frame: SessionFrame) -> JointState | None:
+        """Return the joints at the frame's capture time; None if no sample is near enough."""
 
-    def accept(self, frame: Frame, *, joints: Joints | None, idle_steps: int, steps: int) -> None:
-        """Say that the frame was worked on, with what, and with how many steps before it and on it."""
+    def accept(self, frame: SessionFrame, *, joints: JointState | None, idle_steps: int, steps: int) -> None:
+        """Acknowledge a frame as accepted, with its joints and the optimisation steps before it and on it."""
 
-    def reject(self, frame: Frame, code: ErrorCode) -> None:
-        """Say that the frame is of no use by itself."""
+    def reject(self, frame: SessionFrame, code: ErrorCode) -> None:
+        """Acknowledge a frame as rejected: unusable by itself."""
 
     def take_reset(self) -> bool:
-        """Tell, once, that the session is to begin anew."""
+        """Return True once for each requested reset."""
 
-    def began_anew(self, state: Path) -> None:
-        """Keep the state after a reset, so that no later run goes on from what was before it."""
+    def save_after_reset(self, state: Path) -> None:
+        """Save the state after a reset, so that no later run resumes from before it."""
 
-    def show(self, figures: dict[str, Any], *, frame: Frame | None = None) -> None:
-        """Show how it is going; as often as one likes, the newest is sent a few times a second."""
+    def report(self, figures: dict[str, Any], *, frame: SessionFrame | None = None) -> None:
+        """Report figures; may be called often, the newest are sent a few times a second."""
 
     def publish(self, path: Path, name: str, media_type: str) -> None:
-        """Put a newer version of a growing file into the bucket, whole or not at all."""
+        """Upload a newer version of a growing file, atomically."""
 
     def export_chunk(self, path: Path, state: Path, figures: dict[str, Any]) -> None:
-        """Leave a chunk of the model and keep the state with it; says ``session.chunk_exported``."""
+        """Upload a chunk of the model and save the state with it; publishes ``session.chunk_exported``."""
 
-    def end(self, idle_steps: int) -> None:
-        """Judge what still waits, and say how many steps were done since the newest accepted frame."""
+    def finish(self, idle_steps: int) -> None:
+        """Acknowledge all waiting frames, and report the steps since the newest accepted frame."""
 
     @property
     def recorded_idle_steps(self) -> int | None:
-        """Give those steps of the session that is replayed."""
+        """Steps after the last accepted frame of the replayed session."""

@@ -1,4 +1,4 @@
-"""How far a session had come when its state was kept: what a later run goes on from."""
+"""Position from which a later run resumes a session, and the telemetry recorded after it."""
 
 from __future__ import annotations
 
@@ -9,76 +9,76 @@ from pydantic import BaseModel, ConfigDict
 
 from contracts.events.session import FrameTotals, SessionFrameAcked
 from contracts.manifest import Artifact
-from modal_workers.runtime.sessions.frame import Frame
+from modal_workers.runtime.sessions.frame import SessionFrame
 
 POSITION_NAME = "position.json"
 
 
-class Position(BaseModel):
-    """Kept last of all, in one write: it names the state that belongs to it."""
+class ResumePosition(BaseModel):
+    """Checkpoint that is written last, in one write; it names the state that belongs to it."""
 
     model_config = ConfigDict(frozen=True)
 
-    #: Of two places for the state that are written in turn, the one that is whole.
+    #: Checkpoint that holds the complete state: one of two that are written alternately.
     state: str | None = None
-    #: Telemetry from here on has to be read again: no frame before it is without a verdict.
+    #: Telemetry after this sequence has to be read again; every frame up to it is acknowledged.
     after: int = 0
     chunks: tuple[Artifact, ...] = ()
     totals: FrameTotals = FrameTotals()
     started: bool = False
     reset_sequence: int = 0
-    #: Frames whose telemetry has to be read again and whose work is in the state already.
+    #: Frames after ``after`` that are already part of the state.
     done: tuple[tuple[str, int], ...] = ()
 
 
-class Record:
-    """What was recorded of a session after a position, in the order in which its worker went through it."""
+class RecordedSession:
+    """Frames and acknowledgements recorded after a position, in the order of the work."""
 
     def __init__(self, done: tuple[tuple[str, int], ...] = ()) -> None:
-        """Leave out frames whose work is ``done`` already."""
+        """Omit the frames in ``done``."""
         self._known = set(done)
-        self._frames: dict[tuple[str, int], Frame] = {}
-        #: Frames that came again under a number that is taken, less verdicts on such.
+        self._frames: dict[tuple[str, int], SessionFrame] = {}
+        #: Repeated frames by key, minus the acknowledgements of such.
         self._repeats: Counter[tuple[str, int]] = Counter()
-        self._repeat: dict[tuple[str, int], Frame] = {}
-        #: Accepted frames with their verdicts in the order of the work, and None where the session began anew.
-        self.steps: list[Frame | None] = []
-        #: Frames that were dropped or rejected, with their verdicts; without their pictures.
-        self.refused: list[Frame] = []
-        self.judged: list[tuple[str, int]] = []
+        self._repeat: dict[tuple[str, int], SessionFrame] = {}
+        #: Accepted frames with their acknowledgements in the order of the work; None for a reset.
+        self.steps: list[SessionFrame | None] = []
+        #: Dropped and rejected frames with their acknowledgements, without images.
+        self.refused: list[SessionFrame] = []
+        self.acknowledged: list[tuple[str, int]] = []
         self.totals: FrameTotals | None = None
         self.last_idle_steps: int | None = None
-        self.last = 0
+        self.last_sequence = 0
 
     @property
-    def unjudged(self) -> list[Frame]:
-        """Frames that nobody has said anything of yet, oldest first; repeats last."""
+    def unacknowledged(self) -> list[SessionFrame]:
+        """Frames without an acknowledgement, oldest first; repeats last."""
         repeats = [self._repeat[key] for key, count in self._repeats.items() for _ in range(count)]
         return [*self._frames.values(), *repeats]
 
-    def frame(self, frame: Frame) -> None:
-        """Take note of a frame; of two with one number the first is the one that is worked on."""
-        self.last = frame.sequence
+    def add_frame(self, frame: SessionFrame) -> None:
+        """Add a frame; of two with the same number the first is the one that is worked on."""
+        self.last_sequence = frame.sequence
         if frame.key in self._known:
             self._repeats[frame.key] += 1
-            self._repeat[frame.key] = replace(frame, picture=b"")
+            self._repeat[frame.key] = replace(frame, image=b"")
         else:
             self._known.add(frame.key)
             self._frames[frame.key] = frame
 
-    def acked(self, acked: SessionFrameAcked, sequence: int) -> None:
-        """Take note of verdicts."""
-        self.last, self.totals = sequence, acked.totals
+    def add_acks(self, acked: SessionFrameAcked, sequence: int) -> None:
+        """Add acknowledgements."""
+        self.last_sequence, self.totals = sequence, acked.totals
         self.last_idle_steps = acked.last_idle_steps
         for ack in acked.acks:
             key = (ack.source, ack.seq)
             if ack.reason == "repeated":
                 self._repeats[key] -= 1
             elif frame := self._frames.pop(key, None):
-                self.judged.append(key)
+                self.acknowledged.append(key)
                 if ack.status == "accepted":
-                    self.steps.append(replace(frame, recorded=ack))
+                    self.steps.append(replace(frame, recorded_ack=ack))
                 else:
-                    self.refused.append(replace(frame, recorded=ack, picture=b""))
+                    self.refused.append(replace(frame, recorded_ack=ack, image=b""))
         if acked.reset:
             self.steps.append(None)

@@ -1,4 +1,4 @@
-"""A session's way to the bus: its events, its telemetry in, its verdicts out, and the time to whoever asks."""
+"""NATS access of a live session's worker: events, telemetry, acknowledgements, figures and clock requests."""
 
 from __future__ import annotations
 
@@ -21,124 +21,130 @@ from contracts.streams import LIVE_EVENTS, aggregate
 from contracts.telemetry import FrameAck
 from kit.bus.event_store import EventStore
 from modal_workers.runtime.bus.job_bus import JobBus
-from modal_workers.runtime.bus.nats_bus import CredentialBus, OwnEvents, TrustedBus
-from modal_workers.runtime.sessions.telemetry_source import AskedConsumers, OwnConsumers, TelemetrySource
-from modal_workers.runtime.sessions.telemetry_tail import Recorded, TelemetryTail, read_all
+from modal_workers.runtime.bus.nats_bus import CredentialNatsBus, RestrictedEventStore, TrustedNatsBus
+from modal_workers.runtime.sessions.telemetry_source import (
+    DirectTelemetrySource,
+    GatewayTelemetrySource,
+    TelemetrySource,
+)
+from modal_workers.runtime.sessions.telemetry_tail import TelemetryMessage, TelemetryTail, read_all
 
 log = logging.getLogger(__name__)
 
-_LOOK_S: Final = 2.0
-#: Verdicts in one event; a hundred are 20 kB.
-_ACKS: Final = 100
+_READ_INTERVAL_S: Final = 2.0
+#: Acknowledgements in one event; a hundred are 20 kB.
+_ACKS_PER_EVENT: Final = 100
 
 
 class SessionBus:
-    """What a session's worker needs of NATS, on the connection that its job has."""
+    """NATS access of one session, on the connection of its job."""
 
     def __init__(self, bus: JobBus, assignment: Assignment, source: str) -> None:
-        """Use the job's bus.
+        """Use the job's connection.
 
         Raises:
-            SaccadeError: WORKER_BROKEN, when the job's way to the bus is not NATS.
+            SaccadeError: WORKER_BROKEN, if the job's bus is not NATS.
         """
-        if not isinstance(bus, TrustedBus):
+        if not isinstance(bus, TrustedNatsBus):
             raise SaccadeError(
                 ErrorCode.WORKER_BROKEN,
-                "A live session's worker must reach NATS; this one has the gateway's ingest routes only.",
+                "A live session's worker must reach NATS; this one has only the gateway's ingest routes.",
                 hint="Make NATS reachable for workers (docs/worker_access.md), or use the local executor.",
             )
-        self._is_trusted = not isinstance(bus, CredentialBus)
+        self._is_trusted = not isinstance(bus, CredentialNatsBus)
         self._client: Client = bus.client
         self._run = assignment
         self._source = source
         self.session_id = session_id_of_job(assignment.job_id)
-        self._among = aggregate(assignment.tenant, "session", self.session_id)
-        self._events = EventStore(self._client) if self._is_trusted else OwnEvents(self._client, SESSION_VERBS)
+        self._subjects = aggregate(assignment.tenant, "session", self.session_id)
+        self._events = (
+            EventStore(self._client) if self._is_trusted else RestrictedEventStore(self._client, SESSION_VERBS)
+        )
         self._progress = EventStore(self._client, "PROGRESS")
         self._telemetry = EventStore(self._client, "TELEMETRY")
 
     async def load(self) -> Session | None:
-        """Read the session as its events tell it.
+        """Return the session, folded from its events; None if there are none.
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
         """
         session = None
-        for stored in await self._events.load(self._among):
+        for stored in await self._events.load(self._subjects):
             session = fold_stored(session, stored.subject, stored.body, stored.sequence)
         return session
 
-    async def watch(self, told: Callable[[Session], None]) -> None:
-        """Tell of the session as it is, at once and whenever something was said of it, for ever."""
-        news = asyncio.Event()
+    async def watch(self, on_session: Callable[[Session], None]) -> None:
+        """Call ``on_session`` with the session now and after each of its events, until cancelled."""
+        changed = asyncio.Event()
 
         async def on_event(_: Msg) -> None:
-            news.set()
+            changed.set()
 
-        await self._client.subscribe(LIVE_EVENTS.removesuffix("saccade.evt.>") + self._among, cb=on_event)
+        await self._client.subscribe(LIVE_EVENTS.removesuffix("saccade.evt.>") + self._subjects, cb=on_event)
         while True:
-            news.clear()
+            changed.clear()
             try:
                 session = await self.load()
                 if session is not None:
-                    told(session)
+                    on_session(session)
             except SaccadeError as error:
-                log.warning("cannot look at the session: %s", error)
+                log.warning("the session cannot be read: %s", error)
             try:
-                async with asyncio.timeout(_LOOK_S):
-                    await news.wait()
+                async with asyncio.timeout(_READ_INTERVAL_S):
+                    await changed.wait()
             except TimeoutError:
                 continue
 
-    async def tell_time(self) -> None:
-        """Answer whoever asks for our clock."""
+    async def serve_clock(self) -> None:
+        """Reply to requests for this worker's clock."""
 
-        async def on_ask(msg: Msg) -> None:
+        async def on_request(msg: Msg) -> None:
             await msg.respond(json.dumps({"time_s": time.time()}).encode())
 
-        await self._client.subscribe(clock_subject(self._run.tenant, self.session_id), cb=on_ask)
+        await self._client.subscribe(clock_subject(self._run.tenant, self.session_id), cb=on_request)
 
-    async def follow(self, handler: Callable[[Recorded], None], after: int) -> None:
-        """Hand over the session's telemetry after a sequence, for ever."""
+    async def follow(self, handler: Callable[[TelemetryMessage], None], after: int) -> None:
+        """Call ``handler`` with the session's telemetry after a sequence, until cancelled."""
         await TelemetryTail(self._source_of(self.session_id), handler).run(after)
 
-    async def recorded(self, session_id: str, handler: Callable[[Recorded], None], after: int = 0) -> None:
-        """Hand over all that is kept of a session's telemetry after a sequence.
+    async def read_recorded(self, session_id: str, handler: Callable[[TelemetryMessage], None], after: int = 0) -> None:
+        """Call ``handler`` with all stored telemetry of a session after a sequence.
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
         """
         await read_all(self._source_of(session_id), handler, after)
 
-    def acked(
+    def encode_acks(
         self, acks: list[FrameAck], totals: FrameTotals, *, reset: bool = False, last_idle_steps: int | None = None
     ) -> list[tuple[Message, Message]]:
-        """Write verdicts down: as they are kept with the telemetry, and as they are shown."""
+        """Return acknowledgements as pairs of messages: for the TELEMETRY stream, and for PROGRESS."""
         messages = []
-        for first in range(0, max(1, len(acks)), _ACKS):
+        for first in range(0, max(1, len(acks)), _ACKS_PER_EVENT):
             data = SessionFrameAcked(
                 run_id=self._run.run_id,
-                acks=acks[first : first + _ACKS],
+                acks=acks[first : first + _ACKS_PER_EVENT],
                 totals=totals,
                 reset=reset,
                 last_idle_steps=last_idle_steps,
             )
-            shown = encode(data, tenant=self._run.tenant, subject_id=self.session_id, source=self._source)
+            progress = encode(data, tenant=self._run.tenant, subject_id=self.session_id, source=self._source)
             subject = telemetry_subject(self._run.tenant, self.session_id, "acks")
-            messages.append((Message(subject, shown.id, data.model_dump_json().encode()), shown))
+            messages.append((Message(subject, progress.id, data.model_dump_json().encode()), progress))
         return messages
 
-    async def store_acked(self, kept: Message, shown: Message) -> None:
-        """Store verdicts, then show them; may be repeated.
+    async def publish_acks(self, telemetry: Message, progress: Message) -> None:
+        """Store acknowledgements with the telemetry, then publish them; may be repeated.
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
         """
-        await self._telemetry.publish(kept)
-        await self._progress.publish(shown, deadline_s=2.0)
+        await self._telemetry.publish(telemetry)
+        await self._progress.publish(progress, deadline_s=2.0)
 
-    async def show(self, progressed: SessionProgressed) -> None:
-        """Store how the session is doing, of which only the newest matters.
+    async def publish_figures(self, progressed: SessionProgressed) -> None:
+        """Publish the session's figures, of which only the newest matter.
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
@@ -148,5 +154,5 @@ class SessionBus:
 
     def _source_of(self, session_id: str) -> TelemetrySource:
         if self._is_trusted:
-            return OwnConsumers(self._client, telemetry_subject(self._run.tenant, session_id, "*"))
-        return AskedConsumers(self._client, self._run.tenant, self._run.run_id, session_id)
+            return DirectTelemetrySource(self._client, telemetry_subject(self._run.tenant, session_id, "*"))
+        return GatewayTelemetrySource(self._client, self._run.tenant, self._run.run_id, session_id)

@@ -1,8 +1,8 @@
-"""Who makes the consumer that a session's telemetry comes by: this worker itself, or the gateway for it.
+"""Creation of the consumer that delivers a session's telemetry: by the worker itself, or by the gateway for it.
 
-nats-server can hold a consumer to one session's subjects, and cannot hold its maker to a subject that it delivers to;
-and it makes none at all over the way from another account. So whoever has no more than one run's credentials asks the
-gateway, which delivers to subjects of that run alone (docs/adr/0005).
+nats-server can limit a consumer to one session's subjects, but not the delivery subject that its creator chooses, and
+it creates no consumer for a request from another account. So a worker with one run's credentials sends a request to
+the gateway, which delivers to subjects of that run only (docs/adr/0005).
 """
 
 from __future__ import annotations
@@ -18,64 +18,66 @@ from contracts.ids import new_id
 from contracts.session import telemetry_delivery_subject, telemetry_request_subject
 from kit.bus.telemetry_consumer import create_telemetry_consumer
 
-_ANSWER_S: Final = 5.0
+_REPLY_TIMEOUT_S: Final = 5.0
 
 
 class TelemetrySource(Protocol):
-    """Where telemetry comes from."""
+    """Factory of telemetry consumers."""
 
     client: Client
 
-    def new_subject(self) -> str:
-        """Name a subject of this worker's own, on which nothing has ever been heard."""
+    def new_delivery_subject(self) -> str:
+        """Return a new delivery subject of this worker."""
 
-    async def deliver(self, to: str, after: int) -> int:
-        """Have the telemetry after a sequence sent to that subject; give how much there is now.
+    async def create_consumer(self, delivery_subject: str, after: int) -> int:
+        """Deliver the telemetry after a sequence to a subject; return the number of pending messages.
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
         """
 
 
-class OwnConsumers:
-    """Consumers that this worker makes: it has the services' rights."""
+class DirectTelemetrySource:
+    """Consumers created by this worker, which has the services' rights."""
 
     def __init__(self, client: Client, subjects: str) -> None:
-        """Take what is under ``subjects`` (``saccade.tele.<tenant>.session.<id>.*``)."""
+        """Read ``subjects`` (``saccade.tele.<tenant>.session.<id>.*``)."""
         self.client = client
         self._subjects = subjects
 
-    def new_subject(self) -> str:
-        """Name an inbox."""
+    def new_delivery_subject(self) -> str:
+        """Return a new inbox."""
         return self.client.new_inbox()
 
-    async def deliver(self, to: str, after: int) -> int:
-        """Make a consumer."""
+    async def create_consumer(self, delivery_subject: str, after: int) -> int:
+        """Create a consumer; return the number of pending messages."""
         name = new_id("run").rpartition("-")[2]
-        return await create_telemetry_consumer(self.client, self._subjects, to=to, after=after, name=name)
+        return await create_telemetry_consumer(self.client, self._subjects, to=delivery_subject, after=after, name=name)
 
 
-class AskedConsumers:
-    """Consumers that the gateway makes for a run with credentials of its own."""
+class GatewayTelemetrySource:
+    """Consumers created by the gateway for a run with its own credentials."""
 
     def __init__(self, client: Client, tenant: str, run_id: str, session_id: str) -> None:
-        """Use a run's connection, and take what is sent into a session that it may read."""
+        """Read a session that the run's credentials allow."""
         self.client = client
         self._tenant = tenant
         self._run_id = run_id
         self._subject = telemetry_request_subject(tenant, run_id, session_id)
 
-    def new_subject(self) -> str:
-        """Name a subject of the run."""
+    def new_delivery_subject(self) -> str:
+        """Return a new delivery subject of the run."""
         return telemetry_delivery_subject(self._tenant, self._run_id, new_id("run").rpartition("-")[2])
 
-    async def deliver(self, to: str, after: int) -> int:
-        """Ask for a consumer."""
-        asked = json.dumps({"name": to.rpartition(".")[2], "after": after}).encode()
+    async def create_consumer(self, delivery_subject: str, after: int) -> int:
+        """Request a consumer from the gateway; return the number of pending messages."""
+        request = json.dumps({"name": delivery_subject.rpartition(".")[2], "after": after}).encode()
         try:
-            reply = json.loads((await self.client.request(self._subject, asked, timeout=_ANSWER_S)).data)
+            reply = json.loads((await self.client.request(self._subject, request, timeout=_REPLY_TIMEOUT_S)).data)
         except (TimeoutError, nats.errors.Error, ValueError) as error:
             raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, "The gateway does not answer.") from error
         if "pending" not in reply:
-            raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, f"The gateway: {reply.get('error')}.")
+            raise SaccadeError(
+                ErrorCode.BUS_UNAVAILABLE, f"The gateway created no telemetry consumer: {reply.get('error')}."
+            )
         return int(reply["pending"])

@@ -33,7 +33,7 @@ class CallStatus:
     failure: FailureClass | None = None
 
 
-#: Exit codes with which a worker has said by events how it went (modal_workers.runtime.jobs.attempt).
+#: Exit codes with which a worker has said by events how it went (modal_workers.runtime.attempt).
 _SAID: Final = (0, 10)
 
 

@@ -184,7 +184,7 @@ class LocalExecutor:
         environment = self._environment | {MARK: str(folder.path), "WORKER_MEMORY_BYTES": str(compute.memory_bytes)}
         with folder.assignment.open("rb") as stdin, folder.log.open("ab") as output:
             child = subprocess.Popen(
-                [sys.executable, "-m", "modal_workers.runtime.local"],
+                [sys.executable, "-m", "modal_workers.runtime.worker_process"],
                 stdin=stdin,
                 stdout=output,
                 stderr=output,

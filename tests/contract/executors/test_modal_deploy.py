@@ -223,7 +223,8 @@ def test_what_goes_up_is_enough_to_work(deployed: Loopback, tmp_path: Path) -> N
         (tmp_path / "root" / path).write_bytes((ROOT / path).read_bytes())
     python = make_interpreter(tmp_path / "python")
     program = (
-        "import modal_workers.runtime.modal_entry, modal_workers.runtime.local, modal_workers.runtime.jobs.attempt\n"
+        "import modal_workers.runtime.modal_entry, modal_workers.runtime.worker_process\n"
+        "import modal_workers.runtime.attempt\n"
         "import modal_workers.runtime.bus.nats_bus, modal_workers.runtime.bus.http_bus\n"
         "import modal_workers.lap_compare.job, modal_workers.lap_compare.report.report as report\n"
         "import modal_workers.live_splat.session\n"

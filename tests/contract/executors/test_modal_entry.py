@@ -177,7 +177,7 @@ async def test_a_deaf_worker_is_killed_with_its_children(container: Container) -
     await container.give(process, container.launch(assignment))
     await container.driver.until_progress(assignment.job_id)
     for worker in processes_of_run(assignment):
-        if "modal_workers.runtime.local" in worker.cmdline():
+        if "modal_workers.runtime.worker_process" in worker.cmdline():
             worker.suspend()  # deafer than deaf
     process.send_signal(signal.SIGINT)
     assert await container.answer(process) == "KeyboardInterrupt"

@@ -19,7 +19,7 @@ from contracts.errors import ErrorCode, SaccadeError
 from contracts.limits import MIB, PART_BYTES
 from kit.bucket import Bucket, ObjectMissing, open_bucket
 from kit.settings import S3Settings
-from modal_workers.runtime.retry import patiently
+from modal_workers.runtime.retry import while_unavailable
 from tests.harness.servers.embedded import S3Server, free_port
 
 pytestmark = pytest.mark.anyio
@@ -190,7 +190,7 @@ async def test_a_cancelled_upload_ends_also_when_the_bucket_is_away(tmp_path: Pa
 
     settings = S3Settings(endpoint_url="http://127.0.0.1:1", access_key_id="id", secret_access_key=SecretStr("secret"))
     bucket = SilentBucket(None, None, settings)
-    sending = asyncio.create_task(patiently(lambda: bucket.send_file(path, "key", "video/mp4"), "a file"))
+    sending = asyncio.create_task(while_unavailable(lambda: bucket.send_file(path, "key", "video/mp4"), "a file"))
     await arrived.wait()
     sending.cancel()
     await asyncio.wait([sending], timeout=5)

@@ -19,7 +19,7 @@ from contracts.events.job import JobStageCompleted
 from contracts.ids import new_id
 from contracts.worker_rights import run_grant
 from kit.bus.connection import connect, declare
-from modal_workers.runtime.bus.job_bus import open_bus
+from modal_workers.runtime.bus.open_bus import open_bus
 from tests.harness.servers.embedded import HOST, ROOT, OperatorNats, free_port
 
 pytestmark = [

@@ -62,7 +62,7 @@ class Worker:
     async def start(self, assignment: Assignment, lifetime_s: float = 600.0) -> asyncio.subprocess.Process:
         self._folder.mkdir(exist_ok=True)
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "modal_workers.runtime.local"),
+            *(sys.executable, "-m", "modal_workers.runtime.worker_process"),
             stdin=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env=self.environment(assignment, lifetime_s),

@@ -14,12 +14,12 @@ from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import decode
 from contracts.events.job import Cost, JobInterrupted, JobStageCompleted, JobSucceeded
 from contracts.job import State
-from modal_workers.runtime.bus.event_writer import EventWriter
+from modal_workers.runtime.bus.claim import Claim
 from modal_workers.runtime.context import Stopped
-from modal_workers.runtime.jobs.claim import Claim
-from modal_workers.runtime.jobs.progress import Progress
+from modal_workers.runtime.jobs.event_writer import EventWriter
+from modal_workers.runtime.jobs.progress import ProgressSnapshot
 from modal_workers.runtime.jobs.watch import watch
-from modal_workers.runtime.stop import Stop, StopReason
+from modal_workers.runtime.stop import StopCause, StopFlag
 from tests.harness.runtime.bus_access import BUS_ACCESS, BusConnector, open_bus_connector
 from tests.harness.runtime.job_driver import TENANT, JobDriver
 from tests.harness.servers.embedded import OperatorNats, S3Server
@@ -65,7 +65,7 @@ async def test_of_many_workers_of_one_run_one_gets_the_claim(connector: BusConne
     for _ in range(5):
         assignment = await driver.submit()
         claims = [Claim(await connector.open(assignment), assignment) for _ in range(6)]
-        taken = await asyncio.gather(*(claim.take(10) for claim in claims))
+        taken = await asyncio.gather(*(claim.acquire(10) for claim in claims))
         assert sorted(taken) == [False] * 5 + [True]
         assert (await driver.types(assignment.job_id)).count("job.started") == 1
         winner = claims[taken.index(True)]
@@ -76,7 +76,7 @@ async def test_of_many_workers_of_one_run_one_gets_the_claim(connector: BusConne
 async def test_only_the_holder_can_say_how_it_ended_and_once(connector: BusConnector, driver: JobDriver) -> None:
     assignment = await driver.submit()
     holder, other = [Claim(await connector.open(assignment), assignment) for _ in range(2)]
-    assert await holder.take(10)
+    assert await holder.acquire(10)
     assert not await other.succeed(succeeded(assignment), 10)
     assert not await other.interrupt(interrupted(assignment), 10)
     assert await holder.succeed(succeeded(assignment), 10)
@@ -89,7 +89,7 @@ async def test_only_the_holder_can_say_how_it_ended_and_once(connector: BusConne
 async def test_success_after_a_wish_to_cancel_is_not_said(connector: BusConnector, driver: JobDriver) -> None:
     assignment = await driver.submit()
     claim = Claim(await connector.open(assignment), assignment)
-    assert await claim.take(10)
+    assert await claim.acquire(10)
     await driver.request_cancel(assignment.job_id)
     assert not await claim.succeed(succeeded(assignment), 10)
     assert await claim.interrupt(interrupted(assignment), 10)
@@ -99,7 +99,7 @@ async def test_a_claim_survives_other_writers(connector: BusConnector, driver: J
     """Artifacts and stages move the job's sequence all the time; the success gets through."""
     assignment = await driver.submit()
     claim = Claim(await connector.open(assignment), assignment)
-    assert await claim.take(10)
+    assert await claim.acquire(10)
 
     async def chatter() -> None:
         for number in range(100):
@@ -112,29 +112,29 @@ async def test_a_claim_survives_other_writers(connector: BusConnector, driver: J
 
 
 async def test_a_worker_hears_that_its_job_has_moved_on(connector: BusConnector, driver: JobDriver) -> None:
-    for reason in (StopReason.LOST, StopReason.CANCELLED):
+    for reason in (StopCause.LOST, StopCause.CANCELLED):
         assignment = await driver.submit()
         bus = await connector.open(assignment)
-        claim, stop = Claim(bus, assignment), Stop()
-        assert await claim.take(10)
+        claim, stop = Claim(bus, assignment), StopFlag()
+        assert await claim.acquire(10)
         watching = asyncio.create_task(watch(bus, claim, stop))
         await asyncio.sleep(0.1)
-        assert not stop.asked
-        if reason is StopReason.LOST:
+        assert not stop.requested
+        if reason is StopCause.LOST:
             await driver.replace_attempt(assignment)
         else:
             await driver.request_cancel(assignment.job_id)
         await asyncio.wait_for(watching, 10)
-        assert stop.reason is reason
+        assert stop.cause is reason
 
 
 async def test_events_stay_in_order_and_none_is_lost_over_a_restart(connector: BusConnector, driver: JobDriver) -> None:
     assignment = await driver.submit()
     writer = EventWriter(await connector.open(assignment), assignment, f"/worker/{assignment.run_id}")
     running = asyncio.create_task(writer.run())
-    stop = Stop()
+    stop = StopFlag()
     for number in range(60):
-        writer.say(completed(assignment, number), f"{assignment.run_id}.{number}", stop)
+        writer.enqueue(completed(assignment, number), f"{assignment.run_id}.{number}", stop)
         if number == 20:
             connector.server.kill()
         if number == 40:
@@ -162,7 +162,7 @@ async def test_progress_is_conflated_to_the_newest_and_never_waits(connector: Bu
     number = 0
     while time.monotonic() - began < 1.0:
         number += 1
-        writer.show(Progress("first", min(1.0, number / 1e6), 0.0, "", None, time.monotonic()))
+        writer.set_progress(ProgressSnapshot("first", min(1.0, number / 1e6), 0.0, "", None, time.monotonic()))
         if number % 200 == 0:
             await asyncio.sleep(0)
     last = number / 1e6
@@ -178,13 +178,13 @@ async def test_memory_is_bounded_while_the_bus_is_away(connector: BusConnector, 
     assignment = await driver.submit()
     writer = EventWriter(await connector.open(assignment), assignment, f"/worker/{assignment.run_id}")
     connector.server.kill()
-    stop = Stop()
+    stop = StopFlag()
 
     def talk() -> int:
         said = 0
         try:
             while True:
-                writer.say(completed(assignment, said), f"{assignment.run_id}.{said}", stop)
+                writer.enqueue(completed(assignment, said), f"{assignment.run_id}.{said}", stop)
                 said += 1
         except Stopped:
             return said
@@ -192,7 +192,7 @@ async def test_memory_is_bounded_while_the_bus_is_away(connector: BusConnector, 
     talking = asyncio.create_task(asyncio.to_thread(talk))
     await asyncio.sleep(1.0)
     assert not talking.done(), "a full queue makes the job wait"
-    stop.ask(StopReason.SIGNAL)
+    stop.request(StopCause.SIGNAL)
     assert await talking == 1000
     assert not await writer.flush(0.05)
 
@@ -200,7 +200,7 @@ async def test_memory_is_bounded_while_the_bus_is_away(connector: BusConnector, 
 async def test_a_job_that_nobody_knows_is_not_claimed(connector: BusConnector, driver: JobDriver) -> None:
     assignment = await driver.submit()
     unknown = assignment.model_copy(update={"job_id": assignment.job_id[:-1] + "0", "tenant": "other"})
-    assert not await Claim(await connector.open(unknown), unknown).take(5)
+    assert not await Claim(await connector.open(unknown), unknown).acquire(5)
     old = assignment.model_copy(update={"attempt": 7})
-    assert not await Claim(await connector.open(old), old).take(5)
+    assert not await Claim(await connector.open(old), old).acquire(5)
     assert (await driver.job(assignment.job_id)).state is State.STARTING

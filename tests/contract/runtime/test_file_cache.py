@@ -19,8 +19,8 @@ from contracts.job import State
 from contracts.limits import KIB
 from kit.bucket import Bucket, ObjectMissing, Transfer
 from modal_workers.runtime.files import cached_bucket
-from modal_workers.runtime.files.cached_bucket import WORTH_BYTES, CachedBucket
-from modal_workers.runtime.files.file_cache import FileCache, Note
+from modal_workers.runtime.files.cached_bucket import MIN_CACHED_BYTES, CachedBucket
+from modal_workers.runtime.files.file_cache import CacheEntry, FileCache
 from tests.harness.runtime.executor_environment import EXECUTORS, ExecutorHarness, ExecutorServers, open_harness, serve
 from tests.workers.scripted.spec import WORKLOAD
 
@@ -59,7 +59,7 @@ async def mark(cache: FileCache, bucket: Bucket, key: str, folder: Path) -> None
     """Let the cache hold other bytes than the bucket has, as if they were those."""
     etag, size = await bucket.version(key)
     (folder / "marked").write_bytes(MARKED[:size])
-    note = Note(key=key, etag=etag, bytes=size, sha256=sha256(MARKED[:size]))
+    note = CacheEntry(key=key, etag=etag, bytes=size, sha256=sha256(MARKED[:size]))
     assert cache.put(note, folder / "marked")
 
 
@@ -84,20 +84,20 @@ async def test_a_later_stage_has_it_from_the_cache_until_the_bucket_has_another_
     harness: ExecutorHarness, tmp_path: Path
 ) -> None:
     home_id, bucket = new_id("job"), harness.driver.bucket
-    await stage(harness, home_id, f"save frames/one.bin {len(BODY)}", f"save small.bin {WORTH_BYTES - 256}")
+    await stage(harness, home_id, f"save frames/one.bin {len(BODY)}", f"save small.bin {MIN_CACHED_BYTES - 256}")
     await harness.until_cached(home_id, 1)
     key = bucket.key("results", home_id, "frames/one.bin")
     cache = FileCache(harness.cache, home_id)
     await mark(cache, bucket, key, tmp_path)
     notes = await stage(harness, home_id, "artifact frames/one.bin", "artifact small.bin")
     assert notes["artifact frames/one.bin"] == sha256(MARKED), "it was not fetched again"
-    assert notes["artifact small.bin"] == sha256(BODY[: WORTH_BYTES - 256])
+    assert notes["artifact small.bin"] == sha256(BODY[: MIN_CACHED_BYTES - 256])
 
     changed = BODY[256:] + b"?" * 256  # as long as before
     await bucket.put(key, changed)
     assert (await stage(harness, home_id, "artifact frames/one.bin"))["artifact frames/one.bin"] == sha256(changed)
     end = time.monotonic() + 30
-    while (note := cache.noted(key)) is None or note.sha256 != sha256(changed):
+    while (note := cache.find(key)) is None or note.sha256 != sha256(changed):
         assert time.monotonic() < end, "what was fetched is not in the cache"
         await asyncio.sleep(0.05)
     await bucket.delete(key)
@@ -180,11 +180,11 @@ def watched(bucket: Bucket, tmp_path: Path) -> Watched:
 
 
 async def test_a_file_is_kept_from_64_kib_on(watched: Watched) -> None:
-    await watched.send(b"x" * (WORTH_BYTES - 1), "small")
-    await watched.send(b"x" * WORTH_BYTES, "large")
-    assert watched.cache.noted(watched.key("small")) is None
-    assert watched.cache.noted(watched.key("large")) is not None
-    assert WORTH_BYTES == 64 * KIB
+    await watched.send(b"x" * (MIN_CACHED_BYTES - 1), "small")
+    await watched.send(b"x" * MIN_CACHED_BYTES, "large")
+    assert watched.cache.find(watched.key("small")) is None
+    assert watched.cache.find(watched.key("large")) is not None
+    assert MIN_CACHED_BYTES == 64 * KIB
 
 
 async def test_what_is_fetched_is_kept_for_the_next(watched: Watched, tmp_path: Path) -> None:
@@ -196,12 +196,12 @@ async def test_what_is_fetched_is_kept_for_the_next(watched: Watched, tmp_path: 
 
 async def test_a_checkpoint_of_each_minute_is_kept_once_and_then_no_more(watched: Watched) -> None:
     await watched.send(BODY)
-    assert watched.cache.noted(watched.key("state.npz")) is not None
+    assert watched.cache.find(watched.key("state.npz")) is not None
     for body in (MARKED, BODY, MARKED):
         await watched.send(body)
-        assert watched.cache.noted(watched.key("state.npz")) is None, "a stale version takes no room"
+        assert watched.cache.find(watched.key("state.npz")) is None, "a stale version takes no room"
     assert await watched.fetch(files=watched.run()) == MARKED
-    note = watched.cache.noted(watched.key("state.npz"))
+    note = watched.cache.find(watched.key("state.npz"))
     assert note is not None, "the run that goes on from it has it"
     assert note.sha256 == sha256(MARKED)
 
@@ -215,7 +215,7 @@ async def test_two_runs_that_want_the_same_at_once_both_have_it(watched: Watched
         return target.read_bytes()
 
     assert await asyncio.gather(*(one(number) for number in range(8))) == [BODY] * 8
-    note = watched.cache.noted(watched.key("scene.npz"))
+    note = watched.cache.find(watched.key("scene.npz"))
     assert note is not None
     assert (note.bytes, note.sha256) == (len(BODY), sha256(BODY))
     assert len(list((watched.folder / "volume" / watched.home_id).iterdir())) == 1
@@ -233,19 +233,19 @@ class Hanging(FileCache):
 
     asked = 0
 
-    def noted(self, key: str) -> Note | None:
+    def find(self, key: str) -> CacheEntry | None:
         self.asked += 1
         time.sleep(1.0)
-        return super().noted(key)
+        return super().find(key)
 
-    def put(self, note: Note, path: Path) -> bool:
+    def put(self, note: CacheEntry, path: Path) -> bool:
         self.asked += 1
         time.sleep(1.0)
         return super().put(note, path)
 
 
 async def test_a_cache_that_hangs_is_asked_once(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cached_bucket, "_ANSWER_S", 0.1)
+    monkeypatch.setattr(cached_bucket, "_CACHE_TIMEOUT_S", 0.1)
     await watched.bucket.put(watched.key("state.npz"), BODY)
     hanging = Hanging(watched.folder / "volume", watched.home_id)
     files = watched.run(hanging)

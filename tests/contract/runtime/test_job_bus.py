@@ -19,7 +19,8 @@ from contracts.job import State
 from contracts.worker_rights import run_grant
 from kit.bus.event_store import Conflict
 from kit.settings import NatsSettings
-from modal_workers.runtime.bus.job_bus import BusRefused, JobBus, open_bus
+from modal_workers.runtime.bus.job_bus import BusRefused, JobBus
+from modal_workers.runtime.bus.open_bus import open_bus
 from modal_workers.runtime.settings import IngestSettings
 from tests.harness.runtime.bus_access import BUS_ACCESS, BusConnector, open_bus_connector
 from tests.harness.runtime.job_driver import TENANT, JobDriver
@@ -171,7 +172,9 @@ async def test_progress_is_the_newest_and_moves_no_state(connector: BusConnector
             attempt=1, run_id=assignment.run_id, stage="a", fraction=number / 10, stage_fraction=number / 10
         )
         source = f"/worker/{assignment.run_id}"
-        await bus.progress(encode(data, tenant=TENANT, subject_id=assignment.job_id, source=source), deadline_s=5)
+        await bus.publish_progress(
+            encode(data, tenant=TENANT, subject_id=assignment.job_id, source=source), deadline_s=5
+        )
     newest = await driver.newest_progress(assignment.job_id)
     assert newest is not None
     assert newest[1].fraction == 0.2
@@ -182,7 +185,7 @@ async def test_what_others_say_is_noticed(connector: BusConnector, driver: JobDr
     assignment = await driver.submit()
     bus = await connector.open(assignment)
     await bus.load()
-    noticing = asyncio.create_task(bus.changed(30))
+    noticing = asyncio.create_task(bus.wait_for_change(30))
     await asyncio.sleep(0.2)
     await driver.request_cancel(assignment.job_id)
     async with asyncio.timeout(10):
@@ -196,7 +199,7 @@ async def test_silence_ends_the_wait(connector: BusConnector, driver: JobDriver)
     bus = await connector.open(await driver.submit())
     await bus.load()
     async with asyncio.timeout(5):
-        await bus.changed(0.3)
+        await bus.wait_for_change(0.3)
 
 
 @UNTRUSTED
@@ -260,7 +263,7 @@ async def test_nobody_who_is_not_known_gets_in(connector: BusConnector, driver: 
 
 async def look_for_ever(bus: JobBus) -> None:
     while True:
-        await bus.changed(5)
+        await bus.wait_for_change(5)
         await bus.load()
 
 

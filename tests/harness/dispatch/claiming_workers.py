@@ -15,10 +15,10 @@ from contracts.events.job import JobSucceeded
 from contracts.job import Job
 from contracts.launch import Launch
 from kit.settings import NatsSettings
-from modal_workers.runtime.bus.event_writer import EventWriter
-from modal_workers.runtime.bus.job_bus import open_bus
-from modal_workers.runtime.jobs.claim import Claim
-from modal_workers.runtime.jobs.run_termination import LastWords
+from modal_workers.runtime.bus.claim import Claim
+from modal_workers.runtime.bus.open_bus import open_bus
+from modal_workers.runtime.jobs.event_writer import EventWriter
+from modal_workers.runtime.jobs.run_termination import RunTermination
 from tests.harness.dispatch.crash_points import CrashInjector
 from tests.harness.dispatch.dispatcher import DispatcherHarness
 
@@ -66,10 +66,10 @@ class ClaimingWorkers:
         bus = await open_bus(access, run)
         try:
             claim = Claim(bus, run, call_id=call_id, billed_since=since)
-            if not await claim.take(10.0):
+            if not await claim.acquire(10.0):
                 self.turned_away.append(call_id)
                 return
-            words = LastWords(run, claim, EventWriter(bus, run, claim.source), 1.0)
+            termination = RunTermination(run, claim, EventWriter(bus, run, claim.source), 1.0)
             claimed.set()
             await self.injector.over.wait()
             done = JobSucceeded(
@@ -77,8 +77,8 @@ class ClaimingWorkers:
                 run_id=run.run_id,
                 result={},
                 manifest_key=self.harness.bucket.key("results", run.job_id, "manifest.json"),
-                duration_s=words.duration_s(),
-                cost=words.cost(),
+                duration_s=termination.duration_s(),
+                cost=termination.cost(),
             )
             if await claim.succeed(done, 10.0):
                 self.worked.append(call_id)

@@ -16,7 +16,8 @@ from kit.auth.bus_token import BusToken
 from kit.http.server import serve
 from kit.settings import NatsSettings
 from kit.tasks import end
-from modal_workers.runtime.bus.job_bus import JobBus, open_bus
+from modal_workers.runtime.bus.job_bus import JobBus
+from modal_workers.runtime.bus.open_bus import open_bus
 from modal_workers.runtime.settings import IngestSettings
 from services.gateway.app import build_app
 from tests.harness.runtime.job_driver import JobDriver, open_job_driver

@@ -24,9 +24,9 @@ from kit.auth.bus_token import BusToken, credentials, sign
 from kit.bus.connection import connect
 from kit.bus.event_store import EventStore
 from kit.tasks import end
-from modal_workers.runtime.bus.nats_bus import CredentialBus
+from modal_workers.runtime.bus.nats_bus import CredentialNatsBus
 from modal_workers.runtime.sessions.session_bus import SessionBus
-from modal_workers.runtime.sessions.telemetry_tail import Recorded
+from modal_workers.runtime.sessions.telemetry_tail import TelemetryMessage
 from tests.harness.servers.embedded import OperatorNats
 
 TENANT = "acme"
@@ -68,7 +68,7 @@ class Run:
     async def working(self, without: str | None = None) -> AsyncIterator[Worker]:
         said: list[str] = []
         client = await connect(self.server.settings_of(self.token(without)), "run", said.append)
-        job = CredentialBus(client, self.assignment, asyncio.get_running_loop().create_future())
+        job = CredentialNatsBus(client, self.assignment, asyncio.get_running_loop().create_future())
         try:
             yield Worker(self, client, job, SessionBus(job, self.assignment, f"/worker/{self.run_id}"), said)
         finally:
@@ -128,11 +128,11 @@ class Worker:
 
     run: Run
     client: Client
-    job: CredentialBus
+    job: CredentialNatsBus
     session: SessionBus
     #: What the server has refused.
     refused: list[str]
-    heard: list[Recorded] = field(default_factory=list)
+    heard: list[TelemetryMessage] = field(default_factory=list)
     states: list[Session] = field(default_factory=list)
 
     async def live(self, services: Client) -> None:
@@ -143,12 +143,12 @@ class Worker:
             if subject.startswith(("saccade.evt.", "saccade.prog.")):
                 await self.client.jetstream(timeout=1).publish(subject, b"{}")
         ack = FrameAck(source="camera", seq=1, status="accepted", age_s=0.0, queue_depth=0)
-        [(kept, shown)] = self.session.acked([ack], FrameTotals(sent=1, accepted=1))
-        await self.session.store_acked(kept, shown)
-        await self.session.show(SessionProgressed(run_id=self.run.run_id, totals=FrameTotals(), figures={}))
+        [(telemetry, progress)] = self.session.encode_acks([ack], FrameTotals(sent=1, accepted=1))
+        await self.session.publish_acks(telemetry, progress)
+        await self.session.publish_figures(SessionProgressed(run_id=self.run.run_id, totals=FrameTotals(), figures={}))
         if self.run.replay_of:
-            await self.session.recorded(self.run.replay_of, self.heard.append)
-        await self.session.tell_time()
+            await self.session.read_recorded(self.run.replay_of, self.heard.append)
+        await self.session.serve_clock()
         ways = (self.session.follow(self.heard.append, 0), self.session.watch(self.states.append))
         following = [asyncio.ensure_future(way) for way in ways]
         try:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from contracts.errors import ErrorCode
 from contracts.session import SessionResult
-from modal_workers.runtime.sessions.frame import Frame
+from modal_workers.runtime.sessions.frame import SessionFrame
 from modal_workers.runtime.sessions.live_context import LiveContext
 from tests.session_workers.watching.spec import WatchingParams
 
@@ -20,7 +20,7 @@ class Notes:
 
     def __init__(self, params: WatchingParams, context: LiveContext) -> None:
         self.params, self.context = params, context
-        restored = context.restored()
+        restored = context.saved_state()
         self.lines: list[dict[str, object]] = json.loads(restored.read_text()) if restored else []
         self.here = 0
 
@@ -29,15 +29,15 @@ class Notes:
         path.write_text(json.dumps(self.lines))
         return path
 
-    def take(self, frame: Frame) -> None:
+    def take(self, frame: SessionFrame) -> None:
         # A camera's picture has the words behind its end, where no decoder looks.
-        _, mark, words = frame.picture.rpartition(b"picture")
+        _, mark, words = frame.image.rpartition(b"picture")
         if not mark:
             self.context.reject(frame, ErrorCode.FRAME_UNREADABLE)
             return
         time.sleep(self.params.service_s)
         joints = self.context.joints_at(frame)
-        steps = frame.recorded.steps if frame.recorded else int(time.time() * 1e6) % 1000
+        steps = frame.recorded_ack.steps if frame.recorded_ack else int(time.time() * 1e6) % 1000
         self.lines.append(
             {
                 "seq": frame.seq,
@@ -47,7 +47,7 @@ class Notes:
             }
         )
         self.context.accept(frame, joints=joints, idle_steps=0, steps=steps or 0)
-        self.context.show({"lines": len(self.lines)}, frame=frame)
+        self.context.report({"lines": len(self.lines)}, frame=frame)
         self.here += 1
         if len(self.lines) % self.params.chunk_frames == 0:
             self.chunk()
@@ -64,11 +64,14 @@ def run(params: WatchingParams, context: LiveContext) -> SessionResult:
         while not context.ending:
             if context.take_reset():
                 notes.lines = []
-                context.began_anew(notes.write("state"))
-            if frame := context.frame(0.05):
+                context.save_after_reset(notes.write("state"))
+            if frame := context.next_frame(0.05):
                 notes.take(frame)
         notes.chunk()
-        context.end(0)
+        context.finish(0)
         return SessionResult(
-            reason=context.reason, chunks=context.chunks, totals=context.totals, figures={"lines": len(notes.lines)}
+            reason=context.stop_reason,
+            chunks=context.chunks,
+            totals=context.totals,
+            figures={"lines": len(notes.lines)},
         )

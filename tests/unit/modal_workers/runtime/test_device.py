@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from contracts.prices import PRICES
-from modal_workers.runtime.device import name_of, real_device
+from modal_workers.runtime.device import actual_device, gpu_name
 
 PRODUCTS = {
     "Tesla T4": "T4",
@@ -28,7 +28,7 @@ PRODUCTS = {
 
 @pytest.mark.parametrize("product", list(PRODUCTS))
 def test_a_product_has_the_name_that_prices_have(product: str) -> None:
-    assert name_of(product) == PRODUCTS[product]
+    assert gpu_name(product) == PRODUCTS[product]
 
 
 def test_every_gpu_with_a_price_is_recognised() -> None:
@@ -37,7 +37,7 @@ def test_every_gpu_with_a_price_is_recognised() -> None:
 
 @pytest.mark.parametrize("product", ["", "NVIDIA GeForce RTX 4090", "NVIDIA A1000", "NVIDIA GH200 480GB", "Tesla V100"])
 def test_any_other_has_none(product: str) -> None:
-    assert name_of(product) is None
+    assert gpu_name(product) is None
 
 
 def _nvidia_smi(folder: Path, body: str) -> None:
@@ -62,9 +62,9 @@ def test_what_was_given_counts_and_what_was_asked_for_where_that_is_unknown(
 ) -> None:
     _nvidia_smi(tmp_path, body)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert real_device(asked) == expected
+    assert actual_device(asked) == expected
 
 
 def test_a_machine_without_a_gpu_has_what_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert real_device("A10") == "A10"
+    assert actual_device("A10") == "A10"

@@ -1,4 +1,4 @@
-"""The flag that a signal handler sets, and the thread that waits for a loop."""
+"""The stop flag and the thread with an event loop."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import pytest
 
 from modal_workers.runtime.context import Stopped
 from modal_workers.runtime.loop_thread import LoopThread
-from modal_workers.runtime.stop import Stop, StopReason
+from modal_workers.runtime.stop import StopCause, StopFlag
 
 
-def test_the_first_reason_stays() -> None:
-    stop = Stop()
+def test_the_first_cause_is_kept() -> None:
+    stop = StopFlag()
     stop.check()
-    stop.ask(StopReason.CANCELLED)
-    stop.ask(StopReason.SIGNAL)
-    assert stop.reason is StopReason.CANCELLED
+    stop.request(StopCause.CANCELLED)
+    stop.request(StopCause.SIGNAL)
+    assert stop.cause is StopCause.CANCELLED
     with pytest.raises(Stopped):
         stop.check()
 
@@ -26,8 +26,8 @@ def test_no_except_exception_swallows_a_stop() -> None:
     assert not issubclass(Stopped, Exception)
 
 
-def test_waiting_ends_when_the_run_is_stopped_and_the_coroutine_is_cancelled() -> None:
-    stop = Stop()
+def test_a_stop_ends_a_wait_and_cancels_its_coroutine() -> None:
+    stop = StopFlag()
     ended: list[str] = []
 
     async def work() -> None:
@@ -37,37 +37,37 @@ def test_waiting_ends_when_the_run_is_stopped_and_the_coroutine_is_cancelled() -
             ended.append("cancelled")
             raise
 
-    async def ask() -> None:
+    async def request_stop() -> None:
         await asyncio.sleep(0.05)
-        stop.ask(StopReason.SIGNAL)
+        stop.request(StopCause.SIGNAL)
 
     with LoopThread() as thread:
-        thread.start(ask())
+        thread.start(request_stop())
         with pytest.raises(Stopped):
             thread.wait(work(), stop)
     assert ended == ["cancelled"]
 
 
-def test_what_a_coroutine_gives_or_raises_comes_through() -> None:
-    async def give() -> int:
-        await asyncio.sleep(0.12)  # longer than one look
+def test_a_coroutines_result_or_error_is_passed_on() -> None:
+    async def seven() -> int:
+        await asyncio.sleep(0.12)  # longer than one check interval
         return 7
 
     async def time_out() -> None:
-        raise TimeoutError("its own")
+        raise TimeoutError("raised inside")
 
     async def stopped() -> None:
         raise Stopped("inside")
 
     with LoopThread() as thread:
-        assert thread.wait(give()) == 7
-        with pytest.raises(TimeoutError, match="its own"):
+        assert thread.wait(seven()) == 7
+        with pytest.raises(TimeoutError, match="raised inside"):
             thread.wait(time_out())
         with pytest.raises(Stopped):
             thread.wait(stopped())
 
 
-def test_the_loop_goes_on_while_the_thread_computes() -> None:
+def test_the_loop_runs_while_another_thread_computes() -> None:
     ticks: list[float] = []
 
     async def tick() -> None:

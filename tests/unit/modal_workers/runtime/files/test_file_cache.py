@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from contracts.ids import new_id
-from modal_workers.runtime.files.file_cache import FileCache, Note
+from modal_workers.runtime.files.file_cache import CacheEntry, FileCache
 
 KEY = "results/job_1/frames/batch_00.zip"
 HOUR_S = 3600.0
@@ -25,8 +25,8 @@ def body_of(seed: int, size: int = 300_000) -> bytes:
     return random.Random(seed).randbytes(size)
 
 
-def note_of(body: bytes, key: str = KEY, etag: str = "v1") -> Note:
-    return Note(key=key, etag=etag, bytes=len(body), sha256=hashlib.sha256(body).hexdigest())
+def note_of(body: bytes, key: str = KEY, etag: str = "v1") -> CacheEntry:
+    return CacheEntry(key=key, etag=etag, bytes=len(body), sha256=hashlib.sha256(body).hexdigest())
 
 
 class Shelf:
@@ -40,13 +40,13 @@ class Shelf:
         self.home_id = new_id("job")
         self.cache = FileCache(self.folder, self.home_id)
 
-    def put(self, body: bytes, key: str = KEY, etag: str = "v1") -> Note:
+    def put(self, body: bytes, key: str = KEY, etag: str = "v1") -> CacheEntry:
         (self.own / "given").write_bytes(body)
         note = note_of(body, key, etag)
         assert self.cache.put(note, self.own / "given")
         return note
 
-    def take(self, note: Note) -> bytes | None:
+    def take(self, note: CacheEntry) -> bytes | None:
         path = self.own / "taken"
         taken = self.cache.take(note, path)
         assert path.exists() == taken, "a miss leaves no file"
@@ -66,22 +66,22 @@ def test_what_was_put_is_had_again_by_another_run(shelf: Shelf, size: int) -> No
     body = body_of(size, size)
     note = shelf.put(body)
     shelf.cache = FileCache(shelf.folder, shelf.home_id)
-    assert shelf.cache.noted(KEY) == note
+    assert shelf.cache.find(KEY) == note
     assert shelf.take(note) == body
 
 
 def test_what_nobody_put_is_a_miss(shelf: Shelf) -> None:
-    assert shelf.cache.noted(KEY) is None
+    assert shelf.cache.find(KEY) is None
     assert shelf.take(note_of(b"x")) is None
     shelf.put(b"other", key="results/job_1/other")
-    assert shelf.cache.noted(KEY) is None
-    assert FileCache(shelf.folder, new_id("job")).noted("results/job_1/other") is None, "another job's is nobody else's"
+    assert shelf.cache.find(KEY) is None
+    assert FileCache(shelf.folder, new_id("job")).find("results/job_1/other") is None, "another job's is nobody else's"
 
 
 def test_a_newer_version_takes_the_older_one_s_place(shelf: Shelf) -> None:
     old = shelf.put(body_of(1))
     new = shelf.put(body_of(2), etag="v2")
-    assert shelf.cache.noted(KEY) == new
+    assert shelf.cache.find(KEY) == new
     assert shelf.take(old) is None
     assert shelf.take(new) == body_of(2), "who wanted the old one has not spoilt the new one"
     assert len(shelf.entries()) == 1
@@ -114,7 +114,7 @@ def test_what_is_no_entry_is_a_miss(shelf: Shelf, line: bytes) -> None:
     note = shelf.put(body_of(5))
     (entry,) = shelf.entries()
     entry.write_bytes(line + body_of(5))
-    assert shelf.cache.noted(KEY) is None
+    assert shelf.cache.find(KEY) is None
     assert shelf.take(note) is None
 
 
@@ -124,7 +124,7 @@ def test_an_entry_in_another_s_place_is_a_miss(shelf: Shelf) -> None:
     first, second = shelf.entries()
     first.replace(second)
     assert {shelf.take(note) is None, shelf.take(other) is None} == {True}
-    assert {shelf.cache.noted("a"), shelf.cache.noted("b")} == {None}
+    assert {shelf.cache.find("a"), shelf.cache.find("b")} == {None}
 
 
 def test_what_changed_since_it_was_sent_is_not_put(shelf: Shelf) -> None:
@@ -139,7 +139,7 @@ def test_a_folder_that_is_not_mounted_is_not_made(tmp_path: Path) -> None:
     cache = FileCache(tmp_path / "nowhere", new_id("job"))
     (tmp_path / "given").write_bytes(b"x")
     assert not cache.put(note_of(b"x"), tmp_path / "given")
-    assert cache.noted(KEY) is None
+    assert cache.find(KEY) is None
     assert cache.remove_stale(0.0) == 0
     cache.drop(KEY)
     assert not (tmp_path / "nowhere").exists()
@@ -190,7 +190,7 @@ def test_two_who_write_and_two_who_read_at_once_have_one_version_or_the_other(sh
     def read(number: int) -> None:
         target = shelf.own / f"read {number}"
         while any(one.is_alive() for one in writers):
-            note = shelf.cache.noted(KEY)
+            note = shelf.cache.find(KEY)
             if note is None or not shelf.cache.take(note, target):
                 continue
             had.append(note.etag)
@@ -276,8 +276,8 @@ def test_what_nobody_has_touched_for_long_goes_and_nothing_else(shelf: Shelf) ->
     os.utime(young._home)  # as when another entry was renamed into it
     assert wanted.take(note_of(b"own"), shelf.own / "taken")
     assert shelf.cache.remove_stale(48 * HOUR_S) == 1
-    assert old.noted(KEY) is None
-    assert young.noted(KEY) == wanted.noted(KEY) == own
+    assert old.find(KEY) is None
+    assert young.find(KEY) == wanted.find(KEY) == own
     assert shelf.take(own) == b"own", "one's own job is under way"
     assert (shelf.folder / "weights").is_dir()
     assert (shelf.folder / "job_of_the_replaced_system").is_dir()
@@ -286,7 +286,7 @@ def test_what_nobody_has_touched_for_long_goes_and_nothing_else(shelf: Shelf) ->
 
 def test_what_vanishes_between_note_and_bytes_is_a_miss(shelf: Shelf) -> None:
     note = shelf.put(body_of(15))
-    seen = shelf.cache.noted(KEY)
+    seen = shelf.cache.find(KEY)
     assert seen == note
     FileCache(shelf.folder, new_id("job")).remove_stale(-HOUR_S)
     assert shelf.entries() == []

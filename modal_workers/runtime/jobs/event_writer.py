@@ -1,7 +1,7 @@
-"""Everything a run says while it works: one writer, in order, that never holds up the work.
+"""Events of a running job: one writer, in order, that never blocks the work.
 
-State events are kept until they are stored. Progress is only ever the newest, at most ``PROGRESS_HZ`` times a second,
-and is said again every ``WORKER_HEARTBEAT_S`` while the job computes in silence: that is the run's sign of life.
+State events are queued until they are stored. Of progress only the newest is sent, at most ``PROGRESS_HZ`` times a
+second, and it is repeated every ``WORKER_HEARTBEAT_S`` while the job reports nothing: that is the run's heartbeat.
 """
 
 from __future__ import annotations
@@ -19,38 +19,38 @@ from contracts.events.base import EventData, Message, encode
 from contracts.events.job import JobProgressed
 from contracts.limits import PROGRESS_HZ, WORKER_HEARTBEAT_S
 from modal_workers.runtime.bus.job_bus import BusRefused, JobBus
-from modal_workers.runtime.jobs.progress import Progress
-from modal_workers.runtime.stop import Stop
+from modal_workers.runtime.jobs.progress import ProgressSnapshot
+from modal_workers.runtime.stop import StopFlag
 
 log = logging.getLogger(__name__)
 
-#: State events that may wait for the bus; beyond it the job waits too, so that memory stays bounded.
-_WAITING: Final = 1000
+#: Capacity of the queue of state events; the job blocks when it is full, so that memory stays bounded.
+_QUEUE_LIMIT: Final = 1000
 _STATE_DEADLINE_S: Final = 2.0
 _PROGRESS_DEADLINE_S: Final = 1.0
 
 
 class EventWriter:
-    """Writes a run's events from its own loop; ``say`` and ``show`` are called from the job's thread."""
+    """Writer of a run's events on its own loop; the job's thread calls ``enqueue`` and ``set_progress``."""
 
     def __init__(self, bus: JobBus, assignment: Assignment, source: str) -> None:
-        """Write to the run's bus."""
+        """Write to the run's bus; ``source`` is the events' source."""
         self._bus = bus
         self._run = assignment
         self._source = source
         self._queue: deque[Message] = deque()
-        self._newest: Progress | None = None
-        self._shown: Progress | None = None
-        self._shown_at_s = 0.0
+        self._newest: ProgressSnapshot | None = None
+        self._sent: ProgressSnapshot | None = None
+        self._sent_at_s = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._news = asyncio.Event()
+        self._wake = asyncio.Event()
         self._stored = asyncio.Event()
 
-    def say(self, data: EventData, event_id: str, stop: Stop, *, subject_id: str | None = None) -> None:
-        """Queue a state event of the run's job, or of the session ``subject_id`` whose worker it is.
+    def enqueue(self, data: EventData, event_id: str, stop: StopFlag, *, subject_id: str | None = None) -> None:
+        """Queue a state event of the run's job, or of the session ``subject_id`` that it serves.
 
         Raises:
-            Stopped: the run was asked to stop while it waited for room in a full queue.
+            Stopped: the run was asked to stop while the queue was full.
         """
         message = encode(
             data,
@@ -59,39 +59,39 @@ class EventWriter:
             source=self._source,
             event_id=event_id,
         )
-        while len(self._queue) >= _WAITING:
+        while len(self._queue) >= _QUEUE_LIMIT:
             stop.check()
             time.sleep(0.05)
         self._queue.append(message)
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._news.set)
+            self._loop.call_soon_threadsafe(self._wake.set)
 
-    def show(self, progress: Progress) -> None:
-        """Say how far the work is; costs one assignment, whatever the bus does."""
+    def set_progress(self, progress: ProgressSnapshot) -> None:
+        """Set the progress to send next; never blocks."""
         self._newest = progress
 
     async def run(self) -> None:
-        """Write until cancelled.
+        """Write events until cancelled.
 
         Raises:
-            BusRefused: nobody hears this run any more.
+            BusRefused: the bus accepts nothing more from this run.
         """
         self._loop = asyncio.get_running_loop()
         while True:
-            self._news.clear()
+            self._wake.clear()
             try:
                 await self._write_queue()
                 await self._write_progress()
             except BusRefused:
                 raise
-            except Exception:  # the job may have taken all memory: what it ends with must still be said
+            except Exception:  # the job may have used all memory: its last events must still be stored
                 log.exception("events could not be written; trying again")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1.0 / PROGRESS_HZ):
-                    await self._news.wait()
+                    await self._wake.wait()
 
     async def flush(self, deadline_s: float) -> bool:
-        """Wait until every state event is stored; tell whether they are."""
+        """Wait until every state event is stored; return whether they are."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(deadline_s):
                 while self._queue:
@@ -106,7 +106,7 @@ class EventWriter:
             except BusRefused:
                 raise
             except SaccadeError as error:
-                log.warning("%d events wait for the bus: %s", len(self._queue), error)
+                log.warning("%d events are waiting for the bus: %s", len(self._queue), error)
                 return
             self._queue.popleft()
             self._stored.set()
@@ -115,8 +115,8 @@ class EventWriter:
         newest, now_s = self._newest, time.monotonic()
         if newest is None or not self._bus.is_connected:
             return
-        pause_s = WORKER_HEARTBEAT_S if newest is self._shown else 1.0 / min(PROGRESS_HZ, self._bus.progress_hz)
-        if now_s - self._shown_at_s < pause_s:
+        interval_s = WORKER_HEARTBEAT_S if newest is self._sent else 1.0 / min(PROGRESS_HZ, self._bus.progress_hz)
+        if now_s - self._sent_at_s < interval_s:
             return
         data = JobProgressed(
             attempt=self._run.attempt,
@@ -129,11 +129,11 @@ class EventWriter:
         )
         message = encode(data, tenant=self._run.tenant, subject_id=self._run.job_id, source=self._source)
         try:
-            await self._bus.progress(message, deadline_s=_PROGRESS_DEADLINE_S)
+            await self._bus.publish_progress(message, deadline_s=_PROGRESS_DEADLINE_S)
         except BusRefused:
             raise
         except SaccadeError as error:
             log.warning("progress was not stored: %s", error)
         else:
-            self._shown = newest
-        self._shown_at_s = now_s
+            self._sent = newest
+        self._sent_at_s = now_s

@@ -1,4 +1,4 @@
-"""Whether this run is the one that counts: every change of the job's state by a worker is made and refused here."""
+"""Claim of a job by one run: every change of the job's state by a worker is published here, conditionally."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from modal_workers.runtime.bus.job_bus import BusRefused, JobBus
 
 log = logging.getLogger(__name__)
 
-_PAUSE_S: Final = 0.2
+_RETRY_PAUSE_S: Final = 0.2
 
 
 class Claim:
-    """One run's hold on its job, by conditional publishes: of two writers one loses, reads again, decides again."""
+    """One run's claim on its job, by conditional publishes: of two writers one loses, reads again and decides again."""
 
     def __init__(
         self, bus: JobBus, assignment: Assignment, *, call_id: str | None = None, billed_since: datetime | None = None
     ) -> None:
-        """Take the run that the assignment names, as this call, paid for since then where that is before the claim."""
+        """Prepare the claim of the assignment's run; ``billed_since`` is set where billing began before the claim."""
         self.bus = bus
         self._assignment = assignment
         self._call_id = call_id
         self.billed_since = billed_since
-        #: Of this process alone: a run that was launched twice must not take the other's claim for its own.
+        #: Unique to this process: a run that was launched twice must not mistake the other's claim for its own.
         self.worker = new_id("run").rpartition("-")[2]
 
     @property
@@ -42,23 +42,23 @@ class Claim:
         return f"/worker/{self._assignment.run_id}"
 
     async def load(self) -> Job | None:
-        """Read the job as its events tell it.
+        """Return the job, folded from its events; None if there are none.
 
         Raises:
-            BusRefused: for good.
+            BusRefused: the refusal is final.
             SaccadeError: BUS_UNAVAILABLE.
         """
         return await self.bus.load()
 
     def holds(self, job: Job | None) -> bool:
-        """Tell whether this run, in this process, is the one that counts."""
-        return job is not None and self._owns(job, State.RUNNING) and job.worker == self.worker
+        """Return whether this run, in this process, holds the claim."""
+        return job is not None and self._is_own_in(job, State.RUNNING) and job.worker == self.worker
 
-    async def take(self, deadline_s: float) -> bool:
-        """Say ``job.started``; tell whether the job is ours now.
+    async def acquire(self, deadline_s: float) -> bool:
+        """Publish ``job.started``; return whether this run holds the claim now.
 
         Raises:
-            BusRefused: the bus takes nothing from this run.
+            BusRefused: the bus accepts nothing from this run.
             SaccadeError: BUS_UNAVAILABLE, after ``deadline_s``.
         """
         run = self._assignment
@@ -70,73 +70,73 @@ class Claim:
             call_id=self._call_id,
             billed_since=self.billed_since,
         )
-        return await self._say(
+        return await self._publish_if(
             started,
-            # Not only of the run: the server takes a second publish with the same id for a repeat of the first.
+            # Unique to the process: the server treats a second publish with the same id as a repeat of the first.
             f"{run.run_id}.started.{self.worker}",
-            allowed=lambda job: job.state.launching and self._runs(job) and not job.cancel_requested,
-            said=self.holds,
+            allowed=lambda job: job.state.launching and self._is_own(job) and not job.cancel_requested,
+            stored=self.holds,
             deadline_s=deadline_s,
         )
 
     async def succeed(self, succeeded: JobSucceeded, deadline_s: float) -> bool:
-        """Say ``job.succeeded``; False, and nothing said, when the run no longer counts or its end was asked for.
+        """Publish ``job.succeeded``; return False without publishing if the claim was lost or cancellation requested.
 
         Raises:
-            BusRefused: the bus takes nothing from this run.
+            BusRefused: the bus accepts nothing from this run.
             SaccadeError: BUS_UNAVAILABLE, after ``deadline_s``.
         """
-        return await self._say(
+        return await self._publish_if(
             succeeded,
             f"{self._assignment.run_id}.succeeded",
             allowed=lambda job: self.holds(job) and not job.cancel_requested,
-            said=lambda job: self._owns(job, State.SUCCEEDED),
+            stored=lambda job: self._is_own_in(job, State.SUCCEEDED),
             deadline_s=deadline_s,
         )
 
     async def interrupt(self, interrupted: JobInterrupted, deadline_s: float) -> bool:
-        """Say ``job.interrupted``; False, and nothing said, when the run no longer counts.
+        """Publish ``job.interrupted``; return False without publishing if the claim was lost.
 
         Raises:
-            BusRefused: the bus takes nothing from this run.
+            BusRefused: the bus accepts nothing from this run.
             SaccadeError: BUS_UNAVAILABLE, after ``deadline_s``.
         """
-        return await self._say(
+        return await self._publish_if(
             interrupted,
             f"{self._assignment.run_id}.interrupted",
             allowed=self.holds,
-            said=lambda job: self._owns(job, State.INTERRUPTED),
+            stored=lambda job: self._is_own_in(job, State.INTERRUPTED),
             deadline_s=deadline_s,
         )
 
-    def _owns(self, job: Job, state: State) -> bool:
-        return job.state is state and self._runs(job)
+    def _is_own_in(self, job: Job, state: State) -> bool:
+        return job.state is state and self._is_own(job)
 
-    def _runs(self, job: Job) -> bool:
+    def _is_own(self, job: Job) -> bool:
         return job.is_current_run(self._assignment.attempt, self._assignment.run_id)
 
-    async def _say(
+    async def _publish_if(
         self,
         data: EventData,
         event_id: str,
         *,
         allowed: Callable[[Job], bool],
-        said: Callable[[Job], bool],
+        stored: Callable[[Job], bool],
         deadline_s: float,
     ) -> bool:
-        """Publish while it is allowed; ``said`` recognises that an earlier try, whose answer was lost, was stored."""
+        """Publish while ``allowed``; ``stored`` recognises an earlier try whose acknowledgement was lost."""
         run = self._assignment
         message = encode(data, tenant=run.tenant, subject_id=run.job_id, source=self.source, event_id=event_id)
         loop = asyncio.get_running_loop()
         end = loop.time() + deadline_s
         while True:
-            left_s = max(0.1, end - loop.time())
+            remaining_s = max(0.1, end - loop.time())
             try:
-                async with asyncio.timeout(left_s):
+                async with asyncio.timeout(remaining_s):
                     job = await self.load()
-                if job is None or said(job) or not allowed(job):
-                    return job is not None and said(job)
-                await self.bus.publish(message, after=job.sequence, deadline_s=min(left_s, 5.0))
+                if job is None or stored(job) or not allowed(job):
+                    return job is not None and stored(job)
+                await self.bus.publish(message, after=job.sequence, deadline_s=min(remaining_s, 5.0))
             except Conflict:
                 continue
             except BusRefused:
@@ -145,6 +145,6 @@ class Claim:
                 if loop.time() >= end:
                     raise SaccadeError(ErrorCode.BUS_UNAVAILABLE) from error
                 log.warning("%s waits for the bus: %s", event_id, error)
-                await asyncio.sleep(_PAUSE_S)
+                await asyncio.sleep(_RETRY_PAUSE_S)
             else:
                 return True
