@@ -10,7 +10,7 @@ from contracts.errors import ErrorBody
 from contracts.events.base import ADVISORY, DURABLE, EVENT_CLASSES, EventData
 from contracts.manifest import Artifact
 
-#: Why an attempt ended without a result; decides what happens next (services/dispatcher/lifecycle/retry.py).
+#: Why an attempt ended without a result; decides what happens next (services/dispatcher/attempts/retry.py).
 #: ``no_gpu`` and ``throttled`` are nobody's fault: they are not counted as attempts.
 FailureClass = Literal[
     "user", "out_of_memory", "preempted", "lost", "broken", "timed_out", "not_started", "no_gpu", "throttled"

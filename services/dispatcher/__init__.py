@@ -1,1 +1,1 @@
-"""Takes jobs from submitted to their end: scheduling, executors, retries, cancelling."""
+"""Dispatcher: schedules jobs, runs them on an executor, retries and cancels them."""

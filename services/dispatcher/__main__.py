@@ -1,4 +1,4 @@
-"""``python -m services.dispatcher``."""
+"""Entry point of ``python -m services.dispatcher``."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from services.dispatcher.settings import DispatcherSettings
 
 log = logging.getLogger("dispatcher")
 
-#: A stopping service is ended after this, whatever it waits for.
+#: Time for a clean stop, after which the tasks are cancelled.
 _STOP_S: Final = 1.5
 
 
 async def _run(stop: asyncio.Event) -> None:
-    """Start, dispatch, stop."""
+    """Run the dispatcher until ``stop`` is set."""
     settings, auth = DispatcherSettings(), AuthSettings()
     nats_settings, s3_settings = NatsSettings(), S3Settings()
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     async with contextlib.AsyncExitStack() as stack:
         bucket = await stack.enter_async_context(open_bucket(s3_settings))
-        # Before anything is waited for: what is wrong with the settings is told at once.
+        # Opened before waiting for NATS and the bucket, so that errors in the settings are reported at once.
         executor = await stack.enter_async_context(open_executor(settings, nats_settings, s3_settings, bucket))
         client = await connect(nats_settings, "dispatcher")
         stack.push_async_callback(client.close)
@@ -74,7 +74,7 @@ async def _main() -> int:
         return 0
     except BaseExceptionGroup as group:
         if group.subgroup(EpochChanged):
-            log.warning("the stream of events is another one than it was: starting again")
+            log.warning("the epoch of the event stream changed: restarting")
             return EXIT_RESTART
         if refused := group.subgroup(CannotServeError):
             log.error("the dispatcher cannot start: %s", refused.exceptions[0])  # noqa: TRY400 - one line for the user
@@ -88,13 +88,13 @@ async def _main() -> int:
 
 def _in_one_line(error: Exception) -> str:
     if isinstance(error, ValidationError):
-        wrong = error.errors(include_input=False)
+        invalid = error.errors(include_input=False)
         return "; ".join(
-            ": ".join(filter(None, (".".join(map(str, one["loc"])), one["msg"].removeprefix("Value error, "))))
-            for one in wrong
+            ": ".join(filter(None, (".".join(map(str, entry["loc"])), entry["msg"].removeprefix("Value error, "))))
+            for entry in invalid
         )
     if isinstance(error, OSError) and error.filename:
-        return f"{error.strerror}: {error.filename}. Set DISPATCHER_DATA_DIR to a folder that can be written."
+        return f"{error.strerror}: {error.filename}. Set DISPATCHER_DATA_DIR to a writable folder."
     return str(error)
 
 

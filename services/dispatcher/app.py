@@ -1,4 +1,4 @@
-"""The dispatcher put together: the one place where its objects meet."""
+"""Assembly of the dispatcher: constructs and connects its objects."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from kit.bus.lease import Lease
 from kit.bus.tail import EventTail
 from kit.http.health import Health, nats_check
 from kit.tasks import first_of
+from services.dispatcher.attempts.liveness import Timeouts
+from services.dispatcher.attempts.retry import RetryPolicy
 from services.dispatcher.executors.executor import Executor
-from services.dispatcher.jobs.job_repository import Ledger
-from services.dispatcher.jobs.on_job import on_progress, on_stored
-from services.dispatcher.jobs.unfinished_jobs import Jobs
+from services.dispatcher.jobs.job_repository import JobRepository
+from services.dispatcher.jobs.unfinished_jobs import UnfinishedJobs
 from services.dispatcher.lifecycle.janitor import Janitor
-from services.dispatcher.lifecycle.lifecycle import REACTION_S, Lifecycle, Rules
-from services.dispatcher.lifecycle.liveness import Patience
-from services.dispatcher.lifecycle.retry import Backoff
-from services.dispatcher.metrics import Metrics
-from services.dispatcher.pipelines.progress_publisher import PipelineTeller
+from services.dispatcher.lifecycle.lifecycle import STOP_S, Lifecycle, LifecycleRules
+from services.dispatcher.metrics import DispatcherMetrics
+from services.dispatcher.pipelines.progress_publisher import PipelineProgressPublisher
 from services.dispatcher.scheduling.fair_queue import Limits
+from services.dispatcher.scheduling.on_job import on_progress, on_stored
 from services.dispatcher.scheduling.reconciler import Reconciler
 from services.dispatcher.settings import DispatcherSettings, RetentionSettings
 
@@ -38,28 +38,28 @@ log = logging.getLogger(__name__)
 
 LEASE_NAME: Final = "dispatcher"
 _HEARTBEATS: Final = "saccade.prog.*.job.*.progressed"
-#: How long a new leader waits for its own fold before it asks again where the stream ends.
+#: Time for which a new leader waits for its own fold before it asks again for the end of the stream.
 _CATCH_UP_S: Final = 5.0
-_PRICES_S: Final = 86_400.0
+_PRICE_REFRESH_S: Final = 86_400.0
 
 
-def rules_of(settings: DispatcherSettings) -> Rules:
-    """Give the operator's decisions as the rules take them."""
-    return Rules(
-        patience=Patience(
+def lifecycle_rules(settings: DispatcherSettings) -> LifecycleRules:
+    """Return the rules of a job's lifecycle from the settings."""
+    return LifecycleRules(
+        timeouts=Timeouts(
             find_s=settings.find_s,
             silent_s=settings.silent_s,
-            reaction_s=REACTION_S + settings.poll_s,
+            reaction_s=STOP_S + settings.poll_s,
             gpu_notice_s=settings.queue.gpu_notice_s,
-            gpu_climb_s=settings.queue.gpu_climb_s,
+            next_gpu_after_s=settings.queue.gpu_climb_s,
         ),
-        backoff=Backoff(settings.backoff_s, settings.backoff_max_s, settings.queue.throttled_s),
+        retry_policy=RetryPolicy(settings.backoff_s, settings.backoff_max_s, settings.queue.throttled_s),
         poll_s=settings.poll_s,
     )
 
 
 class Dispatcher:
-    """One dispatcher: it folds every job always, and acts while it holds the lease."""
+    """One dispatcher: it always folds every job, and acts only while it holds the lease."""
 
     def __init__(
         self,
@@ -72,24 +72,24 @@ class Dispatcher:
         settings: DispatcherSettings,
         retention: RetentionSettings | None = None,
     ) -> None:
-        """Put it together; the streams must have been declared. ``store`` is EVENTS."""
+        """Construct the objects; the streams must have been declared. ``store`` is the stream EVENTS."""
         self._client = client
         self._store = store
         self._executor = executor
         self.lease = Lease(client, LEASE_NAME, settings.lease_s)
-        self.jobs = Jobs()
-        self.teller = PipelineTeller(client, bucket, self.jobs, workloads)
-        ledger = Ledger(store, self.jobs, lambda: self.lease.held)
-        self.janitor = Janitor(ledger, bucket, executor, self.jobs, retention or RetentionSettings())
+        self.jobs = UnfinishedJobs()
+        self.pipeline_progress = PipelineProgressPublisher(client, bucket, self.jobs, workloads)
+        repository = JobRepository(store, self.jobs, lambda: self.lease.held)
+        self.janitor = Janitor(repository, bucket, executor, self.jobs, retention or RetentionSettings())
         self.lifecycle = Lifecycle(
-            ledger=ledger,
+            repository=repository,
             bucket=bucket,
             executor=executor,
             workloads=workloads,
             jobs=self.jobs,
-            rules=rules_of(settings),
-            waiting_of=self._waiting_of,
-            on_pipeline_end=self.teller.ended,
+            rules=lifecycle_rules(settings),
+            waiting_jobs_of=self._waiting_jobs_of,
+            on_pipeline_end=self.pipeline_progress.on_ended,
         )
         limits = Limits(settings.slots, settings.tenant_concurrency, settings.workload_concurrency)
         self.reconciler = Reconciler(
@@ -98,65 +98,65 @@ class Dispatcher:
             self.lifecycle,
             executor,
             is_connected=lambda: client.is_connected,
-            pipelines=frozenset(name for name, one in workloads.items() if one.kind == "pipeline"),
-            on_retention=self.janitor.changed,
+            pipelines=frozenset(name for name, workload in workloads.items() if workload.kind == "pipeline"),
+            on_retention_changed=self.janitor.on_retention_changed,
         )
         self.tail = EventTail(EventStore(client), self._on_stored, live=LIVE_EVENTS, name="dispatcher")
-        self.metrics = Metrics(self.reconciler, lambda: self.tail.last)
+        self.metrics = DispatcherMetrics(self.reconciler, lambda: self.tail.last)
         self.health = Health("dispatcher", nats=nats_check(client), bucket=bucket.check, lease=self._role)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Dispatch until told to stop; then the lease is given back at once, and the workers go on.
+        """Dispatch until ``stop`` is set, then release the lease; running workers are left alone.
 
         Raises:
-            EpochChanged: the stream is another one: everything must be folded anew.
+            EpochChanged: the stream was replaced; all jobs must be folded again.
         """
         heartbeats = await self._client.subscribe(_HEARTBEATS, cb=self._on_heartbeat)
         try:
-            await first_of(self.tail.run(), self._take_turns(), self._keep_prices(), stop.wait())
+            await first_of(self.tail.run(), self._lead_when_elected(), self._refresh_prices(), stop.wait())
         finally:
             if not self._client.is_closed:
                 await heartbeats.unsubscribe()
         await self.lease.release()
 
-    async def _keep_prices(self) -> None:
-        """Ask now and every day what the account is billed; the dated table stands in for what is not told."""
+    async def _refresh_prices(self) -> None:
+        """Update the account's own prices now and every day; the dated table covers devices without one."""
         while True:
             try:
-                self.lifecycle.prices.take(await self._executor.rates())
+                self.lifecycle.prices.update(await self._executor.rates())
             except SaccadeError as error:
-                log.warning("the account's prices are not known: %s", error.message)
-            await asyncio.sleep(_PRICES_S)
+                log.warning("the account's prices could not be read: %s", error.message)
+            await asyncio.sleep(_PRICE_REFRESH_S)
 
-    async def _take_turns(self) -> None:
-        """Wait for the lease, lead while it is held, wait again."""
+    async def _lead_when_elected(self) -> None:
+        """Acquire the lease, lead while it is held, and repeat."""
         while True:
             await self.tail.caught_up.wait()
             await self.lease.acquire()
             log.info("leading")
             await first_of(self.lease.keep(), self._lead())
-            log.warning("the lease is lost: another dispatcher may lead")
+            log.warning("lost the lease: another dispatcher may lead")
 
     async def _lead(self) -> None:
-        """Lead from where the stream ends now: nothing that the leader before us said may be unknown."""
-        while not await self._knows_all():
-            log.info("catching up, at event %d", self.tail.last)
-        await first_of(self.reconciler.lead(), self.teller.run(), self.janitor.run())
+        """Lead once every event of the previous leader is folded."""
+        while not await self._has_caught_up():
+            log.info("catching up, at sequence %d", self.tail.last)
+        await first_of(self.reconciler.lead(), self.pipeline_progress.run(), self.janitor.run())
 
-    async def _knows_all(self) -> bool:
-        """Wait a while for our own fold to reach the end of the stream; tell whether it has."""
+    async def _has_caught_up(self) -> bool:
+        """Wait for the fold to reach the current end of the stream; return whether it did in time."""
         try:
             _, last = await epoch_of(self._client, self._store.stream)
             if self.tail.last >= last:
                 return True
-            # The newest events may be gone, by age or by hand: then nothing is left to wait for.
-            left, _ = await self._store.batch(self.tail.last, size=1)
+            # The newest events may have been deleted, by age or by an operator: then there is nothing to wait for.
+            newer, _ = await self._store.batch(self.tail.last, size=1)
         except SaccadeError as error:
             log.warning("cannot lead yet: %s", error.message)
             return False
-        return not left or await self.tail.wait_for(left[-1].sequence, _CATCH_UP_S)
+        return not newer or await self.tail.wait_for(newer[-1].sequence, _CATCH_UP_S)
 
-    def _waiting_of(self, tenant: str) -> int:
+    def _waiting_jobs_of(self, tenant: str) -> int:
         return self.reconciler.queue.waiting_of(tenant)
 
     def _on_stored(self, stored: StoredEvent) -> None:
@@ -167,7 +167,7 @@ class Dispatcher:
         try:
             on_progress(self.reconciler, message.subject, message.data)
         except ValueError:
-            log.warning("a heartbeat on %s could not be read", message.subject)
+            log.warning("discarded an undecodable heartbeat on %s", message.subject)
 
     async def _role(self) -> str:
         return "leading" if self.reconciler.leading else "standing by"

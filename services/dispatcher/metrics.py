@@ -1,4 +1,4 @@
-"""What the dispatcher counts, for Prometheus: read from the live objects at each scrape, so nothing can drift."""
+"""Prometheus metrics of the dispatcher, read from the live objects at each scrape."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from services.dispatcher.scheduling.reconciler import Reconciler
 
 
 class _Live(Collector):
-    """Gauges that are read when they are asked for."""
+    """Gauges whose values are read at scrape time."""
 
     def __init__(self, reconciler: Reconciler, last_sequence: Callable[[], int]) -> None:
         self._reconciler = reconciler
@@ -30,32 +30,32 @@ class _Live(Collector):
                 jobs.add_metric([state.value], states[state])
         yield jobs
         queue = self._reconciler.queue
-        yield GaugeMetricFamily("saccade_dispatcher_slots", "Workers that may run at once", queue.limits.slots)
-        yield GaugeMetricFamily("saccade_dispatcher_slots_held", "Slots that jobs hold", queue.holding)
+        yield GaugeMetricFamily("saccade_dispatcher_slots", "Maximum number of concurrent workers", queue.limits.slots)
+        yield GaugeMetricFamily("saccade_dispatcher_slots_held", "Slots held by jobs", queue.holding)
         yield GaugeMetricFamily(
             "saccade_dispatcher_leading", "1 while this dispatcher holds the lease", float(self._reconciler.leading)
         )
         yield GaugeMetricFamily(
-            "saccade_dispatcher_stream_sequence", "Newest event that was folded in", self._last_sequence()
+            "saccade_dispatcher_stream_sequence", "Sequence of the newest folded event", self._last_sequence()
         )
 
 
-class Metrics:
-    """The registry of one dispatcher."""
+class DispatcherMetrics:
+    """Metrics registry of one dispatcher."""
 
     def __init__(self, reconciler: Reconciler, last_sequence: Callable[[], int]) -> None:
-        """Read gauges from a reconciler."""
+        """Register gauges that read from a reconciler."""
         self._registry = CollectorRegistry()
         self._registry.register(_Live(reconciler, last_sequence))
         self._events = Counter(
-            "saccade_dispatcher_job_events", "Durable job events heard", ["type"], registry=self._registry
+            "saccade_dispatcher_job_events", "Durable job events received", ["type"], registry=self._registry
         )
 
     def count(self, subject: str) -> None:
-        """Count a durable event by its subject."""
+        """Count a durable job event by the type in its subject."""
         if is_job_event(subject):
             self._events.labels(type=f"job.{subject.rpartition('.')[2]}").inc()
 
     def exposition(self) -> tuple[bytes, str]:
-        """Give the metrics' text and its content type."""
+        """Return the metrics in text format and their content type."""
         return generate_latest(self._registry), CONTENT_TYPE_LATEST

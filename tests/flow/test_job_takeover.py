@@ -182,7 +182,7 @@ async def test_a_worker_that_ended_while_nobody_dispatched(servers: Servers) -> 
 
 async def test_a_worker_that_does_not_go_is_seen_off(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("services.dispatcher.scheduling.reconciler._LINGER_S", 0.1)
-    monkeypatch.setattr("services.dispatcher.scheduling.reconciler._SWEEP_S", 0.1)
+    monkeypatch.setattr("services.dispatcher.scheduling.reconciler._RESYNC_S", 0.1)
 
     async def lingers(worker: Worker) -> None:
         await worker.claim()

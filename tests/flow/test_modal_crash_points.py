@@ -32,7 +32,7 @@ from modal_workers.deployment import SECRET
 from modal_workers.lap_compare.spec import WORKLOAD as LAP_COMPARE
 from services.dispatcher.app import Dispatcher
 from services.dispatcher.executors.modal_executor import ModalExecutor, open_modal_executor
-from services.dispatcher.jobs.on_job import on_stored
+from services.dispatcher.scheduling.on_job import on_stored
 from tests.harness.dispatch.claiming_workers import Begins, ClaimingWorkers
 from tests.harness.dispatch.crash_points import CrashInjector, CrashPoint, ModalProxy
 from tests.harness.dispatch.dispatcher import DispatcherHarness, open_dispatcher_harness
@@ -173,15 +173,15 @@ class Scene:
             # It waits half a second for requests that a dead process has left: beside what the test does next.
             stack.callback(lambda: self.closing.append(asyncio.create_task(modal_client.close.aio())))
             dispatcher = self.dispatcher(modal_client, client, WatchedStore(client, injector))
-            attend = dispatcher.lifecycle.attend
+            advance = dispatcher.lifecycle.advance
 
-            async def attend_or_die(job_id: str, tenant: str, *, granted: bool) -> Any:
-                look = await injector.run(attend(job_id, tenant, granted=granted))
+            async def advance_or_die(job_id: str, tenant: str, *, granted: bool) -> Any:
+                look = await injector.run(advance(job_id, tenant, granted=granted))
                 if injector.armed:  # the ack was the worker's own
                     injector.disarm()
                 return look
 
-            dispatcher.lifecycle.attend = attend_or_die  # type: ignore[method-assign]
+            dispatcher.lifecycle.advance = advance_or_die  # type: ignore[method-assign]
             async with self.redelivering(dispatcher, client):
                 running = asyncio.create_task(dispatcher.run(asyncio.Event()))
                 stack.push_async_callback(end, running)

@@ -26,7 +26,7 @@ from kit.bucket import open_bucket
 from kit.settings import S3Settings
 from services.dispatcher.executors.executor import CallState, CallStatus
 from services.dispatcher.executors.modal_executor import ModalExecutor, open_modal_executor
-from services.dispatcher.executors.modal_rates import KEYS
+from services.dispatcher.executors.modal_rates import RATE_KEYS
 from services.dispatcher.executors.run_access import RunAccess
 from services.dispatcher.settings import ModalSettings
 from tests.system.modal_probe import SEEN
@@ -169,4 +169,4 @@ async def test_billing_names_devices_as_we_think(executor: ModalExecutor) -> Non
     told = await executor.rates()
     if not told:
         pytest.skip("this token may not read the workspace's prices")
-    assert set(told) == set(KEYS)
+    assert set(told) == set(RATE_KEYS)

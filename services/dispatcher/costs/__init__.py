@@ -1,1 +1,1 @@
-"""Cost of attempts and jobs."""
+"""Costs: prices of devices, cost of attempts and pipelines, cost caps."""

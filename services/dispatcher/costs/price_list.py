@@ -1,35 +1,72 @@
-"""What a second on each device costs here: as the account is billed where that is known, else by the dated table."""
+"""Prices of devices and of the rungs of a GPU ladder: the account's own where known, else the dated table."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from services.dispatcher.costs import cost
+from contracts.job import Job
+from services.dispatcher.costs import attempt_cost
 
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class GpuRung:
+    """One device of a ladder and its price. contracts/gpu_ladder.py selects the devices of a workload."""
+
+    number: int
+    device: str
+    usd_per_s: float
+
+
 class PriceList:
-    """Prices in USD a second. What was dispatched at a price stays at it: ``job.starting`` carries it."""
+    """Prices in USD per second. A dispatched attempt keeps its price: ``job.starting`` carries it."""
 
     def __init__(self, executor: str) -> None:
-        """Begin with the table; workers of the local executor cost nothing."""
+        """Start with the dated table; workers of the local executor cost nothing."""
         self._executor = executor
-        self._billed: dict[str, float] = {}
+        self._account_prices: dict[str, float] = {}
 
-    def take(self, billed: Mapping[str, float]) -> None:
-        """Put the account's own prices over the table's."""
-        if billed != self._billed:
-            log.info("prices of %d devices are the account's own", len(billed))
-        self._billed = dict(billed)
+    def update(self, account_prices: Mapping[str, float]) -> None:
+        """Replace the account's own prices, which take precedence over the table."""
+        if account_prices != self._account_prices:
+            log.info("using the account's own prices for %d devices", len(account_prices))
+        self._account_prices = dict(account_prices)
 
     def usd_per_s(self, device: str) -> float:
-        """Give the price of a device.
+        """Return the price of a device.
 
         Raises:
             SaccadeError: INTERNAL, for a device without a price.
         """
-        if self._executor == cost.LOCAL:
-            return cost.usd_per_s(cost.LOCAL, device)
-        return self._billed[device] if device in self._billed else cost.usd_per_s(self._executor, device)
+        if self._executor != attempt_cost.LOCAL and device in self._account_prices:
+            return self._account_prices[device]
+        return attempt_cost.usd_per_s(self._executor, device)
+
+    def rung(self, devices: Sequence[str], number: int) -> GpuRung:
+        """Return a rung of a ladder; the last one if the ladder has become shorter than ``number``.
+
+        Raises:
+            SaccadeError: INTERNAL, for a device without a price.
+        """
+        number = min(number, len(devices) - 1)
+        return GpuRung(number, devices[number], self.usd_per_s(devices[number]))
+
+    def next_rung(self, job: Job, devices: Sequence[str]) -> GpuRung | None:
+        """Return the rung after the job's current one, regardless of its price; None on the last.
+
+        Raises:
+            SaccadeError: INTERNAL, for a device without a price.
+        """
+        return self.rung(devices, job.rung + 1) if job.rung + 1 < len(devices) else None
+
+    def next_affordable_rung(self, job: Job, devices: Sequence[str]) -> GpuRung | None:
+        """Return the rung after the job's current one; None on the last, or when the job's cap does not allow it.
+
+        Raises:
+            SaccadeError: INTERNAL, for a device without a price.
+        """
+        rung = self.next_rung(job, devices)
+        return rung if rung and attempt_cost.is_affordable(job, rung.usd_per_s) else None

@@ -37,7 +37,7 @@ class CallStatus:
 _SAID: Final = (0, 10)
 
 
-def ending(exit_code: int | None, *, out_of_memory: bool) -> CallStatus:
+def status_of_exit(exit_code: int | None, *, out_of_memory: bool) -> CallStatus:
     """Tell how a worker's process ended: by its exit code, None where nobody saw it, and what was seen of memory."""
     if exit_code in _SAID:
         return CallStatus(CallState.ENDED, exit_code, "The worker ended in order.")
@@ -63,7 +63,7 @@ class Throttled(LaunchFailed):
 
 
 @dataclass(frozen=True)
-class Backlog:
+class CallBacklog:
     """What waits for one kind of worker, as the executor reports it."""
 
     inputs: int
@@ -103,7 +103,7 @@ class Executor(Protocol):
         Where asking is slow or counted, the answer may be some seconds old unless it is ``urgent``.
         """
 
-    async def backlog(self, workload: str, device: str) -> Backlog | None:
+    async def backlog(self, workload: str, device: str) -> CallBacklog | None:
         """Tell how many inputs and workers there are of this kind; None where nobody counts."""
 
     async def rates(self) -> Mapping[str, float]:

@@ -25,7 +25,7 @@ from contracts.limits import MIB, WORKER_GRACE_S
 from contracts.workload import Compute
 from kit.process_tree import MARK, kill, live_process, marked_processes, over_limit, with_descendants
 from kit.settings import NatsSettings, S3Settings, as_environment, inherited_environment
-from services.dispatcher.executors.executor import Backlog, CallState, CallStatus, LaunchFailed, ending
+from services.dispatcher.executors.executor import CallBacklog, CallState, CallStatus, LaunchFailed, status_of_exit
 from services.dispatcher.executors.run_folder import RunFolder, WorkerProcess, sentence
 
 log = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ class LocalExecutor:
         ended = self._folder(call_id).ended()
         return await asyncio.to_thread(self._tidy, call_id) if ended is None else ended
 
-    async def backlog(self, workload: str, device: str) -> Backlog | None:  # noqa: ARG002 - a worker starts at once
+    async def backlog(self, workload: str, device: str) -> CallBacklog | None:  # noqa: ARG002 - a worker starts at once
         """Nothing waits here."""
         return None
 
@@ -232,7 +232,7 @@ class LocalExecutor:
         code = self._exit_code(run_id)
         if code is None:
             code = folder.exit_code()
-        return ending(code, out_of_memory=folder.ran_out_of_memory(code))
+        return status_of_exit(code, out_of_memory=folder.ran_out_of_memory(code))
 
     def _look_after(self, run_id: str) -> None:
         self._looked_after.add(run_id)

@@ -24,8 +24,15 @@ from contracts.launch import ARGUMENT_BYTES, Launch
 from contracts.workload import Compute
 from kit.bucket import Bucket
 from modal_workers.deployment import CACHE, FUNCTION, app_name
-from services.dispatcher.executors.executor import Backlog, CallState, CallStatus, LaunchFailed, Throttled, ending
-from services.dispatcher.executors.modal_failures import REFUSALS, ending_of, names_of
+from services.dispatcher.executors.executor import (
+    CallBacklog,
+    CallState,
+    CallStatus,
+    LaunchFailed,
+    Throttled,
+    status_of_exit,
+)
+from services.dispatcher.executors.modal_failures import REFUSALS, class_names, status_of_error
 from services.dispatcher.executors.modal_rates import usd_per_s
 from services.dispatcher.executors.run_access import RunAccess
 from services.dispatcher.settings import ModalSettings
@@ -134,7 +141,7 @@ class ModalExecutor:
         self._remember(call_id, status)
         return status
 
-    async def backlog(self, workload: str, device: str) -> Backlog | None:
+    async def backlog(self, workload: str, device: str) -> CallBacklog | None:
         """Ask how many inputs wait for workers of this kind; None when Modal does not say."""
         try:
             async with _answered(_ANSWER_S):
@@ -142,7 +149,7 @@ class ModalExecutor:
         except Exception as error:  # noqa: BLE001 - it only informs
             log.warning("Modal does not tell what waits: %s", type(error).__name__)
             return None
-        return Backlog(inputs=stats.backlog, workers=stats.num_total_runners)
+        return CallBacklog(inputs=stats.backlog, workers=stats.num_total_runners)
 
     async def cancel(self, call_id: str) -> None:
         """Cancel a call and wait for its end; one that does not unwind in time loses its container.
@@ -162,7 +169,7 @@ class ModalExecutor:
                 async with _answered(_ANSWER_S):
                     await call.cancel.aio(terminate_containers=by_force)
             except Exception as error:
-                if (status := ending_of(error, cancelled=True)) is None:
+                if (status := status_of_error(error, cancelled=True)) is None:
                     raise _away(error) from error
                 self._remember(call_id, status)
                 return
@@ -232,13 +239,13 @@ class ModalExecutor:
         except builtins.TimeoutError:
             return CallStatus(CallState.RUNNING)
         except (Exception, modal.exception.InputCancellation) as error:
-            status = ending_of(error, cancelled=call_id in self._cancelled)
+            status = status_of_error(error, cancelled=call_id in self._cancelled)
             if status is None:
                 raise _away(error) from error
             return status
         if not isinstance(result, dict) or not isinstance(result.get("exit_code"), int):
             return CallStatus(CallState.ENDED, None, "The worker's function gave no answer of ours.", "broken")
-        return ending(result["exit_code"], out_of_memory=bool(result.get("out_of_memory")))
+        return status_of_exit(result["exit_code"], out_of_memory=bool(result.get("out_of_memory")))
 
     def _is_fresh(self, asked_at: float) -> bool:
         return time.monotonic() - asked_at < self.settings.poll_s
@@ -268,7 +275,7 @@ async def _answered(within_s: float) -> AsyncIterator[None]:
 
 
 def _not_launched(error: Exception) -> LaunchFailed:
-    names = names_of(error)
+    names = class_names(error)
     if sentence := next((REFUSALS[name] for name in names if name in REFUSALS), None):
         return LaunchFailed(sentence)
     if "ResourceExhaustedError" in names:

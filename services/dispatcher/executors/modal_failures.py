@@ -41,7 +41,7 @@ ENDINGS: Final[dict[str, FailureClass | Unknown]] = {
 
 #: Errors of the client that no call of a worker can meet: of sandboxes, mounts, volumes, snapshots and the workspace's
 #: administration. Listed, so that a new one of a newer client is noticed (test_modal_failures.py).
-ELSEWHERE: Final = (
+UNRELATED: Final = (
     "AlreadyExistsError",
     "ConflictError",
     "ExecTimeoutError",
@@ -68,17 +68,17 @@ REFUSALS: Final[dict[str, str]] = {
 _EXCEPTION: Final = re.compile(r"^\w*(Error|Exception|Warning|Exit|Interrupt)\b")
 
 
-def names_of(error: BaseException) -> list[str]:
+def class_names(error: BaseException) -> list[str]:
     """Give the names of an error's class and its bases, its own first."""
     return [one.__name__ for one in type(error).__mro__]
 
 
-def ending_of(error: BaseException, *, cancelled: bool) -> CallStatus | None:
+def status_of_error(error: BaseException, *, cancelled: bool) -> CallStatus | None:
     """Tell how a call ended whose outcome raised this; None when that says nothing of the call.
 
     With ``cancelled`` we asked for its end ourselves.
     """
-    names = names_of(error)
+    names = class_names(error)
     text = str(error).strip()
     if names[0] in ("RemoteError", "InputCancellation"):
         if cancelled or names[0] == "InputCancellation":

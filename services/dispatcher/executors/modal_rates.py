@@ -9,7 +9,7 @@ from typing import Final
 _HOUR_S: Final = 3600.0
 #: Keys of ``modal billing rates --json``, in USD an hour of one GPU or of one physical core. Modal documents none;
 #: these users have published of theirs (2026-08-15, 2026-09-20); tests/system/test_modal_account.py asks Modal.
-KEYS: Final[dict[str, str]] = {
+RATE_KEYS: Final[dict[str, str]] = {
     "cpu": "cpu_hour_cost",
     "T4": "gpu_hour_cost_t4",
     "L4": "gpu_hour_cost_l4",
@@ -26,7 +26,7 @@ KEYS: Final[dict[str, str]] = {
 def usd_per_s(rates: Mapping[str, object]) -> dict[str, float]:
     """Give the price of one second on each device that the rates tell of, in USD; a figure that is none is left out."""
     prices = {}
-    for device, key in KEYS.items():
+    for device, key in RATE_KEYS.items():
         try:
             usd_per_hour = float(str(rates[key]))
         except (KeyError, ValueError):

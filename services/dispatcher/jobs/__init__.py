@@ -1,1 +1,1 @@
-"""The job events that the dispatcher consumes and publishes."""
+"""Jobs of the dispatcher: in memory and in the event stream."""

@@ -1,4 +1,4 @@
-"""What the dispatcher writes about jobs: each event on condition that the job is as it was when that was decided."""
+"""Repository of jobs: loads them from the event stream and publishes their events conditionally."""
 
 from __future__ import annotations
 
@@ -10,54 +10,54 @@ from contracts.events.job import JobSubmitted
 from contracts.job import Job, fold
 from contracts.streams import aggregate
 from kit.bus.event_store import EventStore, StoredEvent
-from services.dispatcher.jobs.unfinished_jobs import Jobs, fold_all
+from services.dispatcher.jobs.unfinished_jobs import UnfinishedJobs, fold_all
 
 SOURCE = "/dispatcher"
 
 
-#: Gives the time of day, with its zone: another one where a test lets hours pass in seconds.
-Clock = Callable[[], datetime]
+#: Returns the current time with its zone; tests inject a virtual clock.
+NowFunction = Callable[[], datetime]
 
 
 def utc_now() -> datetime:
-    """Give the time of day."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)
 
 
 class NotLeading(Exception):  # noqa: N818 - it is an answer, not a fault
-    """The lease is gone: another dispatcher may act by now, so this one must not."""
+    """Raised when the lease is lost: another dispatcher may act, so this one must not."""
 
 
-class Ledger:
-    """Reads jobs from the stream and writes their events; what it learns it shares with the jobs in memory."""
+class JobRepository:
+    """Jobs in the event stream; what it reads and writes also updates the jobs in memory."""
 
     def __init__(
-        self, store: EventStore, jobs: Jobs, may_act: Callable[[], bool], *, clock: Clock = utc_now
-    ) -> None:  # fmt: skip
-        """Write to ``store`` while ``may_act`` says so."""
+        self, store: EventStore, jobs: UnfinishedJobs, may_act: Callable[[], bool], *, clock: NowFunction = utc_now
+    ) -> None:
+        """Write to ``store`` only while ``may_act()`` is true."""
         self.clock = clock
         self._store = store
         self._jobs = jobs
         self._may_act = may_act
 
-    def check(self) -> None:
-        """Stop whoever must not act.
+    def require_leader(self) -> None:
+        """Raise unless this dispatcher may act.
 
         Raises:
-            NotLeading: somebody else may act.
+            NotLeading: the lease is lost.
         """
         if not self._may_act():
             raise NotLeading
 
-    async def say(self, job: Job, data: EventData, event_id: str | None = None) -> Job:
-        """Publish an event on condition that the job is as we know it, and give the job after it.
+    async def publish(self, job: Job, data: EventData, event_id: str | None = None) -> Job:
+        """Publish an event if the job has no newer event than ``job``; return the job after it.
 
         Raises:
-            Conflict: the job has moved on.
-            NotLeading: somebody else may act.
+            Conflict: the job has newer events.
+            NotLeading: the lease is lost.
             SaccadeError: BUS_UNAVAILABLE; the event may have been stored.
         """
-        self.check()
+        self.require_leader()
         message = encode(
             data, tenant=job.tenant, subject_id=job.id, source=SOURCE, event_id=event_id, time=self.clock()
         )
@@ -66,15 +66,15 @@ class Ledger:
         assert after is not None
         return self._jobs.put(after)
 
-    async def begin(self, job_id: str, tenant: str, data: JobSubmitted) -> Job:
-        """Submit a job, on condition that there is none of this id.
+    async def submit(self, job_id: str, tenant: str, data: JobSubmitted) -> Job:
+        """Submit a job if no job has this id; return it.
 
         Raises:
-            Conflict: there is one.
-            NotLeading: somebody else may act.
+            Conflict: a job with this id exists.
+            NotLeading: the lease is lost.
             SaccadeError: BUS_UNAVAILABLE; the event may have been stored.
         """
-        self.check()
+        self.require_leader()
         message = encode(
             data, tenant=tenant, subject_id=job_id, source=SOURCE, event_id=f"{job_id}.submitted", time=self.clock()
         )
@@ -83,8 +83,8 @@ class Ledger:
         assert job is not None
         return self._jobs.put(job)
 
-    async def find(self, job_id: str) -> Job | None:
-        """Read a job of any tenant as it is in the stream now; None when its events are gone. Nobody is told of it.
+    async def load_of_any_tenant(self, job_id: str) -> Job | None:
+        """Load the current job without updating the jobs in memory; None when its events are gone.
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
@@ -92,7 +92,7 @@ class Ledger:
         return fold_all(await self._store.load(aggregate("*", "job", job_id)))
 
     async def history(self, job_id: str, tenant: str) -> list[StoredEvent]:
-        """Read all events of a job, in order.
+        """Load all events of a job, in order.
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
@@ -100,22 +100,22 @@ class Ledger:
         return [stored async for stored in self._store.history(0, aggregate(tenant, "job", job_id))]
 
     async def load(self, job_id: str, tenant: str) -> Job | None:
-        """Read a job as it is in the stream now; None when its events are gone.
+        """Load the current job from the newest event of each type; None when its events are gone.
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
         """
-        return self._learn(job_id, await self._store.load(aggregate(tenant, "job", job_id)))
+        return self._update(job_id, await self._store.load(aggregate(tenant, "job", job_id)))
 
-    async def load_whole(self, job_id: str, tenant: str) -> Job | None:
-        """Read all events of a job, for one that is not in memory: only they tell what each attempt has cost.
+    async def load_from_history(self, job_id: str, tenant: str) -> Job | None:
+        """Load a job that is not in memory from all its events: only they contain the cost of each attempt.
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
         """
-        return self._learn(job_id, await self.history(job_id, tenant))
+        return self._update(job_id, await self.history(job_id, tenant))
 
-    def _learn(self, job_id: str, events: list[StoredEvent]) -> Job | None:
+    def _update(self, job_id: str, events: list[StoredEvent]) -> Job | None:
         job = fold_all(events)
         if job is None:
             self._jobs.forget(job_id)

@@ -1,1 +1,1 @@
-"""The life of one job: start, liveness, retry, end, retention."""
+"""Lifecycle of a job: queue, launch, watch, end, and removal of its scratch files."""

@@ -1,1 +1,1 @@
-"""Pipelines: a job whose stages are jobs of their own."""
+"""Pipelines: jobs whose stages are jobs of their own."""

@@ -1,7 +1,7 @@
-"""Brings one pipeline one step further, by its stages' jobs: reads, decides by the pure rules, says so.
+"""Lifecycle of a pipeline, one step at a time: reads its stages' jobs, decides by pure rules, publishes.
 
-It launches nothing: what it submits, retries or asks the end of are jobs like all others. Each step begins from the
-events of the pipeline and of its jobs alone, so that any dispatcher goes on where another one died.
+It launches nothing: it submits, retries and cancels jobs like all others. Each step starts from the events of the
+pipeline and of its jobs alone, so any dispatcher can continue where another one died.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from contracts.errors import ErrorBody, ErrorCode, SaccadeError
 from contracts.events.base import EVENT_CLASSES, EventData, decode_at
 from contracts.events.job import (
     PIPELINE,
-    FailureClass,
+    Cost,
     JobArtifactReady,
     JobCancelled,
     JobFailed,
@@ -37,52 +37,53 @@ from contracts.manifest import MANIFEST_NAME, Artifact, Manifest
 from contracts.workload import Stage, Workload
 from kit.bucket import Bucket
 from kit.bus.event_store import Conflict, StoredEvent
-from services.dispatcher.jobs.job_repository import Ledger
-from services.dispatcher.jobs.unfinished_jobs import Jobs
-from services.dispatcher.pipelines import stage_plan as rules
-from services.dispatcher.pipelines.pipeline_progress import PROGRESS_NAME, Progress, document
-from services.dispatcher.pipelines.stage_plan import StageNow, Told
-from services.dispatcher.scheduling.requeue_after import Look, Outcome
+from services.dispatcher.costs.pipeline_cost import pipeline_attempt_cost, stage_cost
+from services.dispatcher.jobs.job_repository import JobRepository
+from services.dispatcher.jobs.requeue_after import RequeueAfter, StepResult
+from services.dispatcher.jobs.unfinished_jobs import UnfinishedJobs
+from services.dispatcher.pipelines import stage_plan as plan
+from services.dispatcher.pipelines.pipeline_progress import PROGRESS_NAME, PipelineProgress, progress_document
+from services.dispatcher.pipelines.stage_plan import PublishedStages, StageSnapshot
 
 log = logging.getLogger(__name__)
 
-#: A pipeline whose jobs are under way is looked at again after this, whatever was heard of them.
-_LOOK_S: Final = 2.0
+#: Time after which a pipeline with unfinished jobs is stepped again, even if none of their events arrived.
+_REQUEUE_S: Final = 2.0
 _WORKER: Final = "dispatcher"
 
 
-class Pipelines:
-    """Steps of pipelines. One pipeline is stepped by one caller at a time."""
+class PipelineLifecycle:
+    """Steps of pipelines. Steps of one pipeline must not run concurrently."""
 
     def __init__(
         self,
         *,
-        ledger: Ledger,
+        repository: JobRepository,
         bucket: Bucket,
-        jobs: Jobs,
+        jobs: UnfinishedJobs,
         workloads: Mapping[str, Workload],
         on_end: Callable[[Job], None],
     ) -> None:
-        """Bring together what a step needs; ``on_end`` is told of each pipeline that ends after it has run."""
+        """Use these parts; ``on_end`` is called with each pipeline that ends after it has run."""
         self._on_end = on_end
-        self._ledger = ledger
+        self._repository = repository
         self._bucket = bucket
         self._jobs = jobs
         self._workloads = workloads
-        #: What a pipeline has said, and as of which of its events.
-        self._told: dict[str, tuple[int, Told]] = {}
-        #: What ended jobs left, by pipeline and job, and as of which of the job's events.
-        self._left: dict[str, dict[str, tuple[int, dict[str, Artifact]]]] = {}
+        #: Stages and artifacts that a pipeline has published, and its sequence at that time.
+        self._published: dict[str, tuple[int, PublishedStages]] = {}
+        #: Artifacts of ended jobs by name, by pipeline and job, with the job's sequence at that time.
+        self._artifacts: dict[str, dict[str, tuple[int, dict[str, Artifact]]]] = {}
 
     def forget(self, job_id: str) -> None:
-        """Forget what was read of a pipeline that has ended."""
-        self._told.pop(job_id, None)
-        self._left.pop(job_id, None)
+        """Remove what is kept in memory of a pipeline that has ended."""
+        self._published.pop(job_id, None)
+        self._artifacts.pop(job_id, None)
 
-    async def wants(self, job: Job) -> bool:
-        """Tell whether the pipeline of a stage's job is there and goes on, so that the job may begin.
+    async def is_needed(self, job: Job) -> bool:
+        """Return whether a job may start: true unless it belongs to a pipeline that is gone or not running.
 
-        One whose submission was on its way while another dispatcher ended the pipeline would run for nobody.
+        Its submission may have been stored after another dispatcher ended the pipeline.
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
@@ -90,153 +91,156 @@ class Pipelines:
         part = job.submitted.part_of
         if part is None:
             return True
-        home = self._jobs.get(part.job_id) or await self._ledger.load_whole(part.job_id, job.tenant)
-        return home is not None and (home.state.launching or home.state is State.RUNNING)
+        pipeline = self._jobs.get(part.job_id) or await self._repository.load_from_history(part.job_id, job.tenant)
+        return pipeline is not None and (pipeline.state.launching or pipeline.state is State.RUNNING)
 
     async def start(self, job: Job) -> Job:
-        """Begin an attempt of a pipeline."""
+        """Start an attempt of a pipeline."""
         run_id = new_id("run")
         starting = JobStarting(attempt=job.attempt + 1, run_id=run_id, executor=PIPELINE, device=PIPELINE)
-        return await self._ledger.say(job, starting, event_id=f"{run_id}.starting")
+        return await self._repository.publish(job, starting, event_id=f"{run_id}.starting")
 
-    async def step(self, job: Job, workload: Workload) -> Outcome:
-        """Bring a pipeline further that has begun an attempt.
+    async def step(self, job: Job, workload: Workload) -> StepResult:
+        """Advance a pipeline that has started an attempt.
 
         Raises:
-            Conflict: it has moved on.
-            NotLeading: somebody else may act.
+            Conflict: it has newer events.
+            NotLeading: the lease is lost.
             SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
         """
         if job.state is State.INTERRUPTED:
             return await self._settle(job)
         try:
-            needed = rules.shards_of(workload, workload.params.model_validate(job.submitted.params))
+            needed = plan.needed_stages(workload, workload.params.model_validate(job.submitted.params))
         except (ValidationError, ValueError) as error:
-            log.warning("%s cannot go on: %s", job.id, error)
-            message = f"The stages of {workload.name} and this job's parameters do not fit together any more."
-            failure = SaccadeError(ErrorCode.INVALID_PARAMETER, message).body()
-            return await self._give_up(job, failure)
+            log.warning("%s cannot continue: %s", job.id, error)
+            message = f"This job's parameters do not match the stages of {workload.name} any more."
+            return await self._give_up(job, SaccadeError(ErrorCode.INVALID_PARAMETER, message).body())
         if job.state.launching:
-            stages = [await self._stage(job, *one) for one in needed]
-            return await self._do(job, workload, stages, rules.before_running(job, stages))
+            stages = [await self._snapshot(job, stage, shards) for stage, shards in needed]
+            return await self._perform(job, workload, stages, plan.action_before_running(job, stages))
         stages = []
-        for one in needed:
-            stages.append(await self._stage(job, *one))
+        for stage, shards in needed:
+            stages.append(await self._snapshot(job, stage, shards))
             if not stages[-1].done:
                 break
-        told, left = await self._told_by(job), await self._left_by(job, stages)
-        move = rules.while_running(job, stages, told, left, self._ledger.clock())
-        return await self._do(job, workload, stages, move)
+        published, artifacts = await self._published_by(job), await self._artifacts_of(job, stages)
+        action = plan.next_action(job, stages, published, artifacts, self._repository.clock())
+        return await self._perform(job, workload, stages, action)
 
-    # ---- what is known
+    # ---- reading
 
-    async def _stage(self, job: Job, stage: Stage, shards: int) -> StageNow:
+    async def _snapshot(self, job: Job, stage: Stage, shards: int) -> StageSnapshot:
         found = [
-            self._jobs.part(job_id) or await self._ledger.load_whole(job_id, job.tenant)
-            for job_id in rules.job_ids(job.id, stage, shards)
+            self._jobs.stage_job(job_id) or await self._repository.load_from_history(job_id, job.tenant)
+            for job_id in plan.job_ids(job.id, stage, shards)
         ]
-        return StageNow(stage, tuple(found))
+        return StageSnapshot(stage, tuple(found))
 
-    async def _told_by(self, job: Job) -> Told:
-        sequence, told = self._told.get(job.id, (0, Told()))
+    async def _published_by(self, job: Job) -> PublishedStages:
+        sequence, published = self._published.get(job.id, (0, PublishedStages()))
         if sequence != job.sequence:
-            told = _told(await self._ledger.history(job.id, job.tenant), job.sequence)
-            self._told[job.id] = job.sequence, told
-        return told
+            published = _read_published(await self._repository.history(job.id, job.tenant), job.sequence)
+            self._published[job.id] = job.sequence, published
+        return published
 
-    async def _left_by(self, job: Job, stages: Sequence[StageNow]) -> dict[str, Artifact]:
-        """Give what the jobs that have ended left, by name; of equal names the later stage's and shard's counts."""
-        known = self._left.setdefault(job.id, {})
-        left: dict[str, Artifact] = {}
-        for one in (one for stage in stages for one in stage.known if one.state.ended):
-            if known.get(one.id, (0, {}))[0] != one.sequence:
-                known[one.id] = one.sequence, _left(await self._ledger.history(one.id, one.tenant))
-            left |= known[one.id][1]
-        return left
+    async def _artifacts_of(self, job: Job, stages: Sequence[StageSnapshot]) -> dict[str, Artifact]:
+        """Return the artifacts of ended jobs by name; for equal names, that of the later stage and shard."""
+        known = self._artifacts.setdefault(job.id, {})
+        artifacts: dict[str, Artifact] = {}
+        for stage_job in (each for snapshot in stages for each in snapshot.submitted if each.state.ended):
+            if known.get(stage_job.id, (0, {}))[0] != stage_job.sequence:
+                history = await self._repository.history(stage_job.id, stage_job.tenant)
+                known[stage_job.id] = stage_job.sequence, _read_artifacts(history)
+            artifacts |= known[stage_job.id][1]
+        return artifacts
 
-    # ---- what is done
+    # ---- actions
 
-    async def _do(self, job: Job, workload: Workload, stages: Sequence[StageNow], move: rules.Move) -> Outcome:
-        match move:
-            case rules.Begin():
+    async def _perform(
+        self, job: Job, workload: Workload, stages: Sequence[StageSnapshot], action: plan.PipelineAction
+    ) -> StepResult:
+        match action:
+            case plan.StartStages():
                 started = JobStarted(**_run_of(job), device=PIPELINE, worker=_WORKER)
-                return await self._say(job, "started", started)
-            case rules.Show(artifacts):
+                return await self._publish(job, "started", started)
+            case plan.PublishArtifacts(artifacts):
                 for artifact in artifacts:
-                    job = await self._show(job, artifact)
+                    job = await self._publish_artifact(job, artifact)
                 return job
-            case rules.Complete(stage):
-                return await self._complete(job, stage)
-            case rules.Stop(failure, error):
-                used = rules.cost_of_run(job, stages)
-                ended = JobInterrupted(**_run_of(job), failure=failure, error=error, cost=used)
-                return await self._say(job, "interrupted", ended)
-            case rules.Finish(last):
+            case plan.CompleteStage(stage):
+                return await self._complete_stage(job, stage)
+            case plan.EndAttempt(failure, error):
+                ended = JobInterrupted(**_run_of(job), failure=failure, error=error, cost=_cost(job, stages))
+                return await self._publish(job, "interrupted", ended)
+            case plan.FinishPipeline(last):
                 return await self._finish(job, workload, stages, last)
-            case rules.Wait():
-                until_s = ((job.deadline or datetime.max.replace(tzinfo=UTC)) - self._ledger.clock()).total_seconds()
-                return Look(min(_LOOK_S, until_s) if until_s > 0 else _LOOK_S)
+            case plan.WaitForJobs():
+                until_s = (
+                    (job.deadline or datetime.max.replace(tzinfo=UTC)) - self._repository.clock()
+                ).total_seconds()
+                return RequeueAfter(min(_REQUEUE_S, until_s) if until_s > 0 else _REQUEUE_S)
             case _:
-                await self._move_jobs(job, move)
-                return Look(0.0)  # others have a turn in between
+                await self._change_jobs(job, action)
+                return RequeueAfter(0.0)  # lets other jobs take a turn in between
 
-    async def _move_jobs(self, job: Job, move: rules.Retry | rules.Cancel | rules.Submit) -> None:
-        match move:
-            case rules.Retry(jobs):
-                now = self._ledger.clock()
+    async def _change_jobs(self, job: Job, action: plan.RetryJobs | plan.CancelJobs | plan.SubmitShards) -> None:
+        match action:
+            case plan.RetryJobs(stage_jobs):
+                now = self._repository.clock()
                 left_s = ((job.deadline or now) - now).total_seconds()
-                for one in jobs:
-                    await self._say_of(one, retry(one, after=None, delay_s=0.0, now=now, deadline_s=left_s))
-            case rules.Cancel(jobs):
-                for one in jobs:
-                    await self._say_of(one, request_cancel(one, by=f"pipeline:{job.id}"))
-            case rules.Submit():
-                for shard in move.shards:
-                    await self._submit(job, move, shard)
+                for stage_job in stage_jobs:
+                    retrying = retry(stage_job, after=None, delay_s=0.0, now=now, deadline_s=left_s)
+                    await self._publish_of(stage_job, retrying)
+            case plan.CancelJobs(stage_jobs):
+                for stage_job in stage_jobs:
+                    await self._publish_of(stage_job, request_cancel(stage_job, by=f"pipeline:{job.id}"))
+            case plan.SubmitShards():
+                for shard in action.shards:
+                    await self._submit(job, action, shard)
 
-    async def _submit(self, job: Job, move: rules.Submit, shard: int) -> None:
-        """Submit the job of a shard; one that is there already was submitted by whoever led before."""
-        stage, asked = move.stage, job.submitted
+    async def _submit(self, job: Job, action: plan.SubmitShards, shard: int) -> None:
+        """Submit the job of a shard; if it exists, a previous leader has submitted it."""
+        stage, submitted = action.stage, job.submitted
         data = JobSubmitted(
             workload=stage.work,
             workload_version=self._workloads[stage.work].version if stage.work in self._workloads else "",
-            inputs=asked.inputs if stage.takes_inputs else {},
-            params=asked.params,
-            priority=asked.priority,
-            max_cost_usd=move.max_cost_usd,
-            gpu=asked.gpu if self._has_ladder(stage) else None,
-            deadline=job.deadline or asked.deadline,
-            part_of=PartOf(job_id=job.id, stage=stage.name, shard=shard, shards=move.of),
+            inputs=submitted.inputs if stage.takes_inputs else {},
+            params=submitted.params,
+            priority=submitted.priority,
+            max_cost_usd=action.max_cost_usd,
+            gpu=submitted.gpu if self._uses_gpu(stage) else None,
+            deadline=job.deadline or submitted.deadline,
+            part_of=PartOf(job_id=job.id, stage=stage.name, shard=shard, shards=action.shard_count),
         )
         job_id = stage_job_id(job.id, stage.name, shard)
         try:
-            await self._ledger.begin(job_id, job.tenant, data)
+            await self._repository.submit(job_id, job.tenant, data)
         except Conflict:
-            await self._ledger.load_whole(job_id, job.tenant)
+            await self._repository.load_from_history(job_id, job.tenant)
 
-    def _has_ladder(self, stage: Stage) -> bool:
-        """Tell whether a stage has a use for the GPU that the user chose."""
+    def _uses_gpu(self, stage: Stage) -> bool:
         return stage.work in self._workloads and bool(self._workloads[stage.work].compute.gpus)
 
-    async def _show(self, job: Job, artifact: Artifact) -> Job:
+    async def _publish_artifact(self, job: Job, artifact: Artifact) -> Job:
         name = hashlib.sha256(artifact.name.encode()).hexdigest()[:16]
-        what = f"artifact.{name}.{artifact.sha256[:16]}"
-        return await self._say(job, what, JobArtifactReady(**_run_of(job), artifact=artifact))
+        suffix = f"artifact.{name}.{artifact.sha256[:16]}"
+        return await self._publish(job, suffix, JobArtifactReady(**_run_of(job), artifact=artifact))
 
-    async def _complete(self, job: Job, stage: StageNow) -> Job:
+    async def _complete_stage(self, job: Job, snapshot: StageSnapshot) -> Job:
         completed = JobStageCompleted(
             **_run_of(job),
-            stage=stage.stage.name,
-            duration_s=rules.duration_s(stage),
-            cost=rules.cost_of_stage(stage),
+            stage=snapshot.stage.name,
+            duration_s=plan.duration_s(snapshot),
+            cost=stage_cost(snapshot.submitted),
         )
-        return await self._say(job, f"stage.{stage.stage.name}", completed)
+        return await self._publish(job, f"stage.{snapshot.stage.name}", completed)
 
-    async def _finish(self, job: Job, workload: Workload, stages: Sequence[StageNow], last: Job) -> Job:
-        """Leave how it stands and, last, the manifest; then say that the pipeline is done."""
+    async def _finish(self, job: Job, workload: Workload, stages: Sequence[StageSnapshot], last: Job) -> Job:
+        """Write the final progress and, last, the manifest; then publish the pipeline's success."""
         assert job.run_id
-        now = self._ledger.clock()
-        lasted_s = round((now - (job.started_at or now)).total_seconds(), 3)
+        now = self._repository.clock()
+        duration_s = round((now - (job.started_at or now)).total_seconds(), 3)
         manifest = Manifest(
             job_id=job.id,
             tenant=job.tenant,
@@ -245,103 +249,108 @@ class Pipelines:
             attempt=job.attempt,
             run_id=job.run_id,
             created_at=now,
-            duration_s=lasted_s,
+            duration_s=duration_s,
             device=PIPELINE,
             result=last.result or {},
-            artifacts=[one for _, one in sorted((await self._left_by(job, stages)).items())],
+            artifacts=[artifact for _, artifact in sorted((await self._artifacts_of(job, stages)).items())],
         )
-        done = Progress(stages[-1].stage.name, 1.0, 1.0, "Done.")
-        progress = document(replace(job, state=State.SUCCEEDED), stages, done, now)
-        await self._bucket.put(self._bucket.key("results", job.id, PROGRESS_NAME), progress)
+        done = PipelineProgress(stages[-1].stage.name, 1.0, 1.0, "Done.")
+        document = progress_document(replace(job, state=State.SUCCEEDED), stages, done, now)
+        await self._bucket.put(self._bucket.key("results", job.id, PROGRESS_NAME), document)
         key = self._bucket.key("results", job.id, MANIFEST_NAME)
         await self._bucket.put(key, manifest.model_dump_json(indent=1).encode())
         succeeded = JobSucceeded(
             **_run_of(job),
             result=manifest.result,
             manifest_key=key,
-            duration_s=lasted_s,
-            cost=rules.cost_of_run(job, stages),
+            duration_s=duration_s,
+            cost=_cost(job, stages),
         )
-        ended = await self._say(job, "succeeded", succeeded)
+        ended = await self._publish(job, "succeeded", succeeded)
         self._on_end(ended)
         return ended
 
     async def _settle(self, job: Job) -> Job:
-        """End the pipeline: its jobs have had their attempts."""
+        """End the pipeline after an interrupted attempt: its jobs have had their own retries."""
         error = job.error or SaccadeError(ErrorCode.WORKER_LOST).body()
         failed = JobFailed(attempt=job.attempt, failure=job.failure or "lost", error=error)
         end = JobCancelled(attempt=job.attempt) if job.cancel_requested else failed
-        ended = await self._ledger.say(job, end)
+        ended = await self._repository.publish(job, end)
         self._on_end(ended)
         return ended
 
-    async def _give_up(self, job: Job, error: ErrorBody) -> Outcome:
-        """End an attempt whose stages are not known any more, and with it what is under way of them."""
-        under_way = [one for one in self._jobs if pipeline_id_of(one.id) == job.id]
-        failure: FailureClass = "broken"
-        stage = StageNow(Stage("", "", 1.0), tuple(under_way))
+    async def _give_up(self, job: Job, error: ErrorBody) -> StepResult:
+        """End an attempt whose stages are not known any more, after cancelling its unfinished jobs."""
+        unfinished = [stage_job for stage_job in self._jobs if pipeline_id_of(stage_job.id) == job.id]
+        snapshot = StageSnapshot(Stage("", "", 1.0), tuple(unfinished))
         workload = self._workloads[job.submitted.workload]
-        return await self._do(job, workload, [stage], rules.wind_up([stage], rules.Stop(failure, error)))
+        action = plan.cancel_and_end([snapshot], plan.EndAttempt("broken", error))
+        return await self._perform(job, workload, [snapshot], action)
 
-    # ---- what is said
+    # ---- published events
 
-    async def _say(self, job: Job, what: str, data: EventData) -> Job:
-        """Say something of the pipeline's attempt, under the same id whoever says it."""
-        known, told = self._told.get(job.id, (0, Told()))
-        after = await self._ledger.say(job, data, event_id=f"{job.run_id}.{what}")
+    async def _publish(self, job: Job, suffix: str, data: EventData) -> Job:
+        """Publish an event of the pipeline's attempt, with an id that does not depend on the dispatcher."""
+        known, published = self._published.get(job.id, (0, PublishedStages()))
+        after = await self._repository.publish(job, data, event_id=f"{job.run_id}.{suffix}")
         if known == job.sequence:
-            self._told[job.id] = after.sequence, _and(told, data)
+            self._published[job.id] = after.sequence, _with_event(published, data)
         return after
 
-    async def _say_of(self, part: Job, data: EventData | None) -> None:
-        """Say something of a stage's job; if it has moved on, it is looked at anew."""
+    async def _publish_of(self, stage_job: Job, data: EventData | None) -> None:
+        """Publish an event of a stage's job; if the job has newer events, reload it."""
         if data is None:
             return
         try:
-            await self._ledger.say(part, data)
+            await self._repository.publish(stage_job, data)
         except Conflict:
-            await self._ledger.load(part.id, part.tenant)
+            await self._repository.load(stage_job.id, stage_job.tenant)
 
 
 def _run_of(job: Job) -> dict[str, Any]:
-    """Give what every event of an attempt names."""
+    """Return the fields that every event of an attempt has."""
     assert job.run_id
     return {"attempt": job.attempt, "run_id": job.run_id}
 
 
-def _told(history: Sequence[StoredEvent], until: int) -> Told:
-    """Read what a pipeline has said of its stages, in any attempt."""
-    told = Told()
+def _cost(job: Job, stages: Sequence[StageSnapshot]) -> Cost:
+    return pipeline_attempt_cost(job, (stage_job for snapshot in stages for stage_job in snapshot.submitted))
+
+
+def _read_published(history: Sequence[StoredEvent], until: int) -> PublishedStages:
+    """Return what a pipeline has published of its stages up to a sequence, in any attempt."""
+    published = PublishedStages()
     for stored in history:
-        if stored.sequence <= until and (data := _data(stored)):
-            told = _and(told, data)
-    return told
+        if stored.sequence <= until and (data := _decoded(stored)):
+            published = _with_event(published, data)
+    return published
 
 
-def _and(told: Told, data: EventData) -> Told:
+def _with_event(published: PublishedStages, data: EventData) -> PublishedStages:
     match data:
         case JobStageCompleted():
-            return Told(told.completed | {data.stage}, told.artifacts)
+            return PublishedStages(published.completed | {data.stage}, published.artifacts)
         case JobArtifactReady():
-            return Told(told.completed, {**told.artifacts, data.artifact.name: data.artifact})
+            artifacts = {**published.artifacts, data.artifact.name: data.artifact}
+            return PublishedStages(published.completed, artifacts)
         case _:
-            return told
+            return published
 
 
-def _left(history: Sequence[StoredEvent]) -> dict[str, Artifact]:
-    """Read what a job left, by name: each attempt's while it was the one that counted, the newest of each name."""
+def _read_artifacts(history: Sequence[StoredEvent]) -> dict[str, Artifact]:
+    """Return a job's artifacts by name: the newest of each name, published by a run while it was the current one."""
     job: Job | None = None
-    left: dict[str, Artifact] = {}
+    artifacts: dict[str, Artifact] = {}
     for stored in history:
-        if data := _data(stored):
+        if data := _decoded(stored):
             job = fold(job, decode_at(stored.subject, stored.body), stored.sequence)
             if isinstance(data, JobArtifactReady) and job and job.is_current_run(data.attempt, data.run_id):
-                left[data.artifact.name] = data.artifact
-    return left
+                artifacts[data.artifact.name] = data.artifact
+    return artifacts
 
 
-def _data(stored: StoredEvent) -> EventData | None:
-    """Read an event; None for what cannot be read, or is of a newer version's type."""
+def _decoded(stored: StoredEvent) -> EventData | None:
+    """Return an event's data; None if it cannot be decoded, or its type is unknown to this version."""
     try:
         envelope = decode_at(stored.subject, stored.body)
         return envelope.parsed() if envelope.type in EVENT_CLASSES else None

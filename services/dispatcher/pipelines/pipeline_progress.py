@@ -1,4 +1,4 @@
-"""How far a pipeline is, from how far its stages' jobs are, and the file that says so. No I/O, no clock."""
+"""Progress of a pipeline, from the progress of its stages' jobs, and the file that contains it. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from datetime import datetime
 from typing import Any, Final
 
 from contracts.job import Job, State
-from services.dispatcher.jobs.unfinished_jobs import Heard
-from services.dispatcher.pipelines.stage_plan import StageNow, cost_of_stage, duration_s
+from services.dispatcher.costs.pipeline_cost import stage_cost
+from services.dispatcher.jobs.unfinished_jobs import Heartbeat
+from services.dispatcher.pipelines.stage_plan import StageSnapshot, duration_s
 
 PROGRESS_NAME: Final = "progress.json"
-#: The time left follows the speed of so many seconds: stages differ, and shards may wait.
+#: Window of the speed that the remaining time is estimated from: stages differ, and shards may wait.
 _WINDOW_S: Final = 60.0
-#: Before so much is done, and in less time than this, the speed says nothing.
-_SETTLED: Final = 0.02
-_SPAN_S: Final = 2.0
+#: Fraction and time below which no remaining time is estimated.
+_MINIMUM_FRACTION: Final = 0.02
+_MINIMUM_SPAN_S: Final = 2.0
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How far the whole is."""
+class PipelineProgress:
+    """Progress of a pipeline: its current stage, and fractions from 0 to 1."""
 
     stage: str
     fraction: float
@@ -31,53 +32,58 @@ class Progress:
     message: str
 
 
-def roll_up(stages: Sequence[StageNow], heard: Callable[[Job], Heard | None]) -> Progress:
-    """Add up the needed stages by their shares, each the mean of its shards; it is in the first that is not done."""
-    fractions = [_fraction(stage, heard) for stage in stages]
-    shares = [stage.stage.share for stage in stages]
-    whole = sum(share * one for share, one in zip(shares, fractions, strict=True)) / sum(shares)
-    at = next((number for number, stage in enumerate(stages) if not stage.done), len(stages) - 1)
-    return Progress(
-        stage=stages[at].stage.name,
-        fraction=round(min(1.0, whole), 4),
-        stage_fraction=round(fractions[at], 4),
-        message=_message(stages[at], heard),
+def roll_up(stages: Sequence[StageSnapshot], last_heartbeat: Callable[[Job], Heartbeat | None]) -> PipelineProgress:
+    """Return the progress: the stages' fractions weighted by their shares, each the mean of its shards.
+
+    The current stage is the first that is not done.
+    """
+    fractions = [_stage_fraction(snapshot, last_heartbeat) for snapshot in stages]
+    shares = [snapshot.stage.share for snapshot in stages]
+    weighted = sum(share * fraction for share, fraction in zip(shares, fractions, strict=True)) / sum(shares)
+    current = next((number for number, snapshot in enumerate(stages) if not snapshot.done), len(stages) - 1)
+    return PipelineProgress(
+        stage=stages[current].stage.name,
+        fraction=round(min(1.0, weighted), 4),
+        stage_fraction=round(fractions[current], 4),
+        message=_message(stages[current], last_heartbeat),
     )
 
 
-def _fraction(stage: StageNow, heard: Callable[[Job], Heard | None]) -> float:
-    return sum(_of_job(job, heard) for job in stage.known) / len(stage.jobs)
+def _stage_fraction(snapshot: StageSnapshot, last_heartbeat: Callable[[Job], Heartbeat | None]) -> float:
+    return sum(_job_fraction(job, last_heartbeat) for job in snapshot.submitted) / len(snapshot.jobs)
 
 
-def _of_job(job: Job, heard: Callable[[Job], Heard | None]) -> float:
+def _job_fraction(job: Job, last_heartbeat: Callable[[Job], Heartbeat | None]) -> float:
     if job.state is State.SUCCEEDED:
         return 1.0
-    newest = heard(job)
-    return newest.fraction if newest is not None and job.state is State.RUNNING else 0.0
+    heartbeat = last_heartbeat(job)
+    return heartbeat.fraction if heartbeat is not None and job.state is State.RUNNING else 0.0
 
 
-def _message(stage: StageNow, heard: Callable[[Job], Heard | None]) -> str:
-    """Say what is done of a stage that is fanned out, and what the shard says that spoke last."""
-    done = sum(job.state is State.SUCCEEDED for job in stage.known)
-    running = [newest for job in stage.known if job.state is State.RUNNING and (newest := heard(job))]
-    said = max(running, key=lambda one: one.at_s).message if running else ""
-    if stage.done:
-        return f"{stage.stage.title}: done."
-    waiting = any(job.state is State.WAITING_FOR_GPU for job in stage.known)
-    words = said or ("Waiting for a GPU." if waiting else stage.stage.title)
-    return words if len(stage.jobs) == 1 else f"{done} of {len(stage.jobs)} parts are done. {words}"
+def _message(snapshot: StageSnapshot, last_heartbeat: Callable[[Job], Heartbeat | None]) -> str:
+    """Return the number of finished shards, if there are several, and the newest message of a running shard."""
+    done = sum(job.state is State.SUCCEEDED for job in snapshot.submitted)
+    heartbeats = [
+        heartbeat for job in snapshot.submitted if job.state is State.RUNNING and (heartbeat := last_heartbeat(job))
+    ]
+    newest = max(heartbeats, key=lambda heartbeat: heartbeat.at_s).message if heartbeats else ""
+    if snapshot.done:
+        return f"{snapshot.stage.title}: done."
+    waiting = any(job.state is State.WAITING_FOR_GPU for job in snapshot.submitted)
+    text = newest or ("Waiting for a GPU." if waiting else snapshot.stage.title)
+    return text if len(snapshot.jobs) == 1 else f"{done} of {len(snapshot.jobs)} parts are done. {text}"
 
 
 @dataclass
-class Pace:
-    """What was told of one attempt of a pipeline: the whole never goes back, and has a speed."""
+class ProgressHistory:
+    """Progress of one attempt of a pipeline over time: it never decreases, and has a speed."""
 
     run_id: str | None
     fraction: float = 0.0
     _samples: deque[tuple[float, float]] = field(default_factory=deque)
 
-    def take(self, fraction: float, now_s: float) -> float:
-        """Note how far it is at a moment (any steady clock, seconds) and give what is told."""
+    def add(self, fraction: float, now_s: float) -> float:
+        """Add a sample (seconds of any steady clock) and return the largest fraction so far."""
         self.fraction = max(self.fraction, fraction)
         self._samples.append((now_s, self.fraction))
         while len(self._samples) > 2 and now_s - self._samples[0][0] > _WINDOW_S:
@@ -85,46 +91,53 @@ class Pace:
         return self.fraction
 
     def eta_s(self) -> float | None:
-        """Guess the seconds that are left, from the speed of the last minute; None where that says nothing."""
+        """Return the estimated remaining seconds from the speed of the last minute; None if it is unknown."""
         (first_s, first), (last_s, last) = self._samples[0], self._samples[-1]
-        if last_s - first_s < _SPAN_S or last <= first or last < _SETTLED:
+        if last_s - first_s < _MINIMUM_SPAN_S or last <= first or last < _MINIMUM_FRACTION:
             return None
         return round((1.0 - last) * (last_s - first_s) / (last - first), 1)
 
 
-def document(job: Job, stages: Sequence[StageNow], now: Progress, at: datetime, *, eta_s: float | None = None) -> bytes:
-    """Write ``progress.json``: the whole, each needed stage, and what has been paid for so far, in USD."""
-    paid_usd = round(sum(one.actual_usd for stage in stages for one in stage.known), 6)
-    written: dict[str, Any] = {
+def progress_document(
+    job: Job,
+    stages: Sequence[StageSnapshot],
+    progress: PipelineProgress,
+    at: datetime,
+    *,
+    eta_s: float | None = None,
+) -> bytes:
+    """Return the content of ``progress.json``: the pipeline, each needed stage, and the cost so far in USD."""
+    spent_usd = round(sum(stage_job.actual_usd for snapshot in stages for stage_job in snapshot.submitted), 6)
+    content: dict[str, Any] = {
         "job_id": job.id,
         "workload": job.submitted.workload,
         "state": job.state.value,
         "attempt": job.attempt,
-        "stage": now.stage,
-        "fraction": 1.0 if job.state is State.SUCCEEDED else now.fraction,
-        "stage_fraction": now.stage_fraction,
-        "message": now.message,
+        "stage": progress.stage,
+        "fraction": 1.0 if job.state is State.SUCCEEDED else progress.fraction,
+        "stage_fraction": progress.stage_fraction,
+        "message": progress.message,
         "eta_s": None if job.state.ended else eta_s,
-        "cost_usd": max(paid_usd, job.actual_usd),
+        "cost_usd": max(spent_usd, job.actual_usd),
         "estimated_usd": job.submitted.estimated_usd,
         "max_cost_usd": job.submitted.max_cost_usd,
         "error": job.error.model_dump(mode="json") if job.error and job.state is State.FAILED else None,
-        "stages": [_entry(stage) for stage in stages],
+        "stages": [_stage_entry(snapshot) for snapshot in stages],
         "updated_at": at.isoformat(),
     }
-    return json.dumps(written, indent=1).encode()
+    return json.dumps(content, indent=1).encode()
 
 
-def _entry(stage: StageNow) -> dict[str, Any]:
-    cost = cost_of_stage(stage)
+def _stage_entry(snapshot: StageSnapshot) -> dict[str, Any]:
+    cost = stage_cost(snapshot.submitted)
     return {
-        "name": stage.stage.name,
-        "title": stage.stage.title,
-        "share": stage.stage.share,
-        "shards": len(stage.jobs),
-        "shards_done": sum(job.state is State.SUCCEEDED for job in stage.known),
-        "done": stage.done,
-        "duration_s": duration_s(stage) if stage.known else None,
+        "name": snapshot.stage.name,
+        "title": snapshot.stage.title,
+        "share": snapshot.stage.share,
+        "shards": len(snapshot.jobs),
+        "shards_done": sum(job.state is State.SUCCEEDED for job in snapshot.submitted),
+        "done": snapshot.done,
+        "duration_s": duration_s(snapshot) if snapshot.submitted else None,
         "device": cost.device if cost.seconds else None,
         "billed_s": cost.seconds,
         "cost_usd": cost.usd,

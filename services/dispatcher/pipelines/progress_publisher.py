@@ -1,6 +1,6 @@
-"""Tells how far each running pipeline is: as an event, at most twice a second, and as a file beside its results.
+"""Publisher of the progress of running pipelines: an event at most twice a second, and a file beside the results.
 
-Off the path on which jobs are brought further: a bucket that takes its time delays nobody.
+It runs apart from the reconciliation of jobs, which a slow bucket must not delay.
 """
 
 from __future__ import annotations
@@ -22,113 +22,122 @@ from contracts.limits import WORKER_HEARTBEAT_S
 from contracts.workload import Stage, Workload
 from kit.bucket import Bucket
 from services.dispatcher.jobs.job_repository import SOURCE, utc_now
-from services.dispatcher.jobs.unfinished_jobs import Jobs
-from services.dispatcher.pipelines import stage_plan as rules
-from services.dispatcher.pipelines.pipeline_progress import PROGRESS_NAME, Pace, Progress, document, roll_up
-from services.dispatcher.pipelines.stage_plan import StageNow
+from services.dispatcher.jobs.unfinished_jobs import UnfinishedJobs
+from services.dispatcher.pipelines import stage_plan as plan
+from services.dispatcher.pipelines.pipeline_progress import (
+    PROGRESS_NAME,
+    PipelineProgress,
+    ProgressHistory,
+    progress_document,
+    roll_up,
+)
+from services.dispatcher.pipelines.stage_plan import StageSnapshot
 
 log = logging.getLogger(__name__)
 
-_EVERY_S: Final = 0.5
-_FILE_EVERY_S: Final = 2.0
-#: Files on their way at once; those beyond wait, and only the newest of each pipeline.
-_FILES_AT_ONCE: Final = 8
+_EVENT_INTERVAL_S: Final = 0.5
+_FILE_INTERVAL_S: Final = 2.0
+#: Concurrent uploads; a pipeline whose upload has to wait keeps only its newest file.
+_CONCURRENT_UPLOADS: Final = 8
 
 
 @dataclass
-class _Pipeline:
-    """What was told of one pipeline."""
+class _Publication:
+    """State of the publication of one pipeline."""
 
     needed: list[tuple[Stage, int]]
-    pace: Pace
-    stages: list[StageNow] = field(default_factory=list)
-    progress: Progress | None = None
-    told_s: float = float("-inf")
+    history: ProgressHistory
+    stages: list[StageSnapshot] = field(default_factory=list)
+    progress: PipelineProgress | None = None
+    published_s: float = float("-inf")
     file_s: float = float("-inf")
     file_stage: str = ""
-    #: The newest file that is not written yet, and who writes.
-    body: bytes | None = None
-    writing: asyncio.Task[None] | None = None
+    #: Newest file that is not uploaded yet, and the task that uploads.
+    pending_file: bytes | None = None
+    upload: asyncio.Task[None] | None = None
 
 
-class PipelineTeller:
-    """Tells of pipelines while its dispatcher leads."""
+class PipelineProgressPublisher:
+    """Publisher of pipelines' progress, while its dispatcher leads."""
 
-    def __init__(self, client: Client, bucket: Bucket, jobs: Jobs, workloads: Mapping[str, Workload]) -> None:
-        """Read from ``jobs`` what is told."""
+    def __init__(self, client: Client, bucket: Bucket, jobs: UnfinishedJobs, workloads: Mapping[str, Workload]) -> None:
+        """Read the progress from ``jobs``."""
         self._client = client
         self._bucket = bucket
         self._jobs = jobs
-        self._pipelines = {name: one for name, one in workloads.items() if one.kind == "pipeline"}
-        self._known: dict[str, _Pipeline] = {}
-        self._room = asyncio.Semaphore(_FILES_AT_ONCE)
+        self._pipelines = {name: workload for name, workload in workloads.items() if workload.kind == "pipeline"}
+        self._publications: dict[str, _Publication] = {}
+        self._upload_slots = asyncio.Semaphore(_CONCURRENT_UPLOADS)
 
     async def run(self) -> None:
-        """Tell until cancelled."""
-        self._known.clear()  # another dispatcher may have led since
+        """Publish until cancelled."""
+        self._publications.clear()  # another dispatcher may have led since
         while True:
             for job in self._jobs:
                 if job.state is State.RUNNING and job.submitted.workload in self._pipelines:
                     try:
-                        await self._tell(job)
-                    except Exception:  # what is told is advisory; the pipeline goes on
-                        log.exception("how far %s is could not be told", job.id)
-            await asyncio.sleep(_EVERY_S)
+                        await self._publish_progress(job)
+                    except Exception:  # progress is advisory; the pipeline continues
+                        log.exception("could not publish the progress of %s", job.id)
+            await asyncio.sleep(_EVENT_INTERVAL_S)
 
-    def ended(self, job: Job) -> None:
-        """Leave the file of a pipeline that has ended as it stays, after whatever is on its way."""
-        if (known := self._known.pop(job.id, None)) and known.progress:
-            self._write(job, known)
+    def on_ended(self, job: Job) -> None:
+        """Write the final file of a pipeline that has ended, after pending uploads."""
+        if (publication := self._publications.pop(job.id, None)) and publication.progress:
+            self._write_file(job, publication)
 
-    async def _tell(self, job: Job) -> None:
-        known = self._known.get(job.id) or self._meet(job)
-        if known is None:
+    async def _publish_progress(self, job: Job) -> None:
+        publication = self._publications.get(job.id) or self._add(job)
+        if publication is None:
             return
-        if known.pace.run_id != job.run_id:
-            known.pace = Pace(job.run_id)
+        if publication.history.run_id != job.run_id:
+            publication.history = ProgressHistory(job.run_id)
         now_s = asyncio.get_running_loop().time()
-        known.stages = [
-            StageNow(stage, tuple(self._jobs.part(job_id) for job_id in rules.job_ids(job.id, stage, shards)))
-            for stage, shards in known.needed
+        publication.stages = [
+            StageSnapshot(stage, tuple(self._jobs.stage_job(job_id) for job_id in plan.job_ids(job.id, stage, shards)))
+            for stage, shards in publication.needed
         ]
-        now = roll_up(known.stages, self._jobs.heard)
-        now = Progress(now.stage, known.pace.take(now.fraction, now_s), now.stage_fraction, now.message)
-        if now != known.progress or now_s - known.told_s >= WORKER_HEARTBEAT_S:
-            known.progress, known.told_s = now, now_s
-            await self._publish(job, now, known.pace.eta_s())
-        if now.stage != known.file_stage or now_s - known.file_s >= _FILE_EVERY_S:
-            known.file_s, known.file_stage = now_s, now.stage
-            self._write(job, known)
+        current = roll_up(publication.stages, self._jobs.last_heartbeat)
+        fraction = publication.history.add(current.fraction, now_s)
+        progress = PipelineProgress(current.stage, fraction, current.stage_fraction, current.message)
+        if progress != publication.progress or now_s - publication.published_s >= WORKER_HEARTBEAT_S:
+            publication.progress, publication.published_s = progress, now_s
+            await self._publish_event(job, progress, publication.history.eta_s())
+        if progress.stage != publication.file_stage or now_s - publication.file_s >= _FILE_INTERVAL_S:
+            publication.file_s, publication.file_stage = now_s, progress.stage
+            self._write_file(job, publication)
 
-    def _meet(self, job: Job) -> _Pipeline | None:
+    def _add(self, job: Job) -> _Publication | None:
         workload = self._pipelines[job.submitted.workload]
         try:
-            needed = rules.shards_of(workload, workload.params.model_validate(job.submitted.params))
+            needed = plan.needed_stages(workload, workload.params.model_validate(job.submitted.params))
         except (ValidationError, ValueError):
-            return None  # its end is decided elsewhere
-        self._known[job.id] = _Pipeline(needed, Pace(job.run_id))
-        return self._known[job.id]
+            return None  # the lifecycle ends such a pipeline
+        self._publications[job.id] = _Publication(needed, ProgressHistory(job.run_id))
+        return self._publications[job.id]
 
-    async def _publish(self, job: Job, now: Progress, eta_s: float | None) -> None:
+    async def _publish_event(self, job: Job, progress: PipelineProgress, eta_s: float | None) -> None:
         assert job.run_id
-        data = JobProgressed(attempt=job.attempt, run_id=job.run_id, eta_s=eta_s, **vars(now))
+        data = JobProgressed(attempt=job.attempt, run_id=job.run_id, eta_s=eta_s, **vars(progress))
         message = encode(data, tenant=job.tenant, subject_id=job.id, source=SOURCE)
         await self._client.publish(message.subject, message.body)
 
     # ---- the file
 
-    def _write(self, job: Job, known: _Pipeline) -> None:
-        assert known.progress
-        known.body = document(job, known.stages, known.progress, utc_now(), eta_s=known.pace.eta_s())
-        if known.writing is None or known.writing.done():
+    def _write_file(self, job: Job, publication: _Publication) -> None:
+        assert publication.progress
+        publication.pending_file = progress_document(
+            job, publication.stages, publication.progress, utc_now(), eta_s=publication.history.eta_s()
+        )
+        if publication.upload is None or publication.upload.done():
             key = self._bucket.key("results", job.id, PROGRESS_NAME)
-            known.writing = asyncio.create_task(self._write_newest(key, known))
+            publication.upload = asyncio.create_task(self._upload_newest(key, publication))
 
-    async def _write_newest(self, key: str, known: _Pipeline) -> None:
-        async with self._room:
-            while (body := known.body) is not None:
-                known.body = None
+    async def _upload_newest(self, key: str, publication: _Publication) -> None:
+        async with self._upload_slots:
+            while (body := publication.pending_file) is not None:
+                publication.pending_file = None
                 try:
                     await self._bucket.put(key, body)
                 except SaccadeError as error:
-                    log.warning("%s is left as it was: %s", key, error.message)
+                    log.warning("could not update %s: %s", key, error.message)

@@ -1,241 +1,227 @@
-"""What follows for a pipeline from its own state and that of its stages' jobs. No I/O, no clock.
+"""Next action of a pipeline, from its own state and that of its stages' jobs. No I/O, no clock.
 
-A pipeline launches nothing and takes no slot: its stages' jobs do. It leaves ``running`` only when none of them is
-under way, so whatever ends it, what they cost is known by then and counted.
+A pipeline launches nothing and holds no slot: its stages' jobs do. It leaves ``running`` only when none of them is
+unfinished, so that their whole cost is known and counted, however the pipeline ends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from math import floor
 from typing import Final
 
 from contracts.errors import ErrorBody, ErrorCode
-from contracts.events.job import PIPELINE, Cost, FailureClass
+from contracts.events.job import FailureClass
 from contracts.ids import stage_job_id
 from contracts.job import Job, State
 from contracts.manifest import Artifact
 from contracts.workload import Stage, Workload
-from services.dispatcher.lifecycle.failure_messages import error_of, over_cap
-from services.dispatcher.lifecycle.retry import past_deadline
+from services.dispatcher.attempts.failure_messages import cost_cap_reached, error_body
+from services.dispatcher.attempts.retry import past_deadline
+from services.dispatcher.costs.pipeline_cost import total_cost
 
-_MOST_SHARDS: Final = 999
+_MAXIMUM_SHARDS: Final = 999
 _MICRO: Final = 1_000_000
 
 
 @dataclass(frozen=True)
-class StageNow:
-    """A needed stage and its jobs, by shard; None where there is none yet."""
+class StageSnapshot:
+    """A needed stage and its jobs, by shard; None for a shard that is not submitted yet."""
 
     stage: Stage
     jobs: tuple[Job | None, ...]
 
     @property
-    def known(self) -> list[Job]:
-        """List the jobs that there are."""
+    def submitted(self) -> list[Job]:
+        """Jobs that were submitted."""
         return [job for job in self.jobs if job is not None]
 
     @property
     def done(self) -> bool:
-        """Tell whether every shard has succeeded."""
+        """Whether every shard has succeeded."""
         return all(job is not None and job.state is State.SUCCEEDED for job in self.jobs)
 
 
 @dataclass(frozen=True)
-class Told:
-    """What the pipeline has said of its stages, in this attempt or an earlier one."""
+class PublishedStages:
+    """Stages and artifacts that the pipeline has published, in this attempt or an earlier one."""
 
     completed: frozenset[str] = frozenset()
     artifacts: Mapping[str, Artifact] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Retry:
-    """Give these jobs, which have ended without a result, another attempt."""
+class RetryJobs:
+    """Action: retry these jobs, which have ended without a result."""
 
     jobs: Sequence[Job]
 
 
 @dataclass(frozen=True)
-class Begin:
-    """All is as it must be for the stages to go on."""
+class StartStages:
+    """Action: publish ``job.started``: no job has to be retried first."""
 
 
 @dataclass(frozen=True)
-class Show:
-    """Say of these files that they are the pipeline's."""
+class PublishArtifacts:
+    """Action: publish these files of the stages' jobs as the pipeline's."""
 
     artifacts: Sequence[Artifact]
 
 
 @dataclass(frozen=True)
-class Cancel:
-    """Ask for the end of these jobs."""
+class CancelJobs:
+    """Action: request the cancellation of these jobs."""
 
     jobs: Sequence[Job]
 
 
 @dataclass(frozen=True)
-class Stop:
-    """End the attempt: none of its jobs is under way any more."""
+class EndAttempt:
+    """Action: end the attempt: none of its jobs is unfinished any more."""
 
     failure: FailureClass
     error: ErrorBody
 
 
 @dataclass(frozen=True)
-class Submit:
-    """Submit these shards of a stage, each of which may cost so much."""
+class SubmitShards:
+    """Action: submit these shards of a stage, with a cost cap for each."""
 
     stage: Stage
     shards: Sequence[int]
-    of: int
+    shard_count: int
     max_cost_usd: float | None
 
 
 @dataclass(frozen=True)
-class Complete:
-    """Say that a stage is done."""
+class CompleteStage:
+    """Action: publish that a stage is completed."""
 
-    stage: StageNow
+    stage: StageSnapshot
 
 
 @dataclass(frozen=True)
-class Finish:
-    """Say that the pipeline is done, with the result of its last stage."""
+class FinishPipeline:
+    """Action: publish the pipeline's success, with the result of its last stage."""
 
     last: Job
 
 
 @dataclass(frozen=True)
-class Wait:
-    """Its jobs are under way."""
+class WaitForJobs:
+    """Action: wait for unfinished jobs."""
 
 
-Move = Retry | Begin | Show | Cancel | Stop | Submit | Complete | Finish | Wait
+PipelineAction = (
+    RetryJobs
+    | StartStages
+    | PublishArtifacts
+    | CancelJobs
+    | EndAttempt
+    | SubmitShards
+    | CompleteStage
+    | FinishPipeline
+    | WaitForJobs
+)
 
 
-def shards_of(workload: Workload, params: object) -> list[tuple[Stage, int]]:
-    """List the stages that these parameters need, in order, each with its number of shards.
+def needed_stages(workload: Workload, params: object) -> list[tuple[Stage, int]]:
+    """Return the stages that these parameters need, in order, each with its number of shards.
 
     Raises:
-        ValueError: the workload asks for none, or for more shards of a stage than there may be.
+        ValueError: no stage is needed, or a stage has too many shards.
     """
     needed = [(stage, stage.shards(params)) for stage in workload.stages if stage.needed(params)]
     for stage, shards in needed:
-        if not 1 <= shards <= _MOST_SHARDS:
-            raise ValueError(f"{workload.name}: the stage {stage.name} has {shards} shards, 1 to {_MOST_SHARDS} may be")
+        if not 1 <= shards <= _MAXIMUM_SHARDS:
+            raise ValueError(
+                f"{workload.name}: the stage {stage.name} has {shards} shards; 1 to {_MAXIMUM_SHARDS} are allowed"
+            )
     if not needed:
         raise ValueError(f"{workload.name}: no stage is needed")
     return needed
 
 
 def job_ids(pipeline_id: str, stage: Stage, shards: int) -> list[str]:
-    """Name the jobs of a stage, by shard."""
+    """Return the ids of a stage's jobs, by shard."""
     return [stage_job_id(pipeline_id, stage.name, shard) for shard in range(shards)]
 
 
-def before_running(pipeline: Job, stages: Sequence[StageNow]) -> Retry | Begin:
-    """Decide what a pipeline that begins, or begins again, needs: what failed before must be open once more."""
-    again = [job for now in stages for job in now.known if job.state in (State.FAILED, State.CANCELLED)]
-    return Begin() if pipeline.cancel_requested or not again else Retry(again)
+def action_before_running(pipeline: Job, stages: Sequence[StageSnapshot]) -> RetryJobs | StartStages:
+    """Return the action of a pipeline that starts an attempt: failed jobs of an earlier attempt are retried first."""
+    failed = [job for snapshot in stages for job in snapshot.submitted if job.state in (State.FAILED, State.CANCELLED)]
+    return StartStages() if pipeline.cancel_requested or not failed else RetryJobs(failed)
 
 
-def while_running(
-    pipeline: Job, stages: Sequence[StageNow], told: Told, left: Mapping[str, Artifact], now: datetime
-) -> Move:
-    """Decide what a running pipeline needs; ``left`` is what its jobs that have ended left, by name."""
-    if new := [one for name, one in sorted(left.items()) if told.artifacts.get(name) != one]:
-        return Show(new)
-    if end := _end(pipeline, stages, now):
-        return wind_up(stages, end)
-    for stage in stages:
-        if not stage.done:
-            return _advance(pipeline, stages, stage)
-        if stage.stage.name not in told.completed:
-            return Complete(stage)
-    return Finish(stages[-1].known[0])
+def next_action(
+    pipeline: Job,
+    stages: Sequence[StageSnapshot],
+    published: PublishedStages,
+    artifacts: Mapping[str, Artifact],
+    now: datetime,
+) -> PipelineAction:
+    """Return the action of a running pipeline; ``artifacts`` are the files of its ended jobs, by name."""
+    if new := [artifact for name, artifact in sorted(artifacts.items()) if published.artifacts.get(name) != artifact]:
+        return PublishArtifacts(new)
+    if end := _reason_to_end(pipeline, stages, now):
+        return cancel_and_end(stages, end)
+    for snapshot in stages:
+        if not snapshot.done:
+            return _submit_or_wait(pipeline, stages, snapshot)
+        if snapshot.stage.name not in published.completed:
+            return CompleteStage(snapshot)
+    return FinishPipeline(stages[-1].submitted[0])
 
 
-def _end(pipeline: Job, stages: Sequence[StageNow], now: datetime) -> Stop | None:
-    """Tell why the attempt must end before its time, if it must."""
+def _reason_to_end(pipeline: Job, stages: Sequence[StageSnapshot], now: datetime) -> EndAttempt | None:
+    """Return why the attempt must end without a result; None if it need not."""
     if pipeline.cancel_requested:
-        return Stop("preempted", error_of(ErrorCode.WORKER_LOST, "The job was cancelled."))
-    jobs = [job for stage in stages for job in stage.known]
+        return EndAttempt("preempted", error_body(ErrorCode.WORKER_LOST, "The job was cancelled."))
+    jobs = [job for snapshot in stages for job in snapshot.submitted]
     failed = [job for job in jobs if job.state is State.FAILED]
-    if failed:  # the first to fail is why others were cancelled
+    if failed:  # the first failure is the cause; the other jobs were cancelled because of it
         first = min(failed, key=lambda job: (job.finished_at or now, job.id))
-        error = first.error or error_of(ErrorCode.WORKER_LOST, "")
+        error = first.error or error_body(ErrorCode.WORKER_LOST, "")
         capped = error.code == ErrorCode.COST_CAP_REACHED and pipeline.submitted.max_cost_usd is not None
-        return Stop(first.failure or "broken", over_cap(pipeline) if capped else error)
-    if pipeline.deadline and now >= pipeline.deadline and not all(stage.done for stage in stages):
+        return EndAttempt(first.failure or "broken", cost_cap_reached(pipeline) if capped else error)
+    if pipeline.deadline and now >= pipeline.deadline and not all(snapshot.done for snapshot in stages):
         late = past_deadline()
-        return Stop(late.failure, late.error)
+        return EndAttempt(late.failure, late.error)
     if cancelled := [job.id for job in jobs if job.state is State.CANCELLED]:
-        return Stop("preempted", error_of(ErrorCode.WORKER_LOST, f"The job {cancelled[0]} was cancelled."))
+        return EndAttempt("preempted", error_body(ErrorCode.WORKER_LOST, f"The job {cancelled[0]} was cancelled."))
     return None
 
 
-def wind_up(stages: Sequence[StageNow], end: Stop) -> Cancel | Wait | Stop:
-    """End what is under way before the attempt ends."""
-    unended = [job for stage in stages for job in stage.known if not job.state.ended]
-    if unasked := [job for job in unended if not job.cancel_requested]:
-        return Cancel(unasked)
-    return Wait() if unended else end
+def cancel_and_end(stages: Sequence[StageSnapshot], end: EndAttempt) -> CancelJobs | WaitForJobs | EndAttempt:
+    """Return the action that ends an attempt: cancel unfinished jobs, wait for them, then end."""
+    unfinished = [job for snapshot in stages for job in snapshot.submitted if not job.state.ended]
+    if not_cancelled := [job for job in unfinished if not job.cancel_requested]:
+        return CancelJobs(not_cancelled)
+    return WaitForJobs() if unfinished else end
 
 
-def _advance(pipeline: Job, stages: Sequence[StageNow], stage: StageNow) -> Move:
-    missing = [shard for shard, job in enumerate(stage.jobs) if job is None]
+def _submit_or_wait(pipeline: Job, stages: Sequence[StageSnapshot], snapshot: StageSnapshot) -> PipelineAction:
+    missing = [shard for shard, job in enumerate(snapshot.jobs) if job is None]
     if not missing:
-        return Wait()
+        return WaitForJobs()
     cap = pipeline.submitted.max_cost_usd
     if cap is None:
-        return Submit(stage.stage, missing, len(stage.jobs), None)
-    others = cost_of(job for other in stages if other is not stage for job in other.known)
-    left_usd = max(0.0, cap - others.usd)
-    if others.usd > 0 and left_usd <= 0:
-        return wind_up(stages, Stop("user", over_cap(pipeline)))
-    # Rounded down: together they must not be given more than is left.
-    each_usd = floor(left_usd * _MICRO / len(stage.jobs)) / _MICRO
-    return Submit(stage.stage, missing, len(stage.jobs), each_usd)
+        return SubmitShards(snapshot.stage, missing, len(snapshot.jobs), None)
+    other_jobs = (job for other in stages if other is not snapshot for job in other.submitted)
+    spent_usd = total_cost(other_jobs).usd
+    remaining_usd = max(0.0, cap - spent_usd)
+    if spent_usd > 0 and remaining_usd <= 0:
+        return cancel_and_end(stages, EndAttempt("user", cost_cap_reached(pipeline)))
+    # Rounded down: the caps of all shards together must not exceed the remaining amount.
+    shard_cap_usd = floor(remaining_usd * _MICRO / len(snapshot.jobs)) / _MICRO
+    return SubmitShards(snapshot.stage, missing, len(snapshot.jobs), shard_cap_usd)
 
 
-# ---- what it costs
-
-
-def cost_of(jobs: Iterable[Job], device: str = PIPELINE) -> Cost:
-    """Add up what jobs have cost."""
-    costs = [cost for job in jobs for cost in job.costs.values()]
-    return Cost(
-        device=device,
-        seconds=round(sum(cost.seconds for cost in costs), 3),
-        startup_s=round(sum(cost.startup_s for cost in costs), 3),
-        usd=round(sum(cost.usd for cost in costs), 6),
-    )
-
-
-def cost_of_stage(stage: StageNow) -> Cost:
-    """Add up what a stage has cost, on whichever devices."""
-    devices = {cost.device for job in stage.known for cost in job.costs.values()}
-    return cost_of(stage.known, ", ".join(sorted(devices)) or PIPELINE)
-
-
-def cost_of_run(pipeline: Job, stages: Sequence[StageNow]) -> Cost:
-    """Give what this attempt of the pipeline has cost: all that its jobs did, less what earlier attempts have told."""
-    whole = cost_of(job for stage in stages for job in stage.known)
-    told = [cost for run_id, cost in pipeline.costs.items() if run_id != pipeline.run_id]
-    return Cost(
-        device=PIPELINE,
-        seconds=max(0.0, round(whole.seconds - sum(cost.seconds for cost in told), 3)),
-        startup_s=max(0.0, round(whole.startup_s - sum(cost.startup_s for cost in told), 3)),
-        usd=max(0.0, round(whole.usd - sum(cost.usd for cost in told), 6)),
-    )
-
-
-def duration_s(stage: StageNow) -> float:
-    """Give the seconds from the first of a stage's jobs to the end of the last that has ended."""
-    begun = min(job.created_at for job in stage.known)
-    over = max(job.finished_at or job.created_at for job in stage.known)
-    return round(max(0.0, (over - begun).total_seconds()), 3)
+def duration_s(snapshot: StageSnapshot) -> float:
+    """Return the seconds from the submission of a stage's first job to the newest end among its jobs."""
+    begun = min(job.created_at for job in snapshot.submitted)
+    ended = max(job.finished_at or job.created_at for job in snapshot.submitted)
+    return round(max(0.0, (ended - begun).total_seconds()), 3)

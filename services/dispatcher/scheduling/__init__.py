@@ -1,1 +1,1 @@
-"""Scheduling: which job runs next, and on which device."""
+"""Scheduling: which job is reconciled next, and which one gets a slot."""

@@ -1,7 +1,7 @@
-"""Whose turn it is: fair between tenants, bounded per tenant and per workload, by priority inside a tenant. No I/O.
+"""Fair queue for slots: fair between tenants, limited per tenant and workload, by priority within a tenant. No I/O.
 
-The tenant with the fewest workers goes first, then the one that was served longest ago; inside a tenant the highest
-priority, then the oldest job. A turn costs O(workloads · log n) however many jobs wait: heaps with lazy removal.
+The tenant with the fewest workers is first, then the one served longest ago; within a tenant the highest priority,
+then the oldest job. ``take`` costs O(workloads · log n) for any number of waiting jobs: heaps with lazy removal.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Final, TypeVar
 
-#: Tenants whose last turn is remembered; beyond it those without jobs are forgotten.
+#: Number of tenants whose last turn is remembered; beyond it, tenants without jobs are removed.
 _TENANTS_KEPT: Final = 10_000
-#: A heap is built anew when it holds this many times more than what counts.
+#: A heap is rebuilt when it holds this many times more entries than valid ones.
 _SLACK: Final = 4
 _SLACK_MIN: Final = 64
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How many workers at once: in all, of one tenant, of one workload."""
+    """Maximum number of concurrent workers: in total, per tenant, per workload."""
 
     slots: int
     tenant: int
@@ -30,7 +30,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A job as far as turns are concerned. ``age`` grows with time: the sequence that submitted it."""
+    """A job that wants a slot. ``age`` orders by submission: the sequence of the event that submitted the job."""
 
     job_id: str
     tenant: str
@@ -45,10 +45,10 @@ _Turn = tuple[int, int, int, str]
 
 
 class FairQueue:
-    """The jobs that wait and those that hold a slot."""
+    """Jobs that wait for a slot, and jobs that hold one."""
 
     def __init__(self, limits: Limits) -> None:
-        """Start empty."""
+        """Create an empty queue."""
         self.limits = limits
         self._waiting: dict[str, Candidate] = {}
         self._holding: dict[str, Candidate] = {}
@@ -63,20 +63,20 @@ class FairQueue:
 
     @property
     def waiting(self) -> int:
-        """Count the jobs that wait."""
+        """Number of waiting jobs."""
         return len(self._waiting)
 
     @property
     def holding(self) -> int:
-        """Count the jobs that hold a slot."""
+        """Number of jobs that hold a slot."""
         return len(self._holding)
 
     def waiting_of(self, tenant: str) -> int:
-        """Count a tenant's jobs that wait."""
+        """Return the number of a tenant's waiting jobs."""
         return sum(self._line_lengths[tenant, workload] for workload in self._workloads_of.get(tenant, ()))
 
     def wait(self, candidate: Candidate) -> None:
-        """Let a job wait for its turn; nothing changes when it does already."""
+        """Add a job to the waiting jobs; nothing changes if it waits already."""
         if self._waiting.get(candidate.job_id) == candidate:
             return
         self.drop(candidate.job_id)
@@ -87,13 +87,13 @@ class FairQueue:
         self._workloads_of.setdefault(candidate.tenant, set()).add(candidate.workload)
         if candidate.tenant not in self._served:
             self._forget_tenants()
-            # Never served comes before served; of those the first to ask.
+            # Tenants never served come before those served; among them, the first to ask.
             self._served[candidate.tenant] = (0, next(self._clock))
         if self._line_lengths[line] == 1:
             self._offer(candidate.tenant, candidate.workload)
 
     def hold(self, candidate: Candidate) -> None:
-        """Count a job as holding a slot, whatever the limits say: its worker is there."""
+        """Register a job as holding a slot, regardless of the limits: its worker exists."""
         if candidate.job_id in self._holding:
             return
         self.drop(candidate.job_id)
@@ -104,7 +104,7 @@ class FairQueue:
         self._offer_all(candidate.tenant)
 
     def drop(self, job_id: str) -> None:
-        """Forget a job, waiting or holding; nothing happens when it is neither."""
+        """Remove a job, waiting or holding; do nothing if it is neither."""
         if waiting := self._waiting.pop(job_id, None):
             self._shorten((waiting.tenant, waiting.workload))
         if holding := self._holding.pop(job_id, None):
@@ -113,7 +113,7 @@ class FairQueue:
             self._offer_all(holding.tenant)
 
     def take(self) -> Candidate | None:
-        """Give a slot to the job whose turn it is; None when nobody may start now."""
+        """Assign a slot to the next job and return it; None when no job may start now."""
         if len(self._holding) >= self.limits.slots:
             return None
         best: tuple[tuple[_Turn, _Rank], Candidate] | None = None
@@ -134,7 +134,7 @@ class FairQueue:
         return (self._of_tenant[tenant], *self._served[tenant], tenant)
 
     def _first_turn(self, workload: str) -> _Turn | None:
-        """Give the first turn that still counts; those that do not are thrown away."""
+        """Return a workload's first valid turn; remove outdated ones before it."""
         turns = self._turns[workload]
         while turns:
             turn = turns[0]
@@ -157,19 +157,19 @@ class FairQueue:
         return candidate is not None and candidate.workload == workload and _rank(candidate) == rank
 
     def _offer(self, tenant: str, workload: str) -> None:
-        """Put a tenant into a workload's turns, at its present standing."""
+        """Add a tenant to a workload's turns, with its current rank."""
         turns = self._turns.setdefault(workload, [])
         heapq.heappush(turns, self._turn(tenant))
         if len(turns) > _SLACK * len(self._workloads_of) + _SLACK_MIN:
             tenants = {turn[3] for turn in turns if self._line_lengths[turn[3], workload] > 0}
-            turns[:] = sorted(self._turn(one) for one in tenants)
+            turns[:] = sorted(self._turn(waiting) for waiting in tenants)
 
     def _offer_all(self, tenant: str) -> None:
         for workload in self._workloads_of.get(tenant, ()):
             self._offer(tenant, workload)
 
     def _shorten(self, line: tuple[str, str]) -> None:
-        """One job fewer in a line; an empty line is forgotten, a heap full of leavers is cleaned."""
+        """Subtract one job from a line; remove an empty line, rebuild a heap with too many outdated entries."""
         tenant, workload = line
         _decrement(self._line_lengths, line)
         length = self._line_lengths[line]
@@ -183,7 +183,7 @@ class FairQueue:
             self._lines[line] = sorted(ranks)
 
     def _forget_tenants(self) -> None:
-        """Forget tenants that have no jobs, once there are very many."""
+        """Remove tenants without jobs once there are too many."""
         if len(self._served) < _TENANTS_KEPT:
             return
         busy = self._workloads_of.keys() | self._of_tenant.keys()
@@ -195,7 +195,7 @@ def _rank(candidate: Candidate) -> _Rank:
 
 
 def _decrement(counter: Counter[_Key], key: _Key) -> None:
-    """Count one fewer, and forget a count of nothing."""
+    """Subtract one from a count; remove it at zero."""
     counter[key] -= 1
     if counter[key] <= 0:
         del counter[key]

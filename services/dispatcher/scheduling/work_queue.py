@@ -1,4 +1,7 @@
-"""Which job is attended to next: those that are under way first, the others tenant by tenant; never one job twice."""
+"""Work queue of jobs to reconcile: jobs that have started first, then tenants in turn; a job has one worker at a time.
+
+Modelled on the work queue of Kubernetes' controller-runtime (add, add after a delay, take, done).
+"""
 
 from __future__ import annotations
 
@@ -6,104 +9,104 @@ import asyncio
 from collections import deque
 
 
-class Rounds:
-    """Jobs to be attended to, now or later. A job that is asked for while it is attended to comes again."""
+class WorkQueue:
+    """Jobs to reconcile now or later. A job that is added while it is reconciled is queued again afterwards."""
 
     def __init__(self) -> None:
-        """Start empty."""
+        """Create an empty queue."""
         self._urgent: deque[str] = deque()
-        self._others: dict[str, deque[str]] = {}
+        self._by_tenant: dict[str, deque[str]] = {}
         self._tenants: deque[str] = deque()
-        self._listed: set[str] = set()
-        self._busy: set[str] = set()
-        self._again: dict[str, tuple[str, bool]] = {}
-        self._later: dict[str, asyncio.TimerHandle] = {}
-        self._takers: deque[asyncio.Future[None]] = deque()
+        self._queued: set[str] = set()
+        self._processing: set[str] = set()
+        self._requeue: dict[str, tuple[str, bool]] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._waiters: deque[asyncio.Future[None]] = deque()
 
     def __contains__(self, job_id: str) -> bool:
-        """Tell whether the job's turn comes, or is now."""
-        return job_id in self._listed or job_id in self._busy or job_id in self._later
+        """Return whether the job is queued, delayed or being reconciled."""
+        return job_id in self._queued or job_id in self._processing or job_id in self._timers
 
     def add(self, job_id: str, tenant: str, *, urgent: bool) -> None:
-        """Ask for a job as soon as possible."""
-        if timer := self._later.pop(job_id, None):
+        """Queue a job, which cancels its delay."""
+        if timer := self._timers.pop(job_id, None):
             timer.cancel()
-        if job_id in self._busy:
-            self._again[job_id] = (tenant, urgent)
+        if job_id in self._processing:
+            self._requeue[job_id] = (tenant, urgent)
             return
-        if job_id in self._listed:
+        if job_id in self._queued:
             return
-        self._listed.add(job_id)
+        self._queued.add(job_id)
         if urgent:
             self._urgent.append(job_id)
         else:
-            if tenant not in self._others:
-                self._others[tenant] = deque()
+            if tenant not in self._by_tenant:
+                self._by_tenant[tenant] = deque()
                 self._tenants.append(tenant)
-            self._others[tenant].append(job_id)
+            self._by_tenant[tenant].append(job_id)
         self._wake_one()
 
-    def later(self, job_id: str, tenant: str, after_s: float, *, urgent: bool) -> None:
-        """Ask for a job after a while, unless it is asked for anyway."""
-        if job_id in self._listed or job_id in self._again:
+    def add_after(self, job_id: str, tenant: str, after_s: float, *, urgent: bool) -> None:
+        """Queue a job after a delay, unless it is queued already; a new delay replaces the previous one."""
+        if job_id in self._queued or job_id in self._requeue:
             return
-        if timer := self._later.pop(job_id, None):
+        if timer := self._timers.pop(job_id, None):
             timer.cancel()
 
-        def now() -> None:
-            self._later.pop(job_id, None)
+        def add_now() -> None:
+            self._timers.pop(job_id, None)
             self.add(job_id, tenant, urgent=urgent)
 
-        self._later[job_id] = asyncio.get_running_loop().call_later(after_s, now)
+        self._timers[job_id] = asyncio.get_running_loop().call_later(after_s, add_now)
 
     async def take(self) -> str:
-        """Wait for the next job; ``done`` must follow."""
-        while not self._listed:
-            waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._takers.append(waiting)
+        """Wait for the next job and return its id; the caller must call ``done`` afterwards."""
+        while not self._queued:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
             try:
-                await waiting
+                await waiter
             except asyncio.CancelledError:
-                if waiting.done() and not waiting.cancelled():
-                    self._wake_one()  # it was called and cannot come
+                if waiter.done() and not waiter.cancelled():
+                    self._wake_one()  # the job that woke this waiter goes to another one
                 raise
-        job_id = self._urgent.popleft() if self._urgent else self._next_other()
-        self._listed.discard(job_id)
-        self._busy.add(job_id)
+        job_id = self._urgent.popleft() if self._urgent else self._next_of_tenants()
+        self._queued.discard(job_id)
+        self._processing.add(job_id)
         return job_id
 
     def _wake_one(self) -> None:
-        """Call one of those who wait: there is one more job, and there may be hundreds of them."""
-        while self._takers:
-            waiting = self._takers.popleft()
-            if not waiting.done():
-                waiting.set_result(None)
+        """Wake one waiter: one job was added, and hundreds of waiters may exist."""
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
                 return
 
-    def _next_other(self) -> str:
+    def _next_of_tenants(self) -> str:
         tenant = self._tenants.popleft()
-        line = self._others[tenant]
-        job_id = line.popleft()
-        if line:
+        jobs = self._by_tenant[tenant]
+        job_id = jobs.popleft()
+        if jobs:
             self._tenants.append(tenant)
         else:
-            del self._others[tenant]
+            del self._by_tenant[tenant]
         return job_id
 
     def done(self, job_id: str) -> None:
-        """End a turn."""
-        self._busy.discard(job_id)
-        if again := self._again.pop(job_id, None):
-            self.add(job_id, again[0], urgent=again[1])
+        """Mark a job as reconciled; queue it again if it was added meanwhile."""
+        self._processing.discard(job_id)
+        if requeued := self._requeue.pop(job_id, None):
+            self.add(job_id, requeued[0], urgent=requeued[1])
 
     def clear(self) -> None:
-        """Forget everything."""
-        for timer in self._later.values():
+        """Remove all jobs and delays."""
+        for timer in self._timers.values():
             timer.cancel()
         self._urgent.clear()
-        self._others.clear()
+        self._by_tenant.clear()
         self._tenants.clear()
-        for known in (self._listed, self._busy):
-            known.clear()
-        self._again.clear()
-        self._later.clear()
+        self._queued.clear()
+        self._processing.clear()
+        self._requeue.clear()
+        self._timers.clear()

@@ -17,7 +17,7 @@ from contracts.job import State
 from kit.http.server import serve as serve_app
 from kit.tasks import end
 from modal_workers.deployment import CACHE
-from services.dispatcher.executors.executor import Backlog, CallState, LaunchFailed, Throttled
+from services.dispatcher.executors.executor import CallBacklog, CallState, LaunchFailed, Throttled
 from services.dispatcher.executors.modal_executor import ModalExecutor, open_modal_executor
 from services.dispatcher.executors.run_access import RunAccess
 from services.gateway.app import build_app
@@ -277,12 +277,12 @@ async def test_a_call_that_waits_for_a_gpu_is_counted_and_can_be_cancelled(
     loopback.capacity["T4"] = 0
     waiting = [await harness.driver.submit("sleep 0", workload="laddered", device="T4") for _ in range(3)]
     calls = [await executor.launch(one, LADDERED.compute) for one in waiting]
-    assert await executor.backlog("laddered", "T4") == Backlog(inputs=3, workers=0)
+    assert await executor.backlog("laddered", "T4") == CallBacklog(inputs=3, workers=0)
     for call_id in calls:
         assert (await executor.poll(call_id)).state is CallState.RUNNING
         await executor.cancel(call_id)
         assert (await executor.poll(call_id)).state is CallState.ENDED
-    assert await executor.backlog("laddered", "T4") == Backlog(inputs=0, workers=0)
+    assert await executor.backlog("laddered", "T4") == CallBacklog(inputs=0, workers=0)
     assert await executor.backlog("nobody", "cpu") is None
 
 

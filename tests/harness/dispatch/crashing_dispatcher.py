@@ -10,7 +10,7 @@ from contracts.assignment import Assignment
 from contracts.events.base import Message
 from contracts.workload import Compute
 from kit.bus.event_store import EventStore, StoredEvent
-from services.dispatcher.executors.executor import Backlog, CallStatus
+from services.dispatcher.executors.executor import CallBacklog, CallStatus
 from tests.harness.dispatch.dispatcher import DispatcherHarness
 from tests.harness.dispatch.scripted_executor import ScriptedExecutor
 
@@ -79,7 +79,7 @@ class CrashingExecutor:
     async def rates(self) -> dict[str, float]:
         return {}
 
-    async def backlog(self, workload: str, device: str) -> Backlog | None:
+    async def backlog(self, workload: str, device: str) -> CallBacklog | None:
         return await self._real.backlog(workload, device)
 
     async def launch(self, assignment: Assignment, compute: Compute) -> str:

@@ -22,7 +22,7 @@ from contracts.job import State
 from contracts.streams import aggregate
 from contracts.workload import Compute
 from kit.bus.event_store import Conflict
-from services.dispatcher.executors.executor import Backlog, CallState, CallStatus, LaunchFailed, Throttled
+from services.dispatcher.executors.executor import CallBacklog, CallState, CallStatus, LaunchFailed, Throttled
 from services.dispatcher.jobs.unfinished_jobs import fold_all
 from tests.harness.dispatch.memory_store import MemoryStore
 from tests.harness.dispatch.virtual_time import now
@@ -158,8 +158,8 @@ class GpuMarket:
             call.seen = (time_s, ended if call.task.done() else CallStatus(CallState.RUNNING))
         return call.seen[1]
 
-    async def backlog(self, workload: str, device: str) -> Backlog | None:  # noqa: ARG002
-        return Backlog(self.pools[device].waiting, len(self.pools[device].held))
+    async def backlog(self, workload: str, device: str) -> CallBacklog | None:  # noqa: ARG002
+        return CallBacklog(self.pools[device].waiting, len(self.pools[device].held))
 
     async def cancel(self, call_id: str) -> None:
         call = self._calls[call_id]

@@ -17,13 +17,13 @@ from contracts.prices import price_usd_per_s
 from contracts.streams import aggregate
 from contracts.workload import Workload
 from kit.bus.event_store import Conflict, StoredEvent
-from services.dispatcher.jobs.job_repository import Ledger
-from services.dispatcher.jobs.on_job import on_stored
-from services.dispatcher.jobs.unfinished_jobs import Jobs, fold_all
-from services.dispatcher.lifecycle.lifecycle import REACTION_S, Lifecycle, Rules
-from services.dispatcher.lifecycle.liveness import Patience
-from services.dispatcher.lifecycle.retry import Backoff
+from services.dispatcher.attempts.liveness import Timeouts
+from services.dispatcher.attempts.retry import RetryPolicy
+from services.dispatcher.jobs.job_repository import JobRepository
+from services.dispatcher.jobs.unfinished_jobs import UnfinishedJobs, fold_all
+from services.dispatcher.lifecycle.lifecycle import STOP_S, Lifecycle, LifecycleRules
 from services.dispatcher.scheduling.fair_queue import Limits
+from services.dispatcher.scheduling.on_job import on_stored
 from services.dispatcher.scheduling.reconciler import Reconciler
 from tests.harness.dispatch.dispatcher import workload
 from tests.harness.dispatch.gpu_market import GpuMarket, Pool
@@ -44,11 +44,11 @@ WORKLOADS: Final = {
     )
 }
 CAPACITY: Final = {"cpu": 20, "T4": 14, "L4": 8, "A10": 14, "L40S": 8, "A100-40GB": 8, "A100-80GB": 6, "H100": 6}
-RULES: Final = Rules(
-    patience=Patience(
-        find_s=5.0, silent_s=30.0, reaction_s=REACTION_S + POLL_S, gpu_notice_s=NOTICE_S, gpu_climb_s=CLIMB_S
+RULES: Final = LifecycleRules(
+    timeouts=Timeouts(
+        find_s=5.0, silent_s=30.0, reaction_s=STOP_S + POLL_S, gpu_notice_s=NOTICE_S, next_gpu_after_s=CLIMB_S
     ),
-    backoff=Backoff(1.0, 60.0, 20.0),
+    retry_policy=RetryPolicy(1.0, 60.0, 20.0),
     poll_s=POLL_S,
 )
 
@@ -97,22 +97,22 @@ class DispatcherSeries:
 
     def hear(self, job_id: str, run_id: str) -> None:
         if self.reconciler:
-            self.reconciler.hear(job_id, run_id)
+            self.reconciler.record_heartbeat(job_id, run_id)
 
     def begin(self) -> None:
         self._lives += 1
-        jobs = Jobs()
+        jobs = UnfinishedJobs()
         lifecycle = Lifecycle(
-            ledger=Ledger(self.store, jobs, lambda: True, clock=now),
+            repository=JobRepository(self.store, jobs, lambda: True, clock=now),
             bucket=EmptyBucket(),
             executor=self.market,
             workloads=WORKLOADS,
             jobs=jobs,
             rules=RULES,
-            waiting_of=lambda tenant: reconciler.queue.waiting_of(tenant),  # noqa: PLW0108 - it is made below
+            waiting_jobs_of=lambda tenant: reconciler.queue.waiting_of(tenant),  # noqa: PLW0108 - it is made below
         )
-        lifecycle.prices.take(self.market.billed)
-        lifecycle._chance = random.Random(f"{self.seed} {self._lives}")
+        lifecycle.prices.update(self.market.billed)
+        lifecycle._random = random.Random(f"{self.seed} {self._lives}")
         reconciler = Reconciler(jobs, LIMITS, lifecycle, self.market, is_connected=lambda: True)
         while not self.store.heard.empty():
             self.store.heard.get_nowait()
@@ -246,7 +246,7 @@ async def _change_market(seed: int, dispatching: DispatcherSeries) -> None:
         if chance.random() < 0.3:
             dispatching.market.billed[device] = price_usd_per_s(device) * chance.uniform(0.7, 1.5)
             if dispatching.reconciler and dispatching.lifecycle:
-                dispatching.lifecycle.prices.take(dispatching.market.billed)
+                dispatching.lifecycle.prices.update(dispatching.market.billed)
 
 
 async def _kill_dispatchers(seed: int, dispatching: DispatcherSeries) -> None:

@@ -24,7 +24,7 @@ from contracts.streams import aggregate
 from contracts.workload import Compute
 from kit.bucket import Bucket
 from kit.bus.event_store import Conflict, EventStore
-from services.dispatcher.executors.executor import Backlog, CallState, CallStatus, LaunchFailed
+from services.dispatcher.executors.executor import CallBacklog, CallState, CallStatus, LaunchFailed
 from services.dispatcher.jobs.unfinished_jobs import fold_all
 
 
@@ -168,7 +168,7 @@ class ScriptedExecutor:
     async def rates(self) -> dict[str, float]:
         return {}
 
-    async def backlog(self, workload: str, device: str) -> Backlog | None:  # noqa: ARG002
+    async def backlog(self, workload: str, device: str) -> CallBacklog | None:  # noqa: ARG002
         return None
 
     async def launch(self, assignment: Assignment, compute: Compute) -> str:  # noqa: ARG002

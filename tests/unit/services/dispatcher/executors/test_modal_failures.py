@@ -1,4 +1,4 @@
-"""Every error of Modal's client has one meaning, and a new one of a newer client is noticed."""
+"""Every error of Modal's client has one meaning; an error that a newer client adds fails a test."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import modal.exception
 import pytest
 
 from services.dispatcher.executors.executor import CallState
-from services.dispatcher.executors.modal_failures import ELSEWHERE, ENDINGS, UNKNOWN, ending_of
+from services.dispatcher.executors.modal_failures import ENDINGS, UNKNOWN, UNRELATED, status_of_error
 
 
 def errors_of_the_client() -> list[type[BaseException]]:
@@ -15,17 +15,17 @@ def errors_of_the_client() -> list[type[BaseException]]:
     return [one for one in ours if not issubclass(one, Warning) and not one.__name__.startswith("_")]
 
 
-def test_no_error_of_the_client_is_unheard_of() -> None:
-    known = {*ENDINGS, *ELSEWHERE, "RemoteError", "InputCancellation"}
+def test_every_error_of_the_client_is_listed() -> None:
+    known = {*ENDINGS, *UNRELATED, "RemoteError", "InputCancellation"}
     new = {one.__name__ for one in errors_of_the_client()} - known
     assert {name for name in new if not name.startswith("Sandbox")} == set()
     assert known - {one.__name__ for one in errors_of_the_client()} == set(), "no longer there"
 
 
 @pytest.mark.parametrize("name", [name for name, meaning in ENDINGS.items() if meaning == UNKNOWN])
-def test_trouble_on_the_way_says_nothing_of_the_call(name: str) -> None:
+def test_connection_errors_say_nothing_about_the_call(name: str) -> None:
     error = getattr(modal.exception, name)("away")
-    assert ending_of(error, cancelled=False) is None
+    assert status_of_error(error, cancelled=False) is None
 
 
 @pytest.mark.parametrize(
@@ -42,14 +42,14 @@ def test_trouble_on_the_way_says_nothing_of_the_call(name: str) -> None:
         (SystemExit(1), "broken"),
     ],
 )
-def test_an_outcome_that_is_an_error_has_its_class(error: BaseException, failure: str) -> None:
-    status = ending_of(error, cancelled=False)
+def test_each_error_has_its_failure_class(error: BaseException, failure: str) -> None:
+    status = status_of_error(error, cancelled=False)
     assert status is not None
     assert (status.state, status.failure) == (CallState.ENDED, failure)
     assert status.detail
 
 
-def test_what_we_cancelled_was_cancelled_whatever_modal_says() -> None:
-    status = ending_of(modal.exception.RemoteError("KeyboardInterrupt()"), cancelled=True)
+def test_a_call_that_we_cancelled_counts_as_cancelled() -> None:
+    status = status_of_error(modal.exception.RemoteError("KeyboardInterrupt()"), cancelled=True)
     assert status is not None
     assert (status.state, status.failure, status.detail) == (CallState.ENDED, "lost", "The call was cancelled.")

@@ -1,4 +1,4 @@
-"""Prices of Modal's billing under our names."""
+"""Prices of Modal's billing under our device names."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from decimal import Decimal
 import pytest
 
 from contracts.prices import PRICES, price_usd_per_s
-from services.dispatcher.executors.modal_rates import KEYS, usd_per_s
+from services.dispatcher.executors.modal_rates import RATE_KEYS, usd_per_s
 
-#: What a workspace published of its own: ``modal billing rates --json`` of 2026-08-15.
+#: Rates that a workspace has published: ``modal billing rates --json`` of 2026-08-15.
 PUBLISHED = {
     "cpu_hour_cost": Decimal("0.04730"),
     "cpu_hour_cost_sandbox": Decimal("0.141900"),
@@ -29,11 +29,11 @@ PUBLISHED = {
 
 
 def test_every_device_of_the_table_has_its_price_by_the_second() -> None:
-    assert set(KEYS) == set(PRICES) - {"local"}
+    assert set(RATE_KEYS) == set(PRICES) - {"local"}
     for device, price in usd_per_s(PUBLISHED).items():
         assert price == pytest.approx(price_usd_per_s(device), rel=0.005), device
 
 
-def test_what_is_no_price_is_left_out() -> None:
-    told = {"gpu_hour_cost_t4": "0.59", "gpu_hour_cost_l4": "-1", "gpu_hour_cost_h100": "NaN", "cpu_hour_cost": "soon"}
-    assert usd_per_s(told) == {"T4": pytest.approx(0.59 / 3600)}
+def test_an_invalid_price_is_left_out() -> None:
+    rates = {"gpu_hour_cost_t4": "0.59", "gpu_hour_cost_l4": "-1", "gpu_hour_cost_h100": "NaN", "cpu_hour_cost": "soon"}
+    assert usd_per_s(rates) == {"T4": pytest.approx(0.59 / 3600)}

@@ -1,4 +1,4 @@
-"""Whose turn it is: by example, by comparison with the plain rule, and under a flood."""
+"""Fair queue: by example, by comparison with a naive implementation, and with very many jobs."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_tenants_take_turns() -> None:
     assert order == ["a", "b", "a", "b", "a", "b", "a", "a", "a"]
 
 
-def test_who_has_fewest_at_work_goes_first() -> None:
+def test_the_tenant_with_the_fewest_workers_is_first() -> None:
     queue = FairQueue(Limits(slots=4, tenant=4, workload=4))
     for number in range(3):
         queue.hold(candidate(number, "busy"))
@@ -64,7 +64,7 @@ def test_who_has_fewest_at_work_goes_first() -> None:
     queue.drop("job_000000")
     queue.wait(candidate(10, "busy"))
     queue.wait(candidate(11, "idle"))
-    assert taken(queue, 1) == ["job_000011"], "one at work comes before two, though served last"
+    assert taken(queue, 1) == ["job_000011"], "one worker comes before two, although served last"
 
 
 @pytest.mark.parametrize(
@@ -89,8 +89,8 @@ def test_a_full_workload_does_not_hold_up_another() -> None:
     assert taken(queue) == ["job_000001"]
 
 
-def test_what_is_there_holds_its_slot_whatever_the_limits_say() -> None:
-    """A dispatcher that takes over counts the workers it finds."""
+def test_an_existing_worker_holds_its_slot_regardless_of_the_limits() -> None:
+    """A dispatcher that takes over registers the workers that it finds."""
     queue = FairQueue(Limits(slots=1, tenant=1, workload=1))
     for number in range(3):
         queue.hold(candidate(number))
@@ -103,7 +103,7 @@ def test_what_is_there_holds_its_slot_whatever_the_limits_say() -> None:
     assert taken(queue) == ["job_000005"]
 
 
-def test_saying_the_same_twice_changes_nothing() -> None:
+def test_repeated_calls_change_nothing() -> None:
     queue = FairQueue(WIDE)
     for _ in range(3):
         queue.wait(candidate(1))
@@ -117,8 +117,8 @@ def test_saying_the_same_twice_changes_nothing() -> None:
     assert (queue.waiting, queue.holding, queue.waiting_of("acme")) == (0, 0, 0)
 
 
-class Plain:
-    """The rule written down without any cleverness: look at everybody, every time."""
+class NaiveQueue:
+    """The same rule without heaps: compares all jobs each time."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -176,27 +176,27 @@ _STEPS = st.lists(
 
 @settings(max_examples=300, deadline=None)
 @given(st.builds(Limits, st.integers(1, 4), st.integers(1, 3), st.integers(1, 3)), _STEPS)
-def test_it_gives_what_the_plain_rule_gives(limits: Limits, steps: list[tuple[str, int, str, str, int]]) -> None:
-    queue, plain = FairQueue(limits), Plain(limits)
+def test_it_returns_what_the_naive_queue_returns(limits: Limits, steps: list[tuple[str, int, str, str, int]]) -> None:
+    queue, naive = FairQueue(limits), NaiveQueue(limits)
     of_job: dict[int, tuple[str, str]] = {}
     for act, number, tenant, workload, priority in steps:
-        # A job keeps its tenant and workload; its priority may be another each time it is asked about.
+        # A job keeps its tenant and workload; its priority may change between calls.
         one = candidate(number, *of_job.setdefault(number, (tenant, workload)), priority)
         if act == "take":
-            assert queue.take() == plain.take()
+            assert queue.take() == naive.take()
         elif act == "drop":
             queue.drop(one.job_id)
-            plain.drop(one.job_id)
+            naive.drop(one.job_id)
         else:
             getattr(queue, act)(one)
-            getattr(plain, act)(one)
-        assert (queue.waiting, queue.holding) == (len(plain.waiting), len(plain.holding))
-    while (one_more := plain.take()) is not None:
+            getattr(naive, act)(one)
+        assert (queue.waiting, queue.holding) == (len(naive.waiting), len(naive.holding))
+    while (one_more := naive.take()) is not None:
         assert queue.take() == one_more
     assert queue.take() is None
 
 
-def test_a_turn_costs_the_same_however_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cost_of_take_does_not_depend_on_the_number_of_waiting_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     touched = 0
 
     class Counting:
@@ -225,10 +225,10 @@ def test_a_turn_costs_the_same_however_many_wait(monkeypatch: pytest.MonkeyPatch
             assert one
             queue.drop(one.job_id)
         costs.append(touched)
-    assert costs[0] == costs[1], "heap operations of fifty turns"
+    assert costs[0] == costs[1], "heap operations of fifty calls of take"
 
 
-def test_what_has_gone_leaves_nothing_behind() -> None:
+def test_removed_jobs_leave_no_memory_in_use() -> None:
     chance = random.Random(1)
     queue = FairQueue(Limits(slots=3, tenant=2, workload=3))
     for number in range(20_000):
@@ -244,7 +244,7 @@ def test_what_has_gone_leaves_nothing_behind() -> None:
     assert left < 2_000
 
 
-def test_tenants_without_jobs_are_forgotten_in_the_end() -> None:
+def test_tenants_without_jobs_are_removed_beyond_a_limit() -> None:
     queue = FairQueue(WIDE)
     for number in range(25_000):
         queue.wait(candidate(number, f"tenant{number}"))

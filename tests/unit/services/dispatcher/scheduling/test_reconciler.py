@@ -1,4 +1,4 @@
-"""What a dispatcher that takes over counts first, and whom it sees off."""
+"""Reconciler: slots after a takeover, and workers that still run after the end of their job."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from datetime import datetime, timedelta
 from contracts.events.job import JobSubmitted
 from contracts.job import Job, State
 from services.dispatcher.executors.executor import CallState, CallStatus
-from services.dispatcher.jobs.unfinished_jobs import Jobs
+from services.dispatcher.jobs.requeue_after import RequeueAfter
+from services.dispatcher.jobs.unfinished_jobs import UnfinishedJobs
 from services.dispatcher.scheduling.fair_queue import Limits
 from services.dispatcher.scheduling.reconciler import Reconciler
-from services.dispatcher.scheduling.requeue_after import Look
 from tests.harness.dispatch.virtual_time import BEGIN, now, run
 
 
-class Steps:
-    """The lifecycle as the reconciler sees it: jobs stay as they are."""
+class StaticLifecycle:
+    """Lifecycle that changes no job and records which ones were granted a slot."""
 
     def __init__(self) -> None:
         self.listening_since_s = 0.0
@@ -28,14 +28,14 @@ class Steps:
     def forget(self, _: str) -> None:
         return None
 
-    async def attend(self, job_id: str, _: str, *, granted: bool) -> Look:
+    async def advance(self, job_id: str, _: str, *, granted: bool) -> RequeueAfter:
         if granted:
             self.granted.append(job_id)
-        return Look(60.0)
+        return RequeueAfter(60.0)
 
 
-class SlowToTell:
-    """An executor whose answers are old unless it is asked urgently; its workers have ended."""
+class CachingExecutor:
+    """Executor whose answers are outdated unless the poll is urgent; its workers have ended."""
 
     def __init__(self) -> None:
         self.cancelled: list[str] = []
@@ -57,63 +57,63 @@ def job(number: int, state: State) -> Job:
     )  # fmt: skip
 
 
-def reconciler(*jobs: Job, executor: SlowToTell) -> tuple[Reconciler, Steps]:
-    known, steps = Jobs(), Steps()
-    for one in jobs:
-        known.put(one)
-    made = Reconciler(known, Limits(2, 2, 2), steps, executor, is_connected=lambda: True)  # type: ignore[arg-type]
-    return made, steps
+def reconciler(*jobs: Job, executor: CachingExecutor) -> tuple[Reconciler, StaticLifecycle]:
+    unfinished, lifecycle = UnfinishedJobs(), StaticLifecycle()
+    for each in jobs:
+        unfinished.put(each)
+    made = Reconciler(unfinished, Limits(2, 2, 2), lifecycle, executor, is_connected=lambda: True)  # type: ignore[arg-type]
+    return made, lifecycle
 
 
-async def lead_for(one: Reconciler, seconds: float) -> None:
-    leading = asyncio.create_task(one.lead())
+async def lead_for(made: Reconciler, seconds: float) -> None:
+    leading = asyncio.create_task(made.lead())
     await asyncio.sleep(seconds)
     leading.cancel()
     await asyncio.gather(leading, return_exceptions=True)
 
 
-def test_all_that_run_are_counted_before_the_first_that_waits_is_given_a_slot() -> None:
-    """A job that waits may be older than those that run: it was retried, or belongs to a busy tenant."""
+def test_running_jobs_take_their_slots_before_a_waiting_job_gets_one() -> None:
+    """A waiting job may be older than the running ones: it was retried, or belongs to a busy tenant."""
     jobs = [job(1, State.QUEUED), job(2, State.RUNNING), job(3, State.STARTING)]
-    one, steps = reconciler(*jobs, executor=SlowToTell())
-    run(lead_for(one, 10))
-    assert steps.granted == []
+    made, lifecycle = reconciler(*jobs, executor=CachingExecutor())
+    run(lead_for(made, 10))
+    assert lifecycle.granted == []
 
 
-def test_a_worker_that_has_gone_is_not_ended_for_an_old_answer() -> None:
-    async def leaves() -> SlowToTell:
-        executor = SlowToTell()
-        one, _ = reconciler(executor=executor)
-        leading = asyncio.create_task(lead_for(one, 30))
+def test_a_worker_that_has_exited_is_not_cancelled_because_of_an_outdated_answer() -> None:
+    async def end_one() -> CachingExecutor:
+        executor = CachingExecutor()
+        made, _ = reconciler(executor=executor)
+        leading = asyncio.create_task(lead_for(made, 30))
         await asyncio.sleep(1)
-        one.leave("job_1", job(1, State.SUCCEEDED))
+        made.on_ended("job_1", job(1, State.SUCCEEDED))
         await leading
-        assert not one._leftovers
+        assert not made._lingering_calls
         return executor
 
-    assert run(leaves()).cancelled == []
+    assert run(end_one()).cancelled == []
 
 
-def test_an_executor_that_takes_its_time_to_answer_does_not_keep_the_jobs_waiting() -> None:
-    """While it is asked about hundreds of calls, one after the other, nobody would look whether the bus is there."""
+def test_a_slow_executor_does_not_delay_the_resync() -> None:
+    """If hundreds of calls were polled one after the other, the connection to the bus would not be checked."""
 
-    class Away(SlowToTell):
+    class SlowExecutor(CachingExecutor):
         async def poll(self, _: str, *, urgent: bool = False) -> CallStatus:
             await asyncio.sleep(10.0)
             return await super().poll(_, urgent=urgent)
 
-    async def leave() -> tuple[float, int]:
-        one, steps = reconciler(executor=Away())
-        leading = asyncio.create_task(lead_for(one, 120))
+    async def end_many() -> tuple[float, int]:
+        made, lifecycle = reconciler(executor=SlowExecutor())
+        leading = asyncio.create_task(lead_for(made, 120))
         await asyncio.sleep(1)
         for number in range(64):
-            one.leave(f"job_{number}", job(number, State.SUCCEEDED))
-        one._is_connected = lambda: False
+            made.on_ended(f"job_{number}", job(number, State.SUCCEEDED))
+        made._is_connected = lambda: False
         await asyncio.sleep(60)
-        deaf_s = asyncio.get_running_loop().time() - steps.listening_since_s
+        unchecked_s = asyncio.get_running_loop().time() - lifecycle.listening_since_s
         await leading
-        return deaf_s, len(one._leftovers)
+        return unchecked_s, len(made._lingering_calls)
 
-    deaf_s, left = run(leave())
-    assert deaf_s <= 2.0
-    assert left == 0
+    unchecked_s, lingering = run(end_many())
+    assert unchecked_s <= 2.0
+    assert lingering == 0

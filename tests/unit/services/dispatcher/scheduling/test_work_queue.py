@@ -1,4 +1,4 @@
-"""Whom to attend to next."""
+"""Order of the work queue, delays, and waiters."""
 
 from __future__ import annotations
 
@@ -6,90 +6,90 @@ import asyncio
 
 import pytest
 
-from services.dispatcher.scheduling.work_queue import Rounds
+from services.dispatcher.scheduling.work_queue import WorkQueue
 
 pytestmark = pytest.mark.anyio
 
 
-async def drain(rounds: Rounds, count: int) -> list[str]:
+async def drain(queue: WorkQueue, count: int) -> list[str]:
     jobs = []
     for _ in range(count):
-        jobs.append(await asyncio.wait_for(rounds.take(), 1))
-        rounds.done(jobs[-1])
+        jobs.append(await asyncio.wait_for(queue.take(), 1))
+        queue.done(jobs[-1])
     return jobs
 
 
-async def test_what_is_under_way_goes_first_then_tenants_take_turns() -> None:
-    rounds = Rounds()
+async def test_urgent_jobs_are_first_then_tenants_alternate() -> None:
+    queue = WorkQueue()
     for number in range(4):
-        rounds.add(f"flood{number}", "flood", urgent=False)
-    rounds.add("quiet", "quiet", urgent=False)
-    rounds.add("running", "flood", urgent=True)
-    assert await drain(rounds, 6) == ["running", "flood0", "quiet", "flood1", "flood2", "flood3"]
+        queue.add(f"flood{number}", "flood", urgent=False)
+    queue.add("quiet", "quiet", urgent=False)
+    queue.add("running", "flood", urgent=True)
+    assert await drain(queue, 6) == ["running", "flood0", "quiet", "flood1", "flood2", "flood3"]
 
 
-async def test_no_job_is_attended_to_twice_at_once_and_no_call_is_forgotten() -> None:
-    rounds = Rounds()
-    rounds.add("one", "acme", urgent=True)
-    rounds.add("one", "acme", urgent=True)
-    assert await rounds.take() == "one"
-    rounds.add("one", "acme", urgent=True)
+async def test_a_job_is_processed_once_at_a_time_and_queued_again_if_added_meanwhile() -> None:
+    queue = WorkQueue()
+    queue.add("one", "acme", urgent=True)
+    queue.add("one", "acme", urgent=True)
+    assert await queue.take() == "one"
+    queue.add("one", "acme", urgent=True)
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(rounds.take(), 0.05)
-    rounds.done("one")
-    assert await drain(rounds, 1) == ["one"]
+        await asyncio.wait_for(queue.take(), 0.05)
+    queue.done("one")
+    assert await drain(queue, 1) == ["one"]
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(rounds.take(), 0.05)
+        await asyncio.wait_for(queue.take(), 0.05)
 
 
-async def test_later_comes_later_and_now_comes_before() -> None:
-    rounds = Rounds()
-    rounds.later("one", "acme", 0.05, urgent=True)
-    assert "one" in rounds
-    assert await drain(rounds, 1) == ["one"]
-    rounds.later("one", "acme", 3600, urgent=True)
-    rounds.add("one", "acme", urgent=True)
-    assert await drain(rounds, 1) == ["one"]
-    assert "one" not in rounds, "the alarm is off"
+async def test_a_delayed_job_is_queued_later_and_adding_it_cancels_the_delay() -> None:
+    queue = WorkQueue()
+    queue.add_after("one", "acme", 0.05, urgent=True)
+    assert "one" in queue
+    assert await drain(queue, 1) == ["one"]
+    queue.add_after("one", "acme", 3600, urgent=True)
+    queue.add("one", "acme", urgent=True)
+    assert await drain(queue, 1) == ["one"]
+    assert "one" not in queue, "the delay is cancelled"
 
 
-async def test_the_last_alarm_counts() -> None:
-    rounds = Rounds()
-    rounds.later("one", "acme", 0.02, urgent=True)
-    rounds.later("one", "acme", 3600, urgent=True)
+async def test_the_newest_delay_replaces_the_previous_one() -> None:
+    queue = WorkQueue()
+    queue.add_after("one", "acme", 0.02, urgent=True)
+    queue.add_after("one", "acme", 3600, urgent=True)
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(rounds.take(), 0.1)
-    rounds.clear()
-    assert "one" not in rounds
+        await asyncio.wait_for(queue.take(), 0.1)
+    queue.clear()
+    assert "one" not in queue
 
 
-async def test_every_waiting_attendant_gets_its_job() -> None:
-    rounds = Rounds()
-    takers = [asyncio.create_task(rounds.take()) for _ in range(3)]
+async def test_every_waiter_gets_a_job() -> None:
+    queue = WorkQueue()
+    waiters = [asyncio.create_task(queue.take()) for _ in range(3)]
     await asyncio.sleep(0)
     for name in "abc":
-        rounds.add(name, "acme", urgent=False)
-    assert sorted(await asyncio.wait_for(asyncio.gather(*takers), 1)) == ["a", "b", "c"]
+        queue.add(name, "acme", urgent=False)
+    assert sorted(await asyncio.wait_for(asyncio.gather(*waiters), 1)) == ["a", "b", "c"]
 
 
-async def test_one_job_calls_one_of_hundreds_who_wait() -> None:
-    rounds = Rounds()
-    takers = [asyncio.create_task(rounds.take()) for _ in range(300)]
+async def test_one_job_wakes_one_of_hundreds_of_waiters() -> None:
+    queue = WorkQueue()
+    waiters = [asyncio.create_task(queue.take()) for _ in range(300)]
     await asyncio.sleep(0)
-    rounds.add("one", "acme", urgent=True)
+    queue.add("one", "acme", urgent=True)
     await asyncio.sleep(0)
-    assert len(rounds._takers) == 299, "the others sleep on"
-    for taker in takers:
-        taker.cancel()
-    done = await asyncio.gather(*takers, return_exceptions=True)
-    assert [one for one in done if isinstance(one, str)] == ["one"]
+    assert len(queue._waiters) == 299, "the others are not woken"
+    for waiter in waiters:
+        waiter.cancel()
+    done = await asyncio.gather(*waiters, return_exceptions=True)
+    assert [job_id for job_id in done if isinstance(job_id, str)] == ["one"]
 
 
-async def test_who_was_called_and_cannot_come_calls_the_next() -> None:
-    rounds = Rounds()
-    first, second = (asyncio.create_task(rounds.take()) for _ in range(2))
+async def test_a_waiter_that_is_cancelled_after_its_wake_up_wakes_the_next() -> None:
+    queue = WorkQueue()
+    first, second = (asyncio.create_task(queue.take()) for _ in range(2))
     await asyncio.sleep(0)
-    rounds.add("one", "acme", urgent=True)
+    queue.add("one", "acme", urgent=True)
     first.cancel()
     assert await asyncio.wait_for(second, 1) == "one"
     assert first.cancelled()

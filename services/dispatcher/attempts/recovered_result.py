@@ -1,4 +1,4 @@
-"""The result that a worker left in the bucket without saying so: its manifest, which is written last."""
+"""Recovery of a result that a worker left in the bucket without publishing it: its manifest, which is written last."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from contracts.events.job import JobSucceeded
 from contracts.job import Job
 from contracts.manifest import MANIFEST_NAME, Manifest
 from kit.bucket import Bucket, ObjectMissing
-from services.dispatcher.costs.cost import cost_of, startup_of
+from services.dispatcher.costs.attempt_cost import recovered_cost
 
 log = logging.getLogger(__name__)
 
 
-async def left_result(bucket: Bucket, job: Job) -> JobSucceeded | None:
-    """Give the success of the job's current run from its manifest; None when this run has left none.
+async def recovered_result(bucket: Bucket, job: Job) -> JobSucceeded | None:
+    """Return the success of the job's current run from its manifest; None when this run left none.
 
     Raises:
         SaccadeError: STORAGE_UNAVAILABLE.
@@ -27,7 +27,7 @@ async def left_result(bucket: Bucket, job: Job) -> JobSucceeded | None:
     except ObjectMissing:
         return None
     except ValidationError:
-        log.warning("the manifest of %s cannot be read and counts as none", job.id)
+        log.warning("ignored the manifest of %s: it cannot be parsed", job.id)
         return None
     if job.run_id is None or manifest.run_id != job.run_id or manifest.job_id != job.id:
         return None
@@ -37,6 +37,5 @@ async def left_result(bucket: Bucket, job: Job) -> JobSucceeded | None:
         result=manifest.result,
         manifest_key=key,
         duration_s=manifest.duration_s,
-        # The manifest's seconds begin with the claim; what came before them is paid for too.
-        cost=cost_of(job, startup_of(job) + manifest.duration_s),
+        cost=recovered_cost(job, manifest.duration_s),
     )
