@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 CONSTRAINTS := $(wildcard constraints.txt)
 SOAK_RUNS ?= 200
+# One runs the heavy tests, the others those that mostly wait (tests/harness/distribution.py).
+TEST_PROCESSES ?= 5
 # uv reads none of pip's settings: wheels that this machine keeps are found by both, a smaller build of torch say.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
@@ -31,7 +33,7 @@ up: $(VENV)/.embedded ## Run the whole system on this machine until Ctrl-C
 install: $(VENV)/.embedded ## Install into .venv what demo and up need
 
 test: lint ## Lint, type check, import rules and all tests
-	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) $(ARGS)
 
 lint: $(VENV)/.dev ## Lint, type check and import rules
 	$(BIN)/ruff check .

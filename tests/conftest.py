@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import botocore.loaders
+import botocore.session
 import pytest
 
+from tests.harness.distribution import Lanes, is_collected, lane_of_process
+from tests.harness.process_memory import PeakMemory, release_memory
 from tests.harness.servers.container_engine import engine_answers
 from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3, NatsServer, S3Server
 
@@ -20,7 +25,30 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, default=None, help="seed to run a randomised test again")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    """Prepare the process: signals, the S3 client's cache, and what distributes tests or measures memory."""
+    _restore_interrupts()
+    # Every S3 client parses botocore's description of S3 anew, 0.13 s of CPU: once per process is enough.
+    botocore.session.create_loader = functools.cache(botocore.loaders.create_loader)
+    if config.getoption("tx", None) and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Lanes())
+    config.pluginmanager.register(PeakMemory(config))
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Collect the files of this process's lane only."""
+    return (
+        None if is_collected(collection_path.relative_to(config.rootpath).as_posix(), lane_of_process(config)) else True
+    )
+
+
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Return memory to the system after the last test of a file."""
+    if nextitem is None or nextitem.path != item.path:
+        release_memory()
+
+
+def _restore_interrupts() -> None:
     """Take SIGINT again where the parent ignores it (a background shell): every child of a test would inherit that."""
     in_main_thread = threading.current_thread() is threading.main_thread()
     if in_main_thread and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

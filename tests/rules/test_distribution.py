@@ -1,0 +1,77 @@
+"""The lists of tests/harness/distribution.py match the tests: large libraries are loaded in the heavy lane only."""
+
+from __future__ import annotations
+
+import ast
+import functools
+from collections.abc import Iterator
+
+from tests.harness.distribution import HEAVY, SECONDS, is_collected, lane_of
+from tests.rules.tree import CODE, ROOT, parsed, python_files
+
+LARGE = {"cv2", "torch", "torchvision", "pycolmap"}
+#: Folders that are import roots themselves (pyproject.toml, pythonpath).
+_ROOTS = ("clients/python/", "clients/lerobot/robot_client/")
+
+
+def _module(path: str) -> str:
+    for root in _ROOTS:
+        path = path.removeprefix(root)
+    return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+_MODULES = {_module(path): path for path in python_files(*CODE, "tests")}
+
+
+def _statements(body: list[ast.stmt]) -> Iterator[ast.Import | ast.ImportFrom]:
+    """Yield what a module imports while it is imported itself."""
+    for node in body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield node
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from _statements([child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt)])
+
+
+@functools.cache
+def _imported(module: str) -> frozenset[str]:
+    found = set()
+    for node in _statements(parsed(_MODULES[module]).body):
+        names = [name.name for name in node.names]
+        for name in names if isinstance(node, ast.Import) else [f"{node.module}.{name}" for name in names]:
+            parts = name.split(".")
+            found |= {".".join(parts[:length]) for length in range(1, len(parts) + 1)}
+    return frozenset(name for name in found if name in _MODULES or name in LARGE)
+
+
+def _loads_large_library(path: str) -> bool:
+    seen: set[str] = set()
+    left = [_module(path)]
+    while left:
+        module = left.pop()
+        if module in LARGE:
+            return True
+        if module not in seen:
+            seen.add(module)
+            left += _imported(module)
+    return False
+
+
+def _test_files() -> list[str]:
+    return [path for path in python_files("tests") if path.rpartition("/")[2].startswith("test_")]
+
+
+def test_large_libraries_are_loaded_in_the_heavy_lane_only() -> None:
+    assert [path for path in _test_files() if lane_of(path) == "light" and _loads_large_library(path)] == []
+
+
+def test_the_lists_name_what_exists() -> None:
+    assert [path for path in (*HEAVY, *SECONDS) if not (ROOT / path).exists()] == []
+
+
+def test_each_file_is_collected_in_one_lane() -> None:
+    for path in _test_files():
+        folders = [path.rsplit("/", depth)[0] for depth in range(1, path.count("/") + 1)]
+        lanes = [lane for lane in ("light", "heavy") if all(is_collected(part, lane) for part in (path, *folders))]
+        assert lanes == [lane_of(path)], path
