@@ -1,1 +1,1 @@
-"""Tells whoever listens what happens: every stored event, in order, once, however slow or absent the others are."""
+"""Notifier: delivers every stored event, in order and once, by server-sent events and webhooks."""

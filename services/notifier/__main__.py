@@ -1,4 +1,4 @@
-"""Runs the notifier: ``python -m services.notifier``."""
+"""Entry point of the notifier: ``python -m services.notifier``."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ async def _main() -> int:
 
 def _in_one_line(error: Exception) -> str:
     if isinstance(error, ValidationError):
-        return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_input=False))
+        return "; ".join(
+            f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in error.errors(include_input=False)
+        )
     return str(error)
 
 

@@ -1,4 +1,4 @@
-"""The one place where the notifier's parts meet: bus, hub, routes, and an end within two seconds."""
+"""Composition root of the notifier: bus, hub, webhooks and routes, started and stopped together."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,65 +32,67 @@ from kit.http.problems import install_problems
 from kit.http.server import EXIT_RESTART, serve
 from kit.settings import NatsSettings
 from kit.tasks import end
-from services.notifier.metrics import Metrics
+from services.notifier.metrics import NotifierMetrics
 from services.notifier.on_event import follow_events, follow_progress
 from services.notifier.settings import SEND_BUFFER_BYTES, NotifierSettings, WebhookSettings
 from services.notifier.streams import routes as event_routes
 from services.notifier.streams import ticket_routes
-from services.notifier.streams.connection import StreamingHttp
 from services.notifier.streams.hub import Hub
 from services.notifier.streams.replay import Replay
-from services.notifier.streams.routes import Streams
-from services.notifier.streams.subscriber import Bounds
+from services.notifier.streams.routes import StreamService
+from services.notifier.streams.sse_connection import SseHttpProtocol
+from services.notifier.streams.subscriber import StreamLimits
 from services.notifier.webhooks.deliveries import routes as delivery_routes
-from services.notifier.webhooks.deliveries.view_file import ViewFile
-from services.notifier.webhooks.endpoints import routes as webhook_routes
-from services.notifier.webhooks.endpoints.endpoint_service import Desk, Parts
-from services.notifier.webhooks.endpoints.endpoint_store import Endpoints
-from services.notifier.webhooks.endpoints.secret_encryption import Sealing
-from services.notifier.webhooks.sending.address_guard import AddressGuard
+from services.notifier.webhooks.deliveries.delivery_file import DeliveryFile
+from services.notifier.webhooks.deliveries.delivery_service import DeliveryService
+from services.notifier.webhooks.endpoints import routes as endpoint_routes
+from services.notifier.webhooks.endpoints.endpoint_service import EndpointService
+from services.notifier.webhooks.endpoints.endpoint_store import EndpointStore
+from services.notifier.webhooks.endpoints.secret_encryption import SecretEncryption
+from services.notifier.webhooks.network.address_guard import AddressGuard
+from services.notifier.webhooks.sending import routes as example_routes
+from services.notifier.webhooks.sending.example_sender import ExampleSender
 from services.notifier.webhooks.sending.sender import Sender
-from services.notifier.webhooks.sending.signing import Signer
-from services.notifier.webhooks.webhooks import Webhooks
+from services.notifier.webhooks.signing import Signer
+from services.notifier.webhooks.webhook_delivery import WebhookDelivery
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 
-def make_app(
-    streams: Streams, health: Health, auth: AuthSettings, tickets: Tickets, desk: Desk | None = None
-) -> ASGIApp:
-    """Make the HTTP application; without a ``desk`` the routes of webhooks say that there are none."""
+def make_app(streams: StreamService, health: Health, auth: AuthSettings, tickets: Tickets) -> FastAPI:
+    """Return the HTTP application; until ``add_webhooks`` its routes of webhooks answer WEBHOOKS_NOT_CONFIGURED."""
     app = FastAPI(title="Saccade events", version="1", docs_url=None, redoc_url=None)
     install_problems(app)
     app.state.streams, app.state.tickets = streams, tickets
     app.state.authenticator = Authenticator(auth)
     app.include_router(event_routes.router)
     app.include_router(ticket_routes.router)
-    app.state.desk = desk
+    app.state.endpoint_service = app.state.delivery_service = app.state.example_sender = None
 
-    # Where the one origin sends it to this service; /openapi.json there is the gateway's.
+    # The one origin routes this path to the notifier; its /openapi.json is the gateway's.
     @app.get("/v1/webhooks/openapi.json", include_in_schema=False)
     async def get_openapi() -> dict[str, Any]:
         return app.openapi()
 
-    app.include_router(webhook_routes.router)
+    app.include_router(endpoint_routes.router)
+    app.include_router(example_routes.router)
     app.include_router(delivery_routes.router)
 
     @app.get("/health", tags=["service"])
     async def get_health() -> HealthReport:
-        """Say how the service is."""
+        """Return the health report."""
         return await health.report()
 
     @app.get("/metrics", tags=["service"], response_class=Response)
     async def get_metrics() -> Response:
-        """Give figures for Prometheus."""
+        """Return the metrics for Prometheus."""
         body, content_type = streams.metrics.expose()
         return Response(body, media_type=content_type)
 
     app.openapi = partial(openapi_of, app, authenticated=auth.authenticated)  # type: ignore[method-assign]
-    return HostGuard(BodyLimit(app), auth)
+    return app
 
 
 async def run(
@@ -100,17 +102,17 @@ async def run(
     auth: AuthSettings,
     stop: asyncio.Event,
 ) -> int:
-    """Run the notifier until ``stop`` is set and give its exit code.
+    """Run the notifier until ``stop`` is set and return its exit code.
 
     Raises:
-        CannotServeError: the address is taken or not safe.
+        CannotServeError: the address is in use or not safe.
     """
     async with contextlib.AsyncExitStack() as stack:
-        client = await _unless(stop, stack.enter_async_context(_connection(nats)))
-        if client is None or (began := await _unless(stop, _begin(client, nats.replicas))) is None:
+        client = await _unless_stopped(stop, stack.enter_async_context(_connection(nats)))
+        if client is None or (position := await _unless_stopped(stop, _declare_streams(client, nats.replicas))) is None:
             return 0
-        epoch, head = began
-        metrics = Metrics()
+        epoch, head = position
+        metrics = NotifierMetrics()
         hub = Hub(
             metrics,
             ring_events=settings.ring_events,
@@ -119,59 +121,57 @@ async def run(
         )
         hub.begin(epoch, head)
         store = EventStore(client)
-        sending = await stack.enter_async_context(_sending(webhook_settings, store, epoch, head, metrics))
-        tail = follow_events(store, *([sending.webhooks.newest.on_event] if sending else []), hub.on_event)
+        webhooks = await stack.enter_async_context(_webhooks(webhook_settings, store, epoch, head, metrics))
+        tail = follow_events(store, *([webhooks.delivery.recent_events.on_event] if webhooks else []), hub.on_event)
         replay = Replay(tail, EventStore(client, "PROGRESS"), hub, metrics)
-        bounds = Bounds(
+        limits = StreamLimits(
             max_streams=settings.max_streams,
             backlog_events=settings.backlog_events,
             backlog_bytes=settings.backlog_bytes,
             blocked_s=settings.blocked_s,
             rotate_s=settings.rotate_s,
         )
-        streams = Streams(hub, replay, metrics, bounds)
         key = settings.ticket_key.get_secret_value() if settings.ticket_key else None
         if key is None and auth.authenticated:
-            log.warning("NOTIFIER_TICKET_KEY is not set: tickets end with this process")
-        desk = sending.desk(replay, Idempotency(EventStore(client, IDEMPOTENCY.name))) if sending else None
-        app = make_app(streams, Health("notifier", nats=nats_check(client)), auth, Tickets(key), desk)
-        await follow_progress(client, *([sending.webhooks.on_progress] if sending else []), hub.on_progress)
-        serving = Serving(settings.host, settings.port, auth.authenticated, settings.drain_s)
-        return await serving.run(app, hub, tail, sending, stop)
+            log.warning("NOTIFIER_TICKET_KEY is not set: tickets are only valid until this process ends")
+        health = Health("notifier", nats=nats_check(client))
+        app = make_app(StreamService(hub, replay, metrics, limits), health, auth, Tickets(key))
+        if webhooks:
+            webhooks.add_services(app, replay, Idempotency(EventStore(client, IDEMPOTENCY.name)))
+        await follow_progress(client, *([webhooks.delivery.on_progress] if webhooks else []), hub.on_progress)
+        server = NotifierServer(settings.host, settings.port, auth.authenticated, settings.drain_s)
+        return await server.run(HostGuard(BodyLimit(app), auth), hub, tail, webhooks, stop)
 
 
 @dataclass(frozen=True)
-class Sending:
-    """What sends webhooks, and what its desk works with."""
+class WebhookParts:
+    """Objects that send webhooks and those that their HTTP services need."""
 
-    webhooks: Webhooks
-    endpoints: Endpoints
+    delivery: WebhookDelivery
+    endpoints: EndpointStore
     sender: Sender
     signer: Signer
     guard: AddressGuard
     https_only: bool
 
-    def desk(self, replay: Replay, idempotency: Idempotency) -> Desk:
-        """Make what the HTTP routes work with."""
-        parts = Parts(
-            endpoints=self.endpoints,
-            ledger=self.webhooks.ledger,
-            receivers=self.webhooks.receivers,
-            sender=self.sender,
+    def add_services(self, app: FastAPI, replay: Replay, idempotency: Idempotency) -> None:
+        """Set the services of the webhook routes in the application's state."""
+        app.state.endpoint_service = EndpointService(
+            self.endpoints,
             signer=self.signer,
             guard=self.guard,
             https_only=self.https_only,
-            replay=replay,
             idempotency=idempotency,
         )
-        return Desk(parts)
+        app.state.delivery_service = DeliveryService(self.delivery.projector, self.endpoints, replay)
+        app.state.example_sender = ExampleSender(self.endpoints, self.delivery.receivers, self.sender)
 
 
 @contextlib.asynccontextmanager
-async def _sending(
-    settings: WebhookSettings, store: EventStore, epoch: str, head: int, metrics: Metrics
-) -> AsyncIterator[Sending | None]:
-    """Make what sends webhooks, and end it; None without the key that seals and signs."""
+async def _webhooks(
+    settings: WebhookSettings, store: EventStore, epoch: str, head: int, metrics: NotifierMetrics
+) -> AsyncIterator[WebhookParts | None]:
+    """Open the webhooks and close them at the end; None without the secret key for encryption and signatures."""
     if settings.secret_key is None:
         log.warning("NOTIFIER_SECRET_KEY is not set: no webhooks are sent")
         yield None
@@ -179,46 +179,48 @@ async def _sending(
     secret_key = settings.secret_key.get_secret_value()
     guard = AddressGuard.allowing(settings.webhook_allowed_networks)
     signer = Signer.from_secret_key(secret_key)
-    endpoints = Endpoints(EventStore(store.client, WEBHOOKS.name), Sealing(secret_key))
-    file = _view_file(settings.data_dir)
+    endpoints = EndpointStore(EventStore(store.client, WEBHOOKS.name), SecretEncryption(secret_key))
+    file = _delivery_file(settings.data_dir)
     async with Sender(guard, https_only=settings.webhook_https_only) as sender:
-        webhooks = Webhooks(store, endpoints, file, sender, signer, epoch=epoch, head=head, metrics=metrics)
+        delivery = WebhookDelivery(store, endpoints, file, sender, signer, epoch=epoch, head=head, metrics=metrics)
         try:
-            yield Sending(webhooks, endpoints, sender, signer, guard, settings.webhook_https_only)
+            yield WebhookParts(delivery, endpoints, sender, signer, guard, settings.webhook_https_only)
         finally:
-            webhooks.close()
+            delivery.close()
 
 
-def _view_file(folder: Path | None) -> ViewFile:
-    """Open the view of deliveries; in memory where the folder cannot be used: it is folded again from the streams."""
+def _delivery_file(folder: Path | None) -> DeliveryFile:
+    """Open the projection of deliveries; in memory if the folder cannot be used: it is rebuilt from the streams."""
     try:
-        return ViewFile(folder)
+        return DeliveryFile(folder)
     except (OSError, sqlite3.Error) as error:
         log.warning("deliveries are kept in memory: %s", error)
-        return ViewFile(None)
+        return DeliveryFile(None)
 
 
 @dataclass(frozen=True)
-class Serving:
-    """Where the notifier listens and how it ends."""
+class NotifierServer:
+    """HTTP server and background tasks of the notifier."""
 
     host: str
     port: int
     authenticated: bool
     drain_s: float
 
-    async def run(self, app: ASGIApp, hub: Hub, tail: EventTail, sending: Sending | None, stop: asyncio.Event) -> int:
-        """Run tails, heartbeat, webhooks and server until one ends or ``stop`` is set, and give the exit code.
+    async def run(
+        self, app: ASGIApp, hub: Hub, tail: EventTail, webhooks: WebhookParts | None, stop: asyncio.Event
+    ) -> int:
+        """Run tails, heartbeats, webhooks and server until one ends or ``stop`` is set; return the exit code.
 
         Raises:
-            CannotServeError: the address is taken or not safe.
+            CannotServeError: the address is in use or not safe.
         """
         closing = asyncio.Event()
 
         async def drain() -> None:
             draining = [hub.drain(self.drain_s)]
-            if sending:
-                draining.append(sending.webhooks.stop(self.drain_s))
+            if webhooks:
+                draining.append(webhooks.delivery.stop(self.drain_s))
             await asyncio.gather(*draining)
 
         serving = asyncio.ensure_future(
@@ -229,25 +231,25 @@ class Serving:
                 authenticated=self.authenticated,
                 stop=closing,
                 send_buffer_bytes=SEND_BUFFER_BYTES,
-                protocol=StreamingHttp,
+                protocol=SseHttpProtocol,
                 drain=drain,
             )
         )
-        followed = [tail.run(hub.head, hub.epoch), hub.beat()]
-        if sending:
-            followed += [sending.endpoints.run(), sending.webhooks.run()]
-        following = [asyncio.ensure_future(one) for one in followed]
+        coroutines: list[Coroutine[Any, Any, None]] = [tail.run(hub.head, hub.epoch), hub.send_heartbeats()]
+        if webhooks:
+            coroutines += [webhooks.endpoints.run(), webhooks.delivery.run()]
+        background = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
         stopping = asyncio.ensure_future(stop.wait())
-        tasks: list[asyncio.Future[Any]] = [serving, *following, stopping]
+        tasks: list[asyncio.Future[Any]] = [serving, *background, stopping]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            ended = [task for task in following if task.done()]
+            ended = [task for task in background if task.done()]
             closing.set()
             await serving
             for task in ended:
                 task.result()
         except EpochChanged:
-            log.warning("the stream was made anew; starting again")
+            log.warning("the stream was recreated; restarting")
             return EXIT_RESTART
         finally:
             await end(*tasks)
@@ -264,8 +266,8 @@ async def _connection(settings: NatsSettings) -> AsyncIterator[Client]:
         await client.close()
 
 
-async def _begin(client: Client, replicas: int) -> tuple[str, int]:
-    """Declare the streams, as soon as JetStream answers, and give where the events stand."""
+async def _declare_streams(client: Client, replicas: int) -> tuple[str, int]:
+    """Declare the streams as soon as JetStream answers; return the epoch and last sequence of EVENTS."""
     while True:
         try:
             await declare(client, replicas)
@@ -275,12 +277,12 @@ async def _begin(client: Client, replicas: int) -> tuple[str, int]:
             await asyncio.sleep(0.5)
 
 
-async def _unless(stop: asyncio.Event, awaitable: Awaitable[T]) -> T | None:
-    """Await something, unless the service is told to stop first."""
-    wanted = asyncio.ensure_future(awaitable)
+async def _unless_stopped(stop: asyncio.Event, awaitable: Awaitable[T]) -> T | None:
+    """Await something; return None if ``stop`` is set first."""
+    awaited = asyncio.ensure_future(awaitable)
     stopping = asyncio.ensure_future(stop.wait())
     try:
-        await asyncio.wait([wanted, stopping], return_when=asyncio.FIRST_COMPLETED)
-        return await wanted if wanted.done() else None
+        await asyncio.wait([awaited, stopping], return_when=asyncio.FIRST_COMPLETED)
+        return await awaited if awaited.done() else None
     finally:
-        await end(wanted, stopping)
+        await end(awaited, stopping)

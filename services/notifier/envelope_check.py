@@ -1,6 +1,6 @@
-"""Sees at every event that it says of itself what its subject says: the contract's own check, by a shorter way.
+"""Check that an event's envelope matches its NATS subject: a fast path of the contract's own check.
 
-Whatever the shorter way does not say yes to, the contract decides, so that the same events pass.
+An event that the fast path does not accept is decided by the contract, so that both accept the same events.
 """
 
 from __future__ import annotations
@@ -14,35 +14,35 @@ from contracts.events.base import ADVISORY, DURABLE, RECORD, decode_at
 
 _KINDS: Final = frozenset({DURABLE, ADVISORY, RECORD})
 _UTC: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z")
-#: What is nested deeper, the contract's parser might refuse where this one does not.
-_NESTED: Final = 100
+#: Deeper nesting is left to the contract's parser, which may refuse it.
+_MAX_NESTING: Final = 100
 
 
-def check_at(subject: str, body: bytes) -> tuple[str, str, str, str]:
-    """Read tenant, noun, id and verb of the NATS subject on which an event came, and see that its bytes say the same.
+def check_envelope(subject: str, body: bytes) -> tuple[str, str, str, str]:
+    """Return tenant, noun, id and verb of an event's NATS subject after checking that its bytes match.
 
     Raises:
-        ValueError: the bytes are not one of our events, or not of this subject.
+        ValueError: the bytes are not an event, or belong to another subject.
     """
-    place = subject.split(".")
-    if not (len(place) == 6 and place[0] == "saccade" and place[1] in _KINDS and _says(body, place)):
+    parts = subject.split(".")
+    if not (len(parts) == 6 and parts[0] == "saccade" and parts[1] in _KINDS and _matches(body, parts)):
         decode_at(subject, body)
-    _, _, tenant, noun, subject_id, verb = place
+    _, _, tenant, noun, subject_id, verb = parts
     return tenant, noun, subject_id, verb
 
 
-def _says(body: bytes, place: list[str]) -> bool:
-    """Tell whether it is an event of this place, written as ours are; False also where it only may not be."""
-    if b"\\u" in body or body.count(b"{") + body.count(b"[") > _NESTED:  # half a character; a deep nest
+def _matches(body: bytes, parts: list[str]) -> bool:
+    """Return whether the envelope matches the parts of its subject; False also where the fast path cannot decide."""
+    if b"\\u" in body or body.count(b"{") + body.count(b"[") > _MAX_NESTING:  # lone surrogates; deep nesting
         return False
     try:
         text = body.decode()
         envelope, end = _JSON.raw_decode(text)
         return (
             end == len(text)
-            and envelope["tenant"] == place[2]
-            and envelope["subject"] == place[4]
-            and envelope["type"] == f"{place[3]}.{place[5]}"
+            and envelope["tenant"] == parts[2]
+            and envelope["subject"] == parts[4]
+            and envelope["type"] == f"{parts[3]}.{parts[5]}"
             and envelope["specversion"] == "1.0"
             and envelope["datacontenttype"] == "application/json"
             and isinstance(envelope["id"], str)
@@ -57,7 +57,7 @@ def _says(body: bytes, place: list[str]) -> bool:
 
 
 def _not_json(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 _JSON: Final = json.JSONDecoder(parse_constant=_not_json)

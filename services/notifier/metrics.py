@@ -1,4 +1,4 @@
-"""What the notifier counts, for Prometheus."""
+"""Prometheus metrics of the notifier."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from prometheus_client.metrics_core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 
-class Given(Collector):
-    """What is counted at every event, as plain numbers: a ``Counter`` takes a lock and ten times as long."""
+class EventCounters(Collector):
+    """Counters of the hot path, as plain numbers: a ``Counter`` takes a lock and ten times as long."""
 
     def __init__(self) -> None:
         """Start at zero."""
@@ -20,26 +20,24 @@ class Given(Collector):
         self._since = time.time()
 
     def collect(self) -> Iterator[CounterMetricFamily]:
-        """Give the figures as Prometheus knows them."""
+        """Yield the counters in Prometheus' form."""
         yield CounterMetricFamily(
-            "saccade_sse_events", "Stored events taken from the stream", self.events, created=self._since
+            "saccade_sse_events", "Stored events read from the stream", self.events, created=self._since
         )
-        yield CounterMetricFamily(
-            "saccade_sse_frames", "Live frames given to streams", self.frames, created=self._since
-        )
+        yield CounterMetricFamily("saccade_sse_frames", "Live frames sent to streams", self.frames, created=self._since)
 
 
-class Metrics:
-    """The notifier's figures, in a registry of their own."""
+class NotifierMetrics:
+    """Metrics in a registry of their own."""
 
     def __init__(self) -> None:
         """Start at zero."""
         self.registry = CollectorRegistry()
         self.streams = Gauge("saccade_sse_streams", "Open event streams", registry=self.registry)
-        self.given = Given()
-        self.registry.register(self.given)
+        self.counters = EventCounters()
+        self.registry.register(self.counters)
         self.replayed = Counter("saccade_sse_replayed", "Events replayed from the stream", registry=self.registry)
-        self.gaps = Counter("saccade_sse_gaps", "Gaps told to clients", registry=self.registry)
+        self.gaps = Counter("saccade_sse_gaps", "Gaps reported to clients", registry=self.registry)
         self.conflated = Counter("saccade_sse_conflated", "Progress that a slow client skipped", registry=self.registry)
         self.closed = Counter(
             "saccade_sse_closed", "Streams closed by the server, by reason", ["reason"], registry=self.registry
@@ -47,8 +45,8 @@ class Metrics:
         self.webhook_attempts = Counter(
             "saccade_webhook_attempts", "Attempts to deliver, by outcome", ["outcome"], registry=self.registry
         )
-        self.webhooks_waiting = Gauge("saccade_webhooks_waiting", "Deliveries that wait", registry=self.registry)
+        self.webhooks_waiting = Gauge("saccade_webhooks_waiting", "Pending deliveries", registry=self.registry)
 
     def expose(self) -> tuple[bytes, str]:
-        """Write them in Prometheus' text format, with its content type."""
+        """Return them in Prometheus' text format, and its content type."""
         return generate_latest(self.registry), CONTENT_TYPE_LATEST

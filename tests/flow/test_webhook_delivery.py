@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 from aiohttp import web
 
-from services.notifier.webhooks.deliveries.retry_schedule import RETRIES_S
+from services.notifier.webhooks.deliveries.retry_schedule import RETRY_DELAYS_S
 from services.notifier.webhooks.endpoints.endpoint import Endpoint
 from tests.harness.servers.embedded import HOST, EmbeddedNats, free_port
 from tests.harness.streams.notifier import progressed, publisher, submitted, succeeded
@@ -53,7 +53,7 @@ async def test_a_failing_receiver_is_tried_eight_times_on_schedule_with_the_same
     async with publisher(settings) as bus, delivering(settings) as here, listening(status=500) as broken:
         endpoint = await here.make(broken.url)
         await bus.submit()
-        for attempt, wait_s in enumerate((*RETRIES_S, None), 1):
+        for attempt, wait_s in enumerate((*RETRY_DELAYS_S, None), 1):
             await broken.wait(attempt)
             await here.until(lambda attempt=attempt: len(here.view.attempts(endpoint.id, 1)) == attempt)
             made = here.view.attempts(endpoint.id, 1)[-1]
@@ -282,10 +282,10 @@ async def test_what_was_stored_before_an_endpoint_is_not_sent_and_what_came_just
     async with publisher(settings) as bus, delivering(settings) as here, listening() as late:
         for _ in range(5):
             await bus.submit()
-        await here.until(lambda: here.webhooks.ledger.file.planned == 5)
+        await here.until(lambda: here.webhooks.projector.file.planned == 5)
         # The engine hears of the events before it hears of the endpoint that was made before them.
         jobs = [await bus.submit() for _ in range(3)]
-        await here.until(lambda: here.webhooks.ledger.file.planned == 8)
+        await here.until(lambda: here.webhooks.projector.file.planned == 8)
         endpoint = await here.make(late.url, since=5)
         await here.settled(endpoint.id, 3)
         assert sorted(got.event["subject"] for got in late.got) == sorted(jobs)

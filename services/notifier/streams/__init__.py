@@ -1,1 +1,1 @@
-"""Server-sent event streams."""
+"""Server-sent events: hub, subscribers, history and routes."""

@@ -1,6 +1,6 @@
-"""Gives every event to whom it concerns: one subscription for the process, routed in memory by tenant and subject.
+"""Hub of all event streams: one subscription per process, routed in memory by tenant and subject.
 
-Keeps the newest events in a ring for those who join: a join that the ring covers touches no server.
+The newest events are kept in a ring for new streams: a join that the ring covers needs no request to NATS.
 """
 
 from __future__ import annotations
@@ -11,28 +11,28 @@ from itertools import islice
 from typing import Final
 
 from kit.bus.event_store import StoredEvent
-from services.notifier.metrics import Metrics
+from services.notifier.metrics import NotifierMetrics
 from services.notifier.streams.sse import Selection, StreamEvent
 from services.notifier.streams.subscriber import Subscriber, deliver
 
-#: Looks at the streams in the time between two heartbeats.
-_BEATS: Final = 8
+#: Checks of the streams per heartbeat interval.
+_CHECKS: Final = 8
 
 
 class Hub:
-    """All open streams of the process."""
+    """All open streams of the process, and the ring of the newest events."""
 
-    def __init__(self, metrics: Metrics, *, ring_events: int, ring_bytes: int, heartbeat_s: float) -> None:
-        """Start empty; ``begin`` says where the stream stands."""
-        self._given = metrics.given
+    def __init__(self, metrics: NotifierMetrics, *, ring_events: int, ring_bytes: int, heartbeat_s: float) -> None:
+        """Start empty; call ``begin`` before the first event."""
+        self._counters = metrics.counters
         self._ring: deque[StreamEvent] = deque()
         self._ring_events = ring_events
         self._ring_bytes = ring_bytes
         self._ring_used_bytes = 0
         self._heartbeat_s = heartbeat_s
-        #: By tenant and subject (None: all of the tenant's): whether an event belongs is asked once a selection.
+        #: By tenant and subject (None: all of the tenant's): an event is matched once per selection.
         self._routes: dict[tuple[str, str | None], dict[Selection, set[Subscriber]]] = {}
-        #: Every response that is open, joining or live.
+        #: Every open stream, joining or live.
         self.open: set[Subscriber] = set()
         self.stopping = False
         self.epoch = ""
@@ -41,11 +41,11 @@ class Hub:
         self.head = 0
 
     def begin(self, epoch: str, head: int) -> None:
-        """Say in which incarnation of the stream, and after which of its events, the hub starts."""
+        """Set the incarnation of the stream and the sequence after which the hub starts."""
         self.epoch, self.floor, self.head = epoch, head, head
 
     def on_event(self, stored: StoredEvent) -> None:
-        """Take a stored event, in the order of the stream."""
+        """Deliver a stored event, in the order of the stream."""
         self.head = stored.sequence
         event = StreamEvent.stored(stored, self.epoch)
         self._ring.append(event)
@@ -54,72 +54,72 @@ class Hub:
             oldest = self._ring.popleft()
             self._ring_used_bytes -= _size(oldest)
             self.floor = oldest.sequence
-        told = 0
-        for selection, streams in self._concerned(event):
+        frames = 0
+        for selection, streams in self._matching(event):
             deliver(event, streams)
             if event.ends and selection.ends:
                 for subscriber in streams:
-                    if subscriber.ended:  # not one that has read further already
+                    if subscriber.ended:  # not one that has already read further
                         subscriber.close("ended")
-            told += len(streams)
-        self._given.events += 1
-        self._given.frames += told
+            frames += len(streams)
+        self._counters.events += 1
+        self._counters.frames += frames
 
     def on_progress(self, subject: str, body: bytes) -> None:
-        """Take progress, which is kept nowhere."""
+        """Deliver progress, which is not kept."""
         event = StreamEvent.of(subject, body, self.epoch)
-        told = 0
-        for _, streams in self._concerned(event):
+        frames = 0
+        for _, streams in self._matching(event):
             for subscriber in streams:
                 subscriber.offer_progress(event)
-            told += len(streams)
-        self._given.frames += told
+            frames += len(streams)
+        self._counters.frames += frames
 
     def since(self, position: int, selection: Selection) -> list[StreamEvent]:
-        """List what the ring holds of a selection after a position, which must not be before ``floor``."""
+        """Return the ring's events of a selection after a position, which must not be before ``floor``."""
         newer: list[StreamEvent] = []
         for event in reversed(self._ring):
             if event.sequence <= position:
                 break
-            if selection.takes(event):
+            if selection.matches(event):
                 newer.append(event)
         return newer[::-1]
 
     def add(self, subscriber: Subscriber) -> None:
-        """Make a stream live. It must have been given all events up to ``head``."""
+        """Make a stream live. It must have all events up to ``head``."""
         subscriber.live = True
         selection = subscriber.selection
         route = self._routes.setdefault((selection.tenant, selection.subject_id), {})
         route.setdefault(selection, set()).add(subscriber)
 
     def remove(self, subscriber: Subscriber) -> None:
-        """Forget a stream."""
+        """Remove a stream."""
         self.open.discard(subscriber)
         selection = subscriber.selection
-        place = (selection.tenant, selection.subject_id)
-        route = self._routes.get(place, {})
+        key = (selection.tenant, selection.subject_id)
+        route = self._routes.get(key, {})
         streams = route.get(selection, set())
         streams.discard(subscriber)
         if not streams:
             route.pop(selection, None)
         if not route:
-            self._routes.pop(place, None)
+            self._routes.pop(key, None)
 
-    async def beat(self) -> None:
-        """Keep idle streams open and close those whose time is over, for ever."""
+    async def send_heartbeats(self) -> None:
+        """Send heartbeats on idle streams and close expired ones, until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(self._heartbeat_s / _BEATS)
+            await asyncio.sleep(self._heartbeat_s / _CHECKS)
             now = loop.time()
             for subscriber in list(self.open):
-                subscriber.quiet_beats += 1
+                subscriber.idle_checks += 1
                 if now >= subscriber.expires:
                     subscriber.close("rotated")
-                elif subscriber.quiet_beats >= _BEATS and subscriber.live:
-                    subscriber.beat()
+                elif subscriber.idle_checks >= _CHECKS and subscriber.live:
+                    subscriber.heartbeat()
 
     async def drain(self, window_s: float) -> None:
-        """Close every stream, spread over a window, and take no new ones."""
+        """Close all streams, spread over ``window_s``, and refuse new ones."""
         self.stopping = True
         streams = list(self.open)
         slices = 20
@@ -129,16 +129,16 @@ class Hub:
                 subscriber.close("stopping")
             await asyncio.sleep(window_s / slices)
 
-    def _concerned(self, event: StreamEvent) -> list[tuple[Selection, list[Subscriber]]]:
-        """List the streams that show an event; a copy, since giving one can end a stream."""
+    def _matching(self, event: StreamEvent) -> list[tuple[Selection, list[Subscriber]]]:
+        """Return the streams that get an event; a copy, because delivery can end a stream."""
         return [
             (selection, list(streams))
             for subject_id in (event.subject_id, None)
             for selection, streams in self._routes.get((event.tenant, subject_id), {}).items()
-            if selection.takes(event)
+            if selection.matches(event)
         ]
 
 
 def _size(event: StreamEvent) -> int:
-    """Estimate what an event takes in the ring: its body, and its frame once that is made."""
+    """Return the estimated size of an event in the ring: its body, its frame and the object."""
     return 2 * len(event.body) + 500

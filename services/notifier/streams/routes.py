@@ -1,7 +1,7 @@
 """``GET /v1/jobs/{id}/events``, ``/v1/sessions/{id}/events`` and ``/v1/events``: server-sent events.
 
-Whoever may be a browser's EventSource, and could succeed later, gets 200 or 204 and nothing else: any other status
-ends an EventSource for ever. What can never succeed (no such job, no valid key) is an ordinary problem.
+A request that could succeed later is answered by 200 or 204 only, because any other status closes a browser's
+EventSource permanently. A request that can never succeed (unknown job, invalid key) gets an ordinary problem.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from contracts.events.base import Cursor
 from contracts.ids import Prefix, is_id, is_job_id
 from kit.auth.api_keys import Principal
 from kit.http.problems import problem_responses
-from services.notifier.metrics import Metrics
-from services.notifier.streams.connection import TAKE_OVER
+from services.notifier.metrics import NotifierMetrics
 from services.notifier.streams.hub import Hub
-from services.notifier.streams.replay import Plan, Replay
+from services.notifier.streams.replay import Replay, StreamStart
 from services.notifier.streams.sse import HEARTBEAT, Selection, parse_cursor, parse_since, parse_types, retry_line
-from services.notifier.streams.subscriber import Bounds, Closed, Subscriber
+from services.notifier.streams.sse_connection import TAKE_OVER
+from services.notifier.streams.subscriber import StreamClosed, StreamLimits, Subscriber
 from services.notifier.streams.ticket_routes import principal_of
 
 log = logging.getLogger(__name__)
@@ -35,15 +35,15 @@ _HEADERS: Final = [
 ]
 _STREAM: Final[dict[int | str, dict[str, Any]]] = {
     200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "Server-sent events."},
-    204: {"description": "It has ended and the client has its last event."},
+    204: {"description": "The job or session has ended and the client has its last event."},
 }
-_SUBJECTS: Final[tuple[Prefix, ...]] = ("job", "ses", "upl", "whk")
-#: Things that one stream may be of, if it is not of all.
-_SUBJECTS_MOST: Final = 50
+_SUBJECT_PREFIXES: Final[tuple[Prefix, ...]] = ("job", "ses", "upl", "whk")
+#: Maximum subjects that one stream can be limited to.
+_MAX_SUBJECTS: Final = 50
 
 
-class ComeAgain(Response):
-    """Tells a client to come again later, in the only way that an EventSource survives."""
+class RetryLaterResponse(Response):
+    """Response that makes a client retry later: an EventSource only reconnects after status 200."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
         """Answer."""
@@ -52,56 +52,56 @@ class ComeAgain(Response):
 
 
 class EventStreamResponse(Response):
-    """The beginning of a stream: the response's head and all history. What is live needs no request any more."""
+    """Start of a stream: the response's head and all history. Live events need no request task."""
 
-    def __init__(self, streams: Streams, selection: Selection, plan: Plan) -> None:
-        """Stream ``selection`` as ``plan`` says."""
+    def __init__(self, streams: StreamService, selection: Selection, start: StreamStart) -> None:
+        """Stream ``selection`` from ``start``."""
         super().__init__(status_code=200)
         self._streams = streams
         self._selection = selection
-        self._plan = plan
+        self._start = start
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Begin the stream and give it to the hub."""
+        """Start the stream and pass it to the hub."""
         streams = self._streams
         if streams.hub.stopping:
-            await ComeAgain()(scope, receive, send)
+            await RetryLaterResponse()(scope, receive, send)
             return
         await send({"type": "http.response.start", "status": 200, "headers": [*_HEADERS, (b"connection", b"close")]})
-        subscriber = Subscriber(self._selection, streams.bounds, streams.ended)
+        subscriber = Subscriber(self._selection, streams.limits, streams.on_closed)
         if not scope[TAKE_OVER](subscriber.connection):
             return
-        streams.begun(subscriber)
+        streams.on_opened(subscriber)
         try:
-            await streams.replay.join(subscriber, self._plan)
-        except Closed:
+            await streams.replay.join(subscriber, self._start)
+        except StreamClosed:
             pass
-        except SaccadeError as error:  # the bus is away; the client resumes where it is
-            log.warning("a stream was cut: %s", error)
+        except SaccadeError as error:  # the bus is unavailable; the client resumes by its cursor
+            log.warning("a stream was closed: %s", error)
             subscriber.close("bus_away")
         finally:
             if not subscriber.live:
                 subscriber.close("stopping")
 
 
-class Streams:
-    """All that a stream needs."""
+class StreamService:
+    """Opens event streams within the limits."""
 
-    def __init__(self, hub: Hub, replay: Replay, metrics: Metrics, bounds: Bounds) -> None:
-        """Keep them."""
+    def __init__(self, hub: Hub, replay: Replay, metrics: NotifierMetrics, limits: StreamLimits) -> None:
+        """Serve the streams of ``hub``, with history by ``replay``."""
         self.hub = hub
         self.replay = replay
         self.metrics = metrics
-        self.bounds = bounds
+        self.limits = limits
 
-    def begun(self, subscriber: Subscriber) -> None:
-        """Count a stream that is open."""
+    def on_opened(self, subscriber: Subscriber) -> None:
+        """Count an open stream and send its first bytes."""
         self.hub.open.add(subscriber)
         self.metrics.streams.inc()
-        subscriber.beat()
+        subscriber.heartbeat()
 
-    def ended(self, subscriber: Subscriber) -> None:
-        """Forget a stream that has ended."""
+    def on_closed(self, subscriber: Subscriber) -> None:
+        """Remove a closed stream and count why it was closed."""
         self.hub.remove(subscriber)
         self.metrics.streams.dec()
         self.metrics.conflated.inc(subscriber.conflated)
@@ -112,22 +112,22 @@ class Streams:
         """Answer a request for a stream.
 
         Raises:
-            SaccadeError: what can never succeed.
+            SaccadeError: the request can never succeed.
         """
-        start = parse_since(since, datetime.now(UTC)) if since and cursor is None else None
-        if self.hub.stopping or len(self.hub.open) >= self.bounds.max_streams:
-            return ComeAgain()
+        since_position = parse_since(since, datetime.now(UTC)) if since and cursor is None else None
+        if self.hub.stopping or len(self.hub.open) >= self.limits.max_streams:
+            return RetryLaterResponse()
         try:
-            plan = await self.replay.plan(selection, cursor, start)
+            start = await self.replay.plan(selection, cursor, since_position)
         except SaccadeError as error:
             if error.code is ErrorCode.BUS_UNAVAILABLE:
-                return ComeAgain()
+                return RetryLaterResponse()
             raise
-        return Response(status_code=204) if plan.over else EventStreamResponse(self, selection, plan)
+        return Response(status_code=204) if start.over else EventStreamResponse(self, selection, start)
 
 
-async def _streams(request: Request) -> Streams:
-    streams: Streams = request.app.state.streams
+async def _streams(request: Request) -> StreamService:
+    streams: StreamService = request.app.state.streams
     return streams
 
 
@@ -139,20 +139,21 @@ async def _cursor(
     return parse_cursor(last_event, last_event_id, last_event_id_too)
 
 
-Asks = Annotated[Principal, Depends(principal_of)]
-Last = Annotated[Cursor | None, Depends(_cursor)]
-Open = Annotated[Streams, Depends(_streams)]
+Caller = Annotated[Principal, Depends(principal_of)]
+LastEvent = Annotated[Cursor | None, Depends(_cursor)]
+Service = Annotated[StreamService, Depends(_streams)]
 
 #: The application keeps ``streams`` in its state.
 router = APIRouter(tags=["events"])
 
 
-async def _one(
-    streams: Streams, principal: Principal, prefix: Prefix, subject_id: str, cursor: Cursor | None
+async def _open_one(
+    streams: StreamService, principal: Principal, prefix: Prefix, subject_id: str, cursor: Cursor | None
 ) -> Response:
     if not (is_job_id(subject_id) if prefix == "job" else is_id(subject_id, prefix)):
         code = ErrorCode.JOB_NOT_FOUND if prefix == "job" else ErrorCode.SESSION_NOT_FOUND
-        raise SaccadeError(code, f"{subject_id!r} is not an id of one.")
+        noun = "job" if prefix == "job" else "session"
+        raise SaccadeError(code, f"{subject_id!r} is not the id of a {noun}.")
     return await streams.open(Selection(principal.tenant, subject_id, ends=True), cursor, None)
 
 
@@ -163,10 +164,10 @@ async def _one(
     summary="Follow a job",
 )
 async def job_events(
-    streams: Open, principal: Asks, job_id: Annotated[str, Path(max_length=100)], cursor: Last
+    streams: Service, principal: Caller, job_id: Annotated[str, Path(max_length=100)], cursor: LastEvent
 ) -> Response:
-    """Stream a job's events: its history, then what happens, until it ends."""
-    return await _one(streams, principal, "job", job_id, cursor)
+    """Stream a job's events: its history, then live events, until it ends."""
+    return await _open_one(streams, principal, "job", job_id, cursor)
 
 
 @router.get(
@@ -176,10 +177,10 @@ async def job_events(
     summary="Follow a session",
 )
 async def session_events(
-    streams: Open, principal: Asks, session_id: Annotated[str, Path(max_length=100)], cursor: Last
+    streams: Service, principal: Caller, session_id: Annotated[str, Path(max_length=100)], cursor: LastEvent
 ) -> Response:
-    """Stream a session's events: its history, then what happens, until it ends."""
-    return await _one(streams, principal, "ses", session_id, cursor)
+    """Stream a session's events: its history, then live events, until it ends."""
+    return await _open_one(streams, principal, "ses", session_id, cursor)
 
 
 @router.get(
@@ -190,22 +191,23 @@ async def session_events(
 )
 async def tenant_events(
     *,
-    streams: Open,
-    principal: Asks,
-    cursor: Last,
+    streams: Service,
+    principal: Caller,
+    cursor: LastEvent,
     types: Annotated[list[str] | None, Query(description="job.succeeded,job.failed or job.*")] = None,
     subject: Annotated[
-        list[str] | None, Query(max_length=_SUBJECTS_MOST, description="An id: only its events; several, each named.")
+        list[str] | None,
+        Query(max_length=_MAX_SUBJECTS, description="An id: only its events; repeat it for several."),
     ] = None,
     since: Annotated[
         str | None, Query(max_length=100, description="A cursor, an RFC 3339 time or seconds before now.")
     ] = None,
 ) -> Response:
-    """Stream all your events, from now or from ``since``, for ever."""
-    named = frozenset(one for one in subject or () if one)
-    for one in named:
-        if not (is_job_id(one) or any(is_id(one, prefix) for prefix in _SUBJECTS)):
-            raise SaccadeError(ErrorCode.INVALID_PARAMETER, f"subject: {one[:80]!r} is not an id.")
-    only = next(iter(named)) if len(named) == 1 else None
-    among = frozenset() if only else named
-    return await streams.open(Selection(principal.tenant, only, parse_types(types or []), among), cursor, since)
+    """Stream all your events, from now or from ``since``, without end."""
+    subject_ids = frozenset(subject_id for subject_id in subject or () if subject_id)
+    for subject_id in subject_ids:
+        if not (is_job_id(subject_id) or any(is_id(subject_id, prefix) for prefix in _SUBJECT_PREFIXES)):
+            raise SaccadeError(ErrorCode.INVALID_PARAMETER, f"subject: {subject_id[:80]!r} is not an id.")
+    only = next(iter(subject_ids)) if len(subject_ids) == 1 else None
+    several = frozenset() if only else subject_ids
+    return await streams.open(Selection(principal.tenant, only, parse_types(types or []), several), cursor, since)

@@ -1,4 +1,4 @@
-"""The state of a job or session for a client that missed events: the fold of what is left of them."""
+"""State of a job or session for a client that missed events: the fold of the events that are still stored."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _JOB: Final = TypeAdapter(Job)
 _SESSION: Final = TypeAdapter(Session)
 
 
-def fold_left(events: Iterable[StreamEvent]) -> Job | None:
+def fold_partial_job(events: Iterable[StreamEvent]) -> Job | None:
     """Fold a job's events, in order. Without ``job.submitted`` the job's ``first_sequence`` is 0.
 
-    A job whose beginning is past retention still has a state worth telling; what only its beginning knew is unknown.
-    Events of types that this version does not know change nothing: they are streamed all the same.
+    A job whose first events are past retention still has a state; only what those events contained is unknown.
+    Events of unknown types are ignored here: they are streamed all the same.
     """
     job: Job | None = None
     for event, envelope in _known(events):
@@ -37,8 +37,8 @@ def fold_left(events: Iterable[StreamEvent]) -> Job | None:
     return job
 
 
-def fold_session_left(events: Iterable[StreamEvent]) -> Session | None:
-    """Fold a session's events as ``fold_left`` does a job's; without ``session.opened`` ``first_sequence`` is 0."""
+def fold_partial_session(events: Iterable[StreamEvent]) -> Session | None:
+    """Fold a session's events, in order. Without ``session.opened`` the session's ``first_sequence`` is 0."""
     session: Session | None = None
     for event, envelope in _known(events):
         if session is None and event.type != SessionOpened.type:
@@ -53,15 +53,15 @@ def fold_session_left(events: Iterable[StreamEvent]) -> Session | None:
     return session
 
 
-def snapshot_frame(thing: Job | Session) -> bytes:
-    """Write the state of a job or session as a block. Unknown is null."""
-    begun = "submitted" if isinstance(thing, Job) else "opened"
-    if thing.first_sequence:
-        adapter: TypeAdapter[Any] = _JOB if isinstance(thing, Job) else _SESSION
-        fields: dict[str, Any] = adapter.dump_python(thing, mode="json")
+def snapshot_frame(state: Job | Session) -> bytes:
+    """Return the state of a job or session as a frame. Unknown fields are null."""
+    first_event = "submitted" if isinstance(state, Job) else "opened"
+    if state.first_sequence:
+        adapter: TypeAdapter[Any] = _JOB if isinstance(state, Job) else _SESSION
+        fields: dict[str, Any] = adapter.dump_python(state, mode="json")
     else:
-        known = {name: value for name, value in vars(thing).items() if name not in (begun, "created_at")}
-        fields = json.loads(json.dumps(known, default=_plain)) | {begun: None, "created_at": None}
+        known = {name: value for name, value in vars(state).items() if name not in (first_event, "created_at")}
+        fields = json.loads(json.dumps(known, default=_plain)) | {first_event: None, "created_at": None}
     return control_frame("snapshot", fields)
 
 

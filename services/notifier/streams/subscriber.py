@@ -1,6 +1,6 @@
-"""One open stream: writes frames without a task while the client keeps up, and bounds what waits when it does not.
+"""One open stream: writes frames without a task while the client keeps up, and limits its backlog when it does not.
 
-Durable events wait in order and are never dropped; progress is replaced by the newest of its job. Past the bound
+Durable events are queued in order and never dropped; progress is replaced by the newest of its job. Beyond the limit
 the stream is closed, and the client resumes by its cursor.
 """
 
@@ -13,18 +13,19 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from services.notifier.streams.connection import Connection
 from services.notifier.streams.sse import Selection, StreamEvent, retry_line
+from services.notifier.streams.sse_connection import SseConnection
 
-#: Why a stream ended: its thing did, its time was over, its client was too slow or went, the bus is away, we stop.
+#: Why a stream was closed: its job or session ended, it expired, its client was too slow or disconnected, the bus is
+#: unavailable, the process stops.
 Reason = Literal["ended", "rotated", "slow", "gone", "bus_away", "stopping"]
 
 _CHUNK_BYTES: Final = 64 * 1024
 
 
 @dataclass(frozen=True)
-class Bounds:
-    """How many streams there may be, how long one lasts, and what may wait for its client."""
+class StreamLimits:
+    """Limits of streams: their number, their lifetime, and the backlog of one client."""
 
     max_streams: int
     backlog_events: int
@@ -33,47 +34,47 @@ class Bounds:
     rotate_s: float
 
 
-class Closed(Exception):  # noqa: N818 - it is news, not a fault
-    """The stream ended while history was written to it."""
+class StreamClosed(Exception):  # noqa: N818 - a normal end, not a fault
+    """The stream was closed while history was written to it."""
 
 
-class Backlog:
-    """What waits for one slow client."""
+class StreamBacklog:
+    """Unsent events of one slow client."""
 
     __slots__ = ("_durable", "_progress", "size_bytes")
 
     def __init__(self) -> None:
         """Start empty."""
         self._durable: deque[StreamEvent] = deque()
-        #: By what it is of and its type: a session has progress and acknowledged frames.
+        #: By subject and type: a session has progress and acknowledged frames.
         self._progress: dict[tuple[str, str], StreamEvent] = {}
         self.size_bytes = 0
 
     def __len__(self) -> int:
-        """Count the durable events and the kinds of progress that wait."""
+        """Return the number of durable events and of kinds of progress."""
         return len(self._durable) + len(self._progress)
 
-    def within(self, bounds: Bounds) -> bool:
-        """Tell whether the durable events are no more than may wait."""
-        return len(self._durable) <= bounds.backlog_events and self.size_bytes <= bounds.backlog_bytes
+    def within(self, limits: StreamLimits) -> bool:
+        """Return whether the durable events are within the limits."""
+        return len(self._durable) <= limits.backlog_events and self.size_bytes <= limits.backlog_bytes
 
     def put(self, event: StreamEvent) -> None:
-        """Keep a durable event; the end of a job or session makes its progress stale."""
+        """Queue a durable event; the end of a job or session drops its progress."""
         self._durable.append(event)
         self.size_bytes += len(event.frame)
         if event.ends:
-            for place in [place for place in self._progress if place[0] == event.subject_id]:
-                del self._progress[place]
+            for key in [key for key in self._progress if key[0] == event.subject_id]:
+                del self._progress[key]
 
     def put_progress(self, event: StreamEvent) -> bool:
-        """Keep the newest progress of its job or session; tell whether it took the place of another."""
-        place = (event.subject_id, event.type)
-        replaces = place in self._progress
-        self._progress[place] = event
+        """Keep the newest progress of its job or session; return whether it replaced another."""
+        key = (event.subject_id, event.type)
+        replaces = key in self._progress
+        self._progress[key] = event
         return replaces
 
     def next_frames(self) -> bytes:
-        """Give what is to be written next and keep it no longer."""
+        """Remove and return the next frames to write."""
         frames: list[bytes] = []
         size = 0
         while self._durable and size < _CHUNK_BYTES:
@@ -92,50 +93,50 @@ class Subscriber:
     __slots__ = (
         "_backlog",
         "_blocked",
-        "_bounds",
         "_drained",
         "_first",
+        "_limits",
         "_on_end",
         "conflated",
         "connection",
         "ended",
         "expires",
+        "idle_checks",
         "live",
         "position",
-        "quiet_beats",
         "reason",
         "selection",
         "send",
     )
 
-    def __init__(self, selection: Selection, bounds: Bounds, on_end: Callable[[Subscriber], None]) -> None:
-        """Serve ``selection`` on ``connection``; ``on_end`` is called once, when nothing more is to be given."""
-        self._bounds = bounds
+    def __init__(self, selection: Selection, limits: StreamLimits, on_end: Callable[[Subscriber], None]) -> None:
+        """Send ``selection`` on ``connection``; ``on_end`` is called once, when the stream is closed."""
+        self._limits = limits
         self._on_end = on_end
         self._first = True
-        #: Runs while what was written waits in this process; then everything else waits in the backlog.
+        #: Set while written bytes are still in this process; further events then go to the backlog.
         self._blocked: asyncio.TimerHandle | None = None
-        self._backlog: Backlog | None = None
+        self._backlog: StreamBacklog | None = None
         self._drained: asyncio.Future[None] | None = None
-        #: Set while an event's ready chunk can be sent as it is, which is nearly always: the path of every delivery.
+        #: Set while a ready chunk can be sent directly, which is nearly always: the hot path of each delivery.
         self.send: Callable[[bytes], int] | None = None
-        self.connection = Connection(self)
+        self.connection = SseConnection(self)
         self.selection = selection
-        #: The client has been given all of its events up to this sequence.
+        #: The client has got all of its events up to this sequence.
         self.position = 0
-        #: The newest event that was given out ends the stream's thing.
+        #: The last event that was sent ends the job or session.
         self.ended = False
         self.reason: Reason | None = None
-        #: All history has been given; the hub writes from now on.
+        #: The history is written; the hub delivers from now on.
         self.live = False
         self.conflated = 0
-        #: So many heartbeats ago something was written.
-        self.quiet_beats = 0
+        #: Checks of the hub since the last write.
+        self.idle_checks = 0
         now = asyncio.get_running_loop().time()
-        self.expires = now + bounds.rotate_s * random.uniform(0.8, 1.2)  # noqa: S311 - spreads reconnects
+        self.expires = now + limits.rotate_s * random.uniform(0.8, 1.2)  # noqa: S311 - spreads reconnects
 
     def offer(self, event: StreamEvent) -> None:
-        """Give a durable event; nothing happens with one that the client has."""
+        """Send or queue a durable event, unless the client has it."""
         if event.sequence <= self.position or self.reason is not None:
             return
         self.position = event.sequence
@@ -147,13 +148,13 @@ class Subscriber:
         if self._blocked is None:
             self._write(event.frame)
             return
-        backlog = self._backlog = self._backlog or Backlog()
+        backlog = self._backlog = self._backlog or StreamBacklog()
         backlog.put(event)
-        if not backlog.within(self._bounds):
+        if not backlog.within(self._limits):
             self.close("slow")
 
     def offer_progress(self, event: StreamEvent) -> None:
-        """Give progress; for a slow client only the newest of each job waits."""
+        """Send progress; for a slow client only the newest of each job is queued."""
         if self.reason is not None:
             return
         if self.send is not None:
@@ -161,25 +162,25 @@ class Subscriber:
         elif self._blocked is None:
             self._write(event.frame)
         else:
-            self._backlog = self._backlog or Backlog()
+            self._backlog = self._backlog or StreamBacklog()
             self.conflated += self._backlog.put_progress(event)
 
-    def beat(self) -> None:
-        """Write a comment line, unless other bytes are on their way."""
+    def heartbeat(self) -> None:
+        """Write a comment line, unless other bytes are still unsent."""
         if self._blocked is None and self.reason is None:
-            self.quiet_beats = 0
-            self.connection.beat()
+            self.idle_checks = 0
+            self.connection.heartbeat()
 
     async def write(self, events: Iterable[StreamEvent]) -> None:
         """Write history at the client's pace, before the stream is live.
 
         Raises:
-            Closed: the client is gone or too slow.
+            StreamClosed: the client disconnected or is too slow.
         """
         frames: list[bytes] = []
         size = 0
         for event in events:
-            if event.sequence <= self.position or not self.selection.takes(event):
+            if event.sequence <= self.position or not self.selection.matches(event):
                 continue
             self.position = event.sequence
             if event.ends is not None:
@@ -196,35 +197,35 @@ class Subscriber:
         """Write ready frames at the client's pace, before the stream is live.
 
         Raises:
-            Closed: the client is gone or too slow.
+            StreamClosed: the client disconnected or is too slow.
         """
         if self._blocked is not None and self.reason is None:
             self._drained = asyncio.get_running_loop().create_future()
             await self._drained
         if self.reason is not None:
-            raise Closed
+            raise StreamClosed
         self._write(data)
 
     def close(self, reason: Reason) -> None:
-        """End the stream; what waits is written first, unless the client is too slow."""
+        """Close the stream; its backlog is written first, unless the client is too slow."""
         if self.reason is not None:
             return
         self._end(reason)
         if reason == "slow":
             self._backlog = None
-            self.connection.cut()
+            self.connection.abort()
         elif self._blocked is None:
             self.connection.end()
 
-    def blocked(self) -> None:
-        """Hear that the client does not keep up."""
-        # Many stall at one time when a network does; they need not all be closed at one time.
-        patience_s = self._bounds.blocked_s * random.uniform(1.0, 1.2)  # noqa: S311 - spreads work
-        self._blocked = asyncio.get_running_loop().call_later(patience_s, self._give_up)
+    def on_blocked(self) -> None:
+        """Start the time limit of a client that does not keep up."""
+        # A network failure stalls many clients at the same time; they are closed at different times.
+        timeout_s = self._limits.blocked_s * random.uniform(1.0, 1.2)  # noqa: S311 - spreads work
+        self._blocked = asyncio.get_running_loop().call_later(timeout_s, self._on_timeout)
         self.send = None
 
-    def writable(self) -> None:
-        """Hear that the client has all that was written: give it what came meanwhile."""
+    def on_writable(self) -> None:
+        """Write the backlog: the client has read what was written before."""
         self._unblock()
         while self._backlog and self._blocked is None:
             self._write(self._backlog.next_frames())
@@ -235,21 +236,21 @@ class Subscriber:
             self.connection.end()
         self._wake()
 
-    def gone(self) -> None:
-        """Hear that the connection is no more."""
+    def on_disconnected(self) -> None:
+        """Close the stream: called when the connection closes."""
         self._unblock()
         self._backlog = self.send = None
         if self.reason is None:
             self._end("gone")
 
-    def stop(self) -> None:
-        """Hear that the server ends."""
+    def on_server_stop(self) -> None:
+        """Close the stream: called when the server stops."""
         self.close("stopping")
 
-    def _give_up(self) -> None:
-        """Cut a client that has taken nothing for too long, also one whose stream has ended."""
+    def _on_timeout(self) -> None:
+        """Abort the connection of a client that has read nothing for too long, also when its stream has ended."""
         self.close("slow")
-        self.connection.cut()
+        self.connection.abort()
 
     def _end(self, reason: Reason) -> None:
         self.reason = reason
@@ -268,7 +269,7 @@ class Subscriber:
         self._drained = None
 
     def _write(self, data: bytes) -> None:
-        self.quiet_beats = 0
+        self.idle_checks = 0
         if self._first:
             self._first = False
             data = retry_line() + data
@@ -278,7 +279,7 @@ class Subscriber:
 
     def _send(self, chunk: bytes) -> None:
         assert self.send
-        self.quiet_beats = 0
+        self.idle_checks = 0
         try:
             sent = self.send(chunk)
         except OSError:
@@ -288,7 +289,7 @@ class Subscriber:
 
 
 def deliver(event: StreamEvent, subscribers: list[Subscriber]) -> None:
-    """Offer a durable event to many; what nearly all of them need is done here, in the fewest steps."""
+    """Offer a durable event to many streams; the common case is inlined, because it is the hot path."""
     if event.ends is not None:
         for subscriber in subscribers:
             subscriber.offer(event)
@@ -301,7 +302,7 @@ def deliver(event: StreamEvent, subscribers: list[Subscriber]) -> None:
             subscriber.offer(event)
         elif subscriber.position < sequence:
             subscriber.position = sequence
-            subscriber.quiet_beats = 0
+            subscriber.idle_checks = 0
             try:
                 sent = send(chunk)
             except OSError:

@@ -20,7 +20,7 @@ _BODY_BYTES: Final = 4 * KIB
 
 
 class NewTicket(BaseModel):
-    """Which stream the ticket is for."""
+    """Stream that the ticket is for."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -28,7 +28,7 @@ class NewTicket(BaseModel):
 
 
 class TicketObject(BaseModel):
-    """A ticket; ``url`` is what an EventSource opens, as often as it likes until ``expires_at``."""
+    """A ticket; an EventSource opens ``url``, any number of times until ``expires_at``."""
 
     ticket: str
     resource: str
@@ -37,7 +37,7 @@ class TicketObject(BaseModel):
 
 
 async def principal_of(request: Request) -> Principal:
-    """Tell who asks for a stream: by API key, or by the ticket in ``?ticket=``.
+    """Authenticate a request for a stream: by API key, or by the ticket in ``?ticket=``.
 
     Raises:
         SaccadeError: UNAUTHENTICATED, FORBIDDEN.
@@ -62,20 +62,20 @@ async def principal_of(request: Request) -> Principal:
 async def create_ticket(
     request: Request, response: Response, principal: Annotated[Principal, Depends(principal_of)]
 ) -> TicketObject:
-    """Give a ticket for one stream of yours, to be put into the URL that a browser's EventSource opens."""
+    """Return a ticket for one of your streams, as part of the URL that a browser's EventSource opens."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > _BODY_BYTES:
             raise SaccadeError(ErrorCode.BODY_TOO_LARGE)
     try:
-        wanted = NewTicket.model_validate_json(bytes(body))
+        ticket_request = NewTicket.model_validate_json(bytes(body))
     except ValidationError as error:
-        if any(one["type"] == "json_invalid" for one in error.errors()):
+        if any(detail["type"] == "json_invalid" for detail in error.errors()):
             raise SaccadeError(ErrorCode.MALFORMED_REQUEST, "The body is not valid JSON.") from error
         raise invalid_values(error.errors()) from error
     tickets: Tickets = request.app.state.tickets
-    ticket, expires_at = tickets.issue(principal.tenant, principal.key_id, wanted.resource, datetime.now(UTC))
+    ticket, expires_at = tickets.issue(principal.tenant, principal.key_id, ticket_request.resource, datetime.now(UTC))
     response.headers["Cache-Control"] = "no-store"
-    url = f"{wanted.resource}?ticket={ticket}"
-    return TicketObject(ticket=ticket, resource=wanted.resource, url=url, expires_at=expires_at)
+    url = f"{ticket_request.resource}?ticket={ticket}"
+    return TicketObject(ticket=ticket, resource=ticket_request.resource, url=url, expires_at=expires_at)

@@ -13,7 +13,7 @@ import pytest
 from nats.aio.msg import Msg
 
 from contracts.events import Message, encode
-from contracts.events.job import JobQueued
+from contracts.events.job import JobQueued, JobStageCompleted
 from contracts.ids import new_id
 from contracts.streams import LIVE_EVENTS
 from kit.bus.connection import connect, declare, epoch_of, request
@@ -47,6 +47,12 @@ async def following(tail: EventTail, after: int = 0, epoch: str = "") -> AsyncIt
 
 def queued(position: int) -> Message:
     return encode(JobQueued(position=position), tenant="acme", subject_id=new_id("job"), source="/test")
+
+
+def numbered(number: int, filler_bytes: int = 0) -> Message:
+    """Return an event whose body holds its number and, if wanted, a large filler."""
+    data = JobStageCompleted(attempt=1, run_id="r", stage=f"{number}-" + "x" * filler_bytes, duration_s=0)
+    return encode(data, tenant="acme", subject_id=new_id("job"), source="/test")
 
 
 async def publish(store: EventStore, count: int) -> int:
@@ -136,6 +142,43 @@ async def test_kill_9_of_the_server_leaves_no_gap(any_nats_server: NatsServer) -
             assert not task.done()
         assert last - before >= 220
         assert seen == list(range(before + 1, last + 1))
+
+
+async def test_each_body_arrives_in_order_before_and_after_a_reconnection(nats_server: EmbeddedNats) -> None:
+    async with opened(nats_server) as writer, opened(nats_server) as reader:
+        seen: list[StoredEvent] = []
+        tail = EventTail(reader, seen.append, live=LIVE_EVENTS, name="test")
+        async with following(tail):
+            await asyncio.wait_for(tail.caught_up.wait(), 10)
+            for number in range(50):
+                last = await writer.publish(numbered(number), deadline_s=30)
+            assert await tail.wait_for(last, 10)
+            nats_server.kill()
+            await asyncio.to_thread(nats_server.start)
+            for number in range(50, 150):
+                last = await writer.publish(numbered(number), deadline_s=30)
+            assert await tail.wait_for(last, 30)
+        assert [stored.sequence for stored in seen] == list(range(1, 151))
+        assert [stored.body.split(b'"stage":"')[1].split(b"-")[0] for stored in seen] == [
+            str(number).encode() for number in range(150)
+        ]
+
+
+async def test_large_and_concurrent_events_arrive_whole_and_in_order(nats_server: EmbeddedNats) -> None:
+    async def publish_five(store: EventStore, first: int) -> int:
+        return max([await store.publish(numbered(n, 150_000 * (first % 3))) for n in range(first, first + 5)])
+
+    async with opened(nats_server) as writer, opened(nats_server) as reader:
+        seen: list[StoredEvent] = []
+        tail = EventTail(reader, seen.append, live=LIVE_EVENTS, name="test")
+        async with following(tail):
+            await asyncio.wait_for(tail.caught_up.wait(), 10)
+            sequences = await asyncio.gather(*(publish_five(writer, first) for first in range(0, 60, 5)))
+            assert await tail.wait_for(max(sequences), 30)
+        assert [stored.sequence for stored in seen] == list(range(1, 61))
+        for stored in seen:
+            found, _ = await writer.batch(stored.sequence - 1, size=1)
+            assert (stored.subject, stored.body) == (found[0].subject, found[0].body)
 
 
 async def test_what_cannot_be_handled_goes_to_the_dead_letters_and_the_tail_goes_on(

@@ -16,7 +16,7 @@ from contracts.events.session import (
 )
 from contracts.ids import new_id
 from services.notifier.streams.sse import StreamEvent
-from services.notifier.streams.subscriber import Backlog
+from services.notifier.streams.subscriber import StreamBacklog
 from tests.harness.servers.embedded import NatsServer
 from tests.harness.streams.notifier import RUN_ID, Publisher, notifier, publisher
 
@@ -109,7 +109,7 @@ def test_of_what_waits_for_a_slow_client_the_newest_of_each_kind_stays() -> None
         body = Message("", "", b'{"n":%d}' % number).body
         return StreamEvent("local", "session", session_id, f"session.{verb}", body, "e", sequence)
 
-    backlog = Backlog()
+    backlog = StreamBacklog()
     assert not backlog.put_progress(event("progressed", 1))
     assert not backlog.put_progress(event("frame_acked", 2))
     assert backlog.put_progress(event("progressed", 3))

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from services.notifier.webhooks.sending.address_guard import AddressGuard
-from services.notifier.webhooks.sending.metered_socket import guarded_socket_factory
-from services.notifier.webhooks.sending.name_lookup import SystemLookup
-from services.notifier.webhooks.sending.sender import Outgoing, Sender
+from services.notifier.webhooks.network.address_guard import AddressGuard
+from services.notifier.webhooks.network.metered_socket import guarded_socket_factory
+from services.notifier.webhooks.network.name_lookup import SystemLookup
+from services.notifier.webhooks.sending.sender import Sender, WebhookRequest
 from tests.harness.webhooks.receivers import (
     LOOPBACK,
     Authority,
@@ -57,7 +57,7 @@ async def test_a_flood_before_the_answer_ends_its_connection(tmp_path: Path, flo
         receiving(talk, tls=served) as receiver,
     ):
         url = f"http{'s' if tls else ''}://127.0.0.1:{receiver.port}/"
-        answer = await sender.send(Outgoing(url, {}, b"{}", 30.0))
+        answer = await sender.send(WebhookRequest(url, {}, b"{}", 30.0))
         await until(lambda: receiver.ended == 1)
     assert (answer.status, answer.error) == (None, "protocol_error")
     assert taken < 20_000_000, "what the system's buffers hold"
@@ -107,7 +107,7 @@ async def test_a_name_that_nobody_knows_is_a_failed_connection() -> None:
 
     for one in (lookup, nothing):
         async with Sender(LOOPBACK, https_only=False, lookup=one) as sender:
-            answer = await sender.send(Outgoing("http://hooks.example.com/", {}, b"{}", 20.0))
+            answer = await sender.send(WebhookRequest("http://hooks.example.com/", {}, b"{}", 20.0))
         assert (answer.status, answer.error) == (None, "connect_failed")
 
 
@@ -136,10 +136,10 @@ async def test_a_kept_connection_is_used_again_and_one_that_was_closed_meanwhile
 async def test_a_connection_is_not_used_again_after_the_rules_change(sender: Sender) -> None:
     async with receiving(answering(ok())) as receiver:
         assert (await sender.send(outgoing_to(receiver.port))).error is None
-        await sender.use(AddressGuard.allowing(["127.0.0.0/8"]))
+        await sender.replace_guard(AddressGuard.allowing(["127.0.0.0/8"]))
         assert (await sender.send(outgoing_to(receiver.port))).error is None
         assert receiver.connections == 2
-        await sender.use(AddressGuard())
+        await sender.replace_guard(AddressGuard())
         assert (await sender.send(outgoing_to(receiver.port))).error == "address_refused"
         await until(lambda: receiver.ended == 2)
     assert receiver.connections == 2
@@ -158,7 +158,7 @@ async def test_an_attempt_on_its_way_ends_as_it_began_when_the_rules_change(send
     async with receiving(talk) as receiver:
         sending = asyncio.ensure_future(sender.send(outgoing_to(receiver.port)))
         await arrived.wait()
-        await sender.use(AddressGuard())
+        await sender.replace_guard(AddressGuard())
         go_on.set()
         assert (await sending).error is None
         await until(lambda: receiver.ended == 1)
@@ -204,10 +204,10 @@ async def test_a_dead_name_holds_up_no_other() -> None:
         return ["127.0.0.1"]
 
     async with Sender(LOOPBACK, https_only=False, lookup=lookup) as sender, receiving(answering(ok())) as receiver:
-        dead = [Outgoing(f"http://dead{n}.example.com/", {}, b"{}", 0.5) for n in range(50)]
+        dead = [WebhookRequest(f"http://dead{n}.example.com/", {}, b"{}", 0.5) for n in range(50)]
         waiting = [asyncio.ensure_future(sender.send(one)) for one in dead]
         await until(lambda: len(asked) == 50)
-        alive = Outgoing(f"http://alive.example.com:{receiver.port}/", {}, b"{}", 20.0)
+        alive = WebhookRequest(f"http://alive.example.com:{receiver.port}/", {}, b"{}", 20.0)
         assert (await sender.send(alive)).error is None
         assert {(await one).error for one in waiting} == {"timeout"}
 
@@ -225,7 +225,7 @@ class TestTls:
             Sender(LOOPBACK, lookup=lookup, tls=authority.trusting()) as sender,
             receiving(answering(ok()), tls=served) as receiver,
         ):
-            answer = await sender.send(Outgoing(f"https://{name}:{receiver.port}/", {}, b"{}", 20.0))
+            answer = await sender.send(WebhookRequest(f"https://{name}:{receiver.port}/", {}, b"{}", 20.0))
             return answer.error
 
     async def test_a_good_certificate_passes(self, authority: Authority) -> None:
@@ -249,7 +249,7 @@ class TestTls:
             writer.write(ok())
 
         async with Sender(LOOPBACK, tls=authority.trusting()) as sender, receiving(talk) as receiver:
-            answer = await sender.send(Outgoing(f"https://127.0.0.1:{receiver.port}/", {}, b"{}", 20.0))
+            answer = await sender.send(WebhookRequest(f"https://127.0.0.1:{receiver.port}/", {}, b"{}", 20.0))
         assert answer.error == "tls_failed"
 
     async def test_http_is_refused_where_https_is_asked_for(self) -> None:
@@ -271,10 +271,10 @@ class TestRebinding:
             receiving(answering(ok()), host="127.0.0.1", port=receiver.port) as inside,
             Sender(self.GUARD, https_only=False, lookup=names.lookup) as sender,
         ):
-            outgoing = Outgoing(f"http://rebind.example.com:{receiver.port}/", {}, b"{}", 20.0)
+            outgoing = WebhookRequest(f"http://rebind.example.com:{receiver.port}/", {}, b"{}", 20.0)
             assert (await sender.send(outgoing)).error is None
             assert names.queries == ["rebind.example.com"], "asked once: for the check and the connection"
-            await sender.use(self.GUARD)  # neither the connection nor the name is remembered
+            await sender.replace_guard(self.GUARD)  # neither the connection nor the name is remembered
             assert (await sender.send(outgoing)).error == "address_refused"
             assert len(names.queries) == 2
             assert (receiver.connections, inside.connections) == (1, 0)
@@ -286,7 +286,7 @@ class TestRebinding:
             receiving(answering(ok()), host="127.0.0.1") as inside,
             Sender(self.GUARD, https_only=False, lookup=names.lookup) as sender,
         ):
-            outgoing = Outgoing(f"http://mixed.example.com:{inside.port}/", {}, b"{}", 20.0)
+            outgoing = WebhookRequest(f"http://mixed.example.com:{inside.port}/", {}, b"{}", 20.0)
             assert (await sender.send(outgoing)).error == "connect_failed", "nobody listens at 127.0.0.2"
             assert inside.connections == 0
 

@@ -20,8 +20,8 @@ from kit.bus.event_store import Conflict, EventStore
 from kit.tasks import end
 from services.notifier.webhooks.endpoints import endpoint_store as endpoints_module
 from services.notifier.webhooks.endpoints.endpoint import Endpoint, EndpointSecret
-from services.notifier.webhooks.endpoints.endpoint_store import Endpoints
-from services.notifier.webhooks.endpoints.secret_encryption import Sealing
+from services.notifier.webhooks.endpoints.endpoint_store import EndpointStore
+from services.notifier.webhooks.endpoints.secret_encryption import SecretEncryption
 from tests.harness.servers.embedded import EmbeddedNats
 
 pytestmark = pytest.mark.anyio
@@ -51,10 +51,10 @@ def made(endpoint_id: str = "whk_1", tenant: str = "acme") -> Endpoint:
 
 
 @contextlib.asynccontextmanager
-async def registry(nats: EmbeddedNats, key: str = KEY) -> AsyncIterator[Endpoints]:
+async def registry(nats: EmbeddedNats, key: str = KEY) -> AsyncIterator[EndpointStore]:
     client = await connect(nats.settings, "endpoints")
     await declare(client)
-    endpoints = Endpoints(EventStore(client, WEBHOOKS.name), Sealing(key))
+    endpoints = EndpointStore(EventStore(client, WEBHOOKS.name), SecretEncryption(key))
     following = asyncio.ensure_future(endpoints.run())
     try:
         async with asyncio.timeout(10):
@@ -65,7 +65,7 @@ async def registry(nats: EmbeddedNats, key: str = KEY) -> AsyncIterator[Endpoint
         await client.close()
 
 
-async def known(endpoints: Endpoints, endpoint: Endpoint) -> None:
+async def known(endpoints: EndpointStore, endpoint: Endpoint) -> None:
     async with asyncio.timeout(5):
         while endpoints.get(endpoint.tenant, endpoint.id) != endpoint:
             await asyncio.sleep(0.01)
@@ -97,7 +97,7 @@ async def test_the_note_of_a_deletion_goes_by_itself(nats_server: EmbeddedNats, 
         await known(other, replace(goes, **note))
     async with registry(nats_server) as late:
         assert late.get("acme", "whk_2") == replace(goes, **note), "kept for as long as deliveries are"
-        monkeypatch.setattr(endpoints_module, "_NOTE_S", 1)
+        monkeypatch.setattr(endpoints_module, "_TOMBSTONE_S", 1)
         brief = made("whk_3")
         await late.put(replace(brief, **note), await late.put(brief, 0))
         async with asyncio.timeout(20):

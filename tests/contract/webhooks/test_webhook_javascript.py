@@ -12,7 +12,7 @@ import pytest
 from pydantic import SecretStr
 
 from services.notifier.webhooks.endpoints.endpoint import EndpointSecret
-from services.notifier.webhooks.sending.signing import new_secret
+from services.notifier.webhooks.signing import new_secret
 from tests.harness.clients.chromium import chromium, pages
 from tests.harness.clients.node import find_node
 from tests.harness.webhooks.verification_cases import BODY, ID, SIGNER, Case, cases

@@ -12,7 +12,7 @@ import pytest
 
 from contracts.limits import EVENT_BYTES
 from services.notifier.webhooks.sending import sender as sender_module
-from services.notifier.webhooks.sending.sender import Outgoing, Sender, is_reserved_header
+from services.notifier.webhooks.sending.sender import Sender, WebhookRequest, is_reserved_header
 from tests.harness.webhooks.receivers import LOOPBACK, answering, ok, outgoing_to, receiving, request, until
 
 pytestmark = pytest.mark.anyio
@@ -138,7 +138,7 @@ async def test_interim_answers_without_an_end_are_too_slow(sender: Sender) -> No
 async def test_a_body_that_drips_holds_nothing_up_and_its_status_counts(
     sender: Sender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sender_module, "ANSWER_BODY_S", 0.5)
+    monkeypatch.setattr(sender_module, "RESPONSE_BODY_S", 0.5)
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
     async with receiving(answering(head, b"x", pause_s=0.02, forever=True)) as receiver:
         started = time.perf_counter()
@@ -156,7 +156,7 @@ async def test_who_takes_no_body_is_too_slow(sender: Sender) -> None:
         await asyncio.sleep(60)
 
     async with receiving(talk) as receiver:
-        outgoing = Outgoing(f"http://127.0.0.1:{receiver.port}/", {}, b"x" * EVENT_BYTES, 0.3)
+        outgoing = WebhookRequest(f"http://127.0.0.1:{receiver.port}/", {}, b"x" * EVENT_BYTES, 0.3)
         answer = await sender.send(outgoing)
     assert (answer.status, answer.error) == (None, "too_slow")
 
@@ -183,7 +183,7 @@ async def test_a_huge_answer_is_read_to_a_bound_and_its_connection_dropped(sende
 
 async def test_a_bomb_is_not_unpacked(sender: Sender) -> None:
     bomb = gzip.compress(b"\0" * 50_000_000)
-    assert len(bomb) < sender_module.ANSWER_BYTES
+    assert len(bomb) < sender_module.RESPONSE_BYTES
     async with receiving(answering(ok(bomb, b"200 OK", b"Content-Encoding: gzip"))) as receiver:
         answers = [await sender.send(outgoing_to(receiver.port)) for _ in range(2)]
         assert receiver.connections == 1, "what came was small enough to keep the connection"
@@ -233,7 +233,7 @@ async def test_a_body_that_breaks_off_leaves_the_status(sender: Sender) -> None:
 
 
 async def test_a_broken_chunk_leaves_the_status(sender: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sender_module, "ANSWER_BODY_S", 0.3)
+    monkeypatch.setattr(sender_module, "RESPONSE_BODY_S", 0.3)
     raw = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
     async with receiving(answering(raw, b"zz\r\n", pause_s=0.05)) as receiver:
         answer = await sender.send(outgoing_to(receiver.port, timeout_s=20.0))

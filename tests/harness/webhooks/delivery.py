@@ -21,17 +21,17 @@ from kit.bus.connection import connect, declare, epoch_of
 from kit.bus.event_store import EventStore
 from kit.settings import NatsSettings
 from kit.tasks import end
-from services.notifier.metrics import Metrics
+from services.notifier.metrics import NotifierMetrics
 from services.notifier.on_event import follow_events, follow_progress
-from services.notifier.webhooks.deliveries.delivery import Delivery, DeliveryState
-from services.notifier.webhooks.deliveries.view_file import ViewFile
+from services.notifier.webhooks.deliveries.delivery import DeliveryState, TrackedDelivery
+from services.notifier.webhooks.deliveries.delivery_file import DeliveryFile
 from services.notifier.webhooks.endpoints.endpoint import Endpoint, EndpointSecret
-from services.notifier.webhooks.endpoints.endpoint_store import Endpoints
-from services.notifier.webhooks.endpoints.secret_encryption import Sealing
-from services.notifier.webhooks.sending.address_guard import AddressGuard
+from services.notifier.webhooks.endpoints.endpoint_store import EndpointStore
+from services.notifier.webhooks.endpoints.secret_encryption import SecretEncryption
+from services.notifier.webhooks.network.address_guard import AddressGuard
 from services.notifier.webhooks.sending.sender import Sender
-from services.notifier.webhooks.sending.signing import Signer, new_secret
-from services.notifier.webhooks.webhooks import Webhooks
+from services.notifier.webhooks.signing import Signer, new_secret
+from services.notifier.webhooks.webhook_delivery import WebhookDelivery
 from tests.harness.webhooks.listeners import Got
 
 TENANT = "local"
@@ -51,7 +51,7 @@ class Clock:
 class Desk:
     """Where endpoints are made and changed and redeliveries asked for, as the API does it."""
 
-    def __init__(self, endpoints: Endpoints, clock: Clock) -> None:
+    def __init__(self, endpoints: EndpointStore, clock: Clock) -> None:
         self.endpoints = endpoints
         self.clock = clock
 
@@ -96,15 +96,15 @@ class Desk:
 class Delivering(Desk):
     """One notifier's webhooks."""
 
-    def __init__(self, webhooks: Webhooks, endpoints: Endpoints, clock: Clock) -> None:
+    def __init__(self, webhooks: WebhookDelivery, endpoints: EndpointStore, clock: Clock) -> None:
         super().__init__(endpoints, clock)
         self.webhooks = webhooks
-        self.view = webhooks.ledger.deliveries
+        self.view = webhooks.projector.deliveries
 
     def pass_(self, **time: float) -> None:
         """Let hours pass."""
         self.clock.ahead += timedelta(**time)
-        self.webhooks.engine.wake()
+        self.webhooks.engine.recheck()
 
     def states(self, receiver_id: str) -> list[str]:
         """List the states of all deliveries to one receiver, oldest event first."""
@@ -118,9 +118,9 @@ class Delivering(Desk):
 
     async def settled(
         self, receiver_id: str, count: int, state: str = "delivered", timeout_s: float = 15.0
-    ) -> list[Delivery]:
+    ) -> list[TrackedDelivery]:
         """Wait until so many deliveries to a receiver are in a state."""
-        found: list[Delivery] = []
+        found: list[TrackedDelivery] = []
 
         def enough() -> bool:
             found[:] = self.view.list(receiver_id, DeliveryState(state), limit=10_000)[0]
@@ -143,10 +143,18 @@ async def delivering(
     async with Sender(AddressGuard.allowing(["127.0.0.0/8"]), https_only=False) as sender:
         endpoints = make_endpoints(EventStore(client, WEBHOOKS.name))
         signer = Signer.from_secret_key(SECRET_KEY)
-        webhooks = Webhooks(
-            store, endpoints, ViewFile(folder), sender, signer, epoch=epoch, head=head, metrics=Metrics(), now=clock
+        webhooks = WebhookDelivery(
+            store,
+            endpoints,
+            DeliveryFile(folder),
+            sender,
+            signer,
+            epoch=epoch,
+            head=head,
+            metrics=NotifierMetrics(),
+            now=clock,
         )
-        tail = follow_events(store, webhooks.newest.on_event)
+        tail = follow_events(store, webhooks.recent_events.on_event)
         await follow_progress(client, webhooks.on_progress)
         tasks = [
             asyncio.ensure_future(one)
@@ -163,14 +171,14 @@ async def delivering(
             await client.close()
 
 
-async def _late(endpoints: Endpoints, after_s: float) -> None:
+async def _late(endpoints: EndpointStore, after_s: float) -> None:
     await asyncio.sleep(after_s)
     await endpoints.run()
 
 
-def make_endpoints(store: EventStore) -> Endpoints:
+def make_endpoints(store: EventStore) -> EndpointStore:
     """Read and write endpoints with the key that the tests' notifiers have."""
-    return Endpoints(store, Sealing(SECRET_KEY))
+    return EndpointStore(store, SecretEncryption(SECRET_KEY))
 
 
 def environment(folder: Path | None = None) -> dict[str, str]:

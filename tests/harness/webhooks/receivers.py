@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from services.notifier.webhooks.sending.address_guard import AddressGuard
-from services.notifier.webhooks.sending.sender import Outgoing
+from services.notifier.webhooks.network.address_guard import AddressGuard
+from services.notifier.webhooks.sending.sender import WebhookRequest
 
 LOOPBACK = AddressGuard.allowing(["127.0.0.0/8"])
 
@@ -214,10 +214,10 @@ async def naming(**answers: Sequence[Sequence[str]]) -> AsyncIterator[NameServer
         transport.close()
 
 
-def outgoing_to(port: int, path: str = "/hook", *, timeout_s: float = 20.0, **headers: str) -> Outgoing:
+def outgoing_to(port: int, path: str = "/hook", *, timeout_s: float = 20.0, **headers: str) -> WebhookRequest:
     """Write a webhook for a receiver on loopback."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Outgoing(f"http://127.0.0.1:{port}{path}", named, b'{"n": 1}', timeout_s)
+    return WebhookRequest(f"http://127.0.0.1:{port}{path}", named, b'{"n": 1}', timeout_s)
 
 
 async def until(holds: Callable[[], bool]) -> None:

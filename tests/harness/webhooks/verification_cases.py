@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from services.notifier.webhooks.endpoints.endpoint import EndpointSecret
-from services.notifier.webhooks.sending.signing import Signer, new_secret
+from services.notifier.webhooks.signing import Signer, new_secret
 
 NOW_S = 1_795_262_400
 NOW = datetime.fromtimestamp(NOW_S, UTC)

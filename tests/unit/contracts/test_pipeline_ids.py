@@ -19,7 +19,7 @@ from kit.auth.bus_token import BusTokenIssuer, verify
 from kit.auth.tickets import Tickets
 from kit.bus.event_store import StoredEvent
 from services.notifier.streams.sse import Selection, StreamEvent, parse_types
-from services.notifier.webhooks.deliveries.planner import Subject, plan, takers_of_progress
+from services.notifier.webhooks.deliveries.planner import EventSubject, plan_deliveries, progress_endpoints
 from tests.unit.services.notifier.webhooks.deliveries.test_planner import PLAIN
 
 #: Said and not drawn: it names tests, which every process of a run must call the same.
@@ -66,19 +66,19 @@ def stored(job_id: str) -> StoredEvent:
 def test_a_tenant_s_stream_leaves_stages_out_and_their_own_does_not() -> None:
     part, whole = (StreamEvent.stored(stored(one), "abc") for one in (PART, PIPELINE))
     everything = Selection("acme")
-    assert everything.takes(whole)
-    assert not everything.takes(part)
-    assert not Selection("acme", types=parse_types(["job.*"])).takes(part)
+    assert everything.matches(whole)
+    assert not everything.matches(part)
+    assert not Selection("acme", types=parse_types(["job.*"])).matches(part)
     own = Selection("acme", PART, ends=True)
-    assert own.takes(part)
+    assert own.matches(part)
     assert own.subjects == f"saccade.evt.acme.job.{PART}.*"
 
 
 def test_webhooks_tell_of_the_pipeline_only() -> None:
     for job_id, deliveries in ((PIPELINE, 1), (PART, 0)):
-        subject = Subject.of(stored(job_id).subject)
+        subject = EventSubject.of(stored(job_id).subject)
         assert subject
-        assert len(plan(stored(job_id), subject, [PLAIN], None)) == deliveries
-        progress = Subject("acme", "job", job_id, "job.progressed")
-        told = takers_of_progress(progress, [PLAIN.__class__(**(vars(PLAIN) | {"types": ("job.progressed",)}))])
+        assert len(plan_deliveries(stored(job_id), subject, [PLAIN], None)) == deliveries
+        progress = EventSubject("acme", "job", job_id, "job.progressed")
+        told = progress_endpoints(progress, [PLAIN.__class__(**(vars(PLAIN) | {"types": ("job.progressed",)}))])
         assert len(told) == deliveries

@@ -1,1 +1,1 @@
-"""Deliveries: planned, attempted, settled."""
+"""Webhook deliveries: planned from events, projected from attempt records, listed and redelivered over HTTP."""

@@ -1,4 +1,4 @@
-"""What a delivery is: one event on its way to one endpoint, its attempts, and an endpoint's run of failures. Pure."""
+"""A delivery: one event for one endpoint, its attempts, and an endpoint's run of failures. Pure."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from enum import StrEnum
 
 
 class DeliveryState(StrEnum):
-    """Where the delivery of one event to one endpoint stands."""
+    """State of the delivery of one event to one endpoint."""
 
     PENDING = "pending"
     DELIVERED = "delivered"
-    #: Given up after its last attempt.
+    #: The last attempt of the retry schedule failed.
     FAILED = "failed"
-    #: Never to be sent: its endpoint was disabled or deleted first, or the event is past retention.
+    #: Will not be sent: its endpoint was disabled or deleted first, or the event is past retention.
     CANCELLED = "cancelled"
 
 
 @dataclass(frozen=True)
-class Planned:
-    """That an event is to go to an endpoint. The ``lane`` is what it queues in: deliveries that share a receiver."""
+class PlannedDelivery:
+    """An event that has to go to an endpoint; the ``lane`` is its queue, shared by deliveries to one receiver."""
 
     endpoint_id: str
     sequence: int
@@ -32,17 +32,17 @@ class Planned:
 
     @property
     def key(self) -> tuple[str, int]:
-        """Name the delivery: endpoint and event."""
+        """Key of the delivery: endpoint and event."""
         return self.endpoint_id, self.sequence
 
 
 @dataclass(frozen=True)
-class Delivery(Planned):
-    """How the delivery of one event to one endpoint stands. ``due`` is when the next attempt may be made."""
+class TrackedDelivery(PlannedDelivery):
+    """A delivery with its progress; ``due`` is the earliest time of the next attempt."""
 
     state: DeliveryState
     attempts: int
-    #: Attempts made before the schedule of retries began (anew, by a redelivery).
+    #: Attempts made before the retry schedule started (again, after a redelivery).
     scheduled_from: int
     due: datetime
     last_status: int | None
@@ -51,8 +51,8 @@ class Delivery(Planned):
 
 
 @dataclass(frozen=True)
-class Attempt:
-    """How one attempt went; ``record`` is its sequence in DELIVERIES."""
+class DeliveryAttempt:
+    """Outcome of one attempt; ``record`` is its sequence in DELIVERIES."""
 
     attempt: int
     record: int
@@ -66,8 +66,8 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class Health:
-    """An endpoint that has only failed since a moment; ``gone``: it answered 410."""
+class FailureRun:
+    """Consecutive failures of an endpoint since its last success; ``gone``: it answered 410."""
 
     endpoint_id: str
     tenant: str

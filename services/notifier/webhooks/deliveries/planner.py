@@ -1,4 +1,4 @@
-"""Which endpoints get an event. Pure: the event, the tenant's endpoints and the job's own URL are given."""
+"""Choice of the endpoints that get an event. Pure: event, endpoints and the job's own URL are arguments."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from contracts.events.base import decode_at
 from contracts.events.job import JobProgressed, JobSubmitted
 from contracts.ids import STAGE_PREFIX
 from kit.bus.event_store import StoredEvent
-from services.notifier.webhooks.deliveries.delivery import Planned
+from services.notifier.webhooks.deliveries.delivery import PlannedDelivery
 from services.notifier.webhooks.endpoints.endpoint import Endpoint
 
 _ABOUT_ENDPOINTS: Final = "webhook."
-#: The only thing about webhooks that webhooks tell: all else would make new ones without an end.
+#: The only event about webhooks that is delivered by webhook: any other would cause new deliveries without end.
 _DISABLED: Final = "webhook.disabled"
 _PORTS: Final = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True)
-class Subject:
-    """Where an event belongs, as its NATS subject says."""
+class EventSubject:
+    """Parsed NATS subject of an event."""
 
     tenant: str
     noun: str
@@ -31,12 +31,12 @@ class Subject:
 
     @property
     def of_stage(self) -> bool:
-        """Tell whether it is of a pipeline's stage, of which the pipeline itself says what matters."""
+        """Whether it belongs to a stage of a pipeline, whose own events report what matters of it."""
         return self.subject_id.startswith(STAGE_PREFIX)
 
     @classmethod
-    def of(cls, subject: str) -> Subject | None:
-        """Read ``saccade.<kind>.<tenant>.<noun>.<id>.<past_tense>``; None when it is none of ours."""
+    def of(cls, subject: str) -> EventSubject | None:
+        """Parse ``saccade.<kind>.<tenant>.<noun>.<id>.<past_tense>``; return None for any other subject."""
         parts = subject.split(".")
         if len(parts) != 6:
             return None
@@ -45,23 +45,23 @@ class Subject:
 
 
 def origin_of(url: str) -> str:
-    """Name where a URL leads, without its path, which may hold a secret: ``https://host:443``."""
+    """Return a URL's origin without its path, which may hold a secret: ``https://host:443``."""
     parts = urlsplit(url)
     try:
         port = parts.port or _PORTS.get(parts.scheme, 0)
-    except ValueError:  # not a port; nothing can be sent there, and the sender says so
+    except ValueError:  # not a port; nothing can be sent there, and the sender reports it
         port = 0
     host = f"[{parts.hostname}]" if parts.hostname and ":" in parts.hostname else parts.hostname or ""
     return f"{parts.scheme}://{host}:{port}"
 
 
 def lane_of_url(tenant: str, url_origin: str) -> str:
-    """Name the lane of a job's own URL: jobs of a tenant that name one receiver queue together."""
+    """Return the lane of a job's own URL: jobs of a tenant that name the same receiver share it."""
     return f"{tenant} {url_origin}"
 
 
-def takers(subject: Subject, sequence: int, endpoints: Iterable[Endpoint]) -> list[Endpoint]:
-    """Choose which of a tenant's endpoints get a durable event."""
+def subscribed_endpoints(subject: EventSubject, sequence: int, endpoints: Iterable[Endpoint]) -> list[Endpoint]:
+    """Return those of a tenant's endpoints that get a durable event."""
     if subject.type.startswith(_ABOUT_ENDPOINTS) and subject.type != _DISABLED:
         return []
     if subject.of_stage:
@@ -69,47 +69,45 @@ def takers(subject: Subject, sequence: int, endpoints: Iterable[Endpoint]) -> li
     return [
         endpoint
         for endpoint in endpoints
-        if endpoint.enabled
-        and not endpoint.deleted
+        if endpoint.active
         and endpoint.tenant == subject.tenant
         and sequence > endpoint.since_sequence
         and endpoint.id != subject.subject_id
-        and endpoint.takes(subject.type)
+        and endpoint.subscribes_to(subject.type)
     ]
 
 
-def plan(stored: StoredEvent, subject: Subject, endpoints: Iterable[Endpoint], job_url: str | None) -> list[Planned]:
-    """List the deliveries of a durable event: to a tenant's endpoints, and to the URL that its job named.
+def plan_deliveries(
+    stored: StoredEvent, subject: EventSubject, endpoints: Iterable[Endpoint], job_url: str | None
+) -> list[PlannedDelivery]:
+    """Return the deliveries of a durable event: to a tenant's endpoints, and to the URL that its job named.
 
     Raises:
         ValueError: the event does not belong on its subject.
     """
-    receivers = [(endpoint.id, endpoint.id) for endpoint in takers(subject, stored.sequence, endpoints)]
+    receivers = [(endpoint.id, endpoint.id) for endpoint in subscribed_endpoints(subject, stored.sequence, endpoints)]
     if job_url is not None and subject.noun == "job":
         receivers.append((subject.subject_id, lane_of_url(subject.tenant, origin_of(job_url))))
     if not receivers:
         return []
     event_id = decode_at(stored.subject, stored.body).id
     return [
-        Planned(endpoint_id, stored.sequence, subject.tenant, lane, event_id, subject.type, subject.subject_id)
-        for endpoint_id, lane in receivers
+        PlannedDelivery(receiver_id, stored.sequence, subject.tenant, lane, event_id, subject.type, subject.subject_id)
+        for receiver_id, lane in receivers
     ]
 
 
-def takers_of_progress(subject: Subject, endpoints: Iterable[Endpoint]) -> list[Endpoint]:
-    """Choose which of a tenant's endpoints get a job's progress: those that name it, and not only ``job.*``."""
+def progress_endpoints(subject: EventSubject, endpoints: Iterable[Endpoint]) -> list[Endpoint]:
+    """Return those of a tenant's endpoints that get a job's progress: it must be named, ``job.*`` is not enough."""
     if subject.of_stage:
         return []
     return [
         endpoint
         for endpoint in endpoints
-        if endpoint.enabled
-        and not endpoint.deleted
-        and endpoint.tenant == subject.tenant
-        and JobProgressed.type in endpoint.types
+        if endpoint.active and endpoint.tenant == subject.tenant and JobProgressed.type in endpoint.types
     ]
 
 
-def names_url(subject: Subject) -> bool:
-    """Tell whether an event may name a URL for its job's events."""
+def may_name_url(subject: EventSubject) -> bool:
+    """Return whether an event may name a URL for its job's events."""
     return subject.type == JobSubmitted.type

@@ -1,4 +1,4 @@
-"""When an attempt is made again, and when an endpoint is given up. Pure; the time and the chance are given.
+"""Retry schedule of webhook deliveries and the rule that disables an endpoint. Pure: time and chance are arguments.
 
 Source of the schedule: Svix, and Standard Webhooks 1.0.0 (operational considerations).
 """
@@ -8,61 +8,58 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
-from services.notifier.webhooks.deliveries.delivery import Health
+from services.notifier.webhooks.deliveries.delivery import FailureRun
 
-#: Waits before the second, third … attempt; the first is made at once. Eight attempts in 28 hours.
-RETRIES_S: Final = (5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 36000.0)
-#: Each wait is spread by up to this share, so that what failed together does not come back together.
+#: Delays before the second, third … attempt; the first is made at once. Eight attempts in 28 hours.
+RETRY_DELAYS_S: Final = (5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 36000.0)
+#: Each delay is spread by up to this share, so that deliveries that failed together are not retried together.
 JITTER: Final = 0.2
-#: A receiver that has too much to do, or did not answer in time, is left alone for at least this long.
-BUSY_S: Final = 60.0
-#: A receiver cannot put off an attempt for longer than the longest wait of the schedule.
-LONGEST_S: Final = max(RETRIES_S)
-#: An endpoint that has only failed for this long is disabled.
-FAILING: Final = timedelta(days=5)
+#: Minimum delay after an overloaded receiver or a timeout.
+BUSY_DELAY_S: Final = 60.0
+#: A receiver's Retry-After cannot exceed the longest delay of the schedule.
+MAX_DELAY_S: Final = max(RETRY_DELAYS_S)
+#: An endpoint whose attempts have only failed for this long is disabled.
+DISABLE_AFTER: Final = timedelta(days=5)
 
 _GONE: Final = 410
 _BUSY: Final = frozenset({429, 502, 503, 504})
 
 
-def next_attempt_s(
-    made: int, *, status: int | None, error: str | None, retry_after_s: float | None, chance: float
+def next_delay_s(
+    attempt: int, *, status: int | None, error: str | None, retry_after_s: float | None, chance: float
 ) -> float | None:
-    """Say how long to wait after the ``made``-th attempt of the schedule (from 1) failed; None when it was the last.
+    """Return the delay in seconds after failed attempt number ``attempt`` (from 1); None after the last one.
 
-    ``chance`` is between 0 and 1 and spreads the wait. ``Retry-After`` can only make it longer.
+    ``chance`` in 0..1 sets the jitter. ``Retry-After`` can only make the delay longer.
     """
-    if is_gone(status) or made > len(RETRIES_S):
+    if is_gone(status) or attempt > len(RETRY_DELAYS_S):
         return None
-    wait_s = RETRIES_S[made - 1] * (1 + JITTER * (2 * chance - 1))
+    delay_s = RETRY_DELAYS_S[attempt - 1] * (1 + JITTER * (2 * chance - 1))
     if status in _BUSY or error in ("timeout", "too_slow"):
-        wait_s = max(wait_s, BUSY_S * (1 + JITTER * chance))
-    return max(wait_s, min(retry_after_s or 0.0, LONGEST_S))
+        delay_s = max(delay_s, BUSY_DELAY_S * (1 + JITTER * chance))
+    return max(delay_s, min(retry_after_s or 0.0, MAX_DELAY_S))
 
 
 def is_success(status: int | None) -> bool:
-    """Tell whether an answer says that the event was taken: 2xx and nothing else."""
+    """Return whether the receiver accepted the event: 2xx only."""
     return status is not None and 200 <= status < 300
 
 
 def is_gone(status: int | None) -> bool:
-    """Tell whether the receiver wants no more events."""
+    """Return whether the receiver wants no further events (410)."""
     return status == _GONE
 
 
-def is_alive(status: int | None) -> bool:
-    """Tell whether the receiver works, whatever it thinks of this event: it answered, and not that it cannot now."""
+def is_responsive(status: int | None) -> bool:
+    """Return whether the receiver works, even if it refuses this event: any answer but overload or a server error."""
     return status is not None and status < 500 and status not in (408, 429)
 
 
-def why_disable(health: Health, changed_at: datetime) -> Literal["gone", "failing"] | None:
-    """Name why an endpoint must be disabled: ``gone``, ``failing``, or None.
-
-    What happened before the endpoint was last changed says nothing about it as it is now.
-    """
-    if health.failed_at < changed_at:
+def disable_reason(failures: FailureRun, changed_at: datetime) -> Literal["gone", "failing"] | None:
+    """Return why an endpoint has to be disabled, or None; failures before its last change do not count."""
+    if failures.failed_at < changed_at:
         return None
-    if health.gone:
+    if failures.gone:
         return "gone"
-    since = max(health.failing_since, changed_at)
-    return "failing" if health.failed_at - since >= FAILING else None
+    since = max(failures.failing_since, changed_at)
+    return "failing" if failures.failed_at - since >= DISABLE_AFTER else None

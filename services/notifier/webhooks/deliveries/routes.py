@@ -1,11 +1,11 @@
-"""Routes of deliveries: what was sent to an endpoint, how each attempt went, and sending it once more."""
+"""Routes of deliveries: list deliveries and attempts, request redeliveries."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Annotated, Self
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from contracts.errors import ErrorCode, SaccadeError
@@ -14,16 +14,28 @@ from contracts.limits import PAGE_DEFAULT, PAGE_MAX
 from kit.auth.principal import Reader, Writer
 from kit.http.problems import problem_responses
 from services.notifier.streams.sse import parse_since
-from services.notifier.webhooks.deliveries.delivery import Attempt, Delivery, DeliveryState
-from services.notifier.webhooks.endpoints.routes import EndpointId, desk_of
+from services.notifier.webhooks.deliveries.delivery import DeliveryAttempt, DeliveryState, TrackedDelivery
+from services.notifier.webhooks.deliveries.delivery_service import DeliveryService
+from services.notifier.webhooks.endpoints.routes import EndpointId
 
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"])
 
 _E = ErrorCode
 
 
+async def _service(request: Request) -> DeliveryService:
+    service: DeliveryService | None = request.app.state.delivery_service
+    if service is None:
+        raise SaccadeError(ErrorCode.WEBHOOKS_NOT_CONFIGURED)
+    return service
+
+
+#: Raises WEBHOOKS_NOT_CONFIGURED. The application keeps its ``delivery_service`` in its state.
+Service = Annotated[DeliveryService, Depends(_service)]
+
+
 class DeliveryObject(BaseModel):
-    """One event on its way to one endpoint; `id` is the event's cursor."""
+    """Delivery of one event to one endpoint; `id` is the event's cursor."""
 
     id: str
     event_id: str
@@ -45,7 +57,7 @@ class DeliveryPage(BaseModel):
 
 
 class AttemptObject(BaseModel):
-    """How one attempt went."""
+    """Outcome of one attempt."""
 
     attempt: int
     at: datetime
@@ -65,7 +77,7 @@ class AttemptList(BaseModel):
 
 
 class Redelivery(BaseModel):
-    """What is to be sent once more: one delivery, or all events since."""
+    """Request to send again: one delivery, or all events since."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -82,14 +94,14 @@ class Redelivery(BaseModel):
 
 
 class RedeliveryObject(BaseModel):
-    """What will be sent once more."""
+    """Accepted request to send again."""
 
     webhook_id: str
     delivery_id: str | None
     since: str | None
 
 
-def _shown(delivery: Delivery, epoch: str) -> DeliveryObject:
+def _delivery_object(delivery: TrackedDelivery, epoch: str) -> DeliveryObject:
     return DeliveryObject(
         id=str(Cursor(epoch, delivery.sequence)),
         event_id=delivery.event_id,
@@ -104,7 +116,7 @@ def _shown(delivery: Delivery, epoch: str) -> DeliveryObject:
     )
 
 
-def _attempt(attempt: Attempt) -> AttemptObject:
+def _attempt_object(attempt: DeliveryAttempt) -> AttemptObject:
     return AttemptObject.model_validate(attempt, from_attributes=True)
 
 
@@ -118,22 +130,21 @@ def _cursor(text: str, code: ErrorCode) -> Cursor:
 @router.get(
     "/{webhook_id}/deliveries",
     responses=problem_responses(_E.WEBHOOK_NOT_FOUND, _E.CURSOR_INVALID),
-    summary="List what was sent",
+    summary="List deliveries",
 )
 async def list_deliveries(
     *,
-    request: Request,
     caller: Reader,
+    service: Service,
     webhook_id: EndpointId,
     state: DeliveryState | None = None,
     limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = PAGE_DEFAULT,
     cursor: Annotated[str | None, Query(max_length=100)] = None,
 ) -> DeliveryPage:
-    """List deliveries to an endpoint, newest event first. The id of a job lists those to its own `webhook_url`."""
-    desk = desk_of(request)
+    """Return the deliveries to an endpoint, newest event first; a job's id returns those to its own `webhook_url`."""
     before = _cursor(cursor, ErrorCode.CURSOR_INVALID) if cursor else None
-    found, following = desk.deliveries(caller.tenant, webhook_id, state, limit, before)
-    data = [_shown(one, desk.epoch) for one in found]
+    found, following = service.list_deliveries(caller.tenant, webhook_id, state, limit, before)
+    data = [_delivery_object(delivery, service.epoch) for delivery in found]
     return DeliveryPage(data=data, next_cursor=str(following) if following else None)
 
 
@@ -143,12 +154,12 @@ async def list_deliveries(
     summary="List the attempts of a delivery",
 )
 async def list_attempts(
-    request: Request, caller: Reader, webhook_id: EndpointId, delivery_id: Annotated[str, Path(max_length=100)]
+    caller: Reader, service: Service, webhook_id: EndpointId, delivery_id: Annotated[str, Path(max_length=100)]
 ) -> AttemptList:
-    """List the attempts of a delivery, in order."""
+    """Return the attempts of a delivery, in order."""
     delivery = _cursor(delivery_id, ErrorCode.DELIVERY_NOT_FOUND)
-    found = desk_of(request).attempts(caller.tenant, webhook_id, delivery)
-    return AttemptList(data=[_attempt(one) for one in found])
+    found = service.attempts(caller.tenant, webhook_id, delivery)
+    return AttemptList(data=[_attempt_object(attempt) for attempt in found])
 
 
 @router.post(
@@ -157,15 +168,14 @@ async def list_attempts(
     responses=problem_responses(
         _E.WEBHOOK_NOT_FOUND, _E.WEBHOOK_DISABLED, _E.DELIVERY_NOT_FOUND, _E.CURSOR_INVALID, _E.INVALID_PARAMETER
     ),
-    summary="Send one event, or all since, once more",
+    summary="Send one event, or all since, again",
 )
-async def redeliver(request: Request, caller: Writer, webhook_id: EndpointId, body: Redelivery) -> RedeliveryObject:
-    """Send one event once more, or all that the endpoint takes since a moment. It is stored when this answers."""
-    desk = desk_of(request)
+async def redeliver(caller: Writer, service: Service, webhook_id: EndpointId, body: Redelivery) -> RedeliveryObject:
+    """Send one event again, or all subscribed events since a time. The request is stored when this answers."""
     if body.delivery_id is not None:
         delivery = _cursor(body.delivery_id, ErrorCode.DELIVERY_NOT_FOUND)
-        await desk.redeliver(caller.tenant, webhook_id, delivery, all_since=False)
+        await service.redeliver(caller.tenant, webhook_id, delivery, all_since=False)
     else:
         since = parse_since(body.since or "", datetime.now(UTC))
-        await desk.redeliver(caller.tenant, webhook_id, since, all_since=True)
+        await service.redeliver(caller.tenant, webhook_id, since, all_since=True)
     return RedeliveryObject(webhook_id=webhook_id, delivery_id=body.delivery_id, since=body.since)

@@ -1,1 +1,1 @@
-"""Webhook endpoints."""
+"""Webhook endpoints: their store, secrets, rules and HTTP routes."""

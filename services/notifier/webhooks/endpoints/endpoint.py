@@ -1,4 +1,4 @@
-"""An endpoint: where a tenant's webhooks go, which ones, and how they are signed. No I/O."""
+"""An endpoint: the URL that gets a tenant's webhooks, which ones, and how they are signed. No I/O."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from datetime import datetime
 
 from pydantic import SecretStr
 
-from services.notifier.webhooks.sending.signing import Signing
+from services.notifier.webhooks.signing import Signing
 
 
 @dataclass(frozen=True)
 class EndpointSecret:
-    """A secret "whsec_…" that is signed with, until ``expires_at`` or for ever."""
+    """A signing secret "whsec_…", valid until ``expires_at``; None: it does not expire."""
 
     secret: SecretStr
     expires_at: datetime | None = None
@@ -21,12 +21,12 @@ class EndpointSecret:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One endpoint of a tenant as it is stored; a deleted one stays as a note that it was."""
+    """One endpoint of a tenant as it is stored; a deleted one remains as a tombstone."""
 
     id: str
     tenant: str
     url: str
-    #: Event types and patterns like "job.*"; none means all durable events but those about webhooks.
+    #: Event types and patterns like "job.*"; empty: all durable events but those about webhooks.
     types: tuple[str, ...]
     description: str
     #: The newest first; older ones sign too until they expire.
@@ -34,12 +34,12 @@ class Endpoint:
     signing: Signing
     #: Sent with each request; they may hold secrets.
     headers: Mapping[str, str]
-    #: At most so many requests a second; None: as fast as it answers.
+    #: Maximum requests per second; None: no limit.
     rate_per_s: float | None
-    #: One event of a job after the other, none before the one before it is delivered or given up.
+    #: Strict order for each job: an event waits until the one before it is delivered or has failed for good.
     ordered: bool
     enabled: bool
-    #: Why it is not enabled, when we decided that: "gone" or "failing".
+    #: Why the notifier disabled it: "gone" or "failing".
     disabled_reason: str | None
     #: It gets the events after this sequence.
     since_sequence: int
@@ -47,6 +47,11 @@ class Endpoint:
     updated_at: datetime
     deleted: bool = False
 
-    def takes(self, event_type: str) -> bool:
-        """Tell whether the endpoint asked for events of a type."""
+    @property
+    def active(self) -> bool:
+        """Whether webhooks are sent to it."""
+        return self.enabled and not self.deleted
+
+    def subscribes_to(self, event_type: str) -> bool:
+        """Return whether the endpoint's types include an event type."""
         return not self.types or event_type in self.types or f"{event_type.partition('.')[0]}.*" in self.types

@@ -1,4 +1,4 @@
-"""All endpoints, in memory, as the WEBHOOKS stream has them; changes are conditional publishes to it."""
+"""Store of all endpoints: in memory, read from the WEBHOOKS stream; changes are conditional publishes to it."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ from typing import Any, Final
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
+from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import Message
 from contracts.ids import new_id
 from contracts.streams import LIVE_WEBHOOKS
 from kit.bus.event_store import Conflict, EventStore, StoredEvent
 from kit.bus.tail import EventTail
 from services.notifier.webhooks.endpoints.endpoint import Endpoint, EndpointSecret
-from services.notifier.webhooks.endpoints.secret_encryption import Sealing, UnsealableError
-from services.notifier.webhooks.sending.signing import Signing, new_secret
+from services.notifier.webhooks.endpoints.secret_encryption import DecryptionError, SecretEncryption
+from services.notifier.webhooks.signing import Signing, new_secret
 
 log = logging.getLogger(__name__)
 
 _DEFAULT: Final = "default"
-#: The stream keeps the note of a deletion for so long: deliveries are known for 30 days, attempts end sooner.
-_NOTE_S: Final = 35 * 86_400
+#: Lifetime of a deletion's record: deliveries are listed for 30 days, attempts end sooner.
+_TOMBSTONE_S: Final = 35 * 86_400
 
 
 class _Record(BaseModel):
-    """What stands in the stream: all but the sealed part can be read there."""
+    """An endpoint as it is in the stream: all but the encrypted part is readable there."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -47,95 +48,112 @@ class _Record(BaseModel):
     sealed: str
 
 
-class _SealedSecret(BaseModel):
+class _SecretRecord(BaseModel):
     secret: str
     expires_at: AwareDatetime | None = None
 
 
-class _Sealed(BaseModel):
-    """What is sealed: the URL too, whose path often is a secret."""
+class _EncryptedPart(BaseModel):
+    """The encrypted part of a record: the URL too, whose path is often a secret."""
 
     url: str
     headers: dict[str, str] = {}
-    secrets: tuple[_SealedSecret, ...] = ()
+    secrets: tuple[_SecretRecord, ...] = ()
 
 
-class _SealedDefault(BaseModel):
-    secrets: tuple[_SealedSecret, ...] = Field(min_length=1)
+class _DefaultSecretsRecord(BaseModel):
+    secrets: tuple[_SecretRecord, ...] = Field(min_length=1)
 
 
 @dataclass(frozen=True)
 class DefaultSecrets:
-    """What the webhooks of jobs' own URLs are signed with, the newest first; none where they cannot be opened."""
+    """Signing secrets of jobs' own webhook URLs, the newest first; empty when they cannot be decrypted."""
 
     secrets: tuple[EndpointSecret, ...]
     sequence: int
 
 
 @dataclass(frozen=True)
-class _Known:
+class _StoredEndpoint:
     endpoint: Endpoint
     sequence: int
 
 
-class Endpoints:
-    """The registry. Every notifier has one, and learns of a change wherever it was made."""
+class EndpointStore:
+    """All endpoints. Every notifier has one and follows changes made by any of them."""
 
-    def __init__(self, store: EventStore, sealing: Sealing) -> None:
+    def __init__(self, store: EventStore, encryption: SecretEncryption) -> None:
         """Use the store of the WEBHOOKS stream."""
         self.store = store
-        self._sealing = sealing
-        self._known: dict[str, _Known] = {}
+        self._encryption = encryption
+        self._by_id: dict[str, _StoredEndpoint] = {}
         self._by_tenant: dict[str, dict[str, Endpoint]] = {}
         self._defaults: dict[str, DefaultSecrets] = {}
-        self._told: list[Callable[[Endpoint], None]] = []
+        self._observers: list[Callable[[Endpoint], None]] = []
         self._tail = EventTail(store, self._on_record, live=LIVE_WEBHOOKS, name="endpoints")
-        #: Set when all that was stored at the start is known.
+        #: Set when all that was stored at the start has been read.
         self.caught_up = self._tail.caught_up
 
     async def run(self) -> None:
-        """Follow all changes, for ever.
+        """Follow all changes.
 
         Raises:
-            EpochChanged: the stream was made anew.
+            EpochChanged: the stream was recreated.
         """
         await self._tail.run()
 
-    def on_change(self, told: Callable[[Endpoint], None]) -> None:
-        """Tell of each endpoint that is made, changed or deleted from now on."""
-        self._told.append(told)
+    def on_change(self, observer: Callable[[Endpoint], None]) -> None:
+        """Call ``observer`` with each endpoint that is created, changed or deleted, in the order of registration."""
+        self._observers.append(observer)
 
     def find(self, endpoint_id: str) -> Endpoint | None:
-        """Give an endpoint by its id, whoever's it is; for our own use only."""
-        known = self._known.get(endpoint_id)
+        """Return an endpoint of any tenant by its id, also a deleted one; never for a request."""
+        known = self._by_id.get(endpoint_id)
         return known.endpoint if known else None
 
     def get(self, tenant: str, endpoint_id: str) -> Endpoint | None:
-        """Give a tenant's endpoint; a deleted one says so."""
+        """Return a tenant's endpoint, also a deleted one."""
         return self._by_tenant.get(tenant, {}).get(endpoint_id)
 
+    def active(self, tenant: str, endpoint_id: str) -> Endpoint | None:
+        """Return a tenant's endpoint if webhooks are sent to it."""
+        endpoint = self.get(tenant, endpoint_id)
+        return endpoint if endpoint is not None and endpoint.active else None
+
+    def require(self, tenant: str, endpoint_id: str) -> Endpoint:
+        """Return a tenant's endpoint.
+
+        Raises:
+            SaccadeError: WEBHOOK_NOT_FOUND.
+        """
+        endpoint = self.get(tenant, endpoint_id)
+        if endpoint is None or endpoint.deleted:
+            raise SaccadeError(ErrorCode.WEBHOOK_NOT_FOUND, f"There is no webhook endpoint {endpoint_id[:60]!r}.")
+        return endpoint
+
     def of_tenant(self, tenant: str) -> list[Endpoint]:
-        """List a tenant's endpoints, the oldest first, without the deleted."""
-        return [one for one in self._by_tenant.get(tenant, {}).values() if not one.deleted]
+        """Return a tenant's endpoints, the oldest first, without the deleted."""
+        return [endpoint for endpoint in self._by_tenant.get(tenant, {}).values() if not endpoint.deleted]
 
     def all(self) -> list[Endpoint]:
-        """List all endpoints, deleted ones too."""
-        return [known.endpoint for known in self._known.values()]
+        """Return all endpoints, also deleted ones."""
+        return [known.endpoint for known in self._by_id.values()]
 
     def sequence(self, endpoint_id: str) -> int:
-        """Give the sequence of an endpoint's record, by which a change of it is conditional; 0 for none."""
-        known = self._known.get(endpoint_id)
+        """Return the sequence of an endpoint's record, the condition for changing it; 0 for none."""
+        known = self._by_id.get(endpoint_id)
         return known.sequence if known else 0
 
     async def put(self, endpoint: Endpoint, expected_sequence: int) -> int:
-        """Store an endpoint if nobody changed it since ``expected_sequence``, and give its new sequence.
+        """Store an endpoint if it has not changed since ``expected_sequence``, and return its new sequence.
 
         Raises:
-            Conflict: somebody did.
+            Conflict: it has changed.
             SaccadeError: BUS_UNAVAILABLE.
         """
         subject = _subject(endpoint.tenant, endpoint.id)
-        sealed = _Sealed(url=endpoint.url, headers=dict(endpoint.headers), secrets=tuple(map(_plain, endpoint.secrets)))
+        secrets = tuple(map(_to_record, endpoint.secrets))
+        encrypted = _EncryptedPart(url=endpoint.url, headers=dict(endpoint.headers), secrets=secrets)
         record = _Record(
             id=endpoint.id,
             tenant=endpoint.tenant,
@@ -150,101 +168,102 @@ class Endpoints:
             created_at=endpoint.created_at,
             updated_at=endpoint.updated_at,
             deleted=endpoint.deleted,
-            sealed=self._sealing.seal(sealed.model_dump(mode="json"), subject),
+            sealed=self._encryption.encrypt(encrypted.model_dump(mode="json"), subject),
         )
         body = record.model_dump_json(exclude_defaults=True).encode()
-        # The note that an endpoint was deleted outlasts all that is known of its deliveries, and then goes by itself.
-        headers = {"Nats-TTL": f"{_NOTE_S}s"} if endpoint.deleted else None
+        # The tombstone of a deleted endpoint outlasts all records of its deliveries and then expires by itself.
+        headers = {"Nats-TTL": f"{_TOMBSTONE_S}s"} if endpoint.deleted else None
         message = Message(subject, new_id("evt"), body)
         sequence = await self.store.publish(message, after=expected_sequence, headers=headers)
-        self._learn(endpoint, sequence)
+        self._update(endpoint, sequence)
         return sequence
 
     async def wait_for(self, endpoint_id: str) -> None:
-        """Wait a moment until a change that somebody else made just now is known."""
+        """Wait up to two seconds until an endpoint that another process just created is known."""
         for _ in range(100):
-            if endpoint_id in self._known:
+            if endpoint_id in self._by_id:
                 return
             await asyncio.sleep(0.02)
 
     async def default_secrets(self, tenant: str) -> DefaultSecrets:
-        """Give what a tenant's jobs' own webhook URLs are signed with; it is made when first asked for.
+        """Return the signing secrets of a tenant's jobs' own webhook URLs; created at the first request.
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
         """
         while (known := self._defaults.get(tenant)) is None:
             if stored := await self.store.load(_subject(tenant, _DEFAULT)):
-                self._learn_default(tenant, stored[0])
+                self._update_default(tenant, stored[0])
                 continue
             try:
                 await self.put_default(tenant, (EndpointSecret(SecretStr(new_secret())),), 0)
             except Conflict:
-                log.info("another notifier made the default secret of %s", tenant)
+                log.info("another notifier created the default secret of %s", tenant)
         return known
 
     async def put_default(self, tenant: str, secrets: tuple[EndpointSecret, ...], expected_sequence: int) -> None:
-        """Store what a tenant's jobs' own webhook URLs are signed with, if nobody changed it.
+        """Store the signing secrets of a tenant's jobs' own webhook URLs, if they have not changed.
 
         Raises:
-            Conflict: somebody did.
+            Conflict: they have changed.
             SaccadeError: BUS_UNAVAILABLE.
         """
         subject = _subject(tenant, _DEFAULT)
-        plain = _SealedDefault(secrets=tuple(map(_plain, secrets)))
-        body = self._sealing.seal(plain.model_dump(mode="json"), subject).encode()
+        record = _DefaultSecretsRecord(secrets=tuple(map(_to_record, secrets)))
+        body = self._encryption.encrypt(record.model_dump(mode="json"), subject).encode()
         sequence = await self.store.publish(Message(subject, new_id("evt"), body), after=expected_sequence)
-        self._learn_default(tenant, StoredEvent(sequence, subject, body))
+        self._update_default(tenant, StoredEvent(sequence, subject, body))
 
-    def _learn_default(self, tenant: str, stored: StoredEvent) -> None:
+    def _update_default(self, tenant: str, stored: StoredEvent) -> None:
         if (known := self._defaults.get(tenant)) and stored.sequence <= known.sequence:
             return
         try:
-            sealed = _SealedDefault.model_validate(self._sealing.open(stored.body.decode(), stored.subject))
-        except (ValidationError, UnsealableError, UnicodeDecodeError):
-            log.error("the default secret of %s was sealed with another key, or changed", tenant)  # noqa: TRY400
+            fields = self._encryption.decrypt(stored.body.decode(), stored.subject)
+            record = _DefaultSecretsRecord.model_validate(fields)
+        except (ValidationError, DecryptionError, UnicodeDecodeError):
+            log.error("the default secret of %s was encrypted with another key, or changed", tenant)  # noqa: TRY400
             self._defaults[tenant] = DefaultSecrets((), stored.sequence)
             return
-        self._defaults[tenant] = DefaultSecrets(tuple(map(_secret, sealed.secrets)), stored.sequence)
+        self._defaults[tenant] = DefaultSecrets(tuple(map(_from_record, record.secrets)), stored.sequence)
 
     def _on_record(self, stored: StoredEvent) -> None:
         _, _, tenant, name = stored.subject.split(".")
         if name == _DEFAULT:
-            self._learn_default(tenant, stored)
+            self._update_default(tenant, stored)
         if not name.startswith("whk_"):
             return
         try:
-            endpoint = self._opened(stored, tenant, name)
-        except (ValidationError, UnsealableError) as error:
-            why = error if isinstance(error, UnsealableError) else f"{error.error_count()} fields of it are wrong"
-            log.error("endpoint %s cannot be read and gets nothing: %s", name, why)  # noqa: TRY400 - no secrets in logs
+            endpoint = self._decoded(stored, tenant, name)
+        except (ValidationError, DecryptionError) as error:
+            reason = error if isinstance(error, DecryptionError) else f"{error.error_count()} of its fields are invalid"
+            log.error("endpoint %s cannot be read and gets no webhooks: %s", name, reason)  # noqa: TRY400 - no secrets in logs
             return
-        self._learn(endpoint, stored.sequence)
+        self._update(endpoint, stored.sequence)
 
-    def _opened(self, stored: StoredEvent, tenant: str, name: str) -> Endpoint:
+    def _decoded(self, stored: StoredEvent, tenant: str, name: str) -> Endpoint:
         record = _Record.model_validate_json(stored.body)
-        sealed = _Sealed.model_validate(self._sealing.open(record.sealed, stored.subject))
+        encrypted = _EncryptedPart.model_validate(self._encryption.decrypt(record.sealed, stored.subject))
         plain: dict[str, Any] = {field: getattr(record, field) for field in _Record.model_fields if field != "sealed"}
-        secrets = tuple(map(_secret, sealed.secrets))
-        endpoint = Endpoint(**plain, url=sealed.url, headers=sealed.headers, secrets=secrets)
+        secrets = tuple(map(_from_record, encrypted.secrets))
+        endpoint = Endpoint(**plain, url=encrypted.url, headers=encrypted.headers, secrets=secrets)
         return replace(endpoint, id=name, tenant=tenant)
 
-    def _learn(self, endpoint: Endpoint, sequence: int) -> None:
+    def _update(self, endpoint: Endpoint, sequence: int) -> None:
         if sequence <= self.sequence(endpoint.id):
-            return  # our own change, which comes back by the stream
-        self._known[endpoint.id] = _Known(endpoint, sequence)
+            return  # this process' own change, read back from the stream
+        self._by_id[endpoint.id] = _StoredEndpoint(endpoint, sequence)
         self._by_tenant.setdefault(endpoint.tenant, {})[endpoint.id] = endpoint
-        for told in self._told:
-            told(endpoint)
+        for observer in self._observers:
+            observer(endpoint)
 
 
 def _subject(tenant: str, name: str) -> str:
     return f"saccade.whk.{tenant}.{name}"
 
 
-def _secret(sealed: _SealedSecret) -> EndpointSecret:
-    return EndpointSecret(SecretStr(sealed.secret), sealed.expires_at)
+def _from_record(record: _SecretRecord) -> EndpointSecret:
+    return EndpointSecret(SecretStr(record.secret), record.expires_at)
 
 
-def _plain(secret: EndpointSecret) -> _SealedSecret:
-    return _SealedSecret(secret=secret.secret.get_secret_value(), expires_at=secret.expires_at)
+def _to_record(secret: EndpointSecret) -> _SecretRecord:
+    return _SecretRecord(secret=secret.secret.get_secret_value(), expires_at=secret.expires_at)

@@ -1,12 +1,11 @@
-"""Routes of webhook endpoints."""
+"""Routes of webhook endpoints: create, read, change, rotate secrets, delete."""
 
 from __future__ import annotations
 
-import re
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, field_validator
 
 import contracts.events  # noqa: F401 - registers every event type
@@ -17,38 +16,33 @@ from kit.auth.principal import Reader, Writer
 from kit.bus.idempotency import IdempotencyHeader, key_of
 from kit.http.problems import problem_responses
 from services.notifier.webhooks.endpoints.endpoint import Endpoint, EndpointSecret
-from services.notifier.webhooks.endpoints.endpoint_service import LONGEST_OVERLAP, Desk
-from services.notifier.webhooks.sending.sender import is_reserved_header
-from services.notifier.webhooks.sending.signing import Signing
+from services.notifier.webhooks.endpoints.endpoint_service import MAX_OVERLAP, EndpointService
+from services.notifier.webhooks.endpoints.headers import check_headers
+from services.notifier.webhooks.signing import Signing
 
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"])
 
 _E = ErrorCode
 _DAY_S: Final = 86_400
-_HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
-_HEADER_VALUE: Final = re.compile(r"[\x21-\x7e]([\x20-\x7e]{0,1022}[\x21-\x7e])?")
 _EXAMPLE_ID: Final = "whk_0198c0de-0000-7000-8000-000000000003"
 
 
-def desk_of(request: Request) -> Desk:
-    """Give what the routes work with.
-
-    Raises:
-        SaccadeError: WEBHOOKS_NOT_CONFIGURED.
-    """
-    desk: Desk | None = request.app.state.desk
-    if desk is None:
+async def _service(request: Request) -> EndpointService:
+    service: EndpointService | None = request.app.state.endpoint_service
+    if service is None:
         raise SaccadeError(ErrorCode.WEBHOOKS_NOT_CONFIGURED)
-    return desk
+    return service
 
 
+#: Raises WEBHOOKS_NOT_CONFIGURED. The application keeps its ``endpoint_service`` in its state.
+Service = Annotated[EndpointService, Depends(_service)]
 EndpointId = Annotated[str, Path(max_length=100, examples=[_EXAMPLE_ID])]
 
 
 def subscribable() -> list[str]:
-    """List the event types that an endpoint can ask for."""
-    ours = (name for name, event in EVENT_CLASSES.items() if event.kind == DURABLE)
-    return sorted({*ours, JobProgressed.type})
+    """Return the event types that an endpoint can subscribe to."""
+    durable = (name for name, event in EVENT_CLASSES.items() if event.kind == DURABLE)
+    return sorted({*durable, JobProgressed.type})
 
 
 def _check_types(types: tuple[str, ...]) -> tuple[str, ...]:
@@ -57,28 +51,15 @@ def _check_types(types: tuple[str, ...]) -> tuple[str, ...]:
     for name in types:
         if name not in known:
             raise ValueError(
-                f"{name[:80]!r} is not an event type; GET /asyncapi.json lists them, job.* means all of jobs"
+                f"{name[:80]!r} is not an event type: see GET /asyncapi.json, or write job.* for all events of jobs"
             )
     return tuple(dict.fromkeys(types))
-
-
-def _check_headers(headers: dict[str, str]) -> dict[str, str]:
-    for name, value in headers.items():
-        if not _HEADER_NAME.fullmatch(name):
-            raise ValueError(f"{name[:80]!r} is not the name of a header")
-        if is_reserved_header(name):
-            raise ValueError(f"{name}: this header is ours to set")
-        if not _HEADER_VALUE.fullmatch(value):
-            raise ValueError(f"{name}: a value is 1 to 1024 printable ASCII characters, without spaces at its ends")
-    if len({name.lower() for name in headers}) < len(headers):
-        raise ValueError("a header is there twice")
-    return headers
 
 
 Url = Annotated[str, Field(min_length=1, max_length=2048, examples=["https://example.com/hooks/saccade"])]
 Types = Annotated[
     tuple[str, ...],
-    Field(max_length=50, description="Event types, or `job.*`; none: all events.", examples=[["job.succeeded"]]),
+    Field(max_length=50, description="Event types, or `job.*`; empty: all events.", examples=[["job.succeeded"]]),
 ]
 Description = Annotated[str, Field(max_length=500)]
 Headers = Annotated[
@@ -91,19 +72,19 @@ Rate = Annotated[
         ge=0.01,
         le=1000,
         allow_inf_nan=False,
-        description="At most so many requests a second; null: no limit.",
+        description="Maximum requests per second; null: no limit.",
     ),
 ]
 Ordered = Annotated[
-    StrictBool, Field(description="Strictly one event of a job after the other: the next waits until one is delivered.")
+    StrictBool, Field(description="Strict order: the next event of a job waits until the one before is delivered.")
 ]
 Signatures = Annotated[
-    Signing, Field(description="`v1`: HMAC with the secret; `v1a`: Ed25519, checked by GET /v1/webhooks/keys.")
+    Signing, Field(description="`v1`: HMAC with the secret; `v1a`: Ed25519, verified with GET /v1/webhooks/keys.")
 ]
 
 
 class WebhookChanges(BaseModel):
-    """What is to be changed; what is left out stays."""
+    """Fields of an endpoint to change; omitted fields keep their value."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -124,25 +105,25 @@ class WebhookChanges(BaseModel):
     @field_validator("headers")
     @classmethod
     def _headers(cls, value: dict[str, str]) -> dict[str, str]:
-        return _check_headers(value)
+        return check_headers(value)
 
 
 class NewWebhook(WebhookChanges):
-    """Where webhooks are to go."""
+    """Fields of a new endpoint."""
 
     url: Url
 
 
 class Rotation(BaseModel):
-    """For how long the secrets before the new one are to sign too."""
+    """Overlap of a secret rotation: how long the earlier secrets sign too."""
 
     model_config = ConfigDict(extra="forbid")
 
-    overlap_s: float = Field(strict=True, default=_DAY_S, ge=0, le=LONGEST_OVERLAP.total_seconds(), allow_inf_nan=False)
+    overlap_s: float = Field(strict=True, default=_DAY_S, ge=0, le=MAX_OVERLAP.total_seconds(), allow_inf_nan=False)
 
 
 class WebhookObject(BaseModel):
-    """An endpoint. Its secret is shown when it is made or rotated, and never again."""
+    """An endpoint. Its secret is only shown when it is created or rotated."""
 
     id: str
     url: str
@@ -160,7 +141,7 @@ class WebhookObject(BaseModel):
 
     @classmethod
     def of(cls, endpoint: Endpoint, now: datetime) -> dict[str, Any]:
-        """Write an endpoint's fields."""
+        """Return an endpoint's public fields."""
         plain = {name: getattr(endpoint, name) for name in cls.model_fields if hasattr(endpoint, name)}
         return plain | {
             "header_names": sorted(endpoint.headers),
@@ -169,9 +150,9 @@ class WebhookObject(BaseModel):
 
 
 class WebhookWithSecret(WebhookObject):
-    """An endpoint with the secret that signs from now on."""
+    """An endpoint with its current signing secret."""
 
-    secret: str = Field(description="`whsec_…`: keep it, it is not shown again.")
+    secret: str = Field(description="`whsec_…`: store it, it is not shown again.")
 
 
 class WebhookPage(BaseModel):
@@ -182,14 +163,14 @@ class WebhookPage(BaseModel):
 
 
 class DefaultSecret(BaseModel):
-    """What the webhooks of jobs' own `webhook_url` are signed with."""
+    """Signing secret of the webhooks to jobs' own `webhook_url`."""
 
     secret: str
     previous_secrets_expire_at: list[datetime]
 
 
 class PublicKey(BaseModel):
-    """A key of `v1a` signatures as JSON Web Key, and as Standard Webhooks writes it."""
+    """Public key of `v1a` signatures as JSON Web Key, and in the form of Standard Webhooks."""
 
     kty: Literal["OKP"]
     crv: Literal["Ed25519"]
@@ -206,21 +187,11 @@ class PublicKeys(BaseModel):
     keys: list[PublicKey]
 
 
-class TestAnswer(BaseModel):
-    """What the endpoint answered to an example."""
-
-    delivered: bool
-    status: int | None
-    error: str | None
-    latency_ms: float
-    response_excerpt: str
-
-
 def _expiring(secrets: tuple[EndpointSecret, ...], now: datetime) -> list[datetime]:
-    return [one.expires_at for one in secrets if one.expires_at is not None and one.expires_at > now]
+    return [secret.expires_at for secret in secrets if secret.expires_at is not None and secret.expires_at > now]
 
 
-def _default(secrets: tuple[EndpointSecret, ...], now: datetime) -> DefaultSecret:
+def _default_secret(secrets: tuple[EndpointSecret, ...], now: datetime) -> DefaultSecret:
     newest = secrets[0].secret.get_secret_value()
     return DefaultSecret(secret=newest, previous_secrets_expire_at=_expiring(secrets, now))
 
@@ -230,7 +201,7 @@ def _with_secret(endpoint: Endpoint, now: datetime) -> WebhookWithSecret:
     return WebhookWithSecret.model_validate(WebhookObject.of(endpoint, now) | {"secret": secret})
 
 
-def _shown(endpoint: Endpoint, now: datetime) -> WebhookObject:
+def _endpoint_object(endpoint: Endpoint, now: datetime) -> WebhookObject:
     return WebhookObject.model_validate(WebhookObject.of(endpoint, now))
 
 
@@ -238,69 +209,65 @@ def _shown(endpoint: Endpoint, now: datetime) -> WebhookObject:
     "",
     status_code=201,
     responses=problem_responses(_E.TOO_MANY_WEBHOOKS, _E.IDEMPOTENCY_KEY_REUSED),
-    summary="Make an endpoint",
+    summary="Create an endpoint",
 )
 async def create_webhook(
-    request: Request, response: Response, caller: Writer, body: NewWebhook, idempotency_key: IdempotencyHeader = None
+    response: Response, caller: Writer, service: Service, body: NewWebhook, idempotency_key: IdempotencyHeader = None
 ) -> WebhookWithSecret:
-    """Make an endpoint; it gets what happens from now on. The answer shows its secret, once."""
-    desk = desk_of(request)
+    """Create an endpoint; it gets the events from now on. The answer shows its secret, once."""
     key = key_of(caller.tenant, "POST /v1/webhooks", idempotency_key, body)
-    endpoint = await desk.create(caller.tenant, body.model_dump(), key)
+    endpoint = await service.create(caller.tenant, body.model_dump(), key)
     response.headers["Location"] = f"/v1/webhooks/{endpoint.id}"
     response.headers["Cache-Control"] = "no-store"
-    return _with_secret(endpoint, desk.now())
+    return _with_secret(endpoint, service.now())
 
 
 @router.get("", summary="List your endpoints")
-async def list_webhooks(request: Request, caller: Reader) -> WebhookPage:
-    """List your endpoints, the oldest first."""
-    desk = desk_of(request)
-    return WebhookPage(data=[_shown(one, desk.now()) for one in desk.endpoints_of(caller.tenant)])
+async def list_webhooks(caller: Reader, service: Service) -> WebhookPage:
+    """Return your endpoints, the oldest first."""
+    return WebhookPage(
+        data=[_endpoint_object(endpoint, service.now()) for endpoint in service.list_endpoints(caller.tenant)]
+    )
 
 
 @router.get("/keys", summary="Public keys of v1a signatures")
-async def get_public_keys(request: Request) -> PublicKeys:
-    """Give the public keys that `v1a` signatures are checked with."""
-    return PublicKeys.model_validate(desk_of(request).public_keys())
+async def get_public_keys(service: Service) -> PublicKeys:
+    """Return the public keys that verify `v1a` signatures."""
+    return PublicKeys.model_validate(service.public_keys())
 
 
 @router.get("/default/secret", summary="The secret of jobs' own webhook_url")
-async def get_default_secret(request: Request, response: Response, caller: Writer) -> DefaultSecret:
-    """Give the secret that the webhooks of jobs' own `webhook_url` are signed with."""
+async def get_default_secret(response: Response, caller: Writer, service: Service) -> DefaultSecret:
+    """Return the secret that signs the webhooks to jobs' own `webhook_url`."""
     response.headers["Cache-Control"] = "no-store"
-    desk = desk_of(request)
-    return _default(await desk.default_secrets(caller.tenant), desk.now())
+    return _default_secret(await service.default_secrets(caller.tenant), service.now())
 
 
 @router.post("/default/rotate-secret", responses=problem_responses(_E.WEBHOOK_CHANGED))
 async def rotate_default_secret(
-    request: Request, response: Response, caller: Writer, body: Rotation | None = None
+    response: Response, caller: Writer, service: Service, body: Rotation | None = None
 ) -> DefaultSecret:
-    """Sign the webhooks of jobs' own `webhook_url` with a new secret; with the old one too while `overlap_s` lasts."""
-    desk = desk_of(request)
+    """Create a new secret for the webhooks to jobs' own `webhook_url`; the old one signs too for `overlap_s`."""
     overlap = timedelta(seconds=(body or Rotation()).overlap_s)
     response.headers["Cache-Control"] = "no-store"
-    return _default(await desk.rotate_default(caller.tenant, overlap), desk.now())
+    return _default_secret(await service.rotate_default(caller.tenant, overlap), service.now())
 
 
 @router.get("/{webhook_id}", responses=problem_responses(_E.WEBHOOK_NOT_FOUND), summary="Read an endpoint")
-async def get_webhook(request: Request, caller: Reader, webhook_id: EndpointId) -> WebhookObject:
-    """Read an endpoint."""
-    desk = desk_of(request)
-    return _shown(desk.endpoint(caller.tenant, webhook_id), desk.now())
+async def get_webhook(caller: Reader, service: Service, webhook_id: EndpointId) -> WebhookObject:
+    """Return an endpoint."""
+    return _endpoint_object(service.get(caller.tenant, webhook_id), service.now())
 
 
 @router.patch(
     "/{webhook_id}", responses=problem_responses(_E.WEBHOOK_NOT_FOUND, _E.WEBHOOK_CHANGED), summary="Change an endpoint"
 )
 async def change_webhook(
-    request: Request, caller: Writer, webhook_id: EndpointId, body: WebhookChanges
+    caller: Writer, service: Service, webhook_id: EndpointId, body: WebhookChanges
 ) -> WebhookObject:
-    """Change an endpoint. One that is enabled again gets what happens from then on; redeliver what it missed."""
-    desk = desk_of(request)
+    """Change an endpoint. One that is enabled again gets the events from then on; redeliver the ones it missed."""
     changes = body.model_dump(include=body.model_fields_set)
-    return _shown(await desk.change(caller.tenant, webhook_id, changes), desk.now())
+    return _endpoint_object(await service.change(caller.tenant, webhook_id, changes), service.now())
 
 
 @router.delete(
@@ -309,35 +276,21 @@ async def change_webhook(
     responses=problem_responses(_E.WEBHOOK_NOT_FOUND, _E.WEBHOOK_CHANGED),
     summary="Delete an endpoint",
 )
-async def delete_webhook(request: Request, caller: Writer, webhook_id: EndpointId) -> Response:
-    """Delete an endpoint; what still waits for it is not sent."""
-    await desk_of(request).delete(caller.tenant, webhook_id)
+async def delete_webhook(caller: Writer, service: Service, webhook_id: EndpointId) -> Response:
+    """Delete an endpoint; its pending deliveries are not sent."""
+    await service.delete(caller.tenant, webhook_id)
     return Response(status_code=204)
 
 
 @router.post(
     "/{webhook_id}/rotate-secret",
     responses=problem_responses(_E.WEBHOOK_NOT_FOUND, _E.WEBHOOK_CHANGED),
-    summary="Give an endpoint a new secret",
+    summary="Rotate an endpoint's secret",
 )
 async def rotate_secret(
-    request: Request, response: Response, caller: Writer, webhook_id: EndpointId, body: Rotation | None = None
+    response: Response, caller: Writer, service: Service, webhook_id: EndpointId, body: Rotation | None = None
 ) -> WebhookWithSecret:
-    """Give an endpoint a new secret; requests are signed with the old one too while `overlap_s` lasts."""
-    desk = desk_of(request)
+    """Create a new secret for an endpoint; requests are signed with the old one too for `overlap_s`."""
     overlap = timedelta(seconds=(body or Rotation()).overlap_s)
     response.headers["Cache-Control"] = "no-store"
-    return _with_secret(await desk.rotate(caller.tenant, webhook_id, overlap), desk.now())
-
-
-@router.post("/{webhook_id}/test", responses=problem_responses(_E.WEBHOOK_NOT_FOUND), summary="Send an example now")
-async def test_webhook(request: Request, caller: Writer, webhook_id: EndpointId) -> TestAnswer:
-    """Send an example to the endpoint now, once, and say what it answered."""
-    answer = await desk_of(request).test(caller.tenant, webhook_id)
-    return TestAnswer(
-        delivered=answer.error is None,
-        status=answer.status,
-        error=answer.error,
-        latency_ms=answer.latency_ms,
-        response_excerpt=answer.excerpt,
-    )
+    return _with_secret(await service.rotate(caller.tenant, webhook_id, overlap), service.now())

@@ -1,1 +1,1 @@
-"""Sending: lanes, circuit breaker, signatures, address guard."""
+"""Sending of webhooks: lanes, circuit breakers, attempts and their records."""

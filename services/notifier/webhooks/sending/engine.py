@@ -1,124 +1,128 @@
-"""Sends what waits in the view: one notifier at a time, each receiver in a lane of its own, every attempt recorded.
+"""Sending engine: one notifier at a time sends what is pending, one lane per receiver, and records each attempt.
 
-An attempt counts when its record is stored in DELIVERIES; a process that dies before it makes the attempt again, so
-everything is delivered at least once. Retries, ends and disabled endpoints follow from the records alone.
+An attempt counts when its record is stored in DELIVERIES; a process that dies before that repeats the attempt, so every
+event is delivered at least once. Retries, final states and disabled endpoints follow from the records alone.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import random
 import sqlite3
 from collections import deque
 from collections.abc import Callable
-from datetime import datetime, timedelta
-from typing import Any, Final
+from datetime import datetime
+from typing import Final
+
+from nats.aio.client import Client
 
 from contracts.errors import SaccadeError
-from contracts.events.base import Message, decode, encode
-from contracts.events.delivery import WebhookDelivered, WebhookFailed
-from contracts.ids import new_id
-from contracts.streams import WEBHOOKS
-from kit.bus.event_store import EventStore
+from contracts.events.base import Message, decode
 from kit.bus.lease import Lease
 from kit.tasks import end, first_of
-from services.notifier.metrics import Metrics
+from services.notifier.metrics import NotifierMetrics
 from services.notifier.streams.sse import ENDS
-from services.notifier.webhooks.deliveries.delivery import Delivery, DeliveryState
-from services.notifier.webhooks.deliveries.delivery_projector import POSITION, Ledger
-from services.notifier.webhooks.deliveries.planner import Subject, lane_of_url, origin_of, takers_of_progress
-from services.notifier.webhooks.deliveries.recent_events import Newest
-from services.notifier.webhooks.deliveries.retry_schedule import LONGEST_S, is_alive, next_attempt_s
+from services.notifier.webhooks.deliveries.delivery import DeliveryState, TrackedDelivery
+from services.notifier.webhooks.deliveries.delivery_projector import DeliveryProjector
+from services.notifier.webhooks.deliveries.planned_position import PlannedPosition
+from services.notifier.webhooks.deliveries.planner import EventSubject, lane_of_url, origin_of, progress_endpoints
+from services.notifier.webhooks.deliveries.recent_events import RecentEvents
+from services.notifier.webhooks.deliveries.retry_schedule import MAX_DELAY_S, is_responsive
 from services.notifier.webhooks.endpoints.endpoint import Endpoint
-from services.notifier.webhooks.endpoints.endpoint_disabler import Disabling
-from services.notifier.webhooks.endpoints.endpoint_store import Endpoints
-from services.notifier.webhooks.sending.lanes import CONCURRENCY, IN_MEMORY, Key, Lane, Lanes, Waiting
-from services.notifier.webhooks.sending.progress_relay import ProgressRelay, Towards
-from services.notifier.webhooks.sending.receiver import Receiver, Receivers
-from services.notifier.webhooks.sending.sender import Answer, Sender
+from services.notifier.webhooks.endpoints.endpoint_store import EndpointStore
+from services.notifier.webhooks.sending.attempt_record import attempt_record
+from services.notifier.webhooks.sending.endpoint_disabler import EndpointDisabler
+from services.notifier.webhooks.sending.lanes import CONCURRENCY, IN_MEMORY, Key, Lane, Lanes, QueuedDelivery
+from services.notifier.webhooks.sending.progress_relay import ProgressRelay, ProgressTarget
+from services.notifier.webhooks.sending.receiver import WebhookReceiver, WebhookReceivers
+from services.notifier.webhooks.sending.sender import Sender, SendResult
 
 log = logging.getLogger(__name__)
 
-#: A lane is looked at again after at most this long, whatever the clock does.
-_LOOK_S: Final = 1.0
+#: Maximum wait before due lanes are checked again, in case the clock was changed.
+_CHECK_S: Final = 1.0
 _POSITION_S: Final = 1.0
-#: The position that is written is this old: by then every process has heard of the endpoints that were made before.
+#: Age of the stored position: by then every process knows the endpoints that were created before it.
 _SETTLED_S: Final = 30.0
 _RETRY_S: Final = 1.0
-#: What nobody foresaw is not tried again at once.
+#: Pause of a lane after an unexpected error.
 _PAUSE_S: Final = 60.0
-_LIMITS: Final = frozenset({429, 503})
+#: Lanes that are checked before other tasks run.
+_BATCH_LANES: Final = 20
+_RATE_LIMITED: Final = frozenset({429, 503})
 
 
-class Engine:
-    """The sending side. All notifiers run one; the holder of the lease sends."""
+class SendingEngine:
+    """Queue and sender of webhooks. Every notifier runs one; the holder of the lease sends."""
 
     def __init__(
         self,
-        events: EventStore,
-        ledger: Ledger,
+        client: Client,
+        projector: DeliveryProjector,
         *,
-        endpoints: Endpoints,
-        newest: Newest,
+        endpoints: EndpointStore,
+        recent_events: RecentEvents,
         sender: Sender,
-        receivers: Receivers,
-        metrics: Metrics,
+        receivers: WebhookReceivers,
+        disabler: EndpointDisabler,
+        metrics: NotifierMetrics,
         now: Callable[[], datetime],
     ) -> None:
-        """Send what ``ledger`` plans."""
+        """Send the pending deliveries of ``projector``."""
         self._metrics = metrics
-        self._ledger = ledger
+        self._projector = projector
         self._endpoints = endpoints
-        self._newest = newest
+        self._recent_events = recent_events
         self._sender = sender
         self._receivers = receivers
+        self._disabler = disabler
         self._now = now
-        self._positions = EventStore(events.client, WEBHOOKS.name)
-        self._lease = Lease(events.client, "webhooks")
-        self._disabling = Disabling(events, ledger, endpoints, now)
+        self._position = PlannedPosition(client)
+        self._lease = Lease(client, "webhooks")
         self._progress = ProgressRelay(self._send_progress)
         self._lanes = Lanes()
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         self._attempts: set[asyncio.Task[None]] = set()
         self._active = False
         self._stopping = False
-        ledger.on_pending = self._on_pending
-        ledger.on_endpoint = self._on_endpoint
 
     @property
     def active(self) -> bool:
-        """Tell whether this is the engine that sends."""
+        """Whether this engine is the one that sends."""
         return self._active
 
     @property
     def attempting(self) -> int:
-        """Count the attempts that are out."""
+        """Number of attempts in flight."""
         return len(self._attempts)
 
     def lanes(self) -> list[Lane]:
-        """List the lanes that have something to do or to remember."""
+        """Return the lanes with deliveries or state."""
         return self._lanes.all()
 
-    def wake(self) -> None:
-        """Look at the clock: it may have jumped."""
-        self._news.set()
+    def recheck(self) -> None:
+        """Check due lanes now: the clock may have been changed."""
+        self._changed.set()
 
     async def run(self) -> None:
-        """Send whenever the lease is held, for ever."""
+        """Send whenever the lease is held.
+
+        Raises:
+            sqlite3.Error: the projection cannot be read or written.
+        """
         try:
             while True:
                 await self._lease.acquire()
                 try:
-                    await first_of(self._lease.keep(), self._act(), self._tell_position())
+                    await first_of(self._lease.keep(), self._send_due(), self._save_position())
                 except SaccadeError as error:
                     log.warning("webhooks: %s", error)
                     await asyncio.sleep(_RETRY_S)
                 except sqlite3.Error:
                     raise
-                except Exception:  # streams go on, whatever becomes of webhooks
-                    log.exception("webhooks: sending begins again")
+                except Exception:  # event streams must continue, whatever happens to webhooks
+                    log.exception("webhooks: sending is restarted")
                     await asyncio.sleep(_RETRY_S)
                 finally:
                     self._active = False
@@ -127,48 +131,48 @@ class Engine:
             await end(*self._attempts, *self._progress.tasks())
 
     async def stop(self, grace_s: float) -> None:
-        """Begin no attempt any more, and let those that are out come to their end for a moment."""
+        """Start no further attempt and wait up to ``grace_s`` for those in flight."""
         self._stopping = True
         if self._attempts:
             await asyncio.wait(self._attempts, timeout=grace_s)
 
     def on_progress(self, subject: str, body: bytes) -> None:
-        """Take a job's progress."""
-        if not self._active or self._stopping or (about := Subject.of(subject)) is None:
+        """Relay a job's progress."""
+        if not self._active or self._stopping or (about := EventSubject.of(subject)) is None:
             return
-        for endpoint in takers_of_progress(about, self._endpoints.of_tenant(about.tenant)):
-            self._progress.offer(Towards(about.tenant, endpoint.id, endpoint.id), about.subject_id, body)
-        if url := self._ledger.job_url(about.subject_id, about.tenant):
+        for endpoint in progress_endpoints(about, self._endpoints.of_tenant(about.tenant)):
+            self._progress.offer(ProgressTarget(about.tenant, endpoint.id, endpoint.id), about.subject_id, body)
+        if url := self._projector.receivers.active_job_url(about.subject_id, about.tenant):
             lane = lane_of_url(about.tenant, origin_of(url))
-            self._progress.offer(Towards(about.tenant, about.subject_id, lane), about.subject_id, body)
+            self._progress.offer(ProgressTarget(about.tenant, about.subject_id, lane), about.subject_id, body)
 
-    # -- what waits
+    # -- queue
 
-    def _on_pending(self, delivery: Delivery) -> None:
+    def enqueue(self, delivery: TrackedDelivery) -> None:
+        """Put a delivery that became pending into its lane."""
         if delivery.event_type in ENDS:
-            self._progress.ended(delivery.event_subject)
-        if self._active:
-            self._offer(delivery)
-
-    def _on_endpoint(self, endpoint: Endpoint) -> None:
-        if lane := self._lanes.get(endpoint.id):
-            lane.renew()
-            self._wake(lane.name)
-
-    def _offer(self, delivery: Delivery) -> None:
+            self._progress.discard(delivery.event_subject)
+        if not self._active:
+            return
         lane = self._lane(delivery.lane)
         if lane.ordered:
-            head = self._ledger.deliveries.head(delivery.endpoint_id, delivery.event_subject)
+            head = self._projector.deliveries.head(delivery.endpoint_id, delivery.event_subject)
             if head is not None and head.sequence < delivery.sequence:
-                return  # it comes after what waits before it
+                return  # it is queued once the one before it is done
         lane.offer(delivery)
         self._wake(lane.name)
 
+    def on_endpoint(self, endpoint: Endpoint) -> None:
+        """Reset the lane of an endpoint that was changed."""
+        if lane := self._lanes.get(endpoint.id):
+            lane.reset()
+            self._wake(lane.name)
+
     def _lane(self, name: str) -> Lane:
-        """Give a lane as its endpoint wants it now."""
+        """Return a lane with the current settings of its endpoint."""
         lane = self._lanes.lane(name)
         if name.startswith("whk_"):
-            endpoint = self._ledger.endpoints.get(name)
+            endpoint = self._endpoints.find(name)
             ordered = endpoint is not None and endpoint.ordered
             if ordered != lane.ordered:
                 lane.ordered = ordered
@@ -178,196 +182,165 @@ class Engine:
 
     def _load(self, lane: Lane) -> None:
         limit = IN_MEMORY + CONCURRENCY
-        view = self._ledger.deliveries
-        found = view.heads(lane.name, limit) if lane.ordered else view.due(lane.name, limit)
+        deliveries = self._projector.deliveries
+        found = deliveries.heads(lane.name, limit) if lane.ordered else deliveries.due(lane.name, limit)
         lane.load(found, more=len(found) == limit)
 
     def _wake(self, name: str) -> None:
         self._lanes.wake(name, self._now_s())
-        self._news.set()
+        self._changed.set()
 
     def _now_s(self) -> float:
         return self._now().timestamp()
 
     # -- sending
 
-    async def _act(self) -> None:
-        """Send, as long as the lease is held."""
-        await self._ledger.current()
-        await self._disabling.judge_all()
-        log.info("webhooks are sent from here", extra={"waiting": self._ledger.deliveries.count_pending()})
+    async def _send_due(self) -> None:
+        """Start due attempts as long as the lease is held."""
+        await self._projector.wait_until_current()
+        await self._disabler.check_all()
+        log.info("this notifier sends webhooks now", extra={"waiting": self._projector.deliveries.count_pending()})
         self._active = True
         for lane in self._lanes.all():
-            lane.renew()
-        for name in {*self._ledger.deliveries.lanes(), *(lane.name for lane in self._lanes.all())}:
+            lane.reset()
+        known = {lane.name for lane in self._lanes.all()}
+        for name in {*self._projector.deliveries.lanes_with_pending(), *known}:
             self._wake(name)
         while not self._stopping:
-            self._news.clear()
-            looked = 0
+            self._changed.clear()
+            checked = 0
             while self._lease.held and (due := self._lanes.due(self._now_s())):
-                self._pump(self._lane(due.name))
-                if (looked := looked + 1) % 20 == 0:
-                    await asyncio.sleep(0)  # others have a turn: streams before all
-            wait_s = max(0.0, min(self._lanes.next_at() - self._now_s(), _LOOK_S))
+                self._start_attempts(self._lane(due.name))
+                if (checked := checked + 1) % _BATCH_LANES == 0:
+                    await asyncio.sleep(0)  # let other tasks run, event streams above all
+            wait_s = max(0.0, min(self._lanes.next_at() - self._now_s(), _CHECK_S))
             try:
                 async with asyncio.timeout(wait_s):
-                    await self._news.wait()
+                    await self._changed.wait()
             except TimeoutError:
                 continue
-        await asyncio.Event().wait()  # the lease is kept until what is out has come to its end
+        await asyncio.Event().wait()  # hold the lease until the attempts in flight have ended
 
-    def _pump(self, lane: Lane) -> None:
+    def _start_attempts(self, lane: Lane) -> None:
         now = self._now_s()
         while not self._stopping and (taken := self._lanes.take(lane, now, self._load)):
             task = asyncio.ensure_future(self._attempt(lane, *taken))
             self._attempts.add(task)
             task.add_done_callback(self._attempts.discard)
-        self._lanes.plan_look(lane, now)
+        self._lanes.schedule(lane, now)
 
-    async def _attempt(self, lane: Lane, waiting: Waiting, slow: bool) -> None:
-        """Make one attempt and see to what comes after it."""
-        spent_ms = None
+    async def _attempt(self, lane: Lane, queued: QueuedDelivery, slow: bool) -> None:
+        """Make one attempt and queue what follows from it."""
+        latency_ms = None
         try:
-            spent_ms = await self._try(lane, waiting.key)
-        except (SaccadeError, sqlite3.Error) as error:  # a view that cannot be written is begun anew by its writer
+            latency_ms = await self._send(lane, queued.key)
+        except (SaccadeError, sqlite3.Error) as error:  # the projector replaces a file that cannot be written
             log.warning("webhooks: %s", error)
             await asyncio.sleep(_RETRY_S)
-        except Exception:  # one delivery that cannot be made must not stop the others
-            log.exception("delivery %s of event %d", waiting.endpoint_id, waiting.sequence)
+        except Exception:  # a delivery that cannot be sent must not stop the others
+            log.exception("delivery %s of event %d", queued.endpoint_id, queued.sequence)
             self._pause(lane)
         finally:
-            lane.finish(waiting.key, latency_ms=spent_ms)
+            lane.finish(queued.key, latency_ms=latency_ms)
             self._lanes.release(slow=slow)
-            self._look_after(lane, waiting)
+            self._requeue(lane, queued)
 
-    def _look_after(self, lane: Lane, waiting: Waiting) -> None:
-        """Offer what an attempt left to do: itself once more, or what waited behind it."""
-        view = self._ledger.deliveries
+    def _requeue(self, lane: Lane, queued: QueuedDelivery) -> None:
+        """Queue a delivery that is still pending, or the one that was waiting behind it."""
+        deliveries = self._projector.deliveries
         try:
-            delivery = view.delivery(*waiting.key)
+            delivery = deliveries.delivery(*queued.key)
             if delivery is not None and delivery.state is DeliveryState.PENDING:
                 lane.offer(delivery)
-            if lane.ordered and (head := view.head(waiting.endpoint_id, waiting.subject)):
+            if lane.ordered and (head := deliveries.head(queued.endpoint_id, queued.subject)):
                 lane.offer(head)
         except sqlite3.Error:
             lane.clear()
         self._wake(lane.name)
 
-    async def _try(self, lane: Lane, key: Key) -> float | None:
-        """Make one attempt and store its record; give how long sending took, None when nothing was sent.
+    async def _send(self, lane: Lane, key: Key) -> float | None:
+        """Make one attempt and store its record; return how long sending took in ms, None when nothing was sent.
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE, before anything was sent.
         """
-        view, loop = self._ledger.deliveries, asyncio.get_running_loop()
-        delivery = view.delivery(*key)
+        deliveries, loop = self._projector.deliveries, asyncio.get_running_loop()
+        delivery = deliveries.delivery(*key)
         if delivery is None or delivery.state is not DeliveryState.PENDING:
             return None
-        if delivery.endpoint_id.startswith("whk_") and delivery.endpoint_id not in self._ledger.endpoints:
-            self._pause(lane)  # its record cannot be read: with the right key it can
+        if delivery.endpoint_id.startswith("whk_") and self._endpoints.find(delivery.endpoint_id) is None:
+            self._pause(lane)  # its record cannot be decrypted with the current key
             return None
         receiver = await self._receivers.find(delivery.tenant, delivery.endpoint_id)
-        body = await self._newest.body(delivery.sequence) if receiver else None
+        body = await self._recent_events.read_body(delivery.sequence) if receiver else None
         if receiver is None or body is None or f'"id":"{delivery.event_id}"'.encode() not in body:
-            view.cancel(*key)  # nobody wants it any more, or the stream has another event in its place, or none
+            deliveries.cancel(*key)  # the receiver is no longer active, or the stream no longer has the event
             return None
-        began = loop.time()
-        answer = await self._sender.send(self._receivers.write(receiver, delivery, body, delivery.attempts + 1))
-        spent_ms = (loop.time() - began) * 1000
-        self._note(lane, answer)
-        self._metrics.webhook_attempts.labels(answer.error or "delivered").inc()
-        await self._record(receiver, delivery, answer)
-        return spent_ms
+        started = loop.time()
+        request = self._receivers.delivery_request(receiver, delivery, body, delivery.attempts + 1)
+        result = await self._sender.send(request)
+        latency_ms = (loop.time() - started) * 1000
+        self._update_breaker(lane, result)
+        self._metrics.webhook_attempts.labels(result.error or "delivered").inc()
+        await self._record(receiver, delivery, result)
+        return latency_ms
 
     def _pause(self, lane: Lane) -> None:
         lane.breaker.pause(self._now_s() + _PAUSE_S)
 
-    def _note(self, lane: Lane, answer: Answer) -> None:
+    def _update_breaker(self, lane: Lane, result: SendResult) -> None:
         now = self._now_s()
-        if is_alive(answer.status):
+        if is_responsive(result.status):
             lane.breaker.succeeded()
         else:
             lane.breaker.failed(now)
-        if answer.retry_after_s and answer.status in _LIMITS:
-            lane.breaker.pause(now + min(answer.retry_after_s, LONGEST_S))
+        if result.retry_after_s and result.status in _RATE_LIMITED:
+            lane.breaker.pause(now + min(result.retry_after_s, MAX_DELAY_S))
 
-    async def _record(self, receiver: Receiver, delivery: Delivery, answer: Answer) -> None:
-        """Store how an attempt went, however long that takes, and see it in the view."""
-        now, attempt = self._now(), delivery.attempts + 1
-        fields: dict[str, Any] = {
-            "endpoint_id": delivery.endpoint_id,
-            "event_id": delivery.event_id,
-            "event_type": delivery.event_type,
-            "event_subject": delivery.event_subject,
-            "sequence": delivery.sequence,
-            "attempt": attempt,
-            "status": answer.status,
-            "latency_ms": answer.latency_ms,
-            "response_excerpt": answer.excerpt,
-            "url_origin": origin_of(receiver.url),
-        }
-        data: WebhookDelivered | WebhookFailed
-        if answer.error is None:
-            data = WebhookDelivered(**fields)
-        else:
-            wait_s = next_attempt_s(
-                attempt - delivery.scheduled_from,
-                status=answer.status,
-                error=answer.error,
-                retry_after_s=answer.retry_after_s,
-                chance=random.random(),  # noqa: S311 - spreads retries, keeps no secret
-            )
-            next_attempt_at = None if wait_s is None else now + timedelta(seconds=wait_s)
-            data = WebhookFailed(**fields, error=answer.error, next_attempt_at=next_attempt_at)
-        message = encode(
-            data,
-            tenant=delivery.tenant,
-            subject_id=delivery.endpoint_id,
-            source="/notifier",
-            event_id=f"{delivery.endpoint_id}.{delivery.event_id}.{attempt}",
-            time=now,
-        )
-        await self._ledger.seen(await self._store(message))
-        if answer.error is not None and receiver.endpoint is not None:
-            await self._disabling.judge(receiver.endpoint.tenant, receiver.endpoint.id)
+    async def _record(self, receiver: WebhookReceiver, delivery: TrackedDelivery, result: SendResult) -> None:
+        """Store the record of an attempt, however long that takes, and wait until it is projected."""
+        chance = random.random()  # noqa: S311 - spreads retries, not a secret
+        record = attempt_record(delivery, receiver.url, result, self._now(), chance)
+        await self._projector.wait_for_record(await self._store(record))
+        if result.error is not None and receiver.endpoint is not None:
+            await self._disabler.check(receiver.endpoint.tenant, receiver.endpoint.id)
 
-    async def _store(self, message: Message) -> int:
+    async def _store(self, record: Message) -> int:
         while True:
             try:
-                return await self._ledger.records.publish(message)
+                return await self._projector.records.publish(record)
             except SaccadeError as error:
                 log.warning("webhooks: an attempt is not recorded yet: %s", error)
                 await asyncio.sleep(_RETRY_S)
 
-    async def _send_progress(self, towards: Towards, body: bytes) -> None:
-        """Send progress once, unless its receiver is in trouble."""
-        lane = self._lanes.get(towards.lane)
+    async def _send_progress(self, target: ProgressTarget, body: bytes) -> None:
+        """Send progress once, unless its receiver is slow or failing."""
+        lane = self._lanes.get(target.lane)
         if not self._active or (lane is not None and lane.slow):
             return
         try:
-            if receiver := await self._receivers.find(towards.tenant, towards.receiver_id):
-                await self._sender.send(self._receivers.sign(receiver, decode(body).id, body))
+            if receiver := await self._receivers.find(target.tenant, target.receiver_id):
+                await self._sender.send(self._receivers.signed_request(receiver, decode(body).id, body))
         except (SaccadeError, ValueError) as error:
             log.warning("progress is not sent: %s", error)
 
-    # -- the position
+    # -- position
 
-    async def _tell_position(self) -> None:
-        """Write how far all is planned and recorded, as it was a moment ago, when that has changed."""
+    async def _save_position(self) -> None:
+        """Store the position as it was ``_SETTLED_S`` ago, up to which all is planned and recorded, when it changes."""
         loop = asyncio.get_running_loop()
         reached: deque[tuple[float, int]] = deque()
-        written = -1
+        saved = -1
         while True:
             await asyncio.sleep(_POSITION_S)
-            self._metrics.webhooks_waiting.set(self._ledger.deliveries.count_pending())
+            self._metrics.webhooks_waiting.set(self._projector.deliveries.count_pending())
             if not self._active:
                 continue
-            reached.append((loop.time(), self._ledger.deliveries.complete_to()))
+            reached.append((loop.time(), self._projector.deliveries.complete_to()))
             position = -1
             while reached and reached[0][0] <= loop.time() - _SETTLED_S:
                 position = reached.popleft()[1]
-            if position < 0 or position == written:
+            if position < 0 or position == saved:
                 continue
-            body = json.dumps({"epoch": self._ledger.file.events_epoch, "sequence": position}).encode()
-            await self._positions.publish(Message(subject=POSITION, id=new_id("evt"), body=body))
-            written = position
+            await self._position.save(self._projector.file.events_epoch, position)
+            saved = position

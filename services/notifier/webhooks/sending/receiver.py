@@ -1,4 +1,4 @@
-"""Where a delivery goes and what is sent there: an endpoint, or the URL that a job named, and the signed bytes."""
+"""Receivers of webhooks: an endpoint, or the URL that a job named, and the signed requests to it."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from services.notifier.webhooks.deliveries.delivery import Planned
-from services.notifier.webhooks.deliveries.delivery_projector import Ledger
+from services.notifier.webhooks.deliveries.delivery import PlannedDelivery
 from services.notifier.webhooks.deliveries.planner import lane_of_url, origin_of
+from services.notifier.webhooks.deliveries.receiver_tables import ReceiverTables
 from services.notifier.webhooks.endpoints.endpoint import Endpoint, EndpointSecret
-from services.notifier.webhooks.endpoints.endpoint_store import Endpoints
-from services.notifier.webhooks.endpoints.secret_encryption import UnsealableError
-from services.notifier.webhooks.sending.sender import Outgoing
-from services.notifier.webhooks.sending.signing import Signer, Signing
+from services.notifier.webhooks.endpoints.endpoint_store import EndpointStore
+from services.notifier.webhooks.endpoints.secret_encryption import DecryptionError
+from services.notifier.webhooks.sending.sender import WebhookRequest
+from services.notifier.webhooks.signing import Signer, Signing
 
 
 @dataclass(frozen=True)
-class Receiver:
-    """Who is sent to: ``endpoint`` is None for the URL that a job named."""
+class WebhookReceiver:
+    """Destination of requests; ``endpoint`` is None for the URL that a job named."""
 
     id: str
     lane: str
@@ -29,49 +29,56 @@ class Receiver:
     endpoint: Endpoint | None
 
 
-class Receivers:
-    """Finds receivers and writes what is sent to them."""
+class WebhookReceivers:
+    """Finds receivers and builds the requests to them."""
 
     def __init__(
-        self, ledger: Ledger, endpoints: Endpoints, signer: Signer, epoch: str, now: Callable[[], datetime]
+        self,
+        receivers: ReceiverTables,
+        endpoints: EndpointStore,
+        signer: Signer,
+        epoch: str,
+        now: Callable[[], datetime],
     ) -> None:
-        """Sign with ``signer``; ``epoch`` is that of the cursors that are sent."""
-        self._ledger = ledger
+        """Sign with ``signer``; ``epoch`` is that of the cursors in requests."""
+        self._receivers = receivers
         self._endpoints = endpoints
         self._signer = signer
         self._epoch = epoch
         self._now = now
 
-    async def find(self, tenant: str, receiver_id: str) -> Receiver | None:
-        """Give a receiver; None when nothing is sent to it any more.
+    async def find(self, tenant: str, receiver_id: str) -> WebhookReceiver | None:
+        """Return a receiver by the id of its endpoint or job; None when nothing is sent to it any more.
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
-            UnsealableError: what would sign was sealed with another key.
+            DecryptionError: its signing secret was encrypted with another key.
         """
         if receiver_id.startswith("whk_"):
-            endpoint = self._ledger.active(tenant, receiver_id)
-            return self.of(endpoint) if endpoint else None
-        if (url := self._ledger.job_url(receiver_id, tenant)) is None:
+            endpoint = self._endpoints.active(tenant, receiver_id)
+            return self.of_endpoint(endpoint) if endpoint else None
+        if (url := self._receivers.active_job_url(receiver_id, tenant)) is None:
             return None
         if not (secrets := (await self._endpoints.default_secrets(tenant)).secrets):
-            raise UnsealableError(f"the default secret of {tenant} was sealed with another key, or changed")
+            raise DecryptionError(f"the default secret of {tenant} was encrypted with another key, or changed")
         lane = lane_of_url(tenant, origin_of(url))
-        return Receiver(receiver_id, lane, url, secrets, "v1", {}, None)
+        return WebhookReceiver(receiver_id, lane, url, secrets, "v1", {}, None)
 
-    def of(self, endpoint: Endpoint) -> Receiver:
-        """Describe an endpoint as a receiver."""
-        return Receiver(
+    def of_endpoint(self, endpoint: Endpoint) -> WebhookReceiver:
+        """Return an endpoint as a receiver."""
+        return WebhookReceiver(
             endpoint.id, endpoint.id, endpoint.url, endpoint.secrets, endpoint.signing, endpoint.headers, endpoint
         )
 
-    def sign(self, receiver: Receiver, event_id: str, body: bytes) -> Outgoing:
-        """Write what an attempt sends: the event's own bytes, signed for this second."""
+    def signed_request(self, receiver: WebhookReceiver, event_id: str, body: bytes) -> WebhookRequest:
+        """Return a request with the event's own bytes, signed for the current second."""
         signed = self._signer.headers(event_id, body, receiver.secrets, receiver.signing, self._now())
-        return Outgoing(receiver.url, {**receiver.headers, **signed}, body)
+        return WebhookRequest(receiver.url, {**receiver.headers, **signed}, body)
 
-    def write(self, receiver: Receiver, delivery: Planned, body: bytes, attempt: int) -> Outgoing:
-        """Write what an attempt to deliver a stored event sends: also where it stands in the stream."""
-        outgoing = self.sign(receiver, delivery.event_id, body)
-        ours = {"saccade-cursor": f"{self._epoch}.{delivery.sequence}", "saccade-attempt": str(attempt)}
-        return Outgoing(outgoing.url, {**outgoing.headers, **ours}, body)
+    def delivery_request(
+        self, receiver: WebhookReceiver, delivery: PlannedDelivery, body: bytes, attempt: int
+    ) -> WebhookRequest:
+        """Return the signed request of one attempt, with the event's cursor and the attempt's number."""
+        request = self.signed_request(receiver, delivery.event_id, body)
+        position = {"saccade-cursor": f"{self._epoch}.{delivery.sequence}", "saccade-attempt": str(attempt)}
+        return WebhookRequest(request.url, {**request.headers, **position}, body)

@@ -1,6 +1,6 @@
-"""Makes one attempt to deliver: a signed POST to where its guard lets it go, within limits that a receiver cannot move.
+"""Sender of webhooks: one attempt is one signed POST to an allowed address, within limits a receiver cannot change.
 
-What a receiver does wrong is an answer like any other; nothing here retries on a schedule or remembers.
+A receiver's error is a result like any other; retries and state are the engine's.
 """
 
 from __future__ import annotations
@@ -22,40 +22,35 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from contracts.events.delivery import AttemptError
 from contracts.limits import KIB
-from services.notifier.webhooks.sending.address_guard import AddressGuard, AddressRefusedError, target_of
-from services.notifier.webhooks.sending.metered_socket import (
+from services.notifier.webhooks.endpoints.headers import FRAMING_HEADERS
+from services.notifier.webhooks.network.address_guard import AddressGuard, AddressRefusedError, parse_webhook_url
+from services.notifier.webhooks.network.metered_socket import (
     MeteredResponse,
     ReceivedTooMuchError,
     guarded_socket_factory,
 )
-from services.notifier.webhooks.sending.name_lookup import GuardedResolver, Lookup, SystemLookup
+from services.notifier.webhooks.network.name_lookup import GuardedResolver, Lookup, SystemLookup
 
-#: Of an answer no more than this is read, and no longer: its status says it all.
-ANSWER_BYTES: Final = 64 * KIB
-ANSWER_BODY_S: Final = 2.0
+#: Maximum size and time of reading an answer's body: its status is what matters.
+RESPONSE_BYTES: Final = 64 * KIB
+RESPONSE_BODY_S: Final = 2.0
 EXCERPT_BYTES: Final = 1 * KIB
-#: Names are looked up again after this; until then a name stays with the addresses that were judged.
-_NAMES_S: Final = 10
+#: Names are resolved again after this; until then a name keeps the addresses that were checked.
+_DNS_CACHE_S: Final = 10
 _IDLE_S: Final = 15.0
-#: Headers that frame the request or say who we are: nobody else's value of them is sent.
-_FRAMING: Final = frozenset({
-    "accept-encoding", "connection", "content-encoding", "content-length", "content-type", "expect", "host",
-    "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "user-agent",
-})  # fmt: skip
-_RESERVED_PREFIXES: Final = ("webhook-", "saccade-", "proxy-")
-_OURS: Final = {
-    "Accept-Encoding": "identity",  # nothing is unpacked here, so nothing can be a bomb
+_SENDER_HEADERS: Final = {
+    "Accept-Encoding": "identity",  # nothing is decompressed, so there is no decompression bomb
     "Content-Type": "application/json",
     "User-Agent": "Saccade-Webhooks/1",
 }
 _SECONDS: Final = re.compile(r"\d{1,9}")
-#: What can be raised for what a receiver does: by aiohttp, by its parser before aiohttp wraps it, by the system.
+#: Errors caused by a receiver: raised by aiohttp, by its parser before aiohttp wraps them, or by the system.
 _FAILURES: Final = (aiohttp.ClientError, HttpProcessingError, OSError, ValueError)
 
 
 @dataclass(frozen=True)
-class Outgoing:
-    """One POST: ``headers`` are the endpoint's own and the signature's; ``timeout_s`` is all the time it has."""
+class WebhookRequest:
+    """One POST: ``headers`` are the endpoint's own and the signature's; ``timeout_s`` is for all of it."""
 
     url: str
     headers: Mapping[str, str]
@@ -64,13 +59,13 @@ class Outgoing:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What became of an attempt: delivered if ``error`` is None, and then ``status`` is 2xx.
+class SendResult:
+    """Result of an attempt: delivered if ``error`` is None, and then ``status`` is 2xx.
 
-    "timeout" is no connection in time, "too_slow" a connection and no answer in time; "connect_failed" is no connection
+    "timeout" is no connection in time, "too_slow" a connection but no answer in time; "connect_failed" is no connection
     or one that broke before the answer, "protocol_error" an answer that is not HTTP, or far too much of one.
     ``latency_ms`` is the time to the answer's status, or to the failure; ``excerpt`` the first 1 kB of its body as
-    text; ``retry_after_s`` what the receiver asks us to wait.
+    text; ``retry_after_s`` the delay that the receiver requests.
     """
 
     status: int | None
@@ -81,26 +76,26 @@ class Answer:
 
 
 @dataclass
-class _Progress:
-    """How far an attempt came, told by aiohttp's tracing."""
+class _ConnectionTrace:
+    """Connection state of an attempt, set by aiohttp's tracing."""
 
     connected: bool = False
     reused: bool = False
 
 
 @dataclass(eq=False)
-class _Session:
-    """An aiohttp session with the guard it was made for, and how many attempts it carries."""
+class _GuardedSession:
+    """An aiohttp session, the guard it checks with, and its number of attempts in flight."""
 
     guard: AddressGuard
     http: aiohttp.ClientSession
-    carrying: int = 0
+    in_flight: int = 0
 
 
 class Sender:
-    """Sends webhooks over one pool of kept-alive connections; made and used in one event loop.
+    """Sends webhooks over one pool of kept-alive connections; created and used in one event loop.
 
-    How many attempts go at a time is decided by who calls: here no endpoint waits for another.
+    The caller limits the number of concurrent attempts: here no endpoint waits for another.
     """
 
     def __init__(
@@ -112,63 +107,63 @@ class Sender:
         tls: ssl.SSLContext | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """Send to where ``guard`` allows; names are resolved by the system and certificates checked by its list."""
+        """Send to addresses that ``guard`` allows; by default names and certificates are the system's."""
         self._https_only = https_only
         self._lookup = lookup or SystemLookup()
         self._tls = tls or ssl.create_default_context()
         self._now = now
         self._session = self._open(guard)
-        self._retired: set[_Session] = set()
+        self._retired: set[_GuardedSession] = set()
 
     async def __aenter__(self) -> Self:
-        """Use the sender until the block ends."""
+        """Return the sender."""
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close it."""
+        """Close all connections."""
         await self.close()
 
-    async def send(self, outgoing: Outgoing) -> Answer:
-        """Make one attempt; raises for nothing that the receiver does."""
-        session, progress, started = self._session, _Progress(), time.perf_counter()
-        session.carrying += 1
+    async def send(self, request: WebhookRequest) -> SendResult:
+        """Make one attempt and return its result, also when the receiver fails."""
+        session, trace, started = self._session, _ConnectionTrace(), time.perf_counter()
+        session.in_flight += 1
         try:
-            async with asyncio.timeout(outgoing.timeout_s) as deadline:
-                response = await self._post(session, outgoing, progress)
-            until = min(deadline.when() or 0.0, asyncio.get_running_loop().time() + ANSWER_BODY_S)
-            return await self._answer(response, _elapsed_ms(started), until)
+            async with asyncio.timeout(request.timeout_s) as deadline:
+                response = await self._post(session, request, trace)
+            until = min(deadline.when() or 0.0, asyncio.get_running_loop().time() + RESPONSE_BODY_S)
+            return await self._result(response, _elapsed_ms(started), until)
         except TimeoutError:  # caught before OSError, which it is too
-            return Answer(None, "too_slow" if progress.connected else "timeout", _elapsed_ms(started))
+            return SendResult(None, "too_slow" if trace.connected else "timeout", _elapsed_ms(started))
         except _FAILURES as error:
-            return Answer(None, _error_of(error), _elapsed_ms(started))
+            return SendResult(None, _error_of(error), _elapsed_ms(started))
         finally:
-            session.carrying -= 1
+            session.in_flight -= 1
             await self._close_retired()
 
-    async def use(self, guard: AddressGuard) -> None:
-        """Judge every connection by another guard from now on: those kept alive under the old one are not used again.
+    async def replace_guard(self, guard: AddressGuard) -> None:
+        """Check every connection with another guard from now on: those kept alive under the old one are not used again.
 
-        Attempts on their way end as they began.
+        Attempts in flight continue under the old guard.
         """
         self._retired.add(self._session)
         self._session = self._open(guard)
         await self._close_retired()
 
     async def close(self) -> None:
-        """End all connections."""
+        """Close all connections."""
         for session in (self._session, *self._retired):
             await session.http.close()
 
-    def _open(self, guard: AddressGuard) -> _Session:
+    def _open(self, guard: AddressGuard) -> _GuardedSession:
         connector = aiohttp.TCPConnector(
             resolver=GuardedResolver(self._lookup, guard),
             socket_factory=guarded_socket_factory(guard),
             ssl=self._tls,
-            ttl_dns_cache=_NAMES_S,
+            ttl_dns_cache=_DNS_CACHE_S,
             keepalive_timeout=_IDLE_S,
-            limit=0,  # a limit for all together would let slow receivers hold up the others
+            limit=0,  # a common limit would let slow receivers delay the others
         )
         tracing = aiohttp.TraceConfig()
         tracing.on_connection_create_end.append(_note_connected)
@@ -182,83 +177,80 @@ class Sender:
             trust_env=False,
             trace_configs=[tracing],
         )
-        return _Session(guard, http)
+        return _GuardedSession(guard, http)
 
-    async def _post(self, session: _Session, outgoing: Outgoing, progress: _Progress) -> aiohttp.ClientResponse:
-        """Send the request and take the status of its answer."""
+    async def _post(
+        self, session: _GuardedSession, request: WebhookRequest, trace: _ConnectionTrace
+    ) -> aiohttp.ClientResponse:
+        """Send the request and return the response with its status."""
         try:
-            target = target_of(outgoing.url)
+            url = parse_webhook_url(request.url)
         except ValueError as error:
             raise AddressRefusedError(str(error)) from None
-        if self._https_only and target.scheme != "https":
+        if self._https_only and url.scheme != "https":
             raise AddressRefusedError("http is not encrypted")
-        if target.is_address:  # what is no name goes past the resolver
-            session.guard.check(target.host)
-        # In lower case, so that none is there twice: of two spellings the later one is the signature's.
-        given = {name.lower(): value for name, value in outgoing.headers.items()}
-        own = {name: value for name, value in given.items() if name not in _FRAMING}
+        if url.is_address:  # an address does not pass the resolver
+            session.guard.check(url.host)
+        # In lower case, so that no name occurs twice; a later one, the signature's, replaces an earlier one.
+        by_name = {name.lower(): value for name, value in request.headers.items()}
+        own = {name: value for name, value in by_name.items() if name not in FRAMING_HEADERS}
         while True:
             try:
                 return await session.http.post(
-                    target.url,
-                    data=outgoing.body,
-                    headers={**own, **_OURS},
+                    url.as_written,
+                    data=request.body,
+                    headers={**own, **_SENDER_HEADERS},
                     allow_redirects=False,
-                    trace_request_ctx=progress,
+                    trace_request_ctx=trace,
                 )
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-                # A kept-alive connection may be closed by its other side in the moment in which it is used again.
-                if not progress.reused:
+                # The receiver may close a kept-alive connection just when it is used again.
+                if not trace.reused:
                     raise
-                progress.connected = progress.reused = False
+                trace.connected = trace.reused = False
 
-    async def _answer(self, response: aiohttp.ClientResponse, latency_ms: float, until: float) -> Answer:
-        """Judge an answer by its status, and read a little of its body, for so long."""
+    async def _result(self, response: aiohttp.ClientResponse, latency_ms: float, until: float) -> SendResult:
+        """Return the result of a response: by its status, with the start of its body, read until ``until``."""
         status = response.status
         error: AttemptError | None = "http_status"
         if 200 <= status < 300:
             error = None
         elif 300 <= status < 400:
             error = "redirected"
-        packed = response.headers.get("Content-Encoding", "identity").lower() != "identity"
+        compressed = response.headers.get("Content-Encoding", "identity").lower() != "identity"
         retry_after_s = _retry_after_s(response.headers.get("Retry-After", ""), self._now())
-        body = await _beginning(response, until)
-        return Answer(status, error, latency_ms, "" if packed else _text(body), retry_after_s)
+        body = await _read_start(response, until)
+        return SendResult(status, error, latency_ms, "" if compressed else _text(body), retry_after_s)
 
     async def _close_retired(self) -> None:
-        for session in [session for session in self._retired if not session.carrying]:
+        for session in [session for session in self._retired if not session.in_flight]:
             self._retired.discard(session)
             await session.http.close()
 
 
-def is_reserved_header(name: str) -> bool:
-    """Tell whether an endpoint's own headers may not have one of this name."""
-    return name.lower() in _FRAMING or name.lower().startswith(_RESERVED_PREFIXES)
-
-
 async def _note_connected(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: Any) -> None:
-    progress: _Progress = context.trace_request_ctx
-    progress.connected, progress.reused = True, False
+    trace: _ConnectionTrace = context.trace_request_ctx
+    trace.connected, trace.reused = True, False
 
 
 async def _note_reused(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: Any) -> None:
-    progress: _Progress = context.trace_request_ctx
-    progress.connected, progress.reused = True, True
+    trace: _ConnectionTrace = context.trace_request_ctx
+    trace.connected, trace.reused = True, True
 
 
-async def _beginning(response: aiohttp.ClientResponse, until: float) -> bytes:
-    """Read the beginning of a body; the connection is kept only if the body ended in time and within its size."""
+async def _read_start(response: aiohttp.ClientResponse, until: float) -> bytes:
+    """Return the start of a body; the connection is kept only if the body ended in time and within its size."""
     kept, read, ended = bytearray(), 0, False
     try:
         async with asyncio.timeout_at(until):
             async for chunk in response.content.iter_any():
                 kept += chunk[: EXCERPT_BYTES - len(kept)]
                 read += len(chunk)
-                if read > ANSWER_BYTES:
+                if read > RESPONSE_BYTES:
                     break
             else:
                 ended = True
-    except _FAILURES:  # a body that is too slow, breaks off or is no HTTP: its status was said before
+    except _FAILURES:  # the body is too slow, incomplete or not HTTP; its status is known already
         pass
     finally:
         if not ended:
@@ -266,13 +258,13 @@ async def _beginning(response: aiohttp.ClientResponse, until: float) -> bytes:
     return bytes(kept)
 
 
-def _text(beginning: bytes) -> str:
-    """Read bytes as UTF-8; a character that the cut went through is left out."""
-    return codecs.getincrementaldecoder("utf-8")(errors="replace").decode(beginning)
+def _text(start: bytes) -> str:
+    """Decode UTF-8; an incomplete last character is dropped."""
+    return codecs.getincrementaldecoder("utf-8")(errors="replace").decode(start)
 
 
 def _retry_after_s(header: str, now: datetime) -> float | None:
-    """Read Retry-After in both its forms: seconds, or a date (RFC 9110, section 10.2.3)."""
+    """Return Retry-After in seconds, given as seconds or as a date (RFC 9110, section 10.2.3)."""
     header = header.strip()
     if _SECONDS.fullmatch(header):
         return float(header)
@@ -280,13 +272,13 @@ def _retry_after_s(header: str, now: datetime) -> float | None:
         at = parsedate_to_datetime(header)
     except (ValueError, OverflowError):
         return None
-    if at.tzinfo is None:  # "-0000": UTC, of nobody's place
+    if at.tzinfo is None:  # "-0000": UTC without a time zone
         at = at.replace(tzinfo=UTC)
     return max(0.0, (at - now).total_seconds())
 
 
 def _error_of(error: Exception) -> AttemptError:
-    """Name what went wrong; the cause is inside what aiohttp raises."""
+    """Return the kind of an error; its cause is inside the exception that aiohttp raises."""
     causes = [error, error.__cause__, getattr(error, "os_error", None)]
 
     def caused_by(*kinds: type[BaseException]) -> bool:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from contracts.events.base import decode_at, encode
 from contracts.events.job import JobQueued
-from services.notifier.envelope_check import _says, check_at
+from services.notifier.envelope_check import _matches, check_envelope
 
 #: Said and not drawn: it names tests, which every process of a run must call the same.
 JOB = "job_0198c0de-7a11-7b2e-8c3d-5f60718293a4"
@@ -35,17 +35,17 @@ def same(body: bytes, subject: str = MESSAGE.subject) -> bool:
     """See that both decide alike, and give what they say."""
     wanted = by_contract(subject, body)
     if wanted:
-        assert check_at(subject, body) == tuple(subject.split(".")[2:])
+        assert check_envelope(subject, body) == tuple(subject.split(".")[2:])
     else:
         with pytest.raises(ValueError, match=r"."):
-            check_at(subject, body)
+            check_envelope(subject, body)
     return wanted
 
 
 def test_our_own_events_go_the_short_way() -> None:
-    assert _says(MESSAGE.body, PLACE)
+    assert _matches(MESSAGE.body, PLACE)
     traced = encode(JobQueued(position=1), tenant="acme", subject_id=JOB, source="/test", traceparent="00-ab-cd-01")
-    assert _says(traced.body, PLACE)
+    assert _matches(traced.body, PLACE)
 
 
 @pytest.mark.parametrize(

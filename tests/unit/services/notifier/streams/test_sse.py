@@ -14,7 +14,7 @@ from contracts.errors import SaccadeError
 from contracts.events.base import Cursor, EventData, encode
 from contracts.events.job import JobQueued, JobStarted, JobStarting, JobSubmitted
 from contracts.ids import new_id
-from services.notifier.streams.snapshot import fold_left, snapshot_frame
+from services.notifier.streams.snapshot import fold_partial_job, snapshot_frame
 from services.notifier.streams.sse import (
     HEARTBEAT,
     Selection,
@@ -114,7 +114,7 @@ def test_types_are_names_or_a_whole_noun() -> None:
 )
 def test_no_selection_takes_another_tenants_event(tenant: str, one_job: bool, types: tuple[str, ...]) -> None:
     selection = Selection("acme", JOB if one_job else None, frozenset(types))
-    taken = selection.takes(event(JobQueued(position=0), tenant=tenant))
+    taken = selection.matches(event(JobQueued(position=0), tenant=tenant))
     assert taken == (tenant == "acme" and types != ("upload.*",))
     assert selection.subjects == f"saccade.evt.acme.{'job' if one_job else '*'}.{JOB if one_job else '*'}.*"
 
@@ -126,15 +126,15 @@ def test_a_snapshot_is_the_fold_and_says_what_it_does_not_know() -> None:
         event(JobStarting(attempt=1, run_id="r", executor="local", device="cpu"), 5),
         event(JobStarted(attempt=1, run_id="r", device="cpu", worker="w"), 6),
     ]
-    whole = fold_left(begun)
+    whole = fold_partial_job(begun)
     assert whole
     (block,) = SseParser().push(snapshot_frame(whole))
     told = json.loads(block.data[0])
     assert (block.event, block.id) == ("snapshot", None)
     assert (told["state"], told["sequence"], told["submitted"]["workload"]) == ("running", 6, "w")
     strange = StreamEvent("acme", "job", JOB, "job.levitated", begun[1].body.replace(b"queued", b"levitated"), "abc", 5)
-    assert fold_left([*begun[:2], strange, *begun[2:]]) == whole
-    rest = fold_left(begun[2:])
+    assert fold_partial_job([*begun[:2], strange, *begun[2:]]) == whole
+    rest = fold_partial_job(begun[2:])
     assert rest
     told_of_rest = json.loads(SseParser().push(snapshot_frame(rest))[0].data[0])
     unknown = {"submitted", "created_at", "first_sequence", "deadline"}

@@ -14,11 +14,17 @@ from contracts.events.base import EventData, encode
 from contracts.events.delivery import WebhookDisabled
 from contracts.events.job import JobCancelRequested, JobQueued
 from kit.bus.event_store import StoredEvent
-from services.notifier.webhooks.deliveries.delivery import Planned
-from services.notifier.webhooks.deliveries.planner import Subject, origin_of, plan, takers, takers_of_progress
+from services.notifier.webhooks.deliveries.delivery import PlannedDelivery
+from services.notifier.webhooks.deliveries.planner import (
+    EventSubject,
+    origin_of,
+    plan_deliveries,
+    progress_endpoints,
+    subscribed_endpoints,
+)
 from services.notifier.webhooks.endpoints.endpoint import Endpoint, EndpointSecret
-from services.notifier.webhooks.sending.progress_relay import EVERY_S, ProgressRelay, Towards
-from services.notifier.webhooks.sending.signing import new_secret
+from services.notifier.webhooks.sending.progress_relay import INTERVAL_S, ProgressRelay, ProgressTarget
+from services.notifier.webhooks.signing import new_secret
 from tests.harness.dispatch import virtual_time
 
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
@@ -40,7 +46,7 @@ PLAIN = Endpoint(
     created_at=NOW,
     updated_at=NOW,
 )
-QUEUED = Subject("acme", "job", JOB, "job.queued")
+QUEUED = EventSubject("acme", "job", JOB, "job.queued")
 
 
 def stored(data: EventData, subject_id: str = JOB, tenant: str = "acme") -> StoredEvent:
@@ -63,41 +69,43 @@ def stored(data: EventData, subject_id: str = JOB, tenant: str = "acme") -> Stor
     ],
 )
 def test_an_endpoint_gets_its_tenant_s_newer_events_of_its_types(change: dict[str, object], taken: bool) -> None:
-    assert bool(takers(QUEUED, 7, [replace(PLAIN, **change)])) == taken
+    assert bool(subscribed_endpoints(QUEUED, 7, [replace(PLAIN, **change)])) == taken
 
 
 @pytest.mark.parametrize("verb", ["delivered", "failed", "redelivery_requested"])
 def test_webhooks_about_webhooks_are_not_sent(verb: str) -> None:
-    subject = Subject("acme", "webhook", "whk_2", f"webhook.{verb}")
-    assert takers(subject, 7, [PLAIN, replace(PLAIN, types=("webhook.*",))]) == []
+    subject = EventSubject("acme", "webhook", "whk_2", f"webhook.{verb}")
+    assert subscribed_endpoints(subject, 7, [PLAIN, replace(PLAIN, types=("webhook.*",))]) == []
 
 
 def test_that_an_endpoint_is_disabled_is_told_to_the_others() -> None:
     data = WebhookDisabled(endpoint_id="whk_1", reason="gone", since=NOW)
     event = stored(data, "whk_1")
-    subject = Subject.of(event.subject)
+    subject = EventSubject.of(event.subject)
     assert subject
-    assert [one.endpoint_id for one in plan(event, subject, [PLAIN, replace(PLAIN, id="whk_2")], None)] == ["whk_2"]
+    assert [one.endpoint_id for one in plan_deliveries(event, subject, [PLAIN, replace(PLAIN, id="whk_2")], None)] == [
+        "whk_2"
+    ]
 
 
 def test_a_job_s_own_url_gets_the_job_s_events_in_the_lane_of_its_origin() -> None:
     event = stored(JobCancelRequested(by="user"))
-    subject = Subject.of(event.subject)
+    subject = EventSubject.of(event.subject)
     assert subject
     lane = "acme https://example.org:443"
-    planned = Planned(JOB, 7, "acme", lane, "evt_1", "job.cancel_requested", JOB)
-    assert plan(event, subject, [], "https://example.org/secret/path?key=1") == [planned]
+    planned = PlannedDelivery(JOB, 7, "acme", lane, "evt_1", "job.cancel_requested", JOB)
+    assert plan_deliveries(event, subject, [], "https://example.org/secret/path?key=1") == [planned]
 
 
 def test_an_event_on_a_subject_of_another_is_nobody_s() -> None:
     forged = StoredEvent(7, stored(JobQueued(position=0)).subject, stored(JobQueued(position=0), tenant="other").body)
     with pytest.raises(ValueError, match="does not belong"):
-        plan(forged, QUEUED, [PLAIN], None)
+        plan_deliveries(forged, QUEUED, [PLAIN], None)
 
 
 def test_what_is_no_subject_of_ours_is_none() -> None:
-    assert Subject.of("saccade.evt.acme.job") is None
-    assert Subject.of(stored(JobQueued(position=0)).subject) == QUEUED
+    assert EventSubject.of("saccade.evt.acme.job") is None
+    assert EventSubject.of(stored(JobQueued(position=0)).subject) == QUEUED
 
 
 def test_progress_is_for_those_who_name_it() -> None:
@@ -109,7 +117,7 @@ def test_progress_is_for_those_who_name_it() -> None:
         replace(PLAIN, id="whk_4", types=("job.progressed",), enabled=False),
         replace(PLAIN, id="whk_5", types=("job.progressed",), tenant="other"),
     ]
-    assert [one.id for one in takers_of_progress(subject, endpoints)] == ["whk_3"]
+    assert [one.id for one in progress_endpoints(subject, endpoints)] == ["whk_3"]
 
 
 @pytest.mark.parametrize(
@@ -131,14 +139,14 @@ def test_progress_goes_out_twice_a_second_the_newest_only_and_not_after_the_end(
         loop = asyncio.get_running_loop()
         sent: list[tuple[float, bytes]] = []
 
-        async def send(_: Towards, body: bytes) -> None:
+        async def send(_: ProgressTarget, body: bytes) -> None:
             sent.append((loop.time(), body))
 
-        relay, towards = ProgressRelay(send), Towards("acme", "whk_1", "whk_1")
+        relay, towards = ProgressRelay(send), ProgressTarget("acme", "whk_1", "whk_1")
         for step in range(100):
             relay.offer(towards, JOB, b"%d" % step)
             await asyncio.sleep(0.03)
-        relay.ended(JOB)
+        relay.discard(JOB)
         await asyncio.sleep(5)
         assert relay.tasks() == []
         return sent
@@ -146,7 +154,7 @@ def test_progress_goes_out_twice_a_second_the_newest_only_and_not_after_the_end(
     sent = virtual_time.run(play())
     times = [at for at, _ in sent]
     assert len(sent) == 6
-    assert all(later - earlier >= EVERY_S - 1e-9 for earlier, later in pairwise(times))
+    assert all(later - earlier >= INTERVAL_S - 1e-9 for earlier, later in pairwise(times))
     numbers = [int(body) for _, body in sent]
     assert numbers == sorted(numbers)
     assert 99 not in numbers
@@ -156,15 +164,15 @@ def test_a_receiver_of_progress_that_hangs_leaves_places_for_others() -> None:
     async def play() -> set[str]:
         sent = set()
 
-        async def send(towards: Towards, _: bytes) -> None:
+        async def send(towards: ProgressTarget, _: bytes) -> None:
             if towards.lane == "hangs":
                 await asyncio.sleep(1000)
             sent.add(towards.receiver_id)
 
         relay = ProgressRelay(send)
         for job in range(1000):
-            relay.offer(Towards("acme", f"job_{job}", "hangs"), f"job_{job}", b"{}")
-        relay.offer(Towards("acme", "whk_1", "well"), JOB, b"{}")
+            relay.offer(ProgressTarget("acme", f"job_{job}", "hangs"), f"job_{job}", b"{}")
+        relay.offer(ProgressTarget("acme", "whk_1", "well"), JOB, b"{}")
         await asyncio.sleep(1)
         assert len(relay.tasks()) < 100
         for task in relay.tasks():

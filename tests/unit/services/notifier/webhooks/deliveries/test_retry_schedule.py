@@ -8,18 +8,18 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.notifier.webhooks.deliveries.delivery import Health
-from services.notifier.webhooks.deliveries.retry_schedule import is_alive, is_success, next_attempt_s, why_disable
-from services.notifier.webhooks.sending.circuit_breaker import FAILURES, LONGEST_PROBE_S, PROBE_S, Breaker
+from services.notifier.webhooks.deliveries.delivery import FailureRun
+from services.notifier.webhooks.deliveries.retry_schedule import disable_reason, is_responsive, is_success, next_delay_s
+from services.notifier.webhooks.sending.circuit_breaker import FAILURES, MAX_PROBE_S, PROBE_S, CircuitBreaker
 
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
-FAILING = Health("whk_1", "acme", NOW - 6 * DAY, NOW, 500, gone=False)
+FAILING = FailureRun("whk_1", "acme", NOW - 6 * DAY, NOW, 500, gone=False)
 
 
 def wait_s(made: int, status: int | None = 500, **more: object) -> float | None:
     given = {"error": "http_status", "retry_after_s": None, "chance": 0.5} | more
-    return next_attempt_s(made, status=status, **given)  # type: ignore[arg-type]
+    return next_delay_s(made, status=status, **given)  # type: ignore[arg-type]
 
 
 def test_the_schedule_is_that_of_svix() -> None:
@@ -57,24 +57,24 @@ def test_who_is_gone_is_not_tried_again() -> None:
 
 def test_only_two_hundreds_are_a_success_and_an_answer_is_a_sign_of_life() -> None:
     assert [is_success(status) for status in (200, 204, 299, 301, 400, 500, None)] == [True] * 3 + [False] * 4
-    assert [is_alive(status) for status in (200, 301, 400, 410, 408, 429, 500, None)] == [True] * 4 + [False] * 4
+    assert [is_responsive(status) for status in (200, 301, 400, 410, 408, 429, 500, None)] == [True] * 4 + [False] * 4
 
 
 def test_five_days_of_only_failures_disable_and_a_day_less_does_not() -> None:
     long_ago = NOW - 100 * DAY
-    assert why_disable(FAILING, long_ago) == "failing"
-    assert why_disable(replace(FAILING, failing_since=NOW - 4.9 * DAY), long_ago) is None
+    assert disable_reason(FAILING, long_ago) == "failing"
+    assert disable_reason(replace(FAILING, failing_since=NOW - 4.9 * DAY), long_ago) is None
 
 
 def test_what_was_before_a_change_of_the_endpoint_does_not_count() -> None:
-    assert why_disable(FAILING, NOW - 4 * DAY) is None
+    assert disable_reason(FAILING, NOW - 4 * DAY) is None
     gone = replace(FAILING, failing_since=NOW, gone=True)
-    assert why_disable(gone, NOW - DAY) == "gone"
-    assert why_disable(gone, NOW + DAY) is None
+    assert disable_reason(gone, NOW - DAY) == "gone"
+    assert disable_reason(gone, NOW + DAY) is None
 
 
 def test_a_row_of_failures_opens_the_breaker_and_probes_come_rarer() -> None:
-    breaker, now = Breaker(), 1000.0
+    breaker, now = CircuitBreaker(), 1000.0
     for _ in range(FAILURES):
         assert breaker.closed
         assert breaker.allowed_at() <= now
@@ -88,11 +88,11 @@ def test_a_row_of_failures_opens_the_breaker_and_probes_come_rarer() -> None:
         breaker.started()
         assert breaker.allowed_at() == math.inf, "one probe at a time"
         breaker.failed(now)
-    assert waits == [PROBE_S, 2 * PROBE_S, 4 * PROBE_S, 8 * PROBE_S, LONGEST_PROBE_S, LONGEST_PROBE_S]
+    assert waits == [PROBE_S, 2 * PROBE_S, 4 * PROBE_S, 8 * PROBE_S, MAX_PROBE_S, MAX_PROBE_S]
 
 
 def test_one_success_closes_the_breaker_for_good() -> None:
-    breaker = Breaker()
+    breaker = CircuitBreaker()
     for _ in range(FAILURES):
         breaker.started()
         breaker.failed(0)
@@ -105,14 +105,14 @@ def test_one_success_closes_the_breaker_for_good() -> None:
 
 
 def test_failures_that_were_out_when_it_opened_do_not_count_as_probes() -> None:
-    breaker = Breaker()
+    breaker = CircuitBreaker()
     for _ in range(FAILURES + 3):
         breaker.failed(10)
     assert breaker.allowed_at() == 10 + PROBE_S
 
 
 def test_a_probe_that_was_not_made_leaves_the_next_one_free() -> None:
-    breaker = Breaker()
+    breaker = CircuitBreaker()
     for _ in range(FAILURES):
         breaker.failed(0)
     breaker.started()
@@ -121,7 +121,7 @@ def test_a_probe_that_was_not_made_leaves_the_next_one_free() -> None:
 
 
 def test_a_receiver_that_asks_for_a_pause_gets_it() -> None:
-    breaker = Breaker()
+    breaker = CircuitBreaker()
     breaker.pause(50)
     breaker.pause(40)
     assert breaker.closed

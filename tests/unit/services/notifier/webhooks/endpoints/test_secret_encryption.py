@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from services.notifier.webhooks.endpoints.secret_encryption import Sealing, UnsealableError
+from services.notifier.webhooks.endpoints.secret_encryption import DecryptionError, SecretEncryption
 
 KEY = "a key of thirty-two characters .."
 SUBJECT = "saccade.whk.acme.whk_1"
@@ -15,12 +15,12 @@ VALUE = {"url": "https://hooks.example.com/path", "secrets": ["whsec_c2VjcmV0"]}
 
 
 def test_what_is_sealed_opens_with_the_key_and_on_its_subject():
-    sealed = Sealing(KEY).seal(VALUE, SUBJECT)
-    assert Sealing(KEY).open(sealed, SUBJECT) == VALUE
+    sealed = SecretEncryption(KEY).encrypt(VALUE, SUBJECT)
+    assert SecretEncryption(KEY).decrypt(sealed, SUBJECT) == VALUE
 
 
 def test_what_is_sealed_shows_nothing_and_never_looks_the_same():
-    first, second = (Sealing(KEY).seal(VALUE, SUBJECT) for _ in range(2))
+    first, second = (SecretEncryption(KEY).encrypt(VALUE, SUBJECT) for _ in range(2))
     assert first != second
     for sealed in (first, second):
         raw = base64.b64decode(sealed)
@@ -33,22 +33,22 @@ def test_what_is_sealed_shows_nothing_and_never_looks_the_same():
     ("key", "subject"), [("another key of that many characters", SUBJECT), (KEY, "saccade.whk.rival.whk_1")]
 )
 def test_another_key_or_another_tenants_subject_opens_nothing(key: str, subject: str):
-    sealed = Sealing(KEY).seal(VALUE, SUBJECT)
-    with pytest.raises(UnsealableError, match=subject):
-        Sealing(key).open(sealed, subject)
+    sealed = SecretEncryption(KEY).encrypt(VALUE, SUBJECT)
+    with pytest.raises(DecryptionError, match=subject):
+        SecretEncryption(key).decrypt(sealed, subject)
 
 
 def test_a_single_changed_bit_anywhere_is_noticed():
-    sealing = Sealing(KEY)
-    raw = base64.b64decode(sealing.seal(VALUE, SUBJECT))
+    sealing = SecretEncryption(KEY)
+    raw = base64.b64decode(sealing.encrypt(VALUE, SUBJECT))
     for index in range(len(raw)):
         changed = bytearray(raw)
         changed[index] ^= 1
-        with pytest.raises(UnsealableError):
-            sealing.open(base64.b64encode(changed).decode(), SUBJECT)
+        with pytest.raises(DecryptionError):
+            sealing.decrypt(base64.b64encode(changed).decode(), SUBJECT)
 
 
 @pytest.mark.parametrize("text", ["", "AAAA", "not base64!", "ä", "A" * 64])
 def test_what_was_never_sealed_is_refused(text: str):
-    with pytest.raises(UnsealableError):
-        Sealing(KEY).open(text, SUBJECT)
+    with pytest.raises(DecryptionError):
+        SecretEncryption(KEY).decrypt(text, SUBJECT)

@@ -6,15 +6,15 @@ import math
 from datetime import UTC, datetime
 from itertools import pairwise
 
-from services.notifier.webhooks.deliveries.delivery import Delivery, DeliveryState
+from services.notifier.webhooks.deliveries.delivery import DeliveryState, TrackedDelivery
 from services.notifier.webhooks.sending.circuit_breaker import FAILURES, PROBE_S
 from services.notifier.webhooks.sending.lanes import CONCURRENCY, IN_MEMORY, Lane, Lanes
 
 EPOCH = datetime.fromtimestamp(0, UTC)
 
 
-def delivery(sequence: int, due_s: float = 0.0, subject: str | None = None, lane: str = "whk_1") -> Delivery:
-    return Delivery(
+def delivery(sequence: int, due_s: float = 0.0, subject: str | None = None, lane: str = "whk_1") -> TrackedDelivery:
+    return TrackedDelivery(
         endpoint_id=lane,
         sequence=sequence,
         tenant="acme",
@@ -32,7 +32,7 @@ def delivery(sequence: int, due_s: float = 0.0, subject: str | None = None, lane
     )
 
 
-def lane(*waiting: Delivery) -> Lane:
+def lane(*waiting: TrackedDelivery) -> Lane:
     made = Lane("whk_1")
     made.load(waiting, more=False)
     return made
@@ -48,7 +48,7 @@ def taken(one: Lane, now: float) -> list[int]:
 class Queue:
     """What the view holds, for lanes that load from it."""
 
-    def __init__(self, deliveries: list[Delivery]) -> None:
+    def __init__(self, deliveries: list[TrackedDelivery]) -> None:
         self.deliveries = {one.sequence: one for one in deliveries}
         self.loads = 0
 
@@ -107,7 +107,7 @@ def test_a_lane_holds_what_is_due_first_and_loads_the_rest_later() -> None:
     order, now = [], 10_000.0
     while got := lanes.take(one, now, queue.load):
         waiting, slow = got
-        assert one.held <= IN_MEMORY + CONCURRENCY
+        assert one.size <= IN_MEMORY + CONCURRENCY
         order.append(waiting.sequence)
         del queue.deliveries[waiting.sequence]
         one.finish(waiting.key, latency_ms=1)
@@ -121,19 +121,19 @@ def test_what_is_due_now_does_not_wait_behind_what_is_due_tomorrow() -> None:
     one = Lane("whk_1")
     one.load(later, more=True)
     one.offer(delivery(5000, due_s=0))
-    assert one.held == IN_MEMORY
+    assert one.size == IN_MEMORY
     assert taken(one, 0) == [5000]
     one.offer(delivery(5001, due_s=90_000))
-    assert one.held == IN_MEMORY - 1, "it stays in the view"
+    assert one.size == IN_MEMORY - 1, "it stays in the view"
 
 
 def test_a_delivery_that_is_offered_again_takes_its_new_place() -> None:
     one = lane(delivery(1, due_s=50), delivery(2, due_s=10))
     one.offer(delivery(1, due_s=0))
-    assert one.held == 2
+    assert one.size == 2
     assert taken(one, 10) == [1, 2]
     one.offer(delivery(1, due_s=0))
-    assert one.held == 0, "it is out already"
+    assert one.size == 0, "it is out already"
 
 
 def test_slow_receivers_cannot_take_the_place_of_fast_ones() -> None:
@@ -150,18 +150,18 @@ def test_slow_receivers_cannot_take_the_place_of_fast_ones() -> None:
         one = lanes.lane(name)
         while got := lanes.take(one, now, queues[name].load):
             out.append((name, got[1]))
-        lanes.plan_look(one, now)
+        lanes.schedule(one, now)
     assert out == [("slow", True)] * 2 + [("well", False)] * 4
     assert lanes.due(now) is None, "who waits for a place is not asked again and again"
     lanes.lane("slow").finish(("slow", 0), latency_ms=15_000)
     lanes.release(slow=True)
-    lanes.plan_look(lanes.lane("slow"), now)
+    lanes.schedule(lanes.lane("slow"), now)
     first = lanes.due(now)
     assert first
     assert first.name == "slow", "who has waited the longest"
     del queues["slow"].deliveries[0]
     first.load([], more=False)
-    lanes.plan_look(first, now)
+    lanes.schedule(first, now)
     second = lanes.due(now)
     assert second
     assert second.name == "dead", "the place that the first did not take"
@@ -183,7 +183,7 @@ def test_a_lane_with_nothing_to_do_is_forgotten_unless_it_was_told_to_pause() ->
         lanes.lane(name).load([], more=False)
     lanes.lane("paused").breaker.pause(100)
     for name in ("idle", "paused"):
-        lanes.plan_look(lanes.lane(name), 50)
+        lanes.schedule(lanes.lane(name), 50)
     assert lanes.get("idle") is None
     assert lanes.get("paused") is not None
 

@@ -1,8 +1,8 @@
-"""Decides where a webhook may go: which URLs can be one at all, and which IP addresses may be connected to. Pure.
+"""Rules for the destinations of webhooks: valid URLs, and IP addresses that may be connected to. Pure.
 
-What a URL names is judged twice: here when an endpoint is made, for an answer that says what to change; and at each
-connection by the address that is connected to (sender.py), which is what keeps requests out of our own network. A name
-is never trusted: only the addresses it resolves to are.
+A URL is checked twice: here when an endpoint is created, so that the error says what to change; and at each connection
+by the address that is connected to (sender.py), which is what protects the internal network. A name is never trusted:
+only the addresses it resolves to are checked.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ Network = IPv4Network | IPv6Network
 
 URL_CHARS: Final = 2048
 
-#: What is refused, and why; the first that holds is named. Not ``ipaddress.is_global``: in Python 3.11 it is true of
-#: multicast, NAT64, 6to4, ::127.0.0.1 and more. Sources: the IANA special-purpose registries of IPv4 and IPv6
+#: Refused networks and the reason; the first match is reported. Not ``ipaddress.is_global``: in Python 3.11 it is true
+#: for multicast, NAT64, 6to4, ::127.0.0.1 and more. Sources: the IANA special-purpose registries of IPv4 and IPv6
 #: (RFC 6890 and later), the clouds' metadata addresses. IPv6 outside 2000::/3 is not on the public internet at all.
 REFUSED: Final[tuple[tuple[Network, str], ...]] = tuple(
     (ip_network(network), why)
@@ -75,7 +75,7 @@ REFUSED: Final[tuple[tuple[Network, str], ...]] = tuple(
     )
 )
 
-#: Clouds hand out credentials here: let through only by a network that is exactly the address.
+#: Clouds serve credentials here: allowed only by a network that is exactly the address.
 METADATA: Final = frozenset(
     ip_address(address)
     for address in (
@@ -106,8 +106,8 @@ _CARRIERS: Final = tuple(
 )
 _TEREDO: Final = IPv6Network("2001::/32")
 
-#: Ports at which no browser calls either (https://fetch.spec.whatwg.org/#port-blocking): other protocols, which a
-#: request could be made to speak.
+#: Ports that browsers block too (https://fetch.spec.whatwg.org/#port-blocking): other protocols could interpret a
+#: request.
 _BAD_PORTS: Final = frozenset({
     0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102, 103, 104, 109,
     110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427, 465, 512, 513, 514, 515, 526, 530, 531,
@@ -115,8 +115,8 @@ _BAD_PORTS: Final = frozenset({
     5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080,
 })  # fmt: skip
 
-#: Names of inside machines; names without a dot are such too.
-_INSIDE_NAMES: Final = re.compile(
+#: Names of internal machines; names without a dot count too.
+_INTERNAL_NAMES: Final = re.compile(
     r"(?:.+\.)?(?:localhost|localdomain|local|internal|intranet|private|corp|home|lan|home\.arpa|onion|invalid|test)"
 )
 _NAME: Final = re.compile(r"(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_-]{0,62})(?:\.[a-z0-9_](?:[a-z0-9_-]{0,62}))*")
@@ -127,50 +127,50 @@ _PRINTABLE: Final = re.compile(r"[\x21-\x7e]+")
 
 
 class AddressRefusedError(OSError):
-    """A connection that was not made because of where it would have gone."""
+    """A connection was refused because of its address."""
 
 
 @dataclass(frozen=True)
-class Target:
-    """Where a URL leads; ``host`` in lower case, IPv6 without brackets, as it is resolved and as it is named in TLS."""
+class WebhookUrl:
+    """A parsed URL; ``host`` in lower case, IPv6 without brackets, as it is resolved and as TLS names it."""
 
     scheme: str
     host: str
     port: int
-    #: What is requested: path and query as they were written.
-    url: URL = field(compare=False)
+    #: The URL to request: path and query as they were written.
+    as_written: URL = field(compare=False)
 
     @property
     def is_address(self) -> bool:
-        """Tell whether the host is an IP address, not a name."""
+        """Whether the host is an IP address, not a name."""
         return _is_address(self.host)
 
     @property
     def origin(self) -> str:
-        """Write scheme, host and port, without the path, which may hold a secret."""
+        """Scheme, host and port, without the path, which may hold a secret."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}"
 
 
 @dataclass(frozen=True)
 class AddressGuard:
-    """Which addresses may be connected to: public ones, and those of ``allowed_networks``."""
+    """Allows connections to public addresses and to those of ``allowed_networks``."""
 
     allowed_networks: tuple[Network, ...] = ()
 
     @classmethod
     def allowing(cls, networks: Iterable[str]) -> AddressGuard:
-        """Read networks in CIDR notation ("10.0.0.0/8", "127.0.0.1").
+        """Return a guard that allows networks in CIDR notation ("10.0.0.0/8", "127.0.0.1").
 
         Raises:
-            ValueError: what is not a network, or has bits set outside its prefix.
+            ValueError: an entry is not a network, or has bits set outside its prefix.
         """
         return cls(tuple(ip_network(network.strip()) for network in networks))
 
     def refusal(self, text: str) -> str | None:
-        """Tell why an address may not be connected to; None if it may.
+        """Return why an address may not be connected to; None if it may.
 
-        An allowed network that only wraps IPv4 addresses (NAT64 …) lets through what would pass without the wrapping.
+        An allowed network that only embeds IPv4 addresses (NAT64 …) allows those that are allowed by themselves.
 
         Args:
             text: an IP address as the system gives it, with or without a zone.
@@ -185,7 +185,7 @@ class AddressGuard:
         return next((why for network, why in REFUSED if address in network), None)
 
     def check(self, text: str) -> None:
-        """Let an address through.
+        """Check an address.
 
         Raises:
             AddressRefusedError: it may not be connected to.
@@ -201,7 +201,7 @@ class AddressGuard:
 
 
 def carried_ipv4(address: Address) -> IPv4Address | None:
-    """Unwrap the IPv4 address that an IPv6 address of a transition mechanism carries."""
+    """Return the IPv4 address embedded in an IPv6 address of a transition mechanism; None when there is none."""
     if isinstance(address, IPv4Address) or int(address) <= 1:  # :: and ::1 carry nothing
         return None
     for network, shift in _CARRIERS:
@@ -211,82 +211,84 @@ def carried_ipv4(address: Address) -> IPv4Address | None:
     return None
 
 
-def check_url(url: str, *, https_only: bool, guard: AddressGuard) -> Target:
-    """Take a URL for a webhook, or say what to change; nothing is looked up.
+def check_url(url: str, *, https_only: bool, guard: AddressGuard) -> WebhookUrl:
+    """Check the URL of a webhook without resolving its name; the error says what to change.
 
     Raises:
         SaccadeError: INVALID_PARAMETER.
     """
     try:
-        target = target_of(url)
+        parsed = parse_webhook_url(url)
     except ValueError as error:
         raise _invalid(str(error), "Send a URL like https://example.com/hooks/saccade.") from None
-    if https_only and target.scheme != "https":
+    if https_only and parsed.scheme != "https":
         raise _invalid("http is not encrypted.", "Send a URL that begins with https://.")
-    if target.is_address:
-        why = guard.refusal(target.host)
+    if parsed.is_address:
+        why = guard.refusal(parsed.host)
     elif guard.allowed_networks:
-        why = None  # a name inside may be meant; its addresses are judged at each connection
-    elif "." not in target.host or _INSIDE_NAMES.fullmatch(target.host):
-        why = "a name inside a network"
+        why = None  # it may be an internal name; its addresses are checked at each connection
+    elif "." not in parsed.host or _INTERNAL_NAMES.fullmatch(parsed.host):
+        why = "an internal name"
     else:
         why = None
     if why:
         hint = "Send a public address, or have the operator add its network to NOTIFIER_WEBHOOK_ALLOWED_NETWORKS."
-        raise _invalid(f"{target.host} is not an address that webhooks may go to ({why}).", hint)
-    return target
+        raise _invalid(f"{parsed.host} is not an address that webhooks may go to ({why}).", hint)
+    return parsed
 
 
 @lru_cache(maxsize=4096)
-def target_of(url: str) -> Target:
-    """Read where a URL leads, in the one spelling that no two parsers read differently.
+def parse_webhook_url(url: str) -> WebhookUrl:
+    """Parse a URL; only spellings that all parsers read alike are accepted.
 
     Raises:
-        ValueError: what is wrong with the URL, as a sentence.
+        ValueError: the message says what is wrong with the URL, as a sentence.
     """
     if len(url) > URL_CHARS:
         raise ValueError(f"The URL has more than {URL_CHARS} characters.")
     if not _PRINTABLE.fullmatch(url) or "\\" in url:
-        raise ValueError("The URL has characters that no URL has: write others as %XX, and the host as xn--….")
+        raise ValueError("The URL has invalid characters: write them as %XX, and the host as xn--….")
     matched = _AUTHORITY.fullmatch(url)
     if not matched:
         raise ValueError("The URL does not begin with https:// and a host.")
     authority, rest = matched.groups()
     if "@" in authority:
-        raise ValueError("The URL holds a user name or a password; send them as a header of the endpoint.")
+        raise ValueError("The URL contains a user name or a password: send them as a header of the endpoint.")
     if "#" in rest:
         raise ValueError("The URL has a fragment (#…), which is never sent.")
-    parsed = URL(url)  # the parser that the sender uses
+    parsed = URL(url)  # the parser of the sender
     host, port = parsed.raw_host, parsed.port
     if not host or port is None:
         raise ValueError("The URL has no host.")
     as_written = URL(f"{parsed.scheme}://{authority.lower()}{rest}", encoded=True)
-    target = Target(parsed.scheme, host.lower(), port, as_written)
-    _check_host(target.host, authority)
+    result = WebhookUrl(parsed.scheme, host.lower(), port, as_written)
+    _check_host(result.host, authority)
     if port in _BAD_PORTS:
-        raise ValueError(f"Port {port} is one of another protocol.")
+        raise ValueError(f"Port {port} belongs to another protocol.")
     written = authority.lower()
-    if (as_written.raw_host, as_written.port) != (target.host, port) or target.origin not in (
-        f"{target.scheme}://{written}",
-        f"{target.scheme}://{written.removesuffix(':')}:{port}",
+    if (as_written.raw_host, as_written.port) != (result.host, port) or result.origin not in (
+        f"{result.scheme}://{written}",
+        f"{result.scheme}://{written.removesuffix(':')}:{port}",
     ):
         raise ValueError(f"The host {authority[:100]!r} is not written in its usual form.")
-    return target
+    return result
 
 
 def _check_host(host: str, authority: str) -> None:
-    """Refuse every spelling of a host but a canonical address and a plain name; raises ValueError."""
+    """Raise ValueError for every spelling of a host but a canonical address and a plain name."""
     if authority.startswith("["):
         if "%" in authority:
-            raise ValueError("The address has a zone (%…).")
+            raise ValueError("The address has a zone (%…): leave it out.")
         IPv6Address(host)
     elif host.endswith("."):
         raise ValueError("The host ends with a dot: leave it out.")
     elif _ENDS_IN_NUMBER.fullmatch(host):
         if not _is_address(host):
-            raise ValueError(f"{host[:100]} is an IPv4 address in an unusual form: write four numbers, 192.0.2.1.")
+            raise ValueError(
+                f"{host[:100]} is an IPv4 address in an unusual form: write four numbers, as in 192.0.2.1."
+            )
     elif not _NAME.fullmatch(host):
-        raise ValueError(f"{host[:100]!r} is not the name of a host.")
+        raise ValueError(f"{host[:100]!r} is not a valid host name.")
 
 
 def _is_address(host: str) -> bool:

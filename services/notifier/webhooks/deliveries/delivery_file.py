@@ -1,6 +1,6 @@
-"""The SQLite file of the webhooks' view: its tables, its one open transaction, and how far each stream is folded.
+"""SQLite file of the deliveries' projection: its schema and its position in each stream.
 
-It can be deleted at any time: all of it is in the streams.
+It can be deleted at any time: it is rebuilt from the streams.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from kit.projection_file import ProjectionFile
 
-#: Raised with every change of the tables or of what is kept in them: an older file is thrown away.
+#: Increased with every change of the tables or of what is stored in them: an older file is deleted.
 _VERSION: Final = 1
 _SCHEMA: Final = """
 CREATE TABLE position (
@@ -54,23 +54,23 @@ _TABLES: Final = ("deliveries", "attempts", "job_urls", "health", "planned_endpo
 
 
 def to_us(moment: datetime) -> int:
-    """Write a moment as the file keeps it: Unix microseconds."""
+    """Return a time as stored: Unix microseconds."""
     return round(moment.timestamp() * 1_000_000)
 
 
 def from_us(us: int) -> datetime:
-    """Read a moment as the file keeps it."""
+    """Return the time of stored Unix microseconds."""
     return datetime.fromtimestamp(us / 1_000_000, UTC)
 
 
-class ViewFile(ProjectionFile):
-    """The file; ``planned`` is how far EVENTS are folded, ``recorded`` how far DELIVERIES are."""
+class DeliveryFile(ProjectionFile):
+    """The file; ``planned`` is the position in EVENTS, ``recorded`` the one in DELIVERIES."""
 
     def __init__(self, folder: Path | None) -> None:
-        """Open the view of a folder, or begin a new one; without a folder, in memory.
+        """Open the file in a folder, or create it; without a folder, in memory.
 
         Raises:
-            OSError, sqlite3.OperationalError: the folder cannot be written, or another process has the view open.
+            OSError, sqlite3.OperationalError: the folder cannot be written, or another process has the file open.
         """
         path = None if folder is None else folder / "deliveries.sqlite3"
         super().__init__(path, _SCHEMA, _VERSION)
@@ -83,28 +83,28 @@ class ViewFile(ProjectionFile):
         self.dirty = False
 
     def reopen_in_memory(self) -> None:
-        """Leave a file that cannot be written, and begin anew in memory."""
+        """Replace a file that cannot be written by an empty database in memory."""
         super().reopen_in_memory()
         self._read_position()
 
     def reset(self, events_epoch: str, records_epoch: str) -> None:
-        """Forget everything: it is folded again."""
+        """Delete all rows: they are rebuilt from the streams."""
         for table in _TABLES:
             self.write(f"DELETE FROM {table}")  # noqa: S608 - names from the line above
         self.events_epoch, self.records_epoch = events_epoch, records_epoch
         self.planned = self.recorded = 0
 
-    def reached(self, *, planned: int | None = None, recorded: int | None = None) -> None:
-        """Remember how far the fold of EVENTS or of DELIVERIES has come; it counts with the next commit."""
+    def advance(self, *, planned: int | None = None, recorded: int | None = None) -> None:
+        """Set the position in EVENTS or in DELIVERIES; stored with the next commit."""
         self.planned = self.planned if planned is None else planned
         self.recorded = self.recorded if recorded is None else recorded
         self.dirty = True
 
     def commit(self) -> None:
-        """Keep what was folded since the last commit.
+        """Commit what was written since the last commit.
 
         Raises:
-            sqlite3.OperationalError: the disk does not take it; the view must be opened again.
+            sqlite3.OperationalError: the disk does not accept it; the file must be opened again.
         """
         if not self.dirty:
             return
@@ -114,10 +114,10 @@ class ViewFile(ProjectionFile):
         self.dirty = False
 
     def close(self) -> None:
-        """Keep what was folded and close.
+        """Commit and close.
 
         Raises:
-            sqlite3.OperationalError: the disk does not take it; it is folded again.
+            sqlite3.OperationalError: the disk does not accept it; the rows are rebuilt at the next start.
         """
         try:
             self.commit()
@@ -125,11 +125,11 @@ class ViewFile(ProjectionFile):
             super().close()
 
     def write(self, statement: str, values: Sequence[Any] = ()) -> int:
-        """Write inside the transaction; give how many rows it changed."""
+        """Write inside the transaction and return the number of changed rows."""
         changed = super().write(statement, values)
         self.dirty = True
         return changed
 
     def all_rows(self) -> dict[str, list[tuple[Any, ...]]]:
-        """Give every row of every table, to compare two views."""
+        """Return every row of every table, to compare two projections."""
         return {table: self.rows(f"SELECT * FROM {table}") for table in _TABLES}  # noqa: S608 - names from above

@@ -1,8 +1,8 @@
-"""What is to be delivered, what was, and how each attempt went: planned from EVENTS and settled from DELIVERIES.
+"""SQLite tables of deliveries and their attempts: planned from EVENTS, updated from DELIVERIES.
 
-Knows no stream: it is told. Its queries each stand on an index; what is listed for a lane or a page is bounded.
+Each query uses an index; what is listed for a lane or a page is bounded.
 """
-# ruff: noqa: S608 - statements are put together from constants of this file; what comes from outside is bound
+# ruff: noqa: S608 - statements consist of constants of this file; values from outside are bound parameters
 
 from __future__ import annotations
 
@@ -10,8 +10,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from services.notifier.webhooks.deliveries.delivery import Attempt, Delivery, DeliveryState, Planned
-from services.notifier.webhooks.deliveries.view_file import ViewFile, from_us, to_us
+from services.notifier.webhooks.deliveries.delivery import (
+    DeliveryAttempt,
+    DeliveryState,
+    PlannedDelivery,
+    TrackedDelivery,
+)
+from services.notifier.webhooks.deliveries.delivery_file import DeliveryFile, from_us, to_us
 
 _SELECT: Final = (
     "SELECT endpoint_id, sequence, tenant, lane, event_id, event_type, event_subject, state, attempts, scheduled_from,"
@@ -21,31 +26,32 @@ _ONE: Final = " WHERE endpoint_id = ? AND sequence = ?"
 _PENDING: Final = " state = 'pending'"
 
 
-def _delivery(row: Sequence[Any]) -> Delivery:
-    where, standing, result = row[:7], row[7:10], row[11:13]
-    return Delivery(*where, DeliveryState(standing[0]), *standing[1:], from_us(row[10]), *result, from_us(row[13]))  # type: ignore[call-arg] # mypy counts no columns
+def _delivery(row: Sequence[Any]) -> TrackedDelivery:
+    planned, counts, result = row[:7], row[8:10], row[11:13]
+    state, due, updated_at = DeliveryState(row[7]), from_us(row[10]), from_us(row[13])
+    return TrackedDelivery(*planned, state, *counts, due, *result, updated_at)  # type: ignore[call-arg] # column count
 
 
-def _attempt(row: Sequence[Any]) -> Attempt:
+def _attempt(row: Sequence[Any]) -> DeliveryAttempt:
     next_attempt_at = from_us(row[7]) if row[7] else None
-    return Attempt(row[0], row[1], from_us(row[2]), row[3], row[4], row[5], row[6], next_attempt_at, row[8])
+    return DeliveryAttempt(row[0], row[1], from_us(row[2]), row[3], row[4], row[5], row[6], next_attempt_at, row[8])
 
 
-class DeliveryView:
-    """The deliveries of the view; all calls are short and made in the event loop."""
+class DeliveryTables:
+    """Deliveries of the projection; all calls are short and made in the event loop."""
 
-    def __init__(self, file: ViewFile) -> None:
+    def __init__(self, file: DeliveryFile) -> None:
         """Use an open file."""
         self._file = file
 
-    def delivery(self, endpoint_id: str, sequence: int) -> Delivery | None:
-        """Give one delivery."""
+    def delivery(self, endpoint_id: str, sequence: int) -> TrackedDelivery | None:
+        """Return one delivery."""
         return self._first(_SELECT + _ONE, (endpoint_id, sequence))
 
-    def plan(self, planned: Planned, due: datetime) -> bool:
-        """Note that an event is to be delivered, unless that is known; tell whether it was not.
+    def add(self, planned: PlannedDelivery, due: datetime) -> bool:
+        """Add a pending delivery and return True; return False when it is known.
 
-        A delivery of that sequence but of another event is of an earlier incarnation of the stream.
+        A delivery with that sequence but another event belongs to an earlier incarnation of the stream: it is replaced.
         """
         known = self._event_of(planned)
         if known == planned.event_id:
@@ -55,8 +61,8 @@ class DeliveryView:
         self._insert(planned, due)
         return True
 
-    def settle(self, planned: Planned, attempt: Attempt, state: DeliveryState) -> None:
-        """Note how an attempt went, and what that makes of the delivery."""
+    def record_attempt(self, planned: PlannedDelivery, attempt: DeliveryAttempt, state: DeliveryState) -> None:
+        """Add an attempt and set the state of its delivery."""
         if self._event_of(planned) != planned.event_id:
             self._insert(planned, attempt.at)
         next_us = to_us(attempt.next_attempt_at) if attempt.next_attempt_at else None
@@ -70,8 +76,8 @@ class DeliveryView:
             (*changed, attempt.record, *planned.key),
         )
 
-    def ask_again(self, planned: Planned, record: int, due: datetime) -> Delivery | None:
-        """Make a delivery pending once more, as asked by a record; give it, unless an attempt was made since."""
+    def redeliver(self, planned: PlannedDelivery, record: int, due: datetime) -> TrackedDelivery | None:
+        """Make a delivery pending again, as requested by a record; return None if it was attempted since."""
         known = self.delivery(*planned.key)
         if known is None or known.event_id != planned.event_id:
             self._insert(planned, due, record)
@@ -89,91 +95,93 @@ class DeliveryView:
         return self.delivery(*planned.key) if again else None
 
     def cancel(self, endpoint_id: str, sequence: int | None = None) -> None:
-        """Note that what is pending for an endpoint, or one delivery of it, will never be sent."""
+        """Cancel what is pending for an endpoint, or one delivery of it."""
         statement, values = f"UPDATE deliveries SET state = 'cancelled' WHERE endpoint_id = ? AND {_PENDING}", []
         if sequence is not None:
             statement, values = statement + " AND sequence = ?", [sequence]
         self._file.write(statement, (endpoint_id, *values))
 
-    # -- what waits
+    # -- pending deliveries
 
-    def due(self, lane: str, limit: int) -> Sequence[Delivery]:
-        """List what waits in a lane, what is due first before the rest."""
-        return self._several(f"{_SELECT} WHERE lane = ? AND {_PENDING} ORDER BY due_us, sequence", (lane,), limit)
+    def due(self, lane: str, limit: int) -> Sequence[TrackedDelivery]:
+        """Return the first ``limit`` pending deliveries of a lane, by due time."""
+        return self._fetch(f"{_SELECT} WHERE lane = ? AND {_PENDING} ORDER BY due_us, sequence", (lane,), limit)
 
-    def heads(self, endpoint_id: str, limit: int) -> Sequence[Delivery]:
-        """List the first that waits of each subject, what is due first before the rest: for strict order."""
-        firsts = f"SELECT min(sequence) FROM deliveries WHERE endpoint_id = ? AND {_PENDING} GROUP BY event_subject"
-        query = f"{_SELECT} WHERE endpoint_id = ? AND sequence IN ({firsts}) ORDER BY due_us, sequence"
-        return self._several(query, (endpoint_id, endpoint_id), limit)
+    def heads(self, endpoint_id: str, limit: int) -> Sequence[TrackedDelivery]:
+        """Return the first pending delivery of each subject, by due time: for strict order."""
+        first_sequences = (
+            f"SELECT min(sequence) FROM deliveries WHERE endpoint_id = ? AND {_PENDING} GROUP BY event_subject"
+        )
+        query = f"{_SELECT} WHERE endpoint_id = ? AND sequence IN ({first_sequences}) ORDER BY due_us, sequence"
+        return self._fetch(query, (endpoint_id, endpoint_id), limit)
 
-    def head(self, endpoint_id: str, event_subject: str) -> Delivery | None:
-        """Give the first that waits of one subject."""
+    def head(self, endpoint_id: str, event_subject: str) -> TrackedDelivery | None:
+        """Return the first pending delivery of one subject."""
         query = f"{_SELECT} WHERE endpoint_id = ? AND event_subject = ? AND {_PENDING} ORDER BY sequence LIMIT 1"
         return self._first(query, (endpoint_id, event_subject))
 
-    def lanes(self) -> Sequence[str]:
-        """Name the lanes in which something waits."""
+    def lanes_with_pending(self) -> Sequence[str]:
+        """Return the names of the lanes with pending deliveries."""
         return [row[0] for row in self._file.rows(f"SELECT DISTINCT lane FROM deliveries WHERE {_PENDING}")]
 
-    def endpoints_waited_for(self) -> Sequence[tuple[str, str]]:
-        """Name tenant and id of the endpoints for which something waits."""
+    def receivers_with_pending(self) -> Sequence[tuple[str, str]]:
+        """Return tenant and id of the receivers with pending deliveries."""
         rows = self._file.rows(f"SELECT DISTINCT tenant, endpoint_id FROM deliveries WHERE {_PENDING}")
         return [(row[0], row[1]) for row in rows]
 
     def count_pending(self) -> int:
-        """Count what waits."""
+        """Count the pending deliveries."""
         return int(self._file.rows(f"SELECT count(*) FROM deliveries WHERE {_PENDING}")[0][0])
 
     def complete_to(self) -> int:
-        """Give the sequence up to which every event is planned and each of its deliveries has a record."""
+        """Return the sequence up to which every event is planned and each of its deliveries has a record."""
         query = f"SELECT min(sequence) FROM deliveries WHERE {_PENDING} AND attempts = 0 AND asked = 0"
         first = self._file.rows(query)[0][0]
         planned = self._file.planned
         return planned if first is None else min(planned, int(first) - 1)
 
-    # -- what is shown
+    # -- lists for users
 
     def list(
         self, endpoint_id: str, state: DeliveryState | None = None, limit: int = 50, before: int | None = None
-    ) -> tuple[tuple[Delivery, ...], int | None]:
-        """List an endpoint's deliveries, newest event first, and give what ``before`` must be for the next page."""
+    ) -> tuple[tuple[TrackedDelivery, ...], int | None]:
+        """Return an endpoint's deliveries, newest event first, and ``before`` of the next page (None: no more)."""
         query = f"{_SELECT} WHERE endpoint_id = ?"
         values: tuple[Any, ...] = (endpoint_id,)
         conditions: tuple[tuple[str, Any], ...] = (("state = ?", state and str(state)), ("sequence < ?", before))
         for clause, value in conditions:
             if value is not None:
                 query, values = f"{query} AND {clause}", (*values, value)
-        found = self._several(f"{query} ORDER BY sequence DESC", values, limit + 1)
+        found = self._fetch(f"{query} ORDER BY sequence DESC", values, limit + 1)
         return tuple(found[:limit]), found[limit - 1].sequence if len(found) > limit else None
 
-    def attempts(self, endpoint_id: str, sequence: int) -> tuple[Attempt, ...]:
-        """List the attempts to deliver one event to one endpoint, in order."""
+    def attempts(self, endpoint_id: str, sequence: int) -> tuple[DeliveryAttempt, ...]:
+        """Return the attempts to deliver one event to one endpoint, in order."""
         columns = "attempt, record, at_us, status, error, latency_ms, excerpt, next_us, url_origin"
         query = f"SELECT {columns} FROM attempts{_ONE} ORDER BY attempt"
         return tuple(_attempt(row) for row in self._file.rows(query, (endpoint_id, sequence)))
 
-    def forget_before(self, event: int, record: int) -> None:
-        """Drop what is settled and older than the streams' first messages: a rebuilt view would not have it either."""
+    def prune(self, event: int, record: int) -> None:
+        """Remove completed deliveries older than the streams' first messages: a rebuild would not have them either."""
         self._file.write("DELETE FROM attempts WHERE record < ?", (record,))
         old = "DELETE FROM deliveries WHERE state <> 'pending' AND last_record"
         self._file.write(old + " BETWEEN 1 AND ?", (record - 1,))
         self._file.write(old + " = 0 AND sequence < ?", (event,))  # cancelled before an attempt was made
 
-    def _insert(self, planned: Planned, due: datetime, asked: int = 0) -> None:
+    def _insert(self, planned: PlannedDelivery, due: datetime, asked: int = 0) -> None:
         key = (planned.endpoint_id, planned.sequence, planned.tenant, planned.lane)
         event = (planned.event_id, planned.event_type, planned.event_subject)
         rest = (str(DeliveryState.PENDING), 0, 0, to_us(due), None, None, to_us(due), asked, 0)
         values = "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?"
         self._file.write(f"INSERT OR REPLACE INTO deliveries VALUES ({values})", (*key, *event, *rest))
 
-    def _event_of(self, planned: Planned) -> str | None:
+    def _event_of(self, planned: PlannedDelivery) -> str | None:
         rows = self._file.rows("SELECT event_id FROM deliveries" + _ONE, planned.key)
         return str(rows[0][0]) if rows else None
 
-    def _first(self, query: str, values: Sequence[Any]) -> Delivery | None:
+    def _first(self, query: str, values: Sequence[Any]) -> TrackedDelivery | None:
         rows = self._file.rows(query, values)
         return _delivery(rows[0]) if rows else None
 
-    def _several(self, query: str, values: Sequence[Any], limit: int) -> Sequence[Delivery]:
+    def _fetch(self, query: str, values: Sequence[Any], limit: int) -> Sequence[TrackedDelivery]:
         return [_delivery(row) for row in self._file.rows(f"{query} LIMIT ?", (*values, limit))]

@@ -1,6 +1,6 @@
-"""Resolves the names of webhooks' receivers: only to addresses that may be connected to, and held up by no dead name.
+"""Resolution of receivers' names: only to allowed addresses, and not delayed by names whose servers do not answer.
 
-What is given back is what is connected to: between this check and the connection nothing is looked up again.
+The returned address is the one that is connected to: nothing is resolved again between check and connection.
 """
 
 from __future__ import annotations
@@ -14,38 +14,38 @@ from typing import Final
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from services.notifier.webhooks.sending.address_guard import AddressGuard
+from services.notifier.webhooks.network.address_guard import AddressGuard
 
-#: Gives the IP addresses of a name, best first. Raises OSError.
+#: Returns the IP addresses of a name, best first; raises OSError.
 Lookup = Callable[[str], Awaitable[list[str]]]
 
-#: Addresses of one name that are tried: a name with a thousand would have us knock on each.
+#: Maximum addresses of one name that are tried: a name may have thousands.
 _ADDRESSES: Final = 4
-#: Lookups at a time. One of a name whose servers are dead holds its thread for half a minute.
+#: Maximum concurrent lookups. A name whose servers do not answer occupies its thread for half a minute.
 _LOOKUPS: Final = 128
 
 
 class SystemLookup:
-    """Asks the system (getaddrinfo), in a thread of its own for each name.
+    """Resolves names with the system (getaddrinfo), in one thread per lookup.
 
-    Not in the event loop's pool of threads: a few dead names would take all of them, and the process would wait for
-    them at its end.
+    Not in the event loop's thread pool: a few names without answer would occupy all its threads, and the process would
+    wait for them at its end.
     """
 
     def __init__(self) -> None:
         self._free = asyncio.Semaphore(_LOOKUPS)
 
     async def __call__(self, host: str) -> list[str]:
-        """Give the addresses of a name.
+        """Return the addresses of a name.
 
         Raises:
-            OSError: there is no such name, or nobody who knows it answers.
+            OSError: the name does not exist, or its servers do not answer.
         """
         async with self._free:
             loop = asyncio.get_running_loop()
             found: asyncio.Future[list[str]] = loop.create_future()
 
-            def settle(outcome: list[str] | OSError) -> None:
+            def finish(outcome: list[str] | OSError) -> None:
                 if found.done():
                     return
                 if isinstance(outcome, list):
@@ -53,7 +53,7 @@ class SystemLookup:
                 else:
                     found.set_exception(outcome)
 
-            def ask() -> None:
+            def look_up() -> None:
                 try:
                     infos = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
                     outcome: list[str] | OSError = [str(info[4][0]) for info in infos]
@@ -61,15 +61,15 @@ class SystemLookup:
                     outcome = error
                 except UnicodeError as error:  # a label that is too long for the idna codec
                     outcome = OSError(str(error))
-                with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-                    loop.call_soon_threadsafe(settle, outcome)
+                with contextlib.suppress(RuntimeError):  # the loop is closed already
+                    loop.call_soon_threadsafe(finish, outcome)
 
-            threading.Thread(target=ask, name="webhook-lookup", daemon=True).start()
+            threading.Thread(target=look_up, name="webhook-lookup", daemon=True).start()
             return await found
 
 
 class GuardedResolver(AbstractResolver):
-    """What aiohttp resolves with: the addresses of a name that its guard lets through."""
+    """aiohttp's resolver: the addresses of a name that the guard allows."""
 
     def __init__(self, lookup: Lookup, guard: AddressGuard) -> None:
         self._lookup = lookup
@@ -79,12 +79,12 @@ class GuardedResolver(AbstractResolver):
         self,
         host: str,
         port: int = 0,
-        family: socket.AddressFamily = socket.AF_UNSPEC,  # noqa: ARG002 - the sender asks for both
+        family: socket.AddressFamily = socket.AF_UNSPEC,  # noqa: ARG002 - the sender uses both
     ) -> list[ResolveResult]:
         """Resolve a name.
 
         Raises:
-            AddressRefusedError: it leads only to addresses that may not be connected to.
+            AddressRefusedError: none of its addresses may be connected to.
             OSError: it could not be resolved.
         """
         addresses = list(dict.fromkeys(await self._lookup(host)))
@@ -106,11 +106,11 @@ class GuardedResolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Hold nothing."""
+        """Do nothing: the resolver holds no resources."""
 
 
 def _both_families(addresses: list[str]) -> list[str]:
-    """Keep a few addresses, of both families where there are both: one of them may be without a route."""
+    """Return a few addresses, of both families where possible: one of them may have no route."""
     v6 = [address for address in addresses if ":" in address]
     v4 = [address for address in addresses if ":" not in address]
     half = _ADDRESSES // 2

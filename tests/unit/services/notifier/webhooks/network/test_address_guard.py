@@ -9,15 +9,15 @@ import pytest
 from aiohttp.abc import ResolveResult
 
 from contracts.errors import ErrorCode, SaccadeError
-from services.notifier.webhooks.sending.address_guard import (
+from services.notifier.webhooks.network.address_guard import (
     REFUSED,
     AddressGuard,
     AddressRefusedError,
     check_url,
-    target_of,
+    parse_webhook_url,
 )
-from services.notifier.webhooks.sending.name_lookup import GuardedResolver
-from services.notifier.webhooks.sending.sender import Outgoing, Sender
+from services.notifier.webhooks.network.name_lookup import GuardedResolver
+from services.notifier.webhooks.sending.sender import Sender, WebhookRequest
 from tests.rules.tree import ROOT
 
 PAGE = (ROOT / "docs" / "webhook_addresses.md").read_text()
@@ -92,7 +92,7 @@ async def test_a_url_that_leads_inside_is_refused_when_it_is_sent_to() -> None:
     inside = Names()
     inside.addresses = {name: ["127.0.0.1"] for url, _ in URLS for name in _first_labels(url)}
     async with Sender(AddressGuard(), lookup=inside) as sender:
-        answers = {url: await sender.send(Outgoing(url, {}, b"{}", 20.0)) for url, _ in URLS}
+        answers = {url: await sender.send(WebhookRequest(url, {}, b"{}", 20.0)) for url, _ in URLS}
     assert {url: answer for url, answer in answers.items() if answer.error != "address_refused"} == {}
     by_number = re.compile(r"[0-9.x]+")
     assert [name for name in inside.asked if by_number.fullmatch(name)] == [], "no spelling of an address is looked up"
@@ -100,7 +100,7 @@ async def test_a_url_that_leads_inside_is_refused_when_it_is_sent_to() -> None:
 
 def _first_labels(url: str) -> list[str]:
     try:
-        return [target_of(url).host.partition(".")[0]]
+        return [parse_webhook_url(url).host.partition(".")[0]]
     except ValueError:
         return []
 
@@ -114,7 +114,7 @@ async def test_a_name_that_leads_inside_is_refused_at_the_connection(address: st
         await resolver.resolve("alone.example.com", 443)
     assert [found["host"] for found in await resolver.resolve("beside.example.com", 443)] == [PUBLIC]
     async with Sender(AddressGuard(), lookup=names) as sender:
-        answer = await sender.send(Outgoing("https://alone.example.com/", {}, b"{}", 20.0))
+        answer = await sender.send(WebhookRequest("https://alone.example.com/", {}, b"{}", 20.0))
     assert (answer.status, answer.error) == (None, "address_refused")
 
 
@@ -157,7 +157,7 @@ async def test_a_few_addresses_of_a_name_are_tried_and_both_families_of_them() -
 )
 def test_an_allowed_network_lets_its_addresses_through(networks: list[str], url: str) -> None:
     assert check_url(url, https_only=True, guard=AddressGuard.allowing(networks)).scheme == "https"
-    if target_of(url).is_address:
+    if parse_webhook_url(url).is_address:
         with pytest.raises(SaccadeError):
             check_url(url, https_only=True, guard=AddressGuard())
 
@@ -205,7 +205,7 @@ def test_a_network_that_is_none_is_refused_at_the_start(network: str) -> None:
     ],
 )
 def test_an_origin_is_without_the_path(url: str, origin: str) -> None:
-    assert target_of(url).origin == origin
+    assert parse_webhook_url(url).origin == origin
 
 
 def test_the_table_of_public_addresses_is_of_addresses() -> None:

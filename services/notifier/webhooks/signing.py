@@ -1,8 +1,8 @@
-"""Signs webhooks as Standard Webhooks 1.0.0 says: HMAC-SHA-256 (``v1``) and Ed25519 (``v1a``).
+"""Signatures of webhooks by Standard Webhooks 1.0.0: HMAC-SHA-256 (``v1``) and Ed25519 (``v1a``).
 
 https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md. Signed are the id, the
-second and the bytes of the body. Ours is written by hand: the published library signs the wrong second when it is
-given a time outside UTC; the tests have it check what we sign.
+second and the bytes of the body. The published library is not used here, because it signs the wrong second for a time
+outside UTC; the tests verify our signatures with it.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ from pydantic import SecretStr
 
 Signing = Literal["v1", "v1a", "both"]
 
-SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - says what follows it
+SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - a prefix, not a secret
 PUBLIC_KEY_PREFIX: Final = "whpk_"
-#: The standard wants 24 to 64 bytes.
+#: The standard requires 24 to 64 bytes.
 _SECRET_BYTES: Final = 32
 
 
 class ExpiringSecret(Protocol):
-    """A secret "whsec_…" that is signed with until it expires; None: for ever."""
+    """A secret "whsec_…" that signs until ``expires_at``; None: it does not expire."""
 
     @property
     def secret(self) -> SecretStr:
-        """Give the secret."""
+        """The secret."""
         ...
 
     @property
     def expires_at(self) -> datetime | None:
-        """Tell when it expires."""
+        """Time of expiry."""
         ...
 
 
 class Signer:
-    """Makes the headers of one attempt; holds the key of ``v1a``, which is one for all endpoints."""
+    """Signs attempts; holds the private key of ``v1a``, the same for all endpoints."""
 
     def __init__(self, private_key_seed: bytes) -> None:
-        """Take the 32 bytes of an Ed25519 private key (RFC 8032)."""
+        """Use the 32 bytes of an Ed25519 private key (RFC 8032)."""
         self._private_key = Ed25519PrivateKey.from_private_bytes(private_key_seed)
         self._public_bytes = self._private_key.public_key().public_bytes_raw()
 
@@ -61,13 +61,13 @@ class Signer:
     def headers(
         self, message_id: str, body: bytes, secrets: Iterable[ExpiringSecret], signing: Signing, now: datetime
     ) -> dict[str, str]:
-        """Sign a body for this second: one ``v1`` a secret that has not expired, in their order, then ``v1a``.
+        """Return the signature headers for this second: ``v1`` for each unexpired secret, in order, then ``v1a``.
 
         Args:
             message_id: the event's id, the same at each retry.
             body: the bytes as they are sent.
-            secrets: the endpoint's, the newest first; several while a rotation lets them overlap.
-            signing: which signatures there are to be.
+            secrets: the endpoint's, the newest first; several during the overlap of a rotation.
+            signing: the kinds of signature.
             now: an aware time.
         """
         timestamp = int(now.timestamp())
@@ -75,9 +75,9 @@ class Signer:
         signatures = []
         if signing != "v1a":
             signatures += [
-                _signature_v1(one.secret.get_secret_value(), signed)
-                for one in secrets
-                if one.expires_at is None or one.expires_at > now
+                _signature_v1(secret.secret.get_secret_value(), signed)
+                for secret in secrets
+                if secret.expires_at is None or secret.expires_at > now
             ]
         if signing != "v1":
             signatures.append(f"v1a,{base64.b64encode(self._private_key.sign(signed)).decode()}")
@@ -88,11 +88,11 @@ class Signer:
         }
 
     def public_key(self) -> str:
-        """Give the public key as the standard writes it, "whpk_…"."""
+        """Return the public key in the standard's form, "whpk_…"."""
         return PUBLIC_KEY_PREFIX + base64.b64encode(self._public_bytes).decode()
 
     def public_keys(self) -> dict[str, Any]:
-        """Give the public keys for receivers: a JSON Web Key Set (RFC 7517, 8037), each also as "whpk_…"."""
+        """Return the public keys for receivers: a JSON Web Key Set (RFC 7517, 8037), each also as "whpk_…"."""
         key = {"crv": "Ed25519", "kty": "OKP", "x": _base64url(self._public_bytes)}
         # RFC 7638: the hash of the required members in lexical order, without white space.
         thumbprint = hashlib.sha256(json.dumps(key, separators=(",", ":"), sort_keys=True).encode()).digest()
@@ -101,19 +101,19 @@ class Signer:
 
 
 def new_secret() -> str:
-    """Make a secret, "whsec_" and 32 random bytes in base64."""
+    """Return a new secret: "whsec_" and 32 random bytes in base64."""
     return SECRET_PREFIX + base64.b64encode(random_source.token_bytes(_SECRET_BYTES)).decode()
 
 
 def secret_bytes(secret: str) -> bytes:
-    """Read the key that a secret holds.
+    """Return the key in a secret.
 
     Raises:
         ValueError: it is not "whsec_" and 24 to 64 bytes in base64. The message does not hold the secret.
     """
     try:
         key = binascii.a2b_base64(secret.removeprefix(SECRET_PREFIX), strict_mode=True)
-    except ValueError:  # binascii.Error, or no ASCII
+    except ValueError:  # binascii.Error, or not ASCII
         key = b""
     if not secret.startswith(SECRET_PREFIX) or not 24 <= len(key) <= 64:
         raise ValueError("A secret is written whsec_ and 24 to 64 bytes in base64.")

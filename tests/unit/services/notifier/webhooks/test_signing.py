@@ -12,7 +12,7 @@ from saccade import webhook
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from services.notifier.webhooks.endpoints.endpoint import EndpointSecret
-from services.notifier.webhooks.sending.signing import Signer, new_secret, secret_bytes
+from services.notifier.webhooks.signing import Signer, new_secret, secret_bytes
 from tests.harness.webhooks.verification_cases import BODY, ID, NEW, NOW, OLD, ROTATED, SIGNER, VECTOR, Case, cases
 
 CASES = list(cases())

@@ -1,0 +1,194 @@
+"""The view of deliveries: what a plan, a record and a redelivery make of it, in whatever order they come."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from services.notifier.webhooks.deliveries.delivery import DeliveryAttempt, DeliveryState, PlannedDelivery
+from services.notifier.webhooks.deliveries.delivery_file import DeliveryFile
+from services.notifier.webhooks.deliveries.delivery_tables import DeliveryTables
+from services.notifier.webhooks.deliveries.receiver_tables import ReceiverTables
+
+NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
+LATER = NOW + timedelta(minutes=5)
+
+
+@pytest.fixture
+def file() -> DeliveryFile:
+    return DeliveryFile(None)
+
+
+@pytest.fixture
+def view(file: DeliveryFile) -> DeliveryTables:
+    return DeliveryTables(file)
+
+
+def planned(sequence: int, subject: str = "job_1", endpoint_id: str = "whk_1") -> PlannedDelivery:
+    return PlannedDelivery(endpoint_id, sequence, "acme", endpoint_id, f"evt_{sequence}", "job.queued", subject)
+
+
+def attempt(number: int, record: int, again: datetime | None = None, status: int = 500) -> DeliveryAttempt:
+    error = None if status == 200 else "http_status"
+    return DeliveryAttempt(number, record, NOW, status, error, 12.5, "so what", again, "https://example.org:443")
+
+
+def standing(view: DeliveryTables, sequence: int) -> tuple[DeliveryState, int]:
+    delivery = view.delivery("whk_1", sequence)
+    assert delivery
+    return delivery.state, delivery.attempts
+
+
+def test_an_event_is_planned_once(view: DeliveryTables) -> None:
+    assert view.add(planned(1), NOW)
+    assert not view.add(planned(1), LATER)
+    assert [one.due for one in view.due("whk_1", 10)] == [NOW]
+
+
+def test_a_record_before_its_plan_says_the_same_as_one_after_it(file: DeliveryFile, view: DeliveryTables) -> None:
+    view.record_attempt(planned(1), attempt(1, 9, LATER), DeliveryState.PENDING)
+    assert not view.add(planned(1), NOW), "known from its record"
+    other = DeliveryTables(other_file := DeliveryFile(None))
+    other.add(planned(1), NOW)
+    other.record_attempt(planned(1), attempt(1, 9, LATER), DeliveryState.PENDING)
+    assert file.all_rows() == other_file.all_rows()
+    assert [one.due for one in view.due("whk_1", 10)] == [LATER]
+
+
+def test_attempts_are_listed_as_they_went(view: DeliveryTables) -> None:
+    view.add(planned(1), NOW)
+    view.record_attempt(planned(1), attempt(1, 9, LATER), DeliveryState.PENDING)
+    view.record_attempt(planned(1), attempt(2, 11, status=200), DeliveryState.DELIVERED)
+    assert standing(view, 1) == (DeliveryState.DELIVERED, 2)
+    assert view.attempts("whk_1", 1) == (attempt(1, 9, LATER), attempt(2, 11, status=200))
+    assert view.count_pending() == 0
+
+
+def test_an_event_of_another_incarnation_of_the_stream_takes_the_place_of_the_old_one(view: DeliveryTables) -> None:
+    view.record_attempt(planned(1), attempt(1, 9, status=200), DeliveryState.DELIVERED)
+    assert view.add(replace(planned(1), event_id="evt_new"), NOW)
+    assert standing(view, 1) == (DeliveryState.PENDING, 0)
+    assert view.attempts("whk_1", 1) == ()
+
+
+def test_everything_is_complete_up_to_the_first_delivery_without_a_record(
+    file: DeliveryFile, view: DeliveryTables
+) -> None:
+    for sequence in (3, 5, 8):
+        view.add(planned(sequence), NOW)
+    file.advance(planned=9)
+    assert view.complete_to() == 2
+    view.record_attempt(planned(3), attempt(1, 1, LATER), DeliveryState.PENDING)
+    assert view.complete_to() == 4, "a retry is known from its record"
+    view.cancel("whk_1", 5)
+    assert view.complete_to() == 7
+    view.record_attempt(planned(8), attempt(1, 2, status=200), DeliveryState.DELIVERED)
+    assert view.complete_to() == 9
+    view.redeliver(planned(2), 3, NOW)
+    assert view.complete_to() == 9, "a redelivery is known from its record"
+
+
+def test_a_redelivery_begins_the_schedule_anew_and_counts_attempts_on(view: DeliveryTables) -> None:
+    view.add(planned(1), NOW)
+    for number in range(1, 9):
+        last = number == 8
+        state = DeliveryState.FAILED if last else DeliveryState.PENDING
+        view.record_attempt(planned(1), attempt(number, number, None if last else LATER), state)
+    again = view.redeliver(planned(1), 20, LATER)
+    assert again
+    assert (again.state, again.attempts, again.scheduled_from, again.due) == (DeliveryState.PENDING, 8, 8, LATER)
+    assert view.redeliver(planned(1), 20, LATER) is None, "a record asks once"
+
+
+def test_a_redelivery_that_was_made_already_is_not_made_again_by_a_fold_of_its_record(view: DeliveryTables) -> None:
+    view.add(planned(1), NOW)
+    view.record_attempt(planned(1), attempt(1, 4, LATER), DeliveryState.PENDING)
+    view.record_attempt(planned(1), attempt(2, 30, LATER), DeliveryState.PENDING)
+    assert view.redeliver(planned(1), 20, NOW) is None
+    delivery = view.delivery("whk_1", 1)
+    assert delivery
+    assert (delivery.due, delivery.scheduled_from) == (LATER, 1)
+
+
+def test_only_the_first_of_each_subject_is_a_head(view: DeliveryTables) -> None:
+    for sequence, subject in ((1, "a"), (2, "b"), (3, "a"), (4, "b"), (5, "c")):
+        view.add(planned(sequence, subject), NOW)
+    view.record_attempt(planned(1, "a"), attempt(1, 1, LATER), DeliveryState.PENDING)
+    assert [one.sequence for one in view.heads("whk_1", 10)] == [2, 5, 1]
+    view.record_attempt(planned(2, "b"), attempt(1, 2, status=200), DeliveryState.DELIVERED)
+    head = view.head("whk_1", "b")
+    assert head
+    assert head.sequence == 4
+    assert view.head("whk_1", "x") is None
+
+
+def test_pages_go_from_the_newest_event_back_and_end(view: DeliveryTables) -> None:
+    for sequence in range(1, 8):
+        view.add(planned(sequence), NOW)
+        view.add(planned(sequence, endpoint_id="whk_2"), NOW)
+    view.record_attempt(planned(4), attempt(1, 1, status=200), DeliveryState.DELIVERED)
+    pages, before = [], None
+    while True:
+        found, before = view.list("whk_1", limit=3, before=before)
+        pages.append([one.sequence for one in found])
+        if before is None:
+            break
+    assert pages == [[7, 6, 5], [4, 3, 2], [1]]
+    found, more = view.list("whk_1", DeliveryState.DELIVERED)
+    assert ([one.sequence for one in found], more) == ([4], None)
+
+
+def test_what_is_settled_is_forgotten_with_its_records_and_what_waits_is_not(view: DeliveryTables) -> None:
+    for sequence in (1, 2, 3, 4):
+        view.add(planned(sequence), NOW)
+    view.record_attempt(planned(1), attempt(1, 10, status=200), DeliveryState.DELIVERED)
+    view.record_attempt(planned(2), attempt(1, 11, LATER), DeliveryState.PENDING)
+    view.record_attempt(planned(3), attempt(1, 12, status=200), DeliveryState.DELIVERED)
+    view.cancel("whk_1", 4)
+    view.prune(event=4, record=12)
+    assert [one.sequence for one in view.list("whk_1")[0]] == [4, 3, 2]
+    view.prune(event=5, record=12)
+    assert [one.sequence for one in view.list("whk_1")[0]] == [3, 2]
+
+
+def test_a_run_of_failures_begins_with_its_first_and_ends_with_a_success_or_a_pause(file: DeliveryFile) -> None:
+    receivers = ReceiverTables(file)
+    for hours in (0, 10, 20, 40):
+        receivers.record_failure("whk_1", "acme", NOW + timedelta(hours=hours), 500, gone=False)
+    failures = receivers.failure_run("whk_1")
+    assert failures
+    assert (failures.failing_since, failures.failed_at) == (NOW, NOW + timedelta(hours=40))
+    receivers.record_failure("whk_1", "acme", NOW + timedelta(hours=65), None, gone=False)
+    failures = receivers.failure_run("whk_1")
+    assert failures
+    assert failures.failing_since == failures.failed_at == NOW + timedelta(hours=65)
+    receivers.record_success("whk_1")
+    assert receivers.failure_run("whk_1") is None
+
+
+def test_a_view_goes_on_where_its_last_commit_was(tmp_path: Path) -> None:
+    first = DeliveryFile(tmp_path)
+    first.reset("e1", "r1")
+    DeliveryTables(first).add(planned(1), NOW)
+    first.advance(planned=7, recorded=3)
+    first.close()
+    second = DeliveryFile(tmp_path)
+    assert (second.events_epoch, second.planned, second.records_epoch, second.recorded) == ("e1", 7, "r1", 3)
+    assert standing(DeliveryTables(second), 1) == (DeliveryState.PENDING, 0)
+    second.close()
+
+
+@pytest.mark.parametrize("damage", [b"not a database at all" * 100, b""])
+def test_a_damaged_view_is_begun_anew(tmp_path: Path, damage: bytes) -> None:
+    first = DeliveryFile(tmp_path)
+    DeliveryTables(first).add(planned(1), NOW)
+    first.advance(planned=7)
+    first.close()
+    (tmp_path / "deliveries.sqlite3").write_bytes(damage)
+    second = DeliveryFile(tmp_path)
+    assert second.planned == 0
+    assert DeliveryTables(second).count_pending() == 0
+    second.close()
