@@ -1,1 +1,1 @@
-"""What services and the workers' runtime share and what knows nothing of jobs: bus, bucket, logs, settings."""
+"""Domain-free library of services and workers: bus, bucket, authentication, HTTP, logs, settings."""

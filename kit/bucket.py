@@ -1,6 +1,6 @@
-"""The bucket: presigned URLs for clients, streamed reads and writes for ourselves.
+"""Bucket on any S3 server: presigned URLs for clients, streamed reads and writes for services and workers.
 
-Works on any S3 server; ``rclone serve s3`` and the public clouds are what it is tested and meant for.
+Tested with ``rclone serve s3``, and meant for the public clouds as well.
 """
 
 from __future__ import annotations
@@ -26,32 +26,32 @@ _CHUNK_BYTES: Final = 1 * MIB
 _MISSING: Final = frozenset({"404", "NoSuchKey", "NoSuchUpload", "NotFound"})
 
 
-class ObjectMissing(Exception):  # noqa: N818 - it is an answer, not a fault
-    """There is no such object."""
+class ObjectMissing(Exception):  # noqa: N818 - an expected result, not a fault
+    """There is no such object or multipart upload."""
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """One version of an object, after it went into the bucket or came from there, whole."""
+    """One version of an object that was completely uploaded or downloaded."""
 
     key: str
     bytes: int
     sha256: str
-    #: As the server named these very bytes, without quotes; empty where it gives them no name.
+    #: Entity tag of these bytes, without quotes; empty if the server sends none.
     etag: str
 
 
 class OpenObject:
-    """One version of an object, being read."""
+    """One version of an object, open for reading."""
 
     def __init__(self, etag: str, size_bytes: int, body: Any) -> None:
-        """Read ``body``; the entity tag is without quotes."""
+        """Read from ``body``; the entity tag is without quotes."""
         self.etag = etag
         self.size_bytes = size_bytes
         self._body = body
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Give what is left of it, in pieces of at most a MiB.
+        """Yield the rest of the object, in chunks of at most 1 MiB.
 
         Raises:
             SaccadeError: STORAGE_UNAVAILABLE.
@@ -60,14 +60,16 @@ class OpenObject:
             async for chunk in self._body.iter_chunks(_CHUNK_BYTES):
                 yield chunk
         except (BotoCoreError, ClientError, aiohttp.ClientError, OSError) as error:
-            raise SaccadeError(ErrorCode.STORAGE_UNAVAILABLE, "The bucket broke off in the middle.") from error
+            raise SaccadeError(
+                ErrorCode.STORAGE_UNAVAILABLE, "The bucket closed the connection before the object was complete."
+            ) from error
 
 
 class Bucket:
-    """One bucket, under one prefix. Every key given and taken includes the prefix: ``key()`` makes it."""
+    """One bucket, under one prefix. Every key as argument or result includes the prefix: ``key()`` builds it."""
 
     def __init__(self, client: Any, public: Any, settings: S3Settings) -> None:
-        """Use two clients of one server: one for ourselves, one that signs for clients' address of it."""
+        """Use two S3 clients of one server: one for requests, one that signs URLs with the public address."""
         self._client = client
         self._public = public
         self._bucket = settings.bucket
@@ -79,7 +81,7 @@ class Bucket:
         return "/".join(part for part in (self._prefix, *parts) if part)
 
     async def create(self) -> None:
-        """Create the bucket where it is missing.
+        """Create the bucket if it is missing.
 
         Raises:
             SaccadeError: STORAGE_UNAVAILABLE.
@@ -90,7 +92,7 @@ class Bucket:
             await self._call("create_bucket")
 
     async def check(self) -> None:
-        """Ask for a sign of life.
+        """Check that the bucket is available.
 
         Raises:
             SaccadeError: STORAGE_UNAVAILABLE.
@@ -98,7 +100,7 @@ class Bucket:
         await self._call("head_bucket")
 
     async def presign_put(self, key: str, content_type: str, expires_s: int = PRESIGNED_URL_S) -> str:
-        """Sign a PUT of one object with this content type."""
+        """Return a presigned PUT of one object with this content type."""
         params = {"Key": key, "ContentType": content_type}
         return await self._presign("put_object", params, expires_s)
 
@@ -111,7 +113,7 @@ class Bucket:
         inside: bool = False,
         expires_s: int = PRESIGNED_URL_S,
     ) -> str:
-        """Sign a GET of one object; ``inside`` signs for our own address of the server."""
+        """Return a presigned GET of one object; ``inside`` uses the services' own address of the server."""
         if self._public_url and not inside:
             return f"{self._public_url}/{quote(key)}"
         params = {"Key": key}
@@ -123,26 +125,26 @@ class Bucket:
         return await self._presign("get_object", params, expires_s, inside=inside)
 
     async def presign_part(self, key: str, multipart_id: str, number: int, expires_s: int = PRESIGNED_URL_S) -> str:
-        """Sign a PUT of one part, numbered from 1."""
+        """Return a presigned PUT of one part, numbered from 1."""
         params = {"Key": key, "UploadId": multipart_id, "PartNumber": number}
         return await self._presign("upload_part", params, expires_s)
 
     async def presign_any(
         self, operation: str, key: str, params: dict[str, Any], expires_s: int = PRESIGNED_URL_S
     ) -> str:
-        """Sign another S3 operation on this key, as botocore names it."""
+        """Return a presigned URL of another S3 operation on this key, by botocore's name."""
         return await self._presign(operation, {"Key": key} | params, expires_s)
 
     async def start_multipart(self, key: str, content_type: str) -> str:
-        """Begin a multipart upload and give its id."""
+        """Start a multipart upload and return its id."""
         answer = await self._call("create_multipart_upload", Key=key, ContentType=content_type)
         return str(answer["UploadId"])
 
     async def list_parts(self, key: str, multipart_id: str) -> list[dict[str, Any]]:
-        """List the parts that have arrived: number, size in bytes, etag.
+        """Return the uploaded parts: number, size in bytes, etag.
 
         Raises:
-            Missing: no such multipart upload.
+            ObjectMissing: no such multipart upload.
         """
         parts: list[dict[str, Any]] = []
         marker = 0
@@ -157,48 +159,48 @@ class Bucket:
             marker = int(answer["NextPartNumberMarker"])
 
     async def finish_multipart(self, key: str, multipart_id: str, parts: list[tuple[int, str]]) -> str:
-        """Join the parts, given as (number, etag) in order, and give the whole's entity tag.
+        """Complete an upload of the parts (number, etag), in order, and return the object's entity tag.
 
         Raises:
-            Missing: no such multipart upload (perhaps finished before).
+            ObjectMissing: no such multipart upload (perhaps completed before).
         """
         listed = [{"PartNumber": number, "ETag": etag} for number, etag in parts]
-        joined = {"Parts": listed}
+        completed = {"Parts": listed}
         return _etag(
-            await self._call("complete_multipart_upload", Key=key, UploadId=multipart_id, MultipartUpload=joined)
+            await self._call("complete_multipart_upload", Key=key, UploadId=multipart_id, MultipartUpload=completed)
         )
 
     async def abort_multipart(self, key: str, multipart_id: str) -> None:
-        """Throw the parts away; nothing happens where there are none."""
+        """Delete the parts; do nothing if there are none."""
         try:
             await self._call("abort_multipart_upload", Key=key, UploadId=multipart_id)
         except ObjectMissing:
             return
 
     async def size(self, key: str) -> int:
-        """Give an object's size in bytes.
+        """Return an object's size in bytes.
 
         Raises:
-            Missing: there is none.
+            ObjectMissing: there is none.
         """
         answer = await self._call("head_object", Key=key)
         return int(answer["ContentLength"])
 
     async def version(self, key: str) -> tuple[str, int]:
-        """Give an object's entity tag, without quotes, and its size in bytes.
+        """Return an object's entity tag, without quotes, and its size in bytes.
 
         Raises:
-            Missing: there is none.
+            ObjectMissing: there is none.
         """
         answer = await self._call("head_object", Key=key)
         return _etag(answer), int(answer["ContentLength"])
 
     @asynccontextmanager
     async def opened(self, key: str) -> AsyncIterator[OpenObject]:
-        """Open an object for reading: one version of it, whatever is written meanwhile.
+        """Open an object for reading: always one version, also when it is overwritten meanwhile.
 
         Raises:
-            Missing: there is none.
+            ObjectMissing: there is none.
             SaccadeError: STORAGE_UNAVAILABLE, also while it is read.
         """
         answer = await self._call("get_object", Key=key)
@@ -207,36 +209,31 @@ class Bucket:
             yield OpenObject(_etag(answer), int(answer["ContentLength"]), body)
 
     async def read(self, key: str) -> AsyncIterator[bytes]:
-        """Stream an object.
+        """Yield an object's bytes in chunks.
 
         Raises:
-            Missing: there is none.
+            ObjectMissing: there is none.
             SaccadeError: STORAGE_UNAVAILABLE.
         """
-        answer = await self._call("get_object", Key=key)
-        body = answer["Body"]
-        try:
-            async with body:
-                async for chunk in body.iter_chunks(_CHUNK_BYTES):
-                    yield chunk
-        except (BotoCoreError, ClientError, aiohttp.ClientError, OSError) as error:
-            raise SaccadeError(ErrorCode.STORAGE_UNAVAILABLE, "The bucket broke off in the middle.") from error
+        async with self.opened(key) as opened:
+            async for chunk in opened.chunks():
+                yield chunk
 
     async def get(self, key: str) -> bytes:
-        """Read a small object whole.
+        """Return a small object's bytes.
 
         Raises:
-            Missing: there is none.
+            ObjectMissing: there is none.
         """
         return b"".join([chunk async for chunk in self.read(key)])
 
     async def put(self, key: str, body: bytes, content_type: str = "application/json") -> Transfer:
-        """Write a small object."""
+        """Upload a small object."""
         answer = await self._call("put_object", Key=key, Body=body, ContentType=content_type)
         return Transfer(key, len(body), hashlib.sha256(body).hexdigest(), _etag(answer))
 
     async def send_file(self, path: Path, key: str, content_type: str) -> Transfer:
-        """Upload a file in parts, never more than one part in memory, and give its SHA-256."""
+        """Upload a file in parts, with at most one part in memory, and return its size and SHA-256."""
         size = path.stat().st_size
         with path.open("rb") as file:
             if size <= PART_BYTES:
@@ -254,7 +251,7 @@ class Bucket:
                     parts.append((number, answer["ETag"]))
                 etag = await self.finish_multipart(key, multipart_id, parts)
             except BaseException:
-                # A bucket that is away must not turn a cancellation into an error that is tried again.
+                # An unavailable bucket must not turn a cancellation into an error that is retried.
                 with suppress(SaccadeError):
                     await self.abort_multipart(key, multipart_id)
                 raise
@@ -263,10 +260,10 @@ class Bucket:
     async def fetch_file(
         self, key: str, path: Path, on_chunk: Callable[[int], Awaitable[None] | None] | None = None
     ) -> Transfer:
-        """Download an object into a file, streamed.
+        """Download an object into a file, streamed; ``on_chunk`` gets the size of each chunk.
 
         Raises:
-            Missing: there is none.
+            ObjectMissing: there is none.
             SaccadeError: STORAGE_UNAVAILABLE.
         """
         digest, size = hashlib.sha256(), 0
@@ -281,7 +278,7 @@ class Bucket:
         return Transfer(key, size, digest.hexdigest(), opened.etag)
 
     async def list_keys(self, prefix: str) -> list[str]:
-        """List the keys under a prefix."""
+        """Return the keys under a prefix."""
         keys: list[str] = []
         token: dict[str, str] = {}
         while True:
@@ -292,7 +289,7 @@ class Bucket:
             token = {"ContinuationToken": answer["NextContinuationToken"]}
 
     async def delete(self, key: str) -> None:
-        """Delete an object; nothing happens where there is none."""
+        """Delete an object; do nothing if there is none."""
         try:
             await self._call("delete_object", Key=key)
         except ObjectMissing:
@@ -309,7 +306,7 @@ class Bucket:
         """Call S3 and translate its errors.
 
         Raises:
-            Missing: no such object, upload or bucket.
+            ObjectMissing: no such object, upload or bucket.
             SaccadeError: STORAGE_UNAVAILABLE.
         """
         try:
@@ -328,7 +325,7 @@ def _etag(answer: Any) -> str:
 
 @asynccontextmanager
 async def open_bucket(settings: S3Settings) -> AsyncIterator[Bucket]:
-    """Open the bucket's clients and close them at the end."""
+    """Open the bucket's S3 clients and close them at the end."""
     session = aioboto3.Session()
     config = Config(
         signature_version="s3v4",
@@ -336,7 +333,7 @@ async def open_bucket(settings: S3Settings) -> AsyncIterator[Bucket]:
         read_timeout=60,
         retries={"mode": "standard", "max_attempts": 4},
         s3={"addressing_style": "path"},
-        # S3 servers other than AWS do not all know the newer default checksums.
+        # Not every S3 server supports the newer default checksums of AWS.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )

@@ -1,4 +1,4 @@
-"""One line of JSON a log record, on standard error, with no secret in it."""
+"""JSON logs on standard error, one line per record, without secrets."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ class JsonLines(logging.Formatter):
     """Formats a record with its ``extra`` fields as one line of JSON."""
 
     def __init__(self, service: str) -> None:
-        """Name the service that every line carries."""
+        """Add the service's name to every line."""
         super().__init__()
         self._service = service
 
     def format(self, record: logging.LogRecord) -> str:
-        """Write the record."""
+        """Return the record as one line of JSON."""
         line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -34,10 +34,10 @@ class JsonLines(logging.Formatter):
 
 
 def start_logging(service: str, level: str = "INFO") -> None:
-    """Send every logger's records to standard error; libraries below warning stay silent."""
+    """Log to standard error; libraries only from level warning on."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines(service))
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    # Botocore logs credentials' origin and aiohttp every request: neither belongs in our log.
+    # Botocore logs where credentials come from and aiohttp every request: neither belongs in the log.
     for noisy in ("botocore", "aiobotocore", "boto3", "aiohttp", "urllib3", "uvicorn.access", "s3transfer"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""The processes of one run: its worker, its descendants, and those that have left the family but carry its mark."""
+"""Process tree of one run: its worker, the descendants, and detached processes that carry its mark."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from contracts.limits import KIB, MIB
 
 #: Every process of a run inherits this variable with the run's folder as its value.
 MARK: Final = "WORKER_RUN_FOLDER"
-_LOOK_S: Final = 0.02
-#: A worker's own limit makes allocations fail at its stage's memory; its whole family is killed this far above.
-_ALLOWANCE_BYTES: Final = 256 * MIB
-#: Where the kernel counts what it does for want of memory in this container (cgroup v2; elsewhere is no such file).
+_POLL_S: Final = 0.02
+#: Allocations of a worker fail at its stage's memory; its process tree is killed at this much more.
+_TOLERANCE_BYTES: Final = 256 * MIB
+#: Counters of the kernel's out-of-memory killer in this container (cgroup v2; missing elsewhere).
 _MEMORY_EVENTS: Final = Path("/sys/fs/cgroup/memory.events")
-#: How much of a log's end is searched for what an allocator said last.
-_LAST_WORDS_BYTES: Final = 16 * KIB
-_NO_MEMORY: Final = ("bad_alloc", "MemoryError", "Cannot allocate memory", "Insufficient memory")
+#: End of a log that is searched for errors of an allocator.
+_LOG_TAIL_BYTES: Final = 16 * KIB
+_MEMORY_ERRORS: Final = ("bad_alloc", "MemoryError", "Cannot allocate memory", "Insufficient memory")
 
 
 def live_process(pid: int, created_s: float, folder: Path) -> psutil.Process | None:
-    """Give the process of this number if it is the run's and has not ended; a zombie has.
+    """Return the process ``pid`` if it belongs to the run and is alive; a zombie is not. None otherwise.
 
-    Its mark tells, for the time of its creation moves when the machine's clock is set. Right after its start and right
-    before its end a process has no environment to read: then the time has to do.
+    It is identified by its mark, because its creation time changes when the machine's clock is set. Just after its
+    start and just before its end a process has no readable environment: then the creation time is compared.
     """
     try:
         process = psutil.Process(pid)
         environment = process.environ()
         ours = environment.get(MARK) == str(folder) if environment else abs(process.create_time() - created_s) < 1.0
-        return process if ours and _lives(process) else None
+        return process if ours and _is_alive(process) else None
     except (psutil.Error, OSError):
         return None
 
 
 def with_descendants(process: psutil.Process) -> list[psutil.Process]:
-    """Give a process and all its descendants."""
+    """Return a process and all its descendants."""
     try:
         return [process, *process.children(recursive=True)]
     except psutil.NoSuchProcess:
@@ -58,31 +58,31 @@ def with_environment(name: str, matches: Callable[[str], bool]) -> list[psutil.P
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if matches(process.environ().get(name, "")) and _lives(process):
+            if matches(process.environ().get(name, "")) and _is_alive(process):
                 found.append(process)
     return found
 
 
 def kill(processes: Iterable[psutil.Process], folder: Path, deadline_s: float) -> bool:
-    """Kill processes and all that carry the mark, again until none is left; tell whether that was reached.
+    """Kill processes, their descendants and all that carry the mark, until none is left; return whether none is.
 
     Blocks; call it in a thread.
     """
     end = time.monotonic() + deadline_s
-    left = list(processes)
+    remaining = list(processes)
     while True:
-        for process in left:
+        for process in remaining:
             with contextlib.suppress(psutil.Error):
                 for member in with_descendants(process):
                     member.kill()
-        left = [process for process in {*left, *marked_processes(folder)} if _lives(process)]
-        if not left or time.monotonic() >= end:
-            return not left
-        time.sleep(_LOOK_S)
+        remaining = [process for process in {*remaining, *marked_processes(folder)} if _is_alive(process)]
+        if not remaining or time.monotonic() >= end:
+            return not remaining
+        time.sleep(_POLL_S)
 
 
 def memory_bytes(processes: Iterable[psutil.Process]) -> int:
-    """Add up what processes hold in memory; shared pages count in each."""
+    """Return the resident memory of processes; shared pages count in each."""
     total = 0
     for process in processes:
         with contextlib.suppress(psutil.Error):
@@ -91,7 +91,7 @@ def memory_bytes(processes: Iterable[psutil.Process]) -> int:
 
 
 def proportional_bytes(processes: Iterable[psutil.Process]) -> int:
-    """Add up what processes hold in memory, shared pages divided among their holders; slow (Linux; else as above)."""
+    """Return the proportional set size of processes: shared pages are divided; slow (Linux; elsewhere resident)."""
     total = 0
     for process in processes:
         with contextlib.suppress(psutil.Error):
@@ -101,20 +101,20 @@ def proportional_bytes(processes: Iterable[psutil.Process]) -> int:
 
 
 def ran_out_of_memory(exit_code: int | None, log: Path) -> bool:
-    """Tell whether a process that was aborted or killed said in its last words that there was no memory."""
+    """Return whether the log of an aborted or killed process ends with an allocation error."""
     if exit_code not in (134, 137):
         return False
     try:
         with log.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST_WORDS_BYTES))
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
             text = file.read().decode(errors="replace")
     except OSError:
         return False
-    return any(words in text for words in _NO_MEMORY)
+    return any(message in text for message in _MEMORY_ERRORS)
 
 
 def oom_kill_count(events: Path = _MEMORY_EVENTS) -> int:
-    """Count the processes of this container that the kernel has killed for want of memory; 0 where it does not say."""
+    """Return how many processes of this container the out-of-memory killer has killed; 0 where that is unknown."""
     try:
         counts = dict(line.split() for line in events.read_text().splitlines())
         return int(counts["oom_kill"])
@@ -123,12 +123,12 @@ def oom_kill_count(events: Path = _MEMORY_EVENTS) -> int:
 
 
 def over_limit(processes: list[psutil.Process], limit_bytes: int) -> bool:
-    """Tell whether processes hold more than their limit and some allowance; shared pages are counted once."""
-    limit_bytes += _ALLOWANCE_BYTES
+    """Return whether processes use more than their limit and a tolerance; shared pages are counted once."""
+    limit_bytes += _TOLERANCE_BYTES
     return memory_bytes(processes) > limit_bytes and proportional_bytes(processes) > limit_bytes
 
 
-def _lives(process: psutil.Process) -> bool:
+def _is_alive(process: psutil.Process) -> bool:
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.Error:

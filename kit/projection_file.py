@@ -1,7 +1,6 @@
-"""The SQLite file of a view: what was folded from streams, and how far, always in one transaction.
+"""SQLite file of a projection: rows derived from streams and the position in them, always in one transaction.
 
-It can be deleted at any time, and is thrown away by itself when it is damaged or of another version: all of it is in
-the streams.
+It can be deleted at any time, and is recreated when it is damaged or of another version: the streams hold all of it.
 """
 
 from __future__ import annotations
@@ -13,12 +12,12 @@ from typing import Any
 
 
 class ProjectionFile:
-    """One open file. What was written counts with the next ``commit``, all of it or nothing."""
+    """One open file. Writes take effect with the next ``commit``, all of them or none."""
 
     def __init__(self, path: Path | None, schema: str, version: int) -> None:
-        """Open it, or begin a new one by ``schema``; without a path, in memory.
+        """Open the file, or create it by ``schema``; without a path, in memory.
 
-        ``version`` is raised with every change of the tables or of what is kept in them.
+        ``version`` is increased with every change of the tables or of what is stored in them.
 
         Raises:
             OSError, sqlite3.OperationalError: the folder cannot be written, or another process has the file open.
@@ -27,18 +26,18 @@ class ProjectionFile:
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._database = self._opened(path)
+            self._database = self._open(path)
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError) or path is None:
                 raise
-            # Not a database, or a damaged one: everything in it can be folded again.
+            # Not a database, or a damaged one: all of it can be rebuilt.
             _remove(path)
-            self._database = self._opened(path)
+            self._database = self._open(path)
 
-    def _opened(self, path: Path | None) -> sqlite3.Connection:
+    def _open(self, path: Path | None) -> sqlite3.Connection:
         database = sqlite3.connect(path or ":memory:", isolation_level=None, timeout=2)
         try:
-            # What a power failure takes is folded again, so nothing has to wait for the disk.
+            # Rows lost in a power failure are rebuilt, so no write has to wait for the disk.
             database.execute("PRAGMA locking_mode = EXCLUSIVE")
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = OFF")
@@ -46,7 +45,7 @@ class ProjectionFile:
             if path is not None and version not in (0, self._version):
                 database.close()
                 _remove(path)
-                return self._opened(path)
+                return self._open(path)
             database.execute("BEGIN IMMEDIATE")
             if version == 0:
                 for statement in self._schema.split(";"):
@@ -60,21 +59,21 @@ class ProjectionFile:
         return database
 
     def reopen_in_memory(self) -> None:
-        """Leave a file that cannot be written, and begin anew in memory."""
+        """Replace a file that cannot be written by an empty database in memory."""
         self._database.close()
-        self._database = self._opened(None)
+        self._database = self._open(None)
 
     def write(self, statement: str, values: Sequence[Any] = ()) -> int:
-        """Write inside the transaction that holds all since the last ``commit``; give how many rows it changed.
+        """Write inside the transaction since the last ``commit`` and return the number of changed rows.
 
-        SQLite ends it when the disk is full: each later statement would count by itself, and the position with it,
-        while what was folded before is gone.
+        SQLite rolls the transaction back when the disk is full: later statements would be committed by themselves,
+        and the position with them, without the rows before it.
 
         Raises:
-            sqlite3.OperationalError: the disk does not take it, or did not take what came before.
+            sqlite3.OperationalError: the disk does not accept it, or did not accept an earlier write.
         """
         if not self._database.in_transaction:
-            raise sqlite3.OperationalError("what was folded before could not be kept")
+            raise sqlite3.OperationalError("an earlier write of this transaction failed")
         try:
             return self._database.execute(statement, values).rowcount
         except sqlite3.OperationalError:
@@ -82,28 +81,28 @@ class ProjectionFile:
             raise
 
     def rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Read."""
+        """Return the rows of a query."""
         return self._database.execute(query, values).fetchall()
 
     def row(self, query: str, values: Sequence[Any] = ()) -> tuple[Any, ...] | None:
-        """Read one row."""
+        """Return the first row of a query; None when there is none."""
         found: tuple[Any, ...] | None = self._database.execute(query, values).fetchone()
         return found
 
     def commit(self) -> None:
-        """End the transaction and begin the next one.
+        """Commit the transaction and begin the next one.
 
         Raises:
-            sqlite3.OperationalError: the disk does not take it; the file must be opened again.
+            sqlite3.OperationalError: the disk does not accept it; the file must be opened again.
         """
         self.write("COMMIT")
         self._database.execute("BEGIN IMMEDIATE")
 
     def close(self) -> None:
-        """End the transaction and close.
+        """Commit the transaction and close.
 
         Raises:
-            sqlite3.OperationalError: the disk does not take it; it is folded again.
+            sqlite3.OperationalError: the disk does not accept it; the rows are rebuilt at the next start.
         """
         try:
             self.write("COMMIT")

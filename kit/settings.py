@@ -1,4 +1,4 @@
-"""Where the bus and the bucket are: the settings that every process needs. Each service adds its own."""
+"""Settings of the bus and the bucket, which every process needs; each service adds its own."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import Annotated, Final, Self
 from pydantic import AfterValidator, AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-#: What deploy/example.env has where a secret is to be put.
+#: Placeholder for secrets in deploy/example.env.
 _PLACEHOLDER: Final = "change-me"
 
 
-def _chosen(secret: SecretStr) -> SecretStr:
-    """Refuse what was copied and not changed: everyone knows it."""
+def _not_placeholder(secret: SecretStr) -> SecretStr:
+    """Refuse the public placeholder."""
     if secret.get_secret_value().startswith(_PLACEHOLDER):
-        raise ValueError("it is still the placeholder of deploy/example.env: put a long random value in its place")
+        raise ValueError("it is still the placeholder of deploy/example.env: replace it by a long random value")
     return secret
 
 
-#: A secret that somebody has chosen.
-ChosenSecret = Annotated[SecretStr, AfterValidator(_chosen)]
+#: A secret that is not the placeholder.
+ChosenSecret = Annotated[SecretStr, AfterValidator(_not_placeholder)]
 
 
 class NatsSettings(BaseSettings):
-    """How to reach NATS. Credentials have fields of their own."""
+    """Address and credentials of NATS."""
 
     model_config = SettingsConfigDict(env_prefix="NATS_", frozen=True)
 
@@ -35,16 +35,16 @@ class NatsSettings(BaseSettings):
     password: ChosenSecret | None = None
     #: A credentials file (JWT and seed), for operator mode.
     credentials_file: str | None = None
-    #: What such a file says, for a process that has been handed credentials of its own.
+    #: The content of such a file, for a process with credentials of its own.
     credentials: SecretStr | None = None
-    #: Where answers are heard; credentials that allow only some inboxes name theirs.
+    #: Prefix of reply subjects; required by credentials that allow only some inboxes.
     inbox_prefix: str | None = None
-    #: Copies of each stream: 1 on a single node, 3 in a cluster.
+    #: Replicas of each stream: 1 on a single node, 3 in a cluster.
     replicas: int = Field(default=1, ge=1, le=5)
 
     @property
     def address(self) -> str:
-        """Give the URL for a log: without credentials, should somebody have put them there."""
+        """URL for logs, without credentials."""
         return re.sub(r"(^|//|,)[^/@,]*@", r"\1", self.url)
 
 
@@ -53,15 +53,15 @@ def _either(name: str, b2_name: str, *others: str) -> AliasChoices:
 
 
 class S3Settings(BaseSettings):
-    """How to reach the bucket, under our names or under those that users of Backblaze B2 and Cloudflare R2 have."""
+    """Address and credentials of the bucket; the names common for Backblaze B2 and Cloudflare R2 are accepted too."""
 
-    #: An empty variable, as compose files and pipelines make them of nothing, is none.
+    #: An empty variable, which compose files create for unset ones, counts as unset.
     model_config = SettingsConfigDict(frozen=True, populate_by_name=True, env_ignore_empty=True)
 
     endpoint_url: str = Field(validation_alias=_either("ENDPOINT_URL", "S3_ENDPOINT", "R2_ENDPOINT_URL"))
-    #: How clients reach the same server, when that differs (a container's name against a published port).
+    #: Address of the same server for clients, if it differs (a container's name against a published port).
     public_endpoint_url: str = Field(default="", validation_alias="S3_PUBLIC_ENDPOINT_URL")
-    #: Of a bucket that anybody may read, as ``<url>/<key>``: links to its objects are not signed then.
+    #: Base URL of a publicly readable bucket, ``<url>/<key>``: links to its objects are not signed.
     public_url: str = Field(default="", validation_alias=AliasChoices("S3_PUBLIC_URL", "R2_PUBLIC_URL"))
     region: str = Field(default="us-east-1", validation_alias=_either("REGION", "REGION"))
     bucket: str = Field(default="saccade", validation_alias=_either("BUCKET", "BUCKET", "R2_BUCKET_NAME"))
@@ -69,12 +69,12 @@ class S3Settings(BaseSettings):
     secret_access_key: ChosenSecret = Field(
         validation_alias=_either("SECRET_ACCESS_KEY", "APP_KEY", "AWS_SECRET_ACCESS_KEY")
     )
-    #: Put before every key, so that a bucket can be shared.
+    #: Prefix of every key, so that a bucket can be shared.
     prefix: str = Field(default="", validation_alias=_either("PREFIX", "PREFIX"))
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        """B2 shows its endpoint without a scheme; a prefix has no slash at its ends."""
+        """Normalize: B2 shows its endpoint without a scheme; a prefix has no slash at its ends."""
         endpoint = self.endpoint_url if "://" in self.endpoint_url else f"https://{self.endpoint_url}"
         object.__setattr__(self, "endpoint_url", endpoint)
         object.__setattr__(self, "public_endpoint_url", self.public_endpoint_url or endpoint)
@@ -83,7 +83,7 @@ class S3Settings(BaseSettings):
         return self
 
 
-#: What a child process may inherit; everything else, secrets above all, is handed over by name or not at all.
+#: Variables that a child process inherits; all others, secrets above all, are passed explicitly.
 INHERITED: Final = (
     "PATH",
     "HOME",
@@ -104,13 +104,13 @@ INHERITED: Final = (
 
 
 def inherited_environment(names: Iterable[str] = INHERITED) -> dict[str, str]:
-    """Give those of our own environment variables that a child process may have."""
+    """Return the environment variables of this process that a child process inherits."""
     return {name: os.environ[name] for name in names if name in os.environ}  # noqa: TID251
 
 
 def as_environment(nats: NatsSettings | None, s3: S3Settings) -> dict[str, str]:
-    """Write the settings as the environment variables they are read from, for a child process; holds secrets."""
-    given = (
+    """Return the settings as environment variables for a child process; contains secrets."""
+    variables = (
         {}
         if nats is None
         else {
@@ -122,7 +122,7 @@ def as_environment(nats: NatsSettings | None, s3: S3Settings) -> dict[str, str]:
             "NATS_INBOX_PREFIX": nats.inbox_prefix,
         }
     )
-    given |= {
+    variables |= {
         "S3_ENDPOINT_URL": s3.endpoint_url,
         "S3_PUBLIC_ENDPOINT_URL": s3.public_endpoint_url,
         "S3_PUBLIC_URL": s3.public_url,
@@ -132,4 +132,4 @@ def as_environment(nats: NatsSettings | None, s3: S3Settings) -> dict[str, str]:
         "S3_SECRET_ACCESS_KEY": s3.secret_access_key.get_secret_value(),
         "S3_PREFIX": s3.prefix,
     }
-    return {name: value for name, value in given.items() if value}
+    return {name: value for name, value in variables.items() if value}

@@ -1,7 +1,7 @@
-"""Ends tasks for certain: a cancellation can be swallowed, and then has to be asked for again.
+"""Reliable cancellation of tasks: a lost cancellation is repeated.
 
-``asyncio.wait_for`` of Python 3.11 loses a cancellation that comes in the moment in which what it waits for is done
-(https://github.com/python/cpython/issues/86296); libraries that we call use it. Our own code uses ``asyncio.timeout``.
+``asyncio.wait_for`` of Python 3.11 loses a cancellation that arrives just when the awaited future is done
+(https://github.com/python/cpython/issues/86296), and libraries use it. This repository uses ``asyncio.timeout``.
 """
 
 from __future__ import annotations
@@ -10,37 +10,37 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, Final
 
-#: A task that is told to end and goes on is told again after this.
-_ASK_AGAIN_S: Final = 0.5
+#: Delay before a task that ignored its cancellation is cancelled again.
+_RETRY_S: Final = 0.5
 
 
 async def end(*tasks: asyncio.Future[Any]) -> None:
-    """Cancel tasks until each has ended, whatever they end with.
+    """Cancel tasks and wait until each has ended; their results and errors are ignored.
 
-    Being cancelled meanwhile is passed on once they have.
+    A cancellation of the caller is raised after they have ended.
     """
     cancelled: asyncio.CancelledError | None = None
-    while going := [task for task in tasks if not task.done()]:
-        for task in going:
+    while running := [task for task in tasks if not task.done()]:
+        for task in running:
             task.cancel()
         try:
-            await asyncio.wait(going, timeout=_ASK_AGAIN_S)
+            await asyncio.wait(running, timeout=_RETRY_S)
         except asyncio.CancelledError as error:
             cancelled = error
     for task in tasks:
         if not task.cancelled():
-            task.exception()  # looked at: asyncio need not complain that nobody did
+            task.exception()  # marks it as retrieved, so that asyncio logs no warning
     if cancelled is not None:
         raise cancelled
 
 
 async def first_of(*coroutines: Coroutine[Any, Any, Any]) -> None:
-    """Run all until the first ends, then end the others.
+    """Run coroutines until the first ends, then cancel the others.
 
     Raises:
-        BaseException: what one of those that had ended by themselves raised.
+        BaseException: the error of one that ended by itself.
     """
-    tasks = [asyncio.ensure_future(one) for one in coroutines]
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
     done: set[asyncio.Future[Any]] = set()
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -1,1 +1,1 @@
-"""Authentication: API keys, tickets for browsers, tokens for workers."""
+"""Authentication: API keys, Host and Origin checks, tickets for browsers, tokens for workers."""

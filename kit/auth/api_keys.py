@@ -1,7 +1,7 @@
-"""Who asks: API keys with a tenant and scopes, or one local tenant that no web page can reach.
+"""Authentication by API keys with a tenant and scopes, or of one local tenant in embedded mode.
 
-Without a keys file a service is embedded: it answers on loopback only, to one tenant, and checks Host and Origin so
-that a page in the user's browser cannot talk to it, by DNS rebinding or otherwise. With one, every request needs
+Without a keys file a service is embedded: it listens on loopback only, has one tenant, and checks Host and Origin
+(host_guard.py), so that no web page can reach it, by DNS rebinding or otherwise. With one, every request needs
 ``Authorization: Bearer <id>.<secret>``.
 """
 
@@ -31,7 +31,7 @@ LOCAL_TENANT: Final = "local"
 
 
 class ApiKey(BaseModel):
-    """One line of the keys file; ``sha256`` is that of the secret, in hexadecimal."""
+    """One entry of the keys file; ``sha256`` is the secret's hash in hexadecimal."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -42,68 +42,68 @@ class ApiKey(BaseModel):
 
 
 _KEYS: Final = TypeAdapter(list[ApiKey])
-#: Hashes of secrets that stand in this repository's examples: whoever has read them has the key.
-_KNOWN: Final = frozenset({"63a27210ee4a5cd1e16d2d15e77987af258c3650c485e9e425aad2a69c6f1eba"})
+#: Hashes of the secrets in this repository's examples, which are public.
+_EXAMPLE_HASHES: Final = frozenset({"63a27210ee4a5cd1e16d2d15e77987af258c3650c485e9e425aad2a69c6f1eba"})
 
 
 class AuthSettings(BaseSettings):
-    """Who may call. Lists are comma-separated."""
+    """API keys, Host names and origins that are allowed. Lists are comma-separated."""
 
     model_config = SettingsConfigDict(env_prefix="SACCADE_", frozen=True)
 
     #: JSON list of ``{"id", "sha256", "tenant", "scopes"}``; none means embedded mode.
     api_keys_file: Path | None = None
-    #: Host names served beside loopback's; with API keys and an empty list every Host is served.
+    #: Host names that are allowed in addition to loopback; with API keys and an empty list all are.
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
-    #: Origins whose pages may call, ``https://app.example.com``; ``*`` for all, with API keys only.
+    #: Origins whose pages may send requests, ``https://app.example.com``; ``*`` for all, with API keys only.
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
 
     @field_validator("allowed_hosts", "allowed_origins", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
-        """Read ``a, b``."""
+        """Split ``a, b``."""
         if isinstance(value, str):
             return tuple(part.strip().rstrip("/").lower() for part in value.split(",") if part.strip())
         return value
 
     @model_validator(mode="after")
-    def _no_known_key(self) -> Self:
-        """Refuse at the start what would be refused when the keys are read."""
+    def _no_example_key(self) -> Self:
+        """Refuse at the start a file that would be refused when the keys are read."""
         if self.api_keys_file is not None and self.api_keys_file.is_file():
-            with contextlib.suppress(ValidationError):  # said by whoever reads the keys
-                self.known_key(_KEYS.validate_json(self.api_keys_file.read_bytes()))
+            with contextlib.suppress(ValidationError):  # reported when the keys are read
+                self.find_example_key(_KEYS.validate_json(self.api_keys_file.read_bytes()))
         return self
 
-    def known_key(self, keys: Iterable[ApiKey]) -> str | None:
-        """Name a key of the examples.
+    def find_example_key(self, keys: Iterable[ApiKey]) -> str | None:
+        """Return the id of a key from the examples; None when there is none.
 
         Raises:
-            ValueError: it would open a server that answers to other names than this machine's.
+            ValueError: there is one, and the server may be reached from other machines.
         """
-        known = next((key.id for key in keys if key.sha256 in _KNOWN), None)
-        if known is not None and any(not is_loopback(host) for host in self.allowed_hosts):
+        key_id = next((key.id for key in keys if key.sha256 in _EXAMPLE_HASHES), None)
+        if key_id is not None and any(not is_loopback(host) for host in self.allowed_hosts):
             raise ValueError(
-                f"the API key {known!r} is the one of the examples, which everyone knows, and SACCADE_ALLOWED_HOSTS "
-                "names hosts beyond this machine: take it out of the keys file and make your own with `saccade key`"
+                f"the API key {key_id!r} comes from the public examples, and SACCADE_ALLOWED_HOSTS names other hosts "
+                "than this machine: remove the key from the keys file and create your own with `saccade key`"
             )
-        return known
+        return key_id
 
     @property
     def authenticated(self) -> bool:
-        """Tell whether API keys are asked for."""
+        """Whether requests need an API key."""
         return self.api_keys_file is not None
 
 
 @dataclass(frozen=True)
 class Principal:
-    """Who asks: one tenant, and what the key may do."""
+    """Authenticated caller: one tenant, and the scopes of its key."""
 
     tenant: str
     scopes: frozenset[ScopeName]
     key_id: str
 
     def require(self, scope: ScopeName) -> None:
-        """Refuse what the key may not do.
+        """Check that the key has a scope.
 
         Raises:
             SaccadeError: FORBIDDEN.
@@ -113,42 +113,42 @@ class Principal:
 
 
 class Authenticator:
-    """Tells who asks. The keys file is read again when it changes, so that keys rotate without a restart."""
+    """Authenticates requests. The keys file is read again when it changes, so that keys rotate without a restart."""
 
     def __init__(self, settings: AuthSettings) -> None:
         """Read the keys.
 
         Raises:
-            OSError, pydantic.ValidationError: the keys file cannot be read or is not as it should be.
+            OSError, pydantic.ValidationError: the keys file cannot be read or is invalid.
         """
         self._file = settings.api_keys_file
         self._settings = settings
         self._keys: dict[str, ApiKey] = {}
-        self._stamp: tuple[int, int] | None = None
+        self._file_version: tuple[int, int] | None = None
         if self._file:
             self._read(self._file)
 
     @property
     def authenticated(self) -> bool:
-        """Tell whether API keys are asked for."""
+        """Whether requests need an API key."""
         return self._file is not None
 
     def authenticate(self, headers: Mapping[str, str], scope: ScopeName | None = None) -> Principal:
-        """Tell who asks, and that the key has a scope.
+        """Return the caller of a request and check that its key has a scope.
 
         Raises:
             SaccadeError: UNAUTHENTICATED; FORBIDDEN.
         """
         if self._file is None:
             return Principal(LOCAL_TENANT, frozenset({"read", "write"}), LOCAL_TENANT)
-        self._read_again(self._file)
+        self._reload_if_changed(self._file)
         kind, _, bearer = headers.get("authorization", "").partition(" ")
         key_id, _, secret = bearer.strip().partition(".")
         digest = hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
         key = self._keys.get(key_id)
-        # An unknown id costs as much as a wrong secret, so that ids cannot be found by timing.
-        right = hmac.compare_digest(digest, key.sha256 if key else "0" * 64)
-        if kind.lower() != "bearer" or not right or key is None:
+        # An unknown id takes as long as a wrong secret, so that ids cannot be found by timing.
+        matches = hmac.compare_digest(digest, key.sha256 if key else "0" * 64)
+        if kind.lower() != "bearer" or not matches or key is None:
             raise SaccadeError(ErrorCode.UNAUTHENTICATED)
         principal = Principal(key.tenant, key.scopes, key.id)
         if scope:
@@ -156,35 +156,35 @@ class Authenticator:
         return principal
 
     def principal(self, key_id: str) -> Principal | None:
-        """Tell what a key may do that was shown earlier; None when it has been taken away since."""
+        """Return the principal of a key id; None when the key was removed."""
         if self._file is None:
             return Principal(LOCAL_TENANT, frozenset({"read", "write"}), LOCAL_TENANT)
-        self._read_again(self._file)
+        self._reload_if_changed(self._file)
         key = self._keys.get(key_id)
         return Principal(key.tenant, key.scopes, key.id) if key else None
 
     def _read(self, file: Path) -> None:
         status = file.stat()
         keys = {key.id: key for key in _KEYS.validate_json(file.read_bytes())}
-        if known := self._settings.known_key(keys.values()):
-            log.warning("the API key %r is the one of the examples, which everyone knows: for this machine only", known)
+        if key_id := self._settings.find_example_key(keys.values()):
+            log.warning("the API key %r comes from the public examples: use it on this machine only", key_id)
         self._keys = keys
-        self._stamp = (status.st_mtime_ns, status.st_size)
+        self._file_version = (status.st_mtime_ns, status.st_size)
 
-    def _read_again(self, file: Path) -> None:
-        """Take over a changed file; a broken one changes nothing."""
+    def _reload_if_changed(self, file: Path) -> None:
+        """Read the file again if it has changed; an invalid file changes nothing."""
         try:
             status = file.stat()
-            if (status.st_mtime_ns, status.st_size) != self._stamp:
+            if (status.st_mtime_ns, status.st_size) != self._file_version:
                 self._read(file)
                 log.info("API keys read again: %d keys", len(self._keys))
         except (OSError, ValueError) as error:
-            self._stamp = None
-            log.warning("the API keys file cannot be read, the keys of before stay: %s", type(error).__name__)
+            self._file_version = None
+            log.warning("the API keys file cannot be read, the previous keys stay valid: %s", type(error).__name__)
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host name or address is this machine's own."""
+    """Return whether a host name or address is this machine's loopback."""
     if host.lower() == "localhost":
         return True
     try:

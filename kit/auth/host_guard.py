@@ -21,7 +21,7 @@ _CORS_EXPOSED: Final = "etag, link, location, preference-applied, retry-after, x
 
 
 def _hostname(authority: str) -> str | None:
-    """Give the name in ``name:port`` in lower case; None when it is none."""
+    """Return the name in ``name:port`` in lower case; None when it is invalid."""
     try:
         return urlsplit(f"//{authority}").hostname
     except ValueError:
@@ -29,17 +29,17 @@ def _hostname(authority: str) -> str | None:
 
 
 class HostGuard:
-    """Pure ASGI middleware: refuses foreign Hosts and Origins, and answers browsers' CORS questions."""
+    """Pure ASGI middleware: refuses foreign Host and Origin headers, and answers CORS preflight requests."""
 
     def __init__(self, app: ASGIApp, settings: AuthSettings) -> None:
-        """Guard an application."""
+        """Wrap an application."""
         self._app = app
         self._embedded = not settings.authenticated
         self._hosts = frozenset(settings.allowed_hosts)
         self._origins = frozenset(settings.allowed_origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request in, or answer it."""
+        """Pass a request on, or refuse it."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
@@ -56,8 +56,8 @@ class HostGuard:
         if self._embedded and not (same or allowed):
             error = SaccadeError(
                 ErrorCode.ORIGIN_NOT_ALLOWED,
-                f"Pages of {origin!r} may not call this server.",
-                hint="Set SACCADE_ALLOWED_ORIGINS to the origins whose pages may.",
+                f"Pages of {origin!r} may not send requests to this server.",
+                hint="Add the origin to SACCADE_ALLOWED_ORIGINS.",
             )
             await send_problem(scope, send, error)
             return

@@ -1,4 +1,4 @@
-"""Who asks: the principal of a request, with the scope that its route needs."""
+"""Request authentication: the principal and the scope that a route requires."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastapi.security import HTTPBearer
 
 from kit.auth.api_keys import Authenticator, Principal
 
-#: Only tells OpenAPI; the authenticator reads the header, and embedded mode needs none.
+#: For OpenAPI only; the authenticator reads the header, and embedded mode needs none.
 _BEARER: Final = HTTPBearer(auto_error=False, description="`<id>.<secret>`; not needed in embedded mode.")
 
 

@@ -1,7 +1,7 @@
-"""Tickets: what a browser's EventSource or WebSocket, which send no headers, show instead of an API key. Pure.
+"""Tickets for a browser's EventSource or WebSocket, which cannot send an API key in a header. Pure.
 
-A ticket opens one resource of one tenant, with the rights of the key that got it, and lives for a day, not for one
-use: an EventSource comes back to the same URL after every disconnect, and a ticket that is spent would end it for ever.
+A ticket is valid for one resource of one tenant, with the scopes of the key that got it, for a day and any number of
+uses: an EventSource reconnects to the same URL after every disconnect, and an invalid ticket would end it permanently.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ LIFETIME: Final = timedelta(hours=24)
 _RESOURCE: Final = re.compile(
     r"/v1/(events|jobs/(?:job_|stg_)[0-9a-z_-]{36,80}/events|sessions/ses_[0-9a-f-]{36}/(?:events|stream))"
 )
-_LONGEST: Final = 1000
+_MAX_CHARS: Final = 1000
 
 
 @dataclass(frozen=True)
 class Ticket:
-    """What a ticket opens, for whom, until when (Unix seconds)."""
+    """Resource, tenant and expiry (Unix seconds) of a ticket."""
 
     tenant: str
     key_id: str
@@ -37,14 +37,14 @@ class Ticket:
 
 
 class Tickets:
-    """Signs tickets and checks them, by HMAC-SHA-256; nothing is stored."""
+    """Signs and verifies tickets with HMAC-SHA-256; nothing is stored."""
 
     def __init__(self, key: str | None) -> None:
-        """Sign with ``key``; without one, with a key that ends with this process."""
+        """Sign with ``key``; without one, with a random key of this process."""
         self._key = key.encode() if key else secrets.token_bytes(32)
 
     def issue(self, tenant: str, key_id: str, resource: str, now: datetime) -> tuple[str, datetime]:
-        """Make a ticket and say when it ends.
+        """Return a new ticket and its expiry.
 
         Raises:
             SaccadeError: INVALID_PARAMETER, when the resource is not a stream.
@@ -59,25 +59,25 @@ class Tickets:
         return f"{payload}.{self._sign(payload)}", expires
 
     def check(self, text: str, resource: str, now: datetime) -> Ticket:
-        """Read a ticket that opens this resource now.
+        """Verify a ticket for this resource.
 
         Raises:
             SaccadeError: UNAUTHENTICATED.
         """
-        payload, _, signature = text[:_LONGEST].partition(".")
-        right = hmac.compare_digest(signature.encode("utf-8", "surrogateescape"), self._sign(payload).encode())
-        if right:
+        payload, _, signature = text[:_MAX_CHARS].partition(".")
+        valid = hmac.compare_digest(signature.encode("utf-8", "surrogateescape"), self._sign(payload).encode())
+        if valid:
             ticket = Ticket(**json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))))
             if ticket.resource == resource and ticket.expires > now.timestamp():
                 return ticket
         raise SaccadeError(
             ErrorCode.UNAUTHENTICATED,
-            "The ticket is not valid here, or its time is over.",
+            "The ticket is not valid for this resource, or it has expired.",
             hint="Get a new one by POST /v1/tickets.",
         )
 
     def admit(self, authenticator: Authenticator, text: str, resource: str, now: datetime) -> Principal:
-        """Tell whose ticket it is that opens this resource now: the key that got it must still be there.
+        """Verify a ticket and return its principal: the key that got it must still exist.
 
         Raises:
             SaccadeError: UNAUTHENTICATED.

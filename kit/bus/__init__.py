@@ -1,1 +1,1 @@
-"""NATS JetStream: connection, event store, tail of a stream, lease."""
+"""NATS JetStream: connection, event store, stream tail, lease, idempotency keys."""

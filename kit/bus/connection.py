@@ -1,4 +1,4 @@
-"""The connection to NATS and the streams on it, declared by one idempotent function."""
+"""Connection to NATS, and declaration of its streams."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 _API = "$JS.API"
 _STREAM_NOT_FOUND = 10059
-#: What the server says when credentials do not allow something, or allow nothing any more.
+#: Errors of the server when credentials do not allow an operation, or have expired.
 _REFUSALS: Final = (
     "permissions violation",
     "authorization violation",
@@ -29,14 +29,14 @@ _REFUSALS: Final = (
 )
 
 
-class StreamMissing(SaccadeError):  # noqa: N818 - it is an answer, not a fault
-    """NATS answers and has no such stream (any more): it must be declared."""
+class StreamMissing(SaccadeError):  # noqa: N818 - an expected result, not a fault
+    """NATS is available and has no such stream: it must be declared."""
 
 
 class _Client(Client):
-    """nats-py's client, which leaves the socket of a failed attempt open (seen in 2.16.0).
+    """nats-py's client, with the socket of a failed attempt closed: nats-py leaves it open (seen in 2.16.0).
 
-    A proxy or a container engine takes connections before the server behind it listens, and hangs up.
+    A proxy or a container engine accepts connections before the server behind it listens, and closes them.
     """
 
     async def _connect_to_server(self, s: Srv) -> None:
@@ -46,35 +46,35 @@ class _Client(Client):
 
 
 async def connect(settings: NatsSettings, name: str, on_refused: Callable[[str], None] | None = None) -> Client:
-    """Connect and stay connected: the client waits for the server at the start and after every loss.
+    """Connect and stay connected: the client waits for the server at the start and after every disconnect.
 
-    ``on_refused`` is told what the server refuses to these credentials: such a publish or request shows as a timeout
-    and nowhere else, and credentials that have expired are refused for ever.
+    ``on_refused`` is called with the server's message when it refuses an operation to these credentials: otherwise such
+    a publish or request is only visible as a timeout.
     """
-    said = ""
+    logged = ""
 
     async def on_error(error: Exception) -> None:
-        # Every try to connect fails alike while the server is away: once is enough.
-        nonlocal said
-        if said != (said := str(error) or type(error).__name__):
-            log.warning("nats: %s", said)
-        refused(str(error))
+        # Every attempt to connect fails alike while the server is unavailable: log it once.
+        nonlocal logged
+        if logged != (logged := str(error) or type(error).__name__):
+            log.warning("nats: %s", logged)
+        report_refusal(str(error))
 
-    def refused(why: str) -> None:
-        if on_refused is not None and any(refusal in why.lower() for refusal in _REFUSALS):
-            on_refused(why.removeprefix("nats: "))
+    def report_refusal(message: str) -> None:
+        if on_refused is not None and any(refusal in message.lower() for refusal in _REFUSALS):
+            on_refused(message.removeprefix("nats: "))
 
     async def on_disconnected() -> None:
         log.warning("nats: disconnected")
 
     async def on_reconnected() -> None:
-        nonlocal said
-        said = ""
+        nonlocal logged
+        logged = ""
         log.info("nats: reconnected")
 
     async def on_closed() -> None:
-        # The server says that credentials have expired and hangs up; nats-py then closes without calling on_error.
-        refused(str(client.last_error or ""))
+        # The server reports expired credentials and disconnects; nats-py then closes without calling on_error.
+        report_refusal(str(client.last_error or ""))
 
     client = _Client()
     await client.connect(
@@ -90,7 +90,7 @@ async def connect(settings: NatsSettings, name: str, on_refused: Callable[[str],
 
 
 def _options(settings: NatsSettings) -> dict[str, Any]:
-    """Say how patient we are, who we are, and how we know the server (``SSL_CERT_FILE`` names one's own authority)."""
+    """Return nats-py's options: timeouts, credentials, TLS (``SSL_CERT_FILE`` names a private authority)."""
     options: dict[str, Any] = {
         "max_reconnect_attempts": -1,
         "reconnect_time_wait": 0.2,
@@ -114,10 +114,10 @@ def _options(settings: NatsSettings) -> dict[str, Any]:
 
 
 async def request(client: Client, subject: str, body: dict[str, Any], timeout_s: float = 5.0) -> dict[str, Any]:
-    """Call the JetStream API with raw JSON, for what nats-py's classes cannot say.
+    """Call the JetStream API with raw JSON, for options that nats-py's classes do not have.
 
     Raises:
-        SaccadeError: BUS_UNAVAILABLE, when there is no answer.
+        SaccadeError: BUS_UNAVAILABLE, when there is no reply.
     """
     try:
         reply = await client.request(f"{_API}.{subject}", json.dumps(body).encode(), timeout=timeout_s)
@@ -127,8 +127,8 @@ async def request(client: Client, subject: str, body: dict[str, Any], timeout_s:
     return answer
 
 
-def _wanted(stream: Stream, replicas: int) -> dict[str, Any]:
-    """Write the stream's configuration as JetStream's API takes it."""
+def _stream_config(stream: Stream, replicas: int) -> dict[str, Any]:
+    """Return the stream's configuration in the form of JetStream's API."""
     second = 1_000_000_000
     config: dict[str, Any] = {
         "name": stream.name,
@@ -153,13 +153,13 @@ def _wanted(stream: Stream, replicas: int) -> dict[str, Any]:
 
 
 async def declare(client: Client, replicas: int = 1, streams: Iterable[Stream] = STREAMS) -> None:
-    """Create the streams that are missing and bring the named fields of the others up to date.
+    """Create missing streams, and update the configured fields of the others; idempotent.
 
     Raises:
-        SaccadeError: BUS_UNAVAILABLE, when NATS does not answer or refuses (a change of retention or storage).
+        SaccadeError: BUS_UNAVAILABLE, when NATS does not reply or refuses a change (of retention or storage).
     """
     for stream in streams:
-        wanted = _wanted(stream, replicas)
+        wanted = _stream_config(stream, replicas)
         info = await request(client, f"STREAM.INFO.{stream.name}", {})
         if "error" in info and info["error"].get("err_code") == _STREAM_NOT_FOUND:
             answer = await request(client, f"STREAM.CREATE.{stream.name}", wanted)
@@ -174,10 +174,10 @@ async def declare(client: Client, replicas: int = 1, streams: Iterable[Stream] =
 
 
 async def epoch_of(client: Client, stream: str) -> tuple[str, int]:
-    """Name the stream's incarnation (from its creation time) and its last sequence.
+    """Return the stream's epoch (its incarnation, from its creation time) and its last sequence.
 
     Raises:
-        StreamMissing: there is none.
+        StreamMissing: there is no such stream.
         SaccadeError: BUS_UNAVAILABLE.
     """
     info = await request(client, f"STREAM.INFO.{stream}", {})

@@ -1,7 +1,7 @@
-"""Events in JetStream: publish on condition, load one thing's events, read history in order.
+"""Event store on JetStream: conditional publish, load of an aggregate's events, history in order.
 
-Publishing repeats until the server has answered, under the same event id, so that a lost answer stores nothing
-twice (``Nats-Msg-Id``); a condition that fails raises ``Conflict`` and stores nothing.
+A publish is retried until the server acknowledges it, with the same event id, so that a lost acknowledgement stores
+nothing twice (``Nats-Msg-Id``); a failed condition raises ``Conflict`` and stores nothing.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _EXPECTED_SUBJECT: Final = "Nats-Expected-Last-Subject-Sequence-Subject"
 _END_OF_BATCH: Final = frozenset({"204", "404", "408"})
 
 
-class Conflict(Exception):  # noqa: N818 - it is an answer, not a fault
-    """Somebody else wrote first: read again and decide again."""
+class Conflict(Exception):  # noqa: N818 - an expected result, not a fault
+    """Another writer was first: read and decide again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class StoredEvent:
     sequence: int
     subject: str
     body: bytes
-    #: What was stored beside the bytes, and ``Nats-Time-Stamp``; empty unless it was asked for.
+    #: Headers of the message, and ``Nats-Time-Stamp``; empty unless requested.
     headers: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
@@ -63,11 +63,11 @@ class EventStore:
         deadline_s: float = 10.0,
         headers: dict[str, str] | None = None,
     ) -> int:
-        """Store an event and give its sequence; ``after`` is what must be the newest sequence ``among`` subjects.
+        """Store an event, if ``after`` (when given) is the last sequence ``among`` subjects, and return its sequence.
 
         Raises:
-            Conflict: the newest sequence is another one; nothing was stored.
-            SaccadeError: BUS_UNAVAILABLE, after ``deadline_s`` without an answer (the event may have been stored).
+            Conflict: the last sequence is another one; nothing was stored.
+            SaccadeError: BUS_UNAVAILABLE, after ``deadline_s`` without acknowledgement (the event may be stored).
         """
         sent = {Header.MSG_ID.value: message.id, "Content-Type": CONTENT_TYPE} | (headers or {})
         if after is not None:
@@ -75,16 +75,16 @@ class EventStore:
             sent[_EXPECTED_SUBJECT] = among or message.subject
         loop = asyncio.get_running_loop()
         end = loop.time() + deadline_s
-        tried = 0
+        attempts = 0
         while True:
-            tried += 1
+            attempts += 1
             try:
                 timeout_s = max(0.1, min(2.0, end - loop.time()))
                 ack = await self._jetstream.publish(message.subject, message.body, timeout=timeout_s, headers=sent)
             except APIError as error:
                 if error.err_code != _WRONG_LAST_SEQUENCE:
                     raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, f"NATS: {error.description}.") from error
-                if tried > 1 and among and (sequence := await self._stored(message, among)):
+                if attempts > 1 and among and (sequence := await self._find_stored(message, among)):
                     return sequence
                 raise Conflict(message.subject) from error
             except (TimeoutError, nats.errors.Error, OSError) as error:
@@ -94,14 +94,14 @@ class EventStore:
             else:
                 if not ack.duplicate or after is None:
                     return ack.seq
-                if sequence := await self._stored(message, among or message.subject):
+                if sequence := await self._find_stored(message, among or message.subject):
                     return sequence
                 raise Conflict(message.subject)
 
-    async def _stored(self, message: Message, among: str) -> int | None:
-        """Find out whether an earlier try, whose answer was lost, was the write that won.
+    async def _find_stored(self, message: Message, among: str) -> int | None:
+        """Return the sequence of this message if an earlier attempt, whose acknowledgement was lost, stored it.
 
-        The bytes are compared, not the ids: two workers launched for one run claim it under the same id.
+        Compares bytes, not ids: two workers launched for one run claim it with the same id.
         """
         for stored in await self.load(among):
             if stored.subject == message.subject and stored.body == message.body:
@@ -109,7 +109,7 @@ class EventStore:
         return None
 
     async def load(self, subjects: str, deadline_s: float = 5.0) -> list[StoredEvent]:
-        """Read the newest event of each subject, in the order of the stream.
+        """Return the newest event of each subject, in the order of the stream.
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
@@ -127,9 +127,9 @@ class EventStore:
         size_bytes: int | None = None,
         with_headers: bool = False,
     ) -> tuple[list[StoredEvent], int]:
-        """Read up to ``size`` events after a sequence, and how many are left after them.
+        """Return up to ``size`` events after a sequence, and how many remain after them.
 
-        With ``size_bytes`` it ends after the event with which it has grown so large.
+        With ``size_bytes`` the batch ends with the event that exceeds it.
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
@@ -140,14 +140,14 @@ class EventStore:
         return await self._get(body, deadline_s, with_headers=with_headers)
 
     async def history(self, after: int, subjects: str = ">") -> AsyncIterator[StoredEvent]:
-        """Read all events after a sequence, in the order of the stream.
+        """Yield all events after a sequence, in the order of the stream.
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
         """
-        left = 1
-        while left:
-            found, left = await self.batch(after, subjects)
+        remaining = 1
+        while remaining:
+            found, remaining = await self.batch(after, subjects)
             if not found:
                 return
             for stored in found:
@@ -157,7 +157,7 @@ class EventStore:
     async def _get(
         self, body: dict[str, Any], deadline_s: float, *, with_headers: bool = False
     ) -> tuple[list[StoredEvent], int]:
-        """Ask for a batch by direct get (ADR-31) and collect it; asks again when an answer is lost."""
+        """Request a batch by direct get (NATS ADR-31) and collect it; retried when a reply is lost."""
         loop = asyncio.get_running_loop()
         end = loop.time() + deadline_s
         while True:
@@ -171,10 +171,10 @@ class EventStore:
     async def _get_once(
         self, body: dict[str, Any], timeout_s: float, *, with_headers: bool
     ) -> tuple[list[StoredEvent], int]:  # fmt: skip
-        """Collect one batch.
+        """Request and collect one batch.
 
         Raises:
-            nats.errors.Error, asyncio.TimeoutError: an answer was lost.
+            nats.errors.Error, asyncio.TimeoutError: a reply was lost.
         """
         inbox = self.client.new_inbox()
         done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -190,16 +190,16 @@ class EventStore:
                 if not done.done():
                     done.set_exception(nats.errors.Error(f"direct get: {status} {headers.get('Description', '')}"))
             else:
-                kept = headers if with_headers else {}
-                found.append(StoredEvent(int(headers["Nats-Sequence"]), headers["Nats-Subject"], msg.data, kept))
+                shown = headers if with_headers else {}
+                found.append(StoredEvent(int(headers["Nats-Sequence"]), headers["Nats-Subject"], msg.data, shown))
 
         subscription = await self.client.subscribe(inbox, cb=on_message)
         try:
             request = json.dumps(body).encode()
             await self.client.publish(f"$JS.API.DIRECT.GET.{self.stream}", request, reply=inbox)
             async with asyncio.timeout(timeout_s):
-                left = await done
+                remaining = await done
         finally:
             if not self.client.is_closed:
                 await subscription.unsubscribe()
-        return found, left
+        return found, remaining

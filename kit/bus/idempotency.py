@@ -1,7 +1,7 @@
-"""What an Idempotency-Key stands for: one record a key, written on condition that there is none.
+"""Idempotency keys of HTTP requests: one record per key, written on condition that there is none.
 
-The record names the id that the request will make, before it is made. If the process dies in between, the next
-request with the same key makes the thing under that id; if many come at once, all make the same one.
+The record holds the id of the resource before it is created. If the process dies in between, the next request with the
+same key creates the resource with that id; concurrent requests with one key create the same resource.
 
 Source: draft-ietf-httpapi-idempotency-key-header-07.
 """
@@ -26,7 +26,7 @@ _PRINTABLE: Final = frozenset(map(chr, range(0x20, 0x7F)))
 
 
 class IdempotencyRecord(BaseModel):
-    """What is kept of a key; ``id`` is the record's own, which tells a repeated write from another's."""
+    """Stored record of a key; ``id`` is the record's own and distinguishes a retried write from another one."""
 
     id: str
     request_sha256: str
@@ -35,39 +35,39 @@ class IdempotencyRecord(BaseModel):
 
 @dataclass(frozen=True)
 class IdempotencyKey:
-    """One key of one tenant on one route, with what the request asked for."""
+    """One key of one tenant on one route, with the hash of the request."""
 
     subject: str
     request_sha256: str
 
 
 def idempotency_key(tenant: str, route: str, key: str, body: dict[str, Any]) -> IdempotencyKey:
-    """Read a key; bodies that mean the same count as the same.
+    """Return a key with the hash of its request; equal JSON values count as the same body.
 
     Raises:
         SaccadeError: IDEMPOTENCY_KEY_INVALID.
     """
     if not 1 <= len(key) <= IDEMPOTENCY_KEY_CHARS or not _PRINTABLE.issuperset(key) or key.isspace():
         raise SaccadeError(ErrorCode.IDEMPOTENCY_KEY_INVALID)
-    told = json.dumps([tenant, route, key]).encode()
-    meant = json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
+    scope = json.dumps([tenant, route, key]).encode()
+    canonical = json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
     return IdempotencyKey(
-        f"saccade.idem.{hashlib.sha256(told).hexdigest()}", hashlib.sha256(meant).hexdigest()
+        f"saccade.idem.{hashlib.sha256(scope).hexdigest()}", hashlib.sha256(canonical).hexdigest()
     )  # fmt: skip
 
 
 class Idempotency:
-    """The records of all keys, for a day."""
+    """Records of all keys, kept for a day."""
 
     def __init__(self, store: EventStore) -> None:
-        """Use the stream of records."""
+        """Use the store of the stream of records."""
         self._store = store
 
     async def recall(self, key: IdempotencyKey) -> str | None:
-        """Give the id that the key stands for already.
+        """Return the id that is recorded for a key; None when there is none.
 
         Raises:
-            SaccadeError: IDEMPOTENCY_KEY_REUSED, when the key came with another body; BUS_UNAVAILABLE.
+            SaccadeError: IDEMPOTENCY_KEY_REUSED, when the key was used with another body; BUS_UNAVAILABLE.
         """
         stored = await self._store.load(key.subject)
         if not stored:
@@ -78,7 +78,7 @@ class Idempotency:
         return record.made
 
     async def claim(self, key: IdempotencyKey, made: str) -> str:
-        """Let the key stand for ``made``, unless it stands for another already; give what it stands for.
+        """Record the id ``made`` for a key, unless it has one already, and return the recorded id.
 
         Raises:
             SaccadeError: IDEMPOTENCY_KEY_REUSED; BUS_UNAVAILABLE.
@@ -95,15 +95,15 @@ class Idempotency:
 IdempotencyHeader = Annotated[
     str | None,
     Header(
-        description="The same key with the same body makes the same thing, for 24 hours; with another body it is "
-        f"refused. 1 to {IDEMPOTENCY_KEY_CHARS} printable ASCII characters.",
+        description="The same key with the same body creates one resource only, for 24 hours; with another body "
+        f"it is refused. 1 to {IDEMPOTENCY_KEY_CHARS} printable ASCII characters.",
         json_schema_extra={"example": "2f9d1c7e-6b0e-4f4a-8d4c-0d6a1f1b7a55"},
     ),
 ]
 
 
 def key_of(tenant: str, route: str, key: str | None, body: BaseModel) -> IdempotencyKey | None:
-    """Read the Idempotency-Key of a request; None where there is none.
+    """Return the Idempotency-Key of a request; None when it has none.
 
     Raises:
         SaccadeError: IDEMPOTENCY_KEY_INVALID.

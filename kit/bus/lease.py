@@ -1,7 +1,7 @@
-"""One holder at a time: a message in JetStream that dies unless its holder renews it, taken by conditional publish.
+"""Lease with one holder at a time: a message in JetStream with a TTL, acquired and renewed by conditional publish.
 
-The holder counts its time from before it asked, so it always gives up before the server does; whoever still writes
-after that must be stopped by a condition of its own (services publish conditionally).
+The holder measures the TTL from before its request, so its lease always ends before the message expires; a write that
+is still in flight after that must be stopped by a condition of its own (services publish conditionally).
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from kit.bus.event_store import Conflict, EventStore
 
 log = logging.getLogger(__name__)
 
-#: How often a standby looks, at least: a leader that died did not say so.
-_LOOK_S: Final = 1.0
-#: How long a holder that stops takes at most for each step of giving it back; after that it runs out by itself.
+#: Maximum interval between two attempts of a standby: a holder that died released nothing.
+_RETRY_S: Final = 1.0
+#: Timeout of each step of a release; after that the lease expires by itself.
 _RELEASE_S: Final = 0.5
 
 
 class Lease:
-    """The right to act, for a while."""
+    """Exclusive right to act, for a limited time."""
 
     def __init__(self, client: Client, name: str, ttl_s: float = 3.0) -> None:
-        """Name the lease; ``ttl_s`` is at least 1, the shortest lifetime that JetStream gives a message."""
+        """Use the lease ``name``; ``ttl_s`` is at least 1, JetStream's minimum for a message."""
         self._client = client
         self._store = EventStore(client, LEASES.name)
         self._subject = f"saccade.lease.{name}"
@@ -46,11 +46,11 @@ class Lease:
 
     @property
     def held(self) -> bool:
-        """Tell whether it is surely ours now."""
+        """Whether this process certainly holds the lease now."""
         return asyncio.get_running_loop().time() < self._until
 
     async def acquire(self) -> None:
-        """Wait until it is ours."""
+        """Wait until this process holds the lease."""
         free = asyncio.Event()
 
         async def on_released(_: Msg) -> None:
@@ -61,7 +61,7 @@ class Lease:
             while not await self._write(0, self._ttl_s):
                 free.clear()
                 try:
-                    async with asyncio.timeout(min(_LOOK_S, self._ttl_s / 3)):
+                    async with asyncio.timeout(min(_RETRY_S, self._ttl_s / 3)):
                         await free.wait()
                 except TimeoutError:
                     continue
@@ -70,34 +70,34 @@ class Lease:
                 await subscription.unsubscribe()
 
     async def keep(self) -> None:
-        """Renew it every third of its life; returns when it is lost."""
+        """Renew the lease every third of its TTL; return when it is lost."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(min(self._ttl_s / 3, max(0.0, self._until - loop.time())))
-            left_s = self._until - loop.time()
-            if left_s <= 0:
+            remaining_s = self._until - loop.time()
+            if remaining_s <= 0:
                 return
-            if not await self._write(self._sequence, left_s) and loop.time() >= self._until:
+            if not await self._write(self._sequence, remaining_s) and loop.time() >= self._until:
                 return
 
     async def release(self) -> None:
-        """Give it back, if it is ours, so that a standby takes over at once."""
+        """Release the lease, if it is held, so that a standby can acquire it at once."""
         held, self._until = self.held, 0.0
         if not held or not self._client.is_connected:
             return
-        # By sequence: if somebody else holds it by now, this sequence is gone and nothing happens.
-        what = {"seq": self._sequence, "no_erase": True}
+        # By sequence: if another process holds the lease by now, this message is gone and nothing is deleted.
+        body = {"seq": self._sequence, "no_erase": True}
         try:
-            await request(self._client, f"STREAM.MSG.DELETE.{LEASES.name}", what, _RELEASE_S)
+            await request(self._client, f"STREAM.MSG.DELETE.{LEASES.name}", body, _RELEASE_S)
             await self._client.publish(self._released, b"")
             await self._client.flush(1)
         except (SaccadeError, TimeoutError, OSError, nats.errors.Error) as error:
-            log.warning("the lease was not given back and runs out by itself: %s", type(error).__name__)
+            log.warning("the lease was not released and expires by itself: %s", type(error).__name__)
 
     async def _write(self, after: int, deadline_s: float) -> bool:
-        """Store the lease as ours for its whole life; tell whether it was."""
+        """Store the lease for a whole TTL; return whether it was stored."""
         loop = asyncio.get_running_loop()
-        asked_at = loop.time()
+        requested_at = loop.time()
         body: dict[str, Any] = {"id": new_id("evt"), "holder": self._holder}
         message = Message(subject=self._subject, id=body["id"], body=json.dumps(body).encode())
         headers = {"Nats-TTL": f"{round(self._ttl_s * 1000)}ms"}
@@ -111,5 +111,5 @@ class Lease:
             log.warning("lease: %s", error.message)
             await asyncio.sleep(0.1)
             return False
-        self._until = asked_at + self._ttl_s
+        self._until = requested_at + self._ttl_s
         return True

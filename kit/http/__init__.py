@@ -1,1 +1,1 @@
-"""What every HTTP service shares: server, problem+json errors, health, OpenAPI."""
+"""HTTP of every service: server, problem+json errors, health, body limit, OpenAPI."""

@@ -1,4 +1,4 @@
-"""Refuses request bodies that are too large before anything reads or parses them."""
+"""Middleware that refuses request bodies that are too large, before they are parsed."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from kit.http.problems import send_problem
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-#: Here workers send events, which may hold a job's whole result.
+#: Workers send events to these routes, which may hold a job's whole result.
 _EVENTS_PREFIX: Final = "/v1/runs/"
-#: Frames of a live session are counted also where they are refused: their routes see to it how much they read.
+#: Frames of a live session must be counted even when refused: their routes limit what they read.
 _FRAMES: Final = re.compile(r"/v1/sessions/[^/]+/frames|/upload-frame")
-#: Joints of a live session come in batches.
+#: Joints of a live session are sent in batches.
 _JOINTS: Final = re.compile(r"/v1/sessions/[^/]+/joints")
-#: Thrown away before the answer, so that the client has it instead of a broken connection.
+#: Read and ignored before the answer, so that the client gets it instead of a broken connection.
 _DRAINED_BYTES: Final = 8 * MIB
 
 
@@ -33,7 +33,7 @@ class BodyLimit:
         self._limit = limit_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request in, or answer it."""
+        """Pass a request on, or refuse it."""
         if scope["type"] != "http" or _FRAMES.fullmatch(scope["path"]):
             await self._app(scope, receive, send)
             return
@@ -42,7 +42,7 @@ class BodyLimit:
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
         if declared.isdigit() and int(declared[:20]) > limit:
             await drain(receive)
-            message = f"The body has {int(declared[:20])} bytes; at most {limit // KIB} KiB are read."
+            message = f"The body has {int(declared[:20])} bytes; at most {limit // KIB} KiB are allowed."
             await send_problem(scope, send, SaccadeError(ErrorCode.BODY_TOO_LARGE, message))
             return
         count = 0
@@ -60,7 +60,7 @@ class BodyLimit:
 
 
 async def drain(receive: Receive) -> None:
-    """Throw away what is left of a body, up to a bound."""
+    """Read and ignore the rest of a body, up to a limit."""
     count = 0
     while count <= _DRAINED_BYTES:
         message = await receive()

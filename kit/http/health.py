@@ -1,6 +1,6 @@
-"""What a service says of itself: ``{"status": "ok"|"degraded", "checks": {…}}``, each dependency with its answer.
+"""Health report of a service: ``{"status": "ok"|"degraded", "checks": {…}}``, one check per dependency.
 
-Degraded still answers 200: a service whose bus or bucket is away is alive, and restarting it would help nobody.
+A degraded service still answers 200: it is alive although a dependency is unavailable, and a restart would not help.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from kit.http.problems import send_problem
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-#: Raises when the dependency is not well; what it returns is shown.
+#: Raises when the dependency is unavailable; its return value is shown as detail.
 Check = Callable[[], Awaitable[str | None]]
 
 _CHECK_S: Final = 2.0
 
 
 class CheckResult(BaseModel):
-    """How one dependency is."""
+    """Result of the check of one dependency."""
 
     status: Literal["ok", "failed"]
     detail: str | None = None
@@ -34,7 +34,7 @@ class CheckResult(BaseModel):
 
 
 class HealthReport(BaseModel):
-    """How a service is."""
+    """Health of a service."""
 
     status: Literal["ok", "degraded"]
     service: str
@@ -46,17 +46,17 @@ class Health:
     """The checks of one service."""
 
     def __init__(self, service: str, **checks: Check) -> None:
-        """Name the service and its checks."""
+        """Use the service's name and its checks by name."""
         self._service = service
         self._checks = checks
         self._started = time.monotonic()
 
     async def report(self) -> HealthReport:
-        """Run all checks at once, each for at most two seconds."""
+        """Run all checks concurrently, each for at most two seconds, and return the report."""
         results = await asyncio.gather(*(_run(check) for check in self._checks.values()))
         checks = dict(zip(self._checks, results, strict=True))
         return HealthReport(
-            status="ok" if all(one.status == "ok" for one in results) else "degraded",
+            status="ok" if all(result.status == "ok" for result in results) else "degraded",
             service=self._service,
             uptime_s=round(time.monotonic() - self._started, 3),
             checks=checks,
@@ -73,13 +73,13 @@ async def _run(check: Check) -> CheckResult:
         status, detail = "failed", "no answer"
     except SaccadeError as error:
         status, detail = "failed", error.message
-    except Exception as error:  # noqa: BLE001 - a check that breaks is a failed check, and the reason is shown
+    except Exception as error:  # noqa: BLE001 - any error is a failed check, and its type is shown
         status, detail = "failed", type(error).__name__
     return CheckResult(status=status, detail=detail, duration_ms=round((time.monotonic() - start) * 1000, 2))
 
 
 def nats_check(client: Client) -> Check:
-    """Ask NATS for a sign of life, by a round trip."""
+    """Return a check of NATS by a round trip."""
 
     async def check() -> None:
         if not client.is_connected:
@@ -90,9 +90,9 @@ def nats_check(client: Client) -> Check:
 
 
 def health_app(health: Health, metrics: Callable[[], tuple[bytes, str]] | None = None) -> ASGIApp:
-    """Make an application of ``GET /health`` and ``/metrics`` alone, for a service without other routes.
+    """Return an application with ``GET /health`` and ``/metrics`` only, for a service without other routes.
 
-    ``metrics`` gives the body and its content type.
+    ``metrics`` returns the body and its content type.
     """
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,4 +1,4 @@
-"""The OpenAPI document of a service: what its routes say, the problems they answer with, and who must show a key."""
+"""OpenAPI document of a service: routes, problem responses and authentication."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from kit.http.problems import Problem
 
 
 def openapi_of(app: FastAPI, *, authenticated: bool) -> dict[str, Any]:
-    """Write an application's OpenAPI document once, with the problems that its routes refer to.
+    """Return an application's OpenAPI document, built once, with the problems that its routes refer to.
 
-    In embedded mode it says what is true there: no route asks for a key.
+    In embedded mode no route requires an API key.
     """
     if app.openapi_schema is None:
         document = get_openapi(
@@ -36,16 +36,16 @@ def openapi_of(app: FastAPI, *, authenticated: bool) -> dict[str, Any]:
 
 
 def whole_schema(model: type[BaseModel]) -> dict[str, Any]:
-    """Write a model's JSON Schema with all that it refers to in place, for a body that a route reads by itself."""
+    """Return a model's JSON Schema with all references resolved, for a body that a route reads by itself."""
     schema = model.model_json_schema()
-    named = schema.pop("$defs", {})
+    definitions = schema.pop("$defs", {})
 
-    def put_in(value: Any) -> Any:
+    def resolved(value: Any) -> Any:
         if isinstance(value, dict):
             if name := str(value.get("$ref", "")).removeprefix("#/$defs/"):
-                return put_in(named[name])
-            return {key: put_in(one) for key, one in value.items()}
-        return [put_in(one) for one in value] if isinstance(value, list) else value
+                return resolved(definitions[name])
+            return {key: resolved(item) for key, item in value.items()}
+        return [resolved(item) for item in value] if isinstance(value, list) else value
 
-    whole: dict[str, Any] = put_in(schema)
+    whole: dict[str, Any] = resolved(schema)
     return whole

@@ -1,6 +1,6 @@
-"""Errors as RFC 9457 problem+json: the same shape for ours, for validation, for missing routes and for accidents.
+"""Errors as RFC 9457 problem+json, for SaccadeError, validation, unknown routes and unexpected exceptions alike.
 
-FastAPI is imported by ``install_problems`` alone, so that a service without it can still answer with problems.
+FastAPI is only imported by ``install_problems``, so that a service without it can answer with problems too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 PROBLEM_JSON: Final = "application/problem+json"
 _RETRY_AFTER_S: Final = "2"
-_GIVEN_REQUEST_ID: Final = re.compile(rb"^[A-Za-z0-9._:-]{1,128}$")
+_CLIENT_REQUEST_ID: Final = re.compile(rb"^[A-Za-z0-9._:-]{1,128}$")
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _ROUTE_HINT: Final = "See /docs for what this route takes."
 _BY_STATUS: Final = {
@@ -38,7 +38,7 @@ _BY_STATUS: Final = {
 
 
 class FieldError(BaseModel):
-    """One value that is not allowed, and where it stands."""
+    """One invalid value and its location."""
 
     detail: str
     #: JSON pointer (RFC 6901) into the body, as a URI fragment.
@@ -64,16 +64,16 @@ class Problem(BaseModel):
 
 
 def request_id_of(scope: Scope) -> str:
-    """Give the request's id: the caller's ``X-Request-Id`` where it is a sane one, else a new one."""
+    """Return the request's id: the client's ``X-Request-Id`` if it is valid, else a new one."""
     state = scope.setdefault("state", {})
     if "request_id" not in state:
-        given = next((value for name, value in scope.get("headers", ()) if name == b"x-request-id"), b"")
-        state["request_id"] = given.decode() if _GIVEN_REQUEST_ID.match(given) else new_id("req")
+        client_id = next((value for name, value in scope.get("headers", ()) if name == b"x-request-id"), b"")
+        state["request_id"] = client_id.decode() if _CLIENT_REQUEST_ID.match(client_id) else new_id("req")
     return str(state["request_id"])
 
 
 def problem(error: SaccadeError, request_id: str) -> dict[str, Any]:
-    """Write an error as problem details."""
+    """Return an error as problem details."""
     return {
         "type": f"urn:saccade:error:{error.code}",
         "title": error.kind.title,
@@ -88,7 +88,7 @@ def problem(error: SaccadeError, request_id: str) -> dict[str, Any]:
 
 
 def problem_headers(error: SaccadeError) -> dict[str, str]:
-    """Give the headers that belong to an error."""
+    """Return the response headers of an error."""
     headers = {"cache-control": "no-store"}
     if error.code is ErrorCode.UNAUTHENTICATED:
         headers["www-authenticate"] = "Bearer"
@@ -98,7 +98,7 @@ def problem_headers(error: SaccadeError) -> dict[str, str]:
 
 
 async def send_problem(scope: Scope, send: Send, error: SaccadeError) -> None:
-    """Answer with a problem from pure ASGI code; refuses a WebSocket before it is accepted."""
+    """Answer with a problem from pure ASGI code; a WebSocket is refused before it is accepted."""
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1008, "reason": str(error.code)})
         return
@@ -115,12 +115,12 @@ async def send_problem(scope: Scope, send: Send, error: SaccadeError) -> None:
 
 
 def pointer(parts: Iterable[object]) -> str:
-    """Write a JSON pointer as a URI fragment: ``#/params/laps/0``."""
+    """Return a JSON pointer as a URI fragment: ``#/params/laps/0``."""
     return "#" + "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
 
 
 def problem_responses(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
-    """Declare in OpenAPI the problems that a route can answer with, those of every route included."""
+    """Return the OpenAPI responses of a route's problems, including those of every route."""
     every = (
         ErrorCode.MALFORMED_REQUEST,
         ErrorCode.INVALID_PARAMETER,
@@ -140,14 +140,14 @@ def problem_responses(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
 
 
 class RequestIds:
-    """Pure ASGI middleware: an id on every answer, and a problem instead of a bare 500."""
+    """Pure ASGI middleware: adds a request id to every response, and turns an exception into a problem."""
 
     def __init__(self, app: ASGIApp) -> None:
         """Wrap an application."""
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on."""
+        """Pass a request on and add its id to the response."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -179,9 +179,9 @@ def invalid_values(
     given: object = None,
     hint: str = _ROUTE_HINT,
 ) -> SaccadeError:
-    """Turn pydantic's errors into one of ours, each with a pointer; ``at`` is where in the body the model stands.
+    """Return pydantic's errors as one SaccadeError, each with a pointer; ``at`` is the model's place in the body.
 
-    ``given`` is what was validated: without it pointers name branches of unions, which no sender knows.
+    ``given`` is the validated value: without it pointers contain branches of unions, which clients do not know.
     """
     fields: list[dict[str, Any]] = []
     mistyped: list[dict[str, Any]] = []
@@ -189,9 +189,9 @@ def invalid_values(
         loc = error["loc"] if given is None else _place(error["loc"], given, missing=error["type"] == "missing")
         found = {"detail": _sentence(error), "pointer": pointer((*at, *loc))}
         (mistyped if error["type"].endswith("_type") else fields).append(found)
-    # Of a union's branches, one that got past the type says more than those that did not.
-    told = [one["pointer"] for one in fields]
-    fields += [one for one in mistyped if not any(where.startswith(one["pointer"]) for where in told)]
+    # Of a union's branches, the one with the right type is more helpful than those with a wrong one.
+    pointers = [field["pointer"] for field in fields]
+    fields += [field for field in mistyped if not any(place.startswith(field["pointer"]) for place in pointers)]
     if all(error["type"] == "extra_forbidden" for error in errors):
         code = ErrorCode.UNKNOWN_PARAMETER
     first = fields[0]
@@ -200,7 +200,7 @@ def invalid_values(
 
 
 def _place(loc: Sequence[object], given: object, *, missing: bool) -> list[object]:
-    """Follow an error's location into what was sent, leaving out the names of a union's branches."""
+    """Return an error's location in the value that was sent, without the branches of unions."""
     kept: list[object] = []
     for part in loc:
         if isinstance(given, Mapping) and part in given:
@@ -221,20 +221,20 @@ def _sentence(error: Mapping[str, Any]) -> str:
 
 def _from_validation(error: RequestValidationError) -> SaccadeError:
     errors = error.errors()
-    if any(one["type"] == "json_invalid" for one in errors):
+    if any(detail["type"] == "json_invalid" for detail in errors):
         reason = errors[0].get("ctx", {}).get("error", "")
         return SaccadeError(ErrorCode.MALFORMED_REQUEST, f"The body is not valid JSON. {reason}".strip())
-    if all(one["loc"][0] == "body" for one in errors):
+    if all(detail["loc"][0] == "body" for detail in errors):
         if isinstance(error.body, bytes | str) or error.body is None:
             message = "The body is not read as JSON." if error.body else "There is no body."
             hint = "Send a JSON object with Content-Type: application/json."
             return SaccadeError(ErrorCode.INVALID_PARAMETER, message, hint=hint)
-        return invalid_values([{**one, "loc": one["loc"][1:]} for one in errors], given=error.body)
+        return invalid_values([{**detail, "loc": detail["loc"][1:]} for detail in errors], given=error.body)
     fields = [
-        {"detail": _sentence(one), "parameter": str(one["loc"][1])}
-        if one["loc"][0] != "body"
-        else {"detail": _sentence(one), "pointer": pointer(one["loc"][1:])}
-        for one in errors
+        {"detail": _sentence(detail), "parameter": str(detail["loc"][1])}
+        if detail["loc"][0] != "body"
+        else {"detail": _sentence(detail), "pointer": pointer(detail["loc"][1:])}
+        for detail in errors
     ]
     message = f"{errors[0]['loc'][1]}: {_sentence(errors[0])}." if len(errors[0]["loc"]) > 1 else fields[0]["detail"]
     return SaccadeError(ErrorCode.INVALID_PARAMETER, message, hint=_ROUTE_HINT, errors=fields)
@@ -248,21 +248,25 @@ def _from_http(error: HTTPException) -> SaccadeError:
 
 
 def _methods(app: FastAPI, scope: Scope) -> list[str]:
-    """Name the methods that some route takes on this path."""
+    """Return the methods that some route accepts on this path."""
     from starlette.routing import Match  # noqa: PLC0415
 
-    asked = [(method, {**scope, "method": method}) for method in _METHODS]
-    return [method for method, as_if in asked if any(one.matches(as_if)[0] is Match.FULL for one in app.routes)]
+    scopes = {method: {**scope, "method": method} for method in _METHODS}
+    return [
+        method
+        for method, with_method in scopes.items()
+        if any(route.matches(with_method)[0] is Match.FULL for route in app.routes)
+    ]
 
 
 def install_problems(app: FastAPI) -> None:
-    """Make an application answer every error as problem+json with the request's id."""
+    """Install the handlers and middleware that answer every error as problem+json with the request's id."""
     from fastapi.exceptions import RequestValidationError  # noqa: PLC0415
     from fastapi.responses import Response  # noqa: PLC0415
     from starlette.exceptions import HTTPException  # noqa: PLC0415
 
     def respond(request: Request, error: SaccadeError, more: Mapping[str, str] | None = None) -> Response:
-        # In ASCII: what a client sent may hold lone surrogates, which UTF-8 cannot carry back.
+        # In ASCII: the client's values may hold lone surrogates, which UTF-8 cannot encode.
         body = json.dumps(problem(error, request_id_of(request.scope)))
         headers = problem_headers(error) | dict(more or {})
         return Response(body, error.kind.status, headers, media_type=PROBLEM_JSON)
@@ -277,7 +281,7 @@ def install_problems(app: FastAPI) -> None:
 
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        # Starlette names the methods of the first route of a path only.
+        # Starlette only reports the methods of the first route of a path.
         allow = {"Allow": ", ".join(_methods(app, request.scope))} if error.status_code == 405 else {}
         return respond(request, _from_http(error), allow)
 

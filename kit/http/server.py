@@ -1,4 +1,4 @@
-"""Runs an ASGI application in the current event loop until it is told to stop, on an address that is safe."""
+"""HTTP server: runs an ASGI application in the current event loop until it is stopped, on a safe address."""
 
 from __future__ import annotations
 
@@ -22,47 +22,47 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Requests that still run when the service is told to stop have this long.
+#: Grace period of open requests when the service stops.
 _DRAIN_S: Final = 1
 _BACKLOG: Final = 512
-_UNREAD_MS: Final = 30_000
+_UNACKNOWLEDGED_MS: Final = 30_000
 _MESSAGE_BYTES: Final = 4 * MIB
 
 
-#: Exit code of a service whose stream is another one: the supervisor starts it again, and it folds anew.
+#: Exit code of a service whose stream was recreated: the supervisor restarts it, and it rebuilds its projections.
 EXIT_RESTART: Final = 75
-_ASK_AGAIN_S: Final = 0.3
+_RETRY_S: Final = 0.3
 
 
 class CannotServeError(Exception):
-    """The service cannot start here; the message says what to do, in one line."""
+    """The service cannot start; the message says what to do, in one line."""
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn that leaves signals to the service."""
+    """Uvicorn's server without its signal handlers: the service has its own."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
-async def wait_until_available(what: str, ask: Callable[[], Awaitable[None]]) -> None:
-    """Ask a dependency until it answers; that it does not yet is said once."""
-    said = False
+async def wait_until_available(name: str, call: Callable[[], Awaitable[None]]) -> None:
+    """Call a dependency until it succeeds; a failure is logged once."""
+    logged = False
     while True:
         try:
-            await ask()
+            await call()
         except SaccadeError as error:
-            if not said:
-                log.warning("waiting for %s: %s", what, error.message)
-                said = True
-            await asyncio.sleep(_ASK_AGAIN_S)
+            if not logged:
+                log.warning("waiting for %s: %s", name, error.message)
+                logged = True
+            await asyncio.sleep(_RETRY_S)
         else:
             return
 
 
 def stop_on_signals() -> asyncio.Event:
-    """Give an event that SIGTERM and SIGINT set."""
+    """Return an event that SIGTERM and SIGINT set."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -71,21 +71,22 @@ def stop_on_signals() -> asyncio.Event:
 
 
 def listen(host: str, port: int, *, send_buffer_bytes: int | None = None) -> socket.socket:
-    """Bind a listening socket; accepted connections inherit its send buffer's size.
+    """Return a listening socket; accepted connections inherit its send buffer's size.
 
-    A connection whose client takes nothing for ``_UNREAD_MS`` is cut by the kernel: no buffer waits for ever.
+    A connection whose client acknowledges nothing for ``_UNACKNOWLEDGED_MS`` is closed by the kernel, so that no buffer
+    waits without end.
 
     Raises:
-        CannotServeError: the address is taken or not ours.
+        CannotServeError: the address is in use or not available.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        # Without the protocol asyncio does not set TCP_NODELAY on accepted connections: 40 ms an answer.
+        # Without the protocol asyncio does not set TCP_NODELAY on accepted connections: 40 ms per response.
         listener = socket.socket(family, kind, protocol)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
-                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREAD_MS)
+                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS)
             if send_buffer_bytes:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)
             listener.bind(address)
@@ -95,7 +96,9 @@ def listen(host: str, port: int, *, send_buffer_bytes: int | None = None) -> soc
             raise
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise CannotServeError(f"Port {port} on {host} is taken: stop what uses it or set another port.") from error
+            raise CannotServeError(
+                f"Port {port} on {host} is already in use: stop the program that uses it, or set another port."
+            ) from error
         raise CannotServeError(f"Cannot listen on {host}:{port}: {error.strerror or error}.") from error
     listener.setblocking(False)
     return listener
@@ -112,19 +115,19 @@ async def serve(
     protocol: type[asyncio.Protocol] | None = None,
     drain: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
-    """Serve until ``stop`` is set. Nobody new is let in then, ``drain`` is awaited, and open requests have a second.
+    """Serve until ``stop`` is set; then accept no connection, await ``drain``, and give open requests a second.
 
-    ``protocol`` is uvicorn's, extended.
+    ``protocol`` is a subclass of uvicorn's.
 
     Raises:
-        CannotServeError: the address is taken, or is not loopback and nobody is asked for an API key.
+        CannotServeError: the address is in use, or is not loopback although no API key is required.
     """
     if not authenticated and not is_loopback(host):
         raise CannotServeError(
             f"Refusing to serve {host} without authentication: set SACCADE_API_KEYS_FILE or listen on 127.0.0.1."
         )
     listener = listen(host, port, send_buffer_bytes=send_buffer_bytes)
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # the service itself says that it has started
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # the service itself logs its start
     config = uvicorn.Config(
         app,
         http=protocol or "auto",
@@ -132,13 +135,13 @@ async def serve(
         access_log=False,
         lifespan="on",
         server_header=False,
-        # What a client writes into X-Forwarded-For is not ours to believe.
+        # A client can write anything into X-Forwarded-For.
         proxy_headers=False,
         timeout_graceful_shutdown=_DRAIN_S,
         timeout_keep_alive=30,
-        # A frame that is a little too large is refused by itself; a connection with a much larger one is closed.
+        # A frame slightly above the limit is refused by itself; a much larger one closes the connection.
         ws_max_size=_MESSAGE_BYTES,
-        # Pictures are compressed already.
+        # Images are compressed already.
         ws_per_message_deflate=False,
     )
     server = _Server(config)
@@ -147,7 +150,7 @@ async def serve(
         await stop.wait()
         try:
             for listening in server.servers if server.started else ():
-                listening.close()  # else those whose connections are drained would come back to this very process
+                listening.close()  # else drained clients would reconnect to this process
             if drain:
                 await drain()
         finally:

@@ -309,14 +309,14 @@ async def test_a_long_queue_stays_in_the_view_and_is_sent_when_the_receiver_is_b
     nats_server: EmbeddedNats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in ("lanes", "engine"):
-        monkeypatch.setattr(f"services.notifier.webhooks.{module}.IN_MEMORY", 20)
+        monkeypatch.setattr(f"services.notifier.webhooks.sending.{module}.IN_MEMORY", 20)
     settings = nats_server.settings
     async with publisher(settings) as bus, delivering(settings) as here, listening(status=500) as away:
         endpoint = await here.make(away.url, rate_per_s=1000)
         for _ in range(20):
             await asyncio.gather(*(bus.submit() for _ in range(20)))
         await here.until(lambda: here.view.count_pending() == 400)
-        assert all(lane.held <= 20 for lane in here.webhooks.engine.lanes())
+        assert all(lane.size <= 20 for lane in here.webhooks.engine.lanes())
         away.status = 200
         for _ in range(3):
             here.pass_(minutes=6)

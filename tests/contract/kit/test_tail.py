@@ -281,7 +281,7 @@ async def test_events_that_come_while_the_stream_is_looked_at_are_no_sign_of_ano
     nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The answer to where the stream stands is older than what is handled until it is read."""
-    monkeypatch.setattr("kit.bus.tail._LOOK_S", 0.001)
+    monkeypatch.setattr("kit.bus.tail._CHECK_S", 0.001)
     async with opened(nats_server) as store, opened(nats_server) as other:
         seen: list[int] = []
         tail = EventTail(store, lambda stored: seen.append(stored.sequence), live=LIVE_EVENTS, name="test")
@@ -361,7 +361,7 @@ async def test_it_ends_also_in_the_moment_in_which_an_event_comes(nats_server: N
         async with asyncio.timeout(10):
             await tail.caught_up.wait()
             await asyncio.sleep(0.05)
-        tail._news.set()
+        tail._arrived.set()
         task.cancel()
         await asyncio.wait([task], timeout=10)
         assert task.cancelled()

@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 import pytest
 
 from contracts.limits import EVENT_BYTES
+from services.notifier.webhooks.endpoints.headers import is_reserved_header
 from services.notifier.webhooks.sending import sender as sender_module
-from services.notifier.webhooks.sending.sender import Sender, WebhookRequest, is_reserved_header
+from services.notifier.webhooks.sending.sender import Sender, WebhookRequest
 from tests.harness.webhooks.receivers import LOOPBACK, answering, ok, outgoing_to, receiving, request, until
 
 pytestmark = pytest.mark.anyio
