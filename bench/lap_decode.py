@@ -70,8 +70,8 @@ def main() -> None:
         )
         kept: list[ClipFeatures] = []
 
-        def read(motions: tuple[FlowEstimator | None, FlowEstimator | None]) -> int:
-            pair, _ = extract_pair(paths, (paths[0].name, paths[1].name), motions, progress=lambda _share: None)
+        def read(flow_estimators: tuple[FlowEstimator | None, FlowEstimator | None]) -> int:
+            pair, _ = extract_pair(paths, (paths[0].name, paths[1].name), flow_estimators, progress=lambda _share: None)
             kept[:] = pair
             return sum(one.clip.frame_count for one in pair)
 

@@ -1,11 +1,11 @@
-"""Keeps what the read and align stages made as .npz files, so that a lost run's successor goes on from there."""
+"""Checkpoints of the read and align stages as .npz files, from which a later attempt resumes."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -14,36 +14,38 @@ from modal_workers.lap_compare.clips.descriptors import ClipDescriptors
 from modal_workers.lap_compare.clips.feature_extraction import ClipFeatures
 from modal_workers.lap_compare.comparison import Alignment, Clip
 
+#: Arrays of ``ClipDescriptors``, stored once for each clip.
+_DESCRIPTOR_ARRAYS: Final = ("time_s", "cells", "activity", "flow")
 
-def save_features(path: Path, described: tuple[ClipFeatures, ClipFeatures], warnings: tuple[str, ...]) -> None:
-    """Write two described clips and what was said while reading them."""
+
+def save_features(path: Path, pair: tuple[ClipFeatures, ClipFeatures], warnings: tuple[str, ...]) -> None:
+    """Write the features of both clips and the warnings of the read stage."""
     arrays: dict[str, Any] = {}
-    for side, one in zip("ab", described, strict=True):
-        for name in ("time_s", "cells", "activity", "flow"):
-            arrays[f"{side}_{name}"] = getattr(one.description, name)
-    said = {"clips": [dataclasses.asdict(one.clip) for one in described], "warnings": warnings}
-    np.savez(path, said=np.array(json.dumps(said)), **arrays)
+    for side, features in zip("ab", pair, strict=True):
+        for name in _DESCRIPTOR_ARRAYS:
+            arrays[f"{side}_{name}"] = getattr(features.descriptors, name)
+    facts = {"clips": [dataclasses.asdict(features.clip) for features in pair], "warnings": warnings}
+    np.savez(path, said=np.array(json.dumps(facts)), **arrays)
 
 
 def load_features(path: Path, paths: tuple[Path, Path]) -> tuple[tuple[ClipFeatures, ClipFeatures], tuple[str, ...]]:
-    """Read what ``save_described`` wrote; ``paths`` are where the clips lie now."""
+    """Read what ``save_features`` wrote; ``paths`` are the current paths of the clips."""
     with np.load(path, allow_pickle=False) as stored:
-        said = json.loads(str(stored["said"]))
-        sides = []
-        for side, clip, where in zip("ab", said["clips"], paths, strict=True):
-            names = ("time_s", "cells", "activity", "flow")
-            description = ClipDescriptors(**{name: stored[f"{side}_{name}"] for name in names})
-            sides.append(ClipFeatures(where, Clip(**clip), description))
-    return (sides[0], sides[1]), tuple(said["warnings"])
+        facts = json.loads(str(stored["said"]))
+        pair = []
+        for side, clip, clip_path in zip("ab", facts["clips"], paths, strict=True):
+            descriptors = ClipDescriptors(**{name: stored[f"{side}_{name}"] for name in _DESCRIPTOR_ARRAYS})
+            pair.append(ClipFeatures(clip_path, Clip(**clip), descriptors))
+    return (pair[0], pair[1]), tuple(facts["warnings"])
 
 
-def save_alignment(path: Path, matched: AlignedClips) -> None:
+def save_alignment(path: Path, aligned: AlignedClips) -> None:
     """Write an alignment."""
-    np.savez(path, relative_speed=matched.relative_speed, **dataclasses.asdict(matched.alignment))
+    np.savez(path, relative_speed=aligned.relative_speed, **dataclasses.asdict(aligned.alignment))
 
 
 def load_alignment(path: Path) -> AlignedClips:
-    """Read what ``save_matched`` wrote."""
+    """Read what ``save_alignment`` wrote."""
     with np.load(path, allow_pickle=False) as stored:
         fields = {field.name: stored[field.name] for field in dataclasses.fields(Alignment)}
         values = {name: value if value.ndim else value.item() for name, value in fields.items()}

@@ -1,7 +1,7 @@
-"""What passes between the stages of a lap comparison: clips described, aligned, compared.
+"""Data passed between the stages of a lap comparison: clips, their alignment, the comparison.
 
 A is the reference clip, B the other. Times are seconds on each clip's own clock, from its first frame.
-``delta_s`` is B's elapsed time less A's at the same place: above zero, B is behind A.
+``delta_s`` is B's elapsed time minus A's at the same place: above zero, B is behind A.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Clip:
-    """What is known of one clip."""
+    """Facts of one clip."""
 
     filename: str
     width_px: int  # as shown, after rotation metadata
@@ -31,7 +31,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Alignment:
-    """Where both cars were at the same place: one sample a moment of A that B saw too.
+    """Times at which both cars were at the same place: one sample per moment of A that B saw too.
 
     Shapes: every array is [N], ordered by place.
     """
@@ -40,10 +40,10 @@ class Alignment:
     time_b_s: Floats
     error_s: Floats  # half-width of the 95 % band of time_b_s
     confidence: Floats  # 0..1
-    path_cost: float  # mean cost along the path, 0 (same pictures) upwards
+    path_cost: float  # mean cost along the path; 0 means identical pictures
     overlap: float  # share of the shorter clip that was matched, 0..1
     mount_corrected: bool
-    piecewise_s: float  # how far separately aligned pieces disagree, median
+    piecewise_s: float  # median disagreement of parts of the picture aligned separately
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Opportunity:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All figures of a comparison; ``delta_s``, ``relative_speed`` are sampled as the alignment is."""
+    """All figures of a comparison; ``delta_s`` and ``relative_speed`` are sampled as the alignment is."""
 
     clip_a: Clip
     clip_b: Clip
@@ -90,5 +90,7 @@ class Comparison:
     opportunities: tuple[Opportunity, ...]
     confidence: float  # 0..1, of the comparison as a whole
     warnings: tuple[str, ...]
-    flow_a: Floats | None = None  # [N] motion proxy, uncalibrated, median flow in widths per second; None when off
+    flow_a: Floats | None = (
+        None  # [N] uncalibrated motion proxy: median flow in picture widths per second; None when off
+    )
     flow_b: Floats | None = None

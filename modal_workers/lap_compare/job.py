@@ -1,4 +1,4 @@
-"""A lap comparison from two clips to its report: the stages in order."""
+"""The lap comparison job, from two clips to the report: the stages in order."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from modal_workers.lap_compare.spec import LapCompareParams, LapCompareResult
 from modal_workers.lap_compare.wording import opportunity_sentence
 from modal_workers.runtime.context import Context
 
-#: The overlay as it fits into the report, where it would not by itself.
+#: A smaller copy of the overlay for the report, made when the overlay itself is too large.
 SMALLER_OVERLAY: Final = "overlay-smaller.mp4"
 
 Pair = tuple[ClipFeatures, ClipFeatures]
@@ -36,10 +36,10 @@ def run(params: LapCompareParams, context: Context) -> LapCompareResult:
     Raises:
         SaccadeError: the clips cannot be read or compared, or a backend is missing; see each stage.
     """
-    cv2.setNumThreads(1)  # two clips run side by side; more threads would only take turns
+    cv2.setNumThreads(1)  # two clips are processed in parallel; more threads would only compete
     pair, warnings = _read(params, context)
-    matched = _align(params, context, pair)
-    comparison = _compare(params, context, pair, matched, warnings)
+    aligned = _align(params, context, pair)
+    comparison = _compare(params, context, pair, aligned, warnings)
     overlay, clips = _render(params, context, pair, comparison)
     return _report(context, comparison, overlay, clips)
 
@@ -47,7 +47,7 @@ def run(params: LapCompareParams, context: Context) -> LapCompareResult:
 def _read(params: LapCompareParams, context: Context) -> tuple[Pair, tuple[str, ...]]:
     paths = (context.input("reference"), context.input("other"))
     with context.stage("read"):
-        motions = (make_flow_estimator(params.flow), make_flow_estimator(params.flow))
+        flow_estimators = (make_flow_estimator(params.flow), make_flow_estimator(params.flow))
         detector = VehicleDetector() if params.detect == "yolo" else None
         kept = context.checkpoint("described.npz")
         if kept is not None:
@@ -56,7 +56,7 @@ def _read(params: LapCompareParams, context: Context) -> tuple[Pair, tuple[str, 
         pair, warnings = extract_pair(
             paths,
             names,
-            motions,
+            flow_estimators,
             progress=lambda share: context.progress(share, "reading"),
             scratch=context.scratch,
         )
@@ -73,28 +73,28 @@ def _align(params: LapCompareParams, context: Context, pair: Pair) -> AlignedCli
         if kept is not None:
             return load_alignment(kept)
         correct_mount = params.mount_correction == "auto"
-        matched = align_clips(
+        aligned = align_clips(
             *pair, correct_mount=correct_mount, progress=lambda share: context.progress(share, "aligning by place")
         )
-        save_alignment(context.scratch / "matched.npz", matched)
+        save_alignment(context.scratch / "matched.npz", aligned)
         context.keep(context.scratch / "matched.npz", "matched.npz")
-        return matched
+        return aligned
 
 
 def _compare(
-    params: LapCompareParams, context: Context, pair: Pair, matched: AlignedClips, warnings: tuple[str, ...]
+    params: LapCompareParams, context: Context, pair: Pair, aligned: AlignedClips, warnings: tuple[str, ...]
 ) -> Comparison:
     a, b = pair
-    alignment = matched.alignment
+    alignment = aligned.alignment
     with context.stage("compare"):
         return compare(
             (a.clip, b.clip),
             alignment,
-            matched.relative_speed,
+            aligned.relative_speed,
             sectors=params.sectors,
             opportunities=params.opportunities,
             warnings=warnings,
-            flow=(a.description.flow_at(alignment.time_a_s), b.description.flow_at(alignment.time_b_s)),
+            flow=(a.descriptors.flow_at(alignment.time_a_s), b.descriptors.flow_at(alignment.time_b_s)),
         )
 
 
@@ -102,7 +102,7 @@ def _render(
     params: LapCompareParams, context: Context, pair: Pair, comparison: Comparison
 ) -> tuple[Path, dict[int, Path]]:
     overlay = context.scratch / "overlay.mp4"
-    clips = {one.rank: context.scratch / f"opportunity_{one.rank}.mp4" for one in comparison.opportunities}
+    clips = {o.rank: context.scratch / f"opportunity_{o.rank}.mp4" for o in comparison.opportunities}
     with context.stage("render"):
         paths, height_px = (pair[0].path, pair[1].path), params.overlay_height_px
         render_overlay(
@@ -115,8 +115,8 @@ def _render(
             smaller=(context.scratch / SMALLER_OVERLAY, OVERLAY_LIMIT_BYTES),
         )
         context.save(overlay, overlay.name, "video/mp4", title="Both laps side by side, locked by place")
-        for one in comparison.opportunities:
-            clip, title = clips[one.rank], opportunity_sentence(comparison, one)
+        for opportunity in comparison.opportunities:
+            clip, title = clips[opportunity.rank], opportunity_sentence(comparison, opportunity)
             context.save(clip, clip.name, "video/mp4", title=title)
     return overlay, clips
 

@@ -1,4 +1,4 @@
-"""Works out what an alignment says about the lap: delta curve, total times, sectors, opportunities, warnings."""
+"""Lap figures derived from an alignment: delta curve, total times, sectors, opportunities, warnings."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from modal_workers.lap_compare.comparison import Alignment, Clip, Comparison, Op
 
 Floats = NDArray[np.float64]
 
-#: An opportunity lasts at least this long, and loses more than its error and than this.
+#: An opportunity lasts at least this long and loses more than its error and more than MIN_LOSS_S.
 MIN_OPPORTUNITY_S: Final = 1.0
 MIN_LOSS_S: Final = 0.02
 #: Time lost, by whom, first and last sample.
 _Run = tuple[float, Literal["a", "b"], int, int]
 
-#: Below this confidence a moment is not to be trusted.
+#: Below this confidence a moment is not reliable.
 GOOD_CONFIDENCE: Final = 0.5
 
 
@@ -34,10 +34,10 @@ def compare(
     warnings: Sequence[str] = (),
     flow: tuple[Floats | None, Floats | None] = (None, None),
 ) -> Comparison:
-    """Work out all figures. ``sectors`` is a number of them, or their inner boundaries as times of A.
+    """Return all figures. ``sectors`` is their number, or the inner boundaries as times of A.
 
     Raises:
-        SaccadeError: INVALID_PARAMETER, when a given boundary lies outside what both clips saw.
+        SaccadeError: INVALID_PARAMETER, a given boundary lies outside what both clips show.
     """
     time_a, time_b = alignment.time_a_s, alignment.time_b_s
     delta = (time_b - time_b[0]) - (time_a - time_a[0])
@@ -60,7 +60,7 @@ def compare(
 
 
 def difference_error_s(alignment: Alignment, first: int, last: int) -> float:
-    """Give the half-width of the 95 % band of a time difference between two samples."""
+    """Return the half-width of the 95 % band of a time difference between two samples."""
     return float(np.hypot(alignment.error_s[first], alignment.error_s[last]))
 
 
@@ -80,11 +80,11 @@ def _sector(alignment: Alignment, number: int, first: int, last: int) -> Sector:
 
 
 def _edges(alignment: Alignment, delta: Floats, sectors: int | Sequence[float]) -> list[tuple[int, int]]:
-    """Give the first and last sample of every sector."""
+    """Return the first and last sample of every sector."""
     time = alignment.time_a_s
     if isinstance(sectors, int):
         count = max(1, min(sectors, int((time[-1] - time[0]) / 1.0)))
-        inner = [_calm_place(alignment, delta, part / count, 1 / count) for part in range(1, count)]
+        inner = [_stable_sample(alignment, delta, part / count, 1 / count) for part in range(1, count)]
     else:
         for given in sectors:
             if not time[0] < given < time[-1]:
@@ -96,25 +96,25 @@ def _edges(alignment: Alignment, delta: Floats, sectors: int | Sequence[float]) 
     return list(pairwise(bounds))
 
 
-def _calm_place(alignment: Alignment, delta: Floats, where: float, spacing: float) -> int:
-    """Choose a boundary near a share of the lap: where the times are sharpest and neither driver gains."""
+def _stable_sample(alignment: Alignment, delta: Floats, target_share: float, spacing: float) -> int:
+    """Choose a boundary near a share of the lap where the alignment is sharp and neither driver gains time."""
     time = alignment.time_a_s
     share = (time - time[0]) / (time[-1] - time[0])
-    near = np.flatnonzero(np.abs(share - where) <= 0.25 * spacing)
+    near = np.flatnonzero(np.abs(share - target_share) <= 0.25 * spacing)
     if not len(near):
-        return int(np.clip(np.searchsorted(share, where), 1, len(time) - 2))
+        return int(np.clip(np.searchsorted(share, target_share), 1, len(time) - 2))
     error = alignment.error_s / np.median(alignment.error_s)
-    gaining = np.abs(np.gradient(delta, time))
-    far = np.abs(share - where) / spacing
-    burden = error + 2 * gaining / (np.median(gaining) + 0.01) + 4 * far
-    return int(np.clip(near[burden[near].argmin()], 1, len(time) - 2))
+    gain_rate = np.abs(np.gradient(delta, time))
+    distance = np.abs(share - target_share) / spacing
+    penalty = error + 2 * gain_rate / (np.median(gain_rate) + 0.01) + 4 * distance
+    return int(np.clip(near[penalty[near].argmin()], 1, len(time) - 2))
 
 
 def find_opportunities(alignment: Alignment, delta: Floats, most: int) -> tuple[Opportunity, ...]:
-    """Find up to ``most`` stretches in which one driver loses most, ranked by time lost; they do not overlap.
+    """Find up to ``most`` stretches in which one driver loses most time, ranked by time lost; they do not overlap.
 
-    A stretch is the run of samples with the greatest sum of (loss rate less a base rate): long slow losing does not
-    count as one place, a corner does.
+    A stretch is the run of samples with the greatest sum of (loss rate minus a base rate), so a slow loss over a long
+    stretch does not count as one place, but a corner does.
     """
     time = alignment.time_a_s
     change = np.diff(delta)
@@ -125,21 +125,21 @@ def find_opportunities(alignment: Alignment, delta: Floats, most: int) -> tuple[
     for loser, sign in losers:
         base = 0.25 * float(np.quantile(np.maximum(sign * change / duration, 0), 0.95))
         for _ in range(most):
-            worth = np.where(free, sign * change - base * duration, -1e3)
-            first, last = _best_run(worth)
+            score = np.where(free, sign * change - base * duration, -1e3)
+            first, last = _best_run(score)
             lost = sign * float(delta[last] - delta[first])
             floor = max(MIN_LOSS_S, difference_error_s(alignment, first, last))
             if time[last] - time[first] < MIN_OPPORTUNITY_S or lost < floor:
                 break
             free[first:last] = False
             found.append((lost, loser, first, last))
-    found.sort(key=lambda one: -one[0])
-    return tuple(_opportunity(alignment, rank, one) for rank, one in enumerate(found[:most], start=1))
+    found.sort(key=lambda run: -run[0])
+    return tuple(_opportunity(alignment, rank, run) for rank, run in enumerate(found[:most], start=1))
 
 
-def _best_run(worth: Floats) -> tuple[int, int]:
-    """Give first and last bound of the run with the greatest sum. Source: Kadane; here by prefix sums."""
-    sums = np.concatenate([[0.0], np.cumsum(worth)])
+def _best_run(score: Floats) -> tuple[int, int]:
+    """Return the first and last bound of the run with the greatest sum. Source: Kadane, here by prefix sums."""
+    sums = np.concatenate([[0.0], np.cumsum(score)])
     lowest = np.minimum.accumulate(sums)
     last = int((sums - lowest).argmax())
     return int(sums[: last + 1].argmin()), last
@@ -161,15 +161,15 @@ def _opportunity(alignment: Alignment, rank: int, run: _Run) -> Opportunity:
 
 
 def _warnings(alignment: Alignment, clips: tuple[Clip, Clip]) -> list[str]:
-    said = []
-    doubtful = float(np.mean(alignment.confidence < GOOD_CONFIDENCE))
-    if doubtful > 0.2:
-        said.append(f"{100 * doubtful:.0f} % of the lap is aligned with low confidence; see the error band.")
+    warnings = []
+    low_confidence = float(np.mean(alignment.confidence < GOOD_CONFIDENCE))
+    if low_confidence > 0.2:
+        warnings.append(f"{100 * low_confidence:.0f} % of the lap is aligned with low confidence; see the error band.")
     if alignment.overlap < 0.9:
-        said.append(f"Only {100 * alignment.overlap:.0f} % of the shorter clip is seen in the other one too.")
-    said += [
-        f"{clip.filename} has {clip.mean_rate_hz:.1f} frames a second; times are that much coarser."
+        warnings.append(f"Only {100 * alignment.overlap:.0f} % of the shorter clip is also seen in the other clip.")
+    warnings += [
+        f"{clip.filename} has {clip.mean_rate_hz:.1f} frames per second; its times are accordingly less precise."
         for clip in clips
         if clip.mean_rate_hz < 15
     ]
-    return said
+    return warnings

@@ -1,4 +1,4 @@
-"""Turns a comparison into the job's result: headline figures, every one with its unit."""
+"""Headline figures of a comparison: the result of the job."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from modal_workers.lap_compare.spec import ClipFacts, LapCompareResult, Opportun
 
 
 def build_result(comparison: Comparison) -> LapCompareResult:
-    """Give the figures that stand in ``job.succeeded``."""
+    """Return the figures that ``job.succeeded`` carries."""
     alignment = comparison.alignment
     return LapCompareResult(
         reference=ClipFacts(**dataclasses.asdict(comparison.clip_a)),
@@ -38,17 +38,17 @@ def build_result(comparison: Comparison) -> LapCompareResult:
         ),
         opportunities=tuple(
             OpportunityResult(
-                rank=one.rank,
-                loser="reference" if one.loser == "a" else "other",
-                lost_s=one.lost_s,
-                error_s=one.error_s,
-                start_reference_s=one.start_a_s,
-                end_reference_s=one.end_a_s,
-                start_other_s=one.start_b_s,
-                end_other_s=one.end_b_s,
-                confidence=one.confidence,
+                rank=opportunity.rank,
+                loser="reference" if opportunity.loser == "a" else "other",
+                lost_s=opportunity.lost_s,
+                error_s=opportunity.error_s,
+                start_reference_s=opportunity.start_a_s,
+                end_reference_s=opportunity.end_a_s,
+                start_other_s=opportunity.start_b_s,
+                end_other_s=opportunity.end_b_s,
+                confidence=opportunity.confidence,
             )
-            for one in comparison.opportunities
+            for opportunity in comparison.opportunities
         ),
         confidence=comparison.confidence,
         overlap=alignment.overlap,

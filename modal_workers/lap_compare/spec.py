@@ -1,4 +1,4 @@
-"""What a lap comparison takes, gives and needs. Standard library, pydantic and contracts only."""
+"""Declaration of the lap comparison: parameters, result, inputs, stages and compute."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pydantic import AfterValidator, Field
 
 from contracts.workload import Backend, Compute, Input, Params, Result, Stage, Workload
 
-#: Package of data that holds a YOLO model as ONNX; not shipped, its licence is not ours to give.
+#: Data package with a YOLO model as ONNX. Not shipped: its licence does not allow it.
 YOLO_PACKAGE: Final = "saccade_yolo"
 
 
-def _rising(times_s: tuple[float, ...]) -> tuple[float, ...]:
+def _increasing(times_s: tuple[float, ...]) -> tuple[float, ...]:
     if any(after <= before for before, after in pairwise(times_s)):
         raise ValueError("sector boundaries must rise")
     return times_s
@@ -21,7 +21,7 @@ def _rising(times_s: tuple[float, ...]) -> tuple[float, ...]:
 
 SectorTimes = Annotated[
     tuple[Annotated[float, Field(gt=0, le=86_400)], ...],
-    AfterValidator(_rising),
+    AfterValidator(_increasing),
     Field(min_length=1, max_length=11, description="Inner sector boundaries, seconds on the reference clip."),
 ]
 

@@ -1,4 +1,4 @@
-"""Finds how clip B's camera is mounted differently from A's, as one warp of its picture; whether to use it is gated."""
+"""Correction for a differently mounted camera of clip B: one warp of its frames, used only if the cost falls."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ Matrix = NDArray[np.float64]
 Points = NDArray[np.float32]
 
 SAMPLED_PLACES: Final = 28
-#: A warp that moves no corner by more than this share of the width is not worth a second pass.
+#: A warp that moves no corner by more than this share of the width is not applied.
 MIN_SHIFT: Final = 0.012
-#: The mean cost of the matched pairs must fall to below this share for a warp to be tried on the whole clip.
+#: A warp is tried on the whole clip if it lowers the cost of the matched pairs to below this share.
 MAX_PAIR_COST_RATIO: Final = 0.97
 
 
 @dataclass(frozen=True)
 class MountCorrection:
-    """A correction: ``warp`` [3, 3] takes pixels of A's picture to B's; ``shift`` is its largest corner move."""
+    """A correction: ``warp`` [3, 3] maps pixels of A's frame to B's; ``shift`` is its largest corner shift."""
 
     warp: Matrix
     shift: float
@@ -43,9 +43,9 @@ class MountCorrection:
 
 
 def frames_at(clip: ClipFeatures, times_s: Sequence[float], check: Callable[[], None]) -> list[Picture]:
-    """Give the small grey pictures nearest to sorted times; fewer come back if the clip ends early."""
-    if clip.pictures is not None:
-        return list(clip.pictures.at(times_s))
+    """Return the thumbnails nearest to sorted times; fewer if the clip ends early."""
+    if clip.thumbnails is not None:
+        return list(clip.thumbnails.at(times_s))
     reader = ClipReader(clip.path, clip.clip.filename, width_px=THUMBNAIL_PX[0], height_px=THUMBNAIL_PX[1])
     pictures = []
     for frame in reader.frames(wanted_s=times_s):
@@ -55,10 +55,10 @@ def frames_at(clip: ClipFeatures, times_s: Sequence[float], check: Callable[[], 
 
 
 def estimate_mount(pictures_a: Sequence[Picture], pictures_b: Sequence[Picture]) -> MountCorrection | None:
-    """Estimate the correction from pictures of the same places; None when none helps on those pictures.
+    """Estimate the correction from frames of the same places; None if no warp lowers their cost.
 
-    ORB points are matched pair by pair and pooled, so that one warp must explain all places (RANSAC).
-    Similarity, affine and homography compete by the cost of the pairs, the plainer first.
+    ORB features are matched pair by pair and pooled, so that one warp must explain all places (RANSAC). Similarity,
+    affine and homography compete by the cost of the pairs; a more complex model must lower it clearly.
     """
     pairs = list(zip(pictures_a, pictures_b, strict=False))
     matched = [_matches(a, b) for a, b in pairs]
@@ -73,8 +73,8 @@ def estimate_mount(pictures_a: Sequence[Picture], pictures_b: Sequence[Picture])
         if shift < MIN_SHIFT or shift > 0.35:
             continue
         after = _pair_cost(pairs, warp)
-        target = best.pair_cost_after * 0.985 if best else before * MAX_PAIR_COST_RATIO
-        if after < target:
+        limit = best.pair_cost_after * 0.985 if best else before * MAX_PAIR_COST_RATIO
+        if after < limit:
             best = MountCorrection(warp, shift, before, after)
     return best
 
@@ -92,7 +92,7 @@ def _candidates(points_a: Points, points_b: Points) -> list[Matrix]:
 
 
 def _matches(a: Picture, b: Picture) -> tuple[Points, Points]:
-    """Match ORB points of two pictures: [K, 2] and [K, 2]. The car's own lower part is left out."""
+    """Match ORB features of two frames: [K, 2] and [K, 2]. The lower part, which shows the car itself, is left out."""
     orb = cv2.ORB.create(700, fastThreshold=10)
     mask = np.zeros(a.shape, np.uint8)
     mask[: int(a.shape[0] * 0.78)] = 255
@@ -110,7 +110,7 @@ def _matches(a: Picture, b: Picture) -> tuple[Points, Points]:
 
 
 def _pair_cost(pairs: Sequence[tuple[Picture, Picture]], warp: Matrix) -> float:
-    """Give the median cost of pairs under a warp, after taking away what all pictures of a clip share."""
+    """Return the median cost of pairs under a warp, after subtracting the mean of each clip."""
     mask = coverage_mask(warp)
     a = np.stack([compute_descriptor(a) for a, _ in pairs]).astype(np.float32) * mask
     b = np.stack([compute_descriptor(b, warp) for _, b in pairs]).astype(np.float32) * mask
@@ -119,7 +119,7 @@ def _pair_cost(pairs: Sequence[tuple[Picture, Picture]], warp: Matrix) -> float:
 
 
 def corner_shift(warp: Matrix) -> float:
-    """Give how far a warp moves the corners of the picture at most, in widths."""
+    """Return the largest shift of a corner of the frame under a warp, in widths."""
     width, height = THUMBNAIL_PX
     corners = np.array([[[0, 0]], [[width, 0]], [[width, height]], [[0, height]]], np.float32)
     moved = cv2.perspectiveTransform(corners, warp)
@@ -127,7 +127,7 @@ def corner_shift(warp: Matrix) -> float:
 
 
 def coverage_mask(warp: Matrix) -> Values:
-    """Give 1 for descriptor entries [LENGTH] whose cell B's picture covers under a warp, else 0."""
+    """Return 1 for descriptor entries [LENGTH] whose cell B's frame covers under a warp, else 0."""
     ones = np.full(THUMBNAIL_PX[::-1], 255, np.uint8)
     seen = cv2.warpPerspective(ones, warp, THUMBNAIL_PX, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
     upper = np.asarray(seen[: int(THUMBNAIL_PX[1] * LOWER_EDGE)])

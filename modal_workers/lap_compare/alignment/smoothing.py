@@ -1,4 +1,4 @@
-"""Smooths curves sampled at uneven times: running means and local polynomials with slope."""
+"""Smoothing of unevenly sampled curves: running means and local polynomials with slope."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Floats = NDArray[np.float64]
 
 
 def running_mean(time_s: Floats, values: Floats, sigma_s: float) -> Floats:
-    """Average values [N] or [N, K] over a Gaussian window in time; the window is cut at the ends."""
+    """Average values [N] or [N, K] over a Gaussian window in time, truncated at the ends."""
     weight, index = _windows(time_s, sigma_s)
     flat = values.reshape(len(values), -1)
     out = np.empty_like(flat, dtype=np.float64)
@@ -20,20 +20,20 @@ def running_mean(time_s: Floats, values: Floats, sigma_s: float) -> Floats:
     return out.reshape(values.shape)
 
 
-def local_regression(time_s: Floats, values: Floats, trust: Floats, sigma_s: float) -> tuple[Floats, Floats]:
-    """Fit a parabola around every sample, weighted by ``trust`` and a Gaussian window: value [N] and slope [N].
+def local_regression(time_s: Floats, values: Floats, weights: Floats, sigma_s: float) -> tuple[Floats, Floats]:
+    """Fit a parabola around every sample, weighted by ``weights`` and a Gaussian window: value [N] and slope [N].
 
-    Samples that stand off from the rest are given less weight (three rounds of Tukey's biweight).
+    Outliers get less weight (three rounds of Tukey's biweight).
     Source: Cleveland 1979 (LOWESS), Cleveland and Devlin 1988.
     """
     window, index = _windows(time_s, sigma_s)
     robust = np.ones(len(time_s))
     value, slope = values.astype(np.float64), np.gradient(values, time_s)
     for _ in range(3):
-        weight = window * (trust * robust)[index]
+        weight = window * (weights * robust)[index]
         value, slope = _fitted(time_s, values, weight, index)
         residual = np.abs(values - value)
-        # one sample off among good ones is an outlier; a whole stretch off is a bend to be followed
+        # a single deviating sample is an outlier; a deviating stretch is a bend to follow
         around = np.sum(window * residual[index], axis=1) / np.sum(window, axis=1)
         scale = np.maximum(6 * np.maximum(np.median(residual), 1e-4), 4 * around)
         robust = np.clip(1 - (residual / scale) ** 2, 0, 1) ** 2 + 1e-6
@@ -44,12 +44,12 @@ def _fitted(time_s: Floats, values: Floats, weight: Floats, index: NDArray[np.in
     value, slope = np.empty(len(time_s)), np.empty(len(time_s))
     for start in range(0, len(time_s), 1024):
         rows = slice(start, start + 1024)
-        away = time_s[index[rows]] - time_s[rows, None]
-        basis = np.stack([np.ones_like(away), away, away**2], axis=-1)
+        offset_s = time_s[index[rows]] - time_s[rows, None]
+        basis = np.stack([np.ones_like(offset_s), offset_s, offset_s**2], axis=-1)
         base = values[rows]
         shifted = values[index[rows]] - base[:, None]
         normal = np.einsum("nwi,nw,nwj->nij", basis, weight[rows], basis)
-        # a ridge on the bend alone keeps ends, where the window is one-sided, from swinging
+        # a ridge on the quadratic term keeps the ends stable, where the window is one-sided
         scale = normal[:, 0, 0]
         normal[:, 2, 2] += 2e-3 * scale
         normal[:, [0, 1, 2], [0, 1, 2]] += 1e-9 * scale[:, None] + 1e-12
@@ -60,7 +60,7 @@ def _fitted(time_s: Floats, values: Floats, weight: Floats, index: NDArray[np.in
 
 
 def _windows(time_s: Floats, sigma_s: float) -> tuple[Floats, NDArray[np.int64]]:
-    """Give weights [N, W] and sample numbers [N, W] of the window around every sample."""
+    """Return weights [N, W] and sample indices [N, W] of the window around every sample."""
     step = float(np.median(np.diff(time_s))) if len(time_s) > 1 else 1.0
     half = max(2, int(np.ceil(3 * sigma_s / max(step, 1e-4))))
     raw = np.arange(len(time_s))[:, None] + np.arange(-half, half + 1)

@@ -1,4 +1,4 @@
-"""Finds which samples of two sequences show the same place: dynamic time warping with open ends on both sides."""
+"""Dynamic time warping with open ends: the samples of two sequences that show the same place."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from numpy.typing import NDArray
 Values = NDArray[np.float32]
 Indices = NDArray[np.int64]
 
-#: What it costs to leave a sample unmatched, on the scale of 1 - cosine. Matches below it gain, above it lose.
+#: Cost of an unmatched sample, on the scale of 1 - cosine: matches below it gain, matches above it lose.
 SKIP_COST: Final = 0.78
-#: The first pass sees at most this many samples of each clip, so its matrix stays within 64 MB.
+#: The coarse pass uses at most this many samples of each clip, so its matrix stays within 64 MB.
 COARSE_SAMPLES: Final = 3600
 _START, _DIAGONAL, _UP, _ALONG = 0, 1, 2, 3
 
 
 @dataclass(frozen=True)
 class WarpingPath:
-    """A warping path. Shapes: index_a, index_b [S], neither ever falls."""
+    """A warping path. Shapes: index_a, index_b [S], both non-decreasing."""
 
     index_a: Indices
     index_b: Indices
     mean_cost: float  # along the path
-    gain: float  # sum of SKIP_COST less cost over all samples matched
+    gain: float  # sum of SKIP_COST minus cost over all matched samples
 
-    def b_of_a(self) -> tuple[Indices, NDArray[np.float64]]:
-        """Give every matched sample of A [M] and the mean of what it is matched to in B [M]."""
+    def mean_b_per_a(self) -> tuple[Indices, NDArray[np.float64]]:
+        """Return every matched sample of A [M] and the mean of its matches in B [M]."""
         first = int(self.index_a[0])
         count = np.bincount(self.index_a - first)
         total = np.bincount(self.index_a - first, self.index_b)
@@ -36,19 +36,19 @@ class WarpingPath:
 
 
 def find_warping_path(a: Values, b: Values) -> WarpingPath:
-    """Align unit vectors a [N, L] and b [M, L]: coarse over everything, then fine in a corridor around that.
+    """Align unit vectors a [N, L] and b [M, L]: coarse over everything, then fine in a corridor around the coarse path.
 
     Memory grows with N + M, not with N x M. Source: Sakoe and Chiba 1978 for the recursion; open ends as in local
-    alignment (Smith and Waterman 1981), each sample gaining ``SKIP_COST`` less its cost.
+    alignment (Smith and Waterman 1981), each sample gaining ``SKIP_COST`` minus its cost.
     """
     stride = max(1, int(np.ceil(max(len(a), len(b)) / COARSE_SAMPLES)))
     coarse = _best_path(a[::stride], b[::stride], np.zeros(len(a[::stride]), np.int64), len(b[::stride]))
     if stride == 1:
         return coarse
     half = 10 * stride
-    index_a, index_b = coarse.b_of_a()
+    index_a, index_b = coarse.mean_b_per_a()
     rows = np.arange(len(a))
-    # beyond the coarse path the corridor runs on at an even pace, so that ends can still grow
+    # the corridor extends beyond the coarse path at constant pace, so that the ends can still grow
     inside = np.interp(rows, index_a * stride, index_b * stride)
     beyond = np.minimum(rows - index_a[0] * stride, 0) + np.maximum(rows - index_a[-1] * stride, 0)
     low = np.round(inside + beyond - half).astype(np.int64)
@@ -56,9 +56,9 @@ def find_warping_path(a: Values, b: Values) -> WarpingPath:
 
 
 def _best_path(a: Values, b: Values, low: Indices, width: int) -> WarpingPath:
-    """Find the path of greatest gain among columns ``low[i] .. low[i] + width - 1`` of every row i.
+    """Find the path of greatest gain within columns ``low[i] .. low[i] + width - 1`` of every row i.
 
-    One row at a time: moves along a row are a running maximum over prefix sums, so no Python loop runs over columns.
+    Row by row: moves along a row are a running maximum over prefix sums, so no Python loop runs over columns.
     """
     count = len(a)
     back = np.full((count, width), _START, np.int8)
@@ -98,7 +98,7 @@ def _best_path(a: Values, b: Values, low: Indices, width: int) -> WarpingPath:
 
 
 def _shifted(values: NDArray[np.float64], by: int) -> NDArray[np.float64]:
-    """Move values [W] left by ``by`` columns, filling with minus infinity."""
+    """Shift values [W] left by ``by`` columns; fill with minus infinity."""
     if by == 0:
         return values
     out = np.full_like(values, -np.inf)
@@ -132,9 +132,9 @@ def _traced(
 
 
 def _without_hanging_ends(index_a: Indices, index_b: Indices) -> slice:
-    """Cut the runs in which the first or last sample of one clip is held against many of the other.
+    """Return the path without the ends at which one sample of one clip matches many of the other.
 
-    Where one clip ends the other drives on through pictures that still look much the same.
+    Where one clip ends, the other continues through frames that still look similar.
     """
     start = max(int(np.flatnonzero(index == index[0])[-1]) for index in (index_a, index_b))
     stop = min(int(np.flatnonzero(index == index[-1])[0]) for index in (index_a, index_b)) + 1

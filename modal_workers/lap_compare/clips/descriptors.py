@@ -1,4 +1,4 @@
-"""Describes what a frame looks like, so that the same place looks the same in two laps and another place does not."""
+"""Frame descriptors: similar for the same place in two laps, different for other places."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 Picture = NDArray[np.uint8]
 Values = NDArray[np.float32]
 
-#: Pictures come in at this size, whatever the clip's: (width, height).
+#: Size of the thumbnails that are described, whatever the clip's size: (width, height).
 THUMBNAIL_PX: Final = (320, 180)
-#: The descriptor's own picture, cells across and down, and directions.
+#: Size at which a thumbnail is described, cells across and down, and edge directions.
 DESCRIBED_PX: Final = (160, 80)
 CELLS: Final = (10, 5)
 DIRECTIONS: Final = 8
-#: Below this the car itself fills the picture.
+#: Below this share of the height the car itself fills the frame.
 LOWER_EDGE: Final = 0.85
 LENGTH: Final = CELLS[0] * CELLS[1] * DIRECTIONS
 
-#: Parts of the picture whose opinions are compared: cells [rows, columns] of each.
+#: Halves of the frame that are aligned separately: cells [rows, columns] of each.
 IMAGE_HALVES: Final = (
     (slice(0, 5), slice(0, 5)),
     (slice(0, 5), slice(5, 10)),
@@ -31,10 +31,10 @@ IMAGE_HALVES: Final = (
 
 @dataclass(frozen=True)
 class ClipDescriptors:
-    """A clip as descriptors.
+    """The descriptors of a clip.
 
-    Shapes: time_s [N]; cells [N, LENGTH] float16, not yet centred; activity [N] is how much the picture changed since
-    the sample about 0.2 s before, in grey levels; flow [N] widths per second, NaN where not measured.
+    Shapes: time_s [N]; cells [N, LENGTH] float16, not yet centred; activity [N] is the change of the frame in grey
+    levels since about 0.2 s before; flow [N] in widths per second, NaN where not measured.
     """
 
     time_s: NDArray[np.float64]
@@ -43,20 +43,20 @@ class ClipDescriptors:
     flow: Values
 
     def __len__(self) -> int:
-        """Count the samples."""
+        """Return the number of samples."""
         return len(self.time_s)
 
     def flow_at(self, time_s: NDArray[np.float64]) -> NDArray[np.float64] | None:
-        """Read the flow at other times [N], between the samples that have it; None if it was never measured."""
+        """Interpolate the flow at other times [N]; None if it was never measured."""
         known = ~np.isnan(self.flow)
         return np.interp(time_s, self.time_s[known], self.flow[known].astype(np.float64)) if known.any() else None
 
 
 def compute_descriptor(grey: Picture, warp: NDArray[np.float64] | None = None) -> NDArray[np.float16]:
-    """Describe a picture [180, 320] by histograms of edge directions on a grid: [LENGTH].
+    """Return the descriptor [LENGTH] of a frame [180, 320]: histograms of edge directions on a grid.
 
-    Each cell is normalised by itself, so exposure and gamma hardly matter. ``warp`` [3, 3] maps pixels of the
-    picture as it should be to pixels of ``grey`` (mount correction). Source: Dalal and Triggs 2005, without blocks.
+    Each cell is normalised by itself, so exposure and gamma hardly matter. ``warp`` [3, 3] maps pixels of the corrected
+    frame to pixels of ``grey`` (mount correction). Source: Dalal and Triggs 2005, without blocks.
     """
     if warp is not None:
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
@@ -89,25 +89,25 @@ def _cell_of_pixel(width: int, height: int) -> NDArray[np.int64]:
     return _CELL_CACHE[key]
 
 
-def centred_vectors(description: ClipDescriptors, mask: Values | None = None) -> Values:
-    """Take away what all frames of the clip share (the car, the sky): unit vectors [N, LENGTH], float32.
+def centred_vectors(descriptors: ClipDescriptors, mask: Values | None = None) -> Values:
+    """Subtract what all frames of the clip share (the car, the sky): unit vectors [N, LENGTH], float32.
 
-    Cells that never change count for nothing from here on, nor do those where ``mask`` [LENGTH] is 0.
+    Cells that never change have no influence, nor do those where ``mask`` [LENGTH] is 0.
     """
-    cells = description.cells.astype(np.float32)
+    cells = descriptors.cells.astype(np.float32)
     if mask is not None:
         cells *= mask
     return normalised(cells - cells.mean(axis=0))
 
 
 def normalised(vectors: Values) -> Values:
-    """Scale vectors [N, L] to length one."""
+    """Scale vectors [N, L] to unit length."""
     return np.asarray(vectors / (np.linalg.norm(vectors, axis=1, keepdims=True) + np.float32(1e-6)))
 
 
-def crop_vectors(vectors: Values, part: int) -> Values:
-    """Cut one part of the picture out of unit vectors [N, LENGTH] and make it unit again: [N, L]."""
-    rows, columns = IMAGE_HALVES[part]
+def crop_vectors(vectors: Values, half: int) -> Values:
+    """Return one half of the frame from unit vectors [N, LENGTH], normalised again: [N, L]."""
+    rows, columns = IMAGE_HALVES[half]
     grid = vectors.reshape(len(vectors), CELLS[1], CELLS[0], DIRECTIONS)[:, rows, columns]
     flat = grid.reshape(len(vectors), -1)
     return normalised(flat)

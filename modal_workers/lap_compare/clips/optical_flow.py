@@ -1,4 +1,4 @@
-"""Optical flow as a motion proxy: median length in picture widths. It is not a speed; nothing calibrates it."""
+"""Optical flow as a motion proxy: median length in picture widths. It is not a speed, and nothing calibrates it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ Picture = NDArray[np.uint8]
 
 
 class DisFlow:
-    """Dense inverse search on small grey pictures. Source: Kroeger et al. 2016, OpenCV's preset "fast"."""
+    """Dense inverse search on small grey frames. Source: Kroeger et al. 2016, OpenCV's preset "fast"."""
 
     def __init__(self) -> None:
-        """Make one for one clip: it keeps buffers."""
+        """Create the estimator of one clip: it keeps buffers."""
         self._search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
 
     def __call__(self, before: DecodedFrame, after: DecodedFrame) -> float:
-        """Give the median flow between two frames in widths."""
-        # OpenCV takes what is in the field for a first guess: uninitialised memory with a NaN in it crashes it.
+        """Return the median flow between two frames in widths."""
+        # OpenCV uses the field as initial flow: uninitialised memory with a NaN in it would crash it
         field = np.zeros((*before.grey.shape, 2), np.float32)
         return median_length(np.asarray(self._search.calc(before.grey, after.grey, field), np.float32))
 
@@ -41,7 +41,7 @@ class RaftFlow:
         if importlib.util.find_spec("torchvision") is None:
             text = "flow=raft needs torchvision, which is not installed on this worker."
             raise SaccadeError(ErrorCode.BACKEND_NOT_INSTALLED, text)
-        import torch  # noqa: PLC0415 - only where it was asked for: it takes seconds and gigabytes
+        import torch  # noqa: PLC0415 - imported on request only: it takes seconds and gigabytes
         from torchvision.models.optical_flow import Raft_Small_Weights, raft_small  # noqa: PLC0415
 
         self._torch: Any = torch
@@ -49,27 +49,27 @@ class RaftFlow:
         self._network = raft_small(weights=Raft_Small_Weights.C_T_V2).to(self._device).eval()
 
     def __call__(self, before: DecodedFrame, after: DecodedFrame) -> float:
-        """Give the median flow between two frames in widths."""
+        """Return the median flow between two frames in widths."""
         torch = self._torch
         with torch.inference_mode():
             flow = self._network(self._tensor(before.grey), self._tensor(after.grey))[-1]
         return median_length(flow[0].permute(1, 2, 0).cpu().numpy())
 
     def _tensor(self, grey: Picture) -> Any:
-        """Give a picture as [1, 3, H, W] in -1..1, with sides that eight divides."""
+        """Return a frame as [1, 3, H, W] in -1..1, with sides divisible by eight."""
         height, width = grey.shape[0] // 8 * 8, grey.shape[1] // 8 * 8
         value = self._torch.from_numpy(grey[:height, :width].copy()).float().to(self._device) / 127.5 - 1
         return value.expand(1, 3, height, width)
 
 
 def median_length(flow: NDArray[np.float32]) -> float:
-    """Give the median length of a flow field [H, W, 2] of pixels, in widths. The car's own lower part is left out."""
+    """Return the median length of a flow field [H, W, 2] in px, in widths, without the lower part (the car)."""
     upper = flow[: int(flow.shape[0] * 0.8)]
     return float(np.median(np.hypot(upper[..., 0], upper[..., 1])) / flow.shape[1])
 
 
 def make_flow_estimator(kind: Literal["dis", "raft", "off"]) -> DisFlow | RaftFlow | None:
-    """Make the flow that was asked for; None for "off".
+    """Return the requested flow estimator; None for "off".
 
     Raises:
         SaccadeError: BACKEND_NOT_INSTALLED.

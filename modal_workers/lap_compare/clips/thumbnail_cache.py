@@ -1,4 +1,4 @@
-"""Keeps a clip's small grey pictures on disk while it is read, so that to look at them again needs no second decode."""
+"""Thumbnails of a clip on disk, written while it is decoded, so that the mount correction needs no second decode."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from numpy.typing import NDArray
 
 Picture = NDArray[np.uint8]
 
-#: As JPEG a picture takes a tenth of its size; descriptors are made at half its width, where nothing of that is left.
+#: As JPEG a thumbnail takes a tenth of its size; descriptors use half its width, where artifacts are invisible.
 JPEG_QUALITY: Final = 92
 
 
 class ThumbnailCache:
-    """Pictures in one file, in order of their times."""
+    """Thumbnails in one file, in order of their times."""
 
     def __init__(self, path: Path) -> None:
-        """Begin an empty file."""
+        """Create an empty file."""
         self._path = path
         self._file = path.open("wb")
         self._times_s: list[float] = []
         self._ends: list[int] = []
 
     def add(self, time_s: float, grey: Picture) -> None:
-        """Keep the picture of a time later than those before.
+        """Store a thumbnail; its time is later than those before.
 
         Raises:
             OSError: the disk is full.
@@ -38,11 +38,11 @@ class ThumbnailCache:
         self._ends.append(self._file.tell())
 
     def close(self) -> None:
-        """End writing; the pictures can be read now."""
+        """End writing; thumbnails can be read from now on."""
         self._file.close()
 
     def at(self, times_s: Sequence[float]) -> Iterator[Picture]:
-        """Give the pictures nearest to these times, in order."""
+        """Return the thumbnails nearest to these times, in order."""
         known = np.asarray(self._times_s)
         wanted = np.asarray(times_s)
         halfway = (known[1:] + known[:-1]) / 2

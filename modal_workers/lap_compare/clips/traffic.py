@@ -1,4 +1,4 @@
-"""Looks for vehicles ahead in both clips and says where a lap was held up or may have been."""
+"""Traffic warnings: clips in which a vehicle ahead may have held up the lap."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ from modal_workers.lap_compare.clips.vehicle_detection import VehicleDetector
 from modal_workers.lap_compare.clips.video import ClipReader
 
 SAMPLING_HZ: Final = 2.0
-#: A vehicle this tall, as a share of the picture, is close enough to matter.
+#: A vehicle at least this tall, as a share of the frame's height, counts as close.
 MIN_VEHICLE_HEIGHT: Final = 0.12
 
 
 def detect_traffic(
     pair: tuple[ClipFeatures, ClipFeatures], detector: VehicleDetector, *, check: Callable[[], None]
 ) -> tuple[str, ...]:
-    """Give a warning for each clip that shows a close vehicle in more than a tenth of the moments looked at."""
+    """Return a warning for each clip that shows a close vehicle in more than a tenth of the sampled frames."""
     warnings = []
-    for one in pair:
+    for features in pair:
+        filename = features.clip.filename
         close_s = []
-        looks = 0
-        for frame in ClipReader(one.path, one.clip.filename).frames(rate_hz=SAMPLING_HZ):
+        sampled = 0
+        for frame in ClipReader(features.path, filename).frames(rate_hz=SAMPLING_HZ):
             check()
-            looks += 1
+            sampled += 1
             if detector.nearest(frame.colour()) >= MIN_VEHICLE_HEIGHT:
                 close_s.append(frame.time_s)
-        if len(close_s) > 0.1 * looks:
+        if len(close_s) > 0.1 * sampled:
             first, last = float(np.min(close_s)), float(np.max(close_s))
-            share = 100 * len(close_s) / looks
-            text = f"{one.clip.filename} has a vehicle close ahead {share:.0f} % of the time, from {first:.1f} s"
+            share = 100 * len(close_s) / sampled
+            text = f"{filename} has a vehicle close ahead {share:.0f} % of the time, from {first:.1f} s"
             warnings.append(f"{text} to {last:.1f} s: the comparison may not be a fair one.")
     return tuple(warnings)

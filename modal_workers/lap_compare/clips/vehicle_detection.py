@@ -1,4 +1,4 @@
-"""Finds vehicles ahead with a YOLO model from an ONNX file: a moment in traffic is no fair comparison."""
+"""Detection of vehicles ahead with a YOLO model from an ONNX file: laps in traffic cannot be compared fairly."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Picture = NDArray[np.uint8]
 
 INPUT_SIDE_PX: Final = 640
 MIN_CONFIDENCE: Final = 0.35
-#: Classes of COCO that drive: bicycle, car, motorcycle, bus, truck.
+#: COCO classes: bicycle, car, motorcycle, bus, truck.
 VEHICLE_CLASSES: Final = (1, 2, 3, 5, 7)
 MODEL_NAME: Final = "yolo26n.onnx"
 
@@ -25,8 +25,8 @@ MODEL_NAME: Final = "yolo26n.onnx"
 class VehicleDetector:
     """YOLO26 without non-maximum suppression, through ``cv2.dnn``.
 
-    The model is not shipped (its licence is AGPL-3.0): whoever wants it installs a package of data named
-    ``saccade_yolo`` that holds ``yolo26n.onnx`` with output [1, 300, 6]: x0, y0, x1, y1, confidence, class.
+    The model is not shipped (its licence is AGPL-3.0). To use it, install a data package named ``saccade_yolo`` that
+    contains ``yolo26n.onnx`` with output [1, 300, 6]: x0, y0, x1, y1, confidence, class.
     """
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class VehicleDetector:
             self._network = cv2.dnn.readNetFromONNX(str(path))
 
     def nearest(self, picture: Picture) -> float:
-        """Give the height of the largest vehicle in a BGR picture [H, W, 3] as a share of the picture's; 0 for none."""
+        """Return the height of the tallest vehicle in a BGR frame [H, W, 3] as a share of its height, or 0."""
         scale = INPUT_SIDE_PX / max(picture.shape[:2])
         small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         square = np.full((INPUT_SIDE_PX, INPUT_SIDE_PX, 3), 114, np.uint8)
@@ -53,7 +53,7 @@ class VehicleDetector:
 
 
 def tallest_vehicle(output: NDArray[np.float32], height_px: int) -> float:
-    """Read a network's output [1, K, 6]: height of the tallest vehicle as a share of ``height_px``."""
+    """Return the height of the tallest vehicle in a network's output [1, K, 6], as a share of ``height_px``."""
     rows = output.reshape(-1, output.shape[-1])
     vehicle = np.isin(np.round(rows[:, 5]).astype(int), VEHICLE_CLASSES) & (rows[:, 4] >= MIN_CONFIDENCE)
     heights = rows[vehicle, 3] - rows[vehicle, 1]

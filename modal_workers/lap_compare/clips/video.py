@@ -1,4 +1,4 @@
-"""Reads clips: real timestamps, rotation as shown, small grey pictures; a frame is decoded, used and dropped."""
+"""Decoding of clips with real timestamps and rotation; each frame is decoded, used and dropped."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from modal_workers.lap_compare.comparison import Clip
 Picture = NDArray[np.uint8]
 
 MIN_DURATION_S: Final = 2.0
-#: Above this many pixels a frame is decoded by one thread: every decoder thread holds pictures of its own.
+#: Larger frames are decoded by one thread: every decoder thread holds frames of its own.
 LARGE_FRAME_PX: Final = 4096 * 2304
-#: Cutting forward to a keyframe pays above this distance.
+#: Seeking to a keyframe is faster than decoding above this distance.
 SEEK_THRESHOLD_S: Final = 12.0
 
 
 @dataclass(frozen=True)
 class DecodedFrame:
-    """One decoded frame. ``grey`` is [h, w], as shown (rotation applied), at the size asked for."""
+    """One decoded frame. ``grey`` [h, w] is as shown (rotation applied), at the requested size."""
 
     time_s: float  # from the first frame
     grey: Picture
@@ -37,36 +37,36 @@ class DecodedFrame:
     _rotation_deg: int
 
     def colour(self) -> Picture:
-        """Convert the whole frame to BGR [H, W, 3], as shown."""
+        """Return the whole frame as BGR [H, W, 3], as shown."""
         return rotate_upright(np.asarray(self._decoded.to_ndarray(format="bgr24"), np.uint8), self._rotation_deg)
 
 
 def rotate_upright(picture: Picture, rotation_deg: int) -> Picture:
-    """Turn a stored picture the way its metadata says it is shown (degrees counter-clockwise)."""
+    """Rotate a stored frame as its metadata says (degrees counter-clockwise)."""
     turns = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
     return np.asarray(cv2.rotate(picture, turns[rotation_deg])) if rotation_deg else picture
 
 
 class ClipReader:
-    """Decodes one clip from its start. After the loop ``clip`` and ``warnings`` tell what was met.
+    """Decoder of one clip, from its start. After the loop ``clip`` and ``warnings`` hold facts and problems.
 
-    Presentation times come from the container, with edit lists applied. Frames without one get the nominal
-    interval; frames that would run backwards are dropped.
+    Presentation times come from the container, with edit lists applied. Frames without one get the nominal interval;
+    frames whose time would go backwards are dropped.
     """
 
     def __init__(
         self, path: Path, name: str, *, width_px: int = 320, height_px: int = 180, rough: bool = False
     ) -> None:
-        """Take a clip; ``name`` is how messages call it, ``width_px`` x ``height_px`` the size of grey pictures.
+        """Set up the decoder; ``name`` is for messages, ``width_px`` x ``height_px`` the size of grey frames.
 
-        Portrait clips get the same size: pictures are squeezed, alignment does not mind. ``rough`` leaves out the
-        codec's deblocking, which takes a seventh of the time and cannot be seen at a tenth of the size.
+        Portrait clips get the same size: the frames are distorted, which the alignment tolerates. ``rough`` skips the
+        codec's deblocking, which takes a seventh of the time and is invisible at a tenth of the size.
         """
         self._rough = rough
         self.path, self.name = path, name
         self._size = (width_px, height_px)
         self.warnings: list[str] = []
-        self.duration_s = 0.0  # what the container promises; 0 when it does not say
+        self.duration_s = 0.0  # as the container declares it; 0 if it does not
         self._times: _TimeStatistics = _TimeStatistics()
         self._shown = (0, 0)
         self._rotation_deg = 0
@@ -88,7 +88,7 @@ class ClipReader:
         )
 
     def frames(self, *, rate_hz: float = 0.0, wanted_s: Sequence[float] = ()) -> Iterator[DecodedFrame]:
-        """Decode, giving at most ``rate_hz`` frames a second (0: all), or only those nearest ``wanted_s`` (sorted).
+        """Decode at most ``rate_hz`` frames per second (0: all), or only those nearest ``wanted_s`` (sorted).
 
         Raises:
             SaccadeError: INPUT_UNREADABLE, MEDIA_NO_VIDEO, MEDIA_TOO_LARGE.
@@ -100,7 +100,7 @@ class ClipReader:
                 yield from self._paced(container, stream, rate_hz)
 
     def decoded(self) -> Generator[tuple[float, av.VideoFrame]]:
-        """Decode every frame, with its time from the first; pictures are as stored, not turned.
+        """Decode every frame, with its time from the first; frames are as stored, not rotated.
 
         Raises:
             SaccadeError: as ``frames`` does.
@@ -113,7 +113,7 @@ class ClipReader:
         try:
             container = av.open(str(self.path))
         except (av.error.FFmpegError, OSError, ValueError) as error:
-            raise SaccadeError(ErrorCode.INPUT_UNREADABLE, f"{self.name} does not open as a video.") from error
+            raise SaccadeError(ErrorCode.INPUT_UNREADABLE, f"{self.name} cannot be opened as a video.") from error
         with container:
             if not container.streams.video:
                 raise SaccadeError(ErrorCode.MEDIA_NO_VIDEO, f"{self.name} has no video track.")
@@ -135,14 +135,14 @@ class ClipReader:
         due = -1.0
         for time_s, frame in self._decoded(container, stream):
             if rate_hz <= 0 or time_s >= due - 1e-4:
-                # the grid moves on by whole steps, so that jitter does not add up
+                # the grid advances by whole steps, so that jitter does not accumulate
                 due = max(due + 1 / rate_hz, time_s + 0.5 / rate_hz) if rate_hz > 0 and due >= 0 else time_s
                 if rate_hz > 0 and due == time_s:
                     due = time_s + 1 / rate_hz
                 yield self._frame(time_s, frame)
 
     def _nearest(self, container: Any, stream: Any, wanted_s: Sequence[float]) -> Iterator[DecodedFrame]:
-        """Give the first frame at or after each wanted time, seeking over long gaps."""
+        """Yield the first frame at or after each wanted time, seeking over long gaps."""
         decoded = self._decoded(container, stream)
         first = next(decoded, None)
         if first is None:
@@ -177,14 +177,14 @@ class ClipReader:
                 yield time_s, frame
         except (av.error.FFmpegError, OSError) as error:
             if self._times.count == 0:
-                raise SaccadeError(ErrorCode.INPUT_UNREADABLE, f"{self.name}: no frame of it decodes.") from error
-            self.warnings.append(f"{self.name} breaks off at {self._times.last_s:.1f} s; the rest does not decode.")
+                raise SaccadeError(ErrorCode.INPUT_UNREADABLE, f"No frame of {self.name} can be decoded.") from error
+            self.warnings.append(f"{self.name} ends at {self._times.last_s:.1f} s; the rest cannot be decoded.")
 
     def _frame(self, time_s: float, frame: av.VideoFrame) -> DecodedFrame:
-        """Scale a frame's luma. In planar YUV plane 0 is the grey picture: no colour is converted."""
+        """Scale the luma of a frame. In planar YUV plane 0 is the grey image: no colour conversion is needed."""
         width, height = self._size if self._rotation_deg % 180 == 0 else self._size[::-1]
         if frame.format.name in ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "nv12"):
-            plane: Any = frame.planes[0]  # speaks the buffer protocol, its stubs do not say so
+            plane: Any = frame.planes[0]  # supports the buffer protocol, but its stubs do not declare it
             luma = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: frame.height, : frame.width]
             grey = cv2.resize(luma, (width, height), interpolation=cv2.INTER_AREA)
         else:
@@ -193,25 +193,27 @@ class ClipReader:
             time_s, rotate_upright(np.asarray(grey, np.uint8), self._rotation_deg), frame, self._rotation_deg
         )
 
-    def refuse_short(self) -> None:
-        """Refuse a clip of which too little was read.
+    def reject_short(self) -> None:
+        """Raise if too little of the clip was decoded.
 
         Raises:
             SaccadeError: INPUT_UNREADABLE when nothing decoded, CLIP_TOO_SHORT.
         """
         seen = self._times
         if seen.count == 0:
-            raise SaccadeError(ErrorCode.INPUT_UNREADABLE, f"{self.name}: no frame of it decodes.")
+            raise SaccadeError(ErrorCode.INPUT_UNREADABLE, f"No frame of {self.name} can be decoded.")
         if seen.last_s < MIN_DURATION_S:
             what = f"{seen.count} frame{'s' * (seen.count != 1)}, {seen.last_s:.1f} s"
             raise SaccadeError(ErrorCode.CLIP_TOO_SHORT, f"{self.name} has {what}; {MIN_DURATION_S:.0f} s are needed.")
         if self.duration_s - seen.last_s > max(1.0, 0.05 * self.duration_s) and not self.warnings:
-            text = f"{self.name} promises {self.duration_s:.1f} s but ends at {seen.last_s:.1f} s; was it cut off?"
+            text = (
+                f"{self.name} declares {self.duration_s:.1f} s but ends at {seen.last_s:.1f} s; is the file complete?"
+            )
             self.warnings.append(text)
 
 
 class _TimeStatistics:
-    """Presentation times of one clip as they arrive, in constant memory."""
+    """Statistics of the presentation times of one clip, in constant memory."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -223,7 +225,7 @@ class _TimeStatistics:
         self._interval_sum_s = 0.0
 
     def admit(self, stamp_s: float | None, nominal_s: float) -> float | None:
-        """Give a frame's time from the first frame; None for one that would run backwards."""
+        """Return a frame's time from the first frame; None if it would go backwards."""
         if self.count == 0:
             self.origin_s = stamp_s or 0.0
         time_s = self.last_s + nominal_s * (self.count > 0) if stamp_s is None else stamp_s - self.origin_s
@@ -240,17 +242,17 @@ class _TimeStatistics:
         return time_s
 
     def forget_order(self) -> None:
-        """Expect a jump: the next frame comes after a seek."""
+        """Accept any next time: it comes after a seek."""
         self._ordered = False
 
     @property
     def mean_rate_hz(self) -> float:
-        """Frames over time."""
+        """Frames per second."""
         return self._intervals / self._interval_sum_s if self._interval_sum_s > 0 else 0.0
 
     @property
     def variable(self) -> bool:
-        """Tell whether intervals spread by more than a tenth, beyond what rounding to milliseconds makes."""
+        """Whether intervals vary by more than a tenth, beyond rounding to milliseconds."""
         if self._intervals < 2:
             return False
         mean = self._interval_sum_s / self._intervals

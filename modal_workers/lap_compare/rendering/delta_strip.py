@@ -1,4 +1,4 @@
-"""The delta curve along the foot of the overlay, drawn once: what is to come dim, what was played bright."""
+"""The delta curve at the bottom of the overlay, drawn once: dim for what is to come, bright for what was played."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from modal_workers.lap_compare.rendering import palette
 from modal_workers.lap_compare.rendering.text_sprites import font, shortened, with_known_glyphs
 from modal_workers.lap_compare.rendering.yuv_image import Colour, ColourMatrix, YuvImage
 
-SUPERSAMPLING = 3  # drawn so many times larger, then averaged: smooth lines
+SUPERSAMPLING = 3  # drawn larger by this factor, then averaged
 
 
 def delta_range_s(comparison: Comparison) -> float:
-    """Give the half-range of delta that bars and curves show: the next round number over the largest."""
+    """Return the half-range of delta that bars and curves show: the next round number above the largest."""
     largest = float(np.max(np.abs(comparison.delta_s))) * 1.08
     for step in (0.1, 0.2, 0.5, 1, 2, 3, 5, 10, 20, 30, 60, 120):
         if largest <= step:
@@ -28,7 +28,7 @@ def delta_range_s(comparison: Comparison) -> float:
 
 @dataclass(frozen=True)
 class DeltaStrip:
-    """The curve in two brightnesses, and where a moment lies on it."""
+    """The curve in two brightnesses, and the position of a moment on it."""
 
     dim: YuvImage
     bright: YuvImage
@@ -39,11 +39,11 @@ class DeltaStrip:
     _duration_s: float
 
     def x(self, lap_s: float) -> int:
-        """Give the column of a lap time."""
+        """Return the column of a lap time."""
         return round(self.left + (self.right - self.left) * min(1.0, max(0.0, lap_s / self._duration_s)))
 
     def y(self, delta_s: float) -> int:
-        """Give the row of a delta, from the strip's top."""
+        """Return the row of a delta, from the strip's top."""
         return round(self._zero_y - delta_s * self._per_second_px)
 
 
@@ -112,7 +112,7 @@ class _Drawing:
         _tint(here, filled & (delta_s <= 0), palette.AHEAD, 0.34)
         _tint(here, (rows >= row(delta_s + error_s)) & (rows <= row(delta_s - error_s)), palette.WHITE, 0.22)
         _tint(here, np.broadcast_to(np.abs(rows - zero) < 0.5 * SUPERSAMPLING, filled.shape), palette.MUTED, 0.6)
-        # as thick across as along, however steep
+        # constant thickness at any slope
         thickness = 0.9 * self._scale * SUPERSAMPLING * np.hypot(1.0, np.gradient(curve))
         line = np.abs(rows - curve) <= thickness
         certain = confidence >= wording.FAIR_CONFIDENCE

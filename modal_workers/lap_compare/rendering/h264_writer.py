@@ -1,4 +1,4 @@
-"""Writes H.264 that browsers play: yuv420p, constant rate, index first; and makes a movie smaller to fit a page."""
+"""H.264 files that browsers play (yuv420p, constant rate, index first), and smaller copies of them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import av.error
 from modal_workers.lap_compare.rendering.yuv_image import BT709, ColourMatrix, Pixels
 
 MIN_BIT_RATE = 60_000
-BUDGET_SHARE = 0.92  # of the budget: rate control and the container overshoot
+BUDGET_SHARE = 0.92  # of the byte budget: rate control and the container overshoot
 
 
 class H264Writer:
-    """One MP4 being written; a ``with`` block that ends in an error leaves no file behind."""
+    """Writer of one MP4; a ``with`` block that ends in an error leaves no file behind."""
 
     def __init__(
         self,
@@ -31,18 +31,18 @@ class H264Writer:
         quality: int = 27,
         bit_rate: int = 0,
     ) -> None:
-        """Open ``path`` for pictures of ``size`` (width, height; even).
+        """Open ``path`` for frames of ``size`` (width, height; even).
 
-        ``quality`` is x264's constant rate factor; a ``bit_rate`` (bits a second) replaces it.
+        ``quality`` is x264's constant rate factor; ``bit_rate`` (bit/s) replaces it.
         """
         self.path, self._rate, self._count = path, rate_hz, 0
         self._container = av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"})
         stream: Any = self._container.add_stream("libx264", rate=rate_hz)
         stream.width, stream.height = size
         stream.pix_fmt = "yuv420p"
-        # A keyframe a second, so that a seek from the delta curve lands at once. Measured on an overlay of two 540 px
-        # panels: this preset without B frames takes 9.7 ms of processor a frame, veryfast at quality 25 takes 26.8 ms
-        # for the same PSNR and four fifths of the bytes, and a long lap must not take longer than it lasted.
+        # One keyframe per second, so that seeking from the delta curve is immediate. Measured on an overlay of two
+        # 540 px panels: this preset without B frames takes 9.7 ms of CPU per frame; veryfast at quality 25 takes
+        # 26.8 ms for the same PSNR and four fifths of the bytes, and rendering a long lap must not take longer than the lap.
         options = {"preset": "superfast", "bf": "0", "g": str(max(1, round(rate_hz)))}
         if bit_rate:
             stream.bit_rate = bit_rate
@@ -61,28 +61,28 @@ class H264Writer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        whole = False
+        complete = False
         try:
             if kind is None and self._count:
                 self._container.mux(self._stream.encode(None))
-                whole = True
+                complete = True
         finally:
             try:
                 self._container.close()
             except av.error.FFmpegError:
-                if whole:  # the index was not written: the disk is full, or gone
-                    whole = False
+                if complete:  # the index was not written: the disk is full or missing
+                    complete = False
                     raise
             finally:
-                if not whole:
+                if not complete:
                     self.path.unlink(missing_ok=True)
 
     def write(self, pixels: Pixels) -> None:
-        """Add a picture, [height * 3 / 2, width] planar 4:2:0."""
+        """Add an image, [height * 3 / 2, width] planar 4:2:0."""
         self.write_frame(av.VideoFrame.from_ndarray(pixels, format="yuv420p"))
 
     def write_frame(self, frame: Any) -> None:
-        """Add a frame that is yuv420p of the movie's size already; only its time is changed."""
+        """Add a yuv420p frame of the right size; only its time is changed."""
         frame.pts, frame.time_base = self._count, 1 / self._rate
         frame.pict_type = 0
         self._count += 1
@@ -91,7 +91,7 @@ class H264Writer:
 
 @dataclass(frozen=True)
 class EncodingPlan:
-    """How a movie is encoded to fit a number of bytes: its size, which frames it keeps, its bit rate."""
+    """How a video is encoded to fit a number of bytes: size, frame interval, rates."""
 
     size: tuple[int, int]
     every: int
@@ -100,7 +100,7 @@ class EncodingPlan:
 
 
 def plan_encoding(size: tuple[int, int], rate_hz: Fraction, duration_s: float, limit_bytes: float) -> EncodingPlan:
-    """Plan a movie of at most ``limit_bytes``: a smaller picture, and every second frame below 500 kbit/s.
+    """Plan a video of at most ``limit_bytes``: a smaller frame, and every second frame below 500 kbit/s.
 
     Raises:
         ValueError: even 60 kbit/s would not fit.
@@ -110,19 +110,19 @@ def plan_encoding(size: tuple[int, int], rate_hz: Fraction, duration_s: float, l
         raise ValueError(f"{duration_s:.0f} s of video do not fit in {limit_bytes:.0f} bytes.")
     every = 2 if bit_rate < 500_000 else 1
     rate_hz /= every
-    # about 0.08 bit a pixel keeps lettering legible
+    # about 0.08 bit per pixel keeps text legible
     scale = min(1.0, (bit_rate / (0.08 * size[0] * size[1] * float(rate_hz))) ** 0.5)
     smaller = max(64, 2 * int(size[0] * scale / 2)), max(36, 2 * int(size[1] * scale / 2))
     return EncodingPlan(smaller, every, rate_hz, bit_rate)
 
 
 class DownscalingWriter:
-    """A movie made smaller as its frames come; a ``with`` block that ends in an error leaves no file behind."""
+    """Writer of a smaller copy of a video; a ``with`` block that ends in an error leaves no file behind."""
 
-    def __init__(self, path: Path, fitted: EncodingPlan, matrix: ColourMatrix = BT709) -> None:
+    def __init__(self, path: Path, plan: EncodingPlan, matrix: ColourMatrix = BT709) -> None:
         """Open ``path``."""
-        self._fit, self._seen = fitted, 0
-        self._movie = H264Writer(path, fitted.size, fitted.rate_hz, matrix=matrix, bit_rate=fitted.bit_rate)
+        self._plan, self._seen = plan, 0
+        self._writer = H264Writer(path, plan.size, plan.rate_hz, matrix=matrix, bit_rate=plan.bit_rate)
 
     def __enter__(self) -> Self:
         return self
@@ -130,34 +130,34 @@ class DownscalingWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._movie.__exit__(kind, error, trace)
+        self._writer.__exit__(kind, error, trace)
 
     def write_frame(self, frame: Any) -> None:
         """Add a yuv420p frame of any size."""
-        if self._seen % self._fit.every == 0:
-            width, height = self._fit.size
-            self._movie.write_frame(frame.reformat(width, height, format="yuv420p", interpolation="AREA"))
+        if self._seen % self._plan.every == 0:
+            width, height = self._plan.size
+            self._writer.write_frame(frame.reformat(width, height, format="yuv420p", interpolation="AREA"))
         self._seen += 1
 
 
 def shrink_video(path: Path, out_path: Path, limit_bytes: int, *, check: Callable[[], None] | None = None) -> Path:
-    """Encode a movie again so that it takes at most ``limit_bytes``; gives ``path`` itself when it fits already.
+    """Re-encode a video to at most ``limit_bytes``; return ``path`` itself if it fits already.
 
-    ``fit`` says how. ``check`` is called for every frame; whatever it raises stops the work.
+    ``check`` is called for every frame; what it raises stops the work.
 
     Raises:
         ValueError: even 60 kbit/s would not fit.
     """
     if path.stat().st_size <= limit_bytes:
         return path
-    share = 1.0
+    scale_down = 1.0
     for _ in range(4):
-        _encode_again(path, out_path, limit_bytes * share, check)
+        _encode_again(path, out_path, limit_bytes * scale_down, check)
         if out_path.stat().st_size <= limit_bytes:
             return out_path
-        share *= 0.95 * limit_bytes / out_path.stat().st_size
+        scale_down *= 0.95 * limit_bytes / out_path.stat().st_size
     out_path.unlink(missing_ok=True)
-    raise ValueError(f"The movie does not fit in {limit_bytes} bytes.")
+    raise ValueError(f"The video does not fit in {limit_bytes} bytes.")
 
 
 def _encode_again(path: Path, out_path: Path, target_bytes: float, check: Callable[[], None] | None) -> None:
@@ -167,8 +167,8 @@ def _encode_again(path: Path, out_path: Path, target_bytes: float, check: Callab
         rate_hz = Fraction(stream.average_rate or 30)
         with DownscalingWriter(
             out_path, plan_encoding((stream.width, stream.height), rate_hz, duration_s, target_bytes)
-        ) as movie:
+        ) as writer:
             for frame in source.decode(stream):
                 if check is not None:
                     check()
-                movie.write_frame(frame)
+                writer.write_frame(frame)

@@ -1,4 +1,4 @@
-"""The colours of a comparison: one hue a driver, one a direction, one a grade, on dark video and on light paper."""
+"""Colours of a comparison: one hue per driver, per direction and per grade, on dark video."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def mix(colour: Colour, other: Colour, share: float) -> Colour:
 
 
 def delta_colour(delta_s: float, error_s: float) -> Colour:
-    """Colour B's delta: ahead, behind, or plain while it is within its error."""
+    """Return the colour of B's delta: ahead, behind, or white while it is within its error."""
     if abs(delta_s) <= error_s:
         return WHITE
     return BEHIND if delta_s > 0 else AHEAD

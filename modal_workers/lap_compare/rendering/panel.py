@@ -1,4 +1,4 @@
-"""Streams the frames of one clip that the overlay shows, scaled and turned, a few ahead on a thread of their own."""
+"""Frames of one clip for the overlay, scaled and rotated, prefetched on a thread."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from modal_workers.lap_compare.clips.video import ClipReader
 from modal_workers.lap_compare.comparison import Floats
 from modal_workers.lap_compare.rendering.yuv_image import BT601, BT709, ColourMatrix, Pixels, YuvImage
 
-PREFETCHED_FRAMES = 6  # enough to smooth over a keyframe; at 1280 x 720 that is 8 MB
+PREFETCHED_FRAMES = 6  # enough to cover a slow keyframe; at 1280 x 720 they take 8 MB
 
 
 @dataclass(frozen=True)
 class PanelFrame:
-    """One frame of a clip: its own time, and its picture at panel size."""
+    """One frame of a clip: its own time, and its image at panel size."""
 
     time_s: float
-    picture: YuvImage
+    image: YuvImage
 
 
 def panel_size(shown_width_px: int, shown_height_px: int, height_px: int) -> tuple[int, int]:
-    """Scale a picture to a height, both sides even; one wider than 21 : 9 gets that width and is lower instead."""
+    """Scale a size to a height, both sides even; a frame wider than 21 : 9 gets that width and less height."""
     width = max(2, 2 * round(shown_width_px * height_px / max(1, shown_height_px) / 2))
     widest = 2 * round(height_px * 21 / 9 / 2)
     if width <= widest:
@@ -39,10 +39,10 @@ def panel_size(shown_width_px: int, shown_height_px: int, height_px: int) -> tup
 
 
 def colour_matrix_of(path: Path, name: str) -> ColourMatrix:
-    """Tell which colour matrix a clip uses; an untagged one by its size, as players guess it.
+    """Return the colour matrix of a clip; of an untagged one by its size, as players guess it.
 
     Raises:
-        SaccadeError: INPUT_UNREADABLE, as ``shots`` does.
+        SaccadeError: INPUT_UNREADABLE, as ``panel_frames`` does.
     """
     with closing(ClipReader(path, name).decoded()) as decoded:
         _, frame = _first(decoded, name)
@@ -52,7 +52,7 @@ def colour_matrix_of(path: Path, name: str) -> ColourMatrix:
 def _first(decoded: Iterator[tuple[float, Any]], name: str) -> tuple[float, Any]:
     first = next(decoded, None)
     if first is None:
-        raise SaccadeError(ErrorCode.INPUT_UNREADABLE, f"{name}: no frame of it decodes.")
+        raise SaccadeError(ErrorCode.INPUT_UNREADABLE, f"No frame of {name} can be decoded.")
     return first
 
 
@@ -65,33 +65,33 @@ def _matrix(code: int, height_px: int) -> ColourMatrix:
 def panel_frames(
     path: Path, name: str, times_s: Floats, size: tuple[int, int], matrix: ColourMatrix
 ) -> Generator[PanelFrame]:
-    """Give, for each of ``times_s`` (ascending), the nearest frame by the container's timestamps.
+    """Yield, for each of ``times_s`` (ascending), the nearest frame by the container's timestamps.
 
-    Frames are decoded forward, once; only those shown are scaled. A frame that is nearest to several times is given
-    again. Past the end of the clip the last frame stands. ``name`` is how messages call the clip.
+    Frames are decoded forward, once; only those shown are scaled. A frame that is nearest to several times is repeated.
+    After the end of the clip the last frame is repeated. ``name`` is used in messages.
 
     Raises:
         SaccadeError: INPUT_UNREADABLE.
     """
     scaler = _Scaler(size, matrix)
     decoded = ClipReader(path, name).decoded()
-    held = _first(decoded, name)
+    current = _first(decoded, name)
     following = next(decoded, None)
-    shot: PanelFrame | None = None
+    shown: PanelFrame | None = None
     for time_s in times_s:
-        while following is not None and abs(following[0] - time_s) <= abs(held[0] - time_s):
-            held, following = following, next(decoded, None)
-        if shot is None or shot.time_s != held[0]:
-            shot = PanelFrame(held[0], scaler.scale(held[1]))
-        yield shot
+        while following is not None and abs(following[0] - time_s) <= abs(current[0] - time_s):
+            current, following = following, next(decoded, None)
+        if shown is None or shown.time_s != current[0]:
+            shown = PanelFrame(current[0], scaler.scale(current[1]))
+        yield shown
 
 
 class _Scaler:
-    """Brings decoded frames to panel size in 4:2:0, limited range, one colour matrix."""
+    """Scaler of decoded frames to panel size in 4:2:0, limited range, one colour matrix."""
 
     def __init__(self, size: tuple[int, int], matrix: ColourMatrix) -> None:
         self._size, self._matrix = size, matrix
-        self._reformatter = VideoReformatter()  # keeps its tables from frame to frame
+        self._reformatter = VideoReformatter()  # reuses its tables
 
     def scale(self, frame: Any) -> YuvImage:
         turns = round(frame.rotation / 90) % 4  # counter-clockwise, as np.rot90 counts
@@ -124,7 +124,7 @@ def _turned(picture: YuvImage, turns: int) -> YuvImage:
 
 
 class FramePrefetcher:
-    """Runs an iterator of shots on a thread, a few ahead; iterate it, and close it when leaving early."""
+    """Iterator of frames that a thread produces a few ahead; close it when leaving early."""
 
     def __init__(self, source: Generator[PanelFrame]) -> None:
         self._queue: queue.Queue[PanelFrame | BaseException | None] = queue.Queue(PREFETCHED_FRAMES)

@@ -1,4 +1,4 @@
-"""Text for the overlay: the DejaVu fonts that matplotlib brings along, drawn once and kept as sprites."""
+"""Text for the overlay: matplotlib's DejaVu fonts, drawn once and cached as sprites."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def font(size_px: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
 
 
 def printable(text: str) -> str:
-    """Replace what breaks a label: control characters, line breaks, marks that turn the writing direction."""
+    """Replace what breaks a label: control characters, line breaks, marks of writing direction."""
     return "".join(c if c.isprintable() else " " for c in text).strip()
 
 
 def with_known_glyphs(text: str) -> str:
-    """Give a text as DejaVu can draw it: a glyph that it lacks becomes a white square."""
+    """Replace characters that DejaVu lacks by a white square."""
     return "".join(c if _glyphs().get_char_index(ord(c)) else "□" for c in printable(text))
 
 
@@ -35,7 +35,7 @@ def _glyphs() -> FT2Font:
 
 
 def shortened(text: str, width_px: float, face: ImageFont.FreeTypeFont) -> str:
-    """Shorten a text in its middle, where file names say least, until it fits."""
+    """Shorten a text in its middle, where file names carry least information, until it fits."""
     if face.getlength(text) <= width_px:
         return text
     for length in range(len(text) - 1, 1, -1):
@@ -47,18 +47,18 @@ def shortened(text: str, width_px: float, face: ImageFont.FreeTypeFont) -> str:
 
 
 class TextSprites:
-    """Draws text as sprites; a number is put together from glyphs that were drawn before."""
+    """Text as sprites; a number is composed of cached glyphs."""
 
     def __init__(self, matrix: ColourMatrix) -> None:
         self._matrix = matrix
         self._glyphs: dict[tuple[str, int, Colour, bool], Sprite] = {}
 
     def text(self, text: str, size_px: int, colour: Colour, *, bold: bool = True) -> Sprite:
-        """Give a text as a sprite, one cell a character, which suits numbers: cells do not move as digits change."""
+        """Return a text as a sprite, one cell per character: the cells of a number do not move as digits change."""
         return Sprite.row([self._glyph(character, size_px, colour, bold) for character in text or " "])
 
     def width(self, text: str, size_px: int, *, bold: bool = True) -> int:
-        """Give the width that ``text`` will have."""
+        """Return the width of a text in px."""
         return sum(_cell_width(character, size_px, bold=bold) for character in text)
 
     def _glyph(self, character: str, size_px: int, colour: Colour, bold: bool) -> Sprite:

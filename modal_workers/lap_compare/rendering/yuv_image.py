@@ -1,7 +1,7 @@
-"""Pictures in the encoder's own pixels (planar 4:2:0), and sprites to blend onto them.
+"""Images in the encoder's own pixel format (planar 4:2:0), and sprites to blend onto them.
 
-Panels come out of the scaler in these planes and go into the encoder in them, so nothing but the small sprites is ever
-converted from RGB: that is what makes the overlay cheap.
+Panels leave the scaler and enter the encoder in these planes, so only the small sprites are ever converted from RGB;
+this is what makes the overlay cheap.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ Colour = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class ColourMatrix:
-    """How RGB becomes luma and chroma: the two luma weights of ITU-R BT.601 or BT.709, limited range."""
+    """Conversion of RGB to luma and chroma: the luma weights of ITU-R BT.601 or BT.709, limited range."""
 
-    scaler: Colorspace  # as the scaler names it
-    tag: int  # as the stream is tagged: AVColorSpace
+    scaler: Colorspace  # name in the scaler
+    tag: int  # tag of the stream: AVColorSpace
     red: float
     blue: float
 
     def planes(self, rgb: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Turn RGB in 0..255, shape [..., 3], into Y, U, V in limited range, shape [..., 3]."""
+        """Convert RGB in 0..255, shape [..., 3], to Y, U, V in limited range, shape [..., 3]."""
         r, g, b = rgb[..., 0], rgb[..., 1], rgb[..., 2]
         luma = self.red * r + (1 - self.red - self.blue) * g + self.blue * b
         u = 128 + (b - luma) / (2 * (1 - self.blue)) * 224 / 255
@@ -42,7 +42,7 @@ BT709 = ColourMatrix(Colorspace.ITU709, 1, 0.2126, 0.0722)
 
 
 class YuvImage:
-    """A 4:2:0 picture, all three planes in one buffer as the encoder takes it.
+    """A 4:2:0 image, all three planes in one buffer as the encoder takes it.
 
     ``pixels`` is [height * 3 / 2, width]; ``y``, ``u`` and ``v`` are views of it. Sizes are even.
     """
@@ -50,7 +50,7 @@ class YuvImage:
     def __init__(self, pixels: Pixels) -> None:
         height, width = pixels.shape[0] * 2 // 3, pixels.shape[1]
         if width % 2 or height % 2 or pixels.shape[0] * 2 != height * 3:
-            raise ValueError(f"A 4:2:0 picture has even sides, not {width} x {height}.")
+            raise ValueError(f"A 4:2:0 image needs even sides, not {width} x {height}.")
         flat = pixels.reshape(-1)
         quarter = width * height // 4
         self.pixels, self.width, self.height = pixels, width, height
@@ -60,7 +60,7 @@ class YuvImage:
 
     @classmethod
     def filled(cls, width: int, height: int, colour: Colour, matrix: ColourMatrix) -> YuvImage:
-        """Make a picture of one colour."""
+        """Return an image of one colour."""
         picture = cls(np.empty((height * 3 // 2, width), np.uint8))
         picture.fill((0, 0, width, height), colour, matrix)
         return picture
@@ -76,11 +76,11 @@ class YuvImage:
         return picture
 
     def copy(self) -> YuvImage:
-        """Copy the picture."""
+        """Return a copy."""
         return YuvImage(self.pixels.copy())
 
     def fill(self, box: tuple[int, int, int, int], colour: Colour, matrix: ColourMatrix) -> None:
-        """Fill a box (left, top, width, height); its corner and size are rounded down to even pixels."""
+        """Fill a box (left, top, width, height), rounded down to even pixels."""
         luma, u, v = (round(float(p)) for p in matrix.planes(np.array(colour, np.float64)))
         x, y, width, height = (n // 2 for n in box)
         self.y[2 * y : 2 * (y + height), 2 * x : 2 * (x + width)] = luma
@@ -88,7 +88,7 @@ class YuvImage:
         self.v[y : y + height, x : x + width] = v
 
     def paste(self, other: YuvImage, x: int, y: int, left: int = 0, right: int | None = None) -> None:
-        """Copy another picture in, with its corner at even (x, y); only its columns from ``left`` to ``right``."""
+        """Copy another image to even (x, y); only its columns from ``left`` to ``right``."""
         right = other.width if right is None else right
         rows, half_rows = slice(y, y + other.height), slice(y // 2, (y + other.height) // 2)
         self.y[rows, x + left : x + right] = other.y[:, left:right]
@@ -97,7 +97,7 @@ class YuvImage:
         self.v[half_rows, columns] = other.v[:, half]
 
     def blend(self, sprite: Sprite, x: int, y: int) -> None:
-        """Blend a sprite with its corner at (x, y), rounded down to even pixels; what falls outside is cut off."""
+        """Blend a sprite at (x, y), rounded down to even pixels and clipped to the image."""
         x, y = x // 2, y // 2
         left, top = max(0, -x), max(0, -y)
         right = min(sprite.width // 2, self.width // 2 - x)
@@ -126,7 +126,7 @@ def _halved(plane: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Sprite:
-    """A small image ready to blend: what to keep of the picture and what to add, in 1/256. Sizes are even."""
+    """A small image ready to blend: what to keep of the image below and what to add, in 1/256. Sizes are even."""
 
     y_keep: Weights
     y_add: Weights
@@ -162,7 +162,7 @@ class Sprite:
 
     @classmethod
     def row(cls, sprites: Sequence[Sprite]) -> Sprite:
-        """Join sprites of one height side by side."""
+        """Join sprites of equal height side by side."""
         return cls(
             y_keep=np.hstack([s.y_keep for s in sprites]),
             y_add=np.hstack([s.y_add for s in sprites]),

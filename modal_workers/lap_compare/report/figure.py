@@ -1,4 +1,4 @@
-"""Draws the delta curve and the relative speed as one PNG, on light paper, for a message or a slide."""
+"""The delta curve and the relative speed as one PNG on a white background, for a message or a slide."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ MAX_NAME_LENGTH = 46
 
 
 def draw_delta_figure(comparison: Comparison, out_path: Path) -> None:
-    """Write the plot as a PNG of 1600 x 1000 pixels.
+    """Write the figure as a PNG of 1600 x 1000 pixels.
 
-    Time runs in lap time. The line is B's delta to A with its 95 % band, red where B is behind, green where ahead;
+    The x axis is lap time. The line is B's delta to A with its 95 % band, red where B is behind, green where ahead;
     stretches of poor confidence are hatched; bars over the curve mark the opportunities, in the losing driver's colour.
     """
     figure = Figure(figsize=(10, 6.25), dpi=160, facecolor="white")
@@ -38,8 +38,8 @@ def draw_delta_figure(comparison: Comparison, out_path: Path) -> None:
     _delta(upper, comparison, lap_s)
     _speed(lower, comparison, lap_s)
     for axes in (upper, lower):
-        _plain(axes)
-        _doubtful(axes, comparison, lap_s)
+        _style_axes(axes)
+        _hatch_poor(axes, comparison, lap_s)
         for sector in comparison.sectors[1:]:
             axes.axvline(wording.lap_time_s(comparison, sector.start_a_s), color="#c4cad6", lw=0.9, zorder=1)
     _sector_names(upper, comparison)
@@ -94,7 +94,7 @@ def _speed(axes: Any, comparison: Comparison, lap_s: Floats) -> None:
     axes.set_ylim(100 - reach, 100 + reach)
 
 
-def _plain(axes: Any) -> None:
+def _style_axes(axes: Any) -> None:
     for side in ("top", "right", "left", "bottom"):
         axes.spines[side].set_visible(False)
     axes.tick_params(length=0, labelsize=8.5, labelcolor=MUTED)
@@ -102,8 +102,8 @@ def _plain(axes: Any) -> None:
     axes.set_axisbelow(True)
 
 
-def _doubtful(axes: Any, comparison: Comparison, lap_s: Floats) -> None:
-    """Hatch where confidence is poor."""
+def _hatch_poor(axes: Any, comparison: Comparison, lap_s: Floats) -> None:
+    """Hatch the stretches of poor confidence."""
     poor = comparison.alignment.confidence < wording.FAIR_CONFIDENCE
     edges = np.flatnonzero(np.diff(np.concatenate(([False], poor, [False])).astype(np.int8)))
     for start, end in edges.reshape(-1, 2):
@@ -119,9 +119,9 @@ def _doubtful(axes: Any, comparison: Comparison, lap_s: Floats) -> None:
         )
 
 
-def _longest(share: float, *texts: str) -> str:
-    """Choose the first text that fits in a share of the plot's width; the last may always overlap a little."""
-    characters = share * 1440 / 11  # the axes are 1440 px wide, a character about 11
+def _longest_fitting(share: float, *texts: str) -> str:
+    """Return the first text that fits in a share of the plot's width; the last may overlap a little."""
+    characters = share * 1440 / 11  # the axes are 1440 px wide, a character about 11 px
     return next((text for text in texts if len(text) <= characters), texts[-1] if len(texts[-1]) < 2 else "")
 
 
@@ -131,7 +131,7 @@ def _sector_names(axes: Any, comparison: Comparison) -> None:
         middle = wording.lap_time_s(comparison, (sector.start_a_s + sector.end_a_s) / 2)
         share = (sector.end_a_s - sector.start_a_s) / max(1e-6, comparison.total_a_s)
         delta = f"{wording.format_signed(sector.delta_s)} s"
-        text = _longest(share, f"{_name(sector.name)}  {delta}", delta)
+        text = _longest_fitting(share, f"{_name(sector.name)}  {delta}", delta)
         axes.text(
             middle, 1.055, text, transform=place, ha="center", va="bottom", fontsize=8.5, color=MUTED, parse_math=False
         )
@@ -148,7 +148,7 @@ def _opportunities(axes: Any, comparison: Comparison) -> None:
             [start_s, end_s], [1.02, 1.02], transform=place, color=colour, lw=4, solid_capstyle="butt", clip_on=False
         )
         lost = f"{opportunity.rank}  {opportunity.loser.upper()} loses {opportunity.lost_s:.2f} s"
-        text = _longest((end_s - start_s) / max(1e-6, comparison.total_a_s), lost, f"{opportunity.rank}")
+        text = _longest_fitting((end_s - start_s) / max(1e-6, comparison.total_a_s), lost, f"{opportunity.rank}")
         axes.text(
             (start_s + end_s) / 2,
             0.985,

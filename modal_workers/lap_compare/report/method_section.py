@@ -1,4 +1,4 @@
-"""The part of the report that tells where each number comes from and what it cannot say."""
+"""The report section that explains how each number was measured and what it does not show."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from modal_workers.lap_compare.rendering.text_sprites import printable
 
 
 def method_html(comparison: Comparison) -> str:
-    """Give the section as a description list."""
+    """Return the section as a description list."""
     alignment = comparison.alignment
     mount = (
-        "The cameras sit differently: B's pictures were turned and scaled to A's before the final pass."
+        "The cameras are mounted differently: B's frames were warped to match A's before the final pass."
         if alignment.mount_corrected
-        else "The pictures were compared as they are: correcting for the mount did not make them match better."
+        else "The frames were compared unchanged: correcting for the camera mount did not improve the match."
     )
     entries = {
         "The same place, not the same time": (
-            "Every moment of A was matched with the moment of B that shows the same place, by what the pictures look "
-            f"like. No GPS and no data logger were used. {mount}"
+            "Every moment of A was matched with the moment of B that shows the same place, by comparing the frames. "
+            f"No GPS and no data logger were used. {mount}"
         ),
         "Times": (
             "Times are the containers' own timestamps, not frame counts. Lap time starts at the first place that both "
@@ -30,16 +30,16 @@ def method_html(comparison: Comparison) -> str:
             f"stretch ends at {alignment.time_a_s[-1]:.2f} s of A and {alignment.time_b_s[-1]:.2f} s of B."
         ),
         "Delta": (
-            "B's time since the start of the stretch less A's, at the same place. Above zero B is behind. It is shown "
-            "plain, neither ahead nor behind, while it is smaller than its error."
+            "B's time since the start of the stretch minus A's, at the same place. Above zero B is behind. It has no "
+            "colour, neither ahead nor behind, while it is smaller than its error."
         ),
         "Error": (
-            "Half the width of the 95 % band. The total's error joins the errors of both ends of the stretch. Pieces "
-            f"of the picture that were aligned separately differ by {alignment.piecewise_s:.2f} s (median)."
+            "Half the width of the 95 % band. The error of the total combines the errors at both ends of the stretch. "
+            f"Parts of the picture that were aligned separately differ by {alignment.piecewise_s:.2f} s (median)."
         ),
         "Relative speed": (
-            "How much of A's time passes for B's between the same two places: the slope of the alignment. It is a "
-            "percentage of A's speed, known without knowing either speed."
+            "A's time between two places divided by B's time between the same places: the slope of the alignment. It "
+            "is a percentage of A's speed, known without measuring either speed."
         ),
         "Confidence": (
             f"0.5 where the error band is ±{HALF_CONFIDENCE_ERROR_S:g} s, higher where it is narrower. It is lower "
@@ -57,8 +57,8 @@ def method_html(comparison: Comparison) -> str:
 
 def _clip(clip: Clip) -> str:
     pace = "variable frame rate, mean" if clip.variable_rate else "frame rate"
-    turned = f", turned by {clip.rotation_deg}° as its metadata says" if clip.rotation_deg else ""
+    rotated = f", rotated by {clip.rotation_deg}° as its metadata says" if clip.rotation_deg else ""
     return (
-        f"{printable(clip.filename)}: {clip.width_px} x {clip.height_px} px{turned}, {clip.frame_count} frames, "
+        f"{printable(clip.filename)}: {clip.width_px} x {clip.height_px} px{rotated}, {clip.frame_count} frames, "
         f"{clip.duration_s:.2f} s, {pace} {clip.mean_rate_hz:.2f} Hz."
     )

@@ -22,7 +22,7 @@
     for (let i = 0; i < bytes.length; i++) bytes[i] = characters.charCodeAt(i);
     return bytes;
   }
-  // The page carries its videos as text; a blob plays and seeks in every browser, a data URL does not.
+  // The videos are embedded as base64 text. A blob plays and seeks in every browser, a data URL does not.
   for (const block of document.querySelectorAll("script[data-video]")) {
     const bytes = decoded(block.textContent.trim());
     const target = document.getElementById(block.dataset.video);
@@ -42,12 +42,12 @@
     const share = (seconds - lap[low]) / (lap[high] - lap[low] || 1);
     return values[low] + share * (values[high] - values[low]);
   }
-  function told(seconds) {
+  function figuresAt(seconds) {
     const gap = at(delta, seconds), side = Math.abs(gap) <= at(error, seconds) ? "level" : gap > 0 ? "behind" : "ahead";
     return { gap, side, error: at(error, seconds), speed: at(speed, seconds), match: grades(at(confidence, seconds)) };
   }
   function sentence(seconds) {
-    const { gap, side, error: spread, speed: ratio, match } = told(seconds);
+    const { gap, side, error: spread, speed: ratio, match } = figuresAt(seconds);
     return `${clock(seconds)}, B ${signed(gap, 2)} s ± ${spread.toFixed(2)} s, ${side}, speed ${(ratio * 100).toFixed(0)} %, match ${match}`;
   }
 
@@ -115,7 +115,7 @@
           high = Math.max(high, (values[i] + spread) * this.scale);
         }
       }
-      // Two equal laps show a flat line, not the noise of their match at full height.
+      // Two equal laps must show a flat line, not the noise of their alignment at full height.
       const least = this.least || 0.05, missing = Math.max(0, least - (high - low)) / 2;
       const room = Math.max(least, high - low) * this.pad + missing;
       [this.low, this.high] = [low - room, high + room];
@@ -127,14 +127,14 @@
       this.svg.replaceChildren();
       Object.assign(this, { left: 44, right: width - 10, top: this.tall ? 34 : 6, bottom: height - 22 });
       this.range();
-      this.drawGround(width);
+      this.drawBackground(width);
       this.drawCurves();
       this.ghost = add(this.svg, "line", { class: "ghost", y1: this.top, y2: this.bottom, visibility: "hidden" });
       this.cursor = add(this.svg, "line", { class: "cursor", y1: this.top, y2: this.bottom });
       this.dots = this.series.map(() => add(this.svg, "circle", { class: "dot", r: 5 }));
       this.show(now);
     }
-    drawGround(width) {
+    drawBackground(width) {
       const { svg, left, right, top, bottom } = this;
       for (const mark of data.opportunities) {
         const x = this.x(mark.start), wide = this.x(mark.end) - x;
@@ -169,7 +169,7 @@
       if (this.signed) {
         const zero = this.y(this.base / this.scale), values = this.series[0], id = this.box.id;
         const defs = add(svg, "defs", {});
-        // above and below the line are the two sides of a driver: each is drawn once, clipped to its side
+        // the curve is drawn twice, clipped above and below the zero line, once in each colour
         const sides = this.flip ? ["ahead", "behind"] : ["behind", "ahead"];
         [[top - 40, zero], [zero, bottom + 40]].forEach(([from, to], i) => {
           add(add(defs, "clipPath", { id: `${id}-${i}` }), "rect", { x: left - 4, y: from, width: right - left + 8, height: Math.max(0, to - from) });
@@ -177,7 +177,7 @@
           add(svg, "path", { class: sides[i] === "behind" ? "up" : "down", d: closed, "clip-path": `url(#${id}-${i})` });
         });
         if (this.band) add(svg, "path", { class: "band", d: this.area(values, 1) });
-        this.drawDoubt(defs);
+        this.drawConfidence(defs);
         sides.forEach((side, i) => {
           add(svg, "path", { class: this.band ? `curve ${side}` : "curve", d: this.path(values), "clip-path": `url(#${id}-${i})` });
         });
@@ -185,7 +185,7 @@
         this.series.forEach((values, i) => add(svg, "path", { class: `curve ${this.classes[i]}`, d: this.path(values) }));
       }
     }
-    drawDoubt(defs) {
+    drawConfidence(defs) {
       const id = `${this.box.id}-hatch`;
       const hatch = add(defs, "pattern", { id, width: 7, height: 7, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" });
       add(hatch, "line", { class: "hatch-line", x1: 0, x2: 0, y1: 0, y2: 7 });
@@ -194,7 +194,7 @@
         let to = i;
         while (to < lap.length - 1 && grades(confidence[to]) === grade) to++;
         const x = this.x(lap[i]), width = this.x(lap[to]) - x;
-        if (this.tall) add(this.svg, "rect", { class: `trust ${grade}`, x, y: this.bottom - 1, width, height: 3 });
+        if (this.tall) add(this.svg, "rect", { class: `confidence ${grade}`, x, y: this.bottom - 1, width, height: 3 });
         if (grade === "poor") add(this.svg, "rect", { fill: `url(#${id})`, x, y: this.top, width, height: this.bottom - this.top });
         i = to;
       }
@@ -223,9 +223,9 @@
   // -- one clock for the video and all curves
   let now = 0, hovered = null;
   const readout = document.getElementById("readout");
-  function tell() {
+  function updateReadout() {
     const seconds = hovered === null ? now : hovered;
-    const { gap, side, error: spread, speed: ratio, match } = told(seconds);
+    const { gap, side, error: spread, speed: ratio, match } = figuresAt(seconds);
     const parts = [["b", clock(seconds), ""], ["b", `B ${signed(gap, 2)} s`, side], ["span", `± ${spread.toFixed(2)} s`, ""],
       ["span", side === "level" ? "within the error" : side, ""], ["span", `speed ${(ratio * 100).toFixed(0)} %`, ""], ["span", `match ${match}`, ""]];
     readout.replaceChildren(...parts.map(([name, text, kind]) => {
@@ -238,16 +238,16 @@
   function show(seconds) {
     now = Math.min(end, Math.max(0, seconds));
     for (const chart of charts) chart.show(now);
-    tell();
+    updateReadout();
   }
   function hover(seconds) {
     hovered = seconds;
     for (const chart of charts) chart.showGhost(seconds);
-    tell();
+    updateReadout();
   }
   function seek(seconds) {
     show(seconds);
-    // the middle of a frame, so that rounding never lands on the one before
+    // the middle of a frame, so that rounding never selects the frame before
     if (video) video.currentTime = (Math.round(now * data.rate) + 0.5) / data.rate;
   }
   function onKey(event) {

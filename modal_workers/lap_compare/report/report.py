@@ -1,7 +1,7 @@
-"""Writes the report: one HTML file with the figures, the curves and the videos inside, which loads nothing.
+"""The report: one HTML file with the figures, the curves and the videos inside, which loads nothing.
 
-What a user named (files, sectors) is escaped wherever it is put in, and a content security policy with the hashes of
-the page's own script and style forbids everything else.
+Text that a user chose (file names, sectors) is escaped everywhere, and a content security policy with the hashes of the
+page's own script and style forbids everything else.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from modal_workers.lap_compare.report.method_section import method_html
 
 OVERLAY_LIMIT_BYTES: Final = 24 << 20
 CLIP_LIMIT_BYTES: Final = 4 << 20
-#: Curves keep at most so many samples in the page; delta.csv has them all.
+#: Most samples of a curve in the page; delta.csv has them all.
 MAX_CURVE_SAMPLES: Final = 1500
 
 
@@ -45,10 +45,10 @@ def write_report(
 ) -> None:
     """Write report.html.
 
-    ``overlay`` and ``clips`` (by rank) are embedded, encoded smaller where they are over 24 MiB and 4 MiB; where there
-    is a file ``smaller``, it stands in for an overlay that is too large. ``figure``, the PNG of the curve, is for
-    readers without scripts. Smaller encodings lie in ``scratch`` while it works;
-    ``check`` is called for each of their frames, and whatever it raises stops the work.
+    ``overlay`` and ``clips`` (by rank) are embedded, re-encoded if they exceed 24 MiB and 4 MiB; if the file
+    ``smaller`` exists, it replaces an overlay that is too large. ``figure``, the PNG of the curve, is for readers
+    without scripts. Re-encoded files lie in ``scratch`` temporarily; ``check`` is called for each of their frames, and
+    what it raises stops the work.
 
     Raises:
         av.error.FFmpegError: a video cannot be read.
@@ -79,7 +79,7 @@ def _asset(name: str) -> str:
 
 
 def _policy(style: str, script: str) -> str:
-    """Allow the page's own script and style, its pictures and its videos, and nothing from elsewhere."""
+    """Return a policy that allows the page's own script and style, its images and videos, and nothing else."""
 
     def digest(text: str) -> str:
         return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
@@ -91,7 +91,7 @@ def _policy(style: str, script: str) -> str:
 
 
 def _json(value: Any) -> str:
-    """Write JSON that cannot end the script element it stands in."""
+    """Return JSON that cannot close the script element around it."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
@@ -142,7 +142,7 @@ def _curves(comparison: Comparison) -> dict[str, Any]:
 def _embedded(
     overlay: Path | None, clips: Mapping[int, Path], scratch: Path, check: Callable[[], None] | None
 ) -> dict[str, str]:
-    """Give the data blocks of the videos that fit, by the id of the element that plays them."""
+    """Return the data blocks of the videos that fit, by the id of the element that plays them."""
     wanted = {f"clip-{rank}": (path, CLIP_LIMIT_BYTES) for rank, path in clips.items()}
     if overlay is not None:
         wanted["overlay"] = (overlay, OVERLAY_LIMIT_BYTES)
@@ -152,7 +152,7 @@ def _embedded(
         try:
             text = base64.b64encode(shrink_video(path, smaller, limit_bytes, check=check).read_bytes()).decode()
         except ValueError:
-            continue  # too long to be embedded at any quality: the page says where it is
+            continue  # too long to embed at any quality: the page names the file instead
         finally:
             smaller.unlink(missing_ok=True)
         blocks[name] = f'<script type="application/base64" data-video="{name}">{text}</script>'
@@ -188,13 +188,13 @@ def _direction(delta_s: float, error_s: float) -> str:
 
 def _overlay_html(embedded: bool) -> str:
     if not embedded:
-        return "<p>The overlay is too large for this page: it is the file overlay.mp4 beside it.</p>"
+        return "<p>The overlay is too large for this page. Open the file overlay.mp4 from the same job.</p>"
     label = "Both laps side by side, locked by place: A left, B right"
     return f'<video id="overlay" playsinline muted preload="auto" aria-label="{label}"></video>'
 
 
 def _noscript_html(figure: Path | None) -> str:
-    note = "The curves and videos of this page need its script."
+    note = "The curves and videos of this page need JavaScript."
     if figure is None:
         return f"<noscript><p>{note}</p></noscript>"
     png = base64.b64encode(figure.read_bytes()).decode()
@@ -203,7 +203,7 @@ def _noscript_html(figure: Path | None) -> str:
 
 def _opportunities_html(comparison: Comparison, embedded: Mapping[str, str]) -> str:
     if not comparison.opportunities:
-        return '<p class="sheet plain">No stretch in which time is lost by more than its error.</p>'
+        return '<p class="sheet plain">No stretch in which more time is lost than the error.</p>'
     cards = [_card_html(comparison, opportunity, embedded) for opportunity in comparison.opportunities]
     return f'<div class="cards">{"".join(cards)}</div>'
 
@@ -229,7 +229,7 @@ def _card_html(comparison: Comparison, opportunity: Opportunity, embedded: Mappi
 
 
 def _sectors_html(comparison: Comparison) -> str:
-    # A bar that fills its cell is a tenth of a second or more: noise is not drawn large.
+    # a full bar is at least 0.1 s, so that noise is not drawn large
     largest = max(0.1, *(abs(sector.delta_s) for sector in comparison.sectors))
     rows = "".join(_sector_html(comparison, sector, largest) for sector in comparison.sectors)
     delta_s, error_s = wording.total_delta_s(comparison), wording.total_error_s(comparison)
@@ -275,6 +275,7 @@ def _flow_html(comparison: Comparison) -> str:
         '<section><h2>Motion in the picture <span class="tag">uncalibrated</span></h2><div class="sheet plain">'
         '<p class="key"><span><i class="a"></i>A</span><span><i class="b"></i>B</span></p>'
         '<div class="chart" id="chart-flow"></div>'
-        '<p class="hint">Median optical flow in picture widths per second. It follows the scenery, the lens and the '
-        "mount as much as the car: compare its shape, never read a speed from it.</p></div></section>"
+        '<p class="hint">Median optical flow in picture widths per second. It depends on '
+        "the scenery, the lens and the mount as much as on the car: compare the shapes of the curves, but do not read "
+        "a speed from them.</p></div></section>"
     )

@@ -1,4 +1,4 @@
-"""Writes a comparison's figures as files for other programs: metrics.json with units and origins, delta.csv."""
+"""Figures of a comparison for other programs: metrics.json with units and provenance, delta.csv."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from modal_workers.lap_compare import wording
 from modal_workers.lap_compare.comparison import Clip, Comparison, Opportunity, Sector
 
-#: Columns of delta.csv, with their units; the two flow columns are there when flow was measured.
+#: Columns of delta.csv with their units; the two flow columns exist only if flow was measured.
 DELTA_UNITS: Final = {
     "time_a_s": "s, clip A's own clock from its first frame",
     "time_b_s": "s, clip B's own clock from its first frame",
@@ -31,7 +31,7 @@ METRICS_VERSION: Final = 1
 
 
 def metrics(comparison: Comparison) -> dict[str, Any]:
-    """Give every figure of a comparison as JSON values; a name's suffix is its unit, ``units`` tells the rest."""
+    """Return every figure as JSON values; the suffix of a name is its unit, ``units`` explains the rest."""
     alignment = comparison.alignment
     return {
         "version": METRICS_VERSION,
@@ -85,12 +85,12 @@ def write_metrics(comparison: Comparison, out_path: Path) -> None:
 
 
 def delta_units(comparison: Comparison) -> dict[str, str]:
-    """Give the columns of delta.csv with their units, in order."""
+    """Return the columns of delta.csv with their units, in order."""
     return DELTA_UNITS | (FLOW_UNITS if _has_flow(comparison) else {})
 
 
 def write_delta(comparison: Comparison, out_path: Path) -> None:
-    """Write delta.csv: a header whose names end in their units, then one row a sample of the alignment."""
+    """Write delta.csv: a header whose names end in units, then one row per sample of the alignment."""
     alignment = comparison.alignment
     columns = [
         alignment.time_a_s,
@@ -156,7 +156,7 @@ def _opportunity(comparison: Comparison, opportunity: Opportunity) -> dict[str, 
 
 
 def _span(comparison: Comparison, start_a_s: float, end_a_s: float, start_b_s: float, end_b_s: float) -> dict[str, Any]:
-    """Say which part of which clip a figure was read from."""
+    """Return the part of each clip that a figure was computed from."""
     return {
         "start_lap_s": _number(wording.lap_time_s(comparison, start_a_s)),
         "end_lap_s": _number(wording.lap_time_s(comparison, end_a_s)),
@@ -166,11 +166,11 @@ def _span(comparison: Comparison, start_a_s: float, end_a_s: float, start_b_s: f
 
 
 def _source(clip: Clip, start_s: float, end_s: float) -> dict[str, Any]:
-    """Name times on a clip's own clock, and at a steady rate also its frames, counted from 0."""
+    """Return times on a clip's own clock and, at a constant frame rate, its frames, counted from 0."""
     frames = None if clip.variable_rate else [round(start_s * clip.mean_rate_hz), round(end_s * clip.mean_rate_hz)]
     return {"start_s": _number(start_s), "end_s": _number(end_s), "frames": frames}
 
 
 def _number(value: float) -> float | None:
-    """Round to a tenth of a millisecond; JSON has no NaN."""
+    """Round to a tenth of a millisecond; return None for NaN, which JSON does not have."""
     return round(float(value), 4) if np.isfinite(value) else None

@@ -25,7 +25,7 @@ def test_a_known_warp_is_found() -> None:
     time = np.arange(400) / 10
     bent = time + 1.5 * np.sin(time / 6)
     path = find_warping_path(places(time), places(bent))
-    rows, columns = path.b_of_a()
+    rows, columns = path.mean_b_per_a()
     truth = np.interp(time[rows], bent, np.arange(400))
     assert np.median(np.abs(columns - truth)) < 1.0
     assert path.mean_cost < 0.05
@@ -56,8 +56,8 @@ def test_the_corridor_gives_the_path_of_the_whole_matrix(monkeypatch: pytest.Mon
     monkeypatch.setattr(warping, "COARSE_SAMPLES", 300)
     narrow = find_warping_path(a, b)
     assert narrow.gain == pytest.approx(whole.gain, rel=0.01)
-    rows_1, columns_1 = whole.b_of_a()
-    rows_2, columns_2 = narrow.b_of_a()
+    rows_1, columns_1 = whole.mean_b_per_a()
+    rows_2, columns_2 = narrow.mean_b_per_a()
     common = np.intersect1d(rows_1, rows_2)
     assert len(common) > 0.98 * len(rows_1)
     apart = np.abs(columns_1[np.isin(rows_1, common)] - columns_2[np.isin(rows_2, common)])
@@ -74,7 +74,7 @@ def test_memory_grows_with_the_sum_of_lengths_not_with_their_product(monkeypatch
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 100 * 2**20
-    rows, columns = path.b_of_a()
+    rows, columns = path.mean_b_per_a()
     truth = np.interp(time[rows], time * 1.02 + np.sin(time / 20), np.arange(18_000))
     assert np.median(np.abs(columns - truth)) < 2.0
 

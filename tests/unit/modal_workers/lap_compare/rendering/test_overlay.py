@@ -216,14 +216,14 @@ def test_rotation_metadata_is_applied(tmp_path, turn_deg):
     write_rotation(tmp_path / "a.mp4", turn_deg)
     size = (48, 72) if turn_deg != 180 else (72, 48)
     shot = next(panel_frames(tmp_path / "a.mp4", "a.mp4", times_s, size, BT601))
-    assert (shot.picture.width, shot.picture.height) == size
+    assert (shot.image.width, shot.image.height) == size
     # turned clockwise: the bright left half goes to the top, the right, the bottom
     bright = {
-        90: shot.picture.y[: size[1] // 2 - 2],
-        180: shot.picture.y[:, size[0] // 2 + 2 :],
-        270: shot.picture.y[size[1] // 2 + 2 :],
+        90: shot.image.y[: size[1] // 2 - 2],
+        180: shot.image.y[:, size[0] // 2 + 2 :],
+        270: shot.image.y[size[1] // 2 + 2 :],
     }[turn_deg]
-    assert bright.mean() > shot.picture.y.mean() + 40
+    assert bright.mean() > shot.image.y.mean() + 40
 
 
 def test_the_nearest_frame_of_an_uneven_clip_is_shown(tmp_path):
