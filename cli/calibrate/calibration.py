@@ -53,7 +53,7 @@ class CalibrationResult:
     @property
     def doubts(self) -> tuple[str, ...]:
         """Say what speaks against it."""
-        return (*self.calibration.doubts, *(self.lens.warnings if self.lens else ()))
+        return (*self.calibration.concerns, *(self.lens.warnings if self.lens else ()))
 
     def parameters(self) -> dict[str, Any]:
         """Give what a session takes."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole without distortion; the centre of pixel (column i, row j) is at (i + 0.5, j + 0.5)."""
+    """A pinhole camera without distortion; the centre of pixel (column i, row j) is at (i + 0.5, j + 0.5)."""
 
     width_px: int
     height_px: int
@@ -21,10 +21,10 @@ class Camera:
 
     def __post_init__(self) -> None:
         if self.width_px < 1 or self.height_px < 1 or not (self.fx_px > 0 and self.fy_px > 0):
-            raise ValueError(f"A camera needs a picture of at least 1 x 1 pixel and focal lengths above 0, not {self}.")
+            raise ValueError(f"A camera needs at least 1 x 1 pixel and focal lengths above 0, not {self}.")
 
     def scaled(self, factor: float) -> Camera:
-        """Give the same view with ``factor`` times as many pixels a side, rounded to whole pixels."""
+        """Return the same view with ``factor`` times as many pixels per side, rounded to whole pixels."""
         width_px, height_px = max(1, round(self.width_px * factor)), max(1, round(self.height_px * factor))
         across, down = width_px / self.width_px, height_px / self.height_px
         return Camera(
@@ -32,13 +32,13 @@ class Camera:
         )
 
     def matrix(self, like: Tensor) -> Tensor:
-        """Give K [3, 3] with the dtype and the device of ``like``."""
+        """Return K [3, 3] with the dtype and device of ``like``."""
         rows = [[self.fx_px, 0.0, self.cx_px], [0.0, self.fy_px, self.cy_px], [0.0, 0.0, 1.0]]
         return torch.tensor(rows, dtype=like.dtype, device=like.device)
 
 
 def se3_exp(tangent: Tensor) -> Tensor:
-    """Give the rigid motion [4, 4] of a tangent [6] = (translation part in metres, rotation vector in rad).
+    """Return the rigid motion [4, 4] of a tangent [6] = (translation part in metres, rotation vector in rad).
 
     Differentiable everywhere, at 0 too. Source: Ethan Eade, "Lie Groups for 2D and 3D Transformations", 3.2: with
     W the cross-product matrix of the rotation vector and t its length, R = I + A W + B W^2 and V = I + B W + C W^2,
@@ -51,7 +51,7 @@ def se3_exp(tangent: Tensor) -> Tensor:
     far = torch.where(near, torch.ones_like(square), square)
     angle = far.sqrt()
     a = torch.where(near, 1 - square / 6 + square**2 / 120, angle.sin() / angle)
-    # 1 - cos t by the half angle: it does not cancel
+    # 1 - cos t by the half angle, to avoid cancellation
     b = torch.where(near, 0.5 - square / 24 + square**2 / 720, 2 * (angle / 2).sin() ** 2 / far)
     c = torch.where(near, 1 / 6 - square / 120 + square**2 / 5040, (1 - angle.sin() / angle) / far)
     x, y, z = turned.unbind()

@@ -1,4 +1,4 @@
-"""Where splats are added and which are given up, so that a bounded number of them explains the pictures."""
+"""Adaptive density control: which splats are added and removed, so that a bounded number explains the images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from modal_workers.gaussians.training import Optimiser
 
 
 def splats_from_points(points: Tensor, colours: Tensor, scales_m: Tensor | float, opacity: Tensor | float) -> Splats:
-    """Give round splats at points [N, 3] m with colours [N, 3] in 0..1, of one size and opacity or of [N] each."""
+    """Return isotropic splats at points [N, 3] m with colours [N, 3] in 0..1; one size and opacity, or [N] each."""
     count = len(points)
     logs = torch.as_tensor(scales_m, dtype=points.dtype, device=points.device).expand(count).log()
     logits = torch.as_tensor(opacity, dtype=points.dtype, device=points.device).expand(count).logit()
@@ -28,24 +28,27 @@ def splats_from_points(points: Tensor, colours: Tensor, scales_m: Tensor | float
 
 @dataclass(frozen=True)
 class PruningLimits:
-    """Which splats are given up; a limit that is None gives up none."""
+    """Limits below or above which splats are removed; None disables a limit."""
 
     min_opacity: float = 0.005
     max_scale_m: float | None = None  # of the longest axis
-    min_sightings: int | None = None  # of the pictures since the last pruning
+    min_sightings: int | None = None  # number of images that see it since the last pruning
 
 
 @dataclass(frozen=True)
 class GrowthLimits:
-    """Which splats are doubled. Source: Kerbl et al. 2023, section 5.2, with the limits of gsplat's DefaultStrategy."""
+    """Which splats are cloned or split.
 
-    min_gradient: float = 2e-4  # of the loss by the position in the picture, its half sides being 1
+    Source: Kerbl et al. 2023, section 5.2, with the limits of gsplat's DefaultStrategy.
+    """
+
+    min_gradient: float = 2e-4  # of the loss by the image position, in half image sides
     split_scale_m: float = 0.01  # larger ones are split, smaller ones are cloned
     max_splats: int = 1_000_000
 
 
 class Densifier:
-    """Watches training and changes the splats of its optimiser; all its figures follow the splats.
+    """Adds and removes the splats of an optimiser by statistics of the training; the statistics follow the splats.
 
     Seeded: the same seed and the same steps give the same splats.
     """
@@ -56,61 +59,61 @@ class Densifier:
         self._generator = torch.Generator(device=device).manual_seed(seed)
         count = len(optimiser.splats)
         self._gradients = torch.zeros(count, device=device)  # summed since the last growth
-        self._pulls = torch.zeros(count, dtype=torch.int64, device=device)  # steps that they were summed over
+        self._gradient_steps = torch.zeros(count, dtype=torch.int64, device=device)  # steps summed over
         self._sightings = torch.zeros(count, dtype=torch.int64, device=device)  # since the last pruning
-        self._areas_px2 = torch.zeros(count, device=device)  # 0 as long as it was not seen
+        self._areas_px2 = torch.zeros(count, device=device)  # 0 until it is seen
 
     def state(self) -> dict[str, Any]:
-        """Give all that a later run goes on from, the optimiser's too."""
+        """Return the state from which a later run resumes, the optimiser's included."""
         return {
             "optimiser": self.optimiser.state(),
             "generator": self._generator.get_state(),
             "gradients": self._gradients,
-            "pulls": self._pulls,
+            "pulls": self._gradient_steps,
             "sightings": self._sightings,
             "areas_px2": self._areas_px2,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what ``state`` gave."""
+        """Restore what ``state`` returned."""
         self.optimiser.restore(state["optimiser"])
         self._generator.set_state(state["generator"].cpu())
-        self._gradients, self._pulls = state["gradients"], state["pulls"]
+        self._gradients, self._gradient_steps = state["gradients"], state["pulls"]
         self._sightings, self._areas_px2 = state["sightings"], state["areas_px2"]
 
     @torch.no_grad()
     def watch(self, rendered: RenderResult, camera: Camera) -> None:
-        """Note what a step has drawn, before splats are added or given up."""
+        """Record the statistics of a step, before splats are added or removed."""
         seen = rendered.radii_px > 0
         self._sightings += seen
-        # the box of a splat reaches 3.33 of its standard deviations at most, so this is about its area
+        # the box of a splat spans at most 3.33 of its standard deviations, so this is about its area
         areas = rendered.radii_px.square().to(self._areas_px2.dtype)
         before = torch.where(self._areas_px2 > 0, self._areas_px2, areas)
-        # what is out of sight for a while stays as important as it was
+        # a splat out of sight keeps its importance
         self._areas_px2 = torch.where(seen, before.lerp(areas, 0.05), self._areas_px2)
         gradient = rendered.means2d_gradient()
         if gradient is not None:
             half = gradient.new_tensor([camera.width_px / 2, camera.height_px / 2])
             self._gradients += (gradient * half).norm(dim=-1) * seen
-            self._pulls += seen
+            self._gradient_steps += seen
 
     def add(self, splats: Splats) -> None:
-        """Add splats; they count as unseen."""
+        """Add splats; they count as not seen."""
         self.optimiser.add(splats)
-        self._gradients = _longer(self._gradients, len(splats))
-        self._pulls = _longer(self._pulls, len(splats))
-        self._sightings = _longer(self._sightings, len(splats))
-        self._areas_px2 = _longer(self._areas_px2, len(splats))
+        self._gradients = _extended(self._gradients, len(splats))
+        self._gradient_steps = _extended(self._gradient_steps, len(splats))
+        self._sightings = _extended(self._sightings, len(splats))
+        self._areas_px2 = _extended(self._areas_px2, len(splats))
 
     def select(self, chosen: Tensor) -> None:
-        """Keep those of a mask [N] or of indices [M]."""
+        """Keep the splats of a mask [N] or of indices [M]."""
         self.optimiser.select(chosen)
-        self._gradients, self._pulls = self._gradients[chosen], self._pulls[chosen]
+        self._gradients, self._gradient_steps = self._gradients[chosen], self._gradient_steps[chosen]
         self._sightings, self._areas_px2 = self._sightings[chosen], self._areas_px2[chosen]
 
     @torch.no_grad()
     def importance(self) -> Tensor:
-        """Give opacity x area seen [N]; of what was not seen yet, the smallest area of those that were."""
+        """Return opacity x area in the image [N]; unseen splats get the smallest area seen."""
         seen = self._areas_px2 > 0
         least = self._areas_px2[seen].min() if bool(seen.any()) else self._areas_px2.new_ones(())
         areas = torch.where(seen, self._areas_px2, least)
@@ -118,7 +121,7 @@ class Densifier:
 
     @torch.no_grad()
     def prune(self, pruning: PruningLimits) -> int:
-        """Give up what the limits say, and what is not finite; say how many."""
+        """Remove splats beyond the limits and those that are not finite; return how many."""
         splats = self.optimiser.splats
         kept = splats.finite() & (splats.logit_opacities.sigmoid() >= pruning.min_opacity)
         if pruning.max_scale_m is not None:
@@ -132,7 +135,7 @@ class Densifier:
         return gone
 
     def cap(self, max_splats: int) -> int:
-        """Keep the ``max_splats`` most important ones, in their order; say how many were given up."""
+        """Keep the ``max_splats`` most important splats, in order; return how many were removed."""
         gone = len(self.optimiser.splats) - max_splats
         if gone <= 0:
             return 0
@@ -142,17 +145,17 @@ class Densifier:
 
     @torch.no_grad()
     def grow(self, growth: GrowthLimits) -> int:
-        """Clone small splats and split large ones where the pictures pull at them; say how many there are more.
+        """Clone small splats and split large ones with a steep position gradient; return how many were added.
 
-        The steepest first where there is not room for all. Gradients are summed anew from here on.
+        The steepest come first if not all fit. The gradient sums restart at zero.
         """
         splats = self.optimiser.splats.detach()
-        gradient = self._gradients / self._pulls.clamp(min=1)
+        gradient = self._gradients / self._gradient_steps.clamp(min=1)
         room = max(0, growth.max_splats - len(splats))
         steep = torch.argsort(gradient, descending=True, stable=True)[:room]
         steep = steep[gradient[steep] > growth.min_gradient].sort().values
         large = splats.log_scales[steep].amax(-1) > math.log(growth.split_scale_m)
-        halves = self._halves(splats.select(steep[large]))
+        halves = self._split(splats.select(steep[large]))
         kept = torch.ones(len(splats), dtype=torch.bool, device=steep.device)
         kept[steep[large]] = False
         clones = splats.select(steep[~large])
@@ -160,11 +163,11 @@ class Densifier:
         self.add(clones)
         self.add(halves)
         self._gradients.zero_()
-        self._pulls.zero_()
+        self._gradient_steps.zero_()
         return len(steep)
 
-    def _halves(self, splats: Splats) -> Splats:
-        """Give two for each, drawn from its own distribution and 1.6 times smaller."""
+    def _split(self, splats: Splats) -> Splats:
+        """Return two splats for each, drawn from its own distribution and 1.6 times smaller."""
         twice = splats.concatenate(splats)
         drawn = torch.randn(twice.means.shape, generator=self._generator, device=twice.means.device)
         offsets = rotations(twice.quaternions) @ (drawn.to(twice.means.dtype) * twice.log_scales.exp())[..., None]
@@ -172,5 +175,5 @@ class Densifier:
         return Splats(**{**twice.tensors(), **changed})
 
 
-def _longer(figures: Tensor, count: int) -> Tensor:
-    return torch.cat([figures, figures.new_zeros(count)])
+def _extended(values: Tensor, count: int) -> Tensor:
+    return torch.cat([values, values.new_zeros(count)])

@@ -1,4 +1,4 @@
-"""How alike two pictures are: PSNR and SSIM, and the loss of training made of the latter."""
+"""Image similarity: PSNR, SSIM, and the training loss."""
 
 from __future__ import annotations
 
@@ -21,43 +21,43 @@ _C2: Final = 0.03**2
 
 
 def loss(rendered: RenderResult, picture: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Give 0.8 L1 + 0.2 (1 - SSIM) of the rendered colour and a picture [H, W, 3] in 0..1.
+    """Return 0.8 L1 + 0.2 (1 - SSIM) of the rendered colour and an image [H, W, 3] in 0..1.
 
-    With ``mask`` [H, W, 1] in 0..1, only pixels count where it is above 0, by its value.
+    ``mask`` [H, W, 1] in 0..1 weights the pixels; those with 0 have no influence.
     """
     colour = rendered.colour
     if mask is None:
         absolute = (colour - picture).abs().mean()
     else:
         absolute = ((colour - picture).abs() * mask).sum() / (3 * mask.sum().clamp(min=1))
-        # outside of the mask both are the same, so nothing is learnt there
+        # outside the mask both are equal, so the gradient there is zero
         colour = picture + (colour - picture) * mask
     return (1 - D_SSIM_SHARE) * absolute + D_SSIM_SHARE * (1 - ssim(colour, picture))
 
 
 def psnr_db(a: Tensor, b: Tensor) -> float:
-    """Give the peak signal-to-noise ratio of two pictures in 0..1, in dB; infinite where they are the same."""
+    """Return the peak signal-to-noise ratio in dB of two images in 0..1; infinite if they are equal."""
     error = float((a.detach().clamp(0, 1) - b.detach().clamp(0, 1)).square().mean())
     return math.inf if error == 0 else -10 * math.log10(error)
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
-    """Give the mean structural similarity [] of two pictures [H, W, C] in 0..1; differentiable by ``a`` only.
+    """Return the mean structural similarity [] of two images [H, W, C] in 0..1; differentiable with respect to ``a`` only.
 
-    Source: Wang et al., "Image Quality Assessment", 2004: a Gaussian window of 11 pixels, sigma 1.5; beyond the
-    border both pictures are black, as in 3D Gaussian Splatting.
+    Source: Wang et al., "Image Quality Assessment", 2004: a Gaussian window of 11 pixels, sigma 1.5; beyond the border both
+    images are black, as in 3D Gaussian Splatting.
     """
     found: Tensor = _Ssim.apply(a, b.detach())  # type: ignore[no-untyped-call]
     return found
 
 
 class _Ssim(torch.autograd.Function):
-    """SSIM = A1 A2 / (B1 B2) of blurred a, b, a^2, b^2, ab; its gradient is three more blurs, taken in the forward."""
+    """SSIM = A1 A2 / (B1 B2) of blurred a, b, a^2, b^2, ab; the gradient is three more blurs, computed in the forward."""
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
         first, second = a.permute(2, 0, 1), b.permute(2, 0, 1)
-        found = _blurred(torch.cat([first, second, first * first, second * second, first * second]))
+        found = _blur(torch.cat([first, second, first * first, second * second, first * second]))
         mean_a, mean_b, aa, bb, ab = torch.split(found, len(first))
         square_a, square_b, product = mean_a * mean_a, mean_b * mean_b, mean_a * mean_b
         a1, a2 = (2 * product).add_(_C1), torch.sub(ab, product).mul_(2).add_(_C2)
@@ -71,7 +71,7 @@ class _Ssim(torch.autograd.Function):
                 (a2 - a1).mul_(scale).mul_(mean_b).addcmul_(b2.reciprocal_() - b1.reciprocal_(), similarity * mean_a)
             )
             # the window is even, so its transpose is itself
-            by_mean, by_aa, by_ab = torch.split(_blurred(torch.cat([by_mean.mul_(2), by_aa, by_ab])), len(first))
+            by_mean, by_aa, by_ab = torch.split(_blur(torch.cat([by_mean.mul_(2), by_aa, by_ab])), len(first))
             by_a = by_mean.addcmul_(first, by_aa, value=2).addcmul_(second, by_ab)
             ctx.save_for_backward((by_a / similarity.numel()).permute(1, 2, 0))
         return similarity.mean()
@@ -82,11 +82,11 @@ class _Ssim(torch.autograd.Function):
         return by_a * gradients[0], None
 
 
-def _blurred(stack: Tensor) -> Tensor:
-    """Blur pictures [C, H, W] along both sides.
+def _blur(stack: Tensor) -> Tensor:
+    """Blur images [C, H, W] along both sides.
 
-    A block of outputs is a product of a small banded matrix with the inputs that it sees. Blocks overlap in memory,
-    and nothing is copied for it; on small pictures this is several times as fast as a convolution.
+    A block of outputs is the product of a small banded matrix with the inputs under its window. Blocks overlap in memory
+    and are not copied; on small images this is several times as fast as a convolution.
     """
     count, height, width = stack.shape
     band = _band(stack.dtype, stack.device)  # [BLOCK + 2 PAD, BLOCK]
@@ -95,7 +95,7 @@ def _blurred(stack: Tensor) -> Tensor:
     padded = torch.nn.functional.pad(stack, (_PAD, stride - _PAD - width)).reshape(-1, stride)
     blocks = padded.as_strided((across, len(padded), len(band)), (_BLOCK, stride, 1))
     once = torch.bmm(blocks, band.expand(across, -1, -1))  # [across, C H, BLOCK]
-    # the pictures stand on each other, with enough black between them
+    # the images are stacked vertically with enough black between them
     rows = -(-(height + 2 * _PAD) // _BLOCK) * _BLOCK
     tall = stack.new_zeros(count * rows + 2 * _PAD, across * _BLOCK)
     inside = tall[: count * rows].view(count, rows, across, _BLOCK)[:, _PAD : _PAD + height]
@@ -108,7 +108,7 @@ def _blurred(stack: Tensor) -> Tensor:
 
 @lru_cache(maxsize=8)
 def _band(dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Give the window [BLOCK + 2 PAD, BLOCK] of each of a block's outputs over the inputs that they see."""
+    """Return the window [BLOCK + 2 PAD, BLOCK] of each output of a block over the inputs."""
     inputs, outputs = torch.arange(_BLOCK + 2 * _PAD), torch.arange(_BLOCK)
     distance = (inputs[:, None] - _PAD - outputs).to(torch.float64)
     weights = torch.exp(-0.5 * (distance / _SIGMA_PX) ** 2) * (distance.abs() <= _PAD)

@@ -1,4 +1,4 @@
-"""What a rasteriser gives back, whichever it was."""
+"""The output of a rasteriser, the same for every backend."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class RenderResult:
-    """A picture of the splats. Colours are linear in what was put in, over the background where one was given."""
+    """An image of the splats. Colours are linear, over the background if one was given."""
 
     colour: Tensor  # [H, W, 3]
     alpha: Tensor  # [H, W, 1] 0..1
-    depth: Tensor  # [H, W, 1] m along the optical axis, mean by weight; 0 where nothing is
-    radii_px: Tensor  # [N] half the larger side of each splat's box in the picture, 0 where it is not seen
+    depth: Tensor  # [H, W, 1] m along the optical axis, weighted mean; 0 where there is nothing
+    radii_px: Tensor  # [N] half the larger side of each splat's box in the image, 0 if not seen
     means2d: Tensor  # [N, 2] px
-    #: Gives the gradient [N, 2] of the loss by the positions in the picture after ``backward``, or None before.
+    #: Returns the gradient [N, 2] of the loss by the image positions after ``backward``, None before.
     means2d_gradient: Callable[[], Tensor | None] = field(repr=False)

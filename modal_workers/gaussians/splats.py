@@ -1,4 +1,4 @@
-"""The parameters of a scene: what one Gaussian is, and how many of them are joined, picked out and kept in a file."""
+"""Parameters of a Gaussian scene; joining, selecting and storing splats."""
 
 from __future__ import annotations
 
@@ -44,37 +44,37 @@ class Splats:
 
     @staticmethod
     def empty(like: Tensor | None = None) -> Splats:
-        """Give no Gaussians at all: float32 on the CPU, or as ``like`` is."""
+        """Return no Gaussians: float32 on the CPU, or as ``like``."""
         none = torch.zeros(0) if like is None else torch.zeros(0, dtype=like.dtype, device=like.device)
         three = none.reshape(0, 3)
         return Splats(three, three.clone(), none.reshape(0, 4), none, three.clone())
 
     def tensors(self) -> dict[str, Tensor]:
-        """Give the tensors that there are by their names."""
-        found = {one.name: getattr(self, one.name) for one in fields(self)}
+        """Return the existing tensors by name."""
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: tensor for name, tensor in found.items() if tensor is not None}
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Splats:
-        """Give splats with every tensor changed."""
+        """Return splats with a function applied to every tensor."""
         return Splats(**{name: change(tensor) for name, tensor in self.tensors().items()})
 
     def select(self, chosen: Tensor) -> Splats:
-        """Give those of a mask [N] or of indices [M]."""
+        """Return the splats of a mask [N] or of indices [M]."""
         return self.map(lambda tensor: tensor[chosen])
 
     def concatenate(self, others: Splats) -> Splats:
-        """Give these and then the others; the one that lacks sh_rest gets zeros."""
+        """Return these and then the others; missing sh_rest becomes zeros."""
         if not (len(self) and len(others)):
             return self if len(self) else others
-        rest = {len(one.sh_rest[0]) for one in (self, others) if one.sh_rest is not None}
+        rest = {len(splats.sh_rest[0]) for splats in (self, others) if splats.sh_rest is not None}
         if len(rest) > 1:
             raise ValueError("Splats of different SH degrees cannot be joined.")
-        both = [one.with_harmonics(max(rest)) if rest else one for one in (self, others)]
-        first, second = (one.tensors() for one in both)
+        both = [splats.with_harmonics(max(rest)) if rest else splats for splats in (self, others)]
+        first, second = (splats.tensors() for splats in both)
         return Splats(**{name: torch.cat([first[name], second[name]]) for name in first})
 
     def with_harmonics(self, count: int) -> Splats:
-        """Give the same splats with ``count`` further coefficients (3, 8, 15) at least; zeros where there were none."""
+        """Return the splats with at least ``count`` higher coefficients (3, 8, 15); new ones are zero."""
         have = 0 if self.sh_rest is None else self.sh_rest.shape[1]
         if have >= count:
             return self
@@ -83,34 +83,34 @@ class Splats:
         return Splats(**{**self.tensors(), "sh_rest": rest})
 
     def to(self, device: torch.device | str) -> Splats:
-        """Give the splats on another device."""
+        """Return the splats on another device."""
         return self.map(lambda tensor: tensor.to(device))
 
     def detach(self) -> Splats:
-        """Give the splats outside of any graph; the memory is the same."""
+        """Return the splats outside any graph; the memory is shared."""
         return self.map(Tensor.detach)
 
     def finite(self) -> Tensor:
-        """Say which are all finite numbers [N]."""
-        whole = torch.ones(len(self), dtype=torch.bool, device=self.means.device)
+        """Return which splats have only finite values [N]."""
+        finite = torch.ones(len(self), dtype=torch.bool, device=self.means.device)
         for tensor in self.tensors().values():
-            whole &= tensor.isfinite().flatten(1).all(1) if tensor.dim() > 1 else tensor.isfinite()
-        return whole
+            finite &= tensor.isfinite().flatten(1).all(1) if tensor.dim() > 1 else tensor.isfinite()
+        return finite
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint; a reader sees the old file or the whole new one."""
+        """Write a checkpoint atomically."""
         temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
         torch.save({name: tensor.detach().cpu().clone() for name, tensor in self.tensors().items()}, temporary)
         temporary.replace(path)
 
     @staticmethod
     def load(path: Path) -> Splats:
-        """Read a checkpoint onto the CPU; only tensors are read from it, never code."""
+        """Load a checkpoint onto the CPU; only tensors are read, never code."""
         return Splats(**torch.load(path, map_location="cpu", weights_only=True))
 
 
 def rotations(quaternions: Tensor) -> Tensor:
-    """Give the rotation matrices [N, 3, 3] of quaternions [N, 4] of any length above 0, w first."""
+    """Return the rotation matrices [N, 3, 3] of quaternions [N, 4] of any non-zero length, w first."""
     w, x, y, z = torch.nn.functional.normalize(quaternions, dim=-1).unbind(-1)
     rows = [
         1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),

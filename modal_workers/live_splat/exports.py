@@ -1,4 +1,4 @@
-"""What a live splat shows while it grows and leaves behind: figures, versions for viewers, chunks, the whole model."""
+"""Output of a live splat session: figures, versions for viewers, chunks, the whole model."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from modal_workers.runtime.sessions.frame import SessionFrame
 from modal_workers.runtime.sessions.live_context import LiveContext
 
 _PLY: Final = "application/octet-stream"
-#: Between two versions of the model that viewers fetch, and two looks at the score: both take work from training.
+#: Intervals of model versions for viewers and of scores: both take time from training.
 _PUBLISH_S: Final = 2.0
 _SCORE_S: Final = 4.0
 _CAMERAS: Final = 200
-#: Figures that are too long, or of too short a life, to be kept.
-_FLEETING: Final = ("cameras", "world_from_camera", "version")
+#: Figures that are too long or too short-lived to keep.
+_TRANSIENT: Final = ("cameras", "world_from_camera", "version")
 
 
 class SplatExporter:
-    """One session's, for its viewers and its bucket."""
+    """Exporter of one session, for its viewers and its bucket."""
 
     def __init__(self, context: LiveContext) -> None:
-        """Show nothing yet."""
+        """Start without figures."""
         self._context = context
         self._figures: dict[str, Any] = {}
         self._version = 0
@@ -34,16 +34,16 @@ class SplatExporter:
         self._published_steps = -1
         self._step_s = 0.0
 
-    def note(self, **figures: Any) -> None:
-        """Show figures of somebody else's."""
+    def add_figures(self, **figures: Any) -> None:
+        """Add figures computed elsewhere."""
         self._figures |= figures
 
-    def stepped(self, took_s: float) -> None:
-        """Take note of how long a step of training took."""
+    def record_step(self, took_s: float) -> None:
+        """Record the duration of a training step."""
         self._step_s += 0.1 * (took_s - self._step_s)
 
-    def show(self, model: LiveModel, frame: SessionFrame | None) -> None:
-        """Show how far the model is; its score and a new version for viewers when it is time."""
+    def update(self, model: LiveModel, frame: SessionFrame | None) -> None:
+        """Publish the progress; the score and a new version for viewers at their intervals."""
         now_s = time.monotonic()
         if not len(model.splats):
             return
@@ -58,28 +58,28 @@ class SplatExporter:
         newest = _world_from_camera(model, len(model.keyframes) - 1)
         self._context.report(self._all(model) | {"world_from_camera": newest}, frame=frame)
 
-    def export(self, model: LiveModel) -> None:
-        """Leave a chunk, and the state with it that a later run goes on from."""
+    def export_chunk(self, model: LiveModel) -> None:
+        """Export a chunk with the state from which a later run resumes."""
         self._figures |= model.score()
         path = self._write(f"chunk_{self._context.chunks + 1:04d}.ply", model)
         self._context.export_chunk(path, self._state(model), self.figures(model))
         self._publish(model)
 
-    def begin_anew(self) -> Path:
-        """Forget all figures and give the state of nothing."""
+    def reset(self) -> Path:
+        """Clear all figures and return the empty state."""
         self._figures = {}
         return self._state(None)
 
     def finish(self, model: LiveModel, *, chunk: bool) -> None:
-        """Leave the whole model, and before it what came after the newest chunk."""
+        """Export the whole model, and before it a chunk with what came after the newest one."""
         if chunk:
-            self.export(model)
+            self.export_chunk(model)
         path = self._write("model.ply", model)
         self._context.save(path, "model.ply", _PLY, title="The whole model", units={"x": "m", "y": "m", "z": "m"})
 
     def figures(self, model: LiveModel | None) -> dict[str, Any]:
-        """Give the figures that are worth keeping."""
-        return {name: value for name, value in self._all(model).items() if name not in _FLEETING}
+        """Return the figures to keep."""
+        return {name: value for name, value in self._all(model).items() if name not in _TRANSIENT}
 
     def _all(self, model: LiveModel | None) -> dict[str, Any]:
         return self._figures | {
@@ -90,7 +90,7 @@ class SplatExporter:
         }
 
     def _publish(self, model: LiveModel) -> None:
-        """Put the newest model where viewers fetch it, the most important splats first."""
+        """Publish the newest model for viewers, the most important splats first."""
         whole = self._write("live.ply", model)
         self._version += 1
         self._figures["ply_bytes"] = whole.stat().st_size
@@ -98,7 +98,7 @@ class SplatExporter:
 
     def _write(self, name: str, model: LiveModel) -> Path:
         path = self._context.scratch / name
-        encode_ply(model.splats.detach(), importance=model.density.importance()).write(path)
+        encode_ply(model.splats.detach(), importance=model.densifier.importance()).write(path)
         return path
 
     def _state(self, model: LiveModel | None) -> Path:
@@ -111,6 +111,6 @@ class SplatExporter:
 
 
 def _world_from_camera(model: LiveModel, number: int) -> list[float]:
-    """Give the pose of a frame's camera, 16 numbers row by row."""
+    """Return the pose of a frame's camera, 16 numbers row by row."""
     camera_from_world = model.keyframes[number].correction.camera_from_world().double().cpu()
     return [round(float(value), 6) for value in torch.linalg.inv(camera_from_world).reshape(-1)]

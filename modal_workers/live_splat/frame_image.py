@@ -1,4 +1,4 @@
-"""A frame's picture: decoded, undistorted, as it is trained on and as features are looked for in it."""
+"""Decoding of frames: undistorted, at training size in colour and at full size in grey."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from modal_workers.live_splat.spec import Intrinsics, LiveSplatParams
 
 @dataclass(frozen=True)
 class FrameImage:
-    """One picture twice: small in colour [H, W, 3] uint8 RGB, and grey in the camera's own size [h, w]."""
+    """One frame twice: colour [H, W, 3] uint8 RGB at training size, and grey [h, w] at the camera's size."""
 
     colour: NDArray[np.uint8]
     grey: NDArray[np.uint8]
 
 
 class FrameDecoder:
-    """Reads the frames of one camera, all of one size."""
+    """Decoder of the frames of one camera, all of one size."""
 
     def __init__(self, params: LiveSplatParams) -> None:
-        """Take the camera's lens; its size is that of the first frame."""
+        """Set the camera's lens; its size is that of the first frame."""
         self._params = params
         self._size: tuple[int, int] | None = None
         self._maps: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
         self.camera: Camera | None = None
         self.training_camera: Camera | None = None
 
-    def read(self, body: bytes) -> FrameImage:
+    def decode(self, body: bytes) -> FrameImage:
         """Decode a JPEG or PNG.
 
         Raises:
@@ -48,7 +48,7 @@ class FrameDecoder:
         if self._size is None:
             self._open(width_px, height_px)
         elif self._size != (width_px, height_px):
-            message = f"The frame is {width_px} x {height_px}; those before are {self._size[0]} x {self._size[1]}."
+            message = f"The frame is {width_px} x {height_px}; the frames before are {self._size[0]} x {self._size[1]}."
             raise SaccadeError(ErrorCode.FRAME_SIZE_CHANGED, message)
         if self._maps is not None:
             decoded = cv2.remap(decoded, *self._maps, cv2.INTER_LINEAR)
@@ -59,7 +59,7 @@ class FrameDecoder:
         return FrameImage(np.ascontiguousarray(small[:, :, ::-1], np.uint8), np.asarray(grey, np.uint8))
 
     def _open(self, width_px: int, height_px: int) -> None:
-        """Settle the camera by the first frame's size.
+        """Set the camera by the first frame's size.
 
         Raises:
             SaccadeError: FRAME_SIZE_CHANGED, when it has another shape than the intrinsics are of.
@@ -71,7 +71,7 @@ class FrameDecoder:
         else:
             camera = self._scaled(given, width_px, height_px)
             if given.distortion:
-                # OpenCV counts from the centre of the first pixel, we from its corner.
+                # OpenCV has the origin at the centre of the first pixel, we at its corner
                 matrix = np.array(
                     [[camera.fx_px, 0, camera.cx_px - 0.5], [0, camera.fy_px, camera.cy_px - 0.5], [0, 0, 1]]
                 )
@@ -87,21 +87,23 @@ class FrameDecoder:
         across, down = width_px / given.width_px, height_px / given.height_px
         if abs(across / down - 1) > 0.02:
             message = (
-                f"The frame is {width_px} x {height_px}; the intrinsics are of {given.width_px} x {given.height_px}."
+                f"The frame is {width_px} x {height_px}; the intrinsics are for {given.width_px} x {given.height_px}."
             )
-            raise SaccadeError(ErrorCode.FRAME_SIZE_CHANGED, message, hint="Give intrinsics of the camera's own size.")
+            raise SaccadeError(
+                ErrorCode.FRAME_SIZE_CHANGED, message, hint="Give intrinsics for the size of the frames."
+            )
         return Camera(
             width_px, height_px, given.fx_px * across, given.fy_px * down, given.cx_px * across, given.cy_px * down
         )
 
     @property
     def cameras(self) -> tuple[Camera, Camera]:
-        """Give the camera as it is, and as it is trained on; only once a picture was read."""
+        """The full-size camera and the training camera; available once a frame was decoded."""
         assert self.camera is not None
         assert self.training_camera is not None
         return self.camera, self.training_camera
 
     def matrix(self) -> NDArray[np.float64]:
-        """Give the camera's matrix [3, 3] in its own size, the first pixel's centre at (0.5, 0.5)."""
+        """Return the full-size camera's matrix [3, 3], the first pixel's centre at (0.5, 0.5)."""
         camera = self.cameras[0]
         return np.array([[camera.fx_px, 0, camera.cx_px], [0, camera.fy_px, camera.cy_px], [0, 0, 1]])

@@ -1,4 +1,4 @@
-"""Where new Gaussians are put: at points that two frames agree on, and where nothing explains the picture yet."""
+"""Initialisation of Gaussians: at triangulated points, and where the model does not cover the frame yet."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Floats = NDArray[np.float64]
 _FEATURES = 800
 _RATIO = 0.8  # Lowe 2004, section 7.1
 _MIN_MATCHES = 8
-_ERROR_PX = 3.0  # at 320 px across; in proportion for others
+_ERROR_PX = 3.0  # at a width of 320 px; proportional for others
 _MIN_PARALLAX_DEG = 1.0
 _NEAR_M, _FAR_M = 0.03, 3.0
 
 
 @dataclass
 class FeatureView:
-    """What is kept of a frame to find its points again in later ones."""
+    """Features of a frame, kept to match later frames with it."""
 
     camera_from_world: Floats
     keypoints_px: Floats
@@ -29,7 +29,7 @@ class FeatureView:
 
 @dataclass
 class TriangulatedPoints:
-    """Points in the world [N, 3] m, and where the newest frame sees them [N, 2] px of the camera's own size."""
+    """Points in the world [N, 3] m, and their pixels in the newest frame [N, 2], at the camera's full size."""
 
     world_m: Floats = field(default_factory=lambda: np.zeros((0, 3)))
     pixels: Floats = field(default_factory=lambda: np.zeros((0, 2)))
@@ -37,34 +37,34 @@ class TriangulatedPoints:
 
 
 class Triangulation:
-    """Finds points by matching a frame with some that were taken before it, their poses being known."""
+    """Triangulation of points by matching a frame with earlier ones of known pose."""
 
     def __init__(self, matrix: Floats) -> None:
-        """Take the camera's matrix [3, 3]."""
+        """Set the camera's matrix [3, 3]."""
         self._matrix = matrix
         self._sift = cv2.SIFT.create(_FEATURES)
         self._matcher = cv2.BFMatcher()
         self._error_px = _ERROR_PX * max(1.0, 2 * matrix[0, 2] / 320)
 
     def view(self, grey: NDArray[np.uint8], camera_from_world: Floats) -> FeatureView:
-        """Look for features."""
+        """Extract the features of a frame."""
         keypoints, descriptors = self._sift.detectAndCompute(grey, None)
-        # OpenCV counts from the first pixel's centre, we from its corner.
+        # OpenCV has the origin at the centre of the first pixel, we at its corner
         pixels = np.array([point.pt for point in keypoints], np.float64).reshape(-1, 2) + 0.5
         return FeatureView(
             camera_from_world, pixels, None if descriptors is None else np.asarray(descriptors, np.float32)
         )
 
     def points(self, newest: FeatureView, before: list[FeatureView]) -> TriangulatedPoints:
-        """Give the points that the newest view shares with others."""
+        """Return the points that the newest view shares with others."""
         found = [self._pair(newest, other) for other in before]
         found = [points for points in found if len(points.depths_m)]
         if not found:
             return TriangulatedPoints()
         return TriangulatedPoints(
-            np.concatenate([one.world_m for one in found]),
-            np.concatenate([one.pixels for one in found]),
-            np.concatenate([one.depths_m for one in found]),
+            np.concatenate([points.world_m for points in found]),
+            np.concatenate([points.pixels for points in found]),
+            np.concatenate([points.depths_m for points in found]),
         )
 
     def _pair(self, newest: FeatureView, other: FeatureView) -> TriangulatedPoints:
@@ -84,12 +84,12 @@ class Triangulation:
         error_there, depth_there, ray_there = self._seen(world, poses[1], there)
         with np.errstate(invalid="ignore"):
             parallax_deg = np.rad2deg(np.arccos(np.clip((ray_here * ray_there).sum(1), -1, 1)))
-            fine = (error_here < self._error_px) & (error_there < self._error_px) & (parallax_deg > _MIN_PARALLAX_DEG)
-            fine &= (depth_here > _NEAR_M) & (depth_here < _FAR_M) & (depth_there > _NEAR_M)
-        return TriangulatedPoints(world[fine], here[fine], depth_here[fine])
+            valid = (error_here < self._error_px) & (error_there < self._error_px) & (parallax_deg > _MIN_PARALLAX_DEG)
+            valid &= (depth_here > _NEAR_M) & (depth_here < _FAR_M) & (depth_there > _NEAR_M)
+        return TriangulatedPoints(world[valid], here[valid], depth_here[valid])
 
     def _seen(self, world: Floats, pose: Floats, pixels: Floats) -> tuple[Floats, Floats, Floats]:
-        """Give reprojection errors in px, depths in m and unit directions from the camera, in the world."""
+        """Return reprojection errors in px, depths in m and unit directions from the camera, in the world."""
         with np.errstate(divide="ignore", invalid="ignore"):
             camera = world @ pose[:, :3].T + pose[:, 3]
             image = camera @ self._matrix.T
@@ -102,18 +102,18 @@ class Triangulation:
 def fill_depths(
     pixels: Floats, points: TriangulatedPoints, camera_from_world: Floats, matrix: Floats, ground_z_m: float
 ) -> Floats:
-    """Guess the depth [N] m at pixels [N, 2] that nothing explains: as near points have it, or as the table has it.
+    """Estimate the depth [N] m at pixels [N, 2] that the model does not cover.
 
-    Where at least three points lie within a sixth of the picture's width, the median of the nearest three; elsewhere
-    where the pixel's ray meets the plane of the table, and the median depth where it does not.
+    If at least three points lie within a sixth of the frame's width, it is the median of the nearest three; otherwise
+    the intersection of the ray with the plane of the table, or the median depth if there is none.
     """
     rays = np.concatenate([(pixels - matrix[:2, 2]) / np.diag(matrix)[:2], np.ones((len(pixels), 1))], axis=1)
     downward = (rays @ camera_from_world[:3, :3])[:, 2]
     eye_z = -(camera_from_world[:3, :3].T @ camera_from_world[:3, 3])[2]
     with np.errstate(divide="ignore", invalid="ignore"):
         depths = (ground_z_m - eye_z) / downward
-    usual = float(np.median(points.depths_m)) if len(points.depths_m) else 0.3
-    depths = np.where((depths > _NEAR_M) & (depths < _FAR_M), depths, usual)
+    fallback_m = float(np.median(points.depths_m)) if len(points.depths_m) else 0.3
+    depths = np.where((depths > _NEAR_M) & (depths < _FAR_M), depths, fallback_m)
     if len(points.depths_m) >= 3:
         distance = np.linalg.norm(pixels[:, None] - points.pixels[None], axis=2)
         nearest = np.argpartition(distance, 2, axis=1)[:, :3]

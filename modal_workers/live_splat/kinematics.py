@@ -1,7 +1,6 @@
-"""Where a robot's links are, from its description and the angles of its joints.
+"""Forward kinematics and Jacobian of a robot from its URDF, in plain numpy.
 
-Forward kinematics and its derivative in plain numpy; nothing here knows of cameras or streams. The world is the frame
-of the description's root link: metres, z up. Conventions are those of https://wiki.ros.org/urdf/XML/joint.
+The world is the frame of the description's root link: metres, z up. Conventions: https://wiki.ros.org/urdf/XML/joint.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ from modal_workers.live_splat.rigid_transform import cross
 
 Floats = NDArray[np.float64]
 
-#: The frame between the tips of the SO-101's jaws: x and y across, z along the gripper.
+#: The frame between the tips of the jaws of the SO-101: x and y across, z along the gripper.
 GRIPPER_LINK: Final = "gripper_frame_link"
 
 
 @dataclass(frozen=True)
 class Joint:
-    """How one link hangs from another. Fixed joints have no axis and no limits."""
+    """The joint between two links. Fixed joints have no axis and no limits."""
 
     name: str
     parent: str
@@ -41,12 +40,12 @@ class Joint:
 
     @property
     def movable(self) -> bool:
-        """Tell whether the joint turns."""
+        """Whether the joint rotates."""
         return self.axis is not None
 
     @cached_property
     def parent_from_zero(self) -> Floats:
-        """The child's pose [4, 4] in the parent while the joint stands at zero."""
+        """The child's pose [4, 4] in the parent at joint position zero."""
         pose = np.eye(4)
         pose[:3, :3] = _rotation_of_rpy(self.origin_rpy_rad)
         pose[:3, 3] = self.origin_xyz_m
@@ -54,7 +53,7 @@ class Joint:
 
     @cached_property
     def _turning(self) -> tuple[Floats, Floats]:
-        """What the sine and one minus the cosine of the angle are multiplied with (Rodrigues)."""
+        """Factors of the sine and of one minus the cosine of the angle (Rodrigues)."""
         assert self.axis is not None
         x, y, z = self.axis
         turn = np.zeros((4, 4))
@@ -62,7 +61,7 @@ class Joint:
         return self.parent_from_zero @ turn, self.parent_from_zero @ turn @ turn
 
     def turned(self, angle_rad: Floats) -> Floats:
-        """Give the child's poses [..., 4, 4] in the parent at angles [...]."""
+        """Return the child's poses [..., 4, 4] in the parent at angles [...]."""
         sine, cosine = np.sin(angle_rad)[..., None, None], np.cos(angle_rad)[..., None, None]
         by_sine, by_cosine = self._turning
         return np.asarray(self.parent_from_zero + sine * by_sine + (1.0 - cosine) * by_cosine)
@@ -80,10 +79,10 @@ class KinematicChain:
 
     @classmethod
     def load(cls, urdf_text: str, tip_link: str = GRIPPER_LINK) -> KinematicChain:
-        """Read a robot from a URDF: its fixed, revolute and continuous joints. Meshes and masses are passed over.
+        """Load a robot from a URDF: its fixed, revolute and continuous joints. Meshes and masses are ignored.
 
         Raises:
-            SaccadeError: INVALID_PARAMETER, the text describes no tree of such joints that ends at ``tip_link``.
+            SaccadeError: INVALID_PARAMETER, the text is not a tree of such joints that ends at ``tip_link``.
         """
         robot = _parsed(urdf_text)
         unordered = [_joint(element) for element in robot.iterfind("joint")]
@@ -95,11 +94,11 @@ class KinematicChain:
             raise _refused(f"it must have one root link and has {len(roots)}")
         root = roots.pop()
         reached, ordered = {root}, list[Joint]()
-        while waiting := [joint for joint in unordered if joint.parent in reached and joint.child not in reached]:
-            ordered += waiting
-            reached |= {joint.child for joint in waiting}
+        while attachable := [joint for joint in unordered if joint.parent in reached and joint.child not in reached]:
+            ordered += attachable
+            reached |= {joint.child for joint in attachable}
         if len(ordered) != len(unordered):
-            raise _refused("its joints form a ring")
+            raise _refused("its joints form a loop")
         if tip_link not in reached:
             raise _refused(f"it has no link {tip_link}")
         digest = hashlib.sha256(urdf_text.encode()).hexdigest()
@@ -107,12 +106,12 @@ class KinematicChain:
 
     @cached_property
     def joint_names(self) -> tuple[str, ...]:
-        """Names of the joints that turn, from the root outwards: the columns of arrays of positions."""
+        """Names of the rotating joints, from the root outwards: the columns of arrays of positions."""
         return tuple(joint.name for joint in self.joints if joint.movable)
 
     @cached_property
     def limits_rad(self) -> dict[str, tuple[float, float]]:
-        """Lower and upper limit of each joint that turns."""
+        """Lower and upper limit of each rotating joint."""
         return {joint.name: (joint.lower_rad, joint.upper_rad) for joint in self.joints if joint.movable}
 
     @cached_property
@@ -130,7 +129,7 @@ class KinematicChain:
         return tuple(joint.name for joint in self._to_tip if joint.movable)
 
     def tip(self, positions: Mapping[str, float]) -> Floats:
-        """Give ``world_from_gripper`` [4, 4], from the positions in rad of at least the joints that move the tip.
+        """Return ``world_from_gripper`` [4, 4] from the positions in rad of at least the joints that move the tip.
 
         Raises:
             SaccadeError: JOINTS_INVALID, a joint is missing or its position is not finite.
@@ -139,14 +138,14 @@ class KinematicChain:
         return self.tips(np.array([positions.get(name, 0.0) for name in self.joint_names]))
 
     def tips(self, positions_rad: ArrayLike) -> Floats:
-        """Give ``world_from_gripper`` [..., 4, 4] for positions [..., J], columns as in ``joint_names``."""
+        """Return ``world_from_gripper`` [..., 4, 4] for positions [..., J], columns as in ``joint_names``."""
         return self._walk(self._array(positions_rad))[0]
 
     def jacobian(self, positions: Mapping[str, float]) -> Floats:
-        """Give how the tip moves with each joint: [6, J], columns as in ``joint_names``.
+        """Return the Jacobian of the tip [6, J], columns as in ``joint_names``.
 
-        Rows 0-2 are the velocity of the tip's origin in m/rad, rows 3-5 the turning in rad/rad, both along the world's
-        axes. Columns of joints that do not move the tip are zero.
+        Rows 0-2 are the velocity of the tip's origin in m/rad, rows 3-5 the angular velocity in rad/rad, both in the
+        world's axes. Columns of joints that do not move the tip are zero.
 
         Raises:
             SaccadeError: JOINTS_INVALID, a joint is missing or its position is not finite.
@@ -155,7 +154,7 @@ class KinematicChain:
         return self.jacobians(np.array([positions.get(name, 0.0) for name in self.joint_names]))
 
     def jacobians(self, positions_rad: ArrayLike) -> Floats:
-        """Give ``jacobian`` [..., 6, J] for positions [..., J]."""
+        """Return ``jacobian`` [..., 6, J] for positions [..., J]."""
         positions = self._array(positions_rad)
         tip, frames = self._walk(positions)
         jacobian = np.zeros((*positions.shape[:-1], 6, len(self.joint_names)))
@@ -173,7 +172,7 @@ class KinematicChain:
         return positions
 
     def _walk(self, positions: Floats) -> tuple[Floats, list[tuple[Joint, Floats]]]:
-        """Give the tips' poses, and the frame in the world of each joint on the way (a joint keeps its own axis)."""
+        """Return the tips' poses, and the world frame of each joint on the way (a joint keeps its own axis)."""
         pose = np.broadcast_to(np.eye(4), (*positions.shape[:-1], 4, 4))
         frames = list[tuple[Joint, Floats]]()
         for joint in self._to_tip:
@@ -187,7 +186,7 @@ class KinematicChain:
 
 def _parsed(urdf_text: str) -> ElementTree.Element:
     if "<!DOCTYPE" in urdf_text or "<!ENTITY" in urdf_text:
-        raise _refused("a URDF has no document type")  # entities are how XML blows up
+        raise _refused("it has a document type, which a URDF does not need")  # entity expansion can exhaust memory
     try:
         return ElementTree.fromstring(urdf_text)  # noqa: S314 - no entities can be declared, see above
     except ElementTree.ParseError as error:
@@ -213,7 +212,7 @@ def _joint(element: ElementTree.Element) -> Joint:
         try:
             lower, upper = float(bounds.get("lower", 0.0)), float(bounds.get("upper", 0.0))
         except ValueError as error:
-            raise _refused(f"the limits of joint {name} are no numbers") from error
+            raise _refused(f"the limits of joint {name} are not numbers") from error
     xyz, rpy = _three(origin, "xyz", "0 0 0"), _three(origin, "rpy", "0 0 0")
     return Joint(name, parent, child, xyz, rpy, direction, lower, upper)
 
@@ -243,16 +242,18 @@ def _checked(positions: Mapping[str, float], names: Sequence[str]) -> None:
     missing = [name for name in names if name not in positions]
     if missing:
         raise SaccadeError(ErrorCode.JOINTS_INVALID, f"Positions of these joints are missing: {', '.join(missing)}.")
-    strange = [name for name in names if not np.isfinite(positions[name])]
-    if strange:
-        raise SaccadeError(ErrorCode.JOINTS_INVALID, f"Positions of these joints are no numbers: {', '.join(strange)}.")
+    not_finite = [name for name in names if not np.isfinite(positions[name])]
+    if not_finite:
+        raise SaccadeError(
+            ErrorCode.JOINTS_INVALID, f"Positions of these joints are not finite numbers: {', '.join(not_finite)}."
+        )
 
 
 def _refused(why: str) -> SaccadeError:
     return SaccadeError(ErrorCode.INVALID_PARAMETER, f"The robot's description (URDF) cannot be used: {why}.")
 
 
-#: The SO-101 follower arm; its joints have the names LeRobot gives its motors.
+#: The SO-101 follower arm; its joints are named as LeRobot names its motors.
 SO101: Final = KinematicChain.load(
     resources.files(__package__).joinpath("so101/so101_new_calib.urdf").read_text("utf-8")
 )

@@ -1,4 +1,4 @@
-"""Rigid motions as 4x4 matrices: their inverses, their logarithms and how widely they turn."""
+"""Rigid transforms as 4x4 matrices: inverses, logarithms, spread of rotations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Floats = NDArray[np.float64]
 
 
 def inverse_poses(poses: Floats) -> Floats:
-    """Turn rigid motions [..., 4, 4] round."""
+    """Invert rigid transforms [..., 4, 4]."""
     turned = np.swapaxes(poses[..., :3, :3], -1, -2)
     result = np.zeros_like(poses)
     result[..., :3, :3] = turned
@@ -18,33 +18,33 @@ def inverse_poses(poses: Floats) -> Floats:
     return result
 
 
-def cross(one: Floats, other: Floats) -> Floats:
-    """Give the cross products of vectors [..., 3]; for few of them numpy's own spends its time on axes."""
-    ax, ay, az = one[..., 0], one[..., 1], one[..., 2]
-    bx, by, bz = other[..., 0], other[..., 1], other[..., 2]
+def cross(first: Floats, second: Floats) -> Floats:
+    """Return the cross products of vectors [..., 3]; faster than numpy's for small arrays."""
+    ax, ay, az = first[..., 0], first[..., 1], first[..., 2]
+    bx, by, bz = second[..., 0], second[..., 1], second[..., 2]
     return np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], axis=-1)
 
 
 def rotation_matrix(vector_rad: Floats) -> Floats:
-    """Give the rotation [3, 3] about a vector [3] by its length (Rodrigues)."""
+    """Return the rotation [3, 3] about a vector [3] by its length in rad (Rodrigues)."""
     angle = float(np.linalg.norm(vector_rad))
     x, y, z = vector_rad
     turn = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
-    # sin(a)/a and (1 - cos a)/a^2, by functions that are exact at zero
+    # sin(a)/a and (1 - cos a)/a^2, written so that they are exact at zero
     return np.asarray(np.eye(3) + np.sinc(angle / np.pi) * turn + np.sinc(angle / (2 * np.pi)) ** 2 / 2 * turn @ turn)
 
 
 def pose_from_vector(change: Floats) -> Floats:
-    """Give the rigid motion [4, 4] of a shift (m) and a rotation vector (rad): [6]."""
+    """Return the rigid transform [4, 4] of a translation (m) and a rotation vector (rad): [6]."""
     pose = np.eye(4)
     pose[:3, :3], pose[:3, 3] = rotation_matrix(change[3:]), change[:3]
     return pose
 
 
 def rotation_vectors(rotations: Floats) -> Floats:
-    """Give axis times angle [..., 3] of rotations [..., 3, 3]; angles are from 0 to pi."""
+    """Return axis times angle [..., 3] of rotations [..., 3, 3]; angles are in 0..pi."""
     trace = np.trace(rotations, axis1=-2, axis2=-1)
-    # A unit quaternion (w, x, y, z) from its own outer product, whose largest row is far from zero at every angle.
+    # the unit quaternion (w, x, y, z) from its outer product, whose largest row is far from zero at every angle
     r = rotations
     rows = np.empty((*rotations.shape[:-2], 4, 4))
     rows[..., 0, 0] = 1 + trace
@@ -63,6 +63,6 @@ def rotation_vectors(rotations: Floats) -> Floats:
 
 
 def rotation_spread_deg(vectors_rad: Floats) -> tuple[float, float]:
-    """Give how far rotation vectors [N, 3] reach along the axis they share most, and across it: root mean squares."""
+    """Return the root mean square of rotation vectors [N, 3] along their main axis and across it."""
     values = np.linalg.svd(vectors_rad, compute_uv=False) / np.sqrt(len(vectors_rad))
     return float(np.rad2deg(values[0])), float(np.rad2deg(values[1]))

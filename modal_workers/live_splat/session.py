@@ -1,4 +1,4 @@
-"""A live splat from its first frame to the whole model: take a frame, explain it, show it, leave a chunk."""
+"""A live splat session: take a frame, train on it, publish the model, export chunks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from modal_workers.runtime.sessions.frame import SessionFrame
 from modal_workers.runtime.sessions.live_context import LiveContext
 
 _FEWEST_STEPS: Final = 2
-#: Steps between two frames; with no new frame, more of them explain little more.
+#: Limit of steps between two frames; without a new frame, more of them improve little.
 _IDLE_STEPS: Final = 400
 
 
@@ -29,7 +29,7 @@ def run(params: LiveSplatParams, context: LiveContext) -> LiveSplatResult:
     """Grow a splat until the session ends.
 
     Raises:
-        SaccadeError: STORAGE_UNAVAILABLE, BUS_UNAVAILABLE, when they stay away; a frame's errors reject the frame.
+        SaccadeError: STORAGE_UNAVAILABLE, BUS_UNAVAILABLE, if they stay unavailable; errors of a frame reject it.
     """
     cv2.setNumThreads(1)
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -38,36 +38,36 @@ def run(params: LiveSplatParams, context: LiveContext) -> LiveSplatResult:
 
 
 class LiveSplatSession:
-    """One session's work."""
+    """State of one session."""
 
     def __init__(self, params: LiveSplatParams, context: LiveContext) -> None:
-        """Go on from the newest chunk, if there is one."""
+        """Restore the newest chunk, if there is one."""
         self._params, self._context = params, context
-        self._pictures = FrameDecoder(params)
-        self._exhibit = SplatExporter(context)
+        self._decoder = FrameDecoder(params)
+        self._exporter = SplatExporter(context)
         self._model: LiveModel | None = None
         self._restored = context.saved_state()
         self._idle_steps = self._since_chunk = 0
 
     def run(self) -> LiveSplatResult:
-        """Take frames until the end; between two of them there is time to train on those that were before."""
+        """Process frames until the session ends; train on earlier frames in between."""
         context = self._context
         while not context.ending:
             if context.take_reset():
-                self._begin_anew()
+                self._reset()
             frame = context.next_frame(0.0 if self._may_idle() else 0.05)
             if frame is not None:
-                self._take(frame)
+                self._process(frame)
             elif self._may_idle():
                 self._step()
                 self._idle_steps += 1
             if self._model is not None:
-                self._exhibit.show(self._model, frame)
+                self._exporter.update(self._model, frame)
         return self._finish()
 
-    def _take(self, frame: SessionFrame) -> None:
+    def _process(self, frame: SessionFrame) -> None:
         try:
-            picture = self._pictures.read(frame.image)
+            image = self._decoder.decode(frame.image)
             joints = self._context.joints_at(frame)
             if joints is None:
                 raise SaccadeError(ErrorCode.JOINTS_MISSING)
@@ -76,62 +76,64 @@ class LiveSplatSession:
             self._context.reject(frame, error.code)
             return
         idle_steps, recorded = self._idle_steps, frame.recorded_ack
-        if recorded is not None:  # what was done before it is done again, no more and no less
+        if recorded is not None:  # a replay repeats exactly the recorded steps
             idle_steps = recorded.idle_steps or 0
             for _ in range(idle_steps - self._idle_steps):
                 self._step()
         self._idle_steps = 0
-        steps = self._explain(picture, positions, None if recorded is None else recorded.steps or 0)
-        self._exhibit.note(joints_gap_ms=round(1e3 * joints.gap_s, 2))
+        steps = self._train_on(image, positions, None if recorded is None else recorded.steps or 0)
+        self._exporter.add_figures(joints_gap_ms=round(1e3 * joints.gap_s, 2))
         self._context.accept(frame, joints=joints, idle_steps=idle_steps, steps=steps)
         self._since_chunk += 1
         if self._since_chunk >= self._params.chunk_frames:
             self._since_chunk = 0
-            self._exhibit.export(self._ready())
+            self._exporter.export_chunk(self._ensure_model())
 
-    def _explain(self, picture: FrameImage, positions: NDArray[np.float64], wanted: int | None) -> int:
-        """Add a frame and train for as long as its budget lasts, or as many steps as were done before."""
+    def _train_on(self, image: FrameImage, positions: NDArray[np.float64], recorded_steps: int | None) -> int:
+        """Add a frame and train until its time budget is used, or for a recorded number of steps."""
         steps, end_s = 0, time.monotonic() + self._params.frame_budget_s
-        self._ready().add(picture, positions)
-        while steps < wanted if wanted is not None else steps < _FEWEST_STEPS or time.monotonic() < end_s:
+        self._ensure_model().add(image, positions)
+        while (
+            steps < recorded_steps if recorded_steps is not None else steps < _FEWEST_STEPS or time.monotonic() < end_s
+        ):
             self._step()
             steps += 1
         return steps
 
     def _step(self) -> None:
         began_s = time.monotonic()
-        self._ready().train()
-        self._exhibit.stepped(time.monotonic() - began_s)
+        self._ensure_model().train()
+        self._exporter.record_step(time.monotonic() - began_s)
 
     def _may_idle(self) -> bool:
         if self._model is None or not len(self._model.splats) or self._context.replaying:
             return False
         return self._idle_steps < _IDLE_STEPS
 
-    def _ready(self) -> LiveModel:
-        """Give the model; made with the first picture, for only then the camera is known."""
+    def _ensure_model(self) -> LiveModel:
+        """Return the model; create it with the first frame, which determines the camera."""
         if self._model is None:
-            self._model = LiveModel(self._params, *self._pictures.cameras, self._pictures.matrix())
+            self._model = LiveModel(self._params, *self._decoder.cameras, self._decoder.matrix())
             if self._restored is not None and self._restored.stat().st_size:
                 self._model.restore(self._restored)
         return self._model
 
-    def _begin_anew(self) -> None:
+    def _reset(self) -> None:
         self._model, self._restored = None, None
-        self._pictures, self._idle_steps, self._since_chunk = FrameDecoder(self._params), 0, 0
-        self._context.save_after_reset(self._exhibit.begin_anew())
+        self._decoder, self._idle_steps, self._since_chunk = FrameDecoder(self._params), 0, 0
+        self._context.save_after_reset(self._exporter.reset())
 
     def _finish(self) -> LiveSplatResult:
-        """Leave the last chunk and the whole model."""
+        """Export the last chunk and the whole model."""
         context, model = self._context, self._model
         if model is not None and context.replaying:
             for _ in range(context.recorded_idle_steps or 0):
                 self._step()
                 self._idle_steps += 1
         if model is not None:
-            self._exhibit.finish(model, chunk=bool(self._since_chunk or not context.chunks))
+            self._exporter.finish(model, chunk=bool(self._since_chunk or not context.chunks))
         context.finish(self._idle_steps)
-        return self._result(model, self._exhibit.figures(model))
+        return self._result(model, self._exporter.figures(model))
 
     def _result(self, model: LiveModel | None, figures: dict[str, Any]) -> LiveSplatResult:
         offsets = np.zeros(len(SO101.joint_names)) if model is None else model.poses.offsets_rad

@@ -1,4 +1,4 @@
-"""What a live splat session takes, gives and needs. Standard library, pydantic and contracts only."""
+"""Declaration of the live splat session: parameters, result and compute."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contracts.limits import CHUNK_FRAMES, SESSION_LENGTH_S
 from contracts.session import SessionResult
 from contracts.workload import Backend, Compute, Params, Stage, Workload
 
-#: Of the SO-101's description, radians; a test holds them against it.
+#: Limits from the description of the SO-101; a test compares them.
 JOINT_LIMITS_RAD: Final[dict[str, tuple[float, float]]] = {
     "shoulder_pan": (-1.91986, 1.91986),
     "shoulder_lift": (-1.74533, 1.74533),
@@ -30,21 +30,21 @@ _WRIST: Final = (
 
 
 def _rigid(pose: tuple[float, ...]) -> tuple[float, ...]:
-    """Refuse what is no rigid motion: people paste matrices in the wrong order."""
+    """Raise if a matrix is not a rigid transform: people paste matrices in the wrong order."""
     rows = [pose[4 * row : 4 * row + 3] for row in range(3)]
     for first in range(3):
         for second in range(first, 3):
             product = sum(a * b for a, b in zip(rows[first], rows[second], strict=True))
             if not abs(product - (first == second)) < 1e-3:
                 raise ValueError(
-                    "the upper left 3 x 3 is no rotation: its rows must have length 1 and be at right angles"
+                    "the upper left 3 x 3 is not a rotation: its rows must have length 1 and be orthogonal"
                 )
     x, y, z = rows
     cross = (x[1] * y[2] - x[2] * y[1], x[2] * y[0] - x[0] * y[2], x[0] * y[1] - x[1] * y[0])
     if sum(a * b for a, b in zip(cross, z, strict=True)) < 0:
         raise ValueError("the upper left 3 x 3 is a reflection")
     if pose[12:] != (0.0, 0.0, 0.0, 1.0):
-        raise ValueError("the last row must be 0 0 0 1: give the 16 numbers row by row, metres")
+        raise ValueError("the last row must be 0 0 0 1: give the 16 numbers row by row, in metres")
     return pose
 
 
@@ -56,14 +56,14 @@ Pose = Annotated[
 
 
 def _terms(distortion: tuple[float, ...]) -> tuple[float, ...]:
-    """Refuse what OpenCV would refuse with each frame."""
+    """Raise for distortions that OpenCV would reject with every frame."""
     if len(distortion) not in (0, 4, 5, 8):
-        raise ValueError("give k1 k2 p1 p2, with k3 or with k3 k4 k5 k6 after them, or none; what is not known is 0")
+        raise ValueError("give 0, 4 (k1 k2 p1 p2), 5 (and k3) or 8 values (and k4 k5 k6); set unknown ones to 0")
     return distortion
 
 
 class Intrinsics(Params):
-    """The camera's pinhole in pixels of its frames; the centre of the first pixel is at (0.5, 0.5)."""
+    """The camera's pinhole model in pixels of its frames; the centre of the first pixel is at (0.5, 0.5)."""
 
     width_px: int = Field(ge=32, le=4096)
     height_px: int = Field(ge=32, le=4096)
@@ -77,7 +77,7 @@ class Intrinsics(Params):
 
 
 class Robot(Params):
-    """What the robot's client knows of it; kept with the session, and not used for anything by itself."""
+    """Information of the robot client about its robot; stored with the session, not used in the computation."""
 
     id: str = Field(default="", max_length=200)
     type: str = Field(default="", max_length=200)
@@ -89,8 +89,10 @@ class Robot(Params):
 class LiveSplatParams(Params):
     """Parameters of a live splat."""
 
-    robot: Robot | None = Field(default=None, description="Name, calibration and units of the robot, for the record.")
-    kinematics: Literal["so101"] = Field(default="so101", description="The arm whose joint angles come.")
+    robot: Robot | None = Field(
+        default=None, description="Name, calibration and units of the robot, stored with the session."
+    )
+    kinematics: Literal["so101"] = Field(default="so101", description="The arm that sends joint angles.")
     gripper_from_camera: Pose = Field(
         default=_WRIST, description="Where the camera is on the gripper (hand-eye): 4 x 4, row by row, metres."
     )
@@ -98,27 +100,29 @@ class LiveSplatParams(Params):
         default=None, description="The camera; without it a pinhole of field_of_view_deg across the picture."
     )
     field_of_view_deg: float = Field(default=70.0, gt=10, lt=150, description="Across the picture.")
-    training_width_px: int = Field(default=160, ge=64, le=1280, description="Pictures are trained on at this width.")
+    training_width_px: int = Field(
+        default=160, ge=64, le=1280, description="Width at which frames are used for training."
+    )
     max_splats: int = Field(default=8000, ge=500, le=2_000_000, description="Hard cap on Gaussians.")
     chunk_frames: int = Field(default=CHUNK_FRAMES, ge=5, le=10_000, description="Accepted frames between two chunks.")
     held_out_every: int = Field(
-        default=8, ge=2, le=1000, description="Every so many frames one is only looked at: its PSNR is the score."
+        default=8, ge=2, le=1000, description="Every n-th frame is held out: its PSNR is the score."
     )
-    frame_budget_s: float = Field(default=0.5, gt=0, le=30, description="Time to work on each frame.")
+    frame_budget_s: float = Field(default=0.5, gt=0, le=30, description="Training time for each frame.")
     refine: bool = Field(
-        default=True, description="Correct joint offsets and camera poses from the pictures; the joints are a prior."
+        default=True, description="Correct joint offsets and camera poses from the frames; the joints are a prior."
     )
     ground_z_m: float = Field(default=0.0, ge=-2, le=2, description="Height of the table, where depth is unknown.")
-    seed: int = Field(default=0, ge=0, lt=1 << 31, description="Of all that is drawn by lot.")
+    seed: int = Field(default=0, ge=0, lt=1 << 31, description="Seed of all random choices.")
 
 
 class LiveSplatResult(SessionResult):
     """Headline figures; the model is ``model.ply``, its growth the chunks."""
 
     splats: int
-    psnr_db: float | None = Field(description="Mean over held-out frames; none when there were none.")
+    psnr_db: float | None = Field(description="Mean over held-out frames; null without any.")
     steps: int
-    joint_offsets_rad: dict[str, float] = Field(description="What the pictures say the joints' zeros are off by.")
+    joint_offsets_rad: dict[str, float] = Field(description="Estimated offsets of the joints' zeros.")
 
 
 WORKLOAD: Final = Workload(
@@ -142,7 +146,7 @@ WORKLOAD: Final = Workload(
     max_attempts=10,
     deadline_s=2 * SESSION_LENGTH_S,
     joint_limits_rad=JOINT_LIMITS_RAD,
-    # The only arm there is: where PyTorch is missing, every session of this kind is refused before it costs anything.
+    # The only kinematics: where PyTorch is missing, every session is refused before it costs anything.
     backends=(
         Backend("kinematics", "so101", "torch", 'Install PyTorch where workers run: pip install "saccade[splat]".'),
     ),

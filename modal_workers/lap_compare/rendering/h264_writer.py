@@ -42,7 +42,7 @@ class H264Writer:
         stream.pix_fmt = "yuv420p"
         # One keyframe per second, so that seeking from the delta curve is immediate. Measured on an overlay of two
         # 540 px panels: this preset without B frames takes 9.7 ms of CPU per frame; veryfast at quality 25 takes
-        # 26.8 ms for the same PSNR and four fifths of the bytes, and rendering a long lap must not take longer than the lap.
+        # 26.8 ms for the same PSNR and 80 % of the bytes, and rendering a lap must not take longer than the lap.
         options = {"preset": "superfast", "bf": "0", "g": str(max(1, round(rate_hz)))}
         if bit_rate:
             stream.bit_rate = bit_rate

@@ -1,8 +1,8 @@
-"""Where the camera sits on the gripper, from poses of the arm and what the camera saw at them.
+"""Hand-eye calibration: the pose of the camera on the gripper, from poses of the arm and views of the camera.
 
-Two ways: pictures of a known target (`calibrate_with_pictures`), or poses of a structure from motion, whose scale
-and frame are unknown (`calibrate_with_poses`). Both begin with a closed form of AX = XB (Park and Martin, "Robot sensor
-calibration: solving AX = XB on the Euclidean group", 1994) and end with non-linear least squares.
+Two ways: frames with a known target (`calibrate_with_pictures`), or camera poses from structure from motion, of
+unknown scale and frame (`calibrate_with_poses`). Both start with a closed form of AX = XB (Park and Martin, "Robot
+sensor calibration: solving AX = XB on the Euclidean group", 1994) and end with non-linear least squares.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from modal_workers.live_splat.rigid_transform import (
 
 Floats = NDArray[np.float64]
 
-#: A pose of the arm more costs little, and each tells of the noise in the others.
+#: Fewer views do not average the noise.
 MIN_VIEWS: Final = 5
 _SPREAD_REFUSED_DEG: Final = 3.0
 _SPREAD_WARNED_DEG: Final = 6.0
-_CORNER_PX: Final = 0.3  # how well a corner is found, one standard deviation
-_OFFSET_RAD: Final = float(np.deg2rad(3.0))  # how far a joint's zero is off, one standard deviation
-_LEVER_M: Final = 0.25  # a radian weighs as much as this: about the camera's distance from what it sees
+_CORNER_PX: Final = 0.3  # accuracy of a corner, one standard deviation
+_OFFSET_RAD: Final = float(np.deg2rad(3.0))  # prior of a joint's offset, one standard deviation
+_LEVER_M: Final = 0.25  # weight of a radian: about the camera's distance from the scene
 _SCALE_CONDITION: Final = 1e3
 
 
 @dataclass(frozen=True)
 class HandEye:
-    """A camera's place on the gripper and how well it explains what was seen.
+    """The camera's pose on the gripper, and its residuals.
 
-    ``world_from_target`` [4, 4] is the target's pose, or the similarity (with scale) from the model's frame.
-    Residuals are root mean squares: ``residual_px`` of the corners (None without pictures), ``residual_mm`` and
-    ``residual_deg`` between the camera's pose as seen and as the arm says, ``view_residual_mm`` of each view.
+    ``world_from_target`` [4, 4] is the target's pose, or the similarity (with scale) from the model's frame. Residuals
+    are root mean squares: ``residual_px`` of the corners (None without images), ``residual_mm`` and ``residual_deg``
+    between the camera's pose from the images and from the arm, ``view_residual_mm`` of each view.
     """
 
     gripper_from_camera: Floats
@@ -70,12 +70,12 @@ def calibrate_with_pictures(
     chain: KinematicChain = SO101,
     refine_joints: bool = True,
 ) -> HandEye:
-    """Find ``gripper_from_camera`` from pictures (RGB) of a target; those that do not show it are passed over.
+    """Return the calibration from images (RGB) of a target; images without the target are skipped.
 
-    Everything else as in ``calibrate_with_target``.
+    All else as in ``calibrate_with_target``.
 
     Raises:
-        SaccadeError: INVALID_PARAMETER, too few pictures show the target, or what ``calibrate_with_target`` raises.
+        SaccadeError: INVALID_PARAMETER, too few images show the target, or as ``calibrate_with_target``.
     """
     positions = np.asarray(positions_rad, np.float64)
     if len(positions) != len(pictures):
@@ -103,21 +103,22 @@ def calibrate_with_target(
     chain: KinematicChain = SO101,
     refine_joints: bool = True,
 ) -> HandEye:
-    """Find ``gripper_from_camera`` from views of one target that stays where it is.
+    """Return the calibration from views of one target that does not move.
 
-    ``positions_rad`` [V, J] are the joints at each view, columns as in ``chain.joint_names``; ``camera_matrix`` and
-    ``distortion`` as OpenCV has them. ``refine_joints`` also finds how far the zeros of the joints are off that can be
-    told from the camera's place: not of the first joint (it turns world and target together), nor of the last before
-    the gripper (it turns gripper and camera together).
+    ``positions_rad`` [V, J] are the joints at each view, columns as in ``chain.joint_names``; ``camera_matrix`` [3, 3]
+    and ``distortion`` as in OpenCV. ``refine_joints`` also estimates the offsets of the joints' zeros, except of the
+    first joint (it rotates world and target together) and of the last one (it rotates gripper and camera together):
+    these cannot be observed.
 
     Raises:
-        SaccadeError: INVALID_PARAMETER, the views are too few, do not see the target, or the arm turned about one axis.
+        SaccadeError: INVALID_PARAMETER, the views are too few or do not see the target, or the arm rotated about one
+            axis only.
     """
     positions = _positions(positions_rad, len(views), chain)
     lens = np.asarray(distortion, np.float64)
     camera_from_target = np.stack([view.camera_from_target(camera_matrix, lens) for view in views])
     grippers = chain.tips(positions)
-    spread = _refuse_one_axis(grippers)
+    spread = _require_two_axes(grippers)
     camera, _ = _closed_form(grippers, camera_from_target, scale_known=True)
     target = _mean_pose(grippers @ camera @ camera_from_target)
     columns = [chain.joint_names.index(name) for name in chain.tip_joint_names[1:-1]] if refine_joints else []
@@ -137,14 +138,14 @@ def calibrate_with_target(
 
     change = least_squares(residuals, np.zeros(12 + len(columns)))
     to_camera, to_target, to_gripper = split(change)
-    off = residuals(change)[: corners.size].reshape(-1, 2) * _CORNER_PX
-    pose = _apart(to_gripper @ to_camera, to_target @ inverse_poses(camera_from_target))
-    return _judged(
+    error_px = residuals(change)[: corners.size].reshape(-1, 2) * _CORNER_PX
+    pose = _pose_difference(to_gripper @ to_camera, to_target @ inverse_poses(camera_from_target))
+    return _with_warnings(
         HandEye(
             gripper_from_camera=to_camera,
             world_from_target=to_target,
             joint_offsets_rad={chain.joint_names[c]: float(v) for c, v in zip(columns, change[12:], strict=True)},
-            residual_px=float(np.sqrt((off**2).sum(1).mean())),
+            residual_px=float(np.sqrt((error_px**2).sum(1).mean())),
             rotation_spread_deg=spread,
             residual_mm=pose.mm,
             residual_deg=pose.deg,
@@ -157,20 +158,20 @@ def calibrate_with_target(
 def calibrate_with_poses(
     positions_rad: ArrayLike, camera_from_model: ArrayLike, *, chain: KinematicChain = SO101
 ) -> HandEye:
-    """Find ``gripper_from_camera`` from the poses [V, 4, 4] that a structure from motion gave the camera.
+    """Return the calibration from camera poses [V, 4, 4] of structure from motion.
 
-    The model may have any frame and any scale: the similarity ``world_from_target`` from it to the robot's base, and
-    its ``scale`` in metres a unit, are found too. ``positions_rad`` [V, J] as in ``calibrate_with_target``.
+    The model may have any frame and scale: the similarity ``world_from_target`` from it to the robot's base, and its
+    ``scale`` in metres per unit, are estimated too. ``positions_rad`` [V, J] as in ``calibrate_with_target``.
 
     Raises:
-        SaccadeError: INVALID_PARAMETER, the poses are too few or no poses, the arm turned about one axis, or the motion
-            does not tell the scale.
+        SaccadeError: INVALID_PARAMETER, the poses are too few or not rigid, the arm rotated about one axis only, or the
+            motion does not determine the scale.
     """
     model = np.asarray(camera_from_model, np.float64)
     if model.ndim != 3 or model.shape[1:] != (4, 4) or not _rigid(model):
         raise _refused("Each camera pose must be a rigid 4x4 matrix.", "Give camera_from_model as rotation and shift.")
     grippers = chain.tips(_positions(positions_rad, len(model), chain))
-    spread = _refuse_one_axis(grippers)
+    spread = _require_two_axes(grippers)
     camera, scale = _closed_form(grippers, model, scale_known=False)
     model_from_camera = inverse_poses(model)
     in_metres = model_from_camera.copy()
@@ -191,9 +192,9 @@ def calibrate_with_poses(
     change = least_squares(residuals, np.zeros(13))
     to_camera, to_world, seen = split(change)
     metres = scale * float(np.exp(change[12]))
-    pose = _apart(grippers @ to_camera, seen)
+    pose = _pose_difference(grippers @ to_camera, seen)
     similarity = to_world @ np.diag([metres, metres, metres, 1.0])
-    return _judged(
+    return _with_warnings(
         HandEye(
             gripper_from_camera=to_camera,
             world_from_target=similarity,
@@ -210,7 +211,7 @@ def calibrate_with_poses(
 
 
 def _closed_form(grippers: Floats, camera_from_model: Floats, *, scale_known: bool) -> tuple[Floats, float]:
-    """Solve AX = XB over all pairs of views: the rotation first, then the shift and the scale together."""
+    """Solve AX = XB over all pairs of views: the rotation first, then translation and scale together."""
     first, second = np.triu_indices(len(grippers), 1)
     a = inverse_poses(grippers[first]) @ grippers[second]
     b = camera_from_model[first] @ inverse_poses(camera_from_model[second])
@@ -256,12 +257,12 @@ def _positions(positions_rad: ArrayLike, count: int, chain: KinematicChain) -> F
     if not np.isfinite(positions).all():
         raise _refused("A joint position is not a finite number.", "Leave out the views without joint positions.")
     if count < MIN_VIEWS:
-        raise _refused(f"{count} views are too few; {MIN_VIEWS} are needed.", "15 to 30 from all sides are good.")
+        raise _refused(f"{count} views are too few; {MIN_VIEWS} are needed.", "15 to 30 from all sides work well.")
     return positions
 
 
-def _refuse_one_axis(grippers: Floats) -> float:
-    """Give how far the gripper turned off its main axis of turning; refuse what leaves the camera's place open."""
+def _require_two_axes(grippers: Floats) -> float:
+    """Return the rotation spread across the main axis; raise if the pose of the camera is not determined."""
     first, second = np.triu_indices(len(grippers), 1)
     relative = inverse_poses(grippers[first])[:, :3, :3] @ grippers[second, :3, :3]
     main, other = rotation_spread_deg(rotation_vectors(relative))
@@ -273,47 +274,49 @@ def _refuse_one_axis(grippers: Floats) -> float:
     if other < _SPREAD_REFUSED_DEG:
         raise _refused(
             f"The gripper turned about one axis only ({main:.1f} degrees about it, {other:.1f} about any other), which "
-            "leaves open where along that axis the camera is.",
+            "does not determine the position of the camera along that axis.",
             "Take views with the wrist rolled as well as bent.",
         )
     return other
 
 
-class _Apart(NamedTuple):
+class _PoseDifference(NamedTuple):
     mm: float
     deg: float
     view_mm: tuple[float, ...]
 
 
-def _apart(as_said: Floats, as_seen: Floats) -> _Apart:
-    """Compare the camera's poses as the arm says and as they were seen: root mean squares."""
-    apart = inverse_poses(as_seen) @ as_said
+def _pose_difference(from_arm: Floats, from_images: Floats) -> _PoseDifference:
+    """Compare the camera's poses from the arm with those from the images: root mean squares."""
+    apart = inverse_poses(from_images) @ from_arm
     far_mm = 1e3 * np.linalg.norm(apart[:, :3, 3], axis=1)
     turned_deg = np.rad2deg(np.linalg.norm(rotation_vectors(apart[:, :3, :3]), axis=1))
-    return _Apart(float(np.sqrt((far_mm**2).mean())), float(np.sqrt((turned_deg**2).mean())), tuple(far_mm.tolist()))
+    return _PoseDifference(
+        float(np.sqrt((far_mm**2).mean())), float(np.sqrt((turned_deg**2).mean())), tuple(far_mm.tolist())
+    )
 
 
-def _judged(found: HandEye) -> HandEye:
-    """Add what the user should know before trusting it."""
+def _with_warnings(found: HandEye) -> HandEye:
+    """Add warnings about an unreliable result."""
     warnings = []
     if found.rotation_spread_deg < _SPREAD_WARNED_DEG:
         warnings.append(
             f"The gripper turned mostly about one axis ({found.rotation_spread_deg:.1f} degrees about others): "
-            "the camera's place along it is uncertain. Take views with the wrist rolled as well as bent."
+            "the position of the camera along it is uncertain. Take views with the wrist rolled as well as bent."
         )
     if found.residual_px is not None and found.residual_px > 2.0:
         warnings.append(
-            f"The target's corners are {found.residual_px:.1f} px off: check the lens and the target's size."
+            f"The target's corners are {found.residual_px:.1f} px off: check the lens and the size of the target."
         )
     if found.residual_mm > 10.0 or found.residual_deg > 2.5:
         warnings.append(
             f"Arm and camera disagree by {found.residual_mm:.1f} mm and {found.residual_deg:.1f} degrees: check the "
-            "arm's calibration, and that each picture has the joints of its own moment."
+            "calibration of the arm, and that each picture has the joints of the same moment."
         )
     worst, middle = max(found.view_residual_mm), float(np.median(found.view_residual_mm))
     if worst > 5.0 and worst > 5.0 * middle:
         which = found.view_residual_mm.index(worst)
-        warnings.append(f"View {which} is {worst:.0f} mm off where the others are {middle:.1f}: leave it out.")
+        warnings.append(f"View {which} is {worst:.0f} mm off, the others {middle:.1f} mm: leave it out.")
     return replace(found, warnings=tuple(warnings))
 
 
@@ -326,7 +329,9 @@ def _rigid(poses: Floats) -> bool:
 
 
 def _no_scale() -> SaccadeError:
-    return _refused("The motion does not tell the model's scale.", "Move the gripper by 10 cm or more between views.")
+    return _refused(
+        "The motion does not determine the scale of the model.", "Move the gripper by 10 cm or more between views."
+    )
 
 
 def _refused(message: str, hint: str) -> SaccadeError:

@@ -1,4 +1,4 @@
-"""Non-linear least squares for a few unknowns: Levenberg and Marquardt's, with differences for derivatives."""
+"""Non-linear least squares for a few unknowns: Levenberg-Marquardt with numerical derivatives."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 _STEP: Final = 1e-6
-_ENOUGH: Final = 1e-10  # relative gain at which it has settled
+_CONVERGED: Final = 1e-10  # relative gain at convergence
 
 
 def least_squares(residuals: Callable[[Floats], Floats], start: Floats, iterations: int = 60) -> Floats:
-    """Give the unknowns [P], of about unit scale, at which the sum of squares of ``residuals`` is smallest near by.
+    """Return the unknowns [P], of about unit scale, at a local minimum of the sum of squares of ``residuals``.
 
     Source: Marquardt, "An algorithm for least-squares estimation of nonlinear parameters", 1963.
     """
@@ -37,7 +37,7 @@ def least_squares(residuals: Callable[[Floats], Floats], start: Floats, iteratio
                 damping = max(damping / 10, 1e-12)
                 break
             damping *= 10
-        if gained < _ENOUGH:
+        if gained < _CONVERGED:
             break
     return unknowns
 
@@ -45,7 +45,7 @@ def least_squares(residuals: Callable[[Floats], Floats], start: Floats, iteratio
 def _differences(residuals: Callable[[Floats], Floats], unknowns: Floats) -> Floats:
     columns = []
     for index in range(len(unknowns)):
-        aside = np.zeros(len(unknowns))
-        aside[index] = _STEP
-        columns.append((residuals(unknowns + aside) - residuals(unknowns - aside)) / (2 * _STEP))
+        offset = np.zeros(len(unknowns))
+        offset[index] = _STEP
+        columns.append((residuals(unknowns + offset) - residuals(unknowns - offset)) / (2 * _STEP))
     return np.column_stack(columns)

@@ -1,4 +1,4 @@
-"""What a camera's lens does, from views of a flat target: focal length, centre and distortion."""
+"""Lens calibration from views of a flat target: focal length, principal point and distortion."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from modal_workers.live_splat.calibration.target import TargetView
 
 Floats = NDArray[np.float64]
 
-#: Fewer views tell the focal length from the distance badly.
+#: Fewer views do not separate the focal length from the distance.
 MIN_LENS_VIEWS: Final = 5
 _FOCAL_WARNED: Final = 0.01
 _FOCAL_REFUSED: Final = 0.2
 _RESIDUAL_WARNED_PX: Final = 1.0
-#: Unknowns, distortion terms and what is not free: square pixels without distortion, with two radial terms, and all.
+#: Free unknowns, distortion terms and flags: square pixels without distortion, with two radial terms, all.
 _SQUARE: Final = cv2.CALIB_FIX_ASPECT_RATIO | cv2.CALIB_USE_INTRINSIC_GUESS
 _NO_TANGENT: Final = cv2.CALIB_ZERO_TANGENT_DIST | cv2.CALIB_FIX_K3
 _MODELS: Final = (
     (3, 0, _SQUARE | _NO_TANGENT | cv2.CALIB_FIX_K1 | cv2.CALIB_FIX_K2),
-    (5, 4, _SQUARE | _NO_TANGENT),  # k1 k2 0 0: OpenCV takes no two terms alone
+    (5, 4, _SQUARE | _NO_TANGENT),  # k1 k2 0 0: OpenCV does not accept two terms
     (8, 4, cv2.CALIB_USE_INTRINSIC_GUESS | cv2.CALIB_FIX_K3),
 )
 
 
 @dataclass(frozen=True)
 class LensCalibration:
-    """A pinhole with distortion, as OpenCV has them: the centre of the first pixel is at (0, 0).
+    """A pinhole camera with distortion, as in OpenCV: the centre of the first pixel is at (0, 0).
 
     ``residual_px`` is the root mean square of the corners; ``focal_error_px`` one standard deviation.
     """
@@ -48,7 +48,7 @@ class LensCalibration:
 
 
 def calibrate_lens(views: Sequence[TargetView], width_px: int, height_px: int) -> LensCalibration:
-    """Find the lens with as many terms as the views can tell of (Bayes' information criterion), no more.
+    """Estimate the lens with as many terms as the views support (Bayesian information criterion).
 
     Source: Zhang, "A flexible new technique for camera calibration", 2000.
 
@@ -60,7 +60,7 @@ def calibrate_lens(views: Sequence[TargetView], width_px: int, height_px: int) -
     points = [view.points_m.astype(np.float32) for view in views]
     corners = [view.corners_px.astype(np.float32) for view in views]
     start = _start(views, width_px, height_px)
-    count = 2 * sum(len(one) for one in corners)
+    count = 2 * sum(len(view_corners) for view_corners in corners)
     best: tuple[float, LensCalibration] | None = None
     for free, terms, flags in _MODELS:
         try:
@@ -68,7 +68,7 @@ def calibrate_lens(views: Sequence[TargetView], width_px: int, height_px: int) -
                 points, corners, (width_px, height_px), start.copy(), np.zeros(5), flags=flags
             )
         except cv2.error as error:
-            raise _refused("No lens explains the views of the target.") from error
+            raise _refused("No lens model fits the views of the target.") from error
         matrix = np.asarray(raw, np.float64)
         score = count * float(np.log(residual_px**2 / 2 + 1e-12)) + free * float(np.log(count))
         lens = LensCalibration(
@@ -83,12 +83,12 @@ def calibrate_lens(views: Sequence[TargetView], width_px: int, height_px: int) -
         if np.isfinite(matrix).all() and (best is None or score < best[0]):
             best = score, lens
     if best is None or _uncertainty(best[1]) > _FOCAL_REFUSED:
-        raise _refused("The views do not tell the focal length.")
-    return _judged(best[1])
+        raise _refused("The views do not determine the focal length.")
+    return _with_warnings(best[1])
 
 
 def _start(views: Sequence[TargetView], width_px: int, height_px: int) -> Floats:
-    """Guess the matrix; a closed form that fails (all views from straight above) leaves 70 degrees across."""
+    """Return an initial matrix; if the closed form fails (all views from straight above), 70 degrees across."""
     points = [view.points_m.astype(np.float32) for view in views]
     corners = [view.corners_px.astype(np.float32) for view in views]
     guess = np.asarray(cv2.initCameraMatrix2D(points, corners, (width_px, height_px), 1.0), np.float64)
@@ -102,14 +102,14 @@ def _uncertainty(lens: LensCalibration) -> float:
     return (lens.focal_error_px or 0.0) / float(lens.camera_matrix[0, 0])
 
 
-def _judged(lens: LensCalibration) -> LensCalibration:
+def _with_warnings(lens: LensCalibration) -> LensCalibration:
     warnings = []
     if _uncertainty(lens) > _FOCAL_WARNED:
         warnings.append(
             f"The focal length is uncertain by {100 * _uncertainty(lens):.1f} %: take views that see the target tilted."
         )
     if lens.residual_px is not None and lens.residual_px > _RESIDUAL_WARNED_PX:
-        warnings.append(f"The lens leaves the target's corners {lens.residual_px:.1f} px off: is the target flat?")
+        warnings.append(f"The corners of the target are {lens.residual_px:.1f} px off: is the target flat?")
     return replace(lens, warnings=tuple(warnings))
 
 

@@ -1,4 +1,4 @@
-"""Finds the corners of a known calibration target in pictures: a chessboard, or a ChArUco board."""
+"""Detection of calibration targets in images: chessboard and ChArUco board."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from contracts.errors import ErrorCode, SaccadeError
 Floats = NDArray[np.float64]
 Picture = NDArray[np.uint8]
 
-#: Fewer corners do not tell a pose well.
+#: Fewer corners do not determine a pose well.
 MIN_CORNERS: Final = 6
 
 
 @dataclass(frozen=True)
 class TargetView:
-    """Corners of a target as one picture shows them: points_m [C, 3] on the target, corners_px [C, 2]."""
+    """Corners of a target in one image: points_m [C, 3] on the target, corners_px [C, 2]."""
 
     points_m: Floats
     corners_px: Floats
 
     def camera_from_target(self, camera_matrix: Floats, distortion: Floats) -> Floats:
-        """Give the target's pose [4, 4] in the camera.
+        """Return the target's pose [4, 4] in the camera.
 
         Raises:
             SaccadeError: INVALID_PARAMETER, no pose explains the corners.
         """
-        # A flat target seen from far has two poses that explain it nearly as well; the better one comes first.
+        # a flat target far away has two poses of nearly the same error; the better one comes first
         _, turns, shifts, _ = cv2.solvePnPGeneric(
             self.points_m, self.corners_px, camera_matrix, distortion, flags=cv2.SOLVEPNP_IPPE
         )
         if not turns:
             raise SaccadeError(
                 ErrorCode.INVALID_PARAMETER,
-                "No pose of the target explains the corners in a picture.",
+                "No pose of the target fits the corners in a picture.",
                 hint="Check the camera matrix and the target's size.",
             )
         turn, shift = cv2.solvePnPRefineLM(
@@ -52,19 +52,19 @@ class TargetView:
 
 
 class CalibrationTarget(Protocol):
-    """A flat thing whose corners are known: x to the right, y down, z into it."""
+    """A flat target whose corners are known: x to the right, y down, z into it."""
 
     def find(self, picture: Picture) -> TargetView | None:
-        """Find it in a picture [H, W] or [H, W, 3] (RGB); None if it cannot be seen."""
+        """Find it in an image [H, W] or [H, W, 3] (RGB); None if it is not visible."""
         ...
 
 
 @dataclass(frozen=True)
 class Chessboard:
-    """A chessboard with so many inner corners across and down.
+    """A chessboard, by its number of inner corners across and down.
 
     Raises:
-        SaccadeError: INVALID_PARAMETER, the board is too small or looks the same turned half round.
+        SaccadeError: INVALID_PARAMETER, the board is too small or looks the same rotated by 180 degrees.
     """
 
     columns: int
@@ -79,8 +79,8 @@ class Chessboard:
         if (self.columns + self.rows) % 2 == 0:
             raise SaccadeError(
                 ErrorCode.INVALID_PARAMETER,
-                f"A chessboard of {self.columns} x {self.rows} inner corners looks the same turned half round.",
-                hint="Take one with an even and an odd number of inner corners (9 x 6), or a ChArUco board.",
+                f"A chessboard of {self.columns} x {self.rows} inner corners looks the same rotated by 180 degrees.",
+                hint="Use one with an even and an odd number of inner corners (9 x 6), or a ChArUco board.",
             )
 
     def find(self, picture: Picture) -> TargetView | None:
@@ -93,7 +93,7 @@ class Chessboard:
             return None
         grid = np.asarray(corners, np.float64).reshape(self.rows, self.columns, 2)
         if _clockwise(grid) < 0:
-            grid = grid[:, ::-1]  # found from its back, as in a mirror: the board is seen from the front
+            grid = grid[:, ::-1]  # mirrored: the board is seen from the front
         if _brightness(grey, grid[:2, :2]) > _brightness(grey, grid[-2:, -2:]):
             grid = grid[::-1, ::-1]
         across, down = np.meshgrid(np.arange(self.columns), np.arange(self.rows))
@@ -103,7 +103,7 @@ class Chessboard:
 
 @dataclass(frozen=True)
 class CharucoBoard:
-    """A chessboard with a marker in each white square: parts of it are enough, and it is never mistaken.
+    """A chessboard with a marker in each white square: a part of it is enough, and its orientation is unique.
 
     ``columns`` and ``rows`` count squares; ``dictionary`` is OpenCV's name, such as ``DICT_4X4_50``.
     """
@@ -124,18 +124,18 @@ class CharucoBoard:
 
     @cached_property
     def board(self) -> cv2.aruco.CharucoBoard:
-        """The board as OpenCV knows it; it can also draw it."""
+        """The board as an OpenCV object, which can also draw it."""
         dictionary = cv2.aruco.getPredefinedDictionary(getattr(cv2.aruco, self.dictionary))
         return cv2.aruco.CharucoBoard((self.columns, self.rows), self.square_m, self.marker_m, dictionary)
 
     def find(self, picture: Picture) -> TargetView | None:
-        """Find the corners between the markers that can be read."""
+        """Find the corners between the markers that can be decoded."""
         corners, numbers, _, _ = cv2.aruco.CharucoDetector(self.board).detectBoard(_grey(picture))
         if numbers is None or len(numbers) < MIN_CORNERS:
             return None
         points = np.asarray(self.board.getChessboardCorners(), np.float64)[np.asarray(numbers).ravel()]
         if min(np.ptp(points[:, 0]), np.ptp(points[:, 1])) < 0.5 * self.square_m:
-            return None  # corners in one line tell no pose
+            return None  # corners on one line do not determine a pose
         return TargetView(points, np.asarray(corners, np.float64).reshape(-1, 2))
 
 
@@ -149,7 +149,7 @@ def _clockwise(grid: Floats) -> float:
 
 
 def _brightness(grey: Picture, square: Floats) -> float:
-    """Mean of the middle of a square with corners [2, 2, 2] in px."""
+    """Return the mean of the middle of a square with corners [2, 2, 2] in px."""
     middle = square.reshape(4, 2).mean(0)
     inside = middle + 0.5 * (square.reshape(4, 2) - middle)
     mask = np.zeros(grey.shape, np.uint8)

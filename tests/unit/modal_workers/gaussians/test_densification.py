@@ -118,7 +118,7 @@ def test_pruning_in_between_does_not_make_growth_think_that_gradients_are_steepe
     added = []
     for pruning in (False, True):
         density = watched(single(40, 8), rounds=4)
-        limit = float((density._gradients / density._pulls.clamp(min=1)).median())
+        limit = float((density._gradients / density._gradient_steps.clamp(min=1)).median())
         if pruning:
             density.prune(PruningLimits(min_opacity=0))
         added.append(density.grow(GrowthLimits(min_gradient=limit, split_scale_m=0.05)))

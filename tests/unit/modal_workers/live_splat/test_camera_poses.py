@@ -47,7 +47,7 @@ def test_offsets_are_found_from_the_gradients_of_many_poses() -> None:
         pose = se3_exp(tangent) @ torch.from_numpy(np.linalg.inv(poses.world_from_camera(positions)))
         ((pose - off) ** 2).sum().backward()
         assert tangent.grad is not None
-        poses.pull(poses.tangents(positions).T @ tangent.grad.numpy())
+        poses.step_offsets(poses.tangents(positions).T @ tangent.grad.numpy())
     assert np.abs(np.rad2deg(poses.offsets_rad - offsets))[1:5].max() < 0.15
 
 

@@ -85,7 +85,7 @@ def test_degrees_sent_as_radians_are_beyond_the_limits() -> None:
     ("positions", "says"),
     [
         ({"shoulder_pan": 0.0}, "shoulder_lift"),
-        (dict.fromkeys(SO101_JOINTS, float("nan")), "no numbers"),
+        (dict.fromkeys(SO101_JOINTS, float("nan")), "not finite numbers"),
     ],
 )
 def test_positions_that_say_nothing_are_refused(positions: dict[str, float], says: str) -> None:

@@ -210,7 +210,7 @@ def test_two_equal_laps(tmp_path):
     write_report(same, tmp_path / "r.html", overlay=None, clips={}, scratch=tmp_path)
     assert wording.headline(same).startswith("No measurable difference")
     assert metrics(same)["headline"]["faster"] is None
-    assert "No stretch in which time is lost" in (tmp_path / "r.html").read_text()
+    assert "No stretch in which more time is lost" in (tmp_path / "r.html").read_text()
 
 
 def test_wording():
