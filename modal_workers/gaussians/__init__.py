@@ -1,1 +1,1 @@
-"""Scenes made of Gaussian splats: their parameters, a differentiable rasteriser, training and files; knows no bus."""
+"""Gaussian splats: parameters, a differentiable rasteriser, training and files; independent of the bus."""

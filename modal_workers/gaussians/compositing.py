@@ -1,9 +1,9 @@
-"""The sum over splats at every pixel and its gradient, written by hand so that nothing large is kept between them.
+"""Alpha compositing over tiles and its hand-written gradient, which stores nothing large between the two.
 
-At pixel p, log alpha_i(p) = log o_i - (p - m_i)^T Q_i (p - m_i) / 2 is a polynomial of degree 2 in p, so one product
-of matrices, coefficients [pairs, 6] x monomials [6, 64], gives it for all splats at all pixels of their tiles, and
-the transposed product gives the gradient of the coefficients. The rest is a recursion over depth: with the light
-T_1 = 1, T_{i+1} = T_i (1 - alpha_i), the colour is sum w_i c_i with w_i = alpha_i T_i; what is seen from splat i on is
+At pixel p, log alpha_i(p) = log o_i - (p - m_i)^T Q_i (p - m_i) / 2 is a polynomial of degree 2 in p, so one matrix
+product, coefficients [pairs, 6] x monomials [6, 64], gives it for all splats at all pixels of their tiles, and the
+transposed product gives the gradient of the coefficients. The rest is a recursion over depth: with the transmittance
+T_1 = 1, T_{i+1} = T_i (1 - alpha_i), the colour is sum w_i c_i with w_i = alpha_i T_i; the colour behind splat i - 1 is
 B_i = alpha_i c_i + (1 - alpha_i) B_{i+1}, and d colour / d log alpha_i = w_i (c_i - B_{i+1}).
 """
 
@@ -20,24 +20,24 @@ from modal_workers.gaussians.projection import ALPHA_MIN, COEFFICIENTS, OPACITY_
 from modal_workers.gaussians.tiles import TILE_PX, TileGroup, Tiling
 
 PIXELS: Final = TILE_PX * TILE_PX
-#: How many values [layers x tiles x pixels] are worked on at once. Fewer fit a core's own cache better, but then the
-#: time goes into calling many short operations.
+#: Values [layers x tiles x pixels] per operation. Fewer fit a core's own cache better, but then the overhead of many
+#: short operations dominates.
 CHUNK_VALUES: Final = 256 * 1024
-#: Where no pixel of a group gets more than this of the light behind it, the rest is not looked at.
-LIGHT_MIN: Final = 1e-4
-_NOTHING: Final = -1e9
+#: If no pixel of a group has more transmittance than this, the remaining splats are skipped.
+MIN_TRANSMITTANCE: Final = 1e-4
+_TRANSPARENT: Final = -1e9
 
 
 def _monomials(like: Tensor) -> Tensor:
-    """Give 1, x, y, x^2, xy, y^2 [6, 64] of a tile's pixels relative to its centre."""
+    """Return 1, x, y, x^2, xy, y^2 [6, 64] of a tile's pixels relative to its centre."""
     side = torch.arange(TILE_PX, dtype=like.dtype, device=like.device) - (TILE_PX - 1) / 2
-    y, x = (one.reshape(-1) for one in torch.meshgrid(side, side, indexing="ij"))
+    y, x = (grid.reshape(-1) for grid in torch.meshgrid(side, side, indexing="ij"))
     return torch.stack([torch.ones_like(x), x, y, x * x, x * y, y * y])
 
 
 @dataclass(frozen=True)
 class _Lists:
-    """What a group's tiles look at, as the arithmetic wants it."""
+    """The splats of the tiles of a group, in the layout of the arithmetic."""
 
     polynomial: Tensor  # [6, K G] coefficients of log alpha
     offsets: Tensor  # [2, K G] px from each splat to the tile's centre
@@ -45,7 +45,7 @@ class _Lists:
 
     @staticmethod
     def of(coefficients: Tensor, features: Tensor, group: TileGroup) -> _Lists:
-        """Read from x, y, a, b, c, log opacity [6, M + 1] and features [M + 1, F]."""
+        """Create from x, y, a, b, c, log opacity [6, M + 1] and features [M + 1, F]."""
         flat = group.splats.reshape(-1)
         x, y, a, b, c, log_opacity = coefficients.index_select(1, flat).unbind()
         polynomial = coefficients.new_empty(6, len(flat))
@@ -75,49 +75,49 @@ class _Lists:
 
 
 class _Chunks:
-    """Cuts a group into chunks of layers that fit in the cache, and gives each chunk's alphas in one buffer."""
+    """Chunks of layers of a group that fit in the cache, and a buffer for the alphas of one chunk."""
 
     def __init__(self, group: TileGroup, like: Tensor) -> None:
         depth, self.tiles = group.splats.shape
         step = min(depth, max(1, CHUNK_VALUES // (self.tiles * PIXELS)))
         self.bounds = [(first, min(first + step, depth)) for first in range(0, depth, step)]
         self._alpha = self.buffer(like)
-        # to the base of 2, whose power is twice as fast, and where it is small many times as fast
+        # to base 2: exp2 is twice as fast as exp, and many times as fast for small results
         self._monomials = _monomials(like) * math.log2(math.e)
 
     def buffer(self, like: Tensor) -> Tensor:
-        """Give room for a chunk [L, G, 64]."""
+        """Return a buffer for a chunk [L, G, 64]."""
         first, last = self.bounds[0]
         return like.new_empty(last - first, self.tiles, PIXELS)
 
     def alphas(self, lists: _Lists, first: int, last: int) -> Tensor:
-        """Give alpha [L, G, 64] of some layers; the next call overwrites it."""
+        """Return alpha [L, G, 64] of some layers; the next call overwrites it."""
         alpha = self._alpha[: last - first]
         flat = alpha.view(-1, PIXELS)
         torch.mm(lists.polynomial[:, first * self.tiles : last * self.tiles].T, self._monomials, out=flat)
-        # the bound is for rounding only: opacities are below it
+        # clamped for rounding only: opacities are below the limit
         torch.threshold_(flat.exp2_(), ALPHA_MIN, 0.0).clamp_(max=OPACITY_MAX)
         return alpha
 
 
 class _Compositing(torch.autograd.Function):
-    """Table [6 + F, N] of coefficients and features, to the tiles' features and alpha [T, F + 1, 64]."""
+    """From the table [6 + F, N] of coefficients and features to the tiles' features and alpha [T, F + 1, 64]."""
 
     @staticmethod
     def forward(ctx: Any, table: Tensor, tiling: Tiling) -> Tensor:
-        # behind the last one stands one that is nothing
+        # one transparent splat is appended for padding
         chosen = torch.nn.functional.pad(table.index_select(1, tiling.order), (0, 1))
         coefficients, features = chosen[:COEFFICIENTS], chosen[COEFFICIENTS:].T.contiguous()
-        coefficients[5, -1] = _NOTHING
+        coefficients[5, -1] = _TRANSPARENT
         out = table.new_zeros(tiling.columns * tiling.rows, features.shape[1] + 1, PIXELS)
-        ctx.tiling, ctx.lists, ctx.lights = tiling, [], []
+        ctx.tiling, ctx.lists, ctx.transmittances = tiling, [], []
         for group in tiling.groups:
             lists = _Lists.of(coefficients, features, group)
-            picture, lights = _group_forward(lists, group)
+            picture, transmittances = _group_forward(lists, group)
             out[group.tiles] = picture
             if ctx.needs_input_grad[0]:
                 ctx.lists.append(lists)
-                ctx.lights.append(lights)
+                ctx.transmittances.append(transmittances)
         ctx.shape = table.shape
         return out
 
@@ -128,9 +128,9 @@ class _Compositing(torch.autograd.Function):
         result = gradient.new_zeros(ctx.shape)
         rows = gradient.new_zeros(sum(group.splats.numel() for group in tiling.groups), ctx.shape[0])
         offset = 0
-        for group, lists, lights in zip(tiling.groups, ctx.lists, ctx.lights, strict=True):
+        for group, lists, transmittances in zip(tiling.groups, ctx.lists, ctx.transmittances, strict=True):
             size = group.splats.numel()
-            _group_backward(lists, group, lights, gradient[group.tiles], rows[offset : offset + size])
+            _group_backward(lists, group, transmittances, gradient[group.tiles], rows[offset : offset + size])
             offset += size
         if offset:
             summed = torch.nn.functional.embedding_bag(
@@ -141,40 +141,44 @@ class _Compositing(torch.autograd.Function):
 
 
 def _group_forward(lists: _Lists, group: TileGroup) -> tuple[Tensor, list[Tensor]]:
-    """Give features and alpha [G, F + 1, 64] of the tiles and the light before each chunk that was looked at."""
+    """Return features and alpha [G, F + 1, 64] of the tiles, and the transmittance before each processed chunk."""
     chunks = _Chunks(group, lists.polynomial)
-    light = lists.polynomial.new_ones(chunks.tiles, PIXELS)
-    total = light.new_zeros(chunks.tiles, lists.features.shape[2], PIXELS)
-    lights = []
+    transmittance = lists.polynomial.new_ones(chunks.tiles, PIXELS)
+    total = transmittance.new_zeros(chunks.tiles, lists.features.shape[2], PIXELS)
+    transmittances = []
     for first, last in chunks.bounds:
-        lights.append(light.clone())
+        transmittances.append(transmittance.clone())
         weights = chunks.alphas(lists, first, last)
         for weight in weights.unbind():
-            light.sub_(weight.mul_(light))
+            transmittance.sub_(weight.mul_(transmittance))
         total.baddbmm_(lists.features[first:last].permute(1, 2, 0), weights.transpose(0, 1))
-        if light.amax() < LIGHT_MIN:
+        if transmittance.amax() < MIN_TRANSMITTANCE:
             break
-    return torch.cat([total, 1 - light[:, None]], 1), lights
+    return torch.cat([total, 1 - transmittance[:, None]], 1), transmittances
 
 
-def _group_backward(lists: _Lists, group: TileGroup, lights: list[Tensor], gradient: Tensor, rows: Tensor) -> None:
+def _group_backward(
+    lists: _Lists, group: TileGroup, transmittances: list[Tensor], gradient: Tensor, rows: Tensor
+) -> None:
     """Write the gradient of the table's rows [K G, 6 + F] from that of the tiles [G, F + 1, 64]."""
     chunks = _Chunks(group, rows)
-    weight, worth = chunks.buffer(rows), chunks.buffer(rows).view(-1)
+    weight, gain_buffer = chunks.buffer(rows), chunks.buffer(rows).view(-1)
     weight_of = weight.unbind()
     of_polynomial = rows.new_zeros(6, len(rows))
     of_rows = rows.view(*group.splats.shape, -1)
     of_features = gradient[:, :-1].contiguous()
     monomials = _monomials(rows)
-    # alpha is a feature that is 1 for every splat; taking its gradient off all worths leaves it here alone
+    # alpha is a feature that is 1 for every splat; its gradient is subtracted from all gains and remains only here
     behind = -gradient[:, -1]
-    for (first, last), before in zip(reversed(chunks.bounds[: len(lights)]), reversed(lights), strict=True):
+    for (first, last), before in zip(
+        reversed(chunks.bounds[: len(transmittances)]), reversed(transmittances), strict=True
+    ):
         count = last - first
         alpha = chunks.alphas(lists, first, last)
-        alphas, light = alpha.unbind(), before.clone()
+        alphas, transmittance = alpha.unbind(), before.clone()
         for layer in range(count):
-            light.sub_(torch.mul(alphas[layer], light, out=weight_of[layer]))
-        gained = worth[: alpha.numel()].view(chunks.tiles, count, PIXELS)
+            transmittance.sub_(torch.mul(alphas[layer], transmittance, out=weight_of[layer]))
+        gained = gain_buffer[: alpha.numel()].view(chunks.tiles, count, PIXELS)
         torch.bmm(lists.features[first:last].transpose(0, 1), of_features, out=gained)
         gains = gained.unbind(1)
         for layer in range(count - 1, -1, -1):
@@ -189,9 +193,9 @@ def _group_backward(lists: _Lists, group: TileGroup, lights: list[Tensor], gradi
 
 
 def composite(table: Tensor, tiling: Tiling, size_px: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Give the features [H, W, F] summed by weight and the accumulated alpha [H, W, 1] for ``size_px`` (W, H).
+    """Return the weighted sum of features [H, W, F] and the accumulated alpha [H, W, 1] for ``size_px`` (W, H).
 
-    The rows of ``table`` [6 + F, N] are those of ``Projected.table``.
+    The rows of ``table`` [6 + F, N] are those of ``ProjectedSplats.table``.
     """
     tiles: Tensor = _Compositing.apply(table, tiling)  # type: ignore[no-untyped-call]
     width, height = size_px

@@ -1,4 +1,4 @@
-"""The same picture by gsplat's CUDA kernels; imported only where there is CUDA, its import may start a compiler."""
+"""Rendering by gsplat's CUDA kernels; import it only where CUDA is available: the import may start a compiler."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from modal_workers.gaussians.splats import Splats
 
 
 def draw(splats: Splats, camera: Camera, camera_from_world: Tensor) -> RenderResult:
-    """Draw over black, as ``rasterize`` says. Source: ``gsplat.rasterization`` of version 1.5.3."""
+    """Render over black, as ``rasterize``. Source: ``gsplat.rasterization`` of version 1.5.3."""
     colour, alpha, found = rasterization(
         splats.means,
         splats.quaternions,
         splats.log_scales.exp(),
         splats.logit_opacities.sigmoid(),
-        # the harmonics are ours, so that both backends see the same colours
+        # evaluated by our own code, so that both backends use the same colours
         radiance(splats, camera_from_world),
         camera_from_world[None],
         camera.matrix(splats.means)[None],
@@ -34,7 +34,7 @@ def draw(splats: Splats, camera: Camera, camera_from_world: Tensor) -> RenderRes
     means2d = found["means2d"]
     if means2d.requires_grad:
         means2d.retain_grad()
-    # one radius each in older versions, one along each side in newer ones
+    # one radius per splat in older versions, one per axis in newer ones
     radii = found["radii"].reshape(len(splats), -1).amax(-1).to(torch.float32)
 
     def gradient() -> Tensor | None:

@@ -42,17 +42,17 @@ def psnr_db(a: Tensor, b: Tensor) -> float:
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
-    """Return the mean structural similarity [] of two images [H, W, C] in 0..1; differentiable with respect to ``a`` only.
+    """Return the mean structural similarity [] of two images [H, W, C] in 0..1, differentiable by ``a`` only.
 
-    Source: Wang et al., "Image Quality Assessment", 2004: a Gaussian window of 11 pixels, sigma 1.5; beyond the border both
-    images are black, as in 3D Gaussian Splatting.
+    Source: Wang et al., "Image Quality Assessment", 2004: a Gaussian window of 11 pixels, sigma 1.5; beyond the border
+    both images are black, as in 3D Gaussian Splatting.
     """
     found: Tensor = _Ssim.apply(a, b.detach())  # type: ignore[no-untyped-call]
     return found
 
 
 class _Ssim(torch.autograd.Function):
-    """SSIM = A1 A2 / (B1 B2) of blurred a, b, a^2, b^2, ab; the gradient is three more blurs, computed in the forward."""
+    """SSIM = A1 A2 / (B1 B2) of blurred a, b, a^2, b^2, ab; three more blurs in the forward give the gradient."""
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
@@ -85,8 +85,8 @@ class _Ssim(torch.autograd.Function):
 def _blur(stack: Tensor) -> Tensor:
     """Blur images [C, H, W] along both sides.
 
-    A block of outputs is the product of a small banded matrix with the inputs under its window. Blocks overlap in memory
-    and are not copied; on small images this is several times as fast as a convolution.
+    A block of outputs is the product of a small banded matrix with the inputs under its window. Blocks overlap in
+    memory and are not copied; on small images this is several times as fast as a convolution.
     """
     count, height, width = stack.shape
     band = _band(stack.dtype, stack.device)  # [BLOCK + 2 PAD, BLOCK]

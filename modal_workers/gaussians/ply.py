@@ -1,4 +1,4 @@
-"""Splats in the files that viewers read: the PLY of 3D Gaussian Splatting and the .splat of 32 bytes each."""
+"""Splat files of viewers: the PLY of 3D Gaussian Splatting and .splat with 32 bytes per splat."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ _TYPES: Final = {"float": "<f4", "float32": "<f4", "double": "<f8", "float64": "
 
 @dataclass(frozen=True)
 class EncodedSplats:
-    """A file's bytes and what is in them."""
+    """The bytes of a file, and the number of splats in it."""
 
     data: bytes
     splats: int
-    left_out: int  # were not finite numbers
+    left_out: int  # number of splats that were not finite
 
     def write(self, path: Path) -> None:
-        """Put the bytes there; a reader sees the old file or the whole new one."""
+        """Write the bytes atomically."""
         temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
         temporary.write_bytes(self.data)
         temporary.replace(path)
 
 
 def encode_ply(splats: Splats, *, importance: Tensor | None = None, max_splats: int | None = None) -> EncodedSplats:
-    """Give the binary little-endian PLY: position, normal (zero), f_dc, f_rest, opacity, scale, rot, all float32.
+    """Return the binary little-endian PLY: position, normal (zero), f_dc, f_rest, opacity, scale, rot, all float32.
 
-    With ``importance`` [N] the most important come first, so that any prefix is the best that many. Opacities are
-    logits, scales logarithms, quaternions w first; f_rest has all of red, then green, then blue.
+    With ``importance`` [N] the most important splats come first, so that any prefix contains the best ones. Opacities
+    are logits, scales logarithms, quaternions w first; f_rest has all of red, then green, then blue.
     Source: Kerbl et al., github.com/graphdeco-inria/gaussian-splatting, scene/gaussian_model.py ``save_ply``.
     """
     chosen, left_out = _chosen(splats, importance, max_splats)
@@ -50,7 +50,7 @@ def encode_ply(splats: Splats, *, importance: Tensor | None = None, max_splats: 
         rest = columns[-1].shape[1]
     unit = torch.nn.functional.normalize(chosen.quaternions, dim=-1)
     columns += [chosen.logit_opacities[:, None], chosen.log_scales, unit]
-    values = torch.cat([one.to(torch.float32) for one in columns], 1).numpy()
+    values = torch.cat([column.to(torch.float32) for column in columns], 1).numpy()
     header = ["ply", "format binary_little_endian 1.0", f"element vertex {count}"]
     header += [f"property float {name}" for name in _names(rest)]
     start = "\n".join([*header, "end_header\n"]).encode()
@@ -58,28 +58,28 @@ def encode_ply(splats: Splats, *, importance: Tensor | None = None, max_splats: 
 
 
 def decode_ply(source: bytes | Path) -> Splats:
-    """Read a PLY of splats of SH degree 0 to 3, with or without normals, whatever the order of its properties.
+    """Decode a PLY of splats of SH degree 0 to 3, with or without normals, with properties in any order.
 
     Raises:
-        ValueError: this is no such file, or it is cut off.
+        ValueError: it is not such a file, or it is incomplete.
     """
     data = source.read_bytes() if isinstance(source, Path) else source
     end = data.find(_END)
     if not data.startswith(b"ply\n") or end < 0 or b"format binary_little_endian 1.0" not in data[:end]:
-        raise ValueError("This is no binary little-endian PLY file.")
+        raise ValueError("This is not a binary little-endian PLY file.")
     header = data[:end].decode("ascii", "replace")
     found = re.search(r"^element vertex (\d+)$", header, re.MULTILINE)
     properties = re.findall(r"^property (\w+) (\w+)$", header, re.MULTILINE)
     rest = sum(name.startswith("f_rest_") for _, name in properties)
     missing = set(_names(rest)) - {name for _, name in properties} - {"nx", "ny", "nz"}
     if found is None or missing or rest not in {0, 9, 24, 45}:
-        raise ValueError(f"This PLY file has no splats: {', '.join(sorted(missing)) or 'the count'} is not there.")
+        raise ValueError(f"This PLY file has no splats: {', '.join(sorted(missing)) or 'the count'} is missing.")
     if any(kind not in _TYPES for kind, _ in properties):
         raise ValueError("This PLY file has properties of unknown types.")
     row = np.dtype([(name, _TYPES[kind]) for kind, name in properties])
     count = int(found[1])
     if len(data) < end + len(_END) + count * row.itemsize:
-        raise ValueError(f"This PLY file is cut off: {count} splats are announced.")
+        raise ValueError(f"This PLY file is incomplete: its header declares {count} splats.")
     rows = np.frombuffer(data, row, count, end + len(_END))
 
     def columns(*names: str) -> Tensor:
@@ -96,9 +96,9 @@ def decode_ply(source: bytes | Path) -> Splats:
 
 
 def encode_splat(splats: Splats, *, importance: Tensor | None = None, max_splats: int | None = None) -> EncodedSplats:
-    """Give 32 bytes a splat: position and scales as float32, RGBA and the quaternion w first as bytes.
+    """Return 32 bytes per splat: position and scales as float32, RGBA and the quaternion (w first) as bytes.
 
-    Source: github.com/antimatter15/splat, the format that its README and converter give.
+    Source: github.com/antimatter15/splat, its README and converter.
     """
     chosen, left_out = _chosen(splats, importance, max_splats)
     row = np.dtype([("position", "<f4", 3), ("scales", "<f4", 3), ("rgba", "u1", 4), ("rotation", "u1", 4)])

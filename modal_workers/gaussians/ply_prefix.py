@@ -1,4 +1,4 @@
-"""Cuts a PLY of splats to its first ones without reading the rest; needs the standard library only."""
+"""The first splats of a PLY file without reading the rest; standard library only."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _SIZES: Final = {
 
 
 def prefix(source: bytes | Path, max_splats: int) -> bytes:
-    """Give the PLY of the first ``max_splats`` vertices: of a file sorted by importance, the best ones.
+    """Return the PLY of the first ``max_splats`` vertices: of a file sorted by importance, the best ones.
 
     Raises:
-        ValueError: this is no binary PLY whose only element is ``vertex``, without lists, or it is cut off.
+        ValueError: it is not a binary PLY with ``vertex`` as its only element and no lists, or it is incomplete.
     """
     if isinstance(source, Path):
         with source.open("rb") as file:
@@ -32,7 +32,7 @@ def prefix(source: bytes | Path, max_splats: int) -> bytes:
 def _cut(file: BinaryIO, max_splats: int) -> bytes:
     start = file.read(_HEADER_MAX_BYTES)
     if not start.startswith(b"ply\n") or _END not in start:
-        raise ValueError("This is no PLY file.")
+        raise ValueError("This is not a PLY file.")
     header = start[: start.index(_END) + len(_END)]
     elements = re.findall(rb"^element (\w+) (\d+)$", header, re.MULTILINE)
     properties = re.findall(rb"^property (\w+) \w+$", header, re.MULTILINE)
@@ -40,11 +40,11 @@ def _cut(file: BinaryIO, max_splats: int) -> bytes:
         raise ValueError("This PLY file has more than binary vertices.")
     if any(kind.decode() not in _SIZES for kind in properties):
         raise ValueError("This PLY file has properties of unknown types.")
-    there = int(elements[0][1])
-    count = min(there, max(0, max_splats))
+    available = int(elements[0][1])
+    count = min(available, max(0, max_splats))
     size = count * sum(_SIZES[kind.decode()] for kind in properties)
     file.seek(len(header))
     body = file.read(size)
     if len(body) < size:
-        raise ValueError(f"This PLY file is cut off: {there} vertices are announced.")
-    return header.replace(b"element vertex %d\n" % there, b"element vertex %d\n" % count) + body
+        raise ValueError(f"This PLY file is incomplete: its header declares {available} vertices.")
+    return header.replace(b"element vertex %d\n" % available, b"element vertex %d\n" % count) + body

@@ -1,4 +1,4 @@
-"""One way to draw splats, whatever draws them: our own tiles on any device, gsplat on CUDA."""
+"""The rasteriser, one interface for two backends: our own tiles on any device, gsplat on CUDA."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ Backend = Literal["auto", "ours", "gsplat"]
 
 
 def backend_for(splats: Splats, backend: Backend = "auto") -> Literal["ours", "gsplat"]:
-    """Say what draws these: gsplat for tensors on CUDA where it is installed, else our own.
+    """Return the backend for these splats: gsplat for tensors on CUDA where it is installed, else our own.
 
     Raises:
-        ValueError: gsplat was asked for, and the tensors are not on CUDA.
+        ValueError: gsplat was requested, and the tensors are not on CUDA.
     """
     cuda = splats.means.device.type == "cuda"
     if backend == "gsplat" and not cuda:
@@ -42,12 +42,12 @@ def rasterize(
     background: Tensor | None = None,
     backend: Backend = "auto",
 ) -> RenderResult:
-    """Draw the splats as the camera at ``camera_from_world`` [4, 4] sees them; differentiable by all of both.
+    """Render the splats from the camera at ``camera_from_world`` [4, 4]; differentiable with respect to all of both.
 
-    ``background`` [3] shows through where the splats do not cover; without one it is black.
+    ``background`` [3] shows through where the splats do not cover; the default is black.
     """
     if backend_for(splats, backend) == "gsplat" and len(splats):
-        # imported only here: without CUDA its import may start a compiler
+        # imported here: without CUDA the import may start a compiler
         from modal_workers.gaussians.gsplat_backend import draw  # noqa: PLC0415
 
         rendered = draw(splats, camera, camera_from_world)

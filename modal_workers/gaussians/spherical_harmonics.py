@@ -1,4 +1,4 @@
-"""The colour of a splat as seen from a place: real spherical harmonics up to degree 3."""
+"""View-dependent colour of splats: real spherical harmonics up to degree 3."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from modal_workers.gaussians.splats import SH_0, Splats
 
 
 def radiance(splats: Splats, camera_from_world: Tensor) -> Tensor:
-    """Give the colours [N, 3], at least 0, seen from the camera's centre.
+    """Return the colours [N, 3], at least 0, seen from the camera's centre.
 
-    Source of the basis and its signs: Sloan, "Efficient Spherical Harmonic Evaluation", JCGT 2013, as 3D Gaussian
-    Splatting writes its files.
+    Source of the basis and its signs: Sloan, "Efficient Spherical Harmonic Evaluation", JCGT 2013, as in the files of
+    3D Gaussian Splatting.
     """
     colour = 0.5 + SH_0 * splats.colours
     if splats.sh_rest is not None:
@@ -24,7 +24,7 @@ def radiance(splats: Splats, camera_from_world: Tensor) -> Tensor:
 
 
 def _basis(toward: Tensor, count: int) -> Tensor:
-    """Give the functions of degree 1 and up [N, count] of unit vectors [N, 3]."""
+    """Return the basis functions of degree 1 and higher [N, count] at unit vectors [N, 3]."""
     x, y, z = toward.unbind(-1)
     first = [-0.4886025119029199 * y, 0.4886025119029199 * z, -0.4886025119029199 * x]
     if count == 3:

@@ -1,4 +1,4 @@
-"""Which splats a tile of pixels has to look at, nearest first, and how tiles are grouped for batched arithmetic."""
+"""Tiles of pixels: the splats that each tile has to evaluate, nearest first, grouped for batched arithmetic."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ from torch import Tensor
 from modal_workers.gaussians.camera import Camera
 from modal_workers.gaussians.projection import ALPHA_MIN, COEFFICIENTS, ProjectedSplats
 
-#: The side of a tile. Larger tiles look at more splats that do not touch most of their pixels.
+#: Side of a tile. Larger tiles evaluate more splats that do not touch most of their pixels.
 TILE_PX: Final = 8
-#: Tiles worked on at once, at most: more of them make fewer and longer operations, but longer ones leave the cache.
+#: Most tiles per operation: more make fewer and longer operations, which no longer fit in the cache.
 GROUP_TILES: Final = 256
 
 
 @dataclass(frozen=True)
 class TileGroup:
-    """G tiles with lists of about the same length, padded to the longest, K."""
+    """G tiles with lists of similar length, padded to the longest, K."""
 
     tiles: Tensor  # [G] index of each tile, row by row
     centres: Tensor  # [G, 2] px
-    splats: Tensor  # [K, G] rank by depth of the k-th nearest splat of each tile, or M for none
+    splats: Tensor  # [K, G] rank by depth of the k-th nearest splat of each tile, M for none
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """The picture in tiles; those that no splat touches are in no group. M splats touch one at least."""
+    """The tiles of an image; tiles without splats are in no group. M splats touch at least one tile."""
 
     columns: int
     rows: int
     groups: list[TileGroup]
-    order: Tensor  # [M] which splats these are, nearest first
-    places: Tensor  # [P] where each pair of a splat and a tile is in all groups' lists laid end to end, splat by splat
-    starts: Tensor  # [M + 1] where each splat's places begin
+    order: Tensor  # [M] indices of these splats, nearest first
+    places: Tensor  # [P] position of each (splat, tile) pair in the concatenated lists of all groups, splat by splat
+    starts: Tensor  # [M + 1] start of each splat in places
 
 
 @torch.no_grad()
 def build_tiling(projected: ProjectedSplats, camera: Camera) -> Tiling:
-    """List for every tile the splats that reach ALPHA_MIN somewhere between its pixels' centres, by depth."""
+    """List for every tile the splats that reach ALPHA_MIN between its pixels' centres, by depth."""
     columns, rows = -(-camera.width_px // TILE_PX), -(-camera.height_px // TILE_PX)
     table = projected.table.detach()
     order = _by_depth(table[6], torch.nonzero(projected.halves_px[0] > 0)[:, 0])
@@ -69,19 +69,19 @@ def build_tiling(projected: ProjectedSplats, camera: Camera) -> Tiling:
 
 
 def _reach(centres: Tensor, low: Tensor, high: Tensor, size_px: int) -> tuple[Tensor, Tensor]:
-    """Give the first and the last tile along one side with a pixel centre in centre + low .. centre + high."""
+    """Return the first and the last tile along one side with a pixel centre in centre + low .. centre + high."""
     first = (centres + (low - 0.5)).ceil_().clamp_(min=0)
     last = (centres + (high - 0.5)).floor_().clamp_(max=size_px - 1)
-    # none between two centres or outside of the picture
+    # none between two centres or outside the image
     last = torch.where(last < first, -1.0, last)
     return (first * (1 / TILE_PX)).long(), (last * (1 / TILE_PX)).floor_().long()
 
 
 def _spans(ellipses: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
-    """Give how far left and right of its centre an ellipse reaches inside a row of tiles.
+    """Return how far an ellipse extends left and right of its centre within a row of tiles.
 
-    What it covers there is convex, so it touches all tiles of the row in between and no others. Its boundary is
-    x = -b y / a +- sqrt(2 limit / a (1 - y^2 / half^2)), furthest out at y = -+ b / c half.
+    Its part within the row is convex, so it touches all tiles of the row in between and no others. Its boundary is
+    x = -b y / a +- sqrt(2 limit / a (1 - y^2 / half^2)), with its extreme at y = -+ b / c half.
     Source: Hanson et al., "Speedy-Splat", 2025, section 4.
     """
     _, y, a, b, c, limit, half_x, half_y = ellipses.unbind()
@@ -95,11 +95,11 @@ def _spans(ellipses: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _by_depth(depths: Tensor, seen: Tensor) -> Tensor:
-    """Give the indices ``seen`` by depth, nearest first; of equal depths the smaller index first."""
+    """Return the indices ``seen`` by depth, nearest first; of equal depths the smaller index first."""
     depths = depths[seen]
     if depths.device.type != "cpu" or depths.dtype != torch.float32:
         return seen[torch.argsort(depths, stable=True)]
-    # positive floats are ordered as their bits are: two passes of 16 bits each are five times faster than a sort
+    # positive floats sort as their bits: two passes of 16 bits each are five times faster than a sort
     bits = depths.view(torch.int32).numpy()
     low = np.argsort(bits.astype(np.uint16), kind="stable")
     high = np.argsort((bits >> 16).astype(np.uint16)[low], kind="stable")
@@ -116,7 +116,7 @@ def _by_tile(tiles: Tensor, below: int) -> Tensor:
 def _grouped(
     ranks: Tensor, tiles: Tensor, columns: int, none: int, dtype: torch.dtype
 ) -> tuple[list[TileGroup], Tensor]:
-    """Put tiles with lists of about one length together; say where each pair went."""
+    """Group tiles with lists of similar length; return the position of each pair too."""
     counts = torch.bincount(tiles)
     by_length = torch.argsort(counts, descending=True, stable=True)
     bounds = _bounds(counts[by_length].cpu().numpy())
@@ -141,12 +141,12 @@ def _grouped(
 
 
 def _bounds(lengths: NDArray[np.int64]) -> list[tuple[int, int, int]]:
-    """Cut falling lengths into groups: begin, end and the longest; those of 0 are in none."""
+    """Split descending lengths into groups: begin, end and the longest; lengths of 0 are in none."""
     bounds = []
     begin, nonzero = 0, int(np.count_nonzero(lengths))
     while begin < nonzero:
         longest = int(lengths[begin])
-        # little is padded: a tile whose list is much shorter starts a group of its own
+        # to limit padding, a tile whose list is much shorter starts a new group
         similar = int(np.searchsorted(-lengths, -0.7 * longest, "right"))
         end = min(begin + GROUP_TILES, similar, nonzero)
         bounds.append((begin, end, longest))

@@ -1,4 +1,4 @@
-"""One step of training: the gradient of the loss moves the splats and, where asked, the pose of the camera."""
+"""Training steps: the gradient of the loss moves the splats and, optionally, the pose of the camera."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _EPSILON: Final = 1e-15
 
 @dataclass(frozen=True)
 class LearningRates:
-    """Adam's step for each kind of parameter; that of the means in metres, so it grows with the scene."""
+    """Adam's step size for each kind of parameter; that of the means is in metres, so it scales with the scene."""
 
     means: float
     log_scales: float = 5e-3
@@ -33,10 +33,10 @@ class LearningRates:
 
 
 class Optimiser:
-    """Adam over splats whose number changes: the moments follow them, and each counts its own steps.
+    """Adam over a changing number of splats: the moments follow the splats, and each splat counts its own steps.
 
-    A splat that was added late has its moments corrected for its own age, so its first steps are as long as those of
-    the first ones were. Source: Kingma and Ba, "Adam", 2015.
+    The moments of a splat added later are corrected for its own age, so its first steps are as long as those of the
+    first splats were. Source: Kingma and Ba, "Adam", 2015.
     """
 
     def __init__(self, splats: Splats, rates: LearningRates) -> None:
@@ -48,12 +48,12 @@ class Optimiser:
 
     @property
     def splats(self) -> Splats:
-        """The splats as they are now: leaves that require a gradient."""
+        """The current splats: leaves that require a gradient."""
         return self._splats
 
     @torch.no_grad()
     def step(self) -> None:
-        """Move the splats by their gradients and forget these; those without any stay as they are."""
+        """Move the splats by their gradients and clear them; splats without gradients stay unchanged."""
         self._ages += 1
         ages = self._ages.to(self._splats.means.dtype)
         correct_1, correct_2 = 1 - _BETA_1**ages, (1 - _BETA_2**ages).sqrt()
@@ -70,64 +70,64 @@ class Optimiser:
             tensor.grad = None
 
     def add(self, splats: Splats) -> None:
-        """Take further splats in behind the others; their moments are zero."""
+        """Append splats with zero moments."""
         if not len(splats):
             return
         new = splats.detach()
         if len(self._splats) and self._splats.sh_rest is not None:
             new = new.with_harmonics(self._splats.sh_rest.shape[1])
         self._splats = _leaves(self._splats.detach().concatenate(new))
-        # of two tensors of zeros each: joined with nothing they are the moments themselves
+        # two separate tensors of zeros: concatenated with nothing they become the moments themselves
         self._first = self._first.concatenate(new.map(torch.zeros_like))
         self._second = self._second.concatenate(new.map(torch.zeros_like))
         self._ages = torch.cat([self._ages, self._ages.new_zeros(len(new))])
 
     def select(self, chosen: Tensor) -> None:
-        """Keep those of a mask [N] or of indices [M], in that order, with their moments."""
+        """Keep the splats of a mask [N] or of indices [M], in that order, with their moments."""
         self._splats = _leaves(self._splats.detach().select(chosen))
         self._first, self._second = self._first.select(chosen), self._second.select(chosen)
         self._ages = self._ages[chosen]
 
     def learn_harmonics(self, count: int) -> None:
-        """Learn ``count`` coefficients above degree 0 (3, 8 or 15) from here on; those that are new begin at zero."""
+        """Train ``count`` coefficients above degree 0 (3, 8 or 15) from now on; new ones start at zero."""
         self._splats = _leaves(self._splats.detach().with_harmonics(count))
         self._first, self._second = self._first.with_harmonics(count), self._second.with_harmonics(count)
 
     def state(self) -> dict[str, Any]:
-        """Give all that a later run goes on from, as tensors by name."""
+        """Return the state from which a later run resumes, as tensors by name."""
         parts = {"splats": self._splats.detach(), "first": self._first, "second": self._second}
         return {"ages": self._ages} | {name: part.tensors() for name, part in parts.items()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what ``state`` gave."""
+        """Restore what ``state`` returned."""
         self._splats = _leaves(Splats(**state["splats"]))
         self._first, self._second = Splats(**state["first"]), Splats(**state["second"])
         self._ages = state["ages"]
 
 
 class PoseCorrection:
-    """What the pose of one frame is off by: a tangent [6] with Adam of its own (camera.se3_exp says which).
+    """Pose error of one frame: a tangent [6] (see camera.se3_exp) with its own Adam.
 
-    The camera sees from ``se3_exp(tangent) @ camera_from_world``.
+    The corrected pose is ``se3_exp(tangent) @ camera_from_world``.
     """
 
     def __init__(self, *, metres: float, radians: float, like: Tensor | None = None) -> None:
-        """Take the learning rates of both parts."""
+        """Set the learning rates of both parts."""
         self.tangent = torch.zeros(6) if like is None else like.new_zeros(6)
         self._first, self._second = torch.zeros_like(self.tangent), torch.zeros_like(self.tangent)
         self._rates = self.tangent.new_tensor([metres] * 3 + [radians] * 3)
         self._age = 0
 
     def corrected(self, camera_from_world: Tensor) -> Tensor:
-        """Give the pose [4, 4] as far as it is known by now."""
+        """Return the corrected pose [4, 4]."""
         return se3_exp(self.tangent).to(camera_from_world) @ camera_from_world
 
     def state(self) -> dict[str, Any]:
-        """Give all that a later run goes on from."""
+        """Return the state from which a later run resumes."""
         return {"tangent": self.tangent, "first": self._first, "second": self._second, "age": self._age}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what ``state`` gave."""
+        """Restore what ``state`` returned."""
         self.tangent, self._first, self._second = state["tangent"], state["first"], state["second"]
         self._age = int(state["age"])
 
@@ -143,10 +143,10 @@ class PoseCorrection:
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """What one step saw."""
+    """Result of one step."""
 
     loss: float
-    rendered: RenderResult  # detached from the splats' gradients already taken; its means2d_gradient() is there
+    rendered: RenderResult  # after backward: means2d_gradient() is available
 
 
 def train_step(
@@ -160,7 +160,7 @@ def train_step(
     pose: PoseCorrection | None = None,
     backend: Backend = "auto",
 ) -> TrainingStep:
-    """Draw, compare with ``picture`` [H, W, 3] in 0..1 and move the splats, and the pose where one is given."""
+    """Render, compare with ``picture`` [H, W, 3] in 0..1, and move the splats and, if given, the pose."""
     tangent = None
     if pose is not None:
         tangent = pose.tangent.clone().requires_grad_()

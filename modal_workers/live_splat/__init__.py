@@ -1,1 +1,1 @@
-"""Live splat: a robot arm's camera and joints stream in, a Gaussian splat grows while the arm moves."""
+"""Live splat: a Gaussian splat that grows from a robot arm's camera and joints while the arm moves."""
