@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from simulators.arm.shapes import FARTHEST_M, Shape, Singles
+from simulators.shapes import FARTHEST_M, Shape, Singles, face_grid
 
 _SUN_TOWARDS: Final = np.array([-0.42, 0.50, 0.76])
 _SUN: Final = np.array([1.00, 0.94, 0.84], np.float32) * 0.78
@@ -24,10 +24,8 @@ _LIFT_M: Final = np.float32(5e-4)  # so that a surface does not shade itself
 
 def lit(albedo: NDArray[np.uint8], shape: Shape, face: int, solids: Sequence[Shape], grid: int) -> NDArray[np.uint8]:
     """Give a face's texture in the scene's light, which is found at ``grid`` x ``grid`` places of it."""
-    middle = ((np.arange(grid) + 0.5) / grid).astype(np.float32)
-    u, v = np.meshgrid(middle, middle)
-    points, normals = shape.face_points(face, np.asarray(u), np.asarray(v))
-    light = _light(points.reshape(-1, 3), normals.reshape(-1, 3), solids).reshape(grid, grid, 3)
+    points, normals = (values.reshape(-1, 3).astype(np.float32) for values in face_grid(shape, face, grid))
+    light = _light(points, normals, solids).reshape(grid, grid, 3)
     height, width = albedo.shape[:2]
     smooth = np.asarray(cv2.resize(light, (width, height), interpolation=cv2.INTER_LINEAR))
     linear = (albedo.astype(np.float32) / 255) ** np.float32(2.2) * smooth
@@ -55,7 +53,7 @@ def _open(start: Singles, facing: Singles, towards: Singles, solids: Sequence[Sh
     if not facing.any():
         return seen
     for solid in solids:
-        corners = solid.corners()
+        corners = solid.corners().astype(np.float32)
         middle = corners.mean(0)
         off = middle - start
         along = off @ towards

@@ -7,14 +7,22 @@ from typing import Final
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from simulators.arm import textures
 from simulators.arm.baked_light import lit
-from simulators.arm.shapes import FARTHEST_M, Ball, Block, Shape, Sheet, Singles, Tin
-
-Picture = NDArray[np.uint8]
-Floats = NDArray[np.float64]
+from simulators.shapes import (
+    FARTHEST_M,
+    Box,
+    Floats,
+    Frustum,
+    Picture,
+    Shape,
+    Sheet,
+    Singles,
+    Sphere,
+    mip_pyramid,
+    rotated_about_z,
+)
 
 #: The middle of the things on the table: m in the robot's frame.
 SCENE_CENTRE_M: Final = (0.30, 0.0, 0.03)
@@ -54,16 +62,16 @@ class TableScene:
         table = textures.planks(random, 1600, 10)
         mat = textures.cutting_mat(random, 1080, 840, 30)
         self._things = [
-            TexturedSolid(_TABLE, 0.0015, (_pyramid(_lit_table(table, solids)),)),
-            TexturedSolid(_MAT, 1 / 3000, (_pyramid(lit(mat, _MAT, 0, solids, 96)),)),
+            TexturedSolid(_TABLE, 0.0015, (mip_pyramid(_lit_table(table, solids)),)),
+            TexturedSolid(_MAT, 1 / 3000, (mip_pyramid(lit(mat, _MAT, 0, solids, 96)),)),
         ]
         for shape, texel_m, painted in things:
             faces = [lit(albedo, shape, face, solids, 20) for face, albedo in enumerate(painted)]
-            self._things.append(TexturedSolid(shape, texel_m, tuple(_pyramid(face) for face in faces)))
+            self._things.append(TexturedSolid(shape, texel_m, tuple(mip_pyramid(face) for face in faces)))
         if board is not None:
             sheet, painted_board = board
             texel_m = (sheet.high[1] - sheet.low[1]) / painted_board.shape[1]
-            self._things.append(TexturedSolid(sheet, texel_m, (_pyramid(lit(painted_board, sheet, 0, [], 1)),)))
+            self._things.append(TexturedSolid(sheet, texel_m, (mip_pyramid(lit(painted_board, sheet, 0, [], 1)),)))
 
     def render(self, camera_matrix: Floats, camera_from_world: Floats, width_px: int, height_px: int) -> Picture:
         """Give the picture [H, W, 3] (RGB) of a pinhole camera.
@@ -163,15 +171,6 @@ def _scaled(matrix: Floats, fine: int) -> Floats:
     return scaled
 
 
-def _pyramid(texture: Picture) -> tuple[Picture, ...]:
-    levels = [texture]
-    while min(levels[-1].shape[:2]) >= 8:
-        height, width = levels[-1].shape[:2]
-        half = cv2.resize(levels[-1], (width // 2, height // 2), interpolation=cv2.INTER_AREA)
-        levels.append(np.asarray(half, np.uint8))
-    return tuple(levels)
-
-
 def _lit_table(table: Picture, solids: list[Shape]) -> Picture:
     """Light the table: evenly where nothing stands, and finely round the things."""
     size = table.shape[0]
@@ -190,30 +189,34 @@ def _things(random: np.random.Generator) -> list[tuple[Shape, float, list[Pictur
     def near(x: float, y: float) -> tuple[float, float]:
         return float(x + random.uniform(-0.006, 0.006)), float(y + random.uniform(-0.006, 0.006))
 
-    def turn(yaw_deg: float) -> float:
-        return float(np.deg2rad(yaw_deg + random.uniform(-12, 12)))
+    def turn(yaw_deg: float) -> Floats:
+        return rotated_about_z(float(np.deg2rad(yaw_deg + random.uniform(-12, 12))))
+
+    def tilted(angle_rad: float) -> Floats:
+        cosine, sine = np.cos(angle_rad), np.sin(angle_rad)
+        return np.array([[cosine, 0.0, -sine], [0.0, 1.0, 0.0], [sine, 0.0, cosine]])
 
     cube, block, parcel = (0.057,) * 3, (0.038,) * 3, (0.070, 0.105, 0.048)
     tin_radius, tin_height, ball_radius = 0.033, 0.078, 0.031
     return [
-        (Block((*near(0.268, 0.062), cube[2] / 2), cube, turn(28)), cube[0] / 192, textures.puzzle_cube(random, 192)),
+        (Box((*near(0.268, 0.062), cube[2] / 2), cube, turn(28)), cube[0] / 192, textures.puzzle_cube(random, 192)),
         (
-            Block((*near(0.300, -0.004), block[2] / 2), block, turn(-35)),
+            Box((*near(0.300, -0.004), block[2] / 2), block, turn(-35)),
             block[0] / 128,
             textures.letter_block(random, 128),
         ),
         (
-            Block((*near(0.370, 0.058), parcel[2] / 2), parcel, turn(12)),
+            Box((*near(0.370, 0.058), parcel[2] / 2), parcel, turn(12)),
             1 / 3000,
             textures.parcel(random, parcel, 3000),
         ),
         (
-            Tin(near(0.362, -0.056), tin_radius, tin_height),
+            Frustum((*near(0.362, -0.056), tin_height / 2), (tin_radius, tin_radius), tin_height),
             2 * np.pi * tin_radius / 640,
-            [textures.tin_label(random, 640, 240), textures.tin_lid(192)],
+            [textures.tin_label(random, 640, 240), textures.tin_lid(192), textures.tin_lid(192)],
         ),
         (
-            Ball((*near(0.258, -0.066), ball_radius), ball_radius, float(random.uniform(0.4, 0.8))),
+            Sphere((*near(0.258, -0.066), ball_radius), ball_radius, tilted(float(random.uniform(0.4, 0.8)))),
             2 * np.pi * ball_radius / 512,
             [textures.beach_ball(random, 512, 256)],
         ),

@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from simulators.shapes import Box, Floats, Frustum, Shape, Sphere
 from simulators.toy import textures as paint
-from simulators.toy.shapes import Ball, Block, Floats, Round, Shape
 from simulators.toy.textures import Colour, Picture, Random
 
 #: Corners of the block that the toy fills, m: x ahead, y to its left, z up from the table.
@@ -50,7 +50,7 @@ def locomotive(random: Random) -> list[TexturedPart]:
         round_part(random, (-0.012, 0.0, 0.113), (0.014, 0.01), 0.022, np.eye(3), third, "", ""),
     ]
     ball = paint.bands(random, 180, 90, third, "")
-    parts.append(TexturedPart(Ball((0.032, 0.0, 0.108), 0.018), (ball,)))
+    parts.append(TexturedPart(Sphere((0.032, 0.0, 0.108), 0.018), (ball,)))
     places = [(x, side * 0.042, 0.022) for x in (-0.076, 0.0, 0.076) for side in (-1, 1)]
     return parts + [_wheel(random, place, third if place[0] == 0 else first) for place in places]
 
@@ -71,7 +71,7 @@ def block(
         paint.panel(random, width, height, colour, words if face < 4 else "", window=window and face < 4)
         for face, (width, height) in enumerate(faces)
     ]
-    return TexturedPart(Block(centre, size), tuple(pictures))
+    return TexturedPart(Box(centre, size), tuple(pictures))
 
 
 def round_part(  # noqa: PLR0917 - a part in one line, as it is read on a drawing
@@ -89,11 +89,11 @@ def round_part(  # noqa: PLR0917 - a part in one line, as it is read on a drawin
     wide = max(24, round(2 * max(radii) * _PX_PER_M))
     side = paint.bands(random, around, tall, colour, words)
     ends = tuple(paint.plate(random, wide, colour, number) for _ in range(2))
-    return TexturedPart(Round(centre, radii, length, axes), (side, *ends))
+    return TexturedPart(Frustum(centre, radii, length, axes), (side, *ends))
 
 
 def _wheel(random: Random, centre: tuple[float, float, float], colour: Colour) -> TexturedPart:
     radius, thick = 0.022, 0.014
     tread = paint.worn(random, round(2 * np.pi * radius * _PX_PER_M), round(thick * _PX_PER_M), (70, 64, 70), wear=1.6)
     sides = tuple(paint.wheel(random, round(2 * radius * _PX_PER_M), colour) for _ in range(2))
-    return TexturedPart(Round(centre, (radius, radius), thick, _ACROSS), (tread, *sides))
+    return TexturedPart(Frustum(centre, (radius, radius), thick, _ACROSS), (tread, *sides))

@@ -8,9 +8,9 @@ from typing import Final
 
 import numpy as np
 
+from simulators.shapes import Sphere
 from simulators.toy import textures as paint
 from simulators.toy.locomotive import TexturedPart, block, locomotive, round_part, three_paints
-from simulators.toy.shapes import Ball
 from simulators.toy.textures import Colour, Random
 
 TOY: Final = "locomotive"
@@ -44,7 +44,7 @@ def mug(random: Random) -> list[TexturedPart]:
     return [
         round_part(random, (-0.02, 0.0, 0.055), (0.048, 0.052), 0.11, np.eye(3), first, "MUG", "1"),
         *_arc(random, (0.028, 0.0, 0.058), (0.036, 0.0085), second, 0.0, (-88.0, 88.0), 9),
-        TexturedPart(Ball((-0.02, 0.0, 0.115), 0.03), (paint.bands(random, 180, 90, third, ""),)),
+        TexturedPart(Sphere((-0.02, 0.0, 0.115), 0.03), (paint.bands(random, 180, 90, third, ""),)),
     ]
 
 

@@ -11,12 +11,12 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from simulators.shapes import Singles
 from simulators.toy import textures as paint
 from simulators.toy.ground_truth import ToyGroundTruth
 from simulators.toy.other_objects import TOY
 from simulators.toy.ring_camera import PosedCamera, focal_px, ring_poses
 from simulators.toy.room_scene import BOUNCED, room_scene
-from simulators.toy.shapes import Singles
 from simulators.toy.textures import Picture
 
 ELEVATIONS_DEG: Final = (14.0, 38.0)

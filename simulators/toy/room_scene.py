@@ -14,15 +14,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from simulators.shapes import FARTHEST_M, Box, Floats, Masks, Shape, Singles, face_grid, mip_pyramid
 from simulators.toy import textures as paint
 from simulators.toy.locomotive import TexturedPart
 from simulators.toy.other_objects import OBJECTS, TOY
 from simulators.toy.ring_camera import PosedCamera
-from simulators.toy.shapes import FARTHEST_M, Block, Floats, Masks, Shape, Singles
 from simulators.toy.textures import Picture
 
-_TABLE: Final = Block((0.0, 0.0, -0.015), (1.3, 1.3, 0.03))
-_ROOM: Final = Block((0.0, 0.0, 0.35), (4.6, 4.0, 2.3))
+_TABLE: Final = Box((0.0, 0.0, -0.015), (1.3, 1.3, 0.03))
+_ROOM: Final = Box((0.0, 0.0, 0.35), (4.6, 4.0, 2.3))
 #: Rays a pixel, each way; what is between is averaged.
 _FINE: Final = 2
 _SUN: Final = np.array([0.46, -0.34, 0.82])
@@ -69,10 +69,10 @@ class RoomScene:
         solids = [part.shape for part in parts]
         self._toy = [_thing(part.shape, part.pictures, solids, bounced) for part in parts]
         top = _lit_table(table[0], solids, bounced)
-        edges = [_pyramid(edge) for edge in table[1:5]]
-        self._table = _Thing(_TABLE, (*edges, _pyramid(top), _pyramid(table[5])), 1.3 / 1400)
-        self._bare_table = _Thing(_TABLE, (*edges, _pyramid(table[0]), _pyramid(table[5])), 1.3 / 1400)
-        self._room = [_pyramid(one) for one in room]
+        edges = [mip_pyramid(edge) for edge in table[1:5]]
+        self._table = _Thing(_TABLE, (*edges, mip_pyramid(top), mip_pyramid(table[5])), 1.3 / 1400)
+        self._bare_table = _Thing(_TABLE, (*edges, mip_pyramid(table[0]), mip_pyramid(table[5])), 1.3 / 1400)
+        self._room = [mip_pyramid(one) for one in room]
 
     @property
     def bounds_m(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
@@ -210,19 +210,10 @@ def _coarse(picture: NDArray[np.uint8], camera: PosedCamera) -> Picture:
     return np.asarray(cv2.resize(picture, (camera.width_px, camera.height_px), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _pyramid(texture: Picture) -> tuple[Picture, ...]:
-    levels = [np.ascontiguousarray(texture)]
-    while min(levels[-1].shape[:2]) >= 8:
-        height, width = levels[-1].shape[:2]
-        half = cv2.resize(levels[-1], (width // 2, height // 2), interpolation=cv2.INTER_AREA)
-        levels.append(np.asarray(half, np.uint8))
-    return tuple(levels)
-
-
 def _thing(shape: Shape, pictures: Sequence[Picture], solids: Sequence[Shape], bounced: float) -> _Thing:
     others = [solid for solid in solids if solid is not shape]
-    lit = [_lit(picture, shape.surface(face, 14), others, bounced) for face, picture in enumerate(pictures)]
-    return _Thing(shape, tuple(_pyramid(one) for one in lit), 1 / 2600)
+    lit = [_lit(picture, face_grid(shape, face, 14), others, bounced) for face, picture in enumerate(pictures)]
+    return _Thing(shape, tuple(mip_pyramid(one) for one in lit), 1 / 2600)
 
 
 def _lit(picture: Picture, surface: tuple[Floats, Floats], others: Sequence[Shape], bounced: float) -> Picture:
@@ -248,7 +239,7 @@ def _lit_table(top: Picture, solids: Sequence[Shape], bounced: float) -> Picture
     """Shade the table's middle, where the toy's shadow is."""
     size, half_m = top.shape[0], 0.26
     part = slice(round((0.5 - half_m / 1.3) * size), round((0.5 + half_m / 1.3) * size))
-    surface = Block((0.0, 0.0, -0.0005), (2 * half_m, 2 * half_m, 0.001)).surface(4, 110)
+    surface = face_grid(Box((0.0, 0.0, -0.0005), (2 * half_m, 2 * half_m, 0.001)), 4, 110)
     bright = bounced + float(sum(strength * max(0.0, towards[2]) for towards, strength in _LIGHTS))
     lit = np.clip(top * bright, 0, 255).round().astype(np.uint8)
     lit[part, part] = _lit(top[part, part], surface, solids, bounced)

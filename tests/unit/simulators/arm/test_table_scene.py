@@ -11,9 +11,9 @@ from modal_workers.live_splat.rigid_transform import inverse_poses
 from simulators.arm.ground_truth import psnr_db, sample_ground_truth
 from simulators.arm.motion import ArmMotion
 from simulators.arm.recording import ArmRecording, jpeg
-from simulators.arm.shapes import FARTHEST_M, Ball, Block, Shape, Sheet, Tin
 from simulators.arm.table_scene import SCENE_CENTRE_M, TableScene
 from simulators.arm.wrist_camera import GRIPPER_FROM_CAMERA, camera_matrix, look_at
+from simulators.shapes import FARTHEST_M, Box, Frustum, Shape, Sheet, Sphere, rotated_about_z
 from tests.harness.vision.so101_reference import joints_beyond_limits
 
 SIZE = (160, 120)
@@ -40,16 +40,17 @@ def motion() -> ArmMotion:
     "shape",
     [
         Sheet((-0.1, -0.2), (0.3, 0.4), 0.01),
-        Block((0.1, -0.2, 0.03), (0.04, 0.07, 0.06), 0.7),
-        Tin((0.1, 0.2), 0.03, 0.08),
-        Ball((0.05, -0.1, 0.04), 0.04, 0.5),
+        Box((0.1, -0.2, 0.03), (0.04, 0.07, 0.06), rotated_about_z(0.7)),
+        Frustum((0.1, 0.2, 0.04), (0.03, 0.03), 0.08),
+        Frustum((0.1, 0.2, 0.04), (0.02, 0.03), 0.05, rotated_about_z(0.4)),
+        Sphere((0.05, -0.1, 0.04), 0.04, rotated_about_z(0.5)),
     ],
 )
 def test_a_ray_to_a_place_on_a_face_meets_that_place(shape: Shape) -> None:
     random = np.random.default_rng(SEED)
     for face in range(shape.face_count):
         u, v = random.uniform(0.15, 0.85, (2, 200)).astype(np.float32)
-        points, normals = shape.face_points(face, u, v)
+        points, normals = (values.astype(np.float32) for values in shape.face_points(face, u, v))
         aside = random.uniform(-0.05, 0.05, points.shape).astype(np.float32)
         eyes = points + 0.3 * normals + aside
         depth = shape.depth(eyes, points - eyes)
