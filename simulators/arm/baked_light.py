@@ -1,4 +1,4 @@
-"""Light of a scene that never moves: how much of the sun and the sky reaches a place, baked into its textures."""
+"""Light of a static scene: sun and sky at each point, baked into the textures."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from simulators.shapes import FARTHEST_M, Shape, Singles, face_grid
 _SUN_TOWARDS: Final = np.array([-0.42, 0.50, 0.76])
 _SUN: Final = np.array([1.00, 0.94, 0.84], np.float32) * 0.78
 _SKY: Final = np.array([0.80, 0.88, 1.00], np.float32) * 0.50
-_BOUNCE: Final = np.array([1.00, 0.84, 0.66], np.float32) * 0.14  # what the table throws back
+_BOUNCE: Final = np.array([1.00, 0.84, 0.66], np.float32) * 0.14  # reflected by the table
 _SUN_WIDTH: Final = 0.10
 _SUN_RAYS: Final = 12
 _SKY_RAYS: Final = 24
 _GOLDEN_RAD: Final = float(np.pi * (3 - np.sqrt(5)))
-_LIFT_M: Final = np.float32(5e-4)  # so that a surface does not shade itself
+_LIFT_M: Final = np.float32(5e-4)  # so that a surface does not shadow itself
 
 
 def lit(albedo: NDArray[np.uint8], shape: Shape, face: int, solids: Sequence[Shape], grid: int) -> NDArray[np.uint8]:
-    """Give a face's texture in the scene's light, which is found at ``grid`` x ``grid`` places of it."""
+    """Return a face's texture in the scene's light, which is computed on a ``grid`` x ``grid``."""
     points, normals = (values.reshape(-1, 3).astype(np.float32) for values in face_grid(shape, face, grid))
     light = _light(points, normals, solids).reshape(grid, grid, 3)
     height, width = albedo.shape[:2]
@@ -33,22 +33,22 @@ def lit(albedo: NDArray[np.uint8], shape: Shape, face: int, solids: Sequence[Sha
 
 
 def _light(points: Singles, normals: Singles, solids: Sequence[Shape]) -> Singles:
-    """Give the light [N, 3] that places throw back, of all that white would throw back under an open bright sky."""
+    """Return the light [N, 3] reflected at points, relative to white under an open bright sky."""
     total = np.zeros((len(points), 3), np.float32)
     start = points + normals * _LIFT_M
     for towards in _sun_rays():
         facing = np.maximum(normals @ towards, 0)
-        total += (facing * _open(start, facing, towards, solids) / _SUN_RAYS)[:, None] * _SUN
+        total += (facing * _unoccluded(start, facing, towards, solids) / _SUN_RAYS)[:, None] * _SUN
     for towards in _sky_rays():
         facing = np.maximum(normals @ towards, 0)
-        above = facing * _open(start, facing, towards, solids)
-        below = np.maximum(-(normals @ towards), 0)  # the same direction mirrored, in which the table is seen
+        above = facing * _unoccluded(start, facing, towards, solids)
+        below = np.maximum(-(normals @ towards), 0)  # the mirrored direction, in which the table is seen
         total += (above[:, None] * _SKY + below[:, None] * _BOUNCE) * np.float32(2 / _SKY_RAYS)
     return total
 
 
-def _open(start: Singles, facing: Singles, towards: Singles, solids: Sequence[Shape]) -> Singles:
-    """Tell from which places nothing stands in one direction: 1.0 or 0.0; matters only where they face it."""
+def _unoccluded(start: Singles, facing: Singles, towards: Singles, solids: Sequence[Shape]) -> Singles:
+    """Return 1.0 for points with a free line in one direction, else 0.0; only points that face it matter."""
     seen = np.ones(len(start), np.float32)
     if not facing.any():
         return seen
@@ -77,7 +77,7 @@ def _sun_rays() -> Singles:
 
 
 def _sky_rays() -> Singles:
-    """Directions spread evenly over the upper half of the sphere."""
+    """Return directions spread evenly over the upper hemisphere."""
     number = np.arange(_SKY_RAYS) + 0.5
     height, turn = number / _SKY_RAYS, number * _GOLDEN_RAD
     across = np.sqrt(1 - height**2)

@@ -1,4 +1,4 @@
-"""A small client of Feetech servos on a serial line: reads and writes all of an arm's servos in one packet."""
+"""A client of Feetech servos on a serial line: reads and writes all servos of an arm in one packet."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typing import Final, Self
 
 from simulators.arm.feetech_protocol import BROADCAST, Instruction, Packet, PacketReader, Register, word
 
-_PATIENCE_S: Final = 0.25
+_ANSWER_TIMEOUT_S: Final = 0.25
 _ATTEMPTS: Final = 3
 
 
 class ServoBus:
-    """One serial line with servos. Not for use by several threads at once.
+    """One serial line with servos. Not thread-safe.
 
     Raises:
-        OSError: the device cannot be opened, or has gone.
+        OSError: the device cannot be opened, or has disappeared.
     """
 
     def __init__(self, path: str) -> None:
@@ -45,49 +45,49 @@ class ServoBus:
         os.close(self._file)
 
     def ping(self, servo: int) -> bool:
-        """Tell whether a servo answers."""
-        return servo in self._asked(Packet(servo, Instruction.PING), [servo], attempts=1)
+        """Return whether a servo answers."""
+        return servo in self._request(Packet(servo, Instruction.PING), [servo], attempts=1)
 
     def read(self, register: Register, servos: Sequence[int], count: int = 2) -> dict[int, int]:
-        """Give a register of ``count`` bytes of several servos, read in one packet.
+        """Return a register of ``count`` bytes of several servos, read in one packet.
 
         Raises:
-            TimeoutError: a servo did not answer, three times over.
+            TimeoutError: a servo did not answer, after three attempts.
         """
         packet = Packet(BROADCAST, Instruction.SYNC_READ, bytes([register, count, *servos]))
-        answers = self._asked(packet, servos, attempts=_ATTEMPTS)
+        answers = self._request(packet, servos, attempts=_ATTEMPTS)
         silent = [servo for servo in servos if len(answers.get(servo, b"")) != count]
         if silent:
-            raise TimeoutError(f"servos {silent} do not answer: is the arm switched on and its cable plugged in?")
+            raise TimeoutError(f"servos {silent} do not answer: is the arm switched on and its cable connected?")
         return {servo: int.from_bytes(answers[servo], "little") for servo in servos}
 
     def positions(self, servos: Sequence[int]) -> dict[int, int]:
-        """Give where servos stand, in ticks."""
+        """Return the positions of servos, in ticks."""
         return self.read(Register.PRESENT_POSITION, servos)
 
     def move(self, ticks: Mapping[int, int]) -> None:
-        """Give servos their goals, in ticks, in one packet that none answers."""
+        """Send goals in ticks, in one packet without answers."""
         goals = b"".join(bytes([servo]) + word(tick) for servo, tick in ticks.items())
         self._send(Packet(BROADCAST, Instruction.SYNC_WRITE, bytes([Register.GOAL_POSITION, 2]) + goals))
 
     def torque(self, servos: Sequence[int], *, on: bool) -> None:
-        """Hold the shafts, or let them go."""
+        """Turn the torque on or off."""
         flags = b"".join(bytes([servo, on]) for servo in servos)
         self._send(Packet(BROADCAST, Instruction.SYNC_WRITE, bytes([Register.TORQUE_ENABLE, 1]) + flags))
 
     def _send(self, packet: Packet) -> None:
         os.write(self._file, packet.encoded())
 
-    def _asked(self, packet: Packet, servos: Sequence[int], *, attempts: int) -> dict[int, bytes]:
+    def _request(self, packet: Packet, servos: Sequence[int], *, attempts: int) -> dict[int, bytes]:
         answers: dict[int, bytes] = {}
         for _ in range(attempts):
             termios.tcflush(self._file, termios.TCIFLUSH)
             self._send(packet)
-            reader, until_s = PacketReader(), time.monotonic() + _PATIENCE_S
+            reader, until_s = PacketReader(), time.monotonic() + _ANSWER_TIMEOUT_S
             while (left_s := until_s - time.monotonic()) > 0:
                 if not select.select([self._file], [], [], left_s)[0]:
                     break
-                answers |= {one.servo: one.parameters for one in reader.feed(os.read(self._file, 4096))}
+                answers |= {answer.servo: answer.parameters for answer in reader.feed(os.read(self._file, 4096))}
                 if all(servo in answers for servo in servos):
                     return answers
         return answers

@@ -1,4 +1,4 @@
-"""The Feetech servo protocol: packets with a checksum on a half-duplex line, as an STS3215 speaks it.
+"""The Feetech servo protocol: packets with a checksum on a half-duplex line, as used by an STS3215.
 
 Source: Feetech, "SCServo communication protocol"; LeRobot's motors/feetech.
 """
@@ -12,12 +12,12 @@ from typing import Final, NamedTuple
 
 HEADER: Final = b"\xff\xff"
 BROADCAST: Final = 0xFE
-_LONGEST: Final = 250
+_MAX_LENGTH: Final = 250
 _PAUSE_S: Final = 0.1
 
 
 class Instruction(IntEnum):
-    """What a packet asks for."""
+    """Instruction of a packet."""
 
     PING = 0x01
     READ = 0x02
@@ -41,55 +41,55 @@ class Register(IntEnum):
 
 
 class Packet(NamedTuple):
-    """One packet: ``code`` is an instruction on the way to a servo, and its error flags on the way back."""
+    """One packet: ``code`` is an instruction to a servo, or the error flags of its answer."""
 
     servo: int
     code: int
     parameters: bytes = b""
 
     def encoded(self) -> bytes:
-        """Give the packet as it goes over the line."""
+        """Return the bytes of the packet."""
         body = bytes([self.servo, len(self.parameters) + 2, self.code]) + self.parameters
         return HEADER + body + bytes([~sum(body) & 0xFF])
 
 
 class PacketReader:
-    """Finds packets in bytes as they come; what is damaged is passed over.
+    """Parser of packets in a byte stream; damaged packets are skipped.
 
-    The bytes of a packet follow each other closely: what is not complete when a pause ends never will be.
+    The bytes of a packet follow each other closely: a packet that is incomplete after a pause is discarded.
     """
 
     def __init__(self) -> None:
-        """Begin with nothing."""
-        self._waiting = b""
+        """Start empty."""
+        self._buffer = b""
         self._fed_at_s = 0.0
         self.damaged = 0
 
     def feed(self, data: bytes) -> Iterator[Packet]:
-        """Take bytes and give the packets they complete."""
+        """Add bytes and yield the packets they complete."""
         now_s = time.monotonic()
-        if self._waiting and now_s - self._fed_at_s > _PAUSE_S:
+        if self._buffer and now_s - self._fed_at_s > _PAUSE_S:
             self.damaged += 1
-            self._waiting = b""
+            self._buffer = b""
         self._fed_at_s = now_s
-        self._waiting += data
-        while (start := self._waiting.find(HEADER)) >= 0:
-            waiting = self._waiting = self._waiting[start:]
-            if len(waiting) < 4:
+        self._buffer += data
+        while (start := self._buffer.find(HEADER)) >= 0:
+            buffered = self._buffer = self._buffer[start:]
+            if len(buffered) < 4:
                 return
-            end = 4 + waiting[3]
-            whole = 2 <= waiting[3] <= _LONGEST and waiting[2] != 0xFF
-            if whole and len(waiting) < end:
+            end = 4 + buffered[3]
+            valid = 2 <= buffered[3] <= _MAX_LENGTH and buffered[2] != 0xFF
+            if valid and len(buffered) < end:
                 return
-            if not whole or (~sum(waiting[2 : end - 1]) & 0xFF) != waiting[end - 1]:
+            if not valid or (~sum(buffered[2 : end - 1]) & 0xFF) != buffered[end - 1]:
                 self.damaged += 1
-                self._waiting = waiting[1:]  # a header may begin within what is damaged
+                self._buffer = buffered[1:]  # a header may begin within the damaged bytes
                 continue
-            self._waiting = waiting[end:]
-            yield Packet(waiting[2], waiting[4], waiting[5 : end - 1])
-        self._waiting = self._waiting[-1:] if self._waiting.endswith(b"\xff") else b""
+            self._buffer = buffered[end:]
+            yield Packet(buffered[2], buffered[4], buffered[5 : end - 1])
+        self._buffer = self._buffer[-1:] if self._buffer.endswith(b"\xff") else b""
 
 
 def word(value: int) -> bytes:
-    """Give an unsigned number as the two bytes a register keeps."""
+    """Return an unsigned number as the two bytes of a register."""
     return value.to_bytes(2, "little")

@@ -1,4 +1,4 @@
-"""How far a reconstruction is from the scene that was there, seen from places no frame was taken from."""
+"""Ground truth to score a reconstruction: true images from viewpoints that no frame was taken from."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from simulators.arm.wrist_camera import camera_matrix, look_at
 Floats = NDArray[np.float64]
 Picture = NDArray[np.uint8]
 
-#: How far a viewpoint is from the camera's path: nothing is learnt by heart there, and nothing unseen is asked for.
+#: Distance of a viewpoint from the camera's path: no training view is there, but all of the view was seen.
 _ASIDE_M: Final = 0.015
 
 
 @dataclass(frozen=True)
 class ArmGroundTruth:
-    """Viewpoints and what is truly seen from them. Poses [N, 4, 4] are ``camera_from_world``."""
+    """Viewpoints and their true images. Poses [N, 4, 4] are ``camera_from_world``."""
 
     camera_matrix: Floats
     width_px: int
@@ -32,20 +32,20 @@ class ArmGroundTruth:
     pictures: tuple[Picture, ...]
 
     def psnr_db(self, rendered: Sequence[Picture]) -> float:
-        """Give the mean peak signal-to-noise ratio in dB of pictures rendered at the viewpoints, in their order.
+        """Return the mean peak signal-to-noise ratio in dB of images rendered at the viewpoints, in their order.
 
         Raises:
             ValueError: their number or size is not that of the viewpoints.
         """
         if len(rendered) != len(self.pictures):
             raise ValueError(f"{len(rendered)} pictures for {len(self.pictures)} viewpoints")
-        return float(np.mean([psnr_db(one, true) for one, true in zip(rendered, self.pictures, strict=True)]))
+        return float(np.mean([psnr_db(image, true) for image, true in zip(rendered, self.pictures, strict=True)]))
 
 
 def sample_ground_truth(
     scene: TableScene, motion: ArmMotion, width_px: int = 160, height_px: int = 120, count: int = 8
 ) -> ArmGroundTruth:
-    """Choose viewpoints beside the motion's path, and look from them at the scene's middle."""
+    """Choose viewpoints beside the motion's path that look at the scene's centre, and render them."""
     matrix = camera_matrix(width_px, height_px)
     random = np.random.default_rng([scene.seed, motion.seed, 31])
     times = (np.arange(count) + random.uniform(0.2, 0.8, count)) / count * motion.period_s
@@ -59,10 +59,10 @@ def sample_ground_truth(
 
 
 def psnr_db(picture: Picture, true: Picture) -> float:
-    """Give the peak signal-to-noise ratio in dB between two pictures of one size; infinite if they are equal.
+    """Return the peak signal-to-noise ratio in dB of two images of one size; infinite if they are equal.
 
     Raises:
-        ValueError: their sizes differ, or they are not of whole grey levels.
+        ValueError: their sizes differ, or they are not uint8.
     """
     if picture.shape != true.shape or picture.dtype != np.uint8 or true.dtype != np.uint8:
         raise ValueError(f"{picture.dtype} {picture.shape} cannot be compared with {true.dtype} {true.shape}")

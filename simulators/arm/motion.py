@@ -1,4 +1,4 @@
-"""How the virtual arm moves: a smooth, endless sweep of its wrist camera round the things on the table."""
+"""Motion of the virtual arm: a smooth, periodic sweep of its wrist camera around the objects on the table."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from simulators.arm.wrist_camera import GRIPPER_FROM_CAMERA, camera_matrix, worl
 Floats = NDArray[np.float64]
 
 PERIOD_S: Final = 24.0
-_KNOTS: Final = 64  # places in a period at which the joints are solved for
-_HARMONICS: Final = 8  # of the period: what is quicker is left out, so the motion is smooth
+_KNOTS: Final = 64  # times in a period at which the joints are solved
+_HARMONICS: Final = 8  # of the period: higher ones are cut, so the motion is smooth
 _GRIPPER_RAD: Final = 0.35
 _MARGIN_RAD: Final = 0.05  # to the joints' limits
-_GAZE_M: Final = 0.6  # to look a radian past the target is as bad as to be this far from the place
-_SETTLED_RAD: Final = 1e-4
+_GAZE_M: Final = 0.6  # weight of one radian of viewing direction, as a distance
+_CONVERGED_RAD: Final = 1e-4
 _CLEARANCE_M: Final = 0.10  # of the jaws' tip above the table
 _ATTEMPTS: Final = 40
 _START_RAD: Final = (0.0, -0.6, 0.5, 0.9, 0.0)
@@ -29,7 +29,7 @@ _START_RAD: Final = (0.0, -0.6, 0.5, 0.9, 0.0)
 
 @dataclass(frozen=True)
 class Parallax:
-    """From how many sides a motion looks at the scene's centre. All in degrees but the share."""
+    """Range of viewpoints of a motion around the scene's centre. In degrees, except the share."""
 
     azimuth_deg: float  # between the outermost directions, seen from above
     elevation_deg: tuple[float, float]
@@ -38,20 +38,20 @@ class Parallax:
 
 
 class ArmMotion:
-    """Positions of the SO-101's joints at any time: one seeded sweep, repeated for ever."""
+    """Joint positions of the SO-101 at any time: one seeded sweep, repeated."""
 
     def __init__(self, seed: int = 0, period_s: float = PERIOD_S) -> None:
         """Plan the sweep: a few tenths of a second of work."""
         self.seed, self.period_s = seed, period_s
         random = np.random.default_rng([seed, 911])
         for _ in range(_ATTEMPTS):
-            self._spectrum = _swept(random)
-            if self._good():
+            self._spectrum = _solve_sweep(random)
+            if self._is_valid():
                 return
-        raise ValueError(f"seed {seed} gives no sweep the arm can follow; take another one")
+        raise ValueError(f"seed {seed} gives no sweep that the arm can follow; use another one")
 
     def positions(self, time_s: ArrayLike) -> Floats:
-        """Give the joints' positions [..., 6] in rad at times [...] in s, columns as in ``SO101.joint_names``."""
+        """Return the joint positions [..., 6] in rad at times [...] in s, columns as in ``SO101.joint_names``."""
         time = np.asarray(time_s, np.float64)
         turn = 2j * np.pi * np.arange(_HARMONICS + 1) / self.period_s
         arm = np.real(np.exp(time[..., None] * turn) @ self._spectrum)
@@ -59,15 +59,15 @@ class ArmMotion:
         return np.concatenate([arm, gripper[..., None]], axis=-1)
 
     def named(self, time_s: float) -> dict[str, float]:
-        """Give the joints' positions in rad at one time, by name."""
+        """Return the joint positions in rad at one time, by name."""
         return dict(zip(SO101.joint_names, self.positions(time_s).tolist(), strict=True))
 
     def camera_from_world(self, time_s: ArrayLike) -> Floats:
-        """Give the wrist camera's true poses [..., 4, 4] at times [...]."""
+        """Return the wrist camera's true poses [..., 4, 4] at times [...]."""
         return inverse_poses(world_from_camera(self.positions(time_s)))
 
     def parallax(self, matrix: Floats, width_px: int, height_px: int) -> Parallax:
-        """Tell from how many sides one period looks at the scene's centre."""
+        """Return the range of viewpoints of one period around the scene's centre."""
         time = np.linspace(0, self.period_s, 480, endpoint=False)
         poses = self.camera_from_world(time)
         centre = poses[:, :3, :3] @ np.array(SCENE_CENTRE_M) + poses[:, :3, 3]
@@ -85,8 +85,8 @@ class ArmMotion:
             centre_in_picture=float(inside.mean()),
         )
 
-    def _good(self) -> bool:
-        """Tell whether the arm can follow, stays above the things, and keeps them in the picture."""
+    def _is_valid(self) -> bool:
+        """Return whether the arm can follow, stays above the objects, and keeps them in view."""
         positions = self.positions(np.linspace(0, self.period_s, 240, endpoint=False))
         lower, upper = _limits()
         within = bool(((positions[:, :5] > lower) & (positions[:, :5] < upper)).all())
@@ -95,21 +95,21 @@ class ArmMotion:
         return within and clear and seen.centre_in_picture > 0.99 and seen.azimuth_deg > 70
 
 
-def _swept(random: np.random.Generator) -> NDArray[np.complex128]:
-    """Solve the joints at the knots of a new plan and give their first harmonics [H + 1, 5]."""
-    eye, target = _planned(random, np.arange(_KNOTS) / _KNOTS)
+def _solve_sweep(random: np.random.Generator) -> NDArray[np.complex128]:
+    """Solve the joints at the knots of a new plan; return their first harmonics [H + 1, 5]."""
+    eye, target = _plan_views(random, np.arange(_KNOTS) / _KNOTS)
     knots = np.empty((_KNOTS, 5))
     joints = np.array(_START_RAD)
-    for knot in (*range(-_KNOTS // 8, 0), *range(_KNOTS)):  # comes to the first knot as it will from the last
-        joints = _reached(joints, eye[knot], target[knot])
+    for knot in (*range(-_KNOTS // 8, 0), *range(_KNOTS)):  # approach the first knot as from the last one
+        joints = _solve_joints(joints, eye[knot], target[knot])
         knots[knot] = joints
     spectrum = np.fft.rfft(knots, axis=0)[: _HARMONICS + 1] / _KNOTS
     spectrum[1:] *= 2
     return spectrum
 
 
-def _planned(random: np.random.Generator, phase: Floats) -> tuple[Floats, Floats]:
-    """Plan where the camera is and what it looks at [K, 3]: to and fro round the things, rising and sinking."""
+def _plan_views(random: np.random.Generator, phase: Floats) -> tuple[Floats, Floats]:
+    """Plan camera positions and targets [K, 3]: back and forth around the objects, rising and falling."""
     turn = 2 * np.pi * phase
     side = float(random.choice([-1.0, 1.0]))
     start = random.uniform(0, 2 * np.pi, 4)
@@ -123,10 +123,10 @@ def _planned(random: np.random.Generator, phase: Floats) -> tuple[Floats, Floats
     return centre + distance[:, None] * away, centre + wander
 
 
-def _reached(joints: Floats, eye_m: Floats, target_m: Floats) -> Floats:
+def _solve_joints(joints: Floats, eye_m: Floats, target_m: Floats) -> Floats:
     """Solve the five joints for a camera at ``eye_m`` that looks at ``target_m``: damped least squares, within limits.
 
-    Five joints can do both or come close: a direction has two coordinates, for the picture may turn about it.
+    Five joints can do both or come close: a direction has two coordinates, as the roll about it is free.
     """
     lower, upper = _limits()
     for _ in range(8):
@@ -142,7 +142,7 @@ def _reached(joints: Floats, eye_m: Floats, target_m: Floats) -> Floats:
         error = np.concatenate([eye_m - camera[:3, 3], _GAZE_M * (wanted - ahead)])
         step = np.linalg.solve(rows.T @ rows + 1e-4 * np.eye(5), rows.T @ error)
         joints = np.clip(joints + np.clip(step, -0.3, 0.3), lower + _MARGIN_RAD, upper - _MARGIN_RAD)
-        if np.abs(step).max() < _SETTLED_RAD:
+        if np.abs(step).max() < _CONVERGED_RAD:
             break
     return joints
 

@@ -1,4 +1,4 @@
-"""Films the invented table with the wrist camera: pictures with the joints and the true pose of their moment."""
+"""Recordings of the generated table: frames of the wrist camera with joints and true poses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Picture = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class RecordedFrame:
-    """One picture and what was true when it was taken. Joints as the arm says they are, offsets and noise included."""
+    """One frame and its ground truth. Joints are as the arm reports them, with offsets and noise."""
 
     seq: int
     time_s: float
@@ -32,16 +32,16 @@ class RecordedFrame:
 
 @dataclass(frozen=True)
 class ArmRecording:
-    """A scene, a motion and a camera; the arm may be wrong about where its joints stand."""
+    """A scene, a motion and a camera; the reported joints may have errors."""
 
     scene: TableScene
     motion: ArmMotion
     width_px: int = 160
     height_px: int = 120
     rate_hz: float = 10.0
-    #: By how much the arm's report of a joint is too small, by name.
+    #: True minus reported position of a joint, by name.
     offsets_rad: Mapping[str, float] = field(default_factory=dict)
-    #: Noise of the arm's report, one standard deviation.
+    #: Noise of the reported positions, one standard deviation.
     noise_rad: float = 0.0
 
     @property
@@ -50,24 +50,24 @@ class ArmRecording:
         return camera_matrix(self.width_px, self.height_px)
 
     def reported(self, time_s: float) -> tuple[float, ...]:
-        """Give where the arm says its joints stand (rad, as in ``SO101_JOINTS``): always the same at the same time."""
+        """Return the reported joints (rad, as in ``SO101_JOINTS``): always the same at the same time."""
         true = self.motion.positions(time_s)
         wrong = np.array([self.offsets_rad.get(name, 0.0) for name in SO101_JOINTS])
         random = np.random.default_rng([self.motion.seed, round(time_s * 1e6)])
         return tuple((true - wrong + random.normal(0.0, 1.0, true.shape) * self.noise_rad).tolist())
 
     def frame(self, seq: int) -> RecordedFrame:
-        """Take picture number ``seq``."""
+        """Render frame number ``seq``."""
         time_s = seq / self.rate_hz
         pose = inverse_poses(world_from_camera(self.motion.positions(time_s)))
         picture = self.scene.render(self.camera_matrix, pose, self.width_px, self.height_px)
         return RecordedFrame(seq, time_s, picture, self.reported(time_s), pose)
 
     def frames(self, count: int) -> Iterator[RecordedFrame]:
-        """Take the first ``count`` pictures."""
+        """Render the first ``count`` frames."""
         return (self.frame(seq) for seq in range(count))
 
 
 def jpeg(picture: Picture, quality: int = 90) -> bytes:
-    """Give a picture (RGB) as a JPEG file."""
+    """Encode an image (RGB) as a JPEG file."""
     return cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()

@@ -1,4 +1,4 @@
-"""The virtual arm as LeRobot's programs see a robot: observations in, actions out, a wrist camera that draws."""
+"""The virtual arm with the interface of a LeRobot robot: observations, actions, a rendered wrist camera."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _POSITION: Final = ".pos"
 
 
 class NormMode(StrEnum):
-    """What a motor's values are, by LeRobot's names."""
+    """Unit of a motor's values, by LeRobot's names."""
 
     DEGREES = "degrees"
     RANGE_0_100 = "range_0_100"
@@ -37,7 +37,7 @@ class NormMode(StrEnum):
 
 @dataclass(frozen=True)
 class VirtualMotor:
-    """One motor as LeRobot's buses list them."""
+    """One motor as in LeRobot's buses."""
 
     id: int
     model: str
@@ -46,16 +46,16 @@ class VirtualMotor:
 
 @dataclass(frozen=True)
 class VirtualMotorsBus:
-    """What LeRobot's programs ask an arm's bus about itself."""
+    """The attributes of an arm's bus that LeRobot's programs read."""
 
     motors: Mapping[str, VirtualMotor]
     calibration: Mapping[str, Mapping[str, int]]
 
 
 class WristCamera:
-    """Draws the scene as the camera on the gripper sees it, at most ``rate_hz`` times a second.
+    """Renderer of the gripper camera, at most ``rate_hz`` times a second.
 
-    ``offsets_rad``: by how much the true joints are ahead of what the servos say, as with an arm calibrated carelessly.
+    ``offsets_rad``: true minus reported joints, as with a badly calibrated arm.
     """
 
     def __init__(
@@ -67,41 +67,41 @@ class WristCamera:
         rate_hz: float = 10.0,
         offsets_rad: Mapping[str, float] | None = None,
     ) -> None:
-        """Point the camera at the scene; nothing is drawn yet."""
+        """Set the scene; nothing is rendered yet."""
         self.width_px, self.height_px, self.rate_hz = width_px, height_px, rate_hz
         self.matrix = camera_matrix(width_px, height_px)
         self.latest_frame: Picture | None = None
-        #: When the newest picture's joints were read, by ``time.perf_counter``: as LeRobot's cameras keep it.
+        #: Time of the joints of the newest frame, by ``time.perf_counter``, as in LeRobot's cameras.
         self.latest_timestamp: float | None = None
         self._scene = scene
         self._offsets = np.array([(offsets_rad or {}).get(name, 0.0) for name in SO101_JOINTS])
 
     @property
     def due(self) -> bool:
-        """Tell whether it is time for the next picture."""
+        """Whether it is time for the next frame."""
         taken_s = self.latest_timestamp
         return taken_s is None or time.perf_counter() - taken_s >= 1 / self.rate_hz
 
     def take(self, positions_rad: Mapping[str, float], read_at_s: float) -> Picture:
-        """Draw what is seen while the servos say these positions."""
-        said = np.array([positions_rad[name] for name in SO101_JOINTS])
-        pose = inverse_poses(world_from_camera(said + self._offsets))
+        """Render the view at the positions that the servos report."""
+        reported = np.array([positions_rad[name] for name in SO101_JOINTS])
+        pose = inverse_poses(world_from_camera(reported + self._offsets))
         picture = self._scene.render(self.matrix, pose, self.width_px, self.height_px)
         self.latest_frame, self.latest_timestamp = picture, read_at_s
         return picture
 
 
 class VirtualRobot:
-    """An SO-101 on a serial line, with the methods and the attributes of a LeRobot robot.
+    """An SO-101 on a serial line, with the methods and attributes of a LeRobot robot.
 
-    It may be the leader too: then nothing is sent to it. Raises what `ServoBus` raises.
+    It may be the leader too: then nothing is sent to it. Raises as `ServoBus`.
     """
 
     name = "so101_follower"
     robot_type = "so101_follower"
 
     def __init__(self, path: str, camera: WristCamera | None = None, robot_id: str = "virtual") -> None:
-        """Know the line; it is opened by ``connect``."""
+        """Set the line; ``connect`` opens it."""
         self.id = robot_id
         self.cameras = {} if camera is None else {"wrist": camera}
         modes = {name: NormMode.RANGE_0_100 if name == GRIPPER else NormMode.DEGREES for name in CALIBRATION}
@@ -113,37 +113,38 @@ class VirtualRobot:
 
     @property
     def observation_features(self) -> dict[str, Any]:
-        """Say what an observation holds: floats by joint, and the shapes of pictures."""
+        """Features of an observation: floats by joint, and the shapes of frames."""
         pictures = {name: (camera.height_px, camera.width_px, 3) for name, camera in self.cameras.items()}
         return self.action_features | pictures
 
     @property
     def action_features(self) -> dict[str, Any]:
-        """Say what an action holds."""
+        """Features of an action."""
         return {name + _POSITION: float for name in CALIBRATION}
 
     @property
     def is_connected(self) -> bool:
-        """Tell whether the line is open."""
+        """Whether the line is open."""
         return self._line is not None
 
     def connect(self, calibrate: bool = True) -> None:  # noqa: ARG002 - as LeRobot calls it
-        """Open the line and hold the arm where it stands."""
+        """Open the line and turn the torque on."""
         if self._line is None:
             self._line = ServoBus(self._path)
             self._line.torque([motor.id for motor in CALIBRATION.values()], on=True)
 
     def disconnect(self) -> None:
-        """Let the arm go and close the line."""
+        """Turn the torque off and close the line."""
         if self._line is not None:
             line, self._line = self._line, None
             line.torque([motor.id for motor in CALIBRATION.values()], on=False)
             line.close()
 
     def get_observation(self) -> dict[str, Any]:
-        """Give all positions (degrees; the gripper 0 to 100), and the newest picture (RGB [H, W, 3]) of the camera.
+        """Return all positions (degrees; the gripper 0 to 100), and the newest frame (RGB [H, W, 3]) of the camera.
 
-        A picture is drawn at the very positions the servos had; drawing takes time, so they are read again after it.
+        A frame is rendered at exactly the positions of the servos; as rendering takes time, they are read again after
+        it.
         """
         values, read_at_s = self._read()
         pictures: dict[str, Picture] = {}
@@ -156,11 +157,11 @@ class VirtualRobot:
         return {name + _POSITION: value for name, value in values.items()} | pictures
 
     def get_action(self) -> dict[str, float]:
-        """Give all positions as a leader gives them."""
+        """Return all positions as a leader returns them."""
         return {name + _POSITION: value for name, value in self._read()[0].items()}
 
     def send_action(self, action: Mapping[str, float]) -> dict[str, float]:
-        """Send the arm to positions in the units of observations, within its calibrated range; give what was sent."""
+        """Send goal positions in the units of observations, clamped to the calibrated range; return what was sent."""
         sent: dict[str, float] = {}
         ticks: dict[int, int] = {}
         for name, motor in CALIBRATION.items():

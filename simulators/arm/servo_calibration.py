@@ -1,4 +1,4 @@
-"""Ticks of a servo, LeRobot's normalised values and radians, by a calibration in LeRobot's form."""
+"""Conversion between servo ticks, LeRobot's normalised values and radians, by a calibration in LeRobot's form."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Final, NamedTuple
 _LAST_TICK: Final = 4095
 _TURN_DEG: Final = 360.0
 GRIPPER: Final = "gripper"
-#: Where the SO-101's jaws are closed and open: 0 and 100 of LeRobot's gripper.
+#: Closed and open position of the jaws of the SO-101: 0 and 100 of LeRobot's gripper.
 GRIPPER_RAD: Final = (-0.174533, 1.74533)
 
 
 class MotorCalibration(NamedTuple):
-    """One motor in LeRobot's calibration file: its number, and the first and last tick it reaches."""
+    """One motor in LeRobot's calibration file: its id, and the first and last tick of its range."""
 
     id: int
     drive_mode: int
@@ -22,7 +22,7 @@ class MotorCalibration(NamedTuple):
     range_max: int
 
 
-#: The virtual arm's: it reaches what its description allows, and the wrist rolls without stops.
+#: Calibration of the virtual arm: its range is that of its URDF; the wrist roll has no stops.
 CALIBRATION: Final = {
     "shoulder_pan": MotorCalibration(1, 0, 0, 793, 3297),
     "shoulder_lift": MotorCalibration(2, 0, 0, 909, 3185),
@@ -34,7 +34,7 @@ CALIBRATION: Final = {
 
 
 def value_of_tick(name: str, tick: float) -> float:
-    """Give LeRobot's value: degrees from the middle of the range, and 0 to 100 of it for the gripper."""
+    """Return LeRobot's value: degrees from the middle of the range, or 0 to 100 for the gripper."""
     motor = CALIBRATION[name]
     if name == GRIPPER:
         share = (tick - motor.range_min) / (motor.range_max - motor.range_min)
@@ -43,7 +43,7 @@ def value_of_tick(name: str, tick: float) -> float:
 
 
 def tick_of_value(name: str, value: float) -> float:
-    """Give the tick of LeRobot's value: the reverse of ``value_of_tick``."""
+    """Return the tick of LeRobot's value: the inverse of ``value_of_tick``."""
     motor = CALIBRATION[name]
     if name == GRIPPER:
         return motor.range_min + value / 100.0 * (motor.range_max - motor.range_min)
@@ -51,19 +51,19 @@ def tick_of_value(name: str, value: float) -> float:
 
 
 def rad_of_value(name: str, value: float) -> float:
-    """Give the joint's position in rad of LeRobot's value."""
+    """Return the joint position in rad of LeRobot's value."""
     if name == GRIPPER:
         return GRIPPER_RAD[0] + value / 100.0 * (GRIPPER_RAD[1] - GRIPPER_RAD[0])
     return math.radians(value)
 
 
 def value_of_rad(name: str, position_rad: float) -> float:
-    """Give LeRobot's value of a joint's position in rad."""
+    """Return LeRobot's value of a joint position in rad."""
     if name == GRIPPER:
         return 100.0 * (position_rad - GRIPPER_RAD[0]) / (GRIPPER_RAD[1] - GRIPPER_RAD[0])
     return math.degrees(position_rad)
 
 
 def tick_of_rad(name: str, position_rad: float) -> float:
-    """Give the tick, and parts of one, of a joint's position in rad."""
+    """Return the fractional tick of a joint position in rad."""
     return tick_of_value(name, value_of_rad(name, position_rad))

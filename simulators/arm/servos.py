@@ -1,8 +1,8 @@
-"""A virtual SO-101: a follower and a leader of six STS3215 servos each, on serial lines that any driver can open.
+"""A virtual SO-101: a follower and a leader of six STS3215 servos each, on pseudo-terminals that any driver can open.
 
-``python -m simulators.arm.servos`` prints one line of JSON, the paths of both devices and their
-calibration, and serves until its standard input ends or it gets SIGTERM. The leader is moved by `Motion`; the follower
-goes where it is told, with the lag of a real servo.
+``python -m simulators.arm.servos`` prints one line of JSON, the paths of both devices and their calibration, and serves
+until its standard input ends or it gets SIGTERM. The leader follows `ArmMotion`; the follower moves to its goals with
+the lag of a real servo.
 """
 
 from __future__ import annotations
@@ -35,47 +35,47 @@ PositionSource = Callable[[float], Sequence[float]]
 
 
 class Servo:
-    """The memory of one servo and where its shaft is, in ticks."""
+    """The registers of one servo and the position of its shaft, in ticks."""
 
     def __init__(self, calibration: MotorCalibration, position: float) -> None:
-        """Stand at a position, torque off."""
+        """Start at a position, torque off."""
         self.number = calibration.id
         self.position = position
         self._memory = bytearray(256)
         self._memory[Register.FIRMWARE : Register.FIRMWARE + 2] = bytes([3, 10])
         self._memory[Register.ID] = calibration.id
-        self._keep(Register.MODEL, _MODEL_STS3215)
-        self._keep(Register.MIN_POSITION, calibration.range_min)
-        self._keep(Register.MAX_POSITION, calibration.range_max)
-        self._keep(Register.GOAL_POSITION, round(position))
-        self._keep(Register.PRESENT_POSITION, round(position))
+        self._set_word(Register.MODEL, _MODEL_STS3215)
+        self._set_word(Register.MIN_POSITION, calibration.range_min)
+        self._set_word(Register.MAX_POSITION, calibration.range_max)
+        self._set_word(Register.GOAL_POSITION, round(position))
+        self._set_word(Register.PRESENT_POSITION, round(position))
 
     def read(self, address: int, count: int) -> bytes:
-        """Give bytes of the memory; beyond its end there are none."""
+        """Return bytes of the memory; none beyond its end."""
         return bytes(self._memory[address : address + count])
 
     def write(self, address: int, data: bytes) -> None:
-        """Set bytes of the memory. Torque that comes on holds the shaft where it is until a goal is set."""
+        """Set bytes of the memory. Enabling torque holds the shaft in place until a goal is set."""
         held = self._memory[Register.TORQUE_ENABLE]
         data = data[: max(0, len(self._memory) - address)]
         self._memory[address : address + len(data)] = data
         if self._memory[Register.TORQUE_ENABLE] and not held:
-            self._keep(Register.GOAL_POSITION, self._word(Register.PRESENT_POSITION))
+            self._set_word(Register.GOAL_POSITION, self._word(Register.PRESENT_POSITION))
 
     def follow(self, elapsed_s: float) -> None:
-        """Move towards the goal, if there is torque."""
+        """Move towards the goal, if torque is on."""
         if self._memory[Register.TORQUE_ENABLE]:
             goal = self._word(Register.GOAL_POSITION) + self._homing_offset()
             self.position += (goal - self.position) * (1 - math.exp(-elapsed_s / LAG_S))
-        self._show()
+        self._update_present_position()
 
-    def stand(self, position: float) -> None:
-        """Be moved by hand."""
+    def set_position(self, position: float) -> None:
+        """Set the position, as if the shaft was turned manually."""
         self.position = position
-        self._show()
+        self._update_present_position()
 
-    def _show(self) -> None:
-        self._keep(Register.PRESENT_POSITION, round(self.position - self._homing_offset()) % _TICKS)
+    def _update_present_position(self) -> None:
+        self._set_word(Register.PRESENT_POSITION, round(self.position - self._homing_offset()) % _TICKS)
 
     def _homing_offset(self) -> int:
         raw = self._word(Register.HOMING_OFFSET)
@@ -85,15 +85,15 @@ class Servo:
     def _word(self, address: int) -> int:
         return int.from_bytes(self._memory[address : address + 2], "little")
 
-    def _keep(self, address: int, value: int) -> None:
+    def _set_word(self, address: int, value: int) -> None:
         self._memory[address : address + 2] = word(value)
 
 
 class VirtualArm:
-    """Six servos on one line."""
+    """Six servos on one bus."""
 
     def __init__(self, positions_rad: Sequence[float], drive: PositionSource | None = None) -> None:
-        """Stand at positions; ``drive`` gives the joints' positions (rad) at a time (s) where a hand moves the arm."""
+        """Set the positions; ``drive`` returns those (rad) at a time (s), for an arm that is moved manually."""
         motors = CALIBRATION.items()
         self._servos = {
             motor.id: Servo(motor, tick_of_rad(name, position))
@@ -104,19 +104,19 @@ class VirtualArm:
         self._began_s = self._moved_at_s
 
     def answer(self, packet: Packet) -> bytes:
-        """Do what a packet says and give what the servos answer, if anything."""
+        """Execute a packet and return the servos' answers, if any."""
         self._move()
         parameters = packet.parameters
-        asked = [s for s in self._servos.values() if packet.servo in (s.number, BROADCAST)]
+        addressed = [s for s in self._servos.values() if packet.servo in (s.number, BROADCAST)]
         match packet.code:
             case Instruction.PING:
-                return b"".join(Packet(servo.number, 0).encoded() for servo in asked)
+                return b"".join(Packet(servo.number, 0).encoded() for servo in addressed)
             case Instruction.READ if len(parameters) == 2 and packet.servo != BROADCAST:
-                return b"".join(Packet(servo.number, 0, servo.read(*parameters)).encoded() for servo in asked)
+                return b"".join(Packet(servo.number, 0, servo.read(*parameters)).encoded() for servo in addressed)
             case Instruction.WRITE if len(parameters) >= 2:
-                for servo in asked:
+                for servo in addressed:
                     servo.write(parameters[0], parameters[1:])
-                return b"" if packet.servo == BROADCAST else b"".join(Packet(s.number, 0).encoded() for s in asked)
+                return b"" if packet.servo == BROADCAST else b"".join(Packet(s.number, 0).encoded() for s in addressed)
             case Instruction.SYNC_READ if len(parameters) > 2:
                 servos = [self._servos[number] for number in parameters[2:] if number in self._servos]
                 return b"".join(Packet(s.number, 0, s.read(parameters[0], parameters[1])).encoded() for s in servos)
@@ -135,17 +135,17 @@ class VirtualArm:
         else:
             positions = self._drive(now_s - self._began_s)
             for name, position in zip(CALIBRATION, positions, strict=True):
-                self._servos[CALIBRATION[name].id].stand(tick_of_rad(name, position))
+                self._servos[CALIBRATION[name].id].set_position(tick_of_rad(name, position))
         self._moved_at_s = now_s
 
 
 class SerialLine:
-    """A serial line with an arm at its end; drivers open ``path``."""
+    """A pseudo-terminal with an arm; drivers open ``path``."""
 
     def __init__(self, arm: VirtualArm, *, wire_timing: bool = True) -> None:
-        """Lay the line; ``wire_timing`` lets answers take as long as they do at 1 Mbit/s."""
+        """Open the pseudo-terminal; ``wire_timing`` delays answers as at 1 Mbit/s."""
         self._arm, self._wire_timing = arm, wire_timing
-        self._near, self._far = pty.openpty()  # the far end stays open here, so that drivers may come and go
+        self._near, self._far = pty.openpty()  # the far end stays open here, so that drivers can reconnect
         tty.setraw(self._near)
         tty.setraw(self._far)
         self.path = os.ttyname(self._far)
@@ -163,7 +163,7 @@ class SerialLine:
 
 
 def write_calibration(folder: Path, robot_id: str) -> None:
-    """Leave the calibration where LeRobot (0.4.4 and later) looks for it, under HF_LEROBOT_CALIBRATION."""
+    """Write the calibration where LeRobot (0.4.4 and later) reads it, under HF_LEROBOT_CALIBRATION."""
     text = json.dumps({name: motor._asdict() for name, motor in CALIBRATION.items()}, indent=4)
     for kind in (
         "robots/so_follower",
@@ -179,9 +179,9 @@ def write_calibration(folder: Path, robot_id: str) -> None:
 def main() -> None:
     """Serve a follower and a leader."""
     parser = argparse.ArgumentParser(description="Serve a virtual SO-101 follower and leader on two serial lines.")
-    parser.add_argument("--seed", type=int, default=0, help="of the leader's motion")
-    parser.add_argument("--no-wire-timing", action="store_true", help="answer at once, not at 1 Mbit/s")
-    parser.add_argument("--calibration", type=Path, help="folder to leave LeRobot's calibration files in")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the leader's motion")
+    parser.add_argument("--no-wire-timing", action="store_true", help="answer immediately, not at 1 Mbit/s")
+    parser.add_argument("--calibration", type=Path, help="folder for LeRobot's calibration files")
     parser.add_argument("--id", default="virtual", help="LeRobot's name for the arm")
     arguments = parser.parse_args()
     from simulators.arm.motion import ArmMotion  # noqa: PLC0415 - the servos themselves need no numpy
@@ -197,8 +197,8 @@ def main() -> None:
     for line in (follower, leader):
         threading.Thread(target=line.serve, daemon=True).start()
     calibration = {name: motor._asdict() for name, motor in CALIBRATION.items()}
-    told = {"follower": follower.path, "leader": leader.path, "calibration": calibration}
-    sys.stdout.write(json.dumps(told) + "\n")
+    started = {"follower": follower.path, "leader": leader.path, "calibration": calibration}
+    sys.stdout.write(json.dumps(started) + "\n")
     sys.stdout.flush()
     while sys.stdin.buffer.read(1):
         pass

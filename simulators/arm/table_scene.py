@@ -1,4 +1,4 @@
-"""An invented table top in the robot's frame, and its true picture and depth from anywhere above it."""
+"""A generated table top in the robot's frame, rendered with true colour and depth from any camera above it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from simulators.shapes import (
     rotated_about_z,
 )
 
-#: The middle of the things on the table: m in the robot's frame.
+#: Centre of the objects on the table: m in the robot's frame.
 SCENE_CENTRE_M: Final = (0.30, 0.0, 0.03)
 _BACKDROP: Final = np.array([206, 212, 220], np.uint8)
 _SUPERSAMPLING: Final = 2
@@ -35,7 +35,7 @@ _NEAR_M: Final = 0.01
 
 @dataclass(frozen=True)
 class TexturedSolid:
-    """A shape and the lit textures of its faces, each as a pyramid: every level half as wide as the one before."""
+    """A shape and the lit textures of its faces, each as a mip pyramid."""
 
     shape: Shape
     texel_m: float
@@ -45,45 +45,45 @@ class TexturedSolid:
 class TableScene:
     """A wooden table with a cutting mat, a puzzle cube, a toy block, a parcel, a tin and a ball on it.
 
-    The seed decides where exactly they stand and how they are painted. They do not move, and nothing shines: a place
-    looks the same from everywhere.
+    The seed determines positions and textures. Nothing moves and nothing is specular: a point has the same colour from
+    everywhere.
     """
 
     def __init__(self, seed: int = 0, board: tuple[Sheet, Picture] | None = None) -> None:
         """Paint the scene and bake its light: about a second of work.
 
-        ``board`` is a sheet with its picture (RGB, x of the table upwards), a calibration target say: it lies on the
-        table in place of all that stands there.
+        ``board`` is a sheet with its picture (RGB, x of the table upwards), for example a calibration target: it
+        replaces all objects on the table.
         """
         self.seed = seed
         random = np.random.default_rng([seed, 503])
-        things = _things(random) if board is None else []
-        solids = [shape for shape, _, _ in things]
+        objects = _objects(random) if board is None else []
+        solids = [shape for shape, _, _ in objects]
         table = textures.planks(random, 1600, 10)
         mat = textures.cutting_mat(random, 1080, 840, 30)
-        self._things = [
+        self._solids = [
             TexturedSolid(_TABLE, 0.0015, (mip_pyramid(_lit_table(table, solids)),)),
             TexturedSolid(_MAT, 1 / 3000, (mip_pyramid(lit(mat, _MAT, 0, solids, 96)),)),
         ]
-        for shape, texel_m, painted in things:
+        for shape, texel_m, painted in objects:
             faces = [lit(albedo, shape, face, solids, 20) for face, albedo in enumerate(painted)]
-            self._things.append(TexturedSolid(shape, texel_m, tuple(mip_pyramid(face) for face in faces)))
+            self._solids.append(TexturedSolid(shape, texel_m, tuple(mip_pyramid(face) for face in faces)))
         if board is not None:
             sheet, painted_board = board
             texel_m = (sheet.high[1] - sheet.low[1]) / painted_board.shape[1]
-            self._things.append(TexturedSolid(sheet, texel_m, (mip_pyramid(lit(painted_board, sheet, 0, [], 1)),)))
+            self._solids.append(TexturedSolid(sheet, texel_m, (mip_pyramid(lit(painted_board, sheet, 0, [], 1)),)))
 
     def render(self, camera_matrix: Floats, camera_from_world: Floats, width_px: int, height_px: int) -> Picture:
-        """Give the picture [H, W, 3] (RGB) of a pinhole camera.
+        """Return the image [H, W, 3] (RGB) of a pinhole camera.
 
-        ``camera_matrix`` [3, 3] in px, the centre of the first pixel at (0, 0), as OpenCV has it; ``camera_from_world``
-        [4, 4] with the camera's x to the right, y down and z ahead.
+        ``camera_matrix`` [3, 3] in px, the centre of the first pixel at (0, 0), as in OpenCV; ``camera_from_world`` [4,
+        4] with the camera's x to the right, y down and z ahead.
         """
         picture, _ = self._cast(camera_matrix, camera_from_world, width_px, height_px, _SUPERSAMPLING)
         return np.asarray(cv2.resize(picture, (width_px, height_px), interpolation=cv2.INTER_AREA), np.uint8)
 
     def depth(self, camera_matrix: Floats, camera_from_world: Floats, width_px: int, height_px: int) -> Singles:
-        """Give how far ahead of the camera each pixel's centre is: z [H, W] in m, infinite where there is nothing."""
+        """Return the depth z [H, W] in m at each pixel's centre, infinite where there is nothing."""
         return self._cast(camera_matrix, camera_from_world, width_px, height_px, 1)[1]
 
     def _cast(
@@ -99,39 +99,40 @@ class TableScene:
         picture = np.empty((height, width, 3), np.uint8)
         picture[:] = _BACKDROP
         depth = np.full((height, width), FARTHEST_M, np.float32)
-        for thing in self._things:
-            window = _window(thing.shape, matrix, camera_from_world, width, height)
+        for solid in self._solids:
+            window = _window(solid.shape, matrix, camera_from_world, width, height)
             if window is not None:
-                texels_a_m = 1 / (float(matrix[0, 0]) * thing.texel_m)
-                _paint(thing, (origin, rays[window]), picture[window], depth[window], texels_a_m)
+                texels_per_m = 1 / (float(matrix[0, 0]) * solid.texel_m)
+                _paint(solid, (origin, rays[window]), picture[window], depth[window], texels_per_m)
         return picture, np.where(depth < FARTHEST_M, depth, np.float32(np.inf))
 
 
 def _paint(
-    thing: TexturedSolid, lines: tuple[Singles, Singles], picture: Picture, nearest: Singles, texels_a_m: float
+    solid: TexturedSolid, rays_from: tuple[Singles, Singles], picture: Picture, nearest: Singles, texels_per_m: float
 ) -> None:
-    """Draw one thing into a window of the picture where it is nearer than what is there.
+    """Draw a solid into a window of the image where it is nearer than what is there.
 
-    ``lines``: where the rays begin, and they; ``texels_a_m``: texels under a pixel, per metre of distance.
+    ``rays_from`` holds the origin and the directions of the rays; ``texels_per_m`` is the number of texels per pixel
+    and metre.
     """
-    origin, rays = lines
-    depth = thing.shape.depth(origin, rays)
+    origin, rays = rays_from
+    depth = solid.shape.depth(origin, rays)
     hit = depth < nearest
     if not hit.any():
         return
     np.copyto(nearest, depth, where=hit)
     points = np.asarray(origin + np.where(hit, depth, 0)[..., None] * rays, np.float32)
-    texels_a_pixel = float(np.median(depth[hit])) * texels_a_m
-    for face, on_face, u, v in thing.shape.faces(points):
+    texels_per_px = float(np.median(depth[hit])) * texels_per_m
+    for face, on_face, u, v in solid.shape.faces(points):
         seen = on_face & hit
         if seen.any():
-            colours = _sample(thing.pyramids[face], u, v, texels_a_pixel)
+            colours = _sample(solid.pyramids[face], u, v, texels_per_px)
             np.copyto(picture, colours, where=seen[..., None])
 
 
-def _sample(pyramid: tuple[Picture, ...], u: Singles, v: Singles, texels_a_pixel: float) -> Picture:
-    """Look a texture up between texels, and between the two levels whose texels are nearest a pixel's size."""
-    level = float(np.clip(np.log2(max(texels_a_pixel, 1e-6)), 0, len(pyramid) - 1))
+def _sample(pyramid: tuple[Picture, ...], u: Singles, v: Singles, texels_per_px: float) -> Picture:
+    """Sample a texture bilinearly on the two levels whose texels are nearest a pixel's size."""
+    level = float(np.clip(np.log2(max(texels_per_px, 1e-6)), 0, len(pyramid) - 1))
     low = min(int(level), len(pyramid) - 2) if len(pyramid) > 1 else 0
     share = level - low
     finer = _bilinear(pyramid[low], u, v)
@@ -151,7 +152,7 @@ def _bilinear(texture: Picture, u: Singles, v: Singles) -> Picture:
 def _window(
     shape: Shape, matrix: Floats, camera_from_world: Floats, width: int, height: int
 ) -> tuple[slice, slice] | None:
-    """Give the rows and columns within which a shape can be seen; None if nowhere."""
+    """Return the rows and columns within which a shape is visible; None if nowhere."""
     corners = shape.corners().astype(np.float64) @ camera_from_world[:3, :3].T + camera_from_world[:3, 3]
     if corners[:, 2].min() < _NEAR_M:
         return (slice(0, height), slice(0, width)) if corners[:, 2].max() > _NEAR_M else None
@@ -164,7 +165,7 @@ def _window(
 
 
 def _scaled(matrix: Floats, fine: int) -> Floats:
-    """Give the camera matrix of the same picture with ``fine`` times as many pixels each way."""
+    """Return the camera matrix of the same image with ``fine`` times as many pixels per side."""
     scaled = np.array(matrix, np.float64)
     scaled[:2] *= fine
     scaled[:2, 2] += (fine - 1) / 2
@@ -172,19 +173,19 @@ def _scaled(matrix: Floats, fine: int) -> Floats:
 
 
 def _lit_table(table: Picture, solids: list[Shape]) -> Picture:
-    """Light the table: evenly where nothing stands, and finely round the things."""
+    """Light the table: uniformly where nothing stands, finely around the objects."""
     size = table.shape[0]
-    texels_a_m = size / (_TABLE.high[0] - _TABLE.low[0])
+    texels_per_m = size / (_TABLE.high[0] - _TABLE.low[0])
     whole = lit(table, _TABLE, 0, [], 1)
     low, high = (0.0, -0.35), (0.70, 0.35)
-    rows = slice(round((_TABLE.high[0] - high[0]) * texels_a_m), round((_TABLE.high[0] - low[0]) * texels_a_m))
-    columns = slice(round((_TABLE.high[1] - high[1]) * texels_a_m), round((_TABLE.high[1] - low[1]) * texels_a_m))
+    rows = slice(round((_TABLE.high[0] - high[0]) * texels_per_m), round((_TABLE.high[0] - low[0]) * texels_per_m))
+    columns = slice(round((_TABLE.high[1] - high[1]) * texels_per_m), round((_TABLE.high[1] - low[1]) * texels_per_m))
     whole[rows, columns] = lit(table[rows, columns], Sheet(low, high), 0, solids, 100)
     return whole
 
 
-def _things(random: np.random.Generator) -> list[tuple[Shape, float, list[Picture]]]:
-    """Set the table: shape, metres a texel, and each face's picture."""
+def _objects(random: np.random.Generator) -> list[tuple[Shape, float, list[Picture]]]:
+    """Generate the objects: shape, metres per texel, and each face's picture."""
 
     def near(x: float, y: float) -> tuple[float, float]:
         return float(x + random.uniform(-0.006, 0.006)), float(y + random.uniform(-0.006, 0.006))

@@ -1,4 +1,4 @@
-"""Paints what the things on the table look like in even light: RGB pictures [H, W, 3], invented from a seed."""
+"""Textures of the objects on the table in uniform light: RGB pictures [H, W, 3], generated from a seed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 Picture = NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
-_LETTERING: Final = cv2.FONT_HERSHEY_DUPLEX
+_FONT: Final = cv2.FONT_HERSHEY_DUPLEX
 _CUBE_COLOURS: Final[tuple[Colour, ...]] = (
     (196, 30, 38),
     (255, 108, 18),
@@ -23,7 +23,7 @@ _CUBE_COLOURS: Final[tuple[Colour, ...]] = (
 
 
 def planks(random: np.random.Generator, size_px: int, planks_across: int) -> Picture:
-    """Paint an oak table top: planks from top to bottom, each with its own tone and grain."""
+    """Paint an oak table top: vertical planks, each with its own tone and grain."""
     width = size_px // planks_across
     picture = np.zeros((size_px, size_px, 3), np.float32)
     for plank in range(planks_across):
@@ -76,7 +76,7 @@ def cutting_mat(random: np.random.Generator, width_px: int, height_px: int, px_p
 
 
 def puzzle_cube(random: np.random.Generator, size_px: int) -> list[Picture]:
-    """Paint the six faces of a shuffled puzzle cube: nine stickers a face."""
+    """Paint the six faces of a shuffled puzzle cube: nine stickers per face."""
     stickers = random.permutation(np.repeat(np.arange(6), 9)).reshape(6, 3, 3)
     pictures = []
     for face in range(6):
@@ -109,7 +109,7 @@ def letter_block(random: np.random.Generator, size_px: int) -> list[Picture]:
 
 
 def parcel(random: np.random.Generator, size: tuple[float, float, float], px_per_m: float) -> list[Picture]:
-    """Paint a cardboard parcel of ``size`` (m): brown paper, tape over the top and down two sides, a label, marks."""
+    """Paint a cardboard parcel of ``size`` (m): brown paper, tape over the top and two sides, a label, symbols."""
     x, y, z = (round(side * px_per_m) for side in size)
     shapes = ((y, z), (y, z), (x, z), (x, z), (x, y), (x, y))  # width, height of each face
     pictures = []
@@ -134,7 +134,7 @@ def parcel(random: np.random.Generator, size: tuple[float, float, float], px_per
 
 
 def tin_label(random: np.random.Generator, width_px: int, height_px: int) -> Picture:
-    """Paint what goes round a tin: two-tone label with a medal and lettering, metal rims."""
+    """Paint the label of a tin: two tones with a medal and text, metal rims."""
     tones: list[tuple[Colour, Colour]] = [((196, 28, 36), (246, 238, 222)), ((24, 74, 150), (248, 226, 120))]
     tone, paper = tones[int(random.integers(len(tones)))]
     picture = np.empty((height_px, width_px, 3), np.uint8)
@@ -153,11 +153,11 @@ def tin_label(random: np.random.Generator, width_px: int, height_px: int) -> Pic
     for rim in (0, 1):
         at = round(rim * 0.955 * height_px)
         picture[at : at + round(0.045 * height_px)] = (176, 180, 184)
-    return np.roll(picture, width_px // 4, axis=1)  # a brand faces the arm
+    return np.roll(picture, width_px // 4, axis=1)  # so that a brand faces the arm
 
 
 def tin_lid(size_px: int) -> Picture:
-    """Paint a tin's lid: rings in metal, a pull tab."""
+    """Paint a tin's lid: metal rings and a pull tab."""
     picture = np.full((size_px, size_px, 3), (186, 190, 194), np.uint8)
     centre, half = (size_px // 2, size_px // 2), size_px / 2
     for radius, tone in ((0.98, 150), (0.90, 206), (0.80, 168), (0.74, 196), (0.40, 176), (0.36, 194)):
@@ -227,15 +227,15 @@ def _write(  # noqa: PLR0917 - drawn as OpenCV draws
     picture: Picture, text: str, centre: tuple[int, int], height_px: float, ink: Colour, stroke_px: float | None = None
 ) -> None:
     stroke = max(1, round(stroke_px if stroke_px is not None else height_px / 9))
-    (_, reference), _ = cv2.getTextSize("X", _LETTERING, 1.0, 1)
+    (_, reference), _ = cv2.getTextSize("X", _FONT, 1.0, 1)
     scale = height_px / reference
-    (width, height), _ = cv2.getTextSize(text, _LETTERING, scale, stroke)
+    (width, height), _ = cv2.getTextSize(text, _FONT, scale, stroke)
     origin = (centre[0] - width // 2, centre[1] + height // 2)
-    cv2.putText(picture, text, origin, _LETTERING, scale, ink, stroke, cv2.LINE_AA)
+    cv2.putText(picture, text, origin, _FONT, scale, ink, stroke, cv2.LINE_AA)
 
 
 def _noise(random: np.random.Generator, height: int, width: int, cells: tuple[int, int]) -> NDArray[np.float32]:
-    """Smooth noise of about unit size, ``cells`` bumps down and across."""
+    """Return smooth noise of about unit size with ``cells`` bumps down and across."""
     coarse = random.standard_normal((max(2, cells[0]), max(2, cells[1]))).astype(np.float32)
     return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), np.float32)
 

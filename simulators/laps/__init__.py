@@ -1,1 +1,1 @@
-"""Renders laps of invented circuits from a driver's camera, so that the true time at every place is known."""
+"""Laps of generated circuits, rendered from a driver's camera, with the true time at every place."""

@@ -1,4 +1,4 @@
-"""A camera in a car: how it is mounted, its lens, its faults, and how points of the world fall into its picture."""
+"""The camera in a car: mount, lens, exposure, recording, and projection of the world."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class CarCamera:
-    """One mounted camera and what it does to its film."""
+    """A mounted camera and its imperfections."""
 
     width_px: int = 640
     height_px: int = 360
@@ -22,12 +22,12 @@ class CarCamera:
     height_m: float = 1.25
     sideways_m: float = 0.0  # to the left
     yaw_rad: float = 0.0
-    pitch_rad: float = -0.05  # below zero looks down
+    pitch_rad: float = -0.05  # negative looks down
     roll_rad: float = 0.0
     field_of_view_rad: float = 1.15  # across the picture: zoom
     # lens and windscreen, after projection
-    distortion: float = 0.0  # first radial coefficient, below zero is a barrel
-    keystone: float = 0.0  # a perspective that no rotation of the camera makes
+    distortion: float = 0.0  # first radial coefficient; negative is a barrel
+    keystone: float = 0.0  # a perspective distortion that no camera rotation causes
     shake_px: float = 0.4  # at 640 px across
     # exposure
     gain: float = 1.0
@@ -38,7 +38,7 @@ class CarCamera:
     quality_crf: int = 20
     rate_jitter: float = 0.0  # variable frame rate: share of the frame interval
     dropped: float = 0.0  # share of frames missing
-    rotation_deg: Literal[0, 90, 180, 270] = 0  # turned in the file, put right by its metadata
+    rotation_deg: Literal[0, 90, 180, 270] = 0  # rotated in the file, with matching metadata
     first_timestamp_s: float = 0.0
     seed: int = 0
 
@@ -55,7 +55,7 @@ class CarCamera:
         return np.array([[focal, 0, centre[0]], [0, focal, centre[1]], [0, 0, 1]])
 
     def rotation(self, heading_rad: float) -> Floats:
-        """Give the 3x3 rotation from the world (x east, y north, z up) to the picture (right, down, ahead)."""
+        """Return the 3x3 rotation from the world (x east, y north, z up) to the camera (right, down, ahead)."""
         yaw = heading_rad + self.yaw_rad
         level = np.array(
             [[np.sin(yaw), -np.cos(yaw), 0.0], [0.0, 0.0, -1.0], [np.cos(yaw), np.sin(yaw), 0.0]],
@@ -67,7 +67,7 @@ class CarCamera:
         return np.asarray(roll @ pitch @ level)
 
     def horizon_ray(self) -> Floats:
-        """Give the rays [H, W, 3] of all pixels in the car's level frame: right, down, ahead."""
+        """Return the rays [H, W, 3] of all pixels in the car's level frame: right, down, ahead."""
         across, down = np.meshgrid(np.arange(self.width_px), np.arange(self.height_px))
         rays = np.stack([across, down, np.ones_like(across)], -1) @ np.linalg.inv(self.intrinsic).T
         upright = self.rotation(0.0) @ np.array([[0, 0, 1], [-1, 0, 0], [0, -1, 0]], float)

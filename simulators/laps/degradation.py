@@ -1,4 +1,4 @@
-"""Pairs of cameras and drivers, from equal to very different, for tests and measurements."""
+"""Pairs of cameras and drivers with differences from small to large, for tests and measurements."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DEGRADATIONS: Final[tuple[Degradation, ...]] = ("clean", "mild", "strong", "pers
 
 @dataclass(frozen=True)
 class LapPairSetup:
-    """Who drives with which camera in both laps."""
+    """Driver and camera of both laps."""
 
     driver_a: Driver
     driver_b: Driver
@@ -28,11 +28,11 @@ class LapPairSetup:
 def lap_pair_setup(
     kind: Degradation, seed: int, circuit_length_m: float, size: tuple[int, int] = (480, 270)
 ) -> LapPairSetup:
-    """Invent two drivers and two cameras.
+    """Generate two drivers and two cameras.
 
-    What B has other than A, clean: driver, line and start; mild: also mount, zoom by 4 %, exposure, noise, compression;
-    strong: also another car, zoom by 10 %, roll, 25 Hz with jitter and missing frames;
-    perspective: also a keystone and a barrel lens, which no mount correction models, and a wiper.
+    Differences of B from A: clean: driver, line and start; mild: also mount, zoom by 4 %, exposure, noise, compression;
+    strong: also another car, zoom by 10 %, roll, 25 Hz with jitter and missing frames; perspective: also a keystone and
+    a barrel lens, which no mount correction models, and a wiper.
     """
     random = np.random.default_rng([seed, 83])
 

@@ -1,4 +1,4 @@
-"""Draws what a camera sees from one place of a circuit. Times and files are kept out."""
+"""Rendering of the camera image at a place of a circuit."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ HAZE_STEPS = 6
 
 
 class CircuitWorld:
-    """A circuit with its ground and scenery painted: made once, seen by many cameras."""
+    """A circuit with painted ground and scenery: created once, rendered by many cameras."""
 
     def __init__(self, circuit: Circuit, pixels_per_m: float = 8.0) -> None:
-        """Paint the world; ``pixels_per_m`` is the finest detail on the ground."""
+        """Paint the world; ``pixels_per_m`` is the finest detail of the ground."""
         self.circuit = circuit
         self.scenery: Scenery = make_scenery(circuit)
         tree = self.scenery.tree_m
         crowns = np.column_stack([tree[:, :2], tree[:, 3] / 2])
         self.ground: GroundTexture = paint_ground(circuit, crowns, pixels_per_m)
-        self.panels = [_halvings(picture) for picture in self.scenery.panel_pictures]
+        self.panels = [_mipmaps(picture) for picture in self.scenery.panel_pictures]
         self.panel_tones = [picture.mean((0, 1)).astype(np.uint8) for picture in self.scenery.panel_pictures]
-        self.sprites = [_halvings(picture) for picture in self.scenery.sprites]
+        self.sprites = [_mipmaps(picture) for picture in self.scenery.sprites]
 
 
 class FrameRenderer:
-    """Draws frames of one camera in one world."""
+    """Renderer of the frames of one camera in one world."""
 
     def __init__(self, world: CircuitWorld, camera: CarCamera) -> None:
-        """Work out all that stays the same from frame to frame."""
+        """Precompute all that is constant over frames."""
         self._world, self._camera = world, camera
         self._lens = LensEffects(camera)
         self._occluder = occluder_picture(camera)
@@ -70,7 +70,7 @@ class FrameRenderer:
         self._sprite_cache: dict[tuple[int, int, int], tuple[Picture, Picture]] = {}
 
     def _mip_bands(self, distance_m: Floats) -> list[tuple[int, int, int]]:
-        """Split the rows below the horizon by the level of the ground that suits them: (first, last, level)."""
+        """Split the rows below the horizon by the ground level to sample: (first, last, level)."""
         ground = self._world.ground
         row_m = np.median(distance_m, axis=1)
         step = np.maximum(row_m / self._camera.focal_px * 3.0 * ground.pixels_per_m, 1.0)
@@ -80,9 +80,9 @@ class FrameRenderer:
         return [(a, b, int(level[a])) for a, b in pairwise(cuts) if b > a]
 
     def draw(self, place_m: float, offset_m: float, acceleration_mps2: float, index: int) -> Picture:
-        """Draw the frame [H, W, 3] BGR seen at a place; ``index`` seeds shake and noise.
+        """Render the frame [H, W, 3] BGR at a place; ``index`` seeds shake and noise.
 
-        The camera heads along the road; braking dips its nose a little.
+        The camera looks along the road; braking tilts it slightly down.
         """
         camera, circuit = self._camera, self._world.circuit
         heading = float(circuit.heading_at(np.array([place_m]))[0])
@@ -94,7 +94,7 @@ class FrameRenderer:
                 self._sprite(frame, item, corners, depth)
             else:
                 self._panel(frame, item, corners, depth)
-        frame = self._lens.through(frame, acceleration_mps2, index)
+        frame = self._lens.distort(frame, acceleration_mps2, index)
         if self._occluder is not None:
             picture, clear = self._occluder
             frame = np.asarray(cv2.add(cv2.multiply(frame, clear, scale=1 / 255), picture))
@@ -104,7 +104,7 @@ class FrameRenderer:
         """Draw sky, hills and ground [H, W, 3]."""
         camera, ground = self._camera, self._world.ground
         frame = np.empty((camera.height_px, camera.width_px, 3), np.uint8)
-        # azimuth grows to the right, heading to the left
+        # azimuth increases to the right, heading to the left
         shift = np.float32((-heading / (2 * np.pi)) % 1 * PANORAMA_WIDTH_PX)
         rows = slice(0, self._sky_rows)
         frame[rows] = cv2.remap(
@@ -133,7 +133,7 @@ class FrameRenderer:
         return frame
 
     def _visible(self, eye: Floats, rotation: Floats) -> list[tuple[float, int, int, Floats]]:
-        """List what falls into the frame, farthest first: (depth, 0 tree or 1 panel, index, corners in pixels).
+        """List the objects in view, farthest first: (depth, 0 tree or 1 panel, index, corners in pixels).
 
         A tree's corners are foot and top [2, 2], a panel's its four [4, 2].
         """
@@ -163,7 +163,7 @@ class FrameRenderer:
             for number in np.flatnonzero(inside):
                 item = int(near[number])
                 seen.append((float(depth[item].mean()), kind, item, corners[number]))
-        return sorted(seen, key=lambda one: -one[0])
+        return sorted(seen, key=lambda item: -item[0])
 
     def _sprite(self, frame: Picture, item: int, corners: Floats, depth: float) -> None:
         _, _, height, width, sprite = self._world.scenery.tree_m[item]
@@ -173,7 +173,7 @@ class FrameRenderer:
         left, right = round((x0 + x1) / 2 - wide / 2), round((x0 + x1) / 2 + wide / 2)
         upper, lower = round(min(y0, y1)), round(max(y0, y1))
         frame_height, frame_width = frame.shape[:2]
-        # only the part inside the frame is scaled
+        # scale only the part inside the frame
         x_low, y_low, x_high, y_high = max(left, 0), max(upper, 0), min(right, frame_width), min(lower, frame_height)
         if lower - upper < 3 or right - left < 2 or x_high <= x_low or y_high <= y_low:
             return
@@ -188,7 +188,7 @@ class FrameRenderer:
         cv2.add(cv2.multiply(region, clear, scale=1 / 255), colour, dst=region)
 
     def _hazed_sprite(self, sprite: int, height_px: int, depth_m: float) -> tuple[Picture, Picture]:
-        """Give a tree's colour [h, w, 3] (times alpha) and its see-through part [h, w, 3], in the haze of its depth."""
+        """Return a tree's colour [h, w, 3] (times alpha) and transparency [h, w, 3], in the haze at its depth."""
         levels = self._world.sprites[sprite]
         level = min(max(int(math.log2(256 / max(height_px, 1))), 0), len(levels) - 1)
         haze = int((1 - math.exp(-depth_m / HAZE_M)) * 2 * HAZE_STEPS)
@@ -235,7 +235,7 @@ class FrameRenderer:
         region[:] = cv2.blendLinear(shown, np.ascontiguousarray(region), weight, 1 - weight)
 
 
-def _halvings(picture: Picture) -> list[Picture]:
+def _mipmaps(picture: Picture) -> list[Picture]:
     levels = [picture]
     while min(levels[-1].shape[:2]) > 4:
         levels.append(np.asarray(cv2.resize(levels[-1], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)))

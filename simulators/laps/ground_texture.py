@@ -1,4 +1,4 @@
-"""The ground of a circuit as a painting seen from above: grass, road, kerbs, lines, gravel, shadows."""
+"""Texture of the ground of a circuit from above: grass, road, kerbs, lines, gravel, shadows."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ WORDS = ("SACCADE", "APEX", "NORDWIND", "TORQUE", "VELOX", "HALCYON", "MERIDIAN"
 
 @dataclass(frozen=True)
 class GroundTexture:
-    """A painting of the ground with its halvings. ``levels[k]`` has ``pixels_per_m / 2**k``; row 0 is south."""
+    """A ground texture with its mipmaps. ``levels[k]`` has ``pixels_per_m / 2**k``; row 0 is south."""
 
     levels: tuple[Picture, ...]
     origin_m: tuple[float, float]
     pixels_per_m: float
 
     def from_world(self, level: int) -> Floats:
-        """Give the 3x3 matrix from ground metres to pixels of a level."""
+        """Return the 3x3 matrix from ground metres to pixels of a level."""
         scale = self.pixels_per_m / 2**level
         shift = 0.5 / 2**level - 0.5
         return np.array(
@@ -63,7 +63,7 @@ class _Brush:
     picture: Picture
 
     def pixel(self, point_m: Floats) -> NDArray[np.int32]:
-        """Give points in 1/16 pixels, as OpenCV's ``shift=4`` wants them."""
+        """Return points in 1/16 pixels, for OpenCV's ``shift=4``."""
         return np.round((point_m - self.low) * self.scale * 16).astype(np.int32)
 
     def ribbon(self, start_m: float, end_m: float, left_m: float, right_m: float, colour: tuple[int, ...]) -> None:
@@ -73,7 +73,7 @@ class _Brush:
         cv2.fillPoly(self.picture, [self.pixel(edge)], colour, cv2.LINE_AA, 4)
 
     def loop(self, offset_m: float, width_m: float, colour: tuple[int, ...]) -> None:
-        """Draw a line all round at an offset."""
+        """Draw a line around the whole circuit at an offset."""
         place = np.arange(0.0, self.circuit.length_m, 1.0)
         points = self.pixel(self.circuit.at(place, offset_m))
         cv2.polylines(self.picture, [points], True, colour, max(1, round(width_m * self.scale)), cv2.LINE_AA, 4)
@@ -96,7 +96,7 @@ def _grass(random: np.random.Generator, height: int, width: int) -> Picture:
 
 
 def _corners(circuit: Circuit) -> list[tuple[float, float, float]]:
-    """Find the corners: (start_m, end_m, signed curvature at the apex)."""
+    """Return the corners: (start_m, end_m, signed curvature at the apex)."""
     step = 2.0
     place = np.arange(0.0, circuit.length_m, step)
     bend = circuit.curvature_at(place)
@@ -165,7 +165,7 @@ def _markings(brush: _Brush, random: np.random.Generator) -> None:
 
 
 def _word(brush: _Brush, random: np.random.Generator, place_m: float) -> None:
-    """Paint a sponsor's word on the grass beside the road, to be read by who drives towards it."""
+    """Paint a sponsor name on the grass beside the road, readable for approaching drivers."""
     word = np.zeros((40, 220, 3), np.uint8)
     text = WORDS[int(random.integers(len(WORDS)))]
     cv2.putText(word, text, (6, 31), cv2.FONT_HERSHEY_DUPLEX, 1.15, (235, 235, 235), 3, cv2.LINE_AA)

@@ -1,4 +1,4 @@
-"""Films a lap: draws its frames, writes them to an MP4 with true timestamps, and keeps where the car was when."""
+"""Rendering of a lap to an MP4 with true timestamps, and its ground truth."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TIME_BASE = Fraction(1, 90_000)
 
 @dataclass(frozen=True)
 class LapTruth:
-    """Where a car truly was. Shapes: frame_time_s, frame_place_m [F]; ``drive`` is finely sampled."""
+    """True places of a car. Shapes: frame_time_s, frame_place_m [F]; ``drive`` is finely sampled."""
 
     circuit_length_m: float
     frame_time_s: Floats  # from the first frame
@@ -47,15 +47,15 @@ def render_lap(
     progress: Callable[[float], None] | None = None,
     duration_s: float | None = None,
 ) -> LapTruth:
-    """Film a lap to ``path`` (H.264, yuv420p) and give the truth about it.
+    """Render a lap to ``path`` (H.264, yuv420p) and return its ground truth.
 
-    ``world`` saves painting the circuit again for a second camera; ``duration_s`` ends the film early.
+    ``world`` avoids painting the circuit again for a second camera; ``duration_s`` ends the video early.
     """
     truth = lap_truth(circuit, driver, camera, duration_s=duration_s)
     driven, times, place = truth.drive, truth.frame_time_s, truth.frame_place_m
     offset = np.interp(place, driven.place_m, driven.offset_m)
     acceleration = np.interp(place, driven.place_m, driven.acceleration_mps2)
-    painter = FrameRenderer(world or CircuitWorld(circuit), camera)
+    renderer = FrameRenderer(world or CircuitWorld(circuit), camera)
     turned = camera.rotation_deg // 90
     with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
         stream = container.add_stream("libx264", rate=Fraction(camera.rate_hz).limit_denominator(1001))
@@ -66,7 +66,7 @@ def render_lap(
         stream.codec_context.thread_count = 1
         stream.options = {"preset": "superfast", "crf": str(camera.quality_crf), "g": "60"}
         for index, time_s in enumerate(times):
-            picture = painter.draw(float(place[index]), float(offset[index]), float(acceleration[index]), index)
+            picture = renderer.draw(float(place[index]), float(offset[index]), float(acceleration[index]), index)
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.rot90(picture, turned)), format="bgr24")
             frame.pts = round((time_s + camera.first_timestamp_s) / TIME_BASE)
             frame.time_base = TIME_BASE
@@ -80,14 +80,14 @@ def render_lap(
 
 
 def lap_truth(circuit: Circuit, driver: Driver, camera: CarCamera, *, duration_s: float | None = None) -> LapTruth:
-    """Give the truth about a lap without filming it: the same as ``render_lap`` gives for the same arguments."""
+    """Return the ground truth of a lap without rendering it; the same as ``render_lap`` returns."""
     driven = simulate_lap(circuit, driver)
     times = _frame_times(camera, min(float(driven.time_s[-1]), duration_s or np.inf))
     return LapTruth(circuit.length_m, times, driven.place_at(times), driven)
 
 
 def _frame_times(camera: CarCamera, end_s: float) -> Floats:
-    """Give the times of frames: even, or jittered and with frames missing, as phones record."""
+    """Return the times of frames: regular, or jittered and with missing frames, as phones record."""
     times = np.arange(0.0, end_s, 1 / camera.rate_hz)
     if camera.rate_jitter or camera.dropped:
         random = np.random.default_rng([camera.seed, 61])
@@ -98,11 +98,11 @@ def _frame_times(camera: CarCamera, end_s: float) -> Floats:
 
 
 def true_time_b(truth_a: LapTruth, truth_b: LapTruth, time_a_s: Floats) -> Floats:
-    """Give when B was where A was at times [N]; NaN where B never was. Both must drive the same circuit."""
+    """Return when B was at the place of A at times [N]; NaN where B never was. Both drive the same circuit."""
     place = truth_a.drive.place_at(np.asarray(time_a_s, np.float64))
     seen_m, seen_s = truth_b.drive.place_m, truth_b.drive.time_s
     last = float(truth_b.drive.place_at(np.array([truth_b.duration_s]))[0])
-    # where a lap overlaps itself the start line is seen twice: the turn that both share most of counts
+    # a lap that overlaps itself passes the start line twice: use the lap number with the largest overlap
     turned = [place + turns * truth_a.circuit_length_m for turns in (0, -1, 1)]
     inside = [(where >= seen_m[0]) & (where <= last) for where in turned]
     best = max(range(3), key=lambda number: int(inside[number].sum()))
@@ -110,7 +110,7 @@ def true_time_b(truth_a: LapTruth, truth_b: LapTruth, time_a_s: Floats) -> Float
 
 
 def write_rotation(path: Path, degrees: int) -> None:
-    """Write a display rotation into the track header of an MP4: turn the stored picture clockwise by ``degrees``.
+    """Write a display rotation into the track header of an MP4: the stored image is turned clockwise by ``degrees``.
 
     Source: ISO/IEC 14496-12, 8.3.2 (tkhd) and 6.2.2 (matrix, 16.16 and 2.30 fixed point).
     """
@@ -119,7 +119,7 @@ def write_rotation(path: Path, degrees: int) -> None:
     version = data[at + 4]
     matrix_at = at + 4 + 4 + (32 if version else 20) + 16
     cosine, sine = {0: (1, 0), 90: (0, 1), 180: (-1, 0), 270: (0, -1)}[degrees % 360]
-    one = 1 << 16
-    matrix = (cosine * one, sine * one, 0, -sine * one, cosine * one, 0, 0, 0, 1 << 30)
+    unit = 1 << 16
+    matrix = (cosine * unit, sine * unit, 0, -sine * unit, cosine * unit, 0, 0, 0, 1 << 30)
     data[matrix_at : matrix_at + 36] = struct.pack(">9i", *matrix)
     path.write_bytes(bytes(data))

@@ -1,4 +1,4 @@
-"""What lens, mount and sensor do to a projected picture: shake, distortion, exposure, noise, things in the way."""
+"""Image effects of lens, mount and sensor: shake, distortion, exposure, noise, occluders."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ Picture = NDArray[np.uint8]
 
 
 class LensEffects:
-    """The faults of one camera."""
+    """The imperfections of one camera."""
 
     def __init__(self, camera: CarCamera) -> None:
-        """Work out the fixed maps and tables."""
+        """Compute the fixed maps and tables."""
         self._camera = camera
         self._random = np.random.default_rng([camera.seed, 53])
-        self._bent = camera.distortion != 0 or camera.keystone != 0
-        self._map = self._bending() if self._bent else None
+        self._distorted = camera.distortion != 0 or camera.keystone != 0
+        self._map = self._distortion_maps() if self._distorted else None
         tone = np.clip(255 * (np.arange(256) / 255 * camera.gain) ** camera.gamma, 0, 255)
         self._tone = tone.astype(np.uint8)
         shape = (camera.height_px + 64, camera.width_px + 64)
@@ -27,8 +27,8 @@ class LensEffects:
         self._lighter = cv2.merge([np.clip(grain, 0, 255).astype(np.uint8)] * 3)
         self._darker = cv2.merge([np.clip(-grain, 0, 255).astype(np.uint8)] * 3)
 
-    def _bending(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Give the maps [H, W] from the picture shown to the pinhole's."""
+    def _distortion_maps(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the maps [H, W] from the distorted image to the pinhole image."""
         camera = self._camera
         across, down = np.meshgrid(np.arange(camera.width_px, dtype=np.float64), np.arange(camera.height_px))
         x = (across - camera.width_px / 2) / camera.focal_px
@@ -41,8 +41,8 @@ class LensEffects:
         map_y = y * bend * camera.focal_px + camera.height_px / 2
         return map_x.astype(np.float32), map_y.astype(np.float32)
 
-    def through(self, frame: Picture, acceleration_mps2: float, index: int) -> Picture:
-        """Bend and shake a frame [H, W, 3]."""
+    def distort(self, frame: Picture, acceleration_mps2: float, index: int) -> Picture:
+        """Distort and shake a frame [H, W, 3]."""
         camera = self._camera
         if self._map is not None:
             frame = np.asarray(cv2.remap(frame, *self._map, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101))
@@ -74,7 +74,7 @@ class LensEffects:
 
 
 def occluder_picture(camera: CarCamera) -> tuple[Picture, Picture] | None:
-    """Draw what of the car stands in the picture: colour [H, W, 3] times alpha and its see-through part, or None."""
+    """Draw the visible part of the car: colour [H, W, 3] times alpha, and its transparency; None without one."""
     if camera.occluder == "none":
         return None
     width, height = camera.width_px, camera.height_px

@@ -1,4 +1,4 @@
-"""What stands beside the road: trees as sprites, boards and buildings as textured panels, and the far panorama."""
+"""Scenery beside the road: trees as sprites, boards and buildings as textured panels, and the panorama."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ PANORAMA_HALF_RAD = 0.55  # the panorama reaches this far above the horizon
 
 @dataclass(frozen=True)
 class Scenery:
-    """All that stands.
+    """All objects beside the road.
 
-    Shapes: tree_m [T, 5] is x, y, height, width, sprite; panel_m [Q, 4, 3] corners from top left, clockwise as its
-    front is seen; panel_picture [Q] indexes ``panel_pictures``.
+    Shapes: tree_m [T, 5] is x, y, height, width, sprite; panel_m [Q, 4, 3] corners from top left, clockwise as seen
+    from its front; panel_picture [Q] indexes ``panel_pictures``.
     """
 
     tree_m: Floats
@@ -37,7 +37,7 @@ class Scenery:
 
 
 def make_scenery(circuit: Circuit) -> Scenery:
-    """Furnish a circuit; the same seed always gives the same scenery."""
+    """Generate the scenery of a circuit; the same seed always gives the same scenery."""
     random = np.random.default_rng([circuit.seed, 41])
     sprites = tuple(_tree(random, conifer=bool(index % 3 == 0)) for index in range(14))
     builder = _Panels(circuit, random)
@@ -57,7 +57,7 @@ def make_scenery(circuit: Circuit) -> Scenery:
 
 
 def _plant(circuit: Circuit, random: np.random.Generator, kinds: int, keep_clear: Floats) -> Floats:
-    """Plant trees in clumps of changing density, clear of road and buildings."""
+    """Plant trees in clumps of varying density, clear of road and buildings."""
     count = int(circuit.length_m * 1.1)
     place = random.uniform(0, circuit.length_m, count)
     density = 0.5 + 0.5 * np.sin(place * 2 * np.pi / circuit.length_m * 5 + random.uniform(0, 6))
@@ -102,7 +102,7 @@ def _tree(random: np.random.Generator, *, conifer: bool) -> Picture:
 
 @dataclass
 class _Panels:
-    """Collects textured panels while they are put up."""
+    """Builder of the textured panels."""
 
     circuit: Circuit
     random: np.random.Generator
@@ -114,12 +114,12 @@ class _Panels:
         self.keep_clear: list[Floats] = []
 
     def texture(self, picture: Picture) -> int:
-        """Keep a picture and give its number."""
+        """Store a picture and return its number."""
         self.pictures.append(picture)
         return len(self.pictures) - 1
 
     def put(self, left_m: Floats, right_m: Floats, bottom_m: float, top_m: float, picture: int) -> None:
-        """Put an upright panel between two ground points, as seen from its front."""
+        """Add an upright panel between two ground points, as seen from its front."""
         rows = [(*left_m, top_m), (*right_m, top_m), (*right_m, bottom_m), (*left_m, bottom_m)]
         self.corners.append(np.array(rows))
         self.which.append(picture)
@@ -153,7 +153,7 @@ class _Panels:
         self.keep_clear.clear()
 
     def boards(self) -> None:
-        """Put sponsors' boards beside the road and brake markers before corners."""
+        """Add advertising boards beside the road and brake markers before corners."""
         for place in np.arange(20.0, self.circuit.length_m, 24.0):
             if self.random.uniform() < 0.25:
                 continue
@@ -181,7 +181,7 @@ class _Panels:
         return self.texture(picture)
 
     def _facing(self, place: float, reach: float, size: tuple[float, float, float], picture: int) -> None:
-        """Put a panel (width, bottom, height) that faces the traffic, turned a little towards the road."""
+        """Add a panel (width, bottom, height) that faces the traffic, turned slightly towards the road."""
         width, bottom, height = size
         centre = self.circuit.at(np.array([place]), reach)[0]
         heading = float(self.circuit.heading_at(np.array([place]))[0]) + np.sign(reach) * 0.35
@@ -190,7 +190,7 @@ class _Panels:
             self.put(centre - across, centre + across, bottom, bottom + height, picture)
 
     def buildings(self) -> None:
-        """Put up pit buildings, houses and grandstands, built of panels no wider than 9 m."""
+        """Add pit buildings, houses and grandstands, built of panels at most 9 m wide."""
         for place in np.arange(self.random.uniform(10, 40), self.circuit.length_m, self.random.uniform(75, 110)):
             side = float(self.random.choice([-1, 1]))
             stand = self.random.uniform() < 0.45
@@ -210,7 +210,7 @@ class _Panels:
             self.put(left, right, 0.0, height, wall)
 
     def gantry(self, place_m: float) -> None:
-        """Span a bridge with a sponsor's name over the road."""
+        """Span a bridge with a sponsor name over the road."""
         left, right = self.circuit.at(np.array([place_m, place_m]), np.array([7.5, -7.5]))
         for first, second in ((0.0, 0.5), (0.5, 1.0)):
             self.put(left + (right - left) * first, left + (right - left) * second, 5.0, 6.8, self._board())
@@ -253,7 +253,7 @@ def _stand(random: np.random.Generator) -> Picture:
 
 
 def _panorama(random: np.random.Generator) -> Picture:
-    """Paint the sky, clouds and three ranges of hills all round; the last row is the horizon."""
+    """Draw the sky, clouds and three ranges of hills all around; the last row is the horizon."""
     width, height = PANORAMA_WIDTH_PX, 360
     up = np.linspace(1, 0, height)[:, None]
     top, low = np.array([206, 140, 84.0]), np.array(HAZE_BGR, float)
@@ -262,7 +262,7 @@ def _panorama(random: np.random.Generator) -> Picture:
     clouds = np.zeros((height, width), np.float32)
     for cell, strength in ((8, 0.5), (18, 0.3), (44, 0.2)):
         coarse = random.standard_normal((cell, cell * 6)).astype(np.float32)
-        ring = np.hstack([coarse[:, -4:], coarse, coarse[:, :4]])  # the sky has no seam
+        ring = np.hstack([coarse[:, -4:], coarse, coarse[:, :4]])  # wraps around without a seam
         edge = round(4 * width / (cell * 6))
         smooth = np.asarray(cv2.resize(ring, (width + 2 * edge, height), interpolation=cv2.INTER_CUBIC))
         clouds += np.float32(strength) * smooth[:, edge : edge + width]

@@ -1,8 +1,7 @@
-"""Films two laps of one circuit by two drivers and writes down the true time between them.
+"""Render two laps of one circuit by two drivers, and the true times between them.
 
-``python -m simulators.laps.two_laps FOLDER`` leaves ``lap_a.mp4``, ``lap_b.mp4`` and
-``truth.json`` there and says on standard output how far it is, one JSON object a line:
-``{"lap": "a", "fraction": 0.5}``.
+``python -m simulators.laps.two_laps FOLDER`` writes ``lap_a.mp4``, ``lap_b.mp4`` and ``truth.json`` there and prints
+its progress, one JSON object per line: ``{"lap": "a", "fraction": 0.5}``.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ from simulators.laps.driver import Driver, simulate_lap
 from simulators.laps.lap_video import LapTruth, render_lap, true_time_b
 
 _TRUTH_STEP_S: Final = 0.02
-_SAY_EVERY_S: Final = 0.1
-_FIRST_LENGTH_M: Final = 900.0
-_SHORTEST_M: Final = 600.0
+_PROGRESS_INTERVAL_S: Final = 0.1
+_INITIAL_LENGTH_M: Final = 900.0
+_MIN_LENGTH_M: Final = 600.0
 
 
 def drivers(circuit: Circuit, seed: int) -> dict[str, Driver]:
-    """Give two drivers of about the same pace; each makes mistakes of their own."""
+    """Return two drivers of similar pace, each with mistakes at different places."""
     random = np.random.default_rng([seed, 71])
     where = circuit.length_m * (np.array([0.18, 0.5, 0.78]) + random.uniform(-0.06, 0.06, 3))
     slow_b = ((float(where[0]), 60.0, 0.80), (float(where[2]), 50.0, 0.86))
@@ -43,21 +42,21 @@ def drivers(circuit: Circuit, seed: int) -> dict[str, Driver]:
 
 
 def cameras(seed: int) -> dict[str, CarCamera]:
-    """Give two cameras that differ as two cars' do: mount, zoom, exposure, frame rate."""
+    """Return two cameras that differ as two cars' do: mount, zoom, exposure, frame rate."""
     a = CarCamera(rate_hz=30.0, seed=2 * seed + 1)
     b = CarCamera(rate_hz=25.0, seed=2 * seed + 2, yaw_rad=0.02, pitch_rad=-0.06, field_of_view_rad=1.2, gain=0.92)
     return {"a": a, "b": b}
 
 
 def circuit_of(seed: int, duration_s: float) -> tuple[Circuit, dict[str, Driver]]:
-    """Invent a circuit that takes its first driver about ``duration_s``, and its drivers.
+    """Generate a circuit that takes its first driver about ``duration_s``, and its drivers.
 
-    Corners of a short circuit cannot be driven: below half a minute or so the drivers film a part of one.
+    Short circuits have corners that cannot be driven: below about half a minute the drivers drive only a part of one.
     """
-    circuit = make_circuit(seed, _FIRST_LENGTH_M)
+    circuit = make_circuit(seed, _INITIAL_LENGTH_M)
     for _ in range(3):
         lap_s = float(simulate_lap(circuit, drivers(circuit, seed)["a"]).time_s[-1])
-        circuit = make_circuit(seed, max(_SHORTEST_M, circuit.length_m * duration_s / lap_s))
+        circuit = make_circuit(seed, max(_MIN_LENGTH_M, circuit.length_m * duration_s / lap_s))
     pair = drivers(circuit, seed)
     reached_m = float(simulate_lap(circuit, pair["a"]).place_at(np.array([duration_s]))[0])
     if reached_m < 0.97 * circuit.length_m:
@@ -65,24 +64,24 @@ def circuit_of(seed: int, duration_s: float) -> tuple[Circuit, dict[str, Driver]
     return circuit, pair
 
 
-def film(lap: str, path: Path, seed: int, duration_s: float) -> LapTruth:
-    """Film one of the two laps and say how far it is."""
+def render_with_progress(lap: str, path: Path, seed: int, duration_s: float) -> LapTruth:
+    """Render one of the two laps and print progress."""
     circuit, pair = circuit_of(seed, duration_s)
-    said_at = 0.0
+    printed_at = 0.0
 
-    def say(fraction: float) -> None:
-        nonlocal said_at
-        if fraction >= 1.0 or time.monotonic() - said_at > _SAY_EVERY_S:
-            said_at = time.monotonic()
+    def print_progress(fraction: float) -> None:
+        nonlocal printed_at
+        if fraction >= 1.0 or time.monotonic() - printed_at > _PROGRESS_INTERVAL_S:
+            printed_at = time.monotonic()
             sys.stdout.write(json.dumps({"lap": lap, "fraction": round(fraction, 4)}) + "\n")
             sys.stdout.flush()
 
-    return render_lap(path, circuit, pair[lap], cameras(seed)[lap], progress=say)
+    return render_lap(path, circuit, pair[lap], cameras(seed)[lap], progress=print_progress)
 
 
 def main() -> None:
-    """Film both laps side by side and write the truth."""
-    parser = argparse.ArgumentParser(description="Film two laps of one circuit, and write down the truth.")
+    """Render both laps in parallel and write the ground truth."""
+    parser = argparse.ArgumentParser(description="Render two laps of one circuit and write their ground truth.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--duration-s", type=float, default=30.0)
@@ -90,11 +89,11 @@ def main() -> None:
     folder: Path = arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
-        filmed = {
-            lap: pool.submit(film, lap, folder / f"lap_{lap}.mp4", arguments.seed, arguments.duration_s)
+        rendering = {
+            lap: pool.submit(render_with_progress, lap, folder / f"lap_{lap}.mp4", arguments.seed, arguments.duration_s)
             for lap in ("a", "b")
         }
-        truth = {lap: future.result() for lap, future in filmed.items()}
+        truth = {lap: future.result() for lap, future in rendering.items()}
     time_a = np.arange(0.0, truth["a"].duration_s, _TRUTH_STEP_S)
     time_b = true_time_b(truth["a"], truth["b"], time_a)
     seen = np.isfinite(time_b)

@@ -1,1 +1,1 @@
-"""Photographs a toy that was never there, from places that are known: for tests, measurements and the demo."""
+"""Photos of a generated toy from known places, for tests, measurements and the demo."""

@@ -1,4 +1,4 @@
-"""Holds what a pipeline has left of the simulator's photos against the truth: cameras, outlines, colours."""
+"""Comparison of the artifacts of a pipeline with the ground truth: cameras, outlines, colours."""
 
 from __future__ import annotations
 
@@ -28,31 +28,30 @@ _GREY: Final = 128.0
 
 @dataclass(frozen=True)
 class ReconstructionErrors:
-    """How far it all is from the truth."""
+    """Errors of a reconstruction."""
 
     photos: int
-    #: Of the orbit's radius, after alignment: root mean square and worst of all cameras.
+    #: Share of the orbit's radius, after alignment: root mean square and maximum over the cameras.
     pose_error_rms: float
     pose_error_worst: float
-    #: Frames that were looked at, and which share of their outlines is within 2 px of the true one: of the frames'
-    #: own, and of the true ones that they should have.
+    #: Compared frames; share of their outlines within 2 px of the true ones, and the reverse.
     frames: int
     edges_near: float
     edges_found: float
-    #: Frames against the true picture, both on grey, over the pixels of either.
+    #: Frames against the true images, both on grey, over the pixels of either.
     psnr_db: float
 
 
 def compare_with_truth(folder: Path, truth: ToyGroundTruth, *, at_most: int = 24) -> ReconstructionErrors:
-    """Compare a pipeline's artifacts in ``folder`` with the truth, on so many of the frames, evenly chosen.
+    """Compare the artifacts in ``folder`` with the ground truth, on ``at_most`` evenly chosen frames.
 
     Raises:
-        FileNotFoundError, KeyError: what a whole pipeline leaves is not there.
+        FileNotFoundError, KeyError: an artifact of a complete pipeline is missing.
         ValueError: too few cameras were placed.
     """
     poses = _poses(json.loads((folder / "dataset" / "transforms.json").read_text()))
-    errors, laid = pose_errors(poses, truth)
-    found = [_frame(picture, camera, truth) for picture, camera in _frames(folder, laid, at_most)]
+    errors, similarity = pose_errors(poses, truth)
+    found = [_frame(picture, camera, truth) for picture, camera in _frames(folder, similarity, at_most)]
     near, own, reached, true, squares, pixels = (float(sum(each)) for each in zip(*found, strict=True))
     return ReconstructionErrors(
         photos=len(poses),
@@ -66,7 +65,7 @@ def compare_with_truth(folder: Path, truth: ToyGroundTruth, *, at_most: int = 24
 
 
 def _poses(transforms: dict[str, Any]) -> dict[str, Floats]:
-    """Give ``world_from_camera`` by the names that the photos were uploaded with."""
+    """Return ``world_from_camera`` by the names of the uploaded photos."""
     poses = {}
     for frame in transforms["frames"]:
         name = re.sub(r"^[0-9]+_", "", Path(frame["file_path"]).stem) + ".jpg"
@@ -74,32 +73,32 @@ def _poses(transforms: dict[str, Any]) -> dict[str, Floats]:
     return poses
 
 
-def _frames(folder: Path, laid: SimilarityTransform, at_most: int) -> Iterator[tuple[Picture, PosedCamera]]:
-    """Give frames (RGBA) and where they were truly seen from."""
+def _frames(folder: Path, similarity: SimilarityTransform, at_most: int) -> Iterator[tuple[Picture, PosedCamera]]:
+    """Return frames (RGBA) and their cameras in the true world."""
     config = json.loads((folder / "model" / "config.json").read_text())
     poses_from_model = np.array(config["frame"]["poses_from_model"], np.float64)
     scale = np.cbrt(np.linalg.det(poses_from_model[:3, :3]))
     listed = [
-        (path.with_suffix(".zip"), told["camera"], one)
+        (path.with_suffix(".zip"), batch["camera"], frame)
         for path in sorted((folder / "frames").glob("batch_*.json"))
-        for told in [json.loads(path.read_text())]
-        for one in told["frames"]
+        for batch in [json.loads(path.read_text())]
+        for frame in batch["frames"]
     ]
     step = max(1.0, len(listed) / at_most)
     for index in range(min(at_most, len(listed))):
-        path, lens, one = listed[int(index * step)]
-        pose = poses_from_model @ np.array(one["world_from_camera"], np.float64)
+        path, lens, frame = listed[int(index * step)]
+        pose = poses_from_model @ np.array(frame["world_from_camera"], np.float64)
         pose[:3, :3] /= scale
         with zipfile.ZipFile(path) as archive:
-            encoded = np.frombuffer(archive.read(one["name"]), np.uint8)
+            encoded = np.frombuffer(archive.read(frame["name"]), np.uint8)
         decoded = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
         assert decoded is not None
         picture = np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGRA2RGBA), np.uint8)
-        yield picture, laid.camera(pose, int(lens["w"]), int(lens["h"]), float(lens["fl_x"]))
+        yield picture, similarity.camera(pose, int(lens["w"]), int(lens["h"]), float(lens["fl_x"]))
 
 
 def _frame(picture: Picture, camera: PosedCamera, truth: ToyGroundTruth) -> tuple[int, int, int, int, float, int]:
-    """Count outline pixels near and all, of the frame's and of the truth's; and sum errors over pixels."""
+    """Count outline pixels near and all, of the frame's and of the truth's; sum squared errors over pixels."""
     cutout = truth.cutout(camera)
     own, true = outline(picture[..., 3] > 127), outline(cutout[..., 3] > 127)
     both = (picture[..., 3] > 8) | (cutout[..., 3] > 8)

@@ -1,4 +1,4 @@
-"""What was true when the photos were taken, and how far a reconstruction is from it."""
+"""Ground truth of the toy photos, and errors of reconstructed camera poses."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ToyGroundTruth:
-    """The scene's seed, the cameras by the photos' file names, and how far they stood from the toy (m)."""
+    """The scene's seed, the cameras by photo name, and their distance from the toy (m)."""
 
     seed: int
     radius_m: float
     cameras: dict[str, PosedCamera]
     textured: bool = True
-    #: Photos that are of the scene of another seed.
+    #: Photos of the scene of another seed.
     strangers: tuple[str, ...] = ()
     bounced: float = BOUNCED
     thing: str = TOY
@@ -42,20 +42,20 @@ class ToyGroundTruth:
         return BOUNDS_M if self.thing == TOY else self.scene.bounds_m
 
     def picture(self, camera: PosedCamera) -> Picture:
-        """Give what a camera sees: RGB [H, W, 3]."""
+        """Return the image of a camera: RGB [H, W, 3]."""
         return self.scene.picture(camera)
 
     def silhouette(self, camera: PosedCamera) -> Picture:
-        """Give how much of each pixel the toy covers: [H, W], 0 to 255."""
+        """Return the coverage of each pixel by the toy: [H, W], 0 to 255."""
         return self.scene.silhouette(camera)
 
     def cutout(self, camera: PosedCamera) -> Picture:
-        """Give the toy alone, straight alpha: RGBA [H, W, 4]."""
+        """Return the toy alone, straight alpha: RGBA [H, W, 4]."""
         return self.scene.cutout(camera)
 
     def save(self, path: Path) -> None:
         """Write it as JSON."""
-        told = {
+        stored = {
             "seed": self.seed,
             "textured": self.textured,
             "bounced": self.bounced,
@@ -65,29 +65,35 @@ class ToyGroundTruth:
             "bounds_m": self.bounds_m,
             "axes": "world_from_camera: x right, y down, z ahead (OpenCV); world z up, metres",
             "strangers": self.strangers,
-            "photos": {name: camera.written() for name, camera in self.cameras.items()},
+            "photos": {name: camera.to_json() for name, camera in self.cameras.items()},
         }
-        path.write_text(json.dumps(told, indent=1))
+        path.write_text(json.dumps(stored, indent=1))
 
     @classmethod
     def load(cls, path: Path) -> ToyGroundTruth:
-        """Read what ``save`` wrote."""
-        told = json.loads(path.read_text())
-        cameras = {name: PosedCamera.read(one) for name, one in told["photos"].items()}
-        strangers = tuple(told["strangers"])
-        return cls(told["seed"], told["radius_m"], cameras, told["textured"], strangers, told["bounced"], told["thing"])
+        """Load what ``save`` wrote."""
+        stored = json.loads(path.read_text())
+        return cls(
+            stored["seed"],
+            stored["radius_m"],
+            {name: PosedCamera.from_json(camera) for name, camera in stored["photos"].items()},
+            stored["textured"],
+            tuple(stored["strangers"]),
+            stored["bounced"],
+            stored["thing"],
+        )
 
 
 @dataclass(frozen=True)
 class SimilarityTransform:
-    """The similarity that lays the reconstruction's world over the true one: x -> scale rotation x + shift."""
+    """The similarity from the reconstruction to the true world: x -> scale rotation x + shift."""
 
     scale: float
     rotation: Floats
     shift: Floats
 
     def camera(self, pose: Floats, width_px: int, height_px: int, focal_px: float) -> PosedCamera:
-        """Give the true world's camera of a ``world_from_camera`` [4, 4] of the reconstruction."""
+        """Return the camera in the true world of a ``world_from_camera`` [4, 4] of the reconstruction."""
         moved = np.eye(4)
         moved[:3, :3] = self.rotation @ pose[:3, :3]
         moved[:3, 3] = self.scale * self.rotation @ pose[:3, 3] + self.shift
@@ -95,13 +101,13 @@ class SimilarityTransform:
 
 
 def fit_similarity(found: Floats, true: Floats) -> SimilarityTransform:
-    """Lay points [N, 3] over others, least squares (Umeyama, PAMI 13(4), 1991).
+    """Fit a similarity from points [N, 3] to others, least squares (Umeyama, PAMI 13(4), 1991).
 
     Raises:
         ValueError: fewer than three points, or all in one place.
     """
     if len(found) < 3:
-        raise ValueError(f"{len(found)} points cannot be laid over others")
+        raise ValueError(f"{len(found)} points are too few to fit a similarity")
     middle, true_middle = found.mean(0), true.mean(0)
     spread = float(((found - middle) ** 2).sum() / len(found))
     if spread == 0:
@@ -114,12 +120,12 @@ def fit_similarity(found: Floats, true: Floats) -> SimilarityTransform:
 
 
 def pose_errors(poses: dict[str, Floats], truth: ToyGroundTruth) -> tuple[Floats, SimilarityTransform]:
-    """Give how far each camera is from where it stood, as a share of the orbit's radius, after alignment.
+    """Return the distance of each camera from its true position after alignment, as a share of the orbit's radius.
 
-    ``poses``: ``world_from_camera`` [4, 4] by photo name. Raises KeyError where a photo is none of the truth's.
+    ``poses``: ``world_from_camera`` [4, 4] by photo name. Raises KeyError for a photo that is not in the ground truth.
     """
     found = np.array([pose[:3, 3] for pose in poses.values()])
     true = np.array([truth.cameras[name].world_from_camera[:3, 3] for name in poses])
-    laid = fit_similarity(found, true)
-    moved = laid.scale * found @ laid.rotation.T + laid.shift
-    return np.linalg.norm(moved - true, axis=1) / truth.radius_m, laid
+    similarity = fit_similarity(found, true)
+    moved = similarity.scale * found @ similarity.rotation.T + similarity.shift
+    return np.linalg.norm(moved - true, axis=1) / truth.radius_m, similarity

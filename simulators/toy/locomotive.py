@@ -1,4 +1,4 @@
-"""The thing that is photographed: a painted wooden locomotive, standing on its wheels at the world's origin."""
+"""The photographed toy: a painted wooden locomotive, standing on its wheels at the world's origin."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from simulators.shapes import Box, Floats, Frustum, Shape, Sphere
 from simulators.toy import textures as paint
 from simulators.toy.textures import Colour, Picture, Random
 
-#: Corners of the block that the toy fills, m: x ahead, y to its left, z up from the table.
+#: Corners of the bounding box of the toy, m: x ahead, y to its left, z up from the table.
 BOUNDS_M: Final = ((-0.122, -0.052, 0.0), (0.122, 0.052, 0.146))
 _PX_PER_M: Final = 2600.0
-#: Axes of a round one that lies along the toy, and of one that lies across it; its own third axis comes last.
+#: Axes of a frustum that lies along the toy, and of one across it; the third row is its own axis.
 _ALONG: Final[NDArray[np.float64]] = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
 _ACROSS: Final[NDArray[np.float64]] = np.array([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 _PAINTS: Final[tuple[Colour, ...]] = ((186, 38, 44), (30, 92, 168), (28, 120, 84), (206, 110, 26), (108, 56, 140))
@@ -24,20 +24,20 @@ _NAMES: Final = ("SACCADE", "EMMA", "RHEINGOLD", "PUFFIN", "MALLARD")
 
 @dataclass(frozen=True)
 class TexturedPart:
-    """A solid and the picture of each of its faces, evenly lit."""
+    """A solid and the picture of each of its faces, in uniform light."""
 
     shape: Shape
     pictures: tuple[Picture, ...]
 
 
 def three_paints(random: Random) -> tuple[Colour, Colour, Colour]:
-    """Draw three paints, each another."""
+    """Return three different colours."""
     first, second, third = (_PAINTS[index] for index in random.permutation(len(_PAINTS))[:3])
     return first, second, third
 
 
 def locomotive(random: Random) -> list[TexturedPart]:
-    """Build the toy; the draw decides its paint, name and number."""
+    """Build the toy; the random generator determines its colours, name and number."""
     first, second, third = three_paints(random)
     name, number = str(random.choice(_NAMES)), str(int(random.integers(11, 99)))
     parts = [
@@ -64,7 +64,7 @@ def block(
     *,
     window: bool = False,
 ) -> TexturedPart:
-    """Build a block of painted faces, ``words`` on its sides."""
+    """Build a box of painted faces, ``words`` on its sides."""
     x, y, z = (max(24, round(side * _PX_PER_M)) for side in size)
     faces = [(y, z), (y, z), (x, z), (x, z), (x, y), (x, y)]
     pictures = [
@@ -74,7 +74,7 @@ def block(
     return TexturedPart(Box(centre, size), tuple(pictures))
 
 
-def round_part(  # noqa: PLR0917 - a part in one line, as it is read on a drawing
+def round_part(  # noqa: PLR0917 - one line per part, as in a drawing
     random: Random,
     centre: tuple[float, float, float],
     radii: tuple[float, float],
@@ -84,7 +84,7 @@ def round_part(  # noqa: PLR0917 - a part in one line, as it is read on a drawin
     words: str,
     number: str,
 ) -> TexturedPart:
-    """Build a round one of two radii, ``words`` around it and ``number`` on its ends."""
+    """Build a frustum, ``words`` around it and ``number`` on its ends."""
     around, tall = round(2 * np.pi * max(radii) * _PX_PER_M), max(24, round(length * _PX_PER_M))
     wide = max(24, round(2 * max(radii) * _PX_PER_M))
     side = paint.bands(random, around, tall, colour, words)

@@ -1,4 +1,4 @@
-"""Other things than the toy to be photographed, each hard in its own way: what outlines are measured on besides it."""
+"""Objects other than the toy, each difficult to segment in its own way."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TOY: Final = "locomotive"
 
 
 def basket(random: Random) -> list[TexturedPart]:
-    """Build a basket: a high thin handle with a wide hole, a plain body that is the same from everywhere."""
+    """Build a basket: a high thin handle with a wide opening, a plain body that looks the same from everywhere."""
     first, second, third = three_paints(random)
     return [
         round_part(random, (0.0, 0.0, 0.035), (0.055, 0.075), 0.07, np.eye(3), first, "BASKET", "7"),
@@ -27,7 +27,7 @@ def basket(random: Random) -> list[TexturedPart]:
 
 
 def stool(random: Random) -> list[TexturedPart]:
-    """Build a stool with a cup on it: thin legs, and the table seen between them in the shadow."""
+    """Build a stool with a cup on it: thin legs, and the table visible between them in the shadow."""
     first, second, third = three_paints(random)
     parts = [block(random, (0.0, 0.0, 0.082), (0.17, 0.12, 0.018), first, "STOOL")]
     for x in (-0.068, 0.068):
@@ -39,7 +39,7 @@ def stool(random: Random) -> list[TexturedPart]:
 
 
 def mug(random: Random) -> list[TexturedPart]:
-    """Build a mug with a ball in it: a handle at its side with a small hole."""
+    """Build a mug with a ball in it: a handle with a small opening."""
     first, second, third = three_paints(random)
     return [
         round_part(random, (-0.02, 0.0, 0.055), (0.048, 0.052), 0.11, np.eye(3), first, "MUG", "1"),
@@ -56,7 +56,7 @@ OBJECTS: Final[dict[str, Callable[[Random], list[TexturedPart]]]] = {
 }
 
 
-def _arc(  # noqa: PLR0917 - a part in one line, as it is read on a drawing
+def _arc(  # noqa: PLR0917 - one line per part, as in a drawing
     random: Random,
     centre: tuple[float, float, float],
     radii: tuple[float, float],
@@ -65,7 +65,7 @@ def _arc(  # noqa: PLR0917 - a part in one line, as it is read on a drawing
     angles_deg: tuple[float, float],
     count: int,
 ) -> list[TexturedPart]:
-    """Bend a rod of a radius around a larger one, upright, out of ``count`` straight pieces."""
+    """Bend a rod of one radius around a larger one, upright, out of ``count`` straight pieces."""
     around, thick = radii
     level, up = np.array([np.cos(heading_rad), np.sin(heading_rad), 0.0]), np.array([0.0, 0.0, 1.0])
     angles = np.radians(np.linspace(*angles_deg, count + 1))[:, None]

@@ -1,4 +1,4 @@
-"""Takes the photos: from rings around the toy, as a hand and a telephone do, or badly in ways that can be chosen."""
+"""Rendering of photos from rings around the toy, as with a handheld phone, or with selected flaws."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ _NOISE: Final = 1.2  # grey levels, one standard deviation
 
 @dataclass(frozen=True)
 class Flaws:
-    """What is wrong with a capture. As it stands: nothing."""
+    """Flaws of a capture; none by default."""
 
-    #: Length of the smear, px; and which share of the photos has it.
+    #: Length of the motion blur, px, and the share of the photos that has it.
     blur_px: float = 0.0
     blurred: float = 1.0
     textureless: bool = False
-    #: The toy turns before a camera, table and room that stand still.
+    #: The toy rotates in front of a static camera, table and room.
     turntable: bool = False
-    #: So many of the photos are the first one once more.
+    #: Number of photos that are copies of the first one.
     duplicates: int = 0
-    #: Every third photo is upright, every fourth smaller.
+    #: Every third photo is in portrait format, every fourth is smaller.
     mixed_sizes: bool = False
-    #: So many files are cut off in the middle; their names are not in the truth.
+    #: Number of files that are truncated; they are not in the ground truth.
     corrupt: int = 0
-    #: So many photos are of other things altogether.
+    #: Number of photos that show something else.
     strangers: int = 0
-    #: The second half of the photos is of another toy on another table.
+    #: The second half of the photos shows another toy on another table.
     two_scenes: bool = False
     #: Exposure of all photos, in stops; below -3 they are black, above 3 white.
     exposure_stops: float = 0.0
@@ -67,17 +67,17 @@ def take_photos(
     thing: str = TOY,
     progress: Callable[[float], None] = lambda _share: None,
 ) -> ToyGroundTruth:
-    """Take photos of the toy into ``folder/photo_0000.jpg`` onwards, and write ``folder/truth.json``.
+    """Render photos of the toy to ``folder/photo_0000.jpg`` onwards, and write ``folder/truth.json``.
 
-    The same arguments give the same bytes. ``size_px``: width and height; ``arc_deg``: how far around the toy each
-    ring goes; ``bounced``: light in the shadows; ``thing``: another one of ``THINGS``; ``progress`` hears how far it
-    is (0..1). With ``masks`` the true silhouettes are left in ``folder/masks/photo_0000.png``.
+    The same arguments give the same bytes. ``size_px``: width and height; ``arc_deg``: how far around the toy each ring
+    goes; ``bounced``: light in the shadows; ``thing``: one of ``OBJECTS``; ``progress`` is called with the share done
+    (0..1). With ``masks`` the true silhouettes are written to ``folder/masks/photo_0000.png``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng([seed, 911])
     poses = ring_poses(random, photos, elevations_deg, radius_m=radius_m, arc_deg=arc_deg)
-    wrong = _wrong(photos, flaws)
-    shots: dict[str, PosedCamera] = {}
+    flawed = _flawed_photos(photos, flaws)
+    cameras: dict[str, PosedCamera] = {}
     for index, pose in enumerate(poses):
         name = f"photo_{index:04d}.jpg"
         size = _size(size_px, index, flaws)
@@ -85,33 +85,33 @@ def take_photos(
         progress(index / photos)
         other = 7919 if flaws.two_scenes and index >= photos // 2 else 0
         scene = room_scene(seed + other, textured=not flaws.textureless, bounced=bounced, thing=thing)
-        if index in wrong["stranger"] and not flaws.two_scenes:
-            picture = _elsewhere(seed, index, size)
+        if index in flawed["stranger"] and not flaws.two_scenes:
+            picture = _unrelated_photo(seed, index, size)
         elif flaws.turntable:
             picture = scene.turned(camera, PosedCamera(*size, camera.focal_px, poses[0]))
         else:
             picture = scene.picture(camera)
-        _write(folder / name, _developed(random, picture, flaws), camera)
-        if index in wrong["corrupt"]:
+        _write(folder / name, _with_camera_effects(random, picture, flaws), camera)
+        if index in flawed["corrupt"]:
             data = (folder / name).read_bytes()
             (folder / name).write_bytes(data[: len(data) // 2])
             continue
-        shots[name] = camera
-        if index in wrong["duplicate"]:
+        cameras[name] = camera
+        if index in flawed["duplicate"]:
             (folder / name).write_bytes((folder / "photo_0000.jpg").read_bytes())
-            shots[name] = shots["photo_0000.jpg"]
+            cameras[name] = cameras["photo_0000.jpg"]
         if masks:
             (folder / "masks").mkdir(exist_ok=True)
-            mask = scene.silhouette(shots[name])
+            mask = scene.silhouette(cameras[name])
             Image.fromarray(mask).save(folder / "masks" / f"photo_{index:04d}.png")
-    strangers = tuple(f"photo_{index:04d}.jpg" for index in sorted(wrong["stranger"]))
-    truth = ToyGroundTruth(seed, radius_m, shots, not flaws.textureless, strangers, bounced, thing)
+    strangers = tuple(f"photo_{index:04d}.jpg" for index in sorted(flawed["stranger"]))
+    truth = ToyGroundTruth(seed, radius_m, cameras, not flaws.textureless, strangers, bounced, thing)
     truth.save(folder / "truth.json")
     return truth
 
 
-def _wrong(photos: int, flaws: Flaws) -> dict[str, set[int]]:
-    """Spread what is wrong over the photos; the first one is always whole."""
+def _flawed_photos(photos: int, flaws: Flaws) -> dict[str, set[int]]:
+    """Spread the flawed photos over the capture; the first one is always good."""
 
     def spread(count: int, start: int) -> set[int]:
         count = min(count, photos - 1)
@@ -134,22 +134,22 @@ def _size(size_px: tuple[int, int], index: int, flaws: Flaws) -> tuple[int, int]
     return width, height
 
 
-def _elsewhere(seed: int, index: int, size_px: tuple[int, int]) -> Picture:
-    """Give a photo of something else altogether."""
+def _unrelated_photo(seed: int, index: int, size_px: tuple[int, int]) -> Picture:
+    """Return a photo of something else."""
     return paint.wall(np.random.default_rng([seed, index, 13]), max(size_px))[: size_px[1], : size_px[0]]
 
 
-def _developed(random: np.random.Generator, picture: Picture, flaws: Flaws) -> Picture:
-    """Smear, expose and grain a picture as a camera does."""
+def _with_camera_effects(random: np.random.Generator, picture: Picture, flaws: Flaws) -> Picture:
+    """Blur, expose and add noise to an image."""
     values = picture.astype(np.float32)
     if flaws.blur_px > 0 and random.uniform() < flaws.blurred:
-        values = _smeared(values, flaws.blur_px, float(random.uniform(0, np.pi)))
+        values = _motion_blurred(values, flaws.blur_px, float(random.uniform(0, np.pi)))
     values *= 2 ** float(flaws.exposure_stops) * float(random.uniform(0.985, 1.015))
     values += random.normal(0, _NOISE, values.shape).astype(np.float32)
     return np.clip(values, 0, 255).round().astype(np.uint8)
 
 
-def _smeared(values: Singles, length_px: float, angle_rad: float) -> Singles:
+def _motion_blurred(values: Singles, length_px: float, angle_rad: float) -> Singles:
     half = int(np.ceil(length_px / 2))
     kernel = np.zeros((2 * half + 1, 2 * half + 1), np.float32)
     reach = (length_px / 2 * np.cos(angle_rad), length_px / 2 * np.sin(angle_rad))
@@ -159,7 +159,7 @@ def _smeared(values: Singles, length_px: float, angle_rad: float) -> Singles:
 
 
 def _write(path: Path, picture: Picture, camera: PosedCamera) -> None:
-    """Write a JPEG that says which lens it was taken with, as telephones do."""
+    """Write a JPEG with the focal length in its EXIF data, as phones do."""
     exif = Image.Exif()
     exif[0x010F], exif[0x0110] = "Saccade", "Simulator"
     lens = exif.get_ifd(0x8769)

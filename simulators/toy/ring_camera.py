@@ -1,4 +1,4 @@
-"""The invented camera: a pinhole without distortion, and the places on rings around the toy that it looks from."""
+"""Camera of the toy photos: a pinhole without distortion, and its poses on rings around the toy."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
-#: What a camera looks at: about the middle of the toy, m.
+#: Point that the camera looks at: about the middle of the toy, m.
 TARGET_M: Final = (0.0, 0.0, 0.062)
-FIELD_OF_VIEW_RAD: Final = float(np.deg2rad(40.0))  # across the picture's longer side
+FIELD_OF_VIEW_RAD: Final = float(np.deg2rad(40.0))  # across the longer side
 
 
 @dataclass(frozen=True)
 class PosedCamera:
-    """A pinhole somewhere in the world (z up, m).
+    """A pinhole camera with a pose in the world (z up, m).
 
-    ``world_from_camera`` [4, 4]: x to the right, y down, z ahead, as OpenCV has it; ``focal_px`` both ways; the
-    middle of the picture is its principal point, the corner of the first pixel at (0, 0), as COLMAP has it.
+    ``world_from_camera`` [4, 4]: x to the right, y down, z ahead, as in OpenCV; ``focal_px`` in both directions; the
+    principal point is the centre of the image, the corner of the first pixel at (0, 0), as in COLMAP.
     """
 
     width_px: int
@@ -35,8 +35,8 @@ class PosedCamera:
         middle = (self.width_px / 2, self.height_px / 2)
         return np.array([[self.focal_px, 0, middle[0]], [0, self.focal_px, middle[1]], [0, 0, 1.0]])
 
-    def written(self) -> dict[str, Any]:
-        """Give it as JSON has it."""
+    def to_json(self) -> dict[str, Any]:
+        """Return the camera as JSON values."""
         return {
             "width_px": self.width_px,
             "height_px": self.height_px,
@@ -45,19 +45,19 @@ class PosedCamera:
         }
 
     @classmethod
-    def read(cls, told: dict[str, Any]) -> PosedCamera:
-        """Take it from what ``written`` gave."""
-        pose = np.array(told["world_from_camera"], np.float64)
-        return cls(int(told["width_px"]), int(told["height_px"]), float(told["focal_px"]), pose)
+    def from_json(cls, stored: dict[str, Any]) -> PosedCamera:
+        """Create a camera from what ``to_json`` returned."""
+        pose = np.array(stored["world_from_camera"], np.float64)
+        return cls(int(stored["width_px"]), int(stored["height_px"]), float(stored["focal_px"]), pose)
 
 
 def focal_px(size_px: tuple[int, int], field_of_view_rad: float = FIELD_OF_VIEW_RAD) -> float:
-    """Give the focal length at which the longer side of the picture spans that angle."""
+    """Return the focal length for a field of view across the longer side of the image."""
     return float(max(size_px) / 2 / np.tan(field_of_view_rad / 2))
 
 
 def look_at(eye_m: ArrayLike, target_m: ArrayLike, roll_rad: float = 0.0) -> Floats:
-    """Give ``world_from_camera`` [4, 4] of a camera at one point that looks at another, world z up in its picture."""
+    """Return ``world_from_camera`` [4, 4] of a camera at one point that looks at another, world z up in its image."""
     eye = np.asarray(eye_m, np.float64)
     ahead = np.asarray(target_m, np.float64) - eye
     ahead /= np.linalg.norm(ahead)
@@ -81,9 +81,9 @@ def ring_poses(
     start_deg: float = 0.0,
     jitter: float = 1.0,
 ) -> list[Floats]:
-    """Give poses on rings around the toy, in the order in which a person walks: ring by ring, as a hand holds them.
+    """Return poses on rings around the toy in walking order, ring by ring, with the jitter of a handheld camera.
 
-    ``jitter`` 1 is a calm hand: 8 mm along each axis, a degree of roll, 6 mm beside the target. Each ring begins half
+    ``jitter`` 1 is a steady hand: 8 mm along each axis, a degree of roll, 6 mm beside the target. Each ring starts half
     a step after the one below.
     """
     rings = len(elevations_deg)

@@ -1,6 +1,6 @@
-"""The invented scene as a camera sees it: toy, table and room, their light baked in, cast ray by ray.
+"""The toy on a table in a room, with baked light, rendered by ray casting.
 
-Nothing shines: a place looks the same from everywhere, but for the camera's own faults.
+Nothing is specular: a point has the same colour from everywhere, except for the effects of the camera.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ from simulators.toy.textures import Picture
 
 _TABLE: Final = Box((0.0, 0.0, -0.015), (1.3, 1.3, 0.03))
 _ROOM: Final = Box((0.0, 0.0, 0.35), (4.6, 4.0, 2.3))
-#: Rays a pixel, each way; what is between is averaged.
+#: Rays per pixel and direction, which are averaged.
 _FINE: Final = 2
 _SUN: Final = np.array([0.46, -0.34, 0.82])
 _SUN_SHARE: Final = 0.5
-#: Of the light, what comes from everywhere; and in a bright room.
+#: Ambient share of the light; and in a bright room.
 BOUNCED: Final = 0.22
 BRIGHT: Final = 0.36
 _NEAR_M: Final = 0.02
 
 
 @dataclass(frozen=True)
-class _Thing:
+class _TexturedSolid:
     shape: Shape
-    #: Per face its picture, and each half as wide as the one before.
+    #: Mip pyramid of each face.
     pyramids: tuple[tuple[Picture, ...], ...]
     texel_m: float
 
 
 @functools.lru_cache(maxsize=6)
 def room_scene(seed: int, *, textured: bool = True, bounced: float = BOUNCED, thing: str = TOY) -> RoomScene:
-    """Give the scene of a seed; it is made once, in about a second."""
+    """Return the scene of a seed; it is created once, in about a second."""
     return RoomScene(seed, textured=textured, bounced=bounced, thing=thing)
 
 
 class RoomScene:
-    """A toy on a table in a room. The seed decides how everything is painted; ``textured=False`` paints it plain.
+    """A toy on a table in a room. The seed determines all textures; ``textured=False`` makes them uniform.
 
-    ``bounced`` is the light that comes from everywhere, into shadows too: a bright room has more of it. ``thing``:
-    what stands on the table, of ``THINGS``.
+    ``bounced`` is the ambient light, which also reaches shadows: a bright room has more of it. ``thing`` is the object
+    on the table, one of ``OBJECTS``.
     """
 
     def __init__(self, seed: int, *, textured: bool = True, bounced: float = BOUNCED, thing: str = TOY) -> None:
@@ -64,35 +64,35 @@ class RoomScene:
         floor = paint.wood(random, 640, 640, (112, 82, 62), 16)
         room = (*walls, paint.worn(random, 320, 320, (214, 210, 202)), floor)
         if not textured:
-            parts = [TexturedPart(part.shape, tuple(paint.plain(one) for one in part.pictures)) for part in parts]
+            parts = [TexturedPart(part.shape, tuple(map(paint.plain, part.pictures))) for part in parts]
             table, room = tuple(map(paint.plain, table)), tuple(map(paint.plain, room))
         solids = [part.shape for part in parts]
-        self._toy = [_thing(part.shape, part.pictures, solids, bounced) for part in parts]
+        self._toy = [_textured_solid(part.shape, part.pictures, solids, bounced) for part in parts]
         top = _lit_table(table[0], solids, bounced)
         edges = [mip_pyramid(edge) for edge in table[1:5]]
-        self._table = _Thing(_TABLE, (*edges, mip_pyramid(top), mip_pyramid(table[5])), 1.3 / 1400)
-        self._bare_table = _Thing(_TABLE, (*edges, mip_pyramid(table[0]), mip_pyramid(table[5])), 1.3 / 1400)
-        self._room = [mip_pyramid(one) for one in room]
+        self._table = _TexturedSolid(_TABLE, (*edges, mip_pyramid(top), mip_pyramid(table[5])), 1.3 / 1400)
+        self._bare_table = _TexturedSolid(_TABLE, (*edges, mip_pyramid(table[0]), mip_pyramid(table[5])), 1.3 / 1400)
+        self._room = [mip_pyramid(wall) for wall in room]
 
     @property
     def bounds_m(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-        """Lowest and highest corner of a block around what stands on the table."""
+        """Lowest and highest corner of a box around the object on the table."""
         corners = np.concatenate([thing.shape.corners() for thing in self._toy])
         (x, y, z), (far_x, far_y, far_z) = corners.min(0).tolist(), corners.max(0).tolist()
         return (x, y, z), (far_x, far_y, far_z)
 
     def picture(self, camera: PosedCamera) -> Picture:
-        """Give what the camera sees: RGB [H, W, 3]."""
+        """Return the image of a camera: RGB [H, W, 3]."""
         fine = _rays(camera, _FINE)
         picture = self._behind(camera, fine, [self._table, *self._toy])
         return _coarse(picture, camera)
 
     def silhouette(self, camera: PosedCamera) -> Picture:
-        """Give how much of each pixel the toy covers: [H, W], 0 to 255."""
+        """Return the coverage of each pixel by the toy: [H, W], 0 to 255."""
         return _coarse(np.where(self._covered(camera, 4), np.uint8(255), np.uint8(0)), camera)
 
     def cutout(self, camera: PosedCamera) -> Picture:
-        """Give the toy alone, with straight alpha: RGBA [H, W, 4]."""
+        """Return the toy alone, with straight alpha: RGBA [H, W, 4]."""
         fine = _rays(camera, _FINE)
         picture = np.zeros((*fine[1].shape[:2], 3), np.uint8)
         depth = np.full(fine[1].shape[:2], FARTHEST_M, np.float32)
@@ -104,14 +104,14 @@ class RoomScene:
         return np.concatenate([straight.round(), 255 * share[..., None].round(6)], -1).round().astype(np.uint8)
 
     def turned(self, camera: PosedCamera, still: PosedCamera) -> Picture:
-        """Give the toy as ``camera`` sees it before table and room as ``still`` sees them: a turntable's picture."""
+        """Return the toy as ``camera`` sees it in front of table and room as ``still`` sees them: a turntable."""
         picture = self._behind(still, _rays(still, _FINE), [self._bare_table])
         fine = _rays(camera, _FINE)
         depth = np.full(picture.shape[:2], FARTHEST_M, np.float32)
         _cast(self._toy, camera, fine, picture, depth)
         return _coarse(picture, camera)
 
-    def _behind(self, camera: PosedCamera, fine: tuple[Singles, Singles], things: Sequence[_Thing]) -> Picture:
+    def _behind(self, camera: PosedCamera, fine: tuple[Singles, Singles], things: Sequence[_TexturedSolid]) -> Picture:
         origin, rays = fine
         picture = np.empty(rays.shape, np.uint8)
         depth = np.full(rays.shape[:2], FARTHEST_M, np.float32)
@@ -130,9 +130,13 @@ class RoomScene:
 
 
 def _cast(
-    things: Sequence[_Thing], camera: PosedCamera, fine: tuple[Singles, Singles], picture: Picture, depth: Singles
+    things: Sequence[_TexturedSolid],
+    camera: PosedCamera,
+    fine: tuple[Singles, Singles],
+    picture: Picture,
+    depth: Singles,
 ) -> None:
-    """Draw things into a picture where they are nearer than what is there, and note how near."""
+    """Draw solids into an image where they are nearer than what is there, and update the depth."""
     origin, rays = fine
     for thing in things:
         window = _window(thing.shape, camera, _FINE)
@@ -148,13 +152,13 @@ def _cast(
         for face, on_face, u, v in thing.shape.faces(points):
             seen = on_face & hit
             if seen.any():
-                np.copyto(picture[window], _look_up(thing.pyramids[face], u, v, level), where=seen[..., None])
+                np.copyto(picture[window], _sample(thing.pyramids[face], u, v, level), where=seen[..., None])
 
 
 def _paint_room(
     room: Sequence[tuple[Picture, ...]], origin: Singles, rays: Singles, picture: Picture, open_: Masks
 ) -> None:
-    """Draw the walls, seen from inside, where nothing stands before them."""
+    """Draw the walls, seen from inside, where nothing is in front of them."""
     rows = np.flatnonzero(open_.any(1))
     if not len(rows):
         return
@@ -167,11 +171,11 @@ def _paint_room(
     for face, on_face, u, v in _ROOM.faces(np.asarray(points, np.float32)):
         seen = on_face & open_[part]
         if seen.any():
-            np.copyto(picture[part], _look_up(room[face], u, v, 0.0), where=seen[..., None])
+            np.copyto(picture[part], _sample(room[face], u, v, 0.0), where=seen[..., None])
 
 
 def _rays(camera: PosedCamera, fine: int) -> tuple[Singles, Singles]:
-    """Give where the rays begin [3] and where they go [H, W, 3], one ahead of the camera; ``fine`` each way a pixel."""
+    """Return the rays' origin [3] and directions [H, W, 3], z = 1 in the camera; ``fine`` rays per pixel side."""
     pose = camera.world_from_camera
     to_world = (pose[:3, :3] @ np.linalg.inv(camera.matrix)).astype(np.float32)
     across = ((np.arange(camera.width_px * fine) + 0.5) / fine).astype(np.float32)
@@ -181,7 +185,7 @@ def _rays(camera: PosedCamera, fine: int) -> tuple[Singles, Singles]:
 
 
 def _window(shape: Shape, camera: PosedCamera, fine: int) -> tuple[slice, slice] | None:
-    """Give the rows and columns of rays within which a shape can be met; None if nowhere."""
+    """Return the rows and columns of rays that can hit a shape; None if nowhere."""
     pose = camera.world_from_camera
     local = (shape.corners() - pose[:3, 3]) @ pose[:3, :3]
     height, width = camera.height_px * fine, camera.width_px * fine
@@ -195,8 +199,8 @@ def _window(shape: Shape, camera: PosedCamera, fine: int) -> tuple[slice, slice]
     return (rows, columns) if columns.start < columns.stop and rows.start < rows.stop else None
 
 
-def _look_up(pyramid: tuple[Picture, ...], u: Singles, v: Singles, level: float) -> Picture:
-    """Look pictures up between texels, on the level whose texels are about as wide as rays are apart."""
+def _sample(pyramid: tuple[Picture, ...], u: Singles, v: Singles, level: float) -> Picture:
+    """Sample pictures bilinearly, on the level whose texels are about as wide as the rays are apart."""
     texture = pyramid[int(np.clip(np.round(level), 0, len(pyramid) - 1))]
     height, width = texture.shape[:2]
     x, y = u * np.float32(width) - np.float32(0.5), v * np.float32(height) - np.float32(0.5)
@@ -210,14 +214,16 @@ def _coarse(picture: NDArray[np.uint8], camera: PosedCamera) -> Picture:
     return np.asarray(cv2.resize(picture, (camera.width_px, camera.height_px), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _thing(shape: Shape, pictures: Sequence[Picture], solids: Sequence[Shape], bounced: float) -> _Thing:
+def _textured_solid(
+    shape: Shape, pictures: Sequence[Picture], solids: Sequence[Shape], bounced: float
+) -> _TexturedSolid:
     others = [solid for solid in solids if solid is not shape]
     lit = [_lit(picture, face_grid(shape, face, 14), others, bounced) for face, picture in enumerate(pictures)]
-    return _Thing(shape, tuple(mip_pyramid(one) for one in lit), 1 / 2600)
+    return _TexturedSolid(shape, tuple(mip_pyramid(picture) for picture in lit), 1 / 2600)
 
 
 def _lit(picture: Picture, surface: tuple[Floats, Floats], others: Sequence[Shape], bounced: float) -> Picture:
-    """Shade a picture by the light that falls on points and normals [n, n, 3] of its, past other solids."""
+    """Shade a picture by the light at its points and normals [n, n, 3], shadowed by other solids."""
     points, normals = surface
     light = np.zeros(points.shape[:2], np.float32)
     start = (points + 1e-4 * normals).astype(np.float32)
@@ -236,7 +242,7 @@ def _lit(picture: Picture, surface: tuple[Floats, Floats], others: Sequence[Shap
 
 
 def _lit_table(top: Picture, solids: Sequence[Shape], bounced: float) -> Picture:
-    """Shade the table's middle, where the toy's shadow is."""
+    """Shade the middle of the table, where the toy's shadow is."""
     size, half_m = top.shape[0], 0.26
     part = slice(round((0.5 - half_m / 1.3) * size), round((0.5 + half_m / 1.3) * size))
     surface = face_grid(Box((0.0, 0.0, -0.0005), (2 * half_m, 2 * half_m, 0.001)), 4, 110)
@@ -247,14 +253,14 @@ def _lit_table(top: Picture, solids: Sequence[Shape], bounced: float) -> Picture
 
 
 def _lights() -> list[tuple[Floats, float]]:
-    """Give directions and strengths: a window's worth of sun, and a sky all over."""
+    """Return directions and strengths: a window of sun, and a uniform sky."""
     random = np.random.default_rng(11)
     sun = _SUN / np.linalg.norm(_SUN)
     lights = []
     for _ in range(8):
         towards = sun + random.normal(0, 0.12, 3)
         lights.append((towards / np.linalg.norm(towards), _SUN_SHARE / 8))
-    for step in range(14):  # a spiral: even over the upper half
+    for step in range(14):  # a spiral: uniform over the upper hemisphere
         z = (step + 0.5) / 14
         angle = step * np.pi * (3 - 5**0.5)
         flat = np.sqrt(1 - z * z)

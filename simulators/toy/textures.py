@@ -1,7 +1,6 @@
-"""Paints what the toy, its table and the room look like in even light: RGB pictures [H, W, 3] from a seed.
+"""Textures of the toy, its table and the room in uniform light: RGB pictures [H, W, 3] from a seed.
 
-Every surface carries marks of many sizes that nowhere repeat, as worn paint and wood do: they are what photos are
-matched by.
+Every surface has non-repeating marks of many sizes, like worn paint and wood: features for matching photos.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ Picture = NDArray[np.uint8]
 Colour = tuple[int, int, int]
 Random = np.random.Generator
 
-_LETTERING: Final = cv2.FONT_HERSHEY_DUPLEX
+_FONT: Final = cv2.FONT_HERSHEY_DUPLEX
 CREAM: Final[Colour] = (242, 230, 202)
 INK: Final[Colour] = (38, 34, 44)
 BRASS: Final[Colour] = (226, 172, 62)
@@ -43,7 +42,7 @@ def worn(random: Random, width_px: int, height_px: int, colour: Colour, *, wear:
 
 
 def wood(random: Random, width_px: int, height_px: int, colour: Colour, planks: int = 1) -> Picture:
-    """Paint planks side by side from top to bottom, each with its own tone, grain and knots."""
+    """Paint vertical planks, each with its own tone, grain and knots."""
     picture = np.zeros((height_px, width_px, 3), np.float32)
     edges = np.linspace(0, width_px, planks + 1).round().astype(int)
     for number, (low, high) in enumerate(itertools.pairwise(edges)):
@@ -79,7 +78,7 @@ def panel(
     if window:
         low, high = (round(0.2 * width_px), round(0.14 * height_px)), (round(0.8 * width_px), round(0.52 * height_px))
         cv2.rectangle(picture, low, high, (92, 128, 158), -1)
-        for _ in range(7):  # what is mirrored in it, always the same
+        for _ in range(7):  # static reflections
             ends = [(int(random.integers(low[0], high[0])), int(random.integers(low[1], high[1]))) for _ in range(2)]
             cv2.line(picture, ends[0], ends[1], (164, 196, 214), 2, cv2.LINE_AA)
         cv2.rectangle(picture, low, high, CREAM, max(2, edge // 2), cv2.LINE_AA)
@@ -91,7 +90,7 @@ def panel(
 
 
 def wheel(random: Random, size_px: int, colour: Colour) -> Picture:
-    """Paint a spoked wheel from its side; one spoke is of another colour."""
+    """Paint a spoked wheel from its side; one spoke has another colour."""
     picture = worn(random, size_px, size_px, (52, 48, 56))
     centre, half = (size_px // 2, size_px // 2), size_px / 2
     cv2.circle(picture, centre, round(0.86 * half), colour, round(0.14 * half), cv2.LINE_AA)
@@ -105,7 +104,7 @@ def wheel(random: Random, size_px: int, colour: Colour) -> Picture:
 
 
 def bands(random: Random, width_px: int, height_px: int, colour: Colour, words: str) -> Picture:
-    """Paint what is wrapped around a boiler: hoops across, words and flowers between them."""
+    """Paint the side of a boiler: hoops, words and flowers between them."""
     picture = worn(random, width_px, height_px, colour)
     for share in (0.04, 0.34, 0.66, 0.96):
         row = round(share * height_px)
@@ -148,7 +147,7 @@ def table_top(random: Random, size_px: int) -> Picture:
 
 
 def wall(random: Random, size_px: int) -> Picture:
-    """Paint a wall of a room: paper, a shelf of books, framed pictures."""
+    """Paint a wall of a room: wallpaper, a shelf of books, framed pictures."""
     tone: Colour = tuple(int(part) for part in random.integers(120, 200, 3))  # type: ignore[assignment]
     picture = worn(random, size_px, size_px, tone, wear=0.8)
     for _ in range(9):
@@ -174,17 +173,17 @@ def wall(random: Random, size_px: int) -> Picture:
 
 
 def write(picture: Picture, words: str, centre: tuple[int, int], height_px: float, ink: Colour) -> None:
-    """Letter words about a point."""
+    """Draw words centred at a point."""
     stroke = max(1, round(height_px / 7))
-    (_, reference), _ = cv2.getTextSize("X", _LETTERING, 1.0, 1)
+    (_, reference), _ = cv2.getTextSize("X", _FONT, 1.0, 1)
     scale = height_px / reference
-    (width, height), _ = cv2.getTextSize(words, _LETTERING, scale, stroke)
+    (width, height), _ = cv2.getTextSize(words, _FONT, scale, stroke)
     origin = (centre[0] - width // 2, centre[1] + height // 2)
-    cv2.putText(picture, words, origin, _LETTERING, scale, ink, stroke, cv2.LINE_AA)
+    cv2.putText(picture, words, origin, _FONT, scale, ink, stroke, cv2.LINE_AA)
 
 
 def plain(picture: Picture) -> Picture:
-    """Give a surface of one tone, as bright as the picture: nothing to match it by."""
+    """Return a uniform surface as bright as the picture: nothing to match."""
     flat = np.empty_like(picture)
     flat[:] = np.full(3, picture.mean()).round()
     return flat
@@ -201,7 +200,7 @@ def _flower(random: Random, picture: Picture, centre: tuple[int, int], radius: i
 
 
 def _noise(random: Random, height: int, width: int, cells: int) -> NDArray[np.float32]:
-    """Smooth noise [H, W] of about unit size with ``cells`` bumps along the longer side."""
+    """Return smooth noise [H, W] of about unit size with ``cells`` bumps along the longer side."""
     step = max(height, width) / cells
     coarse = random.standard_normal((max(2, round(height / step) + 1), max(2, round(width / step) + 1)))
     return np.asarray(cv2.resize(coarse.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC), np.float32)

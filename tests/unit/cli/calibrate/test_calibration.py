@@ -27,9 +27,9 @@ from modal_workers.live_splat.rigid_transform import inverse_poses, pose_from_ve
 from modal_workers.live_splat.spec import LiveSplatParams
 from simulators.arm.motion import ArmMotion
 from simulators.arm.recording import jpeg
-from simulators.shapes import Sheet
 from simulators.arm.table_scene import TableScene
 from simulators.arm.wrist_camera import GRIPPER_FROM_CAMERA, camera_matrix, world_from_camera
+from simulators.shapes import Sheet
 
 SEED = 7
 SIZE = (480, 360)
