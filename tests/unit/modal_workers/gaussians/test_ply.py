@@ -100,7 +100,7 @@ def test_files_that_are_none_are_refused() -> None:
             decode_ply(broken)
         with pytest.raises(ValueError, match="PLY file"):
             prefix(broken, 10)
-    with pytest.raises(ValueError, match="opacity is not there"):
+    with pytest.raises(ValueError, match="opacity is missing"):
         decode_ply(whole.replace(b"float opacity", b"float opocity"))
     with pytest.raises(ValueError, match="more than binary vertices"):
         prefix(whole.replace(b"end_header\n", b"element face 3\nend_header\n"), 1)
