@@ -119,7 +119,7 @@ async def test_it_answers_a_robot_and_says_nothing_else_by_that(server: Operator
     token = robots.issue(session_sender_grant(TENANT, run.session_id), 60)
     robot = await connect(server.settings_of(token), "robot")
     async with run.working() as worker:
-        await worker.session.tell_time()
+        await worker.session.serve_clock()
         await worker.client.flush()
         assert set(json.loads(await time_of(robot, run))) == {"time_s"}
         assert worker.refused == []
