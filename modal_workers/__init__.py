@@ -1,1 +1,1 @@
-"""Workers, each in a folder of its own, and the runtime they run inside. Modal imports this file everywhere."""
+"""Workers, each in a folder of its own, and the runtime they run inside; part of every Modal image."""

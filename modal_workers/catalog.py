@@ -1,4 +1,4 @@
-"""Finds every worker's declaration, ``WORKLOAD`` in ``<package>/<worker>/spec.py``; imports nothing heavy.
+"""Catalog of all workloads: ``WORKLOAD`` in each ``<package>/<worker>/spec.py``. Imports only light modules.
 
 The stages of a pipeline are workers too, one folder deeper: ``<package>/<pipeline>/<stage>/spec.py``.
 """
@@ -28,12 +28,12 @@ def _found() -> dict[str, tuple[str, Workload]]:
 
 @cache
 def workloads() -> dict[str, Workload]:
-    """Give every workload by its name, sorted; ``WORKER_CATALOG`` names further packages to look in."""
+    """Return every workload by name, sorted; ``WORKER_CATALOG`` names further packages."""
     return {name: declared for name, (_, declared) in _found().items()}
 
 
 def workload(name: str) -> Workload:
-    """Give one workload.
+    """Return a workload.
 
     Raises:
         SaccadeError: UNKNOWN_WORKLOAD.
@@ -46,7 +46,7 @@ def workload(name: str) -> Workload:
 
 
 def worker_package(name: str) -> str:
-    """Name the package of a workload's worker, ``modal_workers.lap_compare``.
+    """Return the package of a workload's worker, ``modal_workers.lap_compare``.
 
     Raises:
         SaccadeError: UNKNOWN_WORKLOAD.

@@ -1,4 +1,4 @@
-"""What a worker asks Modal for, worked out from its declaration; ``app.py`` of each worker only passes it on."""
+"""Deployment of a worker on Modal: resources, versions and source, derived from its declaration."""
 
 from __future__ import annotations
 
@@ -15,36 +15,35 @@ from contracts.workload import Workload
 from modal_workers.settings import DeploymentSettings
 
 FUNCTION: Final = "run"
-#: The bucket's place and keys, as the worker reads them (kit/settings.py).
+#: Modal secret with the bucket's address and keys, as kit/settings.py reads them.
 SECRET: Final = "saccade-bucket"  # noqa: S105 - its name
 SECRET_KEYS: Final = ("S3_ENDPOINT_URL", "S3_BUCKET", "S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY")
-#: Weights that workers only read, where each expects its own folder.
+#: Volume of model weights, read-only; one folder per worker.
 WEIGHTS_VOLUME: Final = "saccade-weights"
 WEIGHTS_PATH: Final = "/weights"
 PYTHON: Final = "3.11"
-#: The dispatcher ends an attempt at its limit and says why; Modal ends what the dispatcher could not, a little later.
-_LATER_S: Final = 10
-#: What of our source a worker needs. The services but the kit stay at home.
+#: Modal's timeout comes this much later than the dispatcher's, which ends an attempt with a reason.
+_TIMEOUT_MARGIN_S: Final = 10
+#: Packages of our source in an image: no services, no simulators.
 SOURCE: Final = ("contracts", "kit", "modal_workers")
-_AT_HOME: Final = ("gateway", "dispatcher", "notifier")
 _CONSTRAINTS: Final = "constraints.txt"
 _ROOT: Final = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
 class CacheVolume:
-    """A Volume on which stages keep, beside the bucket, what later ones want: a folder for each job."""
+    """Modal Volume used as a cache of bucket files between stages: one folder per job."""
 
     name: str
     path: str
 
     def environment(self) -> dict[str, str]:
-        """Tell a worker where it is mounted, and for how long things stay there."""
+        """Return the worker's settings of the cache: mount path and retention in hours."""
         hours = DeploymentSettings().cache_hours
         return {"WORKER_CACHE_FOLDER": self.path, "MODAL_VOLUME_CLEANUP_HOURS": f"{hours:g}"}
 
 
-#: The replaced system's name. One that is there already is taken as it is, whatever else lies on it.
+#: The name is the replaced system's; an existing volume is used as it is, whatever else it holds.
 CACHE: Final = CacheVolume("nerf-data", "/nerf-data")
 
 
@@ -61,19 +60,19 @@ class Deployment:
 
     @classmethod
     def of(cls, workload: Workload, environment: Environment | None = None) -> Deployment:
-        """Work out what a workload needs; ``environment`` (by default ``ENVIRONMENT``) says where its ladder begins."""
+        """Return the resources of a workload; its GPU ladder starts as ``environment`` says (default: ENVIRONMENT)."""
         compute = workload.compute
         return cls(
             app_name=app_name(workload.name),
             gpus=gpu_ladder(compute.gpus, environment or DeploymentSettings().environment) if compute.gpus else (),
             cpu_cores=compute.cpu_cores,
             memory_mib=ceil(compute.memory_bytes / MIB) + 512,
-            timeout_s=ceil(compute.timeout_s) + _LATER_S,
+            timeout_s=ceil(compute.timeout_s) + _TIMEOUT_MARGIN_S,
             startup_timeout_s=ceil(compute.start_timeout_s),
         )
 
     def options(self) -> dict[str, Any]:
-        """Give the plain arguments of ``App.function``."""
+        """Return the plain arguments of ``App.function``."""
         return {
             "name": FUNCTION,
             "gpu": list(self.gpus) or None,
@@ -81,26 +80,26 @@ class Deployment:
             "memory": self.memory_mib,
             "timeout": self.timeout_s,
             "startup_timeout": self.startup_timeout_s,
-            # The dispatcher tries again: it knows why, on which rung, and at what cost.
+            # The dispatcher retries: it knows the reason, the rung and the cost.
             "retries": 0,
-            # A container ends with its run: nothing of one tenant's job lies about in the next one's, and no second is
-            # paid for in which nobody works and that no job's cost tells of.
+            # A container ends with its run: no file of one tenant's job reaches the next one's, and no idle second is
+            # billed that is missing in the job's cost.
             "single_use_containers": True,
             "restrict_modal_access": True,
-            # Only what app.py names goes up, so that a package it forgot is missed at once.
+            # Only the packages that images.py names are uploaded, so that a missing one fails at once.
             "include_source": False,
         }
 
 
 def app_name(workload: str) -> str:
-    """Name the Modal app of a workload."""
+    """Return the name of a workload's Modal app."""
     return f"saccade-{workload.replace('_', '-')}"
 
 
 def requirements(extra: str) -> list[str]:
-    """Give what an extra of pyproject.toml installs directly, each at the version of constraints.txt.
+    """Return the direct packages of an extra of pyproject.toml, each at the version in constraints.txt.
 
-    Only where the worker is deployed from: a container has neither file, and gets an empty list.
+    A container has neither file: there the list is empty and not used.
 
     Raises:
         ValueError: constraints.txt does not pin one of them.
@@ -110,38 +109,37 @@ def requirements(extra: str) -> list[str]:
     extras = tomllib.loads((_ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     lines = [line.partition(";")[0].strip().partition("==") for line in constraints().read_text().splitlines()]
     versions = {name: version for name, _, version in lines}
-    wanted = dict.fromkeys(["pydantic", *_named(extras, extra)])
+    wanted = dict.fromkeys(["pydantic", *_package_names(extras, extra)])
     if missing := [name for name in wanted if not versions.get(name.partition("[")[0])]:
         raise ValueError(f"{_CONSTRAINTS} does not pin {', '.join(missing)}")
     return [f"{name}=={versions[name.partition('[')[0]]}" for name in wanted]
 
 
-def _named(extras: dict[str, list[str]], extra: str) -> list[str]:
+def _package_names(extras: dict[str, list[str]], extra: str) -> list[str]:
     found: list[str] = []
-    for one in extras[extra]:
-        inner = re.fullmatch(r"saccade\[(.+)\]", one)
+    for requirement in extras[extra]:
+        inner = re.fullmatch(r"saccade\[(.+)\]", requirement)
         if inner:
-            found += [name for other in inner[1].split(",") for name in _named(extras, other)]
+            found += [name for other in inner[1].split(",") for name in _package_names(extras, other)]
         else:
-            name = re.match(r"[A-Za-z0-9._-]+(\[[^\]]+\])?", one)
+            name = re.match(r"[A-Za-z0-9._-]+(\[[^\]]+\])?", requirement)
             assert name
             found.append(name[0])
     return found
 
 
 def uv_version() -> str | None:
-    """Give the version of uv that images are built with; None in a container, which builds none."""
+    """Return the version of uv that builds images; None in a container, which builds none."""
     if not constraints().exists():
         return None
     return next(line.partition("==")[2] for line in constraints().read_text().splitlines() if line.startswith("uv=="))
 
 
 def constraints() -> Path:
-    """Name the file with the exact version of everything."""
+    """Return the path of constraints.txt, which pins every package."""
     return _ROOT / _CONSTRAINTS
 
 
-def left_out(path: Path) -> bool:
-    """Tell whether a file of our source stays at home: other services, tests' leavings, what Python compiled."""
-    parts = path.parts
-    return "__pycache__" in parts or path.suffix == ".pyc" or bool({*parts} & {*_AT_HOME})
+def is_bytecode(path: Path) -> bool:
+    """Return whether a file is compiled by Python and therefore excluded from an image."""
+    return "__pycache__" in path.parts or path.suffix == ".pyc"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Final
 
 import modal
@@ -66,7 +67,7 @@ def bucket_secrets() -> list[modal.Secret]:
     return [modal.Secret.from_name(SECRET, required_keys=list(SECRET_KEYS))]
 
 
-def cache_volumes() -> dict[str, modal.Volume]:
+def cache_volumes() -> dict[str | PurePosixPath, modal.Volume | modal.CloudBucketMount]:
     """Return the volume of ``deployment.CACHE`` at its mount path."""
     return {CACHE.path: modal.Volume.from_name(CACHE.name, create_if_missing=True)}
 

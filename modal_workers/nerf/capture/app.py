@@ -1,4 +1,7 @@
-"""The capture stage on Modal: its image and what it asks for; the work is ``job.py``."""
+"""Modal app of the stage capture; the work is ``job.py``.
+
+A small image without torch, because it starts in seconds and the user waits for the verdict.
+"""
 
 from __future__ import annotations
 
@@ -6,44 +9,23 @@ from typing import Any
 
 import modal
 
-from modal_workers.deployment import (
-    CACHE,
-    PYTHON,
-    SECRET,
-    SECRET_KEYS,
-    SOURCE,
-    Deployment,
-    constraints,
-    left_out,
-    requirements,
-    uv_version,
-)
+from modal_workers import images
+from modal_workers.deployment import CACHE, Deployment
 from modal_workers.nerf.capture.spec import WORKLOAD
 
 DEPLOYMENT = Deployment.of(WORKLOAD)
 
 app = modal.App(DEPLOYMENT.app_name)
 
-# A small image without torch: it starts in seconds, and a verdict is what is waited for.
-image = (
-    modal.Image.debian_slim(python_version=PYTHON)
-    .add_local_file(constraints(), "/constraints.txt", copy=True)
-    .uv_pip_install(
-        *requirements("nerf-capture"), extra_options="--constraints /constraints.txt", uv_version=uv_version()
-    )
-    .env({"OMP_WAIT_POLICY": "PASSIVE"} | CACHE.environment())
-    .add_local_python_source(*SOURCE, ignore=left_out)
-)
-
 
 @app.function(
-    image=image,
-    secrets=[modal.Secret.from_name(SECRET, required_keys=list(SECRET_KEYS))],
-    volumes={CACHE.path: modal.Volume.from_name(CACHE.name, create_if_missing=True)},
+    image=images.slim("nerf-capture", CACHE.environment()),
+    secrets=images.bucket_secrets(),
+    volumes=images.cache_volumes(),
     **DEPLOYMENT.options(),
 )
 def run(launch: dict[str, Any]) -> dict[str, Any]:
-    """Do one attempt of one job."""
-    from modal_workers.runtime import modal_entry  # noqa: PLC0415 - not where it is deployed from
+    """Run one attempt of one job."""
+    from modal_workers.runtime import modal_entry  # noqa: PLC0415 - not needed where it is deployed from
 
     return modal_entry.run(launch, modal.current_function_call_id())

@@ -1,4 +1,4 @@
-"""The rendering by nerfstudio on Modal: its image and what it asks for; the work is ``job.py``."""
+"""Modal app of the rendering by nerfstudio; the work is ``job.py``."""
 
 from __future__ import annotations
 
@@ -6,18 +6,8 @@ from typing import Any
 
 import modal
 
-from modal_workers.deployment import (
-    CACHE,
-    PYTHON,
-    SECRET,
-    SECRET_KEYS,
-    SOURCE,
-    Deployment,
-    constraints,
-    left_out,
-    requirements,
-    uv_version,
-)
+from modal_workers import images
+from modal_workers.deployment import CACHE, Deployment, uv_version
 from modal_workers.nerf.nerfstudio.commands import BASE_IMAGE, SYSTEM_PACKAGES, image_commands
 from modal_workers.nerf.rendering_nerfstudio.spec import WORKLOAD
 
@@ -25,26 +15,15 @@ DEPLOYMENT = Deployment.of(WORKLOAD)
 
 app = modal.App(DEPLOYMENT.app_name)
 
-# nerfstudio stands in an environment of its own, Python 3.10 and CUDA 11.8; ours only hands it files.
-image = (
-    modal.Image.from_registry(BASE_IMAGE, add_python=PYTHON)
-    .apt_install(*SYSTEM_PACKAGES)
-    .run_commands(*image_commands(uv_version()))
-    .add_local_file(constraints(), "/constraints.txt", copy=True)
-    .uv_pip_install(*requirements("splat"), extra_options="--constraints /constraints.txt", uv_version=uv_version())
-    .env({"OMP_WAIT_POLICY": "PASSIVE"} | CACHE.environment())
-    .add_local_python_source(*SOURCE, ignore=left_out)
-)
-
 
 @app.function(
-    image=image,
-    secrets=[modal.Secret.from_name(SECRET, required_keys=list(SECRET_KEYS))],
-    volumes={CACHE.path: modal.Volume.from_name(CACHE.name, create_if_missing=True)},
+    image=images.nerfstudio(BASE_IMAGE, SYSTEM_PACKAGES, image_commands(uv_version()), CACHE.environment()),
+    secrets=images.bucket_secrets(),
+    volumes=images.cache_volumes(),
     **DEPLOYMENT.options(),
 )
 def run(launch: dict[str, Any]) -> dict[str, Any]:
-    """Do one attempt of one job."""
-    from modal_workers.runtime import modal_entry  # noqa: PLC0415 - not where it is deployed from
+    """Run one attempt of one job."""
+    from modal_workers.runtime import modal_entry  # noqa: PLC0415 - not needed where it is deployed from
 
     return modal_entry.run(launch, modal.current_function_call_id())

@@ -1,4 +1,4 @@
-"""What each worker asks Modal for, brought there by ``saccade modal deploy`` and Modal's own client."""
+"""Deployed functions of all workers, by ``saccade modal deploy`` and Modal's own client."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import modal
@@ -32,7 +33,8 @@ BUCKET = {
     "S3_SECRET_ACCESS_KEY": "a secret that is shown to nobody",
 }
 #: Declarations of workers that are deployed.
-_SPECS = r"(?:modal_workers|tests/workers)/([a-z_]+(?:/[a-z_]+)?)/spec\.py"
+_SPECS = r"(?:modal_workers|tests/workers)/[a-z_]+(?:/[a-z_]+)?/spec\.py"
+_APPS = _SPECS.replace("spec", "app")
 SPEC = """
 from contracts.workload import Compute, Params, Result, Workload
 WORKLOAD = Workload(
@@ -96,10 +98,11 @@ def command(tmp_path: Path) -> Iterator[Command]:
 
 
 def test_one_command_deploys_every_worker_there_is(deployed: Loopback) -> None:
-    folders = [found[1] for path in files() if (found := re.fullmatch(_SPECS, path))]
-    # Of a pipeline its stages are deployed, which stand inside its folder; it has no worker itself.
-    pipelines = {folder.partition("/")[0] for folder in folders if "/" in folder}
-    workers = {app_name(folder.replace("/", "_")) for folder in folders if folder not in pipelines}
+    specs = [path for path in files() if re.fullmatch(_SPECS, path)]
+    declared = [import_module(path.removesuffix(".py").replace("/", ".")).WORKLOAD for path in specs]
+    # A pipeline has no worker of its own: its stages, in folders below it, are deployed instead.
+    workers = {app_name(workload.name) for workload in declared if workload.kind != "pipeline"}
+    assert len(workers) == len([path for path in files() if re.fullmatch(_APPS, path)])
     assert {"saccade-lap-compare", "saccade-live-splat"} < workers
     assert {asked.app for asked in deployed.functions} == workers
     assert {(asked.name, asked.environment) for asked in deployed.functions} == {("run", "trial")}
@@ -213,8 +216,18 @@ def test_our_source_is_no_part_of_an_image_and_only_what_a_worker_needs_goes_up(
     } <= there
     roots = ("contracts/", "kit/", "modal_workers/")
     assert [path for path in there if not path.startswith(roots)] == []
+    assert there.isdisjoint(path for path in files() if path.startswith(("simulators/", "services/")))
     assert [path for path in there if "__pycache__" in path] == []
     assert there <= set(files()), "nothing goes up that is not in the repository"
+
+
+def test_no_image_carries_a_service_or_a_simulator(deployed: Loopback) -> None:
+    assert any(path.startswith("simulators/") for path in files())
+    for asked in deployed.functions:
+        roots = {path.partition("/")[0] for path in asked.files}
+        assert {"contracts", "kit", "modal_workers"} <= roots <= {"contracts", "kit", "modal_workers", "tests"}, (
+            asked.app
+        )
 
 
 def test_what_goes_up_is_enough_to_work(deployed: Loopback, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The watching worker on Modal. Its image installs nothing: tests run it on what they themselves run on."""
+"""Modal app of the watching worker. Its image installs nothing: the tests' own environment runs it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import modal
 
-from modal_workers.deployment import PYTHON, SECRET, SECRET_KEYS, SOURCE, Deployment, left_out
+from modal_workers.deployment import PYTHON, SECRET, SECRET_KEYS, SOURCE, Deployment, is_bytecode
 from tests.session_workers.watching.spec import WORKLOAD
 
 DEPLOYMENT = Deployment.of(WORKLOAD)
@@ -16,7 +16,7 @@ app = modal.App(DEPLOYMENT.app_name)
 image = (
     modal.Image.debian_slim(python_version=PYTHON)
     .env({"WORKER_CATALOG": "tests.session_workers"})
-    .add_local_python_source(*SOURCE, "tests.session_workers", ignore=left_out)
+    .add_local_python_source(*SOURCE, "tests.session_workers", ignore=is_bytecode)
 )
 
 
@@ -26,7 +26,7 @@ image = (
     **DEPLOYMENT.options(),
 )
 def run(launch: dict[str, Any]) -> dict[str, Any]:
-    """Do one attempt of one session."""
+    """Run one attempt of one session."""
     from modal_workers.runtime import modal_entry
 
     return modal_entry.run(launch, modal.current_function_call_id())

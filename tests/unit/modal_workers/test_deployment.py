@@ -1,4 +1,4 @@
-"""What a worker asks Modal for, worked out from its declaration; which versions; which files stay at home."""
+"""Deployment of a worker on Modal: resources from its declaration, pinned versions, excluded files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contracts.errors import ErrorCode, SaccadeError
 from contracts.limits import GIB, MIB
 from contracts.workload import Compute
 from modal_workers import deployment
-from modal_workers.deployment import Deployment, app_name, left_out, requirements, uv_version
+from modal_workers.deployment import Deployment, app_name, is_bytecode, requirements, uv_version
 from modal_workers.lap_compare.spec import WORKLOAD
 
 GPUS = replace(
@@ -20,7 +20,7 @@ GPUS = replace(
 )
 
 
-def test_figures_come_from_the_declaration_and_leave_the_dispatcher_the_first_word() -> None:
+def test_resources_come_from_the_declaration_and_the_timeout_is_later_than_the_dispatchers() -> None:
     asked = Deployment.of(GPUS, "development")
     assert asked.timeout_s > 90.5
     assert asked.startup_timeout_s == 21
@@ -38,7 +38,7 @@ def test_figures_come_from_the_declaration_and_leave_the_dispatcher_the_first_wo
         ("production", ("A10", "A100-40GB", "H100")),
     ],
 )
-def test_a_ladder_begins_where_the_environment_does(
+def test_the_environment_selects_the_first_gpu_of_a_ladder(
     environment: deployment.Environment, expected: tuple[str, ...]
 ) -> None:
     asked = Deployment.of(GPUS, environment)
@@ -46,12 +46,12 @@ def test_a_ladder_begins_where_the_environment_does(
     assert asked.options()["gpu"] == list(expected)
 
 
-def test_a_worker_for_the_cpu_asks_for_no_gpu() -> None:
+def test_a_cpu_worker_requests_no_gpu() -> None:
     assert Deployment.of(WORKLOAD, "production").options()["gpu"] is None
 
 
 @pytest.mark.parametrize("gpu", ["V100", "", "A10:2", "cpu", "local"])
-def test_a_gpu_that_modal_does_not_have_is_refused_by_us(gpu: str) -> None:
+def test_a_gpu_unknown_to_modal_is_rejected_before_the_deployment(gpu: str) -> None:
     with pytest.raises(SaccadeError) as raised:
         Deployment.of(replace(GPUS, compute=Compute(gpus=("T4", gpu))), "development")
     assert raised.value.code is ErrorCode.INVALID_PARAMETER
@@ -82,7 +82,7 @@ def test_requirements_are_those_of_the_extra_at_the_pinned_versions(
         requirements("worker")
 
 
-def test_in_a_container_nothing_is_looked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_container_reads_no_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deployment, "_ROOT", tmp_path)
     assert requirements("lap-compare") == []
     assert uv_version() is None
@@ -91,15 +91,12 @@ def test_in_a_container_nothing_is_looked_up(tmp_path: Path, monkeypatch: pytest
 def test_every_requirement_of_the_lap_comparison_is_exact() -> None:
     wanted = requirements("lap-compare")
     assert len(wanted) > 8
-    assert [one for one in wanted if not re.fullmatch(r"[A-Za-z0-9._-]+(\[[a-z,]+\])?==[0-9][^\s;]*", one)] == []
+    assert [name for name in wanted if not re.fullmatch(r"[A-Za-z0-9._-]+(\[[a-z,]+\])?==[0-9][^\s;]*", name)] == []
 
 
 @pytest.mark.parametrize(
-    ("path", "stays"),
+    ("path", "excluded"),
     [
-        ("gateway/app.py", True),
-        ("dispatcher/modal_executor.py", True),
-        ("notifier/__main__.py", True),
         ("kit/__pycache__/s3.cpython-311.pyc", True),
         ("kit/s3.py", False),
         ("__init__.py", False),
@@ -107,5 +104,5 @@ def test_every_requirement_of_the_lap_comparison_is_exact() -> None:
         ("py.typed", False),
     ],
 )
-def test_only_what_a_worker_needs_goes_up(path: str, stays: bool) -> None:
-    assert left_out(Path(path)) is stays
+def test_only_bytecode_is_excluded_from_our_packages(path: str, excluded: bool) -> None:
+    assert is_bytecode(Path(path)) is excluded

@@ -1,4 +1,4 @@
-"""What is deployed to Modal: every worker, and in place of a pipeline, which has none, its stages."""
+"""Workers that are deployed to Modal: every worker, and the stages in place of a pipeline."""
 
 from __future__ import annotations
 
@@ -11,4 +11,4 @@ def test_a_pipeline_is_deployed_as_its_stages_each_once() -> None:
     assert workers_of(["nerf"]) == stages
     assert workers_of(["lap_compare", stages[0], "nerf"]) == ["lap_compare", *stages]
     assert "nerf" not in workers_of(list(catalog.workloads()))
-    assert workers_of(["no_such"]) == ["no_such"], "what is unknown is refused later, by name"
+    assert workers_of(["no_such"]) == ["no_such"], "an unknown name is rejected later"

@@ -1,4 +1,4 @@
-"""A scripted worker with little time, on Modal."""
+"""Modal app of a scripted worker with a short timeout."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import modal
 
-from modal_workers.deployment import PYTHON, SECRET, SECRET_KEYS, SOURCE, Deployment, left_out
+from modal_workers.deployment import PYTHON, SECRET, SECRET_KEYS, SOURCE, Deployment, is_bytecode
 from tests.workers.hasty.spec import WORKLOAD
 
 DEPLOYMENT = Deployment.of(WORKLOAD)
@@ -16,7 +16,7 @@ app = modal.App(DEPLOYMENT.app_name)
 image = (
     modal.Image.debian_slim(python_version=PYTHON)
     .env({"WORKER_CATALOG": "tests.workers"})
-    .add_local_python_source(*SOURCE, "tests.workers", ignore=left_out)
+    .add_local_python_source(*SOURCE, "tests.workers", ignore=is_bytecode)
 )
 
 
@@ -26,7 +26,7 @@ image = (
     **DEPLOYMENT.options(),
 )
 def run(launch: dict[str, Any]) -> dict[str, Any]:
-    """Do one attempt of one job."""
+    """Run one attempt of one job."""
     from modal_workers.runtime import modal_entry
 
     return modal_entry.run(launch, modal.current_function_call_id())

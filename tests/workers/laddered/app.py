@@ -1,4 +1,4 @@
-"""A scripted worker on GPUs, on Modal, with a volume for weights."""
+"""Modal app of a scripted worker on GPUs, with a volume of weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from modal_workers.deployment import (
     WEIGHTS_PATH,
     WEIGHTS_VOLUME,
     Deployment,
-    left_out,
+    is_bytecode,
 )
 from tests.workers.laddered.spec import WORKLOAD
 
@@ -27,7 +27,7 @@ weights = modal.Volume.from_name(WEIGHTS_VOLUME, create_if_missing=True, version
 image = (
     modal.Image.debian_slim(python_version=PYTHON)
     .env({"WORKER_CATALOG": "tests.workers"})
-    .add_local_python_source(*SOURCE, "tests.workers", ignore=left_out)
+    .add_local_python_source(*SOURCE, "tests.workers", ignore=is_bytecode)
 )
 
 
@@ -38,7 +38,7 @@ image = (
     **DEPLOYMENT.options(),
 )
 def run(launch: dict[str, Any]) -> dict[str, Any]:
-    """Do one attempt of one job."""
+    """Run one attempt of one job."""
     from modal_workers.runtime import modal_entry
 
     return modal_entry.run(launch, modal.current_function_call_id())
