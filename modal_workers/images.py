@@ -29,10 +29,13 @@ _GSPLAT: Final = "gsplat==1.5.3"
 _CUDA_ARCHITECTURES: Final = "7.5;8.0;8.6"
 
 
-def slim(extra: str, environment: Mapping[str, str] | None = None) -> modal.Image:
-    """Return a Debian image for the CPU with an extra of pyproject.toml at the pinned versions."""
+def slim(extra: str, environment: Mapping[str, str] | None = None, *packages: str) -> modal.Image:
+    """Return a Debian image for the CPU with an extra of pyproject.toml at the pinned versions.
+
+    ``packages`` are Python packages with workers outside ``modal_workers``.
+    """
     image = _with_extra(modal.Image.debian_slim(python_version=PYTHON), extra)
-    return _with_source(image.env(_ENVIRONMENT | dict(environment or {})))
+    return _with_source(image.env(_ENVIRONMENT | dict(environment or {})), *packages)
 
 
 def gsplat(environment: Mapping[str, str] | None = None) -> modal.Image:
@@ -78,6 +81,6 @@ def _with_extra(image: modal.Image, extra: str) -> modal.Image:
     )
 
 
-def _with_source(image: modal.Image) -> modal.Image:
+def _with_source(image: modal.Image, *packages: str) -> modal.Image:
     """Add our source, last: it is mounted when a container starts, so a change of it builds no image."""
-    return image.add_local_python_source(*SOURCE, ignore=is_bytecode)
+    return image.add_local_python_source(*SOURCE, *packages, ignore=is_bytecode)
