@@ -1,1 +1,1 @@
-"""What crosses a process boundary: events, errors, limits, the job aggregate. Standard library and pydantic only."""
+"""Contracts between processes: events, errors, limits, the job aggregate. Standard library and pydantic only."""

@@ -1,4 +1,7 @@
-"""What a ZIP of pictures may hold, for both who take it at the door and who read it: nothing is ever extracted."""
+"""Rules for ZIP archives of pictures, for the gateway that accepts them and the worker that reads them.
+
+Nothing is ever extracted to disk.
+"""
 
 from __future__ import annotations
 
@@ -14,23 +17,23 @@ from typing import IO, Final
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.limits import GIB, MIB
 
-#: Most entries of one ZIP, files that are skipped included.
+#: Maximum number of entries of one ZIP, including skipped files.
 ENTRIES: Final = 5000
-#: Most bytes of one file in it, and of all of them, as they are when unpacked.
+#: Maximum unpacked size of one file, and of all files together.
 MEMBER_BYTES: Final = 512 * MIB
 TOTAL_BYTES: Final = 32 * GIB
-#: Pictures hardly pack: above this ratio a file of some size is no picture but a bomb.
+#: Pictures hardly compress: a file above this size and compression ratio is a ZIP bomb.
 BOMB_RATIO: Final = 100
 BOMB_BYTES: Final = 16 * MIB
-#: Longest name of a file in it, in characters.
+#: Maximum length of a file name, in characters.
 NAME_CHARS: Final = 512
 
 PICTURE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".heic", ".heif", ".hif"})
 _ARCHIVE_SUFFIXES: Final = frozenset({".zip", ".rar", ".7z", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".cab"})
-_LITTER: Final = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db"})
+_SYSTEM_FILES: Final = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db"})
 _METHODS: Final = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 _LOCAL_HEADER_BYTES: Final = 30
-#: A directory lists all of its names in memory; that of ``ENTRIES`` of them is far below this.
+#: The directory is read into memory; with ``ENTRIES`` entries it is far smaller than this.
 _DIRECTORY_BYTES: Final = 16 * MIB
 _END_BYTES: Final = 22 + 65_535
 _READ_BYTES: Final = 1 * MIB
@@ -39,7 +42,7 @@ _NUMBER: Final = re.compile(r"(\d+)")
 
 @dataclass(frozen=True)
 class ArchiveMember:
-    """One picture in a ZIP. ``name`` is its path there with forward slashes, safe to show and to split."""
+    """One picture in a ZIP. ``name`` is its path with forward slashes, safe to display and to split."""
 
     name: str
     bytes: int
@@ -47,26 +50,26 @@ class ArchiveMember:
 
     @property
     def mask(self) -> bool:
-        """Tell whether it lies in a folder of masks."""
+        """Whether the picture is in a folder of masks."""
         return any(part.lower() in ("mask", "masks") for part in PurePosixPath(self.name).parts[:-1])
 
 
 @dataclass(frozen=True)
 class ArchiveListing:
-    """What of a ZIP is of use, in natural order, and the names of files that are not."""
+    """Pictures of a ZIP in natural order, and the names of files that are skipped."""
 
     pictures: list[ArchiveMember]
     skipped: list[str]
 
 
 def natural_order(name: str) -> tuple[tuple[int, int, str], ...]:
-    """Give a sort key by which ``photo 9`` stands before ``photo 10``."""
+    """Return a sort key that places ``photo 9`` before ``photo 10``."""
     parts = _NUMBER.split(name.casefold())
-    return tuple((0, int(one), "") if one.isdigit() and one.isascii() else (1, 0, one) for one in parts if one)
+    return tuple((0, int(part), "") if part.isdigit() and part.isascii() else (1, 0, part) for part in parts if part)
 
 
 def open_archive(file: IO[bytes]) -> zipfile.ZipFile:
-    """Open a ZIP without reading more of its directory than an honest one has.
+    """Open a ZIP after checking the size of its directory.
 
     Raises:
         SaccadeError: ARCHIVE_UNREADABLE, ARCHIVE_TOO_LARGE.
@@ -81,7 +84,7 @@ def open_archive(file: IO[bytes]) -> zipfile.ZipFile:
 
 
 def list_archive(archive: zipfile.ZipFile) -> ArchiveListing:
-    """List a ZIP's pictures; a ZIP with anything unsafe in it is refused as a whole, naming what.
+    """Return a ZIP's pictures; a ZIP with an unsafe entry is refused as a whole, with an error that names the entry.
 
     Raises:
         SaccadeError: ARCHIVE_UNSAFE, ARCHIVE_ENCRYPTED, ARCHIVE_NESTED, ARCHIVE_TOO_LARGE, ARCHIVE_UNREADABLE,
@@ -89,14 +92,14 @@ def list_archive(archive: zipfile.ZipFile) -> ArchiveListing:
     """
     infos = archive.infolist()
     if len(infos) > ENTRIES:
-        message = f"The ZIP has {len(infos)} entries; at most {ENTRIES} are taken."
+        message = f"The ZIP has {len(infos)} entries; at most {ENTRIES} are allowed."
         raise SaccadeError(ErrorCode.ARCHIVE_TOO_LARGE, message)
     pictures: list[ArchiveMember] = []
     skipped: list[str] = []
     for info in infos:
         name = _safe_name(info)
         _check_entry(info, name)
-        if info.is_dir() or _litter(name):
+        if info.is_dir() or _is_system_file(name):
             continue
         suffix = PurePosixPath(name).suffix.lower()
         if suffix in _ARCHIVE_SUFFIXES:
@@ -109,12 +112,14 @@ def list_archive(archive: zipfile.ZipFile) -> ArchiveListing:
     _check_whole(infos)
     if not pictures:
         held = f"{len(skipped)} other file{'s' * (len(skipped) > 1)}" if skipped else "nothing"
-        raise SaccadeError(ErrorCode.ARCHIVE_EMPTY, f"The ZIP holds {held} and no photo.")
-    return ArchiveListing(sorted(pictures, key=lambda one: natural_order(one.name)), sorted(skipped, key=natural_order))
+        raise SaccadeError(ErrorCode.ARCHIVE_EMPTY, f"The ZIP contains {held} and no photo.")
+    return ArchiveListing(
+        sorted(pictures, key=lambda picture: natural_order(picture.name)), sorted(skipped, key=natural_order)
+    )
 
 
 def read_member(archive: zipfile.ZipFile, member: ArchiveMember) -> bytes:
-    """Unpack one file into memory; never more of it than its entry promises, whatever its bytes would give.
+    """Return one unpacked file; reading stops at the size that its entry declares.
 
     Raises:
         SaccadeError: ARCHIVE_UNREADABLE, when the bytes are damaged.
@@ -126,7 +131,9 @@ def read_member(archive: zipfile.ZipFile, member: ArchiveMember) -> bytes:
             while chunk := file.read(_READ_BYTES):
                 size += len(chunk)
                 if size > member.bytes:
-                    raise SaccadeError(ErrorCode.ARCHIVE_UNSAFE, f"{member.name} unpacks to more than it says.")
+                    raise SaccadeError(
+                        ErrorCode.ARCHIVE_UNSAFE, f"{member.name} unpacks to more bytes than its entry declares."
+                    )
                 chunks.append(chunk)
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
         raise SaccadeError(ErrorCode.ARCHIVE_UNREADABLE, f"{member.name} is damaged inside the ZIP.") from error
@@ -134,13 +141,17 @@ def read_member(archive: zipfile.ZipFile, member: ArchiveMember) -> bytes:
 
 
 def _check_directory(file: IO[bytes]) -> None:
-    """Read the size of the directory from the ZIP's end, before anything is allocated for it (APPNOTE 4.3.16)."""
+    """Check the size of the directory, from the end of the ZIP, before memory is allocated for it (APPNOTE 4.3.16).
+
+    Raises:
+        SaccadeError: ARCHIVE_UNREADABLE, ARCHIVE_TOO_LARGE.
+    """
     size = file.seek(0, 2)
     file.seek(max(0, size - _END_BYTES))
     tail = file.read(_END_BYTES)
     at = tail.rfind(b"PK\x05\x06")
     if at < 0 or len(tail) - at < 22:
-        raise SaccadeError(ErrorCode.ARCHIVE_UNREADABLE, "The ZIP has no directory at its end: was it cut off?")
+        raise SaccadeError(ErrorCode.ARCHIVE_UNREADABLE, "The ZIP has no directory at its end; it may be incomplete.")
     entries = int.from_bytes(tail[at + 10 : at + 12], "little")
     directory_bytes = int.from_bytes(tail[at + 12 : at + 16], "little")
     wide = at >= 20 and tail[at - 20 : at - 16] == b"PK\x06\x07"
@@ -150,24 +161,24 @@ def _check_directory(file: IO[bytes]) -> None:
         entries = int.from_bytes(end[32:40], "little")
         directory_bytes = int.from_bytes(end[40:48], "little")
     if entries > ENTRIES or directory_bytes > _DIRECTORY_BYTES:
-        message = f"The ZIP says it has {entries} entries; at most {ENTRIES} are taken."
+        message = f"The ZIP declares {entries} entries; at most {ENTRIES} are allowed."
         raise SaccadeError(ErrorCode.ARCHIVE_TOO_LARGE, message)
 
 
 def _safe_name(info: zipfile.ZipInfo) -> str:
-    """Give an entry's path with forward slashes.
+    """Return an entry's path with forward slashes.
 
     Raises:
-        SaccadeError: ARCHIVE_UNSAFE, for one that leads out of its folder or cannot be shown.
+        SaccadeError: ARCHIVE_UNSAFE, for a path that leaves its folder or cannot be displayed.
     """
     name = info.orig_filename.replace("\\", "/")
     shown = repr(name[:80])
-    if len(name) > NAME_CHARS or any(ord(one) < 32 or ord(one) == 127 for one in name):
-        raise SaccadeError(ErrorCode.ARCHIVE_UNSAFE, f"The name {shown} is not one of a picture.")
+    if len(name) > NAME_CHARS or any(ord(char) < 32 or ord(char) == 127 for char in name):
+        raise SaccadeError(ErrorCode.ARCHIVE_UNSAFE, f"The name {shown} is too long or contains control characters.")
     if name.startswith("/") or re.match(r"[A-Za-z]:", name):
         raise SaccadeError(ErrorCode.ARCHIVE_UNSAFE, f"The name {shown} is absolute.")
     if ".." in name.split("/"):
-        raise SaccadeError(ErrorCode.ARCHIVE_UNSAFE, f"The name {shown} leads out of the archive.")
+        raise SaccadeError(ErrorCode.ARCHIVE_UNSAFE, f"The name {shown} leaves the folder of the archive.")
     return name
 
 
@@ -175,14 +186,14 @@ def _check_entry(info: zipfile.ZipInfo, name: str) -> None:
     kind = stat.S_IFMT(info.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         what = "a link" if kind == stat.S_IFLNK else "a device"
-        raise SaccadeError(ErrorCode.ARCHIVE_UNSAFE, f"{name} is {what}, no file.")
+        raise SaccadeError(ErrorCode.ARCHIVE_UNSAFE, f"{name} is {what}, not a file.")
     if info.flag_bits & 0x1:
         raise SaccadeError(ErrorCode.ARCHIVE_ENCRYPTED, f"{name} is encrypted.")
     if info.compress_type not in _METHODS:
-        message = f"{name} is packed by method {info.compress_type}, which is not taken."
+        message = f"{name} is compressed with method {info.compress_type}, which is not supported."
         raise SaccadeError(ErrorCode.ARCHIVE_UNREADABLE, message)
     if info.file_size > MEMBER_BYTES:
-        message = f"{name} unpacks to {info.file_size // MIB} MiB; at most {MEMBER_BYTES // MIB} MiB are taken."
+        message = f"{name} unpacks to {info.file_size // MIB} MiB; at most {MEMBER_BYTES // MIB} MiB are allowed."
         raise SaccadeError(ErrorCode.ARCHIVE_TOO_LARGE, message)
     if info.file_size > BOMB_BYTES and info.file_size > BOMB_RATIO * max(1, info.compress_size):
         ratio = info.file_size // max(1, info.compress_size)
@@ -190,25 +201,29 @@ def _check_entry(info: zipfile.ZipInfo, name: str) -> None:
 
 
 def _check_whole(infos: list[zipfile.ZipInfo]) -> None:
-    """Look at all entries together: their sum, and that no two share bytes (the bomb of D. Fifield, WOOT 2019)."""
-    total = sum(one.file_size for one in infos)
-    packed = sum(one.compress_size for one in infos)
+    """Check the total size, and that no two entries share bytes (the ZIP bomb of D. Fifield, WOOT 2019).
+
+    Raises:
+        SaccadeError: ARCHIVE_UNSAFE, ARCHIVE_TOO_LARGE.
+    """
+    total = sum(info.file_size for info in infos)
+    packed = sum(info.compress_size for info in infos)
     if total > TOTAL_BYTES:
-        message = f"The ZIP unpacks to {total / GIB:.1f} GiB; at most {TOTAL_BYTES // GIB} GiB are taken."
+        message = f"The ZIP unpacks to {total / GIB:.1f} GiB; at most {TOTAL_BYTES // GIB} GiB are allowed."
         raise SaccadeError(ErrorCode.ARCHIVE_TOO_LARGE, message)
     if total > 4 * BOMB_BYTES and total > BOMB_RATIO * max(1, packed):
         message = f"The ZIP would unpack to {total // max(1, packed)} times its size: a ZIP bomb."
         raise SaccadeError(ErrorCode.ARCHIVE_UNSAFE, message)
-    ordered = sorted(infos, key=lambda one: one.header_offset)
-    for one, following in pairwise(ordered):
-        if one.header_offset + _LOCAL_HEADER_BYTES + one.compress_size > following.header_offset:
-            message = f"{one.filename} and {following.filename} share bytes: a ZIP bomb."
+    ordered = sorted(infos, key=lambda info: info.header_offset)
+    for info, following in pairwise(ordered):
+        if info.header_offset + _LOCAL_HEADER_BYTES + info.compress_size > following.header_offset:
+            message = f"{info.filename} and {following.filename} share bytes: a ZIP bomb."
             raise SaccadeError(ErrorCode.ARCHIVE_UNSAFE, message)
 
 
-def _litter(name: str) -> bool:
+def _is_system_file(name: str) -> bool:
     parts = PurePosixPath(name).parts
     return (
         any(part == "__MACOSX" or part.startswith(".") for part in parts)
-        or (parts[-1].lower() if parts else "") in _LITTER
+        or (parts[-1].lower() if parts else "") in _SYSTEM_FILES
     )

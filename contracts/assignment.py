@@ -1,4 +1,4 @@
-"""What a dispatcher hands to a worker: one attempt of one job. Keys, never bytes; no secret."""
+"""Assignment of one attempt of a job to a worker. It contains keys of files, never their bytes, and no secret."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contracts.events.job import JobInput, PartOf
 
 
 class Assignment(BaseModel):
-    """One attempt. The worker claims it by ``job.started`` and exits at once if the job has moved on."""
+    """One attempt. The worker claims it with ``job.started`` and exits at once if the job has newer events."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -20,16 +20,17 @@ class Assignment(BaseModel):
     attempt: int
     run_id: str
     device: str
-    #: What a second on this device costs; the worker reports seconds and dollars.
+    #: Price of a second on this device; the worker reports seconds and USD.
     usd_per_s: float
-    #: What the job may still cost; the worker stops itself before it is spent, whoever else is down. None: no limit.
+    #: Amount that the job may still cost; the worker stops itself before it is spent, even if all services are down.
+    #: None without a limit.
     left_usd: float | None = None
     params: dict[str, Any]
     inputs: dict[str, list[JobInput]]
-    #: Of which pipeline's stage this is a shard.
+    #: Pipeline, stage and shard that the job belongs to.
     part_of: PartOf | None = None
 
     @property
     def output_job_id(self) -> str:
-        """Id of the job in whose places of the bucket the work is left: the pipeline's, for a part of one."""
+        """Id of the job whose folders in the bucket hold the files: the pipeline's id for a job of a stage."""
         return self.part_of.job_id if self.part_of else self.job_id

@@ -1,6 +1,6 @@
-"""The event contract as an AsyncAPI document, made from the event classes and the table of streams and nothing else.
+"""AsyncAPI document of the events, generated from the event classes and the table of streams.
 
-Who publishes and who subscribes is stated here for readers outside; a test compares it with the code.
+Publishers and subscribers are listed here for external readers; a test compares the lists with the code.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from contracts.events.base import (
 from contracts.ids import TENANT_PATTERN
 from contracts.streams import DELIVERIES, EVENTS, LIVE_DELIVERIES, LIVE_EVENTS, LIVE_PROGRESS, PROGRESS, Stream
 
-#: Which processes make an event.
+#: Processes that publish each event.
 PUBLISHERS: Final[dict[str, tuple[str, ...]]] = {
     "upload.created": ("gateway",),
     "upload.completed": ("gateway",),
@@ -62,7 +62,7 @@ PUBLISHERS: Final[dict[str, tuple[str, ...]]] = {
     "webhook.redelivery_requested": ("notifier",),
     "webhook.disabled": ("notifier",),
 }
-#: Which subjects a service listens to.
+#: Subjects that each service subscribes to.
 SUBSCRIPTIONS: Final[dict[str, tuple[str, ...]]] = {
     "gateway": (LIVE_EVENTS, "live.saccade.prog.*.job.*.progressed", "live.saccade.prog.*.session.*.*"),
     "dispatcher": (LIVE_EVENTS, "saccade.prog.*.job.*.progressed"),
@@ -73,30 +73,30 @@ _SCHEMAS: Final = "#/components/schemas/"
 _INTRODUCTION: Final = (
     "Every event is a CloudEvent 1.0 in structured JSON, encoded once: the bytes on NATS, in the `data:` line of a "
     "server-sent event and in the body of a webhook are the same. Durable events (`saccade.evt.…`) are never lost and "
-    "have a place in one order, the cursor `<epoch>.<sequence>`; advisory ones (`saccade.prog.…`) are progress, of "
-    "which only the newest matters. Fields may be added: ignore those you do not know."
+    "have a position in one order, the cursor `<epoch>.<sequence>`; advisory events (`saccade.prog.…`) are progress: "
+    "only the newest matters. Fields may be added: ignore unknown fields."
 )
 
 
 def event_types() -> dict[str, type[EventData]]:
-    """Give every event class by its type, in the order of a life: uploads, then jobs, sessions, and the rest."""
+    """Return every event class by its type: uploads first, then jobs, sessions, and the others."""
     order = {"upload": 0, "job": 1, "session": 2}
     return dict(sorted(EVENT_CLASSES.items(), key=lambda item: order.get(item[0].partition(".")[0], len(order))))
 
 
 def stream_of(event: type[EventData]) -> Stream:
-    """Give the stream that keeps an event."""
+    """Return the stream that stores an event."""
     return {DURABLE: EVENTS, ADVISORY: PROGRESS, RECORD: DELIVERIES}[event.kind]
 
 
 def address_of(event: type[EventData]) -> str:
-    """Name the subject of an event with its parameters in braces: ``saccade.evt.{tenant}.job.{id}.started``."""
+    """Return the subject of an event with its parameters in braces: ``saccade.evt.{tenant}.job.{id}.started``."""
     noun, _, verb = event.type.partition(".")
     return subject_of(event.kind, "{tenant}", noun, "{id}", verb)
 
 
 def carries(pattern: str, event: type[EventData]) -> bool:
-    """Tell whether a subscription, perhaps with wildcards, to subjects or their live copies brings an event."""
+    """Return whether a subscription (wildcards allowed) to subjects or their live copies receives an event."""
     tokens = pattern.removeprefix("live.").split(".")
     subject = address_of(event).split(".")
     if tokens[-1] == ">" and len(tokens) <= len(subject):
@@ -107,17 +107,17 @@ def carries(pattern: str, event: type[EventData]) -> bool:
 
 
 def summary_of(event: type[EventData]) -> str:
-    """Give the first paragraph of an event's docstring in one line."""
+    """Return the first paragraph of an event's docstring in one line."""
     return " ".join((event.__doc__ or "").strip().split("\n\n")[0].split())
 
 
 def data_schema(event: type[EventData]) -> dict[str, Any]:
-    """Give the JSON Schema of an event's data, with all that it refers to inside."""
+    """Return the JSON Schema of an event's data, with all referenced definitions included."""
     return event.model_json_schema(mode="validation")
 
 
 def asyncapi_document() -> dict[str, Any]:
-    """Describe every event, subject and stream.
+    """Return the AsyncAPI document of every event, subject and stream.
 
     Source: AsyncAPI 3.0.0; CloudEvents 1.0.2.
     """
@@ -152,7 +152,7 @@ def _channel(event: type[EventData]) -> dict[str, Any]:
         "title": event.type,
         "summary": summary_of(event),
         "parameters": {
-            "tenant": {"description": f"Whose it is; matches {TENANT_PATTERN}."},
+            "tenant": {"description": f"Tenant that owns it; matches {TENANT_PATTERN}."},
             "id": {"description": f"Id of the {event.type.partition('.')[0]}, a UUIDv7 with a short prefix."},
         },
         "messages": {event.type: {"$ref": f"#/components/messages/{event.type}"}},
@@ -188,20 +188,20 @@ def _message(event: type[EventData]) -> dict[str, Any]:
 
 
 def _operations(events: dict[str, type[EventData]]) -> dict[str, Any]:
-    """List what each process sends and receives, as ``<process>.send`` and ``<process>.receive`` with the event."""
+    """Return the operations of each process, as ``<process>.send.<event>`` and ``<process>.receive.<event>``."""
     operations: dict[str, Any] = {}
     for name in events:
         for process in PUBLISHERS[name]:
-            operations[f"{process}.send.{name}"] = _operation("send", name, f"The {process} says {name}.")
+            operations[f"{process}.send.{name}"] = _operation("send", name, f"The {process} publishes {name}.")
     for service, patterns in SUBSCRIPTIONS.items():
         for name, event in events.items():
             if any(carries(pattern, event) for pattern in patterns):
-                operations[f"{service}.receive.{name}"] = _operation("receive", name, f"The {service} hears {name}.")
+                operations[f"{service}.receive.{name}"] = _operation("receive", name, f"The {service} receives {name}.")
     return operations
 
 
 def _operation(action: str, name: str, summary: str) -> dict[str, Any]:
-    # A JSON pointer in a reference; no event type has a character that needs an escape.
+    # A JSON pointer in a reference; no event type contains a character that needs escaping.
     channel = f"#/channels/{name}"
     return {
         "action": action,

@@ -1,4 +1,9 @@
-"""Names of GPUs as Modal rents them, and the ladder that a workload climbs: where it begins, what is above."""
+"""GPU ladder of a workload: its GPUs from the smallest that the environment allows, to the largest.
+
+A workload lists its GPUs in ``Compute.gpus`` of its ``spec.py``, cheapest first; ``SMALLEST_GPU`` removes those below
+the environment's minimum. An attempt starts on the first of the rest; the next ones follow when a GPU is not available
+or has too little memory.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +15,18 @@ from contracts.prices import ALIASES, PRICES, price_usd_per_s
 
 Environment = Literal["development", "production"]
 
-#: Every GPU there is a price for, the cheapest first. Source of the names: https://modal.com/docs/guide/gpu
+#: Every GPU with a price, cheapest first. Source of the names: https://modal.com/docs/guide/gpu
 GPUS: Final = tuple(sorted((name for name in PRICES if name not in ("local", "cpu")), key=price_usd_per_s))
 
-#: Where a ladder begins, unless it has no rung so cheap.
+#: Smallest GPU that each environment uses.
 SMALLEST_GPU: Final[dict[Environment, str]] = {"development": "T4", "production": "A10"}
 
 
 def gpu_name(name: str) -> str:
-    """Give the name that Modal and the price table know a GPU by; ``A10G`` is an ``A10``. Modal checks none itself.
+    """Return the name of a GPU in Modal's API and the price table; ``A10G`` is an ``A10``. Modal does not check names.
 
     Raises:
-        SaccadeError: INVALID_PARAMETER, for any other.
+        SaccadeError: INVALID_PARAMETER, for an unknown GPU.
     """
     known = {gpu.upper(): gpu for gpu in GPUS} | {alias.upper(): gpu for alias, gpu in ALIASES.items()}
     found = known.get(name.strip().upper())
@@ -29,17 +34,21 @@ def gpu_name(name: str) -> str:
         raise SaccadeError(
             ErrorCode.INVALID_PARAMETER,
             f"There is no GPU {name!r}.",
-            hint=f"There are: {', '.join(GPUS)}.",
+            hint=f"Available GPUs: {', '.join(GPUS)}.",
             errors=[{"detail": f"There is no GPU {name!r}.", "pointer": "#/gpu"}],
         )
     return found
 
 
 def gpu_ladder(gpus: Sequence[str], environment: Environment) -> tuple[str, ...]:
-    """Give the rungs of a workload's ladder from where this environment begins; the last alone if all are cheaper."""
+    """Return a workload's GPUs from the environment's smallest one; only the last if all are smaller.
+
+    Raises:
+        SaccadeError: INVALID_PARAMETER, for an unknown GPU.
+    """
     rungs = tuple(gpu_name(gpu) for gpu in gpus)
-    least = price_usd_per_s(SMALLEST_GPU[environment])
+    minimum = price_usd_per_s(SMALLEST_GPU[environment])
     for number, gpu in enumerate(rungs):
-        if price_usd_per_s(gpu) >= least:
+        if price_usd_per_s(gpu) >= minimum:
             return rungs[number:]
     return rungs[-1:]

@@ -1,4 +1,4 @@
-"""Identifiers: a short prefix and a UUIDv7 in lower-case text, so that ids sort by creation time."""
+"""Identifiers: a short prefix and a UUIDv7 in lower case, so that ids sort by creation time."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ Prefix = Literal["job", "upl", "ses", "whk", "evt", "run", "req"]
 
 TENANT_PATTERN: Final = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
-#: Ids of jobs: of those of their own, and of those that do a shard of a pipeline's stage.
+#: Ids of jobs: independent jobs, and jobs of one shard of a pipeline's stage.
 JOB_ID_PATTERN: Final = f"^(job_{_UUID}|stg_{_UUID}-[a-z][a-z0-9_]*-[0-9]{{3}})$"
-#: With what the id of a stage's job begins, and no other id.
+#: Prefix of the ids of stages' jobs.
 STAGE_PREFIX: Final = "stg_"
 
 
 def new_id(prefix: Prefix) -> str:
-    """Make a new id such as ``job_0198c0de-…``.
+    """Return a new id such as ``job_0198c0de-…``.
 
     Source: RFC 9562, section 5.7 (UUIDv7: 48 bits of Unix milliseconds, then random bits).
     """
@@ -36,27 +36,27 @@ def new_id(prefix: Prefix) -> str:
 
 
 def is_id(text: str, prefix: Prefix) -> bool:
-    """Tell whether ``text`` is an id with this prefix."""
+    """Return whether ``text`` is an id with this prefix."""
     return re.fullmatch(f"{prefix}_{_UUID}", text) is not None
 
 
 def id_pattern(prefix: Prefix) -> str:
-    """Give the anchored regular expression of ids with this prefix, for OpenAPI and validation."""
+    """Return the anchored regular expression of ids with this prefix, for OpenAPI and validation."""
     return f"^{prefix}_{_UUID}$"
 
 
 def stage_job_id(job_id: str, stage: str, shard: int) -> str:
-    """Name the job of one shard of one stage of a pipeline: the same name, whoever makes it and however often."""
+    """Return the id of the job of one shard of a pipeline's stage; it is deterministic."""
     return f"stg_{job_id.removeprefix('job_')}-{stage}-{shard:03d}"
 
 
 def is_job_id(text: str) -> bool:
-    """Tell whether ``text`` is the id of a job, a pipeline's stage's among them."""
+    """Return whether ``text`` is the id of a job, including jobs of pipelines' stages."""
     return re.fullmatch(JOB_ID_PATTERN, text) is not None
 
 
 def pipeline_id_of(job_id: str) -> str | None:
-    """Give the pipeline's id of a stage's job; None for a job of its own."""
+    """Return the pipeline's id of a stage's job; None for an independent job."""
     if not job_id.startswith(STAGE_PREFIX):
         return None
     found = re.fullmatch(f"stg_({_UUID})-[a-z][a-z0-9_]*-[0-9]{{3}}", job_id)

@@ -1,9 +1,8 @@
-"""The job as an aggregate: its state is the fold of its events, and every change of state is decided here.
+"""Job aggregate: its state is the fold of its events, and every change of its state is decided here.
 
-Pure: who publishes does so on condition that the job's last sequence is the one the fold ended at, so of two
-writers one loses, reads again and decides again. The fold of the newest event of each type, in the order of the
-stream, gives the same state as the fold of them all but for what earlier attempts cost (a test proves it), which
-makes loading a job cheap.
+Pure functions. A publish is conditional on the sequence at which the fold ended: of two writers one loses, reads the
+job again and decides again. The fold of the newest event of each type, in stream order, gives the same state as the
+fold of all events, except for the costs of earlier attempts (a test proves it), which makes loading a job cheap.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
+from contracts.cost_settlement import record_settled
 from contracts.errors import ErrorBody, ErrorCode, SaccadeError
 from contracts.events.base import EVENT_CLASSES, Envelope, decode_at
 from contracts.events.job import (
@@ -38,17 +38,17 @@ from contracts.events.job import (
 
 
 class State(StrEnum):
-    """Where a job is in its life."""
+    """State of a job."""
 
     SUBMITTED = "submitted"
     QUEUED = "queued"
     STARTING = "starting"
-    #: Launched, and its device is not to be had yet.
+    #: Launched, and its device is not available yet.
     WAITING_FOR_GPU = "waiting_for_gpu"
     RUNNING = "running"
-    #: The attempt is over; the dispatcher decides whether there is another.
+    #: The attempt is over; the dispatcher decides whether another one follows.
     INTERRUPTED = "interrupted"
-    #: Waits for its next attempt.
+    #: Waiting for the next attempt.
     RETRYING = "retrying"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -56,45 +56,45 @@ class State(StrEnum):
 
     @property
     def launching(self) -> bool:
-        """Tell whether a worker may claim the attempt."""
+        """Whether a worker may claim the attempt."""
         return self in (State.STARTING, State.WAITING_FOR_GPU)
 
     @property
     def ended(self) -> bool:
-        """Tell whether the job's life is over, unless somebody asks for a retry."""
+        """Whether the job has ended; only a user's retry changes that."""
         return self in (State.SUCCEEDED, State.FAILED, State.CANCELLED)
 
 
 @dataclass(frozen=True)
 class Job:
-    """One job, as its events tell it."""
+    """One job, folded from its events."""
 
     id: str
     tenant: str
     submitted: JobSubmitted
     created_at: datetime
     state: State = State.SUBMITTED
-    #: Sequence of the event that submitted it, and of the newest event folded in.
+    #: Sequence of ``job.submitted``, and of the newest folded event.
     first_sequence: int = 0
     sequence: int = 0
     updated_at: datetime | None = None
     attempt: int = 0
-    #: The attempt with which the job began, or began again when somebody asked: attempts are counted from it.
+    #: First attempt since the job was submitted or a user retried it: the limit of attempts counts from here.
     first_attempt: int = 1
     run_id: str | None = None
     call_id: str | None = None
     executor: str | None = None
     device: str | None = None
-    #: The rung of the ladder that was tried last; it outlives its attempt, so that the next one can climb.
+    #: Rung of the GPU ladder that was tried last; kept between attempts, so that the next attempt can use a higher one.
     rung: int = 0
     usd_per_s: float | None = None
     worker: str | None = None
     stage: str | None = None
     starting_at: datetime | None = None
     started_at: datetime | None = None
-    #: When it was last told that the device is not to be had.
+    #: Time of the newest ``job.waiting_for_gpu`` of the attempt.
     waiting_reported_at: datetime | None = None
-    #: Since when the current attempt has been paid for, once its worker has begun.
+    #: Start of the billed time of the current attempt, known once its worker has started.
     billed_since: datetime | None = None
     finished_at: datetime | None = None
     cancel_requested: bool = False
@@ -104,28 +104,28 @@ class Job:
     error: ErrorBody | None = None
     result: dict[str, Any] | None = None
     manifest_key: str | None = None
-    #: Until when what it only keeps to go on from stays, where somebody has decided that, and since when it is gone.
+    #: Time until which scratch files are kept, if a user has set it; and the time at which they were removed.
     keep_until: datetime | None = None
     scratch_removed_at: datetime | None = None
-    #: What each attempt cost, by its run: an attempt is counted once, however often it is told.
+    #: Settled cost of each attempt, by run (contracts/cost_settlement.py).
     costs: dict[str, Cost] = field(default_factory=dict)
 
     @property
     def actual_usd(self) -> float:
-        """Sum what its attempts cost."""
+        """Total cost of all attempts."""
         return round(sum(cost.usd for cost in self.costs.values()), 6)
 
     def is_current_run(self, attempt: int, run_id: str) -> bool:
-        """Tell whether this run is the one that counts."""
+        """Return whether a run is the current one: events of other runs are ignored."""
         return self.attempt == attempt and self.run_id == run_id
 
 
 def fold(job: Job | None, envelope: Envelope, sequence: int) -> Job | None:
-    """Apply one event. Events of an attempt that no longer counts change nothing but the sequence.
+    """Apply one event and return the job. Events of an outdated attempt change only the sequence.
 
-    None comes in before ``job.submitted`` and goes out for events of a job whose beginning is gone.
+    ``job`` is None before ``job.submitted``; the result is None when that event is missing.
     """
-    # A type that a newer version made changes no state that this one knows.
+    # An event type of a newer version does not change any state known to this version.
     data = envelope.parsed() if envelope.type in EVENT_CLASSES else None
     at = envelope.time
     if isinstance(data, JobSubmitted):
@@ -175,7 +175,7 @@ def fold(job: Job | None, envelope: Envelope, sequence: int) -> Job | None:
 
 
 def fold_stored(job: Job | None, subject: str, body: bytes, sequence: int) -> Job | None:
-    """Apply one event as it is stored. One that cannot be read, or is not of its subject, moves only the sequence."""
+    """Apply one stored event. An undecodable event, or one of another subject, changes only the sequence."""
     try:
         return fold(job, decode_at(subject, body), sequence)
     except ValueError:
@@ -183,7 +183,7 @@ def fold_stored(job: Job | None, subject: str, body: bytes, sequence: int) -> Jo
 
 
 def _fold_attempt(job: Job, data: JobStarting | JobRetrying, at: datetime) -> Job:
-    """Begin an attempt, or go back to where one can begin: nothing of the attempt before stays."""
+    """Apply the start of an attempt, or a retry; both reset the fields of the previous attempt."""
     job = replace(
         job,
         run_id=None,
@@ -219,7 +219,7 @@ def _fold_attempt(job: Job, data: JobStarting | JobRetrying, at: datetime) -> Jo
         rung=data.rung,
         not_before=data.not_before,
         deadline=data.deadline,
-        # Only somebody who asks goes on with a cancelled job; the dispatcher never does.
+        # Only a user retries a cancelled job; the dispatcher never does.
         cancel_requested=False,
         finished_at=None,
         error=None,
@@ -240,7 +240,7 @@ def _fold_run(
     | JobSucceeded,
     at: datetime,
 ) -> Job:
-    """Apply an event of the run that counts."""
+    """Apply an event of the current run."""
     match data:
         case JobLaunched():
             return replace(job, call_id=data.call_id)
@@ -259,7 +259,7 @@ def _fold_run(
         case JobStageCompleted():
             return replace(job, stage=data.stage)
         case JobInterrupted():
-            costs = job.costs | ({data.run_id: data.cost} if data.cost else {})
+            costs = record_settled(job.costs, data.run_id, data.cost)
             return replace(job, state=State.INTERRUPTED, failure=data.failure, error=data.error, costs=costs)
         case JobSucceeded():
             return replace(
@@ -270,47 +270,49 @@ def _fold_run(
                 manifest_key=data.manifest_key,
                 failure=None,
                 error=None,
-                costs=job.costs | {data.run_id: data.cost},
+                costs=record_settled(job.costs, data.run_id, data.cost),
             )
         case JobArtifactReady():
             return job
 
 
 def request_cancel(job: Job, by: str) -> JobCancelRequested | None:
-    """Ask for the job's end; None when somebody has already.
+    """Return the request to cancel a job; None if it was requested before.
 
     Raises:
         SaccadeError: JOB_ALREADY_ENDED.
     """
     if job.state.ended:
-        raise SaccadeError(ErrorCode.JOB_ALREADY_ENDED, f"The job is {job.state} already.")
+        raise SaccadeError(ErrorCode.JOB_ALREADY_ENDED, f"The job is already {job.state}.")
     return None if job.cancel_requested else JobCancelRequested(by=by)
 
 
 def change_retention(job: Job, keep_until: datetime, by: str) -> JobRetentionChanged:
-    """Keep a job's scratch until another moment.
+    """Return the change of the time until which a job's scratch files are kept.
 
     Raises:
-        SaccadeError: ARTIFACTS_NOT_READY, before the job's end; SCRATCH_REMOVED.
+        SaccadeError: ARTIFACTS_NOT_READY, before the job has ended; SCRATCH_REMOVED.
     """
     if not job.state.ended:
-        raise SaccadeError(ErrorCode.ARTIFACTS_NOT_READY, f"The job is {job.state}: its time begins with its end.")
+        raise SaccadeError(ErrorCode.ARTIFACTS_NOT_READY, f"The job is {job.state}: its retention starts when it ends.")
     if job.scratch_removed_at is not None:
-        raise SaccadeError(ErrorCode.SCRATCH_REMOVED, f"It was removed at {job.scratch_removed_at:%Y-%m-%dT%H:%M:%SZ}.")
+        raise SaccadeError(
+            ErrorCode.SCRATCH_REMOVED, f"The scratch files were removed at {job.scratch_removed_at:%Y-%m-%dT%H:%M:%SZ}."
+        )
     return JobRetentionChanged(keep_until=keep_until, by=by)
 
 
-#: An attempt that ended so is not held against the job.
+#: Failures that do not count towards the maximum number of attempts.
 UNCOUNTED_FAILURES: Final[frozenset[FailureClass]] = frozenset({"no_gpu", "throttled"})
 
 
 def retry(
     job: Job, *, after: FailureClass | None, delay_s: float, now: datetime, deadline_s: float, rung: int = 0
 ) -> JobRetrying:
-    """Give the job another attempt: by the dispatcher after a failure, or because a user asked (``after`` None).
+    """Return a retry: by the dispatcher after a failure, or by a user (``after`` is None).
 
     Raises:
-        SaccadeError: JOB_NOT_RETRYABLE, when a user asks for a job that has not failed or been cancelled.
+        SaccadeError: JOB_NOT_RETRYABLE, when a user retries a job that has not failed or been cancelled.
     """
     if after is None and job.state not in (State.FAILED, State.CANCELLED):
         raise SaccadeError(ErrorCode.JOB_NOT_RETRYABLE, f"The job is {job.state}.")

@@ -1,6 +1,6 @@
-"""What a dispatcher hands to a worker on rented machines: the assignment, or where it lies, and a way to the bus.
+"""Launch of a worker on a rented machine: the assignment or its key in the bucket, and access to the bus.
 
-It travels as an argument of a remote call, so it is small and made of plain values; it holds secrets of one run.
+It is the argument of a remote call, so it is small and consists of plain values; it contains secrets of one run.
 """
 
 from __future__ import annotations
@@ -11,32 +11,32 @@ from pydantic import BaseModel, ConfigDict, SecretStr, model_validator
 
 from contracts.assignment import Assignment
 
-#: Arguments above 8 KiB take a detour over Modal's own storage (modal.md: MAX_ASYNC_OBJECT_SIZE_BYTES).
+#: Limit of an argument: Modal stores arguments above 8 KiB elsewhere (MAX_ASYNC_OBJECT_SIZE_BYTES).
 ARGUMENT_BYTES = 6 * 1024
 
 
 class BusAccess(BaseModel):
-    """How a run reaches its own job's events, and nothing else."""
+    """Access of a run to its own job's events, and to nothing else."""
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     kind: Literal["nats", "ingest"]
-    #: Of NATS (``tls://`` or ``wss://``), or of the gateway (``https://``).
+    #: URL of NATS (``tls://`` or ``wss://``), or of the gateway (``https://``).
     url: str
-    #: For NATS the text of a credentials file, for the gateway the token in it.
+    #: For NATS the content of a credentials file, for the gateway the token.
     secret: SecretStr
-    #: The only inboxes that the credentials allow.
+    #: Prefix of the only inboxes that the credentials allow.
     inbox_prefix: str | None = None
 
 
 class Launch(BaseModel):
-    """One call of a worker's function."""
+    """Argument of one call of a worker's function."""
 
-    #: What is wrong with a launch is logged where others may read; what stands in it is not.
+    # Validation errors are logged where others may read them, so they must not contain the input.
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     assignment: Assignment | None = None
-    #: Where in the bucket the assignment lies, when it is too large for an argument.
+    #: Key of the assignment in the bucket, if it is too large for an argument.
     assignment_key: str | None = None
     bus: BusAccess
 
@@ -47,7 +47,7 @@ class Launch(BaseModel):
         return self
 
     def argument(self) -> dict[str, Any]:
-        """Give it as plain values, secrets in clear: for the argument of the call and nothing else."""
+        """Return plain values with the secrets in clear text, only for the argument of the call."""
         return self.model_dump(mode="json") | {
             "bus": self.bus.model_dump(mode="json") | {"secret": self.bus.secret.get_secret_value()}
         }

@@ -1,4 +1,4 @@
-"""What a job leaves behind in the bucket: one entry a file, and the manifest that is written last."""
+"""Manifest of a job's files in the bucket: one entry per file. It is written last."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MANIFEST_NAME: Final = "manifest.json"
 
 
 class Artifact(BaseModel):
-    """One file that a job left under ``<prefix>/results/<job_id>/``."""
+    """One file of a job under ``<prefix>/results/<job_id>/``."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -26,7 +26,7 @@ class Artifact(BaseModel):
 
 
 class Manifest(BaseModel):
-    """All that a job left behind. Its presence means that the job's work is done."""
+    """Manifest of a job. Its presence means that the job has succeeded."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -1,4 +1,4 @@
-"""One dated table of what a second on a device costs; estimates, meters and caps all use it, so that they agree."""
+"""Dated price table of devices per second; estimates, costs and caps all use it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from contracts.errors import ErrorCode, SaccadeError
 
 @dataclass(frozen=True)
 class Price:
-    """Price of one device, when it was read and where."""
+    """Price of one device, with date and source."""
 
     usd_per_s: float
     read_on: date
     source: str
-    #: False for figures that rest on one weak source or on memory: shown, but not to be relied on.
+    #: False for a price from a single weak source or from memory: shown, but unreliable.
     confirmed: bool = True
 
 
@@ -24,11 +24,11 @@ _OWN: Final = "the operator's own machine, nothing is billed"
 _HOURLY: Final = "hourly prices quoted from modal.com/pricing by techbytes.app and blaxel.ai, divided by 3600"
 _CORE: Final = "modal.com/pricing as quoted by finops.apis.io and beam.cloud: one physical core"
 _WEAK: Final = "about 1.10 USD an hour, one secondary source"
-_MEMORY: Final = "not found in a source; remembered figure"
+_MEMORY: Final = "no source found; from memory"
 
 _READ: Final = date(2026, 7, 31)
 
-#: Modal's GPU prices in USD a second of one GPU; ``local`` is a worker on the operator's machine.
+#: Modal's prices in USD per second of one GPU; ``local`` is a worker on the operator's machine.
 PRICES: Final[dict[str, Price]] = {
     "local": Price(0.0, _READ, _OWN),
     "cpu": Price(0.0000131, _READ, _CORE),
@@ -43,15 +43,15 @@ PRICES: Final[dict[str, Price]] = {
     "B200": Price(0.001736, _READ, _HOURLY),
 }
 
-#: Other names of the same devices.
+#: Alternative names of devices.
 ALIASES: Final = {"A10G": "A10", "A100": "A100-40GB", "H100!": "H100", "B200+": "B200"}
 
 
 def price_usd_per_s(device: str) -> float:
-    """Give the price of one second on a device, in USD.
+    """Return the price of one second on a device, in USD.
 
     Raises:
-        SaccadeError: INTERNAL, when the table has no such device: nothing runs unpriced.
+        SaccadeError: INTERNAL, when the table has no such device: nothing may run without a price.
     """
     price = PRICES.get(ALIASES.get(device, device))
     if price is None:
@@ -59,6 +59,6 @@ def price_usd_per_s(device: str) -> float:
         raise SaccadeError(
             ErrorCode.INTERNAL,
             f"There is no price for device {device!r}.",
-            hint=f"Add it to contracts/prices.py; there are: {known}.",
+            hint=f"Add it to contracts/prices.py; known devices: {known}.",
         )
     return price.usd_per_s

@@ -1,4 +1,4 @@
-"""How long what is only kept to go on from (checkpoints, hand-over files) stays after a job's end. Pure."""
+"""Retention of a job's scratch files (checkpoints, intermediate files) after its end. Pure functions."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from typing import Final
 
 from contracts.job import Job
 
-#: The parameter by which a workload lets its user decide, in hours.
+#: Parameter that sets the retention in hours, for workloads that have it.
 KEEP_HOURS: Final = "keep_hours"
 
 
 def scratch_expires_at(job: Job, default_hours: float) -> datetime | None:
-    """Tell until when a job's scratch is kept; None while it has not ended or nothing is left to be removed."""
+    """Return when a job's scratch files expire; None before the job has ended, or after the files were removed."""
     if not job.state.ended or job.finished_at is None or job.scratch_removed_at is not None:
         return None
-    asked = job.submitted.params.get(KEEP_HOURS)
-    hours = float(asked) if isinstance(asked, int | float) and not isinstance(asked, bool) else default_hours
-    return job.keep_until or job.finished_at + timedelta(hours=hours)
+    keep_hours = job.submitted.params.get(KEEP_HOURS)
+    if not isinstance(keep_hours, int | float) or isinstance(keep_hours, bool):
+        keep_hours = default_hours
+    return job.keep_until or job.finished_at + timedelta(hours=float(keep_hours))

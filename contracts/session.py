@@ -1,4 +1,4 @@
-"""A live session as the fold of its events; its worker is the job of the same number (docs/adr/0008)."""
+"""Live session, folded from its events; its worker is the job with the same UUID (docs/adr/0008)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from contracts.workload import Result
 
 
 class SessionState(StrEnum):
-    """What a session is doing."""
+    """State of a session."""
 
     OPENING = "opening"
     READY = "ready"
@@ -40,13 +40,13 @@ class SessionState(StrEnum):
 
     @property
     def ended(self) -> bool:
-        """Tell whether nothing more happens."""
+        """Whether the session has ended."""
         return self in (SessionState.STOPPED, SessionState.FAILED)
 
 
 @dataclass(frozen=True)
 class Session:
-    """One session."""
+    """One session, folded from its events."""
 
     id: str
     tenant: str
@@ -60,7 +60,7 @@ class Session:
     started_at: datetime | None = None
     finished_at: datetime | None = None
     stop_requested: bool = False
-    #: Sequence of the newest request to begin anew; what came before it is forgotten.
+    #: Sequence of the newest reset request; earlier frames do not count any more.
     reset_sequence: int = 0
     chunk: SessionChunkExported | None = None
     stopped: SessionStopped | None = None
@@ -68,7 +68,7 @@ class Session:
 
     @property
     def totals(self) -> FrameTotals:
-        """Give the frames as the newest durable event counted them."""
+        """Frame totals of the newest durable event."""
         if self.stopped is not None:
             return self.stopped.totals
         return FrameTotals() if self.chunk is None else self.chunk.totals
@@ -88,7 +88,7 @@ class SessionLaunch(BaseModel):
 
 
 class SessionResult(Result):
-    """What a session's worker leaves, besides chunks; a workload may add to it."""
+    """Result of a session's worker; a workload may add fields."""
 
     reason: StopReason
     chunks: int
@@ -97,17 +97,17 @@ class SessionResult(Result):
 
 
 def job_id_of_session(session_id: str) -> str:
-    """Name the job that is a session's worker."""
+    """Return the id of the job that is a session's worker."""
     return "job_" + session_id.removeprefix("ses_")
 
 
 def session_id_of_job(job_id: str) -> str:
-    """Name the session whose worker a job is, if it is one."""
+    """Return the id of the session whose worker a job would be."""
     return "ses_" + job_id.removeprefix("job_")
 
 
 def session_launch_of(job_id: str, params: Mapping[str, Any]) -> SessionLaunch | None:
-    """Read what a session's worker is launched with; None when the job of these parameters is no session's worker."""
+    """Parse the parameters of a session's worker; return None if the job is not a session's worker."""
     try:
         launch = SessionLaunch.model_validate(params)
     except ValidationError:
@@ -116,10 +116,10 @@ def session_launch_of(job_id: str, params: Mapping[str, Any]) -> SessionLaunch |
 
 
 def telemetry_subject(tenant: str, session_id: str, name: str) -> str:
-    """Name the NATS subject of a session's ``joints``, ``frames`` or ``acks``.
+    """Return the NATS subject of a session's ``joints``, ``frames`` or ``acks``.
 
     Raises:
-        ValueError: the session's id is not one.
+        ValueError: the session's id is malformed.
     """
     if not is_id(session_id, "ses"):
         raise ValueError(f"not a session: {session_id!r}")
@@ -127,15 +127,15 @@ def telemetry_subject(tenant: str, session_id: str, name: str) -> str:
 
 
 def clock_subject(tenant: str, session_id: str) -> str:
-    """Name the NATS subject at which a session's worker tells its time to whoever asks."""
+    """Return the NATS subject of requests for the time of a session's worker."""
     return f"saccade.clock.{tenant}.session.{session_id}"
 
 
 def telemetry_request_subject(tenant: str, run_id: str, session_id: str) -> str:
-    """Name the NATS subject at which a run asks to be given what is recorded of a session, and then what comes.
+    """Return the NATS subject on which a run requests a session's telemetry, recorded and new.
 
     Raises:
-        ValueError: an id is not one.
+        ValueError: an id is malformed.
     """
     if not is_id(run_id, "run") or not is_id(session_id, "ses"):
         raise ValueError(f"not a run and a session: {run_id!r}, {session_id!r}")
@@ -143,12 +143,12 @@ def telemetry_request_subject(tenant: str, run_id: str, session_id: str) -> str:
 
 
 def telemetry_delivery_subject(tenant: str, run_id: str, name: str) -> str:
-    """Name the NATS subject on which a run is given it; ``name`` is its own choice, new each time."""
+    """Return the NATS subject on which a run receives telemetry; the run chooses a new ``name`` for each request."""
     return f"saccade.fed.{tenant}.{run_id}.{name}"
 
 
 def fold(session: Session | None, envelope: Envelope, sequence: int) -> Session | None:
-    """Apply one event; None comes in before ``session.opened``."""
+    """Apply one event and return the session; ``session`` is None before ``session.opened``."""
     data = envelope.parsed() if envelope.type in EVENT_CLASSES else None
     at = envelope.time
     if isinstance(data, SessionOpened):
@@ -162,8 +162,8 @@ def fold(session: Session | None, envelope: Envelope, sequence: int) -> Session 
         return session
     match data:
         case SessionReady():
-            going_on = session.state is not SessionState.OPENING
-            state = session.state if going_on else SessionState.READY
+            opening = session.state is SessionState.OPENING
+            state = SessionState.READY if opening else session.state
             return replace(session, state=state, ready_at=session.ready_at or at)
         case SessionStarted():
             state = session.state if session.stop_requested else SessionState.RUNNING
@@ -182,7 +182,7 @@ def fold(session: Session | None, envelope: Envelope, sequence: int) -> Session 
 
 
 def fold_stored(session: Session | None, subject: str, body: bytes, sequence: int) -> Session | None:
-    """Apply one event as it is stored. One that cannot be read, or is not of its subject, moves only the sequence."""
+    """Apply one stored event. An undecodable event, or one of another subject, changes only the sequence."""
     try:
         return fold(session, decode_at(subject, body), sequence)
     except ValueError:
@@ -190,12 +190,12 @@ def fold_stored(session: Session | None, subject: str, body: bytes, sequence: in
 
 
 def request_stop(session: Session, by: str) -> SessionStopRequested | None:
-    """Ask for the session's end; None when somebody has already, or it has come."""
+    """Return the request to stop a session; None if it was requested before or the session has ended."""
     return None if session.stop_requested or session.state.ended else SessionStopRequested(by=by)
 
 
 def request_reset(session: Session, by: str) -> SessionResetRequested:
-    """Ask the session to begin anew.
+    """Return the request to reset a session.
 
     Raises:
         SaccadeError: SESSION_ENDED.

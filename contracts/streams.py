@@ -1,4 +1,4 @@
-"""One table: every stream, its subjects, retention, duplicate window and what it may grow to."""
+"""Table of all streams: subjects, retention, duplicate window and limits."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ _DAY_S = 24 * _HOUR_S
 
 @dataclass(frozen=True)
 class Stream:
-    """One stream, always on files, always with limits retention (research: a work queue hides what was refused)."""
+    """One stream. Storage is always file, retention always limits (a work queue would hide rejected messages)."""
 
     name: str
     subjects: tuple[str, ...]
-    #: 0 keeps messages for ever.
+    #: 0 means no limit.
     max_age_s: int
     max_bytes: int
     max_message_bytes: int = EVENT_BYTES
     duplicate_window_s: int = 600
     max_per_subject: int = -1
-    #: "new" refuses writes when full (nothing acknowledged is lost), "old" forgets the oldest.
+    #: When the stream is full: "new" rejects new messages (no acknowledged one is lost), "old" deletes the oldest.
     discard: Literal["old", "new"] = "new"
-    #: Every stored message is published again under this prefix, with its sequence in a header.
+    #: Prefix under which every stored message is republished, with its sequence in a header.
     republish: str | None = None
-    #: The server answers before it has written the message, and loses those of the last milliseconds when it is killed
-    #: (up to 68 were seen, nats-server 2.15); their sequences are then given to others.
+    #: The server acknowledges a message before it is written: a kill loses those of the last milliseconds (up to 68
+    #: observed, nats-server 2.15), and their sequences are assigned again.
     persist_async: bool = False
     allow_message_ttl: bool = False
     allow_direct: bool = True
@@ -53,7 +53,7 @@ PROGRESS: Final = Stream(
     republish="live",
     persist_async=True,
 )
-#: What robots and cameras send, and the verdict on each frame: enough to replay a session with the same timing.
+#: Telemetry of robots and cameras, and the verdict on each frame: enough to replay a session with the same timing.
 TELEMETRY: Final = Stream(
     name="TELEMETRY",
     subjects=("saccade.tele.*.session.*.joints", "saccade.tele.*.session.*.frames", "saccade.tele.*.session.*.acks"),
@@ -64,7 +64,7 @@ TELEMETRY: Final = Stream(
 DEADLETTERS: Final = Stream(
     name="DEADLETTERS", subjects=("saccade.dlq.>",), max_age_s=90 * _DAY_S, max_bytes=2 * GIB, discard="old"
 )
-#: One message a lease; it dies with its time to live unless its holder renews it.
+#: One message per lease; it expires unless its holder renews it.
 LEASES: Final = Stream(
     name="LEASES",
     subjects=("saccade.lease.>",),
@@ -74,7 +74,7 @@ LEASES: Final = Stream(
     discard="old",
     allow_message_ttl=True,
 )
-#: One message an Idempotency-Key: the body's hash and the id that the first request made.
+#: One message per Idempotency-Key: the hash of the body and the id that the first request created.
 IDEMPOTENCY: Final = Stream(
     name="IDEMPOTENCY",
     subjects=("saccade.idem.>",),
@@ -84,7 +84,7 @@ IDEMPOTENCY: Final = Stream(
     max_per_subject=1,
     discard="new",
 )
-#: One message a webhook endpoint, its secrets sealed; and how far the engine that sends webhooks has come.
+#: One message per webhook endpoint, with encrypted secrets; and the progress of the webhook sender.
 WEBHOOKS: Final = Stream(
     name="WEBHOOKS",
     subjects=("saccade.whk.>",),
@@ -95,7 +95,7 @@ WEBHOOKS: Final = Stream(
     republish="live",
     allow_message_ttl=True,
 )
-#: One message an attempt to deliver a webhook.
+#: One message per attempt to deliver a webhook.
 DELIVERIES: Final = Stream(
     name="DELIVERIES",
     subjects=("saccade.dlv.>",),
@@ -116,5 +116,5 @@ LIVE_DELIVERIES: Final = "live.saccade.dlv.>"
 
 
 def aggregate(tenant: str, noun: str, subject_id: str) -> str:
-    """Name the subjects of all durable events of one thing: the unit of conditional publishing."""
+    """Return the subject filter of all durable events of one aggregate, the unit of conditional publishing."""
     return f"saccade.evt.{tenant}.{noun}.{subject_id}.*"

@@ -1,7 +1,7 @@
-"""What streams into a live session: batches of joint positions, and what is said of each frame.
+"""Telemetry of a live session: batches of joint positions, and the verdict on each frame.
 
-Times are unix seconds of the sender's own clock at the moment of capture, as floats (a quarter of a microsecond in
-this century). A sender that knows how far its clock is off says so; where none is said, the worker estimates it.
+Times are Unix seconds of the sender's clock at the moment of capture, as floats (resolution 0.25 µs). A sender that
+knows the offset of its clock sends it; otherwise the worker estimates it.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from contracts.limits import JOINT_SAMPLES, JOINTS
 
-#: Headers of a frame on NATS; over HTTP they are the headers of the request, with ``X-`` in front.
+#: Headers of a frame on NATS; over HTTP they are headers of the request, with the prefix ``X-``.
 FRAME_SEQ: Final = "Frame-Seq"
 FRAME_CAPTURED: Final = "Frame-Captured-At"
 FRAME_CLOCK_OFFSET: Final = "Frame-Clock-Offset"
 FRAME_SOURCE: Final = "Frame-Source"
-#: Set by the gateway on a frame that is refused at its door: the worker counts it, and there are no bytes.
+#: Set by the gateway on a frame that it rejects: the message has no bytes, and the worker counts it.
 FRAME_REFUSED: Final = "Frame-Refused"
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
@@ -27,7 +27,7 @@ TimeS = Annotated[float, Field(gt=0, lt=1e11, allow_inf_nan=False)]
 
 
 class Clock(BaseModel):
-    """How far the sender's clock is from the server's: ``server = sender + offset``."""
+    """Offset of the sender's clock: ``server = sender + offset``."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -36,7 +36,7 @@ class Clock(BaseModel):
 
 
 class JointSample(NamedTuple):
-    """All joints at one instant; travels as ``[seq, captured_at_s, [positions]]``, and raw values or none."""
+    """Positions of all joints at one time; encoded as ``[seq, captured_at_s, [positions]]``, raw values optional."""
 
     seq: Annotated[int, Field(ge=0, lt=1 << 53)]
     captured_at_s: TimeS
@@ -45,9 +45,9 @@ class JointSample(NamedTuple):
 
 
 class JointBatch(BaseModel):
-    """Samples of one robot, oldest first: parallel arrays as in ``sensor_msgs/JointState``, names mandatory.
+    """Samples of one robot, oldest first: parallel arrays as in ``sensor_msgs/JointState``, with mandatory names.
 
-    ``unit`` is ``rad``, or ``native`` where the sender cannot convert; nothing is computed from native values.
+    ``unit`` is ``rad``, or ``native`` if the sender cannot convert; native values are not used in computations.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -57,7 +57,7 @@ class JointBatch(BaseModel):
     unit: Literal["rad", "native"]
     samples: Annotated[tuple[JointSample, ...], Field(min_length=1, max_length=JOINT_SAMPLES)]
     clock: Clock | None = None
-    #: Counters of the sender since it began: offered by the robot, and dropped before they could be sent.
+    #: Counters since the sender started: samples read from the robot, and samples dropped before they were sent.
     offered: Annotated[int, Field(ge=0)] | None = None
     dropped: Annotated[int, Field(ge=0)] | None = None
 
@@ -73,21 +73,22 @@ class JointBatch(BaseModel):
 
 
 class FrameAck(BaseModel):
-    """What became of one frame."""
+    """Verdict on one frame."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     source: str
     seq: int
     status: Literal["accepted", "dropped", "rejected"]
-    #: Why it was not accepted: ``superseded`` by a newer one, ``repeated`` or ``late`` number, or an error's code.
+    #: Reason for a frame that was not accepted: ``superseded`` by a newer one, ``repeated`` or ``late``, or an error
+    #: code.
     reason: str | None = None
-    #: From its capture (server's clock) to this verdict.
+    #: Time from capture (server's clock) to this verdict.
     age_s: float
-    #: Frames that waited behind it.
+    #: Frames waiting behind this one.
     queue_depth: int
-    #: Of an accepted frame: the joint positions it was paired with, in the order of the names, and how far from it in
-    #: time the nearest sample was; steps of work before and on it. A replay does as much with the same.
+    #: For an accepted frame: the joint positions assigned to it, in the order of the names; the time to the nearest
+    #: sample; steps of work before the frame and on it. A replay repeats the same steps.
     positions: tuple[float, ...] | None = None
     joints_gap_s: float | None = None
     idle_steps: int | None = None
@@ -96,5 +97,5 @@ class FrameAck(BaseModel):
     @model_validator(mode="after")
     def _finite(self) -> FrameAck:
         if not math.isfinite(self.age_s):
-            raise ValueError("an age is finite")
+            raise ValueError("age_s must be finite")
         return self

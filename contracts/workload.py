@@ -1,4 +1,4 @@
-"""How a worker declares itself: what it takes, gives and needs. Read by the gateway, dispatcher and runtime."""
+"""Declaration of a workload: parameters, inputs, result, stages and compute. Read by services and workers."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ Media = Literal["video", "image", "archive"]
 
 
 class Params(BaseModel):
-    """Base of every worker's parameters: unknown names are refused, values do not change."""
+    """Base class of every worker's parameters: immutable, unknown names are rejected."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Result(BaseModel):
-    """Base of every worker's result."""
+    """Base class of every worker's result."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 @dataclass(frozen=True)
 class Input:
-    """One named input: an upload, or several."""
+    """Named input: one upload, or several."""
 
     name: str
     media: Media
@@ -36,14 +36,17 @@ class Input:
 
 @dataclass(frozen=True)
 class Compute:
-    """What a stage needs to run on. ``gpus`` is the ladder, cheapest first; empty means CPU."""
+    """Compute resources of a workload. ``gpus`` is its GPU ladder, cheapest first; empty means CPU.
+
+    contracts/gpu_ladder.py selects the GPUs that an environment uses: in production A10 and larger.
+    """
 
     gpus: tuple[str, ...] = ()
     cpu_cores: float = 2.0
     memory_bytes: int = 2 * 1024**3
     timeout_s: float = 1800.0
     start_timeout_s: float = 60.0
-    #: What a typical run is billed for: an estimate for as long as there is no history.
+    #: Billed time of a typical run: the estimate while there is no history.
     typical_s: float = 60.0
 
 
@@ -51,32 +54,32 @@ def _always(_: Any) -> bool:
     return True
 
 
-def _one(_: Any) -> int:
+def _single(_: Any) -> int:
     return 1
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of a job. ``share`` is its part of the whole in the progress figure.
+    """One stage of a job. ``share`` is its weight in the progress of the job.
 
-    A stage of a pipeline is done by jobs of its own, of the workload ``work`` and with that one's compute; the two
-    functions take the pipeline's parameters and must be pure: every dispatcher asks them anew.
+    A stage of a pipeline is executed by separate jobs of the workload ``work``, with the compute of that workload. The
+    two functions take the pipeline's parameters and must be pure: every dispatcher calls them again.
     """
 
     name: str
     title: str
     share: float
     work: str = ""
-    #: Whether its jobs get the pipeline's inputs; what a stage makes for a later one it keeps as checkpoints.
+    #: Whether its jobs get the pipeline's inputs. A stage passes files to later stages as checkpoints.
     takes_inputs: bool = False
     needed: Callable[[Any], bool] = _always
-    #: Into how many jobs it is fanned out, 1 to 999.
-    shards: Callable[[Any], int] = _one
+    #: Number of jobs that the stage is split into, 1 to 999.
+    shards: Callable[[Any], int] = _single
 
 
 @dataclass(frozen=True)
 class Backend:
-    """A parameter value that only works where an optional package is installed."""
+    """Parameter value that requires an optional package."""
 
     parameter: str
     value: Any
@@ -88,9 +91,10 @@ class Backend:
 class Workload:
     """One workload. ``job`` names its function ``run(params, context) -> Result`` as ``module:function``.
 
-    One of kind ``session`` stays up: it gets a ``LiveContext`` and gives a ``contracts.session.SessionResult``.
-    One of kind ``pipeline`` has no worker: its stages are jobs of workloads of kind ``stage``, which take its
-    parameters and share its places in the bucket; the result of the last needed stage is the pipeline's.
+    A workload of kind ``session`` runs until it is stopped: its function gets a ``LiveContext`` and returns a
+    ``contracts.session.SessionResult``. A workload of kind ``pipeline`` has no worker: its stages are jobs of workloads
+    of kind ``stage``, which get its parameters and share its folders in the bucket; the result of the last needed stage
+    is the pipeline's result.
     """
 
     name: str
@@ -101,7 +105,7 @@ class Workload:
     result: type[Result]
     inputs: Sequence[Input]
     stages: Sequence[Stage]
-    #: Sets of inputs of which exactly one is given, whatever else is: each of them has a minimum of 0 for itself.
+    #: Sets of inputs of which exactly one must be given; each of these inputs has a minimum of 0.
     one_of: Sequence[tuple[str, ...]] = ()
     job: str = ""
     #: Folder of the worker, where it is not named as the workload: that of nerf_exhibit is ``report``.
@@ -111,5 +115,5 @@ class Workload:
     max_attempts: int = 4
     deadline_s: float = 6 * 3600.0
     backends: Sequence[Backend] = ()
-    #: Joints that a session's parameters name, and where each of them can be: lower and upper, radians.
+    #: Joints that a session's parameters name, with lower and upper limit in radians.
     joint_limits_rad: Mapping[str, tuple[float, float]] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Every event there is. Importing this package registers them all."""
+"""All events. Importing this package registers every event class."""
 
 from contracts.events import delivery, job, session, upload
 from contracts.events.base import Cursor, Envelope, EventData, Message, decode, encode, subject_of

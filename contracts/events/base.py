@@ -1,6 +1,6 @@
-"""The envelope of every event: CloudEvents 1.0, structured JSON, encoded once by whoever publishes it.
+"""Envelope of every event: CloudEvents 1.0 in structured JSON, encoded once by the publisher.
 
-The bytes made here are the bytes on NATS, in an SSE ``data:`` line and in a webhook's body.
+The same bytes are sent on NATS, in an SSE ``data:`` line and in the body of a webhook.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from contracts.ids import new_id
 
-#: Prefixes of the kinds of subject: durable facts, and advisory progress that may be conflated.
+#: Kinds of events, which are prefixes of their subjects: durable facts, and advisory progress that may be conflated.
 DURABLE: Literal["evt"] = "evt"
 ADVISORY: Literal["prog"] = "prog"
-#: Records of deliveries: kept apart from what happens, which they would swell and whose readers they do not concern.
+#: Records of webhook deliveries, in a separate stream: other readers do not need them.
 RECORD: Literal["dlv"] = "dlv"
 CONTENT_TYPE = "application/cloudevents+json"
 
 
 class EventData(BaseModel):
-    """Base of every event's data. Readers ignore fields they do not know, so that a field can be added."""
+    """Base class of every event's data. Readers ignore unknown fields, so fields can be added."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     #: ``noun.past_tense``, set on every event class.
     type: ClassVar[str]
-    #: The stream it goes to: durable facts, advisory progress or records of deliveries.
+    #: Selects the stream: durable facts, advisory progress or records of deliveries.
     kind: ClassVar[Literal["evt", "prog", "dlv"]] = DURABLE
 
     @classmethod
@@ -44,7 +44,7 @@ EVENT_CLASSES: dict[str, type[EventData]] = {}
 
 
 class Envelope(BaseModel):
-    """A CloudEvent. ``subject`` is the id of what the event is about.
+    """CloudEvent. ``subject`` is the id of the upload, job, session or endpoint that the event is about.
 
     Source: CloudEvents 1.0.2, JSON event format; ``traceparent`` is its distributed tracing extension.
     """
@@ -63,18 +63,18 @@ class Envelope(BaseModel):
     data: dict[str, Any]
 
     def parsed(self) -> EventData:
-        """Give the data as its event class.
+        """Return the data as its event class.
 
         Raises:
-            KeyError: the type is not known to this version.
-            pydantic.ValidationError: the data is not of its class.
+            KeyError: the type is unknown to this version.
+            pydantic.ValidationError: the data does not match its class.
         """
         return EVENT_CLASSES[self.type].model_validate(self.data)
 
 
 @dataclass(frozen=True)
 class Message:
-    """An event ready to publish."""
+    """Encoded event, ready to publish."""
 
     subject: str
     id: str
@@ -82,7 +82,7 @@ class Message:
 
 
 def subject_of(kind: str, tenant: str, noun: str, subject_id: str, verb: str) -> str:
-    """Name the NATS subject of an event: ``saccade.evt.<tenant>.<noun>.<id>.<past_tense>``."""
+    """Return the NATS subject of an event: ``saccade.evt.<tenant>.<noun>.<id>.<past_tense>``."""
     return f"saccade.{kind}.{tenant}.{noun}.{subject_id}.{verb}"
 
 
@@ -96,7 +96,7 @@ def encode(
     time: datetime | None = None,
     traceparent: str | None = None,
 ) -> Message:
-    """Encode an event once. ``event_id`` is given wherever a retry may publish it again, so that it counts once."""
+    """Encode an event. Pass ``event_id`` if a retry may publish the event again, so that it is stored once."""
     envelope = Envelope(
         id=event_id or new_id("evt"),
         source=source,
@@ -116,47 +116,47 @@ def encode(
 
 
 def decode(body: bytes) -> Envelope:
-    """Read an envelope.
+    """Decode an envelope.
 
     Raises:
-        pydantic.ValidationError: the bytes are not one of our events.
+        pydantic.ValidationError: the bytes are not a valid event.
     """
     return Envelope.model_validate_json(body)
 
 
 def decode_at(subject: str, body: bytes) -> Envelope:
-    """Read an envelope that came on a NATS subject, live copies' included, and see that both say the same.
+    """Decode an envelope received on a NATS subject or its live copy, and check that the subject matches.
 
-    Rights are given by subject: a worker may publish on its own job's only, and what it writes there must not pass
-    for an event of another.
+    Permissions are granted by subject: a worker may publish only on its own job's subjects, and an event of another job
+    on such a subject must be rejected.
 
     Raises:
-        ValueError: the bytes are not one of our events, or not of this subject.
+        ValueError: the bytes are not a valid event, or belong to another subject.
     """
     envelope = decode(body)
     noun, _, verb = envelope.type.partition(".")
-    place = subject.removeprefix("live.")
-    if place not in (
+    stored_subject = subject.removeprefix("live.")
+    if stored_subject not in (
         subject_of(kind, envelope.tenant, noun, envelope.subject, verb) for kind in (DURABLE, ADVISORY, RECORD)
     ):
-        raise ValueError(f"an event {envelope.type} of {envelope.subject} does not belong on {subject}")
+        raise ValueError(f"an event {envelope.type} of {envelope.subject} does not belong to {subject}")
     return envelope
 
 
 @dataclass(frozen=True)
 class Cursor:
-    """The one cursor: the stream's incarnation (its epoch) and a sequence in it, as ``<epoch>.<sequence>``."""
+    """Position in the event stream: the stream's incarnation (epoch) and a sequence, as ``<epoch>.<sequence>``."""
 
     epoch: str
     sequence: int
 
     def __str__(self) -> str:
-        """Write it as clients see it."""
+        """Return the text form that clients use."""
         return f"{self.epoch}.{self.sequence}"
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read ``<epoch>.<sequence>``.
+        """Parse ``<epoch>.<sequence>``.
 
         Raises:
             ValueError: the text is not a cursor.

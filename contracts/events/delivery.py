@@ -1,4 +1,4 @@
-"""What becomes of webhooks. Attempts are records in a stream of their own; only ``webhook.disabled`` is an event."""
+"""Events of webhooks. Attempts are records in a separate stream; only ``webhook.disabled`` is a durable event."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import AwareDatetime, Field
 
 from contracts.events.base import DURABLE, RECORD, EventData
 
-#: Why an attempt failed; ``http_status`` is an answer that is neither 2xx nor a redirect.
+#: Reason of a failed attempt; ``http_status`` means a response that is neither 2xx nor a redirect.
 AttemptError = Literal[
     "timeout",
     "connect_failed",
@@ -22,45 +22,45 @@ AttemptError = Literal[
 
 
 class _Attempt(EventData):
-    """One attempt to deliver one event to one endpoint (or to the URL that a job named: then the job's id)."""
+    """Attempt to deliver one event to one endpoint, or to a job's own URL (``endpoint_id`` is the job's id)."""
 
     kind: ClassVar[Literal["evt", "prog", "dlv"]] = RECORD
 
     endpoint_id: str
     event_id: str
     event_type: str
-    #: What the event is about.
+    #: Id that the event is about.
     event_subject: str
     #: The event's sequence in EVENTS.
     sequence: int = Field(ge=1)
-    #: From 1; a redelivery counts on.
+    #: From 1; redeliveries continue the count.
     attempt: int = Field(ge=1)
     status: int | None = None
     latency_ms: float = Field(ge=0)
-    #: The first kilobyte of the answer, as text.
+    #: First kilobyte of the response, as text.
     response_excerpt: str = ""
     #: Scheme, host and port; the path may hold a secret.
     url_origin: str
 
 
 class WebhookDelivered(_Attempt):
-    """The receiver answered 2xx."""
+    """The receiver responded with 2xx."""
 
     type: ClassVar[str] = "webhook.delivered"
 
 
 class WebhookFailed(_Attempt):
-    """The receiver did not take the event."""
+    """The receiver did not accept the event."""
 
     type: ClassVar[str] = "webhook.failed"
 
     error: AttemptError
-    #: None: it is given up.
+    #: None when no further attempt follows.
     next_attempt_at: AwareDatetime | None = None
 
 
 class WebhookRedeliveryRequested(EventData):
-    """Somebody asked for events to be sent once more: some, or all after one and up to another."""
+    """A user requested events to be sent again: single events, or a range."""
 
     type: ClassVar[str] = "webhook.redelivery_requested"
     kind: ClassVar[Literal["evt", "prog", "dlv"]] = RECORD
@@ -73,13 +73,13 @@ class WebhookRedeliveryRequested(EventData):
 
 
 class WebhookDisabled(EventData):
-    """Nothing is sent to an endpoint any more: it answered 410 Gone, or has only failed for days."""
+    """An endpoint was disabled: it responded with 410 Gone, or all attempts have failed for days."""
 
     type: ClassVar[str] = "webhook.disabled"
     kind: ClassVar[Literal["evt", "prog", "dlv"]] = DURABLE
 
     endpoint_id: str
     reason: Literal["gone", "failing"]
-    #: When it answered so, or since when it has failed.
+    #: Time of the 410 response, or of the first failure in a row.
     since: AwareDatetime
     last_status: int | None = None

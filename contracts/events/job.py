@@ -1,4 +1,4 @@
-"""What happens to a job. State events are published only by the rules of contracts/job.py."""
+"""Events of a job. State events follow the rules in contracts/job.py."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from contracts.errors import ErrorBody
 from contracts.events.base import ADVISORY, DURABLE, EVENT_CLASSES, EventData
 from contracts.manifest import Artifact
 
-#: Why an attempt ended without a result; decides what happens next (services/dispatcher/attempts/retry.py).
-#: ``no_gpu`` and ``throttled`` are nobody's fault: they are not counted as attempts.
+#: Reason why an attempt ended without a result; it decides what follows (services/dispatcher/attempts/retry.py).
+#: ``no_gpu`` and ``throttled`` do not count as attempts.
 FailureClass = Literal[
     "user", "out_of_memory", "preempted", "lost", "broken", "timed_out", "not_started", "no_gpu", "throttled"
 ]
 
 
-#: Executor and device of a pipeline, which has neither: its stages' jobs do.
+#: Placeholder for the executor and device of a pipeline, whose stages' jobs have them.
 PIPELINE: Final = "pipeline"
 
 
 class JobInput(BaseModel):
-    """One uploaded file as a job sees it."""
+    """One uploaded file that is an input of a job."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -35,19 +35,19 @@ class JobInput(BaseModel):
 
 
 class Cost(BaseModel):
-    """What an attempt used: seconds on a device, priced by the dated table; start-up is paid for too."""
+    """Cost of an attempt: billed seconds on a device, including start-up, times its price."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     device: str
-    #: All that is billed, ``startup_s`` among it: from when the device was held until the worker began.
+    #: Billed time, including ``startup_s``: the time from the allocation of the device until the worker started.
     seconds: float = Field(ge=0)
     startup_s: float = Field(default=0.0, ge=0)
     usd: float = Field(ge=0)
 
 
 class PartOf(BaseModel):
-    """Which shard of which stage of a pipeline a job does."""
+    """Pipeline, stage and shard that a job belongs to."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -58,7 +58,7 @@ class PartOf(BaseModel):
 
 
 class JobSubmitted(EventData):
-    """A client asked for work; its parameters were checked and its defaults filled in."""
+    """A client submitted a job; its parameters were validated and its defaults filled in."""
 
     type: ClassVar[str] = "job.submitted"
 
@@ -68,20 +68,20 @@ class JobSubmitted(EventData):
     params: dict[str, Any]
     priority: int = 0
     max_cost_usd: float | None = None
-    #: The GPU that the user chose; None leaves it to the workload's ladder.
+    #: GPU chosen by the user; None for the workload's ladder.
     gpu: str | None = None
     metadata: dict[str, str] = Field(default_factory=dict)
     webhook_url: str | None = None
     estimated_usd: float = 0.0
-    #: Whether that rests on what such jobs took lately, or on the worker's declaration.
+    #: Basis of the estimate: recent jobs of this kind, or the workload's declaration.
     estimated_from: Literal["history", "spec"] = "spec"
     deadline: AwareDatetime
-    #: The pipeline's stage that this job does; None for a job of its own.
+    #: Pipeline and stage of this job; None for an independent job.
     part_of: PartOf | None = None
 
 
 class JobQueued(EventData):
-    """The dispatcher has the job and starts it when its turn comes."""
+    """The dispatcher has queued the job."""
 
     type: ClassVar[str] = "job.queued"
 
@@ -89,7 +89,7 @@ class JobQueued(EventData):
 
 
 class JobStarting(EventData):
-    """Intent: the dispatcher is about to start a worker for this attempt."""
+    """The dispatcher is about to launch a worker for this attempt."""
 
     type: ClassVar[str] = "job.starting"
 
@@ -97,13 +97,13 @@ class JobStarting(EventData):
     run_id: str
     executor: str
     device: str
-    #: Which rung of the ladder ``device`` is, from 0, and what a second on it costs.
+    #: Rung of the ladder of ``device``, from 0, and its price per second.
     rung: int = 0
     usd_per_s: float | None = None
 
 
 class JobWaitingForGpu(EventData):
-    """The attempt was launched and no worker has begun: the device it asked for is not to be had yet."""
+    """The attempt was launched, but no worker has started: the requested device is not available yet."""
 
     type: ClassVar[str] = "job.waiting_for_gpu"
 
@@ -111,16 +111,16 @@ class JobWaitingForGpu(EventData):
     run_id: str
     device: str
     waited_s: float = Field(ge=0)
-    #: Inputs that wait for this kind of worker, and workers there are, as the executor reports; None where it cannot.
+    #: Inputs waiting for this kind of worker, and existing workers, as reported by the executor; None if unknown.
     backlog: int | None = None
     workers: int | None = None
-    #: The next rung and when it is tried; None on the last.
+    #: Device of the next rung and the time at which it is tried; None on the last rung.
     next_device: str | None = None
     next_at: AwareDatetime | None = None
 
 
 class JobLaunched(EventData):
-    """The executor took the attempt and gave it a call id."""
+    """The executor accepted the attempt and returned a call id."""
 
     type: ClassVar[str] = "job.launched"
 
@@ -130,23 +130,23 @@ class JobLaunched(EventData):
 
 
 class JobStarted(EventData):
-    """A worker claimed the attempt; no other worker can."""
+    """A worker claimed the attempt; no other worker can claim it."""
 
     type: ClassVar[str] = "job.started"
 
     attempt: int
     run_id: str
-    #: The device that was really given: a larger one than asked for, sometimes.
+    #: Device that was assigned; sometimes larger than the requested one.
     device: str
     worker: str
-    #: The executor's name for this call, for a dispatcher that died before it could note it.
+    #: Executor's id of this call, in case the dispatcher died before it recorded the id.
     call_id: str | None = None
-    #: Since when the device has been paid for; None where nothing is before the worker begins.
+    #: Start of the billed time; None if nothing is billed before the worker starts.
     billed_since: AwareDatetime | None = None
 
 
 class JobProgressed(EventData):
-    """How far the work is. Said again when nothing changed, so that silence means something."""
+    """Progress of the job. Repeated without changes as a heartbeat."""
 
     type: ClassVar[str] = "job.progressed"
     kind: ClassVar[Literal["evt", "prog"]] = ADVISORY
@@ -161,7 +161,7 @@ class JobProgressed(EventData):
 
 
 class JobArtifactReady(EventData):
-    """A file is in the bucket."""
+    """A file of the job is in the bucket."""
 
     type: ClassVar[str] = "job.artifact_ready"
 
@@ -171,7 +171,7 @@ class JobArtifactReady(EventData):
 
 
 class JobStageCompleted(EventData):
-    """A stage is done and will not be done again."""
+    """A stage is completed; a retry does not repeat it."""
 
     type: ClassVar[str] = "job.stage_completed"
 
@@ -179,12 +179,12 @@ class JobStageCompleted(EventData):
     run_id: str
     stage: str
     duration_s: float
-    #: What the jobs of a pipeline's stage cost together; a worker's own stages are not counted apart.
+    #: Total cost of the jobs of a pipeline's stage; None for the stages of a single worker.
     cost: Cost | None = None
 
 
 class JobInterrupted(EventData):
-    """An attempt ended without a result: said by the worker, or by the dispatcher for a worker that cannot."""
+    """An attempt ended without a result; published by the worker, or by the dispatcher if the worker is gone."""
 
     type: ClassVar[str] = "job.interrupted"
 
@@ -196,23 +196,23 @@ class JobInterrupted(EventData):
 
 
 class JobRetrying(EventData):
-    """The job goes on with another attempt, not before a moment."""
+    """The job will have another attempt after a delay."""
 
     type: ClassVar[str] = "job.retrying"
 
     attempt: int
-    #: Attempts are counted against the workload's limit from this one on: a retry that was asked for begins anew.
+    #: Attempt from which the workload's maximum is counted; a retry by a user resets it.
     first_attempt: int = 1
     after: FailureClass | Literal["asked"]
     delay_s: float
-    #: The rung of the ladder on which it goes on.
+    #: Rung of the ladder for the next attempt.
     rung: int = 0
     not_before: AwareDatetime
     deadline: AwareDatetime
 
 
 class JobCancelRequested(EventData):
-    """Somebody asked for the job to end; durable, whoever is down."""
+    """Cancellation of the job was requested; the event is durable, even if the dispatcher or worker is down."""
 
     type: ClassVar[str] = "job.cancel_requested"
 
@@ -220,7 +220,7 @@ class JobCancelRequested(EventData):
 
 
 class JobSucceeded(EventData):
-    """The job is done; its manifest is in the bucket."""
+    """The job succeeded; its manifest is in the bucket."""
 
     type: ClassVar[str] = "job.succeeded"
 
@@ -233,7 +233,7 @@ class JobSucceeded(EventData):
 
 
 class JobFailed(EventData):
-    """The job ended without a result and is not tried again."""
+    """The job failed and is not retried automatically."""
 
     type: ClassVar[str] = "job.failed"
 
@@ -243,7 +243,7 @@ class JobFailed(EventData):
 
 
 class JobCancelled(EventData):
-    """The job ended because somebody asked for it; its worker is gone."""
+    """The job was cancelled; its worker has ended."""
 
     type: ClassVar[str] = "job.cancelled"
 
@@ -251,7 +251,7 @@ class JobCancelled(EventData):
 
 
 class JobRetentionChanged(EventData):
-    """Somebody decided until when what an ended job only keeps to go on from stays; a moment that is past ends it."""
+    """A user changed how long the scratch files of an ended job are kept; a past time removes them now."""
 
     type: ClassVar[str] = "job.retention_changed"
 
@@ -260,17 +260,17 @@ class JobRetentionChanged(EventData):
 
 
 class JobScratchRemoved(EventData):
-    """What an ended job only kept to go on from goes now; its results stay."""
+    """The scratch files of an ended job are being removed; its results stay."""
 
     type: ClassVar[str] = "job.scratch_removed"
 
     files: int = Field(ge=0)
 
 
-#: What a worker says of its own job, and shows; all else of a job is said by the gateway and the dispatcher.
+#: Durable and advisory events that a worker publishes about its own job; the services publish the others.
 WORKER_VERBS: Final = ("started", "stage_completed", "artifact_ready", "interrupted", "succeeded")
 WORKER_PROGRESS_VERBS: Final = ("progressed",)
-#: Every durable thing that can be said of a job.
+#: Verbs of all durable job events.
 JOB_VERBS: Final = tuple(
     event_type.removeprefix("job.")
     for event_type, event_class in EVENT_CLASSES.items()

@@ -1,4 +1,4 @@
-"""What happens to a live session. Its worker is a job of the same number, whose events tell of attempts and cost."""
+"""Events of a live session. Its worker is the job with the same UUID, whose events contain attempts and cost."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from contracts.events.base import ADVISORY, DURABLE, EVENT_CLASSES, EventData
 from contracts.manifest import Artifact
 from contracts.telemetry import FrameAck
 
-#: Why a session came to its end.
+#: Reason why a session ended.
 StopReason = Literal["asked", "idle", "length", "cost_cap"]
 
 
 class FrameTotals(BaseModel):
-    """Frames of the session since it opened; ``sent`` is always the sum of the others but ``waiting``, plus it."""
+    """Frame counts since the session was opened; ``sent`` is the sum of the others."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -28,7 +28,7 @@ class FrameTotals(BaseModel):
 
 
 class SessionOpened(EventData):
-    """A client asked for a live session; its parameters were checked and its defaults filled in."""
+    """A client opened a live session; its parameters were validated and its defaults filled in."""
 
     type: ClassVar[str] = "session.opened"
 
@@ -39,12 +39,12 @@ class SessionOpened(EventData):
     max_length_s: float
     max_cost_usd: float | None = None
     metadata: dict[str, str] = Field(default_factory=dict)
-    #: The session whose recorded inputs this one is given again.
+    #: Session whose recorded input is replayed into this one.
     replay_of: str | None = None
 
 
 class SessionReady(EventData):
-    """A worker is there and takes frames; told again by each attempt, with the chunk that it goes on from."""
+    """A worker accepts frames; published by each attempt, with the chunk that it resumes from."""
 
     type: ClassVar[str] = "session.ready"
 
@@ -63,7 +63,7 @@ class SessionStarted(EventData):
 
 
 class SessionStopRequested(EventData):
-    """The session is to end: its worker finishes what it has and leaves the whole model."""
+    """The end of the session was requested: its worker finishes its work and exports the whole model."""
 
     type: ClassVar[str] = "session.stop_requested"
 
@@ -71,7 +71,7 @@ class SessionStopRequested(EventData):
 
 
 class SessionResetRequested(EventData):
-    """The session is to forget what it has seen and begin anew; chunks that were exported stay."""
+    """A reset of the session was requested: the worker starts with an empty model; exported chunks stay."""
 
     type: ClassVar[str] = "session.reset_requested"
 
@@ -79,7 +79,7 @@ class SessionResetRequested(EventData):
 
 
 class SessionFrameAcked(EventData):
-    """What became of the newest frames, and of all of them in numbers. Advisory: a later one says it all again."""
+    """Verdicts on the newest frames, and the totals of all frames. Advisory: a later event contains the new totals."""
 
     type: ClassVar[str] = "session.frame_acked"
     kind: ClassVar[Literal["evt", "prog", "dlv"]] = ADVISORY
@@ -87,14 +87,14 @@ class SessionFrameAcked(EventData):
     run_id: str
     acks: list[FrameAck]
     totals: FrameTotals
-    #: The session began anew here.
+    #: The session was reset before these frames.
     reset: bool = False
-    #: Said at the end: steps of work since the newest accepted frame. A replay does as many.
+    #: At the end of the session: steps of work since the newest accepted frame. A replay repeats them.
     last_idle_steps: int | None = None
 
 
 class SessionProgressed(EventData):
-    """How the worker is doing; ``figures`` are the workload's own, with units in their names."""
+    """Progress of the worker; ``figures`` are defined by the workload, with units in their names."""
 
     type: ClassVar[str] = "session.progressed"
     kind: ClassVar[Literal["evt", "prog", "dlv"]] = ADVISORY
@@ -102,13 +102,13 @@ class SessionProgressed(EventData):
     run_id: str
     totals: FrameTotals
     figures: dict[str, Any]
-    #: Age of the newest accepted frame when it had been worked on, seconds.
+    #: Age of the newest accepted frame when it was processed, seconds.
     frame_age_s: float | None = None
     cost_usd: float = 0.0
 
 
 class SessionChunkExported(EventData):
-    """A chunk of the growing model is in the bucket."""
+    """A chunk of the model is in the bucket."""
 
     type: ClassVar[str] = "session.chunk_exported"
 
@@ -120,7 +120,7 @@ class SessionChunkExported(EventData):
 
 
 class SessionText(EventData):
-    """A worker has said something about what it sees."""
+    """A worker has described the video in text."""
 
     type: ClassVar[str] = "session.text"
 
@@ -132,7 +132,7 @@ class SessionText(EventData):
 
 
 class SessionStopped(EventData):
-    """The session has ended as it should; what it left is in the manifest of its job."""
+    """The session has ended; its files are in the manifest of its job."""
 
     type: ClassVar[str] = "session.stopped"
 
@@ -144,7 +144,7 @@ class SessionStopped(EventData):
 
 
 class SessionFailed(EventData):
-    """The session has ended because its worker could not go on; chunks that were exported stay."""
+    """The session has ended because its worker failed; exported chunks stay."""
 
     type: ClassVar[str] = "session.failed"
 
@@ -152,10 +152,10 @@ class SessionFailed(EventData):
     cost_usd: float
 
 
-#: What a worker says of its own session, and shows; all else of a session is said by the gateway.
+#: Durable and advisory events that a worker publishes about its own session; the gateway publishes the rest.
 SESSION_WORKER_VERBS: Final = ("ready", "started", "chunk_exported", "text")
 SESSION_WORKER_PROGRESS_VERBS: Final = ("frame_acked", "progressed")
-#: Every durable thing that can be said of a session.
+#: Verbs of all durable session events.
 SESSION_VERBS: Final = tuple(
     event_type.removeprefix("session.")
     for event_type, event_class in EVENT_CLASSES.items()

@@ -1,4 +1,4 @@
-"""What happens to an upload."""
+"""Events of an upload."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contracts.events.base import EventData
 
 
 class MediaFacts(BaseModel):
-    """What a decoder found in a file; of an archive: the first of its pictures."""
+    """Properties of a file found by a decoder; for an archive, those of its first picture."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -25,7 +25,7 @@ class MediaFacts(BaseModel):
 
 
 class UploadCreated(EventData):
-    """A client announced a file and got a place to put it."""
+    """A client announced a file and got a URL to upload it to."""
 
     type: ClassVar[str] = "upload.created"
 
@@ -38,7 +38,7 @@ class UploadCreated(EventData):
 
 
 class UploadCompleted(EventData):
-    """The bytes are in the bucket, were checked, and can be used by jobs."""
+    """The file is in the bucket, was checked, and can be used by jobs."""
 
     type: ClassVar[str] = "upload.completed"
 
@@ -48,7 +48,7 @@ class UploadCompleted(EventData):
 
 
 class UploadFailed(EventData):
-    """The upload cannot be used: refused after a check, deleted or expired."""
+    """The upload cannot be used: rejected by a check, deleted or expired."""
 
     type: ClassVar[str] = "upload.failed"
 
