@@ -45,8 +45,9 @@ bench: $(VENV)/.dev ## Run the measurements
 	@for file in bench/[a-z]*.py; do echo "== $$file"; \
 		PYTHONPATH=. WORKER_CATALOG=tests.workers $(BIN)/python $$file || exit 1; done
 
-docs: $(VENV)/.dev ## Write docs/events.md, docs/asyncapi.json and docs/schemas from the code
+docs: $(VENV)/.dev ## Generate docs/events.md, docs/asyncapi.json, docs/schemas and the blocking Python client
 	$(BIN)/python docs/generate.py
+	$(BIN)/python clients/python/generate_sync.py
 
 soak: $(VENV)/.dev ## Kill processes at random for a long time; SOAK_RUNS=200
 	$(BIN)/python -m pytest -q -m soak --soak-runs $(SOAK_RUNS) $(ARGS)

@@ -1,4 +1,4 @@
-"""Entry of the ``saccade`` command: finds the subcommand, and turns every failure into one line and an exit code."""
+"""Entry point of the ``saccade`` command: finds the subcommand, reports failures in one line with an exit code."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _COMMANDS: Final = {
     "submit": "jobs.submit",
     "jobs": "jobs.jobs",
     "job": "jobs.jobs",
-    "cancel": "jobs.jobs",
-    "retry": "jobs.jobs",
+    "cancel": "jobs.cancel",
+    "retry": "jobs.retry",
     "events": "jobs.events",
     "sessions": "sessions.sessions",
     "calibrate": "calibrate.calibrate",
@@ -35,14 +35,14 @@ _COMMANDS: Final = {
     "modal": "operators.modal",
 }
 
-_SYSTEM_HINT: Final = "Check the path, its permissions and the room on its disk."
+_SYSTEM_HINT: Final = "Check the path, its permissions and the free space on its disk."
 
 
 class _Commands(click.Group):
-    """Loads a command's module when it is called, so that ``saccade jobs`` waits for nothing it does not use."""
+    """Command group that imports a command's module when it is called, so that each command starts fast."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """Name the commands in the order in which one meets them."""
+        """Return the names of the commands, in the order of first use."""
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
@@ -65,29 +65,31 @@ def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show it.")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version."
+)
 def saccade() -> None:
-    """Video, photos and robot streams in; events, pictures and models out.
+    """Turn video, photos and robot streams into results, with an event for every step.
 
     Start with `saccade demo`, or `saccade up` and then `saccade submit lap_compare A.mp4 B.mp4 --watch`.
     """
 
 
-def _of_the_system(error: OSError) -> str:
-    """Say what the system refused, and where."""
+def _system_error_text(error: OSError) -> str:
+    """Return the reason of a system error and the path it concerns."""
     reason = error.strerror or str(error) or type(error).__name__
     return f"{error.filename}: {reason}" if error.filename else reason
 
 
 def main() -> None:
-    """Run the command and exit with its code: 0, 1 refused or failed, 2 usage, 130 Ctrl-C."""
+    """Run the command and exit: 0 success, 1 refused or failed, 2 wrong usage, 130 Ctrl-C."""
     as_json = "--json" in sys.argv
     try:
         code: Any = saccade.main(standalone_mode=False)
     except click.UsageError as error:
         if as_json:
             print_failure(
-                Failure(error.format_message(), code="usage", hint="--help shows what it takes."), as_json=True
+                Failure(error.format_message(), code="usage", hint="--help shows the arguments."), as_json=True
             )
         else:
             error.show()
@@ -109,7 +111,7 @@ def main() -> None:
     except BrokenPipeError:
         code = REFUSED
     except OSError as error:
-        print_failure(Failure(_of_the_system(error), code="file_system", hint=_SYSTEM_HINT), as_json=as_json)
+        print_failure(Failure(_system_error_text(error), code="file_system", hint=_SYSTEM_HINT), as_json=as_json)
         code = REFUSED
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -1,4 +1,4 @@
-"""What the command says when it cannot go on: one line, a code, and what to do; never a traceback."""
+"""Failure of a command: one line, a code and a hint instead of a traceback."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ USAGE: Final = 2
 INTERRUPTED: Final = 130
 
 
-class Failure(Exception):  # noqa: N818 - it is shown to a person, as it is
-    """The command ends here with one line for its user."""
+class Failure(Exception):  # noqa: N818 - it is shown to the user as it is
+    """End of the command with one line for the user."""
 
     def __init__(self, message: str, *, code: str, hint: str = "", exit_code: int = REFUSED) -> None:
-        """Keep the sentence, its stable code, what the user can do, and the exit code."""
+        """Store the sentence, its stable code, what the user can do, and the exit code."""
         self.message = message
         self.code = code
         self.hint = hint

@@ -1,4 +1,4 @@
-"""What the command prints: tables for people, one JSON value a line for programs, errors on standard error."""
+"""Output of the command: text and tables for people, JSON lines for programs, errors on standard error."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from cli.failure import Failure
 
 
 def print_line(text: str = "") -> None:
-    """Print a line for a person; a reader that went away is no reason to stop."""
+    """Print a line on standard output; a closed pipe is ignored."""
     with contextlib.suppress(BrokenPipeError):
         click.echo(text)
 
 
 def print_note(text: str) -> None:
-    """Print a remark beside the output proper."""
+    """Print a line on standard error."""
     with contextlib.suppress(BrokenPipeError):
         click.echo(text, err=True)
 
 
 def print_json(value: Any) -> None:
-    """Print one JSON value on one line."""
+    """Print a JSON value on one line."""
     with contextlib.suppress(BrokenPipeError):
         click.echo(json.dumps(value, default=str))
 
 
 def print_failure(failure: Failure, *, as_json: bool = False) -> None:
-    """Print an error: one line and its hint."""
+    """Print an error and its hint on standard error."""
     if as_json:
         body = {"error": {"code": failure.code, "message": failure.message, "hint": failure.hint}}
         with contextlib.suppress(BrokenPipeError):
@@ -44,10 +44,10 @@ def print_failure(failure: Failure, *, as_json: bool = False) -> None:
 
 
 def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print aligned columns; a column of figures is set flush right."""
+    """Print aligned columns; columns of numbers are aligned right."""
     lines = [list(map(str, row)) for row in rows]
     widths = [max(len(row[index]) for row in [list(head), *lines]) for index in range(len(head))]
-    right = [bool(lines) and all(_is_figure(row[index]) for row in lines) for index in range(len(head))]
+    right = [bool(lines) and all(_is_number(row[index]) for row in lines) for index in range(len(head))]
     for row in [list(head), *lines]:
         cells = [
             cell.rjust(width) if flush else cell.ljust(width)
@@ -69,5 +69,5 @@ def format_time(text: str | None) -> str:
     return "" if text is None else text[:19].replace("T", " ") + " UTC"
 
 
-def _is_figure(cell: str) -> bool:
+def _is_number(cell: str) -> bool:
     return cell in ("", "-") or cell.lstrip("+-−~$").replace(".", "", 1).split(" ")[0].rstrip("%").isdigit()

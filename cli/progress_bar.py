@@ -1,4 +1,4 @@
-"""Progress: a bar where somebody watches, a line now and then where the output goes to a file."""
+"""Progress of an operation: a bar at a terminal, occasional lines otherwise; sizes and durations as text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from cli.output import print_note
 
-#: Called with a fraction from 0 to 1 and a word on what is being done.
+#: Called with a fraction from 0 to 1 and a short text.
 ProgressCallback = Callable[[float, str], None]
 
 _LINE_EVERY_S: Final = 5.0
@@ -21,7 +21,7 @@ _LINE_EVERY_S: Final = 5.0
 
 @contextmanager
 def progress_bar(title: str, *, silent: bool = False) -> Iterator[ProgressCallback]:
-    """Show how far something is, on standard error."""
+    """Show progress on standard error; yield the function that updates it."""
     if silent:
         yield lambda _fraction, _text: None
     elif sys.stderr.isatty():
@@ -34,7 +34,7 @@ def progress_bar(title: str, *, silent: bool = False) -> Iterator[ProgressCallba
 @contextmanager
 def _bar(title: str) -> Iterator[ProgressCallback]:
     columns = (
-        TextColumn("{task.description}", markup=False),  # names of files may hold brackets
+        TextColumn("{task.description}", markup=False),  # file names may contain brackets
         BarColumn(bar_width=28),
         TaskProgressColumn(),
         TextColumn("{task.fields[text]}", style="dim", markup=False),
@@ -49,25 +49,25 @@ def _bar(title: str) -> Iterator[ProgressCallback]:
 
 
 class _Lines:
-    """Progress as lines: the first, the last, and one when much or some time has passed."""
+    """Progress as lines: the first, the last, and one after each 25 % or 5 s."""
 
     def __init__(self, title: str) -> None:
         self._title = title
         self._percent = -100
-        self._said_at = 0.0
+        self._printed_at_s = 0.0
 
     def update(self, fraction: float, text: str) -> None:
         percent = int(100 * min(max(fraction, 0.0), 1.0))
         now = time.monotonic()
-        far = percent - self._percent >= 25
-        if percent == self._percent or not (far or percent == 100 or now - self._said_at > _LINE_EVERY_S):
+        is_step = percent - self._percent >= 25
+        if percent == self._percent or not (is_step or percent == 100 or now - self._printed_at_s > _LINE_EVERY_S):
             return
-        self._percent, self._said_at = percent, now
+        self._percent, self._printed_at_s = percent, now
         print_note(f"{self._title:<22} {percent:3d} %  {text}".rstrip())
 
 
 def format_size(count_bytes: float) -> str:
-    """Write a size for a person."""
+    """Format a number of bytes with its unit."""
     for unit in ("B", "KB", "MB"):
         if count_bytes < 1000:
             return f"{count_bytes:.0f} {unit}" if unit == "B" else f"{count_bytes:.1f} {unit}"
@@ -76,7 +76,7 @@ def format_size(count_bytes: float) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Write a duration for a person."""
+    """Format a duration as seconds, minutes or hours."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -1,4 +1,4 @@
-"""``saccade calibrate``: where a camera sits on the gripper, and its lens, from a recording."""
+"""``saccade calibrate``: hand-eye calibration and intrinsics of a gripper camera, from a recording."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _POSES: Final = click.Path(dir_okay=False, path_type=Path)
 
 
 def _counts(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
-    """Read two counts, as in 9x6."""
+    """Parse two counts, as in 9x6."""
     if value is None:
         return None
     columns, cross, rows = value.lower().partition("x")
     if not (cross and columns.isdigit() and rows.isdigit()):
-        raise click.BadParameter(f"{value} is not two counts, as in 9x6.", ctx, param)
+        raise click.BadParameter(f"{value}: write two counts, for example 9x6.", ctx, param)
     return int(columns), int(rows)
 
 
@@ -42,32 +42,38 @@ _COUNTS: Final[Any] = {"callback": _counts, "metavar": "COLUMNSxROWS"}
 
 @click.command()
 @click.argument("source")
-@click.option("--charuco", **_COUNTS, help="The target is a ChArUco board with so many squares.")
-@click.option("--chessboard", **_COUNTS, help="The target is a chessboard with so many inner corners.")
-@click.option("--square-mm", type=click.FloatRange(min=0, min_open=True), help="Side of a square, as measured.")
+@click.option("--charuco", **_COUNTS, help="The target is a ChArUco board; its number of squares.")
+@click.option("--chessboard", **_COUNTS, help="The target is a chessboard; its number of inner corners.")
 @click.option(
-    "--marker-mm", type=click.FloatRange(min=0, min_open=True), help="Side of a marker. [default: 0.75 of it]"
+    "--square-mm", type=click.FloatRange(min=0, min_open=True), help="Side of a square, measured on the print."
 )
-@click.option("--dictionary", default="DICT_4X4_50", show_default=True, help="OpenCV's name of the markers.")
-@click.option("--poses", type=_POSES, help="In place of a target: COLMAP's images.txt, or poses as JSON.")
-@click.option("--intrinsics", type=_POSES, help="The camera, if it is known: JSON. Else it is found from the target.")
-@click.option("--camera", help="Which camera of the recording, if it has several.")
-@click.option("--robot", help="Whose joints, if the recording has several robots'.")
-@click.option("--views", type=click.IntRange(10, 200), default=40, show_default=True, help="So many at most.")
-@click.option("--refine-joints/--no-refine-joints", default=True, help="Also find how far the joints' zeros are off.")
 @click.option(
-    "--frames-to", type=click.Path(file_okay=False, path_type=Path), help="Only write frames and joints there."
+    "--marker-mm", type=click.FloatRange(min=0, min_open=True), help="Side of a marker. [default: 0.75 of a square]"
 )
-@click.option("--output", "-o", type=_POSES, default=_FILE, show_default=True, help="Where the parameters go.")
-@click.option("--anyway", is_flag=True, help="Write them though they are doubtful.")
+@click.option("--dictionary", default="DICT_4X4_50", show_default=True, help="OpenCV's name of the marker dictionary.")
+@click.option("--poses", type=_POSES, help="Instead of a target: COLMAP's images.txt, or poses as JSON.")
+@click.option("--intrinsics", type=_POSES, help="Known intrinsics as JSON. [default: found from the target]")
+@click.option("--camera", help="Camera to calibrate, if the recording has several.")
+@click.option("--robot", help="Robot whose joints are used, if the recording has several.")
+@click.option("--views", type=click.IntRange(10, 200), default=40, show_default=True, help="Maximum number of views.")
+@click.option(
+    "--refine-joints/--no-refine-joints", default=True, help="Also estimate the offsets of the joints' zeros."
+)
+@click.option(
+    "--frames-to",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Only write frames and joints into this folder.",
+)
+@click.option("--output", "-o", type=_POSES, default=_FILE, show_default=True, help="File for the parameters.")
+@click.option("--anyway", is_flag=True, help="Write the file even if the calibration is doubtful.")
 @server_options
 def calibrate(
     source: str, *, output: Path, anyway: bool, frames_to: Path | None, as_json: bool, **options: Any
 ) -> None:
-    """Find where the camera sits on an SO-101's gripper, and its lens.
+    """Calibrate the camera on an SO-101's gripper: its pose and its intrinsics.
 
-    SOURCE is an exported session (session.mcap), the id of a session, or a folder with pictures and joints.json. The
-    arm holds still in 15 to 30 poses that see a board on the table from all sides. The file that is written goes to
+    SOURCE is an exported session (session.mcap), the id of a session, or a folder with pictures and joints.json. Hold
+    the arm still in 15 to 30 poses that see a board on the table from all sides. Use the written file with
     `saccade sessions open live_splat --params @calibration.json`.
     """
     with _recording_of(source, options.pop("url"), silent=as_json) as path:
@@ -75,28 +81,28 @@ def calibrate(
             _write_frames(path, frames_to, options, as_json=as_json)
             return
         with progress_bar("Calibrating", silent=as_json) as update:
-            outcome = _calibrated(path, options, update)
-    written = not outcome.doubts or anyway
+            result = _calibrated(path, options, update)
+    written = not result.doubts or anyway
     if written:
-        output.write_text(json.dumps(outcome.parameters(), indent=1) + "\n")
+        output.write_text(json.dumps(result.parameters(), indent=1) + "\n")
     if as_json:
-        print_json(outcome.told() | {"path": str(output.absolute()) if written else None})
+        print_json(result.as_json() | {"path": str(output.absolute()) if written else None})
     else:
-        _tell(outcome)
+        _print_result(result)
         if written:
-            print_line(f"Written. Use it: saccade sessions open live_splat --params @{output}")
+            print_line(f"Wrote {output}. To use it: saccade sessions open live_splat --params @{output}")
     if not written:
-        hint = "Record again as the doubts say; --anyway writes the file all the same."
+        hint = "Record again as the doubts suggest; --anyway writes the file nevertheless."
         raise Failure(f"{output} is not written: the calibration is doubtful.", code="calibration_doubtful", hint=hint)
 
 
 @contextmanager
 def _recording_of(source: str, url: str | None, *, silent: bool) -> Iterator[Path]:
-    """Give the recording's path; a session is exported first."""
+    """Yield the recording's path; a session is exported to a temporary file first."""
     if not is_id(source, "ses"):
         yield Path(source)
         return
-    from cli.sessions.mcap_export import export_session  # noqa: PLC0415 - a recording that is here needs no server
+    from cli.sessions.mcap_export import export_session  # noqa: PLC0415 - only a session needs it
 
     with tempfile.TemporaryDirectory(prefix="saccade-") as folder:
         path = Path(folder) / "session.mcap"
@@ -111,8 +117,8 @@ def _calibrated(path: Path, options: dict[str, Any], update: ProgressCallback) -
     )
     if (target is None) == (options["poses"] is None):
         hint = "For example: --charuco 8x6 --square-mm 20, or --poses sparse/images.txt"
-        raise click.UsageError(f"Say what tells the camera's poses: --charuco, --chessboard or --poses. {hint}")
-    from cli.calibrate.calibration import read_intrinsics, with_poses, with_target  # noqa: PLC0415 - OpenCV takes its time
+        raise click.UsageError(f"Choose one of --charuco, --chessboard and --poses. {hint}")
+    from cli.calibrate.calibration import read_intrinsics, with_poses, with_target  # noqa: PLC0415 - importing OpenCV is slow
     from cli.calibrate.recording import open_recording  # noqa: PLC0415
 
     lens = None if options["intrinsics"] is None else read_intrinsics(options["intrinsics"])
@@ -133,10 +139,10 @@ def _target(
     if charuco is None and chessboard is None:
         return None
     if charuco is not None and chessboard is not None:
-        raise click.UsageError("Give --charuco or --chessboard, not both.")
+        raise click.UsageError("Use --charuco or --chessboard, not both.")
     if square_mm is None:
-        raise click.UsageError("Give --square-mm: measure the printed board, printers scale.")
-    from modal_workers.live_splat.calibration.target import CharucoBoard, Chessboard  # noqa: PLC0415 - OpenCV takes its time
+        raise click.UsageError("--square-mm is required: measure the printed board, because printers scale.")
+    from modal_workers.live_splat.calibration.target import CharucoBoard, Chessboard  # noqa: PLC0415 - importing OpenCV is slow
 
     if chessboard is not None:
         return Chessboard(*chessboard, square_mm / 1e3)
@@ -145,7 +151,7 @@ def _target(
 
 
 def _write_frames(path: Path, folder: Path, options: dict[str, Any], *, as_json: bool) -> None:
-    """Write frames with the arm in different poses, for a structure from motion."""
+    """Write frames with the arm in different poses, for structure from motion."""
     from cli.calibrate.calibration import frames_apart  # noqa: PLC0415
     from cli.calibrate.recording import open_recording, write_folder  # noqa: PLC0415
 
@@ -158,13 +164,13 @@ def _write_frames(path: Path, folder: Path, options: dict[str, Any], *, as_json:
         print_line(f"{folder}: {len(wanted)} frames and their joints.")
 
 
-def _tell(outcome: CalibrationResult) -> None:
-    eye, lens, halves = outcome.calibration.hand_eye, outcome.lens, outcome.calibration
-    left_out = "".join(f"; {name} left out, {off:.0f} mm off" for name, off in outcome.left_out.items())
-    print_line(f"views      {eye.views}, of {outcome.looked_at} frames{left_out}")
+def _print_result(result: CalibrationResult) -> None:
+    eye, lens, halves = result.calibration.hand_eye, result.lens, result.calibration
+    left_out = "".join(f"; {name} left out, {off:.0f} mm off" for name, off in result.left_out.items())
+    print_line(f"views      {eye.views}, of {result.looked_at} frames{left_out}")
     if lens is not None:
         found = (
-            "" if lens.residual_px is None else f" ± {lens.focal_error_px:.1f}, corners {lens.residual_px:.2f} px off"
+            "" if lens.residual_px is None else f" ± {lens.focal_error_px:.1f}, corners {lens.residual_px:.2f} px error"
         )
         bent = " ".join(f"{value:+.4f}" for value in lens.distortion) or "none"
         print_line(f"lens       {lens.width_px} x {lens.height_px}, focal {lens.camera_matrix[0, 0]:.1f} px{found}")
@@ -177,13 +183,13 @@ def _tell(outcome: CalibrationResult) -> None:
         print_line(f"halves     {halves.halves_mm:.2f} mm and {halves.halves_deg:.2f} degrees apart")
     if eye.joint_offsets_rad:
         zeros = ", ".join(f"{name} {np.rad2deg(value):+.2f}" for name, value in eye.joint_offsets_rad.items())
-        print_line(f"zeros off  {zeros} degrees (a session finds these itself)")
+        print_line(f"offsets    {zeros} degrees (a session estimates these itself)")
     print_line("gripper_from_camera")
-    rows = outcome.parameters()["gripper_from_camera"]
+    rows = result.parameters()["gripper_from_camera"]
     for row in range(4):
         print_line("  " + " ".join(f"{value:12.8f}" for value in rows[4 * row : 4 * row + 4]))
-    for remark in outcome.notes:
-        print_note(f"  note: {remark}")
-    for doubt in outcome.doubts:
+    for text in result.notes:
+        print_note(f"  note: {text}")
+    for doubt in result.doubts:
         print_note(f"  doubt: {doubt}")
-    print_line("Trust it." if not outcome.doubts else "Do not trust it.")
+    print_line("The calibration is reliable." if not result.doubts else "The calibration is doubtful.")

@@ -1,4 +1,4 @@
-"""Calibrates a camera on a gripper from a recording: chooses frames, finds lens and hand-eye, says what it found."""
+"""Calibration of a gripper camera from a recording: selection of frames, intrinsics, hand-eye transform."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ from modal_workers.live_splat.spec import Intrinsics
 
 Picture = NDArray[np.uint8]
 
-#: An arm that turns slower than this stands still for a camera.
+#: Below this joint speed the arm stands still, for a camera.
 _STILL_RAD_S: Final = 0.1
 _STILL_MIN: Final = 15
-_AT_ONCE: Final = 120
-#: As many frames are looked at for a target, however long the recording.
-_LOOKED_AT_MOST: Final = 600
+_BATCH_FRAMES: Final = 120
+#: The target is searched in at most so many frames.
+_MAX_SEARCHED: Final = 600
 
 
 @dataclass
 class CalibrationResult:
-    """What came of it."""
+    """A calibration, the frames it is made from, and notes for the user."""
 
     calibration: HandEyeCalibration
     lens: LensCalibration | None
-    #: Names of the frames that it is made from.
+    #: Names of the frames it is made from.
     frames: list[str]
     left_out: dict[str, float]
     looked_at: int
@@ -52,18 +52,18 @@ class CalibrationResult:
 
     @property
     def doubts(self) -> tuple[str, ...]:
-        """Say what speaks against it."""
+        """Reasons why the calibration may be wrong."""
         return (*self.calibration.concerns, *(self.lens.warnings if self.lens else ()))
 
     def parameters(self) -> dict[str, Any]:
-        """Give what a session takes."""
+        """Return the parameters of a session."""
         found: dict[str, Any] = {"gripper_from_camera": numbers(self.calibration.hand_eye)}
         if self.lens is not None:
             found["intrinsics"] = intrinsics_of(self.lens).model_dump(mode="json")
         return found
 
-    def told(self) -> dict[str, Any]:
-        """Give all of it, for programs."""
+    def as_json(self) -> dict[str, Any]:
+        """Return all figures, for programs."""
         eye = self.calibration.hand_eye
         return {
             "trusted": not self.doubts,
@@ -96,18 +96,18 @@ def with_target(
     *,
     refine_joints: bool,
 ) -> CalibrationResult:
-    """Calibrate from frames that show a target; the lens too, unless it is given.
+    """Calibrate from frames that show a target; the intrinsics too, unless they are given.
 
     Raises:
-        Failure: there are no frames, or of several sizes.
-        SaccadeError: too few show the target, or they tell too little.
+        Failure: there are no frames, or their sizes differ.
+        SaccadeError: too few frames show the target, or the views are too similar.
     """
     order, notes = _order(recording)
-    found, size, looked_at = _views(recording, target, order[:_LOOKED_AT_MOST], most, update)
+    found, size, looked_at = _views(recording, target, order[:_MAX_SEARCHED], most, update)
     if len(found) < MIN_VIEWS:
         hint = (
-            "Check the counts of its squares or corners, that all of a chessboard is in the picture, in focus and "
-            "evenly lit, and that the arm is in another pose in each frame."
+            "Check the numbers of squares or corners, that the whole chessboard is visible, in focus and evenly lit, "
+            "and that the arm's pose differs from frame to frame."
         )
         message = f"{len(found)} of {looked_at} frames with the arm in different poses show the target; "
         message += f"{MIN_VIEWS} are needed."
@@ -125,11 +125,11 @@ def with_target(
 
 
 def with_poses(recording: Recording, poses_file: Path, lens: LensCalibration | None) -> CalibrationResult:
-    """Calibrate from poses that a structure from motion found for frames, by their names.
+    """Calibrate from camera poses of structure from motion, matched to frames by name.
 
     Raises:
-        Failure: the file tells no poses of these frames.
-        SaccadeError: they tell too little.
+        Failure: the file has too few poses of these frames.
+        SaccadeError: the poses are too similar.
     """
     poses = read_poses(poses_file)
     chosen = [index for index, name in enumerate(recording.names) if name in poses]
@@ -150,7 +150,7 @@ def with_poses(recording: Recording, poses_file: Path, lens: LensCalibration | N
 
 
 def frames_apart(recording: Recording, most: int) -> list[int]:
-    """Choose frames in which the arm is in different poses, in the order in which they were taken.
+    """Return the numbers of frames in which the arm's poses differ most, oldest first.
 
     Raises:
         Failure: there are none.
@@ -159,31 +159,31 @@ def frames_apart(recording: Recording, most: int) -> list[int]:
 
 
 def read_intrinsics(path: Path) -> LensCalibration:
-    """Read a camera as a session takes it, by itself or in a calibration that was written before.
+    """Load intrinsics from a JSON file, which may be a calibration written before.
 
     Raises:
-        Failure: the file is not there, or no camera.
+        Failure: the file does not exist or has no intrinsics.
     """
-    form = 'It looks like {"width_px": 640, "height_px": 480, "fx_px": 458, "fy_px": 458, "cx_px": 320, "cy_px": 240}.'
+    form = 'Example: {"width_px": 640, "height_px": 480, "fx_px": 458, "fy_px": 458, "cx_px": 320, "cy_px": 240}.'
     if not path.is_file():
         raise Failure(f"{path} does not exist.", code="no_such_file", hint=form)
     try:
-        told = json.loads(path.read_text())
-        given = Intrinsics.model_validate(told.get("intrinsics", told))
+        content = json.loads(path.read_text())
+        given = Intrinsics.model_validate(content.get("intrinsics", content))
     except ValidationError as error:
         first = error.errors()[0]
         raise Failure(
             f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}.", code="intrinsics_invalid", hint=form
         ) from error
     except (ValueError, AttributeError) as error:
-        raise Failure(f"{path} is no JSON object.", code="intrinsics_invalid", hint=form) from error
-    centre = (given.cx_px - 0.5, given.cy_px - 0.5)  # from the first pixel's corner to its centre
+        raise Failure(f"{path} is not a JSON object.", code="intrinsics_invalid", hint=form) from error
+    centre = (given.cx_px - 0.5, given.cy_px - 0.5)  # from pixel centres at halves to OpenCV's integers
     matrix = np.array([[given.fx_px, 0.0, centre[0]], [0.0, given.fy_px, centre[1]], [0.0, 0.0, 1.0]])
     return LensCalibration(given.width_px, given.height_px, matrix, given.distortion)
 
 
 def intrinsics_of(lens: LensCalibration) -> Intrinsics:
-    """Give a lens as a session takes it."""
+    """Return a lens as a session's intrinsics, with pixel centres at halves."""
     matrix = lens.camera_matrix
     return Intrinsics(
         width_px=lens.width_px,
@@ -197,18 +197,18 @@ def intrinsics_of(lens: LensCalibration) -> Intrinsics:
 
 
 def numbers(eye: HandEye) -> list[float]:
-    """Give the transform as 16 numbers, row by row; rounded so that its rows stay a rotation."""
+    """Return the transform as 16 numbers, row by row, rounded so that its rotation stays valid."""
     return [round(float(value), 9) + 0.0 for value in eye.gripper_from_camera.ravel()]
 
 
 def _order(recording: Recording) -> tuple[list[int], list[str]]:
-    """Order frames by how much each adds to those before: those at rest, if there are enough of them."""
+    """Return frames ordered by how much each differs from those before, and notes; frames at rest if enough."""
     notes = list(recording.notes)
     if not recording.names:
         raise Failure(
             "The recording has no frame with joints.",
             code="recording_unreadable",
-            hint="Stream pictures and joints together; the joints at 20 Hz or more.",
+            hint="Stream pictures and joints together, the joints at 20 Hz or more.",
         )
     everything = np.arange(len(recording.names))
     if recording.speeds_rad_s is not None:
@@ -217,8 +217,8 @@ def _order(recording: Recording) -> tuple[list[int], list[str]]:
         if len(order) >= _STILL_MIN:
             return order, notes
         notes.append(
-            f"The arm stands still in {len(order)} different poses only, so frames in motion are taken too: stop for a "
-            "second in 15 poses or more, and the result is better."
+            f"The arm stands still in only {len(order)} different poses, so frames in motion are used too. "
+            "For a better result stop for a second in 15 poses or more."
         )
     return farthest_first(recording.positions_rad), notes
 
@@ -226,12 +226,12 @@ def _order(recording: Recording) -> tuple[list[int], list[str]]:
 def _views(
     recording: Recording, target: CalibrationTarget, order: list[int], most: int, update: ProgressCallback
 ) -> tuple[dict[int, TargetView], tuple[int, int], int]:
-    """Look for the target, frame after frame, until there are views enough; give them, the size, and how many."""
+    """Find the target frame by frame until there are enough views; return the views, the size, and the frames tried."""
     found: dict[int, TargetView] = {}
     size: tuple[int, int] | None = None
     looked_at = 0
-    for first in range(0, len(order), _AT_ONCE):
-        some = order[first : first + _AT_ONCE]
+    for first in range(0, len(order), _BATCH_FRAMES):
+        some = order[first : first + _BATCH_FRAMES]
         pictures = recording.pictures(some)
         for index in some:
             picture = _decoded(pictures[index], recording.names[index])
@@ -256,20 +256,20 @@ def _views(
 def _decoded(body: bytes, name: str) -> Picture:
     picture = cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_GRAYSCALE) if body else None
     if picture is None:
-        raise Failure(f"Frame {name} cannot be read.", code="frame_unreadable", hint="Give JPEG or PNG pictures.")
+        raise Failure(f"Frame {name} cannot be read.", code="frame_unreadable", hint="Use JPEG or PNG pictures.")
     return np.asarray(picture, np.uint8)
 
 
 def _scaled(lens: LensCalibration, width_px: int, height_px: int) -> LensCalibration:
-    """Give a lens for pictures of another size.
+    """Return the intrinsics for pictures of another size.
 
     Raises:
-        Failure: the size has another shape.
+        Failure: the aspect ratio differs.
     """
     across, down = width_px / lens.width_px, height_px / lens.height_px
     if abs(across / down - 1) > 0.02:
         message = f"Frames are {width_px} x {height_px}; the intrinsics are of {lens.width_px} x {lens.height_px}."
-        raise Failure(message, code="frame_size_changed", hint="Give intrinsics of the camera's own size.")
+        raise Failure(message, code="frame_size_changed", hint="Use intrinsics for the camera's resolution.")
     matrix = lens.camera_matrix.copy()
     matrix[:2, 2] += 0.5
     matrix[0] *= across
@@ -281,7 +281,7 @@ def _scaled(lens: LensCalibration, width_px: int, height_px: int) -> LensCalibra
 def _named(
     recording: Recording, calibration: HandEyeCalibration, chosen: list[int]
 ) -> tuple[list[str], dict[str, float]]:
-    """Name the frames that a calibration is made from, and those that were left out with how far off they are."""
+    """Return the names of the frames that were used, and those of outliers with their error in mm."""
     names = [recording.names[index] for index in chosen]
     left_out = {names[number]: off_mm for number, off_mm in calibration.left_out}
     return [names[number] for number in calibration.kept], left_out

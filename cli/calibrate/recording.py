@@ -1,4 +1,4 @@
-"""What a camera calibration is made from: frames with the joints of their moment, of an export or of a folder."""
+"""Recordings for camera calibration: frames with the joints at their capture, from an MCAP export or a folder."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ Floats = NDArray[np.float64]
 
 JOINTS_FILE: Final = "joints.json"
 PICTURES: Final = frozenset({".jpg", ".jpeg", ".png"})
-#: A frame is left out whose nearest joints are further from it.
+#: Frames without joint samples this close are skipped.
 _GAP_S: Final = 0.05
 _BILLION: Final = 1e9
 _CAMERA: Final = "/camera/"
 _JOINTS: Final = "/joints"
-_FORM: Final = 'joints.json looks like {"unit": "rad", "names": ["shoulder_pan", …], "frames": {"0001.jpg": [0.1, …]}}'
+_FORM: Final = 'Example: {"unit": "rad", "names": ["shoulder_pan", …], "frames": {"0001.jpg": [0.1, …]}}'
 
 
 class Recording(Protocol):
-    """Frames by number, oldest first."""
+    """Frames by number, oldest first, with joints."""
 
-    #: Of each frame.
+    #: Name of each frame.
     names: list[str]
     #: Joints [F, 6] in rad, columns as in ``SO101.joint_names``.
     positions_rad: Floats
-    #: How fast its quickest joint turned, rad/s [F]; None where nothing tells.
+    #: Speed of the fastest joint at each frame, rad/s [F]; None if unknown.
     speeds_rad_s: Floats | None
     notes: list[str]
 
     def pictures(self, wanted: Iterable[int]) -> dict[int, bytes]:
-        """Read pictures by the numbers of their frames, as JPEG or PNG."""
+        """Return encoded pictures (JPEG or PNG) by frame number."""
         ...
 
 
@@ -49,7 +49,7 @@ def open_recording(path: Path, camera: str | None, robot: str | None) -> Recordi
     """Open an MCAP file or a folder.
 
     Raises:
-        Failure: it is neither, or has not what a calibration needs.
+        Failure: it is neither, or lacks what a calibration needs.
     """
     if path.is_dir():
         return FolderRecording(path)
@@ -60,24 +60,24 @@ def open_recording(path: Path, camera: str | None, robot: str | None) -> Recordi
     try:
         return McapRecording(path, camera, robot)
     except McapError as error:
-        raise Failure(f"{path} is no MCAP file ({error}).", code="recording_unreadable", hint=hint) from error
-    except (ValueError, KeyError, TypeError) as error:  # somebody else's messages
-        raise Failure(f"{path} is no exported session.", code="recording_unreadable", hint=hint) from error
+        raise Failure(f"{path} is not an MCAP file ({error}).", code="recording_unreadable", hint=hint) from error
+    except (ValueError, KeyError, TypeError) as error:  # messages of another schema
+        raise Failure(f"{path} is not an exported session.", code="recording_unreadable", hint=hint) from error
 
 
 @dataclass
-class _Track:
-    """Joints of one robot by time."""
+class _JointTrack:
+    """Joint samples of one robot over time."""
 
     times_s: list[float] = field(default_factory=list)
     rows: list[list[float]] = field(default_factory=list)
 
 
 class McapRecording:
-    """An exported session."""
+    """Recording in an exported session."""
 
     def __init__(self, path: Path, camera: str | None, robot: str | None) -> None:
-        """Read times and joints; pictures are read when they are asked for."""
+        """Read times and joints; pictures are read on request."""
         self._path = path
         self._topic = _one_topic(self._topics(_CAMERA), camera, _CAMERA, "camera")
         joints = self._topics(_JOINTS)
@@ -85,19 +85,19 @@ class McapRecording:
             raise _without_joints(bool(self._topics("/joints_native")))
         track = self._track(_one_topic(joints, robot, _JOINTS + "/", "robot"))
         taken_s, seqs = self._frames()
-        near = _near(track, taken_s)
+        near = _has_joints_near(track, taken_s)
         self._taken = np.flatnonzero(near)
         self.names = [f"{seqs[index]:06d}.jpg" for index in self._taken]
         times_s = taken_s[self._taken]
         rows, at_s = np.array(track.rows), np.array(track.times_s)
-        self.positions_rad = _at(times_s, at_s, rows)
-        before, after = (_at(times_s + shift, at_s, rows) for shift in (-_GAP_S, _GAP_S))
+        self.positions_rad = _interpolate(times_s, at_s, rows)
+        before, after = (_interpolate(times_s + shift, at_s, rows) for shift in (-_GAP_S, _GAP_S))
         self.speeds_rad_s: Floats | None = np.abs(after - before).max(1) / (2 * _GAP_S)
         missing = len(seqs) - len(self.names)
-        self.notes = [f"Frames left out for want of joints within {_GAP_S * 1e3:.0f} ms: {missing}."] * bool(missing)
+        self.notes = [f"Skipped {missing} frames without joints within {_GAP_S * 1e3:.0f} ms."] * bool(missing)
 
     def pictures(self, wanted: Iterable[int]) -> dict[int, bytes]:
-        """Read pictures out of the file."""
+        """Return encoded pictures by frame number."""
         numbers = {int(self._taken[index]): index for index in wanted}
         found = {}
         for number, (_, body) in enumerate(self._messages(self._topic)):
@@ -113,13 +113,13 @@ class McapRecording:
         return sorted(topic for topic in topics if topic == whole or topic.startswith(f"{whole}/"))
 
     def _messages(self, topic: str) -> Iterator[tuple[float, dict[str, Any]]]:
-        """Give messages with their seconds; in the order of the log, which is the same each time."""
+        """Yield messages with their times in seconds, in log order, which is the same each time."""
         with self._path.open("rb") as stream:
             for _, _, message in make_reader(stream).iter_messages(topics=[topic]):
                 yield message.log_time / _BILLION, json.loads(message.data)
 
-    def _track(self, topic: str) -> _Track:
-        track = _Track()
+    def _track(self, topic: str) -> _JointTrack:
+        track = _JointTrack()
         for at_s, body in self._messages(topic):
             named = {joint["name"]: joint["position"] for joint in body["joints"]}
             track.times_s.append(at_s)
@@ -127,29 +127,31 @@ class McapRecording:
         return track
 
     def _frames(self) -> tuple[Floats, list[int]]:
-        told = [(at_s, int(body.get("seq", 0))) for at_s, body in self._messages(self._topic)]
-        return np.array([at_s for at_s, _ in told]), [seq for _, seq in told]
+        content = [(at_s, int(body.get("seq", 0))) for at_s, body in self._messages(self._topic)]
+        return np.array([at_s for at_s, _ in content]), [seq for _, seq in content]
 
 
 class FolderRecording:
-    """A folder with pictures and a ``joints.json``."""
+    """Recording in a folder with pictures and a ``joints.json``."""
 
     def __init__(self, path: Path) -> None:
-        """Read the joints."""
+        """Load the joints."""
         self._path = path
-        told = _read_joints(path / JOINTS_FILE)
-        scale = {"rad": 1.0, "deg": float(np.pi / 180)}.get(str(told.get("unit")))
+        content = _read_joints(path / JOINTS_FILE)
+        scale = {"rad": 1.0, "deg": float(np.pi / 180)}.get(str(content.get("unit")))
         if scale is None:
-            raise _bad_joints(f"its unit is {told.get('unit')!r}, neither rad nor deg")
-        names, frames = told.get("names", list(SO101.joint_names)), told.get("frames")
+            raise _bad_joints(f"the unit is {content.get('unit')!r}, not rad or deg")
+        names, frames = content.get("names", list(SO101.joint_names)), content.get("frames")
         if not isinstance(frames, dict) or not isinstance(names, list):
-            raise _bad_joints("it has no frames")
+            raise _bad_joints("frames are missing")
         rows = []
         for name, values in frames.items():
             if not isinstance(values, list) or len(values) != len(names) or not _finite(values):
-                raise _bad_joints(f"{name} has not {len(names)} numbers, one for each joint")
-            rows.append(in_order({joint: scale * float(one) for joint, one in zip(names, values, strict=True)}, name))
-        here = {one.name for one in path.iterdir() if one.suffix.lower() in PICTURES}
+                raise _bad_joints(f"{name} needs {len(names)} numbers, one for each joint")
+            rows.append(
+                in_order({joint: scale * float(value) for joint, value in zip(names, values, strict=True)}, name)
+            )
+        here = {file.name for file in path.iterdir() if file.suffix.lower() in PICTURES}
         known = list(frames)
         kept = [index for index, name in enumerate(known) if name in here]
         self.names = [known[index] for index in kept]
@@ -158,32 +160,32 @@ class FolderRecording:
         self.notes = []
         for count, what in ((len(known) - len(kept), "a picture"), (len(here - set(known)), "joints")):
             if count:
-                self.notes.append(f"Frames left out for want of {what}: {count}.")
+                self.notes.append(f"Skipped {count} frames without {what}.")
 
     def pictures(self, wanted: Iterable[int]) -> dict[int, bytes]:
-        """Read the files."""
+        """Return encoded pictures by frame number."""
         return {index: (self._path / self.names[index]).read_bytes() for index in wanted}
 
 
 def write_folder(recording: Recording, wanted: list[int], folder: Path) -> None:
-    """Write frames and their joints as a folder: for a program that finds the camera's poses, say.
+    """Write frames and their joints into a folder, for a structure-from-motion program for example.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for index, picture in recording.pictures(wanted).items():
         (folder / recording.names[index]).write_bytes(picture)
     frames = {recording.names[index]: recording.positions_rad[index].tolist() for index in wanted}
-    told = {"unit": "rad", "names": list(SO101.joint_names), "frames": frames}
-    (folder / JOINTS_FILE).write_text(json.dumps(told, indent=1))
+    content = {"unit": "rad", "names": list(SO101.joint_names), "frames": frames}
+    (folder / JOINTS_FILE).write_text(json.dumps(content, indent=1))
 
 
 def in_order(named: dict[str, float], where: str) -> list[float]:
-    """Put positions in the order of ``SO101.joint_names``; those of the arm must all be there.
+    """Return positions in the order of ``SO101.joint_names``; the gripper may be missing.
 
     Raises:
-        Failure: one is missing.
+        Failure: a joint of the arm is missing.
     """
     missing = [name for name in SO101.tip_joint_names if name not in named]
     if missing:
@@ -193,12 +195,12 @@ def in_order(named: dict[str, float], where: str) -> list[float]:
     return [float(named.get(name, 0.0)) for name in SO101.joint_names]
 
 
-def _at(times_s: Floats, at_s: Floats, rows: Floats) -> Floats:
+def _interpolate(times_s: Floats, at_s: Floats, rows: Floats) -> Floats:
     return np.stack([np.interp(times_s, at_s, column) for column in rows.T], axis=1).astype(np.float64)
 
 
-def _near(track: _Track, taken_s: Floats) -> NDArray[np.bool_]:
-    """Tell which frames have joints close by, before and after."""
+def _has_joints_near(track: _JointTrack, taken_s: Floats) -> NDArray[np.bool_]:
+    """Return a mask of the frames with joint samples close before and after."""
     at_s = np.array(track.times_s)
     if not len(at_s) or not len(taken_s):
         return np.zeros(len(taken_s), bool)
@@ -210,7 +212,7 @@ def _near(track: _Track, taken_s: Floats) -> NDArray[np.bool_]:
 
 
 def _one_topic(topics: list[str], wanted: str | None, prefix: str, what: str) -> str:
-    """Choose a topic by its last part; without one there must be no choice."""
+    """Return the topic with this last part; without a name there must be only one."""
     named = {topic.removeprefix(prefix): topic for topic in topics}
     if wanted is not None and wanted in named:
         return named[wanted]
@@ -219,7 +221,7 @@ def _one_topic(topics: list[str], wanted: str | None, prefix: str, what: str) ->
     if wanted is None and prefix.rstrip("/") in topics:
         return prefix.rstrip("/")
     if not topics:
-        raise Failure(f"The recording has no {what}'s messages.", code="recording_unreadable", hint="Was it streamed?")
+        raise Failure(f"The recording has no messages of a {what}.", code="recording_unreadable", hint="Stream it too.")
     known = ", ".join(sorted(named))
     said = f"no {what} {wanted}" if wanted else f"more than one {what}"
     raise Failure(f"The recording has {said}.", code="usage", hint=f"Choose with --{what}: {known}")
@@ -227,8 +229,8 @@ def _one_topic(topics: list[str], wanted: str | None, prefix: str, what: str) ->
 
 def _without_joints(native: bool) -> Failure:
     if native:
-        message = "The recording's joints are in the motors' own units only."
-        hint = "Calibrate the arm with LeRobot first, so that its client knows radians; then record again."
+        message = "The recording has joints only in the motors' native units."
+        hint = "Calibrate the arm with LeRobot, so that its client can convert to radians; then record again."
         return Failure(message, code="joints_missing", hint=hint)
     return Failure("The recording has no joints.", code="joints_missing", hint="Stream joints along with the frames.")
 
@@ -237,16 +239,18 @@ def _read_joints(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise Failure(f"{path} does not exist.", code="no_such_file", hint=_FORM)
     try:
-        told = json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except ValueError as error:
-        raise _bad_joints(f"it is no JSON ({error})") from error
-    if not isinstance(told, dict):
-        raise _bad_joints("it is no JSON object")
-    return told
+        raise _bad_joints(f"it is not JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise _bad_joints("it is not a JSON object")
+    return content
 
 
 def _finite(values: list[Any]) -> bool:
-    return all(isinstance(one, (int, float)) and not isinstance(one, bool) and np.isfinite(one) for one in values)
+    return all(
+        isinstance(value, (int, float)) and not isinstance(value, bool) and np.isfinite(value) for value in values
+    )
 
 
 def _bad_joints(why: str) -> Failure:

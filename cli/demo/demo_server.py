@@ -1,4 +1,4 @@
-"""The server of a demo: the one that was named, or one that ends with the demo."""
+"""Server of a demo: a running one, or one that ends with the demo."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from cli.settings import DEFAULT_PORT
 
 @contextlib.contextmanager
 def demo_server(url: str | None, data: Path) -> Iterator[tuple[str, bool]]:
-    """Use the server that was named, or start one, and tell which it was.
+    """Yield the address of the server, and whether it was started for this demo.
 
     Raises:
-        Failure: it did not start.
+        Failure: the server did not start.
     """
     if url:
         yield url, False
@@ -27,6 +27,8 @@ def demo_server(url: str | None, data: Path) -> Iterator[tuple[str, bool]]:
             server = stack.enter_context(attached_system(data, DEFAULT_PORT if is_free(DEFAULT_PORT) else 0))
         except Failure as failure:
             if failure.code == "already_running":
-                failure.hint = "Use that one: add --url with its address; or stop it, or add --data."
+                failure.hint = (
+                    "Use that one with --url and its address, or stop it, or choose another folder with --data."
+                )
             raise
         yield server, True

@@ -1,4 +1,4 @@
-"""``saccade demo live``: a virtual arm moves, its camera's frames become a splat, which is held to the truth."""
+"""``saccade demo live``: stream a virtual robot arm's camera, and compare the splat with the ground truth."""
 
 from __future__ import annotations
 
@@ -20,38 +20,47 @@ from cli.output import display_path, print_json, print_line, print_note
 from cli.progress_bar import format_duration
 from cli.settings import CommandSettings
 
-#: Frames a second that the camera takes; the worker takes as many of them as it has time for.
+#: Frame rate of the camera; the worker takes as many frames as it has time for.
 _FRAMES_HZ: Final = 6.0
 _CHUNK_FRAMES: Final = 20
-_LOOK_S: Final = 0.5
+_POLL_S: Final = 0.5
 _STOP_S: Final = 60
 
 
 @dataclass
 class LiveProgress:
-    """What was seen while the session ran."""
+    """Progress of the session so far."""
 
     first_splat_s: float | None = None
     chunks: list[dict[str, Any]] = field(default_factory=list)
 
 
 @click.command("live")
-@click.option("--url", help="Use a server that runs. [default: start one]")
+@click.option("--url", help="Address of a running server. [default: start one]")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder for all data. [default: ./.saccade]")
-@click.option("--seconds", "length_s", type=click.FloatRange(10, 3600), default=90.0, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True, help="Another seed is another table and another sweep.")
+@click.option(
+    "--seconds",
+    "length_s",
+    type=click.FloatRange(10, 3600),
+    default=90.0,
+    show_default=True,
+    help="Duration of the session, s.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Each seed gives another table and motion.")
 @click.option("--open/--no-open", "opened", default=None, help="Open the page in a browser. [default: at a terminal]")
-@click.option("--keep", is_flag=True, help="Leave the system running afterwards, until Ctrl-C.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON value: the figures of each chunk, truth and paths.")
+@click.option("--keep", is_flag=True, help="Keep the system running afterwards, until Ctrl-C.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON value: figures of each chunk, ground truth and paths."
+)
 def live(
     *, url: str | None, data: Path | None, length_s: float, seed: int, opened: bool | None, keep: bool, as_json: bool
 ) -> None:
-    """Let a virtual robot arm look at a table, and watch its camera's frames become a Gaussian splat."""
+    """Turn the camera frames of a virtual robot arm into a Gaussian splat, live."""
     if importlib.util.find_spec("torch") is None:
         raise Failure(
             "The live splat needs PyTorch, which is not installed.",
             code="splat_not_installed",
-            hint='Run: pip install -c constraints.txt -e ".[splat]"; or make demo-live, which does that.',
+            hint='Run: pip install -c constraints.txt -e ".[splat]"; or run make demo-live, which installs it.',
         )
     data = data or CommandSettings().data
     with demo_server(url, data) as (server, started), virtual_arm(seed, _FRAMES_HZ) as arm, httpx.Client() as http:
@@ -59,21 +68,21 @@ def live(
         session = arm.stream_to(server, {"seed": seed, "chunk_frames": _CHUNK_FRAMES})
         page = f"{server}/sessions/{session.id}"
         if not as_json:
-            print_line(f"Saccade {'runs' if started else 'is used'} at {server}.")
-            print_line(f"A virtual SO-101 looks at a table for {format_duration(length_s)}. Watch it: {page}\n")
+            print_line(f"{'Started' if started else 'Using'} Saccade at {server}.")
+            print_line(f"A virtual SO-101 scans a table for {format_duration(length_s)}. Watch it: {page}\n")
             if sys.stdout.isatty() if opened is None else opened:
                 click.launch(page)
-        course = _follow(http, f"{server}/v1/sessions/{session.id}", arm, began_s, length_s, silent=as_json)
+        progress = _follow(http, f"{server}/v1/sessions/{session.id}", arm, began_s, length_s, silent=as_json)
         streamed = arm.halt()
         ended = _stop(http, f"{server}/v1/sessions/{session.id}")
         path = _fetch(http, server, session.id, data)
         truth_db = _truth_db(arm, path)
         if as_json:
-            print_json(_figures(ended, course, truth_db, path, page))
+            print_json(_figures(ended, progress, truth_db, path, page))
         else:
             _show(ended, truth_db, path, streamed)
         if keep and started:
-            print_line(f"\nThe page stays at {page}. Ctrl-C stops Saccade.")
+            print_line(f"\nThe page stays at {page}. Press Ctrl-C to stop Saccade.")
             with contextlib.suppress(KeyboardInterrupt):
                 while True:
                     time.sleep(3600)
@@ -82,42 +91,42 @@ def live(
 def _follow(
     http: httpx.Client, url: str, arm: VirtualArm, began_s: float, length_s: float, *, silent: bool
 ) -> LiveProgress:
-    """Tell of each chunk until the time is over.
+    """Print each chunk's figures until the time is over.
 
     Raises:
-        Failure: the session or the arm ended before that.
+        Failure: the session or the arm ended before.
     """
-    course = LiveProgress()
+    progress = LiveProgress()
     while time.monotonic() - began_s < length_s:
-        time.sleep(_LOOK_S)
-        told = http.get(url).raise_for_status().json()
+        time.sleep(_POLL_S)
+        view = http.get(url).raise_for_status().json()
         if arm.error is not None:
             raise Failure(f"The arm stopped: {arm.error}.", code="program_failed")
-        if told["state"] in ("failed", "stopped"):
-            error = told.get("error") or {}
+        if view["state"] in ("failed", "stopped"):
+            error = view.get("error") or {}
             raise Failure(
-                error.get("message", "The session ended by itself."),
+                error.get("message", "The session ended early."),
                 code=error.get("code", "session_ended"),
-                hint=error.get("hint", "Its worker's log is in the data folder."),
+                hint=error.get("hint", "See its worker's log in the data folder."),
             )
-        figures, now_s = told.get("figures") or {}, time.monotonic() - began_s
-        if course.first_splat_s is None and figures.get("version"):
-            course.first_splat_s = now_s
+        figures, now_s = view.get("figures") or {}, time.monotonic() - began_s
+        if progress.first_splat_s is None and figures.get("version"):
+            progress.first_splat_s = now_s
             if not silent:
                 print_line(f"  {now_s:5.1f} s  first splat, {figures['splats']:,} Gaussians")
-        chunk = told.get("chunk")
-        if chunk and chunk["number"] > len(course.chunks):
-            course.chunks.append(
-                {"chunk": chunk["number"], "after_s": round(now_s, 1), "frames": told["frames"]} | figures
+        chunk = view.get("chunk")
+        if chunk and chunk["number"] > len(progress.chunks):
+            progress.chunks.append(
+                {"chunk": chunk["number"], "after_s": round(now_s, 1), "frames": view["frames"]} | figures
             )
             if not silent:
-                print_line(_line(course.chunks[-1]))
-    return course
+                print_line(_line(progress.chunks[-1]))
+    return progress
 
 
 def _line(chunk: dict[str, Any]) -> str:
     psnr_db = chunk.get("psnr_db")
-    score = "no held-out frame yet" if psnr_db is None else f"{psnr_db:.1f} dB on frames it was not trained on"
+    score = "no held-out frame yet" if psnr_db is None else f"{psnr_db:.1f} dB on held-out frames"
     frames = chunk["frames"]
     return (
         f"  {chunk['after_s']:5.1f} s  chunk {chunk['chunk']}: {frames['accepted']} frames, "
@@ -126,12 +135,12 @@ def _line(chunk: dict[str, Any]) -> str:
 
 
 def _stop(http: httpx.Client, url: str) -> dict[str, Any]:
-    """Stop the session and wait until its worker has left the whole model."""
+    """Stop the session and wait until its worker has written the final model."""
     answer = http.post(f"{url}/stop", headers={"Prefer": f"wait={_STOP_S}"}, timeout=_STOP_S + 10)
-    told: dict[str, Any] = answer.raise_for_status().json()
-    if told["state"] != "stopped":
-        raise Failure(f"The session is {told['state']}, not stopped.", code="session_not_stopped")
-    return told
+    view: dict[str, Any] = answer.raise_for_status().json()
+    if view["state"] != "stopped":
+        raise Failure(f"The session is {view['state']}, not stopped.", code="session_not_stopped")
+    return view
 
 
 def _fetch(http: httpx.Client, server: str, session_id: str, data: Path) -> Path:
@@ -143,8 +152,8 @@ def _fetch(http: httpx.Client, server: str, session_id: str, data: Path) -> Path
 
 
 def _truth_db(arm: VirtualArm, path: Path) -> float:
-    """Draw the model from where no frame was taken, and compare with what is truly seen from there, in dB."""
-    import torch  # noqa: PLC0415 - seconds to load, for this one figure
+    """Return the PSNR in dB of the model against the true scene, at poses where no frame was taken."""
+    import torch  # noqa: PLC0415 - takes seconds to import
 
     from modal_workers.gaussians.camera import Camera  # noqa: PLC0415
     from modal_workers.gaussians.ply import decode_ply  # noqa: PLC0415
@@ -163,12 +172,12 @@ def _truth_db(arm: VirtualArm, path: Path) -> float:
     return truth.psnr_db([view.to(torch.uint8).numpy() for view in views])
 
 
-def _figures(ended: dict[str, Any], course: LiveProgress, truth_db: float, path: Path, page: str) -> dict[str, Any]:
+def _figures(ended: dict[str, Any], progress: LiveProgress, truth_db: float, path: Path, page: str) -> dict[str, Any]:
     return {
         "frames": ended["frames"],
         "figures": ended["figures"],
-        "first_splat_s": course.first_splat_s,
-        "chunks": [{key: value for key, value in one.items() if key != "cameras"} for one in course.chunks],
+        "first_splat_s": progress.first_splat_s,
+        "chunks": [{key: value for key, value in chunk.items() if key != "cameras"} for chunk in progress.chunks],
         "truth_psnr_db": round(truth_db, 2),
         "model": str(path.absolute()),
         "page": page,
@@ -179,12 +188,12 @@ def _show(ended: dict[str, Any], truth_db: float, path: Path, streamed: Any) -> 
     frames, figures = ended["frames"], ended["figures"]
     print_line(f"\nThe splat has {figures['splats']:,} Gaussians after {figures['steps']:,} steps.")
     if figures.get("psnr_db") is not None:
-        print_line(f"  {figures['psnr_db']:.1f} dB on frames that it was not trained on")
-    print_line(f"  {truth_db:.1f} dB against the true scene, from places where no frame was taken")
+        print_line(f"  {figures['psnr_db']:.1f} dB on held-out frames")
+    print_line(f"  {truth_db:.1f} dB against the true scene, at poses where no frame was taken")
     counts = " + ".join(f"{frames[name]} {name}" for name in ("accepted", "dropped", "rejected"))
     print_line(f"Frames: {frames['sent']} sent = {counts}")
     if streamed is not None:
         print_note(
-            f"  {streamed.sent:,} of {streamed.offered:,} joint samples sent, {streamed.dropped} dropped by the robot"
+            f"  {streamed.sent:,} of {streamed.offered:,} joint samples sent, {streamed.dropped} dropped by the client"
         )
     print_line(f"\nModel    {display_path(path.absolute())}   (3DGS PLY: opens in SuperSplat, Spark and others)")

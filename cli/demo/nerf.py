@@ -1,4 +1,4 @@
-"""``saccade demo nerf``: a toy is photographed, becomes an orbit of transparent frames, and is held to the truth."""
+"""``saccade demo nerf``: turn rendered photos of a toy into transparent frames, and compare with the ground truth."""
 
 from __future__ import annotations
 
@@ -23,29 +23,48 @@ from cli.progress_bar import format_duration, format_size, progress_bar
 from cli.settings import CommandSettings
 
 _WORKLOAD: Final = "nerf"
-#: What the demo must reach: shares of the orbit's radius and of the outline, and decibels.
+#: Goals of the demo: camera error as a share of the orbit's radius, PSNR, and the share of matched edges.
 POSE_ERROR: Final = 0.005
 PSNR_DB: Final = 24.0
 EDGES: Final = 0.95
-#: From so many frames on there are four rings of them, as the pipeline has by itself; below two.
-_MANY: Final = 360
+#: From this number of frames there are four rings of cameras, else two, as in the pipeline's own default.
+_FOUR_RINGS_FRAMES: Final = 360
 
 
 @click.command("nerf")
-@click.option("--url", help="Use a server that runs. [default: start one]")
+@click.option("--url", help="Address of a running server. [default: start one]")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder for all data. [default: ./.saccade]")
-@click.option("--photos", type=click.IntRange(15, 200), default=40, show_default=True, help="Photos of the toy.")
-@click.option("--frames", type=click.IntRange(2, 14_400), default=72, show_default=True, help="1440 for all.")
+@click.option("--photos", type=click.IntRange(15, 200), default=40, show_default=True, help="Number of photos.")
 @click.option(
-    "--size", "size_px", type=click.IntRange(32, 2048), default=256, show_default=True, help="Of a frame, px."
+    "--frames",
+    type=click.IntRange(2, 14_400),
+    default=72,
+    show_default=True,
+    help="Number of frames to render; 1440 for a full orbit.",
 )
-@click.option("--preset", type=click.Choice(["draft", "standard", "best"]), default="standard", show_default=True)
-@click.option("--iterations", type=click.IntRange(50, 200_000), help="Of training. [default: the preset's]")
-@click.option("--masks/--no-masks", default=False, help="Send masks too. [default: the object is found without]")
-@click.option("--seed", type=int, default=0, show_default=True, help="Another seed is another toy.")
+@click.option(
+    "--size",
+    "size_px",
+    type=click.IntRange(32, 2048),
+    default=256,
+    show_default=True,
+    help="Width and height of a frame, px.",
+)
+@click.option(
+    "--preset",
+    type=click.Choice(["draft", "standard", "best"]),
+    default="standard",
+    show_default=True,
+    help="Quality and duration of the training.",
+)
+@click.option("--iterations", type=click.IntRange(50, 200_000), help="Training iterations. [default: the preset's]")
+@click.option(
+    "--masks/--no-masks", default=False, help="Send object masks too. [default: the object is segmented automatically]"
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Each seed gives another toy.")
 @click.option("--open/--no-open", "opened", default=None, help="Open the viewer. [default: at a terminal]")
-@click.option("--keep", is_flag=True, help="Leave the system running afterwards, until Ctrl-C.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON value: figures, truth and paths.")
+@click.option("--keep", is_flag=True, help="Keep the system running afterwards, until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON value: figures, ground truth and paths.")
 def nerf(
     *,
     url: str | None,
@@ -61,16 +80,20 @@ def nerf(
     keep: bool,
     as_json: bool,
 ) -> None:
-    """Photograph a toy that was never there, and get it back as transparent frames from all sides."""
+    """Turn rendered photos of a toy into a 3D model and transparent frames from all sides."""
     _check_installed()
     if frames % 2:
-        raise Failure(f"{frames} frames are no two equal rings.", code="usage", hint="Give an even number of frames.")
+        raise Failure(
+            f"{frames} frames cannot be split into two equal rings.", code="usage", hint="Use an even number of frames."
+        )
     data = data or CommandSettings().data
     began_s = time.monotonic()
     with demo_server(url, data) as (server, started):
         if not as_json:
-            print_line(f"Saccade {'runs' if started else 'is used'} at {server}.")
-            print_line("Photos of a toy on a table go in; the toy alone, from all sides and transparent, comes out.\n")
+            print_line(f"{'Started' if started else 'Using'} Saccade at {server}.")
+            print_line(
+                "Input: photos of a toy on a table. Result: the toy alone, as transparent frames from all sides.\n"
+            )
         source = data / "demo" / f"photos-{seed}-{photos}"
         _photograph(source, seed, photos, masks=masks, silent=as_json)
         with open_client(server) as client:
@@ -93,7 +116,7 @@ def nerf(
         if sys.stdout.isatty() and not as_json if opened is None else opened:
             click.launch((folder / "spin.html").absolute().as_uri())
         if keep and started:
-            print_line(f"\nSaccade goes on at {server}. Ctrl-C stops it.")
+            print_line(f"\nSaccade still runs at {server}. Press Ctrl-C to stop it.")
             with contextlib.suppress(KeyboardInterrupt):
                 while True:
                     time.sleep(3600)
@@ -105,21 +128,21 @@ def _check_installed() -> None:
         raise Failure(
             f"The demo needs {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed.",
             code="nerf_not_installed",
-            hint='Run: pip install -c constraints.txt -e ".[nerf]"; or make demo-nerf, which does that.',
+            hint='Run: pip install -c constraints.txt -e ".[nerf]"; or run make demo-nerf, which installs them.',
         )
 
 
 def _orbit(frames: int) -> dict[str, Any]:
-    return {"frames": frames, "elevations": 4 if frames >= _MANY and frames % 4 == 0 else 2}
+    return {"frames": frames, "elevations": 4 if frames >= _FOUR_RINGS_FRAMES and frames % 4 == 0 else 2}
 
 
 def _photograph(folder: Path, seed: int, photos: int, *, masks: bool, silent: bool) -> None:
-    """Take the photos, into an empty folder."""
-    from simulators.toy.photos import take_photos  # noqa: PLC0415 - only this demo draws
+    """Render the photos into an empty folder."""
+    from simulators.toy.photos import take_photos  # noqa: PLC0415 - only this demo renders
     from simulators.toy.room_scene import BRIGHT  # noqa: PLC0415
 
     shutil.rmtree(folder, ignore_errors=True)
-    with progress_bar(f"Taking {photos} photos", silent=silent) as update:
+    with progress_bar(f"Rendering {photos} photos", silent=silent) as update:
         take_photos(
             folder, seed=seed, photos=photos, bounced=BRIGHT, masks=masks, progress=lambda share: update(share, "")
         )
@@ -127,7 +150,7 @@ def _photograph(folder: Path, seed: int, photos: int, *, masks: bool, silent: bo
 
 
 def _send(client: Client, folder: Path, *, masks: bool, silent: bool) -> dict[str, str | list[str]]:
-    """Upload the photos, and the masks where they are wanted."""
+    """Upload the photos, and the masks if requested."""
     groups = {"photos": sorted(folder.glob("*.jpg"))}
     if masks:
         groups["masks"] = sorted((folder / "masks").glob("*.png"))
@@ -146,35 +169,39 @@ def _send(client: Client, folder: Path, *, masks: bool, silent: bool) -> dict[st
 
 
 def _compare(folder: Path, source: Path, *, silent: bool) -> dict[str, Any]:
-    """Hold what came out against what was there."""
+    """Compare the result with the ground truth."""
     from simulators.toy.comparison import compare_with_truth  # noqa: PLC0415
     from simulators.toy.ground_truth import ToyGroundTruth  # noqa: PLC0415
 
     with progress_bar("Comparing", silent=silent) as update:
         found = compare_with_truth(folder, ToyGroundTruth.load(source / "truth.json"))
-        update(1.0, "with the truth")
+        update(1.0, "with the ground truth")
     return asdict(found)
 
 
 def _show(result: dict[str, Any], truth: dict[str, Any], folder: Path, took_s: float) -> None:
     poses, model, frames = result["poses"], result["model"], result["frames"]
-    placed = f"{poses['photos_registered']} of {poses['photos_given']} photos placed"
+    placed = f"{poses['photos_registered']} of {poses['photos_given']} photos registered"
     verified = f"{frames['verified']:,} of {frames['frames']:,} frames verified"
     print_line(f"\n{placed}, {model['splats']:,} splats, {verified}.\n")
     rows = [
-        _row("cameras off, % of the orbit's radius", 100 * truth["pose_error_rms"], 100 * POSE_ERROR, most=True),
-        _row("unseen photos, PSNR in dB", model["psnr_db"] or 0.0, PSNR_DB, most=False),
-        _row("alpha's edge within 2 px of the true one, %", 100 * truth["edges_near"], 100 * EDGES, most=False),
-        _row("the true edge within 2 px of alpha's, %", 100 * truth["edges_found"], 100 * EDGES, most=False),
+        _row(
+            "camera position error, % of the orbit's radius", 100 * truth["pose_error_rms"], 100 * POSE_ERROR, most=True
+        ),
+        _row("PSNR on held-out photos, dB", model["psnr_db"] or 0.0, PSNR_DB, most=False),
+        _row("alpha edge within 2 px of the true edge, %", 100 * truth["edges_near"], 100 * EDGES, most=False),
+        _row("true edge within 2 px of the alpha edge, %", 100 * truth["edges_found"], 100 * EDGES, most=False),
     ]
-    print_table(("Against the truth", "MEASURED", "WANTED", ""), rows)
+    print_table(("Compared with the ground truth", "MEASURED", "GOAL", ""), rows)
     if (agreement := model["outline_agreement"]) is not None:
-        doubtful = " That is little: look at the frames, or send masks." if model["outline_doubtful"] else ""
-        where = f"{100 * agreement:.1f} % of alpha's edge is where unseen photos stop showing the table."
-        print_line(f"\nWithout the truth: {where}{doubtful}")
-    print_line(f"\nThe frames are {truth['psnr_db']:.1f} dB from the toy itself, over {truth['frames']} of them.")
+        doubtful = " That is low: check the frames, or send masks." if model["outline_doubtful"] else ""
+        where = f"{100 * agreement:.1f} % of the alpha edge agrees with the outline in held-out photos."
+        print_line(f"\nWithout the ground truth: {where}{doubtful}")
+    print_line(f"\nPSNR of the frames against the toy: {truth['psnr_db']:.1f} dB over {truth['frames']} frames.")
     stages = " · ".join(
-        f"{one['stage']} {format_duration(one['actual_s'])}" for one in result["stages"] if one["actual_s"] is not None
+        f"{stage['stage']} {format_duration(stage['actual_s'])}"
+        for stage in result["stages"]
+        if stage["actual_s"] is not None
     )
     print_line(f"\nViewer   {display_path((folder / 'spin.html').absolute())}   (open it in a browser)")
     print_line(f"Report   {display_path((folder / 'report.html').absolute())}")

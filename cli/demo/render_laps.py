@@ -1,4 +1,4 @@
-"""Has two laps filmed by a child process, and shows how far it is."""
+"""Rendering of the demo's two laps in a child process, with progress."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cli.settings import child_environment
 
 
 def render_laps(folder: Path, seed: int, duration_s: float, *, silent: bool = False) -> tuple[Path, Path, Path]:
-    """Film two laps and give the paths of both films and of the truth.
+    """Render two laps and return the paths of both videos and of the ground truth.
 
     Raises:
         Failure: the child process failed.
@@ -24,9 +24,9 @@ def render_laps(folder: Path, seed: int, duration_s: float, *, silent: bool = Fa
     module = "simulators.laps.two_laps"
     command = [sys.executable, "-m", module, str(folder), "--seed", str(seed), "--duration-s", str(duration_s)]
     environment = child_environment() | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    log = folder / "filming.log"
+    log = folder / "render.log"
     folder.mkdir(parents=True, exist_ok=True)
-    with log.open("w") as errors, progress_bar("Filming two laps", silent=silent) as update:
+    with log.open("w") as errors, progress_bar("Rendering two laps", silent=silent) as update:
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=errors, env=environment, start_new_session=True, text=True
         )
@@ -34,8 +34,8 @@ def render_laps(folder: Path, seed: int, duration_s: float, *, silent: bool = Fa
         done = {"a": 0.0, "b": 0.0}
         try:
             for line in process.stdout:
-                said = json.loads(line)
-                done[said["lap"]] = said["fraction"]
+                report = json.loads(line)
+                done[report["lap"]] = report["fraction"]
                 update(sum(done.values()) / 2, "")
             process.wait()
         finally:
@@ -44,5 +44,5 @@ def render_laps(folder: Path, seed: int, duration_s: float, *, silent: bool = Fa
             process.wait()
             process.stdout.close()
     if process.returncode != 0:
-        raise Failure("The laps could not be filmed.", code="filming_failed", hint=f"See {log}")
+        raise Failure("The laps could not be rendered.", code="filming_failed", hint=f"See its log: {log}")
     return folder / "lap_a.mp4", folder / "lap_b.mp4", folder / "truth.json"

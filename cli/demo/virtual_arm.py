@@ -1,4 +1,4 @@
-"""The virtual arm of the demo: its servos in a process of their own, the loop that teleoperates it, its camera."""
+"""Virtual robot arm of the demo: simulated servos in a child process, teleoperation loop and camera."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _START_S: Final = 15.0
 
 @dataclass
 class VirtualArm:
-    """An arm that is being moved, and what it streams to."""
+    """A teleoperated arm that streams to a session."""
 
     scene: TableScene
     motion: ArmMotion
@@ -40,7 +40,7 @@ class VirtualArm:
     error: Exception | None = None
 
     def stream_to(self, url: str, params: dict[str, Any]) -> Session:
-        """Open a session, stream to it, and move until ``stopped``."""
+        """Open a session, and move and stream until ``stopped``."""
         session = open_session(url, params=self.parameters() | params, robot=describe(self.robot))
         self.attachment = attach(self.robot, session, frame_rate_hz=self.camera.rate_hz)
         self._thread = threading.Thread(target=self._move, name="arm", daemon=True)
@@ -48,10 +48,10 @@ class VirtualArm:
         return session
 
     def parameters(self) -> dict[str, Any]:
-        """Say what the camera is and where it sits, as a user would after calibration."""
+        """Return the camera's intrinsics and its pose on the gripper, as a calibration gives them."""
         matrix = camera_matrix(WIDTH_PX, HEIGHT_PX)
         return {
-            # The simulator counts pixels from the first one's centre, as OpenCV does.
+            # The simulator has pixel centres at integers, as OpenCV; the session has them at halves.
             "intrinsics": {
                 "width_px": WIDTH_PX,
                 "height_px": HEIGHT_PX,
@@ -64,20 +64,20 @@ class VirtualArm:
         }
 
     def halt(self) -> Any:
-        """End the movement and the streaming; give the counts of what was sent."""
+        """Stop moving and streaming, and return the counts of what was sent."""
         self.stopped.set()
         self._thread.join(5.0)
         return self.attachment.detach()
 
     def _move(self) -> None:
-        """Teleoperate: what the leader does the follower does, and what it sees is streamed."""
+        """Teleoperate: the follower copies the leader; its observations are streamed."""
         try:
             while not self.stopped.is_set():
                 began_s = time.monotonic()
                 self.robot.send_action(self.leader.get_action())
                 self.robot.get_observation()
                 self.stopped.wait(max(0.0, 1 / _LOOP_HZ - (time.monotonic() - began_s)))
-        except Exception as error:  # noqa: BLE001 - told by whoever waits for the demo
+        except Exception as error:  # noqa: BLE001 - raised in the main thread
             self.error = error
 
 
@@ -96,10 +96,10 @@ def virtual_arm(seed: int, frame_rate_hz: float) -> Iterator[VirtualArm]:
         line = process.stdout.readline()
         if not line:
             raise Failure("The virtual arm did not start.", code="program_failed")
-        told = json.loads(line)
+        addresses = json.loads(line)
         scene = TableScene(seed)
         camera = WristCamera(scene, WIDTH_PX, HEIGHT_PX, rate_hz=frame_rate_hz)
-        robot, leader = VirtualRobot(told["follower"], camera), VirtualRobot(told["leader"])
+        robot, leader = VirtualRobot(addresses["follower"], camera), VirtualRobot(addresses["leader"])
         leader.connect()
         robot.connect()
         arm = VirtualArm(scene, ArmMotion(seed), robot, leader, camera)

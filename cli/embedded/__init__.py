@@ -1,1 +1,1 @@
-"""The whole system on one machine: two servers, three services and one origin, under one supervisor."""
+"""The embedded system: two servers, three services and one origin on this machine, under one supervisor."""

@@ -1,4 +1,4 @@
-"""An embedded system as a child process of a command: it ends with the command, however that ends."""
+"""Embedded system as a child process of a command; it stops when the command ends, however that happens."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from cli.failure import Failure
 from cli.output import print_note
 from cli.settings import child_environment
 
-_END_S: Final = 10.0
+_STOP_S: Final = 10.0
 
 
 @contextmanager
 def attached_system(data: Path, port: int) -> Iterator[str]:
-    """Run an embedded system and give its URL once it is ready.
+    """Run an embedded system; yield its URL when it is ready.
 
     Raises:
-        Failure: it did not start, with its own reason.
+        Failure: it did not start; with the child's own reason.
     """
     command = [sys.executable, "-m", "cli", "up", "--attached", "--json", "--port", str(port), "--data", str(data)]
     with tempfile.TemporaryFile("w+") as errors:
@@ -43,26 +43,26 @@ def attached_system(data: Path, port: int) -> Iterator[str]:
         try:
             yield _wait_until_ready(process.stdout, errors)
         finally:
-            # The end of its standard input is its sign to stop.
+            # The child stops at the end of its standard input.
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.close()
             try:
-                process.wait(_END_S)
+                process.wait(_STOP_S)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
 
 
-def _wait_until_ready(said: IO[str], errors: IO[str]) -> str:
-    """Read up to the word that it is ready; what it says later is passed on by a thread.
+def _wait_until_ready(output: IO[str], errors: IO[str]) -> str:
+    """Read the child's output until it is ready and return its URL; a thread prints later notes.
 
     Raises:
-        Failure: it ended without that word.
+        Failure: the child ended before.
     """
-    for text in said:
-        message = json.loads(text)
+    for line in output:
+        message = json.loads(line)
         if message["event"] == "ready":
-            threading.Thread(target=_pass_on, args=(said,), daemon=True).start()
+            threading.Thread(target=_print_notes, args=(output,), daemon=True).start()
             return str(message["url"])
         if message["event"] == "note":
             print_note(message["message"])
@@ -70,10 +70,10 @@ def _wait_until_ready(said: IO[str], errors: IO[str]) -> str:
     raise _failure(errors.read())
 
 
-def _pass_on(said: IO[str]) -> None:
-    with said:
-        for text in said:
-            message = json.loads(text)
+def _print_notes(output: IO[str]) -> None:
+    with output:
+        for line in output:
+            message = json.loads(line)
             if message["event"] == "note":
                 print_note(message["message"])
 
@@ -85,5 +85,5 @@ def _failure(text: str) -> Failure:
         except (ValueError, KeyError, TypeError):
             continue
         return Failure(error["message"], code=error["code"], hint=error["hint"])
-    last = text.strip().splitlines()[-1:] or ["it said nothing"]
+    last = text.strip().splitlines()[-1:] or ["it printed no reason"]
     return Failure(f"The embedded system did not start: {last[0]}", code="program_failed")

@@ -1,4 +1,4 @@
-"""The data folder of an embedded system: who holds it, which version wrote it, its secrets, and where things lie."""
+"""Data folder of an embedded system: its lock, format version, secrets and subfolders."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from typing import Any, Final, Self
 from cli.failure import Failure
 from contracts.limits import MIB
 
-#: Written into the folder; a folder of a newer version is left alone.
+#: Format version, stored in the folder; a folder of a newer version is not opened.
 FORMAT: Final = 1
-#: Less free space than this and nothing is started: a full disk loses work, a refused start does not.
-FREE_BYTES: Final = 200 * MIB
+#: The system does not start with less free space: a full disk loses work, a refused start does not.
+MIN_FREE_BYTES: Final = 200 * MIB
 _READ_ONLY: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 
@@ -35,30 +35,30 @@ class Secrets:
     sender_password: str
 
     @classmethod
-    def fresh(cls) -> Self:
-        """Draw new ones."""
-        drawn = (secrets.token_hex(24), secrets.token_hex(10), *(secrets.token_hex(24) for _ in range(4)))
-        return cls("saccade", *drawn)
+    def generate(cls) -> Self:
+        """Return new random secrets."""
+        values = (secrets.token_hex(24), secrets.token_hex(10), *(secrets.token_hex(24) for _ in range(4)))
+        return cls("saccade", *values)
 
 
 class DataFolder:
-    """A data folder that this process holds until ``release``; the lock dies with the process."""
+    """Data folder that this process locks until ``release``; the lock ends with the process."""
 
     def __init__(self, path: Path) -> None:
-        """Take the folder, and make it where it is missing.
+        """Lock the folder; create it if it is missing.
 
         Raises:
-            Failure: another system runs on it, it cannot be written, the disk is full, or a newer version wrote it.
+            Failure: another system uses it, it cannot be written, the disk is full, or a newer version wrote it.
         """
         try:
-            # The one true path: processes that use the folder are found by it.
+            # Resolved, because processes that use the folder are found by its path.
             self.path = path.resolve()
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise self._cannot_write(error) from error
         try:
-            self._take()
+            self._lock_exclusively()
             self._check_space()
             self._check_version()
             self.secrets = self._load_secrets()
@@ -72,36 +72,36 @@ class DataFolder:
             raise
 
     def log(self, name: str) -> Path:
-        """Name the log file of a child."""
+        """Return the log file of a child."""
         return self.path / "logs" / f"{name}.log"
 
     def announce(self, url: str) -> None:
-        """Say in the lock file where this system answers, for whoever starts a second one."""
+        """Write our process id and URL into the lock file, for the error of a second start."""
         text = json.dumps({"pid": os.getpid(), "url": url}).encode()
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, text, 0)
 
     def ports(self) -> dict[str, int]:
-        """Read the ports that this folder's servers had last time."""
+        """Return the ports of the last run, by server."""
         try:
             ports = json.loads((self.path / "ports.json").read_text())
             return {str(name): int(port) for name, port in ports.items()}
         except (OSError, ValueError, AttributeError, TypeError):
             return {}
 
-    def keep_ports(self, ports: dict[str, int]) -> None:
-        """Remember the ports, so that a worker that outlived a crash finds its bus again."""
+    def save_ports(self, ports: dict[str, int]) -> None:
+        """Store the ports, so that a worker that survives a crash finds its bus again."""
         (self.path / "ports.json").write_text(json.dumps(ports))
 
     def free_bytes(self) -> int:
-        """Tell how much room there is."""
+        """Return the free space on the folder's disk."""
         return shutil.disk_usage(self.path).free
 
     def release(self) -> None:
-        """Let the folder go."""
+        """Unlock the folder."""
         os.close(self._lock)
 
-    def _take(self) -> None:
+    def _lock_exclusively(self) -> None:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -109,9 +109,9 @@ class DataFolder:
             where = f" at {holder['url']}" if "url" in holder else ""
             who = f" (process {holder['pid']})" if "pid" in holder else ""
             raise Failure(
-                f"Saccade already runs on {self.path}{where}{who}.",
+                f"Another Saccade uses {self.path}{where}{who}.",
                 code="already_running",
-                hint="Use that one, stop it with Ctrl-C, or start this one with --data on another folder.",
+                hint="Use that one, stop it with Ctrl-C, or start with --data and another folder.",
             ) from error
         os.ftruncate(self._lock, 0)
 
@@ -124,11 +124,11 @@ class DataFolder:
 
     def _check_space(self) -> None:
         free = self.free_bytes()
-        if free < FREE_BYTES:
+        if free < MIN_FREE_BYTES:
             raise Failure(
-                f"Only {free // MIB} MB are free where {self.path} lies; Saccade wants {FREE_BYTES // MIB} MB.",
+                f"Only {free // MIB} MB are free on the disk of {self.path}; Saccade needs {MIN_FREE_BYTES // MIB} MB.",
                 code="folder_full",
-                hint="Free some space, or use --data on another disk.",
+                hint="Free some space, or use --data with a folder on another disk.",
             )
 
     def _check_version(self) -> None:
@@ -138,44 +138,44 @@ class DataFolder:
         text = file.read_text().strip()
         if not text.isdigit():
             raise Failure(
-                f"{file} does not hold a version: this is not a data folder of Saccade.",
+                f"{file} contains no version: this is not a data folder of Saccade.",
                 code="folder_unknown",
-                hint="Use --data on another folder.",
+                hint="Use --data with another folder.",
             )
         if int(text) > FORMAT:
             raise Failure(
                 f"{self.path} was written by a newer Saccade (format {text}; this one knows {FORMAT}).",
                 code="folder_newer",
-                hint="Upgrade saccade, or use --data on another folder.",
+                hint="Upgrade saccade, or use --data with another folder.",
             )
 
     def _load_secrets(self) -> Secrets:
         file = self.path / "secrets.json"
-        fresh = asdict(Secrets.fresh())
+        generated = asdict(Secrets.generate())
         try:
             known = json.loads(file.read_text()) if file.exists() else {}
-            if fresh.keys() - known.keys():  # a new folder, or one from before there was such a secret
+            if generated.keys() - known.keys():  # a new folder, or one of an older version
                 part = self.path / "secrets.part"
                 part.unlink(missing_ok=True)
                 with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
-                    json.dump(fresh | known, out)
+                    json.dump(generated | known, out)
                 part.replace(file)
-            return Secrets(**(fresh | known))
+            return Secrets(**(generated | known))
         except (ValueError, TypeError, AttributeError) as error:
             raise Failure(
-                f"{file} cannot be read.", code="folder_unknown", hint="Delete that file; new secrets are drawn."
+                f"{file} cannot be read.", code="folder_unknown", hint="Delete that file; new secrets are generated."
             ) from error
 
     def _cannot_write(self, error: OSError) -> Failure:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return Failure(
-                f"There is no room left to write {self.path}.",
+                f"The disk is full: {self.path} cannot be written.",
                 code="folder_full",
-                hint="Free some space, or use --data on another disk.",
+                hint="Free some space, or use --data with a folder on another disk.",
             )
         reason = "it is read-only" if error.errno in _READ_ONLY else (error.strerror or str(error)).lower()
         return Failure(
             f"The data folder {self.path} cannot be written: {reason}.",
             code="folder_not_writable",
-            hint="Use --data (or SACCADE_DATA) on a folder that you may write.",
+            hint="Use --data (or SACCADE_DATA) with a folder that you may write.",
         )

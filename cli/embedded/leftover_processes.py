@@ -1,4 +1,4 @@
-"""What an earlier run left behind in a data folder: ours is ended, with a note; a stranger's is named and left."""
+"""Processes that an earlier run left on a data folder: ours are ended; other servers on the folder are an error."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from kit.process_tree import with_environment
 _SERVERS: Final = ("nats-server", "rclone")
 
 
-def end_leftovers(folder: Path, say: Callable[[str], None]) -> None:
-    """End the children that an earlier run left behind; its workers go on, the dispatcher takes them over.
+def end_leftovers(folder: Path, report: Callable[[str], None]) -> None:
+    """End the children of an earlier run; its workers continue, and the dispatcher takes them over.
 
     Raises:
-        Failure: a server that Saccade did not start uses the folder.
+        Failure: a server that was not started by Saccade uses the folder.
     """
     if found := children_of(folder):
         names = ", ".join(f"{_name(process)} (process {process.pid})" for process in found)
-        say(f"An earlier run left {names} behind; ended.")
+        report(f"Ended processes of an earlier run: {names}.")
         end_processes(found, grace_s=2.0)
-    for process in _using(folder):
+    for process in _servers_using(folder):
         raise Failure(
             f"{process.name()} (process {process.pid}) uses {folder} and was not started by Saccade.",
             code="folder_in_use",
@@ -37,7 +37,7 @@ def end_leftovers(folder: Path, say: Callable[[str], None]) -> None:
 
 
 def end_workers(folder: Path, grace_s: float = WORKER_GRACE_S) -> None:
-    """End the workers of running jobs; their jobs go on at the next start."""
+    """End the workers of running jobs; the jobs resume at the next start."""
     runs = f"{folder / 'dispatcher'}/"
     end_processes(with_environment(WORKER_MARK, lambda value: value.startswith(runs)), grace_s)
 
@@ -49,8 +49,8 @@ def _name(process: psutil.Process) -> str:
     return "a process"
 
 
-def _using(folder: Path) -> Iterator[psutil.Process]:
-    """Find servers whose command line names a path inside the folder."""
+def _servers_using(folder: Path) -> Iterator[psutil.Process]:
+    """Yield servers whose command line names a path inside the folder."""
     inside = f"{folder}/"
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):

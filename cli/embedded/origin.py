@@ -1,4 +1,4 @@
-"""The one origin in front of the services: a reverse proxy that streams bodies, event streams and WebSockets."""
+"""Reverse proxy: one origin in front of the services, for requests, event streams and WebSockets."""
 
 from __future__ import annotations
 
@@ -19,40 +19,40 @@ from contracts.errors import ErrorCode, SaccadeError
 from contracts.ids import new_id
 from kit.http.problems import PROBLEM_JSON, problem, problem_headers
 
-#: What the notifier answers; all else is the gateway's.
+#: Paths that the notifier serves; all others are the gateway's.
 _NOTIFIER_PATHS: Final = re.compile(r"^/v1/(?:events|tickets|webhooks(?:/.*)?|(?:jobs|sessions)/[^/]+/events)/?$")
 _EVENT_STREAMS: Final = re.compile(r"^/v1/(?:events|(?:jobs|sessions)/[^/]+/events)$")
-#: What a client of an event stream gets while the notifier is away: any status but 200 ends an EventSource for ever.
-_COME_AGAIN: Final = b":\nretry: %d\n\n"
-#: Nothing in it is anybody's, so every page may read it: one that may not would give up.
-_COME_AGAIN_HEADERS: Final = {"Cache-Control": "no-store", "Access-Control-Allow-Origin": "*"}
+#: Answer to an event stream while the notifier is unavailable: an EventSource never reconnects after another status.
+_RECONNECT_LATER: Final = b":\nretry: %d\n\n"
+#: The answer holds no data, so every page may read it; a page that may not would not reconnect.
+_RECONNECT_LATER_HEADERS: Final = {"Cache-Control": "no-store", "Access-Control-Allow-Origin": "*"}
 #: Headers that belong to one connection (RFC 9110, section 7.6.1).
 _HOP_BY_HOP: Final = frozenset(
     {
         *("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection"),
         *("te", "trailer", "transfer-encoding", "upgrade"),
-        # Our own server has answered it already.
+        # Our HTTP server has handled it.
         "expect",
     }
 )
-#: What a service means that refuses a WebSocket.
+#: Errors of a service that refuses a WebSocket, by status.
 _REFUSALS: Final = {
     400: ErrorCode.CURSOR_INVALID,
     401: ErrorCode.UNAUTHENTICATED,
     403: ErrorCode.FORBIDDEN,
     404: ErrorCode.SESSION_NOT_FOUND,
 }
-#: Shorter than the services keep an idle connection, so that none is used while it is being closed.
+#: Shorter than the services' keep-alive, so that no connection is used while the service closes it.
 _KEEP_ALIVE_S: Final = 3.0
 
 
 def upstream_of(path: str) -> str:
-    """Name the service that answers a path."""
+    """Return the name of the service that serves a path."""
     return "notifier" if _NOTIFIER_PATHS.match(path) else "gateway"
 
 
 class Origin:
-    """The proxy; ``upstreams`` maps a service's name to its base URL."""
+    """Reverse proxy; ``upstreams`` maps a service's name to its base URL."""
 
     def __init__(self, upstreams: Mapping[str, str]) -> None:
         """Proxy to ``upstreams``."""
@@ -61,7 +61,7 @@ class Origin:
         self._runner: web.AppRunner | None = None
 
     async def start(self, listener: socket.socket) -> None:
-        """Answer on a bound socket."""
+        """Serve on a bound socket."""
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S)
         self._session = aiohttp.ClientSession(
             connector=connector,
@@ -72,13 +72,13 @@ class Origin:
         )
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._handle)
-        # A client that leaves ends its request upstream at once, an idle event stream too.
+        # A client's disconnect ends its upstream request at once, also of an idle event stream.
         self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.SockSite(self._runner, listener).start()
 
     async def close(self) -> None:
-        """Stop answering."""
+        """Stop serving."""
         if self._runner:
             await self._runner.cleanup()
         if self._session:
@@ -97,9 +97,10 @@ class Origin:
             answer = await self._session.request(request.method, url, headers=headers, data=body, allow_redirects=False)
         except (aiohttp.ClientError, TimeoutError) as error:
             if request.method == "GET" and _EVENT_STREAMS.match(request.path):
-                return _come_again()
-            away = isinstance(error, aiohttp.ClientConnectorError)
-            return _problem(503 if away else 502, f"The {service} {'is starting' if away else 'broke off'}.")
+                return _reconnect_later()
+            unavailable = isinstance(error, aiohttp.ClientConnectorError)
+            what = "is starting" if unavailable else "closed the connection"
+            return _problem(503 if unavailable else 502, f"The {service} {what}.")
         try:
             return await _stream(request, answer)
         finally:
@@ -145,22 +146,22 @@ class Origin:
 
 
 def _forwarded(headers: Mapping[str, str]) -> CIMultiDict[str]:
-    """Copy the headers that are meant for the other end."""
+    """Return the end-to-end headers."""
     named = {name.strip().lower() for name in headers.get("Connection", "").split(",")}
     return CIMultiDict((name, value) for name, value in headers.items() if name.lower() not in _HOP_BY_HOP | named)
 
 
 async def _stream(request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:
-    """Pass an answer on, each piece as it comes."""
+    """Forward an answer, chunk by chunk as it comes."""
     headers = _forwarded(answer.headers)
-    headers.setdefault("Server", "saccade")  # or aiohttp names itself and Python with their versions
+    headers.setdefault("Server", "saccade")  # otherwise aiohttp sends its version and Python's
     response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=headers)
     await response.prepare(request)
     try:
         async for piece in answer.content.iter_any():
             await response.write(piece)
     except (aiohttp.ClientError, ConnectionError):
-        # Half an answer must not look like a whole one: the connection is cut.
+        # An incomplete answer must not look complete: abort the connection.
         if request.transport:
             request.transport.abort()
         return response
@@ -173,7 +174,7 @@ async def _pump(
     source: web.WebSocketResponse | aiohttp.ClientWebSocketResponse,
     target: web.WebSocketResponse | aiohttp.ClientWebSocketResponse,
 ) -> None:
-    """Pass messages on until the source closes."""
+    """Forward messages until the source closes."""
     async for message in source:
         match message.type:
             case aiohttp.WSMsgType.TEXT:
@@ -188,14 +189,14 @@ async def _pump(
                 return
 
 
-def _come_again() -> web.Response:
-    """Tell a client of an event stream to come back, in the only way that an EventSource survives."""
-    body = _COME_AGAIN % random.randint(1000, 3000)  # noqa: S311 - spreads clients, keeps no secret
-    return web.Response(body=body, content_type="text/event-stream", headers=_COME_AGAIN_HEADERS)
+def _reconnect_later() -> web.Response:
+    """Return an empty event stream with a reconnection time; an EventSource reconnects only after status 200."""
+    body = _RECONNECT_LATER % random.randint(1000, 3000)  # noqa: S311 - spreads reconnections, no secret
+    return web.Response(body=body, content_type="text/event-stream", headers=_RECONNECT_LATER_HEADERS)
 
 
 def _refused(status: int) -> web.Response:
-    """Say why a service refused a WebSocket: of its answer only the status is to be had here."""
+    """Return the problem of a refused WebSocket; only the status of the service's answer is available."""
     code = _REFUSALS.get(status)
     if code is None:
         return _problem(status if status >= 400 else 502, "The WebSocket was refused.")
@@ -203,7 +204,7 @@ def _refused(status: int) -> web.Response:
 
 
 def _problem(status: int, detail: str) -> web.Response:
-    """Answer for a service that does not, as it would itself."""
+    """Return the problem of a service that did not answer."""
     return _answer(SaccadeError(ErrorCode.SERVICE_UNAVAILABLE, detail), status)
 
 

@@ -1,4 +1,4 @@
-"""Loopback ports for the embedded servers: those of last time where they are free."""
+"""Loopback ports of the embedded servers: those of the last run if they are free."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Final
 from cli.failure import Failure
 
 LOOPBACK: Final = "127.0.0.1"
-#: Below the range from which systems draw the source ports of outgoing connections: a client that reconnects to
-#: a server that is down could otherwise be given the server's own port, and block its restart.
+#: Below the ephemeral range: a client that reconnects to a stopped server could otherwise get the server's own port as
+#: its source port, and block the restart.
 _FIRST, _LAST = 20_000, 32_000
 
 
 def is_free(port: int, host: str = LOOPBACK) -> bool:
-    """Tell whether a server could listen there."""
+    """Check whether a server can listen on a port."""
     try:
         listen(host, port).close()
     except OSError:
@@ -26,10 +26,10 @@ def is_free(port: int, host: str = LOOPBACK) -> bool:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Bind a server's socket.
+    """Return a listening socket.
 
     Raises:
-        OSError: the port is taken or the address is not ours.
+        OSError: the port is taken or the address is not of this machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     server = socket.socket(family, socket.SOCK_STREAM)
@@ -44,10 +44,10 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def listen_or_fail(host: str, port: int) -> socket.socket:
-    """Bind the origin's socket.
+    """Return the origin's listening socket.
 
     Raises:
-        Failure: with the option that helps.
+        Failure: the port cannot be used; names the option that helps.
     """
     try:
         return listen(host, port)
@@ -55,13 +55,13 @@ def listen_or_fail(host: str, port: int) -> socket.socket:
         if error.errno == errno.EADDRINUSE:
             other = next(candidate for candidate in range(port + 1, port + 200) if is_free(candidate, host))
             raise Failure(
-                f"Port {port} on {host} is taken by another program.",
+                f"Port {port} on {host} is used by another program.",
                 code="port_taken",
-                hint=f"Use another one, for example --port {other}, or stop what listens there.",
+                hint=f"Use another port, for example --port {other}, or stop that program.",
             ) from error
         if error.errno == errno.EACCES:
             raise Failure(
-                f"Port {port} may only be used by root.", code="port_not_allowed", hint="Use --port 8080 or higher."
+                f"Port {port} can only be used by root.", code="port_not_allowed", hint="Use --port 8080 or higher."
             ) from error
         raise Failure(
             f"Cannot listen on {host}: {(error.strerror or str(error)).lower()}.",
@@ -71,7 +71,7 @@ def listen_or_fail(host: str, port: int) -> socket.socket:
 
 
 def choose_ports(names: Iterable[str], last_time: Mapping[str, int]) -> dict[str, int]:
-    """Give every server a free port of its own."""
+    """Return a free port for each server."""
     chosen: dict[str, int] = {}
     for name in names:
         candidates = [last_time[name]] if name in last_time else []
@@ -79,6 +79,8 @@ def choose_ports(names: Iterable[str], last_time: Mapping[str, int]) -> dict[str
         free = (port for port in candidates if port not in chosen.values() and is_free(port))
         port = next(free, None)
         if port is None:
-            raise Failure("No free port was found on 127.0.0.1.", code="port_taken", hint="Stop some servers.")
+            raise Failure(
+                "No free port on 127.0.0.1.", code="port_taken", hint="Stop some programs that listen on ports."
+            )
         chosen[name] = port
     return chosen

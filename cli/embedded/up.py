@@ -1,4 +1,4 @@
-"""``saccade up``: the embedded system until Ctrl-C."""
+"""``saccade up``: run the embedded system until Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from cli.settings import DEFAULT_PORT, CommandSettings, ModalClientSettings
 
 
 def catch_signals(system: EmbeddedSystem) -> asyncio.Event:
-    """Set an event at the first Ctrl-C (or SIGTERM, or when the terminal closes); kill everything at the second."""
+    """Return an event that the first SIGINT, SIGTERM or SIGHUP sets; a second signal kills everything at once.
+
+    SIGINT and SIGTERM are handled even where the parent ignores them; an ignored SIGHUP (nohup) stays ignored.
+    """
     stop = asyncio.Event()
 
     def on_signal() -> None:
@@ -28,16 +31,19 @@ def catch_signals(system: EmbeddedSystem) -> asyncio.Event:
         stop.set()
 
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    handled = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        handled.append(signal.SIGHUP)
+    for number in handled:
         loop.add_signal_handler(number, on_signal)
     return stop
 
 
 async def start_unless(stop: asyncio.Event, system: EmbeddedSystem) -> bool:
-    """Start the system; tell whether it came up before ``stop`` was set.
+    """Start the system unless ``stop`` is set before; return whether it started.
 
     Raises:
-        Failure: something does not stay up.
+        Failure: a child does not become ready.
     """
     starting = asyncio.create_task(system.start())
     stopping = asyncio.create_task(stop.wait())
@@ -52,7 +58,7 @@ async def start_unless(stop: asyncio.Event, system: EmbeddedSystem) -> bool:
 
 
 def stop_with_input(stop: asyncio.Event) -> None:
-    """Set ``stop`` when standard input ends: the command that started us is gone or wants us to go."""
+    """Set ``stop`` when standard input ends: the command that started us has ended or asks us to stop."""
 
     def on_input() -> None:
         if not os.read(sys.stdin.fileno(), 4096):
@@ -74,40 +80,48 @@ async def _run(system: EmbeddedSystem, *, as_json: bool, attached: bool) -> None
                 print_json({"event": "ready", "url": system.url, "data": str(system.data), "processes": ids})
             else:
                 print_line(f"Saccade is ready at {system.url} (API reference: {system.url}/docs)")
-                print_line(f"Its data is in {display_path(system.data)}. Ctrl-C stops it.")
+                print_line(f"Data is in {display_path(system.data)}. Press Ctrl-C to stop.")
                 if system.on_modal:
-                    print_line("Workers run on Modal, and go on there when Saccade stops: cancel jobs that are not to.")
+                    print_line(
+                        "Workers run on Modal and continue there when Saccade stops; cancel the jobs that should not."
+                    )
             await stop.wait()
     finally:
         await system.stop()
     if as_json:
         print_json({"event": "stopped"})
     else:
-        print_line("Stopped. Your data is kept.")
+        print_line("Stopped. The data is kept.")
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(0, 65535), default=DEFAULT_PORT, show_default=True, help="0: any free one.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="An address of this machine.")
-@click.option("--data", type=click.Path(path_type=Path), help="Folder for all its data. [default: ./.saccade]")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=DEFAULT_PORT,
+    show_default=True,
+    help="Port of the server; 0 for any free port.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address of this machine to listen on.")
+@click.option("--data", type=click.Path(path_type=Path), help="Folder for all data. [default: ./.saccade]")
 @click.option(
     "--executor",
     type=click.Choice(["local", "modal"]),
     default="local",
     show_default=True,
-    help="Where workers run; docs/modal.md says what Modal needs.",
+    help="Where workers run; for modal see docs/modal.md.",
 )
 @click.option("--attached", is_flag=True, hidden=True, help="Stop when standard input ends.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON value a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON value per line.")
 def up(*, port: int, host: str, data: Path | None, executor: str, attached: bool, as_json: bool) -> None:
-    """Run the whole system on this machine until Ctrl-C."""
+    """Run all of Saccade on this machine until Ctrl-C."""
 
-    def remark(text: str) -> None:
+    def report(text: str) -> None:
         if as_json:
             print_json({"event": "note", "message": text})
         else:
             print_note(text)
 
-    modal = WorkersOnModal.checked(CommandSettings(), ModalClientSettings()) if executor == "modal" else None
-    system = EmbeddedSystem(data or CommandSettings().data, host, port, remark, modal)
+    modal = WorkersOnModal.from_environment(CommandSettings(), ModalClientSettings()) if executor == "modal" else None
+    system = EmbeddedSystem(data or CommandSettings().data, host, port, report, modal)
     asyncio.run(_run(system, as_json=as_json, attached=attached))

@@ -1,7 +1,7 @@
-"""Ends an embedded system's processes when its supervisor is gone, where the kernel does not do that itself.
+"""Watchdog that ends an embedded system's processes when its supervisor dies, where the kernel does not.
 
-Run as ``python -m cli.embedded.watchdog FOLDER`` with a pipe from the supervisor as standard input: its end is
-the supervisor's end, however that came.
+Run as ``python -m cli.embedded.watchdog FOLDER`` with a pipe from the supervisor as standard input; the pipe closes
+when the supervisor ends for any reason.
 """
 
 from __future__ import annotations

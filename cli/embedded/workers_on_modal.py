@@ -1,4 +1,4 @@
-"""Workers on Modal for an embedded system: refuses what they could not reach, and tells the services where they are."""
+"""Workers on Modal for an embedded system: checks that they can reach it, and returns the services' settings."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from cli.settings import CommandSettings, ModalClientSettings
 from kit.auth.bus_token import BusTokenIssuer
 from kit.settings import S3Settings, as_environment
 
-_GUIDE: Final = "docs/modal.md says how, step by step."
-#: Names that mean something in one network only.
+_GUIDE: Final = "see docs/modal.md"
+#: Host names that exist only in a local network.
 _LOCAL_NAMES: Final = ("localhost", ".localhost", ".local", ".internal", ".lan", ".home.arpa")
 
 
 @dataclass(frozen=True)
 class WorkersOnModal:
-    """What the services are told when workers run on Modal."""
+    """Settings of an embedded system whose workers run on Modal."""
 
-    #: The origin as Modal's machines reach it; empty for the system's own, when Modal's server is on this machine.
+    #: Address of the origin from Modal; empty for its local address, when Modal's server is on this machine.
     public_url: str
-    #: A bucket that they reach too; None for the data folder's own, likewise.
+    #: Bucket that Modal can reach; None for that of the data folder, likewise.
     bucket: S3Settings | None
 
     @classmethod
-    def checked(cls, command: CommandSettings, modal: ModalClientSettings) -> Self:
-        """Take what the environment says, if workers on Modal can reach it.
+    def from_environment(cls, command: CommandSettings, modal: ModalClientSettings) -> Self:
+        """Return the settings of the environment after checking that workers on Modal can reach them.
 
         Raises:
-            Failure: Modal's client is missing, or something can be reached from this machine only.
+            Failure: Modal's client is missing, or an address can be reached from this machine only.
         """
         require_modal_client()
         public_url = command.public_url.rstrip("/")
@@ -49,8 +49,8 @@ class WorkersOnModal:
         if urlsplit(public_url).scheme != "https" or not _is_reachable(public_url):
             _refuse(
                 "public_url_required",
-                f"Workers on Modal cannot reach {public_url}, or not safely.",
-                "Set SACCADE_PUBLIC_URL to an https:// address that leads here from the internet",
+                f"Workers on Modal cannot reach {public_url} over HTTPS.",
+                "Set SACCADE_PUBLIC_URL to an https:// address that reaches this machine from the internet",
             )
         if bucket is None:
             _refuse("bucket_required", "Workers on Modal cannot reach the bucket in the data folder.", "Set S3_*")
@@ -62,17 +62,17 @@ class WorkersOnModal:
             )
         if command.api_keys_file is None:
             raise Failure(
-                f"{public_url} can be reached by others, and there are no API keys.",
+                f"{public_url} can be reached by others, but no API keys are set.",
                 code="keys_required",
-                hint="Make one with `saccade key`, and set SACCADE_API_KEYS_FILE to the file that holds its entry.",
+                hint="Create one with `saccade key --file FILE`, and set SACCADE_API_KEYS_FILE to that file.",
             )
         return cls(public_url, bucket)
 
     def environment(self, data: Path, url: str, allowed_hosts: str) -> dict[str, str]:
-        """Write the services' settings; the key that signs workers' tokens is made at the first time.
+        """Return the services' settings; the key that signs workers' tokens is generated at the first start.
 
         Raises:
-            Failure: the file of that key holds none.
+            Failure: the key's file is invalid.
         """
         public_url = self.public_url or url
         seed = data / "workers.seed"
@@ -91,13 +91,13 @@ class WorkersOnModal:
 
 
 def require_modal_client() -> None:
-    """Refuse to go on without Modal's client.
+    """Check that Modal's client is installed.
 
     Raises:
-        Failure: it is not installed.
+        Failure: it is not.
     """
     if importlib.util.find_spec("modal") is None:
-        hint = "pip install -c constraints.txt -e '.[modal]'"
+        hint = "Run: pip install -c constraints.txt -e '.[modal]'"
         raise Failure("Modal's client is not installed.", code="modal_not_installed", hint=hint)
 
 
@@ -109,7 +109,7 @@ def _bucket() -> S3Settings | None:
 
 
 def _is_reachable(url: str) -> bool:
-    """Tell whether a URL can lead anywhere from the internet, as far as its name tells."""
+    """Check whether a URL can be reached from the internet, as far as its host name tells."""
     host = (urlsplit(url).hostname or "").lower()
     try:
         return ipaddress.ip_address(host).is_global
@@ -118,7 +118,7 @@ def _is_reachable(url: str) -> bool:
 
 
 def _public_key(seed: Path) -> str:
-    """Give the public key of the seed in a file, which is made where it is missing."""
+    """Return the public key of the seed in a file; a missing file is created."""
     if not seed.exists():
         part = seed.with_suffix(".part")
         part.unlink(missing_ok=True)
@@ -129,9 +129,9 @@ def _public_key(seed: Path) -> str:
         return str(BusTokenIssuer(SecretStr(seed.read_text())).public_key)
     except ValueError as error:
         raise Failure(
-            f"{seed} cannot be read.", code="folder_unknown", hint="Delete that file; a new key is drawn."
+            f"{seed} cannot be read.", code="folder_unknown", hint="Delete that file; a new key is generated."
         ) from error
 
 
 def _refuse(code: str, message: str, what_to_do: str) -> NoReturn:
-    raise Failure(message, code=code, hint=f"{what_to_do}; {_GUIDE}")
+    raise Failure(message, code=code, hint=f"{what_to_do}; {_GUIDE}.")

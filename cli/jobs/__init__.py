@@ -1,1 +1,1 @@
-"""The commands that submit, list and follow jobs."""
+"""Commands of jobs: submit, list, follow, cancel, retry; their events and artifacts; the workloads."""

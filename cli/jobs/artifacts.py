@@ -1,4 +1,4 @@
-"""``saccade artifacts``: what a job left behind."""
+"""``saccade artifacts``: list or download a job's artifacts."""
 
 from __future__ import annotations
 
@@ -13,19 +13,23 @@ from cli.progress_bar import format_size, progress_bar
 
 @click.command()
 @click.argument("job_id", metavar="ID")
-@click.option("--download", type=click.Path(file_okay=False, path_type=Path), help="Bring the files into this folder.")
+@click.option(
+    "--download", type=click.Path(file_okay=False, path_type=Path), help="Download the files into this folder."
+)
 @click.option("--name", "names", multiple=True, help="Only this file (with --download).")
 @server_options
 def artifacts(job_id: str, download: Path | None, names: tuple[str, ...], url: str | None, as_json: bool) -> None:
-    """List the files of a job, or download them, each checked against its SHA-256."""
+    """List a job's files, or download them, each checked against its SHA-256."""
     with open_client(url) as client:
         if download is None:
             manifest = client.artifacts(job_id)
             if as_json:
                 print_json(manifest.model_dump(mode="json"))
             else:
-                rows = [(one.name, format_size(one.bytes), one.media_type, one.title) for one in manifest.artifacts]
-                print_table(("NAME", "SIZE", "TYPE", "WHAT"), rows)
+                rows = [
+                    (file.name, format_size(file.bytes), file.media_type, file.title) for file in manifest.artifacts
+                ]
+                print_table(("NAME", "SIZE", "TYPE", "TITLE"), rows)
             return
         with progress_bar("Downloading", silent=as_json) as update:
             paths = client.download(

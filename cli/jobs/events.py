@@ -1,4 +1,4 @@
-"""``saccade events``: what happened, and what happens."""
+"""``saccade events``: show past events and follow new ones."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def parse_since(text: str) -> str:
-    """Write 15m, 2h, 7d as seconds, which the API takes; a time or a cursor stays as it is."""
+    """Convert 15m, 2h or 7d to seconds, which the API takes; return a time or a cursor unchanged."""
     match = _DURATION.match(text)
     return str(int(match[1]) * _SECONDS[match[2] or "s"]) if match else text
 
 
 @click.command()
-@click.option("--job", "job_id", help="Only this job's, from its beginning.")
-@click.option("--since", help="90s, 15m, 2h or 7d ago, a time (RFC 3339), or a cursor.")
-@click.option("--type", "types", multiple=True, help="Only this type, for example job.failed.")
-@click.option("--follow", "-f", is_flag=True, help="Go on with what happens from now on.")
+@click.option("--job", "job_id", help="Only events of this job, from its first.")
+@click.option("--since", help="Events since 90s, 15m, 2h or 7d ago, a time (RFC 3339), or a cursor.")
+@click.option("--type", "types", multiple=True, help="Only events of this type, for example job.failed.")
+@click.option("--follow", "-f", is_flag=True, help="Also show new events until Ctrl-C.")
 @server_options
 def events(
     *, job_id: str | None, since: str | None, types: tuple[str, ...], follow: bool, url: str | None, as_json: bool
 ) -> None:
-    """Show events: those of the last hour, or of one job; --follow shows new ones as they happen."""
+    """Show the events of the last hour, or of one job; --follow also shows new ones."""
     since = parse_since(since) if since else None
     if job_id is None and since is None and not follow:
         since = "3600"
@@ -43,7 +43,7 @@ def events(
 
 
 def event_line(kind: str, envelope: dict[str, Any], data: dict[str, Any]) -> str:
-    """Write an event for a person."""
+    """Format an event as one line."""
     moment = str(envelope.get("time", ""))[11:19]
     match kind:
         case "job.progressed":

@@ -1,4 +1,4 @@
-"""Follows a job to its end and shows how far it is."""
+"""Follow a job's events to its end and show its progress."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from cli.failure import REFUSED, Failure
 from cli.output import print_json, print_note
 from cli.progress_bar import ProgressCallback, format_duration, progress_bar
 
-#: How long the server's answers may lag behind its events.
+#: The server's view of a job may lag behind its events for so long.
 _LAG_S: Final = 30
 
 
 def follow_job(client: Client, job_id: str, *, as_json: bool = False, silent: bool = False) -> Job:
-    """Follow a job's events and give the job as it ended; ``as_json`` prints them instead of a bar.
+    """Follow a job's events and return the job at its end; ``as_json`` prints events instead of a progress bar.
 
     Raises:
         Failure: the job failed or was cancelled.
@@ -27,7 +27,7 @@ def follow_job(client: Client, job_id: str, *, as_json: bool = False, silent: bo
                 print_json(event.envelope)
             elif not silent:
                 _show(event, update)
-    # The events said that the job has ended; what serves the job may learn of it a moment later.
+    # The last event may arrive before the server's view of the job is up to date.
     job = client.job(job_id, wait_s=_LAG_S)
     if job.state != "succeeded":
         raise failure_of(job)
@@ -35,17 +35,17 @@ def follow_job(client: Client, job_id: str, *, as_json: bool = False, silent: bo
 
 
 def failure_of(job: JobView) -> Failure:
-    """Say why a job has no result."""
+    """Return the failure that explains why a job has no result."""
     if job.state == "cancelled":
-        return Failure("The job was cancelled.", code="cancelled", hint=f"Start it again with: saccade retry {job.id}")
+        return Failure("The job was cancelled.", code="cancelled", hint=f"To run it again: saccade retry {job.id}")
     if job.error is None:
         return Failure(f"The job is {job.state}.", code=job.state, exit_code=REFUSED)
     return Failure(job.error.message, code=job.error.code, hint=job.error.hint, exit_code=REFUSED)
 
 
 def warnings_of(job: JobView) -> list[str]:
-    """Give what a job's result says about its own trustworthiness."""
-    return [str(one) for one in (job.result or {}).get("warnings", ())]
+    """Return the warnings in a job's result."""
+    return [str(warning) for warning in (job.result or {}).get("warnings", ())]
 
 
 def _show(event: Event, update: ProgressCallback) -> None:
@@ -54,25 +54,25 @@ def _show(event: Event, update: ProgressCallback) -> None:
         case "job.progressed":
             update(float(data.get("fraction", 0.0)), progress_text(data))
         case "job.queued":
-            update(0.0, "waits for its turn")
+            update(0.0, "queued")
         case "job.starting" | "job.launched":
             update(0.0, "starting a worker")
         case "job.waiting_for_gpu":
             update(0.0, waiting_text(data))
         case "job.interrupted" if data.get("failure") != "user":
-            # An error of the user's ends the job, and is said there.
+            # A user error ends the job and is printed then.
             print_note(f"Interrupted: {(data.get('error') or {}).get('message', data.get('failure', ''))}")
         case "job.retrying":
             print_note(f"Attempt {data.get('attempt')} starts in {format_duration(float(data.get('delay_s', 0)))}.")
         case "job.cancel_requested":
-            print_note("Asked to stop.")
+            print_note("Cancellation requested.")
         case "job.succeeded":
             update(1.0, "done")
 
 
 def waiting_text(data: dict[str, Any]) -> str:
-    """Say what is waited for, how many wait with us, and what is tried next."""
-    parts = [f"waits for a {data.get('device')}", f"{format_duration(float(data.get('waited_s', 0)))} so far"]
+    """Describe a wait for a GPU: the device, the time so far, the queue, and the next device to try."""
+    parts = [f"waiting for a {data.get('device')}", f"{format_duration(float(data.get('waited_s', 0)))} so far"]
     if data.get("backlog") is not None:
         parts.append(f"{data['backlog']} in the queue")
     if data.get("next_device"):
@@ -81,7 +81,7 @@ def waiting_text(data: dict[str, Any]) -> str:
 
 
 def progress_text(data: dict[str, Any]) -> str:
-    """Say what a job does now: stage, message, time left."""
+    """Describe a job's progress: stage, message, time left."""
     stage = str(data.get("stage", "")).replace("_", " ")
     parts = [stage, str(data.get("message") or "")]
     eta_s = data.get("eta_s")

@@ -1,4 +1,4 @@
-"""``saccade jobs``, ``job``, ``cancel`` and ``retry``."""
+"""``saccade jobs`` and ``saccade job``: list the jobs, or show one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from saccade import JobView
 
 from cli.connection import open_client, server_options
 from cli.jobs.follow import warnings_of
-from cli.output import print_json, print_line, print_table
+from cli.output import format_time, print_json, print_line, print_table
 from contracts.job import State
 
 
@@ -28,7 +28,8 @@ def jobs(state: str | None, workload: str | None, limit: int, url: str | None, a
             print_json(job.model_dump(mode="json"))
     elif listed:
         rows = [
-            (job.id, job.workload, job.state, f"{100 * job.progress:.0f} %", _moment(job.created_at)) for job in listed
+            (job.id, job.workload, job.state, f"{100 * job.progress:.0f} %", format_time(job.created_at))
+            for job in listed
         ]
         print_table(("JOB", "WORKLOAD", "STATE", "DONE", "CREATED"), rows)
     else:
@@ -45,32 +46,6 @@ def job(job_id: str, url: str | None, as_json: bool) -> None:
     _show(found, as_json=as_json)
 
 
-@click.command()
-@click.argument("job_id", metavar="ID")
-@server_options
-def cancel(job_id: str, url: str | None, as_json: bool) -> None:
-    """Stop a job."""
-    with open_client(url) as client:
-        found = client.cancel(job_id)
-    if as_json:
-        print_json(found.model_dump(mode="json"))
-    else:
-        print_line(f"Job {found.id} is asked to stop.")
-
-
-@click.command()
-@click.argument("job_id", metavar="ID")
-@server_options
-def retry(job_id: str, url: str | None, as_json: bool) -> None:
-    """Give a failed or cancelled job another attempt; its finished stages are kept."""
-    with open_client(url) as client:
-        found = client.retry(job_id)
-    if as_json:
-        print_json(found.model_dump(mode="json"))
-    else:
-        print_line(f"Job {found.id} is {found.state}.")
-
-
 def _show(found: JobView, *, as_json: bool) -> None:
     if as_json:
         print_json(found.model_dump(mode="json"))
@@ -81,9 +56,9 @@ def _show(found: JobView, *, as_json: bool) -> None:
         "state": found.state,
         "done": f"{100 * found.progress:.0f} %  {found.stage or ''} {found.message or ''}".rstrip(),
         "attempt": str(found.attempt),
-        "created": _moment(found.created_at),
-        "started": _moment(found.started_at),
-        "finished": _moment(found.finished_at),
+        "created": format_time(found.created_at),
+        "started": format_time(found.started_at),
+        "finished": format_time(found.finished_at),
         "params": ", ".join(f"{name}={value}" for name, value in found.params.items()),
         "cost": _cost(found),
         "error": f"{found.error.message} ({found.error.code})" if found.error else "",
@@ -103,8 +78,3 @@ def _cost(found: JobView) -> str:
         return ""
     parts = {"estimated": found.cost.estimated_usd, "actual": found.cost.actual_usd}
     return ", ".join(f"${usd:.4f} {name}" for name, usd in parts.items() if usd is not None)
-
-
-def _moment(text: str | None) -> str:
-    """Write a time without the parts of a second."""
-    return "" if text is None else text[:19].replace("T", " ") + " UTC"

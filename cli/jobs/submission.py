@@ -1,4 +1,4 @@
-"""Brings files to the inputs that a workload names, in order, and submits the job."""
+"""Submission of a job: parameters, files for the workload's inputs, uploads."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from cli.progress_bar import format_size, progress_bar
 from cli.settings import CommandSettings
 from contracts.ids import is_id
 
-#: Photos whose type not every system knows.
+#: Photo types that some systems do not know.
 _PHOTO_SUFFIXES: Final = frozenset({".heic", ".heif", ".webp", ".avif"})
 
 
 def parse_params(pairs: Sequence[str]) -> dict[str, Any]:
-    """Read ``key=value`` pairs; a value that is JSON (a number, true, a list) is taken as such.
+    """Parse ``key=value`` pairs; a value that is valid JSON (a number, true, a list) is parsed as JSON.
 
     Raises:
         Failure: a pair has no ``=``.
@@ -38,10 +38,10 @@ def parse_params(pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def read_params(text: str) -> dict[str, Any]:
-    """Read parameters as one JSON object; ``@name`` reads the file of this name.
+    """Parse parameters as one JSON object; ``@name`` reads the file of this name.
 
     Raises:
-        Failure: the file is not there, or it is no JSON object.
+        Failure: the file does not exist, or is not a JSON object.
     """
     if text.startswith("@"):
         path = Path(text[1:])
@@ -51,87 +51,87 @@ def read_params(text: str) -> dict[str, Any]:
     try:
         params = json.loads(text)
     except ValueError as error:
-        raise Failure(f"--params is no JSON ({error}).", code="usage", exit_code=USAGE) from error
+        raise Failure(f"--params is not JSON ({error}).", code="usage", exit_code=USAGE) from error
     if not isinstance(params, dict):
-        raise Failure("--params is no JSON object.", code="usage", exit_code=USAGE)
+        raise Failure("--params is not a JSON object.", code="usage", exit_code=USAGE)
     return params
 
 
 def find_workload(client: Client, name: str) -> dict[str, Any]:
-    """Find a workload of the server.
+    """Return a workload of the server by its name.
 
     Raises:
-        Failure: it has none of this name.
+        Failure: the server has no such workload.
     """
     workloads = {str(workload["name"]): workload for workload in client.workloads()}
     if name not in workloads:
         known = ", ".join(sorted(workloads)) or "none"
-        raise Failure(f"There is no workload {name}.", code="unknown_workload", hint=f"The server has: {known}")
+        raise Failure(f"There is no workload {name}.", code="unknown_workload", hint=f"The server's workloads: {known}")
     return workloads[name]
 
 
 def assign_files(workload: dict[str, Any], files: Sequence[str]) -> dict[str, list[str]]:
-    """Give each input its files, in order: what it must have first, what is left over to the first that takes more.
+    """Assign files to a workload's inputs, in order: each its minimum, then the rest to the first that take more.
 
     Raises:
-        Failure: too few files or too many.
+        Failure: there are too few files or too many.
     """
-    inputs = _wanted(workload, files)
-    counts = {one["name"]: int(one.get("minimum", 1)) for one in inputs}
+    inputs = _fitting_inputs(workload, files)
+    counts = {field["name"]: int(field.get("minimum", 1)) for field in inputs}
     spare = len(files) - sum(counts.values())
-    for one in inputs:
-        more = min(max(spare, 0), int(one.get("maximum", 1)) - counts[one["name"]])
-        counts[one["name"]] += more
+    for field in inputs:
+        more = min(max(spare, 0), int(field.get("maximum", 1)) - counts[field["name"]])
+        counts[field["name"]] += more
         spare -= more
     if spare:
-        wanted = ", ".join(f"{one['name']} ({one['title']})" for one in inputs)
+        wanted = ", ".join(f"{field['name']} ({field['title']})" for field in inputs)
         raise Failure(
-            f"{workload['name']} takes other files than the {len(files)} given.",
+            f"{len(files)} files do not fit the inputs of {workload['name']}.",
             code="usage",
             hint=f"Its inputs, in order: {wanted}",
             exit_code=USAGE,
         )
-    given = iter(files)
-    return {name: [next(given) for _ in range(count)] for name, count in counts.items() if count}
+    remaining = iter(files)
+    return {name: [next(remaining) for _ in range(count)] for name, count in counts.items() if count}
 
 
-def _wanted(workload: dict[str, Any], files: Sequence[str]) -> list[dict[str, Any]]:
-    """List the inputs that files can be for: of several of which one is given, the one that takes such files."""
+def _fitting_inputs(workload: dict[str, Any], files: Sequence[str]) -> list[dict[str, Any]]:
+    """Return a workload's inputs; of alternative inputs, the one that takes files of this type."""
     inputs: list[dict[str, Any]] = list(workload["inputs"])
     for alternatives in workload.get("one_of", ()):
-        among = [one for one in inputs if one["name"] in alternatives]
-        media = _media(files[0]) if files else ""
-        chosen = next((one for one in among if one["media"] == media), among[0])
-        inputs = [one for one in inputs if one is chosen or one not in among]
+        options = [field for field in inputs if field["name"] in alternatives]
+        media = _media_kind(files[0]) if files else ""
+        chosen = next((field for field in options if field["media"] == media), options[0])
+        inputs = [field for field in inputs if field is chosen or field not in options]
     return inputs
 
 
-def _media(name: str) -> str:
-    """Guess what kind of media a file is, by its name."""
+def _media_kind(name: str) -> str:
+    """Guess the kind of media (video, image, archive) from a file's name."""
     suffix = Path(name).suffix.lower()
     kind = (mimetypes.guess_type(name)[0] or "").partition("/")[0]
     return "archive" if suffix == ".zip" else "image" if suffix in _PHOTO_SUFFIXES else kind
 
 
 def check_files(files: Sequence[str]) -> None:
-    """Refuse what is no file before anything is sent.
+    """Check that all files exist and are not empty, before the first upload.
 
     Raises:
-        Failure: with the file's name.
+        Failure: for the first that does not.
     """
     for name in files:
         path = Path(name)
         if is_id(name, "upl"):
             continue
         if not path.is_file():
-            what = "is a folder" if path.is_dir() else "does not exist"
-            raise Failure(f"{name} {what}.", code="no_such_file", hint="Name a file, or the id of an upload.")
+            problem = "is a folder" if path.is_dir() else "does not exist"
+            raise Failure(f"{name} {problem}.", code="no_such_file", hint="Name a file, or the id of an upload.")
         if path.stat().st_size == 0:
-            raise Failure(f"{name} is empty.", code="upload_empty", hint="Check that it was written.")
+            raise Failure(f"{name} is empty.", code="upload_empty", hint="Check that it was written completely.")
 
 
 def upload_file(client: Client, name: str, *, silent: bool = False) -> str:
-    """Upload a file with a progress bar and give the upload's id; an id of an upload is given back.
+    """Upload a file with a progress bar and return the upload's id; an upload's id is returned unchanged.
 
     Raises:
         ClientError: the server refused the file.
@@ -147,7 +147,7 @@ def upload_file(client: Client, name: str, *, silent: bool = False) -> str:
                 state_dir=CommandSettings().uploads_dir,
             )
         except ClientError as error:
-            # Of several files, which?
+            # Name the file: there may be several.
             error.message = f"{path.name}: {error.message}"
             raise
     return upload.id
@@ -156,16 +156,16 @@ def upload_file(client: Client, name: str, *, silent: bool = False) -> str:
 def upload_inputs(
     client: Client, workload: dict[str, Any], files: Sequence[str], *, silent: bool = False
 ) -> dict[str, str | list[str]]:
-    """Upload the files of a job and give its inputs as the API takes them.
+    """Upload the files of a job and return its inputs as the API takes them.
 
     Raises:
         Failure, ClientError: a file is missing or was refused.
     """
     assigned = assign_files(workload, files)
     check_files(files)
-    several = {one["name"] for one in workload["inputs"] if int(one.get("maximum", 1)) > 1}
+    lists = {field["name"] for field in workload["inputs"] if int(field.get("maximum", 1)) > 1}
     inputs: dict[str, str | list[str]] = {}
     for input_name, names in assigned.items():
         ids = [upload_file(client, name, silent=silent) for name in names]
-        inputs[input_name] = ids if input_name in several else ids[0]
+        inputs[input_name] = ids if input_name in lists else ids[0]
     return inputs

@@ -1,4 +1,4 @@
-"""``saccade submit``: files up, a job in, and its progress."""
+"""``saccade submit``: upload files, submit a job and follow its progress."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from cli.output import print_json, print_line, print_note
 @click.argument("files", nargs=-1)
 @click.option("--param", "-p", "pairs", multiple=True, metavar="KEY=VALUE", help="A parameter of the workload.")
 @click.option("--watch", "watched", is_flag=True, help="Show progress until the job has ended.")
-@click.option("--priority", type=int, help="Higher goes first among your own jobs.")
+@click.option("--priority", type=int, help="Jobs with a higher priority start first among your own.")
 @click.option("--max-cost-usd", type=click.FloatRange(min=0), help="Stop the job at this cost.")
-@click.option("--gpu", help="Run on this GPU and no other, A100 for example.")
-@click.option("--idempotency-key", help="The same key and request again give the same job.")
+@click.option("--gpu", help="Run only on this GPU, for example A100.")
+@click.option("--idempotency-key", help="Repeating the request with the same key returns the same job.")
 @server_options
 def submit(
     *,
@@ -34,9 +34,9 @@ def submit(
     url: str | None,
     as_json: bool,
 ) -> None:
-    """Upload FILES to the inputs of WORKLOAD, in order, and submit a job.
+    """Upload FILES as the inputs of WORKLOAD, in order, and submit a job.
 
-    A file may also be the id of an upload (upl_…). Interrupted large uploads go on where they stopped.
+    A file may also be the id of an upload (upl_…). Interrupted uploads of large files resume.
     """
     params = parse_params(pairs)
     with open_client(url) as client:
@@ -56,16 +56,16 @@ def submit(
             print_line(f"Job {job.id} is {job.state}.")
         if not watched:
             if not as_json:
-                print_note(f"  follow it with: saccade events --job {job.id} --follow")
+                print_note(f"  to follow it: saccade events --job {job.id} --follow")
             return
         try:
             job = follow_job(client, job.id, as_json=as_json)
         except KeyboardInterrupt:
-            print_note(f"\nThe job goes on. Stop it with: saccade cancel {job.id}")
+            print_note(f"\nThe job still runs. To stop it: saccade cancel {job.id}")
             raise SystemExit(INTERRUPTED) from None
         if as_json:
             print_json(job.model_dump(mode="json"))
         else:
             for warning in warnings_of(job):
                 print_note(f"  note: {warning}")
-            print_line(f"Job {job.id} succeeded. Its files: saccade artifacts {job.id} --download DIR")
+            print_line(f"Job {job.id} succeeded. To get its files: saccade artifacts {job.id} --download DIR")

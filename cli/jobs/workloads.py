@@ -1,4 +1,4 @@
-"""``saccade workloads``: what a server can do."""
+"""``saccade workloads``: list a server's workloads, their inputs and parameters."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from cli.output import print_json, print_line, print_table
 @click.argument("name", required=False)
 @server_options
 def workloads(name: str | None, url: str | None, as_json: bool) -> None:
-    """List what the server can do, or show the inputs and parameters of one workload."""
+    """List the server's workloads, or show the inputs and parameters of one."""
     with open_client(url) as client:
         found = client.workloads() if name is None else [find_workload(client, name)]
     if as_json:
         for workload in found:
             print_json(workload)
     elif name is None:
-        print_table(("WORKLOAD", "WHAT"), [(one["name"], one["title"]) for one in found])
+        print_table(("WORKLOAD", "TITLE"), [(workload["name"], workload["title"]) for workload in found])
     else:
         _describe(found[0])
 
@@ -31,22 +31,23 @@ def _describe(workload: dict[str, Any]) -> None:
     print_line(f"{workload['name']}: {workload['title']}")
     print_line(f"{workload.get('description', '')}\n")
     print_line("Inputs, in order")
-    print_table(("NAME", "MEDIA", "WHAT"), [(one["name"], one["media"], one["title"]) for one in workload["inputs"]])
+    inputs = [(given["name"], given["media"], given["title"]) for given in workload["inputs"]]
+    print_table(("NAME", "MEDIA", "TITLE"), inputs)
     schema = workload.get("params_schema") or workload.get("params") or {}
     properties = schema.get("properties", {})
     if properties:
         print_line("\nParameters")
         rows = [
-            (name, _kind(one), str(one.get("default", "")), str(one.get("description", "")))
-            for name, one in properties.items()
+            (name, _type_name(field), str(field.get("default", "")), str(field.get("description", "")))
+            for name, field in properties.items()
         ]
-        print_table(("NAME", "TYPE", "DEFAULT", "WHAT"), rows)
+        print_table(("NAME", "TYPE", "DEFAULT", "DESCRIPTION"), rows)
 
 
-def _kind(schema: dict[str, Any]) -> str:
-    """Name a JSON Schema's type, or the values it allows."""
+def _type_name(schema: dict[str, Any]) -> str:
+    """Return a JSON Schema's type, or the values it allows."""
     if "enum" in schema:
         return "|".join(map(str, schema["enum"]))
     if "anyOf" in schema:
-        return " or ".join(_kind(one) for one in schema["anyOf"] if one.get("type") != "null")
+        return " or ".join(_type_name(option) for option in schema["anyOf"] if option.get("type") != "null")
     return str(schema.get("type", ""))

@@ -1,1 +1,1 @@
-"""The commands of operators: API keys, webhook endpoints, Modal deployment."""
+"""Commands of operators: API keys, webhook endpoints, Modal deployment."""

@@ -1,4 +1,4 @@
-"""``saccade key``: makes an API key; only its hash is ever kept."""
+"""``saccade key``: create an API key; only its hash is stored."""
 
 from __future__ import annotations
 
@@ -18,20 +18,29 @@ from contracts.ids import TENANT_PATTERN
 
 
 @click.command()
-@click.option("--tenant", default="local", show_default=True, help="Whose jobs and files it opens.")
-@click.option("--scope", "scopes", type=click.Choice(["read", "write"]), multiple=True, default=("read", "write"))
-@click.option("--id", "key_id", help="A name for it. [default: drawn]")
 @click.option(
-    "--file", "keys_file", type=click.Path(dir_okay=False, path_type=Path), help="Add its entry to this file."
+    "--tenant", default="local", show_default=True, help="Tenant whose jobs and files the key gives access to."
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON value a line.")
+@click.option(
+    "--scope",
+    "scopes",
+    type=click.Choice(["read", "write"]),
+    multiple=True,
+    default=("read", "write"),
+    help="What the key permits; may be repeated. [default: both]",
+)
+@click.option("--id", "key_id", help="Id of the key. [default: random]")
+@click.option(
+    "--file", "keys_file", type=click.Path(dir_okay=False, path_type=Path), help="Add the key's entry to this file."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON value per line.")
 def key(tenant: str, scopes: tuple[str, ...], key_id: str | None, keys_file: Path | None, as_json: bool) -> None:
-    """Make an API key. The key is shown once; the server keeps its hash (SACCADE_API_KEYS_FILE)."""
+    """Create an API key. The key is shown once; the server stores its hash (SACCADE_API_KEYS_FILE)."""
     if not re.match(TENANT_PATTERN, tenant):
-        raise Failure(f"--tenant {tenant} is not lower-case letters, digits, - and _.", code="usage", exit_code=USAGE)
+        raise Failure(f"--tenant {tenant}: use lower-case letters, digits, - and _.", code="usage", exit_code=USAGE)
     key_id = key_id or f"key-{secrets.token_hex(4)}"
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", key_id):
-        raise Failure(f"--id {key_id} is not letters, digits, - and _.", code="usage", exit_code=USAGE)
+        raise Failure(f"--id {key_id}: use letters, digits, - and _.", code="usage", exit_code=USAGE)
     secret = secrets.token_urlsafe(32)
     digest = hashlib.sha256(secret.encode()).hexdigest()
     entry = {"id": key_id, "sha256": digest, "tenant": tenant, "scopes": sorted(set(scopes))}
@@ -41,27 +50,27 @@ def key(tenant: str, scopes: tuple[str, ...], key_id: str | None, keys_file: Pat
         print_json({"key": f"{key_id}.{secret}", "entry": entry})
         return
     print_line(f"{key_id}.{secret}")
-    print_note("\nThis is shown once; use it as SACCADE_API_KEY, or in Authorization: Bearer <key>.")
+    print_note("\nThe key is shown once. Use it as SACCADE_API_KEY, or in the header Authorization: Bearer <key>.")
     if keys_file:
-        print_note(f"Its hash is in {keys_file}; servers with SACCADE_API_KEYS_FILE on that file take it at once.")
+        print_note(f"Its hash is in {keys_file}; servers whose SACCADE_API_KEYS_FILE is that file accept it at once.")
     else:
-        print_note("Its entry for the list in the keys file (SACCADE_API_KEYS_FILE):")
+        print_note("Add this entry to the list in the keys file (SACCADE_API_KEYS_FILE):")
         print_note(json.dumps(entry))
 
 
 def add_key(keys_file: Path, entry: dict[str, Any]) -> None:
-    """Add an entry to a keys file, which is made where it is missing and never seen half written.
+    """Add an entry to a keys file, replacing the file atomically; a missing file is created.
 
     Raises:
-        Failure: the file is no list of keys, or has a key of this id.
+        Failure: the file is not a list of keys, or already has a key with this id.
     """
     try:
         entries = json.loads(keys_file.read_text()) if keys_file.exists() else []
-        known = {one["id"] for one in entries}
+        known = {known_entry["id"] for known_entry in entries}
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise Failure(f"{keys_file} is no list of API keys.", code="keys_file_unreadable") from error
+        raise Failure(f"{keys_file} is not a list of API keys.", code="keys_file_unreadable") from error
     if entry["id"] in known:
-        raise Failure(f"{keys_file} has a key {entry['id']} already.", code="key_exists", hint="Use another --id.")
+        raise Failure(f"{keys_file} already has a key {entry['id']}.", code="key_exists", hint="Use another --id.")
     part = keys_file.with_name(f".{keys_file.name}.part")
     part.unlink(missing_ok=True)
     with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:

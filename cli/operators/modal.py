@@ -1,4 +1,4 @@
-"""``saccade modal``: brings workers and the bucket's secret to Modal, by Modal's own command in a child process."""
+"""``saccade modal``: deploy workers and the bucket's secret with Modal's own command in a child process."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from modal_workers.deployment import SECRET, Deployment, constraints
 from modal_workers.settings import DeploymentSettings
 
 _ENVIRONMENTS: Final[dict[str, Environment]] = {"dev": "development", "prod": "production"}
-#: As Modal's client and server say it.
+#: Messages of Modal's client and server.
 _NO_TOKEN: Final = re.compile(r"\bToken (missing|validation failed|ID and secret must)")
-#: How many of the last lines are searched for why Modal refused.
+#: At most so many of the last lines are searched for the reason of a failure.
 _KEPT_LINES: Final = 40
 
 
 @click.group()
 def modal() -> None:
-    """Workers on Modal: deploy them, hand them the bucket's keys."""
+    """Deploy workers on Modal, and store the bucket's credentials there."""
 
 
 @modal.command()
@@ -43,14 +43,16 @@ def modal() -> None:
     "--env",
     "stage",
     type=click.Choice(list(_ENVIRONMENTS)),
-    help="dev begins at T4, prod at A10. [default: ENVIRONMENT, or dev]",
+    help="GPU ladder: dev starts at T4, prod at A10. [default: ENVIRONMENT, or dev]",
 )
-@click.option("--worker", "names", multiple=True, help="Only this one; may be repeated. [default: all]")
-@click.option("--json", "as_json", is_flag=True, help="One JSON value a line; Modal's own output on standard error.")
+@click.option("--worker", "names", multiple=True, help="Only this worker; may be repeated. [default: all]")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON value per line; Modal's output goes to standard error."
+)
 def deploy(*, stage: str | None, names: tuple[str, ...], as_json: bool) -> None:
-    """Deploy workers as Modal apps, one a worker and one a stage of a pipeline, into MODAL_ENVIRONMENT."""
+    """Deploy workers into MODAL_ENVIRONMENT: one Modal app for each worker and each stage of a pipeline."""
     environment = _ENVIRONMENTS[stage] if stage else DeploymentSettings().environment
-    chosen = {name: _checked(name, environment) for name in workers_of(names or tuple(catalog.workloads()))}
+    chosen = {name: _deployment_of(name, environment) for name in workers_of(names or tuple(catalog.workloads()))}
     _require_modal()
     refused = []
     for name, deployment in chosen.items():
@@ -67,34 +69,34 @@ def deploy(*, stage: str | None, names: tuple[str, ...], as_json: bool) -> None:
             print_json({"event": "deployed", "worker": name, "app": deployment.app_name, "gpus": deployment.gpus})
     if refused:
         raise Failure(
-            f"Modal did not take {', '.join(refused)}.", code="modal_deploy_failed", hint="Its reason stands above."
+            f"Modal did not deploy {', '.join(refused)}.", code="modal_deploy_failed", hint="See Modal's output above."
         )
 
 
 @modal.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON value a line; Modal's own output on standard error.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON value per line; Modal's output goes to standard error."
+)
 def secret(*, as_json: bool) -> None:
-    """Make or replace the Modal secret with the bucket's place and keys, from S3_* or B2_* variables."""
+    """Store the bucket's address and credentials (S3_* or B2_*) as a Modal secret."""
     bucket = as_environment(None, S3Settings())
     _require_modal()
-    # A file and not arguments: those are for all the machine to see.
+    # A file, not arguments: every user of the machine sees those.
     with tempfile.TemporaryDirectory() as folder:
         values = Path(folder) / "values.json"
         values.touch(mode=0o600)
         values.write_text(json.dumps(bucket))
         code = _modal(["secret", "create", SECRET, "--force", "--from-json", str(values)], {}, show=print_note)
     if code:
-        raise Failure(f"Modal did not take {SECRET}.", code="modal_secret_failed", hint="Its reason stands above.")
+        raise Failure(f"Modal did not store {SECRET}.", code="modal_secret_failed", hint="See Modal's output above.")
     if as_json:
         print_json({"event": "secret_stored", "secret": SECRET, "keys": sorted(bucket)})
     else:
-        print_line(
-            f"Modal keeps the bucket's place and keys as {SECRET}. Workers read it when their next container starts."
-        )
+        print_line(f"Stored the bucket's address and credentials as {SECRET}. New containers use it.")
 
 
 def workers_of(names: Sequence[str]) -> list[str]:
-    """Name what is deployed for these workloads, each once: for a pipeline, which has no worker, its stages."""
+    """Return the workers of these workloads, each once; a pipeline has no worker of its own but its stages'."""
     known = catalog.workloads()
     found: list[str] = []
     for name in names:
@@ -103,11 +105,11 @@ def workers_of(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _checked(name: str, environment: Environment) -> Deployment:
-    """Work out what a worker asks for, and whether it can be deployed, before anything is sent.
+def _deployment_of(name: str, environment: Environment) -> Deployment:
+    """Return a worker's deployment, and check that it can be deployed.
 
     Raises:
-        Failure: there is no such worker, it has no app, or one of its GPUs has no such name.
+        Failure: there is no such worker, it has no app, or one of its GPUs does not exist.
     """
     try:
         deployment = Deployment.of(catalog.workload(name), environment)
@@ -115,7 +117,7 @@ def _checked(name: str, environment: Environment) -> Deployment:
         raise Failure(f"{name}: {error.message}", code=error.code, hint=error.hint, exit_code=USAGE) from error
     package = catalog.worker_package(name)
     if importlib.util.find_spec(f"{package}.app") is None:
-        hint = "modal_workers/lap_compare/app.py is one to begin from."
+        hint = "modal_workers/lap_compare/app.py is an example."
         raise Failure(f"{package} has no app.py to deploy.", code="worker_has_no_app", hint=hint)
     return deployment
 
@@ -123,15 +125,15 @@ def _checked(name: str, environment: Environment) -> Deployment:
 def _require_modal() -> None:
     require_modal_client()
     if not constraints().exists():
-        text = "Workers are deployed from a checkout of the repository: their versions stand in constraints.txt."
-        raise Failure(text, code="no_checkout", hint="git clone it, then run this command in there.")
+        text = "Workers are deployed from a checkout of the repository, with the versions in constraints.txt."
+        raise Failure(text, code="no_checkout", hint="Clone the repository and run this command there.")
 
 
 def _modal(arguments: Sequence[str], variables: dict[str, str], *, show: Callable[[str], None]) -> int:
-    """Run Modal's command, show what it says line by line, and give its exit code.
+    """Run Modal's command, show its output line by line, and return its exit code.
 
     Raises:
-        Failure: it has no token, or the bucket's secret is not there: the next worker would fare no better.
+        Failure: there is no valid token, or no secret of the bucket: every worker would fail.
     """
     last: deque[str] = deque(maxlen=_KEPT_LINES)
     with subprocess.Popen(
@@ -148,11 +150,11 @@ def _modal(arguments: Sequence[str], variables: dict[str, str], *, show: Callabl
         for line in process.stdout:
             last.append(line)
             show(line.rstrip("\n"))
-    said = "".join(last)
-    if process.returncode and _NO_TOKEN.search(said):
-        hint = "`modal token new`, or `modal token set`, or MODAL_TOKEN_ID and MODAL_TOKEN_SECRET."
-        raise Failure("Modal does not know who you are.", code="modal_token_missing", hint=hint)
-    if process.returncode and SECRET in said:
-        hint = "With S3_ENDPOINT_URL, S3_BUCKET and the keys set (or B2_*): `saccade modal secret`."
-        raise Failure(f"Modal has no complete secret {SECRET}.", code="modal_secret_missing", hint=hint)
+    output = "".join(last)
+    if process.returncode and _NO_TOKEN.search(output):
+        hint = "Run `modal token new` or `modal token set`, or set MODAL_TOKEN_ID and MODAL_TOKEN_SECRET."
+        raise Failure("Modal has no valid token.", code="modal_token_missing", hint=hint)
+    if process.returncode and SECRET in output:
+        hint = "Set S3_ENDPOINT_URL, S3_BUCKET and the keys (or B2_*), then run `saccade modal secret`."
+        raise Failure(f"The Modal secret {SECRET} is missing or incomplete.", code="modal_secret_missing", hint=hint)
     return process.returncode

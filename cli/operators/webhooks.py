@@ -1,4 +1,4 @@
-"""``saccade webhooks``: where events are sent to, and what became of them."""
+"""``saccade webhooks``: endpoints that events are sent to, and their deliveries."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cli.output import print_json, print_line, print_note, print_table
 
 @click.group()
 def webhooks() -> None:
-    """Have events sent to a server of yours, signed; docs/webhooks.md says how to receive them."""
+    """Send signed events to a server of yours; docs/webhooks.md describes how to receive them."""
 
 
 @webhooks.command("list")
@@ -26,23 +26,34 @@ def list_all(url: str | None, as_json: bool) -> None:
     with open_client(url) as client:
         found = client.webhooks.all()
     if as_json:
-        for one in found:
-            print_json(one.model_dump(mode="json", exclude={"secret"}))
+        for endpoint in found:
+            print_json(endpoint.model_dump(mode="json", exclude={"secret"}))
     elif found:
-        rows = [(one.id, _state(one), " ".join(one.types) or "all", one.url, one.description) for one in found]
-        print_table(("ENDPOINT", "STATE", "EVENTS", "URL", "WHAT"), rows)
+        rows = [
+            (endpoint.id, _state(endpoint), " ".join(endpoint.types) or "all", endpoint.url, endpoint.description)
+            for endpoint in found
+        ]
+        print_table(("ENDPOINT", "STATE", "EVENTS", "URL", "DESCRIPTION"), rows)
     else:
         print_line("No webhooks.")
 
 
 @webhooks.command()
 @click.argument("endpoint_url", metavar="ENDPOINT")
-@click.option("--type", "types", multiple=True, help="Only this type, job.failed or job.*; may be repeated.")
-@click.option("--description", default="", help="What it is for.")
-@click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="Send this header along.")
-@click.option("--rate", "rate_per_s", type=click.FloatRange(0.01, 1000), help="At most so many requests a second.")
-@click.option("--ordered", is_flag=True, help="Strictly one event of a job after the other.")
-@click.option("--signing", type=click.Choice(["v1", "v1a", "both"]), default="v1", show_default=True)
+@click.option(
+    "--type", "types", multiple=True, help="Only events of this type, for example job.failed or job.*; may be repeated."
+)
+@click.option("--description", default="", help="A note for yourself.")
+@click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="Add this header to each request.")
+@click.option("--rate", "rate_per_s", type=click.FloatRange(0.01, 1000), help="Limit of requests per second.")
+@click.option("--ordered", is_flag=True, help="Deliver the events of a job strictly in order.")
+@click.option(
+    "--signing",
+    type=click.Choice(["v1", "v1a", "both"]),
+    default="v1",
+    show_default=True,
+    help="v1: HMAC with a secret; v1a: Ed25519 with a public key.",
+)
 @server_options
 def create(
     *,
@@ -56,13 +67,13 @@ def create(
     url: str | None,
     as_json: bool,
 ) -> None:
-    """Send events to the URL ENDPOINT from now on. The secret that signs them is shown once."""
+    """Send new events to the URL ENDPOINT. The secret that signs them is shown once."""
     with open_client(url) as client:
         made = client.webhooks.create(
             endpoint_url,
             types=types,
             description=description,
-            headers=dict(_header(one) for one in headers),
+            headers=dict(_parse_header(header) for header in headers),
             rate_per_s=rate_per_s,
             ordered=ordered,
             signing=signing,
@@ -72,10 +83,10 @@ def create(
 
 @webhooks.command("rotate-secret")
 @click.argument("webhook_id", metavar="ID")
-@click.option("--overlap", default="1d", show_default=True, help="How long the old secret signs too: 0s to 7d.")
+@click.option("--overlap", default="1d", show_default=True, help="How long the old secret also signs: 0s to 7d.")
 @server_options
 def rotate_secret(webhook_id: str, overlap: str, url: str | None, as_json: bool) -> None:
-    """Give an endpoint a new secret; what is sent is signed with the old one too for a while."""
+    """Replace an endpoint's secret; for a while requests are signed with both."""
     seconds = _overlap_s(overlap)
     with open_client(url) as client:
         made = client.webhooks.rotate_secret(webhook_id, overlap_s=seconds)
@@ -83,11 +94,11 @@ def rotate_secret(webhook_id: str, overlap: str, url: str | None, as_json: bool)
 
 
 @webhooks.command("default-secret")
-@click.option("--rotate", is_flag=True, help="Make a new one.")
-@click.option("--overlap", default="1d", show_default=True, help="How long the old secret signs too: 0s to 7d.")
+@click.option("--rotate", is_flag=True, help="Replace the secret.")
+@click.option("--overlap", default="1d", show_default=True, help="How long the old secret also signs: 0s to 7d.")
 @server_options
 def default_secret(*, rotate: bool, overlap: str, url: str | None, as_json: bool) -> None:
-    """Show what the webhooks of jobs' own webhook_url are signed with, or make it anew."""
+    """Show or replace the secret that signs the webhooks of jobs' own webhook_url."""
     seconds = _overlap_s(overlap)
     with open_client(url) as client:
         hooks = client.webhooks
@@ -102,35 +113,42 @@ def default_secret(*, rotate: bool, overlap: str, url: str | None, as_json: bool
 @click.argument("webhook_id", metavar="ID")
 @server_options
 def test(webhook_id: str, url: str | None, as_json: bool) -> None:
-    """Send an example to an endpoint, and say what it answered."""
+    """Send a test event to an endpoint and show its answer."""
     with open_client(url) as client:
         answer = client.webhooks.test(webhook_id)
     if as_json:
         print_json(answer.model_dump(mode="json"))
     elif answer.delivered:
-        print_line(f"It answered {answer.status} after {answer.latency_ms:.0f} ms.")
+        print_line(f"The endpoint answered {answer.status} after {answer.latency_ms:.0f} ms.")
     if not answer.delivered:
-        got = f"it answered {answer.status}" if answer.status else (answer.error or "no answer").replace("_", " ")
-        message = f"The example was not taken: {got} after {answer.latency_ms:.0f} ms."
+        outcome = f"it answered {answer.status}" if answer.status else (answer.error or "no answer").replace("_", " ")
+        message = f"The test event was not delivered: {outcome} after {answer.latency_ms:.0f} ms."
         excerpt = answer.response_excerpt.strip()
-        raise Failure(message, code=answer.error or "not_delivered", hint=excerpt[:200] or "See that it runs.")
+        raise Failure(
+            message, code=answer.error or "not_delivered", hint=excerpt[:200] or "Check that the endpoint runs."
+        )
 
 
 @webhooks.command()
 @click.argument("webhook_id", metavar="ID")
-@click.option("--state", type=click.Choice(["pending", "delivered", "failed", "cancelled"]), help="Only these.")
+@click.option(
+    "--state", type=click.Choice(["pending", "delivered", "failed", "cancelled"]), help="Only deliveries in this state."
+)
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many, newest first.")
 @server_options
 def deliveries(webhook_id: str, state: str | None, limit: int, url: str | None, as_json: bool) -> None:
-    """List what was sent to an endpoint, or waits; ID may be a job's, for its own webhook_url."""
+    """List the deliveries to an endpoint; ID may be a job's id, for its own webhook_url."""
     with open_client(url) as client:
         listed = list(itertools.islice(client.webhooks.deliveries(webhook_id, state=state), limit))
     if as_json:
-        for one in listed:
-            print_json(one.model_dump(mode="json"))
+        for delivery in listed:
+            print_json(delivery.model_dump(mode="json"))
     elif listed:
-        rows = [(one.id, one.event_type, one.event_subject, one.state, str(one.attempts), _last(one)) for one in listed]
-        print_table(("DELIVERY", "EVENT", "OF", "STATE", "TRIED", "LAST"), rows)
+        rows = [
+            (each.id, each.event_type, each.event_subject, each.state, str(each.attempts), _last_attempt(each))
+            for each in listed
+        ]
+        print_table(("DELIVERY", "EVENT", "SUBJECT", "STATE", "ATTEMPTS", "LAST"), rows)
     else:
         print_line("No deliveries.")
 
@@ -138,10 +156,10 @@ def deliveries(webhook_id: str, state: str | None, limit: int, url: str | None, 
 @webhooks.command()
 @click.argument("webhook_id", metavar="ID")
 @click.argument("delivery_id", metavar="[DELIVERY]", required=False)
-@click.option("--since", help="All since 15m, 2h or 7d ago, a time (RFC 3339), or a cursor.")
+@click.option("--since", help="All deliveries since 15m, 2h or 7d ago, a time (RFC 3339), or a cursor.")
 @server_options
 def redeliver(webhook_id: str, delivery_id: str | None, since: str | None, url: str | None, as_json: bool) -> None:
-    """Send one delivery to an endpoint once more, or all since a moment."""
+    """Send one delivery again, or all since a moment."""
     if (delivery_id is None) == (since is None):
         raise Failure("Name a delivery, or give --since.", code="usage", exit_code=USAGE)
     with open_client(url) as client:
@@ -149,33 +167,33 @@ def redeliver(webhook_id: str, delivery_id: str | None, since: str | None, url: 
     if as_json:
         print_json({"webhook_id": webhook_id, "delivery_id": delivery_id, "since": since})
     else:
-        print_line(f"It will be sent; see: saccade webhooks deliveries {webhook_id}")
+        print_line(f"Redelivery is requested. To see the deliveries: saccade webhooks deliveries {webhook_id}")
 
 
 @webhooks.command()
 @click.argument("webhook_id", metavar="ID")
 @server_options
 def delete(webhook_id: str, url: str | None, as_json: bool) -> None:
-    """Delete an endpoint; what still waits for it is not sent."""
+    """Delete an endpoint; its pending deliveries are not sent."""
     with open_client(url) as client:
         client.webhooks.delete(webhook_id)
     if as_json:
         print_json({"id": webhook_id, "deleted": True})
     else:
-        print_line(f"{webhook_id} is deleted.")
+        print_line(f"Deleted {webhook_id}.")
 
 
-def _header(text: str) -> tuple[str, str]:
+def _parse_header(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not (equals and name):
-        raise Failure("--header is not NAME=VALUE.", code="usage", exit_code=USAGE)  # its value may be a secret
+        raise Failure("--header is not NAME=VALUE.", code="usage", exit_code=USAGE)  # the value may be a secret
     return name, value
 
 
 def _overlap_s(text: str) -> float:
     seconds = parse_since(text)
     if not seconds.isdigit():
-        raise Failure(f"--overlap {text} is not like 90s, 15m, 2h or 1d.", code="usage", exit_code=USAGE)
+        raise Failure(f"--overlap {text}: write it like 90s, 15m, 2h or 1d.", code="usage", exit_code=USAGE)
     return float(seconds)
 
 
@@ -185,7 +203,7 @@ def _show_secret(made: WebhookView, *, as_json: bool) -> None:
         return
     print_line(f"{made.id}  {made.url}")
     print_line(f"secret: {made.secret}")
-    print_note("\nThe secret is shown once; keep it where your receiver verifies what comes.")
+    print_note("\nThe secret is shown once; store it where your receiver verifies requests.")
 
 
 def _state(endpoint: WebhookView) -> str:
@@ -193,7 +211,7 @@ def _state(endpoint: WebhookView) -> str:
     return "enabled" if endpoint.enabled else f"disabled{reason}"
 
 
-def _last(delivery: DeliveryView) -> str:
+def _last_attempt(delivery: DeliveryView) -> str:
     parts: list[Any] = [delivery.last_status, (delivery.last_error or "").replace("_", " ")]
     if delivery.next_attempt_at:
         parts.append(f"again at {delivery.next_attempt_at[11:19]} UTC")

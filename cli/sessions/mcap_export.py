@@ -1,4 +1,4 @@
-"""Writes what was streamed into a session as an MCAP file, which Foxglove opens.
+"""Export of a session's telemetry as an MCAP file for Foxglove.
 
 A message's log time is when it was captured, by the server's clock; its publish time is when the server stored it.
 """
@@ -25,35 +25,35 @@ from modal_workers.runtime.sessions.clock_offsets import ClockOffsets
 from modal_workers.runtime.sessions.frame import read_frame
 
 _BILLION: Final = 1_000_000_000
-#: A time is stored as 64 bits; whoever sends telemetry may write what he likes.
+#: MCAP stores times in 64 bits; a sender may write any number.
 _LATEST_NS: Final = (1 << 63) - 1
 _LARGEST_SEQUENCE: Final = (1 << 32) - 1
-#: The source that joints are of where their sender names none has the plain topic.
+#: Default source of joints; it has the topic without a suffix.
 _ARM: Final = "arm"
 _MAGIC: Final = {b"\xff\xd8\xff": "jpeg", b"\x89PNG": "png", b"RIFF": "webp"}
 
 
 @dataclass
 class ExportSummary:
-    """What is in the file."""
+    """Counts of what an export wrote."""
 
     frames: int = 0
-    #: Frames that the gateway refused at its door, of which nothing but the verdict was kept.
+    #: Frames that the gateway refused; only their verdict was kept.
     refused: int = 0
     joint_samples: int = 0
     verdicts: int = 0
     #: Frames that had expired before this export.
     frames_missing: int = 0
-    #: Messages that are no joints and no frames.
+    #: Messages that could not be read.
     unreadable: int = 0
     topics: list[str] = field(default_factory=list)
 
 
 class McapSessionFile:
-    """An MCAP file of one session, written message after message."""
+    """MCAP file of one session, written message by message."""
 
     def __init__(self, stream: IO[bytes], session: SessionView, frames_missing: int = 0) -> None:
-        """Begin the file."""
+        """Write the header and the session's metadata."""
         self.exported = ExportSummary(frames_missing=frames_missing)
         self._clocks = ClockOffsets()
         self._channels: dict[str, int] = {}
@@ -72,16 +72,16 @@ class McapSessionFile:
         self._mcap.add_metadata("saccade.session", told)
 
     def add(self, recorded: Recorded) -> None:
-        """Write a message as what it is; one that cannot be read is counted and left out."""
+        """Write a message to its topic; unreadable messages are counted and skipped."""
         adders = {"frames": self._add_frame, "joints": self._add_joints, "acks": self._add_verdicts}
         try:
             if adder := adders.get(recorded.kind):
                 adder(recorded)
-        except (ValueError, KeyError):  # whoever holds the session's credentials may have sent anything
+        except (ValueError, KeyError):  # a holder of the session's credentials may have sent anything
             self.exported.unreadable += 1
 
     def finish(self) -> ExportSummary:
-        """Write the index and say what there is."""
+        """Write the index and return the counts."""
         self._mcap.finish()  # type: ignore[no-untyped-call]
         self.exported.topics = sorted(self._channels)
         return self.exported
@@ -163,10 +163,10 @@ class McapSessionFile:
 
 
 def export_session(client: Client, session_id: str, path: Path, update: ProgressCallback) -> ExportSummary:
-    """Write a session's record to a file, which appears when it is whole.
+    """Write a session's record to a file, which gets its name when it is complete.
 
     Raises:
-        ClientError: there is no such session, or what was sent into it is not kept any more.
+        ClientError: there is no such session, or its telemetry has expired.
         Failure: the path is a folder.
         OSError: the file cannot be written.
     """
@@ -196,14 +196,14 @@ def _sent(seq: int, captured_at_s: float, offset_s: float) -> dict[str, Any]:
 
 
 def _at_ns(seconds: float, stored_ns: int) -> int:
-    """Write a time in nanoseconds; one that no file can hold is when the message was stored."""
+    """Return a time in nanoseconds, or the time of storing if it does not fit into 64 bits."""
     whole, part = divmod(seconds, 1.0)  # a product of them both would round to hundreds of nanoseconds
     nanoseconds = int(whole) * _BILLION + round(part * _BILLION)
     return nanoseconds if 0 <= nanoseconds <= _LATEST_NS else stored_ns
 
 
 def _format(content_type: str, picture: bytes) -> str:
-    """Name a picture's format as Foxglove does."""
+    """Return a picture's format by Foxglove's names."""
     if content_type.startswith("image/"):
         return content_type.removeprefix("image/").partition(";")[0].replace("jpg", "jpeg")
     return next((name for magic, name in _MAGIC.items() if picture.startswith(magic)), "unknown")

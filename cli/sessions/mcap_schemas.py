@@ -1,4 +1,4 @@
-"""JSON schemas of the messages in an exported session; those that Foxglove draws have Foxglove's names.
+"""JSON schemas of the messages in an exported session; those that Foxglove displays have its names.
 
 Source: https://docs.foxglove.dev/docs/sdk/schemas (CompressedImage, JointStates), with fields of our own added.
 """
@@ -18,7 +18,7 @@ _TIME: Final = {
         "nsec": {"type": "integer", "minimum": 0, "maximum": 999_999_999},
     },
 }
-#: Of the message as it was sent: its number, and its time by the sender's own clock.
+#: The message's sequence number and its time by the sender's clock.
 _SENT: Final = {"seq": _WHOLE, "captured_at_s": _NUMBER, "clock_offset_s": _NUMBER}
 
 
@@ -54,13 +54,13 @@ JOINTS: Final = _schema(
         **_SENT,
     },
 )
-#: All joints at one instant, in whatever unit the robot's motors have.
+#: All joints at one instant, in the unit of the robot's motors.
 NATIVE_JOINTS: Final = _schema(
     "saccade.NativeJoints",
     ("names", "values"),
     {"names": {"type": "array", "items": _TEXT}, "values": {"type": "array", "items": _NUMBER}, **_SENT},
 )
-#: What became of a frame; positions are those it was paired with, in radians.
+#: Verdict of a frame; positions are the joints at its capture, in radians.
 VERDICT: Final = _schema(
     "saccade.FrameVerdict",
     ("source", "seq", "status"),
@@ -78,7 +78,7 @@ VERDICT: Final = _schema(
         "run_id": _TEXT,
     },
 )
-#: Frames so far, by what became of them; ``reset`` where the session began anew.
+#: Frames so far, by verdict; ``reset`` after a reset of the session.
 COUNTS: Final = _schema(
     "saccade.FrameCounts",
     ("sent", "accepted", "dropped", "rejected"),

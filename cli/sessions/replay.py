@@ -1,4 +1,4 @@
-"""Gives a session again what it was given once, and says whether it made the same of it."""
+"""Replay of a session's recorded telemetry into a new session, and comparison of both results."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from cli.output import print_note
 from cli.progress_bar import ProgressCallback
 from contracts.limits import SESSION_LENGTH_S
 
-#: Looked at this often while somebody watches.
-_LOOK_S: Final = 1.0
+#: Interval of reading the replay's progress.
+_POLL_S: Final = 1.0
 
 
 @dataclass(frozen=True)
 class ComparedValue:
-    """One thing that both sessions left."""
+    """A figure or a file's SHA-256 of both sessions."""
 
     name: str
     original: Any
@@ -28,15 +28,15 @@ class ComparedValue:
 
     @property
     def same(self) -> bool:
-        """Tell whether it is the same, and there at all."""
+        """Whether both have it and it is equal."""
         return self.original is not None and self.original == self.replay
 
 
 def open_replay(client: Client, session_id: str, params: Mapping[str, Any]) -> tuple[SessionView, SessionView]:
-    """Open a session on another one's record, with its parameters but for those given; give both.
+    """Open a session that replays another one, with its parameters changed by ``params``; return both.
 
     Raises:
-        Failure: it has not ended, or its frames are not all kept any more.
+        Failure: the session has not ended, or some of its frames have expired.
         ClientError: there is no such session.
     """
     original = client.sessions.get(session_id)
@@ -44,17 +44,17 @@ def open_replay(client: Client, session_id: str, params: Mapping[str, Any]) -> t
         raise Failure(
             f"Session {original.id} is {original.state}.",
             code="session_not_ended",
-            hint=f"Only what is over is replayed. End it with: saccade sessions stop {original.id}",
+            hint=f"Only ended sessions can be replayed. To stop it: saccade sessions stop {original.id}",
         )
     with contextlib.closing(client.sessions.record(original.id)) as record:
         kept = record.size()
         if kept.frames_missing:
             raise Failure(
-                f"Of {kept.frames_sent} frames {kept.frames_missing} are not kept any more.",
+                f"{kept.frames_missing} of {kept.frames_sent} frames have expired.",
                 code="session_record_expired",
-                hint="Telemetry is kept for 6 hours: replay a session before that.",
+                hint="Telemetry is kept for 6 hours: replay a session within that time.",
             )
-    # A replay lasts as long as what it repeats, and its worker's start counts too.
+    # A replay lasts as long as the original, plus the start of its worker.
     opened = client.sessions.open(
         original.workload,
         original.params | dict(params),
@@ -65,15 +65,15 @@ def open_replay(client: Client, session_id: str, params: Mapping[str, Any]) -> t
 
 
 def follow_replay(client: Client, original: SessionView, replay: SessionView, update: ProgressCallback) -> SessionView:
-    """Wait for the end of a replay.
+    """Wait for the end of a replay and return it.
 
     Raises:
-        Failure: it failed.
+        Failure: the replay failed.
     """
     wanted = max(1, original.frames.accepted)
     while not replay.ended:
         update(replay.frames.accepted / wanted, f"{replay.state}, {replay.frames.accepted} of {wanted} frames")
-        replay = client.sessions.get(replay.id, wait_s=_LOOK_S)
+        replay = client.sessions.get(replay.id, wait_s=_POLL_S)
     if replay.state == "failed":
         error = replay.error
         raise Failure(
@@ -86,45 +86,45 @@ def follow_replay(client: Client, original: SessionView, replay: SessionView, up
 
 
 def compare(client: Client, original: SessionView, replay: SessionView) -> list[ComparedValue]:
-    """Hold two sessions that have ended against each other: steps, chunks, frames, and each file's SHA-256.
+    """Compare two ended sessions: steps, chunks, accepted frames, and each file's SHA-256.
 
     Raises:
-        ClientError: what one of them left cannot be read.
+        ClientError: the artifacts of one of them cannot be read.
     """
-    first, second = (client.artifacts(_job_of(one)) for one in (original, replay))
+    first, second = (client.artifacts(_job_id(session)) for session in (original, replay))
     compared = [
         ComparedValue("steps", _figure(original, "steps"), _figure(replay, "steps")),
         ComparedValue("chunks", (original.result or {}).get("chunks"), (replay.result or {}).get("chunks")),
         ComparedValue("accepted frames", original.frames.accepted, replay.frames.accepted),
     ]
     if compared[0].original is None and compared[0].replay is None:
-        # Not every workload works in steps.
+        # Not every workload has steps.
         del compared[0]
     sums, again = _sums(first), _sums(second)
     return compared + [ComparedValue(name, sums.get(name), again.get(name)) for name in sorted({*sums, *again})]
 
 
 def require_identical(compared: Sequence[ComparedValue]) -> None:
-    """Let a replay pass that made the same of it.
+    """Check that a replay gave the same result.
 
     Raises:
-        Failure: it did not; with what differs.
+        Failure: it did not; names what differs.
     """
-    if differing := [one.name for one in compared if not one.same]:
+    if differing := [value.name for value in compared if not value.same]:
         raise Failure(
-            f"The replay made something else of it: {', '.join(differing)}.",
+            f"The replay gave another result: {', '.join(differing)}.",
             code="replay_differs",
-            hint="Another version of the worker, another device or number of threads computes other digits.",
+            hint="Another worker version, device or number of threads changes the last digits.",
         )
 
 
 def warn_of_failure(original: SessionView) -> None:
-    """Say that a session which failed cannot be repeated to its end."""
+    """Print a note if the original session failed: it is compared as far as it got."""
     if original.state == "failed":
-        print_note(f"  note: session {original.id} failed; what it left is compared as far as it came.")
+        print_note(f"  note: session {original.id} failed; its results are compared as far as it got.")
 
 
-def _job_of(session: SessionView) -> str:
+def _job_id(session: SessionView) -> str:
     return str((session.job or {}).get("id") or session.links["job"].rpartition("/")[2])
 
 

@@ -1,4 +1,4 @@
-"""``saccade sessions``: live sessions listed, opened, ended, replayed and exported."""
+"""``saccade sessions``: list, open, stop, reset, replay and export live sessions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from saccade import SessionView
 from cli.connection import open_client, server_options
 from cli.failure import INTERRUPTED
 from cli.jobs.submission import parse_params, read_params
-from cli.output import print_json, print_line, print_note, print_table
+from cli.output import format_time, print_json, print_line, print_note, print_table
 from cli.progress_bar import format_size, progress_bar
 from cli.sessions.replay import ComparedValue, compare, follow_replay, open_replay, require_identical, warn_of_failure
 
@@ -28,23 +28,23 @@ _STOP_S: Final = 60
 @server_options
 @click.pass_context
 def sessions(context: click.Context, *, state: str | None, limit: int, url: str | None, as_json: bool) -> None:
-    """List your live sessions, newest first; or do something with one."""
+    """List your live sessions, newest first, or run a subcommand on one."""
     if context.invoked_subcommand is not None:
         for name in ("state", "limit"):
             if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-                raise click.UsageError(f"--{name} is for the list, not for {context.invoked_subcommand}.")
-        # What stands before the subcommand holds for it, unless it says otherwise itself.
+                raise click.UsageError(f"--{name} applies to the list, not to {context.invoked_subcommand}.")
+        # Options before the subcommand are its defaults.
         context.default_map = {context.invoked_subcommand: {"url": url, "as_json": as_json}}
         return
     with open_client(url) as client:
         found = client.sessions.all(state=state, page_size=min(limit, 200))
         listed = list(itertools.islice(found, limit))
     if as_json:
-        for one in listed:
-            print_json(one.model_dump(mode="json"))
+        for session in listed:
+            print_json(session.model_dump(mode="json"))
     elif listed:
         head = ("SESSION", "WORKLOAD", "STATE", "ACCEPTED", "DROPPED", "REJECTED", "SPLATS", "PSNR", "COST")
-        print_table(head, [_row(one) for one in listed])
+        print_table(head, [_row(session) for session in listed])
     else:
         print_line("No sessions.")
 
@@ -65,12 +65,23 @@ def show(session_id: str, url: str | None, as_json: bool) -> None:
 
 @sessions.command("open")
 @click.argument("workload")
-@click.option("--params", "given", default="{}", metavar="JSON|@FILE", help="Parameters: those of calibrate, say.")
+@click.option(
+    "--params",
+    "given",
+    default="{}",
+    metavar="JSON|@FILE",
+    help="Parameters as JSON or a file, for example from calibrate.",
+)
 @click.option("--param", "-p", "pairs", multiple=True, metavar="KEY=VALUE", help="A parameter of the workload.")
-@click.option("--max-cost-usd", type=click.FloatRange(min=0), help="Stop the session before it costs more.")
-@click.option("--idle-timeout", "idle_timeout_s", type=click.FloatRange(min=1), help="End after so many idle seconds.")
-@click.option("--max-length", "max_length_s", type=click.FloatRange(min=1), help="End after so many seconds.")
-@click.option("--idempotency-key", help="The same key and request again give the same session.")
+@click.option("--max-cost-usd", type=click.FloatRange(min=0), help="Stop the session at this cost.")
+@click.option(
+    "--idle-timeout",
+    "idle_timeout_s",
+    type=click.FloatRange(min=1),
+    help="Stop after so many seconds without telemetry.",
+)
+@click.option("--max-length", "max_length_s", type=click.FloatRange(min=1), help="Stop after so many seconds.")
+@click.option("--idempotency-key", help="Repeating the request with the same key returns the same session.")
 @server_options
 def open_session(
     *,
@@ -84,7 +95,10 @@ def open_session(
     url: str | None,
     as_json: bool,
 ) -> None:
-    """Open a session of WORKLOAD; frames may be sent at once. --json shows the ways in and their credentials."""
+    """Open a session of WORKLOAD; frames may be sent at once.
+
+    --json shows the addresses to stream to and their credentials.
+    """
     params = read_params(given) | parse_params(pairs)
     with open_client(url) as client:
         made = client.sessions.open(
@@ -100,16 +114,16 @@ def open_session(
         print_json(made.model_dump(mode="json"))
         return
     print_line(f"Session {made.id} is {made.state}.")
-    print_note(f"  watch it at {server}{made.links['page']}")
-    print_note(f"  end it with: saccade sessions stop {made.id}")
+    print_note(f"  to watch it: {server}{made.links['page']}")
+    print_note(f"  to stop it: saccade sessions stop {made.id}")
 
 
 @sessions.command()
 @click.argument("session_id", metavar="ID")
-@click.option("--wait", "waited", is_flag=True, help="Wait until its worker has left the whole model.")
+@click.option("--wait", "waited", is_flag=True, help="Wait until its worker has written the final model.")
 @server_options
 def stop(session_id: str, waited: bool, url: str | None, as_json: bool) -> None:
-    """End a session; its worker leaves the whole model."""
+    """Stop a session; its worker writes the final model."""
     with open_client(url) as client:
         found = client.sessions.stop(session_id, wait_s=_STOP_S if waited else None)
         while waited and not found.ended:
@@ -119,29 +133,32 @@ def stop(session_id: str, waited: bool, url: str | None, as_json: bool) -> None:
     elif found.ended:
         print_line(f"Session {found.id} is {found.state}. {_frames(found)}.")
     else:
-        print_line(f"Session {found.id} is asked to stop.")
+        print_line(f"Stop of session {found.id} is requested.")
 
 
 @sessions.command()
 @click.argument("session_id", metavar="ID")
 @server_options
 def reset(session_id: str, url: str | None, as_json: bool) -> None:
-    """Have a session forget what it has seen; chunks that were exported stay."""
+    """Discard a session's model and start it again; exported chunks are kept."""
     with open_client(url) as client:
         found = client.sessions.reset(session_id)
     if as_json:
         print_json(found.model_dump(mode="json"))
     else:
-        print_line(f"Session {found.id} is asked to begin anew.")
+        print_line(f"Reset of session {found.id} is requested.")
 
 
 @sessions.command()
 @click.argument("session_id", metavar="ID")
-@click.option("--param", "-p", "pairs", multiple=True, metavar="KEY=VALUE", help="Another value than the session had.")
-@click.option("--follow", "-f", is_flag=True, help="Wait for its end, and compare what both left.")
+@click.option("--param", "-p", "pairs", multiple=True, metavar="KEY=VALUE", help="Change a parameter of the session.")
+@click.option("--follow", "-f", is_flag=True, help="Wait for its end and compare both results.")
 @server_options
 def replay(*, session_id: str, pairs: tuple[str, ...], follow: bool, url: str | None, as_json: bool) -> None:
-    """Give a new session what session ID was given, with the same timing; --follow says if it made the same of it."""
+    """Replay the recorded telemetry of session ID into a new session, with the same timing.
+
+    --follow waits for the end and checks that both results are identical.
+    """
     params = parse_params(pairs)
     with open_client(url) as client:
         original, opened = open_replay(client, session_id, params)
@@ -150,7 +167,7 @@ def replay(*, session_id: str, pairs: tuple[str, ...], follow: bool, url: str | 
                 print_json(opened.model_dump(mode="json"))
             else:
                 print_line(f"Session {opened.id} replays {original.id}.")
-                print_note(f"  show it with: saccade sessions show {opened.id}")
+                print_note(f"  to show it: saccade sessions show {opened.id}")
             return
         if not as_json:
             print_line(f"Session {opened.id} replays {original.id}.")
@@ -159,11 +176,11 @@ def replay(*, session_id: str, pairs: tuple[str, ...], follow: bool, url: str | 
             with progress_bar("Replaying", silent=as_json) as update:
                 ended = follow_replay(client, original, opened, update)
         except KeyboardInterrupt:
-            print_note(f"\nThe replay goes on. Stop it with: saccade sessions stop {opened.id}")
+            print_note(f"\nThe replay still runs. To stop it: saccade sessions stop {opened.id}")
             raise SystemExit(INTERRUPTED) from None
         compared = compare(client, original, ended)
-    _tell_compared(original, ended, compared, as_json=as_json)
-    if not params:  # with other values it may well make something else of it
+    _print_comparison(original, ended, compared, as_json=as_json)
+    if not params:  # other parameters may give another result
         require_identical(compared)
 
 
@@ -172,8 +189,8 @@ def replay(*, session_id: str, pairs: tuple[str, ...], follow: bool, url: str | 
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @server_options
 def export(session_id: str, file: Path, url: str | None, as_json: bool) -> None:
-    """Write what was streamed into a session, and each frame's verdict, to an MCAP FILE; it opens in Foxglove."""
-    from cli.sessions.mcap_export import export_session  # noqa: PLC0415 - nothing else needs what writes MCAP
+    """Export a session's telemetry and each frame's verdict as an MCAP FILE for Foxglove."""
+    from cli.sessions.mcap_export import export_session  # noqa: PLC0415 - only export needs MCAP
 
     with open_client(url) as client, progress_bar("Exporting", silent=as_json) as update:
         done = export_session(client, session_id, file, update)
@@ -181,83 +198,92 @@ def export(session_id: str, file: Path, url: str | None, as_json: bool) -> None:
         print_json({"path": str(file.absolute()), "bytes": file.stat().st_size, **asdict(done)})
         return
     if done.frames_missing:
-        print_note(f"  note: the first {done.frames_missing} frames are not kept any more.")
+        print_note(f"  note: the first {done.frames_missing} frames have expired.")
     if done.unreadable:
-        print_note(f"  note: {done.unreadable} messages were neither frames nor joints.")
+        print_note(f"  note: {done.unreadable} messages could not be read.")
     parts = (f"{done.frames} frames", f"{done.joint_samples} joint samples", f"{done.verdicts} verdicts")
     print_line(f"{file}  {format_size(file.stat().st_size)}: {', '.join(parts)}")
 
 
-def _row(one: SessionView) -> tuple[str, ...]:
-    counts = (one.frames.accepted, one.frames.dropped, one.frames.rejected)
-    return (one.id, one.workload, one.state, *map(str, counts), _splats(one), _psnr(one), f"${one.cost.actual_usd:.4f}")
+def _row(session: SessionView) -> tuple[str, ...]:
+    counts = (session.frames.accepted, session.frames.dropped, session.frames.rejected)
+    return (
+        session.id,
+        session.workload,
+        session.state,
+        *map(str, counts),
+        _splats(session),
+        _psnr(session),
+        f"${session.cost.actual_usd:.4f}",
+    )
 
 
-def _splats(one: SessionView) -> str:
-    count = one.figures.get("splats")
+def _splats(session: SessionView) -> str:
+    count = session.figures.get("splats")
     return str(count) if isinstance(count, int) else "-"
 
 
-def _psnr(one: SessionView) -> str:
-    psnr_db = one.figures.get("psnr_db")
+def _psnr(session: SessionView) -> str:
+    psnr_db = session.figures.get("psnr_db")
     return f"{psnr_db:.1f} dB" if isinstance(psnr_db, (int, float)) else "-"
 
 
-def _frames(one: SessionView) -> str:
-    frames = one.frames
+def _frames(session: SessionView) -> str:
+    frames = session.frames
     parts = [f"{getattr(frames, name)} {name}" for name in ("accepted", "dropped", "rejected")]
     waiting = [f"{frames.waiting} waiting"] if frames.waiting else []
     return f"{frames.sent} frames sent = {' + '.join([*parts, *waiting])}"
 
 
-def _describe(one: SessionView, server: str) -> None:
-    limit = f" of at most ${one.cost.max_usd:.4f}" if one.cost.max_usd is not None else ""
+def _describe(session: SessionView, server: str) -> None:
+    limit = f" of at most ${session.cost.max_usd:.4f}" if session.cost.max_usd is not None else ""
     lines: dict[str, Any] = {
-        "session": one.id,
-        "workload": one.workload,
-        "state": one.state + (f" ({one.reason})" if one.reason else ""),
-        "frames": _frames(one),
-        "splats": _splats(one).strip("-"),
-        "psnr": _psnr(one).strip("-"),
-        "opened": _moment(one.created_at),
-        "started": _moment(one.started_at),
-        "finished": _moment(one.finished_at),
-        "params": ", ".join(f"{name}={_brief(value)}" for name, value in one.params.items()),
-        "replay of": one.replay_of,
-        "cost": f"${one.cost.actual_usd:.4f}{limit}",
-        "job": (one.job or {}).get("id"),
-        "page": f"{server}{one.links['page']}" if "page" in one.links else "",
-        "error": f"{one.error.message} ({one.error.code})" if one.error else "",
-        "hint": one.error.hint if one.error else "",
+        "session": session.id,
+        "workload": session.workload,
+        "state": session.state + (f" ({session.reason})" if session.reason else ""),
+        "frames": _frames(session),
+        "splats": _splats(session).strip("-"),
+        "psnr": _psnr(session).strip("-"),
+        "opened": format_time(session.created_at),
+        "started": format_time(session.started_at),
+        "finished": format_time(session.finished_at),
+        "params": ", ".join(f"{name}={_brief(value)}" for name, value in session.params.items()),
+        "replay of": session.replay_of,
+        "cost": f"${session.cost.actual_usd:.4f}{limit}",
+        "job": (session.job or {}).get("id"),
+        "page": f"{server}{session.links['page']}" if "page" in session.links else "",
+        "error": f"{session.error.message} ({session.error.code})" if session.error else "",
+        "hint": session.error.hint if session.error else "",
     }
     for name, text in lines.items():
         if text:
             print_line(f"{name:<9} {text}")
 
 
-def _tell_compared(original: SessionView, ended: SessionView, compared: list[ComparedValue], *, as_json: bool) -> None:
-    same = all(one.same for one in compared)
+def _print_comparison(
+    original: SessionView, ended: SessionView, compared: list[ComparedValue], *, as_json: bool
+) -> None:
+    same = all(value.same for value in compared)
     if as_json:
-        parts = [asdict(one) | {"same": one.same} for one in compared]
+        parts = [asdict(value) | {"same": value.same} for value in compared]
         print_json({"session": ended.id, "replay_of": original.id, "same": same, "compared": parts})
         return
-    rows = [(one.name, _short(one.original), _short(one.replay), "same" if one.same else "differs") for one in compared]
-    print_table(("WHAT", "ORIGINAL", "REPLAY", ""), rows)
+    rows = [
+        (value.name, _short(value.original), _short(value.replay), "same" if value.same else "differs")
+        for value in compared
+    ]
+    print_table(("VALUE", "ORIGINAL", "REPLAY", ""), rows)
     if same:
         print_line(
-            f"The replay made the same of it, to the last bit of {sum('.' in one.name for one in compared)} files."
+            f"The replay is identical, including {sum('.' in value.name for value in compared)} files bit by bit."
         )
 
 
 def _short(value: Any) -> str:
-    """Write a value; of a sum as much as tells it from others."""
+    """Format a value in at most 16 characters."""
     return "-" if value is None else str(value)[:16]
 
 
 def _brief(value: Any) -> str:
-    """Write a parameter; --json has those that are tables."""
+    """Format a parameter; lists and objects are shown by --json only."""
     return "…" if isinstance(value, (dict, list)) else str(value)
-
-
-def _moment(text: str | None) -> str:
-    return "" if text is None else text[:19].replace("T", " ") + " UTC"

@@ -1,4 +1,4 @@
-"""Saccade's client for Python: uploads, jobs, artifacts, events and webhooks, over connections that may break."""
+"""Python client of Saccade: uploads, jobs, artifacts, events, sessions and webhooks."""
 
 from __future__ import annotations
 

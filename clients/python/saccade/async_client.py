@@ -1,4 +1,4 @@
-"""The client for programs with an asyncio event loop."""
+"""Client of a Saccade server for asyncio programs."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from typing import Any
 
 from pydantic import PrivateAttr
 
-from saccade.api import Api, Inputs, Since, failure_of, format_moment, job_body
+from saccade.api import Api, failure_of
+from saccade.async_sessions import AsyncSessionsClient
+from saccade.async_webhooks import AsyncWebhooksClient
 from saccade.download import ArtifactDownload
 from saccade.event_stream import SILENCE_S, EventStream
 from saccade.events import Event
-from saccade.sessions import AsyncSessionsClient
+from saccade.request_parts import Inputs, Since, format_moment, job_body
 from saccade.transport import AsyncTransport, iterate_async
 from saccade.upload import FileUpload, OnProgress
 from saccade.views import ArtifactsView, JobView, Ticket, UploadView
-from saccade.webhooks import AsyncWebhooksClient
 
 
 class AsyncClient:
-    """Talks to one server. Every method raises ``ClientError`` when the server refuses or cannot be reached.
+    """Client of one server. Every method raises ``ClientError`` when the server refuses or cannot be reached.
 
     Files are read, written and hashed in threads.
     """
@@ -29,19 +30,23 @@ class AsyncClient:
     def __init__(
         self, url: str, api_key: str | None = None, *, timeout_s: float = 30.0, silence_s: float = SILENCE_S
     ) -> None:
-        """Use the server at ``url``; without a key it must be an embedded one.
+        """Use the server at ``url``; only an embedded server works without a key.
 
-        An answer may take ``timeout_s``; an event stream that is silent for ``silence_s`` is opened anew.
+        Args:
+            url: address of the server.
+            api_key: the API key.
+            timeout_s: longest wait for an answer.
+            silence_s: an event stream that is silent for so long is reconnected.
         """
-        self._connection = AsyncTransport(url, api_key, timeout_s)
-        self._api = Api(self._connection, silence_s)
-        #: Where events are sent to by the server itself.
+        self._transport = AsyncTransport(url, api_key, timeout_s)
+        self._api = Api(self._transport, silence_s)
+        #: Webhook endpoints and their deliveries.
         self.webhooks = AsyncWebhooksClient(self._api)
         #: Live sessions.
         self.sessions = AsyncSessionsClient(self._api)
 
     async def __aenter__(self) -> AsyncClient:
-        """Give itself."""
+        """Return the client."""
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -50,19 +55,19 @@ class AsyncClient:
 
     @property
     def url(self) -> str:
-        """Say where the server is."""
-        return self._connection.url
+        """The server's address."""
+        return self._transport.url
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._connection.close()
+        await self._transport.close()
 
     async def health(self) -> dict[str, Any]:
-        """Give the server's health, be it good or bad."""
+        """Return the server's health report, also when it is degraded."""
         return await self._api.call("GET", "/health", accept_status=frozenset({503}))
 
     async def workloads(self) -> list[dict[str, Any]]:
-        """List what the server can do."""
+        """List the server's workloads with their schemas."""
         return await self._api.workloads()
 
     async def upload(
@@ -74,10 +79,10 @@ class AsyncClient:
         state_dir: Path | None = None,
         multipart: bool | None = None,
     ) -> UploadView:
-        """Upload a file and complete it: by one PUT, or in parts where it is large or ``multipart`` says so.
+        """Upload a file: with one PUT, or in parts if the file is large or ``multipart`` is set.
 
-        ``on_progress`` is called with bytes done and bytes in all. With ``state_dir`` an interrupted upload in parts
-        goes on where it stopped when the same file (path, size, modification time) is uploaded again.
+        ``on_progress`` is called with the bytes done and the bytes in total. With ``state_dir`` an interrupted
+        multipart upload resumes when the same file (path, size, modification time) is uploaded again.
         """
         upload = FileUpload(
             self._api, Path(path), on_progress, content_type=content_type, state_dir=state_dir, multipart=multipart
@@ -97,9 +102,9 @@ class AsyncClient:
         webhook_url: str | None = None,
         idempotency_key: str | None = None,
     ) -> AsyncJob:
-        """Submit a job; it is stored when this returns, and only once however often the request was tried.
+        """Submit a job; it is stored when this returns, and only once however often the request was sent.
 
-        Inputs are uploads or their ids. Give ``idempotency_key`` to be safe over a restart of your own program too.
+        Inputs are uploads or their ids. Pass ``idempotency_key`` to submit once over restarts of your program too.
         """
         body = job_body(
             workload,
@@ -114,7 +119,7 @@ class AsyncClient:
         return (await self._api.submit(AsyncJob, body, idempotency_key)).bound_to(self)
 
     async def job(self, job_id: str, *, wait_s: float | None = None) -> AsyncJob:
-        """Read a job; ``wait_s`` lets the server answer only when it has ended, or after so many seconds (60)."""
+        """Read a job; with ``wait_s`` the server answers when it has ended or after so many seconds (60 at most)."""
         return (await self._api.job(AsyncJob, job_id, wait_s)).bound_to(self)
 
     def jobs(
@@ -126,35 +131,29 @@ class AsyncClient:
         until: str | datetime | None = None,
         page_size: int | None = None,
     ) -> AsyncIterator[AsyncJob]:
-        """Iterate over jobs, newest first, reading page after page."""
-        found = self._api.jobs(
-            AsyncJob,
-            state=state,
-            workload=workload,
-            since=format_moment(since),
-            until=format_moment(until),
-            limit=page_size,
-        )
+        """Iterate over jobs, newest first, page by page."""
+        period = {"since": format_moment(since), "until": format_moment(until)}
+        found = self._api.jobs(AsyncJob, state=state, workload=workload, limit=page_size, **period)
         return (job.bound_to(self) async for job in iterate_async(found))
 
     async def wait(self, job_id: str, *, timeout_s: float | None = None) -> AsyncJob:
-        """Wait for a job's end, over restarts of the server, and give the job; it may have failed.
+        """Wait until a job ends, over restarts of the server, and return it; it may have failed.
 
         Raises:
-            WaitTimeoutError: it goes on after ``timeout_s``.
+            WaitTimeoutError: the job still runs after ``timeout_s``.
         """
         return (await self._api.wait(AsyncJob, job_id, timeout_s)).bound_to(self)
 
     async def cancel(self, job_id: str) -> AsyncJob:
-        """Ask for a job's end."""
+        """Request the cancellation of a job."""
         return (await self._api.act(AsyncJob, job_id, "cancel")).bound_to(self)
 
     async def retry(self, job_id: str) -> AsyncJob:
-        """Give a failed or cancelled job another attempt; its finished stages are kept."""
+        """Start another attempt of a failed or cancelled job; completed stages are kept."""
         return (await self._api.act(AsyncJob, job_id, "retry")).bound_to(self)
 
     async def artifacts(self, job_id: str) -> ArtifactsView:
-        """Read what a job left behind."""
+        """List a job's artifacts."""
         return await self._api.artifacts(job_id)
 
     async def download(
@@ -167,7 +166,7 @@ class AsyncClient:
     ) -> list[Path]:
         """Download a job's artifacts (or those named) into a folder, each checked against its SHA-256.
 
-        All of them come with the manifest, which says what each is. What an interrupted download left is gone on with.
+        Without ``names`` the manifest comes too. An interrupted download is resumed.
         """
         return await ArtifactDownload(self._api, job_id, Path(folder), on_progress, names).run()
 
@@ -184,9 +183,9 @@ class AsyncClient:
     ) -> AsyncEvents:
         """Iterate over the events of a job, a session or (with neither) the tenant, each once, over any disconnect.
 
-        A job's stream has its whole history and ends with the job; a tenant's starts now, or at ``since`` (a cursor,
-        a time, or seconds ago), and ends only without ``follow``. ``cursor`` is the last event known; ``types`` are
-        like ``job.succeeded`` or ``job.*``. A ``Gap`` says that events were lost to retention.
+        A job's stream holds its whole history and ends with the job. A tenant's starts now, or at ``since`` (a cursor,
+        a time, or seconds ago), and ends only without ``follow``. ``cursor`` is that of the last known event; ``types``
+        are like ``job.succeeded`` or ``job.*``. A ``Gap`` reports events that were lost to retention.
         """
         stream = self._api.events(
             job_id=job_id,
@@ -200,47 +199,47 @@ class AsyncClient:
         return AsyncEvents(stream)
 
     async def ticket(self, resource: str = "/v1/events") -> Ticket:
-        """Get a ticket with which a browser's EventSource opens one event stream, given by its path."""
+        """Create a ticket with which a browser's EventSource opens the event stream at ``resource``."""
         return await self._api.post(Ticket, "/v1/tickets", json={"resource": resource})
 
 
 class AsyncEvents(AsyncIterator[Event]):
-    """AsyncEvents, one after the other; ``cursor`` is where to go on another time."""
+    """Iterator over events; pass ``cursor`` to a later call to resume after the last event."""
 
     def __init__(self, stream: EventStream) -> None:
-        """Connect when the first event is asked for."""
+        """Iterate over ``stream``; it connects when the first event is requested."""
         self._stream = stream
         self._events = iterate_async(stream)
 
     async def __anext__(self) -> Event:
-        """Wait for the next event."""
+        """Return the next event when it comes."""
         return await self._events.__anext__()
 
     async def __aenter__(self) -> AsyncEvents:
-        """Give itself."""
+        """Return the iterator."""
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """End the stream."""
+        """Close the stream."""
         await self.close()
 
     @property
     def cursor(self) -> str | None:
-        """Give the cursor of the newest durable event that was given out."""
+        """Cursor of the newest durable event that was returned."""
         return self._stream.cursor
 
     async def close(self) -> None:
-        """End the stream; leaving its loop does so too."""
+        """Close the stream; leaving the loop does so too."""
         await self._events.aclose()
 
 
 class AsyncJob(JobView):
-    """A job as it was when it was read, and what can be done with it."""
+    """A job as it was when it was read, with the operations on it."""
 
     _client: AsyncClient = PrivateAttr()
 
     def bound_to(self, client: AsyncClient) -> AsyncJob:
-        """Do by this client whatever is asked of the job."""
+        """Use ``client`` for the job's operations, and return the job."""
         self._client = client
         return self
 
@@ -249,15 +248,15 @@ class AsyncJob(JobView):
         return self._client.events(self.id, types=types, cursor=cursor)
 
     async def refresh(self) -> AsyncJob:
-        """Read the job as it is now."""
+        """Read the job again."""
         return await self._client.job(self.id)
 
     async def wait(self, *, timeout_s: float | None = None) -> AsyncJob:
-        """Wait for the job's end and give it as it ended."""
+        """Wait until the job ends and return it."""
         return await self._client.wait(self.id, timeout_s=timeout_s)
 
     def raise_for_failure(self) -> AsyncJob:
-        """Give the job itself.
+        """Return the job.
 
         Raises:
             JobFailedError: it failed or was cancelled.
@@ -267,19 +266,19 @@ class AsyncJob(JobView):
         return self
 
     async def cancel(self) -> AsyncJob:
-        """Ask for the job's end."""
+        """Request the job's cancellation."""
         return await self._client.cancel(self.id)
 
     async def retry(self) -> AsyncJob:
-        """Give it another attempt, when it has failed or was cancelled."""
+        """Start another attempt of the failed or cancelled job."""
         return await self._client.retry(self.id)
 
     async def artifacts(self) -> ArtifactsView:
-        """Read what it left behind."""
+        """List the job's artifacts."""
         return await self._client.artifacts(self.id)
 
     async def download(
         self, folder: Path | str, on_progress: OnProgress | None = None, *, names: Sequence[str] | None = None
     ) -> list[Path]:
-        """Download its files into a folder."""
+        """Download the job's artifacts into a folder."""
         return await self._client.download(self.id, folder, on_progress, names=names)

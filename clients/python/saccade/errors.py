@@ -1,4 +1,4 @@
-"""What a call can end with other than an answer: a stable code, a sentence, and what to do."""
+"""Errors of the client: a stable code, a message and a hint."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any, Final
 
 import httpx
 
-#: Statuses of a server that is away or busy for a moment, and of a proxy that says so for it.
-AWAY: Final = frozenset({429, 502, 503, 504})
+#: Statuses of a server that is busy or unavailable for a moment, or of a proxy in front of it.
+UNAVAILABLE: Final = frozenset({429, 502, 503, 504})
 
 
 class ClientError(Exception):
-    """What every method of a client raises; the kinds below say where it went wrong."""
+    """Error of any method of a client; the subclasses tell what failed."""
 
     def __init__(
         self,
@@ -25,36 +25,36 @@ class ClientError(Exception):
         retryable: bool = False,
         problem: Mapping[str, Any] | None = None,
     ) -> None:
-        """Keep what happened; ``status`` is 0 when there was no answer, ``problem`` the whole answer if there was."""
+        """Store the error; ``status`` is 0 without an answer, ``problem`` is the answer's problem+json."""
         self.code = code
         self.message = message
         self.hint = hint
         self.status = status
         self.request_id = request_id
-        #: Trying the same again later may succeed.
+        #: Whether the same call may succeed later.
         self.retryable = retryable
         self.problem = dict(problem or {})
         super().__init__(f"{message} {hint}".strip())
 
 
 class UnreachableError(ClientError):
-    """The server gave no answer, for as long as it takes to come back: ``server_unreachable``."""
+    """The server did not answer within the time of a restart: ``server_unreachable``."""
 
 
 class RefusedError(ClientError):
-    """The server answered that it will not; ``code`` and ``hint`` are the server's."""
+    """The server refused the request; ``code`` and ``hint`` are the server's."""
 
 
 class NotFoundError(RefusedError):
-    """There is no such thing, or it is another's (404)."""
+    """The resource does not exist, or belongs to another tenant (404)."""
 
 
 class UnauthorizedError(RefusedError):
-    """The API key is missing or not valid, or may not do this (401, 403)."""
+    """The API key is missing or invalid, or lacks the scope (401, 403)."""
 
 
 class TransferError(ClientError):
-    """A file did not come through: ``storage_unavailable``, ``upload_refused``, ``download_failed``."""
+    """A file transfer failed: ``storage_unavailable``, ``upload_refused``, ``download_failed``."""
 
 
 class JobFailedError(ClientError):
@@ -62,14 +62,14 @@ class JobFailedError(ClientError):
 
 
 class WaitTimeoutError(ClientError):
-    """The job goes on; only the waiting is over: ``wait_timed_out``."""
+    """The wait timed out; the job still runs: ``wait_timed_out``."""
 
 
 _KINDS: Final[dict[int, type[RefusedError]]] = {401: UnauthorizedError, 403: UnauthorizedError, 404: NotFoundError}
 
 
 def refusal(response: httpx.Response) -> RefusedError:
-    """Make an error of a problem+json answer (RFC 9457), or of whatever a proxy sent instead."""
+    """Return the error of a problem+json answer (RFC 9457), or of a proxy's answer in another form."""
     try:
         body = response.json()
     except ValueError:
@@ -82,13 +82,13 @@ def refusal(response: httpx.Response) -> RefusedError:
         str(problem.get("hint", "")),
         status=response.status_code,
         request_id=str(problem.get("request_id") or response.headers.get("X-Request-Id", "")),
-        retryable=bool(problem.get("retryable", response.status_code in AWAY)),
+        retryable=bool(problem.get("retryable", response.status_code in UNAVAILABLE)),
         problem=problem,
     )
 
 
 def unreachable(url: str, error: Exception) -> UnreachableError:
-    """Say that there was no answer."""
+    """Return the error of a request without an answer."""
     message = f"No answer from {url} ({error or type(error).__name__})."
-    hint = "See that it runs and that this address is right."
+    hint = "Check that the server runs and that the address is right."
     return UnreachableError("server_unreachable", message, hint, retryable=True)

@@ -1,4 +1,4 @@
-"""One subscription that outlives its connections: resumes by cursor, drops what came before, knows its end."""
+"""Event stream over any number of connections: resumes by cursor, drops duplicates, detects its end."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from typing import Final
 
 import httpx
 
-from saccade.errors import AWAY, ClientError, refusal, unreachable
+from saccade.errors import UNAVAILABLE, ClientError, refusal, unreachable
 from saccade.events import ENDS, Event, Gap, Snapshot, matches_types, parse_event
 from saccade.retries import COMES_BACK_S, Retries, retry_after_s
 from saccade.sse import SseBlock, SseParser
 from saccade.transport import StreamedResponse, Transport
 
-#: A stream that is silent for this long is dead: the server's heartbeat comes every 15 s.
+#: A stream that is silent for this long is broken: the server sends a heartbeat every 15 s.
 SILENCE_S: Final = 45.0
-#: Without ``follow`` history is taken to be over when nothing came for this long.
+#: Without ``follow`` the history is complete when nothing came for this long.
 _IDLE_S: Final = 1.5
 _TENANT: Final = "/v1/events"
 _REMEMBERED_IDS: Final = 4096
 _SECONDS: Final = re.compile(r"([0-9]{1,9})s?")
-#: An EventSource takes these for the end, so a proxy that says so stands in for a server that will not.
-_BROKEN: Final = AWAY | {408, 500}
+#: Statuses of a proxy or a failing server, not of ours: these are retried.
+_RETRIED_STATUS: Final = UNAVAILABLE | {408, 500}
 
 
 class _BrokenError(Exception):
-    """The connection broke, or something on the way answered for the server: worth another try."""
+    """The connection broke, or a proxy answered instead of the server: retried."""
 
     def __init__(self, cause: Exception, asked_s: float = 0.0) -> None:
         self.cause = cause
@@ -39,11 +39,11 @@ class _BrokenError(Exception):
 
 
 class EventStream:
-    """Gives every event once, in order, over as many connections as it takes."""
+    """Source of events, each once and in order, over as many connections as it takes."""
 
     def __init__(
         self,
-        connection: Transport,
+        transport: Transport,
         path: str,
         *,
         params: Mapping[str, str | Sequence[str]],
@@ -54,8 +54,8 @@ class EventStream:
         silence_s: float = SILENCE_S,
         reached: bool = False,
     ) -> None:
-        """Read ``path``; ``cursor`` is the last event that is known already, ``types`` are shown of all there is."""
-        self._connection = connection
+        """Read ``path`` after ``cursor``; only events of ``types`` are returned."""
+        self._transport = transport
         self._path = path
         self._params = dict(params)
         self._types = types
@@ -63,28 +63,28 @@ class EventStream:
         self._follow = follow
         self._silence_s = silence_s if follow else _IDLE_S
         self._retries = Retries(reached=reached, first_pause_s=0.1, longest_pause_s=5.0)
-        self._incoming: StreamedResponse | None = None
+        self._stream: StreamedResponse | None = None
         self._parser = SseParser()
         self._ready: deque[Event] = deque()
         self._began = datetime.now(timezone.utc)
-        self._began_s = self._told_s = time.monotonic()
+        self._began_s = self._last_block_s = time.monotonic()
         self._answered = False
-        self._over = False
-        #: The end was told; the answer to one more request says whether that was all.
+        self._ended = False
+        #: A final event came; one more request confirms that nothing follows.
         self._ending = False
         self._retry_s = 0.0
         self._last_type = ""
-        #: Where to resume, and up to where all came already: the same, but after a gap.
-        self._known = self._place = cursor
+        #: Where to resume, and up to where events are duplicates: the same, except after a gap.
+        self._resume_cursor = self._seen_cursor = cursor
         self._ids: OrderedDict[str, None] = OrderedDict()
-        #: The cursor of the newest durable event that was given out: where to go on another time.
+        #: Cursor of the newest durable event that was returned.
         self.cursor = cursor
 
     async def next(self) -> Event | None:
-        """Give the next event, or None at the end.
+        """Return the next event, or None at the end.
 
         Raises:
-            ClientError: the server refused for good, or was not there from the start.
+            ClientError: the server refused, or never answered.
         """
         while True:
             while self._ready:
@@ -94,84 +94,84 @@ class EventStream:
                     await self._end()
                 elif matches_types(self._types, event):
                     return event
-            if self._over:
+            if self._ended:
                 return None
             try:
                 await self._advance()
             except (httpx.TransportError, httpx.StreamError, httpx.DecodingError, _BrokenError) as error:
-                await self._broke(error)
+                await self._on_broken(error)
 
     async def close(self) -> None:
-        """Let the connection go."""
-        incoming, self._incoming = self._incoming, None
-        if incoming is not None:
-            await incoming.close()
+        """Close the connection."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            await stream.close()
 
     async def _end(self) -> None:
-        self._over = True
+        self._ended = True
         self._ready.clear()
         await self.close()
 
     async def _advance(self) -> None:
-        """Connect, or read some of what comes."""
-        if self._incoming is None:
+        """Connect, or read the next bytes."""
+        if self._stream is None:
             await self._connect()
             return
-        chunk = await self._incoming.read()
+        chunk = await self._stream.read()
         if chunk is None:
-            await self._closed()
+            await self._on_closed()
             return
         for block in self._parser.push(chunk):
-            self._told_s = time.monotonic()
+            self._last_block_s = time.monotonic()
             self._take(block)
-        if not self._follow and not self._ready and time.monotonic() - self._told_s > _IDLE_S:
+        if not self._follow and not self._ready and time.monotonic() - self._last_block_s > _IDLE_S:
             await self._end()  # heartbeats only
 
     async def _connect(self) -> None:
         headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity", "Cache-Control": "no-store"}
         params = dict(self._params)
-        if self._known:
-            # By both ways: there are proxies that drop headers they do not know.
-            headers["Last-Event-ID"] = params["last_event_id"] = self._known
-        elif since := self._from():
+        if self._resume_cursor:
+            # As header and as parameter: some proxies drop unknown headers.
+            headers["Last-Event-ID"] = params["last_event_id"] = self._resume_cursor
+        elif since := self._since_parameter():
             params["since"] = since
         self._parser = SseParser()
-        incoming = await self._connection.open(self._path, headers=headers, params=params, silence_s=self._silence_s)
-        self._incoming = incoming
-        self._told_s = time.monotonic()
-        response = incoming.response
+        stream = await self._transport.open(self._path, headers=headers, params=params, silence_s=self._silence_s)
+        self._stream = stream
+        self._last_block_s = time.monotonic()
+        response = stream.response
         if response.status_code == httpx.codes.NO_CONTENT:
             await self._end()
             return
         media_type = response.headers.get("Content-Type", "")
         if not response.is_success:
-            await incoming.read_all()
+            await stream.read_all()
             error = refusal(response)
-            if response.status_code not in _BROKEN:
+            if response.status_code not in _RETRIED_STATUS:
                 await self.close()
                 raise error
             raise _BrokenError(error, retry_after_s(response))
         if not media_type.startswith("text/event-stream"):
             raise _BrokenError(ClientError("unexpected_answer", f"An event stream came as {media_type or 'nothing'}."))
         self._answered = True
-        self._retries.be_patient(math.inf if self._follow else COMES_BACK_S)
+        self._retries.set_patience(math.inf if self._follow else COMES_BACK_S)
 
     def _take(self, block: SseBlock) -> None:
-        """Keep what a block says, unless it came before."""
+        """Queue the event of a block, unless it is a duplicate."""
         if block.retry_ms is not None:
             self._retry_s = block.retry_ms / 1000
-        if not block.data:  # the server asks us to come again later
+        if not block.data:  # only sets the reconnection time
             return
         try:
             event = parse_event(block)
         except ValueError as error:
             raise _BrokenError(error) from error
         if isinstance(event, Gap):
-            self._place = None
+            self._seen_cursor = None
         if event.cursor is not None:
-            if _is_known(event.cursor, self._place):
+            if _is_duplicate(event.cursor, self._seen_cursor):
                 return
-            self._known = self._place = event.cursor
+            self._resume_cursor = self._seen_cursor = event.cursor
             self._last_type = event.type
             if event.id in self._ids:
                 return
@@ -181,16 +181,16 @@ class EventStream:
         self._ready.append(event)
 
     def _remember(self, event_id: str | None) -> None:
-        """Remember an event by its id: an incarnation of the stream that was restored tells of it once more."""
+        """Remember an event's id: a stream that was restored from a backup repeats events under new cursors."""
         if event_id is not None:
             self._ids[event_id] = None
             if len(self._ids) > _REMEMBERED_IDS:
                 self._ids.popitem(last=False)
 
-    async def _closed(self) -> None:
-        """Go on after the server closed the connection in order."""
+    async def _on_closed(self) -> None:
+        """Reconnect, or end, after the server closed the connection."""
         if self._parser.unfinished:
-            raise _BrokenError(ClientError("unexpected_answer", "An event came cut off."))
+            raise _BrokenError(ClientError("unexpected_answer", "The stream ended inside an event."))
         await self.close()
         if self._ending:
             await self._end()
@@ -198,28 +198,28 @@ class EventStream:
             self._ending = True
         else:
             pause_s = self._retries.pause_s(asked_s=self._retry_s)
-            await self._pause(pause_s, ClientError("unexpected_answer", "The event stream ends at once."))
+            await self._pause(pause_s, ClientError("unexpected_answer", "The event stream ends without an event."))
 
-    async def _broke(self, error: Exception) -> None:
-        """Go on after a connection that broke; after a cut the first try is soon."""
-        opened = self._incoming is not None and self._incoming.response.is_success
+    async def _on_broken(self, error: Exception) -> None:
+        """Reconnect after an error, or end."""
+        opened = self._stream is not None and self._stream.response.is_success
         await self.close()
         if self._ending or (isinstance(error, httpx.ReadTimeout) and opened and not self._follow):
-            # The last event was here: that the server does not confirm it is no reason to wait for it.
+            # The final event has come; it needs no confirmation.
             await self._end()
             return
         cause = error.cause if isinstance(error, _BrokenError) else error
         asked_s = error.asked_s if isinstance(error, _BrokenError) else 0.0
-        failure = cause if isinstance(cause, ClientError) else unreachable(self._connection.url, cause)
+        failure = cause if isinstance(cause, ClientError) else unreachable(self._transport.url, cause)
         await self._pause(self._retries.pause_s(cause, asked_s=asked_s), failure)
 
     async def _pause(self, pause_s: float | None, failure: ClientError) -> None:
         if pause_s is None:
             raise failure
-        await self._connection.sleep(pause_s)
+        await self._transport.sleep(pause_s)
 
-    def _from(self) -> str | None:
-        """Say from when on, before an event gave a cursor: a connection that broke without one leaves no hole."""
+    def _since_parameter(self) -> str | None:
+        """Return ``since`` of a reconnection without a cursor yet, so that it leaves no gap."""
         elapsed_s = math.ceil(time.monotonic() - self._began_s)
         if self._since is None:
             return str(elapsed_s + 1) if self._answered and self._path == _TENANT else None
@@ -227,8 +227,8 @@ class EventStream:
         return str(int(seconds[1]) + elapsed_s) if seconds else self._since
 
 
-def _is_known(cursor: str, known: str | None) -> bool:
-    """Tell whether a cursor is at or before another of the same incarnation of the stream."""
+def _is_duplicate(cursor: str, known: str | None) -> bool:
+    """Check whether a cursor is at or before ``known`` in the same epoch of the stream."""
     epoch, _, sequence = cursor.partition(".")
     known_epoch, _, known_sequence = (known or "").partition(".")
     if epoch != known_epoch or not (sequence.isdigit() and known_sequence.isdigit()):
@@ -237,7 +237,7 @@ def _is_known(cursor: str, known: str | None) -> bool:
 
 
 def _is_live(event: Event, began: datetime) -> bool:
-    """Tell whether an event is past history: progress comes after it, and so does what happened since."""
+    """Check whether an event is newer than this stream: progress, or an event since its start."""
     if isinstance(event, (Gap, Snapshot)):
         return False
     if event.cursor is None:

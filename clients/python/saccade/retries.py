@@ -1,4 +1,4 @@
-"""Decides whether something that failed is tried again, and when. Pure: it is told the time and throws given dice."""
+"""Retry schedule of requests and connections: exponential backoff with jitter. Pure."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Final
 
 import httpx
 
-#: A service that died comes back within this: its supervisor pauses up to 5 s, and it takes some to start.
+#: A crashed service is back within this time: its supervisor waits up to 5 s, then the service starts.
 COMES_BACK_S: Final = 12.0
 
 
 class Retries:
-    """The tries of one request, or of one connection that is to last."""
+    """Retry state of one request, or of one long-lived connection."""
 
     def __init__(
         self,
@@ -26,44 +26,44 @@ class Retries:
         first_pause_s: float = 0.3,
         longest_pause_s: float = 2.0,
         now_s: Callable[[], float] = time.monotonic,
-        dice: Callable[[], float] = random.random,
+        random_fraction: Callable[[], float] = random.random,
     ) -> None:
-        """Begin; ``reached`` tells that the server has answered before: one that never was there is not started."""
+        """Start now; ``reached``: the server has answered before. A refused connection is retried only then."""
         self._patience_s = patience_s
         self._reached = reached
         self._first_pause_s = first_pause_s
         self._longest_pause_s = longest_pause_s
         self._now_s = now_s
-        self._dice = dice
+        self._random_fraction = random_fraction
         self._began_s = now_s()
         self._failures = 0
 
     def succeeded(self) -> None:
-        """Forget the failures."""
+        """Reset the backoff after a success."""
         self._began_s = self._now_s()
         self._failures = 0
         self._reached = True
 
-    def be_patient(self, patience_s: float) -> None:
-        """Allow so much time from the last success on."""
+    def set_patience(self, patience_s: float) -> None:
+        """Retry for ``patience_s`` after the last success."""
         self._patience_s = patience_s
 
     def pause_s(self, error: Exception | None = None, *, asked_s: float = 0.0) -> float | None:
-        """Give the seconds to wait before the next try, or None to give up.
+        """Return the seconds to wait before the next attempt, or None to stop.
 
-        They double from try to try, spread by a half so that many clients do not come at once, and are at least
-        what the server ``asked`` for.
+        The pause doubles with each attempt, times a random factor of 0.5 to 1.5, and is at least ``asked_s``, what the
+        server asked for.
         """
         if isinstance(error, httpx.ConnectError) and not self._reached:
             return None
         backoff_s = min(self._longest_pause_s, self._first_pause_s * 2.0 ** min(self._failures, 30))
         self._failures += 1
-        pause_s = max(backoff_s * (0.5 + self._dice()), asked_s)
+        pause_s = max(backoff_s * (0.5 + self._random_fraction()), asked_s)
         return pause_s if self._now_s() + pause_s <= self._began_s + self._patience_s else None
 
 
 def retry_after_s(response: httpx.Response, now: datetime | None = None) -> float:
-    """Read ``Retry-After``, seconds or a date (RFC 9110, 10.2.3); 0 when there is none that can be read."""
+    """Return the seconds of ``Retry-After``, which is a number or a date (RFC 9110, 10.2.3); 0 if there is none."""
     text = str(response.headers.get("Retry-After", "")).strip()
     if text.isascii() and text.isdigit():
         return float(text[:9])

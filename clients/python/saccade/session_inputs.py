@@ -1,4 +1,4 @@
-"""What goes into a live session by HTTP, and the model that comes out: how each is written, and what is answered."""
+"""Frames and joints sent into a live session by HTTP, and the model read from it."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any, Final
 import httpx
 from pydantic import BaseModel, ConfigDict
 
-from saccade.api import Api, Model, without_none
+from saccade.api import Api, Model
 from saccade.errors import ClientError, refusal
+from saccade.request_parts import LONGEST_WAIT_S, without_none
 
 _PNG: Final = b"\x89PNG"
 _NOT_MODIFIED: Final = 304
-_LONGEST_WAIT_S: Final = 60
 _REQUEST_S: Final = 30.0
 
-#: Number, unix seconds at capture, positions; and the robot's own values beside radians, where it has any.
+#: Sequence number, capture time in unix seconds, positions; then the robot's native values, where it has any.
 JointSample = tuple[int, float, Sequence[float]] | tuple[int, float, Sequence[float], Sequence[float]]
 
 
 class FrameAnswer(BaseModel):
-    """A frame that was taken (``received``), or what became of it: ``accepted``, ``dropped`` or ``rejected``."""
+    """A frame that was stored (``received``), or its verdict: ``accepted``, ``dropped`` or ``rejected``."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -32,16 +32,16 @@ class FrameAnswer(BaseModel):
     status: str
     #: Why it was not accepted.
     reason: str | None = None
-    #: From its capture to its verdict.
+    #: Time from its capture to its verdict.
     age_s: float | None = None
     queue_depth: int | None = None
-    #: The joints that it was paired with, radians, and how far the nearest sample was.
+    #: Joint positions at its capture, radians, and the time to the nearest sample.
     positions: tuple[float, ...] | None = None
     joints_gap_s: float | None = None
 
 
 class JointsAnswer(BaseModel):
-    """Samples that were taken, and what looks wrong with them."""
+    """Number of samples that were stored, and what looks wrong with them."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -51,14 +51,14 @@ class JointsAnswer(BaseModel):
 
 @dataclass(frozen=True)
 class Ply:
-    """A model as 3DGS viewers read it; ``etag`` names its version."""
+    """A model as a 3DGS PLY file; ``etag`` is its version."""
 
     body: bytes
     etag: str
 
 
 def content_type_of(picture: bytes) -> str:
-    """Name a picture's type; what is none is for the server to refuse."""
+    """Return a picture's media type by its first bytes; the server rejects what is not a picture."""
     return "image/png" if picture.startswith(_PNG) else "image/jpeg"
 
 
@@ -71,20 +71,22 @@ def joint_batch(
     clock_offset_s: float | None = None,
     clock_error_s: float = 0.0,
 ) -> dict[str, Any]:
-    """Write samples as the API takes them; ``clock_offset_s`` is the server's clock minus one's own."""
+    """Return samples as the API takes them; ``clock_offset_s`` is the server's clock minus your own."""
     clock = None if clock_offset_s is None else {"offset_s": clock_offset_s, "error_s": clock_error_s}
     written = [[seq, captured_at_s, *map(list, values)] for seq, captured_at_s, *values in samples]
     return without_none({"source": source, "clock": clock}) | {"names": list(names), "unit": unit, "samples": written}
 
 
-async def send_frame(api: Api, path: str, picture: bytes, head: Mapping[str, Any], wait_s: float | None) -> FrameAnswer:
-    """Send a picture once: one that did not get through is older than the next.
+async def send_frame(
+    api: Api, path: str, picture: bytes, fields: Mapping[str, Any], wait_s: float | None
+) -> FrameAnswer:
+    """Send a picture once, without retries: the next one is newer.
 
     Raises:
         ClientError: refused, or unreachable.
     """
-    headers = {f"X-Frame-{name}": str(value) for name, value in head.items() if value is not None}
-    whole_s = min(_LONGEST_WAIT_S, max(0, round(wait_s or 0)) or (1 if wait_s else 0))
+    headers = {f"X-Frame-{name}": str(value) for name, value in fields.items() if value is not None}
+    whole_s = min(LONGEST_WAIT_S, max(0, round(wait_s or 0)) or (1 if wait_s else 0))
     if whole_s:
         headers["Prefer"] = f"wait={whole_s}"
     headers["Content-Type"] = content_type_of(picture)
@@ -95,21 +97,21 @@ async def send_frame(api: Api, path: str, picture: bytes, head: Mapping[str, Any
 
 
 async def send_joints(api: Api, path: str, batch: Mapping[str, Any]) -> JointsAnswer:
-    """Send samples; what comes twice counts once, by its numbers.
+    """Send samples; repeated ones count once, by their sequence numbers.
 
     Raises:
         ClientError: refused, or unreachable.
     """
-    body = json.dumps(batch).encode()  # an integer beyond floats, or NaN, is for the server to refuse
+    body = json.dumps(batch).encode()  # the server rejects NaN and integers beyond floats
     answer = await api.send("POST", path, content=body, headers={"Content-Type": "application/json"})
     return _read(JointsAnswer, answer)
 
 
 async def fetch_ply(api: Api, path: str, *, max_splats: int | None, etag: str | None) -> Ply | None:
-    """Fetch the newest model, or None where it is the version ``etag``.
+    """Fetch the newest model; None if it is the version ``etag``.
 
     Raises:
-        ClientError: refused (there is none yet), or unreachable.
+        ClientError: refused (there is no model yet), or unreachable.
     """
     headers = {} if etag is None else {"If-None-Match": etag}
     answer = await api.send("GET", path, headers=headers, params=without_none({"max_splats": max_splats}))
@@ -127,5 +129,5 @@ def _read(model: type[Model], answer: httpx.Response) -> Model:
         return model.model_validate_json(answer.content)
     except ValueError as error:
         raise ClientError(
-            "unexpected_answer", "The answer is not what was expected.", status=answer.status_code
+            "unexpected_answer", "The answer has an unexpected form.", status=answer.status_code
         ) from error

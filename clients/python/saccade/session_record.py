@@ -1,4 +1,4 @@
-"""What was streamed into a session, as the server keeps it: message after message, over connections that break."""
+"""Recorded telemetry of a session, read message by message over any disconnect."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any, Final
 
 import httpx
 
-from saccade.errors import AWAY, ClientError, TransferError, refusal, unreachable
+from saccade.errors import UNAVAILABLE, ClientError, TransferError, refusal, unreachable
 from saccade.retries import COMES_BACK_S, Retries, retry_after_s
 from saccade.transport import StreamedResponse, Transport
 
-#: A server that sends nothing for this long is gone.
+#: Reading fails when the server sends nothing for this long.
 _SILENCE_S: Final = 30.0
-#: Larger than any message or head can be.
-_LONGEST_HEAD: Final = 64 * 1024
-_LONGEST_BODY: Final = 16 * 1024 * 1024
+#: Limits above any real header or message.
+_MAX_HEADER_BYTES: Final = 64 * 1024
+_MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 _END: Final = "end"
 _BEGIN: Final = "record"
 
 
 @dataclass(frozen=True)
 class RecordedMessage:
-    """One message: ``joints`` (a batch, JSON), ``frames`` (a picture) or ``acks`` (what became of frames, JSON)."""
+    """One message: ``joints`` (a batch, JSON), ``frames`` (a picture) or ``acks`` (verdicts of frames, JSON)."""
 
     kind: str
     sequence: int
@@ -42,7 +42,7 @@ Recorded = RecordedMessage
 
 @dataclass(frozen=True)
 class RecordSize:
-    """How much is kept of a session, in messages; and how many frames there were."""
+    """Numbers of messages that are kept of a session, and of frames that were sent."""
 
     joints: int
     frames: int
@@ -51,90 +51,90 @@ class RecordSize:
 
     @property
     def frames_missing(self) -> int:
-        """Count the frames that are not kept any more."""
+        """Number of frames that have expired."""
         return max(0, self.frames_sent - self.frames)
 
 
 class RecordStream:
-    """Gives every message of a record once, in order."""
+    """Source of a record's messages, each once and in order."""
 
-    def __init__(self, connection: Transport, path: str, *, reached: bool = False) -> None:
-        """Read ``path``; ``reached`` tells that the server has answered before."""
-        self._connection = connection
+    def __init__(self, transport: Transport, path: str, *, reached: bool = False) -> None:
+        """Read ``path``; ``reached``: the server has answered before."""
+        self._transport = transport
         self._path = path
-        self._incoming: StreamedResponse | None = None
-        self._parts = _Parts()
+        self._stream: StreamedResponse | None = None
+        self._parser = _RecordParser()
         self._ready: deque[RecordedMessage] = deque()
         self._retries = Retries(patience_s=COMES_BACK_S, reached=reached)
-        self._over = False
-        #: Known once the first message was asked for, or ``begin`` was called.
+        self._ended = False
+        #: Known after the first message, or after ``begin``.
         self.size: RecordSize | None = None
         self.after = 0
 
     async def begin(self) -> RecordSize:
-        """Find out how much there is.
+        """Return how many messages are kept.
 
         Raises:
-            ClientError: there is nothing, or it is not kept any more.
+            ClientError: there are none, or they have expired.
         """
         while self.size is None:
             await self._advance()
         return self.size
 
     async def next(self) -> RecordedMessage | None:
-        """Give the next message, or None at the end.
+        """Return the next message, or None at the end.
 
         Raises:
-            ClientError: the record is not there, or did not come whole.
+            ClientError: there is no record, or it could not be read completely.
         """
         while not self._ready:
-            if self._over:
+            if self._ended:
                 return None
             await self._advance()
         return self._ready.popleft()
 
     async def close(self) -> None:
-        """Let the connection go."""
-        incoming, self._incoming = self._incoming, None
-        if incoming is not None:
-            await incoming.close()
+        """Close the connection."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            await stream.close()
 
     async def _advance(self) -> None:
-        """Connect, or read some of what comes; again from where it broke."""
+        """Connect, or read the next bytes; reconnect after an error."""
         try:
-            if self._incoming is None:
+            if self._stream is None:
                 await self._connect()
                 return
-            chunk = await self._incoming.read()
+            chunk = await self._stream.read()
             if chunk is None:
-                raise _CutError("the record ended before its end")
-            for head, body in self._parts.push(chunk):
+                raise _DisconnectedError("the connection closed before the end of the record")
+            for head, body in self._parser.push(chunk):
                 self._take(head, body)
-        except (httpx.TransportError, httpx.StreamError, httpx.DecodingError, _CutError) as error:
+        except (httpx.TransportError, httpx.StreamError, httpx.DecodingError, _DisconnectedError) as error:
             await self.close()
-            asked_s = error.asked_s if isinstance(error, _CutError) else 0.0
+            asked_s = error.asked_s if isinstance(error, _DisconnectedError) else 0.0
             pause_s = self._retries.pause_s(error, asked_s=asked_s)
             if pause_s is None and self.size is None and isinstance(error, httpx.TransportError):
-                raise unreachable(self._connection.url, error) from error
+                raise unreachable(self._transport.url, error) from error
             if pause_s is None:
-                message = f"The record did not come whole: {error or type(error).__name__}."
-                raise TransferError("download_failed", message, "Try again.", retryable=True) from error
-            await self._connection.sleep(pause_s)
+                message = f"The record could not be read completely: {error or type(error).__name__}."
+                raise TransferError("download_failed", message, "Read it again.", retryable=True) from error
+            await self._transport.sleep(pause_s)
 
     async def _connect(self) -> None:
-        self._parts = _Parts()
-        incoming = await self._connection.open(
+        self._parser = _RecordParser()
+        stream = await self._transport.open(
             self._path,
             headers={"Accept-Encoding": "identity"},
             params={"after": str(self.after)},
             silence_s=_SILENCE_S,
         )
-        self._incoming = incoming
-        if not incoming.response.is_success:
-            await incoming.read_all()
-            error = refusal(incoming.response)
-            if incoming.response.status_code in AWAY:
-                raise _CutError(error.message, retry_after_s(incoming.response))
+        self._stream = stream
+        if not stream.response.is_success:
+            await stream.read_all()
+            error = refusal(stream.response)
+            if stream.response.status_code in UNAVAILABLE:
+                raise _DisconnectedError(error.message, retry_after_s(stream.response))
             await self.close()
             raise error
 
@@ -142,14 +142,14 @@ class RecordStream:
         try:
             self._keep(str(head["type"]), head, body)
         except (KeyError, TypeError, ValueError) as error:
-            raise _no_record() from error
+            raise _not_a_record() from error
 
     def _keep(self, kind: str, head: dict[str, Any], body: bytes) -> None:
         if kind == _BEGIN:
             counts = {name: int(head[name]) for name in ("joints", "frames", "acks", "frames_sent")}
             self.size = self.size or RecordSize(**counts)
         elif kind == _END:
-            self._over = True
+            self._ended = True
         else:
             self.after = int(head["sequence"])
             self._retries.succeeded()
@@ -158,14 +158,14 @@ class RecordStream:
             )
 
 
-class _CutError(Exception):
+class _DisconnectedError(Exception):
     def __init__(self, message: str, asked_s: float = 0.0) -> None:
         self.asked_s = asked_s
         super().__init__(message)
 
 
-class _Parts:
-    """Cuts what comes into heads and bodies."""
+class _RecordParser:
+    """Parser of the record: header (JSON with its length before it) and body of each message."""
 
     def __init__(self) -> None:
         self._held = bytearray()
@@ -173,22 +173,22 @@ class _Parts:
         self._size = 0
 
     def push(self, chunk: bytes) -> list[tuple[dict[str, Any], bytes]]:
-        """Give the parts that are whole now.
+        """Parse some bytes and return the messages that they complete.
 
         Raises:
-            ClientError: it is no record.
+            ClientError: the answer is not a record.
         """
         self._held += chunk
         parts = []
-        while (part := self._cut()) is not None:
+        while (part := self._next_message()) is not None:
             parts.append(part)
         return parts
 
-    def _cut(self) -> tuple[dict[str, Any], bytes] | None:
+    def _next_message(self) -> tuple[dict[str, Any], bytes] | None:
         if self._head is None:
             length = int.from_bytes(self._held[:4], "big")
-            if length > _LONGEST_HEAD:
-                raise _no_record()
+            if length > _MAX_HEADER_BYTES:
+                raise _not_a_record()
             if len(self._held) < 4 or len(self._held) < 4 + length:
                 return None
             self._head, self._size = _read_head(self._held[4 : 4 + length])
@@ -206,18 +206,18 @@ def _read_head(text: bytearray) -> tuple[dict[str, Any], int]:
         head = json.loads(text)
         size = head.get("bytes", 0)
     except (ValueError, AttributeError):
-        raise _no_record() from None
-    if not isinstance(size, int) or not 0 <= size <= _LONGEST_BODY:
-        raise _no_record()
+        raise _not_a_record() from None
+    if not isinstance(size, int) or not 0 <= size <= _MAX_BODY_BYTES:
+        raise _not_a_record()
     return head, size
 
 
-def _no_record() -> ClientError:
-    return ClientError("unexpected_answer", "The answer is no record of a session.", "See that the address is right.")
+def _not_a_record() -> ClientError:
+    return ClientError("unexpected_answer", "The answer is not a session's record.", "Check that the address is right.")
 
 
 def _nanoseconds(text: str) -> int:
-    """Read a time (RFC 3339) to the nanosecond."""
+    """Return a time (RFC 3339) in nanoseconds since 1970."""
     whole, _, rest = text.partition(".")
     digits = rest.rstrip("Zz") if rest else ""
     whole = whole.rstrip("Zz")

@@ -1,4 +1,4 @@
-"""One WebSocket of a live session: frames and joints in, each frame's verdict and every event out."""
+"""WebSocket of a live session: sends frames and joints, receives verdicts and events."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 
-from saccade.api import without_none
 from saccade.errors import ClientError, RefusedError, refusal
+from saccade.request_parts import without_none
 from saccade.session_inputs import FrameAnswer, JointSample, content_type_of, joint_batch
 
 if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
 
 _OPEN_S: Final = 30.0
-#: A model's worth of events never comes in one message; a picture of the gateway's limit does.
+#: Largest message, above the gateway's limit for a picture.
 _LONGEST: Final = 64 * 1024 * 1024
 _NORMAL: Final = 1000
 _ACKED: Final = "session.frame_acked"
-#: Codes of a frame that is refused at the gateway's door, whose verdict comes too.
-_OF_FRAMES: Final = "frame_"
+#: Prefix of the error codes of frames that the gateway refused; their verdict comes too.
+_FRAME_ERRORS: Final = "frame_"
 
 
 class SessionStream:
-    """A connection that lasts until the session ends; open it with ``async with``. For use by one event loop.
+    """Connection that lasts until the session ends; open it with ``async with``, in one event loop.
 
-    One task sends while another reads: ``acks`` or the stream itself, which gives every message.
+    One task may send while another reads, from ``acks`` or from the stream itself, which yields every message.
     Messages are dictionaries with a ``type``: the events of the session (CloudEvents), ``joints``, ``clock_pong``,
     ``warning``, ``gap``, and ``error`` about something that was sent.
     """
 
     def __init__(self, url: str, headers: dict[str, str]) -> None:
-        """Connect to nothing yet."""
+        """Store the address; ``async with`` connects."""
         self._url = url
         self._headers = headers
         self._socket: ClientConnection | None = None
         self._seq = 0
-        #: Where to go on: ``client.sessions.stream(id, after=cursor)`` begins with what comes after it.
+        #: Resume position: ``client.sessions.stream(id, after=cursor)`` starts after it.
         self.cursor: str | None = None
 
     async def __aenter__(self) -> SessionStream:
@@ -50,7 +50,7 @@ class SessionStream:
             ClientError: refused, unreachable, or ``websockets`` is not installed.
         """
         try:
-            from websockets.asyncio.client import connect  # noqa: PLC0415 - for this alone
+            from websockets.asyncio.client import connect  # noqa: PLC0415 - an optional dependency
             from websockets.exceptions import InvalidHandshake, InvalidStatus  # noqa: PLC0415
         except ImportError:
             hint = "pip install 'saccade-client[stream]'"
@@ -65,21 +65,21 @@ class SessionStream:
             raise refusal(httpx.Response(answer.status_code, headers=headers, content=bytes(answer.body))) from error
         except (OSError, TimeoutError, InvalidHandshake) as error:
             message = f"{self._url.partition('?')[0]} does not answer ({error})."
-            raise ClientError("server_unreachable", message, "See that it runs.", retryable=True) from error
+            raise ClientError("server_unreachable", message, "Check that the server runs.", retryable=True) from error
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Disconnect; the session goes on."""
+        """Disconnect; the session continues."""
         await self.close()
 
     def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
-        """Give every message as it comes, until the session has ended."""
+        """Iterate over all messages until the session has ended."""
         return self._messages()
 
     async def close(self) -> None:
-        """Disconnect; the session goes on."""
+        """Disconnect; the session continues."""
         if self._socket is not None:
             await self._socket.close()
 
@@ -92,10 +92,10 @@ class SessionStream:
         clock_offset_s: float | None = None,
         source: str | None = None,
     ) -> int:
-        """Send a JPEG or PNG and give its number; without one frames are numbered from 0, without a time it is now.
+        """Send a JPEG or PNG and return its number; by default frames are numbered from 0 and captured now.
 
         Raises:
-            ClientError: the connection is gone.
+            ClientError: the connection is closed.
         """
         number = self._seq if seq is None else seq
         self._seq = number + 1
@@ -120,37 +120,37 @@ class SessionStream:
         """Send samples, oldest first.
 
         Raises:
-            ClientError: the connection is gone.
+            ClientError: the connection is closed.
         """
         batch = joint_batch(names, samples, unit=unit, source=source, clock_offset_s=clock_offset_s)
         await self._send(json.dumps({"type": "joints"} | batch))
 
     async def ask_time(self) -> None:
-        """Ask for the server's clock; it comes as ``clock_pong`` with ``sent_at_s`` and ``time_s``."""
+        """Request the server's time; it comes as ``clock_pong`` with ``sent_at_s`` and ``time_s``."""
         await self._send(json.dumps({"type": "clock_ping", "sent_at_s": time.time()}))
 
     async def stop(self) -> None:
-        """Ask for the session's end."""
+        """Request the end of the session."""
         await self._send(json.dumps({"type": "stop"}))
 
     async def reset(self) -> None:
-        """Ask the session to forget what it has seen."""
+        """Request that the session discards its model and starts again."""
         await self._send(json.dumps({"type": "reset"}))
 
     async def acks(self) -> AsyncIterator[FrameAnswer]:
-        """Give each frame's verdict as it comes, until the session has ended; other messages are passed over.
+        """Iterate over the frames' verdicts until the session has ended; other messages are skipped.
 
-        A frame that the gateway refuses at its door has the verdict ``rejected`` too, by the worker that counts it.
+        A frame that the gateway refuses has the verdict ``rejected`` too.
 
         Raises:
-            RefusedError: what was sent could not be read, or may not be sent.
-            ClientError: the connection is gone.
+            RefusedError: a message that was sent could not be read, or is not allowed.
+            ClientError: the connection is closed.
         """
         async for message in self._messages():
             if message["type"] == _ACKED:
                 for ack in message["data"]["acks"]:
                     yield FrameAnswer.model_validate(ack)
-            elif message["type"] == "error" and not str(message.get("code")).startswith(_OF_FRAMES):
+            elif message["type"] == "error" and not str(message.get("code")).startswith(_FRAME_ERRORS):
                 raise _refused(message)
 
     async def _messages(self) -> AsyncIterator[dict[str, Any]]:
@@ -163,7 +163,7 @@ class SessionStream:
             except ConnectionClosed:
                 if socket.close_code == _NORMAL:
                     return
-                raise _gone(socket.close_reason) from None
+                raise _closed(socket.close_reason) from None
             message = json.loads(text)
             if message.get("type") == "cursor":
                 self.cursor = message.get("cursor")
@@ -177,7 +177,7 @@ class SessionStream:
         try:
             await socket.send(message)
         except ConnectionClosed:
-            raise _gone(socket.close_reason) from None
+            raise _closed(socket.close_reason) from None
 
     def _opened(self) -> ClientConnection:
         if self._socket is None:
@@ -189,14 +189,14 @@ def _refused(message: dict[str, Any]) -> RefusedError:
     status = message.get("status")
     return RefusedError(
         str(message.get("code", "refused")),
-        str(message.get("detail") or message.get("title") or "The server refused what was sent."),
+        str(message.get("detail") or message.get("title") or "The server refused the message."),
         str(message.get("hint", "")),
         status=status if isinstance(status, int) else 0,
         problem=message,
     )
 
 
-def _gone(reason: str | None) -> ClientError:
-    message = f"The stream was cut{f' ({reason})' if reason else ''}."
-    hint = "Open it again with after=stream.cursor; frames without a verdict may be sent again with their numbers."
+def _closed(reason: str | None) -> ClientError:
+    message = f"The connection of the stream broke{f' ({reason})' if reason else ''}."
+    hint = "Open it again with after=stream.cursor; send frames without a verdict again with the same numbers."
     return ClientError("stream_closed", message, hint, retryable=True)

@@ -1,4 +1,4 @@
-"""Parses server-sent events as bytes come (HTML Living Standard, 9.2.6). Pure; knows no connection."""
+"""Incremental parser of server-sent events (HTML Living Standard, 9.2.6). Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 
 @dataclass
 class SseBlock:
-    """One block of a stream as the wire has it; without data it only says when to come again."""
+    """One event block of a stream; a block without data only sets the reconnection time."""
 
     event: str = "message"
     id: str | None = None
@@ -20,28 +20,28 @@ class SseBlock:
 
     @property
     def body(self) -> bytes:
-        """Give the lines of data as one."""
+        """The data lines, joined."""
         return b"\n".join(self.data)
 
 
 class SseParser:
-    """One connection's blocks; a comment is none, nor is a last block that was cut off."""
+    """Parser of one connection's blocks; comments and an unfinished last block yield none."""
 
     def __init__(self) -> None:
-        """Begin at the start of a body."""
+        """Start at the beginning of a response body."""
         self._rest = b""
         self._block = SseBlock()
         self._filled = False
 
     @property
     def unfinished(self) -> bool:
-        """Tell whether something has come that no block is made of yet."""
+        """Whether a block has begun and is not complete."""
         return self._filled or self._rest != b""
 
     def push(self, chunk: bytes) -> list[SseBlock]:
-        """Take some bytes and give the blocks that they complete."""
+        """Parse some bytes and return the blocks that they complete."""
         whole = self._rest + chunk
-        # A line feed may follow a carriage return and belong to it.
+        # A line feed may follow a carriage return: together they end one line.
         held = b"\r" if whole.endswith(b"\r") else b""
         *lines, rest = _LINE_END.split(whole[:-1] if held else whole)
         self._rest = rest + held

@@ -1,7 +1,7 @@
-"""The two ways to the network, blocking and not. All else is written once, as coroutines over either of them.
+"""Blocking and asyncio transport. Everything else is written once, as coroutines over either of them.
 
-A coroutine over a ``BlockingConnection`` never suspends, so ``finish`` runs it like a function: no event loop, no
-thread. Over an ``AsyncConnection`` the same coroutine is awaited.
+A coroutine over a ``BlockingTransport`` never suspends, so ``run_blocking`` runs it like a function, without an event
+loop or a thread. Over an ``AsyncTransport`` the same coroutine is awaited.
 """
 
 from __future__ import annotations
@@ -17,43 +17,43 @@ from saccade.errors import ClientError
 
 _T = TypeVar("_T")
 _T_co = TypeVar("_T_co", covariant=True)
-#: Of a request: what is given several times is a sequence.
+#: Query parameters; a sequence repeats the parameter.
 Query = Mapping[str, str | Sequence[str]]
 _HEADERS: Final = {"User-Agent": "saccade-client/0.1"}
 _CONNECT_S: Final = 10.0
-#: A part of an upload is long on its way through a slow line.
+#: A part of an upload takes long over a slow line.
 _WRITE_S: Final = 300.0
 
 
 class StreamedResponse(Protocol):
-    """An answer whose body is read as it comes."""
+    """An answer whose body is read as it arrives."""
 
     @property
     def response(self) -> httpx.Response:
-        """Give its status and headers; the body only after ``read_all``."""
+        """The status and headers; the body only after ``read_all``."""
 
     async def read(self) -> bytes | None:
-        """Give some bytes as soon as there are any, None at the end."""
+        """Return the next bytes as soon as some arrive, None at the end."""
 
     async def read_all(self) -> None:
-        """Read the body, of a refusal for example."""
+        """Read the whole body, of an error for example."""
 
     async def close(self) -> None:
-        """Let the connection go."""
+        """Close the response."""
 
 
 class Transport(Protocol):
-    """What the rest of the client needs of the network, the clock and the disk."""
+    """Network, clock and file access of the client."""
 
     url: str
 
     async def request(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """Ask the API; raises ``httpx.TransportError``."""
+        """Send a request to the API; raises ``httpx.TransportError``."""
 
     async def open(
         self, url: str, *, headers: Mapping[str, str], params: Query | None = None, silence_s: float
     ) -> StreamedResponse:
-        """GET from the API (a path) or the bucket (a whole URL); it breaks when silent for ``silence_s``."""
+        """GET from the API (a path) or the bucket (a URL); reading fails after ``silence_s`` without bytes."""
 
     async def put(
         self,
@@ -62,41 +62,41 @@ class Transport(Protocol):
         headers: Mapping[str, str],
         on_sent: Callable[[int], None],
     ) -> httpx.Response:
-        """PUT to the bucket what ``chunks`` gives, telling how many bytes have gone."""
+        """PUT ``chunks`` to the bucket; ``on_sent`` is called with the bytes sent so far."""
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Wait for so many seconds."""
 
     async def work(self, function: Callable[..., _T], *arguments: Any) -> _T:
-        """Call what takes a while: hashing, reading and writing files."""
+        """Call a function that blocks: hashing, reading and writing files."""
 
     async def close(self) -> None:
         """Close all connections."""
 
 
 class ItemSource(Protocol[_T_co]):
-    """Gives one thing after the other, then None."""
+    """Source of items, None at the end."""
 
     async def next(self) -> _T_co | None:
-        """Give the next."""
+        """Return the next item, or None at the end."""
 
     async def close(self) -> None:
-        """Let go of what it holds."""
+        """Release the connection."""
 
 
 def run_blocking(coroutine: Coroutine[Any, Any, _T]) -> _T:
-    """Run a coroutine over a ``BlockingConnection`` to its end."""
+    """Run a coroutine over a ``BlockingTransport`` to its end and return its result."""
     try:
         coroutine.send(None)
     except StopIteration as ended:
         result: _T = ended.value
         return result
     coroutine.close()
-    raise RuntimeError("A blocking client was given something to await.")
+    raise RuntimeError("A coroutine of a blocking client suspended.")
 
 
 def iterate(source: ItemSource[_T]) -> Generator[_T, None, None]:
-    """Iterate over a source of a blocking client; leaving the loop closes it."""
+    """Iterate over a source of a blocking client, and close it at the end or when the loop is left."""
     try:
         while (item := run_blocking(source.next())) is not None:
             yield item
@@ -105,7 +105,7 @@ def iterate(source: ItemSource[_T]) -> Generator[_T, None, None]:
 
 
 async def iterate_async(source: ItemSource[_T]) -> AsyncGenerator[_T, None]:
-    """Iterate over a source; leaving the loop closes it."""
+    """Iterate over a source, and close it at the end or when the loop is left."""
     try:
         while (item := await source.next()) is not None:
             yield item
@@ -113,11 +113,11 @@ async def iterate_async(source: ItemSource[_T]) -> AsyncGenerator[_T, None]:
         await source.close()
 
 
-def _checked(url: str) -> str:
-    """Give the server's address without a slash at its end.
+def _checked_url(url: str) -> str:
+    """Return the server's address without a trailing slash.
 
     Raises:
-        ClientError: it is none.
+        ClientError: ``invalid_url``.
     """
     try:
         parsed = httpx.URL(url)
@@ -129,28 +129,30 @@ def _checked(url: str) -> str:
     return url.rstrip("/")
 
 
-def _headers(api_key: str | None) -> dict[str, str]:
+def _auth_headers(api_key: str | None) -> dict[str, str]:
     if api_key is not None and not (api_key.isascii() and api_key.isprintable()):
-        raise ClientError("unauthenticated", "The API key is not printable ASCII.", "Copy it as it was shown.")
+        raise ClientError(
+            "unauthenticated", "The API key is not printable ASCII.", "Copy it as `saccade key` printed it."
+        )
     return _HEADERS | ({"Authorization": f"Bearer {api_key}"} if api_key else {})
 
 
-def _silence(silence_s: float) -> httpx.Timeout:
+def _silence_timeout(silence_s: float) -> httpx.Timeout:
     return httpx.Timeout(_CONNECT_S, read=silence_s)
 
 
 class BlockingTransport:
-    """The network by blocking calls."""
+    """Transport that blocks the calling thread."""
 
     def __init__(self, url: str, api_key: str | None, timeout_s: float) -> None:
-        """Connect to nothing yet."""
-        self.url = _checked(url)
-        self._http = httpx.Client(base_url=self.url, headers=_headers(api_key), timeout=timeout_s)
-        # Presigned URLs carry their own authority: the key must not follow them to the bucket.
+        """Prepare; nothing is connected yet."""
+        self.url = _checked_url(url)
+        self._http = httpx.Client(base_url=self.url, headers=_auth_headers(api_key), timeout=timeout_s)
+        # Presigned URLs carry their own authorization: the API key must not go to the bucket.
         self._bucket = httpx.Client(headers=_HEADERS, timeout=httpx.Timeout(timeout_s, write=_WRITE_S))
 
     async def request(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """Ask the API."""
+        """Send a request to the API."""
         return self._http.request(method, path, **options)
 
     async def open(
@@ -158,8 +160,8 @@ class BlockingTransport:
     ) -> StreamedResponse:
         """GET from the API or the bucket."""
         http = self._http if url.startswith("/") else self._bucket
-        request = http.build_request("GET", url, params=params, headers=headers, timeout=_silence(silence_s))
-        return _BlockingIncoming(http.send(request, stream=True))
+        request = http.build_request("GET", url, params=params, headers=headers, timeout=_silence_timeout(silence_s))
+        return _BlockingStreamedResponse(http.send(request, stream=True))
 
     async def put(
         self,
@@ -170,21 +172,21 @@ class BlockingTransport:
     ) -> httpx.Response:
         """PUT to the bucket."""
 
-        def told() -> Iterator[bytes]:
+        def with_progress() -> Iterator[bytes]:
             sent = 0
             for chunk in chunks():
                 yield chunk
                 sent += len(chunk)
                 on_sent(sent)
 
-        return self._bucket.put(url, content=told(), headers=headers)
+        return self._bucket.put(url, content=with_progress(), headers=headers)
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Wait for so many seconds."""
         time.sleep(seconds)  # noqa: ASYNC251 - there is no event loop here
 
     async def work(self, function: Callable[..., _T], *arguments: Any) -> _T:
-        """Call a function here."""
+        """Call a function in this thread."""
         return function(*arguments)
 
     async def close(self) -> None:
@@ -193,7 +195,7 @@ class BlockingTransport:
         self._bucket.close()
 
 
-class _BlockingIncoming:
+class _BlockingStreamedResponse:
     def __init__(self, response: httpx.Response) -> None:
         self.response = response
         self._chunks = response.iter_raw()
@@ -209,18 +211,18 @@ class _BlockingIncoming:
 
 
 class AsyncTransport:
-    """The network in an asyncio event loop."""
+    """Transport of an asyncio event loop."""
 
     def __init__(self, url: str, api_key: str | None, timeout_s: float) -> None:
-        """Connect to nothing yet."""
-        self.url = _checked(url)
-        #: What each request to the API carries.
-        self.headers = _headers(api_key)
+        """Prepare; nothing is connected yet."""
+        self.url = _checked_url(url)
+        #: Headers of each request to the API.
+        self.headers = _auth_headers(api_key)
         self._http = httpx.AsyncClient(base_url=self.url, headers=self.headers, timeout=timeout_s)
         self._bucket = httpx.AsyncClient(headers=_HEADERS, timeout=httpx.Timeout(timeout_s, write=_WRITE_S))
 
     async def request(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """Ask the API."""
+        """Send a request to the API."""
         return await self._http.request(method, path, **options)
 
     async def open(
@@ -228,8 +230,8 @@ class AsyncTransport:
     ) -> StreamedResponse:
         """GET from the API or the bucket."""
         http = self._http if url.startswith("/") else self._bucket
-        request = http.build_request("GET", url, params=params, headers=headers, timeout=_silence(silence_s))
-        return _AsyncIncoming(await http.send(request, stream=True))
+        request = http.build_request("GET", url, params=params, headers=headers, timeout=_silence_timeout(silence_s))
+        return _AsyncStreamedResponse(await http.send(request, stream=True))
 
     async def put(
         self,
@@ -238,24 +240,24 @@ class AsyncTransport:
         headers: Mapping[str, str],
         on_sent: Callable[[int], None],
     ) -> httpx.Response:
-        """PUT to the bucket; the file is read in threads, and told of in the loop."""
+        """PUT to the bucket; the file is read in threads, ``on_sent`` is called in the event loop."""
 
-        async def told() -> AsyncIterator[bytes]:
+        async def with_progress() -> AsyncIterator[bytes]:
             sent = 0
-            reading = chunks()
-            while chunk := await asyncio.to_thread(next, reading, b""):
+            iterator = chunks()
+            while chunk := await asyncio.to_thread(next, iterator, b""):
                 yield chunk
                 sent += len(chunk)
                 on_sent(sent)
 
-        return await self._bucket.put(url, content=told(), headers=headers)
+        return await self._bucket.put(url, content=with_progress(), headers=headers)
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Wait for so many seconds."""
         await asyncio.sleep(seconds)
 
     async def work(self, function: Callable[..., _T], *arguments: Any) -> _T:
-        """Call a function in a thread, so that the loop goes on."""
+        """Call a function in another thread."""
         return await asyncio.to_thread(function, *arguments)
 
     async def close(self) -> None:
@@ -264,7 +266,7 @@ class AsyncTransport:
         await self._bucket.aclose()
 
 
-class _AsyncIncoming:
+class _AsyncStreamedResponse:
     def __init__(self, response: httpx.Response) -> None:
         self.response = response
         self._chunks = response.aiter_raw()

@@ -1,4 +1,4 @@
-"""Brings a file into the bucket through presigned URLs: streamed, in one piece or in parts that resume."""
+"""Upload of a file to the bucket through presigned URLs: one PUT, or parts that can be resumed."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from typing import Any, Final
 
 import httpx
 
-from saccade.api import Api, path_segment
+from saccade.api import Api
 from saccade.errors import ClientError, TransferError
+from saccade.request_parts import path_segment
 from saccade.retries import Retries
 from saccade.views import UploadView
 
-#: Called with bytes done and bytes in all.
+#: Called with the bytes done and the bytes in total.
 OnProgress = Callable[[int, int], None]
 
 _MIB: Final = 1024 * 1024
 _CHUNK_BYTES: Final = 1 * _MIB
-#: Above this an upload goes in parts, so that a broken connection costs one part, not the file.
+#: Larger files are uploaded in parts, so that a broken connection costs one part, not the file.
 _MULTIPART_FROM_BYTES: Final = 64 * _MIB
-#: Above this the server takes no single PUT.
+#: The server takes no larger single PUT.
 _SINGLE_PUT_BYTES: Final = 1024 * _MIB
-#: Part URLs asked for at once: few, for they expire while a slow line is at the first.
+#: Part URLs requested at once: few, because they expire while a slow line sends the first.
 _SIGNED_AT_ONCE: Final = 8
-_TRIES: Final = 4
-#: What not every system's tables know.
+_MAX_ATTEMPTS: Final = 4
+#: Types that are missing in some systems' tables.
 _MEDIA_TYPES: Final = {
     ".heic": "image/heic",
     ".heif": "image/heif",
@@ -36,12 +37,12 @@ _MEDIA_TYPES: Final = {
     ".webp": "image/webp",
     ".zip": "application/zip",
 }
-#: Joining the parts and a look at the film take the server a while.
+#: The server joins the parts and probes the video.
 _COMPLETE_S: Final = 300.0
 
 
 def sha256_of(path: Path) -> str:
-    """Hash a file without reading it whole."""
+    """Return the SHA-256 of a file, read in chunks."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
@@ -50,7 +51,7 @@ def sha256_of(path: Path) -> str:
 
 
 class FileUpload:
-    """One file on its way up."""
+    """Upload of one file."""
 
     def __init__(
         self,
@@ -72,7 +73,7 @@ class FileUpload:
         self._size = path.stat().st_size
         self._on_progress = on_progress
         self._content_type = content_type or _media_type(path)
-        self._note = _note(api.connection.url, path, state_dir) if state_dir else None
+        self._state_file = _state_path(api.transport.url, path, state_dir) if state_dir else None
         in_parts = self._size > _MULTIPART_FROM_BYTES if multipart is None else multipart
         self._in_parts = in_parts or self._size > _SINGLE_PUT_BYTES
 
@@ -80,46 +81,46 @@ class FileUpload:
         """Send the bytes and complete the upload.
 
         Raises:
-            ClientError: the server refused the file or went away, the bucket did not take it.
+            ClientError: the server refused the file or is unavailable, or the bucket refused it.
         """
         upload_id = await (self._send_parts() if self._in_parts else self._send_whole())
         path = f"/v1/uploads/{path_segment(upload_id)}/complete"
         done = await self._api.post(UploadView, path, timeout=_COMPLETE_S)
-        if self._note:
-            self._note.unlink(missing_ok=True)
+        if self._state_file:
+            self._state_file.unlink(missing_ok=True)
         return done
 
-    async def _announce(self, *, multipart: bool) -> dict[str, Any]:
+    async def _create(self, *, multipart: bool) -> dict[str, Any]:
         body: dict[str, Any] = {
             "filename": self._path.name,
             "content_type": self._content_type,
             "size_bytes": self._size,
-            "sha256": await self._api.connection.work(sha256_of, self._path),
+            "sha256": await self._api.transport.work(sha256_of, self._path),
         }
         if multipart:
             body["multipart"] = True
         return await self._api.call("POST", "/v1/uploads", json=body)
 
     async def _send_whole(self) -> str:
-        upload = await self._announce(multipart=False)
+        upload = await self._create(multipart=False)
         await self._put(upload["url"], 0, self._size, dict(upload.get("headers") or {}), 0)
         return str(upload["id"])
 
     async def _send_parts(self) -> str:
-        """Send every part that has not arrived; the note says which upload it was."""
-        upload = await self._resumed()
+        """Send the parts that have not arrived; the state file names the upload to resume."""
+        upload = await self._resumable()
         if upload is None:
-            upload = await self._announce(multipart=True)
-            if self._note:
-                self._note.parent.mkdir(parents=True, exist_ok=True)
+            upload = await self._create(multipart=True)
+            if self._state_file:
+                self._state_file.parent.mkdir(parents=True, exist_ok=True)
                 kept = {"id": upload["id"], "part_size_bytes": upload["part_size_bytes"]}
-                self._note.write_text(json.dumps(kept))
+                self._state_file.write_text(json.dumps(kept))
         part_bytes = int(upload["part_size_bytes"])
         arrived = {int(part["part_number"]) for part in upload.get("parts") or []}
         count = max(1, -(-self._size // part_bytes))
         missing = [number for number in range(1, count + 1) if number not in arrived]
         done = sum(self._part_size(number, part_bytes) for number in arrived)
-        self._tell(done)
+        self._report_progress(done)
         path = f"/v1/uploads/{path_segment(upload['id'])}/parts"
         for first in range(0, len(missing), _SIGNED_AT_ONCE):
             numbers = missing[first : first + _SIGNED_AT_ONCE]
@@ -134,12 +135,12 @@ class FileUpload:
     def _part_size(self, number: int, part_bytes: int) -> int:
         return min(part_bytes, self._size - (number - 1) * part_bytes)
 
-    async def _resumed(self) -> dict[str, Any] | None:
-        """Find the upload that this file began earlier, if it can still go on, with the parts that have arrived."""
-        if self._note is None or not self._note.exists():
+    async def _resumable(self) -> dict[str, Any] | None:
+        """Return the earlier upload of this file and the parts that arrived, if it can be resumed."""
+        if self._state_file is None or not self._state_file.exists():
             return None
         try:
-            kept = json.loads(self._note.read_text())
+            kept = json.loads(self._state_file.read_text())
             upload = await self._api.call("GET", f"/v1/uploads/{path_segment(kept['id'])}")
         except (ValueError, KeyError, TypeError):
             return None
@@ -150,30 +151,30 @@ class FileUpload:
         return kept | upload if upload.get("state") == "created" else None
 
     async def _put(self, url: str, start: int, size: int, headers: dict[str, str], done: int) -> None:
-        """PUT a range of the file to a presigned URL, again when the connection breaks."""
+        """PUT a range of the file to a presigned URL; retry when the connection breaks."""
         retries = Retries()
         sent = headers | {"Content-Length": str(size)}
-        for tried in range(1, _TRIES + 1):
+        for attempt in range(1, _MAX_ATTEMPTS + 1):
             try:
-                response = await self._api.connection.put(
-                    url, lambda: self._read(start, size), sent, lambda count: self._tell(done + count)
+                response = await self._api.transport.put(
+                    url, lambda: self._read(start, size), sent, lambda count: self._report_progress(done + count)
                 )
             except httpx.TransportError as error:
                 pause_s = retries.pause_s()
-                if tried == _TRIES or pause_s is None:
-                    message = f"The upload broke off: {error or type(error).__name__}."
-                    raise TransferError("storage_unavailable", message, "Start it again.", retryable=True) from error
+                if attempt == _MAX_ATTEMPTS or pause_s is None:
+                    message = f"The upload was interrupted: {error or type(error).__name__}."
+                    raise TransferError("storage_unavailable", message, "Upload it again.", retryable=True) from error
             else:
                 if response.is_success:
                     return
                 pause_s = retries.pause_s()
-                if response.status_code < 500 or tried == _TRIES or pause_s is None:
+                if response.status_code < 500 or attempt == _MAX_ATTEMPTS or pause_s is None:
                     message = f"The bucket refused the upload ({response.status_code})."
-                    raise TransferError("upload_refused", message, "Start it again.", status=response.status_code)
-            await self._api.connection.sleep(pause_s)
+                    raise TransferError("upload_refused", message, "Upload it again.", status=response.status_code)
+            await self._api.transport.sleep(pause_s)
 
     def _read(self, start: int, size: int) -> Iterator[bytes]:
-        """Give a range of the file in chunks."""
+        """Yield a range of the file in chunks."""
         left = size
         with self._path.open("rb") as file:
             file.seek(start)
@@ -181,16 +182,16 @@ class FileUpload:
                 left -= len(chunk)
                 yield chunk
 
-    def _tell(self, done: int) -> None:
+    def _report_progress(self, done: int) -> None:
         if self._on_progress:
             self._on_progress(done, self._size)
 
 
-def _note(url: str, path: Path, state_dir: Path) -> Path:
-    """Name the file that remembers an upload of this file, as it is now, to this server."""
+def _state_path(url: str, path: Path, state_dir: Path) -> Path:
+    """Return the state file of an upload of this file, in its present version, to this server."""
     facts = path.stat()
-    told = f"{url}\n{path.resolve()}\n{facts.st_size}\n{facts.st_mtime_ns}"
-    return state_dir / f"{hashlib.sha256(told.encode()).hexdigest()[:32]}.json"
+    identity = f"{url}\n{path.resolve()}\n{facts.st_size}\n{facts.st_mtime_ns}"
+    return state_dir / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.json"
 
 
 def _media_type(path: Path) -> str:

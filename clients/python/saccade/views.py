@@ -1,4 +1,4 @@
-"""What the API shows, as types; fields of newer servers are kept."""
+"""Resources of the API as pydantic models; unknown fields of newer servers are kept."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class _Shown(BaseModel):
 
 
 class Artifact(_Shown):
-    """One file that a job left behind."""
+    """One output file of a job."""
 
     name: str
     bytes: int
@@ -24,7 +24,7 @@ class Artifact(_Shown):
 
 
 class ArtifactsView(_Shown):
-    """What a job left behind: its manifest when ``complete``, else the files there are so far."""
+    """Artifacts of a job: its manifest when ``complete``, else the files written so far."""
 
     job_id: str
     complete: bool = True
@@ -33,14 +33,14 @@ class ArtifactsView(_Shown):
 
 
 class CostView(_Shown):
-    """What a job was thought to cost and what it did."""
+    """Estimated and actual cost of a job."""
 
     estimated_usd: float | None = None
     actual_usd: float | None = None
 
 
 class JobError(_Shown):
-    """Why a job failed, and what to do."""
+    """Why a job or session failed, and what to do."""
 
     code: str
     message: str
@@ -48,7 +48,7 @@ class JobError(_Shown):
 
 
 class JobView(_Shown):
-    """A job as the API shows it."""
+    """A job."""
 
     id: str
     workload: str
@@ -69,17 +69,17 @@ class JobView(_Shown):
     gpu: str | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
     links: dict[str, str] = Field(default_factory=dict)
-    #: Nothing after it is in this view: where to follow the events from.
+    #: Cursor of this state: follow the events from here.
     cursor: str | None = None
 
     @property
     def ended(self) -> bool:
-        """Tell whether the job's life is over."""
+        """Whether the job is in a final state."""
         return self.state in {"succeeded", "failed", "cancelled"}
 
 
 class FrameCounts(_Shown):
-    """Frames of a session, by what became of them."""
+    """Frames of a session, by verdict."""
 
     sent: int = 0
     accepted: int = 0
@@ -89,14 +89,14 @@ class FrameCounts(_Shown):
 
 
 class SessionCost(_Shown):
-    """What a session costs so far, and at most."""
+    """Cost of a session so far, and its limit."""
 
     actual_usd: float = 0.0
     max_usd: float | None = None
 
 
 class SessionView(_Shown):
-    """A live session as the API shows it."""
+    """A live session."""
 
     id: str
     workload: str
@@ -109,24 +109,24 @@ class SessionView(_Shown):
     started_at: str | None = None
     finished_at: str | None = None
     frames: FrameCounts = Field(default_factory=FrameCounts)
-    #: The workload's own, as its worker told them last.
+    #: Metrics of the workload, last reported by its worker.
     figures: dict[str, Any] = Field(default_factory=dict)
     reason: str | None = None
     result: dict[str, Any] | None = None
-    #: The job that is its worker: id, state, attempt.
+    #: The job that runs its worker: id, state, attempt.
     job: dict[str, Any] | None = None
     cost: SessionCost = Field(default_factory=SessionCost)
     error: JobError | None = None
     replay_of: str | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
     links: dict[str, str] = Field(default_factory=dict)
-    #: The ways in; credentials only where it was just opened.
+    #: Addresses to stream to; credentials only in the answer that opened the session.
     ingest: dict[str, Any] = Field(default_factory=dict, repr=False)
     cursor: str | None = None
 
     @property
     def ended(self) -> bool:
-        """Tell whether the session's life is over."""
+        """Whether the session is in a final state."""
         return self.state in {"stopped", "failed"}
 
 
@@ -142,7 +142,7 @@ class UploadView(_Shown):
 
 
 class Ticket(_Shown):
-    """Opens one event stream for reading, without an API key; ``url`` is a path with the ticket in it."""
+    """Permission to open one event stream without an API key; ``url`` is a path that contains the ticket."""
 
     ticket: str
     resource: str
@@ -151,7 +151,7 @@ class Ticket(_Shown):
 
 
 class WebhookView(_Shown):
-    """A webhook endpoint. ``secret`` is there where it was just made, and never again."""
+    """A webhook endpoint; ``secret`` is only in the answer that created it."""
 
     id: str
     url: str
@@ -170,7 +170,7 @@ class WebhookView(_Shown):
 
 
 class WebhookTest(_Shown):
-    """What an endpoint answered to an example."""
+    """Answer of an endpoint to a test event."""
 
     delivered: bool
     status: int | None = None
@@ -180,7 +180,7 @@ class WebhookTest(_Shown):
 
 
 class DeliveryView(_Shown):
-    """One event on its way to one endpoint; ``id`` is the event's cursor."""
+    """Delivery of one event to one endpoint; ``id`` is the event's cursor."""
 
     id: str
     event_id: str
@@ -196,7 +196,7 @@ class DeliveryView(_Shown):
 
 
 class AttemptView(_Shown):
-    """How one attempt to deliver went."""
+    """Outcome of one delivery attempt."""
 
     attempt: int
     at: str

@@ -1,4 +1,4 @@
-"""Verifies webhooks for those who receive them: who sent one, when, and that its body is as it was sent.
+"""Verification of received webhooks: sender, time and unchanged body.
 
 Standard Webhooks 1.0.0 (https://www.standardwebhooks.com). ``v1`` (HMAC-SHA-256, a secret for each endpoint) needs the
 standard library only, and this file can be copied alone; ``v1a`` (Ed25519, a public key) needs ``cryptography``, the
@@ -9,7 +9,7 @@ extra ``ed25519`` of this package::
     delivery = verify(await request.body(), request.headers, secrets="whsec_…")
     print(delivery.id, delivery.event["type"])
 
-A webhook may come more than once, each time with the same id: remember the ids that were handled.
+A webhook may come more than once, each time with the same id: store the ids that were handled.
 """
 
 from __future__ import annotations
@@ -23,53 +23,53 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-#: How far the sender's clock and ours may be apart, with the way between. What is older may be a replay.
+#: Allowed difference between the time of signing and now. An older request may be a replay.
 TOLERANCE_S: Final = 300
-#: Signatures of one webhook that are looked at; a rotation makes two, a stranger may send thousands.
+#: At most so many signatures are checked; a rotation makes two, an attacker may send thousands.
 _SIGNATURES: Final = 16
 _BASE64: Final = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 _SECONDS: Final = re.compile(r"[0-9]{1,12}")
 
 
 class WebhookError(Exception):
-    """A request that is not a webhook of ours, or not any more: answer it with 400. ``code`` is stable."""
+    """The request is not a valid webhook: answer it with 400. ``code`` is stable."""
 
     code = "invalid"
 
 
 class HeadersMissingError(WebhookError):
-    """A header of the three is missing, empty or cannot be read."""
+    """One of the three headers is missing, empty or unreadable."""
 
     code = "headers_missing"
 
 
 class TimestampOutsideToleranceError(WebhookError):
-    """It was signed too long ago, or in the future: a replay, or a clock that is wrong."""
+    """It was signed too long ago, or in the future: a replay, or a wrong clock."""
 
     code = "timestamp_outside_tolerance"
 
 
 class SignatureMismatchError(WebhookError):
-    """No signature is of this body by one of the given keys."""
+    """No signature of this body matches one of the keys."""
 
     code = "signature_mismatch"
 
 
 class BodyUnreadableError(WebhookError):
-    """The signature is right and the body is not JSON."""
+    """The signature is valid but the body is not JSON."""
 
     code = "body_unreadable"
 
 
 class KeyUnusableError(ValueError):
-    """A secret or public key that was given cannot be one: a mistake of the receiver's, not of the request."""
+    """A secret or public key that was passed is invalid: an error of the receiver, not of the request."""
 
     code = "key_unusable"
 
 
 @dataclass(frozen=True)
 class VerifiedWebhook:
-    """A webhook that was verified: ``id`` is the event's, the same each time it comes; ``event`` is the body."""
+    """A verified webhook: ``id`` is the event's, the same in every delivery; ``event`` is the body."""
 
     id: str
     timestamp_s: int
@@ -89,20 +89,20 @@ def verify(
     tolerance_s: float = TOLERANCE_S,
     now_s: float | None = None,
 ) -> VerifiedWebhook:
-    """Verify a webhook and read it; one right signature by one of the keys is enough.
+    """Verify a webhook and return it; one valid signature by one of the keys is enough.
 
     Args:
-        body: the bytes as they came, before anything parsed them.
-        headers: those of the request, in any case.
-        secrets: the endpoint's "whsec_…"; several while they are rotated.
+        body: the received bytes, before any parsing.
+        headers: those of the request; names in any case.
+        secrets: the endpoint's "whsec_…"; several during a rotation.
         public_keys: "whpk_…", or the JSON Web Key Set of ``GET /v1/webhooks/keys``.
-        tolerance_s: how far the time of signing may be from now, in seconds.
-        now_s: now, in seconds since 1970; the clock's if left out.
+        tolerance_s: allowed difference between the time of signing and now.
+        now_s: unix time; the system clock by default.
 
     Raises:
-        WebhookError: one of its kinds; the request is to be refused.
-        KeyUnusableError: a key that was given is none, or none was given.
-        ModuleNotFoundError: a public key was given and ``cryptography`` is not installed.
+        WebhookError: one of its subclasses; refuse the request.
+        KeyUnusableError: a key is invalid, or none was passed.
+        ModuleNotFoundError: a public key was passed and ``cryptography`` is not installed.
     """
     checks = _checks(secrets, public_keys)
     message_id, timestamp, signatures = _read(headers)
@@ -114,7 +114,7 @@ def verify(
     signed = f"{message_id}.{timestamp}.".encode(errors="surrogateescape") + raw
     if not any(check(version, signature, signed) for check in checks for version, signature in signatures):
         message = (
-            "No signature is right: check that the key is of this endpoint and the body is the bytes as they came."
+            "No signature matches: check that the key belongs to this endpoint and that the body is the received bytes."
         )
         raise SignatureMismatchError(message)
     return VerifiedWebhook(message_id, int(timestamp), _event(raw))
@@ -135,7 +135,7 @@ def _read(headers: Mapping[str, str]) -> tuple[str, str, list[tuple[str, bytes]]
 
 
 def _signatures(listed: str) -> list[tuple[str, bytes]]:
-    """Read "v1,… v1a,…"; what cannot be read is left out, as a version of the future may be."""
+    """Parse "v1,… v1a,…"; skip what cannot be read, as a future version may be."""
     signatures = []
     for part in listed.split(" ")[:_SIGNATURES]:
         version, _, encoded = part.partition(",")
@@ -151,7 +151,7 @@ def _checks(secrets: str | Iterable[str], public_keys: str | Iterable[str] | Map
     checks = [_check_v1(_secret_bytes(secret)) for secret in listed]
     checks += [_check_v1a(raw) for raw in _public_bytes(public_keys)]
     if not checks:
-        raise KeyUnusableError("Give a secret (whsec_…) or a public key (whpk_…).")
+        raise KeyUnusableError("Pass a secret (whsec_…) or a public key (whpk_…).")
     return checks
 
 
@@ -189,7 +189,7 @@ def _secret_bytes(secret: str) -> bytes:
     except ValueError:
         key = b""
     if not secret.startswith("whsec_") or len(key) < 24:
-        raise KeyUnusableError("A secret is written whsec_ and at least 24 bytes in base64, as it was shown once.")
+        raise KeyUnusableError("A secret is whsec_ followed by at least 24 bytes in base64.")
     return key
 
 
@@ -201,11 +201,11 @@ def _public_bytes(public_keys: str | Iterable[str] | Mapping[str, Any]) -> list[
         listed = [key["x"] for key in found if key.get("kty") == "OKP" and key.get("crv") == "Ed25519"]
         texts = [text.replace("-", "+").replace("_", "/") + "=" * (-len(text) % 4) for text in listed]
         if not texts:
-            raise KeyUnusableError("The key set holds no Ed25519 key.")
+            raise KeyUnusableError("The key set contains no Ed25519 key.")
     else:
         listed = list(public_keys)
         if not all(text.startswith("whpk_") for text in listed):
-            raise KeyUnusableError("A public key is written whpk_ and 32 bytes in base64.")
+            raise KeyUnusableError("A public key is whpk_ followed by 32 bytes in base64.")
         texts = [text.removeprefix("whpk_") for text in listed]
     try:
         raws = [_from_base64(text) for text in texts]
@@ -227,7 +227,7 @@ def _event(raw: bytes) -> dict[str, Any]:
     try:
         event = json.loads(raw)
     except ValueError as error:
-        raise BodyUnreadableError(f"The body is signed rightly and is not JSON: {error}") from None
+        raise BodyUnreadableError(f"The signature is valid but the body is not JSON: {error}") from None
     if not isinstance(event, dict):
-        raise BodyUnreadableError("The body is signed rightly and is not a JSON object.")
+        raise BodyUnreadableError("The signature is valid but the body is not a JSON object.")
     return event

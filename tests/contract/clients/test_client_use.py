@@ -115,7 +115,7 @@ async def test_webhooks_on_the_command_line(services: Services, front: BreakingP
     assert (await webhooks.refused("test", made["id"])).code == "connect_failed"
     await webhooks("delete", made["id"])
     missing = await webhooks.refused("deliveries", made["id"])
-    assert (missing.code, missing.hint) == ("webhook_not_found", "`saccade webhooks list` lists yours.")
+    assert (missing.code, missing.hint) == ("webhook_not_found", "`saccade webhooks list` lists your endpoints.")
     for words in (
         ["redeliver", made["id"]],
         ["redeliver", made["id"], "a.1", "--since", "1h"],

@@ -199,7 +199,7 @@ def test_opening_says_why_it_cannot() -> None:
     with pytest.raises(RobotClientError) as nobody:
         open_session(f"http://{HOST}:{free_port()}")
     assert nobody.value.code == "server_unreachable"
-    assert nobody.value.passing
+    assert nobody.value.retryable
     with pytest.raises(RobotClientError) as wrong:
         open_session("localhost:8080")
     assert wrong.value.code == "invalid_url"

@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 from mcap.reader import make_reader
 from saccade import AsyncClient, Client, NotFoundError, Recorded, RefusedError
-from saccade.sessions import AsyncTelemetryRecord
+from saccade.async_sessions import AsyncTelemetryRecord
 
 from cli.__main__ import saccade
 from cli.failure import Failure
@@ -216,7 +216,7 @@ async def test_records_of_others_of_nothing_and_of_long_ago_are_refused(place: P
     told = await place.shown("export", session.session_id, path)
     assert (told["frames"] + told["refused"], told["frames_missing"]) == (2, 3)
     failure = await place.refused("replay", session.session_id)
-    assert (failure.code, failure.message) == ("session_record_expired", "Of 5 frames 3 are not kept any more.")
+    assert (failure.code, failure.message) == ("session_record_expired", "3 of 5 frames have expired.")
     await place.purge(session)
     failure = await place.refused("export", session.session_id, path)
     assert failure.code == "session_record_expired"

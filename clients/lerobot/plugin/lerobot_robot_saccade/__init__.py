@@ -1,6 +1,6 @@
-"""Registers ``streamed_<type>`` for every robot that LeRobot knows; LeRobot imports this by its name.
+"""LeRobot plugin that registers ``streamed_<type>`` for every known robot type; LeRobot imports it by its name.
 
-LeRobot looks what makes a robot up in the package of its config, so the makers are put here.
+LeRobot searches a robot's factory in the package of its config, so the factories are put here.
 """
 
 from __future__ import annotations

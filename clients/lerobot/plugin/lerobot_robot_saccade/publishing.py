@@ -1,4 +1,4 @@
-"""What the command line says of streaming, as ``--robot.publish.…``, and the session that it makes of it."""
+"""Options ``--robot.publish.…`` of the command line, and the session that they open."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from lerobot_robot_saccade.settings import api_key
 
 @dataclass
 class PublishConfig:
-    """Where a robot's observations go. Every field is a plain value: a config of a robot in here hangs LeRobot."""
+    """Destination of a robot's observations. All fields are plain values: a robot config in here hangs LeRobot."""
 
-    #: Address of the Saccade server; without it nothing is streamed.
+    #: Address of the Saccade server; nothing is streamed without it.
     url: str | None = None
-    #: A session that is open already; without it one is opened, and stopped at the end.
+    #: Id of an open session; by default one is opened, and stopped at the end.
     session: str | None = None
     workload: str = "live_splat"
-    #: A JSON file with parameters of the session that is opened: a camera's calibration, say.
+    #: JSON file with parameters of the new session, for example a camera's calibration.
     params: str | None = None
     #: Name of the environment variable that holds the API key.
     key_env: str | None = "SACCADE_API_KEY"
-    #: Names of the cameras to stream, with commas between them; all by default, none if empty.
+    #: Comma-separated names of the cameras to stream; all by default, none if empty.
     cameras: str | None = None
     frame_rate_hz: float = 10.0
     #: Send every 20 ms instead of every 5 ms.
@@ -32,25 +32,25 @@ class PublishConfig:
 
     @property
     def camera_names(self) -> list[str] | None:
-        """Give the cameras by name, None for all of them."""
+        """Names of the cameras; None for all."""
         return None if self.cameras is None else [n.strip() for n in self.cameras.split(",") if n.strip()]
 
 
 class SessionOpener:
-    """Opens the session of one robot; asked again after a failure, it opens the same one."""
+    """Function that opens the session of one robot; a retry returns the same session."""
 
     def __init__(self, config: PublishConfig) -> None:
-        """Open nothing yet; raises ``RobotClientError`` where the parameters cannot be read."""
+        """Load the parameters; raises ``RobotClientError`` if they cannot be read."""
         self._config = config
         self._params = {} if config.params is None else read_params(Path(config.params))
-        self._attempt = str(uuid.uuid4())
+        self._idempotency_key = str(uuid.uuid4())
 
     def __call__(self, robot: RobotDescription) -> Session:
-        """Open it; raises ``RobotClientError``."""
+        """Open or find the session; raises ``RobotClientError``."""
         config, key = self._config, api_key(self._config.key_env)
         url = config.url or ""
         if config.session:
             return find_session(url, config.session, key)
         return open_session(
-            url, key, workload=config.workload, params=self._params, robot=robot, idempotency_key=self._attempt
+            url, key, workload=config.workload, params=self._params, robot=robot, idempotency_key=self._idempotency_key
         )

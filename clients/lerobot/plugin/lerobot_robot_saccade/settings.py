@@ -1,4 +1,4 @@
-"""The one environment variable this plugin reads: that which the command line names for the API key."""
+"""API key from the environment variable that the command line names."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import os
 
 
 def api_key(variable: str | None) -> str | None:
-    """Give the API key; a key on a command line would be seen by everybody on the machine."""
+    """Return the API key; on a command line every user of the machine could read it."""
     return os.environ.get(variable) or None if variable else None  # noqa: TID251

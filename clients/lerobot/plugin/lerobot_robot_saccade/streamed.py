@@ -1,8 +1,8 @@
-"""Makes the streamed twin of a robot: the robot itself, attached; LeRobot cannot tell them apart.
+"""Registration of streamed robot types: the factory returns the original robot, attached to a session.
 
-LeRobot calls whatever stands under the config's name without its ``Config`` with the config (``import_utils.py``,
-``make_device_from_device_class``), so a function does: what it gives is the robot of the inner type, with its own name,
-type and id, which choose its calibration and stand in datasets.
+LeRobot calls the object named like the config without ``Config`` (``import_utils.py``,
+``make_device_from_device_class``), so a function is enough: it returns the robot of the inner type, whose name, type
+and id select its calibration and are stored in datasets.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ log = logging.getLogger(__name__)
 
 _OURS: Final = "lerobot_robot_saccade"
 _PREFIX: Final = "streamed_"
-#: How LeRobot knows distributions with robots.
-_OTHERS: Final = "lerobot_robot_"
+#: Prefix of the distributions that LeRobot takes for plugins.
+_PLUGIN_PREFIX: Final = "lerobot_robot_"
 
 
 def register_streamed_robots() -> dict[str, Callable[[Any], Any]]:
-    """Register a twin of each known type that has none, and give what makes their robots, by name.
+    """Register a streamed type for each known robot type, and return the factories by name.
 
-    Called when LeRobot imports this plugin. A program that registers robots of its own later calls it again.
+    Called when LeRobot imports this plugin. A program that registers robot types later calls it again.
     """
     _import_other_plugins()
     makers: dict[str, Callable[[Any], Any]] = {}
@@ -44,7 +44,7 @@ def register_streamed_robots() -> dict[str, Callable[[Any], Any]]:
             log.exception("%s cannot be streamed", name)
         else:
             makers[maker.__name__] = maker
-    # LeRobot looks for them in the package.
+    # LeRobot searches the factories in the package.
     vars(importlib.import_module(_OURS)).update(makers)
     return makers
 
@@ -58,12 +58,12 @@ def _register(name: str, inner: type[Any]) -> Callable[[Any], Any]:
         namespace={"__module__": f"{_OURS}.streamed", "__doc__": f"{inner.__name__}, and where its data goes."},
         kw_only=True,
     )
-    # Python 3.12 sets the module by the caller's, whatever the namespace says.
+    # Python 3.12 overwrites the module with the caller's.
     config.__module__ = f"{_OURS}.streamed"
     RobotConfig.register_subclass(_PREFIX + name)(config)
 
     def make(streamed: Any) -> Any:
-        """Make the robot and attach it."""
+        """Create the robot and attach it."""
         values = {f.name: getattr(streamed, f.name) for f in dataclasses.fields(inner) if f.init}
         robot = make_robot_from_config(inner(**values))
         publish: PublishConfig = streamed.publish
@@ -88,15 +88,15 @@ def _attach(robot: Any, publish: PublishConfig) -> None:
             frame_rate_hz=publish.frame_rate_hz,
         )
     except Exception:
-        log.exception("the robot is not streamed; it works all the same")
+        log.exception("the robot is not streamed; it works normally")
 
 
 def _import_other_plugins() -> None:
-    """Have robots of other plugins registered first, whose distributions LeRobot may come to later."""
+    """Import other plugins, so that their robots are registered before ours."""
     for distribution in importlib.metadata.distributions():
         name = distribution.metadata["Name"] or ""
-        if name.startswith(_OTHERS) and name != _OURS:
+        if name.startswith(_PLUGIN_PREFIX) and name != _OURS:
             try:
                 importlib.import_module(name)
-            except Exception as error:  # noqa: BLE001 - LeRobot says so itself when it comes to it
+            except Exception as error:  # noqa: BLE001 - LeRobot reports it when it imports the plugin itself
                 log.debug("%s: %s", name, error)

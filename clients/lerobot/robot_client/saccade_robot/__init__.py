@@ -1,4 +1,4 @@
-"""Streams a robot's joints and pictures to a Saccade session without ever holding its control loop up."""
+"""Streaming of a robot's joints and camera frames to a Saccade session, without blocking its control loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lets a LeRobot robot stream what it observes, without changing what its control loop sees of it."""
+"""Streaming of a LeRobot robot's observations, without any change that its control loop notices."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from saccade_robot.target import IngestTarget
 
 log = logging.getLogger(__name__)
 
-#: What an attached robot keeps its attachment under.
-_PLACE: Final = "_saccade_attachment"
+#: Attribute of a robot that holds its attachment.
+_ATTRIBUTE: Final = "_saccade_attachment"
 _WRAPPED: Final = ("get_observation", "connect", "disconnect")
 
-#: Gives the session to stream to, once the robot is connected and known; called in the streamer's thread.
+#: Opens the session to stream to when the robot is connected; called in the streamer's thread.
 Open = Callable[[RobotDescription], Session]
 
 
 class Attachment:
-    """One robot that streams from ``connect`` to ``disconnect``."""
+    """Attachment of one robot, which streams from ``connect`` to ``disconnect``."""
 
     def __init__(
         self,
@@ -38,9 +38,9 @@ class Attachment:
         frame_rate_hz: float,
         encode: Encode | None,
     ) -> None:
-        """Bind the robot's methods anew; stream at once if it is connected."""
+        """Wrap the robot's methods; stream at once if it is connected."""
         self.robot = robot
-        self._to = session
+        self._destination = session
         self._wanted = None if cameras is None else frozenset(cameras)
         self._stop_at_end = stop_at_end
         self._options: dict[str, Any] = {"economy": economy, "frame_rate_hz": frame_rate_hz, "encode": encode}
@@ -48,69 +48,69 @@ class Attachment:
         self._keys: tuple[str, ...] = ()
         self._cameras: tuple[str, ...] = ()
         self._last: dict[str, Any] = {}
-        self._said = False
+        self._error_logged = False
         self.streamer: Streamer | None = None
         self._get_observation, self._connect, self._disconnect = (getattr(robot, name) for name in _WRAPPED)
         robot.get_observation, robot.connect, robot.disconnect = self.get_observation, self.connect, self.disconnect
-        setattr(robot, _PLACE, self)
+        setattr(robot, _ATTRIBUTE, self)
         if getattr(robot, "is_connected", False):
             self._start()
 
     def get_observation(self, *arguments: Any, **options: Any) -> Any:
-        """Observe as the robot does, and offer what came."""
+        """Return the robot's observation, and stream it."""
         observation = self._get_observation(*arguments, **options)
         streamer = self.streamer
         if streamer is not None:
             try:
                 self._offer(streamer, observation)
             except Exception:
-                if not self._said:
-                    self._said = True
+                if not self._error_logged:
+                    self._error_logged = True
                     log.exception("an observation could not be streamed; the robot is not affected")
         return observation
 
     def connect(self, *arguments: Any, **options: Any) -> Any:
-        """Connect as the robot does; its calibration is known only then, so streaming starts here."""
+        """Connect the robot and start streaming; its calibration is known only now."""
         answer = self._connect(*arguments, **options)
         self._start()
         return answer
 
     def disconnect(self, *arguments: Any, **options: Any) -> Any:
-        """Disconnect as the robot does, and then end streaming: an arm is let go of first."""
+        """Disconnect the robot, and then stop streaming: the arm's torque is released first."""
         try:
             return self._disconnect(*arguments, **options)
         finally:
             self.close()
 
     def stats(self) -> Stats | None:
-        """Count what became of what was offered since the robot was connected."""
+        """Return the counts since the robot was connected."""
         return None if self.streamer is None else self.streamer.stats()
 
     def close(self) -> Stats | None:
-        """End streaming; the robot stays as it is."""
+        """Stop streaming and return the counts; the robot is not changed."""
         streamer, self.streamer = self.streamer, None
         return None if streamer is None else streamer.close()
 
     def detach(self) -> Stats | None:
-        """End streaming and give the robot its methods back."""
-        for name in (*_WRAPPED, _PLACE):
+        """Stop streaming and restore the robot's methods."""
+        for name in (*_WRAPPED, _ATTRIBUTE):
             vars(self.robot).pop(name, None)
         return self.close()
 
     def _offer(self, streamer: Streamer, observation: Any) -> None:
-        # LeRobot tells no time of an observation; its joints were read a moment ago.
+        # LeRobot gives no time of an observation; the joints have just been read.
         captured_at_s = now_s()
         if self._keys:
             streamer.offer([observation[key] for key in self._keys], captured_at_s)
         for camera in self._cameras:
             picture = observation.get(camera)
-            # A loop may be faster than its camera, which then gives the same picture again.
+            # A loop that is faster than its camera gets the same picture again.
             if picture is not None and picture is not self._last.get(camera):
                 self._last[camera] = picture
                 streamer.offer_frame(picture, camera, captured_at_s - self._age_s(camera, picture))
 
     def _age_s(self, name: str, picture: Any) -> float:
-        """Tell how old a picture is: LeRobot's cameras keep the moment of the newest (``latest_timestamp``)."""
+        """Return a picture's age: LeRobot's cameras store the time of the newest (``latest_timestamp``)."""
         camera = (getattr(self.robot, "cameras", None) or {}).get(name)
         stamp = getattr(camera, "latest_timestamp", None)
         if stamp is None or getattr(camera, "latest_frame", None) is not picture:
@@ -125,7 +125,7 @@ class Attachment:
             self._keys = description.keys
             self._cameras = tuple(c for c in description.cameras if self._wanted is None or c in self._wanted)
             if description.keys and description.unit == "native":
-                log.warning("the unit of %s is not known: its joints are sent as they are", description.type)
+                log.warning("the unit of %s is unknown: its joints are sent without conversion", description.type)
             self.streamer = Streamer(
                 self._target(description),
                 names=description.names,
@@ -134,17 +134,17 @@ class Attachment:
                 **self._options,
             )
         except Exception:
-            log.exception("the robot is not streamed; it works all the same")
+            log.exception("the robot is not streamed; it works normally")
 
     def _target(self, description: RobotDescription) -> IngestTarget | Callable[[], IngestTarget]:
-        to = self._to
-        if isinstance(to, Session):
-            return to.target
-        if isinstance(to, IngestTarget):
-            return to
+        destination = self._destination
+        if isinstance(destination, Session):
+            return destination.target
+        if isinstance(destination, IngestTarget):
+            return destination
 
         def opened() -> IngestTarget:
-            self._session = to(description)
+            self._session = destination(description)
             log.info("streaming to %s", self._session.page)
             return self._session.target
 
@@ -165,25 +165,25 @@ def attach(
     frame_rate_hz: float = 10.0,
     encode: Encode | None = None,
 ) -> Attachment:
-    """Stream every observation that a LeRobot robot gives, from its ``connect`` to its ``disconnect``.
+    """Stream every observation of a LeRobot robot, from its ``connect`` to its ``disconnect``.
 
-    The robot's ``get_observation``, ``connect`` and ``disconnect`` are bound anew on this instance; nothing that goes
-    wrong with streaming reaches the caller.
+    ``get_observation``, ``connect`` and ``disconnect`` of this instance are wrapped; streaming errors never reach the
+    caller.
 
     Args:
         robot: any LeRobot robot, connected or not.
-        session: one that is open, addresses, or what opens one when the robot is known (in another thread).
-        cameras: names of those to stream; all by default.
+        session: an open session, its addresses, or a function that opens one (called in another thread).
+        cameras: names of the cameras to stream; all by default.
         stop_at_end: stop the session when the robot is disconnected.
         economy: send every 20 ms instead of every 5 ms.
-        frame_rate_hz: pictures a second of each camera at most.
-        encode: makes JPEG or PNG bytes of a picture; by default OpenCV or Pillow is looked for.
+        frame_rate_hz: maximum frame rate of each camera.
+        encode: encodes a picture as JPEG or PNG; by default with OpenCV or Pillow.
 
     Raises:
-        ValueError: the robot is attached already.
+        ValueError: the robot is already attached.
     """
-    if getattr(robot, _PLACE, None) is not None:
-        raise ValueError("The robot streams already: detach it first.")
+    if getattr(robot, _ATTRIBUTE, None) is not None:
+        raise ValueError("The robot is already streaming: detach it first.")
     return Attachment(
         robot,
         session,
@@ -196,6 +196,6 @@ def attach(
 
 
 def detach(robot: Any) -> Stats | None:
-    """End streaming a robot's observations and give it its methods back; None if it did not stream."""
-    attachment: Attachment | None = getattr(robot, _PLACE, None)
+    """Stop streaming, restore the robot's methods and return the counts; None if it was not attached."""
+    attachment: Attachment | None = getattr(robot, _ATTRIBUTE, None)
     return None if attachment is None else attachment.detach()

@@ -1,4 +1,4 @@
-"""What the streamer's thread does: finds its session, chooses the way there, sends, and measures the clock."""
+"""Work of the streamer's thread: open the session, choose NATS or HTTP, send, and measure the clock."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from saccade_robot.target import IngestTarget
 
 log = logging.getLogger(__name__)
 
-#: NATS is down for so long before the slower way is taken.
-_PATIENCE_S: Final = 2.0
-#: Messages on their way at once; what is more waits in the rings, which know what to drop.
+#: HTTP is used after NATS has been down for so long.
+_NATS_DOWN_S: Final = 2.0
+#: Messages in flight at once; others wait in the rings, which drop the oldest.
 _WINDOW: Final = 256
 _FRAMES_WINDOW: Final = 4
 _FRAMES_S: Final = 0.01
 _CLOCK_EVERY_S: Final = 30.0
 _CLOCK_AGAIN_S: Final = 0.5
 _HTTP_PAUSE_S: Final = 0.5
-_LOOK_S: Final = 0.05
+_POLL_S: Final = 0.05
 _END_S: Final = 0.5
-#: What is refused is so for a reason, which somebody may put right meanwhile.
+#: Pause after a refusal, whose reason the user may fix meanwhile.
 _REFUSED_PAUSE_S: Final = 20.0
 _OPEN_PAUSES_S: Final = (0.5, 1.0, 2.0, 5.0)
 
 
 class BackgroundSender:
-    """All that is not the control loop's; made in any thread, run in one."""
+    """Sender in a background thread; created in any thread, run in one."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class BackgroundSender:
         every_s: float,
         on_close: Callable[[], None] | None,
     ) -> None:
-        """Do nothing yet; ``every_s`` it looks for something to send."""
+        """Prepare; ``run`` checks every ``every_s`` for something to send."""
         self._to = target
         self.outbox = outbox
         self._cameras = cameras
@@ -58,7 +58,7 @@ class BackgroundSender:
         self._target = IngestTarget()
         self._nats: NatsLink | None = None
         self._http: HttpLink | None = None
-        self._frame_marks: deque[int] = deque()
+        self._frame_numbers: deque[int] = deque()
         self._own_errors = 0
         self._deadline_s: float | None = None
         self._ended = False
@@ -67,28 +67,28 @@ class BackgroundSender:
 
     @property
     def reconnects(self) -> int:
-        """Count how often NATS came back."""
+        """Number of NATS reconnections."""
         return self._nats.reconnects if self._nats else 0
 
     @property
     def errors(self) -> int:
-        """Count what went wrong, tries to connect included."""
+        """Number of errors, including failed connections."""
         links = (self._nats, self._http, self._frames)
         return self._own_errors + sum(link.errors for link in links if link is not None)
 
     @property
     def route(self) -> str | None:
-        """Name the way that is taken at present."""
+        """The route in use: ``nats``, ``http`` or None."""
         if self._ended:
             return None
         if self._nats is not None and self._nats.flowing:
             return "nats"
-        if self._http is not None and (self._nats is None or self._nats.down_s > _PATIENCE_S or self._stopping):
+        if self._http is not None and (self._nats is None or self._nats.down_s > _NATS_DOWN_S or self._stopping):
             return "http"
         return None
 
     def stop(self, deadline_s: float) -> None:
-        """Ask it to send what waits and to end, until then at the latest; from any thread."""
+        """Request that it sends what waits and ends before the deadline; callable from any thread."""
         self._deadline_s = deadline_s
 
     @property
@@ -96,27 +96,27 @@ class BackgroundSender:
         return self._deadline_s is not None
 
     @property
-    def _late(self) -> bool:
+    def _past_deadline(self) -> bool:
         return self._deadline_s is not None and time.monotonic() > self._deadline_s
 
     async def run(self) -> None:
-        """Work until stopped."""
+        """Send until stopped."""
         opening = asyncio.ensure_future(self._open())
-        if not await self._until_late(opening) or not opening.result():
+        if not await self._until_deadline(opening) or not opening.result():
             return
-        works = [self._send_joints, self._send_frames, self._keep_time]
+        works = [self._send_joints, self._send_frames, self._measure_clock]
         if self._nats is not None:
             works.append(self._nats.run)
-        tasks = [asyncio.ensure_future(self._lasting(work)) for work in works]
-        # The first two end by themselves when all is sent that was offered before the end.
+        tasks = [asyncio.ensure_future(self._restarting(work)) for work in works]
+        # The first two end when everything that was offered before the stop is sent.
         for sending in tasks[:2]:
-            await self._until_late(sending)
+            await self._until_deadline(sending)
         await self._end(tasks)
 
-    async def _until_late(self, task: asyncio.Future[Any]) -> bool:
-        """Wait for a task, and tell whether it ended in time; else it is cancelled."""
-        while not self._late:
-            if (await asyncio.wait([task], timeout=_LOOK_S))[0]:
+    async def _until_deadline(self, task: asyncio.Future[Any]) -> bool:
+        """Wait for a task until the deadline, then cancel it; return whether it ended in time."""
+        while not self._past_deadline:
+            if (await asyncio.wait([task], timeout=_POLL_S))[0]:
                 return True
         task.cancel()
         await asyncio.wait([task], timeout=_END_S)
@@ -140,40 +140,40 @@ class BackgroundSender:
         try:
             if self._on_close is not None:
                 self._on_close()
-        except Exception as error:  # noqa: BLE001 - it is the caller's, and nobody is left to tell
+        except Exception as error:  # noqa: BLE001 - the caller's function may raise anything
             self._own_errors += 1
-            log.warning("at the end: %s", error)
+            log.warning("on_close failed: %s", error)
 
-    async def _lasting(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Do some work until it ends as it should: an error is counted, and the work begins anew."""
+    async def _restarting(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run some work until it returns; restart it after an error."""
         while True:
             try:
                 return await work()
-            except Exception:  # noqa: PERF203 - it is the loop that goes on
+            except Exception:  # noqa: PERF203 - the loop restarts the work
                 self._own_errors += 1
-                log.exception("streaming goes on after an error")
+                log.exception("error while streaming; streaming continues")
                 await asyncio.sleep(_HTTP_PAUSE_S)
 
     async def _open(self) -> bool:
-        """Find out where to send to, however often that must be asked; tell whether it was found before the end."""
-        failures, said = 0, ""
+        """Open the session, with retries; return whether it was opened before the stop."""
+        failures, last_error = 0, ""
         while not isinstance(self._to, IngestTarget):
             try:
                 self._to = await asyncio.get_running_loop().run_in_executor(None, self._to)
             except Exception as error:  # noqa: BLE001, PERF203 - it is logged and tried again
                 self._own_errors += 1
-                if said != (said := str(error) or type(error).__name__):
-                    log.warning("no session yet: %s", said)
+                if last_error != (last_error := str(error) or type(error).__name__):
+                    log.warning("no session yet: %s", last_error)
                 if self._stopping:
                     return False
-                passing = isinstance(error, RobotClientError) and error.passing
-                pause_s = _OPEN_PAUSES_S[min(failures, len(_OPEN_PAUSES_S) - 1)] if passing else _REFUSED_PAUSE_S
+                retryable = isinstance(error, RobotClientError) and error.retryable
+                pause_s = _OPEN_PAUSES_S[min(failures, len(_OPEN_PAUSES_S) - 1)] if retryable else _REFUSED_PAUSE_S
                 await asyncio.sleep(pause_s)
                 failures += 1
         self._target = self._to
         if self._target.nats is not None:
             confirm_s = 4 * self._every_s
-            self._nats = NatsLink(self._target.nats, self.outbox.confirm, self.outbox.take_back, confirm_s)
+            self._nats = NatsLink(self._target.nats, self.outbox.confirm, self.outbox.requeue_in_flight, confirm_s)
         if self._target.http is not None:
             self._http = HttpLink(self._target.http.joints, self._target.http.key)
         return True
@@ -182,22 +182,22 @@ class BackgroundSender:
         while True:
             stopping = self._stopping
             await self._send_waiting()
-            if stopping and (not self.outbox.waiting or self._late):
+            if stopping and (not self.outbox.waiting or self._past_deadline):
                 return
             await asyncio.sleep(self._every_s)
 
     async def _send_waiting(self) -> None:
         route = self.route
         if route == "http":
-            # What NATS has not confirmed is sent again this way; whoever has it knows it by its numbers.
-            self.outbox.take_back()
+            # Send again what NATS has not confirmed; receivers drop duplicates by sequence number.
+            self.outbox.requeue_in_flight()
             await self._send_batch(self._post)
         while route == "nats" and self._nats is not None and self._nats.flowing and self._nats.unconfirmed < _WINDOW:
             if not await self._send_batch(self._publish):
                 return
 
     async def _send_batch(self, send: Callable[[Batch], Coroutine[Any, Any, bool]]) -> bool:
-        """Send the next batch; tell whether there may be more to send at once. None gets lost on the way."""
+        """Send the next batch, or queue it again; return whether more may be sent at once."""
         batch = self.outbox.next()
         if batch is None:
             return False
@@ -212,10 +212,10 @@ class BackgroundSender:
     async def _publish(self, batch: Batch) -> bool:
         if self._nats is None or self._target.nats is None:
             return False
-        mark = await self._nats.publish(self._target.nats.joints, batch.body)
-        if mark is not None:
-            self.outbox.left(batch, mark)
-        return mark is not None
+        number = await self._nats.publish(self._target.nats.joints, batch.body)
+        if number is not None:
+            self.outbox.sent_as(batch, number)
+        return number is not None
 
     async def _post(self, batch: Batch) -> bool:
         if self._http is None or self._target.http is None:
@@ -235,10 +235,10 @@ class BackgroundSender:
             stopping = self._stopping
             for camera in list(self._cameras.values()):
                 route = self.route
-                full = route == "nats" and self._frames_under_way >= _FRAMES_WINDOW
+                full = route == "nats" and self._frames_in_flight >= _FRAMES_WINDOW
                 if route is not None and not full and (taken := camera.take()) is not None:
                     await self._send_frame(camera, taken, route)
-            if stopping and (self._late or not any(camera.waiting for camera in self._cameras.values())):
+            if stopping and (self._past_deadline or not any(camera.waiting for camera in self._cameras.values())):
                 return
             await asyncio.sleep(_FRAMES_S)
 
@@ -246,26 +246,26 @@ class BackgroundSender:
         sent = False
         try:
             loop = asyncio.get_running_loop()
-            frame = await loop.run_in_executor(None, self._frames.make, camera.name, *taken)
+            frame = await loop.run_in_executor(None, self._frames.encode, camera.name, *taken)
             sent = frame is not None and await self._deliver(frame, route)
         finally:
             camera.sent += sent
             camera.failed += not sent
 
     @property
-    def _frames_under_way(self) -> int:
-        """Count frames that NATS has not confirmed: over a slow line more of them would only get old."""
+    def _frames_in_flight(self) -> int:
+        """Number of frames that NATS has not confirmed; over a slow line more of them would only get old."""
         confirmed = self._nats.confirmed if self._nats is not None else 0
-        while self._frame_marks and self._frame_marks[0] <= confirmed:
-            self._frame_marks.popleft()
-        return len(self._frame_marks)
+        while self._frame_numbers and self._frame_numbers[0] <= confirmed:
+            self._frame_numbers.popleft()
+        return len(self._frame_numbers)
 
     async def _deliver(self, frame: EncodedFrame, route: str) -> bool:
         if route == "nats" and self._nats is not None and self._target.nats is not None:
-            mark = await self._nats.publish(self._target.nats.frames, frame.body, frame.headers)
-            if mark is not None:
-                self._frame_marks.append(mark)
-            return mark is not None
+            number = await self._nats.publish(self._target.nats.frames, frame.body, frame.headers)
+            if number is not None:
+                self._frame_numbers.append(number)
+            return number is not None
         if self._http is None or self._target.http is None:
             return False
         arrived = await self._http.post("frames", self._target.http.frames, frame.body, frame.http_headers)
@@ -273,14 +273,14 @@ class BackgroundSender:
             await asyncio.sleep(_HTTP_PAUSE_S)
         return bool(arrived)
 
-    async def _keep_time(self) -> None:
+    async def _measure_clock(self) -> None:
         while True:
             exchanges: list[Exchange] = []
             if self._nats is not None:
-                exchanges = await self._nats.ask_time()
+                exchanges = await self._nats.measure_clock()
             if not exchanges and self._http is not None and self._target.http is not None:
-                exchanges = await self._http.ask_time(self._target.http.clock)
+                exchanges = await self._http.measure_clock(self._target.http.clock)
             measured = estimate_offset(exchanges)
             if measured is not None:
-                self.offset = self._offsets.take(measured, now_s())
+                self.offset = self._offsets.add(measured, now_s())
             await asyncio.sleep(_CLOCK_AGAIN_S if measured is None else _CLOCK_EVERY_S)

@@ -1,4 +1,4 @@
-"""What time it is for the robot, and how far that is from the server's time (offset of RFC 5905, section 8)."""
+"""Monotonic unix clock of the robot, and its offset from the server's clock (RFC 5905, section 8)."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import time
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-#: Of so many questions the one with the shortest way tells the offset best.
+#: Requests per measurement; the one with the shortest round trip gives the best offset.
 CLOCK_PROBES: Final = 8
 
-#: Two clocks that nobody corrects drift apart by less: a hundred millionths, 3 ms in half a minute.
+#: Upper bound of the drift between two free-running clocks: 100 ppm, 3 ms in half a minute.
 _DRIFT: Final = 1e-4
 
-#: The system's clock may be set while the robot runs (a board without a battery starts in the past); intervals must
-#: not jump then. So one reading of it is taken, and the monotonic clock goes on from there.
+#: The system clock may be set while the robot runs (a board without a battery starts in the past), but intervals must
+#: not jump. So the system clock is read once, and the monotonic clock continues from there.
 _ANCHOR_S: Final = time.time() - time.monotonic()
 
 
 def now_s() -> float:
-    """Give the time in unix seconds by a clock that never jumps."""
+    """Return unix seconds by a clock that never jumps."""
     return _ANCHOR_S + time.monotonic()
 
 
 class Exchange(NamedTuple):
-    """One question about the time: when it was sent, what was answered, and when the answer came."""
+    """One time request: when it was sent, the server's time, and when the answer came."""
 
     sent_s: float
     server_s: float
@@ -31,19 +31,19 @@ class Exchange(NamedTuple):
 
     @property
     def round_trip_s(self) -> float:
-        """Give how long it took."""
+        """Round-trip time, s."""
         return self.received_s - self.sent_s
 
 
 class Offset(NamedTuple):
-    """``server = robot + offset_s``, wrong by at most ``error_s`` whatever the ways there and back took."""
+    """``server = robot + offset_s``, with an error of at most ``error_s`` for any asymmetry of the network."""
 
     offset_s: float
     error_s: float
 
 
 def estimate_offset(exchanges: Iterable[Exchange]) -> Offset | None:
-    """Estimate the offset by the exchange with the shortest round trip; None when there is none."""
+    """Estimate the offset from the exchange with the shortest round trip; None without exchanges."""
     best = min(exchanges, key=lambda exchange: exchange.round_trip_s, default=None)
     if best is None:
         return None
@@ -52,28 +52,28 @@ def estimate_offset(exchanges: Iterable[Exchange]) -> Offset | None:
 
 
 class OffsetFilter:
-    """The best offset that is known: an old one that is exact is better than a new one that was long on its way.
+    """Filter that keeps the most exact offset: an old exact one is better than a new one with a long round trip.
 
-    All questions of one round may have waited on one side of a line that stood still; their offset is then wrong by up
-    to half of what they took. The clock filter of RFC 5905, section 10, keeps the quickest too.
+    All requests of one measurement may be delayed in one direction; their offset is then wrong by up to half the round
+    trip. The clock filter of RFC 5905, section 10, also keeps the fastest.
     """
 
     def __init__(self) -> None:
-        """Know none."""
+        """Start without an offset."""
         self._best: Offset | None = None
         self._measured_at_s = 0.0
 
-    def take(self, measured: Offset, at_s: float) -> Offset:
-        """Take what was measured, and give the best that is known now, with how far it may be off by now.
+    def add(self, measured: Offset, at_s: float) -> Offset:
+        """Add a measurement, and return the best offset with its present error.
 
         Args:
-            measured: the newest.
-            at_s: when, by the robot's clock.
+            measured: the newest offset.
+            at_s: time of the measurement by the robot's clock.
         """
         if self._best is not None:
             drifted_s = _DRIFT * max(0.0, at_s - self._measured_at_s)
             known = Offset(self._best.offset_s, self._best.error_s + drifted_s)
-            # Both cannot be right where they are further apart than that: a clock was set, and the newer counts.
+            # If they disagree by more than their errors, a clock was set: use the newer one.
             agree = abs(known.offset_s - measured.offset_s) <= known.error_s + measured.error_s
             if agree and known.error_s < measured.error_s:
                 return known

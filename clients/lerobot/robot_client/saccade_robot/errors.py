@@ -1,4 +1,4 @@
-"""What opening a session can end with. Streaming itself raises nothing: it counts and logs."""
+"""Errors of opening a session. Streaming itself raises nothing: it counts and logs errors."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import json
 
 
 class RobotClientError(Exception):
-    """A stable code, a sentence, and what to do."""
+    """Error with a stable code, a message and a hint."""
 
     def __init__(self, code: str, message: str, hint: str = "", *, status: int = 0) -> None:
-        """Keep what happened; ``status`` is 0 when there was no answer."""
+        """Store the error; ``status`` is 0 without an answer."""
         self.code = code
         self.message = message
         self.hint = hint
@@ -17,13 +17,18 @@ class RobotClientError(Exception):
         super().__init__(f"{message} {hint}".strip())
 
     @property
-    def passing(self) -> bool:
-        """Tell whether the same may succeed later: the server is away or busy."""
+    def retryable(self) -> bool:
+        """Whether the same call may succeed later: the server is unavailable or busy."""
         return self.status in (0, 408, 425, 429) or self.status >= 500
+
+    @property
+    def passing(self) -> bool:
+        """The former name of ``retryable``."""
+        return self.retryable
 
 
 def refusal(status: int, body: bytes) -> RobotClientError:
-    """Make an error of a problem+json answer (RFC 9457), or of whatever a proxy sent instead."""
+    """Return the error of a problem+json answer (RFC 9457), or of a proxy's answer in another form."""
     try:
         problem = json.loads(body)
     except ValueError:

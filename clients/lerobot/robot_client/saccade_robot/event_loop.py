@@ -1,4 +1,4 @@
-"""An event loop whose blocking calls never keep the program from ending."""
+"""Event loop whose blocking calls never delay the end of the program."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _T = TypeVar("_T")
 
 
 class DaemonLoop(asyncio.SelectorEventLoop):
-    """Calls what blocks in daemon threads: looking a name up may take half a minute, and nothing can cut it short.
+    """Event loop that runs blocking calls in daemon threads: a DNS lookup may take half a minute, uncancellable.
 
-    The threads of asyncio's own executor are waited for when the interpreter ends.
+    The interpreter waits for the threads of asyncio's own executor before it exits.
     """
 
     def run_in_executor(  # type: ignore[override]
         self, executor: Executor | None, func: Callable[..., _T], *args: Any
     ) -> asyncio.Future[_T]:
-        """Call a function in a daemon thread of its own; ``executor`` is asyncio's and is not used."""
+        """Call a function in a new daemon thread; ``executor`` is ignored."""
         del executor
         future: asyncio.Future[_T] = self.create_future()
 
@@ -36,11 +36,11 @@ class DaemonLoop(asyncio.SelectorEventLoop):
             result, error = None, None
             try:
                 result = func(*args)
-            except BaseException as raised:  # noqa: BLE001 - whoever awaits the future is told
+            except BaseException as raised:  # noqa: BLE001 - passed to the future
                 error = raised
             try:
                 self.call_soon_threadsafe(answer, result, error)
-            except RuntimeError:  # the loop is closed: nobody waits any more
+            except RuntimeError:  # the loop is closed
                 return
 
         threading.Thread(target=call, name="saccade-robot-call", daemon=True).start()

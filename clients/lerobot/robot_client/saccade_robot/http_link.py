@@ -1,4 +1,4 @@
-"""The way to the gateway by plain requests, where NATS cannot be reached; they block, so they run in threads."""
+"""HTTP route to the gateway, used where NATS cannot be reached; blocking requests in threads."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ REQUEST_S: Final = 2.0
 
 
 class HttpConnection:
-    """One kept connection to a server, used by one thread at a time."""
+    """Persistent connection to a server, used by one thread at a time."""
 
     def __init__(self, url: str, key: str | None = None, timeout_s: float = REQUEST_S) -> None:
-        """Connect to nothing yet.
+        """Prepare; nothing is connected yet.
 
         Raises:
             RobotClientError: ``invalid_url``.
@@ -37,27 +37,27 @@ class HttpConnection:
         self._headers = {"User-Agent": "saccade-robot-client/0.1"}
         if key:
             self._headers["Authorization"] = f"Bearer {key}"
-        self._alone = threading.Lock()
+        self._lock = threading.Lock()
         self._closed = False
 
-    def ask(
+    def request(
         self, method: str, url: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> tuple[int, bytes]:
-        """Send one request and give the answer's status and body.
+        """Send a request and return the status and body of the answer.
 
         Raises:
             OSError: there was no answer.
-            http.client.HTTPException: there was something else.
+            http.client.HTTPException: the answer is not HTTP.
         """
         parts = urlsplit(url)
         path = parts.path + (f"?{parts.query}" if parts.query else "")
-        with self._alone:
+        with self._lock:
             try:
                 self._connection.request(method, path or "/", body, {**self._headers, **(headers or {})})
                 answer = self._connection.getresponse()
                 return answer.status, answer.read()
             except BaseException:
-                # A connection in the middle of an answer is of no use to the next request.
+                # The next request cannot use a connection in the middle of an answer.
                 self._connection.close()
                 raise
             finally:
@@ -65,63 +65,65 @@ class HttpConnection:
                     self._connection.close()
 
     def close(self) -> None:
-        """Close the connection; a thread that is waiting at it closes it when it is answered."""
+        """Close the connection; a thread that waits for an answer closes it afterwards."""
         self._closed = True
-        if self._alone.acquire(blocking=False):
+        if self._lock.acquire(blocking=False):
             self._connection.close()
-            self._alone.release()
+            self._lock.release()
 
 
 class HttpLink:
-    """Posts telemetry; says for each whether it arrived, may be tried again, or was refused."""
+    """HTTP route for telemetry; each post arrived, can be retried, or was refused."""
 
     def __init__(self, url: str, key: str | None = None) -> None:
-        """Connect to nothing yet; joints and frames never wait for each other's connection."""
-        self._doors = {name: HttpConnection(url, key) for name in ("joints", "frames", "clock")}
-        self._said = ""
+        """Prepare one connection each for joints, frames and clock; nothing is connected yet."""
+        self._connections = {name: HttpConnection(url, key) for name in ("joints", "frames", "clock")}
+        self._last_error = ""
         self.errors = 0
 
-    async def post(self, door: str, url: str, body: bytes, headers: Mapping[str, str]) -> bool | None:
-        """Post and give True when it arrived, False when it never will, None when it may be tried again."""
+    async def post(self, name: str, url: str, body: bytes, headers: Mapping[str, str]) -> bool | None:
+        """POST; return True if it arrived, False if it was refused, None if it can be retried."""
         loop = asyncio.get_running_loop()
         try:
-            status, answer = await loop.run_in_executor(None, self._doors[door].ask, "POST", url, body, dict(headers))
+            status, answer = await loop.run_in_executor(
+                None, self._connections[name].request, "POST", url, body, dict(headers)
+            )
         except (OSError, http.client.HTTPException) as error:
             self._failed(str(error) or type(error).__name__)
             return None
         if 200 <= status < 300:
-            self._said = ""
+            self._last_error = ""
             return True
         problem = refusal(status, answer)
         self._failed(f"{problem.code}: {problem}")
-        return None if problem.passing else False
+        return None if problem.retryable else False
 
-    async def ask_time(self, url: str) -> list[Exchange]:
-        """Ask for the server's time some times; empty when it does not answer."""
-        return await asyncio.get_running_loop().run_in_executor(None, self._ask_time, url)
+    async def measure_clock(self, url: str) -> list[Exchange]:
+        """Measure time exchanges with the server; empty if it does not answer."""
+        return await asyncio.get_running_loop().run_in_executor(None, self._measure_clock, url)
 
-    def _ask_time(self, url: str) -> list[Exchange]:
+    def _measure_clock(self, url: str) -> list[Exchange]:
         exchanges: list[Exchange] = []
         for _ in range(CLOCK_PROBES):
             sent_s = now_s()
             try:
-                status, body = self._doors["clock"].ask("GET", url)
+                status, body = self._connections["clock"].request("GET", url)
                 received_s = now_s()
                 if status != 200:
                     break
                 exchanges.append(Exchange(sent_s, float(json.loads(body)["time_s"]), received_s))
             except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
                 break
-        # The first also opened the connection.
+        # The first exchange includes opening the connection.
         return exchanges[1:] or exchanges
 
     def close(self) -> None:
         """Close the connections."""
-        for door in self._doors.values():
-            door.close()
+        for connection in self._connections.values():
+            connection.close()
 
     def _failed(self, why: str) -> None:
         self.errors += 1
-        if self._said != why:
-            self._said = why
+        if self._last_error != why:
+            self._last_error = why
             log.warning("http: %s", why)

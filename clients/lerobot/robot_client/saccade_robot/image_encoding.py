@@ -1,4 +1,4 @@
-"""Makes JPEGs of a camera's pictures with whichever library is there, looked for only when the first one comes."""
+"""JPEG encoding with OpenCV or Pillow, imported when the first picture comes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable
 from typing import Any, Final
 
-#: Makes a picture's bytes of whatever a camera gives; called in a thread of its own.
+#: Encodes a camera's picture; called in a thread.
 Encode = Callable[[Any], bytes]
 
 _QUALITY: Final = 85
@@ -15,12 +15,12 @@ _PNG: Final = b"\x89PNG\r\n\x1a\n"
 
 
 def content_type(picture: bytes) -> str:
-    """Name what encoded bytes are."""
+    """Return the media type of an encoded picture."""
     return "image/png" if picture.startswith(_PNG) else "image/jpeg"
 
 
 def find_encoder() -> Encode:
-    """Give an encoder of RGB arrays, height x width x 3 of 8 bits each, with OpenCV or Pillow.
+    """Return a JPEG encoder of RGB arrays [H, W, 3] uint8, with OpenCV or Pillow.
 
     Raises:
         ImportError: neither is installed.
@@ -34,10 +34,10 @@ def find_encoder() -> Encode:
 
 def _with_opencv(cv2: Any) -> Encode:
     def encode(picture: Any) -> bytes:
-        # LeRobot's cameras give RGB, OpenCV writes BGR. Both calls let other threads run.
+        # LeRobot's cameras give RGB, OpenCV writes BGR. Both calls release the GIL.
         ok, jpeg = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
         if not ok:
-            raise ValueError("OpenCV made no JPEG of the picture")
+            raise ValueError("OpenCV could not encode the picture as JPEG")
         return bytes(jpeg)
 
     return encode

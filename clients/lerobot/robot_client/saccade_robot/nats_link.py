@@ -1,4 +1,4 @@
-"""The connection to NATS: it is never waited for, knows what has arrived, and stops taking more when nothing does."""
+"""NATS route: publishes without waiting, and tracks by PING and PONG what has arrived."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from saccade_robot.target import NatsTarget
 
 log = logging.getLogger(__name__)
 
-#: Published and not confirmed for so long, the way is taken for stuck; a way there and back may be long.
-_STUCK_S: Final = 1.5
+#: The route counts as stalled when a message is unconfirmed for so long.
+_STALLED_S: Final = 1.5
 _QUESTION_S: Final = 1.0
-#: Longer than a silent connection is kept.
+#: Longer than the time after which a silent connection is closed.
 _ANSWER_S: Final = 60
 
 
 class _Client(Client):
-    """nats-py's client, which leaves the socket of a failed attempt open (seen in 2.16.0)."""
+    """NATS client that closes the socket of a failed attempt; nats-py leaves it open (seen in 2.16.0)."""
 
     async def _connect_to_server(self, s: Srv) -> None:
         if isinstance(self._transport, TcpTransport):
@@ -36,16 +36,16 @@ class _Client(Client):
 
 
 class NatsLink:
-    """Publishes, and tells by marks how far what was published has arrived at the server.
+    """Publisher over NATS; each message gets a number, and ``confirmed`` is the last number that has arrived.
 
-    A publish returns before anything is sent. The server answers a PING after all that came before it, so its PONG
-    confirms that; whatever was not confirmed when the connection broke may be lost.
+    A publish returns before anything is sent. The server answers a PING after all messages before it, so the PONG
+    confirms them; messages that were not confirmed before a disconnect may be lost.
     """
 
     def __init__(
         self, target: NatsTarget, on_confirmed: Callable[[int], None], on_lost: Callable[[], None], every_s: float
     ) -> None:
-        """Connect to nothing yet; what was published is asked for ``every_s``."""
+        """Prepare; nothing is connected yet. Every ``every_s`` a PING confirms what was published."""
         self._every_s = every_s
         self._target = target
         self._on_confirmed = on_confirmed
@@ -53,77 +53,77 @@ class NatsLink:
         self._client = _Client()
         self._published = 0
         self._confirmed = 0
-        self._asking: asyncio.Future[None] | None = None
+        self._ping: asyncio.Future[None] | None = None
         self._oldest_s: float | None = None
         self._broke_s = time.monotonic()
-        self._said = ""
+        self._last_error = ""
         self.reconnects = 0
         self.errors = 0
 
     @property
     def unconfirmed(self) -> int:
-        """Count messages that may not have arrived."""
+        """Number of messages that may not have arrived."""
         return self._published - self._confirmed
 
     @property
     def confirmed(self) -> int:
-        """Give the mark up to which all has arrived, or was given up with its connection."""
+        """Number of the last message that arrived or was lost with its connection."""
         return self._confirmed
 
     @property
     def flowing(self) -> bool:
-        """Tell whether what is published arrives."""
-        stuck = self._oldest_s is not None and time.monotonic() - self._oldest_s > _STUCK_S
+        """Whether published messages arrive at present."""
+        stuck = self._oldest_s is not None and time.monotonic() - self._oldest_s > _STALLED_S
         return self._client.is_connected and not stuck
 
     @property
     def down_s(self) -> float:
-        """Tell for how long nothing has arrived."""
+        """Time since messages stopped arriving, s."""
         if self.flowing:
             return 0.0
         return time.monotonic() - (self._broke_s if self._oldest_s is None else self._oldest_s)
 
     async def run(self) -> None:
-        """Connect, however long that takes, and have what is published confirmed; ends when cancelled."""
+        """Connect, however long that takes, and confirm published messages until cancelled."""
         await self._connect()
         while True:
             await asyncio.sleep(self._every_s)
             if self._client.is_closed:
-                # The server has refused these credentials: a new connection with the same ones ends alike, slower.
+                # The server refused the credentials: reconnecting with the same ones cannot succeed soon.
                 await asyncio.sleep(5)
                 self._client = _Client()
                 await self._connect()
             else:
-                self._ask()
+                self._send_ping()
 
     async def confirm(self, timeout_s: float) -> None:
         """Wait until all that was published is confirmed, for so long at most."""
         end_s = time.monotonic() + timeout_s
         while self.unconfirmed and self.flowing and (left_s := end_s - time.monotonic()) > 0:
-            self._ask()
-            if self._asking is not None:
-                await asyncio.wait([self._asking], timeout=left_s)
+            self._send_ping()
+            if self._ping is not None:
+                await asyncio.wait([self._ping], timeout=left_s)
 
-    def _ask(self) -> None:
-        """Ask for the confirmation of all that was published, unless an answer is awaited."""
-        if self._asking is None and self.unconfirmed and self._client.is_connected:
-            self._asking = asyncio.ensure_future(self._asked(self._published))
+    def _send_ping(self) -> None:
+        """Send a PING to confirm all published messages, unless one is pending."""
+        if self._ping is None and self.unconfirmed and self._client.is_connected:
+            self._ping = asyncio.ensure_future(self._wait_for_pong(self._published))
 
-    async def _asked(self, mark: int) -> None:
+    async def _wait_for_pong(self, number: int) -> None:
         try:
-            # Not cut short while the connection lasts: an answer to a question that was given up breaks nats-py.
+            # No short timeout: a PONG after a cancelled PING breaks nats-py.
             await self._client.flush(_ANSWER_S)
         except (nats.errors.Error, OSError, asyncio.TimeoutError) as error:
             self._failed(error)
         else:
-            self._confirmed = mark
-            self._oldest_s = time.monotonic() if self._published > mark else None
-            self._on_confirmed(mark)
+            self._confirmed = number
+            self._oldest_s = time.monotonic() if self._published > number else None
+            self._on_confirmed(number)
         finally:
-            self._asking = None
+            self._ping = None
 
     async def publish(self, subject: str, body: bytes, headers: dict[str, str] | None = None) -> int | None:
-        """Publish and give the mark whose confirmation tells that it has arrived; None when it could not be."""
+        """Publish and return the message's number, None on failure; it has arrived when that number is confirmed."""
         try:
             await self._client.publish(subject, body, headers=headers)
         except (nats.errors.Error, OSError) as error:
@@ -134,8 +134,8 @@ class NatsLink:
             self._oldest_s = time.monotonic()
         return self._published
 
-    async def ask_time(self) -> list[Exchange]:
-        """Ask for the server's time some times; empty when nobody answers."""
+    async def measure_clock(self) -> list[Exchange]:
+        """Measure time exchanges with the server; empty if it does not answer."""
         exchanges: list[Exchange] = []
         if self._target.clock is None or not self._client.is_connected:
             return exchanges
@@ -150,8 +150,8 @@ class NatsLink:
 
     async def close(self) -> None:
         """Close the connection."""
-        if self._asking is not None:
-            self._asking.cancel()
+        if self._ping is not None:
+            self._ping.cancel()
         if not self._client.is_closed:
             await self._client.close()
 
@@ -184,18 +184,18 @@ class NatsLink:
 
     def _failed(self, error: Exception) -> None:
         self.errors += 1
-        # Every try fails alike while the server is away: once is enough.
-        if self._said != (said := str(error) or type(error).__name__):
-            self._said = said
-            log.warning("nats: %s", said)
+        # Log repeated errors once.
+        if self._last_error != (text := str(error) or type(error).__name__):
+            self._last_error = text
+            log.warning("nats: %s", text)
 
     async def _on_error(self, error: Exception) -> None:
         self._failed(error)
 
     async def _on_disconnected(self) -> None:
-        if self._asking is not None:
-            # Its answer would have come over the connection that is gone.
-            self._asking.cancel()
+        if self._ping is not None:
+            # The PONG cannot come any more.
+            self._ping.cancel()
         self._confirmed = self._published
         self._broke_s = time.monotonic() if self._oldest_s is None else self._oldest_s
         self._oldest_s = None
@@ -203,5 +203,5 @@ class NatsLink:
 
     async def _on_reconnected(self) -> None:
         self.reconnects += 1
-        self._said = ""
+        self._last_error = ""
         log.info("nats: reconnected")

@@ -1,4 +1,4 @@
-"""Makes batches of joint samples and keeps each until it is known to have arrived; every sample is counted once."""
+"""Outbox of joint samples: batches, kept until they are confirmed; every sample is counted once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from saccade_robot.units import Scale
 #: (captured_at_s, positions) as the control thread offers them.
 Sample = tuple[float, tuple[Any, ...]]
 
-#: Most samples and roughly most bytes of one batch: the gateway reads 256 KiB and 1000 samples.
+#: Most samples and roughly max_samples bytes of one batch: the gateway reads 256 KiB and 1000 samples.
 _SAMPLES: Final = 500
 _BYTES: Final = 160 * 1024
 _BYTES_A_NUMBER: Final = 24
@@ -24,7 +24,7 @@ _BYTES_A_NUMBER: Final = 24
 
 @dataclass(frozen=True)
 class JointBatchFormat:
-    """What all batches of a robot say alike, and how its values become radians."""
+    """Fields that all batches of a robot share, and the conversion of its values to radians."""
 
     source: str
     names: tuple[str, ...]
@@ -32,13 +32,13 @@ class JointBatchFormat:
     scales: tuple[Scale, ...] | None = None
 
     @property
-    def most(self) -> int:
-        """Tell how many samples go into a batch at most."""
+    def max_samples(self) -> int:
+        """Maximum number of samples in a batch."""
         numbers = len(self.names) * (2 if self.scales else 1) + 2
         return max(1, min(_SAMPLES, _BYTES // (numbers * _BYTES_A_NUMBER)))
 
     def sample(self, sequence: int, captured_at_s: float, positions: Sequence[Any]) -> list[Any] | None:
-        """Give a sample as it travels, with the robot's own values behind the radians; None when it cannot be sent."""
+        """Return a sample as it is sent, with the native values after the radians; None if it is invalid."""
         try:
             values = [float(value) for value in positions]
         except (TypeError, ValueError):
@@ -53,55 +53,55 @@ class JointBatchFormat:
 
 @dataclass(frozen=True)
 class Batch:
-    """One message."""
+    """A message of joint samples."""
 
     body: bytes
     samples: int
 
 
 class Outbox:
-    """The samples that wait, that are on their way, and that are to be sent again."""
+    """Queue of samples: waiting, in flight, and to be sent again."""
 
     def __init__(self, ring: Ring[Sample], form: JointBatchFormat, offset: Callable[[], Offset | None]) -> None:
-        """Take samples from ``ring``; each batch tells the clock's ``offset`` at its time."""
+        """Take samples from ``ring``; each batch carries the clock's present ``offset``."""
         self._ring = ring
         self._form = form
         self._offset = offset
-        self._under_way: deque[tuple[int, Batch]] = deque()
-        self._again: deque[Batch] = deque()
+        self._in_flight: deque[tuple[int, Batch]] = deque()
+        self._resend: deque[Batch] = deque()
         self._sent = 0
         self._refused = 0
 
     @property
     def sent(self) -> int:
-        """Count samples that are known to have arrived."""
+        """Number of samples that have arrived."""
         return self._sent
 
     @property
     def dropped(self) -> int:
-        """Count samples that the ring dropped, that cannot be sent, or that the server refused."""
+        """Number of samples that the ring dropped, that are invalid, or that the server refused."""
         return self._ring.lost + self._refused
 
     @property
     def unconfirmed(self) -> int:
-        """Count samples that have left and may have arrived."""
-        return sum(batch.samples for _, batch in self._under_way) + sum(batch.samples for batch in self._again)
+        """Number of samples that were sent and may have arrived."""
+        return sum(batch.samples for _, batch in self._in_flight) + sum(batch.samples for batch in self._resend)
 
     @property
     def waiting(self) -> bool:
-        """Tell whether there is something to send."""
-        return bool(self._again) or self._ring.waiting > 0
+        """Whether there is something to send."""
+        return bool(self._resend) or self._ring.waiting > 0
 
     @property
-    def under_way(self) -> int:
-        """Count batches that are on their way."""
-        return len(self._under_way)
+    def in_flight(self) -> int:
+        """Number of batches in flight."""
+        return len(self._in_flight)
 
     def next(self) -> Batch | None:
-        """Give the next batch to send, first what did not arrive."""
-        if self._again:
-            return self._again.popleft()
-        while taken := self._ring.take(self._form.most):
+        """Return the next batch to send, first those to be sent again; None if there is none."""
+        if self._resend:
+            return self._resend.popleft()
+        while taken := self._ring.take(self._form.max_samples):
             samples = [self._form.sample(sequence, *sample) for sequence, sample in taken]
             valid = [sample for sample in samples if sample is not None]
             self._refused += len(samples) - len(valid)
@@ -122,28 +122,28 @@ class Outbox:
             body["clock"] = {"offset_s": offset.offset_s, "error_s": offset.error_s}
         return json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
 
-    def left(self, batch: Batch, mark: int) -> None:
-        """Keep a batch that has left until ``mark`` is confirmed."""
-        self._under_way.append((mark, batch))
+    def sent_as(self, batch: Batch, number: int) -> None:
+        """Keep a sent batch until its message ``number`` is confirmed."""
+        self._in_flight.append((number, batch))
 
-    def confirm(self, mark: int) -> None:
-        """Count everything that left up to ``mark`` as arrived."""
-        while self._under_way and self._under_way[0][0] <= mark:
-            self._sent += self._under_way.popleft()[1].samples
+    def confirm(self, number: int) -> None:
+        """Count all batches up to message ``number`` as arrived."""
+        while self._in_flight and self._in_flight[0][0] <= number:
+            self._sent += self._in_flight.popleft()[1].samples
 
     def arrived(self, batch: Batch) -> None:
-        """Count a batch whose arrival was answered for at once."""
+        """Count a batch as arrived at once."""
         self._sent += batch.samples
 
     def put_back(self, batch: Batch) -> None:
-        """Send a batch again that did not leave."""
-        self._again.appendleft(batch)
+        """Queue a batch that was not sent."""
+        self._resend.appendleft(batch)
 
     def refuse(self, batch: Batch) -> None:
-        """Give a batch up that the server will never take."""
+        """Drop a batch that the server refused."""
         self._refused += batch.samples
 
-    def take_back(self) -> None:
-        """Send again what may not have arrived; whoever has it knows it by its number."""
-        self._again.extendleft(batch for _, batch in reversed(self._under_way))
-        self._under_way.clear()
+    def requeue_in_flight(self) -> None:
+        """Queue all batches in flight to be sent again; receivers drop duplicates by sequence number."""
+        self._resend.extendleft(batch for _, batch in reversed(self._in_flight))
+        self._in_flight.clear()

@@ -1,4 +1,4 @@
-"""Hands what a control thread offers to another thread: without a lock, newest first to stay, and nothing uncounted."""
+"""Lock-free ring buffer between the control thread and the streamer's thread; it drops the oldest and counts drops."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ _T = TypeVar("_T")
 
 
 class Ring(Generic[_T]):
-    """A queue of one producer and one consumer that drops its oldest when it is full.
+    """Queue of one producer and one consumer that drops its oldest item when it is full.
 
-    A ``deque`` with a ``maxlen`` appends and drops in one step that no other thread sees half done, so neither side
-    ever waits. What was dropped shows as a gap in the numbers of what was taken.
+    A ``deque`` with a ``maxlen`` appends and drops atomically, so neither side waits. Dropped items show as gaps in the
+    sequence numbers of the taken items.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -23,17 +23,17 @@ class Ring(Generic[_T]):
         self._last_taken = -1
 
     def offer(self, item: _T) -> int:
-        """Add one item, dropping the oldest if there is no room, and give its number; the producer's side."""
+        """Add an item, dropping the oldest if the ring is full, and return its sequence number; for the producer."""
         sequence = self._offered
-        # The number is taken first: were the thread to end in between, the gap would be counted as a drop.
+        # The number is assigned first: if the thread ends in between, the gap counts as a drop.
         self._offered = sequence + 1
         self._items.append((sequence, item))
         return sequence
 
-    def take(self, most: int) -> list[tuple[int, _T]]:
-        """Take at most so many of the oldest, with their numbers; the consumer's side."""
+    def take(self, limit: int) -> list[tuple[int, _T]]:
+        """Remove and return up to ``limit`` of the oldest items with their sequence numbers; for the consumer."""
         taken: list[tuple[int, _T]] = []
-        while len(taken) < most and self._items:
+        while len(taken) < limit and self._items:
             taken.append(self._items.popleft())
         if taken:
             self._taken += len(taken)
@@ -42,20 +42,20 @@ class Ring(Generic[_T]):
 
     @property
     def offered(self) -> int:
-        """Count what was ever offered."""
+        """Number of items ever offered."""
         return self._offered
 
     @property
     def dropped(self) -> int:
-        """Count what was dropped before the newest item that was taken: the gaps that whoever took them sees."""
+        """Number of items dropped before the newest taken item: the gaps that the consumer sees."""
         return self._last_taken + 1 - self._taken
 
     @property
     def lost(self) -> int:
-        """Count all that was dropped, also what will be a gap only when more is taken; exact while nobody offers."""
+        """Number of all dropped items, including gaps not yet seen; exact while nothing is offered."""
         return max(self.dropped, self._offered - self._taken - len(self._items))
 
     @property
     def waiting(self) -> int:
-        """Count what can be taken."""
+        """Number of items that can be taken."""
         return len(self._items)

@@ -1,6 +1,6 @@
-"""Reads off a LeRobot robot what a session must know of it: joints, cameras, units and calibration.
+"""Description of a LeRobot robot for a session: joints, cameras, units and calibration.
 
-Nothing of LeRobot is imported: any object with ``observation_features`` will do (docs: "Bring Your Own Hardware").
+LeRobot is not imported: any object with ``observation_features`` works (LeRobot's docs: "Bring Your Own Hardware").
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any, Final
 
 from saccade_robot.units import DEGREES, PERCENT, SO_GRIPPER_RAD, SYMMETRIC, MotorDescription, Scale, scale_of
 
-#: What the server takes for a name of a joint or camera.
+#: Names of joints and cameras that the server accepts.
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-#: What the server takes at most of joints.
-_JOINTS: Final = 64
+#: The server's limit of joints.
+_MAX_JOINTS: Final = 64
 _POSITION: Final = ".pos"
 #: Robots whose gripper is that of the SO-101's URDF.
 _SO_TYPES: Final = ("so_follower", "so100_follower", "so101_follower", "bi_so_follower")
@@ -23,7 +23,7 @@ _SO_TYPES: Final = ("so_follower", "so100_follower", "so101_follower", "bi_so_fo
 
 @dataclasses.dataclass(frozen=True)
 class RobotDescription:
-    """A robot as a session is told of it."""
+    """Description of a robot for a session."""
 
     id: str | None
     type: str
@@ -35,18 +35,18 @@ class RobotDescription:
 
     @property
     def scales(self) -> tuple[Scale, ...] | None:
-        """Tell how each joint becomes radians; None when that is not known of them all."""
+        """Conversion of each joint to radians; None unless it is known for all."""
         scales = [scale_of(motor) for motor in self.motors]
         known = tuple(scale for scale in scales if scale is not None)
         return known if scales and len(known) == len(scales) else None
 
     @property
     def unit(self) -> str:
-        """Name the unit that is sent: ``rad``, or ``native`` of which nothing is computed."""
+        """The unit that is sent: ``rad``, or ``native`` without conversion."""
         return "rad" if self.scales is not None else "native"
 
     def as_parameter(self) -> dict[str, Any]:
-        """Give the session's parameter ``robot``."""
+        """Return the session's parameter ``robot``."""
         calibrated = {n: dict(m.calibration) for n, m in zip(self.names, self.motors, strict=True) if m.calibration}
         modes = {n: m.norm_mode for n, m in zip(self.names, self.motors, strict=True) if m.norm_mode}
         return {
@@ -63,7 +63,7 @@ def describe(robot: Any) -> RobotDescription:
     features: Mapping[str, Any] = robot.observation_features
     keys = tuple(key for key, kind in features.items() if key.endswith(_POSITION) and not isinstance(kind, tuple))
     names = tuple(key.removesuffix(_POSITION) for key in keys)
-    if len(names) > _JOINTS or not all(_NAME.fullmatch(name) for name in names):
+    if len(names) > _MAX_JOINTS or not all(_NAME.fullmatch(name) for name in names):
         names = keys = ()
     kind = str(getattr(robot, "robot_type", None) or getattr(robot, "name", None) or type(robot).__name__)
     number = getattr(robot, "id", None)
@@ -106,7 +106,7 @@ def _motor(robot: Any, name: str, *, is_so: bool) -> MotorDescription:
 
 
 def _arms(robot: Any, name: str) -> Iterator[tuple[Any, str]]:
-    """Give who may have the motor, and by which name: the robot, or the arm of a pair whose side begins the name."""
+    """Yield the objects that may own a motor, with its name there: the robot, or one arm of a pair."""
     yield robot, name
     for side in ("left", "right"):
         arm = getattr(robot, f"{side}_arm", None)

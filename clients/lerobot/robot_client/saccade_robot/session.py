@@ -1,4 +1,4 @@
-"""Opens a live session for a robot, finds one that is open, and stops it."""
+"""Live sessions of a robot: open one, find an open one, stop it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from saccade_robot.robot import RobotDescription
 from saccade_robot.target import IngestTarget, target_of
 
 _ANSWER_S: Final = 10.0
-#: Stopping stands at the end of a program, which somebody waits for.
+#: Short, because a stop delays the end of the program.
 _STOP_S: Final = 2.0
 
 
 @dataclass(frozen=True)
 class Session:
-    """A live session and where its telemetry goes."""
+    """A live session and the addresses of its telemetry."""
 
     id: str
     base_url: str
@@ -31,16 +31,16 @@ class Session:
 
     @property
     def page(self) -> str:
-        """Give the address of the page that shows it."""
+        """Address of the session's web page."""
         return f"{self.base_url}/sessions/{self.id}"
 
     def stop(self) -> None:
-        """Ask the session to end; what it made stays.
+        """Request the end of the session; its results are kept.
 
         Raises:
             RobotClientError: the server refused, or did not answer.
         """
-        _ask(self.base_url, self.key, "POST", f"/v1/sessions/{self.id}/stop", {}, timeout_s=_STOP_S)
+        _request(self.base_url, self.key, "POST", f"/v1/sessions/{self.id}/stop", {}, timeout_s=_STOP_S)
 
 
 def open_session(
@@ -52,24 +52,24 @@ def open_session(
     robot: RobotDescription | None = None,
     idempotency_key: str | None = None,
 ) -> Session:
-    """Open a live session, telling it of the robot and its calibration; it need not be ready to be streamed to.
+    """Open a live session with the robot's description and calibration; streaming may start before it is ready.
 
-    A call with the same ``idempotency_key`` gives the same session.
+    A call with the same ``idempotency_key`` returns the same session.
 
     Raises:
         RobotClientError: the server refused (``code`` is its own), or ``server_unreachable``.
     """
-    told = {} if robot is None else {"robot": robot.as_parameter()}
-    body = {"workload": workload, "params": {**told, **(params or {})}}
+    described = {} if robot is None else {"robot": robot.as_parameter()}
+    body = {"workload": workload, "params": {**described, **(params or {})}}
     headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
-    return _session(_ask(base_url, key, "POST", "/v1/sessions", body, headers=headers), base_url, key)
+    return _session(_request(base_url, key, "POST", "/v1/sessions", body, headers=headers), base_url, key)
 
 
 def read_params(path: Path) -> dict[str, Any]:
-    """Read a session's parameters from a file, a camera's calibration say.
+    """Load a session's parameters from a JSON file, for example a camera's calibration.
 
     Raises:
-        RobotClientError: the file is not there, or no JSON object.
+        RobotClientError: the file cannot be read, or is not a JSON object.
     """
     hint = "Name a file that `saccade calibrate` wrote."
     try:
@@ -77,19 +77,19 @@ def read_params(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise RobotClientError("no_such_file", f"{path} cannot be read ({error.strerror}).", hint) from error
     except ValueError as error:
-        raise RobotClientError("params_invalid", f"{path} is no JSON ({error}).", hint) from error
+        raise RobotClientError("params_invalid", f"{path} is not JSON ({error}).", hint) from error
     if not isinstance(params, dict):
-        raise RobotClientError("params_invalid", f"{path} is no JSON object.", hint)
+        raise RobotClientError("params_invalid", f"{path} is not a JSON object.", hint)
     return params
 
 
 def find_session(base_url: str, session_id: str, key: str | None = None) -> Session:
-    """Find a session that somebody has opened.
+    """Return a session that is already open.
 
     Raises:
         RobotClientError: the server refused (``code`` is its own), or ``server_unreachable``.
     """
-    return _session(_ask(base_url, key, "GET", f"/v1/sessions/{session_id}"), base_url, key)
+    return _session(_request(base_url, key, "GET", f"/v1/sessions/{session_id}"), base_url, key)
 
 
 def _session(view: Mapping[str, Any], base_url: str, key: str | None) -> Session:
@@ -97,7 +97,7 @@ def _session(view: Mapping[str, Any], base_url: str, key: str | None) -> Session
     return Session(str(view["id"]), base_url, target_of(view, base_url, key), key)
 
 
-def _ask(
+def _request(
     base_url: str,
     key: str | None,
     method: str,
@@ -107,17 +107,17 @@ def _ask(
     headers: Mapping[str, str] | None = None,
     timeout_s: float = _ANSWER_S,
 ) -> dict[str, Any]:
-    door = HttpConnection(base_url, key, timeout_s)
+    connection = HttpConnection(base_url, key, timeout_s)
     sent = None if body is None else json.dumps(body).encode()
-    said = {**({} if sent is None else {"Content-Type": "application/json"}), **(headers or {})}
+    all_headers = {**({} if sent is None else {"Content-Type": "application/json"}), **(headers or {})}
     try:
-        status, answer = door.ask(method, base_url.rstrip("/") + path, sent, said)
+        status, answer = connection.request(method, base_url.rstrip("/") + path, sent, all_headers)
     except (OSError, http.client.HTTPException) as error:
         message = f"No answer from {base_url} ({error or type(error).__name__})."
-        hint = "See that it runs and that this address is right."
+        hint = "Check that the server runs and that the address is right."
         raise RobotClientError("server_unreachable", message, hint) from error
     finally:
-        door.close()
+        connection.close()
     if not 200 <= status < 300:
         raise refusal(status, answer)
     try:
@@ -125,6 +125,8 @@ def _ask(
     except ValueError:
         view = None
     if not isinstance(view, dict):
-        hint = "See that this is the address of a Saccade server."
-        raise RobotClientError("unexpected_answer", f"{base_url} answered something else.", hint, status=status)
+        hint = "Check that this is the address of a Saccade server."
+        raise RobotClientError(
+            "unexpected_answer", f"{base_url} did not answer like a Saccade server.", hint, status=status
+        )
     return view

@@ -1,4 +1,4 @@
-"""Streams joints and pictures beside a control loop: the loop hands over references, a thread does all the rest."""
+"""Streamer of joints and pictures: the control loop passes references, a thread does the rest."""
 
 from __future__ import annotations
 
@@ -22,40 +22,40 @@ from saccade_robot.units import Scale
 
 log = logging.getLogger(__name__)
 
-#: Samples that may wait: 2.5 s at 200 Hz.
+#: Maximum of waiting samples: 2.5 s at 200 Hz.
 _RING: Final = 512
 _CAMERAS: Final = 16
 
 
 @dataclass(frozen=True)
 class Stats:
-    """What became of everything offered: ``offered = sent + dropped + unconfirmed + waiting``."""
+    """Counts of a streamer: ``offered = sent + dropped + unconfirmed + waiting``."""
 
     offered: int
-    #: Known to have arrived.
+    #: Have arrived.
     sent: int
     dropped: int
-    #: Has left and may have arrived.
+    #: Were sent and may have arrived.
     unconfirmed: int
     waiting: int
     frames_offered: int
     frames_sent: int
     frames_dropped: int
-    #: Pictures above the rate that was asked for.
+    #: Pictures above the requested rate.
     frames_skipped: int
     frames_waiting: int
     reconnects: int
     errors: int
-    #: ``nats`` or ``http``, None where nothing arrives at present.
+    #: ``nats`` or ``http``; None while nothing arrives.
     route: str | None
     clock_offset_s: float | None
 
 
 class Streamer:
-    """Sends what a control loop offers to a session.
+    """Streamer of a control loop's joints and pictures to a session.
 
-    ``offer`` and ``offer_frame`` never raise, never wait and do no input or output; one thread calls them (LeRobot's
-    does). A streamer that has nowhere to send to keeps the newest and counts what it drops.
+    ``offer`` and ``offer_frame`` never raise, wait or do I/O; one thread calls them, as LeRobot's does. Without a
+    connection the streamer keeps the newest samples and counts what it drops.
     """
 
     def __init__(
@@ -71,18 +71,18 @@ class Streamer:
         capacity: int = _RING,
         on_close: Callable[[], None] | None = None,
     ) -> None:
-        """Start the thread, and do not wait for any connection.
+        """Start the thread without waiting for a connection.
 
         Args:
-            target: where to; or what gives it, called in the thread and again until it does not raise.
-            names: the joints, in the order in which ``offer`` gets their positions; none where only pictures come.
-            scales: how each joint's values become radians; without them they are sent as they are, as ``native``.
-            source: the robot's name among several of one session.
+            target: the session's addresses, or a function that returns them, called in the thread until it succeeds.
+            names: the joints, in the order of the positions of ``offer``; empty if only pictures are sent.
+            scales: conversion of each joint to radians; without it values are sent unchanged, as ``native``.
+            source: name of the robot, if a session has several.
             economy: send every 20 ms instead of every 5 ms.
-            frame_rate_hz: pictures a second of each camera at most.
-            encode: makes JPEG or PNG bytes of a picture, in a thread; by default OpenCV or Pillow is looked for.
-            capacity: samples that may wait.
-            on_close: called in the thread after all has been sent.
+            frame_rate_hz: maximum frame rate of each camera.
+            encode: encodes a picture as JPEG or PNG, in a thread; by default with OpenCV or Pillow.
+            capacity: maximum of waiting samples.
+            on_close: called in the thread after everything was sent.
 
         Raises:
             ValueError: names and scales do not match, or a number is not above zero.
@@ -90,7 +90,7 @@ class Streamer:
         if scales is not None and len(scales) != len(names):
             raise ValueError(f"{len(scales)} scales for {len(names)} joints")
         if capacity < 1 or not frame_rate_hz > 0:
-            raise ValueError("capacity and frame_rate_hz are above zero")
+            raise ValueError("capacity and frame_rate_hz must be above zero")
         unit = "native" if scales is None else "rad"
         form = JointBatchFormat(source, tuple(names), unit, None if scales is None else tuple(scales))
         self._ring: Ring[Sample] = Ring(capacity)
@@ -110,29 +110,29 @@ class Streamer:
         self._thread.start()
 
     def offer(self, positions: Sequence[Any], captured_at_s: float | None = None) -> None:
-        """Hand over all joints at one instant, in the order of ``names``, in the robot's own unit.
+        """Queue the positions of all joints at one instant, in the order of ``names`` and in the robot's unit.
 
-        ``captured_at_s`` is in unix seconds; without it the sample is of now.
+        ``captured_at_s`` is in unix seconds; now by default.
         """
         try:
             self._ring.offer((now_s() if captured_at_s is None else captured_at_s, tuple(positions)))
-        except Exception:  # noqa: BLE001 - a control loop is never stopped for this
+        except Exception:  # noqa: BLE001 - never raise into a control loop
             self._rejected += 1
 
     def offer_frame(self, picture: Any, camera: str = "camera", captured_at_s: float | None = None) -> None:
-        """Hand over a picture: an RGB array, or JPEG or PNG bytes. It must not be changed afterwards."""
+        """Queue a picture: an RGB array, or JPEG or PNG bytes. It must not be changed afterwards."""
         try:
-            of = self._cameras.get(camera)
-            if of is None:
+            queue = self._cameras.get(camera)
+            if queue is None:
                 if len(self._cameras) >= _CAMERAS:
                     raise ValueError("too many cameras")
-                of = self._cameras[camera] = CameraQueue(camera, self._frame_rate_hz)
-            of.offer(picture, now_s() if captured_at_s is None else captured_at_s)
-        except Exception:  # noqa: BLE001 - a control loop is never stopped for this
+                queue = self._cameras[camera] = CameraQueue(camera, self._frame_rate_hz)
+            queue.offer(picture, now_s() if captured_at_s is None else captured_at_s)
+        except Exception:  # noqa: BLE001 - never raise into a control loop
             self._rejected += 1
 
     def stats(self) -> Stats:
-        """Count; while the thread works the numbers are of slightly different moments."""
+        """Return the counts; while the thread runs they are of slightly different moments."""
         cameras = list(self._cameras.values())
         outbox = self._background.outbox
         return Stats(
@@ -153,7 +153,7 @@ class Streamer:
         )
 
     def close(self, timeout_s: float = 3.0) -> Stats:
-        """Send what waits if there is a way, for at most ``timeout_s``, end the thread and give the last numbers."""
+        """Send what waits, for at most ``timeout_s``, end the thread and return the final counts."""
         self._background.stop(time.monotonic() + timeout_s * 0.8)
         self._thread.join(timeout_s)
         stats = self.stats()
@@ -163,7 +163,7 @@ class Streamer:
         return stats
 
     def __enter__(self) -> Streamer:
-        """Give itself."""
+        """Return the streamer."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -176,6 +176,6 @@ class Streamer:
         try:
             loop.run_until_complete(self._background.run())
         except Exception:
-            log.exception("streaming has ended")
+            log.exception("streaming has stopped")
         finally:
             loop.close()

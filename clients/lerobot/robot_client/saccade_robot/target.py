@@ -1,4 +1,4 @@
-"""Where a session's telemetry goes: what ``POST /v1/sessions`` answered, as addresses and credentials."""
+"""Addresses and credentials of a session's telemetry, from the answer of ``POST /v1/sessions``."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class NatsTarget:
-    """A session's subjects on NATS, and who may publish there."""
+    """A session's NATS subjects, and the credentials for publishing."""
 
     url: str
     joints: str
     frames: str
     clock: str | None = None
-    #: Text of a credentials file, or a user and a password; neither where the server asks for none.
+    #: Text of a credentials file, or a user and a password; neither if the server needs none.
     credentials: str | None = field(default=None, repr=False)
     user: str | None = None
     password: str | None = field(default=None, repr=False)
@@ -24,7 +24,7 @@ class NatsTarget:
 
 @dataclass(frozen=True)
 class HttpTarget:
-    """A session's addresses at the gateway, and the key for them."""
+    """A session's addresses at the gateway, and the API key."""
 
     joints: str
     frames: str
@@ -34,7 +34,7 @@ class HttpTarget:
 
 @dataclass(frozen=True)
 class IngestTarget:
-    """Both ways to a session; either may be missing."""
+    """NATS and HTTP route to a session; either may be missing."""
 
     nats: NatsTarget | None = None
     http: HttpTarget | None = None
@@ -46,7 +46,7 @@ Target = IngestTarget
 
 
 def target_of(session: Mapping[str, Any], base_url: str, key: str | None = None) -> IngestTarget:
-    """Read a session as the API shows it; what is missing of ``ingest`` is made of the session's id."""
+    """Return the target of a session view; addresses missing in ``ingest`` are derived from the session's id."""
     ingest = session.get("ingest") or {}
     session_id = str(session["id"])
     http = ingest.get("http") or {}
@@ -54,7 +54,7 @@ def target_of(session: Mapping[str, Any], base_url: str, key: str | None = None)
     path = f"/v1/sessions/{session_id}"
 
     def at(link: str) -> str:
-        # Not urljoin: the server may stand below a path of its address.
+        # Not urljoin: the server's address may contain a path.
         return base_url + link if link.startswith("/") else link
 
     return IngestTarget(
@@ -71,7 +71,7 @@ def target_of(session: Mapping[str, Any], base_url: str, key: str | None = None)
 
 def _nats(nats: Mapping[str, Any]) -> NatsTarget | None:
     subjects = nats.get("subjects") or {}
-    # A websocket would need a further package, and HTTP goes wherever it goes.
+    # NATS over WebSocket would need another package, and HTTP reaches the same networks.
     if not str(nats.get("url", "")).startswith(("nats://", "tls://")):
         return None
     if not subjects.get("joints") or not subjects.get("frames"):

@@ -1,4 +1,4 @@
-"""Turns what LeRobot's motors report into radians, joint by joint, or says that it cannot.
+"""Conversion of LeRobot's motor values to radians.
 
 LeRobot's values carry no unit: each motor's norm mode and calibration decide what they are
 (``lerobot/motors/motors_bus.py``, ``_normalize``). Zero is the middle of the calibrated range, as in the SO-101's URDF.
@@ -28,15 +28,15 @@ class Scale(NamedTuple):
 
 
 class MotorDescription(NamedTuple):
-    """What is known of one joint's motor."""
+    """Known properties of one joint's motor."""
 
     norm_mode: str | None = None
     #: ``id``, ``drive_mode``, ``homing_offset``, ``range_min``, ``range_max`` in ticks, as LeRobot keeps them.
     calibration: Mapping[str, Any] | None = None
     ticks: int = _TICKS
-    #: Whether the bus turns values around where the calibration's drive mode says so.
+    #: Whether the bus inverts values if the calibration's drive mode is set.
     turns_around: bool = True
-    #: Where 0 and 100 are for a motor in percent, rad.
+    #: Positions of 0 and 100 of a motor in percent, rad.
     percent_rad: tuple[float, float] | None = None
 
 
@@ -45,7 +45,7 @@ Motor = MotorDescription
 
 
 def scale_of(motor: MotorDescription) -> Scale | None:
-    """Tell how a motor's values become radians; None when its mode or what that mode needs is unknown."""
+    """Return the conversion of a motor's values to radians; None if its mode or calibration is unknown."""
     if motor.norm_mode == DEGREES:
         return Scale(math.pi / 180)
     if motor.norm_mode == PERCENT and motor.percent_rad is not None:
@@ -60,6 +60,6 @@ def scale_of(motor: MotorDescription) -> Scale | None:
         if span <= 0:
             return None
         half_rad = span / 2 * 2 * math.pi / (motor.ticks - 1)
-        # Degrees are never turned around, and the URDF's sign is that of degrees.
+        # Degrees are never inverted, and the URDF has the sign of degrees.
         return Scale((-half_rad if turned else half_rad) / 100)
     return None

@@ -193,7 +193,7 @@ def test_options_before_a_subcommand_hold_for_it() -> None:
         assert "http://127.0.0.1:1 " in failure.message
     refused = runner.invoke(saccade, ["sessions", "--state", "running", "stop", "ses_1"])
     assert refused.exit_code == 2
-    assert "--state is for the list" in refused.output
+    assert "--state applies to the list" in refused.output
 
 
 def test_tables_among_the_parameters_are_not_poured_out(capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,15 +27,15 @@ def test_the_quickest_of_a_round_counts_and_says_how_far_it_may_be_off() -> None
 
 def test_a_round_that_stood_still_on_one_side_does_not_replace_an_exact_one() -> None:
     offsets = OffsetFilter()
-    exact = offsets.take(Offset(TRUE_S + 0.002, 0.1), 0.0)
+    exact = offsets.add(Offset(TRUE_S + 0.002, 0.1), 0.0)
     slow = estimate_offset([asked(30.0, 0.1, 0.24), asked(31.0, 0.1, 0.3)])
     assert slow is not None
     assert abs(slow.offset_s - TRUE_S) == pytest.approx(0.07)
-    kept = offsets.take(slow, ROUND_S)
+    kept = offsets.add(slow, ROUND_S)
     assert kept.offset_s == exact.offset_s
     assert kept.error_s == pytest.approx(0.1 + ROUND_S * 1e-4), "it may have drifted since"
     better = Offset(TRUE_S, 0.001)
-    assert offsets.take(better, 2 * ROUND_S) == better
+    assert offsets.add(better, 2 * ROUND_S) == better
 
 
 def test_whatever_the_line_does_the_offset_is_no_further_off_than_it_says(seed: int) -> None:
@@ -51,7 +51,7 @@ def test_whatever_the_line_does_the_offset_is_no_further_off_than_it_says(seed: 
         ]
         measured = estimate_offset(exchanges)
         assert measured is not None
-        kept = offsets.take(measured, at_s)
+        kept = offsets.add(measured, at_s)
         assert abs(kept.offset_s - true_s) <= kept.error_s + 1e-9, (seed, number)
         assert kept.error_s <= measured.error_s
         plain_s.append(abs(measured.offset_s - true_s))
@@ -61,15 +61,15 @@ def test_whatever_the_line_does_the_offset_is_no_further_off_than_it_says(seed: 
 
 def test_a_clock_that_was_set_is_followed_at_once() -> None:
     offsets = OffsetFilter()
-    offsets.take(Offset(TRUE_S, 0.001), 0.0)
+    offsets.add(Offset(TRUE_S, 0.001), 0.0)
     moved = Offset(TRUE_S + 0.5, 0.2)
-    assert offsets.take(moved, ROUND_S) == moved
-    assert offsets.take(Offset(TRUE_S + 0.55, 0.3), 2 * ROUND_S).offset_s == moved.offset_s
+    assert offsets.add(moved, ROUND_S) == moved
+    assert offsets.add(Offset(TRUE_S + 0.55, 0.3), 2 * ROUND_S).offset_s == moved.offset_s
 
 
 def test_an_old_offset_grows_uncertain_until_a_worse_one_is_better() -> None:
     offsets = OffsetFilter()
-    offsets.take(Offset(TRUE_S, 0.001), 0.0)
+    offsets.add(Offset(TRUE_S, 0.001), 0.0)
     later = Offset(TRUE_S + 0.01, 0.05)
-    assert offsets.take(later, 480.0).offset_s == TRUE_S
-    assert offsets.take(later, 500.0) == later
+    assert offsets.add(later, 480.0).offset_s == TRUE_S
+    assert offsets.add(later, 500.0) == later

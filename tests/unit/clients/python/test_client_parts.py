@@ -14,14 +14,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from saccade import AsyncClient, AsyncEvents, AsyncJob, Client, ClientError, Events, Gap, Job
+from saccade.async_sessions import AsyncSessionsClient, AsyncTelemetryRecord
+from saccade.async_webhooks import AsyncWebhooksClient
 from saccade.errors import NotFoundError, UnauthorizedError, refusal
 from saccade.events import Snapshot, matches_types, parse_event
 from saccade.retries import Retries, retry_after_s
-from saccade.sessions import AsyncSessionsClient, AsyncTelemetryRecord, SessionsClient, TelemetryRecord
+from saccade.sessions import SessionsClient, TelemetryRecord
 from saccade.sse import SseBlock, SseParser
 from saccade.transport import run_blocking
 from saccade.views import WebhookView
-from saccade.webhooks import AsyncWebhooksClient, WebhooksClient
+from saccade.webhooks import WebhooksClient
 
 
 class Clock:
@@ -43,7 +45,7 @@ def pauses(retries: Retries, clock: Clock, error: Exception | None = None) -> It
 
 def test_pauses_double_up_to_the_longest_and_end_with_the_patience() -> None:
     clock = Clock()
-    told = list(pauses(Retries(patience_s=12, now_s=clock, dice=lambda: 0.5), clock))
+    told = list(pauses(Retries(patience_s=12, now_s=clock, random_fraction=lambda: 0.5), clock))
     assert told == [0.3, 0.6, 1.2, 2.0, 2.0, 2.0, 2.0]
     assert clock.now_s - 100 <= 12
 
@@ -52,7 +54,8 @@ def test_pauses_double_up_to_the_longest_and_end_with_the_patience() -> None:
 def test_pauses_are_spread_and_never_longer_than_half_as_much_again(dice: list[float]) -> None:
     clock = Clock()
     rolls = iter(dice)
-    told = Retries(patience_s=math.inf, first_pause_s=0.1, longest_pause_s=5.0, now_s=clock, dice=lambda: next(rolls))
+    options = {"first_pause_s": 0.1, "longest_pause_s": 5.0, "now_s": clock}
+    told = Retries(patience_s=math.inf, random_fraction=lambda: next(rolls), **options)
     for number in range(100):
         pause_s = told.pause_s()
         assert pause_s is not None
@@ -62,7 +65,7 @@ def test_pauses_are_spread_and_never_longer_than_half_as_much_again(dice: list[f
 
 def test_a_success_gives_all_patience_back() -> None:
     clock = Clock()
-    retries = Retries(patience_s=5, now_s=clock, dice=lambda: 0.5)
+    retries = Retries(patience_s=5, now_s=clock, random_fraction=lambda: 0.5)
     first = list(pauses(retries, clock))
     clock.now_s += 1000
     assert retries.pause_s() is None
@@ -78,7 +81,7 @@ def test_what_never_was_there_is_not_waited_for() -> None:
 
 
 def test_what_the_server_asks_for_is_kept() -> None:
-    retries = Retries(patience_s=12, dice=lambda: 0.5)
+    retries = Retries(patience_s=12, random_fraction=lambda: 0.5)
     assert retries.pause_s(asked_s=7) == 7
     assert retries.pause_s(asked_s=60) is None, "longer than there is patience for"
 
@@ -179,7 +182,7 @@ def test_a_coroutine_that_awaits_something_is_not_for_the_blocking_face() -> Non
     async def waits() -> None:
         await Never()
 
-    with pytest.raises(RuntimeError, match="await"):
+    with pytest.raises(RuntimeError, match="suspended"):
         run_blocking(waits())
 
 
@@ -231,7 +234,7 @@ def test_both_faces_are_the_same(blocking: type[Any], asynchronous: type[Any]) -
 
 
 def test_a_moment_keeps_its_zone() -> None:
-    from saccade.api import format_moment
+    from saccade.request_parts import format_moment
 
     assert format_moment(NOW) is not None
     assert datetime.fromisoformat(str(format_moment(NOW))) == NOW

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from saccade import Client, ClientError, UnreachableError
-from saccade.session_record import _nanoseconds, _Parts
+from saccade.session_record import _nanoseconds, _RecordParser
 
 from tests.harness.servers.embedded import HOST, free_port
 
@@ -23,7 +23,7 @@ def test_parts_come_whole_however_they_are_cut(seed: int) -> None:
     dice = random.Random(seed)
     bodies = [dice.randbytes(dice.choice([0, 1, 5, 70_000])) for _ in range(20)]
     whole = b"".join(part({"sequence": number}, body) for number, body in enumerate(bodies))
-    parts = _Parts()
+    parts = _RecordParser()
     found = []
     place = 0
     while place < len(whole):
@@ -46,7 +46,7 @@ def test_parts_come_whole_however_they_are_cut(seed: int) -> None:
 )
 def test_what_is_no_record_is_said_to_be_none(sent: bytes) -> None:
     with pytest.raises(ClientError) as refused:
-        _Parts().push(sent)
+        _RecordParser().push(sent)
     assert refused.value.code == "unexpected_answer"
 
 

@@ -1,0 +1,100 @@
+"""Webhook endpoints and their deliveries for asyncio programs.
+
+To verify the requests that such an endpoint receives, see ``saccade.webhook``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+from saccade.api import Api, PageIterator
+from saccade.request_parts import (
+    DEFAULT_WEBHOOK_PATH,
+    WEBHOOKS_PATH,
+    Since,
+    format_moment,
+    webhook_body,
+    webhook_path,
+    without_none,
+)
+from saccade.transport import iterate_async
+from saccade.views import AttemptView, DeliveryView, WebhookTest, WebhookView
+
+
+class AsyncWebhooksClient:
+    """The tenant's webhook endpoints: ``client.webhooks``."""
+
+    def __init__(self, api: Api) -> None:
+        """Send requests with ``api``."""
+        self._api = api
+
+    async def create(
+        self,
+        url: str,
+        *,
+        types: Sequence[str] = (),
+        description: str = "",
+        headers: Mapping[str, str] | None = None,
+        rate_per_s: float | None = None,
+        ordered: bool = False,
+        signing: str = "v1",
+    ) -> WebhookView:
+        """Create an endpoint for new events of these types (``job.succeeded``, ``job.*``; none: all).
+
+        Its ``secret`` is in this answer and never shown again.
+        """
+        body = webhook_body(url, types, description, headers, rate_per_s=rate_per_s, ordered=ordered, signing=signing)
+        return await self._api.post(WebhookView, WEBHOOKS_PATH, json=body)
+
+    async def all(self) -> list[WebhookView]:
+        """List the endpoints, oldest first."""
+        return await self._api.listed(WebhookView, WEBHOOKS_PATH)
+
+    async def get(self, webhook_id: str) -> WebhookView:
+        """Read an endpoint."""
+        return await self._api.get(WebhookView, webhook_path(webhook_id))
+
+    async def change(self, webhook_id: str, **changes: Any) -> WebhookView:
+        """Change what ``create`` takes, or ``enabled``; other fields stay."""
+        return await self._api.patch(WebhookView, webhook_path(webhook_id), changes)
+
+    async def delete(self, webhook_id: str) -> None:
+        """Delete an endpoint; its pending deliveries are not sent."""
+        await self._api.call("DELETE", webhook_path(webhook_id))
+
+    async def rotate_secret(self, webhook_id: str, *, overlap_s: float | None = None) -> WebhookView:
+        """Replace an endpoint's ``secret``; the old one also signs for ``overlap_s`` (a day; at most a week)."""
+        body = without_none({"overlap_s": overlap_s})
+        return await self._api.post(WebhookView, webhook_path(webhook_id, "rotate-secret"), json=body)
+
+    async def test(self, webhook_id: str) -> WebhookTest:
+        """Send one example event now and return the endpoint's answer."""
+        return await self._api.post(WebhookTest, webhook_path(webhook_id, "test"))
+
+    def deliveries(self, webhook_id: str, *, state: str | None = None) -> AsyncIterator[DeliveryView]:
+        """Iterate over an endpoint's deliveries, newest event first; a job's id stands for its own ``webhook_url``."""
+        path = webhook_path(webhook_id, "deliveries")
+        return iterate_async(PageIterator(self._api, DeliveryView, path, {"state": state}))
+
+    async def attempts(self, webhook_id: str, delivery_id: str) -> list[AttemptView]:
+        """List the attempts of a delivery, in order."""
+        return await self._api.listed(AttemptView, webhook_path(webhook_id, "deliveries", delivery_id, "attempts"))
+
+    async def redeliver(self, webhook_id: str, delivery_id: str | None = None, *, since: Since | None = None) -> None:
+        """Deliver one event again, or all since a moment; the request is stored when this returns."""
+        body = without_none({"delivery_id": delivery_id, "since": format_moment(since)})
+        await self._api.call("POST", webhook_path(webhook_id, "redeliver"), json=body)
+
+    async def default_secret(self) -> str:
+        """Return the secret that signs the webhooks of jobs' own ``webhook_url``."""
+        return str((await self._api.call("GET", f"{DEFAULT_WEBHOOK_PATH}/secret"))["secret"])
+
+    async def rotate_default_secret(self, *, overlap_s: float | None = None) -> str:
+        """Replace the default secret; the old one also signs for ``overlap_s`` (a day; at most a week)."""
+        body = without_none({"overlap_s": overlap_s})
+        return str((await self._api.call("POST", f"{DEFAULT_WEBHOOK_PATH}/rotate-secret", json=body))["secret"])
+
+    async def public_keys(self) -> dict[str, Any]:
+        """Return the JSON Web Key Set that verifies ``v1a`` signatures."""
+        return await self._api.call("GET", f"{WEBHOOKS_PATH}/keys")
