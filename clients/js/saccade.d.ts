@@ -1,4 +1,4 @@
-/** Types of saccade.js. Objects of the API keep its names and may have more fields than are named here. */
+/** Types of saccade.js. Objects of the API keep its names and may have more fields than listed here. */
 
 export class SaccadeError extends Error {
   constructor(code: string, message: string, more?: SaccadeErrorDetails);
@@ -7,7 +7,7 @@ export class SaccadeError extends Error {
   readonly code: string;
   /** What to do. */
   readonly hint: string;
-  /** 0 when there was no answer. */
+  /** HTTP status; 0 without an answer. */
   readonly status: number;
   readonly retryable: boolean;
   readonly requestId: string;
@@ -25,11 +25,11 @@ export interface SaccadeErrorDetails {
 
 export interface ClientOptions {
   url: string | URL;
-  /** `<id>.<secret>`; an embedded server needs none, and a public page must hold none. */
+  /** `<id>.<secret>`; not needed by an embedded server, and never put into a public page. */
   apiKey?: string;
-  /** Gives a ticket for an event stream to a page that holds no key; asked again when the ticket's time is over. */
+  /** For a page without a key: returns a ticket for an event stream; called again when the ticket has expired. */
   ticket?: (resource: string) => string | Promise<string>;
-  /** All jobs' events over one connection; as a rule in browsers only. */
+  /** All jobs' events over one connection; by default in browsers only. */
   multiplex?: boolean;
   silenceMs?: number;
   fetch?: typeof fetch;
@@ -41,7 +41,7 @@ export interface UploadOptions {
   onProgress?: (doneBytes: number, totalBytes: number) => void;
   multipart?: boolean;
   onCreated?: (upload: Upload) => void;
-  /** Id of an upload in parts of the same file that broke off. */
+  /** Id of an interrupted upload in parts of the same file. */
   resume?: string;
   signal?: AbortSignal;
 }
@@ -67,7 +67,7 @@ export interface NewJob {
   gpu?: string;
   metadata?: Record<string, string>;
   webhookUrl?: string;
-  /** The same key and body make the same job. */
+  /** The same key and body return the same job. */
   idempotencyKey?: string;
   signal?: AbortSignal;
 }
@@ -85,7 +85,7 @@ export type JobState =
   | "cancelled";
 
 export interface Reading {
-  /** Let the server answer only when the job has ended, or after so many seconds. */
+  /** The server answers when the job has ended or after so many seconds. */
   waitS?: number;
   signal?: AbortSignal;
 }
@@ -141,7 +141,7 @@ export interface Artifact {
 }
 
 export interface Artifacts {
-  /** Whether this is the manifest, which is written when all files are there. */
+  /** Whether this is the manifest, which is written after all files. */
   readonly complete: boolean;
   readonly job_id: string;
   readonly result: Record<string, unknown> | null;
@@ -150,12 +150,12 @@ export interface Artifacts {
 }
 
 export interface SaccadeEvent {
-  /** `job.succeeded` and so on; `gap` and `snapshot` are the stream's own. */
+  /** `job.succeeded` and so on; `gap` and `snapshot` are items of the stream itself. */
   readonly type: string;
-  /** Where to go on after this event; null on progress, `gap` and `snapshot`. */
+  /** Resume position after this event; null for progress, `gap` and `snapshot`. */
   readonly cursor: string | null;
   readonly id: string | null;
-  /** The id of what the event is about. */
+  /** The id of the job, session, upload or endpoint. */
   readonly subject: string | null;
   readonly time: string | null;
   readonly data: Record<string, any>;
@@ -170,7 +170,7 @@ export interface EventSelection {
   subject?: string | string[];
   /** A cursor, a time, or seconds before now. */
   since?: string | number | Date;
-  /** The last event that is known already. */
+  /** Cursor of the last known event. */
   cursor?: string;
   signal?: AbortSignal;
 }
@@ -178,7 +178,7 @@ export interface EventSelection {
 /** Events for one `for await`. */
 export class EventFeed implements AsyncIterable<SaccadeEvent> {
   private constructor();
-  /** The cursor of the newest durable event that was given out. */
+  /** Cursor of the newest durable event that was returned. */
   get cursor(): string | null;
   close(): void;
   [Symbol.asyncIterator](): AsyncGenerator<SaccadeEvent, void, undefined>;
@@ -190,7 +190,7 @@ export class Client {
   close(): void;
   health(): Promise<Record<string, unknown>>;
   workloads(): Promise<Record<string, any>[]>;
-  /** In Node `file` may also be a path or a file URL, which is streamed. */
+  /** In Node `file` may also be a path or a file URL, whose file is streamed. */
   upload(file: Blob | ArrayBuffer | ArrayBufferView | string | URL, options?: UploadOptions): Promise<Upload>;
   submit(wanted: NewJob): Promise<Job>;
   job(jobId: string, options?: Reading): Promise<Job>;
@@ -210,7 +210,7 @@ export interface Block {
   data: string[];
 }
 
-/** Parses server-sent events as text comes. */
+/** Incremental parser of server-sent events. */
 export class BlockParser {
   get unfinished(): boolean;
   push(text: string): Block[];

@@ -1,37 +1,37 @@
 /**
- * Saccade's client for browsers and Node 18 or newer: uploads, jobs, artifacts and events, over connections that break.
+ * Saccade client for browsers and Node 18 or newer: uploads, jobs, artifacts and events.
  *
- * One module, no dependencies. What leaves it is either an answer or a SaccadeError; an event stream goes on over any
- * disconnect, each event once, in order.
+ * One module, no dependencies. Calls reject with a SaccadeError; an event stream continues over any disconnect, each
+ * event once and in order.
  */
 
-/** @type {boolean} Node has sockets of its own; a browser allows six connections to an origin. */
+/** @type {boolean} A browser allows six connections to an origin (HTTP/1.1); Node has no such limit. */
 const IN_NODE = typeof process !== "undefined" && Boolean(process.versions?.node);
 
 const MIB = 1024 * 1024;
-/** Above this an upload goes in parts, so that a broken connection costs one part, not the file. */
+/** Larger files are uploaded in parts, so that a broken connection costs one part, not the file. */
 const MULTIPART_FROM_BYTES = 64 * MIB;
-/** A single PUT ends here (contracts/limits.py, SINGLE_PUT_BYTES). */
+/** Limit of a single PUT (contracts/limits.py, SINGLE_PUT_BYTES). */
 const SINGLE_PUT_BYTES = 1024 * MIB;
-/** A browser can only hash a file that it holds whole. */
+/** A browser can hash a file only in memory as a whole. */
 const HASHED_WHOLE_BYTES = 64 * MIB;
 const PARTS_SIGNED_AT_ONCE = 50;
 const PARTS_SENT_AT_ONCE = 3;
 
-const TRIES = 4;
-const AWAY = new Set([408, 429, 500, 502, 503, 504]);
-/** A service that died comes back within this: its supervisor pauses up to 5 s, and it takes some to start. */
+const MAX_ATTEMPTS = 4;
+const UNAVAILABLE = new Set([408, 429, 500, 502, 503, 504]);
+/** A crashed service is back within this time: its supervisor waits up to 5 s, then the service starts. */
 const COMES_BACK_MS = 12_000;
 const REQUEST_MS = 30_000;
 const LONGEST_PAUSE_MS = 5_000;
-/** Three heartbeats (contracts/limits.py, SSE_HEARTBEAT_S): a stream that is silent for longer is dead. */
+/** Three heartbeats (contracts/limits.py, SSE_HEARTBEAT_S): a stream that is silent for longer is broken. */
 const SILENCE_MS = 45_000;
 
 const EVENTS = "/v1/events";
 const ENDS = new Set(["job.succeeded", "job.failed", "job.cancelled", "session.stopped", "session.failed"]);
 const REOPENS = new Set(["job.retrying"]);
 
-/** What a call ends with when it is not an answer: a stable code, a sentence, and what to do. */
+/** Error of a call: a stable code, a message and a hint. */
 export class SaccadeError extends Error {
   /**
    * @param {string} code
@@ -43,16 +43,16 @@ export class SaccadeError extends Error {
     this.name = "SaccadeError";
     this.code = code;
     this.hint = hint;
-    /** 0 when there was no answer. */
+    /** HTTP status; 0 without an answer. */
     this.status = status;
     this.retryable = retryable;
     this.requestId = requestId;
-    /** The whole problem+json answer, where there was one. */
+    /** The problem+json answer, if there was one. */
     this.problem = problem;
   }
 }
 
-/** Talks to one server; every method rejects with a SaccadeError. */
+/** Client of one server; every method rejects with a SaccadeError. */
 export class Client {
   #http;
   #tickets;
@@ -62,79 +62,79 @@ export class Client {
 
   /**
    * @param {object} options
-   * @param {string} options.url where the server is, `https://saccade.example`
-   * @param {string} [options.apiKey] `<id>.<secret>`; an embedded server needs none, and a public page must hold none
-   * @param {(resource: string) => string | Promise<string>} [options.ticket] gives a ticket for an event stream, from
-   *   your own server, to a page that holds no key; it is asked again when the ticket's time is over
-   * @param {boolean} [options.multiplex] all jobs' events over one connection; as a rule in browsers only
-   * @param {number} [options.silenceMs] a stream that is silent for longer is taken for dead
+   * @param {string} options.url address of the server, `https://saccade.example`
+   * @param {string} [options.apiKey] `<id>.<secret>`; not needed by an embedded server, and never put into a public page
+   * @param {(resource: string) => string | Promise<string>} [options.ticket] for a page without a key: returns a ticket
+   *   for an event stream from your own server; called again when the ticket has expired
+   * @param {boolean} [options.multiplex] all jobs' events over one connection; by default in browsers only
+   * @param {number} [options.silenceMs] a stream that is silent for longer is reconnected
    * @param {typeof fetch} [options.fetch]
    */
   constructor({ url, apiKey, ticket, multiplex = !IN_NODE, silenceMs = SILENCE_MS, fetch = globalThis.fetch }) {
     this.#http = new Http(url, apiKey, fetch);
     this.#tickets = ticket && new Tickets(ticket);
     this.#silenceMs = silenceMs;
-    // Catching up with one job of many reads the job, which a ticket does not open.
+    // Catching up on one of many jobs reads the job, which a ticket does not permit.
     this.#multiplexer =
       multiplex && !ticket ? new Multiplexer((path, options) => this.#stream(path, options), this.#http) : null;
   }
 
-  /** Where the server is. */
+  /** The server's address. */
   get url() {
     return this.#http.url;
   }
 
-  /** End every event stream. */
+  /** Close all event streams. */
   close() {
     for (const feed of this.#feeds) feed.close();
     this.#multiplexer?.close();
   }
 
-  /** Give the server's health, be it good or bad. */
+  /** Return the server's health report, also when it is degraded. */
   async health() {
     return this.#http.call("GET", "/health", { acceptStatus: [503] });
   }
 
-  /** List what the server can do. */
+  /** List the server's workloads with their schemas. */
   async workloads() {
     return (await this.#http.call("GET", "/v1/workloads")).data;
   }
 
   /**
-   * Upload a file and complete it: by one PUT, or in parts where it is large or `multipart` says so.
+   * Upload a file: with one PUT, or in parts if the file is large or `multipart` is set.
    *
-   * @param {Blob | File | ArrayBuffer | ArrayBufferView | string | URL} file in Node also a path, which is streamed
+   * @param {Blob | File | ArrayBuffer | ArrayBufferView | string | URL} file in Node also a path, whose file is streamed
    * @param {object} [options]
    * @param {string} [options.filename]
    * @param {string} [options.contentType]
    * @param {(doneBytes: number, totalBytes: number) => void} [options.onProgress]
    * @param {boolean} [options.multipart]
-   * @param {(upload: object) => void} [options.onCreated] told the upload's id, by which it can be resumed
-   * @param {string} [options.resume] id of an upload in parts of the same file that broke off
+   * @param {(upload: object) => void} [options.onCreated] called with the new upload; its id can resume it
+   * @param {string} [options.resume] id of an interrupted upload in parts of the same file
    * @param {AbortSignal} [options.signal]
    */
   async upload(file, options = {}) {
     const source = await FileSource.of(file, options);
     try {
-      return await new Sending(this.#http, source, options).run();
+      return await new FileUpload(this.#http, source, options).run();
     } finally {
       await source.close();
     }
   }
 
   /**
-   * Submit a job; it is stored when this resolves, and once only, however often the request was tried.
+   * Submit a job; it is stored when this resolves, and only once however often the request was sent.
    *
    * @param {object} wanted
    * @param {string} wanted.workload
-   * @param {Record<string, any>} [wanted.inputs] name of an input: an upload, its id, or a list of them
+   * @param {Record<string, any>} [wanted.inputs] by input name: an upload, its id, or a list of them
    * @param {object} [wanted.params]
    * @param {number} [wanted.priority]
    * @param {number} [wanted.maxCostUsd]
    * @param {string} [wanted.gpu]
    * @param {Record<string, string>} [wanted.metadata]
    * @param {string} [wanted.webhookUrl]
-   * @param {string} [wanted.idempotencyKey] the same key and body make the same job
+   * @param {string} [wanted.idempotencyKey] the same key and body return the same job
    * @param {AbortSignal} [wanted.signal]
    */
   async submit({ workload, inputs = {}, params = {}, idempotencyKey, signal, ...more }) {
@@ -152,14 +152,14 @@ export class Client {
     return new Job(this, fields, { cursor: fields.cursor, at: Date.now() });
   }
 
-  /** Read a job; `waitS` lets the server answer only when it has ended, or after so many seconds. */
+  /** Read a job; with `waitS` the server answers when it has ended or after so many seconds. */
   async job(jobId, { waitS = 0, signal } = {}) {
     const headers = waitS ? { Prefer: `wait=${waitS}` } : {};
     const timeoutMs = REQUEST_MS + waitS * 1000;
     return new Job(this, await this.#http.call("GET", jobPath(jobId), { headers, timeoutMs, signal }));
   }
 
-  /** Iterate over jobs, newest first, reading page after page. */
+  /** Iterate over jobs, newest first, page by page. */
   async *jobs({ state, workload, since, until, pageSize, signal } = {}) {
     const query = { state, workload, since: timeText(since), until: timeText(until), limit: pageSize };
     do {
@@ -169,29 +169,29 @@ export class Client {
     } while (query.cursor);
   }
 
-  /** Ask for a job's end. */
+  /** Request the cancellation of a job. */
   async cancel(jobId) {
     return new Job(this, await this.#http.call("POST", `${jobPath(jobId)}/cancel`));
   }
 
-  /** Give a failed or cancelled job another attempt. */
+  /** Start another attempt of a failed or cancelled job. */
   async retry(jobId) {
     return new Job(this, await this.#http.call("POST", `${jobPath(jobId)}/retry`));
   }
 
-  /** Read what a job left behind: its manifest when `complete`, else the files there are so far. */
+  /** List a job's artifacts: its manifest when `complete`, else the files written so far. */
   async artifacts(jobId) {
     return this.#http.call("GET", `${jobPath(jobId)}/artifacts`);
   }
 
-  /** Fetch a file that a job left behind, as a `Response` to read or stream; the key does not follow to the bucket. */
+  /** Fetch an artifact as a `Response` to read or stream; the API key is not sent to the bucket. */
   async artifact(jobId, name, { signal } = {}) {
     const path = `${jobPath(jobId)}/artifacts/${name.split("/").map(encodeURIComponent).join("/")}`;
     return this.#http.file(path, signal);
   }
 
   /**
-   * Get a ticket for an EventSource or for a page that must not hold a key; give the page `ticket`, or open `url`.
+   * Create a ticket for an EventSource or for a page without a key: pass `ticket` to the page, or open `url`.
    *
    * @param {string} [resource] path of one event stream
    */
@@ -202,24 +202,24 @@ export class Client {
   /**
    * Follow events, each once, over any disconnect: `for await (const event of client.events(…))`.
    *
-   * A job's or session's stream has its whole history (or all after `cursor`) and ends with it; the tenant's starts
-   * now, at `since` or after `cursor`, and has no end. A `gap` event says that some were lost to retention; a job's is
-   * followed by a `snapshot` of its state.
+   * A job's or session's stream holds its whole history (or all after `cursor`) and ends with it. The tenant's stream
+   * starts now, at `since` or after `cursor`, and does not end. A `gap` event reports events that were lost to
+   * retention; in a job's stream a `snapshot` of its state follows.
    *
    * @param {object} [options]
    * @param {string} [options.jobId]
    * @param {string} [options.sessionId]
    * @param {string[]} [options.types] `job.succeeded`, `job.*`
-   * @param {string | string[]} [options.subject] an id, or several: only their events, without an end
+   * @param {string | string[]} [options.subject] one or more ids: only their events; the stream does not end
    * @param {string | number | Date} [options.since] a cursor, a time, or seconds before now
-   * @param {string} [options.cursor] the last event that is known already
+   * @param {string} [options.cursor] cursor of the last known event
    * @param {AbortSignal} [options.signal]
    */
   events({ jobId, sessionId, types = [], subject, since, cursor, signal, submitted } = {}) {
     const open = (inner) => {
       if (jobId && this.#multiplexer) return this.#multiplexer.job(jobId, { cursor, submitted, signal: inner });
       if (jobId || sessionId) {
-        // Read whole, whatever is shown of it: its end must be seen.
+        // Types are filtered here, not by the server: the event that ends the stream must be seen.
         const path = jobId ? `${jobPath(jobId)}/events` : `/v1/sessions/${encodeURIComponent(sessionId)}/events`;
         return this.#stream(path, { cursor, signal: inner });
       }
@@ -228,8 +228,8 @@ export class Client {
       const query = { types: types.join(",") || undefined, subject };
       return this.#stream(EVENTS, { query, cursor, since, signal: inner });
     };
-    const shown = (event) => OF_THE_STREAM.has(event.type) || takes(types, event.type);
-    return new EventFeed(open, shown, signal, this.#feeds);
+    const matches = (event) => STREAM_ITEMS.has(event.type) || matchesTypes(types, event.type);
+    return new EventFeed(open, matches, signal, this.#feeds);
   }
 
   #stream(path, options) {
@@ -237,7 +237,7 @@ export class Client {
   }
 }
 
-/** A job as the API shows it, and what can be done with it. */
+/** A job as it was when it was read, with the operations on it. */
 export class Job {
   #client;
   #submitted;
@@ -248,7 +248,7 @@ export class Job {
     Object.assign(this, fields);
   }
 
-  /** Whether the job's life is over. */
+  /** Whether the job is in a final state. */
   get ended() {
     return ["succeeded", "failed", "cancelled"].includes(this.state);
   }
@@ -258,36 +258,36 @@ export class Job {
     return this.#client.events({ jobId: this.id, types, cursor, signal, submitted: this.#submitted });
   }
 
-  /** Read the job as it is now; `waitS` waits for its end for so long. */
+  /** Read the job again; `waitS` waits up to so many seconds for its end. */
   async refresh(options) {
     return this.#client.job(this.id, options);
   }
 
-  /** Ask for the job's end. */
+  /** Request the job's cancellation. */
   async cancel() {
     return this.#client.cancel(this.id);
   }
 
-  /** Give it another attempt, when it has failed or was cancelled. */
+  /** Start another attempt of the failed or cancelled job. */
   async retry() {
     return this.#client.retry(this.id);
   }
 
-  /** Read what it left behind. */
+  /** List the job's artifacts. */
   async artifacts() {
     return this.#client.artifacts(this.id);
   }
 
-  /** Fetch a file that it left behind, as a `Response`. */
+  /** Fetch an artifact as a `Response`. */
   async artifact(name, options) {
     return this.#client.artifact(this.id, name, options);
   }
 }
 
-/** Events for one `for await`; `cursor` is where to go on another time. */
+/** Events for one `for await`; pass `cursor` to a later call to resume after the last event. */
 export class EventFeed {
   #open;
-  #shown;
+  #matches;
   #signal;
   #feeds;
   #controller = new AbortController();
@@ -296,23 +296,23 @@ export class EventFeed {
 
   constructor(open, shown, signal, feeds) {
     this.#open = open;
-    this.#shown = shown;
+    this.#matches = shown;
     this.#signal = signal;
     this.#feeds = feeds;
   }
 
-  /** The cursor of the newest durable event that was given out. */
+  /** Cursor of the newest durable event that was returned. */
   get cursor() {
     return this.#cursor;
   }
 
-  /** End the feed, from anywhere. */
+  /** End the feed; callable from anywhere. */
   close() {
     this.#controller.abort();
   }
 
   async *[Symbol.asyncIterator]() {
-    if (this.#begun) throw new TypeError("These events are being read already: call events() again.");
+    if (this.#begun) throw new TypeError("These events are already being read: call events() again.");
     this.#begun = true;
     this.#signal?.throwIfAborted();
     const stop = () => this.#controller.abort();
@@ -322,7 +322,7 @@ export class EventFeed {
       if (this.#controller.signal.aborted) return;
       for await (const event of this.#open(this.#controller.signal)) {
         if (event.cursor) this.#cursor = event.cursor;
-        if (this.#shown(event)) yield event;
+        if (this.#matches(event)) yield event;
       }
       this.#signal?.throwIfAborted();
     } catch (error) {
@@ -336,23 +336,23 @@ export class EventFeed {
   }
 }
 
-const OF_THE_STREAM = new Set(["gap", "snapshot"]);
+const STREAM_ITEMS = new Set(["gap", "snapshot"]);
 
-/** Parses server-sent events (HTML Living Standard, 9.2.6) as text comes; a cut-off last block is never given. */
+/** Incremental parser of server-sent events (HTML Living Standard, 9.2.6); an unfinished last block is dropped. */
 export class BlockParser {
   #rest = "";
   #block = { event: "message", id: null, retryMs: null, data: [] };
   #filled = false;
 
-  /** Whether something has come that no block is made of yet. */
+  /** Whether a block has begun and is not complete. */
   get unfinished() {
     return this.#filled || this.#rest !== "";
   }
 
-  /** Take some text and give the blocks that it completes. */
+  /** Parse some text and return the blocks that it completes. */
   push(text) {
     let whole = this.#rest + text;
-    // A line feed may follow and be part of the same line's end.
+    // A line feed may follow a carriage return: together they end one line.
     const held = whole.endsWith("\r") ? "\r" : "";
     whole = held ? whole.slice(0, -1) : whole;
     const lines = whole.split(/\r\n|\n|\r/);
@@ -383,15 +383,15 @@ export class BlockParser {
   }
 }
 
-/** The connection broke, or something on the way answered for the server: worth another try. */
-class Broken extends Error {
+/** The connection broke, or a proxy answered instead of the server: retried. */
+class BrokenConnection extends Error {
   constructor(cause, problem = null) {
     super(String(cause?.message ?? cause), { cause });
     this.problem = problem;
   }
 }
 
-/** One subscription that outlives its connections. */
+/** Event stream over any number of connections: resumes by cursor and drops duplicates. */
 class ResumedStream {
   #http;
   #path;
@@ -402,10 +402,10 @@ class ResumedStream {
   #tickets;
   #patient;
   #began = Date.now();
-  #place = null;
-  #known;
+  #position = null;
+  #resumeCursor;
   #lastType = "";
-  #over = false;
+  #ended = false;
   #answered = false;
   #clean = false;
   #retryMs = 0;
@@ -414,8 +414,8 @@ class ResumedStream {
     this.#http = http;
     this.#path = path;
     this.#query = query;
-    this.#known = cursor ?? null;
-    this.#place = cursor ? placeOf(cursor) : null;
+    this.#resumeCursor = cursor ?? null;
+    this.#position = cursor ? positionOf(cursor) : null;
     this.#since = since;
     this.#signal = signal;
     this.#silenceMs = silenceMs;
@@ -423,7 +423,7 @@ class ResumedStream {
     this.#patient = patient;
   }
 
-  /** Every event once, in order, over as many connections as it takes. */
+  /** Yield every event once and in order, over as many connections as it takes. */
   async *[Symbol.asyncIterator]() {
     let failures = 0;
     let ending = false;
@@ -437,18 +437,18 @@ class ResumedStream {
         }
         if (!this.#clean) failures += 1;
       } catch (error) {
-        if (this.#signal?.aborted || !(error instanceof Broken)) throw error;
-        // The last event was here: that the server does not confirm it is no reason to wait for it.
+        if (this.#signal?.aborted || !(error instanceof BrokenConnection)) throw error;
+        // The final event has come; it needs no confirmation.
         if (ending) return;
         failures += 1;
-        if (this.#hopeless(failures)) throw error.problem ?? unreachable(this.#http.url, error);
+        if (this.#shouldGiveUp(failures)) throw error.problem ?? unreachable(this.#http.url, error);
       }
-      if (this.#over || (this.#clean && ending)) return;
+      if (this.#ended || (this.#clean && ending)) return;
       if (this.#clean && this.#path !== EVENTS && ENDS.has(this.#lastType)) {
-        ending = true; // the answer to the next request says whether that was all
+        ending = true; // one more request confirms that nothing follows
         continue;
       }
-      // A server that closes in order says when to come back; after a cut the first try is soon.
+      // After a regular close the server's reconnection time applies, after an error the backoff.
       const backoff = Math.min(LONGEST_PAUSE_MS, 100 * 2 ** failures);
       await pause((this.#clean ? Math.max(this.#retryMs, 100) : backoff) * (0.5 + Math.random() / 2), this.#signal);
     }
@@ -459,10 +459,10 @@ class ResumedStream {
     return this.#answered;
   }
 
-  /** Whether to give up: never on a stream that once was there. */
-  #hopeless(failures) {
-    if (this.#answered || this.#patient || failures < TRIES) return false;
-    // A server that never was there is not started; one that went away comes back.
+  /** Whether to stop retrying; never for a stream that was open before. */
+  #shouldGiveUp(failures) {
+    if (this.#answered || this.#patient || failures < MAX_ATTEMPTS) return false;
+    // A server that never answered is not running; one that answered comes back.
     return !this.#http.reached || Date.now() - this.#began > COMES_BACK_MS;
   }
 
@@ -473,12 +473,12 @@ class ResumedStream {
     this.#signal?.addEventListener("abort", stop);
     let timer;
     const timed = async (promise) => {
-      timer = setTimeout(() => controller.abort(new Broken("the stream is silent")), this.#silenceMs);
+      timer = setTimeout(() => controller.abort(new BrokenConnection("the stream is silent")), this.#silenceMs);
       try {
         return await promise;
       } catch (error) {
         if (this.#signal?.aborted || error instanceof SaccadeError) throw error;
-        throw error instanceof Broken ? error : new Broken(error);
+        throw error instanceof BrokenConnection ? error : new BrokenConnection(error);
       } finally {
         clearTimeout(timer);
       }
@@ -486,7 +486,7 @@ class ResumedStream {
     try {
       const response = await timed(this.#request(controller.signal));
       if (response.status === 204) {
-        this.#over = true;
+        this.#ended = true;
         return;
       }
       this.#answered = true;
@@ -510,24 +510,24 @@ class ResumedStream {
   }
 
   async #request(signal) {
-    const query = { ...this.#query, last_event_id: this.#known ?? undefined };
-    if (!this.#known) query.since = this.#from();
+    const query = { ...this.#query, last_event_id: this.#resumeCursor ?? undefined };
+    if (!this.#resumeCursor) query.since = this.#sinceParameter();
     for (let asked = 0; ; asked += 1) {
       if (this.#tickets) query.ticket = await this.#tickets.of(this.#path);
-      // The cursor goes in the query: some proxies drop headers they do not know, and browsers ask before sending one.
+      // The cursor is a query parameter: some proxies drop unknown headers, and browsers send a preflight for them.
       const response = await this.#http.open(this.#path, query, signal);
       if (response.status === 204) return response;
       const type = response.headers.get("content-type") ?? "text/event-stream";
       if (response.ok && type.startsWith("text/event-stream")) return response;
       const problem = await problemOf(response);
       if (response.status === 401 && this.#tickets && asked === 0) this.#tickets.forget(this.#path);
-      else if (response.ok || AWAY.has(response.status)) throw new Broken(problem, problem);
+      else if (response.ok || UNAVAILABLE.has(response.status)) throw new BrokenConnection(problem, problem);
       else throw problem;
     }
   }
 
-  /** From when on, before any event has given a cursor: a connection that broke without one must not leave a hole. */
-  #from() {
+  /** Return `since` of a reconnection without a cursor yet, so that it leaves no gap. */
+  #sinceParameter() {
     const since = this.#since;
     const elapsed = (Date.now() - this.#began) / 1000;
     if (since instanceof Date) return since.toISOString();
@@ -538,20 +538,20 @@ class ResumedStream {
     return seconds ? String(Number(seconds[1]) + Math.ceil(elapsed)) : String(since);
   }
 
-  /** Make an event of a block, or null of one that came before. */
+  /** Return the event of a block; null for a duplicate. */
   #accept(block) {
     let envelope;
     try {
       envelope = JSON.parse(block.data.join("\n"));
     } catch (error) {
-      throw new Broken(error);
+      throw new BrokenConnection(error);
     }
-    if (block.event === "gap") this.#place = null;
+    if (block.event === "gap") this.#position = null;
     if (block.id !== null) {
-      const place = placeOf(block.id);
-      if (isBefore(place, this.#place)) return null;
-      this.#place = place;
-      this.#known = block.id;
+      const position = positionOf(block.id);
+      if (isBefore(position, this.#position)) return null;
+      this.#position = position;
+      this.#resumeCursor = block.id;
       this.#lastType = block.event;
     }
     return eventOf(block.event, block.id, envelope);
@@ -559,11 +559,11 @@ class ResumedStream {
 }
 
 /**
- * All jobs of a page over one stream of the tenant, routed here: a browser allows six connections to an origin.
+ * Multiplexer of all jobs of a page over one stream of the tenant: a browser allows six connections to an origin.
  *
- * A job's history from before the page followed it comes from the newest events, which are kept, or by a short
- * connection of its own, two at a time. While that runs the stream's events of the job wait; they follow without a gap
- * because the job is read (`GET /v1/jobs/{id}`, which knows all that was said before) after its route is there.
+ * A job's earlier events come from the buffer of recent events, or from a short stream of the job's own, two at a time.
+ * Meanwhile live events of the job are held. There is no gap, because the job is read (`GET /v1/jobs/{id}`, which
+ * reflects all earlier events) after its route exists.
  */
 class Multiplexer {
   #open;
@@ -571,13 +571,13 @@ class Multiplexer {
   #routes = new Map();
   #listeners = new Set();
   #recent = [];
-  /** All events after this are in `recent`; null when that cannot be said. */
+  /** All events after this position are in `recent`; null if unknown. */
   #floor = null;
   #starting = null;
   #shared = null;
   #controller = null;
   #idle;
-  #catchingUp = new Turnstile(2);
+  #catchUps = new Semaphore(2);
 
   constructor(open, http) {
     this.#open = open;
@@ -599,7 +599,7 @@ class Multiplexer {
     }
   }
 
-  /** Follow everything, from now on. */
+  /** Follow all new events of the tenant. */
   async *all({ signal }) {
     const route = new Route(undefined, signal);
     try {
@@ -611,7 +611,7 @@ class Multiplexer {
     } finally {
       route.close();
       this.#listeners.delete(route);
-      this.#rest();
+      this.#closeIfIdle();
     }
   }
 
@@ -620,11 +620,11 @@ class Multiplexer {
     this.#stop(null);
   }
 
-  /** See that the stream runs: from a cursor that is known, from the job's, or (for the tenant) from now. */
+  /** Start the shared stream if needed: from a known cursor, from the job's, or (for the tenant) from now. */
   #start(cursor, jobId) {
     this.#starting ??= (async () => {
       const from = cursor ?? (jobId && (await this.#http.call("GET", jobPath(jobId))).cursor);
-      this.#floor = from ? placeOf(from) : null;
+      this.#floor = from ? positionOf(from) : null;
       this.#controller = new AbortController();
       this.#shared = this.#open(EVENTS, { cursor: from ?? undefined, signal: this.#controller.signal });
       this.#run(this.#shared, this.#controller);
@@ -657,30 +657,30 @@ class Multiplexer {
       return;
     }
     if (event.cursor) {
-      const place = placeOf(event.cursor);
-      this.#floor ??= { epoch: place.epoch, sequence: place.sequence - 1 };
+      const position = positionOf(event.cursor);
+      this.#floor ??= { epoch: position.epoch, sequence: position.sequence - 1 };
       this.#recent.push(event);
-      if (this.#recent.length > RECENT_EVENTS) this.#floor = placeOf(this.#recent.shift().cursor);
+      if (this.#recent.length > RECENT_EVENTS) this.#floor = positionOf(this.#recent.shift().cursor);
     }
     for (const route of this.#routes.get(event.subject) ?? []) route.offer(event);
     for (const route of this.#listeners) route.offer(event, false);
   }
 
-  /** Read what a job's route lacks by a stream of the job's own, up to where the shared one goes on. */
+  /** Read the events that a route lacks from the job's own stream, up to where the shared stream continues. */
   #catchUp(jobId, route) {
-    this.#catchingUp.pass(async () => {
+    this.#catchUps.run(async () => {
       const { signal } = route;
       if (signal.aborted) return;
       try {
         const job = new Job(null, await this.#http.call("GET", jobPath(jobId), { signal }));
-        const upTo = placeOf(job.cursor);
-        let whole = !job.ended && isBefore(upTo, route.place);
+        const upTo = positionOf(job.cursor);
+        let whole = !job.ended && isBefore(upTo, route.position);
         if (!whole) {
           const options = { cursor: route.cursor, signal, patient: this.#shared?.answered };
           for await (const event of this.#open(`${jobPath(jobId)}/events`, options)) {
             route.take(event);
-            // The stream of a job that has ended is read to its own end: it may have been given another attempt.
-            whole = !job.ended && Boolean(event.cursor) && isBefore(upTo, route.place);
+            // An ended job's stream is read to its end: a retry may follow.
+            whole = !job.ended && Boolean(event.cursor) && isBefore(upTo, route.position);
             if (whole) break;
           }
         }
@@ -692,13 +692,13 @@ class Multiplexer {
   }
 
   #covers(cursor) {
-    const place = placeOf(cursor);
-    return this.#floor !== null && place.epoch === this.#floor.epoch && this.#floor.sequence <= place.sequence;
+    const position = positionOf(cursor);
+    return this.#floor !== null && position.epoch === this.#floor.epoch && this.#floor.sequence <= position.sequence;
   }
 
   #recentOf(jobId, cursor) {
-    const after = placeOf(cursor);
-    return this.#recent.filter((event) => event.subject === jobId && !isBefore(placeOf(event.cursor), after));
+    const after = positionOf(cursor);
+    return this.#recent.filter((event) => event.subject === jobId && !isBefore(positionOf(event.cursor), after));
   }
 
   #attach(jobId, route) {
@@ -712,11 +712,11 @@ class Multiplexer {
     const routes = this.#routes.get(jobId);
     routes?.delete(route);
     if (routes?.size === 0) this.#routes.delete(jobId);
-    this.#rest();
+    this.#closeIfIdle();
   }
 
-  /** Close the stream when nobody has wanted it for a while. */
-  #rest() {
+  /** Close the shared stream after it has been unused for a while. */
+  #closeIfIdle() {
     if (this.#routes.size || this.#listeners.size) return;
     clearTimeout(this.#idle);
     this.#idle = setTimeout(() => this.#stop(null), IDLE_MS);
@@ -734,12 +734,12 @@ class Multiplexer {
   }
 }
 
-/** So many of the tenant's newest events are kept, for jobs that are followed a little after they were submitted. */
+/** Number of the tenant's newest events that are buffered, for jobs that are followed soon after their submission. */
 const RECENT_EVENTS = 1000;
 const RECENT_MS = 60_000;
 const IDLE_MS = 2_000;
 
-/** What waits for one reader of one job: state events all, of its progress the newest. */
+/** Queue of one reader of one job: all state events, and only the newest progress event. */
 class Route {
   #ready = [];
   #held = [];
@@ -749,13 +749,13 @@ class Route {
   #wake = () => {};
   #stop;
   #given;
-  place = null;
+  position = null;
   cursor;
-  over = false;
+  ended = false;
 
   constructor(cursor, signal) {
     this.cursor = cursor;
-    this.place = cursor ? placeOf(cursor) : null;
+    this.position = cursor ? positionOf(cursor) : null;
     this.hold();
     this.#given = signal;
     this.#stop = () => this.close();
@@ -767,34 +767,34 @@ class Route {
     return this.#controller.signal;
   }
 
-  /** Let live events wait until history is there. */
+  /** Hold live events until the history has been read. */
   hold() {
     this.#holds += 1;
   }
 
-  /** Take a live event. */
+  /** Add a live event. */
   offer(event, ends = true) {
     if (this.#holds) {
-      if (!event.cursor) this.#held = this.#held.filter((one) => one.cursor);
+      if (!event.cursor) this.#held = this.#held.filter((held) => held.cursor);
       this.#held.push(event);
       return;
     }
     this.take(event);
-    if (ends && this.over) this.close();
+    if (ends && this.ended) this.close();
   }
 
-  /** Take an event of history; one that came before is left out. */
+  /** Queue an event, unless it is a duplicate. */
   take(event) {
-    if (event.type === "gap") this.place = null;
+    if (event.type === "gap") this.position = null;
     if (event.cursor) {
-      const place = placeOf(event.cursor);
-      if (isBefore(place, this.place)) return;
-      this.place = place;
+      const position = positionOf(event.cursor);
+      if (isBefore(position, this.position)) return;
+      this.position = position;
       this.cursor = event.cursor;
-      if (ENDS.has(event.type)) this.over = true;
-      else if (REOPENS.has(event.type)) this.over = false;
-    } else if (!OF_THE_STREAM.has(event.type)) {
-      const stale = (one) => !one.cursor && one.type === event.type && one.subject === event.subject;
+      if (ENDS.has(event.type)) this.ended = true;
+      else if (REOPENS.has(event.type)) this.ended = false;
+    } else if (!STREAM_ITEMS.has(event.type)) {
+      const stale = (queued) => !queued.cursor && queued.type === event.type && queued.subject === event.subject;
       const older = this.#ready.findIndex(stale);
       if (older >= 0) this.#ready.splice(older, 1);
     }
@@ -802,7 +802,7 @@ class Route {
     this.#wake();
   }
 
-  /** History is there: go on with these events and what waited, unless that was all. */
+  /** The history has been read: queue these events and the held ones; close after them if `all`. */
   release(events, all = false) {
     for (const event of events) this.take(event);
     this.#holds -= 1;
@@ -810,7 +810,7 @@ class Route {
     const held = this.#held;
     this.#held = [];
     for (const event of held) this.take(event);
-    if (all || this.over) this.close();
+    if (all || this.ended) this.close();
   }
 
   fail(error) {
@@ -818,7 +818,7 @@ class Route {
     this.close();
   }
 
-  /** End it; what is ready is still given. */
+  /** Close the route; queued events are still returned. */
   close() {
     this.#given.removeEventListener("abort", this.#stop);
     this.#controller.abort();
@@ -837,8 +837,8 @@ class Route {
   }
 }
 
-/** Lets so many through at a time. */
-class Turnstile {
+/** Limit of concurrent work. */
+class Semaphore {
   #free;
   #waiting = [];
 
@@ -846,7 +846,7 @@ class Turnstile {
     this.#free = count;
   }
 
-  async pass(work) {
+  async run(work) {
     if (this.#free > 0) this.#free -= 1;
     else await new Promise((resolve) => this.#waiting.push(resolve));
     try {
@@ -859,26 +859,26 @@ class Turnstile {
   }
 }
 
-/** Tickets of a page that holds no key. */
+/** Cache of tickets, for a page without a key. */
 class Tickets {
   #ask;
-  #known = new Map();
+  #cache = new Map();
 
   constructor(ask) {
     this.#ask = ask;
   }
 
   async of(resource) {
-    if (!this.#known.has(resource)) this.#known.set(resource, await this.#ask(resource));
-    return this.#known.get(resource);
+    if (!this.#cache.has(resource)) this.#cache.set(resource, await this.#ask(resource));
+    return this.#cache.get(resource);
   }
 
   forget(resource) {
-    this.#known.delete(resource);
+    this.#cache.delete(resource);
   }
 }
 
-/** Requests to one server, tried again where that is safe: reads repeat freely, POSTs carry an idempotency key. */
+/** Requests to one server, with retries: reads are repeated freely, POSTs carry an idempotency key. */
 class Http {
   #key;
   #fetch;
@@ -887,7 +887,7 @@ class Http {
 
   constructor(url, apiKey, fetch) {
     const given = new URL(url);
-    if (!["http:", "https:"].includes(given.protocol)) throw new TypeError(`${url} is no http(s) address`);
+    if (!["http:", "https:"].includes(given.protocol)) throw new TypeError(`${url} is not an http(s) address`);
     this.url = given.href.replace(/[?#].*$/, "").replace(/\/+$/, "");
     this.#key = apiKey;
     this.#fetch = (...request) => fetch(...request);
@@ -895,18 +895,18 @@ class Http {
 
   address(path, query = {}) {
     const pairs = Object.entries(defined(query)).flatMap(([name, value]) =>
-      (Array.isArray(value) ? value : [value]).map((one) => [name, String(one)]),
+      (Array.isArray(value) ? value : [value]).map((item) => [name, String(item)]),
     );
     return `${this.url}${path}${pairs.length ? `?${new URLSearchParams(pairs)}` : ""}`;
   }
 
-  /** Open an event stream, once. */
+  /** Open an event stream, without retries. */
   async open(path, query, signal) {
     const headers = this.#headers({ Accept: "text/event-stream" });
     return this.#fetch(this.address(path, query), { headers, signal, cache: "no-store" });
   }
 
-  /** Call the API and give its JSON object. */
+  /** Call the API and return the JSON object of the answer. */
   async call(method, path, { query, body, headers = {}, idempotencyKey, acceptStatus = [], timeoutMs, signal } = {}) {
     const sent = { ...headers };
     if (body !== undefined) sent["Content-Type"] = "application/json";
@@ -928,13 +928,13 @@ class Http {
     }
   }
 
-  /** Follow an artifact's presigned address. */
+  /** Follow the redirect to an artifact's presigned URL. */
   async file(path, signal) {
-    // A browser shows no redirect, but leaves the key behind when it follows one to another origin.
+    // A browser hides redirects, but drops the API key when it follows one to another origin.
     const redirect = IN_NODE ? "manual" : "follow";
     const first = await this.#send("GET", this.address(path), { redirect, signal });
-    const place = IN_NODE && first.status >= 300 && first.status < 400 ? first.headers.get("location") : null;
-    const response = place ? await this.#fetch(new URL(place, this.url), { signal }) : first;
+    const location = IN_NODE && first.status >= 300 && first.status < 400 ? first.headers.get("location") : null;
+    const response = location ? await this.#fetch(new URL(location, this.url), { signal }) : first;
     if (!response.ok) throw await problemOf(response);
     return response;
   }
@@ -948,13 +948,13 @@ class Http {
         const options = { method, headers: this.#headers(headers), body, redirect, signal: linked, cache: "no-store" };
         const response = await this.#fetch(address, options);
         this.reached = true;
-        const away = AWAY.has(response.status) && response.status !== 500 && !acceptStatus.includes(response.status);
+        const away = UNAVAILABLE.has(response.status) && response.status !== 500 && !acceptStatus.includes(response.status);
         if (!away || last) return response;
         const after = Number(response.headers.get("retry-after"));
         if (after > 0) wait = Math.min(after * 1000, Math.max(end - Date.now(), 0));
       } catch (error) {
         signal?.throwIfAborted();
-        // A server that never was there is not started; one that went away comes back.
+        // A server that never answered is not running; one that answered comes back.
         if (last || !this.reached) throw unreachable(this.url, error);
       } finally {
         unlink();
@@ -968,8 +968,8 @@ class Http {
   }
 }
 
-/** One file on its way up. */
-class Sending {
+/** Upload of one file. */
+class FileUpload {
   #http;
   #source;
   #options;
@@ -990,7 +990,7 @@ class Sending {
     return this.#http.call("POST", `/v1/uploads/${upload.id}/complete`, { timeoutMs: 300_000, signal });
   }
 
-  async #announce(multipart) {
+  async #create(multipart) {
     const source = this.#source;
     const body = defined({
       filename: source.name,
@@ -1005,7 +1005,7 @@ class Sending {
   }
 
   async #sendWhole() {
-    const upload = await this.#announce(false);
+    const upload = await this.#create(false);
     const { signal } = this.#options;
     const renew = () => this.#http.call("GET", `/v1/uploads/${upload.id}`, { signal });
     await this.#put(upload, renew, 0, this.#source.size, 0);
@@ -1014,23 +1014,23 @@ class Sending {
 
   async #sendParts() {
     const { resume, signal } = this.#options;
-    const upload = resume ? await this.#http.call("GET", `/v1/uploads/${resume}`, { signal }) : await this.#announce(true);
+    const upload = resume ? await this.#http.call("GET", `/v1/uploads/${resume}`, { signal }) : await this.#create(true);
     const same = upload.size_bytes === this.#source.size;
     if (same && upload.state === "completed") return upload;
     if (!same || upload.state !== "created" || !upload.part_size_bytes) {
-      const message = `${upload.id} is no open upload in parts of ${this.#source.size} bytes.`;
-      throw new SaccadeError("upload_not_resumable", message, { hint: "Upload the file anew, without resume." });
+      const message = `${upload.id} is not an open upload in parts of ${this.#source.size} bytes.`;
+      throw new SaccadeError("upload_not_resumable", message, { hint: "Upload the file again, without resume." });
     }
     const partBytes = upload.part_size_bytes;
     const arrived = new Set((upload.parts ?? []).map((part) => part.part_number));
     const sizeOf = (number) => Math.min(partBytes, this.#source.size - (number - 1) * partBytes);
-    for (const number of arrived) this.#tell(number, sizeOf(number));
+    for (const number of arrived) this.#reportProgress(number, sizeOf(number));
     const numbers = Array.from({ length: Math.max(1, Math.ceil(this.#source.size / partBytes)) }, (_, i) => i + 1);
     const missing = numbers.filter((number) => !arrived.has(number));
     for (let first = 0; first < missing.length; first += PARTS_SIGNED_AT_ONCE) {
       const sign = async (part_numbers) =>
         (await this.#http.call("POST", `/v1/uploads/${upload.id}/parts`, { body: { part_numbers }, signal })).parts;
-      const turnstile = new Turnstile(PARTS_SENT_AT_ONCE);
+      const semaphore = new Semaphore(PARTS_SENT_AT_ONCE);
       let failed = false;
       const send = async (part) => {
         const number = part.part_number;
@@ -1044,45 +1044,45 @@ class Sending {
         }
       };
       const signed = await sign(missing.slice(first, first + PARTS_SIGNED_AT_ONCE));
-      const parts = signed.map((part) => turnstile.pass(() => send(part)));
-      const refused = (await Promise.allSettled(parts)).find((one) => one.status === "rejected");
+      const parts = signed.map((part) => semaphore.run(() => send(part)));
+      const refused = (await Promise.allSettled(parts)).find((result) => result.status === "rejected");
       if (refused) throw refused.reason;
     }
     return upload;
   }
 
-  /** PUT a range of the file to its presigned place, again when the connection breaks or the place's time is over. */
-  async #put(place, renew, start, size, number) {
+  /** PUT a range of the file to its presigned URL; retry when the connection breaks or the URL has expired. */
+  async #put(target, renew, start, size, number) {
     const { signal } = this.#options;
-    for (let tried = 1; ; tried += 1) {
+    for (let attempt = 1; ; attempt += 1) {
       signal?.throwIfAborted();
       let status = 0;
       let cause;
       try {
         const body = await this.#source.range(start, size);
-        status = await put(place.url, place.headers ?? {}, body, (sent) => this.#tell(number, sent), signal);
+        status = await put(target.url, target.headers ?? {}, body, (sent) => this.#reportProgress(number, sent), signal);
       } catch (error) {
         signal?.throwIfAborted();
         cause = error;
       }
-      if (status >= 200 && status < 300) return this.#tell(number, size);
-      if (status === 403 && tried === 1) {
-        place = await renew();
+      if (status >= 200 && status < 300) return this.#reportProgress(number, size);
+      if (status === 403 && attempt === 1) {
+        target = await renew();
         continue;
       }
       if (status && status < 500) {
         const more = { status, hint: "Start the upload again." };
         throw new SaccadeError("upload_refused", `The bucket refused the upload (${status}).`, more);
       }
-      if (tried === TRIES) {
-        const more = { status, cause, retryable: true, hint: "Nothing was lost: try again in a few seconds." };
-        throw new SaccadeError("storage_unavailable", "The upload broke off.", more);
+      if (attempt === MAX_ATTEMPTS) {
+        const more = { status, cause, retryable: true, hint: "Nothing was lost: upload it again in a few seconds." };
+        throw new SaccadeError("storage_unavailable", "The upload was interrupted.", more);
       }
-      await pause(150 * 2 ** tried, signal);
+      await pause(150 * 2 ** attempt, signal);
     }
   }
 
-  #tell(number, sentBytes) {
+  #reportProgress(number, sentBytes) {
     this.#sent.set(number, sentBytes);
     let done = 0;
     for (const bytes of this.#sent.values()) done += bytes;
@@ -1090,7 +1090,7 @@ class Sending {
   }
 }
 
-/** Where the bytes of an upload come from: memory, a Blob, or in Node a file that is read as it is sent. */
+/** Source of an upload's bytes: memory, a Blob, or in Node a file that is read while it is sent. */
 class FileSource {
   static async of(file, { filename, contentType }) {
     if (typeof file === "string" || file instanceof URL) return PathSource.open(file, filename, contentType);
@@ -1107,12 +1107,12 @@ class FileSource {
     this.type = type || mediaTypeOf(name);
   }
 
-  /** A body of some bytes of the file. */
+  /** Return a range of the file as a request body. */
   async range(start, size) {
     return this.#blob.slice(start, start + size);
   }
 
-  /** Hash it, where that needs neither all of memory nor an insecure page's leave. */
+  /** Return the SHA-256; undefined for large files and on insecure pages, which have no WebCrypto. */
   async sha256() {
     const subtle = globalThis.crypto?.subtle;
     if (!subtle || this.size > HASHED_WHOLE_BYTES) return undefined;
@@ -1124,15 +1124,15 @@ class FileSource {
 
 class PathSource {
   static async open(path, filename, contentType) {
-    if (!IN_NODE) throw new TypeError("A page cannot open a path: give a File or a Blob.");
+    if (!IN_NODE) throw new TypeError("A page cannot open a path: pass a File or a Blob.");
     const [{ open }, { basename }, { fileURLToPath }] = await Promise.all([
-      ofNode("fs/promises"),
-      ofNode("path"),
-      ofNode("url"),
+      importNode("fs/promises"),
+      importNode("path"),
+      importNode("url"),
     ]);
-    const place = path instanceof URL ? fileURLToPath(path) : path;
-    const handle = await open(place);
-    const name = filename ?? basename(place);
+    const filePath = path instanceof URL ? fileURLToPath(path) : path;
+    const handle = await open(filePath);
+    const name = filename ?? basename(filePath);
     return new PathSource(handle, (await handle.stat()).size, name, contentType ?? mediaTypeOf(name));
   }
 
@@ -1153,14 +1153,14 @@ class PathSource {
     for (let at = start; at < start + size; ) {
       const buffer = new Uint8Array(Math.min(MIB, start + size - at));
       const { bytesRead } = await this.#handle.read(buffer, 0, buffer.length, at);
-      if (bytesRead === 0) throw new Error("the file has become shorter");
+      if (bytesRead === 0) throw new Error("the file has been truncated");
       yield buffer.subarray(0, bytesRead);
       at += bytesRead;
     }
   }
 
   async sha256() {
-    const { createHash } = await ofNode("crypto");
+    const { createHash } = await importNode("crypto");
     const hash = createHash("sha256");
     for await (const chunk of this.#chunks(0, this.size)) hash.update(chunk);
     return hash.digest("hex");
@@ -1171,13 +1171,13 @@ class PathSource {
   }
 }
 
-/** PUT a body and give the status; `onSent` hears how much has gone. */
+/** PUT a body and return the status; `onSent` is called with the bytes sent so far. */
 async function put(url, headers, body, onSent, signal) {
   if (IN_NODE) return putFromNode(url, headers, body, onSent, signal);
   if (typeof XMLHttpRequest === "undefined") {
     return (await fetch(url, { method: "PUT", headers, body, signal })).status;
   }
-  // Only this old interface tells a page how much has gone.
+  // Only XMLHttpRequest reports upload progress in a page.
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     const stop = () => request.abort();
@@ -1192,14 +1192,14 @@ async function put(url, headers, body, onSent, signal) {
   });
 }
 
-/** PUT from Node by its own client: fetch would send a stream without its length, which S3 refuses. */
+/** PUT with Node's HTTP client: fetch sends a stream without Content-Length, which S3 refuses. */
 async function putFromNode(url, headers, body, onSent, signal) {
-  const place = new URL(url);
-  const { request } = await (place.protocol === "https:" ? ofNode("https") : ofNode("http"));
+  const target = new URL(url);
+  const { request } = await (target.protocol === "https:" ? importNode("https") : importNode("http"));
   const chunks = body instanceof Blob ? body.stream() : body.chunks();
   const length = { "Content-Length": String(body.size) };
   return new Promise((resolve, reject) => {
-    const sending = request(place, { method: "PUT", headers: { ...headers, ...length }, signal }, (response) => {
+    const sending = request(target, { method: "PUT", headers: { ...headers, ...length }, signal }, (response) => {
       response.resume();
       response.on("end", () => resolve(response.statusCode));
       response.on("error", reject);
@@ -1224,7 +1224,7 @@ async function putFromNode(url, headers, body, onSent, signal) {
   });
 }
 
-/** Make an error of a problem+json answer, or of whatever a proxy sent instead. */
+/** Return the error of a problem+json answer, or of a proxy's answer in another form. */
 async function problemOf(response) {
   let problem;
   try {
@@ -1237,14 +1237,14 @@ async function problemOf(response) {
   return new SaccadeError(problem.code ?? "unexpected_answer", message, {
     hint: problem.hint ?? "",
     status: response.status,
-    retryable: problem.retryable ?? AWAY.has(response.status),
+    retryable: problem.retryable ?? UNAVAILABLE.has(response.status),
     requestId: problem.request_id ?? response.headers.get("x-request-id") ?? "",
     problem,
   });
 }
 
 function unreachable(url, cause) {
-  const more = { hint: "See that it runs and that this address is right.", retryable: true, cause };
+  const more = { hint: "Check that the server runs and that the address is right.", retryable: true, cause };
   return new SaccadeError("server_unreachable", `No answer from ${url}.`, more);
 }
 
@@ -1261,18 +1261,18 @@ function eventOf(type, cursor, envelope) {
   });
 }
 
-/** Read `<epoch>.<sequence>`; what is none has a place of its own, which nothing is before. */
-function placeOf(cursor) {
+/** Parse a cursor `<epoch>.<sequence>`; another text becomes an epoch of its own. */
+function positionOf(cursor) {
   const dot = cursor.indexOf(".");
   return { epoch: dot < 0 ? cursor : cursor.slice(0, dot), sequence: Number(cursor.slice(dot + 1)) };
 }
 
-/** Whether a place is at or before another of the same epoch. */
-function isBefore(place, other) {
-  return other !== null && place.epoch === other.epoch && place.sequence <= other.sequence;
+/** Whether a position is at or before another of the same epoch. */
+function isBefore(position, other) {
+  return other !== null && position.epoch === other.epoch && position.sequence <= other.sequence;
 }
 
-function takes(types, type) {
+function matchesTypes(types, type) {
   return types.length === 0 || types.includes(type) || types.includes(`${type.split(".")[0]}.*`);
 }
 
@@ -1281,8 +1281,8 @@ function idsOf(value) {
   return value?.id ?? value;
 }
 
-/** Import one of Node's modules, past bundlers that pack for browsers. */
-function ofNode(name) {
+/** Import one of Node's modules; the comments keep it out of browser bundles. */
+function importNode(name) {
   return import(/* webpackIgnore: true */ /* @vite-ignore */ `node:${name}`);
 }
 
@@ -1302,7 +1302,7 @@ function randomKey() {
   return hex(globalThis.crypto ? globalThis.crypto.getRandomValues(new Uint8Array(16)) : randomBytes());
 }
 
-/** Node 18 has no global crypto; the key has to be unlike others, not secret. */
+/** Node 18 has no global crypto; the key must be unique, not secret. */
 function randomBytes() {
   return Uint8Array.from({ length: 16 }, () => Math.floor(Math.random() * 256));
 }
@@ -1337,7 +1337,7 @@ function pause(ms, signal) {
   });
 }
 
-/** A signal and a time in one (AbortSignal.any is younger than Node 18). */
+/** Return a signal that also aborts after a timeout (Node 18 has no AbortSignal.any). */
 function limitedSignal(signal, timeoutMs) {
   const controller = new AbortController();
   const stop = () => controller.abort(signal.reason);

@@ -1,5 +1,5 @@
 /**
- * Verifies webhooks for those who receive them: who sent one, when, and that its body is as it was sent.
+ * Verification of received webhooks: sender, time and unchanged body.
  *
  * Standard Webhooks 1.0.0 (https://www.standardwebhooks.com): `v1` (HMAC-SHA-256, a secret for each endpoint) and
  * `v1a` (Ed25519, a public key). No dependencies; Node 18 or newer, Deno, Bun, workers and browsers, by WebCrypto.
@@ -7,17 +7,17 @@
  *     const delivery = await verify(await request.arrayBuffer(), request.headers, { secrets: "whsec_…" });
  *     console.log(delivery.id, delivery.event.type);
  *
- * A webhook may come more than once, each time with the same id: remember the ids that were handled.
+ * A webhook may come more than once, each time with the same id: store the ids that were handled.
  */
 
-/** How far the sender's clock and ours may be apart, with the way between. What is older may be a replay. */
+/** Allowed difference between the time of signing and now, s. An older request may be a replay. */
 export const TOLERANCE_S = 300;
-/** Signatures of one webhook that are looked at; a rotation makes two, a stranger may send thousands. */
+/** At most so many signatures are checked; a rotation makes two, an attacker may send thousands. */
 const SIGNATURES = 16;
 const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/;
 
 /**
- * A request that is not a webhook of ours, or not any more: answer it with 400 and do nothing.
+ * The request is not a valid webhook: answer it with 400 and do nothing.
  * `code`: headers_missing, timestamp_outside_tolerance, signature_mismatch or body_unreadable.
  */
 export class WebhookError extends Error {
@@ -28,7 +28,7 @@ export class WebhookError extends Error {
   }
 }
 
-/** A secret or public key that was given cannot be one: a mistake of the receiver's, not of the request. */
+/** A secret or public key that was passed is invalid: an error of the receiver, not of the request. */
 export class KeyUnusableError extends TypeError {
   constructor(message) {
     super(message);
@@ -38,19 +38,19 @@ export class KeyUnusableError extends TypeError {
 }
 
 /**
- * Verify a webhook and read it; one right signature by one of the keys is enough.
+ * Verify a webhook and return it; one valid signature by one of the keys is enough.
  *
- * @param {string | ArrayBuffer | Uint8Array} body the bytes as they came, before anything parsed them
- * @param {Headers | Record<string, string | string[] | undefined>} headers those of the request, in any case
+ * @param {string | ArrayBuffer | Uint8Array} body the received bytes, before any parsing
+ * @param {Headers | Record<string, string | string[] | undefined>} headers those of the request; names in any case
  * @param {object} keys
- * @param {string | string[]} [keys.secrets] the endpoint's "whsec_…"; several while they are rotated
+ * @param {string | string[]} [keys.secrets] the endpoint's "whsec_…"; several during a rotation
  * @param {string | string[] | {keys: object[]}} [keys.publicKeys] "whpk_…", or the key set of `GET /v1/webhooks/keys`
- * @param {number} [keys.toleranceS] how far the time of signing may be from now, in seconds
- * @param {number} [keys.nowS] now, in seconds since 1970; the clock's if left out
- * @returns {Promise<{id: string, timestampS: number, event: object}>} the event's id, the same each time it comes,
- *   the time of signing in seconds since 1970, and the body
- * @throws {WebhookError} the request is to be refused
- * @throws {KeyUnusableError} a key that was given is none, or none was given
+ * @param {number} [keys.toleranceS] allowed difference between the time of signing and now
+ * @param {number} [keys.nowS] unix time in seconds; the system clock by default
+ * @returns {Promise<{id: string, timestampS: number, event: object}>} the event's id, the same in every
+ *   delivery, the unix time of signing in seconds, and the body
+ * @throws {WebhookError} refuse the request
+ * @throws {KeyUnusableError} a key is invalid, or none was passed
  */
 export async function verify(body, headers, { secrets = [], publicKeys = [], toleranceS = TOLERANCE_S, nowS } = {}) {
   const subtle = await webCrypto();
@@ -58,7 +58,7 @@ export async function verify(body, headers, { secrets = [], publicKeys = [], tol
     ...(await Promise.all([secrets].flat().map((secret) => secretKey(subtle, secret)))),
     ...(await Promise.all(publicBytes(publicKeys).map((raw) => publicKey(subtle, raw)))),
   ];
-  if (keys.length === 0) throw new KeyUnusableError("Give a secret (whsec_…) or a public key (whpk_…).");
+  if (keys.length === 0) throw new KeyUnusableError("Pass a secret (whsec_…) or a public key (whpk_…).");
   const { id, timestamp, signatures } = read(headers);
   const now = nowS ?? Date.now() / 1000;
   if (!(Math.abs(now - Number(timestamp)) <= toleranceS)) {
@@ -70,19 +70,19 @@ export async function verify(body, headers, { secrets = [], publicKeys = [], tol
   const signed = joined(new TextEncoder().encode(`${id}.${timestamp}.`), raw);
   const checks = keys.flatMap(({ version, algorithm, key }) =>
     signatures
-      .filter((one) => one.version === version)
+      .filter((listed) => listed.version === version)
       .map(({ signature }) => subtle.verify(algorithm, key, signature, signed)),
   );
   if (!(await Promise.all(checks)).includes(true)) {
     throw new WebhookError(
       "signature_mismatch",
-      "No signature is right: check that the key is of this endpoint and the body is the bytes as they came.",
+      "No signature matches: check that the key belongs to this endpoint and that the body is the received bytes.",
     );
   }
   return { id, timestampS: Number(timestamp), event: parsed(raw) };
 }
 
-/** Give WebCrypto; Node 18 has it without the global name. */
+/** Return WebCrypto; Node 18 has no global name for it. */
 async function webCrypto() {
   return (globalThis.crypto ?? (await import("node:crypto")).webcrypto).subtle;
 }
@@ -101,7 +101,7 @@ function read(headers) {
   return { id, timestamp, signatures: signaturesIn(listed) };
 }
 
-/** Read "v1,… v1a,…"; what cannot be read is left out, as a version of the future may be. */
+/** Parse "v1,… v1a,…"; skip what cannot be read, as a future version may be. */
 function signaturesIn(listed) {
   return listed
     .split(" ")
@@ -116,7 +116,7 @@ function signaturesIn(listed) {
 async function secretKey(subtle, secret) {
   const raw = secret.startsWith("whsec_") ? fromBase64(secret.slice("whsec_".length)) : null;
   if (raw === null || raw.length < 24) {
-    throw new KeyUnusableError("A secret is written whsec_ and at least 24 bytes in base64, as it was shown once.");
+    throw new KeyUnusableError("A secret is whsec_ followed by at least 24 bytes in base64.");
   }
   const key = await subtle.importKey("raw", raw, { name: "HMAC", hash: "SHA-256" }, false, ["verify"]);
   return { version: "v1", algorithm: "HMAC", key };
@@ -130,12 +130,12 @@ async function publicKey(subtle, raw) {
 function publicBytes(publicKeys) {
   if (Array.isArray(publicKeys?.keys)) {
     const found = publicKeys.keys.filter((key) => key.kty === "OKP" && key.crv === "Ed25519");
-    if (found.length === 0) throw new KeyUnusableError("The key set holds no Ed25519 key.");
+    if (found.length === 0) throw new KeyUnusableError("The key set contains no Ed25519 key.");
     return found.map(({ x }) => publicRaw(fromBase64(padded(x.replaceAll("-", "+").replaceAll("_", "/")))));
   }
   return [publicKeys].flat().map((text) => {
     if (typeof text !== "string" || !text.startsWith("whpk_")) {
-      throw new KeyUnusableError("A public key is written whpk_ and 32 bytes in base64.");
+      throw new KeyUnusableError("A public key is whpk_ followed by 32 bytes in base64.");
     }
     return publicRaw(fromBase64(text.slice("whpk_".length)));
   });
@@ -150,7 +150,7 @@ function padded(text) {
   return text + "=".repeat((4 - (text.length % 4)) % 4);
 }
 
-/** Decode strictly; null for what is not base64. */
+/** Decode base64 strictly; return null if it is not base64. */
 function fromBase64(text) {
   return BASE64.test(text) ? Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)) : null;
 }
@@ -172,10 +172,10 @@ function parsed(raw) {
   try {
     event = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(raw));
   } catch (error) {
-    throw new WebhookError("body_unreadable", `The body is signed rightly and is not JSON: ${error.message}`);
+    throw new WebhookError("body_unreadable", `The signature is valid but the body is not JSON: ${error.message}`);
   }
   if (typeof event !== "object" || event === null || Array.isArray(event)) {
-    throw new WebhookError("body_unreadable", "The body is signed rightly and is not a JSON object.");
+    throw new WebhookError("body_unreadable", "The signature is valid but the body is not a JSON object.");
   }
   return event;
 }
