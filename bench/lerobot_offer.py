@@ -1,9 +1,9 @@
-"""What a control loop pays for being streamed: the time inside ``offer`` against a blocking POST, whatever happens.
+"""Benchmark of streaming in a control loop: time inside ``offer`` against a blocking POST, in each failure mode.
 
 A loop at 200 Hz offers six joints, and with ``--frames`` a picture at each sixth tick, for some seconds in each state
-of the server: up, frozen (SIGSTOP), killed, a name that cannot be resolved, and NATS dead with HTTP taking over.
-Beside it the same loop posts each sample over one kept connection of ``http.client``, as a script would, with a
-timeout of 2 s. Both servers are processes of their own. The states come in turns, for ``--rounds``.
+of the server: up, frozen (SIGSTOP), killed, unresolvable name, and NATS dead with HTTP as fallback. For comparison the
+same loop posts each sample over one persistent connection of ``http.client``, with a timeout of 2 s. Both servers run
+in processes of their own. The states alternate, for ``--rounds``.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def serve(pipe: Connection) -> None:
 
 @contextmanager
 def served() -> Iterator[tuple[str, int]]:
-    """Run the HTTP server in a process of its own; gives its address and process id."""
+    """Run the HTTP server in a process of its own; yield its address and process id."""
     ours, theirs = multiprocessing.get_context("spawn").Pipe()
     process = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs,), daemon=True)
     process.start()
@@ -53,7 +53,7 @@ def served() -> Iterator[tuple[str, int]]:
 
 
 def loop(seconds: float, work: Callable[[int], None]) -> tuple[list[int], int]:
-    """Work at each tick; gives the nanoseconds of each call and how many ticks were missed."""
+    """Call ``work`` at each tick; return the nanoseconds of each call and the number of missed ticks."""
     taken: list[int] = []
     period_s = 1 / RATE_HZ
     begins_s = time.perf_counter()

@@ -1,7 +1,7 @@
-"""Measures the embedded system: submits per second, submit to worker start, memory at rest. Prints one table.
+"""Benchmark of the embedded system: submits per second, submit to worker start, idle memory.
 
 ``make bench`` runs it with the tests' scripted worker in the catalog. Everything is on loopback, on free ports, in a
-folder that is thrown away.
+temporary folder.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from tests.harness.servers.embedded import free_port
 
 
 def percentile(values: list[float], share: float) -> float:
-    """Give the value below which ``share`` of all lie."""
+    """Return the value below which ``share`` of all values lie."""
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
 
 async def submit_rate(url: str, jobs: int, at_once: int) -> tuple[float, list[float], int]:
-    """Submit jobs over ``at_once`` connections; give jobs per second, each answer's time in ms, refusals."""
+    """Submit jobs over ``at_once`` connections; return jobs per second, latencies in ms, number of refusals."""
     body = {"workload": "scripted", "inputs": {}, "params": {"script": []}}
     left = iter(range(jobs))
     taken: list[float] = []
@@ -50,7 +50,7 @@ async def submit_rate(url: str, jobs: int, at_once: int) -> tuple[float, list[fl
 
 
 def start_times(url: str, jobs: int) -> tuple[list[float], list[float]]:
-    """Submit jobs one after the other to an idle system; give ms from submitted to launched and to started."""
+    """Submit jobs one by one to an idle system; return the ms from submitted to launched and to started."""
     launched, started = [], []
     with Client(url) as client:
         for _ in range(jobs):
@@ -69,12 +69,12 @@ def _seconds(text: str) -> float:
 
 
 def memory_mb(process_ids: dict[str, int]) -> dict[str, float]:
-    """Give each child's resident memory in MB."""
+    """Return each child's resident memory in MB."""
     return {name: psutil.Process(pid).memory_info().rss / 1e6 for name, pid in process_ids.items()}
 
 
 async def measure(jobs: int) -> None:
-    """Run it all and print the table."""
+    """Run all measurements and print the table."""
     with tempfile.TemporaryDirectory() as folder:
         port = free_port()
         system = EmbeddedSystem(Path(folder) / "data", "127.0.0.1", port, print)
@@ -93,14 +93,14 @@ async def measure(jobs: int) -> None:
                     f"p99 {percentile(taken, 0.99):6.1f} ms  refused {refused}"
                 )
             for name, megabytes in idle.items():
-                print(f"memory at rest  {name:12} {megabytes:6.0f} MB")
+                print(f"idle memory     {name:12} {megabytes:6.0f} MB")
         finally:
             system.kill()
             await system.stop()
 
 
 def main() -> None:
-    """Read the command line and measure."""
+    """Parse the command line and measure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--jobs", type=int, default=300)
     asyncio.run(measure(parser.parse_args().jobs))

@@ -40,7 +40,7 @@ class CostView(_Shown):
 
 
 class JobError(_Shown):
-    """Why a job or session failed, and what to do."""
+    """Error of a failed job or session: code, message and hint."""
 
     code: str
     message: str

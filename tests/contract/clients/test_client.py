@@ -1,4 +1,4 @@
-"""The Python client in both its faces against the real services: uploads, jobs, files, webhooks, over a bad line."""
+"""Both Python clients against the real services: uploads, jobs, files and webhooks, over a bad connection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Python client's event streams in both its faces, through a proxy that cuts, stalls, truncates and strips."""
+"""Event streams of both Python clients through a proxy that cuts, stalls, truncates and strips headers."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ async def test_a_job_that_goes_on_after_its_failure_goes_on_here(services: Servi
         assert types[4:] == ["job.failed", "job.retrying", "job.succeeded"]
         assert proxy.exhausted
         known = events.cursor
-        # Whoever has the last event is told so at once.
+        # A client that has the last event gets the end at once.
         assert [event async for event in client.events(job_id, cursor=known)] == []
 
 

@@ -1,4 +1,4 @@
-"""Events through ``clients/js/saccade.js``: many jobs over one stream, and what must not be lost on the way."""
+"""Events through ``clients/js/saccade.js``: many jobs over one stream, without loss."""
 
 from __future__ import annotations
 

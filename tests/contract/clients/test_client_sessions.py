@@ -1,4 +1,4 @@
-"""The Python client streams into a session: frames, joints, the model that comes out, and one socket for all of it."""
+"""Both Python clients with a session: frames, joints, the model, and the WebSocket."""
 
 from __future__ import annotations
 

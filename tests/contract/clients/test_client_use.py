@@ -1,4 +1,4 @@
-"""The Python client as it is used: the example of its README as a program, and ``saccade webhooks``."""
+"""The Python client in use: the README's example as a program, and ``saccade webhooks``."""
 
 from __future__ import annotations
 

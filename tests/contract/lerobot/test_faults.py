@@ -1,4 +1,4 @@
-"""A robot's loop goes on whatever happens to the servers, and every sample is received or counted as dropped."""
+"""Server failures never block a robot's loop; every sample is received or counted as dropped."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def offer(streamer: Streamer, first: int, seconds: float, rate_hz: float = 200.0
 
 
 def account(stats: Stats, heard: Listener, offered: int) -> None:
-    """Check that whoever listens sees as dropped exactly what the sender counted."""
+    """Check that the receiver sees as dropped exactly what the sender counted."""
     numbers = [sample.seq for sample in heard.samples()]
     assert stats.offered == offered
     assert (stats.waiting, stats.unconfirmed) == (0, 0)

@@ -1,4 +1,4 @@
-"""A robot's client with the real gateway: the session it opens, and telemetry by NATS and by HTTP on one subject."""
+"""The robot client with the real gateway: opening a session, and telemetry by NATS and HTTP on one subject."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A robot's samples and pictures on a real NATS server: whole, in order, in radians, with the time of their capture."""
+"""Samples and pictures on a real NATS server: complete, ordered, in radians, with capture times."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_a_picture_that_is_too_large_is_dropped_and_said(
         streamer.offer_frame(b"", captured_at_s=1.7e9 + 1)
         until(lambda: streamer.stats().frames_dropped == 2)
     assert heard.frames == []
-    assert "make it smaller" in caplog.text
+    assert "reduce its size" in caplog.text
 
 
 class Arm:

@@ -1,4 +1,4 @@
-"""A headless Chromium, driven over its DevTools protocol, and a server for the pages that it opens."""
+"""A headless Chromium, controlled over its DevTools protocol, and a server for its pages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PAGE = "<!doctype html><meta charset=utf-8><title>test</title>"
 
 
 def find_browser() -> str:
-    """Give the path of a Chromium, or skip the test that wants it."""
+    """Return the path of a Chromium, or skip the test."""
     found = next((path for name in NAMES if (path := shutil.which(name))), None)
     if found is None:
         pytest.skip("no chromium is installed")
@@ -37,11 +37,11 @@ class Tab:
         self._session_id = session_id
 
     async def send(self, method: str, **params: Any) -> dict[str, Any]:
-        """Give a command of the page's own and wait for its result."""
+        """Send a command to the page and return its result."""
         return await self._browser.send(method, params, self._session_id)
 
     async def evaluate(self, expression: str, timeout_s: float = 60.0) -> Any:
-        """Evaluate JavaScript, await it where it is a promise, and give its value."""
+        """Evaluate JavaScript, await a promise, and return the value."""
         params = {"expression": expression, "awaitPromise": True, "returnByValue": True}
         async with asyncio.timeout(timeout_s):
             answer = await self._browser.send("Runtime.evaluate", params, self._session_id)
@@ -62,7 +62,7 @@ class Browser:
         self.told: list[dict[str, Any]] = []
 
     async def read(self) -> None:
-        """Take answers, until it ends."""
+        """Receive answers until the browser ends."""
         async for message in self._socket:
             said = json.loads(message.data)
             if "method" in said:
@@ -72,7 +72,7 @@ class Browser:
                 waiting.set_result(said)
 
     async def send(self, method: str, params: Mapping[str, Any], session_id: str | None = None) -> dict[str, Any]:
-        """Give a command and wait for its result."""
+        """Send a command and return its result."""
         self._count += 1
         waiting: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._waiting[self._count] = waiting
@@ -84,7 +84,7 @@ class Browser:
         return result
 
     async def open(self, url: str) -> Tab:
-        """Open a page and wait until it is there."""
+        """Open a page and wait until it is loaded."""
         target = await self.send("Target.createTarget", {"url": "about:blank"})
         attached = await self.send("Target.attachToTarget", {"targetId": target["targetId"], "flatten": True})
         tab = Tab(self, attached["sessionId"])
@@ -101,7 +101,7 @@ class Browser:
 
 @contextlib.asynccontextmanager
 async def chromium(folder: Path, *flags: str) -> AsyncIterator[Browser]:
-    """Start a Chromium with a profile in ``folder`` and more flags; skips the test where none is installed."""
+    """Start a Chromium with a profile in ``folder`` and extra flags; skip the test if none is installed."""
     program = find_browser()
     command = [program, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
     command += ["--no-proxy-server", "--disable-extensions", "--disable-background-networking", "--mute-audio"]
@@ -138,7 +138,7 @@ async def chromium(folder: Path, *flags: str) -> AsyncIterator[Browser]:
 
 @contextlib.asynccontextmanager
 async def pages(folders: Mapping[str, Path], port: int | None = None) -> AsyncIterator[str]:
-    """Serve an empty page at ``/`` and folders of modules under their names; gives the origin."""
+    """Serve an empty page at ``/`` and folders of modules under their names; yield the origin."""
 
     async def page(_: web.Request) -> web.Response:
         return web.Response(text=_PAGE, content_type="text/html")

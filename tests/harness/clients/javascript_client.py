@@ -1,4 +1,4 @@
-"""Runs saccade.js as tests/clients_js/use.js uses it: in Node, and in a page in Chromium."""
+"""Calls of saccade.js through tests/clients_js/use.js, in Node and in a page in Chromium."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Run = Callable[..., Awaitable[Any]]
 
 
 async def use(name: str, *given: object) -> Any:
-    """Run a use in Node."""
+    """Run a call in Node."""
     return (await in_node({"it": [name, *given]}, packages=False))["it"]
 
 
 @contextlib.asynccontextmanager
 async def page(origin: str, folder: Path, **folders: Path) -> AsyncIterator[Run]:
-    """Open a page in which uses run."""
+    """Open a page that runs calls."""
     find_browser()
     served = {"clients": MODULE.parent, "tests": PACKAGES, **folders}
     async with pages(served, int(origin.rpartition(":")[2])), chromium(folder / "profile") as browser:

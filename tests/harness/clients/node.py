@@ -1,4 +1,4 @@
-"""Node for the JavaScript clients' tests: finds it, and installs the pinned packages into a cache, once."""
+"""Node for the JavaScript clients' tests; installs the pinned packages once, into a cache."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _INSTALL_S = 120.0
 
 
 def find_node() -> str:
-    """Give the path of Node, 18 or newer, or skip the test that wants it."""
+    """Return the path of Node 18 or newer, or skip the test."""
     node = shutil.which("node")
     if node is None:
         pytest.skip("node is not installed")
@@ -34,7 +34,7 @@ def find_node() -> str:
 
 
 def installed_packages(packages: Path = PACKAGES) -> Path:
-    """Give a folder with ``node_modules`` as the lock file beside ``package.json`` says, or skip the test.
+    """Return a folder with the ``node_modules`` of the lock file, or skip the test.
 
     It lies in the user's cache and is made where it is not there, which needs the package index.
     """

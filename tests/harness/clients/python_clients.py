@@ -1,4 +1,4 @@
-"""Both of the Python client's faces under one: the blocking one runs in a thread, so that a test is written once."""
+"""Both Python clients behind one interface: the blocking one runs in a thread, so that a test is written once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Open = Callable[..., contextlib.AbstractAsyncContextManager[AsyncClient]]
 
 
 def opener(face: str) -> Open:
-    """Give what opens clients of a kind."""
+    """Return the function that opens clients of a kind."""
     return AsyncClient if face == "asyncio" else _blocking
 
 
@@ -33,7 +33,7 @@ async def _blocking(*given: Any, **options: Any) -> AsyncIterator[Any]:
 
 
 class InThread:
-    """A blocking thing whose methods can be awaited; what they give is the same again."""
+    """Awaitable wrapper of a blocking object; results are wrapped too."""
 
     def __init__(self, thing: Any) -> None:
         self._thing = thing
@@ -56,7 +56,7 @@ class InThread:
 
 
 class Iteration:
-    """A blocking iteration as one for ``async for``."""
+    """Asynchronous wrapper of a blocking iterator."""
 
     def __init__(self, items: Iterator[Any]) -> None:
         self._items = items

@@ -1,4 +1,4 @@
-"""The page of a session open in Chromium without a GPU: what it shows, pixel by pixel, and what it asked for."""
+"""A session's page in Chromium without a GPU: displayed text, pixels and requests."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class SessionTab:
         self.browser, self.tab, self.origin = browser, tab, origin
 
     async def text(self, element: str) -> str:
-        """Read what an element says; empty where it is hidden."""
+        """Return an element's text; empty if it is hidden."""
         of = f"document.getElementById({json.dumps(element)})"
         found: str = await self.tab.evaluate(f"{of}.checkVisibility() ? {of}.innerText.trim() : ''")
         return found
@@ -45,11 +45,11 @@ class SessionTab:
             raise AssertionError(f"{expression} is {got!r}, not {wanted!r}; {self.complaints()}") from None
 
     async def until_text(self, element: str, wanted: str) -> None:
-        """Wait until an element says something."""
+        """Wait until an element has a text."""
         await self.until(f"document.getElementById({json.dumps(element)}).innerText.trim()", wanted)
 
     async def click(self, selector: str) -> None:
-        """Press a button as a user does, with the mouse."""
+        """Click a button with the mouse."""
         of = f"document.querySelector({json.dumps(selector)})"
         await self.tab.evaluate(f"{of}.scrollIntoView({{block: 'center'}})")
         where = await self.tab.evaluate(f"(r => [r.x + r.width / 2, r.y + r.height / 2])({of}.getBoundingClientRect())")
@@ -63,12 +63,12 @@ class SessionTab:
         return await self.tab.evaluate(f"{_PAGE}.then(({{ stage }}) => {expression})")
 
     async def picture(self) -> Image.Image:
-        """Take a picture of the window."""
+        """Return a screenshot."""
         taken = await self.tab.send("Page.captureScreenshot", format="png")
         return Image.open(io.BytesIO(base64.b64decode(taken["data"]))).convert("RGB")
 
     async def colours_at(self, places: Iterable[Sequence[float]]) -> list[tuple[int, int, int]]:
-        """Give the colours on the screen of places in the world (m), by the page's own camera."""
+        """Return the colours on the screen at positions in the world (m), by the page's own camera."""
         wanted = json.dumps([list(place) for place in places])
         await self.tab.evaluate("document.getElementById('canvas').scrollIntoView({ block: 'nearest' })")
         points = await self.stage(
@@ -79,13 +79,13 @@ class SessionTab:
         return [picture.getpixel((round(x), round(y))) for x, y in points]  # type: ignore[misc]
 
     def requests(self) -> list[str]:
-        """Give the addresses of all that the page has asked for."""
+        """Return the URLs of all the page's requests."""
         sent = ("Network.requestWillBeSent", "Network.webSocketCreated")
         told = [said["params"] for said in self.browser.told if said["method"] in sent]
         return [params["request"]["url"] if "request" in params else params["url"] for params in told]
 
     def complaints(self) -> list[str]:
-        """Give errors on the console, uncaught exceptions and breaches of the policy."""
+        """Return console errors, uncaught exceptions and violations of the content security policy."""
         found = []
         for said in self.browser.told:
             params = said["params"]
@@ -101,7 +101,7 @@ class SessionTab:
         return found
 
     def check_alone(self) -> None:
-        """See that all it asked for was here."""
+        """Check that all requests went to this server."""
         hosts = (self.origin, self.origin.replace("http:", "ws:"), "blob:", "data:")
         assert [url for url in self.requests() if not url.startswith(hosts)] == []
 
@@ -110,7 +110,7 @@ class SessionTab:
 async def session_tab(
     origin: str, session_id: str, folder: Path, *flags: str, size: tuple[int, int] = (1000, 700), scheme: str = "light"
 ) -> AsyncIterator[SessionTab]:
-    """Open the page of a session in a Chromium of its own."""
+    """Open a session's page in a new Chromium."""
     find_browser()
     async with chromium(folder / "profile", *SOFTWARE, *flags) as browser:
         target = await browser.send("Target.createTarget", {"url": "about:blank"})

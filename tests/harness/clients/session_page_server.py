@@ -1,4 +1,4 @@
-"""A server with the real page and a scripted session behind it, as docs and contracts have its API."""
+"""Server with the real session page and a scripted session behind its API."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CLOCK_AHEAD_S = 7.5
 
 
 class ScriptedSession:
-    """One session. The test says what happens; what the page asks for and sends is kept."""
+    """A scripted session; the page's requests and messages are recorded."""
 
     def __init__(self, key: str | None = None) -> None:
         self.id = new_id("ses")
@@ -74,7 +74,7 @@ class ScriptedSession:
         }  # fmt: skip
 
     async def say(self, data: EventData) -> None:
-        """Tell an event to every page."""
+        """Send an event to every page."""
         text = encode(data, tenant="local", subject_id=self.id, source="/worker/run_1").body.decode()
         if data.kind == "evt":
             self.sequence += 1
@@ -96,7 +96,7 @@ class ScriptedSession:
                 await socket.send_str(text)
 
     async def progress(self, frame_age_s: float = 0.4, **figures: Any) -> None:
-        """Say how the worker is doing; what is given is kept for those who come later."""
+        """Send the worker's progress; fields are kept for pages that connect later."""
         self.figures = {**self.figures, **figures}
         await self.say(
             SessionProgressed(
@@ -105,13 +105,13 @@ class ScriptedSession:
         )
 
     async def joints(self, names: list[str], positions: list[float]) -> None:
-        """Tell where the arm is now."""
+        """Send the arm's position."""
         now = time.time()
         samples = [[seq, now + seq / 50, positions] for seq in range(5)]
         await self.tell({"type": "joints", "source": "arm", "names": names, "unit": "rad", "samples": samples})
 
     async def cut(self) -> None:
-        """Break every stream off, without a word."""
+        """Abort every stream."""
         for socket in list(self.sockets):
             transport = socket._req.transport if socket._req else None
             if transport:
@@ -211,7 +211,7 @@ def _problem(status: int, code: str, detail: str, hint: str) -> web.Response:
 
 
 def page_app() -> FastAPI:
-    """Make an application of the page's real routes, with what stands around them in the gateway."""
+    """Return an application with the page's real routes and the gateway's middleware."""
     app = FastAPI()
     app.include_router(router)
     install_problems(app)
@@ -221,7 +221,7 @@ def page_app() -> FastAPI:
 
 @contextlib.asynccontextmanager
 async def serving(session: ScriptedSession) -> AsyncIterator[str]:
-    """Serve the page and a session; gives the origin."""
+    """Serve the page and a session; yield the origin."""
     transport = httpx.ASGITransport(app=page_app())
     async with httpx.AsyncClient(transport=transport, base_url=f"http://{HOST}") as pages:
 

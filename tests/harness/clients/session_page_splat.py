@@ -46,7 +46,7 @@ def scene(floor: int = 36, per_ball: int = 220, balls: tuple[Ball, ...] = BALLS)
 
 
 def written(splats: list[tuple[tuple[float, ...], tuple[float, ...], float, float]]) -> bytes:
-    """Write round splats of place (m), colour (0..1), radius (m) and opacity."""
+    """Write round splats with position (m), colour (0..1), radius (m) and opacity."""
     head = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(splats)}\n"
     head += "".join(f"property float {name}\n" for name in NAMES) + "end_header\n"
     rows = [

@@ -1,4 +1,4 @@
-"""The command line itself: exit codes, keys that open, words for people."""
+"""The command line: exit codes, API keys, errors and texts."""
 
 from __future__ import annotations
 

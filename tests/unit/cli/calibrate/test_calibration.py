@@ -1,4 +1,4 @@
-"""``saccade calibrate`` on the virtual arm: what it finds is held against the truth; what it cannot find, it says."""
+"""``saccade calibrate`` on the virtual arm: results against the ground truth, and refused inputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures beside their truth: signs, interpolation, whose loss it is."""
+"""Errors against the ground truth of laps: signs, interpolation, loser of a loss."""
 
 from __future__ import annotations
 

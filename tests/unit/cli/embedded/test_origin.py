@@ -1,4 +1,4 @@
-"""The origin passes on what it gets, in both directions, as it comes, and answers itself where a service does not."""
+"""The reverse proxy forwards requests and answers unchanged and unbuffered, and answers for unavailable services."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sessions on the command line: what the file holds of odd telemetry, what is the same and what is not."""
+"""``saccade sessions``: export of irregular telemetry, comparison of replays, options."""
 
 from __future__ import annotations
 

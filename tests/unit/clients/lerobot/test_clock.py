@@ -1,4 +1,4 @@
-"""The robot's clock against the server's: a line that stands still on one side, a clock that drifts or is set."""
+"""The robot's clock offset: asymmetric delays, drift, and a clock that is set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of a camera: in the right colours whoever encodes them, and no more of them than were asked for."""
+"""Encoding of camera pictures: colours by each encoder, media types, and the rate limit."""
 
 from __future__ import annotations
 

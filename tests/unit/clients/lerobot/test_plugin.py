@@ -1,4 +1,4 @@
-"""What LeRobot's discovery wants of the plugin; with LeRobot itself: tests/system/test_lerobot_record.py."""
+"""What LeRobot's discovery requires of the plugin; with LeRobot itself: tests/system/test_lerobot_record.py."""
 
 from __future__ import annotations
 

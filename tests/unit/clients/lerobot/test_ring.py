@@ -1,4 +1,4 @@
-"""The ring between a control loop and the thread that sends: nothing twice, nothing uncounted, the newest stay."""
+"""Ring between the control loop and the sender thread: no duplicates, exact counts, the newest items stay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Radians of what LeRobot's motors report, checked against LeRobot's own formula for ticks, and reading a robot."""
+"""Conversion to radians, checked against LeRobot's own formula for ticks, and descriptions of robots."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pure parts of the Python client: retries, blocks of a stream, events; and that its two faces are the same."""
+"""Pure parts of the Python client: retries, SSE blocks, events; and both clients have the same methods."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from saccade.webhooks import WebhooksClient
 
 
 class Clock:
-    """A clock that is set by hand."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now_s = 100.0
@@ -37,7 +37,7 @@ class Clock:
 
 
 def pauses(retries: Retries, clock: Clock, error: Exception | None = None) -> Iterator[float]:
-    """Fail again and again, waiting as told, until there is no more patience."""
+    """Yield the pauses of repeated failures until the retries stop."""
     while (pause_s := retries.pause_s(error)) is not None:
         yield pause_s
         clock.now_s += pause_s
@@ -45,8 +45,8 @@ def pauses(retries: Retries, clock: Clock, error: Exception | None = None) -> It
 
 def test_pauses_double_up_to_the_longest_and_end_with_the_patience() -> None:
     clock = Clock()
-    told = list(pauses(Retries(patience_s=12, now_s=clock, random_fraction=lambda: 0.5), clock))
-    assert told == [0.3, 0.6, 1.2, 2.0, 2.0, 2.0, 2.0]
+    found = list(pauses(Retries(patience_s=12, now_s=clock, random_fraction=lambda: 0.5), clock))
+    assert found == [0.3, 0.6, 1.2, 2.0, 2.0, 2.0, 2.0]
     assert clock.now_s - 100 <= 12
 
 

@@ -1,4 +1,4 @@
-"""A session's record as it comes over the line: in pieces of any size, or not a record at all."""
+"""Parser of a session's recorded telemetry."""
 
 from __future__ import annotations
 
