@@ -22,17 +22,17 @@ from kit.logs import start_logging
 from kit.settings import NatsSettings, S3Settings
 from kit.tasks import end
 from services.gateway.aggregates.view import GatewayView
-from services.gateway.app import Gateway, build_app, build_gateway
+from services.gateway.app import GatewayLoop, build_gateway
 from services.gateway.settings import GatewaySettings
 
 log = logging.getLogger("gateway")
 
-#: Requests have a second of this; then view and connections are closed.
+#: Time to stop: requests get a second of it, then view and connections are closed.
 _STOP_S: Final = 1.7
 
 
 async def _run(stop: asyncio.Event, serving: asyncio.Event) -> None:
-    """Start, serve, stop; ``serving`` is set when there is something to stop in order."""
+    """Start, serve, stop; ``serving`` is set once requests are served, which need an orderly stop."""
     settings, auth = GatewaySettings(), AuthSettings()
     nats_settings, s3_settings = NatsSettings(), S3Settings()
     async with contextlib.AsyncExitStack() as stack:
@@ -43,32 +43,31 @@ async def _run(stop: asyncio.Event, serving: asyncio.Event) -> None:
         await wait_until_available("NATS", lambda: declare(client, nats_settings.replicas))
         bucket = await stack.enter_async_context(open_bucket(s3_settings))
         await wait_until_available("the bucket", bucket.create)
-        gateway = build_gateway(settings, auth, client, bucket, view)
-        folding = asyncio.ensure_future(gateway.run())
-        stack.push_async_callback(end, folding)
-        folding.add_done_callback(lambda _: stop.set())
-        await _first(gateway.tail.caught_up.wait(), stop)
+        app, loop = build_gateway(settings, auth, client, bucket, view)
+        running = asyncio.ensure_future(loop.run())
+        stack.push_async_callback(end, running)
+        running.add_done_callback(lambda _: stop.set())
+        await _unless_stopped(loop.follower.tail.caught_up.wait(), stop)
         if not stop.is_set():
             serving.set()
-            waking = asyncio.ensure_future(_wake(gateway, stop))
-            stack.callback(waking.cancel)
-            log.info("gateway serves http://%s:%d", settings.host, settings.port)
+            releasing = asyncio.ensure_future(_release_waiters(loop, stop))
+            stack.callback(releasing.cancel)
+            log.info("gateway listens on http://%s:%d", settings.host, settings.port)
             await serve(
-                build_app(gateway), settings.host, settings.port, authenticated=auth.authenticated, stop=stop
+                app, settings.host, settings.port, authenticated=auth.authenticated, stop=stop
             )  # fmt: skip
-        if folding.done():
-            folding.result()
+        if running.done():
+            running.result()
 
 
-async def _wake(gateway: Gateway, stop: asyncio.Event) -> None:
-    """Answer at once those who wait for the end of a job or session when the service stops."""
+async def _release_waiters(loop: GatewayLoop, stop: asyncio.Event) -> None:
+    """When the service stops, answer the requests that wait for the end of a job or session."""
     await stop.wait()
-    gateway.waiting.wake_all()
-    gateway.session_waiting.wake_all()
+    loop.waiters.notify_all()
 
 
-async def _first(work: Awaitable[object], stop: asyncio.Event) -> None:
-    """Wait for work, or for being told to stop."""
+async def _unless_stopped(work: Awaitable[object], stop: asyncio.Event) -> None:
+    """Wait for work, or until the service is stopped."""
     tasks = [asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())]
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in tasks:
@@ -81,28 +80,30 @@ async def _main() -> int:
     stopping = asyncio.ensure_future(stop.wait())
     await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
     if not running.done():
-        # While it still waits for NATS or the bucket, being told to stop ends it at once.
+        # A service that still waits for NATS or the bucket stops at once.
         await asyncio.wait([running], timeout=_STOP_S if serving.is_set() else 0)
     await end(running, stopping)
     return 0 if running.cancelled() else _exit_code(running.exception())
 
 
 def _exit_code(error: BaseException | None) -> int:
-    """Say in one line why the service ends, and what its supervisor should do."""
+    """Log the reason of the exit in one line and return the exit code, which tells the supervisor what to do."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     match error:
         case None:
             return 0
         case EpochChanged():
-            log.warning("the stream of events is another one than it was: starting again")
+            log.warning("the stream of events was replaced: restarting")
             return EXIT_RESTART
         case SaccadeError():
-            log.warning("starting again: %s", error)
+            log.warning("restarting: %s", error)
             return EXIT_RESTART
         case ValidationError():
-            faults = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_input=False)]
-            log.error("the settings of the gateway are wrong: %s", "; ".join(faults))
+            faults = [
+                f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors(include_input=False)
+            ]
+            log.error("invalid settings of the gateway: %s", "; ".join(faults))
         case sqlite3.Error():
             log.error("the view cannot be written (%s): is the disk of GATEWAY_DATA_DIR full?", error)
         case OSError() if error.filename:
@@ -110,7 +111,7 @@ def _exit_code(error: BaseException | None) -> int:
         case CannotServeError() | OSError():
             log.error("%s", error)
         case _:
-            log.error("the gateway broke", exc_info=error)
+            log.error("unexpected error", exc_info=error)
     return 1
 
 
@@ -121,7 +122,7 @@ def _open_view(settings: GatewaySettings) -> GatewayView:
         reason = getattr(error, "strerror", None) or error
         raise CannotServeError(
             f"The view cannot be opened in {settings.data_dir} ({reason}): "
-            "set GATEWAY_DATA_DIR to a folder of the gateway's own that can be written."
+            "set GATEWAY_DATA_DIR to a writable folder that only the gateway uses."
         ) from error
 
 

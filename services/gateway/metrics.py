@@ -1,4 +1,4 @@
-"""What the gateway counts, for Prometheus."""
+"""Prometheus metrics of the gateway."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _BUCKETS_S: Final = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 
 
 class GatewayMetrics:
-    """The gateway's counters, each process its own."""
+    """Counters of one gateway process."""
 
     def __init__(self) -> None:
-        """Begin at zero."""
+        """Register all metrics, at zero."""
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
@@ -37,7 +37,7 @@ class GatewayMetrics:
             "saccade_gateway_unfinished_jobs", "Jobs that have not ended.", ("state",), registry=self._registry
         )
         self._sequence = Gauge(
-            "saccade_gateway_view_sequence", "Sequence that the view has come to.", registry=self._registry
+            "saccade_gateway_view_sequence", "Sequence of the last event in the view.", registry=self._registry
         )
 
         self._sessions = Gauge(
@@ -46,24 +46,26 @@ class GatewayMetrics:
         self._sockets = Gauge(
             "saccade_gateway_session_sockets", "Open WebSockets of sessions.", registry=self._registry
         )
-        #: ``received`` and ``refused`` by this gateway; ``accepted``, ``dropped`` and ``rejected`` by any worker.
+        #: ``received`` and ``refused`` by this gateway; ``accepted``, ``dropped`` and ``rejected`` by workers.
         self.frames = Counter("saccade_gateway_frames", "Frames of sessions.", ("verdict",), registry=self._registry)
-        self.joint_samples = Counter("saccade_gateway_joint_samples", "Joint samples taken.", registry=self._registry)
+        self.joint_samples = Counter(
+            "saccade_gateway_joint_samples", "Accepted joint samples.", registry=self._registry
+        )
 
-    def answered(self, method: str, route: str, status: int, duration_s: float) -> None:
+    def count_request(self, method: str, route: str, status: int, duration_s: float) -> None:
         """Count a request."""
         self._requests.labels(method, route, str(status)).inc()
         self._seconds.labels(method, route).observe(duration_s)
 
-    def live(self, unfinished: dict[str, int], sockets: int) -> None:
-        """Note how many sessions there are in each state, and how many look at them here."""
+    def set_sessions(self, unfinished: dict[str, int], sockets: int) -> None:
+        """Set the number of sessions by state, and of open WebSockets."""
         self._sessions.clear()
         for state, count in unfinished.items():
             self._sessions.labels(state).set(count)
         self._sockets.set(sockets)
 
-    def page(self, unfinished: dict[str, int], sequence: int) -> tuple[bytes, str]:
-        """Write all that was counted, and its content type."""
+    def render(self, unfinished: dict[str, int], sequence: int) -> tuple[bytes, str]:
+        """Return all metrics in Prometheus' text format, and its content type."""
         self._jobs.clear()
         for state, count in unfinished.items():
             self._jobs.labels(state).set(count)
@@ -72,32 +74,32 @@ class GatewayMetrics:
 
 
 class RequestCounter:
-    """Pure ASGI middleware: counts by route, never by path, so that ids do not make new series."""
+    """ASGI middleware that counts requests by route, not by path, so that ids do not create new series."""
 
     def __init__(self, app: ASGIApp, metrics: Callable[[], GatewayMetrics]) -> None:
-        """Count an application's requests."""
+        """``metrics`` returns the counters."""
         self._app = app
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on."""
+        """Process a request and count its answer."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         start = time.perf_counter()
         status = 500
 
-        async def noted(message: Message) -> None:
+        async def send_and_record(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            await self._app(scope, receive, noted)
+            await self._app(scope, receive, send_and_record)
         finally:
             route = getattr(scope.get("route"), "path", "(none)")
-            self._metrics().answered(_method(scope["method"]), route, status, time.perf_counter() - start)
+            self._metrics().count_request(_method(scope["method"]), route, status, time.perf_counter() - start)
 
 
 def _method(method: str) -> str:

@@ -1,4 +1,4 @@
-"""Where the gateway listens, where its view lies, and what the workers behind it can do."""
+"""Settings of the gateway: address, view, workers, live sessions."""
 
 from __future__ import annotations
 
@@ -16,107 +16,107 @@ from kit.settings import ChosenSecret
 
 
 class GatewaySettings(BaseSettings):
-    """The gateway's own settings; bus, bucket and API keys have theirs in the kit."""
+    """Settings of the gateway itself; those of bus, bucket and API keys are in the kit."""
 
     model_config = SettingsConfigDict(env_prefix="GATEWAY_", frozen=True, populate_by_name=True)
 
     host: str = "127.0.0.1"
     port: int = Field(default=8081, ge=0, le=65535)
-    #: Holds the view, which can be deleted at any time.
+    #: Folder of the view, which can be deleted at any time.
     data_dir: Path = Path(".saccade/gateway")
-    #: Optional packages that the workers have, comma-separated: what ``Backend.package`` names.
+    #: Optional packages of the workers (``Backend.package``), comma-separated.
     backends: Annotated[frozenset[str], NoDecode] = frozenset()
-    #: Where the dispatcher runs workers, and where its ladders begin: what estimates are made for.
+    #: Where the dispatcher runs workers, and the first rung of its GPU ladders: cost estimates depend on both.
     executor: Literal["local", "modal"] = "local"
     environment: Environment = Field(default="development", validation_alias="ENVIRONMENT")
-    #: The replaced system's name for running workers here, whatever ``executor`` says.
+    #: Setting of the replaced system: workers run locally, whatever ``executor`` is.
     mock_modal: bool = Field(default=False, validation_alias="MOCK_MODAL")
-    #: How workers on Modal reach the bus, as DISPATCHER_WORKER_BUS says; live sessions need NATS.
+    #: How workers on Modal reach the bus, as in DISPATCHER_WORKER_BUS; live sessions need NATS.
     worker_bus: Literal["nats", "ingest"] = "ingest"
-    #: A decoder that opens a stranger's file has this much time and address space.
+    #: Time and address space of the decoder process that opens an uploaded file.
     probe_timeout_s: float = Field(default=30.0, gt=0)
     probe_memory_bytes: int = Field(default=2048 * MIB, ge=256 * MIB)
-    #: Uploads whose bytes are checked at the same time; each takes a decoder process and a stream from the bucket.
+    #: Uploads that are checked at the same time; each needs a decoder process and a stream from the bucket.
     checks_at_once: int = Field(default=2, ge=1)
-    #: Public key of the account that signs the workers' tokens (``A…``); without it no worker's events are taken.
+    #: Public key of the account that signs the workers' tokens (``A…``); without it, no events of workers are accepted.
     worker_key: str | None = None
     housekeeping_s: float = Field(default=60.0, gt=0)
-    #: For how long the dispatcher keeps what a job only needs to go on from, as it was told too.
+    #: Retention of scratch files after a job ends; the dispatcher has the same setting.
     scratch_hours: float = Field(default=SCRATCH_RETENTION_H, gt=0, validation_alias="MODAL_VOLUME_CLEANUP_HOURS")
 
     @property
-    def where(self) -> Literal["local", "modal"]:
-        """Tell where workers run."""
+    def effective_executor(self) -> Literal["local", "modal"]:
+        """Return where workers run."""
         return "local" if self.mock_modal else self.executor
 
     @property
-    def takes_sessions(self) -> bool:
-        """Tell whether workers can hear what is sent into live sessions."""
-        return self.where == "local" or self.worker_bus == "nats"
+    def supports_sessions(self) -> bool:
+        """Return whether workers can receive the telemetry of live sessions."""
+        return self.effective_executor == "local" or self.worker_bus == "nats"
 
     @field_validator("worker_key")
     @classmethod
     def _is_a_key(cls, value: str | None) -> str | None:
-        """Refuse at the start what would refuse every worker later."""
+        """Reject an invalid key at the start; with it, every worker would be rejected."""
         return None if not value else checked_key(value)
 
     @field_validator("backends", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
-        """Read ``torch, ultralytics``."""
+        """Split a list such as ``torch, ultralytics``."""
         if isinstance(value, str):
             return frozenset(part.strip() for part in value.split(",") if part.strip())
         return value
 
 
 class CompatNerfSettings(BaseSettings):
-    """What the operator of the replaced product-photo service set, by the names that it had there."""
+    """Settings of the replaced product-photo service, under their old names."""
 
     model_config = SettingsConfigDict(frozen=True, populate_by_name=True, env_ignore_empty=True)
 
-    #: Training iterations; left out, the preset's.
+    #: Training iterations; by default, those of the preset.
     default_iterations: int | None = Field(default=None, ge=50, le=200_000, validation_alias="NERF_DEFAULT_ITERATIONS")
-    #: The GPU of its jobs, by ``ENVIRONMENT``; left out, the stages' ladders are climbed.
+    #: GPU of its jobs, by ``ENVIRONMENT``; by default, the stages' GPU ladders are followed.
     gpu_dev: str | None = Field(default=None, validation_alias="GPU_TYPE_DEV")
     gpu_prod: str | None = Field(default=None, validation_alias="GPU_TYPE_PROD")
 
     @field_validator("gpu_dev", "gpu_prod")
     @classmethod
     def _is_a_gpu(cls, value: str | None) -> str | None:
-        """Refuse at the start what would refuse every job later."""
+        """Reject an unknown GPU at the start; with it, every job would be rejected."""
         try:
             return None if value is None else gpu_name(value)
         except SaccadeError as error:
             raise ValueError(error.message) from error
 
     def gpu(self, environment: Environment) -> str | None:
-        """Name the GPU to ask for; None leaves it to the ladder."""
+        """Return the GPU to request; None to follow the GPU ladder."""
         return self.gpu_prod if environment == "production" else self.gpu_dev
 
 
 class SessionSettings(BaseSettings):
-    """How clients of live sessions come in beside HTTP: by NATS, and by tickets that the notifier makes."""
+    """Access of live sessions' clients beside HTTP: NATS, and tickets that the notifier issues."""
 
     model_config = SettingsConfigDict(env_prefix="GATEWAY_", frozen=True, populate_by_name=True, env_ignore_empty=True)
 
-    #: Where clients reach NATS; without it they send by HTTP and WebSocket only.
+    #: URL of NATS for clients; without it they use HTTP and WebSocket only.
     client_nats_url: str | None = None
-    #: A user who may send telemetry and nothing else, on a server without accounts' keys.
+    #: NATS user that may publish telemetry only, for a server without account keys.
     client_nats_user: str | None = None
     client_nats_password: SecretStr | None = None
-    #: Where that user may hear answers.
+    #: Prefix of the inboxes to which that user may subscribe.
     client_nats_inbox_prefix: str | None = None
-    #: File with the seed of the account's (signing) key that signs the credentials of one session each.
+    #: File with the seed of the account's key or signing key, which signs the credentials of each session.
     session_seed_file: Path | None = None
-    #: The account's public key, when the seed is that of one of its signing keys.
+    #: The account's public key, if the seed is that of a signing key.
     session_account: str | None = None
-    #: Checks tickets for WebSockets: the same key as the notifier's, which makes them.
+    #: Key that verifies tickets for WebSockets: the same as the notifier's, which issues them.
     ticket_key: ChosenSecret | None = Field(
         default=None, validation_alias=AliasChoices("GATEWAY_TICKET_KEY", "NOTIFIER_TICKET_KEY")
     )
 
     def seed(self) -> SecretStr | None:
-        """Read the seed; None where no file is named.
+        """Return the seed; None if no file is configured.
 
         Raises:
             OSError: the file cannot be read.

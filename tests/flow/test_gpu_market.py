@@ -50,7 +50,7 @@ class Nobody:
     def forget(self, _: str) -> None:
         return None
 
-    def ended(self, _: str) -> None:
+    def notify(self, _: str) -> None:
         return None
 
 

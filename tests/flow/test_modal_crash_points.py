@@ -274,7 +274,7 @@ async def play(scene: Scene, scenario: Scenario, injector: CrashInjector) -> Non
     submitted = [one.subject async for one in harness.store.history(before, "saccade.evt.*.job.*.submitted")]
     assert len(submitted) == 1, "one job"
     if tenant == "local":
-        assert await scene.gateway.gateway.tail.wait_for((await epoch_of(harness.client, "EVENTS"))[1], WAIT_S)
+        assert await scene.gateway.tail.wait_for((await epoch_of(harness.client, "EVENTS"))[1], WAIT_S)
         told = (await scene.gateway.http.get(f"/v1/jobs/{job_id}")).json()
         assert told["cost"]["actual_usd"] == entries[0]["usd"] > 0
 

@@ -1,1 +1,1 @@
-"""What jobs, uploads and sessions share: the view, reading one aggregate, waiting, pagination."""
+"""Shared by jobs, uploads and sessions: their view, their events on the bus, waiting for an end, pagination."""

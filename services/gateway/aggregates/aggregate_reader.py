@@ -1,19 +1,17 @@
-"""How one job or session is read: from the view, from its own events where the view is behind, waiting if asked to."""
+"""Reads a job or session: from the view, or from its own events where the view is behind; waits for its end."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Final, Generic, Protocol, TypeVar
 
-from contracts.errors import ErrorCode, SaccadeError
-from contracts.streams import aggregate
-from kit.bus.event_store import EventStore
-from kit.bus.tail import EventTail
+from contracts.errors import SaccadeError
+from contracts.events import EventData
+from services.gateway.aggregates.aggregate_events import VIEW_TIMEOUT_S, AggregateEvents
 from services.gateway.aggregates.completion_waiters import CompletionWaiters
-from services.gateway.uploads.service import SEEN_S
 
-#: How long a read asks the bus for something newer before it answers with what is known.
-_LOOK_S: Final = 0.5
+#: A read asks the bus for newer events this long, then answers from the view.
+_NEWEST_EVENT_TIMEOUT_S: Final = 0.5
 
 
 class _State(Protocol):
@@ -21,7 +19,9 @@ class _State(Protocol):
     def ended(self) -> bool: ...
 
 
-class _Aggregate(Protocol):
+class _EndingAggregate(Protocol):
+    """A job or a session."""
+
     @property
     def tenant(self) -> str: ...
     @property
@@ -30,58 +30,61 @@ class _Aggregate(Protocol):
     def state(self) -> _State: ...
 
 
-T = TypeVar("T", bound=_Aggregate)
+E = TypeVar("E", bound=_EndingAggregate)
 
 
-class AggregateReader(Generic[T]):
-    """Reads the things of one kind."""
+class AggregateReader(Generic[E]):
+    """Reader of jobs or of sessions. Aggregates of other tenants are reported as not found."""
 
     def __init__(
-        self,
-        noun: str,
-        unknown: ErrorCode,
-        *,
-        is_one: Callable[[str], bool],
-        viewed: Callable[[str], T | None],
-        load: Callable[[str, str], Awaitable[T | None]],
-        store: EventStore,
-        tail: EventTail,
-        waiting: CompletionWaiters,
+        self, events: AggregateEvents[E], from_view: Callable[[str], E | None], waiters: CompletionWaiters
     ) -> None:
-        """``is_one`` knows ids, ``viewed`` gives what the view has by its id, ``load`` folds a tenant's events."""
-        self._noun, self._is_one, self._unknown = noun, is_one, unknown
-        self._viewed, self._load = viewed, load
-        self._store, self._tail, self._waiting = store, tail, waiting
+        """``from_view`` returns an aggregate as the view has it, given its id."""
+        self._events, self._from_view, self._waiters = events, from_view, waiters
 
-    async def read(self, tenant: str, wanted: str, wait_s: float = 0) -> T:
-        """Give it as it is now: whoever was told of an event elsewhere finds it here.
+    async def read(self, tenant: str, subject_id: str, wait_s: float = 0) -> E:
+        """Return an aggregate that includes every event stored before this call, if the bus answers.
 
         Raises:
-            SaccadeError: it is unknown, or another tenant's.
+            SaccadeError: not found.
         """
-        found = await self.get(tenant, wanted, wait_s)
+        found = await self.get(tenant, subject_id, wait_s)
         if found.state.ended:
             return found
         try:
-            newest = await self._store.load(aggregate(tenant, self._noun, wanted), deadline_s=_LOOK_S)
+            newest = await self._events.store.load(
+                self._events.subjects(tenant, subject_id), deadline_s=_NEWEST_EVENT_TIMEOUT_S
+            )
         except SaccadeError:
-            return found  # without the bus, what is known is better than nothing
+            return found  # a slightly old answer is better than none while the bus is down
         if newest and newest[-1].sequence > found.sequence:
-            await self._tail.wait_for(newest[-1].sequence, SEEN_S)
-        return self._viewed(wanted) or found
+            await self._events.tail.wait_for(newest[-1].sequence, VIEW_TIMEOUT_S)
+        return self._from_view(subject_id) or found
 
-    async def get(self, tenant: str, wanted: str, wait_s: float = 0) -> T:
-        """Give it as the view has it; with ``wait_s`` when it has ended, or after that time.
+    async def get(self, tenant: str, subject_id: str, wait_s: float = 0) -> E:
+        """Return an aggregate as the view has it; with ``wait_s``, when it has ended or after that many seconds.
 
         Raises:
-            SaccadeError: it is unknown, or another tenant's.
+            SaccadeError: not found.
         """
-        if not self._is_one(wanted):
-            raise SaccadeError(self._unknown)
-        found = self._viewed(wanted) or await self._load(tenant, wanted)
-        if found is None or found.tenant != tenant:
-            raise SaccadeError(self._unknown)
+        found = await self.find(tenant, subject_id) if self._events.is_valid_id(subject_id) else None
+        if found is None:
+            raise SaccadeError(self._events.not_found)
         if wait_s and not found.state.ended:
-            await self._waiting.until_ended(wanted, wait_s)
-            found = self._viewed(wanted) or found
+            await self._waiters.wait(subject_id, wait_s)
+            found = self._from_view(subject_id) or found
         return found
+
+    async def find(self, tenant: str, subject_id: str) -> E | None:
+        """Return a tenant's aggregate from the view, else from the bus; None if there is none."""
+        found = self._from_view(subject_id) or await self._events.load(tenant, subject_id)
+        return found if found is not None and found.tenant == tenant else None
+
+    async def decide(self, tenant: str, subject_id: str, decision: Callable[[E], EventData | None]) -> E:
+        """Change an aggregate as ``AggregateEvents.decide`` does, and return it as the newest source has it."""
+        return self.newest(subject_id, await self._events.decide(tenant, subject_id, decision))
+
+    def newest(self, subject_id: str, known: E) -> E:
+        """Return an aggregate as the view has it, unless ``known`` is newer than that."""
+        viewed = self._from_view(subject_id)
+        return viewed if viewed is not None and viewed.sequence >= known.sequence else known

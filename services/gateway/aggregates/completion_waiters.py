@@ -1,4 +1,4 @@
-"""Requests that wait for the end of a job or session (``Prefer: wait=N``)."""
+"""Requests that wait until a job or session has ended (``Prefer: wait=N``)."""
 
 from __future__ import annotations
 
@@ -6,34 +6,34 @@ import asyncio
 
 
 class CompletionWaiters:
-    """Who waits for which job or session."""
+    """Waiting requests by the id of their job or session."""
 
     def __init__(self) -> None:
-        """Nobody waits."""
-        self._ends: dict[str, set[asyncio.Future[None]]] = {}
+        """Start without waiting requests."""
+        self._waiters: dict[str, set[asyncio.Future[None]]] = {}
 
-    async def until_ended(self, subject_id: str, timeout_s: float) -> None:
-        """Return when it ends or the time is over; the caller looks which."""
-        end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        ends = self._ends.setdefault(subject_id, set())
-        ends.add(end)
+    async def wait(self, subject_id: str, timeout_s: float) -> None:
+        """Return when the job or session has ended, or after ``timeout_s``; the caller reads which."""
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiters = self._waiters.setdefault(subject_id, set())
+        waiters.add(ended)
         try:
             async with asyncio.timeout(timeout_s):
-                await end
+                await ended
         except TimeoutError:
             return
         finally:
-            ends.discard(end)
-            if not ends:
-                self._ends.pop(subject_id, None)
+            waiters.discard(ended)
+            if not waiters:
+                self._waiters.pop(subject_id, None)
 
-    def ended(self, subject_id: str) -> None:
-        """Wake those who wait for one."""
-        for end in self._ends.get(subject_id, ()):
-            if not end.done():
-                end.set_result(None)
+    def notify(self, subject_id: str) -> None:
+        """Resume the requests that wait for a job or session."""
+        for ended in self._waiters.get(subject_id, ()):
+            if not ended.done():
+                ended.set_result(None)
 
-    def wake_all(self) -> None:
-        """Wake everybody: the service stops."""
-        for subject_id in list(self._ends):
-            self.ended(subject_id)
+    def notify_all(self) -> None:
+        """Resume every waiting request; called when the service stops."""
+        for subject_id in list(self._waiters):
+            self.notify(subject_id)

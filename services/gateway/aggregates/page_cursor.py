@@ -1,4 +1,4 @@
-"""The cursor of a list: where its next page begins, unreadable on purpose and of one list only."""
+"""Cursors of paginated lists: opaque, and valid for one kind of list only."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import binascii
 from contracts.errors import ErrorCode, SaccadeError
 
 
-def encode_page_cursor(of: str, sequence: int) -> str:
-    """Write the cursor of what comes after ``sequence`` in the list ``of``."""
-    return base64.urlsafe_b64encode(f"{of}:{sequence}".encode()).decode().rstrip("=")
+def encode_page_cursor(kind: str, sequence: int) -> str:
+    """Return the cursor of the page that begins after ``sequence`` in a list of this kind."""
+    return base64.urlsafe_b64encode(f"{kind}:{sequence}".encode()).decode().rstrip("=")
 
 
-def decode_page_cursor(of: str, cursor: str) -> int:
-    """Read a cursor of the list ``of``.
+def decode_page_cursor(kind: str, cursor: str) -> int:
+    """Return the sequence in a cursor of a list of this kind.
 
     Raises:
         SaccadeError: CURSOR_INVALID.
@@ -23,8 +23,8 @@ def decode_page_cursor(of: str, cursor: str) -> int:
         text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
     except (binascii.Error, ValueError):
         raise SaccadeError(ErrorCode.CURSOR_INVALID) from None
-    number = text.removeprefix(f"{of}:")
+    number = text.removeprefix(f"{kind}:")
     sequence = int(number) if number.isdigit() and len(number) <= 18 else 0
-    if encode_page_cursor(of, sequence) != cursor:
+    if encode_page_cursor(kind, sequence) != cursor:
         raise SaccadeError(ErrorCode.CURSOR_INVALID)
     return sequence

@@ -1,4 +1,4 @@
-"""``Prefer: wait=N`` (RFC 7240, section 4.3): how long a request may wait for what it asks about."""
+"""``Prefer: wait=N`` (RFC 7240, section 4.3): time that the client allows for the answer."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from contracts.limits import WAIT_S
 _WAIT: Final = re.compile(r"(?:^|,)\s*wait\s*=\s*\"?(\d{1,6})\"?\s*(?:,|;|$)", re.IGNORECASE)
 
 PreferHeader = Annotated[
-    str | None, Header(description=f"`wait=N`: answer when it is so, or after N seconds, at most {WAIT_S}.")
+    str | None,
+    Header(description=f"`wait=N`: answer when the state is reached, or after N seconds, at most {WAIT_S}."),
 ]
 
 
-def wait_of(prefer: str | None, response: Response) -> int:
-    """Read how many seconds a client wants to wait, 0 where it does not, and say so in the answer."""
+def apply_wait(prefer: str | None, response: Response) -> int:
+    """Return the seconds that the client wants to wait, 0 if none, and confirm them in the response headers."""
     found = _WAIT.search(prefer or "")
     if not found:
         return 0

@@ -1,7 +1,7 @@
-"""What can be listed and searched: jobs, their artifacts, sessions and uploads, in SQLite, folded from events.
+"""Materialized view of jobs, their artifacts, sessions and uploads in SQLite, folded from events.
 
-It can be deleted at any time and is rebuilt from the stream. It remembers the stream's epoch and the sequence it has
-come to, in the same transaction as what was folded, so that a restart goes on where the last commit was.
+It can be deleted at any time and is rebuilt from the stream. The stream's epoch and the last folded sequence are
+committed in the same transaction as the folded rows, so that a restart resumes after the last commit.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from contracts.job import Job
 from contracts.manifest import Artifact
 from contracts.session import Session
 from kit.projection_file import ProjectionFile
-from services.gateway.uploads.upload_checks import Upload, UploadState
+from services.gateway.aggregates.upload_state import Upload, UploadState
 
 T = TypeVar("T")
 
-#: Raised with every change of the tables or of what is kept in them: an older file is thrown away.
-_VERSION: Final = 4
-#: Runs of a kind that an estimate is made from.
-_RUNS: Final = 50
-_CACHED: Final = 2000
+#: Incremented when the tables or their contents change: a file of another version is deleted.
+_SCHEMA_VERSION: Final = 4
+#: Latest run durations kept per workload, version and device, for cost estimates.
+_RUN_DURATIONS_KEPT: Final = 50
+_CACHE_SIZE: Final = 2000
 _SCHEMA: Final = """
 CREATE TABLE position (one INTEGER PRIMARY KEY CHECK (one = 1), epoch TEXT NOT NULL, sequence INTEGER NOT NULL);
 INSERT INTO position VALUES (1, '', 0);
@@ -68,13 +68,13 @@ _UPLOAD: Final = TypeAdapter(Upload)
 
 @dataclass(frozen=True)
 class JobFilter:
-    """Which jobs to list; times are of their creation, ``since`` included and ``until`` not."""
+    """Filter of a list of jobs; ``since`` (inclusive) and ``until`` (exclusive) are times of creation."""
 
     workload: str | None = None
     states: tuple[str, ...] = ()
     since: datetime | None = None
     until: datetime | None = None
-    #: The pipeline of whose stages to list the jobs; empty lists the jobs that are of no pipeline.
+    #: Id of a pipeline whose stage jobs are listed; empty for jobs that belong to no pipeline.
     pipeline: str = ""
 
 
@@ -85,27 +85,27 @@ def _us(moment: datetime) -> int:
 def _cache(cached: OrderedDict[str, T], key: str, value: T) -> None:
     cached[key] = value
     cached.move_to_end(key)
-    if len(cached) > _CACHED:
+    if len(cached) > _CACHE_SIZE:
         cached.popitem(last=False)
 
 
 class GatewayView:
-    """The view; all calls are short and made in the event loop."""
+    """The view. Calls are short and made in the event loop."""
 
     def __init__(self, folder: Path) -> None:
-        """Open the view of a folder, or begin a new one.
+        """Open the view in a folder, or create an empty one.
 
         Raises:
             OSError, sqlite3.OperationalError: the folder cannot be written, or another process has the view open.
         """
-        self._file = ProjectionFile(folder / "view.sqlite3", _SCHEMA, _VERSION)
+        self._file = ProjectionFile(folder / "view.sqlite3", _SCHEMA, _SCHEMA_VERSION)
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._sessions: OrderedDict[str, Session] = OrderedDict()
         ((self.epoch, self.sequence),) = self._file.rows("SELECT epoch, sequence FROM position")
         self.dirty = False
 
     def reset(self, epoch: str) -> None:
-        """Forget everything and begin the fold of another incarnation of the stream."""
+        """Delete all rows and start folding a stream with another epoch."""
         for table in _TABLES:
             self._file.write(f"DELETE FROM {table}")  # noqa: S608 - names from the line above
         self._jobs.clear()
@@ -113,15 +113,15 @@ class GatewayView:
         self.epoch, self.sequence, self.dirty = epoch, 0, True
         self.commit()
 
-    def reached(self, sequence: int) -> None:
-        """Remember how far the fold has come; it counts with the next commit."""
+    def set_position(self, sequence: int) -> None:
+        """Set the sequence of the last folded event; stored with the next commit."""
         self.sequence, self.dirty = sequence, True
 
     def commit(self) -> None:
-        """Keep what was folded since the last commit.
+        """Commit what was folded since the last commit.
 
         Raises:
-            sqlite3.OperationalError: the disk does not take it; the view must be opened again.
+            sqlite3.OperationalError: it cannot be written; the view must be opened again.
         """
         if not self.dirty:
             return
@@ -130,10 +130,10 @@ class GatewayView:
         self.dirty = False
 
     def close(self) -> None:
-        """Keep what was folded and close.
+        """Commit and close.
 
         Raises:
-            sqlite3.OperationalError: the disk does not take it; it is folded again.
+            sqlite3.OperationalError: it cannot be written; the events are folded again at the next start.
         """
         try:
             self.commit()
@@ -143,14 +143,14 @@ class GatewayView:
     # -- jobs
 
     def job(self, job_id: str) -> Job | None:
-        """Give a job of any tenant."""
+        """Return a job of any tenant."""
         if job := self._jobs.get(job_id):
             return job
         row = self._file.row("SELECT body FROM jobs WHERE id = ?", (job_id,))
         return _JOB.validate_json(row[0]) if row else None
 
     def keep_job(self, job: Job) -> None:
-        """Write a job as it is now."""
+        """Insert or replace a job."""
         values = (
             job.id,
             job.tenant,
@@ -169,7 +169,7 @@ class GatewayView:
     def jobs(
         self, tenant: str, wanted: JobFilter, *, before: int | None = None, limit: int
     ) -> tuple[list[Job], int | None]:
-        """List a tenant's jobs, newest first, and give what ``before`` must be for the next page."""
+        """Return a tenant's jobs, newest first, and the value of ``before`` for the next page."""
         clauses, values = ["tenant = ?", "pipeline = ?"], [tenant, wanted.pipeline]
         conditions: list[tuple[str, Any]] = [
             ("workload = ?", wanted.workload),
@@ -189,57 +189,57 @@ class GatewayView:
         found = [_JOB.validate_json(row[0]) for row in rows[:limit]]
         return found, found[-1].first_sequence if len(rows) > limit else None
 
-    def parts(self, job_id: str) -> list[Job]:
-        """List the jobs of a pipeline's stages, by id."""
+    def stage_jobs(self, job_id: str) -> list[Job]:
+        """Return the jobs of a pipeline's stages, by id."""
         rows = self._file.rows("SELECT body FROM jobs WHERE pipeline = ? AND pipeline != '' ORDER BY id", (job_id,))
         return [_JOB.validate_json(row[0]) for row in rows]
 
     def keep_inputs(self, job_id: str, upload_ids: list[str]) -> None:
-        """Remember which uploads a job uses."""
+        """Store which uploads a job uses."""
         for upload_id in upload_ids:
             self._file.write("INSERT OR IGNORE INTO job_inputs VALUES (?, ?)", (upload_id, job_id))
 
     def unfinished_jobs_of(self, upload_id: str) -> list[str]:
-        """Name the jobs that use an upload and have not ended."""
+        """Return the ids of the unfinished jobs that use an upload."""
         query = (
             "SELECT job_id FROM job_inputs JOIN jobs ON id = job_id WHERE upload_id = ? AND NOT ended ORDER BY job_id"
         )
         return [row[0] for row in self._file.rows(query, (upload_id,))]
 
     def count_jobs(self) -> dict[str, int]:
-        """Count the jobs in each state that is not an end."""
+        """Return the number of unfinished jobs by state."""
         query = "SELECT state, count(*) FROM jobs WHERE NOT ended GROUP BY state"
         return dict(self._file.rows(query))
 
-    # -- runs
+    # -- run durations
 
-    def keep_run(self, workload: str, version: str, device: str, sequence: int, seconds: float) -> None:
-        """Remember what a run that succeeded was billed for; only the newest of a kind are kept."""
+    def keep_run_duration(self, workload: str, version: str, device: str, sequence: int, seconds: float) -> None:
+        """Store the billed seconds of a successful run; only the newest of a kind are kept."""
         kind = (workload, version, device)
         self._file.write("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?)", (*kind, sequence, seconds))
         of_kind = "workload = ? AND version = ? AND device = ?"
-        newest = f"SELECT sequence FROM runs WHERE {of_kind} ORDER BY sequence DESC LIMIT {_RUNS}"  # noqa: S608
+        newest = f"SELECT sequence FROM runs WHERE {of_kind} ORDER BY sequence DESC LIMIT {_RUN_DURATIONS_KEPT}"  # noqa: S608
         self._file.write(f"DELETE FROM runs WHERE {of_kind} AND sequence NOT IN ({newest})", (*kind, *kind))  # noqa: S608
 
-    def runs(self, workload: str, version: str, device: str) -> list[float]:
-        """Give the seconds of the newest runs of a kind."""
+    def run_durations_s(self, workload: str, version: str, device: str) -> list[float]:
+        """Return the billed seconds of the latest runs of a kind."""
         query = "SELECT seconds FROM runs WHERE workload = ? AND version = ? AND device = ?"
         return [row[0] for row in self._file.rows(query, (workload, version, device))]
 
     # -- artifacts
 
     def keep_artifact(self, job_id: str, artifact: Artifact) -> None:
-        """Remember a file that a job left; a later one of the same name replaces it."""
+        """Store an artifact of a job; a later one with the same name replaces it."""
         values = (job_id, artifact.name, artifact.model_dump_json())
         self._file.write("INSERT OR REPLACE INTO artifacts VALUES (?, ?, ?)", values)
 
     def artifacts(self, job_id: str) -> list[Artifact]:
-        """List what a job has left so far, by name."""
+        """Return the artifacts that a job has published so far, by name."""
         query = "SELECT body FROM artifacts WHERE job_id = ? ORDER BY name"
         return [Artifact.model_validate_json(row[0]) for row in self._file.rows(query, (job_id,))]
 
     def artifact(self, job_id: str, name: str) -> Artifact | None:
-        """Give one file that a job left."""
+        """Return one artifact of a job."""
         query = "SELECT body FROM artifacts WHERE job_id = ? AND name = ?"
         row = self._file.row(query, (job_id, name))
         return Artifact.model_validate_json(row[0]) if row else None
@@ -247,17 +247,17 @@ class GatewayView:
     # -- uploads
 
     def upload(self, upload_id: str) -> Upload | None:
-        """Give an upload of any tenant."""
+        """Return an upload of any tenant."""
         row = self._file.row("SELECT body FROM uploads WHERE id = ?", (upload_id,))
         return _UPLOAD.validate_json(row[0]) if row else None
 
     def keep_upload(self, upload: Upload) -> None:
-        """Write an upload as it is now."""
+        """Insert or replace an upload."""
         values = (upload.id, upload.tenant, str(upload.state), _us(upload.created_at), _UPLOAD.dump_json(upload))
         self._file.write("INSERT OR REPLACE INTO uploads VALUES (?, ?, ?, ?, ?)", values)
 
-    def uploads_created_before(self, moment: datetime, limit: int = 100) -> list[Upload]:
-        """List uploads that were never completed, oldest first."""
+    def open_uploads_created_before(self, moment: datetime, limit: int = 100) -> list[Upload]:
+        """Return uploads that were created before a time and not completed, oldest first."""
         query = "SELECT body FROM uploads WHERE state = ? AND created_us < ? ORDER BY created_us LIMIT ?"
         rows = self._file.rows(query, (str(UploadState.CREATED), _us(moment), limit))
         return [_UPLOAD.validate_json(row[0]) for row in rows]
@@ -265,7 +265,7 @@ class GatewayView:
     # -- sessions
 
     def session(self, session_id: str) -> Session | None:
-        """Give a session of any tenant; asked for every frame, so the newest are kept in memory."""
+        """Return a session of any tenant; read for each frame, so recent ones are cached in memory."""
         if session := self._sessions.get(session_id):
             return session
         row = self._file.row("SELECT body FROM sessions WHERE id = ?", (session_id,))
@@ -276,7 +276,7 @@ class GatewayView:
         return session
 
     def keep_session(self, session: Session) -> None:
-        """Write a session as it is now."""
+        """Insert or replace a session."""
         values = (
             session.id,
             session.tenant,
@@ -293,7 +293,7 @@ class GatewayView:
     def sessions(
         self, tenant: str, states: Sequence[str] = (), *, before: int | None = None, limit: int
     ) -> tuple[list[Session], int | None]:
-        """List a tenant's sessions, newest first, and give what ``before`` must be for the next page."""
+        """Return a tenant's sessions, newest first, and the value of ``before`` for the next page."""
         clauses: list[str] = ["tenant = ?"]
         values: list[Any] = [tenant, *states]
         if states:
@@ -307,16 +307,16 @@ class GatewayView:
         return found, found[-1].first_sequence if len(rows) > limit else None
 
     def unfinished_sessions(self) -> list[str]:
-        """Name the sessions of all tenants that have not ended."""
+        """Return the ids of the unfinished sessions of all tenants."""
         return [row[0] for row in self._file.rows("SELECT id FROM sessions WHERE NOT ended")]
 
     def count_sessions(self) -> dict[str, int]:
-        """Count the sessions in each state that is not an end."""
+        """Return the number of unfinished sessions by state."""
         query = "SELECT state, count(*) FROM sessions WHERE NOT ended GROUP BY state"
         return dict(self._file.rows(query))
 
-    def forget_before(self, moment: datetime) -> None:
-        """Drop what a rebuilt view would not have either: what has ended and is older than the stream's events."""
+    def prune_before(self, moment: datetime) -> None:
+        """Delete what has ended and is older than the stream's events: a rebuilt view would not contain it either."""
         before = _us(moment)
         old = "SELECT id FROM jobs WHERE ended AND updated_us < ?"
         for table in ("artifacts", "job_inputs"):
@@ -329,5 +329,5 @@ class GatewayView:
         self.dirty = True
 
     def rows(self) -> dict[str, list[tuple[Any, ...]]]:
-        """Give every row of every table, to compare two views."""
+        """Return every row of every table, to compare two views in tests."""
         return {table: self._file.rows(f"SELECT * FROM {table}") for table in _TABLES}  # noqa: S608

@@ -1,11 +1,11 @@
-"""Routes of what jobs leave behind."""
+"""Routes of artifacts: list a job's files, download one."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import RedirectResponse
 from pydantic import BaseModel, Field
 
@@ -13,17 +13,26 @@ from contracts.errors import ErrorCode
 from contracts.manifest import Artifact
 from kit.auth.principal import Reader
 from kit.http.problems import problem_responses
-from services.gateway.dependencies import gateway_of
+from services.gateway.artifacts.service import ArtifactService
+from services.gateway.jobs.dependencies import JobServiceDep
 
 router = APIRouter(prefix="/v1/jobs/{job_id}/artifacts", tags=["artifacts"])
 
 _E = ErrorCode
 
 
-class ArtifactList(BaseModel):
-    """The manifest of a job that has succeeded; of any other, the files that it has left so far."""
+async def _artifact_service(request: Request) -> ArtifactService:
+    service: ArtifactService = request.app.state.artifacts
+    return service
 
-    complete: bool = Field(description="Whether this is the manifest, which is written when all files are there.")
+
+ArtifactServiceDep = Annotated[ArtifactService, Depends(_artifact_service)]
+
+
+class ArtifactList(BaseModel):
+    """The manifest of a successful job; of another job, the artifacts published so far."""
+
+    complete: bool = Field(description="Whether this is the manifest, which is written after all files.")
     job_id: str
     tenant: str
     workload: str
@@ -37,14 +46,15 @@ class ArtifactList(BaseModel):
     artifacts: list[Artifact]
 
 
-@router.get("", summary="List what a job left behind", responses=problem_responses(
+@router.get("", summary="List a job's artifacts", responses=problem_responses(
     _E.JOB_NOT_FOUND, _E.ARTIFACT_NOT_FOUND, _E.ARTIFACTS_NOT_READY, _E.STORAGE_UNAVAILABLE
 ))  # fmt: skip
-async def list_artifacts(request: Request, caller: Reader, job_id: str) -> ArtifactList:
-    """Give the manifest; before the job's end the files that are there already, if there are any."""
-    gateway = gateway_of(request)
-    job = await gateway.jobs.read(caller.tenant, job_id)
-    if manifest := await gateway.artifacts.manifest(job):
+async def list_artifacts(
+    caller: Reader, job_id: str, jobs: JobServiceDep, artifacts: ArtifactServiceDep
+) -> ArtifactList:
+    """Return the manifest; before the job's end, the artifacts published so far."""
+    job = await jobs.read(caller.tenant, job_id)
+    if manifest := await artifacts.manifest(job):
         return ArtifactList(complete=True, **manifest.model_dump())
     return ArtifactList(
         complete=False,
@@ -54,7 +64,7 @@ async def list_artifacts(request: Request, caller: Reader, job_id: str) -> Artif
         workload_version=job.submitted.workload_version,
         attempt=job.attempt,
         run_id=job.run_id,
-        artifacts=gateway.artifacts.so_far(job),
+        artifacts=artifacts.published(job),
     )
 
 
@@ -62,10 +72,10 @@ async def list_artifacts(request: Request, caller: Reader, job_id: str) -> Artif
     "/{name:path}",
     status_code=307,
     response_class=RedirectResponse,
-    summary="Fetch a file that a job left behind",
+    summary="Download an artifact",
     responses={
         307: {
-            "description": "To a presigned address in the bucket, good for an hour.",
+            "description": "To a presigned URL in the bucket, valid for an hour.",
             "headers": {"Location": {"schema": {"type": "string"}}},
         },
         **problem_responses(
@@ -73,12 +83,9 @@ async def list_artifacts(request: Request, caller: Reader, job_id: str) -> Artif
         ),
     },
 )  # fmt: skip
-async def fetch_artifact(request: Request, caller: Reader, job_id: str, name: str) -> RedirectResponse:
-    """Redirect to the file; names may hold slashes, and `manifest.json` is a file too."""
-    gateway = gateway_of(request)
-    job = await gateway.jobs.read(caller.tenant, job_id)
-    place = await gateway.artifacts.place(job, name)
-    url = await gateway.bucket.presign_get(
-        place.key, filename=place.key.rpartition("/")[2], content_type=place.media_type
-    )
+async def fetch_artifact(
+    caller: Reader, job_id: str, name: str, jobs: JobServiceDep, artifacts: ArtifactServiceDep
+) -> RedirectResponse:
+    """Redirect to the file; names may contain slashes, and `manifest.json` is a valid name."""
+    url = await artifacts.presigned_url(await jobs.read(caller.tenant, job_id), name)
     return RedirectResponse(url, status_code=307, headers={"Cache-Control": "no-store"})

@@ -1,4 +1,4 @@
-"""What a job left behind: the manifest when its work is done, and before that what its events tell."""
+"""Artifacts of jobs: the manifest of a successful job, else the artifacts that its events have reported so far."""
 
 from __future__ import annotations
 
@@ -16,72 +16,80 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ArtifactLocation:
-    """Where a file lies and what it is."""
+    """Bucket key and media type of an artifact."""
 
     key: str
     media_type: str
 
 
 class ArtifactService:
-    """The files of every job."""
+    """Access to the artifacts of jobs."""
 
     def __init__(self, bucket: Bucket, view: GatewayView) -> None:
-        """Use bucket and view."""
+        """Read manifests from ``bucket`` and reported artifacts from ``view``."""
         self._bucket = bucket
         self._view = view
 
     async def manifest(self, job: Job) -> Manifest | None:
-        """Give the manifest of a job that has succeeded; None when it has not.
+        """Return the manifest of a job; None if the job has not succeeded.
 
         Raises:
-            SaccadeError: ARTIFACT_NOT_FOUND, when the manifest's time is over; STORAGE_UNAVAILABLE.
+            SaccadeError: ARTIFACT_NOT_FOUND, if the manifest has expired; STORAGE_UNAVAILABLE.
         """
         if job.state is not State.SUCCEEDED or not job.manifest_key:
             return None
         try:
-            key = self._own(job, ArtifactLocation(job.manifest_key, "application/json")).key
+            key = self._checked(job, ArtifactLocation(job.manifest_key, "application/json")).key
             return Manifest.model_validate_json(await self._bucket.get(key))
         except ObjectMissing:
-            raise SaccadeError(ErrorCode.ARTIFACT_NOT_FOUND, "The job's files are gone from the bucket.") from None
+            raise SaccadeError(ErrorCode.ARTIFACT_NOT_FOUND, "The job's files were deleted from the bucket.") from None
 
-    def so_far(self, job: Job) -> list[Artifact]:
-        """List what a job without a manifest has left.
+    def published(self, job: Job) -> list[Artifact]:
+        """Return the artifacts that a job without a manifest has published so far.
 
         Raises:
-            SaccadeError: ARTIFACTS_NOT_READY, when there is nothing and the job has not ended.
+            SaccadeError: ARTIFACTS_NOT_READY, if there are none and the job has not ended.
         """
         artifacts = self._view.artifacts(job.id)
         if not artifacts and not job.state.ended:
             raise SaccadeError(ErrorCode.ARTIFACTS_NOT_READY, f"The job is {job.state}.")
         return artifacts
 
-    async def place(self, job: Job, name: str) -> ArtifactLocation:
-        """Find one file; the manifest is one too.
+    async def presigned_url(self, job: Job, name: str) -> str:
+        """Return a presigned URL of one artifact, or of the manifest.
 
         Raises:
             SaccadeError: ARTIFACT_NOT_FOUND, ARTIFACTS_NOT_READY.
         """
+        location = await self._locate(job, name)
+        return await self._bucket.presign_get(
+            location.key, filename=location.key.rpartition("/")[2], content_type=location.media_type
+        )
+
+    async def _locate(self, job: Job, name: str) -> ArtifactLocation:
         if name == MANIFEST_NAME and job.manifest_key:
-            return self._own(job, ArtifactLocation(job.manifest_key, "application/json"))
+            return self._checked(job, ArtifactLocation(job.manifest_key, "application/json"))
         artifact = self._view.artifact(job.id, name)
         if artifact is None and (manifest := await self.manifest(job)):
-            artifact = next((one for one in manifest.artifacts if one.name == name), None)
+            artifact = next((listed for listed in manifest.artifacts if listed.name == name), None)
         if artifact is not None:
-            return self._own(job, ArtifactLocation(artifact.key, artifact.media_type))
+            return self._checked(job, ArtifactLocation(artifact.key, artifact.media_type))
         if job.state.ended:
             raise SaccadeError(ErrorCode.ARTIFACT_NOT_FOUND, f"The job has no artifact {name[:200]!r}.")
-        raise SaccadeError(ErrorCode.ARTIFACTS_NOT_READY, f"The job is {job.state} and has not left {name[:200]!r}.")
+        raise SaccadeError(
+            ErrorCode.ARTIFACTS_NOT_READY, f"The job is {job.state} and has not published {name[:200]!r} yet."
+        )
 
-    def _own(self, job: Job, place: ArtifactLocation) -> ArtifactLocation:
-        """Make sure that a file lies where this job's files do, or its pipeline's: its key was told by a worker.
+    def _checked(self, job: Job, location: ArtifactLocation) -> ArtifactLocation:
+        """Return a location if it is in the folder of the job or of its pipeline; a worker has reported it.
 
         Raises:
             SaccadeError: ARTIFACT_NOT_FOUND.
         """
         part = job.submitted.part_of
-        homes = [job.id, part.job_id] if part else [job.id]
-        folders = tuple(f"{self._bucket.key('results', home)}/" for home in homes)
-        if not place.key.startswith(folders) or {".", ".."} & set(place.key.split("/")):
-            log.warning("%s names a file that is not its own", job.id)
-            raise SaccadeError(ErrorCode.ARTIFACT_NOT_FOUND, "The job names a file that is not its own.")
-        return place
+        owner_ids = [job.id, part.job_id] if part else [job.id]
+        folders = tuple(f"{self._bucket.key('results', owner_id)}/" for owner_id in owner_ids)
+        if not location.key.startswith(folders) or {".", ".."} & set(location.key.split("/")):
+            log.warning("%s reports a file outside its own folder", job.id)
+            raise SaccadeError(ErrorCode.ARTIFACT_NOT_FOUND, "The job reports a file outside its own folder.")
+        return location

@@ -1,4 +1,4 @@
-"""One session a tenant, opened on first use: for clients of the system that this one replaces, which knew none."""
+"""Default session of each tenant, opened on first use: clients of the replaced splat server know no sessions."""
 
 from __future__ import annotations
 
@@ -9,43 +9,49 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from contracts.session import Session, telemetry_subject
+from contracts.session import Session, SessionState, telemetry_subject
 from contracts.telemetry import Clock, JointBatch, JointSample
 from kit.bus.event_store import EventStore
 from kit.bus.idempotency import idempotency_key
 from services.gateway.sessions.service import SessionRequest, SessionService
+from services.gateway.telemetry.frame_count import count_frames_since, count_stored_frames
 from services.gateway.telemetry.joint_check import joint_limits_rad
-from services.gateway.telemetry.publisher import FrameHeader, frames_since, stored_frames
+from services.gateway.telemetry.publisher import FrameHeader
 from services.gateway.telemetry.session_ingest import SessionIngest
 
 WORKLOAD: Final = "live_splat"
-_MARK: Final = {"opened_by": "replaced_splat"}
+_METADATA: Final = {"opened_by": "replaced_splat"}
 _SOURCE: Final = "replaced"
 
 
-class DefaultSessions:
-    """The default session of every tenant."""
+def accepts_frames(session: Session | None) -> bool:
+    """Return whether a frame can be sent; without a session, the first frame opens one."""
+    return session is None or session.state in (SessionState.READY, SessionState.RUNNING)
 
-    def __init__(self, sessions: SessionService, door: SessionIngest, telemetry: EventStore) -> None:
-        """Open by ``sessions``, send by ``door``, and read what was sent from the stream of telemetry."""
+
+class DefaultSessions:
+    """The default sessions of all tenants."""
+
+    def __init__(self, sessions: SessionService, ingest: SessionIngest, telemetry: EventStore) -> None:
+        """``telemetry`` is the stream from which the latest joints and the number of frames are read."""
         self._sessions = sessions
-        self._door = door
+        self._ingest = ingest
         self._telemetry = telemetry
         self._opening: dict[str, asyncio.Lock] = {}
-        #: By session: the event with which it began anew, and how many frames were sent before that.
-        self._forgotten: dict[str, tuple[int, int]] = {}
+        #: By session: sequence of its last reset event, and the number of frames before it.
+        self._frames_before_reset: dict[str, tuple[int, int]] = {}
 
     def newest(self, tenant: str) -> Session | None:
-        """Give the tenant's default session, or the last one that it had."""
-        return self._sessions.newest_marked(tenant, _MARK)
+        """Return the tenant's newest default session, which may have ended."""
+        return self._sessions.newest_with_metadata(tenant, _METADATA)
 
     def current(self, tenant: str) -> Session | None:
-        """Give the tenant's default session, if there is one that takes frames."""
+        """Return the tenant's default session if it accepts frames."""
         session = self.newest(tenant)
         return session if session and not session.stop_requested and not session.state.ended else None
 
     async def open(self, tenant: str) -> Session:
-        """Give the tenant's default session, and open one where there is none.
+        """Return the tenant's default session; open one if none accepts frames.
 
         Raises:
             SaccadeError: UNKNOWN_WORKLOAD; BUS_UNAVAILABLE.
@@ -54,32 +60,32 @@ class DefaultSessions:
             if session := self.current(tenant):
                 return session
             before = self.newest(tenant)
-            # Gateways that are asked at one time open the same one: that which follows the last.
-            named = before.id if before else "none"
-            key = idempotency_key(tenant, "default session", named, {})
-            return await self._sessions.open(tenant, SessionRequest(WORKLOAD, {}, metadata=dict(_MARK)), key)
+            # Concurrent requests to several gateways use the same key and open one session: the successor of the last.
+            predecessor = before.id if before else "none"
+            key = idempotency_key(tenant, "default session", predecessor, {})
+            return await self._sessions.open(tenant, SessionRequest(WORKLOAD, {}, metadata=dict(_METADATA)), key)
 
-    async def frame(self, session: Session, picture: bytes) -> int:
-        """Take a frame, taken at this moment with the joints as they were told last; give how many there are.
+    async def send_frame(self, session: Session, picture: bytes) -> int:
+        """Send a frame, stamped with the current time and the latest joints; return the number of frames.
 
         Raises:
-            SaccadeError: what is wrong with it; BUS_UNAVAILABLE.
+            SaccadeError: the frame is invalid; BUS_UNAVAILABLE.
         """
         now_s = time.time()
-        await self._door.joints(session, self._batch(await self.angles_rad(session), now_s))
-        await self._door.frame(session, FrameHeader(captured_at_s=now_s, clock_offset_s=0.0), picture)
+        await self._ingest.send_joints(session, self._batch(await self.latest_angles_rad(session), now_s))
+        await self._ingest.send_frame(session, FrameHeader(captured_at_s=now_s, clock_offset_s=0.0), picture)
         return await self.frame_count(session)
 
-    async def turn(self, session: Session, angles_rad: Sequence[float]) -> None:
-        """Take the joints' angles, in the order of the workload's names.
+    async def send_joints(self, session: Session, angles_rad: Sequence[float]) -> None:
+        """Send the joints' angles, in the order of the workload's names.
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
         """
-        await self._door.joints(session, self._batch(angles_rad, time.time()))
+        await self._ingest.send_joints(session, self._batch(angles_rad, time.time()))
 
-    async def angles_rad(self, session: Session) -> tuple[float, ...]:
-        """Give the angles that were told last; zeros until some are.
+    async def latest_angles_rad(self, session: Session) -> tuple[float, ...]:
+        """Return the latest angles of the joints, rad; zeros before the first ones.
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
@@ -91,24 +97,24 @@ class DefaultSessions:
             return (0.0,) * len(self.names)
 
     async def frame_count(self, session: Session) -> int:
-        """Count the frames that were sent since the session was opened, or began anew.
+        """Return the number of frames since the session was opened or reset.
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
         """
-        client, began_anew = self._telemetry.client, session.reset_sequence
-        count = await stored_frames(client, session)
-        if not began_anew:
+        client, reset_sequence = self._telemetry.client, session.reset_sequence
+        count = await count_stored_frames(client, session)
+        if not reset_sequence:
             return count
-        known = self._forgotten.get(session.id)
-        if known is None or known[0] != began_anew:
-            # Asked of the bus: another gateway may have been told, or this one before it was started anew.
-            known = (began_anew, count - await frames_since(client, session, began_anew))
-            self._forgotten[session.id] = known
+        known = self._frames_before_reset.get(session.id)
+        if known is None or known[0] != reset_sequence:
+            # From the bus: another gateway may have received the reset, or this one before a restart.
+            known = (reset_sequence, count - await count_frames_since(client, session, reset_sequence))
+            self._frames_before_reset[session.id] = known
         return max(0, count - known[1])
 
     async def reset(self, session: Session) -> None:
-        """Begin anew.
+        """Reset the session's model.
 
         Raises:
             SaccadeError: SESSION_ENDED; BUS_UNAVAILABLE.
@@ -117,7 +123,7 @@ class DefaultSessions:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Name the joints, in the order in which their angles come."""
+        """Return the joints' names, in the order of their angles."""
         return tuple(joint_limits_rad(WORKLOAD))
 
     def _batch(self, angles_rad: Sequence[float], at_s: float) -> JointBatch:

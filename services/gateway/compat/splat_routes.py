@@ -1,32 +1,36 @@
-"""Paths, fields and meaning of the splat server that this one replaces, on one default session a tenant.
+"""Routes of the splat server that this system replaces, with its paths and fields, on one default session per tenant.
 
-Its clients send frames and joint angles without a session, a time or a number, and pair a frame with the angles that
-came last. So it is here: each frame is stamped with the moment of its arrival, together with the angles of before.
+Its clients send frames and joint angles without session, time or number, and a frame belongs to the last joint angles.
+Each frame is therefore stamped with its time of arrival and sent together with the latest angles.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.limits import CHUNK_FRAMES, WAIT_S
 from contracts.session import Session, SessionState
-from kit.auth.api_keys import LOCAL_TENANT
 from kit.auth.principal import Reader, Writer
 from kit.http.health import HealthReport
 from kit.http.problems import problem_responses
-from services.gateway.dependencies import gateway_of
-from services.gateway.sessions.ply_routes import ply_of
+from services.gateway.compat.default_session import DefaultSessions, accepts_frames
+from services.gateway.sessions.dependencies import (
+    PlyDownloadDep,
+    SessionIngestDep,
+    SessionProgressDep,
+    SessionServiceDep,
+)
 from services.gateway.telemetry.frame_body import read_frame
 from services.gateway.telemetry.publisher import FrameHeader
 
 router = APIRouter(tags=["replaced"])
 
 _E = ErrorCode
-_FIELDS: Final = frozenset({"file", "frame"})
+_FORM_FIELDS: Final = frozenset({"file", "frame"})
 _JOINTS: Final = 6
 _FORM: Final[dict[str, Any]] = {
     "requestBody": {
@@ -44,8 +48,16 @@ _FORM: Final[dict[str, Any]] = {
 }
 
 
+async def _default_sessions(request: Request) -> DefaultSessions:
+    default_sessions: DefaultSessions = request.app.state.default_sessions
+    return default_sessions
+
+
+DefaultSessionsDep = Annotated[DefaultSessions, Depends(_default_sessions)]
+
+
 class FrameUploaded(BaseModel):
-    """A frame was taken."""
+    """Answer to a frame."""
 
     success: bool = True
     frame_count: int
@@ -61,27 +73,27 @@ class JointAngles(BaseModel):
 
 
 class JointsUpdated(BaseModel):
-    """Angles were taken."""
+    """Answer to joint angles."""
 
     success: bool = True
     joint_angles: list[float]
 
 
 class TrainingStatus(BaseModel):
-    """How the default session is."""
+    """Status of the default session."""
 
     status: str
     trainer_ready: bool
     frame_count: int
     gaussian_count: int
-    progress: float = Field(description="How far the frames to the next chunk are, 0 to 1.")
+    progress: float = Field(description="Share of the frames until the next chunk, 0 to 1.")
     chunks: int
     chunks_uploaded: int
     session_id: str | None
 
 
 class TrainingStopped(BaseModel):
-    """The default session has been stopped."""
+    """Answer to the stop of the default session."""
 
     success: bool = True
     chunks: int
@@ -89,13 +101,13 @@ class TrainingStopped(BaseModel):
 
 
 class Done(BaseModel):
-    """It was done."""
+    """Answer without data."""
 
     success: bool = True
 
 
 class GatewayHealth(HealthReport):
-    """How the gateway is, and whether frames may be sent to the default session."""
+    """Health of the gateway, and whether the default session accepts frames."""
 
     trainer_ready: bool
 
@@ -106,70 +118,55 @@ def _chunks(session: Session | None) -> int:
     return session.stopped.chunks if session.stopped else session.chunk.chunk if session.chunk else 0
 
 
-def _ready(session: Session | None) -> bool:
-    """Tell whether frames may be sent: where there is no session, the first one opens it."""
-    return session is None or session.state in (SessionState.READY, SessionState.RUNNING)
-
-
-def trainer_ready(request: Request) -> bool:
-    """Tell whoever asks for the service's health whether its default session takes frames."""
-    gateway = gateway_of(request)
-    try:
-        tenant = gateway.authenticator.authenticate(request.headers).tenant
-    except SaccadeError:
-        tenant = LOCAL_TENANT
-    return _ready(gateway.default_sessions.current(tenant))
-
-
 @router.post(
     "/upload-frame",
     summary="Send a frame to the default session",
     responses=problem_responses(_E.FRAME_EMPTY, _E.FRAME_TOO_LARGE, _E.FRAME_UNREADABLE),
     openapi_extra=_FORM,
 )
-async def upload_frame(request: Request, caller: Writer) -> FrameUploaded:
-    """Take a picture as the form's `file` or `frame`; the first one opens the session."""
-    gateway = gateway_of(request)
-    default = gateway.default_sessions
-    session = await default.open(caller.tenant)
+async def upload_frame(
+    request: Request, caller: Writer, default_sessions: DefaultSessionsDep, ingest: SessionIngestDep
+) -> FrameUploaded:
+    """Accept a picture as the form's `file` or `frame`; the first one opens the session."""
+    session = await default_sessions.open(caller.tenant)
     try:
-        picture = await read_frame(request, _FIELDS)
+        picture = await read_frame(request, _FORM_FIELDS)
     except SaccadeError as error:
         if error.code is _E.FRAME_TOO_LARGE:
-            await gateway.door.refuse(session, FrameHeader(), error)
+            await ingest.reject_frame(session, FrameHeader(), error)
         raise
-    return FrameUploaded(frame_count=await default.frame(session, picture), chunks_uploaded=_chunks(session))
+    return FrameUploaded(
+        frame_count=await default_sessions.send_frame(session, picture), chunks_uploaded=_chunks(session)
+    )
 
 
-@router.post(
-    "/update-joint-angles", summary="Tell the joints' angles to the default session", responses=problem_responses()
-)
-async def update_joint_angles(request: Request, caller: Writer, body: JointAngles) -> JointsUpdated:
-    """Take the angles that the frames from now on belong to; until the first they are zeros."""
-    default = gateway_of(request).default_sessions
-    await default.turn(await default.open(caller.tenant), body.joint_angles)
+@router.post("/update-joint-angles", summary="Send joint angles to the default session", responses=problem_responses())
+async def update_joint_angles(caller: Writer, body: JointAngles, default_sessions: DefaultSessionsDep) -> JointsUpdated:
+    """Set the angles of the following frames; before the first ones, they are zeros."""
+    await default_sessions.send_joints(await default_sessions.open(caller.tenant), body.joint_angles)
     return JointsUpdated(joint_angles=body.joint_angles)
 
 
-@router.get("/status", summary="How the default session is", responses=problem_responses())
-async def read_status(request: Request, caller: Reader) -> TrainingStatus:
-    """Give counts of frames, splats and chunks."""
-    gateway = gateway_of(request)
-    session = gateway.default_sessions.newest(caller.tenant)
+@router.get("/status", summary="Status of the default session", responses=problem_responses())
+async def read_status(
+    caller: Reader, default_sessions: DefaultSessionsDep, latest_progress: SessionProgressDep
+) -> TrainingStatus:
+    """Return counts of frames, splats and chunks."""
+    session = default_sessions.newest(caller.tenant)
     if session is None:
         return TrainingStatus(
             status="idle", trainer_ready=True, frame_count=0, gaussian_count=0, progress=0.0, chunks=0,
             chunks_uploaded=0, session_id=None,
         )  # fmt: skip
-    told = await gateway.live.of(session)
-    figures = told.progress.figures if told.progress else session.chunk.figures if session.chunk else {}
+    status = await latest_progress.load(session)
+    figures = status.progress.figures if status.progress else session.chunk.figures if session.chunk else {}
     splats = figures.get("splats")
     return TrainingStatus(
         status=str(session.state),
-        trainer_ready=_ready(session),
-        frame_count=await gateway.default_sessions.frame_count(session),
+        trainer_ready=accepts_frames(session),
+        frame_count=await default_sessions.frame_count(session),
         gaussian_count=splats if isinstance(splats, int) else 0,
-        progress=round(told.totals.accepted % CHUNK_FRAMES / CHUNK_FRAMES, 4),
+        progress=round(status.totals.accepted % CHUNK_FRAMES / CHUNK_FRAMES, 4),
         chunks=_chunks(session),
         chunks_uploaded=_chunks(session),
         session_id=session.id,
@@ -179,42 +176,42 @@ async def read_status(request: Request, caller: Reader) -> TrainingStatus:
 @router.get(
     "/get-ply",
     response_class=Response,
-    summary="The newest model of the default session",
+    summary="Download the newest model of the default session",
     responses={
         200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}},
         **problem_responses(_E.SESSION_NOT_STARTED, _E.STORAGE_UNAVAILABLE),
     },
 )
 async def get_ply(
-    request: Request,
     caller: Reader,
+    default_sessions: DefaultSessionsDep,
+    download: PlyDownloadDep,
     max_splats: Annotated[int | None, Query(ge=1, le=1_000_000_000)] = None,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """Give it as a PLY of the 3DGS convention."""
-    gateway = gateway_of(request)
-    session = gateway.default_sessions.newest(caller.tenant)
+    """Return a PLY in the 3DGS convention."""
+    session = default_sessions.newest(caller.tenant)
     if session is None:
         raise SaccadeError(_E.SESSION_NOT_STARTED)
-    return await ply_of(gateway.bucket, session, max_splats, if_none_match)
+    return await download.response(session, max_splats, if_none_match)
 
 
 @router.post("/stop-training", summary="End the default session", responses=problem_responses())
-async def stop_training(request: Request, caller: Writer) -> TrainingStopped:
-    """Have the last chunk and the whole model left behind, and wait for them; the next frame opens a new session."""
-    gateway = gateway_of(request)
-    session = gateway.default_sessions.newest(caller.tenant)
+async def stop_training(
+    caller: Writer, default_sessions: DefaultSessionsDep, sessions: SessionServiceDep
+) -> TrainingStopped:
+    """Wait until the last chunk and the complete model are exported; the next frame opens a new session."""
+    session = default_sessions.newest(caller.tenant)
     if session is None:
         return TrainingStopped(chunks=0, complete=True)
-    await gateway.sessions.stop(caller.tenant, session.id)
-    session = await gateway.sessions.get(caller.tenant, session.id, WAIT_S)
+    await sessions.stop(caller.tenant, session.id)
+    session = await sessions.get(caller.tenant, session.id, WAIT_S)
     return TrainingStopped(chunks=_chunks(session), complete=session.state is SessionState.STOPPED)
 
 
-@router.post("/reset", summary="Begin the default session anew", responses=problem_responses(_E.SESSION_ENDED))
-async def reset(request: Request, caller: Writer) -> Done:
-    """Forget frames and splats; chunks that were exported stay."""
-    default = gateway_of(request).default_sessions
-    if session := default.current(caller.tenant):
-        await default.reset(session)
+@router.post("/reset", summary="Reset the default session", responses=problem_responses(_E.SESSION_ENDED))
+async def reset(caller: Writer, default_sessions: DefaultSessionsDep) -> Done:
+    """Discard frames and splats; exported chunks are kept."""
+    if session := default_sessions.current(caller.tenant):
+        await default_sessions.reset(session)
     return Done()

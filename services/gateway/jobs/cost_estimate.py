@@ -1,4 +1,4 @@
-"""What a job will cost, before it runs: from what such jobs took lately, else from the worker's declaration. Pure."""
+"""Cost estimate of a job before it runs: from the latest runs, else from the worker's declaration. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Executor = Literal["local", "modal"]
 
 @dataclass(frozen=True)
 class RunHistory:
-    """What the latest successful runs of a kind took."""
+    """Number and median duration of the latest successful runs of a workload on a device."""
 
     count: int
     median_s: float
@@ -24,7 +24,7 @@ class RunHistory:
 
 @dataclass(frozen=True)
 class CostEstimate:
-    """An estimate and what it rests on."""
+    """Estimated billed seconds and cost on a device, and the data that they are based on."""
 
     device: str
     seconds: float
@@ -33,16 +33,16 @@ class CostEstimate:
     runs: int
 
 
-def device_of(workload: Workload, gpu: str | None, executor: Executor, environment: Environment) -> str:
-    """Name the device that a job begins on: the user's, the first rung of the ladder, or the CPU.
+def initial_device(workload: Workload, gpu: str | None, executor: Executor, environment: Environment) -> str:
+    """Return the device of the first attempt: the requested GPU, the first rung of the GPU ladder, or the CPU.
 
     Raises:
-        SaccadeError: INVALID_PARAMETER, for a GPU that there is not, or that the workload has no use for.
+        SaccadeError: INVALID_PARAMETER, for an unknown GPU or one that the workload cannot use.
     """
     if gpu is not None:
         gpu = gpu_name(gpu)
         if not workload.compute.gpus:
-            message = f"{workload.name} runs on a CPU and has no use for a GPU."
+            message = f"{workload.name} runs on a CPU and does not use a GPU."
             where = [{"detail": message, "pointer": "#/gpu"}]
             raise SaccadeError(ErrorCode.INVALID_PARAMETER, message, hint="Leave gpu out.", errors=where)
     if executor == "local":
@@ -50,27 +50,31 @@ def device_of(workload: Workload, gpu: str | None, executor: Executor, environme
     return gpu or (gpu_ladder(workload.compute.gpus, environment)[0] if workload.compute.gpus else "cpu")
 
 
-def takes_gpu(workload: Workload, gpu: str | None) -> str | None:
-    """Give the GPU that was chosen for a pipeline to one of its stages, if that has a use for one."""
+def gpu_for_stage(workload: Workload, gpu: str | None) -> str | None:
+    """Return the GPU requested for a pipeline if this stage uses GPUs, else None."""
     return gpu if workload.compute.gpus else None
 
 
-def whole(stages: Sequence[tuple[int, CostEstimate]]) -> CostEstimate:
-    """Add up the estimates of a pipeline's stages, each with its number of shards; seconds are billed ones."""
-    ones = [one for _, one in stages]
+def pipeline_estimate(stages: Sequence[tuple[int, CostEstimate]]) -> CostEstimate:
+    """Return the sum over a pipeline's stages, each given as its number of shards and the estimate of one shard."""
+    estimates = [shard_estimate for _, shard_estimate in stages]
     return CostEstimate(
-        device=", ".join(dict.fromkeys(one.device for one in ones)),
-        seconds=round(sum(shards * one.seconds for shards, one in stages), 1),
-        usd=round(sum(shards * one.usd for shards, one in stages), 6),
-        basis="history" if all(one.basis == "history" for one in ones) else "spec",
-        runs=min((one.runs for one in ones), default=0),
+        device=", ".join(dict.fromkeys(shard_estimate.device for shard_estimate in estimates)),
+        seconds=round(sum(shards * shard_estimate.seconds for shards, shard_estimate in stages), 1),
+        usd=round(sum(shards * shard_estimate.usd for shards, shard_estimate in stages), 6),
+        basis="history" if all(shard_estimate.basis == "history" for shard_estimate in estimates) else "spec",
+        runs=min((shard_estimate.runs for shard_estimate in estimates), default=0),
     )
 
 
-def estimate(workload: Workload, device: str, executor: Executor, runs: RunHistory | None) -> CostEstimate:
-    """Price the seconds that a run is likely to take; on the operator's own machine they cost nothing."""
-    seconds = runs.median_s if runs else workload.compute.typical_s
+def estimate(workload: Workload, device: str, executor: Executor, history: RunHistory | None) -> CostEstimate:
+    """Return the price of a typical run; runs on the operator's own machine are free."""
+    seconds = history.median_s if history else workload.compute.typical_s
     usd = seconds * price_usd_per_s("local" if executor == "local" else device)
     return CostEstimate(
-        device, round(seconds, 1), round(usd, 6), "history" if runs else "spec", runs.count if runs else 0
+        device=device,
+        seconds=round(seconds, 1),
+        usd=round(usd, 6),
+        basis="history" if history else "spec",
+        runs=history.count if history else 0,
     )

@@ -1,4 +1,4 @@
-"""The newest progress of each job, in memory: advisory, heard live, asked for once after a restart."""
+"""Latest progress of each job, in memory: advisory, received live, loaded once after a restart."""
 
 from __future__ import annotations
 
@@ -17,61 +17,61 @@ from kit.bus.event_store import EventStore
 
 log = logging.getLogger(__name__)
 
-#: Jobs remembered; far more than can run at once.
-_REMEMBERED: Final = 10_000
-_LIVE: Final = "live.saccade.prog.*.job.*.progressed"
+#: Jobs kept; far more than can run at the same time.
+_CACHE_SIZE: Final = 10_000
+_LIVE_SUBJECTS: Final = "live.saccade.prog.*.job.*.progressed"
 
 
 class LatestJobProgress:
-    """How far each running job is."""
+    """Latest progress event of each running job."""
 
     def __init__(self, client: Client) -> None:
-        """Use a connection; nothing is heard before ``start``."""
+        """Use a connection; nothing is received before ``start``."""
         self._client = client
         self._store = EventStore(client, "PROGRESS")
-        self._newest: OrderedDict[str, JobProgressed | None] = OrderedDict()
+        self._latest: OrderedDict[str, JobProgressed | None] = OrderedDict()
 
     async def start(self) -> None:
-        """Listen from now on, over every reconnect."""
-        await self._client.subscribe(_LIVE, cb=self._on_live)
+        """Subscribe to progress events; the subscription survives reconnects."""
+        await self._client.subscribe(_LIVE_SUBJECTS, cb=self._on_live)
 
     def known(self, job: Job) -> JobProgressed | None:
-        """Give the newest progress of the job's attempt that counts, as far as it was heard."""
-        newest = self._newest.get(job.id)
-        if newest is None or job.state is not State.RUNNING or not job.is_current_run(newest.attempt, newest.run_id):
+        """Return the latest received progress of a running job's current run."""
+        latest = self._latest.get(job.id)
+        if latest is None or job.state is not State.RUNNING or not job.is_current_run(latest.attempt, latest.run_id):
             return None
-        return newest
+        return latest
 
-    async def of(self, job: Job) -> JobProgressed | None:
-        """Give the newest progress of a job; what was said before this process began is read once."""
-        if job.state is State.RUNNING and job.id not in self._newest:
-            self._keep(job.id, None)
+    async def load(self, job: Job) -> JobProgressed | None:
+        """Return the latest progress of a job; if none was received yet, load the stored one, once."""
+        if job.state is State.RUNNING and job.id not in self._latest:
+            self._set(job.id, None)
             try:
                 stored = await self._store.load(
                     subject_of(ADVISORY, job.tenant, "job", job.id, "progressed"), deadline_s=1.0
                 )
-                if stored and self._newest.get(job.id) is None:
-                    self._take(stored[-1].subject, stored[-1].body)
+                if stored and self._latest.get(job.id) is None:
+                    self._apply(stored[-1].subject, stored[-1].body)
             except SaccadeError:
-                self._newest.pop(job.id, None)
+                self._latest.pop(job.id, None)
         return self.known(job)
 
     def forget(self, job_id: str) -> None:
-        """Drop a job that has ended."""
-        self._newest.pop(job_id, None)
+        """Drop the progress of an ended job."""
+        self._latest.pop(job_id, None)
 
     async def _on_live(self, msg: Msg) -> None:
-        self._take(msg.subject, msg.data)
+        self._apply(msg.subject, msg.data)
 
-    def _take(self, subject: str, body: bytes) -> None:
+    def _apply(self, subject: str, body: bytes) -> None:
         try:
             envelope = decode_at(subject, body)
-            self._keep(envelope.subject, JobProgressed.model_validate(envelope.data))
+            self._set(envelope.subject, JobProgressed.model_validate(envelope.data))
         except ValueError:
-            log.warning("a progress event could not be read")
+            log.warning("invalid progress event on %s", subject)
 
-    def _keep(self, job_id: str, progress: JobProgressed | None) -> None:
-        self._newest[job_id] = progress
-        self._newest.move_to_end(job_id)
-        if len(self._newest) > _REMEMBERED:
-            self._newest.popitem(last=False)
+    def _set(self, job_id: str, progress: JobProgressed | None) -> None:
+        self._latest[job_id] = progress
+        self._latest.move_to_end(job_id)
+        if len(self._latest) > _CACHE_SIZE:
+            self._latest.popitem(last=False)

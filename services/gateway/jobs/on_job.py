@@ -1,12 +1,12 @@
-"""What the view makes of each event of a job."""
+"""Projection of job events into the view."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from contracts.events import Envelope
-from contracts.events.job import PIPELINE, JobArtifactReady, JobSubmitted, JobSucceeded
+from contracts.events import job as events
 from contracts.job import Job, fold
 from contracts.session import session_id_of_job
 from services.gateway.aggregates.completion_waiters import CompletionWaiters
@@ -15,89 +15,91 @@ from services.gateway.jobs.latest_progress import LatestJobProgress
 
 
 class JobProjector:
-    """The job's part of the view."""
+    """Applies each job event to the view."""
 
     def __init__(
         self,
         view: GatewayView,
         progress: LatestJobProgress,
-        waiting: CompletionWaiters,
-        on_session_over: Callable[[str], None],
+        waiters: CompletionWaiters,
+        on_session_job_ended: Callable[[str], None],
     ) -> None:
-        """Write into ``view``; when a job ends, forget its progress, wake those who wait and tell of its session."""
+        """``on_session_job_ended`` is called with the session's id when the job that is its worker has ended."""
         self.view = view
         self.progress = progress
-        self.waiting = waiting
-        self.on_session_over = on_session_over
+        self.waiters = waiters
+        self.on_session_job_ended = on_session_job_ended
 
     def handle(self, envelope: Envelope, sequence: int) -> None:
-        """Take over one event; types that this version does not know are left alone."""
-        if reaction := _REACTIONS.get(envelope.type):
-            reaction(self, envelope, sequence)
-
-    def take(self, envelope: Envelope, sequence: int) -> Job | None:
-        """Fold one event into the view's job; None when the job's beginning is gone."""
-        job = fold(self.view.job(envelope.subject), envelope, sequence)
-        if job is not None and job.sequence == sequence:
-            self.view.keep_job(job)
-        return job
+        """Apply one event; event types unknown to this version are ignored."""
+        if handler := HANDLERS.get(envelope.type):
+            handler(self, envelope, sequence)
 
 
-def submitted(on: JobProjector, envelope: Envelope, sequence: int) -> None:
-    """Begin the job and remember which uploads it uses."""
-    on.take(envelope, sequence)
+Handler = Callable[[JobProjector, Envelope, int], object]
+
+
+def submitted(projector: JobProjector, envelope: Envelope, sequence: int) -> None:
+    """Insert the job and store which uploads it uses."""
+    changed(projector, envelope, sequence)
     data = envelope.parsed()
-    assert isinstance(data, JobSubmitted)
+    assert isinstance(data, events.JobSubmitted)
     if data.part_of is not None:
-        return  # its pipeline uses them, and lasts longer
-    on.view.keep_inputs(envelope.subject, [one.upload_id for several in data.inputs.values() for one in several])
+        return  # its pipeline uses the same uploads and ends later
+    used = [job_input.upload_id for inputs in data.inputs.values() for job_input in inputs]
+    projector.view.keep_inputs(envelope.subject, used)
 
 
-def changed(on: JobProjector, envelope: Envelope, sequence: int) -> None:
-    """Bring the job up to date."""
-    on.take(envelope, sequence)
+def changed(projector: JobProjector, envelope: Envelope, sequence: int) -> Job | None:
+    """Fold the event into the job and return it; None if the job's first event is no longer stored."""
+    job = fold(projector.view.job(envelope.subject), envelope, sequence)
+    if job is not None and job.sequence == sequence:
+        projector.view.keep_job(job)
+    return job
 
 
-def artifact_ready(on: JobProjector, envelope: Envelope, sequence: int) -> None:
-    """Remember a file that can be fetched before the job has ended."""
+def artifact_ready(projector: JobProjector, envelope: Envelope, sequence: int) -> None:
+    """Store an artifact that can be downloaded before the job has ended."""
     data = envelope.parsed()
-    assert isinstance(data, JobArtifactReady)
-    if (job := on.take(envelope, sequence)) and job.is_current_run(data.attempt, data.run_id):
-        on.view.keep_artifact(envelope.subject, data.artifact)
+    assert isinstance(data, events.JobArtifactReady)
+    if (job := changed(projector, envelope, sequence)) and job.is_current_run(data.attempt, data.run_id):
+        projector.view.keep_artifact(envelope.subject, data.artifact)
 
 
-def ended(on: JobProjector, envelope: Envelope, sequence: int) -> None:
-    """Bring the job up to date and wake those who wait for its end."""
-    job = on.take(envelope, sequence)
+def ended(projector: JobProjector, envelope: Envelope, sequence: int) -> None:
+    """Fold the event, store the run's duration for estimates, and resume requests that wait for the end."""
+    job = changed(projector, envelope, sequence)
+    if job is None:
+        return
     data = envelope.parsed()
-    counts = job is not None and job.sequence == sequence and job.executor != PIPELINE
-    if job is not None and counts and isinstance(data, JobSucceeded):
-        asked = job.submitted
-        on.view.keep_run(asked.workload, asked.workload_version, data.cost.device, sequence, data.cost.seconds)
-    if job is not None and job.state.ended:
-        on.progress.forget(job.id)
-        on.waiting.ended(job.id)
-        if on.view.session(session_id := session_id_of_job(job.id)):
-            on.on_session_over(session_id)
+    if isinstance(data, events.JobSucceeded) and job.sequence == sequence and job.executor != events.PIPELINE:
+        request = job.submitted
+        projector.view.keep_run_duration(
+            request.workload, request.workload_version, data.cost.device, sequence, data.cost.seconds
+        )
+    if job.state.ended:
+        projector.progress.forget(job.id)
+        projector.waiters.notify(job.id)
+        if projector.view.session(session_id := session_id_of_job(job.id)):
+            projector.on_session_job_ended(session_id)
 
 
-Reaction = Callable[[JobProjector, Envelope, int], None]
-
-_REACTIONS: Final[dict[str, Reaction]] = {
-    "job.submitted": submitted,
-    "job.queued": changed,
-    "job.starting": changed,
-    "job.launched": changed,
-    "job.waiting_for_gpu": changed,
-    "job.started": changed,
-    "job.stage_completed": changed,
-    "job.artifact_ready": artifact_ready,
-    "job.interrupted": changed,
-    "job.retrying": changed,
-    "job.cancel_requested": changed,
-    "job.succeeded": ended,
-    "job.failed": ended,
-    "job.cancelled": ended,
-    "job.retention_changed": changed,
-    "job.scratch_removed": changed,
+#: Every durable job event (tests/unit/services/gateway/jobs/test_on_job.py).
+HANDLERS: Final[Mapping[str, Handler]] = {
+    events.JobSubmitted.type: submitted,
+    events.JobQueued.type: changed,
+    events.JobStarting.type: changed,
+    events.JobLaunched.type: changed,
+    events.JobWaitingForGpu.type: changed,
+    events.JobStarted.type: changed,
+    events.JobStageCompleted.type: changed,
+    events.JobArtifactReady.type: artifact_ready,
+    events.JobInterrupted.type: changed,
+    events.JobRetrying.type: changed,
+    events.JobCancelRequested.type: changed,
+    events.JobSucceeded.type: ended,
+    events.JobFailed.type: ended,
+    events.JobCancelled.type: ended,
+    events.JobRetentionChanged.type: changed,
+    events.JobScratchRemoved.type: changed,
 }

@@ -1,4 +1,4 @@
-"""A pipeline's stages as its job shows them: what was not needed, what waits, runs and is done, and what it cost."""
+"""Stages of a pipeline as its job object shows them: state, progress, jobs and cost of each."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ StageState = Literal["skipped", "waiting", "running", "succeeded", "failed", "ca
 
 
 class StageJobObject(BaseModel):
-    """One shard of a stage: a job that is read, listed and followed like any other."""
+    """One shard of a stage: a job that can be read, listed and followed like any other."""
 
     id: str
     state: State
@@ -36,75 +36,76 @@ class StageObject(BaseModel):
     name: str
     title: str
     state: StageState
-    share: float = Field(description="Its part of `progress`, when all stages are needed.")
+    share: float = Field(description="Its part of `progress` when all stages are required.")
     fraction: float = Field(ge=0, le=1)
     message: str
-    shards: int = Field(description="Into how many jobs it is fanned out; 0 where it is not needed.")
-    jobs: list[StageJobObject] = Field(description="Those that there are so far, by shard.")
-    duration_s: float | None = Field(description="From its first job's beginning to its last one's end, or until now.")
+    shards: int = Field(description="Number of jobs that it is split into; 0 if it is not required.")
+    jobs: list[StageJobObject] = Field(description="The jobs created so far, by shard.")
+    duration_s: float | None = Field(description="From the first job's start to the last one's end, or until now.")
     cost_usd: float
 
 
-def stages_of(job: Job, view: GatewayView, progress: LatestJobProgress) -> list[StageObject]:
-    """Show the stages of a pipeline's job; none for a job of its own."""
+def stage_objects(job: Job, view: GatewayView, progress: LatestJobProgress) -> list[StageObject]:
+    """Return the stages of a pipeline's job; empty for other jobs."""
     workload = catalog.workloads().get(job.submitted.workload)
     if workload is None or workload.kind != "pipeline":
         return []
-    parts = {part.id: part for part in view.parts(job.id)}
-    return [_stage(job, one, shards, parts, progress) for one, shards in _shards(job, workload)]
+    stage_jobs = {stage_job.id: stage_job for stage_job in view.stage_jobs(job.id)}
+    return [_stage(job, stage, shards, stage_jobs, progress) for stage, shards in _shards(job, workload)]
 
 
-def progress_of(stages: Sequence[StageObject]) -> float:
-    """Add up how far the needed stages are."""
-    needed = [one for one in stages if one.shards]
-    whole = sum(one.share for one in needed)
-    return sum(one.share * one.fraction for one in needed) / whole if whole else 0.0
+def pipeline_progress(stages: Sequence[StageObject]) -> float:
+    """Return the progress over all required stages, 0 to 1."""
+    required = [stage for stage in stages if stage.shards]
+    total = sum(stage.share for stage in required)
+    return sum(stage.share * stage.fraction for stage in required) / total if total else 0.0
 
 
 def _shards(job: Job, workload: Workload) -> list[tuple[Stage, int]]:
     try:
         params = workload.params.model_validate(job.submitted.params)
-    except ValidationError:  # of another version than this one
+    except ValidationError:  # submitted to another version of the workload
         return [(stage, 1) for stage in workload.stages]
     return [(stage, stage.shards(params) if stage.needed(params) else 0) for stage in workload.stages]
 
 
-def _stage(job: Job, stage: Stage, shards: int, parts: dict[str, Job], progress: LatestJobProgress) -> StageObject:
-    jobs = [part for shard in range(shards) if (part := parts.get(stage_job_id(job.id, stage.name, shard)))]
-    told = [progress.known(part) for part in jobs]
-    fractions = [_fraction(part, one) for part, one in zip(jobs, told, strict=True)]
+def _stage(job: Job, stage: Stage, shards: int, stage_jobs: dict[str, Job], latest: LatestJobProgress) -> StageObject:
+    ids = [stage_job_id(job.id, stage.name, shard) for shard in range(shards)]
+    jobs = [stage_jobs[job_id] for job_id in ids if job_id in stage_jobs]
+    progress = [latest.known(shard_job) for shard_job in jobs]
+    fractions = [_fraction(shard_job, reported) for shard_job, reported in zip(jobs, progress, strict=True)]
     return StageObject(
         name=stage.name,
         title=stage.title,
         state=_state(jobs, shards),
         share=stage.share,
         fraction=round(sum(fractions) / shards, 4) if shards else 0.0,
-        message=next((one.message for one in told if one is not None and one.message), ""),
+        message=next((reported.message for reported in progress if reported is not None and reported.message), ""),
         shards=shards,
         jobs=[
             StageJobObject(
-                id=part.id,
-                state=part.state,
+                id=shard_job.id,
+                state=shard_job.state,
                 fraction=round(fraction, 4),
-                attempt=part.attempt,
-                device=part.device,
-                cost_usd=part.actual_usd,
+                attempt=shard_job.attempt,
+                device=shard_job.device,
+                cost_usd=shard_job.actual_usd,
             )
-            for part, fraction in zip(jobs, fractions, strict=True)
+            for shard_job, fraction in zip(jobs, fractions, strict=True)
         ],
         duration_s=_duration_s(jobs),
-        cost_usd=round(sum(part.actual_usd for part in jobs), 6),
+        cost_usd=round(sum(shard_job.actual_usd for shard_job in jobs), 6),
     )
 
 
-def _fraction(part: Job, told: JobProgressed | None) -> float:
-    if part.state is State.SUCCEEDED:
+def _fraction(shard_job: Job, progress: JobProgressed | None) -> float:
+    if shard_job.state is State.SUCCEEDED:
         return 1.0
-    return told.fraction if told else 0.0
+    return progress.fraction if progress else 0.0
 
 
 def _state(jobs: Sequence[Job], shards: int) -> StageState:
-    states = {part.state for part in jobs}
+    states = {shard_job.state for shard_job in jobs}
     if not shards:
         return "skipped"
     if not jobs:
@@ -121,6 +122,6 @@ def _state(jobs: Sequence[Job], shards: int) -> StageState:
 def _duration_s(jobs: Sequence[Job]) -> float | None:
     if not jobs:
         return None
-    begun = min(part.created_at for part in jobs)
-    over = max(part.finished_at or datetime.now(UTC) for part in jobs)
-    return round(max(0.0, (over - begun).total_seconds()), 3)
+    started = min(shard_job.created_at for shard_job in jobs)
+    finished = max(shard_job.finished_at or datetime.now(UTC) for shard_job in jobs)
+    return round(max(0.0, (finished - started).total_seconds()), 3)

@@ -1,34 +1,97 @@
-"""Whether a job or session may begin: its parameters and inputs against the worker's declaration. Pure."""
+"""Validation of requests for jobs and sessions against the workload's declaration. Pure."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
 from pydantic import ValidationError
 
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.events.job import JobInput
+from contracts.events.job import JobInput, JobSubmitted
+from contracts.gpu_ladder import gpu_name
 from contracts.ids import is_id
 from contracts.limits import METADATA_BYTES
+from contracts.retention import KEEP_HOURS
 from contracts.workload import Input, Params, Workload
 from kit.http.problems import invalid_values, pointer
 from modal_workers import catalog
-from services.gateway.uploads.upload_checks import Upload, UploadState
+from services.gateway.aggregates.upload_state import Upload, UploadState
+from services.gateway.jobs.cost_estimate import CostEstimate
+from services.gateway.settings import GatewaySettings
 
-#: A pipeline is a job to those who ask for it; its stages are asked for by nobody.
-_ASKED_FOR_AS: Final = {"job": "job", "pipeline": "job", "session": "session", "stage": None}
+#: What a client requests to get a workload of this kind: pipelines are requested as jobs, stages not at all.
+_REQUESTED_AS: Final = {"job": "job", "pipeline": "job", "session": "session", "stage": None}
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    """A client's request for a job, not yet validated."""
+
+    workload: str
+    inputs: dict[str, Any]
+    params: dict[str, Any]
+    priority: int = 0
+    max_cost_usd: float | None = None
+    gpu: str | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+    webhook_url: str | None = None
+
+
+def check_request(request: JobRequest, settings: GatewaySettings) -> tuple[Workload, dict[str, Any]]:
+    """Validate a request for a job, except its GPU and inputs; return the workload and parameters with defaults.
+
+    Raises:
+        SaccadeError: as ``check_kind``, ``check_params`` and ``check_metadata``.
+    """
+    workload = check_kind(request.workload, "job")
+    params = check_params(workload, _with_keep_hours(workload, request.params, settings), settings.backends)
+    check_metadata(request.metadata)
+    return workload, params
+
+
+def submitted_event(
+    request: JobRequest,
+    workload: Workload,
+    params: dict[str, Any],
+    inputs: dict[str, list[JobInput]],
+    cost: CostEstimate,
+) -> JobSubmitted:
+    """Return the event that submits a validated request."""
+    return JobSubmitted(
+        workload=workload.name,
+        workload_version=workload.version,
+        inputs=inputs,
+        params=params,
+        priority=request.priority,
+        max_cost_usd=request.max_cost_usd,
+        gpu=None if request.gpu is None else gpu_name(request.gpu),
+        estimated_usd=cost.usd,
+        estimated_from=cost.basis,
+        metadata=request.metadata,
+        webhook_url=request.webhook_url,
+        deadline=datetime.now(UTC) + timedelta(seconds=workload.deadline_s),
+    )
+
+
+def _with_keep_hours(workload: Workload, params: dict[str, Any], settings: GatewaySettings) -> dict[str, Any]:
+    """Add the operator's retention of scratch files if the workload has this parameter and the client left it out."""
+    if KEEP_HOURS not in workload.params.model_fields or KEEP_HOURS in params:
+        return params
+    return {**params, KEEP_HOURS: max(1, round(settings.scratch_hours))}
 
 
 def check_kind(name: str, kind: Literal["job", "session"]) -> Workload:
-    """Find a workload that is asked for as what it is: a job that ends by itself, or a live session.
+    """Return the workload with this name if it is requested as a job, or as a live session.
 
     Raises:
         SaccadeError: UNKNOWN_WORKLOAD, INVALID_PARAMETER.
     """
     workload = catalog.workload(name)
-    if _ASKED_FOR_AS[workload.kind] != kind:
+    if _REQUESTED_AS[workload.kind] != kind:
         noun, route = {"job": ("job", "/v1/jobs"), "session": ("live session", "/v1/sessions")}.get(
             workload.kind, ("job", "/v1/jobs")
         )
@@ -38,14 +101,14 @@ def check_kind(name: str, kind: Literal["job", "session"]) -> Workload:
         raise SaccadeError(
             ErrorCode.INVALID_PARAMETER,
             message,
-            hint="GET /v1/workloads says of each workload which kind it is.",
+            hint="GET /v1/workloads shows the kind of each workload.",
             errors=[{"detail": message, "pointer": "#/workload"}],
         )
     return workload
 
 
 def check_params(workload: Workload, params: Mapping[str, Any], backends: frozenset[str]) -> dict[str, Any]:
-    """Fill in the defaults of a workload's parameters; ``backends`` are the optional packages that workers have.
+    """Return a workload's parameters with defaults; ``backends`` are the optional packages that workers have.
 
     Raises:
         SaccadeError: UNKNOWN_PARAMETER, INVALID_PARAMETER, BACKEND_NOT_INSTALLED, MALFORMED_REQUEST.
@@ -53,7 +116,7 @@ def check_params(workload: Workload, params: Mapping[str, Any], backends: frozen
     try:
         json.dumps(params, allow_nan=False)
     except (ValueError, RecursionError) as error:
-        raise SaccadeError(ErrorCode.MALFORMED_REQUEST, "NaN and infinity are not JSON.") from error
+        raise SaccadeError(ErrorCode.MALFORMED_REQUEST, "NaN and infinity are not valid JSON.") from error
     try:
         filled = workload.params.model_validate_json(json.dumps(params)).model_dump(mode="json")
     except ValidationError as error:
@@ -63,7 +126,7 @@ def check_params(workload: Workload, params: Mapping[str, Any], backends: frozen
         raise invalid_values(errors, at=("params",), given=params, hint=hint) from None
     for backend in workload.backends:
         if filled.get(backend.parameter) == backend.value and backend.package not in backends:
-            message = f"{backend.parameter}={backend.value} needs {backend.package}, which no worker here has."
+            message = f"{backend.parameter}={backend.value} needs {backend.package}, which the workers do not have."
             where = pointer(("params", backend.parameter))
             raise SaccadeError(
                 ErrorCode.BACKEND_NOT_INSTALLED,
@@ -74,24 +137,24 @@ def check_params(workload: Workload, params: Mapping[str, Any], backends: frozen
     return filled
 
 
-def stages_needed(workload: Workload, params: Params | None = None) -> list[tuple[Workload, int]]:
-    """List the workloads of a pipeline's needed stages with their shards; without parameters, by their defaults."""
+def required_stages(workload: Workload, params: Params | None = None) -> list[tuple[Workload, int]]:
+    """Return the workload and number of shards of each stage that a pipeline's parameters (or defaults) require."""
     chosen = workload.params() if params is None else params
     return [(catalog.workload(stage.work), stage.shards(chosen)) for stage in workload.stages if stage.needed(chosen)]
 
 
 def upload_ids(workload: Workload, inputs: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Read which uploads each input names.
+    """Return the upload ids of each input.
 
     Raises:
         SaccadeError: MISSING_INPUT, UNKNOWN_INPUT, URL_INPUT_NOT_ALLOWED, INVALID_PARAMETER, UPLOAD_NOT_FOUND.
     """
-    declared = {one.name: one for one in workload.inputs}
+    declared = {declaration.name: declaration for declaration in workload.inputs}
     for name in inputs:
         if name not in declared:
             known = ", ".join(declared)
             raise _at(ErrorCode.UNKNOWN_INPUT, f"{workload.name} has no input {name!r}; it takes: {known}.", name)
-    named = {name: _ids(one, inputs.get(name, [])) for name, one in declared.items()}
+    named = {name: _ids(declaration, inputs.get(name, [])) for name, declaration in declared.items()}
     for alternatives in workload.one_of:
         given = [name for name in alternatives if named[name]]
         if len(given) != 1:
@@ -103,24 +166,24 @@ def upload_ids(workload: Workload, inputs: Mapping[str, Any]) -> dict[str, list[
 
 
 def _ids(declared: Input, given: Any) -> list[str]:
-    several = given if isinstance(given, list) else [given]
-    if any(not isinstance(one, str) for one in several):
+    ids = given if isinstance(given, list) else [given]
+    if any(not isinstance(upload_id, str) for upload_id in ids):
         raise _at(ErrorCode.URL_INPUT_NOT_ALLOWED, "", declared.name)
-    if len(several) < declared.minimum:
+    if len(ids) < declared.minimum:
         title = f"{declared.name} ({declared.title})"
         code = ErrorCode.MISSING_INPUT
-        raise _at(code, f"{title} needs {declared.minimum} upload(s), {len(several)} given.", declared.name)
-    if len(several) > declared.maximum:
-        message = f"{declared.name} takes at most {declared.maximum} upload(s), {len(several)} given."
+        raise _at(code, f"{title} needs {declared.minimum} upload(s), {len(ids)} given.", declared.name)
+    if len(ids) > declared.maximum:
+        message = f"{declared.name} takes at most {declared.maximum} upload(s), {len(ids)} given."
         raise _at(ErrorCode.INVALID_PARAMETER, message, declared.name)
-    for number, one in enumerate(several):
-        if not is_id(one, "upl"):
-            raise _at(ErrorCode.UPLOAD_NOT_FOUND, f"There is no upload {one!r}.", declared.name, number)
-    return several
+    for index, upload_id in enumerate(ids):
+        if not is_id(upload_id, "upl"):
+            raise _at(ErrorCode.UPLOAD_NOT_FOUND, f"There is no upload {upload_id!r}.", declared.name, index)
+    return ids
 
 
 def check_input(declared: Input, upload: Upload) -> JobInput:
-    """Take an upload as an input.
+    """Return an upload as an input of a job.
 
     Raises:
         SaccadeError: UPLOAD_NOT_COMPLETED, UPLOAD_ALREADY_ENDED, WRONG_INPUT_MEDIA.
@@ -131,8 +194,8 @@ def check_input(declared: Input, upload: Upload) -> JobInput:
     if upload.completed is None:
         raise _at(ErrorCode.UPLOAD_NOT_COMPLETED, f"{upload.id} is not complete.", declared.name)
     if upload.completed.media.media != declared.media:
-        held = upload.completed.media.media
-        message = f"{declared.name} takes media of type {declared.media}; {upload.created.filename} is of type {held}."
+        media = upload.completed.media.media
+        message = f"{declared.name} takes media of type {declared.media}; {upload.created.filename} is of type {media}."
         raise _at(ErrorCode.WRONG_INPUT_MEDIA, message, declared.name)
     return JobInput(
         upload_id=upload.id,
@@ -145,21 +208,21 @@ def check_input(declared: Input, upload: Upload) -> JobInput:
 
 
 def check_metadata(metadata: Mapping[str, str]) -> None:
-    """Refuse metadata that is too large to carry in every event.
+    """Reject metadata that is too large for an event.
 
     Raises:
         SaccadeError: INVALID_PARAMETER.
     """
     size = len(json.dumps(metadata))
     if size > METADATA_BYTES:
-        message = f"metadata has {size} bytes as JSON; at most {METADATA_BYTES} are kept."
+        message = f"metadata has {size} bytes as JSON; at most {METADATA_BYTES} are allowed."
         raise SaccadeError(
             ErrorCode.INVALID_PARAMETER, message, errors=[{"detail": message, "pointer": "#/metadata"}]
         )  # fmt: skip
 
 
 def check_webhook_url(url: str | None, *, https_only: bool) -> None:
-    """Refuse to send a job's events unencrypted; where they may go besides is judged when they are sent.
+    """Reject an unencrypted webhook URL; whether its address is allowed is checked when events are sent.
 
     Raises:
         SaccadeError: INVALID_PARAMETER.
@@ -171,8 +234,8 @@ def check_webhook_url(url: str | None, *, https_only: bool) -> None:
         )  # fmt: skip
 
 
-def refused_options(workload: Workload, backends: frozenset[str]) -> Iterator[dict[str, Any]]:
-    """Tell which parameter values are refused here, and what they need."""
+def backend_options(workload: Workload, backends: frozenset[str]) -> Iterator[dict[str, Any]]:
+    """Yield the parameter values that need an optional package, and whether the workers have it."""
     for backend in workload.backends:
         yield {
             "parameter": backend.parameter,

@@ -1,66 +1,65 @@
-"""What the view makes of each event of a session, and who is told of it."""
+"""Projection of session events into the view."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from contracts.events import Envelope
+from contracts.events import session as events
 from contracts.session import Session, fold
 from services.gateway.aggregates.completion_waiters import CompletionWaiters
 from services.gateway.aggregates.view import GatewayView
 
 
 class SessionProjector:
-    """The session's part of the view."""
+    """Applies each session event to the view."""
 
-    def __init__(self, view: GatewayView, waiting: CompletionWaiters, look_at: Callable[[str], None]) -> None:
-        """Write into ``view``; wake those who wait for the end, and have a session looked at that may need a hand."""
+    def __init__(self, view: GatewayView, waiters: CompletionWaiters, reconcile_later: Callable[[str], None]) -> None:
+        """``reconcile_later`` is called with the id of a session whose opening or stop may be left unfinished."""
         self.view = view
-        self.waiting = waiting
-        self.look_at = look_at
+        self.waiters = waiters
+        self.reconcile_later = reconcile_later
 
     def handle(self, envelope: Envelope, sequence: int) -> None:
-        """Take over one event; types that this version does not know are left alone."""
-        if reaction := _REACTIONS.get(envelope.type):
-            reaction(self, envelope, sequence)
-
-    def take(self, envelope: Envelope, sequence: int) -> Session | None:
-        """Fold one event into the view's session; None when it is no news, or the session's beginning is gone."""
-        session = fold(self.view.session(envelope.subject), envelope, sequence)
-        if session is None or session.sequence != sequence:
-            return None
-        self.view.keep_session(session)
-        return session
+        """Apply one event; event types unknown to this version are ignored."""
+        if handler := HANDLERS.get(envelope.type):
+            handler(self, envelope, sequence)
 
 
-def changed(on: SessionProjector, envelope: Envelope, sequence: int) -> None:
-    """Bring the session up to date."""
-    on.take(envelope, sequence)
+Handler = Callable[[SessionProjector, Envelope, int], object]
 
 
-def begun(on: SessionProjector, envelope: Envelope, sequence: int) -> None:
-    """Bring the session up to date; whoever asked may die before all that belongs to it is done."""
-    if (session := on.take(envelope, sequence)) and not session.state.ended:
-        on.look_at(session.id)
+def changed(projector: SessionProjector, envelope: Envelope, sequence: int) -> Session | None:
+    """Fold the event into the session and return it; None if it is a repeat or the first event is not stored."""
+    session = fold(projector.view.session(envelope.subject), envelope, sequence)
+    if session is None or session.sequence != sequence:
+        return None
+    projector.view.keep_session(session)
+    return session
 
 
-def ended(on: SessionProjector, envelope: Envelope, sequence: int) -> None:
-    """Bring the session up to date and wake those who wait for its end."""
-    if session := on.take(envelope, sequence):
-        on.waiting.ended(session.id)
+def action_begun(projector: SessionProjector, envelope: Envelope, sequence: int) -> None:
+    """Fold the event, and have it finished by this process if the gateway that published it dies."""
+    if (session := changed(projector, envelope, sequence)) and not session.state.ended:
+        projector.reconcile_later(session.id)
 
 
-Reaction = Callable[[SessionProjector, Envelope, int], None]
+def ended(projector: SessionProjector, envelope: Envelope, sequence: int) -> None:
+    """Fold the event and resume requests that wait for the end."""
+    if session := changed(projector, envelope, sequence):
+        projector.waiters.notify(session.id)
 
-_REACTIONS: Final[dict[str, Reaction]] = {
-    "session.opened": begun,
-    "session.ready": changed,
-    "session.started": changed,
-    "session.stop_requested": begun,
-    "session.reset_requested": changed,
-    "session.chunk_exported": changed,
-    "session.text": changed,
-    "session.stopped": ended,
-    "session.failed": ended,
+
+#: Every durable session event (tests/unit/services/gateway/sessions/test_on_session.py).
+HANDLERS: Final[Mapping[str, Handler]] = {
+    events.SessionOpened.type: action_begun,
+    events.SessionReady.type: changed,
+    events.SessionStarted.type: changed,
+    events.SessionStopRequested.type: action_begun,
+    events.SessionResetRequested.type: changed,
+    events.SessionChunkExported.type: changed,
+    events.SessionText.type: changed,
+    events.SessionStopped.type: ended,
+    events.SessionFailed.type: ended,
 }

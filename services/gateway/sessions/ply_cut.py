@@ -1,4 +1,4 @@
-"""Cuts a binary PLY whose rows are sorted by importance to its first rows: the best splats that fit. Pure.
+"""Cut of a binary PLY, whose rows are sorted by importance, to its first rows. Pure.
 
 Source: the PLY format, G. Turk, 1994; rows of the 3DGS convention are scalars of fixed size.
 """
@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from contracts.errors import ErrorCode, SaccadeError
 
-#: No header of ours is longer.
+#: Limit of the header's size; headers of our workers are shorter.
 HEADER_BYTES: Final = 64 * 1024
 _END: Final = b"end_header\n"
 _VERTEX: Final = re.compile(rb"^element vertex (\d{1,12})\n", re.MULTILINE)
@@ -24,7 +24,7 @@ _SIZES: Final = {
 
 
 class PlyCut(NamedTuple):
-    """A header for the rows that stay, and where their bytes lie in the file."""
+    """New header, and the position of the remaining rows in the file."""
 
     header: bytes
     first_byte: int
@@ -33,15 +33,15 @@ class PlyCut(NamedTuple):
 
     @property
     def size_bytes(self) -> int:
-        """Give the size of the file that is cut."""
+        """Return the size of the resulting file."""
         return len(self.header) + self.rows * self.row_bytes
 
 
-def cut_ply(beginning: bytes, rows_at_most: int) -> PlyCut | None:
-    """Plan the cut of a file from its beginning; None while the header is not whole.
+def cut_ply(beginning: bytes, max_rows: int) -> PlyCut | None:
+    """Return the cut of a file, given its first bytes; None if they do not contain the whole header.
 
     Raises:
-        SaccadeError: INTERNAL, when it is no such file.
+        SaccadeError: INTERNAL, if it is not a PLY of splats.
     """
     end = beginning.find(_END)
     if end < 0:
@@ -51,9 +51,9 @@ def cut_ply(beginning: bytes, rows_at_most: int) -> PlyCut | None:
     header = beginning[: end + len(_END)]
     vertex = _VERTEX.search(header)
     types = _PROPERTY.findall(header)
-    whole = header.count(b"\nelement ") == 1 and header.count(b"\nproperty ") == len(types)
-    if vertex is None or not whole or any(one not in _SIZES for one in types):
-        raise SaccadeError(ErrorCode.INTERNAL, "The worker's PLY is not one of splats.")
-    rows = min(int(vertex[1]), rows_at_most)
+    only_scalars = header.count(b"\nelement ") == 1 and header.count(b"\nproperty ") == len(types)
+    if vertex is None or not only_scalars or any(type_name not in _SIZES for type_name in types):
+        raise SaccadeError(ErrorCode.INTERNAL, "The worker's PLY does not contain splats.")
+    rows = min(int(vertex[1]), max_rows)
     kept = header[: vertex.start(1)] + str(rows).encode() + header[vertex.end(1) :]
-    return PlyCut(kept, len(header), sum(_SIZES[one] for one in types), rows)
+    return PlyCut(kept, len(header), sum(_SIZES[type_name] for type_name in types), rows)

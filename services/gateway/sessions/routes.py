@@ -1,39 +1,25 @@
-"""Routes of live sessions."""
+"""Routes of live sessions: open, list, read, stop, reset."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query, Response
 
 from contracts.errors import ErrorCode
 from contracts.limits import PAGE_DEFAULT, PAGE_MAX
-from contracts.session import Session, SessionState, job_id_of_session
+from contracts.session import SessionState
 from kit.auth.principal import Reader, Writer
 from kit.bus.idempotency import IdempotencyHeader, key_of
 from kit.http.problems import problem_responses
-from services.gateway.aggregates.prefer_header import PreferHeader, wait_of
-from services.gateway.dependencies import gateway_of
-from services.gateway.sessions.schemas import NewSession, SessionObject, SessionPage, shown
+from services.gateway.aggregates.prefer_header import PreferHeader, apply_wait
+from services.gateway.sessions.dependencies import SessionPresenterDep, SessionServiceDep
+from services.gateway.sessions.schemas import NewSession, SessionObject, SessionPage
 from services.gateway.sessions.service import SessionRequest
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 
 _E = ErrorCode
-
-
-async def _shown(request: Request, session: Session, *, from_start: bool = False) -> SessionObject:
-    gateway = gateway_of(request)
-    job = await gateway.jobs.find(session.tenant, job_id_of_session(session.id))
-    nats = gateway.ingest.of(session, with_credentials=from_start)
-    return shown(session, job, await gateway.live.of(session), gateway.tail.epoch, nats, from_start=from_start)
-
-
-def _listed(request: Request, session: Session) -> SessionObject:
-    """Write a session of a list as it is known here, without a question to the bus for each."""
-    gateway = gateway_of(request)
-    job = gateway.view.job(job_id_of_session(session.id))
-    return shown(session, job, gateway.live.known(session), gateway.tail.epoch, gateway.ingest.of(session))
 
 
 @router.post(
@@ -56,59 +42,76 @@ def _listed(request: Request, session: Session) -> SessionObject:
     },
 )
 async def open_session(
-    request: Request, response: Response, caller: Writer, body: NewSession, idempotency_key: IdempotencyHeader = None
+    response: Response,
+    caller: Writer,
+    body: NewSession,
+    *,
+    sessions: SessionServiceDep,
+    presenter: SessionPresenterDep,
+    idempotency_key: IdempotencyHeader = None,
 ) -> SessionObject:
-    """Check the request, store the session and have its worker started. Frames may be sent at once; they wait."""
-    gateway = gateway_of(request)
-    wanted = SessionRequest(**{name: getattr(body, name) for name in NewSession.model_fields})
+    """Validate the request, store the session and start its worker. Frames can be sent at once; they are queued."""
+    session_request = SessionRequest(**{name: getattr(body, name) for name in NewSession.model_fields})
     key = key_of(caller.tenant, "POST /v1/sessions", idempotency_key, body)
-    session = await gateway.sessions.open(caller.tenant, wanted, key)
+    session = await sessions.open(caller.tenant, session_request, key)
     response.headers["Location"] = f"/v1/sessions/{session.id}"
     response.headers["Cache-Control"] = "no-store"
-    return await _shown(request, session, from_start=True)
+    return await presenter.full(session, from_start=True)
 
 
 @router.get("", summary="List sessions, newest first", responses=problem_responses(_E.CURSOR_INVALID))
 async def list_sessions(
-    request: Request,
     caller: Reader,
+    sessions: SessionServiceDep,
+    presenter: SessionPresenterDep,
     *,
     state: Annotated[list[SessionState] | None, Query(description="May be repeated.")] = None,
     limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = PAGE_DEFAULT,
-    cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before.")] = None,
+    cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the previous page.")] = None,
 ) -> SessionPage:
-    """Give a page; sessions that are opened meanwhile do not move the pages."""
-    sessions = gateway_of(request).sessions
-    found, following = sessions.page(caller.tenant, tuple(map(str, state or ())), cursor=cursor, limit=limit)
-    return SessionPage(data=[_listed(request, one) for one in found], next_cursor=following)
+    """Return a page; sessions that are opened in the meantime do not shift the pages."""
+    found, next_cursor = sessions.page(caller.tenant, tuple(map(str, state or ())), cursor=cursor, limit=limit)
+    return SessionPage(data=[presenter.known(session) for session in found], next_cursor=next_cursor)
 
 
 @router.get("/{session_id}", summary="Read a session", responses=problem_responses(_E.SESSION_NOT_FOUND))
 async def read_session(
-    request: Request, response: Response, caller: Reader, session_id: str, prefer: PreferHeader = None
+    response: Response,
+    caller: Reader,
+    session_id: str,
+    *,
+    sessions: SessionServiceDep,
+    presenter: SessionPresenterDep,
+    prefer: PreferHeader = None,
 ) -> SessionObject:
-    """Give the session as it is now, or as it is when it has ended."""
-    sessions = gateway_of(request).sessions
-    return await _shown(request, await sessions.read(caller.tenant, session_id, wait_of(prefer, response)))
+    """Return the session; with `Prefer: wait=N`, when it has ended or after N seconds."""
+    return await presenter.full(await sessions.read(caller.tenant, session_id, apply_wait(prefer, response)))
 
 
 @router.post("/{session_id}/stop", summary="End a session", responses=problem_responses(_E.SESSION_NOT_FOUND))
 async def stop_session(
-    request: Request, response: Response, caller: Writer, session_id: str, prefer: PreferHeader = None
+    response: Response,
+    caller: Writer,
+    session_id: str,
+    *,
+    sessions: SessionServiceDep,
+    presenter: SessionPresenterDep,
+    prefer: PreferHeader = None,
 ) -> SessionObject:
-    """Ask durably for the end: the worker leaves its last chunk and the whole model. May be repeated."""
-    sessions = gateway_of(request).sessions
+    """Request the end durably: the worker exports the last chunk and the complete model. Idempotent."""
     session = await sessions.stop(caller.tenant, session_id)
-    if wait_s := wait_of(prefer, response):
+    if wait_s := apply_wait(prefer, response):
         session = await sessions.get(caller.tenant, session_id, wait_s)
-    return await _shown(request, session)
+    return await presenter.full(session)
 
 
 @router.post(
     "/{session_id}/reset",
-    summary="Begin a session anew",
+    summary="Restart a session's model from the beginning",
     responses=problem_responses(_E.SESSION_NOT_FOUND, _E.SESSION_ENDED),
 )
-async def reset_session(request: Request, caller: Writer, session_id: str) -> SessionObject:
-    """Have the worker forget what it has seen; chunks that were exported stay."""
-    return await _shown(request, await gateway_of(request).sessions.reset(caller.tenant, session_id))
+async def reset_session(
+    caller: Writer, session_id: str, sessions: SessionServiceDep, presenter: SessionPresenterDep
+) -> SessionObject:
+    """Have the worker discard its model and frames; exported chunks are kept."""
+    return await presenter.full(await sessions.reset(caller.tenant, session_id))

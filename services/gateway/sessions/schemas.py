@@ -1,4 +1,4 @@
-"""What the routes of sessions take and give."""
+"""JSON bodies of the session routes."""
 
 from __future__ import annotations
 
@@ -8,35 +8,33 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.errors import ErrorBody
-from contracts.events import Cursor
 from contracts.events.session import FrameTotals
 from contracts.ids import id_pattern
-from contracts.job import Job, State
+from contracts.job import State
 from contracts.limits import METADATA_BYTES, SESSION_IDLE_S, SESSION_LENGTH_S
-from contracts.session import Session, SessionState, job_id_of_session
-from services.gateway.sessions.latest_progress import SessionStatus
+from contracts.session import SessionState
 from services.gateway.telemetry.nats_access import NatsIngest
 
-_LONGEST_S: Final = 24 * 3600.0
+_MAX_S: Final = 24 * 3600.0
 
 
 class NewSession(BaseModel):
-    """What a client asks for."""
+    """A request for a session."""
 
     model_config = ConfigDict(extra="forbid")
 
     workload: str = Field(min_length=1, max_length=64, examples=["live_splat"])
     params: dict[str, Any] = Field(
-        default_factory=dict, description="As `params_schema` of the workload says.", examples=[{}]
+        default_factory=dict, description="As defined by `params_schema` of the workload.", examples=[{}]
     )
     idle_timeout_s: float = Field(
         default=SESSION_IDLE_S,
         ge=1,
-        le=_LONGEST_S,
+        le=_MAX_S,
         allow_inf_nan=False,
-        description="It ends when no frame comes for this long.",
+        description="The session ends if no frame arrives for this long.",
     )
-    max_length_s: float = Field(default=SESSION_LENGTH_S, ge=1, le=_LONGEST_S, allow_inf_nan=False)
+    max_length_s: float = Field(default=SESSION_LENGTH_S, ge=1, le=_MAX_S, allow_inf_nan=False)
     max_cost_usd: float | None = Field(
         default=None,
         ge=0,
@@ -45,12 +43,13 @@ class NewSession(BaseModel):
         description="The session is stopped before it costs more.",
     )
     metadata: dict[str, str] = Field(
-        default_factory=dict, description=f"Yours, given back with the session; at most {METADATA_BYTES} bytes as JSON."
+        default_factory=dict,
+        description=f"Returned with the session; at most {METADATA_BYTES} bytes as JSON.",
     )
     replay_of: str | None = Field(
         default=None,
         pattern=id_pattern("ses"),
-        description="A session of yours whose recorded inputs this one is given again, with the same timing.",
+        description="One of your sessions: its recorded inputs are sent to this one again, with the same timing.",
     )
 
 
@@ -70,14 +69,14 @@ class ChunkObject(BaseModel):
 
 
 class SessionCost(BaseModel):
-    """What the session costs so far, and at most."""
+    """Cost of the session so far, and its limit."""
 
     actual_usd: float
     max_usd: float | None
 
 
 class SessionLinks(BaseModel):
-    """Where there is more."""
+    """Related resources."""
 
     self: str
     events: str
@@ -89,14 +88,14 @@ class SessionLinks(BaseModel):
 
 
 class HttpIngest(BaseModel):
-    """Where frames and joints are posted."""
+    """Paths that accept frames and joints by POST."""
 
     frames: str
     joints: str
 
 
 class Ingest(BaseModel):
-    """The ways in. `credentials` of NATS are given once, in the answer to POST /v1/sessions."""
+    """Ways to send inputs. NATS `credentials` are returned once, in the answer to POST /v1/sessions."""
 
     nats: NatsIngest | None
     http: HttpIngest
@@ -117,8 +116,8 @@ class SessionObject(BaseModel):
     started_at: datetime | None
     finished_at: datetime | None
     frames: FrameTotals
-    figures: dict[str, Any] = Field(description="The workload's own, as its worker told them last.")
-    frame_age_s: float | None = Field(description="Age of the newest accepted frame when it had been worked on.")
+    figures: dict[str, Any] = Field(description="Figures of the workload, as its worker reported them last.")
+    frame_age_s: float | None = Field(description="Age of the newest accepted frame when it was processed.")
     chunk: ChunkObject | None
     reason: Literal["asked", "idle", "length", "cost_cap"] | None = Field(description="Why it stopped.")
     result: dict[str, Any] | None
@@ -129,85 +128,11 @@ class SessionObject(BaseModel):
     metadata: dict[str, str]
     links: SessionLinks
     ingest: Ingest
-    cursor: str = Field(description="Follow `links.events` with this as `Last-Event-ID`: nothing newer is missed.")
+    cursor: str = Field(description="Follow `links.events` with this as `Last-Event-ID` to receive every newer event.")
 
 
 class SessionPage(BaseModel):
-    """Some sessions, newest first."""
+    """A page of sessions, newest first."""
 
     data: list[SessionObject]
     next_cursor: str | None = Field(description="Send it as `cursor` for the next page; null on the last one.")
-
-
-class FrameReceived(BaseModel):
-    """A frame that is on its way to the worker, whose verdict comes as `session.frame_acked`."""
-
-    source: str
-    seq: int
-    status: Literal["received"] = "received"
-
-
-class JointsReceived(BaseModel):
-    """Samples that are on their way to the worker, and what looks wrong with them."""
-
-    received: int
-    warnings: list[str]
-
-
-class ServerTime(BaseModel):
-    """The server's clock."""
-
-    time_s: float = Field(description="Unix seconds.")
-
-
-def shown(
-    session: Session,
-    job: Job | None,
-    told: SessionStatus,
-    epoch: str,
-    nats: NatsIngest | None,
-    *,
-    from_start: bool = False,
-) -> SessionObject:
-    """Write a session as clients see it."""
-    opened, here = session.opened, f"/v1/sessions/{session.id}"
-    of_job = f"/v1/jobs/{job_id_of_session(session.id)}"
-    progress, last = told.progress, session.chunk
-    over = session.stopped or session.failed
-    spent = [job.actual_usd if job else 0.0, progress.cost_usd if progress else 0.0, over.cost_usd if over else 0.0]
-    return SessionObject(
-        id=session.id,
-        workload=opened.workload,
-        state=session.state,
-        params=opened.params,
-        idle_timeout_s=opened.idle_timeout_s,
-        max_length_s=opened.max_length_s,
-        created_at=session.created_at,
-        ready_at=session.ready_at,
-        started_at=session.started_at,
-        finished_at=session.finished_at,
-        frames=told.totals,
-        figures=progress.figures if progress else last.figures if last else {},
-        frame_age_s=progress.frame_age_s if progress else None,
-        chunk=ChunkObject(number=last.chunk, artifact=last.artifact.name) if last else None,
-        reason=session.stopped.reason if session.stopped else None,
-        result=session.stopped.result if session.stopped else None,
-        job=JobOfSession(id=job.id, state=job.state, attempt=job.attempt) if job else None,
-        cost=SessionCost(actual_usd=over.cost_usd if over else max(spent), max_usd=opened.max_cost_usd),
-        error=session.failed.error if session.failed else None,
-        replay_of=opened.replay_of,
-        metadata=opened.metadata,
-        links=SessionLinks(
-            self=here,
-            events=f"{here}/events",
-            stream=f"{here}/stream",
-            page=f"/sessions/{session.id}",
-            job=of_job,
-            artifacts=f"{of_job}/artifacts",
-            ply=f"{here}/ply",
-        ),
-        ingest=Ingest(
-            nats=nats, http=HttpIngest(frames=f"{here}/frames", joints=f"{here}/joints"), ws=f"{here}/stream"
-        ),
-        cursor=str(Cursor(epoch, session.first_sequence - 1 if from_start else session.sequence)),
-    )

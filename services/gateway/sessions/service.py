@@ -1,23 +1,21 @@
-"""Live sessions: opened once, their worker submitted as a job, stopped and reset on condition, ended with their job."""
+"""Session service: open, read, list, stop and reset live sessions; keep a session and its worker's job consistent."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.events import EventData, encode
 from contracts.events.session import SessionOpened
 from contracts.ids import is_id, new_id
 from contracts.job import Job
 from contracts.limits import PAGE_DEFAULT, PAGE_MAX, SESSION_IDLE_S, SESSION_LENGTH_S
 from contracts.session import Session, fold_stored, job_id_of_session, request_reset, request_stop
-from contracts.streams import aggregate
 from kit.bus.event_store import Conflict, EventStore
 from kit.bus.idempotency import Idempotency, IdempotencyKey
 from kit.bus.tail import EventTail
+from services.gateway.aggregates.aggregate_events import AggregateEvents
 from services.gateway.aggregates.aggregate_reader import AggregateReader
 from services.gateway.aggregates.completion_waiters import CompletionWaiters
 from services.gateway.aggregates.page_cursor import decode_page_cursor, encode_page_cursor
@@ -25,21 +23,22 @@ from services.gateway.aggregates.view import GatewayView
 from services.gateway.jobs.service import JobService
 from services.gateway.jobs.submission import check_kind, check_metadata, check_params
 from services.gateway.sessions.latest_progress import LatestSessionProgress
-from services.gateway.sessions.worker_job import ending_of, submission_of
+from services.gateway.sessions.worker_job import session_end_event, worker_job_event
 from services.gateway.settings import GatewaySettings
-from services.gateway.telemetry.record import open_record
-from services.gateway.uploads.service import SEEN_S, SOURCE
+from services.gateway.telemetry.record import SessionRecord, open_record
 
 log = logging.getLogger(__name__)
 
-_DECISIONS: Final = 50
-_PAGES: Final = 5
-_PAGE_MARK: Final = "sessions"
+_PAGE_KIND: Final = "sessions"
+#: Pages that ``newest_with_metadata`` reads at most.
+_SEARCHED_PAGES: Final = 5
+#: Attempts to store the end of a session that other writers interrupt.
+_CONFLICT_RETRIES: Final = 50
 
 
 @dataclass(frozen=True)
 class SessionRequest:
-    """What a client asks for, before it was checked; times in seconds."""
+    """A client's request for a session, not yet validated; times in seconds."""
 
     workload: str
     params: dict[str, Any]
@@ -51,7 +50,7 @@ class SessionRequest:
 
 
 class SessionService:
-    """Every session of every tenant."""
+    """Operations on sessions. All are tenant-scoped."""
 
     def __init__(
         self,
@@ -61,77 +60,65 @@ class SessionService:
         tail: EventTail,
         jobs: JobService,
         idempotency: Idempotency,
-        waiting: CompletionWaiters,
-        live: LatestSessionProgress,
+        waiters: CompletionWaiters,
+        progress: LatestSessionProgress,
         settings: GatewaySettings,
     ) -> None:
-        """Use bus and view; what a worker that is gone has counted is in ``live``."""
-        self._store = store
+        """``progress`` has the frame counts of workers, also of those that have died."""
         self._view = view
-        self._tail = tail
         self._jobs = jobs
-        self._idempotency = idempotency
-        self._reading = AggregateReader[Session](
+        self._events = AggregateEvents[Session](
             "session",
             ErrorCode.SESSION_NOT_FOUND,
-            is_one=lambda text: is_id(text, "ses"),
-            viewed=view.session,
-            load=self._load,
+            is_valid_id=lambda text: is_id(text, "ses"),
+            fold_stored=fold_stored,
             store=store,
             tail=tail,
-            waiting=waiting,
+            idempotency=idempotency,
         )
-        self._live = live
+        self._reader = AggregateReader(self._events, view.session, waiters)
+        self._progress = progress
         self._settings = settings
 
-    async def open(self, tenant: str, wanted: SessionRequest, key: IdempotencyKey | None) -> Session:
-        """Check and store a session and its job; the same Idempotency-Key opens the same one, whoever died between.
+    async def open(self, tenant: str, request: SessionRequest, key: IdempotencyKey | None) -> Session:
+        """Validate and store a session and its job. Requests with the same Idempotency-Key open one session.
 
         Raises:
-            SaccadeError: what is wrong with the request; IDEMPOTENCY_KEY_REUSED; BUS_UNAVAILABLE.
+            SaccadeError: the request is invalid; IDEMPOTENCY_KEY_REUSED; BUS_UNAVAILABLE.
         """
-        session_id = new_id("ses")
-        made = await self._idempotency.recall(key) if key else None
-        if made:
-            if session := await self._load(tenant, made):
-                return await self._begun(session)
-            session_id = made
-        data = await self._checked(tenant, wanted)
-        if key and not made:
-            session_id = await self._idempotency.claim(key, session_id)
-        message = encode(data, tenant=tenant, subject_id=session_id, source=SOURCE, event_id=f"{session_id}.opened")
-        try:
-            await self._store.publish(message, after=0, among=aggregate(tenant, "session", session_id))
-        except Conflict:
-            log.info("%s was opened by another request with the same key", session_id)
-        session = await self._load(tenant, session_id)
+
+        async def opened() -> SessionOpened:
+            return await self._check(tenant, request)
+
+        session_id = await self._events.create(tenant, new_id("ses"), key, opened)
+        session = await self._events.load(tenant, session_id)
         if session is None:
             raise SaccadeError(ErrorCode.BUS_UNAVAILABLE)
-        return await self._begun(session)
+        await self.reconcile(session)
+        return self.known(session)
 
     async def read(self, tenant: str, session_id: str, wait_s: float = 0) -> Session:
-        """Give a session as it is now: whoever was told of an event elsewhere finds it here.
+        """Return a session that includes every event stored before this call.
 
         Raises:
-            SaccadeError: SESSION_NOT_FOUND, for other tenants' sessions too.
+            SaccadeError: SESSION_NOT_FOUND, also for other tenants' sessions.
         """
-        return await self._reading.read(tenant, session_id, wait_s)
+        return await self._reader.read(tenant, session_id, wait_s)
 
     async def get(self, tenant: str, session_id: str, wait_s: float = 0) -> Session:
-        """Give a session as the view has it; with ``wait_s`` when it has ended, or after that time.
+        """Return a session as the view has it; with ``wait_s``, when it has ended or after that many seconds.
 
         Raises:
-            SaccadeError: SESSION_NOT_FOUND, for other tenants' sessions too.
+            SaccadeError: SESSION_NOT_FOUND, also for other tenants' sessions.
         """
-        return await self._reading.get(tenant, session_id, wait_s)
+        return await self._reader.get(tenant, session_id, wait_s)
 
     def known(self, session: Session) -> Session:
-        """Give a session as the view has it, unless that is behind."""
-        viewed = self._view.session(session.id)
-        return viewed if viewed is not None and viewed.sequence >= session.sequence else session
+        """Return a session as the view has it, unless the given one is newer."""
+        return self._reader.newest(session.id, session)
 
-    async def taking(self, tenant: str, session_id: str) -> Session:
-        """Give a session that takes frames and joints.
+    async def get_accepting_input(self, tenant: str, session_id: str) -> Session:
+        """Return a session that accepts frames and joints.
 
         Raises:
             SaccadeError: SESSION_NOT_FOUND, SESSION_ENDED.
@@ -144,19 +131,19 @@ class SessionService:
     def page(
         self, tenant: str, states: tuple[str, ...] = (), *, cursor: str | None = None, limit: int = PAGE_DEFAULT
     ) -> tuple[list[Session], str | None]:
-        """List a tenant's sessions, newest first, and give the next page's cursor.
+        """Return a page of a tenant's sessions, newest first, and the next page's cursor.
 
         Raises:
             SaccadeError: CURSOR_INVALID.
         """
-        before = decode_page_cursor(_PAGE_MARK, cursor) if cursor is not None else None
+        before = decode_page_cursor(_PAGE_KIND, cursor) if cursor is not None else None
         sessions, last = self._view.sessions(tenant, states, before=before, limit=limit)
-        return sessions, encode_page_cursor(_PAGE_MARK, last) if last is not None else None
+        return sessions, encode_page_cursor(_PAGE_KIND, last) if last is not None else None
 
-    def newest_marked(self, tenant: str, metadata: dict[str, str]) -> Session | None:
-        """Give the newest of a tenant's sessions whose metadata say this; only so many are looked at."""
+    def newest_with_metadata(self, tenant: str, metadata: dict[str, str]) -> Session | None:
+        """Return the newest of a tenant's latest sessions whose metadata contain these values."""
         before: int | None = None
-        for _ in range(_PAGES):
+        for _ in range(_SEARCHED_PAGES):
             sessions, before = self._view.sessions(tenant, before=before, limit=PAGE_MAX)
             for session in sessions:
                 if metadata.items() <= session.opened.metadata.items():
@@ -165,40 +152,51 @@ class SessionService:
                 break
         return None
 
+    async def record(self, session: Session) -> SessionRecord:
+        """Return what is stored of a session's inputs.
+
+        Raises:
+            SaccadeError: SESSION_NOT_STARTED, SESSION_RECORD_EXPIRED; BUS_UNAVAILABLE.
+        """
+        status = await self._progress.load(session)
+        return await open_record(self._events.store.client, session, status.totals.sent)
+
     async def stop(self, tenant: str, session_id: str) -> Session:
-        """Ask for a session's end, durably. One that no worker has begun ends at once. May be repeated.
+        """Request a session's end durably. A session that no worker has started ends at once. Idempotent.
 
         Raises:
             SaccadeError: SESSION_NOT_FOUND; BUS_UNAVAILABLE.
         """
-        session = await self._decide(tenant, session_id, lambda session: request_stop(session, by=f"tenant:{tenant}"))
+        session = await self._reader.decide(
+            tenant, session_id, lambda session: request_stop(session, by=f"tenant:{tenant}")
+        )
         if not session.state.ended:
-            await self.mend(session)
+            await self.reconcile(session)
         return self.known(session)
 
     async def reset(self, tenant: str, session_id: str) -> Session:
-        """Ask a session to begin anew, durably.
+        """Request durably that a session starts again from an empty model.
 
         Raises:
             SaccadeError: SESSION_NOT_FOUND, SESSION_ENDED; BUS_UNAVAILABLE.
         """
-        session = await self._decide(
+        return await self._reader.decide(
             tenant, session_id, lambda session: request_reset(session, by=f"tenant:{tenant}")
-        )  # fmt: skip
-        return self.known(session)
+        )
 
-    async def mend(self, session: Session) -> None:
-        """Do what is left to do for a session: give it its job, end that which is not needed, or tell of its end.
+    async def reconcile(self, session: Session) -> None:
+        """Do what a session still lacks: submit its job, cancel a job that is not needed, or store the session's end.
 
-        Whatever process died in between, and however many do this at a time: each step is on condition.
+        Safe after a crash at any point and in several processes at once: every step is a conditional append.
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
         """
-        job = await self._jobs.find(session.tenant, job_id_of_session(session.id))
+        job_id = job_id_of_session(session.id)
+        job = await self._jobs.find(session.tenant, job_id)
         if job is None:
-            await self._launch(session)
-            job = await self._jobs.find(session.tenant, job_id_of_session(session.id))
+            await self._submit_worker(session, job_id)
+            job = await self._jobs.find(session.tenant, job_id)
         if job is None:
             return
         if job.state.ended:
@@ -206,109 +204,60 @@ class SessionService:
         elif session.stop_requested and session.ready_at is None:
             await self._jobs.cancel_unstarted(session.tenant, job.id, by=f"session:{session.id}")
 
-    async def _begun(self, session: Session) -> Session:
-        """See that a session has its job, and that the view has both."""
-        await self.mend(session)
-        await self._tail.wait_for(session.first_sequence, SEEN_S)
-        return self.known(session)
-
-    async def _launch(self, session: Session) -> None:
-        """Submit the job of a session, unless somebody has."""
-        job_id = job_id_of_session(session.id)
+    async def _submit_worker(self, session: Session, job_id: str) -> None:
+        """Submit the job of a session, unless it is submitted already."""
         try:
             workload = check_kind(session.opened.workload, "session")
-        except SaccadeError as error:  # a version that does not have it any more goes on where one that had it died
-            log.warning("%s cannot have a worker: %s", session.id, error)
+        except SaccadeError as error:  # opened by another version of the gateway, which has this workload
+            log.warning("%s gets no worker: %s", session.id, error)
             return
-        data = submission_of(session, workload, self._jobs.estimate(workload))
-        message = encode(
-            data, tenant=session.tenant, subject_id=job_id, source=SOURCE, event_id=f"{job_id}.submitted"
-        )  # fmt: skip
-        try:
-            sequence = await self._store.publish(message, after=0, among=aggregate(session.tenant, "job", job_id))
-        except Conflict:
-            return
-        await self._tail.wait_for(sequence, SEEN_S)
+        submitted = worker_job_event(session, workload, self._jobs.estimate(workload))
+        await self._jobs.submit_session_worker(session.tenant, job_id, submitted)
 
     async def _end(self, session: Session, job: Job) -> None:
-        """Say that a session has ended with its job, unless somebody has."""
-        for _ in range(_DECISIONS):
-            current = await self._load(session.tenant, session.id)
+        """Store that a session has ended with its job, unless that is stored already."""
+        for _ in range(_CONFLICT_RETRIES):
+            current = await self._events.load(session.tenant, session.id)
             if current is None or current.state.ended:
                 return
-            told = await self._live.of(current)
-            data = await ending_of(current, job, told.totals, self._store.client)
-            message = encode(
-                data,
-                tenant=session.tenant,
-                subject_id=session.id,
-                source=SOURCE,
-                event_id=f"{session.id}.{data.type.partition('.')[2]}",
-            )
+            status = await self._progress.load(current)
+            data = await session_end_event(current, job, status.totals, self._events.store.client)
             try:
-                sequence = await self._store.publish(
-                    message, after=current.sequence, among=aggregate(session.tenant, "session", session.id)
-                )
+                await self._events.append_once(session.tenant, session.id, data, after=current.sequence)
             except Conflict:
                 continue
-            await self._tail.wait_for(sequence, SEEN_S)
             return
 
-    async def _decide(
-        self, tenant: str, session_id: str, decision: Callable[[Session], EventData | None]
-    ) -> Session:  # fmt: skip
-        """Change a session's state; when somebody else wrote first, read again and decide again."""
-        if not is_id(session_id, "ses"):
-            raise SaccadeError(ErrorCode.SESSION_NOT_FOUND)
-        for _ in range(_DECISIONS):
-            session = await self._load(tenant, session_id)
-            if session is None:
-                raise SaccadeError(ErrorCode.SESSION_NOT_FOUND)
-            data = decision(session)
-            if data is None:
-                return session
-            message = encode(data, tenant=tenant, subject_id=session_id, source=SOURCE)
-            try:
-                sequence = await self._store.publish(
-                    message, after=session.sequence, among=aggregate(tenant, "session", session_id)
-                )
-            except Conflict:
-                continue
-            await self._tail.wait_for(sequence, SEEN_S)
-            return fold_stored(session, message.subject, message.body, sequence) or session
-        raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, "The session changes too fast to be decided about.")
-
-    async def _load(self, tenant: str, session_id: str) -> Session | None:
-        session: Session | None = None
-        for stored in await self._store.load(aggregate(tenant, "session", session_id)):
-            session = fold_stored(session, stored.subject, stored.body, stored.sequence)
-        return session
-
-    async def _checked(self, tenant: str, wanted: SessionRequest) -> SessionOpened:
-        workload = check_kind(wanted.workload, "session")
-        params = check_params(workload, wanted.params, self._settings.backends)
-        check_metadata(wanted.metadata)
-        if not self._settings.takes_sessions:  # before anything is launched, and paid for
+    async def _check(self, tenant: str, request: SessionRequest) -> SessionOpened:
+        workload = check_kind(request.workload, "session")
+        params = check_params(workload, request.params, self._settings.backends)
+        check_metadata(request.metadata)
+        if not self._settings.supports_sessions:  # before a worker is launched and costs money
             raise SaccadeError(ErrorCode.SESSIONS_NOT_CONFIGURED)
-        if wanted.replay_of is not None:
-            await self._check_replay(tenant, wanted.replay_of, workload.name)
+        if request.replay_of is not None:
+            await self._check_replay(tenant, request.replay_of, workload.name)
         return SessionOpened(
             workload=workload.name,
             workload_version=workload.version,
             params=params,
-            idle_timeout_s=wanted.idle_timeout_s,
-            max_length_s=wanted.max_length_s,
-            max_cost_usd=wanted.max_cost_usd,
-            metadata=wanted.metadata,
-            replay_of=wanted.replay_of,
+            idle_timeout_s=request.idle_timeout_s,
+            max_length_s=request.max_length_s,
+            max_cost_usd=request.max_cost_usd,
+            metadata=request.metadata,
+            replay_of=request.replay_of,
         )
 
     async def _check_replay(self, tenant: str, session_id: str, workload: str) -> None:
-        where = [{"detail": f"There is no session {session_id!r}.", "pointer": "#/replay_of"}]
+        """Check that the inputs of a recorded session can be replayed.
+
+        Raises:
+            SaccadeError: SESSION_NOT_FOUND, INVALID_PARAMETER, SESSION_RECORD_EXPIRED.
+        """
+        not_found = [{"detail": f"There is no session {session_id!r}.", "pointer": "#/replay_of"}]
         try:
             recorded = await self.get(tenant, session_id)
         except SaccadeError as error:
-            raise SaccadeError(error.code, where[0]["detail"], errors=where) from None
+            raise SaccadeError(error.code, not_found[0]["detail"], errors=not_found) from None
         message = ""
         if recorded.opened.workload != workload:
             message = f"{session_id} was a session of {recorded.opened.workload}: only the same workload replays it."
@@ -318,10 +267,11 @@ class SessionService:
             raise SaccadeError(
                 ErrorCode.INVALID_PARAMETER, message, errors=[{"detail": message, "pointer": "#/replay_of"}]
             )
-        sent = max((await self._live.of(recorded)).totals.sent, recorded.totals.sent)
+        sent = max((await self._progress.load(recorded)).totals.sent, recorded.totals.sent)
         if sent:
-            record = await open_record(self._store.client, recorded, sent)
-            if not record.whole:
+            record = await open_record(self._events.store.client, recorded, sent)
+            if not record.complete:
                 raise SaccadeError(
-                    ErrorCode.SESSION_RECORD_EXPIRED, f"{record.counts.get('frames', 0)} of {sent} frames are kept."
+                    ErrorCode.SESSION_RECORD_EXPIRED,
+                    f"Only {record.counts.get('frames', 0)} of {sent} frames are still stored.",
                 )

@@ -1,4 +1,4 @@
-"""A session and the job that is its worker: what is submitted for the one, and what the other's end means for it."""
+"""Events that connect a session with the job that is its worker: the job's submission and the session's end."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from contracts.job import Job, State
 from contracts.session import Session, SessionLaunch
 from contracts.workload import Workload
 from services.gateway.jobs.cost_estimate import CostEstimate
-from services.gateway.telemetry.publisher import stored_frames
+from services.gateway.telemetry.frame_count import count_stored_frames
 
 log = logging.getLogger(__name__)
 
-_REASONS: Final[tuple[StopReason, ...]] = get_args(StopReason)
+_STOP_REASONS: Final[tuple[StopReason, ...]] = get_args(StopReason)
 
 
-def submission_of(session: Session, workload: Workload, expected: CostEstimate) -> JobSubmitted:
-    """Write what is submitted for a session; its deadline leaves the session its whole length."""
+def worker_job_event(session: Session, workload: Workload, cost: CostEstimate) -> JobSubmitted:
+    """Return the event that submits a session's job; the job's deadline allows the session's maximum length."""
     opened = session.opened
     launch = SessionLaunch(
         session_id=session.id,
@@ -40,17 +40,17 @@ def submission_of(session: Session, workload: Workload, expected: CostEstimate) 
         inputs={},
         params=launch.model_dump(mode="json"),
         max_cost_usd=opened.max_cost_usd,
-        estimated_usd=expected.usd,
-        estimated_from=expected.basis,
+        estimated_usd=cost.usd,
+        estimated_from=cost.basis,
         metadata=opened.metadata,
         deadline=session.created_at + timedelta(seconds=workload.deadline_s + opened.max_length_s),
     )
 
 
-async def ending_of(
+async def session_end_event(
     session: Session, job: Job, totals: FrameTotals, client: Client
-) -> SessionStopped | SessionFailed:  # fmt: skip
-    """Write what the end of a job says of its session; ``totals`` are the counts that were told last.
+) -> SessionStopped | SessionFailed:
+    """Return the event that ends a session whose job has ended; ``totals`` are the worker's latest frame counts.
 
     Raises:
         SaccadeError: BUS_UNAVAILABLE.
@@ -60,9 +60,9 @@ async def ending_of(
     if job.state is State.FAILED:
         error = job.error or ErrorBody.model_validate(SaccadeError(ErrorCode.WORKER_BROKEN).body())
         return SessionFailed(error=error, cost_usd=job.actual_usd)
-    if not totals.sent and (unheard := await stored_frames(client, session)):
-        # No worker has counted them, and none will: they were sent, and nothing became of them.
-        totals = FrameTotals(sent=unheard, dropped=unheard)
+    if not totals.sent and (uncounted := await count_stored_frames(client, session)):
+        # Frames that no worker has counted, and none will: they count as dropped.
+        totals = FrameTotals(sent=uncounted, dropped=uncounted)
     chunks = session.chunk.chunk if session.chunk else 0
     return SessionStopped(reason="asked", chunks=chunks, totals=totals, result={}, cost_usd=job.actual_usd)
 
@@ -74,10 +74,10 @@ def _stopped(session: Session, job: Job) -> SessionStopped:
     try:
         totals = FrameTotals.model_validate(result.get("totals"))
     except ValidationError:
-        log.warning("the result of %s does not count its frames", job.id)
+        log.warning("the result of %s has no valid frame counts", job.id)
         totals = session.totals
     return SessionStopped(
-        reason=next((known for known in _REASONS if known == reason), "asked"),
+        reason=next((known for known in _STOP_REASONS if known == reason), "asked"),
         chunks=chunks if isinstance(chunks, int) else session.chunk.chunk if session.chunk else 0,
         totals=totals,
         result=result,

@@ -1,7 +1,7 @@
-"""Gives a live session's worker its telemetry where it may not make a consumer itself: asked by NATS, sent by NATS.
+"""Creates JetStream consumers of telemetry for workers that may not create them: request and delivery by NATS.
 
-Everything that decides what is sent, and where to, stands in the subject of the request, and nats-server lets each run
-ask on its own subjects only (contracts/worker_rights.py). The body chooses no more than where to begin.
+The subject of a request determines which telemetry is sent and where to, and nats-server lets each run publish on its
+own subjects only (contracts/worker_rights.py). The body chooses only where to start.
 """
 
 from __future__ import annotations
@@ -21,48 +21,50 @@ from kit.bus.telemetry_consumer import create_telemetry_consumer, delete_telemet
 
 log = logging.getLogger(__name__)
 
-_ASKED: Final = "saccade.feed.*.*.*"
+_REQUEST_SUBJECTS: Final = "saccade.feed.*.*.*"
 _QUEUE: Final = "gateway"
 
 
-class _Wanted(BaseModel):
-    """What a run chooses itself."""
+class _ConsumerRequest(BaseModel):
+    """Body of a request."""
 
     model_config = ConfigDict(extra="ignore")
 
-    #: Last token of the subject on which it hears already.
+    #: Last token of the delivery subject, to which the run has subscribed.
     name: Annotated[str, Field(pattern=r"^[0-9a-z]{1,40}$")]
     after: Annotated[int, Field(ge=0, lt=1 << 62)]
 
 
 class TelemetryConsumerRequests:
-    """Answers runs that ask for a session's telemetry."""
+    """Answers requests of runs for their session's telemetry."""
 
     def __init__(self, client: Client) -> None:
-        """Use a connection of the services."""
+        """Use a connection with the rights of a service."""
         self._client = client
 
     async def start(self) -> None:
-        """Hear them, one gateway of all for each."""
-        await self._client.subscribe(_ASKED, queue=_QUEUE, cb=self._on_asked)
+        """Subscribe in a queue group: one gateway answers each request."""
+        await self._client.subscribe(_REQUEST_SUBJECTS, queue=_QUEUE, cb=self._on_request)
 
-    async def _on_asked(self, msg: Msg) -> None:
+    async def _on_request(self, msg: Msg) -> None:
         _, _, tenant, run_id, session_id = msg.subject.split(".")
         answer: dict[str, Any]
         try:
             if not is_id(run_id, "run"):
-                raise ValueError("no run asks on this subject")
-            wanted = _Wanted.model_validate_json(msg.data)
-            # One at a time for a run and a session: whoever asks again has lost the one before.
+                raise ValueError("the subject names no run")
+            request = _ConsumerRequest.model_validate_json(msg.data)
+            # One consumer per run and session: a repeated request means that the previous consumer is lost.
             name = f"{run_id}-{session_id}"
             await delete_telemetry_consumer(self._client, name)
-            to = telemetry_delivery_subject(tenant, run_id, wanted.name)
+            to = telemetry_delivery_subject(tenant, run_id, request.name)
             subjects = telemetry_subject(tenant, session_id, "*")
             answer = {
-                "pending": await create_telemetry_consumer(self._client, subjects, to=to, after=wanted.after, name=name)
+                "pending": await create_telemetry_consumer(
+                    self._client, subjects, to=to, after=request.after, name=name
+                )
             }
         except (SaccadeError, ValidationError, ValueError) as error:
-            log.warning("%s asks for %s in vain: %s", run_id, session_id, type(error).__name__)
-            answer = {"error": "not now" if isinstance(error, SaccadeError) else "not like this"}
+            log.warning("telemetry request of %s for %s rejected: %s", run_id, session_id, type(error).__name__)
+            answer = {"error": "temporarily unavailable" if isinstance(error, SaccadeError) else "invalid request"}
         if msg.reply:
             await msg.respond(json.dumps(answer).encode())

@@ -1,6 +1,6 @@
-"""The one file of a small form (``multipart/form-data``), found in memory. Pure.
+"""Parser of a small form (``multipart/form-data``) with one file, in memory. Pure.
 
-A frame comes thirty times a second and is read whole anyway: no parser that writes files is needed for it.
+Frames arrive up to thirty times a second and fit into memory, so the parser writes no temporary files.
 """
 
 from __future__ import annotations
@@ -11,41 +11,41 @@ from typing import Final
 
 from contracts.errors import ErrorCode, SaccadeError
 
-#: Beside the file itself: boundaries, headers and small fields.
+#: Allowance for boundaries, headers and small fields beside the file itself.
 FORM_BYTES: Final = 64 * 1024
 _HEADER_BYTES: Final = 8 * 1024
 
 
 def form_file(content_type: str, body: bytes, names: Collection[str]) -> bytes | None:
-    """Give the bytes of the first field with one of these names; None when the request is no form.
+    """Return the bytes of the first field with one of these names; None if the body is not a form.
 
     Source: RFC 7578; RFC 2046, section 5.1.1.
 
     Raises:
-        SaccadeError: MALFORMED_REQUEST, when the form is broken; INVALID_PARAMETER, when it has no such field.
+        SaccadeError: MALFORMED_REQUEST, if the form is invalid; INVALID_PARAMETER, if it has no such field.
     """
     kind, boundary = _read_type(content_type)
     if kind != "multipart/form-data":
         return None
     if not boundary:
-        raise _broken("it names no boundary")
+        raise _malformed("it has no boundary")
     line = b"--" + boundary.encode("latin-1", "replace")
     if body.startswith(line):
         body = b"\r\n" + body
     parts = body.split(b"\r\n" + line)
     if len(parts) < 3 or not parts[-1].startswith(b"--"):
-        raise _broken("it does not end with its boundary")
+        raise _malformed("it does not end with its boundary")
     for part in parts[1:-1]:
         head, blank, content = part.partition(b"\r\n\r\n")
         if not blank or len(head) > _HEADER_BYTES:
-            raise _broken("a field has no header")
+            raise _malformed("a field has no header")
         if _name(head) in names:
             return content
-    wanted = " or ".join(sorted(names))
+    expected = " or ".join(sorted(names))
     raise SaccadeError(
         ErrorCode.INVALID_PARAMETER,
-        f"The form has no field {wanted}.",
-        hint=f"Send the picture as the form field {wanted}, or as the whole body with Content-Type: image/jpeg.",
+        f"The form has no field {expected}.",
+        hint=f"Send the picture as the form field {expected}, or as the whole body with Content-Type: image/jpeg.",
     )
 
 
@@ -67,9 +67,9 @@ def _name(head: bytes) -> str | None:
     return None
 
 
-def _broken(why: str) -> SaccadeError:
+def _malformed(reason: str) -> SaccadeError:
     return SaccadeError(
         ErrorCode.MALFORMED_REQUEST,
-        f"The form cannot be read: {why}.",
-        hint="Send multipart/form-data as RFC 7578 has it.",
+        f"The form cannot be read: {reason}.",
+        hint="Send multipart/form-data as defined by RFC 7578.",
     )

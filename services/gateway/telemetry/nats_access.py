@@ -1,4 +1,4 @@
-"""The way into a live session by NATS: where, on which subjects, and with credentials for this session only."""
+"""NATS access to a live session: URL, subjects, and credentials for this session only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from services.gateway.settings import SessionSettings
 
 
 class NatsSubjects(BaseModel):
-    """Where a session's inputs are published, and where its worker tells its time."""
+    """Subjects of a session's inputs, and of its worker's clock."""
 
     joints: str
     frames: str
@@ -19,33 +19,33 @@ class NatsSubjects(BaseModel):
 
 
 class NatsIngest(BaseModel):
-    """How to reach NATS. `credentials` is a credentials file's text, `inbox_prefix` what they allow for answers."""
+    """Connection to NATS. `credentials` is the text of a credentials file, `inbox_prefix` what it allows."""
 
     url: str
     subjects: NatsSubjects
     user: str | None = None
     password: str | None = None
-    credentials: str | None = Field(default=None, description="JWT and seed, for this session only, until it must end.")
+    credentials: str | None = Field(default=None, description="JWT and seed for this session only.")
     inbox_prefix: str | None = None
 
 
 class NatsAccess:
-    """Hands out the way in."""
+    """Describes how clients reach a session by NATS."""
 
     def __init__(self, settings: SessionSettings) -> None:
-        """Read the account's seed, where there is one.
+        """Read the account's seed, if one is configured.
 
         Raises:
-            OSError, ValueError: the seed cannot be read or is none.
+            OSError, ValueError: the seed cannot be read or is invalid.
         """
         self._settings = settings
         seed = settings.seed()
         self._tokens = BusTokenIssuer(seed, settings.session_account) if seed else None
 
-    def of(self, session: Session, *, with_credentials: bool = False) -> NatsIngest | None:
-        """Describe the way into a session; None where clients do not reach NATS, or the session has ended.
+    def describe(self, session: Session, *, with_credentials: bool = False) -> NatsIngest | None:
+        """Return the access to a session; None if clients cannot reach NATS, or the session has ended.
 
-        Only whoever opened a session is given credentials, once: they are a secret.
+        Credentials are a secret: only the answer that opens the session contains them.
         """
         if not self._settings.client_nats_url or session.state.ended:
             return None
@@ -54,14 +54,14 @@ class NatsAccess:
             frames=telemetry_subject(session.tenant, session.id, "frames"),
             clock=clock_subject(session.tenant, session.id),
         )
-        place: dict[str, str | None] = {}
+        login: dict[str, str | None] = {}
         if with_credentials and self._tokens:
             token = self._tokens.issue(session_sender_grant(session.tenant, session.id), session.opened.max_length_s)
-            place = {"credentials": token.credentials.get_secret_value(), "inbox_prefix": token.inbox_prefix}
+            login = {"credentials": token.credentials.get_secret_value(), "inbox_prefix": token.inbox_prefix}
         elif with_credentials and (password := self._settings.client_nats_password):
-            place = {
+            login = {
                 "user": self._settings.client_nats_user,
                 "password": password.get_secret_value(),
                 "inbox_prefix": self._settings.client_nats_inbox_prefix,
             }
-        return NatsIngest(url=self._settings.client_nats_url, subjects=subjects, **place)
+        return NatsIngest(url=self._settings.client_nats_url, subjects=subjects, **login)

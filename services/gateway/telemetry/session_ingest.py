@@ -1,68 +1,68 @@
-"""The one door by which frames and joints come into a session through the gateway, by HTTP or WebSocket."""
+"""Input of a session through the gateway, by HTTP or WebSocket: checks frames and joints and publishes them."""
 
 from __future__ import annotations
 
 from contracts.errors import SaccadeError
 from contracts.session import Session
 from contracts.telemetry import FrameAck, JointBatch
-from services.gateway.sessions.latest_progress import LatestSessionProgress
+from services.gateway.telemetry.frame_acks import FrameAcks
 from services.gateway.telemetry.frame_check import check_frame
-from services.gateway.telemetry.joint_check import joint_limits_rad, warnings_of
+from services.gateway.telemetry.joint_check import joint_limits_rad, joint_warnings
 from services.gateway.telemetry.publisher import FrameHeader, TelemetryPublisher
 
 
 class SessionIngest:
-    """Checks what comes and passes it on."""
+    """Accepts frames and joints for all sessions."""
 
-    def __init__(self, telemetry: TelemetryPublisher, live: LatestSessionProgress) -> None:
-        """Pass on to ``telemetry``; verdicts are heard from ``live``."""
-        self._telemetry = telemetry
-        self._live = live
+    def __init__(self, publisher: TelemetryPublisher, acks: FrameAcks) -> None:
+        """Publish by ``publisher``; ``acks`` receives the workers' answers."""
+        self._publisher = publisher
+        self._acks = acks
 
-    async def frame(self, session: Session, head: FrameHeader, picture: bytes) -> FrameHeader:
-        """Take a frame, and give its head with the number that it has now.
+    async def send_frame(self, session: Session, header: FrameHeader, picture: bytes) -> FrameHeader:
+        """Check and publish a frame; return its header with the number that it has now.
 
         Raises:
             SaccadeError: FRAME_EMPTY, FRAME_TOO_LARGE, FRAME_UNREADABLE (the worker counts it); BUS_UNAVAILABLE.
         """
-        head = self._telemetry.numbered(session.id, head)
+        header = self._publisher.with_seq(session.id, header)
         try:
-            form = check_frame(picture)
+            frame_format = check_frame(picture)
         except SaccadeError as error:
-            await self.refuse(session, head, error)
+            await self.reject_frame(session, header, error)
             raise
-        await self._telemetry.frame(session.tenant, session.id, head, form, picture)
-        return head
+        await self._publisher.publish_frame(session.tenant, session.id, header, frame_format, picture)
+        return header
 
-    async def refuse(self, session: Session, head: FrameHeader, error: SaccadeError) -> None:
-        """Have a frame counted that was sent and not taken.
+    async def reject_frame(self, session: Session, header: FrameHeader, error: SaccadeError) -> None:
+        """Publish that a frame was sent and rejected, and add the frame's source and number to the error.
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
         """
-        head = self._telemetry.numbered(session.id, head)
-        error.extra |= {"source": head.source, "seq": head.seq}
-        await self._telemetry.refused(session.tenant, session.id, head, error.code)
+        header = self._publisher.with_seq(session.id, header)
+        error.extra |= {"source": header.source, "seq": header.seq}
+        await self._publisher.publish_rejection(session.tenant, session.id, header, error.code)
 
-    async def frame_and_verdict(
-        self, session: Session, head: FrameHeader, picture: bytes, wait_s: float
+    async def send_frame_and_wait(
+        self, session: Session, header: FrameHeader, picture: bytes, wait_s: float
     ) -> tuple[FrameHeader, FrameAck | None]:
-        """Take a frame and wait for what becomes of it; None when nothing has by then.
+        """Send a frame and wait for its acknowledgement; None if it has not arrived after ``wait_s``.
 
         Raises:
-            SaccadeError: as ``frame`` does.
+            SaccadeError: as ``send_frame``.
         """
-        head = self._telemetry.numbered(session.id, head)
-        assert head.seq is not None
-        with self._live.expecting((session.id, head.source, head.seq)) as verdict:
-            await self.frame(session, head, picture)
-            return head, await verdict.within(wait_s)
+        header = self._publisher.with_seq(session.id, header)
+        assert header.seq is not None
+        with self._acks.expect((session.id, header.source, header.seq)) as pending:
+            await self.send_frame(session, header, picture)
+            return header, await pending.wait(wait_s)
 
-    async def joints(self, session: Session, batch: JointBatch) -> list[str]:
-        """Take a batch of joint positions and say what looks wrong with it.
+    async def send_joints(self, session: Session, batch: JointBatch) -> list[str]:
+        """Publish a batch of joint positions and return warnings about implausible values.
 
         Raises:
             SaccadeError: BODY_TOO_LARGE; BUS_UNAVAILABLE.
         """
-        await self._telemetry.joints(session.tenant, session.id, batch)
-        return warnings_of(batch, joint_limits_rad(session.opened.workload))
+        await self._publisher.publish_joints(session.tenant, session.id, batch)
+        return joint_warnings(batch, joint_limits_rad(session.opened.workload))

@@ -1,1 +1,1 @@
-"""Uploads: presigned URLs, completion, media check."""
+"""Uploads: presigned URLs, completion, check of the media."""

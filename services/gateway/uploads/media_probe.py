@@ -1,9 +1,9 @@
 """Opens an uploaded file with a decoder, in a child process: ``python -m services.gateway.uploads.media_probe``.
 
 Reads ``{"url", "memory_bytes", "cpu_s"}`` on standard input, writes ``{"media": …}`` or ``{"error": {"code",
-"message"}}`` on standard output. A stranger's bytes may crash, hang or eat memory here and harm nobody: the process
-has limits, no secret but one presigned URL, and a decoder that may open only containers of video, picture and sound,
-never a playlist that names other files.
+"message"}}`` on standard output. An untrusted file may crash the process, hang it or exhaust its memory without harm:
+the process has limits, no secret but one presigned URL, and a decoder that opens only containers of video, pictures
+and sound, never a playlist that names other files.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from typing import Any, Final
 from contracts.limits import MIB, PHOTO_PX, PHOTO_SIDE_PX, PICTURE_SIDE_PX
 
 _WINDOW_BYTES: Final = 1 * MIB
-#: Packets read in search of the first frame.
-_PACKETS: Final = 400
-_READ_S: Final = 10
+#: Packets that are read to find the first frame.
+_MAX_PACKETS: Final = 400
+_READ_TIMEOUT_S: Final = 10
 _VIDEO: Final = (
     "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "mpegts", "mpeg", "mpegvideo", "flv", "asf", "ogg", "mxf",
     "h264", "hevc", "m4v", "ivf", "obu", "av1", "mjpeg", "yuv4mpegpipe", "wtv", "nut",
@@ -32,25 +32,25 @@ _PICTURE: Final = (
     "jpeg_pipe", "png_pipe", "webp_pipe", "bmp_pipe", "tiff_pipe", "gif", "apng", "jpegxl_pipe", "jpegxl_anim",
     "j2k_pipe", "exr_pipe", "dpx_pipe", "qoi_pipe", "ppm_pipe", "pgm_pipe", "webp",
 )  # fmt: skip
-#: Opened only to say that there is no picture in it.
+#: Opened only to report that the file has no picture.
 _SOUND: Final = ("mp3", "wav", "aac", "flac", "ac3", "aiff", "caf", "amr", "w64")
 _PICTURE_BRANDS: Final = frozenset({"avif", "heic", "heix", "heif", "mif1", "miaf"})
-#: How a ZIP begins: with a file, with nothing in it, or cut into volumes.
+#: First bytes of a ZIP: with a file, empty, or split into volumes.
 _ZIP_SIGNATURES: Final = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
-#: Pictures of a ZIP of which one must open, and the largest that is tried.
+#: Pictures of a ZIP that are tried until one opens, and the size limit of a tried picture.
 _TRIED_PICTURES: Final = 5
 _TRIED_BYTES: Final = 128 * MIB
 
 
-class ProbeRefusal(Exception):  # noqa: N818 - it is an answer
+class ProbeRefusal(Exception):  # noqa: N818 - an answer, not a fault
     """The file cannot be used; the arguments are an error code and a message."""
 
 
 class RangeReader(io.RawIOBase):
-    """Reads an HTTP object by ranges, one window at a time."""
+    """File-like reader of an HTTP object by ranges, one window at a time."""
 
     def __init__(self, url: str) -> None:
-        """Ask for the first window, which also tells the size."""
+        """Load the first window, and with it the object's size."""
         super().__init__()
         self._url = url
         self._position = 0
@@ -60,19 +60,19 @@ class RangeReader(io.RawIOBase):
         self._size = self._load(0)
 
     def readable(self) -> bool:
-        """Tell that it can be read."""
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """Tell that it can be sought."""
+        """Return True."""
         return True
 
     def tell(self) -> int:
-        """Give the position in bytes."""
+        """Return the position in bytes."""
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move; nothing is read."""
+        """Set the position without reading."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
         self._position = max(0, base + offset)
         return self._position
@@ -96,11 +96,11 @@ class RangeReader(io.RawIOBase):
         return len(found)
 
     def _load(self, start: int) -> int:
-        """Load the window at ``start`` and give the object's size in bytes."""
+        """Load the window at ``start`` and return the object's size in bytes."""
         headers = {"Range": f"bytes={start}-{start + _WINDOW_BYTES - 1}"}
         request = urllib.request.Request(self._url, headers=headers)  # noqa: S310 - the gateway's own presigned URL
         try:
-            with urllib.request.urlopen(request, timeout=_READ_S) as answer:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=_READ_TIMEOUT_S) as answer:  # noqa: S310
                 self._window = answer.read(_WINDOW_BYTES)
                 total = answer.headers.get("Content-Range", "").rpartition("/")[2]
                 length = int(total) if total.isdigit() else int(answer.headers.get("Content-Length", 0))
@@ -112,28 +112,28 @@ class RangeReader(io.RawIOBase):
 
 
 def probe(url: str) -> dict[str, Any]:
-    """Open the file, decode its first frame and say what it is.
+    """Open the file, decode its first frame and return its media properties.
 
     Raises:
-        Refused: with MEDIA_UNDECODABLE, MEDIA_NO_VIDEO, MEDIA_TOO_LARGE or STORAGE_UNAVAILABLE.
+        ProbeRefusal: with MEDIA_UNDECODABLE, MEDIA_NO_VIDEO, MEDIA_TOO_LARGE or STORAGE_UNAVAILABLE.
     """
     try:
         reader = RangeReader(url)
     except OSError as error:
         raise ProbeRefusal(
-            "storage_unavailable", f"The bucket did not give the file ({type(error).__name__})."
+            "storage_unavailable", f"The file cannot be read from the bucket ({type(error).__name__})."
         ) from error
     try:
-        if _begins(reader).startswith(_ZIP_SIGNATURES):
-            return _look_into(reader)
+        if _first_bytes(reader).startswith(_ZIP_SIGNATURES):
+            return _probe_archive(reader)
         return _open(reader)
     except (ProbeRefusal, OSError) as error:
         if reader.failure:
-            raise ProbeRefusal("storage_unavailable", "The bucket stopped giving the file.") from error
+            raise ProbeRefusal("storage_unavailable", "Reading the file from the bucket failed.") from error
         raise
 
 
-def _begins(reader: RangeReader) -> bytes:
+def _first_bytes(reader: RangeReader) -> bytes:
     start = reader.read(4)
     reader.seek(0)
     return start
@@ -143,13 +143,13 @@ def _open(file: io.RawIOBase | io.BytesIO) -> dict[str, Any]:
     """Open a video or picture with the decoder.
 
     Raises:
-        Refused: with MEDIA_UNDECODABLE, MEDIA_NO_VIDEO or MEDIA_TOO_LARGE.
+        ProbeRefusal: with MEDIA_UNDECODABLE, MEDIA_NO_VIDEO or MEDIA_TOO_LARGE.
     """
     import av  # noqa: PLC0415 - only this process may load a decoder
 
     try:
         with av.open(file, options={"format_whitelist": ",".join((*_VIDEO, *_PICTURE, *_SOUND))}) as container:
-            found = _look(av, container)
+            found = _probe_container(av, container)
     except (av.error.FFmpegError, ValueError, EOFError) as error:
         raise ProbeRefusal("media_undecodable", f"No decoder opens this file ({_reason(error)}).") from error
     if found["media"] == "image" and found["container"] == "mov":
@@ -158,7 +158,7 @@ def _open(file: io.RawIOBase | io.BytesIO) -> dict[str, Any]:
 
 
 def _whole_size(file: io.RawIOBase | io.BytesIO, tile: tuple[int, int]) -> tuple[int, int]:
-    """Give a HEIF picture's size, px: telephones cut theirs into tiles, and the decoder was given one of them.
+    """Return a HEIF picture's size, px. Phones store pictures as tiles, and the decoder returns only one of them.
 
     Each picture and part of one has a property ``ispe``; the largest is the whole (ISO/IEC 23008-12, 6.5.3).
     """
@@ -173,20 +173,20 @@ def _whole_size(file: io.RawIOBase | io.BytesIO, tile: tuple[int, int]) -> tuple
     return whole
 
 
-def _look_into(reader: RangeReader) -> dict[str, Any]:
-    """List a ZIP, which must be safe as a whole, and open the first of a few of its pictures that opens.
+def _probe_archive(reader: RangeReader) -> dict[str, Any]:
+    """Check the listing of a ZIP and return the properties of its first picture that opens, of a few that are tried.
 
     Raises:
-        Refused: why the ZIP is refused; MEDIA_UNDECODABLE or MEDIA_TOO_LARGE, when none of the few opens.
+        ProbeRefusal: why the ZIP is rejected; MEDIA_UNDECODABLE or MEDIA_TOO_LARGE, if none of them opens.
     """
-    from contracts.archive import list_archive, open_archive  # noqa: PLC0415 - most files are no ZIP
-    from contracts.errors import SaccadeError  # noqa: PLC0415 - and this takes a while to import
+    from contracts.archive import list_archive, open_archive  # noqa: PLC0415 - most files are not a ZIP
+    from contracts.errors import SaccadeError  # noqa: PLC0415 - slow to import
 
     try:
         with open_archive(io.BufferedReader(reader, _WINDOW_BYTES)) as archive:
             pictures = list_archive(archive).pictures
             refusals: dict[str, ProbeRefusal] = {}
-            # Spread over the ZIP: what is wrong with the first five is often wrong with them alone.
+            # Spread over the ZIP: the first files may be a special case.
             for member in pictures[:: -(-len(pictures) // _TRIED_PICTURES)]:
                 try:
                     return {**_picture_in(archive, member), "media": "archive", "container": "zip"}
@@ -195,16 +195,16 @@ def _look_into(reader: RangeReader) -> dict[str, Any]:
     except SaccadeError as error:
         raise ProbeRefusal(str(error.code), error.message) from error
     codes = {str(refusal.args[0]) for refusal in refusals.values()}
-    why = "; ".join(f"{name}: {refusal.args[1].rstrip('.')}" for name, refusal in refusals.items())
+    reasons = "; ".join(f"{name}: {refusal.args[1].rstrip('.')}" for name, refusal in refusals.items())
     code = codes.pop() if len(codes) == 1 else "media_undecodable"
-    raise ProbeRefusal(code, f"None of the pictures in the ZIP that were tried opens: {why}.")
+    raise ProbeRefusal(code, f"None of the pictures in the ZIP that were tried opens: {reasons}.")
 
 
 def _picture_in(archive: zipfile.ZipFile, member: Any) -> dict[str, Any]:
-    """Say what one picture (an ``ArchiveMember``) is.
+    """Return the properties of one picture (an ``ArchiveMember``).
 
     Raises:
-        Refused: MEDIA_UNDECODABLE or MEDIA_TOO_LARGE, it does not open.
+        ProbeRefusal: MEDIA_UNDECODABLE or MEDIA_TOO_LARGE, if it does not open.
     """
     from contracts.archive import read_member  # noqa: PLC0415 - as above
     from contracts.errors import ErrorCode, SaccadeError  # noqa: PLC0415
@@ -218,7 +218,7 @@ def _picture_in(archive: zipfile.ZipFile, member: Any) -> dict[str, Any]:
             raise ProbeRefusal("media_undecodable", "it is damaged") from error
         raise
     if found["media"] != "image":
-        raise ProbeRefusal("media_undecodable", "it is no picture")
+        raise ProbeRefusal("media_undecodable", "it is not a picture")
     return found
 
 
@@ -226,15 +226,15 @@ def _reason(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error)[:200]
 
 
-def _look(av: Any, container: Any) -> dict[str, Any]:
-    """Find the picture in an open file and decode its first frame."""
-    streams = [one for one in container.streams.video if not one.disposition & av.stream.Disposition.attached_pic]
+def _probe_container(av: Any, container: Any) -> dict[str, Any]:
+    """Return the properties of an open file's first video stream, from its first decoded frame."""
+    streams = [video for video in container.streams.video if not video.disposition & av.stream.Disposition.attached_pic]
     if not streams:
         raise ProbeRefusal("media_no_video", "The file has sound but no picture." if container.streams.audio else "")
     stream = streams[0]
     codec = stream.codec_context
     if codec is None:
-        raise ProbeRefusal("media_undecodable", "No decoder knows the codec of this file.")
+        raise ProbeRefusal("media_undecodable", "No decoder supports the codec of this file.")
     name = container.format.name
     picture = name in _PICTURE or container.metadata.get("major_brand", "").strip() in _PICTURE_BRANDS
     _check_size(codec.width, codec.height, picture=picture)
@@ -257,11 +257,11 @@ def _look(av: Any, container: Any) -> dict[str, Any]:
 
 
 def _check_size(width_px: int, height_px: int, *, picture: bool) -> None:
-    """Refuse what takes too much memory to decode; a video's frames are decoded by the dozen, a photo's by one."""
-    most_px = PHOTO_SIDE_PX if picture else PICTURE_SIDE_PX
-    if max(width_px, height_px) > most_px or (picture and width_px * height_px > PHOTO_PX):
-        most = f"{most_px:,} on a side" + (f" and {PHOTO_PX // 10**6} megapixels" if picture else "")
-        message = f"The picture has {width_px} x {height_px} pixels; at most {most} are opened."
+    """Reject frames that need too much memory to decode; videos have a lower limit, as many frames are in memory."""
+    max_side_px = PHOTO_SIDE_PX if picture else PICTURE_SIDE_PX
+    if max(width_px, height_px) > max_side_px or (picture and width_px * height_px > PHOTO_PX):
+        limit = f"{max_side_px:,} on a side" + (f" and {PHOTO_PX // 10**6} megapixels" if picture else "")
+        message = f"The picture has {width_px} x {height_px} pixels; at most {limit} are accepted."
         raise ProbeRefusal("media_too_large", message)
 
 
@@ -269,13 +269,13 @@ def _first_frame(container: Any, stream: Any) -> Any:
     for number, packet in enumerate(container.demux(stream)):
         for frame in packet.decode():
             return frame
-        if number > _PACKETS:
+        if number > _MAX_PACKETS:
             break
     raise ProbeRefusal("media_undecodable", "The file has a video track, but no frame in it can be decoded.")
 
 
 def _limit(memory_bytes: int, cpu_s: int) -> None:
-    """Take away what a decoder does not need."""
+    """Limit memory, processor time and file writes of this process."""
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -283,12 +283,12 @@ def _limit(memory_bytes: int, cpu_s: int) -> None:
 
 
 def main() -> None:
-    """Answer one question."""
-    asked = json.load(sys.stdin)
-    _limit(int(asked["memory_bytes"]), int(asked["cpu_s"]))
+    """Read a request from standard input and write the answer."""
+    request = json.load(sys.stdin)
+    _limit(int(request["memory_bytes"]), int(request["cpu_s"]))
     answer: dict[str, Any]
     try:
-        answer = {"media": probe(asked["url"])}
+        answer = {"media": probe(request["url"])}
     except ProbeRefusal as refusal:
         answer = {"error": {"code": refusal.args[0], "message": refusal.args[1]}}
     except MemoryError:

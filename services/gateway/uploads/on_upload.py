@@ -1,50 +1,41 @@
-"""What the view makes of each event of an upload."""
+"""Projection of upload events into the view."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from contracts.events import Envelope
+from contracts.events import upload as events
+from services.gateway.aggregates.upload_state import fold
 from services.gateway.aggregates.view import GatewayView
-from services.gateway.uploads.upload_checks import fold
 
 
 class UploadProjector:
-    """The upload's part of the view."""
+    """Applies each upload event to the view."""
 
     def __init__(self, view: GatewayView) -> None:
-        """Write into ``view``."""
+        """Write to ``view``."""
         self.view = view
 
     def handle(self, envelope: Envelope, sequence: int) -> None:
-        """Take over one event; types that this version does not know are left alone."""
-        if reaction := _REACTIONS.get(envelope.type):
-            reaction(self, envelope, sequence)
+        """Apply one event; event types unknown to this version are ignored."""
+        if handler := HANDLERS.get(envelope.type):
+            handler(self, envelope, sequence)
 
 
-def created(on: UploadProjector, envelope: Envelope, sequence: int) -> None:
-    """Begin the upload."""
-    if upload := fold(on.view.upload(envelope.subject), envelope, sequence):
-        on.view.keep_upload(upload)
+Handler = Callable[[UploadProjector, Envelope, int], None]
 
 
-def completed(on: UploadProjector, envelope: Envelope, sequence: int) -> None:
-    """Make the upload usable."""
-    if upload := fold(on.view.upload(envelope.subject), envelope, sequence):
-        on.view.keep_upload(upload)
+def changed(projector: UploadProjector, envelope: Envelope, sequence: int) -> None:
+    """Fold the event into the upload."""
+    if upload := fold(projector.view.upload(envelope.subject), envelope, sequence):
+        projector.view.keep_upload(upload)
 
 
-def failed(on: UploadProjector, envelope: Envelope, sequence: int) -> None:
-    """End the upload."""
-    if upload := fold(on.view.upload(envelope.subject), envelope, sequence):
-        on.view.keep_upload(upload)
-
-
-Reaction = Callable[[UploadProjector, Envelope, int], None]
-
-_REACTIONS: Final[dict[str, Reaction]] = {
-    "upload.created": created,
-    "upload.completed": completed,
-    "upload.failed": failed,
+#: Every upload event (tests/unit/services/gateway/uploads/test_on_upload.py).
+HANDLERS: Final[Mapping[str, Handler]] = {
+    events.UploadCreated.type: changed,
+    events.UploadCompleted.type: changed,
+    events.UploadFailed.type: changed,
 }

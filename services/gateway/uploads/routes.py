@@ -1,37 +1,32 @@
-"""Routes of uploads. The bytes go by presigned URLs between client and bucket."""
+"""Routes of uploads. The bytes go directly between client and bucket, by presigned URLs."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 
-from contracts.errors import ErrorCode, SaccadeError
-from contracts.limits import PART_BYTES, PRESIGNED_URL_S
+from contracts.errors import ErrorCode
 from kit.auth.principal import Reader, Writer
-from kit.bucket import Bucket
 from kit.bus.idempotency import IdempotencyHeader, key_of
 from kit.http.problems import problem_responses
-from services.gateway.dependencies import gateway_of
+from services.gateway.uploads.dependencies import UploadPresenterDep, UploadServiceDep
 from services.gateway.uploads.schemas import (
     ArrivedParts,
     Completion,
     NewUpload,
     Part,
     PartNumbers,
-    SignedPart,
     SignedParts,
     SignedRequest,
     SignRequest,
     UploadObject,
 )
-from services.gateway.uploads.upload_checks import Upload, UploadState
 
 router = APIRouter(prefix="/v1/uploads", tags=["uploads"])
 
 _E = ErrorCode
-_REFUSALS: Final = (
+_REJECTIONS: Final = (
     _E.UPLOAD_EMPTY,
     _E.UPLOAD_SIZE_MISMATCH,
     _E.UPLOAD_CHECKSUM_MISMATCH,
@@ -42,43 +37,10 @@ _REFUSALS: Final = (
 )
 
 
-async def _shown(upload: Upload, bucket: Bucket, parts: list[dict[str, Any]] | None = None) -> UploadObject:
-    created = upload.created
-    shown = UploadObject(
-        id=upload.id,
-        state=upload.state,
-        filename=created.filename,
-        content_type=created.content_type,
-        size_bytes=created.size_bytes,
-        sha256=upload.completed.sha256 if upload.completed else created.sha256,
-        created_at=upload.created_at,
-        expires_at=upload.expires_at,
-        completed_at=upload.completed_at,
-        media=upload.media,
-        reason=upload.reason,
-        error=upload.error,
-    )
-    if upload.state is not UploadState.CREATED:
-        return shown
-    if created.multipart_id:
-        shown.multipart_id = created.multipart_id
-        shown.part_size_bytes, shown.part_count = PART_BYTES, upload.part_count
-        shown.parts = [Part.model_validate(part) for part in parts or []]
-        return shown
-    shown.method, shown.headers = "PUT", {"Content-Type": created.content_type}
-    shown.url = await bucket.presign_put(created.key, created.content_type)
-    shown.url_expires_at = _url_expires_at()
-    return shown
-
-
-def _url_expires_at() -> datetime:
-    return datetime.now(UTC) + timedelta(seconds=PRESIGNED_URL_S)
-
-
 @router.post(
     "",
     status_code=201,
-    summary="Announce a file and get a place to put it",
+    summary="Create an upload and get a presigned URL",
     responses={
         201: {"headers": {"Location": {"schema": {"type": "string"}}}},
         **problem_responses(
@@ -92,14 +54,19 @@ def _url_expires_at() -> datetime:
     },
 )
 async def create_upload(
-    request: Request, response: Response, caller: Writer, body: NewUpload, idempotency_key: IdempotencyHeader = None
+    response: Response,
+    caller: Writer,
+    body: NewUpload,
+    *,
+    uploads: UploadServiceDep,
+    presenter: UploadPresenterDep,
+    idempotency_key: IdempotencyHeader = None,
 ) -> UploadObject:
     """PUT the file to `url` with exactly `headers`, then POST `…/complete`.
 
-    With `multipart: true`, ask `…/parts` for the URLs of the parts instead.
+    With `multipart: true`, request the URLs of the parts at `…/parts` instead.
     """
-    gateway = gateway_of(request)
-    upload = await gateway.uploads.create(
+    upload = await uploads.create(
         caller.tenant,
         filename=body.filename,
         content_type=body.content_type,
@@ -109,15 +76,16 @@ async def create_upload(
         key=key_of(caller.tenant, "POST /v1/uploads", idempotency_key, body),
     )
     response.headers["Location"] = f"/v1/uploads/{upload.id}"
-    return await _shown(upload, gateway.bucket)
+    return await presenter.full(upload)
 
 
 @router.get("/{upload_id}", summary="Read an upload", responses=problem_responses(_E.UPLOAD_NOT_FOUND))
-async def read_upload(request: Request, caller: Reader, upload_id: str) -> UploadObject:
-    """Say what became of it; while it is open, where the bytes go and which parts have arrived."""
-    gateway = gateway_of(request)
-    upload = await gateway.uploads.get(caller.tenant, upload_id)
-    return await _shown(upload, gateway.bucket, await gateway.uploads.arrived_parts(upload))
+async def read_upload(
+    caller: Reader, upload_id: str, uploads: UploadServiceDep, presenter: UploadPresenterDep
+) -> UploadObject:
+    """Return the upload; while it is open, with its presigned URL or the parts that are in the bucket."""
+    upload = await uploads.get(caller.tenant, upload_id)
+    return await presenter.full(upload, await uploads.stored_parts(upload))
 
 
 @router.delete(
@@ -126,102 +94,63 @@ async def read_upload(request: Request, caller: Reader, upload_id: str) -> Uploa
     summary="Delete an upload and its bytes",
     responses=problem_responses(_E.UPLOAD_NOT_FOUND, _E.UPLOAD_IN_USE),
 )
-async def delete_upload(request: Request, caller: Writer, upload_id: str) -> None:
-    """Refused while a job that has not ended uses it."""
-    await gateway_of(request).uploads.delete(caller.tenant, upload_id)
+async def delete_upload(caller: Writer, upload_id: str, uploads: UploadServiceDep) -> None:
+    """Rejected while an unfinished job uses the upload."""
+    await uploads.delete(caller.tenant, upload_id)
 
 
 @router.post(
     "/{upload_id}/parts",
-    summary="Sign for parts of a multipart upload",
+    summary="Sign parts of a multipart upload",
     responses=problem_responses(_E.UPLOAD_NOT_FOUND, _E.UPLOAD_ALREADY_ENDED, _E.INVALID_PARAMETER),
 )
-async def sign_parts(request: Request, caller: Writer, upload_id: str, body: PartNumbers) -> SignedParts:
-    """Give a presigned PUT for each part. Every part but the last has `part_size_bytes`."""
-    gateway = gateway_of(request)
-    upload = await gateway.uploads.open(caller.tenant, upload_id)
-    multipart_id = upload.created.multipart_id
-    if multipart_id is None:
-        message = "The upload goes by one PUT, not in parts."
-        raise SaccadeError(ErrorCode.INVALID_PARAMETER, message, hint="Create it with multipart: true.")
-    if (last := max(body.part_numbers)) > upload.part_count:
-        message = f"The upload has {upload.part_count} parts; there is no part {last}."
-        raise SaccadeError(ErrorCode.INVALID_PARAMETER, message)
-    signed = [
-        SignedPart(
-            part_number=number,
-            size_bytes=upload.part_size(number),
-            url=await gateway.bucket.presign_part(upload.created.key, multipart_id, number),
-        )
-        for number in dict.fromkeys(body.part_numbers)
-    ]
-    return SignedParts(parts=signed, url_expires_at=_url_expires_at())
+async def sign_parts(
+    caller: Writer, upload_id: str, body: PartNumbers, uploads: UploadServiceDep, presenter: UploadPresenterDep
+) -> SignedParts:
+    """Return a presigned PUT for each part. Every part but the last has `part_size_bytes`."""
+    return await presenter.signed_parts(await uploads.get_open(caller.tenant, upload_id), body.part_numbers)
 
 
 @router.get(
     "/{upload_id}/parts",
-    summary="List the parts that have arrived",
+    summary="List the parts that are in the bucket",
     responses=problem_responses(_E.UPLOAD_NOT_FOUND, _E.STORAGE_UNAVAILABLE),
 )
-async def list_parts(request: Request, caller: Reader, upload_id: str) -> ArrivedParts:
-    """Say what need not be sent again when an upload is resumed."""
-    gateway = gateway_of(request)
-    upload = await gateway.uploads.get(caller.tenant, upload_id)
-    arrived = await gateway.uploads.arrived_parts(upload)
-    return ArrivedParts(parts=[Part.model_validate(part) for part in arrived])
+async def list_parts(caller: Reader, upload_id: str, uploads: UploadServiceDep) -> ArrivedParts:
+    """Return the parts that need not be sent again when an upload is resumed."""
+    upload = await uploads.get(caller.tenant, upload_id)
+    return ArrivedParts(parts=[Part.model_validate(part) for part in await uploads.stored_parts(upload)])
 
 
 @router.post(
     "/{upload_id}/sign",
-    summary="Sign one S3 request of Uppy's (signRequest of @uppy/aws-s3 6)",
+    summary="Sign one S3 request of Uppy (signRequest of @uppy/aws-s3 6)",
     responses=problem_responses(_E.UPLOAD_NOT_FOUND, _E.UPLOAD_ALREADY_ENDED, _E.INVALID_PARAMETER),
 )
-async def sign_request(request: Request, caller: Writer, upload_id: str, body: SignRequest) -> SignedRequest:
-    """Sign what Uppy asks for, on this upload's key and no other, whatever key is sent."""
-    gateway = gateway_of(request)
-    upload = await gateway.uploads.open(caller.tenant, upload_id)
-    operation, params = _s3_operation(body)
-    headers: dict[str, str] = {}
-    if operation in ("put_object", "create_multipart_upload"):
-        params["ContentType"] = headers["Content-Type"] = upload.created.content_type
-    expires_s = min(body.expiresIn or PRESIGNED_URL_S, PRESIGNED_URL_S)
-    url = await gateway.bucket.presign_any(operation, upload.created.key, params, expires_s)
-    return SignedRequest(url=url, key=upload.created.key, headers=headers)
-
-
-def _s3_operation(body: SignRequest) -> tuple[str, dict[str, Any]]:
-    """Tell which S3 operation a method with these values is."""
-    match body.method, body.uploadId, body.partNumber:
-        case "PUT", None, None:
-            return "put_object", {}
-        case "POST", None, None:
-            return "create_multipart_upload", {}
-        case "PUT", str(upload_id), int(number):
-            return "upload_part", {"UploadId": upload_id, "PartNumber": number}
-        case "GET", str(upload_id), None:
-            return "list_parts", {"UploadId": upload_id}
-        case "POST", str(upload_id), None:
-            return "complete_multipart_upload", {"UploadId": upload_id}
-        case "DELETE", str(upload_id), None:
-            return "abort_multipart_upload", {"UploadId": upload_id}
-    message = f"{body.method} with these values is no request that an upload makes."
-    raise SaccadeError(ErrorCode.INVALID_PARAMETER, message, hint="Send what @uppy/aws-s3 gives signRequest.")
+async def sign_request(
+    caller: Writer, upload_id: str, body: SignRequest, uploads: UploadServiceDep, presenter: UploadPresenterDep
+) -> SignedRequest:
+    """Sign Uppy's request for this upload's key, whatever key is sent."""
+    return await presenter.signed_request(await uploads.get_open(caller.tenant, upload_id), body)
 
 
 @router.post(
     "/{upload_id}/complete",
     summary="Check the bytes and make the upload usable",
     responses=problem_responses(
-        _E.UPLOAD_NOT_FOUND, _E.UPLOAD_ALREADY_ENDED, _E.UPLOAD_BYTES_MISSING, *_REFUSALS, _E.STORAGE_UNAVAILABLE
+        _E.UPLOAD_NOT_FOUND, _E.UPLOAD_ALREADY_ENDED, _E.UPLOAD_BYTES_MISSING, *_REJECTIONS, _E.STORAGE_UNAVAILABLE
     ),
 )
 async def complete_upload(
-    request: Request, caller: Writer, upload_id: str, body: Completion | None = None
+    caller: Writer,
+    upload_id: str,
+    uploads: UploadServiceDep,
+    presenter: UploadPresenterDep,
+    body: Completion | None = None,
 ) -> UploadObject:
-    """Compare size and SHA-256 and open the file with a decoder. May be repeated: the answer stays the same.
+    """Compare size and SHA-256 and open the file with a decoder. Idempotent.
 
-    A file that is refused is deleted, and the upload has failed for ever.
+    The bytes of a rejected file are deleted, and the upload has failed permanently.
     """
-    gateway = gateway_of(request)
     parts = [(part.part_number, part.etag) for part in body.parts] if body and body.parts else None
-    return await _shown(await gateway.uploads.complete(caller.tenant, upload_id, parts), gateway.bucket)
+    return await presenter.full(await uploads.complete(caller.tenant, upload_id, parts))

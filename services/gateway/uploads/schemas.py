@@ -1,4 +1,4 @@
-"""What routes of uploads take and give, as JSON."""
+"""JSON bodies of the upload routes."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from contracts.errors import ErrorBody
 from contracts.events.upload import MediaFacts
 from contracts.limits import PART_BYTES, PART_COUNT, UPLOAD_BYTES
-from services.gateway.uploads.upload_checks import UploadState
+from services.gateway.aggregates.upload_state import UploadState
 
-_SIGNED_AT_ONCE: Final = 1000
+_MAX_SIGNED_PARTS: Final = 1000
 
 
 class NewUpload(BaseModel):
-    """What a client announces."""
+    """A request for an upload."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -26,15 +26,15 @@ class NewUpload(BaseModel):
     )
     size_bytes: int = Field(ge=0, examples=[1_048_576])
     sha256: str | None = Field(
-        default=None, pattern=r"^[0-9a-fA-F]{64}$", description="Compared with the bytes when they have arrived."
+        default=None, pattern=r"^[0-9a-fA-F]{64}$", description="Compared with the stored bytes on completion."
     )
     multipart: bool = Field(
-        default=False, description="Send the bytes in parts, resumable. Above 1 GiB this is always so."
+        default=False, description="Send the bytes in parts, resumable. Always the case above 1 GiB."
     )
 
 
 class Part(BaseModel):
-    """A part that has arrived."""
+    """A part that is in the bucket."""
 
     part_number: int
     size_bytes: int
@@ -42,7 +42,7 @@ class Part(BaseModel):
 
 
 class SignedPart(BaseModel):
-    """Where to PUT a part; its ETag comes in the answer."""
+    """Presigned URL for a part; the answer to its PUT contains the ETag."""
 
     part_number: int
     size_bytes: int
@@ -50,28 +50,28 @@ class SignedPart(BaseModel):
 
 
 class SignedParts(BaseModel):
-    """Where to PUT parts."""
+    """Presigned URLs for parts."""
 
     parts: list[SignedPart]
     url_expires_at: datetime
 
 
 class ArrivedParts(BaseModel):
-    """Which parts are in the bucket."""
+    """The parts that are in the bucket."""
 
     parts: list[Part]
 
 
 class PartNumbers(BaseModel):
-    """Which parts to sign for."""
+    """Numbers of the parts to sign."""
 
     model_config = ConfigDict(extra="forbid")
 
-    part_numbers: list[Annotated[int, Field(ge=1, le=PART_COUNT)]] = Field(min_length=1, max_length=_SIGNED_AT_ONCE)
+    part_numbers: list[Annotated[int, Field(ge=1, le=PART_COUNT)]] = Field(min_length=1, max_length=_MAX_SIGNED_PARTS)
 
 
 class FinishedPart(BaseModel):
-    """A part as the client knows it."""
+    """A part with the ETag that the client received."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -80,7 +80,7 @@ class FinishedPart(BaseModel):
 
 
 class Completion(BaseModel):
-    """Optional: the parts to join. Without them all that have arrived are joined."""
+    """Optional list of the parts to join; by default, all parts in the bucket."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -88,37 +88,37 @@ class Completion(BaseModel):
 
 
 class UploadObject(BaseModel):
-    """An upload. While it is `created` it says where the bytes go; links are signed anew on every read."""
+    """An upload. While it is `created` it contains presigned URLs, which are new on every read."""
 
     id: str
     state: UploadState
     filename: str
     content_type: str
     size_bytes: int
-    sha256: str | None = Field(description="As found in the bytes; before that as declared.")
+    sha256: str | None = Field(description="Of the stored bytes; before completion, as declared.")
     created_at: datetime
-    expires_at: datetime = Field(description="When it is given up unless it was completed.")
+    expires_at: datetime = Field(description="The upload fails at this time unless it is completed.")
     completed_at: datetime | None = None
-    media: MediaFacts | None = Field(default=None, description="What a decoder found in it.")
+    media: MediaFacts | None = Field(default=None, description="Media properties found by a decoder.")
     reason: Literal["refused", "deleted", "expired"] | None = Field(default=None, description="Why it failed.")
     error: ErrorBody | None = None
     method: Literal["PUT"] | None = None
     url: str | None = Field(default=None, description="Presigned; absent for a multipart upload.")
-    headers: dict[str, str] | None = Field(default=None, description="To be sent with the bytes, as they are.")
+    headers: dict[str, str] | None = Field(default=None, description="To be sent unchanged with the bytes.")
     url_expires_at: datetime | None = None
     multipart_id: str | None = None
     part_size_bytes: int | None = None
     part_count: int | None = None
-    parts: list[Part] | None = Field(default=None, description="Parts of a multipart upload that have arrived.")
+    parts: list[Part] | None = Field(default=None, description="Parts of a multipart upload that are in the bucket.")
 
 
 class SignRequest(BaseModel):
-    """Uppy 6's `signRequest`: what `@uppy/aws-s3` is about to ask the bucket for."""
+    """Uppy 6's `signRequest`: the request that `@uppy/aws-s3` is going to send to the bucket."""
 
     model_config = ConfigDict(extra="ignore")
 
     method: Literal["GET", "PUT", "POST", "DELETE"]
-    key: str | None = Field(default=None, description="Ignored: the upload has its own key, which is answered.")
+    key: str | None = Field(default=None, description="Ignored: the answer contains the upload's own key.")
     uploadId: str | None = Field(default=None, min_length=1, max_length=1024)  # noqa: N815 - Uppy's name
     partNumber: int | None = Field(default=None, ge=1, le=PART_COUNT)  # noqa: N815 - Uppy's name
     contentType: str | None = Field(default=None, max_length=200)  # noqa: N815 - Uppy's name
@@ -126,7 +126,7 @@ class SignRequest(BaseModel):
 
 
 class SignedRequest(BaseModel):
-    """Where Uppy sends its request."""
+    """Presigned URL for Uppy's request."""
 
     url: str
     key: str

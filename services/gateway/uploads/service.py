@@ -1,4 +1,4 @@
-"""Uploads: announced, signed for, checked, given up. The bytes go between client and bucket and never pass here."""
+"""Upload service: create, complete, delete and expire uploads. The bytes go directly between client and bucket."""
 
 from __future__ import annotations
 
@@ -6,47 +6,42 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal
+from datetime import datetime, timedelta
+from typing import Any, Final
 
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.events import EventData, encode
-from contracts.events.base import decode_at
 from contracts.events.upload import MediaFacts, UploadCompleted, UploadCreated, UploadFailed
 from contracts.ids import is_id, new_id
 from contracts.limits import UPLOAD_EXPIRES_S
-from contracts.streams import aggregate
 from kit.bucket import Bucket, ObjectMissing
 from kit.bus.event_store import Conflict, EventStore
 from kit.bus.idempotency import Idempotency, IdempotencyKey
 from kit.bus.tail import EventTail
+from services.gateway.aggregates.aggregate_events import AggregateEvents
+from services.gateway.aggregates.upload_state import Upload, UploadState, fold_stored
 from services.gateway.aggregates.view import GatewayView
 from services.gateway.uploads.upload_checks import (
-    Upload,
-    UploadState,
-    check_arrived,
-    check_media,
-    check_size,
-    fold,
-    in_parts,
+    check_declared_size,
+    check_media_type,
+    check_stored_size,
+    is_multipart,
     media_type,
     safe_name,
 )
 
 log = logging.getLogger(__name__)
 
-SOURCE: Final = "/gateway"
-#: Refusals that say nothing about the file: the client may complete again.
-_NOT_ABOUT_THE_FILE: Final = frozenset({ErrorCode.STORAGE_UNAVAILABLE, ErrorCode.BUS_UNAVAILABLE})
-#: How long an answer waits for the view to have what was just written.
-SEEN_S: Final = 2.0
+#: Errors that do not depend on the file: the client may complete the upload again.
+_TEMPORARY_ERRORS: Final = frozenset(
+    {ErrorCode.STORAGE_UNAVAILABLE, ErrorCode.BUS_UNAVAILABLE, ErrorCode.UPLOAD_BYTES_MISSING}
+)
 
-#: Tells what is in the object behind a presigned URL.
-CheckMedia = Callable[[str], Awaitable[MediaFacts]]
+#: Returns what a decoder finds in the object behind a presigned URL.
+ProbeMedia = Callable[[str], Awaitable[MediaFacts]]
 
 
 class UploadService:
-    """Every upload of every tenant."""
+    """Operations on uploads. All are tenant-scoped."""
 
     def __init__(
         self,
@@ -56,17 +51,24 @@ class UploadService:
         view: GatewayView,
         tail: EventTail,
         idempotency: Idempotency,
-        check: CheckMedia,
-        checks_at_once: int,
+        probe_media: ProbeMedia,
+        concurrent_checks: int,
     ) -> None:
-        """Use bus, bucket and view; ``check`` opens a file with a decoder."""
-        self._store = store
+        """``probe_media`` opens a file with a decoder; at most ``concurrent_checks`` files are read at a time."""
         self._bucket = bucket
         self._view = view
-        self._tail = tail
         self._idempotency = idempotency
-        self._check = check
-        self._checks = asyncio.Semaphore(checks_at_once)
+        self._events = AggregateEvents[Upload](
+            "upload",
+            ErrorCode.UPLOAD_NOT_FOUND,
+            is_valid_id=lambda text: is_id(text, "upl"),
+            fold_stored=fold_stored,
+            store=store,
+            tail=tail,
+            idempotency=idempotency,
+        )
+        self._probe_media = probe_media
+        self._check_slots = asyncio.Semaphore(concurrent_checks)
         self._completing: dict[str, asyncio.Task[Upload]] = {}
 
     async def create(
@@ -80,26 +82,26 @@ class UploadService:
         multipart: bool,
         key: IdempotencyKey | None,
     ) -> Upload:
-        """Announce a file and give it a place.
+        """Store a new upload and reserve its key in the bucket.
 
         Raises:
             SaccadeError: UNSUPPORTED_MEDIA_TYPE, UPLOAD_EMPTY, UPLOAD_TOO_LARGE, IDEMPOTENCY_KEY_REUSED.
         """
         content_type = media_type(content_type)
-        check_size(size_bytes)
+        check_declared_size(size_bytes)
         upload_id = new_id("upl")
-        if key and (made := await self._idempotency.recall(key)):
-            if upload := await self._load(tenant, made):
+        if key and (known_id := await self._idempotency.recall(key)):
+            if upload := await self._events.load(tenant, known_id):
                 return upload
-            upload_id = made
+            upload_id = known_id
         elif key:
             upload_id = await self._idempotency.claim(key, upload_id)
-        place = self._bucket.key("uploads", tenant, upload_id, safe_name(filename))
+        bucket_key = self._bucket.key("uploads", tenant, upload_id, safe_name(filename))
         multipart_id = None
-        if in_parts(size_bytes, asked=multipart):
-            multipart_id = await self._bucket.start_multipart(place, content_type)
-        data = UploadCreated(
-            key=place,
+        if is_multipart(size_bytes, requested=multipart):
+            multipart_id = await self._bucket.start_multipart(bucket_key, content_type)
+        created = UploadCreated(
+            key=bucket_key,
             filename=filename,
             content_type=content_type,
             size_bytes=size_bytes,
@@ -107,30 +109,30 @@ class UploadService:
             multipart_id=multipart_id,
         )
         try:
-            await self._publish(tenant, upload_id, data, after=0)
+            await self._events.append_once(tenant, upload_id, created, after=0)
         except Conflict:
-            # The same key, at the same time: the other request's event counts.
+            # A concurrent request with the same Idempotency-Key was first; its event counts.
             if multipart_id:
-                await self._bucket.abort_multipart(place, multipart_id)
+                await self._bucket.abort_multipart(bucket_key, multipart_id)
         return await self.get(tenant, upload_id, fresh=True)
 
     async def get(self, tenant: str, upload_id: str, *, fresh: bool = False) -> Upload:
-        """Give an upload, from the view where it knows it; ``fresh`` reads its events.
+        """Return an upload from the view if it is there; with ``fresh``, always from its events.
 
         Raises:
-            SaccadeError: UPLOAD_NOT_FOUND, for other tenants' uploads and deleted ones too.
+            SaccadeError: UPLOAD_NOT_FOUND, also for deleted uploads and those of other tenants.
         """
         upload = None
         if is_id(upload_id, "upl"):
             upload = None if fresh else self._view.upload(upload_id)
             if upload is None or upload.tenant != tenant:
-                upload = await self._load(tenant, upload_id)
+                upload = await self._events.load(tenant, upload_id)
         if upload is None or upload.reason == "deleted":
             raise SaccadeError(ErrorCode.UPLOAD_NOT_FOUND)
         return upload
 
-    async def open(self, tenant: str, upload_id: str) -> Upload:
-        """Give an upload that still takes bytes.
+    async def get_open(self, tenant: str, upload_id: str) -> Upload:
+        """Return an upload that still accepts bytes.
 
         Raises:
             SaccadeError: UPLOAD_NOT_FOUND, UPLOAD_ALREADY_ENDED.
@@ -140,8 +142,8 @@ class UploadService:
             raise SaccadeError(ErrorCode.UPLOAD_ALREADY_ENDED, f"The upload is {upload.state} already.")
         return upload
 
-    async def arrived_parts(self, upload: Upload) -> list[dict[str, Any]]:
-        """List the parts of a multipart upload that have arrived."""
+    async def stored_parts(self, upload: Upload) -> list[dict[str, Any]]:
+        """Return the parts of an open multipart upload that are in the bucket."""
         multipart_id = upload.created.multipart_id
         if multipart_id is None or upload.state is not UploadState.CREATED:
             return []
@@ -151,22 +153,22 @@ class UploadService:
             return []
 
     async def complete(self, tenant: str, upload_id: str, parts: list[tuple[int, str]] | None = None) -> Upload:
-        """Check the bytes and make the upload usable. May be repeated; requests at the same time share one check.
+        """Check the bytes and make the upload usable. Idempotent; concurrent requests share one check.
 
         Raises:
-            SaccadeError: UPLOAD_NOT_FOUND, UPLOAD_ALREADY_ENDED, UPLOAD_BYTES_MISSING, or why the file was refused.
+            SaccadeError: UPLOAD_NOT_FOUND, UPLOAD_ALREADY_ENDED, UPLOAD_BYTES_MISSING, or the reason of the rejection.
         """
         upload = await self.get(tenant, upload_id, fresh=True)
         if upload.state is UploadState.COMPLETED:
             return upload
         if upload.state is UploadState.FAILED:
-            raise _ended(upload)
+            raise _already_ended(upload)
         task = self._completing.get(upload_id)
         if task is None:
-            task = asyncio.ensure_future(self._complete(upload, parts))
+            task = asyncio.ensure_future(self._check_and_store(upload, parts))
             self._completing[upload_id] = task
             task.add_done_callback(lambda _: self._completing.pop(upload_id, None))
-        # Who asked may go away; the check goes on, and the next request finds it done.
+        # If the client disconnects, the check continues, and the next request gets its result.
         return await asyncio.shield(task)
 
     async def delete(self, tenant: str, upload_id: str) -> None:
@@ -182,48 +184,48 @@ class UploadService:
             if upload.state is UploadState.FAILED:
                 break
             try:
-                await self._publish(tenant, upload_id, UploadFailed(reason="deleted"), after=upload.sequence)
+                await self._events.append_once(tenant, upload_id, UploadFailed(reason="deleted"), after=upload.sequence)
                 break
             except Conflict:
                 continue
-        await self._throw_away(upload)
+        await self._delete_bytes(upload)
 
-    async def give_up_expired(self, now: datetime) -> int:
-        """End uploads that were never completed, throw their bytes away and count them."""
+    async def expire(self, now: datetime) -> int:
+        """Fail the uploads that were not completed in time, delete their bytes, and return their number."""
         count = 0
-        for upload in self._view.uploads_created_before(now - timedelta(seconds=UPLOAD_EXPIRES_S)):
+        for upload in self._view.open_uploads_created_before(now - timedelta(seconds=UPLOAD_EXPIRES_S)):
             if upload.id in self._completing:
                 continue
             try:
-                await self._publish(
+                await self._events.append_once(
                     upload.tenant, upload.id, UploadFailed(reason="expired"), after=upload.sequence
-                )  # fmt: skip
+                )
             except Conflict:
                 continue
-            await self._throw_away(upload)
+            await self._delete_bytes(upload)
             count += 1
         return count
 
-    async def _complete(self, upload: Upload, parts: list[tuple[int, str]] | None) -> Upload:
+    async def _check_and_store(self, upload: Upload, parts: list[tuple[int, str]] | None) -> Upload:
         try:
             await self._join_parts(upload, parts)
-            async with self._checks:
-                data = await self._examine(upload)
+            async with self._check_slots:
+                completed = await self._check_bytes(upload)
         except SaccadeError as error:
-            if error.code not in _NOT_ABOUT_THE_FILE and error.code is not ErrorCode.UPLOAD_BYTES_MISSING:
-                await self._refuse(upload, error)
+            if error.code not in _TEMPORARY_ERRORS:
+                await self._reject(upload, error)
             raise
         try:
-            await self._publish(upload.tenant, upload.id, data, after=upload.sequence)
+            await self._events.append_once(upload.tenant, upload.id, completed, after=upload.sequence)
         except Conflict:
             found = await self.get(upload.tenant, upload.id, fresh=True)
             if found.state is not UploadState.COMPLETED:
-                raise _ended(found) from None
+                raise _already_ended(found) from None
             return found
         return await self.get(upload.tenant, upload.id, fresh=True)
 
-    async def _join_parts(self, upload: Upload, given: list[tuple[int, str]] | None) -> None:
-        """Make one object of a multipart upload's parts, unless somebody has."""
+    async def _join_parts(self, upload: Upload, requested: list[tuple[int, str]] | None) -> None:
+        """Join the parts of a multipart upload into one object, unless that is done already."""
         multipart_id = upload.created.multipart_id
         if multipart_id is None or await self._size(upload) is not None:
             return
@@ -233,45 +235,45 @@ class UploadService:
             if len(arrived) < upload.part_count and total < upload.created.size_bytes:
                 message = f"{len(arrived)} of {upload.part_count} parts have arrived."
                 raise SaccadeError(ErrorCode.UPLOAD_BYTES_MISSING, message, arrived_parts=len(arrived))
-            check_arrived(upload, total)
-            parts = given or [(part["part_number"], part["etag"]) for part in arrived]
+            check_stored_size(upload, total)
+            parts = requested or [(part["part_number"], part["etag"]) for part in arrived]
             await self._bucket.finish_multipart(upload.created.key, multipart_id, sorted(parts))
         except ObjectMissing as error:
             if await self._size(upload) is None:
                 raise SaccadeError(ErrorCode.UPLOAD_BYTES_MISSING) from error
 
-    async def _examine(self, upload: Upload) -> UploadCompleted:
-        """Compare size, digest and media with what was declared."""
+    async def _check_bytes(self, upload: Upload) -> UploadCompleted:
+        """Compare size, SHA-256 and media type with the declared ones."""
         size = await self._size(upload)
         if size is None:
             raise SaccadeError(ErrorCode.UPLOAD_BYTES_MISSING)
-        check_arrived(upload, size)
+        check_stored_size(upload, size)
         digest = hashlib.sha256()
         try:
             async for chunk in self._bucket.read(upload.created.key):
                 await asyncio.to_thread(digest.update, chunk)
         except ObjectMissing as error:
             raise SaccadeError(ErrorCode.UPLOAD_BYTES_MISSING) from error
-        found = digest.hexdigest()
-        if upload.created.sha256 and found != upload.created.sha256:
-            message = f"The file has SHA-256 {found}, {upload.created.sha256} was declared."
+        sha256 = digest.hexdigest()
+        if upload.created.sha256 and sha256 != upload.created.sha256:
+            message = f"The file has SHA-256 {sha256}, {upload.created.sha256} was declared."
             raise SaccadeError(ErrorCode.UPLOAD_CHECKSUM_MISMATCH, message)
-        media = await self._check(await self._bucket.presign_get(upload.created.key, inside=True))
-        check_media(upload, media)
-        return UploadCompleted(size_bytes=size, sha256=found, media=media)
+        media = await self._probe_media(await self._bucket.presign_get(upload.created.key, inside=True))
+        check_media_type(upload, media)
+        return UploadCompleted(size_bytes=size, sha256=sha256, media=media)
 
-    async def _refuse(self, upload: Upload, error: SaccadeError) -> None:
-        """Say why, for ever, and throw the bytes away."""
-        log.info("upload refused", extra={"upload_id": upload.id, "code": error.code})
+    async def _reject(self, upload: Upload, error: SaccadeError) -> None:
+        """Fail the upload with an error and delete its bytes."""
+        log.info("upload rejected", extra={"upload_id": upload.id, "code": error.code})
         try:
-            data = UploadFailed(reason="refused", error=error.body())
-            await self._publish(upload.tenant, upload.id, data, after=upload.sequence)
+            failed = UploadFailed(reason="refused", error=error.body())
+            await self._events.append_once(upload.tenant, upload.id, failed, after=upload.sequence)
         except Conflict:
             return
-        await self._throw_away(upload)
+        await self._delete_bytes(upload)
 
-    async def _throw_away(self, upload: Upload) -> None:
-        """Delete the bytes; what the bucket does not take now, its own rules clean up."""
+    async def _delete_bytes(self, upload: Upload) -> None:
+        """Delete the bytes; if the bucket is unavailable, its lifecycle rules delete them later."""
         try:
             if upload.created.multipart_id:
                 await self._bucket.abort_multipart(upload.created.key, upload.created.multipart_id)
@@ -285,27 +287,9 @@ class UploadService:
         except ObjectMissing:
             return None
 
-    async def _load(self, tenant: str, upload_id: str) -> Upload | None:
-        upload: Upload | None = None
-        for stored in await self._store.load(aggregate(tenant, "upload", upload_id)):
-            upload = fold(upload, decode_at(stored.subject, stored.body), stored.sequence)
-        return upload
 
-    async def _publish(self, tenant: str, upload_id: str, data: EventData, *, after: int) -> None:
-        """Store an event of an upload on condition that it is the next, and wait until the view has it."""
-        kind: Literal["created", "completed", "failed"] | str = data.type.partition(".")[2]
-        message = encode(data, tenant=tenant, subject_id=upload_id, source=SOURCE, event_id=f"{upload_id}.{kind}")
-        sequence = await self._store.publish(message, after=after, among=aggregate(tenant, "upload", upload_id))
-        await self._tail.wait_for(sequence, SEEN_S)
-
-
-def _ended(upload: Upload) -> SaccadeError:
-    """Say why an upload cannot be completed; a refusal is repeated as it was."""
+def _already_ended(upload: Upload) -> SaccadeError:
+    """Return the error for completing an ended upload; a rejection is repeated with its first error."""
     if upload.error:
         return SaccadeError(upload.error.code, upload.error.message, hint=upload.error.hint)
     return SaccadeError(ErrorCode.UPLOAD_ALREADY_ENDED, f"The upload was {upload.reason or upload.state}.")
-
-
-def utc_now() -> datetime:
-    """Give the time."""
-    return datetime.now(UTC)

@@ -1,21 +1,29 @@
-"""Routes for workers that cannot reach NATS: a run reads its own job and says what happens to it."""
+"""Routes for workers that cannot reach NATS: a run reads its own job and publishes its events."""
 
 from __future__ import annotations
 
 import json
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Request
+from fastapi import APIRouter, Depends, Header, Request
 from pydantic import BaseModel, Field
 
 from contracts.errors import ErrorCode
 from kit.http.problems import problem_responses
-from services.gateway.dependencies import gateway_of
-from services.gateway.worker_ingest.service import readable
+from services.gateway.worker_ingest.event_check import is_valid_event
+from services.gateway.worker_ingest.service import WorkerIngest
 
 router = APIRouter(prefix="/v1/runs/{run_id}", tags=["internal"])
 
 _E = ErrorCode
+
+
+async def _worker_ingest(request: Request) -> WorkerIngest:
+    ingest: WorkerIngest = request.app.state.worker_ingest
+    return ingest
+
+
+WorkerIngestDep = Annotated[WorkerIngest, Depends(_worker_ingest)]
 
 
 class RunEvent(BaseModel):
@@ -26,37 +34,38 @@ class RunEvent(BaseModel):
 
 
 class RunReading(BaseModel):
-    """A run's own job: the newest event of each type, in order; their fold is the job's state (contracts/job.py)."""
+    """A run's own job: the newest event of each type, in order. Folded, they are the job's state (contracts/job.py)."""
 
     job_id: str
     run_id: str
-    sequence: int = Field(description="That of the job's newest event, readable or not; 0 where there is none.")
+    sequence: int = Field(description="Sequence of the job's newest event, valid or not; 0 if there is none.")
     events: list[RunEvent]
 
 
 class Ingested(BaseModel):
-    """Where an event was stored; the same for each repeat of it."""
+    """Sequence of a stored event; the same for each repeat of it."""
 
     sequence: int
 
 
 @router.get("", summary="Read the job that a run works on", responses=problem_responses(_E.NOT_FOUND))
-async def read_run(request: Request, run_id: str) -> RunReading:
-    """For the run itself, with its own token; API keys are not taken."""
-    runs = gateway_of(request).runs
-    claims = runs.admit(request.headers.get("authorization", ""), run_id)
-    stored = await runs.read(claims)
+async def read_run(request: Request, run_id: str, ingest: WorkerIngestDep) -> RunReading:
+    """For the run itself, with its own token; API keys are not accepted."""
+    claims = ingest.authenticate(request.headers.get("authorization", ""), run_id)
+    stored = await ingest.read(claims)
     return RunReading(
         job_id=claims.job_id,
         run_id=run_id,
         sequence=stored[-1].sequence if stored else 0,
-        events=[RunEvent(sequence=one.sequence, event=json.loads(one.body)) for one in stored if readable(one)],
+        events=[
+            RunEvent(sequence=event.sequence, event=json.loads(event.body)) for event in stored if is_valid_event(event)
+        ],
     )
 
 
 @router.post(
     "/events",
-    summary="Say what happens to a job",
+    summary="Publish an event of a job",
     responses=problem_responses(_E.NOT_FOUND, _E.SEQUENCE_CONFLICT),
     openapi_extra={
         "requestBody": {
@@ -68,12 +77,12 @@ async def read_run(request: Request, run_id: str) -> RunReading:
 async def publish_event(
     request: Request,
     run_id: str,
+    ingest: WorkerIngestDep,
     saccade_after: Annotated[
         int | None, Header(ge=0, description="Sequence that the job's newest event must have.")
     ] = None,
 ) -> Ingested:
-    """Take one CloudEvent, as the worker has encoded it; a repeat of it stores nothing."""
-    runs = gateway_of(request).runs
-    # Who asks comes first: a stranger's body is not even read.
-    claims = runs.admit(request.headers.get("authorization", ""), run_id)
-    return Ingested(sequence=await runs.publish(claims, await request.body(), saccade_after))
+    """Store one CloudEvent as the worker has encoded it; a repeat of it is not stored again."""
+    # Authenticate first: the body of an unauthenticated request is not read.
+    claims = ingest.authenticate(request.headers.get("authorization", ""), run_id)
+    return Ingested(sequence=await ingest.publish(claims, await request.body(), saccade_after))

@@ -17,7 +17,6 @@ from contracts.telemetry import JointBatch
 from kit.auth.api_keys import AuthSettings
 from kit.http.server import serve
 from kit.settings import NatsSettings, S3Settings
-from services.gateway.app import build_app
 from tests.harness.clients.python_clients import FACES, InThread, opener
 from tests.harness.servers.embedded import HOST, free_port, wait_for_port
 from tests.harness.servers.gateway import Running, keys_file, running_gateway
@@ -36,8 +35,8 @@ async def answering(
     """Run a gateway, and give its address."""
     stop, port = asyncio.Event(), free_port()
     async with running_gateway(*servers, folder, auth=auth) as running:
-        keyed = running.gateway.auth.authenticated
-        serving = asyncio.ensure_future(serve(build_app(running.gateway), HOST, port, authenticated=keyed, stop=stop))
+        keyed = running.authenticated
+        serving = asyncio.ensure_future(serve(running.app, HOST, port, authenticated=keyed, stop=stop))
         try:
             await asyncio.to_thread(wait_for_port, port)
             yield running, f"http://{HOST}:{port}"

@@ -20,7 +20,6 @@ from modal_workers.deployment import CACHE
 from services.dispatcher.executors.executor import CallBacklog, CallState, LaunchFailed, Throttled
 from services.dispatcher.executors.modal_executor import ModalExecutor, open_modal_executor
 from services.dispatcher.executors.run_access import RunAccess
-from services.gateway.app import build_app
 from tests.harness.runtime.executor_environment import (
     ExecutorHarness,
     ExecutorServers,
@@ -292,9 +291,7 @@ async def test_where_nats_cannot_be_reached_events_go_through_the_gateway(
     port, stop = free_port(), asyncio.Event()
     worker_key = (servers.nats.keys / "workers.key").read_text()
     async with running_gateway(servers.nats.settings, servers.s3.settings, tmp_path, worker_key=worker_key) as running:
-        serving = asyncio.ensure_future(
-            serve_app(build_app(running.gateway), HOST, port, authenticated=False, stop=stop)
-        )
+        serving = asyncio.ensure_future(serve_app(running.app, HOST, port, authenticated=False, stop=stop))
         await asyncio.to_thread(wait_for_port, port)
         access = RunAccess(servers.nats.tokens, "ingest", f"http://{HOST}:{port}")
         with dialled(servers.loopback):

@@ -38,7 +38,7 @@ async def running(servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 async def test_photos_become_a_job_of_nerf_with_the_settings_of_before(running: Running) -> None:
     photos = [await running.uploaded(picture(), "image/png", filename=f"{name}.png") for name in "ab"]
-    second = running.gateway.view.upload(photos[1])
+    second = running.view.upload(photos[1])
     assert second
     body = {"job_id": "order 17/ä", "image_paths": [photos[0], second.created.key], "user": "left out"}
     answer = await running.http.post("/api/nerf/colmap", json=body)

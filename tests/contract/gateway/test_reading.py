@@ -161,14 +161,14 @@ async def test_a_view_that_was_lost_is_folded_again_to_the_same(servers: Servers
         session_id = new_id("ses")
         opened = SessionOpened(workload="gone", workload_version="1", params={}, idle_timeout_s=9, max_length_s=9)
         sequence = await running.store.publish(encode(opened, tenant="local", subject_id=session_id, source="/test"))
-        assert await running.gateway.tail.wait_for(sequence, 5)
-        before, listed = running.gateway.view.rows(), (await running.http.get("/v1/jobs")).json()
+        assert await running.tail.wait_for(sequence, 5)
+        before, listed = running.view.rows(), (await running.http.get("/v1/jobs")).json()
     assert all(before.values())
     async with running_gateway(*servers, tmp_path) as running:
-        assert running.gateway.view.rows() == before
+        assert running.view.rows() == before
     shutil.rmtree(tmp_path / "view")
     async with running_gateway(*servers, tmp_path) as running:
-        assert running.gateway.view.rows() == before
+        assert running.view.rows() == before
         assert (await running.http.get("/v1/jobs")).json() == listed
 
 

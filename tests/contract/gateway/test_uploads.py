@@ -36,7 +36,7 @@ async def running(servers: Servers, tmp_path: Path):
 
 
 async def key_of(running: Running, upload_id: str) -> str:
-    upload = running.gateway.view.upload(upload_id)
+    upload = running.view.upload(upload_id)
     assert upload
     return upload.created.key
 
@@ -246,8 +246,8 @@ async def test_an_upload_in_use_stays_until_its_job_has_ended(running: Running):
 async def test_what_was_never_completed_is_given_up(running: Running):
     upload_id = await running.send(video())
     key = await key_of(running, upload_id)
-    assert await running.gateway.uploads.give_up_expired(datetime.now(UTC) + timedelta(hours=23)) == 0
-    assert await running.gateway.uploads.give_up_expired(datetime.now(UTC) + timedelta(hours=25)) >= 1
+    assert await running.loop.uploads.expire(datetime.now(UTC) + timedelta(hours=23)) == 0
+    assert await running.loop.uploads.expire(datetime.now(UTC) + timedelta(hours=25)) >= 1
     with pytest.raises(ObjectMissing):
         await running.bucket.size(key)
     assert (await running.http.get(f"/v1/uploads/{upload_id}")).json()["reason"] == "expired"

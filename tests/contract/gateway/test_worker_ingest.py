@@ -171,7 +171,7 @@ async def test_only_this_runs_token_opens_its_routes(
         (f"Bearer {TENANT}.secret", 401, "unauthenticated", "not a worker's token"),
         (run.token.jwt, 401, "unauthenticated", "no worker's token"),
         ("", 401, "unauthenticated", "no worker's token"),
-        (f"Bearer {other.token.jwt}", 403, "forbidden", "another run's"),
+        (f"Bearer {other.token.jwt}", 403, "forbidden", "another run"),
     ]:
         for answer in (
             await run.get(Authorization=bearer),
@@ -293,7 +293,7 @@ async def test_by_nats_too_an_event_counts_for_its_own_subject_only(
     own = f"saccade.evt.{TENANT}.job.{run.job_id}.succeeded"
     for body in (lie.body, b"\xff not an event"):
         sequence = await running.store.publish(Message(own, new_id("evt"), body))
-        assert await running.gateway.tail.wait_for(sequence, 5)
+        assert await running.tail.wait_for(sequence, 5)
     for job_id in (victim.job_id, run.job_id):
         answer = await running.http.get(f"/v1/jobs/{job_id}", headers=headers)
         assert answer.json()["state"] == "starting"
@@ -313,6 +313,6 @@ async def test_a_file_that_a_worker_names_must_be_its_jobs(run: Run, running: Ru
         artifact = Artifact(name=f"{number}.txt", key=key, bytes=6, sha256="0" * 64, media_type="text/plain")
         data = JobArtifactReady(attempt=1, run_id=run.run_id, artifact=artifact)
         stored = await run.post(run.say(data, f"{run.run_id}.artifact.{number}").body)
-        assert await running.gateway.tail.wait_for(stored.json()["sequence"], 5)
+        assert await running.tail.wait_for(stored.json()["sequence"], 5)
         answer = await running.http.get(f"/v1/jobs/{run.job_id}/artifacts/{number}.txt", headers=headers)
         assert (answer.status_code, code_of(answer)) == (404, "artifact_not_found"), key

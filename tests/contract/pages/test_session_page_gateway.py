@@ -18,7 +18,6 @@ from kit.auth.api_keys import AuthSettings
 from kit.http.server import serve
 from kit.settings import NatsSettings, S3Settings
 from modal_workers.live_splat.kinematics import SO101
-from services.gateway.app import build_app
 from services.notifier.streams import ticket_routes as tickets
 from tests.harness.clients.session_page_browser import WEBCAM, SessionTab, session_tab
 from tests.harness.clients.session_page_splat import BLUE, GREEN, RED, Ball, scene
@@ -39,11 +38,11 @@ Servers = tuple[NatsSettings, S3Settings]
 @asynccontextmanager
 async def on_a_port(running: Running) -> AsyncIterator[str]:
     stop, port = asyncio.Event(), free_port()
-    app = build_app(running.gateway)
+    app = running.app
     # The notifier's, which stands behind the same origin.
     app.include_router(tickets.router)
-    app.state.tickets = running.gateway.tickets
-    keyed = running.gateway.auth.authenticated
+    app.state.tickets = running.app.state.session_streams.tickets
+    keyed = running.authenticated
     server = asyncio.ensure_future(serve(app, HOST, port, authenticated=keyed, stop=stop))
     try:
         yield f"http://{HOST}:{port}"

@@ -269,9 +269,9 @@ async def test_what_it_asks_for_is_its_own_session_on_its_own_subjects_whatever_
             {"name": "x", "after": "many"},
         ):
             raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-            assert json.loads((await thief.client.request(asks, raw, timeout=5)).data) == {"error": "not like this"}, (
-                body
-            )
+            assert json.loads((await thief.client.request(asks, raw, timeout=5)).data) == {
+                "error": "invalid request"
+            }, body
         more = {"deliver_subject": f"saccade.evt.{TENANT}.job.x.failed", "filter_subject": "saccade.tele.>"}
         asked = json.dumps({"name": "mine", "after": 0, "config": more} | more).encode()
         assert json.loads((await thief.client.request(asks, asked, timeout=5)).data) == {"pending": 1}

@@ -28,7 +28,6 @@ from kit.auth.api_keys import AuthSettings
 from kit.bus.connection import request
 from kit.http.server import serve
 from modal_workers import catalog
-from services.gateway.app import build_app
 from tests.harness.clients.python_clients import FACES, opener
 from tests.harness.network.cutting_pipe import CuttingPipe
 from tests.harness.runtime.executor_environment import ExecutorHarness, open_local_harness
@@ -118,7 +117,7 @@ async def place(
         harness = await stack.enter_async_context(open_local_harness(tmp_path / "data", nats, s3))
         running = await stack.enter_async_context(running_gateway(nats.settings, s3.settings, tmp_path, auth=auth))
         port, stop = free_port(), asyncio.Event()
-        serving = asyncio.ensure_future(serve(build_app(running.gateway), HOST, port, authenticated=True, stop=stop))
+        serving = asyncio.ensure_future(serve(running.app, HOST, port, authenticated=True, stop=stop))
         yield Place(harness, running, port)
         stop.set()
         await serving
@@ -300,7 +299,7 @@ async def play_dispatcher(place: Place, replay_of: str) -> None:
     """Start the worker of a session that replays another one, and wait for its end."""
     end = time.monotonic() + WAIT_S
     while True:
-        sessions, _ = place.running.gateway.sessions.page(TENANT)
+        sessions, _ = place.running.app.state.sessions.page(TENANT)
         found = [one.id for one in sessions if one.opened.replay_of == replay_of]
         if found:
             break

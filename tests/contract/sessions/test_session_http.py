@@ -227,7 +227,7 @@ async def test_a_session_whose_end_nobody_told_ends_when_a_gateway_starts(sessio
         found = await opened(running)
         async with played_worker(running, found["id"]) as worker:
             await worker.claim()
-            running.gateway.keeper._running = False  # as if it had died before it could
+            running.loop.reconciler._running = False  # as if it had died before it could
             await worker.succeed("idle")
             assert (await shown(running, found["id"]))["state"] == "ready"
     async with running_gateway(*session_servers, tmp_path) as running:

@@ -23,7 +23,6 @@ from kit.auth.api_keys import AuthSettings
 from kit.auth.tickets import Tickets
 from kit.http.server import serve
 from kit.settings import NatsSettings, S3Settings
-from services.gateway.app import build_app
 from tests.harness.servers.embedded import HOST, free_port
 from tests.harness.servers.gateway import Running, keys_file, running_gateway
 from tests.harness.sessions.scripted_session_worker import jpeg, played_worker
@@ -64,9 +63,9 @@ async def serving(servers: Servers, folder: Path, auth: AuthSettings | None = No
         running_gateway(*servers, folder, auth=auth) as running,
         aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session,
     ):
-        keyed = running.gateway.auth.authenticated
+        keyed = running.authenticated
         server = asyncio.ensure_future(
-            serve(build_app(running.gateway), HOST, port, authenticated=keyed, stop=stop)
+            serve(running.app, HOST, port, authenticated=keyed, stop=stop)
         )  # fmt: skip
         try:
             async with asyncio.timeout(20):
@@ -262,21 +261,21 @@ async def test_a_client_that_reads_nothing_is_closed_and_costs_no_memory(served:
             "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
         )
         raw.sendall(request.encode())
-        viewers = served.running.gateway.viewers
+        open_sockets = served.running.app.state.session_streams.open_sockets
         async with asyncio.timeout(20):
-            while not len(viewers):
+            while not len(open_sockets):
                 await asyncio.sleep(0.01)
-        (viewer,) = viewers._viewers[session_id]
+        (backlog,) = open_sockets._backlogs[session_id]
         text = "x" * 200_000
         async with asyncio.timeout(20):
-            while not viewer.too_slow:
+            while not backlog.too_slow:
                 await worker.progress(note=text[:50_000])
                 await worker.say(_text(worker.run_id, text))
-                assert len(viewer._durable) <= 1001
-        assert len(viewer._durable) == 0
+                assert len(backlog._durable) <= 1001
+        assert len(backlog._durable) == 0
         raw.close()
         async with asyncio.timeout(20):
-            while len(viewers):
+            while len(open_sockets):
                 await asyncio.sleep(0.02)
 
 

@@ -19,7 +19,6 @@ from kit.tasks import end
 from modal_workers.runtime.bus.job_bus import JobBus
 from modal_workers.runtime.bus.open_bus import open_bus
 from modal_workers.runtime.settings import IngestSettings
-from services.gateway.app import build_app
 from tests.harness.runtime.job_driver import JobDriver, open_job_driver
 from tests.harness.servers.embedded import HOST, OperatorNats, S3Server, free_port, wait_for_port
 from tests.harness.servers.gateway import running_gateway
@@ -68,9 +67,7 @@ async def open_bus_connector(
                 running_gateway(server.settings, s3.settings, folder, worker_key=worker_key)
             )
             stop = asyncio.Event()
-            serving = asyncio.ensure_future(
-                serve(build_app(running.gateway), HOST, port, authenticated=False, stop=stop)
-            )
+            serving = asyncio.ensure_future(serve(running.app, HOST, port, authenticated=False, stop=stop))
             stack.push_async_callback(end, serving)
             stack.callback(stop.set)
             await asyncio.to_thread(wait_for_port, port)

@@ -15,6 +15,7 @@ import anyio
 import av
 import httpx
 import numpy as np
+from fastapi import FastAPI
 
 from contracts.events import EventData, decode, encode
 from contracts.events.job import Cost, JobArtifactReady, JobQueued, JobStarted, JobStarting, JobSucceeded
@@ -26,9 +27,10 @@ from kit.auth.api_keys import AuthSettings
 from kit.bucket import Bucket, open_bucket
 from kit.bus.connection import connect, declare
 from kit.bus.event_store import EventStore
+from kit.bus.tail import EventTail
 from kit.settings import NatsSettings, S3Settings
 from services.gateway.aggregates.view import GatewayView
-from services.gateway.app import Gateway, build_app, build_gateway
+from services.gateway.app import GatewayLoop, build_gateway
 from services.gateway.settings import GatewaySettings
 
 
@@ -87,10 +89,22 @@ def keys_file(folder: Path, *tenants: str, read_only: tuple[str, ...] = ()) -> P
 class Running:
     """A gateway that runs, and what a test needs to play its clients, dispatcher and workers."""
 
-    gateway: Gateway
+    app: FastAPI
+    loop: GatewayLoop
+    view: GatewayView
     http: httpx.AsyncClient
     store: EventStore
     bucket: Bucket
+
+    @property
+    def tail(self) -> EventTail:
+        """Return the tail by which the gateway follows the stream of events."""
+        return self.loop.follower.tail
+
+    @property
+    def authenticated(self) -> bool:
+        """Return whether requests need an API key."""
+        return bool(self.app.state.authenticator.authenticated)
 
     async def put(self, url: str, body: bytes, headers: dict[str, str] | None = None) -> httpx.Response:
         """PUT bytes to a presigned URL."""
@@ -136,7 +150,7 @@ class Running:
         """Publish an event of a job as dispatcher or worker, and wait until the gateway has it."""
         sequence = await self.store.publish(encode(data, tenant=tenant, subject_id=job_id, source="/test"))
         if data.kind == "evt":
-            assert await self.gateway.tail.wait_for(sequence, 5)
+            assert await self.tail.wait_for(sequence, 5)
 
     async def start_job(self, job_id: str, attempt: int = 1) -> str:
         """Bring a job to running and give its run."""
@@ -196,14 +210,14 @@ async def running_gateway(
         await bucket.create()
         view = GatewayView(folder / "view")
         stack.callback(view.close)
-        gateway = build_gateway(GatewaySettings(data_dir=folder / "view", **settings), auth, client, bucket, view)
-        transport = httpx.ASGITransport(build_app(gateway))
+        app, loop = build_gateway(GatewaySettings(data_dir=folder / "view", **settings), auth, client, bucket, view)
+        transport = httpx.ASGITransport(app)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(gateway.run)
+            tasks.start_soon(loop.run)
             with anyio.fail_after(10):
-                await gateway.tail.caught_up.wait()
+                await loop.follower.tail.caught_up.wait()
             async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=60) as http:
-                yield Running(gateway, http, EventStore(client), bucket)
+                yield Running(app, loop, view, http, EventStore(client), bucket)
             tasks.cancel_scope.cancel()
 
 

@@ -79,7 +79,7 @@ class PlayedWorker:
             await EventStore(self.running.store.client, "PROGRESS").publish(message)
         else:
             sequence = await self.running.store.publish(message)
-            assert await self.running.gateway.tail.wait_for(sequence, 20)
+            assert await self.running.tail.wait_for(sequence, 20)
 
     async def judge(self, msg: Msg) -> None:
         """Give a frame its verdict."""

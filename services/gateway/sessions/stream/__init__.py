@@ -1,1 +1,1 @@
-"""The WebSocket of a live session."""
+"""WebSocket of a live session."""

@@ -1,43 +1,31 @@
-"""``WS /v1/sessions/{id}/stream``: who may open it, and where it begins."""
+"""``WS /v1/sessions/{id}/stream``: authentication and start position of a session's WebSocket."""
 
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
-from typing import Final
+from typing import Annotated, Final
 
-from fastapi import APIRouter, Response, WebSocket
+from fastapi import APIRouter, Depends, Response, WebSocket
+from starlette.requests import HTTPConnection
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events import Cursor
 from contracts.ids import new_id
-from kit.auth.api_keys import Principal
 from kit.http.problems import PROBLEM_JSON, problem, problem_headers
-from services.gateway.dependencies import gateway_behind
-from services.gateway.sessions.stream.session_socket import SessionSocket
+from services.gateway.sessions.stream.session_streams import SessionStreams
 
 router = APIRouter()
 
 _TRUE: Final = frozenset({"1", "true", "yes"})
 
 
-def _principal(socket: WebSocket) -> Principal:
-    """Tell who asks: by API key, or by the ticket in ``?ticket=``, since browsers send no headers.
-
-    Raises:
-        SaccadeError: UNAUTHENTICATED, FORBIDDEN.
-    """
-    gateway = gateway_behind(socket)
-    text = socket.query_params.get("ticket")
-    if not text or not gateway.authenticator.authenticated or "authorization" in socket.headers:
-        return gateway.authenticator.authenticate(socket.headers, "read")
-    principal = gateway.tickets.admit(gateway.authenticator, text, socket.url.path, datetime.now(UTC))
-    principal.require("read")
-    return principal
+async def _session_streams(connection: HTTPConnection) -> SessionStreams:
+    streams: SessionStreams = connection.app.state.session_streams
+    return streams
 
 
 def _after(socket: WebSocket) -> Cursor | None:
-    """Read where the client goes on.
+    """Return the cursor after which the client resumes.
 
     Raises:
         SaccadeError: CURSOR_INVALID.
@@ -54,12 +42,12 @@ def _after(socket: WebSocket) -> Cursor | None:
 
 
 @router.websocket("/v1/sessions/{session_id}/stream")
-async def stream_session(socket: WebSocket, session_id: str) -> None:
-    """Open the stream, or refuse it as any other request."""
-    gateway = gateway_behind(socket)
+async def stream_session(
+    socket: WebSocket, session_id: str, streams: Annotated[SessionStreams, Depends(_session_streams)]
+) -> None:
+    """Open the stream, or answer with a problem as any other request does."""
     try:
-        principal = _principal(socket)
-        session = await gateway.sessions.get(principal.tenant, session_id)
+        session_socket = await streams.open(socket, session_id)
         after = _after(socket)
     except SaccadeError as error:
         body = json.dumps(problem(error, new_id("req")))
@@ -68,13 +56,4 @@ async def stream_session(socket: WebSocket, session_id: str) -> None:
         )
         return
     await socket.accept()
-    served = SessionSocket(
-        socket,
-        session,
-        principal,
-        sessions=gateway.sessions,
-        door=gateway.door,
-        viewers=gateway.viewers,
-        tail=gateway.tail,
-    )
-    await served.run(after, joints=socket.query_params.get("joints", "") in _TRUE)
+    await session_socket.run(after, joints=socket.query_params.get("joints", "") in _TRUE)

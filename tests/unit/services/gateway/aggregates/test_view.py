@@ -35,7 +35,7 @@ def test_what_was_committed_is_there_after_a_restart(tmp_path: Path):
     view.reset("e1")
     kept = job(1)
     view.keep_job(kept)
-    view.reached(7)
+    view.set_position(7)
     view.close()
     view = GatewayView(tmp_path)
     assert (view.epoch, view.sequence, view.job(kept.id)) == ("e1", 7, kept)
@@ -44,9 +44,9 @@ def test_what_was_committed_is_there_after_a_restart(tmp_path: Path):
 
 def test_a_killed_process_leaves_its_last_commit(tmp_path: Path):
     code = (
-        "import os, sys; from pathlib import Path; from services.gateway.aggregates.view import View\n"
-        "view = View(Path(sys.argv[1])); view.reset('e1'); view.reached(5); view.commit()\n"
-        "view.reached(9); os.kill(os.getpid(), 9)"
+        "import os, sys; from pathlib import Path; from services.gateway.aggregates.view import GatewayView\n"
+        "view = GatewayView(Path(sys.argv[1])); view.reset('e1'); view.set_position(5); view.commit()\n"
+        "view.set_position(9); os.kill(os.getpid(), 9)"
     )
     found = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, check=False, timeout=300)
     assert found.returncode == -9
@@ -59,12 +59,12 @@ def test_a_killed_process_leaves_its_last_commit(tmp_path: Path):
 def test_a_full_disk_loses_nothing_that_the_position_counts(tmp_path: Path, every: int):
     code = (
         "import resource, signal, sqlite3, sys; from contextlib import suppress; from pathlib import Path\n"
-        "from services.gateway.aggregates.view import View\n"
+        "from services.gateway.aggregates.view import GatewayView\n"
         "from tests.unit.services.gateway.aggregates.test_view import job\n"
-        "view = View(Path(sys.argv[1])); view.reset('e1')\n"
+        "view = GatewayView(Path(sys.argv[1])); view.reset('e1')\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))\n"
         "for sequence in range(1, 10_001):\n"
-        "    view.reached(sequence)\n"
+        "    view.set_position(sequence)\n"
         "    with suppress(sqlite3.Error):\n"  # as an event that cannot be handled
         "        view.keep_job(job(sequence))\n"
         "    if sequence % int(sys.argv[2]) == 0:\n"
@@ -84,7 +84,7 @@ def test_a_full_disk_loses_nothing_that_the_position_counts(tmp_path: Path, ever
 def test_a_file_that_cannot_be_used_is_begun_anew(tmp_path: Path, damage: str):
     view = GatewayView(tmp_path)
     view.reset("e1")
-    view.reached(5)
+    view.set_position(5)
     view.close()
     path = tmp_path / "view.sqlite3"
     if damage == "not a database":
@@ -134,7 +134,7 @@ def test_old_jobs_are_forgotten_once_they_have_ended(tmp_path: Path):
     for one in (old, running, new):
         view.keep_job(one)
         view.keep_inputs(one.id, ["upl"])
-    view.forget_before(NOW + timedelta(days=1))
+    view.prune_before(NOW + timedelta(days=1))
     assert [view.job(one.id) for one in (old, running, new)] == [None, running, new]
     assert view.unfinished_jobs_of("upl") == [running.id]
     view.close()

@@ -9,7 +9,7 @@ import pytest
 from contracts.errors import SaccadeError
 from contracts.prices import price_usd_per_s
 from contracts.workload import Compute
-from services.gateway.jobs.cost_estimate import RunHistory, device_of, estimate
+from services.gateway.jobs.cost_estimate import RunHistory, estimate, initial_device
 from tests.harness.dispatch.dispatcher import workload
 
 CPU_ONLY = workload()
@@ -28,15 +28,15 @@ ON_GPUS = replace(CPU_ONLY, compute=Compute(gpus=("T4", "A10", "A100"), typical_
     ],
 )
 def test_the_device_that_a_job_begins_on(gpu: str | None, executor: str, environment: str, device: str) -> None:
-    assert device_of(ON_GPUS, gpu, executor, environment) == device  # type: ignore[arg-type]
+    assert initial_device(ON_GPUS, gpu, executor, environment) == device  # type: ignore[arg-type]
 
 
 def test_without_gpus_a_workload_runs_on_a_cpu_and_takes_no_gpu() -> None:
-    assert device_of(CPU_ONLY, None, "modal", "production") == "cpu"
-    with pytest.raises(SaccadeError, match="has no use for a GPU"):
-        device_of(CPU_ONLY, "T4", "modal", "production")
+    assert initial_device(CPU_ONLY, None, "modal", "production") == "cpu"
+    with pytest.raises(SaccadeError, match="does not use a GPU"):
+        initial_device(CPU_ONLY, "T4", "modal", "production")
     with pytest.raises(SaccadeError, match="There is no GPU 'T5'"):
-        device_of(ON_GPUS, "T5", "modal", "production")
+        initial_device(ON_GPUS, "T5", "modal", "production")
 
 
 def test_the_declaration_counts_until_there_is_a_history() -> None:

@@ -1,0 +1,63 @@
+"""Keeps the view up to date: folds the stream's events into it and commits periodically."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from contracts.events.base import Envelope, decode_at
+from contracts.streams import LIVE_EVENTS
+from kit.bus.connection import epoch_of
+from kit.bus.event_store import EventStore, StoredEvent
+from kit.bus.tail import EventTail
+from kit.tasks import first_of
+from services.gateway.aggregates.view import GatewayView
+
+_COMMIT_INTERVAL_S: Final = 0.25
+
+#: Applies one event, given its sequence, to the view.
+Projector = Callable[[Envelope, int], None]
+
+
+class ViewFollower:
+    """Follows the stream of events from the view's position on."""
+
+    def __init__(self, store: EventStore, view: GatewayView, on_session_event: Callable[[StoredEvent], None]) -> None:
+        """``on_session_event`` is called with each session event after it was folded."""
+        self.view = view
+        self.tail = EventTail(store, self._on_event, live=LIVE_EVENTS, name="gateway")
+        self._on_session_event = on_session_event
+        self._projectors: Mapping[str, Projector] = {}
+
+    def set_projectors(self, projectors: Mapping[str, Projector]) -> None:
+        """Set the projector of each noun; to be called once before ``run``. Projectors need the tail to be built."""
+        self._projectors = projectors
+
+    async def run(self) -> None:
+        """Follow the stream until cancelled. A view of another epoch, or ahead of the stream, is rebuilt.
+
+        Raises:
+            EpochChanged: the stream was replaced while it was followed; restart the process.
+        """
+        # No TaskGroup: it cancels each of its tasks once, and the cancellation can be swallowed (kit/tasks.py).
+        await first_of(self._fold(), self._commit_periodically())
+
+    async def _fold(self) -> None:
+        epoch, last = await epoch_of(self.tail.store.client, self.tail.store.stream)
+        if self.view.epoch != epoch or self.view.sequence > last:
+            self.view.reset(epoch)
+        await self.tail.run(self.view.sequence, epoch)
+
+    async def _commit_periodically(self) -> None:
+        while True:
+            await asyncio.sleep(_COMMIT_INTERVAL_S)
+            self.view.commit()
+
+    def _on_event(self, stored: StoredEvent) -> None:
+        self.view.set_position(stored.sequence)
+        noun = stored.subject.split(".")[3]
+        if projector := self._projectors.get(noun):
+            projector(decode_at(stored.subject, stored.body), stored.sequence)
+        if noun == "session":
+            self._on_session_event(stored)

@@ -1,0 +1,112 @@
+"""Representation of jobs in HTTP answers."""
+
+from __future__ import annotations
+
+from contracts.events import Cursor
+from contracts.events.job import PIPELINE, JobProgressed
+from contracts.job import Job, State
+from contracts.retention import scratch_expires_at
+from kit.bus.tail import EventTail
+from modal_workers import catalog
+from services.gateway.aggregates.view import GatewayView
+from services.gateway.jobs.latest_progress import LatestJobProgress
+from services.gateway.jobs.schemas import (
+    AttemptCost,
+    CostObject,
+    InputObject,
+    JobObject,
+    Links,
+    RetentionObject,
+)
+from services.gateway.jobs.stage_objects import StageObject, pipeline_progress, stage_objects
+
+
+class JobPresenter:
+    """Builds job objects from jobs, their latest progress and the stages of pipelines."""
+
+    def __init__(self, view: GatewayView, progress: LatestJobProgress, tail: EventTail, scratch_hours: float) -> None:
+        """``scratch_hours`` is the operator's retention of scratch files."""
+        self._view, self._progress, self._tail = view, progress, tail
+        self._scratch_hours = scratch_hours
+
+    async def full(self, job: Job, *, from_start: bool = False) -> JobObject:
+        """Return a job object with stored progress; ``from_start`` sets the cursor before the job's first event."""
+        return self._present(job, await self._progress.load(job), from_start=from_start)
+
+    def known(self, job: Job) -> JobObject:
+        """Return a job object with the progress that was received, without a request to the bus."""
+        return self._present(job, self._progress.known(job))
+
+    def retention(self, job: Job) -> RetentionObject:
+        """Return how long a job's scratch files are kept."""
+        return RetentionObject(
+            kept_until=scratch_expires_at(job, self._scratch_hours), removed_at=job.scratch_removed_at
+        )
+
+    def _present(self, job: Job, progress: JobProgressed | None, *, from_start: bool = False) -> JobObject:
+        stages = stage_objects(job, self._view, self._progress)
+        path = f"/v1/jobs/{job.id}"
+        submitted = job.submitted
+        sequence = job.first_sequence - 1 if from_start else job.sequence
+        return JobObject(
+            id=job.id,
+            workload=submitted.workload,
+            state=job.state,
+            stage=progress.stage if progress else job.stage,
+            progress=_fraction(job, progress, stages),
+            message=_message(job, progress),
+            attempt=job.attempt,
+            created_at=job.created_at,
+            started_at=job.started_at,
+            finished_at=job.finished_at,
+            inputs={
+                name: [InputObject.model_validate(job_input.model_dump(exclude={"key"})) for job_input in inputs]
+                for name, inputs in submitted.inputs.items()
+            },
+            params=submitted.params,
+            result=job.result,
+            error=job.error if job.state is not State.CANCELLED else None,
+            cost=_cost(job, stages),
+            stages=stages,
+            pipeline=submitted.part_of.job_id if submitted.part_of else None,
+            gpu=None if job.device in (None, "cpu", "local", PIPELINE) else job.device,
+            retention=self.retention(job),
+            metadata=submitted.metadata,
+            links=Links(self=path, events=f"{path}/events", artifacts=f"{path}/artifacts"),
+            cursor=str(Cursor(self._tail.epoch, sequence)),
+        )
+
+
+def _cost(job: Job, stages: list[StageObject]) -> CostObject:
+    return CostObject(
+        estimated_usd=job.submitted.estimated_usd,
+        estimated_from=job.submitted.estimated_from,
+        # A pipeline's own figure includes its stages' jobs only after its end.
+        actual_usd=max(job.actual_usd, round(sum(stage.cost_usd for stage in stages), 6)),
+        attempts=[AttemptCost(run_id=run_id, **cost.model_dump()) for run_id, cost in job.costs.items()],
+    )
+
+
+def _fraction(job: Job, progress: JobProgressed | None, stages: list[StageObject]) -> float:
+    """Return the progress that the worker reported, but at least the share of the completed stages."""
+    if job.state is State.SUCCEEDED:
+        return 1.0
+    reported = progress.fraction if progress else 0.0
+    if stages:
+        return round(min(1.0, max(pipeline_progress(stages), reported)), 4)
+    completed = 0.0
+    workload = catalog.workloads().get(job.submitted.workload)
+    names = [stage.name for stage in workload.stages] if workload else []
+    if workload and job.stage in names:
+        completed = sum(stage.share for stage in workload.stages[: names.index(job.stage) + 1])
+    return round(min(1.0, max(completed, reported)), 4)
+
+
+def _message(job: Job, progress: JobProgressed | None) -> str:
+    if job.cancel_requested and not job.state.ended:
+        return "Cancelling."
+    if job.state is State.WAITING_FOR_GPU:
+        return f"Waiting for a {job.device}: none available at the moment."
+    if progress:
+        return progress.message
+    return job.error.message if job.error and job.state is State.FAILED else ""

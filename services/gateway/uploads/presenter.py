@@ -1,0 +1,121 @@
+"""Representation of uploads in HTTP answers, with the presigned URLs of their bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from contracts.errors import ErrorCode, SaccadeError
+from contracts.limits import PART_BYTES, PRESIGNED_URL_S
+from kit.bucket import Bucket
+from services.gateway.aggregates.upload_state import Upload, UploadState
+from services.gateway.uploads.schemas import (
+    Part,
+    SignedPart,
+    SignedParts,
+    SignedRequest,
+    SignRequest,
+    UploadObject,
+)
+
+
+class UploadPresenter:
+    """Builds upload objects and signs URLs."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        """Sign URLs of ``bucket``."""
+        self._bucket = bucket
+
+    async def full(self, upload: Upload, parts: Sequence[dict[str, Any]] = ()) -> UploadObject:
+        """Return an upload object; while it is open, with a presigned URL or, in multipart mode, its stored parts."""
+        created = upload.created
+        body = UploadObject(
+            id=upload.id,
+            state=upload.state,
+            filename=created.filename,
+            content_type=created.content_type,
+            size_bytes=created.size_bytes,
+            sha256=upload.completed.sha256 if upload.completed else created.sha256,
+            created_at=upload.created_at,
+            expires_at=upload.expires_at,
+            completed_at=upload.completed_at,
+            media=upload.media,
+            reason=upload.reason,
+            error=upload.error,
+        )
+        if upload.state is not UploadState.CREATED:
+            return body
+        if created.multipart_id:
+            body.multipart_id = created.multipart_id
+            body.part_size_bytes, body.part_count = PART_BYTES, upload.part_count
+            body.parts = [Part.model_validate(part) for part in parts]
+            return body
+        body.method, body.headers = "PUT", {"Content-Type": created.content_type}
+        body.url = await self._bucket.presign_put(created.key, created.content_type)
+        body.url_expires_at = _url_expires_at()
+        return body
+
+    async def signed_parts(self, upload: Upload, part_numbers: Sequence[int]) -> SignedParts:
+        """Return presigned URLs for parts of a multipart upload.
+
+        Raises:
+            SaccadeError: INVALID_PARAMETER.
+        """
+        multipart_id = upload.created.multipart_id
+        if multipart_id is None:
+            message = "The upload is sent by one PUT, not in parts."
+            raise SaccadeError(ErrorCode.INVALID_PARAMETER, message, hint="Create it with multipart: true.")
+        if (last := max(part_numbers)) > upload.part_count:
+            message = f"The upload has {upload.part_count} parts; there is no part {last}."
+            raise SaccadeError(ErrorCode.INVALID_PARAMETER, message)
+        signed = [
+            SignedPart(
+                part_number=number,
+                size_bytes=upload.part_size(number),
+                url=await self._bucket.presign_part(upload.created.key, multipart_id, number),
+            )
+            for number in dict.fromkeys(part_numbers)
+        ]
+        return SignedParts(parts=signed, url_expires_at=_url_expires_at())
+
+    async def signed_request(self, upload: Upload, wanted: SignRequest) -> SignedRequest:
+        """Sign a request of Uppy for an upload's key.
+
+        Raises:
+            SaccadeError: INVALID_PARAMETER.
+        """
+        operation, params = _s3_operation(wanted)
+        headers: dict[str, str] = {}
+        if operation in ("put_object", "create_multipart_upload"):
+            params["ContentType"] = headers["Content-Type"] = upload.created.content_type
+        expires_s = min(wanted.expiresIn or PRESIGNED_URL_S, PRESIGNED_URL_S)
+        url = await self._bucket.presign_any(operation, upload.created.key, params, expires_s)
+        return SignedRequest(url=url, key=upload.created.key, headers=headers)
+
+
+def _url_expires_at() -> datetime:
+    return datetime.now(UTC) + timedelta(seconds=PRESIGNED_URL_S)
+
+
+def _s3_operation(wanted: SignRequest) -> tuple[str, dict[str, Any]]:
+    """Return the S3 operation of a request, and its parameters.
+
+    Raises:
+        SaccadeError: INVALID_PARAMETER.
+    """
+    match wanted.method, wanted.uploadId, wanted.partNumber:
+        case "PUT", None, None:
+            return "put_object", {}
+        case "POST", None, None:
+            return "create_multipart_upload", {}
+        case "PUT", str(upload_id), int(number):
+            return "upload_part", {"UploadId": upload_id, "PartNumber": number}
+        case "GET", str(upload_id), None:
+            return "list_parts", {"UploadId": upload_id}
+        case "POST", str(upload_id), None:
+            return "complete_multipart_upload", {"UploadId": upload_id}
+        case "DELETE", str(upload_id), None:
+            return "abort_multipart_upload", {"UploadId": upload_id}
+    message = f"{wanted.method} with these values is not a request of an upload."
+    raise SaccadeError(ErrorCode.INVALID_PARAMETER, message, hint="Send what @uppy/aws-s3 passes to signRequest.")

@@ -1,0 +1,91 @@
+"""Representation of workloads in HTTP answers: schemas, compute, prices and estimates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from contracts.prices import ALIASES, PRICES, price_usd_per_s
+from contracts.workload import Workload
+from modal_workers import catalog
+from services.gateway.jobs.service import JobService
+from services.gateway.jobs.submission import backend_options
+from services.gateway.workloads.schemas import (
+    BackendDeclaration,
+    ComputeDeclaration,
+    DevicePrice,
+    EstimateObject,
+    InputDeclaration,
+    StageDeclaration,
+    WorkloadList,
+    WorkloadObject,
+)
+
+
+class WorkloadPresenter:
+    """Builds workload objects from the workers' declarations."""
+
+    def __init__(self, jobs: JobService, backends: frozenset[str]) -> None:
+        """``backends`` are the optional packages that the workers have; ``jobs`` estimates costs."""
+        self._jobs, self._backends = jobs, backends
+
+    def all(self) -> WorkloadList:
+        """Return every workload that a client can request; stages of pipelines are not requested directly."""
+        workloads = catalog.workloads().values()
+        return WorkloadList(data=[self._present(workload) for workload in workloads if workload.kind != "stage"])
+
+    def _present(self, workload: Workload) -> WorkloadObject:
+        assert workload.kind != "stage"
+        return WorkloadObject(
+            name=workload.name,
+            title=workload.title,
+            description=workload.description,
+            version=workload.version,
+            kind=workload.kind,
+            inputs=[InputDeclaration.model_validate(vars(declaration)) for declaration in workload.inputs],
+            one_of=[list(alternatives) for alternatives in workload.one_of],
+            params_schema=workload.params.model_json_schema(),
+            result_schema=workload.result.model_json_schema(),
+            stages=list(self._stages(workload)),
+            compute=_compute(workload),
+            estimate=self._estimate(workload),
+            backends=[
+                BackendDeclaration.model_validate(option) for option in backend_options(workload, self._backends)
+            ],
+        )
+
+    def _stages(self, workload: Workload) -> Iterator[StageDeclaration]:
+        is_pipeline = workload.kind == "pipeline"
+        defaults = workload.params() if is_pipeline else None
+        for stage in workload.stages:
+            stage_workload = catalog.workload(stage.work) if is_pipeline else None
+            shards = stage.shards(defaults) if is_pipeline and stage.needed(defaults) else 0
+            yield StageDeclaration(
+                name=stage.name,
+                title=stage.title,
+                share=stage.share,
+                compute=_compute(stage_workload) if stage_workload else None,
+                estimate=self._estimate(stage_workload) if stage_workload else None,
+                shards=shards if is_pipeline else None,
+            )
+
+    def _estimate(self, workload: Workload) -> EstimateObject:
+        return EstimateObject.model_validate(vars(self._jobs.estimate(workload)))
+
+
+def _price(device: str) -> DevicePrice:
+    usd_per_s = price_usd_per_s(device)
+    price = PRICES[ALIASES.get(device, device)]
+    return DevicePrice(
+        device=device, usd_per_s=usd_per_s, read_on=price.read_on, source=price.source, confirmed=price.confirmed
+    )
+
+
+def _compute(workload: Workload) -> ComputeDeclaration:
+    compute = workload.compute
+    return ComputeDeclaration(
+        gpus=list(compute.gpus),
+        cpu_cores=compute.cpu_cores,
+        memory_bytes=compute.memory_bytes,
+        timeout_s=compute.timeout_s,
+        prices=[_price(device) for device in compute.gpus or ("local", "cpu")],
+    )
