@@ -1,10 +1,10 @@
-"""Measures how far the alignment of laps is from the truth, on seeds that nothing was tuned on.
+"""Measures the alignment error of laps against the ground truth, on seeds that were not used for tuning.
 
     python bench/lap_alignment.py [--seeds 20] [--first 900] [--real CLIP.mp4] [--folder DIR]
 
-Three tables: generated laps against their truth; wrong pairs, which must be refused; a real clip against itself,
-resampled with a known and uneven pace (A has its even frames, B its odd ones). No constant was fitted on seeds from
-900 on: tuning used seeds from 101 on, far below them.
+Three tables: generated laps against their ground truth; wrong pairs, which must be refused; a real clip against itself,
+resampled with a known uneven pace (A has its even frames, B its odd ones). No constant was fitted on seeds from 900 on:
+tuning used seeds from 101 on, far below them.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ CLIP_COUNT_WRONG = 10
 
 
 def silent(_share: float) -> None:
-    """Take progress."""
+    """Ignore progress."""
 
 
 def read(path_a: Path, path_b: Path) -> tuple[ClipFeatures, ClipFeatures]:
     return extract_pair((path_a, path_b), (path_a.name, path_b.name), (None, None), progress=silent)[0]
 
 
-def one_pair(arguments: tuple[int, str, Path]) -> dict[str, Any]:
-    """Film one pair of laps, align it, compare with the truth."""
+def measure_pair(arguments: tuple[int, str, Path]) -> dict[str, Any]:
+    """Render one pair of laps, align it, compare with the ground truth."""
     seed, kind, folder = arguments
     cv2.setNumThreads(1)
     circuit = make_circuit(seed, LENGTH_M)
@@ -131,11 +131,11 @@ def table(rows: list[dict[str, Any]]) -> None:
 
 
 def generated(seeds: range, folder: Path) -> bool:
-    """Measure on generated laps; True when median and p95 over all their moments are within the claim."""
+    """Measure on generated laps; return whether median and p95 over all moments are within the claim."""
     kinds = itertools.cycle(DEGRADATIONS)
     plans = [(seed, kind, folder) for seed, kind in zip(seeds, kinds, strict=False)]
     with ProcessPoolExecutor(2) as pool:
-        rows = list(pool.map(one_pair, plans))
+        rows = list(pool.map(measure_pair, plans))
     table(rows)
     everything = np.concatenate([np.asarray(row["errors"]) for row in rows])
     trusted = np.concatenate([np.asarray(row["errors_good"]) for row in rows])
@@ -154,7 +154,7 @@ def generated(seeds: range, folder: Path) -> bool:
 
 
 def wrong(folder: Path, seeds: range) -> bool:
-    """Pair laps of different circuits, and a lap with one run backwards; True when all are refused."""
+    """Pair laps of different circuits, and a lap with a reversed one; return whether all are refused."""
     refused = 0
     count = min(CLIP_COUNT_WRONG - 2, len(seeds) - 1)
     for seed in seeds[:count]:
@@ -180,7 +180,7 @@ def _refused(name: str, pair: tuple[ClipFeatures, ClipFeatures]) -> bool:
 
 
 def real(path: Path, folder: Path) -> bool:
-    """Resample a real clip with an uneven pace: A has its even frames, B its odd ones at bent times."""
+    """Resample a real clip with an uneven pace: A has its even frames, B its odd ones at warped times."""
     with av.open(str(path)) as container:
         frames = [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)]
         rate = float(container.streams.video[0].average_rate or 25)
@@ -223,7 +223,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first", type=int, default=900, help="the first seed")
     parser.add_argument("--real", type=Path, help="a real clip from a moving car")
-    parser.add_argument("--folder", type=Path, help="keep the films here, and use those that are there")
+    parser.add_argument("--folder", type=Path, help="folder to keep rendered videos in and reuse them")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = arguments.folder or Path(scratch)

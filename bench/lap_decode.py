@@ -1,9 +1,9 @@
-"""Measures the lap worker against decoding alone: frames per second, processor time per frame, peak memory.
+"""Measures the lap worker against decoding alone: frames per second, CPU time per frame, peak memory.
 
     python bench/lap_decode.py [--minutes 1] [--clip A.mp4 --clip B.mp4]
 
-Without clips two 1080p laps are filmed and repeated to the length asked for, packet by packet. Processor time says
-more than wall time where others share the machine.
+Without clips two 1080p laps are rendered and repeated to the requested length, packet by packet. On a shared machine,
+CPU time is more meaningful than wall time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import cv2
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench.lap_long import film
+from bench.lap_long import render_repeated_laps
 from modal_workers.lap_compare.alignment.matching import align_clips
 from modal_workers.lap_compare.clips.feature_extraction import (
     ClipFeatures,
@@ -36,7 +36,7 @@ SIZE_PX = (1920, 1080)
 
 
 def decode(path: Path) -> int:
-    """Decode a clip and throw every frame away."""
+    """Decode a clip and discard every frame."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
@@ -45,7 +45,7 @@ def decode(path: Path) -> int:
 
 
 def measured(name: str, frames: Callable[[], int]) -> tuple[float, float]:
-    """Run something and print its rate; give wall and processor seconds a frame."""
+    """Run a function and print its rate; return wall and CPU seconds per frame."""
     wall, processor = time.perf_counter(), time.process_time()
     count = frames()
     wall, processor = time.perf_counter() - wall, time.process_time() - processor
@@ -63,7 +63,10 @@ def main() -> None:
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as scratch:
         given = arguments.clip
-        paths = (given[0], given[1]) if len(given) == 2 else film(Path(scratch), SECONDS, arguments.minutes, SIZE_PX)
+        if len(given) == 2:
+            paths = (given[0], given[1])
+        else:
+            paths = render_repeated_laps(Path(scratch), SECONDS, arguments.minutes, SIZE_PX)
         alone = measured(
             "decoding both, nothing else",
             lambda: sum(run_in_parallel(lambda: decode(paths[0]), lambda: decode(paths[1]))),
@@ -73,18 +76,18 @@ def main() -> None:
         def read(flow_estimators: tuple[FlowEstimator | None, FlowEstimator | None]) -> int:
             pair, _ = extract_pair(paths, (paths[0].name, paths[1].name), flow_estimators, progress=lambda _share: None)
             kept[:] = pair
-            return sum(one.clip.frame_count for one in pair)
+            return sum(features.clip.frame_count for features in pair)
 
         plain = measured("read stage, flow off", lambda: read((None, None)))
         with_flow = measured("read stage, flow dis", lambda: read((DisFlow(), DisFlow())))
-        frames = sum(one.clip.frame_count for one in kept)
+        frames = sum(features.clip.frame_count for features in kept)
 
         def aligned() -> int:
             align_clips(kept[0], kept[1], correct_mount=True, progress=lambda _share: None)
             return frames
 
         align = measured("align stage, mount correction", aligned)
-        shown_s = max(one.clip.duration_s for one in kept)
+        shown_s = max(features.clip.duration_s for features in kept)
         shares = 100 * alone[0] / plain[0], 100 * alone[0] / with_flow[0]
         print(f"read stage reaches {shares[0]:.0f} % of the decoder's rate, with flow {shares[1]:.0f} %")
         print(f"read and align take {frames * (with_flow[0] + align[0]):.1f} s for two clips of {shown_s:.1f} s")

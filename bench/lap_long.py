@@ -2,9 +2,9 @@
 
     python bench/lap_long.py [--minutes 10] [--seconds 20] [--height 540] [--clip A --clip B]
 
-Two laps are filmed for ``--seconds`` and their packets repeated to ``--minutes``: real bytes to decode at no cost, and
-the hardest road to align, since every place comes again and again. The job runs in a process of its own, so that the
-peak is the job's alone; it must stay under 1.5 GB, and take less time than the footage lasts.
+Two laps are rendered for ``--seconds`` and their packets repeated to ``--minutes``: real data to decode at no cost, and
+the most ambiguous road to align, since every place repeats. The job runs in its own process, so that the peak is the
+job's alone; it must stay under 1.5 GB, and take less time than the footage lasts.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from simulators.laps.driver import Driver
 from simulators.laps.frame_renderer import CircuitWorld
 from simulators.laps.lap_video import render_lap
 
-MOST_BYTES = 1_500_000_000
+MAX_BYTES = 1_500_000_000
 
 
 @dataclass
 class BenchContext:
-    """A job's context that keeps nothing and times the stages."""
+    """A job context that stores nothing and times the stages."""
 
     paths: Mapping[str, Path]
     scratch: Path
@@ -49,11 +49,11 @@ class BenchContext:
     saved: dict[str, int] = field(default_factory=dict)
 
     def input(self, name: str, index: int = 0) -> Path:  # noqa: ARG002
-        """Give a clip."""
+        """Return a clip."""
         return self.paths[name]
 
     def input_name(self, name: str, index: int = 0) -> str:  # noqa: ARG002
-        """Give its name."""
+        """Return its name."""
         return self.paths[name].name
 
     @contextmanager
@@ -67,10 +67,10 @@ class BenchContext:
             self.stages.append((name, *took, peak_bytes()))
 
     def progress(self, fraction: float, message: str = "") -> None:
-        """Take progress."""
+        """Ignore progress."""
 
     def check(self) -> None:
-        """Never stop."""
+        """Never stop the job."""
 
     def save(
         self,
@@ -81,30 +81,30 @@ class BenchContext:
         title: str = "",
         units: Mapping[str, str] | None = None,  # noqa: ARG002
     ) -> Artifact:
-        """Keep only the size."""
+        """Record only the size."""
         size = path.stat().st_size
         self.saved[name] = size
         return Artifact(name=name, key=name, bytes=size, sha256="0" * 64, media_type=media_type, title=title)
 
     def checkpoint(self, name: str) -> Path | None:  # noqa: ARG002
-        """Have none."""
+        """Return no checkpoint."""
         return None
 
     def keep(self, path: Path, name: str) -> None:
-        """Keep nothing."""
+        """Store no checkpoint."""
 
 
 def peak_bytes() -> int:
-    """Give the most memory that this process has held.
+    """Return the peak memory of this process.
 
-    Not getrusage: its peak outlives exec, so a child would begin with that of the process that filmed.
+    Not getrusage: its peak survives exec, so a child would start with that of the process that rendered the clips.
     """
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
-def film(folder: Path, seconds: float, minutes: float, size: tuple[int, int]) -> tuple[Path, Path]:
-    """Film two laps of ``seconds`` and repeat each to ``minutes``."""
+def render_repeated_laps(folder: Path, seconds: float, minutes: float, size: tuple[int, int]) -> tuple[Path, Path]:
+    """Render two laps of ``seconds`` and repeat each to ``minutes``."""
     circuit = make_circuit(1, 600.0)
     world, paths = CircuitWorld(circuit), []
     for number in (1, 2):
@@ -117,7 +117,7 @@ def film(folder: Path, seconds: float, minutes: float, size: tuple[int, int]) ->
 
 
 def repeat(source: Path, path: Path, seconds: float, times: int) -> None:
-    """Write a clip many times over into one file without encoding it again."""
+    """Write a clip repeated many times into one file without re-encoding."""
     with av.open(str(path), "w") as out, av.open(str(source)) as probe:
         target = out.add_stream_from_template(probe.streams.video[0])
         for number in range(times):
@@ -132,12 +132,12 @@ def repeat(source: Path, path: Path, seconds: float, times: int) -> None:
 
 
 def work(paths: tuple[Path, Path], height_px: int, folder: Path) -> None:
-    """Run the job and print what it took."""
+    """Run the job and print its measurements."""
     before = peak_bytes()
-    desk = BenchContext({"reference": paths[0], "other": paths[1]}, folder)
+    context = BenchContext({"reference": paths[0], "other": paths[1]}, folder)
     started, result, refused = time.perf_counter(), None, ""
     try:
-        result = run(LapCompareParams(overlay_height_px=height_px), desk)
+        result = run(LapCompareParams(overlay_height_px=height_px), context)
     except SaccadeError as error:
         refused = f"{error.code}: {error.message}"
     wall_s = time.perf_counter() - started
@@ -145,21 +145,21 @@ def work(paths: tuple[Path, Path], height_px: int, folder: Path) -> None:
     frames, footage_s = sum(count for count, _ in facts), max(length for _, length in facts)
     print(f"two clips of {footage_s:.0f} s, {frames} frames in all; the imports alone take {before / 1e6:.0f} MB")
     print(f"{'stage':<10} {'wall s':>8} {'processor s':>12} {'frames/s':>9} {'peak MB so far':>15}")
-    for name, stage_s, processor_s, peak in desk.stages:
+    for name, stage_s, processor_s, peak in context.stages:
         print(f"{name:<10} {stage_s:>8.1f} {processor_s:>12.1f} {frames / stage_s:>9.0f} {peak / 1e6:>15.0f}")
     print(f"whole job: {wall_s:.1f} s, {footage_s / wall_s:.2f} times real time, peak {peak_bytes() / 1e6:.0f} MB")
     if result is None:
         print(f"refused: {refused}")
     else:
         print(f"delta {result.delta_s:+.2f} s +- {result.delta_error_s:.2f} s, overlap {result.overlap:.0%}")
-        print("  ".join(f"{name} {size / 1e6:.1f} MB" for name, size in desk.saved.items()))
-    light, fast = peak_bytes() < MOST_BYTES, wall_s < footage_s
+        print("  ".join(f"{name} {size / 1e6:.1f} MB" for name, size in context.saved.items()))
+    light, fast = peak_bytes() < MAX_BYTES, wall_s < footage_s
     print(f"memory {'holds' if light else 'DOES NOT HOLD'}, speed {'holds' if fast else 'DOES NOT HOLD'}")
-    sys.exit(not light or result is None)  # speed is printed only: it depends on who else uses the machine
+    sys.exit(not light or result is None)  # speed is only printed: it depends on the load of the machine
 
 
 def frames_of(path: Path) -> tuple[int, float]:
-    """Give a clip's number of frames and length in seconds, as its container says."""
+    """Return a clip's number of frames and length in seconds, from its container."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         return stream.frames, float((stream.duration or 0) * (stream.time_base or 0))
@@ -179,9 +179,9 @@ def main() -> int:
         paths = (
             (given[0], given[1])
             if len(given) == 2
-            else film(folder, arguments.seconds, arguments.minutes, tuple(arguments.size))
+            else render_repeated_laps(folder, arguments.seconds, arguments.minutes, tuple(arguments.size))
         )
-        # spawned, not forked: the job's memory is to be its own
+        # spawned, not forked, so that the memory is the job's own
         process = multiprocessing.get_context("spawn").Process(target=work, args=(paths, arguments.height, folder))
         process.start()
         process.join()

@@ -1,10 +1,10 @@
-"""Measures how many times a second splats are drawn and their gradients taken, and what a step of training costs.
+"""Measures rendering and gradients of splats per second, and the cost of a training step.
 
     python bench/rasteriser.py [--repeats 15] [--threads 1]
 
-Ours is compared with the same lists of splats composited by torch's own differentiation, turn by turn in one run, and
-with gsplat where there is CUDA. CPU figures are seconds of this process's CPU time, the fastest of all turns, so that
-other work on the machine counts as little as can be. Scenes are random: splats in a box that fills the picture.
+Ours is compared with the same lists of splats composited by torch's own differentiation, alternating in one run, and
+with gsplat where CUDA is available. CPU figures are seconds of this process's CPU time, the fastest of all repeats, to
+reduce the influence of other work on the machine. Scenes are random: splats in a box that fills the image.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from modal_workers.gaussians.tiles import TILE_PX, build_tiling
 from modal_workers.gaussians.training import LearningRates, Optimiser, train_step
 
 SIZES = ((5_000, 160, 120), (5_000, 320, 240), (20_000, 160, 120), (20_000, 320, 240))
-#: Values worked on at once by the plain variant: the fastest of 0.1 to 8 million over both sizes of scene.
+#: Values per operation of the plain variant: the fastest of 0.1 to 8 million over both scene sizes.
 PLAIN_VALUES = 500_000
 
 
@@ -48,7 +48,7 @@ def scene(count: int, *, scale_m: float = 0.02) -> Splats:
 
 
 def plain(splats: Splats, camera: Camera, pose: Tensor) -> Tensor:
-    """Draw [H, W, 4] with the same projection and lists, differentiated by torch."""
+    """Render [H, W, 4] with the same projection and lists, differentiated by torch."""
     projected = project(splats, camera, pose)
     tiling = build_tiling(projected, camera)
     nothing = torch.tensor([0.0] * 5 + [-1e9] + [0.0] * 4)

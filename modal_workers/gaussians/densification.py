@@ -37,7 +37,7 @@ class PruningLimits:
 
 @dataclass(frozen=True)
 class GrowthLimits:
-    """Which splats are cloned or split.
+    """Limits above which splats are cloned or split.
 
     Source: Kerbl et al. 2023, section 5.2, with the limits of gsplat's DefaultStrategy.
     """

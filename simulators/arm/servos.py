@@ -89,7 +89,7 @@ class Servo:
         self._memory[address : address + 2] = word(value)
 
 
-class VirtualArm:
+class ServoArm:
     """Six servos on one bus."""
 
     def __init__(self, positions_rad: Sequence[float], drive: PositionSource | None = None) -> None:
@@ -142,7 +142,7 @@ class VirtualArm:
 class SerialLine:
     """A pseudo-terminal with an arm; drivers open ``path``."""
 
-    def __init__(self, arm: VirtualArm, *, wire_timing: bool = True) -> None:
+    def __init__(self, arm: ServoArm, *, wire_timing: bool = True) -> None:
         """Open the pseudo-terminal; ``wire_timing`` delays answers as at 1 Mbit/s."""
         self._arm, self._wire_timing = arm, wire_timing
         self._near, self._far = pty.openpty()  # the far end stays open here, so that drivers can reconnect
@@ -189,8 +189,8 @@ def main() -> None:
     motion = ArmMotion(arguments.seed)
     start = motion.positions(0.0).tolist()
     timing = not arguments.no_wire_timing
-    follower = SerialLine(VirtualArm(start), wire_timing=timing)
-    leader = SerialLine(VirtualArm(start, lambda time_s: motion.positions(time_s).tolist()), wire_timing=timing)
+    follower = SerialLine(ServoArm(start), wire_timing=timing)
+    leader = SerialLine(ServoArm(start, lambda time_s: motion.positions(time_s).tolist()), wire_timing=timing)
     if arguments.calibration is not None:
         write_calibration(arguments.calibration, arguments.id)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

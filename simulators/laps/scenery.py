@@ -262,7 +262,7 @@ def _panorama(random: np.random.Generator) -> Picture:
     clouds = np.zeros((height, width), np.float32)
     for cell, strength in ((8, 0.5), (18, 0.3), (44, 0.2)):
         coarse = random.standard_normal((cell, cell * 6)).astype(np.float32)
-        ring = np.hstack([coarse[:, -4:], coarse, coarse[:, :4]])  # wraps around without a seam
+        ring = np.hstack([coarse[:, -4:], coarse, coarse[:, :4]])  # wraps around
         edge = round(4 * width / (cell * 6))
         smooth = np.asarray(cv2.resize(ring, (width + 2 * edge, height), interpolation=cv2.INTER_CUBIC))
         clouds += np.float32(strength) * smooth[:, edge : edge + width]

@@ -91,7 +91,7 @@ class H264Writer:
 
 @dataclass(frozen=True)
 class EncodingPlan:
-    """How a video is encoded to fit a number of bytes: size, frame interval, rates."""
+    """Encoding of a video that fits a number of bytes: size, frame interval, rates."""
 
     size: tuple[int, int]
     every: int

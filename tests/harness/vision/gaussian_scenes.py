@@ -1,4 +1,4 @@
-"""Random splats, and a picture of them made the slow way: every splat at every pixel, in float64 and numpy."""
+"""Random splats, and a slow reference renderer: every splat at every pixel, in float64 numpy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 def random_splats(
     count: int, seed: int, *, scale_m: float = 0.08, opacity: float = 0.5, harmonics: int = 0, dtype=torch.float64
 ) -> Splats:
-    """Give splats in a box before a camera at the origin that looks along z."""
+    """Return splats in a box in front of a camera at the origin that looks along z."""
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> torch.Tensor:
@@ -35,8 +35,8 @@ def random_splats(
     return splats.map(lambda tensor: tensor.to(dtype))
 
 
-def dense(splats: Splats, camera: Camera, camera_from_world: torch.Tensor) -> Floats:
-    """Give red, green, blue, alpha, depth [H, W, 5] over black by the equations as the papers print them."""
+def render_dense(splats: Splats, camera: Camera, camera_from_world: torch.Tensor) -> Floats:
+    """Return red, green, blue, alpha, depth [H, W, 5] over black by the equations of the papers."""
     view = camera_from_world.detach().double().numpy()
     means, logs, quaternions, logits, colours = (
         tensor.detach().double().numpy() for name, tensor in splats.tensors().items() if name != "sh_rest"

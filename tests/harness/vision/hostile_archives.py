@@ -1,4 +1,4 @@
-"""ZIPs that no photographer sends, each with the code it is refused with; some are patched byte by byte."""
+"""Malicious and damaged ZIP files, each with its error code; some are patched byte by byte."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _many_bombs() -> bytes:
 
 
 def _overlapping() -> bytes:
-    """Give two directory entries the bytes of one file."""
+    """Return two directory entries the bytes of one file."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         data = zipped({"photo_1.jpg": JPEG, "photo_2.jpg": JPEG})
@@ -116,7 +116,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
 
 
 def lying_about_its_size() -> bytes:
-    """Give a deflated photo whose entry promises a hundred bytes of it."""
+    """Return a deflated photo whose entry promises a hundred bytes of it."""
     data = bytearray(zipped({"photo.jpg": JPEG * 50}, zipfile.ZIP_DEFLATED))
     at = data.rindex(b"PK\x01\x02")
     data[at + 24 : at + 28] = struct.pack("<I", 100)

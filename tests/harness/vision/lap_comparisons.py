@@ -1,4 +1,4 @@
-"""Small comparisons with a known truth, and clips whose grey level tells the place: for tests of what is drawn."""
+"""Small comparisons with known ground truth, and clips whose grey level encodes the place, for rendering tests."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def comparison(
     warnings: tuple[str, ...] = (),
     flow: tuple[Floats, Floats] | None = None,
 ) -> Comparison:
-    """Compare by a known alignment; ``stretches`` are the opportunities, by their times on A."""
+    """Return a comparison with a known alignment; ``stretches`` are the opportunities, by their times on A."""
     alignment = Alignment(
         time_a_s=time_a_s,
         time_b_s=time_b_s,
@@ -82,19 +82,19 @@ def comparison(
     )
 
 
-def film_places(
+def write_place_clip(
     path: Path, times_s: Floats, places: Floats, *, size: tuple[int, int] = (96, 64), ramps: int = 1
 ) -> None:
     """Write a clip with a frame at each of ``times_s``, grey from ``DARK`` at place 0 to ``BRIGHT`` at place 1.
 
-    With several ``ramps`` the grey starts again so often along the lap: finer places, known up to a ramp.
+    With several ``ramps`` the grey restarts that often along the lap: finer places, known up to a ramp.
     """
     levels = DARK + (BRIGHT - DARK) * (places * ramps % 1.0 if ramps > 1 else places)
-    film(path, times_s, [np.full((size[1], size[0]), level) for level in levels])
+    write_grey_clip(path, times_s, [np.full((size[1], size[0]), level) for level in levels])
 
 
-def film(path: Path, times_s: Floats, pictures: Sequence[np.ndarray]) -> None:
-    """Write grey pictures, [height, width] in 0..255, at given times (rounded to milliseconds), almost without loss."""
+def write_grey_clip(path: Path, times_s: Floats, pictures: Sequence[np.ndarray]) -> None:
+    """Write grey frames, [height, width] in 0..255, at given times (rounded to milliseconds), almost losslessly."""
     height, width = pictures[0].shape
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=30)

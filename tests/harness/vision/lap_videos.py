@@ -1,4 +1,4 @@
-"""Films for the tests of lap_compare: small generated laps, and plain clips made of given pictures."""
+"""Videos for the tests of lap_compare: small generated laps, and clips of given frames."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ DURATION_S = 8.0
 
 
 @dataclass(frozen=True)
-class Films:
-    """Two films of one circuit and the truth about them."""
+class LapPairVideos:
+    """Two videos of one circuit and their ground truth."""
 
     path_a: Path
     path_b: Path
@@ -31,36 +31,36 @@ class Films:
     truth_b: LapTruth
 
 
-def film_a(folder: Path, seed: int, world: CircuitWorld) -> tuple[Path, LapTruth]:
-    """Film the reference lap of a seed, which is the same for every degradation."""
+def render_lap_a(folder: Path, seed: int, world: CircuitWorld) -> tuple[Path, LapTruth]:
+    """Render the reference lap of a seed, which is the same for every degradation."""
     plan, path = small_setting(seed, "clean"), folder / f"{seed}_a.mp4"
     return path, render_lap(path, world.circuit, plan.driver_a, plan.camera_a, world=world, duration_s=DURATION_S)
 
 
-def film_b(
+def render_lap_b(
     path: Path, plan: LapPairSetup, world: CircuitWorld, duration_s: float = DURATION_S + 1
 ) -> tuple[Path, LapTruth]:
-    """Film the other lap of a setting, by default for a second longer."""
+    """Render the other lap of a setup, by default for a second longer."""
     return path, render_lap(path, world.circuit, plan.driver_b, plan.camera_b, world=world, duration_s=duration_s)
 
 
 def small_setting(seed: int, kind: Degradation) -> LapPairSetup:
-    """Give the setting of a degradation with small cameras."""
+    """Return the setup of a degradation with small cameras."""
     plan = lap_pair_setup(kind, seed, LENGTH_M, SIZE)
     return replace(plan, camera_a=replace(plan.camera_a, rate_hz=20.0), camera_b=replace(plan.camera_b, rate_hz=20.0))
 
 
-def described(path_a: Path, path_b: Path) -> tuple[ClipFeatures, ClipFeatures]:
-    """Read two clips without progress or flow."""
-    return extract_pair((path_a, path_b), (path_a.name, path_b.name), (None, None), progress=ignore)[0]
+def features_of(path_a: Path, path_b: Path) -> tuple[ClipFeatures, ClipFeatures]:
+    """Extract the features of two clips without progress or flow."""
+    return extract_pair((path_a, path_b), (path_a.name, path_b.name), (None, None), progress=ignore_progress)[0]
 
 
-def ignore(_share: float) -> None:
-    """Take progress."""
+def ignore_progress(_share: float) -> None:
+    """Ignore progress."""
 
 
 def write_clip(path: Path, pictures: Sequence[NDArray[np.uint8]], times_s: Sequence[float], **options: str) -> Path:
-    """Write pictures [H, W, 3] as H.264 at given times, the index first so that a cut-off file still opens."""
+    """Write frames [H, W, 3] as H.264 at given times, the index first so that a truncated file still opens."""
     with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
         stream = container.add_stream("libx264", rate=30)
         stream.height, stream.width = pictures[0].shape[:2]
@@ -77,7 +77,7 @@ def write_clip(path: Path, pictures: Sequence[NDArray[np.uint8]], times_s: Seque
 
 
 def moving_pictures(count: int, width: int = 160, height: int = 90, seed: int = 0) -> list[NDArray[np.uint8]]:
-    """Make pictures of a texture that slides by."""
+    """Return frames of a texture that slides sideways."""
     texture = np.random.default_rng(seed).integers(0, 255, (height // 6 + 1, width, 3)).astype(np.uint8)
     wide = np.kron(texture, np.ones((6, 6, 1), np.uint8))[:height]
     return [np.ascontiguousarray(wide[:, 4 * index % (4 * width) :][:, :width]) for index in range(count)]

@@ -1,4 +1,4 @@
-"""A box and a ball on a patterned table, traced ray by ray: photos, exact silhouettes and poses, as SfM gives them."""
+"""A ray-traced box and ball on a patterned table: photos, exact silhouettes, and poses as from SfM."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BOX_HALF = np.array([0.11, 0.08, 0.05])
 BOX_MIDDLE = np.array([0.0, 0.0, 0.05])
 CENTRE = np.array([0.0, 0.0, 0.1])
 DISTANCE = 0.8
-#: What SfM's coordinates are: turned, shifted and scaled against the true ones.
+#: Similarity between the coordinates of SfM and the true ones.
 TURN = cv2.Rodrigues(np.array([0.4, -0.9, 0.3]))[0]
 SHIFT = np.array([0.7, -2.0, 1.1])
 SCALE = 3.7
@@ -30,7 +30,7 @@ SCALE = 3.7
 
 @dataclass(frozen=True)
 class View:
-    """A pinhole of square pictures, in true coordinates; OpenCV axes."""
+    """A pinhole camera of square images, in true coordinates; OpenCV axes."""
 
     world_from_camera: Floats
     size_px: int
@@ -60,7 +60,7 @@ def ring(count: int, size_px: int, *, elevations_deg: tuple[float, ...] = (22.0,
 
 
 def trace(view: View, oversampling: int = 2) -> tuple[Bytes, Floats]:
-    """Give RGB [H, W, 3] and the object's coverage [H, W] in 0..1."""
+    """Return RGB [H, W, 3] and the object's coverage [H, W] in 0..1."""
     fine = view.size_px * oversampling
     at = (np.arange(fine) + 0.5) / oversampling
     u, v = np.meshgrid(at, at)
@@ -113,7 +113,7 @@ def _ball(origin: Floats, rays: Floats) -> Floats:
 
 
 def surface_points(count: int, seed: int = 0) -> tuple[Floats, Bytes]:
-    """Give points on the object and the table with their colours, in true coordinates."""
+    """Return points on the object and the table with their colours, in true coordinates."""
     generator = np.random.default_rng(seed)
     points, colours = [], []
     while sum(len(some) for some in points) < count:

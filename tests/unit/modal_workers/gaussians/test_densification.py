@@ -101,12 +101,12 @@ def test_splats_that_are_pulled_at_are_cloned_when_small_and_split_when_large() 
     assert 0 < added <= pulled
     assert len(after) == 40 + added
     large = before.log_scales.amax(1) > math.log(limit)
-    kept = {tuple(one) for one in after.means.tolist()}
+    kept = {tuple(mean) for mean in after.means.tolist()}
     clones = len(after) - len(kept)
     split = added - clones
     assert clones > 0
     assert split > 0
-    assert sum(tuple(one) not in kept for one in before.means[large].tolist()) == split, "a split one makes room"
+    assert sum(tuple(mean) not in kept for mean in before.means[large].tolist()) == split, "a split one makes room"
     halves = after.select(torch.arange(len(after) - 2 * split, len(after)))
     largest = before.select(large).log_scales
     for half in halves.log_scales:

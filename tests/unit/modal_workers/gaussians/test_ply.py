@@ -40,8 +40,8 @@ def test_another_reader_finds_the_fields_of_the_convention() -> None:
     names = ["x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2"]
     names += [f"f_rest_{index}" for index in range(9)]
     names += ["opacity", "scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3"]
-    assert [one.name for one in vertices.properties] == names
-    assert {one.val_dtype for one in vertices.properties} == {"f4"}
+    assert [field.name for field in vertices.properties] == names
+    assert {field.val_dtype for field in vertices.properties} == {"f4"}
     np.testing.assert_array_equal(vertices["y"], splats.means[:, 1])
     np.testing.assert_array_equal(vertices["opacity"], splats.logit_opacities)
     np.testing.assert_array_equal(vertices["scale_2"], splats.log_scales[:, 2])

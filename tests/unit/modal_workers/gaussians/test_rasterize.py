@@ -16,7 +16,7 @@ from modal_workers.gaussians.projection import project
 from modal_workers.gaussians.rasterize import Backend, RenderResult, backend_for, rasterize
 from modal_workers.gaussians.spherical_harmonics import radiance
 from modal_workers.gaussians.splats import SH_0, Splats
-from tests.harness.vision.gaussian_scenes import Floats, dense, random_splats
+from tests.harness.vision.gaussian_scenes import Floats, random_splats, render_dense
 
 CAMERA = Camera(29, 22, 26.0, 27.0, 14.0, 11.5)
 TANGENT = torch.tensor([0.1, 0.05, 0.2, 0.1, -0.15, 0.2], dtype=torch.float64)
@@ -82,7 +82,7 @@ def test_gsplat_is_not_touched_without_cuda() -> None:
 def test_the_picture_is_that_of_the_reference(drawn: Drawn, seed: int) -> None:
     splats = random_splats(60, seed)
     pose = se3_exp(TANGENT)
-    wanted = dense(splats, CAMERA, pose)
+    wanted = render_dense(splats, CAMERA, pose)
     assert 0.5 < wanted[..., 3].max() < 1, "the scene is nearly empty"
     np.testing.assert_allclose(picture(drawn(splats, CAMERA, pose)), wanted, atol=drawn.picture_tolerance * 5)
 
@@ -93,13 +93,13 @@ def test_many_groups_and_chunks_add_up_to_the_reference(drawn: Drawn) -> None:
     tiling = tiles.build_tiling(project(splats, camera, torch.eye(4, dtype=torch.float64)), camera)
     assert len(tiling.groups) > 1
     assert max(len(compositing._Chunks(group, torch.zeros(0)).bounds) for group in tiling.groups) > 1
-    wanted = dense(splats, camera, torch.eye(4))
+    wanted = render_dense(splats, camera, torch.eye(4))
     np.testing.assert_allclose(picture(drawn(splats, camera, torch.eye(4))), wanted, atol=drawn.picture_tolerance * 5)
 
 
 def test_what_lies_behind_an_opaque_wall_is_not_missed_by_more_than_a_ten_thousandth(drawn: Drawn) -> None:
     splats = random_splats(300, 4, opacity=0.98, scale_m=0.4)
-    wanted = dense(splats, CAMERA, torch.eye(4))
+    wanted = render_dense(splats, CAMERA, torch.eye(4))
     assert wanted[..., 3].min() > 1 - 1e-6, "the wall has holes"
     found = picture(drawn(splats, CAMERA, torch.eye(4)))
     np.testing.assert_allclose(found[..., :4], wanted[..., :4], atol=3e-4 + drawn.picture_tolerance)
@@ -122,7 +122,10 @@ def test_gradients_are_those_of_central_differences_of_the_reference(drawn: Draw
         moved = torch.zeros(found.numel(), dtype=torch.float64)
         moved[place] = 1e-6
         both = [
-            (dense(replace(splats, **{name: leaf.detach() + sign * moved.reshape(leaf.shape)}), CAMERA, pose) * weights)
+            (
+                render_dense(replace(splats, **{name: leaf.detach() + sign * moved.reshape(leaf.shape)}), CAMERA, pose)
+                * weights
+            )
             for sign in (1, -1)
         ]
         wanted.append((both[0] - both[1]).sum() / 2e-6)
@@ -137,7 +140,7 @@ def test_the_gradient_of_the_pose_is_that_of_central_differences_of_the_referenc
     (layers(rendered) * torch.from_numpy(weights).to(drawn.device, drawn.dtype)).sum().backward()
     wanted = []
     for step in 1e-6 * torch.eye(6, dtype=torch.float64):
-        both = [(dense(splats, CAMERA, se3_exp(TANGENT + sign * step)) * weights).sum() for sign in (1, -1)]
+        both = [(render_dense(splats, CAMERA, se3_exp(TANGENT + sign * step)) * weights).sum() for sign in (1, -1)]
         wanted.append((both[0] - both[1]) / 2e-6)
     assert tangent.grad is not None
     np.testing.assert_allclose(tangent.grad, wanted, atol=drawn.gradient_tolerance * np.abs(wanted).max())
@@ -185,7 +188,7 @@ def test_a_background_shows_where_the_splats_do_not_cover(drawn: Drawn) -> None:
 def ball(x: float, y: float, z: float, *, scale_m: float = 0.05, opacity: float = 0.5, colour: float = 0.0) -> Splats:
     logit = math.log(opacity / (1 - opacity))
     tensors = ([[x, y, z]], [[math.log(scale_m)] * 3], [[1.0, 0, 0, 0]], [logit], [[colour] * 3])
-    return Splats(*(torch.tensor(one, dtype=torch.float64) for one in tensors))
+    return Splats(*(torch.tensor(values, dtype=torch.float64) for values in tensors))
 
 
 def test_the_nearer_splat_hides_the_further_one_by_its_alpha(drawn: Drawn) -> None:
@@ -244,8 +247,8 @@ def test_what_cannot_be_seen_changes_nothing(drawn: Drawn) -> None:
     if drawn.backend == "gsplat":
         hidden = hidden[:4]  # it does not promise anything about what is not finite
     everything = seen
-    for one in hidden:
-        everything = everything.concatenate(one)
+    for splats in hidden:
+        everything = everything.concatenate(splats)
     everything.means.requires_grad_()
     tangents = [torch.zeros(6, dtype=torch.float64, requires_grad=True) for _ in range(2)]
     together = drawn(everything, CAMERA, se3_exp(tangents[0]))
@@ -282,7 +285,7 @@ def test_any_size_of_picture_is_drawn(drawn: Drawn, size: tuple[int, int]) -> No
     camera = Camera(*size, 20.0, 20.0, size[0] / 2, size[1] / 2)
     splats = random_splats(40, 14, scale_m=0.3)
     found = picture(drawn(splats, camera, torch.eye(4)))
-    np.testing.assert_allclose(found, dense(splats, camera, torch.eye(4)), atol=drawn.picture_tolerance * 5)
+    np.testing.assert_allclose(found, render_dense(splats, camera, torch.eye(4)), atol=drawn.picture_tolerance * 5)
 
 
 def test_positions_in_the_picture_keep_their_gradient(drawn: Drawn) -> None:
@@ -314,7 +317,7 @@ def test_the_same_splats_give_the_same_bytes() -> None:
         rendered = rasterize(splats, Camera(80, 60, 70.0, 70.0, 40.0, 30.0), torch.eye(4))
         rendered.colour.square().sum().backward()
         grads = [tensor.grad for tensor in splats.tensors().values()]
-        return [one.detach().numpy().tobytes() for one in (layers(rendered), *grads) if one is not None]
+        return [tensor.detach().numpy().tobytes() for tensor in (layers(rendered), *grads) if tensor is not None]
 
     assert once() == once()
     assert len(once()) == 6

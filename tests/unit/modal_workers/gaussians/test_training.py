@@ -21,7 +21,7 @@ RATES = LearningRates(means=5e-3, log_scales=2e-2, quaternions=1e-2, logit_opaci
 
 
 def poses(count: int) -> list[torch.Tensor]:
-    """Give poses that look at the scene from a little to the left to a little to the right."""
+    """Return poses that look at the scene from slightly left to slightly right."""
     found = []
     for index in range(count):
         side = index / max(1, count - 1) - 0.5
@@ -159,7 +159,7 @@ def test_psnr_is_that_of_known_noise() -> None:
 
 
 def slow_ssim(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Give SSIM by a convolution with the whole window."""
+    """Return SSIM by a convolution with the whole window."""
     at = torch.arange(11, dtype=torch.float64) - 5
     line = torch.exp(-at.square() / 4.5)
     window = (line[:, None] * line / line.sum() ** 2).expand(3, 1, 11, 11)
@@ -220,7 +220,7 @@ def test_a_scaled_camera_sees_the_same() -> None:
     half = camera.scaled(0.5)
     assert (half.width_px, half.height_px) == (50, 38)
     point = torch.tensor([0.2, -0.1, 1.5])
-    at, smaller = (one.matrix(point) @ point / 1.5 for one in (camera, half))
+    at, smaller = (each.matrix(point) @ point / 1.5 for each in (camera, half))
     torch.testing.assert_close(at[:2] / torch.tensor([101.0, 75.0]), smaller[:2] / torch.tensor([50.0, 38.0]))
     with pytest.raises(ValueError, match="at least 1 x 1"):
         replace(camera, width_px=0)

@@ -22,7 +22,7 @@ from modal_workers.runtime.context import Stopped
 from simulators.laps.circuit import make_circuit
 from simulators.laps.frame_renderer import CircuitWorld
 from simulators.laps.lap_video import true_time_b
-from tests.harness.vision.lap_videos import LENGTH_M, Films, film_a, film_b, small_setting
+from tests.harness.vision.lap_videos import LENGTH_M, LapPairVideos, render_lap_a, render_lap_b, small_setting
 
 SEED = 311
 
@@ -33,7 +33,7 @@ class Desk:
     job_id = "job_0198c0de-0000-7000-8000-000000000000"
     device = "cpu"
 
-    def __init__(self, films: Films, folder: Path) -> None:
+    def __init__(self, films: LapPairVideos, folder: Path) -> None:
         self.paths = {"reference": films.path_a, "other": films.path_b}
         self.folder = folder
         self.kept: dict[str, Path] = {}
@@ -89,14 +89,14 @@ class Desk:
 
 
 @pytest.fixture(scope="module")
-def films(tmp_path_factory: pytest.TempPathFactory) -> Films:
+def films(tmp_path_factory: pytest.TempPathFactory) -> LapPairVideos:
     folder, world = tmp_path_factory.mktemp("job"), CircuitWorld(make_circuit(SEED, LENGTH_M), 4.0)
-    path_a, truth_a = film_a(folder, SEED, world)
-    path_b, truth_b = film_b(folder / "b.mp4", small_setting(SEED, "mild"), world)
-    return Films(path_a, path_b, truth_a, truth_b)
+    path_a, truth_a = render_lap_a(folder, SEED, world)
+    path_b, truth_b = render_lap_b(folder / "b.mp4", small_setting(SEED, "mild"), world)
+    return LapPairVideos(path_a, path_b, truth_a, truth_b)
 
 
-def test_the_job_leaves_its_artifacts_and_goes_on_where_it_was_stopped(films: Films, tmp_path: Path) -> None:
+def test_the_job_leaves_its_artifacts_and_goes_on_where_it_was_stopped(films: LapPairVideos, tmp_path: Path) -> None:
     desk = Desk(films, tmp_path)
     desk.stop_in = "render"
     with pytest.raises(Stopped):
@@ -110,7 +110,7 @@ def test_the_job_leaves_its_artifacts_and_goes_on_where_it_was_stopped(films: Fi
     assert desk.fractions["read"] == []
     assert desk.fractions["align"] == []
     needed = {"overlay.mp4", "metrics.json", "delta.csv", "delta.png", "report.html"}
-    clips = {f"opportunity_{one.rank}.mp4" for one in result.opportunities}
+    clips = {f"opportunity_{opportunity.rank}.mp4" for opportunity in result.opportunities}
     assert set(desk.saved) == needed | clips
     times = np.array([result.start_reference_s, result.end_reference_s])
     true_b = true_time_b(films.truth_a, films.truth_b, times)
@@ -124,7 +124,7 @@ def test_the_job_leaves_its_artifacts_and_goes_on_where_it_was_stopped(films: Fi
     assert all(desk.titles[name].partition(": ")[2] in report for name in clips), desk.titles
 
 
-def test_a_stop_while_reading_ends_both_decoders(films: Films, tmp_path: Path) -> None:
+def test_a_stop_while_reading_ends_both_decoders(films: LapPairVideos, tmp_path: Path) -> None:
     desk = Desk(films, tmp_path)
     desk.stop_in = "read"
     with pytest.raises(Stopped):
@@ -132,7 +132,7 @@ def test_a_stop_while_reading_ends_both_decoders(films: Films, tmp_path: Path) -
     assert desk.kept == {}
 
 
-def test_a_clip_that_breaks_off_is_compared_and_shown_as_far_as_it_goes(films: Films, tmp_path: Path) -> None:
+def test_a_clip_that_breaks_off_is_compared_and_shown_as_far_as_it_goes(films: LapPairVideos, tmp_path: Path) -> None:
     cut = tmp_path / "cut.mp4"
     whole = films.path_b.read_bytes()
     cut.write_bytes(whole[: len(whole) * 7 // 10])
@@ -150,9 +150,9 @@ def test_a_clip_that_breaks_off_is_compared_and_shown_as_far_as_it_goes(films: F
 
 @pytest.mark.parametrize("params", [{"flow": "raft"}, {"detect": "yolo"}])
 def test_a_backend_that_is_missing_is_said_before_any_work(
-    films: Films, tmp_path: Path, params: dict[str, str]
+    films: LapPairVideos, tmp_path: Path, params: dict[str, str]
 ) -> None:
-    backend = next(one for one in WORKLOAD.backends if one.parameter in params)
+    backend = next(backend for backend in WORKLOAD.backends if backend.parameter in params)
     if importlib.util.find_spec(backend.package) is not None:
         pytest.skip(f"{backend.package} is installed here")
     desk = Desk(films, tmp_path)

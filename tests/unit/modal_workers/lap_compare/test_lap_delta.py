@@ -79,7 +79,7 @@ def test_automatic_boundaries_keep_away_from_where_time_is_lost() -> None:
 
 def test_opportunities_are_ranked_and_name_who_loses() -> None:
     comparison = figures(lap(ramp(5, 8, 0.50) - ramp(12, 14, 0.30) + ramp(20, 23, 0.15)))
-    found = [(one.rank, one.loser, round(one.lost_s, 2)) for one in comparison.opportunities]
+    found = [(stretch.rank, stretch.loser, round(stretch.lost_s, 2)) for stretch in comparison.opportunities]
     assert found == [(1, "b", 0.5), (2, "a", 0.3), (3, "b", 0.15)]
     first = comparison.opportunities[0]
     assert (first.start_a_s, first.end_a_s) == (pytest.approx(5, abs=0.1), pytest.approx(8, abs=0.1))
@@ -108,7 +108,7 @@ def test_the_result_says_the_same_as_the_comparison() -> None:
     result = build_result(comparison)
     assert result.delta_s == pytest.approx(0.5)
     assert result.delta_error_s == pytest.approx(0.01 * 2**0.5)
-    assert [one.loser for one in result.opportunities] == ["other"]
+    assert [opportunity.loser for opportunity in result.opportunities] == ["other"]
     assert result.start_reference_s == pytest.approx(1.0)
     assert type(result).model_validate_json(result.model_dump_json()) == result
 

@@ -49,7 +49,7 @@ def launched(*options: str) -> subprocess.Popen[bytes]:
     )
 
 
-def told(process: subprocess.Popen[bytes]) -> dict[str, Any]:
+def announced_devices(process: subprocess.Popen[bytes]) -> dict[str, Any]:
     assert process.stdout is not None
     return json.loads(read_line(process.stdout))
 
@@ -57,7 +57,7 @@ def told(process: subprocess.Popen[bytes]) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def arms() -> Iterator[dict[str, Any]]:
     with launched() as process:
-        yield told(process)
+        yield announced_devices(process)
         process.communicate(timeout=30)
     assert process.returncode == 0
 
@@ -151,7 +151,7 @@ def test_single_reads_and_writes_are_answered(arms: dict[str, Any], follower: Se
 def test_what_is_damaged_is_ignored(arms: dict[str, Any], follower: ServoBus, damaged: bytes) -> None:
     before = follower.positions(SERVOS)
     assert raw_answer(arms["follower"], damaged, 0.15) == b""
-    assert follower.ping(1), "and the next packet is heard"
+    assert follower.ping(1), "the next packet is answered"
     assert follower.positions(SERVOS) == before
     whole = damaged + Packet(3, Instruction.PING).encoded()
     if not damaged.startswith(b"\xff\xff\x01\xff"):
@@ -248,7 +248,7 @@ def test_the_wrist_camera_shows_what_the_servos_said(arms: dict[str, Any]) -> No
 @pytest.mark.parametrize("how", ["stdin", "sigterm"])
 def test_it_ends_when_its_owner_ends_or_says_so(how: str, tmp_path: Path) -> None:
     with launched("--calibration", str(tmp_path), "--id", "arm7") as process:
-        devices = told(process)
+        devices = announced_devices(process)
         assert devices["follower"] != devices["leader"]
         if how == "sigterm":
             process.send_signal(signal.SIGTERM)

@@ -161,9 +161,9 @@ def test_a_frame_that_is_not_there_is_no_good_one(tmp_path: Path) -> None:
     params = NerfParams(frames=4, elevations=1, frame_size_px=64)
     write_frames(tmp_path, params, (20.0,), seed=3)
     write_model(tmp_path, params, (20.0,), truth)
-    told = json.loads((tmp_path / "frames/batch_00.json").read_text())
-    told["frames"][0]["name"] = "frame_9999.png"
-    (tmp_path / "frames/batch_00.json").write_text(json.dumps(told))
+    batch = json.loads((tmp_path / "frames/batch_00.json").read_text())
+    batch["frames"][0]["name"] = "frame_9999.png"
+    (tmp_path / "frames/batch_00.json").write_text(json.dumps(batch))
     with pytest.raises(KeyError):
         compare_with_truth(tmp_path, truth)
 

@@ -19,11 +19,11 @@ from simulators.laps.lap_video import LapTruth, true_time_b
 from tests.harness.vision.lap_videos import (
     LENGTH_M,
     SIZE,
-    Films,
-    described,
-    film_a,
-    film_b,
-    ignore,
+    LapPairVideos,
+    features_of,
+    ignore_progress,
+    render_lap_a,
+    render_lap_b,
     small_setting,
     write_clip,
 )
@@ -45,23 +45,23 @@ def world() -> CircuitWorld:
 
 @pytest.fixture(scope="module")
 def reference(folder: Path, world: CircuitWorld) -> tuple[Path, LapTruth]:
-    return film_a(folder, SEED, world)
+    return render_lap_a(folder, SEED, world)
 
 
 @pytest.fixture(scope="module")
-def clean(folder: Path, world: CircuitWorld, reference: tuple[Path, LapTruth]) -> Films:
-    return with_reference(reference, film_b(folder / "clean.mp4", small_setting(SEED, "clean"), world))
+def clean(folder: Path, world: CircuitWorld, reference: tuple[Path, LapTruth]) -> LapPairVideos:
+    return with_reference(reference, render_lap_b(folder / "clean.mp4", small_setting(SEED, "clean"), world))
 
 
-def with_reference(reference: tuple[Path, LapTruth], other: tuple[Path, LapTruth]) -> Films:
-    return Films(reference[0], other[0], reference[1], other[1])
+def with_reference(reference: tuple[Path, LapTruth], other: tuple[Path, LapTruth]) -> LapPairVideos:
+    return LapPairVideos(reference[0], other[0], reference[1], other[1])
 
 
-def align(films: Films, *, correct_mount: bool = True) -> AlignedClips:
-    return align_clips(*described(films.path_a, films.path_b), correct_mount=correct_mount, progress=ignore)
+def align(films: LapPairVideos, *, correct_mount: bool = True) -> AlignedClips:
+    return align_clips(*features_of(films.path_a, films.path_b), correct_mount=correct_mount, progress=ignore_progress)
 
 
-def errors(films: Films, matched: AlignedClips) -> np.ndarray:
+def errors(films: LapPairVideos, matched: AlignedClips) -> np.ndarray:
     """Errors in seconds [N], without those moments that only one lap shows."""
     alignment = matched.alignment
     error = alignment.time_b_s - true_time_b(films.truth_a, films.truth_b, alignment.time_a_s)
@@ -69,7 +69,7 @@ def errors(films: Films, matched: AlignedClips) -> np.ndarray:
     return error
 
 
-def test_clean_laps_are_aligned_to_the_frame(clean: Films) -> None:
+def test_clean_laps_are_aligned_to_the_frame(clean: LapPairVideos) -> None:
     matched = align(clean)
     error = np.abs(errors(clean, matched))
     assert np.nanmedian(error) < FRAME_S
@@ -83,7 +83,7 @@ def test_clean_laps_are_aligned_to_the_frame(clean: Films) -> None:
 def test_another_mount_is_corrected(
     folder: Path, world: CircuitWorld, reference: tuple[Path, LapTruth], kind: Degradation
 ) -> None:
-    films = with_reference(reference, film_b(folder / f"{kind}.mp4", small_setting(SEED, kind), world))
+    films = with_reference(reference, render_lap_b(folder / f"{kind}.mp4", small_setting(SEED, kind), world))
     corrected, plain = align(films), align(films, correct_mount=False)
     assert corrected.alignment.mount_corrected
     assert corrected.alignment.path_cost < plain.alignment.path_cost
@@ -94,9 +94,9 @@ def test_another_mount_is_corrected(
     assert np.nanmedian(error) < np.nanmedian(np.abs(errors(films, plain))) + 0.005
 
 
-def test_a_clip_against_itself_has_no_delta(clean: Films) -> None:
-    pair = described(clean.path_a, clean.path_a)
-    matched = align_clips(*pair, correct_mount=True, progress=ignore)
+def test_a_clip_against_itself_has_no_delta(clean: LapPairVideos) -> None:
+    pair = features_of(clean.path_a, clean.path_a)
+    matched = align_clips(*pair, correct_mount=True, progress=ignore_progress)
     comparison = compare(
         (pair[0].clip, pair[1].clip), matched.alignment, matched.relative_speed, sectors=3, opportunities=3
     )
@@ -108,20 +108,20 @@ def test_a_clip_against_itself_has_no_delta(clean: Films) -> None:
     assert matched.alignment.overlap > 0.99
 
 
-def test_different_circuits_are_refused(clean: Films, folder: Path) -> None:
+def test_different_circuits_are_refused(clean: LapPairVideos, folder: Path) -> None:
     other = CircuitWorld(make_circuit(SEED + 1, LENGTH_M), 4.0)
-    elsewhere, _ = film_b(folder / "elsewhere.mp4", small_setting(SEED + 1, "mild"), other)
+    elsewhere, _ = render_lap_b(folder / "elsewhere.mp4", small_setting(SEED + 1, "mild"), other)
     with pytest.raises(SaccadeError) as caught:
-        align_clips(*described(clean.path_a, elsewhere), correct_mount=True, progress=ignore)
+        align_clips(*features_of(clean.path_a, elsewhere), correct_mount=True, progress=ignore_progress)
     assert caught.value.code == ErrorCode.CLIPS_DIFFERENT_PLACES
     assert clean.path_a.name in caught.value.message
 
 
-def test_a_clip_run_backwards_is_refused_for_its_direction(clean: Films, folder: Path) -> None:
+def test_a_clip_run_backwards_is_refused_for_its_direction(clean: LapPairVideos, folder: Path) -> None:
     pictures = [frame.colour() for frame in ClipReader(clean.path_b, "b").frames()]
     backwards = write_clip(folder / "backwards.mp4", pictures[::-1], (np.arange(len(pictures)) * FRAME_S).tolist())
     with pytest.raises(SaccadeError) as caught:
-        align_clips(*described(clean.path_a, backwards), correct_mount=True, progress=ignore)
+        align_clips(*features_of(clean.path_a, backwards), correct_mount=True, progress=ignore_progress)
     assert caught.value.code == ErrorCode.CLIPS_OPPOSITE_DIRECTIONS
 
 
@@ -130,7 +130,7 @@ def test_a_stop_on_the_way_is_time_lost_at_one_place(
 ) -> None:
     plan = small_setting(SEED, "clean")
     driver = replace(plan.driver_b, stops=((STOP_M, 2.5),), slow_places=(), start_m=0.0)
-    films = with_reference(reference, film_b(folder / "stop.mp4", replace(plan, driver_b=driver), world, 12.0))
+    films = with_reference(reference, render_lap_b(folder / "stop.mp4", replace(plan, driver_b=driver), world, 12.0))
     matched = align(films)
     alignment = matched.alignment
     # where B stands still every moment of the stop is right: leave out the place itself
@@ -144,19 +144,19 @@ def test_a_stop_on_the_way_is_time_lost_at_one_place(
     assert np.ptp(alignment.time_b_s[window]) - np.ptp(alignment.time_a_s[window]) > 2.0
 
 
-def test_variable_rate_and_rotation_do_not_matter(folder: Path, world: CircuitWorld, clean: Films) -> None:
+def test_variable_rate_and_rotation_do_not_matter(folder: Path, world: CircuitWorld, clean: LapPairVideos) -> None:
     plan = small_setting(SEED, "clean")
     camera = replace(plan.camera_b, rate_jitter=0.6, dropped=0.15, rotation_deg=90, first_timestamp_s=2.0)
-    other = film_b(folder / "phone.mp4", replace(plan, camera_b=camera), world)
-    films = Films(clean.path_a, other[0], clean.truth_a, other[1])
-    pair = described(films.path_a, films.path_b)
+    other = render_lap_b(folder / "phone.mp4", replace(plan, camera_b=camera), world)
+    films = LapPairVideos(clean.path_a, other[0], clean.truth_a, other[1])
+    pair = features_of(films.path_a, films.path_b)
     assert pair[1].clip.variable_rate
     assert (pair[1].clip.width_px, pair[1].clip.height_px) == SIZE
-    matched = align_clips(*pair, correct_mount=True, progress=ignore)
+    matched = align_clips(*pair, correct_mount=True, progress=ignore_progress)
     assert np.nanmedian(np.abs(errors(films, matched))) < FRAME_S
 
 
-def test_work_stops_where_progress_raises(clean: Films) -> None:
+def test_work_stops_where_progress_raises(clean: LapPairVideos) -> None:
     class StopError(Exception):
         pass
 
@@ -165,4 +165,4 @@ def test_work_stops_where_progress_raises(clean: Films) -> None:
             raise StopError
 
     with pytest.raises(StopError):
-        align_clips(*described(clean.path_a, clean.path_b), correct_mount=True, progress=stop)
+        align_clips(*features_of(clean.path_a, clean.path_b), correct_mount=True, progress=stop)

@@ -14,7 +14,7 @@ from modal_workers.lap_compare.alignment.time_warping import find_warping_path
 
 
 def places(place: NDArray[np.float64], length: int = 48, seed: int = 1) -> NDArray[np.float32]:
-    """Give unit vectors [N, L] that are alike where places are near: random Fourier features of the place."""
+    """Return unit vectors [N, L] that are alike where places are near: random Fourier features of the place."""
     random = np.random.default_rng(seed)
     phase = place[:, None] * random.normal(0, 0.8, length) + random.uniform(0, 2 * np.pi, length)
     vectors = np.cos(phase)

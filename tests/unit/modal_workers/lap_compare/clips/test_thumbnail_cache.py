@@ -10,7 +10,7 @@ import pytest
 from modal_workers.lap_compare.alignment.camera_mount import frames_at
 from modal_workers.lap_compare.clips.feature_extraction import extract_pair, recompute_descriptors
 from modal_workers.lap_compare.clips.thumbnail_cache import ThumbnailCache
-from tests.harness.vision.lap_videos import ignore, moving_pictures, write_clip
+from tests.harness.vision.lap_videos import ignore_progress, moving_pictures, write_clip
 
 
 @pytest.fixture
@@ -42,12 +42,14 @@ def test_a_clip_is_described_again_from_its_pictures_as_from_the_clip(tmp_path):
         for seed, name in enumerate(("a.mp4", "b.mp4"))
     ]
     (tmp_path / "kept").mkdir()
-    pair, _ = extract_pair((paths[0], paths[1]), ("a", "b"), (None, None), progress=ignore, scratch=tmp_path / "kept")
+    pair, _ = extract_pair(
+        (paths[0], paths[1]), ("a", "b"), (None, None), progress=ignore_progress, scratch=tmp_path / "kept"
+    )
     warp = np.array([[1.02, 0.01, -4.0], [-0.01, 1.02, 3.0], [0.0, 0.0, 1.0]])
-    decoded = recompute_descriptors(replace(pair[1], thumbnails=None), warp, progress=ignore)
+    decoded = recompute_descriptors(replace(pair[1], thumbnails=None), warp, progress=ignore_progress)
     seen = frames_at(replace(pair[1], thumbnails=None), [0.5, 2.0], lambda: None)
     paths[1].unlink()
-    again = recompute_descriptors(pair[1], warp, progress=ignore)
+    again = recompute_descriptors(pair[1], warp, progress=ignore_progress)
     assert again.time_s.tolist() == decoded.time_s.tolist()
     difference = again.cells.astype(np.float32) - decoded.cells.astype(np.float32)
     assert np.abs(difference).mean() < 0.05 * np.abs(decoded.cells.astype(np.float32)).mean()

@@ -14,7 +14,7 @@ from contracts.errors import ErrorCode, SaccadeError
 from modal_workers.lap_compare.clips.feature_extraction import extract_clip
 from modal_workers.lap_compare.clips.video import ClipReader
 from simulators.laps.lap_video import write_rotation
-from tests.harness.vision.lap_videos import ignore, moving_pictures, write_clip
+from tests.harness.vision.lap_videos import ignore_progress, moving_pictures, write_clip
 
 
 def read(path: Path) -> tuple[ClipReader, list[float], list[np.ndarray]]:
@@ -87,7 +87,7 @@ def test_pictures_at_wanted_times_are_found_across_long_gaps(tmp_path: Path) -> 
 
 def refusal(path: Path) -> SaccadeError:
     with pytest.raises(SaccadeError) as caught:
-        extract_clip(path, path.name, progress=ignore)
+        extract_clip(path, path.name, progress=ignore_progress)
     assert path.name in caught.value.message
     return caught.value
 
@@ -139,7 +139,7 @@ def test_a_clip_cut_off_in_the_middle_is_used_as_far_as_it_goes_and_said_so(tmp_
     path = write_clip(tmp_path / "cut.mp4", moving_pictures(300), (np.arange(300) / 30).tolist())
     data = path.read_bytes()
     path.write_bytes(data[: len(data) * 6 // 10])
-    clip, description, warnings = extract_clip(path, path.name, progress=ignore)
+    clip, description, warnings = extract_clip(path, path.name, progress=ignore_progress)
     assert 3.0 < clip.duration_s < 8.0
     assert description.time_s[-1] == pytest.approx(clip.duration_s, abs=0.05)
     assert len(warnings) == 1

@@ -18,7 +18,7 @@ from modal_workers.lap_compare.rendering.panel import panel_frames
 from modal_workers.lap_compare.rendering.yuv_image import BT601, BT709, YuvImage
 from modal_workers.runtime.context import Stopped
 from simulators.laps.lap_video import write_rotation
-from tests.harness.vision.lap_comparisons import BRIGHT, DARK, clip, comparison, film, film_places
+from tests.harness.vision.lap_comparisons import BRIGHT, DARK, clip, comparison, write_grey_clip, write_place_clip
 
 LENGTH_S = 6.0
 RAMPS = 8  # of grey along the lap: nine levels a frame
@@ -35,10 +35,10 @@ def warped(tmp_path_factory):
     """Two clips of one road and their true comparison: A at 25 Hz, B at 30 Hz and warped."""
     folder = tmp_path_factory.mktemp("warped")
     time_a_s = np.arange(0, LENGTH_S, 1 / 25)
-    film_places(folder / "a.mp4", time_a_s, time_a_s / LENGTH_S, ramps=RAMPS)
+    write_place_clip(folder / "a.mp4", time_a_s, time_a_s / LENGTH_S, ramps=RAMPS)
     fine_s = np.linspace(0, LENGTH_S, 2000)
     time_b_s = np.arange(0, b_of(fine_s)[-1], 1 / 30)
-    film_places(folder / "b.mp4", time_b_s, np.interp(time_b_s, b_of(fine_s), fine_s / LENGTH_S), ramps=RAMPS)
+    write_place_clip(folder / "b.mp4", time_b_s, np.interp(time_b_s, b_of(fine_s), fine_s / LENGTH_S), ramps=RAMPS)
     truth = comparison(
         time_a_s,
         b_of(time_a_s),
@@ -198,7 +198,7 @@ def test_odd_portrait_and_wide_clips(tmp_path, sizes):
     times_s = np.arange(0, 1.2, 0.04)
     clips = []
     for name, size in zip(("a.mp4", "b.mp4"), sizes, strict=True):
-        film_places(tmp_path / name, times_s, times_s / 1.2, size=size)
+        write_place_clip(tmp_path / name, times_s, times_s / 1.2, size=size)
         clips.append(clip(name, size=size, duration_s=1.2))
     truth = comparison(times_s, times_s, clips=tuple(clips))
     render_overlay(tmp_path / "a.mp4", tmp_path / "b.mp4", truth, tmp_path / "o.mp4", height_px=240)
@@ -212,7 +212,7 @@ def test_rotation_metadata_is_applied(tmp_path, turn_deg):
     picture = np.full((64, 96), float(DARK))
     picture[:, :48] = BRIGHT  # stored: the left half is bright
     times_s = np.arange(0, 0.4, 0.04)
-    film(tmp_path / "a.mp4", times_s, [picture] * len(times_s))
+    write_grey_clip(tmp_path / "a.mp4", times_s, [picture] * len(times_s))
     write_rotation(tmp_path / "a.mp4", turn_deg)
     size = (48, 72) if turn_deg != 180 else (72, 48)
     shot = next(panel_frames(tmp_path / "a.mp4", "a.mp4", times_s, size, BT601))
@@ -229,7 +229,7 @@ def test_rotation_metadata_is_applied(tmp_path, turn_deg):
 def test_the_nearest_frame_of_an_uneven_clip_is_shown(tmp_path):
     rng = np.random.default_rng(5)
     times_s = np.round(np.cumsum(rng.uniform(0.01, 0.12, 60)), 3)
-    film_places(tmp_path / "v.mp4", times_s, np.linspace(0, 1, 60))
+    write_place_clip(tmp_path / "v.mp4", times_s, np.linspace(0, 1, 60))
     wanted_s = np.sort(rng.uniform(-0.1, times_s[-1] + 0.3, 200))
     got = [shot.time_s for shot in panel_frames(tmp_path / "v.mp4", "v.mp4", wanted_s, (96, 64), BT601)]
     own_s = times_s - times_s[0]
@@ -258,7 +258,7 @@ def test_colours_come_back_as_they_were(tmp_path):
 def test_a_movie_is_made_to_fit(tmp_path):
     rng = np.random.default_rng(3)
     noise = [rng.integers(0, 255, (128, 160)).astype(float) for _ in range(50)]
-    film(tmp_path / "large.mp4", np.arange(50) / 25, noise)
+    write_grey_clip(tmp_path / "large.mp4", np.arange(50) / 25, noise)
     large = (tmp_path / "large.mp4").stat().st_size
     limit = large // 6
     small = shrink_video(tmp_path / "large.mp4", tmp_path / "small.mp4", limit)

@@ -17,7 +17,7 @@ from modal_workers.lap_compare import wording
 from modal_workers.lap_compare.report.figure import draw_delta_figure
 from modal_workers.lap_compare.report.report import write_report
 from modal_workers.lap_compare.report.tables import delta_units, metrics, write_delta, write_metrics
-from tests.harness.vision.lap_comparisons import clip, comparison, film
+from tests.harness.vision.lap_comparisons import clip, comparison, write_grey_clip
 
 HOSTILE = '<img src=x onerror="window.xss=1">\'&amp;</script><script>window.xss=2</script>${title}$$.mp4'
 TIMES_S = np.arange(1.0, 9.0, 0.04)
@@ -72,8 +72,8 @@ def hostile():
 @pytest.fixture
 def page(tmp_path):
     """A report of a comparison whose names are an attack, with its overlay and one clip; and the bytes of both."""
-    film(tmp_path / "overlay.mp4", np.arange(5) / 25, [np.full((64, 96), 90.0)] * 5)
-    film(tmp_path / "clip.mp4", np.arange(5) / 25, [np.full((64, 96), 190.0)] * 5)
+    write_grey_clip(tmp_path / "overlay.mp4", np.arange(5) / 25, [np.full((64, 96), 90.0)] * 5)
+    write_grey_clip(tmp_path / "clip.mp4", np.arange(5) / 25, [np.full((64, 96), 190.0)] * 5)
     draw_delta_figure(hostile(), tmp_path / "delta.png")
     out = tmp_path / "report.html"
     write_report(

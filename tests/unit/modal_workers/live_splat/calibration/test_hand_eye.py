@@ -28,7 +28,7 @@ MOTION = ArmMotion(SEED)
 
 
 def target_pose(width_m: float, height_m: float) -> np.ndarray:
-    """Give world_from_target of a board that lies on the table: x to the robot's right, y towards the robot."""
+    """Return world_from_target of a board that lies on the table: x to the robot's right, y towards the robot."""
     pose = np.eye(4)
     pose[:3, :3] = np.array([[0, -1, 0], [-1, 0, 0], [0, 0, -1]], float)
     pose[:3, 3] = (0.30 + height_m / 2, width_m / 2, 0.0)
