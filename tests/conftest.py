@@ -89,9 +89,22 @@ def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def shared_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedS3]:
+    """Start the S3 server of this process; each test takes a bucket of its own."""
+    with EmbeddedS3(tmp_path_factory.mktemp("shared-s3")) as server:
+        yield server
+
+
 @pytest.fixture
-def s3_server(tmp_path: Path) -> Iterator[S3Server]:
-    """Start an S3 server of the test's own."""
+def s3_server(shared_s3: EmbeddedS3) -> S3Server:
+    """Make a bucket of the test's own."""
+    return shared_s3.with_new_bucket()
+
+
+@pytest.fixture
+def own_s3_server(tmp_path: Path) -> Iterator[EmbeddedS3]:
+    """Start an S3 server that the test may stop."""
     folder = tmp_path / "s3"
     folder.mkdir()
     with EmbeddedS3(folder) as server:

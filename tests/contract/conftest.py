@@ -62,14 +62,12 @@ def inputs(services: Services) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def session_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[NatsSettings, S3Settings]]:
+def session_servers(
+    tmp_path_factory: pytest.TempPathFactory, shared_s3: EmbeddedS3
+) -> Iterator[tuple[NatsSettings, S3Settings]]:
     """Run a bus and a bucket, for a file of tests that plays a session's worker itself."""
-    with (
-        streamed_catalog(),
-        EmbeddedNats(tmp_path_factory.mktemp("nats")) as nats,
-        EmbeddedS3(tmp_path_factory.mktemp("s3")) as s3,
-    ):
-        yield nats.settings, s3.settings
+    with streamed_catalog(), EmbeddedNats(tmp_path_factory.mktemp("nats")) as nats:
+        yield nats.settings, shared_s3.with_new_bucket().settings
 
 
 @pytest.fixture
@@ -97,14 +95,18 @@ async def session_harness(
 
 
 @pytest.fixture(scope="module")
-def operator_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[OperatorNats, S3Server]]:
+def operator_servers(
+    tmp_path_factory: pytest.TempPathFactory, shared_s3: EmbeddedS3
+) -> Iterator[tuple[OperatorNats, S3Server]]:
     """Run a bus with accounts' keys and a bucket for it."""
-    with OperatorNats(tmp_path_factory.mktemp("nats")) as nats, EmbeddedS3(tmp_path_factory.mktemp("s3")) as s3:
-        yield nats, s3
+    with OperatorNats(tmp_path_factory.mktemp("nats")) as nats:
+        yield nats, shared_s3.with_new_bucket()
 
 
 @pytest.fixture(scope="module")
-def worker_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[NatsServer, S3Server]]:
+def worker_servers(
+    tmp_path_factory: pytest.TempPathFactory, shared_s3: EmbeddedS3
+) -> Iterator[tuple[NatsServer, S3Server]]:
     """Run a bus and a bucket for it."""
-    with EmbeddedNats(tmp_path_factory.mktemp("nats")) as nats, EmbeddedS3(tmp_path_factory.mktemp("s3")) as s3:
-        yield nats, s3
+    with EmbeddedNats(tmp_path_factory.mktemp("nats")) as nats:
+        yield nats, shared_s3.with_new_bucket()

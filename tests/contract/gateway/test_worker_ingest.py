@@ -160,7 +160,9 @@ async def test_only_this_runs_token_opens_its_routes(
     run: Run, running: Running, server: OperatorNats, tmp_path: Path
 ) -> None:
     (tmp_path / "forger").mkdir()
-    forged = OperatorNats(tmp_path / "forger").tokens.issue(run_grant(TENANT, run.job_id, run.run_id), 600)
+    forged = OperatorNats(tmp_path / "forger", own_keys=True).tokens.issue(
+        run_grant(TENANT, run.job_id, run.run_id), 600
+    )
     expired = server.tokens.issue(run_grant(TENANT, run.job_id, run.run_id), -1)
     other = await begin(running, server)
     header, claims, _ = run.token.jwt.split(".")

@@ -250,7 +250,9 @@ async def test_an_expired_token_ends_the_waiting(connector: BusConnector, driver
 async def test_nobody_who_is_not_known_gets_in(connector: BusConnector, driver: JobDriver, tmp_path: Path) -> None:
     assignment = await driver.submit()
     (tmp_path / "other").mkdir()
-    forged = OperatorNats(tmp_path / "other").tokens.issue(run_grant(TENANT, assignment.job_id, assignment.run_id), 600)
+    forged = OperatorNats(tmp_path / "other", own_keys=True).tokens.issue(
+        run_grant(TENANT, assignment.job_id, assignment.run_id), 600
+    )
     settings: NatsSettings | IngestSettings
     if connector.kind == "credentials":
         settings = connector.server.settings_of(forged)

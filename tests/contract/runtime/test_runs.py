@@ -151,19 +151,18 @@ async def test_an_input_that_is_gone_or_has_changed_is_the_users_failure(harness
 
 
 async def test_a_bucket_that_is_away_for_a_while_costs_time_and_nothing_else(
-    tmp_path: Path, nats_server: NatsServer, s3_server: S3Server
+    tmp_path: Path, nats_server: NatsServer, own_s3_server: EmbeddedS3
 ) -> None:
-    assert isinstance(s3_server, EmbeddedS3)
-    async with open_local_harness(tmp_path / "data", nats_server, s3_server) as harness:
+    async with open_local_harness(tmp_path / "data", nats_server, own_s3_server) as harness:
         clip = await harness.driver.upload("a.mp4", b"abc")
-        s3_server.__exit__()
+        own_s3_server.__exit__()
         executor = harness.executor()
         assignment = await harness.driver.submit("read_input", "save a.bin 512", inputs={"clip": [clip]})
         await executor.launch(assignment, WORKLOAD.compute)
         await harness.driver.until(assignment.job_id, State.RUNNING)
         await asyncio.sleep(1.0)
         assert (await harness.driver.job(assignment.job_id)).state is State.RUNNING
-        s3_server.__enter__()
+        own_s3_server.__enter__()
         job = await harness.driver.until(assignment.job_id, State.SUCCEEDED)
         assert len(await harness.driver.bucket.get(harness.driver.bucket.key("results", job.id, "a.bin"))) == 512
 

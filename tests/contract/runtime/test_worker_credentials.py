@@ -305,7 +305,7 @@ async def test_the_longest_token_fits_into_a_line_of_the_protocol(server: Operat
 
 async def test_a_token_of_another_key_does_not_get_in(server: OperatorNats, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
-    forger = OperatorNats(tmp_path / "other").tokens
+    forger = OperatorNats(tmp_path / "other", own_keys=True).tokens
     job_id, run_id = new_id("job"), new_id("run")
     thief = Stolen(server, forger.issue(run_grant(TENANT, job_id, run_id), 600), job_id, run_id)
     assert await thief.is_kept_out()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -116,14 +120,33 @@ class EmbeddedNats:
             self._process.wait(timeout=30)
 
 
-class OperatorNats(EmbeddedNats):
-    """nats-server in operator mode, with keys of deploy/nats_operator.py; ``settings`` are the services'."""
+@functools.cache
+def _shared_operator_keys() -> Path:
+    """Make the keys that the servers of this process share; they are removed with the process."""
+    folder = Path(tempfile.mkdtemp(prefix="operator-keys-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    _make_operator_keys(folder / "keys")
+    return folder / "keys"
 
-    def __init__(self, folder: Path) -> None:
+
+def _make_operator_keys(folder: Path) -> None:
+    command = [sys.executable, "-m", "deploy.nats_operator", "--folder", str(folder)]
+    subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL, timeout=60)
+
+
+class OperatorNats(EmbeddedNats):
+    """nats-server in operator mode, with keys of deploy/nats_operator.py; ``settings`` are the services'.
+
+    With ``own_keys`` no other server of this process has the same keys.
+    """
+
+    def __init__(self, folder: Path, *, own_keys: bool = False) -> None:
         super().__init__(folder)
         self.keys = folder / "keys"
-        command = [sys.executable, "-m", "deploy.nats_operator", "--folder", str(self.keys)]
-        subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL, timeout=300)
+        if own_keys:
+            _make_operator_keys(self.keys)
+        else:
+            shutil.copytree(_shared_operator_keys(), self.keys)
         self.tokens = BusTokenIssuer(SecretStr((self.keys / "workers.seed").read_text()))
 
     @property
@@ -138,6 +161,16 @@ class OperatorNats(EmbeddedNats):
         return "include keys/operator.conf\nmax_payload: 1MB\n"
 
 
+@dataclass(frozen=True)
+class SharedS3(AbstractContextManager["SharedS3"]):
+    """One bucket on an S3 server that others use too; it cannot be stopped."""
+
+    settings: S3Settings
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+
 class EmbeddedS3:
     """``rclone serve s3`` from its wheel."""
 
@@ -145,12 +178,17 @@ class EmbeddedS3:
         self._folder = folder
         self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
+        self._buckets = 0
 
     @property
     def settings(self) -> S3Settings:
+        return self.settings_of("saccade")
+
+    def settings_of(self, bucket: str) -> S3Settings:
+        """Return the settings that lead to one of its buckets."""
         return S3Settings(
             endpoint_url=f"http://{HOST}:{self._port}",
-            bucket="saccade",
+            bucket=bucket,
             access_key_id=ACCESS_KEY_ID,
             secret_access_key=SecretStr(SECRET_ACCESS_KEY),
         )
@@ -174,6 +212,13 @@ class EmbeddedS3:
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for_port(self._port, self._process)
         return self
+
+    def with_new_bucket(self) -> SharedS3:
+        """Make a bucket that nobody else uses."""
+        self._buckets += 1
+        name = f"saccade-{self._buckets}"
+        (self._folder / name).mkdir()
+        return SharedS3(self.settings_of(name))
 
     def __exit__(self, *_: object) -> None:
         if self._process:
