@@ -1,11 +1,11 @@
-"""Compares the notifier with two peers under one load: nginx with nchan, and a plain Node server.
+"""Benchmark of the notifier against two peers under the same load: nginx with nchan, and a plain Node server.
 
     python -m bench.sse_peers --clients 100 1000 5000 --rounds 3
 
-Every round starts each server afresh, in another order. The notifier has its real nats-server behind it and each event
-is published through JetStream; the peers keep events in memory and are published to over HTTP. The same bytes are
-published, the same C program holds the streams. CPU is what the kernel charges the server's processes; nats-server's
-is given by itself. A peer that is not installed is left out, and said to be.
+Every round starts each server again, in another order. The notifier uses a real nats-server and each event is published
+through JetStream; the peers keep events in memory and get them over HTTP. All get the same bytes, and one C program
+holds the streams. CPU is the time that the kernel accounts to the server's processes; nats-server's is shown
+separately. A peer that is not installed is skipped with a message.
 """
 
 from __future__ import annotations
@@ -60,23 +60,23 @@ http {{
 
 @dataclass
 class Server:
-    """A server that runs, as the measurement sees it."""
+    """A running server under measurement."""
 
     port: int
     path: str
     tree: ProcessTree
     publish: Publish
-    #: What it cannot do without, whose CPU is given by itself.
-    behind: ProcessTree | None = None
+    #: The server that it depends on, whose CPU time is shown separately.
+    backend: ProcessTree | None = None
 
 
 @dataclass
 class Figures:
-    """What one server did in one round."""
+    """Results of one server in one round."""
 
     missing: int
     cpu_us: float
-    behind_us: float
+    backend_us: float
     p50_ms: float
     p99_ms: float
     kb_per_client: float
@@ -88,15 +88,15 @@ async def notifier() -> AsyncIterator[Server]:
     with (
         tempfile.TemporaryDirectory() as folder,
         EmbeddedNats(Path(folder)) as nats,
-        NotifierProcess(nats.settings, NOTIFIER_LOG_LEVEL="WARNING") as process,
+        NotifierProcess(nats.settings, NOTIFIER_LOG_LEVEL="WARNING") as running,
     ):
         client = await connect(nats.settings, "bench")
         await declare(client)
-        assert process.process
-        bus = next(one for one in psutil.process_iter(["cmdline"]) if folder in str(one.info["cmdline"]))
+        assert running.process
+        bus = next(process for process in psutil.process_iter(["cmdline"]) if folder in str(process.info["cmdline"]))
         path = "/v1/events?types=job.stage_completed"
-        tree, behind = ProcessTree(process.process.pid), ProcessTree(bus.pid, OTHER_CORES)
-        yield Server(process.port, path, tree, EventStore(client).publish, behind)
+        tree, backend = ProcessTree(running.process.pid), ProcessTree(bus.pid, OTHER_CORES)
+        yield Server(running.port, path, tree, EventStore(client).publish, backend)
         await client.close()
 
 
@@ -136,7 +136,7 @@ class Nchan:
 
     @contextlib.asynccontextmanager
     async def __call__(self) -> AsyncIterator[Server]:
-        """Run it with one worker process."""
+        """Run nginx with one worker process."""
         port = free_port()
         with tempfile.TemporaryDirectory() as folder:
             config = Path(folder) / "nginx.conf"
@@ -146,14 +146,14 @@ class Nchan:
 
 
 def find_nchan() -> Nchan | None:
-    """Find what Debian's packages nginx and libnginx-mod-nchan install."""
+    """Return nginx and nchan as Debian's packages install them; None when they are missing."""
     nginx, module = shutil.which("nginx"), Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
     return Nchan(nginx, str(module)) if nginx and module.exists() else None
 
 
 async def measure(server: Server, program: str, clients: int, rate_hz: float, count: int) -> Figures:
-    """Measure memory per idle client, then CPU per delivery and latency of so many events."""
-    with Load(program, server.port, server.path, 20):  # what is loaded once is paid before
+    """Measure memory per idle client, then CPU per delivery and latency of ``count`` events."""
+    with Load(program, server.port, server.path, 20):  # one-time costs are not measured
         await publish_evenly(server.publish, 50, range(10))
     await asyncio.sleep(0.5)
     before_bytes = server.tree.rss_bytes()
@@ -163,15 +163,15 @@ async def measure(server: Server, program: str, clients: int, rate_hz: float, co
         await publish_evenly(server.publish, rate_hz, range(10, 10 + WARM_UP))
         await load.delivered(WARM_UP * clients)
         load.reset()
-        cpu_s, behind_s = -server.tree.cpu_s(), -server.behind.cpu_s() if server.behind else 0.0
+        cpu_s, backend_s = -server.tree.cpu_s(), -server.backend.cpu_s() if server.backend else 0.0
         await publish_evenly(server.publish, rate_hz, range(10 + WARM_UP, 10 + WARM_UP + count))
         counted = await load.delivered(count * clients)
         cpu_s += server.tree.cpu_s()
-        behind_s += server.behind.cpu_s() if server.behind else 0.0
+        backend_s += server.backend.cpu_s() if server.backend else 0.0
     return Figures(
         missing=count * clients - counted["delivered"] + counted["gaps"] + counted["repeats"],
         cpu_us=cpu_s * 1e6 / max(1, counted["delivered"]),
-        behind_us=behind_s * 1e6 / max(1, counted["delivered"]),
+        backend_us=backend_s * 1e6 / max(1, counted["delivered"]),
         p50_ms=counted["p50_us"] / 1e3,
         p99_ms=counted["p99_us"] / 1e3,
         kb_per_client=idle_bytes / clients / 1e3,
@@ -179,8 +179,8 @@ async def measure(server: Server, program: str, clients: int, rate_hz: float, co
 
 
 @dataclass
-class Comparison:
-    """All servers that can be run here, and what they did."""
+class ServerComparison:
+    """All servers that are installed, and their results."""
 
     servers: dict[str, Callable[[], contextlib.AbstractAsyncContextManager[Server]]]
     figures: dict[tuple[int, str], list[Figures]] = field(default_factory=dict)
@@ -198,19 +198,19 @@ class Comparison:
                 print(json.dumps({"clients": count, "server": name, **figures.__dict__}), flush=True)
 
     def table(self) -> Iterator[str]:
-        """Write the medians; each round's CPU is also compared with nchan's of the same round."""
+        """Yield a table of medians; each round's CPU is also compared with nchan's of the same round."""
         yield "| clients | server | missing | CPU per delivery | to nchan | nats-server | p50 | p99 | kB per client |"
         yield "|---|---|---|---|---|---|---|---|---|"
         for (clients, name), rounds in self.figures.items():
-            cpu, behind, p50, p99, memory = (
-                median(getattr(one, what) for one in rounds)
-                for what in ("cpu_us", "behind_us", "p50_ms", "p99_ms", "kb_per_client")
+            cpu, backend, p50, p99, memory = (
+                median(getattr(figures, name) for figures in rounds)
+                for name in ("cpu_us", "backend_us", "p50_ms", "p99_ms", "kb_per_client")
             )
-            beside = self.figures.get((clients, "nchan"), [])
-            ratios = [one.cpu_us / nchan.cpu_us for one, nchan in zip(rounds, beside, strict=False)]
+            of_nchan = self.figures.get((clients, "nchan"), [])
+            ratios = [figures.cpu_us / nchan.cpu_us for figures, nchan in zip(rounds, of_nchan, strict=False)]
             yield (
-                f"| {clients:,} | {name} | {sum(one.missing for one in rounds)} | {cpu:.1f} µs "
-                f"| {f'{median(ratios):.2f}' if ratios else ''} | {f'{behind:.1f} µs' if behind else ''} "
+                f"| {clients:,} | {name} | {sum(figures.missing for figures in rounds)} | {cpu:.1f} µs "
+                f"| {f'{median(ratios):.2f}' if ratios else ''} | {f'{backend:.1f} µs' if backend else ''} "
                 f"| {p50:.1f} ms | {p99:.1f} ms | {memory:.1f} |"
             )
 
@@ -218,7 +218,7 @@ class Comparison:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--clients", type=int, nargs="+", default=[100, 1000])
-    parser.add_argument("--deliveries", type=float, default=8000, help="a second, over all clients")
+    parser.add_argument("--deliveries", type=float, default=8000, help="per second, over all clients")
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument(
@@ -227,15 +227,15 @@ def main() -> None:
     arguments = parser.parse_args()
     os.sched_setaffinity(0, OTHER_CORES)
     with compiled_loader() as program:
-        comparison = Comparison({"notifier": notifier})
+        comparison = ServerComparison({"notifier": notifier})
         if nchan := find_nchan():
             comparison.servers["nchan"] = nchan
         else:
-            print("nchan is left out: apt-get install nginx libnginx-mod-nchan")
+            print("nchan is skipped: apt-get install nginx libnginx-mod-nchan")
         if shutil.which("node"):
             comparison.servers["node"] = node
         else:
-            print("node is left out: it is not installed")
+            print("node is skipped: it is not installed")
         comparison.servers = {name: comparison.servers[name] for name in comparison.servers if name in arguments.only}
         for number in range(arguments.rounds):
             run = comparison.round(program, number, arguments.clients, arguments.deliveries, arguments.seconds)

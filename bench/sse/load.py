@@ -1,4 +1,4 @@
-"""The load that every server of event streams is measured under: many clients in one process, one who publishes."""
+"""Load of the SSE benchmarks: many clients in one process, and one publisher."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from contracts.events.job import JobStageCompleted
 from contracts.ids import new_id
 
 JOB_ID = new_id("job")
-#: The server has one core and everything else the others, where there are two.
+#: The server has one core and everything else the others, if there are several.
 CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORES, OTHER_CORES = ([CORES[0]], CORES[1:]) if len(CORES) > 1 else (CORES, CORES)
 
@@ -30,7 +30,7 @@ Publish = Callable[[Message], Awaitable[Any]]
 
 @contextlib.contextmanager
 def compiled_loader() -> Iterator[str]:
-    """Compile loader.c for as long as it is needed."""
+    """Compile loader.c and delete the program afterwards."""
     compiler = shutil.which("cc")
     if compiler is None:
         raise SystemExit("error: no C compiler\n  hint: install one, gcc for instance; only this measurement needs it")
@@ -44,7 +44,7 @@ class Load:
     """The open streams of one measurement."""
 
     def __init__(self, program: str, port: int, path: str, clients: int, stalled: int = 0) -> None:
-        """Open the streams and wait until all are."""
+        """Open the streams and wait until all are open."""
         self._process = subprocess.Popen(
             [program, str(port), path, str(clients), str(stalled)],
             stdin=subprocess.PIPE,
@@ -60,26 +60,26 @@ class Load:
         assert line, "the load generator ended"
         return line
 
-    def _ask(self, command: str) -> str:
+    def _command(self, command: str) -> str:
         assert self._process.stdin
         self._process.stdin.write(f"{command}\n")
         self._process.stdin.flush()
         return self._line()
 
     def reset(self) -> None:
-        """Forget what was counted."""
-        assert self._ask("reset") == "done"
+        """Reset the counters."""
+        assert self._command("reset") == "done"
 
     def report(self) -> dict[str, int]:
-        """Give what was counted."""
-        counted: dict[str, int] = json.loads(self._ask("report"))
+        """Return the counters."""
+        counted: dict[str, int] = json.loads(self._command("report"))
         return counted
 
-    async def delivered(self, wanted: int, patience_s: float = 20.0) -> dict[str, int]:
-        """Wait until so much has come, but not for ever, and give what was counted."""
-        end = time.monotonic() + patience_s
+    async def delivered(self, expected: int, timeout_s: float = 20.0) -> dict[str, int]:
+        """Wait until ``expected`` events are delivered, at most ``timeout_s``, and return the counters."""
+        end = time.monotonic() + timeout_s
         counted = self.report()
-        while counted["delivered"] < wanted and time.monotonic() < end:
+        while counted["delivered"] < expected and time.monotonic() < end:
             await asyncio.sleep(0.2)
             counted = self.report()
         return counted
@@ -99,23 +99,23 @@ class ProcessTree:
     """CPU time and memory of a server and its children."""
 
     def __init__(self, pid: int, cores: list[int] = SERVER_CORES) -> None:
-        """Watch a process and keep it on some cores."""
+        """Observe a process tree and pin it to ``cores``."""
         root = psutil.Process(pid)
         self._processes = [root, *root.children(recursive=True)]
         for process in self._processes:
             process.cpu_affinity(cores)
 
     def cpu_s(self) -> float:
-        """Give user and system time so far."""
+        """Return the user and system time so far."""
         return sum(sum(process.cpu_times()[:2]) for process in self._processes)
 
     def rss_bytes(self) -> int:
-        """Give what it has in memory."""
+        """Return the resident memory."""
         return sum(process.memory_info().rss for process in self._processes)
 
 
 def event(number: int, job_id: str = JOB_ID, filler_bytes: int = 0) -> Message:
-    """Make an event that says when it was published."""
+    """Return an event that contains its time of publishing."""
     stage = f"{time.monotonic_ns()}-{number}"
     data = JobStageCompleted(attempt=1, run_id="run" + "x" * filler_bytes, stage=stage, duration_s=0)
     return encode(data, tenant="local", subject_id=job_id, source="/bench")
@@ -124,8 +124,8 @@ def event(number: int, job_id: str = JOB_ID, filler_bytes: int = 0) -> Message:
 async def publish_evenly(
     publish: Publish, rate_hz: float, numbers: range, job_id: str = JOB_ID, filler_bytes: int = 0
 ) -> None:
-    """Publish events, evenly spread as long as the server keeps up."""
-    begin = time.monotonic()
+    """Publish events at a constant rate, as long as the server keeps up."""
+    started = time.monotonic()
     for count, number in enumerate(numbers):
-        await asyncio.sleep(max(0.0, begin + count / rate_hz - time.monotonic()))
+        await asyncio.sleep(max(0.0, started + count / rate_hz - time.monotonic()))
         await publish(event(number, job_id, filler_bytes))

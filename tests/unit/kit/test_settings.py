@@ -62,7 +62,7 @@ def test_the_bucket_is_found_by_the_names_that_users_of_r2_have(monkeypatch: pyt
     assert (found.endpoint_url, found.bucket) == ("https://account.r2.cloudflarestorage.com", "splats")
     assert (found.access_key_id, found.secret_access_key.get_secret_value()) == ("id", "secret")
     assert (found.public_url, found.public_endpoint_url) == ("https://pub.r2.dev", found.endpoint_url)
-    # Workers are told by our names.
+    # Workers get the variables under these names.
     assert _settings(monkeypatch, **as_environment(None, found)) == found
 
 
@@ -91,7 +91,7 @@ async def test_links_into_a_public_bucket_are_not_signed(monkeypatch: pytest.Mon
     ],
 )
 def test_placeholders_of_the_example_are_refused(settings: Callable[[str], object], field: str) -> None:
-    """Whoever copied deploy/example.env and changed nothing is told which line it is."""
+    """A user who copied deploy/example.env without changes gets the name of the setting."""
     example = (ROOT / "deploy/example.env").read_text()
     placeholders = {line.partition("=")[2] for line in example.splitlines() if "=change-me" in line}
     assert len(placeholders) == 2

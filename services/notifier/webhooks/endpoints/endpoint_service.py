@@ -111,7 +111,7 @@ class EndpointService:
         return await self._put(replace(endpoint, updated_at=self.now(), **fields), sequence)
 
     async def rotate(self, tenant: str, endpoint_id: str, overlap: timedelta) -> Endpoint:
-        """Give an endpoint a new secret; the earlier ones sign too for ``overlap``, unless they expire sooner.
+        """Create a new secret for an endpoint; the earlier ones sign too for ``overlap``, unless they expire sooner.
 
         Raises:
             SaccadeError: WEBHOOK_NOT_FOUND, WEBHOOK_CHANGED, BUS_UNAVAILABLE.
