@@ -1,12 +1,12 @@
-"""Makes the keys of a NATS in operator mode: an operator, our account, its signing key, the services' credentials.
+"""Key generator for NATS in operator mode: operator, accounts, signing keys, credentials of the services.
 
-Workers that run on somebody else's machines get a token each (kit/auth/bus_token.py), which nats-server
-enforces by itself; that needs operator mode. Run it once, and keep the folder as you keep passwords:
+Each worker in a cloud gets its own token (kit/auth/bus_token.py), which nats-server checks itself; that needs
+operator mode. Run it once, and protect the folder like passwords:
 
     python -m deploy.nats_operator --folder nats-keys
 
-then let ``include nats-keys/operator.conf`` take the place of ``authorization`` in deploy/nats.conf. What it writes,
-and for whom, is in ``FILES``; why workers have an account of their own, in docs/adr/0005.
+then replace ``authorization`` in deploy/nats.conf by ``include nats-keys/operator.conf``. ``FILES`` lists what it writes
+and who needs it; docs/adr/0005 explains why workers have an account of their own.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ import nkeys
 from contracts.streams import EVENTS
 from kit.auth.bus_token import credentials, sign
 
-#: File: who needs it. Those of _PUBLIC hold nothing secret.
+#: Files and their users. Those of _PUBLIC hold no secret.
 FILES: Final = {
     "operator.conf": "nats-server: operator, accounts and resolver, to be included in its configuration",
     "services.creds": "gateway, dispatcher and notifier: NATS_CREDENTIALS_FILE",
     "workers.seed": "the dispatcher: signs the workers' tokens",
     "workers.key": "the gateway: GATEWAY_WORKER_KEY, checks the workers' tokens",
     "senders.seed": "the gateway: GATEWAY_SESSION_SEED_FILE, signs credentials of live sessions' robots and cameras",
-    "system.creds": "whoever looks after the server",
-    "operator.seed": "nobody: keep it off-line, it makes accounts",
-    "services.seed": "nobody: keep it off-line, it makes credentials of services",
+    "system.creds": "the operator of nats-server",
+    "operator.seed": "no service: keep it offline, it creates accounts",
+    "services.seed": "no service: keep it offline, it creates credentials of services",
 }
 _PUBLIC: Final = frozenset({"operator.conf", "workers.key"})
-#: What the workers' account may ask of the services' account, whatever a token says.
-_SERVED: Final = (
+#: Subjects that the workers' account may publish to the services' account; a token limits them further.
+_WORKER_SUBJECTS: Final = (
     "saccade.evt.*.job.*.*",
     "saccade.prog.*.job.*.*",
     f"$JS.API.DIRECT.GET.{EVENTS.name}.saccade.evt.*.job.*.*",
-    # Of live sessions: what their workers say, the verdicts they keep, and to be given what was sent into one.
+    # Live sessions: events, stored acknowledgements, and requests for telemetry consumers.
     "saccade.evt.*.session.*.*",
     "saccade.prog.*.session.*.*",
     "saccade.tele.*.session.*.acks",
     f"$JS.API.DIRECT.GET.{EVENTS.name}.saccade.evt.*.session.*.*",
     "saccade.feed.*.*.*",
 )
-#: What of the services' account is heard in the workers' account: a session's events as they are stored, its telemetry.
-_HEARD: Final = ("live.saccade.evt.*.session.*.*", "saccade.fed.*.*.*")
-#: What the account of robots and cameras may send into the services' account, and ask of the workers' account.
-_SENT: Final = ("saccade.tele.*.session.*.joints", "saccade.tele.*.session.*.frames")
-_ASKED: Final = ("saccade.clock.*.session.*",)
+#: Subjects delivered from the services' account to the workers' account: stored session events, telemetry.
+_DELIVERED_SUBJECTS: Final = ("live.saccade.evt.*.session.*.*", "saccade.fed.*.*.*")
+#: Subjects that robots and cameras may publish to the services' account, and request from the workers' account.
+_SENDER_SUBJECTS: Final = ("saccade.tele.*.session.*.joints", "saccade.tele.*.session.*.frames")
+_CLOCK_SUBJECTS: Final = ("saccade.clock.*.session.*",)
 _UNLIMITED: Final = -1
 
 
@@ -73,14 +73,14 @@ def _claims(issuer: nkeys.KeyPair, subject: nkeys.KeyPair, name: str, nats: dict
 
 
 def _account(operator: nkeys.KeyPair, account: nkeys.KeyPair, name: str, **more: Any) -> str:
-    """Write an account without limits of its own."""
+    """Return the JWT of an account, without limits by default."""
     names = ("subs", "data", "payload", "imports", "exports", "conn", "leaf")
     limits = dict.fromkeys(names, _UNLIMITED) | {"wildcards": True} | more.pop("limits", {})
     return _claims(operator, account, name, {"type": "account", "limits": limits} | more)
 
 
 def _user(account: nkeys.KeyPair, name: str) -> str:
-    """Write credentials that may do everything inside an account."""
+    """Return credentials with all rights inside an account."""
     user = _new_key(nkeys.PREFIX_BYTE_USER)
     nats = {"type": "user", "pub": {}, "sub": {}, "subs": -1, "data": -1, "payload": -1}
     return credentials(_claims(account, user, name, nats), _seed(user))
@@ -94,26 +94,36 @@ def _streams(subjects: tuple[str, ...]) -> list[dict[str, str]]:
     return [{"name": subject, "subject": subject, "type": "stream"} for subject in subjects]
 
 
-def _of(account: nkeys.KeyPair, exports: list[dict[str, str]]) -> list[dict[str, str]]:
-    """Import what another account exports."""
-    return [one | {"account": _public(account)} for one in exports]
+def _imports(account: nkeys.KeyPair, exports: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Return imports of another account's exports."""
+    return [export | {"account": _public(account)} for export in exports]
 
 
 def make() -> dict[str, str]:
-    """Make everything; give the files' contents by name."""
+    """Create all keys; return the files' contents by name."""
     operator = _new_key(nkeys.PREFIX_BYTE_OPERATOR)
     system, services, workers, senders = (_new_key(nkeys.PREFIX_BYTE_ACCOUNT) for _ in range(4))
     jetstream = dict.fromkeys(("mem_storage", "disk_storage", "streams", "consumer"), _UNLIMITED)
-    served, sent, asked = [*_services(_SERVED), *_streams(_HEARD)], _services(_SENT), _services(_ASKED)
+    from_workers, from_senders, clock = (
+        [*_services(_WORKER_SUBJECTS), *_streams(_DELIVERED_SUBJECTS)],
+        _services(_SENDER_SUBJECTS),
+        _services(_CLOCK_SUBJECTS),
+    )
     preload = {
         _public(system): _account(operator, system, "SYSTEM"),
-        _public(services): _account(operator, services, "SACCADE", limits=jetstream, exports=[*served, *sent]),
-        _public(workers): _account(operator, workers, "WORKERS", imports=_of(services, served), exports=asked),
-        _public(senders): _account(operator, senders, "SENDERS", imports=[*_of(services, sent), *_of(workers, asked)]),
+        _public(services): _account(
+            operator, services, "SACCADE", limits=jetstream, exports=[*from_workers, *from_senders]
+        ),
+        _public(workers): _account(
+            operator, workers, "WORKERS", imports=_imports(services, from_workers), exports=clock
+        ),
+        _public(senders): _account(
+            operator, senders, "SENDERS", imports=[*_imports(services, from_senders), *_imports(workers, clock)]
+        ),
     }
     operator_jwt = _claims(operator, operator, "saccade", {"type": "operator", "system_account": _public(system)})
     lines = [f"operator: {operator_jwt}", f"system_account: {_public(system)}", "resolver: MEMORY"]
-    # A client sends its token in one line; that of a session's worker outgrows the server's 4 KiB with a long tenant.
+    # A client sends its token in one line; a session worker's with a long tenant name exceeds the default of 4 KiB.
     lines += ["max_control_line: 8192"]
     lines += ["resolver_preload: {", *(f"  {key}: {jwt}" for key, jwt in preload.items()), "}"]
     return {
@@ -129,20 +139,22 @@ def make() -> dict[str, str]:
 
 
 def main() -> int:
-    """Write the files into a new folder."""
-    parser = argparse.ArgumentParser(description="Make the keys of a NATS in operator mode.")
-    parser.add_argument("--folder", type=Path, required=True, help="where to write; it must not be there yet")
+    """Create the folder and write the files."""
+    parser = argparse.ArgumentParser(description="Create the keys of NATS in operator mode.")
+    parser.add_argument("--folder", type=Path, required=True, help="folder to create; it must not exist")
     folder: Path = parser.parse_args().folder
     try:
         folder.mkdir(mode=0o700, parents=True)
     except FileExistsError:
-        sys.stderr.write(f"There is {folder} already. New keys would lock out everybody who has the old ones.\n")
+        sys.stderr.write(
+            f"{folder} exists already. New keys would invalidate all existing ones: choose another folder.\n"
+        )
         return 1
     for name, text in make().items():
         path = folder / name
         path.touch(mode=0o644 if name in _PUBLIC else 0o600)
         path.write_text(text)
-    sys.stdout.write("".join(f"{folder / name}: {who}\n" for name, who in FILES.items()))
+    sys.stdout.write("".join(f"{folder / name}: {user}\n" for name, user in FILES.items()))
     return 0
 
 

@@ -1,4 +1,4 @@
-# Lifecycle and scheduling, and the local workers themselves: one image, so that a worker needs no second one.
+# Dispatcher: scheduling and lifecycle, and the local workers, which run in the same container.
 FROM python:3.11-slim-bookworm
 
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PIP_ROOT_USER_ACTION=ignore
@@ -6,13 +6,13 @@ RUN useradd --system --uid 10001 --home-dir /nonexistent --shell /usr/sbin/nolog
     && install -d -o saccade -g saccade /data
 WORKDIR /app
 
-# Dependencies from the declaration alone, so that a change of source installs nothing. Up to here and the kit, the
-# images of all services are the same and share their layers.
+# Dependencies before the source, so that a change of source reinstalls nothing. All services share the layers up to
+# and including the kit.
 COPY pyproject.toml constraints.txt ./
 RUN touch README.md && pip install --no-cache-dir -c constraints.txt '.[kit]'
 RUN pip install --no-cache-dir -c constraints.txt '.[dispatcher,lap-compare]' \
     && python -c 'import av, cv2, matplotlib, numpy'
-# PyTorch is as large as all the rest. Without it a live splat is refused at the door: --build-arg SPLAT=1 has it.
+# PyTorch doubles the size of the image. Without it live_splat sessions are rejected; --build-arg SPLAT=1 installs it.
 ARG SPLAT=0
 RUN if [ "$SPLAT" = 1 ]; then pip install --no-cache-dir -c constraints.txt '.[splat]' && python -c 'import torch'; fi
 

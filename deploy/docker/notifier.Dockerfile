@@ -1,4 +1,4 @@
-# Events to clients: server-sent events.
+# Notifier: events to clients, as server-sent events and webhooks.
 FROM python:3.11-slim-bookworm
 
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PIP_ROOT_USER_ACTION=ignore
@@ -6,8 +6,8 @@ RUN useradd --system --uid 10001 --home-dir /nonexistent --shell /usr/sbin/nolog
     && install -d -o saccade -g saccade /data
 WORKDIR /app
 
-# Dependencies from the declaration alone, so that a change of source installs nothing. Up to here and the kit, the
-# images of all services are the same and share their layers.
+# Dependencies before the source, so that a change of source reinstalls nothing. All services share the layers up to
+# and including the kit.
 COPY pyproject.toml constraints.txt ./
 RUN touch README.md && pip install --no-cache-dir -c constraints.txt '.[kit]'
 RUN pip install --no-cache-dir -c constraints.txt '.[notifier]'

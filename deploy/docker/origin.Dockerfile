@@ -1,4 +1,4 @@
-# The one origin that clients talk to: sends event streams to the notifier and everything else to the gateway.
+# Reverse proxy, the only address of clients: event streams to the notifier, everything else to the gateway.
 FROM python:3.11-slim-bookworm
 
 RUN apt-get update \

@@ -1,22 +1,22 @@
-// Builds modal_workers/gaussians/viewer/splat_viewer.js: Spark and three.js as one ES module that loads nothing.
+// Build of modal_workers/gaussians/viewer/splat_viewer.js: Spark and three.js as one self-contained ES module.
 import { readFile, writeFile } from "node:fs/promises";
 import { gunzipSync, gzipSync } from "node:zlib";
 import { build } from "esbuild";
 
 const INLINED = /const WASM = decode64\("([A-Za-z0-9+/=]+)"\)\.buffer;/;
 
-// Spark carries 1.7 MB of WebAssembly as text. Compressed it is a third of that; every browser with WebGL2 and modules
-// can inflate it.
+// Spark embeds 1.7 MB of WebAssembly as text; compressed it is a third. Every browser with WebGL2 and modules can
+// decompress it.
 const compressed = {
   name: "compressed-wasm",
   setup(building) {
     building.onLoad({ filter: /spark\.module\.js$/ }, async ({ path }) => {
       const source = await readFile(path, "utf8");
       const found = source.match(INLINED);
-      if (!found) throw new Error("this version of Spark carries its WebAssembly in another way: adapt build.mjs");
+      if (!found) throw new Error("this version of Spark embeds its WebAssembly differently: adapt build.mjs");
       const wasm = Buffer.from(found[1], "base64");
       const small = gzipSync(wasm, { level: 9 });
-      if (!gunzipSync(small).equals(wasm)) throw new Error("the WebAssembly did not survive its compression");
+      if (!gunzipSync(small).equals(wasm)) throw new Error("the compressed WebAssembly differs from the original");
       const inflate =
         "const WASM = await new Response(new Blob([" + `decode64("${small.toString("base64")}")` +
         ']).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();';

@@ -1,4 +1,4 @@
-// What the page takes from its libraries, and nothing else, so that the rest is left out.
+// Exports that the page uses; the bundler drops everything else.
 export { SparkRenderer, SplatMesh, PackedSplats } from "@sparkjsdev/spark";
 export { OrbitControls } from "three/addons/controls/OrbitControls.js";
 export {

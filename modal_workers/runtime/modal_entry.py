@@ -59,7 +59,7 @@ def run(argument: dict[str, Any], call_id: str | None) -> dict[str, Any]:
         ValidationError: the argument is not a ``Launch``.
         SaccadeError: STORAGE_UNAVAILABLE, if the assignment is in the bucket and cannot be downloaded.
     """
-    _take_interrupts()
+    _restore_sigint()
     billed_since_s = _billed_since_s()
     launch = Launch.model_validate(argument)
     assignment = launch.assignment or _download(launch.assignment_key or "")
@@ -79,8 +79,8 @@ def run(argument: dict[str, Any], call_id: str | None) -> dict[str, Any]:
         _clean(parent, folder)
 
 
-def _take_interrupts() -> None:
-    """Let SIGINT raise KeyboardInterrupt, also where the process was started with it ignored."""
+def _restore_sigint() -> None:
+    """Restore KeyboardInterrupt on SIGINT if the process was started with SIGINT ignored."""
     in_main_thread = threading.current_thread() is threading.main_thread()
     if in_main_thread and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -59,7 +59,7 @@ def test_the_bucket_s_secrets_are_named_as_its_settings_are() -> None:
     for field in S3Settings.model_fields.values():
         if isinstance(field.validation_alias, AliasChoices):
             names |= {str(choice) for choice in field.validation_alias.choices}
-    step = STEPS["Hand over the bucket's keys"]
+    step = STEPS["Store the bucket's keys"]
     assert step["run"] == "saccade modal secret"
     assert step["env"] == {name: f"${{{{ secrets.{name} }}}}" for name in names}
 
@@ -77,12 +77,12 @@ def test_secrets_go_to_the_steps_that_need_them_only() -> None:
 def test_a_repository_without_a_token_deploys_nothing_and_fails_nothing(
     tmp_path: Path, token: str, secret: str, goes_on: bool
 ) -> None:
-    done = _run(STEPS["Look for a token"], tmp_path, MODAL_TOKEN_ID=token, MODAL_TOKEN_SECRET=secret)
+    done = _run(STEPS["Check for a token"], tmp_path, MODAL_TOKEN_ID=token, MODAL_TOKEN_SECRET=secret)
     assert done.returncode == 0, done.stderr
     assert ((tmp_path / "output").read_text() == "there=yes\n") is goes_on
     assert ("Nothing is deployed" in done.stdout) is not goes_on
     for name, step in STEPS.items():
-        assert name == "Look for a token" or step["if"] == "steps.token.outputs.there", name
+        assert name == "Check for a token" or step["if"] == "steps.token.outputs.there", name
 
 
 @pytest.mark.parametrize(
