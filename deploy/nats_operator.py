@@ -5,8 +5,8 @@ operator mode. Run it once, and protect the folder like passwords:
 
     python -m deploy.nats_operator --folder nats-keys
 
-then replace ``authorization`` in deploy/nats.conf by ``include nats-keys/operator.conf``. ``FILES`` lists what it writes
-and who needs it; docs/adr/0005 explains why workers have an account of their own.
+then replace ``authorization`` in deploy/nats.conf by ``include nats-keys/operator.conf``. ``FILES`` lists the files
+and their users; docs/adr/0005 explains why workers have an account of their own.
 """
 
 from __future__ import annotations
@@ -146,9 +146,7 @@ def main() -> int:
     try:
         folder.mkdir(mode=0o700, parents=True)
     except FileExistsError:
-        sys.stderr.write(
-            f"{folder} exists already. New keys would invalidate all existing ones: choose another folder.\n"
-        )
+        sys.stderr.write(f"{folder} exists already. New keys would invalidate the old ones: choose another folder.\n")
         return 1
     for name, text in make().items():
         path = folder / name

@@ -17,9 +17,7 @@ from pathlib import Path
 def main() -> int:
     """Add a key to the file and print ``<id>.<secret>``."""
     parser = argparse.ArgumentParser(description="Create an API key and add its hash to the keys file.")
-    parser.add_argument(
-        "--file", type=Path, required=True, help="keys file (SACCADE_API_KEYS_FILE); created if missing"
-    )
+    parser.add_argument("--file", type=Path, required=True, help="keys file (SACCADE_API_KEYS_FILE); created if needed")
     parser.add_argument("--tenant", required=True, help="tenant that the key belongs to")
     parser.add_argument("--id", help="name of the key, shown in logs; random by default")
     parser.add_argument("--scope", action="append", choices=["read", "write"], help="may be repeated; both by default")

@@ -28,12 +28,13 @@ from services.dispatcher.executors.executor import CallState
 from services.dispatcher.executors.local_executor import LocalExecutor
 from tests.harness.runtime.job_driver import WAIT_S, open_job_driver
 from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3
+from tests.rules.test_docs import CREATED
 from tests.rules.tree import ROOT
 from tests.rules.worker_shape import FILES, check_app, check_declaration, functions_of
 
 PAGE = ROOT / "docs/add-a-workload.md"
 #: A code block with the name of its file before it.
-BLOCK = re.compile(r"^`([\w/.-]+)`:\n\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(CREATED.pattern + r"\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FOLDER = "modal_workers/photo_index"
 TEST = "tests/unit/modal_workers/photo_index/test_job.py"
 #: Package of the temporary worker, outside ``modal_workers``.
