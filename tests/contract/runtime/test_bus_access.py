@@ -188,5 +188,5 @@ async def test_a_worker_whose_token_is_over_does_not_begin(
     assignment = await driver.submit("work 60")
     code, log = await worker.ended(await worker.start(assignment, lifetime_s=-1.0))
     assert code == 1
-    assert "could not begin" in log
+    assert "could not start" in log
     assert (await driver.job(assignment.job_id)).state is State.STARTING

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
+import itertools
+import random
 import shutil
 import signal
 import socket
@@ -26,11 +29,22 @@ HOST = "127.0.0.1"
 ACCESS_KEY_ID, SECRET_ACCESS_KEY = "test-key", "test-secret"
 
 
+#: Below the range from which Linux takes the ports of outgoing connections (ip_local_port_range): none takes the port
+#: of a server that is about to start, or that a test has killed and starts again.
+_PORTS = range(10_240, 32_000)
+#: Each process begins elsewhere, so that two seldom try the same port at the same moment.
+_next_ports = itertools.cycle(range(len(_PORTS)))
+_first_port = random.SystemRandom().randrange(len(_PORTS))
+
+
 def free_port() -> int:
-    """Find a port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    """Return a port that nothing listens on, and that this process has not returned lately."""
+    for number in itertools.islice(_next_ports, len(_PORTS)):
+        port = _PORTS[(_first_port + number) % len(_PORTS)]
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((HOST, port))
+            return port
+    raise AssertionError("no port is free")
 
 
 def binary(name: str) -> str:
