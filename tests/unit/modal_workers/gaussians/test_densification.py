@@ -1,4 +1,4 @@
-"""Splats are added, given up and doubled as the figures say, and all figures follow them."""
+"""Density control: splats are added, removed and split by their statistics, which follow them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def single(count: int, seed: int, **options: float) -> Splats:
     return random_splats(count, seed, dtype=torch.float32, **options)
 
 
-def test_a_seeded_splat_looks_like_its_point() -> None:
+def test_an_initial_splat_looks_like_its_point() -> None:
     points = torch.tensor([[0.0, 0.0, 2.0], [0.5, 0.2, 2.0]])
     colours = torch.tensor([[1.0, 0.0, 0.5], [0.2, 0.4, 0.6]])
     splats = splats_from_points(points, colours, torch.tensor([0.1, 0.05]), 0.7)
@@ -47,7 +47,7 @@ def test_a_seeded_splat_looks_like_its_point() -> None:
     assert len(splats_from_points(torch.zeros(0, 3), torch.zeros(0, 3), 0.1, 0.5)) == 0
 
 
-def test_faint_large_unseen_and_broken_splats_are_given_up() -> None:
+def test_transparent_large_unseen_and_non_finite_splats_are_removed() -> None:
     splats = single(50, 1, opacity=0.5, scale_m=0.05)
     splats = replace(
         splats, logit_opacities=splats.logit_opacities.clamp(-2, 2), log_scales=splats.log_scales.clamp(max=-2)
@@ -79,7 +79,7 @@ def test_the_cap_keeps_what_is_opaque_and_large_in_the_picture() -> None:
     torch.testing.assert_close(density.optimiser.splats.means[0], torch.tensor([0.0, 0.0, 1.0]), atol=0.02, rtol=0)
 
 
-def test_capped_splats_keep_their_order_and_new_ones_are_not_the_first_to_go() -> None:
+def test_capped_splats_keep_their_order_and_new_ones_are_not_removed_first() -> None:
     density = watched(single(60, 2))
     opaque = splats_from_points(torch.tensor([[0.0, 0.0, 2.0]]), torch.ones(1, 3), 0.1, 0.9)
     density.add(opaque)
@@ -90,7 +90,7 @@ def test_capped_splats_keep_their_order_and_new_ones_are_not_the_first_to_go() -
     assert len(density.importance()) == 40
 
 
-def test_splats_that_are_pulled_at_are_cloned_when_small_and_split_when_large() -> None:
+def test_splats_with_steep_gradients_are_cloned_when_small_and_split_when_large() -> None:
     splats = single(40, 3)
     density = watched(splats, rounds=3)
     before = density.optimiser.splats.detach()
@@ -114,7 +114,7 @@ def test_splats_that_are_pulled_at_are_cloned_when_small_and_split_when_large() 
         assert float(distance.min()) < 1e-5
 
 
-def test_pruning_in_between_does_not_make_growth_think_that_gradients_are_steeper() -> None:
+def test_pruning_does_not_change_the_mean_gradients() -> None:
     added = []
     for pruning in (False, True):
         density = watched(single(40, 8), rounds=4)
@@ -126,7 +126,7 @@ def test_pruning_in_between_does_not_make_growth_think_that_gradients_are_steepe
     assert 0 < added[0] < 40
 
 
-def test_what_is_out_of_sight_stays_as_important_as_it_was() -> None:
+def test_splats_out_of_sight_keep_their_importance() -> None:
     density = watched(single(40, 9), rounds=3)
     before = density.importance()
     away = torch.diag(torch.tensor([-1.0, 1.0, -1.0, 1.0]))  # looks the other way
@@ -169,7 +169,7 @@ def test_the_same_seed_grows_the_same_bytes(seed: int) -> None:
     assert once() == once()
 
 
-def test_what_goes_on_from_a_saved_state_gives_the_same_bytes() -> None:
+def test_a_restored_state_gives_the_same_bytes() -> None:
     def go_on(density: Densifier) -> bytes:
         picture = torch.full((36, 48, 3), 0.2)
         for _ in range(2):

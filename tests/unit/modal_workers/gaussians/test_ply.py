@@ -1,4 +1,4 @@
-"""Files of splats: what is written is what others read, broken splats are left out, any prefix is the best there is."""
+"""Splat files: round trips, other readers, excluded splats, prefixes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def single(count: int, seed: int, harmonics: int = 0) -> Splats:
 
 
 @pytest.mark.parametrize("harmonics", [0, 3, 8, 15])
-def test_what_was_written_is_read_again(harmonics: int) -> None:
+def test_write_and_read_round_trip(harmonics: int) -> None:
     splats = single(37, 1, harmonics)
     read = decode_ply(encode_ply(splats).data)
     for name, tensor in splats.tensors().items():
@@ -33,7 +33,7 @@ def test_what_was_written_is_read_again(harmonics: int) -> None:
     assert (read.sh_rest is None) == (harmonics == 0)
 
 
-def test_another_reader_finds_the_fields_of_the_convention() -> None:
+def test_another_reader_finds_the_fields() -> None:
     splats = single(20, 2, harmonics=3)
     assert splats.sh_rest is not None
     vertices = PlyData.read(io.BytesIO(encode_ply(splats).data))["vertex"]
@@ -65,7 +65,7 @@ def test_a_file_of_another_writer_is_read() -> None:
     assert read.colours.tolist() == [[12, 13, 14], [27, 28, 29]]
 
 
-def test_splats_that_are_not_finite_are_left_out_and_counted() -> None:
+def test_non_finite_splats_are_excluded_and_counted() -> None:
     splats = single(12, 3)
     splats.means[2, 0] = math.nan
     splats.logit_opacities[5] = math.inf
@@ -79,7 +79,7 @@ def test_splats_that_are_not_finite_are_left_out_and_counted() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 17, 40, 1000])
-def test_a_prefix_is_the_best_that_many(count: int, tmp_path: Path) -> None:
+def test_a_prefix_contains_the_most_important_splats(count: int, tmp_path: Path) -> None:
     splats = single(40, 4)
     importance = torch.rand(40, generator=torch.Generator().manual_seed(1))
     encoded = encode_ply(splats, importance=importance)
@@ -93,7 +93,7 @@ def test_a_prefix_is_the_best_that_many(count: int, tmp_path: Path) -> None:
     assert prefix(encoded.data, count) == encode_ply(splats, importance=importance, max_splats=count).data
 
 
-def test_files_that_are_none_are_refused() -> None:
+def test_invalid_files_are_refused() -> None:
     whole = encode_ply(single(10, 5)).data
     for broken in (b"", b"ply\n", b"solid\n" + whole, whole[:-1], whole[: len(whole) // 2]):
         with pytest.raises(ValueError, match="PLY file"):
@@ -108,7 +108,7 @@ def test_files_that_are_none_are_refused() -> None:
         prefix(whole.replace(b"property float x\n", b"property list uchar int x\n"), 1)
 
 
-def test_a_reader_sees_the_old_file_or_the_new_one(tmp_path: Path) -> None:
+def test_writes_are_atomic(tmp_path: Path) -> None:
     path = tmp_path / "live.ply"
     old, new = encode_ply(single(5, 6)), encode_ply(single(50, 7))
     old.write(path)
@@ -133,6 +133,6 @@ def test_a_splat_file_has_32_bytes_each() -> None:
     np.testing.assert_allclose(turned, unit, atol=1.01 / 128)
 
 
-def test_cutting_needs_neither_torch_nor_numpy() -> None:
+def test_ply_prefix_imports_neither_torch_nor_numpy() -> None:
     code = "import sys, modal_workers.gaussians.ply_prefix; sys.exit(bool({'torch', 'numpy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=300).returncode == 0

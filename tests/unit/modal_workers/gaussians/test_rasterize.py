@@ -1,4 +1,4 @@
-"""Every rasteriser that there is draws the same picture with the same gradients: that of the slow reference."""
+"""Every rasteriser renders the same image with the same gradients as the slow reference."""
 
 from __future__ import annotations
 
@@ -68,18 +68,18 @@ def picture(rendered: RenderResult) -> Floats:
     return layers(rendered).detach().cpu().double().numpy()
 
 
-def test_every_backend_is_in_the_suite() -> None:
+def test_every_backend_is_tested() -> None:
     assert {backend.backend for backend in BACKENDS.values()} == set(get_args(Backend)) - {"auto"}
 
 
-def test_gsplat_is_not_touched_without_cuda() -> None:
+def test_gsplat_is_not_imported_without_cuda() -> None:
     with pytest.raises(ValueError, match="on CUDA only"):
         rasterize(random_splats(3, 0), CAMERA, torch.eye(4), backend="gsplat")
     assert backend_for(random_splats(3, 0)) == "ours"
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_picture_is_that_of_the_reference(drawn: Drawn, seed: int) -> None:
+def test_the_image_equals_the_reference(drawn: Drawn, seed: int) -> None:
     splats = random_splats(60, seed)
     pose = se3_exp(TANGENT)
     wanted = render_dense(splats, CAMERA, pose)
@@ -97,7 +97,7 @@ def test_many_groups_and_chunks_add_up_to_the_reference(drawn: Drawn) -> None:
     np.testing.assert_allclose(picture(drawn(splats, camera, torch.eye(4))), wanted, atol=drawn.picture_tolerance * 5)
 
 
-def test_what_lies_behind_an_opaque_wall_is_not_missed_by_more_than_a_ten_thousandth(drawn: Drawn) -> None:
+def test_skipping_splats_behind_an_opaque_wall_costs_less_than_a_ten_thousandth(drawn: Drawn) -> None:
     splats = random_splats(300, 4, opacity=0.98, scale_m=0.4)
     wanted = render_dense(splats, CAMERA, torch.eye(4))
     assert wanted[..., 3].min() > 1 - 1e-6, "the wall has holes"
@@ -109,7 +109,7 @@ PARAMETERS = ("means", "log_scales", "quaternions", "logit_opacities", "colours"
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
-def test_gradients_are_those_of_central_differences_of_the_reference(drawn: Drawn, name: str) -> None:
+def test_gradients_equal_central_differences_of_the_reference(drawn: Drawn, name: str) -> None:
     splats, pose = random_splats(40, 5), se3_exp(TANGENT)
     weights = np.random.default_rng(0).normal(size=(CAMERA.height_px, CAMERA.width_px, 5))
     leaf = splats.tensors()[name].requires_grad_()
@@ -132,7 +132,7 @@ def test_gradients_are_those_of_central_differences_of_the_reference(drawn: Draw
     np.testing.assert_allclose(found[compared], wanted, atol=drawn.gradient_tolerance * np.abs(wanted).max())
 
 
-def test_the_gradient_of_the_pose_is_that_of_central_differences_of_the_reference(drawn: Drawn) -> None:
+def test_the_pose_gradient_equals_central_differences_of_the_reference(drawn: Drawn) -> None:
     splats = random_splats(40, 6)
     weights = np.random.default_rng(0).normal(size=(CAMERA.height_px, CAMERA.width_px, 5))
     tangent = TANGENT.clone().requires_grad_()
@@ -212,7 +212,7 @@ def test_a_crop_is_what_a_camera_with_a_smaller_sensor_sees(drawn: Drawn) -> Non
     np.testing.assert_allclose(part, whole[9 : 9 + 33, 13 : 13 + 40], atol=1e-4 if drawn is not OURS else 1e-12)
 
 
-def test_a_long_turned_splat_lies_where_geometry_says(drawn: Drawn) -> None:
+def test_a_long_rotated_splat_is_projected_correctly(drawn: Drawn) -> None:
     camera = Camera(101, 101, 100.0, 100.0, 50.5, 50.5)
     angle = math.radians(30)
     logs = torch.tensor([[math.log(0.12), math.log(0.02), math.log(0.02)]], dtype=torch.float64)
@@ -233,7 +233,7 @@ def test_a_long_turned_splat_lies_where_geometry_says(drawn: Drawn) -> None:
     assert math.sqrt(values[0]) == pytest.approx(math.sqrt(1 + 0.3), rel=0.03)
 
 
-def test_what_cannot_be_seen_changes_nothing(drawn: Drawn) -> None:
+def test_invisible_splats_change_nothing(drawn: Drawn) -> None:
     seen = random_splats(30, 12)
     hidden = [
         ball(0, 0, -1),
@@ -281,14 +281,14 @@ def test_nothing_in_sight_gives_the_background_and_no_gradient(drawn: Drawn, cou
 
 
 @pytest.mark.parametrize("size", [(1, 1), (8, 8), (9, 7), (3, 40)])
-def test_any_size_of_picture_is_drawn(drawn: Drawn, size: tuple[int, int]) -> None:
+def test_any_image_size_is_rendered(drawn: Drawn, size: tuple[int, int]) -> None:
     camera = Camera(*size, 20.0, 20.0, size[0] / 2, size[1] / 2)
     splats = random_splats(40, 14, scale_m=0.3)
     found = picture(drawn(splats, camera, torch.eye(4)))
     np.testing.assert_allclose(found, render_dense(splats, camera, torch.eye(4)), atol=drawn.picture_tolerance * 5)
 
 
-def test_positions_in_the_picture_keep_their_gradient(drawn: Drawn) -> None:
+def test_image_positions_keep_their_gradient(drawn: Drawn) -> None:
     camera = Camera(17, 17, 40.0, 40.0, 8.5, 8.5)
     splat = ball(0.02, 0, 1).map(torch.Tensor.requires_grad_)
     rendered = drawn(splat, camera, torch.eye(4))
@@ -303,7 +303,7 @@ def test_positions_in_the_picture_keep_their_gradient(drawn: Drawn) -> None:
     assert abs(float(gradient[0, 1])) < 1e-4
 
 
-def test_a_second_backward_finds_what_the_first_one_found(drawn: Drawn) -> None:
+def test_a_second_backward_gives_the_same_gradients(drawn: Drawn) -> None:
     splats = random_splats(40, 15).map(torch.Tensor.requires_grad_)
     total = drawn(splats, CAMERA, torch.eye(4)).colour.square().sum()
     first, second = (torch.autograd.grad(total, list(splats.tensors().values()), retain_graph=True) for _ in range(2))

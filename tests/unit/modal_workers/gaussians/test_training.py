@@ -1,4 +1,4 @@
-"""Training: pictures get nearer, poses are found, moments follow their splats, and the loss has the right gradient."""
+"""Training: convergence, pose correction, moments that follow their splats, gradient of the loss."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def single(count: int, seed: int, **options: float) -> Splats:
     return random_splats(count, seed, dtype=torch.float32, **options)
 
 
-def test_random_splats_converge_to_pictures_of_others() -> None:
+def test_random_splats_converge_to_images_of_others() -> None:
     truth, views = single(200, 1, opacity=0.9), poses(5)
     wanted = pictures(truth, views)
     optimiser = Optimiser(single(300, 2), RATES)
@@ -65,7 +65,7 @@ def test_the_same_seed_gives_the_same_bytes() -> None:
     assert once() == once()
 
 
-def test_a_wrong_pose_is_found_again() -> None:
+def test_a_wrong_pose_is_corrected() -> None:
     splats, pose = single(250, 5, opacity=0.9), torch.eye(4)
     (wanted,) = pictures(splats, [pose])
     off = se3_exp(torch.tensor([0.02, -0.015, 0.01, 0.01, 0.012, -0.015]))
@@ -87,7 +87,7 @@ def trained(optimiser: Optimiser, *, rounds: int) -> Splats:
     return optimiser.splats.detach()
 
 
-def test_moments_follow_their_splats_when_others_are_given_up() -> None:
+def test_moments_follow_their_splats_when_others_are_removed() -> None:
     # splats far behind the camera have no influence: with and without them the others must take the same steps
     seen = single(60, 7)
     unseen = replace(seen, means=seen.means - torch.tensor([0, 0, 20.0]))
@@ -121,7 +121,7 @@ def test_moments_stay_when_others_are_added_and_late_ones_step_as_far_as_early_o
     torch.testing.assert_close(moved, torch.full_like(moved, RATES.colours), rtol=0.02, atol=0)
 
 
-def test_adam_takes_the_steps_that_torch_s_own_takes() -> None:
+def test_adam_equals_that_of_torch() -> None:
     splats = single(50, 9)
     (wanted,) = pictures(single(50, 10), poses(1))
     ours = Optimiser(splats, LearningRates(1e-3, 1e-3, 1e-3, 1e-3, 1e-3))
@@ -151,7 +151,7 @@ def test_a_step_with_nothing_in_sight_changes_nothing() -> None:
         assert torch.equal(optimiser.splats.means, start.means)
 
 
-def test_psnr_is_that_of_known_noise() -> None:
+def test_psnr_of_known_noise() -> None:
     flat = torch.full((64, 64, 3), 0.5)
     noise = 0.1 * torch.sign(torch.randn(64, 64, 3, generator=torch.Generator().manual_seed(1)))
     assert psnr_db(flat + noise, flat) == pytest.approx(20, abs=1e-3)
@@ -174,7 +174,7 @@ def slow_ssim(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("size", [(40, 37), (5, 70), (33, 1)])
-def test_ssim_and_its_gradient_are_those_of_the_definition(size: tuple[int, int]) -> None:
+def test_ssim_and_its_gradient_equal_the_definition(size: tuple[int, int]) -> None:
     generator = torch.Generator().manual_seed(1)
     a, b = (torch.rand(*size, 3, generator=generator, dtype=torch.float64) for _ in range(2))
     fast, slow = a.clone().requires_grad_(), a.clone().requires_grad_()
@@ -186,7 +186,7 @@ def test_ssim_and_its_gradient_are_those_of_the_definition(size: tuple[int, int]
     assert float(ssim(a, a)) == pytest.approx(1)
 
 
-def test_nothing_is_learnt_outside_of_the_mask() -> None:
+def test_the_gradient_outside_the_mask_is_zero() -> None:
     splats = single(80, 12).map(torch.Tensor.requires_grad_)
     rendered = rasterize(splats, CAMERA, torch.eye(4))
     rendered.colour.retain_grad()
@@ -226,7 +226,7 @@ def test_a_scaled_camera_sees_the_same() -> None:
         replace(camera, width_px=0)
 
 
-def test_a_checkpoint_is_what_was_saved(tmp_path: Path) -> None:
+def test_a_checkpoint_round_trip(tmp_path: Path) -> None:
     for harmonics in (0, 15):
         splats = single(30, 13, harmonics=harmonics)
         splats.save(tmp_path / "checkpoint.pt")

@@ -1,4 +1,4 @@
-"""The whole job in a context of its own: artifacts, resumption, stopping, backends that are missing."""
+"""The whole job in its own context: artifacts, resumption, stopping, missing backends."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> LapPairVideos:
     return LapPairVideos(path_a, path_b, truth_a, truth_b)
 
 
-def test_the_job_leaves_its_artifacts_and_goes_on_where_it_was_stopped(films: LapPairVideos, tmp_path: Path) -> None:
+def test_the_job_writes_its_artifacts_and_resumes_where_it_was_stopped(films: LapPairVideos, tmp_path: Path) -> None:
     desk = Desk(films, tmp_path)
     desk.stop_in = "render"
     with pytest.raises(Stopped):
@@ -132,7 +132,7 @@ def test_a_stop_while_reading_ends_both_decoders(films: LapPairVideos, tmp_path:
     assert desk.kept == {}
 
 
-def test_a_clip_that_breaks_off_is_compared_and_shown_as_far_as_it_goes(films: LapPairVideos, tmp_path: Path) -> None:
+def test_a_truncated_clip_is_compared_up_to_its_end(films: LapPairVideos, tmp_path: Path) -> None:
     cut = tmp_path / "cut.mp4"
     whole = films.path_b.read_bytes()
     cut.write_bytes(whole[: len(whole) * 7 // 10])
@@ -149,7 +149,7 @@ def test_a_clip_that_breaks_off_is_compared_and_shown_as_far_as_it_goes(films: L
 
 
 @pytest.mark.parametrize("params", [{"flow": "raft"}, {"detect": "yolo"}])
-def test_a_backend_that_is_missing_is_said_before_any_work(
+def test_a_missing_backend_is_reported_before_any_work(
     films: LapPairVideos, tmp_path: Path, params: dict[str, str]
 ) -> None:
     backend = next(backend for backend in WORKLOAD.backends if backend.parameter in params)

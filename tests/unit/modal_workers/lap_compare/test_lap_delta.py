@@ -1,4 +1,4 @@
-"""What is worked out of an alignment: delta, sectors, opportunities, result."""
+"""Figures derived from an alignment: delta, sectors, opportunities, result."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_sectors_add_up_to_the_whole(sectors: object) -> None:
         assert before.end_a_s == after.start_a_s
 
 
-def test_given_sectors_begin_where_they_were_asked_to() -> None:
+def test_given_sectors_start_at_the_requested_times() -> None:
     comparison = figures(lap(), sectors=(4.0, 9.5))
     assert comparison.sectors[1].start_a_s == pytest.approx(4.0, abs=1 / 30)
     assert comparison.sectors[1].end_a_s == pytest.approx(9.5, abs=1 / 30)
@@ -71,13 +71,13 @@ def test_a_sector_outside_the_common_stretch_is_refused() -> None:
     assert caught.value.code == ErrorCode.INVALID_PARAMETER
 
 
-def test_automatic_boundaries_keep_away_from_where_time_is_lost() -> None:
+def test_automatic_boundaries_avoid_places_where_time_is_lost() -> None:
     comparison = figures(lap(ramp(8.5, 11.5, 0.8)), sectors=3)
     boundary = comparison.sectors[0].end_a_s
     assert not 8.6 < boundary < 11.4
 
 
-def test_opportunities_are_ranked_and_name_who_loses() -> None:
+def test_opportunities_are_ranked_and_name_the_loser() -> None:
     comparison = figures(lap(ramp(5, 8, 0.50) - ramp(12, 14, 0.30) + ramp(20, 23, 0.15)))
     found = [(stretch.rank, stretch.loser, round(stretch.lost_s, 2)) for stretch in comparison.opportunities]
     assert found == [(1, "b", 0.5), (2, "a", 0.3), (3, "b", 0.15)]
@@ -86,24 +86,24 @@ def test_opportunities_are_ranked_and_name_who_loses() -> None:
     assert first.end_b_s - first.start_b_s == pytest.approx(first.end_a_s - first.start_a_s + 0.5, abs=0.02)
 
 
-def test_what_is_within_the_error_is_no_opportunity() -> None:
+def test_a_loss_within_the_error_is_no_opportunity() -> None:
     assert figures(lap(ramp(5, 8, 0.05), error_s=0.06)).opportunities == ()
 
 
-def test_no_more_opportunities_than_asked_for() -> None:
+def test_at_most_the_requested_number_of_opportunities() -> None:
     alignment = lap(ramp(5, 8, 0.50) - ramp(12, 14, 0.30))
     assert len(figures(alignment, opportunities=1).opportunities) == 1
     assert figures(alignment, opportunities=0).opportunities == ()
 
 
-def test_doubt_is_said_aloud() -> None:
+def test_low_confidence_is_in_the_warnings() -> None:
     doubtful = replace(lap(), confidence=np.full(810, 0.2), overlap=0.5)
     warnings = " ".join(figures(doubtful).warnings)
     assert "low confidence" in warnings
     assert "50 %" in warnings
 
 
-def test_the_result_says_the_same_as_the_comparison() -> None:
+def test_the_result_equals_the_comparison() -> None:
     comparison = figures(lap(ramp(5, 8, 0.5)))
     result = build_result(comparison)
     assert result.delta_s == pytest.approx(0.5)

@@ -1,4 +1,4 @@
-"""Poses of the arm's camera: how they move with the joints, and what pictures can say of the joints' zeros."""
+"""Poses of the arm's camera: their derivative by the joints, and joint offsets from images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from modal_workers.live_splat.spec import LiveSplatParams
 HAND_EYE = LiveSplatParams().gripper_from_camera
 
 
-def test_tangents_say_how_the_camera_moves_with_each_joint() -> None:
+def test_tangents_are_the_derivative_of_the_camera_pose() -> None:
     seed = random.randrange(1 << 30)
     print(f"seed {seed}")
     random_ = np.random.default_rng(seed)
@@ -51,7 +51,7 @@ def test_offsets_are_found_from_the_gradients_of_many_poses() -> None:
     assert np.abs(np.rad2deg(poses.offsets_rad - offsets))[1:5].max() < 0.15
 
 
-def test_a_frame_s_own_correction_is_small_and_is_kept() -> None:
+def test_a_frame_correction_is_small_and_restored() -> None:
     poses = ArmCameraPoses(HAND_EYE)
     correction = FrameCorrection(poses, np.zeros(len(SO101.joint_names)))
     for _ in range(5):
@@ -66,7 +66,7 @@ def test_a_frame_s_own_correction_is_small_and_is_kept() -> None:
     assert np.array_equal(state.offsets_rad, poses.offsets_rad)
 
 
-def test_joints_are_taken_by_their_names() -> None:
+def test_joints_are_ordered_by_name() -> None:
     given = dict(zip(SO101.joint_names, range(6), strict=True))
     turned = list(reversed(given.items()))
     assert ArmCameraPoses.in_order([name for name, _ in turned], [value for _, value in turned]).tolist() == [*range(6)]

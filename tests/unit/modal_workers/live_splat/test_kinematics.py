@@ -1,4 +1,4 @@
-"""Forward kinematics: against pinocchio, against differences, at the edge of what is accepted."""
+"""Forward kinematics: against pinocchio, against differences, and with invalid input."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_degrees_sent_as_radians_are_beyond_the_limits() -> None:
         (dict.fromkeys(SO101_JOINTS, float("nan")), "not finite numbers"),
     ],
 )
-def test_positions_that_say_nothing_are_refused(positions: dict[str, float], says: str) -> None:
+def test_missing_or_non_finite_positions_are_refused(positions: dict[str, float], says: str) -> None:
     for ask in (SO101.tip, SO101.jacobian):
         with pytest.raises(SaccadeError, match=says) as caught:
             ask(positions)
@@ -101,7 +101,7 @@ def test_five_or_seven_values_are_refused() -> None:
             SO101.tips(np.zeros(count))
 
 
-def test_the_tip_needs_no_jaw() -> None:
+def test_the_tip_does_not_need_the_jaw_position() -> None:
     positions = named(some_positions(1)[0])
     jaw = positions.pop("gripper")
     assert np.array_equal(SO101.tip(positions), SO101.tip(positions | {"gripper": jaw}))
@@ -140,7 +140,7 @@ def test_the_description_is_enough_to_draw_the_arm() -> None:
         (URDF.replace('lower="-1.91986"', 'lower="left"'), "limits"),
     ],
 )
-def test_a_description_that_is_no_arm_is_refused(text: str, says: str) -> None:
+def test_an_invalid_description_is_refused(text: str, says: str) -> None:
     with pytest.raises(SaccadeError, match=says) as caught:
         KinematicChain.load(text)
     assert caught.value.code is ErrorCode.INVALID_PARAMETER

@@ -1,4 +1,4 @@
-"""The virtual SO-101's servos, in their own process on a real pseudo-terminal, and the robot made of them."""
+"""The servos of the virtual SO-101, in their own process on a real pseudo-terminal, and the robot built on them."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def raw_answer(path: str, data: bytes, patience_s: float) -> bytes:
         os.close(line)
 
 
-def test_all_servos_answer_and_say_what_they_are(follower: ServoBus) -> None:
+def test_all_servos_answer_with_their_model(follower: ServoBus) -> None:
     assert all(follower.ping(servo) for servo in SERVOS)
     assert not follower.ping(9)
     assert follower.read(Register.MODEL, SERVOS) == dict.fromkeys(SERVOS, 777)
@@ -98,7 +98,7 @@ def test_all_servos_answer_and_say_what_they_are(follower: ServoBus) -> None:
         assert follower.read(Register.MAX_POSITION, [motor.id])[motor.id] == motor.range_max
 
 
-def test_servos_go_where_they_are_told(follower: ServoBus) -> None:
+def test_servos_move_to_their_goals(follower: ServoBus) -> None:
     random = np.random.default_rng(SEED)
     for _ in range(2):
         goals = {m.id: int(random.integers(m.range_min, m.range_max + 1)) for m in CALIBRATION.values()}
@@ -107,7 +107,7 @@ def test_servos_go_where_they_are_told(follower: ServoBus) -> None:
         assert all(abs(reached[servo] - goal) <= 1 for servo, goal in goals.items()), (SEED, goals, reached)
 
 
-def test_a_servo_lags_and_one_without_torque_stays(follower: ServoBus) -> None:
+def test_a_servo_lags_and_does_not_move_without_torque(follower: ServoBus) -> None:
     follower.move(MIDDLE)
     settled(follower, MIDDLE)
     sent_at = time.perf_counter()
@@ -148,7 +148,7 @@ def test_single_reads_and_writes_are_answered(arms: dict[str, Any], follower: Se
         pytest.param(Packet(BROADCAST, Instruction.SYNC_WRITE, b"\x2a\x02\x01").encoded(), id="cut-goal"),
     ],
 )
-def test_what_is_damaged_is_ignored(arms: dict[str, Any], follower: ServoBus, damaged: bytes) -> None:
+def test_damaged_packets_are_ignored(arms: dict[str, Any], follower: ServoBus, damaged: bytes) -> None:
     before = follower.positions(SERVOS)
     assert raw_answer(arms["follower"], damaged, 0.15) == b""
     assert follower.ping(1), "the next packet is answered"
@@ -158,7 +158,7 @@ def test_what_is_damaged_is_ignored(arms: dict[str, Any], follower: ServoBus, da
         assert Packet(3, 0).encoded() in raw_answer(arms["follower"], whole, 5)
 
 
-def test_packets_are_found_however_the_bytes_are_cut() -> None:
+def test_packets_are_found_in_any_fragmentation() -> None:
     random = np.random.default_rng(SEED)
     packets = [Packet(int(random.integers(1, 7)), 0, random.bytes(int(random.integers(0, 30)))) for _ in range(40)]
     stream = b"".join(packet.encoded() for packet in packets)
@@ -171,12 +171,12 @@ def test_packets_are_found_however_the_bytes_are_cut() -> None:
     assert reader.damaged == 0
 
 
-def test_a_servo_that_is_not_there_is_said(follower: ServoBus) -> None:
+def test_a_missing_servo_is_reported(follower: ServoBus) -> None:
     with pytest.raises(TimeoutError, match=r"\[9\]"):
         follower.positions([1, 9])
 
 
-def test_the_leader_moves_as_the_motion_says(arms: dict[str, Any]) -> None:
+def test_the_leader_follows_the_motion(arms: dict[str, Any]) -> None:
     motion = ArmMotion(SEED)
     path = motion.positions(np.linspace(0, motion.period_s, 4801))
     with ServoBus(arms["leader"]) as leader:
@@ -189,7 +189,7 @@ def test_the_leader_moves_as_the_motion_says(arms: dict[str, Any]) -> None:
         assert np.abs(path - radians).max(axis=1).min() < 0.004, (SEED, radians)
 
 
-def test_units_turn_into_each_other() -> None:
+def test_units_convert_both_ways() -> None:
     for name, motor in CALIBRATION.items():
         lower, upper = SO101.limits_rad[name]
         for tick in (motor.range_min, 2048, motor.range_max):
@@ -202,7 +202,7 @@ def test_units_turn_into_each_other() -> None:
             assert rad_of_value(name, value_of_tick(name, motor.range_max)) == pytest.approx(upper, abs=3e-3)
 
 
-def test_the_robot_observes_what_it_was_sent_to(arms: dict[str, Any]) -> None:
+def test_the_robot_observes_the_positions_it_was_sent(arms: dict[str, Any]) -> None:
     robot = VirtualRobot(arms["follower"])
     with pytest.raises(ConnectionError, match="connect"):
         robot.get_observation()
@@ -224,7 +224,7 @@ def test_the_robot_observes_what_it_was_sent_to(arms: dict[str, Any]) -> None:
     assert not robot.is_connected
 
 
-def test_the_wrist_camera_shows_what_the_servos_said(arms: dict[str, Any]) -> None:
+def test_the_wrist_camera_shows_the_reported_pose(arms: dict[str, Any]) -> None:
     scene = TableScene(SEED)
     camera = WristCamera(scene, 80, 60, rate_hz=1000.0, offsets_rad={"wrist_flex": 0.05})
     robot = VirtualRobot(arms["follower"], camera)
@@ -246,7 +246,7 @@ def test_the_wrist_camera_shows_what_the_servos_said(arms: dict[str, Any]) -> No
 
 
 @pytest.mark.parametrize("how", ["stdin", "sigterm"])
-def test_it_ends_when_its_owner_ends_or_says_so(how: str, tmp_path: Path) -> None:
+def test_it_ends_with_its_parent_or_on_request(how: str, tmp_path: Path) -> None:
     with launched("--calibration", str(tmp_path), "--id", "arm7") as process:
         devices = announced_devices(process)
         assert devices["follower"] != devices["leader"]

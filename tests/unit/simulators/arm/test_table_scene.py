@@ -1,4 +1,4 @@
-"""The invented table top: its pictures agree with its geometry, and the motion looks at it from many sides."""
+"""The simulated table top: images agree with its geometry, and the motion views it from many sides."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def motion() -> ArmMotion:
         Sphere((0.05, -0.1, 0.04), 0.04, rotated_about_z(0.5)),
     ],
 )
-def test_a_ray_to_a_place_on_a_face_meets_that_place(shape: Shape) -> None:
+def test_a_ray_to_a_point_on_a_face_hits_that_point(shape: Shape) -> None:
     random = np.random.default_rng(SEED)
     for face in range(shape.face_count):
         u, v = random.uniform(0.15, 0.85, (2, 200)).astype(np.float32)
@@ -77,8 +77,8 @@ def test_a_scene_is_the_same_every_time_and_another_with_another_seed(
     assert psnr_db(other_scene.render(MATRIX, pose, *SIZE), picture) < 25
 
 
-def test_two_views_show_one_world(scene: TableScene, motion: ArmMotion) -> None:
-    """Colours of one view, carried over to another by its true depth, are the other's: poses, depth and light agree."""
+def test_two_views_are_consistent(scene: TableScene, motion: ArmMotion) -> None:
+    """Colours of one view, reprojected by its true depth, equal those of the other: poses, depth and light agree."""
     one, other = motion.camera_from_world(2.0), motion.camera_from_world(2.6)
     depth = scene.depth(MATRIX, one, *SIZE)
     across, down = np.meshgrid(np.arange(SIZE[0]), np.arange(SIZE[1]))
@@ -105,8 +105,8 @@ def test_depth_is_where_the_table_is(scene: TableScene) -> None:
     assert np.isinf(scene.depth(MATRIX, away, *SIZE)).all()
 
 
-def test_a_picture_is_smooth_where_pixels_are_coarse(scene: TableScene, motion: ArmMotion) -> None:
-    """A small picture is what a large one shrinks to, but for what falls between its samples."""
+def test_a_small_image_equals_a_reduced_large_one(scene: TableScene, motion: ArmMotion) -> None:
+    """Equal except for details between its samples."""
     pose = motion.camera_from_world(4.0)
     small = scene.render(MATRIX, pose, *SIZE)
     large = scene.render(camera_matrix(640, 480), pose, 640, 480)
@@ -140,7 +140,7 @@ def test_the_camera_sits_on_the_gripper_and_looks_along_it_and_down() -> None:
     assert np.linalg.det(GRIPPER_FROM_CAMERA[:3, :3]) == pytest.approx(1.0)
 
 
-def test_a_film_has_true_poses_and_what_the_arm_says(scene: TableScene, motion: ArmMotion) -> None:
+def test_a_recording_has_true_poses_and_reported_joints(scene: TableScene, motion: ArmMotion) -> None:
     film = ArmRecording(scene, motion, 80, 60, rate_hz=5.0, offsets_rad={"elbow_flex": 0.04}, noise_rad=0.002)
     frames = list(film.frames(3))
     assert [(frame.seq, frame.time_s) for frame in frames] == [(0, 0.0), (1, 0.2), (2, 0.4)]
@@ -154,7 +154,7 @@ def test_a_film_has_true_poses_and_what_the_arm_says(scene: TableScene, motion: 
     assert psnr_db(np.ascontiguousarray(decoded), frame.picture) > 26, "red stays red"
 
 
-def test_truth_is_best_for_the_true_scene(scene: TableScene, other_scene: TableScene, motion: ArmMotion) -> None:
+def test_the_true_scene_has_the_best_score(scene: TableScene, other_scene: TableScene, motion: ArmMotion) -> None:
     truth = sample_ground_truth(scene, motion, 80, 60, count=4)
     true = [scene.render(truth.camera_matrix, pose, 80, 60) for pose in truth.camera_from_world]
     assert truth.psnr_db(true) == float("inf")
@@ -172,7 +172,7 @@ def test_truth_is_best_for_the_true_scene(scene: TableScene, other_scene: TableS
         truth.psnr_db([picture[:-1] for picture in true])
 
 
-def test_psnr_is_by_its_definition() -> None:
+def test_psnr_equals_its_definition() -> None:
     dark, light = np.zeros((4, 4, 3), np.uint8), np.full((4, 4, 3), 16, np.uint8)
     assert psnr_db(dark, light) == pytest.approx(10 * np.log10(255**2 / 16**2))
     with pytest.raises(ValueError, match="float"):

@@ -1,4 +1,4 @@
-"""The invented toy: its photos are the same each time, show it where it is, and are bad in the ways asked for."""
+"""The simulated toy: reproducible photos, correct positions, and the requested flaws."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_same_arguments_give_the_same_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "c/photo_0000.jpg").read_bytes() != (tmp_path / "a/photo_0000.jpg").read_bytes()
 
 
-def test_what_is_told_is_what_was_done(tmp_path: Path) -> None:
+def test_the_ground_truth_describes_the_photos(tmp_path: Path) -> None:
     truth = take_photos(tmp_path, seed=3, photos=4, size_px=SIZE, masks=True)
     again = ToyGroundTruth.load(tmp_path / "truth.json")
     assert again.cameras.keys() == truth.cameras.keys()
@@ -57,7 +57,7 @@ def test_what_is_told_is_what_was_done(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("eye", [(0.5, 0.0, 0.1), (-0.3, 0.3, 0.35), (0.0, -0.5, 0.05), (0.01, 0.0, 0.6)])
-def test_the_toy_is_seen_where_it_stands(eye: tuple[float, float, float]) -> None:
+def test_the_toy_is_rendered_where_it_stands(eye: tuple[float, float, float]) -> None:
     seen = camera(eye, (160, 120))
     covered = room_scene(3).silhouette(seen) > 127
     low, high = np.array(ToyGroundTruth(3, 0.5, {}).bounds_m)
@@ -89,7 +89,7 @@ def test_a_turntable_turns_the_toy_and_nothing_else(tmp_path: Path) -> None:
     assert apart[28:48, 34:62].mean() > 15, "the toy does not"
 
 
-def test_each_flaw_is_there(tmp_path: Path) -> None:
+def test_each_flaw_is_visible(tmp_path: Path) -> None:
     def taken(name: str, **flaws: object) -> ToyGroundTruth:
         return take_photos(tmp_path / name, seed=3, photos=8, size_px=SIZE, flaws=Flaws(**flaws))  # type: ignore[arg-type]
 
@@ -117,7 +117,7 @@ def test_each_flaw_is_there(tmp_path: Path) -> None:
     assert taken("two", two_scenes=True).strangers == tuple(f"photo_{index:04d}.jpg" for index in range(4, 8))
 
 
-def test_a_similarity_is_found_again() -> None:
+def test_a_known_similarity_is_fitted() -> None:
     random = np.random.default_rng(5)
     points = random.normal(size=(12, 3))
     rotation = np.linalg.qr(random.normal(size=(3, 3)))[0]
@@ -143,7 +143,9 @@ def test_errors_of_poses_are_shares_of_the_radius(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("shift_px", "edges"), [(0, (0.999, 1.0)), (2, (0.999, 1.0)), (9, (0.0, 0.7))])
-def test_what_was_left_is_held_against_the_truth(tmp_path: Path, shift_px: int, edges: tuple[float, float]) -> None:
+def test_artifacts_are_compared_with_the_ground_truth(
+    tmp_path: Path, shift_px: int, edges: tuple[float, float]
+) -> None:
     truth = take_photos(tmp_path / "photos", seed=3, photos=6, size_px=(32, 24))
     params = NerfParams(frames=4, elevations=1, frame_size_px=96)
     write_frames(tmp_path, params, (20.0,), seed=3, shift_px=shift_px)
@@ -156,7 +158,7 @@ def test_what_was_left_is_held_against_the_truth(tmp_path: Path, shift_px: int, 
     assert (found.psnr_db > 35) == (shift_px == 0)
 
 
-def test_a_frame_that_is_not_there_is_no_good_one(tmp_path: Path) -> None:
+def test_a_missing_frame_is_an_error(tmp_path: Path) -> None:
     truth = take_photos(tmp_path / "photos", seed=3, photos=6, size_px=(32, 24))
     params = NerfParams(frames=4, elevations=1, frame_size_px=64)
     write_frames(tmp_path, params, (20.0,), seed=3)
@@ -169,9 +171,7 @@ def test_a_frame_that_is_not_there_is_no_good_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("thing", "azimuth_deg"), [("basket", 124), ("stool", 90), ("mug", 90)])
-def test_other_things_stand_on_the_table_too_and_are_seen_through(
-    tmp_path: Path, thing: str, azimuth_deg: float
-) -> None:
+def test_other_objects_have_openings(tmp_path: Path, thing: str, azimuth_deg: float) -> None:
     truth = take_photos(tmp_path, seed=2, photos=1, size_px=(64, 48), thing=thing)
     loaded = ToyGroundTruth.load(tmp_path / "truth.json")
     assert (loaded.thing, loaded.seed) == (truth.thing, truth.seed) == (thing, 2)

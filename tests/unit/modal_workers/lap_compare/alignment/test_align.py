@@ -1,4 +1,4 @@
-"""Alignment against the truth of generated laps, and refusal of what must not be compared."""
+"""Alignment against the ground truth of generated laps, and refusal of clips that cannot be compared."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def align(films: LapPairVideos, *, correct_mount: bool = True) -> AlignedClips:
 
 
 def errors(films: LapPairVideos, matched: AlignedClips) -> np.ndarray:
-    """Errors in seconds [N], without those moments that only one lap shows."""
+    """Return errors in seconds [N], without moments that only one lap shows."""
     alignment = matched.alignment
     error = alignment.time_b_s - true_time_b(films.truth_a, films.truth_b, alignment.time_a_s)
     assert np.isnan(error).mean() < 0.05
@@ -80,7 +80,7 @@ def test_clean_laps_are_aligned_to_the_frame(clean: LapPairVideos) -> None:
 
 
 @pytest.mark.parametrize("kind", ["strong", "perspective"])
-def test_another_mount_is_corrected(
+def test_a_different_mount_is_corrected(
     folder: Path, world: CircuitWorld, reference: tuple[Path, LapTruth], kind: Degradation
 ) -> None:
     films = with_reference(reference, render_lap_b(folder / f"{kind}.mp4", small_setting(SEED, kind), world))
@@ -117,7 +117,7 @@ def test_different_circuits_are_refused(clean: LapPairVideos, folder: Path) -> N
     assert clean.path_a.name in caught.value.message
 
 
-def test_a_clip_run_backwards_is_refused_for_its_direction(clean: LapPairVideos, folder: Path) -> None:
+def test_a_reversed_clip_is_refused_as_opposite_direction(clean: LapPairVideos, folder: Path) -> None:
     pictures = [frame.colour() for frame in ClipReader(clean.path_b, "b").frames()]
     backwards = write_clip(folder / "backwards.mp4", pictures[::-1], (np.arange(len(pictures)) * FRAME_S).tolist())
     with pytest.raises(SaccadeError) as caught:
@@ -125,9 +125,7 @@ def test_a_clip_run_backwards_is_refused_for_its_direction(clean: LapPairVideos,
     assert caught.value.code == ErrorCode.CLIPS_OPPOSITE_DIRECTIONS
 
 
-def test_a_stop_on_the_way_is_time_lost_at_one_place(
-    folder: Path, world: CircuitWorld, reference: tuple[Path, LapTruth]
-) -> None:
+def test_a_stop_is_time_lost_at_one_place(folder: Path, world: CircuitWorld, reference: tuple[Path, LapTruth]) -> None:
     plan = small_setting(SEED, "clean")
     driver = replace(plan.driver_b, stops=((STOP_M, 2.5),), slow_places=(), start_m=0.0)
     films = with_reference(reference, render_lap_b(folder / "stop.mp4", replace(plan, driver_b=driver), world, 12.0))
@@ -156,7 +154,7 @@ def test_variable_rate_and_rotation_do_not_matter(folder: Path, world: CircuitWo
     assert np.nanmedian(np.abs(errors(films, matched))) < FRAME_S
 
 
-def test_work_stops_where_progress_raises(clean: LapPairVideos) -> None:
+def test_an_exception_from_progress_stops_the_work(clean: LapPairVideos) -> None:
     class StopError(Exception):
         pass
 

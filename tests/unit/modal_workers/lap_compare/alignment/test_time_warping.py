@@ -1,4 +1,4 @@
-"""The warping path: open ends, the corridor, and memory that does not grow with the product of lengths."""
+"""The warping path: open ends, the corridor, and memory linear in the lengths."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_ends_are_open_on_both_sides() -> None:
     assert abs(int(path.index_a[-1]) - 169) <= 2
 
 
-def test_a_start_that_neither_shares_is_left_out() -> None:
+def test_a_start_that_the_clips_do_not_share_is_excluded() -> None:
     """Both clips begin somewhere else (a garage each) before they come to the same road."""
     road = np.arange(0, 200) / 10
     a = np.concatenate([places(np.arange(0, 60) / 10 + 500), places(road)])
@@ -79,7 +79,7 @@ def test_memory_grows_with_the_sum_of_lengths_not_with_their_product(monkeypatch
     assert np.median(np.abs(columns - truth)) < 2.0
 
 
-def test_a_local_line_gives_value_and_slope_despite_outliers() -> None:
+def test_local_regression_returns_value_and_slope_despite_outliers() -> None:
     random = np.random.default_rng(7)
     time = np.cumsum(random.uniform(0.02, 0.05, 400))
     truth = 0.3 * time**2 + time

@@ -1,4 +1,4 @@
-"""Pictures that were kept while a clip was read stand in for the clip."""
+"""Thumbnails on disk replace a second decode of the clip."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.harness.vision.lap_videos import ignore_progress, moving_pictures, wr
 
 @pytest.fixture
 def kept(tmp_path):
-    """Ten pictures, 0.1 s apart, each of one grey."""
+    """Ten thumbnails, 0.1 s apart, each of one grey level."""
     pictures = ThumbnailCache(tmp_path / "pictures")
     for number in range(10):
         pictures.add(number / 10, np.full((180, 320), 20 * number, np.uint8))
@@ -23,20 +23,20 @@ def kept(tmp_path):
     return pictures
 
 
-def test_the_nearest_picture_is_given(kept):
+def test_the_nearest_thumbnail_is_returned(kept):
     asked = [-5.0, 0.0, 0.04, 0.06, 0.56, 0.9, 7.0]
     assert [round(float(picture.mean()) / 20) for picture in kept.at(asked)] == [0, 0, 0, 1, 6, 9, 9]
 
 
-def test_one_picture_is_nearest_to_everything(tmp_path):
+def test_a_single_thumbnail_is_nearest_to_every_time(tmp_path):
     pictures = ThumbnailCache(tmp_path / "pictures")
     pictures.add(3.0, np.full((180, 320), 100, np.uint8))
     pictures.close()
     assert [round(float(picture.mean())) for picture in pictures.at([0.0, 3.0, 9.0])] == [100] * 3
 
 
-def test_a_clip_is_described_again_from_its_pictures_as_from_the_clip(tmp_path):
-    """Also when the clip is gone meanwhile: nothing is decoded twice."""
+def test_descriptors_from_thumbnails_equal_those_from_the_clip(tmp_path):
+    """Also after the clip was removed: nothing is decoded twice."""
     paths = [
         write_clip(tmp_path / name, moving_pictures(60, 640, 360, seed), np.arange(60) / 20)
         for seed, name in enumerate(("a.mp4", "b.mp4"))

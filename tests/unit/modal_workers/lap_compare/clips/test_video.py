@@ -1,4 +1,4 @@
-"""Reading clips: timestamps, rotation, odd sizes, and every kind of file that is no good."""
+"""Decoding of clips: timestamps, rotation, odd sizes, and all kinds of invalid files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_times_are_those_of_the_container_from_the_first_frame(tmp_path: Path) -
     assert reader.clip.frame_count == 60
 
 
-def test_a_steady_clip_is_not_called_variable(tmp_path: Path) -> None:
+def test_a_constant_rate_clip_is_not_variable(tmp_path: Path) -> None:
     reader, _, _ = read(write_clip(tmp_path / "steady.mp4", moving_pictures(60), (np.arange(60) / 30).tolist()))
     assert not reader.clip.variable_rate
     assert reader.clip.mean_rate_hz == pytest.approx(30, rel=0.01)
@@ -65,14 +65,14 @@ def test_odd_dimensions_are_read(tmp_path: Path) -> None:
     assert pictures[0].shape == (180, 320)
 
 
-def test_a_fast_clip_is_sampled_at_the_rate_asked_for(tmp_path: Path) -> None:
+def test_a_fast_clip_is_sampled_at_the_requested_rate(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "fast.mp4", moving_pictures(240), (np.arange(240) / 120).tolist())
     times = [frame.time_s for frame in ClipReader(path, "fast").frames(rate_hz=30)]
     assert np.allclose(np.diff(times), 1 / 30, atol=2e-3)
     assert len(times) == 60
 
 
-def test_pictures_at_wanted_times_are_found_across_long_gaps(tmp_path: Path) -> None:
+def test_frames_at_wanted_times_are_found_across_long_gaps(tmp_path: Path) -> None:
     count = 900
     pictures = [np.full((90, 160, 3), 20 + index * 200 // count, np.uint8) for index in range(count)]
     path = write_clip(tmp_path / "long.mp4", pictures, (np.arange(count) / 20 + 1.0).tolist())
@@ -135,7 +135,7 @@ def test_a_noisy_still_picture_is_refused(tmp_path: Path) -> None:
     assert refusal(path).code == ErrorCode.CLIP_STATIC
 
 
-def test_a_clip_cut_off_in_the_middle_is_used_as_far_as_it_goes_and_said_so(tmp_path: Path) -> None:
+def test_a_truncated_clip_is_used_up_to_its_end_with_a_warning(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "cut.mp4", moving_pictures(300), (np.arange(300) / 30).tolist())
     data = path.read_bytes()
     path.write_bytes(data[: len(data) * 6 // 10])
@@ -146,7 +146,7 @@ def test_a_clip_cut_off_in_the_middle_is_used_as_far_as_it_goes_and_said_so(tmp_
     assert "cut.mp4" in warnings[0]
 
 
-def test_a_cut_off_clip_without_two_seconds_is_refused(tmp_path: Path) -> None:
+def test_a_truncated_clip_of_less_than_two_seconds_is_refused(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "cut.mp4", moving_pictures(300), (np.arange(300) / 30).tolist())
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 7])

@@ -123,7 +123,7 @@ def test_browsers_can_play_it(rendered):
         assert stream.width % 2 == stream.height % 2 == 0
 
 
-def test_clips_of_the_same_pass_hold_their_stretch(warped, rendered, tmp_path):
+def test_opportunity_clips_contain_their_stretch(warped, rendered, tmp_path):
     overlay, clips, said = rendered
     whole, first, second = panel_levels(overlay), panel_levels(clips[1]), panel_levels(clips[2])
     # the stretch with a second on either side, of which the first has nothing before the lap
@@ -138,7 +138,7 @@ def test_clips_of_the_same_pass_hold_their_stretch(warped, rendered, tmp_path):
     assert np.abs(panel_levels(alone) - second).max() < 4
 
 
-def test_the_bar_points_to_the_side_and_wears_its_colour():
+def test_the_delta_bar_has_the_right_side_and_colour():
     times_s = np.arange(0, 4, 0.1)
     size = (128, 72)
     dashboard = Dashboard(comparison(times_s, times_s * 1.1, clips=(clip(size=size), clip(size=size))), 240, BT601)
@@ -183,7 +183,7 @@ def test_a_stop_leaves_no_file_and_no_thread(warped, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "b.mp4"])
-def test_a_clip_that_is_gone_is_named(warped, tmp_path, name):
+def test_a_missing_clip_is_named(warped, tmp_path, name):
     path_a, path_b, truth = warped
     (tmp_path / name).write_bytes(b"not a video at all")
     paths = (tmp_path / name, path_b) if name == "a.mp4" else (path_a, tmp_path / name)
@@ -237,7 +237,7 @@ def test_the_nearest_frame_of_an_uneven_clip_is_shown(tmp_path):
     assert np.abs(np.array(got) - wanted_s) == pytest.approx(best, abs=1e-6)
 
 
-def test_colours_come_back_as_they_were(tmp_path):
+def test_colours_are_preserved(tmp_path):
     for matrix in (BT601, BT709):
         with H264Writer(
             tmp_path / "red.mp4",
@@ -255,7 +255,7 @@ def test_colours_come_back_as_they_were(tmp_path):
         assert rgb == pytest.approx([220, 40, 90], abs=4)
 
 
-def test_a_movie_is_made_to_fit(tmp_path):
+def test_a_video_is_shrunk_to_fit(tmp_path):
     rng = np.random.default_rng(3)
     noise = [rng.integers(0, 255, (128, 160)).astype(float) for _ in range(50)]
     write_grey_clip(tmp_path / "large.mp4", np.arange(50) / 25, noise)

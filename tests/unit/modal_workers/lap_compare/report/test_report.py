@@ -1,4 +1,4 @@
-"""The report is one safe, self-contained page; the tables and the plot say what the comparison says."""
+"""The report is one safe, self-contained page; tables and figure agree with the comparison."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def page(tmp_path):
     return out.read_text(encoding="utf-8"), videos
 
 
-def test_names_from_users_are_only_text(page):
+def test_user_chosen_names_are_escaped(page):
     parsed = Page(page[0])
     assert not [name for name, attributes in parsed.elements if any(key.startswith("on") for key in attributes)]
     images = [attributes for name, attributes in parsed.elements if name == "img"]
@@ -150,7 +150,7 @@ def test_a_report_without_videos_says_where_they_are(tmp_path):
     assert "video" not in [name for name, _ in parsed.elements]
 
 
-def test_a_long_comparison_is_thinned_in_the_page_only(tmp_path):
+def test_a_long_comparison_is_downsampled_in_the_page_only(tmp_path):
     times_s = np.arange(0, 900, 0.05)
     long = comparison(times_s, times_s + np.sin(times_s / 60))
     write_report(long, tmp_path / "r.html", overlay=None, clips={}, scratch=tmp_path)
@@ -159,7 +159,7 @@ def test_a_long_comparison_is_thinned_in_the_page_only(tmp_path):
     assert len((tmp_path / "delta.csv").read_text().splitlines()) == len(times_s) + 1
 
 
-def test_delta_csv_reads_back(tmp_path):
+def test_delta_csv_round_trip(tmp_path):
     truth = hostile()
     truth.flow_a[3] = np.nan
     write_delta(truth, tmp_path / "delta.csv")
@@ -174,7 +174,7 @@ def test_delta_csv_reads_back(tmp_path):
     assert not [name for name in delta_units(without) if "flow" in name]
 
 
-def test_metrics_name_their_origin(tmp_path):
+def test_metrics_have_provenance(tmp_path):
     truth = hostile()
     write_metrics(truth, tmp_path / "metrics.json")
     read = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
@@ -197,7 +197,7 @@ def test_an_unknown_figure_is_null_not_nan(tmp_path):
 
 
 @pytest.mark.parametrize("name", [HOSTILE, "鈴鹿 🏎.mp4", "$x^2$_{.mp4", "n" * 300])
-def test_the_plot_takes_any_name(tmp_path, name):
+def test_the_figure_accepts_any_name(tmp_path, name):
     odd = comparison(TIMES_S, SLOWER, clips=(clip(name), clip("b.mp4")), sector_names=(name, "S2"))
     draw_delta_figure(odd, tmp_path / "delta.png")  # a glyph that the font lacks would warn, and warnings are errors
     with Image.open(tmp_path / "delta.png") as image:

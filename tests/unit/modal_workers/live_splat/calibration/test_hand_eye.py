@@ -1,4 +1,4 @@
-"""Hand-eye calibration recovers the camera's true place, and refuses motions that cannot tell it."""
+"""Hand-eye calibration recovers the camera's true pose, and refuses motions that do not determine it."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def views_of_points(positions: np.ndarray, noise_px: float, generator: np.random
 
 
 @pytest.mark.parametrize("kind", ["chessboard", "charuco"])
-def test_pictures_of_a_board_tell_the_cameras_place(kind: str) -> None:
+def test_images_of_a_board_determine_the_camera_pose(kind: str) -> None:
     px_per_m = 5000.0
     if kind == "chessboard":
         target, (picture, origin) = CHESSBOARD, drawn_chessboard(px_per_m)
@@ -108,7 +108,7 @@ def test_pictures_of_a_board_tell_the_cameras_place(kind: str) -> None:
     assert np.abs(found.world_from_target - world_from_target).max() < 3e-3
 
 
-def test_zeros_of_the_joints_are_found_with_the_camera() -> None:
+def test_joint_offsets_are_estimated_with_the_camera() -> None:
     generator = np.random.default_rng(SEED)
     positions = joints(24)
     views = views_of_points(positions, 0.2, generator)
@@ -129,7 +129,7 @@ def test_zeros_of_the_joints_are_found_with_the_camera() -> None:
     assert set(found.joint_offsets_rad) == set(truth)
 
 
-def test_distortion_is_taken_out() -> None:
+def test_distortion_is_corrected() -> None:
     positions, generator = joints(12), np.random.default_rng(SEED)
     lens = np.array([-0.12, 0.03, 0.001, -0.002])
     bent = []
@@ -146,7 +146,7 @@ def test_distortion_is_taken_out() -> None:
 
 
 @pytest.mark.parametrize("scale", [0.02, 1.0, 37.0])
-def test_poses_of_structure_from_motion_tell_place_and_scale(scale: float) -> None:
+def test_poses_of_structure_from_motion_determine_pose_and_scale(scale: float) -> None:
     generator = np.random.default_rng(SEED)
     positions = joints(40)
     model_from_world = pose_from_vector(np.array([0.4, -2.0, 1.0, 0.7, -1.9, 0.4]))
@@ -190,7 +190,7 @@ def test_motion_about_one_axis_is_refused(moving: list[int], says: str) -> None:
         assert "wrist" in caught.value.hint
 
 
-def test_a_little_turning_about_other_axes_is_warned_of() -> None:
+def test_little_rotation_about_other_axes_is_a_warning() -> None:
     positions = np.repeat(joints(1), 20, axis=0)
     positions[:, 1] += np.linspace(-0.4, 0.4, 20)
     positions[:, 3] += 0.3 * np.cos(np.arange(20))
@@ -199,7 +199,7 @@ def test_a_little_turning_about_other_axes_is_warned_of() -> None:
     assert any("mostly about one axis" in warning for warning in found.warnings)
 
 
-def test_poses_that_do_not_move_tell_no_scale() -> None:
+def test_poses_without_translation_do_not_determine_the_scale() -> None:
     positions = joints(12)
     still = inverse_poses(world_from_camera(positions))
     still[:, :3, 3] = 0.0
@@ -207,7 +207,7 @@ def test_poses_that_do_not_move_tell_no_scale() -> None:
         calibrate_with_poses(positions, still)
 
 
-def test_what_cannot_be_calibrated_with_is_refused_at_the_door() -> None:
+def test_invalid_calibration_input_is_refused() -> None:
     positions = joints(12)
     poses = inverse_poses(world_from_camera(positions))
     for said, model, says in (
@@ -251,7 +251,7 @@ def test_a_board_is_not_found_where_there_is_none() -> None:
 
 
 @pytest.mark.parametrize("turned", range(4))
-def test_a_chessboard_keeps_its_first_corner_however_the_picture_is_turned(turned: int) -> None:
+def test_a_chessboard_keeps_its_first_corner_in_a_rotated_image(turned: int) -> None:
     picture, _ = drawn_chessboard(2000.0)
     upright = CHESSBOARD.find(picture)
     view = CHESSBOARD.find(np.ascontiguousarray(np.rot90(picture, turned)))
