@@ -72,7 +72,7 @@ class _Projection(torch.autograd.Function):
     """From means, log scales, quaternions, logits and pose to the table's first 7 rows and the halves."""
 
     @staticmethod
-    def forward(  # noqa: PLR0917 - torch gives them one by one
+    def forward(  # noqa: PLR0917 - signature of torch.autograd.Function
         ctx: Any, means: Tensor, logs: Tensor, quaternions: Tensor, logits: Tensor, pose: Tensor, camera: Camera
     ) -> tuple[Tensor, Tensor]:
         finite = (means.sum(1) + logs.sum(1) + quaternions.sum(1) + logits).isfinite()

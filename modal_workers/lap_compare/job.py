@@ -114,7 +114,7 @@ def _render(
             clips=clips,
             smaller=(context.scratch / SMALLER_OVERLAY, OVERLAY_LIMIT_BYTES),
         )
-        context.save(overlay, overlay.name, "video/mp4", title="Both laps side by side, locked by place")
+        context.save(overlay, overlay.name, "video/mp4", title="Both laps side by side, synchronised by place")
         for opportunity in comparison.opportunities:
             clip, title = clips[opportunity.rank], opportunity_sentence(comparison, opportunity)
             context.save(clip, clip.name, "video/mp4", title=title)

@@ -20,7 +20,7 @@ from modal_workers.live_splat.splat_model import LiveModel
 from modal_workers.runtime.sessions.frame import SessionFrame
 from modal_workers.runtime.sessions.live_context import LiveContext
 
-_FEWEST_STEPS: Final = 2
+_MIN_STEPS: Final = 2
 #: Limit of steps between two frames; without a new frame, more of them improve little.
 _IDLE_STEPS: Final = 400
 
@@ -94,7 +94,7 @@ class LiveSplatSession:
         steps, end_s = 0, time.monotonic() + self._params.frame_budget_s
         self._ensure_model().add(image, positions)
         while (
-            steps < recorded_steps if recorded_steps is not None else steps < _FEWEST_STEPS or time.monotonic() < end_s
+            steps < recorded_steps if recorded_steps is not None else steps < _MIN_STEPS or time.monotonic() < end_s
         ):
             self._step()
             steps += 1

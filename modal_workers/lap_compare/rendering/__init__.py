@@ -1,1 +1,1 @@
-"""The overlay video: both laps side by side, locked by place."""
+"""The overlay video: both laps side by side, synchronised by place."""

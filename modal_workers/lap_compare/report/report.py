@@ -189,7 +189,7 @@ def _direction(delta_s: float, error_s: float) -> str:
 def _overlay_html(embedded: bool) -> str:
     if not embedded:
         return "<p>The overlay is too large for this page. Open the file overlay.mp4 from the same job.</p>"
-    label = "Both laps side by side, locked by place: A left, B right"
+    label = "Both laps side by side, synchronised by place: A left, B right"
     return f'<video id="overlay" playsinline muted preload="auto" aria-label="{label}"></video>'
 
 
