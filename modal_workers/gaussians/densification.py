@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from modal_workers.gaussians.camera import Camera
-from modal_workers.gaussians.rendered import RenderResult
+from modal_workers.gaussians.render_result import RenderResult
 from modal_workers.gaussians.splats import SH_0, Splats, rotations
 from modal_workers.gaussians.training import Optimiser
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from modal_workers.gaussians.camera import Camera
 from modal_workers.gaussians.projection import LOW_PASS_PX2, NEAR_M
-from modal_workers.gaussians.rendered import RenderResult
+from modal_workers.gaussians.render_result import RenderResult
 from modal_workers.gaussians.spherical_harmonics import radiance
 from modal_workers.gaussians.splats import Splats
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from modal_workers.gaussians.rendered import RenderResult
+from modal_workers.gaussians.render_result import RenderResult
 
 #: The share of D-SSIM in the loss. Source: Kerbl et al. 2023, equation 7.
 D_SSIM_SHARE: Final = 0.2

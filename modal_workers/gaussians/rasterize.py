@@ -11,7 +11,7 @@ from torch import Tensor
 from modal_workers.gaussians.camera import Camera
 from modal_workers.gaussians.compositing import composite
 from modal_workers.gaussians.projection import project
-from modal_workers.gaussians.rendered import RenderResult
+from modal_workers.gaussians.render_result import RenderResult
 from modal_workers.gaussians.splats import Splats
 from modal_workers.gaussians.tiles import build_tiling
 

@@ -93,9 +93,7 @@ class LiveSplatSession:
         """Add a frame and train until its time budget is used, or for a recorded number of steps."""
         steps, end_s = 0, time.monotonic() + self._params.frame_budget_s
         self._ensure_model().add(image, positions)
-        while (
-            steps < recorded_steps if recorded_steps is not None else steps < _MIN_STEPS or time.monotonic() < end_s
-        ):
+        while steps < recorded_steps if recorded_steps is not None else steps < _MIN_STEPS or time.monotonic() < end_s:
             self._step()
             steps += 1
         return steps
