@@ -1,4 +1,4 @@
-"""What the dispatcher may ask of whatever runs workers: launch, poll, cancel, find. Decides nothing."""
+"""Executor protocol: launch, poll, cancel and find workers. Implementations decide nothing about jobs."""
 
 from __future__ import annotations
 
@@ -13,117 +13,117 @@ from contracts.workload import Compute
 
 
 class CallState(StrEnum):
-    """Whether a worker is still there."""
+    """State of a call: one launched worker."""
 
-    #: Launched and not known to be over; it may still be waiting for its device.
+    #: Launched and not known to have ended; it may still be waiting for its device.
     RUNNING = "running"
     ENDED = "ended"
 
 
 @dataclass(frozen=True)
 class CallStatus:
-    """What the executor knows of one call. What the worker itself said stands in the job's events and goes first."""
+    """Status of one call as the executor knows it. The worker's own events have precedence."""
 
     state: CallState
-    #: How the worker's process ended, as a shell counts (137 is a SIGKILL); None while it runs or when nobody knows.
+    #: Exit code of the worker's process in the convention of shells (137 is SIGKILL); None if unknown.
     exit_code: int | None = None
-    #: One sentence for the log and the job's error, without paths and secrets.
+    #: One sentence for the log and the job's error, without paths or secrets.
     detail: str = ""
-    #: How the attempt failed if its events do not say; None while it runs and when the worker ended in order.
+    #: Failure class if the attempt's events contain none; None while it runs, and after an orderly end.
     failure: FailureClass | None = None
 
 
-#: Exit codes with which a worker has said by events how it went (modal_workers.runtime.attempt).
-_SAID: Final = (0, 10)
+#: Exit codes of a worker that has published its own end (modal_workers.runtime.attempt).
+_PUBLISHED: Final = (0, 10)
 
 
 def status_of_exit(exit_code: int | None, *, out_of_memory: bool) -> CallStatus:
-    """Tell how a worker's process ended: by its exit code, None where nobody saw it, and what was seen of memory."""
-    if exit_code in _SAID:
+    """Return the status of an ended worker from its exit code (None if unknown) and the evidence on its memory."""
+    if exit_code in _PUBLISHED:
         return CallStatus(CallState.ENDED, exit_code, "The worker ended in order.")
     if out_of_memory:
-        return CallStatus(CallState.ENDED, exit_code, "The worker took more memory than it may.", "out_of_memory")
+        return CallStatus(CallState.ENDED, exit_code, "The worker exceeded its memory limit.", "out_of_memory")
     if exit_code is None:
-        return CallStatus(CallState.ENDED, None, "The worker is gone and nobody saw how it ended.", "lost")
+        return CallStatus(CallState.ENDED, None, "The worker is gone; its exit code is unknown.", "lost")
     how = f"signal {exit_code - 128}" if exit_code > 128 else f"exit code {exit_code}"
-    return CallStatus(CallState.ENDED, exit_code, f"The worker ended by {how}.", "lost")
+    return CallStatus(CallState.ENDED, exit_code, f"The worker ended with {how}.", "lost")
 
 
 class LaunchFailed(Exception):  # noqa: N818 - it is an answer, not a fault
-    """No worker was started, and none will come of this call; the text is one sentence that says what to do."""
+    """No worker was started, and none will be by this launch; the message is one sentence that says what to do."""
 
 
 class Throttled(LaunchFailed):
-    """The executor takes no more launches for now; this one is to be tried again later and is nobody's fault."""
+    """The executor rejects launches for now; the launch is tried again later and does not count as an attempt."""
 
     def __init__(self, message: str, retry_after_s: float) -> None:
-        """Word it, with the seconds after which it is worth trying again."""
+        """Set the message and the delay before the next try."""
         super().__init__(message)
         self.retry_after_s = retry_after_s
 
 
 @dataclass(frozen=True)
 class CallBacklog:
-    """What waits for one kind of worker, as the executor reports it."""
+    """Queue of one kind of worker, as reported by the executor: waiting inputs and existing workers."""
 
     inputs: int
     workers: int
 
 
 class Executor(Protocol):
-    """Runs workers somewhere. Every method may be called again after a crash of the dispatcher."""
+    """Executor of workers. After a crash of the dispatcher every method may be called again."""
 
     @property
     def name(self) -> str:
-        """Name it has in ``job.starting``: ``local`` or ``modal``."""
+        """Name of the executor in ``job.starting``: ``local`` or ``modal``."""
 
     @property
     def queues(self) -> bool:
-        """Tell whether a call may wait there for its device before a worker begins."""
+        """Whether calls may wait for a device before their worker starts."""
 
     def devices(self, compute: Compute, gpu: str | None) -> tuple[str, ...]:
-        """Name the rungs of the ladder for a worker with these needs, first the one to begin on: ``cpu`` or GPUs.
+        """Return the devices of a workload's ladder in the order in which they are tried: ``cpu``, or GPUs.
 
-        ``gpu`` is the user's choice for the job; then there is only that rung.
+        ``gpu`` is the user's choice for the job, which is then the only device.
         """
 
     async def launch(self, assignment: Assignment, compute: Compute) -> str:
-        """Start a worker for one attempt and give its call id.
+        """Start a worker for one attempt and return its call id.
 
-        Launching the same attempt twice starts a second worker at most for a moment: the claim lets one of them work.
+        If an attempt is launched twice, a second worker exists only briefly: only one of them can claim the attempt.
 
         Raises:
             LaunchFailed: no worker was started.
-            Throttled: and none will be for a while.
+            Throttled: the executor rejects launches for now.
         """
 
     async def poll(self, call_id: str, *, urgent: bool = False) -> CallStatus:
-        """Tell how a call is; one that nobody knows (any more) has ended and is ``lost``.
+        """Return the status of a call; an unknown call has ended and is ``lost``.
 
-        Where asking is slow or counted, the answer may be some seconds old unless it is ``urgent``.
+        An executor with slow or limited requests may return a status that is some seconds old unless ``urgent``.
         """
 
     async def backlog(self, workload: str, device: str) -> CallBacklog | None:
-        """Tell how many inputs and workers there are of this kind; None where nobody counts."""
+        """Return the number of waiting inputs and of workers of this kind; None if unknown."""
 
     async def rates(self) -> Mapping[str, float]:
-        """Tell what the account is billed for a second on each device, in USD; empty where that cannot be known."""
+        """Return the account's own price of one second on each device, in USD; empty if unknown."""
 
     async def cancel(self, call_id: str) -> None:
-        """End a worker and all its children, first asking, then by force; returns when they are gone (within 2 s).
+        """Stop a worker and all its children, after a grace period by force; return when they are gone (within 2 s).
 
-        Cancelling a call that has ended or that nobody knows does nothing.
+        Do nothing for a call that has ended or is unknown.
         """
 
     async def find(self, run_id: str) -> str | None:
-        """Give the call id of the worker that was launched for a run, for a dispatcher that died before noting it."""
+        """Return the call id of a run's worker that no event contains, because a dispatcher died; None if unknown."""
 
     async def clear_cache(self, job_id: str) -> None:
-        """Remove what workers keep of a job in their own places, beside the bucket; nothing there is as good.
+        """Remove a job's files from the workers' cache; do nothing if there are none.
 
         Raises:
-            SaccadeError: SERVICE_UNAVAILABLE, where that cannot be done for now.
+            SaccadeError: SERVICE_UNAVAILABLE, when that is not possible for now.
         """
 
     async def close(self) -> None:
-        """Let go of everything but the workers: they go on, and the next executor finds them."""
+        """Release all resources except the workers: they continue, and the next executor finds them."""

@@ -1,4 +1,4 @@
-"""Opens the executor that the operator chose. Modal's client is loaded only where workers run there."""
+"""Factory of the executor that the operator chose. Modal's client is imported only if it is used."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from services.dispatcher.settings import DispatcherSettings, ModalSettings
 async def open_executor(
     settings: DispatcherSettings, nats: NatsSettings, s3: S3Settings, bucket: Bucket
 ) -> AsyncIterator[Executor]:
-    """Open it; workers go on when it is closed.
+    """Open the executor; its workers continue when it is closed.
 
     Raises:
-        CannotServeError: Modal was chosen, and its client, its token or the key for workers' tokens is missing.
+        CannotServeError: Modal was chosen, and its client, its token or the key of the workers' tokens is missing.
         ValidationError: Modal was chosen, and a setting is missing.
     """
     if settings.executor == "local" or settings.mock_modal:
@@ -35,7 +35,7 @@ async def open_executor(
     modal = ModalSettings()
     access = _access(modal)
     try:
-        from services.dispatcher.executors.modal_executor import open_modal_executor  # noqa: PLC0415 - not where nobody needs it
+        from services.dispatcher.executors.modal_executor import open_modal_executor  # noqa: PLC0415 - only if Modal was chosen
     except ModuleNotFoundError as error:
         raise CannotServeError("Modal's client is not installed: pip install 'saccade[modal]'.") from error
     async with AsyncExitStack() as stack:

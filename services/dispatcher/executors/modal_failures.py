@@ -1,4 +1,4 @@
-"""What an error of Modal's client means: how a call ended, or that nobody knows. Names only, no ``modal``."""
+"""Classification of the errors of Modal's client by class name, without importing ``modal``."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from typing import Final, Literal
 from contracts.events.job import FailureClass
 from services.dispatcher.executors.executor import CallState, CallStatus
 
-#: It says nothing of the call: Modal or the way to it is in trouble. To be asked again.
+#: The error says nothing about the call: Modal, or the connection to it, has a problem. Poll again.
 Unknown = Literal["unknown"]
 UNKNOWN: Final[Unknown] = "unknown"
 
-#: What each error means when the outcome of a call is asked for; by class name, its own before its bases'.
-#: None: the worker's own code raised, which its body never does in order.
+#: Failure class of each error of a request for a call's result, by class name; a class has precedence over its bases.
 ENDINGS: Final[dict[str, FailureClass | Unknown]] = {
     "FunctionTimeoutError": "timed_out",
     "OutputExpiredError": "lost",
@@ -39,8 +38,8 @@ ENDINGS: Final[dict[str, FailureClass | Unknown]] = {
     "Error": UNKNOWN,
 }
 
-#: Errors of the client that no call of a worker can meet: of sandboxes, mounts, volumes, snapshots and the workspace's
-#: administration. Listed, so that a new one of a newer client is noticed (test_modal_failures.py).
+#: Errors of the client that calls never raise: sandboxes, mounts, volumes, snapshots and administration of the
+#: workspace. Listed so that a test detects errors that a newer client adds (test_modal_failures.py).
 UNRELATED: Final = (
     "AlreadyExistsError",
     "ConflictError",
@@ -54,29 +53,29 @@ UNRELATED: Final = (
     "WorkspaceManagementError",
 )
 
-#: A launch was refused for good, by name of the error; every other trouble passes.
+#: Messages of errors that make a launch fail for good; after every other error the launch is tried again.
 REFUSALS: Final[dict[str, str]] = {
     "NotFoundError": "The worker is not deployed on Modal: run saccade modal deploy.",
-    "AuthError": "Modal does not take the token: set MODAL_TOKEN_ID and MODAL_TOKEN_SECRET.",
-    "PermissionDeniedError": "The Modal token may not run this worker.",
-    "VersionError": "Modal no longer takes this version of its client.",
-    "InvalidError": "Modal does not take the launch.",
-    "RequestSizeError": "Modal does not take so large a launch.",
-    "SerializationError": "The launch cannot be sent.",
+    "AuthError": "Modal rejects the API token: set MODAL_TOKEN_ID and MODAL_TOKEN_SECRET.",
+    "PermissionDeniedError": "The Modal token has no permission to run this worker.",
+    "VersionError": "Modal no longer supports this version of its client: update the modal package.",
+    "InvalidError": "Modal rejects the launch as invalid.",
+    "RequestSizeError": "Modal rejects the launch because it is too large.",
+    "SerializationError": "The launch cannot be serialized.",
 }
 
 _EXCEPTION: Final = re.compile(r"^\w*(Error|Exception|Warning|Exit|Interrupt)\b")
 
 
 def class_names(error: BaseException) -> list[str]:
-    """Give the names of an error's class and its bases, its own first."""
-    return [one.__name__ for one in type(error).__mro__]
+    """Return the names of an error's class and its bases, its own first."""
+    return [cls.__name__ for cls in type(error).__mro__]
 
 
 def status_of_error(error: BaseException, *, cancelled: bool) -> CallStatus | None:
-    """Tell how a call ended whose outcome raised this; None when that says nothing of the call.
+    """Return the status of a call whose result raised this error; None if the error says nothing about the call.
 
-    With ``cancelled`` we asked for its end ourselves.
+    ``cancelled``: the dispatcher has cancelled the call.
     """
     names = class_names(error)
     text = str(error).strip()
@@ -90,6 +89,6 @@ def status_of_error(error: BaseException, *, cancelled: bool) -> CallStatus | No
     if known == UNKNOWN:
         return None
     if known is None:
-        # A failed import or start comes as the exception that it was.
-        return CallStatus(CallState.ENDED, None, f"The worker cannot begin: {names[0]}: {text[:200]}", "broken")
+        # A failed import or start raises the original exception.
+        return CallStatus(CallState.ENDED, None, f"The worker cannot start: {names[0]}: {text[:200]}", "broken")
     return CallStatus(CallState.ENDED, None, f"Modal: {names[0]}. {text[:200]}".strip(), known)

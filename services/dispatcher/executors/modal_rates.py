@@ -1,4 +1,4 @@
-"""What Modal's billing says a device costs, under our names. Names only, no ``modal``."""
+"""Prices of devices from the rates of Modal's billing API. Does not import ``modal``."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Final
 
 _HOUR_S: Final = 3600.0
-#: Keys of ``modal billing rates --json``, in USD an hour of one GPU or of one physical core. Modal documents none;
-#: these users have published of theirs (2026-08-15, 2026-09-20); tests/system/test_modal_account.py asks Modal.
+#: Keys of ``modal billing rates --json``, in USD per hour of one GPU or one physical core. Modal does not document
+#: them; users have published these (2026-08-15, 2026-09-20), and tests/system/test_modal_account.py checks them.
 RATE_KEYS: Final[dict[str, str]] = {
     "cpu": "cpu_hour_cost",
     "T4": "gpu_hour_cost_t4",
@@ -24,7 +24,7 @@ RATE_KEYS: Final[dict[str, str]] = {
 
 
 def usd_per_s(rates: Mapping[str, object]) -> dict[str, float]:
-    """Give the price of one second on each device that the rates tell of, in USD; a figure that is none is left out."""
+    """Return the price of one second on each device in the rates, in USD; invalid values are left out."""
     prices = {}
     for device, key in RATE_KEYS.items():
         try:

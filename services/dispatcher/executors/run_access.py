@@ -1,4 +1,4 @@
-"""The way to the bus that a worker on rented machines is given: a token of its own run, and where it is good."""
+"""Bus access of a worker on a rented machine: a token of its own run, and the URL to use it at."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from services.dispatcher.executors.executor import LaunchFailed
 
 
 class RunAccess:
-    """Mints each run's access."""
+    """Issuer of each run's access."""
 
     def __init__(self, tokens: BusTokenIssuer, kind: Literal["nats", "ingest"], url: str) -> None:
-        """Hand out tokens for one way."""
+        """Issue tokens for NATS or for the gateway's ingest routes at ``url``."""
         self._tokens = tokens
         self._kind = kind
         self._url = url
 
     def of(self, assignment: Assignment, lifetime_s: float) -> BusAccess:
-        """Mint the access of a run; it ends after ``lifetime_s`` whatever the run does.
+        """Return the access of a run; it expires after ``lifetime_s``.
 
         Raises:
-            LaunchFailed: a live session's worker needs another way than there is.
+            LaunchFailed: a live session's worker needs NATS, and only the ingest routes are configured.
         """
         tenant, run_id = assignment.tenant, assignment.run_id
         session = session_launch_of(assignment.job_id, assignment.params)
         if session is None:
             grant = run_grant(tenant, assignment.job_id, run_id)
         elif self._kind == "ingest":
-            # The gateway refuses such a session before there is a job, if it was told (GATEWAY_WORKER_BUS).
-            raise LaunchFailed("A live session's worker needs NATS, and workers reach the gateway only.")
+            # The gateway rejects such a session before a job exists if GATEWAY_WORKER_BUS is set accordingly.
+            raise LaunchFailed("A live session's worker needs NATS, but workers can reach only the gateway.")
         else:
             grant = session_run_grant(tenant, session.session_id, run_id, session.replay_of)
         token = self._tokens.issue(grant, lifetime_s)

@@ -1,4 +1,4 @@
-"""What is kept on disk of one local run: who its worker is, its log, how it ended. Survives the dispatcher."""
+"""Folder of one local run: its worker's process, log and exit status. It survives the dispatcher."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from kit.process_tree import ran_out_of_memory
 from services.dispatcher.executors.executor import CallState, CallStatus
 
 _LOG_BYTES: Final = 4 * MIB
-#: Folders that the worker fills (modal_workers.runtime.files.workspace) and that are worth nothing after its end.
+#: Folders that the worker fills (modal_workers.runtime.files.workspace); they are not needed after its end.
 _BULKY: Final = ("scratch", "inputs", "checkpoints")
 
 
 @dataclass(frozen=True)
 class WorkerProcess:
-    """The process of a run and how much memory its stage may take."""
+    """Process of a run, with its memory limit."""
 
     pid: int
     #: Unix time, seconds.
@@ -32,10 +32,10 @@ class WorkerProcess:
 
 
 class RunFolder:
-    """One run's folder."""
+    """Folder of one run."""
 
     def __init__(self, path: Path) -> None:
-        """Name the folder; ``make`` makes it."""
+        """Set the paths; the folder is created elsewhere."""
         self.path = path
         self.log = path / "worker.log"
         self.lock = path / "launch.lock"
@@ -46,30 +46,30 @@ class RunFolder:
         self._over_memory = path / "over_memory"
 
     def worker(self) -> WorkerProcess | None:
-        """Read who the worker is; None before one was started."""
+        """Return the worker's process; None before it was started."""
         try:
             return WorkerProcess(**json.loads(self._worker.read_text()))
         except (OSError, ValueError, TypeError):
             return None
 
     def write_worker(self, worker: WorkerProcess) -> None:
-        """Write down who the worker is.
+        """Write the worker's process.
 
         Raises:
-            OSError: the disk does not take it.
+            OSError: the file cannot be written.
         """
         _write(self._worker, json.dumps(asdict(worker)))
 
     def ended(self) -> CallStatus | None:
-        """Read how the worker ended; None before that was written down."""
+        """Return the status of the ended worker; None if it is not written yet."""
         try:
-            kept = json.loads(self._ended.read_text())
-            return CallStatus(**(kept | {"state": CallState(kept["state"])}))
+            fields = json.loads(self._ended.read_text())
+            return CallStatus(**(fields | {"state": CallState(fields["state"])}))
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
     def write_ended(self, status: CallStatus) -> bool:
-        """Write down how the worker ended and free the room it took; tell whether that was written."""
+        """Write the status of the ended worker and remove its large folders; return whether it was written."""
         for name in _BULKY:
             shutil.rmtree(self.path / name, ignore_errors=True)
         try:
@@ -79,26 +79,26 @@ class RunFolder:
         return True
 
     def exit_code(self) -> int | None:
-        """Read the exit code that the worker wrote down itself just before its end; None where it could not."""
+        """Return the exit code that the worker wrote just before its end; None if it wrote none."""
         try:
             return int(self._exit.read_text())
         except (OSError, ValueError):
             return None
 
-    def note_over_memory(self) -> None:
-        """Write down that the worker is killed for its memory."""
+    def mark_over_memory(self) -> None:
+        """Write that the worker is killed because it exceeded its memory limit."""
         with contextlib.suppress(OSError):
             self._over_memory.touch()
 
     def ran_out_of_memory(self, exit_code: int | None) -> bool:
-        """Tell whether there is evidence that memory was what ended the worker."""
+        """Return whether there is evidence that the worker ended for lack of memory."""
         return self._over_memory.exists() or ran_out_of_memory(exit_code, self.log)
 
-    def cut_log(self) -> None:
-        """Keep the newer half of a log that is too long; the worker appends to the same file on.
+    def truncate_log(self) -> None:
+        """Keep only the newer half of a log that is too long; the worker continues to append to the same file.
 
         Raises:
-            OSError: the log is gone or cannot be written.
+            OSError: the log is missing or cannot be written.
         """
         if self.log.stat().st_size <= _LOG_BYTES:
             return
@@ -110,20 +110,20 @@ class RunFolder:
             file.truncate()
 
 
-def sentence(error: OSError) -> str:
-    """Say what is wrong with the data directory and what to do, without its path."""
+def disk_error_message(error: OSError) -> str:
+    """Return what is wrong with the data directory and what to do, without its path."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "The disk of the data directory is full: free some space, then retry the job."
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return "The data directory cannot be written to: make it writable for the dispatcher, then retry the job."
+        return "The data directory is not writable: make it writable for the dispatcher, then retry the job."
     if error.errno in (errno.EAGAIN, errno.ENOMEM):
-        return "The machine has no room for another process: end some, then retry the job."
+        return "The machine cannot start another process: stop some processes, then retry the job."
     why = os.strerror(error.errno or 0)
-    return f"No worker can be started in the data directory ({why}): check the dispatcher's DISPATCHER_DATA_DIR."
+    return f"No worker can be started in the data directory ({why}): check DISPATCHER_DATA_DIR."
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file so that a reader finds all of it or nothing."""
+    """Write a file atomically."""
     part = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
     try:
         part.write_text(text)

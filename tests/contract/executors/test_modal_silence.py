@@ -43,7 +43,7 @@ async def executor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIter
     monkeypatch.setenv("MODAL_TOKEN_ID", "ak-test")
     monkeypatch.setenv("MODAL_TOKEN_SECRET", "as-test")
     monkeypatch.setattr(_Client, "_client_from_env", None)
-    monkeypatch.setattr(modal_executor, "_ANSWER_S", 0.3)
+    monkeypatch.setattr(modal_executor, "_REQUEST_TIMEOUT_S", 0.3)
     monkeypatch.setattr(modal_executor, "_CANCEL_S", 0.1)
     seed = nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_ACCOUNT).decode()
     access = RunAccess(BusTokenIssuer(SecretStr(seed)), "ingest", "https://vision.example.com")
