@@ -1,10 +1,10 @@
-"""Measures the dispatcher over Modal: ``job.submitted`` to the spawn RPC, memory and processor time, 500 in flight.
+"""Benchmark of the dispatcher with Modal: ``job.submitted`` to the spawn RPC, memory and CPU time, 500 jobs in flight.
 
-The dispatcher is a process of its own with Modal's own client, nats-server and the bucket are real. Modal is played
-here, from the parts of tests/modal_loopback: it takes calls and starts no container, and the workers of those calls
-are played through the events that workers publish. Jobs are submitted as the gateway submits them, without the gateway:
-its own time stands in another table. Both moments are read from one machine's clock: that at which nats-server stored
-the event, and that at which FunctionMap arrived.
+The dispatcher runs in a separate process with Modal's own client; nats-server and the bucket are real. Modal is
+simulated with the parts of tests/modal_loopback: it accepts calls and starts no container. The workers of those calls
+are simulated by publishing their events. Jobs are submitted as the gateway submits them, but without the gateway,
+whose time is measured separately. Both times are read from the clock of one machine: when nats-server stored the
+event, and when FunctionMap arrived.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from tests.modal_loopback.workspace import Workspace
 
 _TENANT: Final = "bench"
 _TOKEN: Final = ("ak-bench", "as-bench")
-#: Jobs that the played gateway and workers have in hand at once.
+#: Jobs that the simulated gateway and workers process concurrently.
 _AT_ONCE: Final = 32
 _WAIT_S: Final = 120.0
 _Item = TypeVar("_Item")
@@ -59,17 +59,17 @@ _Result = TypeVar("_Result")
 
 @dataclass
 class Call:
-    """One call that Modal took: what for, when it arrived by the clock on the wall, and whether it has ended."""
+    """One call that Modal accepted: its job, its arrival by the wall clock, and whether it has ended."""
 
     assignment: Assignment
     arrived_at_s: float
     ended: asyncio.Event = field(default_factory=asyncio.Event)
-    #: Whether the dispatcher has been told of its end.
+    #: Whether the dispatcher has received its result.
     is_told: bool = False
 
 
 class Calls:
-    """Modal's side: one function without a GPU, whose calls wait until somebody ends them."""
+    """Simulated Modal server: one function without a GPU, whose calls run until the benchmark ends them."""
 
     def __init__(self, answer_s: float) -> None:
         self.of_job: dict[str, Call] = {}
@@ -94,7 +94,7 @@ class Calls:
                 await self._news.wait()
 
     async def seen_off(self, jobs: Iterable[str]) -> float:
-        """Wait until the dispatcher has learnt of the end of each of these jobs' calls; give the seconds that took."""
+        """Wait until the dispatcher has received the result of each of these jobs' calls; return the seconds."""
         start = time.monotonic()
         left = [self.of_job[job_id] for job_id in jobs]
         async with asyncio.timeout(_WAIT_S):
@@ -103,7 +103,7 @@ class Calls:
         return time.monotonic() - start
 
     async def function_get(self, _: api_pb2.FunctionGetRequest) -> api_pb2.FunctionGetResponse:
-        """Describe the one function."""
+        """Return the description of the function."""
         await asyncio.sleep(self._answer_s)
         function = self._function
         return api_pb2.FunctionGetResponse(
@@ -111,7 +111,7 @@ class Calls:
         )
 
     async def function_map(self, request: api_pb2.FunctionMapRequest) -> api_pb2.FunctionMapResponse:
-        """Take a call, and note when it came."""
+        """Accept a call and record its arrival."""
         arrived_at_s = time.time()
         self.taken += 1
         call_id, (item,) = f"fc-{self.taken:06d}", request.pipelined_inputs
@@ -130,7 +130,7 @@ class Calls:
     async def function_get_outputs(
         self, request: api_pb2.FunctionGetOutputsRequest
     ) -> api_pb2.FunctionGetOutputsResponse:
-        """Tell whether a call has ended, or hold for as long as asked."""
+        """Return whether a call has ended; wait for the requested time."""
         await asyncio.sleep(self._answer_s)
         call = self._calls[request.function_call_id]
         try:
@@ -154,7 +154,7 @@ class Calls:
 
 @dataclass
 class Bench:
-    """The gateway and the workers, played; the dispatcher's process, watched."""
+    """Simulated gateway and workers, and measurements of the dispatcher's process."""
 
     store: EventStore
     calls: Calls
@@ -163,21 +163,21 @@ class Bench:
 
     @property
     def memory_mb(self) -> float:
-        """Give the dispatcher's resident memory."""
+        """Return the dispatcher's resident memory."""
         return float(self.dispatcher.memory_info().rss) / 1e6
 
     @property
     def cpu_s(self) -> float:
-        """Give the processor time that it has used."""
+        """Return the CPU time that it has used."""
         return float(sum(self.dispatcher.cpu_times()[:2]))
 
-    async def say(self, job_id: str, data: EventData, after: int | None, source: str) -> int:
+    async def publish(self, job_id: str, data: EventData, after: int | None, source: str) -> int:
         """Publish an event of a job."""
         message = encode(data, tenant=_TENANT, subject_id=job_id, source=source)
         return await self.store.publish(message, after=after, among=aggregate(_TENANT, "job", job_id))
 
     async def submit(self, job_id: str) -> int:
-        """Submit a job as the gateway does; give the sequence of its event."""
+        """Submit a job as the gateway does; return the sequence of its event."""
         self.submitted += 1
         data = JobSubmitted(
             workload="scripted",
@@ -186,19 +186,19 @@ class Bench:
             params={"script": []},
             deadline=datetime.now(UTC) + timedelta(hours=1),
         )
-        return await self.say(job_id, data, 0, "/gateway")
+        return await self.publish(job_id, data, 0, "/gateway")
 
     async def one_by_one(self, jobs: list[str]) -> list[float]:
-        """Submit each job when the one before has been launched; give the ms from stored to FunctionMap."""
+        """Submit each job after the launch of the previous one; return the ms from stored to FunctionMap."""
         sequences = []
         for job_id in jobs:
             sequences.append(await self.submit(job_id))
             await self.calls.launched([job_id])
-            await asyncio.sleep(0.02)  # so that it does not share the dispatcher with the one before
+            await asyncio.sleep(0.02)  # so that the dispatcher has finished the previous job
         return await self.overheads_ms(jobs, sequences)
 
     async def at_once(self, jobs: list[str]) -> tuple[list[float], float]:
-        """Submit all jobs as fast as they are stored; give the ms from stored to FunctionMap, and launches a second."""
+        """Submit all jobs at full speed; return the ms from stored to FunctionMap, and launches per second."""
         begun_at_s = time.time()
         sequences = await _each(jobs, self.submit)
         await self.calls.launched(jobs)
@@ -206,7 +206,7 @@ class Bench:
         return await self.overheads_ms(jobs, sequences), len(jobs) / taken_s
 
     async def overheads_ms(self, jobs: list[str], sequences: list[int]) -> list[float]:
-        """Give the ms from where nats-server stored each event to its FunctionMap."""
+        """Return the ms from the time at which nats-server stored each event to its FunctionMap."""
         jetstream = self.store.client.jetstream()
 
         async def stored_at_s(sequence: int) -> float:
@@ -219,7 +219,7 @@ class Bench:
         return [(there - then) * 1e3 for there, then in zip(arrived, stored, strict=True)]
 
     async def claim(self, job_id: str) -> None:
-        """Claim a job as its worker does: the dispatcher has noted its call by then."""
+        """Claim a job as its worker does, after the dispatcher has recorded its call."""
         job = await self._job(job_id)
         while job.call_id is None:
             await asyncio.sleep(0.05)
@@ -229,10 +229,10 @@ class Bench:
         started = JobStarted(
             attempt=run.attempt, run_id=run.run_id, device=run.device, worker="bench", call_id=job.call_id
         )
-        await self.say(job_id, started, job.sequence, f"/worker/{run.run_id}")
+        await self.publish(job_id, started, job.sequence, f"/worker/{run.run_id}")
 
     async def succeed(self, job_id: str) -> None:
-        """Say that a job is done, as its worker does, and end its call."""
+        """Publish the success of a job as its worker does, and end its call."""
         call = self.calls.of_job[job_id]
         run, job = call.assignment, await self._job(job_id)
         done = JobSucceeded(
@@ -243,12 +243,12 @@ class Bench:
             duration_s=1,
             cost=Cost(device=run.device, seconds=1, usd=run.usd_per_s),
         )
-        await self.say(job_id, done, job.sequence, f"/worker/{run.run_id}")
+        await self.publish(job_id, done, job.sequence, f"/worker/{run.run_id}")
         call.ended.set()
 
     async def beat(self, jobs: list[str]) -> None:
-        """Let each worker show its progress every ``WORKER_HEARTBEAT_S``, evenly, until cancelled."""
-        start, said = time.monotonic(), 0
+        """Publish progress of each worker every ``WORKER_HEARTBEAT_S``, evenly distributed, until cancelled."""
+        start, published = time.monotonic(), 0
         while True:
             for job_id in jobs:
                 run = self.calls.of_job[job_id].assignment
@@ -257,11 +257,11 @@ class Bench:
                 )
                 message = encode(progress, tenant=_TENANT, subject_id=job_id, source=f"/worker/{run.run_id}")
                 await self.store.client.publish(message.subject, message.body)
-                said += 1
-                await asyncio.sleep(max(0.0, start + said * WORKER_HEARTBEAT_S / len(jobs) - time.monotonic()))
+                published += 1
+                await asyncio.sleep(max(0.0, start + published * WORKER_HEARTBEAT_S / len(jobs) - time.monotonic()))
 
     async def share_of_a_core(self, seconds: float) -> float:
-        """Give the dispatcher's use of the processor over some seconds."""
+        """Return the dispatcher's CPU usage over some seconds."""
         cpu_s, start = self.cpu_s, time.monotonic()
         await asyncio.sleep(seconds)
         return (self.cpu_s - cpu_s) / (time.monotonic() - start)
@@ -273,7 +273,7 @@ class Bench:
 
 
 async def measure_round(bench: Bench, number: int, jobs: int, single: int) -> None:
-    """Submit ``jobs`` at once, let them run, submit others beside them, let all end."""
+    """Submit ``jobs`` at once, run them, submit more jobs meanwhile, end all."""
     burst, singles = ([new_id("job") for _ in range(count)] for count in (jobs, single))
     cpu_s = bench.cpu_s
     at_once, rate = await bench.at_once(burst)
@@ -305,7 +305,7 @@ async def measure(rounds: int, jobs: int, single: int, answer_s: float) -> None:
         rest_mb, rest = bench.memory_mb, await bench.share_of_a_core(4)
         print(f"memory at rest {rest_mb:.1f} MB, {rest:.1%} of a core; Modal answers after {answer_s * 1e3:.0f} ms")
         alone = [new_id("job") for _ in range(single + 1)]
-        await bench.one_by_one(alone[:1])  # the first also looks the function up
+        await bench.one_by_one(alone[:1])  # the first launch also looks up the function
         _row("one after the other, none running", await bench.one_by_one(alone[1:]))
         await _each(alone, bench.claim)
         await _each(alone, bench.succeed)
@@ -369,7 +369,7 @@ async def _leading(process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 async def _each(items: Iterable[_Item], work: Callable[[_Item], Awaitable[_Result]]) -> list[_Result]:
-    """Do something with each, ``_AT_ONCE`` at a time; give the results in order."""
+    """Apply a function to each item, ``_AT_ONCE`` at a time; return the results in order."""
     room = asyncio.Semaphore(_AT_ONCE)
 
     async def one(item: _Item) -> _Result:

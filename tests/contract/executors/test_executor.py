@@ -1,4 +1,4 @@
-"""What every executor promises, on real servers and real processes. A new executor is one more parameter."""
+"""Contract of every executor, on real servers and processes. A new executor is one more parameter."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def harness(
         yield harness
 
 
-async def test_a_job_runs_and_everything_it_says_is_in_order(harness: ExecutorHarness) -> None:
+async def test_a_job_runs_and_publishes_its_events_in_order(harness: ExecutorHarness) -> None:
     assignment, status = await harness.play(
         "stage first", "progress 0.5", "save a.bin 1024", "stage second", "save b/c.bin 2560", state=State.SUCCEEDED
     )
@@ -72,7 +72,7 @@ async def test_a_job_runs_and_everything_it_says_is_in_order(harness: ExecutorHa
         (["hoard"], "out_of_memory", "out_of_memory"),
     ],
 )
-async def test_a_failure_is_said_once_with_its_class(
+async def test_a_failure_is_published_once_with_its_class(
     harness: ExecutorHarness, script: list[str], failure: str, code: str
 ) -> None:
     assignment, status = await harness.play(*script, state=State.INTERRUPTED)
@@ -83,25 +83,25 @@ async def test_a_failure_is_said_once_with_its_class(
     assert "Traceback" not in job.error.message
     assert job.costs[assignment.run_id].seconds > 0
     assert (await harness.driver.types(assignment.job_id)).count("job.interrupted") == 1
-    assert status.failure is None, "the events have said it"
+    assert status.failure is None, "the events contain the failure"
 
 
 @pytest.mark.parametrize(("step", "exit_code"), [("exit 3", 3), ("kill", 137)])
-async def test_a_worker_that_dies_without_a_word_is_lost(harness: ExecutorHarness, step: str, exit_code: int) -> None:
+async def test_a_worker_that_dies_silently_is_lost(harness: ExecutorHarness, step: str, exit_code: int) -> None:
     assignment, status = await harness.play("stage first", "children", step, state=State.RUNNING)
     assert (status.state, status.exit_code, status.failure) == (CallState.ENDED, exit_code, "lost")
-    assert not processes_of_run(assignment), "its children went with it"
+    assert not processes_of_run(assignment), "its children have ended too"
 
 
-async def test_a_family_that_takes_too_much_memory_is_ended_as_such(harness: ExecutorHarness) -> None:
+async def test_a_process_tree_over_its_memory_limit_ends_as_out_of_memory(harness: ExecutorHarness) -> None:
     assignment, status = await harness.play("hoard_in_children", "sleep 60", state=State.RUNNING)
     assert status.failure == "out_of_memory"
     assert not processes_of_run(assignment)
 
 
-async def test_cancel_in_the_middle_stops_the_job_and_the_job_says_so(harness: ExecutorHarness) -> None:
+async def test_cancel_stops_a_running_job_which_publishes_its_interruption(harness: ExecutorHarness) -> None:
     executor = harness.executor()
-    for _ in range(5):  # on a machine that is busy enough the worker is killed before it could say so
+    for _ in range(5):  # on a busy machine the worker may be killed before it publishes its interruption
         assignment = await harness.driver.submit("children", "stage first", "work 60")
         call_id = await executor.launch(assignment, WORKLOAD.compute)
         await harness.driver.until(assignment.job_id, State.RUNNING)
@@ -110,7 +110,7 @@ async def test_cancel_in_the_middle_stops_the_job_and_the_job_says_so(harness: E
         assert not processes_of_run(assignment)
         status = await executor.poll(call_id)
         assert status.state is CallState.ENDED
-        await executor.cancel(call_id)  # again: nothing happens
+        await executor.cancel(call_id)  # a second call does nothing
         if status.exit_code != 137:
             break
     job = await harness.driver.job(assignment.job_id)
@@ -118,7 +118,7 @@ async def test_cancel_in_the_middle_stops_the_job_and_the_job_says_so(harness: E
 
 
 @pytest.mark.parametrize("steps", [["sleep 60"], ["children", "ignore_signals", "sleep 60"]])
-async def test_a_job_that_does_not_listen_is_gone_too_with_all_its_children(
+async def test_a_job_that_ignores_signals_is_killed_with_all_its_children(
     harness: ExecutorHarness, steps: list[str]
 ) -> None:
     executor = harness.executor()
@@ -136,7 +136,7 @@ async def test_a_job_that_does_not_listen_is_gone_too_with_all_its_children(
     assert (await executor.poll(call_id)).state is CallState.ENDED
 
 
-async def test_a_cancel_before_the_claim_leaves_nothing_behind(harness: ExecutorHarness) -> None:
+async def test_a_cancel_before_the_claim_leaves_no_process_and_no_event(harness: ExecutorHarness) -> None:
     executor = harness.executor()
     assignment = await harness.driver.submit("save a.bin 256")
     call_id = await executor.launch(assignment, WORKLOAD.compute)
@@ -146,7 +146,7 @@ async def test_a_cancel_before_the_claim_leaves_nothing_behind(harness: Executor
     assert await harness.driver.types(assignment.job_id) == ["job.submitted", "job.starting"]
 
 
-async def test_a_worker_whose_job_was_cancelled_meanwhile_does_nothing(harness: ExecutorHarness) -> None:
+async def test_a_worker_of_a_cancelled_job_does_nothing(harness: ExecutorHarness) -> None:
     executor = harness.executor()
     assignment = await harness.driver.submit("save a.bin 256")
     await harness.driver.request_cancel(assignment.job_id)
@@ -155,7 +155,7 @@ async def test_a_worker_whose_job_was_cancelled_meanwhile_does_nothing(harness: 
     assert await harness.driver.types(assignment.job_id) == ["job.submitted", "job.starting", "job.cancel_requested"]
 
 
-async def test_a_running_worker_hears_by_itself_that_its_job_is_to_end(harness: ExecutorHarness) -> None:
+async def test_a_running_worker_detects_the_cancel_request_by_itself(harness: ExecutorHarness) -> None:
     executor = harness.executor()
     assignment = await harness.driver.submit("work 60")
     call_id = await executor.launch(assignment, WORKLOAD.compute)
@@ -165,7 +165,7 @@ async def test_a_running_worker_hears_by_itself_that_its_job_is_to_end(harness: 
     assert (await harness.driver.job(assignment.job_id)).state is State.INTERRUPTED
 
 
-async def test_a_run_that_lost_its_job_writes_nothing_more(harness: ExecutorHarness) -> None:
+async def test_a_replaced_run_writes_nothing_more(harness: ExecutorHarness) -> None:
     executor = harness.executor()
     first = await harness.driver.submit("sleep 0.6", "save late.bin 256")
     call_id = await executor.launch(first, WORKLOAD.compute)
@@ -202,7 +202,7 @@ async def test_a_new_dispatcher_finds_polls_and_cancels_the_old_ones_workers(har
     new = harness.executor()
     if harness.kind == "local":
         assert [await new.find(assignment.run_id) for assignment in (short, long)] == calls
-    else:  # Modal finds a call by its id only, which the worker tells when it begins
+    else:  # Modal finds a call only by its id, which the worker publishes when it starts
         job = await harness.driver.until(long.job_id, State.RUNNING)
         assert job.call_id == calls[1]
     assert (await new.poll(calls[1])).state is CallState.RUNNING
@@ -218,7 +218,7 @@ async def test_a_new_dispatcher_finds_polls_and_cancels_the_old_ones_workers(har
 @pytest.mark.parametrize(
     "call_id", ["", "../../etc", "run_0198c0de-0000-7000-8000-000000000000", "fc-01K0000000000000000000"]
 )
-async def test_a_call_that_nobody_knows_has_ended(harness: ExecutorHarness, call_id: str) -> None:
+async def test_an_unknown_call_has_ended(harness: ExecutorHarness, call_id: str) -> None:
     executor = harness.executor()
     status = await executor.poll(call_id)
     assert (status.state, status.failure) == (CallState.ENDED, "lost"), status.detail
@@ -226,14 +226,12 @@ async def test_a_call_that_nobody_knows_has_ended(harness: ExecutorHarness, call
     assert await executor.find(call_id) is None
 
 
-async def test_what_workers_cached_of_a_job_is_removed_and_of_no_other(
-    harness: ExecutorHarness, tmp_path: Path
-) -> None:
+async def test_clearing_the_cache_removes_one_job_and_no_other(harness: ExecutorHarness, tmp_path: Path) -> None:
     executor = harness.executor()
     jobs = [(await harness.play("save a.bin 262144", state=State.SUCCEEDED))[0].job_id for _ in range(2)]
     for job_id in jobs:
         await harness.until_cached(job_id, 1)
-    # Names that lead no further than this test's own folder: if the guard breaks, nothing else may go.
+    # These names stay inside this test's folder: if the guard fails, no other file is deleted.
     beside = tmp_path / "beside"
     beside.mkdir()
     for unknown in ("", ".", f"{jobs[0]}/../{jobs[1]}", "../../beside", str(beside), new_id("job")):
@@ -241,11 +239,11 @@ async def test_what_workers_cached_of_a_job_is_removed_and_of_no_other(
     assert {path.name for path in harness.cache.iterdir()} >= set(jobs)
     assert beside.exists()
     await executor.clear_cache(jobs[0])
-    await executor.clear_cache(jobs[0])  # again: nothing happens
+    await executor.clear_cache(jobs[0])  # a second call does nothing
     assert not (harness.cache / jobs[0]).exists()
     assert (harness.cache / jobs[1]).exists()
 
 
-async def test_children_that_a_job_leaves_running_end_with_it(harness: ExecutorHarness) -> None:
+async def test_children_that_a_job_leaves_running_are_killed(harness: ExecutorHarness) -> None:
     assignment, _ = await harness.play("children", state=State.SUCCEEDED)
     assert not processes_of_run(assignment)

@@ -46,7 +46,7 @@ WORKLOAD = Workload(
 
 @dataclass
 class Command:
-    """``saccade modal`` in a process of its own, in front of one loopback."""
+    """``saccade modal`` in a separate process, connected to one loopback."""
 
     loopback: Loopback
     home: Path
@@ -67,7 +67,7 @@ class Command:
         )
 
     def worker(self, package: str, name: str, *, gpus: tuple[str, ...] = (), app: str | None = None) -> None:
-        """Write a worker of somebody's own."""
+        """Write a user's own worker."""
         folder = self.home / package / name
         folder.mkdir(parents=True)
         (folder.parent / "__init__.py").touch()
@@ -97,10 +97,10 @@ def command(tmp_path: Path) -> Iterator[Command]:
         assert loopback.unimplemented == set()
 
 
-def test_one_command_deploys_every_worker_there_is(deployed: Loopback) -> None:
+def test_one_command_deploys_every_worker(deployed: Loopback) -> None:
     specs = [path for path in files() if re.fullmatch(_SPECS, path)]
     declared = [import_module(path.removesuffix(".py").replace("/", ".")).WORKLOAD for path in specs]
-    # A pipeline has no worker of its own: its stages, in folders below it, are deployed instead.
+    # A pipeline has no worker: its stages, in folders below it, are deployed instead.
     workers = {app_name(workload.name) for workload in declared if workload.kind != "pipeline"}
     assert len(workers) == len([path for path in files() if re.fullmatch(_APPS, path)])
     assert {"saccade-lap-compare", "saccade-live-splat"} < workers
@@ -108,7 +108,7 @@ def test_one_command_deploys_every_worker_there_is(deployed: Loopback) -> None:
     assert {(asked.name, asked.environment) for asked in deployed.functions} == {("run", "trial")}
 
 
-def test_no_worker_can_call_modal_or_is_tried_again_by_it(deployed: Loopback) -> None:
+def test_no_worker_can_call_modal_or_is_retried_by_it(deployed: Loopback) -> None:
     for asked in deployed.functions:
         assert asked.restrict_modal_access, asked.app
         assert asked.single_use, asked.app
@@ -116,12 +116,12 @@ def test_no_worker_can_call_modal_or_is_tried_again_by_it(deployed: Loopback) ->
         assert asked.secrets == {SECRET: SECRET_KEYS}, asked.app
 
 
-def test_the_lap_comparison_asks_for_what_its_declaration_says(deployed: Loopback) -> None:
+def test_the_lap_comparison_requests_the_compute_of_its_declaration(deployed: Loopback) -> None:
     asked = deployed.function("saccade-lap-compare")
     assert asked.gpus == ()
     assert asked.cpu_cores == 2.0
-    assert 3 * 1024 < asked.memory_mib <= 4 * 1024  # its 3 GiB and room for what watches over it
-    assert 3600 < asked.timeout_s <= 3630  # the dispatcher goes first
+    assert 3 * 1024 < asked.memory_mib <= 4 * 1024  # its 3 GiB and memory for the supervising process
+    assert 3600 < asked.timeout_s <= 3630  # the dispatcher's timeout comes first
     assert asked.startup_timeout_s == 60
     assert asked.volumes == {}
 
@@ -134,14 +134,14 @@ def test_the_image_installs_every_package_at_its_pinned_version(deployed: Loopba
     direct = ("pydantic", "nats-py", "aioboto3", "psutil", "av", "opencv-python-headless", "numpy", "matplotlib")
     for package in direct:
         assert re.search(rf"\b{package}(\[nkeys\])?=={re.escape(versions[package])}", installs[0]), package
-    assert "--constraints /constraints.txt" in installs[0]  # and what those need
+    assert "--constraints /constraints.txt" in installs[0]  # and their dependencies
     assert lines.index("COPY . /") < lines.index(installs[0])
     assert f"COPY --from=ghcr.io/astral-sh/uv:{versions['uv']} /uv /.uv/uv" in lines
     assert lines[0].startswith("FROM python:3.11")
     assert "ENV OMP_WAIT_POLICY=PASSIVE" in lines
 
 
-def test_the_live_splat_asks_for_gpus_and_compiles_gsplat_into_its_image(deployed: Loopback) -> None:
+def test_the_live_splat_requests_gpus_and_compiles_gsplat_into_its_image(deployed: Loopback) -> None:
     asked = deployed.function("saccade-live-splat")
     assert asked.gpus == ("A10", "A100-40GB")
     torch, gsplat = (next(line for line in asked.image_lines if name in line) for name in ("torch==2.10.0", "gsplat=="))
@@ -152,14 +152,14 @@ def test_the_live_splat_asks_for_gpus_and_compiles_gsplat_into_its_image(deploye
     assert "--no-build-isolation" in gsplat
     compiled = {"T4": "7.5", "A10": "8.6", "A100-40GB": "8.0"}
     assert all(compiled[gpu] in architectures for gpu in gpu_ladder(LIVE_SPLAT.compute.gpus, "development"))
-    assert "nats-py[nkeys]==" in torch, "it proves with a key that its token is its own"
+    assert "nats-py[nkeys]==" in torch, "the worker proves with a key that the token is its own"
     assert "modal_workers/runtime/sessions/telemetry_source.py" in asked.files
     assert asked.cpu_cores == 2.0
     assert 4 * 1024 < asked.memory_mib <= 5 * 1024
     assert SESSION_LENGTH_S < asked.timeout_s <= SESSION_LENGTH_S + 660, "the session's own limit comes first"
 
 
-def test_the_frames_stages_compile_gsplat_and_begin_on_the_ladder(deployed: Loopback) -> None:
+def test_the_gpu_stages_of_nerf_compile_gsplat_and_request_their_ladder(deployed: Loopback) -> None:
     for stage in ("training", "rendering"):
         asked = deployed.function(f"saccade-nerf-{stage}")
         assert asked.gpus == ("A10", "A100-40GB"), stage
@@ -172,7 +172,7 @@ def test_the_frames_stages_compile_gsplat_and_begin_on_the_ladder(deployed: Loop
         assert {"modal_workers/nerf/orbit.py", f"modal_workers/nerf/{stage}/job.py"} <= set(asked.files)
 
 
-def test_every_stage_of_the_frames_has_the_cache_and_nobody_else(deployed: Loopback) -> None:
+def test_only_the_stages_of_nerf_have_the_cache(deployed: Loopback) -> None:
     stages = [app_name(name) for name in workloads() if name.startswith("nerf_")]
     assert len(stages) == 7
     for asked in deployed.functions:
@@ -184,7 +184,7 @@ def test_every_stage_of_the_frames_has_the_cache_and_nobody_else(deployed: Loopb
             assert asked.volumes == {}, asked.app
 
 
-def test_nerfstudio_stands_in_an_environment_of_its_own(deployed: Loopback) -> None:
+def test_nerfstudio_has_a_separate_environment(deployed: Loopback) -> None:
     for stage in ("training_nerfstudio", "rendering_nerfstudio"):
         asked = deployed.function(f"saccade-nerf-{stage.replace('_', '-')}")
         assert asked.gpus == ("A10", "A100-40GB"), stage
@@ -193,19 +193,19 @@ def test_nerfstudio_stands_in_an_environment_of_its_own(deployed: Loopback) -> N
         text = "\n".join(lines)
         torch = "torch==2.1.2 torchvision==0.16.2 --torch-backend=cu118"
         order = ("uv venv --python 3.10", torch, "tiny-cuda-nn.git@b3473c8", "nerfstudio==1.1.5")
-        assert [text.index(one) for one in order] == sorted(text.index(one) for one in order), stage
+        assert [text.index(step) for step in order] == sorted(text.index(step) for step in order), stage
         own = next(line for line in lines if "uv pip install" in line and "nats-py" in line)
-        assert "nerfstudio" not in own, "the two environments do not go together"
+        assert "nerfstudio" not in own, "the two environments are incompatible"
         assert "modal_workers/nerf/nerfstudio/draw_frames.py" in asked.files
 
 
-def test_the_ladder_of_a_live_splat_begins_lower_in_development(command: Command) -> None:
+def test_the_ladder_of_a_live_splat_starts_lower_in_development(command: Command) -> None:
     command.loopback.secrets[SECRET] = dict(BUCKET)
     assert command("deploy", "--env", "dev", "--worker", "live_splat").returncode == 0
     assert command.loopback.function("saccade-live-splat").gpus == ("T4", "A10", "A100-40GB")
 
 
-def test_our_source_is_no_part_of_an_image_and_only_what_a_worker_needs_goes_up(deployed: Loopback) -> None:
+def test_our_source_is_not_part_of_an_image_and_only_needed_files_are_uploaded(deployed: Loopback) -> None:
     asked = deployed.function("saccade-lap-compare")
     assert not any("modal_workers" in line for line in asked.image_lines)
     there = set(asked.files)
@@ -218,7 +218,7 @@ def test_our_source_is_no_part_of_an_image_and_only_what_a_worker_needs_goes_up(
     assert [path for path in there if not path.startswith(roots)] == []
     assert there.isdisjoint(path for path in files() if path.startswith(("simulators/", "services/")))
     assert [path for path in there if "__pycache__" in path] == []
-    assert there <= set(files()), "nothing goes up that is not in the repository"
+    assert there <= set(files()), "only files of the repository are uploaded"
 
 
 def test_no_image_carries_a_service_or_a_simulator(deployed: Loopback) -> None:
@@ -230,7 +230,7 @@ def test_no_image_carries_a_service_or_a_simulator(deployed: Loopback) -> None:
         )
 
 
-def test_what_goes_up_is_enough_to_work(deployed: Loopback, tmp_path: Path) -> None:
+def test_the_uploaded_files_are_sufficient(deployed: Loopback, tmp_path: Path) -> None:
     for path in deployed.function("saccade-lap-compare").files:
         (tmp_path / "root" / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "root" / path).write_bytes((ROOT / path).read_bytes())
@@ -260,7 +260,7 @@ def test_what_goes_up_is_enough_to_work(deployed: Loopback, tmp_path: Path) -> N
     assert done.stdout.split() == [report, *workloads()]
 
 
-def test_a_worker_on_gpus_asks_for_its_ladder_from_where_the_environment_begins(
+def test_a_worker_requests_its_ladder_from_the_smallest_gpu_of_the_environment(
     deployed: Loopback, command: Command
 ) -> None:
     assert deployed.function("saccade-laddered").gpus == ("A10", "A100-40GB")
@@ -270,27 +270,27 @@ def test_a_worker_on_gpus_asks_for_its_ladder_from_where_the_environment_begins(
     assert done.returncode == 0, done.stderr
     assert command.loopback.function("saccade-laddered").gpus == ("T4", "A10", "A100-40GB")
     assert [asked.app for asked in command.loopback.functions] == ["saccade-laddered"]
-    told = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [(one["worker"], one["app"], one["gpus"]) for one in told] == [
+    deployments = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(entry["worker"], entry["app"], entry["gpus"]) for entry in deployments] == [
         ("laddered", "saccade-laddered", ["T4", "A10", "A100-40GB"])
     ]
 
 
-def test_development_is_where_a_deploy_goes_unless_it_is_told(command: Command) -> None:
+def test_a_deploy_uses_the_development_environment_by_default(command: Command) -> None:
     command.loopback.secrets[SECRET] = dict(BUCKET)
     assert command("deploy", "--worker", "laddered").returncode == 0
     assert command("deploy", "--worker", "laddered", ENVIRONMENT="production").returncode == 0
     assert [asked.gpus[0] for asked in command.loopback.functions] == ["T4", "A10"]
 
 
-def test_the_bucket_goes_into_the_secret_and_nowhere_else(command: Command) -> None:
+def test_the_bucket_credentials_are_only_in_the_secret(command: Command) -> None:
     keys = {
         "B2_S3_ENDPOINT": "s3.eu.example",
         "B2_BUCKET": "films",
         "B2_KEY_ID": "004f",
         "B2_APP_KEY": "K004 shown to none",
     }
-    # As a pipeline sets variables for secrets that a repository does not have.
+    # CI pipelines set such variables for secrets that a repository does not have.
     done = command("secret", **keys, S3_ENDPOINT_URL="", S3_ACCESS_KEY_ID="", S3_REGION="", B2_REGION="")
     assert done.returncode == 0, done.stderr
     kept = command.loopback.secrets[SECRET]
@@ -304,7 +304,7 @@ def test_the_bucket_goes_into_the_secret_and_nowhere_else(command: Command) -> N
     assert not any(value in line for value in BUCKET.values() for line in lines)
 
 
-def test_without_the_bucket_no_secret_is_made(command: Command) -> None:
+def test_without_bucket_settings_no_secret_is_created(command: Command) -> None:
     done = command("secret", S3_ENDPOINT_URL="https://s3.example", S3_ACCESS_KEY_ID="", S3_SECRET_ACCESS_KEY="")
     assert done.returncode == 1
     assert "setting_invalid" in done.stderr
@@ -312,9 +312,7 @@ def test_without_the_bucket_no_secret_is_made(command: Command) -> None:
 
 
 @pytest.mark.parametrize("kept", [None, {"S3_ENDPOINT_URL": "https://s3.example"}])
-def test_a_deploy_without_the_bucket_s_secret_says_how_to_make_it(
-    command: Command, kept: dict[str, str] | None
-) -> None:
+def test_a_deploy_without_the_secret_says_how_to_create_it(command: Command, kept: dict[str, str] | None) -> None:
     if kept:
         command.loopback.secrets[SECRET] = kept
     done = command("deploy", "--worker", "lap_compare")
@@ -332,7 +330,7 @@ def test_a_deploy_without_the_bucket_s_secret_says_how_to_make_it(
         {"MODAL_TOKEN_ID": "ak-somebody-else-s"},
     ],
 )
-def test_a_deploy_without_a_token_that_modal_takes_says_how_to_get_one(command: Command, token: dict[str, str]) -> None:
+def test_a_deploy_with_an_invalid_token_says_how_to_get_one(command: Command, token: dict[str, str]) -> None:
     done = command("deploy", **token)
     assert done.returncode == 1
     assert "modal_token_missing" in done.stderr
@@ -340,7 +338,7 @@ def test_a_deploy_without_a_token_that_modal_takes_says_how_to_get_one(command: 
     assert done.stdout.count("Error: Token") == 1, "the other workers are not tried"
 
 
-def test_names_are_checked_before_anything_is_sent(command: Command) -> None:
+def test_names_are_checked_before_any_request(command: Command) -> None:
     command.worker("mine", "quick", gpus=("A10", "V100"), app="raise SystemExit('was imported')")
     command.worker("mine", "unfinished")
     expected = {
@@ -356,7 +354,7 @@ def test_names_are_checked_before_anything_is_sent(command: Command) -> None:
     assert command.loopback.requests == []
 
 
-def test_a_worker_that_modal_refuses_does_not_hold_up_the_others(command: Command) -> None:
+def test_a_rejected_worker_does_not_stop_the_others(command: Command) -> None:
     command.loopback.secrets[SECRET] = dict(BUCKET)
     command.worker("mine", "broken", app="raise ValueError('does not import')")
     done = command("deploy", catalog="mine")
@@ -368,7 +366,7 @@ def test_a_worker_that_modal_refuses_does_not_hold_up_the_others(command: Comman
     assert sorted(asked.app for asked in command.loopback.functions) == sorted(ours)
 
 
-def test_a_package_that_an_app_forgot_is_missed_at_the_first_call(command: Command) -> None:
+def test_a_package_missing_in_an_app_fails_the_first_call(command: Command) -> None:
     text = (ROOT / "tests/workers/scripted/app.py").read_text().replace("tests.workers.scripted", "mine.forgetful")
     assert text.count('*SOURCE, "tests.workers"') == 1
     forgot = text.replace('*SOURCE, "tests.workers"', '"contracts", "modal_workers", "mine"')
@@ -384,4 +382,6 @@ def test_a_package_that_an_app_forgot_is_missed_at_the_first_call(command: Comma
 
 
 def test_every_requirement_of_the_worker_is_pinned() -> None:
-    assert all(re.fullmatch(r"[A-Za-z0-9._-]+(\[[a-z,]+\])?==[0-9][^\s]*", one) for one in requirements("lap-compare"))
+    assert all(
+        re.fullmatch(r"[A-Za-z0-9._-]+(\[[a-z,]+\])?==[0-9][^\s]*", line) for line in requirements("lap-compare")
+    )

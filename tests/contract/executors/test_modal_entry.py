@@ -1,4 +1,4 @@
-"""The body of a worker's Modal function, in a process of its own as Modal's program is, without Modal."""
+"""Entry point of a worker's Modal function, in a separate process as on Modal, without Modal."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.modal_loopback.interpreter import make_interpreter
 
 pytestmark = pytest.mark.anyio
 
-#: Reads one launch a line, writes one answer a line: a container that is kept for the next input.
+#: Reads one launch per line and writes one answer per line: a container that is reused for the next input.
 BODY = """
 import json, sys
 from modal_workers.runtime import modal_entry
@@ -44,7 +44,7 @@ for line in sys.stdin:
 """
 
 
-#: What a shell without job control does to the jobs that it starts in the background.
+#: Signal settings of background jobs of a shell without job control.
 IGNORE_INTERRUPTS = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 
 
@@ -57,7 +57,7 @@ def _read_lines(process: subprocess.Popen[str], lines: queue.Queue[str | None]) 
 
 @dataclass
 class Container:
-    """Something like a container: our source is in the working folder, not installed, and no variable says so."""
+    """Imitation of a container: our source is in the working folder, is not installed, and no variable names it."""
 
     folder: Path
     nats: OperatorNats
@@ -65,11 +65,11 @@ class Container:
     driver: JobDriver
     python: Path
     made: list[subprocess.Popen[str]] = field(default_factory=list)
-    #: Lines that each container printed, by its process id; None at the end.
+    #: Lines printed by each container, by process id; None at the end.
     printed: dict[int, queue.Queue[str | None]] = field(default_factory=dict)
 
     def start(self, *, ignores_interrupts: bool = False) -> subprocess.Popen[str]:
-        """Start the process; with ``ignores_interrupts`` as a shell starts a background job."""
+        """Start the process; with ``ignores_interrupts`` as a shell's background job."""
         self.folder.mkdir(exist_ok=True)
         environment = inherited_environment(("PATH", "LANG")) | as_environment(None, self.s3.settings)
         environment |= {"TMPDIR": str(self.folder), "HOME": str(self.folder), "WORKER_CATALOG": "tests.workers"}
@@ -127,7 +127,7 @@ async def container(tmp_path: Path, servers: tuple[OperatorNats, EmbeddedS3, Pat
             process.wait(timeout=30)
 
 
-async def test_a_worker_finds_our_source_and_leaves_nothing(container: Container) -> None:
+async def test_a_worker_finds_our_source_and_leaves_no_process_or_file(container: Container) -> None:
     process = container.start()
     assignment = await container.driver.submit("children", "work 0.1")
     await container.give(process, container.launch(assignment))
@@ -138,7 +138,7 @@ async def test_a_worker_finds_our_source_and_leaves_nothing(container: Container
     assert container.left() == []
 
 
-async def test_a_worker_knows_what_it_needs_and_nothing_else(container: Container) -> None:
+async def test_a_worker_gets_only_the_environment_that_it_needs(container: Container) -> None:
     process = container.start()
     assignment = await container.driver.submit("work 30")
     await container.give(process, container.launch(assignment))
@@ -148,20 +148,20 @@ async def test_a_worker_knows_what_it_needs_and_nothing_else(container: Containe
     assert {"MODAL_TASK_ID", "SOMEBODY_S_SECRET"} & known.keys() == set()
     assert {"NATS_CREDENTIALS", "S3_SECRET_ACCESS_KEY", "WORKER_CATALOG", "WORKER_CALL_ID"} <= known.keys()
     assert known["OMP_WAIT_POLICY"] == "PASSIVE"
-    assert assignment.job_id not in " ".join(worker.cmdline()), "what it is to do is for nobody else to see"
+    assert assignment.job_id not in " ".join(worker.cmdline()), "the assignment must not be visible to other users"
     process.send_signal(signal.SIGINT)
     assert await container.answer(process) == "KeyboardInterrupt"
 
 
 @pytest.mark.parametrize("ignores_interrupts", [False, True])
-async def test_a_container_that_is_taken_away_lets_its_worker_say_so(
+async def test_a_preempted_container_lets_its_worker_publish_the_interruption(
     container: Container, ignores_interrupts: bool
 ) -> None:
     process = container.start(ignores_interrupts=ignores_interrupts)
     assignment = await container.driver.submit("children", "progress 0.5", "work 60")
     await container.give(process, container.launch(assignment))
     await container.driver.until_progress(assignment.job_id)
-    for _ in range(3):  # impatient: a second signal must not cut the first one's grace short
+    for _ in range(3):  # a second signal must not shorten the grace period of the first
         process.send_signal(signal.SIGINT)
         await asyncio.sleep(0.1)
     assert await container.answer(process) == "KeyboardInterrupt"
@@ -171,14 +171,14 @@ async def test_a_container_that_is_taken_away_lets_its_worker_say_so(
     assert container.left() == []
 
 
-async def test_a_deaf_worker_is_killed_with_its_children(container: Container) -> None:
+async def test_a_worker_that_ignores_signals_is_killed_with_its_children(container: Container) -> None:
     process = container.start()
     assignment = await container.driver.submit("ignore_signals", "children", "progress 0.5", "sleep 60")
     await container.give(process, container.launch(assignment))
     await container.driver.until_progress(assignment.job_id)
     for worker in processes_of_run(assignment):
         if "modal_workers.runtime.worker_process" in worker.cmdline():
-            worker.suspend()  # deafer than deaf
+            worker.suspend()  # a stopped process cannot handle any signal
     process.send_signal(signal.SIGINT)
     assert await container.answer(process) == "KeyboardInterrupt"
     assert processes_of_run(assignment) == []
@@ -191,10 +191,10 @@ async def test_a_deaf_worker_is_killed_with_its_children(container: Container) -
         (("exit 3",), {"exit_code": 3, "out_of_memory": False}),
         (("kill",), {"exit_code": 137, "out_of_memory": False}),
         (("progress 0.1", "hoard_in_children", "sleep 60"), {"exit_code": 137, "out_of_memory": True}),
-        (("hoard",), {"exit_code": 10, "out_of_memory": False}),  # it says so itself
+        (("hoard",), {"exit_code": 10, "out_of_memory": False}),  # the worker publishes this itself
     ],
 )
-async def test_how_a_worker_ended_is_told(
+async def test_the_answer_contains_how_the_worker_ended(
     container: Container, script: tuple[str, ...], expected: dict[str, Any]
 ) -> None:
     process = container.start()
@@ -204,7 +204,7 @@ async def test_how_a_worker_ended_is_told(
     assert processes_of_run(assignment) == []
 
 
-async def test_the_first_run_of_a_container_pays_for_its_start_and_later_ones_do_not(container: Container) -> None:
+async def test_only_the_first_run_of_a_container_is_billed_for_its_start(container: Container) -> None:
     process = container.start()
     created_s = psutil.Process(process.pid).create_time()
     await asyncio.sleep(1.5)
@@ -222,7 +222,7 @@ async def test_the_first_run_of_a_container_pays_for_its_start_and_later_ones_do
     assert since[1][0] == pytest.approx(since[1][1], abs=0.5)
 
 
-async def test_an_assignment_may_lie_in_the_bucket(container: Container) -> None:
+async def test_an_assignment_may_be_stored_in_the_bucket(container: Container) -> None:
     process = container.start()
     assignment = await container.driver.submit("work 0.01")
     key = container.driver.bucket.key("scratch", assignment.job_id, "runs", assignment.run_id, "assignment.json")
@@ -231,7 +231,7 @@ async def test_an_assignment_may_lie_in_the_bucket(container: Container) -> None
     await container.give(process, launch)
     assert await container.answer(process) == {"exit_code": 0, "out_of_memory": False}
     await container.give(process, launch | {"assignment_key": f"{key}.not"})
-    assert isinstance(await container.answer(process), str), "one that is not there is told as an error"
+    assert isinstance(await container.answer(process), str), "a missing assignment is an error"
 
 
 @pytest.mark.parametrize(
@@ -244,13 +244,13 @@ async def test_an_assignment_may_lie_in_the_bucket(container: Container) -> None
         {"assignment_key": "k", "bus": {"secret": ["eyes only"], "kind": "nats", "url": "x"}},
     ],
 )
-def test_a_launch_that_is_none_of_ours_is_refused_without_showing_its_secrets(launch: dict[str, Any]) -> None:
+def test_an_invalid_launch_is_refused_without_showing_its_secrets(launch: dict[str, Any]) -> None:
     with pytest.raises(ValidationError) as raised:
         modal_entry.run(launch, None)
     assert "eyes only" not in f"{raised.value} {raised.value!r}"
 
 
-def test_a_launch_shows_its_secret_only_where_it_is_sent() -> None:
+def test_a_launch_shows_its_secret_only_in_its_argument() -> None:
     launch = Launch(assignment_key="k", bus=BusAccess(kind="ingest", url="https://x.example", secret="eyes only"))
     assert "eyes only" not in f"{launch} {launch!r} {launch.model_dump()} {launch.model_dump_json()}"
     assert launch.argument()["bus"]["secret"] == "eyes only"

@@ -1,4 +1,4 @@
-"""What only Modal can do to a worker and to its executor: GPUs that are not there, preemption, throttling, silence."""
+"""Modal executor: unavailable GPUs, preemption, throttling, lost answers, against the loopback of Modal."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def executor(harness: ExecutorHarness) -> ModalExecutor:
     return made
 
 
-async def test_a_worker_gets_the_gpu_of_its_rung_and_says_so(
+async def test_a_worker_gets_the_gpu_of_its_rung_and_publishes_it(
     harness: ExecutorHarness, executor: ModalExecutor, loopback: Loopback
 ) -> None:
     assert executor.devices(LADDERED.compute, None) == ("T4", "A10", "A100-40GB")
@@ -79,7 +79,7 @@ async def test_a_worker_gets_the_gpu_of_its_rung_and_says_so(
     assert loopback.containers[-1].gpu == "A10"
 
 
-async def test_start_up_is_paid_for_and_told(harness: ExecutorHarness, executor: ModalExecutor) -> None:
+async def test_start_up_is_billed_and_published(harness: ExecutorHarness, executor: ModalExecutor) -> None:
     before = time.time()
     assignment = await harness.driver.submit("sleep 0.2")
     call_id = await executor.launch(assignment, WORKLOAD.compute)
@@ -93,11 +93,11 @@ async def test_start_up_is_paid_for_and_told(harness: ExecutorHarness, executor:
     await harness.ended(executor, call_id)
 
 
-async def test_a_worker_ends_before_it_has_cost_more_than_is_left(
+async def test_a_worker_stops_before_it_exceeds_the_remaining_amount(
     harness: ExecutorHarness, executor: ModalExecutor
 ) -> None:
     assignment = (await harness.driver.submit("children", "work 60")).model_copy(update={"left_usd": 0.003})
-    call_id = await executor.launch(assignment, WORKLOAD.compute)  # 0.001 USD a second: three seconds
+    call_id = await executor.launch(assignment, WORKLOAD.compute)  # 0.001 USD per second: three seconds
     job = await harness.driver.until(assignment.job_id, State.INTERRUPTED)
     assert job.error is not None
     assert (job.failure, job.error.code) == ("user", "cost_cap_reached")
@@ -106,20 +106,18 @@ async def test_a_worker_ends_before_it_has_cost_more_than_is_left(
     assert not processes_of_run(assignment)
 
 
-async def test_a_worker_that_hangs_past_its_time_is_ended_by_modal(
-    harness: ExecutorHarness, executor: ModalExecutor
-) -> None:
+async def test_modal_ends_a_worker_that_exceeds_its_timeout(harness: ExecutorHarness, executor: ModalExecutor) -> None:
     assignment = await harness.driver.submit("children", "ignore_signals", "sleep 60", workload="hasty")
     call_id = await executor.launch(assignment, HASTY.compute)
     status = await harness.ended(executor, call_id)
     assert (status.state, status.failure) == (CallState.ENDED, "timed_out")
     until = time.monotonic() + WAIT_S
-    while processes_of_run(assignment):  # Modal tells the outcome and then ends the container
+    while processes_of_run(assignment):  # Modal reports the result before it ends the container
         assert time.monotonic() < until
         await asyncio.sleep(0.05)
 
 
-async def test_a_preempted_worker_says_so_and_its_second_run_does_nothing(
+async def test_a_preempted_worker_publishes_it_and_its_second_run_does_nothing(
     harness: ExecutorHarness, executor: ModalExecutor, loopback: Loopback
 ) -> None:
     assignment = await harness.driver.submit("children", "keep reached here", "work 60")
@@ -137,7 +135,7 @@ async def test_a_preempted_worker_says_so_and_its_second_run_does_nothing(
 
 
 @pytest.mark.parametrize("fate", ["failure", "internal_failure"])
-async def test_a_container_that_is_gone_is_lost(
+async def test_a_killed_container_is_lost(
     harness: ExecutorHarness, executor: ModalExecutor, loopback: Loopback, fate: str
 ) -> None:
     assignment = await harness.driver.submit("children", "work 60")
@@ -149,7 +147,7 @@ async def test_a_container_that_is_gone_is_lost(
     assert not processes_of_run(assignment)
 
 
-async def test_a_large_assignment_goes_by_the_bucket(
+async def test_a_large_assignment_is_stored_in_the_bucket(
     harness: ExecutorHarness, executor: ModalExecutor, loopback: Loopback
 ) -> None:
     assignment = await harness.driver.submit(*["progress 0.5"] * 560)
@@ -158,10 +156,10 @@ async def test_a_large_assignment_goes_by_the_bucket(
     assert job.result is not None
     assert job.result["steps_done"] == 560
     await harness.ended(executor, call_id)
-    assert not [sent for sent in loopback.requests if sent.rpc == "BlobCreate"], "nothing took Modal's own detour"
+    assert not [sent for sent in loopback.requests if sent.rpc == "BlobCreate"], "Modal's blob store is not used"
 
 
-async def test_a_throttled_launch_is_to_be_tried_later(
+async def test_a_throttled_launch_names_a_delay(
     harness: ExecutorHarness, executor: ModalExecutor, loopback: Loopback
 ) -> None:
     assignment = await harness.driver.submit("sleep 0")
@@ -177,20 +175,20 @@ async def test_a_throttled_launch_is_to_be_tried_later(
     assert (await harness.driver.job(assignment.job_id)).state is State.SUCCEEDED
 
 
-async def test_a_launch_whose_answer_is_lost_is_one_launch(
+async def test_a_launch_whose_answer_is_lost_takes_effect_once(
     harness: ExecutorHarness, executor: ModalExecutor, loopback: Loopback
 ) -> None:
     assignment = await harness.driver.submit("work 0.2")
     before = len(loopback.sent("FunctionMap"))
     loopback.lose_reply("FunctionMap", times=1)
     call_id = await executor.launch(assignment, WORKLOAD.compute)
-    assert len(loopback.sent("FunctionMap")) > before + 1, "the client asked again"
+    assert len(loopback.sent("FunctionMap")) > before + 1, "the client repeated the request"
     await harness.ended(executor, call_id)
     types = await harness.driver.types(assignment.job_id)
     assert (types.count("job.started"), types.count("job.succeeded")) == (1, 1)
 
 
-async def test_a_worker_that_is_not_deployed_is_refused_with_what_to_do(
+async def test_the_error_for_a_worker_that_is_not_deployed_says_what_to_do(
     harness: ExecutorHarness, executor: ModalExecutor
 ) -> None:
     assignment = (await harness.driver.submit("sleep 0")).model_copy(update={"workload": "nobody"})
@@ -199,7 +197,7 @@ async def test_a_worker_that_is_not_deployed_is_refused_with_what_to_do(
     assert not isinstance(refused.value, Throttled)
 
 
-async def test_an_answer_is_good_for_a_while_unless_it_is_urgent(
+async def test_a_status_is_cached_unless_the_poll_is_urgent(
     harness: ExecutorHarness, servers: ExecutorServers, executor: ModalExecutor, loopback: Loopback
 ) -> None:
     slow = ModalExecutor(executor.client, servers.modal_settings(poll_s=60.0), harness.driver.bucket, executor.access)
@@ -216,7 +214,7 @@ async def test_an_answer_is_good_for_a_while_unless_it_is_urgent(
     assert status.exit_code == 0
 
 
-async def test_a_cache_that_modal_does_not_remove_is_told_and_one_that_is_not_there_is_gone(
+async def test_a_failed_removal_of_the_cache_is_an_error_and_a_missing_cache_is_not(
     executor: ModalExecutor, loopback: Loopback
 ) -> None:
     job_id = new_id("job")
@@ -228,24 +226,24 @@ async def test_a_cache_that_modal_does_not_remove_is_told_and_one_that_is_not_th
         with pytest.raises(SaccadeError, match="Modal does not answer"):
             await executor.clear_cache(job_id)
         loopback.heal()
-    loopback.lose_reply("VolumeRemoveFile")  # and the second try finds nothing
+    loopback.lose_reply("VolumeRemoveFile")  # the second try finds nothing
     await executor.clear_cache(job_id)
     assert not kept.parent.exists()
 
 
-async def test_where_no_pipeline_was_deployed_there_is_no_cache_to_remove(
+async def test_without_a_deployed_pipeline_there_is_no_cache_to_remove(
     tmp_path: Path, harness: ExecutorHarness, servers: ExecutorServers
 ) -> None:
     with running(tmp_path) as empty, dialled(empty):
         async with open_modal_executor(servers.modal_settings(), harness.driver.bucket, servers.access()) as executor:
             await executor.clear_cache(new_id("job"))
-        assert [sent.rpc for sent in empty.requests if "Volume" in sent.rpc] == ["VolumeGetOrCreate"], "none is made"
+        assert [sent.rpc for sent in empty.requests if "Volume" in sent.rpc] == ["VolumeGetOrCreate"], "none is created"
         with pytest.raises(KeyError):
             empty.volume(CACHE.name)
         assert empty.unimplemented == set()
 
 
-async def test_silence_of_modal_says_nothing_of_a_call(
+async def test_a_missing_answer_says_nothing_about_a_call(
     harness: ExecutorHarness, executor: ModalExecutor, loopback: Loopback
 ) -> None:
     assignment = await harness.driver.submit("work 60")
@@ -261,7 +259,7 @@ async def test_silence_of_modal_says_nothing_of_a_call(
     assert (await fresh.poll(call_id)).failure == "lost"
 
 
-async def test_prices_are_those_of_the_account_where_the_token_may_ask(
+async def test_prices_are_those_of_the_account_if_the_token_has_permission(
     executor: ModalExecutor, loopback: Loopback
 ) -> None:
     assert await executor.rates() == {}
@@ -270,12 +268,12 @@ async def test_prices_are_those_of_the_account_where_the_token_may_ask(
     loopback.rates.clear()
 
 
-async def test_a_call_that_waits_for_a_gpu_is_counted_and_can_be_cancelled(
+async def test_a_call_that_waits_for_a_gpu_counts_as_backlog_and_can_be_cancelled(
     harness: ExecutorHarness, executor: ModalExecutor, loopback: Loopback
 ) -> None:
     loopback.capacity["T4"] = 0
     waiting = [await harness.driver.submit("sleep 0", workload="laddered", device="T4") for _ in range(3)]
-    calls = [await executor.launch(one, LADDERED.compute) for one in waiting]
+    calls = [await executor.launch(assignment, LADDERED.compute) for assignment in waiting]
     assert await executor.backlog("laddered", "T4") == CallBacklog(inputs=3, workers=0)
     for call_id in calls:
         assert (await executor.poll(call_id)).state is CallState.RUNNING
@@ -285,7 +283,7 @@ async def test_a_call_that_waits_for_a_gpu_is_counted_and_can_be_cancelled(
     assert await executor.backlog("nobody", "cpu") is None
 
 
-async def test_where_nats_cannot_be_reached_events_go_through_the_gateway(
+async def test_without_access_to_nats_events_go_through_the_gateway(
     harness: ExecutorHarness, servers: ExecutorServers, tmp_path: Path
 ) -> None:
     port, stop = free_port(), asyncio.Event()
@@ -314,7 +312,7 @@ async def test_where_nats_cannot_be_reached_events_go_through_the_gateway(
 
 
 async def until_kept(harness: ExecutorHarness, assignment: Assignment) -> None:
-    """Wait until the run has left its checkpoint."""
+    """Wait until the run has stored its checkpoint."""
     until = time.monotonic() + WAIT_S
     key = harness.driver.bucket.key("scratch", assignment.job_id, "checkpoints", "reached")
     while not await harness.driver.bucket.list_keys(key):

@@ -1,4 +1,4 @@
-"""The stand-in for Modal keeps its word to Modal's own client: calls, containers, the market, faults, and its end."""
+"""The loopback of Modal behaves like Modal for Modal's own client: calls, containers, GPUs, faults, shutdown."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loopback]:
 
 @pytest.fixture
 def loopback(shared: Loopback) -> Iterator[Loopback]:
-    """Give the shared loopback without anything that another test set, and check that nothing was asked in vain."""
+    """Return the shared loopback with default settings; check afterwards that every request was supported."""
     shared.capacity.clear()
     shared.heal()
     yield shared
@@ -93,7 +93,7 @@ def test_deploy_records_what_the_function_asked_for(loopback: Loopback) -> None:
     )
 
 
-def test_call_gives_its_result_from_a_container_with_the_gpu_that_was_chosen(loopback: Loopback) -> None:
+def test_a_call_returns_its_result_from_a_container_with_the_chosen_gpu(loopback: Loopback) -> None:
     call = worker("A100").spawn({"do": "answer", "number": 4})
     answer = call.get(timeout=30)
     assert answer["launch"] == {"do": "answer", "number": 4}
@@ -106,7 +106,7 @@ def test_call_gives_its_result_from_a_container_with_the_gpu_that_was_chosen(loo
     assert not {name for name in environment if "TOKEN" in name}
     record = next(each for each in loopback.containers if call.object_id in each.calls)
     assert (record.gpu, record.id, record.app) == ("A100", environment["LOOPBACK_CONTAINER"], "small-worker")
-    wait_until(lambda: record.exit_code == 0, "a container for one use has ended")
+    wait_until(lambda: record.exit_code == 0, "a single-use container has ended")
 
 
 def test_container_sees_only_what_was_uploaded(loopback: Loopback) -> None:
@@ -121,7 +121,7 @@ def test_forgotten_source_fails_as_it_would_at_modal(loopback: Loopback, tmp_pat
         "import modal\nimport contracts\napp = modal.App('forgetful')\n"
         "@app.function(serialized=False)\ndef run(launch):\n    return contracts.__name__\n"
     )
-    # By the command line of the client, in a process of its own: that one finds the project.
+    # With the client's command line in a separate process, which finds the project.
     command = [sys.executable, "-m", "modal", "deploy", str(module)]
     project = str(Path(__file__).parents[3])
     environment = {"PATH": "", "HOME": str(tmp_path), "PYTHONPATH": project, **loopback.environment}
@@ -141,13 +141,13 @@ def test_failure_of_the_code_arrives_as_a_remote_error(loopback: Loopback, do: s
         worker().spawn({"do": do}).get(timeout=30)
 
 
-def test_large_arguments_and_results_go_by_the_blob_store(loopback: Loopback) -> None:
+def test_large_arguments_and_results_use_the_blob_store(loopback: Loopback) -> None:
     answer = worker().spawn({"do": "large", "bytes": "x" * 20_000}).get(timeout=30)
     assert (answer["got"], len(answer["text"])) == (20_000, 3_000_000)
     assert loopback.sent("BlobCreate")
 
 
-def test_input_over_its_time_is_killed_with_all_that_it_started(loopback: Loopback, tmp_path: Path) -> None:
+def test_an_input_over_its_timeout_is_killed_with_all_its_children(loopback: Loopback, tmp_path: Path) -> None:
     base = modal.Function.from_name("small-worker", "run")
     call = base.with_options(gpu="T4", timeout=2).spawn({"do": "hang", "folder": str(tmp_path)})
     pids = started_in(tmp_path)
@@ -185,7 +185,7 @@ def test_call_that_waits_for_a_gpu_shows_as_backlog_and_is_granted_later(loopbac
     assert calls[0].get(timeout=30)["environment"]["LOOPBACK_GPU"] == "H100"
 
 
-def test_list_of_gpus_takes_the_first_that_is_to_be_had(loopback: Loopback) -> None:
+def test_a_list_of_gpus_uses_the_first_available_one(loopback: Loopback) -> None:
     loopback.capacity["T4"] = 0
     call = modal.Function.from_name("small-worker", "run").spawn({"do": "answer"})
     assert call.get(timeout=30)["environment"]["LOOPBACK_GPU"] == "A10"
@@ -201,7 +201,7 @@ def test_cancel_of_a_running_call_reaches_its_code(loopback: Loopback, tmp_path:
     wait_for_end(pids)
 
 
-def test_cancel_that_ends_containers_kills(loopback: Loopback, tmp_path: Path) -> None:
+def test_cancel_with_termination_of_containers_kills(loopback: Loopback, tmp_path: Path) -> None:
     call = worker().spawn({"do": "hang", "folder": str(tmp_path)})
     pids = started_in(tmp_path)
     call.cancel(terminate_containers=True)
@@ -235,7 +235,7 @@ def test_preempted_input_of_an_async_function_runs_again_too(loopback: Loopback,
     ("result", "error", "says"),
     [("failure", RemoteError, "exit code: 137"), ("internal_failure", InternalFailure, "lost"), ("requeue", None, "")],
 )
-def test_killed_container_ends_as_the_test_says(
+def test_a_killed_container_ends_with_the_configured_result(
     loopback: Loopback, tmp_path: Path, result: str, error: type[Exception] | None, says: str
 ) -> None:
     call = worker().spawn({"do": "hang", "folder": str(tmp_path)})
@@ -252,7 +252,7 @@ def test_killed_container_ends_as_the_test_says(
         loopback.kill(call.object_id)
 
 
-def test_throttled_spawn_is_refused_at_once_or_tried_again_when_the_server_says_so(loopback: Loopback) -> None:
+def test_a_throttled_spawn_is_refused_at_once_or_repeated_after_the_servers_delay(loopback: Loopback) -> None:
     loopback.capacity["L4"] = 0
     function = worker("L4")
     loopback.fail("FunctionMap", Status.RESOURCE_EXHAUSTED)
@@ -275,7 +275,7 @@ def test_lost_reply_takes_effect_once(loopback: Loopback) -> None:
     assert len(attempts) == 2
     assert len({request.idempotency_key for request in attempts}) == 1
     assert function.get_current_stats().backlog == 1
-    loopback.lose_reply("FunctionMap", times=4)  # more than the client tries
+    loopback.lose_reply("FunctionMap", times=4)  # more often than the client tries
     with pytest.raises(ServiceError):
         function.spawn({"do": "answer"})
     assert function.get_current_stats().backlog == 2
@@ -291,14 +291,14 @@ def test_forgotten_call_has_expired(loopback: Loopback) -> None:
         modal.FunctionCall.from_id(call.object_id).get(timeout=0)
 
 
-def test_what_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_object_is_named_in_the_error(tmp_path: Path) -> None:
     with running(tmp_path) as other, dialled(other):
         with pytest.raises(modal.exception.Error):
             modal.Dict.from_name("settings", create_if_missing=True).hydrate()
         assert other.unimplemented == {"DictGetOrCreate"}
 
 
-def test_nothing_is_left_at_the_end(shared: Loopback, tmp_path: Path) -> None:
+def test_no_process_or_file_is_left_after_shutdown(shared: Loopback, tmp_path: Path) -> None:
     with running(tmp_path) as other, dialled(other):
         other.secrets["bucket"] = {"S3_KEY": "k2"}
         importlib.reload(sys.modules["small_worker"]).app.deploy()
@@ -311,7 +311,7 @@ def test_nothing_is_left_at_the_end(shared: Loopback, tmp_path: Path) -> None:
     assert not home.exists()
 
 
-def test_error_inside_surfaces(tmp_path: Path) -> None:
+def test_an_internal_error_of_the_loopback_is_raised(tmp_path: Path) -> None:
     def look_up_a_secret_that_is_no_mapping() -> None:
         with running(tmp_path) as other, dialled(other):
             other.secrets["broken"] = 7  # type: ignore[assignment]
@@ -323,7 +323,7 @@ def test_error_inside_surfaces(tmp_path: Path) -> None:
     assert raised.group_contains(TypeError)
 
 
-def test_client_of_another_process_that_is_still_connected_does_not_hold_up_the_end(tmp_path: Path) -> None:
+def test_a_connected_client_of_another_process_does_not_delay_the_shutdown(tmp_path: Path) -> None:
     waits = (
         "import modal, sys\n"
         "call = modal.FunctionCall.from_id('fc-000000')\n"
@@ -335,9 +335,9 @@ def test_client_of_another_process_that_is_still_connected_does_not_hold_up_the_
         client = subprocess.Popen(
             [sys.executable, "-c", waits], env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
-        wait_until(lambda: other.sent("FunctionGetOutputs"), "the client has asked")
+        wait_until(lambda: other.sent("FunctionGetOutputs"), "the client has sent a request")
         time.sleep(0.5)
-        assert len(other.sent("FunctionGetOutputs")) == 1  # it is held, so it does not ask again
+        assert len(other.sent("FunctionGetOutputs")) == 1  # the request is held open, so it is not repeated
     assert client.poll() is None
     client.kill()
     client.communicate(timeout=30)

@@ -1,4 +1,4 @@
-"""The stand-in's volumes keep Modal's word: a copy as of a container's start, commits at its end, removal by name."""
+"""Volumes of the loopback behave like Modal's: snapshot at a container's start, commit at its end, removal by name."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def start(**launch: Any) -> modal.FunctionCall[Any]:
 
 
 def shelve(loopback: Loopback, **launch: Any) -> dict[str, str]:
-    """Run a container to its end, commit and all; gives what it found."""
+    """Run a container to its end including the commit; return the files that it found."""
     found: dict[str, str] = start(**launch).get(timeout=30)
     wait_for_commits(loopback)
     return found
 
 
 def wait_for_commits(loopback: Loopback) -> None:
-    """Wait for the containers' end: an answer comes before what its container has left."""
+    """Wait for the end of the containers: an answer arrives before the commit of its container."""
     end = time.monotonic() + 30
     while not all(record.ended for record in loopback.containers if record.calls):
         assert time.monotonic() < end
@@ -46,14 +46,14 @@ def weights() -> modal.Volume:
     return modal.Volume.from_name("weights")
 
 
-def test_what_a_container_leaves_the_next_one_finds(loopback: Loopback) -> None:
+def test_a_container_finds_the_files_that_the_previous_one_committed(loopback: Loopback) -> None:
     assert shelve(loopback, write={"a/one": "1", "a/two": "2"}) == {}
     assert shelve(loopback, write={"a/one": "changed"}, remove=["a/two"]) == {"a/one": "1", "a/two": "2"}
     assert shelve(loopback) == {"a/one": "changed"}
     assert (loopback.volume("weights") / "of/ours/a/one").read_text() == "changed"
 
 
-def test_a_running_container_neither_sees_nor_undoes_what_another_commits(loopback: Loopback, tmp_path: Path) -> None:
+def test_a_running_container_neither_sees_nor_reverts_the_commit_of_another(loopback: Loopback, tmp_path: Path) -> None:
     shelve(loopback, write={"old": "1"})
     gate = tmp_path / "gate"
     slow = start(write={"mine": "m"}, wait_for=str(gate))
@@ -80,11 +80,11 @@ def test_a_container_that_is_killed_commits_nothing(loopback: Loopback, tmp_path
     assert shelve(loopback) == {}
 
 
-def test_a_commit_that_is_refused_costs_the_call_nothing(loopback: Loopback) -> None:
+def test_a_refused_commit_does_not_fail_the_call(loopback: Loopback) -> None:
     loopback.fail("VolumeCommit", Status.PERMISSION_DENIED)
     assert shelve(loopback, write={"a": "1"}) == {}
-    assert loopback.sent("VolumeCommit"), "the runtime asked for it"
-    assert shelve(loopback) == {}, "nobody has it"
+    assert loopback.sent("VolumeCommit"), "the runtime requested the commit"
+    assert shelve(loopback) == {}, "no container sees the files"
 
 
 def test_files_are_removed_by_name(loopback: Loopback) -> None:

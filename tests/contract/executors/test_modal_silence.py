@@ -1,4 +1,4 @@
-"""A Modal that takes every request and answers none: nothing here waits for it for ever, and nothing is concluded."""
+"""A server that accepts requests and never answers: every request has a timeout, and nothing is concluded from it."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ pytestmark = pytest.mark.anyio
 async def executor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[ModalExecutor]:
     connections: set[asyncio.StreamWriter] = set()
 
-    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connections.add(writer)
         while await reader.read(65536):
             pass
 
-    server = await asyncio.start_server(take, HOST, 0)
+    server = await asyncio.start_server(accept, HOST, 0)
     monkeypatch.setenv("MODAL_SERVER_URL", f"http://{HOST}:{server.sockets[0].getsockname()[1]}")
     monkeypatch.setenv("MODAL_TOKEN_ID", "ak-test")
     monkeypatch.setenv("MODAL_TOKEN_SECRET", "as-test")
@@ -57,21 +57,21 @@ async def executor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIter
 
 
 @pytest.mark.parametrize(
-    "ask",
+    "request_status",
     [
         lambda executor: executor.poll("fc-01K0000000000000000000"),
         lambda executor: executor.cancel("fc-01K0000000000000000000"),
     ],
 )
-async def test_what_became_of_a_call_stays_open(
-    executor: ModalExecutor, ask: Callable[[ModalExecutor], Awaitable[object]]
+async def test_the_status_of_a_call_is_unknown(
+    executor: ModalExecutor, request_status: Callable[[ModalExecutor], Awaitable[object]]
 ) -> None:
     async with asyncio.timeout(20):
         with pytest.raises(SaccadeError, match="Modal does not answer"):
-            await ask(executor)
+            await request_status(executor)
 
 
-async def test_a_launch_is_to_be_tried_again(executor: ModalExecutor) -> None:
+async def test_a_launch_is_throttled(executor: ModalExecutor) -> None:
     assignment = Assignment(
         job_id=new_id("job"),
         tenant="test",
@@ -88,7 +88,7 @@ async def test_a_launch_is_to_be_tried_again(executor: ModalExecutor) -> None:
             await executor.launch(assignment, WORKLOAD.compute)
 
 
-async def test_what_only_informs_is_done_without(executor: ModalExecutor) -> None:
+async def test_backlog_and_prices_are_optional(executor: ModalExecutor) -> None:
     async with asyncio.timeout(20):
         assert await executor.backlog("scripted", "cpu") is None
         assert await executor.rates() == {}

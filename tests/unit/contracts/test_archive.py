@@ -1,4 +1,4 @@
-"""ZIPs of photos: what is refused, with which code, and in which order the photos come out."""
+"""ZIPs of photos: refused archives with their codes, and the order of the photos."""
 
 from __future__ import annotations
 
@@ -20,13 +20,20 @@ def test_a_hostile_zip_is_refused_with_its_code(name: str):
     assert refused.value.hint
 
 
-def test_photos_come_in_natural_order_and_litter_is_left_out():
+def test_photos_are_in_natural_order_and_system_files_are_left_out():
     names = ["b/10.JPG", "b/9.jpg", "b/2.heic", "a.png", "notes.txt", "b/masks/9.png"]
-    litter = ["__MACOSX/b/._9.jpg", ".hidden/x.jpg", "b/.DS_Store", "Thumbs.db"]
-    listing = list_archive(open_archive(io.BytesIO(zipped(dict.fromkeys([*names, *litter], JPEG)))))
-    assert [one.name for one in listing.pictures] == ["a.png", "b/2.heic", "b/9.jpg", "b/10.JPG", "b/masks/9.png"]
+    system_files = ["__MACOSX/b/._9.jpg", ".hidden/x.jpg", "b/.DS_Store", "Thumbs.db"]
+    listing = list_archive(open_archive(io.BytesIO(zipped(dict.fromkeys([*names, *system_files], JPEG)))))
+    found = [picture.name for picture in listing.pictures]
+    assert found == [
+        "a.png",
+        "b/2.heic",
+        "b/9.jpg",
+        "b/10.JPG",
+        "b/masks/9.png",
+    ]
     assert listing.skipped == ["notes.txt"]
-    assert [one.name for one in listing.pictures if one.mask] == ["b/masks/9.png"]
+    assert [picture.name for picture in listing.pictures if picture.mask] == ["b/masks/9.png"]
 
 
 def test_natural_order_compares_any_names():
@@ -34,7 +41,7 @@ def test_natural_order_compares_any_names():
     assert sorted(names, key=natural_order) == ["", "9", "9a", "10", "img_2 (9)", "IMG_2 (10)", "x", "²"]
 
 
-def test_never_more_is_unpacked_than_an_entry_promises():
+def test_unpacking_stops_at_the_size_that_an_entry_declares():
     archive = open_archive(io.BytesIO(lying_about_its_size()))
     member = list_archive(archive).pictures[0]
     with pytest.raises(SaccadeError) as refused:
@@ -42,7 +49,7 @@ def test_never_more_is_unpacked_than_an_entry_promises():
     assert refused.value.code == "archive_unreadable"
 
 
-def test_a_damaged_member_is_named_and_the_others_open():
+def test_a_damaged_file_is_named_and_the_others_can_be_read():
     data = bytearray(zipped({"1.jpg": JPEG, "2.jpg": JPEG, "3.jpg": JPEG}))
     data[data.index(b"2.jpg") + 60] ^= 0xFF
     archive = open_archive(io.BytesIO(bytes(data)))

@@ -1,4 +1,4 @@
-"""A job's state is the fold of its events: the whole of it, or only the newest event of each type."""
+"""Job aggregate: folding all events gives the same state as folding the newest event of each type."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Told = list[tuple[int, Envelope]]
 
 
 class Life:
-    """Lives a job's life by the rules of those who write about it; each step is one event."""
+    """Random life of a job under the rules of its publishers; each step is one event."""
 
     def __init__(self) -> None:
         self.told: Told = []
@@ -65,7 +65,7 @@ class Life:
         return {"attempt": self.job.attempt, "run_id": self.job.run_id or "none"}
 
     def moves(self) -> list[str]:
-        """Tell which events the rules allow now."""
+        """Return the events that the rules allow now."""
         assert self.job
         match self.job.state:
             case State.SUBMITTED:
@@ -88,7 +88,7 @@ class Life:
                 return []
 
     def move(self, name: str, number: int) -> None:
-        """Say it, if the rules allow it once one looks closer."""
+        """Publish the event if the rules allow it in the current state."""
         job = self.job
         assert job
         now = BEGIN + timedelta(minutes=number)
@@ -145,13 +145,13 @@ def folded(told: Told) -> Job | None:
 
 
 def without_earlier_costs(job: Job | None) -> Job | None:
-    """Leave out what only the whole history tells."""
+    """Remove what only the full history contains."""
     return job and replace(job, costs={run: cost for run, cost in job.costs.items() if run == job.run_id})
 
 
 @settings(max_examples=600, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9)), max_size=45))
-def test_the_newest_of_each_type_tell_as_much_as_all(choices: list[tuple[int, int]]) -> None:
+def test_the_newest_event_of_each_type_gives_the_same_state_as_all_events(choices: list[tuple[int, int]]) -> None:
     life = Life()
     for choice, number in choices:
         moves = life.moves()
@@ -167,7 +167,7 @@ def test_the_newest_of_each_type_tell_as_much_as_all(choices: list[tuple[int, in
     st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9)), max_size=30),
     st.lists(st.integers(0, 29), min_size=1, max_size=10),
 )
-def test_an_event_told_twice_counts_once(choices: list[tuple[int, int]], again: list[int]) -> None:
+def test_a_repeated_event_counts_once(choices: list[tuple[int, int]], again: list[int]) -> None:
     life = Life()
     for choice, number in choices:
         if moves := life.moves():
@@ -179,7 +179,7 @@ def test_an_event_told_twice_counts_once(choices: list[tuple[int, int]], again: 
     assert job == life.job
 
 
-def test_costs_of_all_attempts_are_summed_from_the_whole() -> None:
+def test_the_full_history_sums_the_costs_of_all_attempts() -> None:
     life = Life()
     for name, number in [("queued", 0), ("starting", 1), ("started", 1), ("interrupted", 3), ("retrying", 1)]:
         life.move(name, number)
@@ -190,7 +190,7 @@ def test_costs_of_all_attempts_are_summed_from_the_whole() -> None:
     assert life.job.state is State.SUCCEEDED
 
 
-def test_an_attempt_that_no_longer_counts_changes_nothing() -> None:
+def test_an_outdated_attempt_changes_nothing() -> None:
     life = Life()
     for name, number in [("queued", 0), ("starting", 1), ("started", 1), ("interrupted", 3), ("retrying", 1)]:
         life.move(name, number)
@@ -204,8 +204,8 @@ def test_an_attempt_that_no_longer_counts_changes_nothing() -> None:
     assert life.job == replace(before, sequence=life.job.sequence, updated_at=life.job.updated_at)
 
 
-def test_a_cancel_does_not_outlive_being_asked_for_again() -> None:
-    """Found by the first test above: cancelled, asked for, lost, tried again must not read as cancelled."""
+def test_a_users_retry_clears_the_cancel_request() -> None:
+    """Found by the first test above: cancelled, retried by the user, lost, retried must not be folded as cancelled."""
     life = Life()
     moves = ["queued", "starting", "started", "cancel_requested", "interrupted", "cancelled", "asked"]
     moves += ["starting", "started", "interrupted", "retrying"]
@@ -221,7 +221,7 @@ def test_a_cancel_does_not_outlive_being_asked_for_again() -> None:
     )
 
 
-def test_an_event_of_a_newer_version_counts_as_seen() -> None:
+def test_an_event_of_a_newer_version_advances_the_sequence() -> None:
     life = Life()
     before = life.job
     assert before
@@ -230,8 +230,8 @@ def test_an_event_of_a_newer_version_counts_as_seen() -> None:
     assert job == replace(before, sequence=before.sequence + 5)
 
 
-def test_an_event_counts_only_on_its_own_subject() -> None:
-    """Rights are given by subject: what a worker writes on its own job's must not pass for another's event."""
+def test_an_event_on_another_subject_changes_only_the_sequence() -> None:
+    """Permissions are granted by subject: an event of another job on a worker's own subject must be ignored."""
     job_id, other = new_id("job"), new_id("job")
     failed = JobFailed(attempt=1, failure="broken", error=ERROR)
     begun = JobSubmitted(workload="echo", workload_version="1", inputs={}, params={}, deadline=BEGIN)
@@ -244,7 +244,7 @@ def test_an_event_counts_only_on_its_own_subject() -> None:
             decode_at(place, liar.body)
         after = fold_stored(job, place, liar.body, 4)
         assert after is not None
-        assert (after.state, after.sequence) == (State.SUBMITTED, 4), "the next condition can still hold"
+        assert (after.state, after.sequence) == (State.SUBMITTED, 4), "the next conditional publish can succeed"
     after = fold_stored(job, f"saccade.evt.acme.job.{job_id}.started", b"not an event", 5)
     assert after is not None
     assert (after.state, after.sequence) == (State.SUBMITTED, 5)

@@ -1,4 +1,4 @@
-"""Which job is a session's worker, and on which subjects a run asks for telemetry."""
+"""Jobs that are sessions' workers, and the subjects of telemetry requests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def params(**changes: Any) -> dict[str, Any]:
     return launch.model_dump(mode="json") | changes
 
 
-def test_a_sessions_job_is_known_by_its_parameters_and_its_number() -> None:
+def test_a_sessions_job_is_identified_by_its_parameters_and_its_uuid() -> None:
     launch = session_launch_of(job_id_of_session(SESSION), params(replay_of="ses_2"))
     assert launch is not None
     assert (launch.session_id, launch.replay_of) == (SESSION, "ses_2")
@@ -36,11 +36,11 @@ def test_a_sessions_job_is_known_by_its_parameters_and_its_number() -> None:
     "given",
     [{}, {"session_id": SESSION}, params(session_id="ses_01a1ff9d-3a22-7db6-87ae-98a61a830aba"), params(opened_at="x")],
 )
-def test_another_job_is_none_whatever_its_parameters_are_called(given: dict[str, Any]) -> None:
+def test_another_job_is_not_a_sessions_worker(given: dict[str, Any]) -> None:
     assert session_launch_of(job_id_of_session(SESSION), given) is None
 
 
-def test_a_run_asks_and_hears_on_subjects_of_its_own() -> None:
+def test_a_run_requests_and_receives_telemetry_on_its_own_subjects() -> None:
     assert telemetry_request_subject("acme", RUN, SESSION) == f"saccade.feed.acme.{RUN}.{SESSION}"
     assert telemetry_delivery_subject("acme", RUN, "x") == f"saccade.fed.acme.{RUN}.x"
     for run, session in (("*", SESSION), (RUN, ">"), (RUN, "a.b")):

@@ -1,4 +1,4 @@
-"""The ids of stages' jobs pass wherever jobs' ids do, and are left out where users see jobs of their own."""
+"""Ids of stages' jobs are valid wherever job ids are, and are hidden where users list their own jobs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from services.notifier.streams.sse import Selection, StreamEvent, parse_types
 from services.notifier.webhooks.deliveries.planner import EventSubject, plan_deliveries, progress_endpoints
 from tests.unit.services.notifier.webhooks.deliveries.test_planner import PLAIN
 
-#: Said and not drawn: it names tests, which every process of a run must call the same.
+#: A constant and not random: it is part of test names, which must be equal in all processes of a test run.
 PIPELINE = "job_0198c0de-7a11-7b2e-8c3d-5f60718293a4"
 PART = stage_job_id(PIPELINE, "rendering", 7)
 
@@ -37,21 +37,21 @@ def test_an_id_names_its_pipeline(stage: str, shard: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "stg_", f"{PART}0", PART.upper(), f"x{PART}", PIPELINE.replace("job", "stg")])
-def test_what_is_none_is_none(text: str) -> None:
+def test_other_text_is_not_a_job_id(text: str) -> None:
     assert pipeline_id_of(text) is None
     assert not is_job_id(text)
     assert pipeline_id_of(PIPELINE) is None
     assert is_job_id(PIPELINE)
 
 
-def test_a_worker_s_token_is_good_for_a_stage_s_job() -> None:
+def test_a_workers_token_is_valid_for_a_stages_job() -> None:
     tokens = BusTokenIssuer(SecretStr(nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_ACCOUNT).decode()))
     token = tokens.issue(run_grant("acme", PART, new_id("run")), 60)
     assert run_identity(verify(token.jwt, tokens.public_key, datetime.now(UTC)).tags).job_id == PART
     assert len(token.jwt) < 3500, "with signature and name it must fit into a line of 4096 bytes"
 
 
-def test_a_ticket_opens_a_stage_s_own_stream() -> None:
+def test_a_ticket_opens_the_stream_of_a_stages_job() -> None:
     tickets = Tickets("0" * 64)
     path = f"/v1/jobs/{PART}/events"
     text, _ = tickets.issue("acme", "key", path, datetime.now(UTC))
@@ -63,8 +63,8 @@ def stored(job_id: str) -> StoredEvent:
     return StoredEvent(7, message.subject, message.body)
 
 
-def test_a_tenant_s_stream_leaves_stages_out_and_their_own_does_not() -> None:
-    part, whole = (StreamEvent.stored(stored(one), "abc") for one in (PART, PIPELINE))
+def test_a_tenants_stream_omits_stages_jobs_and_their_own_stream_does_not() -> None:
+    part, whole = (StreamEvent.stored(stored(job_id), "abc") for job_id in (PART, PIPELINE))
     everything = Selection("acme")
     assert everything.matches(whole)
     assert not everything.matches(part)
@@ -74,7 +74,7 @@ def test_a_tenant_s_stream_leaves_stages_out_and_their_own_does_not() -> None:
     assert own.subjects == f"saccade.evt.acme.job.{PART}.*"
 
 
-def test_webhooks_tell_of_the_pipeline_only() -> None:
+def test_webhooks_report_only_the_pipeline() -> None:
     for job_id, deliveries in ((PIPELINE, 1), (PART, 0)):
         subject = EventSubject.of(stored(job_id).subject)
         assert subject
