@@ -1,4 +1,4 @@
-"""How long a joint sample takes to a worker's handler: by the stream, as workers hear it, and by a plain subscription.
+"""Latency of a joint sample to a worker's handler: through the stream, as workers read it, and by a core subscription.
 
 A robot in a process of its own publishes a sample at 200 Hz, and says in it when; the reader takes the time in its
 handler (one machine, one clock). The ways take turns of some seconds, so that other work on the machine meets all of
@@ -81,14 +81,14 @@ def _offer(url: str, seconds: float) -> None:
 
 
 async def turn(client: Client, way: str, seconds: float, pipe: Connection) -> list[float]:
-    """Hear one turn and give the milliseconds of each sample."""
+    """Measure one turn and return the latency of each sample in milliseconds."""
     taken: list[float] = []
 
-    def hear(body: bytes) -> None:
+    def on_body(body: bytes) -> None:
         now_s = time.time()
         taken.extend(1e3 * (now_s - sample[1]) for sample in json.loads(body)["samples"])
 
-    stop = await (_by_core(client, hear) if way == WAYS[0] else _by_tail(client, hear))
+    stop = await (_by_core(client, on_body) if way == WAYS[0] else _by_tail(client, on_body))
     pipe.send((way, seconds))
     await asyncio.to_thread(pipe.recv)
     end_s = time.monotonic() + 10
@@ -100,20 +100,20 @@ async def turn(client: Client, way: str, seconds: float, pipe: Connection) -> li
     return taken[round(RATE_HZ / 2) :]
 
 
-async def _by_core(client: Client, hear: Callable[[bytes], None]) -> Callable[[], object]:
+async def _by_core(client: Client, on_body: Callable[[bytes], None]) -> Callable[[], object]:
     async def on_message(msg: Msg) -> None:
-        hear(msg.data)
+        on_body(msg.data)
 
     subscription = await client.subscribe(JOINTS, cb=on_message)
     await client.flush()
     return subscription.unsubscribe
 
 
-async def _by_tail(client: Client, hear: Callable[[bytes], None]) -> Callable[[], object]:
+async def _by_tail(client: Client, on_body: Callable[[bytes], None]) -> Callable[[], object]:
     found = await client.jetstream().stream_info("TELEMETRY")
 
     def on_recorded(recorded: TelemetryMessage) -> None:
-        hear(recorded.body)
+        on_body(recorded.body)
 
     tail = TelemetryTail(DirectTelemetrySource(client, telemetry_subject("local", SESSION, "*")), on_recorded)
     task = asyncio.ensure_future(tail.run(found.state.last_seq))
@@ -128,7 +128,7 @@ async def _by_tail(client: Client, hear: Callable[[bytes], None]) -> Callable[[]
 
 
 async def latencies(seconds: float, rounds: int) -> dict[str, list[float]]:
-    """Give the milliseconds of each way, over all its turns."""
+    """Return the latencies of each variant in milliseconds, over all its turns."""
     found: dict[str, list[float]] = {way: [] for way in WAYS}
     spawn = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder, EmbeddedNats(Path(folder)) as nats:
@@ -148,8 +148,8 @@ async def latencies(seconds: float, rounds: int) -> dict[str, list[float]]:
 
 
 def show_latencies(found: dict[str, list[float]]) -> None:
-    """Print them, and how each compares with the core subscription."""
-    print("| way | samples | p50 ms | p99 ms | most ms | p50 to core | p99 to core |")
+    """Print the percentiles, and their ratios to the core subscription."""
+    print("| variant | samples | p50 ms | p99 ms | max ms | p50 to core | p99 to core |")
     print("|---|---|---|---|---|---|---|")
     core = sorted(found[WAYS[0]])
     for way, taken in found.items():
@@ -163,7 +163,7 @@ def show_latencies(found: dict[str, list[float]]) -> None:
 
 
 def scene(count: int) -> Splats:
-    """Give so many Gaussians as they come out of training: no number of theirs is round."""
+    """Return random Gaussians: like trained ones, no value is a round number."""
     dice = torch.Generator().manual_seed(count)
 
     def draw(*shape: int) -> torch.Tensor:

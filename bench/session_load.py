@@ -78,7 +78,7 @@ def servers(folder: Path) -> Iterator[tuple[str, EmbeddedNats, dict[str, int]]]:
 
 
 @dataclass(frozen=True)
-class Robot:
+class StreamedRobot:
     """One robot; its name is how the reader tells it from the others."""
 
     name: str
@@ -90,7 +90,7 @@ class Robot:
         return Target(nats=of.nats) if way == "nats" else Target(http=of.http)
 
 
-def stream(robots: list[Robot], way: str, seconds: float, pipe: Connection) -> None:
+def stream(robots: list[StreamedRobot], way: str, seconds: float, pipe: Connection) -> None:
     """Be some robots: one control loop, a streamer each; tells how many samples each offered and knows as arrived."""
     scales = [Scale(1.0)] * len(NAMES)
     streamers = [Streamer(robot.target(way), names=NAMES, scales=scales, source=robot.name) for robot in robots]
@@ -104,22 +104,22 @@ def stream(robots: list[Robot], way: str, seconds: float, pipe: Connection) -> N
         at_s = now_s()
         for streamer in streamers:
             streamer.offer(POSES[tick % 1000], at_s)
-    told = [streamer.close(10.0) for streamer in streamers]
-    pipe.send([(one.offered, one.sent, one.dropped) for one in told])
+    statistics_of = [streamer.close(10.0) for streamer in streamers]
+    pipe.send([(stats.offered, stats.sent, stats.dropped) for stats in statistics_of])
 
 
-def stream_by_socket(robots: list[Robot], _: str, seconds: float, pipe: Connection) -> None:
+def stream_by_socket(robots: list[StreamedRobot], _: str, seconds: float, pipe: Connection) -> None:
     pipe.send(asyncio.run(_sockets(robots, seconds, pipe)))
 
 
-async def _sockets(robots: list[Robot], seconds: float, pipe: Connection) -> list[tuple[int, int, int]]:
+async def _sockets(robots: list[StreamedRobot], seconds: float, pipe: Connection) -> list[tuple[int, int, int]]:
     async with aiohttp.ClientSession() as http:
         urls = [f"{robot.session.base_url}/v1/sessions/{robot.session.id}/stream" for robot in robots]
         sockets = [await http.ws_connect(url) for url in urls]
         pipe.send("ready")
         await asyncio.to_thread(pipe.recv)
         # A client that does not read answers no pings either, and is cut off.
-        hearing = [asyncio.ensure_future(_hear(socket)) for socket in sockets]
+        hearing = [asyncio.ensure_future(_wait_for_pong(socket)) for socket in sockets]
         begun_s = time.time()
         told = await asyncio.gather(
             *(_by_socket(robot.name, socket, begun_s, seconds) for robot, socket in zip(robots, sockets, strict=True))
@@ -146,18 +146,18 @@ async def _by_socket(
     return count, sent, 0
 
 
-async def _hear(socket: aiohttp.ClientWebSocketResponse) -> None:
-    """Hear what is said until the answer to the last question."""
+async def _wait_for_pong(socket: aiohttp.ClientWebSocketResponse) -> None:
+    """Receive messages until the reply to the last clock request."""
     async for message in socket:
         if json.loads(message.data).get("type") == "clock_pong":
             return
 
 
-# -- who reads ---------------------------------------------------------------------------------------------------------
+# -- reader ---------------------------------------------------------------------------------------------------------
 
 
 def read(settings: NatsSettings, most: int, pipe: Connection) -> None:
-    """Follow all joints of all sessions as a worker does those of one; tells samples that came, and came again."""
+    """Read all joints of all sessions as a worker reads those of one; send the counts of samples and duplicates."""
     pipe.send(asyncio.run(_read(settings, most, pipe)))
 
 
@@ -211,12 +211,12 @@ class Watch:
                 self.rss_bytes.setdefault(name, []).append(process.memory_info().rss)
 
     def begin(self) -> None:
-        """Begin to look."""
+        """Start sampling."""
         self._begun_s, self._charged = time.monotonic(), self._charges()
         self._thread.start()
 
     def end(self) -> dict[str, float]:
-        """Give percent of one core."""
+        """Stop sampling and return the CPU share of each process, in percent of one core."""
         took_s = time.monotonic() - self._begun_s
         after = self._charges()
         self._ends.set()
@@ -227,7 +227,7 @@ class Watch:
         return {name: sum(process.cpu_times()[:2]) for name, process in self._processes.items()}
 
     def course(self, name: str) -> str:
-        """Write the medians of first, middle and last minute (of a short run a third each), and the most, MB."""
+        """Return the medians of the first, middle and last minute (of a short run: thirds), and the maximum, in MB."""
         read = self.rss_bytes[name]
         span = max(1, min(60, len(read) // 3))
         middle = (len(read) - span) // 2
@@ -235,15 +235,15 @@ class Watch:
         return " ".join(f"{value / MB:.0f}" for value in (*map(statistics.median, minutes), max(read)))
 
     def by_minute(self, name: str) -> str:
-        """Write the median of each minute, MB: whether it grows without an end is seen over many of them."""
+        """Return the median of each minute in MB, which shows unbounded growth."""
         read = self.rss_bytes[name]
         return " ".join(f"{statistics.median(read[at : at + 60]) / MB:.0f}" for at in range(0, len(read), 60))
 
 
 def measure(way: str, count: int, processes: int, seconds: float) -> str:
-    """Run one way and give its row."""
+    """Measure one protocol and return its table row."""
     with tempfile.TemporaryDirectory() as folder, servers(Path(folder)) as (url, nats, process_ids):
-        robots = [Robot(f"arm_{n}", open_session(url, workload="watching", params={})) for n in range(count)]
+        robots = [StreamedRobot(f"arm_{n}", open_session(url, workload="watching", params={})) for n in range(count)]
         shares = [robots[number::processes] for number in range(processes)]
         work = stream_by_socket if way == "websocket" else stream
         reader, reading = _start(read, nats.settings, round(seconds * RATE_HZ))
@@ -252,13 +252,13 @@ def measure(way: str, count: int, processes: int, seconds: float) -> str:
         watch.begin()
         for pipe, _ in started:
             pipe.send("go")
-        told = [one for pipe, _ in started for one in pipe.recv()]
+        counts = [robot for pipe, _ in started for robot in pipe.recv()]
         cpu = watch.end()
         reader.send("end")
         came, again, batches = reader.recv()
         for _, process in [(reader, reading), *started]:
             process.join(10)
-    offered, sent, dropped = (sum(column) for column in zip(*told, strict=True))
+    offered, sent, dropped = (sum(column) for column in zip(*counts, strict=True))
     for name in process_ids:
         print(f"{name}, {way}, MB by minute: {watch.by_minute(name)}", flush=True)
     gateway_mb, nats_mb = (watch.course(name) for name in ("gateway", "nats-server"))

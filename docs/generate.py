@@ -1,6 +1,6 @@
-"""Writes what docs/ says of events from the code: events.md, asyncapi.json and the schemas of each event.
+"""Generator of docs/events.md, docs/asyncapi.json and the JSON Schemas of all events.
 
-``python docs/generate.py`` writes, ``--check`` only tells what is stale. Who makes and who hears an event is read
+``python docs/generate.py`` writes them, ``--check`` lists what is stale. Producers and consumers of an event are read
 from the syntax tree, so that nothing has to be imported.
 """
 
@@ -33,19 +33,19 @@ from contracts.streams import LIVE_DELIVERIES, LIVE_EVENTS, LIVE_PROGRESS  # noq
 
 DOCS = ROOT / "docs"
 SCHEMAS = DOCS / "schemas" / "v1"
-#: What says nothing about which values are right, and what newly said forbids values that were right.
+#: Keywords that do not restrict values; keywords that, when added, forbid values that were valid.
 _TEXT = {"description", "title", "default", "examples"}
 _NARROWING = {"type", "const", "enum", "pattern", "format", "$ref", "anyOf", "additionalProperties"}
-#: Where it is decided what changes.
+#: Modules that decide state changes.
 _DECIDING = ("contracts.job", "contracts.session")
-#: The live copies of all events of a kind, by the name of the constant; and subjects written out.
+#: Subjects of the live copies of all events of a kind, by the name of the constant; and literal subjects.
 _LIVE = {"LIVE_EVENTS": LIVE_EVENTS, "LIVE_PROGRESS": LIVE_PROGRESS, "LIVE_DELIVERIES": LIVE_DELIVERIES}
 _PATTERN = re.compile(r"(?:live\.)?saccade\.(?:evt|prog|dlv)\.(?:>|(?:[\w*]+\.){3}[\w*]+)")
 
 
 @dataclass
 class Flow:
-    """Where one event is made, where it is handled, and where all events of its kind are listened to."""
+    """Places where one event is produced, handled, and where all events of its kind are subscribed to."""
 
     made: set[str] = field(default_factory=set)
     handled: set[str] = field(default_factory=set)
@@ -53,14 +53,14 @@ class Flow:
 
 
 def source_files() -> Iterator[tuple[str, ast.Module]]:
-    """Give every source file by its path from the root."""
+    """Yield every source file: its path from the root and its syntax tree."""
     for folder in ("contracts", "services", "modal_workers"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             yield path.relative_to(ROOT).as_posix(), ast.parse(path.read_text(), str(path))
 
 
 def event_flow() -> dict[str, Flow]:
-    """Read from the code where every event is made and heard."""
+    """Return the producers and consumers of every event, read from the code."""
     flows = {name: Flow() for name in event_types()}
     by_class = {event.__name__: name for name, event in event_types().items()}
     deciders = _deciders(by_class)
@@ -88,7 +88,7 @@ def _add_readers(flows: dict[str, Flow], path: str, tree: ast.Module) -> None:
 
 
 def subscriptions(tree: ast.Module) -> set[str]:
-    """Give the subjects, with wildcards, that a file of a service names to listen to them."""
+    """Return the subjects, with wildcards, that a file of a service subscribes to."""
     found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and node.id in _LIVE:
@@ -99,10 +99,10 @@ def subscriptions(tree: ast.Module) -> set[str]:
 
 
 def handlers(path: str, tree: ast.Module) -> Iterator[tuple[str, str]]:
-    """Give the pairs of event type and function of one ``on_<noun>.py``.
+    """Yield the pairs of event type and function of one ``on_<noun>.py``.
 
-    A function handles the event whose name it bears (``submitted`` or ``job_submitted`` in ``on_job.py``), or the
-    event at which a table of the module names it (``{"job.submitted": submitted}``).
+    A function handles the event that it is named as (``submitted`` or ``job_submitted`` in ``on_job.py``), or the
+    event that a table of the module maps to it (``{"job.submitted": submitted}``).
     """
     noun = Path(path).stem.removeprefix("on_")
     verbs = {name.partition(".")[2]: name for name in event_types() if name.partition(".")[0] == noun}
@@ -142,7 +142,7 @@ def _deciders(by_class: dict[str, str]) -> dict[str, str]:
 
 
 def _called(node: ast.Call) -> str:
-    """Name the function or class that a call names last."""
+    """Return the name of the called function or class."""
     match node.func:
         case ast.Name(id=name) | ast.Attribute(attr=name):
             return name
@@ -151,7 +151,7 @@ def _called(node: ast.Call) -> str:
 
 
 def _imported_deciders(tree: ast.Module, deciders: dict[str, str]) -> set[str]:
-    """Name what a file takes from where decisions are made, or all of them when it takes a module whole."""
+    """Return the deciding functions that a file imports; all of them if it imports a whole module."""
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module in _DECIDING:
@@ -164,32 +164,32 @@ def _imported_deciders(tree: ast.Module, deciders: dict[str, str]) -> set[str]:
 
 
 def events_page() -> str:
-    """Write docs/events.md."""
+    """Return the text of docs/events.md."""
     flows = event_flow()
     lines = [
         "# Events",
         "",
-        "Made from the code by `python docs/generate.py`; a test fails when this page is stale.",
+        "Generated by `python docs/generate.py`; a test fails when this page is stale.",
         "",
         "Every event is a CloudEvent 1.0 in structured JSON (`contracts/events/base.py`), encoded once. The same bytes",
-        "stand on NATS, in the `data:` line of a server-sent event and in the body of a webhook. Machine-readable:",
-        "[asyncapi.json](asyncapi.json) and, one file an event, [schemas/v1](schemas/v1).",
+        "are on NATS, in the `data:` line of a server-sent event and in the body of a webhook. Machine-readable:",
+        "[asyncapi.json](asyncapi.json) and, one file per event, [schemas/v1](schemas/v1).",
         "",
-        "**Handled at** names the function in a `services/*/on_*.py`. Whoever follows *all* events of a kind stands",
-        "below the table.",
+        "**Handled at** is the function in an `on_*.py`. Subscribers to *all* events of a kind are listed below the",
+        "table.",
         "",
-        "| event | meaning | stream | made at | handled at |",
+        "| event | meaning | stream | published at | handled at |",
         "|---|---|---|---|---|",
     ]
     for name, event in event_types().items():
         flow = flows[name]
         cells = [f"`{name}`", summary_of(event), stream_of(event).name, _paths(flow.made), _paths(flow.handled)]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    kinds = ((DURABLE, "durable events"), (ADVISORY, "advisory ones"), (RECORD, "records of deliveries"))
-    followed = [f"all {named} at {_paths(_followers(flows, kind))}" for kind, named in kinds]
+    kinds = ((DURABLE, "durable events"), (ADVISORY, "advisory events"), (RECORD, "delivery records"))
+    followed = [f"All {named} are consumed at {_paths(_followers(flows, kind))}" for kind, named in kinds]
     lines += [
         "",
-        f"Followed are {'; '.join(followed)}.",
+        *(f"- {line}" for line in followed),
         "",
         "## Subjects",
         "",
@@ -202,12 +202,12 @@ def events_page() -> str:
 
 
 def _followers(flows: dict[str, Flow], kind: str) -> set[str]:
-    """Name the files that listen to all events of a kind."""
+    """Return the files that subscribe to all events of a kind."""
     return {path for name, flow in flows.items() for path in flow.listened if event_types()[name].kind == kind}
 
 
 def _paths(places: set[str]) -> str:
-    """Write ``path`` or ``path function``."""
+    """Return places as ``path`` or ``path function``."""
     written = []
     for place in sorted(places):
         path, _, function = place.partition(" ")
@@ -216,10 +216,10 @@ def _paths(places: set[str]) -> str:
 
 
 def breaks(old: Any, new: Any, where: str = "") -> list[str]:
-    """Tell what in a new JSON Schema a reader of the old one would trip over; empty when nothing.
+    """Return the changes of a JSON Schema that break a reader of the old one; empty if there are none.
 
     Fields may be added, and values of an enumeration (readers are deployed before writers). Nothing may be removed,
-    renamed or given another type, and what was always there must stay so.
+    renamed or given another type, and required fields stay required.
     """
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         return [line for i, pair in enumerate(zip(old, new, strict=True)) for line in breaks(*pair, f"{where}/{i}")]
@@ -249,7 +249,7 @@ def _json(value: Any) -> str:
 
 
 def wanted() -> dict[Path, str]:
-    """Give the text of every generated file."""
+    """Return the text of every generated file."""
     files = {DOCS / "events.md": events_page(), DOCS / "asyncapi.json": _json(asyncapi_document())}
     for name, event in event_types().items():
         files[SCHEMAS / f"{name}.json"] = _json(data_schema(event))
@@ -257,7 +257,7 @@ def wanted() -> dict[Path, str]:
 
 
 def incompatible() -> list[str]:
-    """Tell where the code breaks a reader of the schemas that are written down."""
+    """Return where the code breaks a reader of the published schemas."""
     found = []
     for path in sorted(SCHEMAS.glob("*.json")):
         event = event_types().get(path.stem)
@@ -269,13 +269,13 @@ def incompatible() -> list[str]:
 
 
 def main() -> int:
-    """Write what is stale, or only name it."""
+    """Write stale files, or with ``--check`` only list them."""
     parser = argparse.ArgumentParser(description="Write docs/events.md, docs/asyncapi.json and docs/schemas.")
-    parser.add_argument("--check", action="store_true", help="write nothing; end with 1 when something is stale")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if something is stale")
     only_check = parser.parse_args().check
     if broken := incompatible():
         sys.stderr.write("".join(f"{line}\n" for line in broken))
-        sys.stderr.write("Readers of the events written down in docs/schemas would break: make a new event type.\n")
+        sys.stderr.write("These changes break readers of the schemas in docs/schemas: add a new event type instead.\n")
         return 1
     stale = {path: text for path, text in wanted().items() if not path.exists() or path.read_text() != text}
     for path, text in stale.items():
