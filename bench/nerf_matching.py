@@ -63,7 +63,7 @@ def features(folder: Path, photos: int, width: int) -> Path:
         "peak_threshold": 0.0067,
     }
     mapper = PycolmapRunner(folder, lambda: None, cores=2)
-    mapper.run("features", order, lambda *_: None, limit_s=600, afresh=lambda: None)
+    mapper.run("features", order, lambda *_: None, limit_s=600, clean_up=lambda: None)
     return folder / "features.db"
 
 

@@ -1,1 +1,1 @@
-"""Product photos to a splat or a NeRF, and that to an orbit of transparent frames: a pipeline of five stages."""
+"""Product photos to a splat or NeRF model and an orbit of transparent frames: a pipeline of five stages."""

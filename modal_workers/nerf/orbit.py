@@ -1,4 +1,4 @@
-"""Where the frames are taken from: rings of even steps around the object. Pure; poses are world_from_camera, OpenCV."""
+"""Camera orbit of the frames: rings of even steps around the object. Pure; poses are world_from_camera, OpenCV axes."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from modal_workers.nerf.params import NerfParams
 
 Floats = NDArray[np.float64]
 
-#: How much of a frame's half side the object's sphere fills.
+#: Share of half the frame side that the sphere around the object fills.
 FILLED = 0.92
 
 
 @dataclass(frozen=True)
 class CameraOrbit:
-    """Rings around the origin of a world whose z is up: elevations evenly from lowest to highest, azimuths all around.
+    """Rings around the origin of a world with z up: elevations from lowest to highest, full azimuth.
 
-    Azimuth 0 looks from +x, 90 degrees from +y. ``distance`` is in the scene's unit, ``focal`` a share of the side.
+    Azimuth 0 is over +x, 90 degrees over +y. ``distance`` is in the unit of the scene, ``focal`` a share of the frame
+    side.
     """
 
     elevations_deg: tuple[float, ...]
@@ -34,12 +35,12 @@ class CameraOrbit:
         return len(self.elevations_deg) * self.azimuths
 
     def angles_deg(self, frame: int) -> tuple[float, float]:
-        """Give azimuth and elevation of a frame: ring ``frame // azimuths``, then around."""
+        """Return azimuth and elevation of a frame: ring ``frame // azimuths``, then around."""
         ring, step = divmod(frame, self.azimuths)
         return 360.0 * step / self.azimuths, self.elevations_deg[ring]
 
     def world_from_camera(self, frame: int) -> Floats:
-        """Give the pose [4, 4] of a frame: x right, y down, z towards the object."""
+        """Return the pose [4, 4] of a frame: x right, y down, z towards the object."""
         azimuth, elevation = (math.radians(angle) for angle in self.angles_deg(frame))
         outward = np.array(
             [math.cos(elevation) * math.cos(azimuth), math.cos(elevation) * math.sin(azimuth), math.sin(elevation)]
@@ -57,9 +58,10 @@ class CameraOrbit:
 
 
 def elevations_deg(params: NerfParams, captured_deg: tuple[float, float]) -> tuple[float, ...]:
-    """Give the rings' elevations, both ends included; one ring is their mean.
+    """Return the elevations of the rings, both ends included; a single ring is at their mean.
 
-    What the user leaves open is what was photographed; where the user's other end is outside of that, it is both.
+    Open ends default to the photographed range; where the given end is outside of that range, both ends are the given
+    one.
     """
     low, high = params.elevation_min_deg, params.elevation_max_deg
     if low is None:
@@ -72,5 +74,5 @@ def elevations_deg(params: NerfParams, captured_deg: tuple[float, float]) -> tup
 
 
 def focal_for(radius: float, distance: float) -> float:
-    """Give the focal length, as a share of a frame's side, at which a sphere fills ``FILLED`` of the frame."""
+    """Return the focal length, as a share of the frame side, at which a sphere fills ``FILLED`` of the frame."""
     return 0.5 * FILLED / math.tan(math.asin(min(0.95, radius / distance)))

@@ -1,4 +1,4 @@
-"""What a user decides about a capture's way to frames; every stage takes the same parameters."""
+"""Parameters of the pipeline; every stage takes the same."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from contracts.workload import Params
 Preset = Literal["draft", "standard", "best"]
 TrainingBackend = Literal["gsplat", "nerfstudio"]
 
-#: Most frames that one zip of the result holds.
+#: Maximum number of frames in one ZIP of the result.
 BATCH_FRAMES = 144
 
 
 class NerfParams(Params):
     """Parameters of the pipeline."""
 
-    preflight_only: bool = Field(default=False, description="Only judge the photos: nothing else is run or paid for.")
-    ignore_verdict: bool = Field(default=False, description="Go on with photos that the pre-flight refuses.")
+    preflight_only: bool = Field(
+        default=False, description="Only check the photos; no other stage runs or costs anything."
+    )
+    ignore_verdict: bool = Field(default=False, description="Continue with photos that the pre-flight refuses.")
     matcher: Literal["auto", "exhaustive", "sequential", "vocabulary"] = Field(
-        default="auto", description="Which photos are matched with which; auto goes by their number and order."
+        default="auto", description="Which photos are matched with which; auto decides by their number and order."
     )
     backend: TrainingBackend = Field(
         default="gsplat", description="What is trained: Gaussian splats, or nerfstudio's nerfacto in its own image."
@@ -38,7 +40,7 @@ class NerfParams(Params):
     )
     background: Literal["auto", "sphere", "masks"] = Field(
         default="auto",
-        description="How the object is cut out: by a sphere around it, by masks; auto takes masks where there are any.",
+        description="How the object is separated: by a sphere around it or by masks; auto uses masks if there are any.",
     )
     crop_radius: float = Field(
         default=0.45, gt=0, lt=1, description="Radius of the sphere, as a share of the cameras' median distance."
@@ -46,15 +48,18 @@ class NerfParams(Params):
     frames: int = Field(default=1440, ge=1, le=14_400, description="Frames of the orbit: elevations times azimuths.")
     elevations: int = Field(default=4, ge=1, le=90, description="Rings of the orbit; it must divide frames.")
     elevation_min_deg: float | None = Field(
-        default=None, ge=-89, le=89, description="Lowest ring; by default inside of what was photographed."
+        default=None, ge=-89, le=89, description="Lowest ring; by default the lowest elevation photographed."
     )
     elevation_max_deg: float | None = Field(
-        default=None, ge=-89, le=89, description="Highest ring; by default inside of what was photographed."
+        default=None, ge=-89, le=89, description="Highest ring; by default the highest elevation photographed."
     )
     frame_size_px: int = Field(default=512, ge=32, le=2048, description="Width and height of a frame.")
     seed: int = Field(default=0, ge=0, lt=2**31, description="Seed of everything random.")
     keep_hours: int = Field(
-        default=48, ge=1, le=24 * 90, description="Hours after its end at which what is only kept for it is removed."
+        default=48,
+        ge=1,
+        le=24 * 90,
+        description="Hours after the end of the job at which its intermediate files are removed.",
     )
 
     @model_validator(mode="after")
@@ -68,10 +73,10 @@ class NerfParams(Params):
 
     @property
     def azimuths(self) -> int:
-        """Frames of one ring."""
+        """Frames per ring."""
         return self.frames // self.elevations
 
     @property
     def batches(self) -> int:
-        """Zips of the result; each is one shard of the rendering."""
+        """ZIPs of the result; each is one shard of the rendering."""
         return -(-self.frames // BATCH_FRAMES)

@@ -14,19 +14,19 @@ class _Figures(BaseModel):
 
 
 class StageFigures(_Figures):
-    """What one stage took against what it was thought to take; USD at the price table of contracts/prices.py."""
+    """Time and cost of one stage, estimated and actual; USD at the price table of contracts/prices.py."""
 
     stage: str
     jobs: int
     device: str
     estimated_s: float
-    actual_s: float | None = Field(description="Seconds of work, summed over its jobs; None where it was not run.")
+    actual_s: float | None = Field(description="Seconds of work, summed over its jobs; None where it did not run.")
     estimated_usd: float
     actual_usd: float | None
 
 
 class PosesFigures(_Figures):
-    """Where the photos were taken from."""
+    """Figures of the camera poses."""
 
     photos_registered: int
     photos_given: int
@@ -37,28 +37,28 @@ class PosesFigures(_Figures):
 
 
 class ModelFigures(_Figures):
-    """What was trained."""
+    """Figures of the trained model."""
 
     backend: str
     device: str
     splats: int
     iterations: int
-    held_out: int = Field(description="Photos that it was not trained on.")
+    held_out: int = Field(description="Photos that were held out of the training.")
     psnr_db: float | None
     ssim: float | None
     outline_agreement: float | None = Field(
         default=None,
-        description="Share of alpha's outline in held-out photos that is where they stop showing the table, within "
-        "2 px of 320. Only where masks were found: PSNR is taken inside of them and does not judge them.",
+        description="Share of the outline of alpha in held-out photos that is where they stop showing the table, "
+        "within 2 px of 320. Only where masks were found: PSNR is computed inside them and does not judge them.",
     )
-    outline_doubtful: bool = Field(default=False, description="Whether that share is so small that masks are advised.")
+    outline_doubtful: bool = Field(default=False, description="Whether that share is so low that masks are advised.")
 
 
 class FramesFigures(_Figures):
-    """The orbit."""
+    """Figures of the rendered frames."""
 
     frames: int
-    verified: int = Field(description="Read back and found to be whole, of the right size, with an alpha that varies.")
+    verified: int = Field(description="Frames read back and complete, of the right size, with an alpha that varies.")
     size_px: int
     elevations_deg: tuple[float, ...]
     azimuths: int
@@ -66,15 +66,15 @@ class FramesFigures(_Figures):
 
 
 class NerfResult(Result):
-    """The whole: verdict, figures, quality, cost; what was not run is None."""
+    """Result of the pipeline; parts that did not run are None."""
 
     verdict: Literal["good", "usable", "refused"]
     score: float = Field(ge=0, le=1)
-    #: What the pre-flight found against the photos, by code.
+    #: Codes of the pre-flight findings.
     reasons: tuple[str, ...]
     photos_sent: int
     photos_used: int
-    spared_usd: float = Field(description="What was not spent because the later stages were not run.")
+    spared_usd: float = Field(description="Cost saved because the later stages did not run.")
     poses: PosesFigures | None = None
     model: ModelFigures | None = None
     frames: FramesFigures | None = None
@@ -83,4 +83,4 @@ class NerfResult(Result):
     actual_s: float
     estimated_usd: float
     actual_usd: float
-    keep_hours: int = Field(description="Hours after the end at which hand-over files and caches are removed.")
+    keep_hours: int = Field(description="Hours after the end at which intermediate files and caches are removed.")

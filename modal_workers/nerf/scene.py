@@ -1,4 +1,4 @@
-"""What training hands to rendering: the object's splats about the origin, z up, and how the orbit goes around it."""
+"""The trained scene that rendering receives: the splats of the object, and its measures for the orbit."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _SPLATS = "splats."
 
 @dataclass(frozen=True)
 class TrainedScene:
-    """The object in a frame of its own: its middle is the origin, z is up, the cameras were about 1 away."""
+    """The object in a frame of its own: its centre is the origin, z is up, the cameras are about 1 away."""
 
     radius: float  # of the sphere around the object
     distance: float  # of the orbit: the photos' median
-    captured_elevations_deg: tuple[float, float]  # between which photos were taken
-    sfm_from_scene: Floats  # [4, 4] a similarity: what the poses' coordinates are
+    captured_elevations_deg: tuple[float, float]  # lowest and highest of the photos
+    sfm_from_scene: Floats  # [4, 4] a similarity to the frame of the poses
     splats: Splats | None = None  # nerfstudio's models have none
-    floor: float | None = None  # height of the table, below the middle; None where the object stands on none
+    floor: float | None = None  # height of the table, below the centre; None without a table
 
     def orbit(self, params: NerfParams) -> CameraOrbit:
-        """Lay the orbit around the object as the parameters say."""
+        """Return the orbit around the object for the parameters."""
         return CameraOrbit(
             elevations_deg(params, self.captured_elevations_deg),
             params.azimuths,

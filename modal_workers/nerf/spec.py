@@ -1,4 +1,4 @@
-"""The pipeline from product photos to transparent frames: what it takes, gives, and the order of its stages."""
+"""Declaration of the pipeline from product photos to transparent frames: inputs, stages and their order."""
 
 from __future__ import annotations
 
@@ -36,13 +36,15 @@ WORKLOAD = Workload(
         Input("photos", "image", "Photos of the object, from all sides", minimum=0, maximum=500),
         Input("archive", "archive", "The photos as one ZIP, instead", minimum=0),
         Input("video", "video", "A video around the object, instead", minimum=0),
-        Input("masks", "image", "What of each photo is the object: white; named as the photos", minimum=0, maximum=500),
+        Input(
+            "masks", "image", "Masks of the photos: white is the object; named as the photos", minimum=0, maximum=500
+        ),
     ),
     one_of=(("photos", "archive", "video"),),
     stages=(
-        Stage("capture", "Judge the photos", 0.02, work="nerf_capture", takes_inputs=True),
-        Stage("poses", "Find where they were taken from", 0.08, work="nerf_poses", needed=_trains),
-        # one of the two pairs: nerfstudio has an image of its own
+        Stage("capture", "Check the photos", 0.02, work="nerf_capture", takes_inputs=True),
+        Stage("poses", "Find the camera poses", 0.08, work="nerf_poses", needed=_trains),
+        # One pair of training and rendering runs: nerfstudio has an image of its own.
         Stage("training", "Train the model", 0.28, work="nerf_training", needed=_trains_splats),
         Stage(
             "training_nerfstudio", "Train nerfacto", 0.28, work="nerf_training_nerfstudio", needed=_trains_nerfstudio
@@ -50,13 +52,13 @@ WORKLOAD = Workload(
         Stage("rendering", "Render the frames", 0.14, work="nerf_rendering", needed=_trains_splats, shards=_shards),
         Stage(
             "rendering_nerfstudio",
-            "Render the frames by nerfacto",
+            "Render the frames with nerfacto",
             0.14,
             work="nerf_rendering_nerfstudio",
             needed=_trains_nerfstudio,
             shards=_shards,
         ),
-        Stage("exhibit", "Make what is looked at", 0.06, work="nerf_exhibit"),
+        Stage("exhibit", "Make the pages and the report", 0.06, work="nerf_exhibit"),
     ),
     kind="pipeline",
     deadline_s=24 * 3600.0,

@@ -1,4 +1,4 @@
-"""ZIPs between the stages and in the result: stored, and their bytes depend on nothing but what is in them."""
+"""Uncompressed ZIPs whose bytes depend on their content only: between the stages and in the result."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-#: The first moment that a ZIP can tell of.
+#: Earliest time of the ZIP format.
 _TIME: Final = (1980, 1, 1, 0, 0, 0)
 
 
 def write_zip(path: Path, entries: Iterable[tuple[str, bytes | Path]]) -> None:
-    """Put bytes and files into a ZIP, not compressed, as they come; the file appears when it is whole."""
-    growing = path.with_name(path.name + ".growing")
-    with zipfile.ZipFile(growing, "w", zipfile.ZIP_STORED) as archive:
+    """Write bytes and files into an uncompressed ZIP; the file appears when it is complete."""
+    partial = path.with_name(path.name + ".part")
+    with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
         for name, content in entries:
             entry = zipfile.ZipInfo(name, _TIME)
             entry.external_attr = 0o100644 << 16
@@ -24,4 +24,4 @@ def write_zip(path: Path, entries: Iterable[tuple[str, bytes | Path]]) -> None:
             else:
                 with archive.open(entry, "w") as target, content.open("rb") as source:
                     shutil.copyfileobj(source, target, 1 << 20)
-    growing.replace(path)
+    partial.replace(path)

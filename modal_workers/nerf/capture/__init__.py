@@ -1,1 +1,1 @@
-"""The first stage: what was sent is read, judged and made ready, before any GPU is paid for."""
+"""First stage: read, check and prepare the photos before any GPU is paid for."""

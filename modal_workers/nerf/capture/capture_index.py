@@ -1,4 +1,4 @@
-"""What the next stages get: the photos, and an index of them."""
+"""The archive that capture hands to the later stages: the photos and their index."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ INDEX: Final = "capture.json"
 
 
 def read_index(path: Path) -> dict[str, Any]:
-    """Read ``capture.json`` of a hand-over."""
+    """Return ``capture.json`` of the archive."""
     with zipfile.ZipFile(path) as archive:
-        found: dict[str, Any] = json.loads(archive.read(INDEX))
-        return found
+        index: dict[str, Any] = json.loads(archive.read(INDEX))
+        return index

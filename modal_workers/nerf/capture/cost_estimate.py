@@ -1,4 +1,4 @@
-"""What the later stages would take, from their declarations and the price table: what a refusal spares. Pure."""
+"""Cost estimate of the later stages, from their declarations and the price table. Pure."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from modal_workers.nerf.rendering.spec import WORKLOAD as RENDERING
 from modal_workers.nerf.spec import WORKLOAD as PIPELINE
 from modal_workers.nerf.training.spec import WORKLOAD as TRAINING
 
-_WORK: dict[str, Workload] = {one.name: one for one in (POSES, TRAINING, RENDERING)}
+_WORK: dict[str, Workload] = {work.name: work for work in (POSES, TRAINING, RENDERING)}
 
 
 def estimate_later_stages(params: NerfParams) -> Estimate:
-    """Estimate the stages between this one and the last, as if nothing were left out, each on its first device."""
+    """Estimate the stages between capture and the report, each on its first device, without early exits."""
     stages: list[StageEstimate] = []
     for stage in PIPELINE.stages:
         work = _WORK.get(stage.work)
@@ -28,4 +28,4 @@ def estimate_later_stages(params: NerfParams) -> Estimate:
         usd = seconds * price_usd_per_s(device)
         stages.append(StageEstimate(stage=stage.name, device=device, jobs=jobs, seconds=seconds, usd=round(usd, 6)))
     read_on = max(price.read_on for price in PRICES.values()).isoformat()
-    return Estimate(stages=stages, usd=round(sum(one.usd for one in stages), 6), prices_read_on=read_on)
+    return Estimate(stages=stages, usd=round(sum(estimate.usd for estimate in stages), 6), prices_read_on=read_on)

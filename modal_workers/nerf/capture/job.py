@@ -1,4 +1,4 @@
-"""The capture stage in order: take in, make upright JPEGs, match, judge, hand over. Reads like a table of contents."""
+"""The capture stage: read the input, make working copies, match, judge, and hand over to the next stages."""
 
 from __future__ import annotations
 
@@ -19,60 +19,60 @@ from modal_workers.nerf.params import NerfParams
 from modal_workers.nerf.stored_zip import write_zip
 from modal_workers.runtime.context import Context
 
-_DEVELOPING, _MATCHING = 0.7, 0.2
+_COPYING, _MATCHING = 0.7, 0.2
 
 
 def run(params: NerfParams, context: Context) -> CaptureReport:
-    """Judge what was sent and make it ready; another run of the same job goes on where this one was.
+    """Check the input and prepare it; another run of the same job resumes from the checkpoints.
 
     Raises:
-        SaccadeError: CAPTURE_REFUSED, after ``preflight.json`` was saved, unless the verdict is to be ignored or is
-            all that was asked for; or why nothing could be read at all (``intake.received``).
+        SaccadeError: CAPTURE_REFUSED, after ``preflight.json`` was saved, unless the verdict is ignored or is all that
+            was asked for; or why nothing could be read at all (``sources.open_input``).
     """
     cv2.setNumThreads(1)
     with context.stage("capture"):
-        kept = context.checkpoint(ARCHIVE)
-        if kept is not None:
-            return CaptureReport.model_validate(read_index(kept)["report"])
-        return _judged(params, context)
+        archive = context.checkpoint(ARCHIVE)
+        if archive is not None:
+            return CaptureReport.model_validate(read_index(archive)["report"])
+        return _capture(params, context)
 
 
-def _judged(params: NerfParams, context: Context) -> CaptureReport:
+def _capture(params: NerfParams, context: Context) -> CaptureReport:
     began_s = time.monotonic()
     folder = context.scratch / "capture"
     with open_input(context) as intake:
-        made = make_working_copies(intake, context, folder, share=_DEVELOPING)
-        looks = [shot.look for shot in made.shots]
-        pairs = match_all(looks, ordered=intake.ordered, tick=lambda share: _matching(context, share))
-        found = find_problems(made.shots, pairs)
-        report = build_report(params, intake, made, found, checking_s=time.monotonic() - began_s)
+        copies = make_working_copies(intake, context, folder, share=_COPYING)
+        qualities = [photo.quality for photo in copies.measured]
+        pairs = match_all(qualities, ordered=intake.ordered, tick=lambda share: _matching(context, share))
+        findings = find_problems(copies.measured, pairs)
+        report = build_report(params, intake, copies, findings, checking_s=time.monotonic() - began_s)
     index = folder / INDEX
-    index.write_text(json.dumps(capture_index(report, made, found), indent=1))
+    index.write_text(json.dumps(capture_index(report, copies, findings), indent=1))
     _save_verdict(context, report, folder)
     if report.verdict.accept == "refused" and not (params.ignore_verdict or params.preflight_only):
         raise refusal_error(report.verdict)
-    _hand_over(context, made, index, folder)
+    _hand_over(context, copies, index, folder)
     return report
 
 
 def _matching(context: Context, share: float) -> None:
-    context.progress(_DEVELOPING + _MATCHING * share, "Which photos show the same")
+    context.progress(_COPYING + _MATCHING * share, "Matching the photos")
 
 
 def _save_verdict(context: Context, report: CaptureReport, folder: Path) -> None:
     path = folder / "preflight.json"
     path.write_text(report.model_dump_json(indent=1))
-    context.save(path, path.name, "application/json", title="What the pre-flight found, and what to shoot again")
+    context.save(path, path.name, "application/json", title="Pre-flight report: problems, and what to shoot again")
 
 
-def _hand_over(context: Context, made: WorkingCopies, index: Path, folder: Path) -> None:
-    """Save the photos as the next stages take them; the hand-over is kept last, and with it the stage is done."""
-    files = zip_entries(folder, made.photos)
+def _hand_over(context: Context, copies: WorkingCopies, index: Path, folder: Path) -> None:
+    """Save the photos for the next stages; the archive is kept last and marks the stage as done."""
+    files = zip_entries(folder, copies.photos)
     images = folder / "images.zip"
     write_zip(images, files)
-    context.progress(_DEVELOPING + _MATCHING + 0.05, "Handing the photos over")
-    context.save(images, images.name, "application/zip", title="The photos, upright, as the model is made of them")
+    context.progress(_COPYING + _MATCHING + 0.05, "Saving the photos")
+    context.save(images, images.name, "application/zip", title="The photos as used for the model, upright")
     images.unlink()
-    handover = folder / ARCHIVE
-    write_zip(handover, [(INDEX, index), *files])
-    context.keep(handover, ARCHIVE)
+    archive = folder / ARCHIVE
+    write_zip(archive, [(INDEX, index), *files])
+    context.keep(archive, ARCHIVE)

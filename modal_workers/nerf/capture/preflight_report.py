@@ -1,4 +1,4 @@
-"""The report of the pre-flight, from what was sent and what was found in it. Pure."""
+"""The pre-flight report, from the input and its findings. Pure."""
 
 from __future__ import annotations
 
@@ -19,66 +19,66 @@ _SHOWN_REASONS = 3
 
 
 def build_report(
-    params: NerfParams, intake: CaptureInput, made: WorkingCopies, found: Findings, *, checking_s: float
+    params: NerfParams, intake: CaptureInput, copies: WorkingCopies, findings: Findings, *, checking_s: float
 ) -> CaptureReport:
-    """Judge the findings and say so with all figures."""
-    verdict = judge(found, made.skipped)
-    goes_on = not params.preflight_only and (verdict.accept != "refused" or params.ignore_verdict)
-    widths = [shot.look.blur_px for shot in found.shots if shot.look.blur_px is not None]
-    points = [len(shot.look.points_px) for shot in found.shots]
+    """Return the report with verdict and all figures."""
+    verdict = judge(findings, copies.skipped)
+    continues = not params.preflight_only and (verdict.accept != "refused" or params.ignore_verdict)
+    widths = [photo.quality.blur_px for photo in findings.photos if photo.quality.blur_px is not None]
+    points = [len(photo.quality.points_px) for photo in findings.photos]
     later = estimate_later_stages(params)
     return CaptureReport(
         source=intake.source,
         ordered=intake.ordered,
         sent=len(intake.photos),
-        photos=len(made.photos),
-        masks=made.masks,
-        skipped=made.skipped,
-        sharp=len(found.shots) - len(found.blurred),
+        photos=len(copies.photos),
+        masks=copies.masks,
+        skipped=copies.skipped,
+        sharp=len(findings.photos) - len(findings.blurred),
         blur_px=round(statistics.median(widths), 3) if widths else None,
         features=round(statistics.median(points)) if points else 0,
-        matched_pairs=sum(pair.tied for pair in found.pairs),
-        pieces=[len(piece) for piece in found.components],
-        orbit=orbit_of(found),
+        matched_pairs=sum(pair.tied for pair in findings.pairs),
+        pieces=[len(piece) for piece in findings.components],
+        orbit=orbit_of(findings),
         verdict=verdict,
-        goes_on=goes_on,
+        goes_on=continues,
         later_stages=later,
-        spared_usd=0.0 if goes_on else later.usd,
+        spared_usd=0.0 if continues else later.usd,
         checking_s=round(checking_s, 2),
     )
 
 
-def capture_index(report: CaptureReport, made: WorkingCopies, found: Findings) -> dict[str, Any]:
-    """Give what ``capture.json`` says to the next stages."""
-    ties = [0] * len(made.photos)
-    for pair in found.pairs:
-        ties[pair.first] += pair.tied
-        ties[pair.second] += pair.tied
+def capture_index(report: CaptureReport, copies: WorkingCopies, findings: Findings) -> dict[str, Any]:
+    """Return the content of ``capture.json`` for the later stages."""
+    links = [0] * len(copies.photos)
+    for pair in findings.pairs:
+        links[pair.first] += pair.tied
+        links[pair.second] += pair.tied
     flags = {
-        "blurred": found.blurred,
-        "textureless": found.plain,
-        "too_dark": found.black,
-        "too_bright": found.burnt,
-        "repeated": found.repetitions,
-        "apart": [one for piece in found.components[1:] for one in piece],
+        "blurred": findings.blurred,
+        "textureless": findings.plain,
+        "too_dark": findings.black,
+        "too_bright": findings.burnt,
+        "repeated": findings.repetitions,
+        "apart": [number for component in findings.components[1:] for number in component],
     }
     photos = [
         {
             **asdict(photo),
-            "blur_px": shot.look.blur_px,
-            "sharpness": round(1 / (1 + (shot.look.blur_px or 0.0)), 4),
-            "features": len(shot.look.points_px),
-            "luminance": round(shot.look.luminance, 2),
-            "matched_photos": ties[number],
+            "blur_px": measured.quality.blur_px,
+            "sharpness": round(1 / (1 + (measured.quality.blur_px or 0.0)), 4),
+            "features": len(measured.quality.points_px),
+            "luminance": round(measured.quality.luminance, 2),
+            "matched_photos": links[number],
             "flags": [flag for flag, members in flags.items() if number in members],
         }
-        for number, (photo, shot) in enumerate(zip(made.photos, found.shots, strict=True))
+        for number, (photo, measured) in enumerate(zip(copies.photos, findings.photos, strict=True))
     ]
     return {
         "photos": photos,
-        "pairs": [[pair.first, pair.second, pair.agreeing] for pair in found.pairs if pair.tied],
+        "pairs": [[pair.first, pair.second, pair.agreeing] for pair in findings.pairs if pair.tied],
         "ordered": report.ordered,
-        "skipped": [one.model_dump() for one in report.skipped],
+        "skipped": [skipped.model_dump() for skipped in report.skipped],
         "verdict": report.verdict.model_dump(mode="json"),
         "scales": scales(),
         "report": report.model_dump(mode="json"),
@@ -86,8 +86,8 @@ def capture_index(report: CaptureReport, made: WorkingCopies, found: Findings) -
 
 
 def refusal_error(verdict: Verdict) -> SaccadeError:
-    """Make the error of a refused capture: what is wrong, and what to shoot again."""
-    against = [reason for reason in verdict.reasons if reason.severity == "refusal"]
-    message = " ".join(f"{reason.message} ({reason.code})" for reason in against[:_SHOWN_REASONS])
-    fixes = dict.fromkeys(reason.fix for reason in against[:_SHOWN_REASONS])
+    """Return the error of a refused capture: what is wrong, and what to shoot again."""
+    refusals = [reason for reason in verdict.reasons if reason.severity == "refusal"]
+    message = " ".join(f"{reason.message} ({reason.code})" for reason in refusals[:_SHOWN_REASONS])
+    fixes = dict.fromkeys(reason.fix for reason in refusals[:_SHOWN_REASONS])
     return SaccadeError(ErrorCode.CAPTURE_REFUSED, message, hint=" ".join(fixes))

@@ -1,4 +1,4 @@
-"""What the stage needs and gives. Standard library, pydantic and contracts only."""
+"""Declaration and report of the stage. Standard library, pydantic and contracts only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from contracts.workload import Compute, Result, Stage, Workload
 from modal_workers.nerf.params import NerfParams
 
-#: Fewest photos, blurred and repeated ones not counted, of which a model is tried; most that are taken.
+#: Minimum of sharp photos without repetitions for a model; maximum that is accepted.
 FEWEST_PHOTOS = 15
 MOST_PHOTOS = 500
 
@@ -22,10 +22,10 @@ class _Figures(BaseModel):
 
 
 class Reason(_Figures):
-    """One thing that the pre-flight found, and what to do about it."""
+    """One finding of the pre-flight, and what to do about it."""
 
     code: str
-    #: A refusal stops the pipeline, a warning does not; a note asks for nothing.
+    #: A refusal stops the pipeline, a warning does not; a note needs no action.
     severity: Literal["refusal", "warning", "note"]
     message: str
     #: File names as they were sent.
@@ -34,20 +34,20 @@ class Reason(_Figures):
 
 
 class Verdict(_Figures):
-    """Whether the photos will do."""
+    """Verdict on the photos."""
 
     accept: Acceptance
-    #: Share of the photos that are sharp, tied to the others and no repetition, less for a side that nobody took: 0..1.
+    #: Share of the photos that are sharp, linked and not repeated, reduced where a side is missing: 0..1.
     score: float = Field(ge=0, le=1)
     reasons: list[Reason] = Field(default_factory=list)
 
 
 class Orbit(_Figures):
-    """From which sides the photos seem to have been taken; a rough estimate from pairs, in degrees."""
+    """Directions from which the photos were taken; a rough estimate from pairs, in degrees."""
 
-    #: How far around the object the largest piece of the capture goes: 360 less the widest gap.
+    #: How far around the object the largest component goes: 360 minus the widest gap.
     coverage_deg: float
-    #: Whether no gap is wide and photos on both sides of the widest one show the same.
+    #: Whether no gap is wide, or the photos on both sides of the widest gap overlap.
     closed: bool
     rings: int
     widest_gap_deg: float
@@ -56,7 +56,7 @@ class Orbit(_Figures):
 
 
 class StageEstimate(_Figures):
-    """What one stage would take: seconds and dollars of all its jobs."""
+    """Estimate of one stage: seconds and dollars of all its jobs."""
 
     stage: str
     device: str
@@ -66,7 +66,7 @@ class StageEstimate(_Figures):
 
 
 class Estimate(_Figures):
-    """What the later stages would cost at the price table, from the stages' own typical times."""
+    """Estimated cost of the later stages at the price table, from the stages' typical times."""
 
     stages: list[StageEstimate]
     usd: float
@@ -74,35 +74,35 @@ class Estimate(_Figures):
 
 
 class Skipped(_Figures):
-    """A file that is not used, and why."""
+    """A file that is not used, and the reason."""
 
     name: str
     reason: str
 
 
 class CaptureReport(Result):
-    """What was sent, and whether it will do."""
+    """The input of a capture and the verdict on it."""
 
     source: Source
-    #: Whether the order of the photos tells which were taken after each other.
+    #: Whether the order of the photos is the order in which they were taken.
     ordered: bool
     sent: int
     photos: int
     masks: int
     skipped: list[Skipped]
     sharp: int
-    #: Median width of the photos' edges as a Gaussian's sigma, in px at 1024 px on the long side; None: no edges.
+    #: Median width of the photos' edges as a Gaussian sigma, in px at 1024 px on the long side; None: no edges.
     blur_px: float | None
-    #: Median number of points that can be found again, at 400 px on the long side.
+    #: Median number of features, at 400 px on the long side.
     features: int
     matched_pairs: int
-    #: Sizes of the pieces that no match ties to each other, largest first; single photos included.
+    #: Sizes of the sets of photos without a link to each other, largest first; single photos included.
     pieces: list[int]
     orbit: Orbit | None
     verdict: Verdict
-    #: Whether the pipeline goes on after this stage.
+    #: Whether the pipeline continues after this stage.
     goes_on: bool
-    #: Stages after this one: spent when it goes on, spared when it does not.
+    #: Cost of the later stages: spent when the pipeline continues, saved when it does not.
     later_stages: Estimate
     spared_usd: float
     checking_s: float
@@ -110,13 +110,13 @@ class CaptureReport(Result):
 
 WORKLOAD = Workload(
     name="nerf_capture",
-    title="Judge the photos",
+    title="Check the photos",
     description="A stage of nerf.",
     version="1",
     params=NerfParams,
     result=CaptureReport,
     inputs=(),
-    stages=(Stage("capture", "Judge the photos", 1.0),),
+    stages=(Stage("capture", "Check the photos", 1.0),),
     job="modal_workers.nerf.capture.job:run",
     compute=Compute(cpu_cores=2.0, memory_bytes=4 * 1024**3, timeout_s=1800.0, typical_s=20.0),
     kind="stage",

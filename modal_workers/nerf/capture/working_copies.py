@@ -1,4 +1,4 @@
-"""Makes one row of upright JPEGs of everything sent, few in memory at a time, and keeps what a killed run has made."""
+"""Working copies of the photos: upright JPEGs, decoded a few at a time, checkpointed every 30 s."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from modal_workers.nerf.stored_zip import write_zip
 from modal_workers.runtime.context import Context
 
 QUALITY: Final = 95
-#: Photos that are decoded at the same time; each takes up to half a gigabyte while it is.
+#: Photos decoded at the same time; each takes up to half a gigabyte.
 _AT_ONCE: Final = 2
-#: A killed run begins again at most this long before where it was.
-_KEPT_EVERY_S: Final = 30.0
+#: A killed run repeats at most this much work.
+_CHECKPOINT_EVERY_S: Final = 30.0
 _STEM_CHARS: Final = 60
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True)
 class WorkingCopy:
-    """One photo as it goes on: ``images/<name>.jpg`` and perhaps ``masks/<name>.png``."""
+    """One prepared photo: ``images/<name>.jpg`` and, with a mask, ``masks/<name>.png``."""
 
     name: str
     original_name: str
@@ -49,109 +49,111 @@ class WorkingCopy:
 
 @dataclass
 class WorkingCopies:
-    """All of them, with what they look like."""
+    """All prepared photos with their measurements."""
 
     photos: list[WorkingCopy] = field(default_factory=list)
-    shots: list[MeasuredPhoto] = field(default_factory=list)
+    measured: list[MeasuredPhoto] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
 
     @property
     def masks(self) -> int:
-        """Count those of which is known what the object is."""
-        return sum(one.mask for one in self.photos)
+        """Number of photos with a mask."""
+        return sum(photo.mask for photo in self.photos)
 
 
 @dataclass(frozen=True)
-class _Developed:
+class _PreparedPhoto:
     photo: WorkingCopy | None
-    shot: MeasuredPhoto | None
+    measured: MeasuredPhoto | None
     skipped: list[Skipped]
 
 
 def make_working_copies(intake: CaptureInput, context: Context, folder: Path, *, share: float) -> WorkingCopies:
-    """Decode every photo once and write it to ``folder``; ``share`` is what this is of the stage's progress.
+    """Decode every photo once and write it to ``folder``; ``share`` is this part of the stage's progress.
 
     Raises:
         Stopped: the job was asked to stop.
-        SaccadeError: a ZIP gave more than it promised.
+        SaccadeError: a ZIP holds more data than it declares.
     """
     for name in ("images", "masks", "looks"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    made = WorkingCopies(skipped=list(intake.skipped))
-    done, part = _resumed(context, folder, made)
-    fresh: list[_Developed] = []
-    kept_s = time.monotonic()
+    copies = WorkingCopies(skipped=list(intake.skipped))
+    done, part = _restore(context, folder, copies)
+    unsaved: list[_PreparedPhoto] = []
+    saved_s = time.monotonic()
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        running: deque[tuple[int, Future[_Developed]]] = deque()
-        following = done
-        while following < len(intake.photos) or running:
-            while following < len(intake.photos) and len(running) < _AT_ONCE + 1:
-                sent = intake.photos[following]
-                running.append((following, pool.submit(_develop, sent, intake, following, folder, _read(sent))))
-                following += 1
+        running: deque[tuple[int, Future[_PreparedPhoto]]] = deque()
+        next_number = done
+        while next_number < len(intake.photos) or running:
+            while next_number < len(intake.photos) and len(running) < _AT_ONCE + 1:
+                source = intake.photos[next_number]
+                data = _read_file(source)
+                running.append((next_number, pool.submit(_prepare, source, intake, next_number, folder, data)))
+                next_number += 1
             number, future = running.popleft()
-            one = future.result()
-            _add(made, one)
-            fresh.append(one)
+            prepared = future.result()
+            _add(copies, prepared)
+            unsaved.append(prepared)
             context.progress(share * (number + 1) / len(intake.photos), f"Photo {number + 1} of {len(intake.photos)}")
-            if time.monotonic() - kept_s > _KEPT_EVERY_S:
-                _keep(context, folder, part, number + 1, fresh)
-                part, fresh, kept_s = part + 1, [], time.monotonic()
-    return made
+            if time.monotonic() - saved_s > _CHECKPOINT_EVERY_S:
+                _checkpoint(context, folder, part, number + 1, unsaved)
+                part, unsaved, saved_s = part + 1, [], time.monotonic()
+    return copies
 
 
-def _read(sent: SourceFile) -> bytes | UnreadablePhoto:
-    """Read on the job's own thread: a ZIP is no friend of two readers."""
+def _read_file(source: SourceFile) -> bytes | UnreadablePhoto:
+    """Read on the thread of the job: a ZIP file does not support two concurrent readers."""
     try:
-        return sent.read()
+        return source.read()
     except UnreadablePhoto as error:
         return error
 
 
-def _develop(
-    sent: SourceFile, intake: CaptureInput, number: int, folder: Path, data: bytes | UnreadablePhoto
-) -> _Developed:
+def _prepare(
+    source: SourceFile, intake: CaptureInput, number: int, folder: Path, data: bytes | UnreadablePhoto
+) -> _PreparedPhoto:
     skipped: list[Skipped] = []
     try:
         if isinstance(data, UnreadablePhoto):
             raise data
-        opened = open_photo(data)
+        decoded = open_photo(data)
     except UnreadablePhoto as error:
-        return _Developed(None, None, [Skipped(name=sent.name, reason=str(error))])
-    height, width = opened.rgb.shape[:2]
-    name = f"{number:04d}_{_plain(sent.name)}"
-    mask = opened.mask
-    given = intake.masks.get(stem_of(sent.name))
-    if given is not None:
+        return _PreparedPhoto(None, None, [Skipped(name=source.name, reason=str(error))])
+    height, width = decoded.rgb.shape[:2]
+    name = f"{number:04d}_{_safe_name(source.name)}"
+    mask = decoded.mask
+    mask_file = intake.masks.get(stem_of(source.name))
+    if mask_file is not None:
         try:
-            mask = _fitting(open_mask(given.read()), width, height)
+            mask = _fit_to_photo(open_mask(mask_file.read()), width, height)
         except UnreadablePhoto as error:
-            skipped.append(Skipped(name=given.name, reason=str(error)))
-    seen = measure_quality(opened.rgb, mask)
-    focal_small = opened.focal_px * max(seen.size_px) / max(width, height) if opened.focal_px else None
-    _write(folder / "images" / f"{name}.jpg", np.asarray(cv2.cvtColor(opened.rgb, cv2.COLOR_RGB2BGR), np.uint8))
+            skipped.append(Skipped(name=mask_file.name, reason=str(error)))
+    quality = measure_quality(decoded.rgb, mask)
+    focal_small = decoded.focal_px * max(quality.size_px) / max(width, height) if decoded.focal_px else None
+    _write(folder / "images" / f"{name}.jpg", np.asarray(cv2.cvtColor(decoded.rgb, cv2.COLOR_RGB2BGR), np.uint8))
     if mask is not None:
         _write(folder / "masks" / f"{name}.png", mask)
-    original_width, original_height = opened.original_px
+    original_width, original_height = decoded.original_px
     photo = WorkingCopy(
         name,
-        sent.name,
+        source.name,
         width,
         height,
         original_width,
         original_height,
-        opened.focal_px,
-        opened.camera,
+        decoded.focal_px,
+        decoded.camera,
         mask is not None,
     )
-    return _Developed(photo, MeasuredPhoto(sent.name, seen, opened.original_px, focal_small, opened.camera), skipped)
+    measured = MeasuredPhoto(source.name, quality, decoded.original_px, focal_small, decoded.camera)
+    return _PreparedPhoto(photo, measured, skipped)
 
 
-def _fitting(mask: Picture, width: int, height: int) -> Picture:
-    """Bring a mask to its photo's size.
+def _fit_to_photo(mask: Picture, width: int, height: int) -> Picture:
+    """Scale a mask to the size of its photo.
 
     Raises:
-        Unreadable: it has another shape, so it must be another photo's.
+        UnreadablePhoto: its aspect ratio differs, so it belongs to another photo.
     """
     if abs(mask.shape[1] / mask.shape[0] - width / height) > 0.02 * width / height:
         raise UnreadablePhoto("the mask has another shape than its photo")
@@ -164,65 +166,65 @@ def _write(path: Path, picture: Picture) -> None:
         raise OSError(f"{path.name} could not be written")
 
 
-def _plain(name: str) -> str:
+def _safe_name(name: str) -> str:
     stem = PurePosixPath(name.replace("\\", "/")).stem if "." in name[-6:] else name
     return _UNSAFE.sub("-", stem).strip("-")[:_STEM_CHARS] or "photo"
 
 
-def _add(made: WorkingCopies, one: _Developed) -> None:
-    made.skipped += one.skipped
-    if one.photo and one.shot:
-        made.photos.append(one.photo)
-        made.shots.append(one.shot)
+def _add(copies: WorkingCopies, prepared: _PreparedPhoto) -> None:
+    copies.skipped += prepared.skipped
+    if prepared.photo and prepared.measured:
+        copies.photos.append(prepared.photo)
+        copies.measured.append(prepared.measured)
 
 
-def _keep(context: Context, folder: Path, part: int, done: int, fresh: list[_Developed]) -> None:
-    """Keep what was made since the last part, so that another run begins after it."""
-    photos = [one.photo for one in fresh if one.photo]
-    told: dict[str, Any] = {
+def _checkpoint(context: Context, folder: Path, part: int, done: int, unsaved: list[_PreparedPhoto]) -> None:
+    """Save what was prepared since the last part as a checkpoint."""
+    photos = [prepared.photo for prepared in unsaved if prepared.photo]
+    content: dict[str, Any] = {
         "done": done,
-        "photos": [asdict(one) for one in photos],
-        "skipped": [skipped.model_dump() for one in fresh for skipped in one.skipped],
+        "photos": [asdict(photo) for photo in photos],
+        "skipped": [skipped.model_dump() for prepared in unsaved for skipped in prepared.skipped],
     }
     index = folder / "part.json"
-    index.write_text(json.dumps(told))
+    index.write_text(json.dumps(content))
     path = folder / "part.zip"
-    looks: list[tuple[str, Path]] = []
-    for one in fresh:
-        if one.photo and one.shot:
-            name = f"looks/{one.photo.name}.npz"
-            save_quality(one.shot.look, folder / name)
-            looks.append((name, folder / name))
-    write_zip(path, [("part.json", index), *looks, *zip_entries(folder, photos)])
+    quality_files: list[tuple[str, Path]] = []
+    for prepared in unsaved:
+        if prepared.photo and prepared.measured:
+            name = f"looks/{prepared.photo.name}.npz"
+            save_quality(prepared.measured.quality, folder / name)
+            quality_files.append((name, folder / name))
+    write_zip(path, [("part.json", index), *quality_files, *zip_entries(folder, photos)])
     context.keep(path, f"capture_part_{part:03d}.zip")
 
 
 def zip_entries(folder: Path, photos: list[WorkingCopy]) -> list[tuple[str, Path]]:
-    """Name the files of photos, as they are called in a ZIP and where they lie."""
-    found = [(f"images/{one.name}.jpg", folder / "images" / f"{one.name}.jpg") for one in photos]
-    found += [(f"masks/{one.name}.png", folder / "masks" / f"{one.name}.png") for one in photos if one.mask]
+    """Return the files of photos as (name in the ZIP, path)."""
+    found = [(f"images/{photo.name}.jpg", folder / "images" / f"{photo.name}.jpg") for photo in photos]
+    found += [(f"masks/{photo.name}.png", folder / "masks" / f"{photo.name}.png") for photo in photos if photo.mask]
     return found
 
 
-def _resumed(context: Context, folder: Path, made: WorkingCopies) -> tuple[int, int]:
-    """Take over what an earlier run kept; gives how many were done, and the number of the next part."""
+def _restore(context: Context, folder: Path, copies: WorkingCopies) -> tuple[int, int]:
+    """Restore the checkpoints of an earlier run; return the finished photos and the number of the next part."""
     done = part = 0
     while (path := context.checkpoint(f"capture_part_{part:03d}.zip")) is not None:
         with zipfile.ZipFile(path) as kept:
-            told = json.loads(kept.read("part.json"))
+            index = json.loads(kept.read("part.json"))
             kept.extractall(folder, [name for name in kept.namelist() if name != "part.json"])
-        for written in told["photos"]:
+        for written in index["photos"]:
             photo = WorkingCopy(**written)
-            _add(made, _Developed(photo, _shot_again(photo, folder), []))
-        made.skipped += [Skipped(**one) for one in told["skipped"]]
-        done, part = told["done"], part + 1
+            _add(copies, _PreparedPhoto(photo, _restored_measurements(photo, folder), []))
+        copies.skipped += [Skipped(**skipped) for skipped in index["skipped"]]
+        done, part = index["done"], part + 1
         context.check()
     return done, part
 
 
-def _shot_again(photo: WorkingCopy, folder: Path) -> MeasuredPhoto:
-    """Give what an earlier run saw in a photo, to the last bit: a kill must not change the verdict."""
-    seen = load_quality(folder / "looks" / f"{photo.name}.npz")
-    focal = photo.focal_px * max(seen.size_px) / max(photo.width_px, photo.height_px) if photo.focal_px else None
+def _restored_measurements(photo: WorkingCopy, folder: Path) -> MeasuredPhoto:
+    """Restore the measurements of a photo bit by bit: a restart must not change the verdict."""
+    quality = load_quality(folder / "looks" / f"{photo.name}.npz")
+    focal = photo.focal_px * max(quality.size_px) / max(photo.width_px, photo.height_px) if photo.focal_px else None
     original = (photo.original_width_px, photo.original_height_px)
-    return MeasuredPhoto(photo.original_name, seen, original, focal, photo.camera)
+    return MeasuredPhoto(photo.original_name, quality, original, focal, photo.camera)

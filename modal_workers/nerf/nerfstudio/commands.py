@@ -1,7 +1,7 @@
-"""nerfstudio as a program: its image's lines, its commands, and how it is run; it is never imported here.
+"""nerfstudio as an external program: image build commands, command lines, and its execution; never imported here.
 
-Version 1.1.5 wants numpy 1, OpenCV 4.10 and a PyTorch of 2023. It gets an environment of its own beside ours.
-Source: https://github.com/nerfstudio-project/nerfstudio, Dockerfile and documentation of that version.
+Version 1.1.5 needs numpy 1, OpenCV 4.10 and a PyTorch of 2023, so it has a Python environment of its own. Source:
+https://github.com/nerfstudio-project/nerfstudio, Dockerfile and documentation of that version.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ _ITERATIONS: Final = {"draft": 5_000, "standard": 15_000, "best": 30_000}
 #: About half a minute on a T4.
 SAVE_EVERY: Final = 500
 _TICK_S: Final = 0.5
-_END_S: Final = 10.0
-_LINES: Final = 200
+_KILL_S: Final = 10.0
+_KEPT_LINES: Final = 200
 _ENVIRONMENT: Final = ("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1", "PYTHONUNBUFFERED=1", "TERM=dumb")
 
 
 def image_commands(uv_version: str | None) -> list[str]:
-    """Give the lines that install nerfstudio in its own environment, every version pinned.
+    """Return the build commands that install nerfstudio in its own environment, every version pinned.
 
-    setuptools is held back for the build of tiny-cuda-nn. The weights by which nerfstudio's metrics judge are loaded
-    here, because a worker may have no way out.
+    setuptools is limited for the build of tiny-cuda-nn. The weights of nerfstudio's metrics are downloaded here,
+    because a worker may have no internet access.
     """
     install = f"uv pip install --python {_HOME}/bin/python"
     torch = "torch==2.1.2 torchvision==0.16.2"
@@ -57,15 +57,15 @@ def image_commands(uv_version: str | None) -> list[str]:
 
 
 def iterations(params: NerfParams) -> int:
-    """Give how many steps nerfacto takes."""
+    """Return the number of training steps of nerfacto."""
     return params.iterations or _ITERATIONS[params.preset]
 
 
 def train_command(home: Path, data: Path, runs: Path, params: NerfParams, *, resume: bool) -> list[str]:
-    """Give the command that trains nerfacto on a folder with transforms.json.
+    """Return the command that trains nerfacto on a folder with transforms.json.
 
-    A background of another colour for every ray is what makes alpha true: the default, the last sample, is opaque
-    everywhere. Poses are taken as they are, neither turned nor scaled nor refined, so that our orbit fits.
+    A random background per ray is required for a correct alpha: with the default, the last sample, everything is
+    opaque. Poses are used unchanged, neither oriented nor scaled nor refined, so that our orbit fits.
     """
     command = [
         str(home / "bin/ns-train"),
@@ -97,23 +97,23 @@ def train_command(home: Path, data: Path, runs: Path, params: NerfParams, *, res
 
 
 def evaluate_command(home: Path, runs: Path, output: Path) -> list[str]:
-    """Give the command that scores the held-out photos."""
+    """Return the command that scores the held-out photos."""
     config = run_folder(runs) / "config.yml"
     return [str(home / "bin/ns-eval"), "--load-config", str(config), "--output-path", str(output)]
 
 
 def run_folder(runs: Path) -> Path:
-    """Say where nerfstudio puts a run."""
+    """Return the folder of a nerfstudio run."""
     return runs / "saccade" / "nerfacto" / RUN_NAME
 
 
 def models_folder(runs: Path) -> Path:
-    """Say where nerfstudio puts its checkpoints."""
+    """Return the checkpoint folder of a nerfstudio run."""
     return run_folder(runs) / "nerfstudio_models"
 
 
 def require_nerfstudio(home: Path) -> None:
-    """Refuse to go on where nerfstudio is not installed.
+    """Raise where nerfstudio is not installed.
 
     Raises:
         SaccadeError: BACKEND_NOT_INSTALLED.
@@ -127,12 +127,12 @@ def require_nerfstudio(home: Path) -> None:
 
 
 def run_program(command: list[str], folder: Path, tick: Callable[[], None]) -> Iterator[str]:
-    """Run a program and give its lines as they come; ``tick`` is called twice a second and may raise to end it.
+    """Run a program and yield its output lines; ``tick`` is called twice per second and may raise to stop it.
 
-    PyTorch reads checkpoints with code in them again: since 2.6 it does not unless it is told to, and these are ours.
+    PyTorch is told to load checkpoints that contain code: since 2.6 it refuses them by default, and these are our own.
 
     Raises:
-        SaccadeError: OUT_OF_MEMORY, where that is why it ended; else WORKER_BROKEN, with its last line.
+        SaccadeError: OUT_OF_MEMORY, where that was the reason; otherwise WORKER_BROKEN, with the last line.
     """
     process = subprocess.Popen(
         ["/usr/bin/env", *_ENVIRONMENT, *command],
@@ -148,13 +148,13 @@ def run_program(command: list[str], folder: Path, tick: Callable[[], None]) -> I
     lines: Queue[str | None] = Queue()
     reader = threading.Thread(target=_read, args=(process.stdout, lines), daemon=True)
     reader.start()
-    last: deque[str] = deque(maxlen=_LINES)
-    ticked_s = 0.0
+    last: deque[str] = deque(maxlen=_KEPT_LINES)
+    last_tick_s = 0.0
     try:
         while True:
-            if time.monotonic() - ticked_s >= _TICK_S:
+            if time.monotonic() - last_tick_s >= _TICK_S:
                 tick()
-                ticked_s = time.monotonic()
+                last_tick_s = time.monotonic()
             try:
                 line = lines.get(timeout=_TICK_S)
             except Empty:
@@ -163,10 +163,10 @@ def run_program(command: list[str], folder: Path, tick: Callable[[], None]) -> I
                 break
             last.append(line)
             yield line
-        _judge(process.wait(), last)
+        _check_exit(process.wait(), last)
     finally:
-        _end(process)
-        reader.join(_END_S)
+        _kill(process)
+        reader.join(_KILL_S)
         process.stdout.close()
 
 
@@ -177,21 +177,21 @@ def _read(source: Iterator[str], lines: Queue[str | None]) -> None:
     lines.put(None)
 
 
-def _judge(code: int, last: deque[str]) -> None:
+def _check_exit(code: int, last: deque[str]) -> None:
     if code == 0:
         return
-    said = "\n".join(last)
-    if "OutOfMemoryError" in said or "CUDA out of memory" in said:
-        raise SaccadeError(ErrorCode.OUT_OF_MEMORY, "nerfstudio had not enough GPU memory.")
-    why = next((line.strip() for line in reversed(last) if line.strip()), "it said nothing")
-    raise SaccadeError(ErrorCode.WORKER_BROKEN, f"nerfstudio ended with code {code}: {why[:200]}")
+    output = "\n".join(last)
+    if "OutOfMemoryError" in output or "CUDA out of memory" in output:
+        raise SaccadeError(ErrorCode.OUT_OF_MEMORY, "nerfstudio ran out of GPU memory.")
+    reason = next((line.strip() for line in reversed(last) if line.strip()), "no output")
+    raise SaccadeError(ErrorCode.WORKER_BROKEN, f"nerfstudio exited with code {code}: {reason[:200]}")
 
 
-def _end(process: subprocess.Popen[str]) -> None:
-    """End the program and everything it has started: data loaders are processes of their own."""
+def _kill(process: subprocess.Popen[str]) -> None:
+    """Kill the program and everything it started: data loaders are processes of their own."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         with suppress(subprocess.TimeoutExpired):
-            process.wait(_END_S)
+            process.wait(_KILL_S)
             return

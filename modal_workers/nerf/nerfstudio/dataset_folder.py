@@ -1,4 +1,4 @@
-"""The dataset as nerfstudio reads it: one folder, the object's mask as the photos' alpha."""
+"""Dataset folder of nerfstudio: the photos with the object mask as alpha."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from modal_workers.nerf.params import NerfParams
 
 
 def write_folder(dataset: Path, folder: Path, params: NerfParams) -> int:
-    """Unpack ``dataset.zip``; say how many photos have a mask.
+    """Unpack ``dataset.zip``; return how many photos have a mask.
 
-    A masked photo becomes an RGBA PNG: nerfstudio blends the colour of the background into what is transparent, which
-    is how alpha is learnt. A ``mask_path`` would only keep it from looking there.
+    A masked photo becomes an RGBA PNG: nerfstudio blends the background colour into transparent pixels, so that alpha
+    is learned. A ``mask_path`` would only exclude those pixels.
 
     Raises:
-        SaccadeError: INVALID_PARAMETER, masks were asked for and there are none; INTERNAL, the dataset is damaged.
+        SaccadeError: INVALID_PARAMETER, masks were requested and there are none; INTERNAL, the dataset is damaged.
     """
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "images").mkdir(parents=True)
     try:
         with zipfile.ZipFile(dataset) as archive:
-            told = json.loads(archive.read("transforms.json"))
-            frames = [_frame(archive, frame, folder, params) for frame in told["frames"]]
+            transforms = json.loads(archive.read("transforms.json"))
+            frames = [_frame(archive, frame, folder, params) for frame in transforms["frames"]]
     except (KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise SaccadeError(ErrorCode.INTERNAL, f"The dataset of the poses cannot be read: {error}") from error
+        raise SaccadeError(ErrorCode.INTERNAL, f"The dataset of the poses stage cannot be read: {error}") from error
     masked = sum(frame["file_path"].endswith(".png") for frame in frames)
     if params.background == "masks" and masked < len(frames):
         raise SaccadeError(
@@ -38,7 +38,7 @@ def write_folder(dataset: Path, folder: Path, params: NerfParams) -> int:
             f"background is masks, but only {masked} of {len(frames)} photos have one.",
             hint="Send a mask for each photo, or leave background at auto.",
         )
-    (folder / "transforms.json").write_text(json.dumps({**told, "frames": frames}), encoding="utf-8")
+    (folder / "transforms.json").write_text(json.dumps({**transforms, "frames": frames}), encoding="utf-8")
     return masked
 
 
@@ -49,10 +49,10 @@ def _frame(archive: zipfile.ZipFile, frame: dict[str, str], folder: Path, params
     if params.background == "sphere" or not frame.get("mask_path"):
         (folder / "images" / name).write_bytes(encoded)
         return kept | {"file_path": f"images/{name}"}
-    picture = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
+    image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
     mask = cv2.imdecode(np.frombuffer(archive.read(frame["mask_path"]), np.uint8), cv2.IMREAD_GRAYSCALE)
-    if picture is None or mask is None or mask.shape != picture.shape[:2]:
-        raise ValueError(f"{name} and its mask do not go together")
+    if image is None or mask is None or mask.shape != image.shape[:2]:
+        raise ValueError(f"{name} and its mask do not match")
     name = f"{PurePosixPath(name).stem}.png"
-    cv2.imwrite(str(folder / "images" / name), np.dstack([picture, mask]))
+    cv2.imwrite(str(folder / "images" / name), np.dstack([image, mask]))
     return kept | {"file_path": f"images/{name}"}

@@ -1,4 +1,4 @@
-"""Draws frames with nerfstudio; runs in its environment (Python 3.10), knows nothing of ours, and is never imported.
+"""Script that renders frames with nerfstudio; runs in its environment (Python 3.10) and is never imported.
 
     python draw_frames.py frames.json
 
@@ -13,25 +13,25 @@ from pathlib import Path
 from typing import Any
 
 
-def draw(asked: dict[str, Any]) -> None:
-    """Draw all frames that were asked for, one after the other."""
+def draw(request: dict[str, Any]) -> None:
+    """Render all requested frames, one after the other."""
     import numpy as np  # noqa: PLC0415 - of nerfstudio's environment
     import torch  # noqa: PLC0415
     from nerfstudio.cameras.cameras import Cameras, CameraType  # noqa: PLC0415
     from nerfstudio.data.scene_box import OrientedBox  # noqa: PLC0415
     from nerfstudio.utils.eval_utils import eval_setup  # noqa: PLC0415
 
-    _, pipeline, _, _ = eval_setup(Path(asked["config"]), test_mode="inference")
+    _, pipeline, _, _ = eval_setup(Path(request["config"]), test_mode="inference")
     model = pipeline.model
     if model.renderer_rgb.background_color != "random":
         raise SystemExit("The model was not trained on random backgrounds: its alpha would be 1 everywhere.")
-    size, focal, folder = int(asked["size_px"]), float(asked["focal_px"]), Path(asked["folder"])
-    box = asked["box"]
+    size, focal, folder = int(request["size_px"]), float(request["focal_px"]), Path(request["folder"])
+    box = request["box"]
     rotation, middle, sides = (
         torch.tensor(box[name], dtype=torch.float32, device=model.device) for name in ("rotation", "middle", "sides")
     )
     oriented = OrientedBox(R=rotation, T=middle, S=sides)
-    for index, pose in asked["world_from_camera"].items():
+    for index, pose in request["world_from_camera"].items():
         camera = Cameras(
             camera_to_worlds=torch.tensor([pose], dtype=torch.float32),
             fx=focal,
@@ -47,9 +47,9 @@ def draw(asked: dict[str, Any]) -> None:
             rgba = model.get_rgba_image(outputs)
         rgba = torch.nan_to_num(rgba).clamp(0, 1)
         rgba[rgba[..., 3] < 0.5 / 255] = 0
-        picture = (rgba * 255).round().to(torch.uint8).cpu().numpy()
+        image = (rgba * 255).round().to(torch.uint8).cpu().numpy()
         part = folder / f"{index}.part.npy"
-        np.save(part, picture)
+        np.save(part, image)
         part.replace(folder / f"{index}.npy")
         sys.stdout.write(f"drawn {index}\n")
         sys.stdout.flush()

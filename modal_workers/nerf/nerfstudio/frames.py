@@ -1,4 +1,4 @@
-"""Frames drawn by nerfstudio: our script runs in its environment and leaves one picture after the other."""
+"""Frames rendered by nerfstudio: a script runs in its environment and writes one array per frame."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from modal_workers.nerf.rendering.frames import Bytes
 from modal_workers.nerf.scene import TrainedScene
 
 SCRIPT: Final = Path(__file__).with_name("draw_frames.py")
-#: How the script says that a frame lies there.
+#: Output of the script when a frame is written.
 DRAWN: Final = "drawn "
 
 
@@ -26,7 +26,7 @@ class NerfstudioFrames:
     """A ``FrameSource``."""
 
     def __init__(self, scene: TrainedScene, settings: NerfstudioSettings, check: Callable[[], None]) -> None:
-        """Refuse where nerfstudio is missing; ``check`` raises where the job was asked to stop.
+        """Store the settings; ``check`` raises when the job was asked to stop.
 
         Raises:
             SaccadeError: BACKEND_NOT_INSTALLED.
@@ -35,22 +35,24 @@ class NerfstudioFrames:
         self._scene, self._settings, self._check = scene, settings, check
 
     def frames(self, orbit: CameraOrbit, wanted: Iterable[int]) -> Iterator[tuple[int, Bytes]]:
-        """Draw some frames in order, RGBA with straight alpha [S, S, 4].
+        """Render frames in order, RGBA with straight alpha [S, S, 4].
 
         Raises:
             SaccadeError: OUT_OF_MEMORY, WORKER_BROKEN.
         """
-        order = list(wanted)
-        if not order:
+        indices = list(wanted)
+        if not indices:
             return
         work = self._settings.work
         folder = work / "frames"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        told = work / "frames.json"
+        request_path = work / "frames.json"
         config = run_folder(work / "runs") / "config.yml"
-        told.write_text(json.dumps(render_request(self._scene, orbit, order, config, folder)), encoding="utf-8")
-        command = [str(self._settings.home / "bin/python"), str(SCRIPT), str(told)]
+        request_path.write_text(
+            json.dumps(render_request(self._scene, orbit, indices, config, folder)), encoding="utf-8"
+        )
+        command = [str(self._settings.home / "bin/python"), str(SCRIPT), str(request_path)]
         for line in run_program(command, work, self._check):
             if line.startswith(DRAWN):
                 index = int(line.removeprefix(DRAWN))
@@ -62,9 +64,10 @@ class NerfstudioFrames:
 def render_request(
     scene: TrainedScene, orbit: CameraOrbit, frames: list[int], config: Path, folder: Path
 ) -> dict[str, Any]:
-    """Say what the script is to draw, in the poses' coordinates, which nerfstudio kept; its axes are OpenGL's.
+    """Return the request for the script, in the frame of the poses, which nerfstudio kept, and with OpenGL axes.
 
-    The box is the sphere's: what is outside of it is left out, and so is what is under the table where one was found.
+    The box encloses the sphere: everything outside of it is cut off, and so is everything below the table where one was
+    found.
     """
     unit = float(np.cbrt(np.linalg.det(scene.sfm_from_scene[:3, :3])))
     poses = {}

@@ -1,4 +1,4 @@
-"""Where nerfstudio stands on the machines that have it: the only place of this pipeline that reads the environment."""
+"""Location of nerfstudio on machines that have it: the only place of this pipeline that reads the environment."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class NerfstudioSettings(BaseSettings):
-    """nerfstudio in a Python environment of its own: its pins and ours do not agree."""
+    """Folders of nerfstudio, which has a Python environment of its own: its pins conflict with ours."""
 
     model_config = SettingsConfigDict(env_prefix="NERFSTUDIO_", frozen=True)
 
-    #: The environment's folder, with ``bin/python`` and ``bin/ns-train``.
+    #: Folder of the Python environment, with ``bin/python`` and ``bin/ns-train``.
     home: Path = Path("/opt/nerfstudio")
-    #: Where it works. Its configuration names files by their full paths, so this is the same in both stages.
+    #: Work folder. Its configuration has absolute paths, so it is the same in both stages.
     work: Path = Path(tempfile.gettempdir()) / "saccade-nerfstudio"

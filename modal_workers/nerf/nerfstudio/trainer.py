@@ -1,4 +1,4 @@
-"""Trains nerfstudio's nerfacto by its own programs in its own environment; our poses go in, a folder comes out."""
+"""Training with nerfstudio's nerfacto, run as a program in its own environment."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ from modal_workers.runtime.context import StageContext
 STATE: Final = "nerfstudio_state.zip"
 MODEL: Final = "nerfstudio.zip"
 _HELD_OUT_EVERY: Final = 8
-#: Photos are opened at this size only to see which there are.
-_GLANCE_PX: Final = 64
+#: Photos are read at this size, because only their poses are needed.
+_THUMBNAIL_PX: Final = 64
 _TABLE_GAP: Final = 0.015
-_STILL_S: Final = 1.0
-_ENOUGH: Final = 30
-#: What nerfstudio prints of every tenth step: the step, and how far that is.
+_COMPLETE_AFTER_S: Final = 1.0
+_MIN_POINTS: Final = 30
+#: Progress line that nerfstudio prints every tenth step: step and percentage.
 _STEP: Final = re.compile(r"^\s*(\d+) \((\d+(?:\.\d+)?)%\)")
 
 
 class NerfstudioTrainer:
-    """A ``Trainer``; it goes on from nerfstudio's own newest checkpoint."""
+    """A ``Trainer``; it resumes from nerfstudio's newest checkpoint."""
 
     def __init__(self, settings: NerfstudioSettings | None = None) -> None:
         self._settings = settings or NerfstudioSettings()
@@ -66,24 +66,26 @@ class NerfstudioTrainer:
         kept = newest_step(runs)
         total = iterations(params)
         if kept < total - 1:
-            keeper = _Keeper(runs, context, kept)
-            for line in run_program(train_command(home, data, runs, params, resume=resumed), work, keeper.tick):
+            saver = _CheckpointSaver(runs, context, kept)
+            for line in run_program(train_command(home, data, runs, params, resume=resumed), work, saver.tick):
                 if (found := _STEP.match(line)) is not None:
-                    keeper.step = int(found[1])
-                    context.progress(min(0.97, 0.97 * keeper.step / total), f"nerfacto: {keeper.step} of {total}")
+                    saver.step = int(found[1])
+                    context.progress(min(0.97, 0.97 * saver.step / total), f"nerfacto: {saver.step} of {total}")
         psnr, ssim = _scores(home, runs, work, context)
         model = context.scratch / MODEL
         pack_run(run_folder(runs), model)
-        photos = read_dataset(dataset, _GLANCE_PX)
-        views = photos.views
-        placed = find_placement(np.stack([view.world_from_camera for view in views]), photos.points, seed=params.seed)
-        scene = _scene(placed, params, photos)
+        dataset_photos = read_dataset(dataset, _THUMBNAIL_PX)
+        training_photos = dataset_photos.photos
+        placed = find_placement(
+            np.stack([photo.world_from_camera for photo in training_photos]), dataset_photos.points, seed=params.seed
+        )
+        scene = _scene(placed, params, dataset_photos)
         report = TrainingReport(
             backend="nerfstudio",
             device="cuda",
             preset=params.preset,
-            photos=len(views) - len(views[::_HELD_OUT_EVERY]),
-            held_out=len(views[::_HELD_OUT_EVERY]),
+            photos=len(training_photos) - len(training_photos[::_HELD_OUT_EVERY]),
+            held_out=len(training_photos[::_HELD_OUT_EVERY]),
             training_size_px=max(max(_size(data, name)) for name in sorted((data / "images").iterdir())[:1]),
             iterations=total,
             iterations_asked=total,
@@ -101,24 +103,27 @@ class NerfstudioTrainer:
         return TrainingOutcome(scene, report, model)
 
 
-class _Keeper:
-    """Keeps nerfstudio's newest checkpoint for the next run, once it is written out."""
+class _CheckpointSaver:
+    """Saves nerfstudio's newest checkpoint for the next run, once it is complete."""
 
     def __init__(self, runs: Path, context: StageContext, kept: int) -> None:
         self._runs, self._context, self._kept = runs, context, kept
-        self._seen: tuple[int, int] = (-1, 0)
-        self._seen_s = time.monotonic()
+        self._observed: tuple[int, int] = (-1, 0)
+        self._observed_s = time.monotonic()
         self.step = 0
 
     def tick(self) -> None:
-        """Look for a newer checkpoint; one that does not grow any more is whole."""
+        """Look for a newer checkpoint; one that no longer grows is complete."""
         newest = newest_step(self._runs)
         if newest <= self._kept:
             return
-        seen = newest, _bytes(models_folder(self._runs) / f"step-{newest:09d}.ckpt")
-        if seen != self._seen:
-            self._seen, self._seen_s = seen, time.monotonic()
-        elif time.monotonic() - self._seen_s >= _STILL_S and (run_folder(self._runs) / "config.yml").exists():
+        observed = newest, _bytes(models_folder(self._runs) / f"step-{newest:09d}.ckpt")
+        if observed != self._observed:
+            self._observed, self._observed_s = observed, time.monotonic()
+        elif (
+            time.monotonic() - self._observed_s >= _COMPLETE_AFTER_S
+            and (run_folder(self._runs) / "config.yml").exists()
+        ):
             path = self._context.scratch / STATE
             pack_run(run_folder(self._runs), path)
             self._context.keep(path, STATE)
@@ -128,18 +133,18 @@ class _Keeper:
 def _bytes(path: Path) -> int:
     try:
         return path.stat().st_size
-    except FileNotFoundError:  # a newer one has taken its place
+    except FileNotFoundError:  # replaced by a newer one
         return 0
 
 
 def newest_step(runs: Path) -> int:
-    """Give the step of nerfstudio's newest checkpoint; -1 where there is none."""
+    """Return the step of nerfstudio's newest checkpoint; -1 where there is none."""
     steps = [int(path.stem.removeprefix("step-")) for path in models_folder(runs).glob("step-*.ckpt")]
     return max(steps, default=-1)
 
 
 def pack_run(folder: Path, path: Path) -> None:
-    """Write a run's configuration and newest checkpoint into one zip."""
+    """Write a run's configuration and newest checkpoint into one ZIP."""
     newest = max((folder / "nerfstudio_models").glob("step-*.ckpt"), default=None)
     files = (folder / "config.yml", folder / "dataparser_transforms.json", newest)
     found = [file for file in files if file is not None and file.exists()]
@@ -147,7 +152,7 @@ def pack_run(folder: Path, path: Path) -> None:
 
 
 def unpack_run(path: Path, runs: Path) -> None:
-    """Put a run back where its configuration says that it is."""
+    """Restore a run at the path of its configuration."""
     folder = run_folder(runs)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -171,25 +176,25 @@ def _scores(home: Path, runs: Path, work: Path, context: StageContext) -> tuple[
     return round(float(results["psnr"]), 3), round(float(results["ssim"]), 4)
 
 
-def _scene(placed: Placement, params: NerfParams, photos: Dataset) -> TrainedScene:
-    """Find the object by its points: nerfacto has no pieces that could be counted. Where there are few, the sphere."""
-    points = placed.points(photos.points)
+def _scene(placed: Placement, params: NerfParams, dataset_photos: Dataset) -> TrainedScene:
+    """Return the scene by the points of the object: nerfacto has no splats. With few points, the whole sphere."""
+    points = placed.points(dataset_photos.points)
     gap = -np.inf if placed.table_z is None else placed.table_z + _TABLE_GAP
     points = points[(np.linalg.norm(points, axis=1) < params.crop_radius) & (points[:, 2] > gap)]
-    middle, radius = np.zeros(3), params.crop_radius
-    if len(points) >= _ENOUGH:
+    centre, radius = np.zeros(3), params.crop_radius
+    if len(points) >= _MIN_POINTS:
         low, high = np.percentile(points, [2, 98], axis=0)
-        middle = (low + high) / 2
-        radius = min(radius, 1.15 * float(np.percentile(np.linalg.norm(points - middle, axis=1), 98)))
+        centre = (low + high) / 2
+        radius = min(radius, 1.15 * float(np.percentile(np.linalg.norm(points - centre, axis=1), 98)))
     moved = np.eye(4)
-    moved[:3, 3] = middle
-    centres = [placed.world_from_camera(view.world_from_camera)[:3, 3] - middle for view in photos.views]
+    moved[:3, 3] = centre
+    centres = [placed.world_from_camera(photo.world_from_camera)[:3, 3] - centre for photo in dataset_photos.photos]
     distance = float(np.median(np.linalg.norm(centres, axis=1)))
-    floor = None if placed.table_z is None else placed.table_z - float(middle[2])
+    floor = None if placed.table_z is None else placed.table_z - float(centre[2])
     return TrainedScene(radius, distance, placed.elevations_deg, placed.sfm_from_scene @ moved, None, floor)
 
 
-def _size(data: Path, picture: Path) -> tuple[int, int]:
-    told = json.loads((data / "transforms.json").read_text(encoding="utf-8"))
-    frame = next(one for one in told["frames"] if one["file_path"].endswith(picture.name))
-    return int({**told, **frame}["w"]), int({**told, **frame}["h"])
+def _size(data: Path, image: Path) -> tuple[int, int]:
+    transforms = json.loads((data / "transforms.json").read_text(encoding="utf-8"))
+    frame = next(entry for entry in transforms["frames"] if entry["file_path"].endswith(image.name))
+    return int({**transforms, **frame}["w"]), int({**transforms, **frame}["h"])

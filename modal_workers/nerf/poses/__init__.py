@@ -1,1 +1,1 @@
-"""The second stage: where each photo was taken from."""
+"""Second stage: the camera poses of the photos (structure from motion)."""

@@ -1,4 +1,4 @@
-"""The hand-over to training: undistorted photos and masks, nerfstudio's transforms.json, points; and COLMAP's files."""
+"""Training dataset: undistorted photos and masks, nerfstudio's transforms.json, and points."""
 
 from __future__ import annotations
 
@@ -18,56 +18,50 @@ from modal_workers.nerf.stored_zip import write_zip
 _POINTS: Final = "sparse_pc.ply"
 
 
-def transforms(photos: Sequence[RegisteredImage], names: Mapping[str, str], masked: bool) -> dict[str, Any]:
-    """Give transforms.json of undistorted photos; ``names`` maps their files to the names in the dataset.
+def transforms(photos: Sequence[RegisteredImage], names: Mapping[str, str], with_masks: bool) -> dict[str, Any]:
+    """Return transforms.json of undistorted photos; ``names`` maps their files to the names in the dataset.
 
-    ``applied_transform`` is left out: the frame is the file's own. A mask is named for all photos or for none, as
-    nerfstudio's reader wants it. Source: https://docs.nerf.studio/quickstart/data_conventions.html
+    ``applied_transform`` is left out: the frame is that of the file. Masks are listed for all photos or for none, as
+    nerfstudio's reader requires. Source: https://docs.nerf.studio/quickstart/data_conventions.html
     """
-    lenses = [_intrinsics(photo.lens) for photo in photos]
-    alike = all(lens == lenses[0] for lens in lenses)
+    cameras = [_intrinsics(photo.camera) for photo in photos]
+    shared = all(camera == cameras[0] for camera in cameras)
     frames = []
-    for photo, lens in zip(photos, lenses, strict=True):
+    for photo, camera in zip(photos, cameras, strict=True):
         name = names[photo.name]
         frame: dict[str, Any] = {"file_path": f"images/{name}"}
-        if masked:
+        if with_masks:
             frame["mask_path"] = f"masks/{Path(name).stem}.png"
-        if not alike:
-            frame |= lens
+        if not shared:
+            frame |= camera
         frame["transform_matrix"] = (photo.world_from_camera @ OPENGL_FROM_OPENCV).tolist()
         frames.append(frame)
     return {
         "camera_model": "OPENCV",
-        **(lenses[0] if alike else {}),
+        **(cameras[0] if shared else {}),
         "ply_file_path": _POINTS,
         "frames": sorted(frames, key=lambda frame: str(frame["file_path"])),
     }
 
 
-def _intrinsics(lens: ColmapCamera) -> dict[str, float | int]:
-    (fx, fy), (cx, cy) = lens.focal_px, lens.centre_px
-    none = dict.fromkeys(("k1", "k2", "p1", "p2"), 0.0)
-    return {"fl_x": fx, "fl_y": fy, "cx": cx, "cy": cy, "w": lens.width_px, "h": lens.height_px, **none}
+def _intrinsics(camera: ColmapCamera) -> dict[str, float | int]:
+    (fx, fy), (cx, cy) = camera.focal_px, camera.centre_px
+    no_distortion = dict.fromkeys(("k1", "k2", "p1", "p2"), 0.0)
+    return {"fl_x": fx, "fl_y": fy, "cx": cx, "cy": cy, "w": camera.width_px, "h": camera.height_px, **no_distortion}
 
 
-def undistort_mask(mask: NDArray[np.uint8], lens: ColmapCamera, pinhole: ColmapCamera) -> NDArray[np.uint8]:
-    """Bring a mask [h, w] to the undistorted photo; what lies outside of the photo is not the object.
-
-    COLMAP has the centre of the first pixel at (0.5, 0.5), OpenCV at (0, 0).
-    """
-    # A mask may have been drawn on a smaller picture.
-    if mask.shape != (lens.height_px, lens.width_px):
-        mask = np.asarray(cv2.resize(mask, (lens.width_px, lens.height_px), interpolation=cv2.INTER_LINEAR), np.uint8)
+def undistort_mask(mask: NDArray[np.uint8], camera: ColmapCamera, pinhole: ColmapCamera) -> NDArray[np.uint8]:
+    """Return a mask [h, w] warped to the undistorted photo; outside of the photo it is background."""
+    # A mask may be smaller than its photo.
+    if mask.shape != (camera.height_px, camera.width_px):
+        mask = np.asarray(
+            cv2.resize(mask, (camera.width_px, camera.height_px), interpolation=cv2.INTER_LINEAR), np.uint8
+        )
     size = (pinhole.width_px, pinhole.height_px)
-    across, down = cv2.initUndistortRectifyMap(
-        _matrix(lens), np.array(lens.distortion), np.eye(3), _matrix(pinhole), size, cv2.CV_32FC1
+    map_x, map_y = cv2.initUndistortRectifyMap(
+        camera.matrix, np.array(camera.distortion), np.eye(3), pinhole.matrix, size, cv2.CV_32FC1
     )
-    return np.asarray(cv2.remap(mask, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT), np.uint8)
-
-
-def _matrix(lens: ColmapCamera) -> NDArray[np.float64]:
-    (fx, fy), (cx, cy) = lens.focal_px, lens.centre_px
-    return np.array([[fx, 0.0, cx - 0.5], [0.0, fy, cy - 0.5], [0.0, 0.0, 1.0]])
+    return np.asarray(cv2.remap(mask, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT), np.uint8)
 
 
 def write_masks(
@@ -79,20 +73,20 @@ def write_masks(
         ValueError: a mask cannot be read.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lenses = {photo.name: photo.lens for photo in original.photos}
-    for photo in undistorted.photos:
+    cameras = {photo.name: photo.camera for photo in original.images}
+    for photo in undistorted.images:
         if photo.name not in masks:
             continue
         check()
         mask = cv2.imread(str(masks[photo.name]), cv2.IMREAD_GRAYSCALE)
         if mask is None:
             raise ValueError(f"the mask of {photo.name} cannot be read")
-        plain = undistort_mask(np.asarray(mask, np.uint8), lenses[photo.name], photo.lens)
-        cv2.imwrite(str(folder / f"{photo.name}.png"), plain)
+        undistorted_mask = undistort_mask(np.asarray(mask, np.uint8), cameras[photo.name], photo.camera)
+        cv2.imwrite(str(folder / f"{photo.name}.png"), undistorted_mask)
 
 
 def write_points(model: SparseModel, folder: Path) -> None:
-    """Write ``points.npz`` and the same as the PLY that nerfstudio starts its splats from."""
+    """Write ``points.npz``, and the same points as the PLY from which nerfstudio initialises splats."""
     xyz = model.xyz.astype(np.float32)
     np.savez(
         folder / "points.npz",
@@ -116,7 +110,7 @@ def write_points(model: SparseModel, folder: Path) -> None:
 
 def write_dataset(
     target: Path,
-    told: Mapping[str, Any],
+    layout: Mapping[str, Any],
     names: Mapping[str, str],
     *,
     images: Path,
@@ -127,10 +121,10 @@ def write_dataset(
     """Write ``dataset.zip``."""
 
     def entries() -> Iterator[tuple[str, bytes | Path]]:
-        yield "transforms.json", (json.dumps(told, indent=1) + "\n").encode()
+        yield "transforms.json", (json.dumps(layout, indent=1) + "\n").encode()
         for name in ("points.npz", _POINTS):
             yield name, points / name
-        for file, name in sorted(names.items(), key=lambda one: one[1]):
+        for file, name in sorted(names.items(), key=lambda item: item[1]):
             check()
             yield f"images/{name}", images / file
             mask = masks / f"{file}.png"

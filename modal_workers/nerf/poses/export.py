@@ -1,4 +1,4 @@
-"""The end of the search: the model in a frame of its own, its photos undistorted, and what is told about it."""
+"""Export of the accepted model: world frame, undistorted photos, and the report."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ _LIMIT_S: Final = 1800.0
 
 
 def export_model(
-    mapper: PycolmapRunner,
-    captured: ImageSet,
-    found: SelectedModel,
+    runner: PycolmapRunner,
+    images: ImageSet,
+    selected: SelectedModel,
     folder: Path,
     progress: Callable[[float, str], None],
 ) -> tuple[SparseModel, SparseModel]:
-    """Bring the model into its frame; give it with the lenses as they are, and with the undistorted photos' ones.
+    """Transform the model into its world frame; return it with the original cameras and undistorted.
 
-    In ``folder``: ``plain`` and ``undistorted`` name photos as they lie on disk, ``named`` as results do.
+    In ``folder``: ``plain`` and ``undistorted`` use the file names on disk, ``named`` those of the results.
 
     Raises:
         SaccadeError: OUT_OF_MEMORY, WORKER_BROKEN.
     """
-    judged = found.judged
-    kept = np.array([judged.model.photos[place].world_from_camera for place in judged.kept])
-    order = {
-        "model": str(found.folder),
-        "images": str(captured.images),
-        "names": judged.names,
-        "final_names": {photo.file: photo.name for photo in captured.photos},
+    checked = selected.checked
+    kept = np.array([checked.model.images[place].world_from_camera for place in checked.kept])
+    request = {
+        "model": str(selected.folder),
+        "images": str(images.images),
+        "names": checked.names,
+        "final_names": {photo.file: photo.name for photo in images.photos},
         "new_from_old": find_world_frame(kept).matrix().tolist(),
         "plain": str(folder / "plain"),
         "named": str(folder / "named"),
@@ -49,50 +49,54 @@ def export_model(
         "jpeg_quality": _JPEG_QUALITY,
     }
 
-    def told(_step: str, done: int, total: int) -> None:
-        progress(0.9 + 0.05 * done / max(1, total), f"undistorting {len(judged.kept)} photos")
+    def on_progress(_step: str, done: int, total: int) -> None:
+        progress(0.9 + 0.05 * done / max(1, total), f"undistorting {len(checked.kept)} photos")
 
-    def afresh() -> None:
+    def clean_up() -> None:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
 
-    mapper.run("finish", order, told, limit_s=_LIMIT_S, afresh=afresh)
+    runner.run("finish", request, on_progress, limit_s=_LIMIT_S, clean_up=clean_up)
     return read_model(folder / "plain"), read_model(folder / "undistorted" / "sparse")
 
 
 def build_report(
-    captured: ImageSet, found: SelectedModel, plain: SparseModel, undistorted: SparseModel, spent_s: dict[str, float]
+    images: ImageSet,
+    selected: SelectedModel,
+    distorted: SparseModel,
+    undistorted: SparseModel,
+    durations_s: dict[str, float],
 ) -> PosesReport:
-    """Tell how many photos were placed, and how well."""
-    kept = set(found.judged.names)
-    missing = original_names(captured.photos, [photo.file for photo in captured.photos if photo.file not in kept])
-    photos = len(captured.photos)
+    """Return the report: registered photos and quality."""
+    kept = set(selected.checked.names)
+    unregistered = original_names(images.photos, [photo.file for photo in images.photos if photo.file not in kept])
+    photos = len(images.photos)
     warnings = []
     if len(kept) < WHOLE_SHARE * photos:
         warnings.append(
-            f"{len(missing)} of {photos} photos could not be placed and are left out: {list_names(missing)}."
+            f"{len(unregistered)} of {photos} photos could not be placed and are left out: {list_names(unregistered)}."
         )
-    if captured.repeated:
-        copies = len(captured.repeated)
-        warnings.append(f"{copies} more show nothing new and were not used: {list_names(captured.repeated)}.")
-    heights = elevations_deg(plain.centres)
-    distances = np.linalg.norm(plain.centres, axis=1)
+    if images.repeated:
+        copies = len(images.repeated)
+        warnings.append(f"{copies} more photos show nothing new and were not used: {list_names(images.repeated)}.")
+    heights = elevations_deg(distorted.centres)
+    distances = np.linalg.norm(distorted.centres, axis=1)
     return PosesReport(
-        photos_given=photos + len(captured.repeated),
+        photos_given=photos + len(images.repeated),
         photos_registered=len(kept),
-        not_registered=missing,
-        repeated=list(captured.repeated),
+        not_registered=unregistered,
+        repeated=list(images.repeated),
         warnings=warnings,
-        reprojection_error_px=round(float(plain.error_px.mean()), 4),
-        points=len(plain.xyz),
-        mean_track_length=round(float(plain.track_length.mean()), 3),
-        components=found.judged.components,
-        models=found.models,
-        matcher=found.attempts[-1].matcher,
-        attempts=list(found.attempts),
-        focal_px=round(float(np.median([photo.lens.focal_px[0] for photo in undistorted.photos])), 3),
+        reprojection_error_px=round(float(distorted.error_px.mean()), 4),
+        points=len(distorted.xyz),
+        mean_track_length=round(float(distorted.track_length.mean()), 3),
+        components=selected.checked.components,
+        models=selected.models,
+        matcher=selected.attempts[-1].matcher,
+        attempts=list(selected.attempts),
+        focal_px=round(float(np.median([photo.camera.focal_px[0] for photo in undistorted.images])), 3),
         camera_distance_median=round(float(np.median(distances)), 6),
         elevation_min_deg=round(float(heights.min()), 2),
         elevation_max_deg=round(float(heights.max()), 2),
-        durations_s=spent_s,
+        durations_s=durations_s,
     )

@@ -1,4 +1,4 @@
-"""The photos as the capture stage handed them over, laid out for pycolmap: names without surprises, grouped by lens."""
+"""The photos of the capture stage, laid out for pycolmap: safe file names, grouped by camera."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-#: How far two focal lengths may be apart and still be those of one lens.
+#: Relative difference of two focal lengths below which they are the same lens.
 _SAME_FOCAL = 0.02
 
 
@@ -18,16 +18,16 @@ _SAME_FOCAL = 0.02
 class Photo:
     """One photo."""
 
-    #: As it is named in the archive, without the folder: what results name it.
+    #: Name in the archive, without the folder; results use it.
     name: str
-    #: As the user knows it.
+    #: Name of the uploaded file.
     original_name: str
-    #: As it lies in ``Captured.images``.
+    #: Name in ``ImageSet.images``.
     file: str
     width_px: int
     height_px: int
     focal_px: float | None
-    #: What the file says that it was taken with; empty where it says nothing.
+    #: Camera model from EXIF; empty where it is missing.
     camera: str = ""
 
 
@@ -36,21 +36,21 @@ class ImageSet:
     """All photos, in the order of their names."""
 
     photos: tuple[Photo, ...]
-    #: Whether the order means something: a video, or numbered one after the other.
+    #: Whether the order means something: a video, or consecutive numbers.
     ordered: bool
     images: Path
     #: Masks by ``Photo.file``, for the photos that have one.
     masks: dict[str, Path]
-    #: What users call those that show nothing new, and are not used: a second copy has no place of its own.
+    #: Original names of the photos that show nothing new and are not used.
     repeated: tuple[str, ...] = ()
 
     @property
     def all_masked(self) -> bool:
-        """Tell whether every photo has a mask."""
+        """Whether every photo has a mask."""
         return bool(self.photos) and len(self.masks) == len(self.photos)
 
     def cameras(self) -> list[dict[str, Any]]:
-        """Group photos that one lens took: the same size and focal length, which a phone has for all of them."""
+        """Group the photos by camera: same size, model and focal length."""
         groups: dict[tuple[int, int, str, int], list[Photo]] = defaultdict(list)
         known: list[tuple[int, int, float]] = []
         for photo in self.photos:
@@ -68,7 +68,7 @@ class ImageSet:
 
 
 def _focal_number(photo: Photo, known: list[tuple[int, int, float]]) -> int:
-    """Number the focal lengths of one picture size; -1 where it is not told."""
+    """Return the group number of a focal length at one image size; -1 where it is unknown."""
     if photo.focal_px is None:
         return -1
     for number, (width_px, height_px, focal_px) in enumerate(known):
@@ -80,23 +80,23 @@ def _focal_number(photo: Photo, known: list[tuple[int, int, float]]) -> int:
 
 
 def unpack(archive: Path, folder: Path) -> ImageSet:
-    """Lay the archive of the capture stage out in a folder.
+    """Unpack the archive of the capture stage into a folder.
 
     Raises:
-        KeyError, ValueError, zipfile.BadZipFile: it is not what that stage writes.
+        KeyError, ValueError, zipfile.BadZipFile: the archive is not what that stage writes.
     """
     images, masks_folder = folder / "photos", folder / "masks"
     for made in (images, masks_folder):
         made.mkdir(parents=True)
     photos, masks = [], {}
-    with zipfile.ZipFile(archive) as opened:
-        told = json.loads(opened.read("capture.json"))
-        members = set(opened.namelist())
-        entries, repeated = _new_ones(sorted(told["photos"], key=lambda one: str(one["name"])))
+    with zipfile.ZipFile(archive) as zip_file:
+        index = json.loads(zip_file.read("capture.json"))
+        members = set(zip_file.namelist())
+        entries, repeated = _without_repetitions(sorted(index["photos"], key=lambda entry: str(entry["name"])))
         for number, entry in enumerate(entries):
             member = _member(entry["name"], members)
             file = f"{number:04d}{PurePosixPath(member).suffix}"
-            (images / file).write_bytes(opened.read(member))
+            (images / file).write_bytes(zip_file.read(member))
             photos.append(
                 Photo(
                     name=PurePosixPath(member).name,
@@ -110,14 +110,14 @@ def unpack(archive: Path, folder: Path) -> ImageSet:
             )
             mask = f"masks/{PurePosixPath(member).stem}.png"
             if mask in members:
-                # The name that pycolmap looks for.
+                # pycolmap expects this name.
                 masks[file] = masks_folder / f"{file}.png"
-                masks[file].write_bytes(opened.read(mask))
-    return ImageSet(tuple(photos), bool(told.get("ordered")), images, masks, repeated)
+                masks[file].write_bytes(zip_file.read(mask))
+    return ImageSet(tuple(photos), bool(index.get("ordered")), images, masks, repeated)
 
 
-def _new_ones(entries: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
-    """Leave out the copies that the capture stage found, unless they are most of all: then the error shall say so."""
+def _without_repetitions(entries: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    """Drop the repeated photos, unless they are the majority: then the error message must mention them."""
     copies = [entry for entry in entries if "repeated" in entry.get("flags", ())]
     if 2 * len(copies) > len(entries):
         return entries, ()
@@ -132,11 +132,11 @@ def _member(name: str, members: set[str]) -> str:
     raise ValueError(f"the archive of the capture has no photo {name}")
 
 
-def _focal(told: Any) -> float | None:
-    return float(told) if told is not None and float(told) > 0 else None
+def _focal(value: Any) -> float | None:
+    return float(value) if value is not None and float(value) > 0 else None
 
 
 def original_names(photos: Sequence[Photo], files: Sequence[str]) -> list[str]:
-    """Give what users call some of the photos."""
+    """Return the original names of some photos."""
     known = {photo.file: photo.original_name for photo in photos}
     return [known[file] for file in files]

@@ -1,4 +1,4 @@
-"""From the photos of a capture to where each was taken from: unpack, search, bring into a frame, hand over."""
+"""The poses stage: unpack the photos, search the poses, export the model, hand over."""
 
 from __future__ import annotations
 
@@ -25,62 +25,66 @@ REPORT: Final = "poses.json"
 
 
 def run(params: NerfParams, context: Context) -> PosesReport:
-    """Find the cameras of a capture.
+    """Find the camera poses of a capture.
 
     Raises:
-        SaccadeError: BACKEND_NOT_INSTALLED; POSES_NOT_FOUND, POSES_SPLIT, TIMED_OUT, OUT_OF_MEMORY, WORKER_BROKEN,
-            see ``Search.run``.
+        SaccadeError: BACKEND_NOT_INSTALLED; POSES_NOT_FOUND, POSES_SPLIT, TIMED_OUT, OUT_OF_MEMORY, WORKER_BROKEN, see
+            ``PoseSearch.run``.
     """
-    # Looked for, never imported: see colmap/pycolmap_process.py.
+    # Found, but never imported here: see colmap/pycolmap_process.py.
     if importlib.util.find_spec("pycolmap") is None:
         raise SaccadeError(
             ErrorCode.BACKEND_NOT_INSTALLED,
-            "Cameras are found with pycolmap, which is not installed.",
+            "The camera poses are computed with pycolmap, which is not installed.",
             hint="pip install 'saccade[nerf]'",
         )
     with context.stage("poses"):
-        told = context.checkpoint(REPORT)
-        if told is None:
+        report_path = context.checkpoint(REPORT)
+        if report_path is None:
             _find(params, context)
-            told = context.checkpoint(REPORT)
-            assert told is not None
+            report_path = context.checkpoint(REPORT)
+            assert report_path is not None
         _save(context)
-        return PosesReport.model_validate_json(told.read_bytes())
+        return PosesReport.model_validate_json(report_path.read_bytes())
 
 
 def _find(params: NerfParams, context: Context) -> None:
-    """Do the work and keep it, the report last: where it is, everything else is too."""
+    """Run the stage and keep its files, the report last: where it exists, all files do."""
     began_s = time.monotonic()
     archive = context.checkpoint("capture.zip")
     if archive is None:
-        raise SaccadeError(ErrorCode.WORKER_BROKEN, "The capture stage has left no photos.")
-    captured = unpack(archive, context.scratch / "capture")
-    search = PoseSearch(captured, params, context)
-    found = search.run()
+        raise SaccadeError(ErrorCode.WORKER_BROKEN, "The archive of the capture stage is missing.")
+    images = unpack(archive, context.scratch / "capture")
+    search = PoseSearch(images, params, context)
+    selected = search.run()
     finishing_s = time.monotonic()
     folder = context.scratch / "finished"
-    plain, undistorted = export_model(search.mapper, captured, found, folder, context.progress)
-    names = {photo.file: photo.name for photo in captured.photos if photo.file in found.judged.names}
+    distorted, undistorted = export_model(search.runner, images, selected, folder, context.progress)
+    names = {photo.file: photo.name for photo in images.photos if photo.file in selected.checked.names}
     masks = folder / "masks"
-    write_masks(captured.masks, plain, undistorted, masks, context.check)
-    masked = all((masks / f"{photo.name}.png").exists() for photo in undistorted.photos)
-    layout = transforms(undistorted.photos, names, masked)
+    write_masks(images.masks, distorted, undistorted, masks, context.check)
+    masked = all((masks / f"{photo.name}.png").exists() for photo in undistorted.images)
+    layout = transforms(undistorted.images, names, masked)
     (folder / "transforms.json").write_text(json.dumps(layout, indent=1) + "\n")
     write_points(undistorted, folder)
-    images = folder / "undistorted" / "images"
-    write_dataset(folder / DATASET, layout, names, images=images, masks=masks, points=folder, check=context.check)
+    undistorted_images = folder / "undistorted" / "images"
+    write_dataset(
+        folder / DATASET, layout, names, images=undistorted_images, masks=masks, points=folder, check=context.check
+    )
     files = {name: folder / "named" / name for name in COLMAP} | {"transforms.json": folder / "transforms.json"}
     write_zip(folder / MODEL, files.items())
     now_s = time.monotonic()
-    spent_s = {**found.durations_s, "finish": round(now_s - finishing_s, 3), "all": round(now_s - began_s, 3)}
-    (folder / REPORT).write_text(build_report(captured, found, plain, undistorted, spent_s).model_dump_json(indent=1))
-    context.progress(0.97, "handing over")
+    durations_s = {**selected.durations_s, "finish": round(now_s - finishing_s, 3), "all": round(now_s - began_s, 3)}
+    (folder / REPORT).write_text(
+        build_report(images, selected, distorted, undistorted, durations_s).model_dump_json(indent=1)
+    )
+    context.progress(0.97, "saving the dataset")
     for name in (DATASET, MODEL, REPORT):
         context.keep(folder / name, name)
 
 
 def _save(context: Context) -> None:
-    """Save the artifacts from what was kept: a run that goes on after a loss has to name them too."""
+    """Save the artifacts from the kept files: a resumed run has to publish them too."""
     path = context.checkpoint(MODEL)
     assert path is not None
     folder = context.scratch / "artifacts"
@@ -88,5 +92,5 @@ def _save(context: Context) -> None:
         archive.extractall(folder)
     for name in COLMAP:
         context.save(folder / name, f"colmap/{name}", "application/octet-stream", title=f"COLMAP's {name}")
-    title = "Cameras, as nerfstudio reads them"
+    title = "Cameras for nerfstudio"
     context.save(folder / "transforms.json", "dataset/transforms.json", "application/json", title=title)

@@ -1,4 +1,4 @@
-"""Which photos are matched with which, at what size, and what is tried next where that finds no cameras. Pure."""
+"""Matching schedule: which photos are matched at which size, and the fallbacks when no poses are found. Pure."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Final, Literal
 Matcher = Literal["exhaustive", "sequential", "vocabulary"]
 RequestedMatcher = Literal["auto", "exhaustive", "sequential", "vocabulary"]
 
-#: Up to here all pairs are matched: 1770 pairs of 60 photos take less than a minute on two cores.
+#: Up to this number all pairs are matched: 1770 pairs of 60 photos take less than a minute on two cores.
 EXHAUSTIVE_PHOTOS: Final = 60
-#: Up to here all pairs may be matched after something cheaper has failed.
+#: Up to this number all pairs are matched after something cheaper has failed.
 EXHAUSTIVE_AT_MOST: Final = 200
-#: Of ordered photos, how many after each one; and how many that look alike, which closes the ring.
+#: Ordered photos: neighbours matched after each photo, and similar photos, which close the ring.
 SEQUENTIAL_NEXT: Final = 8
-SEQUENTIAL_ALIKE: Final = 6
-#: Of photos without an order, how many that look alike.
-VOCABULARY_ALIKE: Final = 24
+SEQUENTIAL_SIMILAR: Final = 6
+#: Unordered photos: similar photos matched with each one.
+VOCABULARY_SIMILAR: Final = 24
 
 
 @dataclass(frozen=True)
 class MatchingSettings:
-    """One way to try. Rungs with equal ``features_key`` share their database of features and matches."""
+    """Settings of one attempt. Attempts with equal ``features_key`` share their features and matches."""
 
     matcher: Matcher
     long_side_px: int
@@ -29,24 +29,26 @@ class MatchingSettings:
     peak_threshold: float
     init_min_tri_angle_deg: float
     masked: bool = False
-    #: Photos that look alike, for each one; 0 where all pairs are matched.
-    alike: int = 0
+    #: Similar photos to match with each one; 0 where all pairs are matched.
+    similar: int = 0
     following: int = 0
 
     @property
     def features_key(self) -> tuple[int, int, float, bool]:
-        """Give what the features depend on."""
+        """The settings that the features depend on."""
         return self.long_side_px, self.features, self.peak_threshold, self.masked
 
 
-def matching_schedule(photos: int, *, ordered: bool, asked: RequestedMatcher, masks: bool) -> list[MatchingSettings]:
-    """Give what is tried, in order; each costs more than the one before it.
+def matching_schedule(
+    photos: int, *, ordered: bool, requested: RequestedMatcher, masks: bool
+) -> list[MatchingSettings]:
+    """Return the attempts in order; each costs more than the one before.
 
-    ``masks``: whether every photo has one. They come in only after the whole photos have failed: what is around an
-    object places the cameras better than the object alone, unless it does not move with it.
+    ``masks``: whether every photo has one. Masks are used only after the whole photos have failed: the surroundings of
+    an object locate the cameras better than the object alone, unless they do not move with it.
     """
-    matcher = _first(photos, ordered) if asked == "auto" else asked
-    base = _paired(
+    matcher = _first(photos, ordered) if requested == "auto" else requested
+    base = _with_pairs(
         MatchingSettings(
             matcher,
             long_side_px=1600 if photos <= 150 else 1200,
@@ -57,14 +59,14 @@ def matching_schedule(photos: int, *, ordered: bool, asked: RequestedMatcher, ma
         matcher,
     )
     wider = _wider(photos, matcher)
-    tries = [base] if wider is None else [base, _paired(base, wider)]
-    # A start from two photos that are close to each other; then more features in larger photos.
-    closer = replace(tries[-1], init_min_tri_angle_deg=4.0)
+    attempts = [base] if wider is None else [base, _with_pairs(base, wider)]
+    # An initial pair with a small baseline; then more features in larger photos.
+    closer = replace(attempts[-1], init_min_tri_angle_deg=4.0)
     thorough = replace(closer, long_side_px=2400, features=8192, peak_threshold=0.003)
-    tries += [closer, thorough]
+    attempts += [closer, thorough]
     if masks:
-        tries = [base, replace(base, masked=True), *tries[1:], replace(thorough, masked=True)]
-    return tries
+        attempts = [base, replace(base, masked=True), *attempts[1:], replace(thorough, masked=True)]
+    return attempts
 
 
 def _first(photos: int, ordered: bool) -> Matcher:
@@ -74,7 +76,7 @@ def _first(photos: int, ordered: bool) -> Matcher:
 
 
 def _wider(photos: int, matcher: Matcher) -> Matcher | None:
-    """Give the matcher that matches more pairs, for the next try; None where all were matched."""
+    """Return the matcher that matches more pairs, for the next attempt; None where all were matched."""
     if matcher == "exhaustive":
         return None
     if photos <= EXHAUSTIVE_AT_MOST:
@@ -82,11 +84,11 @@ def _wider(photos: int, matcher: Matcher) -> Matcher | None:
     return "vocabulary" if matcher == "sequential" else None
 
 
-def _paired(rung: MatchingSettings, matcher: Matcher) -> MatchingSettings:
+def _with_pairs(settings: MatchingSettings, matcher: Matcher) -> MatchingSettings:
     match matcher:
         case "exhaustive":
-            return replace(rung, matcher=matcher, alike=0, following=0)
+            return replace(settings, matcher=matcher, similar=0, following=0)
         case "sequential":
-            return replace(rung, matcher=matcher, alike=SEQUENTIAL_ALIKE, following=SEQUENTIAL_NEXT)
+            return replace(settings, matcher=matcher, similar=SEQUENTIAL_SIMILAR, following=SEQUENTIAL_NEXT)
         case "vocabulary":
-            return replace(rung, matcher=matcher, alike=VOCABULARY_ALIKE, following=2)
+            return replace(settings, matcher=matcher, similar=VOCABULARY_SIMILAR, following=2)

@@ -1,9 +1,8 @@
-"""Which photos to match: all, those after each other, or those that look alike by a description of our own.
+"""Selection of the pairs to match: all, neighbours in order, or similar photos.
 
-A vocabulary tree is a download of hundreds of megabytes made from other people's photos; the description here is made
-from the photos themselves: VLAD over a small vocabulary (Jégou et al., "Aggregating local descriptors into a compact
-image representation", CVPR 2010), with signed square roots and intra-normalisation (Arandjelović and Zisserman, "All
-about VLAD", CVPR 2013).
+Similarity is VLAD over a small vocabulary made from the photos themselves (Jégou et al., "Aggregating local descriptors
+into a compact image representation", CVPR 2010), with signed square roots and intra-normalisation (Arandjelović and
+Zisserman, "All about VLAD", CVPR 2013). A vocabulary tree would be a download of hundreds of megabytes.
 """
 
 from __future__ import annotations
@@ -18,55 +17,57 @@ IndexPair = tuple[int, int]
 Floats = NDArray[np.float32]
 
 WORDS: Final = 48
-#: Descriptors of each photo that are used, and of all photos that the vocabulary is made from.
+#: Descriptors used per photo, and descriptors of all photos for the vocabulary.
 SAMPLE: Final = 600
-_LEARNT_FROM: Final = 40_000
-_ROUNDS: Final = 8
-#: Photos a side of a block of pairs: their descriptors are indexed once for all pairs of the block.
+_VOCABULARY_SAMPLES: Final = 40_000
+_ITERATIONS: Final = 8
+#: Photos per side of a block of pairs: their descriptors are read once for all pairs of the block.
 _TILE: Final = 12
 
 
 def all_pairs(photos: int) -> list[IndexPair]:
-    """Give every pair."""
-    return [(one, other) for one in range(photos) for other in range(one + 1, photos)]
+    """Return every pair."""
+    return [(first, second) for first in range(photos) for second in range(first + 1, photos)]
 
 
 def following_pairs(photos: int, following: int) -> list[IndexPair]:
-    """Give each photo with the ``following`` ones after it."""
-    return [(one, other) for one in range(photos) for other in range(one + 1, min(photos, one + following + 1))]
-
-
-def similar_pairs(descriptors: Sequence[NDArray[np.uint8]], alike: int, seed: int) -> list[IndexPair]:
-    """Give each photo with the ``alike`` ones that look most like it; ``descriptors`` are [n, 128] a photo."""
-    likeness = _likeness(descriptors, seed)
-    np.fill_diagonal(likeness, -np.inf)
-    best = np.argsort(-likeness, axis=1, kind="stable")[:, :alike]
+    """Return each photo with the ``following`` photos after it."""
     return [
-        (min(one, int(other)), max(one, int(other)))
-        for one in range(len(descriptors))
-        for other in best[one]
-        if np.isfinite(likeness[one, other])
+        (first, second) for first in range(photos) for second in range(first + 1, min(photos, first + following + 1))
+    ]
+
+
+def similar_pairs(descriptors: Sequence[NDArray[np.uint8]], similar: int, seed: int) -> list[IndexPair]:
+    """Return each photo with its ``similar`` most similar ones; ``descriptors`` are [n, 128] per photo."""
+    similarity = _similarity(descriptors, seed)
+    np.fill_diagonal(similarity, -np.inf)
+    best = np.argsort(-similarity, axis=1, kind="stable")[:, :similar]
+    return [
+        (min(photo, int(other)), max(photo, int(other)))
+        for photo in range(len(descriptors))
+        for other in best[photo]
+        if np.isfinite(similarity[photo, other])
     ]
 
 
 def blocks(pairs: Iterable[IndexPair]) -> list[list[IndexPair]]:
-    """Sort pairs, without repetitions, into blocks of few photos each; always in the same order."""
+    """Group unique pairs into blocks of few photos each, in a fixed order."""
     tiles: dict[IndexPair, list[IndexPair]] = {}
-    for one, other in sorted(set(pairs)):
-        tiles.setdefault((one // _TILE, other // _TILE), []).append((one, other))
+    for first, second in sorted(set(pairs)):
+        tiles.setdefault((first // _TILE, second // _TILE), []).append((first, second))
     return [tiles[tile] for tile in sorted(tiles)]
 
 
-def _likeness(descriptors: Sequence[NDArray[np.uint8]], seed: int) -> Floats:
+def _similarity(descriptors: Sequence[NDArray[np.uint8]], seed: int) -> Floats:
     rng = np.random.default_rng(seed)
     samples = [_root(rows[np.sort(rng.permutation(len(rows))[:SAMPLE])]) for rows in descriptors]
-    together = np.concatenate([np.zeros((0, 128), np.float32), *samples])
-    if len(together) < WORDS:
+    all_samples = np.concatenate([np.zeros((0, 128), np.float32), *samples])
+    if len(all_samples) < WORDS:
         return np.zeros((len(descriptors), len(descriptors)), np.float32)
-    words = _vocabulary(together[np.sort(rng.permutation(len(together))[:_LEARNT_FROM])], rng)
+    words = _vocabulary(all_samples[np.sort(rng.permutation(len(all_samples))[:_VOCABULARY_SAMPLES])], rng)
     described = np.array([_vlad(rows, words) for rows in samples])
-    likeness: Floats = described @ described.T
-    return likeness
+    similarity: Floats = described @ described.T
+    return similarity
 
 
 def _root(rows: NDArray[np.uint8]) -> Floats:
@@ -77,9 +78,9 @@ def _root(rows: NDArray[np.uint8]) -> Floats:
 
 
 def _vocabulary(rows: Floats, rng: np.random.Generator) -> Floats:
-    """Give ``WORDS`` means of Lloyd's algorithm."""
+    """Return ``WORDS`` cluster centres (Lloyd)."""
     words = rows[np.sort(rng.choice(len(rows), WORDS, replace=False))]
-    for _ in range(_ROUNDS):
+    for _ in range(_ITERATIONS):
         nearest = _nearest(rows, words)
         counts = np.bincount(nearest, minlength=WORDS)
         sums = np.zeros_like(words)

@@ -1,4 +1,4 @@
-"""What the stage needs and gives. Standard library, pydantic and contracts only."""
+"""Declaration and report of the stage. Standard library, pydantic and contracts only."""
 
 from __future__ import annotations
 
@@ -9,42 +9,42 @@ from modal_workers.nerf.params import NerfParams
 
 
 class PosesAttempt(BaseModel):
-    """One try of the ladder, and why the next one was needed."""
+    """One attempt of the matching schedule, and why the next one was needed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     matcher: str
-    #: Long side of the photos in which features were looked for, and how many were taken of each at most.
+    #: Long side of the photos in feature detection, and maximum number of features per photo.
     long_side_px: int
     features: int
     pairs: int
     photos_registered: int
-    #: Empty for the one that was taken.
+    #: Empty for the attempt that was accepted.
     problem: str
     duration_s: float
 
 
 class PosesReport(Result):
-    """How many photos were placed, and how well.
+    """Registered photos and the quality of the reconstruction.
 
-    Lengths are in the scene's own unit: the median distance of a camera from what all of them look at is 1. The
-    origin is that point, z is up, and the first registered photo's camera is over the positive x axis.
+    Lengths are in the unit of the scene: the median distance of the cameras from the point they look at is 1. That
+    point is the origin, z is up, and the camera of the first registered photo is over the positive x axis.
     """
 
     photos_given: int
     photos_registered: int
     #: Names as they were uploaded.
     not_registered: list[str]
-    #: Those that show nothing new beside others, and were not used.
+    #: Photos that show nothing new; they were not used.
     repeated: list[str]
     warnings: list[str]
     reprojection_error_px: float
     points: int
     mean_track_length: float
-    #: Parts of the covisibility graph of the chosen model (edge: at least 15 shared points) before others than the
-    #: largest were left out.
+    #: Connected components of the covisibility graph of the chosen model (edge: at least 15 shared points), before all
+    #: but the largest were left out.
     components: int
-    #: Models that mapping gave, of which the largest was taken.
+    #: Models that mapping returned; the largest was taken.
     models: int
     matcher: str
     attempts: list[PosesAttempt]
@@ -59,13 +59,13 @@ class PosesReport(Result):
 
 WORKLOAD = Workload(
     name="nerf_poses",
-    title="Find where the photos were taken from",
+    title="Find the camera poses",
     description="A stage of nerf.",
     version="1",
     params=NerfParams,
     result=PosesReport,
     inputs=(),
-    stages=(Stage("poses", "Find where the photos were taken from", 1.0),),
+    stages=(Stage("poses", "Find the camera poses", 1.0),),
     job="modal_workers.nerf.poses.job:run",
     compute=Compute(cpu_cores=4.0, memory_bytes=8 * 1024**3, timeout_s=2 * 3600.0, typical_s=180.0),
     kind="stage",

@@ -1,1 +1,1 @@
-"""The fourth stage, fanned out: the orbit's frames, transparent around the object."""
+"""Fourth stage, in shards: renders the frames of the orbit with a transparent background."""

@@ -1,4 +1,4 @@
-"""A batch of frames in one zip: how it is named, read and checked."""
+"""A batch of frames in one ZIP: names, reading and checks."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from modal_workers.nerf.orbit import CameraOrbit
 from modal_workers.nerf.params import BATCH_FRAMES
 from modal_workers.nerf.rendering.frames import decode_png
 
-_CLEAR: Final = 0
-_SOLID: Final = 250
+_TRANSPARENT: Final = 0
+_OPAQUE: Final = 250
 
 
 @dataclass(frozen=True)
 class CheckedFrame:
-    """What is known of a frame that was read back."""
+    """Properties of a frame that was read back."""
 
     index: int
     name: str
@@ -37,38 +37,38 @@ class CheckedFrame:
 
 
 def frame_name(index: int) -> str:
-    """Name a frame by its place on the orbit."""
+    """Return the file name of a frame."""
     return f"frame_{index:04d}.png"
 
 
 def frame_range(batch: int, frames: int) -> range:
-    """Say which frames a batch holds."""
+    """Return the frames of a batch."""
     return range(batch * BATCH_FRAMES, min((batch + 1) * BATCH_FRAMES, frames))
 
 
 def named_entries(frames: Iterable[tuple[int, bytes]]) -> Iterator[tuple[str, bytes]]:
-    """Give frames by their names, as a zip takes them."""
+    """Return frames with their file names, as entries of a ZIP."""
     return ((frame_name(index), data) for index, data in frames)
 
 
 def read_zip(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Give frames in the order of the file; each one's CRC-32 is checked.
+    """Yield the frames in the order of the file; their CRC-32 is checked.
 
     Raises:
-        zipfile.BadZipFile: the file is cut off, or a frame's bytes are not what they were.
-        ValueError: there is something else in it.
+        zipfile.BadZipFile: the file is truncated, or the bytes of a frame are damaged.
+        ValueError: the file contains something else.
     """
     with zipfile.ZipFile(path) as archive:
         for entry in archive.infolist():
             name = entry.filename
             index = int(name.removeprefix("frame_").removesuffix(".png"))
             if name != frame_name(index):
-                raise ValueError(f"{name} is no frame")
+                raise ValueError(f"{name} is not a frame")
             yield index, archive.read(entry)
 
 
 def read_part(path: Path, orbit: CameraOrbit) -> dict[int, bytes] | None:
-    """Give the frames of an earlier run's file; None where it cannot be trusted."""
+    """Return the frames of an earlier run's file; None where it is damaged."""
     try:
         found = dict(read_zip(path))
         for index, data in found.items():
@@ -79,22 +79,23 @@ def read_part(path: Path, orbit: CameraOrbit) -> dict[int, bytes] | None:
 
 
 def check_frame(index: int, data: bytes, orbit: CameraOrbit) -> CheckedFrame:
-    """Read a frame back and check it: its size, that it has alpha, and that alpha is both clear and solid somewhere.
+    """Read a frame back and check it: size, alpha channel, and that alpha is transparent and opaque somewhere.
 
     Raises:
-        SaccadeError: INTERNAL, the frame is damaged; INPUT_UNREADABLE, nothing solid or nothing clear is on it.
+        SaccadeError: INTERNAL, the frame is damaged; INPUT_UNREADABLE, nothing is opaque or nothing is transparent.
     """
-    picture = decode_png(data)
+    image = decode_png(data)
     size = orbit.size_px
-    if picture is None or picture.shape != (size, size, 4):
+    if image is None or image.shape != (size, size, 4):
         raise SaccadeError(ErrorCode.INTERNAL, f"Frame {index} is not {size} x {size} RGBA.")
-    alpha = picture[..., 3]
+    alpha = image[..., 3]
     low, high = int(alpha.min()), int(alpha.max())
-    if low > _CLEAR or high <= _SOLID:
+    if low > _TRANSPARENT or high <= _OPAQUE:
+        missing = "transparent" if low > _TRANSPARENT else "opaque"
         raise SaccadeError(
             ErrorCode.INPUT_UNREADABLE,
-            f"Frame {index} shows {'no background' if low > _CLEAR else 'nothing solid'}: alpha is {low} to {high}.",
-            hint="Send masks, or set crop_radius so that the object alone is inside of it; train for longer.",
+            f"Frame {index} has no {missing} pixel: alpha is {low} to {high}.",
+            hint="Send masks, set crop_radius so that only the object is inside the sphere, or train longer.",
         )
     azimuth, elevation = orbit.angles_deg(index)
     sha256 = hashlib.sha256(data).hexdigest()
@@ -103,10 +104,10 @@ def check_frame(index: int, data: bytes, orbit: CameraOrbit) -> CheckedFrame:
 
 
 def check_batch(path: Path, orbit: CameraOrbit, expected: range) -> list[CheckedFrame]:
-    """Read a whole zip back: the right frames, all of them, each one sound.
+    """Read a whole ZIP back: the right frames, complete, and each one valid.
 
     Raises:
-        SaccadeError: INTERNAL, INPUT_UNREADABLE; see ``checked``.
+        SaccadeError: INTERNAL, INPUT_UNREADABLE; see ``check_frame``.
     """
     try:
         found = [check_frame(index, data, orbit) for index, data in read_zip(path)]
@@ -114,25 +115,25 @@ def check_batch(path: Path, orbit: CameraOrbit, expected: range) -> list[Checked
         raise SaccadeError(ErrorCode.INTERNAL, f"The batch cannot be read back: {error}") from error
     if [frame.index for frame in found] != list(expected):
         raise SaccadeError(
-            ErrorCode.INTERNAL, f"The batch holds {len(found)} frames, not {len(expected)} from {expected.start} on."
+            ErrorCode.INTERNAL, f"The batch has {len(found)} frames, not {len(expected)} starting at {expected.start}."
         )
     return found
 
 
 def spacing_error_deg(orbit: CameraOrbit, frames: range) -> float:
-    """Give how far the poses really used are off the even places, in degrees, the worst of them."""
+    """Return the largest deviation of the poses from even spacing, in degrees."""
     worst = 0.0
     for index in frames:
         x, y, z = orbit.world_from_camera(index)[:3, 3] - np.array(orbit.centre)
         azimuth, elevation = math.degrees(math.atan2(y, x)), math.degrees(math.atan2(z, math.hypot(x, y)))
-        wanted = 360.0 * (index % orbit.azimuths) / orbit.azimuths
-        around = (azimuth - wanted + 180.0) % 360.0 - 180.0
-        worst = max(worst, abs(around), abs(elevation - orbit.elevations_deg[index // orbit.azimuths]))
+        expected_deg = 360.0 * (index % orbit.azimuths) / orbit.azimuths
+        azimuth_error = (azimuth - expected_deg + 180.0) % 360.0 - 180.0
+        worst = max(worst, abs(azimuth_error), abs(elevation - orbit.elevations_deg[index // orbit.azimuths]))
     return worst
 
 
 def batch_description(orbit: CameraOrbit, frames: list[CheckedFrame]) -> dict[str, Any]:
-    """Describe a batch for those who use it: intrinsics, and for each frame its pose in the model's frame, its sums."""
+    """Return the JSON beside a batch: intrinsics, and pose and checksum of each frame."""
     half = orbit.size_px / 2
     return {
         "camera": {

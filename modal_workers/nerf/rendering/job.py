@@ -1,4 +1,4 @@
-"""The stage of rendering: one shard is one batch of frames, drawn, checked and saved as one zip."""
+"""The rendering stage: one shard renders, checks and saves one batch of frames."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ SCENE: Final = "scene.npz"
 
 
 def run(params: NerfParams, context: Context) -> RenderingReport:
-    """Draw this shard's frames.
+    """Render the frames of this shard.
 
     Raises:
-        SaccadeError: INPUT_UNREADABLE, a frame shows nothing; INTERNAL, what training left is not there.
+        SaccadeError: INPUT_UNREADABLE, a frame is empty; INTERNAL, the scene of the training stage is missing.
     """
     batch, _ = context.shard
     with context.stage("rendering"):
@@ -44,33 +44,33 @@ def run(params: NerfParams, context: Context) -> RenderingReport:
 
 
 def load_scene(context: Context) -> TrainedScene:
-    """Read what training left.
+    """Read the scene of the training stage.
 
     Raises:
-        SaccadeError: INTERNAL, it is not there.
+        SaccadeError: INTERNAL, it is missing.
     """
     path = context.checkpoint(SCENE)
     if path is None:
-        raise SaccadeError(ErrorCode.INTERNAL, "Training has left no scene.")
+        raise SaccadeError(ErrorCode.INTERNAL, "The scene of the training stage is missing.")
     return TrainedScene.load(path)
 
 
 def render(
     params: NerfParams, context: Context, orbit: CameraOrbit, source: FrameSource, device: str
 ) -> RenderingReport:
-    """Draw a batch with any source, check the finished file frame by frame, save it, and report; the report last."""
+    """Render a batch with any source, check the finished file frame by frame, save it, and report; the report last."""
     began_s = time.monotonic()
     batch, _ = context.shard
     expected = frame_range(batch, params.frames)
-    drawn = render_batch(batch, expected, orbit, source, context)
+    rendered = render_batch(batch, expected, orbit, source, context)
     path = context.scratch / f"batch_{batch:02d}.zip"
-    write_zip(path, named_entries((index, drawn.frames[index]) for index in expected))
+    write_zip(path, named_entries((index, rendered.frames[index]) for index in expected))
     frames = check_batch(path, orbit, expected)
     name, title = f"frames/{path.name}", f"Frames {expected.start} to {expected.stop - 1}"
-    described = path.with_suffix(".json")
-    described.write_text(json.dumps(batch_description(orbit, frames)), encoding="utf-8")
+    description = path.with_suffix(".json")
+    description.write_text(json.dumps(batch_description(orbit, frames)), encoding="utf-8")
     context.save(path, name, "application/zip", title=title)
-    context.save(described, f"frames/{described.name}", "application/json", title=f"{title}: poses and checksums")
+    context.save(description, f"frames/{description.name}", "application/json", title=f"{title}: poses and checksums")
     with path.open("rb") as file:
         zip_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     report = RenderingReport(
@@ -78,8 +78,8 @@ def render(
         artifact=name,
         first_frame=expected.start,
         frames=len(frames),
-        frames_rendered=drawn.rendered,
-        frames_taken_over=drawn.taken_over,
+        frames_rendered=rendered.rendered,
+        frames_taken_over=rendered.taken_over,
         size_px=orbit.size_px,
         azimuth_step_deg=360.0 / orbit.azimuths,
         elevations_deg=orbit.elevations_deg,
@@ -89,10 +89,10 @@ def render(
         zip_sha256=zip_sha256,
         device=device,
         seconds=round(time.monotonic() - began_s, 3),
-        frames_per_second=round(drawn.rendered / drawn.rendering_s, 2) if drawn.rendered else None,
+        frames_per_second=round(rendered.rendered / rendered.rendering_s, 2) if rendered.rendered else None,
     )
-    kept = context.scratch / f"rendering_{batch:03d}.json"
-    kept.write_text(report.model_dump_json(), encoding="utf-8")
-    context.keep(kept, kept.name)
+    report_path = context.scratch / f"rendering_{batch:03d}.json"
+    report_path.write_text(report.model_dump_json(), encoding="utf-8")
+    context.keep(report_path, report_path.name)
     context.progress(1.0, "checked")
     return report

@@ -1,4 +1,4 @@
-"""What the stage needs and gives. Standard library, pydantic and contracts only."""
+"""Declaration and report of the stage. Standard library, pydantic and contracts only."""
 
 from __future__ import annotations
 
@@ -9,24 +9,26 @@ from modal_workers.nerf.params import NerfParams
 
 
 class RenderingReport(Result):
-    """Which frames this shard rendered, and that they were checked."""
+    """Frames of one shard, rendered and checked."""
 
     batch: int
-    artifact: str = Field(description="The batch's zip; frames, poses and checksums are listed in the JSON beside it.")
+    artifact: str = Field(description="ZIP of the batch; poses and checksums of its frames are in the JSON beside it.")
     first_frame: int
-    frames: int = Field(description="In the zip, each of them read back and checked.")
-    frames_rendered: int = Field(description="Rendered by the run that ended the batch.")
-    frames_taken_over: int = Field(description="Stored by earlier runs and not rendered again.")
+    frames: int = Field(description="Frames in the ZIP, each read back and checked.")
+    frames_rendered: int = Field(description="Frames rendered by the run that finished the batch.")
+    frames_taken_over: int = Field(description="Frames stored by earlier runs and reused.")
     size_px: int
     azimuth_step_deg: float
     elevations_deg: tuple[float, ...]
-    spacing_error_deg: float = Field(description="Largest difference of a pose from its even place on the orbit.")
+    spacing_error_deg: float = Field(description="Largest deviation of a pose from even spacing on the orbit.")
     mean_coverage: float = Field(description="Mean alpha of the frames, 0..1.")
     zip_bytes: int
     zip_sha256: str
     device: str
-    seconds: float = Field(description="Of this run: rendering, encoding and checks.")
-    frames_per_second: float | None = Field(description="Of this run, encoding included; none where none was left.")
+    seconds: float = Field(description="Time of this run: rendering, encoding and checks.")
+    frames_per_second: float | None = Field(
+        description="Of this run, including encoding; null where no frame was left to render."
+    )
 
 
 WORKLOAD = Workload(

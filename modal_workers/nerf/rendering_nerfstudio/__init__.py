@@ -1,1 +1,1 @@
-"""The fourth stage with the backend nerfstudio: the orbit's frames drawn by nerfacto, in an image of its own."""
+"""Fourth stage with the backend nerfstudio: renders the frames with nerfacto, in an image of its own."""

@@ -1,4 +1,4 @@
-"""The stage of rendering by nerfstudio: the same batches, parts and checks as with splats, another source of frames."""
+"""The rendering stage with nerfstudio: the same batches, parts and checks as with splats, another source of frames."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ DATASET: Final = "dataset.zip"
 
 
 def run(params: NerfParams, context: Context) -> RenderingReport:
-    """Draw this shard's frames.
+    """Render the frames of this shard.
 
     Raises:
-        SaccadeError: BACKEND_NOT_INSTALLED, OUT_OF_MEMORY, WORKER_BROKEN; INPUT_UNREADABLE, a frame shows nothing.
+        SaccadeError: BACKEND_NOT_INSTALLED, OUT_OF_MEMORY, WORKER_BROKEN; INPUT_UNREADABLE, a frame is empty.
     """
     with context.stage("rendering_nerfstudio"):
         batch, _ = context.shard
@@ -31,8 +31,8 @@ def run(params: NerfParams, context: Context) -> RenderingReport:
         source = NerfstudioFrames(scene, settings, context.check)
         model, dataset = context.checkpoint(MODEL), context.checkpoint(DATASET)
         if model is None or dataset is None:
-            raise SaccadeError(ErrorCode.INTERNAL, "Training has left no model of nerfstudio.")
-        # nerfstudio opens the photos again, where its configuration says that they are
+            raise SaccadeError(ErrorCode.INTERNAL, "The nerfstudio model of the training stage is missing.")
+        # nerfstudio opens the photos again at the paths in its configuration.
         write_folder(dataset, settings.work / "data", params)
         unpack_run(model, settings.work / "runs")
         return render(params, context, scene.orbit(params), source, "cuda")

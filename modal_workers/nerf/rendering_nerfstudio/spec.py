@@ -1,4 +1,4 @@
-"""What the stage needs and gives. Standard library, pydantic and contracts only."""
+"""Declaration of the stage. Standard library, pydantic and contracts only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WORKLOAD = Workload(
     params=NerfParams,
     result=RenderingReport,
     inputs=(),
-    stages=(Stage("rendering_nerfstudio", "Render the frames by nerfacto", 1.0),),
+    stages=(Stage("rendering_nerfstudio", "Render the frames with nerfacto", 1.0),),
     job="modal_workers.nerf.rendering_nerfstudio.job:run",
     compute=Compute(
         gpus=("T4", "A10", "A100-40GB"), cpu_cores=2.0, memory_bytes=12 * 1024**3, timeout_s=3600.0, typical_s=300.0

@@ -1,1 +1,1 @@
-"""The last stage: what people look at, and the figures that say how far it can be trusted."""
+"""Last stage: the pages and pictures for users, and the report with all figures."""

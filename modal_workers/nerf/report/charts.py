@@ -1,4 +1,4 @@
-"""Draws the capture as a reader sees it at a glance: the ring of cameras from above and from the side, the curve."""
+"""SVG charts of the report: camera positions from above and unrolled, and the quality curve."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ Floats = NDArray[np.float64]
 
 
 def ring_from_above(cameras: Floats, radius: float) -> str:
-    """Draw the cameras' places [N, 3] around the object of ``radius`` from above, as SVG; higher ones are blue."""
-    reach = max(1e-6, float(np.abs(cameras[:, :2]).max())) * 1.12 if len(cameras) else 1.0
-    scale = 150 / reach
-    middle = float(np.median(cameras[:, 2])) if len(cameras) else 0.0
+    """Return the camera positions [N, 3] around the object of ``radius`` from above; higher ones are blue."""
+    extent = max(1e-6, float(np.abs(cameras[:, :2]).max())) * 1.12 if len(cameras) else 1.0
+    scale = 150 / extent
+    median_height = float(np.median(cameras[:, 2])) if len(cameras) else 0.0
     parts = [f'<circle class="thing" cx="160" cy="160" r="{max(3.0, radius * scale):.1f}"/>']
     parts += [f'<circle class="grid" cx="160" cy="160" r="{ring * 150 / 1.12:.1f}"/>' for ring in (0.5, 1.0)]
     for x, y, z in cameras:
         across, down = 160 + x * scale, 160 - y * scale
-        towards = math.hypot(x, y) or 1.0
-        inner = (across - 16 * x / towards, down + 16 * y / towards)
+        distance = math.hypot(x, y) or 1.0
+        inner = (across - 16 * x / distance, down + 16 * y / distance)
         parts.append(f'<line class="look" x1="{across:.1f}" y1="{down:.1f}" x2="{inner[0]:.1f}" y2="{inner[1]:.1f}"/>')
-        high = " high" if z > middle else ""
+        high = " high" if z > median_height else ""
         parts.append(f'<circle class="dot{high}" cx="{across:.1f}" cy="{down:.1f}" r="3.6"/>')
-    return _svg(320, 320, "The cameras around the object, from above", parts)
+    return _svg(320, 320, "Camera positions around the object, from above", parts)
 
 
 def ring_unrolled(cameras: Floats, elevations_deg: Sequence[float]) -> str:
-    """Draw where the cameras were, azimuth against elevation, and the rings that were rendered, as SVG."""
+    """Return azimuth against elevation of the cameras, and the rings that were rendered."""
     left, top, width, height = 36, 14, 470, 240
     parts = []
 
@@ -52,11 +52,11 @@ def ring_unrolled(cameras: Floats, elevations_deg: Sequence[float]) -> str:
         azimuth = math.degrees(math.atan2(north, east)) % 360
         across, down = place(azimuth, math.degrees(math.atan2(up, math.hypot(east, north))))
         parts.append(f'<circle class="dot" cx="{across:.1f}" cy="{down:.1f}" r="3.6"/>')
-    return _svg(520, 280, "Where the photos were taken from, and the rings of the frames", parts)
+    return _svg(520, 280, "Camera positions of the photos, and the rings of the frames", parts)
 
 
 def quality_curve(points: Sequence[CurvePoint]) -> str:
-    """Draw how the PSNR of held-out photos rose in training, as SVG; empty where there are too few points."""
+    """Return the PSNR of held-out photos during training; empty with fewer than two points."""
     if len(points) < 2:
         return ""
     iterations = [point.iteration for point in points]

@@ -1,4 +1,4 @@
-"""Photos that the model never saw, next to what it shows from there."""
+"""Held-out photos beside the model rendered from the same poses."""
 
 from __future__ import annotations
 
@@ -16,63 +16,63 @@ from modal_workers.gaussians.rasterize import rasterize
 from modal_workers.nerf.scene import TrainedScene
 from modal_workers.nerf.training.dataset import TrainingPhoto, read_dataset
 
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 Floats = NDArray[np.float64]
 
-#: As the training holds them out: the first of every so many.
+#: As in training: the first of this many photos is held out.
 HELD_OUT_EVERY: Final = 8
 _SIZE_PX: Final = 480
-_GROUND: Final = 244
+_BACKGROUND: Final = 244
 
 
 @dataclass(frozen=True)
 class HeldOutComparison:
-    """A photo, the model from the same place, and where they differ: RGB of one size."""
+    """A held-out photo, the model from the same pose, and their difference: RGB of one size."""
 
     name: str
-    photo: Picture
-    model: Picture
-    difference: Picture
+    photo: Image
+    model: Image
+    difference: Image
 
 
 def compare_held_out(
     dataset: Path, scene: Path, *, at_most: int = 3, size_px: int = _SIZE_PX
 ) -> list[HeldOutComparison]:
-    """Draw the model from where held-out photos were taken; none where the model is not of splats.
+    """Render the model from the poses of held-out photos; empty where the model has no splats.
 
-    Where a photo has a mask, both are shown on a light ground; otherwise the photo as it is.
+    Where a photo has a mask, both are shown on a light background; otherwise the photo is cut by what the model covers.
     """
     model = TrainedScene.load(scene)
     if model.splats is None:
         return []
-    views = read_dataset(dataset, size_px).views
-    held_out = [view for index, view in enumerate(views) if index % HELD_OUT_EVERY == 0]
+    photos = read_dataset(dataset, size_px).photos
+    held_out = [photo for index, photo in enumerate(photos) if index % HELD_OUT_EVERY == 0]
     count = min(at_most, len(held_out))
     chosen = [held_out[index * len(held_out) // count] for index in range(count)]
-    return [_pair(model, view) for view in chosen]
+    return [_compare(model, photo) for photo in chosen]
 
 
 @torch.no_grad()
-def _pair(model: TrainedScene, view: TrainingPhoto) -> HeldOutComparison:
+def _compare(model: TrainedScene, held_out: TrainingPhoto) -> HeldOutComparison:
     assert model.splats is not None
-    camera, pose = view.camera, _in_scene(model.sfm_from_scene, view.world_from_camera)
-    drawn = rasterize(model.splats, camera, torch.from_numpy(np.linalg.inv(pose)).float())
-    alpha = np.asarray(drawn.alpha.numpy().reshape(camera.height_px, camera.width_px, 1), np.float32)
-    shown = _bytes(np.asarray(drawn.colour.numpy(), np.float32) * 255 + (1 - alpha) * _GROUND)
+    camera, pose = held_out.camera, _in_scene(model.sfm_from_scene, held_out.world_from_camera)
+    rendered = rasterize(model.splats, camera, torch.from_numpy(np.linalg.inv(pose)).float())
+    alpha = np.asarray(rendered.alpha.numpy().reshape(camera.height_px, camera.width_px, 1), np.float32)
+    shown = _bytes(np.asarray(rendered.colour.numpy(), np.float32) * 255 + (1 - alpha) * _BACKGROUND)
     mask = alpha
-    if view.mask is not None:
-        mask = np.asarray(view.mask[..., None] / 255, np.float32)
-    photo = _bytes(view.picture.astype(np.float32) * mask + (1 - mask) * _GROUND)
-    apart = np.abs(photo.astype(np.int16) - shown).mean(2)
-    difference = cv2.applyColorMap(np.clip(apart * 3, 0, 255).astype(np.uint8), cv2.COLORMAP_MAGMA)
+    if held_out.mask is not None:
+        mask = np.asarray(held_out.mask[..., None] / 255, np.float32)
+    photo = _bytes(held_out.image.astype(np.float32) * mask + (1 - mask) * _BACKGROUND)
+    differences = np.abs(photo.astype(np.int16) - shown).mean(2)
+    difference = cv2.applyColorMap(np.clip(differences * 3, 0, 255).astype(np.uint8), cv2.COLORMAP_MAGMA)
     window = _window(mask, camera)
     return HeldOutComparison(
-        view.name, photo[window], shown[window], np.asarray(difference[..., ::-1][window], np.uint8)
+        held_out.name, photo[window], shown[window], np.asarray(difference[..., ::-1][window], np.uint8)
     )
 
 
 def _in_scene(sfm_from_scene: Floats, world_from_camera: Floats) -> Floats:
-    """Give a camera's pose in the scene's frame: the similarity's scale is no part of a pose."""
+    """Return a camera pose in the frame of the scene, without the scale of the similarity."""
     scale = np.cbrt(np.linalg.det(sfm_from_scene[:3, :3]))
     pose = np.linalg.inv(sfm_from_scene) @ world_from_camera
     pose[:3, :3] *= scale
@@ -80,7 +80,7 @@ def _in_scene(sfm_from_scene: Floats, world_from_camera: Floats) -> Floats:
 
 
 def _window(mask: NDArray[np.float32], camera: Camera) -> tuple[slice, slice]:
-    """Cut to the object and a margin."""
+    """Return the crop to the object and a margin."""
     rows, columns = (np.flatnonzero(mask[..., 0].max(axis) > 0.5) for axis in (1, 0))
     if not len(rows) or not len(columns):
         return slice(None), slice(None)
@@ -91,5 +91,5 @@ def _window(mask: NDArray[np.float32], camera: Camera) -> tuple[slice, slice]:
     )
 
 
-def _bytes(values: NDArray[np.float32]) -> Picture:
+def _bytes(values: NDArray[np.float32]) -> Image:
     return np.clip(values, 0, 255).round().astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Puts a page together: one HTML file that loads nothing, and whose policy forbids everything that is not in it."""
+"""Self-contained HTML pages: one file that loads nothing, with a content security policy that forbids the rest."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from modal_workers.gaussians import viewer
 
 
 def asset(name: str) -> str:
-    """Read a file of the folder ``pages``."""
+    """Return the text of a file in the folder ``pages``."""
     return files(__package__).joinpath("pages").joinpath(name).read_text(encoding="utf-8")
 
 
 def write_page(
     path: Path, name: str, *, title: str, style: str, script: str = "", data: Any = None, **parts: str
 ) -> None:
-    """Write a page of the template ``<name>.html`` with the common style and ``<style>.css``.
+    """Write a page from the template ``<name>.html`` with the common style and ``<style>.css``.
 
-    ``title`` is escaped here; ``parts`` are HTML and must be escaped already. ``data`` is put in as JSON.
+    ``title`` is escaped here; ``parts`` are HTML and must be escaped already. ``data`` is embedded as JSON.
     """
     style = asset("page.css") + asset(f"{style}.css")
     html = Template(asset(f"{name}.html")).substitute(
@@ -40,18 +40,18 @@ def write_page(
 
 
 def json_text(value: Any) -> str:
-    """Write JSON that cannot end the script element it stands in."""
+    """Return JSON that cannot close the script element around it."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def data_url(body: bytes, media_type: str) -> str:
-    """Give a picture as an address that holds it."""
+    """Return a data URL."""
     return f"data:{media_type};base64,{base64.b64encode(body).decode()}"
 
 
 def viewer_script(own: str) -> str:
-    """Give one module of the splat viewer's and the page's own script, which finds the former under ``VIEWER``.
+    """Return the splat viewer and the page's script as one module; the script finds the viewer as ``VIEWER``.
 
     Raises:
         ValueError: the bundle does not end with its exports, as esbuild writes them.
@@ -60,13 +60,13 @@ def viewer_script(own: str) -> str:
     found = re.search(r"export\{([^{}]*)\};?$", bundle)
     if found is None:
         raise ValueError("the splat viewer's bundle has no exports at its end")
-    pairs = [one.split(" as ") for one in found[1].split(",")]
+    pairs = [export.split(" as ") for export in found[1].split(",")]
     named = ",".join(f"{pair[-1].strip()}:{pair[0].strip()}" for pair in pairs)
     return f"{bundle[: found.start()]}const VIEWER={{{named}}};\n{own}"
 
 
 def _policy(style: str, script: str) -> str:
-    """Allow what is the page's own: script, style, pictures; Spark's WebAssembly, and the worker it makes of a blob."""
+    """Return the policy: the page's own script, style and images; Spark's WebAssembly, and its worker from a blob."""
 
     def digest(text: str) -> str:
         return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -1,4 +1,4 @@
-"""The stage of the exhibit in order: read what there is, make pages and pictures of the frames, report."""
+"""The report stage: read the earlier stages' files, make pages and pictures of the frames, report."""
 
 from __future__ import annotations
 
@@ -27,85 +27,90 @@ _HTML: Final = "text/html"
 
 
 def run(params: NerfParams, context: Context) -> NerfResult:
-    """Make the exhibit. It takes seconds, so a run that is begun anew makes everything again.
+    """Make the pages and the report. It takes seconds, so a repeated run makes everything again.
 
     Raises:
-        SaccadeError: INTERNAL, a stage before this one has left nothing.
+        SaccadeError: INTERNAL, a file of an earlier stage is missing.
     """
     cv2.setNumThreads(1)
     began_s = time.monotonic()
     with context.stage("exhibit"):
-        story = read_stage_reports(params, context)
-        pictures = ReportImages(pipeline_id_of(context.job_id) or context.job_id, datetime.now(UTC))
-        if story.modelled:
-            pictures = _show(story, context, pictures)
-        ledger = read_paid_costs(context.artifact("progress.json"))
-        result = result_of(story, stage_figures(story, time.monotonic() - began_s, ledger))
-        report = context.scratch / "report.html"
-        write_report(report, story, result, pictures)
-        context.save(report, report.name, _HTML, title="Report")
+        reports = read_stage_reports(params, context)
+        images = ReportImages(pipeline_id_of(context.job_id) or context.job_id, datetime.now(UTC))
+        if reports.modelled:
+            images = _make_pages(reports, context, images)
+        paid_usd = read_paid_costs(context.artifact("progress.json"))
+        result = result_of(reports, stage_figures(reports, time.monotonic() - began_s, paid_usd))
+        page = context.scratch / "report.html"
+        write_report(page, reports, result, images)
+        context.save(page, page.name, _HTML, title="Report")
         context.progress(1.0, "done")
     return result
 
 
-def _show(story: StageReports, context: Context, pictures: ReportImages) -> ReportImages:
+def _make_pages(reports: StageReports, context: Context, images: ReportImages) -> ReportImages:
     """Make everything that shows the frames and the model."""
-    folder, frames = context.scratch, FrameArchive(story.params, context.artifact)
+    folder, frames = context.scratch, FrameArchive(reports.params, context.artifact)
     sheet = folder / "contact_sheet.png"
     write_contact_sheet(sheet, frames)
     context.save(sheet, sheet.name, "image/png", title="The object from all sides")
-    context.progress(0.1, "the spin page")
-    _spin(story, context, frames)
+    context.progress(0.1, "spin page")
+    _spin(reports, context, frames)
     video = folder / "turntable.mp4"
-    write_video(video, frames, lambda share: context.progress(0.6 + 0.15 * share, "the video"))
-    context.save(video, video.name, "video/mp4", title="One turn")
+    write_video(video, frames, lambda share: context.progress(0.6 + 0.15 * share, "video"))
+    context.save(video, video.name, "video/mp4", title="Turntable video")
     animation = folder / "turntable.webp"
     write_animation(animation, frames)
-    context.save(animation, animation.name, "image/webp", title="One turn, transparent")
-    context.progress(0.85, "the model's page")
-    _splat(story, context)
-    context.progress(0.9, "unseen photos")
-    return replace(pictures, hero=hero_frame(frames), contact_sheet=sheet, comparisons=_pairs(context))
+    context.save(animation, animation.name, "image/webp", title="Turntable animation, transparent")
+    context.progress(0.85, "model page")
+    _splat(reports, context)
+    context.progress(0.9, "held-out photos")
+    return replace(images, hero=hero_frame(frames), contact_sheet=sheet, comparisons=_comparisons(context))
 
 
-def _spin(story: StageReports, context: Context, frames: FrameArchive) -> None:
+def _spin(reports: StageReports, context: Context, frames: FrameArchive) -> None:
     path = context.scratch / "spin.html"
-    assert story.shape is not None
+    assert reports.dimensions is not None
     write_spin(
         path,
         frames,
-        story.shape.elevations_deg,
+        reports.dimensions.elevations_deg,
         title="The object, from all sides",
-        told=_told(story),
-        progress=lambda share: context.progress(0.1 + 0.5 * share, "the spin page"),
+        description=_description(reports),
+        progress=lambda share: context.progress(0.1 + 0.5 * share, "spin page"),
     )
-    context.save(path, path.name, _HTML, title="Turn the object by hand")
+    context.save(path, path.name, _HTML, title="Interactive view of the object")
 
 
-def _splat(story: StageReports, context: Context) -> None:
+def _splat(reports: StageReports, context: Context) -> None:
     ply = context.artifact("model/splat.ply")
-    if ply is None or story.shape is None:
+    if ply is None or reports.dimensions is None:
         return
     path = context.scratch / "splat.html"
-    rings = story.shape.elevations_deg
+    rings = reports.dimensions.elevations_deg
     middle_deg = sum(rings) / len(rings)
     write_splat_page(
-        path, ply, title="The model", told=_told(story), radius=story.shape.radius, elevation_deg=middle_deg
+        path,
+        ply,
+        title="The model",
+        description=_description(reports),
+        radius=reports.dimensions.radius,
+        elevation_deg=middle_deg,
     )
     context.save(path, path.name, _HTML, title="The model in a viewer")
 
 
-def _pairs(context: Context) -> tuple[HeldOutComparison, ...]:
+def _comparisons(context: Context) -> tuple[HeldOutComparison, ...]:
     dataset, scene = context.checkpoint("dataset.zip"), context.checkpoint("scene.npz")
     return tuple(compare_held_out(dataset, scene)) if dataset is not None and scene is not None else ()
 
 
-def _told(story: StageReports) -> str:
-    """Say in a line what it was made of."""
-    training, poses = story.training, story.poses
-    words = [f"{poses.photos_registered} photos placed"] if poses is not None else []
+def _description(reports: StageReports) -> str:
+    """Return a line that describes the model."""
+    training, poses = reports.training, reports.poses
+    parts = [f"{poses.photos_registered} photos registered"] if poses is not None else []
     if training is not None:
-        words.append(f"{training.splats:,} splats" if training.splats else training.backend)
+        parts.append(f"{training.splats:,} splats" if training.splats else training.backend)
         if training.psnr_db is not None:
-            words.append(f"{training.psnr_db:.1f} dB on photos it never saw")
-    return ", ".join(words)
+            parts.append(f"{training.psnr_db:.1f} dB PSNR on held-out photos")
+    return ", ".join(parts)

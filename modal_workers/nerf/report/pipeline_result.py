@@ -1,4 +1,4 @@
-"""Turns what the stages have told into the pipeline's result. Pure."""
+"""Builds the result of the pipeline from the reports of its stages. Pure."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from modal_workers.nerf.report.stage_reports import StageReports
 from modal_workers.nerf.result import FramesFigures, ModelFigures, NerfResult, PosesFigures, StageFigures
 
 
-def result_of(story: StageReports, stages: tuple[StageFigures, ...]) -> NerfResult:
-    """Give the figures that stand in ``job.succeeded``."""
-    capture, summed = story.capture, totals(stages)
+def result_of(reports: StageReports, stages: tuple[StageFigures, ...]) -> NerfResult:
+    """Return the figures of ``job.succeeded``."""
+    capture, summed = reports.capture, totals(stages)
     return NerfResult(
         verdict=capture.verdict.accept,
         score=capture.verdict.score,
@@ -17,20 +17,20 @@ def result_of(story: StageReports, stages: tuple[StageFigures, ...]) -> NerfResu
         photos_sent=capture.sent,
         photos_used=capture.photos,
         spared_usd=capture.spared_usd,
-        poses=_poses(story),
-        model=_model(story),
-        frames=_frames(story),
+        poses=_poses(reports),
+        model=_model(reports),
+        frames=_frames(reports),
         stages=stages,
         estimated_s=summed.estimated_s,
         actual_s=summed.actual_s,
         estimated_usd=summed.estimated_usd,
         actual_usd=summed.actual_usd,
-        keep_hours=story.params.keep_hours,
+        keep_hours=reports.params.keep_hours,
     )
 
 
-def _poses(story: StageReports) -> PosesFigures | None:
-    poses = story.poses
+def _poses(reports: StageReports) -> PosesFigures | None:
+    poses = reports.poses
     if poses is None:
         return None
     return PosesFigures(
@@ -43,8 +43,8 @@ def _poses(story: StageReports) -> PosesFigures | None:
     )
 
 
-def _model(story: StageReports) -> ModelFigures | None:
-    training = story.training
+def _model(reports: StageReports) -> ModelFigures | None:
+    training = reports.training
     if training is None:
         return None
     return ModelFigures(
@@ -60,14 +60,14 @@ def _model(story: StageReports) -> ModelFigures | None:
     )
 
 
-def _frames(story: StageReports) -> FramesFigures | None:
-    if not story.renderings:
+def _frames(reports: StageReports) -> FramesFigures | None:
+    if not reports.renderings:
         return None
     return FramesFigures(
-        frames=story.params.frames,
-        verified=sum(one.frames for one in story.renderings),
-        size_px=story.params.frame_size_px,
-        elevations_deg=story.renderings[0].elevations_deg,
-        azimuths=story.params.azimuths,
-        batches=len(story.renderings),
+        frames=reports.params.frames,
+        verified=sum(rendering.frames for rendering in reports.renderings),
+        size_px=reports.params.frame_size_px,
+        elevations_deg=reports.renderings[0].elevations_deg,
+        azimuths=reports.params.azimuths,
+        batches=len(reports.renderings),
     )

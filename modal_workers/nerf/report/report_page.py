@@ -1,6 +1,6 @@
 """Writes report.html: verdict, cameras, quality, frames, time and cost; one file that loads nothing.
 
-What a user named (file names) is escaped wherever it is put in.
+User-given text (file names) is escaped wherever it is inserted.
 """
 
 from __future__ import annotations
@@ -25,19 +25,18 @@ from modal_workers.nerf.report.stage_reports import StageReports
 from modal_workers.nerf.result import NerfResult, StageFigures
 from modal_workers.nerf.training.spec import TrainingReport
 
-_WORDS: Final = {"good": "good", "usable": "usable", "refused": "refused"}
 _TITLES: Final = {
-    "capture": "Judge the photos",
+    "capture": "Check the photos",
     "poses": "Find the cameras",
     "training": "Train the model",
     "rendering": "Render the frames",
-    "exhibit": "Make what is looked at",
+    "exhibit": "Make the report",
 }
 
 
 @dataclass(frozen=True)
 class ReportImages:
-    """What the report shows, as far as there is any, and of which job it is."""
+    """Images of the report, as far as they exist, and the job they belong to."""
 
     job_id: str
     made_at: datetime
@@ -46,77 +45,77 @@ class ReportImages:
     comparisons: Sequence[HeldOutComparison] = field(default_factory=tuple)
 
 
-def write_report(path: Path, story: StageReports, result: NerfResult, pictures: ReportImages) -> None:
-    """Write the page; of a capture that went no further, its verdict alone."""
-    sections = [_hero(pictures), _verdict(story, result)]
-    if story.poses is not None:
-        sections += [_cameras(story), _model(story, pictures)]
+def write_report(path: Path, reports: StageReports, result: NerfResult, images: ReportImages) -> None:
+    """Write the page; for a capture that went no further, only its verdict."""
+    sections = [_hero(images), _photos(reports, result)]
+    if reports.poses is not None:
+        sections += [_cameras(reports), _model(reports, images)]
     if result.frames is not None:
-        sections += [_frames(story, result, pictures)]
-    sections += [_expense(result), _keeping(result, pictures)]
+        sections += [_frames(reports, result, images)]
+    sections += [_costs(result), _retention(result, images)]
     write_page(
         path,
         "report",
-        title=headline(story, result),
+        title=headline(reports, result),
         style="report",
-        headline=escape(headline(story, result)),
+        headline=escape(headline(reports, result)),
         tiles="".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in _tiles(result)),
         sections="\n".join(section for section in sections if section),
     )
 
 
-def headline(story: StageReports, result: NerfResult) -> str:
-    """Say in a line what came out."""
+def headline(reports: StageReports, result: NerfResult) -> str:
+    """Return the result in one line."""
     if result.frames is not None:
         return f"{result.photos_sent} photos, {result.frames.frames:,} transparent frames"
-    if story.capture.verdict.accept == "refused":
+    if reports.capture.verdict.accept == "refused":
         return f"{result.photos_sent} photos: not yet a model"
-    return f"{result.photos_sent} photos: they will do"
+    return f"{result.photos_sent} photos: good enough for a model"
 
 
 def _tiles(result: NerfResult) -> list[tuple[str, str]]:
     light = f'<i class="light {result.verdict}"></i>'
-    tiles = [("Photos", f"{light}{_WORDS[result.verdict]} <small>{result.score:.0%}</small>")]
+    tiles = [("Photos", f"{light}{result.verdict} <small>{result.score:.0%}</small>")]
     if result.poses is not None:
-        placed = f"{result.poses.photos_registered} <small>of {result.poses.photos_given}</small>"
-        tiles.append(("Photos placed", placed))
+        registered = f"{result.poses.photos_registered} <small>of {result.poses.photos_given}</small>"
+        tiles.append(("Photos registered", registered))
     if result.model is not None and result.model.psnr_db is not None:
-        tiles.append(("Unseen photos", f"{result.model.psnr_db:.1f} <small>dB PSNR</small>"))
+        tiles.append(("Held-out photos", f"{result.model.psnr_db:.1f} <small>dB PSNR</small>"))
     if result.frames is not None:
         tiles.append(("Frames verified", f"{result.frames.verified:,} <small>of {result.frames.frames:,}</small>"))
-    tiles.append(("Time of work", _duration(result.actual_s)))
-    tiles.append(("Cost", _usd(result.actual_usd)) if result.poses is not None else ("Spared", _usd(result.spared_usd)))
+    tiles.append(("Working time", _duration(result.actual_s)))
+    tiles.append(("Cost", _usd(result.actual_usd)) if result.poses is not None else ("Saved", _usd(result.spared_usd)))
     return tiles
 
 
-def _hero(pictures: ReportImages) -> str:
-    if pictures.hero is None:
+def _hero(images: ReportImages) -> str:
+    if images.hero is None:
         return ""
     return (
-        f'<section class="hero card"><img class="checker" src="{_picture(pictures.hero)}" alt="The object">'
-        '<div><p><a href="spin.html">spin.html</a>: turn it by hand, around and over.</p>'
-        '<p><a href="splat.html">splat.html</a>: the model itself, from everywhere.</p>'
-        '<p><a href="turntable.mp4">turntable.mp4</a> and <a href="turntable.webp">turntable.webp</a>: one turn, the '
-        "latter transparent.</p><p>frames/batch_NN.zip: every frame at its full size, PNG with straight alpha.</p>"
+        f'<section class="hero card"><img class="checker" src="{_image_url(images.hero)}" alt="The object">'
+        '<div><p><a href="spin.html">spin.html</a>: turn the object by hand.</p>'
+        '<p><a href="splat.html">splat.html</a>: the 3D model in a viewer.</p>'
+        '<p><a href="turntable.mp4">turntable.mp4</a> and <a href="turntable.webp">turntable.webp</a>: one turn; the '
+        "WebP is transparent.</p><p>frames/batch_NN.zip: all frames at full size, PNG with straight alpha.</p>"
         "</div></section>"
     )
 
 
-def _verdict(story: StageReports, result: NerfResult) -> str:
-    capture = story.capture
-    lines = [f"{capture.photos} of {capture.sent} files are photos that can be read; {capture.sharp} are sharp."]
+def _photos(reports: StageReports, result: NerfResult) -> str:
+    capture = reports.capture
+    lines = [f"{capture.photos} of {capture.sent} files are readable photos; {capture.sharp} are sharp."]
     if capture.orbit is not None:
-        lines.append(f"They go {capture.orbit.coverage_deg:.0f}° around the object.")
+        lines.append(f"They cover {capture.orbit.coverage_deg:.0f}° around the object.")
     if len(capture.pieces) > 1:
-        lines.append(f"They fall into {len(capture.pieces)} pieces that nothing ties to each other.")
+        lines.append(f"They form {len(capture.pieces)} separate groups without overlap.")
     if result.spared_usd > 0:
         lines.append(f"No later stage was run: {_usd(result.spared_usd)} were not spent.")
     reasons = "".join(_reason(reason) for reason in capture.verdict.reasons)
-    skipped = "".join(f"<li>{escape(one.name)}: {escape(one.reason)}</li>" for one in capture.skipped[:20])
+    skipped = "".join(f"<li>{escape(file.name)}: {escape(file.reason)}</li>" for file in capture.skipped[:20])
     more = f"<p>Not used:</p><ul>{skipped}</ul>" if skipped else ""
-    nothing = "" if capture.verdict.reasons else "<p>Nothing was found against them.</p>"
+    nothing = "" if capture.verdict.reasons else "<p>No problems were found.</p>"
     return (
-        f'<section id="verdict"><h2>The photos: {_WORDS[result.verdict]}</h2>'
+        f'<section id="verdict"><h2>The photos: {result.verdict}</h2>'
         f'<p class="lead">{" ".join(lines)}</p>{reasons}{nothing}{more}</section>'
     )
 
@@ -128,143 +127,145 @@ def _reason(reason: Reason) -> str:
     return f'<div class="reason {reason.severity}"><p><b>{escape(reason.message)}</b></p>{fix}{photos}</div>'
 
 
-def _cameras(story: StageReports) -> str:
-    poses, shape = story.poses, story.shape
+def _cameras(reports: StageReports) -> str:
+    poses, dimensions = reports.poses, reports.dimensions
     assert poses is not None
-    above = ring_from_above(story.cameras, shape.radius if shape else 0.2)
-    unrolled = ring_unrolled(story.cameras, shape.elevations_deg if shape else ())
+    above = ring_from_above(reports.cameras, dimensions.radius if dimensions else 0.2)
+    unrolled = ring_unrolled(reports.cameras, dimensions.elevations_deg if dimensions else ())
     missing = ", ".join(map(escape, poses.not_registered[:12]))
     left_out = f" Left out: {missing}." if missing else ""
-    warned = "".join(f'<div class="reason"><p>{escape(one)}</p></div>' for one in poses.warnings)
+    warned = "".join(f'<div class="reason"><p>{escape(warning)}</p></div>' for warning in poses.warnings)
     return (
-        f"<section><h2>Where they were taken from</h2>{warned}"
+        f"<section><h2>Camera positions</h2>{warned}"
         f'<div class="cards"><div class="card"><h3>From above</h3>{above}<p>{poses.photos_registered} of '
-        f"{poses.photos_given} photos placed, {poses.reprojection_error_px:.2f} px mean reprojection error over "
+        f"{poses.photos_given} photos registered, {poses.reprojection_error_px:.2f} px mean reprojection error over "
         f'{poses.points:,} points; blue cameras are higher.{left_out}</p></div><div class="card">'
-        f"<h3>Around and up</h3>{unrolled}<p>Dots are photos, from {poses.elevation_min_deg:.0f}° to "
-        f"{poses.elevation_max_deg:.0f}° up; dashed lines the rings of the frames.</p></div></div></section>"
+        f"<h3>Azimuth and elevation</h3>{unrolled}<p>Dots are photos, at elevations from "
+        f"{poses.elevation_min_deg:.0f}° to {poses.elevation_max_deg:.0f}°; dashed lines are the rings "
+        "of the frames.</p></div></div></section>"
     )
 
 
-def _model(story: StageReports, pictures: ReportImages) -> str:
-    training = story.training
+def _model(reports: StageReports, images: ReportImages) -> str:
+    training = reports.training
     if training is None:
         return ""
-    score = "There were too few photos to hold any out."
+    score = "There were too few photos to hold any out for a score."
     if training.psnr_db is not None:
         ssim = "" if training.ssim is None else f", SSIM {training.ssim:.3f}"
-        score = f"On {training.held_out} photos that it never saw: PSNR {training.psnr_db:.1f} dB{ssim}."
+        score = f"On {training.held_out} photos held out of the training: PSNR {training.psnr_db:.1f} dB{ssim}."
     curve = quality_curve(training.curve)
     drawn = f'<div class="card"><h3>PSNR in training</h3>{curve}</div>' if curve else ""
     figures = "".join(
-        _figure(words, picture, pair.name)
-        for pair in pictures.comparisons
-        for words, picture in (("Photo", pair.photo), ("Model", pair.model), ("Difference × 3", pair.difference))
+        _figure(words, image, pair.name)
+        for pair in images.comparisons
+        for words, image in (("Photo", pair.photo), ("Model", pair.model), ("Difference × 3", pair.difference))
     )
     shown = (
-        f'<div class="card"><h3>Unseen photos and the model</h3><div class="pairs">{figures}</div></div>'
+        f'<div class="card"><h3>Held-out photos and the model</h3><div class="pairs">{figures}</div></div>'
         if figures
         else ""
     )
-    stopped = ", stopped early as it got no better" if training.stopped_early else ""
-    cut = "by the masks that were sent" if training.masks == "given" else "by masks that were found in training"
+    stopped = ", stopped early because the score no longer rose" if training.stopped_early else ""
+    cut = "by your masks" if training.masks == "given" else "by masks that training found"
     return (
-        f'<section id="model"><h2>The model</h2>{_doubt(training)}<p class="lead">{_what(training)}, '
+        f'<section id="model"><h2>The model</h2>{_outline_warning(training)}<p class="lead">{_model_name(training)}, '
         f"{training.iterations:,} iterations{stopped}, on {escape(training.device)}, photos at "
-        f"{training.training_size_px} px. The object was told from the rest {cut}. {score}{_outline(training)}</p>"
+        f"{training.training_size_px} px. The object was separated from the background {cut}. "
+        f"{score}{_outline(training)}</p>"
         f'<div class="cards">{drawn}{shown}</div></section>'
     )
 
 
 def _outline(training: TrainingReport) -> str:
-    """Say how far the outline is backed by the photos; nothing where masks were sent."""
+    """Return the outline agreement in words; nothing where masks were given."""
     if training.masks == "given":
         return ""
     if training.outline_agreement is None:
-        return " Whether the outline is right was not judged: too little of a table is seen beside the object."
+        return " The outline was not checked: too little of a table is visible beside the object."
     return (
-        f" {training.outline_agreement:.0%} of alpha's outline in them is where the photo stops showing the table, "
-        "within 2 px of 320; where the object stands and where no table is behind it, nothing is judged."
+        f" {training.outline_agreement:.0%} of the outline of alpha in them is where the photo stops showing the "
+        "table, within 2 px of 320. The lower edge, and edges without table behind them, are not checked."
     )
 
 
-def _doubt(training: TrainingReport) -> str:
+def _outline_warning(training: TrainingReport) -> str:
     if training.outline_agreement is None or not training.outline_doubtful:
         return ""
     return (
         '<div class="reason warning"><p><b>The outline is doubtful: '
         f"{1 - training.outline_agreement:.0%} of it is not where the photos stop showing the table.</b></p>"
-        "<p>Look at the frames. Send masks, or set crop_radius so that the whole object is inside of it.</p></div>"
+        "<p>Check the frames. Send masks, or set crop_radius so that the whole object is inside the sphere.</p></div>"
     )
 
 
-def _what(training: TrainingReport) -> str:
+def _model_name(training: TrainingReport) -> str:
     backend = escape(training.backend)
-    return f"{training.splats:,} splats ({backend})" if training.splats else f"A field of {backend}"
+    return f"{training.splats:,} splats ({backend})" if training.splats else f"A radiance field ({backend})"
 
 
-def _figure(words: str, picture: NDArray[np.uint8], name: str) -> str:
+def _figure(words: str, image: NDArray[np.uint8], name: str) -> str:
     about = f'alt="{words}: {escape(name)}"'
-    return f'<figure><img src="{_picture(picture)}" {about}><figcaption>{words}</figcaption></figure>'
+    return f'<figure><img src="{_image_url(image)}" {about}><figcaption>{words}</figcaption></figure>'
 
 
-def _frames(story: StageReports, result: NerfResult, pictures: ReportImages) -> str:
+def _frames(reports: StageReports, result: NerfResult, images: ReportImages) -> str:
     frames = result.frames
     assert frames is not None
     rings = ", ".join(f"{angle:.1f}°" for angle in frames.elevations_deg)
-    step, zips = 360 / frames.azimuths, "one zip" if frames.batches == 1 else f"{frames.batches} zips"
-    spacing = max(one.spacing_error_deg for one in story.renderings)
+    step, zips = 360 / frames.azimuths, "one ZIP" if frames.batches == 1 else f"{frames.batches} ZIPs"
+    spacing = max(rendering.spacing_error_deg for rendering in reports.renderings)
     sheet = ""
-    if pictures.contact_sheet is not None:
-        source = data_url(pictures.contact_sheet.read_bytes(), "image/png")
+    if images.contact_sheet is not None:
+        source = data_url(images.contact_sheet.read_bytes(), "image/png")
         sheet = f'<div class="card wide"><img src="{source}" alt="The object from all sides, on a checkerboard"></div>'
     return (
         f'<section><h2>The frames</h2><p class="lead">{frames.frames:,} frames of {frames.size_px} × {frames.size_px} '
-        f"px in {zips}: {frames.azimuths} around, every {step:g}°, at {rings} up. Each was read back "
-        f"from its zip: {frames.verified:,} are whole, of the right size, and have an alpha channel that varies; no "
-        f"pose is more than {spacing:.4f}° from its even place.</p>{sheet}</section>"
+        f"px in {zips}: {frames.azimuths} per ring, every {step:g}°, at elevations of {rings}. Each was read "
+        f"back from its ZIP: {frames.verified:,} are complete, of the right size, and have a varying alpha channel. No "
+        f"pose is more than {spacing:.4f}° off even spacing.</p>{sheet}</section>"
     )
 
 
-def _expense(result: NerfResult) -> str:
-    rows = "".join(_row(one) for one in result.stages)
+def _costs(result: NerfResult) -> str:
+    rows = "".join(_row(figures) for figures in result.stages)
     return (
         '<section><h2>Time and cost</h2><div class="sheet"><table><thead><tr><th>Stage</th><th>Jobs</th>'
         "<th>Device</th><th>Estimated</th><th>Took</th><th>Estimated, USD</th><th>Cost, USD</th></tr></thead>"
-        f"<tbody>{rows}</tbody><tfoot><tr><th>What was run</th><td></td><td></td>"
+        f"<tbody>{rows}</tbody><tfoot><tr><th>Stages that ran</th><td></td><td></td>"
         f"<td>{_duration(result.estimated_s)}</td><td>{_duration(result.actual_s)}</td>"
         f"<td>{result.estimated_usd:.4f}</td><td>{result.actual_usd:.4f}</td></tr></tfoot></table></div>"
-        '<p class="lead">Seconds are of work, summed over a stage\'s jobs; waiting and the start of machines are not '
-        "in them. Costs are the ledger's; on the operator's own machine nothing is billed.</p></section>"
+        '<p class="lead">Times are working time, summed over the jobs of a stage, without waiting and machine start. '
+        "Costs are those of the pipeline; nothing is billed on the operator's own machine.</p></section>"
     )
 
 
-def _row(one: StageFigures) -> str:
-    took = "not run" if one.actual_s is None else _duration(one.actual_s)
-    cost = "" if one.actual_usd is None else f"{one.actual_usd:.4f}"
+def _row(figures: StageFigures) -> str:
+    took = "not run" if figures.actual_s is None else _duration(figures.actual_s)
+    cost = "" if figures.actual_usd is None else f"{figures.actual_usd:.4f}"
     return (
-        f"<tr><th>{_TITLES[one.stage]}</th><td>{one.jobs}</td><td>{escape(one.device)}</td>"
-        f"<td>{_duration(one.estimated_s)}</td><td>{took}</td><td>{one.estimated_usd:.4f}</td><td>{cost}</td></tr>"
+        f"<tr><th>{_TITLES[figures.stage]}</th><td>{figures.jobs}</td><td>{escape(figures.device)}</td>"
+        f"<td>{_duration(figures.estimated_s)}</td><td>{took}</td><td>{figures.estimated_usd:.4f}</td><td>{cost}</td></tr>"
     )
 
 
-def _keeping(result: NerfResult, pictures: ReportImages) -> str:
-    until = pictures.made_at + timedelta(hours=result.keep_hours)
-    route = f"/v1/jobs/{escape(pictures.job_id)}"
+def _retention(result: NerfResult, images: ReportImages) -> str:
+    until = images.made_at + timedelta(hours=result.keep_hours)
+    route = f"/v1/jobs/{escape(images.job_id)}"
     return (
-        "<section><h2>How long it is kept</h2><ul>"
-        f"<li>What is only kept to go on from (the stages' hand-over, caches on Modal's volume): {result.keep_hours} "
+        "<section><h2>Retention</h2><ul>"
+        f"<li>Intermediate files of the stages and caches on the Modal volume: kept for {result.keep_hours} "
         f"hours after the end, until about {until:%Y-%m-%d %H:%M} UTC. "
-        f'<code>POST {route}/extend {{"hours": 72}}</code> keeps it longer, '
-        f'<code>POST {route}/confirm-download {{"remove": true}}</code> has it removed at once.</li>'
+        f'<code>POST {route}/extend {{"hours": 72}}</code> keeps them longer, '
+        f'<code>POST {route}/confirm-download {{"remove": true}}</code> removes them now.</li>'
         "<li>Artifacts (frames, model, this page): as long as the bucket keeps them; Saccade removes none.</li>"
         "</ul></section>"
     )
 
 
-def _picture(picture: NDArray[np.uint8]) -> str:
+def _image_url(image: NDArray[np.uint8]) -> str:
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "WEBP", quality=84)
+    Image.fromarray(image).save(buffer, "WEBP", quality=84)
     return data_url(buffer.getvalue(), "image/webp")
 
 

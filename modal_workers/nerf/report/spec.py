@@ -8,13 +8,13 @@ from modal_workers.nerf.result import NerfResult
 
 WORKLOAD = Workload(
     name="nerf_exhibit",
-    title="Make what is looked at",
+    title="Make the pages and the report",
     description="A stage of nerf.",
     version="1",
     params=NerfParams,
     result=NerfResult,
     inputs=(),
-    stages=(Stage("exhibit", "Make what is looked at", 1.0),),
+    stages=(Stage("exhibit", "Make the pages and the report", 1.0),),
     job="modal_workers.nerf.report.job:run",
     folder="report",
     compute=Compute(cpu_cores=2.0, memory_bytes=4 * 1024**3, timeout_s=1800.0, typical_s=60.0),

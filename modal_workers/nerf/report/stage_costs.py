@@ -1,4 +1,4 @@
-"""What each stage took against what it was thought to take."""
+"""Time and cost of each stage, estimated and actual."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from modal_workers.nerf.params import NerfParams
 from modal_workers.nerf.poses.spec import WORKLOAD as POSES
 from modal_workers.nerf.rendering.spec import WORKLOAD as RENDERING
 from modal_workers.nerf.rendering_nerfstudio.spec import WORKLOAD as RENDERING_NERFSTUDIO
-from modal_workers.nerf.report.spec import WORKLOAD as EXHIBIT
+from modal_workers.nerf.report.spec import WORKLOAD as REPORT
 from modal_workers.nerf.report.stage_reports import StageReports
 from modal_workers.nerf.result import StageFigures
 from modal_workers.nerf.training.spec import WORKLOAD as TRAINING
@@ -30,13 +30,13 @@ _WORKLOADS: Final[dict[str, Workload]] = {
     "training_nerfstudio": TRAINING_NERFSTUDIO,
     "rendering": RENDERING,
     "rendering_nerfstudio": RENDERING_NERFSTUDIO,
-    "exhibit": EXHIBIT,
+    "exhibit": REPORT,
 }
 
 
 @dataclass(frozen=True)
 class StageTotals:
-    """Of the stages that were run."""
+    """Sums over the stages that ran."""
 
     estimated_s: float
     actual_s: float
@@ -45,27 +45,30 @@ class StageTotals:
 
 
 def stage_figures(
-    story: StageReports, exhibit_s: float, paid_usd: Mapping[str, float] | None
+    reports: StageReports, report_s: float, paid_usd: Mapping[str, float] | None
 ) -> tuple[StageFigures, ...]:
-    """Give the stages in order; ``paid_usd`` is what the pipeline's ledger says of each, None where there is none.
+    """Return the figures of the stages in order; ``paid_usd`` are their costs, None where unknown.
 
-    This stage's own cost is not in the ledger yet: it is reckoned from its seconds where the others' were paid for.
+    The cost of this stage is not known yet: it is computed from its seconds where the others were billed.
     """
-    actual: dict[str, tuple[float, str]] = {"capture": (story.capture.checking_s, "cpu"), "exhibit": (exhibit_s, "cpu")}
-    if story.poses is not None:
-        actual["poses"] = (story.poses.durations_s["all"], "cpu")
-    if story.training is not None:
-        actual["training"] = (story.training.seconds, story.training.device)
-    if story.renderings:
-        actual["rendering"] = (sum(one.seconds for one in story.renderings), story.renderings[0].device)
+    actual: dict[str, tuple[float, str]] = {
+        "capture": (reports.capture.checking_s, "cpu"),
+        "exhibit": (report_s, "cpu"),
+    }
+    if reports.poses is not None:
+        actual["poses"] = (reports.poses.durations_s["all"], "cpu")
+    if reports.training is not None:
+        actual["training"] = (reports.training.seconds, reports.training.device)
+    if reports.renderings:
+        actual["rendering"] = (sum(rendering.seconds for rendering in reports.renderings), reports.renderings[0].device)
     read_paid_costs = dict(paid_usd or {})
-    own_usd = exhibit_s * price_usd_per_s("cpu") if any(read_paid_costs.values()) else 0.0
+    own_usd = report_s * price_usd_per_s("cpu") if any(read_paid_costs.values()) else 0.0
     read_paid_costs["exhibit"] = round(max(read_paid_costs.get("exhibit", 0.0), own_usd), 6)
     figures = []
     for name in _STAGES:
         stage = f"{name}_nerfstudio"
-        stage = stage if story.params.backend == "nerfstudio" and stage in _WORKLOADS else name
-        figures.append(_figures(name, _WORKLOADS[stage], story.params, actual.get(name), read_paid_costs.get(stage)))
+        stage = stage if reports.params.backend == "nerfstudio" and stage in _WORKLOADS else name
+        figures.append(_figures(name, _WORKLOADS[stage], reports.params, actual.get(name), read_paid_costs.get(stage)))
     return tuple(figures)
 
 
@@ -73,36 +76,36 @@ def _figures(
     name: str, work: Workload, params: NerfParams, actual: tuple[float, str] | None, paid_usd: float | None
 ) -> StageFigures:
     jobs = params.batches if name == "rendering" else 1
-    thought = gpu_ladder(work.compute.gpus, "production")[0] if work.compute.gpus else "cpu"
+    first_device = gpu_ladder(work.compute.gpus, "production")[0] if work.compute.gpus else "cpu"
     estimated_s = jobs * work.compute.typical_s
     return StageFigures(
         stage=name,
         jobs=jobs,
-        device=actual[1] if actual else thought,
+        device=actual[1] if actual else first_device,
         estimated_s=estimated_s,
         actual_s=round(actual[0], 2) if actual else None,
-        estimated_usd=round(estimated_s * price_usd_per_s(thought), 6),
+        estimated_usd=round(estimated_s * price_usd_per_s(first_device), 6),
         actual_usd=paid_usd if actual else None,
     )
 
 
 def read_paid_costs(progress: Path | None) -> dict[str, float] | None:
-    """Read what each stage has cost from the pipeline's ``progress.json``; None where it cannot be told."""
+    """Return the cost of each stage from the pipeline's ``progress.json``; None where it is unknown."""
     if progress is None:
         return None
     try:
-        told = json.loads(progress.read_text())
-        return {str(stage["name"]): float(stage["cost_usd"]) for stage in told["stages"]}
+        status = json.loads(progress.read_text())
+        return {str(stage["name"]): float(stage["cost_usd"]) for stage in status["stages"]}
     except (ValueError, KeyError, TypeError):
         return None
 
 
 def totals(figures: tuple[StageFigures, ...]) -> StageTotals:
-    """Add up what was run."""
-    run = [one for one in figures if one.actual_s is not None]
+    """Return the sums over the stages that ran."""
+    ran = [stage for stage in figures if stage.actual_s is not None]
     return StageTotals(
-        estimated_s=round(sum(one.estimated_s for one in run), 2),
-        actual_s=round(sum(one.actual_s or 0.0 for one in run), 2),
-        estimated_usd=round(sum(one.estimated_usd for one in run), 6),
-        actual_usd=round(sum(one.actual_usd or 0.0 for one in run), 6),
+        estimated_s=round(sum(stage.estimated_s for stage in ran), 2),
+        actual_s=round(sum(stage.actual_s or 0.0 for stage in ran), 2),
+        estimated_usd=round(sum(stage.estimated_usd for stage in ran), 6),
+        actual_usd=round(sum(stage.actual_usd or 0.0 for stage in ran), 6),
     )

@@ -1,4 +1,4 @@
-"""What the earlier stages have left about themselves, read once: reports, cameras, and what it all took."""
+"""Reports, cameras and measures of the earlier stages, read once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class SceneDimensions:
-    """The trained scene's measures, in its own unit."""
+    """Measures of the trained scene, in its own unit."""
 
     radius: float
     distance: float
@@ -35,45 +35,45 @@ class SceneDimensions:
 
 @dataclass(frozen=True)
 class StageReports:
-    """All that is known; later stages are None where they were not run."""
+    """Reports of all stages; those that did not run are None."""
 
     params: NerfParams
     capture: CaptureReport
     poses: PosesReport | None = None
     training: TrainingReport | None = None
     renderings: tuple[RenderingReport, ...] = ()
-    #: Places [N, 3] of the cameras, in the poses' own frame (z up, median distance 1).
+    #: Positions [N, 3] of the cameras, in the frame of the poses (z up, median distance 1).
     cameras: Floats = field(default_factory=lambda: np.zeros((0, 3)))
-    shape: SceneDimensions | None = None
+    dimensions: SceneDimensions | None = None
 
     @property
     def modelled(self) -> bool:
-        """Tell whether there are frames."""
+        """Whether there are frames."""
         return bool(self.renderings)
 
 
 def read_stage_reports(params: NerfParams, context: StageContext) -> StageReports:
-    """Read everything that the stages before this one have left.
+    """Read the files of the earlier stages.
 
     Raises:
-        SaccadeError: INTERNAL, a stage that must have run has left nothing.
+        SaccadeError: INTERNAL, a file of a stage that ran is missing.
     """
-    capture = CaptureReport.model_validate(_index(_needed(context, "capture.zip"))["report"])
+    capture = CaptureReport.model_validate(_index(_required(context, "capture.zip"))["report"])
     if params.preflight_only:
         return StageReports(params, capture)
-    poses = PosesReport.model_validate_json(_needed(context, "poses.json").read_bytes())
-    training = TrainingReport.model_validate_json(_needed(context, "training.json").read_bytes())
+    poses = PosesReport.model_validate_json(_required(context, "poses.json").read_bytes())
+    training = TrainingReport.model_validate_json(_required(context, "training.json").read_bytes())
     names = [f"rendering_{shard:03d}.json" for shard in range(params.batches)]
-    renderings = tuple(RenderingReport.model_validate_json(_needed(context, name).read_bytes()) for name in names)
-    cameras = _cameras(_needed(context, "dataset.zip"))
-    shape = _shape(params, _needed(context, "scene.npz"))
-    return StageReports(params, capture, poses, training, renderings, cameras, shape)
+    renderings = tuple(RenderingReport.model_validate_json(_required(context, name).read_bytes()) for name in names)
+    cameras = _cameras(_required(context, "dataset.zip"))
+    dimensions = _dimensions(params, _required(context, "scene.npz"))
+    return StageReports(params, capture, poses, training, renderings, cameras, dimensions)
 
 
-def _needed(context: StageContext, name: str) -> Path:
+def _required(context: StageContext, name: str) -> Path:
     path = context.checkpoint(name)
     if path is None:
-        raise SaccadeError(ErrorCode.INTERNAL, f"The stages before this one have left no {name}.")
+        raise SaccadeError(ErrorCode.INTERNAL, f"The file {name} of an earlier stage is missing.")
     return path
 
 
@@ -89,8 +89,8 @@ def _cameras(path: Path) -> Floats:
     return np.array([np.array(frame["transform_matrix"], np.float64)[:3, 3] for frame in frames]).reshape(-1, 3)
 
 
-def _shape(params: NerfParams, path: Path) -> SceneDimensions:
-    """Read the measures alone: they need no PyTorch."""
+def _dimensions(params: NerfParams, path: Path) -> SceneDimensions:
+    """Read only the measures, which needs no PyTorch."""
     with np.load(path, allow_pickle=False) as arrays:
         low, high = (float(angle) for angle in arrays["captured_elevations_deg"])
         rings = elevations_deg(params, (low, high))

@@ -1,4 +1,4 @@
-"""Pictures of the orbit for where no page can go: a contact sheet, a video, an animation with transparency."""
+"""Pictures of the orbit: contact sheet, video, and an animation with transparency."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from modal_workers.nerf.report.frame_archive import FrameArchive, Picture, composite, ring_frames
+from modal_workers.nerf.report.frame_archive import FrameArchive, RgbaImage, composite, ring_frames
 
 _COLUMNS: Final = 8
 _CELL_PX: Final = 200
@@ -26,7 +26,7 @@ _WEBP_FRAMES: Final = 60
 
 
 def write_contact_sheet(path: Path, frames: FrameArchive) -> None:
-    """Write a PNG of each ring in a row, from the highest down, eight steps around, on a checkerboard."""
+    """Write a PNG with a row per ring, from the highest down, eight steps around, on a checkerboard."""
     params = frames.params
     columns = min(_COLUMNS, params.azimuths)
     rows = min(6, params.elevations)
@@ -38,21 +38,21 @@ def write_contact_sheet(path: Path, frames: FrameArchive) -> None:
         for column in range(columns):
             frame = chosen[column * params.azimuths // columns]
             top, left = _GAP_PX + row * (cell + _GAP_PX), _GAP_PX + column * (cell + _GAP_PX)
-            sheet[top : top + cell, left : left + cell] = composite(frames.picture(frame, cell), board)
+            sheet[top : top + cell, left : left + cell] = composite(frames.image(frame, cell), board)
     Image.fromarray(sheet).save(path, optimize=True)
 
 
 def write_video(path: Path, frames: FrameArchive, progress: Callable[[float], None]) -> None:
-    """Write a turn on the middle ring as MP4 (H.264, yuv420p, 6 s, no sound), on a soft background.
+    """Write one turn of the middle ring as MP4 (H.264, yuv420p, 6 s, no sound), on a soft background.
 
     Raises:
-        av.error.FFmpegError: it cannot be encoded.
+        av.error.FFmpegError: encoding failed.
     """
     chosen = ring_frames(frames.params, 0.5)
     rate = Fraction(min(_MOST_HZ, max(6.0, len(chosen) / _TURN_S))).limit_denominator(1000)
     side = min(_VIDEO_PX, frames.params.frame_size_px) // 2 * 2
-    ground = _studio(side)
-    # One turn may be short: with few frames, more turns make a video that can be looked at.
+    backdrop = _studio(side)
+    # With few frames one turn is short: more turns fill the time.
     turns = max(1, round(_TURN_S * float(rate) / len(chosen)))
     with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
         stream = container.add_stream("libx264", rate=rate, options={"crf": "18", "preset": "fast"})
@@ -60,25 +60,25 @@ def write_video(path: Path, frames: FrameArchive, progress: Callable[[float], No
         stream.pix_fmt = "yuv420p"
         for turn in range(turns):
             for place, frame in enumerate(chosen):
-                picture = composite(frames.picture(frame, side), ground)
-                picture = picture[:side, :side]
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgb24")))
+                image = composite(frames.image(frame, side), backdrop)
+                image = image[:side, :side]
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24")))
                 progress((turn * len(chosen) + place + 1) / (turns * len(chosen)))
         container.mux(stream.encode(None))
 
 
 def write_animation(path: Path, frames: FrameArchive) -> None:
-    """Write a turn on the middle ring as an animated WebP that keeps its transparency."""
+    """Write one turn of the middle ring as an animated WebP with transparency."""
     chosen = ring_frames(frames.params, 0.5)
     step = -(-len(chosen) // _WEBP_FRAMES)
     size = min(_WEBP_PX, frames.params.frame_size_px)
-    pictures = [Image.fromarray(frames.picture(frame, size)) for frame in chosen[::step]]
-    took_ms = round(1000 * _TURN_S / len(pictures))
-    pictures[0].save(
+    images = [Image.fromarray(frames.image(frame, size)) for frame in chosen[::step]]
+    took_ms = round(1000 * _TURN_S / len(images))
+    images[0].save(
         path,
         "WEBP",
         save_all=True,
-        append_images=pictures[1:],
+        append_images=images[1:],
         duration=took_ms,
         loop=0,
         quality=80,
@@ -93,14 +93,14 @@ def _checkerboard(size_px: int) -> NDArray[np.float32]:
 
 
 def _studio(size_px: int) -> NDArray[np.float32]:
-    """A wall that is lighter in the middle, above a floor."""
+    """Return a wall that is lighter in the middle, above a floor."""
     y, x = np.mgrid[0:size_px, 0:size_px].astype(np.float32) / size_px - 0.5
     light = 246 - 60 * np.clip(np.hypot(x, 1.15 * (y + 0.05)), 0, 1)
     light -= 10 * np.clip((y - 0.18) * 8, 0, 1)
     return np.asarray(cv2.GaussianBlur(np.repeat(light[..., None], 3, 2), (0, 0), 2), np.float32)
 
 
-def hero_frame(frames: FrameArchive, share: float = 0.125) -> Picture:
-    """Give one frame that shows the object well: of the middle ring, some way around."""
+def hero_frame(frames: FrameArchive, share: float = 0.125) -> RgbaImage:
+    """Return one frame that shows the object well: on the middle ring, some way around."""
     chosen = ring_frames(frames.params, 0.5)
-    return frames.picture(chosen[int(share * len(chosen))])
+    return frames.image(chosen[int(share * len(chosen))])

@@ -1,1 +1,1 @@
-"""The third stage: a radiance field is fitted to the photos."""
+"""Third stage: training of a radiance field on the photos."""

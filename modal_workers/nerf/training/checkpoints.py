@@ -1,4 +1,4 @@
-"""Nested tensors and numbers in one npz and back, bit by bit: what a run goes on from. No code is ever read."""
+"""Checkpoint files: nested tensors and numbers in one npz, bit-exact. No code is ever loaded."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _SEPARATOR = "/"
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Write tensors, arrays and numbers, named by their path; a reader sees the old file or the whole new one."""
+    """Write tensors, arrays and numbers by their path; the file is replaced atomically."""
     temporary = path.with_name(f"{path.name}.part")
     with temporary.open("wb") as file:
-        np.savez(file, **dict(_flat(state, "")))
+        np.savez(file, **dict(_flatten(state, "")))
     temporary.replace(path)
 
 
@@ -33,11 +33,11 @@ def load_state(path: Path, device: torch.device) -> dict[str, Any]:
     return state
 
 
-def _flat(state: dict[str, Any], before: str) -> list[tuple[str, Any]]:
+def _flatten(state: dict[str, Any], prefix: str) -> list[tuple[str, Any]]:
     found: list[tuple[str, Any]] = []
     for name, value in state.items():
         if isinstance(value, dict):
-            found += _flat(value, f"{before}{name}{_SEPARATOR}")
+            found += _flatten(value, f"{prefix}{name}{_SEPARATOR}")
         else:
-            found.append((f"{before}{name}", value.detach().cpu().numpy() if isinstance(value, Tensor) else value))
+            found.append((f"{prefix}{name}", value.detach().cpu().numpy() if isinstance(value, Tensor) else value))
     return found

@@ -1,4 +1,4 @@
-"""What stands in ``model/config.json``: everything needed to draw the model, and to train it so again."""
+"""Content of ``model/config.json``: everything needed to render the model and to repeat the training."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from modal_workers.nerf.training.spec import TrainingReport
 
 
 def config_of(params: NerfParams, scene: TrainedScene, report: TrainingReport) -> dict[str, Any]:
-    """Describe a trained model: its frame against the poses', the orbit around it, what was set and what came out."""
+    """Return the description of a trained model: frame, orbit, parameters and report."""
     low, high = scene.captured_elevations_deg
     return {
         "backend": report.backend,
         "format": "3D Gaussian Splatting PLY" if scene.splats is not None else "nerfstudio",
         "versions": {"torch": torch.__version__},
         "frame": {
-            "axes": "right-handed, z up, the object's middle at the origin; 1 is about the cameras' distance",
+            "axes": "right-handed, z up, the object at the origin; 1 is about the distance of the cameras",
             "poses_from_model": scene.sfm_from_scene.tolist(),
             "object_radius": scene.radius,
         },

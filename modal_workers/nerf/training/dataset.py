@@ -1,4 +1,4 @@
-"""The photos with their poses, masks and points, as the stage of the poses left them in ``dataset.zip``."""
+"""Reader of ``dataset.zip``: the photos with their poses, masks and points."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ class TrainingPhoto:
     name: str
     camera: Camera
     world_from_camera: Floats  # [4, 4] OpenCV axes
-    picture: Bytes  # [H, W, 3] RGB
+    image: Bytes  # [H, W, 3] RGB
     mask: Bytes | None  # [H, W] 255 = object
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """All photos, and the points that structure from motion has found, in its own unit."""
+    """All photos, and the points of structure from motion, in its own unit."""
 
-    views: list[TrainingPhoto]
+    photos: list[TrainingPhoto]
     points: Floats  # [N, 3]
     colours: Bytes  # [N, 3]
 
@@ -45,25 +45,25 @@ def read_dataset(path: Path, size_px: int) -> Dataset:
     """Read the photos with their long side at most ``size_px``.
 
     Raises:
-        SaccadeError: INTERNAL, the file is not what the stage before should have left.
+        SaccadeError: INTERNAL, the file is not what the poses stage writes.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            described = json.loads(archive.read("transforms.json"))
-            views = [_view(archive, described | frame, size_px) for frame in described["frames"]]
+            transforms = json.loads(archive.read("transforms.json"))
+            photos = [_read_photo(archive, transforms | frame, size_px) for frame in transforms["frames"]]
             with np.load(io.BytesIO(archive.read("points.npz")), allow_pickle=False) as points:
                 xyz, rgb = points["xyz"].astype(np.float64), points["rgb"]
     except (KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise SaccadeError(ErrorCode.INTERNAL, f"The dataset of the poses cannot be read: {error}") from error
-    return Dataset(views, xyz, rgb)
+        raise SaccadeError(ErrorCode.INTERNAL, f"The dataset of the poses stage cannot be read: {error}") from error
+    return Dataset(photos, xyz, rgb)
 
 
-def _view(archive: zipfile.ZipFile, frame: dict[str, Any], size_px: int) -> TrainingPhoto:
+def _read_photo(archive: zipfile.ZipFile, frame: dict[str, Any], size_px: int) -> TrainingPhoto:
     encoded = archive.read(frame["file_path"])
-    picture = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB)
-    if picture is None:
-        raise ValueError(f"{frame['file_path']} is no picture")
-    height, width = picture.shape[:2]
+    image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB)
+    if image is None:
+        raise ValueError(f"{frame['file_path']} is not an image")
+    height, width = image.shape[:2]
     given = Camera(
         int(frame["w"]),
         int(frame["h"]),
@@ -73,23 +73,23 @@ def _view(archive: zipfile.ZipFile, frame: dict[str, Any], size_px: int) -> Trai
         float(frame["cy"]),
     )
     if (given.width_px, given.height_px) != (width, height):
-        raise ValueError(f"{frame['file_path']} is {width} x {height}, not as its camera says")
+        raise ValueError(f"{frame['file_path']} is {width} x {height}, not the size of its camera")
     camera = given.scaled(min(1.0, size_px / max(width, height)))
     mask: Any = None
     if frame.get("mask_path"):
         mask = cv2.imdecode(np.frombuffer(archive.read(frame["mask_path"]), np.uint8), cv2.IMREAD_GRAYSCALE)
         if mask is None:
-            raise ValueError(f"{frame['mask_path']} is no picture")
+            raise ValueError(f"{frame['mask_path']} is not an image")
         mask = resized(np.asarray(mask, np.uint8), camera)
     pose = np.array(frame["transform_matrix"], np.float64) @ OPENGL_FROM_OPENCV
     return TrainingPhoto(
-        Path(frame["file_path"]).stem, camera, pose, resized(np.asarray(picture, np.uint8), camera), mask
+        Path(frame["file_path"]).stem, camera, pose, resized(np.asarray(image, np.uint8), camera), mask
     )
 
 
-def resized(picture: Bytes, camera: Camera) -> Bytes:
-    """Give a picture at a camera's size, averaged over what each pixel covers."""
+def resized(image: Bytes, camera: Camera) -> Bytes:
+    """Return an image at the size of a camera, averaged over the area of each pixel."""
     size = (camera.width_px, camera.height_px)
-    if (picture.shape[1], picture.shape[0]) == size:
-        return picture
-    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+    if (image.shape[1], image.shape[0]) == size:
+        return image
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)

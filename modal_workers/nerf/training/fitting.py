@@ -1,7 +1,7 @@
-"""One fit of splats to photos: which photo each step sees, at which size, how fast it learns, when splats are added.
+"""One fit of splats to photos: order and size of the photos, learning rates, densification.
 
-Nothing random is kept between steps but what splits splats: the order of the photos and the backgrounds follow from
-the seed and the step's number, so a fit that goes on from a checkpoint does the same steps.
+Nothing random is kept between steps except the splitting of splats: the order of the photos and the backgrounds follow
+from the seed and the step number, so a fit that resumes from a checkpoint repeats the same steps.
 """
 
 from __future__ import annotations
@@ -24,48 +24,48 @@ from modal_workers.gaussians.splats import Splats
 from modal_workers.gaussians.training import LearningRates, Optimiser
 from modal_workers.nerf.training.exposure import ExposureGains
 
-#: The part of the steps that photos are seen at half their size in: four times as fast.
-_COARSE: Final = 0.4
-#: Splats are added and given up in this part of the steps.
+#: Part of the steps with photos at half size: four times as fast.
+_COARSE_SHARE: Final = 0.4
+#: Part of the steps with densification and pruning.
 _DENSE_FROM: Final = 0.05
 _DENSE_UNTIL: Final = 0.7
 _DENSITY_ROUNDS: Final = 24
 _ALPHA_SHARE: Final = 0.1
-#: How much more alpha counts where what is behind would explain the photo alone: what need not be there is not.
-_OPEN_SHARE: Final = 3.0
+#: Weight of alpha where the background alone would explain the photo: splats that are not needed are removed.
+_AMBIGUOUS_WEIGHT: Final = 3.0
 
 
 @dataclass(frozen=True)
 class TargetImage:
-    """What a step compares with: one photo, or the part of it that the object is in."""
+    """Target of a training step: one photo, or the crop that contains the object."""
 
     camera: Camera
     camera_from_world: Tensor  # [4, 4]
-    picture: Tensor  # [H, W, 3] uint8
+    image: Tensor  # [H, W, 3] uint8
     mask: Tensor | None = None  # [H, W, 1] uint8, 255 = object
-    photo: int = 0  # whose gain it is
-    opened: Tensor | None = None  # [H, W, 1] uint8, 255 = may just as well be what is behind
-    behind: Tensor | None = None  # [H, W, 3] uint8, only looked at where it is open
+    photo: int = 0  # index of its exposure gain
+    ambiguous: Tensor | None = None  # [H, W, 1] uint8, 255 = may be object or table
+    table: Tensor | None = None  # [H, W, 3] uint8, colours of the table; used where ambiguous
 
-    def seen_at(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Give where points [N, 3] are in the photo: columns and rows [N] px; and which are before the camera."""
-        at = points @ self.camera_from_world[:3, :3].T + self.camera_from_world[:3, 3]
-        depth = at[:, 2].clamp(min=1e-6)
-        u = at[:, 0] / depth * self.camera.fx_px + self.camera.cx_px
-        v = at[:, 1] / depth * self.camera.fy_px + self.camera.cy_px
-        return u, v, at[:, 2] > 0.01
+    def project(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Project points [N, 3]: columns and rows [N] px, and which are in front of the camera."""
+        positions = points @ self.camera_from_world[:3, :3].T + self.camera_from_world[:3, 3]
+        depth = positions[:, 2].clamp(min=1e-6)
+        u = positions[:, 0] / depth * self.camera.fx_px + self.camera.cx_px
+        v = positions[:, 1] / depth * self.camera.fy_px + self.camera.cy_px
+        return u, v, positions[:, 2] > 0.01
 
     def scaled(self, factor: float) -> TargetImage:
-        """Give the same at another size."""
+        """Return the target at another size."""
         camera = self.camera.scaled(factor)
         size = (camera.width_px, camera.height_px)
-        mask, opened, behind = (_resized(one, size) for one in (self.mask, self.opened, self.behind))
-        picture = _resized(self.picture, size)
-        assert picture is not None
-        return TargetImage(camera, self.camera_from_world, picture, mask, self.photo, opened, behind)
+        mask, ambiguous, table = (_resized(layer, size) for layer in (self.mask, self.ambiguous, self.table))
+        image = _resized(self.image, size)
+        assert image is not None
+        return TargetImage(camera, self.camera_from_world, image, mask, self.photo, ambiguous, table)
 
-    def cut(self, rows: slice, columns: slice) -> TargetImage:
-        """Give a part of the photo."""
+    def crop(self, rows: slice, columns: slice) -> TargetImage:
+        """Return a crop of the target."""
         top, left = rows.start, columns.start
         camera = Camera(
             columns.stop - left,
@@ -75,32 +75,32 @@ class TargetImage:
             self.camera.cx_px - left,
             self.camera.cy_px - top,
         )
-        picture, *others = (
-            None if one is None else one[rows, columns].contiguous()
-            for one in (self.picture, self.mask, self.opened, self.behind)
+        image, *others = (
+            None if layer is None else layer[rows, columns].contiguous()
+            for layer in (self.image, self.mask, self.ambiguous, self.table)
         )
-        assert picture is not None
-        return TargetImage(camera, self.camera_from_world, picture, others[0], self.photo, others[1], others[2])
+        assert image is not None
+        return TargetImage(camera, self.camera_from_world, image, others[0], self.photo, others[1], others[2])
 
-    def before(self, ground: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Put the object of a photo with a mask before ``ground`` [3], in 0..1, but where it is open.
+    def composite(self, backdrop: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Composite the object of a photo with a mask over ``backdrop`` [3], in 0..1, except where it is ambiguous.
 
-        Gives the picture [H, W, 3] that should come out, what is to be put behind the splats for it, and how open [H,
-        W, 1] each pixel is: there the photo stays as it is, and what is behind is the table.
+        Returns the expected image [H, W, 3], the background for the splats, and how ambiguous [H, W, 1] each pixel is:
+        there the photo is kept and the background is the table.
         """
         assert self.mask is not None
-        picture, mask = self.picture.to(ground.dtype) / 255, self.mask.to(ground.dtype) / 255
-        shown, behind = picture * mask + (1 - mask) * ground, ground.expand_as(picture)
-        if self.opened is None or self.behind is None:
-            return shown, behind, None
-        opened = self.opened.to(ground.dtype) / 255
-        behind = torch.lerp(behind, self.behind.to(ground.dtype) / 255, opened)
-        return torch.lerp(shown, picture, opened), behind, opened
+        image, mask = self.image.to(backdrop.dtype) / 255, self.mask.to(backdrop.dtype) / 255
+        expected, background = image * mask + (1 - mask) * backdrop, backdrop.expand_as(image)
+        if self.ambiguous is None or self.table is None:
+            return expected, background, None
+        ambiguous = self.ambiguous.to(backdrop.dtype) / 255
+        background = torch.lerp(background, self.table.to(backdrop.dtype) / 255, ambiguous)
+        return torch.lerp(expected, image, ambiguous), background, ambiguous
 
 
 @dataclass(frozen=True)
 class FitConfig:
-    """How a fit goes. Lengths are in the scene's unit: the cameras are about 1 from the middle."""
+    """Settings of a fit. Lengths are in the unit of the scene: the cameras are about 1 from the centre."""
 
     iterations: int
     max_splats: int
@@ -112,7 +112,7 @@ class FitConfig:
     means_rate: float = 1e-3
 
     def rates(self, iteration: int) -> LearningRates:
-        """Give the rates of a step; that of the means falls to a hundredth, the others to a fifth."""
+        """Return the learning rates of a step; that of the means falls to a hundredth, the others to a fifth."""
         done = iteration / max(1, self.iterations)
         fade = 0.2**done
         return LearningRates(
@@ -125,46 +125,46 @@ class FitConfig:
         )
 
     def harmonics_at(self, iteration: int) -> int:
-        """Give how many coefficients are learnt by now: one degree more at each tenth of the fit."""
+        """Return the number of coefficients learned so far: one degree more at each tenth of the fit."""
         degrees = (0, 3, 8, 15)
         return min(degrees[min(3, 10 * iteration // max(1, self.iterations))], self.harmonics)
 
 
 class Fitting:
-    """A fit that is under way."""
+    """A fit in progress."""
 
     def __init__(
         self,
         splats: Splats,
         targets: list[TargetImage],
         fit: FitConfig,
-        belongs: Callable[[Tensor], Tensor] | None = None,
+        keeps: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        """Begin with ``splats``; ``belongs`` says which of positions [N, 3] may be kept where splats are given up."""
-        self._belongs = belongs
+        """Start with ``splats``; ``keeps`` returns which positions [N, 3] may be kept when splats are pruned."""
+        self._keeps = keeps
         self.fit, self._targets = fit, targets
-        self._small = [one.scaled(0.5) for one in targets]
+        self._small = [target.scaled(0.5) for target in targets]
         self._device = splats.means.device
         self.optimiser = Optimiser(splats, fit.rates(0))
         self.density = Densifier(self.optimiser, seed=fit.seed)
         self.gains = (
-            ExposureGains(1 + max((one.photo for one in targets), default=0), splats.means) if fit.gains else None
+            ExposureGains(1 + max((target.photo for target in targets), default=0), splats.means) if fit.gains else None
         )
         self.iteration = 0
         self._every = max(10, round((_DENSE_UNTIL - _DENSE_FROM) * fit.iterations / _DENSITY_ROUNDS))
 
     @property
     def splats(self) -> Splats:
-        """The splats as they are now."""
+        """The current splats."""
         return self.optimiser.splats
 
     @property
     def settled(self) -> bool:
-        """Whether no splats are added any more."""
+        """Whether densification is over."""
         return self.iteration > _DENSE_UNTIL * self.fit.iterations
 
     def step(self) -> float:
-        """Do one step; give its loss."""
+        """Run one step and return its loss."""
         fit, number = self.fit, self.iteration
         target = self._target(number)
         self.optimiser.rates = fit.rates(number)
@@ -179,7 +179,7 @@ class Fitting:
         if self.gains is not None:
             self.gains.step(target.photo)
         self.iteration += 1
-        self._reshape()
+        self._densify_and_prune()
         return float(value.detach())
 
     def _loss(self, rendered: RenderResult, target: TargetImage, number: int) -> Tensor:
@@ -187,63 +187,63 @@ class Fitting:
         if self.gains is not None:
             colour = colour * self.gains.factors(target.photo)
         if target.mask is None:
-            picture = target.picture.to(colour.dtype) / 255
-            absolute = (colour - picture).abs().mean()
+            image = target.image.to(colour.dtype) / 255
+            absolute = (colour - image).abs().mean()
         else:
-            picture, behind, opened = target.before(_drawn(self.fit.seed, number, "background", 3).to(colour))
-            colour = colour + (1 - rendered.alpha) * behind
-            wrong = (rendered.alpha - target.mask.to(colour.dtype) / 255).abs()
-            if opened is not None:
-                wrong = torch.lerp(wrong, _OPEN_SHARE * rendered.alpha, opened)
-            absolute = (colour - picture).abs().mean() + _ALPHA_SHARE * wrong.mean()
-        return (1 - D_SSIM_SHARE) * absolute + D_SSIM_SHARE * (1 - ssim(colour, picture))
+            image, background, ambiguous = target.composite(_random(self.fit.seed, number, "background", 3).to(colour))
+            colour = colour + (1 - rendered.alpha) * background
+            alpha_error = (rendered.alpha - target.mask.to(colour.dtype) / 255).abs()
+            if ambiguous is not None:
+                alpha_error = torch.lerp(alpha_error, _AMBIGUOUS_WEIGHT * rendered.alpha, ambiguous)
+            absolute = (colour - image).abs().mean() + _ALPHA_SHARE * alpha_error.mean()
+        return (1 - D_SSIM_SHARE) * absolute + D_SSIM_SHARE * (1 - ssim(colour, image))
 
     def _target(self, number: int) -> TargetImage:
-        """Take the photos in turn, every round in another order."""
+        """Return the photo of a step; every round has another order."""
         turn, place = divmod(number, len(self._targets))
-        chosen = int(torch.argsort(_drawn(self.fit.seed, turn, "order", len(self._targets)))[place])
-        return (self._small if number < _COARSE * self.fit.iterations else self._targets)[chosen]
+        chosen = int(torch.argsort(_random(self.fit.seed, turn, "order", len(self._targets)))[place])
+        return (self._small if number < _COARSE_SHARE * self.fit.iterations else self._targets)[chosen]
 
     def _harmonics(self) -> int:
         rest = self.optimiser.splats.sh_rest
         return 0 if rest is None else rest.shape[1]
 
-    def _reshape(self) -> None:
-        """Add and give up splats where it is time."""
+    def _densify_and_prune(self) -> None:
+        """Densify and prune the splats where it is due."""
         fit, now = self.fit, self.iteration
         if now % self._every or not _DENSE_FROM * fit.iterations <= now <= _DENSE_UNTIL * fit.iterations:
             return
         self.density.prune(PruningLimits(min_opacity=0.02, max_scale_m=fit.max_scale))
-        if self._belongs is not None:
-            inside = self._belongs(self.splats.means.detach())
+        if self._keeps is not None:
+            inside = self._keeps(self.splats.means.detach())
             if not bool(inside.all()):
                 self.density.select(inside)
-        # a part of the room each time: what is steep later is not crowded out by what was steep first
+        # Only a part of the budget each time, so that early gradients do not use it all.
         room = len(self.splats) + max(20, math.ceil(0.12 * len(self.splats)))
         self.density.grow(GrowthLimits(split_scale_m=fit.split_scale, max_splats=min(fit.max_splats, room)))
         self.density.cap(fit.max_splats)
 
     def state(self) -> dict[str, Any]:
-        """Give all that a later run goes on from."""
+        """Return everything that a later run needs to continue."""
         gains = {} if self.gains is None else {"gains": self.gains.state()}
         return {"iteration": torch.tensor(self.iteration), "density": self.density.state(), **gains}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what ``state`` gave."""
+        """Continue from a result of ``state``."""
         self.iteration = int(state["iteration"])
         self.density.restore(state["density"])
         if self.gains is not None:
             self.gains.restore(state["gains"])
 
 
-def _resized(picture: Tensor | None, size: tuple[int, int]) -> Tensor | None:
-    if picture is None:
+def _resized(image: Tensor | None, size: tuple[int, int]) -> Tensor | None:
+    if image is None:
         return None
-    small = cv2.resize(picture.cpu().numpy(), size, interpolation=cv2.INTER_AREA)
-    return torch.from_numpy(np.atleast_3d(small)).to(picture.device)
+    small = cv2.resize(image.cpu().numpy(), size, interpolation=cv2.INTER_AREA)
+    return torch.from_numpy(np.atleast_3d(small)).to(image.device)
 
 
-def _drawn(seed: int, number: int, what: str, count: int) -> Tensor:
-    """Draw [count] in 0..1, always the same for the same seed, number and purpose."""
+def _random(seed: int, number: int, what: str, count: int) -> Tensor:
+    """Draw [count] numbers in 0..1, always the same for the same seed, number and purpose."""
     words = np.random.SeedSequence([seed, number, sum(what.encode())])
     return torch.from_numpy(np.random.Generator(np.random.Philox(words)).random(count))

@@ -1,4 +1,4 @@
-"""What training remembers of itself: the curve of scores, the best model, when to stop, and time spent in all runs."""
+"""History of a training: the score curve, the best model, early stopping, and the time of all runs."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import torch
 from modal_workers.gaussians.splats import Splats
 from modal_workers.nerf.training.spec import CurvePoint
 
-#: Training stops when PSNR has not risen by this in so many scores one after the other.
-_RISE_DB: Final = 0.05
+#: Training stops when PSNR has not risen by this much in this number of consecutive scores.
+_MIN_RISE_DB: Final = 0.05
 _PATIENCE: Final = 3
 
 
 class TrainingHistory:
-    """Part of the state that a run goes on from."""
+    """Part of the state from which a run resumes."""
 
     def __init__(self) -> None:
         self.phase = 0  # 0 the whole scene, 1 the object
@@ -29,33 +29,33 @@ class TrainingHistory:
         self.stopped_early = False
         self._best: Splats | None = None
         self._best_db = -np.inf
-        self._waited = 0
+        self._without_rise = 0
 
     def enter_object(self, scene_iterations: int) -> None:
-        """Begin the second fit; the first one's curve is only remembered by its last score."""
+        """Start the second fit; only the last score of the first one is kept."""
         if self.phase == 0:
             if self.curve:
                 self.scene_psnr_db = self.curve[-1].psnr_db
             self.phase, self.scene_iterations = 1, scene_iterations
-            self.curve, self._best, self._best_db, self._waited = [], None, -np.inf, 0
+            self.curve, self._best, self._best_db, self._without_rise = [], None, -np.inf, 0
 
-    def note(self, iteration: int, splats: Splats, found: tuple[float, float] | None, *, settled: bool) -> bool:
-        """Take in a score; say whether nothing is won any more. The best is only kept of a settled model."""
-        if found is None:
+    def record(self, iteration: int, splats: Splats, scores: tuple[float, float] | None, *, settled: bool) -> bool:
+        """Record a score; return whether training should stop. The best model is only kept once settled."""
+        if scores is None:
             return False
         self.curve.append(
-            CurvePoint(iteration=iteration, splats=len(splats), psnr_db=round(found[0], 3), ssim=round(found[1], 4))
+            CurvePoint(iteration=iteration, splats=len(splats), psnr_db=round(scores[0], 3), ssim=round(scores[1], 4))
         )
         if not settled:
             return False
-        self._waited = 0 if found[0] > self._best_db + _RISE_DB else self._waited + 1
-        if found[0] > self._best_db:
-            self._best, self._best_db = splats.detach().map(torch.clone), found[0]
-        self.stopped_early = self.phase == 1 and self._waited >= _PATIENCE
+        self._without_rise = 0 if scores[0] > self._best_db + _MIN_RISE_DB else self._without_rise + 1
+        if scores[0] > self._best_db:
+            self._best, self._best_db = splats.detach().map(torch.clone), scores[0]
+        self.stopped_early = self.phase == 1 and self._without_rise >= _PATIENCE
         return self.stopped_early
 
     def best(self, last: Splats) -> Splats:
-        """Give the model with the best score, or the last one where none was scored."""
+        """Return the model with the best score, or the last one where none was scored."""
         return last.detach() if self._best is None else self._best
 
     @property
@@ -64,7 +64,7 @@ class TrainingHistory:
         return self.curve[-1] if self.curve else None
 
     def state(self, seconds: float) -> dict[str, Any]:
-        """Give all that a later run goes on from; ``seconds`` were spent in this one."""
+        """Return everything that a later run needs to continue; ``seconds`` were spent in this one."""
         rows = np.array([[p.iteration, p.splats, p.psnr_db, p.ssim] for p in self.curve], np.float64).reshape(-1, 4)
         none = np.nan if self.scene_psnr_db is None else self.scene_psnr_db
         figures = [
@@ -73,19 +73,19 @@ class TrainingHistory:
             self.resumed,
             self.scene_iterations,
             none,
-            self._waited,
+            self._without_rise,
             self._best_db,
         ]
         best = {} if self._best is None else {"best": self._best.tensors()}
         return {"figures": np.array(figures, np.float64), "curve": rows, **best}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what ``state`` gave."""
-        phase, self.seconds, resumed, iterations, scene_psnr, waited, self._best_db = state["figures"].tolist()
+        """Continue from a result of ``state``."""
+        phase, self.seconds, resumed, iterations, scene_psnr, without_rise, self._best_db = state["figures"].tolist()
         self.phase, self.resumed, self.scene_iterations = int(phase), int(resumed) + 1, int(iterations)
         self.scene_psnr_db = None if np.isnan(scene_psnr) else scene_psnr
-        self._waited = int(waited)
-        self.stopped_early = self.phase == 1 and self._waited >= _PATIENCE
+        self._without_rise = int(without_rise)
+        self.stopped_early = self.phase == 1 and self._without_rise >= _PATIENCE
         self.curve = [
             CurvePoint(iteration=int(iteration), splats=int(splats), psnr_db=psnr_db, ssim=ssim)
             for iteration, splats, psnr_db, ssim in state["curve"].tolist()

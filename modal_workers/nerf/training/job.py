@@ -1,4 +1,4 @@
-"""The stage of training: the dataset in, the trained scene kept for the frames, the model as artifacts."""
+"""The training stage: the dataset in, the trained scene for rendering and the model as artifacts out."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MODEL: Final = "nerfstudio.zip"
 
 
 def run(params: NerfParams, context: Context) -> TrainingReport:
-    """Train what the parameters name.
+    """Train with the backend of the parameters.
 
     Raises:
         SaccadeError: INPUT_UNREADABLE, INVALID_PARAMETER, INTERNAL; see the trainers.
@@ -31,13 +31,13 @@ def run(params: NerfParams, context: Context) -> TrainingReport:
 
 
 def train(params: NerfParams, context: Context, trainer: Trainer, *, stage: str = "training") -> TrainingReport:
-    """Do the stage with any trainer; what a run before has done already is not done again."""
+    """Run the stage with any trainer; a finished stage is not run again."""
     with context.stage(stage):
         if (done := context.checkpoint(REPORT)) is not None:
             return TrainingReport.model_validate_json(done.read_bytes())
         dataset = context.checkpoint(DATASET)
         if dataset is None:
-            raise SaccadeError(ErrorCode.INTERNAL, "The poses have left no dataset.")
+            raise SaccadeError(ErrorCode.INTERNAL, "The dataset of the poses stage is missing.")
         context.progress(0.0, "reading the photos")
         outcome = trainer.train(dataset, params, context)
         _save(params, context, outcome)
@@ -46,7 +46,7 @@ def train(params: NerfParams, context: Context, trainer: Trainer, *, stage: str 
 
 
 def _save(params: NerfParams, context: Context, outcome: TrainingOutcome) -> None:
-    """Leave the model; the report last: where it is, everything is."""
+    """Save the model; the report last: where it exists, everything does."""
     folder, scene = context.scratch, outcome.scene
     if scene.splats is not None:
         importance = scene.splats.logit_opacities.sigmoid() * scene.splats.log_scales.sum(1).exp().pow(2 / 3)

@@ -1,4 +1,4 @@
-"""How long and how large to train: by preset, and by what it runs on."""
+"""Length and size of a training, by preset and device."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from modal_workers.nerf.params import NerfParams, Preset
 
 DeviceClass = Literal["cpu", "gpu"]
 
-#: The part of the iterations that goes into all that the photos show, where the object must first be told from it.
+#: Part of the iterations for the whole scene, from which the object is segmented.
 _SCENE_SHARE: Final = 0.35
 
 
 @dataclass(frozen=True)
 class TrainingSchedule:
-    """What one training does. Iterations are those of both fits together."""
+    """Schedule of one training. Iterations are those of both fits together."""
 
     iterations: int
     max_splats: int
     size_px: int  # long side of the photos
     harmonics: int  # coefficients above degree 0: 0, 3, 8 or 15
-    scene_size_px: int  # long side in the first fit, which only has to tell the object from the rest
+    scene_size_px: int  # long side in the first fit, which only has to find the object
 
     def scene_iterations(self, *, masks: bool) -> int:
-        """Give the iterations of the first fit; none where masks say what the object is."""
+        """Return the iterations of the first fit; 0 where masks are given."""
         return 0 if masks else round(self.iterations * _SCENE_SHARE)
 
 
-#: On a GPU by what gsplat's documentation gives for its memory; on a CPU by what minutes on two cores allow.
+#: On a GPU limited by memory, from gsplat's documentation; on a CPU by minutes on two cores.
 PRESETS: Final[dict[tuple[DeviceClass, Preset], TrainingSchedule]] = {
     ("gpu", "draft"): TrainingSchedule(5_000, 200_000, 800, 3, 640),
     ("gpu", "standard"): TrainingSchedule(15_000, 600_000, 1280, 15, 800),
@@ -40,7 +40,7 @@ PRESETS: Final[dict[tuple[DeviceClass, Preset], TrainingSchedule]] = {
 
 
 def schedule_for(params: NerfParams, device: DeviceClass) -> TrainingSchedule:
-    """Take the preset for a device, and over it what the user has set."""
+    """Return the preset of a device with the user's parameters applied."""
     preset = PRESETS[device, params.preset]
     size_px = params.training_size_px or preset.size_px
     return replace(

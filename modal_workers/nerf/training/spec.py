@@ -1,4 +1,4 @@
-"""What the stage needs and gives. Standard library, pydantic and contracts only."""
+"""Declaration and report of the stage. Standard library, pydantic and contracts only."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from contracts.workload import Compute, Result, Stage, Workload
 from modal_workers.nerf.params import NerfParams
 
-#: Below this the outline is said to be doubtful (``TrainingReport.outline_agreement``).
+#: Below this the outline is reported as doubtful (``TrainingReport.outline_agreement``).
 OUTLINE_DOUBTFUL = 0.9
 
 
 class CurvePoint(BaseModel):
-    """How good the model was at one moment of training, on photos that it does not see."""
+    """Score of the model on held-out photos at one iteration."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -23,37 +23,41 @@ class CurvePoint(BaseModel):
 
 
 class TrainingReport(Result):
-    """What was trained, and how well it shows photos it never saw."""
+    """Settings and quality of the training."""
 
     backend: str
     device: str
     preset: str
-    photos: int = Field(description="Trained on; those held out are not among them.")
-    held_out: int = Field(description="Every eighth photo: only looked at.")
-    training_size_px: int = Field(description="Long side of the photos in training: the size really used.")
-    iterations: int = Field(description="Really done: early stops and smaller presets of a CPU are seen here.")
+    photos: int = Field(description="Photos trained on, without the held-out ones.")
+    held_out: int = Field(description="Every eighth photo: used for scores only.")
+    training_size_px: int = Field(description="Long side of the photos in training, px.")
+    iterations: int = Field(description="Iterations done, after early stopping and the smaller presets of a CPU.")
     iterations_asked: int
     stopped_early: bool
     splats: int
-    psnr_db: float | None = Field(description="Of the held-out photos, over the object's pixels and where it spills.")
-    ssim: float | None = Field(description="Of the held-out photos, over the object's window.")
-    scene_psnr_db: float | None = Field(default=None, description="Of whole held-out photos, with the background.")
-    masks: str = Field(description="What told the object from the rest: given, or found.")
+    psnr_db: float | None = Field(
+        description="On held-out photos, over the pixels that the object or the splats cover."
+    )
+    ssim: float | None = Field(description="On held-out photos, over the crop of the object.")
+    scene_psnr_db: float | None = Field(default=None, description="On whole held-out photos, with the background.")
+    masks: str = Field(description="Source of the object masks: given or found.")
     outline_agreement: float | None = Field(
         default=None,
-        description="Share of alpha's outline in held-out photos that is within 2 px (of 320) of where the photo stops "
-        "showing the table; only where masks were found and the table is known beside the outline.",
+        description="Share of the outline of alpha in held-out photos that is within 2 px (of 320) of where the photo "
+        "stops showing the table; only where masks were found and the table is known beside the outline.",
     )
-    table_found: bool = Field(default=False, description="Whether the object stands on a plane that was taken away.")
-    gains: bool = Field(default=False, description="Whether differences of exposure between the photos were learnt.")
-    object_radius: float = Field(description="Of the sphere around the object; the cameras' median distance is 1.")
-    seconds: float = Field(description="Of training, earlier runs of the same job included.")
-    resumed: int = Field(default=0, description="How often it went on from a checkpoint.")
+    table_found: bool = Field(default=False, description="Whether the object stands on a plane that was removed.")
+    gains: bool = Field(default=False, description="Whether exposure differences between the photos were learned.")
+    object_radius: float = Field(
+        description="Radius of the sphere around the object; the median distance of the cameras is 1."
+    )
+    seconds: float = Field(description="Training time, including earlier runs of the job.")
+    resumed: int = Field(default=0, description="Number of resumptions from a checkpoint.")
     curve: tuple[CurvePoint, ...] = ()
 
     @property
     def outline_doubtful(self) -> bool:
-        """Whether so little of the outline is backed that masks are advised; not where nothing was judged."""
+        """Whether the outline agreement is so low that masks are advised; False where it was not measured."""
         return self.outline_agreement is not None and self.outline_agreement < OUTLINE_DOUBTFUL
 
 

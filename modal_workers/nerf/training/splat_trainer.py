@@ -1,7 +1,7 @@
 """Trains Gaussian splats: gsplat on CUDA, our own rasteriser on a CPU, everything else the same.
 
-Without masks there are two fits. The first is of all that the photos show; from it every photo gets a mask. The second
-is of the object alone, against a background that is another colour at every step, so that its alpha is learnt too.
+Without masks there are two fits. The first is of the whole scene and gives every photo a mask. The second is of the
+object alone, against a background of another colour at every step, so that alpha is learned too.
 """
 
 from __future__ import annotations
@@ -46,29 +46,29 @@ MASKS: Final = "training_masks.npz"
 KEEP_EVERY_S: Final = 40.0
 _HELD_OUT_EVERY: Final = 8
 _SCORED: Final = 12
-#: Photos of which fewer have a mask are taken as if none had one.
+#: With fewer masks than this share of the photos, none is used.
 _MASKED_SHARE: Final = 0.6
-#: So much farther than the object can be the table is looked at: photos from low down show it there behind its top.
-_GROUND_REACH: Final = 2.0
+#: Radius of the table model over that of the object: low photos show the table far behind its top.
+_TABLE_REACH: Final = 2.0
 
 
 class SplatTrainer:
-    """A ``Trainer`` whose every step can be the last one of its run."""
+    """A ``Trainer`` that can be stopped after every step."""
 
     def __init__(self, device: torch.device | None = None, *, keep_every_s: float = KEEP_EVERY_S) -> None:
-        """Train on CUDA where there is one, unless told otherwise."""
-        self._keep_every_s = keep_every_s
+        """Train on CUDA where available, unless a device is given."""
+        self._checkpoint_every_s = keep_every_s
         self._device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     def train(self, dataset: Path, params: NerfParams, context: StageContext) -> TrainingOutcome:
-        """Train on ``dataset.zip``, going on from what an earlier run kept.
+        """Train on ``dataset.zip``, resuming from the checkpoint of an earlier run.
 
         Raises:
-            SaccadeError: INPUT_UNREADABLE, INVALID_PARAMETER: the photos, or their masks, do not do.
+            SaccadeError: INPUT_UNREADABLE, INVALID_PARAMETER: the photos or their masks are not suitable.
         """
         schedule = schedule_for(params, "gpu" if self._device.type == "cuda" else "cpu")
         photos = read_dataset(dataset, schedule.size_px)
-        return _Training(photos, params, schedule, context, self._device, keep_every_s=self._keep_every_s).run()
+        return _Training(photos, params, schedule, context, self._device, keep_every_s=self._checkpoint_every_s).run()
 
 
 class _Training:
@@ -84,52 +84,52 @@ class _Training:
         *,
         keep_every_s: float,
     ) -> None:
-        self._keep_every_s = keep_every_s
+        self._checkpoint_every_s = keep_every_s
         self._params, self._schedule, self._context, self._device = params, schedule, context, device
-        poses = np.stack([view.world_from_camera for view in dataset.views])
+        poses = np.stack([photo.world_from_camera for photo in dataset.photos])
         self._placement: Placement = find_placement(poses, dataset.points, seed=params.seed)
         self._bounds = ObjectBounds(params.crop_radius, self._placement.table_z)
-        self._targets = [self._target(dataset, index) for index in range(len(dataset.views))]
-        self._given = self._masks_are_given()
+        self._targets = [self._target(dataset, index) for index in range(len(dataset.photos))]
+        self._masks_given = self._masks_are_given()
         self._points = torch.from_numpy(self._placement.points(dataset.points)).to(device, torch.float32)
         self._colours = torch.from_numpy(dataset.colours).to(device, torch.float32) / 255
         self._began_s = time.monotonic()
-        self._kept_s = self._began_s
+        self._checkpointed_s = self._began_s
         self._history = TrainingHistory()
-        self._ground: TableModel | None = None
-        bright = torch.tensor([float(target.picture.float().mean()) for target in self._targets])
-        self._gains = len(self._targets) > 1 and exposure_varies(bright)
+        self._table: TableModel | None = None
+        brightness = torch.tensor([float(target.image.float().mean()) for target in self._targets])
+        self._gains = len(self._targets) > 1 and exposure_varies(brightness)
 
     def run(self) -> TrainingOutcome:
-        """Do what is left to do."""
-        state = self._resumed()
-        first = self._schedule.scene_iterations(masks=self._given)
-        if not self._given:
-            masks = self._kept_masks()
+        """Run what an earlier run has not finished."""
+        state = self._restore()
+        first = self._schedule.scene_iterations(masks=self._masks_given)
+        if not self._masks_given:
+            masks = self._restore_masks()
             if masks is None:
-                masks = self._found_masks(self._fit(self._scene_fit(first), state))
+                masks = self._find_masks(self._fit(self._scene_fit(first), state))
             self._targets = [
                 replace(target, mask=torch.from_numpy(mask[..., None]).to(self._device))
                 for target, mask in zip(self._targets, masks, strict=True)
             ]
-            self._doubt_gaps()
-        inner = state if self._history.phase == 1 else None
+            self._mark_ambiguous_pixels()
+        object_state = state if self._history.phase == 1 else None
         self._history.enter_object(first)
-        fitted = self._fit(self._object_fit(self._schedule.iterations - first), inner)
+        fitted = self._fit(self._object_fit(self._schedule.iterations - first), object_state)
         return self._outcome(fitted)
 
     def _target(self, dataset: Dataset, index: int) -> TargetImage:
-        view = dataset.views[index]
-        pose = np.linalg.inv(self._placement.world_from_camera(view.world_from_camera))
-        mask = None if view.mask is None else torch.from_numpy(view.mask[..., None]).to(self._device)
-        picture = torch.from_numpy(view.picture).to(self._device)
-        return TargetImage(view.camera, torch.from_numpy(pose).to(self._device, torch.float32), picture, mask, index)
+        photo = dataset.photos[index]
+        pose = np.linalg.inv(self._placement.world_from_camera(photo.world_from_camera))
+        mask = None if photo.mask is None else torch.from_numpy(photo.mask[..., None]).to(self._device)
+        image = torch.from_numpy(photo.image).to(self._device)
+        return TargetImage(photo.camera, torch.from_numpy(pose).to(self._device, torch.float32), image, mask, index)
 
     def _masks_are_given(self) -> bool:
-        """Say whether masks are gone by; photos without one are then left out.
+        """Return whether the given masks are used; photos without one are then left out.
 
         Raises:
-            SaccadeError: INVALID_PARAMETER, masks were asked for and there are too few.
+            SaccadeError: INVALID_PARAMETER, masks were requested and there are too few.
         """
         masked = [target for target in self._targets if target.mask is not None]
         enough = len(masked) >= max(3, _MASKED_SHARE * len(self._targets))
@@ -161,15 +161,15 @@ class _Training:
         return Fitting(seeds, trained, fit), [target for target in targets if self._held_out(target)]
 
     def _object_fit(self, iterations: int) -> tuple[Fitting, list[TargetImage]]:
-        windows = [cut for target in self._targets if (cut := crop_to_object(target)) is not None]
-        trained = [target for target in windows if not self._held_out(target)]
+        crops = [crop for target in self._targets if (crop := crop_to_object(target)) is not None]
+        trained = [target for target in crops if not self._held_out(target)]
         if len(trained) < 3:
             raise SaccadeError(
                 ErrorCode.INPUT_UNREADABLE,
-                "The object could not be told from its background.",
-                hint="Send masks, or set crop_radius so that the object is inside of it.",
+                "The object could not be separated from its background.",
+                hint="Send masks, or set crop_radius so that the object is inside the sphere.",
             )
-        # begun anew: what the first fit has put along the object's outline is half background
+        # A new fit: splats of the first one along the outline are half background.
         cap = self._schedule.max_splats
         whole = [target for target in self._targets if not self._held_out(target)]
         seeds = initial_object_splats(
@@ -180,7 +180,7 @@ class _Training:
             split_scale=0.006,
         )  # fmt: skip
         fitting = Fitting(seeds, trained, fit, lambda points: belongs_to_object(points, whole, self._bounds.radius))
-        return fitting, [target for target in windows if self._held_out(target)]
+        return fitting, [target for target in crops if self._held_out(target)]
 
     def _fit(self, prepared: tuple[Fitting, list[TargetImage]], state: dict[str, Any] | None) -> Splats:
         fitting, held_out = prepared
@@ -193,29 +193,29 @@ class _Training:
             now = fitting.iteration
             if now % every == 0 or now == iterations:
                 found = score_held_out(fitting.splats.detach(), held_out[:_SCORED])
-                history.note(now, fitting.splats, found, settled=fitting.settled)
-            if time.monotonic() - self._kept_s >= self._keep_every_s:
-                self._keep(fitting)
-            self._tell(now, len(fitting.splats))
+                history.record(now, fitting.splats, found, settled=fitting.settled)
+            if time.monotonic() - self._checkpointed_s >= self._checkpoint_every_s:
+                self._checkpoint(fitting)
+            self._report_progress(now, len(fitting.splats))
         history.iteration = fitting.iteration
         return history.best(fitting.splats)
 
-    def _tell(self, iteration: int, splats: int) -> None:
+    def _report_progress(self, iteration: int, splats: int) -> None:
         history, total = self._history, self._schedule.iterations
         done = history.scene_iterations + iteration
-        what = "all that the photos show" if history.phase == 0 else "the object"
+        what = "scene" if history.phase == 0 else "object"
         newest = history.newest
         quality = f", {newest.psnr_db:.1f} dB" if newest else ""
-        self._context.progress(0.99 * done / total, f"{what}: {done} of {total}, {splats} splats{quality}")
+        self._context.progress(0.99 * done / total, f"{what}: iteration {done} of {total}, {splats} splats{quality}")
 
-    def _keep(self, fitting: Fitting) -> None:
+    def _checkpoint(self, fitting: Fitting) -> None:
         path = self._context.scratch / STATE
         seconds = time.monotonic() - self._began_s
         save_state(path, {"history": self._history.state(seconds), "fitting": fitting.state()})
         self._context.keep(path, STATE)
-        self._kept_s = time.monotonic()
+        self._checkpointed_s = time.monotonic()
 
-    def _resumed(self) -> dict[str, Any] | None:
+    def _restore(self) -> dict[str, Any] | None:
         path = self._context.checkpoint(STATE)
         if path is None:
             return None
@@ -223,32 +223,34 @@ class _Training:
         self._history.restore(state["history"])
         return state
 
-    def _found_masks(self, splats: Splats) -> list[Bytes]:
+    def _find_masks(self, splats: Splats) -> list[Bytes]:
         self._context.progress(0.99 * self._schedule.scene_iterations(masks=False) / self._schedule.iterations, "masks")
         masks = object_masks(splats, self._bounds, self._targets, seed=self._params.seed)
         path = self._context.scratch / MASKS
-        psnr = self._history.newest
-        none = np.nan if psnr is None else psnr.psnr_db
-        save_state(path, {"scene_psnr_db": np.float64(none)} | {str(index): mask for index, mask in enumerate(masks)})
+        newest = self._history.newest
+        psnr_db = np.nan if newest is None else newest.psnr_db
+        save_state(
+            path, {"scene_psnr_db": np.float64(psnr_db)} | {str(index): mask for index, mask in enumerate(masks)}
+        )
         self._context.keep(path, MASKS)
         return masks
 
-    def _doubt_gaps(self) -> None:
-        """Say where photos show just the table: the masks take gaps and shadows for the object."""
+    def _mark_ambiguous_pixels(self) -> None:
+        """Mark where photos show only the table: the found masks include gaps and shadows."""
         if self._bounds.table_z is None:
             return
         trained = [target for target in self._targets if not self._held_out(target)]
-        self._ground = build_table_model(trained, _GROUND_REACH * self._bounds.radius, self._bounds.table_z)
-        self._targets = [mark_ambiguous_pixels(self._ground, target) for target in self._targets]
+        self._table = build_table_model(trained, _TABLE_REACH * self._bounds.radius, self._bounds.table_z)
+        self._targets = [mark_ambiguous_pixels(self._table, target) for target in self._targets]
 
-    def _kept_masks(self) -> list[Bytes] | None:
+    def _restore_masks(self) -> list[Bytes] | None:
         path = self._context.checkpoint(MASKS)
         if path is None:
             return None
         with np.load(path, allow_pickle=False) as arrays:
             psnr_db = float(arrays["scene_psnr_db"])
             masks = [arrays[str(index)] for index in range(len(self._targets))]
-        if self._history.phase == 0:  # ended between the masks and the object's first checkpoint
+        if self._history.phase == 0:  # stopped between the masks and the first checkpoint of the object
             self._history.curve = []
             self._history.scene_psnr_db = None if np.isnan(psnr_db) else psnr_db
         return masks
@@ -259,12 +261,12 @@ class _Training:
         if len(splats) < 10:
             raise SaccadeError(
                 ErrorCode.INPUT_UNREADABLE,
-                "Nothing is left of the object when its background is taken away.",
-                hint="Send masks, or set crop_radius so that the object is inside of it.",
+                "Nothing is left of the object after its background was removed.",
+                hint="Send masks, or set crop_radius so that the object is inside the sphere.",
             )
         unseen = [target for target in self._targets if self._held_out(target)]
-        found = score_held_out(splats, [cut for one in unseen if (cut := crop_to_object(one)) is not None])
-        agreement = None if self._ground is None else outline_agreement(splats, unseen, self._ground)
+        found = score_held_out(splats, [crop for target in unseen if (crop := crop_to_object(target)) is not None])
+        agreement = None if self._table is None else outline_agreement(splats, unseen, self._table)
         poses = [np.linalg.inv(target.camera_from_world.double().cpu().numpy()) for target in self._targets]
         scene = centred_scene(splats, self._placement, poses)
         report = TrainingReport(
@@ -281,7 +283,7 @@ class _Training:
             psnr_db=None if found is None else round(found[0], 3),
             ssim=None if found is None else round(found[1], 4),
             scene_psnr_db=history.scene_psnr_db,
-            masks="given" if self._given else "found",
+            masks="given" if self._masks_given else "found",
             outline_agreement=None if agreement is None else round(agreement, 4),
             table_found=self._placement.table_z is not None,
             gains=self._gains,

@@ -1,4 +1,4 @@
-"""What every way of training promises, whatever it trains: photos with poses in, a scene and its figures out."""
+"""Interface of the training backends: photos with poses in, a scene and its figures out."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from modal_workers.runtime.context import StageContext
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """What training has made."""
+    """Result of a training."""
 
     scene: TrainedScene
     report: TrainingReport
-    model: Path | None = None  # nerfstudio's folder in one zip, where there is one
+    model: Path | None = None  # run folder of nerfstudio in one ZIP, if any
 
 
 class Trainer(Protocol):
@@ -28,6 +28,6 @@ class Trainer(Protocol):
         """Train on ``dataset.zip``.
 
         Raises:
-            SaccadeError: the photos do not do, or the backend is missing.
-            torch.OutOfMemoryError: the GPU is too small; the next one is tried.
+            SaccadeError: the photos are not suitable, or the backend is missing.
+            torch.OutOfMemoryError: the GPU is too small; the next larger one is tried.
         """

@@ -14,42 +14,42 @@ _SEEN_THROUGH: Final = 0.2
 
 
 def _pixels(points: Tensor, target: TargetImage) -> tuple[Tensor, Tensor, Tensor]:
-    """Give row and column of each point in a photo, and whether it is in it."""
-    camera, (u, v, ahead) = target.camera, target.seen_at(points)
+    """Return row and column of each point in a photo, and whether it is inside the image."""
+    camera, (u, v, ahead) = target.camera, target.project(points)
     column, row = u.floor().long(), v.floor().long()
     within = ahead & (column >= 0) & (row >= 0) & (column < camera.width_px) & (row < camera.height_px)
     return row.clamp(0, camera.height_px - 1), column.clamp(0, camera.width_px - 1), within
 
 
 def seen_colours(points: Tensor, targets: list[TargetImage]) -> tuple[Tensor, Tensor]:
-    """Give the summed colours [N, 3] in 0..1 of the photos at the points, and how many photos [N] have them."""
+    """Return the summed colours [N, 3] in 0..1 of the photos at the points, and the number of photos [N]."""
     summed, times = torch.zeros_like(points), torch.zeros_like(points[:, 0])
     for target in targets:
         row, column, within = _pixels(points, target)
         if target.mask is not None:
             within = within & (target.mask[row, column, 0] > 127)
-        summed += target.picture[row, column].to(points.dtype) / 255 * within[:, None]
+        summed += target.image[row, column].to(points.dtype) / 255 * within[:, None]
         times += within
     return summed, times
 
 
 def seen_through(points: Tensor, targets: list[TargetImage]) -> Tensor:
-    """Say of points [N, 3] whether many photos show just the table behind them, so that they are in a gap."""
-    through: Tensor = _share(points, [(target, target.opened) for target in targets], 0) >= _SEEN_THROUGH
+    """Return which points [N, 3] lie in a gap: many photos show only the table behind them."""
+    through: Tensor = _share(points, [(target, target.ambiguous) for target in targets], 0) >= _SEEN_THROUGH
     return through
 
 
 def share_inside(points: Tensor, targets: list[TargetImage], *, grown_px: int = 0) -> Tensor:
-    """Give in which share [N] of the photos that have a point in them it is inside of the mask; 0 where in none."""
+    """Return the share [N] of the photos that see a point with it inside their mask; 0 where none sees it."""
     return _share(points, [(target, target.mask) for target in targets], grown_px)
 
 
-def _share(points: Tensor, marked: list[tuple[TargetImage, Tensor | None]], grown_px: int) -> Tensor:
+def _share(points: Tensor, layers: list[tuple[TargetImage, Tensor | None]], grown_px: int) -> Tensor:
     hits, times = torch.zeros_like(points[:, 0]), torch.zeros_like(points[:, 0])
-    for target, marks in marked:
-        if marks is None:
+    for target, layer in layers:
+        if layer is None:
             continue
-        mask = marks[None, ..., 0].to(points.dtype)
+        mask = layer[None, ..., 0].to(points.dtype)
         if grown_px:
             mask = torch.nn.functional.max_pool2d(mask, 2 * grown_px + 1, 1, grown_px)
         row, column, within = _pixels(points, target)

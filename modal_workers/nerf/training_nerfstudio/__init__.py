@@ -1,1 +1,1 @@
-"""The third stage with the backend nerfstudio: nerfacto is fitted to the photos, in an image of its own."""
+"""Third stage with the backend nerfstudio: trains nerfacto, in an image of its own."""

@@ -1,4 +1,4 @@
-"""The stage of training by nerfstudio: the same hand-over as with splats, another trainer."""
+"""The training stage with nerfstudio: the same files as with splats, another trainer."""
 
 from __future__ import annotations
 

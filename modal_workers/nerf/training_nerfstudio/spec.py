@@ -1,4 +1,4 @@
-"""What the stage needs and gives. Standard library, pydantic and contracts only."""
+"""Declaration of the stage. Standard library, pydantic and contracts only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How sharp, how bright and how textured one photo is; no figure needs another photo."""
+"""Image quality of one photo: sharpness, brightness and features."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from modal_workers.nerf.capture.inputs.photo import Picture
 
-#: Long side at which sharpness is measured, and that at which points are sought and matched.
+#: Long side at which sharpness is measured, and at which features are detected and matched.
 SHARPNESS_SIDE_PX: Final = 1024
 MATCHING_SIDE_PX: Final = 400
 FEATURES: Final = 600
-#: Gaussians whose gradients are compared: what an edge loses from one to the other tells its width.
+#: Gaussians whose gradients are compared: the loss of slope from one to the other gives the edge width.
 _FINE_PX, _COARSE_PX = 1.0, 2.5
-#: Edges: the strongest share of the pixels, as long as they rise above noise (grey levels a pixel).
+#: Edges: the pixels with the strongest slope, if they rise above noise (grey levels per pixel).
 _EDGE_SHARE: Final = 0.01
 _FAINT: Final = 3.0
 _WIDEST_PX: Final = 12.0
@@ -27,27 +27,28 @@ _WIDEST_PX: Final = 12.0
 
 @dataclass(frozen=True)
 class ImageQuality:
-    """What one photo looks like; all of it is small, so that 500 of them may be held."""
+    """Measurements of one photo; small, so that 500 of them fit in memory."""
 
-    blur_px: float | None  # Gaussian sigma of its edges, at SHARPNESS_SIDE_PX; None: it has none
+    blur_px: float | None  # Gaussian sigma of its edges, at SHARPNESS_SIDE_PX; None without edges
     luminance: float  # mean, 0..255
-    dark: float  # share of pixels without any detail because they are black, and because they are white
+    dark: float  # share of the pixels that are clipped to black, and (burnt) to white
     burnt: float
     points_px: NDArray[np.float32]  # [n, 2], at MATCHING_SIDE_PX
     descriptors: NDArray[np.float32]  # [n, 128], of unit length
-    tiny: NDArray[np.float32]  # [24, 24] grey
-    size_px: tuple[int, int]  # of the picture in which the points are
+    thumbnail: NDArray[np.float32]  # [24, 24] grey
+    size_px: tuple[int, int]  # of the image in which the points are
 
 
 def measure_quality(rgb: Picture, mask: Picture | None = None) -> ImageQuality:
     """Measure a photo [h, w, 3]; with a mask only the object counts."""
     grey = np.asarray(cv2.cvtColor(_fitted(rgb, SHARPNESS_SIDE_PX), cv2.COLOR_RGB2GRAY), np.uint8)
-    seen = None if mask is None else _fitted(mask, SHARPNESS_SIDE_PX, exact=(grey.shape[1], grey.shape[0])) > 127
+    size_px = (grey.shape[1], grey.shape[0])
+    object_pixels = None if mask is None else _fitted(mask, SHARPNESS_SIDE_PX, exact=size_px) > 127
     small = _fitted(grey, MATCHING_SIDE_PX)
     small_mask = None if mask is None else _fitted(mask, 0, exact=(small.shape[1], small.shape[0]))
     points, descriptors = features(small, small_mask)
-    values = grey if seen is None or not seen.any() else grey[seen]
-    tiny = cv2.resize(grey, (24, 24), interpolation=cv2.INTER_AREA)
+    values = grey if object_pixels is None or not object_pixels.any() else grey[object_pixels]
+    thumbnail = cv2.resize(grey, (24, 24), interpolation=cv2.INTER_AREA)
     return ImageQuality(
         blur_px=blur_px(grey),
         luminance=float(values.mean()),
@@ -55,29 +56,29 @@ def measure_quality(rgb: Picture, mask: Picture | None = None) -> ImageQuality:
         burnt=float((values > 250).mean()),
         points_px=points,
         descriptors=descriptors,
-        tiny=np.asarray(tiny, np.float32),
+        thumbnail=np.asarray(thumbnail, np.float32),
         size_px=(small.shape[1], small.shape[0]),
     )
 
 
-def save_quality(seen: ImageQuality, path: Path) -> None:
-    """Write what a photo looks like, without any loss."""
-    width = np.nan if seen.blur_px is None else seen.blur_px
+def save_quality(quality: ImageQuality, path: Path) -> None:
+    """Write the measurements without loss."""
+    width = np.nan if quality.blur_px is None else quality.blur_px
     np.savez(
         path,
-        figures=np.array([width, seen.luminance, seen.dark, seen.burnt], np.float64),
-        size_px=np.array(seen.size_px),
-        points_px=seen.points_px,
-        descriptors=seen.descriptors,
-        tiny=seen.tiny,
+        figures=np.array([width, quality.luminance, quality.dark, quality.burnt], np.float64),
+        size_px=np.array(quality.size_px),
+        points_px=quality.points_px,
+        descriptors=quality.descriptors,
+        tiny=quality.thumbnail,
     )
 
 
 def load_quality(path: Path) -> ImageQuality:
-    """Read what ``save_look`` wrote."""
+    """Read what ``save_quality`` wrote."""
     with np.load(path) as kept:
-        width, luminance, dark, burnt = (float(one) for one in kept["figures"])
-        across, down = (int(one) for one in kept["size_px"])
+        width, luminance, dark, burnt = (float(value) for value in kept["figures"])
+        across, down = (int(value) for value in kept["size_px"])
         return ImageQuality(
             blur_px=None if math.isnan(width) else width,
             luminance=luminance,
@@ -85,13 +86,13 @@ def load_quality(path: Path) -> ImageQuality:
             burnt=burnt,
             points_px=kept["points_px"],
             descriptors=kept["descriptors"],
-            tiny=kept["tiny"],
+            thumbnail=kept["tiny"],
             size_px=(across, down),
         )
 
 
 def blur_px(grey: Picture) -> float | None:
-    """Measure the width of the strongest edges, in the direction in which they are widest; None without edges.
+    """Return the width of the strongest edges in the direction where they are widest; None without edges.
 
     A step edge of width s keeps ``sqrt((s² + b²) / (s² + a²))`` of its slope between Gaussians a and b, whatever its
     contrast; solved for s. Source: Zhuo and Sim, Defocus map estimation from a single image, Pattern Recognition 2011.
@@ -109,8 +110,8 @@ def blur_px(grey: Picture) -> float | None:
     if not found:
         return None
     strongest = max(slope for slope, _ in found)
-    # The worst direction counts, because a moved camera leaves edges along its motion sharp.
-    ratio = min(one for slope, one in found if slope >= 0.2 * strongest)
+    # The worst direction counts: a moved camera leaves the edges along its motion sharp.
+    ratio = min(ratio for slope, ratio in found if slope >= 0.2 * strongest)
     if ratio <= 1.0 + 1e-3:
         return _WIDEST_PX
     squared = (_COARSE_PX**2 - ratio**2 * _FINE_PX**2) / (ratio**2 - 1)
@@ -118,7 +119,7 @@ def blur_px(grey: Picture) -> float | None:
 
 
 def features(grey: Picture, mask: Picture | None = None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Find points and describe them (RootSIFT: Arandjelovic and Zisserman, CVPR 2012)."""
+    """Detect and describe features (RootSIFT: Arandjelovic and Zisserman, CVPR 2012)."""
     found, described = cv2.SIFT.create(nfeatures=FEATURES, contrastThreshold=0.03).detectAndCompute(grey, mask)
     if not found:
         return np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32)
@@ -128,13 +129,13 @@ def features(grey: Picture, mask: Picture | None = None) -> tuple[NDArray[np.flo
 
 
 def _slopes(grey: Picture, sigma_px: float) -> list[NDArray[np.float32]]:
-    """Give the absolute slope along four directions after a Gaussian, in grey levels a pixel."""
+    """Return the absolute slope along four directions after a Gaussian, in grey levels per pixel."""
     smooth = cv2.GaussianBlur(grey.astype(np.float32), (0, 0), sigma_px)
     across, down = (cv2.Sobel(smooth, cv2.CV_32F, 1 - axis, axis, scale=1 / 8) for axis in (0, 1))
     half = math.sqrt(0.5)
     inside = np.s_[4:-4, 4:-4]
     four = (across, down, (across + down) * half, (across - down) * half)
-    return [np.abs(one[inside], dtype=np.float32) for one in four]
+    return [np.abs(slope[inside], dtype=np.float32) for slope in four]
 
 
 def _fitted(picture: Picture, side_px: int, *, exact: tuple[int, int] | None = None) -> Picture:

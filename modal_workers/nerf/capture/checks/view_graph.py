@@ -1,4 +1,4 @@
-"""The capture as a graph of photos that show the same, and, roughly, from which sides they were taken."""
+"""View graph of a capture: which photos overlap and, roughly, from which directions they were taken."""
 
 from __future__ import annotations
 
@@ -15,52 +15,52 @@ from modal_workers.nerf.capture.checks.matching import PhotoPair
 
 Floats = NDArray[np.float64]
 
-#: Field of view where EXIF does not tell: focal length over the long side.
+#: Assumed focal length over the long side, where EXIF has none.
 USUAL_FOCAL = 1.2
-#: A gap in the round wider than this is named.
+#: A gap around the object wider than this is reported.
 WIDE_GAP_DEG = 50.0
-#: Rings of photos are apart at least this much.
+#: Rings of photos are at least this far apart.
 _RING_DEG = 12.0
 _RELIABLE = 20
 
 
 def connected_components(count: int, pairs: Sequence[PhotoPair]) -> list[list[int]]:
-    """Give the sets of photos that matches tie together, largest first; a photo tied to none is one of its own.
+    """Return the sets of overlapping photos, largest first; a photo without overlap is a set of its own.
 
-    A single tie that chance could explain does not join two sets; two such ties do.
+    One link that chance could explain does not join two sets; two such links do.
     """
-    above = list(range(count))
+    parent = list(range(count))
 
-    def top(one: int) -> int:
-        while above[one] != one:
-            above[one] = above[above[one]]
-            one = above[one]
-        return one
+    def root(photo: int) -> int:
+        while parent[photo] != photo:
+            parent[photo] = parent[parent[photo]]
+            photo = parent[photo]
+        return photo
 
     unsure: list[PhotoPair] = []
     for pair in pairs:
         if pair.surely_tied:
-            above[top(pair.first)] = top(pair.second)
+            parent[root(pair.first)] = root(pair.second)
         elif pair.tied:
             unsure.append(pair)
     joined = True
     while joined:
-        bridges = Counter(frozenset({top(pair.first), top(pair.second)}) for pair in unsure)
+        bridges = Counter(frozenset({root(pair.first), root(pair.second)}) for pair in unsure)
         joined = False
-        for ends, ties in bridges.items():
-            if len(ends) == 2 and ties >= 2:
+        for ends, links in bridges.items():
+            if len(ends) == 2 and links >= 2:
                 one, other = ends
-                above[top(one)] = top(other)
+                parent[root(one)] = root(other)
                 joined = True
     found: dict[int, list[int]] = {}
-    for one in range(count):
-        found.setdefault(top(one), []).append(one)
-    return sorted(found.values(), key=lambda piece: (-len(piece), piece[0]))
+    for photo in range(count):
+        found.setdefault(root(photo), []).append(photo)
+    return sorted(found.values(), key=lambda component: (-len(component), component[0]))
 
 
 @dataclass(frozen=True)
 class ViewDirections:
-    """From which side each photo of a piece was taken, in a frame that only this piece has."""
+    """Viewing directions of the photos of one component, in a frame of its own."""
 
     photos: list[int]
     azimuth_deg: Floats
@@ -72,25 +72,25 @@ class ViewDirections:
 
 
 def estimate_view_directions(
-    piece: Sequence[int], pairs: Sequence[PhotoPair], sizes: Sequence[tuple[int, int]], focal: Sequence[float]
+    component: Sequence[int], pairs: Sequence[PhotoPair], sizes: Sequence[tuple[int, int]], focal: Sequence[float]
 ) -> ViewDirections | None:
-    """Estimate the viewing directions of a piece from the rotations between its photos; None when too little ties it.
+    """Estimate the viewing directions of a component from relative rotations; None where too few links exist.
 
-    Rotations are chained along the strongest ties, so that they are good to some ten degrees, not more.
+    Rotations are chained along the strongest links, so they are accurate to about ten degrees.
 
     Args:
-        piece: numbers of photos that matches tie together.
-        pairs: all pairs.
-        sizes: width and height of each photo, px, as matched.
-        focal: focal length of each photo, px, as matched.
+        component: Numbers of the photos of the component.
+        pairs: All pairs.
+        sizes: Width and height of each photo, px, as matched.
+        focal: Focal length of each photo, px, as matched.
     """
-    turned = _rotations(piece, pairs, sizes, focal)
-    if len(turned) < 3:
+    rotation_of = _rotations(component, pairs, sizes, focal)
+    if len(rotation_of) < 3:
         return None
-    photos = sorted(turned)
-    rotations = np.stack([turned[one] for one in photos])
+    photos = sorted(rotation_of)
+    rotations = np.stack([rotation_of[photo] for photo in photos])
     forward = rotations[:, 2]
-    # Cameras are held level more often than not: up is what all of them have up.
+    # Cameras are held level more often than not: up is the mean of their up vectors.
     up = -rotations[:, 1].mean(axis=0)
     if np.linalg.norm(up) < 0.1:
         return None
@@ -109,44 +109,44 @@ def estimate_view_directions(
 
 
 def gap_is_bridged(gap_between: tuple[int, int], pairs: Sequence[PhotoPair]) -> bool:
-    """Tell whether the photos at the two edges of a gap show the same, whatever the chained rotations say."""
+    """Return whether the photos at both edges of a gap overlap, whatever the chained rotations say."""
     return any(pair.tied and {pair.first, pair.second} == set(gap_between) for pair in pairs)
 
 
 def _rotations(
-    piece: Sequence[int], pairs: Sequence[PhotoPair], sizes: Sequence[tuple[int, int]], focal: Sequence[float]
+    component: Sequence[int], pairs: Sequence[PhotoPair], sizes: Sequence[tuple[int, int]], focal: Sequence[float]
 ) -> dict[int, Floats]:
-    """Chain rotations along the maximum spanning tree of ties (Prim); camera from piece, OpenCV axes."""
-    ties: dict[int, list[PhotoPair]] = {one: [] for one in piece}
+    """Chain rotations along the maximum spanning tree of the links (Prim); camera from component, OpenCV axes."""
+    links: dict[int, list[PhotoPair]] = {photo: [] for photo in component}
     for pair in pairs:
-        if pair.first in ties and pair.second in ties and pair.agreeing >= _RELIABLE:
-            ties[pair.first].append(pair)
-            ties[pair.second].append(pair)
-    start = max(piece, key=lambda one: sum(pair.agreeing for pair in ties[one]))
+        if pair.first in links and pair.second in links and pair.agreeing >= _RELIABLE:
+            links[pair.first].append(pair)
+            links[pair.second].append(pair)
+    start = max(component, key=lambda photo: sum(pair.agreeing for pair in links[photo]))
     known: dict[int, Floats] = {start: np.eye(3)}
     tried: set[tuple[int, int]] = set()
     while True:
-        open_ties = [
+        open_links = [
             pair
-            for one in known
-            for pair in ties[one]
+            for photo in known
+            for pair in links[photo]
             if (pair.first in known) != (pair.second in known) and (pair.first, pair.second) not in tried
         ]
-        if not open_ties:
+        if not open_links:
             return known
-        best = max(open_ties, key=lambda pair: pair.agreeing)
+        best = max(open_links, key=lambda pair: pair.agreeing)
         tried.add((best.first, best.second))
-        turn = _turn(best, sizes, focal)
-        if turn is None:
+        rotation_between = _relative_rotation(best, sizes, focal)
+        if rotation_between is None:
             continue
         if best.first in known:
-            known[best.second] = turn @ known[best.first]
+            known[best.second] = rotation_between @ known[best.first]
         else:
-            known[best.first] = turn.T @ known[best.second]
+            known[best.first] = rotation_between.T @ known[best.second]
 
 
-def _turn(pair: PhotoPair, sizes: Sequence[tuple[int, int]], focal: Sequence[float]) -> Floats | None:
-    """Give the rotation from a pair's first camera to its second."""
+def _relative_rotation(pair: PhotoPair, sizes: Sequence[tuple[int, int]], focal: Sequence[float]) -> Floats | None:
+    """Return the rotation from the first camera of a pair to the second; None where it is degenerate."""
     rays = []
     for photo, at in ((pair.first, pair.points_px[:, :2]), (pair.second, pair.points_px[:, 2:])):
         centre = np.asarray(sizes[photo], np.float64) / 2
@@ -158,12 +158,12 @@ def _turn(pair: PhotoPair, sizes: Sequence[tuple[int, int]], focal: Sequence[flo
         if essential is None or essential.shape != (3, 3):
             return None
         count, rotation, _, _ = cv2.recoverPose(essential, rays[0], rays[1], np.eye(3), mask=inside)
-    except cv2.error:  # nothing can be made of these points
+    except cv2.error:  # degenerate points
         return None
     return np.asarray(rotation, np.float64) if count >= 8 else None
 
 
 def _rings(elevation_deg: Floats) -> int:
-    """Count heights at which photos were taken, as far as they stand apart."""
+    """Count the distinct elevations at which photos were taken."""
     ordered = np.sort(elevation_deg)
     return 1 + sum(bool(above - below > _RING_DEG) for below, above in pairwise(ordered))

@@ -1,4 +1,4 @@
-"""Opens one photo, whatever it was saved as: upright, eight bits, RGB, with its mask and what its camera says."""
+"""Decodes one photo of any supported format: upright, 8 bits, RGB, with its mask and camera data."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from contracts.limits import PHOTO_PX, PHOTO_SIDE_PX
 
 Picture = NDArray[np.uint8]
 
-#: Longest side of what goes on to the next stages.
+#: Longest side of the photos that the later stages receive.
 LONGEST_SIDE_PX: Final = 4096
 SMALLEST_SIDE_PX: Final = 64
-#: From so many times as wide as high on it was swept or stitched: no one lens sees it. The widest film is 2.76:1.
+#: From this aspect ratio on, a photo was swept or stitched and has no single lens. The widest film is 2.76:1.
 _PANORAMA: Final = 3.0
 _FORMATS: Final = ("JPEG", "PNG", "WEBP", "HEIF")
-#: Diagonal of 36 x 24 mm film: "35 mm equivalent" is told by it (CIPA DCG-001).
+#: Diagonal of 36 x 24 mm film, the base of the "35 mm equivalent" (CIPA DCG-001).
 _FILM_DIAGONAL_MM: Final = 43.2666
 _FOCAL_35_MM, _EXIF_IFD, _MODEL, _ORIENTATION = 0xA405, 0x8769, 0x0110, 0x0112
-#: Orientations in which rows and columns change places.
-_LYING: Final = (5, 6, 7, 8)
+#: Orientations that swap rows and columns.
+_TRANSPOSED: Final = (5, 6, 7, 8)
 #: Alpha above this is the object.
 _OBJECT_ALPHA: Final = 127
 
@@ -35,13 +35,13 @@ pi_heif.register_heif_opener()
 pi_heif.options.DECODE_THREADS = 1
 
 
-class UnreadablePhoto(Exception):  # noqa: N818 - it is an answer
-    """The photo cannot be used; the argument says why, to be shown."""
+class UnreadablePhoto(Exception):  # noqa: N818 - an expected outcome, not a fault
+    """The photo cannot be used; the argument is the reason shown to the user."""
 
 
 @dataclass(frozen=True)
 class DecodedPhoto:
-    """One photo as it is seen. ``rgb`` is [h, w, 3]; ``mask`` [h, w] is 255 on the object, None where all is opaque."""
+    """One photo, upright. ``rgb`` is [h, w, 3]; ``mask`` [h, w] is 255 on the object, None if all is opaque."""
 
     rgb: Picture
     mask: Picture | None
@@ -51,67 +51,67 @@ class DecodedPhoto:
 
 
 def open_photo(data: bytes) -> DecodedPhoto:
-    """Decode a photo at most ``LONGEST_SIDE_PX`` large; its header is looked at before anything is unpacked.
+    """Decode a photo to at most ``LONGEST_SIDE_PX``; its header is checked before its pixels are decoded.
 
     Raises:
-        Unreadable: no photo, damaged, too large or too small.
+        UnreadablePhoto: not a photo, damaged, too large or too small.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-                return _opened(image)
+                return _decode(image)
     except UnreadablePhoto:
         raise
     except Image.DecompressionBombError as error:
         raise UnreadablePhoto(_too_large(None)) from error
     except MemoryError:
         raise
-    # A decoder fed with a stranger's bytes raises whatever it likes: struct.error, SyntaxError, KeyError were seen.
+    # Decoders raise anything on malformed files: struct.error, SyntaxError and KeyError were seen.
     except Exception as error:
         raise UnreadablePhoto(_reason(error, data)) from error
 
 
 def open_mask(data: bytes) -> Picture:
-    """Decode a mask: what is white, or opaque, is the object. Gives [h, w] of 0 and 255.
+    """Decode a mask [h, w] of 0 and 255: white, or opaque, is the object.
 
     Raises:
-        Unreadable: as ``open_photo`` does.
+        UnreadablePhoto: as ``open_photo``.
     """
     opened = open_photo(data)
     if opened.mask is not None:
         return opened.mask
-    return _two_valued(opened.rgb.max(axis=2))
+    return _binary(opened.rgb.max(axis=2))
 
 
-def _opened(image: Any) -> DecodedPhoto:
+def _decode(image: Any) -> DecodedPhoto:
     width, height = image.size
     if max(width, height) >= _PANORAMA * min(width, height) and max(width, height) > LONGEST_SIDE_PX:
-        raise UnreadablePhoto(f"{width} x {height} pixels are a panorama, which is no view through one lens")
+        raise UnreadablePhoto(f"{width} x {height} pixels are a panorama, which was not taken through one lens")
     if max(width, height) > PHOTO_SIDE_PX or width * height > PHOTO_PX:
         raise UnreadablePhoto(_too_large((width, height)))
     if min(width, height) < SMALLEST_SIDE_PX:
-        raise UnreadablePhoto(f"{width} x {height} pixels are too few; at least {SMALLEST_SIDE_PX} a side are needed")
+        raise UnreadablePhoto(f"{width} x {height} pixels are too small; each side needs at least {SMALLEST_SIDE_PX}")
     exif = image.getexif()
     focal_mm = _number(exif.get_ifd(_EXIF_IFD).get(_FOCAL_35_MM))
     model = str(exif.get(_MODEL, "")).strip("\0 ")
     if image.format in ("JPEG", "MPO"):
-        image.draft("RGB", (LONGEST_SIDE_PX, LONGEST_SIDE_PX))  # the decoder halves what is more than twice as large
-    original = (height, width) if exif.get(_ORIENTATION) in _LYING else (width, height)
-    ImageOps.exif_transpose(image, in_place=True)  # or it copies a photo that is upright already
-    rgb, alpha = _eight_bits(image)
+        image.draft("RGB", (LONGEST_SIDE_PX, LONGEST_SIDE_PX))  # decodes at a half, quarter or eighth
+    original = (height, width) if exif.get(_ORIENTATION) in _TRANSPOSED else (width, height)
+    ImageOps.exif_transpose(image, in_place=True)  # in place: avoids a copy of photos that are upright already
+    rgb, alpha = _to_eight_bits(image)
     scale = min(1.0, LONGEST_SIDE_PX / max(rgb.shape[:2]))
     if scale < 1:
         size = (round(rgb.shape[1] * scale), round(rgb.shape[0] * scale))
         rgb = np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BOX, reducing_gap=2.0))
         alpha = None if alpha is None else np.asarray(Image.fromarray(alpha).resize(size, Image.Resampling.BOX))
     focal_px = focal_mm / _FILM_DIAGONAL_MM * math.hypot(*rgb.shape[:2]) if focal_mm else None
-    mask = None if alpha is None or alpha.min() > _OBJECT_ALPHA else _two_valued(alpha)
+    mask = None if alpha is None or alpha.min() > _OBJECT_ALPHA else _binary(alpha)
     return DecodedPhoto(np.ascontiguousarray(rgb), mask, original, focal_px, model)
 
 
-def _eight_bits(image: Any) -> tuple[Picture, Picture | None]:
-    """Give the colours and, where there is one, the alpha channel; colours below transparency become white."""
+def _to_eight_bits(image: Any) -> tuple[Picture, Picture | None]:
+    """Return the colours and the alpha channel, if any; colours under transparency become white."""
     if image.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I", "F"):
         values = np.asarray(image, np.float64)
         grey = np.clip(values / (257.0 if values.max(initial=0) > 255 else 1.0), 0, 255).astype(np.uint8)
@@ -125,12 +125,12 @@ def _eight_bits(image: Any) -> tuple[Picture, Picture | None]:
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB")), None
 
 
-def _two_valued(picture: Picture) -> Picture:
+def _binary(picture: Picture) -> Picture:
     return np.where(picture > _OBJECT_ALPHA, 255, 0).astype(np.uint8)
 
 
 def _number(value: Any) -> float | None:
-    """Read an EXIF number; nonsense is as good as nothing."""
+    """Return an EXIF number; None where it is missing or implausible."""
     try:
         number = float(value)
     except (TypeError, ValueError, ZeroDivisionError):
@@ -140,12 +140,12 @@ def _number(value: Any) -> float | None:
 
 def _too_large(size: tuple[int, int] | None) -> str:
     what = f"{size[0]} x {size[1]} pixels are" if size else "it is"
-    return f"{what} too large: at most {PHOTO_SIDE_PX:,} px a side and {PHOTO_PX // 10**6} megapixels are opened"
+    return f"{what} too large: the limit is {PHOTO_SIDE_PX:,} px per side and {PHOTO_PX // 10**6} megapixels"
 
 
 def _reason(error: Exception, data: bytes) -> str:
-    begins = data.startswith((b"\xff\xd8\xff", b"\x89PNG")) or data[8:12] == b"WEBP" or data[4:8] == b"ftyp"
+    known_format = data.startswith((b"\xff\xd8\xff", b"\x89PNG")) or data[8:12] == b"WEBP" or data[4:8] == b"ftyp"
     text = str(error).partition("\n")[0]
-    if "cannot identify" in text:  # Pillow goes on with an address of its own
-        return "it is damaged" if begins else "it is no JPEG, PNG, WebP or HEIC picture"
+    if "cannot identify" in text:  # Pillow appends the address of a Python object
+        return "it is damaged" if known_format else "it is not a JPEG, PNG, WebP or HEIC photo"
     return f"it is damaged ({text[:120] or type(error).__name__})"

@@ -1,4 +1,4 @@
-"""What was sent, as one row of pictures in their order: single uploads, the files of a ZIP, or a video's frames."""
+"""The input of a capture as one ordered list of files: single uploads, the files of a ZIP, or frames of a video."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from modal_workers.runtime.context import Context
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One file or frame; ``read`` gives its bytes and raises ``Unreadable``. Nothing is held before it is asked for."""
+    """One file or frame; ``read`` returns its bytes and raises ``UnreadablePhoto``. It is read on demand."""
 
     name: str
     read: Callable[[], bytes] = field(repr=False)
@@ -35,20 +35,20 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class CaptureInput:
-    """Everything that was sent."""
+    """All photos and masks of a capture."""
 
     source: Source
     photos: list[SourceFile]
-    #: Masks by the stem of the photo they belong to, in lower case.
+    #: Masks by the stem of their photo, in lower case.
     masks: dict[str, SourceFile]
-    #: Whether photos that stand beside each other here were taken after each other.
+    #: Whether neighbours in the list were taken one after the other.
     ordered: bool
     skipped: list[Skipped]
 
 
 @contextmanager
 def open_input(context: Context) -> Iterator[CaptureInput]:
-    """Open what the job was given; the files stay readable inside.
+    """Open the inputs of the job; the files stay readable inside the context.
 
     Raises:
         SaccadeError: MISSING_INPUT, INVALID_PARAMETER for two sources or too many photos, INPUT_UNREADABLE,
@@ -71,23 +71,24 @@ def open_input(context: Context) -> Iterator[CaptureInput]:
             intake = _video(context)
         if len(intake.photos) > MOST_PHOTOS:
             message = f"{len(intake.photos)} photos were sent; at most {MOST_PHOTOS} are taken."
-            raise SaccadeError(ErrorCode.INVALID_PARAMETER, message, hint="Leave out every second one, or more.")
-        intake.masks.update({stem_of(one.name): one for one in _uploaded(context, "masks")})
+            hint = "Send fewer: leave out every second photo, for example."
+            raise SaccadeError(ErrorCode.INVALID_PARAMETER, message, hint=hint)
+        intake.masks.update({stem_of(mask.name): mask for mask in _uploaded(context, "masks")})
         yield intake
 
 
 def stem_of(name: str) -> str:
-    """Give what a photo and its mask have in common: the name without folder and extension, and without ``_mask``."""
+    """Return the key that a photo and its mask share: the name without folder, extension and ``_mask``."""
     stem = PurePosixPath(name.replace("\\", "/")).stem.lower()
-    # COLMAP's masks are called as the photo with its extension and another one: photo.jpg.png
+    # COLMAP names a mask after its photo with a second extension: photo.jpg.png
     inner = PurePosixPath(stem)
     stem = inner.stem if inner.suffix in PICTURE_SUFFIXES else stem
     return stem.removesuffix("_mask").removesuffix("-mask")
 
 
 def _uploads(context: Context) -> CaptureInput:
-    photos = _uploaded(context, "photos")
-    return CaptureInput("photos", sorted(photos, key=lambda one: natural_order(one.name)), {}, ordered=True, skipped=[])
+    photos = sorted(_uploaded(context, "photos"), key=lambda photo: natural_order(photo.name))
+    return CaptureInput("photos", photos, {}, ordered=True, skipped=[])
 
 
 def _uploaded(context: Context, name: str) -> list[SourceFile]:
@@ -104,15 +105,15 @@ def _uploaded(context: Context, name: str) -> list[SourceFile]:
 
 
 def _archive(context: Context, stack: ExitStack) -> CaptureInput:
-    file = stack.enter_context(context.input("archive").open("rb"))
-    archive = stack.enter_context(open_archive(file))
+    source = stack.enter_context(context.input("archive").open("rb"))
+    archive = stack.enter_context(open_archive(source))
     listing = list_archive(archive)
-    sent = [(one, SourceFile(one.name, _member_reader(archive, one))) for one in listing.pictures]
-    photos = [given for member, given in sent if not member.mask]
-    masks = {stem_of(member.name): given for member, given in sent if member.mask}
-    if not photos:  # a folder that is called so may well hold the photos
-        photos, masks = [given for _, given in sent], {}
-    skipped = [Skipped(name=name, reason="it is no JPEG, PNG, WebP or HEIC photo") for name in listing.skipped]
+    files = [(member, SourceFile(member.name, _member_reader(archive, member))) for member in listing.pictures]
+    photos = [file for member, file in files if not member.mask]
+    masks = {stem_of(member.name): file for member, file in files if member.mask}
+    if not photos:  # the photos themselves may lie in a folder that is called masks
+        photos, masks = [file for _, file in files], {}
+    skipped = [Skipped(name=name, reason="it is not a JPEG, PNG, WebP or HEIC photo") for name in listing.skipped]
     return CaptureInput("archive", photos, masks, ordered=True, skipped=skipped)
 
 
@@ -131,5 +132,5 @@ def _member_reader(archive: zipfile.ZipFile, member: ArchiveMember) -> Callable[
 def _video(context: Context) -> CaptureInput:
     name = context.input_name("video")
     frames = choose_frames(context.input("video"), name, context.scratch / "frames", tick=context.check)
-    photos = [SourceFile(f"{Path(name).stem} {one.time_s:07.2f} s", one.path.read_bytes) for one in frames]
+    photos = [SourceFile(f"{Path(name).stem} {frame.time_s:07.2f} s", frame.path.read_bytes) for frame in frames]
     return CaptureInput("video", photos, {}, ordered=True, skipped=[])

@@ -1,4 +1,4 @@
-"""Chooses a video's frames as a photographer would: each sharp, each from a little further around the object."""
+"""Selects frames of a video as photos: sharp ones, at even steps around the object."""
 
 from __future__ import annotations
 
@@ -18,52 +18,52 @@ from contracts.errors import ErrorCode, SaccadeError
 from contracts.limits import PICTURE_SIDE_PX
 from modal_workers.nerf.capture.inputs.photo import LONGEST_SIDE_PX, Picture
 
-#: So many frames are chosen where the video moves enough: as a careful photographer would take.
+#: Frames selected from a video with enough motion: as many as a careful photographer takes.
 FRAMES: Final = 120
 _FEWEST_FRAMES: Final = 40
-#: Way of the picture between two chosen frames at least, as a share of its width.
+#: Minimum motion between two selected frames, as a share of the width.
 _STEP: Final = 0.02
-#: Frames are looked at this often, and at this width.
-_LOOKS_HZ: Final = 12.0
-_LOOK_PX: Final = 320
-#: Above this many pixels one thread decodes: each holds pictures of its own.
+#: Frames are measured at this rate, and at this width.
+_MEASURED_HZ: Final = 12.0
+_MEASURED_PX: Final = 320
+#: Above this size one thread decodes: each thread holds frames of its own.
 _LARGE_FRAME_PX: Final = 4096 * 2304
 _LONGEST_S: Final = 1800.0
 
 
 @dataclass(frozen=True)
 class ChosenFrame:
-    """One frame as a lossless file, upright, with its time from the first frame."""
+    """One selected frame as a lossless file, upright, with its time from the first frame."""
 
     path: Path
     time_s: float
 
 
 @dataclass(frozen=True)
-class _Glimpse:
+class _MeasuredFrame:
     number: int
     time_s: float
     sharpness: float
-    way: float  # of the picture since the first frame, in widths
+    motion: float  # motion since the first frame, in image widths
 
 
 def choose_frames(path: Path, name: str, folder: Path, *, tick: Callable[[], None]) -> list[ChosenFrame]:
-    """Decode a video twice: once to see which frames are sharp and how far it moves, once to keep the chosen ones.
+    """Decode a video twice: first to measure sharpness and motion, then to save the selected frames.
 
     Raises:
         SaccadeError: INPUT_UNREADABLE, MEDIA_NO_VIDEO, MEDIA_TOO_LARGE.
     """
     folder.mkdir(exist_ok=True)
-    wanted = {one.number: one.time_s for one in _chosen(list(_glimpses(path, name, tick)))}
-    if not wanted:
-        raise SaccadeError(ErrorCode.INPUT_UNREADABLE, f"{name}: no frame of it decodes.")
-    last = max(wanted)
+    selected = {frame.number: frame.time_s for frame in _select(list(_measured_frames(path, name, tick)))}
+    if not selected:
+        raise SaccadeError(ErrorCode.INPUT_UNREADABLE, f"{name}: none of its frames can be decoded.")
+    last = max(selected)
     found: list[ChosenFrame] = []
     for number, time_s, frame in _frames(path, name):
         tick()
-        if number in wanted:
+        if number in selected:
             kept = folder / f"{number:06d}.png"
-            if not cv2.imwrite(str(kept), _picture(frame), [cv2.IMWRITE_PNG_COMPRESSION, 1]):
+            if not cv2.imwrite(str(kept), _upright_bgr(frame), [cv2.IMWRITE_PNG_COMPRESSION, 1]):
                 raise OSError(f"{kept.name} could not be written")
             found.append(ChosenFrame(kept, time_s))
         if number >= last:
@@ -71,57 +71,57 @@ def choose_frames(path: Path, name: str, folder: Path, *, tick: Callable[[], Non
     return found
 
 
-def _chosen(seen: list[_Glimpse]) -> list[_Glimpse]:
-    """Cut the way into equal parts and take the sharpest frame of each."""
-    if not seen:
+def _select(frames: list[_MeasuredFrame]) -> list[_MeasuredFrame]:
+    """Divide the motion into equal parts and return the sharpest frame of each."""
+    if not frames:
         return []
-    way = seen[-1].way
-    count = int(np.clip(way / _STEP, _FEWEST_FRAMES, FRAMES))
-    # Parts of equal way; where nothing moves, time counts a little, so that every part has an end.
-    long = max(1e-6, seen[-1].time_s)
-    at = [0.9 * one.way / max(way, 1e-6) + 0.1 * one.time_s / long for one in seen]
-    best: dict[int, _Glimpse] = {}
-    for one, place in zip(seen, at, strict=True):
-        part = min(count - 1, int(place / max(at[-1], 1e-6) * count))
-        if part not in best or one.sharpness > best[part].sharpness:
-            best[part] = one
+    motion = frames[-1].motion
+    count = int(np.clip(motion / _STEP, _FEWEST_FRAMES, FRAMES))
+    # Parts of equal motion; time has a small weight so that parts end where nothing moves.
+    length_s = max(1e-6, frames[-1].time_s)
+    positions = [0.9 * frame.motion / max(motion, 1e-6) + 0.1 * frame.time_s / length_s for frame in frames]
+    best: dict[int, _MeasuredFrame] = {}
+    for frame, position in zip(frames, positions, strict=True):
+        part = min(count - 1, int(position / max(positions[-1], 1e-6) * count))
+        if part not in best or frame.sharpness > best[part].sharpness:
+            best[part] = frame
     return [best[part] for part in sorted(best)]
 
 
-def _glimpses(path: Path, name: str, tick: Callable[[], None]) -> Iterator[_Glimpse]:
+def _measured_frames(path: Path, name: str, tick: Callable[[], None]) -> Iterator[_MeasuredFrame]:
     before: Any = None
-    due, way = 0.0, 0.0
+    due, motion = 0.0, 0.0
     for number, time_s, frame in _frames(path, name):
         tick()
         if time_s + 1e-6 < due:
             continue
-        due = max(due + 1 / _LOOKS_HZ, time_s)
-        height = max(16, round(_LOOK_PX * frame.height / frame.width))
-        grey = np.asarray(frame.reformat(width=_LOOK_PX, height=height, format="gray").to_ndarray(), np.uint8)
+        due = max(due + 1 / _MEASURED_HZ, time_s)
+        height = max(16, round(_MEASURED_PX * frame.height / frame.width))
+        grey = np.asarray(frame.reformat(width=_MEASURED_PX, height=height, format="gray").to_ndarray(), np.uint8)
         if before is not None:
-            way += _way(before, grey)
+            motion += _median_motion(before, grey)
         before = grey
-        yield _Glimpse(number, time_s, float(cv2.Laplacian(grey, cv2.CV_32F).var()), way)
+        yield _MeasuredFrame(number, time_s, float(cv2.Laplacian(grey, cv2.CV_32F).var()), motion)
 
 
-def _way(before: Any, now: Any) -> float:
-    """Give how far the picture's points moved, median, in widths."""
+def _median_motion(before: Any, now: Any) -> float:
+    """Return the median motion of the image points, in image widths."""
     points = cv2.goodFeaturesToTrack(before, 120, 0.01, 8)
     if points is None:
         return 0.0
-    follow: Any = cv2.calcOpticalFlowPyrLK  # its stubs take no None for what it is to make
+    follow: Any = cv2.calcOpticalFlowPyrLK  # its type stubs do not accept None for the output
     moved, status, _ = follow(before, now, points, None, winSize=(15, 15), maxLevel=3)
     held: NDArray[np.bool_] = status.ravel() == 1
     if held.sum() < 8:
-        return 0.05  # a cut, or a jerk that nothing could be followed over
+        return 0.05  # a cut, or a motion too fast to track
     ways = np.linalg.norm((moved - points).reshape(-1, 2)[held], axis=1)
-    # Of what moves: before a wide plain floor most points are the object's, but not all.
+    # Above the median: before a plain floor most points are on the object, but not all.
     return float(np.percentile(ways, 60)) / float(before.shape[1])
 
 
 def _frames(path: Path, name: str) -> Iterator[tuple[int, float, av.VideoFrame]]:
-    """Decode frames with their number and time; a video that breaks off ends there."""
-    with _opened(path, name) as (container, stream):
+    """Yield the frames with number and time; a truncated video ends early."""
+    with _open_video(path, name) as (container, stream):
         nominal_s = 1 / float(stream.average_rate) if stream.average_rate else 1 / 30
         origin: float | None = None
         number, last_s = 0, -1.0
@@ -137,15 +137,15 @@ def _frames(path: Path, name: str) -> Iterator[tuple[int, float, av.VideoFrame]]
                 number += 1
         except (av.error.FFmpegError, OSError) as error:
             if number == 0:
-                raise SaccadeError(ErrorCode.INPUT_UNREADABLE, f"{name}: no frame of it decodes.") from error
+                raise SaccadeError(ErrorCode.INPUT_UNREADABLE, f"{name}: none of its frames can be decoded.") from error
 
 
 @contextmanager
-def _opened(path: Path, name: str) -> Iterator[tuple[Any, Any]]:
+def _open_video(path: Path, name: str) -> Iterator[tuple[Any, Any]]:
     try:
         container = av.open(str(path))
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise SaccadeError(ErrorCode.INPUT_UNREADABLE, f"{name} does not open as a video.") from error
+        raise SaccadeError(ErrorCode.INPUT_UNREADABLE, f"{name} cannot be opened as a video.") from error
     with container:
         if not container.streams.video:
             raise SaccadeError(ErrorCode.MEDIA_NO_VIDEO, f"{name} has no video track.")
@@ -159,8 +159,8 @@ def _opened(path: Path, name: str) -> Iterator[tuple[Any, Any]]:
         yield container, stream
 
 
-def _picture(frame: av.VideoFrame) -> Picture:
-    """Give a frame upright, BGR, as large as the next stages take it."""
+def _upright_bgr(frame: av.VideoFrame) -> Picture:
+    """Return a frame upright, BGR, at most as large as the later stages take it."""
     rotation = round(frame.rotation / 90) * 90 % 360
     turns = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
     picture = np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)

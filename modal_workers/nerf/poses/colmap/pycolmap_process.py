@@ -1,8 +1,8 @@
-"""Subprocess that runs pycolmap, one step each: it reads its order, reports its progress and exits.
+"""Subprocess that runs pycolmap, one step each: it reads its request, reports its progress and exits.
 
-    python -P pycolmap_process.py ORDER PIPE
+    python -P pycolmap_process.py REQUEST PIPE
 
-ORDER is the path of a JSON file; PIPE is the number of a file descriptor that receives one JSON object per line. The
+REQUEST is the path of a JSON file; PIPE is the number of a file descriptor that receives one JSON object per line. The
 process exits at once when its standard input closes.
 
 It is a process of its own because the wheel of pycolmap 4.2.1 exports all of zlib (a process that loads pycolmap first
@@ -27,8 +27,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
-# Pairs are matched on threads of ours; a library of numpy's that started its own under each would only be in the way.
-# It looks once, when it is loaded.
+# Pairs are matched on our own threads; BLAS threads below them would compete for the cores. OpenBLAS reads this once.
 os.putenv("OPENBLAS_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[4]))
 
@@ -38,85 +37,86 @@ import pycolmap
 
 from modal_workers.nerf.poses.descriptor_matching import match_descriptors
 
-Tell = Callable[..., None]
-Pair = tuple[str, str]
+Report = Callable[..., None]
+NamePair = tuple[str, str]
 
-#: Photos whose features are found between two messages.
+#: Photos per progress message.
 _BATCH_PHOTOS: Final = 8
-#: Matches of a pair for which a geometry is looked for; and how often at most, where few of the matches fit any. By
-#: pycolmap's default of 10,000, most of the time goes into pairs that show nothing in common; 2,000 find 0.3 to 0.8 %
-#: fewer matches, and of the pairs only those that were just enough (bench/README.md).
-_FEWEST: Final = 15
-_TRIALS: Final = 2000
+#: Minimum matches for a geometry; and the limit of RANSAC trials. With the default of 10,000 trials most of the time
+#: goes into pairs without overlap; 2,000 find 0.3 to 0.8 % fewer matches, and lose only pairs that were at the minimum
+#: (bench/README.md).
+_MIN_MATCHES: Final = 15
+_MAX_TRIALS: Final = 2000
 
 
-def import_photos(order: dict[str, Any], tell: Tell) -> None:
-    """Make the database with cameras and photos: their ids do not depend on which thread was first."""
-    database = Path(order["database"])
+def import_photos(request: dict[str, Any], report: Report) -> None:
+    """Create the database with cameras and photos, so that their ids do not depend on thread timing."""
+    database = Path(request["database"])
     pycolmap.Database.open(database).close()
-    for group in order["cameras"]:
+    for group in request["cameras"]:
         options = pycolmap.ImageReaderOptions()
         options.camera_model = "SIMPLE_RADIAL"
         if group["focal_px"]:
             width, height = group["width_px"], group["height_px"]
             options.camera_params = f"{group['focal_px']},{width / 2},{height / 2},0"
         mode = pycolmap.CameraMode.SINGLE if group["shared"] else pycolmap.CameraMode.PER_IMAGE
-        pycolmap.import_images(database, order["images"], mode, image_names=group["names"], options=options)
-    tell(step="import", done=1, total=1)
+        pycolmap.import_images(database, request["images"], mode, image_names=group["names"], options=options)
+    report(step="import", done=1, total=1)
 
 
-def find_features(order: dict[str, Any], tell: Tell) -> None:
-    """Find the features of every photo, a few photos at a time."""
-    import_photos(order, tell)
+def find_features(request: dict[str, Any], report: Report) -> None:
+    """Detect the features of every photo, a few photos at a time."""
+    import_photos(request, report)
     options = pycolmap.FeatureExtractionOptions()
-    options.num_threads = order["threads"]
-    options.max_image_size = order["long_side_px"]
-    options.sift.max_num_features = order["features"]
-    options.sift.peak_threshold = order["peak_threshold"]
+    options.num_threads = request["threads"]
+    options.max_image_size = request["long_side_px"]
+    options.sift.max_num_features = request["features"]
+    options.sift.peak_threshold = request["peak_threshold"]
     reader = pycolmap.ImageReaderOptions()
-    if order["masks"]:
-        reader.mask_path = order["masks"]
-    names = [name for group in order["cameras"] for name in group["names"]]
+    if request["masks"]:
+        reader.mask_path = request["masks"]
+    names = [name for group in request["cameras"] for name in group["names"]]
     for first in range(0, len(names), _BATCH_PHOTOS):
         batch = names[first : first + _BATCH_PHOTOS]
         pycolmap.extract_features(
-            order["database"],
-            order["images"],
+            request["database"],
+            request["images"],
             image_names=batch,
             reader_options=reader,
             extraction_options=options,
             device=pycolmap.Device.cpu,
         )
-        tell(step="features", done=first + len(batch), total=len(names))
+        report(step="features", done=first + len(batch), total=len(names))
 
 
-def match_pairs(order: dict[str, Any], tell: Tell) -> None:
-    """Match the blocks of pairs, and keep of each pair what one geometry explains; those matched before stay."""
+def match_pairs(request: dict[str, Any], report: Report) -> None:
+    """Match blocks of pairs and verify them geometrically; pairs matched before stay."""
     verification = pycolmap.TwoViewGeometryOptions()
-    verification.min_num_inliers = _FEWEST
-    verification.ransac.random_seed = order["seed"]
-    verification.ransac.max_num_trials = _TRIALS
-    # What stays where it is in the picture is dirt on the lens, a caption, or the room behind a turntable.
+    verification.min_num_inliers = _MIN_MATCHES
+    verification.ransac.random_seed = request["seed"]
+    verification.ransac.max_num_trials = _MAX_TRIALS
+    # Static matches are dirt on the lens, a caption, or the room behind a turntable.
     verification.filter_stationary_matches = True
-    verification.stationary_matches_max_error = order["stationary_px"]
-    listed, blocks = Path(order["pairs"]), order["blocks"]
-    with ThreadPoolExecutor(order["threads"]) as threads:
+    verification.stationary_matches_max_error = request["stationary_px"]
+    pairs_file, blocks = Path(request["pairs"]), request["blocks"]
+    with ThreadPoolExecutor(request["threads"]) as threads:
         for number, block in enumerate(blocks, 1):
-            _match(order["database"], block, threads)
-            listed.write_text("".join(f"{one} {other}\n" for one, other in block))
-            pycolmap.verify_matches(order["database"], listed, verification)
-            tell(step="match", done=number, total=len(blocks))
+            _match(request["database"], block, threads)
+            pairs_file.write_text("".join(f"{first} {second}\n" for first, second in block))
+            pycolmap.verify_matches(request["database"], pairs_file, verification)
+            report(step="match", done=number, total=len(blocks))
 
 
-def _match(path: str, block: Iterable[Pair], threads: ThreadPoolExecutor) -> None:
-    """Write the matches of pairs that have none yet; too few for a geometry are none."""
+def _match(path: str, block: Iterable[NamePair], threads: ThreadPoolExecutor) -> None:
+    """Write the matches of pairs that have none yet; too few for a geometry are stored as none."""
     with pycolmap.Database.open(path) as database:
         ids = {image.name: image.image_id for image in database.read_all_images()}
-        pairs = [(ids[one], ids[other]) for one, other in block if not database.exists_matches(ids[one], ids[other])]
+        pairs = [(ids[first], ids[second]) for first, second in block]
+        pairs = [pair for pair in pairs if not database.exists_matches(*pair)]
         features = {number: _descriptors(database, number) for number in set(chain.from_iterable(pairs))}
         found = threads.map(lambda pair: match_descriptors(features[pair[0]], features[pair[1]]), pairs)
         for pair, matched in zip(pairs, found, strict=True):
-            database.write_matches(*pair, matched if len(matched) >= _FEWEST else matched[:0])
+            database.write_matches(*pair, matched if len(matched) >= _MIN_MATCHES else matched[:0])
 
 
 def _descriptors(database: pycolmap.Database, number: int) -> np.ndarray:
@@ -125,102 +125,102 @@ def _descriptors(database: pycolmap.Database, number: int) -> np.ndarray:
     return np.asarray(database.read_descriptors(number).data).astype(np.float32)
 
 
-def map_photos(order: dict[str, Any], tell: Tell) -> None:
-    """Find cameras and points, photo by photo; every model goes to a folder of its own."""
+def map_photos(request: dict[str, Any], report: Report) -> None:
+    """Run incremental mapping; every model goes to a folder of its own."""
     options = pycolmap.IncrementalPipelineOptions()
-    # Several are no faster here, and give other cameras once in so many runs: the order in which they end shows.
+    # Several threads are no faster here and not deterministic: results depend on the order in which they finish.
     options.num_threads = 1
-    options.random_seed = order["seed"]
-    options.mapper.random_seed = order["seed"]
-    options.triangulation.random_seed = order["seed"]
-    options.mapper.init_min_tri_angle = order["init_min_tri_angle_deg"]
+    options.random_seed = request["seed"]
+    options.mapper.random_seed = request["seed"]
+    options.triangulation.random_seed = request["seed"]
+    options.mapper.init_min_tri_angle = request["init_min_tri_angle_deg"]
     options.min_model_size = 3
-    options.max_runtime_seconds = max(1, int(order["limit_s"]))
-    total, registered = len(order["names"]), 0
+    options.max_runtime_seconds = max(1, int(request["limit_s"]))
+    total, registered = len(request["names"]), 0
 
-    def began() -> None:
+    def on_initial_pair() -> None:
         nonlocal registered
         registered = 2
-        tell(step="map", done=2, total=total)
+        report(step="map", done=2, total=total)
 
-    def added() -> None:
+    def on_registered() -> None:
         nonlocal registered
         registered += 1
-        tell(step="map", done=registered, total=total)
+        report(step="map", done=registered, total=total)
 
     pycolmap.incremental_mapping(
-        order["database"],
-        order["images"],
-        order["models"],
+        request["database"],
+        request["images"],
+        request["models"],
         options=options,
-        initial_image_pair_callback=began,
-        next_image_callback=added,
+        initial_image_pair_callback=on_initial_pair,
+        next_image_callback=on_registered,
     )
 
 
-def finish(order: dict[str, Any], tell: Tell) -> None:
-    """Bring the chosen model into its frame, without the photos that were left out, and undistort its photos."""
-    model = pycolmap.Reconstruction(order["model"])
+def finish(request: dict[str, Any], report: Report) -> None:
+    """Transform the chosen model, drop rejected images, and undistort its photos."""
+    model = pycolmap.Reconstruction(request["model"])
     for image in list(model.images.values()):
-        if image.name not in order["names"] and image.has_pose:
+        if image.name not in request["names"] and image.has_pose:
             model.deregister_frame(image.frame_id)
-    model.transform(pycolmap.Sim3d(order["new_from_old"]))
-    tell(step="finish", done=1, total=3)
-    plain = Path(order["plain"])
+    model.transform(pycolmap.Sim3d(request["new_from_old"]))
+    report(step="finish", done=1, total=3)
+    plain = Path(request["plain"])
     plain.mkdir(parents=True)
     model.write(plain)
     pycolmap.undistort_images(
-        order["undistorted"],
+        request["undistorted"],
         plain,
-        order["images"],
-        image_names=order["names"],
-        jpeg_quality=order["jpeg_quality"],
-        num_threads=order["threads"],
+        request["images"],
+        image_names=request["names"],
+        jpeg_quality=request["jpeg_quality"],
+        num_threads=request["threads"],
     )
-    tell(step="finish", done=2, total=3)
+    report(step="finish", done=2, total=3)
     for image in model.images.values():
-        image.name = order["final_names"][image.name]
-    named = Path(order["named"])
+        image.name = request["final_names"][image.name]
+    named = Path(request["named"])
     named.mkdir(parents=True)
     model.write(named)
-    tell(step="finish", done=3, total=3)
+    report(step="finish", done=3, total=3)
 
 
 STEPS: Final = {"features": find_features, "match": match_pairs, "map": map_photos, "finish": finish}
 
 
-def _end_with_parent() -> None:
+def _exit_with_parent() -> None:
     sys.stdin.buffer.read()
     os._exit(3)
 
 
-def _die_at_once() -> None:
-    """Have a crash end the process: pycolmap's own handlers write a trace first, and may wait for ever for a lock."""
+def _restore_signal_handlers() -> None:
+    """Restore default signal handlers: pycolmap's own write a trace first and may wait for a lock for ever."""
     for number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     faulthandler.enable()
 
 
 def main() -> None:
-    """Do the step of the order."""
-    order = json.loads(Path(sys.argv[1]).read_text())
+    """Run the step of the request."""
+    request = json.loads(Path(sys.argv[1]).read_text())
     pipe = os.fdopen(int(sys.argv[2]), "w", buffering=1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    _die_at_once()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    _restore_signal_handlers()
 
-    def tell(**message: object) -> None:
+    def report(**message: object) -> None:
         pipe.write(json.dumps(message) + "\n")
 
     pycolmap.logging.minloglevel = int(pycolmap.logging.WARNING.value)
-    tell(step="begin", done=0, total=1)
+    report(step="begin", done=0, total=1)
     try:
-        STEPS[order["step"]](order, tell)
-    except Exception as error:  # noqa: BLE001 - told to the parent, which knows what it means
-        tell(error=type(error).__name__, message=str(error)[:500])
+        STEPS[request["step"]](request, report)
+    except Exception as error:  # noqa: BLE001 - reported to the parent, which classifies it
+        report(error=type(error).__name__, message=str(error)[:500])
         os._exit(1)
-    tell(step="end", done=1, total=1)
+    report(step="end", done=1, total=1)
     pipe.flush()
-    # Not through the interpreter's end: nothing native shall be taken apart any more.
+    # Skip the interpreter's shutdown: destructors of native libraries may crash.
     os._exit(0)
 
 

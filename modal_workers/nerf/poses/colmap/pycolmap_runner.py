@@ -1,4 +1,4 @@
-"""Runs pycolmap's steps in processes of their own: their progress, their end on a stop, and what their death means."""
+"""Runs pycolmap's steps in processes of their own: progress, cancellation, and the meaning of a crash."""
 
 from __future__ import annotations
 
@@ -20,35 +20,36 @@ from contracts.errors import ErrorCode, SaccadeError
 
 log = logging.getLogger(__name__)
 
-#: Between two looks at whether the job was asked to stop.
-_LOOK_S: Final = 0.1
-_TRIES: Final = 2
+#: Interval between checks for cancellation.
+_POLL_S: Final = 0.1
+_ATTEMPTS: Final = 2
 _SCRIPT: Final = Path(__file__).with_name("pycolmap_process.py")
 _LOG_TAIL_BYTES: Final = 2000
 
 StepProgress = Callable[[str, int, int], None]
 
 
-class StepTimeout(Exception):  # noqa: N818 - not an error: the ladder goes on with what there is
-    """A step did not end within its time."""
+class StepTimeout(Exception):  # noqa: N818 - expected: the search ends with the models it has
+    """A step did not finish in time."""
 
 
-class StepCrashed(Exception):  # noqa: N818 - whether it is one is decided by how often it happens
-    """The process of a step ended without saying so, or pycolmap gave an error; nothing that it wrote is believed."""
+class StepCrashed(Exception):  # noqa: N818 - an error only when it happens twice
+    """The process of a step crashed or pycolmap raised an error; its output is discarded."""
 
     def __init__(self, how: str, *, out_of_memory: bool = False) -> None:
-        """Keep how it ended."""
+        """Store the reason."""
         super().__init__(how)
         self.out_of_memory = out_of_memory
 
 
 class PycolmapRunner:
-    """Runs steps one after the other, each in a process group that ends with it."""
+    """Runs steps one after the other, each in a process group that is killed with it."""
 
     def __init__(self, folder: Path, check: Callable[[], None], *, cores: float) -> None:
-        """Use a folder for orders and logs; ``check`` raises when the job was asked to stop.
+        """Use a folder for requests and logs; ``check`` raises when the job was asked to stop.
 
-        ``cores``: what was asked for; a container may see all of its host's, and a thread needs memory for a photo.
+        ``cores``: the CPU request of the stage; a container may see all cores of its host, and each thread needs
+        memory.
         """
         self._threads = max(1, min(os.cpu_count() or 1, ceil(cores)))
         self._folder = folder
@@ -58,40 +59,47 @@ class PycolmapRunner:
         self.process: subprocess.Popen[bytes] | None = None
 
     def run(
-        self, step: str, order: Mapping[str, Any], told: StepProgress, *, limit_s: float, afresh: Callable[[], None]
+        self,
+        step: str,
+        request: Mapping[str, Any],
+        on_progress: StepProgress,
+        *,
+        limit_s: float,
+        clean_up: Callable[[], None],
     ) -> None:
-        """Do a step; one whose process died is done once more, after ``afresh`` has removed what it left.
+        """Run a step; after a crash run it once more, with ``clean_up`` called first to remove what it wrote.
 
         Raises:
-            OutOfTime: it did not end within ``limit_s``.
-            SaccadeError: OUT_OF_MEMORY, WORKER_BROKEN, where it died again.
-            Stopped: the job was asked to stop; the process is gone by then.
+            StepTimeout: it did not finish within ``limit_s``.
+            SaccadeError: OUT_OF_MEMORY, WORKER_BROKEN: it crashed again.
+            Stopped: the job was asked to stop; the process has been killed.
         """
-        for left in reversed(range(_TRIES)):
-            afresh()
+        for retries_left in reversed(range(_ATTEMPTS)):
+            clean_up()
             try:
-                self._once(step, order, told, limit_s)
+                self._run_once(step, request, on_progress, limit_s)
                 return
-            except StepCrashed as death:
-                log.warning("the step %s died: %s", step, death)
-                if left:
+            except StepCrashed as crash:
+                log.warning("step %s crashed: %s", step, crash)
+                if retries_left:
                     continue
-                if death.out_of_memory:
+                if crash.out_of_memory:
                     raise SaccadeError(
-                        ErrorCode.OUT_OF_MEMORY, f"Finding the cameras ({step}) needs more memory than there is."
-                    ) from death
+                        ErrorCode.OUT_OF_MEMORY,
+                        f"The step {step} of the pose search needs more memory than is available.",
+                    ) from crash
                 raise SaccadeError(
-                    ErrorCode.WORKER_BROKEN, f"Finding the cameras ended twice in the step {step}: {death}."
-                ) from death
+                    ErrorCode.WORKER_BROKEN, f"The step {step} of the pose search crashed twice: {crash}."
+                ) from crash
 
-    def _once(self, step: str, order: Mapping[str, Any], told: StepProgress, limit_s: float) -> None:
+    def _run_once(self, step: str, request: Mapping[str, Any], on_progress: StepProgress, limit_s: float) -> None:
         self._number += 1
         stem = self._folder / f"{self._number:03d}_{step}"
-        stem.with_suffix(".json").write_text(json.dumps({**order, "step": step, "threads": self._threads}))
+        stem.with_suffix(".json").write_text(json.dumps({**request, "step": step, "threads": self._threads}))
         end_s = time.monotonic() + limit_s
         log_path = stem.with_suffix(".log")
-        with log_path.open("wb") as errors, self._started(stem.with_suffix(".json"), errors) as (process, pipe):
-            failure = self._listen(pipe, told, end_s)
+        with log_path.open("wb") as errors, self._process(stem.with_suffix(".json"), errors) as (process, pipe):
+            failure = self._forward(pipe, on_progress, end_s)
             code = process.wait()
         if failure is None and code == 0:
             return
@@ -100,28 +108,28 @@ class PycolmapRunner:
             kind, message = str(failure["error"]), str(failure.get("message", ""))
             raise StepCrashed(f"{kind}: {message}", out_of_memory=kind == "MemoryError" or "bad_alloc" in message)
         if code < 0:
-            # Nobody else sends a SIGKILL without a word but the kernel that has no memory left.
+            # A SIGKILL without a message comes from the out-of-memory killer of the kernel.
             raise StepCrashed(f"by {signal.Signals(-code).name}", out_of_memory=-code == signal.SIGKILL)
         raise StepCrashed(f"with the exit code {code}")
 
     @contextlib.contextmanager
-    def _started(self, order: Path, errors: Any) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-        """Start the process; it is gone with its group when this is left, however that is."""
-        ours, theirs = os.pipe()
+    def _process(self, request: Path, errors: Any) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+        """Start the process; kill its group when the context exits."""
+        read_end, write_end = os.pipe()
         process = None
         try:
             process = subprocess.Popen(
-                [sys.executable, "-P", str(_SCRIPT), str(order), str(theirs)],
-                stdin=subprocess.PIPE,  # held open: the child ends when we do
+                [sys.executable, "-P", str(_SCRIPT), str(request), str(write_end)],
+                stdin=subprocess.PIPE,  # held open: the child exits when it closes
                 stdout=errors,
                 stderr=errors,
-                pass_fds=(theirs,),
+                pass_fds=(write_end,),
                 start_new_session=True,
             )
             self.process = process
-            os.close(theirs)
-            theirs = -1
-            yield process, ours
+            os.close(write_end)
+            write_end = -1
+            yield process, read_end
         finally:
             if process is not None:
                 if process.poll() is None:
@@ -130,28 +138,28 @@ class PycolmapRunner:
                 process.wait()
                 assert process.stdin is not None
                 process.stdin.close()
-            for number in (ours, theirs):
+            for number in (read_end, write_end):
                 if number >= 0:
                     os.close(number)
 
-    def _listen(self, pipe: int, told: StepProgress, end_s: float) -> dict[str, Any] | None:
-        """Hand on what the process tells until it has nothing more to say; give the error that it told."""
-        rest, failure = b"", None
+    def _forward(self, pipe: int, on_progress: StepProgress, end_s: float) -> dict[str, Any] | None:
+        """Forward the progress of the process until the pipe closes; return the error that it reported, if any."""
+        buffer, failure = b"", None
         with selectors.DefaultSelector() as selector:
             selector.register(pipe, selectors.EVENT_READ)
             while True:
                 self._check()
                 if time.monotonic() > end_s:
                     raise StepTimeout
-                if not selector.select(_LOOK_S):
+                if not selector.select(_POLL_S):
                     continue
                 data = os.read(pipe, 65536)
                 if not data:
                     return failure
-                *lines, rest = (rest + data).split(b"\n")
+                *lines, buffer = (buffer + data).split(b"\n")
                 for line in lines:
                     message = json.loads(line)
                     if "error" in message:
                         failure = message
                     else:
-                        told(message["step"], message["done"], message["total"])
+                        on_progress(message["step"], message["done"], message["total"])

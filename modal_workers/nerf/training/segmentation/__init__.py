@@ -1,1 +1,1 @@
-"""Separates the object from its background, in splats and in pixels."""
+"""Segmentation of the object from its background, in splats and in pixels."""

@@ -1,4 +1,4 @@
-"""The last of the background taken off a trained object, and the object put in the middle of its own frame."""
+"""Removes remaining background splats from a trained object and centres it in a frame of its own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from modal_workers.nerf.training.fitting import TargetImage
 from modal_workers.nerf.training.placement import Placement
 from modal_workers.nerf.training.visibility import seen_through, share_inside
 
-#: A splat whose middle is outside of the masks in more photos than this is none of the object's.
+#: A splat whose centre is inside fewer than this share of the masks is background.
 _INSIDE_SHARE: Final = 0.6
 _GROWN_SHARE: Final = 0.01
 _MIN_OPACITY: Final = 0.02
@@ -24,7 +24,7 @@ _SEEN_OPACITY: Final = 0.3
 
 @torch.no_grad()
 def belongs_to_object(points: Tensor, targets: list[TargetImage], radius: float) -> Tensor:
-    """Say which of points [N, 3] are the object's, by all photos together; they must be whole."""
+    """Return which points [N, 3] belong to the object, by the masks of all photos, uncropped."""
     grown_px = max(1, round(_GROWN_SHARE * max(max(t.camera.width_px, t.camera.height_px) for t in targets)))
     near: Tensor = points.norm(dim=1) < radius
     inside: Tensor = share_inside(points, targets, grown_px=grown_px) > _INSIDE_SHARE
@@ -33,32 +33,32 @@ def belongs_to_object(points: Tensor, targets: list[TargetImage], radius: float)
 
 @torch.no_grad()
 def remove_background(splats: Splats, targets: list[TargetImage], radius: float) -> Splats:
-    """Give the splats that are the object's."""
+    """Return the splats of the object."""
     solid = (splats.logit_opacities.sigmoid() > _MIN_OPACITY) & splats.finite()
     return splats.select(solid & belongs_to_object(splats.means, targets, radius))
 
 
 @torch.no_grad()
 def centred_scene(splats: Splats, placement: Placement, world_from_camera: list[NDArray[np.float64]]) -> TrainedScene:
-    """Put the object's middle at the origin; poses [4, 4] are in the scene's frame as placed before."""
+    """Return the scene with the centre of the object at the origin; poses [4, 4] are in the placed frame."""
     solid = splats.select(splats.logit_opacities.sigmoid() > _SEEN_OPACITY)
     means = (solid if len(solid) > 20 else splats).means.double().cpu().numpy()
     low, high = np.percentile(means, [0.5, 99.5], axis=0)
-    middle = (low + high) / 2
+    centre = (low + high) / 2
     size = float(np.median(splats.log_scales.exp().mean(1).cpu().numpy()))
-    radius = float(np.percentile(np.linalg.norm(means - middle, axis=1), 99.5)) + 2 * size
+    radius = float(np.percentile(np.linalg.norm(means - centre, axis=1), 99.5)) + 2 * size
     moved = np.eye(4)
-    moved[:3, 3] = middle
-    centres = np.stack([pose[:3, 3] for pose in world_from_camera]) - middle
+    moved[:3, 3] = centre
+    centres = np.stack([pose[:3, 3] for pose in world_from_camera]) - centre
     distances = np.linalg.norm(centres, axis=1)
     elevations = np.degrees(np.arcsin(centres[:, 2] / distances))
     low_deg, high_deg = (float(angle) for angle in np.percentile(elevations, [5, 95]))
-    shift = torch.from_numpy(middle).to(splats.means)
+    shift = torch.from_numpy(centre).to(splats.means)
     return TrainedScene(
         radius,
         float(np.median(distances)),
         (low_deg, high_deg),
         placement.sfm_from_scene @ moved,
         Splats(**{**splats.tensors(), "means": splats.means - shift}),
-        None if placement.table_z is None else placement.table_z - float(middle[2]),
+        None if placement.table_z is None else placement.table_z - float(centre[2]),
     )

@@ -1,7 +1,7 @@
-"""What of the scene is the object: splats by where they are, pixels by the splats they show and by their colours.
+"""Object segmentation without given masks: by position of the splats, then per pixel by splats and colours.
 
-Without masks the object is what stands inside a sphere and above its table. A first fit tells that for splats; drawn
-white on black with everything in front of everything, they tell it for pixels, up to a few at the outline. There the
+The object is what stands inside a sphere and above its table. The splats of a first fit are selected that way and
+rendered white on black with the others occluding them, which gives a mask up to a few pixels at the outline. There the
 colours decide (GrabCut).
 """
 
@@ -24,85 +24,87 @@ from modal_workers.nerf.training.fitting import TargetImage
 
 Bytes = NDArray[np.uint8]
 
-#: How far above its table the object begins, in scene units.
+#: Height above the table at which the object starts, in scene units.
 _TABLE_GAP: Final = 0.004
-#: Colours decide at most so near to the outline that the splats show, as a share of the picture's long side.
+#: Width of the band around the splats' outline in which colours decide, as a share of the long side.
 _BAND: Final = 0.014
-_CUT_SIZE_PX: Final = 640
-_CUT_ROUNDS: Final = 2
-#: Where colours leave less than this of what the splats show, or add as much, they are not believed.
+_GRABCUT_SIZE_PX: Final = 640
+_GRABCUT_ITERATIONS: Final = 2
+#: Minimum overlap of both masks; below it the colours are ignored.
 _AGREE: Final = 0.8
-#: How much more than half the splats' word counts where colours contradict: a shadow is as dark as a wheel.
-_TRUST: Final = 1.2
+#: Weight of the splats over the colours, 1 is equal: a shadow can be as dark as a wheel.
+_SPLAT_WEIGHT: Final = 1.2
 _THREADS: Final = 4
 
 
 @dataclass(frozen=True)
 class ObjectBounds:
-    """Where the object may be, in the scene's frame."""
+    """Volume of the object, in the frame of the scene."""
 
     radius: float
     table_z: float | None
 
-    def holds(self, points: Tensor) -> Tensor:
-        """Say which of points [N, 3] are the object's."""
+    def contains(self, points: Tensor) -> Tensor:
+        """Return which points [N, 3] are inside."""
         inside: Tensor = points.norm(dim=1) < self.radius
         return inside if self.table_z is None else inside & (points[:, 2] > self.table_z + _TABLE_GAP)
 
 
 @torch.no_grad()
 def coverage(splats: Splats, chosen: Tensor, target: TargetImage) -> NDArray[np.float32]:
-    """Give how much of each pixel [H, W] shows the chosen splats [N], hidden by the others where those are nearer."""
+    """Return how much of each pixel [H, W] shows the chosen splats [N], occluded by the others."""
     white = torch.where(chosen, 0.5 / SH_0, -0.5 / SH_0).to(splats.means.dtype)
     flat = replace(splats, colours=white[:, None].repeat(1, 3), sh_rest=None)
-    drawn = rasterize(flat, target.camera, target.camera_from_world)
-    return np.asarray(drawn.colour[..., 0].clamp(0, 1).cpu().numpy(), np.float32)
+    rendered = rasterize(flat, target.camera, target.camera_from_world)
+    return np.asarray(rendered.colour[..., 0].clamp(0, 1).cpu().numpy(), np.float32)
 
 
 def object_masks(splats: Splats, bounds: ObjectBounds, targets: list[TargetImage], *, seed: int) -> list[Bytes]:
-    """Give for every photo what of it is the object [H, W], 255 inside."""
-    chosen = bounds.holds(splats.means)
-    shown = [coverage(splats, chosen, target) for target in targets]
-    pictures = [target.picture.cpu().numpy() for target in targets]
+    """Return the object mask [H, W] of every photo, 255 inside."""
+    chosen = bounds.contains(splats.means)
+    coverage_map = [coverage(splats, chosen, target) for target in targets]
+    images = [target.image.cpu().numpy() for target in targets]
     with ThreadPoolExecutor(_THREADS) as pool:
-        return list(pool.map(partial(segment_photo, seed=seed), shown, pictures))
+        return list(pool.map(partial(segment_photo, seed=seed), coverage_map, images))
 
 
-def segment_photo(shown: NDArray[np.float32], picture: Bytes, *, seed: int = 0) -> Bytes:
-    """Give the object's mask [H, W] from how much of each pixel the splats show it, sharpened by colours [H, W, 3]."""
-    height, width = shown.shape
-    factor = min(1.0, _CUT_SIZE_PX / max(height, width))
+def segment_photo(coverage_map: NDArray[np.float32], image: Bytes, *, seed: int = 0) -> Bytes:
+    """Return the object mask [H, W] from the splat coverage [H, W], refined by the colours [H, W, 3]."""
+    height, width = coverage_map.shape
+    factor = min(1.0, _GRABCUT_SIZE_PX / max(height, width))
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    small = np.asarray(cv2.resize(shown, size, interpolation=cv2.INTER_AREA), np.float32)
-    inside = _largest(small > 0.5)
-    # OpenCV draws lots, in every thread from a generator of its own
+    small = np.asarray(cv2.resize(coverage_map, size, interpolation=cv2.INTER_AREA), np.float32)
+    inside = _largest_components(small > 0.5)
+    # GrabCut is randomised; OpenCV has a generator per thread.
     cv2.setRNGSeed(seed)
-    sharpened = _by_colour(inside, np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8))
+    sharpened = _refine_by_colour(inside, np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8))
     both = np.count_nonzero(sharpened & inside)
     either = np.count_nonzero(sharpened | inside)
     if either and both > _AGREE * either:
-        small = _settled(small, sharpened)
+        small = _combine(small, sharpened)
     mask = np.asarray((small * 255).round(), np.uint8)
     if factor < 1:
         mask = np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
     return mask
 
 
-def _settled(shown: NDArray[np.float32], sharpened: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Join what splats and colours say: where they disagree it is about a half, which the second fit settles.
+def _combine(coverage_map: NDArray[np.float32], sharpened: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Combine splats and colours: where they disagree the mask is about a half, which the second fit resolves.
 
-    Away from the outline there is no doubt: splats that float about spill over other pixels.
+    Away from the outline there is no doubt: floating splats cover other pixels.
     """
-    joined = np.asarray(np.clip(_TRUST * shown + (2 - _TRUST) * sharpened - 0.5, 0.0, 1.0), np.float32)
-    band = max(2, round(_BAND * max(shown.shape)))
+    combined = np.asarray(
+        np.clip(_SPLAT_WEIGHT * coverage_map + (2 - _SPLAT_WEIGHT) * sharpened - 0.5, 0.0, 1.0), np.float32
+    )
+    band = max(2, round(_BAND * max(coverage_map.shape)))
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * band + 1, 2 * band + 1))
-    inside = _largest(shown > 0.5)
-    joined[cv2.dilate((sharpened | inside).astype(np.uint8), kernel) == 0] = 0.0
-    joined[cv2.erode((sharpened & inside).astype(np.uint8), kernel) > 0] = 1.0
-    return joined
+    inside = _largest_components(coverage_map > 0.5)
+    combined[cv2.dilate((sharpened | inside).astype(np.uint8), kernel) == 0] = 0.0
+    combined[cv2.erode((sharpened & inside).astype(np.uint8), kernel) > 0] = 1.0
+    return combined
 
 
-def _by_colour(inside: NDArray[np.bool_], picture: Bytes) -> NDArray[np.bool_]:
+def _refine_by_colour(inside: NDArray[np.bool_], image: Bytes) -> NDArray[np.bool_]:
     """Move the outline of a mask to where the colours change."""
     if not inside.any():
         return inside
@@ -117,21 +119,23 @@ def _by_colour(inside: NDArray[np.bool_], picture: Bytes) -> NDArray[np.bool_]:
     x, y, w, h = cv2.boundingRect(grown)
     margin = 3 * band
     rows, columns = slice(max(0, y - margin), y + h + margin), slice(max(0, x - margin), x + w + margin)
-    window, colours = np.ascontiguousarray(labels[rows, columns]), np.ascontiguousarray(picture[rows, columns])
-    behind, before = np.zeros((1, 65)), np.zeros((1, 65))
-    cv2.grabCut(colours, window, (0, 0, 1, 1), behind, before, _CUT_ROUNDS, cv2.GC_INIT_WITH_MASK)
+    window, colours = np.ascontiguousarray(labels[rows, columns]), np.ascontiguousarray(image[rows, columns])
+    background_model, foreground_model = np.zeros((1, 65)), np.zeros((1, 65))
+    cv2.grabCut(
+        colours, window, (0, 0, 1, 1), background_model, foreground_model, _GRABCUT_ITERATIONS, cv2.GC_INIT_WITH_MASK
+    )
     found = np.zeros_like(inside)
     found[rows, columns] = (window == cv2.GC_FGD) | (window == cv2.GC_PR_FGD)
-    return _largest(found)
+    return _largest_components(found)
 
 
-def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Keep the largest piece and those not much smaller; close holes that are specks."""
+def _largest_components(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Keep the largest component and those not much smaller; fill small holes."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     if count <= 1:
         return mask
     areas = stats[1:, cv2.CC_STAT_AREA]
     kept = np.isin(labels, 1 + np.flatnonzero(areas > 0.1 * areas.max()))
     count, labels, stats, _ = cv2.connectedComponentsWithStats((~kept).astype(np.uint8), connectivity=4)
-    specks = np.flatnonzero(stats[1:, cv2.CC_STAT_AREA] < 0.002 * areas.max()) + 1
-    return np.asarray(kept | np.isin(labels, specks))
+    holes = np.flatnonzero(stats[1:, cv2.CC_STAT_AREA] < 0.002 * areas.max()) + 1
+    return np.asarray(kept | np.isin(labels, holes))

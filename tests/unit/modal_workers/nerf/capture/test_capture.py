@@ -91,7 +91,7 @@ def test_a_finished_stage_does_nothing_again(good: list[Path], tmp_path: Path, f
 def test_a_killed_run_goes_on_where_it_was(
     good: list[Path], tmp_path: Path, finished: Desk, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("modal_workers.nerf.capture.working_copies._KEPT_EVERY_S", 0.0)
+    monkeypatch.setattr("modal_workers.nerf.capture.working_copies._CHECKPOINT_EVERY_S", 0.0)
     desk = Desk(tmp_path, photos=good)
     # While photos are decoded, three times; while they are matched; after the verdict was saved.
     for calls in (7, 12, 15, 24, 32):

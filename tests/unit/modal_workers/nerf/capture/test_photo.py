@@ -140,10 +140,10 @@ def png_header(width: int, height: int) -> bytes:
 
 JPEG = saved(RGB, "JPEG")
 BAD: dict[str, tuple[bytes, str]] = {
-    "nothing": (b"", "no JPEG, PNG, WebP or HEIC"),
-    "text": (b"Dear Sir or Madam, " * 20, "no JPEG, PNG, WebP or HEIC"),
-    "GIF": (saved(RGB.quantize(16), "GIF"), "no JPEG, PNG, WebP or HEIC"),
-    "TIFF": (saved(RGB, "TIFF"), "no JPEG, PNG, WebP or HEIC"),
+    "nothing": (b"", "not a JPEG, PNG, WebP or HEIC"),
+    "text": (b"Dear Sir or Madam, " * 20, "not a JPEG, PNG, WebP or HEIC"),
+    "GIF": (saved(RGB.quantize(16), "GIF"), "not a JPEG, PNG, WebP or HEIC"),
+    "TIFF": (saved(RGB, "TIFF"), "not a JPEG, PNG, WebP or HEIC"),
     "JPEG cut off": (JPEG[: len(JPEG) // 2], "damaged"),
     "JPEG without its end": (JPEG[:-40], "damaged"),
     "PNG cut off": (saved(RGB, "PNG")[:-60], "damaged"),

@@ -21,7 +21,7 @@ from modal_workers.nerf.poses.dataset import transforms, undistort_mask
 from modal_workers.nerf.poses.image_set import unpack
 from modal_workers.nerf.poses.matching_schedule import matching_schedule
 from modal_workers.nerf.poses.quality_checks import (
-    TWINS,
+    SIDES_CONFUSED,
     background_is_static,
     check_matches,
     check_model,
@@ -75,7 +75,7 @@ def names(photos: int) -> list[str]:
     [(36, True, "exhaustive", None), (120, True, "sequential", "exhaustive"), (120, False, "vocabulary", "exhaustive")],
 )
 def test_the_first_try_goes_by_number_and_order(photos: int, ordered: bool, first: str, then: str | None) -> None:
-    tries = matching_schedule(photos, ordered=ordered, asked="auto", masks=False)
+    tries = matching_schedule(photos, ordered=ordered, requested="auto", masks=False)
     assert tries[0].matcher == first
     assert then is None or tries[1].matcher == then
     assert tries[-1].features > tries[0].features
@@ -86,12 +86,12 @@ def test_the_first_try_goes_by_number_and_order(photos: int, ordered: bool, firs
 
 def test_hundreds_of_photos_are_never_matched_all_with_all() -> None:
     for ordered in (True, False):
-        for rung in matching_schedule(500, ordered=ordered, asked="auto", masks=True):
-            assert rung.alike > 0
+        for rung in matching_schedule(500, ordered=ordered, requested="auto", masks=True):
+            assert rung.similar > 0
 
 
 def test_what_is_asked_for_comes_first_and_masks_second() -> None:
-    tries = matching_schedule(30, ordered=False, asked="vocabulary", masks=True)
+    tries = matching_schedule(30, ordered=False, requested="vocabulary", masks=True)
     assert [rung.matcher for rung in tries][:3] == ["vocabulary", "vocabulary", "exhaustive"]
     assert [rung.masked for rung in tries] == [False, True, False, False, False, True]
 
@@ -163,7 +163,7 @@ def test_one_side_laid_over_the_other_is_seen_in_its_neighbours() -> None:
     # the second half of the walk is put where the first half is, a little beside it
     folded = poses[:12] + [camera_pose(2 * np.pi * (step + 0.3) / 24, 0.3) for step in range(12)]
     judged = check_model(scene(folded, seen), names(24), matched(24))
-    assert judged.problem == TWINS
+    assert judged.problem == SIDES_CONFUSED
     told = failure_reason(names(24), [24], matched(24, inliers=np.full((24, 24), 50)), judged.problem)
     assert told.code is ErrorCode.POSES_NOT_FOUND
     assert "alike" in told.message
@@ -240,7 +240,7 @@ def refusals() -> dict[str, tuple[ErrorCode, str, str]]:
         ("strangers", "poses_not_found", "share nothing with any other", "10 degrees"),
         ("split", "poses_split", "11 and 9", "one object"),
         ("models", "poses_split", "11 and 8", "one object"),
-        ("no start", "poses_not_found", "none could be placed", "10 degrees"),
+        ("no start", "poses_not_found", "none could be registered", "10 degrees"),
         ("few placed", "poses_not_found", "only 9 of 20", "10 degrees"),
         ("turntable", "poses_not_found", "stands still", "masks"),
     ],
@@ -298,7 +298,7 @@ def test_transforms_say_what_the_model_says_in_nerfstudio_s_axes() -> None:
     lens = ColmapCamera("PINHOLE", 318, 238, (381.0, 382.0, 159.0, 119.0))
     photos = [RegisteredImage(place, f"{place:04d}.jpg", lens, pose) for place, pose in enumerate(poses)]
     known = {photo.name: f"000{place}_Ölkanne 1.jpg" for place, photo in enumerate(photos)}
-    told = json.loads(json.dumps(transforms(photos, known, masked=True)))
+    told = json.loads(json.dumps(transforms(photos, known, with_masks=True)))
     assert "applied_transform" not in told
     assert (told["fl_x"], told["fl_y"], told["cx"], told["cy"], told["w"], told["h"]) == (381, 382, 159, 119, 318, 238)
     for frame, pose in zip(told["frames"], poses, strict=True):
@@ -308,8 +308,8 @@ def test_transforms_say_what_the_model_says_in_nerfstudio_s_axes() -> None:
         assert np.allclose(matrix[:3, 1], -pose[:3, 1])
         assert np.allclose(matrix @ OPENGL_FROM_OPENCV, pose)
     assert told["frames"][0]["mask_path"] == "masks/0000_Ölkanne 1.png"
-    other = replace(photos[1], lens=replace(lens, params=(400.0, 400.0, 159.0, 119.0)))
-    mixed = transforms([photos[0], other, photos[2]], known, masked=False)
+    other = replace(photos[1], camera=replace(lens, params=(400.0, 400.0, 159.0, 119.0)))
+    mixed = transforms([photos[0], other, photos[2]], known, with_masks=False)
     assert "fl_x" not in mixed
     assert [frame["fl_x"] for frame in mixed["frames"]] == [381, 400, 381]
     assert all("mask_path" not in frame for frame in mixed["frames"])

@@ -94,8 +94,8 @@ def test_colmap_s_files_and_the_dataset_say_the_same(done: tuple[PosesDesk, Pose
     model = colmap_of(desk, tmp_path / "colmap")
     told = json.loads(desk.saved["dataset/transforms.json"])
     assert told == json.loads(dataset_of(desk).read("transforms.json"))
-    assert [photo.name for photo in model.photos] == [Path(frame["file_path"]).name for frame in told["frames"]]
-    for photo, frame in zip(model.photos, told["frames"], strict=True):
+    assert [photo.name for photo in model.images] == [Path(frame["file_path"]).name for frame in told["frames"]]
+    for photo, frame in zip(model.images, told["frames"], strict=True):
         assert np.allclose(np.array(frame["transform_matrix"]) @ OPENGL_FROM_OPENCV, photo.world_from_camera, atol=1e-9)
     points = np.load(io.BytesIO(dataset_of(desk).read("points.npz")))
     assert points["xyz"].dtype == np.float32
@@ -143,7 +143,9 @@ def test_progress_only_goes_forward_and_counts_photos(done: tuple[PosesDesk, Pos
     assert fractions[-1] < 1
     said = [message for _, message in done[0].told]
     assert "features of 8 of 36 photos" in said
-    assert [f"{count} of 36 photos placed" for count in range(2, 37)] == [text for text in said if "placed" in text]
+    assert [f"{count} of 36 photos registered" for count in range(2, 37)] == [
+        text for text in said if "registered" in text
+    ]
 
 
 def test_a_lost_run_goes_on_from_its_matches_and_ends_with_the_same_bytes(

@@ -59,7 +59,7 @@ def test_a_stop_before_the_first_word_ends_the_process_too(shots: list[Shot], tm
     end_s = time.monotonic() + 0.15
     began_s = time.monotonic()
     with pytest.raises(Stopped):
-        mapper.run("features", order, lambda *_: None, limit_s=60, afresh=forget(tmp_path))
+        mapper.run("features", order, lambda *_: None, limit_s=60, clean_up=forget(tmp_path))
     assert time.monotonic() - began_s < 2.15
     assert mapper.process is not None
     assert group_is_gone(mapper.process.pid)
@@ -68,7 +68,7 @@ def test_a_stop_before_the_first_word_ends_the_process_too(shots: list[Shot], tm
 def test_a_step_that_takes_too_long_is_ended(shots: list[Shot], tmp_path: Path) -> None:
     mapper = PycolmapRunner(tmp_path, lambda: None, cores=2)
     with pytest.raises(StepTimeout):
-        mapper.run("features", order_of(tmp_path, shots[:9]), lambda *_: None, limit_s=0.2, afresh=forget(tmp_path))
+        mapper.run("features", order_of(tmp_path, shots[:9]), lambda *_: None, limit_s=0.2, clean_up=forget(tmp_path))
     assert mapper.process is not None
     assert group_is_gone(mapper.process.pid)
 
@@ -114,7 +114,7 @@ def test_a_step_whose_process_dies_once_is_done_again(shots: list[Shot], tmp_pat
         forget(tmp_path)()
 
     told = killing(mapper, signal.SIGABRT, 1)
-    mapper.run("features", order_of(tmp_path, shots[:9]), told, limit_s=60, afresh=afresh)
+    mapper.run("features", order_of(tmp_path, shots[:9]), told, limit_s=60, clean_up=afresh)
     assert len(begun) == 2
     assert (tmp_path / "features.db").stat().st_size > 100_000
 
@@ -133,7 +133,7 @@ def test_one_that_dies_again_is_a_typed_error(
             order_of(tmp_path, shots[:9]),
             killing(mapper, number, 2),
             limit_s=60,
-            afresh=forget(tmp_path),
+            clean_up=forget(tmp_path),
         )
     assert told.value.code is code
 
@@ -143,5 +143,5 @@ def test_what_pycolmap_refuses_is_a_typed_error_too(shots: list[Shot], tmp_path:
     shutil.rmtree(str(order["images"]))
     mapper = PycolmapRunner(tmp_path, lambda: None, cores=2)
     with pytest.raises(SaccadeError) as told:
-        mapper.run("features", order, lambda *_: None, limit_s=60, afresh=forget(tmp_path))
+        mapper.run("features", order, lambda *_: None, limit_s=60, clean_up=forget(tmp_path))
     assert told.value.code is ErrorCode.WORKER_BROKEN

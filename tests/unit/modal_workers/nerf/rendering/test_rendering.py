@@ -159,7 +159,7 @@ class CountingFrames(SplatFrames):
 class DeskOfParts(MortalDesk):
     """Knows which frames were stored when it died."""
 
-    def read_part(self) -> set[str]:
+    def stored(self) -> set[str]:
         return {name for part in self.kept.glob("*_part_*.zip") for name in frames_in(part)}
 
 
@@ -232,10 +232,10 @@ def test_frames_on_which_nothing_solid_is_are_not_passed_on(tmp_path: Path) -> N
 def test_what_is_no_frame_is_told() -> None:
     orbit = CameraOrbit((5.0,), 40, 1.3, 1.2, 16)
     rgba = np.zeros((16, 16, 4), np.uint8)
-    with pytest.raises(SaccadeError, match="nothing solid"):
+    with pytest.raises(SaccadeError, match="no opaque pixel"):
         check_frame(0, encode_png(rgba), orbit)
     rgba[..., 3] = 255
-    with pytest.raises(SaccadeError, match="no background"):
+    with pytest.raises(SaccadeError, match="no transparent pixel"):
         check_frame(0, encode_png(rgba), orbit)
     rgba[0, 0, 3] = 0
     assert check_frame(3, encode_png(rgba), orbit).azimuth_deg == 27.0

@@ -140,7 +140,7 @@ def test_the_spin_page_holds_every_frame_in_order(made: tuple[Path, NerfResult])
     for frame in (0, 7, 23):
         with Image.open(io.BytesIO(blob[offsets[frame] : offsets[frame + 1]])) as picture:
             shown = np.asarray(picture.convert("RGBA")).astype(int)
-        true = frames.picture(frame).astype(int)
+        true = frames.image(frame).astype(int)
         assert np.abs(shown[..., 3] - true[..., 3]).mean() < 4
         solid = true[..., 3] == 255
         assert np.abs(shown - true)[solid].mean() < 12
@@ -211,7 +211,9 @@ def test_a_large_model_is_cut_to_its_most_important_splats(tmp_path: Path, monke
     monkeypatch.setattr(splat_page, "_PLY_BYTES", 69 * 40)
     ply = tmp_path / "splat.ply"
     encode_ply(red_ball(100)).write(ply)
-    shown = splat_page.write_splat_page(tmp_path / "splat.html", ply, title="x", told="", radius=0.2, elevation_deg=20)
+    shown = splat_page.write_splat_page(
+        tmp_path / "splat.html", ply, title="x", description="", radius=0.2, elevation_deg=20
+    )
     assert shown == 40
     html = (tmp_path / "splat.html").read_text()
     assert "40 most important of 100" in html
@@ -219,7 +221,7 @@ def test_a_large_model_is_cut_to_its_most_important_splats(tmp_path: Path, monke
     (tmp_path / "no.ply").write_bytes(b"ply of nothing")
     with pytest.raises(ValueError, match="no PLY"):
         splat_page.write_splat_page(
-            tmp_path / "x.html", tmp_path / "no.ply", title="", told="", radius=1, elevation_deg=0
+            tmp_path / "x.html", tmp_path / "no.ply", title="", description="", radius=1, elevation_deg=0
         )
 
 

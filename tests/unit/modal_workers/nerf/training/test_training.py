@@ -218,8 +218,8 @@ def test_a_gpu_that_is_too_small_is_known_for_that(plain: Path, tmp_path: Path) 
 
 def test_the_table_and_the_middle_are_found_whatever_the_coordinates_are(plain: Path) -> None:
     dataset = read_dataset(plain, 40)
-    assert {max(view.camera.width_px, view.camera.height_px) for view in dataset.views} == {40}
-    poses = np.stack([view.world_from_camera for view in dataset.views])
+    assert {max(view.camera.width_px, view.camera.height_px) for view in dataset.photos} == {40}
+    poses = np.stack([view.world_from_camera for view in dataset.photos])
     placed = find_placement(poses, dataset.points)
     assert placed.table_z is not None
     assert abs(placed.table_z * DISTANCE + CENTRE[2]) < 0.003
@@ -280,10 +280,10 @@ def test_training_stops_when_held_out_photos_are_not_shown_better_any_more_and_g
         for number in range(8)
     ]
     # while splats are still added nothing is decided
-    assert not history.note(10, splats[0], (30.0, 0.9), settled=False)
+    assert not history.record(10, splats[0], (30.0, 0.9), settled=False)
     scores = [24.0, 25.0, 25.02, 24.9, 25.01]
     stops = [
-        history.note(20 + number, splats[1 + number], (psnr_db, 0.9), settled=True)
+        history.record(20 + number, splats[1 + number], (psnr_db, 0.9), settled=True)
         for number, psnr_db in enumerate(scores)
     ]
     assert stops == [False, False, False, False, True]

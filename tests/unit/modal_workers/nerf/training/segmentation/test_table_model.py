@@ -86,7 +86,7 @@ def test_the_table_has_its_colours_and_is_not_known_where_the_object_stands(grou
 def test_photos_that_were_exposed_differently_agree_on_the_table(photos: list[TargetImage], ground: TableModel) -> None:
     gains = np.random.default_rng(5).uniform(0.6, 1.2, len(photos))
     exposed = [
-        replace(target, picture=(target.picture.float() * gain).clamp(0, 255).to(torch.uint8))
+        replace(target, image=(target.image.float() * gain).clamp(0, 255).to(torch.uint8))
         for target, gain in zip(photos, gains, strict=True)
     ]
     found = build_table_model(exposed, RADIUS, 0.0)
@@ -97,9 +97,9 @@ def test_photos_that_were_exposed_differently_agree_on_the_table(photos: list[Ta
     after = mark_ambiguous_pixels(
         found, remasked(exposed[3], cv2.dilate(mask_of(photos[3]).astype(np.uint8), np.ones((5, 5))) > 0)
     )
-    assert before.opened is not None
-    assert after.opened is not None
-    assert ((before.opened > 127) == (after.opened > 127)).float().mean() > 0.98
+    assert before.ambiguous is not None
+    assert after.ambiguous is not None
+    assert ((before.ambiguous > 127) == (after.ambiguous > 127)).float().mean() > 0.98
 
 
 def test_what_is_known_grows_where_colours_go_on_and_stops_at_an_edge() -> None:
@@ -123,8 +123,8 @@ def test_a_mask_that_is_too_large_is_open_and_one_that_is_too_small_gets_its_obj
         true = mask_of(target)
         wide = cv2.dilate(true.astype(np.uint8), np.ones((9, 9))) > 0
         found = mark_ambiguous_pixels(ground, remasked(target, wide))
-        assert found.opened is not None
-        opened = found.opened[..., 0].numpy() > 127
+        assert found.ambiguous is not None
+        opened = found.ambiguous[..., 0].numpy() > 127
         look = compare_with_table(ground, target)
         assert look is not None
         table = look.known & wide & ~cv2.dilate(true.astype(np.uint8), np.ones((3, 3))).astype(bool)
@@ -141,7 +141,7 @@ def test_a_mask_that_is_too_large_is_open_and_one_that_is_too_small_gets_its_obj
 
 def test_a_photo_that_shows_another_table_is_left_as_it_was(photos: list[TargetImage], ground: TableModel) -> None:
     noise = torch.from_numpy(np.random.default_rng(2).integers(0, 255, (SIZE_PX, SIZE_PX, 3)).astype(np.uint8))
-    strange = replace(photos[0], picture=noise)
+    strange = replace(photos[0], image=noise)
     assert mark_ambiguous_pixels(ground, strange) is strange
 
 
