@@ -80,7 +80,7 @@ def write_spin(
         "spin",
         title=title,
         style="viewer",
-        told=description,
+        description=description,
         shown=_shown(len(offsets) - 1, len(frames), selection.size_px, params.frame_size_px),
         script=asset("spin.js"),
         data={

@@ -37,7 +37,7 @@ def write_splat_page(
         "splat",
         title=title,
         style="viewer",
-        told=description,
+        description=description,
         shown=f"all {total:,} splats" if count == total else f"the {count:,} most important of {total:,} splats",
         script=viewer_script(asset("splat.js")),
         data={

@@ -106,10 +106,10 @@ def test_the_report_says_what_was_found(made: tuple[Path, NerfResult]) -> None:
 @pytest.mark.parametrize(
     ("masks", "agreement", "doubtful", "words"),
     [
-        ("found", 0.97, False, "97% of alpha&#x27;s outline"),
+        ("found", 0.97, False, "97% of the outline of alpha"),
         ("found", 0.6, True, "The outline is doubtful: 40% of it"),
-        ("found", None, False, "was not judged"),
-        ("given", None, False, "by the masks that were sent"),
+        ("found", None, False, "was not checked"),
+        ("given", None, False, "by your masks"),
     ],
 )
 def test_it_is_said_how_far_an_outline_that_was_found_is_backed(
@@ -125,7 +125,7 @@ def test_it_is_said_how_far_an_outline_that_was_found_is_backed(
     report = (tmp_path / "saved" / "report.html").read_text().replace("'", "&#x27;")
     assert words in report
     assert ("is doubtful" in report) is doubtful
-    assert ("judged" in report) is (masks == "found")
+    assert ("checked" in report) is (masks == "found")
 
 
 def test_the_spin_page_holds_every_frame_in_order(made: tuple[Path, NerfResult]) -> None:
@@ -219,7 +219,7 @@ def test_a_large_model_is_cut_to_its_most_important_splats(tmp_path: Path, monke
     assert "40 most important of 100" in html
     assert len(decode_ply(base64.b64decode(str(held(html, "ply")["ply"])))) == 40
     (tmp_path / "no.ply").write_bytes(b"ply of nothing")
-    with pytest.raises(ValueError, match="no PLY"):
+    with pytest.raises(ValueError, match="not a PLY"):
         splat_page.write_splat_page(
             tmp_path / "x.html", tmp_path / "no.ply", title="", description="", radius=1, elevation_deg=0
         )
@@ -250,7 +250,7 @@ def test_a_verdict_alone_is_shown_alone(tmp_path: Path, refused: bool) -> None:
 def test_what_a_stage_has_not_left_is_said(tmp_path: Path) -> None:
     write_everything(tmp_path, PARAMS)
     (tmp_path / "kept" / "training.json").unlink()
-    with pytest.raises(SaccadeError, match=r"no training\.json") as raised:
+    with pytest.raises(SaccadeError, match=r"training\.json of an earlier stage") as raised:
         run(PARAMS, Desk(tmp_path, name="exhibit"))
     assert raised.value.code is ErrorCode.INTERNAL
 
