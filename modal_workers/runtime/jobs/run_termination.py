@@ -9,6 +9,7 @@ import time
 from typing import Final
 
 from contracts.assignment import Assignment
+from contracts.cost_settlement import settled_cost
 from contracts.errors import ErrorBody, ErrorCode, SaccadeError
 from contracts.events.job import Cost, FailureClass, JobInterrupted
 from modal_workers.runtime.bus.claim import Claim
@@ -50,13 +51,7 @@ class RunTermination:
 
     def cost(self) -> Cost:
         """Return the cost so far."""
-        seconds = self.billed_s()
-        return Cost(
-            device=self._run.device,
-            seconds=seconds,
-            startup_s=round(self._startup_s, 3),
-            usd=round(seconds * self._run.usd_per_s, 6),
-        )
+        return settled_cost(self._run.device, self._run.usd_per_s, self.billed_s(), self._startup_s)
 
     async def enforce_budget(self, remaining_usd: float) -> None:
         """End the process, with an event, before it costs more than ``remaining_usd``."""

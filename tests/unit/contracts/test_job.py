@@ -34,19 +34,19 @@ from contracts.manifest import Artifact
 
 BEGIN = datetime(2026, 7, 1, tzinfo=UTC)
 ERROR = SaccadeError(ErrorCode.WORKER_LOST).body()
-Told = list[tuple[int, Envelope]]
+History = list[tuple[int, Envelope]]
 
 
-class Life:
-    """Random life of a job under the rules of its publishers; each step is one event."""
+class RandomJob:
+    """Job with random events under the rules of its publishers; each step is one event."""
 
     def __init__(self) -> None:
-        self.told: Told = []
+        self.events: History = []
         self.job: Job | None = None
-        self.say(JobSubmitted(workload="echo", workload_version="1", inputs={}, params={}, deadline=BEGIN))
+        self.publish(JobSubmitted(workload="echo", workload_version="1", inputs={}, params={}, deadline=BEGIN))
 
-    def say(self, data: EventData, gap: int = 0) -> None:
-        sequence = (self.told[-1][0] if self.told else 10) + 1 + gap
+    def publish(self, data: EventData, gap: int = 0) -> None:
+        sequence = (self.events[-1][0] if self.events else 10) + 1 + gap
         envelope = Envelope(
             id=f"evt{sequence}",
             source="/test",
@@ -56,7 +56,7 @@ class Life:
             tenant="acme",
             data=data.model_dump(mode="json"),
         )
-        self.told.append((sequence, envelope))
+        self.events.append((sequence, envelope))
         self.job = fold(self.job, envelope, sequence)
 
     @property
@@ -95,7 +95,7 @@ class Life:
         cost = Cost(device="T4", seconds=number, usd=number)
         starting = JobStarting(
             attempt=job.attempt + 1,
-            run_id=f"run{len(self.told)}",
+            run_id=f"run{len(self.events)}",
             executor="modal",
             device=f"gpu{number % 3}",
             rung=number,
@@ -125,21 +125,21 @@ class Life:
             else None,
         }
         if data := events[name]:
-            self.say(data, gap=number % 3)
+            self.publish(data, gap=number % 3)
 
 
 def _is_kept(job: Job) -> bool:
     return job.state.ended and job.scratch_removed_at is None
 
 
-def newest_of_each_type(told: Told) -> Told:
-    newest = {envelope.type: (sequence, envelope) for sequence, envelope in told}
-    return sorted(newest.values(), key=lambda one: one[0])
+def newest_of_each_type(history: History) -> History:
+    newest = {envelope.type: (sequence, envelope) for sequence, envelope in history}
+    return sorted(newest.values(), key=lambda entry: entry[0])
 
 
-def folded(told: Told) -> Job | None:
+def folded(history: History) -> Job | None:
     job: Job | None = None
-    for sequence, envelope in told:
+    for sequence, envelope in history:
         job = fold(job, envelope, sequence)
     return job
 
@@ -152,13 +152,13 @@ def without_earlier_costs(job: Job | None) -> Job | None:
 @settings(max_examples=600, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9)), max_size=45))
 def test_the_newest_event_of_each_type_gives_the_same_state_as_all_events(choices: list[tuple[int, int]]) -> None:
-    life = Life()
+    random_job = RandomJob()
     for choice, number in choices:
-        moves = life.moves()
+        moves = random_job.moves()
         if not moves:
             break
-        life.move(moves[choice % len(moves)], number)
-    whole, newest = folded(life.told), folded(newest_of_each_type(life.told))
+        random_job.move(moves[choice % len(moves)], number)
+    whole, newest = folded(random_job.events), folded(newest_of_each_type(random_job.events))
     assert without_earlier_costs(newest) == without_earlier_costs(whole)
 
 
@@ -168,50 +168,50 @@ def test_the_newest_event_of_each_type_gives_the_same_state_as_all_events(choice
     st.lists(st.integers(0, 29), min_size=1, max_size=10),
 )
 def test_a_repeated_event_counts_once(choices: list[tuple[int, int]], again: list[int]) -> None:
-    life = Life()
+    random_job = RandomJob()
     for choice, number in choices:
-        if moves := life.moves():
-            life.move(moves[choice % len(moves)], number)
-    job = life.job
+        if moves := random_job.moves():
+            random_job.move(moves[choice % len(moves)], number)
+    job = random_job.job
     for index in again:
-        sequence, envelope = life.told[index % len(life.told)]
+        sequence, envelope = random_job.events[index % len(random_job.events)]
         job = fold(job, envelope, sequence)
-    assert job == life.job
+    assert job == random_job.job
 
 
 def test_the_full_history_sums_the_costs_of_all_attempts() -> None:
-    life = Life()
+    random_job = RandomJob()
     for name, number in [("queued", 0), ("starting", 1), ("started", 1), ("interrupted", 3), ("retrying", 1)]:
-        life.move(name, number)
+        random_job.move(name, number)
     for name, number in [("starting", 1), ("started", 1), ("succeeded", 4)]:
-        life.move(name, number)
-    assert life.job
-    assert life.job.actual_usd == 7.0
-    assert life.job.state is State.SUCCEEDED
+        random_job.move(name, number)
+    assert random_job.job
+    assert random_job.job.actual_usd == 7.0
+    assert random_job.job.state is State.SUCCEEDED
 
 
 def test_an_outdated_attempt_changes_nothing() -> None:
-    life = Life()
+    random_job = RandomJob()
     for name, number in [("queued", 0), ("starting", 1), ("started", 1), ("interrupted", 3), ("retrying", 1)]:
-        life.move(name, number)
+        random_job.move(name, number)
     late = JobSucceeded(
         attempt=1, run_id="run2", result={}, manifest_key="k", duration_s=1, cost=Cost(device="T4", seconds=1, usd=1)
     )
-    before = life.job
-    life.say(late)
+    before = random_job.job
+    random_job.publish(late)
     assert before
-    assert life.job
-    assert life.job == replace(before, sequence=life.job.sequence, updated_at=life.job.updated_at)
+    assert random_job.job
+    assert random_job.job == replace(before, sequence=random_job.job.sequence, updated_at=random_job.job.updated_at)
 
 
 def test_a_users_retry_clears_the_cancel_request() -> None:
     """Found by the first test above: cancelled, retried by the user, lost, retried must not be folded as cancelled."""
-    life = Life()
+    random_job = RandomJob()
     moves = ["queued", "starting", "started", "cancel_requested", "interrupted", "cancelled", "asked"]
     moves += ["starting", "started", "interrupted", "retrying"]
     for name in moves:
-        life.move(name, 1)
-    newest = folded(newest_of_each_type(life.told))
+        random_job.move(name, 1)
+    newest = folded(newest_of_each_type(random_job.events))
     assert newest
     assert (newest.state, newest.cancel_requested, newest.attempt, newest.first_attempt) == (
         State.RETRYING,
@@ -222,10 +222,10 @@ def test_a_users_retry_clears_the_cancel_request() -> None:
 
 
 def test_an_event_of_a_newer_version_advances_the_sequence() -> None:
-    life = Life()
-    before = life.job
+    random_job = RandomJob()
+    before = random_job.job
     assert before
-    newer = life.told[0][1].model_copy(update={"type": "job.admired", "data": {"by": "all"}})
+    newer = random_job.events[0][1].model_copy(update={"type": "job.admired", "data": {"by": "all"}})
     job = fold(before, newer, before.sequence + 5)
     assert job == replace(before, sequence=before.sequence + 5)
 
