@@ -61,7 +61,7 @@ async def _run(stop: asyncio.Event, serving: asyncio.Event) -> None:
 
 
 async def _release_waiters(loop: GatewayLoop, stop: asyncio.Event) -> None:
-    """When the service stops, answer the requests that wait for the end of a job or session."""
+    """Wait for the stop of the service, then answer the requests that wait for the end of a job or session."""
     await stop.wait()
     loop.waiters.notify_all()
 

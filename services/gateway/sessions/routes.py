@@ -113,5 +113,5 @@ async def stop_session(
 async def reset_session(
     caller: Writer, session_id: str, sessions: SessionServiceDep, presenter: SessionPresenterDep
 ) -> SessionObject:
-    """Have the worker discard its model and frames; exported chunks are kept."""
+    """Make the worker discard its model and frames; exported chunks are kept."""
     return await presenter.full(await sessions.reset(caller.tenant, session_id))

@@ -105,7 +105,7 @@ async def test_splat_arm_and_cameras_are_seen_where_they_are(tmp_path: Path) -> 
     async with serving(session) as origin, session_tab(origin, session.id, tmp_path) as page:
         await page.until("document.getElementById('link').innerText", "live")
         assert all(far(colour, ball) > CLOSE for colour, ball in zip(await _seen(page), BALLS, strict=True))
-        assert "on their way" in await page.text("overlay") or "Waiting" in await page.text("overlay")
+        assert "being computed" in await page.text("overlay") or "Waiting" in await page.text("overlay")
         await session.progress(version=1, splats=1956)
         await page.until("document.getElementById('overlay').innerText", "")
         await _until_seen(page, BALLS)
@@ -134,11 +134,11 @@ async def _until_seen(page: SessionTab, balls: tuple[Ball, ...]) -> None:
 async def _check_swap(page: SessionTab, session: ScriptedSession) -> None:
     """A new version takes the place of the old one, and in no picture between them there is none."""
     sampling = f"""new Promise(done => {{
-      const gl = stage.renderer.getContext(), colours = [];
-      const [x, y] = stage.project({list(RED.centre)}), height = gl.drawingBufferHeight;
-      const scale = stage.renderer.getPixelRatio();
+      const gl = scene.renderer.getContext(), colours = [];
+      const [x, y] = scene.project({list(RED.centre)}), height = gl.drawingBufferHeight;
+      const scale = scene.renderer.getPixelRatio();
       const sample = () => {{
-        stage.renderer.render(stage.scene, stage.camera);
+        scene.renderer.render(scene.scene, scene.camera);
         const place = [Math.round(x * scale), height - Math.round(y * scale)];
         const pixel = new Uint8Array(4);
         gl.bindBuffer(gl.PIXEL_PACK_BUFFER, null); // three.js leaves one bound while it waits for what it reads
@@ -152,7 +152,7 @@ async def _check_swap(page: SessionTab, session: ScriptedSession) -> None:
     session.plies.clear()
     changed = (Ball(RED.centre, BLUE.colour), GREEN, BLUE)
     session.ply = scene(floor=20, per_ball=330, balls=changed)
-    colours, _ = await asyncio.gather(page.stage(sampling), session.progress(version=2, splats=60_000))
+    colours, _ = await asyncio.gather(page.in_scene(sampling), session.progress(version=2, splats=60_000))
     assert session.plies == [(200, {"max_splats": "12000"})], "of a larger one no more than can be drawn"
     assert far(tuple(colours[0]), RED) <= CLOSE
     assert far(tuple(colours[-1]), changed[0]) <= CLOSE
@@ -171,9 +171,9 @@ async def _check_arm(page: SessionTab, session: ScriptedSession) -> None:
         wanted = {link: pose[:3, 3].tolist() for link, pose in link_poses(angles).items()}
         tip = json.dumps(wanted["gripper_frame_link"])
         await page.until(
-            f"{_STAGE}.then(s => Math.hypot(...s.arm.place('gripper_frame_link').map((v, i) => v - {tip}[i])) < 1e-5)"
+            f"{_SCENE}.then(s => Math.hypot(...s.arm.place('gripper_frame_link').map((v, i) => v - {tip}[i])) < 1e-5)"
         )
-        got = await page.stage(f"{json.dumps(list(wanted))}.map(link => stage.arm.place(link))")
+        got = await page.in_scene(f"{json.dumps(list(wanted))}.map(link => scene.arm.place(link))")
         assert max(math.dist(*both) for both in zip(got, wanted.values(), strict=True)) < 1e-5, f"seed {seed}"
     await session.joints(list(SO101.joint_names), [0.0] * 6)
     elbow = link_poses(dict.fromkeys(SO101.joint_names, 0.0))["wrist_link"][:3, 3]
@@ -187,20 +187,20 @@ async def _check_arm(page: SessionTab, session: ScriptedSession) -> None:
     assert max(abs(a - b) for a, b in zip(with_arm, without, strict=True)) > CLOSE
 
 
-_STAGE = "import(document.querySelector('script[type=module]').src).then(page => page.stage)"
+_SCENE = "import(document.querySelector('script[type=module]').src).then(page => page.scene)"
 
 
 async def _check_cameras(page: SessionTab, session: ScriptedSession) -> None:
     """The newest camera is drawn, and its view shows what it looks at in the middle."""
     await session.progress(world_from_camera=LOOKING_DOWN, cameras=[LOOKING_DOWN] * 3)
-    await page.until(f"{_STAGE}.then(s => s.cameras.newest.visible && s.cameras.past.visible)")
+    await page.until(f"{_SCENE}.then(s => s.cameras.newest.visible && s.cameras.past.visible)")
     await page.click("[data-view=camera]")
-    middle = await page.stage("[stage.canvas.clientWidth / 2, stage.canvas.clientHeight / 2]")
-    over = await page.stage(f"stage.project({list(RED.centre)})")
+    middle = await page.in_scene("[scene.canvas.clientWidth / 2, scene.canvas.clientHeight / 2]")
+    over = await page.in_scene(f"scene.project({list(RED.centre)})")
     assert math.dist(middle, over) < 2
-    assert await page.stage("stage.body.visible || stage.cameras.visible") is False, "nothing stands in the way"
+    assert await page.in_scene("scene.body.visible || scene.cameras.visible") is False, "nothing stands in the way"
     await page.click("[data-view=home]")
-    assert await page.stage("stage.body.visible && stage.cameras.visible") is True
+    assert await page.in_scene("scene.body.visible && scene.cameras.visible") is True
 
 
 async def test_figures_follow_the_stream_over_a_cut(tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ async def test_figures_follow_the_stream_over_a_cut(tmp_path: Path) -> None:
         await page.until_text("dropped", "6")
         counts = [int(await page.text(name)) for name in ("accepted", "dropped", "rejected", "waiting")]
         assert sum(counts) == int(await page.text("sent")) == 60
-        assert "frame 41 of camera, a newer one came first" in await page.text("refused")
+        assert "frame 41 of camera, a newer frame was processed first" in await page.text("rejection")
         assert "Queue depth\n3" in await page.text("rows")
         await _check_chunk(page, session, totals)
         cursor = f"e.{session.sequence}"
@@ -229,8 +229,8 @@ async def test_figures_follow_the_stream_over_a_cut(tmp_path: Path) -> None:
         await page.until_text("psnr", "23.4 dB")
         assert await page.tab.evaluate("document.documentElement.scrollWidth <= innerWidth"), "it fits 360 pixels"
         await page.click("#webcam")
-        await page.until_text("webcam-told", "This machine has no camera. Connect one, then press the button again.")
-        await _check_deeds(page, session)
+        await page.until_text("webcam-status", "This computer has no camera. Connect one, then press the button again.")
+        await _check_actions(page, session)
         page.check_alone()
         assert page.complaints() == [], page.complaints()
 
@@ -266,27 +266,27 @@ async def _check_chunk(page: SessionTab, session: ScriptedSession, totals: Frame
     assert link == f"/v1/jobs/job_{session.id.removeprefix('ses_')}/artifacts/chunk_0001.ply"
 
 
-async def _check_deeds(page: SessionTab, session: ScriptedSession) -> None:
+async def _check_actions(page: SessionTab, session: ScriptedSession) -> None:
     """Nothing is done before it is confirmed."""
     await page.click("#reset")
-    await page.until("document.getElementById('sure').open")
-    await page.click("#sure button[value=no]")
-    await page.until("document.getElementById('sure').open", False)
+    await page.until("document.getElementById('confirm').open")
+    await page.click("#confirm button[value=no]")
+    await page.until("document.getElementById('confirm').open", False)
     assert session.posts == []
     await page.click("#reset")
-    await page.until("document.getElementById('sure').open")
-    await page.click("#sure-yes")
+    await page.until("document.getElementById('confirm').open")
+    await page.click("#confirm-yes")
     await page.until_text("psnr", "–")
     await page.until("document.querySelectorAll('#curve polyline').length", 0)
     await page.click("#stop")
-    await page.until("document.getElementById('sure').open")
-    await page.click("#sure-yes")
+    await page.until("document.getElementById('confirm').open")
+    await page.click("#confirm-yes")
     await page.until_text("state", "Stopping")
     assert session.posts == ["reset", "stop"]
     await session.say(
         SessionStopped(reason="asked", chunks=1, totals=FrameTotals(sent=1, accepted=1), result={}, cost_usd=0.02)
     )
-    await page.until_text("state", "Stopped: as asked")
+    await page.until_text("state", "Stopped: as requested")
     assert "$0.02 of at most $0.50" in await page.text("rows")
     assert await page.tab.evaluate("document.getElementById('stop').disabled")
 
@@ -329,13 +329,13 @@ async def test_a_key_is_asked_for_and_errors_are_told_in_words(tmp_path: Path) -
     async with serving(session) as origin, session_tab(origin, session.id, tmp_path, "--disable-3d-apis") as page:
         await page.until("document.getElementById('key').hidden", False)
         assert session.opened == []
-        assert await page.text("key-refused") == ""
+        assert await page.text("key-error") == ""
         await _type_key(page, "reader.wrong")
-        await page.until_text("key-refused", "The request has no API key.")
+        await page.until_text("key-error", "The request has no API key.")
         await _type_key(page, KEY)
         await page.until_text("link", "live")
         assert session.opened == [{"joints": "1", "ticket": f"for {session.path}/stream"}]
-        assert "no WebGL 2" in await page.text("overlay"), "whoever cannot see the splat has the figures"
+        assert "no WebGL 2" in await page.text("overlay"), "a browser that cannot show the splat shows the figures"
         kept = "[location.href, document.cookie, JSON.stringify({...localStorage, ...sessionStorage})].join()"
         assert KEY not in await page.tab.evaluate(kept)
         assert await page.tab.evaluate("document.querySelectorAll('#chunks button').length") == 1, "no link without key"

@@ -77,10 +77,10 @@ async def test_a_session_is_followed_from_its_worker_to_its_end(session_servers:
             assert page.complaints() == []
             page.check_alone()
         async with session_tab(origin, session_id, tmp_path / "later") as page:
-            await page.until_text("state", "Stopped: as asked")
+            await page.until_text("state", "Stopped: as requested")
             await page.until("[...document.querySelectorAll('#chunks a')].map(a => a.textContent).join()", FILES)
             await page.until("document.getElementById('overlay').innerText", "")
-            await page.until_text("link", "session over")
+            await page.until_text("link", "session ended")
 
 
 async def _check_webcam(page: SessionTab, worker: PlayedWorker) -> None:
@@ -130,18 +130,18 @@ async def _check_joints(page: SessionTab, running: Running, session_id: str) -> 
     assert answer.status_code == 202, answer.text
     tip = link_poses(angles)["gripper_frame_link"][:3, 3].tolist()
     place = "s.arm.place('gripper_frame_link')"
-    stage = "import(document.querySelector('script[type=module]').src).then(page => page.stage)"
-    await page.until(f"{stage}.then(s => Math.hypot(...{place}.map((v, i) => v - {tip}[i])) < 1e-5)")
+    scene = "import(document.querySelector('script[type=module]').src).then(page => page.scene)"
+    await page.until(f"{scene}.then(s => Math.hypot(...{place}.map((v, i) => v - {tip}[i])) < 1e-5)")
 
 
 async def _check_end(page: SessionTab, running: Running, worker: PlayedWorker) -> None:
     await page.click("#stop")
-    await page.until("document.getElementById('sure').open")
-    await page.click("#sure-yes")
+    await page.until("document.getElementById('confirm').open")
+    await page.click("#confirm-yes")
     await page.until_text("state", "Stopping")
     await _succeed(running, worker)
-    await page.until_text("state", "Stopped: as asked")
-    await page.until_text("link", "session over")
+    await page.until_text("state", "Stopped: as requested")
+    await page.until_text("link", "session ended")
     await page.until("[...document.querySelectorAll('#chunks a')].map(a => a.textContent).join()", FILES)
     place = await page.tab.evaluate("document.querySelector('#chunks a').href")
     answer = await running.http.get(place.removeprefix(page.origin), follow_redirects=False)

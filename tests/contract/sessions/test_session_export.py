@@ -78,7 +78,7 @@ class Place:
         return result.exception
 
     async def record(self, frames: int = 9, **params: Any) -> SessionDriver:
-        """Let the small worker see some frames, and one that is noise and one that was refused at the door."""
+        """Let the small worker see some frames, and one that is noise and one that was rejected by the gateway."""
         session = SessionDriver(self.harness.driver)
         assignment = await session.open({"chunk_frames": 4, "service_s": 0.02} | params)
         await self.harness.executor().launch(assignment, WORKLOAD.compute)

@@ -58,9 +58,9 @@ class SessionTab:
                 "Input.dispatchMouseEvent", type=kind, x=where[0], y=where[1], button="left", clickCount=1
             )  # fmt: skip
 
-    async def stage(self, expression: str) -> Any:
-        """Evaluate with ``stage`` in scope."""
-        return await self.tab.evaluate(f"{_PAGE}.then(({{ stage }}) => {expression})")
+    async def in_scene(self, expression: str) -> Any:
+        """Evaluate with the page's ``scene`` in scope."""
+        return await self.tab.evaluate(f"{_PAGE}.then(({{ scene }}) => {expression})")
 
     async def picture(self) -> Image.Image:
         """Return a screenshot."""
@@ -71,9 +71,9 @@ class SessionTab:
         """Return the colours on the screen at positions in the world (m), by the page's own camera."""
         wanted = json.dumps([list(place) for place in places])
         await self.tab.evaluate("document.getElementById('canvas').scrollIntoView({ block: 'nearest' })")
-        points = await self.stage(
-            f"(box => {wanted}.map(place => stage.project(place)).map(([x, y]) => [x + box.x, y + box.y]))"
-            "(stage.canvas.getBoundingClientRect())"
+        points = await self.in_scene(
+            f"(box => {wanted}.map(place => scene.project(place)).map(([x, y]) => [x + box.x, y + box.y]))"
+            "(scene.canvas.getBoundingClientRect())"
         )
         picture = await self.picture()
         return [picture.getpixel((round(x), round(y))) for x, y in points]  # type: ignore[misc]

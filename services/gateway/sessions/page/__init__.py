@@ -1,1 +1,1 @@
-"""The HTML page of a live session."""
+"""HTML page of a live session."""

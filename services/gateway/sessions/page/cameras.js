@@ -1,29 +1,29 @@
-// Where the pictures were taken: a frustum for each camera, and the newest one in the colour of accent.
+// Camera poses of the pictures: a frustum each, the newest one in the accent colour.
 import { BufferGeometry, Float32BufferAttribute, Group, LineBasicMaterial, LineSegments } from "./vendor/splat_viewer.js";
 
 const DEPTH_M = 0.018;
 const NEWEST_DEPTH_M = 0.045;
 
-// Half of a picture's width and height at distance 1 m, as the session's parameters tell of its camera.
+// Half of a picture's width and height at distance 1 m, from the camera in the session's parameters.
 function lensOf({ intrinsics, field_of_view_deg: field = 60 } = {}) {
-  const across = Math.tan((field * Math.PI) / 360);
-  if (!intrinsics) return { across, down: across * 0.75 };
+  const halfWidth = Math.tan((field * Math.PI) / 360);
+  if (!intrinsics) return { halfWidth, halfHeight: halfWidth * 0.75 };
   const { width_px: width, height_px: height, fx_px: fx, fy_px: fy } = intrinsics;
-  return { across: width / (2 * fx), down: height / (2 * fy) };
+  return { halfWidth: width / (2 * fx), halfHeight: height / (2 * fy) };
 }
 
-const corners = ({ across, down }) => [[-across, -down], [across, -down], [across, down], [-across, down]];
+const corners = ({ halfWidth, halfHeight }) => [[-halfWidth, -halfHeight], [halfWidth, -halfHeight], [halfWidth, halfHeight], [-halfWidth, halfHeight]];
 
-// Lines of one frustum. `pose` is world_from_camera, 16 numbers row by row; x right, y down, z forward (OpenCV).
+// Line segments of one frustum. `pose` is world_from_camera, 16 numbers row by row; x right, y down, z forward (OpenCV).
 export function frustum(pose, depth, lens) {
   const at = (x, y, z) => [0, 4, 8].map((row) => pose[row] * x + pose[row + 1] * y + pose[row + 2] * z + pose[row + 3]);
   const eye = at(0, 0, 0);
   const far = corners(lens).map(([x, y]) => at(x * depth, y * depth, depth));
   const lines = [];
   far.forEach((corner, index) => lines.push(eye, corner, corner, far[(index + 1) % 4]));
-  // The side that is up in the picture has a roof.
+  // A roof marks the top side of the picture.
   const [left, right] = far;
-  const peak = at(0, -lens.down * depth * 1.45, depth);
+  const peak = at(0, -lens.halfHeight * depth * 1.45, depth);
   lines.push(left, peak, peak, right);
   return lines;
 }
@@ -40,8 +40,8 @@ export class Cameras extends Group {
     this.pose = null;
   }
 
-  // Take the lens from the parameters of the session.
-  aim(params) {
+  // Set the lens from the parameters of the session.
+  setLens(params) {
     this.lens = lensOf(params);
   }
 
@@ -51,23 +51,23 @@ export class Cameras extends Group {
   }
 
   show(cameras, newest) {
-    if (cameras) put(this.past, cameras.filter(whole).flatMap((pose) => frustum(pose, DEPTH_M, this.lens)));
-    if (newest && whole(newest)) {
+    if (cameras) setPoints(this.past, cameras.filter(isPose).flatMap((pose) => frustum(pose, DEPTH_M, this.lens)));
+    if (newest && isPose(newest)) {
       this.pose = newest;
-      put(this.newest, frustum(newest, NEWEST_DEPTH_M, this.lens));
+      setPoints(this.newest, frustum(newest, NEWEST_DEPTH_M, this.lens));
     }
   }
 
   forget() {
     this.pose = null;
-    put(this.past, []);
-    put(this.newest, []);
+    setPoints(this.past, []);
+    setPoints(this.newest, []);
   }
 }
 
-const whole = (pose) => Array.isArray(pose) && pose.length === 16 && pose.every(Number.isFinite);
+const isPose = (pose) => Array.isArray(pose) && pose.length === 16 && pose.every(Number.isFinite);
 
-function put(lines, points) {
+function setPoints(lines, points) {
   lines.geometry.dispose();
   lines.geometry = new BufferGeometry();
   lines.geometry.setAttribute("position", new Float32BufferAttribute(points.flat(), 3));

@@ -1,14 +1,14 @@
-// The files that the session has left so far.
+// List of the files that the session has exported so far.
 import { $, size } from "./text.js";
 
-export class Chunks {
-  constructor(link) {
-    Object.assign(this, { link, path: "", files: new Map() });
+export class ChunkList {
+  constructor(client) {
+    Object.assign(this, { client, path: "", files: new Map() });
   }
 
-  // All that the session left, once it has ended.
+  // Load all files of an ended session.
   async load() {
-    const response = await this.link.fetch(this.path);
+    const response = await this.client.fetch(this.path);
     if (!response.ok) return;
     for (const artifact of (await response.json()).artifacts) this.files.set(artifact.name, artifact);
     this.draw();
@@ -25,9 +25,9 @@ export class Chunks {
     $("chunks").replaceChildren(
       ...files.map((file) => {
         const item = document.createElement("li");
-        const about = document.createElement("span");
-        about.textContent = size(file.bytes);
-        item.append(this.link.keyed ? this.#command(file) : this.#download(file), about);
+        const details = document.createElement("span");
+        details.textContent = size(file.bytes);
+        item.append(this.client.keyed ? this.#command(file) : this.#download(file), details);
         return item;
       }),
     );
@@ -41,15 +41,15 @@ export class Chunks {
     return link;
   }
 
-  // A link sends no key, and the bucket that the server points to is another origin: a command can follow.
+  // With an API key: a link cannot send it, and a fetch cannot follow the redirect to the bucket, so offer a command.
   #command(file) {
     const button = document.createElement("button");
     button.type = "button";
     button.textContent = file.name;
     button.title = "Copy the command that downloads it";
     button.addEventListener("click", async () => {
-      const place = new URL(`${this.path}/${file.name}`, location.href);
-      const command = `curl -fL -H "Authorization: Bearer $SACCADE_API_KEY" -o ${file.name.split("/").pop()} ${place}`;
+      const url = new URL(`${this.path}/${file.name}`, location.href);
+      const command = `curl -fL -H "Authorization: Bearer $SACCADE_API_KEY" -o ${file.name.split("/").pop()} ${url}`;
       await navigator.clipboard.writeText(command);
       button.textContent = "command copied";
       setTimeout(() => { button.textContent = file.name; }, 1500);

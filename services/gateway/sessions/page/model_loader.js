@@ -1,74 +1,74 @@
-// The newest model, at most once a second and while somebody looks: asked for by its mark (ETag), so that the same one
-// never comes twice.
+// Loads the newest model, at most once a second and only while the page is visible; the ETag avoids loading the same
+// model twice.
 import { Problem, problemOf } from "./session_client.js";
 
-const EVERY_MS = 1000;
-const AFTER_FAILURE_MS = 4000;
-const NOT_YET = new Set([404, 409]);
+const INTERVAL_MS = 1000;
+const RETRY_DELAY_MS = 4000;
+const NO_MODEL_YET = new Set([404, 409]);
 
-export class SplatFeed {
+export class ModelLoader {
   #etag = null;
-  #shown = 0;
+  #loaded = 0;
   #newest = 0;
   #busy = false;
-  #forgotten = 0;
+  #resets = 0;
   #splats = null;
   #notBefore = 0;
 
-  // `take` is given the PLY's bytes and waited for; `fail` is told of a Problem.
-  constructor(link, { maxSplats, take, fail }) {
-    Object.assign(this, { link, maxSplats, take, fail });
-    document.addEventListener("visibilitychange", () => this.#go());
+  // `take` is called with the PLY's bytes and awaited; `fail` is called with a Problem.
+  constructor(client, { maxSplats, take, fail }) {
+    Object.assign(this, { client, maxSplats, take, fail });
+    document.addEventListener("visibilitychange", () => this.#loadNext());
   }
 
-  // There is a version, of so many splats; after a reset they may count from the beginning.
+  // A version with this many splats is available; after a reset, versions may start again at 1.
   offer(version, splats) {
     this.#newest = version;
     this.#splats = splats;
-    this.#go();
+    this.#loadNext();
   }
 
-  // Ask once more: the last version may have been told of before it was there.
+  // Load once more: the last version may have been announced before it was stored.
   refresh() {
-    this.#shown = 0;
-    this.#go();
+    this.#loaded = 0;
+    this.#loadNext();
   }
 
   forget() {
     this.#etag = null;
-    this.#shown = this.#newest = 0;
-    this.#forgotten += 1;
+    this.#loaded = this.#newest = 0;
+    this.#resets += 1;
   }
 
-  async #go() {
-    if (this.#busy || document.hidden || this.#newest === this.#shown) return;
+  async #loadNext() {
+    if (this.#busy || document.hidden || this.#newest === this.#loaded) return;
     this.#busy = true;
     await new Promise((resume) => setTimeout(resume, Math.max(0, this.#notBefore - performance.now())));
     const version = this.#newest;
-    let wait = EVERY_MS;
+    let wait = INTERVAL_MS;
     try {
-      this.#shown = version;
+      this.#loaded = version;
       await this.#fetch();
     } catch (error) {
       this.fail(error instanceof Problem ? error : new Problem({ detail: `The model cannot be shown: ${error.message}` }));
-      // What did not come may come yet; what came and cannot be read will not change.
-      if (error instanceof Problem) [this.#shown, wait] = [0, AFTER_FAILURE_MS];
+      // A failed request is retried; a model that cannot be read will not change.
+      if (error instanceof Problem) [this.#loaded, wait] = [0, RETRY_DELAY_MS];
     }
     this.#notBefore = performance.now() + wait;
     this.#busy = false;
-    this.#go();
+    this.#loadNext();
   }
 
   async #fetch() {
-    const forgotten = this.#forgotten;
+    const resets = this.#resets;
     const headers = this.#etag ? { "If-None-Match": this.#etag } : {};
-    // One that can be drawn whole needs no cutting.
+    // A model below the limit is loaded whole.
     const cut = this.#splats > 0 && this.#splats <= this.maxSplats ? "" : `?max_splats=${this.maxSplats}`;
-    const response = await this.link.fetch(`${this.link.path}/ply${cut}`, { headers });
-    if (response.status === 304 || NOT_YET.has(response.status)) return;
+    const response = await this.client.fetch(`${this.client.path}/ply${cut}`, { headers });
+    if (response.status === 304 || NO_MODEL_YET.has(response.status)) return;
     if (!response.ok) throw await problemOf(response);
     const bytes = await response.arrayBuffer();
-    if (forgotten !== this.#forgotten) return;
+    if (resets !== this.#resets) return;
     await this.take(bytes);
     this.#etag = response.headers.get("ETag");
   }

@@ -1,4 +1,4 @@
-"""The page of a live session: what a browser is given, read once and named by its content."""
+"""Files of a session's page, read once and addressed by a hash of their content."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _MEDIA_TYPES: Final = {
     ".txt": "text/plain; charset=utf-8",
 }
 _PAGE: Final = "page.html"
-_SMALLEST_COMPRESSED_BYTES: Final = 1024
+_MIN_COMPRESSED_BYTES: Final = 1024
 
-#: Only what this server sends runs, and it talks to this server alone. Spark compiles WebAssembly, and sorts splats in
-#: a worker that it makes of a blob.
+#: Scripts and connections of this server only. Spark, the splat renderer, compiles WebAssembly and sorts splats in a
+#: worker that it creates from a blob.
 CONTENT_SECURITY_POLICY: Final = "; ".join(
     (
         "default-src 'none'",
@@ -41,7 +41,7 @@ CONTENT_SECURITY_POLICY: Final = "; ".join(
 
 @dataclass(frozen=True)
 class PageFile:
-    """One file as it is sent: its bytes, the same compressed where that is worth it, and its media type."""
+    """A file: its bytes, the compressed bytes if they are smaller, and its media type."""
 
     body: bytes
     compressed: bytes | None
@@ -49,13 +49,13 @@ class PageFile:
 
 
 def _file(body: bytes, media_type: str) -> PageFile:
-    small = gzip.compress(body, 6, mtime=0) if len(body) >= _SMALLEST_COMPRESSED_BYTES else body
-    return PageFile(body, small if len(small) < len(body) else None, media_type)
+    compressed = gzip.compress(body, 6, mtime=0) if len(body) >= _MIN_COMPRESSED_BYTES else body
+    return PageFile(body, compressed if len(compressed) < len(body) else None, media_type)
 
 
 @dataclass(frozen=True)
 class PageBundle:
-    """The page and its files; ``digest`` changes when any of them does, so that browsers may keep them for ever."""
+    """The page and its files; ``digest`` changes with any of them, so that browsers can cache them without limit."""
 
     digest: str
     page: PageFile
@@ -64,7 +64,7 @@ class PageBundle:
 
 @cache
 def session_page(assets: str) -> PageBundle:
-    """Read the page, whose files are asked for under ``<assets>/<digest>/<name>``."""
+    """Load the page, whose files have the URLs ``<assets>/<digest>/<name>``."""
     bodies = {
         path.relative_to(_FOLDER).as_posix(): path.read_bytes()
         for path in sorted(_FOLDER.rglob("*"))
@@ -76,7 +76,7 @@ def session_page(assets: str) -> PageBundle:
     digest = hashlib.sha256()
     for name, body in {_PAGE: html, **bodies}.items():
         digest.update(f"{name} {len(body)}\n".encode() + body)
-    mark = digest.hexdigest()[:16]
-    page = html.replace(b"$assets", f"{assets}/{mark}".encode())
+    short_digest = digest.hexdigest()[:16]
+    page = html.replace(b"$assets", f"{assets}/{short_digest}".encode())
     files = {name: _file(body, _MEDIA_TYPES[Path(name).suffix]) for name, body in bodies.items()}
-    return PageBundle(mark, _file(page, "text/html; charset=utf-8"), files)
+    return PageBundle(short_digest, _file(page, "text/html; charset=utf-8"), files)

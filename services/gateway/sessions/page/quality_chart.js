@@ -1,17 +1,17 @@
-// A small chart of PSNR over accepted frames: held-out and train, drawn as SVG.
+// Chart of PSNR over accepted frames, held-out and train, as SVG.
 const SPACE = "http://www.w3.org/2000/svg";
 const HEIGHT = 170;
 const LEFT = 34, RIGHT = 10, TOP = 8, BOTTOM = 30;
 const POINTS = 600;
 
 const make = (name, attributes, text) => {
-  const made = document.createElementNS(SPACE, name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  if (text !== undefined) made.textContent = text;
-  return made;
+  const element = document.createElementNS(SPACE, name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  if (text !== undefined) element.textContent = text;
+  return element;
 };
 
-// Round steps that cut [low, high] into about `count` parts.
+// Round tick values that divide [low, high] into about `count` parts.
 export function ticks(low, high, count) {
   const rough = (high - low) / count || 1;
   const power = 10 ** Math.floor(Math.log10(rough));
@@ -21,22 +21,22 @@ export function ticks(low, high, count) {
   return found;
 }
 
-export class Curve {
-  constructor(place) {
-    this.place = place;
+export class QualityChart {
+  constructor(container) {
+    this.container = container;
     this.points = [];
     this.svg = make("svg", { role: "img" });
-    place.append(this.svg);
-    new ResizeObserver(() => this.draw()).observe(place);
+    container.append(this.svg);
+    new ResizeObserver(() => this.draw()).observe(container);
   }
 
-  // One measurement in dB after `frames` accepted frames, null where it is not known; chunks tell of the past too.
+  // Add a measurement in dB after `frames` accepted frames; null if unknown. Chunks add past measurements.
   add(frames, heldOut, train) {
     if (heldOut == null && train == null) return;
     this.points = this.points.filter((point) => point.frames !== frames);
     this.points.push({ frames, heldOut, train });
     this.points.sort((a, b) => a.frames - b.frames);
-    // Every other point of the older half is enough when there are many.
+    // With many points, every second one of the older half is enough.
     if (this.points.length > POINTS) this.points = this.points.filter((_, i) => i % 2 || i > POINTS / 2);
     this.draw();
   }
@@ -47,9 +47,9 @@ export class Curve {
   }
 
   draw() {
-    const width = this.place.clientWidth;
+    const width = this.container.clientWidth;
     this.svg.replaceChildren();
-    this.place.classList.toggle("empty", this.points.length < 2);
+    this.container.classList.toggle("empty", this.points.length < 2);
     if (!width || this.points.length < 2) return;
     this.svg.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
     this.svg.setAttribute("height", HEIGHT);
@@ -75,12 +75,12 @@ export class Curve {
       const last = known.at(-1);
       this.svg.append(make("circle", { class: `dot ${kind}`, cx: x(last.frames), cy: y(last[kind]), r: 3.5 }));
     }
-    this.svg.setAttribute("aria-label", this.#words());
+    this.svg.setAttribute("aria-label", this.#description());
   }
 
-  #words() {
+  #description() {
     const last = this.points.at(-1);
-    const told = (value) => (value == null ? "not known" : `${value.toFixed(1)} decibels`);
-    return `PSNR after ${last.frames} accepted frames: held-out ${told(last.heldOut)}, train ${told(last.train)}.`;
+    const format = (value) => (value == null ? "not known" : `${value.toFixed(1)} decibels`);
+    return `PSNR after ${last.frames} accepted frames: held-out ${format(last.heldOut)}, train ${format(last.train)}.`;
   }
 }

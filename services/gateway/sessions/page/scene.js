@@ -1,6 +1,6 @@
-// What is seen: the splat, the arm and the cameras, in the frame of the robot's base (metres, z up).
-// It is drawn only when something has changed, and without a GPU less often, so that a worker on the same machine is
-// not held up by whoever looks at it.
+// 3D view: the splat, the arm and the cameras in the frame of the robot's base (metres, z up).
+// It is drawn only when something has changed, and less often without a GPU, so that a worker on the same computer
+// keeps most of the processor.
 import {
   Color, DirectionalLight, GridHelper, Group, HemisphereLight, Matrix4, OrbitControls, PackedSplats, PerspectiveCamera,
   Quaternion, Scene, SparkRenderer, Spherical, SplatMesh, Vector3, WebGLRenderer,
@@ -8,27 +8,27 @@ import {
 import { Arm } from "./arm.js";
 import { Cameras } from "./cameras.js";
 
-// Over the arm's shoulder: a splat is sharp from where its cameras looked.
+// Behind the arm, on the side of its camera: a splat is sharp from where it was seen.
 const HOME = { eye: [-0.34, -0.36, 0.5], target: [0.24, 0, 0.04] };
 const SOFTWARE = /swiftshader|llvmpipe|software|basic render/i;
-// Without a GPU a picture of 10,000 splats at 800 × 500 pixels takes about a third of a second on one core.
+// Without a GPU, drawing 10,000 splats at 800 × 500 pixels takes about a third of a second on one core.
 const SOFTWARE_SCALE = 0.6;
 const SOFTWARE_SPLATS = 12_000;
 const SPLATS = 50_000;
-const SOFTWARE_SHARE = 0.35;
-const FIELD_DEG = 45;
+const SOFTWARE_CPU_SHARE = 0.35;
+const FIELD_OF_VIEW_DEG = 45;
 const Z_UP = new Quaternion().setFromUnitVectors(new Vector3(0, 0, 1), new Vector3(0, 1, 0));
 
-export class Stage {
+export class SceneView {
   constructor(canvas) {
     this.canvas = canvas;
     this.renderer = new WebGLRenderer({ canvas, antialias: false, powerPreference: "high-performance" });
     const gl = this.renderer.getContext();
-    const told = gl.getExtension("WEBGL_debug_renderer_info");
-    this.software = SOFTWARE.test(told ? gl.getParameter(told.UNMASKED_RENDERER_WEBGL) : "");
+    const info = gl.getExtension("WEBGL_debug_renderer_info");
+    this.software = SOFTWARE.test(info ? gl.getParameter(info.UNMASKED_RENDERER_WEBGL) : "");
     this.maxSplats = this.software ? SOFTWARE_SPLATS : SPLATS;
     this.scene = new Scene();
-    this.camera = new PerspectiveCamera(FIELD_DEG, 1, 0.005, 50);
+    this.camera = new PerspectiveCamera(FIELD_OF_VIEW_DEG, 1, 0.005, 50);
     this.camera.up.set(0, 0, 1);
     this.controls = new OrbitControls(this.camera, canvas);
     this.controls.minDistance = 0.03;
@@ -36,27 +36,27 @@ export class Stage {
     this.spark = new SparkRenderer({ renderer: this.renderer, enableLod: false, onDirty: () => this.invalidate() });
     this.splat = null;
     this.splats = 0;
-    this.forgotten = 0;
+    this.resets = 0;
     this.arm = null;
     this.body = new Group();
     this.cameras = new Cameras();
     const sun = new DirectionalLight(0xffffff, 1.6);
     sun.position.set(0.6, -0.8, 1.4);
     this.scene.add(this.spark, this.body, this.cameras, new HemisphereLight(0xffffff, 0x8a8f98, 1.6), sun);
-    this.touched = false;
+    this.userMoved = false;
     this.framed = false;
     this.moving = false;
-    this.restUntil = 0;
-    this.wanted = this.scheduled = false;
+    this.pausedUntilMs = 0;
+    this.drawRequested = this.scheduled = false;
     this.controls.addEventListener("change", () => this.invalidate());
     this.controls.addEventListener("start", () => {
-      this.touched = this.moving = true;
-      this.#through(false);
+      this.userMoved = this.moving = true;
+      this.#hideArmAndCameras(false);
     });
     this.controls.addEventListener("end", () => { this.moving = false; });
-    new ResizeObserver(() => this.#fit()).observe(canvas);
+    new ResizeObserver(() => this.#resize()).observe(canvas);
     this.home();
-    this.#fit();
+    this.#resize();
   }
 
   colours({ background, grid, axis, past, newest }) {
@@ -65,7 +65,7 @@ export class Stage {
     const shown = this.grid ? this.grid.visible : true;
     this.grid = new GridHelper(1.2, 12, axis, grid);
     this.grid.rotation.x = Math.PI / 2;
-    // A little lower than a table of splats, whose picture it would run through.
+    // Slightly below the table, so that the grid does not cut through its splats.
     this.grid.position.z = -0.004;
     this.grid.visible = shown;
     this.scene.add(this.grid);
@@ -90,13 +90,13 @@ export class Stage {
     this.invalidate();
   }
 
-  // Take a new version of the model; the old one is seen until the new one is ready.
+  // Show a new version of the model; the old one stays visible until the new one is ready.
   async setSplat(bytes) {
-    const centre = this.framed ? null : middle(bytes);
+    const centre = this.framed ? null : medianPosition(bytes);
     const splats = new PackedSplats({ fileBytes: bytes, fileName: "live.ply" });
-    const { forgotten } = this;
+    const { resets } = this;
     await splats.initialized;
-    if (forgotten !== this.forgotten) return splats.dispose();
+    if (resets !== this.resets) return splats.dispose();
     if (this.splat) {
       const old = this.splat.packedSplats;
       this.splat.packedSplats = this.splat.splats = splats;
@@ -110,13 +110,13 @@ export class Stage {
     this.splats = splats.numSplats;
     if (centre && this.splats >= 200) {
       this.framed = true;
-      if (!this.touched) this.#look(centre);
+      if (!this.userMoved) this.#centreOn(centre);
     }
     this.invalidate();
   }
 
   forgetSplat() {
-    this.forgotten += 1;
+    this.resets += 1;
     this.splat?.removeFromParent();
     this.splat?.dispose();
     this.splat = null;
@@ -127,7 +127,7 @@ export class Stage {
   }
 
   home() {
-    this.#through(false);
+    this.#hideArmAndCameras(false);
     this.camera.position.fromArray(HOME.eye);
     this.controls.target.fromArray(HOME.target);
     this.controls.update();
@@ -135,26 +135,26 @@ export class Stage {
   }
 
   above() {
-    this.#through(false);
+    this.#hideArmAndCameras(false);
     const { target } = this.controls;
     this.camera.position.set(target.x - 1e-3, target.y, target.z + 0.75);
     this.controls.update();
     this.invalidate();
   }
 
-  // Look as the newest picture was taken.
+  // View from the pose of the newest picture.
   fromCamera() {
     if (!this.cameras.pose) return false;
     const pose = new Matrix4().set(...this.cameras.pose);
     this.camera.position.setFromMatrixPosition(pose);
     this.controls.target.set(0, 0, 0.25).applyMatrix4(pose);
-    this.#through(true);
+    this.#hideArmAndCameras(true);
     this.controls.update();
     this.invalidate();
     return true;
   }
 
-  // Go round the target by angles in radians, and nearer by a factor below one.
+  // Orbit around the target by angles in radians; a zoom factor below 1 moves closer.
   orbit(azimuth, polar, zoom = 1) {
     const { target, minDistance, maxDistance } = this.controls;
     const offset = this.camera.position.clone().sub(target).applyQuaternion(Z_UP);
@@ -164,13 +164,13 @@ export class Stage {
     place.radius = Math.min(maxDistance, Math.max(minDistance, place.radius * zoom));
     offset.setFromSpherical(place).applyQuaternion(Z_UP.clone().invert());
     this.camera.position.copy(target).add(offset);
-    this.touched = true;
-    this.#through(false);
+    this.userMoved = true;
+    this.#hideArmAndCameras(false);
     this.controls.update();
     this.invalidate();
   }
 
-  // Where a place in the world (metres) is on the canvas, in CSS pixels from its left upper corner.
+  // Position of a world point (metres) on the canvas, in CSS pixels from its upper left corner.
   project(place) {
     this.camera.updateMatrixWorld();
     const { x, y } = new Vector3().fromArray(place).project(this.camera);
@@ -178,27 +178,27 @@ export class Stage {
   }
 
   invalidate() {
-    this.wanted = true;
+    this.drawRequested = true;
     if (this.scheduled) return;
     this.scheduled = true;
-    const rest = this.moving ? 0 : this.restUntil - performance.now();
+    const pauseMs = this.moving ? 0 : this.pausedUntilMs - performance.now();
     const draw = () => requestAnimationFrame(() => this.#draw());
-    if (rest > 0) setTimeout(draw, rest);
+    if (pauseMs > 0) setTimeout(draw, pauseMs);
     else draw();
   }
 
   async #draw() {
-    this.wanted = false;
-    const begun = performance.now();
+    this.drawRequested = false;
+    const startMs = performance.now();
     this.renderer.render(this.scene, this.camera);
     if (this.software) {
-      // What drawing has cost tells for how long the processor is left to others.
+      // Pause in proportion to the drawing time, to leave the processor to others.
       await this.#drawn();
       const now = performance.now();
-      this.restUntil = now + (now - begun) * (1 / SOFTWARE_SHARE - 1);
+      this.pausedUntilMs = now + (now - startMs) * (1 / SOFTWARE_CPU_SHARE - 1);
     }
     this.scheduled = false;
-    if (this.wanted) this.invalidate();
+    if (this.drawRequested) this.invalidate();
   }
 
   async #drawn() {
@@ -211,34 +211,34 @@ export class Stage {
     gl.deleteSync(fence);
   }
 
-  // Who looks through one of the cameras sees neither them nor the arm that carries it.
-  #through(camera) {
+  // In the view from a camera, hide the cameras and the arm that carries it.
+  #hideArmAndCameras(camera) {
     this.cameras.visible = this.body.visible = !camera;
   }
 
-  #look(centre) {
+  #centreOn(centre) {
     const shift = new Vector3().fromArray(centre).sub(this.controls.target);
     this.controls.target.add(shift);
     this.camera.position.add(shift);
     this.controls.update();
   }
 
-  #fit() {
+  #resize() {
     const { clientWidth: width, clientHeight: height } = this.canvas;
     if (!width || !height) return;
     this.renderer.setPixelRatio(this.software ? SOFTWARE_SCALE : Math.min(devicePixelRatio, 2));
     this.renderer.setSize(width, height, false);
     this.camera.aspect = width / height;
-    // On an upright screen the scene keeps its width.
-    const across = Math.tan((FIELD_DEG * Math.PI) / 360) / Math.min(1, this.camera.aspect);
-    this.camera.fov = Math.min(80, (Math.atan(across) * 360) / Math.PI);
+    // On a portrait screen the scene keeps its width.
+    const halfWidth = Math.tan((FIELD_OF_VIEW_DEG * Math.PI) / 360) / Math.min(1, this.camera.aspect);
+    this.camera.fov = Math.min(80, (Math.atan(halfWidth) * 360) / Math.PI);
     this.camera.updateProjectionMatrix();
     this.invalidate();
   }
 }
 
-// The median place of a PLY's splats, metres; null where its header has no float x, y and z in front.
-function middle(bytes) {
+// Median position of a PLY's splats, metres; null if its header does not start with float x, y and z.
+function medianPosition(bytes) {
   const end = "end_header\n";
   const head = new TextDecoder("latin1").decode(bytes.slice(0, 8192));
   const at = head.indexOf(end);

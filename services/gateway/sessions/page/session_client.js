@@ -1,9 +1,9 @@
-// The page's side of a session: reading it, its stream over every disconnect, and what is sent to it.
-const FIRST_WAIT_MS = 400;
-const LONGEST_WAIT_MS = 8000;
+// Client of a session: reads it, follows its stream with reconnects, and sends messages and frames.
+const INITIAL_BACKOFF_MS = 400;
+const MAX_BACKOFF_MS = 8000;
 const PING_EVERY_MS = 5000;
 const PINGS_KEPT = 12;
-// A stream that says nothing for this long is asked for a sign of life by the ping; after twice that it is given up.
+// A stream without messages for twice this time is closed and reopened.
 const SILENCE_MS = 3 * PING_EVERY_MS;
 const ENDED = new Set(["stopped", "failed"]);
 
@@ -14,22 +14,22 @@ export class Problem extends Error {
   }
 }
 
-// Unix seconds by a clock that does not jump while the page is open.
+// Unix seconds of a clock that does not jump while the page is open.
 export const nowS = () => (performance.timeOrigin + performance.now()) / 1000;
 
-// Tells its listeners: "session" (the object), "event" ({event, past}: a CloudEvent, and whether it was there before the
-// page), "caught_up" (all that had happened was told), "joints", "open", "closed" ({again_ms}), "problem" (a Problem),
-// "key" (the server wants an API key).
-export class SessionLink extends EventTarget {
+// Events: "session" (the object), "event" ({event, past}: a CloudEvent, and whether it is older than the page),
+// "caught_up" (all past events were dispatched), "joints", "open", "closed" ({again_ms}), "problem" (a Problem),
+// "key" (the server requires an API key).
+export class SessionClient extends EventTarget {
   #key = null;
   #socket = null;
   #cursor = null;
-  #tries = 0;
+  #attempts = 0;
   #run = 0;
   #timer = null;
   #pings = [];
-  #heard = 0;
-  #over = false;
+  #lastMessageMs = 0;
+  #ended = false;
   #past = true;
   #caughtUp = false;
 
@@ -38,14 +38,14 @@ export class SessionLink extends EventTarget {
     this.id = id;
     this.path = `/v1/sessions/${id}`;
     this.pinging = setInterval(() => this.#ping(), PING_EVERY_MS);
-    addEventListener("online", () => this.#hurry());
-    document.addEventListener("visibilitychange", () => document.hidden || this.#hurry());
+    addEventListener("online", () => this.#reconnectNow());
+    document.addEventListener("visibilitychange", () => document.hidden || this.#reconnectNow());
   }
 
-  // Kept in this object only: not in the page's address, nor in any storage.
+  // The key is kept in this object only: not in the page's URL, nor in any storage.
   useKey(key) {
     this.#key = key || null;
-    this.#tries = 0;
+    this.#attempts = 0;
     this.start();
   }
 
@@ -57,7 +57,7 @@ export class SessionLink extends EventTarget {
     return this.#socket?.readyState === WebSocket.OPEN;
   }
 
-  // Server's clock minus this page's in seconds, from the answer that came back fastest; null until one has.
+  // Server's clock minus this page's in seconds, from the fastest answer; null before the first one.
   get clockOffsetS() {
     return this.#pings.length ? this.#pings.reduce((a, b) => (b.tripS < a.tripS ? b : a)).offsetS : null;
   }
@@ -67,7 +67,7 @@ export class SessionLink extends EventTarget {
     try {
       return await fetch(path, { cache: "no-store", ...options, headers });
     } catch {
-      const hint = "Is it running, and is this machine still on its network? The page tries again by itself.";
+      const hint = "Is it running, and is this computer connected to its network? The page tries again automatically.";
       throw new Problem({ code: "unreachable", detail: "The server does not answer.", hint });
     }
   }
@@ -78,25 +78,25 @@ export class SessionLink extends EventTarget {
     return response.json();
   }
 
-  // Read the session, then follow it; called again it begins anew.
+  // Read the session, then follow it; a repeated call starts over.
   async start() {
     const run = ++this.#run;
     clearTimeout(this.#timer);
-    this.#drop();
+    this.#disconnect();
     try {
       const session = await this.json(this.path);
       if (run !== this.#run) return;
-      this.#say("session", session);
-      this.#over = ENDED.has(session.state);
-      // The past of a session that has ended is told too, once.
-      if (this.#over && this.#caughtUp) this.#say("closed", { again_ms: null });
-      else await this.#open(run);
+      this.#emit("session", session);
+      this.#ended = ENDED.has(session.state);
+      // The past events of an ended session are dispatched too, once.
+      if (this.#ended && this.#caughtUp) this.#emit("closed", { again_ms: null });
+      else await this.#connect(run);
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
       if (run !== this.#run) return;
-      if (error.status === 401) this.#say("key", error);
-      else this.#say("problem", error);
-      if (!error.status || error.status >= 429) this.#again();
+      if (error.status === 401) this.#emit("key", error);
+      else this.#emit("problem", error);
+      if (!error.status || error.status >= 429) this.#reconnectLater();
     }
   }
 
@@ -106,7 +106,7 @@ export class SessionLink extends EventTarget {
     return true;
   }
 
-  // Send a picture unless the one before is still on its way: a newer one will come. Gives whether it was sent.
+  // Send a picture unless the previous one is still being sent; return whether it was sent.
   sendFrame(header, picture) {
     if (!this.connected || this.#socket.bufferedAmount > 0) return false;
     const text = new TextEncoder().encode(JSON.stringify(header));
@@ -116,7 +116,7 @@ export class SessionLink extends EventTarget {
     return true;
   }
 
-  async #open(run) {
+  async #connect(run) {
     const query = new URLSearchParams({ joints: "1" });
     if (this.#cursor) query.set("after", this.#cursor);
     this.#past = !this.#cursor;
@@ -127,72 +127,72 @@ export class SessionLink extends EventTarget {
       query.set("ticket", (await this.json("/v1/tickets", { method: "POST", body, headers })).ticket);
     }
     if (run !== this.#run) return;
-    const place = new URL(`${this.path}/stream?${query}`, location.href);
-    place.protocol = place.protocol === "https:" ? "wss:" : "ws:";
-    const socket = (this.#socket = new WebSocket(place));
+    const url = new URL(`${this.path}/stream?${query}`, location.href);
+    url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+    const socket = (this.#socket = new WebSocket(url));
     socket.onopen = () => {
-      this.#tries = 0;
-      this.#heard = performance.now();
+      this.#attempts = 0;
+      this.#lastMessageMs = performance.now();
       this.#pings = [];
       this.#ping();
       setTimeout(() => this.#ping(), 300);
-      this.#say("open");
+      this.#emit("open");
     };
-    socket.onmessage = ({ data }) => socket === this.#socket && this.#take(data);
-    socket.onclose = () => socket === this.#socket && this.#again();
+    socket.onmessage = ({ data }) => socket === this.#socket && this.#onMessage(data);
+    socket.onclose = () => socket === this.#socket && this.#reconnectLater();
   }
 
-  #take(text) {
-    this.#heard = performance.now();
-    const said = JSON.parse(text);
-    if (said.specversion) {
-      if (["session.stopped", "session.failed"].includes(said.type)) this.#over = true;
-      this.#say("event", { event: said, past: this.#past && !this.#caughtUp });
-    } else if (said.type === "joints") this.#say("joints", said);
-    else if (said.type === "cursor") {
-      this.#cursor = said.cursor;
-      if (!this.#caughtUp) this.#say("caught_up");
+  #onMessage(text) {
+    this.#lastMessageMs = performance.now();
+    const message = JSON.parse(text);
+    if (message.specversion) {
+      if (["session.stopped", "session.failed"].includes(message.type)) this.#ended = true;
+      this.#emit("event", { event: message, past: this.#past && !this.#caughtUp });
+    } else if (message.type === "joints") this.#emit("joints", message);
+    else if (message.type === "cursor") {
+      this.#cursor = message.cursor;
+      if (!this.#caughtUp) this.#emit("caught_up");
       this.#caughtUp = true;
-    } else if (said.type === "gap") this.#past = true;
-    else if (said.type === "error") this.#say("problem", new Problem(said));
-    else if (said.type === "clock_pong") {
+    } else if (message.type === "gap") this.#past = true;
+    else if (message.type === "error") this.#emit("problem", new Problem(message));
+    else if (message.type === "clock_pong") {
       const now = nowS();
-      this.#pings.push({ offsetS: said.time_s - (said.sent_at_s + now) / 2, tripS: now - said.sent_at_s });
+      this.#pings.push({ offsetS: message.time_s - (message.sent_at_s + now) / 2, tripS: now - message.sent_at_s });
       this.#pings.splice(0, this.#pings.length - PINGS_KEPT);
     }
   }
 
   #ping() {
     if (!this.connected) return;
-    if (performance.now() - this.#heard > 2 * SILENCE_MS) this.#again();
+    if (performance.now() - this.#lastMessageMs > 2 * SILENCE_MS) this.#reconnectLater();
     else this.send({ type: "clock_ping", sent_at_s: nowS() });
   }
 
-  #again() {
-    this.#drop();
-    if (this.#over) {
-      // What came in the last moment is in the session itself.
-      this.json(this.path).then((session) => this.#say("session", session), () => {});
-      this.#say("closed", { again_ms: null });
+  #reconnectLater() {
+    this.#disconnect();
+    if (this.#ended) {
+      // Read the final state: the last messages may not have arrived.
+      this.json(this.path).then((session) => this.#emit("session", session), () => {});
+      this.#emit("closed", { again_ms: null });
       return;
     }
-    const wait = Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** this.#tries++) * (0.7 + 0.6 * Math.random());
-    this.#say("closed", { again_ms: wait });
+    const wait = Math.min(MAX_BACKOFF_MS, INITIAL_BACKOFF_MS * 2 ** this.#attempts++) * (0.7 + 0.6 * Math.random());
+    this.#emit("closed", { again_ms: wait });
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.start(), wait);
   }
 
-  #hurry() {
-    if (this.#tries && !this.connected && !this.#over) this.start();
+  #reconnectNow() {
+    if (this.#attempts && !this.connected && !this.#ended) this.start();
   }
 
-  #drop() {
+  #disconnect() {
     const socket = this.#socket;
     this.#socket = null;
     socket?.close();
   }
 
-  #say(type, detail = null) {
+  #emit(type, detail = null) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 }

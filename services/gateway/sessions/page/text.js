@@ -1,4 +1,4 @@
-// What the page says, in words and with units.
+// Texts and formatted values of the page.
 export const $ = (id) => document.getElementById(id);
 
 export const number = (value) => Number(value).toLocaleString("en");
@@ -33,50 +33,50 @@ const STATES = {
   failed: "failed",
 };
 const REASONS = {
-  asked: "as asked",
-  idle: "no frames came any more",
-  length: "its longest time was over",
+  asked: "as requested",
+  idle: "no frames arrived",
+  length: "its maximum length was reached",
   cost_cap: "it reached its cost cap",
 };
 export const stateWords = (state, reason) => `${STATES[state] ?? state}${reason ? `: ${REASONS[reason] ?? reason}` : ""}`;
 
-// What stands over the stage while there is no model to see.
+// Text over the 3D view while there is no model.
 export function overlayWords(state, accepted) {
   if (state === "opening") return "A worker is being started …";
-  if (state === "ready") return "The worker is ready. The model begins with the first frames and joint angles.";
-  if (state === "running") return accepted ? "The first splats are on their way …" : "Waiting for the first frame that can be used …";
-  if (state === "stopping") return "The session is stopping; it left no model yet.";
-  return "The session has ended and left no model.";
+  if (state === "ready") return "The worker is ready. The model starts with the first frames and joint angles.";
+  if (state === "running") return accepted ? "The first splats are being computed …" : "Waiting for the first usable frame …";
+  if (state === "stopping") return "The session is stopping; there is no model yet.";
+  return "The session has ended without a model.";
 }
 
-// Fills the stacked bar and the counts of frames.
+// Update the stacked bar and the counts of frames.
 export function showFrames(frames) {
   const parts = ["accepted", "dropped", "rejected", "waiting"];
   for (const name of ["sent", ...parts]) $(name).textContent = number(frames[name] ?? 0);
   for (const part of $("shares").children) part.style.flexGrow = frames[part.className] ?? 0;
 }
 
-const REFUSALS = {
-  superseded: "a newer one came first",
-  repeated: "its number had been sent",
+const REJECTION_REASONS = {
+  superseded: "a newer frame was processed first",
+  repeated: "its number was sent before",
   late: "its number was too old",
   frame_empty: "it was empty",
   frame_too_large: "it was too large",
-  frame_unreadable: "it was no readable picture",
-  frame_size_changed: "its size was another",
-  joints_invalid: "the joint angles were not usable",
-  session_ended: "the session was over",
+  frame_unreadable: "it was not a readable picture",
+  frame_size_changed: "its size differed from the frames before",
+  joints_invalid: "the joint angles were invalid",
+  session_ended: "the session had ended",
 };
 
-// Says why the newest frame that was not accepted was not.
-export function showRefusal(acks) {
+// Show the reason of the newest frame that was not accepted.
+export function showRejection(acks) {
   const last = acks.findLast((ack) => ack.status !== "accepted");
   if (!last) return;
-  $("refused").hidden = false;
-  $("refused").textContent = `Last ${last.status}: frame ${last.seq} of ${last.source}, ${REFUSALS[last.reason] ?? last.reason?.replaceAll("_", " ") ?? "no reason told"}.`;
+  $("rejection").hidden = false;
+  $("rejection").textContent = `Last ${last.status}: frame ${last.seq} of ${last.source}, ${REJECTION_REASONS[last.reason] ?? last.reason?.replaceAll("_", " ") ?? "no reason given"}.`;
 }
 
-// Rows of names and values; what is not known is left out.
+// Show rows of names and values; unknown values are left out.
 export function showRows(rows) {
   $("rows").replaceChildren(
     ...rows.filter(([, value]) => value != null).map(([name, value]) => {
@@ -91,17 +91,17 @@ export function showRows(rows) {
 
 export function showProblem(problem) {
   $("problem").hidden = false;
-  const [what, hint] = $("problem").querySelectorAll("p");
-  what.textContent = problem.message;
+  const [message, hint] = $("problem").querySelectorAll("p");
+  message.textContent = problem.message;
   hint.textContent = problem.hint ?? "";
 }
 
-// Asks before a deed that cannot be taken back.
-export function sure(title, text, yes) {
-  const dialog = $("sure");
-  $("sure-title").textContent = title;
-  $("sure-text").textContent = text;
-  $("sure-yes").textContent = yes;
+// Ask for confirmation of an action that cannot be undone.
+export function confirmAction(title, text, action) {
+  const dialog = $("confirm");
+  $("confirm-title").textContent = title;
+  $("confirm-text").textContent = text;
+  $("confirm-yes").textContent = action;
   dialog.returnValue = "no";
   dialog.showModal();
   return new Promise((done) => dialog.addEventListener("close", () => done(dialog.returnValue === "yes"), { once: true }));

@@ -1,41 +1,41 @@
-// The camera of the machine that shows the page, as a source of frames: at most five pictures a second.
+// The computer's camera as a source of frames, at most five pictures a second.
 import { Problem, nowS } from "./session_client.js";
 
 const WIDTH = 640;
 const QUALITY = 0.82;
 export const SOURCE = "webcam";
 
-const WORDS = {
-  NotAllowedError: ["The camera was refused.", "Allow it in the address bar, then press the button again."],
-  NotFoundError: ["This machine has no camera.", "Connect one, then press the button again."],
+const ERRORS = {
+  NotAllowedError: ["Access to the camera was denied.", "Allow it in the address bar, then press the button again."],
+  NotFoundError: ["This computer has no camera.", "Connect one, then press the button again."],
   NotReadableError: ["The camera is in use by another program.", "Close that program, then press the button again."],
 };
 
-const told = (detail, hint) => new Problem({ detail, hint });
+const problem = (detail, hint) => new Problem({ detail, hint });
 
 export class Webcam {
-  constructor(link, video) {
-    Object.assign(this, { link, video, sent: 0, skipped: 0, running: false, hz: 2 });
+  constructor(client, video) {
+    Object.assign(this, { client, video, sent: 0, skipped: 0, running: false, hz: 2 });
     this.canvas = document.createElement("canvas");
   }
 
   // Throws a Problem.
   async start() {
     if (!navigator.mediaDevices) {
-      throw told("Browsers give the camera to secure pages only.", "Open this page over https, or on localhost.");
+      throw problem("Browsers allow the camera on secure pages only.", "Open this page over https, or on localhost.");
     }
     try {
       const video = { width: { ideal: WIDTH }, facingMode: "environment" };
       this.stream = await navigator.mediaDevices.getUserMedia({ video, audio: false });
     } catch (error) {
-      throw told(...(WORDS[error.name] ?? [`The camera cannot be used: ${error.message}`, "Try another one."]));
+      throw problem(...(ERRORS[error.name] ?? [`The camera cannot be used: ${error.message}`, "Try another one."]));
     }
     this.video.srcObject = this.stream;
     await this.video.play();
     this.running = true;
-    // The camera was taken away: unplugged, or by another program.
+    // The camera was unplugged, or another program took it.
     this.stream.getVideoTracks()[0].addEventListener("ended", () => this.stop());
-    this.#watch();
+    this.#trackCaptureTime();
     this.#next();
   }
 
@@ -47,23 +47,23 @@ export class Webcam {
     this.onstop?.();
   }
 
-  // When the picture that is on show was taken, by the page's clock; browsers that do not tell are asked too late by
-  // some tens of milliseconds.
-  #watch() {
+  // Capture time of the displayed picture, by the page's clock. Browsers that do not report it get the time of sending,
+  // which is some tens of milliseconds too late.
+  #trackCaptureTime() {
     this.takenS = null;
     if (!this.video.requestVideoFrameCallback) return;
-    const note = (_, { captureTime }) => {
+    const onFrame = (_, { captureTime }) => {
       this.takenS = captureTime ? (performance.timeOrigin + captureTime) / 1000 : null;
-      if (this.running) this.video.requestVideoFrameCallback(note);
+      if (this.running) this.video.requestVideoFrameCallback(onFrame);
     };
-    this.video.requestVideoFrameCallback(note);
+    this.video.requestVideoFrameCallback(onFrame);
   }
 
   async #next() {
-    const begun = performance.now();
+    const startMs = performance.now();
     await this.#send();
     if (!this.running) return;
-    this.timer = setTimeout(() => this.#next(), Math.max(0, 1000 / this.hz - (performance.now() - begun)));
+    this.timer = setTimeout(() => this.#next(), Math.max(0, 1000 / this.hz - (performance.now() - startMs)));
   }
 
   async #send() {
@@ -75,13 +75,13 @@ export class Webcam {
     const takenS = this.takenS ?? nowS();
     this.canvas.getContext("2d").drawImage(this.video, 0, 0, this.canvas.width, this.canvas.height);
     const picture = await new Promise((done) => this.canvas.toBlob(done, "image/jpeg", QUALITY));
-    // Milliseconds as numbers go on rising when the page is loaded again.
+    // Milliseconds as sequence numbers keep growing when the page is reloaded.
     const header = { seq: Math.round(takenS * 1000), captured_at_s: takenS, source: SOURCE, content_type: "image/jpeg" };
-    const offset = this.link.clockOffsetS;
+    const offset = this.client.clockOffsetS;
     if (offset !== null) header.clock_offset_s = offset;
     if (header.seq === this.last) return;
     this.last = header.seq;
-    if (picture && this.link.sendFrame(header, picture)) this.sent += 1;
+    if (picture && this.client.sendFrame(header, picture)) this.sent += 1;
     else this.skipped += 1;
     this.onframe?.();
   }
