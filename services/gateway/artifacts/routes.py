@@ -5,13 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter
 from fastapi.responses import RedirectResponse
 from pydantic import BaseModel, Field
 
 from contracts.errors import ErrorCode
 from contracts.manifest import Artifact
 from kit.auth.principal import Reader
+from kit.http.app_state import from_app_state
 from kit.http.problems import problem_responses
 from services.gateway.artifacts.service import ArtifactService
 from services.gateway.jobs.dependencies import JobServiceDep
@@ -21,12 +22,7 @@ router = APIRouter(prefix="/v1/jobs/{job_id}/artifacts", tags=["artifacts"])
 _E = ErrorCode
 
 
-async def _artifact_service(request: Request) -> ArtifactService:
-    service: ArtifactService = request.app.state.artifacts
-    return service
-
-
-ArtifactServiceDep = Annotated[ArtifactService, Depends(_artifact_service)]
+ArtifactServiceDep = Annotated[ArtifactService, from_app_state("artifacts")]
 
 
 class ArtifactList(BaseModel):

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Response
 
 from contracts.errors import ErrorCode
 from kit.auth.principal import Writer
+from kit.http.app_state import from_app_state
 from kit.http.problems import problem_responses
 from services.gateway.compat.nerf_jobs import ColmapAnswer, ColmapRequest, NerfJobs
 
 router = APIRouter(tags=["replaced"])
 
 _E = ErrorCode
-
-
-async def _nerf_jobs(request: Request) -> NerfJobs:
-    nerf_jobs: NerfJobs = request.app.state.compat_nerf_jobs
-    return nerf_jobs
 
 
 @router.post(
@@ -34,7 +30,10 @@ async def _nerf_jobs(request: Request) -> NerfJobs:
     ),
 )
 async def nerf_from_images(
-    response: Response, caller: Writer, body: ColmapRequest, nerf_jobs: Annotated[NerfJobs, Depends(_nerf_jobs)]
+    response: Response,
+    caller: Writer,
+    body: ColmapRequest,
+    nerf_jobs: Annotated[NerfJobs, from_app_state("compat_nerf_jobs")],
 ) -> ColmapAnswer:
     """Submit a job of the workload `nerf`; the same `job_id` with the same photos returns the same job."""
     answer = await nerf_jobs.submit(caller.tenant, body)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.limits import CHUNK_FRAMES, WAIT_S
 from contracts.session import Session, SessionState
 from kit.auth.principal import Reader, Writer
+from kit.http.app_state import from_app_state
 from kit.http.health import HealthReport
 from kit.http.problems import problem_responses
 from services.gateway.compat.default_session import DefaultSessions, accepts_frames
@@ -48,12 +49,7 @@ _FORM: Final[dict[str, Any]] = {
 }
 
 
-async def _default_sessions(request: Request) -> DefaultSessions:
-    default_sessions: DefaultSessions = request.app.state.default_sessions
-    return default_sessions
-
-
-DefaultSessionsDep = Annotated[DefaultSessions, Depends(_default_sessions)]
+DefaultSessionsDep = Annotated[DefaultSessions, from_app_state("default_sessions")]
 
 
 class FrameUploaded(BaseModel):

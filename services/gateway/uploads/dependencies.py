@@ -1,24 +1,12 @@
-"""FastAPI dependencies of the upload routes; app.py sets them in the application's state."""
+"""FastAPI dependencies of the upload routes; app.py sets the objects in the application's state."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Depends, Request
-
+from kit.http.app_state import from_app_state
 from services.gateway.uploads.presenter import UploadPresenter
 from services.gateway.uploads.service import UploadService
 
-
-async def _upload_service(request: Request) -> UploadService:
-    service: UploadService = request.app.state.uploads
-    return service
-
-
-async def _upload_presenter(request: Request) -> UploadPresenter:
-    presenter: UploadPresenter = request.app.state.upload_presenter
-    return presenter
-
-
-UploadServiceDep = Annotated[UploadService, Depends(_upload_service)]
-UploadPresenterDep = Annotated[UploadPresenter, Depends(_upload_presenter)]
+UploadServiceDep = Annotated[UploadService, from_app_state("uploads")]
+UploadPresenterDep = Annotated[UploadPresenter, from_app_state("upload_presenter")]

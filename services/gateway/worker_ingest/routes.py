@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Request
+from fastapi import APIRouter, Header, Request
 from pydantic import BaseModel, Field
 
 from contracts.errors import ErrorCode
+from kit.http.app_state import from_app_state
 from kit.http.problems import problem_responses
 from services.gateway.worker_ingest.event_check import is_valid_event
 from services.gateway.worker_ingest.service import WorkerIngest
@@ -18,12 +19,7 @@ router = APIRouter(prefix="/v1/runs/{run_id}", tags=["internal"])
 _E = ErrorCode
 
 
-async def _worker_ingest(request: Request) -> WorkerIngest:
-    ingest: WorkerIngest = request.app.state.worker_ingest
-    return ingest
-
-
-WorkerIngestDep = Annotated[WorkerIngest, Depends(_worker_ingest)]
+WorkerIngestDep = Annotated[WorkerIngest, from_app_state("worker_ingest")]
 
 
 class RunEvent(BaseModel):

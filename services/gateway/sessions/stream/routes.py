@@ -5,23 +5,18 @@ from __future__ import annotations
 import json
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Response, WebSocket
-from starlette.requests import HTTPConnection
+from fastapi import APIRouter, Response, WebSocket
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events import Cursor
 from contracts.ids import new_id
+from kit.http.app_state import from_app_state
 from kit.http.problems import PROBLEM_JSON, problem, problem_headers
 from services.gateway.sessions.stream.session_streams import SessionStreams
 
 router = APIRouter()
 
 _TRUE: Final = frozenset({"1", "true", "yes"})
-
-
-async def _session_streams(connection: HTTPConnection) -> SessionStreams:
-    streams: SessionStreams = connection.app.state.session_streams
-    return streams
 
 
 def _after(socket: WebSocket) -> Cursor | None:
@@ -43,7 +38,7 @@ def _after(socket: WebSocket) -> Cursor | None:
 
 @router.websocket("/v1/sessions/{session_id}/stream")
 async def stream_session(
-    socket: WebSocket, session_id: str, streams: Annotated[SessionStreams, Depends(_session_streams)]
+    socket: WebSocket, session_id: str, streams: Annotated[SessionStreams, from_app_state("session_streams")]
 ) -> None:
     """Open the stream, or answer with a problem as any other request does."""
     try:
