@@ -15,16 +15,16 @@ comma := ,
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-live demo-nerf up install test lint docs bench soak clean
 
-help: ## Say what there is to make
+help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-demo: $(VENV)/.embedded ## Film two laps, compare them, show the answer next to the truth
+demo: $(VENV)/.embedded ## Render two laps, compare them, show the result next to the ground truth
 	@$(BIN)/saccade demo $(ARGS)
 
-demo-live: $(VENV)/.splat ## Let a virtual robot arm look at a table: its camera's frames become a splat
+demo-live: $(VENV)/.splat ## Turn the camera frames of a virtual robot arm into a splat, live
 	@$(BIN)/saccade demo live $(ARGS)
 
-demo-nerf: $(VENV)/.nerf ## Photograph a toy: photos become a model and transparent frames from all sides
+demo-nerf: $(VENV)/.nerf ## Turn rendered photos of a toy into a 3D model and transparent frames
 	@$(BIN)/saccade demo nerf $(ARGS)
 
 up: $(VENV)/.embedded ## Run the whole system on this machine until Ctrl-C

@@ -70,7 +70,9 @@ _COUNTS: Final[Any] = {"callback": _counts, "metavar": "COLUMNSxROWS"}
 def calibrate(
     source: str, *, output: Path, anyway: bool, frames_to: Path | None, as_json: bool, **options: Any
 ) -> None:
-    """Calibrate the camera on an SO-101's gripper: its pose and its intrinsics.
+    """Calibrate the camera on a gripper.
+
+    Find the pose and the intrinsics of the camera on an SO-101's gripper.
 
     SOURCE is an exported session (session.mcap), the id of a session, or a folder with pictures and joints.json. Hold
     the arm still in 15 to 30 poses that see a board on the table from all sides. Use the written file with

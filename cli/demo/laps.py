@@ -65,7 +65,10 @@ class _Demos(click.Group):
 def demo(
     context: click.Context, *, url: str | None, data: Path | None, lap_s: float, seed: int, keep: bool, as_json: bool
 ) -> None:
-    """Render two laps, compare them, and show the result next to the ground truth."""
+    """Compare two rendered laps.
+
+    Render two laps, compare them, and show the result next to the ground truth.
+    """
     if context.invoked_subcommand is not None:
         return
     data = data or CommandSettings().data

@@ -14,7 +14,7 @@ import click
 import httpx
 
 from cli.demo.demo_server import demo_server
-from cli.demo.virtual_arm import HEIGHT_PX, WIDTH_PX, VirtualArm, virtual_arm
+from cli.demo.virtual_arm import HEIGHT_PX, WIDTH_PX, StreamingArm, virtual_arm
 from cli.failure import Failure
 from cli.output import display_path, print_json, print_line, print_note
 from cli.progress_bar import format_duration
@@ -55,7 +55,11 @@ class LiveProgress:
 def live(
     *, url: str | None, data: Path | None, length_s: float, seed: int, opened: bool | None, keep: bool, as_json: bool
 ) -> None:
-    """Turn the camera frames of a virtual robot arm into a Gaussian splat, live."""
+    """Build a splat from a virtual robot, live.
+
+    Stream the camera frames of a virtual robot arm, turn them into a Gaussian splat, and compare it with the true
+    scene.
+    """
     if importlib.util.find_spec("torch") is None:
         raise Failure(
             "The live splat needs PyTorch, which is not installed.",
@@ -89,7 +93,7 @@ def live(
 
 
 def _follow(
-    http: httpx.Client, url: str, arm: VirtualArm, began_s: float, length_s: float, *, silent: bool
+    http: httpx.Client, url: str, arm: StreamingArm, began_s: float, length_s: float, *, silent: bool
 ) -> LiveProgress:
     """Print each chunk's figures until the time is over.
 
@@ -151,7 +155,7 @@ def _fetch(http: httpx.Client, server: str, session_id: str, data: Path) -> Path
     return path
 
 
-def _truth_db(arm: VirtualArm, path: Path) -> float:
+def _truth_db(arm: StreamingArm, path: Path) -> float:
     """Return the PSNR in dB of the model against the true scene, at poses where no frame was taken."""
     import torch  # noqa: PLC0415 - takes seconds to import
 

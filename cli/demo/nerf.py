@@ -80,7 +80,10 @@ def nerf(
     keep: bool,
     as_json: bool,
 ) -> None:
-    """Turn rendered photos of a toy into a 3D model and transparent frames from all sides."""
+    """Build a 3D model from rendered photos.
+
+    Turn rendered photos of a toy into a 3D model and transparent frames from all sides, and compare them with the toy.
+    """
     _check_installed()
     if frames % 2:
         raise Failure(

@@ -28,7 +28,7 @@ _START_S: Final = 15.0
 
 
 @dataclass
-class VirtualArm:
+class StreamingArm:
     """A teleoperated arm that streams to a session."""
 
     scene: TableScene
@@ -82,7 +82,7 @@ class VirtualArm:
 
 
 @contextmanager
-def virtual_arm(seed: int, frame_rate_hz: float) -> Iterator[VirtualArm]:
+def virtual_arm(seed: int, frame_rate_hz: float) -> Iterator[StreamingArm]:
     """Start the servos and connect to them.
 
     Raises:
@@ -102,7 +102,7 @@ def virtual_arm(seed: int, frame_rate_hz: float) -> Iterator[VirtualArm]:
         robot, leader = VirtualRobot(addresses["follower"], camera), VirtualRobot(addresses["leader"])
         leader.connect()
         robot.connect()
-        arm = VirtualArm(scene, ArmMotion(seed), robot, leader, camera)
+        arm = StreamingArm(scene, ArmMotion(seed), robot, leader, camera)
         try:
             yield arm
         finally:

@@ -114,7 +114,7 @@ async def _run(system: EmbeddedSystem, *, as_json: bool, attached: bool) -> None
 @click.option("--attached", is_flag=True, hidden=True, help="Stop when standard input ends.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON value per line.")
 def up(*, port: int, host: str, data: Path | None, executor: str, attached: bool, as_json: bool) -> None:
-    """Run all of Saccade on this machine until Ctrl-C."""
+    """Run Saccade on this machine until Ctrl-C."""
 
     def report(text: str) -> None:
         if as_json:

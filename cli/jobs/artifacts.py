@@ -19,7 +19,10 @@ from cli.progress_bar import format_size, progress_bar
 @click.option("--name", "names", multiple=True, help="Only this file (with --download).")
 @server_options
 def artifacts(job_id: str, download: Path | None, names: tuple[str, ...], url: str | None, as_json: bool) -> None:
-    """List a job's files, or download them, each checked against its SHA-256."""
+    """List or download a job's files.
+
+    Each downloaded file is checked against its SHA-256.
+    """
     with open_client(url) as client:
         if download is None:
             manifest = client.artifacts(job_id)

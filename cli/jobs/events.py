@@ -30,7 +30,10 @@ def parse_since(text: str) -> str:
 def events(
     *, job_id: str | None, since: str | None, types: tuple[str, ...], follow: bool, url: str | None, as_json: bool
 ) -> None:
-    """Show the events of the last hour, or of one job; --follow also shows new ones."""
+    """Show past events and follow new ones.
+
+    Without options: the events of the last hour.
+    """
     since = parse_since(since) if since else None
     if job_id is None and since is None and not follow:
         since = "3600"

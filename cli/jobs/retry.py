@@ -12,7 +12,10 @@ from cli.output import print_json, print_line
 @click.argument("job_id", metavar="ID")
 @server_options
 def retry(job_id: str, url: str | None, as_json: bool) -> None:
-    """Run a failed or cancelled job again; completed stages are kept."""
+    """Run a failed or cancelled job again.
+
+    Completed stages are kept.
+    """
     with open_client(url) as client:
         found = client.retry(job_id)
     if as_json:

@@ -34,9 +34,10 @@ def submit(
     url: str | None,
     as_json: bool,
 ) -> None:
-    """Upload FILES as the inputs of WORKLOAD, in order, and submit a job.
+    """Upload files and submit a job.
 
-    A file may also be the id of an upload (upl_…). Interrupted uploads of large files resume.
+    FILES become the inputs of WORKLOAD, in order. A file may also be the id of an upload (upl_…). Interrupted uploads
+    of large files resume.
     """
     params = parse_params(pairs)
     with open_client(url) as client:

@@ -15,7 +15,10 @@ from cli.output import print_json, print_line, print_table
 @click.argument("name", required=False)
 @server_options
 def workloads(name: str | None, url: str | None, as_json: bool) -> None:
-    """List the server's workloads, or show the inputs and parameters of one."""
+    """List the server's workloads.
+
+    With NAME, show the inputs and parameters of one workload.
+    """
     with open_client(url) as client:
         found = client.workloads() if name is None else [find_workload(client, name)]
     if as_json:

@@ -35,7 +35,7 @@ _KEPT_LINES: Final = 40
 
 @click.group()
 def modal() -> None:
-    """Deploy workers on Modal, and store the bucket's credentials there."""
+    """Deploy workers on Modal."""
 
 
 @modal.command()
@@ -50,7 +50,10 @@ def modal() -> None:
     "--json", "as_json", is_flag=True, help="Print one JSON value per line; Modal's output goes to standard error."
 )
 def deploy(*, stage: str | None, names: tuple[str, ...], as_json: bool) -> None:
-    """Deploy workers into MODAL_ENVIRONMENT: one Modal app for each worker and each stage of a pipeline."""
+    """Deploy workers as Modal apps.
+
+    Each worker and each stage of a pipeline becomes one app in MODAL_ENVIRONMENT.
+    """
     environment = _ENVIRONMENTS[stage] if stage else DeploymentSettings().environment
     chosen = {name: _deployment_of(name, environment) for name in workers_of(names or tuple(catalog.workloads()))}
     _require_modal()
@@ -78,7 +81,10 @@ def deploy(*, stage: str | None, names: tuple[str, ...], as_json: bool) -> None:
     "--json", "as_json", is_flag=True, help="Print one JSON value per line; Modal's output goes to standard error."
 )
 def secret(*, as_json: bool) -> None:
-    """Store the bucket's address and credentials (S3_* or B2_*) as a Modal secret."""
+    """Store the bucket's credentials on Modal.
+
+    The address and credentials come from S3_* or B2_* and become a Modal secret.
+    """
     bucket = as_environment(None, S3Settings())
     _require_modal()
     # A file, not arguments: every user of the machine sees those.

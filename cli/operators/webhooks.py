@@ -16,7 +16,10 @@ from cli.output import print_json, print_line, print_note, print_table
 
 @click.group()
 def webhooks() -> None:
-    """Send signed events to a server of yours; docs/webhooks.md describes how to receive them."""
+    """Send signed events to your own server.
+
+    docs/webhooks.md describes how to receive them.
+    """
 
 
 @webhooks.command("list")
@@ -86,7 +89,10 @@ def create(
 @click.option("--overlap", default="1d", show_default=True, help="How long the old secret also signs: 0s to 7d.")
 @server_options
 def rotate_secret(webhook_id: str, overlap: str, url: str | None, as_json: bool) -> None:
-    """Replace an endpoint's secret; for a while requests are signed with both."""
+    """Replace an endpoint's secret.
+
+    For a while requests are signed with both.
+    """
     seconds = _overlap_s(overlap)
     with open_client(url) as client:
         made = client.webhooks.rotate_secret(webhook_id, overlap_s=seconds)
@@ -98,7 +104,10 @@ def rotate_secret(webhook_id: str, overlap: str, url: str | None, as_json: bool)
 @click.option("--overlap", default="1d", show_default=True, help="How long the old secret also signs: 0s to 7d.")
 @server_options
 def default_secret(*, rotate: bool, overlap: str, url: str | None, as_json: bool) -> None:
-    """Show or replace the secret that signs the webhooks of jobs' own webhook_url."""
+    """Show or replace the default secret.
+
+    It signs the webhooks of jobs' own webhook_url.
+    """
     seconds = _overlap_s(overlap)
     with open_client(url) as client:
         hooks = client.webhooks
@@ -113,7 +122,10 @@ def default_secret(*, rotate: bool, overlap: str, url: str | None, as_json: bool
 @click.argument("webhook_id", metavar="ID")
 @server_options
 def test(webhook_id: str, url: str | None, as_json: bool) -> None:
-    """Send a test event to an endpoint and show its answer."""
+    """Send a test event to an endpoint.
+
+    The endpoint's answer is shown.
+    """
     with open_client(url) as client:
         answer = client.webhooks.test(webhook_id)
     if as_json:
@@ -137,7 +149,10 @@ def test(webhook_id: str, url: str | None, as_json: bool) -> None:
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many, newest first.")
 @server_options
 def deliveries(webhook_id: str, state: str | None, limit: int, url: str | None, as_json: bool) -> None:
-    """List the deliveries to an endpoint; ID may be a job's id, for its own webhook_url."""
+    """List the deliveries to an endpoint.
+
+    ID may be a job's id, for its own webhook_url.
+    """
     with open_client(url) as client:
         listed = list(itertools.islice(client.webhooks.deliveries(webhook_id, state=state), limit))
     if as_json:
@@ -174,7 +189,10 @@ def redeliver(webhook_id: str, delivery_id: str | None, since: str | None, url: 
 @click.argument("webhook_id", metavar="ID")
 @server_options
 def delete(webhook_id: str, url: str | None, as_json: bool) -> None:
-    """Delete an endpoint; its pending deliveries are not sent."""
+    """Delete an endpoint.
+
+    Its pending deliveries are not sent.
+    """
     with open_client(url) as client:
         client.webhooks.delete(webhook_id)
     if as_json:

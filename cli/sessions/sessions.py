@@ -28,7 +28,10 @@ _STOP_S: Final = 60
 @server_options
 @click.pass_context
 def sessions(context: click.Context, *, state: str | None, limit: int, url: str | None, as_json: bool) -> None:
-    """List your live sessions, newest first, or run a subcommand on one."""
+    """List or control live sessions.
+
+    Without a subcommand: list your sessions, newest first.
+    """
     if context.invoked_subcommand is not None:
         for name in ("state", "limit"):
             if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
@@ -95,9 +98,9 @@ def open_session(
     url: str | None,
     as_json: bool,
 ) -> None:
-    """Open a session of WORKLOAD; frames may be sent at once.
+    """Open a session of WORKLOAD.
 
-    --json shows the addresses to stream to and their credentials.
+    Frames may be sent at once. --json shows the addresses to stream to and their credentials.
     """
     params = read_params(given) | parse_params(pairs)
     with open_client(url) as client:
@@ -123,7 +126,10 @@ def open_session(
 @click.option("--wait", "waited", is_flag=True, help="Wait until its worker has written the final model.")
 @server_options
 def stop(session_id: str, waited: bool, url: str | None, as_json: bool) -> None:
-    """Stop a session; its worker writes the final model."""
+    """Stop a session.
+
+    Its worker writes the final model.
+    """
     with open_client(url) as client:
         found = client.sessions.stop(session_id, wait_s=_STOP_S if waited else None)
         while waited and not found.ended:
@@ -140,7 +146,10 @@ def stop(session_id: str, waited: bool, url: str | None, as_json: bool) -> None:
 @click.argument("session_id", metavar="ID")
 @server_options
 def reset(session_id: str, url: str | None, as_json: bool) -> None:
-    """Discard a session's model and start it again; exported chunks are kept."""
+    """Discard a session's model and start again.
+
+    Exported chunks are kept.
+    """
     with open_client(url) as client:
         found = client.sessions.reset(session_id)
     if as_json:
@@ -155,9 +164,10 @@ def reset(session_id: str, url: str | None, as_json: bool) -> None:
 @click.option("--follow", "-f", is_flag=True, help="Wait for its end and compare both results.")
 @server_options
 def replay(*, session_id: str, pairs: tuple[str, ...], follow: bool, url: str | None, as_json: bool) -> None:
-    """Replay the recorded telemetry of session ID into a new session, with the same timing.
+    """Replay a session's recorded telemetry.
 
-    --follow waits for the end and checks that both results are identical.
+    The telemetry of session ID is replayed into a new session with the same timing. --follow waits for the end and
+    checks that both results are identical.
     """
     params = parse_params(pairs)
     with open_client(url) as client:
@@ -189,7 +199,10 @@ def replay(*, session_id: str, pairs: tuple[str, ...], follow: bool, url: str | 
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @server_options
 def export(session_id: str, file: Path, url: str | None, as_json: bool) -> None:
-    """Export a session's telemetry and each frame's verdict as an MCAP FILE for Foxglove."""
+    """Export a session as an MCAP file.
+
+    FILE contains the telemetry and each frame's verdict; it opens in Foxglove.
+    """
     from cli.sessions.mcap_export import export_session  # noqa: PLC0415 - only export needs MCAP
 
     with open_client(url) as client, progress_bar("Exporting", silent=as_json) as update:
