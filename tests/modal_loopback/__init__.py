@@ -1,4 +1,4 @@
-"""A stand-in for Modal on 127.0.0.1: its own client dials it, its own container runtime runs in it; see README.md."""
+"""Stand-in for Modal's server on 127.0.0.1, for Modal's own client and container runtime; see README.md."""
 
 from __future__ import annotations
 

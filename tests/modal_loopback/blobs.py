@@ -1,4 +1,4 @@
-"""Where arguments, results and files go that are too large for a message: a store with an address for each."""
+"""Blob store for arguments, results and files that are too large for a message."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class BlobStore:
     """Blobs by their id, over HTTP on 127.0.0.1."""
 
     def __init__(self) -> None:
-        """Start empty; nothing is served before `start`."""
+        """Create an empty store; `start` serves it."""
         self.blobs: dict[str, bytes] = {}
         self._numbers = itertools.count(1)
         self._runner: web.AppRunner | None = None
@@ -44,7 +44,7 @@ class BlobStore:
         return web.Response(status=404) if content is None else web.Response(body=content)
 
     async def blob_create(self, _: api_pb2.BlobCreateRequest) -> api_pb2.BlobCreateResponse:
-        """Give an address to put a blob to."""
+        """Return a URL to put a blob to."""
         blob = f"bl-{next(self._numbers):06d}"
         address = f"{self._url}/{blob}"
         return api_pb2.BlobCreateResponse(
@@ -52,5 +52,5 @@ class BlobStore:
         )
 
     async def blob_get(self, request: api_pb2.BlobGetRequest) -> api_pb2.BlobGetResponse:
-        """Give the address to get a blob from."""
+        """Return the URL to get a blob from."""
         return api_pb2.BlobGetResponse(download_url=f"{self._url}/{request.blob_id}")

@@ -1,4 +1,4 @@
-"""One container: what the market does to it, how its inputs end, and the procedures that its runtime calls."""
+"""One container: its preemption, the outcome of its inputs, and the procedures that its runtime calls."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _HEARTBEAT_S = 14.8
 
 
 class Fate(enum.Enum):
-    """What becomes of the input of a container that ends without its result."""
+    """Outcome of an input whose container ends without its result."""
 
     FAILURE = "failure"  # as when the kernel kills for memory, or the code ends the process
     REQUEUE = "requeue"  # preempted, or Modal runs it again elsewhere: the same input, the same call
@@ -33,22 +33,22 @@ class Fate(enum.Enum):
 
 
 class Scheduler(Protocol):
-    """What a container says to whoever started it."""
+    """Callbacks of a container to its scheduler."""
 
     start_delay_s: float
 
     def finish(self, call: Call, result: api_pb2.GenericResult, data_format: int) -> None:
-        """Give a call its result."""
+        """Set the result of a call."""
 
     def requeue(self, call: Call) -> None:
-        """Have a call's input run again in another container."""
+        """Run a call's input again in another container."""
 
     def ended(self, container: Container) -> None:
-        """Take back what the container held."""
+        """Release what the container held."""
 
 
 class Container:
-    """One container of a function, from when it is granted until everything in it has ended."""
+    """One container of a function, from its grant until its last process has ended."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Container:
         definition: api_pb2.Function,
         record: ContainerRecord,
     ) -> None:
-        """Take what it is to run; `run` starts it."""
+        """Prepare a container; `run` starts it."""
         self.function, self.definition, self.record = function, definition, record
         self.active: dict[str, Call] = {}
         self.stopping = False
@@ -78,34 +78,34 @@ class Container:
 
     @property
     def room(self) -> int:
-        """How many more inputs it can take."""
+        """Number of further inputs that it can take."""
         if self.stopping:
             return 0
         if self.definition.single_use_containers:
             return 1 if self._took == 0 else 0
         return max(0, max(1, self.definition.max_concurrent_inputs) - len(self.active))
 
-    # Market.
+    # Preemption and cancellation.
 
     def cancel(self, call: Call) -> None:
-        """Tell the runtime, with its heartbeat, that an input is cancelled."""
+        """Report a cancelled input to the runtime, with its heartbeat."""
         self._cancelled.append(call.input_id)
         self._cancellation.set()
 
     def kill(self, fate: Fate | None = None) -> None:
-        """Kill everything in it at once."""
+        """Kill all its processes at once."""
         self.fate = fate or self.fate
         self._killed = self.stopping = True
         self._signal(signal.SIGTERM)
 
     def preempt(self, grace_s: float) -> None:
-        """Interrupt its program, and kill everything in it if that has not ended after a grace."""
+        """Interrupt its program, then kill all processes after a grace period."""
         self.fate, self.stopping = Fate.REQUEUE, True
         self._signal(signal.SIGINT)
         self._after("grace", grace_s, self.kill)
 
     def drain(self) -> None:
-        """Let it end after the inputs that it has."""
+        """Let it end after its current inputs."""
         self.stopping = True
         self._revoked.set()
         self.wake.set()
@@ -122,10 +122,10 @@ class Container:
         if timer := self._timers.pop(name, None):
             timer.cancel()
 
-    # Life.
+    # Life cycle.
 
     async def run(self) -> None:
-        """Start it, wait until it ends, and settle what it had in hand."""
+        """Start it, wait until it ends, and settle its remaining inputs."""
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._scheduler.start_delay_s):
@@ -181,14 +181,14 @@ class Container:
             ended = status(status=status.GENERIC_STATUS_TIMEOUT, exception="The container's start took too long")
         elif self._ready or (self.stopping and self._crash is None):
             return
-        # It never came to ask for an input: no other container of this function would.
+        # It never requested an input: no other container of this function would.
         while self.function.queue:
             self._scheduler.finish(self.function.queue.popleft(), ended, api_pb2.DATA_FORMAT_UNSPECIFIED)
 
-    # What the runtime asks.
+    # The runtime's procedures.
 
     async def container_hello(self, _: Empty) -> Empty:
-        """The runtime is up."""
+        """Record that the runtime has started."""
         return Empty()
 
     async def container_heartbeat(self, _: api_pb2.ContainerHeartbeatRequest) -> api_pb2.ContainerHeartbeatResponse:
@@ -244,10 +244,10 @@ class Container:
             text = f"Task's current input in {call.input_id} hit its timeout of {limit_s}s"
             result = status(status=status.GENERIC_STATUS_TIMEOUT, exception=text)
             self._scheduler.finish(call, result, api_pb2.DATA_FORMAT_UNSPECIFIED)
-            self.kill(Fate.REQUEUE)  # whatever else ran in it is not to blame
+            self.kill(Fate.REQUEUE)  # other inputs in it are not the cause
 
     async def function_put_outputs(self, request: api_pb2.FunctionPutOutputsRequest) -> Empty:
-        """Take results of inputs that this container still has in hand."""
+        """Accept results of inputs that this container still holds."""
         for output in request.outputs:
             call = self.active.get(output.input_id)
             if call is None or (self._is_interrupted(output.result) and not call.cancelled):
@@ -258,16 +258,16 @@ class Container:
         return Empty()
 
     def _is_interrupted(self, result: api_pb2.GenericResult) -> bool:
-        """Tell whether a preempted runtime says that it cancelled its input itself: that one runs again elsewhere."""
+        """Return whether a preempted runtime reports that it cancelled its input itself; the input then runs again."""
         return self.fate is Fate.REQUEUE and result.status == api_pb2.GenericResult.GENERIC_STATUS_TERMINATED
 
     async def task_result(self, request: api_pb2.TaskResultRequest) -> Empty:
-        """Take what the runtime says when the code cannot even be imported."""
+        """Accept the runtime's report that the code cannot be imported."""
         self._crash = request.result
         return Empty()
 
     async def volume_commit(self, request: api_pb2.VolumeCommitRequest) -> api_pb2.VolumeCommitResponse:
-        """Keep what was changed in the container's copy of a volume."""
+        """Commit the changes in the container's copy of a volume."""
         mounted = self._program.mounted.get(request.volume_id)
         if mounted is None:
             raise GRPCError(Status.NOT_FOUND, f"{request.volume_id} is not mounted")

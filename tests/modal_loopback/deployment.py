@@ -1,4 +1,4 @@
-"""What a deploy leaves at Modal: apps, functions, images, mounts, secrets, each by its id."""
+"""Deployed objects: apps, functions, images, mounts and secrets, by id."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SOURCES = "/root/"
 
 @dataclass
 class App:
-    """One app of one environment."""
+    """One app in one environment."""
 
     id: str
     name: str
@@ -36,7 +36,7 @@ class App:
 
 
 class Deployment:
-    """The procedures that a deploy and a look-up call, and the objects that they make."""
+    """Procedures of a deploy and a look-up, and the objects that they create."""
 
     def __init__(
         self,
@@ -67,10 +67,10 @@ class Deployment:
         self._blobs, self._missing, self._replaced = blobs, missing, replaced
         self._numbers = itertools.count(1)
 
-    # What a container gets of it.
+    # For containers.
 
     def lay_out(self, definition: api_pb2.Function, folder: Path) -> None:
-        """Write the files that were uploaded for a function, and no others, below a folder."""
+        """Write exactly the uploaded files of a function below a folder."""
         for file in self._files_of(definition):
             path = folder / file.filename.lstrip("/")
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -124,7 +124,7 @@ class Deployment:
     async def environment_get_or_create(
         self, request: api_pb2.EnvironmentGetOrCreateRequest
     ) -> api_pb2.EnvironmentGetOrCreateResponse:
-        """Any environment is there."""
+        """Return the environment; every name exists."""
         settings = api_pb2.EnvironmentSettings(image_builder_version=_BUILDER)
         name = request.deployment_name or "main"
         return api_pb2.EnvironmentGetOrCreateResponse(
@@ -139,7 +139,7 @@ class Deployment:
         return api_pb2.AppGetByDeploymentNameResponse(app_id=found)
 
     async def app_create(self, request: api_pb2.AppCreateRequest) -> api_pb2.AppCreateResponse:
-        """Make an app."""
+        """Create an app."""
         app = App(self._new("ap"), request.description, request.environment_name)
         self.apps[app.id] = app
         return api_pb2.AppCreateResponse(app_id=app.id, app_page_url="http://127.0.0.1/app")
@@ -149,15 +149,15 @@ class Deployment:
         return api_pb2.AppGetLayoutResponse(app_layout=self.layout(request.app_id))
 
     async def app_heartbeat(self, _: api_pb2.AppHeartbeatRequest) -> Empty:
-        """An app that is being deployed is told to be alive."""
+        """Accept the heartbeat of an app that is being deployed."""
         return Empty()
 
     async def app_client_disconnect(self, _: api_pb2.AppClientDisconnectRequest) -> Empty:
-        """The client gives up a deploy; what it has made so far stays without a name."""
+        """Accept that the client gives up a deploy; its objects stay without a name."""
         return Empty()
 
     async def app_publish(self, request: api_pb2.AppPublishRequest) -> api_pb2.AppPublishResponse:
-        """Make a deployed app's functions findable by name, and record what they asked for."""
+        """Publish a deployed app's functions by name, and record their resources."""
         app = self.apps[request.app_id]
         app.functions = dict(request.function_ids)
         app.name = request.name or app.name
@@ -196,19 +196,19 @@ class Deployment:
     async def mount_batched_check_existence(
         self, request: api_pb2.MountBatchedCheckExistenceRequest
     ) -> api_pb2.MountBatchedCheckExistenceResponse:
-        """Tell which files are not here yet."""
+        """Return which files are missing."""
         lacking = [sha for sha in request.sha256_hex_hashes if sha not in self._files]
         return api_pb2.MountBatchedCheckExistenceResponse(missing_sha256_hex_hashes=lacking)
 
     async def mount_put_file(self, request: api_pb2.MountPutFileRequest) -> api_pb2.MountPutFileResponse:
-        """Take a file; an empty one comes as no bytes."""
+        """Store a file; an empty one arrives without bytes."""
         if request.WhichOneof("data_oneof"):
             stored = self._blobs.blobs[request.data_blob_id] if request.data_blob_id else request.data
             self._files[request.sha256_hex] = stored
         return api_pb2.MountPutFileResponse(exists=request.sha256_hex in self._files)
 
     async def mount_get_or_create(self, request: api_pb2.MountGetOrCreateRequest) -> api_pb2.MountGetOrCreateResponse:
-        """Make a mount of files; one with a name is Modal's own client, which a container has from its interpreter."""
+        """Create a mount of files; a named one is Modal's own client, which the container's interpreter provides."""
         mount = self._new("mo")
         self._mounts[mount] = list(request.files)
         checksum = hashlib.sha256(request.SerializeToString(deterministic=True)).hexdigest()
@@ -217,7 +217,7 @@ class Deployment:
         )
 
     async def image_get_or_create(self, request: api_pb2.ImageGetOrCreateRequest) -> api_pb2.ImageGetOrCreateResponse:
-        """Take an image's definition; none is built, containers run this interpreter's packages."""
+        """Store an image's definition; none is built, containers use this interpreter's packages."""
         digest = hashlib.sha256(request.image.SerializeToString(deterministic=True)).hexdigest()[:16]
         self._images[f"im-{digest}"] = request.image
         return api_pb2.ImageGetOrCreateResponse(
@@ -229,7 +229,7 @@ class Deployment:
     async def secret_get_or_create(
         self, request: api_pb2.SecretGetOrCreateRequest
     ) -> api_pb2.SecretGetOrCreateResponse:
-        """Find a secret by its name and check its keys, or take one that the client made of a mapping."""
+        """Find a secret by name and check its keys, or store one that the client created from a mapping."""
         given = dict(request.env_dict)
         if given and request.deployment_name:
             self.secret_values[request.deployment_name], given = given, {}
@@ -247,7 +247,7 @@ class Deployment:
     # Functions.
 
     async def function_precreate(self, request: api_pb2.FunctionPrecreateRequest) -> api_pb2.FunctionPrecreateResponse:
-        """Give a function its id before it is there."""
+        """Return a function's id before it exists."""
         function_id = request.existing_function_id or self._new("fu")
         if function_id not in self.functions:
             named = api_pb2.Function(
@@ -263,7 +263,7 @@ class Deployment:
         )
 
     async def function_create(self, request: api_pb2.FunctionCreateRequest) -> api_pb2.FunctionCreateResponse:
-        """Take a function's definition, one for each GPU of its list."""
+        """Store a function's definition, one for each GPU of its list."""
         by_rank = sorted(request.function_data.ranked_functions, key=lambda each: each.rank)
         ranked = [derived(each.function) for each in by_rank] or [derived(request.function)]
         for what in beyond(ranked[0]):
@@ -292,7 +292,7 @@ class Deployment:
     async def function_bind_params(
         self, request: api_pb2.FunctionBindParamsRequest
     ) -> api_pb2.FunctionBindParamsResponse:
-        """Make the pool of a function with options; the same options get the same pool."""
+        """Return the pool of a function with options; equal options share a pool."""
         key = request.function_id.encode() + request.function_options.SerializeToString(deterministic=True)
         if key not in self._pools:
             base = self.functions[request.function_id]

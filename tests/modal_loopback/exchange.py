@@ -1,4 +1,4 @@
-"""What stands between the wire and the handlers: records, injected faults, repeated requests, what nobody answers."""
+"""Layer between gRPC and the handlers: records, injected faults, repeated and unimplemented requests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from modal_proto import api_grpc, api_pb2
 
 Handler = Callable[[Any], Awaitable[Message]]
 
-#: These only look; an answer kept for a repeated request would be an old one.
+#: Read-only procedures: a cached reply to a repeated request would be stale.
 _ALWAYS_FRESH = frozenset({"FunctionGetOutputs", "FunctionGetCurrentStats", "ContainerHeartbeat", "FunctionGetInputs"})
 
 
@@ -36,7 +36,7 @@ class Request:
 
 @dataclass
 class Fault:
-    """What happens to the next requests of one kind: refused, or done with the reply lost."""
+    """Injected fault of the next requests of one kind: refused, or executed with the reply lost."""
 
     times: int
     status: Status
@@ -44,7 +44,7 @@ class Fault:
     takes_effect: bool = False
 
     def error(self) -> GRPCError:
-        """Make the error that the client gets."""
+        """Return the error that the client gets."""
         policy = [] if self.retry_after_s is None else [api_pb2.RPCRetryPolicy(retry_after_secs=self.retry_after_s)]
         return GRPCError(self.status, "injected by the test", details=policy or None)
 
@@ -65,7 +65,7 @@ def answers(part: object) -> dict[str, Handler]:
 
 @dataclass
 class Exchange:
-    """Everything that a control plane and its containers were asked."""
+    """All requests to a control plane and its containers."""
 
     requests: list[Request] = field(default_factory=list)
     unimplemented: set[str] = field(default_factory=set)
@@ -77,7 +77,7 @@ class Exchange:
     def service(
         self, who: str, handlers: Mapping[str, Handler], token: tuple[str, str] | None = None
     ) -> api_grpc.ModalClientBase:
-        """Make a gRPC service of handlers; every other procedure answers UNIMPLEMENTED and is remembered.
+        """Return a gRPC service of handlers; every other procedure fails with UNIMPLEMENTED and is recorded.
 
         Args:
             who: Who dials it.
@@ -103,7 +103,7 @@ class Exchange:
         return type("Service", (api_grpc.ModalClientBase,), methods)()
 
     def missing(self, what: str) -> None:
-        """Remember what was asked for and is not there, and refuse it."""
+        """Record an unimplemented procedure and reject it."""
         self.unimplemented.add(what)
         raise GRPCError(Status.UNIMPLEMENTED, f"the loopback has no {what}")
 
@@ -112,7 +112,7 @@ class Exchange:
         if fault and not fault.takes_effect:
             raise fault.error()
         if key and rpc not in _ALWAYS_FRESH:
-            # One request that is sent again because its reply was lost takes effect once.
+            # A request that is repeated because its reply was lost takes effect once.
             if (rpc, key) not in self._answered:
                 self._answered[rpc, key] = asyncio.ensure_future(self._handle(handler, message))
             answered = self._answered[rpc, key]
@@ -147,7 +147,7 @@ class Exchange:
         return fault
 
     def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run something beside the requests; what it raises is kept for the test."""
+        """Run a background task; its exception is kept for the test."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
@@ -159,7 +159,7 @@ class Exchange:
             self.errors.append(error)
 
     def unhandled(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Keep what a callback of the loop raised, but for what a client that ends in the middle leaves behind."""
+        """Keep exceptions of loop callbacks, except those of a client that disconnects."""
         error = context.get("exception")
         if error is None:
             loop.default_exception_handler(context)
@@ -167,7 +167,7 @@ class Exchange:
             self.errors.append(error)
 
     async def stop(self) -> None:
-        """Cancel what still runs beside the requests."""
+        """Cancel the background tasks."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

@@ -1,4 +1,4 @@
-"""The first process of a container: whatever is started in it ends with it, in whatever session and as whoever's child.
+"""First process of a container: all processes end with it, in any session and with any parent.
 
 Runs alone, without any package: `python -I -S first_process.py PROGRAM ARGUMENT...`. SIGINT is handed on to the
 program only; SIGTERM, or the end of the process that started this one, kills everything at once, as the loss of a host
@@ -38,7 +38,7 @@ def descendants() -> list[int]:
 
 
 def reap(program: int) -> int | None:
-    """Collect what has ended; give the program's exit code if it is among them."""
+    """Reap ended processes; return the program's exit code if it is among them."""
     code = None
     with contextlib.suppress(ChildProcessError):
         while True:
@@ -52,7 +52,7 @@ def reap(program: int) -> int | None:
 
 
 def kill_all(program: int) -> int | None:
-    """Kill all that is below this process until nothing is; give the program's exit code if it ended by that."""
+    """Kill all descendants until none is left; return the program's exit code if it ended by that."""
     code = None
     while victims := descendants():
         for pid in victims:

@@ -1,4 +1,4 @@
-"""A function at Modal, its options, and what waits for it: one pool of containers each."""
+"""Deployed function, its options and its queue: one pool of containers each."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Function:
     containers: set[Container] = field(default_factory=set)
 
     def definitions(self) -> list[api_pb2.Function]:
-        """Give the definition for each GPU, best first; options that name a GPU leave one."""
+        """Return the definition for each GPU, best first; options that name a GPU leave one."""
         if self.base is None or self.options is None:
             return self.ranked
         below = self.base.definitions()
@@ -113,7 +113,7 @@ def derived(definition: api_pb2.Function, options: api_pb2.FunctionOptions | Non
 
 
 def beyond(definition: api_pb2.Function) -> list[str]:
-    """List what a definition asks for that the loopback does not do."""
+    """List the features of a definition that the loopback does not implement."""
     asked = {
         "class": definition.is_class,
         "generator": definition.function_type == api_pb2.Function.FUNCTION_TYPE_GENERATOR,

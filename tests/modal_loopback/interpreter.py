@@ -1,4 +1,4 @@
-"""The Python of containers: the packages of this one, without the project itself, which is installed editable here."""
+"""Python interpreter of containers: this one's packages without the project itself."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def make_interpreter(folder: Path) -> Path:
-    """Make a virtual environment that finds this one's packages and give its interpreter.
+    """Create a virtual environment with this one's packages and return its interpreter.
 
     Its only .pth file names the folders of packages. A .pth file inside such a folder is not read, so an editable
     install has no effect, neither in a container's first program nor in any that it starts with `sys.executable`.

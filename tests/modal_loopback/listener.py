@@ -1,4 +1,4 @@
-"""A gRPC server that, when it ends, also ends the connections that its clients hold open."""
+"""gRPC server that closes its clients' connections when it ends."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _CLOSE_S = 2.0
 
 
 class Listener(grpclib.server.Server):
-    """Serves one service on 127.0.0.1 or on a Unix socket."""
+    """Server of one service on 127.0.0.1 or on a Unix socket."""
 
     def __init__(self, service: api_grpc.ModalClientBase) -> None:
-        """Take the service; `listen` or `listen_at` starts it."""
+        """Prepare the service; `listen` or `listen_at` starts it."""
         super().__init__([service], status_details_codec=custom_detail_codec)
         self._protocols: weakref.WeakSet[H2Protocol] = weakref.WeakSet()
 
@@ -29,7 +29,7 @@ class Listener(grpclib.server.Server):
         return protocol
 
     async def listen(self) -> int:
-        """Listen on a free port and give it."""
+        """Listen on a free port and return it."""
         await self.start("127.0.0.1", 0)
         assert self._server
         return int(self._server.sockets[0].getsockname()[1])
@@ -39,7 +39,7 @@ class Listener(grpclib.server.Server):
         await self.start(path=str(socket))
 
     async def end(self) -> None:
-        """Take no more requests, cancel those in hand, close every connection."""
+        """Reject new requests, cancel running ones, close every connection."""
         self.close()
         for protocol in list(self._protocols):
             if hasattr(protocol, "connection"):

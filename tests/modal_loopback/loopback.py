@@ -1,4 +1,4 @@
-"""The stand-in as a test sees it: started on a thread of its own, asked and set from any other."""
+"""API of the stand-in for tests: it runs on its own thread and is used from any other."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ _Answer = TypeVar("_Answer")
 
 
 class Loopback:
-    """A control plane on 127.0.0.1 that Modal's own client dials, and the containers that it starts.
+    """Control plane on 127.0.0.1 for Modal's own client, and the containers that it starts.
 
     Attributes:
         environment: Variables with which a client, in this process or another, dials it.
         secrets: Values of each secret by its name, set by the test before the deploy.
-        capacity: How many GPUs of each type are to be had; "CPU" stands for containers without one.
+        capacity: Number of available GPUs of each type; "CPU" stands for containers without one.
         rates: Prices that the account's billing tells, by its own keys; with none the token may not ask.
         unimplemented: What was asked for and is not there; a test asserts that it is empty.
     """
 
     def __init__(self, folder: Path, *, environment: str = "main", idle_s: float = 1.0) -> None:
-        """Take where its containers live; `running` starts it.
+        """Prepare a loopback; `running` starts it.
 
         Args:
             folder: Short enough for the sockets in it (a Unix socket's path has at most 107 characters).
@@ -71,15 +71,15 @@ class Loopback:
             "MODAL_CONFIG_PATH": str(folder / "no-modal.toml"),
         }
 
-    # What it saw.
+    # Records.
 
     @property
     def functions(self) -> list[AskedFunction]:
-        """What each deployed function asked for, in the order of deploys."""
+        """Resources of each deployed function, in the order of deploys."""
         return list(self._deployment.asked)
 
     def function(self, app: str, name: str = "run") -> AskedFunction:
-        """Give what a function asked for at its last deploy; KeyError if it is not deployed."""
+        """Return the resources of a function's last deploy; KeyError if it is not deployed."""
         for asked in reversed(self.functions):
             if (asked.app, asked.name) == (app, name):
                 return asked
@@ -91,7 +91,7 @@ class Loopback:
         return list(self._exchange.requests)
 
     def sent(self, rpc: str) -> list[Any]:
-        """Give the messages of one procedure."""
+        """Return the messages of one procedure."""
         return [request.message for request in self.requests if request.rpc == rpc]
 
     @property
@@ -101,22 +101,22 @@ class Loopback:
 
     @property
     def unimplemented(self) -> set[str]:
-        """What was asked for and is not there, by name; a container's as "container/NAME"."""
+        """Names of unimplemented procedures that were called; a container's as "container/NAME"."""
         return set(self._exchange.unimplemented)
 
     def volume(self, name: str) -> Path:
-        """Give the folder of what is committed to a volume; a test may write there too. KeyError if there is none."""
+        """Return the folder of a volume's committed files; a test may write there. KeyError if there is none."""
         return self._volumes.folder(name)
 
     def log(self, container: str | None = None) -> str:
-        """Give what containers, or one of them, wrote."""
+        """Return the output of all containers, or of one."""
         return "\n".join(line.text for line in list(self.logs) if container in (None, line.container))
 
-    # What the test does to it.
+    # Faults.
 
     @property
     def start_delay_s(self) -> float:
-        """How long a container that is granted takes until its program starts."""
+        """Delay from the grant of a container to the start of its program."""
         return self._scheduling.start_delay_s
 
     @start_delay_s.setter
@@ -136,7 +136,7 @@ class Loopback:
         self._on_loop(lambda: self._container(which).preempt(grace_s))
 
     def kill(self, which: str, result: str = "failure") -> None:
-        """Kill the container of a call, or a container, with everything in it, without a word.
+        """Kill the container of a call, or a container, with all its processes, without a message.
 
         Args:
             which: Id of a call that runs, or of a container.
@@ -149,7 +149,7 @@ class Loopback:
         self._on_loop(lambda: self._container(which).kill(Fate(result)))
 
     def lose_reply(self, rpc: str, times: int = 1) -> None:
-        """Let the next requests of one kind take effect, and lose their replies (the client sees UNAVAILABLE)."""
+        """Execute the next requests of one kind but lose their replies (the client sees UNAVAILABLE)."""
         self._add_fault(rpc, Fault(times, Status.UNAVAILABLE, takes_effect=True))
 
     def fail(self, rpc: str, status: Status, times: int = 1, retry_policy: float | None = None) -> None:
@@ -164,7 +164,7 @@ class Loopback:
         self._add_fault(rpc, Fault(times, status, retry_after_s=retry_policy))
 
     def heal(self) -> None:
-        """Drop the faults that have not happened yet."""
+        """Remove the pending faults."""
         self._on_loop(self._exchange.faults.clear)
 
     def forget(self, call_id: str) -> None:
@@ -185,7 +185,7 @@ class Loopback:
         for container in list(function.containers):
             container.drain()
 
-    # Life.
+    # Life cycle.
 
     def _on_loop(self, what: Callable[[], _Answer]) -> _Answer:
         async def run() -> _Answer:
@@ -210,7 +210,7 @@ class Loopback:
         await self._loop.shutdown_default_executor()
 
     def serve(self) -> Iterator[Loopback]:
-        """Serve from a thread of its own until the generator goes on; then raise what went wrong inside."""
+        """Serve from its own thread until the generator resumes; then raise errors from inside."""
         thread = threading.Thread(target=self._loop.run_forever, name="modal-loopback")
         thread.start()
         try:
@@ -229,7 +229,7 @@ class Loopback:
 
 @contextlib.contextmanager
 def running(folder: Path, *, environment: str = "main", idle_s: float = 1.0) -> Iterator[Loopback]:
-    """Run a loopback; at the end all its containers are killed and what failed inside it is raised.
+    """Run a loopback; at the end kill all its containers and raise errors from inside.
 
     Args:
         folder: Exists; the test's own. Containers live in a folder with a shorter name, which is removed at the end.
@@ -244,7 +244,7 @@ def running(folder: Path, *, environment: str = "main", idle_s: float = 1.0) -> 
 
 @contextlib.contextmanager
 def dialled(loopback: Loopback) -> Iterator[Loopback]:
-    """Let the client of this process dial a loopback; the client that it made is closed at the end.
+    """Connect this process's client to a loopback; close the client at the end.
 
     Settings of Modal's client that were there before, or that anything sets meanwhile, are those of nobody else.
     """

@@ -1,4 +1,4 @@
-"""The program of a container: Modal's own runtime, with the files that were uploaded and no others."""
+"""Program of a container: Modal's own runtime with exactly the uploaded files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LINE_BYTES = 1 << 24
 
 @dataclass(frozen=True)
 class Site:
-    """What all containers share: where they are made and what they draw on."""
+    """Resources that all containers share."""
 
     folder: Path
     python: Path
@@ -37,10 +37,10 @@ class Site:
 
 
 class Program:
-    """A container's root folder, its processes, and what they write."""
+    """Root folder of a container, its processes and their output."""
 
     def __init__(self, site: Site, function: Function, definition: api_pb2.Function, record: ContainerRecord) -> None:
-        """Make the container's folder; `start` fills it and starts the program."""
+        """Create the container's folder; `start` fills it and starts the program."""
         self._site, self._function, self._definition, self._record = site, function, definition, record
         self._folder = site.folder / record.id
         self._folder.mkdir()
@@ -78,7 +78,7 @@ class Program:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     async def wait(self) -> int:
-        """Collect what it writes until everything in the container has ended, and give its exit code."""
+        """Collect its output until all processes of the container have ended; return its exit code."""
         assert self._process
         assert self._process.stdout
         async for line in self._process.stdout:

@@ -1,4 +1,4 @@
-"""What the loopback keeps of what it saw, for tests to read."""
+"""Records of the loopback, for tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CPU = "CPU"
 
 @dataclass(frozen=True)
 class AskedFunction:
-    """What one deployed function asked Modal for.
+    """Resources of one deployed function.
 
     Args:
         app: Name of the app.
@@ -56,7 +56,7 @@ class AskedFunction:
 
 @dataclass
 class ContainerRecord:
-    """One container, from when it was granted until it ended.
+    """Record of one container, from its grant to its end.
 
     Args:
         id: Its id, which the code in it reads from MODAL_TASK_ID.
@@ -76,7 +76,7 @@ class ContainerRecord:
 
     @property
     def ended(self) -> bool:
-        """Tell whether it has ended, with everything that was started in it."""
+        """Whether it has ended, with all its processes."""
         return self.exit_code is not None
 
 
@@ -90,9 +90,9 @@ class LogLine:
 
 
 class Capacity(MutableMapping[str, int | None]):
-    """How many GPUs of each type are to be had; may be changed at any time, from any thread.
+    """Number of available GPUs of each type; may be changed at any time, from any thread.
 
-    A type that is not listed is without limit; so is one with None. 0: none is to be had, inputs wait.
+    A type that is not listed, or None, is unlimited. 0: none is available, inputs wait.
     """
 
     def __init__(self, changed: Callable[[], None]) -> None:

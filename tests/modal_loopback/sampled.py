@@ -1,4 +1,4 @@
-"""The small worker of ``sample/`` deployed to a loopback by Modal's own client, for the stand-in's own tests."""
+"""Loopback with the small worker of ``sample/``, deployed by Modal's own client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who gets a container: calls wait in their function's queue until capacity lets one start."""
+"""Scheduling: calls wait in their function's queue until capacity lets a container start."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from tests.modal_loopback.records import CPU, Capacity, ContainerRecord
 
 
 class Scheduling:
-    """The procedures that a caller of functions calls, and the market on which containers are had."""
+    """Procedures of a caller of functions, and the assignment of containers."""
 
     def __init__(self, site: Site, capacity: Capacity) -> None:
-        """Start with no call."""
+        """Create a scheduler without calls."""
         self.calls: dict[str, Call] = {}
         self.records: list[ContainerRecord] = []
         self.containers: dict[str, Container] = {}
@@ -31,10 +31,10 @@ class Scheduling:
         self._numbers = itertools.count(1)
         self._stopped = False
 
-    # Market.
+    # Capacity.
 
     def schedule(self, function: Function) -> None:
-        """Start the containers that a function's queue needs, as far as capacity goes."""
+        """Start the containers that a function's queue needs, within the capacity."""
         while len(function.queue) > sum(container.room for container in function.containers):
             definitions = function.definitions()
             limit = definitions[0].concurrency_limit or definitions[0].autoscaler_settings.max_containers
@@ -44,7 +44,7 @@ class Scheduling:
             self._start(function, granted)
 
     def schedule_all(self) -> None:
-        """Look again after something became free."""
+        """Schedule again after capacity was released."""
         for function in list(self._site.deployment.functions.values()):
             if function.queue:
                 self.schedule(function)
@@ -70,7 +70,7 @@ class Scheduling:
         task.add_done_callback(self._running.discard)
 
     def ended(self, container: Container) -> None:
-        """Take back what a container held, and give it to who waits; its own inputs are settled first."""
+        """Release a container's capacity to waiting calls, after its own inputs are settled."""
         gpu, count = _needs(container.definition)
         self._used[gpu] -= count
         container.function.containers.discard(container)
@@ -78,7 +78,7 @@ class Scheduling:
         asyncio.get_running_loop().call_soon(self.schedule_all)
 
     def finish(self, call: Call, result: api_pb2.GenericResult, data_format: int) -> None:
-        """Give a call its result, unless it has one."""
+        """Set the result of a call, unless it has one."""
         if call.output is None:
             call.output = api_pb2.FunctionGetOutputsItem(
                 result=result,
@@ -92,7 +92,7 @@ class Scheduling:
             call.ended.set()
 
     def requeue(self, call: Call) -> None:
-        """Put a call's input before all others: it has waited already."""
+        """Put a call's input first in the queue: it has waited already."""
         call.container = None
         call.function.queue.appendleft(call)
         self._arrived(call.function)
@@ -110,10 +110,10 @@ class Scheduling:
         if self._running:
             await asyncio.wait(self._running, timeout=20)
 
-    # What a caller asks.
+    # The caller's procedures.
 
     async def function_map(self, request: api_pb2.FunctionMapRequest) -> api_pb2.FunctionMapResponse:
-        """Take a call with its input."""
+        """Accept a call with its input."""
         function = self._function(request.function_id)
         if len(request.pipelined_inputs) != 1:
             raise GRPCError(Status.UNIMPLEMENTED, "the loopback takes one input a call")
@@ -131,7 +131,7 @@ class Scheduling:
     async def function_get_outputs(
         self, request: api_pb2.FunctionGetOutputsRequest
     ) -> api_pb2.FunctionGetOutputsResponse:
-        """Give a call's result, or hold for as long as asked: a client that is answered early asks again at once."""
+        """Return a call's result, or wait as long as requested: a client with an early reply would poll at once."""
         call = self.calls.get(request.function_call_id)
         try:
             async with asyncio.timeout(max(0.0, request.timeout)):

@@ -1,4 +1,4 @@
-"""Volumes: a folder each. A container has a copy as it was when it began, and commits what it has changed in it."""
+"""Volumes, a folder each. A container has a copy as of its start and commits its changes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Stamp = tuple[int, int, int]
 
 @dataclass
 class Mounted:
-    """A container's copy of one volume, and how each of its files was when it was last the volume's."""
+    """Container's copy of one volume, with the state of each file at the last commit."""
 
     path: str
     volume: Path
@@ -27,7 +27,7 @@ class Mounted:
     seen: dict[str, Stamp]
 
     def commit(self) -> None:
-        """Write into the volume what was changed here, and remove what was removed: the last who commits wins."""
+        """Write the copy's changes and removals into the volume: the last commit wins."""
         if self.read_only:
             return
         now = _stamps(self.copy)
@@ -44,10 +44,10 @@ class Mounted:
 
 
 class Volumes:
-    """The procedures that make volumes and remove files of them, and what containers see of them."""
+    """Procedures that create volumes and remove their files, and the containers' copies."""
 
     def __init__(self, folder: Path) -> None:
-        """Start with none; they will lie in a folder."""
+        """Create no volume yet; all are stored in one folder."""
         self._folder = folder
         self._made: dict[str, api_pb2.VolumeMetadata] = {}
 
@@ -56,7 +56,7 @@ class Volumes:
         return self._made.get(volume_id)
 
     def folder(self, name: str) -> Path:
-        """Give where a volume's committed files lie; KeyError if there is none of this name."""
+        """Return the folder of a volume's committed files; KeyError if there is none of this name."""
         by_name = {made.name: volume for volume, made in self._made.items()}
         return self._folder / by_name[name]
 
@@ -73,7 +73,7 @@ class Volumes:
     async def volume_get_or_create(
         self, request: api_pb2.VolumeGetOrCreateRequest
     ) -> api_pb2.VolumeGetOrCreateResponse:
-        """Find a volume by its name, or make it if that was asked for."""
+        """Find a volume by name, or create it on request."""
         found = next((volume for volume, made in self._made.items() if made.name == request.deployment_name), None)
         if found is None:
             if request.object_creation_type != api_pb2.OBJECT_CREATION_TYPE_CREATE_IF_MISSING:
@@ -109,7 +109,7 @@ class Volumes:
 
 
 def replaced(variables: Mapping[str, str], mounted: Iterable[Mounted]) -> dict[str, str]:
-    """Let variables that name a place on a volume name it in the container's copy: a root folder is not to be had."""
+    """Point variables that name a path on a volume to the container's copy, because a root folder needs privileges."""
     there = {one.path: one.copy for one in mounted}
     return {
         name: next(

@@ -1,4 +1,4 @@
-"""A worker's own process, each way to the bus: it works, hears a cancel, outlives a restart, and ends when cut off."""
+"""Worker process over each kind of bus access: work, cancel, restart of the bus, revoked access."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def driver(connector: BusConnector) -> JobDriver:
 
 
 class Worker:
-    """A worker's process as any executor starts it, with the environment of its way and nothing more."""
+    """Worker process as an executor starts it, with the environment of its bus access only."""
 
     def __init__(self, connector: BusConnector, s3: S3Settings, folder: Path) -> None:
         self._way, self._s3, self._folder = connector, s3, folder
@@ -75,7 +75,7 @@ class Worker:
         return process
 
     async def ended(self, process: asyncio.subprocess.Process) -> tuple[int, str]:
-        """Wait for its end; give exit code and log."""
+        """Wait for its end; return exit code and log."""
         async with asyncio.timeout(WAIT_S):
             _, log = await process.communicate()
         assert process.returncode is not None

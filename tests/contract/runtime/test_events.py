@@ -1,4 +1,4 @@
-"""What the runtime promises of its events and claims, each way to the bus, without a process in between."""
+"""Guarantees of events and claims over each kind of bus access, without a worker process."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ async def test_success_after_a_wish_to_cancel_is_not_said(connector: BusConnecto
 
 
 async def test_a_claim_survives_other_writers(connector: BusConnector, driver: JobDriver) -> None:
-    """Artifacts and stages move the job's sequence all the time; the success gets through."""
+    """Publish artifacts and stages all the time, which move the job's sequence; the success is stored."""
     assignment = await driver.submit()
     claim = Claim(await connector.open(assignment), assignment)
     assert await claim.acquire(10)

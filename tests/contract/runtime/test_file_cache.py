@@ -1,4 +1,4 @@
-"""A stage has from the cache what an earlier one left if the bucket still has the same, and else from the bucket."""
+"""File cache of a worker: used while the bucket holds the same version, else the bucket."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def bucket(tmp_path: Path, servers: ExecutorServers) -> AsyncIterator[Buck
 
 
 async def mark(cache: FileCache, bucket: Bucket, key: str, folder: Path) -> None:
-    """Let the cache hold other bytes than the bucket has, as if they were those."""
+    """Make the cache hold other bytes than the bucket, with the bucket's description."""
     etag, size = await bucket.version(key)
     (folder / "marked").write_bytes(MARKED[:size])
     note = CacheEntry(key=key, etag=etag, bytes=size, sha256=sha256(MARKED[:size]))
@@ -67,7 +67,7 @@ async def mark(cache: FileCache, bucket: Bucket, key: str, folder: Path) -> None
 
 
 async def stage(harness: ExecutorHarness, pipeline_id: str, *script: str) -> dict[str, str]:
-    """Run a job of a pipeline's stage to its end; gives what it noted."""
+    """Run a job of a pipeline's stage to its end; return its notes."""
     executor = harness.executor()
     assignment = await harness.driver.submit(*script)
     part = PartOf(job_id=pipeline_id, stage="first", shard=0, shards=1)
@@ -149,7 +149,7 @@ async def test_a_volume_that_cannot_be_committed_fails_no_stage(tmp_path: Path, 
 
 
 class Watched:
-    """A bucket by way of a cache, as one run has it."""
+    """Bucket with a cache, as one run uses it."""
 
     def __init__(self, bucket: Bucket, folder: Path) -> None:
         self.bucket = bucket
@@ -229,7 +229,7 @@ async def test_what_the_bucket_has_not_is_missing_whatever_the_cache_has(watched
 
 
 class Hanging(FileCache):
-    """On a network that has gone."""
+    """File cache on a network folder that does not respond."""
 
     asked = 0
 

@@ -1,4 +1,4 @@
-"""One suite over the three ways from a worker to its job's events: NATS as one of ours, per-job credentials, HTTPS."""
+"""Job bus over its three kinds of access: NATS with full rights, NATS with a job's credentials, HTTPS."""
 
 from __future__ import annotations
 
@@ -128,14 +128,14 @@ async def test_an_event_said_again_is_stored_once(connector: BusConnector, drive
     message = started(assignment)
     sequence = await bus.publish(message, after=job.sequence)
     assert await bus.publish(message) == sequence, "the answer to the first may have been lost"
-    # With its condition it is a conflict: whoever reads again then sees that it was said.
+    # With its condition it is a conflict: a second read then shows that it was stored.
     with pytest.raises(Conflict):
         await bus.publish(message, after=job.sequence)
     assert (await driver.types(assignment.job_id)).count("job.started") == 1
 
 
 async def test_a_reading_is_of_one_moment(connector: BusConnector, driver: JobDriver) -> None:
-    """The job's sequence and all that was said up to it, while others write: what a condition stands on."""
+    """Read the job while others write: its sequence and all events up to it belong together."""
     assignment = await driver.submit()
     bus = await connector.open(assignment)
     told: dict[int, int] = {}
@@ -222,7 +222,7 @@ async def test_what_a_worker_does_not_say_is_refused_for_good(connector: BusConn
 @UNTRUSTED
 async def test_another_jobs_events_are_not_read(connector: BusConnector, driver: JobDriver) -> None:
     assignment, other = await driver.submit(), await driver.submit()
-    # The thief has one job's token and asks for the other.
+    # The token of one job, used to read the other.
     bus = await open_bus(connector.settings(assignment), other)
     connector.opened.append(bus)
     async with asyncio.timeout(10):
@@ -312,7 +312,7 @@ def publishing_subject(assignment: Assignment) -> str:
 async def test_what_answers_instead_of_the_gateway_is_told_apart(
     driver: JobDriver, connector: BusConnector, answer: str, refused: bool
 ) -> None:
-    """A proxy that sends elsewhere is a mistake in the settings; one whose gateway is away is waited for."""
+    """A redirect is a wrong setting and ends the run; an unavailable gateway is retried."""
 
     async def answered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")

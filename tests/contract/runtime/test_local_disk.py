@@ -1,4 +1,4 @@
-"""What only workers on a disk of one's own can meet: a full one, a read-only one, logs and folders that pile up."""
+"""Local disk of workers: full, read-only, large logs, folders of old runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run leaves behind and what it survives, on every executor: artifacts, checkpoints, servers that go away."""
+"""Results and recovery of a run on every executor: artifacts, checkpoints, unavailable servers."""
 
 from __future__ import annotations
 

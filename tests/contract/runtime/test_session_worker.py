@@ -1,4 +1,4 @@
-"""A live session's worker on a real bus: each frame one verdict, joints by time, whatever dies or comes twice."""
+"""Worker of a live session on a real bus: one acknowledgement per frame, joints by time, kills and repeats."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ async def begin(harness: ExecutorHarness, session: SessionDriver, assignment: As
 
 
 async def finish(harness: ExecutorHarness, session: SessionDriver) -> dict[str, object]:
-    """Stop the session and give its result."""
+    """Stop the session and return its result."""
     await session.stop()
     job = await harness.driver.until(session.job_id, State.SUCCEEDED)
     assert job.result is not None
     return job.result
 
 
-async def test_every_frame_gets_one_verdict_and_they_add_up(harness: ExecutorHarness) -> None:
+async def test_every_frame_gets_one_acknowledgement_and_the_totals_add_up(harness: ExecutorHarness) -> None:
     session = SessionDriver(harness.driver)
     await begin(harness, session, await session.open({}))
     await session.frame(1)
@@ -90,8 +90,8 @@ async def test_a_slow_worker_takes_the_newest_and_forgets_the_rest(harness: Exec
     assert sorted(ack.seq for ack in acks) == list(range(60))
 
 
-async def test_frames_meet_the_joints_of_their_own_moment(harness: ExecutorHarness) -> None:
-    """The robot's clock is 120 ms off and says so for itself; joints are a straight line of its own time."""
+async def test_frames_are_joined_with_the_joints_at_their_capture_time(harness: ExecutorHarness) -> None:
+    """Use a robot clock that is 120 ms off and states it; joints are a linear function of its own time."""
     session = SessionDriver(harness.driver)
     await begin(harness, session, await session.open({}))
     skew_s, began_s = 0.12, time.time()
@@ -121,7 +121,7 @@ async def test_frames_meet_the_joints_of_their_own_moment(harness: ExecutorHarne
     assert median(errors) < 0.5 * 0.002, "two milliseconds of the arm's way"
 
 
-async def test_clocks_that_nobody_states_are_told_from_arrivals(harness: ExecutorHarness) -> None:
+async def test_unstated_clock_offsets_are_estimated_from_arrivals(harness: ExecutorHarness) -> None:
     session = SessionDriver(harness.driver)
     await begin(harness, session, await session.open({}))
     began_s = time.time()
@@ -143,7 +143,7 @@ async def test_clocks_that_nobody_states_are_told_from_arrivals(harness: Executo
     assert max(errors) < 0.015, "half of the frame interval"
 
 
-async def test_a_killed_worker_goes_on_from_its_chunk_and_nothing_accepted_is_lost(harness: ExecutorHarness) -> None:
+async def test_a_killed_worker_resumes_from_its_chunk_and_no_accepted_frame_is_lost(harness: ExecutorHarness) -> None:
     seed = random.randrange(1 << 30)
     print(f"seed {seed}")
     dice = random.Random(seed)
@@ -209,7 +209,7 @@ async def test_a_reset_forgets_and_a_replay_does_the_same_again(harness: Executo
     assert verdicts(await again.acks()) == verdicts(acks)
 
 
-async def test_a_session_that_nobody_feeds_or_that_lasts_too_long_ends(harness: ExecutorHarness) -> None:
+async def test_a_session_without_frames_or_beyond_its_length_ends(harness: ExecutorHarness) -> None:
     idle, long = SessionDriver(harness.driver), SessionDriver(harness.driver)
     await begin(harness, idle, await idle.open({}, idle_timeout_s=0.5))
     await begin(harness, long, await long.open({}, max_length_s=3.0))

@@ -1,5 +1,5 @@
-"""What the credentials of one run of a live session's worker are good for: its session, that which it replays, nothing
-else; each right for itself, on a real nats-server in operator mode."""
+"""Rights of the credentials of one session run: its session, the replayed one, nothing else; each right alone, on a
+real nats-server in operator mode."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorNats]:
 
 @pytest.fixture
 async def services(server: OperatorNats) -> AsyncIterator[Client]:
-    """What the services do: streams, and a gateway that answers runs."""
+    """Streams, and a gateway that replies to runs."""
     client = await connect(server.settings, "services")
     await declare(client)
     await TelemetryConsumerRequests(client).start()
@@ -69,7 +69,7 @@ async def services(server: OperatorNats) -> AsyncIterator[Client]:
 
 @pytest.fixture
 async def recorded(server: OperatorNats, services: Client) -> Run:
-    """Give the run whose rights are counted, of a session that was opened, with something in both records."""
+    """Return the run whose rights are checked, of an open session with data in both recordings."""
     store = EventStore(services)
     if not await store.load(aggregate(TENANT, "session", SESSION)):
         await store.publish(opened(SESSION))
@@ -105,7 +105,7 @@ async def test_each_right_is_needed(services: Client, recorded: Run, right: str)
 
 
 async def time_of(robot: Client, run: Run) -> bytes:
-    """Ask as robots do: again while there is nobody, as between the run that went and the run that came."""
+    """Request as robots do: repeat while no run replies, as between two runs."""
     async with asyncio.timeout(10):
         while True:
             with contextlib.suppress(NoRespondersError):
@@ -327,7 +327,7 @@ async def sent_when_there(services: Client, session_id: str, body: bytes) -> Non
 
 
 async def test_why_no_worker_makes_its_own_consumer(services: Client) -> None:
-    """nats-server holds a consumer to the filter in the request's subject, and to no subject that it delivers to."""
+    """Show that nats-server limits a consumer to the filter in the request's subject, but not its delivery subject."""
     session_id, victim = new_id("ses"), f"saccade.victim.{new_id('run')}"
     subjects = telemetry_subject(TENANT, session_id, "*")
     heard: asyncio.Queue[bytes] = asyncio.Queue()

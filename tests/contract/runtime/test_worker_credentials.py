@@ -1,4 +1,4 @@
-"""What a thief can do with the credentials of one job, on a real nats-server in operator mode: that job's work, and
+"""Rights of the credentials of one job in a thief's hands, on a real nats-server in operator mode: that job's work, and
 nothing else, until they expire."""
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorNats]:
 
 
 class Stolen:
-    """A thief's connection, by nats-py as it comes, and what the server has refused on it."""
+    """Connection of a thief, by plain nats-py, with the server's refusals."""
 
     def __init__(self, server: OperatorNats, token: BusToken, job_id: str, run_id: str) -> None:
         self.server, self.token, self.job_id, self.run_id = server, token, job_id, run_id
@@ -65,7 +65,7 @@ class Stolen:
         )
 
     async def is_kept_out(self) -> bool:
-        """Try to connect; tell whether the server does not let it in."""
+        """Try to connect; return whether the server rejects the connection."""
         try:
             await self.connect(allow_reconnect=False, max_reconnect_attempts=0)
         except nats.errors.Error as error:
@@ -78,7 +78,7 @@ class Stolen:
         return f"saccade.{kind}.{TENANT}.job.{self.job_id}.{verb}"
 
     async def is_refused(self, act: Callable[[], Any]) -> bool:
-        """Do something; tell whether the server said that it is not allowed."""
+        """Run an action; return whether the server reported a permission violation."""
         before = len(self.refused)
         await act()
         await self.client.flush()
@@ -195,7 +195,7 @@ async def test_no_request_of_the_streams_is_answered(server: OperatorNats, servi
 
 
 async def test_an_allowed_request_with_another_body_reads_nothing_else(server: OperatorNats, services: Client) -> None:
-    """nats-server takes a direct get's question from the subject or from the body; never from both."""
+    """Show that nats-server reads a direct get from the subject or from the body, never from both."""
     secret = f"saccade.evt.{TENANT}.job.{new_id('job')}.submitted"
     sequence = (await services.jetstream().publish(secret, b"secret")).seq
     async with stolen(server) as thief:

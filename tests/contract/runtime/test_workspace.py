@@ -1,4 +1,4 @@
-"""Inputs arrive whole or not at all, also from a bucket that breaks off in the middle."""
+"""Download of inputs: complete or an error, also from a bucket that closes the connection."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BODY = bytes(range(256)) * 400
 
 @asynccontextmanager
 async def bucket_that_breaks_off(times: int) -> AsyncIterator[tuple[S3Settings, list[int]]]:
-    """Serve one object; the first answers end after a few bytes, as when a server is killed."""
+    """Serve one object; the first responses end after a few bytes, as when a server is killed."""
     served: list[int] = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""A small app for tests of the loopback: it asks for one of everything that a worker asks for."""
+"""Small app for tests of the loopback: it uses every feature that a worker uses."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ image = (
     secrets=[modal.Secret.from_name("bucket", required_keys=["S3_KEY"])],
 )
 def run(launch: dict[str, Any]) -> Any:
-    """Do what the launch names."""
+    """Run the action that the launch names."""
     import small_source
 
     return getattr(small_source, launch["do"])(launch)

@@ -1,1 +1,1 @@
-"""Photos are gathered, shaped in shards, and bound."""
+"""Small pipeline: photos are gathered, processed in shards and combined."""

@@ -1,4 +1,4 @@
-"""How a worker of the relay is killed in the middle of its work, once."""
+"""Kill of a relay worker in the middle of its work, once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from modal_workers.runtime.context import Context
 
 
 def once(context: Context, name: str) -> None:
-    """Kill this process unless that was done before."""
+    """Kill this process unless an earlier run was killed already."""
     if context.checkpoint(name) is None:
         note = context.scratch / name
         note.write_text("here")

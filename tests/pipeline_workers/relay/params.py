@@ -1,4 +1,4 @@
-"""What the tiny pipeline takes; every stage takes the same."""
+"""Parameters of the small pipeline and of each stage."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contracts.workload import Params
 
 
 class RelayParams(Params):
-    """Parameters."""
+    """Parameters of the relay."""
 
     shards: int = Field(default=3, description="Into how many shards the middle stage is fanned out.")
     only_gather: bool = Field(default=False, description="Only the first stage is needed.")

@@ -1,4 +1,4 @@
-"""The declaration of the whole."""
+"""Declaration of the pipeline."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""A live session whose worker is played by the test itself."""
+"""Live session whose worker is the test itself."""

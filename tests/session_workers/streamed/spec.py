@@ -1,4 +1,4 @@
-"""A live session whose worker is played by the test itself."""
+"""Live session whose worker is the test itself."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contracts.workload import Compute, Params, Stage, Workload
 
 
 class StreamedParams(Params):
-    """What can be set."""
+    """Parameters of the streamed session."""
 
     steps: int = Field(default=4, ge=1, le=100)
 

@@ -1,1 +1,1 @@
-"""A live session that does no vision: it notes what it was given, as slowly as it is told."""
+"""Live session without vision: it records the frames that it gets, at a set speed."""

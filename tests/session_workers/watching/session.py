@@ -1,4 +1,4 @@
-"""What the watching worker does: its model is the list of all it has accepted."""
+"""Session of the watching worker: its model is the list of accepted frames."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.session_workers.watching.spec import WatchingParams
 
 
 class Notes:
-    """Everything that was accepted, in order."""
+    """List of the accepted frames, in order."""
 
     def __init__(self, params: WatchingParams, context: LiveContext) -> None:
         self.params, self.context = params, context

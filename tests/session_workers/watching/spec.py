@@ -9,11 +9,11 @@ from contracts.workload import Compute, Params, Stage, Workload
 
 
 class WatchingParams(Params):
-    """How slow it is, and when it leaves a chunk."""
+    """Parameters: time per frame, and frames per chunk."""
 
     service_s: float = Field(default=0.0, ge=0)
     chunk_frames: int = Field(default=5, ge=1)
-    #: Kills itself when it has accepted so many frames in this run.
+    #: Number of accepted frames in this run after which the worker kills itself.
     dies_after: int | None = None
 
 

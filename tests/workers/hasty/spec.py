@@ -1,4 +1,4 @@
-"""A scripted worker that may run for three seconds only."""
+"""Scripted worker with a timeout of three seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A scripted worker that needs a GPU, and a larger one if its script says so."""
+"""Scripted worker that needs a GPU, and a larger one if its script says so."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The steps of the scripted worker."""
+"""Steps of the scripted worker."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from modal_workers.runtime.context import Context
 from tests.workers.scripted.spec import ScriptedParams, ScriptedResult
 
 _SLEEP = "import time; time.sleep(600)"
-#: Leaves the family: a new session, and its parent ends at once.
+#: Detached process: a new session, and its parent ends at once.
 _ORPHAN = f"import os, time\nif os.fork(): os._exit(0)\nos.setsid()\n{_SLEEP}"
 _HOARD = (
     "held = bytearray(150 * 2**20)\nfor at in range(0, len(held), 4096): held[at] = 1\nimport time; time.sleep(600)"
@@ -24,7 +24,7 @@ _HOARD = (
 
 
 class Script:
-    """One run of a script."""
+    """Runner of one script."""
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -50,7 +50,7 @@ class Script:
         time.sleep(float(seconds))
 
     def do_work(self, seconds: str) -> None:
-        """Work with a check in the loop, as a job should."""
+        """Sleep with a check in the loop, as a job should."""
         end = time.monotonic() + float(seconds)
         while time.monotonic() < end:
             self.context.check()
@@ -85,7 +85,7 @@ class Script:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def do_work_unless(self, name: str, seconds: str) -> None:
-        """Work in the first run only: the next one finds what it kept."""
+        """Work in the first run only: the next one finds its checkpoint."""
         if self.notes.get(f"checkpoint {name}") == "none":
             self.do_work(seconds)
 
@@ -97,7 +97,7 @@ class Script:
         raise SaccadeError(ErrorCode(code), "The script says so.")
 
     def do_need_more_than(self, *devices: str) -> None:
-        """Have too little memory on these devices, as a program on a GPU that is too small."""
+        """Fail with out of memory on these devices, as on a GPU that is too small."""
         if self.context.device in devices:
             raise MemoryError("the device has too little memory")
         self.notes["device"] = self.context.device
@@ -116,7 +116,7 @@ class Script:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def do_children(self) -> None:
-        """One child, one in a session of its own, one that also lost its parent."""
+        """Start a child, one in its own session, and one that has also lost its parent."""
         subprocess.Popen([sys.executable, "-c", _SLEEP])
         subprocess.Popen([sys.executable, "-c", _SLEEP], start_new_session=True)
         subprocess.run([sys.executable, "-c", _ORPHAN], check=True, timeout=300)
@@ -126,18 +126,18 @@ class Script:
             sys.stderr.write(("x" * 1023 + "\n") * 1024)
 
     def do_hoard(self) -> None:
-        """Take too much memory in one process."""
+        """Allocate too much memory in one process."""
         held = [b"x" * (64 * 2**20) for _ in range(64)]
         self.notes["held"] = str(len(held))
 
     def do_hoard_in_children(self) -> None:
-        """Take too much memory in many processes, none of which takes too much."""
+        """Allocate too much memory in total, in processes below the limit."""
         for _ in range(6):
             subprocess.Popen([sys.executable, "-c", _HOARD])
 
 
 def run(params: ScriptedParams, context: Context) -> ScriptedResult:
-    """Do the script."""
+    """Run the script."""
     script = Script(context)
     for step in params.script:
         script.do(step)

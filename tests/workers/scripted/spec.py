@@ -1,4 +1,4 @@
-"""A worker that does what its parameters say, line by line: for tests of everything around a worker."""
+"""Worker that executes the steps in its parameters: for tests of everything around a worker."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from contracts.workload import Compute, Input, Params, Result, Stage, Workload
 
 
 class ScriptedParams(Params):
-    """The script: one step a line, see job.py."""
+    """Script of one step per line, see job.py."""
 
     script: list[str] = Field(default_factory=list)
 
 
 class ScriptedResult(Result):
-    """What the script found out."""
+    """Result of the script."""
 
     steps_done: int
     notes: dict[str, str]

@@ -1,4 +1,4 @@
-"""What the small app can be told to do: to answer, and every way of not answering."""
+"""Actions of the small app: a result, and every way of ending without one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ print(child.pid)"""
 
 
 def answer(launch: dict[str, Any]) -> dict[str, Any]:
-    """Give back what came, and the variables of the container."""
+    """Return the launch and the environment variables of the container."""
     return {"launch": launch, "environment": dict(os.environ)}  # noqa: TID251
 
 
@@ -28,12 +28,12 @@ def fail(launch: dict[str, Any]) -> None:
 
 
 def leave(launch: dict[str, Any]) -> None:
-    """End the process without a word."""
+    """End the process without a result."""
     os._exit(3)
 
 
 def large(launch: dict[str, Any]) -> dict[str, Any]:
-    """Give a result that is too large for a message."""
+    """Return a result that is too large for a message."""
     return {"got": len(launch["bytes"]), "text": "x" * 3_000_000}
 
 
@@ -52,7 +52,7 @@ def look(launch: dict[str, Any]) -> dict[str, str]:
 
 
 def shelve(launch: dict[str, Any]) -> dict[str, str]:
-    """Write and remove files on the volume, and give what lay there before."""
+    """Write and remove files on the volume; return its previous contents."""
     place = Path(os.environ["PLACE"])  # noqa: TID251
     there = {str(path.relative_to(place)): path.read_text() for path in place.rglob("*") if path.is_file()}
     for name, text in launch.get("write", {}).items():

@@ -1,1 +1,1 @@
-"""A stage of relay."""
+"""Stage of relay."""

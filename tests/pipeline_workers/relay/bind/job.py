@@ -1,4 +1,4 @@
-"""Binds the shards together."""
+"""Combination of the shards."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.pipeline_workers.relay.params import RelayParams
 
 
 def run(params: RelayParams, context: Context) -> RelayResult:
-    """Do the stage."""
+    """Run the stage."""
     with context.stage("bind"):
         shapes = [context.checkpoint(f"shape_{shard:03d}.txt") for shard in range(params.shards)]
         text = ", ".join(shape.read_text() if shape else "none" for shape in shapes)

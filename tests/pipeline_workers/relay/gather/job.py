@@ -1,4 +1,4 @@
-"""Counts what was sent and hands it on."""
+"""Count of the inputs, kept for the next stage."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.pipeline_workers.relay.params import RelayParams
 
 
 def run(params: RelayParams, context: Context) -> RelayReport:
-    """Do the stage."""
+    """Run the stage."""
     with context.stage("gather"):
         text = f"{context.input_count('photos')} photos"
         path = context.scratch / "gathered.txt"

@@ -1,4 +1,4 @@
-"""Makes one shard of what was gathered."""
+"""One shard of the gathered inputs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.pipeline_workers.relay.shape.spec import RelayReport
 
 
 def run(params: RelayParams, context: Context) -> RelayReport:
-    """Do the shard."""
+    """Run one shard."""
     shard, shards = context.shard
     with context.stage("shape"):
         gathered = context.checkpoint("gathered.txt")

@@ -1,4 +1,4 @@
-"""What the stage needs and gives."""
+"""Declaration of the stage."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tests.pipeline_workers.relay.params import RelayParams
 
 
 class RelayReport(Result):
-    """What it made."""
+    """Result of the stage."""
 
     text: str
 

@@ -1,4 +1,4 @@
-"""The device that a worker was really given, by what nvidia-smi says of it."""
+"""Actual device of a worker, from the output of nvidia-smi."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PRODUCTS = {
 
 
 @pytest.mark.parametrize("product", list(PRODUCTS))
-def test_a_product_has_the_name_that_prices_have(product: str) -> None:
+def test_a_product_maps_to_the_name_in_the_price_table(product: str) -> None:
     assert gpu_name(product) == PRODUCTS[product]
 
 
@@ -36,7 +36,7 @@ def test_every_gpu_with_a_price_is_recognised() -> None:
 
 
 @pytest.mark.parametrize("product", ["", "NVIDIA GeForce RTX 4090", "NVIDIA A1000", "NVIDIA GH200 480GB", "Tesla V100"])
-def test_any_other_has_none(product: str) -> None:
+def test_an_unknown_product_has_no_name(product: str) -> None:
     assert gpu_name(product) is None
 
 
@@ -47,7 +47,7 @@ def _nvidia_smi(folder: Path, body: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "asked", "expected"),
+    ("body", "requested", "expected"),
     [
         ("echo NVIDIA A100-SXM4-80GB", "A100-40GB", "A100-80GB"),
         ("echo NVIDIA H200; echo NVIDIA H200", "H100", "H200"),
@@ -57,14 +57,16 @@ def _nvidia_smi(folder: Path, body: str) -> None:
         ("true", "T4", "T4"),
     ],
 )
-def test_what_was_given_counts_and_what_was_asked_for_where_that_is_unknown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, asked: str, expected: str
+def test_the_actual_device_is_reported_or_the_requested_one_if_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, requested: str, expected: str
 ) -> None:
     _nvidia_smi(tmp_path, body)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert actual_device(asked) == expected
+    assert actual_device(requested) == expected
 
 
-def test_a_machine_without_a_gpu_has_what_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_nvidia_smi_reports_the_requested_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert actual_device("A10") == "A10"

@@ -1,4 +1,4 @@
-"""Whose fault an exception is."""
+"""Failure classes of exceptions."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_every_code_has_a_class() -> None:
     assert classes[ErrorCode.WORKER_BROKEN] == "broken"
 
 
-def test_only_the_first_line_of_a_fault_leaves_the_worker() -> None:
+def test_only_the_first_line_of_an_error_is_published() -> None:
     _, body = classify(RuntimeError("first line\nsecond line with a path"))
     assert body.message == "RuntimeError: first line"
     _, body = classify(RuntimeError("x" * 10_000))

@@ -1,4 +1,4 @@
-"""How far the whole is, from how far its parts are."""
+"""Progress of a job from the progress of its stages."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ def test_shares_count_relative_to_their_sum() -> None:
     assert (newest.fraction, newest.stage, newest.stage_fraction) == (pytest.approx(1.0), "draw", 1.0)
 
 
-def test_the_whole_never_goes_back_and_stays_inside() -> None:
+def test_the_total_never_decreases_and_stays_in_range() -> None:
     seed = random.randrange(1 << 32)
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     meter = ProgressMeter(STAGES, 0.0)
     last = 0.0
     for step in range(500):
-        if chance.random() < 0.1:
-            progress = meter.enter(chance.choice(STAGES).name, step / 10)
+        if rng.random() < 0.1:
+            progress = meter.enter(rng.choice(STAGES).name, step / 10)
         else:
-            progress = meter.set(chance.choice([chance.uniform(-1, 2), math.nan, math.inf]), "", step / 10)
+            progress = meter.set(rng.choice([rng.uniform(-1, 2), math.nan, math.inf]), "", step / 10)
         assert last <= progress.fraction <= 1, f"seed {seed}"
         assert 0 <= progress.stage_fraction <= 1, f"seed {seed}"
         assert progress.eta_s is None or progress.eta_s >= 0, f"seed {seed}"
         last = progress.fraction
 
 
-def test_the_estimate_is_right_for_even_work_and_counts_down_in_silence() -> None:
+def test_the_estimate_is_right_for_constant_speed_and_counts_down_without_reports() -> None:
     meter = ProgressMeter([Stage("only", "Only", 1.0)], 0.0)
     progress = meter.newest
     for second in range(1, 41):
@@ -56,14 +56,14 @@ def test_the_estimate_forgets_a_jump_to_a_checkpoint() -> None:
     assert progress.eta_s == pytest.approx((1 - progress.fraction) * 1000, rel=0.05)
 
 
-def test_nothing_is_estimated_from_nothing() -> None:
+def test_there_is_no_estimate_without_progress() -> None:
     meter = ProgressMeter(STAGES, 0.0)
     assert meter.set(0.5, "", 0.1).eta_s is None
     meter = ProgressMeter(STAGES, 0.0)
     assert meter.set(0.0, "", 100.0).eta_s is None
 
 
-def test_a_stage_that_the_spec_does_not_have_is_refused() -> None:
+def test_an_unknown_stage_is_rejected() -> None:
     with pytest.raises(ValueError, match="no stage 'paint'"):
         ProgressMeter(STAGES, 0.0).enter("paint", 1.0)
 
