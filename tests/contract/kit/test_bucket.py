@@ -1,4 +1,4 @@
-"""What a service, a worker and a client may rely on in a bucket: presigned URLs, parts, what is missing, sums."""
+"""Bucket on real S3 servers: presigned URLs, multipart uploads, missing objects, checksums."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def sha256(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
-async def test_a_presigned_put_takes_the_bytes_and_a_presigned_get_gives_them(any_s3_server: S3Server) -> None:
+async def test_presigned_put_and_get(any_s3_server: S3Server) -> None:
     async with opened(any_s3_server) as bucket, httpx.AsyncClient() as client:
         key, body = bucket.key("uploads", "acme", "upl_1", "lap one.mp4"), body_of(300_000)
         put = await client.put(
@@ -59,7 +59,7 @@ async def test_a_presigned_put_takes_the_bytes_and_a_presigned_get_gives_them(an
         assert part.headers["content-range"] == "bytes 1000-1999/300000"
 
 
-async def test_a_url_is_good_for_one_key_one_method_and_unchanged(any_s3_server: S3Server) -> None:
+async def test_a_presigned_url_is_only_valid_unchanged_for_its_key_and_method(any_s3_server: S3Server) -> None:
     async with opened(any_s3_server) as bucket, httpx.AsyncClient() as client:
         mine, other = bucket.key("results", "job_1", "a.json"), bucket.key("results", "job_2", "a.json")
         await bucket.put(mine, b"{}")
@@ -74,7 +74,7 @@ async def test_a_url_is_good_for_one_key_one_method_and_unchanged(any_s3_server:
         assert await bucket.get(mine) == b"{}"
 
 
-async def test_a_url_signed_for_clients_carries_their_address(any_s3_server: S3Server) -> None:
+async def test_a_url_for_clients_has_the_public_address(any_s3_server: S3Server) -> None:
     public = f"http://bucket.example.org:{free_port()}"
     async with opened(any_s3_server, public_endpoint_url=public) as bucket, httpx.AsyncClient() as client:
         key = bucket.key("results", "job_1", "report.html")
@@ -84,7 +84,7 @@ async def test_a_url_signed_for_clients_carries_their_address(any_s3_server: S3S
         assert (await client.get(inside)).content == b"<p>"
 
 
-async def test_parts_go_up_by_presigned_url_in_any_order(any_s3_server: S3Server) -> None:
+async def test_parts_are_uploaded_by_presigned_urls_in_any_order(any_s3_server: S3Server) -> None:
     async with opened(any_s3_server) as bucket, httpx.AsyncClient() as client:
         key, body = bucket.key("uploads", "acme", "upl_2", "lap.mp4"), body_of(12 * MIB)
         multipart_id = await bucket.start_multipart(key, "video/mp4")
@@ -95,10 +95,10 @@ async def test_parts_go_up_by_presigned_url_in_any_order(any_s3_server: S3Server
         again = await client.put(await bucket.presign_part(key, multipart_id, 2), content=pieces[1])
         assert again.status_code == 200
         arrived = await bucket.list_parts(key, multipart_id)
-        assert [(one["part_number"], one["size_bytes"]) for one in arrived] == [
+        assert [(part["part_number"], part["size_bytes"]) for part in arrived] == [
             (number, len(piece)) for number, piece in enumerate(pieces, 1)
         ]
-        await bucket.finish_multipart(key, multipart_id, [(one["part_number"], one["etag"]) for one in arrived])
+        await bucket.finish_multipart(key, multipart_id, [(part["part_number"], part["etag"]) for part in arrived])
         assert await bucket.size(key) == len(body)
         assert sha256(await bucket.get(key)) == sha256(body)
 
@@ -116,7 +116,7 @@ async def test_a_multipart_upload_that_is_aborted_leaves_nothing(any_s3_server: 
             await bucket.size(key)
 
 
-async def test_a_file_goes_up_in_parts_and_comes_back_with_the_same_sum(
+async def test_a_file_is_uploaded_in_parts_and_downloaded_with_the_same_checksum(
     any_s3_server: S3Server, tmp_path: Path
 ) -> None:
     async with opened(any_s3_server) as bucket:
@@ -133,7 +133,7 @@ async def test_a_file_goes_up_in_parts_and_comes_back_with_the_same_sum(
             assert target.read_bytes() == source.read_bytes()
 
 
-async def test_what_is_missing_is_said_to_be_missing(any_s3_server: S3Server, tmp_path: Path) -> None:
+async def test_missing_objects_raise_object_missing(any_s3_server: S3Server, tmp_path: Path) -> None:
     async with opened(any_s3_server) as bucket, httpx.AsyncClient() as client:
         key = bucket.key("results", "job_4", "nothing")
         with pytest.raises(ObjectMissing):
@@ -160,7 +160,7 @@ async def test_keys_under_a_prefix_are_listed_and_no_others(any_s3_server: S3Ser
         assert sorted(await bucket.list_keys(bucket.key("results", "job_5") + "/")) == keys
 
 
-async def test_a_wrong_secret_and_no_server_are_errors_that_say_so(any_s3_server: S3Server) -> None:
+async def test_a_wrong_secret_and_an_unavailable_server_are_reported(any_s3_server: S3Server) -> None:
     wrong = any_s3_server.settings.model_copy(update={"secret_access_key": SecretStr("not-the-secret")})
     away = any_s3_server.settings.model_copy(update={"endpoint_url": f"http://127.0.0.1:{free_port()}"})
     for settings in (wrong, away):
@@ -171,14 +171,14 @@ async def test_a_wrong_secret_and_no_server_are_errors_that_say_so(any_s3_server
             assert "not-the-secret" not in str(raised.value)
 
 
-async def test_a_cancelled_upload_ends_also_when_the_bucket_is_away(tmp_path: Path) -> None:
-    """Else a worker that is told to stop goes on trying."""
+async def test_a_cancelled_upload_ends_although_the_bucket_is_unavailable(tmp_path: Path) -> None:
+    """Otherwise a worker that is stopped would keep retrying."""
     path = tmp_path / "big"
     path.write_bytes(bytes(2 * PART_BYTES))
     arrived = asyncio.Event()
 
     class SilentBucket(Bucket):
-        """Goes away in the middle of an upload."""
+        """A client whose server becomes unavailable during an upload."""
 
         async def _call(self, operation: str, **_: Any) -> Any:
             if operation == "create_multipart_upload":

@@ -1,4 +1,4 @@
-"""What a service may rely on when it publishes and reads events: conditions, one store an id, order, restarts."""
+"""Event store on real NATS servers: conditions, one stored event per id, order, restarts."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def cancel(job_id: str) -> Message:
     return encode(JobCancelRequested(by="test"), tenant=TENANT, subject_id=job_id, source="/test")
 
 
-async def test_of_two_writers_that_read_the_same_one_wins(any_nats_server: NatsServer) -> None:
+async def test_one_of_two_concurrent_writers_wins(any_nats_server: NatsServer) -> None:
     async with opened(any_nats_server) as store:
         job_id = new_id("job")
         among = aggregate(TENANT, "job", job_id)
@@ -48,14 +48,18 @@ async def test_of_two_writers_that_read_the_same_one_wins(any_nats_server: NatsS
             *(store.publish(message, after=first, among=among) for message in [queued(job_id, 2), cancel(job_id)] * 5),
             return_exceptions=True,
         )
-        won = [one for one in outcomes if isinstance(one, int)]
+        won = [outcome for outcome in outcomes if isinstance(outcome, int)]
         assert len(won) == 1
-        assert all(isinstance(one, Conflict) for one in outcomes if one is not won[0] and not isinstance(one, int))
+        assert all(
+            isinstance(outcome, Conflict)
+            for outcome in outcomes
+            if outcome is not won[0] and not isinstance(outcome, int)
+        )
         newest = max(stored.sequence for stored in await store.load(among))
         assert newest == won[0]
 
 
-async def test_a_condition_on_a_first_event_holds_once(any_nats_server: NatsServer) -> None:
+async def test_only_one_first_event_is_stored(any_nats_server: NatsServer) -> None:
     async with opened(any_nats_server) as store:
         job_id = new_id("job")
         among = aggregate(TENANT, "job", job_id)
@@ -65,7 +69,7 @@ async def test_a_condition_on_a_first_event_holds_once(any_nats_server: NatsServ
         assert len(await store.load(among)) == 1
 
 
-async def test_another_job_does_not_disturb_a_condition(any_nats_server: NatsServer) -> None:
+async def test_a_condition_ignores_other_jobs(any_nats_server: NatsServer) -> None:
     async with opened(any_nats_server) as store:
         mine, other = new_id("job"), new_id("job")
         first = await store.publish(queued(mine))
@@ -80,11 +84,11 @@ async def test_an_event_id_is_stored_once(any_nats_server: NatsServer) -> None:
         message = queued(job_id, event_id=f"{job_id}.queued")
         first = await store.publish(message)
         assert await store.publish(message) == first
-        found = [one async for one in store.history(first - 1, aggregate(TENANT, "job", job_id))]
-        assert [one.sequence for one in found] == [first]
+        found = [stored async for stored in store.history(first - 1, aggregate(TENANT, "job", job_id))]
+        assert [stored.sequence for stored in found] == [first]
 
 
-async def test_load_gives_the_newest_of_each_kind_in_order(any_nats_server: NatsServer) -> None:
+async def test_load_returns_the_newest_event_of_each_subject_in_order(any_nats_server: NatsServer) -> None:
     async with opened(any_nats_server) as store:
         job_id = new_id("job")
         await store.publish(queued(job_id, 1))
@@ -93,26 +97,26 @@ async def test_load_gives_the_newest_of_each_kind_in_order(any_nats_server: Nats
         newest = await store.publish(last)
         for subjects in (aggregate(TENANT, "job", job_id), f"saccade.evt.*.job.{job_id}.*"):
             found = await store.load(subjects)
-            assert [one.sequence for one in found] == [asked, newest]
+            assert [stored.sequence for stored in found] == [asked, newest]
             assert found[-1].body == last.body
         assert await store.load(aggregate(TENANT, "job", new_id("job"))) == []
 
 
-async def test_history_is_complete_over_many_batches(any_nats_server: NatsServer) -> None:
+async def test_history_is_complete_across_batches(any_nats_server: NatsServer) -> None:
     async with opened(any_nats_server) as store:
         _, before = await epoch_of(store.client, "EVENTS")
         job_id = new_id("job")
         sent = [queued(job_id, position) for position in range(1203)]
         for start in range(0, len(sent), 100):
             await asyncio.gather(*(store.publish(message) for message in sent[start : start + 100]))
-        found = [one async for one in store.history(before)]
-        assert [one.sequence for one in found] == list(range(before + 1, before + 1 + len(sent)))
-        assert {one.body for one in found} == {message.body for message in sent}
+        found = [stored async for stored in store.history(before)]
+        assert [stored.sequence for stored in found] == list(range(before + 1, before + 1 + len(sent)))
+        assert {stored.body for stored in found} == {message.body for message in sent}
         batch, left = await store.batch(before, size=500)
         assert (len(batch), left) == (500, len(sent) - 500)
 
 
-async def test_a_publish_outlives_a_killed_server(any_nats_server: NatsServer) -> None:
+async def test_a_publish_survives_a_killed_server(any_nats_server: NatsServer) -> None:
     async with opened(any_nats_server) as store:
         job_id = new_id("job")
         first = await store.publish(queued(job_id))
@@ -124,7 +128,7 @@ async def test_a_publish_outlives_a_killed_server(any_nats_server: NatsServer) -
         assert await publishing == first + 1
 
 
-async def test_no_server_is_an_error_that_says_so(any_nats_server: NatsServer) -> None:
+async def test_an_unavailable_server_is_reported(any_nats_server: NatsServer) -> None:
     async with opened(any_nats_server) as store:
         any_nats_server.kill()
         try:

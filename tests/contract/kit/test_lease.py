@@ -1,4 +1,4 @@
-"""One holder at a time, on a real nats-server."""
+"""Lease on a real nats-server: one holder at a time."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def acquired(lease: Lease, timeout_s: float = 5.0) -> bool:
     return True
 
 
-async def test_one_has_it_and_the_other_waits(nats_server: NatsServer) -> None:
+async def test_a_lease_has_one_holder(nats_server: NatsServer) -> None:
     async with leases(nats_server, 1.0, 1.0) as (first, second):
         assert await acquired(first)
         keeping = asyncio.create_task(first.keep())
@@ -44,14 +44,14 @@ async def test_one_has_it_and_the_other_waits(nats_server: NatsServer) -> None:
         keeping.cancel()
 
 
-async def test_it_passes_on_when_its_holder_is_dead(nats_server: NatsServer) -> None:
+async def test_a_lease_is_acquired_after_its_holder_died(nats_server: NatsServer) -> None:
     async with leases(nats_server, 1.0, 1.0) as (first, second):
         assert await acquired(first)
         assert await acquired(second, 5)
         assert not first.held, "the old holder gave up before the new one had it"
 
 
-async def test_it_passes_on_at_once_when_it_is_given_back(nats_server: NatsServer) -> None:
+async def test_a_released_lease_is_acquired_at_once(nats_server: NatsServer) -> None:
     async with leases(nats_server, 60.0, 60.0) as (first, second):
         assert await acquired(first)
         waiting = asyncio.create_task(acquired(second))
@@ -61,7 +61,7 @@ async def test_it_passes_on_at_once_when_it_is_given_back(nats_server: NatsServe
         assert (first.held, second.held) == (False, True)
 
 
-async def test_an_old_holder_cannot_give_back_what_is_anothers(nats_server: NatsServer) -> None:
+async def test_an_old_holder_cannot_release_anothers_lease(nats_server: NatsServer) -> None:
     async with leases(nats_server, 1.0, 60.0, 60.0) as (first, second, third):
         assert await acquired(first)
         assert await acquired(second)
@@ -70,7 +70,7 @@ async def test_an_old_holder_cannot_give_back_what_is_anothers(nats_server: Nats
         assert not await acquired(third, 0.5)
 
 
-async def test_an_old_holder_finds_out(nats_server: NatsServer) -> None:
+async def test_an_old_holder_notices_the_loss(nats_server: NatsServer) -> None:
     async with leases(nats_server, 1.0, 60.0) as (first, second):
         assert await acquired(first)
         assert await acquired(second)
@@ -80,7 +80,7 @@ async def test_an_old_holder_finds_out(nats_server: NatsServer) -> None:
         assert second.held
 
 
-async def test_it_is_lost_when_the_server_is_away_and_comes_back(nats_server: NatsServer) -> None:
+async def test_a_lease_is_lost_when_the_server_is_away_too_long(nats_server: NatsServer) -> None:
     async with leases(nats_server, 1.0) as (lease,):
         assert await acquired(lease)
         nats_server.kill()
@@ -90,7 +90,7 @@ async def test_it_is_lost_when_the_server_is_away_and_comes_back(nats_server: Na
         assert await acquired(lease, 10)
 
 
-async def test_a_short_absence_of_the_server_does_not_lose_it(nats_server: NatsServer) -> None:
+async def test_a_lease_survives_a_short_absence_of_the_server(nats_server: NatsServer) -> None:
     async with leases(nats_server, 3.0) as (lease,):
         assert await acquired(lease)
         keeping = asyncio.create_task(lease.keep())
@@ -103,7 +103,7 @@ async def test_a_short_absence_of_the_server_does_not_lose_it(nats_server: NatsS
         keeping.cancel()
 
 
-async def test_many_ask_and_one_gets_it(nats_server: NatsServer) -> None:
+async def test_one_of_many_acquires_the_lease(nats_server: NatsServer) -> None:
     async with leases(nats_server, *[30.0] * 8) as many:
         waiting = [asyncio.create_task(acquired(lease, 1.5)) for lease in many]
         assert sorted(await asyncio.gather(*waiting)) == [False] * 7 + [True]

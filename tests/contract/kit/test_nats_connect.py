@@ -1,4 +1,4 @@
-"""What every process relies on in its connection to NATS: it outlives whatever stands between, and leaves nothing."""
+"""Connection to NATS: survives restarts of a proxy in between, and leaves no open socket."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tests.harness.servers.embedded import HOST, EmbeddedNats
 pytestmark = pytest.mark.anyio
 
 
-async def test_something_that_takes_connections_and_hangs_up_leaves_no_open_socket(tmp_path: Path) -> None:
-    """A container engine listens on the published port while the server behind it is away."""
+async def test_a_listener_that_closes_connections_leaves_no_open_socket(tmp_path: Path) -> None:
+    """A container engine listens on the published port while the server behind it is unavailable."""
     tries = 0
 
     async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

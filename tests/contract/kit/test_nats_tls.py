@@ -1,5 +1,4 @@
-"""NATS over TLS and over secure WebSockets, as a worker on rented machines reaches it: certificate checked, restarts
-outlived."""
+"""NATS over TLS and secure WebSockets, as a worker on rented machines connects: certificate check and restarts."""
 
 from __future__ import annotations
 
@@ -31,7 +30,7 @@ pytestmark = [
 
 
 class TlsNats(OperatorNats):
-    """nats-server that speaks TLS only, on both its ports, with a certificate of its own making."""
+    """nats-server that speaks TLS only, on both its ports, with a self-signed certificate authority."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -53,7 +52,7 @@ class TlsNats(OperatorNats):
 
 @pytest.fixture(autouse=True)
 def left_sockets() -> Iterator[None]:
-    """Let go of the sockets that nats-py 2.16 forgets when a TLS connection breaks off."""
+    """Close the sockets that nats-py 2.16 leaves open when a TLS connection fails."""
     yield
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
@@ -100,7 +99,7 @@ async def test_a_worker_reaches_its_job(server: TlsNats, monkeypatch: pytest.Mon
     await bus.close()
 
 
-#: Gives up after a second, as no service does.
+#: Stops after a second, unlike a service.
 CONNECT = """
 import asyncio, sys
 from kit.logs import start_logging
@@ -118,8 +117,8 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("scheme", ["tls", "wss"])
-def test_a_server_that_cannot_show_who_it_is_gets_nothing(server: TlsNats, scheme: str) -> None:
-    """The same server, and nobody has said that its certificate is to be trusted."""
+def test_a_server_with_an_untrusted_certificate_gets_nothing(server: TlsNats, scheme: str) -> None:
+    """The same server, without its certificate authority in the trust store."""
     command = [sys.executable, "-c", CONNECT, server.url_of(scheme)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=300)
     assert done.returncode != 0

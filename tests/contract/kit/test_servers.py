@@ -1,4 +1,4 @@
-"""Both makers of test servers keep one promise: reachable at once, data and address survive a kill, nothing is left."""
+"""Test servers of both kinds: reachable at once, data and address survive a kill, nothing remains afterwards."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _accepts(url: str) -> bool:
 
 
 @pytest.mark.anyio
-async def test_nats_keeps_its_data_and_its_address_over_a_kill(any_nats_server: NatsServer) -> None:
+async def test_nats_keeps_data_and_address_after_a_kill(any_nats_server: NatsServer) -> None:
     client = await connect(any_nats_server.settings, "test")
     try:
         await declare(client)
@@ -36,7 +36,7 @@ async def test_nats_keeps_its_data_and_its_address_over_a_kill(any_nats_server: 
         assert not _answers_as_nats(any_nats_server.settings.url)
         any_nats_server.start()
         found = await store.load(f"saccade.evt.acme.job.{job_id}.*")
-        assert [(one.sequence, one.body) for one in found] == [(sequence, message.body)]
+        assert [(stored.sequence, stored.body) for stored in found] == [(sequence, message.body)]
     finally:
         await client.close()
 

@@ -1,4 +1,4 @@
-"""What a service may rely on when it follows a stream: every event, in order, once, whatever dies on the way."""
+"""Tail of a stream: every event, in order, once, despite disconnects, kills and recreated streams."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def opened(server: NatsServer) -> AsyncIterator[EventStore]:
 
 @asynccontextmanager
 async def following(tail: EventTail, after: int = 0, epoch: str = "") -> AsyncIterator[asyncio.Task[None]]:
-    """Run a tail while the test goes on."""
+    """Run a tail in the background."""
     task = asyncio.create_task(tail.run(after, epoch))
     try:
         yield task
@@ -56,7 +56,7 @@ def numbered(number: int, filler_bytes: int = 0) -> Message:
 
 
 async def publish(store: EventStore, count: int) -> int:
-    """Publish some events, many at once, and give the last sequence."""
+    """Publish events concurrently and return the last sequence."""
     return max(await asyncio.gather(*(store.publish(queued(i), deadline_s=60) for i in range(count))))
 
 
@@ -75,7 +75,7 @@ async def test_history_then_live_in_order_each_once(any_nats_server: NatsServer)
         assert seen == list(range(before + 1, last + 1))
 
 
-async def test_what_live_copies_lose_is_read_from_the_stream(any_nats_server: NatsServer) -> None:
+async def test_lost_live_copies_are_read_from_the_stream(any_nats_server: NatsServer) -> None:
     seed = random.randrange(2**32)
     dice = random.Random(seed)
 
@@ -105,14 +105,14 @@ async def test_what_live_copies_lose_is_read_from_the_stream(any_nats_server: Na
 
 async def test_repeated_and_late_live_copies_change_nothing(any_nats_server: NatsServer) -> None:
     class RepeatingTail(EventTail):
-        """Gets every live copy twice, and the one before once more."""
+        """Gets every live copy twice, and then the previous one again."""
 
         before: Msg | None = None
 
         async def _on_live(self, msg: Msg) -> None:
-            for one in (msg, msg, self.before):
-                if one is not None:
-                    await super()._on_live(one)
+            for copy in (msg, msg, self.before):
+                if copy is not None:
+                    await super()._on_live(copy)
             self.before = msg
 
     async with opened(any_nats_server) as store:
@@ -181,7 +181,7 @@ async def test_large_and_concurrent_events_arrive_whole_and_in_order(nats_server
             assert (stored.subject, stored.body) == (found[0].subject, found[0].body)
 
 
-async def test_what_cannot_be_handled_goes_to_the_dead_letters_and_the_tail_goes_on(
+async def test_a_rejected_event_becomes_a_dead_letter_and_the_tail_continues(
     any_nats_server: NatsServer,
 ) -> None:
     async with opened(any_nats_server) as store:
@@ -224,7 +224,7 @@ async def _eventually(load: Callable[[], asyncio.Future[list[StoredEvent]]]) -> 
     return found
 
 
-async def test_a_stream_made_anew_ends_the_tail(any_nats_server: NatsServer) -> None:
+async def test_a_recreated_stream_ends_the_tail(any_nats_server: NatsServer) -> None:
     async with opened(any_nats_server) as store:
         await publish(store, 5)
         epoch, last = await epoch_of(store.client, "EVENTS")
@@ -242,7 +242,7 @@ async def test_a_stream_made_anew_ends_the_tail(any_nats_server: NatsServer) -> 
             await EventTail(store, lambda _: None, live=LIVE_EVENTS, name="test").run(last)
 
 
-async def test_a_stream_made_anew_while_the_tail_runs_ends_it(any_nats_server: NatsServer) -> None:
+async def test_a_stream_recreated_while_the_tail_runs_ends_it(any_nats_server: NatsServer) -> None:
     async with opened(any_nats_server) as store, opened(any_nats_server) as other:
         await publish(store, 5)
         tail = EventTail(store, lambda _: None, live=LIVE_EVENTS, name="test")
@@ -258,7 +258,7 @@ async def test_a_stream_made_anew_while_the_tail_runs_ends_it(any_nats_server: N
 
 
 @pytest.mark.parametrize("busy", [False, True])
-async def test_a_stream_made_anew_under_an_open_connection_ends_the_tail(
+async def test_a_stream_recreated_under_an_open_connection_ends_the_tail(
     any_nats_server: NatsServer, busy: bool
 ) -> None:
     async with opened(any_nats_server) as store:
@@ -277,10 +277,10 @@ async def test_a_stream_made_anew_under_an_open_connection_ends_the_tail(
                 await task
 
 
-async def test_events_that_come_while_the_stream_is_looked_at_are_no_sign_of_another(
+async def test_events_during_an_epoch_check_do_not_end_the_tail(
     nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The answer to where the stream stands is older than what is handled until it is read."""
+    """The reply of an epoch check can be older than the events handled before it is read."""
     monkeypatch.setattr("kit.bus.tail._CHECK_S", 0.001)
     async with opened(nats_server) as store, opened(nats_server) as other:
         seen: list[int] = []
@@ -294,7 +294,7 @@ async def test_events_that_come_while_the_stream_is_looked_at_are_no_sign_of_ano
 
 
 async def test_a_server_that_lost_its_data_ends_the_tail(tmp_path: Path) -> None:
-    """Nobody but a starting service declares the streams again: a tail that waited would wait for ever."""
+    """Only a starting service declares the streams again: a tail that waited would never end."""
     with EmbeddedNats(tmp_path) as server:
         async with opened(server) as store:
             await publish(store, 3)
@@ -310,7 +310,7 @@ async def test_a_server_that_lost_its_data_ends_the_tail(tmp_path: Path) -> None
 
 async def test_a_replica_that_lags_makes_no_gap(any_nats_server: NatsServer) -> None:
     class LaggingStore(EventStore):
-        """Answers as a replica that has not been told of the newest events yet."""
+        """Answers like a replica that does not have the newest events yet."""
 
         behind = 0
 
@@ -322,30 +322,30 @@ async def test_a_replica_that_lags_makes_no_gap(any_nats_server: NatsServer) -> 
                 return [], 0
             return await super().batch(after, subjects, size, deadline_s)
 
-    class DeafTail(EventTail):
-        """Loses live copies while it is deaf."""
+    class PausedTail(EventTail):
+        """Loses live copies while it is paused."""
 
-        deaf = False
+        paused = False
 
         async def _on_live(self, msg: Msg) -> None:
-            if not self.deaf:
+            if not self.paused:
                 await super()._on_live(msg)
 
     async with opened(any_nats_server) as writer:
         _, before = await epoch_of(writer.client, "EVENTS")
         store, seen = LaggingStore(writer.client), list[int]()
-        tail = DeafTail(store, lambda stored: seen.append(stored.sequence), live=LIVE_EVENTS, name="test")
+        tail = PausedTail(store, lambda stored: seen.append(stored.sequence), live=LIVE_EVENTS, name="test")
         async with following(tail, before):
             await asyncio.wait_for(tail.caught_up.wait(), 10)
-            tail.deaf = True
+            tail.paused = True
             await publish(writer, 3)
             await writer.client.flush()
-            tail.deaf, store.behind = False, 2
+            tail.paused, store.behind = False, 2
             assert await tail.wait_for(await publish(writer, 1), 30)
         assert seen == list(range(before + 1, before + 5))
 
 
-async def test_waiting_for_what_does_not_come_ends(any_nats_server: NatsServer) -> None:
+async def test_waiting_for_a_missing_event_times_out(any_nats_server: NatsServer) -> None:
     async with opened(any_nats_server) as store:
         _, last = await epoch_of(store.client, "EVENTS")
         tail = EventTail(store, lambda _: None, live=LIVE_EVENTS, name="test")
@@ -353,7 +353,7 @@ async def test_waiting_for_what_does_not_come_ends(any_nats_server: NatsServer) 
             assert not await tail.wait_for(last + 1, 0.2)
 
 
-async def test_it_ends_also_in_the_moment_in_which_an_event_comes(nats_server: NatsServer) -> None:
+async def test_a_tail_is_cancelled_also_when_an_event_arrives(nats_server: NatsServer) -> None:
     """``asyncio.wait_for`` would lose the cancellation here, and a service would never stop."""
     async with opened(nats_server) as store:
         tail = EventTail(store, lambda _: None, live=LIVE_EVENTS, name="test")

@@ -81,7 +81,7 @@ async def test_one_key_opens_one_session_however_many_ask(running: Running):
         ({"workload": "streamed", "replay_of": "ses_01a1ff9d-3a22-7db6-87ae-98a61a830aba"}, "session_not_found"),
     ],
 )
-async def test_what_is_wrong_is_said_at_the_door(running: Running, body: dict[str, Any], code: str):
+async def test_invalid_fields_are_refused(running: Running, body: dict[str, Any], code: str):
     answer = await running.http.post("/v1/sessions", json=body)
     assert code_of(answer) == code
 

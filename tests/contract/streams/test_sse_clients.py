@@ -1,8 +1,8 @@
-"""Real clients behind a proxy that breaks their streams: each is told every event of the stream, in order, once.
+"""Real clients behind a proxy that breaks their streams: each gets every event of the stream, in order, once.
 
-Where the proxy takes ``Last-Event-ID`` away, clients that resume by it alone are told of all events again; whoever
-leaves out what came before by id has each once. Nor can the server tell such a client that it has all: it closes its
-stream itself when it is told of the job's end.
+Where the proxy removes ``Last-Event-ID``, clients that only resume by this header get all events again; a client that
+de-duplicates by id has each once. The server cannot tell such a client that it has all events either: the client closes
+its stream itself when it gets the end of the job.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ pytestmark = pytest.mark.anyio
 FAULTS = 8
 TYPES = [*(f"job.{verb}" for verb in JOB_VERBS), "job.progressed", "gap", "snapshot"]
 
-#: What a client was told: cursor and type of every durable event.
-Told = list[tuple[str, str]]
-#: Follows a job at the URLs of two proxies at once; behind the second, until the job's end is told.
-Follow = Callable[[list[str], str], Awaitable[list[Told]]]
+#: Events that a client got: cursor and type of every durable event.
+Received = list[tuple[str, str]]
+#: Follows a job at the URLs of two proxies at once; behind the second, until it gets the end of the job.
+Follow = Callable[[list[str], str], Awaitable[list[Received]]]
 
 
 async def hammer(jobs: Publisher, job_id: str, proxies: list[BreakingProxy], following: asyncio.Future[object]) -> None:
@@ -55,7 +55,7 @@ async def hammer(jobs: Publisher, job_id: str, proxies: list[BreakingProxy], fol
 
 
 async def check(services: Services, seed: int, follow: Follow, *, ours: bool = False) -> None:
-    """Let a client follow a job behind two proxies, one of which takes ``Last-Event-ID`` away."""
+    """Run a client that follows a job behind two proxies, one of which removes ``Last-Event-ID``."""
     print(f"seed {seed}")
     dice = random.Random(seed)
     async with publisher(services.nats.settings) as jobs, contextlib.AsyncExitStack() as stack:
@@ -79,8 +79,8 @@ async def check(services: Services, seed: int, follow: Follow, *, ours: bool = F
         epoch = whole[0][0].partition(".")[0]
         wanted = await stored_cursors(jobs, epoch, f"saccade.evt.local.job.{job_id}.*")
         assert [cursor for cursor, _ in whole] == wanted
-        told = [cursor for cursor, _ in stripped]
-        assert (told if ours else list(dict.fromkeys(told))) == wanted
+        received = [cursor for cursor, _ in stripped]
+        assert (received if ours else list(dict.fromkeys(received))) == wanted
         for proxy in proxies:
             assert len(proxy.broken) == FAULTS
             assert {fault.kind for fault in proxy.broken} >= {"refuse", "cut", "close", "truncate", "stall"}
@@ -89,7 +89,7 @@ async def check(services: Services, seed: int, follow: Follow, *, ours: bool = F
 
 
 def of_two(client: str, *given: object, by_url: bool = False) -> Callable[[list[str], str], dict[str, list[object]]]:
-    """Say what to run for two proxies: a client of our own takes a server and a job, others a stream's URL."""
+    """Return the arguments for two proxies: our own clients take a server and a job, others a stream's URL."""
 
     def wanted(urls: list[str], job_id: str) -> dict[str, list[object]]:
         if not by_url:
@@ -114,7 +114,7 @@ PAGE = {
 
 @pytest.mark.parametrize("client", NODE)
 async def test_in_node(services: Services, seed: int, client: str) -> None:
-    async def follow(urls: list[str], job_id: str) -> list[Told]:
+    async def follow(urls: list[str], job_id: str) -> list[Received]:
         found = await in_node(NODE[client](urls, job_id))
         return [found[url] for url in urls]
 
@@ -137,7 +137,7 @@ async def test_in_chromium(services: Services, seed: int, tmp_path: Path) -> Non
         async def run(client: str) -> None:
             tab = await browser.open(origin)
 
-            async def follow(urls: list[str], job_id: str) -> list[Told]:
+            async def follow(urls: list[str], job_id: str) -> list[Received]:
                 wanted = json.dumps(PAGE[client](urls, job_id))
                 found = await tab.evaluate(f"import('/tests/in_page.js').then(page => page.run({wanted}))")
                 return [found[url] for url in urls]
@@ -153,9 +153,9 @@ async def test_in_chromium(services: Services, seed: int, tmp_path: Path) -> Non
                 tasks.create_task(run(client))
 
 
-async def follow_by_httpx_sse(url: str, job_id: str, *, until_told: bool) -> Told:
+async def follow_by_httpx_sse(url: str, job_id: str, *, until_end: bool) -> Received:
     """Follow as the README of httpx-sse says: connect again with the last id."""
-    told: Told = []
+    received: Received = []
     last_event_id = ""
     async with httpx.AsyncClient(timeout=httpx.Timeout(5.0, read=2.0), trust_env=False) as client:
         while True:
@@ -163,26 +163,26 @@ async def follow_by_httpx_sse(url: str, job_id: str, *, until_told: bool) -> Tol
             with contextlib.suppress(httpx.TransportError):
                 async with aconnect_sse(client, "GET", f"{url}/v1/jobs/{job_id}/events", headers=headers) as events:
                     if events.response.status_code == 204:
-                        return told
+                        return received
                     async for event in events.aiter_sse():
                         if not event.data:
                             continue
                         assert event.json()["type"] == event.event
                         last_event_id = event.id
                         if event.event != "job.progressed":
-                            told.append((event.id, event.event))
-                        if until_told and event.event == "job.succeeded":
-                            return told
+                            received.append((event.id, event.event))
+                        if until_end and event.event == "job.succeeded":
+                            return received
             await asyncio.sleep(0.05)
 
 
-async def follow_by_curl(url: str, job_id: str, *, until_told: bool) -> Told:
+async def follow_by_curl(url: str, job_id: str, *, until_end: bool) -> Received:
     """Follow by hand: curl in a loop, with the id of the last whole block."""
-    told: Told = []
+    received: Received = []
     status = ""
-    while status != "204" and not (until_told and told and told[-1][1] == "job.succeeded"):
-        resume = ["-H", f"Last-Event-ID: {told[-1][0]}"] if told else []
-        # Heartbeats come more often than that; who hears none for 2 s is cut off.
+    while status != "204" and not (until_end and received and received[-1][1] == "job.succeeded"):
+        resume = ["-H", f"Last-Event-ID: {received[-1][0]}"] if received else []
+        # Heartbeats are more frequent; a client without one for 2 s reconnects.
         patience = ["--connect-timeout", "5", "--speed-limit", "1", "--speed-time", "2"]
         command = ["curl", "-sSNi", "--noproxy", "*", *patience, *resume, f"{url}/v1/jobs/{job_id}/events"]
         process = await asyncio.create_subprocess_exec(
@@ -195,22 +195,22 @@ async def follow_by_curl(url: str, job_id: str, *, until_told: bool) -> Told:
             fields = dict(line.split(": ", 1) for line in block.split("\n") if line and not line.startswith(":"))
             if "id" in fields:
                 assert json.loads(fields["data"])["type"] == fields["event"]
-                told.append((fields["id"], fields["event"]))
+                received.append((fields["id"], fields["event"]))
         await asyncio.sleep(0.05)
-    return told
+    return received
 
 
 class FollowOne(Protocol):
-    """Follows a job at one proxy, until 204 or until its end is told."""
+    """Follows a job at one proxy, until 204 or until it gets the end of the job."""
 
-    def __call__(self, url: str, job_id: str, *, until_told: bool) -> Awaitable[Told]: ...
+    def __call__(self, url: str, job_id: str, *, until_end: bool) -> Awaitable[Received]: ...
 
 
 def each(follow: FollowOne) -> Follow:
     """Follow at both proxies at once."""
 
-    async def follow_all(urls: list[str], job_id: str) -> list[Told]:
-        return list(await asyncio.gather(*(follow(url, job_id, until_told=url == urls[1]) for url in urls)))
+    async def follow_all(urls: list[str], job_id: str) -> list[Received]:
+        return list(await asyncio.gather(*(follow(url, job_id, until_end=url == urls[1]) for url in urls)))
 
     return follow_all
 

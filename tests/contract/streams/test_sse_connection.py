@@ -1,4 +1,4 @@
-"""A stream's connection, once it was taken over from the HTTP server: its framing, its end, and what a client says."""
+"""SSE connection after it replaced the HTTP protocol: framing, end, and unexpected bytes from the client."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ORIGIN = "https://app.example.com"
 
 
 async def until(reader: Reader, holds: Callable[[str], bool]) -> None:
-    """Wait until the notifier's figures say something."""
+    """Wait until the notifier's metrics satisfy a condition."""
     async with asyncio.timeout(10):
         while not holds((await reader.http.get("/metrics")).text):
             await asyncio.sleep(0.02)
@@ -30,7 +30,7 @@ def open_streams(count: int) -> Callable[[str], bool]:
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
-async def test_the_body_is_framed_and_ended_as_the_version_says(nats_server: NatsServer, version: str) -> None:
+async def test_the_body_is_framed_by_the_http_version(nats_server: NatsServer, version: str) -> None:
     auth = AuthSettings(allowed_origins=(ORIGIN,))
     async with publisher(nats_server.settings) as jobs, notifier(nats_server.settings, auth) as reader:
         job_id = await jobs.submit()
@@ -80,7 +80,7 @@ async def test_what_a_client_sends_after_its_request_is_ignored(nats_server: Nat
                     assert await stream.reader.read() == b""
 
 
-async def test_who_talks_on_and_on_is_cut_and_nobody_else(nats_server: NatsServer) -> None:
+async def test_only_a_client_that_sends_too_much_is_disconnected(nats_server: NatsServer) -> None:
     async with publisher(nats_server.settings) as jobs, notifier(nats_server.settings) as reader:
         job_id = await jobs.submit()
         path = f"/v1/jobs/{job_id}/events"
@@ -114,8 +114,8 @@ async def test_a_connection_serves_requests_before_it_becomes_a_stream(nats_serv
 
 
 @pytest.mark.parametrize("politely", [True, False])
-async def test_a_client_that_goes_is_forgotten(nats_server: NatsServer, politely: bool) -> None:
-    """Closed or reset: nothing has to be written first to find out."""
+async def test_a_disconnected_client_is_removed(nats_server: NatsServer, politely: bool) -> None:
+    """Closed or reset: detected without a write."""
     async with publisher(nats_server.settings) as jobs, notifier(nats_server.settings) as reader:
         job_id = await jobs.submit()
         async with contextlib.AsyncExitStack() as stack:
@@ -134,7 +134,7 @@ async def test_a_client_that_goes_is_forgotten(nats_server: NatsServer, politely
         assert "saccade_sse_closed_total{" not in figures, "no stream was closed by the server"
 
 
-async def test_a_client_that_goes_while_it_is_given_history_is_forgotten(nats_server: NatsServer) -> None:
+async def test_a_client_that_disconnects_during_its_history_is_removed(nats_server: NatsServer) -> None:
     async with publisher(nats_server.settings) as jobs, notifier(nats_server.settings, ring_events=1) as reader:
         job_id = await jobs.submit()
         for _ in range(40):
@@ -146,7 +146,7 @@ async def test_a_client_that_goes_while_it_is_given_history_is_forgotten(nats_se
         await until(reader, open_streams(0))
 
 
-async def test_a_stream_whose_time_is_over_ends_whole_and_goes_on_by_cursor(nats_server: NatsServer) -> None:
+async def test_a_rotated_stream_ends_completely_and_resumes_by_cursor(nats_server: NatsServer) -> None:
     async with (
         publisher(nats_server.settings) as jobs,
         notifier(nats_server.settings, rotate_s=0.2, heartbeat_s=0.4) as reader,

@@ -1,4 +1,4 @@
-"""Nothing is lost and nothing comes twice: random joins, cut connections, killed servers, slow clients."""
+"""No event is lost or repeated: random joins, closed connections, killed servers, slow clients."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def stage_completed(number: int, filler_bytes: int = 0) -> JobStageCompleted:
 
 
 async def follow(reader: Reader, path: str, last: str, dice: random.Random, cut: float) -> list[str]:
-    """Read a stream until 204 or an event of job ``last``, cutting its connections at random; give all cursors."""
+    """Read a stream until 204 or an event of job ``last``, closing its connections at random; return all cursors."""
     got: list[str] = []
     async with asyncio.timeout(40):
         while True:
@@ -67,7 +67,7 @@ async def follow(reader: Reader, path: str, last: str, dice: random.Random, cut:
 
 
 async def stored_cursors(jobs: Publisher, epoch: str, subjects: str) -> list[str]:
-    return [f"{epoch}.{one.sequence}" async for one in jobs.store.history(0, subjects)]
+    return [f"{epoch}.{stored.sequence}" async for stored in jobs.store.history(0, subjects)]
 
 
 async def hammer(jobs: Publisher, job_ids: list[str], count: int, dice: random.Random) -> None:
@@ -85,7 +85,7 @@ async def hammer(jobs: Publisher, job_ids: list[str], count: int, dice: random.R
 async def check_chaos(
     jobs: Publisher, reader: Reader, dice: random.Random, cut: float, meanwhile: Callable[[], None] | None = None
 ) -> None:
-    """Let clients come and go while events are published: each must have the stream's events, in order, once."""
+    """Connect and disconnect clients while events are published: each must get all events, in order, once."""
     job_ids = [await jobs.submit() for _ in range(4)]
     for job_id in job_ids:
         await jobs.start(job_id)
@@ -93,7 +93,7 @@ async def check_chaos(
     async with reader.open(f"/v1/jobs/{job_ids[0]}/events") as stream:
         epoch = ((await stream.take(1))[0].id or "").partition(".")[0]
     publishing = asyncio.ensure_future(hammer(jobs, job_ids, 250, dice))
-    # A tenant's stream has no end of its own: this job's event is the last of all.
+    # A tenant's stream does not end by itself: this job's event is the last one.
     last = new_id("job")
     seeds = [dice.random() for _ in range(16)]
     clients: dict[str, list[asyncio.Task[list[str]]]] = {}
@@ -114,7 +114,7 @@ async def check_chaos(
 
 
 @pytest.mark.parametrize("ring_events", [16, 4096])
-async def test_joins_at_random_moments_lose_and_repeat_nothing(nats_server: NatsServer, ring_events: int) -> None:
+async def test_random_joins_lose_and_repeat_nothing(nats_server: NatsServer, ring_events: int) -> None:
     seed = int(os.urandom(4).hex(), 16)
     print(f"seed {seed}")
     async with (
@@ -173,7 +173,7 @@ async def test_a_killed_notifier_loses_nothing_for_our_client(nats_server: NatsS
         assert events[-1].type == "job.succeeded"
 
 
-async def test_a_stream_made_anew_ends_the_process_and_is_told_as_a_gap(nats_server: NatsServer) -> None:
+async def test_a_recreated_stream_restarts_the_process_and_causes_a_gap(nats_server: NatsServer) -> None:
     async with publisher(nats_server.settings) as jobs:
         with NotifierProcess(nats_server.settings) as process:
             reader = Reader(process.url)
@@ -212,7 +212,7 @@ async def test_sigterm_ends_streams_cleanly(nats_server: NatsServer) -> None:
 
 
 class SlowClient:
-    """A client with a small receive buffer that reads only when it is told to."""
+    """A client with a small receive buffer that reads only on demand."""
 
     def __init__(self, url: str, path: str, cursor: str | None = None) -> None:
         address = urlsplit(url)
@@ -230,7 +230,7 @@ class SlowClient:
         self.socket.close()
 
     def read(self, until: bytes = b"") -> bytes:
-        """Read to the end, or until some bytes have come."""
+        """Read to the end, or until ``until`` has arrived."""
         got = b""
         with contextlib.suppress(ConnectionError):
             while chunk := self.socket.recv(65536):
@@ -241,7 +241,7 @@ class SlowClient:
 
 
 def events_in(raw: bytes) -> list[tuple[str | None, str]]:
-    """List (cursor, type) of every whole block."""
+    """Return (cursor, type) of every complete block."""
     found = []
     for block in raw.partition(b"\r\n\r\n")[2].split(b"\n\n")[:-1]:
         lines = [line for line in block.decode().split("\n") if not line.startswith(":")]

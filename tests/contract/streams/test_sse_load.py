@@ -1,7 +1,5 @@
-"""Many streams at once: clients that do not read cost neither memory without end nor anybody else's events, and a
-notifier that is told to end ends every stream so that its client goes on where it was.
-
-``bench/sse_fanout.py`` does the same with a thousand, and takes the time.
+"""Many concurrent streams: stalled clients use bounded memory and delay no other; a stopping notifier ends every stream
+completely, so that its client resumes.
 """
 
 from __future__ import annotations
@@ -33,7 +31,7 @@ def stage_completed(number: int, filler_bytes: int = 0) -> JobStageCompleted:
 
 
 def stalled_client(port: int, path: str) -> socket.socket:
-    """Open a stream of which nothing is ever read."""
+    """Open a stream and never read from it."""
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     client.connect((HOST, port))
@@ -53,7 +51,7 @@ async def until_open(url: str, count: int) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_stalled_clients_take_little_memory_and_delay_nobody(nats_server: NatsServer) -> None:
+async def test_stalled_clients_use_little_memory_and_delay_no_other(nats_server: NatsServer) -> None:
     path = "/v1/events?types=job.stage_completed"
     patient = {"NOTIFIER_BLOCKED_S": "600", "NOTIFIER_RING_BYTES": "1000000"}
     async with publisher(nats_server.settings) as jobs:
@@ -76,7 +74,7 @@ async def test_stalled_clients_take_little_memory_and_delay_nobody(nats_server: 
             assert grown_bytes < 10 * backlog_bytes, "what waits for all of them is kept about once, not for each"
 
 
-async def test_stalled_clients_past_the_bound_are_closed(nats_server: NatsServer) -> None:
+async def test_stalled_clients_beyond_the_backlog_limit_are_closed(nats_server: NatsServer) -> None:
     path = "/v1/events?types=job.stage_completed"
     patient = {"NOTIFIER_BLOCKED_S": "600", "NOTIFIER_BACKLOG_BYTES": "1000000"}
     async with publisher(nats_server.settings) as jobs:
@@ -97,7 +95,7 @@ async def publish_slowly(jobs: Publisher, job_id: str, count: int) -> None:
         await asyncio.sleep(0.02)
 
 
-async def test_a_notifier_that_ends_closes_each_stream_whole_and_each_client_goes_on(nats_server: NatsServer) -> None:
+async def test_a_stopping_notifier_ends_each_stream_completely_and_each_client_resumes(nats_server: NatsServer) -> None:
     async with publisher(nats_server.settings) as jobs:
         job_id = await jobs.submit()
         await jobs.start(job_id)
@@ -112,7 +110,7 @@ async def test_a_notifier_that_ends_closes_each_stream_whole_and_each_client_goe
             await asyncio.to_thread(notifier.start)
             await publishing
             await jobs.say(job_id, succeeded())
-            stored = [one.sequence async for one in jobs.store.history(0, f"saccade.evt.local.job.{job_id}.*")]
+            stored = [stored.sequence async for stored in jobs.store.history(0, f"saccade.evt.local.job.{job_id}.*")]
             for task in following:
                 cursors, ends = await task
                 assert [int(cursor.partition(".")[2]) for cursor in cursors] == stored

@@ -1,4 +1,4 @@
-"""What one stream says: history, live events, its end, resume, gaps, tenants, refusals."""
+"""Content of one stream: history, live events, end, resume, gaps, tenants, refusals."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.harness.streams.notifier import (
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_job_is_told_from_its_beginning_to_its_end_and_then_no_more(nats_server: NatsServer) -> None:
+async def test_a_job_stream_has_all_events_and_ends_with_the_job(nats_server: NatsServer) -> None:
     async with publisher(nats_server.settings) as jobs, notifier(nats_server.settings) as reader:
         job_id = await jobs.submit()
         await jobs.start(job_id)
@@ -48,7 +48,7 @@ async def test_a_job_is_told_from_its_beginning_to_its_end_and_then_no_more(nats
         assert not any(block.retry for block in [*history[1:], progress, end])
         assert (progress.event, progress.id) == ("job.progressed", None)
         assert end.event == "job.succeeded"
-        stored = {one.sequence: one.body for one in await jobs.store.load(f"saccade.evt.local.job.{job_id}.*")}
+        stored = {stored.sequence: stored.body for stored in await jobs.store.load(f"saccade.evt.local.job.{job_id}.*")}
         for block in [*history, end]:
             assert block.data.encode() == stored[block.sequence]
         for name in ("last_event_id", "lastEventId"):
@@ -59,7 +59,7 @@ async def test_a_job_is_told_from_its_beginning_to_its_end_and_then_no_more(nats
             assert [block.event for block in await stream.rest()] == [block.event for block in [*history, end]]
 
 
-async def test_a_job_that_was_retried_goes_on(nats_server: NatsServer) -> None:
+async def test_a_retried_job_reopens_its_stream(nats_server: NatsServer) -> None:
     async with publisher(nats_server.settings) as jobs, notifier(nats_server.settings) as reader:
         job_id = await jobs.submit()
         await jobs.say(job_id, failed())
@@ -76,7 +76,7 @@ async def test_a_job_that_was_retried_goes_on(nats_server: NatsServer) -> None:
             assert (await resumed.rest())[-1].event == (await whole.rest())[-1].event == "job.succeeded"
 
 
-async def test_the_newest_progress_of_a_running_job_is_shown_at_once(nats_server: NatsServer) -> None:
+async def test_the_newest_progress_of_a_running_job_is_sent_first(nats_server: NatsServer) -> None:
     async with publisher(nats_server.settings) as jobs, notifier(nats_server.settings) as reader:
         job_id = await jobs.submit()
         await jobs.start(job_id)
@@ -88,14 +88,14 @@ async def test_the_newest_progress_of_a_running_job_is_shown_at_once(nats_server
         assert blocks[4].json["data"]["fraction"] == 0.3
 
 
-async def test_a_tenant_stream_starts_now_or_since_and_shows_what_was_asked_for(nats_server: NatsServer) -> None:
+async def test_a_tenant_stream_starts_now_or_since_and_filters(nats_server: NatsServer) -> None:
     async with publisher(nats_server.settings) as jobs, notifier(nats_server.settings) as reader:
         old = await jobs.submit()
         await asyncio.sleep(0.05)
         moment = datetime.now(UTC)
         await jobs.start(old)
         async with reader.open(f"/v1/jobs/{old}/events") as stream:
-            await stream.take(4)  # "now" is when the notifier has heard of all that
+            await stream.take(4)  # "now" starts when the notifier has read all of them
         since = moment.isoformat()
         paths = {
             "/v1/events": ["job.submitted", "job.failed"],
@@ -126,7 +126,7 @@ async def test_a_tenant_stream_starts_now_or_since_and_shows_what_was_asked_for(
                 await stream.take(1, timeout_s=0.5)
 
 
-async def test_what_is_past_retention_is_told_as_a_gap_with_the_state(nats_server: NatsServer) -> None:
+async def test_events_past_retention_cause_a_gap_and_a_snapshot(nats_server: NatsServer) -> None:
     async with publisher(nats_server.settings) as jobs, notifier(nats_server.settings, ring_events=1) as reader:
         job_id = await jobs.submit()
         await jobs.start(job_id)
@@ -160,7 +160,7 @@ async def test_what_is_past_retention_is_told_as_a_gap_with_the_state(nats_serve
             assert (await stream.take(1))[0].json["after"].startswith("nonsense")
 
 
-async def test_an_idle_stream_beats_and_a_stream_ends_after_its_time(nats_server: NatsServer) -> None:
+async def test_an_idle_stream_sends_heartbeats_and_a_stream_rotates(nats_server: NatsServer) -> None:
     options = {"heartbeat_s": 0.1, "rotate_s": 1.0}
     async with publisher(nats_server.settings) as jobs, notifier(nats_server.settings, **options) as reader:
         job_id = await jobs.submit()
@@ -191,7 +191,7 @@ def bearer(name: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {name}.{name}"}
 
 
-async def test_no_tenant_sees_anothers_events(nats_server: NatsServer, tmp_path: Path) -> None:
+async def test_streams_are_isolated_between_tenants(nats_server: NatsServer, tmp_path: Path) -> None:
     auth = AuthSettings(api_keys_file=keys_file(tmp_path, "acme", "rival", "mute"))
     async with publisher(nats_server.settings) as jobs, notifier(nats_server.settings, auth, ring_events=2) as reader:
         job_id = await jobs.submit("acme")
@@ -216,11 +216,11 @@ async def test_no_tenant_sees_anothers_events(nats_server: NatsServer, tmp_path:
                 await by_subject.take(1, timeout_s=0.3)
 
 
-async def test_a_stream_of_several_things_shows_these_and_no_other(nats_server: NatsServer) -> None:
+async def test_a_stream_of_several_subjects_has_only_their_events(nats_server: NatsServer) -> None:
     async with publisher(nats_server.settings) as jobs, notifier(nats_server.settings) as reader:
         one, between, other = [await jobs.submit() for _ in range(3)]
         async with reader.open(f"/v1/jobs/{other}/events") as stream:
-            await stream.take(1)  # the notifier has heard of all three
+            await stream.take(1)  # the notifier has read all three
         asked = f"/v1/events?subject={one}&subject={other}"
         async with reader.open(f"{asked}&subject={one}&since=60") as replayed, reader.open(asked) as live:
             assert [block.json["subject"] for block in await replayed.take(2)] == [one, other]
@@ -235,7 +235,7 @@ async def test_a_stream_of_several_things_shows_these_and_no_other(nats_server: 
             assert (answer.status_code, answer.json()["code"]) == (422, "invalid_parameter"), query
 
 
-async def test_what_can_never_succeed_is_a_problem(nats_server: NatsServer) -> None:
+async def test_a_request_that_can_never_succeed_gets_a_problem(nats_server: NatsServer) -> None:
     async with notifier(nats_server.settings) as reader:
         for path, status, code in (
             (f"/v1/jobs/{new_id('job')}/events", 404, "job_not_found"),
@@ -253,7 +253,7 @@ async def test_what_can_never_succeed_is_a_problem(nats_server: NatsServer) -> N
             assert answer.headers["content-type"] == "application/problem+json"
 
 
-async def test_who_could_succeed_later_is_told_to_come_again(nats_server: NatsServer) -> None:
+async def test_a_request_that_could_succeed_later_is_asked_to_retry(nats_server: NatsServer) -> None:
     async with publisher(nats_server.settings) as jobs, notifier(nats_server.settings, max_streams=1) as reader:
         job_id = await jobs.submit()
         async with reader.open(f"/v1/jobs/{job_id}/events") as stream:
@@ -274,7 +274,7 @@ async def test_who_could_succeed_later_is_told_to_come_again(nats_server: NatsSe
         nats_server.start()
 
 
-async def test_a_ticket_opens_one_stream_as_often_as_it_breaks(nats_server: NatsServer, tmp_path: Path) -> None:
+async def test_a_ticket_opens_one_stream_any_number_of_times(nats_server: NatsServer, tmp_path: Path) -> None:
     keys = keys_file(tmp_path, "acme", "rival")
     auth = AuthSettings(api_keys_file=keys)
     async with publisher(nats_server.settings) as jobs, notifier(nats_server.settings, auth, ticket_key="k") as reader:

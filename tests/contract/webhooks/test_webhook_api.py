@@ -56,7 +56,7 @@ def auth(tmp_path: Path) -> AuthSettings:
 
 @dataclass
 class Callers:
-    """Two tenants and one who may only read, at one notifier."""
+    """HTTP clients of one notifier: two tenants, and one with a read-only key."""
 
     acme: httpx.AsyncClient
     acme_reader: httpx.AsyncClient
@@ -85,7 +85,7 @@ async def create(client: httpx.AsyncClient, url: str = "https://hooks.example.co
     return made
 
 
-async def test_an_endpoint_is_made_read_changed_and_deleted(nats_server: EmbeddedNats, auth: AuthSettings):
+async def test_create_read_change_and_delete_an_endpoint(nats_server: EmbeddedNats, auth: AuthSettings):
     async with callers(nats_server, auth, webhook_settings(webhook_https_only=True)) as who:
         made = await create(who.acme, types=["job.succeeded", "job.*"], headers={"X-Key": "hidden-value"}, rate_per_s=5)
         assert made["secret"].startswith("whsec_")
@@ -104,7 +104,7 @@ async def test_an_endpoint_is_made_read_changed_and_deleted(nats_server: Embedde
         assert (await who.acme.get("/v1/webhooks")).json()["data"] == []
 
 
-async def test_nobody_sees_or_touches_what_is_another_tenants(nats_server: EmbeddedNats, auth: AuthSettings):
+async def test_endpoints_are_isolated_between_tenants(nats_server: EmbeddedNats, auth: AuthSettings):
     async with callers(nats_server, auth) as who:
         made = await create(who.acme)
         path = f"/v1/webhooks/{made['id']}"
@@ -125,9 +125,9 @@ async def test_nobody_sees_or_touches_what_is_another_tenants(nats_server: Embed
         for method, there, body in [*attempts[1:5], attempts[7], ("GET", "/v1/webhooks/default/secret", None)]:
             assert (await who.acme_reader.request(method, there, json=body)).status_code == 403, (method, there)
         assert (await who.acme_reader.get(path)).status_code == 200
-        async with httpx.AsyncClient(base_url=who.acme.base_url) as nobody:
-            assert (await nobody.get("/v1/webhooks")).status_code == 401
-        ours, theirs = [(await one.get("/v1/webhooks/default/secret")).json() for one in (who.acme, who.rival)]
+        async with httpx.AsyncClient(base_url=who.acme.base_url) as anonymous:
+            assert (await anonymous.get("/v1/webhooks")).status_code == 401
+        ours, theirs = [(await client.get("/v1/webhooks/default/secret")).json() for client in (who.acme, who.rival)]
         assert ours != theirs
 
 
@@ -149,7 +149,7 @@ async def test_nobody_sees_or_touches_what_is_another_tenants(nats_server: Embed
         ({"url": "https://hooks.example.com", "surprise": 1}, "unknown_parameter"),
     ],
 )  # fmt: skip
-async def test_what_is_wrong_is_said_at_the_door(
+async def test_invalid_fields_are_refused(
     nats_server: EmbeddedNats, auth: AuthSettings, body: dict[str, Any], code: str
 ):
     strict = webhook_settings(webhook_https_only=True, webhook_allowed_networks="")
@@ -160,19 +160,19 @@ async def test_what_is_wrong_is_said_at_the_door(
         assert (await who.acme.get("/v1/webhooks")).json()["data"] == []
 
 
-async def test_the_stream_shows_no_secret(nats_server: EmbeddedNats, auth: AuthSettings):
+async def test_the_stream_contains_no_secret_in_plain_text(nats_server: EmbeddedNats, auth: AuthSettings):
     async with callers(nats_server, auth) as who:
         made = await create(who.acme, "https://hooks.example.com/path-secret", headers={"X-Key": "header-secret"})
         default = (await who.acme.get("/v1/webhooks/default/secret")).json()["secret"]
         client = await connect(nats_server.settings, "reader")
-        stored = [one async for one in EventStore(client, WEBHOOKS.name).history(0)]
+        stored = [item async for item in EventStore(client, WEBHOOKS.name).history(0)]
         await client.close()
         assert stored
         for secret in ("path-secret", "header-secret", made["secret"], made["secret"].removeprefix("whsec_"), default):
-            assert not any(secret.encode() in one.body for one in stored), secret
+            assert not any(secret.encode() in item.body for item in stored), secret
 
 
-async def test_the_same_key_makes_one_endpoint(nats_server: EmbeddedNats, auth: AuthSettings):
+async def test_an_idempotency_key_creates_one_endpoint(nats_server: EmbeddedNats, auth: AuthSettings):
     async with callers(nats_server, auth) as who:
         headers, body = {"Idempotency-Key": "once"}, {"url": "https://hooks.example.com/x"}
         answers = await asyncio.gather(*(who.acme.post("/v1/webhooks", json=body, headers=headers) for _ in range(8)))
@@ -183,7 +183,7 @@ async def test_the_same_key_makes_one_endpoint(nats_server: EmbeddedNats, auth: 
         assert other.json()["code"] == "idempotency_key_reused"
 
 
-async def test_every_notifier_learns_of_every_change_and_only_one_change_wins(
+async def test_changes_reach_every_notifier_and_one_of_two_concurrent_changes_wins(
     nats_server: EmbeddedNats, auth: AuthSettings
 ):
     async with callers(nats_server, auth) as here, callers(nats_server, auth) as there:
@@ -222,7 +222,7 @@ async def test_rotated_secrets_overlap(nats_server: EmbeddedNats, auth: AuthSett
             Webhook(second["secret"]).verify(listener.got[-1].body, listener.got[-1].headers)
 
 
-async def test_deliveries_and_attempts_are_listed_and_sent_once_more(nats_server: EmbeddedNats, auth: AuthSettings):
+async def test_deliveries_and_attempts_are_listed_and_redelivered(nats_server: EmbeddedNats, auth: AuthSettings):
     async with (
         callers(nats_server, auth) as who,
         listening() as listener,
@@ -239,21 +239,21 @@ async def test_deliveries_and_attempts_are_listed_and_sent_once_more(nats_server
             async with asyncio.timeout(15):
                 while True:
                     page = (await who.acme.get(f"{path}/deliveries", params={"state": "delivered"})).json()
-                    if sum(one["attempts"] for one in page["data"]) >= count:
+                    if sum(item["attempts"] for item in page["data"]) >= count:
                         return list(page["data"])
                     await asyncio.sleep(0.05)
 
         found = await delivered(2)
-        assert [one["event_type"] for one in found] == ["job.succeeded", "job.submitted"]
-        assert {one["event_subject"] for one in found} == {job_id}
+        assert [item["event_type"] for item in found] == ["job.succeeded", "job.submitted"]
+        assert {item["event_subject"] for item in found} == {job_id}
         pages = [(await who.acme.get(f"{path}/deliveries", params={"limit": 1})).json()]
         pages.append(
             (await who.acme.get(f"{path}/deliveries", params={"limit": 1, "cursor": pages[0]["next_cursor"]})).json()
         )
-        assert [page["data"][0]["id"] for page in pages] == [one["id"] for one in found]
+        assert [page["data"][0]["id"] for page in pages] == [item["id"] for item in found]
         assert pages[1]["next_cursor"] is None
         attempts = (await who.acme.get(f"{path}/deliveries/{found[0]['id']}/attempts")).json()["data"]
-        assert [(one["attempt"], one["status"], one["error"]) for one in attempts] == [(1, 200, None)]
+        assert [(attempt["attempt"], attempt["status"], attempt["error"]) for attempt in attempts] == [(1, 200, None)]
         asked = await who.acme.post(f"{path}/redeliver", json={"delivery_id": found[0]["id"]})
         assert asked.status_code == 202
         await delivered(3)
@@ -315,7 +315,7 @@ async def test_the_default_secret_is_rotated_with_overlap(nats_server: EmbeddedN
             Webhook(secret).verify(listener.got[0].body, listener.got[0].headers)
 
 
-async def test_a_default_secret_of_another_key_is_said_and_can_be_made_anew(
+async def test_a_default_secret_encrypted_with_another_key_is_reported_and_can_be_rotated(
     nats_server: EmbeddedNats, auth: AuthSettings
 ):
     async with callers(nats_server, auth) as who:
@@ -329,17 +329,17 @@ async def test_a_default_secret_of_another_key_is_said_and_can_be_made_anew(
         assert made["secret"] == (await who.acme.get("/v1/webhooks/default/secret")).json()["secret"] != first
 
 
-async def test_without_the_key_the_routes_say_so(nats_server: EmbeddedNats, auth: AuthSettings):
+async def test_without_the_secret_key_the_routes_answer_not_configured(nats_server: EmbeddedNats, auth: AuthSettings):
     async with callers(nats_server, auth, WebhookSettings(secret_key=None)) as who:
         answer = await who.acme.post("/v1/webhooks", json={"url": "https://hooks.example.com"})
         assert (answer.status_code, answer.json()["code"]) == (501, "webhooks_not_configured")
 
 
 async def test_public_keys_are_published(nats_server: EmbeddedNats, auth: AuthSettings):
-    async with callers(nats_server, auth) as who, httpx.AsyncClient(base_url=who.acme.base_url) as nobody:
-        keys = (await nobody.get("/v1/webhooks/keys")).json()["keys"]
+    async with callers(nats_server, auth) as who, httpx.AsyncClient(base_url=who.acme.base_url) as anonymous:
+        keys = (await anonymous.get("/v1/webhooks/keys")).json()["keys"]
         assert [(key["kty"], key["crv"], key["whpk"][:5]) for key in keys] == [("OKP", "Ed25519", "whpk_")]
-        document = (await nobody.get("/v1/webhooks/openapi.json")).json()
+        document = (await anonymous.get("/v1/webhooks/openapi.json")).json()
         assert "security" in document["paths"]["/v1/webhooks"]["post"]
 
 

@@ -1,4 +1,4 @@
-"""The connections of the sender of webhooks: to whom they go, how they fail, when they are used again."""
+"""Connections of the webhook sender: destinations, failures, reuse."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def sender() -> AsyncIterator[Sender]:
     "flood", [b"HTTP/1.1 102 Processing\r\n\r\n" * 1000, b"\r\n" * 10_000], ids=["interim answers", "line breaks"]
 )
 @pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
-async def test_a_flood_before_the_answer_ends_its_connection(tmp_path: Path, flood: bytes, *, tls: bool) -> None:
+async def test_a_flood_before_the_response_closes_the_connection(tmp_path: Path, flood: bytes, *, tls: bool) -> None:
     taken = 0
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -63,7 +63,7 @@ async def test_a_flood_before_the_answer_ends_its_connection(tmp_path: Path, flo
     assert taken < 20_000_000, "what the system's buffers hold"
 
 
-async def test_a_flood_on_a_resting_connection_ends_it_and_costs_no_attempt(sender: Sender) -> None:
+async def test_a_flood_on_an_idle_connection_closes_it_and_fails_no_attempt(sender: Sender) -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await request(reader)
         writer.write(ok())
@@ -78,14 +78,14 @@ async def test_a_flood_on_a_resting_connection_ends_it_and_costs_no_attempt(send
         assert (await sender.send(outgoing_to(receiver.port))).error is None
 
 
-async def test_a_connection_that_is_used_for_long_takes_in_any_amount(sender: Sender) -> None:
+async def test_the_receive_limit_is_per_attempt_not_per_connection(sender: Sender) -> None:
     async with receiving(answering(ok(b"z" * 60_000))) as receiver:
         answers = [await sender.send(outgoing_to(receiver.port)) for _ in range(20)]
     assert [answer.error for answer in answers] == [None] * 20
     assert receiver.connections == 1
 
 
-async def test_nobody_there_and_a_reset_are_failed_connections(sender: Sender) -> None:
+async def test_connection_refused_and_reset_are_connect_failures(sender: Sender) -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await request(reader)
         writer.transport.abort()
@@ -98,27 +98,27 @@ async def test_nobody_there_and_a_reset_are_failed_connections(sender: Sender) -
     assert (answer.status, answer.error) == (None, "connect_failed")
 
 
-async def test_a_name_that_nobody_knows_is_a_failed_connection() -> None:
+async def test_an_unknown_host_name_is_a_connect_failure() -> None:
     async def lookup(host: str) -> list[str]:
         raise socket.gaierror(socket.EAI_NONAME, host)
 
     async def nothing(_host: str) -> list[str]:
         return []
 
-    for one in (lookup, nothing):
-        async with Sender(LOOPBACK, https_only=False, lookup=one) as sender:
+    for function in (lookup, nothing):
+        async with Sender(LOOPBACK, https_only=False, lookup=function) as sender:
             answer = await sender.send(WebhookRequest("http://hooks.example.com/", {}, b"{}", 20.0))
         assert (answer.status, answer.error) == (None, "connect_failed")
 
 
-async def test_the_system_is_asked_for_names() -> None:
+async def test_host_names_are_resolved_by_the_system() -> None:
     lookup = SystemLookup()
     assert {"127.0.0.1", "::1"} & set(await lookup("localhost"))
     with pytest.raises(OSError):  # noqa: PT011 - what it says differs by system
         await lookup("a" * 300)  # not even looked up
 
 
-async def test_a_kept_connection_is_used_again_and_one_that_was_closed_meanwhile_costs_no_attempt(
+async def test_connections_are_reused_and_one_closed_by_the_receiver_fails_no_attempt(
     sender: Sender,
 ) -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -133,7 +133,7 @@ async def test_a_kept_connection_is_used_again_and_one_that_was_closed_meanwhile
         assert receiver.connections == 3
 
 
-async def test_a_connection_is_not_used_again_after_the_rules_change(sender: Sender) -> None:
+async def test_connections_are_not_reused_after_the_guard_is_replaced(sender: Sender) -> None:
     async with receiving(answering(ok())) as receiver:
         assert (await sender.send(outgoing_to(receiver.port))).error is None
         await sender.replace_guard(AddressGuard.allowing(["127.0.0.0/8"]))
@@ -145,7 +145,7 @@ async def test_a_connection_is_not_used_again_after_the_rules_change(sender: Sen
     assert receiver.connections == 2
 
 
-async def test_an_attempt_on_its_way_ends_as_it_began_when_the_rules_change(sender: Sender) -> None:
+async def test_an_attempt_in_flight_continues_when_the_guard_is_replaced(sender: Sender) -> None:
     arrived, go_on = asyncio.Event(), asyncio.Event()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -164,7 +164,7 @@ async def test_an_attempt_on_its_way_ends_as_it_began_when_the_rules_change(send
         await until(lambda: receiver.ended == 1)
 
 
-async def test_being_cancelled_ends_the_connection(sender: Sender) -> None:
+async def test_cancellation_closes_the_connection(sender: Sender) -> None:
     arrived = asyncio.Event()
 
     async def talk(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
@@ -181,7 +181,7 @@ async def test_being_cancelled_ends_the_connection(sender: Sender) -> None:
         await until(lambda: receiver.ended == 1)
 
 
-async def test_a_slow_receiver_holds_up_no_other(sender: Sender) -> None:
+async def test_a_slow_receiver_delays_no_other(sender: Sender) -> None:
     async def hang(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(60)
 
@@ -189,12 +189,12 @@ async def test_a_slow_receiver_holds_up_no_other(sender: Sender) -> None:
         waiting = [asyncio.ensure_future(sender.send(outgoing_to(dead.port, timeout_s=60))) for _ in range(150)]
         await until(lambda: dead.connections == 150)
         assert (await sender.send(outgoing_to(alive.port))).error is None
-        for one in waiting:
-            one.cancel()
+        for task in waiting:
+            task.cancel()
         await asyncio.wait(waiting)
 
 
-async def test_a_dead_name_holds_up_no_other() -> None:
+async def test_an_unresolvable_name_delays_no_other() -> None:
     asked: list[str] = []
 
     async def lookup(host: str) -> list[str]:
@@ -205,11 +205,11 @@ async def test_a_dead_name_holds_up_no_other() -> None:
 
     async with Sender(LOOPBACK, https_only=False, lookup=lookup) as sender, receiving(answering(ok())) as receiver:
         dead = [WebhookRequest(f"http://dead{n}.example.com/", {}, b"{}", 0.5) for n in range(50)]
-        waiting = [asyncio.ensure_future(sender.send(one)) for one in dead]
+        waiting = [asyncio.ensure_future(sender.send(server)) for server in dead]
         await until(lambda: len(asked) == 50)
         alive = WebhookRequest(f"http://alive.example.com:{receiver.port}/", {}, b"{}", 20.0)
         assert (await sender.send(alive)).error is None
-        assert {(await one).error for one in waiting} == {"timeout"}
+        assert {(await task).error for task in waiting} == {"timeout"}
 
 
 class TestTls:
@@ -252,18 +252,18 @@ class TestTls:
             answer = await sender.send(WebhookRequest(f"https://127.0.0.1:{receiver.port}/", {}, b"{}", 20.0))
         assert answer.error == "tls_failed"
 
-    async def test_http_is_refused_where_https_is_asked_for(self) -> None:
+    async def test_http_is_refused_where_https_is_required(self) -> None:
         async with Sender(LOOPBACK) as sender, receiving(answering(ok())) as receiver:
             assert (await sender.send(outgoing_to(receiver.port))).error == "address_refused"
         assert receiver.connections == 0
 
 
 class TestRebinding:
-    """A name that changes its address between check and use; the rules let 127.0.0.2 pass, and 127.0.0.1 not."""
+    """DNS rebinding: a name changes its address between check and use; 127.0.0.2 is allowed, 127.0.0.1 is not."""
 
     GUARD = AddressGuard.allowing(["127.0.0.2/32"])
 
-    async def test_what_was_judged_is_what_is_connected_to(self) -> None:
+    async def test_the_checked_address_is_the_one_connected_to(self) -> None:
         answers = [["127.0.0.2"], ["127.0.0.1"], ["127.0.0.1"]]
         async with (
             naming(rebind=answers) as names,
@@ -279,7 +279,7 @@ class TestRebinding:
             assert len(names.queries) == 2
             assert (receiver.connections, inside.connections) == (1, 0)
 
-    async def test_an_address_beside_a_good_one_is_not_connected_to(self) -> None:
+    async def test_a_refused_address_next_to_an_allowed_one_is_not_connected_to(self) -> None:
         mixed = [["127.0.0.1", "127.0.0.2", "127.0.0.1"]] * 3
         async with (
             naming(mixed=mixed) as names,
@@ -287,11 +287,11 @@ class TestRebinding:
             Sender(self.GUARD, https_only=False, lookup=names.lookup) as sender,
         ):
             outgoing = WebhookRequest(f"http://mixed.example.com:{inside.port}/", {}, b"{}", 20.0)
-            assert (await sender.send(outgoing)).error == "connect_failed", "nobody listens at 127.0.0.2"
+            assert (await sender.send(outgoing)).error == "connect_failed", "nothing listens on 127.0.0.2"
             assert inside.connections == 0
 
-    async def test_a_name_whose_lookup_lies_is_caught_at_the_socket(self) -> None:
-        """As if the resolver's check were not there: the last check is of the address of the connection itself."""
+    async def test_the_socket_refuses_an_address_that_the_resolver_let_through(self) -> None:
+        """The last check is of the connection's own address, without relying on the resolver's check."""
         sender = Sender(self.GUARD, https_only=False)
         async with sender, receiving(answering(ok())) as inside:
             factory = guarded_socket_factory(self.GUARD)

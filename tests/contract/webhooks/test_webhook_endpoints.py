@@ -1,4 +1,4 @@
-"""The registry of endpoints over a real stream: what is stored, who wins, and a record that cannot be opened."""
+"""Endpoint store on a real stream: records, concurrent changes, and records that cannot be decrypted."""
 
 from __future__ import annotations
 
@@ -71,24 +71,24 @@ async def known(endpoints: EndpointStore, endpoint: Endpoint) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_another_registry_reads_what_one_wrote_now_and_after_a_start(nats_server: EmbeddedNats):
+async def test_another_store_reads_changes_live_and_after_a_start(nats_server: EmbeddedNats):
     async with registry(nats_server) as one, registry(nats_server) as other:
-        told: list[Endpoint] = []
-        other.on_change(told.append)
+        changes: list[Endpoint] = []
+        other.on_change(changes.append)
         sequence = await one.put(made(), 0)
         await known(other, made())
         changed = replace(made(), enabled=False, disabled_reason="gone", rate_per_s=None, types=())
         assert await one.put(changed, sequence) > sequence
         await known(other, changed)
-        assert told == [made(), changed], "each change once"
+        assert changes == [made(), changed], "each change once"
     async with registry(nats_server) as late:
         await known(late, changed)
         assert late.get("rival", "whk_1") is None
         assert late.of_tenant("rival") == []
 
 
-async def test_the_note_of_a_deletion_goes_by_itself(nats_server: EmbeddedNats, monkeypatch: pytest.MonkeyPatch):
-    """Else endpoints that come and go would fill the stream, which never forgets what it was told."""
+async def test_the_tombstone_of_a_deleted_endpoint_expires(nats_server: EmbeddedNats, monkeypatch: pytest.MonkeyPatch):
+    """Otherwise the tombstones of deleted endpoints would fill the stream, which has no age limit."""
     note = {"deleted": True, "enabled": False, "secrets": (), "headers": {}}
     async with registry(nats_server) as one, registry(nats_server) as other:
         stays, goes = made(), made("whk_2")
@@ -108,7 +108,7 @@ async def test_the_note_of_a_deletion_goes_by_itself(nats_server: EmbeddedNats, 
         assert latest.get("acme", "whk_1") == stays
 
 
-async def test_of_two_changes_of_the_same_record_one_wins(nats_server: EmbeddedNats):
+async def test_one_of_two_concurrent_changes_wins(nats_server: EmbeddedNats):
     async with registry(nats_server) as one, registry(nats_server) as other:
         sequence = await one.put(made(), 0)
         with pytest.raises(Conflict):
@@ -123,7 +123,7 @@ async def test_of_two_changes_of_the_same_record_one_wins(nats_server: EmbeddedN
         await known(other, won[0])
 
 
-async def test_the_note_of_a_deleted_endpoint_stays_known(nats_server: EmbeddedNats):
+async def test_the_tombstone_of_a_deleted_endpoint_is_known(nats_server: EmbeddedNats):
     async with registry(nats_server) as one:
         sequence = await one.put(made(), 0)
         await one.put(replace(made(), deleted=True, secrets=(), headers={}), sequence)
@@ -135,7 +135,7 @@ async def test_the_note_of_a_deleted_endpoint_stays_known(nats_server: EmbeddedN
         assert late.all() == [found]
 
 
-async def test_records_that_cannot_be_opened_are_told_of_and_harm_no_others(
+async def test_unreadable_records_are_logged_and_affect_no_others(
     nats_server: EmbeddedNats, caplog: pytest.LogCaptureFixture
 ):
     async with registry(nats_server, "another key of enough letters") as stranger:
@@ -154,16 +154,16 @@ async def test_records_that_cannot_be_opened_are_told_of_and_harm_no_others(
     with caplog.at_level(logging.ERROR):
         async with registry(nats_server) as late:
             await known(late, made("whk_good"))
-            assert [one.id for one in late.all()] == ["whk_good"]
+            assert [endpoint.id for endpoint in late.all()] == ["whk_good"]
             assert late.get("rival", "whk_good") is None, "a record moved to another tenant's subject opens nothing"
             assert await late.put(made("whk_new"), 0) > record.sequence
-    told = caplog.text
-    assert all(name in told for name in ("whk_sealed_by_another_key", "whk_not_json", "whk_without_fields"))
-    assert "whsec_" not in told
-    assert "header-secret" not in told
+    logged = caplog.text
+    assert all(name in logged for name in ("whk_sealed_by_another_key", "whk_not_json", "whk_without_fields"))
+    assert "whsec_" not in logged
+    assert "header-secret" not in logged
 
 
-async def test_a_tenants_default_secret_is_one_whoever_asks_first(nats_server: EmbeddedNats):
+async def test_concurrent_requests_create_one_default_secret(nats_server: EmbeddedNats):
     async with registry(nats_server) as one, registry(nats_server) as other:
         found = await asyncio.gather(*(registry.default_secrets("acme") for registry in (one, other) * 4))
         secrets = {default.secrets[0].secret.get_secret_value() for default in found}
@@ -179,7 +179,7 @@ async def test_a_tenants_default_secret_is_one_whoever_asks_first(nats_server: E
                 await asyncio.sleep(0.01)
 
 
-async def test_a_default_secret_of_another_key_is_nobodys_until_it_is_made_anew(nats_server: EmbeddedNats):
+async def test_a_default_secret_encrypted_with_another_key_is_empty_until_rotated(nats_server: EmbeddedNats):
     async with registry(nats_server) as one, registry(nats_server, "another key of enough letters") as stranger:
         mine = await one.default_secrets("acme")
         unreadable = await stranger.default_secrets("acme")

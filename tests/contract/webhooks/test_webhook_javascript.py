@@ -1,4 +1,4 @@
-"""Receivers in JavaScript: our verifier by the same cases as in Python, and the published one of npm."""
+"""JavaScript receivers: our verifier with the same cases as in Python, and the published npm library."""
 
 from __future__ import annotations
 
@@ -80,11 +80,11 @@ console.log(JSON.stringify(outcomes));
 def _run(folder: Path, program: str, given: list[Case]) -> list[str]:
     (folder / "program.mjs").write_text(program)
     shutil.copy(ROOT / "clients" / "js" / "webhook.js", folder / "webhook.mjs")
-    told = json.dumps([case.plain() for case in given])
+    cases_json = json.dumps([case.plain() for case in given])
     ran = subprocess.run(
         [find_node(), "program.mjs"],
         cwd=folder,
-        input=told,
+        input=cases_json,
         capture_output=True,
         text=True,
         check=False,
@@ -101,17 +101,17 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_receivers_in_javascript_take_what_is_right_and_nothing_else(case: Case, outcomes: dict[str, str]) -> None:
+def test_javascript_receivers_accept_only_valid_signatures(case: Case, outcomes: dict[str, str]) -> None:
     assert outcomes[case.name] == case.outcome
 
 
-def test_bodies_and_headers_come_in_every_form(tmp_path: Path) -> None:
+def test_bodies_and_headers_are_accepted_in_every_form(tmp_path: Path) -> None:
     right = next(case for case in CASES if case.name == "secret beside v1a")
     assert _run(tmp_path, FORMS, [right]) == ["Нордшляйфе"] * 7
 
 
 @pytest.mark.anyio
-async def test_a_browser_takes_the_same(tmp_path: Path) -> None:
+async def test_a_browser_accepts_the_same(tmp_path: Path) -> None:
     program = IN_A_PAGE.replace("GIVEN", json.dumps([case.plain() for case in CASES]))
     async with chromium(tmp_path) as browser, pages({"js": ROOT / "clients" / "js"}) as origin:
         found = await (await browser.open(origin + "/")).evaluate(program)
@@ -132,7 +132,7 @@ def folder_with_published(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_published_library_of_npm_takes_our_signatures(folder_with_published: Path) -> None:
+def test_the_npm_library_accepts_our_signatures(folder_with_published: Path) -> None:
     now = datetime.now(UTC)
     new, old, other = new_secret(), new_secret(), new_secret()
     secrets = (EndpointSecret(SecretStr(new)), EndpointSecret(SecretStr(old), now + timedelta(hours=1)))

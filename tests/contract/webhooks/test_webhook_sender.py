@@ -1,4 +1,4 @@
-"""What a receiver answers to one attempt: right, wrong, slowly, hugely, in no known protocol."""
+"""Results of one attempt: valid, failing, slow, huge and malformed responses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def sender() -> AsyncIterator[Sender]:
         yield one
 
 
-async def test_the_bytes_and_headers_arrive_as_they_were_given(sender: Sender) -> None:
+async def test_body_and_headers_arrive_unchanged(sender: Sender) -> None:
     seen = asyncio.Queue[tuple[bytes, bytes]]()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -63,7 +63,7 @@ async def test_the_bytes_and_headers_arrive_as_they_were_given(sender: Sender) -
 
 
 @pytest.mark.parametrize("name", ["Webhook-Id", "host", "Content-Length", "TRANSFER-ENCODING", "Saccade-Cursor"])
-def test_an_endpoint_cannot_have_our_headers(name: str) -> None:
+def test_an_endpoint_cannot_set_reserved_headers(name: str) -> None:
     assert is_reserved_header(name)
     assert not is_reserved_header(f"X-{name}")
     assert not is_reserved_header("Authorization")
@@ -83,7 +83,7 @@ def test_an_endpoint_cannot_have_our_headers(name: str) -> None:
         (b"600 What", "http_status"),
     ],
 )
-async def test_an_answer_is_judged_by_its_status(sender: Sender, status: bytes, error: str | None) -> None:
+async def test_the_status_decides_the_result(sender: Sender, status: bytes, error: str | None) -> None:
     async with receiving(answering(ok(b"", status))) as receiver:
         answer = await sender.send(outgoing_to(receiver.port, timeout_s=20.0))
     assert (answer.status, answer.error) == (int(status[:3]), error)
@@ -114,7 +114,7 @@ async def test_a_redirect_is_not_followed(sender: Sender, status: int) -> None:
     assert inside.connections == 0
 
 
-async def test_who_says_nothing_is_too_slow(sender: Sender) -> None:
+async def test_a_receiver_without_a_response_is_too_slow(sender: Sender) -> None:
     async def talk(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(60)
 
@@ -124,21 +124,19 @@ async def test_who_says_nothing_is_too_slow(sender: Sender) -> None:
     assert answer.latency_ms >= 290
 
 
-async def test_a_header_that_drips_is_too_slow(sender: Sender) -> None:
+async def test_a_slowly_sent_header_is_too_slow(sender: Sender) -> None:
     async with receiving(answering(b"HTTP/1.1 200 OK\r\nX: ", b"a", pause_s=0.02, forever=True)) as receiver:
         answer = await sender.send(outgoing_to(receiver.port, timeout_s=0.3))
     assert (answer.status, answer.error) == (None, "too_slow")
 
 
-async def test_interim_answers_without_an_end_are_too_slow(sender: Sender) -> None:
+async def test_endless_interim_responses_are_too_slow(sender: Sender) -> None:
     async with receiving(answering(b"HTTP/1.1 102 Processing\r\n\r\n", pause_s=0.01, forever=True)) as receiver:
         answer = await sender.send(outgoing_to(receiver.port, timeout_s=0.3))
     assert (answer.status, answer.error) == (None, "too_slow")
 
 
-async def test_a_body_that_drips_holds_nothing_up_and_its_status_counts(
-    sender: Sender, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_slowly_sent_body_is_cut_and_its_status_counts(sender: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sender_module, "RESPONSE_BODY_S", 0.5)
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
     async with receiving(answering(head, b"x", pause_s=0.02, forever=True)) as receiver:
@@ -151,7 +149,7 @@ async def test_a_body_that_drips_holds_nothing_up_and_its_status_counts(
         await until(lambda: receiver.ended == 1)  # its connection was not kept
 
 
-async def test_who_takes_no_body_is_too_slow(sender: Sender) -> None:
+async def test_a_receiver_that_reads_no_body_is_too_slow(sender: Sender) -> None:
     async def talk(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         await asyncio.sleep(60)
@@ -162,7 +160,7 @@ async def test_who_takes_no_body_is_too_slow(sender: Sender) -> None:
     assert (answer.status, answer.error) == (None, "too_slow")
 
 
-async def test_a_huge_answer_is_read_to_a_bound_and_its_connection_dropped(sender: Sender) -> None:
+async def test_a_huge_response_is_read_up_to_a_limit_and_its_connection_closed(sender: Sender) -> None:
     sent = 0
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -182,7 +180,7 @@ async def test_a_huge_answer_is_read_to_a_bound_and_its_connection_dropped(sende
     assert sent < 50_000_000, "what the system's buffers hold, not the whole"
 
 
-async def test_a_bomb_is_not_unpacked(sender: Sender) -> None:
+async def test_a_compressed_response_is_not_decompressed(sender: Sender) -> None:
     bomb = gzip.compress(b"\0" * 50_000_000)
     assert len(bomb) < sender_module.RESPONSE_BYTES
     async with receiving(answering(ok(bomb, b"200 OK", b"Content-Encoding: gzip"))) as receiver:
@@ -217,13 +215,13 @@ async def test_the_excerpt_is_text(sender: Sender, body: bytes, excerpt: str) ->
     ],
     ids=["ssh", "status", "negative", "lengths", "header", "zeros"],
 )
-async def test_what_is_not_http_is_an_error_of_protocol(sender: Sender, answer: bytes) -> None:
+async def test_a_response_that_is_not_http_is_a_protocol_error(sender: Sender, answer: bytes) -> None:
     async with receiving(answering(answer)) as receiver:
         got = await sender.send(outgoing_to(receiver.port, timeout_s=20.0))
     assert (got.status, got.error) == (None, "protocol_error")
 
 
-async def test_a_body_that_breaks_off_leaves_the_status(sender: Sender) -> None:
+async def test_an_incomplete_body_keeps_the_status(sender: Sender) -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await request(reader)
         writer.write(b"HTTP/1.1 202 Taken\r\nContent-Length: 100\r\n\r\nhalf")
@@ -233,7 +231,7 @@ async def test_a_body_that_breaks_off_leaves_the_status(sender: Sender) -> None:
     assert (answer.status, answer.error, answer.excerpt) == (202, None, "half")
 
 
-async def test_a_broken_chunk_leaves_the_status(sender: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_invalid_chunk_keeps_the_status(sender: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sender_module, "RESPONSE_BODY_S", 0.3)
     raw = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
     async with receiving(answering(raw, b"zz\r\n", pause_s=0.05)) as receiver:
@@ -258,6 +256,6 @@ async def test_a_broken_chunk_leaves_the_status(sender: Sender, monkeypatch: pyt
         (b"", None),
     ],
 )
-async def test_retry_after_is_read_in_both_forms(sender: Sender, header: bytes, seconds: float | None) -> None:
+async def test_retry_after_is_parsed_in_both_forms(sender: Sender, header: bytes, seconds: float | None) -> None:
     async with receiving(answering(ok(b"", b"503 Busy", b"Retry-After: " + header))) as receiver:
         assert (await sender.send(outgoing_to(receiver.port))).retry_after_s == seconds

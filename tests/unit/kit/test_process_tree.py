@@ -1,4 +1,4 @@
-"""How it is known that memory was what ended a worker."""
+"""Detection of workers that were killed for memory."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from kit.process_tree import oom_kill_count, ran_out_of_memory
         ("oom_kill many\n", 0),
     ],
 )
-def test_the_kernel_s_count_is_read(tmp_path: Path, text: str, count: int) -> None:
+def test_the_oom_kill_count_is_read(tmp_path: Path, text: str, count: int) -> None:
     (tmp_path / "memory.events").write_text(text)
     assert oom_kill_count(tmp_path / "memory.events") == count
 
 
-def test_where_the_kernel_does_not_count_nothing_was_killed(tmp_path: Path) -> None:
+def test_without_counters_the_oom_kill_count_is_zero(tmp_path: Path) -> None:
     assert oom_kill_count(tmp_path / "memory.events") == 0
 
 
@@ -37,6 +37,8 @@ def test_where_the_kernel_does_not_count_nothing_was_killed(tmp_path: Path) -> N
         (None, "MemoryError", False),
     ],
 )
-def test_last_words_tell(tmp_path: Path, code: int | None, says: str, expected: bool) -> None:
+def test_an_allocation_error_at_the_end_of_the_log_is_found(
+    tmp_path: Path, code: int | None, says: str, expected: bool
+) -> None:
     (tmp_path / "worker.log").write_text(f"started\n{says}\n")
     assert ran_out_of_memory(code, tmp_path / "worker.log") is expected

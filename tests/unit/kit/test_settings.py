@@ -1,4 +1,4 @@
-"""What a log may show of the settings, and by which names the bucket's are read."""
+"""Settings: no credentials in logs, names of the bucket's variables, placeholders and example keys."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _settings(monkeypatch: pytest.MonkeyPatch, **environment: str) -> S3Settings
     return S3Settings()
 
 
-def test_the_bucket_is_found_by_the_names_that_users_of_r2_have(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bucket_settings_accept_names_of_r2(monkeypatch: pytest.MonkeyPatch) -> None:
     found = _settings(monkeypatch, **R2)
     assert (found.endpoint_url, found.bucket) == ("https://account.r2.cloudflarestorage.com", "splats")
     assert (found.access_key_id, found.secret_access_key.get_secret_value()) == ("id", "secret")
@@ -66,7 +66,7 @@ def test_the_bucket_is_found_by_the_names_that_users_of_r2_have(monkeypatch: pyt
     assert _settings(monkeypatch, **as_environment(None, found)) == found
 
 
-def test_our_own_names_count_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_our_own_variable_names_have_priority(monkeypatch: pytest.MonkeyPatch) -> None:
     found = _settings(monkeypatch, **R2, **OURS)
     assert (found.endpoint_url, found.bucket, found.access_key_id) == ("http://127.0.0.1:9000", "ours", "our id")
     assert found.public_url == "https://files.example"
@@ -109,7 +109,7 @@ def keys_of(folder: Path, secret: str) -> Path:
     return file
 
 
-def test_the_key_of_the_examples_opens_this_machine_only(tmp_path: Path) -> None:
+def test_the_example_key_is_only_accepted_on_this_machine(tmp_path: Path) -> None:
     development = ROOT / "deploy/development_keys.json"
     headers = {"authorization": "Bearer development.development-only"}
     for hosts in ("", "localhost, 127.0.0.1"):

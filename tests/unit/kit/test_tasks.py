@@ -1,4 +1,4 @@
-"""Tasks that are to end do, whatever they and we are doing at that moment."""
+"""Cancellation of tasks: each task ends, also when a cancellation is lost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def deaf(times: int) -> None:
-    """Go on after being cancelled, a few times, as ``asyncio.wait_for`` can make any coroutine do."""
+    """Ignore ``times`` cancellations, as ``asyncio.wait_for`` can make any coroutine do."""
     for _ in range(times):
         try:
             await asyncio.Event().wait()
@@ -25,7 +25,7 @@ async def fail() -> None:
     raise ValueError("broken")
 
 
-async def test_what_swallows_its_cancellation_is_cancelled_again() -> None:
+async def test_a_task_that_ignores_its_cancellation_is_cancelled_again() -> None:
     task = asyncio.ensure_future(deaf(2))
     await asyncio.sleep(0)
     async with asyncio.timeout(10):
@@ -33,7 +33,7 @@ async def test_what_swallows_its_cancellation_is_cancelled_again() -> None:
     assert task.cancelled()
 
 
-async def test_being_cancelled_while_ending_others_is_passed_on_when_they_have_ended() -> None:
+async def test_a_cancellation_during_end_is_raised_after_the_tasks_ended() -> None:
     task = asyncio.ensure_future(deaf(2))
     ending = asyncio.ensure_future(end(task))
     await asyncio.sleep(0.1)
@@ -44,7 +44,7 @@ async def test_being_cancelled_while_ending_others_is_passed_on_when_they_have_e
     assert task.cancelled()
 
 
-async def test_the_first_to_end_ends_the_others() -> None:
+async def test_first_of_cancels_the_others() -> None:
     other = asyncio.ensure_future(asyncio.Event().wait())
 
     async def follow() -> None:
@@ -55,13 +55,13 @@ async def test_the_first_to_end_ends_the_others() -> None:
     assert other.cancelled()
 
 
-async def test_what_the_first_raises_is_raised() -> None:
+async def test_first_of_raises_the_error_of_the_first() -> None:
     with pytest.raises(ValueError, match="broken"):
         await first_of(asyncio.Event().wait(), fail())
 
 
-async def test_a_cancelled_first_of_ends_all_and_is_cancelled() -> None:
-    """Also when it was just ending the others: a loop around it must not begin another round."""
+async def test_a_cancelled_first_of_cancels_all() -> None:
+    """Also while it was ending the others: a loop around it must not start again."""
     running = asyncio.ensure_future(first_of(asyncio.sleep(0.05), deaf(1)))
     await asyncio.sleep(0.15)  # the first has ended, the other does not go yet
     running.cancel()
@@ -70,7 +70,7 @@ async def test_a_cancelled_first_of_ends_all_and_is_cancelled() -> None:
             await running
 
 
-async def test_what_has_ended_by_itself_is_left_as_it_is() -> None:
+async def test_end_ignores_finished_tasks() -> None:
     failed = asyncio.ensure_future(fail())
     done = asyncio.ensure_future(asyncio.sleep(0, "value"))
     await asyncio.wait([failed, done])

@@ -1,4 +1,4 @@
-"""The short way of checking an event lets nothing pass that the contract refuses, and the other way round."""
+"""Envelope check: the fast path and the contract accept the same events."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MESSAGE = encode(
     JobQueued(position=1), tenant="acme", subject_id=JOB, source="/test", time=datetime(2026, 1, 31, 12, tzinfo=UTC)
 )
 FIELDS: dict[str, Any] = json.loads(MESSAGE.body)
-PLACE = MESSAGE.subject.split(".")
+PARTS = MESSAGE.subject.split(".")
 
 
 def by_contract(subject: str, body: bytes) -> bool:
@@ -32,7 +32,7 @@ def by_contract(subject: str, body: bytes) -> bool:
 
 
 def same(body: bytes, subject: str = MESSAGE.subject) -> bool:
-    """See that both decide alike, and give what they say."""
+    """Check that both agree, and return their result."""
     wanted = by_contract(subject, body)
     if wanted:
         assert check_envelope(subject, body) == tuple(subject.split(".")[2:])
@@ -42,19 +42,19 @@ def same(body: bytes, subject: str = MESSAGE.subject) -> bool:
     return wanted
 
 
-def test_our_own_events_go_the_short_way() -> None:
-    assert _matches(MESSAGE.body, PLACE)
+def test_our_own_events_pass_the_fast_path() -> None:
+    assert _matches(MESSAGE.body, PARTS)
     traced = encode(JobQueued(position=1), tenant="acme", subject_id=JOB, source="/test", traceparent="00-ab-cd-01")
-    assert _matches(traced.body, PLACE)
+    assert _matches(traced.body, PARTS)
 
 
 @pytest.mark.parametrize(
     ("name", "value"), [("tenant", "other"), ("subject", JOB[:-1] + "5"), ("type", "job.succeeded"), ("type", "job")]
 )
-def test_an_event_of_another_place_is_refused_wherever_in_the_bytes_it_says_so(name: str, value: str) -> None:
+def test_an_event_of_another_subject_is_refused(name: str, value: str) -> None:
     assert not same(json.dumps(FIELDS | {name: value}).encode())
     twice = MESSAGE.body[:-1] + b',"%b":"%b"}' % (name.encode(), value.encode())
-    assert not same(twice), "the last of two counts, for every reader"
+    assert not same(twice), "of two equal keys the last one counts, for every reader"
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_an_event_of_another_place_is_refused_wherever_in_the_bytes_it_says_so(n
         MESSAGE.subject.replace("acme", "other"),
     ],
 )
-def test_a_subject_that_is_not_its_own_is_refused(subject: str) -> None:
+def test_a_wrong_subject_is_refused(subject: str) -> None:
     assert not same(MESSAGE.body, subject)
 
 
@@ -79,7 +79,7 @@ def test_a_subject_that_is_not_its_own_is_refused(subject: str) -> None:
         *(b"\t\r\n 1", b"", b"{1:2}", b"[1,]", b'{"tenant":"other"}', b"'a'"),
     ],
 )  # fmt: skip
-def test_data_is_json_or_not_for_both(value: bytes) -> None:
+def test_both_checks_agree_on_data(value: bytes) -> None:
     same(MESSAGE.body.replace(b'"position":1', b'"position":' + value))
 
 
@@ -92,14 +92,14 @@ def test_data_is_json_or_not_for_both(value: bytes) -> None:
         *("٢٠٢٦-01-01T00:00:00Z",),
     ],
 )  # fmt: skip
-def test_a_time_is_one_for_both(time: object) -> None:
+def test_both_checks_agree_on_times(time: object) -> None:
     same(json.dumps(FIELDS | {"time": time}, ensure_ascii=False).encode())
 
 
 # A machine that runs other tests meanwhile draws slowly; that says nothing of what is drawn.
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.data())
-def test_both_decide_alike_about_anything(data: st.DataObject) -> None:
+def test_both_checks_agree_on_random_envelopes(data: st.DataObject) -> None:
     fields = dict(FIELDS)
     for name in data.draw(st.lists(st.sampled_from(sorted(FIELDS)), max_size=2)):
         fields.pop(name, None)

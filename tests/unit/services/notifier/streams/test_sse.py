@@ -1,4 +1,4 @@
-"""Frames, cursors, selections and snapshots: what the wire says, without a wire."""
+"""Frames, cursors, selections and snapshots of server-sent events."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def event(data: EventData, sequence: int = 7, tenant: str = "acme") -> StreamEve
 
 
 def test_a_durable_event_carries_its_cursor_and_its_own_bytes() -> None:
-    told = event(JobQueued(position=3))
-    assert told.frame == b"event: job.queued\ndata: " + told.body + b"\nid: abc.7\n\n"
-    assert told.frame is told.frame, "made once"
+    queued = event(JobQueued(position=3))
+    assert queued.frame == b"event: job.queued\ndata: " + queued.body + b"\nid: abc.7\n\n"
+    assert queued.frame is queued.frame, "made once"
 
 
 def test_progress_carries_no_cursor() -> None:
@@ -50,7 +50,7 @@ def test_progress_carries_no_cursor() -> None:
     st.sampled_from([None, 2]),
     st.lists(st.integers(1, 40), min_size=1),
 )
-def test_any_json_comes_out_as_one_block_however_the_wire_cuts_it(
+def test_any_json_is_one_block_however_it_is_split(
     value: dict[str, object], indent: int | None, cuts: list[int]
 ) -> None:
     body = json.dumps(value, indent=indent, ensure_ascii=False).encode("utf-8", "surrogatepass")
@@ -93,7 +93,7 @@ def test_any_other_since_is_refused(text: str) -> None:
         parse_since(text, NOW)
 
 
-def test_the_header_comes_before_the_query_and_nonsense_is_an_unknown_epoch() -> None:
+def test_the_header_precedes_the_query_and_an_invalid_cursor_is_an_unknown_epoch() -> None:
     assert parse_cursor("a1.5", "b2.6") == Cursor("a1", 5)
     assert parse_cursor(None, " ", "b2.6") == Cursor("b2", 6)
     assert parse_cursor(None, "", None) is None
@@ -112,14 +112,14 @@ def test_types_are_names_or_a_whole_noun() -> None:
 @given(
     st.sampled_from(["acme", "rival"]), st.booleans(), st.sampled_from([(), ("job.queued",), ("job.*",), ("upload.*",)])
 )
-def test_no_selection_takes_another_tenants_event(tenant: str, one_job: bool, types: tuple[str, ...]) -> None:
+def test_no_selection_matches_another_tenants_event(tenant: str, one_job: bool, types: tuple[str, ...]) -> None:
     selection = Selection("acme", JOB if one_job else None, frozenset(types))
     taken = selection.matches(event(JobQueued(position=0), tenant=tenant))
     assert taken == (tenant == "acme" and types != ("upload.*",))
     assert selection.subjects == f"saccade.evt.acme.{'job' if one_job else '*'}.{JOB if one_job else '*'}.*"
 
 
-def test_a_snapshot_is_the_fold_and_says_what_it_does_not_know() -> None:
+def test_a_snapshot_is_the_fold_with_unknown_fields_null() -> None:
     begun = [
         event(JobSubmitted(workload="w", workload_version="1", inputs={}, params={}, deadline=NOW), 3),
         event(JobQueued(position=0), 4),
@@ -129,9 +129,9 @@ def test_a_snapshot_is_the_fold_and_says_what_it_does_not_know() -> None:
     whole = fold_partial_job(begun)
     assert whole
     (block,) = SseParser().push(snapshot_frame(whole))
-    told = json.loads(block.data[0])
+    fields = json.loads(block.data[0])
     assert (block.event, block.id) == ("snapshot", None)
-    assert (told["state"], told["sequence"], told["submitted"]["workload"]) == ("running", 6, "w")
+    assert (fields["state"], fields["sequence"], fields["submitted"]["workload"]) == ("running", 6, "w")
     strange = StreamEvent("acme", "job", JOB, "job.levitated", begun[1].body.replace(b"queued", b"levitated"), "abc", 5)
     assert fold_partial_job([*begun[:2], strange, *begun[2:]]) == whole
     rest = fold_partial_job(begun[2:])
@@ -140,5 +140,5 @@ def test_a_snapshot_is_the_fold_and_says_what_it_does_not_know() -> None:
     unknown = {"submitted", "created_at", "first_sequence", "deadline"}
     assert {name: told_of_rest[name] for name in unknown} == dict.fromkeys(unknown) | {"first_sequence": 0}
     assert {name: value for name, value in told_of_rest.items() if name not in unknown} == {
-        name: value for name, value in told.items() if name not in unknown
+        name: value for name, value in fields.items() if name not in unknown
     }

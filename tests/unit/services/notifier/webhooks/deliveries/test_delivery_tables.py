@@ -1,4 +1,4 @@
-"""The view of deliveries: what a plan, a record and a redelivery make of it, in whatever order they come."""
+"""Delivery tables: plans, attempt records and redeliveries, in any order."""
 
 from __future__ import annotations
 
@@ -45,20 +45,20 @@ def standing(view: DeliveryTables, sequence: int) -> tuple[DeliveryState, int]:
 def test_an_event_is_planned_once(view: DeliveryTables) -> None:
     assert view.add(planned(1), NOW)
     assert not view.add(planned(1), LATER)
-    assert [one.due for one in view.due("whk_1", 10)] == [NOW]
+    assert [delivery.due for delivery in view.due("whk_1", 10)] == [NOW]
 
 
-def test_a_record_before_its_plan_says_the_same_as_one_after_it(file: DeliveryFile, view: DeliveryTables) -> None:
+def test_record_and_plan_may_arrive_in_any_order(file: DeliveryFile, view: DeliveryTables) -> None:
     view.record_attempt(planned(1), attempt(1, 9, LATER), DeliveryState.PENDING)
     assert not view.add(planned(1), NOW), "known from its record"
     other = DeliveryTables(other_file := DeliveryFile(None))
     other.add(planned(1), NOW)
     other.record_attempt(planned(1), attempt(1, 9, LATER), DeliveryState.PENDING)
     assert file.all_rows() == other_file.all_rows()
-    assert [one.due for one in view.due("whk_1", 10)] == [LATER]
+    assert [delivery.due for delivery in view.due("whk_1", 10)] == [LATER]
 
 
-def test_attempts_are_listed_as_they_went(view: DeliveryTables) -> None:
+def test_attempts_are_listed_in_order(view: DeliveryTables) -> None:
     view.add(planned(1), NOW)
     view.record_attempt(planned(1), attempt(1, 9, LATER), DeliveryState.PENDING)
     view.record_attempt(planned(1), attempt(2, 11, status=200), DeliveryState.DELIVERED)
@@ -67,16 +67,14 @@ def test_attempts_are_listed_as_they_went(view: DeliveryTables) -> None:
     assert view.count_pending() == 0
 
 
-def test_an_event_of_another_incarnation_of_the_stream_takes_the_place_of_the_old_one(view: DeliveryTables) -> None:
+def test_an_event_of_a_new_incarnation_replaces_the_old_one(view: DeliveryTables) -> None:
     view.record_attempt(planned(1), attempt(1, 9, status=200), DeliveryState.DELIVERED)
     assert view.add(replace(planned(1), event_id="evt_new"), NOW)
     assert standing(view, 1) == (DeliveryState.PENDING, 0)
     assert view.attempts("whk_1", 1) == ()
 
 
-def test_everything_is_complete_up_to_the_first_delivery_without_a_record(
-    file: DeliveryFile, view: DeliveryTables
-) -> None:
+def test_complete_to_is_before_the_first_delivery_without_a_record(file: DeliveryFile, view: DeliveryTables) -> None:
     for sequence in (3, 5, 8):
         view.add(planned(sequence), NOW)
     file.advance(planned=9)
@@ -91,7 +89,7 @@ def test_everything_is_complete_up_to_the_first_delivery_without_a_record(
     assert view.complete_to() == 9, "a redelivery is known from its record"
 
 
-def test_a_redelivery_begins_the_schedule_anew_and_counts_attempts_on(view: DeliveryTables) -> None:
+def test_a_redelivery_restarts_the_schedule_and_continues_the_attempt_count(view: DeliveryTables) -> None:
     view.add(planned(1), NOW)
     for number in range(1, 9):
         last = number == 8
@@ -103,7 +101,7 @@ def test_a_redelivery_begins_the_schedule_anew_and_counts_attempts_on(view: Deli
     assert view.redeliver(planned(1), 20, LATER) is None, "a record asks once"
 
 
-def test_a_redelivery_that_was_made_already_is_not_made_again_by_a_fold_of_its_record(view: DeliveryTables) -> None:
+def test_a_redelivery_that_was_attempted_is_not_repeated_by_its_record(view: DeliveryTables) -> None:
     view.add(planned(1), NOW)
     view.record_attempt(planned(1), attempt(1, 4, LATER), DeliveryState.PENDING)
     view.record_attempt(planned(1), attempt(2, 30, LATER), DeliveryState.PENDING)
@@ -117,7 +115,7 @@ def test_only_the_first_of_each_subject_is_a_head(view: DeliveryTables) -> None:
     for sequence, subject in ((1, "a"), (2, "b"), (3, "a"), (4, "b"), (5, "c")):
         view.add(planned(sequence, subject), NOW)
     view.record_attempt(planned(1, "a"), attempt(1, 1, LATER), DeliveryState.PENDING)
-    assert [one.sequence for one in view.heads("whk_1", 10)] == [2, 5, 1]
+    assert [delivery.sequence for delivery in view.heads("whk_1", 10)] == [2, 5, 1]
     view.record_attempt(planned(2, "b"), attempt(1, 2, status=200), DeliveryState.DELIVERED)
     head = view.head("whk_1", "b")
     assert head
@@ -125,7 +123,7 @@ def test_only_the_first_of_each_subject_is_a_head(view: DeliveryTables) -> None:
     assert view.head("whk_1", "x") is None
 
 
-def test_pages_go_from_the_newest_event_back_and_end(view: DeliveryTables) -> None:
+def test_pages_start_with_the_newest_event(view: DeliveryTables) -> None:
     for sequence in range(1, 8):
         view.add(planned(sequence), NOW)
         view.add(planned(sequence, endpoint_id="whk_2"), NOW)
@@ -133,15 +131,15 @@ def test_pages_go_from_the_newest_event_back_and_end(view: DeliveryTables) -> No
     pages, before = [], None
     while True:
         found, before = view.list("whk_1", limit=3, before=before)
-        pages.append([one.sequence for one in found])
+        pages.append([delivery.sequence for delivery in found])
         if before is None:
             break
     assert pages == [[7, 6, 5], [4, 3, 2], [1]]
     found, more = view.list("whk_1", DeliveryState.DELIVERED)
-    assert ([one.sequence for one in found], more) == ([4], None)
+    assert ([delivery.sequence for delivery in found], more) == ([4], None)
 
 
-def test_what_is_settled_is_forgotten_with_its_records_and_what_waits_is_not(view: DeliveryTables) -> None:
+def test_prune_removes_completed_deliveries_only(view: DeliveryTables) -> None:
     for sequence in (1, 2, 3, 4):
         view.add(planned(sequence), NOW)
     view.record_attempt(planned(1), attempt(1, 10, status=200), DeliveryState.DELIVERED)
@@ -149,12 +147,12 @@ def test_what_is_settled_is_forgotten_with_its_records_and_what_waits_is_not(vie
     view.record_attempt(planned(3), attempt(1, 12, status=200), DeliveryState.DELIVERED)
     view.cancel("whk_1", 4)
     view.prune(event=4, record=12)
-    assert [one.sequence for one in view.list("whk_1")[0]] == [4, 3, 2]
+    assert [delivery.sequence for delivery in view.list("whk_1")[0]] == [4, 3, 2]
     view.prune(event=5, record=12)
-    assert [one.sequence for one in view.list("whk_1")[0]] == [3, 2]
+    assert [delivery.sequence for delivery in view.list("whk_1")[0]] == [3, 2]
 
 
-def test_a_run_of_failures_begins_with_its_first_and_ends_with_a_success_or_a_pause(file: DeliveryFile) -> None:
+def test_a_failure_run_ends_with_a_success_or_a_pause(file: DeliveryFile) -> None:
     receivers = ReceiverTables(file)
     for hours in (0, 10, 20, 40):
         receivers.record_failure("whk_1", "acme", NOW + timedelta(hours=hours), 500, gone=False)
@@ -169,7 +167,7 @@ def test_a_run_of_failures_begins_with_its_first_and_ends_with_a_success_or_a_pa
     assert receivers.failure_run("whk_1") is None
 
 
-def test_a_view_goes_on_where_its_last_commit_was(tmp_path: Path) -> None:
+def test_a_projection_continues_after_its_last_commit(tmp_path: Path) -> None:
     first = DeliveryFile(tmp_path)
     first.reset("e1", "r1")
     DeliveryTables(first).add(planned(1), NOW)
@@ -182,7 +180,7 @@ def test_a_view_goes_on_where_its_last_commit_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"not a database at all" * 100, b""])
-def test_a_damaged_view_is_begun_anew(tmp_path: Path, damage: bytes) -> None:
+def test_a_damaged_file_is_recreated(tmp_path: Path, damage: bytes) -> None:
     first = DeliveryFile(tmp_path)
     DeliveryTables(first).add(planned(1), NOW)
     first.advance(planned=7)

@@ -1,4 +1,4 @@
-"""Which endpoints get an event, and nobody gets what is another tenant's or would never end."""
+"""Planner: endpoints of an event, tenant isolation, no webhooks about webhooks; relay of progress."""
 
 from __future__ import annotations
 
@@ -78,14 +78,14 @@ def test_webhooks_about_webhooks_are_not_sent(verb: str) -> None:
     assert subscribed_endpoints(subject, 7, [PLAIN, replace(PLAIN, types=("webhook.*",))]) == []
 
 
-def test_that_an_endpoint_is_disabled_is_told_to_the_others() -> None:
+def test_webhook_disabled_is_sent_to_the_other_endpoints() -> None:
     data = WebhookDisabled(endpoint_id="whk_1", reason="gone", since=NOW)
     event = stored(data, "whk_1")
     subject = EventSubject.of(event.subject)
     assert subject
-    assert [one.endpoint_id for one in plan_deliveries(event, subject, [PLAIN, replace(PLAIN, id="whk_2")], None)] == [
-        "whk_2"
-    ]
+    assert [
+        planned.endpoint_id for planned in plan_deliveries(event, subject, [PLAIN, replace(PLAIN, id="whk_2")], None)
+    ] == ["whk_2"]
 
 
 def test_a_job_s_own_url_gets_the_job_s_events_in_the_lane_of_its_origin() -> None:
@@ -97,18 +97,18 @@ def test_a_job_s_own_url_gets_the_job_s_events_in_the_lane_of_its_origin() -> No
     assert plan_deliveries(event, subject, [], "https://example.org/secret/path?key=1") == [planned]
 
 
-def test_an_event_on_a_subject_of_another_is_nobody_s() -> None:
+def test_an_event_on_a_wrong_subject_is_not_planned() -> None:
     forged = StoredEvent(7, stored(JobQueued(position=0)).subject, stored(JobQueued(position=0), tenant="other").body)
     with pytest.raises(ValueError, match="does not belong"):
         plan_deliveries(forged, QUEUED, [PLAIN], None)
 
 
-def test_what_is_no_subject_of_ours_is_none() -> None:
+def test_an_unknown_subject_is_none() -> None:
     assert EventSubject.of("saccade.evt.acme.job") is None
     assert EventSubject.of(stored(JobQueued(position=0)).subject) == QUEUED
 
 
-def test_progress_is_for_those_who_name_it() -> None:
+def test_progress_is_only_sent_to_endpoints_that_name_it() -> None:
     subject = replace(QUEUED, type="job.progressed")
     endpoints = [
         PLAIN,
@@ -117,7 +117,7 @@ def test_progress_is_for_those_who_name_it() -> None:
         replace(PLAIN, id="whk_4", types=("job.progressed",), enabled=False),
         replace(PLAIN, id="whk_5", types=("job.progressed",), tenant="other"),
     ]
-    assert [one.id for one in progress_endpoints(subject, endpoints)] == ["whk_3"]
+    assert [endpoint.id for endpoint in progress_endpoints(subject, endpoints)] == ["whk_3"]
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_an_origin_shows_no_path_and_no_password(url: str, origin: str) -> None:
     assert origin_of(url) == origin
 
 
-def test_progress_goes_out_twice_a_second_the_newest_only_and_not_after_the_end() -> None:
+def test_progress_is_conflated_and_dropped_after_the_end() -> None:
     async def play() -> list[tuple[float, bytes]]:
         loop = asyncio.get_running_loop()
         sent: list[tuple[float, bytes]] = []
@@ -160,7 +160,7 @@ def test_progress_goes_out_twice_a_second_the_newest_only_and_not_after_the_end(
     assert 99 not in numbers
 
 
-def test_a_receiver_of_progress_that_hangs_leaves_places_for_others() -> None:
+def test_a_hanging_receiver_of_progress_leaves_slots_for_others() -> None:
     async def play() -> set[str]:
         sent = set()
 

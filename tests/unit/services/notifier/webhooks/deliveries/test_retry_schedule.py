@@ -1,4 +1,4 @@
-"""When attempts are made again, when a receiver is only probed, and when an endpoint is given up."""
+"""Retry schedule, circuit breaker, and disabling of endpoints."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def test_the_schedule_is_that_of_svix() -> None:
 
 
 @pytest.mark.parametrize("made", range(1, 8))
-def test_waits_are_spread_by_a_fifth(made: int) -> None:
+def test_delays_are_spread_by_a_fifth(made: int) -> None:
     middle = wait_s(made)
     assert middle
     assert wait_s(made, chance=0.0) == pytest.approx(0.8 * middle)
     assert wait_s(made, chance=1.0) == pytest.approx(1.2 * middle)
 
 
-def test_retry_after_makes_a_wait_longer_and_never_shorter_nor_endless() -> None:
+def test_retry_after_only_makes_a_delay_longer_up_to_a_maximum() -> None:
     assert wait_s(1, 503, retry_after_s=900) == 900
     assert wait_s(2, 400, retry_after_s=10) == 300
     assert wait_s(1, 429, retry_after_s=10**9) == 36_000
@@ -46,34 +46,34 @@ def test_retry_after_makes_a_wait_longer_and_never_shorter_nor_endless() -> None
 @pytest.mark.parametrize(
     ("status", "error"), [(429, "http_status"), (503, "http_status"), (None, "timeout"), (None, "too_slow")]
 )
-def test_who_has_too_much_to_do_is_left_alone_for_a_minute(status: int | None, error: str) -> None:
+def test_an_overloaded_receiver_is_retried_after_a_minute(status: int | None, error: str) -> None:
     for chance in (0.0, 0.5, 1.0):
         assert (wait_s(1, status, error=error, chance=chance) or 0) >= 60
 
 
-def test_who_is_gone_is_not_tried_again() -> None:
+def test_a_receiver_that_answered_410_is_not_retried() -> None:
     assert wait_s(1, 410) is None
 
 
-def test_only_two_hundreds_are_a_success_and_an_answer_is_a_sign_of_life() -> None:
+def test_2xx_is_success_and_most_answers_are_responsive() -> None:
     assert [is_success(status) for status in (200, 204, 299, 301, 400, 500, None)] == [True] * 3 + [False] * 4
     assert [is_responsive(status) for status in (200, 301, 400, 410, 408, 429, 500, None)] == [True] * 4 + [False] * 4
 
 
-def test_five_days_of_only_failures_disable_and_a_day_less_does_not() -> None:
+def test_five_days_of_failures_disable_an_endpoint() -> None:
     long_ago = NOW - 100 * DAY
     assert disable_reason(FAILING, long_ago) == "failing"
     assert disable_reason(replace(FAILING, failing_since=NOW - 4.9 * DAY), long_ago) is None
 
 
-def test_what_was_before_a_change_of_the_endpoint_does_not_count() -> None:
+def test_failures_before_a_change_of_the_endpoint_do_not_count() -> None:
     assert disable_reason(FAILING, NOW - 4 * DAY) is None
     gone = replace(FAILING, failing_since=NOW, gone=True)
     assert disable_reason(gone, NOW - DAY) == "gone"
     assert disable_reason(gone, NOW + DAY) is None
 
 
-def test_a_row_of_failures_opens_the_breaker_and_probes_come_rarer() -> None:
+def test_consecutive_failures_open_the_breaker_and_probes_become_rarer() -> None:
     breaker, now = CircuitBreaker(), 1000.0
     for _ in range(FAILURES):
         assert breaker.closed
@@ -104,14 +104,14 @@ def test_one_success_closes_the_breaker_for_good() -> None:
     assert breaker.closed
 
 
-def test_failures_that_were_out_when_it_opened_do_not_count_as_probes() -> None:
+def test_failures_of_attempts_in_flight_do_not_count_as_probes() -> None:
     breaker = CircuitBreaker()
     for _ in range(FAILURES + 3):
         breaker.failed(10)
     assert breaker.allowed_at() == 10 + PROBE_S
 
 
-def test_a_probe_that_was_not_made_leaves_the_next_one_free() -> None:
+def test_an_abandoned_probe_allows_the_next_one() -> None:
     breaker = CircuitBreaker()
     for _ in range(FAILURES):
         breaker.failed(0)
@@ -120,7 +120,7 @@ def test_a_probe_that_was_not_made_leaves_the_next_one_free() -> None:
     assert breaker.allowed_at() == PROBE_S
 
 
-def test_a_receiver_that_asks_for_a_pause_gets_it() -> None:
+def test_a_requested_pause_is_kept() -> None:
     breaker = CircuitBreaker()
     breaker.pause(50)
     breaker.pause(40)

@@ -1,4 +1,4 @@
-"""Where a webhook may go: every row of docs/webhook_addresses.md, by the URL's check and by the sender."""
+"""Allowed destinations of webhooks: every row of docs/webhook_addresses.md, by the URL check and by the sender."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PASSING = [(url, address.strip("`")) for url, address in _table("What passes")]
 
 
 class Names:
-    """A lookup that knows what it is told, and remembers what it was asked."""
+    """A lookup with given addresses that records its calls."""
 
     def __init__(self, **addresses: list[str]) -> None:
         self.addresses = addresses
@@ -56,7 +56,7 @@ def test_the_tables_are_long_and_without_repetition() -> None:
 
 
 @pytest.mark.parametrize("url", [url for url, _ in URLS], ids=ascii)
-def test_a_url_that_leads_inside_is_refused_when_it_is_given(url: str) -> None:
+def test_an_internal_url_is_refused_when_an_endpoint_is_created(url: str) -> None:
     with pytest.raises(SaccadeError) as refused:
         check_url(url, https_only=True, guard=AddressGuard())
     assert refused.value.code == ErrorCode.INVALID_PARAMETER
@@ -87,8 +87,8 @@ def test_a_refusal_says_what_to_change(url: str, says: str) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_url_that_leads_inside_is_refused_when_it_is_sent_to() -> None:
-    """As if it had never been checked: a job's URL, an endpoint from before a rule was added."""
+async def test_an_internal_url_is_refused_when_it_is_sent_to() -> None:
+    """Without the first check: a job's URL, or an endpoint that is older than a rule."""
     inside = Names()
     inside.addresses = {name: ["127.0.0.1"] for url, _ in URLS for name in _first_labels(url)}
     async with Sender(AddressGuard(), lookup=inside) as sender:
@@ -107,7 +107,7 @@ def _first_labels(url: str) -> list[str]:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("address", [address for address, _ in ADDRESSES])
-async def test_a_name_that_leads_inside_is_refused_at_the_connection(address: str) -> None:
+async def test_a_name_with_an_internal_address_is_refused_at_the_connection(address: str) -> None:
     names = Names(alone=[address], beside=[address, PUBLIC, address])
     resolver = GuardedResolver(names, AddressGuard())
     with pytest.raises(AddressRefusedError):
@@ -125,7 +125,7 @@ async def test_public_urls_and_addresses_pass(url: str, address: str) -> None:
     resolver = GuardedResolver(Names(**{target.host.partition(".")[0]: [address]}), AddressGuard())
     if not target.is_address:
         found: list[ResolveResult] = await resolver.resolve(target.host, target.port)
-        assert [(one["host"], one["port"]) for one in found] == [(address, target.port)]
+        assert [(result["host"], result["port"]) for result in found] == [(address, target.port)]
     assert AddressGuard().refusal(address) is None
 
 
@@ -136,10 +136,10 @@ def test_the_refused_networks_do_not_depend_on_the_version_of_python() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_few_addresses_of_a_name_are_tried_and_both_families_of_them() -> None:
+async def test_a_few_addresses_of_both_families_are_tried() -> None:
     names = Names(many=[*(f"2606:4700::{n:x}" for n in range(1, 500)), *(f"9.9.{n}.9" for n in range(200))])
     found = await GuardedResolver(names, AddressGuard()).resolve("many.example.com", 443)
-    assert [one["host"] for one in found] == ["2606:4700::1", "2606:4700::2", "9.9.0.9", "9.9.1.9"]
+    assert [result["host"] for result in found] == ["2606:4700::1", "2606:4700::2", "9.9.0.9", "9.9.1.9"]
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ async def test_a_few_addresses_of_a_name_are_tried_and_both_families_of_them() -
         (["64:ff9b::/96"], "https://[64:ff9b::808:808]/"),
     ],
 )
-def test_an_allowed_network_lets_its_addresses_through(networks: list[str], url: str) -> None:
+def test_an_allowed_network_allows_its_addresses(networks: list[str], url: str) -> None:
     assert check_url(url, https_only=True, guard=AddressGuard.allowing(networks)).scheme == "https"
     if parse_webhook_url(url).is_address:
         with pytest.raises(SaccadeError):
@@ -179,11 +179,11 @@ def test_an_allowed_network_lets_its_addresses_through(networks: list[str], url:
         (["::ffff:0:0/96"], "::ffff:127.0.0.1"),
     ],
 )
-def test_an_allowed_network_opens_nothing_else(networks: list[str], address: str) -> None:
+def test_an_allowed_network_allows_nothing_else(networks: list[str], address: str) -> None:
     assert AddressGuard.allowing(networks).refusal(address)
 
 
-def test_http_passes_where_it_is_allowed_and_only_there() -> None:
+def test_http_is_only_accepted_where_it_is_allowed() -> None:
     guard = AddressGuard.allowing(["127.0.0.1/32"])
     assert check_url("http://127.0.0.1:9000/hook", https_only=False, guard=guard).origin == "http://127.0.0.1:9000"
     with pytest.raises(SaccadeError, match="not encrypted"):
@@ -191,7 +191,7 @@ def test_http_passes_where_it_is_allowed_and_only_there() -> None:
 
 
 @pytest.mark.parametrize("network", ["10.0.0.1/8", "10.0.0.0/33", "inside", ""])
-def test_a_network_that_is_none_is_refused_at_the_start(network: str) -> None:
+def test_an_invalid_network_is_refused_at_the_start(network: str) -> None:
     with pytest.raises(ValueError, match=r"network|host bits|IPv4"):
         AddressGuard.allowing([network])
 

@@ -1,4 +1,4 @@
-"""Who is sent to next: bounds of a lane and of all lanes, order, rate, and no more in memory than agreed."""
+"""Lanes: limits per lane and in total, order, rate, and bounded memory."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def taken(one: Lane, now: float) -> list[int]:
 
 
 class Queue:
-    """What the view holds, for lanes that load from it."""
+    """Pending deliveries of the projection, from which lanes load."""
 
     def __init__(self, deliveries: list[TrackedDelivery]) -> None:
-        self.deliveries = {one.sequence: one for one in deliveries}
+        self.deliveries = {queued.sequence: queued for queued in deliveries}
         self.loads = 0
 
     def load(self, one: Lane) -> None:
@@ -59,7 +59,7 @@ class Queue:
         one.load(waiting[:limit], more=len(waiting) > limit)
 
 
-def test_what_is_due_first_goes_first_and_not_before_its_time() -> None:
+def test_the_first_due_is_taken_first_and_not_early() -> None:
     one = lane(delivery(3, due_s=5), delivery(1, due_s=20), delivery(2, due_s=5))
     assert one.take(4.9) is None
     assert one.wake_at(0) == 5
@@ -67,7 +67,7 @@ def test_what_is_due_first_goes_first_and_not_before_its_time() -> None:
     assert one.wake_at(5) == 20
 
 
-def test_no_more_than_four_at_one_time() -> None:
+def test_at_most_four_concurrent_attempts() -> None:
     one = lane(*(delivery(number) for number in range(10)))
     assert taken(one, 0) == [0, 1, 2, 3]
     assert one.wake_at(0) == math.inf
@@ -75,7 +75,7 @@ def test_no_more_than_four_at_one_time() -> None:
     assert taken(one, 0) == [4]
 
 
-def test_an_ordered_lane_sends_one_of_a_subject_at_a_time_and_others_beside_it() -> None:
+def test_an_ordered_lane_sends_one_per_subject_at_a_time() -> None:
     one = Lane("whk_1")
     one.ordered = True
     one.load([delivery(1, subject="a"), delivery(2, subject="b"), delivery(3, subject="a")], more=False)
@@ -85,7 +85,7 @@ def test_an_ordered_lane_sends_one_of_a_subject_at_a_time_and_others_beside_it()
     assert taken(one, 0) == [3]
 
 
-def test_a_rate_spreads_attempts_and_lets_a_second_s_worth_go_at_once() -> None:
+def test_a_rate_spreads_attempts_after_a_burst_of_one_second() -> None:
     one = lane(*(delivery(number) for number in range(8)))
     one.rate_per_s = 2
     times = []
@@ -116,7 +116,7 @@ def test_a_lane_holds_what_is_due_first_and_loads_the_rest_later() -> None:
     assert 5 <= queue.loads <= 6
 
 
-def test_what_is_due_now_does_not_wait_behind_what_is_due_tomorrow() -> None:
+def test_a_delivery_due_now_precedes_those_due_tomorrow() -> None:
     later = [delivery(number, due_s=86_400) for number in range(IN_MEMORY)]
     one = Lane("whk_1")
     one.load(later, more=True)
@@ -127,7 +127,7 @@ def test_what_is_due_now_does_not_wait_behind_what_is_due_tomorrow() -> None:
     assert one.size == IN_MEMORY - 1, "it stays in the view"
 
 
-def test_a_delivery_that_is_offered_again_takes_its_new_place() -> None:
+def test_a_delivery_offered_again_moves_to_its_new_place() -> None:
     one = lane(delivery(1, due_s=50), delivery(2, due_s=10))
     one.offer(delivery(1, due_s=0))
     assert one.size == 2
@@ -136,7 +136,7 @@ def test_a_delivery_that_is_offered_again_takes_its_new_place() -> None:
     assert one.size == 0, "it is out already"
 
 
-def test_slow_receivers_cannot_take_the_place_of_fast_ones() -> None:
+def test_slow_receivers_cannot_use_the_slots_of_fast_ones() -> None:
     lanes = Lanes(fast=4, slow=2)
     queues = {name: Queue([delivery(n, lane=name) for n in range(20)]) for name in ("slow", "dead", "well")}
     for _ in range(3):
@@ -177,7 +177,7 @@ def test_a_receiver_that_is_fast_again_counts_as_fast() -> None:
     assert not one.slow
 
 
-def test_a_lane_with_nothing_to_do_is_forgotten_unless_it_was_told_to_pause() -> None:
+def test_an_idle_lane_is_removed_unless_it_is_paused() -> None:
     lanes = Lanes()
     for name in ("idle", "paused"):
         lanes.lane(name).load([], more=False)
@@ -188,7 +188,7 @@ def test_a_lane_with_nothing_to_do_is_forgotten_unless_it_was_told_to_pause() ->
     assert lanes.get("paused") is not None
 
 
-def test_lanes_are_looked_at_when_they_are_due_and_once() -> None:
+def test_lanes_are_checked_once_when_due() -> None:
     lanes = Lanes()
     lanes.wake("b", 20)
     lanes.wake("a", 10)
