@@ -144,7 +144,7 @@ class DataFolder:
             )
         if int(text) > FORMAT:
             raise Failure(
-                f"{self.path} was written by a newer Saccade (format {text}; this one knows {FORMAT}).",
+                f"{self.path} was written by a newer Saccade (format {text}; this one supports {FORMAT}).",
                 code="folder_newer",
                 hint="Upgrade saccade, or use --data with another folder.",
             )

@@ -60,7 +60,7 @@ class McapSessionFile:
         self._schemas: dict[str, int] = {}
         self._mcap = Writer(stream, compression=CompressionType.ZSTD)
         self._mcap.start(library="saccade")
-        told = {
+        metadata = {
             "id": session.id,
             "workload": session.workload,
             "state": session.state,
@@ -69,7 +69,7 @@ class McapSessionFile:
             "created_at": session.created_at,
             "frames_missing": str(frames_missing),
         }
-        self._mcap.add_metadata("saccade.session", told)
+        self._mcap.add_metadata("saccade.session", metadata)
 
     def add(self, recorded: Recorded) -> None:
         """Write a message to its topic; unreadable messages are counted and skipped."""
@@ -136,8 +136,8 @@ class McapSessionFile:
     def _add_verdicts(self, recorded: Recorded) -> None:
         acked, at_ns = SessionFrameAcked.model_validate_json(recorded.body), recorded.stored_at_ns
         for ack in acked.acks:
-            told = ack.model_dump(exclude_none=True) | {"run_id": acked.run_id}
-            self._write("/verdicts", VERDICT, told, at_ns=at_ns, stored_ns=at_ns, seq=ack.seq)
+            fields = ack.model_dump(exclude_none=True) | {"run_id": acked.run_id}
+            self._write("/verdicts", VERDICT, fields, at_ns=at_ns, stored_ns=at_ns, seq=ack.seq)
         counts = acked.totals.model_dump() | {"reset": acked.reset, "run_id": acked.run_id}
         if acked.last_idle_steps is not None:
             counts["last_idle_steps"] = acked.last_idle_steps
