@@ -179,15 +179,15 @@ async def test_a_replaced_run_writes_nothing_more(harness: ExecutorHarness) -> N
 
 
 async def test_an_attempt_that_is_launched_twice_runs_once(harness: ExecutorHarness) -> None:
-    one, other = harness.executor(), harness.executor()
+    first_executor, other = harness.executor(), harness.executor()
     assignment = await harness.driver.submit("work 0.2", "save a.bin 256")
     calls = await asyncio.gather(
-        one.launch(assignment, WORKLOAD.compute),
+        first_executor.launch(assignment, WORKLOAD.compute),
         other.launch(assignment, WORKLOAD.compute),
-        one.launch(assignment, WORKLOAD.compute),
+        first_executor.launch(assignment, WORKLOAD.compute),
     )
     await harness.driver.until(assignment.job_id, State.SUCCEEDED)
-    for executor, call_id in zip((one, other, one), calls, strict=True):
+    for executor, call_id in zip((first_executor, other, first_executor), calls, strict=True):
         assert (await harness.ended(executor, call_id)).state is CallState.ENDED
     types = await harness.driver.types(assignment.job_id)
     assert types.count("job.started") == types.count("job.artifact_ready") == types.count("job.succeeded") == 1

@@ -11,15 +11,15 @@ from services.dispatcher.executors.modal_failures import ENDINGS, UNKNOWN, UNREL
 
 def errors_of_the_client() -> list[type[BaseException]]:
     found = [value for value in vars(modal.exception).values() if isinstance(value, type)]
-    ours = [one for one in found if issubclass(one, BaseException) and one.__module__ == "modal.exception"]
-    return [one for one in ours if not issubclass(one, Warning) and not one.__name__.startswith("_")]
+    ours = [cls for cls in found if issubclass(cls, BaseException) and cls.__module__ == "modal.exception"]
+    return [cls for cls in ours if not issubclass(cls, Warning) and not cls.__name__.startswith("_")]
 
 
 def test_every_error_of_the_client_is_listed() -> None:
     known = {*ENDINGS, *UNRELATED, "RemoteError", "InputCancellation"}
-    new = {one.__name__ for one in errors_of_the_client()} - known
+    new = {cls.__name__ for cls in errors_of_the_client()} - known
     assert {name for name in new if not name.startswith("Sandbox")} == set()
-    assert known - {one.__name__ for one in errors_of_the_client()} == set(), "no longer there"
+    assert known - {cls.__name__ for cls in errors_of_the_client()} == set(), "no longer there"
 
 
 @pytest.mark.parametrize("name", [name for name, meaning in ENDINGS.items() if meaning == UNKNOWN])

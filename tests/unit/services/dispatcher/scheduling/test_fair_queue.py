@@ -22,8 +22,8 @@ def candidate(number: int, tenant: str = "acme", workload: str = "echo", priorit
 
 def taken(queue: FairQueue, count: int = 1000) -> list[str]:
     jobs = []
-    while len(jobs) < count and (one := queue.take()):
-        jobs.append(one.job_id)
+    while len(jobs) < count and (job := queue.take()):
+        jobs.append(job.job_id)
     return jobs
 
 
@@ -50,9 +50,9 @@ def test_tenants_take_turns() -> None:
     for number in range(6, 9):
         queue.wait(candidate(number, "b"))
     order = []
-    while one := queue.take():
-        order.append(one.tenant)
-        queue.drop(one.job_id)
+    while job := queue.take():
+        order.append(job.tenant)
+        queue.drop(job.job_id)
     assert order == ["a", "b", "a", "b", "a", "b", "a", "a", "a"]
 
 
@@ -131,29 +131,29 @@ class NaiveQueue:
         self.clock += 1
         return self.clock
 
-    def wait(self, one: Candidate) -> None:
-        self.holding.pop(one.job_id, None)
-        self.waiting[one.job_id] = one
-        if one.tenant not in self.served:
-            self.served[one.tenant] = (0, self.tick())
+    def wait(self, job: Candidate) -> None:
+        self.holding.pop(job.job_id, None)
+        self.waiting[job.job_id] = job
+        if job.tenant not in self.served:
+            self.served[job.tenant] = (0, self.tick())
 
-    def hold(self, one: Candidate) -> None:
-        if one.job_id not in self.holding:
-            self.waiting.pop(one.job_id, None)
-            self.holding[one.job_id] = one
-            self.served[one.tenant] = (1, self.tick())
+    def hold(self, job: Candidate) -> None:
+        if job.job_id not in self.holding:
+            self.waiting.pop(job.job_id, None)
+            self.holding[job.job_id] = job
+            self.served[job.tenant] = (1, self.tick())
 
     def drop(self, job_id: str) -> None:
         self.waiting.pop(job_id, None)
         self.holding.pop(job_id, None)
 
     def take(self) -> Candidate | None:
-        tenants = Counter(one.tenant for one in self.holding.values())
-        workloads = Counter(one.workload for one in self.holding.values())
+        tenants = Counter(job.tenant for job in self.holding.values())
+        workloads = Counter(job.workload for job in self.holding.values())
         free = [
-            ((tenants[one.tenant], self.served[one.tenant]), (-one.priority, one.age, one.job_id), one)
-            for one in self.waiting.values()
-            if tenants[one.tenant] < self.limits.tenant and workloads[one.workload] < self.limits.workload
+            ((tenants[job.tenant], self.served[job.tenant]), (-job.priority, job.age, job.job_id), job)
+            for job in self.waiting.values()
+            if tenants[job.tenant] < self.limits.tenant and workloads[job.workload] < self.limits.workload
         ]
         if not free or len(self.holding) >= self.limits.slots:
             return None
@@ -181,15 +181,15 @@ def test_it_returns_what_the_naive_queue_returns(limits: Limits, steps: list[tup
     of_job: dict[int, tuple[str, str]] = {}
     for act, number, tenant, workload, priority in steps:
         # A job keeps its tenant and workload; its priority may change between calls.
-        one = candidate(number, *of_job.setdefault(number, (tenant, workload)), priority)
+        job = candidate(number, *of_job.setdefault(number, (tenant, workload)), priority)
         if act == "take":
             assert queue.take() == naive.take()
         elif act == "drop":
-            queue.drop(one.job_id)
-            naive.drop(one.job_id)
+            queue.drop(job.job_id)
+            naive.drop(job.job_id)
         else:
-            getattr(queue, act)(one)
-            getattr(naive, act)(one)
+            getattr(queue, act)(job)
+            getattr(naive, act)(job)
         assert (queue.waiting, queue.holding) == (len(naive.waiting), len(naive.holding))
     while (one_more := naive.take()) is not None:
         assert queue.take() == one_more
@@ -221,9 +221,9 @@ def test_the_cost_of_take_does_not_depend_on_the_number_of_waiting_jobs(monkeypa
         queue.wait(candidate(99_999, "quiet"))
         touched = 0
         for _ in range(50):
-            one = queue.take()
-            assert one
-            queue.drop(one.job_id)
+            job = queue.take()
+            assert job
+            queue.drop(job.job_id)
         costs.append(touched)
     assert costs[0] == costs[1], "heap operations of fifty calls of take"
 
@@ -235,8 +235,8 @@ def test_removed_jobs_leave_no_memory_in_use() -> None:
         queue.wait(candidate(number, f"tenant{number % 300}", priority=chance.randrange(5)))
         if number % 2:
             queue.drop(f"job_{number:06d}")
-        if one := queue.take():
-            queue.drop(one.job_id)
+        if job := queue.take():
+            queue.drop(job.job_id)
     for number in range(20_000):
         queue.drop(f"job_{number:06d}")
     assert (queue.waiting, queue.holding) == (0, 0)
