@@ -26,7 +26,7 @@ import numpy
 from saccade_robot import HttpTarget, NatsTarget, Scale, Stats, Streamer, Target
 
 from tests.harness.servers.embedded import HOST, EmbeddedNats, free_port
-from tests.harness.sessions.robot_server import NAMES, RobotDoor, pose, subjects
+from tests.harness.sessions.robot_server import NAMES, RobotIngestServer, pose, subjects
 
 RATE_HZ = 200.0
 POST_TIMEOUT_S = 2.0
@@ -34,7 +34,7 @@ STATES = ("up", "frozen", "killed", "unresolvable", "HTTP takes over")
 
 
 def serve(pipe: Connection) -> None:
-    with RobotDoor() as door:
+    with RobotIngestServer() as door:
         pipe.send(door.url)
         pipe.recv()
 

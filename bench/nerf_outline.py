@@ -21,7 +21,7 @@ from simulators.toy.comparison import compare_with_truth
 from simulators.toy.other_objects import OBJECTS
 from simulators.toy.photos import take_photos
 from simulators.toy.room_scene import BOUNCED, BRIGHT
-from tests.harness.vision.stage_context import Desk
+from tests.harness.vision.stage_context import FolderContext
 
 
 def main() -> None:
@@ -43,12 +43,12 @@ def measure(home: Path, thing: str, seed: int, bounced: float, crop_radius: floa
     truth = take_photos(home / "photos", seed=seed, thing=thing, bounced=bounced)
     params = NerfParams(frames=72, elevations=2, frame_size_px=256, ignore_verdict=True, crop_radius=crop_radius)
     photos = {"photos": sorted((home / "photos").glob("*.jpg"))}
-    capture.run(params, Desk(home, inputs=photos, name="capture"))
-    poses.run(params, Desk(home, name="poses"))
+    capture.run(params, FolderContext(home, inputs=photos, name="capture"))
+    poses.run(params, FolderContext(home, name="poses"))
     began_s = time.monotonic()
-    report = training.run(params, Desk(home, name="training"))
+    report = training.run(params, FolderContext(home, name="training"))
     took_s = time.monotonic() - began_s
-    rendering.run(params, Desk(home, name="rendering"))
+    rendering.run(params, FolderContext(home, name="rendering"))
     found = compare_with_truth(home / "saved", truth)
     backed = "" if report.outline_agreement is None else f"{100 * report.outline_agreement:.1f}"
     print(

@@ -17,7 +17,7 @@ from modal_workers.nerf.params import NerfParams
 from modal_workers.nerf.poses import job
 from simulators.toy.ground_truth import pose_errors
 from simulators.toy.photos import take_photos
-from tests.harness.vision.textured_boxes import Shot, dataset_of, desk_with
+from tests.harness.vision.textured_boxes import Shot, context_with, dataset_of
 
 
 def main() -> None:
@@ -42,7 +42,7 @@ def measure(folder: Path, photos: int, width: int, matcher: str, *, ordered: boo
         Shot(path.name, cv2.imread(str(path)), np.zeros((1, 1), np.uint8), np.eye(4))
         for path in sorted((folder / "photos").glob("*.jpg"))
     ]
-    desk = desk_with(folder / "desk", shots, ordered=ordered)
+    desk = context_with(folder / "desk", shots, ordered=ordered)
     began_s = time.monotonic()
     report = job.run(NerfParams(matcher=matcher), desk)  # type: ignore[arg-type]
     all_s = time.monotonic() - began_s

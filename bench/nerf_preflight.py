@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from contracts.errors import SaccadeError
 from modal_workers.nerf.capture import job
 from modal_workers.nerf.params import NerfParams
-from tests.harness.vision.simulated_captures import KINDS, Desk, take
+from tests.harness.vision.simulated_captures import KINDS, CaptureContext, take
 
 
 def judged(kind: str, seed: int, scene: int) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def judged(kind: str, seed: int, scene: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         photos = take(kind, folder / "photos", seed, scene=scene)
-        desk = Desk(folder / "desk", photos=photos)
+        desk = CaptureContext(folder / "desk", photos=photos)
         began_s, began_cpu_s = time.monotonic(), time.process_time()
         try:
             job.run(NerfParams(), desk)

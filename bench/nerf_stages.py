@@ -89,7 +89,7 @@ def stage(name: str, home: Path, frames: int, frame_px: int) -> dict[str, Any]:
 
     # Only here: see above.
     from modal_workers.nerf.params import NerfParams
-    from tests.harness.vision.stage_context import Desk
+    from tests.harness.vision.stage_context import FolderContext
 
     job = importlib.import_module(f"modal_workers.nerf.{name}.job")
     elevations = 4 if frames % 4 == 0 else 1
@@ -97,7 +97,7 @@ def stage(name: str, home: Path, frames: int, frame_px: int) -> dict[str, Any]:
     photos = sorted((home / "photos").glob("*.jpg"))
     shards = params.batches if name == "rendering" else 1
     for shard in range(shards):
-        report = job.run(params, Desk(home, inputs={"photos": photos}, shard=(shard, shards), name=name))
+        report = job.run(params, FolderContext(home, inputs={"photos": photos}, shard=(shard, shards), name=name))
     below = resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
         "cpu_s": time.process_time() + below.ru_utime + below.ru_stime,

@@ -27,7 +27,7 @@ from kit.bus.connection import connect, declare
 from kit.bus.event_store import EventStore
 from tests.harness.servers.embedded import HOST, EmbeddedNats
 from tests.harness.streams.notifier import NotifierProcess
-from tests.harness.webhooks.delivery import desk, environment
+from tests.harness.webhooks.delivery import edit_endpoints, environment
 
 _STAMP = re.compile(rb'"stage":"(\d+)"')
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
@@ -99,7 +99,7 @@ async def publish(store: EventStore, job_id: str) -> None:
 async def measure(nats: EmbeddedNats, arguments: argparse.Namespace, dead: int) -> dict[str, float]:
     receivers = ReceiverFarm(arguments.endpoints, dead)
     urls = await receivers.listen()
-    async with desk(nats.settings) as here:
+    async with edit_endpoints(nats.settings) as here:
         for url in urls:
             await here.make(url)
         client = await connect(nats.settings, "bench")

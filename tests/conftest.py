@@ -57,7 +57,7 @@ def _restore_interrupts() -> None:
 
 @pytest.fixture
 def soak_runs(request: pytest.FixtureRequest) -> int:
-    """Tell how many runs a test marked soak makes."""
+    """Return how many runs a test marked soak makes."""
     return int(request.config.getoption("--soak-runs"))
 
 

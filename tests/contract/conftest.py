@@ -17,8 +17,8 @@ from tests.harness.runtime.executor_environment import (
 )
 from tests.harness.servers.containers import ContainerNats, ContainerS3
 from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3, NatsServer, OperatorNats, S3Server
-from tests.harness.servers.gateway import Running, running_gateway, video
-from tests.harness.servers.running_services import Services, running_services
+from tests.harness.servers.gateway import RunningGateway, running_gateway, video
+from tests.harness.servers.running_services import RunningServices, running_services
 from tests.harness.sessions.scripted_session_worker import streamed_catalog
 
 #: Skipped by tests/conftest.py where no engine answers, before anything is started.
@@ -27,7 +27,7 @@ MAKERS = ["embedded", pytest.param("container", marks=pytest.mark.engine)]
 
 @pytest.fixture(params=MAKERS, scope="module")
 def any_nats_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    """Start a nats-server, made either way, for all tests of a file; whoever kills it starts it again."""
+    """Start a nats-server, embedded or in a container, for a file; a test that kills it starts it again."""
     maker = {"embedded": EmbeddedNats, "container": ContainerNats}[request.param]
     with maker(tmp_path_factory.mktemp("nats")) as server:
         yield server
@@ -35,28 +35,28 @@ def any_nats_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.Tem
 
 @pytest.fixture(params=MAKERS, scope="module")
 def any_s3_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """Start an S3 server, made either way, for all tests of a file."""
+    """Start an S3 server, embedded or in a container, for all tests of a file."""
     maker = {"embedded": EmbeddedS3, "container": ContainerS3}[request.param]
     with maker(tmp_path_factory.mktemp("s3")) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
-def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServices]:
     """Run gateway and notifier on a real bus and bucket, for all tests of a file."""
     with running_services(tmp_path_factory.mktemp("services")) as running:
         yield running
 
 
 @pytest.fixture
-async def front(services: Services) -> AsyncIterator[BreakingProxy]:
-    """Give one origin in front of both services, which breaks what it is told to."""
+async def front(services: RunningServices) -> AsyncIterator[BreakingProxy]:
+    """Run one origin in front of both services that injects the faults it is given."""
     async with BreakingProxy(services.port_of) as proxy:
         yield proxy
 
 
 @pytest.fixture(scope="module")
-def inputs(services: Services) -> dict[str, str]:
+def inputs(services: RunningServices) -> dict[str, str]:
     """Upload what a lap comparison needs."""
     return {name: services.upload(video()) for name in ("reference", "other")}
 
@@ -71,7 +71,9 @@ def session_servers(
 
 
 @pytest.fixture
-async def session_gateway(session_servers: tuple[NatsSettings, S3Settings], tmp_path: Path) -> AsyncIterator[Running]:
+async def session_gateway(
+    session_servers: tuple[NatsSettings, S3Settings], tmp_path: Path
+) -> AsyncIterator[RunningGateway]:
     """Run a gateway on them."""
     async with running_gateway(*session_servers, tmp_path) as running:
         yield running

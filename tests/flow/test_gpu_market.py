@@ -45,7 +45,7 @@ _FOUND_S = 45.0
 
 
 class Nobody:
-    """Whom the view tells of a job's end, when nobody waits."""
+    """Completion waiters without anybody who waits."""
 
     def forget(self, _: str) -> None:
         return None
@@ -55,14 +55,14 @@ class Nobody:
 
 
 def runs_of(told: list[RecordedEvent]) -> Iterator[tuple[RecordedEvent, list[RecordedEvent]]]:
-    """Give each job.starting with all that was told of its run, and what was decided about it after that."""
+    """Return each job.starting with all that was told of its run, and what was decided about it after that."""
     starts = [number for number, one in enumerate(told) if one.verb == "starting"]
     for start, end in pairwise([*starts, len(told)]):
         yield told[start], told[start + 1 : end]
 
 
 def costs_of(told: list[RecordedEvent]) -> dict[str, Cost]:
-    """Give what the events say that each run cost: each run says it once."""
+    """Return what the events say that each run cost: each run says it once."""
     said = [one for one in told if one.verb in ("interrupted", "succeeded") and one.data.get("cost")]
     costs = {one.data["run_id"]: Cost.model_validate(one.data["cost"]) for one in said}
     assert len(costs) == len(said), "a run has one entry"
@@ -142,7 +142,7 @@ def the_ladder_is_climbed_as_it_should_be(market_run: MarketRun) -> None:
                 assert expected < len(devices)
             elif failure == "out_of_memory" and not top:
                 used_up = counted(told) >= workload_of(market_run, job_id).max_attempts
-                assert used_up or cap is not None, (job_id, "a larger device was to be had")
+                assert used_up or cap is not None, (job_id, "a larger device was available")
             if failure == "no_gpu":
                 assert not top
                 assert interrupted.at_s - starting.at_s >= CLIMB_S, (job_id, interrupted)

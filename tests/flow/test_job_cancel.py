@@ -1,4 +1,4 @@
-"""A cancel holds in every state, whoever is down."""
+"""A cancel takes effect in every state, whichever process is down."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from tests.harness.dispatch.dispatcher import (
 )
 from tests.harness.dispatch.pipelines import half_done_until_stopped, reach_part, relay, relay_catalog, stage_executor
 from tests.harness.dispatch.scripted_executor import ScriptedExecutor, Worker
-from tests.harness.servers.gateway import Running, code_of, running_gateway
+from tests.harness.servers.gateway import RunningGateway, code_of, running_gateway
 
 pytestmark = pytest.mark.anyio
 
@@ -45,7 +45,7 @@ async def harness(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
 
 
 @pytest.fixture
-async def running(harness: DispatcherHarness, servers: Servers, tmp_path: Path) -> AsyncIterator[Running]:
+async def running(harness: DispatcherHarness, servers: Servers, tmp_path: Path) -> AsyncIterator[RunningGateway]:
     nats, s3 = servers
     assert harness
     async with running_gateway(nats.settings, s3.settings, tmp_path) as found:
@@ -213,7 +213,7 @@ async def test_a_pipeline_has_one_cache_and_it_goes_by_the_pipeline_s_name(harne
 
 
 async def test_a_user_has_it_removed_at_once_or_kept_for_longer(
-    harness: DispatcherHarness, running: Running, monkeypatch: pytest.MonkeyPatch
+    harness: DispatcherHarness, running: RunningGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MODAL_VOLUME_CLEANUP_HOURS", "48")
     monkeypatch.setenv("DISPATCHER_SWEEP_S", "600")

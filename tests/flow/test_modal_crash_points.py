@@ -38,7 +38,7 @@ from tests.harness.dispatch.crash_points import CrashInjector, CrashPoint, Modal
 from tests.harness.dispatch.dispatcher import DispatcherHarness, open_dispatcher_harness
 from tests.harness.runtime.executor_environment import ExecutorServers, bucket_secret, deploy
 from tests.harness.servers.embedded import EmbeddedS3, OperatorNats
-from tests.harness.servers.gateway import Running, running_gateway
+from tests.harness.servers.gateway import RunningGateway, running_gateway
 from tests.modal_loopback import dialled, running
 from tests.modal_loopback.records import CPU
 from tests.workers.scripted.spec import WORKLOAD as SCRIPTED
@@ -127,7 +127,7 @@ class Scene:
 
     servers: ExecutorServers
     harness: DispatcherHarness
-    gateway: Running
+    gateway: RunningGateway
     upload_id: str
     #: Ends with the scene.
     stack: AsyncExitStack

@@ -53,7 +53,7 @@ class Rented:
         return await self.harness.reach(job_id, *states, timeout_s=60.0)
 
     async def paid(self, job_id: str) -> list[dict[str, Any]]:
-        """Give what each attempt has cost, in order."""
+        """Return what each attempt has cost, in order."""
         events = await self.harness.events(job_id)
         return [data["cost"] for what, data in events if what in ("interrupted", "succeeded") and data["cost"]]
 

@@ -24,7 +24,7 @@ from services.dispatcher.executors.modal_executor import ModalExecutor, open_mod
 from services.dispatcher.executors.run_access import RunAccess
 from tests.harness.dispatch.dispatcher import DispatcherHarness, open_dispatcher_harness
 from tests.harness.runtime.executor_environment import ExecutorServers, serve
-from tests.harness.servers.gateway import Running, picture, running_gateway
+from tests.harness.servers.gateway import RunningGateway, picture, running_gateway
 from tests.harness.sessions.scripted_session_worker import streamed_catalog
 from tests.modal_loopback import Loopback, dialled
 from tests.session_workers.watching.spec import WORKLOAD
@@ -47,7 +47,7 @@ class Rented:
     """A harness whose sessions have their workers on Modal."""
 
     harness: DispatcherHarness
-    gateway: Running
+    gateway: RunningGateway
     executor: ModalExecutor
     loopback: Loopback
 

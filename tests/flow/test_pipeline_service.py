@@ -16,7 +16,7 @@ from kit.settings import inherited_environment
 from services.dispatcher.executors.local_executor import LocalExecutor
 from tests.harness.dispatch.dispatcher import DispatcherHarness, Servers, open_dispatcher_harness, shared_servers
 from tests.harness.dispatch.pipelines import reach_part, relay, relay_catalog
-from tests.harness.servers.gateway import Running, code_of, picture, running_gateway, video
+from tests.harness.servers.gateway import RunningGateway, code_of, picture, running_gateway, video
 
 pytestmark = pytest.mark.anyio
 
@@ -32,7 +32,7 @@ class Service:
     """A gateway and a dispatcher with real workers."""
 
     harness: DispatcherHarness
-    running: Running
+    running: RunningGateway
 
     async def ask(self, **fields: Any) -> dict[str, Any]:
         answer = await self.running.http.post("/v1/jobs", json={"workload": "relay"} | fields)

@@ -26,7 +26,7 @@ from contracts.session import clock_subject, telemetry_subject
 from contracts.telemetry import FRAME_SEQ, FrameAck, JointBatch
 from modal_workers.runtime.sessions.telemetry_source import DirectTelemetrySource
 from modal_workers.runtime.sessions.telemetry_tail import TelemetryMessage, read_all
-from tests.harness.network.shaping_proxy import BadLine, Shape
+from tests.harness.network.shaping_proxy import Shape, ShapingProxy
 from tests.harness.runtime.executor_environment import ExecutorHarness, open_local_harness
 from tests.harness.runtime.job_driver import TENANT
 from tests.harness.runtime.session_driver import SessionDriver
@@ -73,7 +73,7 @@ class ShapedLine:
     """Servers, and the bad line to them."""
 
     harness: ExecutorHarness
-    line: BadLine
+    line: ShapingProxy
     nats_port: int
     gateway_port: int
 
@@ -95,7 +95,7 @@ async def open_shaped_line(folder: Path, seed: int) -> AsyncIterator[ShapedLine]
     with EmbeddedNats(folder / "nats") as nats, EmbeddedS3(folder / "s3") as s3:
         async with open_local_harness(folder / "data", nats, s3) as harness:
             with gateway(folder, nats, s3) as port:
-                async with BadLine(SHAPE, random.Random(seed)) as line:
+                async with ShapingProxy(SHAPE, random.Random(seed)) as line:
                     yield ShapedLine(harness, line, await line.to(urlsplit(nats.url).port or 0), await line.to(port))
 
 

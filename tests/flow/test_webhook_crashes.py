@@ -19,8 +19,8 @@ from kit.bus.event_store import EventStore
 from kit.settings import NatsSettings
 from tests.harness.servers.embedded import EmbeddedNats
 from tests.harness.streams.notifier import NotifierProcess, Publisher, publisher, submitted, succeeded
-from tests.harness.webhooks.delivery import Clock, check, delivering, desk, environment
-from tests.harness.webhooks.listeners import Listener, hang, listening
+from tests.harness.webhooks.delivery import Clock, check, edit_endpoints, environment, run_webhooks
+from tests.harness.webhooks.listeners import WebhookListener, hang, listening
 
 pytestmark = pytest.mark.anyio
 
@@ -31,11 +31,11 @@ async def test_a_view_that_is_deleted_is_built_again_and_sends_nothing_twice(
     """Delivered, waiting for a retry, given up, asked for again: each is what it was."""
     settings, clock = nats_server.settings, Clock()
 
-    async def choose(one: Listener, request: web.Request) -> web.StreamResponse:
+    async def choose(one: WebhookListener, request: web.Request) -> web.StreamResponse:
         return web.Response(status=200 if one.got[-1].sequence % 3 else 500)
 
     async with publisher(settings) as bus, listening(respond=choose) as some:
-        async with delivering(settings, tmp_path / "view", clock) as here:
+        async with run_webhooks(settings, tmp_path / "view", clock) as here:
             endpoint = await here.make(some.url)
             for _ in range(9):
                 await bus.submit()
@@ -47,7 +47,7 @@ async def test_a_view_that_is_deleted_is_built_again_and_sends_nothing_twice(
             attempts = [here.view.attempts(endpoint.id, sequence) for sequence in range(1, 10)]
         count = len(some.got)
         shutil.rmtree(tmp_path / "view")
-        async with delivering(settings, tmp_path / "view", clock) as here:
+        async with run_webhooks(settings, tmp_path / "view", clock) as here:
             await here.until(lambda: here.webhooks.engine.active)
             assert [here.view.attempts(endpoint.id, sequence) for sequence in range(1, 10)] == attempts
             for sequence, old in enumerate(before, 1):
@@ -71,7 +71,7 @@ async def test_a_lost_view_reads_on_from_the_engine_s_position_and_knows_jobs_fr
     settings = nats_server.settings
     async with publisher(settings) as bus, listening() as own:
         job_id = "job_0198c0de-0000-7000-8000-000000000003"
-        async with delivering(settings) as here:
+        async with run_webhooks(settings) as here:
             await bus.say(job_id, submitted().model_copy(update={"webhook_url": own.url}))
             for _ in range(50):
                 await bus.submit()
@@ -84,7 +84,7 @@ async def test_a_lost_view_reads_on_from_the_engine_s_position_and_knows_jobs_fr
                     await asyncio.sleep(0.1)
         await bus.start(job_id)
         await bus.say(job_id, succeeded())
-        async with delivering(settings) as here:
+        async with run_webhooks(settings) as here:
             await here.settled(job_id, 5)
             assert Counter(own.of_job(job_id))["job.submitted"] == 1
             assert len(own.got) == 5
@@ -94,9 +94,9 @@ async def test_a_standby_takes_over_with_the_same_view(nats_server: EmbeddedNats
     settings, clock = nats_server.settings, Clock()
     async with publisher(settings) as bus, listening(status=500) as one, listening() as well:
         first_ends = contextlib.AsyncExitStack()
-        first = await first_ends.enter_async_context(delivering(settings, tmp_path / "a", clock))
+        first = await first_ends.enter_async_context(run_webhooks(settings, tmp_path / "a", clock))
         await first.until(lambda: first.webhooks.engine.active)
-        async with delivering(settings, tmp_path / "b", clock) as second:
+        async with run_webhooks(settings, tmp_path / "b", clock) as second:
             failing, good = await first.make(one.url), await first.make(well.url)
             for _ in range(5):
                 await bus.submit()
@@ -119,13 +119,13 @@ async def test_a_standby_takes_over_with_the_same_view(nats_server: EmbeddedNats
 async def test_what_is_due_after_a_start_goes_out_at_once(nats_server: EmbeddedNats, tmp_path: Path) -> None:
     settings, clock = nats_server.settings, Clock()
     async with publisher(settings) as bus, listening(status=500) as one:
-        async with delivering(settings, tmp_path, clock) as here:
+        async with run_webhooks(settings, tmp_path, clock) as here:
             endpoints = [await here.make(one.url) for _ in range(20)]
             await bus.submit()
             await here.until(lambda: here.view.complete_to() == 1)
         one.status = 200
         clock.ahead += timedelta(minutes=1)
-        async with delivering(settings, tmp_path, clock, endpoints_after_s=0.5) as here:
+        async with run_webhooks(settings, tmp_path, clock, endpoints_after_s=0.5) as here:
             for endpoint in endpoints:
                 await here.settled(endpoint.id, 1)
             assert len(one.got) == 40
@@ -135,7 +135,7 @@ async def test_a_notifier_that_is_told_to_stop_leaves_an_attempt_that_hangs_and_
     nats_server: EmbeddedNats, tmp_path: Path
 ) -> None:
     settings = nats_server.settings
-    async with publisher(settings) as bus, desk(settings) as here, listening(respond=hang) as one:
+    async with publisher(settings) as bus, edit_endpoints(settings) as here, listening(respond=hang) as one:
         await here.make(one.url)
         with Sending(settings, tmp_path) as notifier:
             job_id = await bus.submit()
@@ -149,7 +149,7 @@ async def test_a_notifier_that_is_told_to_stop_leaves_an_attempt_that_hangs_and_
 
 async def test_a_full_disk_costs_the_view_and_no_delivery(nats_server: EmbeddedNats, tmp_path: Path) -> None:
     settings = nats_server.settings
-    async with publisher(settings) as bus, listening() as one, delivering(settings, tmp_path) as here:
+    async with publisher(settings) as bus, listening() as one, run_webhooks(settings, tmp_path) as here:
         endpoint = await here.make(one.url)
         await bus.submit()
         await here.settled(endpoint.id, 1)
@@ -165,7 +165,7 @@ async def test_a_stream_of_events_that_is_made_anew_is_delivered_from_its_beginn
     """Its sequences begin again: what the records say of the old ones must not pass for the new."""
     settings = nats_server.settings
     async with publisher(settings) as bus, listening() as one:
-        async with delivering(settings) as here:
+        async with run_webhooks(settings) as here:
             endpoint = await here.make(one.url)
             for _ in range(6):
                 await bus.submit()
@@ -174,7 +174,7 @@ async def test_a_stream_of_events_that_is_made_anew_is_delivered_from_its_beginn
         await request(bus.client, "STREAM.DELETE.EVENTS", {})
         await declare(bus.client)
         one.got.clear()
-        async with delivering(settings) as here:
+        async with run_webhooks(settings) as here:
             new = {await bus.submit() for _ in range(3)}
             await here.until(lambda: len(one.got) == 6)
             await asyncio.sleep(0.3)
@@ -194,11 +194,11 @@ async def test_two_processes_of_which_one_is_killed_or_frozen_again_and_again(
     rng = random.Random(seed)
     settings = nats_server.settings
 
-    async def shaky(one: Listener, request: web.Request) -> web.StreamResponse:
+    async def shaky(one: WebhookListener, request: web.Request) -> web.StreamResponse:
         await asyncio.sleep(rng.choice((0, 0, 0.002, 0.03)))
         return web.Response()
 
-    async with publisher(settings) as bus, desk(settings) as here, listening(respond=shaky) as one:
+    async with publisher(settings) as bus, edit_endpoints(settings) as here, listening(respond=shaky) as one:
         endpoints = [await here.make(f"{one.url}/{number}") for number in range(3)]
         await here.make(f"{one.url}/other", tenant="other")
         expected: set[str] = set()
@@ -248,7 +248,7 @@ async def _publish(bus: Publisher, count: int, pause_s: float) -> set[str]:
     return jobs
 
 
-async def _all_delivered(one: Listener, expected: set[str], endpoints: int, seed: int) -> None:
+async def _all_delivered(one: WebhookListener, expected: set[str], endpoints: int, seed: int) -> None:
     """Wait until every endpoint has got every job."""
 
     def missing() -> dict[str, int]:

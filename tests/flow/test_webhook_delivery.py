@@ -13,8 +13,8 @@ from services.notifier.webhooks.deliveries.retry_schedule import RETRY_DELAYS_S
 from services.notifier.webhooks.endpoints.endpoint import Endpoint
 from tests.harness.servers.embedded import HOST, EmbeddedNats, free_port
 from tests.harness.streams.notifier import progressed, publisher, submitted, succeeded
-from tests.harness.webhooks.delivery import Delivering, check, delivering
-from tests.harness.webhooks.listeners import Listener, hang, huge, listening
+from tests.harness.webhooks.delivery import RunningWebhooks, check, run_webhooks
+from tests.harness.webhooks.listeners import WebhookListener, hang, huge, listening
 
 pytestmark = pytest.mark.anyio
 
@@ -23,7 +23,7 @@ JOB = ["job.submitted", "job.queued", "job.starting", "job.started", "job.succee
 
 async def test_each_event_reaches_its_endpoints_once_signed_and_byte_for_byte(nats_server: EmbeddedNats) -> None:
     settings = nats_server.settings
-    async with publisher(settings) as bus, delivering(settings) as here, listening() as all_, listening() as ends:
+    async with publisher(settings) as bus, run_webhooks(settings) as here, listening() as all_, listening() as ends:
         everything = await here.make(all_.url, headers={"X-Own": "yes"})
         only_ends = await here.make(ends.url, types=("job.succeeded", "job.failed"))
         await here.make(ends.url, tenant="other")
@@ -50,7 +50,7 @@ async def test_a_failing_receiver_is_tried_eight_times_on_schedule_with_the_same
     nats_server: EmbeddedNats,
 ) -> None:
     settings = nats_server.settings
-    async with publisher(settings) as bus, delivering(settings) as here, listening(status=500) as broken:
+    async with publisher(settings) as bus, run_webhooks(settings) as here, listening(status=500) as broken:
         endpoint = await here.make(broken.url)
         await bus.submit()
         for attempt, wait_s in enumerate((*RETRY_DELAYS_S, None), 1):
@@ -75,7 +75,7 @@ async def test_a_failing_receiver_is_tried_eight_times_on_schedule_with_the_same
 
 async def test_a_receiver_that_comes_back_gets_what_it_missed(nats_server: EmbeddedNats) -> None:
     settings = nats_server.settings
-    async with publisher(settings) as bus, delivering(settings) as here, listening(status=503) as shaky:
+    async with publisher(settings) as bus, run_webhooks(settings) as here, listening(status=503) as shaky:
         endpoint = await here.make(shaky.url)
         for _ in range(20):
             await bus.submit()
@@ -90,7 +90,7 @@ async def test_a_receiver_that_comes_back_gets_what_it_missed(nats_server: Embed
 
 async def test_retry_after_is_honoured_for_the_event_and_the_receiver(nats_server: EmbeddedNats) -> None:
     settings = nats_server.settings
-    async with publisher(settings) as bus, delivering(settings) as here, listening(status=429) as busy:
+    async with publisher(settings) as bus, run_webhooks(settings) as here, listening(status=429) as busy:
         busy.headers = {"Retry-After": "1800"}
         endpoint = await here.make(busy.url)
         await bus.submit()
@@ -108,7 +108,7 @@ async def test_a_receiver_that_is_gone_is_disabled_and_others_hear_of_it(nats_se
     settings = nats_server.settings
     async with (
         publisher(settings) as bus,
-        delivering(settings) as here,
+        run_webhooks(settings) as here,
         listening(status=410) as gone,
         listening() as ops,
     ):
@@ -128,7 +128,7 @@ async def test_a_receiver_that_is_gone_is_disabled_and_others_hear_of_it(nats_se
 
 async def test_five_days_of_only_failures_disable_an_endpoint(nats_server: EmbeddedNats) -> None:
     settings = nats_server.settings
-    async with publisher(settings) as bus, delivering(settings) as here, listening(status=500) as dead:
+    async with publisher(settings) as bus, run_webhooks(settings) as here, listening(status=500) as dead:
         endpoint = await here.make(dead.url, types=("job.submitted",))
         hours = 0
         while _enabled(here, endpoint):
@@ -152,7 +152,7 @@ async def test_five_days_of_only_failures_disable_an_endpoint(nats_server: Embed
         await dead.wait(count + 1)
 
 
-def _enabled(here: Delivering, endpoint: Endpoint) -> bool:
+def _enabled(here: RunningWebhooks, endpoint: Endpoint) -> bool:
     now = here.endpoints.get(endpoint.tenant, endpoint.id)
     return now is not None and now.enabled
 
@@ -160,7 +160,7 @@ def _enabled(here: Delivering, endpoint: Endpoint) -> bool:
 async def test_strict_order_holds_over_failures_and_only_within_a_job(nats_server: EmbeddedNats) -> None:
     settings = nats_server.settings
 
-    async def fail_first_of_one(one: Listener, request: web.Request) -> web.StreamResponse:
+    async def fail_first_of_one(one: WebhookListener, request: web.Request) -> web.StreamResponse:
         got = one.got[-1]
         again = one.ids().count(got.id) > 1
         broken = got.event["subject"] == bad and got.type == "job.queued" and not again
@@ -168,7 +168,7 @@ async def test_strict_order_holds_over_failures_and_only_within_a_job(nats_serve
 
     async with (
         publisher(settings) as bus,
-        delivering(settings) as here,
+        run_webhooks(settings) as here,
         listening(respond=fail_first_of_one) as careful,
     ):
         bad, well = await bus.submit(), await bus.submit()
@@ -186,7 +186,7 @@ async def test_strict_order_holds_over_failures_and_only_within_a_job(nats_serve
 
 async def test_one_delivery_or_all_since_a_moment_are_delivered_again_when_asked(nats_server: EmbeddedNats) -> None:
     settings = nats_server.settings
-    async with publisher(settings) as bus, delivering(settings) as here, listening() as again:
+    async with publisher(settings) as bus, run_webhooks(settings) as here, listening() as again:
         endpoint = await here.make(again.url, types=("job.*",))
         for _ in range(6):
             await bus.submit()
@@ -204,7 +204,7 @@ async def test_one_delivery_or_all_since_a_moment_are_delivered_again_when_asked
 
 async def test_a_job_s_own_url_gets_its_events_and_nobody_else_s(nats_server: EmbeddedNats) -> None:
     settings = nats_server.settings
-    async with publisher(settings) as bus, delivering(settings) as here, listening() as own:
+    async with publisher(settings) as bus, run_webhooks(settings) as here, listening() as own:
         mine, other = "job_0198c0de-0000-7000-8000-000000000001", await bus.submit()
         await bus.say(mine, submitted().model_copy(update={"webhook_url": own.url}))
         for job_id in (mine, other):
@@ -220,7 +220,7 @@ async def test_a_job_s_own_url_gets_its_events_and_nobody_else_s(nats_server: Em
 
 async def test_progress_is_conflated_and_never_tried_again(nats_server: EmbeddedNats) -> None:
     settings = nats_server.settings
-    async with publisher(settings) as bus, delivering(settings) as here, listening() as own, listening() as named:
+    async with publisher(settings) as bus, run_webhooks(settings) as here, listening() as own, listening() as named:
         await here.make(named.url, types=("job.progressed",))
         plain = await here.make(named.url, types=("job.*",))
         await here.until(lambda: here.webhooks.engine.active)
@@ -247,7 +247,7 @@ async def test_progress_is_conflated_and_never_tried_again(nats_server: Embedded
         assert here.view.count_pending() == 0
 
 
-def _fractions(one: Listener) -> list[float]:
+def _fractions(one: WebhookListener) -> list[float]:
     return [got.event["data"]["fraction"] for got in one.got if got.type == "job.progressed"]
 
 
@@ -257,7 +257,7 @@ async def test_bad_receivers_hold_up_nobody(nats_server: EmbeddedNats) -> None:
     dead_url = f"http://{HOST}:{free_port()}/"
     async with (
         publisher(settings) as bus,
-        delivering(settings) as here,
+        run_webhooks(settings) as here,
         listening(respond=hang) as hanging,
         listening(respond=huge) as flooding,
         listening(status=500) as broken,
@@ -279,7 +279,7 @@ async def test_what_was_stored_before_an_endpoint_is_not_sent_and_what_came_just
     nats_server: EmbeddedNats,
 ) -> None:
     settings = nats_server.settings
-    async with publisher(settings) as bus, delivering(settings) as here, listening() as late:
+    async with publisher(settings) as bus, run_webhooks(settings) as here, listening() as late:
         for _ in range(5):
             await bus.submit()
         await here.until(lambda: here.webhooks.projector.file.planned == 5)
@@ -293,7 +293,7 @@ async def test_what_was_stored_before_an_endpoint_is_not_sent_and_what_came_just
 
 async def test_deliveries_of_a_disabled_or_deleted_endpoint_end(nats_server: EmbeddedNats) -> None:
     settings = nats_server.settings
-    async with publisher(settings) as bus, delivering(settings) as here, listening(status=500) as broken:
+    async with publisher(settings) as bus, run_webhooks(settings) as here, listening(status=500) as broken:
         first, second = await here.make(broken.url), await here.make(broken.url)
         await bus.submit()
         await broken.wait(2)
@@ -311,7 +311,7 @@ async def test_a_long_queue_stays_in_the_view_and_is_sent_when_the_receiver_is_b
     for module in ("lanes", "engine"):
         monkeypatch.setattr(f"services.notifier.webhooks.sending.{module}.IN_MEMORY", 20)
     settings = nats_server.settings
-    async with publisher(settings) as bus, delivering(settings) as here, listening(status=500) as away:
+    async with publisher(settings) as bus, run_webhooks(settings) as here, listening(status=500) as away:
         endpoint = await here.make(away.url, rate_per_s=1000)
         for _ in range(20):
             await asyncio.gather(*(bus.submit() for _ in range(20)))
@@ -329,11 +329,11 @@ async def test_an_attempt_made_while_the_bus_is_away_is_recorded_when_it_is_back
     settings = nats_server.settings
     gate = asyncio.Event()
 
-    async def wait(one: Listener, request: web.Request) -> web.StreamResponse:
+    async def wait(one: WebhookListener, request: web.Request) -> web.StreamResponse:
         await gate.wait()
         return web.Response()
 
-    async with publisher(settings) as bus, delivering(settings) as here, listening(respond=wait) as slow:
+    async with publisher(settings) as bus, run_webhooks(settings) as here, listening(respond=wait) as slow:
         endpoint = await here.make(slow.url)
         for _ in range(3):
             await bus.submit()

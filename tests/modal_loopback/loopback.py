@@ -168,7 +168,7 @@ class Loopback:
         self._on_loop(self._exchange.faults.clear)
 
     def forget(self, call_id: str) -> None:
-        """Let a call's result expire; KeyError if there is no such call."""
+        """Expire a call's result; KeyError if there is no such call."""
         self._on_loop(lambda: self._scheduling.calls.pop(call_id))
 
     def _add_fault(self, rpc: str, fault: Fault) -> None:

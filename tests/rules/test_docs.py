@@ -15,7 +15,7 @@ LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)\s#]+)")
 
 
 def _exists(pattern: str) -> bool:
-    """Tell whether a path is there; ``<name>`` stands for any name, ``path:function`` for a path."""
+    """Return whether a path is there; ``<name>`` stands for any name, ``path:function`` for a path."""
     pattern = re.sub(r"<[^>]+>", "*", pattern.partition(":")[0]).rstrip("/")
     return any(ROOT.glob(pattern))
 

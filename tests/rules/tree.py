@@ -13,7 +13,7 @@ CODE = ("contracts", "kit", "services", "modal_workers", "simulators", "cli", "d
 
 @cache
 def files() -> tuple[str, ...]:
-    """Give the paths of all files, from the root."""
+    """Return the paths of all files, from the root."""
     git = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard"]
     found = subprocess.run(git, capture_output=True, text=True, check=False, timeout=300)
     if found.returncode == 0:
@@ -27,7 +27,7 @@ def files() -> tuple[str, ...]:
 
 
 def python_files(*folders: str) -> list[str]:
-    """Give the Python files under some top-level folders."""
+    """Return the Python files under some top-level folders."""
     return [path for path in files() if path.endswith(".py") and path.partition("/")[0] in folders]
 
 

@@ -63,7 +63,7 @@ class System:
         return [child.pid for child in children if victim in _command(child)]
 
     def nats(self) -> NatsSettings:
-        """Tell how to reach the bus."""
+        """Return the settings of the bus."""
         secrets = json.loads((self.data / "secrets.json").read_text())
         port = json.loads((self.data / "ports.json").read_text())["nats-server"]
         return NatsSettings(

@@ -103,7 +103,7 @@ class ComposedSystem:
         return [json.loads(line) for line in done.stdout.splitlines() if line]
 
     def logs(self) -> str:
-        """Give the newest lines of every service."""
+        """Return the newest lines of every service."""
         return self.compose("logs", "--no-color", "--tail=40")[-8000:]
 
     def wait_until_ready(self) -> None:

@@ -21,7 +21,7 @@ from tests.harness.servers.process_output import read_line
 
 ROOT = Path(__file__).parents[2]
 CHILDREN = {"nats-server", "rclone", "gateway", "dispatcher", "notifier"}
-PATIENCE_S = 120.0
+TIMEOUT_S = 120.0
 
 
 def command(*words: str) -> list[str]:
@@ -42,11 +42,11 @@ def run(*words: str, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]
         env=environment(**more),
         text=True,
         capture_output=True,
-        timeout=PATIENCE_S,
+        timeout=TIMEOUT_S,
     )
 
 
-class Up:
+class SystemProcess:
     """One ``saccade up --json``."""
 
     def __init__(self, data: Path, *words: str, **more: str) -> None:
@@ -69,7 +69,7 @@ class Up:
     def wait_for(self, wanted: Any) -> dict[str, Any]:
         """Read what it says until something is what is wanted."""
         assert self.process.stdout
-        while line := read_line(self.process.stdout, PATIENCE_S):
+        while line := read_line(self.process.stdout, TIMEOUT_S):
             self.said.append(json.loads(line))
             if wanted(self.said[-1]):
                 return self.said[-1]
@@ -82,7 +82,7 @@ class Up:
     def stop(self) -> int:
         """Press Ctrl-C and give the exit code."""
         self.signal(signal.SIGINT)
-        return self.process.wait(PATIENCE_S)
+        return self.process.wait(TIMEOUT_S)
 
     def close(self) -> None:
         for pipe in (self.process.stdout, self.process.stderr):
@@ -97,16 +97,16 @@ class Up:
 
 
 @contextmanager
-def up(data: Path, *words: str, **more: str) -> Iterator[Up]:
+def up(data: Path, *words: str, **more: str) -> Iterator[SystemProcess]:
     """Run ``saccade up`` and leave nothing behind."""
-    system = Up(data, *words, **more)
+    system = SystemProcess(data, *words, **more)
     try:
         yield system
     finally:
         system.close()
 
 
-def wait_until(happened: Any, what: str, patience_s: float = PATIENCE_S) -> None:
+def wait_until(happened: Any, what: str, patience_s: float = TIMEOUT_S) -> None:
     end = time.monotonic() + patience_s
     while not happened():
         assert time.monotonic() < end, f"it did not happen: {what}"

@@ -24,7 +24,7 @@ DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def words(source: str, number: int) -> bytes:
-    """Give a picture that says which one it is."""
+    """Return a picture that says which one it is."""
     return JPEG + f"picture {source} {number}".encode()
 
 
@@ -81,7 +81,7 @@ class Robot:
                 self.received.append(self.posted)
 
 
-class Desk:
+class SessionClient:
     """Asks about one session, however long the gateway is away."""
 
     def __init__(self, session: Session, wait_s: float) -> None:

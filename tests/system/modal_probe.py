@@ -69,7 +69,7 @@ def refuse() -> None:
 
 @app.function(image=image, gpu=["L4", "T4"], retries=0)
 def gpu() -> str:
-    """Tell which GPU this is."""
+    """Return the name of the GPU."""
     command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout.strip()
 

@@ -18,7 +18,7 @@ from cli.jobs.follow import failure_of
 from contracts.errors import KINDS, ErrorCode
 from kit.process_tree import marked_processes
 from tests.harness.vision.lap_videos import moving_pictures, write_clip
-from tests.system.embedded import Up, run, up
+from tests.system.embedded import SystemProcess, run, up
 
 RATE_HZ = 20
 FRAMES = 60
@@ -28,7 +28,7 @@ NOWHERE = "upl_0198c0de-0000-7000-8000-000000000000"
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SystemProcess]:
     """Start one system with two tenants; at its end nobody has stumbled and no worker is left."""
     folder = tmp_path_factory.mktemp("stranger")
     entries = [
@@ -53,7 +53,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
 
 
 @pytest.fixture(scope="module")
-def url(system: Up) -> str:
+def url(system: SystemProcess) -> str:
     return str(system.said[-1]["url"])
 
 
@@ -103,7 +103,7 @@ def _write_sound(path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def upload(client: Client, clips: Path) -> Callable[[str], str]:
-    """Give the id of a clip's upload, each sent once."""
+    """Return the id of a clip's upload, each sent once."""
     sent: dict[str, str] = {}
 
     def send(name: str) -> str:

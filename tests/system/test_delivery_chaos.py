@@ -22,7 +22,7 @@ from standardwebhooks import Webhook
 from contracts.events import decode
 from kit.bus.event_store import StoredEvent
 from tests.harness.network.breaking_proxy import BreakingProxy, draw_faults
-from tests.harness.webhooks.listeners import Listener, listening
+from tests.harness.webhooks.listeners import WebhookListener, listening
 from tests.system.chaos import ENDS, SCRIPT, WAIT_S, Killer, System, running
 
 VICTIMS = ("services.notifier", "nats-server", "services.gateway", "services.dispatcher")
@@ -82,7 +82,7 @@ class Receiver:
 
     dice: random.Random
 
-    async def respond(self, _: Listener, request: web.Request) -> web.StreamResponse:
+    async def respond(self, _: WebhookListener, request: web.Request) -> web.StreamResponse:
         if request.headers.get("saccade-attempt") == "1":
             match self.dice.randrange(12):
                 case 0:
@@ -163,7 +163,7 @@ async def run_round(system: System, http: aiohttp.ClientSession, dice: random.Ra
         return Round(context, job_id, history, broken=any(proxy.broken for proxy in proxies))
 
 
-def missing(rounds: list[Round], listener: Listener) -> list[str]:
+def missing(rounds: list[Round], listener: WebhookListener) -> list[str]:
     """List the events that a receiver does not have."""
     got = set(listener.ids())
     return [
@@ -174,7 +174,7 @@ def missing(rounds: list[Round], listener: Listener) -> list[str]:
     ]
 
 
-def check_webhooks(rounds: list[Round], listener: Listener, secret: str, seed: int) -> None:
+def check_webhooks(rounds: list[Round], listener: WebhookListener, secret: str, seed: int) -> None:
     """Hold each request against the stored bytes and the published library."""
     stored = {decode(event.body).id: event for one in rounds for event in one.history}
     verifier = Webhook(secret)
@@ -189,7 +189,7 @@ def check_webhooks(rounds: list[Round], listener: Listener, secret: str, seed: i
 
 
 @asynccontextmanager
-async def receivers(dice: random.Random) -> AsyncIterator[tuple[Listener, Listener]]:
+async def receivers(dice: random.Random) -> AsyncIterator[tuple[WebhookListener, WebhookListener]]:
     async with (
         listening(respond=Receiver(random.Random(dice.random())).respond) as endpoint,
         listening(respond=Receiver(random.Random(dice.random())).respond) as own,
@@ -219,7 +219,7 @@ async def test_every_subscriber_has_each_event_whatever_dies(system: System, see
         assert sum(one.broken for one in rounds) >= len(rounds) * 3 // 4, f"--seed {seed}: the proxy breaks too little"
 
 
-async def settle(rounds: list[Round], pairs: tuple[tuple[Listener, str], ...], seed: int) -> None:
+async def settle(rounds: list[Round], pairs: tuple[tuple[WebhookListener, str], ...], seed: int) -> None:
     """Wait until every receiver has every event, then check all that came."""
     recent = rounds[-SETTLE_ROUNDS:]
     try:

@@ -15,7 +15,7 @@ import pytest
 from tests.system.embedded import command, environment
 
 NEEDED = ("torch", "pycolmap", "av", "PIL")
-#: Nobody waits for so long; a machine with much else to do may.
+#: Upper limit; a loaded machine may need that long.
 PATIENCE_S = 1200.0
 
 

@@ -14,11 +14,11 @@ from saccade import Client
 
 from kit.process_tree import marked_processes
 from tests.harness.servers.process_output import read_line
-from tests.system.embedded import Up, command, environment, run, up, wait_until
+from tests.system.embedded import SystemProcess, command, environment, run, up, wait_until
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SystemProcess]:
     """Start one system for all tests here, with the scripted worker beside the real ones."""
     with up(tmp_path_factory.mktemp("embedded") / "data", WORKER_CATALOG="tests.workers") as started:
         started.ready()
@@ -27,7 +27,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
 
 
 @pytest.fixture
-def url(system: Up) -> str:
+def url(system: SystemProcess) -> str:
     return str(system.said[-1]["url"])
 
 
@@ -90,7 +90,7 @@ def test_a_failed_job_gives_exit_code_1_and_can_be_retried(url: str, tmp_path: P
     assert refused["error"]["code"] == "job_not_found"
 
 
-def test_a_job_is_cancelled_with_its_worker(system: Up, url: str, tmp_path: Path) -> None:
+def test_a_job_is_cancelled_with_its_worker(system: SystemProcess, url: str, tmp_path: Path) -> None:
     (job,) = say(url, tmp_path, "submit", "scripted", "--param", script("stage first", "work 600"))
     runs = system.data / "dispatcher" / "runs"
     wait_until(lambda: state(url, job) == "running", "it runs")

@@ -13,7 +13,7 @@ from saccade import Client
 
 from cli.embedded.processes import children_of
 from kit.process_tree import marked_processes
-from tests.system.embedded import Up, alive, up, wait_until
+from tests.system.embedded import SystemProcess, alive, up, wait_until
 
 
 @contextmanager
@@ -33,7 +33,7 @@ def ignores_sigint(process_id: int) -> bool:
     return bool(int(fields["SigIgn"], 16) & 1 << (signal.SIGINT - 1))
 
 
-def workers_of(system: Up) -> list[psutil.Process]:
+def workers_of(system: SystemProcess) -> list[psutil.Process]:
     return [process for run in (system.data / "dispatcher" / "runs").glob("run_*") for process in marked_processes(run)]
 
 

@@ -20,8 +20,8 @@ import pytest
 
 from tests.harness.servers.embedded import ROOT, NatsServer
 from tests.harness.servers.process_output import read_line
-from tests.harness.sessions.robot_server import NAMES, RobotDoor
-from tests.harness.sessions.telemetry_listener import Listener
+from tests.harness.sessions.robot_server import NAMES, RobotIngestServer
+from tests.harness.sessions.telemetry_listener import TelemetryListener
 
 PYTHON = os.environ.get("LEROBOT_PYTHON", "")  # noqa: TID251
 pytestmark = pytest.mark.skipif(not PYTHON, reason="no LeRobot: set LEROBOT_PYTHON")
@@ -64,7 +64,7 @@ def arms() -> Iterator[dict[str, Any]]:
 
 
 def environment(folder: Path, arms: dict[str, Any]) -> dict[str, str]:
-    """Give LeRobot's environment: no hub, no display, and the calibration that the arms have in their motors."""
+    """Return LeRobot's environment: no hub, no display, and the calibration that the arms have in their motors."""
     calibration = folder / "calibration"
     for kind, name in (("robots/so_follower", "black"), ("teleoperators/so_leader", "blue")):
         (calibration / kind).mkdir(parents=True)
@@ -82,7 +82,7 @@ def environment(folder: Path, arms: dict[str, Any]) -> dict[str, str]:
 
 def recorded(
     folder: Path, arms: dict[str, Any], url: str, server: NatsServer | None = None
-) -> tuple[str, Path, Listener | None]:
+) -> tuple[str, Path, TelemetryListener | None]:
     """Record one episode, and give what was said, where it is and what was heard of it.
 
     It is done again where a motor of the virtual arm answered too late, which ends LeRobot 0.4.4 on a busy machine.
@@ -90,7 +90,7 @@ def recorded(
     for attempt in range(4):
         of = folder / str(attempt)
         of.mkdir()
-        with Listener(server) if server is not None else nullcontext() as heard:
+        with TelemetryListener(server) if server is not None else nullcontext() as heard:
             done = record(of, arms, url)
         if not any(late in done.stdout for late in ("There is no status packet!", "motor check failed")):
             break
@@ -140,7 +140,7 @@ def as_float32(values: tuple[float, ...] | list[float]) -> bytes:
 
 
 def test_what_arrives_is_the_dataset_bit_by_bit(nats_server: NatsServer, arms: dict[str, Any], tmp_path: Path) -> None:
-    with RobotDoor(nats_server.settings.url) as door:
+    with RobotIngestServer(nats_server.settings.url) as door:
         said, folder, heard = recorded(tmp_path, arms, door.url, nats_server)
         assert door.stops == len(door.opened)
     assert heard is not None

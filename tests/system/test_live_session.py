@@ -16,7 +16,7 @@ from saccade_robot import open_session
 
 from tests.system.chaos import WAIT_S, Killer, System, running
 from tests.system.live_record import Record, check_chunk, check_events, check_verdicts, read_record
-from tests.system.live_robot import Desk, Robot
+from tests.system.live_robot import Robot, SessionClient
 
 #: The worker every other time: what it holds in memory is what can be lost.
 VICTIMS = ("services.gateway", "worker", "nats-server", "worker", "services.dispatcher", "worker", "services.notifier")
@@ -31,7 +31,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         yield system
 
 
-def kill(system: System, desk: Desk, victim: str, delay_s: float, context: str) -> int:
+def kill(system: System, desk: SessionClient, victim: str, delay_s: float, context: str) -> int:
     """Kill one process in mid-session, wait until frames are accepted again, and give how many workers died."""
     killer = Killer(system, victim, delay_s)
     attempt = desk.look()["job"]["attempt"]
@@ -44,11 +44,13 @@ def kill(system: System, desk: Desk, victim: str, delay_s: float, context: str) 
     return by_worker
 
 
-def play(system: System, victims: list[str], dice: random.Random, context: str) -> tuple[Record, Robot, Desk, int]:
+def play(
+    system: System, victims: list[str], dice: random.Random, context: str
+) -> tuple[Record, Robot, SessionClient, int]:
     """Stream into a session while processes die, and stop it."""
     session = open_session(system.url, workload="watching", params=PARAMS)
     assert session.target.nats is not None, "the robot streams by NATS"
-    desk, died = Desk(session, WAIT_S), 0
+    desk, died = SessionClient(session, WAIT_S), 0
     with Robot(session) as robot:
         desk.until(lambda seen: seen["frames"]["accepted"] > 2, f"{context}: the first frames")
         for victim in victims:

@@ -19,13 +19,13 @@ from saccade import Client, ClientError, Event, Job
 from contracts.errors import KINDS, ErrorCode
 from kit.process_tree import marked_processes
 from modal_workers.runtime.jobs.run_termination import EXIT_DONE, EXIT_INTERRUPTED
-from tests.system.embedded import Up, up, wait_until
+from tests.system.embedded import SystemProcess, up, wait_until
 
 if missing := [name for name in ("cv2", "pycolmap", "av", "PIL", "pi_heif") if importlib.util.find_spec(name) is None]:
     pytest.skip(f"not installed: {', '.join(missing)}", allow_module_level=True)
 
 from tests.harness.vision import bad_photos
-from tests.harness.vision.bad_photos import ROWS, Files, Row, Shelf
+from tests.harness.vision.bad_photos import ROWS, Files, PhotoSamples, Row
 
 #: Artifacts of a capture that was judged; what else there is was made of a model.
 JUDGED = {"preflight.json", "images.zip", "report.html", "progress.json", "manifest.json"}
@@ -35,7 +35,7 @@ SLOW = ("poses", "result", "capture")
 
 @dataclass
 class Outcome:
-    """What became of one row: refused at the door, or a job with the jobs of its stages and all of their events."""
+    """Outcome of one row: refused by the gateway, or a job with the jobs of its stages and all their events."""
 
     refused: ClientError | None = None
     at: str = ""
@@ -46,7 +46,7 @@ class Outcome:
 
     @property
     def told(self) -> tuple[str, str, str]:
-        """Give code, message and hint of the error, wherever it was said."""
+        """Return code, message and hint of the error, from the response or the event."""
         if self.refused is not None:
             return self.refused.code, self.refused.message, self.refused.hint
         assert self.job is not None
@@ -101,7 +101,7 @@ class Sender:
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SystemProcess]:
     """Start one system; at its end nobody has stumbled and no worker is left."""
     with up(tmp_path_factory.mktemp("photos") / "data", DISPATCHER_WORKLOAD_CONCURRENCY="4") as started:
         started.ready()
@@ -114,10 +114,10 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
 
 
 @pytest.fixture(scope="module")
-def outcomes(system: Up, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
+def outcomes(system: SystemProcess, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
     """Send all rows, a few at a time, those that take long first."""
     folder = tmp_path_factory.mktemp("sent")
-    shelf = Shelf(folder)
+    shelf = PhotoSamples(folder)
     files = {row.sent: row.files(shelf) for row in ROWS}
     order = sorted(ROWS, key=lambda row: SLOW.index(row.where) if row.where in SLOW else len(SLOW))
     with Client(str(system.said[-1]["url"])) as client, ThreadPoolExecutor(4) as pool:
@@ -150,7 +150,7 @@ def test_what_is_sent_gets_a_clear_answer(outcomes: dict[str, Outcome], name: st
 
 
 @pytest.mark.parametrize("name", [row.sent for row in ROWS if row.where not in ("upload", "submit")])
-def test_no_worker_breaks_and_no_model_is_left(system: Up, outcomes: dict[str, Outcome], name: str) -> None:
+def test_no_worker_breaks_and_no_model_is_left(system: SystemProcess, outcomes: dict[str, Outcome], name: str) -> None:
     row, found = BY_NAME[name], outcomes[name]
     assert found.job is not None
     # A worker that ended by a signal or broke is interrupted as lost, broken or out of memory, and tried again. Said by
@@ -166,7 +166,7 @@ def test_no_worker_breaks_and_no_model_is_left(system: Up, outcomes: dict[str, O
     assert named <= JUDGED
 
 
-def test_every_worker_ended_in_order(system: Up, outcomes: dict[str, Outcome]) -> None:
+def test_every_worker_ended_in_order(system: SystemProcess, outcomes: dict[str, Outcome]) -> None:
     runs = list((system.data / "dispatcher" / "runs").glob("run_*"))
     assert len(runs) == sum(len(found.parts) for found in outcomes.values())
     for folder in runs:

@@ -27,7 +27,7 @@ from saccade import Client
 
 from cli.embedded.processes import children_of
 from tests.harness.servers.embedded import free_port
-from tests.system.embedded import Up
+from tests.system.embedded import SystemProcess
 
 NEEDED = ("torch", "pycolmap", "av", "PIL")
 VICTIMS = ("worker", "dispatcher", "machine", "worker", "machine")
@@ -45,8 +45,8 @@ class Machine:
         self.url = f"http://127.0.0.1:{self.port}"
         self.up = self._start()
 
-    def _start(self) -> Up:
-        up = Up(self.data, "--port", str(self.port))
+    def _start(self) -> SystemProcess:
+        up = SystemProcess(self.data, "--port", str(self.port))
         up.ready()
         return up
 
@@ -72,7 +72,7 @@ class Machine:
         return found
 
     def parts(self, job_id: str) -> dict[str, int]:
-        """Give the parts of batches that are stored now, each with the time at which it was written."""
+        """Return the parts of batches that are stored now, each with the time at which it was written."""
         stored = {}
         # Only where they lie: elsewhere folders come and go while they are looked through.
         for path in self.data.glob(f"bucket/*/scratch/{job_id}/checkpoints/batch_*_part_*.zip"):
@@ -107,7 +107,7 @@ def photos(tmp_path: Path, seed: int) -> Path:
 
 
 def wait_for(url: str, job_id: str, stages: set[str]) -> dict[str, Any]:
-    """Wait until a job is at work on one of these stages, or has ended; whoever answers may be away meanwhile."""
+    """Wait until a job is at work on one of these stages, or has ended; the gateway may be down meanwhile."""
     end = time.monotonic() + PATIENCE_S
     while time.monotonic() < end:
         with suppress(httpx.HTTPError):

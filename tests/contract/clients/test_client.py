@@ -19,13 +19,13 @@ from saccade.webhook import verify
 
 from contracts.events.job import JobCancelled
 from contracts.limits import MIB, PART_BYTES
-from tests.harness.clients.python_clients import FACES, Open, opener
+from tests.harness.clients.python_clients import CLIENT_KINDS, Open, opener
 from tests.harness.dispatch.finished_job import succeed
 from tests.harness.network.breaking_proxy import BreakingProxy
 from tests.harness.network.cutting_pipe import CuttingPipe
 from tests.harness.servers.embedded import HOST, free_port
 from tests.harness.servers.gateway import video
-from tests.harness.servers.running_services import Services, running_services
+from tests.harness.servers.running_services import RunningServices, running_services
 from tests.harness.streams.notifier import failed, publisher
 from tests.harness.webhooks.listeners import listening
 
@@ -39,24 +39,24 @@ def pipe() -> Iterator[CuttingPipe]:
 
 
 @pytest.fixture(scope="module")
-def services(pipe: CuttingPipe, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+def services(pipe: CuttingPipe, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServices]:
     with running_services(tmp_path_factory.mktemp("services"), bucket_url=pipe.to) as running:
         yield running
 
 
-@pytest.fixture(params=FACES)
+@pytest.fixture(params=CLIENT_KINDS)
 def opened(request: pytest.FixtureRequest) -> Open:
     return opener(request.param)
 
 
 @pytest.fixture
-async def client(services: Services, opened: Open) -> AsyncIterator[AsyncClient]:
+async def client(services: RunningServices, opened: Open) -> AsyncIterator[AsyncClient]:
     async with BreakingProxy(services.port_of) as front, opened(front.url) as client:
         yield client
 
 
 @pytest.fixture(scope="module")
-def inputs(services: Services) -> dict[str, str]:
+def inputs(services: RunningServices) -> dict[str, str]:
     workloads = httpx.get(f"{services.gateway_url}/v1/workloads", trust_env=False).json()["data"]
     names = [one["name"] for workload in workloads if workload["name"] == "lap_compare" for one in workload["inputs"]]
     return {name: services.upload(video()) for name in names}
@@ -176,7 +176,7 @@ async def test_a_job_that_is_submitted_twice_by_one_key_is_one(client: AsyncClie
     assert refusal.value.code == "idempotency_key_invalid"
 
 
-async def test_waiting(services: Services, client: AsyncClient, inputs: dict[str, str]) -> None:
+async def test_waiting(services: RunningServices, client: AsyncClient, inputs: dict[str, str]) -> None:
     job = await client.submit("lap_compare", inputs)
     with pytest.raises(WaitTimeoutError):
         await job.wait(timeout_s=0.3)
@@ -198,7 +198,7 @@ async def test_waiting(services: Services, client: AsyncClient, inputs: dict[str
 
 
 async def test_files_are_brought_home_over_a_line_that_breaks(
-    services: Services, client: AsyncClient, pipe: CuttingPipe, inputs: dict[str, str], tmp_path: Path
+    services: RunningServices, client: AsyncClient, pipe: CuttingPipe, inputs: dict[str, str], tmp_path: Path
 ) -> None:
     job = await client.submit("lap_compare", inputs)
     content = random.Random(2).randbytes(6 * MIB)
@@ -227,7 +227,7 @@ async def test_files_are_brought_home_over_a_line_that_breaks(
 
 
 async def test_a_download_goes_on_where_an_earlier_one_stopped(
-    services: Services, client: AsyncClient, pipe: CuttingPipe, inputs: dict[str, str], tmp_path: Path
+    services: RunningServices, client: AsyncClient, pipe: CuttingPipe, inputs: dict[str, str], tmp_path: Path
 ) -> None:
     job = await client.submit("lap_compare", inputs)
     content = random.Random(3).randbytes(3 * MIB)
@@ -256,7 +256,7 @@ async def test_a_download_goes_on_where_an_earlier_one_stopped(
     assert path.read_bytes() == content
 
 
-async def test_a_ticket_opens_a_stream(services: Services, client: AsyncClient) -> None:
+async def test_a_ticket_opens_a_stream(services: RunningServices, client: AsyncClient) -> None:
     ticket = await client.ticket("/v1/events")
     assert ticket.url.startswith("/v1/events?ticket=")
     base_url = f"http://{HOST}:{services.notifier.port}"

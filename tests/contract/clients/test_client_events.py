@@ -12,9 +12,9 @@ import pytest
 from saccade import Client, ClientError, Event, Gap, Snapshot
 
 from tests.contract.streams.test_sse_delivery import stage_completed, stored_cursors
-from tests.harness.clients.python_clients import FACES, Open, opener
+from tests.harness.clients.python_clients import CLIENT_KINDS, Open, opener
 from tests.harness.network.breaking_proxy import BreakingProxy, Fault, draw_faults
-from tests.harness.servers.running_services import Services
+from tests.harness.servers.running_services import RunningServices
 from tests.harness.streams.notifier import Publisher, failed, progressed, publisher, retrying, succeeded
 
 pytestmark = pytest.mark.anyio
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 FAULTS = 6
 
 
-@pytest.fixture(params=FACES)
+@pytest.fixture(params=CLIENT_KINDS)
 def opened(request: pytest.FixtureRequest) -> Open:
     return opener(request.param)
 
@@ -42,7 +42,7 @@ async def hammer(jobs: Publisher, job_id: str, proxy: BreakingProxy, following: 
 
 @pytest.mark.parametrize(("of_job", "strips"), [(True, ("Last-Event-ID",)), (False, ())], ids=["job", "tenant"])
 async def test_every_event_once_through_a_proxy_that_breaks_streams(
-    services: Services, opened: Open, seed: int, of_job: bool, strips: tuple[str, ...]
+    services: RunningServices, opened: Open, seed: int, of_job: bool, strips: tuple[str, ...]
 ) -> None:
     print(f"seed {seed}")
     dice = random.Random(seed)
@@ -78,7 +78,7 @@ async def test_every_event_once_through_a_proxy_that_breaks_streams(
         assert len(proxy.broken) == FAULTS
 
 
-async def test_a_stream_that_falls_silent_is_opened_anew(services: Services, opened: Open) -> None:
+async def test_a_stream_that_falls_silent_is_opened_anew(services: RunningServices, opened: Open) -> None:
     faults = [Fault("stall", 2, "boundary"), Fault("stall", 1, "data")]
     async with (
         publisher(services.nats.settings) as jobs,
@@ -96,7 +96,7 @@ async def test_a_stream_that_falls_silent_is_opened_anew(services: Services, ope
         assert None not in resumed[1:]
 
 
-async def test_progress_is_told_while_it_is_news(services: Services, opened: Open) -> None:
+async def test_progress_is_told_while_it_is_news(services: RunningServices, opened: Open) -> None:
     async with publisher(services.nats.settings) as jobs, opened(services.notifier.url) as client:
         job_id = await jobs.submit()
         await jobs.start(job_id)
@@ -115,7 +115,7 @@ async def test_progress_is_told_while_it_is_news(services: Services, opened: Ope
         ]
 
 
-async def test_a_gap_is_told_with_what_is_left(services: Services, opened: Open) -> None:
+async def test_a_gap_is_told_with_what_is_left(services: RunningServices, opened: Open) -> None:
     async with publisher(services.nats.settings) as jobs, opened(services.notifier.url) as client:
         job_id = await jobs.submit()
         await jobs.start(job_id)
@@ -130,7 +130,7 @@ async def test_a_gap_is_told_with_what_is_left(services: Services, opened: Open)
     assert (last.type, last.subject) == ("job.succeeded", job_id)
 
 
-async def test_a_job_that_goes_on_after_its_failure_goes_on_here(services: Services, opened: Open) -> None:
+async def test_a_job_that_goes_on_after_its_failure_goes_on_here(services: RunningServices, opened: Open) -> None:
     """The stream is cut in order, right after ``job.failed``: only the next answer says that this was not the end."""
     faults = [Fault("truncate", 5, "boundary")]
     async with (
@@ -151,7 +151,7 @@ async def test_a_job_that_goes_on_after_its_failure_goes_on_here(services: Servi
         assert [event async for event in client.events(job_id, cursor=known)] == []
 
 
-async def test_a_stream_of_several_jobs_has_theirs_only(services: Services, opened: Open) -> None:
+async def test_a_stream_of_several_jobs_has_theirs_only(services: RunningServices, opened: Open) -> None:
     async with publisher(services.nats.settings) as jobs, BreakingProxy(services.port_of) as proxy:
         one, between, other = [await jobs.submit() for _ in range(3)]
         async with opened(proxy.url) as client:
@@ -170,7 +170,7 @@ async def test_a_stream_of_several_jobs_has_theirs_only(services: Services, open
                 assert await first(5) == [one, other, other, other, other]
 
 
-async def test_a_stream_without_an_end_ends_where_it_is_left(services: Services, opened: Open) -> None:
+async def test_a_stream_without_an_end_ends_where_it_is_left(services: RunningServices, opened: Open) -> None:
     async with (
         publisher(services.nats.settings) as jobs,
         BreakingProxy(services.port_of) as proxy,
@@ -197,7 +197,7 @@ async def test_a_stream_without_an_end_ends_where_it_is_left(services: Services,
                 await asyncio.sleep(0.05)
 
 
-async def test_what_can_never_succeed_ends_at_once(services: Services, opened: Open) -> None:
+async def test_what_can_never_succeed_ends_at_once(services: RunningServices, opened: Open) -> None:
     async with opened(services.notifier.url) as client:
         with pytest.raises(ClientError) as refusal:
             async for _ in client.events("job_00000000-0000-7000-8000-000000000000"):
@@ -209,7 +209,7 @@ async def test_what_can_never_succeed_ends_at_once(services: Services, opened: O
         assert refusal.value.code == "invalid_parameter"
 
 
-async def test_a_blocking_loop_runs_inside_an_event_loop_too(services: Services) -> None:
+async def test_a_blocking_loop_runs_inside_an_event_loop_too(services: RunningServices) -> None:
     """A notebook has an event loop that runs; the blocking client must not need it, nor one of its own."""
     async with publisher(services.nats.settings) as jobs:
         job_id = await jobs.submit()

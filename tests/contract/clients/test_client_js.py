@@ -22,7 +22,7 @@ from tests.harness.clients.node import MODULE, ROOT, find_node
 from tests.harness.network.breaking_proxy import BreakingProxy
 from tests.harness.servers.embedded import HOST, free_port
 from tests.harness.servers.gateway import video
-from tests.harness.servers.running_services import Services
+from tests.harness.servers.running_services import RunningServices
 from tests.harness.streams.notifier import (
     RUN_ID,
     Publisher,
@@ -62,7 +62,7 @@ async def test_files_are_uploaded_from_node(front: BreakingProxy, film: Path) ->
     await check_uploads(use, front.url, film, str(film))
 
 
-async def test_files_are_uploaded_from_chromium(services: Services, film: Path, tmp_path: Path) -> None:
+async def test_files_are_uploaded_from_chromium(services: RunningServices, film: Path, tmp_path: Path) -> None:
     async with (
         page(services.pages_origin, tmp_path, films=film.parent) as run,
         BreakingProxy(services.port_of) as proxy,
@@ -104,7 +104,7 @@ async def test_jobs_are_submitted_once_listed_and_cancelled(
     assert found["retry"]["code"] == "job_not_retryable"
 
 
-async def leave_files(services: Services, job_id: str, files: dict[str, bytes]) -> str:
+async def leave_files(services: RunningServices, job_id: str, files: dict[str, bytes]) -> str:
     """Leave files and their manifest as a worker does, and give the manifest's key."""
     async with open_bucket(services.s3.settings) as bucket:
         sent = {name: await bucket.put(bucket.key("results", job_id, name), body) for name, body in files.items()}
@@ -128,7 +128,7 @@ async def leave_files(services: Services, job_id: str, files: dict[str, bytes]) 
         return (await bucket.put(bucket.key("results", job_id, "manifest.json"), body)).key
 
 
-async def finish(services: Services, jobs: Publisher, job_id: str) -> None:
+async def finish(services: RunningServices, jobs: Publisher, job_id: str) -> None:
     """Bring a job to its end as dispatcher and worker do."""
     await jobs.start(job_id)
     key = await leave_files(services, job_id, {"answer.txt": b"0.4 s", "more/why.txt": b"because"})
@@ -138,7 +138,7 @@ async def finish(services: Services, jobs: Publisher, job_id: str) -> None:
 
 @pytest.mark.parametrize("multiplex", [False, True])
 async def test_a_job_that_has_ended_gives_its_history_and_its_files(
-    services: Services, front: BreakingProxy, inputs: dict[str, str], multiplex: bool
+    services: RunningServices, front: BreakingProxy, inputs: dict[str, str], multiplex: bool
 ) -> None:
     find_node()
     job_id = services.submit(inputs)
@@ -161,7 +161,7 @@ async def test_blocks_are_parsed_however_the_text_is_cut() -> None:
     assert all(one == {"blocks": [block, empty], "unfinished": True} for one in found), found
 
 
-async def test_the_example_of_the_readme_runs(services: Services, front: BreakingProxy, tmp_path: Path) -> None:
+async def test_the_example_of_the_readme_runs(services: RunningServices, front: BreakingProxy, tmp_path: Path) -> None:
     example = re.findall(r"```js\n(.*?)```", (MODULE.parent / "README.md").read_text(), re.DOTALL)[0]
     (tmp_path / "example.mjs").write_text(example)
     (tmp_path / "node_modules").mkdir()

@@ -17,13 +17,13 @@ from tests.harness.clients.javascript_client import Run, page, use
 from tests.harness.clients.node import find_node
 from tests.harness.network.breaking_proxy import BreakingProxy, Fault, draw_faults
 from tests.harness.servers.gateway import keys_file
-from tests.harness.servers.running_services import Services
+from tests.harness.servers.running_services import RunningServices
 from tests.harness.streams.notifier import NotifierProcess, progressed, publisher, submitted, succeeded
 
 pytestmark = pytest.mark.anyio
 
 
-async def check_many(services: Services, proxy: BreakingProxy, run: Run, seed: int) -> None:
+async def check_many(services: RunningServices, proxy: BreakingProxy, run: Run, seed: int) -> None:
     """Follow 16 jobs with one client: with a past or none, ended or not, through cuts and a killed notifier."""
     print(f"seed {seed}")
     dice = random.Random(seed)
@@ -60,12 +60,12 @@ async def check_many(services: Services, proxy: BreakingProxy, run: Run, seed: i
     assert proxy.most_open <= 3, "one stream for all, and two that catch up"
 
 
-async def test_many_jobs_share_one_stream_in_node(services: Services, front: BreakingProxy, seed: int) -> None:
+async def test_many_jobs_share_one_stream_in_node(services: RunningServices, front: BreakingProxy, seed: int) -> None:
     find_node()
     await check_many(services, front, use, seed)
 
 
-async def check_page(services: Services, proxy: BreakingProxy, run: Run, inputs: dict[str, str]) -> None:
+async def check_page(services: RunningServices, proxy: BreakingProxy, run: Run, inputs: dict[str, str]) -> None:
     """Let a page submit and follow 12 jobs: more than the connections that a browser has."""
     async with publisher(services.nats.settings) as jobs:
         ready = new_id("evt")
@@ -94,7 +94,7 @@ async def check_page(services: Services, proxy: BreakingProxy, run: Run, inputs:
     assert proxy.most_open == 1, "what is submitted and followed at once needs no second stream"
 
 
-async def test_in_chromium(services: Services, inputs: dict[str, str], seed: int, tmp_path: Path) -> None:
+async def test_in_chromium(services: RunningServices, inputs: dict[str, str], seed: int, tmp_path: Path) -> None:
     async with page(services.pages_origin, tmp_path) as run:
         async with BreakingProxy(services.port_of) as proxy:
             await check_page(services, proxy, run, inputs)
@@ -104,7 +104,7 @@ async def test_in_chromium(services: Services, inputs: dict[str, str], seed: int
 
 @pytest.mark.parametrize("multiplex", [False, True])
 async def test_what_happens_before_the_first_event_is_not_lost(
-    services: Services, front: BreakingProxy, multiplex: bool
+    services: RunningServices, front: BreakingProxy, multiplex: bool
 ) -> None:
     find_node()
     async with publisher(services.nats.settings) as jobs:
@@ -124,7 +124,7 @@ async def test_what_happens_before_the_first_event_is_not_lost(
         assert len(told) == len(set(told))
 
 
-async def test_history_that_comes_again_is_left_out(services: Services, inputs: dict[str, str]) -> None:
+async def test_history_that_comes_again_is_left_out(services: RunningServices, inputs: dict[str, str]) -> None:
     find_node()
     job_id = services.submit(inputs)
     async with publisher(services.nats.settings) as jobs:
@@ -142,7 +142,7 @@ async def test_history_that_comes_again_is_left_out(services: Services, inputs: 
     ]
 
 
-async def test_a_stream_that_falls_silent_is_left(services: Services) -> None:
+async def test_a_stream_that_falls_silent_is_left(services: RunningServices) -> None:
     find_node()
     async with (
         BreakingProxy(services.port_of, [Fault("stall", 3, "data")], stall_s=600) as proxy,
@@ -164,7 +164,7 @@ async def test_a_stream_that_falls_silent_is_left(services: Services) -> None:
 
 @pytest.mark.parametrize("multiplex", [False, True])
 async def test_a_lost_cursor_is_told_as_a_gap_with_a_snapshot(
-    services: Services, front: BreakingProxy, inputs: dict[str, str], multiplex: bool
+    services: RunningServices, front: BreakingProxy, inputs: dict[str, str], multiplex: bool
 ) -> None:
     find_node()
     job_id = services.submit(inputs)
@@ -179,7 +179,7 @@ async def test_a_lost_cursor_is_told_as_a_gap_with_a_snapshot(
     assert told[1][1]["id"] == job_id
 
 
-async def test_a_page_without_a_key_follows_by_ticket(services: Services, tmp_path: Path) -> None:
+async def test_a_page_without_a_key_follows_by_ticket(services: RunningServices, tmp_path: Path) -> None:
     find_node()
     keys = keys_file(tmp_path, "acme")
     environment = {"SACCADE_API_KEYS_FILE": str(keys), "NOTIFIER_TICKET_KEY": "k" * 32}
@@ -195,7 +195,7 @@ async def test_a_page_without_a_key_follows_by_ticket(services: Services, tmp_pa
 
 @pytest.mark.parametrize("multiplex", [False, True])
 async def test_a_feed_ends_when_it_is_told_to(
-    services: Services, front: BreakingProxy, inputs: dict[str, str], multiplex: bool
+    services: RunningServices, front: BreakingProxy, inputs: dict[str, str], multiplex: bool
 ) -> None:
     find_node()
     job_id = services.submit(inputs)
@@ -208,7 +208,7 @@ async def test_a_feed_ends_when_it_is_told_to(
 
 
 async def test_what_retention_took_while_a_page_was_away_is_told(
-    services: Services, front: BreakingProxy, inputs: dict[str, str]
+    services: RunningServices, front: BreakingProxy, inputs: dict[str, str]
 ) -> None:
     find_node()
     job_id = services.submit(inputs)

@@ -17,10 +17,10 @@ from contracts.telemetry import JointBatch
 from kit.auth.api_keys import AuthSettings
 from kit.http.server import serve
 from kit.settings import NatsSettings, S3Settings
-from tests.harness.clients.python_clients import FACES, InThread, opener
+from tests.harness.clients.python_clients import CLIENT_KINDS, InThread, opener
 from tests.harness.servers.embedded import HOST, free_port, wait_for_port
-from tests.harness.servers.gateway import Running, keys_file, running_gateway
-from tests.harness.sessions.scripted_session_worker import jpeg, played_worker
+from tests.harness.servers.gateway import RunningGateway, keys_file, running_gateway
+from tests.harness.sessions.scripted_session_worker import jpeg, run_scripted_worker
 
 pytestmark = pytest.mark.anyio
 
@@ -31,7 +31,7 @@ NAMES = ("pan", "lift")
 @asynccontextmanager
 async def answering(
     servers: Servers, folder: Path, auth: AuthSettings | None = None
-) -> AsyncIterator[tuple[Running, str]]:
+) -> AsyncIterator[tuple[RunningGateway, str]]:
     """Run a gateway, and give its address."""
     stop, port = asyncio.Event(), free_port()
     async with running_gateway(*servers, folder, auth=auth) as running:
@@ -57,12 +57,12 @@ async def sessions_of(face: str, url: str, key: str | None = None) -> AsyncItera
         yield client.sessions if face == "asyncio" else InThread(client.sessions)
 
 
-@pytest.mark.parametrize("face", FACES)
-async def test_frames_and_joints_go_in_by_http(served: tuple[Running, str], face: str):
+@pytest.mark.parametrize("face", CLIENT_KINDS)
+async def test_frames_and_joints_go_in_by_http(served: tuple[RunningGateway, str], face: str):
     running, url = served
     async with sessions_of(face, url) as sessions:
         session_id = (await sessions.open("streamed")).id
-        async with played_worker(running, session_id) as worker:
+        async with run_scripted_worker(running, session_id) as worker:
             await worker.claim()
             taken = await sessions.send_frame(
                 session_id, jpeg(), captured_at_s=1e9, clock_offset_s=-0.25, source="wrist"
@@ -89,8 +89,8 @@ async def test_frames_and_joints_go_in_by_http(served: tuple[Running, str], face
             )
 
 
-@pytest.mark.parametrize("face", FACES)
-async def test_what_is_wrong_is_the_servers_word(served: tuple[Running, str], face: str):
+@pytest.mark.parametrize("face", CLIENT_KINDS)
+async def test_what_is_wrong_is_the_servers_word(served: tuple[RunningGateway, str], face: str):
     _, url = served
     async with sessions_of(face, url) as sessions:
         session_id = (await sessions.open("streamed")).id
@@ -116,8 +116,8 @@ async def test_what_is_wrong_is_the_servers_word(served: tuple[Running, str], fa
         assert refused.value.code == "session_not_started"
 
 
-@pytest.mark.parametrize("face", FACES)
-async def test_the_model_is_fetched_once_a_version(served: tuple[Running, str], face: str):
+@pytest.mark.parametrize("face", CLIENT_KINDS)
+async def test_the_model_is_fetched_once_a_version(served: tuple[RunningGateway, str], face: str):
     running, url = served
     head = b"ply\nformat binary_little_endian 1.0\nelement vertex %d\nproperty float x\nend_header\n"
     async with sessions_of(face, url) as sessions:
@@ -135,7 +135,7 @@ async def test_the_model_is_fetched_once_a_version(served: tuple[Running, str], 
         assert newer.etag != whole.etag
 
 
-async def test_a_frame_that_did_not_get_through_is_not_sent_again(served: tuple[Running, str]):
+async def test_a_frame_that_did_not_get_through_is_not_sent_again(served: tuple[RunningGateway, str]):
     """The next one is newer; a client that tried for seconds would stand still meanwhile."""
     port = free_port()
     async with sessions_of("asyncio", f"http://{HOST}:{port}") as sessions:
@@ -146,11 +146,11 @@ async def test_a_frame_that_did_not_get_through_is_not_sent_again(served: tuple[
         assert time.monotonic() - began_s < 10
 
 
-async def test_one_socket_takes_frames_and_gives_their_verdicts(served: tuple[Running, str]):
+async def test_one_socket_takes_frames_and_gives_their_verdicts(served: tuple[RunningGateway, str]):
     running, url = served
     async with AsyncClient(url) as client:
         session_id = (await client.sessions.open("streamed")).id
-        async with played_worker(running, session_id) as worker:
+        async with run_scripted_worker(running, session_id) as worker:
             await worker.claim()
             async with client.sessions.stream(session_id) as stream:
                 before_s = time.time()
@@ -201,11 +201,11 @@ async def test_one_socket_takes_frames_and_gives_their_verdicts(served: tuple[Ru
                 assert "session.reset_requested" in types
 
 
-async def test_a_stream_ends_with_its_session_and_says_why_it_was_cut(served: tuple[Running, str]):
+async def test_a_stream_ends_with_its_session_and_says_why_it_was_cut(served: tuple[RunningGateway, str]):
     running, url = served
     async with AsyncClient(url) as client:
         session_id = (await client.sessions.open("streamed")).id
-        async with played_worker(running, session_id) as worker, client.sessions.stream(session_id) as stream:
+        async with run_scripted_worker(running, session_id) as worker, client.sessions.stream(session_id) as stream:
             await worker.claim()
             await stream.send_frame(jpeg())
             ended = asyncio.ensure_future(collected(stream))

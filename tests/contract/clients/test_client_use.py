@@ -17,7 +17,7 @@ from cli.failure import Failure
 from tests.harness.dispatch.finished_job import succeed
 from tests.harness.network.breaking_proxy import BreakingProxy, Fault
 from tests.harness.servers.gateway import video
-from tests.harness.servers.running_services import Services
+from tests.harness.servers.running_services import RunningServices
 from tests.harness.webhooks.listeners import listening
 from tests.rules.tree import ROOT
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.anyio
 PACKAGE = ROOT / "clients" / "python"
 
 
-async def test_the_readmes_example_runs(services: Services, front: BreakingProxy, tmp_path: Path) -> None:
+async def test_the_readmes_example_runs(services: RunningServices, front: BreakingProxy, tmp_path: Path) -> None:
     (example, *_) = re.findall(r"```python\n(.*?)```", (PACKAGE / "README.md").read_text(), re.DOTALL)
     assert len(example.splitlines()) <= 15
     script = tmp_path / "example.py"
@@ -77,7 +77,7 @@ class Command:
         return result.exception
 
 
-async def test_webhooks_on_the_command_line(services: Services, front: BreakingProxy) -> None:
+async def test_webhooks_on_the_command_line(services: RunningServices, front: BreakingProxy) -> None:
     webhooks = Command(front.url)
     assert (await webhooks.plainly("list")).stdout == "No webhooks.\n"
     async with listening() as listener:

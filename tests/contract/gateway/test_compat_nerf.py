@@ -15,7 +15,7 @@ from services.dispatcher.executors.local_executor import LocalExecutor
 from services.dispatcher.settings import DispatcherSettings
 from services.gateway.settings import CompatNerfSettings
 from tests.harness.dispatch.dispatcher import Servers, shared_servers
-from tests.harness.servers.gateway import Running, code_of, picture, running_gateway
+from tests.harness.servers.gateway import RunningGateway, code_of, picture, running_gateway
 
 pytestmark = pytest.mark.anyio
 
@@ -27,7 +27,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 
 
 @pytest.fixture
-async def running(servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Running]:
+async def running(servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RunningGateway]:
     monkeypatch.setenv("NERF_DEFAULT_ITERATIONS", "700")
     monkeypatch.setenv("GPU_TYPE_DEV", "A10G")
     monkeypatch.setenv("MODAL_VOLUME_CLEANUP_HOURS", "12")
@@ -36,7 +36,7 @@ async def running(servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         yield found
 
 
-async def test_photos_become_a_job_of_nerf_with_the_settings_of_before(running: Running) -> None:
+async def test_photos_become_a_job_of_nerf_with_the_settings_of_before(running: RunningGateway) -> None:
     photos = [await running.uploaded(picture(), "image/png", filename=f"{name}.png") for name in "ab"]
     second = running.view.upload(photos[1])
     assert second
@@ -57,7 +57,7 @@ async def test_photos_become_a_job_of_nerf_with_the_settings_of_before(running: 
     assert again.json()["id"] == told["id"], "the same name and photos are the same job"
 
 
-async def test_a_path_that_names_no_upload_is_refused_with_what_to_do(running: Running) -> None:
+async def test_a_path_that_names_no_upload_is_refused_with_what_to_do(running: RunningGateway) -> None:
     for path in ("/photos/a.jpg", new_id("upl")):
         answer = await running.http.post("/api/nerf/colmap", json={"job_id": "x", "image_paths": [path]})
         assert code_of(answer) == "upload_not_found"

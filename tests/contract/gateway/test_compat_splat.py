@@ -16,8 +16,8 @@ from contracts.telemetry import JointBatch
 from kit.auth.api_keys import AuthSettings
 from kit.settings import NatsSettings, S3Settings
 from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3
-from tests.harness.servers.gateway import Running, code_of, keys_file, running_gateway
-from tests.harness.sessions.scripted_session_worker import PlayedWorker, jpeg, played_worker
+from tests.harness.servers.gateway import RunningGateway, code_of, keys_file, running_gateway
+from tests.harness.sessions.scripted_session_worker import ScriptedSessionWorker, jpeg, run_scripted_worker
 
 pytestmark = pytest.mark.anyio
 
@@ -39,28 +39,28 @@ async def running(servers: Servers, tmp_path: Path):
         yield found
 
 
-async def upload(running: Running, field: str = "file", body: bytes | None = None, **more: Any):
+async def upload(running: RunningGateway, field: str = "file", body: bytes | None = None, **more: Any):
     files = {field: ("a.jpg", jpeg() if body is None else body, "image/jpeg")}
     return await running.http.post("/upload-frame", files=files, **more)
 
 
-async def turn(running: Running, angles: list[Any]):
+async def turn(running: RunningGateway, angles: list[Any]):
     kind = {"Content-Type": "application/json"}
     return await running.http.post("/update-joint-angles", content=json.dumps({"joint_angles": angles}), headers=kind)
 
 
-async def status(running: Running) -> dict[str, Any]:
+async def status(running: RunningGateway) -> dict[str, Any]:
     found: dict[str, Any] = (await running.http.get("/status")).json()
     return found
 
 
-def told(worker: PlayedWorker) -> list[tuple[float, tuple[float, ...]]]:
-    """Give when, and how, the joints were said to be."""
+def told(worker: ScriptedSessionWorker) -> list[tuple[float, tuple[float, ...]]]:
+    """Return when, and in which unit, the joints were sent."""
     batches = [JointBatch.model_validate_json(one.data) for one in worker.joints]
     return [(one.samples[0].captured_at_s, one.samples[0].positions) for one in batches]
 
 
-async def test_before_the_first_frame_there_is_nothing(running: Running):
+async def test_before_the_first_frame_there_is_nothing(running: RunningGateway):
     assert (await running.http.get("/health")).json()["trainer_ready"] is True
     assert await status(running) == {
         "status": "idle", "trainer_ready": True, "frame_count": 0, "gaussian_count": 0, "progress": 0.0, "chunks": 0,
@@ -72,13 +72,13 @@ async def test_before_the_first_frame_there_is_nothing(running: Running):
     assert (await running.http.get("/v1/sessions")).json()["data"] == []
 
 
-async def test_a_life_without_a_session_in_sight(running: Running):
+async def test_a_life_without_a_session_in_sight(running: RunningGateway):
     first = await upload(running)
     assert (first.status_code, first.json()) == (200, {"success": True, "frame_count": 1, "chunks_uploaded": 0})
     (session,) = (await running.http.get("/v1/sessions")).json()["data"]
     assert (session["workload"], session["state"]) == ("live_splat", "opening")
     assert (await running.http.get("/health")).json()["trainer_ready"] is False
-    async with played_worker(running, session["id"]) as worker:
+    async with run_scripted_worker(running, session["id"]) as worker:
         await worker.claim()
         assert (await running.http.get("/health")).json()["trainer_ready"] is True
         assert (await upload(running, "frame")).json()["frame_count"] == 2
@@ -125,7 +125,7 @@ async def test_many_first_frames_open_one_session_and_a_restart_goes_on_with_it(
         await turn(one, ANGLES)
     async with running_gateway(*servers, tmp_path / "a", backends=TORCH) as again:
         (session,) = (await again.http.get("/v1/sessions")).json()["data"]
-        async with played_worker(again, session["id"]) as worker:
+        async with run_scripted_worker(again, session["id"]) as worker:
             assert (await upload(again)).json()["frame_count"] == 9
             await worker.heard(joints=1)
             assert told(worker)[0][1] == tuple(ANGLES)
@@ -157,14 +157,14 @@ async def test_frames_are_counted_from_the_last_reset_whoever_was_told_of_it(ser
 @pytest.mark.parametrize(
     "angles", [[], [0.0] * 5, [0.0] * 7, [math.nan] + [0.0] * 5, [math.inf] + [0.0] * 5, ["x"] + [0.0] * 5, [None] * 6]
 )
-async def test_anything_but_six_finite_angles_is_refused(running: Running, angles: list[Any]):
+async def test_anything_but_six_finite_angles_is_refused(running: RunningGateway, angles: list[Any]):
     answer = await turn(running, angles)
     assert (answer.status_code, code_of(answer)) == (422, "invalid_parameter")
     assert answer.json()["errors"][0]["pointer"].startswith("#/joint_angles")
     assert (await running.http.get("/v1/sessions")).json()["data"] == []
 
 
-async def test_frames_that_cannot_be_used_are_refused(running: Running):
+async def test_frames_that_cannot_be_used_are_refused(running: RunningGateway):
     assert code_of(await upload(running, body=b"")) == "frame_empty"
     assert code_of(await upload(running, body=b"no picture")) == "frame_unreadable"
     assert code_of(await upload(running, body=bytes(FRAME_BYTES + 100_000))) == "frame_too_large"

@@ -31,7 +31,7 @@ from tests.harness.servers.embedded import (
     free_port,
     wait_for_port,
 )
-from tests.harness.servers.gateway import Running, code_of, keys_file, running_gateway, video
+from tests.harness.servers.gateway import RunningGateway, code_of, keys_file, running_gateway, video
 from tests.harness.servers.process_output import read_line
 
 Servers = tuple[NatsSettings, S3Settings]
@@ -51,7 +51,7 @@ async def running(servers: Servers, tmp_path: Path):
 
 
 @pytest.mark.anyio
-async def test_every_error_is_a_problem_with_the_request_id(running: Running):
+async def test_every_error_is_a_problem_with_the_request_id(running: RunningGateway):
     nothing = await running.http.get("/v1/nothing")
     assert (nothing.status_code, code_of(nothing)) == (404, "not_found")
     wrong = await running.http.put("/v1/jobs")
@@ -79,7 +79,7 @@ async def test_every_error_is_a_problem_with_the_request_id(running: Running):
         (b'{"workload": "lap_compare", "metadata": {"\\udfff": "a"}}', 422),
     ],
 )
-async def test_json_that_is_none_is_refused_with_and_without_a_key(running: Running, body: bytes, status: int):
+async def test_json_that_is_none_is_refused_with_and_without_a_key(running: RunningGateway, body: bytes, status: int):
     for more in ({}, {"Idempotency-Key": new_id("req")}):
         answer = await running.http.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"} | more)
         assert answer.status_code == status, answer.text
@@ -87,7 +87,7 @@ async def test_json_that_is_none_is_refused_with_and_without_a_key(running: Runn
 
 
 @pytest.mark.anyio
-async def test_a_large_body_is_refused_before_it_is_parsed(running: Running):
+async def test_a_large_body_is_refused_before_it_is_parsed(running: RunningGateway):
     body = json.dumps({"workload": "x" * 1_000_000}).encode()
     headers = {"Content-Type": "application/json"}
     declared = await running.http.post("/v1/jobs", content=body, headers=headers)
@@ -163,7 +163,7 @@ async def test_a_key_opens_what_its_scopes_say(servers: Servers, tmp_path: Path)
 
 
 @pytest.mark.anyio
-async def test_it_says_what_it_is_and_how_it_is(running: Running):
+async def test_it_says_what_it_is_and_how_it_is(running: RunningGateway):
     health = (await running.http.get("/health")).json()
     assert (health["status"], health["service"]) == ("degraded", "gateway")
     assert {name: one["status"] for name, one in health["checks"].items()} == {

@@ -20,7 +20,7 @@ from kit.bus.idempotency import Idempotency, idempotency_key
 from kit.settings import NatsSettings, S3Settings
 from modal_workers.lap_compare.spec import WORKLOAD
 from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3
-from tests.harness.servers.gateway import Running, code_of, picture, running_gateway
+from tests.harness.servers.gateway import RunningGateway, code_of, picture, running_gateway
 
 pytestmark = pytest.mark.anyio
 Servers = tuple[NatsSettings, S3Settings]
@@ -47,7 +47,7 @@ async def running(servers: Servers, tmp_path: Path):
         yield found
 
 
-async def test_a_submitted_job_is_stored_and_can_be_followed_from_its_cursor(running: Running):
+async def test_a_submitted_job_is_stored_and_can_be_followed_from_its_cursor(running: RunningGateway):
     upload_id = await running.uploaded()
     wanted = {"metadata": {"driver": "Ä"}, "priority": 3, "max_cost_usd": 1.5, "webhook_url": "https://a.example/x"}
     body = {
@@ -105,7 +105,7 @@ async def test_a_submitted_job_is_stored_and_can_be_followed_from_its_cursor(run
     ],
 )  # fmt: skip
 async def test_what_is_wrong_is_said_before_anything_is_stored(
-    bad_input: tuple[Running, dict[str, str]], wanted: dict[str, Any], status: int, code: str, where: str | None
+    bad_input: tuple[RunningGateway, dict[str, str]], wanted: dict[str, Any], status: int, code: str, where: str | None
 ):
     running, names = bad_input
     body = {"workload": "lap_compare", "inputs": {"reference": "VIDEO", "other": "VIDEO"}} | wanted
@@ -150,7 +150,7 @@ async def test_an_option_is_taken_where_its_backend_is_installed(servers: Server
         assert told["params_schema"]["properties"]["flow"]["enum"] == ["dis", "raft", "off"]
 
 
-async def test_twenty_identical_requests_make_one_job(running: Running):
+async def test_twenty_identical_requests_make_one_job(running: RunningGateway):
     upload_id = await running.uploaded()
     body = {"workload": "lap_compare", "inputs": {"reference": upload_id, "other": upload_id}}
     posts = (running.http.post("/v1/jobs", json=body, headers={"Idempotency-Key": "k"}) for _ in range(20))
@@ -169,13 +169,13 @@ async def test_twenty_identical_requests_make_one_job(running: Running):
 
 
 @pytest.mark.parametrize("key", ["", " ", "x" * 256, "tab\tinside"])
-async def test_a_key_that_cannot_be_used_is_refused(bad_input: tuple[Running, dict[str, str]], key: str):
+async def test_a_key_that_cannot_be_used_is_refused(bad_input: tuple[RunningGateway, dict[str, str]], key: str):
     body = {"workload": "lap_compare", "inputs": {}}
     answer = await bad_input[0].http.post("/v1/jobs", json=body, headers={"Idempotency-Key": key})
     assert (answer.status_code, code_of(answer)) == (400, "idempotency_key_invalid")
 
 
-async def test_a_request_whose_process_died_after_the_key_was_claimed_is_finished_by_the_next(running: Running):
+async def test_a_request_whose_process_died_after_the_key_was_claimed_is_finished_by_the_next(running: RunningGateway):
     upload_id = await running.uploaded()
     body = {"workload": "lap_compare", "inputs": {"reference": upload_id, "other": upload_id}}
     claimed = new_id("job")
@@ -189,7 +189,7 @@ async def test_a_request_whose_process_died_after_the_key_was_claimed_is_finishe
     assert (await running.types()).count("job.submitted") == 1
 
 
-async def test_cancel_is_durable_without_a_dispatcher_and_may_be_repeated(running: Running):
+async def test_cancel_is_durable_without_a_dispatcher_and_may_be_repeated(running: RunningGateway):
     job = await running.submitted(await running.uploaded())
     for _ in range(2):
         answer = await running.http.post(f"/v1/jobs/{job['id']}/cancel")
@@ -202,7 +202,7 @@ async def test_cancel_is_durable_without_a_dispatcher_and_may_be_repeated(runnin
     assert code_of(await running.http.post(f"/v1/jobs/{new_id('job')}/cancel")) == "job_not_found"
 
 
-async def test_cancel_wins_in_the_end_against_a_busy_writer(running: Running):
+async def test_cancel_wins_in_the_end_against_a_busy_writer(running: RunningGateway):
     job = await running.submitted(await running.uploaded())
     conflicts = 0
 
@@ -224,7 +224,7 @@ async def test_cancel_wins_in_the_end_against_a_busy_writer(running: Running):
     assert (await running.types()).count("job.cancel_requested") == 1
 
 
-async def test_a_job_that_ended_can_be_retried_once(running: Running):
+async def test_a_job_that_ended_can_be_retried_once(running: RunningGateway):
     job = await running.submitted(await running.uploaded())
     here = f"/v1/jobs/{job['id']}"
     assert code_of(await running.http.post(f"{here}/retry")) == "job_not_retryable"
@@ -236,7 +236,7 @@ async def test_a_job_that_ended_can_be_retried_once(running: Running):
     assert (folded.state, folded.cancel_requested) == (State.RETRYING, False)
 
 
-async def test_a_read_waits_for_the_end_of_the_job(running: Running):
+async def test_a_read_waits_for_the_end_of_the_job(running: RunningGateway):
     job = await running.submitted(await running.uploaded())
     here = f"/v1/jobs/{job['id']}"
     early = await running.http.get(here, headers={"Prefer": "wait=1"})

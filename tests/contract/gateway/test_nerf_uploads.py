@@ -9,7 +9,7 @@ import pytest
 
 from kit.settings import NatsSettings, S3Settings
 from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3
-from tests.harness.servers.gateway import Running, code_of, picture, running_gateway
+from tests.harness.servers.gateway import RunningGateway, code_of, picture, running_gateway
 from tests.harness.vision.hostile_archives import HOSTILE, JPEG, zipped
 
 pytestmark = pytest.mark.anyio
@@ -29,7 +29,7 @@ async def running(servers: Servers, tmp_path: Path):
         yield found
 
 
-async def test_a_zip_of_photos_is_taken_as_an_archive(running: Running):
+async def test_a_zip_of_photos_is_taken_as_an_archive(running: RunningGateway):
     body = zipped({"broken.jpg": b"\xff\xd8\xff nothing", "photos/2.heic": HEIC.read_bytes(), "photos/3.jpg": JPEG})
     upload_id = await running.uploaded(body, "application/x-zip-compressed", filename="photos.zip")
     media = (await running.http.get(f"/v1/uploads/{upload_id}")).json()["media"]
@@ -38,7 +38,7 @@ async def test_a_zip_of_photos_is_taken_as_an_archive(running: Running):
     }  # fmt: skip
 
 
-async def test_heic_is_taken_as_a_picture_and_a_tiled_one_has_the_size_of_the_whole(running: Running):
+async def test_heic_is_taken_as_a_picture_and_a_tiled_one_has_the_size_of_the_whole(running: RunningGateway):
     upload_id = await running.uploaded(HEIC.read_bytes(), "image/heic", filename="IMG_0001.HEIC")
     media = (await running.http.get(f"/v1/uploads/{upload_id}")).json()["media"]
     assert (media["media"], media["codec"], media["width_px"], media["height_px"]) == ("image", "hevc", 160, 120)
@@ -62,7 +62,7 @@ HOSTILE_AT_THE_DOOR = (
 )
 
 
-async def test_what_is_no_zip_of_photos_is_refused_at_the_door(running: Running):
+async def test_what_is_no_zip_of_photos_is_refused_at_the_door(running: RunningGateway):
     cases = {name: (HOSTILE[name][0](), "application/zip", HOSTILE[name][1]) for name in HOSTILE_AT_THE_DOOR} | {
         "a ZIP called a picture": (zipped({"1.jpg": JPEG}), "image/png", "unsupported_media_type"),
         "a picture called a ZIP": (picture(), "application/zip", "unsupported_media_type"),

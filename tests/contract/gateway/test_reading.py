@@ -18,7 +18,7 @@ from contracts.ids import new_id
 from kit.auth.api_keys import AuthSettings
 from kit.settings import NatsSettings, S3Settings
 from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3
-from tests.harness.servers.gateway import Running, code_of, keys_file, running_gateway
+from tests.harness.servers.gateway import RunningGateway, code_of, keys_file, running_gateway
 
 pytestmark = pytest.mark.anyio
 Servers = tuple[NatsSettings, S3Settings]
@@ -45,7 +45,7 @@ async def running(servers: Servers, tmp_path: Path):
 
 
 async def test_progress_is_the_newest_of_the_attempt_that_counts(servers: Servers, tmp_path: Path):
-    async def told(running: Running, here: str, fraction: float) -> dict[str, Any]:
+    async def told(running: RunningGateway, here: str, fraction: float) -> dict[str, Any]:
         for _ in range(100):
             found: dict[str, Any] = (await running.http.get(here)).json()
             if found["progress"] == fraction:
@@ -80,7 +80,7 @@ async def test_progress_is_the_newest_of_the_attempt_that_counts(servers: Server
         assert (await told(running, here, 1.0))["message"] == ""
 
 
-async def test_who_was_told_of_an_event_finds_it_in_the_job(running: Running):
+async def test_who_was_told_of_an_event_finds_it_in_the_job(running: RunningGateway):
     upload_id = await running.uploaded()
     for _ in range(20):
         job_id = (await running.submitted(upload_id))["id"]
@@ -89,7 +89,7 @@ async def test_who_was_told_of_an_event_finds_it_in_the_job(running: Running):
         assert (await running.http.get(f"/v1/jobs/{job_id}")).json()["state"] == "cancelled"
 
 
-async def test_pages_do_not_move_while_jobs_come(running: Running):
+async def test_pages_do_not_move_while_jobs_come(running: RunningGateway):
     upload_id = await running.uploaded()
     jobs = [(await running.submitted(upload_id))["id"] for _ in range(5)]
     await running.say(jobs[0], JobCancelled(attempt=0))
@@ -119,7 +119,7 @@ async def test_pages_do_not_move_while_jobs_come(running: Running):
         assert code_of(await running.http.get("/v1/jobs", params=bad)) == "invalid_parameter"
 
 
-async def test_artifacts_come_one_by_one_and_then_as_the_manifest(running: Running):
+async def test_artifacts_come_one_by_one_and_then_as_the_manifest(running: RunningGateway):
     job = await running.submitted(await running.uploaded())
     here = f"/v1/jobs/{job['id']}/artifacts"
     assert code_of(await running.http.get(here)) == "artifacts_not_ready"

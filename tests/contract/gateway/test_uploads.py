@@ -17,7 +17,7 @@ from contracts.limits import MIB, PART_BYTES, UPLOAD_BYTES
 from kit.bucket import ObjectMissing
 from kit.settings import NatsSettings, S3Settings
 from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3
-from tests.harness.servers.gateway import Running, code_of, picture, running_gateway, sound, video
+from tests.harness.servers.gateway import RunningGateway, code_of, picture, running_gateway, sound, video
 
 pytestmark = pytest.mark.anyio
 Servers = tuple[NatsSettings, S3Settings]
@@ -35,13 +35,13 @@ async def running(servers: Servers, tmp_path: Path):
         yield found
 
 
-async def key_of(running: Running, upload_id: str) -> str:
+async def key_of(running: RunningGateway, upload_id: str) -> str:
     upload = running.view.upload(upload_id)
     assert upload
     return upload.created.key
 
 
-async def test_a_file_goes_up_by_one_put_and_is_looked_into(running: Running):
+async def test_a_file_goes_up_by_one_put_and_is_looked_into(running: RunningGateway):
     clip = video()
     answer = await running.http.post(
         "/v1/uploads",
@@ -71,7 +71,7 @@ async def test_a_file_goes_up_by_one_put_and_is_looked_into(running: Running):
     assert (await running.http.get(f"/v1/uploads/{created['id']}")).json() == done
 
 
-async def test_a_picture_is_taken(running: Running):
+async def test_a_picture_is_taken(running: RunningGateway):
     upload_id = await running.uploaded(picture(), "image/png", filename="p.png")
     media = (await running.http.get(f"/v1/uploads/{upload_id}")).json()["media"]
     assert (media["media"], media["width_px"], media["height_px"], media["duration_s"]) == ("image", 32, 24, None)
@@ -92,7 +92,7 @@ async def test_a_picture_is_taken(running: Running):
     ],
 )
 async def test_what_cannot_be_taken_is_refused_before_a_byte_is_sent(
-    running: Running, wanted: dict[str, object], status: int, code: str
+    running: RunningGateway, wanted: dict[str, object], status: int, code: str
 ):
     body = {"filename": "a.mp4", "content_type": "video/mp4", "size_bytes": 10} | wanted
     answer = await running.http.post("/v1/uploads", json=body)
@@ -121,7 +121,7 @@ BAD_FILES = _bad_files()
 
 
 @pytest.mark.parametrize("name", BAD_FILES)
-async def test_a_bad_file_is_refused_for_ever_and_deleted(running: Running, name: str):
+async def test_a_bad_file_is_refused_for_ever_and_deleted(running: RunningGateway, name: str):
     body, announced, code = BAD_FILES[name]
     upload_id = await running.send(body, **announced)
     first = await running.http.post(f"/v1/uploads/{upload_id}/complete")
@@ -144,7 +144,7 @@ async def test_a_decoder_that_does_not_come_to_an_end_is_ended(servers: Servers,
         assert code_of(await running.http.post(f"/v1/uploads/{upload_id}/complete")) == "media_undecodable"
 
 
-async def test_parts_are_sent_again_only_where_they_are_missing(running: Running):
+async def test_parts_are_sent_again_only_where_they_are_missing(running: RunningGateway):
     # A "free" box behind the clip makes it large without making it another clip.
     body = video() + b"".join(n.to_bytes(4, "big") for n in [PART_BYTES + 5 * MIB]) + b"free" + bytes(PART_BYTES)
     body += bytes(5 * MIB - 8)
@@ -169,7 +169,7 @@ async def test_parts_are_sent_again_only_where_they_are_missing(running: Running
     assert code_of(await running.http.post(f"{here}/parts", json={"part_numbers": [1]})) == "upload_already_ended"
 
 
-async def test_uppy_signs_every_request_and_none_for_another_key(running: Running):
+async def test_uppy_signs_every_request_and_none_for_another_key(running: RunningGateway):
     clip = video()
     announced = {"filename": "c.mp4", "content_type": "video/mp4", "size_bytes": len(clip)}
     created = (await running.http.post("/v1/uploads", json=announced)).json()
@@ -204,12 +204,12 @@ async def test_uppy_signs_every_request_and_none_for_another_key(running: Runnin
 
 
 @pytest.mark.parametrize("asked", [{"method": "GET"}, {"method": "DELETE"}, {"method": "PUT", "partNumber": 1}])
-async def test_uppy_requests_that_mean_nothing_are_refused(running: Running, asked: dict[str, object]):
+async def test_uppy_requests_that_mean_nothing_are_refused(running: RunningGateway, asked: dict[str, object]):
     upload_id = await running.send(video())
     assert code_of(await running.http.post(f"/v1/uploads/{upload_id}/sign", json=asked)) == "invalid_parameter"
 
 
-async def test_completing_at_the_same_time_checks_once(running: Running):
+async def test_completing_at_the_same_time_checks_once(running: RunningGateway):
     upload_id = await running.send(video())
     answers = await asyncio.gather(*(running.http.post(f"/v1/uploads/{upload_id}/complete") for _ in range(8)))
     assert {answer.status_code for answer in answers} == {200}
@@ -218,7 +218,7 @@ async def test_completing_at_the_same_time_checks_once(running: Running):
     assert len(found) == 1
 
 
-async def test_the_same_announcement_makes_one_upload(running: Running):
+async def test_the_same_announcement_makes_one_upload(running: RunningGateway):
     body = {"filename": "a.mp4", "content_type": "video/mp4", "size_bytes": 10, "multipart": True}
     headers = {"Idempotency-Key": "announce-1"}
     posts = (running.http.post("/v1/uploads", json=body, headers=headers) for _ in range(6))
@@ -229,7 +229,7 @@ async def test_the_same_announcement_makes_one_upload(running: Running):
     assert (other.status_code, code_of(other)) == (409, "idempotency_key_reused")
 
 
-async def test_an_upload_in_use_stays_until_its_job_has_ended(running: Running):
+async def test_an_upload_in_use_stays_until_its_job_has_ended(running: RunningGateway):
     upload_id = await running.uploaded()
     key = await key_of(running, upload_id)
     job = await running.submitted(upload_id)
@@ -243,7 +243,7 @@ async def test_an_upload_in_use_stays_until_its_job_has_ended(running: Running):
     assert code_of(await running.http.delete(f"/v1/uploads/{upload_id}")) == "upload_not_found"
 
 
-async def test_what_was_never_completed_is_given_up(running: Running):
+async def test_what_was_never_completed_is_given_up(running: RunningGateway):
     upload_id = await running.send(video())
     key = await key_of(running, upload_id)
     assert await running.loop.uploads.expire(datetime.now(UTC) + timedelta(hours=23)) == 0

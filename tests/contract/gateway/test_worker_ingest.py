@@ -37,7 +37,7 @@ from kit.auth.bus_token import BusToken
 from kit.bus.event_store import EventStore
 from tests.harness.runtime.job_driver import TENANT
 from tests.harness.servers.embedded import OperatorNats, S3Server
-from tests.harness.servers.gateway import Running, code_of, keys_file, running_gateway
+from tests.harness.servers.gateway import RunningGateway, code_of, keys_file, running_gateway
 
 pytestmark = pytest.mark.anyio
 
@@ -52,7 +52,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorNats]:
 class Run:
     """A run that was begun, its token, and the routes it has."""
 
-    running: Running
+    running: RunningGateway
     token: BusToken
     job_id: str
     run_id: str
@@ -85,7 +85,7 @@ class Run:
         return [(one.sequence, one.body) async for one in self.running.store.history(self.sequence, subjects)]
 
 
-async def begin(running: Running, server: OperatorNats, lifetime_s: float = 600.0) -> Run:
+async def begin(running: RunningGateway, server: OperatorNats, lifetime_s: float = 600.0) -> Run:
     job_id, run_id = new_id("job"), new_id("run")
     submitted = JobSubmitted(
         workload="lap_compare",
@@ -101,7 +101,7 @@ async def begin(running: Running, server: OperatorNats, lifetime_s: float = 600.
 
 
 @pytest.fixture
-async def running(server: OperatorNats, s3_server: S3Server, tmp_path: Path) -> AsyncIterator[Running]:
+async def running(server: OperatorNats, s3_server: S3Server, tmp_path: Path) -> AsyncIterator[RunningGateway]:
     worker_key = (server.keys / "workers.key").read_text()
     auth = AuthSettings(api_keys_file=keys_file(tmp_path, TENANT))
     async with running_gateway(
@@ -111,7 +111,7 @@ async def running(server: OperatorNats, s3_server: S3Server, tmp_path: Path) -> 
 
 
 @pytest.fixture
-async def run(running: Running, server: OperatorNats) -> Run:
+async def run(running: RunningGateway, server: OperatorNats) -> Run:
     return await begin(running, server)
 
 
@@ -157,7 +157,7 @@ async def test_progress_goes_to_its_own_stream(run: Run) -> None:
 
 
 async def test_only_this_runs_token_opens_its_routes(
-    run: Run, running: Running, server: OperatorNats, tmp_path: Path
+    run: Run, running: RunningGateway, server: OperatorNats, tmp_path: Path
 ) -> None:
     (tmp_path / "forger").mkdir()
     forged = OperatorNats(tmp_path / "forger", own_keys=True).tokens.issue(
@@ -185,7 +185,7 @@ async def test_only_this_runs_token_opens_its_routes(
     assert await run.stored() == []
 
 
-async def test_a_workers_token_opens_nothing_else(run: Run, running: Running) -> None:
+async def test_a_workers_token_opens_nothing_else(run: Run, running: RunningGateway) -> None:
     headers = {"Authorization": f"Bearer {run.token.jwt}"}
     for method, path in [
         ("GET", "/v1/jobs"),
@@ -198,7 +198,7 @@ async def test_a_workers_token_opens_nothing_else(run: Run, running: Running) ->
         assert (answer.status_code, code_of(answer)) == (401, "unauthenticated"), path
 
 
-async def test_a_run_speaks_for_itself_only(run: Run, running: Running, server: OperatorNats) -> None:
+async def test_a_run_speaks_for_itself_only(run: Run, running: RunningGateway, server: OperatorNats) -> None:
     other = await begin(running, server)
     done = JobStageCompleted(attempt=1, run_id=run.run_id, stage="a", duration_s=1)
     own = f"{run.run_id}.x"
@@ -282,7 +282,7 @@ async def test_a_token_counts_by_nats_and_by_https_alike(run: Run, server: Opera
 
 
 async def test_by_nats_too_an_event_counts_for_its_own_subject_only(
-    run: Run, running: Running, server: OperatorNats
+    run: Run, running: RunningGateway, server: OperatorNats
 ) -> None:
     """By NATS a worker writes what bytes it likes, where it may write."""
     victim = await begin(running, server)
@@ -304,7 +304,9 @@ async def test_by_nats_too_an_event_counts_for_its_own_subject_only(
     assert (await run.post(run.started().body, after=newest)).status_code == 200
 
 
-async def test_a_file_that_a_worker_names_must_be_its_jobs(run: Run, running: Running, server: OperatorNats) -> None:
+async def test_a_file_that_a_worker_names_must_be_its_jobs(
+    run: Run, running: RunningGateway, server: OperatorNats
+) -> None:
     victim = await begin(running, server)
     headers = {"Authorization": f"Bearer {TENANT}.secret"}
     secret = running.bucket.key("results", victim.job_id, "secret.txt")

@@ -15,8 +15,8 @@ import pytest
 from saccade_robot import HttpTarget, NatsTarget, RobotClientError, Stats, Streamer, Target, open_session, target_of
 
 from tests.harness.servers.embedded import HOST, EmbeddedNats, free_port
-from tests.harness.sessions.robot_server import NAMES, RobotDoor, pose, subjects
-from tests.harness.sessions.telemetry_listener import Listener, until
+from tests.harness.sessions.robot_server import NAMES, RobotIngestServer, pose, subjects
+from tests.harness.sessions.telemetry_listener import TelemetryListener, until
 
 JPEG = b"\xff\xd8\xff" + bytes(3000)
 
@@ -36,7 +36,7 @@ def offer(streamer: Streamer, first: int, seconds: float, rate_hz: float = 200.0
     return number
 
 
-def account(stats: Stats, heard: Listener, offered: int) -> None:
+def account(stats: Stats, heard: TelemetryListener, offered: int) -> None:
     """Check that the receiver sees as dropped exactly what the sender counted."""
     numbers = [sample.seq for sample in heard.samples()]
     assert stats.offered == offered
@@ -48,7 +48,7 @@ def account(stats: Stats, heard: Listener, offered: int) -> None:
 
 def test_a_killed_server_costs_what_the_ring_cannot_hold_and_nothing_else(tmp_path: Path) -> None:
     with EmbeddedNats(tmp_path) as server, Streamer(nats_target(server.url), names=NAMES, capacity=64) as streamer:
-        with Listener(server) as before:
+        with TelemetryListener(server) as before:
             until(lambda: streamer.stats().route == "nats")
             number = offer(streamer, 0, 0.5)
             until(lambda: streamer.stats().sent == number)
@@ -57,7 +57,7 @@ def test_a_killed_server_costs_what_the_ring_cannot_hold_and_nothing_else(tmp_pa
         lost = streamer.stats()
         assert lost.route is None
         server.start()
-        with Listener(server) as after:
+        with TelemetryListener(server) as after:
             number = offer(streamer, number, 1.0)
             until(lambda: streamer.stats().sent + streamer.stats().dropped == number)
             stats = streamer.close()
@@ -74,7 +74,7 @@ def test_a_killed_server_costs_what_the_ring_cannot_hold_and_nothing_else(tmp_pa
 def test_a_frozen_server_is_told_all_it_missed_but_what_was_dropped(tmp_path: Path) -> None:
     with (
         EmbeddedNats(tmp_path) as server,
-        Listener(server) as heard,
+        TelemetryListener(server) as heard,
         Streamer(nats_target(server.url), names=NAMES, capacity=64) as streamer,
     ):
         until(lambda: streamer.stats().route == "nats")
@@ -112,8 +112,8 @@ def test_a_server_that_was_never_there_costs_the_loop_nothing(host: str) -> None
 
 
 @contextmanager
-def door_and_dead_nats() -> Iterator[tuple[RobotDoor, Target]]:
-    with RobotDoor(f"nats://{HOST}:{free_port()}") as door:
+def door_and_dead_nats() -> Iterator[tuple[RobotIngestServer, Target]]:
+    with RobotIngestServer(f"nats://{HOST}:{free_port()}") as door:
         yield door, target_of(door.view(), door.url, "key.secret")
 
 
@@ -148,13 +148,13 @@ def test_http_takes_over_where_nats_is_not_reached() -> None:
 def test_nats_takes_over_again_from_http(tmp_path: Path) -> None:
     server = EmbeddedNats(tmp_path)
     try:
-        with RobotDoor(server.url) as door, Streamer(target_of(door.view(), door.url), names=NAMES) as streamer:
+        with RobotIngestServer(server.url) as door, Streamer(target_of(door.view(), door.url), names=NAMES) as streamer:
             streamer.offer(pose(0))
             until(lambda: streamer.stats().sent == 1)
             assert streamer.stats().route == "http"
             server.start()
             until(lambda: streamer.stats().route == "nats")
-            with Listener(server) as heard:
+            with TelemetryListener(server) as heard:
                 streamer.offer(pose(1))
                 until(lambda: streamer.stats().sent == 2)
     finally:
@@ -164,7 +164,7 @@ def test_nats_takes_over_again_from_http(tmp_path: Path) -> None:
 
 
 def test_what_a_busy_gateway_does_not_take_is_sent_again_and_a_refusal_is_counted() -> None:
-    with RobotDoor() as door, Streamer(target_of(door.view(), door.url), names=NAMES) as streamer:
+    with RobotIngestServer() as door, Streamer(target_of(door.view(), door.url), names=NAMES) as streamer:
         door.answer = 503
         streamer.offer(pose(0))
         until(lambda: streamer.stats().errors >= 2)
@@ -181,7 +181,7 @@ def test_what_a_busy_gateway_does_not_take_is_sent_again_and_a_refusal_is_counte
 
 
 def test_closing_ends_though_the_server_hangs() -> None:
-    with RobotDoor() as door:
+    with RobotIngestServer() as door:
         door.pause_s = 1.5
         streamer = Streamer(target_of(door.view(), door.url), names=NAMES)
         streamer.offer(pose(0))
@@ -203,7 +203,7 @@ def test_opening_says_why_it_cannot() -> None:
     with pytest.raises(RobotClientError) as wrong:
         open_session("localhost:8080")
     assert wrong.value.code == "invalid_url"
-    with RobotDoor() as door:
+    with RobotIngestServer() as door:
         session = open_session(door.url, params={"max_splats": 10})
         assert door.opened == [{"workload": "live_splat", "params": {"max_splats": 10}}]
         assert door.headers[0]["Idempotency-Key"]

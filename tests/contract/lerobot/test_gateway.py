@@ -16,7 +16,7 @@ from tests.contract.lerobot.test_streaming import DEGREES, JPEG, Arm
 from tests.harness.servers.embedded import HOST, EmbeddedNats, EmbeddedS3, free_port, wait_for_port
 from tests.harness.servers.gateway import picture
 from tests.harness.sessions.robot_server import NAMES, pose
-from tests.harness.sessions.telemetry_listener import Listener, until
+from tests.harness.sessions.telemetry_listener import TelemetryListener, until
 
 
 @contextmanager
@@ -60,7 +60,7 @@ def test_a_session_opened_for_a_robot_gets_all_it_sends(tmp_path: Path, by_nats:
         shown = httpx.get(f"{url}/v1/sessions/{session.id}", trust_env=False).json()
         assert shown["params"]["robot"] == describe(arm).as_parameter()
         with (
-            Listener(nats, session.id) as heard,
+            TelemetryListener(nats, session.id) as heard,
             Streamer(find_session(url, session.id).target, names=NAMES, scales=DEGREES, frame_rate_hz=1000) as s,
         ):
             until(lambda: s.stats().route == ("nats" if by_nats else "http"))

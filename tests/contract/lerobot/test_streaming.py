@@ -20,8 +20,8 @@ from contracts.telemetry import JointBatch, JointSample
 from contracts.worker_rights import session_sender_grant
 from kit.auth.bus_token import BusTokenIssuer
 from tests.harness.servers.embedded import NatsServer, OperatorNats
-from tests.harness.sessions.robot_server import NAMES, SESSION, RobotDoor, pose, subjects
-from tests.harness.sessions.telemetry_listener import Listener, until
+from tests.harness.sessions.robot_server import NAMES, SESSION, RobotIngestServer, pose, subjects
+from tests.harness.sessions.telemetry_listener import TelemetryListener, until
 
 DEGREES = (Scale(math.pi / 180),) * 6
 JPEG = b"\xff\xd8\xff" + bytes(3000)
@@ -33,7 +33,10 @@ def nats_target(server: NatsServer) -> Target:
 
 
 def test_every_sample_comes_once_bit_by_bit_and_in_radians(nats_server: NatsServer) -> None:
-    with Listener(nats_server) as heard, Streamer(nats_target(nats_server), names=NAMES, scales=DEGREES) as streamer:
+    with (
+        TelemetryListener(nats_server) as heard,
+        Streamer(nats_target(nats_server), names=NAMES, scales=DEGREES) as streamer,
+    ):
         for number in range(600):
             streamer.offer(pose(number), 1.7e9 + number / 200)
             time.sleep(0.001)
@@ -50,7 +53,7 @@ def test_every_sample_comes_once_bit_by_bit_and_in_radians(nats_server: NatsServ
 
 
 def test_a_robot_without_units_is_sent_as_it_is(nats_server: NatsServer) -> None:
-    with Listener(nats_server) as heard, Streamer(nats_target(nats_server), names=("a", "b")) as streamer:
+    with TelemetryListener(nats_server) as heard, Streamer(nats_target(nats_server), names=("a", "b")) as streamer:
         streamer.offer([1.5, -2])
         streamer.close()
     (sample,) = heard.samples()
@@ -69,7 +72,7 @@ def test_what_cannot_be_a_sample_is_dropped_by_itself(nats_server: NatsServer) -
         ("x", None),
         (3.0, 4.0),
     ]
-    with Listener(nats_server) as heard, Streamer(nats_target(nats_server), names=("a", "b")) as streamer:
+    with TelemetryListener(nats_server) as heard, Streamer(nats_target(nats_server), names=("a", "b")) as streamer:
         for positions in offered:
             streamer.offer(positions)
         streamer.offer(None)  # type: ignore[arg-type] - a caller's mistake must not stop its arm
@@ -81,7 +84,7 @@ def test_what_cannot_be_a_sample_is_dropped_by_itself(nats_server: NatsServer) -
 
 def test_pictures_come_with_their_number_time_and_camera(nats_server: NatsServer) -> None:
     with (
-        Listener(nats_server) as heard,
+        TelemetryListener(nats_server) as heard,
         Streamer(nats_target(nats_server), names=(), frame_rate_hz=1000, encode=lambda picture: JPEG + picture) as s,
     ):
         until(lambda: s.stats().route == "nats")
@@ -107,7 +110,7 @@ def test_arrays_are_encoded_beside_the_loop_and_capped_in_rate(nats_server: Nats
     picture = numpy.zeros((48, 64, 3), numpy.uint8)
     picture[:, :, 0] = 255  # red, as LeRobot orders colours
     with (
-        Listener(nats_server) as heard,
+        TelemetryListener(nats_server) as heard,
         Streamer(nats_target(nats_server), names=(), frame_rate_hz=10, encode=_watched(threads)) as streamer,
     ):
         until(lambda: streamer.stats().route == "nats")
@@ -139,7 +142,10 @@ def _watched(threads: set[str]) -> Callable[[Any], bytes]:
 def test_a_picture_that_is_too_large_is_dropped_and_said(
     nats_server: NatsServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with Listener(nats_server) as heard, Streamer(nats_target(nats_server), names=(), frame_rate_hz=1000) as streamer:
+    with (
+        TelemetryListener(nats_server) as heard,
+        Streamer(nats_target(nats_server), names=(), frame_rate_hz=1000) as streamer,
+    ):
         until(lambda: streamer.stats().route == "nats")
         streamer.offer_frame(bytes(1024 * 1024), captured_at_s=1.7e9)
         streamer.offer_frame(b"", captured_at_s=1.7e9 + 1)
@@ -182,8 +188,8 @@ class Arm:
 
 
 @contextmanager
-def watched_door(server: NatsServer) -> Iterator[tuple[RobotDoor, Listener]]:
-    with RobotDoor(server.settings.url) as door, Listener(server) as heard:
+def watched_door(server: NatsServer) -> Iterator[tuple[RobotIngestServer, TelemetryListener]]:
+    with RobotIngestServer(server.settings.url) as door, TelemetryListener(server) as heard:
         yield door, heard
 
 
@@ -219,7 +225,7 @@ def test_an_attached_robot_streams_from_connect_to_disconnect(nats_server: NatsS
 def test_detaching_gives_the_robot_back(nats_server: NatsServer) -> None:
     arm = Arm()
     arm.connect()
-    with Listener(nats_server) as heard:
+    with TelemetryListener(nats_server) as heard:
         attach(arm, nats_target(nats_server), cameras=())
         with pytest.raises(ValueError, match="detach it first"):
             attach(arm, nats_target(nats_server))
@@ -259,7 +265,7 @@ def test_a_robot_whose_observations_cannot_be_streamed_works_all_the_same(nats_s
 SKEW_S = 123.456789
 
 
-class Clock(Listener):
+class Clock(TelemetryListener):
     """A worker whose clock is ahead."""
 
     async def subscribe(self, client: Client) -> None:
@@ -289,7 +295,7 @@ def test_a_picture_has_the_time_at_which_its_camera_took_it(nats_server: NatsSer
 
     arm = Seeing()
     arm.connect()
-    with Listener(nats_server) as heard:
+    with TelemetryListener(nats_server) as heard:
         attachment = attach(arm, nats_target(nats_server), frame_rate_hz=1000)
         for _ in range(2):
             arm.get_observation()
@@ -327,7 +333,7 @@ def test_credentials_of_one_session_are_enough(tmp_path: Path) -> None:
 
 
 def test_without_credentials_that_are_taken_it_goes_by_http(tmp_path: Path) -> None:
-    with OperatorNats(tmp_path) as server, RobotDoor(server.url) as door:
+    with OperatorNats(tmp_path) as server, RobotIngestServer(server.url) as door:
         with Streamer(target_of(door.view(), door.url), names=("a",)) as streamer:
             streamer.offer([1.0])
             until(lambda: streamer.stats().sent == 1)
@@ -352,7 +358,7 @@ def test_the_clocks_offset_is_found_and_sent(nats_server: NatsServer) -> None:
 
 def test_a_session_that_is_refused_is_asked_for_again_and_again(nats_server: NatsServer) -> None:
     asked = 0
-    with RobotDoor(nats_server.settings.url) as door, Listener(nats_server) as heard:
+    with RobotIngestServer(nats_server.settings.url) as door, TelemetryListener(nats_server) as heard:
 
         def opens() -> Target:
             nonlocal asked

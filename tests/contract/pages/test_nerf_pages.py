@@ -18,7 +18,7 @@ from modal_workers.nerf.params import NerfParams
 from modal_workers.nerf.report.job import run
 from tests.harness.clients.chromium import Browser, Tab, chromium
 from tests.harness.clients.session_page_browser import SOFTWARE
-from tests.harness.vision.stage_context import Desk
+from tests.harness.vision.stage_context import FolderContext
 from tests.harness.vision.stage_outputs import write_everything
 
 pytestmark = pytest.mark.anyio
@@ -30,7 +30,7 @@ PARAMS = NerfParams(frames=24, elevations=2, frame_size_px=64)
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("exhibit")
     write_everything(home, PARAMS)
-    run(PARAMS, Desk(home, name="exhibit"))
+    run(PARAMS, FolderContext(home, name="exhibit"))
     return home / "saved"
 
 

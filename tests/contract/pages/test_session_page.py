@@ -42,7 +42,7 @@ async def pages() -> AsyncIterator[httpx.AsyncClient]:
 
 
 def far(colour: tuple[int, int, int], ball: Ball) -> float:
-    """Give the largest difference of a channel, of 255."""
+    """Return the largest difference of a channel, of 255."""
     return max(abs(got - 255 * wanted) for got, wanted in zip(colour, ball.colour, strict=True))
 
 

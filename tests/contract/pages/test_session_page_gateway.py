@@ -22,8 +22,8 @@ from services.notifier.streams import ticket_routes as tickets
 from tests.harness.clients.session_page_browser import WEBCAM, SessionTab, session_tab
 from tests.harness.clients.session_page_splat import BLUE, GREEN, RED, Ball, scene
 from tests.harness.servers.embedded import HOST, free_port
-from tests.harness.servers.gateway import Running, keys_file, running_gateway
-from tests.harness.sessions.scripted_session_worker import PlayedWorker, played_worker
+from tests.harness.servers.gateway import RunningGateway, keys_file, running_gateway
+from tests.harness.sessions.scripted_session_worker import ScriptedSessionWorker, run_scripted_worker
 from tests.harness.vision.so101_reference import link_poses
 
 pytestmark = pytest.mark.anyio
@@ -36,7 +36,7 @@ Servers = tuple[NatsSettings, S3Settings]
 
 
 @asynccontextmanager
-async def on_a_port(running: Running) -> AsyncIterator[str]:
+async def on_a_port(running: RunningGateway) -> AsyncIterator[str]:
     stop, port = asyncio.Event(), free_port()
     app = running.app
     # The notifier's, which stands behind the same origin.
@@ -51,7 +51,7 @@ async def on_a_port(running: Running) -> AsyncIterator[str]:
         await server
 
 
-async def opened(running: Running) -> str:
+async def opened(running: RunningGateway) -> str:
     answer = await running.http.post("/v1/sessions", json={"workload": "streamed", "max_cost_usd": 2})
     assert answer.status_code == 201, answer.text
     found: str = answer.json()["id"]
@@ -62,7 +62,7 @@ async def test_a_session_is_followed_from_its_worker_to_its_end(session_servers:
     async with running_gateway(*session_servers, tmp_path) as running, on_a_port(running) as origin:
         session_id = await opened(running)
         async with (
-            played_worker(running, session_id) as worker,
+            run_scripted_worker(running, session_id) as worker,
             session_tab(origin, session_id, tmp_path, *WEBCAM) as page,
         ):
             await page.until_text("state", "Waiting for a worker")
@@ -83,7 +83,7 @@ async def test_a_session_is_followed_from_its_worker_to_its_end(session_servers:
             await page.until_text("link", "session ended")
 
 
-async def _check_webcam(page: SessionTab, worker: PlayedWorker) -> None:
+async def _check_webcam(page: SessionTab, worker: ScriptedSessionWorker) -> None:
     await page.until("document.getElementById('webcam').disabled", False)
     await page.click("#webcam")
     await worker.heard(frames=3)
@@ -99,7 +99,7 @@ async def _check_webcam(page: SessionTab, worker: PlayedWorker) -> None:
     assert await page.text("sent") == await page.text("accepted")
 
 
-async def _check_model(page: SessionTab, running: Running, worker: PlayedWorker) -> None:
+async def _check_model(page: SessionTab, running: RunningGateway, worker: ScriptedSessionWorker) -> None:
     """A small model is shown whole, of a large one its most important splats."""
     folder = running.bucket.key("results", job_id_of_session(worker.session_id))
     await running.bucket.put(f"{folder}/live.ply", scene(), _BYTES)
@@ -122,7 +122,7 @@ async def _until_seen(page: SessionTab, ball: Ball) -> None:
     raise AssertionError(f"where the ball should be, it is {colour}; {page.complaints()}")
 
 
-async def _check_joints(page: SessionTab, running: Running, session_id: str) -> None:
+async def _check_joints(page: SessionTab, running: RunningGateway, session_id: str) -> None:
     angles = dict.fromkeys(SO101.joint_names, 0.3)
     samples = [[1, 1.7e9, list(angles.values())]]
     batch = JointBatch.model_validate({"names": list(angles), "unit": "rad", "samples": samples})
@@ -134,7 +134,7 @@ async def _check_joints(page: SessionTab, running: Running, session_id: str) -> 
     await page.until(f"{scene}.then(s => Math.hypot(...{place}.map((v, i) => v - {tip}[i])) < 1e-5)")
 
 
-async def _check_end(page: SessionTab, running: Running, worker: PlayedWorker) -> None:
+async def _check_end(page: SessionTab, running: RunningGateway, worker: ScriptedSessionWorker) -> None:
     await page.click("#stop")
     await page.until("document.getElementById('confirm').open")
     await page.click("#confirm-yes")
@@ -148,7 +148,7 @@ async def _check_end(page: SessionTab, running: Running, worker: PlayedWorker) -
     assert answer.status_code == 307, answer.text
 
 
-async def _succeed(running: Running, worker: PlayedWorker) -> None:
+async def _succeed(running: RunningGateway, worker: ScriptedSessionWorker) -> None:
     """End the job as a worker does, with a manifest of the chunk and the whole model."""
     job_id = job_id_of_session(worker.session_id)
     files = []
@@ -177,7 +177,7 @@ async def test_with_keys_the_page_gets_a_ticket_and_follows(session_servers: Ser
         running.http.headers["Authorization"] = "Bearer lab.secret"
         session_id = await opened(running)
         async with (
-            played_worker(running, session_id, "lab") as worker,
+            run_scripted_worker(running, session_id, "lab") as worker,
             session_tab(origin, session_id, tmp_path) as page,
         ):
             await page.until("document.getElementById('key').hidden", False)

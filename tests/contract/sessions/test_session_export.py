@@ -28,13 +28,13 @@ from kit.auth.api_keys import AuthSettings
 from kit.bus.connection import request
 from kit.http.server import serve
 from modal_workers import catalog
-from tests.harness.clients.python_clients import FACES, opener
+from tests.harness.clients.python_clients import CLIENT_KINDS, opener
 from tests.harness.network.cutting_pipe import CuttingPipe
 from tests.harness.runtime.executor_environment import ExecutorHarness, open_local_harness
 from tests.harness.runtime.job_driver import TENANT, WAIT_S
 from tests.harness.runtime.session_driver import SessionDriver
 from tests.harness.servers.embedded import HOST, EmbeddedNats, EmbeddedS3, NatsServer, S3Server, free_port
-from tests.harness.servers.gateway import Running, keys_file, running_gateway
+from tests.harness.servers.gateway import RunningGateway, keys_file, running_gateway
 from tests.session_workers.watching.spec import WORKLOAD
 
 pytestmark = pytest.mark.anyio
@@ -54,7 +54,7 @@ class Place:
     """A gateway that answers on a port, and what runs workers."""
 
     harness: ExecutorHarness
-    running: Running
+    running: RunningGateway
     port: int
 
     @property
@@ -97,7 +97,7 @@ class Place:
         return session
 
     async def purge(self, session: SessionDriver, keep: int = 0) -> None:
-        """Have the bus forget frames as it does when they are too old."""
+        """Purge frames from the bus, as retention does."""
         for name in ("joints", "frames", "acks"):
             subject = telemetry_subject(TENANT, session.session_id, name)
             wanted = {"filter": subject} | ({"keep": keep} if keep else {})
@@ -226,7 +226,7 @@ async def test_records_of_others_of_nothing_and_of_long_ago_are_refused(place: P
         assert gone.value.status == 410
 
 
-@pytest.mark.parametrize("face", FACES)
+@pytest.mark.parametrize("face", CLIENT_KINDS)
 async def test_a_record_comes_whole_over_connections_that_break(place: Place, face: str) -> None:
     """It is larger than what is read from the bus at a time, and it is cut three times, inside of pictures."""
     session = SessionDriver(place.harness.driver)

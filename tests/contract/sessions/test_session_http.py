@@ -20,8 +20,8 @@ from contracts.streams import aggregate
 from kit.auth.api_keys import AuthSettings
 from kit.bus.connection import request
 from kit.settings import NatsSettings, S3Settings
-from tests.harness.servers.gateway import Running, code_of, keys_file, running_gateway
-from tests.harness.sessions.scripted_session_worker import batch, jpeg, opened, played_worker, send, shown
+from tests.harness.servers.gateway import RunningGateway, code_of, keys_file, running_gateway
+from tests.harness.sessions.scripted_session_worker import batch, jpeg, opened, run_scripted_worker, send, shown
 
 pytestmark = pytest.mark.anyio
 
@@ -30,11 +30,11 @@ NAMES = ["pan", "lift"]
 
 
 @pytest.fixture
-def running(session_gateway: Running) -> Running:
+def running(session_gateway: RunningGateway) -> RunningGateway:
     return session_gateway
 
 
-async def test_opening_submits_the_job_that_is_the_sessions_worker(running: Running):
+async def test_opening_submits_the_job_that_is_the_sessions_worker(running: RunningGateway):
     found = await opened(
         running, params={"steps": 9}, idle_timeout_s=30, max_length_s=600, max_cost_usd=2, metadata={"arm": "left"}
     )
@@ -53,7 +53,7 @@ async def test_opening_submits_the_job_that_is_the_sessions_worker(running: Runn
     assert types[-2:] == ["session.opened", "job.submitted"]
 
 
-async def test_one_key_opens_one_session_however_many_ask(running: Running):
+async def test_one_key_opens_one_session_however_many_ask(running: RunningGateway):
     key = {"Idempotency-Key": new_id("req")}
     found = await asyncio.gather(*(opened(running, key) for _ in range(5)))
     assert len({one["id"] for one in found}) == 1
@@ -81,12 +81,12 @@ async def test_one_key_opens_one_session_however_many_ask(running: Running):
         ({"workload": "streamed", "replay_of": "ses_01a1ff9d-3a22-7db6-87ae-98a61a830aba"}, "session_not_found"),
     ],
 )
-async def test_invalid_fields_are_refused(running: Running, body: dict[str, Any], code: str):
+async def test_invalid_fields_are_refused(running: RunningGateway, body: dict[str, Any], code: str):
     answer = await running.http.post("/v1/sessions", json=body)
     assert code_of(answer) == code
 
 
-async def test_a_session_is_no_job_and_its_job_is_not_retried(running: Running):
+async def test_a_session_is_no_job_and_its_job_is_not_retried(running: RunningGateway):
     answer = await running.http.post("/v1/jobs", json={"workload": "streamed"})
     assert code_of(answer) == "invalid_parameter"
     assert "POST /v1/sessions" in answer.json()["detail"]
@@ -115,9 +115,9 @@ async def test_a_session_without_its_job_is_given_it(session_servers: Servers, t
             assert SessionLaunch.model_validate(job.submitted.params).session_id == session_id
 
 
-async def test_a_life(running: Running):
+async def test_a_life(running: RunningGateway):
     found = await opened(running)
-    async with played_worker(running, found["id"]) as worker:
+    async with run_scripted_worker(running, found["id"]) as worker:
         await worker.claim()
         assert (await shown(running, found["id"]))["state"] == "ready"
         captured = time.time() - 0.5
@@ -168,7 +168,7 @@ async def test_a_life(running: Running):
     assert (again.status_code, again.json()["state"]) == (200, "stopped")
 
 
-async def test_a_session_that_no_worker_has_begun_ends_at_once(running: Running):
+async def test_a_session_that_no_worker_has_begun_ends_at_once(running: RunningGateway):
     found = await opened(running)
     assert (await send(running, found["id"])).status_code == 202
     await running.http.post(f"/v1/sessions/{found['id']}/stop")
@@ -182,9 +182,9 @@ async def test_a_session_that_no_worker_has_begun_ends_at_once(running: Running)
     assert over["frames"] == {"sent": 1, "accepted": 0, "dropped": 1, "rejected": 0, "waiting": 0}
 
 
-async def test_a_session_whose_job_is_cancelled_ends_with_what_its_worker_counted(running: Running):
+async def test_a_session_whose_job_is_cancelled_ends_with_what_its_worker_counted(running: RunningGateway):
     found = await opened(running)
-    async with played_worker(running, found["id"]) as worker:
+    async with run_scripted_worker(running, found["id"]) as worker:
         await worker.claim()
         await send(running, found["id"])
         await send(running, found["id"], b"")
@@ -200,7 +200,7 @@ async def test_a_session_whose_job_is_cancelled_ends_with_what_its_worker_counte
 async def test_a_view_that_is_lost_is_built_again(session_servers: Servers, tmp_path: Path):
     async with running_gateway(*session_servers, tmp_path) as running:
         ids = [(await opened(running))["id"] for _ in range(3)]
-        async with played_worker(running, ids[0]) as worker:
+        async with run_scripted_worker(running, ids[0]) as worker:
             await worker.claim()
             await send(running, ids[0])
             await worker.heard(frames=1)
@@ -215,7 +215,7 @@ async def test_a_view_that_is_lost_is_built_again(session_servers: Servers, tmp_
         assert after == before
         listed = (await running.http.get("/v1/sessions", params={"limit": 3})).json()["data"]
         assert [one["id"] for one in listed] == ids[::-1]
-        async with played_worker(running, ids[0]) as worker:
+        async with run_scripted_worker(running, ids[0]) as worker:
             worker.run_id = (await running.job(job_id_of_session(ids[0]))).run_id or ""
             await worker.succeed()
         over = await running.http.get(f"/v1/sessions/{ids[0]}", headers={"Prefer": "wait=5"})
@@ -225,7 +225,7 @@ async def test_a_view_that_is_lost_is_built_again(session_servers: Servers, tmp_
 async def test_a_session_whose_end_nobody_told_ends_when_a_gateway_starts(session_servers: Servers, tmp_path: Path):
     async with running_gateway(*session_servers, tmp_path) as running:
         found = await opened(running)
-        async with played_worker(running, found["id"]) as worker:
+        async with run_scripted_worker(running, found["id"]) as worker:
             await worker.claim()
             running.loop.reconciler._running = False  # as if it had died before it could
             await worker.succeed("idle")
@@ -235,7 +235,7 @@ async def test_a_session_whose_end_nobody_told_ends_when_a_gateway_starts(sessio
         assert (over.json()["state"], over.json()["reason"]) == ("stopped", "idle")
 
 
-async def test_a_job_that_fails_fails_its_session(running: Running):
+async def test_a_job_that_fails_fails_its_session(running: RunningGateway):
     found = await opened(running)
     error = SaccadeError(ErrorCode.WORKER_LOST).body()
     await running.say(job_id_of_session(found["id"]), JobFailed(attempt=1, failure="lost", error=error))
@@ -243,7 +243,7 @@ async def test_a_job_that_fails_fails_its_session(running: Running):
     assert (answer.json()["state"], answer.json()["error"]["code"]) == ("failed", "worker_lost")
 
 
-async def test_reset_is_told_and_does_not_end(running: Running):
+async def test_reset_is_told_and_does_not_end(running: RunningGateway):
     found = await opened(running)
     answer = await running.http.post(f"/v1/sessions/{found['id']}/reset")
     assert (answer.status_code, answer.json()["state"]) == (200, "opening")
@@ -276,13 +276,13 @@ async def test_another_tenants_session_is_not_there(session_servers: Servers, tm
         assert code_of(answer) == "forbidden"
 
 
-async def test_only_a_whole_record_is_replayed(running: Running):
+async def test_only_a_whole_record_is_replayed(running: RunningGateway):
     found = await opened(running)
     replay = {"workload": "streamed", "replay_of": found["id"]}
     assert (await running.http.post("/v1/sessions", json=replay)).status_code == 201, (
         "nothing was sent, nothing is lost"
     )
-    async with played_worker(running, found["id"]) as worker:
+    async with run_scripted_worker(running, found["id"]) as worker:
         await worker.claim()
         for _ in range(3):
             await send(running, found["id"], prefer="wait=5")
@@ -300,7 +300,7 @@ async def test_only_a_whole_record_is_replayed(running: Running):
         assert code_of(await running.http.post("/v1/sessions", json=replay)) == "session_record_expired"
 
 
-async def test_the_list_goes_on_where_it_was(running: Running):
+async def test_the_list_goes_on_where_it_was(running: RunningGateway):
     made = [(await opened(running))["id"] for _ in range(5)]
     await running.http.post(f"/v1/sessions/{made[0]}/stop")
     first = (await running.http.get("/v1/sessions", params={"limit": 2})).json()
@@ -313,13 +313,13 @@ async def test_the_list_goes_on_where_it_was(running: Running):
     assert code_of(await running.http.get("/v1/sessions", params={"cursor": jobs})) == "cursor_invalid"
 
 
-async def test_the_clock(running: Running):
+async def test_the_clock(running: RunningGateway):
     before = time.time()
     told = (await running.http.get("/v1/clock")).json()["time_s"]
     assert before <= told <= time.time()
 
 
-async def test_metrics_tell_of_sessions(running: Running):
+async def test_metrics_tell_of_sessions(running: RunningGateway):
     found = await opened(running)
     await send(running, found["id"])
     await send(running, found["id"], b"")

@@ -14,8 +14,8 @@ import pytest
 from contracts.limits import FRAME_BYTES, FRAME_SIDE_PX
 from contracts.telemetry import JointBatch
 from kit.settings import NatsSettings, S3Settings
-from tests.harness.servers.gateway import Running, code_of, picture, running_gateway
-from tests.harness.sessions.scripted_session_worker import batch, jpeg, opened, played_worker, send, shown
+from tests.harness.servers.gateway import RunningGateway, code_of, picture, running_gateway
+from tests.harness.sessions.scripted_session_worker import batch, jpeg, opened, run_scripted_worker, send, shown
 
 pytestmark = pytest.mark.anyio
 
@@ -24,11 +24,11 @@ NAMES = ["pan", "lift"]
 
 
 @pytest.fixture
-def running(session_gateway: Running) -> Running:
+def running(session_gateway: RunningGateway) -> RunningGateway:
     return session_gateway
 
 
-async def test_every_refused_frame_is_counted_by_the_worker(running: Running):
+async def test_every_refused_frame_is_counted_by_the_worker(running: RunningGateway):
     found = await opened(running)
     bomb = bytearray(picture())
     bomb[16:24] = (FRAME_SIDE_PX + 1).to_bytes(4) + (10).to_bytes(4)
@@ -41,7 +41,7 @@ async def test_every_refused_frame_is_counted_by_the_worker(running: Running):
         (jpeg()[:100], 422, "frame_unreadable"),
         (picture()[:20], 422, "frame_unreadable"),
     ]
-    async with played_worker(running, found["id"]) as worker:
+    async with run_scripted_worker(running, found["id"]) as worker:
         await worker.claim()
         for number, (body, status, code) in enumerate(cases):
             answer = await send(running, found["id"], body, X_Frame_Seq=str(number))
@@ -72,17 +72,17 @@ async def test_every_refused_frame_is_counted_by_the_worker(running: Running):
         ("X-Frame-Source", "x" * 65),
     ],
 )
-async def test_headers_that_say_nothing_are_refused(running: Running, name: str, value: str):
+async def test_headers_that_say_nothing_are_refused(running: RunningGateway, name: str, value: str):
     found = await opened(running)
     answer = await send(running, found["id"], **{name: value})
     assert (answer.status_code, code_of(answer)) == (422, "invalid_parameter")
     assert answer.json()["errors"][0]["parameter"].lower() == name.lower()
 
 
-async def test_a_form_brings_a_frame_too(running: Running):
+async def test_a_form_brings_a_frame_too(running: RunningGateway):
     found = await opened(running)
     path = f"/v1/sessions/{found['id']}/frames"
-    async with played_worker(running, found["id"]) as worker:
+    async with run_scripted_worker(running, found["id"]) as worker:
         answer = await running.http.post(path, files={"other": b"x", "file": ("a.jpg", jpeg(), "image/jpeg")})
         assert answer.status_code == 202, answer.text
         await worker.heard(frames=1)
@@ -95,11 +95,11 @@ async def test_a_form_brings_a_frame_too(running: Running):
     assert code_of(await running.http.post(path, content=b"x", headers=kind)) == "malformed_request"
 
 
-async def test_who_waits_gets_the_verdict(running: Running):
+async def test_who_waits_gets_the_verdict(running: RunningGateway):
     found = await opened(running)
     nothing = await send(running, found["id"], X_Frame_Seq="1", Prefer="wait=1")
     assert (nothing.status_code, nothing.json()["status"]) == (202, "received")
-    async with played_worker(running, found["id"]) as worker:
+    async with run_scripted_worker(running, found["id"]) as worker:
         await worker.claim()
         answer = await send(running, found["id"], X_Frame_Seq="2", Prefer="wait=5")
         assert (answer.status_code, answer.json()["status"], answer.json()["seq"]) == (200, "accepted", 2)
@@ -115,10 +115,10 @@ async def test_frames_without_numbers_are_numbered_and_go_on_after_a_restart(ses
     assert abs(numbers[-1] / 1e6 - time.time()) < 60
 
 
-async def test_joints_are_passed_on_and_what_looks_wrong_is_said(running: Running):
+async def test_joints_are_passed_on_and_what_looks_wrong_is_said(running: RunningGateway):
     found = await opened(running)
     path = f"/v1/sessions/{found['id']}/joints"
-    async with played_worker(running, found["id"]) as worker:
+    async with run_scripted_worker(running, found["id"]) as worker:
         answer = await running.http.post(path, json=batch((0.1, 0.2), (0.3, 0.4), offered=7, dropped=5))
         assert (answer.status_code, answer.json()) == (202, {"received": 2, "warnings": []})
         await worker.heard(joints=1)
@@ -154,7 +154,7 @@ async def test_joints_are_passed_on_and_what_looks_wrong_is_said(running: Runnin
         [[number, 1e9, [0, 0]] for number in range(1001)],
     ],
 )
-async def test_joints_that_cannot_be_used(running: Running, samples: list[Any]):
+async def test_joints_that_cannot_be_used(running: RunningGateway, samples: list[Any]):
     found = await opened(running)
     body = json.dumps({"names": NAMES, "unit": "rad", "samples": samples})
     answer = await running.http.post(f"/v1/sessions/{found['id']}/joints", content=body)
@@ -162,7 +162,7 @@ async def test_joints_that_cannot_be_used(running: Running, samples: list[Any]):
     assert answer.json()["errors"][0]["pointer"].startswith("#")
 
 
-async def test_joints_that_are_no_json_or_too_many(running: Running):
+async def test_joints_that_are_no_json_or_too_many(running: RunningGateway):
     path = f"/v1/sessions/{(await opened(running))['id']}/joints"
     assert code_of(await running.http.post(path, content=b"{")) == "malformed_request"
     assert code_of(await running.http.post(path, content=b"x" * (2 << 20))) == "body_too_large"

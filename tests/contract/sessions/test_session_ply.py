@@ -8,8 +8,8 @@ import pytest
 
 from contracts.ids import new_id
 from contracts.session import job_id_of_session
-from tests.harness.servers.gateway import Running, code_of
-from tests.harness.sessions.scripted_session_worker import played_worker
+from tests.harness.servers.gateway import RunningGateway, code_of
+from tests.harness.sessions.scripted_session_worker import run_scripted_worker
 
 pytestmark = pytest.mark.anyio
 
@@ -17,7 +17,7 @@ PROPERTIES = ("x", "y", "z", "opacity")
 
 
 @pytest.fixture
-def running(session_gateway: Running) -> Running:
+def running(session_gateway: RunningGateway) -> RunningGateway:
     return session_gateway
 
 
@@ -29,14 +29,14 @@ def ply(splats: int, first: float = 0.0) -> bytes:
     return "\n".join(lines).encode() + rows
 
 
-async def session_with(running: Running, **files: bytes) -> str:
+async def session_with(running: RunningGateway, **files: bytes) -> str:
     session_id = str((await running.http.post("/v1/sessions", json={"workload": "streamed"})).json()["id"])
     for name, body in files.items():
         await running.bucket.put(running.bucket.key("results", job_id_of_session(session_id), f"{name}.ply"), body)
     return session_id
 
 
-async def test_the_whole_model_is_sent_once_a_version(running: Running):
+async def test_the_whole_model_is_sent_once_a_version(running: RunningGateway):
     model = ply(200_000)  # several pieces
     session_id = await session_with(running, live=model)
     answer = await running.http.get(f"/v1/sessions/{session_id}/ply")
@@ -55,7 +55,7 @@ async def test_the_whole_model_is_sent_once_a_version(running: Running):
 @pytest.mark.parametrize(
     ("wanted", "given"), [(1, 1), (2, 2), (150_000, 150_000), (200_000, 200_000), (10**9, 200_000)]
 )
-async def test_a_preview_is_the_first_of_the_sorted_splats(running: Running, wanted: int, given: int):
+async def test_a_preview_is_the_first_of_the_sorted_splats(running: RunningGateway, wanted: int, given: int):
     session_id = await session_with(running, live=ply(200_000))
     answer = await running.http.get(f"/v1/sessions/{session_id}/ply", params={"max_splats": wanted})
     assert answer.status_code == 200
@@ -67,12 +67,12 @@ async def test_a_preview_is_the_first_of_the_sorted_splats(running: Running, wan
     assert (same.status_code, other.status_code) == (304, 200)
 
 
-async def test_before_there_is_a_model(running: Running):
+async def test_before_there_is_a_model(running: RunningGateway):
     session_id = await session_with(running)
     for query in ("", "?max_splats=5"):
         answer = await running.http.get(f"/v1/sessions/{session_id}/ply{query}")
         assert (answer.status_code, code_of(answer), answer.json()["retryable"]) == (409, "session_not_started", True)
-    async with played_worker(running, session_id) as worker:
+    async with run_scripted_worker(running, session_id) as worker:
         await worker.claim()
         await worker.succeed()
     await running.http.get(f"/v1/sessions/{session_id}", headers={"Prefer": "wait=5"})
@@ -92,7 +92,7 @@ async def test_before_there_is_a_model(running: Running):
         ply(4).replace(b"property float x", b"property list uchar int x"),
     ],
 )
-async def test_a_file_that_is_no_model_is_not_passed_off_as_one(running: Running, broken: bytes):
+async def test_a_file_that_is_no_model_is_not_passed_off_as_one(running: RunningGateway, broken: bytes):
     session_id = await session_with(running, live=broken)
     answer = await running.http.get(f"/v1/sessions/{session_id}/ply?max_splats=2")
     assert (answer.status_code, code_of(answer)) == (500, "internal")

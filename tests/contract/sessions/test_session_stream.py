@@ -24,8 +24,8 @@ from kit.auth.tickets import Tickets
 from kit.http.server import serve
 from kit.settings import NatsSettings, S3Settings
 from tests.harness.servers.embedded import HOST, free_port
-from tests.harness.servers.gateway import Running, keys_file, running_gateway
-from tests.harness.sessions.scripted_session_worker import jpeg, played_worker
+from tests.harness.servers.gateway import RunningGateway, keys_file, running_gateway
+from tests.harness.sessions.scripted_session_worker import jpeg, run_scripted_worker
 
 pytestmark = pytest.mark.anyio
 
@@ -36,7 +36,7 @@ Socket = aiohttp.ClientWebSocketResponse
 class Served:
     """A gateway on a port."""
 
-    def __init__(self, running: Running, port: int, session: aiohttp.ClientSession) -> None:
+    def __init__(self, running: RunningGateway, port: int, session: aiohttp.ClientSession) -> None:
         self.running, self.url, self.session = running, f"http://{HOST}:{port}", session
 
     async def opened(self, headers: dict[str, str] | None = None) -> dict[str, Any]:
@@ -111,7 +111,7 @@ async def closed(socket: Socket) -> int | None:
 
 async def test_a_whole_session_over_one_socket(served: Served):
     session_id = (await served.opened())["id"]
-    async with played_worker(served.running, session_id) as worker, served.stream(session_id) as socket:
+    async with run_scripted_worker(served.running, session_id) as worker, served.stream(session_id) as socket:
         opened = json.loads(await socket.receive_str())
         assert (opened["type"], opened["subject"], opened["specversion"]) == ("session.opened", session_id, "1.0")
         await worker.claim()
@@ -146,7 +146,7 @@ async def test_a_whole_session_over_one_socket(served: Served):
 async def test_what_is_wrong_with_a_message_is_said_and_the_socket_stays(served: Served):
     session_id = (await served.opened())["id"]
     degrees = {"type": "joints", "names": ["pan", "lift"], "unit": "rad", "samples": [[0, 1e9, [45, 0]]]}
-    async with played_worker(served.running, session_id) as worker, served.stream(session_id) as socket:
+    async with run_scripted_worker(served.running, session_id) as worker, served.stream(session_id) as socket:
         for sent, code in (
             ("{", "malformed_request"),
             ("[]", "malformed_request"),
@@ -197,7 +197,7 @@ async def test_what_is_wrong_with_a_message_is_said_and_the_socket_stays(served:
 
 async def test_it_resumes_after_its_cursor_without_a_gap_or_a_repeat(served: Served):
     session_id = (await served.opened())["id"]
-    async with played_worker(served.running, session_id) as worker:
+    async with run_scripted_worker(served.running, session_id) as worker:
         async with served.stream(session_id) as socket:
             await worker.claim()
             await until(socket, "session.ready")
@@ -252,7 +252,7 @@ async def test_joints_are_shown_to_who_asks(served: Served):
 
 async def test_a_client_that_reads_nothing_is_closed_and_costs_no_memory(served: Served):
     session_id = (await served.opened())["id"]
-    async with played_worker(served.running, session_id) as worker:
+    async with run_scripted_worker(served.running, session_id) as worker:
         await worker.claim()
         raw = sockets.create_connection(served.url.removeprefix("http://").split(":"))
         raw.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, 4096)

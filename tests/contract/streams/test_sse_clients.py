@@ -25,7 +25,7 @@ from tests.contract.streams.test_sse_delivery import stage_completed, stored_cur
 from tests.harness.clients.chromium import chromium, find_browser, pages
 from tests.harness.clients.node import MODULE, PACKAGES, find_node, in_node, installed_packages
 from tests.harness.network.breaking_proxy import BreakingProxy, draw_faults
-from tests.harness.servers.running_services import Services
+from tests.harness.servers.running_services import RunningServices
 from tests.harness.streams.notifier import Publisher, progressed, publisher, succeeded
 
 pytestmark = pytest.mark.anyio
@@ -54,7 +54,7 @@ async def hammer(jobs: Publisher, job_id: str, proxies: list[BreakingProxy], fol
     await jobs.say(job_id, succeeded())
 
 
-async def check(services: Services, seed: int, follow: Follow, *, ours: bool = False) -> None:
+async def check(services: RunningServices, seed: int, follow: Follow, *, ours: bool = False) -> None:
     """Run a client that follows a job behind two proxies, one of which removes ``Last-Event-ID``."""
     print(f"seed {seed}")
     dice = random.Random(seed)
@@ -113,7 +113,7 @@ PAGE = {
 
 
 @pytest.mark.parametrize("client", NODE)
-async def test_in_node(services: Services, seed: int, client: str) -> None:
+async def test_in_node(services: RunningServices, seed: int, client: str) -> None:
     async def follow(urls: list[str], job_id: str) -> list[Received]:
         found = await in_node(NODE[client](urls, job_id))
         return [found[url] for url in urls]
@@ -123,7 +123,7 @@ async def test_in_node(services: Services, seed: int, client: str) -> None:
     await check(services, seed, follow, ours=client.startswith("saccade"))
 
 
-async def test_in_chromium(services: Services, seed: int, tmp_path: Path) -> None:
+async def test_in_chromium(services: RunningServices, seed: int, tmp_path: Path) -> None:
     find_browser()
     origin = services.pages_origin
     folders = {
@@ -215,10 +215,10 @@ def each(follow: FollowOne) -> Follow:
     return follow_all
 
 
-async def test_httpx_sse(services: Services, seed: int) -> None:
+async def test_httpx_sse(services: RunningServices, seed: int) -> None:
     await check(services, seed, each(follow_by_httpx_sse))
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-async def test_curl(services: Services, seed: int) -> None:
+async def test_curl(services: RunningServices, seed: int) -> None:
     await check(services, seed, each(follow_by_curl))

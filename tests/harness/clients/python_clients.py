@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from saccade import AsyncClient, Client
 from saccade.webhooks import WebhooksClient
 
-FACES: Final = ("blocking", "asyncio")
+CLIENT_KINDS: Final = ("blocking", "asyncio")
 
 #: Opens a client of either kind; what it gives is used as an ``AsyncClient`` is.
 Open = Callable[..., contextlib.AbstractAsyncContextManager[AsyncClient]]

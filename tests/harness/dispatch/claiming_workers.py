@@ -92,7 +92,7 @@ class ClaimingWorkers:
             await asyncio.gather(*(claim.wait() for claim in self._claims))
 
     async def home(self) -> None:
-        """Wait until every worker has ended, also those that nobody waits for."""
+        """Wait until every worker has ended."""
         await asyncio.gather(*self._workers)
 
 

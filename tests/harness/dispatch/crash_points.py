@@ -1,5 +1,5 @@
-"""A process that may die at each of its awaits, played inside the test's own: what is dead is never resumed, and of its
-connections nothing more comes out.
+"""Crash injection: a process, simulated inside the test's own, that ends at a chosen await. It is never resumed, and
+its connections send nothing more.
 
 Points are counted as they are passed, so that a test can run once for each: every await of a coroutine twice, when it
 begins and when it is over, and so every request of Modal's client, which runs in a thread of its own. A bucket needs no
@@ -28,25 +28,25 @@ Side = Literal["before", "after"]
 
 @dataclass(frozen=True, order=True)
 class CrashPoint:
-    """Where a process may die."""
+    """A point where the process may crash."""
 
     side: Side
     place: str
-    #: How often it was there before.
+    #: How often the process passed this place before.
     times: int = 0
 
 
 class CrashInjector:
-    """Tells the points apart that one process passes while it is ``mortal``, and ends it at the chosen one.
+    """Records the points that a process passes while it is ``armed``, and crashes it at the chosen one.
 
     A point is the side of an await or of a request, where that is, and how often it came there before.
     """
 
     def __init__(self, at: CrashPoint | None) -> None:
-        """Choose the point; without one it lives."""
+        """Choose the point; without one the process survives."""
         self.passed: list[CrashPoint] = []
         self.dead = asyncio.Event()
-        #: What it did is done: it is past its last point, or dead.
+        #: It has passed its last point, or has crashed.
         self.over = asyncio.Event()
         self.armed = False
         self._at = at
@@ -62,12 +62,12 @@ class CrashInjector:
         return await _Steps(coroutine, self)
 
     async def reach(self, side: Side, place: str) -> None:
-        """Pass a point, or stand still for ever."""
+        """Pass a point, or block for ever after the crash."""
         if not self.passes(side, place):
             await asyncio.Future()
 
     def passes(self, side: Side, place: str) -> bool:
-        """Come to a point; tell whether the process still lives."""
+        """Record a point; return whether the process is still alive."""
         if self.armed and not self.dead.is_set():
             times = sum((one.side, one.place) == (side, place) for one in self.passed)
             self.passed.append(CrashPoint(side, place, times))
@@ -128,7 +128,7 @@ class SeverableConnection:
 
 
 class _Steps:
-    """Runs a coroutine from one of its awaits to the next."""
+    """Runs a coroutine from await to await."""
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any], injector: CrashInjector) -> None:
         self._coroutine = coroutine
@@ -167,7 +167,7 @@ class _Steps:
 
 
 def _end_of(awaited: asyncio.Future[Any] | None) -> asyncio.Future[None]:
-    """Give the end of a future, to wait for it without ending it: what waits may die, and that cancels nothing."""
+    """Return the end of a future, to wait for it without ending it: what waits may die, and that cancels nothing."""
     ended = asyncio.get_running_loop().create_future()
 
     def tell(_: object) -> None:
@@ -184,7 +184,7 @@ def _end_of(awaited: asyncio.Future[Any] | None) -> asyncio.Future[None]:
 
 
 def _place(coroutine: Any) -> str:
-    """Name where a coroutine stands, by our own functions that wait for each other."""
+    """Return where a coroutine is suspended: the names of our own functions, outermost first."""
     names = []
     while code := getattr(coroutine, "cr_code", None):
         if "/services/" in code.co_filename:
@@ -194,7 +194,7 @@ def _place(coroutine: Any) -> str:
 
 
 class ModalProxy:
-    """What a process dials as Modal: hands every request on, and the process may die before and after each."""
+    """Proxy of Modal's control plane: the process may crash before and after each request."""
 
     def __init__(self, to: str, injector: CrashInjector, spawned: Callable[[str, Any], Awaitable[None]]) -> None:
         """Lead to a control plane; ``spawned`` is told of each call that it has taken, before the process is."""

@@ -16,7 +16,7 @@ from tests.harness.dispatch.scripted_executor import ScriptedExecutor
 
 
 class CrashTrigger:
-    """Counts awaits; at the chosen one the process stands still, for the test to kill it."""
+    """Counts awaits; at the chosen one the process blocks, and the test kills it."""
 
     def __init__(self, at: int | None, *, after: bool) -> None:
         self.passed: list[str] = []

@@ -137,7 +137,7 @@ class DispatcherHarness:
             await asyncio.sleep(0.01)
 
     async def events(self, job_id: str, tenant: str = "acme") -> list[tuple[str, dict[str, Any]]]:
-        """Give every stored event of a job, in order: what happened, and its data."""
+        """Return every stored event of a job, in order: what happened, and its data."""
         among = aggregate(tenant, "job", job_id)
         stored = [one async for one in self.store.history(0, among)]
         return [(one.subject.rpartition(".")[2], decode(one.body).data) for one in stored]
@@ -146,12 +146,12 @@ class DispatcherHarness:
         return [verb for verb, _ in await self.events(job_id, tenant)]
 
     async def clear(self) -> None:
-        """Forget every event, as if nothing had happened; sequences go on."""
+        """Purge all events; sequence numbers continue."""
         await request(self.client, "STREAM.PURGE.EVENTS", {})
         await self.forget_lease()
 
     async def forget_lease(self) -> None:
-        """Let the time pass that a dead dispatcher's lease still has."""
+        """Remove the lease of a dead dispatcher, as its expiry does."""
         await request(self.client, "STREAM.PURGE.LEASES", {})
 
     def dispatcher(
@@ -183,7 +183,7 @@ class DispatcherHarness:
 
 
 async def kill(task: asyncio.Task[Any]) -> None:
-    """Kill a dispatcher that runs in a task: nothing of it says goodbye."""
+    """Kill a dispatcher that runs in a task, without an orderly stop."""
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from contracts.events.job import Cost, JobSucceeded
 from contracts.manifest import Artifact, Manifest
 from kit.bucket import Bucket, open_bucket
-from tests.harness.servers.running_services import Services
+from tests.harness.servers.running_services import RunningServices
 from tests.harness.streams.notifier import RUN_ID, publisher
 
 
@@ -36,7 +36,7 @@ async def leave_files(bucket: Bucket, job_id: str, content: bytes, *, damaged: b
     return (await bucket.put(bucket.key("results", job_id, "manifest.json"), manifest.model_dump_json().encode())).key
 
 
-async def succeed(services: Services, job_id: str, content: bytes, *, damaged: bool = False) -> None:
+async def succeed(services: RunningServices, job_id: str, content: bytes, *, damaged: bool = False) -> None:
     """Do a job's work in its worker's place."""
     async with publisher(services.nats.settings) as jobs, open_bucket(services.s3.settings) as bucket:
         await jobs.start(job_id)

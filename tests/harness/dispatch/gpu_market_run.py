@@ -55,7 +55,7 @@ RULES: Final = LifecycleRules(
 
 @dataclass
 class RecordedEvent:
-    """A stored event as the test reads it."""
+    """A stored event as the checks read it."""
 
     sequence: int
     at_s: float
@@ -66,7 +66,7 @@ class RecordedEvent:
 
 @dataclass
 class MarketRun:
-    """All that happened."""
+    """Record of a whole run."""
 
     seed: int
     store: MemoryStore
@@ -74,7 +74,7 @@ class MarketRun:
     submitted: dict[str, JobSubmitted] = field(default_factory=dict)
     tenants: dict[str, str] = field(default_factory=dict)
     told: dict[str, list[RecordedEvent]] = field(default_factory=dict)
-    #: Most workers of a tenant at once, as the events tell.
+    #: Most workers of a tenant at once, by the events.
     most: Counter[str] = field(default_factory=Counter)
     took_s: float = 0.0
 
@@ -84,7 +84,7 @@ class MarketRun:
 
 
 class DispatcherSeries:
-    """One dispatcher after the other on one store; each begins with nothing but the events."""
+    """Dispatchers one after the other on one store; each rebuilds its state from the events."""
 
     def __init__(self, seed: int, store: MemoryStore) -> None:
         self.seed = seed
@@ -152,7 +152,7 @@ class DispatcherSeries:
 
 
 async def run_market(seed: int, count: int) -> MarketRun:
-    """Play until every job has ended."""
+    """Simulate until every job has ended."""
     store = MemoryStore(random.Random(f"{seed} store"))
     dispatching = DispatcherSeries(seed, store)
     market_run = MarketRun(seed, store, dispatching.market)
@@ -232,7 +232,7 @@ async def _cancel(market_run: MarketRun, job_id: str, after_s: float) -> None:
 
 
 async def _change_market(seed: int, dispatching: DispatcherSeries) -> None:
-    """Change what can be had and what it costs; take devices away."""
+    """Change capacity and prices, and preempt workers."""
     chance = random.Random(f"{seed} weather")
     while True:
         await asyncio.sleep(chance.uniform(60, 240))
@@ -250,7 +250,7 @@ async def _change_market(seed: int, dispatching: DispatcherSeries) -> None:
 
 
 async def _kill_dispatchers(seed: int, dispatching: DispatcherSeries) -> None:
-    """Kill the dispatcher at any moment, and start the next."""
+    """Kill the dispatcher at random moments, and start the next."""
     chance = random.Random(f"{seed} deaths")
     while True:
         await asyncio.sleep(chance.uniform(300, 1500))

@@ -17,7 +17,7 @@ class MemoryStore(EventStore):
 
     def __init__(self, chance: random.Random) -> None:
         self.log: list[StoredEvent] = []
-        #: Whoever wants to hear what is stored, in order.
+        #: Subscribers of stored events, in order.
         self.heard: asyncio.Queue[StoredEvent] = asyncio.Queue()
         self._of: dict[str, list[StoredEvent]] = {}
         self._ids: dict[str, int] = {}
@@ -52,7 +52,7 @@ class MemoryStore(EventStore):
             yield one
 
     def of(self, subjects: str) -> list[StoredEvent]:
-        """Give all events of one thing."""
+        """Return all events of one thing."""
         return list(self._of.get(subjects.removesuffix(".*"), ()))
 
 

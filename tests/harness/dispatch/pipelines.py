@@ -28,13 +28,13 @@ STAGES = ("gather", "shape", "bind")
 
 
 def relay() -> list[Workload]:
-    """Give the pipeline and its stages' workloads, the pipeline first."""
+    """Return the pipeline and its stages' workloads, the pipeline first."""
     return [whole_spec.WORKLOAD, gather_spec.WORKLOAD, shape_spec.WORKLOAD, bind_spec.WORKLOAD]
 
 
 @contextmanager
 def relay_catalog() -> Iterator[None]:
-    """Let the catalog find the pipeline, in this process and in the workers that it starts."""
+    """Make the catalog find the pipeline, in this process and in the workers that it starts."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WORKER_CATALOG", "tests.pipeline_workers")
         catalog._found.cache_clear()

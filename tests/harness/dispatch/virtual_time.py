@@ -39,7 +39,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 def now() -> datetime:
-    """Give the time of day of the running virtual loop."""
+    """Return the time of day of the running virtual loop."""
     return BEGIN + timedelta(seconds=asyncio.get_running_loop().time())
 
 

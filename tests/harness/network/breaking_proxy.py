@@ -58,7 +58,7 @@ class Request:
 
     @property
     def streams(self) -> bool:
-        """Tell whether it is for an event stream."""
+        """Return whether it is for an event stream."""
         method, target, _ = self.line.split(" ")
         return method == "GET" and target.partition("?")[0].endswith("/events")
 
@@ -111,7 +111,7 @@ class BreakingProxy:
 
     @property
     def exhausted(self) -> bool:
-        """Tell whether every fault has happened."""
+        """Return whether every fault has happened."""
         return len(self.broken) == self._planned
 
     async def __aenter__(self) -> Self:
@@ -177,7 +177,7 @@ class BreakingProxy:
     async def _pass(
         self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, fault: Fault | None
     ) -> None:
-        """Ask the service and give its answer, as far as the fault lets it."""
+        """Forward the request and return the response, as far as the fault allows."""
         if fault and fault.kind == "refuse":
             self.broken.append(fault)
             _reset(writer)
@@ -248,7 +248,7 @@ class BreakingProxy:
         await writer.drain()
 
     def _cut(self, block: bytes, point: Point) -> int:
-        """Say how much of a block passes."""
+        """Return how many bytes of a block pass."""
         data = max(block.find(b"data: "), 1)
         match point:
             case "boundary":

@@ -26,7 +26,7 @@ class Shape:
     stall_s: float = 0.5
 
 
-class BadLine:
+class ShapingProxy:
     """Leads from ports of its own to those of servers; all connections over it stall together."""
 
     def __init__(self, shape: Shape, dice: random.Random) -> None:
@@ -51,7 +51,7 @@ class BadLine:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def stalled_s(self, from_s: float, to_s: float) -> float:
-        """Tell for how long between two moments nothing moved."""
+        """Return for how long between two moments no data passed."""
         return sum(max(0.0, min(to_s, ended_s) - max(from_s, began_s)) for began_s, ended_s in self.stalls)
 
     async def to(self, port: int) -> int:

@@ -1,4 +1,4 @@
-"""The three ways from a worker to its job's events, on one real nats-server in operator mode."""
+"""The three kinds of a worker's access to the bus, on one real nats-server in operator mode."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from tests.harness.runtime.job_driver import JobDriver, open_job_driver
 from tests.harness.servers.embedded import HOST, OperatorNats, S3Server, free_port, wait_for_port
 from tests.harness.servers.gateway import running_gateway
 
-#: NATS as one of ours, NATS with the credentials of one job, the gateway's ingest routes.
+#: NATS as a service, NATS with the credentials of one job, the gateway's ingest routes.
 BUS_ACCESS = ["trusted", "credentials", "ingest"]
 
 
 @dataclass
 class BusConnector:
-    """One way to the bus, and the other side of it."""
+    """One kind of access to the bus, and a driver of jobs on the other side."""
 
     kind: str
     server: OperatorNats
@@ -57,7 +57,7 @@ class BusConnector:
 async def open_bus_connector(
     kind: str, server: OperatorNats, s3: S3Server, folder: Path
 ) -> AsyncIterator[BusConnector]:
-    """Open the other side of the bus, and a gateway that listens where the way leads through it."""
+    """Open a driver of jobs, and a gateway where the access leads through it."""
     async with AsyncExitStack() as stack:
         driver = await stack.enter_async_context(open_job_driver(server.settings, s3.settings))
         port = free_port()

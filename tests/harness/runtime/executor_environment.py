@@ -1,4 +1,4 @@
-"""An executor, its surroundings on real servers, and scripted jobs in it: what the executor's suites stand on.
+"""An executor on real servers, and scripted jobs that it runs: the base of the executors' test suites.
 
 Modal is the stand-in of tests/modal_loopback, dialled by Modal's own client; the rest is as real as for the local one.
 """
@@ -43,14 +43,14 @@ DEPLOYED = ["scripted", "laddered", "hasty"]
 
 @dataclass(frozen=True)
 class ExecutorServers:
-    """Servers of a whole module: its jobs do not meet."""
+    """Servers that all tests of a module share; jobs are isolated by their ids."""
 
     nats: OperatorNats
     s3: EmbeddedS3
     loopback: Loopback
 
     def access(self) -> RunAccess:
-        """Give workers the way to NATS, with a token each."""
+        """Return the bus access of workers: NATS, with a token for each run."""
         return RunAccess(self.nats.tokens, "nats", self.nats.url)
 
     def modal_settings(self, **changes: object) -> ModalSettings:
@@ -81,7 +81,7 @@ def deploy(loopback: Loopback, modules: Sequence[str]) -> None:
 
 @dataclass
 class ExecutorHarness:
-    """An executor's surroundings; ``executor`` may be made again over the same state."""
+    """An executor and its servers; ``executor`` may be called again over the same state."""
 
     kind: str
     folder: Path
@@ -113,13 +113,13 @@ class ExecutorHarness:
 
     @property
     def cache(self) -> Path:
-        """Where what workers have cached lies; on Modal, what is committed of it."""
+        """Folder of the workers' cache; on Modal, its committed state."""
         if self.surroundings is not None and self.kind == "modal":
             return self.surroundings.loopback.volume(CACHE.name)
         return self.folder / "cache"
 
     def log_of(self, assignment: Assignment) -> str:
-        """Give what a run has logged; on Modal containers log for all their runs."""
+        """Return the log of a run; on Modal, the log of all containers."""
         if self.surroundings is not None and self.kind == "modal":
             return self.surroundings.loopback.log()
         return (self.folder / "runs" / assignment.run_id / "worker.log").read_text()
@@ -180,7 +180,7 @@ async def open_harness(kind: str, folder: Path, servers: ExecutorServers) -> Asy
 
 
 class CredentialExecutor(LocalExecutor):
-    """A local executor whose workers have what those on rented machines have: a token each."""
+    """A local executor whose workers reach NATS as those on Modal do: with a token of their run."""
 
     def __init__(self, folder: Path, nats: OperatorNats, s3: S3Settings, environment: Mapping[str, str]) -> None:
         super().__init__(folder, nats.settings, s3, slots=2, environment=environment)
@@ -218,7 +218,7 @@ async def open_local_harness(folder: Path, nats: NatsServer, s3: S3Server) -> As
 
 
 def processes_of_run(assignment: Assignment) -> list[psutil.Process]:
-    """Find every process of a run by what it inherited."""
+    """Return every process of a run, by the run folder in its environment."""
     found = []
     for process in psutil.process_iter():
         try:

@@ -1,4 +1,4 @@
-"""Stands in for gateway and dispatcher: submits jobs, starts attempts, reads what was said. Decides nothing itself."""
+"""Test driver in place of gateway and dispatcher: submits jobs, starts attempts, reads events. Decides nothing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ WAIT_S = 90.0
 
 @dataclass
 class JobDriver:
-    """One side of the bus."""
+    """Publishes and reads the events of jobs."""
 
     store: EventStore
     progress: EventStore
@@ -79,7 +79,7 @@ class JobDriver:
         )
 
     async def replace_attempt(self, assignment: Assignment) -> Assignment:
-        """Give the run up for lost and start another attempt."""
+        """Publish the run as lost and start another attempt."""
         if (await self.job(assignment.job_id)).state is not State.INTERRUPTED:
             error = SaccadeError(ErrorCode.WORKER_LOST).body()
             lost = JobInterrupted(attempt=assignment.attempt, run_id=assignment.run_id, failure="lost", error=error)
@@ -118,7 +118,7 @@ class JobDriver:
         return job
 
     async def events(self, job_id: str) -> list[Envelope]:
-        """Give every event of the job, in order."""
+        """Return every event of the job, in order."""
         return [decode(stored.body) async for stored in self.store.history(0, aggregate(TENANT, "job", job_id))]
 
     async def types(self, job_id: str) -> list[str]:
@@ -133,7 +133,7 @@ class JobDriver:
         return None
 
     async def until_progress(self, job_id: str) -> JobProgressed:
-        """Wait for the first sign of life."""
+        """Wait for the first progress event."""
         end = time.monotonic() + WAIT_S
         while (newest := await self.newest_progress(job_id)) is None:
             assert time.monotonic() < end, "no progress came"
@@ -141,7 +141,7 @@ class JobDriver:
         return newest[1]
 
     async def until_job(self, job_id: str, true: Callable[[Job], bool]) -> Job:
-        """Wait until the job is as wanted."""
+        """Wait until the job satisfies a condition."""
         end = time.monotonic() + WAIT_S
         while True:
             job = await self.job(job_id)
@@ -157,7 +157,7 @@ class JobDriver:
 
 @asynccontextmanager
 async def open_job_driver(nats: NatsSettings, s3: S3Settings) -> AsyncIterator[JobDriver]:
-    """Connect to both servers and make streams and bucket."""
+    """Connect to both servers and create streams and bucket."""
     client = await connect(nats, "job-driver")
     await declare(client)
     async with open_bucket(s3) as bucket:

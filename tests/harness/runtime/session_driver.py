@@ -1,4 +1,4 @@
-"""Stands in for gateway, robot and camera of a live session: opens it, sends telemetry, reads what was said."""
+"""Test driver in place of gateway, robot and camera of a live session: opens it, sends telemetry, reads events."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ class SessionDriver:
         return [decode(stored.body).type async for stored in history]
 
     async def until(self, true: Callable[[list[FrameAck]], bool]) -> list[FrameAck]:
-        """Wait until the verdicts are as wanted."""
+        """Wait until the acknowledgements satisfy a condition."""
         end = time.monotonic() + WAIT_S
         while not true(acks := await self.acks()):
             assert time.monotonic() < end, acks

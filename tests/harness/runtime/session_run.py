@@ -53,7 +53,7 @@ class Run:
         )  # fmt: skip
 
     def token(self, without: str | None = None) -> BusToken:
-        """Give the token, or one that lacks a right."""
+        """Return the token, or one that lacks a right."""
         token = self.server.tokens.issue(session_run_grant(TENANT, self.session_id, self.run_id, self.replay_of), 600.0)
         if without is None:
             return token

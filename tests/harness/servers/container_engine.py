@@ -9,7 +9,7 @@ from functools import cache
 
 @cache
 def engine_answers() -> bool:
-    """Tell whether a container engine can be used from here."""
+    """Return whether a container engine is available."""
     if not shutil.which("docker"):
         return False
     try:

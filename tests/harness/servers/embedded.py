@@ -48,7 +48,7 @@ def free_port() -> int:
 
 
 def binary(name: str) -> str:
-    """Find a program of this virtual environment."""
+    """Return the path of a program of this virtual environment."""
     beside = Path(sys.executable).parent / name
     found = str(beside) if beside.exists() else shutil.which(name)
     assert found, f"{name} is not installed: make install"
@@ -168,7 +168,7 @@ class OperatorNats(EmbeddedNats):
         return NatsSettings(url=self.url, credentials_file=str(self.keys / "services.creds"))
 
     def settings_of(self, token: BusToken) -> NatsSettings:
-        """Tell how a worker reaches it."""
+        """Return the settings of a worker with this token."""
         return NatsSettings(url=self.url, credentials=token.credentials, inbox_prefix=token.inbox_prefix)
 
     def _more_configuration(self) -> str:

@@ -86,7 +86,7 @@ def keys_file(folder: Path, *tenants: str, read_only: tuple[str, ...] = ()) -> P
 
 
 @dataclass
-class Running:
+class RunningGateway:
     """A gateway that runs, and what a test needs to play its clients, dispatcher and workers."""
 
     app: FastAPI
@@ -199,7 +199,7 @@ class Running:
 @asynccontextmanager
 async def running_gateway(
     nats: NatsSettings, s3: S3Settings, folder: Path, *, auth: AuthSettings | None = None, **settings: Any
-) -> AsyncIterator[Running]:
+) -> AsyncIterator[RunningGateway]:
     """Run a gateway on two servers, with its view in ``folder``."""
     auth = auth or AuthSettings()
     async with AsyncExitStack() as stack:
@@ -217,12 +217,12 @@ async def running_gateway(
             with anyio.fail_after(10):
                 await loop.follower.tail.caught_up.wait()
             async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=60) as http:
-                yield Running(app, loop, view, http, EventStore(client), bucket)
+                yield RunningGateway(app, loop, view, http, EventStore(client), bucket)
             tasks.cancel_scope.cancel()
 
 
 def code_of(answer: httpx.Response) -> str:
-    """Give the code of a problem, having checked that it is one."""
+    """Return the code of a problem, having checked that it is one."""
     assert answer.headers["content-type"] == "application/problem+json", answer.text
     body = answer.json()
     assert body["status"] == answer.status_code

@@ -1,4 +1,4 @@
-"""Gateway and notifier in processes of their own on a real bus and bucket: what a client meets behind one origin."""
+"""Gateway and notifier in processes of their own on a real bus and bucket, behind one origin."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _WEBHOOKS = {
 
 
 @dataclass
-class Services:
-    """The services that run, and where."""
+class RunningServices:
+    """Running services and their addresses."""
 
     nats: EmbeddedNats
     s3: EmbeddedS3
@@ -64,14 +64,14 @@ class Services:
         return found
 
     def port_of(self, path: str) -> int:
-        """Tell who answers a path."""
+        """Return the port of the service that answers a path."""
         return self.notifier.port if _NOTIFIERS.match(path) else self.gateway_port
 
 
 @contextlib.contextmanager
 def running_services(
     folder: Path, *, heartbeat_s: float = 0.5, bucket_url: Callable[[str], str] = str
-) -> Iterator[Services]:
+) -> Iterator[RunningServices]:
     """Run them in embedded mode; pages of one origin, where nothing listens yet, may call.
 
     ``bucket_url`` may lead to the bucket by another way.
@@ -100,7 +100,7 @@ def running_services(
         )
         try:
             wait_for_port(port, gateway)
-            yield Services(nats, s3, port, notifier, pages_origin)
+            yield RunningServices(nats, s3, port, notifier, pages_origin)
         finally:
             gateway.terminate()
             gateway.wait(10)

@@ -30,11 +30,11 @@ def subjects(session_id: str = SESSION) -> dict[str, str]:
 
 
 def pose(number: int) -> tuple[float, ...]:
-    """Give six positions that no other number has."""
+    """Return six positions that are unique to a number."""
     return tuple(40 * math.sin(0.01 * number + joint) + number / 7 for joint in range(6))
 
 
-class RobotDoor:
+class RobotIngestServer:
     """The server; ``skew_s`` is how far its clock is ahead, ``answer`` what it says instead of 202."""
 
     def __init__(self, nats_url: str | None = None) -> None:
@@ -78,7 +78,7 @@ class RobotDoor:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    of: RobotDoor
+    of: RobotIngestServer
     protocol_version = "HTTP/1.1"
     # Headers and body go in one packet: the kernel would hold the second back.
     wbufsize = -1

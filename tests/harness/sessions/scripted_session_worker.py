@@ -29,14 +29,14 @@ from contracts.session import job_id_of_session, telemetry_subject
 from contracts.telemetry import FRAME_REFUSED, FRAME_SEQ, FRAME_SOURCE, FrameAck
 from kit.bus.event_store import EventStore
 from modal_workers import catalog
-from tests.harness.servers.gateway import Running
+from tests.harness.servers.gateway import RunningGateway
 
 WORKLOAD = "streamed"
 
 
 @contextmanager
 def streamed_catalog() -> Iterator[None]:
-    """Let the catalog find the session that tests play, in this process."""
+    """Make the catalog of this process find the scripted session worker."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WORKER_CATALOG", "tests.session_workers")
         catalog._found.cache_clear()
@@ -47,10 +47,10 @@ def streamed_catalog() -> Iterator[None]:
 
 
 @dataclass
-class PlayedWorker:
+class ScriptedSessionWorker:
     """One attempt's worker. It accepts every frame that has bytes, as soon as it comes."""
 
-    running: Running
+    running: RunningGateway
     session_id: str
     tenant: str = "local"
     run_id: str = field(default_factory=lambda: new_id("run"))
@@ -82,7 +82,7 @@ class PlayedWorker:
             assert await self.running.tail.wait_for(sequence, 20)
 
     async def judge(self, msg: Msg) -> None:
-        """Give a frame its verdict."""
+        """Return a frame its verdict."""
         await self.judging.wait()
         headers = msg.headers or {}
         refused = headers.get(FRAME_REFUSED)
@@ -108,7 +108,7 @@ class PlayedWorker:
         await self.say(acked)
 
     async def progress(self, **figures: Any) -> None:
-        """Say how it is doing."""
+        """Publish progress."""
         await self.say(
             SessionProgressed(run_id=self.run_id, totals=self.totals, figures=figures, frame_age_s=0.02, cost_usd=0.01)
         )
@@ -146,9 +146,11 @@ class PlayedWorker:
 
 
 @asynccontextmanager
-async def played_worker(running: Running, session_id: str, tenant: str = "local") -> AsyncIterator[PlayedWorker]:
+async def run_scripted_worker(
+    running: RunningGateway, session_id: str, tenant: str = "local"
+) -> AsyncIterator[ScriptedSessionWorker]:
     """Play a session's worker: it hears telemetry from now on, and is begun by ``claim``."""
-    worker = PlayedWorker(running, session_id, tenant)
+    worker = ScriptedSessionWorker(running, session_id, tenant)
     worker.judging.set()
 
     async def on_frame(msg: Msg) -> None:
@@ -182,7 +184,7 @@ def jpeg(width: int = 32, height: int = 24) -> bytes:
     return file.getvalue()
 
 
-async def opened(running: Running, headers: dict[str, str] | None = None, **more: Any) -> dict[str, Any]:
+async def opened(running: RunningGateway, headers: dict[str, str] | None = None, **more: Any) -> dict[str, Any]:
     """Open a session."""
     answer = await running.http.post("/v1/sessions", json={"workload": "streamed"} | more, headers=headers)
     assert answer.status_code == 201, answer.text
@@ -191,7 +193,7 @@ async def opened(running: Running, headers: dict[str, str] | None = None, **more
     return found
 
 
-async def shown(running: Running, session_id: str) -> dict[str, Any]:
+async def shown(running: RunningGateway, session_id: str) -> dict[str, Any]:
     """Read a session."""
     answer = await running.http.get(f"/v1/sessions/{session_id}")
     assert answer.status_code == 200, answer.text
@@ -199,7 +201,7 @@ async def shown(running: Running, session_id: str) -> dict[str, Any]:
     return found
 
 
-async def send(running: Running, session_id: str, body: bytes | None = None, **headers: str) -> httpx.Response:
+async def send(running: RunningGateway, session_id: str, body: bytes | None = None, **headers: str) -> httpx.Response:
     """Send a frame; underscores in the headers' names stand for hyphens."""
     given = {name.replace("_", "-"): value for name, value in headers.items()}
     return await running.http.post(

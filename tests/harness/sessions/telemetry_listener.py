@@ -25,7 +25,7 @@ def until(holds: Callable[[], bool], timeout_s: float = 30.0) -> None:
         time.sleep(0.005)
 
 
-class Listener:
+class TelemetryListener:
     """Subscribes before the test begins and ends when all has come that was sent."""
 
     def __init__(self, server: NatsServer, session_id: str = SESSION) -> None:
@@ -38,7 +38,7 @@ class Listener:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._listen()))
 
     def samples(self) -> list[JointSample]:
-        """Give all samples in the order in which they came, those that came again left out."""
+        """Return all samples in the order in which they came, those that came again left out."""
         seen: dict[int, JointSample] = {}
         for batch in self.batches:
             for sample in batch.samples:

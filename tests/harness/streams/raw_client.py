@@ -16,7 +16,7 @@ CURSOR = re.compile(rb"^id: (\S+)$", re.MULTILINE)
 
 
 @dataclass
-class Wire:
+class RawConnection:
     """One connection, and what came on it."""
 
     reader: asyncio.StreamReader
@@ -79,14 +79,16 @@ class Wire:
 
 
 @contextlib.asynccontextmanager
-async def wire(url: str, path: str, *headers: str, version: str = "1.1", more: bytes = b"") -> AsyncIterator[Wire]:
+async def wire(
+    url: str, path: str, *headers: str, version: str = "1.1", more: bytes = b""
+) -> AsyncIterator[RawConnection]:
     """Open a connection, ask for a path and read the response's head; ``more`` is sent in one go with the request."""
     port = urlsplit(url).port
     reader, writer = await asyncio.open_connection(HOST, port)
     try:
         lines = [f"GET {path} HTTP/{version}", f"Host: {HOST}:{port}", *headers]
         writer.write("\r\n".join([*lines, "", ""]).encode() + more)
-        connection = Wire(reader, writer)
+        connection = RawConnection(reader, writer)
         async with asyncio.timeout(30):
             await connection.read_head()
         yield connection

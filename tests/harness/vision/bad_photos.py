@@ -31,7 +31,7 @@ FORCE: Final = {"ignore_verdict": True}
 _PANORAMA_PX: Final = (12_000, 2000)
 
 
-class Shelf:
+class PhotoSamples:
     """Eighteen good photos, 320 x 240 px, and what is made of them."""
 
     def __init__(self, folder: Path) -> None:
@@ -40,18 +40,18 @@ class Shelf:
 
     @cached_property
     def good(self) -> dict[str, bytes]:
-        """Give a capture that is accepted."""
+        """Return a capture that is accepted."""
         paths = take("good", self._folder / "good", 40, count=18, size_px=(320, 240))
         return {path.name: path.read_bytes() for path in paths}
 
     @cached_property
     def one(self) -> bytes:
-        """Give one of them."""
+        """Return one of them."""
         return next(iter(self.good.values()))
 
     @cached_property
     def two_things(self) -> dict[str, bytes]:
-        """Give two boxes that have nothing in common, each from a third of the way around it, step by step."""
+        """Return two boxes that have nothing in common, each from a third of the way around it, step by step."""
         return {
             f"box_{box}_{number:02d}.jpg": jpeg(
                 photograph(textures, "", camera_pose(np.radians(10 * number), 0.25 + 0.2 * (number % 2))).picture, 95
@@ -61,7 +61,7 @@ class Shelf:
         }
 
     def picture(self, name: str) -> np.ndarray:
-        """Give one of them, BGR."""
+        """Return one of them, BGR."""
         return np.asarray(cv2.imdecode(np.frombuffer(self.good[name], np.uint8), cv2.IMREAD_COLOR))
 
 
@@ -75,12 +75,12 @@ def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
     return file.getvalue()
 
 
-def _blurred(shelf: Shelf) -> Files:
+def _blurred(shelf: PhotoSamples) -> Files:
     names = list(shelf.good)[:5]
     return {name: jpeg(cv2.GaussianBlur(shelf.picture(name), (0, 0), 4.0)) for name in names}
 
 
-def _identical(shelf: Shelf) -> Files:
+def _identical(shelf: PhotoSamples) -> Files:
     return {f"copy_{number:02d}.jpg": shelf.one for number in range(20)}
 
 
@@ -90,7 +90,7 @@ def panorama(width: int = _PANORAMA_PX[0]) -> bytes:
     return jpeg(cv2.resize(small, (width, _PANORAMA_PX[1]), interpolation=cv2.INTER_LINEAR), 80)
 
 
-def _odd_colours(shelf: Shelf) -> Files:
+def _odd_colours(shelf: PhotoSamples) -> Files:
     names = list(shelf.good)
     cmyk = saved(Image.open(io.BytesIO(shelf.good[names[3]])).convert("CMYK"), "JPEG", quality=95)
     deep = cv2.imencode(".png", shelf.picture(names[4]).astype(np.uint16) * 257)[1].tobytes()
@@ -98,21 +98,21 @@ def _odd_colours(shelf: Shelf) -> Files:
     return good | {names[3]: cmyk, names[4].replace(".jpg", ".png"): deep}
 
 
-def _with_a_cut_one(shelf: Shelf) -> Files:
+def _with_a_cut_one(shelf: PhotoSamples) -> Files:
     """A photo of which the half is there, between two whole ones: decoders of videos open it without a word."""
     return shelf.good | {"photo_0008b.jpg": shelf.one[: len(shelf.one) // 2]}
 
 
-def _tiffs(shelf: Shelf) -> Files:
+def _tiffs(shelf: PhotoSamples) -> Files:
     image = Image.fromarray(shelf.picture(next(iter(shelf.good)))[:, :, ::-1])
     return {"IMG_1.tif": saved(image, "TIFF"), "IMG_2.tif": saved(image, "TIFF")}
 
 
-def _hostile(name: str) -> Callable[[Shelf], Files]:
+def _hostile(name: str) -> Callable[[PhotoSamples], Files]:
     return lambda _shelf: {"photos.zip": HOSTILE[name][0]()}
 
 
-def _in_zip(make: Callable[[Shelf], Files]) -> Callable[[Shelf], Files]:
+def _in_zip(make: Callable[[PhotoSamples], Files]) -> Callable[[PhotoSamples], Files]:
     return lambda shelf: {"photos.zip": zipped(dict(make(shelf)))}
 
 
@@ -121,7 +121,7 @@ class Row:
     """One thing that is sent. ``code``: of the error, or of what the verdict says of it where it ends with a result."""
 
     sent: str
-    files: Callable[[Shelf], Files]
+    files: Callable[[PhotoSamples], Files]
     where: Where
     code: str
     happens: str
@@ -205,7 +205,7 @@ def table() -> str:
 
 
 def written(text: str) -> str:
-    """Give a document with the table between its marks as it is now."""
+    """Return a document with the table between its marks as it is now."""
     before, rest = text.split(BEGIN)
     return before + BEGIN + table() + END + rest.split(END)[1]
 

@@ -23,7 +23,7 @@ Picture = np.ndarray
 SIZE_PX = (400, 300)
 
 
-class Desk:
+class CaptureContext:
     """A context that keeps everything in a folder; ``lost_after`` ends the run as a kill does, at that call."""
 
     job_id = "job_0198c0de-0000-7000-8000-000000000000"
@@ -155,7 +155,7 @@ def take(
 
 
 def _spoilt(kind: str, pictures: list[Picture], random: np.random.Generator, size_px: tuple[int, int]) -> list[Picture]:
-    """Give the photos with the flaw of a kind."""
+    """Return the photos with the flaw of a kind."""
     count = len(pictures)
 
     def some(least: float, most: float) -> list[int]:
@@ -206,7 +206,7 @@ def _apart(scene: int, random: np.random.Generator, size_px: tuple[int, int]) ->
 
 
 def pose_at(azimuth_deg: float, elevation_deg: float, distance_m: float) -> np.ndarray:
-    """Give ``world_from_camera`` [4, 4] of a camera that looks at the toy."""
+    """Return ``world_from_camera`` [4, 4] of a camera that looks at the toy."""
     a, e = np.radians([azimuth_deg, elevation_deg])
     back = np.array([np.cos(e) * np.cos(a), np.cos(e) * np.sin(a), np.sin(e)])
     return look_at(np.asarray(TARGET_M) + distance_m * back, TARGET_M)

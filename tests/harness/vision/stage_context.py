@@ -1,4 +1,4 @@
-"""A desk for a pipeline's stages in this process: their places in a folder instead of a bucket."""
+"""Context of pipeline stages that run in this process: artifacts and checkpoints in a folder instead of a bucket."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contracts.manifest import Artifact
 
 
 @dataclass
-class Desk:
+class FolderContext:
     """A ``Context`` whose artifacts and checkpoints lie in ``home``; each stage has a scratch folder of its own."""
 
     home: Path
@@ -81,10 +81,10 @@ class Desk:
 
 
 class Killed(BaseException):
-    """The process is gone; nobody catches it."""
+    """The process was killed; never caught by a stage."""
 
 
-class MortalDesk(Desk):
+class CrashingContext(FolderContext):
     """Dies at a random moment: at some progress, or before or after a file is kept."""
 
     fuse = 10**9

@@ -70,7 +70,7 @@ def write_capture(home: Path, report: CaptureReport) -> None:
 
 
 def write_everything(home: Path, params: NerfParams, *, splats: int = 300, seed: int = 3) -> None:
-    """Leave everything in ``home`` as ``tests.harness.vision.stage_context.Desk`` keeps it."""
+    """Leave everything in ``home`` as ``tests.harness.vision.stage_context.FolderContext`` keeps it."""
     write_capture(home, capture_report())
     (home / "saved" / "model").mkdir(parents=True)
     kept = home / "kept"

@@ -50,7 +50,7 @@ def box_textures(seed: int, pixels: int = 256) -> list[Picture]:
 
 
 def camera_pose(azimuth_rad: float, elevation_rad: float, distance: float = DISTANCE) -> NDArray[np.float64]:
-    """Give ``world_from_camera`` of a camera that looks at the origin."""
+    """Return ``world_from_camera`` of a camera that looks at the origin."""
     centre = distance * np.array(
         [
             np.cos(elevation_rad) * np.cos(azimuth_rad),
@@ -136,7 +136,7 @@ def write_capture(
 
 
 @dataclass
-class PosesDesk:
+class PosesContext:
     """A context that keeps everything in a folder."""
 
     folder: Path
@@ -198,20 +198,20 @@ class PosesDesk:
         raise ValueError(f"{name} {index}: the stage has no inputs")
 
 
-def desk_with(folder: Path, shots: Sequence[Shot], **how: object) -> PosesDesk:
-    """Give a context to which the capture stage has left some photos."""
+def context_with(folder: Path, shots: Sequence[Shot], **how: object) -> PosesContext:
+    """Return a context to which the capture stage has left some photos."""
     folder.mkdir(parents=True, exist_ok=True)
-    desk = PosesDesk(folder)
+    desk = PosesContext(folder)
     desk.kept["capture.zip"] = write_capture(folder / "capture.zip", shots, **how)  # type: ignore[arg-type]
     desk.begin()
     return desk
 
 
-def dataset_of(desk: PosesDesk) -> zipfile.ZipFile:
+def dataset_of(desk: PosesContext) -> zipfile.ZipFile:
     """Open what the stage hands over."""
     return zipfile.ZipFile(io.BytesIO(desk.kept["dataset.zip"].read_bytes()))
 
 
 def stop() -> None:
-    """Ask to stop, as ``PosesDesk.at_check``."""
+    """Request a stop; used as ``PosesContext.at_check``."""
     raise Stopped

@@ -32,7 +32,7 @@ from services.notifier.webhooks.network.address_guard import AddressGuard
 from services.notifier.webhooks.sending.sender import Sender
 from services.notifier.webhooks.signing import Signer, new_secret
 from services.notifier.webhooks.webhook_delivery import WebhookDelivery
-from tests.harness.webhooks.listeners import Got
+from tests.harness.webhooks.listeners import ReceivedRequest
 
 TENANT = "local"
 SECRET_KEY = "k" * 32
@@ -48,8 +48,8 @@ class Clock:
         return datetime.now(UTC) + self.ahead
 
 
-class Desk:
-    """Where endpoints are made and changed and redeliveries asked for, as the API does it."""
+class EndpointEditor:
+    """Creates and changes endpoints and requests redeliveries, as the API does."""
 
     def __init__(self, endpoints: EndpointStore, clock: Clock) -> None:
         self.endpoints = endpoints
@@ -87,13 +87,13 @@ class Desk:
         return changed
 
     async def redeliver(self, endpoint: Endpoint, **asked: Any) -> None:
-        """Ask for a redelivery as POST …/redeliver does."""
+        """Request a redelivery as POST …/redeliver does."""
         data = WebhookRedeliveryRequested.model_validate({"endpoint_id": endpoint.id, **asked})
         message = encode(data, tenant=endpoint.tenant, subject_id=endpoint.id, source="/notifier")
         await EventStore(self.endpoints.store.client, DELIVERIES.name).publish(message)
 
 
-class Delivering(Desk):
+class RunningWebhooks(EndpointEditor):
     """One notifier's webhooks."""
 
     def __init__(self, webhooks: WebhookDelivery, endpoints: EndpointStore, clock: Clock) -> None:
@@ -102,7 +102,7 @@ class Delivering(Desk):
         self.view = webhooks.projector.deliveries
 
     def pass_(self, **time: float) -> None:
-        """Let hours pass."""
+        """Advance the clock."""
         self.clock.ahead += timedelta(**time)
         self.webhooks.engine.recheck()
 
@@ -131,9 +131,9 @@ class Delivering(Desk):
 
 
 @contextlib.asynccontextmanager
-async def delivering(
+async def run_webhooks(
     settings: NatsSettings, folder: Path | None = None, clock: Clock | None = None, endpoints_after_s: float = 0.0
-) -> AsyncIterator[Delivering]:
+) -> AsyncIterator[RunningWebhooks]:
     """Run the webhooks of a notifier; its endpoints may be read late."""
     client = await connect(settings, "webhooks")
     await declare(client)
@@ -161,7 +161,7 @@ async def delivering(
             for one in (tail.run(head, epoch), _late(endpoints, endpoints_after_s), webhooks.run())
         ]
         try:
-            yield Delivering(webhooks, endpoints, clock)
+            yield RunningWebhooks(webhooks, endpoints, clock)
             for task in tasks:
                 assert not task.done(), task.result()
         finally:
@@ -182,25 +182,25 @@ def make_endpoints(store: EventStore) -> EndpointStore:
 
 
 def environment(folder: Path | None = None) -> dict[str, str]:
-    """Give the environment of a notifier process that may send to this machine."""
+    """Return the environment of a notifier process that may send to this machine."""
     given = {"NOTIFIER_SECRET_KEY": SECRET_KEY, "NOTIFIER_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8"}
     return given | {"NOTIFIER_WEBHOOK_HTTPS_ONLY": "false"} | ({"NOTIFIER_DATA_DIR": str(folder)} if folder else {})
 
 
 @contextlib.asynccontextmanager
-async def desk(settings: NatsSettings) -> AsyncIterator[Desk]:
-    """Make and change endpoints from beside the notifiers."""
+async def edit_endpoints(settings: NatsSettings) -> AsyncIterator[EndpointEditor]:
+    """Open an editor of endpoints that runs beside the notifiers."""
     client = await connect(settings, "desk")
     await declare(client)
     endpoints = make_endpoints(EventStore(client, WEBHOOKS.name))
     following = asyncio.ensure_future(endpoints.run())
     try:
-        yield Desk(endpoints, Clock())
+        yield EndpointEditor(endpoints, Clock())
     finally:
         await end(following)
         await client.close()
 
 
-def check(got: Got, secret: EndpointSecret) -> None:
+def check(got: ReceivedRequest, secret: EndpointSecret) -> None:
     """Verify a signature by the published library."""
     Webhook(secret.secret.get_secret_value()).verify(got.body, got.headers)

@@ -13,11 +13,11 @@ from aiohttp import web
 
 from tests.harness.servers.embedded import HOST, free_port
 
-Respond = Callable[["Listener", web.Request], Awaitable[web.StreamResponse]]
+Respond = Callable[["WebhookListener", web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True)
-class Got:
+class ReceivedRequest:
     """One webhook as it came."""
 
     path: str
@@ -44,14 +44,14 @@ class Got:
 
 
 @dataclass
-class Listener:
+class WebhookListener:
     """Notes all it gets. ``status`` is what it answers; ``respond`` replaces that."""
 
     url: str
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     respond: Respond | None = None
-    got: list[Got] = field(default_factory=list)
+    got: list[ReceivedRequest] = field(default_factory=list)
     #: Requests that are being answered now, and the most there ever were.
     open: int = 0
     most_open: int = 0
@@ -60,7 +60,7 @@ class Listener:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
         headers = {name.lower(): value for name, value in request.headers.items()}
-        self.got.append(Got(request.path, headers, body, asyncio.get_running_loop().time()))
+        self.got.append(ReceivedRequest(request.path, headers, body, asyncio.get_running_loop().time()))
         self._news.set()
         self.open += 1
         self.most_open = max(self.most_open, self.open)
@@ -71,7 +71,7 @@ class Listener:
         finally:
             self.open -= 1
 
-    async def wait(self, count: int, timeout_s: float = 15.0) -> list[Got]:
+    async def wait(self, count: int, timeout_s: float = 15.0) -> list[ReceivedRequest]:
         """Wait until so many have come."""
         async with asyncio.timeout(timeout_s):
             while len(self.got) < count:
@@ -87,13 +87,13 @@ class Listener:
         return [got.type for got in self.got if got.event["subject"] == job_id]
 
 
-async def hang(listener: Listener, request: web.Request) -> web.StreamResponse:
+async def hang(listener: WebhookListener, request: web.Request) -> web.StreamResponse:
     """Take the request and never answer."""
     await asyncio.sleep(3600)
     return web.Response()
 
 
-async def huge(listener: Listener, request: web.Request) -> web.StreamResponse:
+async def huge(listener: WebhookListener, request: web.Request) -> web.StreamResponse:
     """Answer 200, then more bytes than anyone wants, for ever."""
     response = web.StreamResponse()
     await response.prepare(request)
@@ -102,10 +102,10 @@ async def huge(listener: Listener, request: web.Request) -> web.StreamResponse:
 
 
 @contextlib.asynccontextmanager
-async def listening(port: int = 0, **options: Any) -> AsyncIterator[Listener]:
+async def listening(port: int = 0, **options: Any) -> AsyncIterator[WebhookListener]:
     """Run a listener in this event loop."""
     port = port or free_port()
-    one = Listener(f"http://{HOST}:{port}/hook", **options)
+    one = WebhookListener(f"http://{HOST}:{port}/hook", **options)
     app = web.Application()
     app.router.add_route("*", "/{tail:.*}", one.handle)
     runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)

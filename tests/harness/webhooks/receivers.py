@@ -123,11 +123,11 @@ class Authority:
         (folder / "authority.pem").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
 
     def trusting(self) -> ssl.SSLContext:
-        """Give a client's context that trusts this authority only."""
+        """Return a client's context that trusts this authority only."""
         return ssl.create_default_context(cafile=str(self._folder / "authority.pem"))
 
     def serving(self, name: str, *, days: int = 1) -> ssl.SSLContext:
-        """Give a server's context with a certificate for a name or address; of ``days`` below 0 it has expired."""
+        """Return a server's context with a certificate for a name or address; of ``days`` below 0 it has expired."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         try:
@@ -187,7 +187,7 @@ class NameServer(asyncio.DatagramProtocol):
         self._transport.sendto(header + question + b"".join(records), addr)
 
     async def lookup(self, host: str) -> list[str]:
-        """Ask this server, by a datagram like anybody."""
+        """Resolve a name at this server by a datagram."""
         assert self._transport
         port = self._transport.get_extra_info("sockname")[1]
         query = secrets.token_bytes(2) + struct.pack(">HHHHH", 0x0100, 1, 0, 0, 0)

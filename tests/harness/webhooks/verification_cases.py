@@ -59,7 +59,7 @@ def signed(body: bytes = BODY, signing: Any = "both", secrets: Any = ROTATED, **
 
 
 def cases() -> Iterator[Case]:
-    """Give all cases."""
+    """Return all cases."""
     yield from _right()
     yield from _times()
     yield from _wrong()

@@ -66,7 +66,7 @@ def scene() -> TableScene:
 
 @cache
 def poses() -> np.ndarray:
-    """Give joints [P, 6] in which the arm stops."""
+    """Return joints [P, 6] in which the arm stops."""
     return ArmMotion(SEED).positions(np.linspace(0.0, 24.0, POSES, endpoint=False))
 
 
@@ -78,7 +78,7 @@ def pictures() -> list[bytes]:
 
 
 def said(noise_rad: float = 0.0) -> np.ndarray:
-    """Give what the arm says of its poses: zeros that are off, and noise."""
+    """Return what the arm says of its poses: zeros that are off, and noise."""
     wrong = np.array([OFFSETS_RAD.get(name, 0.0) for name in SO101_JOINTS])
     return poses() - wrong + np.random.default_rng(SEED).normal(0.0, noise_rad, poses().shape)
 
@@ -150,7 +150,7 @@ def refused(*words: str | Path) -> Failure | SaccadeError:
 
 
 def off(params: dict[str, Any]) -> tuple[float, float]:
-    """Tell how far a result is from the truth: mm and degrees."""
+    """Return how far a result is from the truth: mm and degrees."""
     apart = inverse_poses(GRIPPER_FROM_CAMERA) @ np.array(params["gripper_from_camera"]).reshape(4, 4)
     return 1e3 * float(np.linalg.norm(apart[:3, 3])), float(np.rad2deg(np.linalg.norm(rotation_vectors(apart[:3, :3]))))
 
@@ -290,7 +290,7 @@ def test_bad_folders_are_refused(tmp_path: Path, change: Callable[[Path], Any], 
 
 
 def one_axis() -> np.ndarray:
-    """Give joints that turn the gripper about one axis, whatever the pictures show."""
+    """Return joints that turn the gripper about one axis, whatever the pictures show."""
     positions = np.repeat(said()[:1], POSES, axis=0)
     positions[:, SO101.joint_names.index("wrist_roll")] += np.linspace(-0.8, 0.8, POSES)
     return positions

@@ -20,7 +20,7 @@ from modal_workers.nerf.capture.spec import CaptureReport
 from modal_workers.nerf.capture.working_copies import make_working_copies
 from modal_workers.nerf.params import NerfParams
 from tests.harness.vision.hostile_archives import HOSTILE, zipped
-from tests.harness.vision.simulated_captures import Desk, take
+from tests.harness.vision.simulated_captures import CaptureContext, take
 
 JUDGE = NerfParams(preflight_only=True)
 GO_ON = NerfParams(ignore_verdict=True)
@@ -32,7 +32,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return take("good", tmp_path_factory.mktemp("good"), 40, count=18, size_px=(320, 240))
 
 
-def report_of(desk: Desk) -> dict:
+def report_of(desk: CaptureContext) -> dict:
     return json.loads(desk.saved["preflight.json"])
 
 
@@ -49,15 +49,15 @@ def written(folder: Path, photos: dict[str, bytes]) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def finished(good: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Desk:
+def finished(good: list[Path], tmp_path_factory: pytest.TempPathFactory) -> CaptureContext:
     """The stage done with good photos."""
-    desk = Desk(tmp_path_factory.mktemp("finished"), photos=good)
+    desk = CaptureContext(tmp_path_factory.mktemp("finished"), photos=good)
     result = job.run(NerfParams(), desk)
     assert CaptureReport.model_validate(report_of(desk)) == result
     return desk
 
 
-def test_good_photos_are_handed_over(good: list[Path], finished: Desk):
+def test_good_photos_are_handed_over(good: list[Path], finished: CaptureContext):
     desk, result = finished, CaptureReport.model_validate(report_of(finished))
     assert result.goes_on
     assert result.spared_usd == 0
@@ -80,8 +80,8 @@ def test_good_photos_are_handed_over(good: list[Path], finished: Desk):
     assert desk.fractions == sorted(desk.fractions)
 
 
-def test_a_finished_stage_does_nothing_again(good: list[Path], tmp_path: Path, finished: Desk):
-    desk = Desk(tmp_path, photos=good)
+def test_a_finished_stage_does_nothing_again(good: list[Path], tmp_path: Path, finished: CaptureContext):
+    desk = CaptureContext(tmp_path, photos=good)
     desk.kept = dict(finished.kept)
     assert job.run(NerfParams(), desk).model_dump(mode="json") == report_of(finished)
     assert desk.opened == []
@@ -89,10 +89,10 @@ def test_a_finished_stage_does_nothing_again(good: list[Path], tmp_path: Path, f
 
 
 def test_a_killed_run_goes_on_where_it_was(
-    good: list[Path], tmp_path: Path, finished: Desk, monkeypatch: pytest.MonkeyPatch
+    good: list[Path], tmp_path: Path, finished: CaptureContext, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("modal_workers.nerf.capture.working_copies._CHECKPOINT_EVERY_S", 0.0)
-    desk = Desk(tmp_path, photos=good)
+    desk = CaptureContext(tmp_path, photos=good)
     # While photos are decoded, three times; while they are matched; after the verdict was saved.
     for calls in (7, 12, 15, 24, 32):
         desk.begin()
@@ -109,7 +109,7 @@ def test_a_killed_run_goes_on_where_it_was(
 
 
 def test_a_refusal_is_saved_before_it_is_raised_and_shows_what_it_spared(good: list[Path], tmp_path: Path):
-    desk = Desk(tmp_path, photos=good[:1])
+    desk = CaptureContext(tmp_path, photos=good[:1])
     with pytest.raises(SaccadeError) as refused:
         job.run(NerfParams(), desk)
     assert refused.value.code == "capture_refused"
@@ -127,7 +127,7 @@ def test_a_refusal_is_saved_before_it_is_raised_and_shows_what_it_spared(good: l
 
 
 def test_a_refusal_is_a_result_when_it_is_all_that_was_asked_for_and_can_be_ignored(good: list[Path], tmp_path: Path):
-    judged, forced = Desk(tmp_path / "a", photos=good[:3]), Desk(tmp_path / "b", photos=good[:3])
+    judged, forced = CaptureContext(tmp_path / "a", photos=good[:3]), CaptureContext(tmp_path / "b", photos=good[:3])
     result = job.run(JUDGE, judged)
     assert (result.verdict.accept, result.goes_on) == ("refused", False)
     assert result.spared_usd > 0
@@ -158,7 +158,7 @@ def test_bad_captures_are_refused_with_a_reason(good: list[Path], tmp_path: Path
         "none opens": ({"1.jpg": b"x", "2.jpg": b"y"}, "too_few_photos"),
     }
     for name, (photos, code) in cases.items():
-        desk = Desk(tmp_path / name, photos=written(tmp_path / f"{name} sent", photos))
+        desk = CaptureContext(tmp_path / name, photos=written(tmp_path / f"{name} sent", photos))
         with pytest.raises(SaccadeError) as refused:
             job.run(NerfParams(), desk)
         assert refused.value.code == "capture_refused", name
@@ -175,7 +175,7 @@ def test_files_that_cannot_be_used_are_named_and_the_others_go_on(good: list[Pat
     photos["photo_0003.jpg"] = file.getvalue()
     deep = cv2.imread(str(good[4])).astype(np.uint16) * 257
     photos["photo_0004.jpg"] = cv2.imencode(".png", deep)[1].tobytes()
-    desk = Desk(tmp_path, photos=written(tmp_path / "sent", photos))
+    desk = CaptureContext(tmp_path, photos=written(tmp_path / "sent", photos))
     result = job.run(NerfParams(), desk)
     assert {one.name for one in result.skipped} == {"photo_0007b.jpg", "panorama.jpg"}
     assert result.photos == 18
@@ -191,7 +191,7 @@ def test_a_zip_is_read_in_natural_order_with_its_masks(good: list[Path], tmp_pat
     photos = {f"shoe/{number}.jpg": path.read_bytes() for number, path in enumerate(good)}
     masks = {f"shoe/masks/{number}.png": mask for number in range(17)} | {"shoe/masks/17.jpg.png": mask}
     archive = written(tmp_path, {"photos.zip": zipped({**photos, **masks, "notes.txt": b"hello"})})
-    desk = Desk(tmp_path / "desk", archive=archive)
+    desk = CaptureContext(tmp_path / "desk", archive=archive)
     result = job.run(GO_ON, desk)
     assert (result.source, result.photos, result.masks) == ("archive", 18, 18)
     assert [one.name for one in result.skipped] == ["notes.txt"]
@@ -206,7 +206,7 @@ def test_a_zip_is_read_in_natural_order_with_its_masks(good: list[Path], tmp_pat
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_zip_never_gets_past_the_first_look(name: str, tmp_path: Path):
     make, code = HOSTILE[name]
-    desk = Desk(tmp_path / "desk", archive=written(tmp_path, {"photos.zip": make()}))
+    desk = CaptureContext(tmp_path / "desk", archive=written(tmp_path, {"photos.zip": make()}))
     with pytest.raises(SaccadeError) as refused:
         job.run(GO_ON, desk)
     assert refused.value.code == code
@@ -216,11 +216,11 @@ def test_a_hostile_zip_never_gets_past_the_first_look(name: str, tmp_path: Path)
 
 def test_one_source_must_be_sent_and_only_one(good: list[Path], tmp_path: Path):
     with pytest.raises(SaccadeError) as none:
-        job.run(NerfParams(), Desk(tmp_path / "a"))
+        job.run(NerfParams(), CaptureContext(tmp_path / "a"))
     assert none.value.code == "missing_input"
     archive = written(tmp_path, {"photos.zip": zipped({"1.jpg": good[0].read_bytes()})})
     with pytest.raises(SaccadeError) as both:
-        job.run(NerfParams(), Desk(tmp_path / "b", photos=good, archive=archive))
+        job.run(NerfParams(), CaptureContext(tmp_path / "b", photos=good, archive=archive))
     assert both.value.code == "invalid_parameter"
 
 
@@ -242,7 +242,7 @@ def test_of_a_video_the_sharp_frames_are_taken_spread_over_its_way(good: list[Pa
     at = [0] * 24 + [round(1500 * step / 95) for step in range(96)]
     frames = [np.ascontiguousarray(wide[100:340, x : x + 320]) for x in at]
     blurred = [cv2.GaussianBlur(one, (0, 0), 3.0) if number % 2 else one for number, one in enumerate(frames)]
-    desk = Desk(tmp_path / "desk", video=[film(tmp_path / "round.mp4", blurred)])
+    desk = CaptureContext(tmp_path / "desk", video=[film(tmp_path / "round.mp4", blurred)])
     result = job.run(GO_ON, desk)
     assert (result.source, result.ordered) == ("video", True)
     assert 40 <= result.photos <= 60
@@ -256,7 +256,7 @@ def test_of_a_video_the_sharp_frames_are_taken_spread_over_its_way(good: list[Pa
 def test_a_video_that_is_none_is_refused(tmp_path: Path):
     for name, data in {"text.mp4": b"no video" * 100, "empty.mp4": b""}.items():
         with pytest.raises(SaccadeError) as refused:
-            job.run(GO_ON, Desk(tmp_path / f"{name} desk", video=written(tmp_path, {name: data})))
+            job.run(GO_ON, CaptureContext(tmp_path / f"{name} desk", video=written(tmp_path, {name: data})))
         assert refused.value.code == "input_unreadable"
 
 
@@ -264,7 +264,7 @@ def test_photos_are_never_held_all_at_once(good: list[Path], tmp_path: Path):
     """At most a handful has been read and not yet written at any moment."""
     held = 0
 
-    class Counting(Desk):
+    class Counting(CaptureContext):
         def input(self, name: str, index: int = 0) -> Path:
             nonlocal held
             done = len(list((self.scratch / "capture" / "images").glob("*.jpg")))

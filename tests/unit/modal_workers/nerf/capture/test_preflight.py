@@ -14,7 +14,7 @@ from modal_workers.nerf.capture.checks.image_quality import blur_px, measure_qua
 from modal_workers.nerf.capture.checks.matching import PhotoPair
 from modal_workers.nerf.capture.spec import CaptureReport
 from modal_workers.nerf.params import NerfParams
-from tests.harness.vision.simulated_captures import KINDS, Desk, take
+from tests.harness.vision.simulated_captures import KINDS, CaptureContext, take
 
 SEED, SCENE, SIZE_PX = 7, 5, (320, 240)
 #: Photos of a kind; what is refused anyhow may be fewer.
@@ -22,7 +22,7 @@ COUNTS = {"good": 26, "blurred": 26, "duplicates": 26, "mixed_sizes": 26, "corru
 
 
 def judged(folder: Path, photos: list[Path]) -> CaptureReport:
-    return job.run(NerfParams(preflight_only=True), Desk(folder, photos=photos))
+    return job.run(NerfParams(preflight_only=True), CaptureContext(folder, photos=photos))
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "wrong_subject"])

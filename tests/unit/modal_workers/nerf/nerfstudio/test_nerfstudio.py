@@ -38,7 +38,7 @@ from modal_workers.nerf.training_nerfstudio.job import run
 from modal_workers.runtime.context import Stopped
 from modal_workers.runtime.jobs.failure import classify
 from tests.harness.vision.ray_traced_capture import ring, write_dataset
-from tests.harness.vision.stage_context import Desk
+from tests.harness.vision.stage_context import FolderContext
 
 PARAMS = NerfParams(backend="nerfstudio", iterations=2000, seed=7)
 
@@ -88,9 +88,9 @@ def masked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_dataset(tmp_path_factory.mktemp("nerfstudio") / "dataset.zip", ring(9, 48), masks=True)
 
 
-def desk_with(folder: Path, dataset: Path) -> Desk:
+def desk_with(folder: Path, dataset: Path) -> FolderContext:
     folder.mkdir(parents=True, exist_ok=True)
-    desk = Desk(folder)
+    desk = FolderContext(folder)
     shutil.copyfile(dataset, desk.kept / "dataset.zip")
     return desk
 
@@ -191,7 +191,7 @@ def test_a_run_goes_on_from_the_newest_checkpoint(masked: Path, tmp_path: Path) 
     assert (desk.kept / STATE).exists()
     shutil.rmtree(settings.work)
     install(tmp_path / "home")
-    report = train(PARAMS, Desk(folder), NerfstudioTrainer(settings))
+    report = train(PARAMS, FolderContext(folder), NerfstudioTrainer(settings))
     assert report.resumed == 1
 
 

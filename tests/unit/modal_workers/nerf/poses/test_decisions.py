@@ -57,7 +57,7 @@ def matched(photos: int, **of: NDArray[np.int64]) -> MatchCounts:
 
 
 def walk(photos: int = 24) -> tuple[list[NDArray[np.float64]], NDArray[np.bool_]]:
-    """Give a ring's poses, and the points that are seen from three photos to either side."""
+    """Return a ring's poses, and the points that are seen from three photos to either side."""
     poses = [camera_pose(2 * np.pi * step / photos, 0.3) for step in range(photos)]
     apart = (np.arange(photos)[:, None] - np.arange(photos)[None]) % photos
     return poses, np.repeat(np.minimum(apart, photos - apart) <= 3, 20, axis=1)
@@ -207,7 +207,7 @@ def test_matches_stand_still_all_over_the_picture_or_not_at_all() -> None:
 
 
 def refusals() -> dict[str, tuple[ErrorCode, str, str]]:
-    """Give every refusal: its code, a word of its message, a word of its hint."""
+    """Return every refusal: its code, a word of its message, a word of its hint."""
     some_inliers = np.full((20, 20), 40)
     split = np.zeros((20, 20), np.int64)
     split[:11, :11] = split[11:, 11:] = 40

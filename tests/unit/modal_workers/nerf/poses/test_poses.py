@@ -26,12 +26,12 @@ from simulators.toy import photos as simulated
 from simulators.toy.ground_truth import fit_similarity
 from tests.harness.vision.textured_boxes import (
     DISTANCE,
-    PosesDesk,
+    PosesContext,
     Shot,
     box_textures,
     camera_pose,
+    context_with,
     dataset_of,
-    desk_with,
     photograph,
     ring,
     stop,
@@ -46,13 +46,13 @@ def shots() -> list[Shot]:
 
 
 @pytest.fixture(scope="module")
-def done(shots: list[Shot], tmp_path_factory: pytest.TempPathFactory) -> tuple[PosesDesk, PosesReport]:
+def done(shots: list[Shot], tmp_path_factory: pytest.TempPathFactory) -> tuple[PosesContext, PosesReport]:
     """Run the stage once, on 36 photos with masks."""
-    desk = desk_with(tmp_path_factory.mktemp("poses") / "desk", shots, masks=True)
+    desk = context_with(tmp_path_factory.mktemp("poses") / "desk", shots, masks=True)
     return desk, job.run(PARAMS, desk)
 
 
-def colmap_of(desk: PosesDesk, folder: Path) -> SparseModel:
+def colmap_of(desk: PosesContext, folder: Path) -> SparseModel:
     folder.mkdir(exist_ok=True)
     for name in job.COLMAP:
         (folder / name).write_bytes(desk.saved[f"colmap/{name}"])
@@ -60,7 +60,7 @@ def colmap_of(desk: PosesDesk, folder: Path) -> SparseModel:
 
 
 def test_cameras_are_within_half_a_percent_of_where_they_were(
-    done: tuple[PosesDesk, PosesReport], shots: list[Shot]
+    done: tuple[PosesContext, PosesReport], shots: list[Shot]
 ) -> None:
     desk, report = done
     assert (report.photos_given, report.photos_registered, report.not_registered) == (36, 36, [])
@@ -89,7 +89,7 @@ def test_cameras_are_within_half_a_percent_of_where_they_were(
     )
 
 
-def test_colmap_s_files_and_the_dataset_say_the_same(done: tuple[PosesDesk, PosesReport], tmp_path: Path) -> None:
+def test_colmap_s_files_and_the_dataset_say_the_same(done: tuple[PosesContext, PosesReport], tmp_path: Path) -> None:
     desk, report = done
     model = colmap_of(desk, tmp_path / "colmap")
     told = json.loads(desk.saved["dataset/transforms.json"])
@@ -121,7 +121,7 @@ def test_colmap_s_files_and_the_dataset_say_the_same(done: tuple[PosesDesk, Pose
     assert "pycolmap" not in sys.modules
 
 
-def test_undistorted_photos_and_masks_lie_over_each_other(done: tuple[PosesDesk, PosesReport]) -> None:
+def test_undistorted_photos_and_masks_lie_over_each_other(done: tuple[PosesContext, PosesReport]) -> None:
     desk, _ = done
     archive = dataset_of(desk)
     told = json.loads(archive.read("transforms.json"))
@@ -137,7 +137,7 @@ def test_undistorted_photos_and_masks_lie_over_each_other(done: tuple[PosesDesk,
         assert wrong.mean() < 0.01
 
 
-def test_progress_only_goes_forward_and_counts_photos(done: tuple[PosesDesk, PosesReport]) -> None:
+def test_progress_only_goes_forward_and_counts_photos(done: tuple[PosesContext, PosesReport]) -> None:
     fractions = [fraction for fraction, _ in done[0].told]
     assert fractions == sorted(fractions)
     assert fractions[-1] < 1
@@ -149,10 +149,10 @@ def test_progress_only_goes_forward_and_counts_photos(done: tuple[PosesDesk, Pos
 
 
 def test_a_lost_run_goes_on_from_its_matches_and_ends_with_the_same_bytes(
-    done: tuple[PosesDesk, PosesReport], tmp_path: Path
+    done: tuple[PosesContext, PosesReport], tmp_path: Path
 ) -> None:
     first, _ = done
-    desk = PosesDesk(tmp_path)
+    desk = PosesContext(tmp_path)
     desk.kept = {name: first.kept[name] for name in ("capture.zip", "poses_search.json", "poses_features_0.db")}
     desk.begin()
     job.run(PARAMS, desk)
@@ -169,9 +169,9 @@ def test_a_lost_run_goes_on_from_its_matches_and_ends_with_the_same_bytes(
 
 @pytest.mark.soak
 def test_two_whole_runs_give_the_same_bytes(
-    done: tuple[PosesDesk, PosesReport], shots: list[Shot], tmp_path: Path
+    done: tuple[PosesContext, PosesReport], shots: list[Shot], tmp_path: Path
 ) -> None:
-    desk = desk_with(tmp_path, shots, masks=True)
+    desk = context_with(tmp_path, shots, masks=True)
     job.run(PARAMS, desk)
     assert desk.kept["dataset.zip"].read_bytes() == done[0].kept["dataset.zip"].read_bytes()
     assert desk.saved == done[0].saved
@@ -182,10 +182,10 @@ def test_two_whole_runs_give_the_same_bytes(
 
 @pytest.mark.parametrize("step", ["features", "matched", "placed", "undistorting"])
 def test_a_stop_ends_every_step_at_once(
-    step: str, done: tuple[PosesDesk, PosesReport], shots: list[Shot], tmp_path: Path
+    step: str, done: tuple[PosesContext, PosesReport], shots: list[Shot], tmp_path: Path
 ) -> None:
     first, _ = done
-    desk = desk_with(tmp_path, shots[:12] if step == "matched" else shots)
+    desk = context_with(tmp_path, shots[:12] if step == "matched" else shots)
     if step in ("placed", "undistorting"):
         desk.kept |= {name: first.kept[name] for name in ("poses_search.json", "poses_features_0.db")}
     asked_s: list[float] = []
@@ -206,7 +206,7 @@ def test_a_stop_ends_every_step_at_once(
 
 
 def children() -> Iterator[int]:
-    """Give our child processes."""
+    """Return our child processes."""
     for path in Path("/proc/self/task").glob("*/children"):
         yield from (int(number) for number in path.read_text().split())
 
@@ -254,14 +254,14 @@ def rubbish(case: str, shots: list[Shot]) -> list[Shot]:
     ],
 )
 def test_rubbish_is_refused_with_a_reason(case: str, word: str, shots: list[Shot], tmp_path: Path) -> None:
-    desk = desk_with(tmp_path, rubbish(case, shots))
+    desk = context_with(tmp_path, rubbish(case, shots))
     with pytest.raises(SaccadeError) as told:
         job.run(PARAMS, desk)
     assert told.value.code is ErrorCode.POSES_NOT_FOUND
     assert word in told.value.message
     assert told.value.hint
     assert desk.saved == {}
-    # whoever tries it again hears the same, and no step is done once more
+    # a retry reports the same, and no step is repeated
     desk.begin()
     with pytest.raises(SaccadeError) as again:
         job.run(PARAMS, desk)
@@ -276,14 +276,14 @@ def test_two_things_are_no_scene(tmp_path: Path) -> None:
         for step in range(9)
     ]
     with pytest.raises(SaccadeError) as told:
-        job.run(PARAMS, desk_with(tmp_path, both))
+        job.run(PARAMS, context_with(tmp_path, both))
     assert told.value.code is ErrorCode.POSES_SPLIT
     assert "9 and 9" in told.value.message
 
 
 @pytest.mark.soak
 def test_a_ring_of_too_wide_steps_climbs_the_ladder_and_is_refused(tmp_path: Path) -> None:
-    desk = desk_with(tmp_path, ring(0, 24, rings=(0.45,)))
+    desk = context_with(tmp_path, ring(0, 24, rings=(0.45,)))
     with pytest.raises(SaccadeError) as told:
         job.run(PARAMS, desk)
     assert told.value.code in (ErrorCode.POSES_SPLIT, ErrorCode.POSES_NOT_FOUND)
@@ -297,7 +297,7 @@ def test_strangers_among_the_photos_are_named_and_left_out(shots: list[Shot], tm
     random = np.random.default_rng(4)
     strangers = [random.integers(0, 256, (240, 320, 3), dtype=np.uint8) for _ in range(4)]
     odd = [Shot(f"9{place:03d}_odd.jpg", picture, shots[0].mask, np.eye(4)) for place, picture in enumerate(strangers)]
-    report = job.run(PARAMS, desk_with(tmp_path, [*shots, *odd], ordered=False))
+    report = job.run(PARAMS, context_with(tmp_path, [*shots, *odd], ordered=False))
     assert report.not_registered == ["IMG_36.jpg", "IMG_37.jpg", "IMG_38.jpg", "IMG_39.jpg"]
     assert report.photos_registered == 36
     assert "IMG_36.jpg" in report.warnings[0]
@@ -308,7 +308,7 @@ def test_a_turntable_before_a_room_is_refused_and_not_believed(tmp_path: Path) -
     simulated.take_photos(tmp_path / "photos", photos=24, flaws=simulated.Flaws(turntable=True))
     pictures = [cv2.imread(str(path)) for path in sorted((tmp_path / "photos").glob("*.jpg"))]
     with pytest.raises(SaccadeError) as told:
-        job.run(PARAMS, desk_with(tmp_path / "desk", alike(pictures)))
+        job.run(PARAMS, context_with(tmp_path / "desk", alike(pictures)))
     assert told.value.code is ErrorCode.POSES_NOT_FOUND
     assert "stands still" in told.value.message
 
@@ -317,7 +317,7 @@ def test_a_turntable_before_a_room_is_refused_and_not_believed(tmp_path: Path) -
 @pytest.mark.parametrize("asked", ["sequential", "vocabulary"])
 def test_fewer_pairs_find_the_same_cameras(asked: str, tmp_path: Path) -> None:
     photos = ring(0, 72, rings=(0.45, 0.15))
-    desk = desk_with(tmp_path, photos)
+    desk = context_with(tmp_path, photos)
     report = job.run(NerfParams(matcher=asked), desk)  # type: ignore[arg-type]
     assert report.photos_registered == 72
     assert report.attempts[0].pairs < 72 * 71 / 2 / 2
@@ -328,7 +328,7 @@ def test_a_stop_at_any_moment_leaves_nothing_behind(shots: list[Shot], tmp_path:
     seed = int(time.time())
     random = np.random.default_rng(seed)
     for round_ in range(6):
-        desk = desk_with(tmp_path / str(round_), shots)
+        desk = context_with(tmp_path / str(round_), shots)
         asked = threading.Event()
         timer = threading.Timer(float(random.uniform(0.0, 8.0)), asked.set)
         desk.at_check = lambda asked=asked: stop() if asked.is_set() else None

@@ -1,4 +1,4 @@
-"""The process that pycolmap runs in: it ends when it shall, and its death is an error with a name."""
+"""The process that pycolmap runs in: it ends on request, and its death is an error with a code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from modal_workers.nerf.poses import job
 from modal_workers.nerf.poses.colmap.pycolmap_runner import PycolmapRunner, StepTimeout
 from modal_workers.nerf.poses.image_set import unpack
 from modal_workers.runtime.context import Stopped
-from tests.harness.vision.textured_boxes import Shot, desk_with, ring, stop
+from tests.harness.vision.textured_boxes import Shot, context_with, ring, stop
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +36,8 @@ def group_is_gone(group: int) -> bool:
 
 
 def order_of(folder: Path, shots: list[Shot]) -> dict[str, object]:
-    """Give the order to find the features of some photos."""
-    captured = unpack(desk_with(folder / "desk", shots).kept["capture.zip"], folder / "capture")
+    """Return the order to find the features of some photos."""
+    captured = unpack(context_with(folder / "desk", shots).kept["capture.zip"], folder / "capture")
     return {
         "database": str(folder / "features.db"),
         "images": str(captured.images),

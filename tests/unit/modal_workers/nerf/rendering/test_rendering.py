@@ -26,23 +26,23 @@ from modal_workers.nerf.rendering.frames import Bytes, SplatFrames, decode_png, 
 from modal_workers.nerf.rendering.spec import RenderingReport
 from modal_workers.nerf.scene import TrainedScene
 from modal_workers.nerf.stored_zip import write_zip
-from tests.harness.vision.stage_context import Desk, Killed, MortalDesk
+from tests.harness.vision.stage_context import CrashingContext, FolderContext, Killed
 
 PARAMS = NerfParams(frames=48, elevations=4, frame_size_px=48)
 RADIUS = 0.2
 
 
 def ball(*, opacity: float = 0.97) -> TrainedScene:
-    """Give a ball whose colour is its direction."""
+    """Return a ball whose colour is its direction."""
     generator = torch.Generator().manual_seed(5)
     ways = torch.nn.functional.normalize(torch.randn(400, 3, generator=generator), dim=1)
     splats = splats_from_points(ways * (RADIUS - 0.04), ways / 2 + 0.5, 0.02, opacity)
     return TrainedScene(RADIUS, 1.0, (10.0, 40.0), np.eye(4), splats)
 
 
-def desk_with(folder: Path, scene: TrainedScene, shard: tuple[int, int] = (0, 1)) -> Desk:
+def desk_with(folder: Path, scene: TrainedScene, shard: tuple[int, int] = (0, 1)) -> FolderContext:
     folder.mkdir(parents=True, exist_ok=True)
-    desk = Desk(folder, shard=shard)
+    desk = FolderContext(folder, shard=shard)
     scene.save(desk.kept / "scene.npz")
     return desk
 
@@ -156,7 +156,7 @@ class CountingFrames(SplatFrames):
             yield index, rgba
 
 
-class DeskOfParts(MortalDesk):
+class DeskOfParts(CrashingContext):
     """Knows which frames were stored when it died."""
 
     def stored(self) -> set[str]:

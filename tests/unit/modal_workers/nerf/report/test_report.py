@@ -25,7 +25,7 @@ from modal_workers.nerf.report.job import run
 from modal_workers.nerf.report.spin_page import PAGE_BYTES, select_frames
 from modal_workers.nerf.report.stage_costs import read_paid_costs
 from modal_workers.nerf.result import NerfResult
-from tests.harness.vision.stage_context import Desk
+from tests.harness.vision.stage_context import FolderContext
 from tests.harness.vision.stage_outputs import HOSTILE, capture_report, red_ball, write_capture, write_everything
 
 PARAMS = NerfParams(frames=24, elevations=2, frame_size_px=64)
@@ -35,7 +35,7 @@ PARAMS = NerfParams(frames=24, elevations=2, frame_size_px=64)
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, NerfResult]:
     home = tmp_path_factory.mktemp("exhibit")
     write_everything(home, PARAMS)
-    return home / "saved", run(PARAMS, Desk(home, name="exhibit"))
+    return home / "saved", run(PARAMS, FolderContext(home, name="exhibit"))
 
 
 def page(made: tuple[Path, NerfResult], name: str) -> str:
@@ -69,7 +69,7 @@ def test_the_result_has_the_figures_of_all_stages(made: tuple[Path, NerfResult])
 
 
 def test_a_run_that_is_begun_anew_leaves_the_same(made: tuple[Path, NerfResult], tmp_path: Path) -> None:
-    again = run(PARAMS, Desk(made[0].parent, name="again"))
+    again = run(PARAMS, FolderContext(made[0].parent, name="again"))
     assert again.frames == made[1].frames
     assert again.model == made[1].model
 
@@ -119,7 +119,7 @@ def test_it_is_said_how_far_an_outline_that_was_found_is_backed(
     training = tmp_path / "kept" / "training.json"
     told = json.loads(training.read_text()) | {"masks": masks, "outline_agreement": agreement}
     training.write_text(json.dumps(told))
-    result = run(PARAMS, Desk(tmp_path, name="exhibit"))
+    result = run(PARAMS, FolderContext(tmp_path, name="exhibit"))
     assert result.model
     assert (result.model.outline_agreement, result.model.outline_doubtful) == (agreement, doubtful)
     report = (tmp_path / "saved" / "report.html").read_text().replace("'", "&#x27;")
@@ -136,7 +136,7 @@ def test_the_spin_page_holds_every_frame_in_order(made: tuple[Path, NerfResult])
     assert told["rings"] == [15.0, 40.0]
     assert len(offsets) == 25
     assert offsets[-1] == len(blob)
-    frames = FrameArchive(PARAMS, Desk(made[0].parent, name="look").artifact)
+    frames = FrameArchive(PARAMS, FolderContext(made[0].parent, name="look").artifact)
     for frame in (0, 7, 23):
         with Image.open(io.BytesIO(blob[offsets[frame] : offsets[frame + 1]])) as picture:
             shown = np.asarray(picture.convert("RGBA")).astype(int)
@@ -236,7 +236,7 @@ def test_the_viewer_is_one_module_that_exports_nothing() -> None:
 def test_a_verdict_alone_is_shown_alone(tmp_path: Path, refused: bool) -> None:
     params = NerfParams(preflight_only=True)
     write_capture(tmp_path, capture_report(refused=refused))
-    result = run(params, Desk(tmp_path, name="exhibit"))
+    result = run(params, FolderContext(tmp_path, name="exhibit"))
     assert result.poses is None
     assert result.frames is None
     assert result.spared_usd == (0.2754 if refused else 0.0)
@@ -251,7 +251,7 @@ def test_what_a_stage_has_not_left_is_said(tmp_path: Path) -> None:
     write_everything(tmp_path, PARAMS)
     (tmp_path / "kept" / "training.json").unlink()
     with pytest.raises(SaccadeError, match=r"training\.json of an earlier stage") as raised:
-        run(PARAMS, Desk(tmp_path, name="exhibit"))
+        run(PARAMS, FolderContext(tmp_path, name="exhibit"))
     assert raised.value.code is ErrorCode.INTERNAL
 
 
@@ -264,7 +264,7 @@ def test_costs_are_those_of_the_ledger(made: tuple[Path, NerfResult], tmp_path: 
     path.write_text(json.dumps({"stages": stages}))
     assert read_paid_costs(path) == {"training": 0.25, "rendering": 0.05}
     (made[0] / "progress.json").write_text(path.read_text())
-    result = run(PARAMS, Desk(made[0].parent, name="paid"))
+    result = run(PARAMS, FolderContext(made[0].parent, name="paid"))
     (made[0] / "progress.json").unlink()
     own = next(one for one in result.stages if one.stage == "exhibit")
     assert result.actual_usd == pytest.approx(0.30 + (own.actual_usd or 0), abs=1e-5)

@@ -42,7 +42,7 @@ from tests.harness.vision.ray_traced_capture import (
     trace,
     write_dataset,
 )
-from tests.harness.vision.stage_context import Desk, Killed, MortalDesk
+from tests.harness.vision.stage_context import CrashingContext, FolderContext, Killed
 
 SMALL = NerfParams(preset="draft", iterations=60, max_splats=600, training_size_px=64)
 
@@ -64,9 +64,9 @@ def masked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_dataset(tmp_path_factory.mktemp("masked") / "dataset.zip", ring(16, 48), masks=True)
 
 
-def desk_with(folder: Path, dataset: Path) -> Desk:
+def desk_with(folder: Path, dataset: Path) -> FolderContext:
     folder.mkdir(parents=True, exist_ok=True)
-    desk = Desk(folder)
+    desk = FolderContext(folder)
     shutil.copyfile(dataset, desk.kept / "dataset.zip")
     return desk
 
@@ -122,7 +122,7 @@ def test_a_run_that_is_killed_again_and_again_ends_bit_by_bit_as_one_that_was_no
     folder, deaths = tmp_path / "killed", 0
     desk_with(folder, plain)
     while True:
-        desk = MortalDesk(folder)
+        desk = CrashingContext(folder)
         desk.fuse = chance.randint(5, 70) if deaths < 5 else 10**9
         try:
             report = job.train(params, desk, SplatTrainer(keep_every_s=0.0))
