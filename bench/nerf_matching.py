@@ -85,7 +85,7 @@ class Pairs:
             }
         self.ids = list(combinations(self.rows, 2))
         self._listed = path.with_suffix(".txt")
-        self._listed.write_text("".join(f"{one.name} {other.name}\n" for one, other in combinations(images, 2)))
+        self._listed.write_text("".join(f"{first.name} {second.name}\n" for first, second in combinations(images, 2)))
 
     def by_pycolmap(self, *, whole: bool) -> tuple[float, Path]:
         """Match by its index, or all with all; gives processor seconds and where the matches are."""
@@ -107,9 +107,9 @@ class Pairs:
         copy = self._copy(self._path, "ours.db")
         began_s = process_time()
         with self._colmap.Database.open(copy) as database:
-            for one, other in self.ids:
-                found = match_descriptors(self.rows[one], self.rows[other])
-                database.write_matches(one, other, found if len(found) >= 15 else found[:0])
+            for first, second in self.ids:
+                found = match_descriptors(self.rows[first], self.rows[second])
+                database.write_matches(first, second, found if len(found) >= 15 else found[:0])
         return process_time() - began_s, copy
 
     def verified(self, matched: Path, trials: int) -> tuple[float, int, int]:
@@ -123,7 +123,7 @@ class Pairs:
         with self._colmap.Database.open(copy) as opened:
             tentative = sum(len(opened.read_matches(*pair)) for pair in self.ids)
             sure = [opened.read_two_view_geometry(*pair) for pair in self.ids if opened.exists_two_view_geometry(*pair)]
-        return spent_s, tentative, sum(len(one.inlier_matches) for one in sure)
+        return spent_s, tentative, sum(len(geometry.inlier_matches) for geometry in sure)
 
     def _copy(self, path: Path, name: str) -> Path:
         copy = path.with_name(name)
@@ -132,7 +132,7 @@ class Pairs:
 
 
 def measured(path: Path) -> Iterator[list[object]]:
-    """Give the rows of one database."""
+    """Return the rows of one database."""
     pairs = Pairs(path)
     mean = round(sum(map(len, pairs.rows.values())) / len(pairs.rows))
     runs = zip(WAYS, (pairs.by_pycolmap(whole=False), pairs.by_pycolmap(whole=True), pairs.by_us()), strict=True)

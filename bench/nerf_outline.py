@@ -1,4 +1,4 @@
-"""How near alpha's outline is to the true one, both ways, where no masks are sent: several things and paints.
+"""Distance between the outline of alpha and the true one, both ways, without masks: several objects and paints.
 
 What the pipeline itself says of its outline is printed beside it.
 """

@@ -48,8 +48,8 @@ def judged(kind: str, seed: int, scene: int) -> dict[str, Any]:
         "seed": seed,
         "photos": len(photos),
         "accept": report["verdict"]["accept"],
-        "codes": [one["code"] for one in reasons if one["severity"] != "note"],
-        "unfixed": [one["code"] for one in reasons if not one["fix"]],
+        "codes": [reason["code"] for reason in reasons if reason["severity"] != "note"],
+        "unfixed": [reason["code"] for reason in reasons if not reason["fix"]],
         "wall_s": wall_s,
         "cpu_s": cpu_s,
     }
@@ -82,15 +82,15 @@ def main() -> None:
             if args.seed + number not in known:
                 scenes.setdefault(args.seed + number // 6, []).append((kind, args.seed + number))
         with ProcessPoolExecutor(args.processes) as pool:
-            for one in [pool.submit(scene_judged, captures, scene, found) for scene, captures in scenes.items()]:
-                one.result()
+            for task in [pool.submit(scene_judged, captures, scene, found) for scene, captures in scenes.items()]:
+                task.result()
         show([json.loads(line) for line in found.read_text().splitlines()])
 
 
 def show(found: list[dict[str, Any]]) -> None:
     table: Counter[tuple[bool, bool]] = Counter()
-    for one in found:
-        table[one["kind"] != "good", one["accept"] != "good"] += 1
+    for row in found:
+        table[row["kind"] != "good", row["accept"] != "good"] += 1
     print(f"{'':22}needs a fix: said   not said")
     print(f"{'it does':22}{table[True, True]:>17}{table[True, False]:>11}")
     print(f"{'it does not':22}{table[False, True]:>17}{table[False, False]:>11}")
@@ -98,15 +98,15 @@ def show(found: list[dict[str, Any]]) -> None:
     print(f"precision {table[True, True] / max(1, said):.3f}   recall {table[True, True] / max(1, true):.3f}\n")
     print(f"{'kind':16}{'captures':>9}{'good':>6}{'usable':>8}{'refused':>9}{'named right':>13}")
     for kind, expected in KINDS.items():
-        ours = [one for one in found if one["kind"] == kind]
-        accepts = Counter(one["accept"] for one in ours)
-        named = sum(bool({*one["codes"]} & {*expected.codes}) if expected.codes else not one["codes"] for one in ours)
+        ours = [row for row in found if row["kind"] == kind]
+        accepts = Counter(row["accept"] for row in ours)
+        named = sum(bool({*row["codes"]} & {*expected.codes}) if expected.codes else not row["codes"] for row in ours)
         figures = f"{len(ours):>9}{accepts['good']:>6}{accepts['usable']:>8}{accepts['refused']:>9}{named:>13}"
         print(f"{kind:16}{figures}")
     for name in ("cpu_s", "wall_s"):
-        times = sorted(one[name] for one in found)
+        times = sorted(row[name] for row in found)
         print(f"{name}: median {times[len(times) // 2]:.2f}, worst {times[-1]:.2f}")
-    print(f"reasons without a fix: {sum(len(one['unfixed']) for one in found)}")
+    print(f"reasons without a fix: {sum(len(row['unfixed']) for row in found)}")
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ TRAINING_PX = (160, 320)
 
 
 class Folder:
-    """What rendering asks of the world, in a folder."""
+    """Stage context in a folder."""
 
     def __init__(self, path: Path) -> None:
         self.scratch, self._kept = path / "scratch", path / "kept"
@@ -52,10 +52,10 @@ class Folder:
         self._kept.mkdir()
 
     def progress(self, fraction: float, message: str = "") -> None:
-        """Nobody looks."""
+        """Discard the progress."""
 
     def checkpoint(self, name: str) -> Path | None:
-        """Give what was kept."""
+        """Return a kept file."""
         path = self._kept / name
         return path if path.exists() else None
 

@@ -60,7 +60,7 @@ def photographed(home: Path, photos: int, width: int) -> None:
 
 
 def measure(home: str, photos: int, width: int, frames: int, frame_px: int) -> None:
-    """Let the stages run one after the other, and print a row of each and one of all."""
+    """Run the stages one after the other, and print a row of each and one of all."""
     shown = f"| {photos} of {width} x {width * 3 // 4} | {frames} of {frame_px} px |"
     wall_s = cpu_s = peak_mib = 0.0
     for name in STAGES:
@@ -78,7 +78,7 @@ def measure(home: str, photos: int, width: int, frames: int, frame_px: int) -> N
 
 
 def surroundings() -> dict[str, str]:
-    """Give a stage's environment, as the local executor does where there are as many slots as cores."""
+    """Return the environment of a stage, as the local executor does where there are as many slots as cores."""
     threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     return dict(os.environ) | threads | {"PYTHONPATH": str(ROOT)}  # noqa: TID251 - a child's whole environment
 
@@ -109,13 +109,13 @@ def stage(name: str, home: Path, frames: int, frame_px: int) -> dict[str, Any]:
 
 
 def peak_mib() -> float:
-    """Give this process's own peak; what getrusage has begins with that of the process that started it."""
+    """Return the peak of this process; getrusage starts with that of the process that started it."""
     status = Path("/proc/self/status").read_text()
     return int(next(line for line in status.splitlines() if line.startswith("VmHWM:")).split()[1]) / 1024
 
 
 def told(name: str, report: Any) -> str:
-    """Say in a few words what a stage reports."""
+    """Return a short summary of a stage."""
     match name:
         case "capture":
             return f"{report.photos} photos, {report.verdict.accept}"
