@@ -1,4 +1,4 @@
-"""A consumer that sends what was streamed into one live session to one subject: what was kept, then what comes."""
+"""Telemetry consumer: delivers one live session's stored and then live telemetry to one subject."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from contracts.errors import ErrorCode, SaccadeError
 from contracts.streams import TELEMETRY
 from kit.bus.connection import request
 
-#: The server says so often that there is nothing, and how much it has sent: what was lost shows by that.
+#: Interval of the server's idle heartbeats, which carry the last sequence and so reveal lost messages.
 HEARTBEAT_S: Final = 1.0
-#: It forgets a consumer whose subject nobody hears any more after so long.
+#: The server deletes a consumer without subscribers after this.
 _INACTIVE_S: Final = 10.0
 _ANSWER_S: Final = 2.0
 _BILLION: Final = 1_000_000_000
 
 
 async def create_telemetry_consumer(client: Client, subjects: str, *, to: str, after: int, name: str) -> int:
-    """Have the telemetry under ``subjects`` after a sequence sent to the subject ``to``; give how much there is now.
+    """Deliver the telemetry under ``subjects`` after a sequence to the subject ``to``; return the number pending now.
 
-    Somebody must hear ``to`` already. A consumer of the same name must be gone (``delete_telemetry_consumer``).
+    Subscribe to ``to`` first. A consumer of the same name must be gone (``delete_telemetry_consumer``).
 
     Raises:
-        SaccadeError: BUS_UNAVAILABLE, also when the server does not make it.
+        SaccadeError: BUS_UNAVAILABLE, also when the server refuses the consumer.
     """
     config = {
         "name": name,
@@ -46,7 +46,7 @@ async def create_telemetry_consumer(client: Client, subjects: str, *, to: str, a
 
 
 async def delete_telemetry_consumer(client: Client, name: str) -> None:
-    """Forget a consumer, if there is one.
+    """Delete a consumer, if there is one.
 
     Raises:
         SaccadeError: BUS_UNAVAILABLE.
