@@ -247,7 +247,7 @@ def test_the_process_serves_stops_and_finds_its_view_again(servers: Servers, tmp
         with process(environment(servers, tmp_path / "second", port)) as second:
             _, log = second.communicate(timeout=20)
             assert second.returncode == 1
-            assert f"Port {port} on 127.0.0.1 is taken" in log
+            assert f"Port {port} on 127.0.0.1 is already in use" in log
         with process(environment(servers, tmp_path, free_port())) as second:
             _, log = second.communicate(timeout=20)
             assert second.returncode == 1
