@@ -153,7 +153,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     "panorama": (saved(Image.new("L", (6000, 2000)), "JPEG"), "6000 x 2000 pixels are a panorama"),
     "panorama that is too large as well": (saved(Image.new("L", (12_001, 300)), "PNG"), "are a panorama"),
     "65 megapixels": (saved(Image.new("L", (10_000, 6_500)), "PNG"), "too large"),
-    "an icon": (saved(RGB.resize((48, 48)), "PNG"), "too few"),
+    "an icon": (saved(RGB.resize((48, 48)), "PNG"), "too small"),
 }
 
 
