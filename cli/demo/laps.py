@@ -79,7 +79,7 @@ def demo(
             print_line("Input: videos of two laps on one circuit. Result: where the slower driver loses time.\n")
         clock.lap("start")
         laps = render_laps(data / "demo" / f"laps-{seed}", seed, lap_s, silent=as_json)
-        clock.lap("render")
+        clock.lap("film")  # a key of --json
         with open_client(server) as client:
             job_id, result = _compare(client, laps, clock, silent=as_json)
             folder = data / "demo" / job_id

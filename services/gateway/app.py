@@ -143,28 +143,19 @@ def build_gateway(
 
     probe = partial(probe_media, timeout_s=settings.probe_timeout_s, memory_bytes=settings.probe_memory_bytes)
     uploads = UploadService(bucket=bucket, probe_media=probe, concurrent_checks=settings.checks_at_once, **common)
-    jobs = JobService(
-        uploads=uploads,
-        waiters=waiters,
-        settings=settings,
-        https_webhooks_only=authenticator.authenticated,
-        **common,
-    )
+    secure = authenticator.authenticated
+    jobs = JobService(uploads=uploads, waiters=waiters, settings=settings, https_webhooks_only=secure, **common)
     job_progress = LatestJobProgress(client)
     session_progress = LatestSessionProgress(client, open_sockets.on_advisory)
     sessions = SessionService(jobs=jobs, waiters=waiters, progress=session_progress, settings=settings, **common)
     reconciler = SessionReconciler(sessions, view)
     follower.set_projectors(
-        {
-            "job": JobProjector(view, job_progress, waiters, reconciler.enqueue).handle,
-            "session": SessionProjector(view, waiters, reconciler.enqueue_later).handle,
-            "upload": UploadProjector(view).handle,
-        }
+        job=JobProjector(view, job_progress, waiters, reconciler.enqueue).handle,
+        session=SessionProjector(view, waiters, reconciler.enqueue_later).handle,
+        upload=UploadProjector(view).handle,
     )
     acks = FrameAcks(client, metrics)
     ingest = SessionIngest(TelemetryPublisher(client, metrics), acks)
-    ticket_key = session_settings.ticket_key
-    tickets = Tickets(ticket_key.get_secret_value() if ticket_key else None)
 
     app = _http_application(auth, metrics)
     # Dependencies of the routes: <noun>/dependencies.py, or the noun's routes.
@@ -173,32 +164,32 @@ def build_gateway(
     state.uploads, state.upload_presenter = uploads, UploadPresenter(bucket)
     state.jobs, state.job_presenter = jobs, JobPresenter(view, job_progress, tail, settings.scratch_hours)
     state.artifacts = ArtifactService(bucket, view)
+    state.compat_nerf_jobs = NerfJobs(jobs, uploads, bucket, settings, CompatNerfSettings())
+    state.worker_ingest = WorkerIngest(store, EventStore(client, "PROGRESS"), settings.worker_key)
+    state.workload_presenter = WorkloadPresenter(jobs, settings.backends)
     state.sessions, state.session_progress, state.session_ingest = sessions, session_progress, ingest
     state.session_presenter = SessionPresenter(jobs, view, session_progress, NatsAccess(session_settings), tail)
-    state.ply_download = PlyDownload(bucket)
     state.session_streams = SessionStreams(
         authenticator=authenticator,
-        tickets=tickets,
+        tickets=_tickets(session_settings),
         sessions=sessions,
         ingest=ingest,
         open_sockets=open_sockets,
         tail=tail,
     )
+    state.ply_download = PlyDownload(bucket)
     state.default_sessions = DefaultSessions(sessions, ingest, EventStore(client, TELEMETRY.name))
-    state.compat_nerf_jobs = NerfJobs(jobs, uploads, bucket, settings, CompatNerfSettings())
-    state.worker_ingest = WorkerIngest(store, EventStore(client, "PROGRESS"), settings.worker_key)
-    state.workload_presenter = WorkloadPresenter(jobs, settings.backends)
     _add_health_route(app, _health(client, bucket), authenticator, state.default_sessions)
     _add_metrics_route(app, metrics, view, open_sockets)
     _add_documentation_routes(app)
 
-    subscribe = (
-        job_progress.start,
-        session_progress.start,
-        acks.start,
-        TelemetryConsumerRequests(client).start,
-    )
+    subscribe = (job_progress.start, session_progress.start, acks.start, TelemetryConsumerRequests(client).start)
     return app, GatewayLoop(follower, reconciler, uploads, waiters, subscribe, settings.housekeeping_s)
+
+
+def _tickets(settings: SessionSettings) -> Tickets:
+    key = settings.ticket_key
+    return Tickets(key.get_secret_value() if key else None)
 
 
 def _http_application(auth: AuthSettings, metrics: GatewayMetrics) -> FastAPI:

@@ -30,8 +30,8 @@ class ViewFollower:
         self._on_session_event = on_session_event
         self._projectors: Mapping[str, Projector] = {}
 
-    def set_projectors(self, projectors: Mapping[str, Projector]) -> None:
-        """Set the projector of each noun; to be called once before ``run``. Projectors need the tail to be built."""
+    def set_projectors(self, **projectors: Projector) -> None:
+        """Set the projector of each noun, once before ``run``: projectors need the tail to be built."""
         self._projectors = projectors
 
     async def run(self) -> None:
