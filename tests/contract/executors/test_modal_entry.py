@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import queue
 import signal
@@ -67,6 +68,7 @@ class Container:
     made: list[subprocess.Popen[str]] = field(default_factory=list)
     #: Lines printed by each container, by process id; None at the end.
     printed: dict[int, queue.Queue[str | None]] = field(default_factory=dict)
+    readers: dict[int, threading.Thread] = field(default_factory=dict)
 
     def start(self, *, ignores_interrupts: bool = False) -> subprocess.Popen[str]:
         """Start the process; with ``ignores_interrupts`` as a shell's background job."""
@@ -85,8 +87,17 @@ class Container:
             )
         )
         lines = self.printed[self.made[-1].pid] = queue.Queue()
-        threading.Thread(target=_read_lines, args=(self.made[-1], lines), daemon=True).start()
+        self.readers[self.made[-1].pid] = threading.Thread(target=_read_lines, args=(self.made[-1], lines), daemon=True)
+        self.readers[self.made[-1].pid].start()
         return self.made[-1]
+
+    def close(self, process: subprocess.Popen[str]) -> None:
+        """Close the pipes of a process that has ended."""
+        self.readers[process.pid].join(timeout=30)
+        for pipe in (process.stdin, process.stdout):
+            with contextlib.suppress(BrokenPipeError):
+                assert pipe
+                pipe.close()
 
     def launch(self, assignment: Assignment) -> dict[str, Any]:
         access = RunAccess(self.nats.tokens, "nats", self.nats.url)
@@ -125,6 +136,7 @@ async def container(tmp_path: Path, servers: tuple[OperatorNats, EmbeddedS3, Pat
         for process in container.made:
             process.kill()
             process.wait(timeout=30)
+            container.close(process)
 
 
 async def test_a_worker_finds_our_source_and_leaves_no_process_or_file(container: Container) -> None:
