@@ -149,11 +149,7 @@ def build_gateway(
     session_progress = LatestSessionProgress(client, open_sockets.on_advisory)
     sessions = SessionService(jobs=jobs, waiters=waiters, progress=session_progress, settings=settings, **common)
     reconciler = SessionReconciler(sessions, view)
-    follower.set_projectors(
-        job=JobProjector(view, job_progress, waiters, reconciler.enqueue).handle,
-        session=SessionProjector(view, waiters, reconciler.enqueue_later).handle,
-        upload=UploadProjector(view).handle,
-    )
+    _set_projectors(follower, job_progress, waiters, reconciler)
     acks = FrameAcks(client, metrics)
     ingest = SessionIngest(TelemetryPublisher(client, metrics), acks)
 
@@ -181,10 +177,19 @@ def build_gateway(
     state.default_sessions = DefaultSessions(sessions, ingest, EventStore(client, TELEMETRY.name))
     _add_health_route(app, _health(client, bucket), authenticator, state.default_sessions)
     _add_metrics_route(app, metrics, view, open_sockets)
-    _add_documentation_routes(app)
-
     subscribe = (job_progress.start, session_progress.start, acks.start, TelemetryConsumerRequests(client).start)
     return app, GatewayLoop(follower, reconciler, uploads, waiters, subscribe, settings.housekeeping_s)
+
+
+def _set_projectors(
+    follower: ViewFollower, progress: LatestJobProgress, waiters: CompletionWaiters, reconciler: SessionReconciler
+) -> None:
+    view = follower.view
+    follower.set_projectors(
+        job=JobProjector(view, progress, waiters, reconciler.enqueue).handle,
+        session=SessionProjector(view, waiters, reconciler.enqueue_later).handle,
+        upload=UploadProjector(view).handle,
+    )
 
 
 def _tickets(settings: SessionSettings) -> Tickets:
@@ -227,6 +232,7 @@ def _http_application(auth: AuthSettings, metrics: GatewayMetrics) -> FastAPI:
     install_problems(app)
     app.add_middleware(HostGuard, settings=auth)
     app.add_middleware(RequestCounter, metrics=lambda: metrics)
+    _add_documentation_routes(app)
     return app
 
 
