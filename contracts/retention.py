@@ -1,4 +1,7 @@
-"""Retention of a job's scratch files (checkpoints, intermediate files) after its end. Pure functions."""
+"""Retention of a job's scratch files (checkpoints, intermediate files) after its end. Pure functions.
+
+The default is ``SCRATCH_RETENTION_H`` of contracts/limits.py, 48 hours; each service's settings can change it.
+"""
 
 from __future__ import annotations
 

@@ -137,6 +137,7 @@ WORKLOAD: Final = Workload(
     job="modal_workers.live_splat.session:run",
     kind="session",
     compute=Compute(
+        # Production starts at A10: contracts/gpu_ladder.py removes what is below an environment's minimum.
         gpus=("T4", "A10", "A100"),
         cpu_cores=2.0,
         memory_bytes=4 * 1024**3,

@@ -42,7 +42,12 @@ WORKLOAD = Workload(
     stages=(Stage("rendering", "Render the frames", 1.0),),
     job="modal_workers.nerf.rendering.job:run",
     compute=Compute(
-        gpus=("T4", "A10", "A100-40GB"), cpu_cores=2.0, memory_bytes=8 * 1024**3, timeout_s=3600.0, typical_s=60.0
+        # Production starts at A10: contracts/gpu_ladder.py removes what is below an environment's minimum.
+        gpus=("T4", "A10", "A100-40GB"),
+        cpu_cores=2.0,
+        memory_bytes=8 * 1024**3,
+        timeout_s=3600.0,
+        typical_s=60.0,
     ),
     kind="stage",
 )

@@ -17,7 +17,12 @@ WORKLOAD = Workload(
     stages=(Stage("rendering_nerfstudio", "Render the frames with nerfacto", 1.0),),
     job="modal_workers.nerf.rendering_nerfstudio.job:run",
     compute=Compute(
-        gpus=("T4", "A10", "A100-40GB"), cpu_cores=2.0, memory_bytes=12 * 1024**3, timeout_s=3600.0, typical_s=300.0
+        # Production starts at A10: contracts/gpu_ladder.py removes what is below an environment's minimum.
+        gpus=("T4", "A10", "A100-40GB"),
+        cpu_cores=2.0,
+        memory_bytes=12 * 1024**3,
+        timeout_s=3600.0,
+        typical_s=300.0,
     ),
     kind="stage",
 )

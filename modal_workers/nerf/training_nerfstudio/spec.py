@@ -17,6 +17,7 @@ WORKLOAD = Workload(
     stages=(Stage("training_nerfstudio", "Train nerfacto", 1.0),),
     job="modal_workers.nerf.training_nerfstudio.job:run",
     compute=Compute(
+        # Production starts at A10: contracts/gpu_ladder.py removes what is below an environment's minimum.
         gpus=("T4", "A10", "A100-40GB"),
         cpu_cores=4.0,
         memory_bytes=16 * 1024**3,

@@ -1,4 +1,4 @@
-"""Termination of a run without a result: publishes its final event and ends the process."""
+"""Termination of a run: its cost, and the final event and exit code of a run without a result."""
 
 from __future__ import annotations
 

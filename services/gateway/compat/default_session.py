@@ -14,10 +14,10 @@ from contracts.telemetry import Clock, JointBatch, JointSample
 from kit.bus.event_store import EventStore
 from kit.bus.idempotency import idempotency_key
 from services.gateway.sessions.service import SessionRequest, SessionService
-from services.gateway.telemetry.frame_count import count_frames_since, count_stored_frames
 from services.gateway.telemetry.joint_check import joint_limits_rad
 from services.gateway.telemetry.publisher import FrameHeader
 from services.gateway.telemetry.session_ingest import SessionIngest
+from services.gateway.telemetry.stored_frames import count_frames_since, count_stored_frames
 
 WORKLOAD: Final = "live_splat"
 _METADATA: Final = {"opened_by": "replaced_splat"}

@@ -16,7 +16,7 @@ from contracts.job import Job, State
 from contracts.session import Session, SessionLaunch
 from contracts.workload import Workload
 from services.gateway.jobs.cost_estimate import CostEstimate
-from services.gateway.telemetry.frame_count import count_stored_frames
+from services.gateway.telemetry.stored_frames import count_stored_frames
 
 log = logging.getLogger(__name__)
 
