@@ -1,7 +1,7 @@
-"""What people send that is no good capture, or does not look like one, and what has to become of each.
+"""Bad and unusual input for ``nerf``, with the expected outcome of each.
 
-One list, for the test that sends all of it and for docs/nerf.md, whose table is written by
-``python -m tests.harness.vision.bad_photos``.
+One list for the system test that sends all of it and for the table in docs/nerf.md, which
+``python -m tests.harness.vision.bad_photos`` writes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.harness.vision.textured_boxes import box_textures, camera_pose, photo
 
 DOCS: Final = Path(__file__).parents[3] / "docs" / "nerf.md"
 BEGIN, END = "<!-- bad input: written by tests/harness/vision/bad_photos.py -->\n", "<!-- end of bad input -->\n"
-#: Where it ends: at the upload, at the submission, in a stage; or with a result.
+#: Step that rejects the input: upload, submission or a stage; or a result.
 Where = Literal["upload", "submit", "capture", "poses", "result"]
 Files = Mapping[str, bytes]
 JUDGE: Final = {"preflight_only": True}
@@ -32,26 +32,26 @@ _PANORAMA_PX: Final = (12_000, 2000)
 
 
 class PhotoSamples:
-    """Eighteen good photos, 320 x 240 px, and what is made of them."""
+    """Eighteen good photos, 320 x 240 px, and inputs derived from them; created on first use."""
 
     def __init__(self, folder: Path) -> None:
-        """Keep what is made in ``folder``."""
+        """Store the photos in ``folder``."""
         self._folder = folder
 
     @cached_property
     def good(self) -> dict[str, bytes]:
-        """Return a capture that is accepted."""
+        """Return a capture that the pre-flight accepts: file names and JPEG data."""
         paths = take("good", self._folder / "good", 40, count=18, size_px=(320, 240))
         return {path.name: path.read_bytes() for path in paths}
 
     @cached_property
     def one(self) -> bytes:
-        """Return one of them."""
+        """Return the first good photo."""
         return next(iter(self.good.values()))
 
     @cached_property
     def two_things(self) -> dict[str, bytes]:
-        """Return two boxes that have nothing in common, each from a third of the way around it, step by step."""
+        """Return photos of two different boxes, 13 of each along a third of a circle."""
         return {
             f"box_{box}_{number:02d}.jpg": jpeg(
                 photograph(textures, "", camera_pose(np.radians(10 * number), 0.25 + 0.2 * (number % 2))).picture, 95
@@ -61,7 +61,7 @@ class PhotoSamples:
         }
 
     def picture(self, name: str) -> np.ndarray:
-        """Return one of them, BGR."""
+        """Return a good photo as a BGR array."""
         return np.asarray(cv2.imdecode(np.frombuffer(self.good[name], np.uint8), cv2.IMREAD_COLOR))
 
 
@@ -85,7 +85,7 @@ def _identical(shelf: PhotoSamples) -> Files:
 
 
 def panorama(width: int = _PANORAMA_PX[0]) -> bytes:
-    """Make a swept picture: wide, and full of things."""
+    """Return a JPEG with the size of a panorama and random content."""
     small = np.random.default_rng(1).integers(0, 256, (50, width // 40, 3), dtype=np.uint8)
     return jpeg(cv2.resize(small, (width, _PANORAMA_PX[1]), interpolation=cv2.INTER_LINEAR), 80)
 
@@ -99,7 +99,7 @@ def _odd_colours(shelf: PhotoSamples) -> Files:
 
 
 def _with_a_cut_one(shelf: PhotoSamples) -> Files:
-    """A photo of which the half is there, between two whole ones: decoders of videos open it without a word."""
+    """Add a truncated JPEG to the good photos; video decoders open such a file without an error."""
     return shelf.good | {"photo_0008b.jpg": shelf.one[: len(shelf.one) // 2]}
 
 
@@ -118,18 +118,18 @@ def _in_zip(make: Callable[[PhotoSamples], Files]) -> Callable[[PhotoSamples], F
 
 @dataclass(frozen=True)
 class Row:
-    """One thing that is sent. ``code``: of the error, or of what the verdict says of it where it ends with a result."""
+    """One input. ``code`` is that of the error or, if there is a result, that of the reason in the verdict."""
 
     sent: str
     files: Callable[[PhotoSamples], Files]
     where: Where
     code: str
     happens: str
-    #: What error and hint must say; of a result what the verdict's reason and fix must.
+    #: Required words of the error message and its hint, or of the verdict's reason and fix.
     says: tuple[str, ...] = ()
     fix: tuple[str, ...] = ()
     params: Mapping[str, Any] = field(default_factory=dict)
-    #: Of a result: files that are named as not used.
+    #: Files that a result must name as skipped.
     skipped: tuple[str, ...] = ()
 
 
@@ -195,7 +195,7 @@ ROWS: Final = (
 
 
 def table() -> str:
-    """Write the rows as docs/nerf.md has them."""
+    """Return the rows as the Markdown table of docs/nerf.md."""
     lines = ["| sent | what happens | code |", "|---|---|---|"]
     for row in ROWS:
         told = {"upload": "at the upload", "submit": "at the submission", "result": "a result"}.get(row.where)
@@ -205,7 +205,7 @@ def table() -> str:
 
 
 def written(text: str) -> str:
-    """Return a document with the table between its marks as it is now."""
+    """Return the document with the current table between its markers."""
     before, rest = text.split(BEGIN)
     return before + BEGIN + table() + END + rest.split(END)[1]
 

@@ -1,4 +1,4 @@
-"""An orbit's frames as the rendering leaves them, but true ones: cut out of the simulator's scene."""
+"""Frames of an orbit in the format of the rendering stage, rendered from the simulator's scene (ground truth)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def orbit_of(params: NerfParams, elevations_deg: tuple[float, ...]) -> CameraOrb
 def write_frames(
     folder: Path, params: NerfParams, elevations_deg: tuple[float, ...], seed: int = 0, shift_px: int = 0
 ) -> None:
-    """Write ``folder/frames/batch_NN.zip`` with all frames, and what is told of them; shifted, they are wrong."""
+    """Write all frames as ``folder/frames/batch_NN.zip`` with their JSON; ``shift_px`` makes them wrong."""
     orbit, size = orbit_of(params, elevations_deg), params.frame_size_px
     (folder / "frames").mkdir(parents=True, exist_ok=True)
     for batch in range(params.batches):
@@ -45,7 +45,7 @@ def write_frames(
 
 
 def write_model(folder: Path, params: NerfParams, elevations_deg: tuple[float, ...], truth: ToyGroundTruth) -> None:
-    """Write what else a comparison with the truth reads, in a frame of its own: turned, shifted and scaled."""
+    """Write the poses and the model's coordinate frame (rotated, shifted, scaled), for a comparison with the truth."""
     turn = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
     found_from_true = np.eye(4)
     found_from_true[:3, :3], found_from_true[:3, 3] = 3 * turn, (1, 2, 3)

@@ -1,4 +1,4 @@
-"""A desk for the capture stage, and captures of every kind with their flaw, from the simulator."""
+"""Context of the capture stage, and simulated captures of each kind of flaw."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SIZE_PX = (400, 300)
 
 
 class CaptureContext:
-    """A context that keeps everything in a folder; ``lost_after`` ends the run as a kill does, at that call."""
+    """Context that stores everything in a folder; call number ``lost_after`` raises KeyboardInterrupt, like a kill."""
 
     job_id = "job_0198c0de-0000-7000-8000-000000000000"
     device = "cpu"
@@ -98,10 +98,10 @@ class CaptureContext:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of capture. ``codes``: one of them must be named; none for a good one, and nothing to fix."""
+    """Kind of capture. The verdict must have one of ``codes``; a good capture has none."""
 
     codes: tuple[str, ...]
-    refused: bool | None  # None: whether it is refused or only warned of depends on how bad it came out
+    refused: bool | None  # None: refusal or warning, depending on how severe the flaw is
 
 
 KINDS: dict[str, Kind] = {
@@ -119,7 +119,7 @@ KINDS: dict[str, Kind] = {
 
 @functools.lru_cache(maxsize=3)
 def _clean(seed: int, count: int, size_px: tuple[int, int]) -> tuple[Picture, ...]:
-    """Take good photos of a scene, once, RGB; flaws are made of them, which costs nothing against rendering."""
+    """Return good RGB photos of a scene; cached, because adding flaws is much cheaper than rendering."""
     with tempfile.TemporaryDirectory() as name:
         take_photos(Path(name), seed=seed, photos=count, size_px=size_px)
         return tuple(np.asarray(Image.open(path)) for path in sorted(Path(name).glob("*.jpg")))
@@ -128,7 +128,7 @@ def _clean(seed: int, count: int, size_px: tuple[int, int]) -> tuple[Picture, ..
 def take(
     kind: str, folder: Path, seed: int, *, scene: int | None = None, count: int = 28, size_px: tuple[int, int] = SIZE_PX
 ) -> list[Path]:
-    """Take a capture of a kind; what is open about it is drawn from the seed. Captures may share a scene's photos."""
+    """Write a capture of a kind and return its files; ``seed`` selects the variant, ``scene`` the source photos."""
     random = np.random.default_rng([seed, 17])
     scene = seed if scene is None else scene
     folder.mkdir(parents=True, exist_ok=True)
@@ -155,7 +155,7 @@ def take(
 
 
 def _spoilt(kind: str, pictures: list[Picture], random: np.random.Generator, size_px: tuple[int, int]) -> list[Picture]:
-    """Return the photos with the flaw of a kind."""
+    """Return the photos with the flaw of a kind applied."""
     count = len(pictures)
 
     def some(least: float, most: float) -> list[int]:
@@ -181,7 +181,7 @@ def _spoilt(kind: str, pictures: list[Picture], random: np.random.Generator, siz
 
 
 def _smeared(picture: Picture, random: np.random.Generator) -> Picture:
-    """Blur a photo: out of focus, or moved."""
+    """Apply defocus or motion blur."""
     if random.uniform() < 0.4:
         return cv2.GaussianBlur(picture, (0, 0), random.uniform(2.5, 4.5))
     length, angle = random.uniform(9, 16), random.uniform(0, np.pi)
@@ -193,7 +193,7 @@ def _smeared(picture: Picture, random: np.random.Generator) -> Picture:
 
 
 def _apart(scene: int, random: np.random.Generator, size_px: tuple[int, int]) -> list[Picture]:
-    """Take groups of photos from sides so different, or from so near, that hardly two groups show the same."""
+    """Render groups of close-up photos with almost no overlap between groups."""
     groups, each = int(random.integers(4, 6)), 5
     pictures = []
     for group in range(groups):
@@ -206,7 +206,7 @@ def _apart(scene: int, random: np.random.Generator, size_px: tuple[int, int]) ->
 
 
 def pose_at(azimuth_deg: float, elevation_deg: float, distance_m: float) -> np.ndarray:
-    """Return ``world_from_camera`` [4, 4] of a camera that looks at the toy."""
+    """Return ``world_from_camera`` [4, 4] of a camera aimed at the toy."""
     a, e = np.radians([azimuth_deg, elevation_deg])
     back = np.array([np.cos(e) * np.cos(a), np.cos(e) * np.sin(a), np.sin(e)])
     return look_at(np.asarray(TARGET_M) + distance_m * back, TARGET_M)

@@ -13,7 +13,7 @@ from contracts.manifest import Artifact
 
 @dataclass
 class FolderContext:
-    """A ``Context`` whose artifacts and checkpoints lie in ``home``; each stage has a scratch folder of its own."""
+    """A ``Context`` that stores artifacts and checkpoints in ``home``; each stage has its own scratch folder."""
 
     home: Path
     inputs: Mapping[str, Sequence[Path]] = field(default_factory=dict)
@@ -81,11 +81,11 @@ class FolderContext:
 
 
 class Killed(BaseException):
-    """The process was killed; never caught by a stage."""
+    """Simulated kill of the process; no stage catches it."""
 
 
 class CrashingContext(FolderContext):
-    """Dies at a random moment: at some progress, or before or after a file is kept."""
+    """Context that raises ``Killed`` after ``fuse`` steps: in ``progress``, before or after a checkpoint is saved."""
 
     fuse = 10**9
 

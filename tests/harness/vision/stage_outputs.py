@@ -1,4 +1,4 @@
-"""What the stages before the exhibit leave, made without running them: reports, cameras, a red ball, true frames."""
+"""Synthetic outputs of the stages before ``exhibit``: reports, cameras, a red ball as the model, true frames."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from modal_workers.nerf.training.spec import CurvePoint, TrainingReport
 from simulators.toy.ring_camera import look_at
 from tests.harness.vision.orbit_frames import write_frames
 
-#: A file name that a page must not take for its own words.
+#: A file name with markup that a page must escape.
 HOSTILE = "<script>alert(1)</script>&.jpg"
 ELEVATIONS_DEG = (15.0, 40.0)
 PHOTOS = 16
 RADIUS = 0.25
-#: The poses' world from the scene's: twice as large, turned and shifted.
+#: [4, 4], from scene coordinates to those of the poses: scaled by 2, rotated and translated.
 SFM_FROM_SCENE = np.array([[0.0, -2.0, 0.0, 1.0], [2.0, 0.0, 0.0, -1.0], [0.0, 0.0, 2.0, 0.5], [0.0, 0.0, 0.0, 1.0]])
 _SIZE = (96, 72)
 _FOCAL_PX = 110.0
@@ -70,7 +70,7 @@ def write_capture(home: Path, report: CaptureReport) -> None:
 
 
 def write_everything(home: Path, params: NerfParams, *, splats: int = 300, seed: int = 3) -> None:
-    """Leave everything in ``home`` as ``tests.harness.vision.stage_context.FolderContext`` keeps it."""
+    """Write all outputs to ``home`` in the layout of ``tests.harness.vision.stage_context.FolderContext``."""
     write_capture(home, capture_report())
     (home / "saved" / "model").mkdir(parents=True)
     kept = home / "kept"
@@ -104,7 +104,7 @@ def _write_dataset(path: Path) -> None:
     for index in range(PHOTOS):
         angle = 2 * np.pi * index / PHOTOS
         eye = np.array([np.cos(angle), np.sin(angle), 0.4 + 0.2 * (index % 2)])
-        pose = look_at(eye, (0.1, 0.0, 0.0))  # beside the ball: where it is in the picture differs
+        pose = look_at(eye, (0.1, 0.0, 0.0))  # off-centre, so that the ball is elsewhere in each image
         ball = (np.zeros(3) - pose[:3, 3]) @ pose[:3, :3]
         place = ball[:2] / ball[2] * _FOCAL_PX + np.array(_SIZE) / 2
         picture = np.full((height, width, 3), 244, np.uint8)

@@ -1,4 +1,4 @@
-"""Photos of textured boxes from known cameras, as the capture stage hands them over, and a context to find them in."""
+"""Photos of textured boxes with known poses, in the format of the capture stage, and a context of the poses stage."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ _FINER = 2
 
 @dataclass(frozen=True)
 class Shot:
-    """One photo and the truth about it."""
+    """One photo with its true mask and pose."""
 
     name: str
     picture: Picture
     mask: Picture
-    #: [4, 4], OpenCV axes.
+    #: [4, 4] with OpenCV axes.
     world_from_camera: NDArray[np.float64]
 
 
 def box_textures(seed: int, pixels: int = 256) -> list[Picture]:
-    """Paint six faces."""
+    """Return six random textures, one per face."""
     rng = np.random.default_rng(seed)
     faces = []
     for _ in range(6):
@@ -50,7 +50,7 @@ def box_textures(seed: int, pixels: int = 256) -> list[Picture]:
 
 
 def camera_pose(azimuth_rad: float, elevation_rad: float, distance: float = DISTANCE) -> NDArray[np.float64]:
-    """Return ``world_from_camera`` of a camera that looks at the origin."""
+    """Return ``world_from_camera`` of a camera aimed at the origin."""
     centre = distance * np.array(
         [
             np.cos(elevation_rad) * np.cos(azimuth_rad),
@@ -70,7 +70,7 @@ def camera_pose(azimuth_rad: float, elevation_rad: float, distance: float = DIST
 def photograph(
     textures: Sequence[Picture], name: str, pose: NDArray[np.float64], size: tuple[int, int] = (320, 240)
 ) -> Shot:
-    """Render a box, four times finer and averaged; the focal length is 1.1875 times the width."""
+    """Render a box with 2 x 2 supersampling; the focal length is 1.1875 times the width."""
     width, height = size
     fine = (width * _FINER, height * _FINER)
     focal = 1.1875 * fine[0]
@@ -87,7 +87,7 @@ def photograph(
         if (normal * np.sign(normal @ corners.mean(0))) @ (centre - corners.mean(0)) <= 0:
             continue
         seen = (corners @ camera_from_world[:3, :3].T + camera_from_world[:3, 3]) @ matrix.T
-        # OpenCV's pixel centres lie at whole numbers.
+        # OpenCV has pixel centres at integer coordinates.
         flat = (seen[:, :2] / seen[:, 2:] - 0.5).astype(np.float32)
         side = len(texture)
         home = np.array([[0, 0], [side, 0], [side, side], [0, side]], np.float32) - 0.5
@@ -104,7 +104,7 @@ def photograph(
 def ring(
     seed: int, photos: int = 36, *, rings: Sequence[float] = (0.45, 0.15), size: tuple[int, int] = (320, 240)
 ) -> list[Shot]:
-    """Walk around a box, once at each elevation."""
+    """Render photos from rings around a box, one ring per elevation."""
     textures, each = box_textures(seed, 256 * size[0] // 320), photos // len(rings)
     poses = [camera_pose(2 * np.pi * step / each, elevation) for elevation in rings for step in range(each)]
     return [photograph(textures, f"{number:04d}_box.jpg", pose, size) for number, pose in enumerate(poses)]
@@ -113,7 +113,7 @@ def ring(
 def write_capture(
     path: Path, shots: Sequence[Shot], *, masks: bool = False, ordered: bool = True, focal_px: float | None = None
 ) -> Path:
-    """Write ``capture.zip`` as the capture stage does."""
+    """Write ``capture.zip`` in the format of the capture stage."""
     told = [
         {
             "name": shot.name,
@@ -137,13 +137,13 @@ def write_capture(
 
 @dataclass
 class PosesContext:
-    """A context that keeps everything in a folder."""
+    """Context that stores everything in a folder."""
 
     folder: Path
     kept: dict[str, Path] = field(default_factory=dict)
     saved: dict[str, bytes] = field(default_factory=dict)
     told: list[tuple[float, str]] = field(default_factory=list)
-    #: Called at every look; it may raise ``Stopped``.
+    #: Called at every check for a stop request; it may raise ``Stopped``.
     at_check: Callable[[], None] = lambda: None
     job_id = "stg_0198c0de-0000-7000-8000-000000000000-poses-000"
     device = "cpu"
@@ -199,7 +199,7 @@ class PosesContext:
 
 
 def context_with(folder: Path, shots: Sequence[Shot], **how: object) -> PosesContext:
-    """Return a context to which the capture stage has left some photos."""
+    """Return a context that holds the output of the capture stage."""
     folder.mkdir(parents=True, exist_ok=True)
     desk = PosesContext(folder)
     desk.kept["capture.zip"] = write_capture(folder / "capture.zip", shots, **how)  # type: ignore[arg-type]
@@ -208,7 +208,7 @@ def context_with(folder: Path, shots: Sequence[Shot], **how: object) -> PosesCon
 
 
 def dataset_of(desk: PosesContext) -> zipfile.ZipFile:
-    """Open what the stage hands over."""
+    """Open ``dataset.zip``, the output of the poses stage."""
     return zipfile.ZipFile(io.BytesIO(desk.kept["dataset.zip"].read_bytes()))
 
 

@@ -1,5 +1,5 @@
 "use strict";
-// Turns the object: frames on rings, encoded inside the page, decoded shortly before they are seen.
+// Turntable: frames on rings, encoded inside the page, decoded shortly before they are shown.
 (() => {
   const told = JSON.parse(document.getElementById("spin").textContent);
   const { rings, azimuths, offsets } = told;
@@ -17,7 +17,7 @@
   const view = { ...home };
   let [speed, tilt, playing, drawn, asked] = [0, 0, !still, -1, false];
 
-  // Bitmaps, the newest used last.
+  // Least recently used cache: the most recently used bitmap is last.
   const bitmaps = new Map();
   const decoding = new Map();
   const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
@@ -65,7 +65,7 @@
     context.drawImage(bitmap, (width - side) / 2 + view.x * ratio, (height - side) / 2 + view.y * ratio, side, side);
     const row = Math.floor(frame / azimuths);
     drawn = frame;
-    where.textContent = `${Math.round((frame % azimuths) * STEP)}° around, ${Math.round(rings[row])}° up`;
+    where.textContent = `${Math.round((frame % azimuths) * STEP)}° azimuth, ${Math.round(rings[row])}° elevation`;
     Object.assign(canvas.dataset, { frame, azimuth: (frame % azimuths) * STEP, elevation: rings[row], zoom: view.zoom.toFixed(3) });
     loading.hidden = true;
   };
@@ -78,7 +78,7 @@
         paint(frame, await decode(frame));
       } catch (error) {
         loading.hidden = false;
-        loading.textContent = `A frame cannot be shown: ${error.message}`;
+        loading.textContent = `This frame cannot be decoded: ${error.message}`;
       }
       asked = false;
       ahead();
@@ -113,7 +113,7 @@
     show();
   };
 
-  // A finger or the mouse turns, two fingers zoom.
+  // One pointer turns, two pointers zoom.
   const held = new Map();
   const middle = (event) => {
     const box = canvas.getBoundingClientRect();
@@ -150,7 +150,7 @@
   });
   const release = (event) => {
     const last = held.get(event.pointerId);
-    // Who holds still before letting go has stopped it.
+    // A pointer that rests before its release stops the rotation.
     if (last && event.timeStamp - last.at > 90) speed = tilt = 0;
     held.delete(event.pointerId);
   };

@@ -1,4 +1,4 @@
-// The model, turned by hand; drawn only when something has changed.
+// Interactive view of the model; rendered only when something has changed.
 const told = JSON.parse(document.getElementById("ply").textContent);
 const bytes = Uint8Array.from(atob(told.ply), (one) => one.charCodeAt(0)).buffer;
 told.ply = "";

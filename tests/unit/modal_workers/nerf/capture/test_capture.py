@@ -1,4 +1,4 @@
-"""The capture stage as a job: what it hands over, how it goes on after a kill, and what it says to bad input."""
+"""The capture stage as a job: its outputs, resumption after a kill, and errors on bad input."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GO_ON = NerfParams(ignore_verdict=True)
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Eighteen photos of a scene."""
+    """Eighteen good photos of a scene."""
     return take("good", tmp_path_factory.mktemp("good"), 40, count=18, size_px=(320, 240))
 
 
@@ -50,7 +50,7 @@ def written(folder: Path, photos: dict[str, bytes]) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def finished(good: list[Path], tmp_path_factory: pytest.TempPathFactory) -> CaptureContext:
-    """The stage done with good photos."""
+    """Context of a finished run with good photos."""
     desk = CaptureContext(tmp_path_factory.mktemp("finished"), photos=good)
     result = job.run(NerfParams(), desk)
     assert CaptureReport.model_validate(report_of(desk)) == result
@@ -93,7 +93,7 @@ def test_a_killed_run_goes_on_where_it_was(
 ):
     monkeypatch.setattr("modal_workers.nerf.capture.working_copies._CHECKPOINT_EVERY_S", 0.0)
     desk = CaptureContext(tmp_path, photos=good)
-    # While photos are decoded, three times; while they are matched; after the verdict was saved.
+    # Kills: during decoding (three times), during matching, and after the verdict was saved.
     for calls in (7, 12, 15, 24, 32):
         desk.begin()
         desk.lost_after = calls
@@ -238,7 +238,7 @@ def film(path: Path, pictures: list[np.ndarray], rate_hz: int = 24) -> Path:
 def test_of_a_video_the_sharp_frames_are_taken_spread_over_its_way(good: list[Path], tmp_path: Path):
     wide = cv2.resize(cv2.imread(str(good[0])), (960, 480), interpolation=cv2.INTER_NEAREST)
     wide = np.hstack([wide, wide[:, ::-1]])
-    # Still for a second, then along the picture; every other frame is out of focus.
+    # The camera rests for a second, then pans; every other frame is out of focus.
     at = [0] * 24 + [round(1500 * step / 95) for step in range(96)]
     frames = [np.ascontiguousarray(wide[100:340, x : x + 320]) for x in at]
     blurred = [cv2.GaussianBlur(one, (0, 0), 3.0) if number % 2 else one for number, one in enumerate(frames)]
@@ -261,7 +261,7 @@ def test_a_video_that_is_none_is_refused(tmp_path: Path):
 
 
 def test_photos_are_never_held_all_at_once(good: list[Path], tmp_path: Path):
-    """At most a handful has been read and not yet written at any moment."""
+    """At any moment at most four photos have been read and not yet written."""
     held = 0
 
     class Counting(CaptureContext):

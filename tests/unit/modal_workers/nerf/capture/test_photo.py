@@ -1,4 +1,4 @@
-"""One photo, whatever it was saved as: the same picture comes out, upright, or a sentence that says why none does."""
+"""Decoding of one photo: the same upright image from every format, or the reason why it cannot be decoded."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HEIC = Path(__file__).parents[4] / "pictures" / "telephone.heic"
 
 
 def smooth(height: int = 96, width: int = 128) -> np.ndarray:
-    """Make a picture that no codec harms: red to the right, green downwards."""
+    """Return a gradient that lossy codecs preserve: red increases to the right, green downwards."""
     y, x = np.mgrid[0:height, 0:width]
     return np.stack([x * 255 // (width - 1), y * 255 // (height - 1), np.full_like(x, 60)], 2).astype(np.uint8)
 
@@ -106,7 +106,7 @@ def test_heic_and_what_its_camera_says():
     assert opened.rgb.shape == (120, 160, 3)
     assert opened.rgb.std() > 20
     assert opened.camera == "Telephone"
-    # 28 mm of 43.27 mm across the corners
+    # 28 mm on a sensor diagonal of 43.27 mm
     assert opened.focal_px == pytest.approx(28 / 43.2666 * 200, rel=1e-6)
 
 
@@ -127,7 +127,7 @@ def test_a_large_photo_comes_out_at_most_so_large():
 
 
 def png_header(width: int, height: int) -> bytes:
-    """Make a PNG that says it is large, and holds next to nothing."""
+    """Return a PNG whose header declares a size that its data does not have."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -1,4 +1,4 @@
-"""The pre-flight over a few captures of known flaws; ``bench/nerf_preflight.py`` does two hundred."""
+"""The pre-flight check on a few captures with known flaws; ``bench/nerf_preflight.py`` checks two hundred."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from modal_workers.nerf.params import NerfParams
 from tests.harness.vision.simulated_captures import KINDS, CaptureContext, take
 
 SEED, SCENE, SIZE_PX = 7, 5, (320, 240)
-#: Photos of a kind; what is refused anyhow may be fewer.
+#: Number of photos per kind; kinds that are refused in any case need fewer.
 COUNTS = {"good": 26, "blurred": 26, "duplicates": 26, "mixed_sizes": 26, "corrupt": 26}
 
 

@@ -1,7 +1,7 @@
-"""nerfstudio at its command line: what is asked of it, what it is handed, how its runs are kept, ended and judged.
+"""The nerfstudio backend: command lines, dataset folder, checkpoints, stopping and evaluation.
 
-nerfstudio itself is not here. A stand-in with its command line and its files plays its part; that the real one takes
-these options is shown by no test.
+nerfstudio is not installed. A stub with its command line and its files replaces it, so no test shows that the real
+program accepts these options.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def test_it_is_refused_where_nerfstudio_is_missing(masked: Path, tmp_path: Path)
     with pytest.raises(SaccadeError) as caught:
         require_nerfstudio(tmp_path)
     assert caught.value.code is ErrorCode.BACKEND_NOT_INSTALLED
-    # and so is the stage, on this machine
+    # the stage reports the same error
     with pytest.raises(SaccadeError) as caught:
         run(PARAMS, desk_with(tmp_path / "desk", masked))
     assert caught.value.code is ErrorCode.BACKEND_NOT_INSTALLED
@@ -170,7 +170,7 @@ def test_a_training_leaves_a_model_and_a_scene(masked: Path, tmp_path: Path) -> 
     scene = TrainedScene.load(desk.kept / "scene.npz")
     assert scene.splats is None
     assert scene.floor is not None
-    # the box and the ball reach 0.165 m from their middle, cameras are 0.8 m away
+    # the objects have a radius of 0.165 m; cameras are 0.8 m away
     assert 0.15 < scene.radius < 0.35
     assert not (desk.saved / "model/splat.ply").exists()
     unpack_run(desk.kept / "nerfstudio.zip", tmp_path / "runs")
@@ -217,7 +217,7 @@ def test_frames_are_asked_for_in_the_poses_coordinates(tmp_path: Path) -> None:
     assert list(told["world_from_camera"]) == ["0", "5"]
     pose = np.array(told["world_from_camera"]["5"])
     assert np.allclose(pose[:, :3].T @ pose[:, :3], np.eye(3))
-    # OpenGL: the camera looks along -z, at the middle, 2.5 times 1 away
+    # OpenGL: the camera looks along -z at the centre, at a distance of 2.5 * 1
     assert np.allclose(pose[:, 3] - 2.5 * pose[:, 2], (1.0, 2.0, 3.0))
     assert told["box"]["sides"] == pytest.approx([1.0, 1.0, 0.75])
     corner = np.array(told["box"]["middle"]) - np.array(told["box"]["rotation"])[:, 2] * 0.375

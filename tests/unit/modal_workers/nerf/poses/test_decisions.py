@@ -1,4 +1,4 @@
-"""What the poses stage decides without pycolmap: tries, pairs, gates, the frame, the hand-over's figures."""
+"""Decisions of the poses stage without pycolmap: schedule, pairs, quality checks, world frame, exported values."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ LENS = ColmapCamera("SIMPLE_RADIAL", 320, 240, (380.0, 160.0, 120.0, 0.0))
 
 
 def scene(poses: list[NDArray[np.float64]], seen_by: NDArray[np.bool_]) -> SparseModel:
-    """Make a model: which photo [N] sees which point [M]."""
+    """Return a sparse model from poses and the visibility of points, [photos, points]."""
     photos = tuple(RegisteredImage(place + 1, f"{place:04d}.jpg", LENS, pose) for place, pose in enumerate(poses))
     points = seen_by.shape[1]
     return SparseModel(
@@ -57,7 +57,7 @@ def matched(photos: int, **of: NDArray[np.int64]) -> MatchCounts:
 
 
 def walk(photos: int = 24) -> tuple[list[NDArray[np.float64]], NDArray[np.bool_]]:
-    """Return a ring's poses, and the points that are seen from three photos to either side."""
+    """Return the poses of a ring, and points that are each visible from three neighbours on both sides."""
     poses = [camera_pose(2 * np.pi * step / photos, 0.3) for step in range(photos)]
     apart = (np.arange(photos)[:, None] - np.arange(photos)[None]) % photos
     return poses, np.repeat(np.minimum(apart, photos - apart) <= 3, 20, axis=1)
@@ -67,7 +67,7 @@ def names(photos: int) -> list[str]:
     return [f"{place:04d}.jpg" for place in range(photos)]
 
 
-# the ladder
+# matching schedule
 
 
 @pytest.mark.parametrize(
@@ -96,13 +96,13 @@ def test_what_is_asked_for_comes_first_and_masks_second() -> None:
     assert [rung.masked for rung in tries] == [False, True, False, False, False, True]
 
 
-# pairs
+# pair selection
 
 
 def test_photos_that_look_alike_are_found_by_their_own_descriptors() -> None:
     random = np.random.default_rng(5)
     world = random.integers(0, 120, (40 * 60, 128), dtype=np.uint8)
-    # photo k sees the features of places k to k + 4 on a ring, each with noise of its own
+    # photo k sees the features of positions k to k + 4 on a ring, each with independent noise
     seen = [
         np.clip(np.roll(world, -60 * place, axis=0)[:300] + random.integers(-9, 9, (300, 128)), 0, 255).astype(np.uint8)
         for place in range(40)
@@ -129,7 +129,7 @@ def test_blocks_hold_every_pair_once() -> None:
     assert pairs.following_pairs(4, 2) == [(0, 1), (0, 2), (1, 2), (1, 3), (2, 3)]
 
 
-# gates
+# quality checks
 
 
 def test_a_walk_around_an_object_passes() -> None:
@@ -160,7 +160,7 @@ def test_a_camera_far_from_all_others_is_left_out() -> None:
 
 def test_one_side_laid_over_the_other_is_seen_in_its_neighbours() -> None:
     poses, seen = walk(24)
-    # the second half of the walk is put where the first half is, a little beside it
+    # the second half of the ring is placed on the first half, with a small offset
     folded = poses[:12] + [camera_pose(2 * np.pi * (step + 0.3) / 24, 0.3) for step in range(12)]
     judged = check_model(scene(folded, seen), names(24), matched(24))
     assert judged.problem == SIDES_CONFUSED
@@ -187,7 +187,7 @@ def test_a_room_that_stands_still_is_seen_and_a_caption_is_not() -> None:
     all_alike = np.full((20, 20), 300)
     assert background_is_static(matched(20, candidates=all_alike, inliers=all_alike, still=np.full((20, 20), 200)))
     few = np.zeros((20, 20), np.int64)
-    few[0, 1] = few[1, 0] = 300  # one photo that was sent twice
+    few[0, 1] = few[1, 0] = 300  # a duplicate photo
     assert not background_is_static(matched(20, candidates=all_alike, inliers=all_alike, still=few))
     assert check_matches(matched(20)) == "too few photos match each other"
 
@@ -201,13 +201,13 @@ def test_matches_stand_still_all_over_the_picture_or_not_at_all() -> None:
     assert features_database._still(here, moved) == 0
     caption = random.uniform((1300, 1100), (1500, 1150), (200, 2)).astype(np.float32)
     assert features_database._still(np.concatenate([here[:100], caption]), np.concatenate([moved[:100], caption])) == 0
-    # a few near the axis that a slow walk goes around
+    # a few near the axis of rotation of a slow walk
     assert features_database._still(here, np.concatenate([shaken[:40], moved[40:]])) == 0
     assert features_database._still(here[:0], here[:0]) == 0
 
 
 def refusals() -> dict[str, tuple[ErrorCode, str, str]]:
-    """Return every refusal: its code, a word of its message, a word of its hint."""
+    """Return every refusal: error code, a word of its message, a word of its hint."""
     some_inliers = np.full((20, 20), 40)
     split = np.zeros((20, 20), np.int64)
     split[:11, :11] = split[11:, 11:] = 40
@@ -261,7 +261,7 @@ def test_no_try_joins_two_whole_models() -> None:
     assert list_names([str(number) for number in range(10)]).endswith("7 and 2 more")
 
 
-# the frame
+# world frame
 
 
 def test_a_scene_in_any_frame_comes_out_upright_and_of_size_one() -> None:
@@ -290,7 +290,7 @@ def test_up_is_the_cameras_own_where_all_look_the_same_way_and_a_stray_view_move
     assert frame.rotation[2] @ [0, 0, 1] > 0.9995
 
 
-# the hand-over
+# export
 
 
 def test_transforms_say_what_the_model_says_in_nerfstudio_s_axes() -> None:
@@ -303,7 +303,7 @@ def test_transforms_say_what_the_model_says_in_nerfstudio_s_axes() -> None:
     assert (told["fl_x"], told["fl_y"], told["cx"], told["cy"], told["w"], told["h"]) == (381, 382, 159, 119, 318, 238)
     for frame, pose in zip(told["frames"], poses, strict=True):
         matrix = np.array(frame["transform_matrix"])
-        # nerfstudio's camera looks along its -z, with y up
+        # nerfstudio has OpenGL cameras: they look along -z, y is up
         assert np.allclose(-matrix[:3, 2], pose[:3, 2])
         assert np.allclose(matrix[:3, 1], -pose[:3, 1])
         assert np.allclose(matrix @ OPENGL_FROM_OPENCV, pose)

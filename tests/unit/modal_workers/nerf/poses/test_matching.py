@@ -1,4 +1,4 @@
-"""Features of two photos that are the same, held against the rule written out feature by feature."""
+"""Descriptor matching, compared with a brute-force reference implementation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Floats = NDArray[np.float32]
 
 
 def descriptors(rng: np.random.Generator, count: int) -> Floats:
-    """Draw [count, 128] as COLMAP stores them: roots of shares that sum to 1, times 512."""
+    """Return random descriptors [count, 128] in COLMAP's format: RootSIFT, scaled by 512."""
     shares = rng.gamma(0.4, size=(count, 128))
     return np.clip(np.rint(NORM * np.sqrt(shares / shares.sum(axis=1, keepdims=True))), 0, 255).astype(np.float32)
 
@@ -25,7 +25,7 @@ def seen_again(rng: np.random.Generator, rows: Floats, noise: float) -> Floats:
 
 
 def by_the_rule(one: Floats, other: Floats) -> list[tuple[int, int]]:
-    """Compare each with each, one at a time."""
+    """Return mutual best matches that pass the ratio test, by comparing every pair."""
 
     def chosen(row: Floats, rows: Iterable[Floats]) -> int | None:
         angles = [acos(min(1.0, int(row.astype(int) @ them.astype(int)) / NORM**2)) for them in rows]
@@ -47,7 +47,7 @@ def test_matches_are_those_of_the_rule(seed: int, ones: int, others: int) -> Non
     other = descriptors(rng, others)
     again = rng.permutation(min(ones, others))
     other[again] = seen_again(rng, one[: len(again)], noise=rng.uniform(2, 14))
-    # two that look the same are no match of either's
+    # a feature with two equally good candidates has no match
     other[-1], one[-1] = other[0], one[0]
     found = match_descriptors(one, other)
     assert found.dtype == np.uint32

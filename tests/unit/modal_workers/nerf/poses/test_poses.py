@@ -1,4 +1,4 @@
-"""The poses stage for real: pycolmap in its process, held against the truth, stopped, killed, and fed with rubbish."""
+"""The poses stage with pycolmap: accuracy against the ground truth, stopping, kills and unusable photos."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def shots() -> list[Shot]:
 
 @pytest.fixture(scope="module")
 def done(shots: list[Shot], tmp_path_factory: pytest.TempPathFactory) -> tuple[PosesContext, PosesReport]:
-    """Run the stage once, on 36 photos with masks."""
+    """Run the stage once on 36 photos with masks."""
     desk = context_with(tmp_path_factory.mktemp("poses") / "desk", shots, masks=True)
     return desk, job.run(PARAMS, desk)
 
@@ -78,7 +78,7 @@ def test_cameras_are_within_half_a_percent_of_where_they_were(
     moved = laid.scale * found[:, :3, 3] @ laid.rotation.T + laid.shift
     error = float(np.sqrt(((moved - true[:, :3, 3]) ** 2).sum(axis=1).mean())) / DISTANCE
     assert error <= 0.005, f"{error:.4f} of the orbit's radius"
-    # the frame is the true one but for scale, without any alignment: z up, the box in the middle, first camera at +x
+    # without alignment, the world frame is the true one up to scale: z up, box at the origin, first camera at +x
     assert np.abs(found[:, :3, 3] - true[:, :3, 3] / DISTANCE).max() < 0.03
     assert np.abs(found[:, :3, :3] - true[:, :3, :3]).max() < 0.03
     assert report.camera_distance_median == pytest.approx(1.0)
@@ -102,12 +102,12 @@ def test_colmap_s_files_and_the_dataset_say_the_same(done: tuple[PosesContext, P
     assert points["rgb"].dtype == np.uint8
     assert len(points["xyz"]) == report.points == len(model.xyz)
     assert np.allclose(points["xyz"], model.xyz, atol=1e-6)
-    # points lie on the box, and project into the photos
+    # points are on the surface of the box
     assert np.percentile(np.abs(points["xyz"]) * DISTANCE, 99, axis=0) == pytest.approx([1.0, 0.8, 0.6], abs=0.05)
     ply = dataset_of(desk).read("sparse_pc.ply")
     assert ply.startswith(b"ply\nformat binary_little_endian 1.0\nelement vertex %d\n" % report.points)
     assert len(ply.partition(b"end_header\n")[2]) == 15 * report.points
-    # pycolmap itself reads the three files; never in this process
+    # pycolmap can read the three files; it runs in another process
     script = "import zlib, sys, pycolmap; m = pycolmap.Reconstruction(sys.argv[1]); "
     script += "print(m.num_reg_images(), m.num_points3D())"
     read = subprocess.run(
@@ -159,7 +159,7 @@ def test_a_lost_run_goes_on_from_its_matches_and_ends_with_the_same_bytes(
     assert not [message for _, message in desk.told if "features" in message or "matched" in message]
     assert desk.kept["dataset.zip"].read_bytes() == first.kept["dataset.zip"].read_bytes()
     assert desk.saved == first.saved
-    # and one that was lost after its last byte only says again what it has left
+    # a run that was killed after its last write only returns the stored report
     desk.begin()
     desk.saved.clear()
     assert job.run(PARAMS, desk) == PosesReport.model_validate_json(desk.kept["poses.json"].read_text())
@@ -211,11 +211,11 @@ def children() -> Iterator[int]:
         yield from (int(number) for number in path.read_text().split())
 
 
-# rubbish
+# unusable photos
 
 
 def alike(pictures: list[np.ndarray]) -> list[Shot]:
-    """Make photos of pictures that have no truth."""
+    """Return shots of images without a true pose."""
     return [
         Shot(f"{number:04d}_x.jpg", picture, np.full(picture.shape[:2], 255, np.uint8), np.eye(4))
         for number, picture in enumerate(pictures)
@@ -261,7 +261,7 @@ def test_rubbish_is_refused_with_a_reason(case: str, word: str, shots: list[Shot
     assert word in told.value.message
     assert told.value.hint
     assert desk.saved == {}
-    # a retry reports the same, and no step is repeated
+    # a retry raises the same error and repeats no step
     desk.begin()
     with pytest.raises(SaccadeError) as again:
         job.run(PARAMS, desk)

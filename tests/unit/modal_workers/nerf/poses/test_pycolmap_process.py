@@ -1,4 +1,4 @@
-"""The process that pycolmap runs in: it ends on request, and its death is an error with a code."""
+"""The child process of pycolmap: it stops on request, and a crash becomes an error with a code."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def group_is_gone(group: int) -> bool:
 
 
 def order_of(folder: Path, shots: list[Shot]) -> dict[str, object]:
-    """Return the order to find the features of some photos."""
+    """Return the request that extracts the features of some photos."""
     captured = unpack(context_with(folder / "desk", shots).kept["capture.zip"], folder / "capture")
     return {
         "database": str(folder / "features.db"),
@@ -74,7 +74,7 @@ def test_a_step_that_takes_too_long_is_ended(shots: list[Shot], tmp_path: Path) 
 
 
 def test_the_process_ends_with_its_parent(shots: list[Shot], tmp_path: Path) -> None:
-    """A worker that is killed itself cannot end anything: its child notices by itself."""
+    """A killed worker cannot stop its child, so the child detects that its parent is gone."""
     order = order_of(tmp_path, shots)
     (tmp_path / "order.json").write_text(json.dumps(order | {"step": "features", "threads": 2}))
     script = Path(job.__file__).with_name("colmap") / "pycolmap_process.py"
@@ -90,11 +90,11 @@ def test_the_process_ends_with_its_parent(shots: list[Shot], tmp_path: Path) -> 
     os.close(ours)
 
 
-# the process dies
+# crashes of the process
 
 
 def killing(mapper: PycolmapRunner, number: signal.Signals, times: int) -> Callable[[str, int, int], None]:
-    """Kill the mapper's process at its first word, so many times."""
+    """Return a progress callback that sends a signal to the mapper's process on its first ``times`` calls."""
     left = [times]
 
     def told(_step: str, _done: int, _total: int) -> None:

@@ -1,4 +1,4 @@
-"""The orbit is even, frames are transparent PNGs, batches are checked, nothing that was stored is drawn twice."""
+"""Rendering: even orbits, transparent PNG frames, checked batches, and no stored frame is rendered twice."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ RADIUS = 0.2
 
 
 def ball(*, opacity: float = 0.97) -> TrainedScene:
-    """Return a ball whose colour is its direction."""
+    """Return a ball whose colour encodes the direction from its centre."""
     generator = torch.Generator().manual_seed(5)
     ways = torch.nn.functional.normalize(torch.randn(400, 3, generator=generator), dim=1)
     splats = splats_from_points(ways * (RADIUS - 0.04), ways / 2 + 0.5, 0.02, opacity)
@@ -64,7 +64,7 @@ def test_an_orbit_is_even_rings_that_look_at_the_middle() -> None:
         x, y, z = pose[:3, 3]
         assert math.degrees(math.atan2(y, x)) % 360 == pytest.approx(azimuth % 360, abs=1e-9)
         assert math.degrees(math.asin(z / 1.3)) == pytest.approx(elevation)
-        # the middle is straight ahead, up is up
+        # the centre is on the optical axis, and up in the image is up in the world
         ahead = np.linalg.inv(pose) @ [0, 0, 0, 1]
         assert np.allclose(ahead[:3], [0, 0, 1.3])
         assert pose[2, 1] < 0
@@ -113,15 +113,15 @@ def test_frames_are_straight_alpha_that_other_readers_see(tmp_path: Path) -> Non
         rgba = np.asarray(picture)
         assert rgba[..., 3].min() == 0
         assert rgba[..., 3].max() > 250
-        # the ball fills what it should, and is in the middle
+        # the ball has the expected size and is centred
         across = np.flatnonzero(rgba[24, :, 3] > 127)
         assert abs(len(across) - 48 * FILLED) < 4
         assert abs(across.mean() - 23.5) < 1.5
-        # straight: at the rim colours are as bright as inside, though alpha is not
+        # straight alpha: colours at the edge are as bright as inside
         rim = (rgba[..., 3] > 40) & (rgba[..., 3] < 120)
         assert rgba[rim][:, :3].max(1).mean() > 90
         assert np.all(rgba[rgba[..., 3] == 0] == 0)
-    # the colour of the ball's front is the direction from which it is seen
+    # the colour of the ball's front is the viewing direction
     for index in (0, 3, 6, 9):
         front = np.asarray(Image.open(io.BytesIO(files[f"frame_{index:04d}.png"])))[24, 24, :3] / 127.5 - 1
         eye = np.array(listing["frames"][index]["world_from_camera"])[:3, 3]
@@ -146,7 +146,7 @@ def test_the_same_scene_gives_the_same_file_stored_and_without_a_time(tmp_path: 
 
 
 class CountingFrames(SplatFrames):
-    """Notes what is drawn, over all runs."""
+    """Frame source that records the rendered frames of all runs."""
 
     drawn: list[int]
 
@@ -157,7 +157,7 @@ class CountingFrames(SplatFrames):
 
 
 class DeskOfParts(CrashingContext):
-    """Knows which frames were stored when it died."""
+    """Context that lists the frames stored before the crash."""
 
     def stored(self) -> set[str]:
         return {name for part in self.kept.glob("*_part_*.zip") for name in frames_in(part)}
@@ -259,5 +259,5 @@ def test_a_file_that_is_cut_off_is_not_trusted(tmp_path: Path) -> None:
 
 def test_a_sphere_fits_in_the_frame() -> None:
     focal = focal_for(0.3, 1.0)
-    # the outermost ray that touches the sphere
+    # the tangent ray of the sphere
     assert focal * math.tan(math.asin(0.3)) == pytest.approx(FILLED / 2)

@@ -1,4 +1,4 @@
-"""What the exhibit makes of what the stages left: pages that hold everything, pictures of the frames, true figures."""
+"""The exhibit stage: self-contained pages, previews of the frames, correct figures."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_what_is_shown_fits_into_the_page(frames: int, rings: int, size_px: int,
 def test_shrinking_does_not_let_what_is_clear_bleed_into_colours() -> None:
     picture = np.zeros((64, 64, 4), np.uint8)
     picture[:, :33] = (200, 100, 50, 255)
-    picture[:, 33:, :3] = 255  # clear, and white
+    picture[:, 33:, :3] = 255  # transparent white
     small = downscale(picture, 16)
     edge = small[(small[..., 3] > 0) & (small[..., 3] < 255)]
     assert len(edge)

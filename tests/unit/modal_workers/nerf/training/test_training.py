@@ -1,7 +1,7 @@
-"""Training: the object is cut out, a killed run goes on bit by bit, masks and presets count, bad input is told.
+"""Training: segmentation of the object, bit-exact resumption after a kill, masks, presets, errors on bad input.
 
 The photos are of a box and a ball on a patterned table (ray_traced_capture.py); poses are the true ones, in the
-coordinates of a structure from motion.
+coordinates of structure from motion.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ def _one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A dataset without masks."""
+    """Write a dataset without masks."""
     return write_dataset(tmp_path_factory.mktemp("plain") / "dataset.zip", ring(16, 48))
 
 
 @pytest.fixture(scope="session")
 def masked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same photos with their true masks."""
+    """Write the same dataset with the true masks."""
     return write_dataset(tmp_path_factory.mktemp("masked") / "dataset.zip", ring(16, 48), masks=True)
 
 
@@ -88,7 +88,7 @@ def test_the_object_is_cut_out_and_shown_from_where_no_photo_was_trained_on(plai
     middle = from_sfm(scene.sfm_from_scene)[:3, 3]
     assert np.linalg.norm(middle - CENTRE) < 0.03
     assert abs(np.cbrt(np.linalg.det(scene.sfm_from_scene[:3, :3])) / SCALE - DISTANCE) < 0.02
-    # the box and the ball reach 0.165 m from their middle, cameras are 0.8 m away; a pixel is 0.01 m
+    # the objects have a radius of 0.165 m; cameras are 0.8 m away; a pixel is 0.01 m
     assert 0.2 < scene.radius < 0.36
     assert np.allclose(scene.captured_elevations_deg, (22, 45), atol=2.5)
 
@@ -106,7 +106,7 @@ def test_what_it_leaves_is_what_others_read(plain: Path, tmp_path: Path) -> None
     assert max(fraction for fraction, _ in desk.told) == 1.0
     told = [fraction for fraction, _ in desk.told]
     assert told == sorted(told)
-    # a run after the end does nothing again
+    # a run after the end repeats nothing
     (desk.kept / "dataset.zip").unlink()
     assert job.run(SMALL, desk) == report
 
@@ -161,7 +161,7 @@ def test_given_masks_spare_the_first_fit_and_give_a_sharp_outline(masked: Path, 
         drawn = rasterize(scene.splats, camera, torch.from_numpy(np.linalg.inv(pose)).float())
         alpha, truth = drawn.alpha[..., 0].numpy() > 0.5, trace(view)[1] > 0.5
         overlaps.append((alpha & truth).sum() / (alpha | truth).sum())
-    # a pixel more all around would leave 0.75
+    # one more pixel on all sides would give 0.75
     assert min(overlaps) > 0.86
 
 
@@ -170,7 +170,7 @@ def test_colours_sharpen_an_outline_that_the_splats_show_a_little_beside() -> No
     truth = np.hypot(rows - 48, columns - 50) < 26
     generator = np.random.default_rng(4)
     picture = np.where(truth[..., None], (190, 60, 50), (60, 110, 130)) + generator.normal(0, 12, (96, 96, 3))
-    # what splats show: soft, moved by two pixels, and with specks that float far away
+    # alpha of the splats: soft, shifted by two pixels, with floaters
     shown = 1 / (1 + np.exp(np.hypot(rows - 47, columns - 48.3) - 26))
     shown[5:8, 5:8] = 0.9
     mask = segment_photo(shown.astype(np.float32), picture.clip(0, 255).astype(np.uint8), seed=3)
@@ -279,7 +279,7 @@ def test_training_stops_when_held_out_photos_are_not_shown_better_any_more_and_g
         splats_from_points(torch.full((3 + number, 3), float(number)), torch.zeros(3 + number, 3), 0.1, 0.5)
         for number in range(8)
     ]
-    # while splats are still added nothing is decided
+    # no decision while splats are still added
     assert not history.record(10, splats[0], (30.0, 0.9), settled=False)
     scores = [24.0, 25.0, 25.02, 24.9, 25.01]
     stops = [

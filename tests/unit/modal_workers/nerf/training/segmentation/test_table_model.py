@@ -1,4 +1,4 @@
-"""What tells an object from the table without masks: the table put together from all photos, gaps, and the judgement.
+"""Separation of object and table without masks: table model from all photos, gaps, and outline agreement.
 
 The photos are of a box and a ball on a patterned table (ray_traced_capture.py), in true coordinates.
 """
@@ -37,7 +37,7 @@ def _one_thread() -> None:
 
 @pytest.fixture(scope="module")
 def photos() -> list[TargetImage]:
-    """Photos with their true masks."""
+    """Return photos with their true masks."""
     found = []
     for index, view in enumerate(ring(16, SIZE_PX)):
         picture, coverage = trace(view)
@@ -131,7 +131,7 @@ def test_a_mask_that_is_too_large_is_open_and_one_that_is_too_small_gets_its_obj
         opened_beside.append(opened[table].mean())
         opened_inside.append(opened[true].mean())
         low = true.copy()
-        low[np.flatnonzero(true.any(1))[-2] :] = False  # two rows of the foot are missing
+        low[np.flatnonzero(true.any(1))[-2] :] = False  # the lowest two rows of the object are missing
         found = mark_ambiguous_pixels(ground, remasked(target, low))
         regained.append(mask_of(found)[true & ~low].mean())
     assert np.mean(opened_beside) > 0.9
@@ -163,7 +163,7 @@ def test_points_in_a_gap_are_seen_through_and_those_of_the_object_are_not(
 def test_splats_go_where_the_table_alone_explains_the_photo() -> None:
     camera = Camera(32, 32, 40.0, 40.0, 16.0, 16.0)
     random = np.random.default_rng(1)
-    # as dark as the splats: by the picture alone it makes no difference whether they are there
+    # as dark as the splats: the image loss is the same with and without them
     picture = torch.full((32, 32, 3), 77, dtype=torch.uint8)
     full = torch.full((32, 32, 1), 255, dtype=torch.uint8)
     pose = torch.eye(4)
