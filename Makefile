@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 CONSTRAINTS := $(wildcard constraints.txt)
 SOAK_RUNS ?= 200
 # One runs the heavy tests, the others those that mostly wait (tests/harness/distribution.py).
-TEST_PROCESSES ?= 6
+TEST_PROCESSES ?= 4
 # uv reads none of pip's settings: wheels that this machine keeps are found by both, a smaller build of torch say.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 

@@ -82,14 +82,14 @@ def both_sides(*places: str) -> frozenset[CrashPoint]:
     return frozenset(side for place in places for side in (CrashPoint("before", place), CrashPoint("after", place)))
 
 
-START = "attend _step _wait _start"
-INTENT, ACK = f"{START} say publish", f"{START} _note_call say publish"
+START = "advance _step _wait_or_start _start"
+INTENT, ACK = f"{START} publish publish", f"{START} _record_call publish publish"
 ALWAYS = both_sides(INTENT, f"{START} launch", "FunctionGet", "FunctionMap", ACK)
 SCENARIOS = {
     "a worker that begins at once": Scenario("at once", ALWAYS),
     "a worker whose run was given up": Scenario("late", ALWAYS),
     "a worker that begins before its call is known": Scenario(
-        "first", ALWAYS | both_sides("attend load load _get _get_once", "FunctionGetOutputs")
+        "first", ALWAYS | both_sides("advance load load _get _get_once", "FunctionGetOutputs")
     ),
     "a worker on a GPU": Scenario("at once", ALWAYS | both_sides("FunctionBindParams"), gpu="T4"),
     "an assignment that goes by the bucket": Scenario(

@@ -187,7 +187,7 @@ def _place(coroutine: Any) -> str:
     """Return where a coroutine is suspended: the names of our own functions, outermost first."""
     names = []
     while code := getattr(coroutine, "cr_code", None):
-        if "/services/" in code.co_filename:
+        if "/services/" in code.co_filename or "/kit/" in code.co_filename:
             names.append(code.co_name)
         coroutine = coroutine.cr_await
     return " ".join(names)

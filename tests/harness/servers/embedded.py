@@ -185,6 +185,14 @@ class SharedS3(AbstractContextManager["SharedS3"]):
         return
 
 
+#: Buckets of a server that tests share.
+BUCKETS = 2000
+
+
+def _bucket_name(number: int) -> str:
+    return f"saccade-{number}"
+
+
 class EmbeddedS3:
     """``rclone serve s3`` from its wheel."""
 
@@ -208,7 +216,9 @@ class EmbeddedS3:
         )
 
     def __enter__(self) -> Self:
-        (self._folder / "saccade").mkdir(parents=True, exist_ok=True)
+        # All buckets before the start: rclone caches the list of its folders and may miss a later one.
+        for name in ("saccade", *(_bucket_name(number) for number in range(1, BUCKETS + 1))):
+            (self._folder / name).mkdir(parents=True, exist_ok=True)
         command = [
             binary("rclone"),
             "serve",
@@ -228,11 +238,10 @@ class EmbeddedS3:
         return self
 
     def with_new_bucket(self) -> SharedS3:
-        """Make a bucket that nobody else uses."""
+        """Return a bucket that no other test uses."""
         self._buckets += 1
-        name = f"saccade-{self._buckets}"
-        (self._folder / name).mkdir()
-        return SharedS3(self.settings_of(name))
+        assert self._buckets <= BUCKETS
+        return SharedS3(self.settings_of(_bucket_name(self._buckets)))
 
     def __exit__(self, *_: object) -> None:
         if self._process:
