@@ -180,13 +180,13 @@ def test_two_whole_runs_give_the_same_bytes(
 # stopping
 
 
-@pytest.mark.parametrize("step", ["features", "matched", "placed", "undistorting"])
+@pytest.mark.parametrize("step", ["features", "matched", "registered", "undistorting"])
 def test_a_stop_ends_every_step_at_once(
     step: str, done: tuple[PosesContext, PosesReport], shots: list[Shot], tmp_path: Path
 ) -> None:
     first, _ = done
     desk = context_with(tmp_path, shots[:12] if step == "matched" else shots)
-    if step in ("placed", "undistorting"):
+    if step in ("registered", "undistorting"):
         desk.kept |= {name: first.kept[name] for name in ("poses_search.json", "poses_features_0.db")}
     asked_s: list[float] = []
 
