@@ -204,6 +204,16 @@ def test_an_outdated_attempt_changes_nothing() -> None:
     assert random_job.job == replace(before, sequence=random_job.job.sequence, updated_at=random_job.job.updated_at)
 
 
+def test_a_job_that_has_ended_takes_no_later_state() -> None:
+    events = RandomJob()
+    events.publish(JobQueued(position=0))
+    events.publish(JobFailed(attempt=0, failure="user", error=ERROR))
+    assert events.job
+    ended = events.job
+    events.publish(JobCancelled(attempt=0))
+    assert replace(events.job, sequence=ended.sequence, updated_at=ended.updated_at) == ended
+
+
 def test_a_users_retry_clears_the_cancel_request() -> None:
     """Found by the first test above: cancelled, retried by the user, lost, retried must not be folded as cancelled."""
     random_job = RandomJob()

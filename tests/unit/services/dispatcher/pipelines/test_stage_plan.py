@@ -178,6 +178,14 @@ def test_the_first_failure_is_the_reason() -> None:
     assert action == plan.EndAttempt("user", ERROR)
 
 
+def test_a_cancelled_pipeline_retries_no_failed_job() -> None:
+    failed = part(0, State.FAILED, failure="lost", error=ERROR, finished_at=BEGIN)
+    stages = [StageSnapshot(Stage("shape", "", 1.0), (failed,))]
+    assert plan.action_before_running(pipeline(state=State.STARTING), stages) == plan.RetryJobs([failed])
+    cancelled = pipeline(state=State.STARTING, cancel_requested=True)
+    assert plan.action_before_running(cancelled, stages) == plan.StartStages()
+
+
 def test_a_second_attempt_does_not_count_the_cost_of_the_first() -> None:
     costs = {f"run_{number}": Cost(device="cpu", seconds=1.0, usd=0.25) for number in range(3)}
     snapshot = StageSnapshot(Stage("shape", "", 1.0), (part(0, State.SUCCEEDED, costs=costs),))

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.limits import SINGLE_PUT_BYTES
-from services.gateway.uploads.upload_checks import is_multipart, media_type, safe_name
+from contracts.limits import SINGLE_PUT_BYTES, UPLOAD_BYTES
+from services.gateway.uploads.upload_checks import check_declared_size, is_multipart, media_type, safe_name
 
 
 @pytest.mark.parametrize(
@@ -55,3 +55,14 @@ def test_what_one_put_cannot_carry_goes_is_multipart():
     assert not is_multipart(SINGLE_PUT_BYTES, requested=False)
     assert is_multipart(SINGLE_PUT_BYTES + 1, requested=False)
     assert is_multipart(1, requested=True)
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "code"), [(0, ErrorCode.UPLOAD_EMPTY), (UPLOAD_BYTES + 1, ErrorCode.UPLOAD_TOO_LARGE)]
+)
+def test_a_declared_size_outside_the_limits_is_rejected(size_bytes: int, code: ErrorCode):
+    check_declared_size(1)
+    check_declared_size(UPLOAD_BYTES)
+    with pytest.raises(SaccadeError) as refused:
+        check_declared_size(size_bytes)
+    assert refused.value.code is code
