@@ -96,12 +96,12 @@ async def test_start_up_is_billed_and_published(harness: ExecutorHarness, execut
 async def test_a_worker_stops_before_it_exceeds_the_remaining_amount(
     harness: ExecutorHarness, executor: ModalExecutor
 ) -> None:
-    assignment = (await harness.driver.submit("children", "work 60")).model_copy(update={"left_usd": 0.003})
-    call_id = await executor.launch(assignment, WORKLOAD.compute)  # 0.001 USD per second: three seconds
+    assignment = (await harness.driver.submit("children", "work 60")).model_copy(update={"left_usd": 0.015})
+    call_id = await executor.launch(assignment, WORKLOAD.compute)  # 0.001 USD per second: 15 s, start-up included
     job = await harness.driver.until(assignment.job_id, State.INTERRUPTED)
     assert job.error is not None
     assert (job.failure, job.error.code) == ("user", "cost_cap_reached")
-    assert job.costs[assignment.run_id].usd <= 0.003 + assignment.usd_per_s
+    assert job.costs[assignment.run_id].usd <= 0.015 + assignment.usd_per_s
     await harness.ended(executor, call_id)
     assert not processes_of_run(assignment)
 
