@@ -80,7 +80,7 @@ def seconds_of(file: str, tests: Iterable[str]) -> float:
 
 
 class LaneScheduling(LoadScopeScheduling):
-    """Gives each process the longest file left of its lane; processes of different lanes collect different tests."""
+    """Scheduler that assigns each process the longest remaining file of its lane; each lane collects its own tests."""
 
     def _split_scope(self, nodeid: str) -> str:
         return nodeid.partition("::")[0]
