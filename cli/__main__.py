@@ -35,6 +35,8 @@ _COMMANDS: Final = {
     "modal": "operators.modal",
 }
 
+#: Commands that call no server.
+_WITHOUT_SERVER: Final = frozenset({"up", "key", "modal"})
 _SYSTEM_HINT: Final = "Check the path, its permissions and the free space on its disk."
 
 
@@ -68,11 +70,15 @@ def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version."
 )
-def saccade() -> None:
+@click.option("--url", help="Address of the server, for the commands that call one; also after the command.")
+@click.pass_context
+def saccade(context: click.Context, url: str | None) -> None:
     """Turn video, photos and robot streams into results, with an event for every step.
 
     Start with `saccade demo`, or `saccade up` and then `saccade submit lap_compare A.mp4 B.mp4 --watch`.
     """
+    if url and context.invoked_subcommand in _WITHOUT_SERVER:
+        raise click.UsageError(f"--url names a running server, which {context.invoked_subcommand} does not call.")
 
 
 def _system_error_text(error: OSError) -> str:

@@ -9,35 +9,30 @@ from typing import Any, Final
 import click
 from saccade import Client, ClientError
 
+from cli.command_hints import command_hint, field_hint, unreachable_hint
 from cli.failure import Failure
 from cli.settings import CommandSettings
 
-#: Codes about a field of any request; the hint below fits only where the field is a workload's parameter.
+#: Codes about a field of any request: a workload's parameter, or an option of the command.
 _PARAMETER_CODES: Final = frozenset({"unknown_parameter", "invalid_parameter"})
-#: Codes whose next step is a command rather than a route of the API.
-_HINTS: Final = {
-    "server_unreachable": "Start it with: saccade up",
-    "unauthenticated": "Set SACCADE_API_KEY to your key.",
-    "unknown_workload": "`saccade workloads` lists the server's workloads.",
-    "unknown_parameter": "`saccade workloads NAME` shows its parameters.",
-    "invalid_parameter": "`saccade workloads NAME` shows its parameters.",
-    "upload_not_found": "Name a file, or the id of one of your uploads.",
-    "job_already_ended": "To run a failed or cancelled job again: saccade retry ID",
-    "job_not_found": "`saccade jobs` lists your jobs.",
-    "session_not_found": "`saccade sessions` lists your sessions.",
-    "session_ended": "Open a new one with: saccade sessions open WORKLOAD",
-    "artifact_not_found": "`saccade artifacts ID` lists the job's artifacts.",
-    "webhook_not_found": "`saccade webhooks list` lists your endpoints.",
-    "delivery_not_found": "`saccade webhooks deliveries ID` lists the deliveries; they are kept for 30 days.",
-    "artifacts_not_ready": "Wait until the job ends: saccade events --job ID --follow",
-}
+_URL_HELP: Final = f"Address of the server. [default: SACCADE_URL or {CommandSettings.model_fields['url'].default}]"
+
+
+def _own_or_inherited(context: click.Context, _: click.Parameter, value: str | None) -> str | None:
+    """Return a command's own ``--url``, else the one that stands before the command."""
+    inherited: str | None = context.find_root().params.get("url")
+    return value or inherited
+
+
+def url_option(command: Callable[..., Any], help_text: str = _URL_HELP) -> Callable[..., Any]:
+    """Add ``--url``, which may also stand before the command's name."""
+    return click.option("--url", callback=_own_or_inherited, help=help_text)(command)
 
 
 def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--url`` and ``--json``."""
     command = click.option("--json", "as_json", is_flag=True, help="Print one JSON value per line.")(command)
-    help_text = f"Address of the server. [default: SACCADE_URL or {CommandSettings.model_fields['url'].default}]"
-    return click.option("--url", help=help_text)(command)
+    return url_option(command)
 
 
 @contextmanager
@@ -49,13 +44,14 @@ def open_client(url: str | None) -> Iterator[Client]:
     """
     settings = CommandSettings()
     key = settings.api_key.get_secret_value() if settings.api_key else None
-    with as_failures(), Client(url or settings.url, key) as client:
+    address = url or settings.url
+    with as_failures(address), Client(address, key) as client:
         yield client
 
 
 @contextmanager
-def as_failures() -> Iterator[None]:
-    """Turn the client's errors into failures of the command, with hints for the command line.
+def as_failures(url: str) -> Iterator[None]:
+    """Turn the errors of a client of the server at ``url`` into failures, with hints for the command line.
 
     Raises:
         Failure: for any ``ClientError``.
@@ -63,6 +59,15 @@ def as_failures() -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        other_field = error.code in _PARAMETER_CODES and not error.message.startswith("params/")
-        hint = error.hint if other_field else _HINTS.get(error.code, error.hint)
-        raise Failure(error.message, code=error.code, hint=hint) from error
+        raise Failure(error.message, code=error.code, hint=_hint_of(error, url)) from error
+
+
+def _hint_of(error: ClientError, url: str) -> str:
+    if error.code == "server_unreachable":
+        return unreachable_hint(url)
+    if error.code == "host_not_found":
+        return "Check the address in --url or SACCADE_URL, and the connection of this machine."
+    if error.code in _PARAMETER_CODES and not error.message.startswith("params/"):
+        return field_hint(error.hint)
+    context = click.get_current_context(silent=True)
+    return command_hint(error.code, error.hint, context.params if context else None)

@@ -187,7 +187,7 @@ KINDS: dict[ErrorCode, ErrorKind] = {
     _C.WEBHOOK_CHANGED: _kind(409, "Another request changed the endpoint at the same time", "Read the endpoint again, then decide again.", retryable=True),
     _C.WEBHOOK_DISABLED: _kind(409, "The endpoint is disabled", "Enable it with PATCH /v1/webhooks/{id} and enabled true."),
     _C.TOO_MANY_WEBHOOKS: _kind(409, "You have reached the maximum number of webhook endpoints", "Delete an endpoint that you do not need any more."),
-    _C.DELIVERY_NOT_FOUND: _kind(404, "There is no such delivery", "GET /v1/webhooks/{id}/deliveries lists them; they are kept for 30 days."),
+    _C.DELIVERY_NOT_FOUND: _kind(404, "There is no such delivery", "GET /v1/webhooks/{id}/deliveries lists them. They are kept for 30 days."),
     _C.WEBHOOKS_NOT_CONFIGURED: _kind(501, "Webhooks are not configured on this server", "Ask the operator to set NOTIFIER_SECRET_KEY; until then use the event streams."),
     _C.INPUT_UNREADABLE: _kind(422, "A video could not be decoded", "Check that the file plays to its end; repair it or encode it again with ffmpeg."),
     _C.CLIP_TOO_SHORT: _kind(422, "A clip is too short", "Send clips of at least two seconds."),

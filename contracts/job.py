@@ -314,8 +314,12 @@ def retry(
     Raises:
         SaccadeError: JOB_NOT_RETRYABLE, when a user retries a job that has not failed or been cancelled.
     """
-    if after is None and job.state not in (State.FAILED, State.CANCELLED):
-        raise SaccadeError(ErrorCode.JOB_NOT_RETRYABLE, f"The job is {job.state}.")
+    if after is None and job.state is State.SUCCEEDED:
+        message = "The job has succeeded: there is nothing to retry."
+        raise SaccadeError(ErrorCode.JOB_NOT_RETRYABLE, message, hint="To run it once more, submit a new job.")
+    if after is None and not job.state.ended:
+        message = f"The job has not ended: it is {job.state}."
+        raise SaccadeError(ErrorCode.JOB_NOT_RETRYABLE, message, hint="Wait until it ends, or cancel it first.")
     deadline = now + timedelta(seconds=deadline_s) if after is None else (job.deadline or job.submitted.deadline)
     return JobRetrying(
         attempt=job.attempt + 1,

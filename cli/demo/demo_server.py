@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+from cli.connection import url_option
 from cli.embedded.attached_system import attached_system
 from cli.embedded.ports import is_free
 from cli.failure import Failure
 from cli.settings import DEFAULT_PORT
+
+
+def demo_url_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--url`` of a demo, which starts a server where none is named."""
+    return url_option(command, "Address of a running server. [default: start one]")
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import click
 from saccade import Client
 
 from cli.connection import open_client
-from cli.demo.demo_server import demo_server
+from cli.demo.demo_server import demo_server, demo_url_option
 from cli.demo.ground_truth import TrueLapTimes, curve_errors, figures, true_loss_s
 from cli.demo.render_laps import render_laps
 from cli.jobs.follow import follow_job
@@ -54,7 +54,7 @@ class _Demos(click.Group):
 
 @click.group(cls=_Demos, invoke_without_command=True)
 @click.pass_context
-@click.option("--url", help="Address of a running server. [default: start one]")
+@demo_url_option
 @click.option("--data", type=click.Path(path_type=Path), help="Folder for all data. [default: ./.saccade]")
 @click.option(
     "--laps", "lap_s", type=click.FloatRange(8, 600), default=25.0, show_default=True, help="Duration of a lap, s."

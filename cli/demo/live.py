@@ -13,7 +13,7 @@ from typing import Any, Final
 import click
 import httpx
 
-from cli.demo.demo_server import demo_server
+from cli.demo.demo_server import demo_server, demo_url_option
 from cli.demo.virtual_arm import HEIGHT_PX, WIDTH_PX, StreamingArm, virtual_arm
 from cli.failure import Failure
 from cli.output import display_path, print_json, print_line, print_note
@@ -36,7 +36,7 @@ class LiveProgress:
 
 
 @click.command("live")
-@click.option("--url", help="Address of a running server. [default: start one]")
+@demo_url_option
 @click.option("--data", type=click.Path(path_type=Path), help="Folder for all data. [default: ./.saccade]")
 @click.option(
     "--seconds",

@@ -15,7 +15,7 @@ import click
 from saccade import Client
 
 from cli.connection import open_client
-from cli.demo.demo_server import demo_server
+from cli.demo.demo_server import demo_server, demo_url_option
 from cli.failure import Failure
 from cli.jobs.follow import follow_job
 from cli.output import display_path, print_json, print_line, print_table
@@ -32,7 +32,7 @@ _FOUR_RINGS_FRAMES: Final = 360
 
 
 @click.command("nerf")
-@click.option("--url", help="Address of a running server. [default: start one]")
+@demo_url_option
 @click.option("--data", type=click.Path(path_type=Path), help="Folder for all data. [default: ./.saccade]")
 @click.option("--photos", type=click.IntRange(15, 200), default=40, show_default=True, help="Number of photos.")
 @click.option(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from cli.connection import open_client, server_options
-from cli.jobs.follow import progress_text
-from cli.output import print_json, print_line
+from cli.failure import USAGE, Failure
+from cli.jobs.follow import StopsByCancellation, progress_text
+from cli.output import format_time, print_json, print_line
+from contracts.events.base import EVENT_CLASSES
 
 _DURATION = re.compile(r"^(\d+)(s|m|h|d)?$")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -24,7 +28,7 @@ def parse_since(text: str) -> str:
 @click.command()
 @click.option("--job", "job_id", help="Only events of this job, from its first.")
 @click.option("--since", help="Events since 90s, 15m, 2h or 7d ago, a time (RFC 3339), or a cursor.")
-@click.option("--type", "types", multiple=True, help="Only events of this type, for example job.failed.")
+@click.option("--type", "types", multiple=True, help="Only events of this type, for example job.failed or job.*.")
 @click.option("--follow", "-f", is_flag=True, help="Also show new events until Ctrl-C.")
 @server_options
 def events(
@@ -34,21 +38,46 @@ def events(
 
     Without options: the events of the last hour.
     """
+    check_types(types)
     since = parse_since(since) if since else None
     if job_id is None and since is None and not follow:
         since = "3600"
+    stopped = StopsByCancellation()
     with open_client(url) as client:
         for event in client.events(job_id, types=types, since=since, follow=follow):
             if as_json:
                 print_json(event.envelope)
             else:
-                print_line(event_line(event.type, event.envelope, event.data))
+                cancelled = stopped.explains(event.type, event.envelope)
+                print_line(event_line(event.type, event.envelope, event.data, cancelled=cancelled))
 
 
-def event_line(kind: str, envelope: dict[str, Any], data: dict[str, Any]) -> str:
-    """Format an event as one line."""
-    moment = str(envelope.get("time", ""))[11:19]
+def check_types(types: Sequence[str]) -> None:
+    """Reject types that no event has, which would show nothing and wait for ever.
+
+    Raises:
+        Failure: for the first unknown one; with those that are spelled alike.
+    """
+    known = sorted(EVENT_CLASSES)
+    patterns = sorted({f"{name.partition('.')[0]}.*" for name in known})
+    for name in types:
+        if name in known or name in patterns:
+            continue
+        alike = difflib.get_close_matches(name, [*known, *patterns], n=3) or patterns
+        raise Failure(
+            f"There is no event type {name}.",
+            code="unknown_type",
+            hint=f"For example: {', '.join(alike)}; docs/events.md lists all.",
+            exit_code=USAGE,
+        )
+
+
+def event_line(kind: str, envelope: dict[str, Any], data: dict[str, Any], *, cancelled: bool = False) -> str:
+    """Format an event as one line; ``cancelled``: the interruption is the effect of a cancellation."""
+    moment = format_time(str(envelope.get("time", "")))
     match kind:
+        case "job.interrupted" if cancelled:
+            text = "stopped, because the job is cancelled"
         case "job.progressed":
             text = f"{100 * float(data.get('fraction', 0)):.0f} % {progress_text(data)}"
         case "job.failed" | "job.interrupted" | "upload.failed":
@@ -66,4 +95,4 @@ def event_line(kind: str, envelope: dict[str, Any], data: dict[str, Any]) -> str
             text = str(data.get("workload", ""))
         case _:
             text = ""
-    return f"{moment:<8}  {kind:<22}  {envelope.get('subject', '')}  {text}".rstrip()
+    return f"{moment:<23}  {kind:<22}  {envelope.get('subject', '')}  {text}".rstrip()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from saccade import Client, Event, Job, JobView
 
+from cli.command_hints import command_hint
 from cli.failure import REFUSED, Failure
 from cli.output import print_json, print_note
 from cli.progress_bar import ProgressCallback, format_duration, progress_bar
@@ -21,11 +23,12 @@ def follow_job(client: Client, job_id: str, *, as_json: bool = False, silent: bo
         Failure: the job failed or was cancelled.
         ClientError: the server refused.
     """
+    stopped = StopsByCancellation()
     with progress_bar("Working", silent=as_json or silent) as update:
         for event in client.events(job_id):
             if as_json:
                 print_json(event.envelope)
-            elif not silent:
+            elif not (silent or stopped.explains(event.type, event.envelope)):
                 _show(event, update)
     # The last event may arrive before the server's view of the job is up to date.
     job = client.job(job_id, wait_s=_LAG_S)
@@ -40,12 +43,36 @@ def failure_of(job: JobView) -> Failure:
         return Failure("The job was cancelled.", code="cancelled", hint=f"To run it again: saccade retry {job.id}")
     if job.error is None:
         return Failure(f"The job is {job.state}.", code=job.state, exit_code=REFUSED)
-    return Failure(job.error.message, code=job.error.code, hint=job.error.hint, exit_code=REFUSED)
+    return Failure(job.error.message, code=job.error.code, hint=hint_of(job), exit_code=REFUSED)
+
+
+def hint_of(job: JobView) -> str:
+    """Return what the user of the command line can do about a job's error; empty without one."""
+    if job.error is None:
+        return ""
+    return command_hint(job.error.code, job.error.hint, {"job_id": job.id, "workload": job.workload})
 
 
 def warnings_of(job: JobView) -> list[str]:
     """Return the warnings in a job's result."""
     return [str(warning) for warning in (job.result or {}).get("warnings", ())]
+
+
+class StopsByCancellation:
+    """Distinction of workers that were stopped by a cancellation from workers that were lost."""
+
+    def __init__(self) -> None:
+        """Start before the first event."""
+        self._cancelled: set[str] = set()
+
+    def explains(self, kind: str, envelope: Mapping[str, Any]) -> bool:
+        """Take an event of any job; return whether it is the interruption that the job's cancellation caused."""
+        subject = str(envelope.get("subject", ""))
+        if kind == "job.cancel_requested":
+            self._cancelled.add(subject)
+        elif kind == "job.retrying":
+            self._cancelled.discard(subject)
+        return kind == "job.interrupted" and subject in self._cancelled
 
 
 def _show(event: Event, update: ProgressCallback) -> None:

@@ -8,7 +8,7 @@ import click
 from saccade import JobView
 
 from cli.connection import open_client, server_options
-from cli.jobs.follow import warnings_of
+from cli.jobs.follow import hint_of, warnings_of
 from cli.output import format_time, print_json, print_line, print_table
 from contracts.job import State
 
@@ -62,7 +62,7 @@ def _show(found: JobView, *, as_json: bool) -> None:
         "params": ", ".join(f"{name}={value}" for name, value in found.params.items()),
         "cost": _cost(found),
         "error": f"{found.error.message} ({found.error.code})" if found.error else "",
-        "hint": found.error.hint if found.error else "",
+        "hint": hint_of(found),
     }
     for name, text in lines.items():
         if text:

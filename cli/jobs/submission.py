@@ -70,6 +70,39 @@ def find_workload(client: Client, name: str) -> dict[str, Any]:
     return workloads[name]
 
 
+def check_submitted(workload: dict[str, Any]) -> None:
+    """Reject a workload that is no job.
+
+    Raises:
+        Failure: it is a live session, which takes no files.
+    """
+    if workload.get("kind") == "session":
+        name = workload["name"]
+        raise Failure(
+            f"{name} is a live session: it takes frames while they are recorded, not files.",
+            code="workload_is_session",
+            hint=f"Open one with: saccade sessions open {name}",
+            exit_code=USAGE,
+        )
+
+
+def check_opened(workload: dict[str, Any]) -> None:
+    """Reject a workload that is no live session.
+
+    Raises:
+        Failure: it is a job, which takes files.
+    """
+    if workload.get("kind") != "session":
+        name = workload["name"]
+        takes = " ".join(f"{field['name'].upper()}_FILE" for field in _fitting_inputs(workload, []) if field["minimum"])
+        raise Failure(
+            f"{name} is a job on files, not a live session.",
+            code="workload_is_job",
+            hint=f"Submit it with: saccade submit {name} {takes or 'FILES'} --watch",
+            exit_code=USAGE,
+        )
+
+
 def assign_files(workload: dict[str, Any], files: Sequence[str]) -> dict[str, list[str]]:
     """Assign files to a workload's inputs, in order: each its minimum, then the rest to the first that take more.
 
@@ -143,7 +176,7 @@ def upload_file(client: Client, name: str, *, silent: bool = False) -> str:
         try:
             upload = client.upload(
                 path,
-                lambda done, total: update(done / total if total else 1.0, format_size(total)),
+                lambda done, total: update(done / total if total else 1.0, upload_text(done, total)),
                 state_dir=CommandSettings().uploads_dir,
             )
         except ClientError as error:
@@ -151,6 +184,11 @@ def upload_file(client: Client, name: str, *, silent: bool = False) -> str:
             error.message = f"{path.name}: {error.message}"
             raise
     return upload.id
+
+
+def upload_text(done: int, total: int) -> str:
+    """Return the text beside an upload's bar: when all bytes are sent, the server decodes and checks the file."""
+    return format_size(total) if done < total else f"{format_size(total)} sent; the server checks it"
 
 
 def upload_inputs(

@@ -7,7 +7,7 @@ import click
 from cli.connection import open_client, server_options
 from cli.failure import INTERRUPTED
 from cli.jobs.follow import follow_job, warnings_of
-from cli.jobs.submission import find_workload, parse_params, upload_inputs
+from cli.jobs.submission import check_submitted, find_workload, parse_params, upload_inputs
 from cli.output import print_json, print_line, print_note
 
 
@@ -41,7 +41,9 @@ def submit(
     """
     params = parse_params(pairs)
     with open_client(url) as client:
-        inputs = upload_inputs(client, find_workload(client, workload), files, silent=as_json)
+        declared = find_workload(client, workload)
+        check_submitted(declared)
+        inputs = upload_inputs(client, declared, files, silent=as_json)
         job = client.submit(
             workload,
             inputs,

@@ -188,6 +188,22 @@ def redeliver(webhook_id: str, delivery_id: str | None, since: str | None, url: 
 @webhooks.command()
 @click.argument("webhook_id", metavar="ID")
 @server_options
+def enable(webhook_id: str, url: str | None, as_json: bool) -> None:
+    """Enable an endpoint that was disabled.
+
+    Events of the meantime are sent only by `saccade webhooks redeliver`.
+    """
+    with open_client(url) as client:
+        changed = client.webhooks.change(webhook_id, enabled=True)
+    if as_json:
+        print_json(changed.model_dump(mode="json", exclude={"secret"}))
+    else:
+        print_line(f"{changed.id} is {_state(changed)}.")
+
+
+@webhooks.command()
+@click.argument("webhook_id", metavar="ID")
+@server_options
 def delete(webhook_id: str, url: str | None, as_json: bool) -> None:
     """Delete an endpoint.
 

@@ -11,9 +11,10 @@ import click
 from click.core import ParameterSource
 from saccade import SessionView
 
+from cli.command_hints import command_hint
 from cli.connection import open_client, server_options
 from cli.failure import INTERRUPTED
-from cli.jobs.submission import parse_params, read_params
+from cli.jobs.submission import check_opened, find_workload, parse_params, read_params
 from cli.output import format_time, print_json, print_line, print_note, print_table
 from cli.progress_bar import format_size, progress_bar
 from cli.sessions.replay import ComparedValue, compare, follow_replay, open_replay, require_identical, warn_of_failure
@@ -104,6 +105,7 @@ def open_session(
     """
     params = read_params(given) | parse_params(pairs)
     with open_client(url) as client:
+        check_opened(find_workload(client, workload))
         made = client.sessions.open(
             workload,
             params,
@@ -266,7 +268,9 @@ def _describe(session: SessionView, server: str) -> None:
         "job": (session.job or {}).get("id"),
         "page": f"{server}{session.links['page']}" if "page" in session.links else "",
         "error": f"{session.error.message} ({session.error.code})" if session.error else "",
-        "hint": session.error.hint if session.error else "",
+        "hint": command_hint(session.error.code, session.error.hint, {"workload": session.workload})
+        if session.error
+        else "",
     }
     for name, text in lines.items():
         if text:

@@ -66,6 +66,10 @@ def test_a_job_is_watched_shown_listed_and_its_files_fetched(url: str, tmp_path:
     assert job["state"] == "succeeded"
     assert [event["type"] for event in events[1:] if event.get("type") == "job.succeeded"] == ["job.succeeded"]
     assert say(url, tmp_path, "job", job["id"])[0]["state"] == "succeeded"
+    (refused,) = say(url, tmp_path, "retry", job["id"], code=1)
+    assert refused["error"]["code"] == "job_not_retryable"
+    assert "has succeeded" in refused["error"]["message"]
+    assert "Wait" not in refused["error"]["hint"]
     assert job["id"] in [one["id"] for one in say(url, tmp_path, "jobs", "--state", "succeeded", "--limit", "5")]
     told = [event["type"] for event in say(url, tmp_path, "events", "--job", job["id"])]
     assert told[0] == "job.submitted"
@@ -100,6 +104,8 @@ def test_a_job_is_cancelled_with_its_worker(system: SystemProcess, url: str, tmp
     assert not any(marked_processes(folder) for folder in runs.glob("run_*"))
     (refused,) = say(url, tmp_path, "cancel", job["id"], code=1)
     assert refused["error"]["code"] == "job_already_ended"
+    for words in (("job", job["id"]), ("events", "--job", job["id"])):
+        assert "worker_lost" not in run(*words, "--url", url, cwd=tmp_path).stdout
 
 
 def test_ctrl_c_while_watching_leaves_the_job_alone(url: str, tmp_path: Path) -> None:
@@ -123,6 +129,13 @@ def test_ctrl_c_while_watching_leaves_the_job_alone(url: str, tmp_path: Path) ->
 def test_what_is_refused_says_why(url: str, tmp_path: Path) -> None:
     text = tmp_path / "notes.mp4"
     text.write_text("these are words and no video")
+    for words, code, words_said in (
+        (("submit", "live_splat", str(text)), "workload_is_session", "saccade sessions open live_splat"),
+        (("sessions", "open", "lap_compare"), "workload_is_job", "saccade submit lap_compare"),
+    ):
+        (refused,) = say(url, tmp_path, *words, code=2)
+        assert refused["error"]["code"] == code
+        assert words_said in refused["error"]["hint"]
     for words, code in (
         (("submit", "nothing_like_it"), "unknown_workload"),
         (("submit", "scripted", "--param", "speed=9"), "unknown_parameter"),

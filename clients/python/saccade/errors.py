@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -38,7 +40,7 @@ class ClientError(Exception):
 
 
 class UnreachableError(ClientError):
-    """The server did not answer within the time of a restart: ``server_unreachable``."""
+    """No answer within the time of a restart (``server_unreachable``), or no such host (``host_not_found``)."""
 
 
 class RefusedError(ClientError):
@@ -88,7 +90,20 @@ def refusal(response: httpx.Response) -> RefusedError:
 
 
 def unreachable(url: str, error: Exception) -> UnreachableError:
-    """Return the error of a request without an answer."""
+    """Return the error of a request without an answer: the host is unknown, or it does not answer."""
+    if unknown := _name_error(error):
+        message = f"There is no host {urlsplit(url).hostname} ({unknown.strerror or unknown})."
+        hint = "Check the spelling of the address, and the connection of this machine."
+        return UnreachableError("host_not_found", message, hint, retryable=True)
     message = f"No answer from {url} ({error or type(error).__name__})."
     hint = "Check that the server runs and that the address is right."
     return UnreachableError("server_unreachable", message, hint, retryable=True)
+
+
+def _name_error(error: BaseException | None) -> socket.gaierror | None:
+    """Return the failed look-up of the host's name, if this is what an error was caused by."""
+    while error is not None:
+        if isinstance(error, socket.gaierror):
+            return error
+        error = error.__cause__ or error.__context__
+    return None

@@ -14,11 +14,12 @@ from cli.__main__ import main, saccade
 from cli.embedded.data_folder import DataFolder
 from cli.failure import Failure
 from cli.jobs.events import event_line, parse_since
-from cli.jobs.follow import progress_text
+from cli.jobs.follow import StopsByCancellation, progress_text
 from cli.output import print_table
 from cli.progress_bar import format_duration, format_size
 from contracts.errors import ErrorCode, SaccadeError
 from kit.auth.api_keys import Authenticator, AuthSettings
+from tests.harness.servers.embedded import free_port
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
@@ -115,13 +116,63 @@ def test_events_in_words() -> None:
     envelope = {"time": "2026-01-02T03:04:05.678Z", "subject": "job_1"}
     error = {"error": {"message": "Nothing moves.", "code": "clip_static"}}
     assert event_line("job.failed", envelope, error).split() == [
+        "2026-01-02",
         "03:04:05",
+        "UTC",
         "job.failed",
         "job_1",
         "Nothing",
         "moves.",
         "(clip_static)",
     ]
+
+
+def test_a_worker_that_was_stopped_for_a_cancellation_is_not_lost() -> None:
+    lost = {"failure": "preempted", "error": {"message": "The worker was stopped.", "code": "worker_lost"}}
+    stopped = StopsByCancellation()
+    shown = []
+    for kind, data in (("job.interrupted", lost), ("job.cancel_requested", {}), ("job.interrupted", lost)):
+        envelope = {"time": "2026-01-02T03:04:05Z", "subject": "job_1"}
+        shown.append(event_line(kind, envelope, data, cancelled=stopped.explains(kind, envelope)))
+    assert "worker_lost" in shown[0]
+    assert "worker_lost" not in shown[2]
+    assert "cancelled" in shown[2]
+    assert not stopped.explains("job.interrupted", {"subject": "job_2"})
+
+
+@pytest.mark.parametrize(("name", "alike"), [("job.succeded", "job.succeeded"), ("nonsense", "job.*")])
+def test_an_unknown_event_type_is_refused_before_anything_is_asked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, alike: str
+) -> None:
+    nobody = f"http://127.0.0.1:{free_port()}"
+    assert call(monkeypatch, "events", "--type", name, "--url", nobody) == 2
+    said = capsys.readouterr().err
+    assert f"There is no event type {name} (unknown_type)" in said
+    assert alike in said
+    assert call(monkeypatch, "events", "--type", "job.*", "--type", "job.failed", "--url", nobody) == 1
+
+
+@pytest.mark.parametrize("command", [("jobs",), ("sessions",), ("sessions", "show", "x"), ("webhooks", "list")])
+def test_the_address_may_stand_before_the_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    first, second = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
+    assert call(monkeypatch, "--url", first, *command) == 1
+    assert first in capsys.readouterr().err
+    assert call(monkeypatch, "--url", first, *command, "--url", second) == 1
+    assert second in capsys.readouterr().err
+    assert call(monkeypatch, "--url", first, "up") == 2
+
+
+def test_a_host_that_does_not_exist_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "jobs", "--url", "http://saccade.invalid:8080") == 1
+    said = capsys.readouterr().err
+    assert "There is no host saccade.invalid" in said
+    assert "(host_not_found)" in said
+    assert "--url" in said
+    assert "saccade up" not in said
 
 
 def test_sizes_and_durations() -> None:
