@@ -8,11 +8,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import HTMLResponse
 from nats.aio.client import Client
 
 from contracts.asyncapi import asyncapi_document
@@ -46,6 +44,7 @@ from services.gateway.jobs.on_job import JobProjector
 from services.gateway.jobs.presenter import JobPresenter
 from services.gateway.jobs.service import JobService
 from services.gateway.metrics import GatewayMetrics, RequestCounter
+from services.gateway.reference import routes as reference_routes
 from services.gateway.sessions import ply_routes, record_routes, telemetry_routes
 from services.gateway.sessions import routes as session_routes
 from services.gateway.sessions.latest_progress import LatestSessionProgress
@@ -77,7 +76,16 @@ from services.gateway.workloads.presenter import WorkloadPresenter
 log = logging.getLogger(__name__)
 
 VERSION: Final = "0.1.0"
-_DOCS: Final = Path(__file__).parent / "docs.html"
+_TAGS: Final = {
+    "workloads": "What can be submitted, with its inputs, parameters and price",
+    "uploads": "Files on their way to the bucket",
+    "jobs": "Submit, follow, cancel and retry",
+    "sessions": "Live streams of robots and cameras",
+    "artifacts": "Files that jobs have made",
+    "replaced": "Routes of the systems that Saccade replaces, unchanged",
+    "service": "Health, metrics and contracts",
+    "internal": "Called by workers, with the token of their job",
+}
 _DISPATCHER_LEASE: Final = "saccade.lease.dispatcher"
 
 
@@ -205,10 +213,7 @@ def _http_application(auth: AuthSettings, metrics: GatewayMetrics) -> FastAPI:
         summary="Video, photos and robot streams in; events, pictures and models out.",
         docs_url=None,
         redoc_url=None,
-        openapi_tags=[
-            {"name": name}
-            for name in ("workloads", "uploads", "jobs", "sessions", "artifacts", "replaced", "service", "internal")
-        ],
+        openapi_tags=[{"name": name, "description": description} for name, description in _TAGS.items()],
     )
     for routes in (
         workload_routes,
@@ -222,6 +227,7 @@ def _http_application(auth: AuthSettings, metrics: GatewayMetrics) -> FastAPI:
         record_routes,
         session_stream_routes,
         session_page_routes,
+        reference_routes,
         compat_splat_routes,
         compat_nerf_routes,
         worker_ingest_routes,
@@ -270,11 +276,6 @@ def _add_metrics_route(app: FastAPI, counters: GatewayMetrics, view: GatewayView
 
 
 def _add_documentation_routes(app: FastAPI) -> None:
-    @app.get("/docs", include_in_schema=False, response_class=HTMLResponse)
-    async def docs() -> HTMLResponse:
-        # Our own page: FastAPI's needs a content delivery network, and this server may be offline.
-        return HTMLResponse(_DOCS.read_text(encoding="utf-8"))
-
     @app.get("/asyncapi.json", tags=["service"], summary="The events, as AsyncAPI")
     async def asyncapi(_: Request) -> dict[str, Any]:
         return asyncapi_document()

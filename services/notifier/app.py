@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from fastapi import FastAPI, Response
 from nats.aio.client import Client
@@ -58,12 +58,17 @@ from services.notifier.webhooks.webhook_delivery import WebhookDelivery
 
 T = TypeVar("T")
 
+_TAGS: Final = [
+    {"name": "events", "description": "Server-Sent Events of jobs, sessions and the whole tenant"},
+    {"name": "webhooks", "description": "Events sent to your server, signed and retried"},
+]
+
 log = logging.getLogger(__name__)
 
 
 def make_app(streams: StreamService, health: Health, auth: AuthSettings, tickets: Tickets) -> FastAPI:
     """Return the HTTP application; until ``add_webhooks`` its routes of webhooks answer WEBHOOKS_NOT_CONFIGURED."""
-    app = FastAPI(title="Saccade events", version="1", docs_url=None, redoc_url=None)
+    app = FastAPI(title="Saccade events", version="1", docs_url=None, redoc_url=None, openapi_tags=_TAGS)
     install_problems(app)
     app.state.streams, app.state.tickets = streams, tickets
     app.state.authenticator = Authenticator(auth)

@@ -111,6 +111,15 @@ async def session_tab(
     origin: str, session_id: str, folder: Path, *flags: str, size: tuple[int, int] = (1000, 700), scheme: str = "light"
 ) -> AsyncIterator[SessionTab]:
     """Open a session's page in a new Chromium."""
+    async with page_tab(origin, f"/sessions/{session_id}", folder, *flags, size=size, scheme=scheme) as page:
+        yield page
+
+
+@contextlib.asynccontextmanager
+async def page_tab(
+    origin: str, path: str, folder: Path, *flags: str, size: tuple[int, int] = (1000, 700), scheme: str = "light"
+) -> AsyncIterator[SessionTab]:
+    """Open a page of a server in a new Chromium."""
     find_browser()
     async with chromium(folder / "profile", *SOFTWARE, *flags) as browser:
         target = await browser.send("Target.createTarget", {"url": "about:blank"})
@@ -124,7 +133,7 @@ async def session_tab(
         )  # fmt: skip
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         await tab.send("Emulation.setEmulatedMedia", features=features)
-        await tab.send("Page.navigate", url=f"{origin}/sessions/{session_id}")
+        await tab.send("Page.navigate", url=f"{origin}{path}")
         page = SessionTab(browser, tab, origin)
         await page.until("document.readyState + location.protocol", "completehttp:")
         yield page

@@ -1,0 +1,1 @@
+"""The API reference: Swagger UI over the OpenAPI documents of the services."""
