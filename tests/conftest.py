@@ -21,7 +21,7 @@ from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3, NatsServer,
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Take how long randomised runs are, and the seed of one that failed."""
-    parser.addoption("--soak-runs", type=int, default=12, help="runs of each randomised test that is marked soak")
+    parser.addoption("--soak-runs", type=int, default=6, help="runs of each randomised test that is marked soak")
     parser.addoption("--seed", type=int, default=None, help="seed to run a randomised test again")
 
 

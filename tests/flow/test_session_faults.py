@@ -224,7 +224,7 @@ async def play(there: ShapedLine, way: str, seconds: float) -> Played:
 @pytest.mark.timeout(3600)  # a soak is long; each wait in it has a limit of its own
 async def test_a_bad_line_makes_nothing_wrong_and_little_late(tmp_path: Path, seed: int, soak_runs: int) -> None:
     """Two arms at once, one whose joints come by NATS and one by HTTP; pictures by NATS."""
-    seconds = 0.5 * soak_runs
+    seconds = max(6.0, 0.5 * soak_runs)
     async with open_shaped_line(tmp_path, seed) as there:
         played = await asyncio.gather(*(play(there, way, seconds) for way in ("nats", "http")))
     print(f"--seed {seed}: {seconds:.0f} s, {len(there.line.stalls)} stalls")
