@@ -130,7 +130,7 @@ KINDS: dict[ErrorCode, ErrorKind] = {
     _C.INVALID_PARAMETER: _kind(422, "A value is not allowed", "See the schema of this workload under GET /v1/workloads."),
     _C.UNKNOWN_PARAMETER: _kind(422, "There is no such parameter", "See the schema of this workload under GET /v1/workloads."),
     _C.UNKNOWN_WORKLOAD: _kind(422, "There is no such workload", "GET /v1/workloads lists the available workloads."),
-    _C.BACKEND_NOT_INSTALLED: _kind(422, "This option needs a backend that is not installed on this server", "Use the default of the option, or run on a worker with the backend."),
+    _C.BACKEND_NOT_INSTALLED: _kind(422, "This needs a package that is not installed where workers run", "GET /v1/workloads says for each workload what is missing, and what installs it."),
     _C.MISSING_INPUT: _kind(422, "An input is missing", "See the inputs of this workload under GET /v1/workloads."),
     _C.UNKNOWN_INPUT: _kind(422, "There is no such input", "See the inputs of this workload under GET /v1/workloads."),
     _C.URL_INPUT_NOT_ALLOWED: _kind(422, "This server does not fetch inputs from URLs", "Upload the file with POST /v1/uploads and send its id."),

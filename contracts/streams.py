@@ -108,6 +108,9 @@ DELIVERIES: Final = Stream(
 
 STREAMS: Final = (EVENTS, PROGRESS, TELEMETRY, DEADLETTERS, LEASES, IDEMPOTENCY, WEBHOOKS, DELIVERIES)
 
+#: Subject of the lease of the dispatcher that leads; its ``backends`` are what the workers have installed.
+DISPATCHER_LEASE: Final = "saccade.lease.dispatcher"
+
 #: Live copies of every stored event, in the stream's order, with ``Nats-Sequence``.
 LIVE_EVENTS: Final = "live.saccade.evt.>"
 LIVE_PROGRESS: Final = "live.saccade.prog.>"

@@ -83,6 +83,7 @@ class Backend:
 
     parameter: str
     value: Any
+    #: Top-level Python module, or absolute path of a program.
     package: str
     hint: str
 
@@ -114,6 +115,12 @@ class Workload:
     kind: Literal["job", "session", "pipeline", "stage"] = "job"
     max_attempts: int = 4
     deadline_s: float = 6 * 3600.0
+    #: What the worker cannot run without: top-level Python modules, and programs by their absolute path. Of a pipeline:
+    #: that of its stages.
+    requires: Sequence[str] = ()
+    #: Extra of pyproject.toml that installs it.
+    extra: str = ""
+    #: What some values of the parameters need besides.
     backends: Sequence[Backend] = ()
     #: Joints that a session's parameters name, with lower and upper limit in radians.
     joint_limits_rad: Mapping[str, tuple[float, float]] = field(default_factory=dict)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
 import shutil
 import sys
@@ -17,11 +16,12 @@ from cli.embedded.processes import Program
 from cli.failure import Failure
 from contracts.limits import EVENT_BYTES, GIB
 from kit.auth.api_keys import is_loopback
-from modal_workers.catalog import workloads
 
 SERVICES: Final = ("gateway", "dispatcher", "notifier")
 SERVERS: Final = ("nats-server", "rclone")
 BUCKET: Final = "saccade"
+#: The clone of the repository, if this runs from one.
+_SOURCE: Final = Path(__file__).resolve().parents[2]
 
 _SENDER: Final = "sender"
 _SENDER_INBOX: Final = "_INBOX_sender"
@@ -123,10 +123,11 @@ def service(name: str, port: int, environment: dict[str, str]) -> Program:
     return Program(name, command, lambda: _is_healthy(port), environment)
 
 
-def installed_backends() -> list[str]:
-    """Return the optional packages that workers can use: local workers run in our own Python."""
-    wanted = {backend.package for workload in workloads().values() for backend in workload.backends}
-    return sorted(package for package in wanted if importlib.util.find_spec(package) is not None)
+def install_hint() -> str:
+    """Return what to do about a workload whose packages are missing, which the services add to their refusal."""
+    if (_SOURCE / "Makefile").exists():
+        return "Stop the server and start it with: make up-all"
+    return f"Stop the server, then run, in a clone of the repository: {sys.executable} -m pip install '.[{{extra}}]'"
 
 
 def service_environment(folder: DataFolder, ports: dict[str, int], host: str) -> dict[str, str]:
@@ -150,7 +151,7 @@ def service_environment(folder: DataFolder, ports: dict[str, int], host: str) ->
         "DISPATCHER_DATA_DIR": str(folder.path / "dispatcher"),
         "DISPATCHER_EXECUTOR": "local",
         "GATEWAY_EXECUTOR": "local",
-        "GATEWAY_BACKENDS": ",".join(installed_backends()),
+        "GATEWAY_INSTALL_HINT": install_hint(),
     }
     if is_loopback(host):  # NATS listens on loopback only
         environment |= {

@@ -103,6 +103,26 @@ def check_opened(workload: dict[str, Any]) -> None:
         )
 
 
+def is_available(workload: dict[str, Any]) -> bool:
+    """Return whether the server's workers have what a workload needs; older servers do not say."""
+    return bool(workload.get("available", True))
+
+
+def require_available(workload: dict[str, Any]) -> None:
+    """Refuse a workload that the server's workers cannot run, before the first upload.
+
+    Raises:
+        Failure: they lack what it needs.
+    """
+    if not is_available(workload):
+        missing = ", ".join(workload.get("missing", ()))
+        raise Failure(
+            f"{workload['name']} needs {missing}, which the server's workers do not have.",
+            code="backend_not_installed",
+            hint=str(workload.get("enable") or ""),
+        )
+
+
 def assign_files(workload: dict[str, Any], files: Sequence[str]) -> dict[str, list[str]]:
     """Assign files to a workload's inputs, in order: each its minimum, then the rest to the first that take more.
 
@@ -199,6 +219,7 @@ def upload_inputs(
     Raises:
         Failure, ClientError: a file is missing or was refused.
     """
+    require_available(workload)
     assigned = assign_files(workload, files)
     check_files(files)
     lists = {field["name"] for field in workload["inputs"] if int(field.get("maximum", 1)) > 1}

@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from cli.connection import open_client, server_options
-from cli.jobs.submission import find_workload
-from cli.output import print_json, print_line, print_table
+from cli.jobs.submission import find_workload, is_available
+from cli.output import print_json, print_line, print_note, print_table
 
 
 @click.command()
@@ -25,7 +25,11 @@ def workloads(name: str | None, url: str | None, as_json: bool) -> None:
         for workload in found:
             print_json(workload)
     elif name is None:
-        print_table(("WORKLOAD", "TITLE"), [(workload["name"], workload["title"]) for workload in found])
+        rows = [(workload["name"], "yes" if is_available(workload) else "no", workload["title"]) for workload in found]
+        print_table(("WORKLOAD", "AVAILABLE", "TITLE"), rows)
+        for workload in found:
+            if not is_available(workload):
+                print_note(f"{workload['name']} needs {', '.join(workload['missing'])}.\n  hint: {workload['enable']}")
     else:
         _describe(found[0])
 
@@ -33,6 +37,8 @@ def workloads(name: str | None, url: str | None, as_json: bool) -> None:
 def _describe(workload: dict[str, Any]) -> None:
     print_line(f"{workload['name']}: {workload['title']}")
     print_line(f"{workload.get('description', '')}\n")
+    if not is_available(workload):
+        print_line(f"Not available: it needs {', '.join(workload['missing'])}.\n  hint: {workload['enable']}\n")
     print_line("Inputs, in order")
     inputs = [(given["name"], given["media"], given["title"]) for given in workload["inputs"]]
     print_table(("NAME", "MEDIA", "TITLE"), inputs)

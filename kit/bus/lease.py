@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections.abc import Mapping
 from typing import Any, Final
 
 import nats.errors
@@ -33,14 +34,18 @@ _RELEASE_S: Final = 0.5
 class Lease:
     """Exclusive right to act, for a limited time."""
 
-    def __init__(self, client: Client, name: str, ttl_s: float = 3.0) -> None:
-        """Use the lease ``name``; ``ttl_s`` is at least 1, JetStream's minimum for a message."""
+    def __init__(self, client: Client, name: str, ttl_s: float = 3.0, details: Mapping[str, Any] | None = None) -> None:
+        """Use the lease ``name``; ``ttl_s`` is at least 1, JetStream's minimum for a message.
+
+        Everybody can read ``details`` of the holder in the stored message.
+        """
         self._client = client
         self._store = EventStore(client, LEASES.name)
         self._subject = f"saccade.lease.{name}"
         self._released = f"live.saccade.lease.{name}.released"
         self._ttl_s = ttl_s
         self._holder = new_id("evt")
+        self._details = dict(details or {})
         self._sequence = 0
         self._until = 0.0
 
@@ -98,7 +103,7 @@ class Lease:
         """Store the lease for a whole TTL; return whether it was stored."""
         loop = asyncio.get_running_loop()
         requested_at = loop.time()
-        body: dict[str, Any] = {"id": new_id("evt"), "holder": self._holder}
+        body: dict[str, Any] = {"id": new_id("evt"), "holder": self._holder} | self._details
         message = Message(subject=self._subject, id=body["id"], body=json.dumps(body).encode())
         headers = {"Nats-TTL": f"{round(self._ttl_s * 1000)}ms"}
         try:

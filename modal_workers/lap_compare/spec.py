@@ -122,6 +122,8 @@ WORKLOAD: Final = Workload(
         Stage("report", "Write tables and report", 0.02),
     ),
     job="modal_workers.lap_compare.job:run",
+    requires=("PIL", "av", "cv2", "matplotlib", "numpy"),
+    extra="lap-compare",
     compute=Compute(cpu_cores=2.0, memory_bytes=3 * 1024**3, timeout_s=3600.0, typical_s=75.0),
     backends=(
         Backend("flow", "raft", "torchvision", "Use flow=dis, or install torchvision on the worker."),

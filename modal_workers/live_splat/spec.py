@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 
 from contracts.limits import CHUNK_FRAMES, SESSION_LENGTH_S
 from contracts.session import SessionResult
-from contracts.workload import Backend, Compute, Params, Stage, Workload
+from contracts.workload import Compute, Params, Stage, Workload
 
 #: Limits from the description of the SO-101; a test compares them.
 JOINT_LIMITS_RAD: Final[dict[str, tuple[float, float]]] = {
@@ -135,6 +135,8 @@ WORKLOAD: Final = Workload(
     inputs=(),
     stages=(Stage("live", "Live", 1.0),),
     job="modal_workers.live_splat.session:run",
+    requires=("cv2", "numpy", "torch"),
+    extra="splat",
     kind="session",
     compute=Compute(
         # Production starts at A10: contracts/gpu_ladder.py removes what is below an environment's minimum.
@@ -147,8 +149,4 @@ WORKLOAD: Final = Workload(
     max_attempts=10,
     deadline_s=2 * SESSION_LENGTH_S,
     joint_limits_rad=JOINT_LIMITS_RAD,
-    # The only kinematics: where PyTorch is missing, every session is refused before it costs anything.
-    backends=(
-        Backend("kinematics", "so101", "torch", 'Install PyTorch where workers run: pip install "saccade[splat]".'),
-    ),
 )

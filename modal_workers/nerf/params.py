@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -10,6 +10,10 @@ from contracts.workload import Params
 
 Preset = Literal["draft", "standard", "best"]
 TrainingBackend = Literal["gsplat", "nerfstudio"]
+
+#: nerfstudio has a Python environment of its own; that of its Modal image.
+NERFSTUDIO_HOME: Final = "/opt/nerfstudio"
+NERFSTUDIO_PROGRAM: Final = f"{NERFSTUDIO_HOME}/bin/ns-train"
 
 #: Maximum number of frames in one ZIP of the result.
 BATCH_FRAMES = 144

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from contracts.workload import Input, Stage, Workload
-from modal_workers.nerf.params import NerfParams
+from contracts.workload import Backend, Input, Stage, Workload
+from modal_workers.nerf.params import NERFSTUDIO_PROGRAM, NerfParams
 from modal_workers.nerf.result import NerfResult
 
 
@@ -62,4 +62,11 @@ WORKLOAD = Workload(
     ),
     kind="pipeline",
     deadline_s=24 * 3600.0,
+    extra="nerf",
+    backends=(
+        Backend(
+            *("backend", "nerfstudio", NERFSTUDIO_PROGRAM),
+            "Leave backend at gsplat, or run on Modal: the image of these stages has nerfstudio.",
+        ),
+    ),
 )

@@ -185,7 +185,7 @@ class AttemptRunner:
         if self._stop.requested:  # its child processes were stopped too, which is why the job failed
             log.info("stopped, and the job raised %s", type(error).__name__)
             return self._thread.wait(self._termination.publish_stop())
-        failure, body = classify(error)
+        failure, body = classify(error, catalog.workload(self._run.workload).requires)
         log.error("the attempt failed: %s", failure, exc_info=error)
         kill_descendants()
         try:

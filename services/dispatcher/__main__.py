@@ -23,6 +23,7 @@ from kit.tasks import end
 from modal_workers.catalog import workloads
 from services.dispatcher.app import Dispatcher
 from services.dispatcher.executors.executor_factory import open_executor
+from services.dispatcher.executors.installed_backends import installed_backends
 from services.dispatcher.settings import DispatcherSettings
 
 log = logging.getLogger("dispatcher")
@@ -51,6 +52,7 @@ async def _run(stop: asyncio.Event) -> None:
             executor=executor,
             workloads=workloads(),
             settings=settings,
+            backends=installed_backends(settings, workloads().values()),
         )
         app = health_app(dispatcher.health, dispatcher.metrics.exposition)
         async with asyncio.TaskGroup() as tasks:

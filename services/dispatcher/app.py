@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from contracts.errors import SaccadeError
-from contracts.streams import LIVE_EVENTS
+from contracts.streams import DISPATCHER_LEASE, LIVE_EVENTS
 from contracts.workload import Workload
 from kit.bucket import Bucket
 from kit.bus.connection import epoch_of
@@ -36,7 +36,7 @@ from services.dispatcher.settings import DispatcherSettings, RetentionSettings
 
 log = logging.getLogger(__name__)
 
-LEASE_NAME: Final = "dispatcher"
+LEASE_NAME: Final = DISPATCHER_LEASE.rpartition(".")[2]
 _HEARTBEATS: Final = "saccade.prog.*.job.*.progressed"
 #: Time for which a new leader waits for its own fold before it asks again for the end of the stream.
 _CATCH_UP_S: Final = 5.0
@@ -71,12 +71,17 @@ class Dispatcher:
         workloads: Mapping[str, Workload],
         settings: DispatcherSettings,
         retention: RetentionSettings | None = None,
+        backends: Sequence[str] | None = None,
     ) -> None:
-        """Construct the objects; the streams must have been declared. ``store`` is the stream EVENTS."""
+        """Construct the objects; the streams must have been declared. ``store`` is the stream EVENTS.
+
+        ``backends`` are the modules and programs that the workers have; the lease tells them to the gateway.
+        """
         self._client = client
         self._store = store
         self._executor = executor
-        self.lease = Lease(client, LEASE_NAME, settings.lease_s)
+        details = {} if backends is None else {"backends": list(backends)}
+        self.lease = Lease(client, LEASE_NAME, settings.lease_s, details)
         self.jobs = UnfinishedJobs()
         self.pipeline_progress = PipelineProgressPublisher(client, bucket, self.jobs, workloads)
         repository = JobRepository(store, self.jobs, lambda: self.lease.held)

@@ -56,6 +56,11 @@ class DispatcherSettings(BaseSettings):
     backoff_max_s: float = Field(default=60.0, ge=0)
     queue: QueueSettings = Field(default_factory=QueueSettings)
 
+    @property
+    def runs_on_modal(self) -> bool:
+        """Return whether workers run on Modal."""
+        return self.executor == "modal" and not self.mock_modal
+
 
 class RetentionSettings(BaseSettings):
     """Retention of scratch files (checkpoints, intermediate files) after a job ends."""

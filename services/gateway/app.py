@@ -15,7 +15,7 @@ from nats.aio.client import Client
 
 from contracts.asyncapi import asyncapi_document
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.streams import EVENTS, TELEMETRY
+from contracts.streams import DISPATCHER_LEASE, EVENTS, LEASES, TELEMETRY
 from kit.auth.api_keys import LOCAL_TENANT, Authenticator, AuthSettings
 from kit.auth.host_guard import HostGuard
 from kit.auth.tickets import Tickets
@@ -32,6 +32,7 @@ from services.gateway.aggregates.view import GatewayView
 from services.gateway.aggregates.view_follower import ViewFollower
 from services.gateway.artifacts import routes as artifact_routes
 from services.gateway.artifacts.service import ArtifactService
+from services.gateway.backends.reported_backends import ReportedBackends
 from services.gateway.compat import nerf_routes as compat_nerf_routes
 from services.gateway.compat import splat_routes as compat_splat_routes
 from services.gateway.compat.default_session import DefaultSessions, accepts_frames
@@ -86,7 +87,6 @@ _TAGS: Final = {
     "service": "Health, metrics and contracts",
     "internal": "Called by workers, with the token of their job",
 }
-_DISPATCHER_LEASE: Final = "saccade.lease.dispatcher"
 
 
 @dataclass(frozen=True)
@@ -152,10 +152,12 @@ def build_gateway(
     probe = partial(probe_media, timeout_s=settings.probe_timeout_s, memory_bytes=settings.probe_memory_bytes)
     uploads = UploadService(bucket=bucket, probe_media=probe, concurrent_checks=settings.checks_at_once, **common)
     secure = authenticator.authenticated
-    jobs = JobService(uploads=uploads, waiters=waiters, settings=settings, https_webhooks_only=secure, **common)
+    backends = ReportedBackends(EventStore(client, LEASES.name), settings.backends, settings.install_hint)
+    common |= {"waiters": waiters, "settings": settings, "backends": backends}
+    jobs = JobService(uploads=uploads, https_webhooks_only=secure, **common)
     job_progress = LatestJobProgress(client)
     session_progress = LatestSessionProgress(client, open_sockets.on_advisory)
-    sessions = SessionService(jobs=jobs, waiters=waiters, progress=session_progress, settings=settings, **common)
+    sessions = SessionService(jobs=jobs, progress=session_progress, **common)
     reconciler = SessionReconciler(sessions, view)
     _set_projectors(follower, job_progress, waiters, reconciler)
     acks = FrameAcks(client, metrics)
@@ -170,7 +172,7 @@ def build_gateway(
     state.artifacts = ArtifactService(bucket, view)
     state.compat_nerf_jobs = NerfJobs(jobs, uploads, bucket, settings, CompatNerfSettings())
     state.worker_ingest = WorkerIngest(store, EventStore(client, "PROGRESS"), settings.worker_key)
-    state.workload_presenter = WorkloadPresenter(jobs, settings.backends)
+    state.backends, state.workload_presenter = backends, WorkloadPresenter(jobs)
     state.sessions, state.session_progress, state.session_ingest = sessions, session_progress, ingest
     state.session_presenter = SessionPresenter(jobs, view, session_progress, NatsAccess(session_settings), tail)
     state.session_streams = SessionStreams(
@@ -246,7 +248,7 @@ def _health(client: Client, bucket: Bucket) -> Health:
     leases = EventStore(client, "LEASES")
 
     async def dispatcher() -> str:
-        found = await leases.load(_DISPATCHER_LEASE, deadline_s=1.0)
+        found = await leases.load(DISPATCHER_LEASE, deadline_s=1.0)
         if not found or not found[-1].body:
             raise SaccadeError(ErrorCode.WORKER_NOT_STARTED, "No dispatcher is running: jobs stay queued.")
         return "active"

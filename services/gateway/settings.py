@@ -13,6 +13,7 @@ from contracts.gpu_ladder import Environment, gpu_name
 from contracts.limits import MIB, SCRATCH_RETENTION_H
 from kit.auth.bus_token import checked_key
 from kit.settings import ChosenSecret
+from services.gateway.backends.backends import DEFAULT_INSTALL_HINT
 
 
 class GatewaySettings(BaseSettings):
@@ -24,8 +25,11 @@ class GatewaySettings(BaseSettings):
     port: int = Field(default=8081, ge=0, le=65535)
     #: Folder of the view, which can be deleted at any time.
     data_dir: Path = Path(".saccade/gateway")
-    #: Optional packages of the workers (``Backend.package``), comma-separated.
+    #: Modules and programs of the workers besides those that the dispatcher reports, comma-separated; on Modal, the
+    #: optional packages that were added to an image.
     backends: Annotated[frozenset[str], NoDecode] = frozenset()
+    #: What an operator does about a workload whose packages are missing; ``{extra}`` is its extra of pyproject.toml.
+    install_hint: str = DEFAULT_INSTALL_HINT
     #: Where the dispatcher runs workers, and the first rung of its GPU ladders: cost estimates depend on both.
     executor: Literal["local", "modal"] = "local"
     environment: Environment = Field(default="development", validation_alias="ENVIRONMENT")

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+import tomllib
+from functools import cache
+from importlib.metadata import packages_distributions
 from pathlib import Path
+
+import grimp
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from modal_workers.catalog import worker_package, workloads
 from tests.rules.tree import ROOT
@@ -106,3 +114,51 @@ def test_an_app_is_a_thin_shell_whose_resources_come_from_the_declaration() -> N
 def test_jobs_read_like_a_table_of_contents() -> None:
     lengths = {name_of(folder): work_of(folder).read_text().count("\n") for folder in WORKERS}
     assert {name: lines for name, lines in lengths.items() if lines > MAX_WORK_LINES} == {}
+
+
+#: Imported where it is found, or for a parameter's value that the declaration names.
+OPTIONAL = {"gsplat", "torchvision"}
+#: Imported by a child process, of which the import graph knows nothing.
+BY_A_CHILD_PROCESS = {"nerf_poses": {"pycolmap"}}
+#: ``flow: raft``, an option, is all that uses it.
+ONLY_FOR_AN_OPTION = {"lap_compare": {"torch"}}
+
+
+@cache
+def distributions_of(extra: str) -> set[str]:
+    """Return what an extra of pyproject.toml installs directly, with the extras that it names."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    found: set[str] = set()
+    for line in project["optional-dependencies"][extra]:
+        requirement = Requirement(line)
+        if requirement.name == project["name"]:
+            found |= {name for other in requirement.extras for name in distributions_of(other)}
+        else:
+            found.add(canonicalize_name(requirement.name))
+    return found
+
+
+def test_every_worker_declares_what_it_imports_and_an_extra_that_installs_it() -> None:
+    graph = grimp.build_graph("modal_workers", "contracts", "kit", include_external_packages=True)
+    always = {"pydantic", "pydantic_settings"}
+    for name, declared in workloads().items():
+        if declared.kind == "pipeline":
+            continue
+        imported = {
+            module
+            for module in graph.find_upstream_modules(declared.job.partition(":")[0])
+            if graph.is_module_squashed(module) and module not in sys.stdlib_module_names
+        }
+        expected = (imported - always - OPTIONAL - ONLY_FOR_AN_OPTION.get(name, set())) | BY_A_CHILD_PROCESS.get(
+            name, set()
+        )
+        modules = {backend for backend in declared.requires if not backend.startswith("/")}
+        assert modules == expected, name
+        installed = {canonicalize_name(package) for module in modules for package in packages_distributions()[module]}
+        assert installed <= distributions_of(declared.extra), name
+
+
+def test_a_pipelines_extra_installs_what_its_stages_require() -> None:
+    for declared in workloads().values():
+        for stage in declared.stages if declared.kind == "pipeline" else ():
+            assert distributions_of(workloads()[stage.work].extra) <= distributions_of(declared.extra)

@@ -40,6 +40,10 @@ def check_declaration(name: str, workload: Workload) -> None:
     assert undescribed == [], f"{name}: parameters without a description"
     for backend in workload.backends:
         assert backend.parameter in workload.params.model_fields
+    assert all(name.isidentifier() or name.startswith("/") for name in workload.requires), (
+        f"{name}: {workload.requires}"
+    )
+    assert (workload.kind == "pipeline") <= (not workload.requires), f"{name}: its stages require, not the pipeline"
     optional = {declared.name for declared in workload.inputs if declared.minimum == 0}
     assert {name for alternatives in workload.one_of for name in alternatives} <= optional
 

@@ -10,17 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from saccade import Client
+from saccade import Client, ClientError
 
 from kit.process_tree import marked_processes
 from tests.harness.servers.process_output import read_line
+from tests.lacking_workers.lacking.spec import ABSENT
 from tests.system.embedded import SystemProcess, command, environment, run, up, wait_until
 
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SystemProcess]:
     """Start one system for all tests here, with the scripted worker beside the real ones."""
-    with up(tmp_path_factory.mktemp("embedded") / "data", WORKER_CATALOG="tests.workers") as started:
+    with up(
+        tmp_path_factory.mktemp("embedded") / "data", WORKER_CATALOG="tests.workers,tests.lacking_workers"
+    ) as started:
         started.ready()
         yield started
         assert started.stop() == 0
@@ -92,6 +95,22 @@ def test_a_failed_job_gives_exit_code_1_and_can_be_retried(url: str, tmp_path: P
     assert again["state"] in ("retrying", "starting", "running", "failed")
     (refused,) = say(url, tmp_path, "retry", job_id.replace(job_id[-1], "0" if job_id[-1] != "0" else "1"), code=1)
     assert refused["error"]["code"] == "job_not_found"
+
+
+def test_what_no_worker_can_run_is_refused_before_the_first_byte(url: str, tmp_path: Path) -> None:
+    listed = run("workloads", "--url", url, cwd=tmp_path)
+    assert ABSENT in listed.stderr
+    assert "hint: Stop the server and start it with: make up-all" in listed.stderr
+    available = {line.split()[0]: line.split()[1] for line in listed.stdout.splitlines()[1:]}
+    assert (available["lacking"], available["nerf"], available["live_splat"]) == ("no", "yes", "yes")
+    (tmp_path / "clip.mp4").write_bytes(b"not sent")
+    (refused,) = say(url, tmp_path, "submit", "lacking", "clip.mp4", code=1)
+    assert refused["error"]["code"] == "backend_not_installed"
+    assert "make up-all" in refused["error"]["hint"]
+    with Client(url) as client, pytest.raises(ClientError) as caught:
+        client.submit("lacking", {"clip": "upl_00000000-0000-7000-8000-000000000000"})
+    assert caught.value.code == "backend_not_installed"
+    assert "make up-all" in caught.value.hint
 
 
 def test_a_job_is_cancelled_with_its_worker(system: SystemProcess, url: str, tmp_path: Path) -> None:

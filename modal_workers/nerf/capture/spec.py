@@ -118,6 +118,8 @@ WORKLOAD = Workload(
     inputs=(),
     stages=(Stage("capture", "Check the photos", 1.0),),
     job="modal_workers.nerf.capture.job:run",
+    requires=("PIL", "av", "cv2", "numpy", "pi_heif"),
+    extra="nerf",
     compute=Compute(cpu_cores=2.0, memory_bytes=4 * 1024**3, timeout_s=1800.0, typical_s=20.0),
     kind="stage",
 )

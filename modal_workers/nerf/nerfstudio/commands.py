@@ -19,13 +19,12 @@ from queue import Empty, Queue
 from typing import Final
 
 from contracts.errors import ErrorCode, SaccadeError
-from modal_workers.nerf.params import NerfParams
+from modal_workers.nerf.params import NERFSTUDIO_HOME, NerfParams
 
 VERSION: Final = "1.1.5"
 BASE_IMAGE: Final = "nvidia/cuda:11.8.0-devel-ubuntu22.04"
 SYSTEM_PACKAGES: Final = ("build-essential", "git", "libgl1", "libglib2.0-0")
 RUN_NAME: Final = "run"
-_HOME: Final = "/opt/nerfstudio"
 _ITERATIONS: Final = {"draft": 5_000, "standard": 15_000, "best": 30_000}
 #: About half a minute on a T4.
 SAVE_EVERY: Final = 500
@@ -41,18 +40,18 @@ def image_commands(uv_version: str | None) -> list[str]:
     setuptools is limited for the build of tiny-cuda-nn. The weights of nerfstudio's metrics are downloaded here,
     because a worker may have no internet access.
     """
-    install = f"uv pip install --python {_HOME}/bin/python"
+    install = f"uv pip install --python {NERFSTUDIO_HOME}/bin/python"
     torch = "torch==2.1.2 torchvision==0.16.2"
     tiny = "git+https://github.com/NVlabs/tiny-cuda-nn.git@b3473c8#subdirectory=bindings/torch"
     lpips = "from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity as L; L(normalize=True)"
     return [
         f"python -m pip install uv=={uv_version}",
-        f"uv venv --python 3.10 {_HOME}",
+        f"uv venv --python 3.10 {NERFSTUDIO_HOME}",
         f"{install} 'setuptools<70' wheel ninja 'numpy<2'",
         f"{install} {torch} --torch-backend=cu118",
         f"TCNN_CUDA_ARCHITECTURES='75;80;86' {install} --no-build-isolation '{tiny}'",
         f"{install} nerfstudio=={VERSION} 'numpy<2'",
-        f"{_HOME}/bin/python -c '{lpips}'",
+        f"{NERFSTUDIO_HOME}/bin/python -c '{lpips}'",
     ]
 
 

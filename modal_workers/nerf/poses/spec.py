@@ -67,6 +67,8 @@ WORKLOAD = Workload(
     inputs=(),
     stages=(Stage("poses", "Find the camera poses", 1.0),),
     job="modal_workers.nerf.poses.job:run",
+    requires=("cv2", "numpy", "pycolmap"),
+    extra="nerf",
     compute=Compute(cpu_cores=4.0, memory_bytes=8 * 1024**3, timeout_s=2 * 3600.0, typical_s=180.0),
     kind="stage",
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contracts.workload import Compute, Stage, Workload
-from modal_workers.nerf.params import NerfParams
+from modal_workers.nerf.params import NERFSTUDIO_PROGRAM, NerfParams
 from modal_workers.nerf.rendering.spec import RenderingReport
 
 WORKLOAD = Workload(
@@ -16,6 +16,8 @@ WORKLOAD = Workload(
     inputs=(),
     stages=(Stage("rendering_nerfstudio", "Render the frames with nerfacto", 1.0),),
     job="modal_workers.nerf.rendering_nerfstudio.job:run",
+    requires=("cv2", "numpy", "torch", NERFSTUDIO_PROGRAM),
+    extra="nerf",
     compute=Compute(
         # Production starts at A10: contracts/gpu_ladder.py removes what is below an environment's minimum.
         gpus=("T4", "A10", "A100-40GB"),

@@ -17,6 +17,8 @@ WORKLOAD = Workload(
     stages=(Stage("exhibit", "Make the pages and the report", 1.0),),
     job="modal_workers.nerf.report.job:run",
     folder="report",
+    requires=("PIL", "av", "cv2", "numpy", "torch"),
+    extra="nerf",
     compute=Compute(cpu_cores=2.0, memory_bytes=4 * 1024**3, timeout_s=1800.0, typical_s=60.0),
     kind="stage",
 )

@@ -71,6 +71,8 @@ WORKLOAD = Workload(
     inputs=(),
     stages=(Stage("training", "Train the model", 1.0),),
     job="modal_workers.nerf.training.job:run",
+    requires=("cv2", "numpy", "torch"),
+    extra="nerf",
     compute=Compute(
         # Production starts at A10: contracts/gpu_ladder.py removes what is below an environment's minimum.
         gpus=("T4", "A10", "A100-40GB"),

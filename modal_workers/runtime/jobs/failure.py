@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Collection
 
 from contracts.errors import ErrorBody, ErrorCode, SaccadeError
 from contracts.events.job import FailureClass
@@ -12,10 +13,18 @@ _MESSAGE_CHARS = 300
 _OPENCV_NO_MEMORY = -4
 
 
-def classify(error: Exception) -> tuple[FailureClass, ErrorBody]:
-    """Return the failure class and the error that the user sees; without paths, traceback or secrets."""
+def classify(error: Exception, required: Collection[str] = ()) -> tuple[FailureClass, ErrorBody]:
+    """Return the failure class and the error that the user sees; without paths, traceback or secrets.
+
+    ``required`` are the modules that the workload requires: where one is missing, the machine lacks it.
+    """
     if isinstance(error, SaccadeError):
         return _class_of(error), error.body()
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in required:
+        refusal = SaccadeError(
+            ErrorCode.BACKEND_NOT_INSTALLED, f"The worker needs {error.name}, which it does not have."
+        )
+        return _class_of(refusal), refusal.body()
     if _out_of_memory(error):
         return "out_of_memory", SaccadeError(ErrorCode.OUT_OF_MEMORY).body()
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -25,7 +25,7 @@ async def open_executor(
         CannotServeError: Modal was chosen, and its client, its token or the key of the workers' tokens is missing.
         ValidationError: Modal was chosen, and a setting is missing.
     """
-    if settings.executor == "local" or settings.mock_modal:
+    if not settings.runs_on_modal:
         local = LocalExecutor(settings.data_dir, nats, s3, slots=settings.slots)
         try:
             yield local

@@ -126,6 +126,7 @@ async def cancel_job(caller: Writer, job_id: str, jobs: JobServiceDep, presenter
         _E.SCRATCH_REMOVED,
         _E.UPLOAD_NOT_FOUND,
         _E.UNKNOWN_WORKLOAD,
+        _E.BACKEND_NOT_INSTALLED,
     ),
 )
 async def retry_job(caller: Writer, job_id: str, jobs: JobServiceDep, presenter: JobPresenterDep) -> JobObject:

@@ -22,6 +22,7 @@ from services.gateway.aggregates.aggregate_reader import AggregateReader
 from services.gateway.aggregates.completion_waiters import CompletionWaiters
 from services.gateway.aggregates.page_cursor import decode_page_cursor, encode_page_cursor
 from services.gateway.aggregates.view import GatewayView, JobFilter
+from services.gateway.backends.reported_backends import ReportedBackends
 from services.gateway.jobs.cost_estimate import (
     CostEstimate,
     RunHistory,
@@ -58,6 +59,7 @@ class JobService:
         idempotency: Idempotency,
         waiters: CompletionWaiters,
         settings: GatewaySettings,
+        backends: ReportedBackends,
         https_webhooks_only: bool,
     ) -> None:
         """Read from ``view`` and, where it is behind, from the bus; write to the bus only."""
@@ -74,6 +76,7 @@ class JobService:
         )
         self._reader = AggregateReader(self._events, view.job, waiters)
         self._settings = settings
+        self._backends = backends
         self._https_webhooks_only = https_webhooks_only
 
     async def submit(self, tenant: str, request: JobRequest, key: IdempotencyKey | None) -> Job:
@@ -85,7 +88,7 @@ class JobService:
         check_webhook_url(request.webhook_url, https_only=self._https_webhooks_only)
 
         async def submitted() -> JobSubmitted:
-            workload, params = check_request(request, self._settings)
+            workload, params = check_request(request, self._settings, await self._backends.known())
             cost = self.estimate(workload, request.gpu, workload.params.model_validate(params))
             inputs = await self._inputs(tenant, workload, upload_ids(workload, request.inputs))
             return submitted_event(request, workload, params, inputs, cost)
@@ -188,7 +191,8 @@ class JobService:
         """Start another attempt of a failed or cancelled job; completed stages are not repeated.
 
         Raises:
-            SaccadeError: JOB_NOT_FOUND, JOB_NOT_RETRYABLE, SCRATCH_REMOVED, UNKNOWN_WORKLOAD, UPLOAD_NOT_FOUND.
+            SaccadeError: JOB_NOT_FOUND, JOB_NOT_RETRYABLE, SCRATCH_REMOVED, UNKNOWN_WORKLOAD, BACKEND_NOT_INSTALLED,
+                UPLOAD_NOT_FOUND.
         """
         job = await self.get(tenant, job_id)
         workload = catalog.workload(job.submitted.workload)
@@ -205,6 +209,7 @@ class JobService:
                 raise SaccadeError(ErrorCode.SCRATCH_REMOVED, message)
             return retry(job, after=None, delay_s=0.0, now=datetime.now(UTC), deadline_s=workload.deadline_s)
 
+        (await self._backends.known()).check(workload, workload.params.model_validate(job.submitted.params))
         for inputs in job.submitted.inputs.values():
             for job_input in inputs:
                 await self._uploads.get(tenant, job_input.upload_id)

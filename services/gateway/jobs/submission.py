@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
@@ -20,6 +20,7 @@ from contracts.workload import Input, Params, Workload
 from kit.http.problems import invalid_values, pointer
 from modal_workers import catalog
 from services.gateway.aggregates.upload_state import Upload, UploadState
+from services.gateway.backends.backends import Backends
 from services.gateway.jobs.cost_estimate import CostEstimate
 from services.gateway.settings import GatewaySettings
 
@@ -41,14 +42,16 @@ class JobRequest:
     webhook_url: str | None = None
 
 
-def check_request(request: JobRequest, settings: GatewaySettings) -> tuple[Workload, dict[str, Any]]:
+def check_request(
+    request: JobRequest, settings: GatewaySettings, backends: Backends
+) -> tuple[Workload, dict[str, Any]]:
     """Validate a request for a job, except its GPU and inputs; return the workload and parameters with defaults.
 
     Raises:
         SaccadeError: as ``check_kind``, ``check_params`` and ``check_metadata``.
     """
     workload = check_kind(request.workload, "job")
-    params = check_params(workload, _with_keep_hours(workload, request.params, settings), settings.backends)
+    params = check_params(workload, _with_keep_hours(workload, request.params, settings), backends)
     check_metadata(request.metadata)
     return workload, params
 
@@ -107,8 +110,8 @@ def check_kind(name: str, kind: Literal["job", "session"]) -> Workload:
     return workload
 
 
-def check_params(workload: Workload, params: Mapping[str, Any], backends: frozenset[str]) -> dict[str, Any]:
-    """Return a workload's parameters with defaults; ``backends`` are the optional packages that workers have.
+def check_params(workload: Workload, params: Mapping[str, Any], backends: Backends) -> dict[str, Any]:
+    """Return a workload's parameters with defaults, if the workers have what they need.
 
     Raises:
         SaccadeError: UNKNOWN_PARAMETER, INVALID_PARAMETER, BACKEND_NOT_INSTALLED, MALFORMED_REQUEST.
@@ -118,22 +121,15 @@ def check_params(workload: Workload, params: Mapping[str, Any], backends: frozen
     except (ValueError, RecursionError) as error:
         raise SaccadeError(ErrorCode.MALFORMED_REQUEST, "NaN and infinity are not valid JSON.") from error
     try:
-        filled = workload.params.model_validate_json(json.dumps(params)).model_dump(mode="json")
+        chosen = workload.params.model_validate_json(json.dumps(params))
     except ValidationError as error:
         known = ", ".join(workload.params.model_fields)
         hint = f"{workload.name} takes: {known}. GET /v1/workloads has the schema."
         errors = error.errors(include_url=False)
         raise invalid_values(errors, at=("params",), given=params, hint=hint) from None
-    for backend in workload.backends:
-        if filled.get(backend.parameter) == backend.value and backend.package not in backends:
-            message = f"{backend.parameter}={backend.value} needs {backend.package}, which the workers do not have."
-            where = pointer(("params", backend.parameter))
-            raise SaccadeError(
-                ErrorCode.BACKEND_NOT_INSTALLED,
-                message,
-                hint=backend.hint,
-                errors=[{"detail": message, "pointer": where}],
-            )
+    filled = chosen.model_dump(mode="json")
+    backends.check_options(workload, filled)
+    backends.check(workload, chosen)
     return filled
 
 
@@ -232,17 +228,6 @@ def check_webhook_url(url: str | None, *, https_only: bool) -> None:
         raise SaccadeError(
             ErrorCode.INVALID_PARAMETER, message, errors=[{"detail": message, "pointer": "#/webhook_url"}]
         )  # fmt: skip
-
-
-def backend_options(workload: Workload, backends: frozenset[str]) -> Iterator[dict[str, Any]]:
-    """Yield the parameter values that need an optional package, and whether the workers have it."""
-    for backend in workload.backends:
-        yield {
-            "parameter": backend.parameter,
-            "value": backend.value,
-            "package": backend.package,
-            "installed": backend.package in backends,
-        }
 
 
 def _at(code: ErrorCode, message: str, *where: object) -> SaccadeError:

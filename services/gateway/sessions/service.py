@@ -20,6 +20,7 @@ from services.gateway.aggregates.aggregate_reader import AggregateReader
 from services.gateway.aggregates.completion_waiters import CompletionWaiters
 from services.gateway.aggregates.page_cursor import decode_page_cursor, encode_page_cursor
 from services.gateway.aggregates.view import GatewayView
+from services.gateway.backends.reported_backends import ReportedBackends
 from services.gateway.jobs.service import JobService
 from services.gateway.jobs.submission import check_kind, check_metadata, check_params
 from services.gateway.sessions.latest_progress import LatestSessionProgress
@@ -63,6 +64,7 @@ class SessionService:
         waiters: CompletionWaiters,
         progress: LatestSessionProgress,
         settings: GatewaySettings,
+        backends: ReportedBackends,
     ) -> None:
         """``progress`` has the frame counts of workers, also of those that have died."""
         self._view = view
@@ -79,6 +81,7 @@ class SessionService:
         self._reader = AggregateReader(self._events, view.session, waiters)
         self._progress = progress
         self._settings = settings
+        self._backends = backends
 
     async def open(self, tenant: str, request: SessionRequest, key: IdempotencyKey | None) -> Session:
         """Validate and store a session and its job. Requests with the same Idempotency-Key open one session.
@@ -230,7 +233,7 @@ class SessionService:
 
     async def _check(self, tenant: str, request: SessionRequest) -> SessionOpened:
         workload = check_kind(request.workload, "session")
-        params = check_params(workload, request.params, self._settings.backends)
+        params = check_params(workload, request.params, await self._backends.known())
         check_metadata(request.metadata)
         if not self._settings.supports_sessions:  # before a worker is launched and costs money
             raise SaccadeError(ErrorCode.SESSIONS_NOT_CONFIGURED)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Response
 
 from contracts.errors import ErrorCode
 from kit.auth.principal import Reader, Writer
 from kit.bus.idempotency import IdempotencyHeader, key_of
+from kit.http.app_state import from_app_state
 from kit.http.problems import problem_responses
+from modal_workers import catalog
+from services.gateway.backends.reported_backends import ReportedBackends
 from services.gateway.uploads.dependencies import UploadPresenterDep, UploadServiceDep
 from services.gateway.uploads.schemas import (
     ArrivedParts,
@@ -49,6 +52,8 @@ _REJECTIONS: Final = (
             _E.UPLOAD_TOO_LARGE,
             _E.IDEMPOTENCY_KEY_INVALID,
             _E.IDEMPOTENCY_KEY_REUSED,
+            _E.UNKNOWN_WORKLOAD,
+            _E.BACKEND_NOT_INSTALLED,
             _E.STORAGE_UNAVAILABLE,
         ),
     },
@@ -60,12 +65,15 @@ async def create_upload(
     *,
     uploads: UploadServiceDep,
     presenter: UploadPresenterDep,
+    backends: Annotated[ReportedBackends, from_app_state("backends")],
     idempotency_key: IdempotencyHeader = None,
 ) -> UploadObject:
     """PUT the file to `url` with exactly `headers`, then POST `…/complete`.
 
     With `multipart: true`, request the URLs of the parts at `…/parts` instead.
     """
+    if body.workload is not None:
+        (await backends.known()).check(catalog.workload(body.workload))
     upload = await uploads.create(
         caller.tenant,
         filename=body.filename,

@@ -28,6 +28,11 @@ class NewUpload(BaseModel):
     sha256: str | None = Field(
         default=None, pattern=r"^[0-9a-fA-F]{64}$", description="Compared with the stored bytes on completion."
     )
+    workload: str | None = Field(
+        default=None,
+        max_length=64,
+        description="The workload that the file is for: if the workers cannot run it, the upload is refused.",
+    )
     multipart: bool = Field(
         default=False, description="Send the bytes in parts, resumable. Always the case above 1 GiB."
     )

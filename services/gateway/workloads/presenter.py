@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contracts.prices import ALIASES, PRICES, price_usd_per_s
 from contracts.workload import Workload
 from modal_workers import catalog
+from services.gateway.backends.backends import Backends
 from services.gateway.jobs.service import JobService
-from services.gateway.jobs.submission import backend_options
 from services.gateway.workloads.schemas import (
     BackendDeclaration,
     ComputeDeclaration,
@@ -24,23 +24,29 @@ from services.gateway.workloads.schemas import (
 class WorkloadPresenter:
     """Builds workload objects from the workers' declarations."""
 
-    def __init__(self, jobs: JobService, backends: frozenset[str]) -> None:
-        """``backends`` are the optional packages that the workers have; ``jobs`` estimates costs."""
-        self._jobs, self._backends = jobs, backends
+    def __init__(self, jobs: JobService) -> None:
+        """``jobs`` estimates costs."""
+        self._jobs = jobs
 
-    def all(self) -> WorkloadList:
+    def all(self, backends: Backends) -> WorkloadList:
         """Return every workload that a client can request; stages of pipelines are not requested directly."""
         workloads = catalog.workloads().values()
-        return WorkloadList(data=[self._present(workload) for workload in workloads if workload.kind != "stage"])
+        return WorkloadList(
+            data=[self._present(workload, backends) for workload in workloads if workload.kind != "stage"]
+        )
 
-    def _present(self, workload: Workload) -> WorkloadObject:
+    def _present(self, workload: Workload, backends: Backends) -> WorkloadObject:
         assert workload.kind != "stage"
+        missing = backends.missing(workload)
         return WorkloadObject(
             name=workload.name,
             title=workload.title,
             description=workload.description,
             version=workload.version,
             kind=workload.kind,
+            available=not missing,
+            missing=missing,
+            enable=backends.enable(workload) if missing else None,
             inputs=[InputDeclaration.model_validate(vars(declaration)) for declaration in workload.inputs],
             one_of=[list(alternatives) for alternatives in workload.one_of],
             params_schema=workload.params.model_json_schema(),
@@ -49,7 +55,13 @@ class WorkloadPresenter:
             compute=_compute(workload),
             estimate=self._estimate(workload),
             backends=[
-                BackendDeclaration.model_validate(option) for option in backend_options(workload, self._backends)
+                BackendDeclaration(
+                    parameter=option.parameter,
+                    value=option.value,
+                    package=option.package,
+                    installed=backends.has(option.package),
+                )
+                for option in workload.backends
             ],
         )
 

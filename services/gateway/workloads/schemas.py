@@ -78,6 +78,9 @@ class WorkloadObject(BaseModel):
     kind: Literal["job", "session", "pipeline"] = Field(
         description="A pipeline is submitted as a job; its stages are jobs of their own, each with its own compute."
     )
+    available: bool = Field(description="Whether the workers have what it needs, with default parameters.")
+    missing: list[str] = Field(description="Modules and programs that the workers lack.")
+    enable: str | None = Field(description="What the operator does to make it available; null if it is.")
     inputs: list[InputDeclaration]
     one_of: list[list[str]] = Field(description="Sets of inputs of which exactly one is given.")
     params_schema: dict[str, Any] = Field(description="JSON Schema of `params`.")

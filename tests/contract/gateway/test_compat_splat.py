@@ -14,7 +14,9 @@ import pytest
 from contracts.limits import FRAME_BYTES
 from contracts.telemetry import JointBatch
 from kit.auth.api_keys import AuthSettings
+from kit.bus.lease import Lease
 from kit.settings import NatsSettings, S3Settings
+from services.dispatcher.app import LEASE_NAME
 from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3
 from tests.harness.servers.gateway import RunningGateway, code_of, keys_file, running_gateway
 from tests.harness.sessions.scripted_session_worker import ScriptedSessionWorker, jpeg, run_scripted_worker
@@ -175,7 +177,10 @@ async def test_frames_that_cannot_be_used_are_refused(running: RunningGateway):
 
 async def test_without_a_worker_that_can_do_it_that_is_said(servers: Servers, tmp_path: Path):
     async with running_gateway(*servers, tmp_path) as running:
+        dispatcher = Lease(running.store.client, LEASE_NAME, 30.0, {"backends": ["cv2", "numpy"]})
+        await dispatcher.acquire()
         assert code_of(await upload(running)) == "backend_not_installed"
+        await dispatcher.release()
 
 
 async def test_every_tenant_has_its_own(servers: Servers, tmp_path: Path):

@@ -65,3 +65,12 @@ def test_only_the_first_line_of_an_error_is_published() -> None:
     assert body.message == "RuntimeError: first line"
     _, body = classify(RuntimeError("x" * 10_000))
     assert len(body.message) <= 300
+
+
+def test_a_missing_module_is_the_machines_if_the_workload_requires_it() -> None:
+    error = ModuleNotFoundError("No module named 'pi_heif.heif'", name="pi_heif.heif")
+    found, body = classify(error, ("cv2", "pi_heif"))
+    assert (found, body.code) == ("user", "backend_not_installed")
+    assert "pi_heif" in body.message
+    # A module that nobody declared is a fault of the worker.
+    assert classify(error, ("cv2",))[1].code == "worker_broken"

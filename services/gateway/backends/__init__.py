@@ -1,0 +1,1 @@
+"""What workers have installed, as far as the gateway knows."""

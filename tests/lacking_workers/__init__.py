@@ -1,0 +1,1 @@
+"""A worker that no machine can run: a module that it requires exists nowhere."""

@@ -1,0 +1,1 @@
+"""Worker whose module is installed nowhere."""
