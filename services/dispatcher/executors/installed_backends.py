@@ -1,4 +1,4 @@
-"""What is installed where workers run, as the workloads name it."""
+"""Modules and programs that the workers have installed, of all that the workloads name."""
 
 from __future__ import annotations
 

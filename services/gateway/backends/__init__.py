@@ -1,1 +1,1 @@
-"""What workers have installed, as far as the gateway knows."""
+"""Modules and programs of the workers, as far as the gateway knows."""

@@ -1,4 +1,4 @@
-"""What workers have installed, and which workloads can run with it. Pure."""
+"""Modules and programs of the workers, and the workloads that can run with them. Pure."""
 
 from __future__ import annotations
 

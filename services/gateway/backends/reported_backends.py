@@ -1,4 +1,4 @@
-"""What workers have, read from the lease of the dispatcher that leads."""
+"""Modules and programs of the workers, read from the lease of the dispatcher that leads."""
 
 from __future__ import annotations
 
