@@ -146,17 +146,15 @@ def build_gateway(
     open_sockets, waiters = OpenSockets(), CompletionWaiters()
     follower = ViewFollower(store, view, open_sockets.on_event)
     tail = follower.tail
-    idempotency = Idempotency(EventStore(client, "IDEMPOTENCY"))
-    common: Any = {"store": store, "view": view, "tail": tail, "idempotency": idempotency}
+    common: Any = {"store": store, "view": view, "tail": tail}
+    common["idempotency"] = Idempotency(EventStore(client, "IDEMPOTENCY"))
 
     probe = partial(probe_media, timeout_s=settings.probe_timeout_s, memory_bytes=settings.probe_memory_bytes)
     uploads = UploadService(bucket=bucket, probe_media=probe, concurrent_checks=settings.checks_at_once, **common)
-    secure = authenticator.authenticated
     backends = ReportedBackends(EventStore(client, LEASES.name), settings.backends, settings.install_hint)
     common |= {"waiters": waiters, "settings": settings, "backends": backends}
-    jobs = JobService(uploads=uploads, https_webhooks_only=secure, **common)
-    job_progress = LatestJobProgress(client)
-    session_progress = LatestSessionProgress(client, open_sockets.on_advisory)
+    jobs = JobService(uploads=uploads, https_webhooks_only=authenticator.authenticated, **common)
+    job_progress, session_progress = LatestJobProgress(client), LatestSessionProgress(client, open_sockets.on_advisory)
     sessions = SessionService(jobs=jobs, progress=session_progress, **common)
     reconciler = SessionReconciler(sessions, view)
     _set_projectors(follower, job_progress, waiters, reconciler)
