@@ -17,12 +17,14 @@ from cli.failure import INTERRUPTED, REFUSED, Failure
 from cli.output import print_failure, print_line, print_note
 from contracts.errors import SaccadeError
 
+#: Module of each command; the function is named as the command, or as ``_FUNCTIONS`` tells.
 _COMMANDS: Final = {
     "up": "embedded.up",
     "demo": "demo.laps",
     "submit": "jobs.submit",
     "jobs": "jobs.jobs",
     "job": "jobs.jobs",
+    "open": "jobs.open",
     "cancel": "jobs.cancel",
     "retry": "jobs.retry",
     "events": "jobs.events",
@@ -35,6 +37,7 @@ _COMMANDS: Final = {
     "modal": "operators.modal",
 }
 
+_FUNCTIONS: Final = {"open": "open_report"}
 #: Commands that call no server.
 _WITHOUT_SERVER: Final = frozenset({"up", "key", "modal"})
 _SYSTEM_HINT: Final = "Check the path, its permissions and the free space on its disk."
@@ -52,7 +55,7 @@ class _Commands(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module = importlib.import_module(f"cli.{_COMMANDS[cmd_name]}")
-        command: click.Command = getattr(module, cmd_name)
+        command: click.Command = getattr(module, _FUNCTIONS.get(cmd_name, cmd_name))
         return command
 
 

@@ -31,6 +31,16 @@ class CommandSettings(BaseSettings):
     allowed_hosts: str = ""
 
 
+class DesktopSettings(BaseSettings):
+    """Desktop of the user, by the variables that desktops and terminals set; ``BROWSER`` names a command."""
+
+    model_config = SettingsConfigDict(frozen=True)
+
+    display: str = ""
+    wayland_display: str = ""
+    browser: str = ""
+
+
 class ModalClientSettings(BaseSettings):
     """Server of Modal's own client; empty for Modal itself."""
 

@@ -58,6 +58,10 @@ def _single(_: Any) -> int:
     return 1
 
 
+def _no_headline(_: Any) -> str:
+    return ""
+
+
 @dataclass(frozen=True)
 class Stage:
     """One stage of a job. ``share`` is its weight in the progress of the job.
@@ -111,6 +115,10 @@ class Workload:
     job: str = ""
     #: Folder of the worker, where it is not named as the workload: that of nerf_exhibit is ``report``.
     folder: str = ""
+    #: Returns a result in one sentence without a full stop, wherever people read it: API, command line, demo, report.
+    headline: Callable[[Any], str] = _no_headline
+    #: Name of the artifact that shows the result to people; empty where there is none.
+    report: str = ""
     compute: Compute = field(default_factory=Compute)
     kind: Literal["job", "session", "pipeline", "stage"] = "job"
     max_attempts: int = 4

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-from saccade import Client
+from saccade import Client, Job
 
 from cli.connection import open_client
 from cli.demo.demo_server import demo_server, demo_url_option
@@ -81,14 +81,17 @@ def demo(
         laps = render_laps(data / "demo" / f"laps-{seed}", seed, lap_s, silent=as_json)
         clock.lap("film")  # a key of --json
         with open_client(server) as client:
-            job_id, result = _compare(client, laps, clock, silent=as_json)
-            folder = data / "demo" / job_id
-            _download(client, job_id, folder, silent=as_json)
+            job = _compare(client, laps, clock, silent=as_json)
+            folder = data / "demo" / job.id
+            _download(client, job.id, folder, silent=as_json)
+        result = job.result
+        assert result is not None
         clock.lap("download")
         truth = TrueLapTimes.read(laps[2])
         if as_json:
-            print_json(_as_json(result, truth, folder, clock))
+            print_json({"headline": job.headline} | _as_json(result, truth, folder, clock))
         else:
+            print_line(f"\n{job.headline}.\n")
             _show(result, truth, folder, clock)
         if keep and started:
             print_line(f"\nSaccade still runs at {server}. Press Ctrl-C to stop it.")
@@ -97,17 +100,14 @@ def demo(
                     time.sleep(3600)
 
 
-def _compare(
-    client: Client, laps: tuple[Path, Path, Path], clock: _Stopwatch, *, silent: bool
-) -> tuple[str, dict[str, Any]]:
+def _compare(client: Client, laps: tuple[Path, Path, Path], clock: _Stopwatch, *, silent: bool) -> Job:
     """Upload the videos, submit the job and follow it to its result."""
     inputs = upload_inputs(client, find_workload(client, _WORKLOAD), [str(laps[0]), str(laps[1])], silent=silent)
     clock.lap("upload")
     job = client.submit(_WORKLOAD, inputs, metadata={"from": "saccade demo"})
     job = follow_job(client, job.id, silent=silent)
     clock.lap("compare")
-    assert job.result is not None
-    return job.id, job.result
+    return job
 
 
 def _download(client: Client, job_id: str, folder: Path, *, silent: bool) -> None:
@@ -116,9 +116,6 @@ def _download(client: Client, job_id: str, folder: Path, *, silent: bool) -> Non
 
 
 def _show(result: dict[str, Any], truth: TrueLapTimes, folder: Path, clock: _Stopwatch) -> None:
-    whole = figures(result, truth)[0]
-    slower, faster = ("B", "A") if whole.measured_s > 0 else ("A", "B")
-    print_line(f"\nDriver {faster} is {abs(whole.measured_s):.2f} s faster than driver {slower}.\n")
     rows = [
         (
             figure.name,

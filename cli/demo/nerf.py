@@ -14,6 +14,7 @@ from typing import Any, Final
 import click
 from saccade import Client
 
+from cli.browser import open_in_browser
 from cli.connection import open_client
 from cli.demo.demo_server import demo_server, demo_url_option
 from cli.failure import Failure
@@ -115,9 +116,10 @@ def nerf(
         if as_json:
             print_json({"result": job.result, "truth": compared, "took_s": round(took_s, 1), "folder": str(folder)})
         else:
+            print_line(f"\n{job.headline}.")
             _show(job.result, compared, folder, took_s)
         if sys.stdout.isatty() and not as_json if opened is None else opened:
-            click.launch((folder / "spin.html").absolute().as_uri())
+            open_in_browser((folder / "spin.html").absolute().as_uri())
         if keep and started:
             print_line(f"\nSaccade still runs at {server}. Press Ctrl-C to stop it.")
             with contextlib.suppress(KeyboardInterrupt):
@@ -186,7 +188,7 @@ def _show(result: dict[str, Any], truth: dict[str, Any], folder: Path, took_s: f
     poses, model, frames = result["poses"], result["model"], result["frames"]
     placed = f"{poses['photos_registered']} of {poses['photos_given']} photos registered"
     verified = f"{frames['verified']:,} of {frames['frames']:,} frames verified"
-    print_line(f"\n{placed}, {model['splats']:,} splats, {verified}.\n")
+    print_line(f"{placed}, {model['splats']:,} splats, {verified}.\n")
     rows = [
         _row(
             "camera position error, % of the orbit's radius", 100 * truth["pose_error_rms"], 100 * POSE_ERROR, most=True

@@ -9,6 +9,7 @@ from saccade import JobView
 
 from cli.connection import open_client, server_options
 from cli.jobs.follow import hint_of, warnings_of
+from cli.jobs.result import inputs_text, outcome_text, result_lines
 from cli.output import format_time, print_json, print_line, print_table
 from contracts.job import State
 
@@ -28,10 +29,17 @@ def jobs(state: str | None, workload: str | None, limit: int, url: str | None, a
             print_json(job.model_dump(mode="json"))
     elif listed:
         rows = [
-            (job.id, job.workload, job.state, f"{100 * job.progress:.0f} %", format_time(job.created_at))
+            (
+                job.id,
+                job.workload,
+                job.state,
+                f"{100 * job.progress:.0f} %",
+                format_time(job.created_at),
+                outcome_text(job),
+            )
             for job in listed
         ]
-        print_table(("JOB", "WORKLOAD", "STATE", "DONE", "CREATED"), rows)
+        print_table(("JOB", "WORKLOAD", "STATE", "DONE", "CREATED", "RESULT"), rows)
     else:
         print_line("No jobs.")
 
@@ -43,10 +51,11 @@ def job(job_id: str, url: str | None, as_json: bool) -> None:
     """Show one job."""
     with open_client(url) as client:
         found = client.job(job_id)
-    _show(found, as_json=as_json)
+        server = client.url
+    _show(found, server, as_json=as_json)
 
 
-def _show(found: JobView, *, as_json: bool) -> None:
+def _show(found: JobView, server: str, *, as_json: bool) -> None:
     if as_json:
         print_json(found.model_dump(mode="json"))
         return
@@ -61,16 +70,15 @@ def _show(found: JobView, *, as_json: bool) -> None:
         "finished": format_time(found.finished_at),
         "params": ", ".join(f"{name}={value}" for name, value in found.params.items()),
         "cost": _cost(found),
+        "inputs": inputs_text(found),
         "error": f"{found.error.message} ({found.error.code})" if found.error else "",
         "hint": hint_of(found),
-    }
+    } | result_lines(found, server)
     for name, text in lines.items():
         if text:
             print_line(f"{name:<9} {text}")
     for warning in warnings_of(found):
         print_line(f"{'note':<9} {warning}")
-    if found.state == "succeeded":
-        print_line(f"{'files':<9} saccade artifacts {found.id} --download DIR")
 
 
 def _cost(found: JobView) -> str:

@@ -7,6 +7,7 @@ import click
 from cli.connection import open_client, server_options
 from cli.failure import INTERRUPTED
 from cli.jobs.follow import follow_job, warnings_of
+from cli.jobs.result import result_lines
 from cli.jobs.submission import check_submitted, find_workload, parse_params, upload_inputs
 from cli.output import print_json, print_line, print_note
 
@@ -71,4 +72,7 @@ def submit(
         else:
             for warning in warnings_of(job):
                 print_note(f"  note: {warning}")
-            print_line(f"Job {job.id} succeeded. To get its files: saccade artifacts {job.id} --download DIR")
+            print_line(f"Job {job.id} succeeded.")
+            for name, text in result_lines(job, client.url).items():
+                if text:
+                    print_line(f"  {name:<7} {text}")

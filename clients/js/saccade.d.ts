@@ -115,6 +115,9 @@ export class Job {
   readonly inputs: Record<string, unknown>;
   readonly params: Record<string, unknown>;
   readonly result: Record<string, unknown> | null;
+  /** The result in one sentence, and the route of the page that shows it. */
+  readonly headline: string | null;
+  readonly report: string | null;
   readonly error: { code: string; message: string; hint: string } | null;
   readonly cost: { estimated_usd: number; actual_usd: number; [field: string]: unknown };
   readonly gpu: string | null;

@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, Field
 
 from contracts.workload import Backend, Compute, Input, Params, Result, Stage, Workload
+from modal_workers.lap_compare.headline import headline
 
 #: Data package with a YOLO model as ONNX. Not shipped: its licence does not allow it.
 YOLO_PACKAGE: Final = "saccade_yolo"
@@ -103,6 +104,12 @@ class LapCompareResult(Result):
     warnings: tuple[str, ...]
 
 
+def _headline(result: LapCompareResult) -> str:
+    """Return the headline, and which clip is which: whoever reads it has not sent them in this order perhaps."""
+    sentence = headline(result.delta_s, result.delta_error_s, result.total_reference_s)
+    return f"{sentence} (A: {result.reference.filename}, B: {result.other.filename})"
+
+
 WORKLOAD: Final = Workload(
     name="lap_compare",
     title="Lap comparison",
@@ -111,8 +118,8 @@ WORKLOAD: Final = Workload(
     params=LapCompareParams,
     result=LapCompareResult,
     inputs=(
-        Input("reference", "video", "The lap to compare against"),
-        Input("other", "video", "The lap that is compared"),
+        Input("reference", "video", "Lap A, to compare against"),
+        Input("other", "video", "Lap B, which is compared"),
     ),
     stages=(
         Stage("read", "Read both clips", 0.35),
@@ -124,6 +131,8 @@ WORKLOAD: Final = Workload(
     job="modal_workers.lap_compare.job:run",
     requires=("PIL", "av", "cv2", "matplotlib", "numpy"),
     extra="lap-compare",
+    headline=_headline,
+    report="report.html",
     compute=Compute(cpu_cores=2.0, memory_bytes=3 * 1024**3, timeout_s=3600.0, typical_s=75.0),
     backends=(
         Backend("flow", "raft", "torchvision", "Use flow=dis, or install torchvision on the worker."),

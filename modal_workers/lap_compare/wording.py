@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from modal_workers.lap_compare import headline as headlines
 from modal_workers.lap_compare.comparison import Comparison, Opportunity
 from modal_workers.lap_compare.lap_delta import GOOD_CONFIDENCE, difference_error_s
 
@@ -54,12 +55,7 @@ def total_error_s(comparison: Comparison) -> float:
 
 def headline(comparison: Comparison) -> str:
     """Return one sentence: who is faster and by how much, or that the difference is within the error."""
-    delta_s, error_s = total_delta_s(comparison), total_error_s(comparison)
-    over = f"over {comparison.total_a_s:.1f} s of the lap"
-    if abs(delta_s) <= error_s:
-        return f"No measurable difference {over}: {format_signed(delta_s)} s ± {error_s:.2f} s"
-    faster = "A" if delta_s > 0 else "B"
-    return f"{faster} is faster by {abs(delta_s):.2f} s ± {error_s:.2f} s {over}"
+    return headlines.headline(total_delta_s(comparison), total_error_s(comparison), comparison.total_a_s)
 
 
 def opportunity_sentence(comparison: Comparison, opportunity: Opportunity) -> str:

@@ -125,6 +125,12 @@ class LiveSplatResult(SessionResult):
     joint_offsets_rad: dict[str, float] = Field(description="Estimated offsets of the joints' zeros.")
 
 
+def headline(result: LiveSplatResult) -> str:
+    """Return the size and the quality of the model in one sentence."""
+    quality = "no held-out frames" if result.psnr_db is None else f"{result.psnr_db:.1f} dB on held-out frames"
+    return f"{result.splats:,} Gaussians after {result.steps:,} steps, {quality}"
+
+
 WORKLOAD: Final = Workload(
     name="live_splat",
     title="Live splat",
@@ -138,6 +144,7 @@ WORKLOAD: Final = Workload(
     requires=("cv2", "numpy", "torch"),
     extra="splat",
     kind="session",
+    headline=headline,
     compute=Compute(
         # Production starts at A10: contracts/gpu_ladder.py removes what is below an environment's minimum.
         gpus=("T4", "A10", "A100"),

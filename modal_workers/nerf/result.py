@@ -84,3 +84,12 @@ class NerfResult(Result):
     estimated_usd: float
     actual_usd: float
     keep_hours: int = Field(description="Hours after the end at which intermediate files and caches are removed.")
+
+
+def headline(result: NerfResult) -> str:
+    """Return the result in one sentence."""
+    if result.frames is not None:
+        return f"{result.photos_sent} photos, {result.frames.frames:,} transparent frames"
+    if result.verdict == "refused":
+        return f"{result.photos_sent} photos: not yet a model"
+    return f"{result.photos_sent} photos: good enough for a model"

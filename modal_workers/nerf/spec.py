@@ -6,7 +6,7 @@ from typing import Any
 
 from contracts.workload import Backend, Input, Stage, Workload
 from modal_workers.nerf.params import NERFSTUDIO_PROGRAM, NerfParams
-from modal_workers.nerf.result import NerfResult
+from modal_workers.nerf.result import NerfResult, headline
 
 
 def _trains(params: Any) -> bool:
@@ -61,6 +61,8 @@ WORKLOAD = Workload(
         Stage("exhibit", "Make the pages and the report", 0.06, work="nerf_exhibit"),
     ),
     kind="pipeline",
+    headline=headline,
+    report="report.html",
     deadline_s=24 * 3600.0,
     extra="nerf",
     backends=(

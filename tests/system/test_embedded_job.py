@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from saccade import Client, ClientError
 
@@ -50,8 +52,19 @@ def script(*steps: str) -> str:
     return "script=" + json.dumps(steps)
 
 
-def test_two_laps_are_compared_and_the_answer_is_near_the_truth(url: str, tmp_path: Path) -> None:
-    (shown,) = say(url, tmp_path, "demo", "--laps", "8", "--seed", "3", "--data", str(tmp_path / "demo"))
+@pytest.fixture(scope="module")
+def demonstrated(system: SystemProcess) -> dict[str, Any]:
+    """Run the demo once and give what it said."""
+    words = ("demo", "--laps", "8", "--seed", "3", "--data", str(system.data / "demo"))
+    (shown,) = say(str(system.said[-1]["url"]), system.data, *words)
+    assert isinstance(shown, dict)
+    return shown
+
+
+def test_two_laps_are_compared_and_the_answer_is_near_the_truth(demonstrated: dict[str, Any]) -> None:
+    shown = demonstrated
+    whole = shown["figures"][0]
+    assert ("faster" in shown["headline"]) == (abs(whole["measured_s"]) > whole["band_s"])
     names = [figure["name"] for figure in shown["figures"]]
     assert names[0] == "whole lap"
     assert len(names) == 4
@@ -61,6 +74,40 @@ def test_two_laps_are_compared_and_the_answer_is_near_the_truth(url: str, tmp_pa
         assert abs(figure["measured_s"] - figure["true_s"]) < 0.25, figure
     assert Path(shown["report"]).stat().st_size > 10_000
     assert Path(shown["overlay"]).stat().st_size > 10_000
+
+
+def test_a_comparison_shows_its_headline_and_its_report_opens(
+    demonstrated: dict[str, Any], url: str, tmp_path: Path
+) -> None:
+    """Compare the laps that the demo has rendered, with a browser that writes down what it is asked to open."""
+    rendered = Path(demonstrated["report"]).parents[1] / "laps-3"
+    laps = [str(rendered / f"lap_{name}.mp4") for name in "ab"]
+    watched = run("submit", "lap_compare", *laps, "--watch", "--url", url, cwd=tmp_path)
+    assert watched.returncode == 0, watched.stderr
+    job_id = next(word for word in watched.stdout.split() if word.startswith("job_"))
+    report = f"{url}/v1/jobs/{job_id}/artifacts/report.html"
+    with Client(url) as client:
+        headline = str(client.job(job_id).headline)
+    assert re.match(r"[AB] is \d\.\d\d s faster ± |No clear difference ", headline)
+    for said in (watched.stdout, run("job", job_id, "--url", url, cwd=tmp_path).stdout):
+        assert headline in said
+        assert report in said
+        assert "reference lap_a.mp4 · other lap_b.mp4" in said
+    assert headline in run("jobs", "--url", url, "--limit", "1", cwd=tmp_path).stdout
+    page = httpx.get(report, follow_redirects=True, trust_env=False).text
+    assert headline.partition(" (A: ")[0] in page, "the report says the same"
+
+    asked = tmp_path / "asked"
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {asked}\n')
+    browser.chmod(0o755)
+    opened = run("open", job_id, "--url", url, cwd=tmp_path, BROWSER=str(browser))
+    assert (opened.returncode, opened.stdout.strip()) == (0, report)
+    wait_until(asked.exists, "the browser is asked")
+    wait_until(lambda: asked.read_text().strip() == report, "for the report")
+    printed = run("open", job_id, "--url", url, cwd=tmp_path, BROWSER="", DISPLAY="", WAYLAND_DISPLAY="")
+    assert printed.stdout.strip() == report
+    assert "No browser" in printed.stderr
 
 
 def test_a_job_is_watched_shown_listed_and_its_files_fetched(url: str, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import uuid
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypeVar
+from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel
@@ -157,6 +158,18 @@ class Api:
     async def artifacts(self, job_id: str) -> ArtifactsView:
         """Read a job's artifacts."""
         return await self.get(ArtifactsView, f"/v1/jobs/{path_segment(job_id)}/artifacts")
+
+    async def artifact_url(self, job_id: str, name: str) -> str:
+        """Return the presigned URL of an artifact, or its route where the server sends the file itself.
+
+        Raises:
+            ClientError: there is no such artifact, or no server.
+        """
+        path = f"/v1/jobs/{path_segment(job_id)}/artifacts/{quote(name)}"
+        response = await self.send("GET", path)
+        if response.is_error:
+            raise refusal(response)
+        return str(response.headers.get("Location", f"{self.transport.url}{path}"))
 
     def events(
         self,

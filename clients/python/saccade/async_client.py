@@ -156,6 +156,10 @@ class AsyncClient:
         """List a job's artifacts."""
         return await self._api.artifacts(job_id)
 
+    async def artifact_url(self, job_id: str, name: str) -> str:
+        """Return a URL from which anybody can download an artifact for a while, without an API key."""
+        return await self._api.artifact_url(job_id, name)
+
     async def download(
         self,
         job_id: str,

@@ -157,6 +157,10 @@ class Client:
         """List a job's artifacts."""
         return run_blocking(self._api.artifacts(job_id))
 
+    def artifact_url(self, job_id: str, name: str) -> str:
+        """Return a URL from which anybody can download an artifact for a while, without an API key."""
+        return run_blocking(self._api.artifact_url(job_id, name))
+
     def download(
         self,
         job_id: str,

@@ -64,6 +64,9 @@ class JobView(_Shown):
     inputs: dict[str, Any] = Field(default_factory=dict)
     params: dict[str, Any] = Field(default_factory=dict)
     result: dict[str, Any] | None = None
+    #: The result in one sentence, and the route of the page that shows it.
+    headline: str | None = None
+    report: str | None = None
     error: JobError | None = None
     cost: CostView | None = None
     gpu: str | None = None

@@ -12,6 +12,7 @@ import numpy as np
 
 from modal_workers.lap_compare import wording
 from modal_workers.lap_compare.comparison import Clip, Comparison, Opportunity, Sector
+from modal_workers.lap_compare.headline import is_clear
 
 #: Columns of delta.csv with their units; the two flow columns exist only if flow was measured.
 DELTA_UNITS: Final = {
@@ -116,7 +117,7 @@ def _has_flow(comparison: Comparison) -> bool:
 
 def _faster(comparison: Comparison) -> str | None:
     delta_s = wording.total_delta_s(comparison)
-    if abs(delta_s) <= wording.total_error_s(comparison):
+    if not is_clear(delta_s, wording.total_error_s(comparison)):
         return None
     return "a" if delta_s > 0 else "b"
 

@@ -22,7 +22,7 @@ from modal_workers.nerf.report.charts import quality_curve, ring_from_above, rin
 from modal_workers.nerf.report.held_out_comparison import HeldOutComparison
 from modal_workers.nerf.report.html_page import data_url, write_page
 from modal_workers.nerf.report.stage_reports import StageReports
-from modal_workers.nerf.result import NerfResult, StageFigures
+from modal_workers.nerf.result import NerfResult, StageFigures, headline
 from modal_workers.nerf.training.spec import TrainingReport
 
 _TITLES: Final = {
@@ -56,21 +56,12 @@ def write_report(path: Path, reports: StageReports, result: NerfResult, images: 
     write_page(
         path,
         "report",
-        title=headline(reports, result),
+        title=headline(result),
         style="report",
-        headline=escape(headline(reports, result)),
+        headline=escape(headline(result)),
         tiles="".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in _tiles(result)),
         sections="\n".join(section for section in sections if section),
     )
-
-
-def headline(reports: StageReports, result: NerfResult) -> str:
-    """Return the result in one line."""
-    if result.frames is not None:
-        return f"{result.photos_sent} photos, {result.frames.frames:,} transparent frames"
-    if reports.capture.verdict.accept == "refused":
-        return f"{result.photos_sent} photos: not yet a model"
-    return f"{result.photos_sent} photos: good enough for a model"
 
 
 def _tiles(result: NerfResult) -> list[tuple[str, str]]:

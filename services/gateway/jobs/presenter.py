@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import ValidationError
+
 from contracts.events import Cursor
 from contracts.events.job import PIPELINE, JobProgressed
 from contracts.job import Job, State
@@ -65,6 +67,8 @@ class JobPresenter:
             },
             params=submitted.params,
             result=job.result,
+            headline=_headline(job),
+            report=_report(job, path),
             error=job.error if job.state is not State.CANCELLED else None,
             cost=_cost(job, stages),
             stages=stages,
@@ -75,6 +79,24 @@ class JobPresenter:
             links=Links(self=path, events=f"{path}/events", artifacts=f"{path}/artifacts"),
             cursor=str(Cursor(self._tail.epoch, sequence)),
         )
+
+
+def _headline(job: Job) -> str | None:
+    """Return the result in one sentence; None for results of another version of the workload."""
+    workload = catalog.workloads().get(job.submitted.workload)
+    if workload is None or job.result is None:
+        return None
+    try:
+        return workload.headline(workload.result.model_validate(job.result)) or None
+    except ValidationError:
+        return None
+
+
+def _report(job: Job, path: str) -> str | None:
+    workload = catalog.workloads().get(job.submitted.workload)
+    if workload is None or not workload.report or job.state is not State.SUCCEEDED:
+        return None
+    return f"{path}/artifacts/{workload.report}"
 
 
 def _cost(job: Job, stages: list[StageObject]) -> CostObject:

@@ -157,6 +157,8 @@ class JobObject(BaseModel):
     inputs: dict[str, list[InputObject]]
     params: dict[str, Any]
     result: dict[str, Any] | None
+    headline: str | None = Field(description="The result in one sentence; null without one.")
+    report: str | None = Field(description="Route of the page that shows the result; null where there is none.")
     error: ErrorBody | None
     cost: CostObject
     stages: list[StageObject] = Field(description="Of a pipeline: its stages and their jobs. Empty for other jobs.")

@@ -208,7 +208,7 @@ def test_two_equal_laps(tmp_path):
     same = comparison(TIMES_S, TIMES_S)
     draw_delta_figure(same, tmp_path / "delta.png")
     write_report(same, tmp_path / "r.html", overlay=None, clips={}, scratch=tmp_path)
-    assert wording.headline(same).startswith("No measurable difference")
+    assert wording.headline(same).startswith("No clear difference")
     assert metrics(same)["headline"]["faster"] is None
     assert "No stretch in which more time is lost" in (tmp_path / "r.html").read_text()
 
@@ -226,8 +226,8 @@ def test_wording():
         "1:02.34",
         "60:00.00",
     ]
-    assert wording.headline(hostile()).startswith("A is faster by 0.40 s ± 0.04 s")
+    assert wording.headline(hostile()).startswith("A is 0.40 s faster ± 0.04 s")
     swapped = comparison(SLOWER, TIMES_S)
-    assert wording.headline(swapped).startswith("B is faster by 0.40 s")
+    assert wording.headline(swapped).startswith("B is 0.40 s faster")
     first = hostile().opportunities[0]
     assert wording.opportunity_sentence(hostile(), first) == "B: 0.10 s lost between 1.0 s and 3.0 s"

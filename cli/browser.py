@@ -1,0 +1,32 @@
+"""Pages in the user's browser, where there is one."""
+
+from __future__ import annotations
+
+import sys
+import webbrowser
+from urllib.parse import urlsplit
+
+from cli.settings import DesktopSettings
+
+
+def has_browser() -> bool:
+    """Return whether pages can be shown: on a desktop, or by the command that the user names in ``BROWSER``.
+
+    Without both, Python would start a text browser in this terminal.
+    """
+    settings = DesktopSettings()
+    return sys.platform == "darwin" or bool(settings.display or settings.wayland_display or settings.browser)
+
+
+def open_in_browser(url: str) -> bool:
+    """Open a page in the user's browser; return whether one was found."""
+    return has_browser() and webbrowser.open(url)
+
+
+def how_to_view(url: str) -> str:
+    """Return how to see a page of this machine without a desktop."""
+    port = urlsplit(url).port or 80
+    return (
+        f"No desktop here. Open {url} in a browser of this machine, or from another one after: "
+        f"ssh -L {port}:127.0.0.1:{port} THIS_MACHINE"
+    )
