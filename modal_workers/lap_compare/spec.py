@@ -105,7 +105,7 @@ class LapCompareResult(Result):
 
 
 def _headline(result: LapCompareResult) -> str:
-    """Return the headline, and which clip is which: whoever reads it has not sent them in this order perhaps."""
+    """Return the headline, and which clip is which: a reader does not always know the order of the inputs."""
     sentence = headline(result.delta_s, result.delta_error_s, result.total_reference_s)
     return f"{sentence} (A: {result.reference.filename}, B: {result.other.filename})"
 
