@@ -1,4 +1,4 @@
-"""Tickets for a browser's EventSource or WebSocket, which cannot send an API key in a header. Pure.
+"""Tickets for what a browser opens without an API key in a header: EventSource, WebSocket, pages of a job. Pure.
 
 A ticket is valid for one resource of one tenant, with the scopes of the key that got it, for a day and any number of
 uses: an EventSource reconnects to the same URL after every disconnect, and an invalid ticket would end it permanently.
@@ -53,6 +53,13 @@ class Tickets:
             message = f"resource: {resource[:100]!r} is not the path of a stream."
             hint = "Send /v1/jobs/{id}/events, /v1/sessions/{id}/events or …/stream, or /v1/events, without a query."
             raise SaccadeError(ErrorCode.INVALID_PARAMETER, message, hint=hint)
+        return self._issue(tenant, key_id, resource, now)
+
+    def issue_for_pages(self, principal: Principal, resource: str, now: datetime) -> str:
+        """Return a ticket for the HTML pages among a job's artifacts; it is part of their path."""
+        return self._issue(principal.tenant, principal.key_id, resource, now)[0]
+
+    def _issue(self, tenant: str, key_id: str, resource: str, now: datetime) -> tuple[str, datetime]:
         expires = now + LIFETIME
         ticket = Ticket(tenant, key_id, resource, int(expires.timestamp()))
         payload = _encode(json.dumps(asdict(ticket), separators=(",", ":")).encode())
@@ -73,7 +80,7 @@ class Tickets:
         raise SaccadeError(
             ErrorCode.UNAUTHENTICATED,
             "The ticket is not valid for this resource, or it has expired.",
-            hint="Get a new one by POST /v1/tickets.",
+            hint="Get a new one by POST /v1/tickets; for a page, open the artifact again.",
         )
 
     def admit(self, authenticator: Authenticator, text: str, resource: str, now: datetime) -> Principal:

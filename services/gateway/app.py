@@ -31,6 +31,7 @@ from services.gateway.aggregates.completion_waiters import CompletionWaiters
 from services.gateway.aggregates.view import GatewayView
 from services.gateway.aggregates.view_follower import ViewFollower
 from services.gateway.artifacts import routes as artifact_routes
+from services.gateway.artifacts.pages import ArtifactPages
 from services.gateway.artifacts.service import ArtifactService
 from services.gateway.backends.reported_backends import ReportedBackends
 from services.gateway.compat import nerf_routes as compat_nerf_routes
@@ -143,12 +144,11 @@ def build_gateway(
     """
     session_settings = session_settings or SessionSettings()
     store, metrics, authenticator = EventStore(client), GatewayMetrics(), Authenticator(auth)
-    open_sockets, waiters = OpenSockets(), CompletionWaiters()
+    open_sockets, waiters, tickets = OpenSockets(), CompletionWaiters(), _tickets(session_settings)
     follower = ViewFollower(store, view, open_sockets.on_event)
     tail = follower.tail
-    common: Any = {"store": store, "view": view, "tail": tail}
-    common["idempotency"] = Idempotency(EventStore(client, "IDEMPOTENCY"))
-
+    idempotency = Idempotency(EventStore(client, "IDEMPOTENCY"))
+    common: Any = {"store": store, "view": view, "tail": tail, "idempotency": idempotency}
     probe = partial(probe_media, timeout_s=settings.probe_timeout_s, memory_bytes=settings.probe_memory_bytes)
     uploads = UploadService(bucket=bucket, probe_media=probe, concurrent_checks=settings.checks_at_once, **common)
     backends = ReportedBackends(EventStore(client, LEASES.name), settings.backends, settings.install_hint)
@@ -168,6 +168,7 @@ def build_gateway(
     state.uploads, state.upload_presenter = uploads, UploadPresenter(bucket)
     state.jobs, state.job_presenter = jobs, JobPresenter(view, job_progress, tail, settings.scratch_hours)
     state.artifacts = ArtifactService(bucket, view)
+    state.artifact_pages = ArtifactPages(bucket, state.artifacts, authenticator, tickets)
     state.compat_nerf_jobs = NerfJobs(jobs, uploads, bucket, settings, CompatNerfSettings())
     state.worker_ingest = WorkerIngest(store, EventStore(client, "PROGRESS"), settings.worker_key)
     state.backends, state.workload_presenter = backends, WorkloadPresenter(jobs)
@@ -175,7 +176,7 @@ def build_gateway(
     state.session_presenter = SessionPresenter(jobs, view, session_progress, NatsAccess(session_settings), tail)
     state.session_streams = SessionStreams(
         authenticator=authenticator,
-        tickets=_tickets(session_settings),
+        tickets=tickets,
         sessions=sessions,
         ingest=ingest,
         open_sockets=open_sockets,
@@ -215,6 +216,7 @@ def _http_application(auth: AuthSettings, metrics: GatewayMetrics) -> FastAPI:
         redoc_url=None,
         openapi_tags=[{"name": name, "description": description} for name, description in _TAGS.items()],
     )
+    app.include_router(artifact_routes.page_router)
     for routes in (
         workload_routes,
         upload_routes,

@@ -39,7 +39,8 @@ class SessionStream:
         self._url = url
         self._headers = headers
         self._socket: ClientConnection | None = None
-        self._seq = 0
+        #: Number of the newest frame; whether the caller gave it.
+        self._seq, self._seq_given = -1, False
         #: Resume position: ``client.sessions.stream(id, after=cursor)`` starts after it.
         self.cursor: str | None = None
 
@@ -92,13 +93,16 @@ class SessionStream:
         clock_offset_s: float | None = None,
         source: str | None = None,
     ) -> int:
-        """Send a JPEG or PNG and return its number; by default frames are numbered from 0 and captured now.
+        """Send a JPEG or PNG and return its number; by default it was captured now, and its number continues yours.
+
+        While you give no number, frames are numbered by the clock, as the server does it: also the first frame of
+        another connection or program is newer than all before.
 
         Raises:
             ClientError: the connection is closed.
         """
-        number = self._seq if seq is None else seq
-        self._seq = number + 1
+        number = self._next_number() if seq is None else seq
+        self._seq, self._seq_given = number, self._seq_given or seq is not None
         head = {
             "seq": number,
             "captured_at_s": time.time() if captured_at_s is None else captured_at_s,
@@ -169,6 +173,10 @@ class SessionStream:
                 self.cursor = message.get("cursor")
             else:
                 yield message
+
+    def _next_number(self) -> int:
+        following = self._seq + 1
+        return following if self._seq_given else max(time.time_ns() // 1000, following)
 
     async def _send(self, message: str | bytes) -> None:
         from websockets.exceptions import ConnectionClosed  # noqa: PLC0415

@@ -1,11 +1,11 @@
-"""Routes of artifacts: list a job's files, download one."""
+"""Routes of artifacts: list a job's files, download one, open a page among them."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 from pydantic import BaseModel, Field
 
@@ -14,6 +14,7 @@ from contracts.manifest import Artifact
 from kit.auth.principal import Reader
 from kit.http.app_state import from_app_state
 from kit.http.problems import problem_responses
+from services.gateway.artifacts.pages import ArtifactPages
 from services.gateway.artifacts.service import ArtifactService
 from services.gateway.jobs.dependencies import JobServiceDep
 
@@ -23,6 +24,7 @@ _E = ErrorCode
 
 
 ArtifactServiceDep = Annotated[ArtifactService, from_app_state("artifacts")]
+ArtifactPagesDep = Annotated[ArtifactPages, from_app_state("artifact_pages")]
 
 
 class ArtifactList(BaseModel):
@@ -71,7 +73,8 @@ async def list_artifacts(
     summary="Download an artifact",
     responses={
         307: {
-            "description": "To a presigned URL in the bucket, valid for an hour.",
+            "description": "To a presigned URL in the bucket, valid for an hour. To a path of this server for an HTML "
+            "page, so that its links to the job's other files work: any browser can open it, for a day.",
             "headers": {"Location": {"schema": {"type": "string"}}},
         },
         **problem_responses(
@@ -80,8 +83,42 @@ async def list_artifacts(
     },
 )  # fmt: skip
 async def fetch_artifact(
-    caller: Reader, job_id: str, name: str, jobs: JobServiceDep, artifacts: ArtifactServiceDep
+    caller: Reader,
+    job_id: str,
+    name: str,
+    *,
+    jobs: JobServiceDep,
+    artifacts: ArtifactServiceDep,
+    pages: ArtifactPagesDep,
 ) -> RedirectResponse:
     """Redirect to the file; names may contain slashes, and `manifest.json` is a valid name."""
-    url = await artifacts.presigned_url(await jobs.read(caller.tenant, job_id), name)
+    location = await artifacts.locate(await jobs.read(caller.tenant, job_id), name)
+    if location.is_page:
+        url = pages.address(caller, job_id, name, datetime.now(UTC))
+    else:
+        url = await artifacts.presign(location)
+    return RedirectResponse(url, status_code=307, headers={"Cache-Control": "no-store"})
+
+
+# Beside the routes above, which take a name with slashes.
+page_router = APIRouter(prefix="/v1/jobs/{job_id}/pages", include_in_schema=False)
+
+
+@page_router.get("/{ticket}/{name:path}")
+async def show_page(
+    request: Request,
+    job_id: str,
+    ticket: str,
+    name: str,
+    *,
+    jobs: JobServiceDep,
+    artifacts: ArtifactServiceDep,
+    pages: ArtifactPagesDep,
+) -> Response:
+    """Return a page; redirect to the bucket for all other files, which the page shows or links to."""
+    caller = pages.admit(request.headers, job_id, ticket, datetime.now(UTC))
+    location = await artifacts.locate(await jobs.read(caller.tenant, job_id), name)
+    if location.is_page:
+        return await pages.response(location)
+    url = await artifacts.presign(location)
     return RedirectResponse(url, status_code=307, headers={"Cache-Control": "no-store"})

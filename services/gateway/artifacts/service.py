@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import Final
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.job import Job, State
@@ -13,6 +14,8 @@ from services.gateway.aggregates.view import GatewayView
 
 log = logging.getLogger(__name__)
 
+_PAGES: Final = frozenset({"text/html", "application/xhtml+xml"})
+
 
 @dataclass(frozen=True)
 class ArtifactLocation:
@@ -20,6 +23,11 @@ class ArtifactLocation:
 
     key: str
     media_type: str
+
+    @property
+    def is_page(self) -> bool:
+        """Whether a browser shows it as a page, whose relative links must lead to the job's other files."""
+        return self.media_type.partition(";")[0].strip().lower() in _PAGES
 
 
 class ArtifactService:
@@ -55,18 +63,18 @@ class ArtifactService:
             raise SaccadeError(ErrorCode.ARTIFACTS_NOT_READY, f"The job is {job.state}.")
         return artifacts
 
-    async def presigned_url(self, job: Job, name: str) -> str:
-        """Return a presigned URL of one artifact, or of the manifest.
-
-        Raises:
-            SaccadeError: ARTIFACT_NOT_FOUND, ARTIFACTS_NOT_READY.
-        """
-        location = await self._locate(job, name)
+    async def presign(self, location: ArtifactLocation) -> str:
+        """Return a presigned URL of an artifact."""
         return await self._bucket.presign_get(
             location.key, filename=location.key.rpartition("/")[2], content_type=location.media_type
         )
 
-    async def _locate(self, job: Job, name: str) -> ArtifactLocation:
+    async def locate(self, job: Job, name: str) -> ArtifactLocation:
+        """Find one artifact, or the manifest.
+
+        Raises:
+            SaccadeError: ARTIFACT_NOT_FOUND, ARTIFACTS_NOT_READY.
+        """
         if name == MANIFEST_NAME and job.manifest_key:
             return self._checked(job, ArtifactLocation(job.manifest_key, "application/json"))
         artifact = self._view.artifact(job.id, name)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from saccade import AsyncClient, ClientError, NotFoundError, RefusedError, UnauthorizedError
+from saccade import AsyncClient, Client, ClientError, NotFoundError, RefusedError, UnauthorizedError
 
 from contracts.session import job_id_of_session
-from contracts.telemetry import JointBatch
+from contracts.telemetry import FRAME_SEQ, JointBatch
 from kit.auth.api_keys import AuthSettings
 from kit.http.server import serve
 from kit.settings import NatsSettings, S3Settings
 from tests.harness.clients.python_clients import CLIENT_KINDS, InThread, opener
-from tests.harness.servers.embedded import HOST, free_port, wait_for_port
+from tests.harness.servers.embedded import HOST, ROOT, free_port, wait_for_port
 from tests.harness.servers.gateway import RunningGateway, keys_file, running_gateway
 from tests.harness.sessions.scripted_session_worker import jpeg, run_scripted_worker
 
@@ -154,8 +156,9 @@ async def test_one_socket_takes_frames_and_gives_their_verdicts(served: tuple[Ru
             await worker.claim()
             async with client.sessions.stream(session_id) as stream:
                 before_s = time.time()
-                assert await stream.send_frame(jpeg()) == 0
-                assert await stream.send_frame(jpeg(), source="wrist", clock_offset_s=0.5) == 1
+                first = await stream.send_frame(jpeg())
+                second = await stream.send_frame(jpeg(), source="wrist", clock_offset_s=0.5)
+                assert second > first > before_s * 1e6, "numbered by the clock"
                 assert await stream.send_frame(jpeg(), seq=40, captured_at_s=1e9) == 40
                 assert await stream.send_frame(b"noise") == 41
                 await stream.send_joints(NAMES, [(0, 1e9, (0.1, 0.2))], source="left")
@@ -167,8 +170,8 @@ async def test_one_socket_takes_frames_and_gives_their_verdicts(served: tuple[Ru
                             break
                 statuses = {key: ack.status for key, ack in acks.items()}
                 assert statuses == {
-                    ("camera", 0): "accepted",
-                    ("wrist", 1): "accepted",
+                    ("camera", first): "accepted",
+                    ("wrist", second): "accepted",
                     ("camera", 40): "accepted",
                     ("camera", 41): "rejected",
                 }
@@ -201,19 +204,53 @@ async def test_one_socket_takes_frames_and_gives_their_verdicts(served: tuple[Ru
                 assert "session.reset_requested" in types
 
 
+async def test_the_readmes_examples_lose_no_frame_one_after_the_other(served: tuple[RunningGateway, str]):
+    running, url = served
+    section = (ROOT / "clients/python/README.md").read_text().partition("## Live sessions\n")[2].partition("\n## ")[0]
+    by_http, by_socket, model = re.findall(r"^```python\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {"time": time, "calibration": {}, "positions_rad": [0.1] * 6, "jpeg": jpeg()}
+
+    def run(example: str, client: Any) -> Any:
+        names["client"] = client
+        return eval(compile(example, "README.md", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), names)
+
+    with Client(url) as client:
+        # The example's workload needs a GPU or minutes of a CPU.
+        names["session"] = await asyncio.to_thread(client.sessions.open, "streamed")
+        session_id = names["session"].id
+        opened, _, by_http = by_http.partition("\n")
+        assert opened.startswith("session = client.sessions.open(")
+        async with run_scripted_worker(running, session_id) as worker, AsyncClient(url) as in_asyncio:
+            await worker.claim()
+            await asyncio.to_thread(run, by_http, client)
+            streaming = asyncio.ensure_future(run(by_socket, in_asyncio))
+            await worker.heard(frames=2, joints=2)
+            await worker.succeed()
+            async with asyncio.timeout(20):
+                await streaming
+            head = b"ply\nformat binary_little_endian 1.0\nelement vertex 1\nproperty float x\nend_header\n"
+            await running.bucket.put(
+                running.bucket.key("results", job_id_of_session(session_id), "live.ply"), head + bytes(4)
+            )
+            await asyncio.to_thread(run, model, client)
+        numbers = [int((frame.headers or {})[FRAME_SEQ]) for frame in worker.frames]
+        assert len(numbers) == 2
+        assert numbers[1] > numbers[0], "a worker drops a frame with a smaller number"
+
+
 async def test_a_stream_ends_with_its_session_and_says_why_it_was_cut(served: tuple[RunningGateway, str]):
     running, url = served
     async with AsyncClient(url) as client:
         session_id = (await client.sessions.open("streamed")).id
         async with run_scripted_worker(running, session_id) as worker, client.sessions.stream(session_id) as stream:
             await worker.claim()
-            await stream.send_frame(jpeg())
+            number = await stream.send_frame(jpeg())
             ended = asyncio.ensure_future(collected(stream))
             await worker.heard(frames=1)
             await client.sessions.stop(session_id)
             await worker.succeed()
             async with asyncio.timeout(20):
-                assert [ack.seq for ack in await ended] == [0]
+                assert [ack.seq for ack in await ended] == [number]
             with pytest.raises(ClientError) as cut:
                 await stream.send_frame(jpeg())
             assert (cut.value.code, cut.value.retryable) == ("stream_closed", True)

@@ -95,6 +95,8 @@ class RunningGateway:
     http: httpx.AsyncClient
     store: EventStore
     bucket: Bucket
+    #: Whose jobs dispatcher and workers speak of.
+    tenant: str = "local"
 
     @property
     def tail(self) -> EventTail:
@@ -146,8 +148,9 @@ class RunningGateway:
         assert job
         return job
 
-    async def say(self, job_id: str, data: EventData, tenant: str = "local") -> None:
+    async def say(self, job_id: str, data: EventData, tenant: str | None = None) -> None:
         """Publish an event of a job as dispatcher or worker, and wait until the gateway has it."""
+        tenant = tenant or self.tenant
         sequence = await self.store.publish(encode(data, tenant=tenant, subject_id=job_id, source="/test"))
         if data.kind == "evt":
             assert await self.tail.wait_for(sequence, 5)

@@ -1,0 +1,106 @@
+"""HTML pages among a job's artifacts, served under the API's origin so that their relative links work.
+
+A presigned URL is valid for one object: a link from report.html to spin.html would end in the bucket's error. Under
+``/v1/jobs/{job_id}/pages/{ticket}/`` the links of a page keep the ticket. The worker that wrote the page must not act
+as its reader: the page is sandboxed, so its origin is none, and it may connect to nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack
+from datetime import datetime
+from typing import Final
+from urllib.parse import quote, urlsplit
+
+from fastapi.responses import StreamingResponse
+
+from contracts.errors import ErrorCode, SaccadeError
+from kit.auth.api_keys import Authenticator, Principal
+from kit.auth.tickets import Tickets
+from kit.bucket import Bucket, ObjectMissing
+from services.gateway.artifacts.service import ArtifactLocation, ArtifactService
+
+#: Where no API key is needed, nor is a ticket: the pages keep their addresses.
+_NO_TICKET: Final = "local"
+_HEADERS: Final = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+}
+
+
+class ArtifactPages:
+    """Addresses and answers of the pages."""
+
+    def __init__(
+        self, bucket: Bucket, artifacts: ArtifactService, authenticator: Authenticator, tickets: Tickets
+    ) -> None:
+        """Read pages from ``bucket``; ``tickets`` signs their addresses where API keys are needed."""
+        self._bucket, self._artifacts = bucket, artifacts
+        self._authenticator, self._tickets = authenticator, tickets
+
+    def address(self, caller: Principal, job_id: str, name: str, now: datetime) -> str:
+        """Return the path of a page, which a browser opens without an API key."""
+        ticket = _NO_TICKET
+        if self._authenticator.authenticated:
+            ticket = self._tickets.issue_for_pages(caller, _resource(job_id), now)
+        return f"{_resource(job_id)}/{ticket}/{quote(name)}"
+
+    def admit(self, headers: Mapping[str, str], job_id: str, ticket: str, now: datetime) -> Principal:
+        """Return the caller whose ticket is in the path.
+
+        Raises:
+            SaccadeError: UNAUTHENTICATED, FORBIDDEN.
+        """
+        if not self._authenticator.authenticated:
+            return self._authenticator.authenticate(headers, "read")
+        principal = self._tickets.admit(self._authenticator, ticket, _resource(job_id), now)
+        principal.require("read")
+        return principal
+
+    async def response(self, location: ArtifactLocation) -> StreamingResponse:
+        """Return a page, streamed from the bucket.
+
+        Raises:
+            SaccadeError: ARTIFACT_NOT_FOUND, STORAGE_UNAVAILABLE.
+        """
+        policy = _policy(await self._artifacts.presign(location))
+        async with AsyncExitStack() as stack:
+            try:
+                opened = await stack.enter_async_context(self._bucket.opened(location.key))
+            except ObjectMissing:
+                raise SaccadeError(ErrorCode.ARTIFACT_NOT_FOUND, "The file was deleted from the bucket.") from None
+            open_object = stack.pop_all()
+        headers = {**_HEADERS, "Content-Security-Policy": policy, "Content-Length": str(opened.size_bytes)}
+        return StreamingResponse(
+            _closing(open_object, opened.chunks()), headers=headers, media_type=location.media_type
+        )
+
+
+def _resource(job_id: str) -> str:
+    return f"/v1/jobs/{quote(job_id, safe='')}/pages"
+
+
+def _policy(presigned_url: str) -> str:
+    """Return the policy of a page, whose pictures and scripts are in the bucket of ``presigned_url``."""
+    bucket = urlsplit(presigned_url)
+    files = f"'self' {bucket.scheme}://{bucket.netloc} data: blob:"
+    return "; ".join(
+        (
+            "sandbox allow-scripts allow-popups allow-downloads allow-modals allow-pointer-lock",
+            f"default-src {files} 'unsafe-inline' 'wasm-unsafe-eval'",
+            "connect-src data: blob:",
+            "object-src 'none'",
+            "base-uri 'none'",
+            "form-action 'none'",
+        )
+    )
+
+
+async def _closing(open_object: AsyncExitStack, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async with open_object:
+        async for chunk in body:
+            yield chunk

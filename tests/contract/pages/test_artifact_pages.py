@@ -1,0 +1,117 @@
+"""HTML pages among a job's artifacts: their links work through the API, and they cannot act as who reads them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import urljoin
+
+import httpx
+import pytest
+
+from contracts.ids import new_id
+from kit.auth.api_keys import AuthSettings
+from kit.http.server import serve
+from kit.settings import NatsSettings, S3Settings
+from tests.harness.clients.session_page_browser import page_tab
+from tests.harness.servers.embedded import HOST, EmbeddedNats, EmbeddedS3, free_port
+from tests.harness.servers.gateway import RunningGateway, keys_file, picture, running_gateway
+
+pytestmark = pytest.mark.anyio
+Servers = tuple[NatsSettings, S3Settings]
+
+_REPORT = b"""<!doctype html><title>report</title><a id=next href="pages/spin.html">spin</a>
+<img id=picture src="contact_sheet.png"><script>document.title = `report ${origin}`;</script>"""
+_SPIN = b'<!doctype html><title>spin</title><a href="../report.html">back</a>'
+#: What a hostile worker could leave: tries to submit and to read with the rights of its reader.
+_HOSTILE = b"""<!doctype html><title>asking</title><script>
+const tries = [fetch("/v1/jobs"), fetch("/v1/uploads", {method: "POST", mode: "no-cors", body: "{}"}),
+  fetch("/health", {mode: "no-cors"}), new Promise((yes, no) => { try { yes(localStorage.length); } catch { no(); } })];
+Promise.allSettled(tries).then(all => document.title = "done " + all.map(one => one.status).join());
+</script>"""
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory, shared_s3: EmbeddedS3) -> Iterator[Servers]:
+    with EmbeddedNats(tmp_path_factory.mktemp("nats")) as nats:
+        yield nats.settings, shared_s3.with_new_bucket().settings
+
+
+async def _job_with_pages(running: RunningGateway, **more: bytes) -> str:
+    job_id = str((await running.submitted(await running.uploaded()))["id"])
+    run_id = await running.start_job(job_id)
+    files = {"report.html": _REPORT, "pages/spin.html": _SPIN} | {f"{name}.html": body for name, body in more.items()}
+    left = [await running.leave(job_id, run_id, name, body, "text/html") for name, body in files.items()]
+    left.append(await running.leave(job_id, run_id, "contact_sheet.png", picture(), "image/png"))
+    await running.finish_job(job_id, run_id, left)
+    return job_id
+
+
+@asynccontextmanager
+async def _on_a_port(running: RunningGateway) -> AsyncIterator[str]:
+    stop, port = asyncio.Event(), free_port()
+    server = asyncio.ensure_future(serve(running.app, HOST, port, authenticated=running.authenticated, stop=stop))
+    try:
+        yield f"http://{HOST}:{port}"
+    finally:
+        stop.set()
+        await server
+
+
+async def test_a_reader_follows_the_links_of_a_report_in_a_browser(servers: Servers, tmp_path: Path) -> None:
+    async with running_gateway(*servers, tmp_path) as running, _on_a_port(running) as origin:
+        job_id = await _job_with_pages(running, hostile=_HOSTILE)
+        artifacts = f"/v1/jobs/{job_id}/artifacts"
+        async with page_tab(origin, f"{artifacts}/report.html", tmp_path) as page:
+            await page.until("document.title", "report null")
+            await page.until("document.getElementById('picture').naturalWidth", 32)
+            await page.click("#next")
+            await page.until("document.title", "spin")
+            await page.click("a")
+            await page.until("document.title", "report null")
+            assert page.complaints() == []
+            await page.tab.send("Page.navigate", url=f"{origin}{artifacts}/hostile.html")
+            await page.until("document.title", "done rejected,rejected,rejected,rejected")
+
+
+async def test_the_address_of_a_page_is_a_key_to_one_jobs_files(servers: Servers, tmp_path: Path) -> None:
+    keys = keys_file(tmp_path, "acme", "other")
+    async with running_gateway(*servers, tmp_path, auth=AuthSettings(api_keys_file=keys)) as running:
+        http, running.tenant = running.http, "acme"
+        http.headers["authorization"] = "Bearer acme.secret"
+        headers = {"authorization": "Bearer acme.secret"}
+        upload_id = await running.uploaded(headers=headers)
+        job_id = str((await running.submitted(upload_id))["id"])
+        await _leave_a_report(running, job_id)
+        answer = await http.get(f"/v1/jobs/{job_id}/artifacts/report.html")
+        assert answer.status_code == 307
+        address = answer.headers["location"]
+        del http.headers["authorization"]
+
+        page = await http.get(address)
+        assert (page.status_code, page.content) == (200, _REPORT)
+        policy = page.headers["content-security-policy"].split("; ")
+        sandbox = next(rule for rule in policy if rule.startswith("sandbox"))
+        assert "allow-scripts" in sandbox
+        assert "allow-same-origin" not in sandbox
+        assert "form-action 'none'" in policy
+        picture_answer = await http.get(urljoin(address, "contact_sheet.png"))
+        assert picture_answer.status_code == 307
+        async with httpx.AsyncClient(trust_env=False) as outside:
+            assert (await outside.get(picture_answer.headers["location"])).content == picture()
+
+        ticket = address.split("/")[5]
+        refused = [address.replace(ticket, ticket[:-4] + "AAAA"), address.replace(job_id, new_id("job"))]
+        assert [(await http.get(path)).status_code for path in refused] == [401, 401]
+        assert (await http.get(f"/v1/jobs/{job_id}/artifacts/report.html")).status_code == 401
+        assert (await http.get(f"/v1/jobs/{job_id}/events?ticket={ticket}")).status_code in (401, 404)
+        foreign = {"authorization": "Bearer other.secret"}
+        assert (await http.get(f"/v1/jobs/{job_id}/artifacts/report.html", headers=foreign)).status_code == 404
+
+
+async def _leave_a_report(running: RunningGateway, job_id: str) -> None:
+    run_id = await running.start_job(job_id)
+    await running.leave(job_id, run_id, "report.html", _REPORT, "text/html")
+    await running.leave(job_id, run_id, "contact_sheet.png", picture(), "image/png")
