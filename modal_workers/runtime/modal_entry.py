@@ -26,7 +26,6 @@ import psutil
 from contracts.assignment import Assignment
 from contracts.launch import BusAccess, Launch
 from contracts.limits import MIB, WORKER_GRACE_S
-from kit.bucket import open_bucket
 from kit.process_tree import MARK, kill, oom_kill_count, over_limit, ran_out_of_memory, with_descendants
 from kit.settings import INHERITED, NatsSettings, S3Settings, as_environment, inherited_environment
 from modal_workers import catalog
@@ -105,6 +104,9 @@ def _billed_since_s() -> float:
 
 
 def _download(key: str) -> Assignment:
+    # Imported only for a large assignment: a container is billed while it imports the bucket's client.
+    from kit.bucket import open_bucket  # noqa: PLC0415
+
     async def fetch() -> bytes:
         async with open_bucket(S3Settings()) as bucket:
             return await bucket.get(key)

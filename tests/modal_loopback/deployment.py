@@ -18,6 +18,7 @@ from modal_proto import api_pb2
 from tests.modal_loopback.blobs import BlobStore
 from tests.modal_loopback.functions import Function, beyond, derived
 from tests.modal_loopback.records import AskedFunction
+from tests.modal_loopback.uploaded_files import UploadedFiles
 from tests.modal_loopback.volumes import Volumes
 
 _BUILDER = "2025.06"
@@ -42,6 +43,7 @@ class Deployment:
         self,
         blobs: BlobStore,
         volumes: Volumes,
+        files: UploadedFiles,
         missing: Callable[[str], None],
         replaced: Callable[[Function], None],
     ) -> None:
@@ -50,6 +52,7 @@ class Deployment:
         Args:
             blobs: Where large files were put.
             volumes: Those that functions may mount.
+            files: Where the uploaded sources are stored.
             missing: Called with what is asked for and not there; raises.
             replaced: Called with a function that was deployed again.
         """
@@ -61,7 +64,7 @@ class Deployment:
         self._pools: dict[bytes, str] = {}
         self._images: dict[str, api_pb2.Image] = {}
         self._mounts: dict[str, list[api_pb2.MountFile]] = {}
-        self._files: dict[str, bytes] = {}
+        self._files = files
         self._secrets: dict[str, tuple[str, tuple[str, ...], dict[str, str]]] = {}
         self.volumes = volumes
         self._blobs, self._missing, self._replaced = blobs, missing, replaced
@@ -70,11 +73,12 @@ class Deployment:
     # For containers.
 
     def lay_out(self, definition: api_pb2.Function, folder: Path) -> None:
-        """Write exactly the uploaded files of a function below a folder."""
-        for file in self._files_of(definition):
-            path = folder / file.filename.lstrip("/")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(self._files[file.sha256_hex])
+        """Put exactly the uploaded files of a function below a folder."""
+        self._files.lay_out(self._placed(definition, folder))
+
+    def keep_bytecode(self, definition: api_pb2.Function, folder: Path) -> None:
+        """Keep what was compiled of a function's files below a folder, for its next containers."""
+        self._files.keep_bytecode(self._placed(definition, folder))
 
     def environment_of(self, definition: api_pb2.Function) -> dict[str, str]:
         """Collect the variables of a function's image and of its secrets, as the secrets are now."""
@@ -100,6 +104,9 @@ class Deployment:
                 kind = {"mount_handle_metadata": api_pb2.MountHandleMetadata()} if object_id in self._mounts else {}
             objects.append(api_pb2.Object(object_id=object_id, **kind))
         return api_pb2.AppLayout(objects=objects, function_ids=app.functions)
+
+    def _placed(self, definition: api_pb2.Function, folder: Path) -> list[tuple[Path, str]]:
+        return [(folder / file.filename.lstrip("/"), file.sha256_hex) for file in self._files_of(definition)]
 
     def _files_of(self, definition: api_pb2.Function) -> list[api_pb2.MountFile]:
         return [file for mount in definition.mount_ids for file in self._mounts[mount]]
@@ -204,7 +211,7 @@ class Deployment:
         """Store a file; an empty one arrives without bytes."""
         if request.WhichOneof("data_oneof"):
             stored = self._blobs.blobs[request.data_blob_id] if request.data_blob_id else request.data
-            self._files[request.sha256_hex] = stored
+            self._files.put(request.sha256_hex, stored)
         return api_pb2.MountPutFileResponse(exists=request.sha256_hex in self._files)
 
     async def mount_get_or_create(self, request: api_pb2.MountGetOrCreateRequest) -> api_pb2.MountGetOrCreateResponse:

@@ -22,6 +22,8 @@ from tests.modal_loopback.interpreter import make_interpreter
 from tests.modal_loopback.listener import Listener
 from tests.modal_loopback.records import AskedFunction, Capacity, ContainerRecord, LogLine
 from tests.modal_loopback.scheduling import Scheduling
+from tests.modal_loopback.starter import Starter
+from tests.modal_loopback.uploaded_files import UploadedFiles
 from tests.modal_loopback.volumes import Volumes
 from tests.modal_loopback.workspace import Workspace
 
@@ -53,13 +55,16 @@ class Loopback:
         self._loop.set_exception_handler(self._exchange.unhandled)
         self._blobs = BlobStore()
         self._volumes = Volumes(folder / "volumes")
-        self._deployment = Deployment(self._blobs, self._volumes, self._exchange.missing, self._replaced)
+        files = UploadedFiles(folder / "files")
+        self._deployment = Deployment(self._blobs, self._volumes, files, self._exchange.missing, self._replaced)
         self.capacity = Capacity(lambda: self._loop.call_soon_threadsafe(self._scheduling.schedule_all))
         self._workspace = Workspace()
         self.rates = self._workspace.rates
         self.logs: list[LogLine] = []
         python = make_interpreter(folder / "python")
-        site = Site(folder, python, environment, idle_s, self._exchange, self._deployment, self._blobs, self.logs)
+        self._starter = Starter(python, folder)
+        parts = (self._exchange, self._deployment, self._blobs, self.logs)
+        site = Site(folder, python, self._starter, environment, idle_s, *parts)
         self._scheduling = Scheduling(site, self.capacity)
         self._listener: Listener | None = None
         self._token = ("ak-loopback", "as-loopback")
@@ -204,6 +209,7 @@ class Loopback:
     async def _stop(self) -> None:
         await self._scheduling.stop()
         await self._exchange.stop()
+        await self._starter.stop()
         if self._listener:
             await self._listener.end()
         await self._blobs.stop()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
+import json
 import shutil
 import signal
 from dataclasses import dataclass
@@ -16,10 +15,8 @@ from tests.modal_loopback.deployment import Deployment
 from tests.modal_loopback.exchange import Exchange
 from tests.modal_loopback.functions import Function
 from tests.modal_loopback.records import ContainerRecord, LogLine
+from tests.modal_loopback.starter import ContainerProcesses, Starter, common_variables
 from tests.modal_loopback.volumes import Mounted, replaced
-
-_FIRST_PROCESS = Path(__file__).with_name("first_process.py")
-_LINE_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -28,6 +25,7 @@ class Site:
 
     folder: Path
     python: Path
+    starter: Starter
     environment: str
     idle_s: float
     exchange: Exchange
@@ -44,48 +42,37 @@ class Program:
         self._site, self._function, self._definition, self._record = site, function, definition, record
         self._folder = site.folder / record.id
         self._folder.mkdir()
-        self._process: asyncio.subprocess.Process | None = None
+        self._processes: ContainerProcesses | None = None
         self.socket = self._folder / "s"
         #: By the volume's id, from when it is started.
         self.mounted: dict[str, Mounted] = {}
 
     def send(self, number: signal.Signals) -> None:
         """Send SIGINT to the program, or SIGTERM: that kills everything in the container."""
-        if self._process and self._process.returncode is None:
-            self._process.send_signal(number)
+        if self._processes:
+            self._processes.send(number)
 
     async def start(self) -> None:
-        """Write its files and start it."""
+        """Put its files in place and start it."""
         for name in ("fs/root", "home", "tmp"):
             (self._folder / name).mkdir(parents=True)
         self._site.deployment.lay_out(self._definition, self._folder / "fs")
         self.mounted = self._site.deployment.volumes.mounted(self._definition, self._folder / "volumes")
-        python = str(self._site.python)
-        command = [python, "-I", "-S", str(_FIRST_PROCESS), python, "-m", "modal._container_entrypoint"]
-        self._process = await asyncio.create_subprocess_exec(
-            *command,
-            cwd=self._folder / "fs" / "root",
-            env=self._variables(),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-            limit=_LINE_BYTES,
-        )
+        (self._folder / "start.json").write_text(json.dumps(self._variables()))
+        self._processes = await self._site.starter.start(self._folder)
 
     def remove(self) -> None:
         """Remove its folder: a container's disk ends with it."""
+        self._site.deployment.keep_bytecode(self._definition, self._folder / "fs")
         shutil.rmtree(self._folder, ignore_errors=True)
 
     async def wait(self) -> int:
         """Collect its output until all processes of the container have ended; return its exit code."""
-        assert self._process
-        assert self._process.stdout
-        async for line in self._process.stdout:
+        assert self._processes
+        async for line in self._processes.output:
             text = line.decode(errors="replace").rstrip("\n")
             self._site.logs.append(LogLine(self._record.app, self._record.id, text))
-        code = await self._process.wait()
-        return code if code >= 0 else 128 + signal.SIGKILL
+        return await self._processes.wait()
 
     def _variables(self) -> dict[str, str]:
         arguments = self._folder / "arguments"
@@ -99,22 +86,16 @@ class Program:
                 app_layout=self._site.deployment.layout(self._function.app_id),
             ).SerializeToString()
         )
-        path = os.environ.get("PATH", "")  # noqa: TID251
         return {
-            "LANG": "C.UTF-8",
-            "PATH": f"{self._site.python.parent}{os.pathsep}{path}",
+            **common_variables(self._site.python),
             **replaced(self._site.deployment.environment_of(self._definition), self.mounted.values()),
             "HOME": str(self._folder / "home"),
             "TMPDIR": str(self._folder / "tmp"),
             "PYTHONPATH": str(self._folder / "fs" / "root"),
-            "PYTHONUNBUFFERED": "1",
-            "MODAL_IS_REMOTE": "1",
             "MODAL_SERVER_URL": f"unix://{self.socket}",
             "MODAL_TASK_ID": self._record.id,
             "MODAL_CONTAINER_ARGUMENTS_PATH": str(arguments),
             "MODAL_ENVIRONMENT": self._site.environment,
-            "MODAL_CLOUD_PROVIDER": "CLOUD_PROVIDER_LOOPBACK",
-            "MODAL_REGION": "loopback",
             "LOOPBACK_GPU": self._record.gpu,
             "LOOPBACK_CONTAINER": self._record.id,
         }

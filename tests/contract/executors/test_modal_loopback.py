@@ -304,11 +304,11 @@ def test_no_process_or_file_is_left_after_shutdown(shared: Loopback, tmp_path: P
         importlib.reload(sys.modules["small_worker"]).app.deploy()
         worker().spawn({"do": "hang", "folder": str(tmp_path)})
         pids = started_in(tmp_path)
-        home = Path(psutil.Process(pids[0]).environ()["HOME"])
-        assert home.exists()
+        root = Path(psutil.Process(pids[0]).cwd())
+        assert root.exists()
         assert len(living(pids)) == 3
     assert living(pids) == []
-    assert not home.exists()
+    assert not root.exists()
 
 
 def test_an_internal_error_of_the_loopback_is_raised(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ Modal is the stand-in of tests/modal_loopback, dialled by Modal's own client; th
 from __future__ import annotations
 
 import asyncio
-import subprocess
+import importlib
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ from services.dispatcher.executors.run_access import RunAccess
 from services.dispatcher.settings import ModalSettings
 from services.gateway.telemetry.consumer_requests import TelemetryConsumerRequests
 from tests.harness.runtime.job_driver import WAIT_S, JobDriver, open_job_driver
-from tests.harness.servers.embedded import ROOT, EmbeddedS3, NatsServer, OperatorNats, S3Server
+from tests.harness.servers.embedded import EmbeddedS3, NatsServer, OperatorNats, S3Server
 from tests.modal_loopback import Loopback, dialled, running
 from tests.workers.scripted.spec import WORKLOAD
 
@@ -69,14 +69,11 @@ def bucket_secret(s3: S3Settings) -> dict[str, str]:
 
 
 def deploy(loopback: Loopback, modules: Sequence[str]) -> None:
-    """Deploy workers with Modal's own command."""
-    for module in modules:
-        command = [sys.executable, "-m", "modal", "deploy", "-m", module]
-        environment = inherited_environment() | loopback.environment
-        done = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+    """Deploy workers with Modal's own client; test_modal_deploy.py does it with the command, in a process each."""
+    with dialled(loopback):
+        for module in modules:
+            sys.modules.pop(module, None)  # an app is deployed once in its life: its objects keep their ids
+            importlib.import_module(module).app.deploy()
 
 
 @dataclass
