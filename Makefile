@@ -13,7 +13,7 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 comma := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-live demo-nerf up install test lint docs bench soak clean
+.PHONY: help demo demo-live demo-nerf up up-all install test lint docs bench soak clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -27,7 +27,10 @@ demo-live: $(VENV)/.splat ## Turn the camera frames of a virtual robot arm into 
 demo-nerf: $(VENV)/.nerf ## Turn rendered photos of a toy into a 3D model and transparent frames
 	@$(BIN)/saccade demo nerf $(ARGS)
 
-up: $(VENV)/.embedded ## Run the whole system on this machine until Ctrl-C
+up: $(VENV)/.embedded ## Run the whole system on this machine until Ctrl-C, with the workloads that are installed
+	@$(BIN)/saccade up $(ARGS)
+
+up-all: $(VENV)/.nerf ## The same with every workload; the first time, it installs PyTorch and pycolmap
 	@$(BIN)/saccade up $(ARGS)
 
 install: $(VENV)/.embedded ## Install into .venv what demo and up need
@@ -76,7 +79,7 @@ $(VENV)/.splat: $(VENV)/.made pyproject.toml $(CONSTRAINTS)
 	@touch $(VENV)/.embedded
 
 $(VENV)/.nerf: $(VENV)/.made pyproject.toml $(CONSTRAINTS)
-	$(call install,embedded$(comma)nerf)
+	$(call install,embedded$(comma)all)
 	@touch $(VENV)/.embedded $(VENV)/.splat
 
 $(VENV)/.dev: $(VENV)/.made pyproject.toml $(CONSTRAINTS)

@@ -113,9 +113,9 @@ def main() -> None:
         print_failure(Failure(error.message, code=error.code, hint=error.hint), as_json=as_json)
         code = REFUSED
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
-        print_failure(Failure(f"Setting {name}: {first['msg']}", code="setting_invalid"), as_json=as_json)
+        from kit.settings import invalid_settings  # noqa: PLC0415 - the command line starts without the kit
+
+        print_failure(Failure(f"{invalid_settings(error)}.", code="setting_invalid"), as_json=as_json)
         code = REFUSED
     except BrokenPipeError:
         code = REFUSED

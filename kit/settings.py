@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from typing import Annotated, Final, Self
 
-from pydantic import AfterValidator, AliasChoices, Field, SecretStr, model_validator
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 #: Placeholder for secrets in deploy/example.env.
@@ -81,6 +81,36 @@ class S3Settings(BaseSettings):
         object.__setattr__(self, "public_url", self.public_url.rstrip("/"))
         object.__setattr__(self, "prefix", self.prefix.strip("/"))
         return self
+
+
+def invalid_settings(error: ValidationError) -> str:
+    """Return what is wrong with settings in one line that names each environment variable; without their values."""
+    found = []
+    for fault in error.errors(include_input=False, include_url=False):
+        message = fault["msg"].removeprefix("Value error, ")
+        variable = _variable(error.title, ".".join(map(str, fault["loc"])))
+        found.append(f"{variable}: {message}" if variable else message)
+    return "; ".join(found)
+
+
+def _variable(settings: str, field: str) -> str:
+    """Return the environment variable of a field of a settings class; of several names, the one that is set."""
+    pending: list[type[BaseSettings]] = [BaseSettings]
+    while pending:
+        found = pending.pop()
+        pending += found.__subclasses__()
+        if found.__name__ != settings:
+            continue
+        for name, declared in found.model_fields.items():
+            alias = declared.validation_alias
+            prefixed = f"{found.model_config.get('env_prefix', '')}{name}".upper()
+            choices = alias.choices if isinstance(alias, AliasChoices) else [alias or prefixed]
+            names = [str(choice) for choice in choices]
+            # A location has the field's name, or its first alias.
+            if field in (name, names[0]):
+                given = [variable for variable in names if os.environ.get(variable)]  # noqa: TID251 - only whether it is set
+                return " or ".join(given[:1] or names)
+    return field
 
 
 #: Variables that a child process inherits; all others, secrets above all, are passed explicitly.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import secrets
 from pathlib import Path
@@ -30,9 +29,7 @@ from contracts.ids import TENANT_PATTERN
     help="What the key permits; may be repeated. [default: both]",
 )
 @click.option("--id", "key_id", help="Id of the key. [default: random]")
-@click.option(
-    "--file", "keys_file", type=click.Path(dir_okay=False, path_type=Path), help="Add the key's entry to this file."
-)
+@click.option("--file", "keys_file", type=click.Path(path_type=Path), help="Add the key's entry to this file.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON value per line.")
 def key(tenant: str, scopes: tuple[str, ...], key_id: str | None, keys_file: Path | None, as_json: bool) -> None:
     """Create an API key. The key is shown once; the server stores its hash (SACCADE_API_KEYS_FILE)."""
@@ -59,20 +56,25 @@ def key(tenant: str, scopes: tuple[str, ...], key_id: str | None, keys_file: Pat
 
 
 def add_key(keys_file: Path, entry: dict[str, Any]) -> None:
-    """Add an entry to a keys file, replacing the file atomically; a missing file is created.
+    """Add an entry to a keys file; a missing file is created.
+
+    The file is written in place, not replaced: a mount in a container follows the inode. It is readable by all, because
+    services in containers are other users, and a hash of a random secret gives no access.
 
     Raises:
         Failure: the file is not a list of keys, or already has a key with this id.
     """
+    if keys_file.is_dir():
+        hint = f"A container engine created it, because the file was missing: rmdir {keys_file}"
+        raise Failure(f"{keys_file} is a folder.", code="keys_file_unreadable", hint=hint)
     try:
         entries = json.loads(keys_file.read_text()) if keys_file.exists() else []
         known = {known_entry["id"] for known_entry in entries}
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise Failure(f"{keys_file} is not a list of API keys.", code="keys_file_unreadable") from error
+        raise Failure(
+            f"{keys_file} is not a list of API keys.", code="keys_file_unreadable", hint="Name a new file."
+        ) from error
     if entry["id"] in known:
         raise Failure(f"{keys_file} already has a key {entry['id']}.", code="key_exists", hint="Use another --id.")
-    part = keys_file.with_name(f".{keys_file.name}.part")
-    part.unlink(missing_ok=True)
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
-        json.dump([*entries, entry], out, indent=2)
-    part.replace(keys_file)
+    keys_file.write_text(json.dumps([*entries, entry], indent=2) + "\n")
+    keys_file.chmod(0o644)

@@ -12,9 +12,10 @@ COPY pyproject.toml constraints.txt ./
 RUN touch README.md && pip install --no-cache-dir -c constraints.txt '.[kit]'
 RUN pip install --no-cache-dir -c constraints.txt '.[dispatcher,lap-compare]' \
     && python -c 'import av, cv2, matplotlib, numpy'
-# PyTorch doubles the size of the image. Without it live_splat sessions are rejected; --build-arg SPLAT=1 installs it.
-ARG SPLAT=0
-RUN if [ "$SPLAT" = 1 ]; then pip install --no-cache-dir -c constraints.txt '.[splat]' && python -c 'import torch'; fi
+# Extras of the workloads that this image runs, or all. PyTorch, of splat and nerf, multiplies the size of the image;
+# a workload whose packages are missing is refused before the first upload.
+ARG WORKLOADS=lap-compare
+RUN pip install --no-cache-dir -c constraints.txt ".[$WORKLOADS]"
 
 COPY contracts contracts
 COPY services/__init__.py services/__init__.py

@@ -7,7 +7,6 @@ Without a keys file a service is embedded: it listens on loopback only, has one 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import hmac
 import ipaddress
@@ -67,11 +66,10 @@ class AuthSettings(BaseSettings):
         return value
 
     @model_validator(mode="after")
-    def _no_example_key(self) -> Self:
+    def _readable_keys(self) -> Self:
         """Refuse at the start a file that would be refused when the keys are read."""
-        if self.api_keys_file is not None and self.api_keys_file.is_file():
-            with contextlib.suppress(ValidationError):  # reported when the keys are read
-                self.find_example_key(_KEYS.validate_json(self.api_keys_file.read_bytes()))
+        if self.api_keys_file is not None:
+            self.find_example_key(_read_keys(self.api_keys_file))
         return self
 
     def find_example_key(self, keys: Iterable[ApiKey]) -> str | None:
@@ -92,6 +90,30 @@ class AuthSettings(BaseSettings):
     def authenticated(self) -> bool:
         """Whether requests need an API key."""
         return self.api_keys_file is not None
+
+
+def _read_keys(file: Path) -> list[ApiKey]:
+    """Return the entries of a keys file.
+
+    Raises:
+        ValueError: it cannot be read; the message names the variable and what to do.
+    """
+    create = "create it with `saccade key --file FILE`"
+    if file.is_dir():
+        # Container engines create a folder where the file of a mount is missing.
+        why = f"is a folder; remove it and {create}"
+    else:
+        try:
+            return _KEYS.validate_json(file.read_bytes())
+        except FileNotFoundError:
+            why = f"does not exist; {create}"
+        except PermissionError:
+            why = "may not be read by this process; it holds only hashes: chmod 644 it"
+        except OSError as error:
+            why = f"cannot be read ({error.strerror})"
+        except ValidationError:
+            why = f"is not a list of API keys; {create}"
+    raise ValueError(f"SACCADE_API_KEYS_FILE: {file} {why}")
 
 
 @dataclass(frozen=True)
@@ -119,7 +141,7 @@ class Authenticator:
         """Read the keys.
 
         Raises:
-            OSError, pydantic.ValidationError: the keys file cannot be read or is invalid.
+            OSError, ValueError: the keys file cannot be read or is invalid.
         """
         self._file = settings.api_keys_file
         self._settings = settings
@@ -165,7 +187,7 @@ class Authenticator:
 
     def _read(self, file: Path) -> None:
         status = file.stat()
-        keys = {key.id: key for key in _KEYS.validate_json(file.read_bytes())}
+        keys = {key.id: key for key in _read_keys(file)}
         if key_id := self._settings.find_example_key(keys.values()):
             log.warning("the API key %r comes from the public examples: use it on this machine only", key_id)
         self._keys = keys

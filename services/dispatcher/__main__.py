@@ -18,7 +18,7 @@ from kit.bus.tail import EpochChanged
 from kit.http.health import health_app
 from kit.http.server import EXIT_RESTART, CannotServeError, serve, stop_on_signals, wait_until_available
 from kit.logs import start_logging
-from kit.settings import NatsSettings, S3Settings
+from kit.settings import NatsSettings, S3Settings, invalid_settings
 from kit.tasks import end
 from modal_workers.catalog import workloads
 from services.dispatcher.app import Dispatcher
@@ -90,11 +90,7 @@ async def _main() -> int:
 
 def _in_one_line(error: Exception) -> str:
     if isinstance(error, ValidationError):
-        invalid = error.errors(include_input=False)
-        return "; ".join(
-            ": ".join(filter(None, (".".join(map(str, entry["loc"])), entry["msg"].removeprefix("Value error, "))))
-            for entry in invalid
-        )
+        return invalid_settings(error)
     if isinstance(error, OSError) and error.filename:
         return f"{error.strerror}: {error.filename}. Set DISPATCHER_DATA_DIR to a writable folder."
     return str(error)

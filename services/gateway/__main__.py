@@ -19,7 +19,7 @@ from kit.bus.connection import connect, declare
 from kit.bus.tail import EpochChanged
 from kit.http.server import EXIT_RESTART, CannotServeError, serve, stop_on_signals, wait_until_available
 from kit.logs import start_logging
-from kit.settings import NatsSettings, S3Settings
+from kit.settings import NatsSettings, S3Settings, invalid_settings
 from kit.tasks import end
 from services.gateway.aggregates.view import GatewayView
 from services.gateway.app import GatewayLoop, build_gateway
@@ -100,10 +100,7 @@ def _exit_code(error: BaseException | None) -> int:
             log.warning("restarting: %s", error)
             return EXIT_RESTART
         case ValidationError():
-            faults = [
-                f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors(include_input=False)
-            ]
-            log.error("invalid settings of the gateway: %s", "; ".join(faults))
+            log.error("the gateway cannot start: %s", invalid_settings(error))
         case sqlite3.Error():
             log.error("the view cannot be written (%s): is the disk of GATEWAY_DATA_DIR full?", error)
         case OSError() if error.filename:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from kit.auth.api_keys import AuthSettings
 from kit.http.server import CannotServeError, stop_on_signals
 from kit.logs import start_logging
-from kit.settings import NatsSettings
+from kit.settings import NatsSettings, invalid_settings
 from services.notifier.app import run
 from services.notifier.settings import NotifierSettings, WebhookSettings
 
@@ -32,9 +32,7 @@ async def _main() -> int:
 
 def _in_one_line(error: Exception) -> str:
     if isinstance(error, ValidationError):
-        return "; ".join(
-            f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in error.errors(include_input=False)
-        )
+        return invalid_settings(error)
     return str(error)
 
 

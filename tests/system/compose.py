@@ -139,5 +139,6 @@ class ComposedSystem:
 
 def new_key(keys: Path, tenant: str) -> str:
     """Make an API key by the command that users have for it."""
-    command = [sys.executable, str(ROOT / "deploy" / "new_key.py"), "--file", str(keys), "--tenant", tenant]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout.strip()
+    command = [sys.executable, "-m", "cli", "key", "--file", str(keys), "--tenant", tenant]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=300)
+    return done.stdout.strip()

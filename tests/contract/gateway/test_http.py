@@ -259,8 +259,13 @@ def test_the_process_serves_stops_and_finds_its_view_again(servers: Servers, tmp
     [
         ({"GATEWAY_HOST": "0.0.0.0"}, "SACCADE_API_KEYS_FILE"),
         ({"GATEWAY_DATA_DIR": "/proc/no/folder"}, "GATEWAY_DATA_DIR"),
-        ({"GATEWAY_PORT": "none"}, "port"),
-        ({"SACCADE_API_KEYS_FILE": "/no/such/file"}, "/no/such/file"),
+        ({"GATEWAY_PORT": "none"}, "GATEWAY_PORT: "),
+        ({"NATS_PASSWORD": "change-me"}, "NATS_PASSWORD: it is still the placeholder"),
+        ({"S3_SECRET_ACCESS_KEY": "change-me"}, "S3_SECRET_ACCESS_KEY: it is still the placeholder"),
+        ({"NOTIFIER_TICKET_KEY": "change-me-change-me"}, "NOTIFIER_TICKET_KEY"),
+        ({"SACCADE_API_KEYS_FILE": "/no/such/file"}, "SACCADE_API_KEYS_FILE: /no/such/file does not exist"),
+        # What a container engine makes of a mount whose file is missing.
+        ({"SACCADE_API_KEYS_FILE": "/proc/self"}, "SACCADE_API_KEYS_FILE: /proc/self is a folder; remove it and"),
     ],
 )
 def test_what_is_set_wrong_is_one_line_that_says_what_to_do(

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from contracts.errors import SaccadeError
 from kit.auth.api_keys import Authenticator, AuthSettings
 from kit.bucket import open_bucket
-from kit.settings import NatsSettings, S3Settings, as_environment
+from kit.settings import NatsSettings, S3Settings, as_environment, invalid_settings
 from services.gateway.settings import SessionSettings
 from services.notifier.settings import NotifierSettings, WebhookSettings
 from tests.harness.servers.embedded import ROOT
@@ -81,16 +81,19 @@ async def test_links_into_a_public_bucket_are_not_signed(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("settings", "field"),
+    ("settings", "field", "variable"),
     [
-        (lambda secret: NatsSettings(password=secret), "password"),
-        (lambda secret: S3Settings(endpoint_url="http://x", access_key_id="a", secret_access_key=secret), "secret"),
-        (lambda secret: NotifierSettings(ticket_key=secret), "ticket_key"),
-        (lambda secret: WebhookSettings(secret_key=secret), "secret_key"),
-        (lambda secret: SessionSettings(ticket_key=secret), "ticket_key"),
+        (lambda secret: NatsSettings(password=secret), "password", "NATS_PASSWORD"),
+        (
+            lambda secret: S3Settings(endpoint_url="http://x", access_key_id="a", secret_access_key=secret),
+            *("secret", "S3_SECRET_ACCESS_KEY or B2_APP_KEY or AWS_SECRET_ACCESS_KEY"),
+        ),
+        (lambda secret: NotifierSettings(ticket_key=secret), "ticket_key", "NOTIFIER_TICKET_KEY"),
+        (lambda secret: WebhookSettings(secret_key=secret), "secret_key", "NOTIFIER_SECRET_KEY"),
+        (lambda secret: SessionSettings(ticket_key=secret), "ticket_key", "GATEWAY_TICKET_KEY or NOTIFIER_TICKET_KEY"),
     ],
 )
-def test_placeholders_of_the_example_are_refused(settings: Callable[[str], object], field: str) -> None:
+def test_placeholders_of_the_example_are_refused(settings: Callable[[str], object], field: str, variable: str) -> None:
     """A user who copied deploy/example.env without changes gets the name of the setting."""
     example = (ROOT / "deploy/example.env").read_text()
     placeholders = {line.partition("=")[2] for line in example.splitlines() if "=change-me" in line}
@@ -99,6 +102,7 @@ def test_placeholders_of_the_example_are_refused(settings: Callable[[str], objec
         with pytest.raises(ValidationError, match=r"placeholder of deploy/example\.env") as refused:
             settings(placeholder.ljust(16, "e") if field == "secret_key" else placeholder)
         assert placeholder not in str(refused.value.errors(include_input=False))
+        assert invalid_settings(refused.value).partition(":")[0] == variable
     settings("a-long-and-random-value")
 
 
