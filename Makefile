@@ -62,7 +62,7 @@ clean: ## Remove the virtual environment and caches; data in .saccade stays
 define install
 	@$(BIN)/python -c 'import pathlib, sys; sys.exit(not pathlib.Path("$(BIN)/uv").exists())' \
 		|| $(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS:%=-c %) uv || true
-	@echo "Installing saccade[$(1)] ..."
+	@echo "Installing saccade-server[$(1)] ..."
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python $(CONSTRAINTS:%=-c %) -e '.[$(1)]' 2> $(VENV)/uv.log \
 		|| $(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS:%=-c %) -e '.[$(1)]' \
 		|| { cat $(VENV)/uv.log; \

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import aiohttp
 import psutil
-from saccade import Client
+from saccade_client import Client
 
 from cli.embedded.system import EmbeddedSystem
 from tests.harness.servers.embedded import free_port

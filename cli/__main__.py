@@ -62,7 +62,7 @@ class _Commands(click.Group):
 def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted:
         try:
-            number = importlib.metadata.version("saccade")
+            number = importlib.metadata.version("saccade-server")
         except importlib.metadata.PackageNotFoundError:
             number = "not installed, run from a checkout"
         print_line(f"saccade {number}")

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import click
-from saccade import Client, ClientError
+from saccade_client import Client, ClientError
 
 from cli.command_hints import command_hint, field_hint, unreachable_hint
 from cli.failure import Failure

@@ -118,7 +118,7 @@ def requirements(extra: str) -> list[str]:
 def _package_names(extras: dict[str, list[str]], extra: str) -> list[str]:
     found: list[str] = []
     for requirement in extras[extra]:
-        inner = re.fullmatch(r"saccade\[(.+)\]", requirement)
+        inner = re.fullmatch(r"saccade-server\[(.+)\]", requirement)
         if inner:
             found += [name for other in inner[1].split(",") for name in _package_names(extras, other)]
         else:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-from saccade import Client, Job
+from saccade_client import Client, Job
 
 from cli.connection import open_client
 from cli.demo.demo_server import demo_server, demo_url_option

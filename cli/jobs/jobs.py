@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import click
-from saccade import JobView
+from saccade_client import JobView
 
 from cli.connection import open_client, server_options
 from cli.jobs.follow import hint_of, warnings_of

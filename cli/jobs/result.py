@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from saccade import JobView
+from saccade_client import JobView
 
 #: File names of an input that are shown; the others are counted.
 _NAMES_SHOWN: Final = 3

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from saccade import Client, ClientError
+from saccade_client import Client, ClientError
 
 from cli.failure import USAGE, Failure
 from cli.progress_bar import format_size, progress_bar

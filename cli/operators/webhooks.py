@@ -6,7 +6,7 @@ import itertools
 from typing import Any
 
 import click
-from saccade import DeliveryView, WebhookView
+from saccade_client import DeliveryView, WebhookView
 
 from cli.connection import open_client, server_options
 from cli.failure import USAGE, Failure

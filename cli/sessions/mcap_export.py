@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from mcap.writer import CompressionType, Writer
-from saccade import Client, Recorded, SessionView
+from saccade_client import Client, Recorded, SessionView
 
 from cli.failure import Failure
 from cli.progress_bar import ProgressCallback, format_size

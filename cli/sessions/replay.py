@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from saccade import ArtifactsView, Client, SessionView
+from saccade_client import ArtifactsView, Client, SessionView
 
 from cli.failure import Failure
 from cli.output import print_note

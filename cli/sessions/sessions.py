@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import click
 from click.core import ParameterSource
-from saccade import SessionView
+from saccade_client import SessionView
 
 from cli.command_hints import command_hint
 from cli.connection import open_client, server_options

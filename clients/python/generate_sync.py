@@ -1,7 +1,7 @@
 """Generate the blocking client from the asyncio client: ``python clients/python/generate_sync.py``.
 
 The asyncio modules are the source. ``await`` of an internal coroutine becomes ``run_blocking(...)`` (see
-saccade/transport.py), ``await`` of the client's own methods becomes a plain call, and names lose their ``Async``.
+saccade_client/transport.py), ``await`` of own methods becomes a plain call, and names lose their ``Async``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-PACKAGE: Final = Path(__file__).parent / "saccade"
+PACKAGE: Final = Path(__file__).parent / "saccade_client"
 #: Source and generated module.
 MODULES: Final = {
     "async_client.py": "client.py",
@@ -39,7 +39,7 @@ _NAMES: Final = (
     (r"\biterate_async\b", "iterate"),
     (r"\bAsyncTransport\b", "BlockingTransport"),
     (r"\bAsync([A-Z]\w*)", r"\1"),
-    (r"\bsaccade\.async_(\w+)", r"saccade.\1"),
+    (r"\bsaccade_client\.async_(\w+)", r"saccade_client.\1"),
 )
 #: Objects of the generated modules, whose methods block.
 _BLOCKING: Final = ("self.close", "self._client.")

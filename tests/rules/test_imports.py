@@ -44,8 +44,8 @@ PLANTED = {
     "services/notifier/settings.py": "import cv2",
     "services/dispatcher/settings.py": "import modal_workers.another.job",
     "cli/output.py": "import modal",
-    "kit/settings.py": "import saccade.errors",
-    "clients/python/saccade/errors.py": "import contracts.errors",
+    "kit/settings.py": "import saccade_client.errors",
+    "clients/python/saccade_client/errors.py": "import contracts.errors",
     "clients/lerobot/robot_client/saccade_robot/ring.py": "import numpy",
     "modal_workers/lap_compare/spec.py": "import numpy",
     "modal_workers/another/spec.py": "import modal_workers.another.job",
@@ -110,7 +110,7 @@ def test_the_client_needs_what_it_declares_and_nothing_else() -> None:
     project = tomllib.loads((ROOT / "clients/python/pyproject.toml").read_text())["project"]
     extras = [line for group in project["optional-dependencies"].values() for line in group]
     declared = {Requirement(line).name for line in [*project["dependencies"], *extras]}
-    assert _imported_by("clients/python") == declared | {"saccade"}
+    assert _imported_by("clients/python") == declared | {"saccade_client"}
 
 
 def test_the_robots_client_needs_what_it_declares_and_nothing_else() -> None:

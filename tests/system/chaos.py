@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 from pydantic import SecretStr
-from saccade import Client
+from saccade_client import Client
 
 from kit.bus.connection import connect
 from kit.bus.event_store import EventStore, StoredEvent

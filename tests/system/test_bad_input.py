@@ -12,7 +12,7 @@ import av
 import httpx
 import numpy as np
 import pytest
-from saccade import Client, ClientError, JobView
+from saccade_client import Client, ClientError, JobView
 
 from cli.jobs.follow import failure_of
 from contracts.errors import KINDS, ErrorCode

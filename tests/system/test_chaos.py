@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from saccade import Client
+from saccade_client import Client
 
 from contracts.events import decode
 from contracts.events.job import JobStarted

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from saccade import Client, ClientError
+from saccade_client import Client, ClientError
 
 from kit.process_tree import marked_processes
 from tests.harness.servers.process_output import read_line

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import httpx
-from saccade import Client
+from saccade_client import Client
 
 from cli.embedded.processes import MARK, children_of
 from kit.process_tree import marked_processes

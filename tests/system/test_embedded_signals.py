@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from saccade import Client
+from saccade_client import Client
 
 from cli.embedded.processes import children_of
 from kit.process_tree import marked_processes

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
-from saccade import Client, ClientError, Event, Job
+from saccade_client import Client, ClientError, Event, Job
 
 from contracts.errors import KINDS, ErrorCode
 from kit.process_tree import marked_processes

@@ -23,7 +23,7 @@ import numpy as np
 import psutil
 import pytest
 from PIL import Image
-from saccade import Client
+from saccade_client import Client
 
 from cli.embedded.processes import children_of
 from tests.harness.servers.embedded import free_port

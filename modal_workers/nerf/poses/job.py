@@ -36,7 +36,7 @@ def run(params: NerfParams, context: Context) -> PosesReport:
         raise SaccadeError(
             ErrorCode.BACKEND_NOT_INSTALLED,
             "The camera poses are computed with pycolmap, which is not installed.",
-            hint="pip install 'saccade[nerf]'",
+            hint="In a clone of the repository: make up-all",
         )
     with context.stage("poses"):
         report_path = context.checkpoint(REPORT)

@@ -37,7 +37,9 @@ async def open_executor(
     try:
         from services.dispatcher.executors.modal_executor import open_modal_executor  # noqa: PLC0415 - only if Modal was chosen
     except ModuleNotFoundError as error:
-        raise CannotServeError("Modal's client is not installed: pip install 'saccade[modal]'.") from error
+        raise CannotServeError(
+            "Modal's client is not installed. In a clone of the repository: pip install -c constraints.txt '.[modal]'."
+        ) from error
     async with AsyncExitStack() as stack:
         try:
             executor = await stack.enter_async_context(open_modal_executor(modal, bucket, access))

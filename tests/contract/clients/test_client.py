@@ -14,8 +14,8 @@ from typing import Any
 
 import httpx
 import pytest
-from saccade import AsyncClient, ClientError, JobFailedError, NotFoundError, UnreachableError, WaitTimeoutError
-from saccade.webhook import verify
+from saccade_client import AsyncClient, ClientError, JobFailedError, NotFoundError, UnreachableError, WaitTimeoutError
+from saccade_client.webhook import verify
 
 from contracts.events.job import JobCancelled
 from contracts.limits import MIB, PART_BYTES

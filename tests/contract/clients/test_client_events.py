@@ -9,7 +9,7 @@ import random
 from typing import Any
 
 import pytest
-from saccade import Client, ClientError, Event, Gap, Snapshot
+from saccade_client import Client, ClientError, Event, Gap, Snapshot
 
 from tests.contract.streams.test_sse_delivery import stage_completed, stored_cursors
 from tests.harness.clients.python_clients import CLIENT_KINDS, Open, opener

@@ -165,7 +165,7 @@ async def test_the_example_of_the_readme_runs(services: RunningServices, front: 
     example = re.findall(r"```js\n(.*?)```", (MODULE.parent / "README.md").read_text(), re.DOTALL)[0]
     (tmp_path / "example.mjs").write_text(example)
     (tmp_path / "node_modules").mkdir()
-    (tmp_path / "node_modules" / "saccade").symlink_to(MODULE.parent)
+    (tmp_path / "node_modules" / "saccade-client").symlink_to(MODULE.parent)
     for name in ("lap_a.mp4", "lap_b.mp4"):
         (tmp_path / name).write_bytes(video())
     process = await asyncio.create_subprocess_exec(

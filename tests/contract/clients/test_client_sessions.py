@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from saccade import AsyncClient, Client, ClientError, NotFoundError, RefusedError, UnauthorizedError
+from saccade_client import AsyncClient, Client, ClientError, NotFoundError, RefusedError, UnauthorizedError
 
 from contracts.session import job_id_of_session
 from contracts.telemetry import FRAME_SEQ, JointBatch

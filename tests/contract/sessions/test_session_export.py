@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from mcap.reader import make_reader
-from saccade import AsyncClient, Client, NotFoundError, Recorded, RefusedError
-from saccade.async_sessions import AsyncTelemetryRecord
+from saccade_client import AsyncClient, Client, NotFoundError, Recorded, RefusedError
+from saccade_client.async_sessions import AsyncTelemetryRecord
 
 from cli.__main__ import saccade
 from cli.failure import Failure

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from saccade import Client, Event
+from saccade_client import Client, Event
 
 from contracts.events.base import Envelope, Message
 from contracts.events.job import JobStageCompleted

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final
 
 from pydantic import BaseModel
-from saccade import AsyncClient, Client
-from saccade.webhooks import WebhooksClient
+from saccade_client import AsyncClient, Client
+from saccade_client.webhooks import WebhooksClient
 
 CLIENT_KINDS: Final = ("blocking", "asyncio")
 

@@ -63,15 +63,17 @@ def test_apps_are_named_after_workers() -> None:
 
 
 def _project(folder: Path, extras: str, pins: str) -> None:
-    (folder / "pyproject.toml").write_text(f"[project]\nname = 'saccade'\n[project.optional-dependencies]\n{extras}")
+    (folder / "pyproject.toml").write_text(
+        f"[project]\nname = 'saccade-server'\n[project.optional-dependencies]\n{extras}"
+    )
     (folder / "constraints.txt").write_text(f"# versions\n{pins}")
 
 
 def test_requirements_are_those_of_the_extra_at_the_pinned_versions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    extras = 'kit = ["nats-py[nkeys]>=2", "psutil"]\nbase = ["saccade[kit]"]\n'
-    extras += 'worker = ["saccade[base]", "av>=17", "psutil>=7"]\n'
+    extras = 'kit = ["nats-py[nkeys]>=2", "psutil"]\nbase = ["saccade-server[kit]"]\n'
+    extras += 'worker = ["saccade-server[base]", "av>=17", "psutil>=7"]\n'
     pins = "av==18.1.0\nnats-py==2.16.0\npsutil==7.2.2 ; sys_platform != 'win32'\npydantic==2.14.3\nuv==0.13.8\n"
     _project(tmp_path, extras, pins)
     monkeypatch.setattr(deployment, "_ROOT", tmp_path)

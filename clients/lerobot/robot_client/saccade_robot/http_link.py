@@ -34,7 +34,7 @@ class HttpConnection:
             raise RobotClientError("invalid_url", f"{url!r} is not the address of a server.", hint)
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self._connection = kind(parts.hostname, parts.port, timeout=timeout_s)
-        self._headers = {"User-Agent": "saccade-robot-client/0.1"}
+        self._headers = {"User-Agent": "saccade-robot/0.1"}
         if key:
             self._headers["Authorization"] = f"Bearer {key}"
         self._lock = threading.Lock()

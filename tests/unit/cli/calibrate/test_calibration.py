@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from mcap.writer import Writer
-from saccade import Recorded, SessionView
+from saccade_client import Recorded, SessionView
 
 from cli.__main__ import saccade
 from cli.failure import Failure

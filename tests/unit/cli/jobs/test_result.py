@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from saccade import JobView
+from saccade_client import JobView
 
 from cli.browser import has_browser, how_to_view, open_in_browser
 from cli.jobs.result import inputs_text, outcome_text, result_lines

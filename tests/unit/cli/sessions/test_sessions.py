@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from mcap.reader import make_reader
-from saccade import Recorded, RecordSize, SessionView
+from saccade_client import Recorded, RecordSize, SessionView
 
 from cli.__main__ import saccade
 from cli.failure import Failure

@@ -26,7 +26,7 @@ def test_the_distributions_name_is_the_modules_and_begins_as_lerobot_looks_for()
     assert PACKAGE.startswith("lerobot_robot_")
     assert project["tool"]["setuptools"]["packages"] == [PACKAGE]
     assert (PLUGIN / PACKAGE / "__init__.py").is_file()
-    assert project["project"]["dependencies"] == ["saccade-robot-client"]
+    assert project["project"]["dependencies"] == ["saccade-robot"]
 
 
 def test_parameters_of_the_session_come_from_a_file(tmp_path: Path) -> None:

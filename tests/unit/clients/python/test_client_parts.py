@@ -13,17 +13,17 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from saccade import AsyncClient, AsyncEvents, AsyncJob, Client, ClientError, Events, Gap, Job
-from saccade.async_sessions import AsyncSessionsClient, AsyncTelemetryRecord
-from saccade.async_webhooks import AsyncWebhooksClient
-from saccade.errors import NotFoundError, UnauthorizedError, refusal
-from saccade.events import Snapshot, matches_types, parse_event
-from saccade.retries import Retries, retry_after_s
-from saccade.sessions import SessionsClient, TelemetryRecord
-from saccade.sse import SseBlock, SseParser
-from saccade.transport import run_blocking
-from saccade.views import WebhookView
-from saccade.webhooks import WebhooksClient
+from saccade_client import AsyncClient, AsyncEvents, AsyncJob, Client, ClientError, Events, Gap, Job
+from saccade_client.async_sessions import AsyncSessionsClient, AsyncTelemetryRecord
+from saccade_client.async_webhooks import AsyncWebhooksClient
+from saccade_client.errors import NotFoundError, UnauthorizedError, refusal
+from saccade_client.events import Snapshot, matches_types, parse_event
+from saccade_client.retries import Retries, retry_after_s
+from saccade_client.sessions import SessionsClient, TelemetryRecord
+from saccade_client.sse import SseBlock, SseParser
+from saccade_client.transport import run_blocking
+from saccade_client.views import WebhookView
+from saccade_client.webhooks import WebhooksClient
 
 
 class Clock:
@@ -234,7 +234,7 @@ def test_both_faces_are_the_same(blocking: type[Any], asynchronous: type[Any]) -
 
 
 def test_a_moment_keeps_its_zone() -> None:
-    from saccade.request_parts import format_moment
+    from saccade_client.request_parts import format_moment
 
     assert format_moment(NOW) is not None
     assert datetime.fromisoformat(str(format_moment(NOW))) == NOW

@@ -7,8 +7,8 @@ import random
 from typing import Any
 
 import pytest
-from saccade import Client, ClientError, UnreachableError
-from saccade.session_record import _nanoseconds, _RecordParser
+from saccade_client import Client, ClientError, UnreachableError
+from saccade_client.session_record import _nanoseconds, _RecordParser
 
 from tests.harness.servers.embedded import HOST, free_port
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from saccade.sse import SseParser
+from saccade_client.sse import SseParser
 
 from contracts.errors import SaccadeError
 from contracts.events.base import Cursor, EventData, encode

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
-from saccade import webhook
+from saccade_client import webhook
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from services.notifier.webhooks.endpoints.endpoint import EndpointSecret

@@ -1,14 +1,21 @@
-# Generated from async_sessions.py by clients/python/generate_sync.py; do not edit.
-"""Live sessions for blocking programs: open, stream into, read, stop and reset; and the record of their telemetry."""
+"""Live sessions for asyncio programs: open, stream into, read, stop and reset; and the record of their telemetry."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlencode
 
-from saccade.api import Api, PageIterator
-from saccade.request_parts import SESSIONS_PATH, frame_fields, session_body, session_path, wait_options
-from saccade.session_inputs import (
+from saccade_client.api import Api, PageIterator
+from saccade_client.request_parts import (
+    SESSIONS_PATH,
+    frame_fields,
+    session_body,
+    session_path,
+    wait_options,
+    without_none,
+)
+from saccade_client.session_inputs import (
     FrameAnswer,
     JointSample,
     JointsAnswer,
@@ -18,19 +25,20 @@ from saccade.session_inputs import (
     send_frame,
     send_joints,
 )
-from saccade.session_record import RecordedMessage, RecordSize, RecordStream
-from saccade.transport import iterate, run_blocking
-from saccade.views import SessionView
+from saccade_client.session_record import RecordedMessage, RecordSize, RecordStream
+from saccade_client.session_stream import SessionStream
+from saccade_client.transport import AsyncTransport, iterate_async
+from saccade_client.views import SessionView
 
 
-class SessionsClient:
+class AsyncSessionsClient:
     """The tenant's sessions: ``client.sessions``."""
 
     def __init__(self, api: Api) -> None:
         """Send requests with ``api``."""
         self._api = api
 
-    def open(
+    async def open(
         self,
         workload: str,
         params: Mapping[str, Any] | None = None,
@@ -55,26 +63,28 @@ class SessionsClient:
             max_cost_usd=max_cost_usd,
             metadata=metadata and dict(metadata),
         )
-        return run_blocking(self._api.post(SessionView, SESSIONS_PATH, json=body, key=idempotency_key))
+        return await self._api.post(SessionView, SESSIONS_PATH, json=body, key=idempotency_key)
 
-    def get(self, session_id: str, *, wait_s: float | None = None) -> SessionView:
+    async def get(self, session_id: str, *, wait_s: float | None = None) -> SessionView:
         """Read a session; with ``wait_s`` the server answers at its end or after so many seconds (60 at most)."""
-        return run_blocking(self._api.get(SessionView, session_path(session_id), **wait_options(wait_s)))
+        return await self._api.get(SessionView, session_path(session_id), **wait_options(wait_s))
 
-    def all(self, *, state: str | Sequence[str] | None = None, page_size: int | None = None) -> Iterator[SessionView]:
+    def all(
+        self, *, state: str | Sequence[str] | None = None, page_size: int | None = None
+    ) -> AsyncIterator[SessionView]:
         """Iterate over sessions, newest first."""
         search = {"state": state, "limit": page_size}
-        return iterate(PageIterator(self._api, SessionView, SESSIONS_PATH, search))
+        return iterate_async(PageIterator(self._api, SessionView, SESSIONS_PATH, search))
 
-    def stop(self, session_id: str, *, wait_s: float | None = None) -> SessionView:
+    async def stop(self, session_id: str, *, wait_s: float | None = None) -> SessionView:
         """Request the end of a session; ``wait_s`` as in ``get``."""
-        return run_blocking(self._api.post(SessionView, session_path(session_id, "stop"), **wait_options(wait_s)))
+        return await self._api.post(SessionView, session_path(session_id, "stop"), **wait_options(wait_s))
 
-    def reset(self, session_id: str) -> SessionView:
+    async def reset(self, session_id: str) -> SessionView:
         """Request that a session discards its model and starts again."""
-        return run_blocking(self._api.post(SessionView, session_path(session_id, "reset")))
+        return await self._api.post(SessionView, session_path(session_id, "reset"))
 
-    def send_frame(
+    async def send_frame(
         self,
         session_id: str,
         picture: bytes,
@@ -97,9 +107,9 @@ class SessionsClient:
             wait_s: how long to wait for the verdict.
         """
         fields = frame_fields(seq, captured_at_s, clock_offset_s, source)
-        return run_blocking(send_frame(self._api, session_path(session_id, "frames"), picture, fields, wait_s))
+        return await send_frame(self._api, session_path(session_id, "frames"), picture, fields, wait_s)
 
-    def send_joints(
+    async def send_joints(
         self,
         session_id: str,
         names: Sequence[str],
@@ -117,38 +127,52 @@ class SessionsClient:
         batch = joint_batch(
             names, samples, unit=unit, source=source, clock_offset_s=clock_offset_s, clock_error_s=clock_error_s
         )
-        return run_blocking(send_joints(self._api, session_path(session_id, "joints"), batch))
+        return await send_joints(self._api, session_path(session_id, "joints"), batch)
 
-    def ply(self, session_id: str, *, max_splats: int | None = None, etag: str | None = None) -> Ply | None:
+    async def ply(self, session_id: str, *, max_splats: int | None = None, etag: str | None = None) -> Ply | None:
         """Fetch the newest model, whole or its most important splats; None if it is still the version ``etag``.
 
         Raises:
             ClientError: ``session_not_started`` while there is none.
         """
         path = session_path(session_id, "ply")
-        return run_blocking(fetch_ply(self._api, path, max_splats=max_splats, etag=etag))
+        return await fetch_ply(self._api, path, max_splats=max_splats, etag=etag)
 
-    def record(self, session_id: str) -> TelemetryRecord:
+    def stream(  # asyncio only
+        self, session_id: str, *, joints: bool = False, after: str | None = None
+    ) -> SessionStream:
+        """Open a WebSocket in both directions: ``async with client.sessions.stream(id) as stream``.
+
+        ``joints`` also delivers the joints that others send; ``after`` is the cursor of a stream that broke. Needs the
+        package websockets.
+        """
+        transport = self._api.transport
+        assert isinstance(transport, AsyncTransport)
+        query = urlencode(without_none({"joints": "1" if joints else None, "after": after}))
+        url = f"ws{transport.url.removeprefix('http')}{session_path(session_id, 'stream')}{'?' * bool(query)}{query}"
+        return SessionStream(url, transport.headers)
+
+    def record(self, session_id: str) -> AsyncTelemetryRecord:
         """Read the telemetry of a session up to now, over any disconnect. Telemetry is kept for some hours."""
-        return TelemetryRecord(self._api.record(session_id))
+        return AsyncTelemetryRecord(self._api.record(session_id))
 
 
-class TelemetryRecord(Iterator[RecordedMessage]):
+class AsyncTelemetryRecord(AsyncIterator[RecordedMessage]):
     """The recorded messages of a session, in the order in which they were stored."""
 
     def __init__(self, stream: RecordStream) -> None:
         """Read ``stream``; it connects when something is requested."""
         self._stream = stream
-        self._messages = iterate(stream)
+        self._messages = iterate_async(stream)
 
-    def __next__(self) -> RecordedMessage:
-        return next(self._messages)
+    async def __anext__(self) -> RecordedMessage:
+        return await self._messages.__anext__()
 
-    def size(self) -> RecordSize:
+    async def size(self) -> RecordSize:
         """Return how many messages are kept."""
-        return run_blocking(self._stream.begin())
+        return await self._stream.begin()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close the connection."""
-        self._messages.close()
-        run_blocking(self._stream.close())
+        await self._messages.aclose()
+        await self._stream.close()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from saccade.async_client import AsyncClient, AsyncEvents, AsyncJob
-from saccade.client import Client, Events, Job
-from saccade.errors import (
+from saccade_client.async_client import AsyncClient, AsyncEvents, AsyncJob
+from saccade_client.client import Client, Events, Job
+from saccade_client.errors import (
     ClientError,
     JobFailedError,
     NotFoundError,
@@ -14,11 +14,11 @@ from saccade.errors import (
     UnreachableError,
     WaitTimeoutError,
 )
-from saccade.events import Event, Gap, Snapshot
-from saccade.session_inputs import FrameAnswer, JointsAnswer, Ply
-from saccade.session_record import Recorded, RecordedMessage, RecordSize
-from saccade.session_stream import SessionStream
-from saccade.views import (
+from saccade_client.events import Event, Gap, Snapshot
+from saccade_client.session_inputs import FrameAnswer, JointsAnswer, Ply
+from saccade_client.session_record import Recorded, RecordedMessage, RecordSize
+from saccade_client.session_stream import SessionStream
+from saccade_client.views import (
     Artifact,
     ArtifactsView,
     AttemptView,

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Final
 
-from saccade.sse import SseBlock
+from saccade_client.sse import SseBlock
 
 #: Types that end a job or session. After ``job.failed`` a retry may follow: ``job.retrying``.
 ENDS: Final = frozenset({"job.succeeded", "job.failed", "job.cancelled", "session.stopped", "session.failed"})

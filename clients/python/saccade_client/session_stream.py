@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 
-from saccade.errors import ClientError, RefusedError, refusal
-from saccade.request_parts import without_none
-from saccade.session_inputs import FrameAnswer, JointSample, content_type_of, joint_batch
+from saccade_client.errors import ClientError, RefusedError, refusal
+from saccade_client.request_parts import without_none
+from saccade_client.session_inputs import FrameAnswer, JointSample, content_type_of, joint_batch
 
 if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
@@ -54,7 +54,7 @@ class SessionStream:
             from websockets.asyncio.client import connect  # noqa: PLC0415 - an optional dependency
             from websockets.exceptions import InvalidHandshake, InvalidStatus  # noqa: PLC0415
         except ImportError:
-            hint = "pip install 'saccade-client[stream]'"
+            hint = "pip install websockets"
             raise ClientError("package_missing", "Streams need the package websockets.", hint) from None
         try:
             self._socket = await connect(

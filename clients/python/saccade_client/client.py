@@ -10,16 +10,16 @@ from typing import Any
 
 from pydantic import PrivateAttr
 
-from saccade.api import Api, failure_of
-from saccade.download import ArtifactDownload
-from saccade.event_stream import SILENCE_S, EventStream
-from saccade.events import Event
-from saccade.request_parts import Inputs, Since, format_moment, job_body
-from saccade.sessions import SessionsClient
-from saccade.transport import BlockingTransport, iterate, run_blocking
-from saccade.upload import FileUpload, OnProgress
-from saccade.views import ArtifactsView, JobView, Ticket, UploadView
-from saccade.webhooks import WebhooksClient
+from saccade_client.api import Api, failure_of
+from saccade_client.download import ArtifactDownload
+from saccade_client.event_stream import SILENCE_S, EventStream
+from saccade_client.events import Event
+from saccade_client.request_parts import Inputs, Since, format_moment, job_body
+from saccade_client.sessions import SessionsClient
+from saccade_client.transport import BlockingTransport, iterate, run_blocking
+from saccade_client.upload import FileUpload, OnProgress
+from saccade_client.views import ArtifactsView, JobView, Ticket, UploadView
+from saccade_client.webhooks import WebhooksClient
 
 
 class Client:

@@ -1,6 +1,6 @@
 """Webhook endpoints and their deliveries for asyncio programs.
 
-To verify the requests that such an endpoint receives, see ``saccade.webhook``.
+To verify the requests that such an endpoint receives, see ``saccade_client.webhook``.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from saccade.api import Api, PageIterator
-from saccade.request_parts import (
+from saccade_client.api import Api, PageIterator
+from saccade_client.request_parts import (
     DEFAULT_WEBHOOK_PATH,
     WEBHOOKS_PATH,
     Since,
@@ -18,8 +18,8 @@ from saccade.request_parts import (
     webhook_path,
     without_none,
 )
-from saccade.transport import iterate_async
-from saccade.views import AttemptView, DeliveryView, WebhookTest, WebhookView
+from saccade_client.transport import iterate_async
+from saccade_client.views import AttemptView, DeliveryView, WebhookTest, WebhookView
 
 
 class AsyncWebhooksClient:

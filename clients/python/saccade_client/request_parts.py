@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 from urllib.parse import quote
 
-from saccade.views import UploadView
+from saccade_client.views import UploadView
 
 #: An input of a job: an upload or its id, or several where the input takes several.
 InputFile = UploadView | str

@@ -4,7 +4,7 @@ Standard Webhooks 1.0.0 (https://www.standardwebhooks.com). ``v1`` (HMAC-SHA-256
 standard library only, and this file can be copied alone; ``v1a`` (Ed25519, a public key) needs ``cryptography``, the
 extra ``ed25519`` of this package::
 
-    from saccade.webhook import verify
+    from saccade_client.webhook import verify
 
     delivery = verify(await request.body(), request.headers, secrets="whsec_…")
     print(delivery.id, delivery.event["type"])
@@ -167,7 +167,7 @@ def _check_v1a(raw: bytes) -> _Check:
         from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - an extra
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        message = "To verify by a public key, install the extra: pip install 'saccade-client[ed25519]'"
+        message = "To verify by a public key, install cryptography: pip install cryptography"
         raise ModuleNotFoundError(message, name=error.name) from None
     key = Ed25519PublicKey.from_public_bytes(raw)
 

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 import httpx
 
-from saccade.errors import ClientError
+from saccade_client.errors import ClientError
 
 _T = TypeVar("_T")
 _T_co = TypeVar("_T_co", covariant=True)

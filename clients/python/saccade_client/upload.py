@@ -11,11 +11,11 @@ from typing import Any, Final
 
 import httpx
 
-from saccade.api import Api
-from saccade.errors import ClientError, TransferError
-from saccade.request_parts import path_segment
-from saccade.retries import Retries
-from saccade.views import UploadView
+from saccade_client.api import Api
+from saccade_client.errors import ClientError, TransferError
+from saccade_client.request_parts import path_segment
+from saccade_client.retries import Retries
+from saccade_client.views import UploadView
 
 #: Called with the bytes done and the bytes in total.
 OnProgress = Callable[[int, int], None]

@@ -12,11 +12,11 @@ from typing import Final
 
 import httpx
 
-from saccade.errors import UNAVAILABLE, ClientError, refusal, unreachable
-from saccade.events import ENDS, Event, Gap, Snapshot, matches_types, parse_event
-from saccade.retries import COMES_BACK_S, Retries, retry_after_s
-from saccade.sse import SseBlock, SseParser
-from saccade.transport import StreamedResponse, Transport
+from saccade_client.errors import UNAVAILABLE, ClientError, refusal, unreachable
+from saccade_client.events import ENDS, Event, Gap, Snapshot, matches_types, parse_event
+from saccade_client.retries import COMES_BACK_S, Retries, retry_after_s
+from saccade_client.sse import SseBlock, SseParser
+from saccade_client.transport import StreamedResponse, Transport
 
 #: A stream that is silent for this long is broken: the server sends a heartbeat every 15 s.
 SILENCE_S: Final = 45.0

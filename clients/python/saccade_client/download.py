@@ -14,13 +14,13 @@ from urllib.parse import quote
 
 import httpx
 
-from saccade.api import Api
-from saccade.errors import ClientError, TransferError, refusal
-from saccade.request_parts import path_segment
-from saccade.retries import Retries
-from saccade.transport import StreamedResponse
-from saccade.upload import OnProgress
-from saccade.views import Artifact
+from saccade_client.api import Api
+from saccade_client.errors import ClientError, TransferError, refusal
+from saccade_client.request_parts import path_segment
+from saccade_client.retries import Retries
+from saccade_client.transport import StreamedResponse
+from saccade_client.upload import OnProgress
+from saccade_client.views import Artifact
 
 _MANIFEST: Final = "manifest.json"
 _CHUNK_BYTES: Final = 1024 * 1024

@@ -1,14 +1,20 @@
-"""Live sessions for asyncio programs: open, stream into, read, stop and reset; and the record of their telemetry."""
+# Generated from async_sessions.py by clients/python/generate_sync.py; do not edit.
+"""Live sessions for blocking programs: open, stream into, read, stop and reset; and the record of their telemetry."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlencode
 
-from saccade.api import Api, PageIterator
-from saccade.request_parts import SESSIONS_PATH, frame_fields, session_body, session_path, wait_options, without_none
-from saccade.session_inputs import (
+from saccade_client.api import Api, PageIterator
+from saccade_client.request_parts import (
+    SESSIONS_PATH,
+    frame_fields,
+    session_body,
+    session_path,
+    wait_options,
+)
+from saccade_client.session_inputs import (
     FrameAnswer,
     JointSample,
     JointsAnswer,
@@ -18,20 +24,19 @@ from saccade.session_inputs import (
     send_frame,
     send_joints,
 )
-from saccade.session_record import RecordedMessage, RecordSize, RecordStream
-from saccade.session_stream import SessionStream
-from saccade.transport import AsyncTransport, iterate_async
-from saccade.views import SessionView
+from saccade_client.session_record import RecordedMessage, RecordSize, RecordStream
+from saccade_client.transport import iterate, run_blocking
+from saccade_client.views import SessionView
 
 
-class AsyncSessionsClient:
+class SessionsClient:
     """The tenant's sessions: ``client.sessions``."""
 
     def __init__(self, api: Api) -> None:
         """Send requests with ``api``."""
         self._api = api
 
-    async def open(
+    def open(
         self,
         workload: str,
         params: Mapping[str, Any] | None = None,
@@ -56,28 +61,26 @@ class AsyncSessionsClient:
             max_cost_usd=max_cost_usd,
             metadata=metadata and dict(metadata),
         )
-        return await self._api.post(SessionView, SESSIONS_PATH, json=body, key=idempotency_key)
+        return run_blocking(self._api.post(SessionView, SESSIONS_PATH, json=body, key=idempotency_key))
 
-    async def get(self, session_id: str, *, wait_s: float | None = None) -> SessionView:
+    def get(self, session_id: str, *, wait_s: float | None = None) -> SessionView:
         """Read a session; with ``wait_s`` the server answers at its end or after so many seconds (60 at most)."""
-        return await self._api.get(SessionView, session_path(session_id), **wait_options(wait_s))
+        return run_blocking(self._api.get(SessionView, session_path(session_id), **wait_options(wait_s)))
 
-    def all(
-        self, *, state: str | Sequence[str] | None = None, page_size: int | None = None
-    ) -> AsyncIterator[SessionView]:
+    def all(self, *, state: str | Sequence[str] | None = None, page_size: int | None = None) -> Iterator[SessionView]:
         """Iterate over sessions, newest first."""
         search = {"state": state, "limit": page_size}
-        return iterate_async(PageIterator(self._api, SessionView, SESSIONS_PATH, search))
+        return iterate(PageIterator(self._api, SessionView, SESSIONS_PATH, search))
 
-    async def stop(self, session_id: str, *, wait_s: float | None = None) -> SessionView:
+    def stop(self, session_id: str, *, wait_s: float | None = None) -> SessionView:
         """Request the end of a session; ``wait_s`` as in ``get``."""
-        return await self._api.post(SessionView, session_path(session_id, "stop"), **wait_options(wait_s))
+        return run_blocking(self._api.post(SessionView, session_path(session_id, "stop"), **wait_options(wait_s)))
 
-    async def reset(self, session_id: str) -> SessionView:
+    def reset(self, session_id: str) -> SessionView:
         """Request that a session discards its model and starts again."""
-        return await self._api.post(SessionView, session_path(session_id, "reset"))
+        return run_blocking(self._api.post(SessionView, session_path(session_id, "reset")))
 
-    async def send_frame(
+    def send_frame(
         self,
         session_id: str,
         picture: bytes,
@@ -100,9 +103,9 @@ class AsyncSessionsClient:
             wait_s: how long to wait for the verdict.
         """
         fields = frame_fields(seq, captured_at_s, clock_offset_s, source)
-        return await send_frame(self._api, session_path(session_id, "frames"), picture, fields, wait_s)
+        return run_blocking(send_frame(self._api, session_path(session_id, "frames"), picture, fields, wait_s))
 
-    async def send_joints(
+    def send_joints(
         self,
         session_id: str,
         names: Sequence[str],
@@ -120,52 +123,38 @@ class AsyncSessionsClient:
         batch = joint_batch(
             names, samples, unit=unit, source=source, clock_offset_s=clock_offset_s, clock_error_s=clock_error_s
         )
-        return await send_joints(self._api, session_path(session_id, "joints"), batch)
+        return run_blocking(send_joints(self._api, session_path(session_id, "joints"), batch))
 
-    async def ply(self, session_id: str, *, max_splats: int | None = None, etag: str | None = None) -> Ply | None:
+    def ply(self, session_id: str, *, max_splats: int | None = None, etag: str | None = None) -> Ply | None:
         """Fetch the newest model, whole or its most important splats; None if it is still the version ``etag``.
 
         Raises:
             ClientError: ``session_not_started`` while there is none.
         """
         path = session_path(session_id, "ply")
-        return await fetch_ply(self._api, path, max_splats=max_splats, etag=etag)
+        return run_blocking(fetch_ply(self._api, path, max_splats=max_splats, etag=etag))
 
-    def stream(  # asyncio only
-        self, session_id: str, *, joints: bool = False, after: str | None = None
-    ) -> SessionStream:
-        """Open a WebSocket in both directions: ``async with client.sessions.stream(id) as stream``.
-
-        ``joints`` also delivers the joints that others send; ``after`` is the cursor of a stream that broke. Needs the
-        package websockets.
-        """
-        transport = self._api.transport
-        assert isinstance(transport, AsyncTransport)
-        query = urlencode(without_none({"joints": "1" if joints else None, "after": after}))
-        url = f"ws{transport.url.removeprefix('http')}{session_path(session_id, 'stream')}{'?' * bool(query)}{query}"
-        return SessionStream(url, transport.headers)
-
-    def record(self, session_id: str) -> AsyncTelemetryRecord:
+    def record(self, session_id: str) -> TelemetryRecord:
         """Read the telemetry of a session up to now, over any disconnect. Telemetry is kept for some hours."""
-        return AsyncTelemetryRecord(self._api.record(session_id))
+        return TelemetryRecord(self._api.record(session_id))
 
 
-class AsyncTelemetryRecord(AsyncIterator[RecordedMessage]):
+class TelemetryRecord(Iterator[RecordedMessage]):
     """The recorded messages of a session, in the order in which they were stored."""
 
     def __init__(self, stream: RecordStream) -> None:
         """Read ``stream``; it connects when something is requested."""
         self._stream = stream
-        self._messages = iterate_async(stream)
+        self._messages = iterate(stream)
 
-    async def __anext__(self) -> RecordedMessage:
-        return await self._messages.__anext__()
+    def __next__(self) -> RecordedMessage:
+        return next(self._messages)
 
-    async def size(self) -> RecordSize:
+    def size(self) -> RecordSize:
         """Return how many messages are kept."""
-        return await self._stream.begin()
+        return run_blocking(self._stream.begin())
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Close the connection."""
-        await self._messages.aclose()
-        await self._stream.close()
+        self._messages.close()
+        run_blocking(self._stream.close())

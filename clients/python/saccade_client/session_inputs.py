@@ -10,9 +10,9 @@ from typing import Any, Final
 import httpx
 from pydantic import BaseModel, ConfigDict
 
-from saccade.api import Api, Model
-from saccade.errors import ClientError, refusal
-from saccade.request_parts import LONGEST_WAIT_S, without_none
+from saccade_client.api import Api, Model
+from saccade_client.errors import ClientError, refusal
+from saccade_client.request_parts import LONGEST_WAIT_S, without_none
 
 _PNG: Final = b"\x89PNG"
 _NOT_MODIFIED: Final = 304

@@ -9,16 +9,16 @@ from typing import Any
 
 from pydantic import PrivateAttr
 
-from saccade.api import Api, failure_of
-from saccade.async_sessions import AsyncSessionsClient
-from saccade.async_webhooks import AsyncWebhooksClient
-from saccade.download import ArtifactDownload
-from saccade.event_stream import SILENCE_S, EventStream
-from saccade.events import Event
-from saccade.request_parts import Inputs, Since, format_moment, job_body
-from saccade.transport import AsyncTransport, iterate_async
-from saccade.upload import FileUpload, OnProgress
-from saccade.views import ArtifactsView, JobView, Ticket, UploadView
+from saccade_client.api import Api, failure_of
+from saccade_client.async_sessions import AsyncSessionsClient
+from saccade_client.async_webhooks import AsyncWebhooksClient
+from saccade_client.download import ArtifactDownload
+from saccade_client.event_stream import SILENCE_S, EventStream
+from saccade_client.events import Event
+from saccade_client.request_parts import Inputs, Since, format_moment, job_body
+from saccade_client.transport import AsyncTransport, iterate_async
+from saccade_client.upload import FileUpload, OnProgress
+from saccade_client.views import ArtifactsView, JobView, Ticket, UploadView
 
 
 class AsyncClient:

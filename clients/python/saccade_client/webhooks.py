@@ -1,7 +1,7 @@
 # Generated from async_webhooks.py by clients/python/generate_sync.py; do not edit.
 """Webhook endpoints and their deliveries for blocking programs.
 
-To verify the requests that such an endpoint receives, see ``saccade.webhook``.
+To verify the requests that such an endpoint receives, see ``saccade_client.webhook``.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from saccade.api import Api, PageIterator
-from saccade.request_parts import (
+from saccade_client.api import Api, PageIterator
+from saccade_client.request_parts import (
     DEFAULT_WEBHOOK_PATH,
     WEBHOOKS_PATH,
     Since,
@@ -19,8 +19,8 @@ from saccade.request_parts import (
     webhook_path,
     without_none,
 )
-from saccade.transport import iterate, run_blocking
-from saccade.views import AttemptView, DeliveryView, WebhookTest, WebhookView
+from saccade_client.transport import iterate, run_blocking
+from saccade_client.views import AttemptView, DeliveryView, WebhookTest, WebhookView
 
 
 class WebhooksClient:

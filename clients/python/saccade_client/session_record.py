@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import httpx
 
-from saccade.errors import UNAVAILABLE, ClientError, TransferError, refusal, unreachable
-from saccade.retries import COMES_BACK_S, Retries, retry_after_s
-from saccade.transport import StreamedResponse, Transport
+from saccade_client.errors import UNAVAILABLE, ClientError, TransferError, refusal, unreachable
+from saccade_client.retries import COMES_BACK_S, Retries, retry_after_s
+from saccade_client.transport import StreamedResponse, Transport
 
 #: Reading fails when the server sends nothing for this long.
 _SILENCE_S: Final = 30.0

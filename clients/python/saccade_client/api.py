@@ -13,13 +13,13 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel
 
-from saccade.errors import UNAVAILABLE, ClientError, JobFailedError, WaitTimeoutError, refusal, unreachable
-from saccade.event_stream import EventStream
-from saccade.request_parts import LONGEST_WAIT_S, Since, format_moment, path_segment, wait_options, without_none
-from saccade.retries import COMES_BACK_S, Retries, retry_after_s
-from saccade.session_record import RecordStream
-from saccade.transport import Transport
-from saccade.views import ArtifactsView, JobView
+from saccade_client.errors import UNAVAILABLE, ClientError, JobFailedError, WaitTimeoutError, refusal, unreachable
+from saccade_client.event_stream import EventStream
+from saccade_client.request_parts import LONGEST_WAIT_S, Since, format_moment, path_segment, wait_options, without_none
+from saccade_client.retries import COMES_BACK_S, Retries, retry_after_s
+from saccade_client.session_record import RecordStream
+from saccade_client.transport import Transport
+from saccade_client.views import ArtifactsView, JobView
 
 Model = TypeVar("Model", bound=BaseModel)
 JobModel = TypeVar("JobModel", bound=JobView)
