@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from pydantic import SecretStr, ValidationError
 
 from contracts.limits import EVENT_BYTES, FRAME_BYTES, MIB, REQUEST_BODY_BYTES, WAIT_S
+from kit.auth.api_keys import Authenticator, AuthSettings
+from kit.settings import NatsSettings, invalid_settings
+from modal_workers.catalog import workloads
 from tests.rules.tree import ROOT
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 DEPLOY = ROOT / "deploy"
+#: Gives the volumes to the servers' user and ends.
+ONE_SHOT = "volumes"
 SERVICES = ("gateway", "dispatcher", "notifier")
 
 
@@ -74,11 +84,84 @@ def test_compose_pins_its_images_and_builds_ours() -> None:
     for name, service in COMPOSE["services"].items():
         if "build" not in service:
             assert re.search(r":\d+\.\d+", service["image"]), f"{name} has no version"
-            assert "healthcheck" in service
+            assert "healthcheck" in service or name == ONE_SHOT
         else:
             assert (ROOT / service["build"]["dockerfile"]).is_file()
-            assert service["read_only"]
-            assert service["cap_drop"] == ["ALL"]
+        assert service["read_only"]
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+
+
+def test_only_what_prepares_the_volumes_runs_as_root() -> None:
+    """Published images run as root unless told otherwise; our Dockerfiles name their user."""
+    users = {name: service.get("user") for name, service in COMPOSE["services"].items() if "build" not in service}
+    assert users == {"nats": "10001:10001", "s3": "10001:10001", ONE_SHOT: "root"}
+    once = COMPOSE["services"][ONE_SHOT]
+    assert (once["network_mode"], once["cap_add"]) == ("none", ["CHOWN", "DAC_READ_SEARCH"])
+    for name in ("nats", "s3"):
+        assert COMPOSE["services"][name]["depends_on"] == {ONE_SHOT: {"condition": "service_completed_successfully"}}
+
+
+def test_a_missing_keys_file_is_no_folder() -> None:
+    """The short form of a mount creates one, which services then cannot read."""
+    for service in SERVICES:
+        (keys,) = [mount for mount in COMPOSE["services"][service]["volumes"] if isinstance(mount, dict)]
+        assert keys["type"] == "bind"
+        assert keys["source"].startswith("${SACCADE_API_KEYS:-")
+        assert "api_keys.json" not in " ".join(
+            mount for mount in COMPOSE["services"][service]["volumes"] if isinstance(mount, str)
+        )
+
+
+def test_every_workload_is_in_an_image_that_compose_builds() -> None:
+    build = COMPOSE["services"]["dispatcher"]["build"]
+    assert build["args"] == {"WORKLOADS": "${SACCADE_WORKLOADS:-lap-compare}"}
+    text = (DEPLOY / "docker" / "dispatcher.Dockerfile").read_text()
+    assert 'ARG WORKLOADS=lap-compare\nRUN pip install --no-cache-dir -c constraints.txt ".[$WORKLOADS]"' in text
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (everything,) = [Requirement(line) for line in project["optional-dependencies"]["all"]]
+    wanted = {declared.extra for declared in workloads().values() if declared.kind != "stage"}
+    assert everything.extras == wanted
+    hint = COMPOSE["services"]["gateway"]["environment"]["GATEWAY_INSTALL_HINT"]
+    assert "SACCADE_WORKLOADS=all docker-compose up --build" in hint
+
+
+def test_git_ignores_what_the_example_tells_to_create() -> None:
+    example = (DEPLOY / "example.env").read_text()
+    created = [".env", *re.findall(r"--file (\S+)", example)]
+    assert len(created) == 2
+    ignored = (ROOT / ".gitignore").read_text().splitlines()
+    assert [name for name in created if name not in ignored] == []
+    assert f"SACCADE_API_KEYS=./{created[1]}" in example
+
+
+def test_a_user_follows_the_example_from_copy_to_start(tmp_path: Path) -> None:
+    """Step by step, with the commands as they stand there; the services then accept what came of it."""
+    example = (DEPLOY / "example.env").read_text()
+    text = example.replace("=change-me-change-me", "=a0123456789abcdef0123").replace(
+        "=change-me", "=a0123456789abcdef0"
+    )
+    values = dict(line.split("=", 1) for line in text.splitlines() if line and not line.startswith("#"))
+    (command,) = re.findall(r"^# +\.venv/bin/saccade (.*)$", example, re.MULTILINE)
+    done = subprocess.run(
+        [sys.executable, "-m", "cli", *command.split()],
+        cwd=tmp_path,
+        env={"PYTHONPATH": f"{ROOT}:{ROOT / 'clients/python'}", "PATH": os.defpath, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    keys = tmp_path / values["SACCADE_API_KEYS"]
+    assert keys.stat().st_mode & 0o444 == 0o444, "the services in the containers are another user"
+    key = done.stdout.splitlines()[0]
+    found = Authenticator(AuthSettings(api_keys_file=keys)).authenticate({"authorization": f"Bearer {key}"})
+    assert found.tenant == "my-team"
+    NatsSettings(password=SecretStr(values["NATS_PASSWORD"]))
+    with pytest.raises(ValidationError) as refused:
+        NatsSettings(password=SecretStr("change-me"))
+    assert invalid_settings(refused.value).startswith("NATS_PASSWORD: ")
 
 
 def test_images_of_servers_are_the_versions_of_their_wheels() -> None:
