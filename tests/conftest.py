@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import os
 import random
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +20,16 @@ from tests.harness.process_memory import PeakMemory, release_memory
 from tests.harness.servers.container_engine import engine_answers
 from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3, NatsServer, S3Server
 
+#: The numeric libraries read this when they are loaded. The test processes share the cores already, and threads of
+#: OpenMP wait in a busy loop: that took 90 % of the CPU time of the tests that train or draw splats.
+THREADS = {
+    "OMP_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENCV_FOR_THREADS_NUM": "1",
+}
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Take how long randomised runs are, and the seed of one that failed."""
@@ -26,7 +38,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Prepare the process: signals, the S3 client's cache, and what distributes tests or measures memory."""
+    """Prepare the process: threads, signals, the S3 client's cache, and what distributes tests or measures memory."""
+    assert not {"numpy", "torch", "cv2"} & set(sys.modules), "a library was loaded before its number of threads was set"
+    os.environ.update(THREADS)  # noqa: TID251 - settings of other libraries
     _restore_interrupts()
     # Every S3 client parses botocore's description of S3 anew, 0.13 s of CPU: once per process is enough.
     botocore.session.create_loader = functools.cache(botocore.loaders.create_loader)
