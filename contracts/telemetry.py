@@ -83,6 +83,8 @@ class FrameAck(BaseModel):
     #: Reason for a frame that was not accepted: ``superseded`` by a newer one, ``repeated`` or ``late``, or an error
     #: code.
     reason: str | None = None
+    #: What was wrong with a rejected frame, in a sentence.
+    detail: str | None = None
     #: Time from capture (server's clock) to this verdict.
     age_s: float
     #: Frames waiting behind this one.

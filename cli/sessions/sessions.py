@@ -250,6 +250,12 @@ def _frames(session: SessionView) -> str:
     return f"{frames.sent} frames sent = {' + '.join([*parts, *waiting])}"
 
 
+def _why(session: SessionView) -> str:
+    """Return what was wrong with the last rejected frame; empty if none was rejected."""
+    last = session.frames.last_rejection
+    return f"frame {last.seq} of {last.source}: {last.detail or last.reason} ({last.reason})" if last else ""
+
+
 def _describe(session: SessionView, server: str) -> None:
     limit = f" of at most ${session.cost.max_usd:.4f}" if session.cost.max_usd is not None else ""
     lines: dict[str, Any] = {
@@ -257,6 +263,8 @@ def _describe(session: SessionView, server: str) -> None:
         "workload": session.workload,
         "state": session.state + (f" ({session.reason})" if session.reason else ""),
         "frames": _frames(session),
+        "refused": ", ".join(f"{count} {reason}" for reason, count in session.frames.reasons.items()),
+        "why": _why(session),
         "splats": _splats(session).strip("-"),
         "psnr": _psnr(session).strip("-"),
         "opened": format_time(session.created_at),

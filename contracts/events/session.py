@@ -15,8 +15,20 @@ from contracts.telemetry import FrameAck
 StopReason = Literal["asked", "idle", "length", "cost_cap"]
 
 
+class FrameRejection(BaseModel):
+    """A rejected frame: unusable by itself."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    source: str
+    seq: int
+    reason: str
+    #: What was wrong, in a sentence.
+    detail: str | None = None
+
+
 class FrameTotals(BaseModel):
-    """Frame counts since the session was opened; ``sent`` is the sum of the others."""
+    """Frame counts since the session was opened; ``sent`` is the sum of the other counts."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -25,6 +37,10 @@ class FrameTotals(BaseModel):
     dropped: int = Field(default=0, ge=0)
     rejected: int = Field(default=0, ge=0)
     waiting: int = Field(default=0, ge=0)
+    #: Dropped and rejected frames by reason, as in a frame's verdict.
+    reasons: dict[str, int] = Field(default_factory=dict)
+    #: The newest of the rejected frames.
+    last_rejection: FrameRejection | None = None
 
 
 class SessionOpened(EventData):

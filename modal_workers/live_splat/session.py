@@ -73,7 +73,7 @@ class LiveSplatSession:
                 raise SaccadeError(ErrorCode.JOINTS_MISSING)
             positions = ArmCameraPoses.in_order(joints.names or SO101.joint_names, joints.positions)
         except SaccadeError as error:
-            self._context.reject(frame, error.code)
+            self._context.reject(frame, error)
             return
         idle_steps, recorded = self._idle_steps, frame.recorded_ack
         if recorded is not None:  # a replay repeats exactly the recorded steps

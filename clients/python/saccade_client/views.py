@@ -81,6 +81,16 @@ class JobView(_Shown):
         return self.state in {"succeeded", "failed", "cancelled"}
 
 
+class FrameRejection(_Shown):
+    """A rejected frame: unusable by itself."""
+
+    source: str
+    seq: int
+    reason: str
+    #: What was wrong, in a sentence.
+    detail: str | None = None
+
+
 class FrameCounts(_Shown):
     """Frames of a session, by verdict."""
 
@@ -89,6 +99,10 @@ class FrameCounts(_Shown):
     dropped: int = 0
     rejected: int = 0
     waiting: int = 0
+    #: Dropped and rejected frames by reason.
+    reasons: dict[str, int] = Field(default_factory=dict)
+    #: The newest of the rejected frames.
+    last_rejection: FrameRejection | None = None
 
 
 class SessionCost(_Shown):

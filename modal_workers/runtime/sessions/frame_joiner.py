@@ -9,7 +9,7 @@ from dataclasses import replace
 from threading import RLock
 from typing import Final
 
-from contracts.errors import ErrorCode
+from contracts.errors import SaccadeError
 from contracts.events.session import SessionFrameAcked
 from contracts.session import SessionLaunch
 from contracts.telemetry import FrameAck, JointBatch
@@ -120,9 +120,9 @@ class FrameJoiner:
         self.queue.accept(frame, details)
         self._notify()
 
-    def reject(self, frame: SessionFrame, code: ErrorCode) -> None:
+    def reject(self, frame: SessionFrame, error: SaccadeError) -> None:
         """Acknowledge a frame as rejected."""
-        self.queue.reject(frame, code)
+        self.queue.reject(frame, error.code, error.message)
         self._notify()
 
     def take_reset(self) -> bool:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from contracts.events.session import FrameTotals
+from contracts.events.session import FrameRejection, FrameTotals
 from contracts.telemetry import FrameAck
 from modal_workers.runtime.sessions.frame import SessionFrame
 
 #: Frame numbers remembered per source, to tell a repeat from a late frame.
 _REMEMBERED: Final = 4096
+#: Longest sentence about a rejected frame; it is part of every count of frames.
+_DETAIL_CHARS: Final = 300
 #: Fields of an acknowledgement that the worker sets.
 _WORKER_FIELDS: Final = {"positions", "joints_gap_s", "idle_steps", "steps"}
 
@@ -31,6 +33,7 @@ class FrameQueue:
         self._capacity = capacity
         counted = totals or FrameTotals()
         self._counts = {"accepted": counted.accepted, "dropped": counted.dropped, "rejected": counted.rejected}
+        self._reasons, self._last_rejection = Counter(counted.reasons), counted.last_rejection
         self._recorded: deque[SessionFrame] = deque()
         self._waiting: deque[SessionFrame] = deque()
         self._taken: SessionFrame | None = None
@@ -50,7 +53,8 @@ class FrameQueue:
                 self._acknowledge(frame, "rejected", frame.refusal_reason)
             elif frame.recorded_ack is not None and frame.recorded_ack.status != "accepted":
                 self._remember(frame)
-                self._acknowledge(frame, frame.recorded_ack.status, frame.recorded_ack.reason)
+                recorded = frame.recorded_ack
+                self._acknowledge(frame, recorded.status, recorded.reason, detail=recorded.detail)
             elif frame.recorded_ack is not None:
                 self._remember(frame)
                 self._recorded.append(frame)
@@ -88,10 +92,10 @@ class FrameQueue:
         with self._changed:
             self._acknowledge(frame, "accepted", None, details)
 
-    def reject(self, frame: SessionFrame, reason: str) -> None:
-        """Acknowledge a frame as rejected: unusable by itself."""
+    def reject(self, frame: SessionFrame, reason: str, detail: str | None = None) -> None:
+        """Acknowledge a frame as rejected, unusable by itself; ``detail`` says what was wrong, in a sentence."""
         with self._changed:
-            self._acknowledge(frame, "rejected", reason)
+            self._acknowledge(frame, "rejected", reason, detail=detail)
 
     def drop_waiting(self, reason: str) -> None:
         """Acknowledge all waiting frames as dropped, at the end or a reset of the session."""
@@ -129,7 +133,13 @@ class FrameQueue:
     def _totals(self) -> FrameTotals:
         pending = (*self._waiting, *self._recorded, *([self._taken] if self._taken else ()))
         waiting = sum(not frame.is_counted for frame in pending)
-        return FrameTotals(sent=sum(self._counts.values()) + waiting, waiting=waiting, **self._counts)
+        return FrameTotals(
+            sent=sum(self._counts.values()) + waiting,
+            waiting=waiting,
+            reasons=dict(self._reasons),
+            last_rejection=self._last_rejection,
+            **self._counts,
+        )
 
     def _remember(self, frame: SessionFrame) -> None:
         seen = self._seen[frame.source]
@@ -138,19 +148,31 @@ class FrameQueue:
             seen.popitem(last=False)
 
     def _acknowledge(
-        self, frame: SessionFrame, status: str, reason: str | None, details: FrameAck | None = None
+        self,
+        frame: SessionFrame,
+        status: str,
+        reason: str | None,
+        details: FrameAck | None = None,
+        *,
+        detail: str | None = None,
     ) -> None:
         if self._taken is frame:
             self._taken = None
         if frame.is_counted:
             return
         self._counts[status] += 1
+        if reason is not None:
+            self._reasons[reason] += 1
+            if status == "rejected":
+                detail = detail and detail[:_DETAIL_CHARS]
+                self._last_rejection = FrameRejection(source=frame.source, seq=frame.seq, reason=reason, detail=detail)
         extra = {} if details is None else details.model_dump(include=_WORKER_FIELDS)
         ack = {
             "source": frame.source,
             "seq": frame.seq,
             "status": status,
             "reason": reason,
+            "detail": detail,
             "age_s": round(self._now_s() - frame.captured_at_s, 4),
             "queue_depth": len(self._waiting) + len(self._recorded),
         }

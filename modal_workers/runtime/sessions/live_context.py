@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Protocol
 
-from contracts.errors import ErrorCode
+from contracts.errors import SaccadeError
 from contracts.events.session import FrameTotals, StopReason
 from modal_workers.runtime.context import Context
 from modal_workers.runtime.sessions.frame import SessionFrame
@@ -55,8 +55,8 @@ class LiveContext(Context, Protocol):
     def accept(self, frame: SessionFrame, *, joints: JointState | None, idle_steps: int, steps: int) -> None:
         """Acknowledge a frame as accepted, with its joints and the optimisation steps before it and on it."""
 
-    def reject(self, frame: SessionFrame, code: ErrorCode) -> None:
-        """Acknowledge a frame as rejected: unusable by itself."""
+    def reject(self, frame: SessionFrame, error: SaccadeError) -> None:
+        """Acknowledge a frame as rejected, unusable by itself; its sender is told the error's code and message."""
 
     def take_reset(self) -> bool:
         """Return True once for each requested reset."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from contracts.assignment import Assignment
-from contracts.errors import ErrorCode
+from contracts.errors import SaccadeError
 from contracts.events import session as events
 from contracts.events.base import Message
 from contracts.events.session import (
@@ -180,9 +180,9 @@ class RunningSession(JobContext):
             self._position = self._position.model_copy(update={"started": True})
             self._enqueue_event(SessionStarted(run_id=self._run.run_id), f"{self._bus.session_id}.started")
 
-    def reject(self, frame: SessionFrame, code: ErrorCode) -> None:
+    def reject(self, frame: SessionFrame, error: SaccadeError) -> None:
         """Acknowledge a frame as rejected."""
-        self._joiner.reject(frame, code)
+        self._joiner.reject(frame, error)
 
     def take_reset(self) -> bool:
         """Return True once for each requested reset."""

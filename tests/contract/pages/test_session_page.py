@@ -16,7 +16,13 @@ import httpx
 import pytest
 from PIL import Image
 
-from contracts.events.session import FrameTotals, SessionChunkExported, SessionFrameAcked, SessionStopped
+from contracts.events.session import (
+    FrameRejection,
+    FrameTotals,
+    SessionChunkExported,
+    SessionFrameAcked,
+    SessionStopped,
+)
 from contracts.ids import new_id
 from contracts.manifest import Artifact
 from contracts.telemetry import FrameAck
@@ -211,12 +217,19 @@ async def test_figures_follow_the_stream_over_a_cut(tmp_path: Path) -> None:
         assert await page.text("accepted") == "7", "what was there before the page is read"
         await _check_curve(page, session)
         ack = FrameAck(source="camera", seq=41, status="dropped", reason="superseded", age_s=0.2, queue_depth=3)
-        totals = FrameTotals(sent=60, accepted=50, dropped=6, rejected=2, waiting=2)
+        detail = "The frames came without positions of these joints: shoulder_pan."
+        rejection = FrameRejection(source="camera", seq=40, reason="joints_invalid", detail=detail)
+        reasons = {"superseded": 6, "joints_invalid": 2}
+        totals = FrameTotals(sent=60, accepted=50, dropped=6, rejected=2, waiting=2, reasons=reasons)
+        totals = totals.model_copy(update={"last_rejection": rejection})
         await session.say(SessionFrameAcked(run_id="run_1", acks=[ack], totals=totals))
         await page.until_text("dropped", "6")
         counts = [int(await page.text(name)) for name in ("accepted", "dropped", "rejected", "waiting")]
         assert sum(counts) == int(await page.text("sent")) == 60
         assert "frame 41 of camera, a newer frame was processed first" in await page.text("rejection")
+        why = await page.text("reasons")
+        assert "6 × a newer frame was processed first; 2 × the joint angles were invalid" in why
+        assert f"frame 40 of camera: {detail}" in why
         assert "Queue depth\n3" in await page.text("rows")
         await _check_chunk(page, session, totals)
         cursor = f"e.{session.sequence}"

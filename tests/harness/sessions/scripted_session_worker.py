@@ -12,10 +12,12 @@ import httpx
 import pytest
 from nats.aio.msg import Msg
 
+from contracts.errors import SaccadeError
 from contracts.events import EventData, encode
 from contracts.events.base import Message
 from contracts.events.job import Cost, JobStarted, JobStarting, JobSucceeded
 from contracts.events.session import (
+    FrameRejection,
     FrameTotals,
     SessionChunkExported,
     SessionFrameAcked,
@@ -60,6 +62,8 @@ class ScriptedSessionWorker:
     chunks: int = 0
     #: While it is not set, verdicts wait.
     judging: asyncio.Event = field(default_factory=asyncio.Event)
+    #: What is wrong with every frame, if anything is.
+    wrong: SaccadeError | None = None
 
     async def claim(self, attempt: int = 1) -> None:
         """Begin the job's attempt and say that frames are taken."""
@@ -85,16 +89,21 @@ class ScriptedSessionWorker:
         """Return a frame its verdict."""
         await self.judging.wait()
         headers = msg.headers or {}
-        refused = headers.get(FRAME_REFUSED)
+        refused = headers.get(FRAME_REFUSED) or (self.wrong.code if self.wrong else None)
         status: Any = "rejected" if refused else "accepted"
-        self.totals = self.totals.model_copy(
-            update={"sent": self.totals.sent + 1, status: getattr(self.totals, status) + 1}
-        )
+        source, seq = headers[FRAME_SOURCE], int(headers[FRAME_SEQ])
+        detail = self.wrong.message if self.wrong else None
+        update = {"sent": self.totals.sent + 1, status: getattr(self.totals, status) + 1}
+        if refused:
+            update["reasons"] = {refused: self.totals.rejected + 1}
+            update["last_rejection"] = FrameRejection(source=source, seq=seq, reason=refused, detail=detail)
+        self.totals = self.totals.model_copy(update=update)
         ack = FrameAck(
-            source=headers[FRAME_SOURCE],
-            seq=int(headers[FRAME_SEQ]),
+            source=source,
+            seq=seq,
             status=status,
             reason=refused,
+            detail=detail,
             age_s=0.01,
             queue_depth=0,
         )

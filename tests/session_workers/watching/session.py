@@ -8,7 +8,7 @@ import signal
 import time
 from pathlib import Path
 
-from contracts.errors import ErrorCode
+from contracts.errors import ErrorCode, SaccadeError
 from contracts.session import SessionResult
 from modal_workers.runtime.sessions.frame import SessionFrame
 from modal_workers.runtime.sessions.live_context import LiveContext
@@ -33,7 +33,7 @@ class Notes:
         # A camera's picture has the words behind its end, where no decoder looks.
         _, mark, words = frame.image.rpartition(b"picture")
         if not mark:
-            self.context.reject(frame, ErrorCode.FRAME_UNREADABLE)
+            self.context.reject(frame, SaccadeError(ErrorCode.FRAME_UNREADABLE))
             return
         time.sleep(self.params.service_s)
         joints = self.context.joints_at(frame)

@@ -16,6 +16,7 @@ from saccade_robot.http_link import HttpLink
 from saccade_robot.nats_link import NatsLink
 from saccade_robot.outbox import Batch, Outbox
 from saccade_robot.target import IngestTarget
+from saccade_robot.verdicts import Verdicts, verdicts_of
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ _FRAMES_S: Final = 0.01
 _CLOCK_EVERY_S: Final = 30.0
 _CLOCK_AGAIN_S: Final = 0.5
 _HTTP_PAUSE_S: Final = 0.5
+_VERDICTS_EVERY_S: Final = 2.0
 _POLL_S: Final = 0.05
 _END_S: Final = 0.5
 #: Pause after a refusal, whose reason the user may fix meanwhile.
@@ -63,6 +65,8 @@ class BackgroundSender:
         self._deadline_s: float | None = None
         self._ended = False
         self.offset: Offset | None = None
+        #: Frames by verdict, as the session reported them last; None before its first answer.
+        self.verdicts: Verdicts | None = None
         self._offsets = OffsetFilter()
 
     @property
@@ -104,7 +108,7 @@ class BackgroundSender:
         opening = asyncio.ensure_future(self._open())
         if not await self._until_deadline(opening) or not opening.result():
             return
-        works = [self._send_joints, self._send_frames, self._measure_clock]
+        works = [self._send_joints, self._send_frames, self._measure_clock, self._read_verdicts]
         if self._nats is not None:
             works.append(self._nats.run)
         tasks = [asyncio.ensure_future(self._restarting(work)) for work in works]
@@ -272,6 +276,19 @@ class BackgroundSender:
         if arrived is None:
             await asyncio.sleep(_HTTP_PAUSE_S)
         return bool(arrived)
+
+    async def _read_verdicts(self) -> None:
+        """Ask the session what became of the frames: by NATS nobody answers; log each new reason for a rejection."""
+        logged = ""
+        while True:
+            await asyncio.sleep(_VERDICTS_EVERY_S)
+            if self._http is None or self._target.http is None or self._target.http.session is None:
+                return
+            read = verdicts_of(await self._http.read(self._target.http.session))
+            self.verdicts = read or self.verdicts
+            if read is not None and read.last_rejection and read.reason != logged:
+                logged = read.reason
+                log.warning("the session rejects frames (%d so far): %s", read.rejected, read.last_rejection)
 
     async def _measure_clock(self) -> None:
         while True:

@@ -8,7 +8,7 @@ import json
 import logging
 import threading
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from saccade_robot.clock import CLOCK_PROBES, Exchange, now_s
@@ -77,7 +77,7 @@ class HttpLink:
 
     def __init__(self, url: str, key: str | None = None) -> None:
         """Prepare one connection each for joints, frames and clock; nothing is connected yet."""
-        self._connections = {name: HttpConnection(url, key) for name in ("joints", "frames", "clock")}
+        self._connections = {name: HttpConnection(url, key) for name in ("joints", "frames", "clock", "session")}
         self._last_error = ""
         self.errors = 0
 
@@ -116,6 +116,18 @@ class HttpLink:
                 break
         # The first exchange includes opening the connection.
         return exchanges[1:] or exchanges
+
+    async def read(self, url: str) -> dict[str, Any]:
+        """Return a JSON object of the server; empty if there is none now."""
+        return await asyncio.get_running_loop().run_in_executor(None, self._read, url)
+
+    def _read(self, url: str) -> dict[str, Any]:
+        try:
+            status, body = self._connections["session"].request("GET", url)
+            found = json.loads(body) if status == http.client.OK else None
+        except (OSError, http.client.HTTPException, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def close(self) -> None:
         """Close the connections."""

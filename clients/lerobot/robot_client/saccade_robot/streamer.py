@@ -44,6 +44,11 @@ class Stats:
     #: Pictures above the requested rate.
     frames_skipped: int
     frames_waiting: int
+    #: Frames of the session by verdict, from all its senders, as it reported them last; None before its first answer.
+    frames_accepted: int | None
+    frames_rejected: int | None
+    #: Why the session rejected its newest rejected frame.
+    last_rejection: str | None
     reconnects: int
     errors: int
     #: ``nats`` or ``http``; None while nothing arrives.
@@ -134,7 +139,7 @@ class Streamer:
     def stats(self) -> Stats:
         """Return the counts; while the thread runs they are of slightly different moments."""
         cameras = list(self._cameras.values())
-        outbox = self._background.outbox
+        outbox, verdicts = self._background.outbox, self._background.verdicts
         return Stats(
             offered=self._ring.offered,
             sent=outbox.sent,
@@ -146,6 +151,9 @@ class Streamer:
             frames_dropped=sum(camera.dropped for camera in cameras),
             frames_skipped=sum(camera.skipped for camera in cameras),
             frames_waiting=sum(camera.waiting for camera in cameras),
+            frames_accepted=None if verdicts is None else verdicts.accepted,
+            frames_rejected=None if verdicts is None else verdicts.rejected,
+            last_rejection=None if verdicts is None else verdicts.last_rejection or None,
             reconnects=self._background.reconnects,
             errors=self._background.errors + self._rejected,
             route=self._background.route,

@@ -30,6 +30,8 @@ class HttpTarget:
     frames: str
     clock: str
     key: str | None = field(default=None, repr=False)
+    #: The session itself, whose counts tell what became of the frames.
+    session: str | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ def target_of(session: Mapping[str, Any], base_url: str, key: str | None = None)
             frames=at(str(http.get("frames") or f"{path}/frames")),
             clock=at("/v1/clock"),
             key=key,
+            session=at(path),
         ),
         session_id=session_id,
     )

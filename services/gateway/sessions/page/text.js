@@ -54,6 +54,17 @@ export function showFrames(frames) {
   const parts = ["accepted", "dropped", "rejected", "waiting"];
   for (const name of ["sent", ...parts]) $(name).textContent = number(frames[name] ?? 0);
   for (const part of $("shares").children) part.style.flexGrow = frames[part.className] ?? 0;
+  showReasons(frames.reasons ?? {}, frames.last_rejection);
+}
+
+const reasonWords = (reason) => REJECTION_REASONS[reason] ?? reason?.replaceAll("_", " ") ?? "no reason given";
+
+// Show why frames were not accepted: how many for each reason, and what was wrong with the last rejected one.
+function showReasons(reasons, last) {
+  const counts = Object.entries(reasons).map(([reason, count]) => `${number(count)} × ${reasonWords(reason)}`);
+  const detail = last ? ` Last rejected: frame ${last.seq} of ${last.source}: ${last.detail ?? reasonWords(last.reason)}` : "";
+  $("reasons").hidden = !counts.length;
+  $("reasons").textContent = `Not accepted: ${counts.join("; ")}.${detail}`;
 }
 
 const REJECTION_REASONS = {
@@ -73,7 +84,7 @@ export function showRejection(acks) {
   const last = acks.findLast((ack) => ack.status !== "accepted");
   if (!last) return;
   $("rejection").hidden = false;
-  $("rejection").textContent = `Last ${last.status}: frame ${last.seq} of ${last.source}, ${REJECTION_REASONS[last.reason] ?? last.reason?.replaceAll("_", " ") ?? "no reason given"}.`;
+  $("rejection").textContent = `Last ${last.status}: frame ${last.seq} of ${last.source}, ${reasonWords(last.reason)}.`;
 }
 
 // Show rows of names and values; unknown values are left out.

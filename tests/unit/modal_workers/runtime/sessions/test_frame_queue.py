@@ -20,6 +20,29 @@ def frame(seq: int, sequence: int = 0, **more: object) -> SessionFrame:
     return replace(SessionFrame("camera", seq, 1.0, 1.0, 1.0, b"image", sequence), **more)
 
 
+def test_the_totals_say_why_frames_were_refused_over_a_restart() -> None:
+    queue = FrameQueue(lambda: 2.0, capacity=1)
+    for seq in (7, 7, 3, 8):
+        queue.put(frame(seq))
+    taken = queue.take(0.0, lambda _: True)
+    assert taken is not None
+    queue.reject(taken, "joints_invalid", "The frames came without positions of these joints: shoulder_pan.")
+    queue.put(frame(9, refusal_reason="frame_too_large"))
+    (acked,) = (ack for ack in queue.take_acks()[0] if ack.seq == 8)
+    assert acked.detail == "The frames came without positions of these joints: shoulder_pan."
+    again = FrameQueue(lambda: 3.0, totals=FrameTotals.model_validate_json(queue.totals.model_dump_json()))
+    assert again.totals == queue.totals
+    assert again.totals.reasons == {
+        "repeated": 1,
+        "late": 1,
+        "superseded": 1,
+        "joints_invalid": 1,
+        "frame_too_large": 1,
+    }
+    assert again.totals.last_rejection is not None
+    assert (again.totals.last_rejection.seq, again.totals.last_rejection.reason) == (9, "frame_too_large")
+
+
 ACTIONS = st.lists(
     st.one_of(
         st.tuples(st.just("put"), st.integers(0, 12)),
