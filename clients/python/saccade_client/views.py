@@ -81,7 +81,7 @@ class JobView(_Shown):
         return self.state in {"succeeded", "failed", "cancelled"}
 
 
-class FrameRejection(_Shown):
+class RejectedFrame(_Shown):
     """A rejected frame: unusable by itself."""
 
     source: str
@@ -102,7 +102,7 @@ class FrameCounts(_Shown):
     #: Dropped and rejected frames by reason.
     reasons: dict[str, int] = Field(default_factory=dict)
     #: The newest of the rejected frames.
-    last_rejection: FrameRejection | None = None
+    last_rejection: RejectedFrame | None = None
 
 
 class SessionCost(_Shown):

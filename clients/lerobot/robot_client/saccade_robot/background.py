@@ -278,7 +278,7 @@ class BackgroundSender:
         return bool(arrived)
 
     async def _read_verdicts(self) -> None:
-        """Ask the session what became of the frames: by NATS nobody answers; log each new reason for a rejection."""
+        """Read the verdicts on the frames from the session, since NATS answers nothing; log each new rejection."""
         logged = ""
         while True:
             await asyncio.sleep(_VERDICTS_EVERY_S)

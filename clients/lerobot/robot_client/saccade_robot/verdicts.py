@@ -1,4 +1,4 @@
-"""What became of the frames: the counts of a session, read from its JSON. Pure."""
+"""Verdicts on the frames of a session, read from its JSON. Pure."""
 
 from __future__ import annotations
 
