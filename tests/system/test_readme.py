@@ -1,0 +1,60 @@
+"""Every command block of README.md and docs/ is run, literally, in a fresh checkout with ``make up`` running.
+
+A block that needs what is not here says so in a comment before it, ``<!-- not run: needs a robot -->``. Replaced are
+only the port, and JOB_ID with the newest job. What the documents name beside commands: tests/rules/test_documents.py.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.harness.sessions.scripted_session_worker import jpeg
+from tests.rules.test_documents import PAGES
+from tests.system.documents import ROOT, Checkout, blocks_of, running_checkout
+
+DOCUMENTS = [page for page in PAGES if blocks_of(page)]
+RUN = [page for page in DOCUMENTS if any(not block.not_run for block in blocks_of(page))]
+
+
+@pytest.fixture(scope="module")
+def laps(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Film two short laps, A.mp4 and B.mp4."""
+    folder = tmp_path_factory.mktemp("laps")
+    command = [sys.executable, "-m", "simulators.laps.two_laps", str(folder), "--seed", "3", "--duration-s", "5"]
+    subprocess.run(command, cwd=ROOT, capture_output=True, check=True, timeout=300)
+    (folder / "lap_a.mp4").rename(folder / "A.mp4")
+    (folder / "lap_b.mp4").rename(folder / "B.mp4")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory, laps: Path) -> Iterator[Checkout]:
+    """Run one system for all documents, with the files that a reader has."""
+    with running_checkout(tmp_path_factory.mktemp("saccade")) as running:
+        for name in ("A.mp4", "B.mp4"):
+            shutil.copy(laps / name, running.folder / name)
+        (running.folder / "frame.jpg").write_bytes(jpeg())
+        yield running
+
+
+@pytest.mark.parametrize("document", RUN)
+def test_the_commands_of_a_document_do_what_they_say(checkout: Checkout, document: str) -> None:
+    checkout.run(block for block in blocks_of(document) if not block.not_run)
+    if document == "README.md":
+        for report in (checkout.folder / "report.html", checkout.folder / "results/report.html"):
+            assert report.read_bytes().lstrip().lower().startswith(b"<!doctype html>")
+
+
+def test_what_is_not_run_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    left_out = [block for page in DOCUMENTS for block in blocks_of(page) if block.not_run]
+    with capsys.disabled():
+        for block in left_out:
+            print(f"\nnot run: {block} {block.not_run}", end="")
+    assert "README.md" in RUN
+    assert all(len(block.not_run) > 10 for block in left_out)
