@@ -7,12 +7,15 @@ export const TOLERANCE_S: number;
 export class WebhookError extends Error {
   readonly name: "WebhookError";
   readonly code: "headers_missing" | "timestamp_outside_tolerance" | "signature_mismatch" | "body_unreadable";
+  /** What to check. */
+  readonly hint: string;
 }
 
 /** A secret or public key that was passed is invalid: an error of the receiver, not of the request. */
 export class KeyUnusableError extends TypeError {
   readonly name: "KeyUnusableError";
   readonly code: "key_unusable";
+  readonly hint: string;
 }
 
 export interface VerifyKeys {

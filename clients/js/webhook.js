@@ -16,15 +16,27 @@ export const TOLERANCE_S = 300;
 const SIGNATURES = 16;
 const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/;
 
+/** What to check, by the code of an error. */
+const HINTS = {
+  headers_missing:
+    "Check that the request comes from Saccade, and that no proxy removes headers that begin with webhook-.",
+  timestamp_outside_tolerance:
+    "Check the clock of this machine. If it is right, the request is a replay: refuse it.",
+  signature_mismatch: "Pass the secret of this endpoint, and the body as it was received, before any parsing.",
+  body_unreadable: "Whoever signed it has the key but sent no event: rotate the secret of the endpoint.",
+  key_unusable: "Pass the secret as it was shown when the endpoint was created (whsec_…), or a public key (whpk_…).",
+};
+
 /**
  * The request is not a valid webhook: answer it with 400 and do nothing.
- * `code`: headers_missing, timestamp_outside_tolerance, signature_mismatch or body_unreadable.
+ * `code`: headers_missing, timestamp_outside_tolerance, signature_mismatch or body_unreadable; `hint`: what to check.
  */
 export class WebhookError extends Error {
   constructor(code, message) {
     super(message);
     this.name = "WebhookError";
     this.code = code;
+    this.hint = HINTS[code];
   }
 }
 
@@ -34,6 +46,7 @@ export class KeyUnusableError extends TypeError {
     super(message);
     this.name = "KeyUnusableError";
     this.code = "key_unusable";
+    this.hint = HINTS.key_unusable;
   }
 }
 

@@ -44,7 +44,26 @@ def test_every_service_is_well_and_runs_as_nobody(system: ComposedSystem) -> Non
         assert container["Config"]["User"] == "saccade"
         assert container["HostConfig"]["ReadonlyRootfs"]
     for service in ("nats", "s3"):
-        system.healthy(service)
+        container = system.healthy(service)
+        assert container["Config"]["User"] == "10001:10001"
+        assert container["HostConfig"]["ReadonlyRootfs"]
+        assert container["HostConfig"]["CapDrop"] == ["ALL"]
+
+
+def test_the_logs_name_the_address(system: ComposedSystem) -> None:
+    assert f"Saccade is ready at {system.url} (API reference: /docs)" in system.compose("logs", "--no-color", "origin")
+
+
+def test_what_the_image_of_the_workers_lacks_is_refused_with_the_line_that_builds_it(system: ComposedSystem) -> None:
+    with system.client(system.api_key) as client:
+        listed = {one["name"]: one for one in client.get("/v1/workloads").json()["data"]}
+        assert (listed["lap_compare"]["available"], listed["lap_compare"]["missing"]) == (True, [])
+        assert listed["nerf"]["missing"] == ["pi_heif", "pycolmap", "torch"]
+        photo = {"filename": "a.jpg", "content_type": "image/jpeg", "size_bytes": 10, "workload": "nerf"}
+        for route, body in (("/v1/uploads", photo), ("/v1/sessions", {"workload": "live_splat"})):
+            refused = client.post(route, json=body)
+            assert (refused.status_code, refused.json()["code"]) == (422, "backend_not_installed")
+            assert "SACCADE_WORKLOADS=all docker-compose up --build" in refused.json()["hint"]
 
 
 def test_only_a_key_lets_in(system: ComposedSystem) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -51,10 +52,13 @@ def uv(*arguments: str) -> str:
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make an environment and install every folder that the documents name, without what they depend on."""
-    folder = tmp_path_factory.mktemp("clean") / "environment"
+    folder, clone = tmp_path_factory.mktemp("clean") / "environment", tmp_path_factory.mktemp("clone")
+    for path in files():  # a build leaves files behind, which the next one would pack
+        (clone / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / path, clone / path)
     uv("venv", "--python", sys.executable, str(folder))
     python = folder / "bin" / "python"
-    uv("pip", "install", "--python", str(python), "--no-deps", *sorted({f"./{folder_of(one)}" for one in PYTHON}))
+    uv("pip", "install", "--python", str(python), "--no-deps", *sorted({str(clone / folder_of(one)) for one in PYTHON}))
     return python
 
 

@@ -32,39 +32,45 @@ _SECONDS: Final = re.compile(r"[0-9]{1,12}")
 
 
 class WebhookError(Exception):
-    """The request is not a valid webhook: answer it with 400. ``code`` is stable."""
+    """The request is not a valid webhook: answer it with 400. ``code`` is stable, ``hint`` says what to check."""
 
-    code = "invalid"
+    code: str = "invalid"
+    hint: str = "Refuse the request with 400."
 
 
 class HeadersMissingError(WebhookError):
     """One of the three headers is missing, empty or unreadable."""
 
     code = "headers_missing"
+    hint = "Check that the request comes from Saccade, and that no proxy removes headers that begin with webhook-."
 
 
 class TimestampOutsideToleranceError(WebhookError):
     """It was signed too long ago, or in the future: a replay, or a wrong clock."""
 
     code = "timestamp_outside_tolerance"
+    hint = "Check the clock of this machine. If it is right, the request is a replay: refuse it."
 
 
 class SignatureMismatchError(WebhookError):
     """No signature of this body matches one of the keys."""
 
     code = "signature_mismatch"
+    hint = "Pass the secret of this endpoint, and the body as it was received, before any parsing."
 
 
 class BodyUnreadableError(WebhookError):
     """The signature is valid but the body is not JSON."""
 
     code = "body_unreadable"
+    hint = "Whoever signed it has the key but sent no event: rotate the secret of the endpoint."
 
 
 class KeyUnusableError(ValueError):
     """A secret or public key that was passed is invalid: an error of the receiver, not of the request."""
 
     code = "key_unusable"
+    hint = "Pass the secret as it was shown when the endpoint was created (whsec_…), or a public key (whpk_…)."
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,11 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from services.notifier.webhooks.endpoints.endpoint import EndpointSecret
 from services.notifier.webhooks.signing import Signer, new_secret, secret_bytes
+from tests.harness.clients.node import ROOT
 from tests.harness.webhooks.verification_cases import BODY, ID, NEW, NOW, OLD, ROTATED, SIGNER, VECTOR, Case, cases
 
 CASES = list(cases())
+JAVASCRIPT = (ROOT / "clients" / "js" / "webhook.js").read_text()
 
 
 def test_the_standards_vector_is_reproduced() -> None:
@@ -87,6 +89,9 @@ def test_python_receivers_accept_only_valid_signatures(case: Case) -> None:
     with pytest.raises((webhook.WebhookError, webhook.KeyUnusableError)) as refused:
         webhook.verify(case.body, case.headers, **keys, now_s=case.now_s)
     assert refused.value.code == case.outcome
+    assert refused.value.hint.endswith(".")
+    assert f"{case.outcome}:" in JAVASCRIPT
+    assert refused.value.hint in JAVASCRIPT, "both clients say the same"
     assert NEW not in str(refused.value)
     assert NEW.removeprefix("whsec_") not in str(refused.value)
 
