@@ -20,6 +20,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from bench.needs import needs
+
+needs("av", "cv2", "matplotlib")
+
 import av
 import cv2
 import numpy as np

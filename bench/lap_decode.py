@@ -16,6 +16,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from bench.needs import needs
+
+needs("av", "cv2", "matplotlib")
+
 import av
 import cv2
 

@@ -20,6 +20,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.needs import needs
+
+needs("av", "cv2", "matplotlib")
+
 import av
 
 sys.path.insert(0, str(Path(__file__).parents[1]))

@@ -22,6 +22,10 @@ from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from bench.needs import needs
+
+needs("nats-server", "numpy", "saccade_robot")
+
 import numpy
 from saccade_robot import HttpTarget, NatsTarget, Scale, Stats, Streamer, Target
 

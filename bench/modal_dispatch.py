@@ -23,6 +23,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, TypeVar
 
+from bench.needs import needs
+
+needs("modal", "nats-server", "rclone")
+
 import nkeys
 import psutil
 from google.protobuf.empty_pb2 import Empty

@@ -22,6 +22,10 @@ from typing import Any, Final
 ROOT: Final = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from bench.needs import needs
+
+needs("cv2", "pycolmap")
+
 WAYS: Final = ("pycolmap, index", "pycolmap, all with all", "ours")
 TRIALS: Final = (10_000, 4_000, 2_000, 1_000)
 

@@ -10,6 +10,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from bench.needs import needs
+
+needs("cv2", "pi_heif", "pycolmap", "torch")
+
 import torch
 
 from modal_workers.nerf.capture import job as capture

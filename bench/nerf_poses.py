@@ -9,6 +9,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from bench.needs import needs
+
+needs("cv2", "pycolmap")
+
 import cv2
 import numpy as np
 

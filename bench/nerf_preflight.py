@@ -20,6 +20,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from bench.needs import needs
+
+needs("cv2", "pi_heif")
+
 from contracts.errors import SaccadeError
 from modal_workers.nerf.capture import job
 from modal_workers.nerf.params import NerfParams

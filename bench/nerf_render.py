@@ -24,6 +24,10 @@ from pathlib import Path
 # before torch is imported: threads that wait must not spin
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # noqa: TID251
 
+from bench.needs import needs
+
+needs("cv2", "torch")
+
 import numpy as np
 import torch
 

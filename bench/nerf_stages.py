@@ -24,6 +24,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from bench.needs import needs
+
+needs("cv2", "pi_heif", "pycolmap", "torch")
+
 # Nothing large is imported here: a process of a stage would begin with this one's peak (getrusage(2), ru_maxrss).
 STAGES = ("capture", "poses", "training", "rendering", "exhibit")
 SHARD_FRAMES = 144

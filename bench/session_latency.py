@@ -21,6 +21,10 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from bench.needs import needs
+
+needs("nats-server", "saccade_robot", "torch")
+
 import torch
 from nats.aio.client import Client
 from nats.aio.msg import Msg

@@ -27,6 +27,10 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from bench.needs import needs
+
+needs("nats-server", "rclone", "saccade_robot")
+
 import aiohttp
 import psutil
 from saccade_robot import Scale, Session, Streamer, Target, now_s, open_session

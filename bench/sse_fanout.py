@@ -17,6 +17,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from bench.needs import needs
+
+needs("nats-server", "cc")
+
 from bench.sse.load import OTHER_CORES, Load, ProcessTree, compiled_loader, publish_evenly
 from contracts.ids import new_id
 from kit.bus.connection import connect, declare

@@ -24,6 +24,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
+from bench.needs import needs
+
+needs("nats-server", "cc")
+
 import aiohttp
 import psutil
 

@@ -14,6 +14,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from bench.needs import needs
+
+needs("nats-server", "rclone", "saccade_client")
+
 import aiohttp
 import psutil
 from saccade_client import Client
