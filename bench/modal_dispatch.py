@@ -1,10 +1,8 @@
 """Benchmark of the dispatcher with Modal: ``job.submitted`` to the spawn RPC, memory and CPU time, 500 jobs in flight.
 
 The dispatcher runs in a separate process with Modal's own client; nats-server and the bucket are real. Modal is
-simulated with the parts of tests/modal_loopback: it accepts calls and starts no container. The workers of those calls
-are simulated by publishing their events. Jobs are submitted as the gateway submits them, but without the gateway,
-whose time is measured separately. Both times are read from the clock of one machine: when nats-server stored the
-event, and when FunctionMap arrived.
+simulated with the parts of tests/modal_loopback, and the workers by publishing their events. Both times are read from
+the clock of one machine: when nats-server stored the event, and when FunctionMap arrived.
 """
 
 from __future__ import annotations
@@ -68,8 +66,7 @@ class Call:
     assignment: Assignment
     arrived_at_s: float
     ended: asyncio.Event = field(default_factory=asyncio.Event)
-    #: Whether the dispatcher has received its result.
-    is_told: bool = False
+    is_told: bool = False  # the dispatcher has received its result
 
 
 class Calls:

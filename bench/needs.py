@@ -1,4 +1,4 @@
-"""What a measurement needs beside the services: said in one line before it starts, instead of a traceback."""
+"""Requirements of a measurement, checked before it starts: it says what to install and ends as skipped."""
 
 from __future__ import annotations
 

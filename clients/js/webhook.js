@@ -23,7 +23,7 @@ const HINTS = {
   timestamp_outside_tolerance:
     "Check the clock of this machine. If it is right, the request is a replay: refuse it.",
   signature_mismatch: "Pass the secret of this endpoint, and the body as it was received, before any parsing.",
-  body_unreadable: "Whoever signed it has the key but sent no event: rotate the secret of the endpoint.",
+  body_unreadable: "The sender has the key but is not Saccade: rotate the secret of the endpoint.",
   key_unusable: "Pass the secret as it was shown when the endpoint was created (whsec_…), or a public key (whpk_…).",
 };
 

@@ -46,9 +46,6 @@ def test_one_that_lacks_something_is_skipped_and_says_what_installs_it(tmp_path:
 def test_make_bench_runs_them_all_and_goes_on_after_a_skipped_one() -> None:
     recipe = re.search(r"^bench:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert recipe
-    listed = subprocess.run(
-        ["grep", "-l", "^needs(", *MEASUREMENTS], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert listed.stdout.split() == MEASUREMENTS
+    assert [path for path in MEASUREMENTS if not re.search(r"^needs\(", (ROOT / path).read_text(), re.MULTILINE)] == []
     assert "grep -l '^needs(' bench/*.py" in recipe[1]
     assert "$$code = 77" in recipe[1]

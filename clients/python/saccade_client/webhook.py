@@ -63,7 +63,7 @@ class BodyUnreadableError(WebhookError):
     """The signature is valid but the body is not JSON."""
 
     code = "body_unreadable"
-    hint = "Whoever signed it has the key but sent no event: rotate the secret of the endpoint."
+    hint = "The sender has the key but is not Saccade: rotate the secret of the endpoint."
 
 
 class KeyUnusableError(ValueError):
