@@ -9,6 +9,7 @@ from typing import Any
 
 from cli.connection import url_option
 from cli.embedded.attached_system import attached_system
+from cli.embedded.data_folder import running_url
 from cli.embedded.ports import is_free
 from cli.failure import Failure
 from cli.settings import DEFAULT_PORT
@@ -20,22 +21,38 @@ def demo_url_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextlib.contextmanager
-def demo_server(url: str | None, data: Path) -> Iterator[tuple[str, bool]]:
-    """Yield the address of the server, and whether it was started for this demo.
-
-    Raises:
-        Failure: the server did not start.
-    """
-    if url:
-        yield url, False
-        return
+def _started(data: Path) -> Iterator[str]:
+    """Run a system on the usual port, on a free one if that is taken, also at the last moment."""
     with contextlib.ExitStack() as stack:
         try:
             server = stack.enter_context(attached_system(data, DEFAULT_PORT if is_free(DEFAULT_PORT) else 0))
         except Failure as failure:
+            if failure.code != "port_taken":
+                raise
+            server = stack.enter_context(attached_system(data, 0))
+        yield server
+
+
+@contextlib.contextmanager
+def demo_server(url: str | None, data: Path) -> Iterator[tuple[str, bool]]:
+    """Yield the address of the server, and whether it was started for this demo.
+
+    Without ``url`` it is the system that runs on the same data folder, else a new one, on another port if needed.
+
+    Raises:
+        Failure: the server did not start.
+    """
+    if used := url or running_url(data):
+        yield used, False
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            server = stack.enter_context(_started(data))
+        except Failure as failure:
             if failure.code == "already_running":
                 failure.hint = (
-                    "Use that one with --url and its address, or stop it, or choose another folder with --data."
+                    "It belongs to another demo, which stops it: wait for its end, or choose another folder: "
+                    "make demo ARGS='--data FOLDER'"
                 )
             raise
         yield server, True

@@ -16,7 +16,7 @@ from cli.demo.demo_server import demo_server, demo_url_option
 from cli.demo.ground_truth import TrueLapTimes, curve_errors, figures, true_loss_s
 from cli.demo.render_laps import render_laps
 from cli.jobs.follow import follow_job
-from cli.jobs.submission import find_workload, upload_inputs
+from cli.jobs.submission import check_job, find_workload, upload_inputs
 from cli.output import display_path, print_json, print_line, print_note, print_table
 from cli.progress_bar import format_duration, format_size, progress_bar
 from cli.settings import CommandSettings
@@ -102,7 +102,9 @@ def demo(
 
 def _compare(client: Client, laps: tuple[Path, Path, Path], clock: _Stopwatch, *, silent: bool) -> Job:
     """Upload the videos, submit the job and follow it to its result."""
-    inputs = upload_inputs(client, find_workload(client, _WORKLOAD), [str(laps[0]), str(laps[1])], silent=silent)
+    declared, files = find_workload(client, _WORKLOAD), [str(laps[0]), str(laps[1])]
+    check_job(client, declared, files, {})
+    inputs = upload_inputs(client, declared, files, silent=silent)
     clock.lap("upload")
     job = client.submit(_WORKLOAD, inputs, metadata={"from": "saccade demo"})
     job = follow_job(client, job.id, silent=silent)

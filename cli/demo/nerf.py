@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-from saccade_client import Client
+from saccade_client import Client, Job
 
 from cli.browser import open_in_browser
 from cli.connection import open_client
@@ -101,23 +101,23 @@ def nerf(
         source = data / "demo" / f"photos-{seed}-{photos}"
         _photograph(source, seed, photos, masks=masks, silent=as_json)
         with open_client(server) as client:
-            inputs = _send(client, source, masks=masks, silent=as_json)
             wanted = {"frame_size_px": size_px, "preset": preset, "iterations": iterations, "seed": seed}
-            job = client.submit(_WORKLOAD, inputs, _orbit(frames) | wanted, metadata={"from": "saccade demo nerf"})
+            params = _orbit(frames) | wanted
+            client.check(_WORKLOAD, params)
+            inputs = _send(client, source, masks=masks, silent=as_json)
+            job = client.submit(_WORKLOAD, inputs, params, metadata={"from": "saccade demo nerf"})
             job = follow_job(client, job.id, silent=as_json)
             folder = data / "demo" / job.id
             with progress_bar("Downloading", silent=as_json) as update:
                 client.download(
                     job.id, folder, lambda done, total: update(done / total if total else 1.0, format_size(total))
                 )
-        assert job.result is not None
         compared = _compare(folder, source, silent=as_json)
         took_s = time.monotonic() - began_s
         if as_json:
             print_json({"result": job.result, "truth": compared, "took_s": round(took_s, 1), "folder": str(folder)})
         else:
-            print_line(f"\n{job.headline}.")
-            _show(job.result, compared, folder, took_s)
+            _show(job, compared, folder, took_s)
         if sys.stdout.isatty() and not as_json if opened is None else opened:
             open_in_browser((folder / "spin.html").absolute().as_uri())
         if keep and started:
@@ -184,7 +184,10 @@ def _compare(folder: Path, source: Path, *, silent: bool) -> dict[str, Any]:
     return asdict(found)
 
 
-def _show(result: dict[str, Any], truth: dict[str, Any], folder: Path, took_s: float) -> None:
+def _show(job: Job, truth: dict[str, Any], folder: Path, took_s: float) -> None:
+    result = job.result
+    assert result is not None
+    print_line(f"\n{job.headline}.")
     poses, model, frames = result["poses"], result["model"], result["frames"]
     placed = f"{poses['photos_registered']} of {poses['photos_given']} photos registered"
     verified = f"{frames['verified']:,} of {frames['frames']:,} frames verified"

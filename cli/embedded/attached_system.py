@@ -66,6 +66,7 @@ def _wait_until_ready(output: IO[str], errors: IO[str]) -> str:
             return str(message["url"])
         if message["event"] == "note":
             print_note(message["message"])
+    output.close()
     errors.seek(0)
     raise _failure(errors.read())
 

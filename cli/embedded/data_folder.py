@@ -41,6 +41,31 @@ class Secrets:
         return cls("saccade", *values)
 
 
+def running_url(path: Path) -> str | None:
+    """Return the URL of the system that uses a data folder until somebody stops it; None if there is none."""
+    try:
+        lock = os.open(path / "lock", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = _announced(lock)
+        return None if holder.get("attached") or "url" not in holder else str(holder["url"])
+    finally:
+        os.close(lock)
+    return None
+
+
+def _announced(lock: int) -> dict[str, Any]:
+    """Return what the holder of a lock file has announced; empty before."""
+    try:
+        holder = json.loads(os.pread(lock, 4096, 0))
+    except ValueError:
+        return {}
+    return holder if isinstance(holder, dict) else {}
+
+
 class DataFolder:
     """Data folder that this process locks until ``release``; the lock ends with the process."""
 
@@ -75,9 +100,9 @@ class DataFolder:
         """Return the log file of a child."""
         return self.path / "logs" / f"{name}.log"
 
-    def announce(self, url: str) -> None:
-        """Write our process id and URL into the lock file, for the error of a second start."""
-        text = json.dumps({"pid": os.getpid(), "url": url}).encode()
+    def announce(self, url: str, *, attached: bool = False) -> None:
+        """Write our process id and URL into the lock file, for a second start; ``attached``: we end with a command."""
+        text = json.dumps({"pid": os.getpid(), "url": url, "attached": attached}).encode()
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, text, 0)
 
@@ -116,11 +141,7 @@ class DataFolder:
         os.ftruncate(self._lock, 0)
 
     def _holder(self) -> dict[str, Any]:
-        try:
-            holder = json.loads(os.pread(self._lock, 4096, 0))
-        except ValueError:
-            return {}
-        return holder if isinstance(holder, dict) else {}
+        return _announced(self._lock)
 
     def _check_space(self) -> None:
         free = self.free_bytes()

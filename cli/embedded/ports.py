@@ -57,7 +57,7 @@ def listen_or_fail(host: str, port: int) -> socket.socket:
             raise Failure(
                 f"Port {port} on {host} is used by another program.",
                 code="port_taken",
-                hint=f"Use another port, for example --port {other}, or stop that program.",
+                hint=f"Stop that program, or use another port: --port {other}, with make: ARGS='--port {other}'",
             ) from error
         if error.errno == errno.EACCES:
             raise Failure(

@@ -23,11 +23,19 @@ class EmbeddedSystem:
     """All of Saccade on this machine, in child processes of this one."""
 
     def __init__(
-        self, data: Path, host: str, port: int, report: Callable[[str], None], modal: WorkersOnModal | None = None
+        self,
+        data: Path,
+        host: str,
+        port: int,
+        report: Callable[[str], None],
+        modal: WorkersOnModal | None = None,
+        *,
+        attached: bool = False,
     ) -> None:
         """Lock the data folder, bind the port, and end processes of an earlier run.
 
         ``report`` is called with messages for the user. With ``modal``, workers run on Modal instead of here.
+        ``attached``: the system ends with the command that started it, so that others must not rely on it.
 
         Raises:
             Failure: the folder, the host or the port cannot be used.
@@ -44,7 +52,7 @@ class EmbeddedSystem:
         try:
             address = f"[{host}]" if ":" in host else host
             self.url = f"http://{address}:{self._listener.getsockname()[1]}"
-            self._folder.announce(self.url)
+            self._folder.announce(self.url, attached=attached)
             leftover_processes.end_leftovers(self._folder.path, report)
         except BaseException:
             self._listener.close()

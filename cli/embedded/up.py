@@ -123,5 +123,5 @@ def up(*, port: int, host: str, data: Path | None, executor: str, attached: bool
             print_note(text)
 
     modal = WorkersOnModal.from_environment(CommandSettings(), ModalClientSettings()) if executor == "modal" else None
-    system = EmbeddedSystem(data or CommandSettings().data, host, port, report, modal)
+    system = EmbeddedSystem(data or CommandSettings().data, host, port, report, modal, attached=attached)
     asyncio.run(_run(system, as_json=as_json, attached=attached))

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import mimetypes
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from saccade_client import Client, ClientError
+from saccade_client.upload import sha256_of
 
 from cli.failure import USAGE, Failure
+from cli.output import print_note
 from cli.progress_bar import format_size, progress_bar
 from cli.settings import CommandSettings
 from contracts.ids import is_id
@@ -211,6 +214,43 @@ def upload_text(done: int, total: int) -> str:
     return format_size(total) if done < total else f"{format_size(total)} sent; the server checks it"
 
 
+def check_job(
+    client: Client, workload: dict[str, Any], files: Sequence[str], params: Mapping[str, Any], **options: Any
+) -> None:
+    """Check all of a job that can be checked before the first byte is uploaded.
+
+    Raises:
+        Failure, ClientError: workload, files, parameters, ids or options are refused.
+    """
+    check_submitted(workload)
+    require_available(workload)
+    assigned = assign_files(workload, files)
+    check_files(files)
+    uploaded = {input_name: [name for name in names if is_id(name, "upl")] for input_name, names in assigned.items()}
+    inputs = {input_name: ids for input_name, ids in uploaded.items() if ids}
+    client.check(str(workload["name"]), params, inputs=inputs, **options)
+
+
+def duplicate_notes(files: Sequence[str]) -> list[str]:
+    """Return a note for each group of files with the same content; only files of equal size are read."""
+    by_size: dict[int, list[str]] = defaultdict(list)
+    by_content: dict[str, list[str]] = defaultdict(list)
+    for name in files:
+        if is_id(name, "upl"):
+            by_content[f"upload {name}"].append(name)
+        else:
+            by_size[Path(name).stat().st_size].append(name)
+    for names in by_size.values():
+        if len(names) > 1:
+            for name in names:
+                by_content[f"SHA-256 {sha256_of(Path(name))[:12]}…"].append(name)
+    return [
+        f"{' and '.join(names)} have the same content ({content})."
+        for content, names in by_content.items()
+        if len(names) > 1
+    ]
+
+
 def upload_inputs(
     client: Client, workload: dict[str, Any], files: Sequence[str], *, silent: bool = False
 ) -> dict[str, str | list[str]]:
@@ -219,9 +259,10 @@ def upload_inputs(
     Raises:
         Failure, ClientError: a file is missing or was refused.
     """
-    require_available(workload)
     assigned = assign_files(workload, files)
     check_files(files)
+    for note in duplicate_notes(files):
+        print_note(f"  note: {note}")
     lists = {field["name"] for field in workload["inputs"] if int(field.get("maximum", 1)) > 1}
     inputs: dict[str, str | list[str]] = {}
     for input_name, names in assigned.items():

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from cli.connection import open_client, server_options
 from cli.failure import INTERRUPTED
 from cli.jobs.follow import follow_job, warnings_of
 from cli.jobs.result import result_lines
-from cli.jobs.submission import check_submitted, find_workload, parse_params, upload_inputs
+from cli.jobs.submission import check_job, find_workload, parse_params, upload_inputs
 from cli.output import print_json, print_line, print_note
 
 
@@ -43,17 +45,15 @@ def submit(
     params = parse_params(pairs)
     with open_client(url) as client:
         declared = find_workload(client, workload)
-        check_submitted(declared)
+        options: dict[str, Any] = {
+            "priority": priority,
+            "max_cost_usd": max_cost_usd,
+            "gpu": gpu,
+            "idempotency_key": idempotency_key,
+        }
+        check_job(client, declared, files, params, **options)
         inputs = upload_inputs(client, declared, files, silent=as_json)
-        job = client.submit(
-            workload,
-            inputs,
-            params,
-            priority=priority,
-            max_cost_usd=max_cost_usd,
-            gpu=gpu,
-            idempotency_key=idempotency_key,
-        )
+        job = client.submit(workload, inputs, params, **options)
         if as_json:
             print_json(job.model_dump(mode="json"))
         else:

@@ -135,10 +135,9 @@ def test(webhook_id: str, url: str | None, as_json: bool) -> None:
     if not answer.delivered:
         outcome = f"it answered {answer.status}" if answer.status else (answer.error or "no answer").replace("_", " ")
         message = f"The test event was not delivered: {outcome} after {answer.latency_ms:.0f} ms."
-        excerpt = answer.response_excerpt.strip()
-        raise Failure(
-            message, code=answer.error or "not_delivered", hint=excerpt[:200] or "Check that the endpoint runs."
-        )
+        if excerpt := answer.response_excerpt.strip():
+            message += f" Its answer begins with: {excerpt[:200]!r}"
+        raise Failure(message, code=answer.error or "not_delivered", hint=_test_hint(answer.status))
 
 
 @webhooks.command()
@@ -174,15 +173,21 @@ def deliveries(webhook_id: str, state: str | None, limit: int, url: str | None, 
 @click.option("--since", help="All deliveries since 15m, 2h or 7d ago, a time (RFC 3339), or a cursor.")
 @server_options
 def redeliver(webhook_id: str, delivery_id: str | None, since: str | None, url: str | None, as_json: bool) -> None:
-    """Send one delivery again, or all since a moment."""
+    """Send one delivery again, or all since a moment.
+
+    Events older than the endpoint are not sent.
+    """
     if (delivery_id is None) == (since is None):
         raise Failure("Name a delivery, or give --since.", code="usage", exit_code=USAGE)
     with open_client(url) as client:
-        client.webhooks.redeliver(webhook_id, delivery_id, since=parse_since(since) if since else None)
+        count = client.webhooks.redeliver(webhook_id, delivery_id, since=parse_since(since) if since else None)
     if as_json:
-        print_json({"webhook_id": webhook_id, "delivery_id": delivery_id, "since": since})
+        print_json({"webhook_id": webhook_id, "delivery_id": delivery_id, "since": since, "events": count})
+    elif count:
+        events = "1 event is" if count == 1 else f"{count} events are"
+        print_line(f"{events} sent again. To see the deliveries: saccade webhooks deliveries {webhook_id}")
     else:
-        print_line(f"Redelivery is requested. To see the deliveries: saccade webhooks deliveries {webhook_id}")
+        print_line("Nothing is sent again: since then there was no event that this endpoint gets.")
 
 
 @webhooks.command()
@@ -215,6 +220,12 @@ def delete(webhook_id: str, url: str | None, as_json: bool) -> None:
         print_json({"id": webhook_id, "deleted": True})
     else:
         print_line(f"Deleted {webhook_id}.")
+
+
+def _test_hint(status: int | None) -> str:
+    if status is None:
+        return "Check that the endpoint runs, and that its address is right."
+    return "Check the log of the endpoint: it must answer 200 to 299."
 
 
 def _parse_header(text: str) -> tuple[str, str]:

@@ -14,7 +14,9 @@ import httpx
 import pytest
 from saccade_client import Client, ClientError
 
+from contracts.ids import new_id
 from kit.process_tree import marked_processes
+from tests.harness.servers.gateway import video
 from tests.harness.servers.process_output import read_line
 from tests.lacking_workers.lacking.spec import ABSENT
 from tests.system.embedded import SystemProcess, command, environment, run, up, wait_until
@@ -55,9 +57,10 @@ def script(*steps: str) -> str:
 @pytest.fixture(scope="module")
 def demonstrated(system: SystemProcess) -> dict[str, Any]:
     """Run the demo once and give what it said."""
-    words = ("demo", "--laps", "8", "--seed", "3", "--data", str(system.data / "demo"))
-    (shown,) = say(str(system.said[-1]["url"]), system.data, *words)
-    assert isinstance(shown, dict)
+    # Without --url: the system that runs on the data folder is used.
+    done = run("demo", "--laps", "8", "--seed", "3", "--data", str(system.data), "--json", cwd=system.data)
+    assert done.returncode == 0, done.stderr
+    shown: dict[str, Any] = json.loads(done.stdout)
     return shown
 
 
@@ -195,6 +198,19 @@ def test_ctrl_c_while_watching_leaves_the_job_alone(url: str, tmp_path: Path) ->
 def test_what_is_refused_says_why(url: str, tmp_path: Path) -> None:
     text = tmp_path / "notes.mp4"
     text.write_text("these are words and no video")
+    lap = tmp_path / "lap.mp4"
+    lap.write_bytes(video())
+    refused_early = (
+        (("-p", "speed=9"), "unknown_parameter"),
+        (("--gpu", "A100"), "invalid_parameter"),
+        (("--idempotency-key", "ä"), "idempotency_key_invalid"),
+    )
+    for words, code in refused_early:
+        (refused,) = say(url, tmp_path, "submit", "lap_compare", str(lap), str(lap), *words, code=1)
+        assert refused["error"]["code"] == code
+    (refused,) = say(url, tmp_path, "submit", "lap_compare", str(lap), new_id("upl"), code=1)
+    assert refused["error"]["code"] == "upload_not_found"
+    assert "lap.mp4" not in run("events", "--type", "upload.created", "--url", url, cwd=tmp_path).stdout
     for words, code, words_said in (
         (("submit", "live_splat", str(text)), "workload_is_session", "saccade sessions open live_splat"),
         (("sessions", "open", "lap_compare"), "workload_is_job", "saccade submit lap_compare"),

@@ -81,10 +81,13 @@ class AsyncWebhooksClient:
         """List the attempts of a delivery, in order."""
         return await self._api.listed(AttemptView, webhook_path(webhook_id, "deliveries", delivery_id, "attempts"))
 
-    async def redeliver(self, webhook_id: str, delivery_id: str | None = None, *, since: Since | None = None) -> None:
-        """Deliver one event again, or all since a moment; the request is stored when this returns."""
+    async def redeliver(self, webhook_id: str, delivery_id: str | None = None, *, since: Since | None = None) -> int:
+        """Deliver one event again, or all since a moment; the request is stored when this returns.
+
+        Return the number of events; none is older than the endpoint.
+        """
         body = without_none({"delivery_id": delivery_id, "since": format_moment(since)})
-        await self._api.call("POST", webhook_path(webhook_id, "redeliver"), json=body)
+        return int((await self._api.call("POST", webhook_path(webhook_id, "redeliver"), json=body)).get("events", 1))
 
     async def default_secret(self) -> str:
         """Return the secret that signs the webhooks of jobs' own ``webhook_url``."""

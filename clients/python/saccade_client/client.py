@@ -18,7 +18,7 @@ from saccade_client.request_parts import Inputs, Since, format_moment, job_body
 from saccade_client.sessions import SessionsClient
 from saccade_client.transport import BlockingTransport, iterate, run_blocking
 from saccade_client.upload import FileUpload, OnProgress
-from saccade_client.views import ArtifactsView, JobView, Ticket, UploadView
+from saccade_client.views import ArtifactsView, JobCheckView, JobView, Ticket, UploadView
 from saccade_client.webhooks import WebhooksClient
 
 
@@ -118,6 +118,23 @@ class Client:
             webhook_url=webhook_url,
         )
         return run_blocking(self._api.submit(Job, body, idempotency_key)).bound_to(self)
+
+    def check(
+        self,
+        workload: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        inputs: Inputs | None = None,
+        priority: int | None = None,
+        max_cost_usd: float | None = None,
+        gpu: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> JobCheckView:
+        """Validate a job before its files are uploaded; nothing is stored, and ``inputs`` may be incomplete."""
+        body = job_body(workload, inputs or {}, params, priority=priority, max_cost_usd=max_cost_usd, gpu=gpu)
+        return run_blocking(
+            self._api.post(JobCheckView, "/v1/jobs", json=body, params={"dry_run": "true"}, key=idempotency_key)
+        )
 
     def job(self, job_id: str, *, wait_s: float | None = None) -> Job:
         """Read a job; with ``wait_s`` the server answers when it has ended or after so many seconds (60 at most)."""

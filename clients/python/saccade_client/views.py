@@ -81,6 +81,14 @@ class JobView(_Shown):
         return self.state in {"succeeded", "failed", "cancelled"}
 
 
+class JobCheckView(_Shown):
+    """A request for a job that the server would accept: parameters with defaults, and the estimated cost."""
+
+    workload: str
+    params: dict[str, Any] = Field(default_factory=dict)
+    estimate: dict[str, Any] = Field(default_factory=dict)
+
+
 class RejectedFrame(_Shown):
     """A rejected frame: unusable by itself."""
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
+from fastapi.responses import JSONResponse
 
 from contracts.errors import ErrorCode
 from contracts.ids import id_pattern
@@ -16,7 +18,7 @@ from kit.http.problems import problem_responses
 from services.gateway.aggregates.prefer_header import apply_wait
 from services.gateway.aggregates.view import JobFilter
 from services.gateway.jobs.dependencies import JobPresenterDep, JobServiceDep
-from services.gateway.jobs.schemas import JobObject, JobPage, Moment, NewJob
+from services.gateway.jobs.schemas import JobCheck, JobObject, JobPage, Moment, NewJob
 from services.gateway.jobs.submission import JobRequest
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -27,8 +29,10 @@ _E = ErrorCode
 @router.post(
     "",
     status_code=202,
+    response_model=JobObject,
     summary="Submit a job",
     responses={
+        200: {"model": JobCheck, "description": "Answer of a dry run."},
         202: {"headers": {"Location": {"schema": {"type": "string"}}}},
         **problem_responses(
             _E.UNKNOWN_WORKLOAD,
@@ -55,13 +59,18 @@ async def submit_job(
     jobs: JobServiceDep,
     presenter: JobPresenterDep,
     idempotency_key: IdempotencyHeader = None,
-) -> JobObject:
+    dry_run: Annotated[bool, Query(description="Validate and estimate only; inputs may be left out.")] = False,
+) -> JobObject | JSONResponse:
     """Validate the request, store the job and answer; a stored job is never lost.
 
-    Follow it by `links.events` from `cursor` on, or by `GET` with `Prefer: wait=N`.
+    Follow it by `links.events` from `cursor` on, or by `GET` with `Prefer: wait=N`. With `dry_run`, nothing is stored:
+    send parameters, GPU and the ids that you have before you upload large files.
     """
     job_request = JobRequest(**{name: getattr(body, name) for name in NewJob.model_fields})
     key = key_of(caller.tenant, "POST /v1/jobs", idempotency_key, body)
+    if dry_run:
+        checked = JobCheck.model_validate(asdict(await jobs.check(caller.tenant, job_request)))
+        return JSONResponse(checked.model_dump(mode="json"))
     job = await jobs.submit(caller.tenant, job_request, key)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return await presenter.full(job, from_start=True)

@@ -104,6 +104,23 @@ class NewJob(BaseModel):
     )
 
 
+class EstimatedCost(BaseModel):
+    """Estimated cost of a job on the device of its first attempt."""
+
+    device: str
+    seconds: float
+    usd: float
+    basis: Literal["history", "spec"] = Field(description="Latest runs of such jobs, or the declaration.")
+
+
+class JobCheck(BaseModel):
+    """Answer of a dry run: the request would be accepted, with these parameters."""
+
+    workload: str
+    params: dict[str, Any] = Field(description="With defaults.")
+    estimate: EstimatedCost
+
+
 class InputObject(BaseModel):
     """An upload as the job uses it."""
 

@@ -32,6 +32,7 @@ from services.gateway.jobs.cost_estimate import (
     pipeline_estimate,
 )
 from services.gateway.jobs.submission import (
+    CheckedJob,
     JobRequest,
     check_input,
     check_request,
@@ -78,6 +79,18 @@ class JobService:
         self._settings = settings
         self._backends = backends
         self._https_webhooks_only = https_webhooks_only
+
+    async def check(self, tenant: str, request: JobRequest) -> CheckedJob:
+        """Validate a request without storing it. Inputs that are not uploaded yet may be left out.
+
+        Raises:
+            SaccadeError: as ``submit``, for what is given.
+        """
+        check_webhook_url(request.webhook_url, https_only=self._https_webhooks_only)
+        workload, params = check_request(request, self._settings, await self._backends.known())
+        cost = self.estimate(workload, request.gpu, workload.params.model_validate(params))
+        await self._inputs(tenant, workload, upload_ids(workload, request.inputs, complete=False))
+        return CheckedJob(workload.name, params, cost)
 
     async def submit(self, tenant: str, request: JobRequest, key: IdempotencyKey | None) -> Job:
         """Validate and store a job. Requests with the same Idempotency-Key create one job, also after a crash.

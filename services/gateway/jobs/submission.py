@@ -42,6 +42,15 @@ class JobRequest:
     webhook_url: str | None = None
 
 
+@dataclass(frozen=True)
+class CheckedJob:
+    """A valid request for a job: its parameters with defaults, and its estimated cost."""
+
+    workload: str
+    params: dict[str, Any]
+    estimate: CostEstimate
+
+
 def check_request(
     request: JobRequest, settings: GatewaySettings, backends: Backends
 ) -> tuple[Workload, dict[str, Any]]:
@@ -139,8 +148,8 @@ def required_stages(workload: Workload, params: Params | None = None) -> list[tu
     return [(catalog.workload(stage.work), stage.shards(chosen)) for stage in workload.stages if stage.needed(chosen)]
 
 
-def upload_ids(workload: Workload, inputs: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Return the upload ids of each input.
+def upload_ids(workload: Workload, inputs: Mapping[str, Any], *, complete: bool = True) -> dict[str, list[str]]:
+    """Return the upload ids of each input; not ``complete``: some are uploaded later.
 
     Raises:
         SaccadeError: MISSING_INPUT, UNKNOWN_INPUT, URL_INPUT_NOT_ALLOWED, INVALID_PARAMETER, UPLOAD_NOT_FOUND.
@@ -150,10 +159,13 @@ def upload_ids(workload: Workload, inputs: Mapping[str, Any]) -> dict[str, list[
         if name not in declared:
             known = ", ".join(declared)
             raise _at(ErrorCode.UNKNOWN_INPUT, f"{workload.name} has no input {name!r}; it takes: {known}.", name)
-    named = {name: _ids(declaration, inputs.get(name, [])) for name, declaration in declared.items()}
+    named = {
+        name: _ids(declaration, inputs.get(name, []), declaration.minimum if complete else 0)
+        for name, declaration in declared.items()
+    }
     for alternatives in workload.one_of:
         given = [name for name in alternatives if named[name]]
-        if len(given) != 1:
+        if len(given) > 1 or (complete and not given):
             message = (
                 f"{workload.name} takes exactly one of {', '.join(alternatives)}; given: {', '.join(given) or 'none'}."
             )
@@ -161,11 +173,11 @@ def upload_ids(workload: Workload, inputs: Mapping[str, Any]) -> dict[str, list[
     return named
 
 
-def _ids(declared: Input, given: Any) -> list[str]:
+def _ids(declared: Input, given: Any, minimum: int) -> list[str]:
     ids = given if isinstance(given, list) else [given]
     if any(not isinstance(upload_id, str) for upload_id in ids):
         raise _at(ErrorCode.URL_INPUT_NOT_ALLOWED, "", declared.name)
-    if len(ids) < declared.minimum:
+    if len(ids) < minimum:
         title = f"{declared.name} ({declared.title})"
         code = ErrorCode.MISSING_INPUT
         raise _at(code, f"{title} needs {declared.minimum} upload(s), {len(ids)} given.", declared.name)

@@ -96,9 +96,10 @@ async def test_webhooks_on_the_command_line(services: RunningServices, front: Br
                 await asyncio.sleep(0.05)
         assert sent[0]["event_type"] == "job.submitted"
         assert " delivered " in (await webhooks.plainly("deliveries", made["id"])).stdout
-        await webhooks("redeliver", made["id"], sent[0]["id"])
+        (asked,) = await webhooks("redeliver", made["id"], sent[0]["id"])
+        assert asked["events"] == 1
         assert len({got.id for got in (await listener.wait(3))[1:]}) == 1
-        await webhooks("redeliver", made["id"], "--since", "1h")
+        assert "1 event is sent again" in (await webhooks.plainly("redeliver", made["id"], "--since", "1h")).stdout
         await listener.wait(4)
         (rotated,) = await webhooks("rotate-secret", made["id"], "--overlap", "90s")
         assert rotated["secret"] != made["secret"]
@@ -111,7 +112,9 @@ async def test_webhooks_on_the_command_line(services: RunningServices, front: Br
         assert (await webhooks.plainly("default-secret")).stdout.strip() == newer["secret"]
         listener.status = 500
         refused = await webhooks.refused("test", made["id"])
-        assert (refused.code, refused.hint) == ("http_status", "noted")
+        assert refused.code == "http_status"
+        assert "'noted'" in refused.message, "what the receiver says is its answer"
+        assert "noted" not in refused.hint, "and no hint of ours"
     assert (await webhooks.refused("test", made["id"])).code == "connect_failed"
     await webhooks("delete", made["id"])
     missing = await webhooks.refused("deliveries", made["id"])

@@ -308,3 +308,28 @@ async def test_jobs_are_read_but_not_taken_while_the_bus_is_away(tmp_path: Path,
                     break
             assert back.status_code == 202
             assert (await running.types()).count("job.submitted") == 2
+
+
+async def test_a_dry_run_checks_what_is_given_and_stores_nothing(running: RunningGateway):
+    upload_id, image_id = await running.uploaded(), await running.uploaded(picture(), "image/png", filename="a.png")
+
+    async def dry(**body: Any) -> tuple[int, dict[str, Any]]:
+        answer = await running.http.post("/v1/jobs?dry_run=true", json={"workload": "lap_compare"} | body)
+        return answer.status_code, answer.json()
+
+    status, checked = await dry(params={"sectors": 4}, inputs={"reference": upload_id})
+    assert (status, checked["workload"], checked["params"]["sectors"]) == (200, "lap_compare", 4)
+    assert checked["params"]["flow"] == "dis"
+    assert checked["estimate"]["seconds"] > 0
+    for body, code in (
+        ({"params": {"speed": 9}}, "unknown_parameter"),
+        ({"params": {"sectors": 99}}, "invalid_parameter"),
+        ({"gpu": "A100"}, "invalid_parameter"),
+        ({"workload": "nothing"}, "unknown_workload"),
+        ({"inputs": {"reference": ABSENT}}, "upload_not_found"),
+        ({"inputs": {"reference": image_id}}, "wrong_input_media"),
+        ({"inputs": {"third": upload_id}}, "unknown_input"),
+    ):
+        status, problem = await dry(**body)
+        assert (status >= 400, problem["code"]) == (True, code), body
+    assert (await running.http.get("/v1/jobs")).json()["data"] == []

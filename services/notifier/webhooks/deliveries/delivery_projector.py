@@ -124,6 +124,17 @@ class DeliveryProjector:
         if self.file.recorded < record:
             await self._record_waiters.setdefault(record, asyncio.get_running_loop().create_future())
 
+    async def count_subscribed(self, endpoint: Endpoint, after: int, until: int) -> int:
+        """Return the number of stored events in a range that an endpoint subscribes to.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        receiver = replace(endpoint, since_sequence=0)
+        return sum(
+            [len(self._planned_for(receiver, stored)) async for stored in self._history(endpoint.tenant, after, until)]
+        )
+
     def on_endpoint(self, endpoint: Endpoint) -> None:
         """Plan for an endpoint that was created or changed; cancel what is pending for one that is not active."""
         self._to_backfill[endpoint.id] = endpoint

@@ -66,8 +66,10 @@ class DeliveryService:
         self._check_delivery(receiver_id, delivery)
         return self._projector.deliveries.attempts(receiver_id, delivery.sequence)
 
-    async def redeliver(self, tenant: str, endpoint_id: str, what: Cursor | datetime, *, all_since: bool) -> None:
+    async def redeliver(self, tenant: str, endpoint_id: str, what: Cursor | datetime, *, all_since: bool) -> int:
         """Request that one event be sent again, or all subscribed events after a cursor or since a time.
+
+        Return the number of these events. Events older than the endpoint were never sent to it and are left out.
 
         Raises:
             SaccadeError: WEBHOOK_NOT_FOUND, WEBHOOK_DISABLED, DELIVERY_NOT_FOUND, CURSOR_INVALID, BUS_UNAVAILABLE.
@@ -85,12 +87,17 @@ class DeliveryService:
             raise SaccadeError(ErrorCode.CURSOR_INVALID, "The cursor belongs to a stream that no longer exists.")
         else:
             fields = {"since_sequence": what.sequence}
+        count = 1
         if "sequences" not in fields:
+            created = await self._replay.sequence_before(endpoint.created_at, Selection(tenant, None))
+            fields["since_sequence"] = max(fields["since_sequence"], created)
             fields["until_sequence"] = (await epoch_of(self._endpoints.store.client, EVENTS.name))[1]
+            count = await self._projector.count_subscribed(endpoint, fields["since_sequence"], fields["until_sequence"])
         requested = WebhookRedeliveryRequested(endpoint_id=endpoint_id, **fields)
         await self._projector.records.publish(
             encode(requested, tenant=tenant, subject_id=endpoint_id, source="/notifier", time=self._now())
         )
+        return count
 
     def _check_receiver(self, tenant: str, receiver_id: str) -> None:
         if not (receiver_id.startswith(_JOB) and self._projector.receivers.job_url(receiver_id, tenant)):

@@ -99,6 +99,7 @@ class RedeliveryObject(BaseModel):
     webhook_id: str
     delivery_id: str | None
     since: str | None
+    events: int = Field(description="Number of events that are sent again; none is older than the endpoint.")
 
 
 def _delivery_object(delivery: TrackedDelivery, epoch: str) -> DeliveryObject:
@@ -174,8 +175,8 @@ async def redeliver(caller: Writer, service: Service, webhook_id: EndpointId, bo
     """Send one event again, or all subscribed events since a time. The request is stored when this answers."""
     if body.delivery_id is not None:
         delivery = _cursor(body.delivery_id, ErrorCode.DELIVERY_NOT_FOUND)
-        await service.redeliver(caller.tenant, webhook_id, delivery, all_since=False)
+        count = await service.redeliver(caller.tenant, webhook_id, delivery, all_since=False)
     else:
         since = parse_since(body.since or "", datetime.now(UTC))
-        await service.redeliver(caller.tenant, webhook_id, since, all_since=True)
-    return RedeliveryObject(webhook_id=webhook_id, delivery_id=body.delivery_id, since=body.since)
+        count = await service.redeliver(caller.tenant, webhook_id, since, all_since=True)
+    return RedeliveryObject(webhook_id=webhook_id, delivery_id=body.delivery_id, since=body.since, events=count)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cli.failure import USAGE, Failure
-from cli.jobs.submission import assign_files, check_files, parse_params
+from cli.jobs.submission import assign_files, check_files, duplicate_notes, parse_params, upload_text
 from contracts.ids import new_id
 
 
@@ -87,3 +88,23 @@ def test_of_inputs_of_which_one_is_given_the_files_say_which(files: list[str], g
     ]
     workload = {"name": "nerf", "inputs": inputs, "one_of": [["photos", "archive", "video"]]}
     assert assign_files(workload, files) == given
+
+
+def test_the_same_content_under_two_names_is_noted_with_its_hash(tmp_path: Path) -> None:
+    content = {"a.mp4": b"lap one", "b.mp4": b"lap one", "c.mp4": b"lap two"}
+    paths = {name: tmp_path / name for name in content}
+    for name, path in paths.items():
+        path.write_bytes(content[name])
+    (note,) = duplicate_notes([str(path) for path in paths.values()])
+    assert "a.mp4" in note
+    assert "b.mp4" in note
+    assert "c.mp4" not in note
+    assert hashlib.sha256(b"lap one").hexdigest()[:12] in note
+    assert duplicate_notes([str(paths["a.mp4"]), str(paths["c.mp4"])]) == []
+    upload_id = new_id("upl")
+    assert upload_id in duplicate_notes([upload_id, upload_id])[0]
+
+
+def test_the_bar_of_an_upload_says_that_the_server_still_checks_the_file() -> None:
+    assert "server" not in upload_text(500, 1000)
+    assert "the server checks it" in upload_text(1000, 1000)
