@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from cli.connection import open_client, server_options
+from cli.jobs.latest import find_job
 from cli.output import print_json, print_line, print_table
 from cli.progress_bar import format_size, progress_bar
 
@@ -21,9 +22,10 @@ from cli.progress_bar import format_size, progress_bar
 def artifacts(job_id: str, download: Path | None, names: tuple[str, ...], url: str | None, as_json: bool) -> None:
     """List or download a job's files.
 
-    Each downloaded file is checked against its SHA-256.
+    ID may be `latest`. Each downloaded file is checked against its SHA-256.
     """
     with open_client(url) as client:
+        job_id = find_job(client, job_id).id
         if download is None:
             manifest = client.artifacts(job_id)
             if as_json:

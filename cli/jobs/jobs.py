@@ -9,6 +9,7 @@ from saccade_client import JobView
 
 from cli.connection import open_client, server_options
 from cli.jobs.follow import hint_of, warnings_of
+from cli.jobs.latest import find_job
 from cli.jobs.result import inputs_text, outcome_text, result_lines
 from cli.output import format_time, print_json, print_line, print_table
 from contracts.job import State
@@ -48,9 +49,12 @@ def jobs(state: str | None, workload: str | None, limit: int, url: str | None, a
 @click.argument("job_id", metavar="ID")
 @server_options
 def job(job_id: str, url: str | None, as_json: bool) -> None:
-    """Show one job."""
+    """Show one job.
+
+    ID may be `latest`: the newest of your jobs.
+    """
     with open_client(url) as client:
-        found = client.job(job_id)
+        found = find_job(client, job_id)
         server = client.url
     _show(found, server, as_json=as_json)
 

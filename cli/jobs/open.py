@@ -8,6 +8,7 @@ from cli.browser import open_in_browser
 from cli.connection import open_client, server_options
 from cli.failure import Failure
 from cli.jobs.follow import failure_of
+from cli.jobs.latest import find_job
 from cli.output import print_json, print_line, print_note
 from cli.settings import CommandSettings
 
@@ -18,10 +19,10 @@ from cli.settings import CommandSettings
 def open_report(job_id: str, url: str | None, as_json: bool) -> None:
     """Open a job's report in a browser.
 
-    Where no browser is available, its address is printed.
+    ID may be `latest`. Where no browser is available, its address is printed.
     """
     with open_client(url) as client:
-        job = client.job(job_id)
+        job = find_job(client, job_id)
         if job.ended and job.state != "succeeded":
             raise failure_of(job)
         if not job.ended:

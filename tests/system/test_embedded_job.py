@@ -97,6 +97,7 @@ def test_a_comparison_shows_its_headline_and_its_report_opens(
         assert report in said
         assert "reference lap_a.mp4 · other lap_b.mp4" in said
     assert headline in run("jobs", "--url", url, "--limit", "1", cwd=tmp_path).stdout
+    assert headline in run("job", "latest", "--url", url, cwd=tmp_path).stdout
     page = httpx.get(report, follow_redirects=True, trust_env=False).text
     assert headline.partition(" (A: ")[0] in page, "the report says the same"
 

@@ -8,7 +8,7 @@ import uuid
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urljoin
 
 import httpx
 from pydantic import BaseModel
@@ -160,7 +160,7 @@ class Api:
         return await self.get(ArtifactsView, f"/v1/jobs/{path_segment(job_id)}/artifacts")
 
     async def artifact_url(self, job_id: str, name: str) -> str:
-        """Return the presigned URL of an artifact, or its route where the server sends the file itself.
+        """Return the URL that an artifact's route redirects to.
 
         Raises:
             ClientError: there is no such artifact, or no server.
@@ -169,7 +169,8 @@ class Api:
         response = await self.send("GET", path)
         if response.is_error:
             raise refusal(response)
-        return str(response.headers.get("Location", f"{self.transport.url}{path}"))
+        # An HTML page is served by the API itself: then the location is a path.
+        return urljoin(f"{self.transport.url}/", str(response.headers.get("Location", path)))
 
     def events(
         self,

@@ -217,6 +217,12 @@ async def test_files_are_brought_home_over_a_line_that_breaks(
     assert [done for done, _ in told] == sorted(done for done, _ in told), "nothing came twice"
     assert not pipe.cut_down
     assert sum("range: bytes=" in one.lower() for one in pipe.asked[asked:]) == 2
+    presigned = await client.artifact_url(job.id, "clips/first.mp4")
+    assert presigned.startswith("http://")
+    async with httpx.AsyncClient(trust_env=False) as anybody:
+        assert (await anybody.get(presigned)).content == b"clip"
+    with pytest.raises(NotFoundError):
+        await client.artifact_url(job.id, "nothing")
     with pytest.raises(ClientError) as refusal:
         await client.download(job.id, folder, names=["facts.bin"])
     assert refusal.value.code == "download_failed"
