@@ -35,6 +35,7 @@ def test_a_taken_port_is_named_with_the_option_that_helps(tmp_path: Path) -> Non
         text = refused(run("up", "--port", str(port), cwd=tmp_path), "port_taken")
     assert str(port) in text
     assert "--port" in text
+    assert "ARGS='--port" in text, "for those who typed make up"
     assert not children_of(tmp_path / ".saccade")
 
 
