@@ -24,6 +24,7 @@ _HINTS: Final = {
     "invalid_parameter": _PARAMETERS,
     "unknown_parameter": _PARAMETERS,
     "unknown_workload": "`saccade workloads` lists the server's workloads.",
+    "backend_not_installed": "`saccade workloads` shows what is missing, and what installs it.",
     "missing_input": _INPUTS,
     "unknown_input": _INPUTS,
     "url_input_not_allowed": "Name a file instead of a URL.",
