@@ -6,6 +6,7 @@ import sys
 import webbrowser
 from urllib.parse import urlsplit
 
+from cli.output import print_note
 from cli.settings import DesktopSettings
 
 
@@ -30,3 +31,10 @@ def how_to_view(url: str) -> str:
         f"No desktop here. Open {url} in a browser of this machine, or from another one after: "
         f"ssh -L {port}:127.0.0.1:{port} THIS_MACHINE"
     )
+
+
+def show_page(page: str, opened: bool | None) -> None:
+    """Open a page, by default (``opened`` is None) at a terminal; without a desktop, print how to see it."""
+    wanted = sys.stdout.isatty() if opened is None else opened
+    if not (wanted and open_in_browser(page)) and opened is not False and not has_browser():
+        print_note(f"{how_to_view(page)}\n")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any, Final
 import click
 import httpx
 
-from cli.browser import has_browser, how_to_view, open_in_browser
+from cli.browser import show_page
 from cli.demo.demo_server import demo_server, demo_url_option
 from cli.demo.virtual_arm import HEIGHT_PX, WIDTH_PX, StreamingArm, virtual_arm
 from cli.failure import Failure
@@ -75,7 +74,7 @@ def live(
         if not as_json:
             print_line(f"{'Started' if started else 'Using'} Saccade at {server}.")
             print_line(f"A virtual SO-101 scans a table for {format_duration(length_s)}. Watch it: {page}\n")
-            _show_page(page, opened)
+            show_page(page, opened)
         progress = _follow(http, f"{server}/v1/sessions/{session.id}", arm, began_s, length_s, silent=as_json)
         streamed = arm.halt()
         ended = _stop(http, f"{server}/v1/sessions/{session.id}")
@@ -90,13 +89,6 @@ def live(
             with contextlib.suppress(KeyboardInterrupt):
                 while True:
                     time.sleep(3600)
-
-
-def _show_page(page: str, opened: bool | None) -> None:
-    """Open the page in a browser, by default at a terminal; without a desktop, print how to see it."""
-    wanted = sys.stdout.isatty() if opened is None else opened
-    if not (wanted and open_in_browser(page)) and opened is not False and not has_browser():
-        print_note(f"{how_to_view(page)}\n")
 
 
 def _follow(
