@@ -61,6 +61,12 @@ def commands(page: str) -> Iterator[list[str]]:
                 yield shlex.split(words)
 
 
+def _with_value(command: click.Command) -> set[str]:
+    """Return the options of a command that the next word is the value of."""
+    options = [given for given in command.params if isinstance(given, click.Option) and not given.is_flag]
+    return {name for given in options for name in given.opts}
+
+
 def wrong_in(words: list[str]) -> str | None:
     """Return the first word of a ``saccade`` command that the command line does not have."""
     command: click.Command | None = saccade
@@ -74,6 +80,8 @@ def wrong_in(words: list[str]) -> str | None:
         options = {name for given in (command, saccade) if given for param in given.params for name in param.opts}
         if word.startswith("-") and word.partition("=")[0] not in options | {"--help", "-h"}:
             return word
+        if isinstance(command, click.Group) and word in _with_value(command):
+            next(rest, None)
     return None
 
 
