@@ -1,15 +1,12 @@
-"""``saccade modal``: deploy workers and the bucket's secret with Modal's own command in a child process."""
+"""``saccade modal``: deploy workers and the bucket's secret with Modal's own commands in a child process."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
 import re
-import subprocess
-import sys
 import tempfile
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -17,8 +14,8 @@ import click
 
 from cli.embedded.workers_on_modal import require_modal_client
 from cli.failure import USAGE, Failure
+from cli.operators.modal_process import ModalProcess
 from cli.output import print_json, print_line, print_note
-from cli.settings import ROOT, child_environment
 from contracts.errors import SaccadeError
 from contracts.gpu_ladder import Environment
 from kit.settings import S3Settings, as_environment
@@ -29,8 +26,6 @@ from modal_workers.settings import DeploymentSettings
 _ENVIRONMENTS: Final[dict[str, Environment]] = {"dev": "development", "prod": "production"}
 #: Messages of Modal's client and server.
 _NO_TOKEN: Final = re.compile(r"\bToken (missing|validation failed|ID and secret must)")
-#: At most so many of the last lines are searched for the reason of a failure.
-_KEPT_LINES: Final = 40
 
 
 @click.group()
@@ -58,18 +53,15 @@ def deploy(*, stage: str | None, names: tuple[str, ...], as_json: bool) -> None:
     chosen = {name: _deployment_of(name, environment) for name in workers_of(names or tuple(catalog.workloads()))}
     _require_modal()
     refused = []
-    for name, deployment in chosen.items():
-        on = " > ".join(deployment.gpus) or "CPU"
-        print_note(f"Deploying {name} as {deployment.app_name} on {on} ({environment}).")
-        code = _modal(
-            ["deploy", "-m", f"{catalog.worker_package(name)}.app"],
-            {"ENVIRONMENT": environment},
-            show=print_note if as_json else print_line,
-        )
-        if code:
-            refused.append(name)
-        elif as_json:
-            print_json({"event": "deployed", "worker": name, "app": deployment.app_name, "gpus": deployment.gpus})
+    with ModalProcess({"ENVIRONMENT": environment}) as process:
+        for name, deployment in chosen.items():
+            on = " > ".join(deployment.gpus) or "CPU"
+            print_note(f"Deploying {name} as {deployment.app_name} on {on} ({environment}).")
+            command = ["deploy", "-m", f"{catalog.worker_package(name)}.app"]
+            if _code(*process.run(command, print_note if as_json else print_line)):
+                refused.append(name)
+            elif as_json:
+                print_json({"event": "deployed", "worker": name, "app": deployment.app_name, "gpus": deployment.gpus})
     if refused:
         raise Failure(
             f"Modal did not deploy {', '.join(refused)}.", code="modal_deploy_failed", hint="See Modal's output above."
@@ -88,11 +80,11 @@ def secret(*, as_json: bool) -> None:
     bucket = as_environment(None, S3Settings())
     _require_modal()
     # A file, not arguments: every user of the machine sees those.
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, ModalProcess({}) as process:
         values = Path(folder) / "values.json"
         values.touch(mode=0o600)
         values.write_text(json.dumps(bucket))
-        code = _modal(["secret", "create", SECRET, "--force", "--from-json", str(values)], {}, show=print_note)
+        code = _code(*process.run(["secret", "create", SECRET, "--force", "--from-json", str(values)], print_note))
     if code:
         raise Failure(f"Modal did not store {SECRET}.", code="modal_secret_failed", hint="See Modal's output above.")
     if as_json:
@@ -135,32 +127,16 @@ def _require_modal() -> None:
         raise Failure(text, code="no_checkout", hint="Clone the repository and run this command there.")
 
 
-def _modal(arguments: Sequence[str], variables: dict[str, str], *, show: Callable[[str], None]) -> int:
-    """Run Modal's command, show its output line by line, and return its exit code.
+def _code(code: int, output: str) -> int:
+    """Return the exit code of a command of Modal.
 
     Raises:
         Failure: there is no valid token, or no secret of the bucket: every worker would fail.
     """
-    last: deque[str] = deque(maxlen=_KEPT_LINES)
-    with subprocess.Popen(
-        [sys.executable, "-m", "modal", *arguments],
-        cwd=ROOT,
-        env=child_environment() | variables,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    ) as process:
-        assert process.stdout
-        for line in process.stdout:
-            last.append(line)
-            show(line.rstrip("\n"))
-    output = "".join(last)
-    if process.returncode and _NO_TOKEN.search(output):
+    if code and _NO_TOKEN.search(output):
         hint = "Run `modal token new` or `modal token set`, or set MODAL_TOKEN_ID and MODAL_TOKEN_SECRET."
         raise Failure("Modal has no valid token.", code="modal_token_missing", hint=hint)
-    if process.returncode and SECRET in output:
+    if code and SECRET in output:
         hint = "Set S3_ENDPOINT_URL, S3_BUCKET and the keys (or B2_*), then run `saccade modal secret`."
         raise Failure(f"The Modal secret {SECRET} is missing or incomplete.", code="modal_secret_missing", hint=hint)
-    return process.returncode
+    return code

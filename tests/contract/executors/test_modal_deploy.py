@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import cache_from_source
 from pathlib import Path
 
 import modal
@@ -233,7 +235,11 @@ def test_no_image_carries_a_service_or_a_simulator(deployed: Loopback) -> None:
 def test_the_uploaded_files_are_sufficient(deployed: Loopback, tmp_path: Path) -> None:
     for path in deployed.function("saccade-lap-compare").files:
         (tmp_path / "root" / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "root" / path).write_bytes((ROOT / path).read_bytes())
+        shutil.copy2(ROOT / path, tmp_path / "root" / path)
+        compiled = Path(cache_from_source(path))
+        if (ROOT / compiled).exists():  # the bytecode is the same: nothing is compiled again
+            (tmp_path / "root" / compiled).parent.mkdir(exist_ok=True)
+            shutil.copy2(ROOT / compiled, tmp_path / "root" / compiled)
     python = make_interpreter(tmp_path / "python")
     program = (
         "import modal_workers.runtime.modal_entry, modal_workers.runtime.worker_process\n"
@@ -357,10 +363,13 @@ def test_names_are_checked_before_any_request(command: Command) -> None:
 def test_a_rejected_worker_does_not_stop_the_others(command: Command) -> None:
     command.loopback.secrets[SECRET] = dict(BUCKET)
     command.worker("mine", "broken", app="raise ValueError('does not import')")
+    command.worker("mine", "ending", app="import os\nprint('ends the process', flush=True)\nos._exit(0)")
+    command.worker("mine", "leaving", app="raise SystemExit('leaves')")
     done = command("deploy", catalog="mine")
     assert done.returncode == 1
-    assert "does not import" in done.stdout
-    assert "did not deploy broken" in done.stderr
+    for says in ("ValueError: does not import", "ends the process", "leaves"):
+        assert done.stdout.count(says) == 1, says
+    assert "did not deploy broken, ending, leaving" in done.stderr
     ours = [app_name(name) for name, workload in workloads().items() if workload.kind != "pipeline"]
     assert len(ours) > 2
     assert sorted(asked.app for asked in command.loopback.functions) == sorted(ours)
