@@ -1,4 +1,4 @@
-"""Child process that runs commands of Modal's command line, one after the other, after one import of Modal's client: ``python -m modal``.
+"""Child process that runs commands of Modal's command line, ``python -m modal``, after one import of Modal's client.
 
 Each line of standard input is a JSON list of arguments. A command's output is followed by a line with its exit code.
 """
