@@ -54,6 +54,9 @@ SECONDS = {
     "tests/contract/clients/test_client_js_events.py": 40,
     "tests/contract/pages/test_session_page.py": 40,
     "tests/system/test_embedded_job.py": 40,
+    "tests/system/test_readme.py": 60,
+    "tests/contract/pages/test_reference_page.py": 30,
+    "tests/contract/pages/test_artifact_pages.py": 20,
 }
 #: Share of a second that a test takes whose file is not listed.
 _SECONDS_PER_TEST = 0.2

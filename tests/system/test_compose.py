@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ import httpx
 import pytest
 
 from tests.system.compose import ROOT, ComposedSystem, compose_command
+from tests.system.documents import Checkout, blocks_of, check_out
 
 pytestmark = pytest.mark.engine
 
@@ -94,6 +96,16 @@ def test_a_lap_comparison_from_upload_to_report(
     assert told[0]["type"] == "job.submitted"
     assert told[-1]["type"] == "job.succeeded"
     assert sum(event["type"] == "job.succeeded" for event in told) == 1
+
+
+def test_the_readmes_commands_do_the_same_here(system: ComposedSystem, laps: tuple[Path, Path], tmp_path: Path) -> None:
+    """With the address and the key in the environment; its curl example is for a system without keys."""
+    check_out(tmp_path)
+    for clip, name in zip(laps, ("A.mp4", "B.mp4"), strict=True):
+        shutil.copy(clip, tmp_path / name)
+    (block,) = (block for block in blocks_of("README.md") if "saccade submit" in block.text)
+    Checkout(tmp_path, system.url, system.api_key).run([block])
+    assert (tmp_path / "results/report.html").stat().st_size > 10_000
 
 
 def _job_id(lines: list[dict[str, object]]) -> str:
