@@ -29,6 +29,9 @@ THREADS = {
     "MKL_NUM_THREADS": "1",
     "OPENCV_FOR_THREADS_NUM": "1",
 }
+# Here, not in a hook: pytest imports the conftest of a suite that it is started with before it calls any hook.
+assert not {"numpy", "torch", "cv2"} & set(sys.modules), "a library was loaded before its number of threads was set"
+os.environ.update(THREADS)  # noqa: TID251 - settings of other libraries
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -38,9 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Prepare the process: threads, signals, the S3 client's cache, and what distributes tests or measures memory."""
-    assert not {"numpy", "torch", "cv2"} & set(sys.modules), "a library was loaded before its number of threads was set"
-    os.environ.update(THREADS)  # noqa: TID251 - settings of other libraries
+    """Prepare the process: signals, the S3 client's cache, and what distributes tests or measures memory."""
     _restore_interrupts()
     # Every S3 client parses botocore's description of S3 anew, 0.13 s of CPU: once per process is enough.
     botocore.session.create_loader = functools.cache(botocore.loaders.create_loader)

@@ -138,7 +138,7 @@ class McapSessionFile:
         for ack in acked.acks:
             fields = ack.model_dump(exclude_none=True) | {"run_id": acked.run_id}
             self._write("/verdicts", VERDICT, fields, at_ns=at_ns, stored_ns=at_ns, seq=ack.seq)
-        counts = acked.totals.model_dump() | {"reset": acked.reset, "run_id": acked.run_id}
+        counts = acked.totals.model_dump(exclude_none=True) | {"reset": acked.reset, "run_id": acked.run_id}
         if acked.last_idle_steps is not None:
             counts["last_idle_steps"] = acked.last_idle_steps
         self._write("/counts", COUNTS, counts, at_ns=at_ns, stored_ns=at_ns)
