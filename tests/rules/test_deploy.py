@@ -126,6 +126,15 @@ def test_every_workload_is_in_an_image_that_compose_builds() -> None:
     assert "SACCADE_WORKLOADS=all docker-compose up --build" in hint
 
 
+def test_make_up_all_installs_every_workload() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    stamp = re.search(r"^up-all: \$\(VENV\)/(\.\w+) ", makefile, re.MULTILINE)
+    assert stamp
+    recipe = re.search(rf"^\$\(VENV\)/{re.escape(stamp[1])}: .*\n\t\$\(call install,(.*)\)$", makefile, re.MULTILINE)
+    assert recipe
+    assert recipe[1].split("$(comma)") == ["embedded", "all"]
+
+
 def test_git_ignores_what_the_example_tells_to_create() -> None:
     example = (DEPLOY / "example.env").read_text()
     created = [".env", *re.findall(r"--file (\S+)", example)]
