@@ -16,6 +16,10 @@ from cli.embedded.processes import Program
 from cli.failure import Failure
 from contracts.limits import EVENT_BYTES, GIB
 from kit.auth.api_keys import is_loopback
+from modal_workers.catalog import workloads
+from services.dispatcher.executors.installed_backends import installed_backends
+from services.dispatcher.settings import DispatcherSettings
+from services.gateway.backends.backends import Backends
 
 SERVICES: Final = ("gateway", "dispatcher", "notifier")
 SERVERS: Final = ("nats-server", "rclone")
@@ -128,6 +132,14 @@ def install_hint() -> str:
     if (_SOURCE / "Makefile").exists():
         return "Stop the server and start it with: make up-all"
     return f"Stop the server, then run, in a clone of the repository: {sys.executable} -m pip install '.[{{extra}}]'"
+
+
+def unavailable_workloads() -> list[str]:
+    """Return the workloads that local workers cannot run, because a package is missing."""
+    declared = workloads()
+    here = DispatcherSettings(executor="local")
+    backends = Backends(frozenset(installed_backends(here, declared.values())))
+    return [name for name, workload in declared.items() if workload.kind != "stage" and backends.missing(workload)]
 
 
 def service_environment(folder: DataFolder, ports: dict[str, int], host: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from cli.embedded.programs import install_hint, unavailable_workloads
 from cli.embedded.system import EmbeddedSystem
 from cli.embedded.workers_on_modal import WorkersOnModal
 from cli.failure import INTERRUPTED
@@ -75,12 +76,15 @@ async def _run(system: EmbeddedSystem, *, as_json: bool, attached: bool) -> None
         stop_with_input(stop)
     try:
         if await start_unless(stop, system):
+            unavailable = [] if system.on_modal else unavailable_workloads()
             if as_json:
-                ids = system.process_ids()
-                print_json({"event": "ready", "url": system.url, "data": str(system.data), "processes": ids})
+                ready = {"event": "ready", "url": system.url, "data": str(system.data)}
+                print_json(ready | {"processes": system.process_ids(), "unavailable": unavailable})
             else:
                 print_line(f"Saccade is ready at {system.url} (API reference: {system.url}/docs)")
                 print_line(f"Data is in {display_path(system.data)}. Press Ctrl-C to stop.")
+                if unavailable:
+                    print_line(f"Not installed: {', '.join(unavailable)}. {install_hint().replace('{extra}', 'all')}")
                 if system.on_modal:
                     print_line(
                         "Workers run on Modal and continue there when Saccade stops; cancel the jobs that should not."

@@ -148,7 +148,10 @@ def test_a_failed_job_gives_exit_code_1_and_can_be_retried(url: str, tmp_path: P
     assert refused["error"]["code"] == "job_not_found"
 
 
-def test_what_no_worker_can_run_is_refused_before_the_first_byte(url: str, tmp_path: Path) -> None:
+def test_what_no_worker_can_run_is_refused_before_the_first_byte(
+    system: SystemProcess, url: str, tmp_path: Path
+) -> None:
+    assert system.said[-1]["unavailable"] == ["lacking"]
     listed = run("workloads", "--url", url, cwd=tmp_path)
     assert ABSENT in listed.stderr
     assert "hint: Stop the server and start it with: make up-all" in listed.stderr
