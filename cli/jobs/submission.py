@@ -111,21 +111,6 @@ def is_available(workload: dict[str, Any]) -> bool:
     return bool(workload.get("available", True))
 
 
-def require_available(workload: dict[str, Any]) -> None:
-    """Refuse a workload that the server's workers cannot run, before the first upload.
-
-    Raises:
-        Failure: they lack what it needs.
-    """
-    if not is_available(workload):
-        missing = ", ".join(workload.get("missing", ()))
-        raise Failure(
-            f"{workload['name']} needs {missing}, which the server's workers do not have.",
-            code="backend_not_installed",
-            hint=str(workload.get("enable") or ""),
-        )
-
-
 def assign_files(workload: dict[str, Any], files: Sequence[str]) -> dict[str, list[str]]:
     """Assign files to a workload's inputs, in order: each its minimum, then the rest to the first that take more.
 
@@ -223,7 +208,6 @@ def check_job(
         Failure, ClientError: workload, files, parameters, ids or options are refused.
     """
     check_submitted(workload)
-    require_available(workload)
     assigned = assign_files(workload, files)
     check_files(files)
     uploaded = {input_name: [name for name in names if is_id(name, "upl")] for input_name, names in assigned.items()}
