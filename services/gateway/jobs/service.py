@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from statistics import median
 from typing import Final
 
+from pydantic import ValidationError
+
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events import EventData
 from contracts.events.job import JobInput, JobSubmitted
@@ -222,7 +224,7 @@ class JobService:
                 raise SaccadeError(ErrorCode.SCRATCH_REMOVED, message)
             return retry(job, after=None, delay_s=0.0, now=datetime.now(UTC), deadline_s=workload.deadline_s)
 
-        (await self._backends.known()).check(workload, workload.params.model_validate(job.submitted.params))
+        (await self._backends.known()).check(workload, _params_of(workload, job))
         for inputs in job.submitted.inputs.values():
             for job_input in inputs:
                 await self._uploads.get(tenant, job_input.upload_id)
@@ -261,3 +263,11 @@ class JobService:
                     upload = await self._uploads.get(tenant, upload_id, fresh=True)
                 inputs[name].append(check_input(declared[name], upload))
         return inputs
+
+
+def _params_of(workload: Workload, job: Job) -> Params | None:
+    """Return a job's parameters; None if they are those of another version of the workload."""
+    try:
+        return workload.params.model_validate(job.submitted.params)
+    except ValidationError:
+        return None

@@ -9,7 +9,10 @@ from typing import Any
 import anyio
 import pytest
 
+from contracts.errors import ErrorBody, ErrorCode
+from contracts.events.job import JobFailed
 from contracts.ids import new_id
+from contracts.job import State
 from kit.bus.connection import connect
 from kit.bus.lease import Lease
 from kit.settings import NatsSettings, S3Settings
@@ -105,3 +108,22 @@ async def test_before_any_report_a_job_is_stored_and_the_worker_decides(running:
     assert (await told(running, "nerf", available=True))["missing"] == []
     body = {"workload": "nerf", "inputs": {"photos": [new_id("upl")]}}
     assert code_of(await running.http.post("/v1/jobs", json=body)) == "upload_not_found"
+
+
+async def test_a_retry_that_no_worker_can_run_is_refused_and_keeps_the_job(servers: Servers, running: RunningGateway):
+    job = await running.submitted(await running.uploaded())
+    error = ErrorBody(code=ErrorCode.BACKEND_NOT_INSTALLED, message="no cv2", hint="install it")
+    await running.say(job["id"], JobFailed(attempt=1, failure="user", error=error))
+    dispatcher = Lease(running.store.client, LEASE_NAME, 30.0, {"backends": ["PIL"]})
+    await dispatcher.acquire()
+    assert (await told(running, "lap_compare", available=False))["missing"] == ["av", "cv2", "matplotlib", "numpy"]
+    refused = await running.http.post(f"/v1/jobs/{job['id']}/retry")
+    assert (refused.status_code, code_of(refused)) == (422, "backend_not_installed")
+    assert (await running.job(job["id"])).state is State.FAILED
+    await dispatcher.release()
+    # Another dispatcher, whose workers have it.
+    dispatcher = Lease(running.store.client, LEASE_NAME, 30.0, {"backends": REPORTED})
+    await dispatcher.acquire()
+    await told(running, "lap_compare", available=True)
+    assert (await running.http.post(f"/v1/jobs/{job['id']}/retry")).status_code == 200
+    await dispatcher.release()
