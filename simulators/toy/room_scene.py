@@ -225,17 +225,19 @@ def _textured_solid(
 def _lit(picture: Picture, surface: tuple[Floats, Floats], others: Sequence[Shape], bounced: float) -> Picture:
     """Shade a picture by the light at its points and normals [n, n, 3], shadowed by other solids."""
     points, normals = surface
-    light = np.zeros(points.shape[:2], np.float32)
     start = (points + 1e-4 * normals).astype(np.float32)
-    for towards, strength in _LIGHTS:
-        falling = np.maximum(normals @ towards, 0).astype(np.float32)
-        if not falling.any():
-            continue
-        ray = np.broadcast_to(towards.astype(np.float32), start.shape)
-        free = np.ones(start.shape[:2], bool)
+    falling = [np.maximum(normals @ towards, 0).astype(np.float32) for towards, _ in _LIGHTS]
+    reaching = [number for number, one in enumerate(falling) if one.any()]
+    light = np.zeros(points.shape[:2], np.float32)
+    if reaching:
+        # All lights at once: the pictures are small, and most of the time would go into calls.
+        towards = np.array([_LIGHTS[number][0] for number in reaching], np.float32)
+        rays = np.broadcast_to(towards[:, None, None], (len(reaching), *start.shape))
+        free = np.ones(rays.shape[:3], bool)
         for solid in (*others, _TABLE):
-            free &= solid.depth(start, ray) == FARTHEST_M
-        light += np.float32(strength) * falling * free
+            free &= solid.depth(start, rays) == FARTHEST_M
+        for number, unshadowed in zip(reaching, free, strict=True):
+            light += np.float32(_LIGHTS[number][1]) * falling[number] * unshadowed
     size = (picture.shape[1], picture.shape[0])
     shade = cv2.resize(bounced + light, size, interpolation=cv2.INTER_LINEAR)
     return np.asarray(np.clip(picture * shade[..., None], 0, 255).round().astype(np.uint8))
