@@ -227,7 +227,7 @@ def _lit(picture: Picture, surface: tuple[Floats, Floats], others: Sequence[Shap
     points, normals = surface
     start = (points + 1e-4 * normals).astype(np.float32)
     falling = [np.maximum(normals @ towards, 0).astype(np.float32) for towards, _ in _LIGHTS]
-    reaching = [number for number, one in enumerate(falling) if one.any()]
+    reaching = [number for number, strength in enumerate(falling) if strength.any()]
     light = np.zeros(points.shape[:2], np.float32)
     if reaching:
         # All lights at once: the pictures are small, and most of the time would go into calls.
