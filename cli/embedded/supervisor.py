@@ -12,7 +12,7 @@ from typing import Final
 from cli.embedded.data_folder import MIN_FREE_BYTES, DataFolder
 from cli.embedded.processes import KERNEL_ENDS_CHILDREN, Program, last_line, rotate_log, start_child
 from cli.failure import Failure
-from contracts.limits import MIB
+from contracts.limits import DISK_RESERVE_BYTES, MIB
 
 _READY_S: Final = 60.0
 _POLL_S: Final = 0.03
@@ -23,6 +23,7 @@ _STABLE_S: Final = 30.0
 _GRACE_S: Final = 1.5
 _START_ATTEMPTS: Final = 3
 _HOUSEKEEPING_S: Final = 30.0
+_WRITE_CHECK_S: Final = 2.0
 
 
 class Supervisor:
@@ -42,6 +43,8 @@ class Supervisor:
         self._running: dict[str, asyncio.subprocess.Process] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
+        #: Children that were ended because they could not write.
+        self._ended_to_write: set[str] = set()
         self._watchdog: asyncio.subprocess.Process | None = None
 
     def process_id(self, name: str) -> int | None:
@@ -66,10 +69,15 @@ class Supervisor:
                 task.cancel()
             raise
         self._tasks += [asyncio.create_task(self._restart_whenever_ended(program)) for program in programs]
+        self._tasks += [asyncio.create_task(self._restart_to_write(program)) for program in programs]
 
     async def stop(self, names: Sequence[str]) -> None:
         """Stop these children in parallel, with SIGKILL after a grace period; none is restarted."""
         self._stopping = True
+        await self._end(names)
+
+    async def _end(self, names: Sequence[str]) -> None:
+        """End these children in parallel."""
         processes = [process for name in names if (process := self._running.get(name)) and process.returncode is None]
         for process in processes:
             _send(process, signal.SIGTERM)
@@ -136,7 +144,10 @@ class Supervisor:
             if self._stopping:
                 return
             pause_s = _FIRST_PAUSE_S if loop.time() - started > _STABLE_S else min(2 * pause_s, _LONGEST_PAUSE_S)
-            self._report(f"{program.name} ended ({_exit_reason(code)}); restarting it.")
+            if program.name in self._ended_to_write:
+                self._ended_to_write.remove(program.name)
+            else:
+                self._report(f"{program.name} ended ({_exit_reason(code)}); restarting it.")
             restarted = await self._restart(program, pause_s)
             if restarted is None:
                 return
@@ -153,6 +164,27 @@ class Supervisor:
             except OSError as error:
                 self._report(f"{program.name} could not be started ({error.strerror or error}); retrying.")
                 pause_s = _LONGEST_PAUSE_S
+
+    async def _restart_to_write(self, program: Program) -> None:
+        """Restart a child that runs but cannot write any more, once the disk has room."""
+        waiting = False
+        while program.write_error:
+            await asyncio.sleep(_WRITE_CHECK_S)
+            error = await program.write_error()
+            if error is None or self._stopping:
+                waiting = False
+            elif self._folder.free_bytes() < DISK_RESERVE_BYTES:
+                if not waiting:
+                    self._report(
+                        f"The disk of {self._folder.path} is full: nothing can be stored, and jobs wait. "
+                        "Free some space; everything continues by itself."
+                    )
+                waiting = True
+            else:
+                self._report(f"{program.name} could not write ({error}); restarting it.")
+                self._ended_to_write.add(program.name)
+                await self._end([program.name])
+                await asyncio.sleep(_LONGEST_PAUSE_S)
 
     async def _do_housekeeping(self) -> None:
         """Rotate logs, and warn once when the disk is nearly full."""

@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 _WRONG_LAST_SEQUENCE: Final = 10071
 _EXPECTED_SEQUENCE: Final = "Nats-Expected-Last-Subject-Sequence"
 _EXPECTED_SUBJECT: Final = "Nats-Expected-Last-Subject-Sequence-Subject"
+#: A publish that was not stored is shown in the health report for this long, if no other publish follows.
+_FAILURE_SHOWN_S: Final = 300.0
 _END_OF_BATCH: Final = frozenset({"204", "404", "408"})
 
 
@@ -53,6 +55,23 @@ class EventStore:
         self.client = client
         self.stream = stream
         self._jetstream = client.jetstream(timeout=5)
+        #: Time of the latest publish, if it was not stored, and the number of reconnects by then.
+        self._failing_since: tuple[float, int] | None = None
+
+    def check_writes(self) -> None:
+        """Check that the latest publish was stored.
+
+        A nats-server that could not write a stream once (a full disk) accepts nothing for it until it is restarted,
+        and answers everything else; therefore a reconnect ends the failure too.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        if self._failing_since is None or self._failing_since[1] != self.client.stats["reconnects"]:
+            return
+        seconds = asyncio.get_running_loop().time() - self._failing_since[0]
+        if seconds < _FAILURE_SHOWN_S:
+            raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, f"NATS did not store an event {seconds:.0f} s ago.")
 
     async def publish(
         self,
@@ -68,6 +87,22 @@ class EventStore:
         Raises:
             Conflict: the last sequence is another one; nothing was stored.
             SaccadeError: BUS_UNAVAILABLE, after ``deadline_s`` without acknowledgement (the event may be stored).
+        """
+        try:
+            sequence = await self._publish(message, after, among, deadline_s, headers)
+        except SaccadeError:
+            self._failing_since = asyncio.get_running_loop().time(), self.client.stats["reconnects"]
+            raise
+        self._failing_since = None
+        return sequence
+
+    async def _publish(
+        self, message: Message, after: int | None, among: str | None, deadline_s: float, headers: dict[str, str] | None
+    ) -> int:
+        """Publish until the server acknowledges.
+
+        Raises:
+            Conflict, SaccadeError: as ``publish``.
         """
         sent = {Header.MSG_ID.value: message.id, "Content-Type": CONTENT_TYPE} | (headers or {})
         if after is not None:

@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import nats.errors
@@ -29,6 +30,28 @@ log = logging.getLogger(__name__)
 _RETRY_S: Final = 1.0
 #: Timeout of each step of a release; after that the lease expires by itself.
 _RELEASE_S: Final = 0.5
+
+
+async def is_held(client: Client, subject: str) -> bool:
+    """Return whether a process holds a lease, given its subject: its message is stored and younger than its TTL.
+
+    A nats-server that cannot write, on a full disk, does not delete expired messages either.
+
+    Raises:
+        SaccadeError: BUS_UNAVAILABLE.
+    """
+    store = EventStore(client, LEASES.name)
+    found, _ = await store.batch(0, subject, deadline_s=1.0, with_headers=True)
+    if not found or not found[-1].body:
+        return False
+    # The server's own clock, because its time stamps are compared.
+    now = (await request(client, f"STREAM.INFO.{LEASES.name}", {}, 1.0)).get("ts", "")
+    headers = found[-1].headers
+    try:
+        age = datetime.fromisoformat(now) - datetime.fromisoformat(headers["Nats-Time-Stamp"])
+        return age < timedelta(milliseconds=int(headers["Nats-TTL"].removesuffix("ms")))
+    except (KeyError, ValueError):
+        return False
 
 
 class Lease:

@@ -14,6 +14,7 @@ from nats.aio.client import Client
 from pydantic import BaseModel
 
 from contracts.errors import ErrorCode, SaccadeError
+from kit.bus.event_store import EventStore
 from kit.http.problems import send_problem
 
 if TYPE_CHECKING:
@@ -85,6 +86,16 @@ def nats_check(client: Client) -> Check:
         if not client.is_connected:
             raise SaccadeError(ErrorCode.BUS_UNAVAILABLE)
         await client.flush(timeout=1)
+
+    return check
+
+
+def store_check(*stores: EventStore) -> Check:
+    """Return a check that NATS stored the latest event of each store."""
+
+    async def check() -> None:
+        for store in stores:
+            store.check_writes()
 
     return check
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -130,6 +130,7 @@ def problem_responses(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
         ErrorCode.HOST_NOT_ALLOWED,
         ErrorCode.ORIGIN_NOT_ALLOWED,
         ErrorCode.BUS_UNAVAILABLE,
+        ErrorCode.STORAGE_FULL,
         ErrorCode.INTERNAL,
     )
     schema = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
@@ -259,8 +260,11 @@ def _methods(app: FastAPI, scope: Scope) -> list[str]:
     ]
 
 
-def install_problems(app: FastAPI) -> None:
-    """Install the handlers and middleware that answer every error as problem+json with the request's id."""
+def install_problems(app: FastAPI, cause_of: Callable[[SaccadeError], SaccadeError] = lambda error: error) -> None:
+    """Install the handlers and middleware that answer every error as problem+json with the request's id.
+
+    ``cause_of`` returns the error to answer with, for one whose cause is known better here than where it was raised.
+    """
     from fastapi.exceptions import RequestValidationError  # noqa: PLC0415
     from fastapi.responses import Response  # noqa: PLC0415
     from starlette.exceptions import HTTPException  # noqa: PLC0415
@@ -273,7 +277,7 @@ def install_problems(app: FastAPI) -> None:
 
     async def on_ours(request: Request, error: Exception) -> Response:
         assert isinstance(error, SaccadeError)
-        return respond(request, error)
+        return respond(request, cause_of(error))
 
     async def on_validation(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)

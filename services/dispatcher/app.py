@@ -10,13 +10,13 @@ from typing import Final
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from contracts.errors import SaccadeError
+from contracts.errors import ErrorCode, SaccadeError
 from contracts.streams import DISPATCHER_LEASE, LIVE_EVENTS
 from contracts.workload import Workload
 from kit.bucket import Bucket
 from kit.bus.connection import epoch_of
 from kit.bus.event_store import EventStore, StoredEvent
-from kit.bus.lease import Lease
+from kit.bus.lease import Lease, is_held
 from kit.bus.tail import EventTail
 from kit.http.health import Health, nats_check
 from kit.tasks import first_of
@@ -175,4 +175,13 @@ class Dispatcher:
             log.warning("discarded an undecodable heartbeat on %s", message.subject)
 
     async def _role(self) -> str:
-        return "leading" if self.reconciler.leading else "standing by"
+        """Return this dispatcher's role.
+
+        Raises:
+            SaccadeError: none leads.
+        """
+        if self.reconciler.leading and self.lease.held:
+            return "leading"
+        if await is_held(self._client, DISPATCHER_LEASE):
+            return "standing by"
+        raise SaccadeError(ErrorCode.WORKER_NOT_STARTED, "No dispatcher leads: jobs stay queued.")

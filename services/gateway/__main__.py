@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import shutil
 import sqlite3
 import sys
 from collections.abc import Awaitable
@@ -13,6 +14,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from contracts.errors import SaccadeError
+from contracts.limits import MIB
 from kit.auth.api_keys import AuthSettings
 from kit.bucket import open_bucket
 from kit.bus.connection import connect, declare
@@ -29,6 +31,8 @@ log = logging.getLogger("gateway")
 
 #: Time to stop: requests get a second of it, then view and connections are closed.
 _STOP_S: Final = 1.7
+#: Free space without which the view is not opened on disk: its next commits would fail.
+_VIEW_BYTES: Final = 8 * MIB
 
 
 async def _run(stop: asyncio.Event, serving: asyncio.Event) -> None:
@@ -113,6 +117,10 @@ def _exit_code(error: BaseException | None) -> int:
 
 
 def _open_view(settings: GatewaySettings) -> GatewayView:
+    if settings.data_dir.exists() and shutil.disk_usage(settings.data_dir).free < _VIEW_BYTES:
+        # A gateway that does not start could not tell anyone that the disk is full.
+        log.warning("the disk of GATEWAY_DATA_DIR is full: the view is kept in memory until the next start")
+        return GatewayView(None)
     try:
         return GatewayView(settings.data_dir)
     except (OSError, sqlite3.Error) as error:

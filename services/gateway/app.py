@@ -22,8 +22,10 @@ from kit.auth.tickets import Tickets
 from kit.bucket import Bucket
 from kit.bus.event_store import EventStore
 from kit.bus.idempotency import Idempotency
+from kit.bus.lease import is_held
+from kit.disk import Disk
 from kit.http.body_limit import BodyLimit
-from kit.http.health import Health, nats_check
+from kit.http.health import Health, nats_check, store_check
 from kit.http.openapi import openapi_of
 from kit.http.problems import install_problems
 from kit.tasks import first_of
@@ -150,7 +152,10 @@ def build_gateway(
     idempotency = Idempotency(EventStore(client, "IDEMPOTENCY"))
     common: Any = {"store": store, "view": view, "tail": tail, "idempotency": idempotency}
     probe = partial(probe_media, timeout_s=settings.probe_timeout_s, memory_bytes=settings.probe_memory_bytes)
-    uploads = UploadService(bucket=bucket, probe_media=probe, concurrent_checks=settings.checks_at_once, **common)
+    disk = Disk(settings.disk)
+    uploads = UploadService(
+        bucket=bucket, probe_media=probe, concurrent_checks=settings.checks_at_once, disk=disk, **common
+    )
     backends = ReportedBackends(EventStore(client, LEASES.name), settings.backends, settings.install_hint)
     common |= {"waiters": waiters, "settings": settings, "backends": backends}
     jobs = JobService(uploads=uploads, https_webhooks_only=authenticator.authenticated, **common)
@@ -161,7 +166,7 @@ def build_gateway(
     acks = FrameAcks(client, metrics)
     ingest = SessionIngest(TelemetryPublisher(client, metrics), acks)
 
-    app = _http_application(auth, metrics)
+    app = _http_application(auth, metrics, disk)
     # Dependencies of the routes: <noun>/dependencies.py, or the noun's routes.
     state = app.state
     state.authenticator = authenticator
@@ -184,7 +189,7 @@ def build_gateway(
     )
     state.ply_download = PlyDownload(bucket)
     state.default_sessions = DefaultSessions(sessions, ingest, EventStore(client, TELEMETRY.name))
-    _add_health_route(app, _health(client, bucket), authenticator, state.default_sessions)
+    _add_health_route(app, _health(store, bucket, disk), authenticator, state.default_sessions)
     _add_metrics_route(app, metrics, view, open_sockets)
     subscribe = (job_progress.start, session_progress.start, acks.start, TelemetryConsumerRequests(client).start)
     return app, GatewayLoop(follower, reconciler, uploads, waiters, subscribe, settings.housekeeping_s)
@@ -206,7 +211,7 @@ def _tickets(settings: SessionSettings) -> Tickets:
     return Tickets(key.get_secret_value() if key else None)
 
 
-def _http_application(auth: AuthSettings, metrics: GatewayMetrics) -> FastAPI:
+def _http_application(auth: AuthSettings, metrics: GatewayMetrics, disk: Disk) -> FastAPI:
     """Build the application with its routes and middleware."""
     app = FastAPI(
         title="Saccade",
@@ -237,23 +242,23 @@ def _http_application(auth: AuthSettings, metrics: GatewayMetrics) -> FastAPI:
         app.include_router(routes.router)
     app.openapi = partial(openapi_of, app, authenticated=auth.authenticated)  # type: ignore[method-assign]
     app.add_middleware(BodyLimit)
-    install_problems(app)
+    install_problems(app, disk.cause_of)
     app.add_middleware(HostGuard, settings=auth)
     app.add_middleware(RequestCounter, metrics=lambda: metrics)
     _add_documentation_routes(app)
     return app
 
 
-def _health(client: Client, bucket: Bucket) -> Health:
-    leases = EventStore(client, "LEASES")
-
+def _health(store: EventStore, bucket: Bucket, disk: Disk) -> Health:
     async def dispatcher() -> str:
-        found = await leases.load(DISPATCHER_LEASE, deadline_s=1.0)
-        if not found or not found[-1].body:
+        if not await is_held(store.client, DISPATCHER_LEASE):
             raise SaccadeError(ErrorCode.WORKER_NOT_STARTED, "No dispatcher is running: jobs stay queued.")
         return "active"
 
-    return Health("gateway", nats=nats_check(client), bucket=bucket.check, dispatcher=dispatcher)
+    checks = {"nats": nats_check(store.client), "events": store_check(store), "bucket": bucket.check}
+    if disk.free_bytes() is not None:
+        checks["disk"] = disk.check
+    return Health("gateway", **checks, dispatcher=dispatcher)
 
 
 def _add_health_route(

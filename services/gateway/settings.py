@@ -25,6 +25,8 @@ class GatewaySettings(BaseSettings):
     port: int = Field(default=8081, ge=0, le=65535)
     #: Folder of the view, which can be deleted at any time.
     data_dir: Path = Path(".saccade/gateway")
+    #: Folder on the disk of bucket and bus, if that is this machine's: while it is full, uploads are refused.
+    disk: Path | None = None
     #: Modules and programs of the workers besides those that the dispatcher reports, comma-separated; on Modal, the
     #: optional packages that were added to an image.
     backends: Annotated[frozenset[str], NoDecode] = frozenset()

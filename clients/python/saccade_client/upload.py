@@ -29,6 +29,7 @@ _SINGLE_PUT_BYTES: Final = 1024 * _MIB
 #: Part URLs requested at once: few, because they expire while a slow line sends the first.
 _SIGNED_AT_ONCE: Final = 8
 _MAX_ATTEMPTS: Final = 4
+_DISK_FULL: Final = "storage_full"
 #: Types that are missing in some systems' tables.
 _MEDIA_TYPES: Final = {
     ".heic": "image/heic",
@@ -83,12 +84,30 @@ class FileUpload:
         Raises:
             ClientError: the server refused the file or is unavailable, or the bucket refused it.
         """
-        upload_id = await (self._send_parts() if self._in_parts else self._send_whole())
-        path = f"/v1/uploads/{path_segment(upload_id)}/complete"
+        upload = await (self._resume_or_create() if self._in_parts else self._create(multipart=False))
+        path = f"/v1/uploads/{path_segment(upload['id'])}/complete"
+        try:
+            await (self._send_parts(upload) if self._in_parts else self._send_whole(upload))
+        except TransferError as error:
+            if error.status >= httpx.codes.INTERNAL_SERVER_ERROR:
+                await self._raise_cause(path)
+            raise
         done = await self._api.post(UploadView, path, timeout=_COMPLETE_S)
         if self._state_file:
             self._state_file.unlink(missing_ok=True)
         return done
+
+    async def _raise_cause(self, path: str) -> None:
+        """Raise the reason why the bucket failed, which only the server knows, if it knows it.
+
+        Raises:
+            ClientError: the disk of the server is full.
+        """
+        try:
+            await self._api.post(UploadView, path, timeout=_COMPLETE_S)
+        except ClientError as error:
+            if error.code == _DISK_FULL:
+                raise
 
     async def _create(self, *, multipart: bool) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -101,13 +120,11 @@ class FileUpload:
             body["multipart"] = True
         return await self._api.call("POST", "/v1/uploads", json=body)
 
-    async def _send_whole(self) -> str:
-        upload = await self._create(multipart=False)
+    async def _send_whole(self, upload: dict[str, Any]) -> None:
         await self._put(upload["url"], 0, self._size, dict(upload.get("headers") or {}), 0)
-        return str(upload["id"])
 
-    async def _send_parts(self) -> str:
-        """Send the parts that have not arrived; the state file names the upload to resume."""
+    async def _resume_or_create(self) -> dict[str, Any]:
+        """Return the upload to send in parts; the state file names it, to resume it later."""
         upload = await self._resumable()
         if upload is None:
             upload = await self._create(multipart=True)
@@ -115,6 +132,10 @@ class FileUpload:
                 self._state_file.parent.mkdir(parents=True, exist_ok=True)
                 kept = {"id": upload["id"], "part_size_bytes": upload["part_size_bytes"]}
                 self._state_file.write_text(json.dumps(kept))
+        return upload
+
+    async def _send_parts(self, upload: dict[str, Any]) -> None:
+        """Send the parts that have not arrived."""
         part_bytes = int(upload["part_size_bytes"])
         arrived = {int(part["part_number"]) for part in upload.get("parts") or []}
         count = max(1, -(-self._size // part_bytes))
@@ -130,7 +151,6 @@ class FileUpload:
                 size = self._part_size(number, part_bytes)
                 await self._put(part["url"], (number - 1) * part_bytes, size, {}, done)
                 done += size
-        return str(upload["id"])
 
     def _part_size(self, number: int, part_bytes: int) -> int:
         return min(part_bytes, self._size - (number - 1) * part_bytes)

@@ -92,13 +92,13 @@ def _cache(cached: OrderedDict[str, T], key: str, value: T) -> None:
 class GatewayView:
     """The view. Calls are short and made in the event loop."""
 
-    def __init__(self, folder: Path) -> None:
-        """Open the view in a folder, or create an empty one.
+    def __init__(self, folder: Path | None) -> None:
+        """Open the view in a folder, or create an empty one; without a folder, in memory.
 
         Raises:
             OSError, sqlite3.OperationalError: the folder cannot be written, or another process has the view open.
         """
-        self._file = ProjectionFile(folder / "view.sqlite3", _SCHEMA, _SCHEMA_VERSION)
+        self._file = ProjectionFile(folder and folder / "view.sqlite3", _SCHEMA, _SCHEMA_VERSION)
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._sessions: OrderedDict[str, Session] = OrderedDict()
         ((self.epoch, self.sequence),) = self._file.rows("SELECT epoch, sequence FROM position")

@@ -17,6 +17,7 @@ from kit.bucket import Bucket, ObjectMissing
 from kit.bus.event_store import Conflict, EventStore
 from kit.bus.idempotency import Idempotency, IdempotencyKey
 from kit.bus.tail import EventTail
+from kit.disk import Disk
 from services.gateway.aggregates.aggregate_events import AggregateEvents
 from services.gateway.aggregates.upload_state import Upload, UploadState, fold_stored
 from services.gateway.aggregates.view import GatewayView
@@ -36,6 +37,9 @@ _TEMPORARY_ERRORS: Final = frozenset(
     {ErrorCode.STORAGE_UNAVAILABLE, ErrorCode.BUS_UNAVAILABLE, ErrorCode.UPLOAD_BYTES_MISSING}
 )
 
+#: Errors whose cause can be that the bytes did not fit on the bucket's disk.
+_FULL_DISK_ERRORS: Final = frozenset({ErrorCode.STORAGE_UNAVAILABLE, ErrorCode.UPLOAD_BYTES_MISSING})
+
 #: Returns what a decoder finds in the object behind a presigned URL.
 ProbeMedia = Callable[[str], Awaitable[MediaFacts]]
 
@@ -53,8 +57,13 @@ class UploadService:
         idempotency: Idempotency,
         probe_media: ProbeMedia,
         concurrent_checks: int,
+        disk: Disk,
     ) -> None:
-        """``probe_media`` opens a file with a decoder; at most ``concurrent_checks`` files are read at a time."""
+        """``probe_media`` opens a file with a decoder; at most ``concurrent_checks`` files are read at a time.
+
+        ``disk`` is the bucket's.
+        """
+        self._disk = disk
         self._bucket = bucket
         self._view = view
         self._idempotency = idempotency
@@ -85,10 +94,11 @@ class UploadService:
         """Store a new upload and reserve its key in the bucket.
 
         Raises:
-            SaccadeError: UNSUPPORTED_MEDIA_TYPE, UPLOAD_EMPTY, UPLOAD_TOO_LARGE, IDEMPOTENCY_KEY_REUSED.
+            SaccadeError: UNSUPPORTED_MEDIA_TYPE, UPLOAD_EMPTY, UPLOAD_TOO_LARGE, STORAGE_FULL, IDEMPOTENCY_KEY_REUSED.
         """
         content_type = media_type(content_type)
         check_declared_size(size_bytes)
+        self._disk.require_room(size_bytes)
         upload_id = new_id("upl")
         if key and (known_id := await self._idempotency.recall(key)):
             if upload := await self._events.load(tenant, known_id):
@@ -156,7 +166,8 @@ class UploadService:
         """Check the bytes and make the upload usable. Idempotent; concurrent requests share one check.
 
         Raises:
-            SaccadeError: UPLOAD_NOT_FOUND, UPLOAD_ALREADY_ENDED, UPLOAD_BYTES_MISSING, or the reason of the rejection.
+            SaccadeError: UPLOAD_NOT_FOUND, UPLOAD_ALREADY_ENDED, UPLOAD_BYTES_MISSING, STORAGE_FULL, or the reason of
+                the rejection.
         """
         upload = await self.get(tenant, upload_id, fresh=True)
         if upload.state is UploadState.COMPLETED:
@@ -214,6 +225,9 @@ class UploadService:
         except SaccadeError as error:
             if error.code not in _TEMPORARY_ERRORS:
                 await self._reject(upload, error)
+            if error.code in _FULL_DISK_ERRORS:
+                # The bucket tells the client only of an internal error, and deletes what did not fit.
+                self._disk.require_room(upload.created.size_bytes)
             raise
         try:
             await self._events.append_once(upload.tenant, upload.id, completed, after=upload.sequence)

@@ -167,7 +167,7 @@ async def test_it_says_what_it_is_and_how_it_is(running: RunningGateway):
     health = (await running.http.get("/health")).json()
     assert (health["status"], health["service"]) == ("degraded", "gateway")
     assert {name: one["status"] for name, one in health["checks"].items()} == {
-        "nats": "ok", "bucket": "ok", "dispatcher": "failed",
+        "nats": "ok", "events": "ok", "bucket": "ok", "dispatcher": "failed",
     }  # fmt: skip
     events = (await running.http.get("/asyncapi.json")).json()
     assert events["asyncapi"].startswith("3.")

@@ -150,3 +150,18 @@ async def test_declaring_twice_changes_nothing_and_a_new_limit_keeps_the_events(
         assert await epoch_of(store.client, "EVENTS") == (before[0], sequence)
         info = await request(store.client, "STREAM.INFO.EVENTS", {})
         assert info["config"]["max_age"] == longer.max_age_s * 1_000_000_000
+
+
+async def test_a_publish_that_was_not_stored_is_a_failed_check_until_the_next_that_is(nats_server: NatsServer) -> None:
+    async with opened(nats_server) as store:
+        await request(
+            store.client, "STREAM.CREATE.SMALL", {"name": "SMALL", "subjects": ["small"], "max_msg_size": 100}
+        )
+        small = EventStore(store.client, "SMALL")
+        small.check_writes()
+        with pytest.raises(SaccadeError):
+            await small.publish(Message(subject="small", id="1", body=bytes(200)))
+        with pytest.raises(SaccadeError, match="did not store"):
+            small.check_writes()
+        await small.publish(Message(subject="small", id="2", body=bytes(20)))
+        small.check_writes()

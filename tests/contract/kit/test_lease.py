@@ -8,8 +8,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from contracts.events.base import Message
+from contracts.streams import LEASES
 from kit.bus.connection import connect, declare
-from kit.bus.lease import Lease
+from kit.bus.event_store import EventStore
+from kit.bus.lease import Lease, is_held
 from tests.harness.servers.embedded import NatsServer
 
 pytestmark = pytest.mark.anyio
@@ -108,3 +111,17 @@ async def test_one_of_many_acquires_the_lease(nats_server: NatsServer) -> None:
         waiting = [asyncio.create_task(acquired(lease, 1.5)) for lease in many]
         assert sorted(await asyncio.gather(*waiting)) == [False] * 7 + [True]
         assert sum(lease.held for lease in many) == 1
+
+
+async def test_others_see_whether_a_lease_is_held(nats_server: NatsServer) -> None:
+    async with leases(nats_server, 1.0) as (lease,):
+        client = lease._client
+        assert not await is_held(client, "saccade.lease.test")
+        assert await acquired(lease)
+        assert await is_held(client, "saccade.lease.test")
+        # What a nats-server that cannot delete expired messages, on a full disk, still answers.
+        stuck = Message(subject="saccade.lease.stuck", id="stuck", body=b"{}")
+        await EventStore(client, LEASES.name).publish(stuck)
+        assert not await is_held(client, stuck.subject), "it is older than its TTL, or has none"
+        await lease.release()
+        assert not await is_held(client, "saccade.lease.test")
