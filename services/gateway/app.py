@@ -61,7 +61,7 @@ from services.gateway.sessions.session_reconciler import SessionReconciler
 from services.gateway.sessions.stream import routes as session_stream_routes
 from services.gateway.sessions.stream.session_streams import SessionStreams
 from services.gateway.sessions.stream.socket_backlog import OpenSockets
-from services.gateway.settings import CompatNerfSettings, GatewaySettings, SessionSettings
+from services.gateway.settings import CompatNerfSettings, DiskSettings, GatewaySettings, SessionSettings
 from services.gateway.telemetry.consumer_requests import TelemetryConsumerRequests
 from services.gateway.telemetry.frame_acks import FrameAcks
 from services.gateway.telemetry.nats_access import NatsAccess
@@ -152,7 +152,7 @@ def build_gateway(
     idempotency = Idempotency(EventStore(client, "IDEMPOTENCY"))
     common: Any = {"store": store, "view": view, "tail": tail, "idempotency": idempotency}
     probe = partial(probe_media, timeout_s=settings.probe_timeout_s, memory_bytes=settings.probe_memory_bytes)
-    disk = Disk(settings.disk)
+    disk = Disk(DiskSettings().disk)
     uploads = UploadService(
         bucket=bucket, probe_media=probe, concurrent_checks=settings.checks_at_once, disk=disk, **common
     )

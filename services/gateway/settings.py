@@ -25,8 +25,6 @@ class GatewaySettings(BaseSettings):
     port: int = Field(default=8081, ge=0, le=65535)
     #: Folder of the view, which can be deleted at any time.
     data_dir: Path = Path(".saccade/gateway")
-    #: Folder on the disk of bucket and bus, if that is this machine's: while it is full, uploads are refused.
-    disk: Path | None = None
     #: Modules and programs of the workers besides those that the dispatcher reports, comma-separated; on Modal, the
     #: optional packages that were added to an image.
     backends: Annotated[frozenset[str], NoDecode] = frozenset()
@@ -73,6 +71,15 @@ class GatewaySettings(BaseSettings):
         if isinstance(value, str):
             return frozenset(part.strip() for part in value.split(",") if part.strip())
         return value
+
+
+class DiskSettings(BaseSettings):
+    """Disk of bucket and bus, where it is this machine's."""
+
+    model_config = SettingsConfigDict(env_prefix="GATEWAY_", frozen=True, env_ignore_empty=True)
+
+    #: Folder on that disk: while it is full, uploads are refused.
+    disk: Path | None = None
 
 
 class CompatNerfSettings(BaseSettings):

@@ -65,7 +65,7 @@ class JointAngles(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    joint_angles: list[Annotated[float, Field(allow_inf_nan=False)]] = Field(min_length=_JOINTS, max_length=_JOINTS)
+    joint_angles: list[Annotated[float, Field(strict=True, allow_inf_nan=False)]] = Field(min_length=_JOINTS, max_length=_JOINTS)
 
 
 class JointsUpdated(BaseModel):
