@@ -60,12 +60,15 @@ class FrameUploaded(BaseModel):
     chunks_uploaded: int
 
 
+_Angle = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+
+
 class JointAngles(BaseModel):
     """Angles of the six joints, radians."""
 
     model_config = ConfigDict(extra="ignore")
 
-    joint_angles: list[Annotated[float, Field(strict=True, allow_inf_nan=False)]] = Field(min_length=_JOINTS, max_length=_JOINTS)
+    joint_angles: list[_Angle] = Field(min_length=_JOINTS, max_length=_JOINTS)
 
 
 class JointsUpdated(BaseModel):
