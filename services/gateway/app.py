@@ -151,11 +151,8 @@ def build_gateway(
     tail = follower.tail
     idempotency = Idempotency(EventStore(client, "IDEMPOTENCY"))
     common: Any = {"store": store, "view": view, "tail": tail, "idempotency": idempotency}
-    probe = partial(probe_media, timeout_s=settings.probe_timeout_s, memory_bytes=settings.probe_memory_bytes)
     disk = Disk(DiskSettings().disk)
-    uploads = UploadService(
-        bucket=bucket, probe_media=probe, concurrent_checks=settings.checks_at_once, disk=disk, **common
-    )
+    uploads = _upload_service(settings, bucket=bucket, disk=disk, **common)
     backends = ReportedBackends(EventStore(client, LEASES.name), settings.backends, settings.install_hint)
     common |= {"waiters": waiters, "settings": settings, "backends": backends}
     jobs = JobService(uploads=uploads, https_webhooks_only=authenticator.authenticated, **common)
@@ -193,6 +190,11 @@ def build_gateway(
     _add_metrics_route(app, metrics, view, open_sockets)
     subscribe = (job_progress.start, session_progress.start, acks.start, TelemetryConsumerRequests(client).start)
     return app, GatewayLoop(follower, reconciler, uploads, waiters, subscribe, settings.housekeeping_s)
+
+
+def _upload_service(settings: GatewaySettings, **common: Any) -> UploadService:
+    probe = partial(probe_media, timeout_s=settings.probe_timeout_s, memory_bytes=settings.probe_memory_bytes)
+    return UploadService(probe_media=probe, concurrent_checks=settings.checks_at_once, **common)
 
 
 def _set_projectors(
