@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from saccade import Client, ClientError
+from saccade_client import Client, ClientError
 
 from contracts.limits import MIB
 from tests.system.embedded import run, up, wait_until
