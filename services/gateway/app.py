@@ -23,7 +23,6 @@ from kit.bucket import Bucket
 from kit.bus.event_store import EventStore
 from kit.bus.idempotency import Idempotency
 from kit.bus.lease import is_held
-from kit.disk import Disk
 from kit.http.body_limit import BodyLimit
 from kit.http.health import Health, nats_check, store_check
 from kit.http.openapi import openapi_of
@@ -68,6 +67,7 @@ from services.gateway.telemetry.nats_access import NatsAccess
 from services.gateway.telemetry.publisher import TelemetryPublisher
 from services.gateway.telemetry.session_ingest import SessionIngest
 from services.gateway.uploads import routes as upload_routes
+from services.gateway.uploads.disk import Disk
 from services.gateway.uploads.media_probe_process import probe_media
 from services.gateway.uploads.on_upload import UploadProjector
 from services.gateway.uploads.presenter import UploadPresenter

@@ -17,10 +17,10 @@ from kit.bucket import Bucket, ObjectMissing
 from kit.bus.event_store import Conflict, EventStore
 from kit.bus.idempotency import Idempotency, IdempotencyKey
 from kit.bus.tail import EventTail
-from kit.disk import Disk
 from services.gateway.aggregates.aggregate_events import AggregateEvents
 from services.gateway.aggregates.upload_state import Upload, UploadState, fold_stored
 from services.gateway.aggregates.view import GatewayView
+from services.gateway.uploads.disk import Disk
 from services.gateway.uploads.upload_checks import (
     check_declared_size,
     check_media_type,
