@@ -65,6 +65,8 @@ class Session:
     chunk: SessionChunkExported | None = None
     stopped: SessionStopped | None = None
     failed: SessionFailed | None = None
+    #: Its model was discarded after its end, by a client of the replaced splat server.
+    cleared: bool = False
 
     @property
     def totals(self) -> FrameTotals:
@@ -159,7 +161,7 @@ def fold(session: Session | None, envelope: Envelope, sequence: int) -> Session 
         return session
     session = replace(session, sequence=sequence, updated_at=at)
     if session.state.ended:
-        return session
+        return replace(session, cleared=True) if isinstance(data, SessionResetRequested) else session
     match data:
         case SessionReady():
             opening = session.state is SessionState.OPENING
@@ -192,6 +194,19 @@ def fold_stored(session: Session | None, subject: str, body: bytes, sequence: in
 def request_stop(session: Session, by: str) -> SessionStopRequested | None:
     """Return the request to stop a session; None if it was requested before or the session has ended."""
     return None if session.stop_requested or session.state.ended else SessionStopRequested(by=by)
+
+
+def request_clear(session: Session, by: str) -> SessionResetRequested | None:
+    """Return the request to discard the model of a session that has ended; None if it was requested before.
+
+    Raises:
+        SaccadeError: SESSION_ENDED, while its worker still finishes its work.
+    """
+    if not session.state.ended:
+        raise SaccadeError(
+            ErrorCode.SESSION_ENDED, f"The session is {session.state}: reset it again when it has ended."
+        )
+    return None if session.cleared else SessionResetRequested(by=by)
 
 
 def request_reset(session: Session, by: str) -> SessionResetRequested:

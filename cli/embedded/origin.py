@@ -19,6 +19,8 @@ from contracts.errors import ErrorCode, SaccadeError
 from contracts.ids import new_id
 from kit.http.problems import PROBLEM_JSON, problem, problem_headers
 
+#: For operators, who read it at the services' own ports.
+_METRICS: Final = "/metrics"
 #: Paths that the notifier serves; all others are the gateway's.
 _NOTIFIER_PATHS: Final = re.compile(r"^/v1/(?:events|tickets|webhooks(?:/.*)?|(?:jobs|sessions)/[^/]+/events)/?$")
 _EVENT_STREAMS: Final = re.compile(r"^/v1/(?:events|(?:jobs|sessions)/[^/]+/events)$")
@@ -86,6 +88,8 @@ class Origin:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         assert self._session
+        if request.path.rstrip("/") == _METRICS:
+            return _answer(SaccadeError(ErrorCode.NOT_FOUND), 404)
         service = upstream_of(request.path)
         url = URL(self._upstreams[service] + request.raw_path, encoded=True)
         if request.headers.get("Upgrade", "").lower() == "websocket":

@@ -253,11 +253,13 @@ def _methods(app: FastAPI, scope: Scope) -> list[str]:
     from starlette.routing import Match  # noqa: PLC0415
 
     scopes = {method: {**scope, "method": method} for method in _METHODS}
-    return [
+    found = [
         method
         for method, with_method in scopes.items()
         if any(route.matches(with_method)[0] is Match.FULL for route in app.routes)
     ]
+    # Routes declare GET only; kit/http/head_requests.py adds HEAD.
+    return ["GET", "HEAD", *found[1:]] if "GET" in found and "HEAD" not in found else found
 
 
 def install_problems(app: FastAPI, cause_of: Callable[[SaccadeError], SaccadeError] = lambda error: error) -> None:

@@ -8,9 +8,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
+from fastapi.responses import FileResponse
 from nats.aio.client import Client
 
 from contracts.asyncapi import asyncapi_document
@@ -24,6 +26,7 @@ from kit.bus.event_store import EventStore
 from kit.bus.idempotency import Idempotency
 from kit.bus.lease import is_held
 from kit.http.body_limit import BodyLimit
+from kit.http.head_requests import HeadRequests
 from kit.http.health import Health, nats_check, store_check
 from kit.http.openapi import openapi_of
 from kit.http.problems import install_problems
@@ -37,7 +40,7 @@ from services.gateway.artifacts.service import ArtifactService
 from services.gateway.backends.reported_backends import ReportedBackends
 from services.gateway.compat import nerf_routes as compat_nerf_routes
 from services.gateway.compat import splat_routes as compat_splat_routes
-from services.gateway.compat.default_session import DefaultSessions, accepts_frames
+from services.gateway.compat.default_session import DefaultSessions
 from services.gateway.compat.nerf_jobs import NerfJobs
 from services.gateway.compat.splat_routes import GatewayHealth
 from services.gateway.jobs import retention_routes
@@ -80,6 +83,7 @@ from services.gateway.workloads.presenter import WorkloadPresenter
 log = logging.getLogger(__name__)
 
 VERSION: Final = "0.1.0"
+_FAVICON: Final = Path(__file__).parent / "favicon.svg"
 _TAGS: Final = {
     "workloads": "What can be submitted, with its inputs, parameters and price",
     "uploads": "Files on their way to the bucket",
@@ -185,7 +189,7 @@ def build_gateway(
         tail=tail,
     )
     state.ply_download = PlyDownload(bucket)
-    state.default_sessions = DefaultSessions(sessions, ingest, EventStore(client, TELEMETRY.name))
+    state.default_sessions = DefaultSessions(sessions, ingest, EventStore(client, TELEMETRY.name), backends)
     _add_health_route(app, _health(store, bucket, disk), authenticator, state.default_sessions)
     _add_metrics_route(app, metrics, view, open_sockets)
     subscribe = (job_progress.start, session_progress.start, acks.start, TelemetryConsumerRequests(client).start)
@@ -243,6 +247,7 @@ def _http_application(auth: AuthSettings, metrics: GatewayMetrics, disk: Disk) -
     ):
         app.include_router(routes.router)
     app.openapi = partial(openapi_of, app, authenticated=auth.authenticated)  # type: ignore[method-assign]
+    app.add_middleware(HeadRequests)
     app.add_middleware(BodyLimit)
     install_problems(app, disk.cause_of)
     app.add_middleware(HostGuard, settings=auth)
@@ -273,7 +278,7 @@ def _add_health_route(
         except SaccadeError:
             tenant = LOCAL_TENANT
         report = await dependencies.report()
-        return GatewayHealth(**dict(report), trainer_ready=accepts_frames(default_sessions.current(tenant)))
+        return GatewayHealth(**dict(report), trainer_ready=await default_sessions.accept_frames(tenant))
 
 
 def _add_metrics_route(app: FastAPI, counters: GatewayMetrics, view: GatewayView, open_sockets: OpenSockets) -> None:
@@ -285,6 +290,11 @@ def _add_metrics_route(app: FastAPI, counters: GatewayMetrics, view: GatewayView
 
 
 def _add_documentation_routes(app: FastAPI) -> None:
+    @app.get("/favicon.ico", include_in_schema=False)
+    async def favicon() -> Response:
+        """Return the icon that browsers request for every page."""
+        return FileResponse(_FAVICON, media_type="image/svg+xml", headers={"Cache-Control": "max-age=86400"})
+
     @app.get("/asyncapi.json", tags=["service"], summary="The events, as AsyncAPI")
     async def asyncapi(_: Request) -> dict[str, Any]:
         return asyncapi_document()

@@ -26,6 +26,7 @@ from kit.bus.event_store import EventStore
 from kit.bus.idempotency import Idempotency
 from kit.bus.tail import EpochChanged, EventTail
 from kit.http.body_limit import BodyLimit
+from kit.http.head_requests import HeadRequests
 from kit.http.health import Health, HealthReport, nats_check
 from kit.http.openapi import openapi_of
 from kit.http.problems import install_problems
@@ -69,6 +70,7 @@ log = logging.getLogger(__name__)
 def make_app(streams: StreamService, health: Health, auth: AuthSettings, tickets: Tickets) -> FastAPI:
     """Return the HTTP application; until ``add_webhooks`` its routes of webhooks answer WEBHOOKS_NOT_CONFIGURED."""
     app = FastAPI(title="Saccade events", version="1", docs_url=None, redoc_url=None, openapi_tags=_TAGS)
+    app.add_middleware(HeadRequests)
     install_problems(app)
     app.state.streams, app.state.tickets = streams, tickets
     app.state.authenticator = Authenticator(auth)

@@ -38,3 +38,10 @@ def test_links_between_documents_lead_somewhere() -> None:
 def test_decisions_are_numbered_without_a_gap() -> None:
     numbers = sorted(int(path.name[:4]) for path in (ROOT / "docs" / "adr").glob("[0-9]*.md"))
     assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_the_setting_that_a_refusal_names_is_documented() -> None:
+    # Web clients of other origins are refused; the hint names the setting (kit/auth/host_guard.py).
+    setting = "SACCADE_ALLOWED_ORIGINS"
+    assert setting in (ROOT / "kit/auth/host_guard.py").read_text()
+    assert [page for page in PAGES if page.startswith("docs/") and f"{setting}=" in (ROOT / page).read_text()]

@@ -17,6 +17,7 @@ from kit.auth.api_keys import AuthSettings
 from modal_workers import catalog
 from services.gateway.app import _http_application
 from services.gateway.metrics import GatewayMetrics
+from services.gateway.uploads.disk import Disk
 from services.notifier.streams import routes as event_routes
 from services.notifier.streams import ticket_routes
 from services.notifier.webhooks.deliveries import routes as delivery_routes
@@ -138,7 +139,7 @@ def documents() -> list[dict[str, Any]]:
     notifier = FastAPI()
     for routes in (event_routes, ticket_routes, endpoint_routes, example_routes, delivery_routes):
         notifier.include_router(routes.router)
-    return [_http_application(AuthSettings(), GatewayMetrics()).openapi(), notifier.openapi()]
+    return [_http_application(AuthSettings(), GatewayMetrics(), Disk(None)).openapi(), notifier.openapi()]
 
 
 def _shape(path: str) -> str:

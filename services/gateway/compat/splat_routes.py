@@ -18,15 +18,13 @@ from kit.auth.principal import Reader, Writer
 from kit.http.app_state import from_app_state
 from kit.http.health import HealthReport
 from kit.http.problems import problem_responses
-from services.gateway.compat.default_session import DefaultSessions, accepts_frames
+from services.gateway.compat.default_session import DefaultSessions
 from services.gateway.sessions.dependencies import (
     PlyDownloadDep,
-    SessionIngestDep,
     SessionProgressDep,
     SessionServiceDep,
 )
 from services.gateway.telemetry.frame_body import read_frame
-from services.gateway.telemetry.publisher import FrameHeader
 
 router = APIRouter(tags=["replaced"])
 
@@ -82,8 +80,9 @@ class TrainingStatus(BaseModel):
     """Status of the default session."""
 
     status: str
-    trainer_ready: bool
-    frame_count: int
+    trainer_ready: bool = Field(description="Whether a frame can be sent now.")
+    frame_count: int = Field(description="Frames since the start or the last reset, without refused ones.")
+    refused_count: int = Field(description="Frames that were not usable, since then.")
     gaussian_count: int
     progress: float = Field(description="Share of the frames until the next chunk, 0 to 1.")
     chunks: int
@@ -123,16 +122,14 @@ def _chunks(session: Session | None) -> int:
     responses=problem_responses(_E.FRAME_EMPTY, _E.FRAME_TOO_LARGE, _E.FRAME_UNREADABLE),
     openapi_extra=_FORM,
 )
-async def upload_frame(
-    request: Request, caller: Writer, default_sessions: DefaultSessionsDep, ingest: SessionIngestDep
-) -> FrameUploaded:
+async def upload_frame(request: Request, caller: Writer, default_sessions: DefaultSessionsDep) -> FrameUploaded:
     """Accept a picture as the form's `file` or `frame`; the first one opens the session."""
     session = await default_sessions.open(caller.tenant)
     try:
         picture = await read_frame(request, _FORM_FIELDS)
     except SaccadeError as error:
         if error.code is _E.FRAME_TOO_LARGE:
-            await ingest.reject_frame(session, FrameHeader(), error)
+            await default_sessions.reject_frame(session, error)
         raise
     return FrameUploaded(
         frame_count=await default_sessions.send_frame(session, picture), chunks_uploaded=_chunks(session)
@@ -151,19 +148,21 @@ async def read_status(
     caller: Reader, default_sessions: DefaultSessionsDep, latest_progress: SessionProgressDep
 ) -> TrainingStatus:
     """Return counts of frames, splats and chunks."""
+    ready = await default_sessions.accept_frames(caller.tenant)
     session = default_sessions.newest(caller.tenant)
     if session is None:
         return TrainingStatus(
-            status="idle", trainer_ready=True, frame_count=0, gaussian_count=0, progress=0.0, chunks=0,
-            chunks_uploaded=0, session_id=None,
+            status="idle", trainer_ready=ready, frame_count=0, refused_count=0, gaussian_count=0, progress=0.0,
+            chunks=0, chunks_uploaded=0, session_id=None,
         )  # fmt: skip
     status = await latest_progress.load(session)
     figures = status.progress.figures if status.progress else session.chunk.figures if session.chunk else {}
     splats = figures.get("splats")
     return TrainingStatus(
         status=str(session.state),
-        trainer_ready=accepts_frames(session),
-        frame_count=await default_sessions.frame_count(session),
+        trainer_ready=ready,
+        frame_count=await default_sessions.frame_count(session, status.totals.rejected),
+        refused_count=default_sessions.refused_count(session, status.totals.rejected),
         gaussian_count=splats if isinstance(splats, int) else 0,
         progress=round(status.totals.accepted % CHUNK_FRAMES / CHUNK_FRAMES, 4),
         chunks=_chunks(session),
@@ -210,7 +209,6 @@ async def stop_training(
 
 @router.post("/reset", summary="Reset the default session", responses=problem_responses(_E.SESSION_ENDED))
 async def reset(caller: Writer, default_sessions: DefaultSessionsDep) -> Done:
-    """Discard frames and splats; exported chunks are kept."""
-    if session := default_sessions.current(caller.tenant):
-        await default_sessions.reset(session)
+    """Discard frames and splats, also after the end of the session; exported chunks are kept."""
+    await default_sessions.reset(caller.tenant)
     return Done()

@@ -50,7 +50,10 @@ class Extension(BaseModel):
 class RetentionObject(BaseModel):
     """Retention of scratch files: checkpoints and files passed between stages, which a retry needs. Not of results."""
 
-    kept_until: datetime | None = Field(description="None before the job's end, and after deletion.")
+    kept_until: datetime | None = Field(
+        description="Time until which scratch files are kept; results are kept longer. None before the job's end, and "
+        "after the scratch files were removed."
+    )
     removed_at: datetime | None
 
 

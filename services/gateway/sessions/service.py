@@ -11,7 +11,7 @@ from contracts.events.session import SessionOpened
 from contracts.ids import is_id, new_id
 from contracts.job import Job
 from contracts.limits import PAGE_DEFAULT, PAGE_MAX, SESSION_IDLE_S, SESSION_LENGTH_S
-from contracts.session import Session, fold_stored, job_id_of_session, request_reset, request_stop
+from contracts.session import Session, fold_stored, job_id_of_session, request_clear, request_reset, request_stop
 from kit.bus.event_store import Conflict, EventStore
 from kit.bus.idempotency import Idempotency, IdempotencyKey
 from kit.bus.tail import EventTail
@@ -185,6 +185,16 @@ class SessionService:
         """
         return await self._reader.decide(
             tenant, session_id, lambda session: request_reset(session, by=f"tenant:{tenant}")
+        )
+
+    async def clear(self, tenant: str, session_id: str) -> Session:
+        """Request durably that the model of a session that has ended is discarded for clients without sessions.
+
+        Raises:
+            SaccadeError: SESSION_NOT_FOUND, SESSION_ENDED; BUS_UNAVAILABLE.
+        """
+        return await self._reader.decide(
+            tenant, session_id, lambda session: request_clear(session, by=f"tenant:{tenant}")
         )
 
     async def reconcile(self, session: Session) -> None:

@@ -17,6 +17,7 @@ from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import Cursor
 from contracts.ids import Prefix, is_id, is_job_id
 from kit.auth.api_keys import Principal
+from kit.http.head_requests import IS_HEAD
 from kit.http.problems import problem_responses
 from services.notifier.metrics import NotifierMetrics
 from services.notifier.streams.hub import Hub
@@ -68,6 +69,9 @@ class EventStreamResponse(Response):
             await RetryLaterResponse()(scope, receive, send)
             return
         await send({"type": "http.response.start", "status": 200, "headers": [*_HEADERS, (b"connection", b"close")]})
+        if scope.get(IS_HEAD):
+            await send({"type": "http.response.body", "body": b""})
+            return
         subscriber = Subscriber(self._selection, streams.limits, streams.on_closed)
         if not scope[TAKE_OVER](subscriber.connection):
             return

@@ -65,8 +65,8 @@ def told(worker: ScriptedSessionWorker) -> list[tuple[float, tuple[float, ...]]]
 async def test_before_the_first_frame_there_is_nothing(running: RunningGateway):
     assert (await running.http.get("/health")).json()["trainer_ready"] is True
     assert await status(running) == {
-        "status": "idle", "trainer_ready": True, "frame_count": 0, "gaussian_count": 0, "progress": 0.0, "chunks": 0,
-        "chunks_uploaded": 0, "session_id": None,
+        "status": "idle", "trainer_ready": True, "frame_count": 0, "refused_count": 0, "gaussian_count": 0,
+        "progress": 0.0, "chunks": 0, "chunks_uploaded": 0, "session_id": None,
     }  # fmt: skip
     assert code_of(await running.http.get("/get-ply")) == "session_not_started"
     assert (await running.http.post("/stop-training")).json() == {"success": True, "chunks": 0, "complete": True}
@@ -111,6 +111,12 @@ async def test_a_life_without_a_session_in_sight(running: RunningGateway):
         await worker.succeed()
         assert (await stopping).json() == {"success": True, "chunks": 1, "complete": True}
     assert (await status(running))["status"] == "stopped"
+    assert (await status(running))["trainer_ready"] is True, "the next frame opens a session"
+    for _ in range(2):
+        assert (await running.http.post("/reset")).json() == {"success": True}
+        reset = await status(running)
+        assert (reset["status"], reset["frame_count"], reset["chunks"], reset["session_id"]) == ("idle", 0, 0, None)
+    assert code_of(await running.http.get("/get-ply")) == "session_not_started"
     assert (await upload(running)).json()["frame_count"] == 1
     sessions = (await running.http.get("/v1/sessions")).json()["data"]
     assert [one["state"] for one in sessions] == ["opening", "stopped"]
@@ -171,8 +177,12 @@ async def test_frames_that_cannot_be_used_are_refused(running: RunningGateway):
     assert code_of(await upload(running, body=b"no picture")) == "frame_unreadable"
     assert code_of(await upload(running, body=bytes(FRAME_BYTES + 100_000))) == "frame_too_large"
     assert code_of(await upload(running, "picture")) == "invalid_parameter"
-    # They were sent all the same.
-    assert (await status(running))["frame_count"] == 3
+    found = await status(running)
+    assert (found["frame_count"], found["refused_count"]) == (0, 3)
+    assert (await upload(running)).json()["frame_count"] == 1
+    assert (await running.http.post("/reset")).json() == {"success": True}
+    found = await status(running)
+    assert (found["frame_count"], found["refused_count"]) == (0, 0)
 
 
 async def test_without_a_worker_that_can_do_it_that_is_said(servers: Servers, tmp_path: Path):
@@ -180,6 +190,8 @@ async def test_without_a_worker_that_can_do_it_that_is_said(servers: Servers, tm
         dispatcher = Lease(running.store.client, LEASE_NAME, 30.0, {"backends": ["cv2", "numpy"]})
         await dispatcher.acquire()
         assert code_of(await upload(running)) == "backend_not_installed"
+        assert (await running.http.get("/health")).json()["trainer_ready"] is False
+        assert (await status(running))["trainer_ready"] is False
         await dispatcher.release()
 
 

@@ -55,7 +55,7 @@ async def test_every_error_is_a_problem_with_the_request_id(running: RunningGate
     nothing = await running.http.get("/v1/nothing")
     assert (nothing.status_code, code_of(nothing)) == (404, "not_found")
     wrong = await running.http.put("/v1/jobs")
-    assert (wrong.status_code, code_of(wrong), wrong.headers["allow"]) == (405, "method_not_allowed", "GET, POST")
+    assert (wrong.status_code, code_of(wrong), wrong.headers["allow"]) == (405, "method_not_allowed", "GET, HEAD, POST")
     given = await running.http.get("/v1/jobs/x", headers={"X-Request-Id": "mine-1"})
     assert (code_of(given), given.json()["request_id"]) == ("job_not_found", "mine-1")
     evil = await running.http.get("/v1/jobs/x", headers={"X-Request-Id": "a b\tc"})
@@ -289,6 +289,19 @@ def test_it_waits_for_the_bus_and_can_be_stopped_meanwhile(servers: Servers, tmp
         gateway.send_signal(signal.SIGINT)
         _, more = gateway.communicate(timeout=5)
     assert (gateway.returncode, more) == (0, "")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "path",
+    ["/health", "/v1/jobs", "/v1/workloads", "/openapi.json", "/docs", "/favicon.ico", "/metrics", "/v1/none"],
+)
+async def test_head_answers_as_get_without_the_body(running: RunningGateway, path: str):
+    head, get = await running.http.head(path), await running.http.get(path)
+    assert (head.status_code, head.content) == (get.status_code, b"")
+    assert head.headers["content-type"] == get.headers["content-type"]
+    assert (get.status_code == 200) == (path != "/v1/none")
+    assert "HEAD" in (await running.http.delete("/v1/jobs")).headers["allow"]
 
 
 def test_the_service_never_loads_a_decoder():

@@ -363,6 +363,7 @@ async def test_a_key_is_asked_for_and_errors_are_told_in_words(tmp_path: Path) -
         await page.until("document.getElementById('key')?.hidden", False)
         await _type_key(page, KEY)
         await page.until("document.getElementById('problem').innerText.includes('There is no such session.')")
+        assert (await page.text("state")).lower() == "no such session"
 
 
 async def _type_key(page: SessionTab, key: str) -> None:

@@ -98,6 +98,14 @@ async def test_only_a_client_that_sends_too_much_is_disconnected(nats_server: Na
             assert not talking.whole
 
 
+async def test_head_of_a_stream_ends_after_its_head(nats_server: NatsServer) -> None:
+    async with notifier(nats_server.settings) as reader:
+        for path, kind in (("/v1/events", "text/event-stream; charset=utf-8"), ("/health", "application/json")):
+            answer = await reader.http.head(path, timeout=20)
+            assert (answer.status_code, answer.headers["content-type"], answer.content) == (200, kind, b"")
+        assert "saccade_sse_streams 0.0" in (await reader.http.get("/metrics")).text
+
+
 async def test_a_connection_serves_requests_before_it_becomes_a_stream(nats_server: NatsServer) -> None:
     async with publisher(nats_server.settings) as jobs, notifier(nats_server.settings) as reader:
         job_id = await jobs.submit()

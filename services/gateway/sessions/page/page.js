@@ -174,7 +174,14 @@ client.addEventListener("closed", ({ detail }) => {
   if (detail.again_ms === null && webcam.running) webcam.stop();
   render();
 });
-client.addEventListener("problem", ({ detail }) => showProblem(detail));
+client.addEventListener("problem", ({ detail }) => {
+  if (detail.status === 404) {
+    $("state").textContent = "no such session";
+    $("overlay").textContent = "";
+    document.title = `No such session – ${id.slice(0, 12)}`;
+  }
+  showProblem(detail);
+});
 client.addEventListener("key", ({ detail }) => {
   $("key").hidden = false;
   $("key-error").textContent = client.keyed ? detail.message : "";

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 import pytest
 from aiohttp import web
+from yarl import URL
 
 from cli.embedded.origin import Origin, upstream_of
 from cli.embedded.ports import LOOPBACK, listen
@@ -123,6 +124,18 @@ async def origin_of(upstream: Upstream | None) -> AsyncIterator[str]:
         await origin.close()
         if runner:
             await runner.cleanup()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("path", ["/metrics", "/metrics/", "/%6detrics"])
+async def test_figures_for_operators_are_closed_to_the_outside(path: str) -> None:
+    async with (
+        origin_of(Upstream()) as url,
+        aiohttp.ClientSession() as client,
+        client.get(URL(url + path, encoded=True)) as answer,
+    ):
+        assert answer.status == 404
+        assert (await answer.json(content_type=None))["code"] == "not_found"
 
 
 @pytest.mark.anyio
