@@ -26,6 +26,8 @@ EXIT_UNREPORTED: Final = 1
 
 #: How long a final event waits for the bus, seconds; after that the dispatcher has declared the run lost.
 REPORT_TIMEOUT_S: Final = 1800.0
+#: How long before the cost limit a run ends, at most, to publish why: without that event it would count as lost.
+_BUDGET_REPORT_S: Final = 3.0
 
 
 class RunTermination:
@@ -55,13 +57,13 @@ class RunTermination:
 
     async def enforce_budget(self, remaining_usd: float) -> None:
         """End the process, with an event, before it costs more than ``remaining_usd``."""
-        remaining_s = remaining_usd / self._run.usd_per_s - self.billed_s() - self._urgent_deadline_s
+        remaining_s = remaining_usd / self._run.usd_per_s - self.billed_s() - _BUDGET_REPORT_S
         await asyncio.sleep(max(0.0, remaining_s))
         log.warning("the cost limit is reached: ending the process")
         message = f"The job was stopped: {remaining_usd:.6g} USD remained for this attempt."
         error = SaccadeError(ErrorCode.COST_CAP_REACHED, message).body()
         try:
-            published = await self._interrupt("user", error, self._urgent_deadline_s)
+            published = await self._interrupt("user", error, _BUDGET_REPORT_S)
         except SaccadeError as unavailable:
             log.warning("the event could not be stored in time: %s", unavailable)
             published = False
