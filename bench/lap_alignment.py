@@ -52,7 +52,9 @@ def silent(_share: float) -> None:
 
 
 def read(path_a: Path, path_b: Path) -> tuple[ClipFeatures, ClipFeatures]:
-    return extract_pair((path_a, path_b), (path_a.name, path_b.name), (None, None), progress=silent)[0]
+    """Extract the features as the job does: with thumbnails for the mount correction."""
+    scratch = Path(tempfile.mkdtemp(dir=path_b.parent))
+    return extract_pair((path_a, path_b), (path_a.name, path_b.name), (None, None), progress=silent, scratch=scratch)[0]
 
 
 def measure_pair(arguments: tuple[int, str, Path]) -> dict[str, Any]:

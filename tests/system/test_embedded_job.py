@@ -16,6 +16,7 @@ from saccade_client import Client, ClientError
 
 from contracts.ids import new_id
 from kit.process_tree import marked_processes
+from tests.harness.servers.embedded import ROOT
 from tests.harness.servers.gateway import video
 from tests.harness.servers.process_output import read_line
 from tests.lacking_workers.lacking.spec import ABSENT
@@ -58,23 +59,33 @@ def script(*steps: str) -> str:
 def demonstrated(system: SystemProcess) -> dict[str, Any]:
     """Run the demo once and give what it said."""
     # Without --url: the system that runs on the data folder is used.
-    done = run("demo", "--laps", "8", "--seed", "3", "--data", str(system.data), "--json", cwd=system.data)
+    done = run("demo", "--data", str(system.data), "--json", cwd=system.data)
     assert done.returncode == 0, done.stderr
     shown: dict[str, Any] = json.loads(done.stdout)
     return shown
 
 
-def test_two_laps_are_compared_and_the_answer_is_near_the_truth(demonstrated: dict[str, Any]) -> None:
-    shown = demonstrated
+def figures_in_readme() -> dict[str, tuple[float, float, float]]:
+    """Return README's figures of the demo by name: measured, band, true, s."""
+    rows = re.findall(
+        r"^(whole lap|S\d)\s+([+-]\d\.\d+)\s+(\d\.\d+)\s+([+-]\d\.\d+)", (ROOT / "README.md").read_text(), re.MULTILINE
+    )
+    return {name: (float(measured), float(band), float(true)) for name, measured, band, true in rows}
+
+
+def test_the_demo_finds_what_readme_shows_and_is_near_the_truth(demonstrated: dict[str, Any]) -> None:
+    shown, documented = demonstrated, figures_in_readme()
     whole = shown["figures"][0]
     assert ("faster" in shown["headline"]) == (abs(whole["measured_s"]) > whole["band_s"])
-    names = [figure["name"] for figure in shown["figures"]]
-    assert names[0] == "whole lap"
-    assert len(names) == 4
-    # One frame of the slower film is 40 ms; a comparison of the wrong places is off by seconds.
-    assert shown["delta_error_median_s"] < 0.08
+    assert [figure["name"] for figure in shown["figures"]] == list(documented) == ["whole lap", "S1", "S2", "S3"]
+    # Decoders and linear algebra of another machine may differ in the last digits: a third of a frame is allowed.
     for figure in shown["figures"]:
-        assert abs(figure["measured_s"] - figure["true_s"]) < 0.25, figure
+        found = (figure["measured_s"], figure["band_s"], figure["true_s"])
+        assert found == pytest.approx(documented[figure["name"]], abs=0.012), figure
+        assert abs(figure["measured_s"] - figure["true_s"]) < figure["band_s"], figure
+    # One frame of the slower film is 40 ms; a comparison of the wrong places is off by seconds.
+    assert shown["delta_error_median_s"] < 0.025
+    assert shown["delta_error_largest_s"] < 0.12
     assert Path(shown["report"]).stat().st_size > 10_000
     assert Path(shown["overlay"]).stat().st_size > 10_000
 
@@ -83,7 +94,7 @@ def test_a_comparison_shows_its_headline_and_its_report_opens(
     demonstrated: dict[str, Any], url: str, tmp_path: Path
 ) -> None:
     """Compare the laps that the demo has rendered, with a browser that writes down what it is asked to open."""
-    rendered = Path(demonstrated["report"]).parents[1] / "laps-3"
+    rendered = Path(demonstrated["report"]).parents[1] / "laps-1"
     laps = [str(rendered / f"lap_{name}.mp4") for name in "ab"]
     watched = run("submit", "lap_compare", *laps, "--watch", "--url", url, cwd=tmp_path)
     assert watched.returncode == 0, watched.stderr

@@ -30,6 +30,11 @@ SAMPLED_PLACES: Final = 28
 MIN_SHIFT: Final = 0.012
 #: A warp is tried on the whole clip if it lowers the cost of the matched pairs to below this share.
 MAX_PAIR_COST_RATIO: Final = 0.97
+#: Focal lengths of A's camera that are tried, in widths of the frame: a wide action camera to a phone.
+FOCAL_LENGTHS_A: Final = (0.5, 0.65, 0.8, 1.0, 1.3)
+#: Matches further than this from a fit lose weight, px.
+HUBER_PX: Final = 1.0
+_CENTRE_PX: Final = (np.array(THUMBNAIL_PX) - 1) / 2
 
 
 @dataclass(frozen=True)
@@ -57,8 +62,10 @@ def frames_at(clip: ClipFeatures, times_s: Sequence[float], check: Callable[[], 
 def estimate_mount(pictures_a: Sequence[Picture], pictures_b: Sequence[Picture]) -> MountCorrection | None:
     """Estimate the correction from frames of the same places; None if no warp lowers their cost.
 
-    ORB features are matched pair by pair and pooled, so that one warp must explain all places (RANSAC). Similarity,
-    affine and homography compete by the cost of the pairs; a more complex model must lower it clearly.
+    ORB features are matched pair by pair and pooled, so that one warp must explain all places (RANSAC). A rotation with
+    zoom, a similarity, an affine map and a homography compete by the cost of the pairs; each must lower it clearly to
+    replace the one before it. The first is what a turned camera does: a similarity leaves out its perspective, which
+    shifts the matched places of the whole lap to one side.
     """
     pairs = list(zip(pictures_a, pictures_b, strict=False))
     matched = [_matches(a, b) for a, b in pairs]
@@ -88,7 +95,47 @@ def _candidates(points_a: Points, points_b: Points) -> list[Matrix]:
     homography, inliers = cv2.findHomography(points_a, points_b, cv2.RANSAC, 3.0, maxIters=5000)
     if homography is not None and int(inliers.sum()) >= 40:
         found.append(np.asarray(homography))
+        static = inliers.ravel() > 0
+        found.insert(0, fit_rotation(points_a[static], points_b[static]))
     return found
+
+
+def fit_rotation(points_a: Points, points_b: Points) -> Matrix:
+    """Fit the homography [3, 3] of a camera that is turned and zoomed, to matched pixels [K, 2] of thumbnails.
+
+    Minimises the reprojection error with Huber weights (Gauss-Newton over three angles and the logarithm of the zoom)
+    for each of ``FOCAL_LENGTHS_A``; the best of them is returned. Source: Hartley and Zisserman 2004, section 8.4.
+    """
+    fits = [_fit_rotation(points_a, points_b, focal * THUMBNAIL_PX[0]) for focal in FOCAL_LENGTHS_A]
+    return min(fits, key=lambda fit: fit[1])[0]
+
+
+def _fit_rotation(points_a: Points, points_b: Points, focal_a_px: float) -> tuple[Matrix, float]:
+    """Return the homography for one focal length of A, and its Huber loss."""
+    centred = (points_a - _CENTRE_PX) / focal_a_px
+    rays = np.concatenate([centred, np.ones((len(centred), 1))], axis=1).astype(np.float64)
+
+    def errors_px(parameters: Matrix) -> Matrix:
+        turned = rays @ np.asarray(cv2.Rodrigues(parameters[:3])[0]).T
+        projected = turned[:, :2] / turned[:, 2:] * (focal_a_px * np.exp(parameters[3])) + _CENTRE_PX
+        return (projected - points_b).ravel()
+
+    parameters = np.zeros(4)
+    for _ in range(15):
+        error = errors_px(parameters)
+        weight = np.minimum(1.0, HUBER_PX / np.maximum(np.abs(error), 1e-9))
+        jacobian = np.stack([(errors_px(parameters + step) - error) / 1e-6 for step in 1e-6 * np.eye(4)], axis=1)
+        weighted = jacobian * weight[:, None]
+        parameters -= np.linalg.lstsq(weighted.T @ jacobian, weighted.T @ error, rcond=None)[0]
+    size = np.abs(errors_px(parameters))
+    loss = float(np.mean(np.where(size < HUBER_PX, 0.5 * size**2, HUBER_PX * (size - 0.5 * HUBER_PX))))
+    focal_b_px = focal_a_px * np.exp(parameters[3])
+    warp = _intrinsics(focal_b_px) @ cv2.Rodrigues(parameters[:3])[0] @ np.linalg.inv(_intrinsics(focal_a_px))
+    return np.asarray(warp / warp[2, 2]), loss
+
+
+def _intrinsics(focal_px: float) -> Matrix:
+    return np.array([[focal_px, 0, _CENTRE_PX[0]], [0, focal_px, _CENTRE_PX[1]], [0, 0, 1]])
 
 
 def _matches(a: Picture, b: Picture) -> tuple[Points, Points]:
@@ -118,12 +165,15 @@ def _pair_cost(pairs: Sequence[tuple[Picture, Picture]], warp: Matrix) -> float:
     return float(np.median(1 - np.sum(a * b, axis=1)))
 
 
-def corner_shift(warp: Matrix) -> float:
-    """Return the largest shift of a corner of the frame under a warp, in widths."""
+def corner_shift(warp: Matrix, other: Matrix | None = None) -> float:
+    """Return the largest distance of a corner of the frame under a warp from that under another, in widths.
+
+    Without ``other`` the corner's own position is meant.
+    """
     width, height = THUMBNAIL_PX
     corners = np.array([[[0, 0]], [[width, 0]], [[width, height]], [[0, height]]], np.float32)
-    moved = cv2.perspectiveTransform(corners, warp)
-    return float(np.max(np.linalg.norm(moved - corners, axis=-1)) / width)
+    reference = corners if other is None else cv2.perspectiveTransform(corners, other)
+    return float(np.max(np.linalg.norm(cv2.perspectiveTransform(corners, warp) - reference, axis=-1)) / width)
 
 
 def coverage_mask(warp: Matrix) -> Values:

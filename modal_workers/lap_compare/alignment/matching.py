@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,9 +22,14 @@ from modal_workers.lap_compare.clips.feature_extraction import ClipFeatures, rec
 from modal_workers.lap_compare.comparison import Alignment
 
 Floats = NDArray[np.float64]
+Matrix = NDArray[np.float64]
 
-#: A correction is kept if it lowers the cost along the path to below this share.
+#: A first correction is kept if it lowers the cost along the path to below this share; later ones if they lower it.
 MAX_COST_RATIO = 0.98
+#: Times that the correction is estimated at most, each from the places that the one before it aligned.
+MAX_MOUNT_ESTIMATES = 3
+#: An estimate that moves no corner by more than this share of the width from the one before it changes nothing.
+SETTLED_SHIFT = 0.003
 
 
 @dataclass(frozen=True)
@@ -49,57 +55,94 @@ def align_clips(
     time_map = align_samples(moving_a, moving_b)
     evidence = collect_evidence(moving_a, moving_b, time_map)
     progress(0.3)
-    corrected = False
+    corrected = None
     if correct_mount and evidence.backward_gain < evidence.gain:
-        better = _corrected(a, b, time_map, (moving_a, moving_b), progress)
-        if better is not None and float(np.mean(better[2].cost)) < MAX_COST_RATIO * float(np.mean(time_map.cost)):
-            moving_a, moving_b, time_map = better
-            evidence, corrected = collect_evidence(moving_a, moving_b, time_map), True
+        corrected = _correct_mount(a, b, _Sides(moving_a, moving_b, time_map), progress)
+    if corrected is not None:
+        moving_a, moving_b, time_map = corrected.moving_a, corrected.moving_b, corrected.time_map
+        evidence = collect_evidence(moving_a, moving_b, time_map)
     reject_mismatch(evidence, a.clip.filename, b.clip.filename)
     progress(1.0)
-    sides = (moving_a, moving_b, time_map)
-    return _on_clip_clocks(a.descriptors, b.descriptors, sides, evidence, corrected=corrected)
+    sides = _Sides(moving_a, moving_b, time_map)
+    return _on_clip_clocks(a.descriptors, b.descriptors, sides, evidence, corrected=corrected is not None)
 
 
-def _corrected(
-    a: ClipFeatures,
-    b: ClipFeatures,
-    first: TimeMap,
-    moving: tuple[MovingSamples, MovingSamples],
-    progress: Callable[[float], None],
-) -> tuple[MovingSamples, MovingSamples, TimeMap] | None:
-    """Estimate the mount from matched places, describe B through it, align corrected_b; None without an estimate."""
-    order = (np.linspace(0.03, 0.97, camera_mount.SAMPLED_PLACES) * (len(first.sample_a) - 1)).astype(int)
-    times_a = a.descriptors.time_s[moving[0].index[first.sample_a]][order]
-    times_b = np.interp(first.clock_b_s, moving[1].clock_s, b.descriptors.time_s[moving[1].index])[order]
+@dataclass(frozen=True)
+class _Sides:
+    """The moving samples of both clips and their alignment."""
 
-    def check() -> None:
-        progress(0.3)
+    moving_a: MovingSamples
+    moving_b: MovingSamples
+    time_map: TimeMap
 
+    @property
+    def cost(self) -> float:
+        return float(np.mean(self.time_map.cost))
+
+
+def _correct_mount(a: ClipFeatures, b: ClipFeatures, first: _Sides, progress: Callable[[float], None]) -> _Sides | None:
+    """Correct B's camera mount and align again; None if that does not lower the cost.
+
+    Without the correction a turned camera shifts the matched places, and these shift the estimate towards no turn: so
+    it is estimated again from the corrected alignment.
+    """
+    best, warp, step = None, None, 0.7 / MAX_MOUNT_ESTIMATES
+    for number in range(MAX_MOUNT_ESTIMATES):
+        start = 0.3 + step * number
+        found = _estimate_mount(a, b, best or first, lambda start=start: progress(start))
+        if found is None or (warp is not None and camera_mount.corner_shift(found, warp) < SETTLED_SHIFT):
+            break
+        warp = found
+        described = recompute_descriptors(
+            b, warp, progress=lambda share, start=start: progress(start + step * (0.3 + 0.6 * share))
+        )
+        mask = camera_mount.coverage_mask(warp)
+        moving_a, moving_b = drop_rests(a.descriptors, mask), drop_rests(described, mask)
+        sides = _Sides(moving_a, moving_b, align_samples(moving_a, moving_b))
+        if sides.cost >= (best.cost if best else MAX_COST_RATIO * first.cost):
+            break
+        best = sides
+    return best
+
+
+def _estimate_mount(a: ClipFeatures, b: ClipFeatures, sides: _Sides, check: Callable[[], None]) -> Matrix | None:
+    """Estimate the warp [3, 3] of B's mount from the frames of aligned places; None if no warp lowers their cost."""
+    time_map, sampled_b_s = sides.time_map, b.descriptors.time_s[sides.moving_b.index]
+    time_b_s = np.interp(time_map.clock_b_s, sides.moving_b.clock_s, sampled_b_s)
+    places = choose_places(time_b_s, sampled_b_s, camera_mount.SAMPLED_PLACES)
+    times_a = a.descriptors.time_s[sides.moving_a.index[time_map.sample_a]][places]
     pictures_a, pictures_b = run_in_parallel(
-        lambda: camera_mount.frames_at(a, [float(t) for t in times_a], check),
-        lambda: camera_mount.frames_at(b, [float(t) for t in np.sort(times_b)], check),
+        lambda: camera_mount.frames_at(a, times_a.tolist(), check),
+        lambda: camera_mount.frames_at(b, np.sort(time_b_s[places]).tolist(), check),
     )
     found = camera_mount.estimate_mount(pictures_a, pictures_b)
-    progress(0.5)
-    if found is None:
-        return None
-    corrected_b = recompute_descriptors(b, found.warp, progress=lambda share: progress(0.5 + 0.3 * share))
-    mask = camera_mount.coverage_mask(found.warp)
-    moving_a, moving_b = drop_rests(a.descriptors, mask), drop_rests(corrected_b, mask)
-    return moving_a, moving_b, align_samples(moving_a, moving_b)
+    return None if found is None else found.warp
+
+
+def choose_places(time_b_s: Floats, sampled_s: Floats, count: int) -> NDArray[np.int64]:
+    """Choose places [count] spread over the lap whose time in B [N] is nearest to that of one of B's samples [M].
+
+    A frame of B from half a sample earlier shows the place from further away: as a wrong zoom, in the same direction at
+    most places.
+    """
+    right = np.clip(np.searchsorted(sampled_s, time_b_s), 1, len(sampled_s) - 1)
+    distance_s = np.minimum(np.abs(sampled_s[right] - time_b_s), np.abs(time_b_s - sampled_s[right - 1]))
+    bounds = (np.linspace(0.03, 0.97, count + 1) * len(time_b_s)).astype(int)
+    return np.array(
+        [start + np.argmin(distance_s[start : max(end, start + 1)]) for start, end in itertools.pairwise(bounds)]
+    )
 
 
 def _on_clip_clocks(
     a: ClipDescriptors,
     b: ClipDescriptors,
-    sides: tuple[MovingSamples, MovingSamples, TimeMap],
+    sides: _Sides,
     evidence: AlignmentEvidence,
     *,
     corrected: bool,
 ) -> AlignedClips:
     """Map an alignment of moving samples to the clips' own clocks, rests included."""
-    moving_a, moving_b, time_map = sides
+    moving_a, moving_b, time_map = sides.moving_a, sides.moving_b, sides.time_map
     first, last = int(moving_a.index[time_map.sample_a[0]]), int(moving_a.index[time_map.sample_a[-1]])
     samples = np.arange(first, last + 1)
     # while A rests its place is that of its last moving sample

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -51,8 +52,10 @@ def small_setting(seed: int, kind: Degradation) -> LapPairSetup:
 
 
 def features_of(path_a: Path, path_b: Path) -> tuple[ClipFeatures, ClipFeatures]:
-    """Extract the features of two clips without progress or flow."""
-    return extract_pair((path_a, path_b), (path_a.name, path_b.name), (None, None), progress=ignore_progress)[0]
+    """Extract the features of two clips as the job does, without progress or flow."""
+    scratch = Path(tempfile.mkdtemp(dir=path_b.parent))
+    names = (path_a.name, path_b.name)
+    return extract_pair((path_a, path_b), names, (None, None), progress=ignore_progress, scratch=scratch)[0]
 
 
 def ignore_progress(_share: float) -> None:
