@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 #: What only a caller of the API writes: methods, routes, headers, fields of a body, types of events.
 API_SYNTAX: Final = re.compile(
     r"\b(GET|POST|PUT|PATCH|DELETE) [/a-z]|\bPOST\b|/v1/|/docs\b|Authorization|Idempotency-Key|Retry-After|content type"
-    r"|next_cursor|max_cost_usd|ignore_verdict true|\bPUT\b|\bjob\.succeeded\b|\bSend (a|the) file\b|Leave gpu out"
+    r"|next_cursor|max_cost_usd|ignore_verdict true|\bPUT\b|\bjob\.succeeded\b|\bSend (a|the) file\b"
 )
 _SENTENCE: Final = re.compile(r"(?<=[.!?;]) +")
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -78,7 +78,7 @@ def command_hint(code: str, hint: str, names: Mapping[str, Any] | None = None) -
 def field_hint(hint: str) -> str:
     """Return the hint of a refused value that is no parameter of a workload but an option of the command."""
     sentences = [sentence for sentence in _SENTENCE.split(hint) if not API_SYNTAX.search(sentence)]
-    return " ".join(sentences) or "--help shows the options."
+    return " ".join(sentences).replace("Leave gpu out", "Leave --gpu out") or "--help shows the options."
 
 
 def unreachable_hint(url: str) -> str:

@@ -35,6 +35,7 @@ def test_what_is_true_for_everybody_stays_and_the_command_is_filled_in() -> None
 
 def test_a_refused_option_of_the_command_is_no_parameter_of_the_workload() -> None:
     assert "workloads" not in field_hint(KINDS[ErrorCode.INVALID_PARAMETER].hint)
+    assert field_hint("Leave gpu out.") == "Leave --gpu out."
     assert field_hint("One of: T4, A10.") == "One of: T4, A10."
 
 
