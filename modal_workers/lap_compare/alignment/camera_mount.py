@@ -118,7 +118,7 @@ def _fit_rotation(points_a: Points, points_b: Points, focal_a_px: float) -> tupl
     def errors_px(parameters: Matrix) -> Matrix:
         turned = rays @ np.asarray(cv2.Rodrigues(parameters[:3])[0]).T
         projected = turned[:, :2] / turned[:, 2:] * (focal_a_px * np.exp(parameters[3])) + _CENTRE_PX
-        return (projected - points_b).ravel()
+        return np.asarray((projected - points_b).ravel())
 
     parameters = np.zeros(4)
     for _ in range(15):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,13 +90,11 @@ def _correct_mount(a: ClipFeatures, b: ClipFeatures, first: _Sides, progress: Ca
     best, warp, step = None, None, 0.7 / MAX_MOUNT_ESTIMATES
     for number in range(MAX_MOUNT_ESTIMATES):
         start = 0.3 + step * number
-        found = _estimate_mount(a, b, best or first, lambda start=start: progress(start))
+        found = _estimate_mount(a, b, best or first, partial(progress, start))
         if found is None or (warp is not None and camera_mount.corner_shift(found, warp) < SETTLED_SHIFT):
             break
         warp = found
-        described = recompute_descriptors(
-            b, warp, progress=lambda share, start=start: progress(start + step * (0.3 + 0.6 * share))
-        )
+        described = recompute_descriptors(b, warp, progress=partial(_progress_within, progress, start, 0.9 * step))
         mask = camera_mount.coverage_mask(warp)
         moving_a, moving_b = drop_rests(a.descriptors, mask), drop_rests(described, mask)
         sides = _Sides(moving_a, moving_b, align_samples(moving_a, moving_b))
@@ -103,6 +102,10 @@ def _correct_mount(a: ClipFeatures, b: ClipFeatures, first: _Sides, progress: Ca
             break
         best = sides
     return best
+
+
+def _progress_within(progress: Callable[[float], None], start: float, length: float, share: float) -> None:
+    progress(start + length * share)
 
 
 def _estimate_mount(a: ClipFeatures, b: ClipFeatures, sides: _Sides, check: Callable[[], None]) -> Matrix | None:
