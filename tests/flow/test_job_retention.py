@@ -123,9 +123,11 @@ async def ended_with_scratch(harness: DispatcherHarness, *jobs: dict[str, Any]) 
         ended = [await harness.submit(params={"keep_hours": 1}, **job) for job in jobs]
         for job_id in ended:
             await harness.reach(job_id)
-            await leave_scratch(harness, job_id)
-            job = await harness.job(job_id)
-            await harness.publish(job_id, "acme", JobScratchRemoved(files=2), after=job.sequence)
+    # Only now: this dispatcher sweeps too, and on a busy machine it came to the first job before the second had ended.
+    for job_id in ended:
+        await leave_scratch(harness, job_id)
+        job = await harness.job(job_id)
+        await harness.publish(job_id, "acme", JobScratchRemoved(files=2), after=job.sequence)
     await harness.forget_lease()
     return ended
 

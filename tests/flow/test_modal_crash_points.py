@@ -85,7 +85,7 @@ def both_sides(*places: str) -> frozenset[CrashPoint]:
 
 
 START = "advance _step _wait_or_start _start"
-INTENT, ACK = f"{START} publish publish", f"{START} _record_call publish publish"
+INTENT, ACK = f"{START} publish publish _publish", f"{START} _record_call publish publish _publish"
 ALWAYS = both_sides(INTENT, f"{START} launch", "FunctionGet", "FunctionMap", ACK)
 SCENARIOS = {
     "a worker that begins at once": Scenario("at once", ALWAYS),
