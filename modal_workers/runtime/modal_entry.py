@@ -17,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
@@ -83,6 +84,19 @@ def _restore_sigint() -> None:
     in_main_thread = threading.current_thread() is threading.main_thread()
     if in_main_thread and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextlib.contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Ignore SIGINT: Modal repeats it, and a second one would end what gives the worker its grace period."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _clean(parent: Path, folder: Path) -> None:
@@ -190,15 +204,12 @@ class _WorkerProcess:
 
     def _stop(self) -> None:
         """Send SIGTERM, give the worker time to publish its end, then kill it; ignore further signals meanwhile."""
-        members = self._family()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGTERM)
-        end = time.monotonic() + _GRACE_S
-        while time.monotonic() < end:
-            with contextlib.suppress(KeyboardInterrupt):
-                if self._wait(end - time.monotonic()) is not None:
-                    break
-        self._clear(members)
+        with _interrupts_ignored():
+            members = self._family()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGTERM)
+            self._wait(_GRACE_S)
+            self._clear(members)
 
     def _clear(self, members: list[psutil.Process] | None = None) -> None:
         if not kill(members or self._family(), self._folder, _KILL_S):

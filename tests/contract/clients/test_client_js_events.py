@@ -91,7 +91,8 @@ async def check_page(services: RunningServices, proxy: BreakingProxy, run: Run, 
             epoch = told[0][0].partition(".")[0]
             wanted = await stored_cursors(jobs, epoch, f"saccade.evt.local.job.{job_id}.*")
             assert [cursor for cursor, _ in told] == wanted
-    assert proxy.most_open == 1, "what is submitted and followed at once needs no second stream"
+    # The stream begins at the submission that was answered first; one before it that is answered later catches up.
+    assert proxy.most_open <= 3, "one stream for all, and two that catch up"
 
 
 async def test_in_chromium(services: RunningServices, inputs: dict[str, str], seed: int, tmp_path: Path) -> None:
