@@ -16,7 +16,6 @@ from modal_workers.lap_compare.clips.vehicle_detection import VehicleDetector
 from modal_workers.lap_compare.comparison import Comparison
 from modal_workers.lap_compare.lap_delta import compare
 from modal_workers.lap_compare.rendering.overlay import render_overlay
-from modal_workers.lap_compare.report.figure import draw_delta_figure
 from modal_workers.lap_compare.report.report import OVERLAY_LIMIT_BYTES, write_report
 from modal_workers.lap_compare.report.tables import delta_units, write_delta, write_metrics
 from modal_workers.lap_compare.result import build_result
@@ -122,6 +121,9 @@ def _render(
 
 
 def _report(context: Context, comparison: Comparison, overlay: Path, clips: dict[int, Path]) -> LapCompareResult:
+    # matplotlib takes 0.3 s to import: clips that are refused need none of it.
+    from modal_workers.lap_compare.report.figure import draw_delta_figure  # noqa: PLC0415
+
     folder, result = context.scratch, build_result(comparison)
     with context.stage("report"):
         write_metrics(comparison, folder / "metrics.json")
