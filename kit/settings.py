@@ -113,6 +113,15 @@ def _variable(settings: str, field: str) -> str:
     return field
 
 
+def numeric_library_threads(count: int) -> dict[str, str]:
+    """Return the variables that limit the threads of the numeric libraries, which read them when they are loaded.
+
+    Waiting threads of OpenMP sleep: by default they use a processor until the next parallel region.
+    """
+    limited = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
+    return {"OMP_WAIT_POLICY": "PASSIVE"} | dict.fromkeys(limited, str(count))
+
+
 #: Variables that a child process inherits; all others, secrets above all, are passed explicitly.
 INHERITED: Final = (
     "PATH",

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.workload import Workload
+from contracts.workload import Params, Workload
 from modal_workers.settings import CatalogSettings
 
 
@@ -43,6 +43,12 @@ def workload(name: str) -> Workload:
     except KeyError:
         known = ", ".join(workloads())
         raise SaccadeError(ErrorCode.UNKNOWN_WORKLOAD, f"There is no workload {name!r}; there are: {known}.") from None
+
+
+def required_stages(pipeline: Workload, params: Params | None = None) -> list[tuple[Workload, int]]:
+    """Return the workload and number of shards of each stage that a pipeline's parameters (or defaults) require."""
+    chosen = pipeline.params() if params is None else params
+    return [(workload(stage.work), stage.shards(chosen)) for stage in pipeline.stages if stage.needed(chosen)]
 
 
 def worker_package(name: str) -> str:

@@ -15,6 +15,7 @@ import botocore.loaders
 import botocore.session
 import pytest
 
+from kit.settings import numeric_library_threads
 from tests.harness.distribution import Lanes, is_collected, lane_of_process
 from tests.harness.process_memory import PeakMemory, release_memory
 from tests.harness.servers.container_engine import engine_answers
@@ -22,13 +23,7 @@ from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3, NatsServer,
 
 #: The numeric libraries read this when they are loaded. The test processes share the cores already, and threads of
 #: OpenMP wait in a busy loop: that took 90 % of the CPU time of the tests that train or draw splats.
-THREADS = {
-    "OMP_NUM_THREADS": "1",
-    "OMP_WAIT_POLICY": "PASSIVE",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "OPENCV_FOR_THREADS_NUM": "1",
-}
+THREADS = numeric_library_threads(1)
 # Here, not in a hook: pytest imports the conftest of a suite that it is started with before it calls any hook.
 assert not {"numpy", "torch", "cv2"} & set(sys.modules), "a library was loaded before its number of threads was set"
 os.environ.update(THREADS)  # noqa: TID251 - settings of other libraries

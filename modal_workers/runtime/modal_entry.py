@@ -28,7 +28,14 @@ from contracts.assignment import Assignment
 from contracts.launch import BusAccess, Launch
 from contracts.limits import MIB, WORKER_GRACE_S
 from kit.process_tree import MARK, kill, oom_kill_count, over_limit, ran_out_of_memory, with_descendants
-from kit.settings import INHERITED, NatsSettings, S3Settings, as_environment, inherited_environment
+from kit.settings import (
+    INHERITED,
+    NatsSettings,
+    S3Settings,
+    as_environment,
+    inherited_environment,
+    numeric_library_threads,
+)
 from modal_workers import catalog
 from modal_workers.runtime.child_processes import adopt_orphans
 from modal_workers.runtime.device import actual_device
@@ -133,7 +140,6 @@ def _download(key: str) -> Assignment:
 def _environment(bus: BusAccess, assignment: Assignment, folder: Path) -> dict[str, str]:
     """Return the complete environment of the child."""
     compute = catalog.workload(assignment.workload).compute
-    threads = str(max(1, int(compute.cpu_cores)))
     if bus.kind == "ingest":
         nats, ingest = None, {"INGEST_URL": bus.url, "INGEST_TOKEN": bus.secret.get_secret_value()}
     else:
@@ -144,8 +150,7 @@ def _environment(bus: BusAccess, assignment: Assignment, folder: Path) -> dict[s
         | ingest
         | {MARK: str(folder), "WORKER_MEMORY_BYTES": str(compute.memory_bytes)}
         | {"PYTHONPATH": str(_SOURCE_ROOT), "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
-        | {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": threads}
-        | {"OPENBLAS_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "OPENCV_FOR_THREADS_NUM": threads}
+        | numeric_library_threads(max(1, int(compute.cpu_cores)))
     )
 
 

@@ -23,7 +23,6 @@ from modal_workers.lap_compare.clips.feature_extraction import ClipFeatures, rec
 from modal_workers.lap_compare.comparison import Alignment
 
 Floats = NDArray[np.float64]
-Matrix = NDArray[np.float64]
 
 #: A first correction is kept if it lowers the cost along the path to below this share; later ones if they lower it.
 MAX_COST_RATIO = 0.98
@@ -56,15 +55,14 @@ def align_clips(
     time_map = align_samples(moving_a, moving_b)
     evidence = collect_evidence(moving_a, moving_b, time_map)
     progress(0.3)
-    corrected = None
+    sides, corrected = _Sides(moving_a, moving_b, time_map), None
     if correct_mount and evidence.backward_gain < evidence.gain:
-        corrected = _correct_mount(a, b, _Sides(moving_a, moving_b, time_map), progress)
+        corrected = _correct_mount(a, b, sides, progress)
     if corrected is not None:
-        moving_a, moving_b, time_map = corrected.moving_a, corrected.moving_b, corrected.time_map
-        evidence = collect_evidence(moving_a, moving_b, time_map)
+        sides = corrected
+        evidence = collect_evidence(sides.moving_a, sides.moving_b, sides.time_map)
     reject_mismatch(evidence, a.clip.filename, b.clip.filename)
     progress(1.0)
-    sides = _Sides(moving_a, moving_b, time_map)
     return _on_clip_clocks(a.descriptors, b.descriptors, sides, evidence, corrected=corrected is not None)
 
 
@@ -108,7 +106,9 @@ def _progress_within(progress: Callable[[float], None], start: float, length: fl
     progress(start + length * share)
 
 
-def _estimate_mount(a: ClipFeatures, b: ClipFeatures, sides: _Sides, check: Callable[[], None]) -> Matrix | None:
+def _estimate_mount(
+    a: ClipFeatures, b: ClipFeatures, sides: _Sides, check: Callable[[], None]
+) -> camera_mount.Matrix | None:
     """Estimate the warp [3, 3] of B's mount from the frames of aligned places; None if no warp lowers their cost."""
     time_map, sampled_b_s = sides.time_map, b.descriptors.time_s[sides.moving_b.index]
     time_b_s = np.interp(time_map.clock_b_s, sides.moving_b.clock_s, sampled_b_s)

@@ -24,7 +24,7 @@ from contracts.ids import is_id
 from contracts.limits import MIB, SCRATCH_RETENTION_H, WORKER_GRACE_S
 from contracts.workload import Compute
 from kit.process_tree import MARK, kill, live_process, marked_processes, over_limit, with_descendants
-from kit.settings import NatsSettings, S3Settings, as_environment, inherited_environment
+from kit.settings import NatsSettings, S3Settings, as_environment, inherited_environment, numeric_library_threads
 from services.dispatcher.executors.executor import CallBacklog, CallState, CallStatus, LaunchFailed, status_of_exit
 from services.dispatcher.executors.run_folder import RunFolder, WorkerProcess, disk_error_message
 
@@ -63,14 +63,12 @@ class LocalExecutor:
         ``environment`` is inherited by the workers; the default is an allow-list of the dispatcher's environment.
         """
         self._runs = data_folder.absolute() / "runs"
-        threads = str(max(1, (os.cpu_count() or 1) // max(1, slots)))
         inherited = inherited_environment() if environment is None else dict(environment)
         self._environment = (
             inherited
             | as_environment(nats, s3)
             | {"PYTHONPATH": str(_ROOT), "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
-            | {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE", "OPENBLAS_NUM_THREADS": threads}
-            | {"MKL_NUM_THREADS": threads, "OPENCV_FOR_THREADS_NUM": threads}
+            | numeric_library_threads(max(1, (os.cpu_count() or 1) // max(1, slots)))
         )
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._watched_runs: set[str] = set()

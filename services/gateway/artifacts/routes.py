@@ -94,10 +94,8 @@ async def fetch_artifact(
     """Redirect to the file; names may contain slashes, and `manifest.json` is a valid name."""
     location = await artifacts.locate(await jobs.read(caller.tenant, job_id), name)
     if location.is_page:
-        url = pages.address(caller, job_id, name, datetime.now(UTC))
-    else:
-        url = await artifacts.presign(location)
-    return RedirectResponse(url, status_code=307, headers={"Cache-Control": "no-store"})
+        return _redirect(pages.address(caller, job_id, name, datetime.now(UTC)))
+    return _redirect(await artifacts.presign(location))
 
 
 # Beside the routes above, which take a name with slashes.
@@ -120,5 +118,8 @@ async def show_page(
     location = await artifacts.locate(await jobs.read(caller.tenant, job_id), name)
     if location.is_page:
         return await pages.response(location)
-    url = await artifacts.presign(location)
+    return _redirect(await artifacts.presign(location))
+
+
+def _redirect(url: str) -> RedirectResponse:
     return RedirectResponse(url, status_code=307, headers={"Cache-Control": "no-store"})

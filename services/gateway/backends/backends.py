@@ -82,8 +82,7 @@ def _executed(workload: Workload, params: Params | None) -> list[Workload]:
     """Return the workloads whose workers run: of a pipeline, those of the stages that its parameters require."""
     if workload.kind != "pipeline":
         return [workload]
-    chosen = workload.params() if params is None else params
-    return [catalog.workload(stage.work) for stage in workload.stages if stage.needed(chosen)]
+    return [stage for stage, _ in catalog.required_stages(workload, params)]
 
 
 def _listed(names: list[str]) -> str:

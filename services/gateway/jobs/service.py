@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from statistics import median
-from typing import Final
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -39,7 +39,6 @@ from services.gateway.jobs.submission import (
     check_input,
     check_request,
     check_webhook_url,
-    required_stages,
     submitted_event,
     upload_ids,
 )
@@ -89,9 +88,7 @@ class JobService:
             SaccadeError: as ``submit``, for what is given.
         """
         check_webhook_url(request.webhook_url, https_only=self._https_webhooks_only)
-        workload, params = check_request(request, self._settings, await self._backends.known())
-        cost = self.estimate(workload, request.gpu, workload.params.model_validate(params))
-        await self._inputs(tenant, workload, upload_ids(workload, request.inputs, complete=False))
+        workload, params, _, cost = await self._checked(tenant, request, complete=False)
         return CheckedJob(workload.name, params, cost)
 
     async def submit(self, tenant: str, request: JobRequest, key: IdempotencyKey | None) -> Job:
@@ -103,10 +100,7 @@ class JobService:
         check_webhook_url(request.webhook_url, https_only=self._https_webhooks_only)
 
         async def submitted() -> JobSubmitted:
-            workload, params = check_request(request, self._settings, await self._backends.known())
-            cost = self.estimate(workload, request.gpu, workload.params.model_validate(params))
-            inputs = await self._inputs(tenant, workload, upload_ids(workload, request.inputs))
-            return submitted_event(request, workload, params, inputs, cost)
+            return submitted_event(request, *await self._checked(tenant, request, complete=True))
 
         return await self.get(tenant, await self._events.create(tenant, new_id("job"), key, submitted))
 
@@ -147,7 +141,7 @@ class JobService:
         Raises:
             SaccadeError: INVALID_PARAMETER, for a GPU that the workload cannot use.
         """
-        stages = required_stages(workload, params) if workload.kind == "pipeline" else []
+        stages = catalog.required_stages(workload, params) if workload.kind == "pipeline" else []
         if stages and (gpu is None or any(stage.compute.gpus for stage, _ in stages)):
             return pipeline_estimate(
                 [(shards, self.estimate(stage, gpu_for_stage(stage, gpu))) for stage, shards in stages]
@@ -244,6 +238,19 @@ class JobService:
                 f"{job_id} executes a stage of the pipeline {pipeline_id}.",
                 hint=f"Cancel or retry {pipeline_id}: it resumes at the first stage that is not completed.",
             )
+
+    async def _checked(
+        self, tenant: str, request: JobRequest, *, complete: bool
+    ) -> tuple[Workload, dict[str, Any], dict[str, list[JobInput]], CostEstimate]:
+        """Return a valid request's workload, parameters, inputs and estimated cost.
+
+        Raises:
+            SaccadeError: as ``submit``; without ``complete``, inputs may be left out.
+        """
+        workload, params = check_request(request, self._settings, await self._backends.known())
+        cost = self.estimate(workload, request.gpu, workload.params.model_validate(params))
+        inputs = await self._inputs(tenant, workload, upload_ids(workload, request.inputs, complete=complete))
+        return workload, params, inputs, cost
 
     async def _inputs(
         self, tenant: str, workload: Workload, ids_by_input: dict[str, list[str]]

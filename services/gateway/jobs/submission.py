@@ -16,7 +16,7 @@ from contracts.gpu_ladder import gpu_name
 from contracts.ids import is_id
 from contracts.limits import METADATA_BYTES
 from contracts.retention import KEEP_HOURS
-from contracts.workload import Input, Params, Workload
+from contracts.workload import Input, Workload
 from kit.http.problems import invalid_values, pointer
 from modal_workers import catalog
 from services.gateway.aggregates.upload_state import Upload, UploadState
@@ -140,12 +140,6 @@ def check_params(workload: Workload, params: Mapping[str, Any], backends: Backen
     backends.check_options(workload, filled)
     backends.check(workload, chosen)
     return filled
-
-
-def required_stages(workload: Workload, params: Params | None = None) -> list[tuple[Workload, int]]:
-    """Return the workload and number of shards of each stage that a pipeline's parameters (or defaults) require."""
-    chosen = workload.params() if params is None else params
-    return [(catalog.workload(stage.work), stage.shards(chosen)) for stage in workload.stages if stage.needed(chosen)]
 
 
 def upload_ids(workload: Workload, inputs: Mapping[str, Any], *, complete: bool = True) -> dict[str, list[str]]:
