@@ -66,36 +66,50 @@ def run(argument: dict[str, Any], call_id: str | None) -> dict[str, Any]:
         ValidationError: the argument is not a ``Launch``.
         SaccadeError: STORAGE_UNAVAILABLE, if the assignment is in the bucket and cannot be downloaded.
     """
-    _restore_sigint()
-    billed_since_s = _billed_since_s()
-    launch = Launch.model_validate(argument)
-    assignment = launch.assignment or _download(launch.assignment_key or "")
-    assignment = assignment.model_copy(update={"device": actual_device(assignment.device)})
-    adopt_orphans()
-    # Unique to this call: its path marks every process of the run.
-    parent = Path(tempfile.mkdtemp(prefix="saccade-"))
-    folder = parent / assignment.run_id
-    folder.mkdir()
+    with _single_interrupt():
+        billed_since_s = _billed_since_s()
+        launch = Launch.model_validate(argument)
+        assignment = launch.assignment or _download(launch.assignment_key or "")
+        assignment = assignment.model_copy(update={"device": actual_device(assignment.device)})
+        adopt_orphans()
+        # Unique to this call: its path marks every process of the run.
+        parent = Path(tempfile.mkdtemp(prefix="saccade-"))
+        folder = parent / assignment.run_id
+        folder.mkdir()
+        try:
+            environment = _environment(launch.bus, assignment, folder) | {"WORKER_BILLED_SINCE_S": repr(billed_since_s)}
+            if call_id:
+                environment["WORKER_CALL_ID"] = call_id
+            return _WorkerProcess(assignment, environment, folder).result()
+        finally:
+            # A cancel is an exception that may be raised between any two lines, also right after the child has started.
+            _clean(parent, folder)
+
+
+@contextlib.contextmanager
+def _single_interrupt() -> Iterator[None]:
+    """Raise KeyboardInterrupt on the first SIGINT, also where the process was started with SIGINT ignored.
+
+    Modal repeats the signal: a second exception could end the handling of the first between any two lines.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
     try:
-        environment = _environment(launch.bus, assignment, folder) | {"WORKER_BILLED_SINCE_S": repr(billed_since_s)}
-        if call_id:
-            environment["WORKER_CALL_ID"] = call_id
-        return _WorkerProcess(assignment, environment, folder).result()
+        yield
     finally:
-        # A cancel is an exception that may be raised between any two lines, also right after the child has started.
-        _clean(parent, folder)
-
-
-def _restore_sigint() -> None:
-    """Restore KeyboardInterrupt on SIGINT if the process was started with SIGINT ignored."""
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    if in_main_thread and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, signal.default_int_handler if before is signal.SIG_IGN else before)
 
 
 @contextlib.contextmanager
 def _interrupts_ignored() -> Iterator[None]:
-    """Ignore SIGINT: Modal repeats it, and a second one would end what gives the worker its grace period."""
+    """Ignore SIGINT: after a cancel, it would end what gives the worker its grace period."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
