@@ -9,6 +9,8 @@ SOAK_RUNS ?= 200
 TEST_PROCESSES ?= 4
 # uv reads none of pip's settings: wheels that this machine keeps are found by both, a smaller build of torch say.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+# Set in many containers. Empty, Python keeps what it compiled: without, each start of a service takes twice the CPU time.
+export PYTHONDONTWRITEBYTECODE :=
 
 comma := ,
 
