@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import socket
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -219,6 +220,61 @@ async def test_a_response_that_is_not_http_is_a_protocol_error(sender: Sender, a
     async with receiving(answering(answer)) as receiver:
         got = await sender.send(outgoing_to(receiver.port, timeout_s=20.0))
     assert (got.status, got.error) == (None, "protocol_error")
+
+
+_CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        pytest.param(b"HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\nok", 204, id="204 with a body"),
+        pytest.param(b"HTTP/1.1 204 No Content\r\n\r\nok", 204, id="204 with a body of unknown length"),
+        pytest.param(b"HTTP/1.1 204 No Content\r\n" + _CHUNKED, 204, id="204 chunked, without chunks"),
+        pytest.param(b"HTTP/1.1 204 No Content\r\n" + _CHUNKED + b"0\r\n\r\n", 204, id="204 chunked, empty"),
+        pytest.param(b"HTTP/1.1 204 No Content\r\n" + _CHUNKED + b"2\r\nok\r\n0\r\n\r\n", 204, id="204 chunked"),
+        pytest.param(b"HTTP/1.1 205 Reset Content\r\nContent-Length: 2\r\n\r\nok", 205, id="205 with a body"),
+        pytest.param(b"HTTP/1.1 200 OK\r\n" + _CHUNKED + b"zz\r\nok\r\n", 200, id="first chunk malformed"),
+        pytest.param(b"HTTP/1.1 200 OK\r\n" + _CHUNKED + b"\r\n2\r\nok\r\n", 200, id="empty line before a chunk"),
+        pytest.param(b"HTTP/1.1 200 OK\r\n" + _CHUNKED + b"2\r\nok\r\nzz\r\n", 200, id="second chunk malformed"),
+        pytest.param(b"HTTP/1.1 200 OK\r\n" + _CHUNKED + b"64\r\nok", 200, id="chunk cut off"),
+        pytest.param(b"HTTP/1.1 200 OK\r\n" + _CHUNKED + b"0\r\na\x01b\r\n\r\n", 200, id="trailer malformed"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nok", 200, id="body cut off"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok, and more", 200, id="body too long"),
+        pytest.param(b"HTTP/1.0 200 OK\r\n\r\nok", 200, id="1.0 without a length"),
+        pytest.param(b"HTTP/1.1 200 OK\n\nok", 200, id="line feeds only"),
+        pytest.param(b"\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 200, id="empty lines in front"),
+        pytest.param(
+            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+            b"HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\nok",
+            204,
+            id="after interim responses",
+        ),
+        pytest.param(b"HTTP/1.1 410 Gone\r\n" + _CHUNKED + b"zz", 410, id="410 with a malformed chunk"),
+        pytest.param(b"HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\n\r\nok", 304, id="304 with a body"),
+    ],
+)
+@pytest.mark.parametrize("at_once", [True, False], ids=["at once", "byte by byte"])
+async def test_the_status_counts_whatever_follows_the_header(
+    sender: Sender, answer: bytes, status: int, at_once: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender_module, "RESPONSE_BODY_S", 0.3)
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request(reader)
+        writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for part in [answer] if at_once else [bytes([byte]) for byte in answer]:
+            writer.write(part)
+            await writer.drain()
+            await asyncio.sleep(0)
+
+    async with receiving(talk) as receiver:
+        results = [await sender.send(outgoing_to(receiver.port, timeout_s=20.0)) for _ in range(2)]
+    assert [result.status for result in results] == [status, status]
+    assert {result.error for result in results} == {
+        204: {None}, 205: {None}, 200: {None}, 304: {"redirected"}, 410: {"http_status"}
+    }[status]  # fmt: skip
+    assert {result.excerpt for result in results} <= {"", "ok"}
 
 
 async def test_an_incomplete_body_keeps_the_status(sender: Sender) -> None:

@@ -30,6 +30,7 @@ from services.notifier.webhooks.network.metered_socket import (
     guarded_socket_factory,
 )
 from services.notifier.webhooks.network.name_lookup import GuardedResolver, Lookup, SystemLookup
+from services.notifier.webhooks.network.response_protocol import HeaderFirstConnector
 
 #: Maximum size and time of reading an answer's body: its status is what matters.
 RESPONSE_BYTES: Final = 64 * KIB
@@ -157,7 +158,7 @@ class Sender:
             await session.http.close()
 
     def _open(self, guard: AddressGuard) -> _GuardedSession:
-        connector = aiohttp.TCPConnector(
+        connector = HeaderFirstConnector(
             resolver=GuardedResolver(self._lookup, guard),
             socket_factory=guarded_socket_factory(guard),
             ssl=self._tls,
@@ -203,8 +204,9 @@ class Sender:
                     allow_redirects=False,
                     trace_request_ctx=trace,
                 )
-            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-                # The receiver may close a kept-alive connection just when it is used again.
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientResponseError):
+                # The receiver may close a kept-alive connection just when it is used again, or may have sent more
+                # than its last response, which is then in front of this one.
                 if not trace.reused:
                     raise
                 trace.connected = trace.reused = False
