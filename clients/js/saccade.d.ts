@@ -206,15 +206,23 @@ export class Client {
   events(selection?: EventSelection): EventFeed;
 }
 
+/** One event of an event stream. */
 export interface Block {
   event: string;
+  /** The id of this block; null if it has none. */
   id: string | null;
-  retryMs: number | null;
   data: string[];
+  /** The id of this block, or of the newest before it. */
+  lastEventId: string;
 }
 
-/** Incremental parser of server-sent events. */
+/** Incremental parser of an event stream. */
 export class BlockParser {
+  constructor(lastEventId?: string);
+  /** Where to resume; a block without data sets it too. */
+  get lastEventId(): string;
+  /** Reconnection time, at most one minute; null if the stream has set none. */
+  get retryMs(): number | null;
   get unfinished(): boolean;
-  push(text: string): Block[];
+  push(chunk: Uint8Array | string): Block[];
 }

@@ -27,6 +27,11 @@ const LONGEST_PAUSE_MS = 5_000;
 /** Three heartbeats (contracts/limits.py, SSE_HEARTBEAT_S): a stream that is silent for longer is broken. */
 const SILENCE_MS = 45_000;
 
+/** Longest reconnection time that a stream can ask for. */
+const MAX_RETRY_MS = 60_000;
+/** Most characters that an unfinished event may have. The server's events are at most 1 MiB (contracts/limits.py). */
+const MAX_EVENT_CHARS = 16 * MIB;
+
 const EVENTS = "/v1/events";
 const ENDS = new Set(["job.succeeded", "job.failed", "job.cancelled", "session.stopped", "session.failed"]);
 const REOPENS = new Set(["job.retrying"]);
@@ -338,48 +343,101 @@ export class EventFeed {
 
 const STREAM_ITEMS = new Set(["gap", "snapshot"]);
 
-/** Incremental parser of server-sent events (HTML Living Standard, 9.2.6); an unfinished last block is dropped. */
+/**
+ * Incremental parser of an event stream (HTML Living Standard, 9.2.5 and 9.2.6); an unfinished last block is dropped.
+ *
+ * The work is proportional to the bytes, however they are cut: a line's beginning is stored, not searched again.
+ */
 export class BlockParser {
-  #rest = "";
-  #block = { event: "message", id: null, retryMs: null, data: [] };
-  #filled = false;
+  // A byte order mark is skipped below, so that a stream given as text is treated alike.
+  #decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+  #lastEventId;
+  #retryMs = null;
+  /** Beginning of a line whose end has not been received. */
+  #line = "";
+  #firstLine = true;
+  /** The last character was a carriage return; a line feed after it belongs to the same line end. */
+  #afterReturn = false;
+  #event = "";
+  #id = null;
+  #data = [];
+  #dataChars = 0;
 
-  /** Whether a block has begun and is not complete. */
-  get unfinished() {
-    return this.#filled || this.#rest !== "";
+  /** @param {string} [lastEventId] where the stream resumes */
+  constructor(lastEventId = "") {
+    this.#lastEventId = lastEventId;
   }
 
-  /** Parse some text and return the blocks that it completes. */
-  push(text) {
-    let whole = this.#rest + text;
-    // A line feed may follow a carriage return: together they end one line.
-    const held = whole.endsWith("\r") ? "\r" : "";
-    whole = held ? whole.slice(0, -1) : whole;
-    const lines = whole.split(/\r\n|\n|\r/);
-    this.#rest = lines.pop() + held;
+  /** Where to resume; a block sets it at its end, also if it has no data. */
+  get lastEventId() {
+    return this.#lastEventId;
+  }
+
+  /** Reconnection time, at most one minute; a line sets it immediately. null: the stream has set none. */
+  get retryMs() {
+    return this.#retryMs;
+  }
+
+  /** Whether a line or an event has begun and is not complete. */
+  get unfinished() {
+    return this.#line !== "" || this.#event !== "" || this.#id !== null || this.#data.length > 0;
+  }
+
+  /** Parse some bytes (or text) and return the events that they complete. */
+  push(chunk) {
+    let text = typeof chunk === "string" ? chunk : this.#decoder.decode(chunk, { stream: true });
+    if (text === "") return [];
+    if (this.#afterReturn && text.startsWith("\n")) text = text.slice(1);
+    this.#afterReturn = text.endsWith("\r");
+    const lines = text.split(/\r\n|\n|\r/);
+    lines[0] = this.#line + lines[0];
+    this.#line = lines.pop();
     const blocks = [];
     for (const line of lines) {
-      if (line === "") {
-        if (this.#block.data.length || this.#block.retryMs !== null) blocks.push(this.#block);
-        this.#block = { event: "message", id: null, retryMs: null, data: [] };
-        this.#filled = false;
-      } else if (!line.startsWith(":")) {
-        this.#field(line);
-      }
+      const block = this.#take(line);
+      if (block) blocks.push(block);
     }
+    this.#checkSize();
     return blocks;
   }
 
-  #field(line) {
-    this.#filled = true;
-    const colon = line.indexOf(":");
+  /** Apply a line; return the event that it completes. */
+  #take(line) {
+    if (this.#firstLine) {
+      this.#firstLine = false;
+      if (line.startsWith("\uFEFF")) line = line.slice(1);
+    }
+    if (line === "") return this.#endBlock();
+    const colon = line.indexOf(":"); // of a comment the name is empty
     const name = colon < 0 ? line : line.slice(0, colon);
     let value = colon < 0 ? "" : line.slice(colon + 1);
     if (value.startsWith(" ")) value = value.slice(1);
-    if (name === "data") this.#block.data.push(value);
-    else if (name === "event") this.#block.event = value;
-    else if (name === "id" && !value.includes("\0")) this.#block.id = value;
-    else if (name === "retry" && /^\d+$/.test(value)) this.#block.retryMs = Number(value);
+    if (name === "data") {
+      this.#data.push(value);
+      this.#dataChars += value.length + 1;
+      this.#checkSize();
+    } else if (name === "event") this.#event = value;
+    else if (name === "id" && !value.includes("\0")) this.#id = value;
+    else if (name === "retry" && /^[0-9]+$/.test(value)) this.#retryMs = Math.min(Number(value), MAX_RETRY_MS);
+    return null;
+  }
+
+  #endBlock() {
+    if (this.#id !== null) this.#lastEventId = this.#id;
+    const { length } = this.#data;
+    const fields = { event: this.#event || "message", id: this.#id, data: this.#data, lastEventId: this.#lastEventId };
+    this.#event = "";
+    this.#id = null;
+    this.#data = [];
+    this.#dataChars = 0;
+    return length ? fields : null;
+  }
+
+  #checkSize() {
+    if (this.#line.length + this.#dataChars <= MAX_EVENT_CHARS) return;
+    throw new SaccadeError("event_too_large", `The stream has an event of more than ${MAX_EVENT_CHARS / MIB} MiB.`, {
+      hint: "Check that the address is a Saccade server's, and that no proxy in front of it changes the stream.",
+    });
   }
 }
 
@@ -448,9 +506,9 @@ class ResumedStream {
         ending = true; // one more request confirms that nothing follows
         continue;
       }
-      // After a regular close the server's reconnection time applies, after an error the backoff.
-      const backoff = Math.min(LONGEST_PAUSE_MS, 100 * 2 ** failures);
-      await pause((this.#clean ? Math.max(this.#retryMs, 100) : backoff) * (0.5 + Math.random() / 2), this.#signal);
+      // After a regular close the server's reconnection time applies at least, after an error the backoff.
+      const backoff = Math.min(LONGEST_PAUSE_MS, 100 * 2 ** failures) * (0.5 + Math.random() / 2);
+      await pause(this.#clean ? Math.max(this.#retryMs, backoff) : backoff, this.#signal);
     }
   }
 
@@ -491,16 +549,17 @@ class ResumedStream {
       }
       this.#answered = true;
       const reader = response.body.getReader();
-      const decoder = new TextDecoder();
-      const parser = new BlockParser();
+      const parser = new BlockParser(this.#resumeCursor ?? "");
       for (;;) {
         const { done, value } = await timed(reader.read());
         if (done) break;
-        for (const block of parser.push(decoder.decode(value, { stream: true }))) {
-          if (block.retryMs !== null) this.#retryMs = block.retryMs;
-          const event = block.data.length ? this.#accept(block) : null;
+        const blocks = parser.push(value);
+        if (parser.retryMs !== null) this.#retryMs = parser.retryMs;
+        for (const block of blocks) {
+          const event = this.#accept(block);
           if (event) yield event;
         }
+        this.#moveCursor(parser.lastEventId);
       }
       this.#clean = !parser.unfinished;
     } finally {
@@ -547,14 +606,24 @@ class ResumedStream {
       throw new BrokenConnection(error);
     }
     if (block.event === "gap") this.#position = null;
-    if (block.id !== null) {
+    if (block.id) {
       const position = positionOf(block.id);
       if (isBefore(position, this.#position)) return null;
       this.#position = position;
       this.#resumeCursor = block.id;
       this.#lastType = block.event;
     }
-    return eventOf(block.event, block.id, envelope);
+    return eventOf(block.event, block.id || null, envelope);
+  }
+
+  /** Resume after the stream's last event id, which blocks without data set too; an empty one resets it. */
+  #moveCursor(lastEventId) {
+    if (lastEventId === "") {
+      this.#resumeCursor = null;
+    } else if (lastEventId !== this.#resumeCursor && !isBefore(positionOf(lastEventId), this.#position)) {
+      this.#resumeCursor = lastEventId;
+      this.#position = positionOf(lastEventId);
+    }
   }
 }
 

@@ -168,14 +168,69 @@ export function uses({ Client, SaccadeError, BlockParser }) {
       return { abortion: abortion.name, closing: closing.answer, twice: twice.name, all: all.answer };
     },
 
-    /** Parse a text cut into pieces of each size, and give what comes of each. */
-    async parsed(text, sizes) {
-      return sizes.map((size) => {
+    /**
+     * Parse streams, each cut in all ways: `{name: [chunks, pairs]}`, where a character of a chunk is one byte, to the
+     * distinct results; `pairs` asks for all pairs of cuts.
+     */
+    async parsed(streams) {
+      const outcome = (pieces) => {
         const parser = new BlockParser();
-        const blocks = [];
-        for (let at = 0; at < text.length; at += size) blocks.push(...parser.push(text.slice(at, at + size)));
-        return { blocks, unfinished: parser.unfinished };
-      });
+        const events = [];
+        for (const piece of pieces) {
+          for (const block of parser.push(piece)) events.push([block.event, block.data.join("\n"), block.lastEventId]);
+        }
+        return JSON.stringify([events, parser.lastEventId, parser.retryMs]);
+      };
+      return Object.fromEntries(
+        Object.entries(streams).map(([name, [chunks, pairs]]) => {
+          const received = chunks.map((chunk) => Uint8Array.from(chunk, (character) => character.charCodeAt(0)));
+          const whole = Uint8Array.from(chunks.join(""), (character) => character.charCodeAt(0));
+          const text = new TextDecoder("utf-8", { ignoreBOM: true }).decode(whole);
+          const found = new Set([outcome(received), outcome([...text])]);
+          found.add(outcome(Array.from(whole, (_, at) => whole.subarray(at, at + 1))));
+          for (let first = 0; first <= whole.length; first += 1) {
+            found.add(outcome([whole.subarray(0, first), whole.subarray(first)]));
+            for (let second = first + 1; pairs && second < whole.length; second += 1) {
+              found.add(outcome([whole.subarray(0, first), whole.subarray(first, second), whole.subarray(second)]));
+            }
+          }
+          return [name, [...found].map((one) => JSON.parse(one))];
+        }),
+      );
+    },
+
+    /** Parse a line of so many bytes in reads of 1 kB, then as many bytes in lines of 1 kB; give the milliseconds. */
+    async parseTimes(bytes) {
+      const time = (piece) => {
+        let best = Infinity;
+        for (let round = 0; round < 3; round += 1) {
+          const parser = new BlockParser();
+          const begin = performance.now();
+          for (let at = 0; at < bytes; at += 1024) parser.push(piece);
+          parser.push(new TextEncoder().encode("\n\n"));
+          best = Math.min(best, performance.now() - begin);
+        }
+        return best;
+      };
+      const long = new Uint8Array(1024).fill(97);
+      const short = long.slice();
+      short[1023] = 10;
+      return { long: time(long), short: time(short) };
+    },
+
+    /** Follow a job to its end or for `count` events; give types, data and cursors, and what it was refused with. */
+    async followed(url, jobId, count) {
+      const client = new Client({ url, multiplex: false });
+      const told = [];
+      const refused = await refusal(
+        (async () => {
+          for await (const event of client.events({ jobId })) {
+            if (told.push([event.type, event.data, event.cursor]) === count) break;
+          }
+        })(),
+      );
+      client.close();
+      return { told, refused };
     },
   };
 }

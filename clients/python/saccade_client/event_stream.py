@@ -24,6 +24,7 @@ SILENCE_S: Final = 45.0
 _IDLE_S: Final = 1.5
 _TENANT: Final = "/v1/events"
 _REMEMBERED_IDS: Final = 4096
+_HEADER_VALUE: Final = re.compile(r"[!-~]+")
 _SECONDS: Final = re.compile(r"([0-9]{1,9})s?")
 #: Statuses of a proxy or a failing server, not of ours: these are retried.
 _RETRIED_STATUS: Final = UNAVAILABLE | {408, 500}
@@ -84,7 +85,7 @@ class EventStream:
         """Return the next event, or None at the end.
 
         Raises:
-            ClientError: the server refused, or never answered.
+            ClientError: the server refused, or never answered, or an event is too large.
         """
         while True:
             while self._ready:
@@ -121,9 +122,13 @@ class EventStream:
         if chunk is None:
             await self._on_closed()
             return
-        for block in self._parser.push(chunk):
+        blocks = self._parser.push(chunk)
+        if self._parser.retry_ms is not None:
+            self._retry_s = self._parser.retry_ms / 1000
+        for block in blocks:
             self._last_block_s = time.monotonic()
             self._take(block)
+        self._move_cursor(self._parser.last_event_id)
         if not self._follow and not self._ready and time.monotonic() - self._last_block_s > _IDLE_S:
             await self._end()  # heartbeats only
 
@@ -131,11 +136,13 @@ class EventStream:
         headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity", "Cache-Control": "no-store"}
         params = dict(self._params)
         if self._resume_cursor:
-            # As header and as parameter: some proxies drop unknown headers.
-            headers["Last-Event-ID"] = params["last_event_id"] = self._resume_cursor
+            # As header and as parameter: some proxies drop unknown headers, and not every id can be a header's value.
+            params["last_event_id"] = self._resume_cursor
+            if _HEADER_VALUE.fullmatch(self._resume_cursor):
+                headers["Last-Event-ID"] = self._resume_cursor
         elif since := self._since_parameter():
             params["since"] = since
-        self._parser = SseParser()
+        self._parser = SseParser(self._resume_cursor or "")
         stream = await self._transport.open(self._path, headers=headers, params=params, silence_s=self._silence_s)
         self._stream = stream
         self._last_block_s = time.monotonic()
@@ -158,10 +165,6 @@ class EventStream:
 
     def _take(self, block: SseBlock) -> None:
         """Queue the event of a block, unless it is a duplicate."""
-        if block.retry_ms is not None:
-            self._retry_s = block.retry_ms / 1000
-        if not block.data:  # only sets the reconnection time
-            return
         try:
             event = parse_event(block)
         except ValueError as error:
@@ -179,6 +182,13 @@ class EventStream:
         self._retries.succeeded()
         self._ending = False
         self._ready.append(event)
+
+    def _move_cursor(self, last_event_id: str) -> None:
+        """Resume after the stream's last event id, which blocks without data set too; an empty one resets it."""
+        if not last_event_id:
+            self._resume_cursor = None
+        elif last_event_id != self._resume_cursor and not _is_duplicate(last_event_id, self._seen_cursor):
+            self._resume_cursor = self._seen_cursor = last_event_id
 
     def _remember(self, event_id: str | None) -> None:
         """Remember an event's id: a stream that was restored from a backup repeats events under new cursors."""

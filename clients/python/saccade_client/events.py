@@ -92,11 +92,12 @@ def parse_event(block: SseBlock) -> Event:
     Raises:
         ValueError: its data is not a JSON object.
     """
-    envelope = json.loads(block.body)
+    envelope = json.loads(block.text)
     if not isinstance(envelope, dict):
         raise ValueError("An event is a JSON object.")  # noqa: TRY004 - the text is wrong, not a type
-    kind = _STREAM_ITEMS.get(block.event, Event) if block.id is None else Event
-    return kind(block.event, block.id, block.body, envelope)
+    cursor = block.id or None
+    kind = _STREAM_ITEMS.get(block.event, Event) if cursor is None else Event
+    return kind(block.event, cursor, block.body, envelope)
 
 
 def matches_types(types: frozenset[str], event: Event) -> bool:

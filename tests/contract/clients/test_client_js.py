@@ -152,15 +152,6 @@ async def test_a_job_that_has_ended_gives_its_history_and_its_files(
     assert found["missing"]["code"] == "artifact_not_found"
 
 
-async def test_blocks_are_parsed_however_the_text_is_cut() -> None:
-    find_node()
-    text = ":\r\nretry: 12\rid: 1\nevent: a\ndata: x\ndata:y\r\n\r\nid: 2\ndata\n\nid: lost\nevent: b\n\ndata: half"
-    found = await use("parsed", text, list(range(1, len(text) + 1)))
-    block = {"event": "a", "id": "1", "retryMs": 12, "data": ["x", "y"]}
-    empty = {"event": "message", "id": "2", "retryMs": None, "data": [""]}
-    assert all(one == {"blocks": [block, empty], "unfinished": True} for one in found), found
-
-
 async def test_the_example_of_the_readme_runs(services: RunningServices, front: BreakingProxy, tmp_path: Path) -> None:
     example = re.findall(r"```js\n(.*?)```", (MODULE.parent / "README.md").read_text(), re.DOTALL)[0]
     (tmp_path / "example.mjs").write_text(example)

@@ -136,9 +136,9 @@ def test_blocks_are_the_same_however_the_wire_cuts_them(
         for start in range(0, len(wire) + 1, piece_bytes)
         for block in parser.push(wire[start : start + piece_bytes])
     ]
-    told += parser.push(b"x")  # what follows shows that a carriage return was a line's end
     assert told == [
-        SseBlock("job.x", f"e.{comments}", None, [text.encode().removeprefix(b" ")]) for comments, text in parts
+        SseBlock("job.x", f"e.{comments}", [text.encode().removeprefix(b" ")], f"e.{comments}")
+        for comments, text in parts
     ]
 
 
@@ -149,10 +149,12 @@ def test_a_block_that_is_cut_off_is_none_and_is_noticed() -> None:
     assert parser.push(b"ta: {}\n") == []
     assert parser.unfinished
     (block,) = parser.push(b"\n")
-    assert (block.retry_ms, block.id, block.body) == (2500, "e.1", b"{}")
+    assert (parser.retry_ms, block.id, block.body) == (2500, "e.1", b"{}")
     assert not parser.unfinished
     assert parser.push(b":\n:\n") == []
     assert not parser.unfinished, "a comment is nothing that lacks its end"
+    assert parser.push(b"retry: 1\n") == []
+    assert not parser.unfinished, "nor is a reconnection time, which counts from its line on"
 
 
 def test_events_of_the_stream_itself_are_typed() -> None:

@@ -63,8 +63,8 @@ def test_any_json_is_one_block_however_it_is_split(
     parser = SseParser()
     first, second = [block for chunk in chunks for block in parser.push(chunk)]
     assert (first.event, first.id) == ("x.y", "abc.1")
-    assert first.retry_ms
-    assert 2000 <= first.retry_ms <= 5000
+    assert parser.retry_ms
+    assert 2000 <= parser.retry_ms <= 5000
     assert len(first.data) == 1
     assert json.loads(first.data[0].decode("utf-8", "surrogatepass")) == value
     assert (second.event, second.id, second.data) == ("gap", None, [b"{}"])
