@@ -1,4 +1,4 @@
-"""Settings of the bus and the bucket, which every process needs; each service adds its own."""
+"""Settings of the bus, the bucket and webhook addresses, which several processes need; each service adds its own."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import re
 from collections.abc import Iterable
 from typing import Annotated, Final, Self
 
-from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from kit.auth.api_keys import AuthSettings, comma_separated
+
+_THIS_MACHINE: Final = ("127.0.0.0/8", "::1")
 #: Placeholder for secrets in deploy/example.env.
 _PLACEHOLDER: Final = "change-me"
 
@@ -46,6 +49,31 @@ class NatsSettings(BaseSettings):
     def address(self) -> str:
         """URL for logs, without credentials."""
         return re.sub(r"(^|//|,)[^/@,]*@", r"\1", self.url)
+
+
+class WebhookAddressSettings(BaseSettings):
+    """Destinations that webhooks are allowed to have; what is not set follows from the mode."""
+
+    model_config = SettingsConfigDict(env_prefix="NOTIFIER_", frozen=True)
+
+    webhook_https_only: bool | None = None
+    #: Networks that are not public, as CIDR, separated by commas.
+    webhook_allowed_networks: Annotated[tuple[str, ...] | None, NoDecode] = None
+
+    @field_validator("webhook_allowed_networks", mode="before")
+    @classmethod
+    def _separated(cls, value: object) -> object:
+        return comma_separated(value) if isinstance(value, str) else value
+
+    def https_only(self, auth: AuthSettings) -> bool:
+        """Return whether webhooks go over https only: the setting, or everywhere but in embedded mode."""
+        return not auth.embedded if self.webhook_https_only is None else self.webhook_https_only
+
+    def allowed_networks(self, auth: AuthSettings) -> tuple[str, ...]:
+        """Return the networks beside the public ones: the setting, or this machine in embedded mode, or none."""
+        if self.webhook_allowed_networks is not None:
+            return self.webhook_allowed_networks
+        return _THIS_MACHINE if auth.embedded else ()
 
 
 def _either(name: str, b2_name: str, *others: str) -> AliasChoices:

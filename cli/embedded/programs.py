@@ -16,7 +16,6 @@ from cli.embedded.ports import LOOPBACK
 from cli.embedded.processes import Program
 from cli.failure import Failure
 from contracts.limits import EVENT_BYTES, GIB
-from kit.auth.api_keys import is_loopback
 from modal_workers.catalog import workloads
 from services.dispatcher.executors.installed_backends import installed_backends
 from services.dispatcher.settings import DispatcherSettings
@@ -154,8 +153,8 @@ def unavailable_workloads() -> list[str]:
     return [name for name, workload in declared.items() if workload.kind != "stage" and backends.missing(workload)]
 
 
-def service_environment(folder: DataFolder, ports: dict[str, int], host: str) -> dict[str, str]:
-    """Return the services' environment."""
+def service_environment(folder: DataFolder, ports: dict[str, int], host: str, *, embedded: bool) -> dict[str, str]:
+    """Return the services' environment; ``embedded`` is that of ``is_embedded``."""
     secrets = folder.secrets
     environment = {
         "NATS_URL": f"nats://{LOOPBACK}:{ports['nats-server']}",
@@ -168,9 +167,6 @@ def service_environment(folder: DataFolder, ports: dict[str, int], host: str) ->
         "NOTIFIER_TICKET_KEY": secrets.ticket_key,
         "NOTIFIER_SECRET_KEY": secrets.webhook_key,
         "NOTIFIER_DATA_DIR": str(folder.path / "notifier"),
-        # Webhook receivers under development run on this machine too.
-        "NOTIFIER_WEBHOOK_HTTPS_ONLY": "false",
-        "NOTIFIER_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8,::1",
         "GATEWAY_DATA_DIR": str(folder.path / "gateway"),
         "GATEWAY_DISK": str(folder.path),
         "DISPATCHER_DATA_DIR": str(folder.path / "dispatcher"),
@@ -178,7 +174,7 @@ def service_environment(folder: DataFolder, ports: dict[str, int], host: str) ->
         "GATEWAY_EXECUTOR": "local",
         "GATEWAY_INSTALL_HINT": install_hint(),
     }
-    if is_loopback(host):  # NATS listens on loopback only
+    if embedded:  # NATS listens on loopback only, and its user for senders is not bound to a tenant's key
         environment |= {
             "GATEWAY_CLIENT_NATS_URL": environment["NATS_URL"],
             "GATEWAY_CLIENT_NATS_USER": _SENDER,

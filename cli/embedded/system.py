@@ -15,6 +15,7 @@ from cli.embedded.supervisor import Supervisor
 from cli.embedded.workers_on_modal import WorkersOnModal
 from cli.failure import USAGE, Failure
 from cli.settings import CommandSettings, child_environment
+from kit.auth.api_keys import comma_separated, is_embedded
 
 _ALL: Final = (*programs.SERVERS, *programs.SERVICES)
 
@@ -90,9 +91,11 @@ class EmbeddedSystem:
         self._origin = Origin(upstreams)
         await self._origin.start(self._listener)
         await self._supervisor.start(servers)
-        environment = programs.service_environment(self._folder, chosen, self._host)
+        settings = CommandSettings()
+        embedded = is_embedded(settings.api_keys_file, comma_separated(settings.allowed_hosts))
+        environment = programs.service_environment(self._folder, chosen, self._host, embedded=embedded)
         if self._modal:
-            environment |= self._modal.environment(self.data, self.url, CommandSettings().allowed_hosts)
+            environment |= self._modal.environment(self.data, self.url, settings.allowed_hosts)
         await self._supervisor.start([programs.service(name, chosen[name], environment) for name in programs.SERVICES])
 
     async def stop(self) -> None:

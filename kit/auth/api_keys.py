@@ -1,8 +1,9 @@
 """Authentication by API keys with a tenant and scopes, or of one local tenant in embedded mode.
 
-Without a keys file a service is embedded: it listens on loopback only, has one tenant, and checks Host and Origin
-(host_guard.py), so that no web page can reach it, by DNS rebinding or otherwise. With one, every request needs
-``Authorization: Bearer <id>.<secret>``.
+Without a keys file a service listens on loopback only, has one tenant, and checks Host and Origin (host_guard.py), so
+that no web page can reach it, by DNS rebinding or otherwise. With one, every request needs
+``Authorization: Bearer <id>.<secret>``. ``is_embedded`` is the one place that says whether callers may do what only the
+machine's own user may do.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class AuthSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="SACCADE_", frozen=True)
 
-    #: JSON list of ``{"id", "sha256", "tenant", "scopes"}``; none means embedded mode.
+    #: JSON list of ``{"id", "sha256", "tenant", "scopes"}``; without it requests need no key.
     api_keys_file: Path | None = None
     #: Host names that are allowed in addition to loopback; with API keys and an empty list all are.
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
@@ -62,7 +63,7 @@ class AuthSettings(BaseSettings):
     def _split(cls, value: Any) -> Any:
         """Split ``a, b``."""
         if isinstance(value, str):
-            return tuple(part.strip().rstrip("/").lower() for part in value.split(",") if part.strip())
+            return tuple(part.rstrip("/").lower() for part in comma_separated(value))
         return value
 
     @model_validator(mode="after")
@@ -90,6 +91,26 @@ class AuthSettings(BaseSettings):
     def authenticated(self) -> bool:
         """Whether requests need an API key."""
         return self.api_keys_file is not None
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the server is in embedded mode."""
+        return is_embedded(self.api_keys_file, self.allowed_hosts)
+
+
+def is_embedded(api_keys_file: Path | None, allowed_hosts: Iterable[str]) -> bool:
+    """Return whether a server is in embedded mode: only the user of this machine calls it.
+
+    No API key is required, so it listens on loopback (``serve`` refuses other addresses), and no proxy or tunnel passes
+    requests on to it, because no Host but loopback is allowed. Only then may a caller do what the machine's user can do
+    anyway, such as sending webhooks to loopback.
+    """
+    return api_keys_file is None and all(is_loopback(host) for host in allowed_hosts)
+
+
+def comma_separated(text: str) -> tuple[str, ...]:
+    """Return the parts of ``a, b``, without empty ones."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _read_keys(file: Path) -> list[ApiKey]:

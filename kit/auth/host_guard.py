@@ -34,7 +34,7 @@ class HostGuard:
     def __init__(self, app: ASGIApp, settings: AuthSettings) -> None:
         """Wrap an application."""
         self._app = app
-        self._embedded = not settings.authenticated
+        self._authenticated = settings.authenticated
         self._hosts = frozenset(settings.allowed_hosts)
         self._origins = frozenset(settings.allowed_origins)
 
@@ -53,7 +53,7 @@ class HostGuard:
             return
         same = origin.lower() in (f"http://{host.lower()}", f"https://{host.lower()}")
         allowed = self._origin_allowed(origin)
-        if self._embedded and not (same or allowed):
+        if not (self._authenticated or same or allowed):
             error = SaccadeError(
                 ErrorCode.ORIGIN_NOT_ALLOWED,
                 f"Pages of {origin!r} may not send requests to this server.",
@@ -74,7 +74,7 @@ class HostGuard:
         await self._app(scope, receive, send_with_cors)
 
     def _host_allowed(self, host: str) -> bool:
-        if not self._embedded and not self._hosts:
+        if self._authenticated and not self._hosts:
             return True
         name = _hostname(host)
         if name is None:
@@ -82,7 +82,7 @@ class HostGuard:
         return is_loopback(name) or name in self._hosts or "*" in self._hosts
 
     def _origin_allowed(self, origin: str) -> bool:
-        return origin.lower() in self._origins or ("*" in self._origins and not self._embedded)
+        return origin.lower() in self._origins or ("*" in self._origins and self._authenticated)
 
 
 def _cors(origin: str) -> list[tuple[bytes, bytes]]:

@@ -30,6 +30,7 @@ from kit.http.head_requests import HeadRequests
 from kit.http.health import Health, nats_check, store_check
 from kit.http.openapi import openapi_of
 from kit.http.problems import install_problems
+from kit.settings import WebhookAddressSettings
 from kit.tasks import first_of
 from services.gateway.aggregates.completion_waiters import CompletionWaiters
 from services.gateway.aggregates.view import GatewayView
@@ -159,7 +160,7 @@ def build_gateway(
     uploads = _upload_service(settings, bucket=bucket, disk=disk, **common)
     backends = ReportedBackends(EventStore(client, LEASES.name), settings.backends, settings.install_hint)
     common |= {"waiters": waiters, "settings": settings, "backends": backends}
-    jobs = JobService(uploads=uploads, https_webhooks_only=authenticator.authenticated, **common)
+    jobs = JobService(uploads=uploads, https_webhooks_only=WebhookAddressSettings().https_only(auth), **common)
     job_progress, session_progress = LatestJobProgress(client), LatestSessionProgress(client, open_sockets.on_advisory)
     sessions = SessionService(jobs=jobs, progress=session_progress, **common)
     reconciler = SessionReconciler(sessions, view)

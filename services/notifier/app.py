@@ -128,7 +128,7 @@ async def run(
         )
         hub.begin(epoch, head)
         store = EventStore(client)
-        webhooks = await stack.enter_async_context(_webhooks(webhook_settings, store, epoch, head, metrics))
+        webhooks = await stack.enter_async_context(_webhooks(webhook_settings, auth, store, (epoch, head), metrics))
         tail = follow_events(store, *([webhooks.delivery.recent_events.on_event] if webhooks else []), hub.on_event)
         replay = Replay(tail, EventStore(client, "PROGRESS"), hub, metrics)
         limits = StreamLimits(
@@ -176,22 +176,31 @@ class WebhookParts:
 
 @contextlib.asynccontextmanager
 async def _webhooks(
-    settings: WebhookSettings, store: EventStore, epoch: str, head: int, metrics: NotifierMetrics
+    settings: WebhookSettings,
+    auth: AuthSettings,
+    store: EventStore,
+    position: tuple[str, int],
+    metrics: NotifierMetrics,
 ) -> AsyncIterator[WebhookParts | None]:
-    """Open the webhooks and close them at the end; None without the secret key for encryption and signatures."""
+    """Open the webhooks of events after ``position``, its epoch and sequence, and close them at the end.
+
+    None without the secret key for encryption and signatures.
+    """
+    epoch, head = position
     if settings.secret_key is None:
         log.warning("NOTIFIER_SECRET_KEY is not set: no webhooks are sent")
         yield None
         return
     secret_key = settings.secret_key.get_secret_value()
-    guard = AddressGuard.allowing(settings.webhook_allowed_networks)
+    guard = AddressGuard.allowing(settings.allowed_networks(auth))
+    https_only = settings.https_only(auth)
     signer = Signer.from_secret_key(secret_key)
     endpoints = EndpointStore(EventStore(store.client, WEBHOOKS.name), SecretEncryption(secret_key))
     file = _delivery_file(settings.data_dir)
-    async with Sender(guard, https_only=settings.webhook_https_only) as sender:
+    async with Sender(guard, https_only=https_only) as sender:
         delivery = WebhookDelivery(store, endpoints, file, sender, signer, epoch=epoch, head=head, metrics=metrics)
         try:
-            yield WebhookParts(delivery, endpoints, sender, signer, guard, settings.webhook_https_only)
+            yield WebhookParts(delivery, endpoints, sender, signer, guard, https_only)
         finally:
             delivery.close()
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
 
 from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contracts.limits import KIB, MIB, SSE_HEARTBEAT_S
-from kit.settings import ChosenSecret
+from kit.settings import ChosenSecret, WebhookAddressSettings
 from services.notifier.webhooks.network.address_guard import AddressGuard
 
 #: Send buffer of a stream in the kernel: a larger one would hold minutes of stale progress before any is conflated.
@@ -43,28 +43,17 @@ class NotifierSettings(BaseSettings):
     log_level: str = "INFO"
 
 
-class WebhookSettings(BaseSettings):
+class WebhookSettings(WebhookAddressSettings):
     """Allowed destinations of webhooks, and the secret for their encryption and signatures."""
-
-    model_config = SettingsConfigDict(env_prefix="NOTIFIER_", frozen=True)
 
     #: Encrypts endpoints' secrets and derives the signing key pair, the same in every process. Without it webhooks are
     #: disabled.
     secret_key: ChosenSecret | None = Field(default=None, min_length=16)
     #: Folder of the deliveries' projection; in memory without it.
     data_dir: Path | None = None
-    #: False only where all receivers are on the same machine.
-    webhook_https_only: bool = True
-    #: Non-public networks that webhooks may be sent to, as CIDR, separated by commas.
-    webhook_allowed_networks: Annotated[tuple[str, ...], NoDecode] = ()
-
-    @field_validator("webhook_allowed_networks", mode="before")
-    @classmethod
-    def _separated(cls, value: object) -> object:
-        return [network.strip() for network in value.split(",") if network.strip()] if isinstance(value, str) else value
 
     @field_validator("webhook_allowed_networks")
     @classmethod
-    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        AddressGuard.allowing(value)
+    def _networks(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        AddressGuard.allowing(value or ())
         return value

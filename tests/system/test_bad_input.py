@@ -185,6 +185,17 @@ def test_what_is_anothers_is_not_there(client: Client, upload: Callable[[str], s
     assert httpx.get(client.url + "/v1/jobs").json()["code"] == "unauthenticated"
 
 
+@pytest.mark.parametrize(
+    "receiver", ["http://127.0.0.1:3000/", "https://127.0.0.1:3000/", "https://localhost/", "https://[::1]/"]
+)
+def test_a_key_does_not_reach_the_servers_loopback(client: Client, receiver: str) -> None:
+    """Without keys `saccade up` sends webhooks to this machine; a key's holder is anyone."""
+    refused = post(client, "/v1/webhooks", {"url": receiver})
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid_parameter"), refused.text
+    job = laps(NOWHERE) | {"webhook_url": "http://127.0.0.1:3000/"}
+    assert "webhook_url" in post(client, "/v1/jobs", job).json()["detail"]
+
+
 def test_idempotency_keys(client: Client, upload: Callable[[str], str]) -> None:
     body = laps(upload("good.mp4"))
     assert post(client, "/v1/jobs", body, **{"Idempotency-Key": "x" * 300}).json()["code"] == "idempotency_key_invalid"

@@ -208,12 +208,13 @@ async def test_the_embedded_systems_sender_sends_and_does_no_more(tmp_path: Path
     with EmbeddedNats(tmp_path) as unused:
         unused.kill()
         port = int(unused.url.rpartition(":")[2])
-        told = programs.service_environment(
-            folder, dict.fromkeys(("nats-server", "rclone", *programs.SERVICES), port), "127.0.0.1"
-        )
+        ports = dict.fromkeys(("nats-server", "rclone", *programs.SERVICES), port)
+        told = programs.service_environment(folder, ports, "127.0.0.1", embedded=True)
         assert told["GATEWAY_CLIENT_NATS_URL"] == f"nats://127.0.0.1:{port}"
-        elsewhere = dict.fromkeys(("nats-server", "rclone", *programs.SERVICES), port)
-        assert "GATEWAY_CLIENT_NATS_URL" not in programs.service_environment(folder, elsewhere, "10.0.0.5")
+        # With API keys the sender's password would be every tenant's.
+        for host in ("127.0.0.1", "10.0.0.5"):
+            with_keys = programs.service_environment(folder, ports, host, embedded=False)
+            assert [name for name in with_keys if name.startswith("GATEWAY_CLIENT_NATS")] == []
         command = programs.nats_server(folder, port).command
         process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
         try:

@@ -159,6 +159,39 @@ async def test_invalid_fields_are_refused(
         assert (await who.acme.get("/v1/webhooks")).json()["data"] == []
 
 
+@pytest.mark.parametrize(
+    ("with_keys", "settings", "accepted"),
+    [
+        (True, {}, []),
+        (True, {"webhook_allowed_networks": "127.0.0.0/8"}, ["https"]),
+        (True, {"webhook_allowed_networks": "127.0.0.0/8", "webhook_https_only": False}, ["http", "https"]),
+        (False, {}, ["http", "https"]),
+        (False, {"webhook_https_only": True}, ["https"]),
+        (False, {"webhook_allowed_networks": ""}, []),
+    ],
+)
+async def test_only_in_embedded_mode_or_by_a_setting_is_loopback_a_receiver(
+    nats_server: EmbeddedNats, auth: AuthSettings, with_keys: bool, settings: dict[str, Any], accepted: list[str]
+):
+    given = WebhookSettings(secret_key=SecretStr("k" * 32), **settings)
+    async with callers(nats_server, auth if with_keys else AuthSettings(), given) as who, listening() as listener:
+        for scheme in ("http", "https"):
+            url = f"{scheme}://127.0.0.1:{listener.url.split(':')[-1]}"
+            answer = await who.acme.post("/v1/webhooks", json={"url": url})
+            assert (answer.status_code == 201) == (scheme in accepted), (scheme, answer.text)
+
+
+async def test_an_endpoint_on_loopback_gets_nothing_once_there_are_keys(nats_server: EmbeddedNats, auth: AuthSettings):
+    async with listening() as listener:
+        async with callers(nats_server, auth) as who:
+            made = await create(who.acme, listener.url)
+            assert (await who.acme.post(f"/v1/webhooks/{made['id']}/test")).json()["delivered"]
+        async with callers(nats_server, auth, WebhookSettings(secret_key=SecretStr("k" * 32))) as who:
+            answer = (await who.acme.post(f"/v1/webhooks/{made['id']}/test")).json()
+            assert (answer["delivered"], answer["error"], answer["response_excerpt"]) == (False, "address_refused", "")
+        assert len(listener.got) == 1
+
+
 async def test_the_stream_contains_no_secret_in_plain_text(nats_server: EmbeddedNats, auth: AuthSettings):
     async with callers(nats_server, auth) as who:
         made = await create(who.acme, "https://hooks.example.com/path-secret", headers={"X-Key": "header-secret"})

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from contracts.errors import SaccadeError
 from kit.auth.api_keys import Authenticator, AuthSettings
 from kit.bucket import open_bucket
-from kit.settings import NatsSettings, S3Settings, as_environment, invalid_settings
+from kit.settings import NatsSettings, S3Settings, WebhookAddressSettings, as_environment, invalid_settings
 from services.gateway.settings import SessionSettings
 from services.notifier.settings import NotifierSettings, WebhookSettings
 from tests.harness.servers.embedded import ROOT
@@ -64,6 +64,36 @@ def test_the_bucket_settings_accept_names_of_r2(monkeypatch: pytest.MonkeyPatch)
     assert (found.public_url, found.public_endpoint_url) == ("https://pub.r2.dev", found.endpoint_url)
     # Workers get the variables under these names.
     assert _settings(monkeypatch, **as_environment(None, found)) == found
+
+
+@pytest.mark.parametrize(
+    ("keys", "hosts", "embedded"),
+    [
+        (False, "", True),
+        (False, "localhost, 127.0.0.1", True),
+        # Without keys, but a proxy or a tunnel passes requests of others on.
+        (False, "saccade.example.org", False),
+        (False, "*", False),
+        (True, "", False),
+        (True, "localhost", False),
+    ],
+)
+def test_embedded_mode_is_one_users_machine(tmp_path: Path, keys: bool, hosts: str, embedded: bool) -> None:
+    file = keys_of(tmp_path, "chosen") if keys else None
+    assert AuthSettings(api_keys_file=file, allowed_hosts=hosts).embedded is embedded
+
+
+def test_webhooks_follow_the_mode_unless_they_are_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    embedded, with_keys = AuthSettings(), AuthSettings(api_keys_file=keys_of(tmp_path, "chosen"))
+    unset = WebhookAddressSettings()
+    assert (unset.https_only(embedded), unset.https_only(with_keys)) == (False, True)
+    assert unset.allowed_networks(embedded) == ("127.0.0.0/8", "::1")
+    assert unset.allowed_networks(with_keys) == ()
+    monkeypatch.setenv("NOTIFIER_WEBHOOK_HTTPS_ONLY", "false")
+    monkeypatch.setenv("NOTIFIER_WEBHOOK_ALLOWED_NETWORKS", "10.0.0.0/8, 192.0.2.1")
+    for auth in (embedded, with_keys):
+        assert not WebhookAddressSettings().https_only(auth)
+        assert WebhookAddressSettings().allowed_networks(auth) == ("10.0.0.0/8", "192.0.2.1")
 
 
 def test_our_own_variable_names_have_priority(monkeypatch: pytest.MonkeyPatch) -> None:
