@@ -58,7 +58,6 @@ export async function followFetchEventSource(fetchEventSource, url, untilTold) {
         if (!response.ok) throw new Error(`it was answered ${response.status}`);
       },
       onmessage({ id, event, data }) {
-        if (!data) return;
         told(got, id, event, data);
         if (id) cursor = id;
         if (untilTold && event === END) throw new Ended();

@@ -22,7 +22,7 @@ from kit.http.problems import problem_responses
 from services.notifier.metrics import NotifierMetrics
 from services.notifier.streams.hub import Hub
 from services.notifier.streams.replay import Replay, StreamStart
-from services.notifier.streams.sse import HEARTBEAT, Selection, parse_cursor, parse_since, parse_types, retry_line
+from services.notifier.streams.sse import Selection, parse_cursor, parse_since, parse_types, stream_head
 from services.notifier.streams.sse_connection import TAKE_OVER
 from services.notifier.streams.subscriber import StreamClosed, StreamLimits, Subscriber
 from services.notifier.streams.ticket_routes import principal_of
@@ -44,12 +44,12 @@ _MAX_SUBJECTS: Final = 50
 
 
 class RetryLaterResponse(Response):
-    """Response that makes a client retry later: an EventSource only reconnects after status 200."""
+    """Stream that ends after its head, so that a client retries later: an EventSource reconnects only after a 200."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
         """Answer."""
         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-        await send({"type": "http.response.body", "body": HEARTBEAT + retry_line() + b"\n"})
+        await send({"type": "http.response.body", "body": stream_head()})
 
 
 class EventStreamResponse(Response):
@@ -102,7 +102,7 @@ class StreamService:
         """Count an open stream and send its first bytes."""
         self.hub.open.add(subscriber)
         self.metrics.streams.inc()
-        subscriber.heartbeat()
+        subscriber.begin()
 
     def on_closed(self, subscriber: Subscriber) -> None:
         """Remove a closed stream and count why it was closed."""

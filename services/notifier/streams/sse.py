@@ -101,9 +101,13 @@ def control_frame(event: str, fields: dict[str, Any]) -> bytes:
     return frame(event, json.dumps(fields, separators=(",", ":")).encode())
 
 
-def retry_line() -> bytes:
-    """Return the client's reconnection delay: random, so that clients do not reconnect at the same time."""
-    return b"retry: %d\n" % random.randint(2000, 5000)  # noqa: S311 - spreads reconnects, not a secret
+def stream_head() -> bytes:
+    """Return the first bytes of a stream: a comment, and the client's reconnection time.
+
+    The time is random, so that clients do not reconnect together. It counts from its line on; an empty line after it
+    would be an empty message to some clients (@microsoft/fetch-event-source 2.0, httpx-sse).
+    """
+    return HEARTBEAT + b"retry: %d\n" % random.randint(2000, 5000)  # noqa: S311 - spreads reconnects, not a secret
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,7 +88,8 @@ class SseConnection(asyncio.BufferedProtocol):
         """End the body and close the connection once all is written."""
         if self._chunked:
             self._transport.write(_LAST_CHUNK)
-        self._transport.close()
+        # Later: asyncio's transport closes its socket twice, and fails, if it is closed while it calls resume_writing.
+        asyncio.get_running_loop().call_soon(self._transport.close)
 
     def abort(self) -> None:
         """Close without writing the rest: the client sees an incomplete body."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from services.notifier.streams.sse import Selection, StreamEvent, retry_line
+from services.notifier.streams.sse import Selection, StreamEvent, stream_head
 from services.notifier.streams.sse_connection import SseConnection
 
 #: Why a stream was closed: its job or session ended, it expired, its client was too slow or disconnected, the bus is
@@ -94,7 +94,6 @@ class Subscriber:
         "_backlog",
         "_blocked",
         "_drained",
-        "_first",
         "_limits",
         "_on_end",
         "conflated",
@@ -113,7 +112,6 @@ class Subscriber:
         """Send ``selection`` on ``connection``; ``on_end`` is called once, when the stream is closed."""
         self._limits = limits
         self._on_end = on_end
-        self._first = True
         #: Set while written bytes are still in this process; further events then go to the backlog.
         self._blocked: asyncio.TimerHandle | None = None
         self._backlog: StreamBacklog | None = None
@@ -164,6 +162,10 @@ class Subscriber:
         else:
             self._backlog = self._backlog or StreamBacklog()
             self.conflated += self._backlog.put_progress(event)
+
+    def begin(self) -> None:
+        """Write the stream's head."""
+        self._write(stream_head())
 
     def heartbeat(self) -> None:
         """Write a comment line, unless other bytes are still unsent."""
@@ -270,9 +272,6 @@ class Subscriber:
 
     def _write(self, data: bytes) -> None:
         self.idle_checks = 0
-        if self._first:
-            self._first = False
-            data = retry_line() + data
         self.connection.write(data)
         if self._blocked is None and self.reason is None:
             self.send = self.connection.send

@@ -26,6 +26,8 @@ KINDS: tuple[Kind, ...] = ("refuse", "head", "cut", "close", "truncate", "stall"
 POINTS: tuple[Point, ...] = ("boundary", "fields", "data", "last_newline")
 #: So that a reconnect takes milliseconds; of the same length, so that no byte moves.
 _RETRY = re.compile(rb"retry: \d\d(\d\d)\n")
+#: What is no part of a block: a stream's head and heartbeats.
+_BETWEEN_BLOCKS = re.compile(rb"(?::\n|retry: \d+\n)*")
 
 
 @dataclass(frozen=True)
@@ -240,7 +242,7 @@ class BreakingProxy:
                     return
                 await self._write(writer, block, fault.piece_bytes)
                 passed += 1
-            if fault is None or held == b":\n":
+            if fault is None or _BETWEEN_BLOCKS.fullmatch(held):
                 await self._write(writer, held, None)
                 held = b""
         await self._write(writer, held, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -24,6 +25,8 @@ class RawConnection:
     head: bytes = b""
     #: The body as it came, its chunks' frames taken off.
     body: bytearray = field(default_factory=bytearray)
+    #: The chunks of the body: what the server wrote at once.
+    chunks: list[bytes] = field(default_factory=list)
     #: The body was ended as its framing says, not merely cut.
     whole: bool = False
 
@@ -61,6 +64,8 @@ class RawConnection:
             return False
         assert data.endswith(b"\r\n"), data
         self.body += data[:-2]
+        if size:
+            self.chunks.append(data[:-2])
         self.whole = size == 0
         return size > 0
 
@@ -80,11 +85,22 @@ class RawConnection:
 
 @contextlib.asynccontextmanager
 async def wire(
-    url: str, path: str, *headers: str, version: str = "1.1", more: bytes = b""
+    url: str, path: str, *headers: str, version: str = "1.1", more: bytes = b"", receive_buffer_bytes: int = 0
 ) -> AsyncIterator[RawConnection]:
-    """Open a connection, ask for a path and read the response's head; ``more`` is sent in one go with the request."""
+    """Open a connection, ask for a path and read the response's head; ``more`` is sent in one go with the request.
+
+    With a small receive buffer a server notices soon that nothing is read.
+    """
     port = urlsplit(url).port
-    reader, writer = await asyncio.open_connection(HOST, port)
+    with contextlib.ExitStack() as until_connected:
+        given = socket.socket()
+        until_connected.callback(given.close)
+        given.setblocking(False)
+        if receive_buffer_bytes:
+            given.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+        await asyncio.get_running_loop().sock_connect(given, (HOST, port))
+        reader, writer = await asyncio.open_connection(sock=given)
+        until_connected.pop_all()
     try:
         lines = [f"GET {path} HTTP/{version}", f"Host: {HOST}:{port}", *headers]
         writer.write("\r\n".join([*lines, "", ""]).encode() + more)

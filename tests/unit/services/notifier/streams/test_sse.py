@@ -23,7 +23,7 @@ from services.notifier.streams.sse import (
     parse_cursor,
     parse_since,
     parse_types,
-    retry_line,
+    stream_head,
 )
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -54,7 +54,7 @@ def test_any_json_is_one_block_however_it_is_split(
     value: dict[str, object], indent: int | None, cuts: list[int]
 ) -> None:
     body = json.dumps(value, indent=indent, ensure_ascii=False).encode("utf-8", "surrogatepass")
-    wire = HEARTBEAT + retry_line() + frame("x.y", body, "abc.1") + HEARTBEAT + HEARTBEAT + frame("gap", b"{}")
+    wire = stream_head() + HEARTBEAT + frame("x.y", body, "abc.1") + HEARTBEAT + HEARTBEAT + frame("gap", b"{}")
     chunks, at = [], 0
     while at < len(wire):
         size = cuts[len(chunks) % len(cuts)]
