@@ -8,6 +8,9 @@ KIB: Final = 1024
 MIB: Final = 1024 * KIB
 GIB: Final = 1024 * MIB
 
+#: Longest request line, and longest head of a request; deploy/origin.conf has the same values.
+REQUEST_LINE_BYTES: Final = 16 * KIB
+REQUEST_HEAD_BYTES: Final = 64 * KIB
 #: Largest JSON request body that the gateway accepts.
 REQUEST_BODY_BYTES: Final = 256 * KIB
 #: Largest event on the bus; nats-server's max_payload has the same value.

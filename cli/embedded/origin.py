@@ -1,219 +1,217 @@
-"""Reverse proxy: one origin in front of the services, for requests, event streams and WebSockets."""
+"""The one origin: accepts connections, reads the request line, and passes each connection to the service of its path.
+
+The service takes over the socket itself (kit/http/passed_connections.py), so that requests and responses do not pass
+through this process. It answers only where no service can: a service that is starting, a path that is not public, a
+client that sends no request line. A service returns a connection whose next request is for another one.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import errno
 import random
-import re
 import socket
-from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
-import aiohttp
-from aiohttp import web
-from multidict import CIMultiDict
-from yarl import URL
-
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.ids import new_id
-from kit.http.problems import PROBLEM_JSON, problem, problem_headers
+from contracts.http_routes import RoutedService, is_event_stream, service_of
+from contracts.limits import KIB, REQUEST_LINE_BYTES
+from kit.http.connection_channel import ConnectionChannel
+from kit.http.raw_answers import LastAnswer, raw_answer, raw_problem
+from kit.http.request_target import method_of, path_of, request_line
 
-#: For operators, who read it at the services' own ports.
-_METRICS: Final = "/metrics"
-#: Paths that the notifier serves; all others are the gateway's.
-_NOTIFIER_PATHS: Final = re.compile(r"^/v1/(?:events|tickets|webhooks(?:/.*)?|(?:jobs|sessions)/[^/]+/events)/?$")
-_EVENT_STREAMS: Final = re.compile(r"^/v1/(?:events|(?:jobs|sessions)/[^/]+/events)$")
 #: Answer to an event stream while the notifier is unavailable: an EventSource never reconnects after another status.
 _RECONNECT_LATER: Final = b":\nretry: %d\n\n"
 #: The answer holds no data, so every page may read it; a page that may not would not reconnect.
-_RECONNECT_LATER_HEADERS: Final = {"Cache-Control": "no-store", "Access-Control-Allow-Origin": "*"}
-#: Headers that belong to one connection (RFC 9110, section 7.6.1).
-_HOP_BY_HOP: Final = frozenset(
-    {
-        *("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection"),
-        *("te", "trailer", "transfer-encoding", "upgrade"),
-        # Our HTTP server has handled it.
-        "expect",
-    }
-)
-#: Errors of a service that refuses a WebSocket, by status.
-_REFUSALS: Final = {
-    400: ErrorCode.CURSOR_INVALID,
-    401: ErrorCode.UNAUTHENTICATED,
-    403: ErrorCode.FORBIDDEN,
-    404: ErrorCode.SESSION_NOT_FOUND,
+_RECONNECT_LATER_HEADERS: Final = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-store",
+    "access-control-allow-origin": "*",
 }
-#: Shorter than the services' keep-alive, so that no connection is used while the service closes it.
-_KEEP_ALIVE_S: Final = 3.0
+#: Connections without a request line that are open at once; beyond it the oldest is closed.
+_MAX_ARRIVALS: Final = 4096
+_ACCEPTS_PER_TURN: Final = 64
+_READ_BYTES: Final = 64 * KIB
+_SWEEP_S: Final = 1.0
+#: Pause before the next connection is accepted where the kernel has no resources for one.
+_EXHAUSTED_PAUSE_S: Final = 0.2
+_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
-def upstream_of(path: str) -> str:
-    """Return the name of the service that serves a path."""
-    return "notifier" if _NOTIFIER_PATHS.match(path) else "gateway"
+@dataclass(slots=True)
+class _Arrival:
+    """A connection whose request line has not arrived."""
+
+    connection: socket.socket
+    received: bytes
+    deadline: float
 
 
 class Origin:
-    """Reverse proxy; ``upstreams`` maps a service's name to its base URL."""
+    """Listener of an embedded system."""
 
-    def __init__(self, upstreams: Mapping[str, str]) -> None:
-        """Proxy to ``upstreams``."""
-        self._upstreams = dict(upstreams)
-        self._session: aiohttp.ClientSession | None = None
-        self._runner: web.AppRunner | None = None
+    def __init__(self, request_line_s: float = 15.0) -> None:
+        """Pass nothing yet; a client has ``request_line_s`` to send its request line."""
+        self._request_line_s = request_line_s
+        self._channels: dict[RoutedService, ConnectionChannel] = {}
+        #: In the order of their deadlines.
+        self._arrivals: dict[int, _Arrival] = {}
+        self._answers: set[asyncio.Task[object]] = set()
+        self._listener: socket.socket | None = None
+        self._sweeping: asyncio.TimerHandle | None = None
 
-    async def start(self, listener: socket.socket) -> None:
-        """Serve on a bound socket."""
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S)
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=2.0),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-        )
-        app = web.Application()
-        app.router.add_route("*", "/{path:.*}", self._handle)
-        # A client's disconnect ends its upstream request at once, also of an idle event stream.
-        self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
-        await self._runner.setup()
-        await web.SockSite(self._runner, listener).start()
+    def start(self, listener: socket.socket) -> None:
+        """Accept connections of a listening socket."""
+        self._loop = asyncio.get_running_loop()
+        self._listener = listener
+        listener.setblocking(False)
+        self._loop.add_reader(listener, self._accept)
+        self._sweeping = self._loop.call_later(_SWEEP_S, self._sweep)
 
-    async def close(self) -> None:
-        """Stop serving."""
-        if self._runner:
-            await self._runner.cleanup()
-        if self._session:
-            await self._session.close()
+    def connect(self, service: RoutedService, end: socket.socket) -> None:
+        """Pass connections over a channel to a service that was started again."""
+        if (previous := self._channels.pop(service, None)) is not None:
+            previous.close()
+        self._channels[service] = ConnectionChannel(end, on_connection=self._route, on_unsent=self._answer_unavailable)
 
-    async def _handle(self, request: web.Request) -> web.StreamResponse:
-        assert self._session
-        if request.path.rstrip("/") == _METRICS:
-            return _answer(SaccadeError(ErrorCode.NOT_FOUND), 404)
-        service = upstream_of(request.path)
-        url = URL(self._upstreams[service] + request.raw_path, encoded=True)
-        if request.headers.get("Upgrade", "").lower() == "websocket":
-            return await self._pass_websocket(request, url, service)
-        headers = _forwarded(request.headers)
-        headers["X-Forwarded-For"] = request.remote or ""
-        body = request.content.iter_any() if request.body_exists else None
-        try:
-            answer = await self._session.request(request.method, url, headers=headers, data=body, allow_redirects=False)
-        except (aiohttp.ClientError, TimeoutError) as error:
-            if request.method == "GET" and _EVENT_STREAMS.match(request.path):
-                return _reconnect_later()
-            unavailable = isinstance(error, aiohttp.ClientConnectorError)
-            what = "is starting" if unavailable else "closed the connection"
-            return _problem(503 if unavailable else 502, f"The {service} {what}.")
-        try:
-            return await _stream(request, answer)
-        finally:
-            answer.release()
+    @property
+    def arrivals(self) -> int:
+        """Return the number of connections whose request line has not arrived."""
+        return len(self._arrivals)
 
-    async def _pass_websocket(self, request: web.Request, url: URL, service: str) -> web.StreamResponse:
-        assert self._session
-        offered = [
-            name.strip() for name in request.headers.get("Sec-WebSocket-Protocol", "").split(",") if name.strip()
-        ]
-        headers = CIMultiDict(
-            (name, value)
-            for name, value in _forwarded(request.headers).items()
-            if not name.lower().startswith("sec-websocket")
-        )
-        try:
-            there = await self._session.ws_connect(
-                url.with_scheme("ws"),
-                headers=headers,
-                protocols=[name for name in offered if name],
-                max_msg_size=0,
-                autoping=False,
-            )
-        except aiohttp.WSServerHandshakeError as error:
-            return _refused(error.status)
-        except (aiohttp.ClientError, TimeoutError):
-            return _problem(503, f"The {service} is starting.")
-        async with there:
-            here = web.WebSocketResponse(
-                protocols=[there.protocol] if there.protocol else (), max_msg_size=0, autoping=False
-            )
-            await here.prepare(request)
-            pumps = [asyncio.create_task(_pump(here, there)), asyncio.create_task(_pump(there, here))]
+    def is_ready(self, service: RoutedService) -> bool:
+        """Return whether a service takes connections."""
+        channel = self._channels.get(service)
+        return channel is not None and channel.is_ready
+
+    def close(self) -> None:
+        """Accept no more, and close all connections that were not passed."""
+        if self._listener:
+            self._loop.remove_reader(self._listener)
+        if self._sweeping:
+            self._sweeping.cancel()
+        for arrival in self._arrivals.values():
+            self._loop.remove_reader(arrival.connection)
+            arrival.connection.close()
+        self._arrivals.clear()
+        for channel in self._channels.values():
+            channel.close()
+        for answer in self._answers:
+            answer.cancel()
+
+    def _accept(self) -> None:
+        assert self._listener
+        for _ in range(_ACCEPTS_PER_TURN):
             try:
-                await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for pump in pumps:
-                    pump.cancel()
-                await asyncio.gather(*pumps, return_exceptions=True)
-            code = there.close_code or here.close_code or 1000
-            await here.close(code=code if code not in (1005, 1006) else 1001)
-        return here
-
-
-def _forwarded(headers: Mapping[str, str]) -> CIMultiDict[str]:
-    """Return the end-to-end headers."""
-    named = {name.strip().lower() for name in headers.get("Connection", "").split(",")}
-    return CIMultiDict((name, value) for name, value in headers.items() if name.lower() not in _HOP_BY_HOP | named)
-
-
-async def _stream(request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:
-    """Forward an answer, chunk by chunk as it comes."""
-    headers = _forwarded(answer.headers)
-    headers.setdefault("Server", "saccade")  # otherwise aiohttp sends its version and Python's
-    response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=headers)
-    await response.prepare(request)
-    try:
-        async for piece in answer.content.iter_any():
-            await response.write(piece)
-    except (aiohttp.ClientError, ConnectionError):
-        # An incomplete answer must not look complete: abort the connection.
-        if request.transport:
-            request.transport.abort()
-        return response
-    with contextlib.suppress(ConnectionError):
-        await response.write_eof()
-    return response
-
-
-async def _pump(
-    source: web.WebSocketResponse | aiohttp.ClientWebSocketResponse,
-    target: web.WebSocketResponse | aiohttp.ClientWebSocketResponse,
-) -> None:
-    """Forward messages until the source closes."""
-    async for message in source:
-        match message.type:
-            case aiohttp.WSMsgType.TEXT:
-                await target.send_str(message.data)
-            case aiohttp.WSMsgType.BINARY:
-                await target.send_bytes(message.data)
-            case aiohttp.WSMsgType.PING:
-                await target.ping(message.data)
-            case aiohttp.WSMsgType.PONG:
-                await target.pong(message.data)
-            case _:
+                connection, _ = self._listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
+            except OSError as error:
+                if error.errno not in _EXHAUSTED:
+                    raise
+                self._loop.remove_reader(self._listener)
+                self._loop.call_later(_EXHAUSTED_PAUSE_S, self._accept_again)
+                return
+            connection.setblocking(False)
+            self._read(connection, b"")
 
+    def _accept_again(self) -> None:
+        if self._listener and self._listener.fileno() >= 0:
+            self._loop.add_reader(self._listener, self._accept)
 
-def _reconnect_later() -> web.Response:
-    """Return an empty event stream with a reconnection time; an EventSource reconnects only after status 200."""
-    body = _RECONNECT_LATER % random.randint(1000, 3000)  # noqa: S311 - spreads reconnections, no secret
-    return web.Response(body=body, content_type="text/event-stream", headers=_RECONNECT_LATER_HEADERS)
+    def _read(self, connection: socket.socket, received: bytes) -> None:
+        """Read what has arrived, and wait for the rest of the request line."""
+        number = connection.fileno()
+        try:
+            data = connection.recv(_READ_BYTES)
+        except (BlockingIOError, InterruptedError):
+            if number not in self._arrivals:
+                self._wait(connection, received)
+            return
+        except OSError:
+            data = b""
+        arrival = self._arrivals.get(number)
+        received += data
+        line = request_line(received)
+        too_long = len(received if line is None else line) > REQUEST_LINE_BYTES
+        if data and line is None and not too_long:
+            if arrival:
+                arrival.received = received
+            else:
+                self._wait(connection, received)
+            return
+        if arrival:
+            self._forget(arrival)
+        if not data:
+            connection.close()
+        elif too_long:
+            self._answer(connection, raw_problem(SaccadeError(ErrorCode.TARGET_TOO_LONG)))
+        else:
+            self._route(connection, received)
 
+    def _wait(self, connection: socket.socket, received: bytes) -> None:
+        if len(self._arrivals) >= _MAX_ARRIVALS:
+            oldest = next(iter(self._arrivals.values()))
+            self._forget(oldest)
+            oldest.connection.close()
+        deadline = self._loop.time() + self._request_line_s
+        self._arrivals[connection.fileno()] = _Arrival(connection, received, deadline)
+        self._loop.add_reader(connection, self._on_readable, connection.fileno())
 
-def _refused(status: int) -> web.Response:
-    """Return the problem of a refused WebSocket; only the status of the service's answer is available."""
-    code = _REFUSALS.get(status)
-    if code is None:
-        return _problem(status if status >= 400 else 502, "The WebSocket was refused.")
-    return _answer(SaccadeError(code), status)
+    def _on_readable(self, number: int) -> None:
+        arrival = self._arrivals[number]
+        self._read(arrival.connection, arrival.received)
 
+    def _forget(self, arrival: _Arrival) -> None:
+        self._loop.remove_reader(arrival.connection)
+        del self._arrivals[arrival.connection.fileno()]
 
-def _problem(status: int, detail: str) -> web.Response:
-    """Return the problem of a service that did not answer."""
-    return _answer(SaccadeError(ErrorCode.SERVICE_UNAVAILABLE, detail), status)
+    def _sweep(self) -> None:
+        """End the connections whose time is over."""
+        self._sweeping = self._loop.call_later(min(_SWEEP_S, self._request_line_s), self._sweep)
+        now = self._loop.time()
+        for arrival in list(self._arrivals.values()):
+            if arrival.deadline > now:
+                return
+            self._forget(arrival)
+            if arrival.received:
+                self._answer(arrival.connection, raw_problem(SaccadeError(ErrorCode.REQUEST_TIMEOUT)))
+            else:
+                arrival.connection.close()  # connected in advance, as browsers do
 
+    def _route(self, connection: socket.socket, received: bytes) -> None:
+        """Pass a connection to the service of its request."""
+        line = request_line(received)
+        if line is None:  # a service returns complete request lines only
+            connection.close()
+            return
+        service = service_of(path_of(line))
+        if service is None:
+            self._answer(connection, raw_problem(SaccadeError(ErrorCode.NOT_FOUND)))
+            return
+        if not self.is_ready(service) or not self._channels[service].pass_connection(connection, received):
+            self._answer_unavailable(connection, received)
 
-def _answer(error: SaccadeError, status: int) -> web.Response:
-    request_id = new_id("req")
-    body = problem(error, request_id) | {"status": status}
-    headers = problem_headers(error) | {"X-Request-Id": request_id}
-    return web.json_response(body, status=status, headers=headers, content_type=PROBLEM_JSON)
+    def _answer_unavailable(self, connection: socket.socket, received: bytes) -> None:
+        """Answer for a service that takes no connections."""
+        line = request_line(received) or b""
+        path = path_of(line)
+        if method_of(line) == b"GET" and is_event_stream(path):
+            pause_ms = random.randint(1000, 3000)  # noqa: S311 - spreads reconnections, no secret
+            self._answer(connection, raw_answer(200, _RECONNECT_LATER_HEADERS, _RECONNECT_LATER % pause_ms))
+        else:
+            detail = f"The {service_of(path)} is starting."
+            self._answer(connection, raw_problem(SaccadeError(ErrorCode.SERVICE_UNAVAILABLE, detail)))
+
+    def _answer(self, connection: socket.socket, answer: bytes) -> None:
+        """Answer here, and close the connection."""
+        task = self._loop.create_task(self._write(connection, answer))
+        self._answers.add(task)
+        task.add_done_callback(self._answers.discard)
+
+    async def _write(self, connection: socket.socket, answer: bytes) -> None:
+        try:
+            await self._loop.connect_accepted_socket(lambda: LastAnswer(answer), connection)
+        except OSError:
+            connection.close()

@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import os
 import signal
+import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from typing import Final
 import psutil
 
 from contracts.limits import MIB
+from kit.http.connection_channel import channel_ends
 from kit.process_tree import with_environment
 
 #: Log files are rotated at this size, so that a child never fills the disk.
@@ -36,6 +38,8 @@ class Program:
     environment: dict[str, str] = field(default_factory=dict)
     #: Returns why the program cannot write any more although it runs: only a restart helps. None if it can.
     write_error: Callable[[], Awaitable[str | None]] | None = None
+    #: Takes our end of a new channel for passed connections at every start; the child's is in its environment.
+    connect: Callable[[socket.socket], None] | None = None
 
 
 def _load_prctl() -> Callable[[int, int], int] | None:
@@ -71,13 +75,23 @@ async def start_child(
 ) -> asyncio.subprocess.Process:
     """Start a child with our mark, in a session of its own: Ctrl-C in the terminal reaches only us."""
     rotate_log(log)
-    with log.open("ab") as out:
+    with contextlib.ExitStack() as stack:
+        out = stack.enter_context(log.open("ab"))
+        variables = {**environment, **program.environment, MARK: str(folder)}
+        inherited: tuple[int, ...] = ()
+        if program.connect:
+            ours, theirs = channel_ends()
+            stack.enter_context(theirs)
+            program.connect(ours)
+            variables[f"{program.name.upper()}_CONNECTIONS_FD"] = str(theirs.fileno())
+            inherited = (theirs.fileno(),)
         return await asyncio.create_subprocess_exec(
             *program.command,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=out,
             stderr=out,
-            env={**environment, **program.environment, MARK: str(folder)},
+            env=variables,
+            pass_fds=inherited,
             start_new_session=True,
             preexec_fn=_prepare_child(os.getpid()),
         )

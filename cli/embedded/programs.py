@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import socket
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -132,10 +133,12 @@ def rclone(folder: DataFolder, host: str, port: int) -> Program:
     return Program("rclone", command, lambda: _accepts(host, port), environment)
 
 
-def service(name: str, port: int, environment: dict[str, str]) -> Program:
-    """Return the program of one of our services."""
+def service(
+    name: str, port: int, environment: dict[str, str], connect: Callable[[socket.socket], None] | None = None
+) -> Program:
+    """Return the program of one of our services; ``connect`` takes our end of its channel for connections."""
     command = (sys.executable, "-m", f"services.{name}")
-    return Program(name, command, lambda: _is_healthy(port), environment)
+    return Program(name, command, lambda: _is_healthy(port), environment, connect=connect)
 
 
 def install_hint() -> str:

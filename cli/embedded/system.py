@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 from cli.embedded import leftover_processes, ports, programs
 from cli.embedded.data_folder import DataFolder
@@ -15,6 +16,7 @@ from cli.embedded.supervisor import Supervisor
 from cli.embedded.workers_on_modal import WorkersOnModal
 from cli.failure import USAGE, Failure
 from cli.settings import CommandSettings, child_environment
+from contracts.http_routes import RoutedService
 from kit.auth.api_keys import comma_separated, is_embedded
 
 _ALL: Final = (*programs.SERVERS, *programs.SERVICES)
@@ -87,24 +89,25 @@ class EmbeddedSystem:
         servers = [programs.nats_server(self._folder, chosen["nats-server"])]
         if self._modal is None or self._modal.bucket is None:
             servers.append(programs.rclone(self._folder, self._host, chosen["rclone"]))
-        upstreams = {name: f"http://{ports.LOOPBACK}:{chosen[name]}" for name in programs.SERVICES}
-        self._origin = Origin(upstreams)
-        await self._origin.start(self._listener)
+        self._origin = Origin()
+        self._origin.start(self._listener)
         await self._supervisor.start(servers)
         settings = CommandSettings()
         embedded = is_embedded(settings.api_keys_file, comma_separated(settings.allowed_hosts))
         environment = programs.service_environment(self._folder, chosen, self._host, embedded=embedded)
         if self._modal:
             environment |= self._modal.environment(self.data, self.url, settings.allowed_hosts)
-        await self._supervisor.start([programs.service(name, chosen[name], environment) for name in programs.SERVICES])
+        routed = {name: partial(self._origin.connect, name) for name in get_args(RoutedService)}
+        await self._supervisor.start(
+            [programs.service(name, chosen[name], environment, routed.get(name)) for name in programs.SERVICES]
+        )
 
     async def stop(self) -> None:
         """Stop everything, the servers last; running jobs resume at the next start."""
         try:
             if self._origin:
-                await asyncio.gather(
-                    self._origin.close(), self._stop_workers(), self._supervisor.stop(("gateway", "notifier"))
-                )
+                self._origin.close()
+                await asyncio.gather(self._stop_workers(), self._supervisor.stop(("gateway", "notifier")))
             await self._supervisor.stop(programs.SERVERS)
         finally:
             await self._supervisor.close()

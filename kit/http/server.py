@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import logging
+import resource
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator
@@ -14,11 +15,15 @@ from typing import TYPE_CHECKING, Final
 import uvicorn
 
 from contracts.errors import SaccadeError
-from contracts.limits import MIB
+from contracts.limits import MIB, REQUEST_HEAD_BYTES
 from kit.auth.api_keys import is_loopback
+from kit.http.protocol import HttpProtocol
+from kit.http.request_target import AbsoluteTargets
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
+
+    from kit.http.passed_connections import PassedConnections
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +32,8 @@ _DRAIN_S: Final = 1
 _BACKLOG: Final = 512
 _UNACKNOWLEDGED_MS: Final = 30_000
 _MESSAGE_BYTES: Final = 4 * MIB
+#: Open files that a service may need: its default limit is often 1,024.
+_OPEN_FILES: Final = 65_536
 
 
 #: Exit code of a service whose stream was recreated: the supervisor restarts it, and it rebuilds its projections.
@@ -39,11 +46,27 @@ class CannotServeError(Exception):
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn's server without its signal handlers: the service has its own."""
+    """Uvicorn's server without its signal handlers, which the service has, and with connections from the origin."""
+
+    def __init__(
+        self, config: uvicorn.Config, passed: PassedConnections | None, prepare: Callable[[socket.socket], None]
+    ) -> None:
+        super().__init__(config)
+        self._passed = passed
+        self._prepare = prepare
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self._passed and self.started:
+            self._passed.begin(self._new_protocol, self._prepare)
+
+    def _new_protocol(self) -> HttpProtocol:
+        create: Callable[..., HttpProtocol] = self.config.http_protocol_class  # type: ignore[assignment]
+        return create(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
 
 async def wait_until_available(name: str, call: Callable[[], Awaitable[None]]) -> None:
@@ -85,10 +108,7 @@ def listen(host: str, port: int, *, send_buffer_bytes: int | None = None) -> soc
         listener = socket.socket(family, kind, protocol)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
-                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS)
-            if send_buffer_bytes:
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)
+            _set_options(listener, send_buffer_bytes)
             listener.bind(address)
             listener.listen(_BACKLOG)
         except BaseException:
@@ -104,6 +124,22 @@ def listen(host: str, port: int, *, send_buffer_bytes: int | None = None) -> soc
     return listener
 
 
+def _set_options(connection: socket.socket, send_buffer_bytes: int | None) -> None:
+    """Set the options of a connection, or of a listening socket whose connections inherit them."""
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS)
+    if send_buffer_bytes:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)
+
+
+def raise_file_limit() -> None:
+    """Allow this process as many open files as the system lets it: each connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 async def serve(
     app: ASGIApp,
     host: str,
@@ -112,12 +148,13 @@ async def serve(
     authenticated: bool,
     stop: asyncio.Event,
     send_buffer_bytes: int | None = None,
-    protocol: type[asyncio.Protocol] | None = None,
+    protocol: type[HttpProtocol] = HttpProtocol,
+    passed: PassedConnections | None = None,
     drain: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
     """Serve until ``stop`` is set; then accept no connection, await ``drain``, and give open requests a second.
 
-    ``protocol`` is a subclass of uvicorn's.
+    Connections that the origin accepted come by ``passed``.
 
     Raises:
         CannotServeError: the address is in use, or is not loopback although no API key is required.
@@ -126,11 +163,14 @@ async def serve(
         raise CannotServeError(
             f"Refusing to serve {host} without authentication: set SACCADE_API_KEYS_FILE or listen on 127.0.0.1."
         )
+    raise_file_limit()
     listener = listen(host, port, send_buffer_bytes=send_buffer_bytes)
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # the service itself logs its start
+    # The service itself logs its start, and invalid requests are no warning: anybody can send them.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     config = uvicorn.Config(
-        app,
-        http=protocol or "auto",
+        AbsoluteTargets(app),
+        http=protocol,
+        h11_max_incomplete_event_size=REQUEST_HEAD_BYTES,
         log_config=None,
         access_log=False,
         lifespan="on",
@@ -138,16 +178,17 @@ async def serve(
         # A client can write anything into X-Forwarded-For.
         proxy_headers=False,
         timeout_graceful_shutdown=_DRAIN_S,
-        timeout_keep_alive=30,
         # A frame slightly above the limit is refused by itself; a much larger one closes the connection.
         ws_max_size=_MESSAGE_BYTES,
         # Images are compressed already.
         ws_per_message_deflate=False,
     )
-    server = _Server(config)
+    server = _Server(config, passed, lambda connection: _set_options(connection, send_buffer_bytes))
 
     async def end() -> None:
         await stop.wait()
+        if passed:
+            passed.stop()
         try:
             for listening in server.servers if server.started else ():
                 listening.close()  # else drained clients would reconnect to this process
@@ -162,3 +203,5 @@ async def serve(
     finally:
         ending.cancel()
         listener.close()
+        if passed:
+            passed.close()

@@ -14,11 +14,13 @@ from typing import Final
 from pydantic import ValidationError
 
 from contracts.errors import SaccadeError
+from contracts.http_routes import is_path_of
 from contracts.limits import MIB
 from kit.auth.api_keys import AuthSettings
 from kit.bucket import open_bucket
 from kit.bus.connection import connect, declare
 from kit.bus.tail import EpochChanged
+from kit.http.passed_connections import PassedConnections
 from kit.http.server import EXIT_RESTART, CannotServeError, serve, stop_on_signals, wait_until_available
 from kit.logs import start_logging
 from kit.settings import NatsSettings, S3Settings, invalid_settings
@@ -58,8 +60,13 @@ async def _run(stop: asyncio.Event, serving: asyncio.Event) -> None:
             stack.callback(releasing.cancel)
             log.info("gateway listens on http://%s:%d", settings.host, settings.port)
             await serve(
-                app, settings.host, settings.port, authenticated=auth.authenticated, stop=stop
-            )  # fmt: skip
+                app,
+                settings.host,
+                settings.port,
+                authenticated=auth.authenticated,
+                stop=stop,
+                passed=PassedConnections.inherited(settings.connections_fd, is_path_of("gateway")),
+            )
         if running.done():
             running.result()
 

@@ -17,6 +17,7 @@ from nats.aio.client import Client
 from starlette.types import ASGIApp
 
 from contracts.errors import SaccadeError
+from contracts.http_routes import is_path_of
 from contracts.streams import IDEMPOTENCY, WEBHOOKS
 from kit.auth.api_keys import Authenticator, AuthSettings
 from kit.auth.host_guard import HostGuard
@@ -29,6 +30,7 @@ from kit.http.body_limit import BodyLimit
 from kit.http.head_requests import HeadRequests
 from kit.http.health import Health, HealthReport, nats_check
 from kit.http.openapi import openapi_of
+from kit.http.passed_connections import PassedConnections
 from kit.http.problems import install_problems
 from kit.http.server import EXIT_RESTART, serve
 from kit.settings import NatsSettings
@@ -146,7 +148,8 @@ async def run(
         if webhooks:
             webhooks.add_services(app, replay, Idempotency(EventStore(client, IDEMPOTENCY.name)))
         await follow_progress(client, *([webhooks.delivery.on_progress] if webhooks else []), hub.on_progress)
-        server = NotifierServer(settings.host, settings.port, auth.authenticated, settings.drain_s)
+        passed = PassedConnections.inherited(settings.connections_fd, is_path_of("notifier"))
+        server = NotifierServer(settings.host, settings.port, auth.authenticated, settings.drain_s, passed)
         return await server.run(HostGuard(BodyLimit(app), auth), hub, tail, webhooks, stop)
 
 
@@ -222,6 +225,8 @@ class NotifierServer:
     port: int
     authenticated: bool
     drain_s: float
+    #: Connections from the origin of an embedded system.
+    passed: PassedConnections | None = None
 
     async def run(
         self, app: ASGIApp, hub: Hub, tail: EventTail, webhooks: WebhookParts | None, stop: asyncio.Event
@@ -248,6 +253,7 @@ class NotifierServer:
                 stop=closing,
                 send_buffer_bytes=SEND_BUFFER_BYTES,
                 protocol=SseHttpProtocol,
+                passed=self.passed,
                 drain=drain,
             )
         )

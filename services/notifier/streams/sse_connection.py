@@ -10,8 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
-
+from kit.http.protocol import HttpProtocol
 from services.notifier.streams.sse import HEARTBEAT, chunk
 
 if TYPE_CHECKING:
@@ -141,24 +140,13 @@ def _sender(transport: asyncio.Transport) -> Callable[[bytes], int]:
     return write
 
 
-class SseHttpProtocol(H11Protocol):
-    """Uvicorn's HTTP/1.1 protocol, extended: a response can take its connection over."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Initialize as uvicorn does."""
-        super().__init__(*args, **kwargs)
-        self._application = self.app
-        self.app = self._call_application
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Restore the application: called when the transport is closed."""
-        super().connection_lost(exc)
-        self.app = self._application
+class SseHttpProtocol(HttpProtocol):
+    """HTTP protocol of the notifier: a response can take its connection over."""
 
     async def _call_application(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope[TAKE_OVER] = self.take_over
         try:
-            await self._application(scope, receive, send)
+            await super()._call_application(scope, receive, send)
         finally:
             scope.pop(TAKE_OVER, None)  # breaks the reference cycle of protocol and scope
 
@@ -171,6 +159,7 @@ class SseHttpProtocol(H11Protocol):
         if self.cycle.disconnected:
             return False
         self.cycle.disconnected = True  # the request's task no longer uses the connection
+        self._cancel_limit()
         self.connections.discard(self)
         self.server_state.total_requests += 1
         self.flow.resume_reading()  # paused by a pipelined request, a disconnect would go unnoticed

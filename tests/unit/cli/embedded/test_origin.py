@@ -1,258 +1,247 @@
-"""The reverse proxy forwards requests and answers unchanged and unbuffered, and answers for unavailable services."""
+"""The origin passes each connection to the service of its request, whole, and answers where no service can."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
+import gzip
+import hashlib
+import json
+import random
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import socket
 
-import aiohttp
 import pytest
-from aiohttp import web
-from yarl import URL
+from websockets.asyncio.client import connect as connect_websocket
 
-from cli.embedded.origin import Origin, upstream_of
-from cli.embedded.ports import LOOPBACK, listen
-from tests.harness.servers.embedded import free_port
+from cli.embedded.ports import LOOPBACK
+from contracts.limits import KIB, MIB, REQUEST_LINE_BYTES
+from kit.auth.api_keys import AuthSettings
+from kit.auth.host_guard import HostGuard
+from kit.http.connection_channel import ConnectionChannel, channel_ends
+from tests.harness.servers.origin import WAIT_S, ShowingService, responses, running_origin, shown
 
-JOB = "job_0198c0de-0000-7000-8000-000000000000"
+pytestmark = pytest.mark.anyio
+
+HOST = "Host: robot.local:8080\r\n"
+
+
+def head(line: str, *headers: str) -> bytes:
+    """Return a request's head."""
+    return "\r\n".join([f"{line} HTTP/1.1", "Host: robot.local:8080", *headers, "", ""]).encode()
+
+
+async def test_target_headers_and_address_of_the_client_arrive_unchanged() -> None:
+    request = head("DELETE /v1/jobs/a%2Fb?x=%20y&x=2", "Connection: X-Private, close", "X-Private: kept", "X-a: 1")
+    async with running_origin("gateway") as running:
+        (facts,) = shown(await running.exchange(request))
+    assert facts["service"] == "gateway"
+    assert (facts["method"], facts["raw_path"], facts["query"]) == ("DELETE", "/v1/jobs/a%2Fb", "x=%20y&x=2")
+    assert facts["client"][0] == LOOPBACK
+    assert facts["headers"] == [
+        *(["host", "robot.local:8080"], ["connection", "X-Private, close"], ["x-private", "kept"], ["x-a", "1"])
+    ]
 
 
 @pytest.mark.parametrize(
-    ("path", "service"),
+    "request_bytes",
     [
-        ("/v1/events", "notifier"),
-        ("/v1/events/", "notifier"),
-        ("/v1/tickets", "notifier"),
-        (f"/v1/jobs/{JOB}/events", "notifier"),
-        ("/v1/sessions/ses_x/events", "notifier"),
-        (f"/v1/jobs/{JOB}", "gateway"),
-        (f"/v1/jobs/{JOB}/artifacts/events", "gateway"),
-        ("/v1/jobs/a/b/events", "gateway"),
-        ("/v1/eventsource", "gateway"),
-        ("/v1/runs/run_x", "gateway"),
-        ("/v1/runs/run_x/events", "gateway"),
-        ("/health", "gateway"),
-        ("/v1/sessions/ses_x/stream", "gateway"),
+        b"GET /v1/jobs HTTP/1.1\r\nHost: evil.example\r\nConnection: Host, close\r\n\r\n",
+        b"GET /v1/jobs HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil.example\r\nConnection: Origin, close\r\n\r\n",
+        b"GET /v1/jobs HTTP/1.0\r\n\r\n",
+        b"GET /v1/jobs HTTP/1.0\r\nHost: evil.example\r\n\r\n",
+        b"GET http://evil.example/v1/jobs HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        b"GET http://localhost@evil.example/v1/jobs HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        b"GET http:///v1/jobs HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
     ],
 )
-def test_each_path_has_one_service(path: str, service: str) -> None:
-    assert upstream_of(path) == service
+async def test_the_guard_sees_the_request_as_it_was_sent(request_bytes: bytes) -> None:
+    guarded = HostGuard(ShowingService("gateway"), AuthSettings(allowed_hosts=("saccade.local",)))
+    async with running_origin("gateway", services={"gateway": guarded}) as running:
+        allowed = b"GET /v1/jobs HTTP/1.0\r\nHost: saccade.local:8080\r\n\r\n"
+        assert len(shown(await running.exchange(allowed))) == 1
+        ((status, _, body),) = responses(await running.exchange(request_bytes))
+    assert status == 403
+    assert json.loads(body)["code"] in ("host_not_allowed", "origin_not_allowed")
 
 
-class Upstream:
-    """A service that shows what reached it."""
-
-    def __init__(self) -> None:
-        self.gone = asyncio.Event()
-        self.release = asyncio.Event()
-        self.peers: set[object] = set()
-        self.refusal = 0
-        app = web.Application(client_max_size=0)
-        app.router.add_get("/v1/events", self.stream)
-        app.router.add_post("/v1/uploads", self.echo)
-        app.router.add_get("/v1/sessions/{id}/stream", self.websocket)
-        app.router.add_get("/v1/cut", self.cut)
-        app.router.add_route("*", "/{path:.*}", self.show)
-        self.app = app
-
-    async def show(self, request: web.Request) -> web.Response:
-        assert request.transport
-        self.peers.add(request.transport.get_extra_info("peername"))
-        facts = {"target": request.raw_path, "method": request.method, "headers": dict(request.headers)}
-        return web.json_response(facts, headers={"X-One": "1", "Connection": "X-One"})
-
-    async def echo(self, request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse()
-        await response.prepare(request)
-        async for piece in request.content.iter_any():
-            await response.write(piece)
-        return response
-
-    async def stream(self, request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await response.prepare(request)
-        await response.write(b"data: first\n\n")
-        try:
-            await self.release.wait()
-            await response.write(b"data: second\n\n")
-            await asyncio.Event().wait()
-        finally:
-            self.gone.set()
-        return response
-
-    async def cut(self, request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse()
-        await response.prepare(request)
-        await response.write(b"half")
-        assert request.transport
-        await asyncio.sleep(0.05)
-        request.transport.abort()
-        return response
-
-    async def websocket(self, request: web.Request) -> web.StreamResponse:
-        if self.refusal:
-            return web.Response(status=self.refusal)
-        socket = web.WebSocketResponse(protocols=("saccade.v1",))
-        await socket.prepare(request)
-        async for message in socket:
-            if message.type is aiohttp.WSMsgType.TEXT:
-                await socket.send_str(message.data.upper())
-            else:
-                await socket.send_bytes(message.data[::-1])
-                await socket.close(code=4001)
-        return socket
+async def test_requests_on_one_connection_go_each_to_its_own_service() -> None:
+    """One after another, and pipelined: the connection moves from service to service."""
+    paths = ["/v1/jobs", "/v1/webhooks", "/v1/tickets", "/v1/uploads", "/v1/webhooks/whk_1", "/health"]
+    expected = ["gateway", "notifier", "notifier", "gateway", "notifier", "gateway"]
+    async with running_origin("gateway", "notifier") as running:
+        reader, writer = await asyncio.open_connection(LOOPBACK, running.port)
+        async with asyncio.timeout(WAIT_S):
+            for path, service in zip(paths, expected, strict=True):
+                writer.write(head(f"GET {path}"))
+                received = await reader.readuntil(b"\r\n\r\n")
+                length = int(re.search(rb"content-length: (\d+)", received)[1])  # type: ignore[index]
+                (facts,) = shown(received + await reader.readexactly(length))
+                assert (facts["service"], facts["raw_path"]) == (service, path)
+        writer.close()
+        pipelined = b"".join(head(f"GET {path}") for path in paths) + head("GET /v1/jobs", "Connection: close")
+        facts = shown(await running.exchange(pipelined))
+    assert [fact["service"] for fact in facts] == [*expected, "gateway"]
+    assert [fact["raw_path"] for fact in facts] == [*paths, "/v1/jobs"]
 
 
-@asynccontextmanager
-async def origin_of(upstream: Upstream | None) -> AsyncIterator[str]:
-    """Run an origin before one upstream, or before none."""
-    runner = None
-    port = free_port()
-    if upstream:
-        runner = web.AppRunner(upstream.app, handler_cancellation=True, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, LOOPBACK, port).start()
-    base = f"http://{LOOPBACK}:{port}"
-    origin = Origin({"gateway": base, "notifier": base})
-    listener = listen(LOOPBACK, 0)
-    await origin.start(listener)
-    try:
-        yield f"http://{LOOPBACK}:{listener.getsockname()[1]}"
-    finally:
-        await origin.close()
-        if runner:
-            await runner.cleanup()
+async def test_a_request_that_comes_byte_by_byte_is_whole() -> None:
+    request = head("POST /v1/webhooks", "Content-Length: 3") + b"abc" + head("GET /v1/jobs", "Connection: close")
+    async with running_origin("gateway", "notifier") as running:
+        reader, writer = await asyncio.open_connection(LOOPBACK, running.port)
+        writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in request:
+            writer.write(bytes([byte]))
+            await writer.drain()
+            await asyncio.sleep(0)
+        async with asyncio.timeout(WAIT_S):
+            first, second = shown(await reader.read())
+        writer.close()
+    assert (first["service"], first["body_bytes"], second["service"]) == ("notifier", 3, "gateway")
 
 
-@pytest.mark.anyio
-@pytest.mark.parametrize("path", ["/metrics", "/metrics/", "/%6detrics"])
-async def test_figures_for_operators_are_closed_to_the_outside(path: str) -> None:
-    async with (
-        origin_of(Upstream()) as url,
-        aiohttp.ClientSession() as client,
-        client.get(URL(url + path, encoded=True)) as answer,
-    ):
-        assert answer.status == 404
-        assert (await answer.json(content_type=None))["code"] == "not_found"
+@pytest.mark.parametrize("encoding", ["identity", "gzip", "deflate"])
+async def test_no_byte_of_a_body_changes(encoding: str) -> None:
+    """Also of a packed one, whose length and content belong together."""
+    plain = random.Random(7).randbytes(3 * MIB)
+    body = gzip.compress(plain) if encoding == "gzip" else plain
+    request = head("POST /echo", f"Content-Encoding: {encoding}", f"Content-Length: {len(body)}", "Connection: close")
+    async with running_origin("gateway") as running:
+        ((status, headers, echoed),) = responses(await running.exchange(request + body))
+    assert (status, headers["content-encoding"]) == (200, encoding)
+    assert hashlib.sha256(echoed).digest() == hashlib.sha256(body).digest()
 
 
-@pytest.mark.anyio
-async def test_target_and_headers_arrive_unchanged_and_connections_are_kept() -> None:
-    upstream = Upstream()
-    async with origin_of(upstream) as url, aiohttp.ClientSession() as session:
-        for _ in range(5):
-            headers = {"Host": "robot.local:8080", "X-Mine": "yes", "Connection": "X-Private", "X-Private": "no"}
-            target = "/v1/jobs/a%2Fb?x=%20y&x=2"
-            async with session.delete(url + target, headers=headers) as answer:
-                facts = await answer.json()
-        assert facts["method"] == "DELETE"
-        assert facts["target"] == target
-        assert facts["headers"]["Host"] == "robot.local:8080"
-        assert facts["headers"]["X-Mine"] == "yes"
-        assert "X-Private" not in facts["headers"]
-        assert "X-One" not in answer.headers
-        assert len(upstream.peers) == 1
+async def test_an_event_stream_is_not_held_back_and_ends_when_its_reader_leaves() -> None:
+    async with running_origin("notifier") as running:
+        reader, writer = await asyncio.open_connection(LOOPBACK, running.port)
+        writer.write(head("GET /v1/events"))
+        async with asyncio.timeout(WAIT_S):
+            await reader.readuntil(b"data: first\n\n")
+            writer.close()
+            await running.services["notifier"].reader_left.wait()
 
 
-@pytest.mark.anyio
-async def test_a_body_larger_than_memory_should_hold_streams_both_ways() -> None:
-    upstream = Upstream()
-    sent = 0
-
-    async def pieces() -> AsyncIterator[bytes]:
-        nonlocal sent
-        for _ in range(64):
-            yield b"x" * 1_000_000
-            sent += 1_000_000
-
-    async with origin_of(upstream) as url, aiohttp.ClientSession() as session:
-        async with session.post(url + "/v1/uploads", data=pieces()) as answer:
-            received = 0
-            first_seen_at = None
-            async for piece in answer.content.iter_any():
-                first_seen_at = sent if first_seen_at is None else first_seen_at
-                received += len(piece)
-        assert received == sent == 64_000_000
-        assert first_seen_at is not None
-        assert first_seen_at < sent / 2, "the answer waited for the whole body"
+async def test_a_websocket_keeps_its_connection() -> None:
+    async with running_origin("gateway", "notifier") as running:
+        url = f"ws://{LOOPBACK}:{running.port}/v1/sessions/ses_1/stream"
+        async with asyncio.timeout(WAIT_S), connect_websocket(url) as connection:
+            await connection.send("text")
+            assert await connection.recv() == "TEXT"
+        await asyncio.wait_for(running.services["gateway"].reader_left.wait(), WAIT_S)
 
 
-@pytest.mark.anyio
-async def test_an_event_stream_is_not_held_back_and_ends_upstream_when_its_reader_leaves() -> None:
-    upstream = Upstream()
-    async with origin_of(upstream) as url, aiohttp.ClientSession() as session:
-        async with session.get(url + "/v1/events") as answer:
-            assert await asyncio.wait_for(answer.content.readline(), 5) == b"data: first\n"
-            upstream.release.set()
-            await answer.content.readline()
-            assert await asyncio.wait_for(answer.content.readline(), 5) == b"data: second\n"
-        await asyncio.wait_for(upstream.gone.wait(), 5)
+@pytest.mark.parametrize("path", ["/metrics", "/metrics/", "/%6detrics", "/metrics?x"])
+async def test_metrics_are_closed_to_the_outside_also_behind_another_request(path: str) -> None:
+    request = head(f"GET {path}")
+    async with running_origin("gateway") as running:
+        first = responses(await running.exchange(request))
+        behind = responses(await running.exchange(head("GET /v1/jobs") + request))
+        assert [scope["path"] for scope in running.services["gateway"].requests] == ["/v1/jobs"]
+    for status, headers, body in (*first, behind[1]):
+        assert (status, headers["content-type"]) == (404, "application/problem+json")
+        assert json.loads(body)["code"] == "not_found"
 
 
-@pytest.mark.anyio
-async def test_half_an_answer_does_not_look_whole() -> None:
-    async with origin_of(Upstream()) as url, aiohttp.ClientSession() as session:
-        with pytest.raises(aiohttp.ClientError):
-            async with session.get(url + "/v1/cut") as answer:
-                await answer.read()
+async def test_a_service_that_is_away_gives_a_problem_and_is_used_once_it_is_back() -> None:
+    async with running_origin("gateway") as running:
+        ((status, headers, body),) = responses(await running.exchange(head("GET /v1/webhooks")))
+        assert (status, headers["content-type"]) == (503, "application/problem+json")
+        assert int(headers["retry-after"]) >= 1
+        assert json.loads(body)["code"] == "service_unavailable"
+        assert json.loads(body)["detail"] == "The notifier is starting."
+        running.stops["gateway"].set()
+        async with asyncio.timeout(WAIT_S):
+            while running.origin.is_ready("gateway"):
+                await asyncio.sleep(0.005)
+        ((status, _, _),) = responses(await running.exchange(head("GET /v1/jobs")))
+        assert status == 503
+        ours, theirs = channel_ends()
+        running.origin.connect("gateway", ours)
+        taken: list[tuple[socket.socket, bytes]] = []
+        successor = ConnectionChannel(theirs, on_connection=lambda *passed: taken.append(passed))
+        successor.announce(ready=True)
+        async with asyncio.timeout(WAIT_S):
+            while not running.origin.is_ready("gateway"):
+                await asyncio.sleep(0.005)
+            _, writer = await asyncio.open_connection(LOOPBACK, running.port)
+            writer.write(head("GET /v1/jobs"))
+            while not taken:
+                await asyncio.sleep(0.005)
+        assert taken[0][1] == head("GET /v1/jobs")
+        taken[0][0].close()
+        writer.close()
+        successor.close()
 
 
-@pytest.mark.anyio
-async def test_websockets_pass_with_protocol_messages_and_close_code() -> None:
-    async with (
-        origin_of(Upstream()) as url,
-        aiohttp.ClientSession() as session,
-        session.ws_connect(url + "/v1/sessions/ses_1/stream", protocols=("saccade.v1",)) as socket,
-    ):
-        assert socket.protocol == "saccade.v1"
-        await socket.send_str("text")
-        assert await socket.receive_str() == "TEXT"
-        await socket.send_bytes(b"\x00\x01")
-        assert await socket.receive_bytes() == b"\x01\x00"
-        closed = await asyncio.wait_for(socket.receive(), 5)
-        assert closed.type is aiohttp.WSMsgType.CLOSE
-        assert socket.close_code == 4001
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize(
-    ("status", "code"),
-    [(401, "unauthenticated"), (403, "forbidden"), (404, "session_not_found"), (400, "cursor_invalid")],
-)
-async def test_a_websocket_that_is_refused_is_refused_as_it_was(status: int, code: str) -> None:
-    upstream = Upstream()
-    upstream.refusal = status
-    headers = {
-        "Connection": "Upgrade",
-        "Upgrade": "websocket",
-        "Sec-WebSocket-Version": "13",
-        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
-    }
-    async with (
-        origin_of(upstream) as url,
-        aiohttp.ClientSession() as session,
-        session.get(url + "/v1/sessions/ses_1/stream", headers=headers) as answer,
-    ):
-        assert (answer.status, (await answer.json())["code"]) == (status, code)
-
-
-@pytest.mark.anyio
-async def test_a_service_that_is_away_gives_a_problem() -> None:
-    async with origin_of(None) as url, aiohttp.ClientSession() as session, session.get(url + "/v1/jobs") as answer:
-        assert answer.status == 503
-        assert answer.content_type == "application/problem+json"
-        assert int(answer.headers["Retry-After"]) >= 1
-        assert (await answer.json())["code"] == "service_unavailable"
-
-
-@pytest.mark.anyio
 async def test_a_browsers_event_stream_outlives_a_service_that_is_away() -> None:
-    async with origin_of(None) as url, aiohttp.ClientSession() as session:
+    async with running_origin() as running:
         for path in ("/v1/events?types=job.*", "/v1/jobs/job_1/events", "/v1/sessions/ses_1/events"):
-            async with session.get(url + path) as answer:
-                assert (answer.status, answer.content_type) == (200, "text/event-stream")
-                assert re.fullmatch(rb":\nretry: \d{4}\n\n", await answer.read())
-        async with session.post(url + "/v1/events") as answer:
-            assert answer.status == 503
+            ((status, headers, body),) = responses(await running.exchange(head(f"GET {path}")))
+            assert (status, headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+            assert headers["access-control-allow-origin"] == "*"
+            assert re.fullmatch(rb":\nretry: \d{4}\n\n", body)
+        ((status, _, _),) = responses(await running.exchange(head("POST /v1/events", "Content-Length: 0")))
+        assert status == 503
+
+
+async def test_a_client_that_never_ends_its_request_line_is_disconnected() -> None:
+    async with running_origin("gateway", request_line_s=0.2) as running:
+        assert await running.exchange(b"") == b""
+        ((status, _, body),) = responses(await running.exchange(b"GET /v1/jobs"))
+        assert (status, json.loads(body)["code"]) == (408, "request_timeout")
+        ((status, _, body),) = responses(await running.exchange(b"GET /" + b"x" * REQUEST_LINE_BYTES))
+        assert (status, json.loads(body)["code"]) == (414, "target_too_long")
+        ((status, _, _),) = responses(
+            await running.exchange(b"GET /" + b"x" * REQUEST_LINE_BYTES + b" HTTP/1.1\r\n" + HOST.encode() + b"\r\n")
+        )
+        assert status == 414
+        assert [fact["raw_path"] for fact in shown(await running.exchange(head("GET /ok", "Connection: close")))]
+
+
+async def test_silent_clients_cannot_keep_others_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cli.embedded.origin._MAX_ARRIVALS", 3)
+    async with running_origin("gateway") as running:
+        silent = [await asyncio.open_connection(LOOPBACK, running.port) for _ in range(4)]
+        async with asyncio.timeout(WAIT_S):
+            assert await silent[0][0].read() == b"", "the oldest is closed"
+            assert len(shown(await running.exchange(head("GET /ok", "Connection: close")))) == 1
+        for _, writer in silent:
+            writer.close()
+
+
+async def test_connections_pause_while_the_system_has_no_more_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running_origin("gateway") as running:
+        accept, failures = socket.socket.accept, [errno.EMFILE, errno.ENFILE]
+
+        def failing(listener: socket.socket) -> tuple[socket.socket, object]:
+            if failures:
+                raise OSError(failures.pop(), "too many open files")
+            return accept(listener)
+
+        monkeypatch.setattr(socket.socket, "accept", failing)
+        assert len(shown(await running.exchange(head("GET /ok", "Connection: close")))) == 1
+        assert not failures
+
+
+async def test_a_service_that_dies_with_connections_in_its_channel_is_reported() -> None:
+    """Connections that the kernel still held for it are closed, those that waited here are answered."""
+    async with running_origin() as running:
+        ours, theirs = channel_ends()
+        running.origin.connect("gateway", ours)
+        ConnectionChannel(theirs, on_connection=lambda connection, _: connection.close()).announce(ready=True)
+        async with asyncio.timeout(WAIT_S):
+            while not running.origin.is_ready("gateway"):
+                await asyncio.sleep(0.005)
+        asyncio.get_running_loop().remove_reader(theirs)  # it hangs
+        filler = b"x" * (32 * KIB)
+        waiting = [
+            asyncio.create_task(running.exchange(head("POST /v1/jobs", "Content-Length: 32768") + filler))
+            for _ in range(120)
+        ]
+        await asyncio.sleep(0.5)
+        assert running.origin.is_ready("gateway")
+        theirs.close()
+        answers = await asyncio.gather(*waiting, return_exceptions=True)
+    statuses = {responses(answer)[0][0] for answer in answers if isinstance(answer, bytes) and answer}
+    assert statuses == {503}

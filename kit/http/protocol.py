@@ -1,0 +1,240 @@
+"""HTTP protocol of every service: uvicorn's, with time limits, problems as answers, and connections that move.
+
+A client that sends nothing, or a byte now and then, is disconnected: the head of a request has one time limit, and a
+body must keep a minimum rate. What cannot be parsed is answered by a problem like every other error.
+
+A connection that the origin passed to this process (kit/http/passed_connections.py) may carry a request for another
+service next: then it is returned, with the bytes received so far.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from contracts.errors import ErrorCode, SaccadeError
+from contracts.limits import KIB, REQUEST_HEAD_BYTES, REQUEST_LINE_BYTES
+from kit.http.raw_answers import LastAnswer, raw_problem
+from kit.http.request_target import head_bytes, path_of, request_line
+
+if TYPE_CHECKING:
+    import socket
+
+    from starlette.types import Receive, Scope, Send
+
+
+@dataclass(frozen=True)
+class TimeLimits:
+    """Time limits of a client."""
+
+    #: From the connection, or the first byte of a further request, to the end of the head.
+    head_s: float = 15.0
+    #: Body bytes are counted over this time, while this process reads them.
+    body_window_s: float = 15.0
+    body_bytes_per_s: float = 1 * KIB
+    #: From a response to the next request on its connection.
+    idle_s: float = 30.0
+
+
+@dataclass(frozen=True)
+class PassedConnection:
+    """A connection that the origin passed to this process."""
+
+    #: What the origin received already.
+    received: bytes
+    #: Whether this service answers a path.
+    owns: Callable[[str], bool]
+    #: Takes the connection with its next request, which another service answers.
+    give_back: Callable[[socket.socket, bytes], None]
+
+
+class HttpProtocol(H11Protocol):
+    """Uvicorn's HTTP/1.1 protocol, extended."""
+
+    limits: TimeLimits = TimeLimits()
+    passed: PassedConnection | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Initialize as uvicorn does."""
+        super().__init__(*args, **kwargs)
+        self.timeout_keep_alive = self.limits.idle_s  # type: ignore[assignment]
+        self._application = self.app
+        self.app = self._call_application
+        self._limit: asyncio.TimerHandle | None = None
+        self._limits_head = False
+        self._received_bytes = 0
+        #: The next request's bytes, kept while a response is written whose connection then moves.
+        self._leaving: bytes | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin the time limit of the first head."""
+        super().connection_made(transport)
+        self._limit_head()
+        if self.passed:
+            self.data_received(self.passed.received)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse bytes."""
+        if self._leaving is not None:
+            self._leaving += data
+            return
+        self._received_bytes += len(data)
+        super().data_received(data)
+
+    def handle_events(self) -> None:
+        """Handle what was received, unless it is a head that is too large or a request for another service."""
+        if self._is_between_requests() and not self._accepts_head():
+            return
+        super().handle_events()
+        if self.transport.get_protocol() is self:
+            self._choose_limit()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what cannot be parsed: called by uvicorn while it handles h11's error."""
+        error = sys.exc_info()[1]
+        message = f"{error}." if isinstance(error, h11.RemoteProtocolError) else msg
+        self._refuse(SaccadeError(ErrorCode.MALFORMED_REQUEST, message, hint=_NOT_HTTP))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Restore the application, which breaks a reference cycle."""
+        self._cancel_limit()
+        super().connection_lost(exc)
+        self.app = self._application
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """Leave the connection to the WebSocket's protocol."""
+        self._cancel_limit()
+        super().handle_websocket_upgrade(event)
+
+    def resume_writing(self) -> None:
+        """Move the connection once the last response is written."""
+        super().resume_writing()
+        if self._leaving is not None and not self.transport.get_write_buffer_size():
+            self._give_back()
+
+    async def _call_application(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.passed and not self.passed.owns(path_of(b" " + scope["raw_path"])):
+            # Pipelined behind a request whose body was still being received. Unanswered, it is sent again
+            # (RFC 9112, section 9.3.2).
+            self.cycle.disconnected = True
+            self.transport.close()
+            return
+        await self._application(scope, receive, send)
+
+    def _is_between_requests(self) -> bool:
+        return self.conn.our_state is h11.IDLE and self.conn.their_state is h11.IDLE
+
+    def _accepts_head(self) -> bool:
+        """Return whether the request whose bytes have arrived is to be handled here and now."""
+        received, _ = self.conn.trailing_data
+        line = request_line(received)
+        if len(received if line is None else line) > REQUEST_LINE_BYTES:
+            self._refuse(SaccadeError(ErrorCode.TARGET_TOO_LONG))
+            return False
+        if line is None:
+            if received:
+                self._unset_keepalive_if_required()
+                self._limit_head()
+            return False
+        if self.passed is None or self.passed.owns(path_of(line)):
+            if head_bytes(received) > REQUEST_HEAD_BYTES:
+                self._refuse(SaccadeError(ErrorCode.HEAD_TOO_LARGE))
+                return False
+            return True
+        self._leaving = received
+        self._cancel_limit()
+        self._unset_keepalive_if_required()
+        if self.transport.get_write_buffer_size():
+            self.transport.set_write_buffer_limits(high=0)  # calls ``resume_writing`` once all is written
+        else:
+            self._give_back()
+        return False
+
+    def _give_back(self) -> None:
+        assert self.passed
+        assert self._leaving is not None
+        if self.transport.is_closing():
+            return
+        received, self._leaving = self._leaving, b""
+        self.transport.pause_reading()
+        # A duplicate: the transport closes its own, which does not end the connection.
+        connection = self.transport.get_extra_info("socket").dup()
+        self.transport.abort()
+        self.passed.give_back(connection, received)
+
+    def _choose_limit(self) -> None:
+        """Set the time limit of what the client sends next."""
+        if self.transport.is_closing():
+            self._cancel_limit()
+        elif self.conn.their_state is h11.SEND_BODY:
+            if self._limit is None or self._limits_head:
+                self._limit_body()
+        elif self.conn.their_state is not h11.IDLE:
+            self._cancel_limit()
+        elif self.conn.trailing_data[0]:
+            self._limit_head()
+        elif self.cycle is not None:
+            self._cancel_limit()  # idle: uvicorn's keep-alive limit holds
+
+    def _limit_head(self) -> None:
+        if self._limit is None or not self._limits_head:
+            self._set_limit(self.limits.head_s, self._on_slow_head, limits_head=True)
+
+    def _limit_body(self) -> None:
+        self._set_limit(self.limits.body_window_s, self._on_window_end, self._received_bytes, limits_head=False)
+
+    def _set_limit(self, delay_s: float, callback: Callable[..., None], *arguments: object, limits_head: bool) -> None:
+        self._cancel_limit()
+        self._limit, self._limits_head = self.loop.call_later(delay_s, callback, *arguments), limits_head
+
+    def _cancel_limit(self) -> None:
+        if self._limit is not None:
+            self._limit.cancel()
+            self._limit = None
+
+    def _on_slow_head(self) -> None:
+        self._limit = None
+        if self.conn.trailing_data[0]:
+            message = f"The head of the request was not complete after {self.limits.head_s:.3g} s."
+            self._refuse(SaccadeError(ErrorCode.REQUEST_TIMEOUT, message))
+        else:
+            self.transport.close()  # connected in advance, as browsers do
+
+    def _on_window_end(self, received_bytes: int) -> None:
+        self._limit = None
+        if self.conn.their_state is not h11.SEND_BODY:
+            return
+        expected = self.limits.body_window_s * self.limits.body_bytes_per_s
+        # While this process does not read, the client cannot send.
+        if self.flow.read_paused or self._received_bytes - received_bytes >= expected:
+            self._limit_body()
+            return
+        message = f"The body came with less than {self.limits.body_bytes_per_s:.0f} bytes per second."
+        self._refuse(SaccadeError(ErrorCode.REQUEST_TIMEOUT, message))
+
+    def _refuse(self, error: SaccadeError) -> None:
+        """Answer with a problem where no response has begun, and close."""
+        self._cancel_limit()
+        self._unset_keepalive_if_required()
+        answers = self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE) and not self.transport.is_closing()
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if not answers:
+            self.transport.close()
+            return
+        self.connections.discard(self)
+        self.flow.resume_writing()
+        last = LastAnswer(raw_problem(error))
+        self.transport.set_protocol(last)
+        last.connection_made(self.transport)
+        self.app = self._application
+
+
+_NOT_HTTP: Final = "Send a request as RFC 9112 describes: HTTP/1.1, one Host header, valid header names and framing."
