@@ -1,7 +1,8 @@
-"""Benchmark of the notifier against two peers under the same load: nginx with nchan, and a plain Node server.
+"""Benchmark of the notifier, alone and through the embedded origin, against nginx with nchan and a plain Node server.
 
     python -m bench.sse_peers --clients 100 1000 5000 --rounds 3
 
+``origin`` is ``saccade up``: clients connect where users do, and the CPU of its own process is added to the notifier's.
 Every round starts each server again, in another order. The notifier uses a real nats-server and each event is published
 through JetStream; the peers keep events in memory and get them over HTTP. All get the same bytes, and one C program
 holds the streams. CPU is the time that the kernel accounts to the server's processes; nats-server's is shown
@@ -30,13 +31,16 @@ needs("nats-server", "cc")
 
 import aiohttp
 import psutil
+from pydantic import SecretStr
 
 from bench.sse.load import OTHER_CORES, Load, ProcessTree, Publish, compiled_loader, publish_evenly
 from contracts.events.base import Message
 from kit.bus.connection import connect, declare
 from kit.bus.event_store import EventStore
+from kit.settings import NatsSettings
 from tests.harness.servers.embedded import HOST, EmbeddedNats, free_port, wait_for_port
 from tests.harness.streams.notifier import NotifierProcess
+from tests.system.embedded import up
 
 WARM_UP = 5
 NGINX_CONF = """
@@ -99,8 +103,29 @@ async def notifier() -> AsyncIterator[Server]:
         assert running.process
         bus = next(process for process in psutil.process_iter(["cmdline"]) if folder in str(process.info["cmdline"]))
         path = "/v1/events?types=job.stage_completed"
-        tree, backend = ProcessTree(running.process.pid), ProcessTree(bus.pid, OTHER_CORES)
+        tree, backend = ProcessTree(running.process.pid), ProcessTree(bus.pid, cores=OTHER_CORES)
         yield Server(running.port, path, tree, EventStore(client).publish, backend)
+        await client.close()
+
+
+@contextlib.asynccontextmanager
+async def origin() -> AsyncIterator[Server]:
+    """Run ``saccade up``; clients connect to its one address."""
+    with tempfile.TemporaryDirectory() as folder, up(Path(folder) / "data") as system:
+        ready = await asyncio.to_thread(system.ready)
+        data, processes = Path(folder) / "data", ready["processes"]
+        secrets = json.loads((data / "secrets.json").read_text())
+        port = json.loads((data / "ports.json").read_text())["nats-server"]
+        client = await connect(
+            NatsSettings(
+                url=f"nats://{HOST}:{port}", user=secrets["nats_user"], password=SecretStr(secrets["nats_password"])
+            ),
+            "bench",
+        )
+        tree = ProcessTree(system.process.pid, processes["notifier"], children=False)
+        backend = ProcessTree(processes["nats-server"], cores=OTHER_CORES)
+        path = "/v1/events?types=job.stage_completed"
+        yield Server(int(ready["url"].rpartition(":")[2]), path, tree, EventStore(client).publish, backend)
         await client.close()
 
 
@@ -226,12 +251,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument(
-        "--only", nargs="+", choices=["notifier", "nchan", "node"], default=["notifier", "nchan", "node"]
+        "--only",
+        nargs="+",
+        choices=["notifier", "origin", "nchan", "node"],
+        default=["notifier", "origin", "nchan", "node"],
     )
     arguments = parser.parse_args()
     os.sched_setaffinity(0, OTHER_CORES)
     with compiled_loader() as program:
-        comparison = ServerComparison({"notifier": notifier})
+        comparison = ServerComparison({"notifier": notifier, "origin": origin})
         if nchan := find_nchan():
             comparison.servers["nchan"] = nchan
         else:

@@ -1,4 +1,4 @@
-"""Which service answers which path of the one origin; deploy/origin.conf says the same to nginx."""
+"""Routes of the one origin: the service that answers each path. deploy/origin.conf says the same to nginx."""
 
 from __future__ import annotations
 

@@ -76,6 +76,15 @@ class WebhookAddressSettings(BaseSettings):
         return _THIS_MACHINE if auth.embedded else ()
 
 
+class OriginSettings(BaseSettings):
+    """Connection to the origin of an embedded system, which sets it."""
+
+    model_config = SettingsConfigDict(env_prefix="SACCADE_", frozen=True)
+
+    #: Inherited end of a channel by which the origin passes connections (kit/http/passed_connections.py).
+    connections_fd: int | None = None
+
+
 def _either(name: str, b2_name: str, *others: str) -> AliasChoices:
     return AliasChoices(f"S3_{name}", f"B2_{b2_name}", *others)
 

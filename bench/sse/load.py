@@ -98,10 +98,10 @@ class Load:
 class ProcessTree:
     """CPU time and memory of a server and its children."""
 
-    def __init__(self, pid: int, cores: list[int] = SERVER_CORES) -> None:
-        """Observe a process tree and pin it to ``cores``."""
-        root = psutil.Process(pid)
-        self._processes = [root, *root.children(recursive=True)]
+    def __init__(self, *pids: int, cores: list[int] = SERVER_CORES, children: bool = True) -> None:
+        """Observe processes, with their children or without, and pin them to ``cores``."""
+        roots = [psutil.Process(pid) for pid in pids]
+        self._processes = roots + [child for root in roots if children for child in root.children(recursive=True)]
         for process in self._processes:
             process.cpu_affinity(cores)
 

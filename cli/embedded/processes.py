@@ -83,7 +83,7 @@ async def start_child(
             ours, theirs = channel_ends()
             stack.enter_context(theirs)
             program.connect(ours)
-            variables[f"{program.name.upper()}_CONNECTIONS_FD"] = str(theirs.fileno())
+            variables["SACCADE_CONNECTIONS_FD"] = str(theirs.fileno())
             inherited = (theirs.fileno(),)
         return await asyncio.create_subprocess_exec(
             *program.command,

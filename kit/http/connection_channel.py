@@ -75,7 +75,7 @@ class ConnectionChannel:
         return True
 
     def announce(self, *, ready: bool) -> None:
-        """Tell the other side whether this one takes connections."""
+        """Send whether this side takes connections."""
         if not self._closed:
             self._send(None, _HEADER.pack(_READY if ready else _STOPPING, 0), b"")
 

@@ -140,6 +140,28 @@ def raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
+def _config(app: ASGIApp, protocol: type[HttpProtocol]) -> uvicorn.Config:
+    """Return uvicorn's configuration."""
+    # The service itself logs its start, and invalid requests are no warning: anybody can send them.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+    return uvicorn.Config(
+        AbsoluteTargets(app),
+        http=protocol,
+        h11_max_incomplete_event_size=REQUEST_HEAD_BYTES,
+        log_config=None,
+        access_log=False,
+        lifespan="on",
+        server_header=False,
+        # A client can write anything into X-Forwarded-For.
+        proxy_headers=False,
+        timeout_graceful_shutdown=_DRAIN_S,
+        # A frame slightly above the limit is refused by itself; a much larger one closes the connection.
+        ws_max_size=_MESSAGE_BYTES,
+        # Images are compressed already.
+        ws_per_message_deflate=False,
+    )
+
+
 async def serve(
     app: ASGIApp,
     host: str,
@@ -165,24 +187,7 @@ async def serve(
         )
     raise_file_limit()
     listener = listen(host, port, send_buffer_bytes=send_buffer_bytes)
-    # The service itself logs its start, and invalid requests are no warning: anybody can send them.
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
-    config = uvicorn.Config(
-        AbsoluteTargets(app),
-        http=protocol,
-        h11_max_incomplete_event_size=REQUEST_HEAD_BYTES,
-        log_config=None,
-        access_log=False,
-        lifespan="on",
-        server_header=False,
-        # A client can write anything into X-Forwarded-For.
-        proxy_headers=False,
-        timeout_graceful_shutdown=_DRAIN_S,
-        # A frame slightly above the limit is refused by itself; a much larger one closes the connection.
-        ws_max_size=_MESSAGE_BYTES,
-        # Images are compressed already.
-        ws_per_message_deflate=False,
-    )
+    config = _config(app, protocol)
     server = _Server(config, passed, lambda connection: _set_options(connection, send_buffer_bytes))
 
     async def end() -> None:

@@ -23,7 +23,7 @@ from kit.bus.tail import EpochChanged
 from kit.http.passed_connections import PassedConnections
 from kit.http.server import EXIT_RESTART, CannotServeError, serve, stop_on_signals, wait_until_available
 from kit.logs import start_logging
-from kit.settings import NatsSettings, S3Settings, invalid_settings
+from kit.settings import NatsSettings, OriginSettings, S3Settings, invalid_settings
 from kit.tasks import end
 from services.gateway.aggregates.view import GatewayView
 from services.gateway.app import GatewayLoop, build_gateway
@@ -65,7 +65,7 @@ async def _run(stop: asyncio.Event, serving: asyncio.Event) -> None:
                 settings.port,
                 authenticated=auth.authenticated,
                 stop=stop,
-                passed=PassedConnections.inherited(settings.connections_fd, is_path_of("gateway")),
+                passed=PassedConnections.inherited(OriginSettings().connections_fd, is_path_of("gateway")),
             )
         if running.done():
             running.result()

@@ -23,8 +23,6 @@ class GatewaySettings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8081, ge=0, le=65535)
-    #: Inherited end of a channel by which the origin passes connections; set by the embedded system.
-    connections_fd: int | None = None
     #: Folder of the view, which can be deleted at any time.
     data_dir: Path = Path(".saccade/gateway")
     #: Modules and programs of the workers besides those that the dispatcher reports, comma-separated; on Modal, the

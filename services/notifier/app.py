@@ -33,7 +33,7 @@ from kit.http.openapi import openapi_of
 from kit.http.passed_connections import PassedConnections
 from kit.http.problems import install_problems
 from kit.http.server import EXIT_RESTART, serve
-from kit.settings import NatsSettings
+from kit.settings import NatsSettings, OriginSettings
 from kit.tasks import end
 from services.notifier.metrics import NotifierMetrics
 from services.notifier.on_event import follow_events, follow_progress
@@ -148,7 +148,7 @@ async def run(
         if webhooks:
             webhooks.add_services(app, replay, Idempotency(EventStore(client, IDEMPOTENCY.name)))
         await follow_progress(client, *([webhooks.delivery.on_progress] if webhooks else []), hub.on_progress)
-        passed = PassedConnections.inherited(settings.connections_fd, is_path_of("notifier"))
+        passed = PassedConnections.inherited(OriginSettings().connections_fd, is_path_of("notifier"))
         server = NotifierServer(settings.host, settings.port, auth.authenticated, settings.drain_s, passed)
         return await server.run(HostGuard(BodyLimit(app), auth), hub, tail, webhooks, stop)
 

@@ -23,8 +23,6 @@ class NotifierSettings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8082, ge=1, le=65535)
-    #: Inherited end of a channel by which the origin passes connections; set by the embedded system.
-    connections_fd: int | None = None
     heartbeat_s: float = Field(default=SSE_HEARTBEAT_S, gt=0, le=60)
     #: A stream is closed after about this long (±20 %), so that streams spread over servers; clients resume.
     rotate_s: float = Field(default=3600.0, gt=0)
