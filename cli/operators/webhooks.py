@@ -248,6 +248,8 @@ def _show_secret(made: WebhookView, *, as_json: bool) -> None:
         return
     print_line(f"{made.id}  {made.url}")
     print_line(f"secret: {made.secret}")
+    if made.signing != "v1" and made.public_keys:
+        print_line(f"public key: {made.public_keys[0]['whpk']}")
     print_note("\nThe secret is shown once; store it where your receiver verifies requests.")
 
 

@@ -21,7 +21,7 @@ export class KeyUnusableError extends TypeError {
 export interface VerifyKeys {
   /** The endpoint's "whsec_…"; several during a rotation. */
   secrets?: string | string[];
-  /** "whpk_…", or the key set of `GET /v1/webhooks/keys`. */
+  /** "whpk_…", or the key set of `GET /v1/webhooks/{id}/keys`. */
   publicKeys?: string | string[] | { keys: object[] };
   /** Allowed difference between the time of signing and now, s; 300 by default. */
   toleranceS?: number;

@@ -22,7 +22,8 @@ const HINTS = {
     "Check that the request comes from Saccade, and that no proxy removes headers that begin with webhook-.",
   timestamp_outside_tolerance:
     "Check the clock of this machine. If it is right, the request is a replay: refuse it.",
-  signature_mismatch: "Pass the secret of this endpoint, and the body as it was received, before any parsing.",
+  signature_mismatch:
+    "Pass the secret or the public key of this endpoint, and the body as it was received, before any parsing.",
   body_unreadable: "The sender has the key but is not Saccade: rotate the secret of the endpoint.",
   key_unusable: "Pass the secret as it was shown when the endpoint was created (whsec_…), or a public key (whpk_…).",
 };
@@ -57,7 +58,8 @@ export class KeyUnusableError extends TypeError {
  * @param {Headers | Record<string, string | string[] | undefined>} headers those of the request; names in any case
  * @param {object} keys
  * @param {string | string[]} [keys.secrets] the endpoint's "whsec_…"; several during a rotation
- * @param {string | string[] | {keys: object[]}} [keys.publicKeys] "whpk_…", or the key set of `GET /v1/webhooks/keys`
+ * @param {string | string[] | {keys: object[]}} [keys.publicKeys] "whpk_…", or the key set of
+ *   `GET /v1/webhooks/{id}/keys`
  * @param {number} [keys.toleranceS] allowed difference between the time of signing and now
  * @param {number} [keys.nowS] unix time in seconds; the system clock by default
  * @returns {Promise<{id: string, timestampS: number, event: object}>} the event's id, the same in every

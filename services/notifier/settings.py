@@ -44,10 +44,9 @@ class NotifierSettings(BaseSettings):
 
 
 class WebhookSettings(WebhookAddressSettings):
-    """Allowed destinations of webhooks, and the secret for their encryption and signatures."""
+    """Allowed destinations of webhooks, and the secret for their encryption."""
 
-    #: Encrypts endpoints' secrets and derives the signing key pair, the same in every process. Without it webhooks are
-    #: disabled.
+    #: Encrypts endpoints' secrets and private keys, the same in every process. Without it webhooks are disabled.
     secret_key: ChosenSecret | None = Field(default=None, min_length=16)
     #: Folder of the deliveries' projection; in memory without it.
     data_dir: Path | None = None

@@ -189,6 +189,8 @@ class WebhookView(_Shown):
     enabled: bool = True
     disabled_reason: str | None = None
     previous_secrets_expire_at: list[str] = Field(default_factory=list)
+    #: They verify its ``v1a`` signatures: JSON Web Keys, the newest first; ``whpk`` is the form of Standard Webhooks.
+    public_keys: list[dict[str, Any]] = Field(default_factory=list)
     created_at: str
     updated_at: str
     secret: str | None = Field(default=None, repr=False)

@@ -56,7 +56,7 @@ class SignatureMismatchError(WebhookError):
     """No signature of this body matches one of the keys."""
 
     code = "signature_mismatch"
-    hint = "Pass the secret of this endpoint, and the body as it was received, before any parsing."
+    hint = "Pass the secret or the public key of this endpoint, and the body as it was received, before any parsing."
 
 
 class BodyUnreadableError(WebhookError):
@@ -101,7 +101,7 @@ def verify(
         body: the received bytes, before any parsing.
         headers: those of the request; names in any case.
         secrets: the endpoint's "whsec_…"; several during a rotation.
-        public_keys: "whpk_…", or the JSON Web Key Set of ``GET /v1/webhooks/keys``.
+        public_keys: "whpk_…", or the JSON Web Key Set of ``GET /v1/webhooks/{id}/keys``.
         tolerance_s: allowed difference between the time of signing and now.
         now_s: unix time; the system clock by default.
 

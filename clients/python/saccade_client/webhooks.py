@@ -103,6 +103,11 @@ class WebhooksClient:
         body = without_none({"overlap_s": overlap_s})
         return str(run_blocking(self._api.call("POST", f"{DEFAULT_WEBHOOK_PATH}/rotate-secret", json=body))["secret"])
 
-    def public_keys(self) -> dict[str, Any]:
-        """Return the JSON Web Key Set that verifies ``v1a`` signatures."""
-        return run_blocking(self._api.call("GET", f"{WEBHOOKS_PATH}/keys"))
+    def public_keys(self, webhook_id: str | None = None) -> dict[str, Any]:
+        """Return the JSON Web Key Set that verifies an endpoint's ``v1a`` signatures.
+
+        Without an id, return that of endpoints which are older than endpoints' own keys; a receiver that accepts it
+        accepts what was signed for any of them.
+        """
+        path = f"{WEBHOOKS_PATH}/keys" if webhook_id is None else webhook_path(webhook_id, "keys")
+        return run_blocking(self._api.call("GET", path))

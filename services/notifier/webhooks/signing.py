@@ -3,39 +3,43 @@
 https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md. Signed are the id, the
 second and the bytes of the body. The published library is not used here, because it signs the wrong second for a time
 outside UTC; the tests verify our signatures with it.
+
+Each endpoint has a secret and a key pair of its own, so that no receiver accepts what was signed for another one.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import hmac
-import json
 import secrets as random_source
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal, Protocol
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from pydantic import SecretStr
+
+from services.notifier.webhooks.key_pair import KeyPair, key_pair
 
 Signing = Literal["v1", "v1a", "both"]
 
 SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - a prefix, not a secret
-PUBLIC_KEY_PREFIX: Final = "whpk_"
 #: The standard requires 24 to 64 bytes.
 _SECRET_BYTES: Final = 32
 
 
 class ExpiringSecret(Protocol):
-    """A secret "whsec_…" that signs until ``expires_at``; None: it does not expire."""
+    """A secret "whsec_…" and a private key "whsk_…" that sign until ``expires_at``; None: they do not expire."""
 
     @property
     def secret(self) -> SecretStr:
         """The secret."""
+        ...
+
+    @property
+    def private_key(self) -> SecretStr | None:
+        """The private key; None in a record from before endpoints had their own."""
         ...
 
     @property
@@ -44,24 +48,35 @@ class ExpiringSecret(Protocol):
         ...
 
 
-class Signer:
-    """Signs attempts; holds the private key of ``v1a``, the same for all endpoints."""
+@dataclass(frozen=True)
+class SigningKey:
+    """A key pair of an endpoint; ``shared``: it is that of all endpoints which are as old."""
 
-    def __init__(self, private_key_seed: bytes) -> None:
-        """Use the 32 bytes of an Ed25519 private key (RFC 8032)."""
-        self._private_key = Ed25519PrivateKey.from_private_bytes(private_key_seed)
-        self._public_bytes = self._private_key.public_key().public_bytes_raw()
+    pair: KeyPair
+    expires_at: datetime | None
+    shared: bool
+
+    def public(self) -> dict[str, Any]:
+        """Return what receivers and users may know."""
+        return {**self.pair.public_jwk(), "expires_at": self.expires_at, "shared": self.shared}
+
+
+class Signer:
+    """Signs attempts with the endpoints' secrets and key pairs."""
+
+    def __init__(self, shared: KeyPair) -> None:
+        """Sign with ``shared`` for the secrets that have no private key."""
+        self._shared = shared
 
     @classmethod
     def from_secret_key(cls, secret_key: str) -> Signer:
-        """Derive the key from the service's secret, the same in every process that has it."""
-        derivation = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"saccade webhook signature ed25519")
-        return cls(derivation.derive(secret_key.encode()))
+        """Derive the shared key pair from the service's secret, the same in every process that has it."""
+        return cls(KeyPair.shared(secret_key))
 
     def headers(
         self, message_id: str, body: bytes, secrets: Iterable[ExpiringSecret], signing: Signing, now: datetime
     ) -> dict[str, str]:
-        """Return the signature headers for this second: ``v1`` for each unexpired secret, in order, then ``v1a``.
+        """Return the signature headers for this second: those of each unexpired secret, in order.
 
         Args:
             message_id: the event's id, the same at each retry.
@@ -72,32 +87,30 @@ class Signer:
         """
         timestamp = int(now.timestamp())
         signed = b"%s.%d.%s" % (message_id.encode(), timestamp, body)
-        signatures = []
-        if signing != "v1a":
-            signatures += [
-                _signature_v1(secret.secret.get_secret_value(), signed)
-                for secret in secrets
-                if secret.expires_at is None or secret.expires_at > now
-            ]
-        if signing != "v1":
-            signatures.append(f"v1a,{base64.b64encode(self._private_key.sign(signed)).decode()}")
+        signatures: list[str] = []
+        for secret in unexpired(secrets, now):
+            if signing != "v1a":
+                signatures.append(_signature_v1(secret.secret.get_secret_value(), signed))
+            if signing != "v1":
+                signatures.append(self._key_of(secret).pair.sign(signed))
         return {
             "webhook-id": message_id,
             "webhook-timestamp": str(timestamp),
-            "webhook-signature": " ".join(signatures),
+            "webhook-signature": " ".join(dict.fromkeys(signatures)),
         }
 
-    def public_key(self) -> str:
-        """Return the public key in the standard's form, "whpk_…"."""
-        return PUBLIC_KEY_PREFIX + base64.b64encode(self._public_bytes).decode()
+    def signing_keys(self, secrets: Iterable[ExpiringSecret], now: datetime) -> list[SigningKey]:
+        """Return the key pairs that sign now, the newest first."""
+        return [self._key_of(secret) for secret in unexpired(secrets, now)]
 
-    def public_keys(self) -> dict[str, Any]:
-        """Return the public keys for receivers: a JSON Web Key Set (RFC 7517, 8037), each also as "whpk_…"."""
-        key = {"crv": "Ed25519", "kty": "OKP", "x": _base64url(self._public_bytes)}
-        # RFC 7638: the hash of the required members in lexical order, without white space.
-        thumbprint = hashlib.sha256(json.dumps(key, separators=(",", ":"), sort_keys=True).encode()).digest()
-        described = {"kid": _base64url(thumbprint), "use": "sig", "alg": "EdDSA", "whpk": self.public_key()}
-        return {"keys": [{**key, **described}]}
+    def shared_key(self) -> SigningKey:
+        """Return the key pair that endpoints had in common."""
+        return SigningKey(self._shared, None, shared=True)
+
+    def _key_of(self, secret: ExpiringSecret) -> SigningKey:
+        if secret.private_key is None:
+            return SigningKey(self._shared, secret.expires_at, shared=True)
+        return SigningKey(key_pair(secret.private_key.get_secret_value()), secret.expires_at, shared=False)
 
 
 def new_secret() -> str:
@@ -120,9 +133,10 @@ def secret_bytes(secret: str) -> bytes:
     return key
 
 
+def unexpired(secrets: Iterable[ExpiringSecret], now: datetime) -> list[ExpiringSecret]:
+    """Return the secrets that sign now."""
+    return [secret for secret in secrets if secret.expires_at is None or secret.expires_at > now]
+
+
 def _signature_v1(secret: str, signed: bytes) -> str:
     return f"v1,{base64.b64encode(hmac.digest(secret_bytes(secret), signed, 'sha256')).decode()}"
-
-
-def _base64url(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()

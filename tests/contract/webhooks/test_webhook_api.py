@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import subprocess
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,65 +18,16 @@ from kit.bus.connection import connect
 from kit.bus.event_store import EventStore
 from services.notifier.settings import WebhookSettings
 from tests.harness.servers.embedded import EmbeddedNats, binary
-from tests.harness.streams.notifier import NotifierProcess, notifier, publisher, submitted, succeeded
+from tests.harness.streams.notifier import NotifierProcess, publisher, submitted, succeeded
+from tests.harness.webhooks.callers import callers, create, keys_of_two_tenants, webhook_settings
 from tests.harness.webhooks.listeners import listening
 
 pytestmark = pytest.mark.anyio
 
-KEYS = {"acme": "one.secret-of-acme", "acme_reader": "two.reads-only", "rival": "three.secret-of-rival"}
-
-
-def webhook_settings(**more: Any) -> WebhookSettings:
-    given = {"secret_key": SecretStr("k" * 32), "webhook_https_only": False, "webhook_allowed_networks": "127.0.0.0/8"}
-    return WebhookSettings(**given | more)
-
 
 @pytest.fixture
 def auth(tmp_path: Path) -> AuthSettings:
-    scopes = {"acme": ["read", "write"], "acme_reader": ["read"], "rival": ["read", "write"]}
-    entries = [
-        {
-            "id": bearer.partition(".")[0],
-            "sha256": hashlib.sha256(bearer.partition(".")[2].encode()).hexdigest(),
-            "tenant": name.partition("_")[0],
-            "scopes": scopes[name],
-        }
-        for name, bearer in KEYS.items()
-    ]
-    file = tmp_path / "keys.json"
-    file.write_text(json.dumps(entries))
-    return AuthSettings(api_keys_file=file, allowed_hosts="127.0.0.1")
-
-
-@dataclass
-class Callers:
-    """HTTP clients of one notifier: two tenants, and one with a read-only key."""
-
-    acme: httpx.AsyncClient
-    acme_reader: httpx.AsyncClient
-    rival: httpx.AsyncClient
-
-
-@asynccontextmanager
-async def callers(
-    nats: EmbeddedNats, auth: AuthSettings, settings: WebhookSettings | None = None
-) -> AsyncIterator[Callers]:
-    async with AsyncExitStack() as stack:
-        reader = await stack.enter_async_context(notifier(nats.settings, auth, settings or webhook_settings()))
-        made = [
-            await stack.enter_async_context(
-                httpx.AsyncClient(base_url=reader.url, headers={"Authorization": f"Bearer {KEYS[name]}"})
-            )
-            for name in ("acme", "acme_reader", "rival")
-        ]
-        yield Callers(*made)
-
-
-async def create(client: httpx.AsyncClient, url: str = "https://hooks.example.com/x", **more: Any) -> dict[str, Any]:
-    answer = await client.post("/v1/webhooks", json={"url": url, **more})
-    assert answer.status_code == 201, answer.text
-    made: dict[str, Any] = answer.json()
-    return made
+    return keys_of_two_tenants(tmp_path)
 
 
 async def test_create_read_change_and_delete_an_endpoint(nats_server: EmbeddedNats, auth: AuthSettings):
@@ -371,12 +317,11 @@ async def test_without_the_secret_key_the_routes_answer_not_configured(nats_serv
         assert (answer.status_code, answer.json()["code"]) == (501, "webhooks_not_configured")
 
 
-async def test_public_keys_are_published(nats_server: EmbeddedNats, auth: AuthSettings):
+async def test_the_openapi_document_is_published(nats_server: EmbeddedNats, auth: AuthSettings):
     async with callers(nats_server, auth) as who, httpx.AsyncClient(base_url=who.acme.base_url) as anonymous:
-        keys = (await anonymous.get("/v1/webhooks/keys")).json()["keys"]
-        assert [(key["kty"], key["crv"], key["whpk"][:5]) for key in keys] == [("OKP", "Ed25519", "whpk_")]
-        document = (await anonymous.get("/v1/webhooks/openapi.json")).json()
-        assert "security" in document["paths"]["/v1/webhooks"]["post"]
+        paths = (await anonymous.get("/v1/webhooks/openapi.json")).json()["paths"]
+        assert "security" in paths["/v1/webhooks"]["post"]
+        assert "security" not in paths["/v1/webhooks/{webhook_id}/keys"]["get"]
 
 
 def test_schemathesis_finds_no_server_error(nats_server: EmbeddedNats, tmp_path: Path):

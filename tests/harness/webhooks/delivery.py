@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from pydantic import SecretStr
 from standardwebhooks import Webhook
 
 from contracts.events.base import encode
@@ -30,7 +29,7 @@ from services.notifier.webhooks.endpoints.endpoint_store import EndpointStore
 from services.notifier.webhooks.endpoints.secret_encryption import SecretEncryption
 from services.notifier.webhooks.network.address_guard import AddressGuard
 from services.notifier.webhooks.sending.sender import Sender
-from services.notifier.webhooks.signing import Signer, new_secret
+from services.notifier.webhooks.signing import Signer
 from services.notifier.webhooks.webhook_delivery import WebhookDelivery
 from tests.harness.webhooks.listeners import ReceivedRequest
 
@@ -60,7 +59,7 @@ class EndpointEditor:
         _, head = await epoch_of(self.endpoints.store.client, "EVENTS")
         head = options.pop("since", head)
         now = datetime.now(UTC)
-        given = {"tenant": TENANT, "types": (), "secrets": (EndpointSecret(SecretStr(new_secret()), None),)} | options
+        given = {"tenant": TENANT, "types": (), "secrets": (EndpointSecret.new(),)} | options
         endpoint = Endpoint(
             id=new_id("whk"),
             url=url,

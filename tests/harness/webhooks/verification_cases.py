@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from services.notifier.webhooks.endpoints.endpoint import EndpointSecret
+from services.notifier.webhooks.key_pair import KeyPair, key_pair, new_private_key
 from services.notifier.webhooks.signing import Signer, new_secret
 
 NOW_S = 1_795_262_400
@@ -25,8 +26,9 @@ VECTOR = {
 }
 BODY = '{"type": "job.succeeded", "data": {"name": "Нордшляйфе"}}'.encode()
 ID = "job_0192.succeeded"
-SIGNER = Signer(bytes(range(32)))
-STRANGER = Signer(bytes(32))
+#: The key pair that endpoints had in common.
+SHARED = KeyPair(bytes(range(32)))
+SIGNER = Signer(SHARED)
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,18 @@ class Case:
 
 
 OLD, NEW, OTHER = new_secret(), new_secret(), new_secret()
-PUBLIC, KEY_SET = SIGNER.public_key(), SIGNER.public_keys()
-ROTATED = (EndpointSecret(SecretStr(NEW)), EndpointSecret(SecretStr(OLD), NOW + timedelta(hours=24)))
+OWN_PRIVATE, OLD_PRIVATE, STRANGERS_PRIVATE = new_private_key(), new_private_key(), new_private_key()
+PUBLIC, OLD_PUBLIC, STRANGERS_PUBLIC = (
+    key_pair(private).public_key() for private in (OWN_PRIVATE, OLD_PRIVATE, STRANGERS_PRIVATE)
+)
+KEY_SET = {"keys": [key_pair(private).public_jwk() for private in (OWN_PRIVATE, OLD_PRIVATE)]}
+ROTATED = (
+    EndpointSecret(SecretStr(NEW), None, SecretStr(OWN_PRIVATE)),
+    EndpointSecret(SecretStr(OLD), NOW + timedelta(hours=24), SecretStr(OLD_PRIVATE)),
+)
+STRANGERS = (EndpointSecret(SecretStr(OTHER), None, SecretStr(STRANGERS_PRIVATE)),)
+#: From before endpoints had key pairs of their own.
+BEFORE = (EndpointSecret(SecretStr(OLD)),)
 
 
 def signed(body: bytes = BODY, signing: Any = "both", secrets: Any = ROTATED, **changed: str) -> dict[str, str]:
@@ -80,8 +92,14 @@ def _right() -> Iterator[Case]:
     yield Case("secret beside v1a", ID, BODY, signed(), NEW)
     yield Case("public key", ID, BODY, signed(signing="v1a"), public_keys=PUBLIC)
     yield Case("public key beside v1", ID, BODY, signed(), public_keys=PUBLIC)
-    yield Case("one of the public keys", ID, BODY, signed(), public_keys=[STRANGER.public_key(), PUBLIC])
+    yield Case("one of the public keys", ID, BODY, signed(), public_keys=[STRANGERS_PUBLIC, PUBLIC])
     yield Case("key set", ID, BODY, signed(), public_keys=KEY_SET)
+    yield Case("old public key", ID, BODY, signed(signing="v1a"), public_keys=OLD_PUBLIC)
+    before = signed(signing="v1a", secrets=BEFORE)
+    yield Case("key in common, of an endpoint that has no other", ID, BODY, before, public_keys=SHARED.public_key())
+    changing = signed(signing="v1a", secrets=(*ROTATED, *BEFORE))
+    yield Case("key in common, during the rotation", ID, BODY, changing, public_keys=SHARED.public_key())
+    yield Case("own key, during the rotation", ID, BODY, changing, public_keys=PUBLIC)
     yield Case("secret or public key", ID, BODY, signed(signing="v1a"), OTHER, PUBLIC)
     yield Case("headers in capitals", ID, BODY, {name.title(): value for name, value in signed().items()}, NEW)
     right = signed()["webhook-signature"]
@@ -111,7 +129,7 @@ def _wrong() -> Iterator[Case]:
     no = "signature_mismatch"
     one = signed(signing="v1")["webhook-signature"].split()[0]
     yield Case("other secret", no, BODY, signed(), OTHER)
-    yield Case("other public key", no, BODY, signed(), public_keys=STRANGER.public_key())
+    yield Case("other public key", no, BODY, signed(), public_keys=STRANGERS_PUBLIC)
     yield Case("body changed", no, BODY + b" ", signed(), NEW, PUBLIC)
     yield Case("no body", no, b"", signed(), NEW, PUBLIC)
     yield Case("id changed", no, BODY, signed(id="job_0192.failed"), NEW, PUBLIC)
@@ -131,8 +149,12 @@ def _wrong() -> Iterator[Case]:
     yield Case("zeros for v1a", no, BODY, signed(signature=f"v1a,{'A' * 86}=="), public_keys=PUBLIC)
     yield Case("separated by commas", no, BODY, signed(signature=f"v1,AAAA,{one}"), NEW)
     yield Case("behind too many", no, BODY, signed(signature="v1,AAAA " * 16 + one), NEW)
-    by_stranger = STRANGER.headers(ID, BODY, ROTATED, "v1a", NOW)
-    yield Case("signed by a stranger", no, BODY, by_stranger, NEW, PUBLIC)
+    by_stranger = signed(signing="v1a", secrets=STRANGERS)
+    yield Case("signed for a stranger", no, BODY, by_stranger, NEW, PUBLIC)
+    yield Case("signed for a stranger, for a key set", no, BODY, by_stranger, public_keys=KEY_SET)
+    before = signed(signing="v1a", secrets=BEFORE)
+    yield Case("signed by the key in common, for an own key", no, BODY, before, public_keys=PUBLIC)
+    yield Case("signed by an own key, for that in common", no, BODY, signed(), public_keys=SHARED.public_key())
 
 
 def _bodies_and_keys() -> Iterator[Case]:

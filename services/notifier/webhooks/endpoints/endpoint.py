@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from pydantic import SecretStr
 
-from services.notifier.webhooks.signing import Signing
+from services.notifier.webhooks.key_pair import new_private_key
+from services.notifier.webhooks.signing import Signing, new_secret, unexpired
 
 
 @dataclass(frozen=True)
 class EndpointSecret:
-    """A signing secret "whsec_…", valid until ``expires_at``; None: it does not expire."""
+    """A signing secret "whsec_…" and a private key "whsk_…", valid until ``expires_at``; None: they do not expire."""
 
     secret: SecretStr
     expires_at: datetime | None = None
+    #: None in a record from before endpoints had key pairs of their own.
+    private_key: SecretStr | None = None
+
+    @classmethod
+    def new(cls) -> EndpointSecret:
+        """Return a new secret with a new private key."""
+        return cls(SecretStr(new_secret()), private_key=SecretStr(new_private_key()))
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,18 @@ class Endpoint:
     def active(self) -> bool:
         """Whether webhooks are sent to it."""
         return self.enabled and not self.deleted
+
+    def signs_with_shared_key(self, now: datetime) -> bool:
+        """Return whether its ``v1a`` signatures, or some of them, are by the key that endpoints had in common."""
+        return self.signing != "v1" and any(secret.private_key is None for secret in unexpired(self.secrets, now))
+
+    def with_own_keys(self) -> Endpoint:
+        """Return the endpoint with a private key in each of its secrets."""
+        secrets = tuple(
+            secret if secret.private_key else replace(secret, private_key=SecretStr(new_private_key()))
+            for secret in self.secrets
+        )
+        return replace(self, secrets=secrets)
 
     def subscribes_to(self, event_type: str) -> bool:
         """Return whether the endpoint's types include an event type."""

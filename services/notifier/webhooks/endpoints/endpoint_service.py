@@ -7,8 +7,6 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from pydantic import SecretStr
-
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.ids import new_id
 from contracts.streams import EVENTS
@@ -18,12 +16,13 @@ from kit.bus.idempotency import Idempotency, IdempotencyKey
 from services.notifier.webhooks.endpoints.endpoint import Endpoint, EndpointSecret
 from services.notifier.webhooks.endpoints.endpoint_store import EndpointStore
 from services.notifier.webhooks.network.address_guard import AddressGuard, check_url
-from services.notifier.webhooks.signing import Signer, new_secret
+from services.notifier.webhooks.signing import Signer, SigningKey
 
 #: Maximum endpoints of a tenant; each event costs one delivery per endpoint.
 MAX_ENDPOINTS: Final = 100
-#: Maximum secrets that sign at a time: the newest and those that have not expired.
-MAX_SECRETS: Final = 10
+#: Maximum secrets that sign at a time: the newest and those that have not expired. Each makes up to two signatures, and
+#: our receivers read 16 of them.
+MAX_SECRETS: Final = 8
 MAX_OVERLAP: Final = timedelta(days=7)
 
 
@@ -45,7 +44,7 @@ class EndpointService:
         self._guard = guard
         self._https_only = https_only
         self._idempotency = idempotency
-        self.public_keys = signer.public_keys
+        self._signer = signer
         self.now = now
 
     def list_endpoints(self, tenant: str) -> list[Endpoint]:
@@ -59,6 +58,25 @@ class EndpointService:
             SaccadeError: WEBHOOK_NOT_FOUND.
         """
         return self._endpoints.require(tenant, endpoint_id)
+
+    def signing_keys(self, endpoint: Endpoint) -> list[SigningKey]:
+        """Return the key pairs of an endpoint's ``v1a`` signatures, the newest first."""
+        return self._signer.signing_keys(endpoint.secrets, self.now())
+
+    def public_keys(self, endpoint_id: str) -> list[SigningKey]:
+        """Return the same of an endpoint of any tenant: receivers have no API key, and public keys are no secret.
+
+        Raises:
+            SaccadeError: WEBHOOK_NOT_FOUND.
+        """
+        endpoint = self._endpoints.find(endpoint_id)
+        return self.signing_keys(self._endpoints.require(endpoint.tenant if endpoint else "", endpoint_id))
+
+    def shared_public_keys(self) -> list[SigningKey]:
+        """Return the key pair that endpoints had in common, as long as one of them signs with it."""
+        now = self.now()
+        in_use = any(endpoint.signs_with_shared_key(now) for endpoint in self._endpoints.all() if not endpoint.deleted)
+        return [self._signer.shared_key()] if in_use else []
 
     async def create(self, tenant: str, fields: Mapping[str, Any], key: IdempotencyKey | None) -> Endpoint:
         """Create an endpoint with a secret of its own; it gets the events from now on.
@@ -79,7 +97,7 @@ class EndpointService:
         endpoint = Endpoint(
             id=endpoint_id,
             tenant=tenant,
-            secrets=(EndpointSecret(SecretStr(new_secret())),),
+            secrets=(EndpointSecret.new(),),
             disabled_reason=None,
             since_sequence=await self._head(),
             created_at=now,
@@ -108,6 +126,9 @@ class EndpointService:
             fields["disabled_reason"] = None
             if fields["enabled"] and not endpoint.enabled:
                 fields["since_sequence"] = await self._head()
+        if endpoint.signing == "v1":
+            # No receiver verifies its v1a signatures yet, so none relies on the key that endpoints had in common.
+            endpoint = endpoint.with_own_keys()
         return await self._put(replace(endpoint, updated_at=self.now(), **fields), sequence)
 
     async def rotate(self, tenant: str, endpoint_id: str, overlap: timedelta) -> Endpoint:
@@ -183,4 +204,4 @@ def _rotated(secrets: tuple[EndpointSecret, ...], now: datetime, overlap: timede
         if secret.expires_at is None or secret.expires_at > now
     ]
     kept = older[: MAX_SECRETS - 1] if overlap else []
-    return (EndpointSecret(SecretStr(new_secret())), *kept)
+    return (EndpointSecret.new(), *kept)

@@ -18,7 +18,7 @@ from kit.bus.event_store import Conflict, EventStore, StoredEvent
 from kit.bus.tail import EventTail
 from services.notifier.webhooks.endpoints.endpoint import Endpoint, EndpointSecret
 from services.notifier.webhooks.endpoints.secret_encryption import DecryptionError, SecretEncryption
-from services.notifier.webhooks.signing import Signing, new_secret
+from services.notifier.webhooks.signing import Signing
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +51,7 @@ class _Record(BaseModel):
 class _SecretRecord(BaseModel):
     secret: str
     expires_at: AwareDatetime | None = None
+    private_key: str | None = None
 
 
 class _EncryptedPart(BaseModel):
@@ -107,7 +108,7 @@ class EndpointStore:
         self._observers.append(observer)
 
     def find(self, endpoint_id: str) -> Endpoint | None:
-        """Return an endpoint of any tenant by its id, also a deleted one; never for a request."""
+        """Return an endpoint of any tenant by its id, also a deleted one; for a request, only its public keys."""
         known = self._by_id.get(endpoint_id)
         return known.endpoint if known else None
 
@@ -196,7 +197,7 @@ class EndpointStore:
                 self._update_default(tenant, stored[0])
                 continue
             try:
-                await self.put_default(tenant, (EndpointSecret(SecretStr(new_secret())),), 0)
+                await self.put_default(tenant, (EndpointSecret.new(),), 0)
             except Conflict:
                 log.info("another notifier created the default secret of %s", tenant)
         return known
@@ -262,8 +263,10 @@ def _subject(tenant: str, name: str) -> str:
 
 
 def _from_record(record: _SecretRecord) -> EndpointSecret:
-    return EndpointSecret(SecretStr(record.secret), record.expires_at)
+    private_key = None if record.private_key is None else SecretStr(record.private_key)
+    return EndpointSecret(SecretStr(record.secret), record.expires_at, private_key)
 
 
 def _to_record(secret: EndpointSecret) -> _SecretRecord:
-    return _SecretRecord(secret=secret.secret.get_secret_value(), expires_at=secret.expires_at)
+    private_key = None if secret.private_key is None else secret.private_key.get_secret_value()
+    return _SecretRecord(secret=secret.secret.get_secret_value(), expires_at=secret.expires_at, private_key=private_key)

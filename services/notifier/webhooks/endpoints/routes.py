@@ -18,7 +18,7 @@ from kit.http.problems import problem_responses
 from services.notifier.webhooks.endpoints.endpoint import Endpoint, EndpointSecret
 from services.notifier.webhooks.endpoints.endpoint_service import MAX_OVERLAP, EndpointService
 from services.notifier.webhooks.endpoints.headers import check_headers
-from services.notifier.webhooks.signing import Signing
+from services.notifier.webhooks.signing import Signing, SigningKey
 
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"])
 
@@ -79,7 +79,8 @@ Ordered = Annotated[
     StrictBool, Field(description="Strict order: the next event of a job waits until the one before is delivered.")
 ]
 Signatures = Annotated[
-    Signing, Field(description="`v1`: HMAC with the secret; `v1a`: Ed25519, verified with GET /v1/webhooks/keys.")
+    Signing,
+    Field(description="`v1`: HMAC with the secret; `v1a`: Ed25519, verified with GET /v1/webhooks/{webhook_id}/keys."),
 ]
 
 
@@ -122,6 +123,34 @@ class Rotation(BaseModel):
     overlap_s: float = Field(strict=True, default=_DAY_S, ge=0, le=MAX_OVERLAP.total_seconds(), allow_inf_nan=False)
 
 
+class PublicKey(BaseModel):
+    """Public key of `v1a` signatures as JSON Web Key, and in the form of Standard Webhooks."""
+
+    kty: Literal["OKP"]
+    crv: Literal["Ed25519"]
+    x: str
+    kid: str
+    use: str
+    alg: str
+    whpk: str
+    expires_at: datetime | None = Field(description="After a rotation: until then the earlier key signs too.")
+    shared: bool = Field(
+        description="Endpoints of other tenants sign with the same key: this one is older than endpoints' own keys. "
+        "Rotate its secret."
+    )
+
+
+class PublicKeys(BaseModel):
+    """A JSON Web Key Set (RFC 7517)."""
+
+    keys: list[PublicKey]
+
+    @classmethod
+    def of(cls, keys: list[SigningKey]) -> PublicKeys:
+        """Return the public keys of key pairs."""
+        return cls.model_validate({"keys": [key.public() for key in keys]})
+
+
 class WebhookObject(BaseModel):
     """An endpoint. Its secret is only shown when it is created or rotated."""
 
@@ -136,16 +165,18 @@ class WebhookObject(BaseModel):
     enabled: bool
     disabled_reason: str | None = Field(description="`gone` (it answered 410) or `failing` (for five days).")
     previous_secrets_expire_at: list[datetime]
+    public_keys: list[PublicKey] = Field(description="They verify its `v1a` signatures, the newest first.")
     created_at: datetime
     updated_at: datetime
 
     @classmethod
-    def of(cls, endpoint: Endpoint, now: datetime) -> dict[str, Any]:
+    def of(cls, endpoint: Endpoint, service: EndpointService) -> dict[str, Any]:
         """Return an endpoint's public fields."""
         plain = {name: getattr(endpoint, name) for name in cls.model_fields if hasattr(endpoint, name)}
         return plain | {
             "header_names": sorted(endpoint.headers),
-            "previous_secrets_expire_at": _expiring(endpoint.secrets, now),
+            "previous_secrets_expire_at": _expiring(endpoint.secrets, service.now()),
+            "public_keys": [key.public() for key in service.signing_keys(endpoint)],
         }
 
 
@@ -169,24 +200,6 @@ class DefaultSecret(BaseModel):
     previous_secrets_expire_at: list[datetime]
 
 
-class PublicKey(BaseModel):
-    """Public key of `v1a` signatures as JSON Web Key, and in the form of Standard Webhooks."""
-
-    kty: Literal["OKP"]
-    crv: Literal["Ed25519"]
-    x: str
-    kid: str
-    use: str
-    alg: str
-    whpk: str
-
-
-class PublicKeys(BaseModel):
-    """A JSON Web Key Set (RFC 7517)."""
-
-    keys: list[PublicKey]
-
-
 def _expiring(secrets: tuple[EndpointSecret, ...], now: datetime) -> list[datetime]:
     return [secret.expires_at for secret in secrets if secret.expires_at is not None and secret.expires_at > now]
 
@@ -196,13 +209,13 @@ def _default_secret(secrets: tuple[EndpointSecret, ...], now: datetime) -> Defau
     return DefaultSecret(secret=newest, previous_secrets_expire_at=_expiring(secrets, now))
 
 
-def _with_secret(endpoint: Endpoint, now: datetime) -> WebhookWithSecret:
+def _with_secret(endpoint: Endpoint, service: EndpointService) -> WebhookWithSecret:
     secret = endpoint.secrets[0].secret.get_secret_value()
-    return WebhookWithSecret.model_validate(WebhookObject.of(endpoint, now) | {"secret": secret})
+    return WebhookWithSecret.model_validate(WebhookObject.of(endpoint, service) | {"secret": secret})
 
 
-def _endpoint_object(endpoint: Endpoint, now: datetime) -> WebhookObject:
-    return WebhookObject.model_validate(WebhookObject.of(endpoint, now))
+def _endpoint_object(endpoint: Endpoint, service: EndpointService) -> WebhookObject:
+    return WebhookObject.model_validate(WebhookObject.of(endpoint, service))
 
 
 @router.post(
@@ -219,21 +232,22 @@ async def create_webhook(
     endpoint = await service.create(caller.tenant, body.model_dump(), key)
     response.headers["Location"] = f"/v1/webhooks/{endpoint.id}"
     response.headers["Cache-Control"] = "no-store"
-    return _with_secret(endpoint, service.now())
+    return _with_secret(endpoint, service)
 
 
 @router.get("", summary="List your endpoints")
 async def list_webhooks(caller: Reader, service: Service) -> WebhookPage:
     """Return your endpoints, the oldest first."""
-    return WebhookPage(
-        data=[_endpoint_object(endpoint, service.now()) for endpoint in service.list_endpoints(caller.tenant)]
-    )
+    return WebhookPage(data=[_endpoint_object(endpoint, service) for endpoint in service.list_endpoints(caller.tenant)])
 
 
-@router.get("/keys", summary="Public keys of v1a signatures")
-async def get_public_keys(service: Service) -> PublicKeys:
-    """Return the public keys that verify `v1a` signatures."""
-    return PublicKeys.model_validate(service.public_keys())
+@router.get("/keys", summary="The public key that endpoints had in common", deprecated=True)
+async def get_shared_public_keys(service: Service) -> PublicKeys:
+    """Return the public key of endpoints that are older than endpoints' own keys and were not rotated since.
+
+    A receiver that accepts it accepts what was signed for any of them: use `GET /v1/webhooks/{webhook_id}/keys`.
+    """
+    return PublicKeys.of(service.shared_public_keys())
 
 
 @router.get("/default/secret", summary="The secret of jobs' own webhook_url")
@@ -256,7 +270,17 @@ async def rotate_default_secret(
 @router.get("/{webhook_id}", responses=problem_responses(_E.WEBHOOK_NOT_FOUND), summary="Read an endpoint")
 async def get_webhook(caller: Reader, service: Service, webhook_id: EndpointId) -> WebhookObject:
     """Return an endpoint."""
-    return _endpoint_object(service.get(caller.tenant, webhook_id), service.now())
+    return _endpoint_object(service.get(caller.tenant, webhook_id), service)
+
+
+@router.get(
+    "/{webhook_id}/keys",
+    responses=problem_responses(_E.WEBHOOK_NOT_FOUND),
+    summary="Public keys of an endpoint's v1a signatures",
+)
+async def get_public_keys(service: Service, webhook_id: EndpointId) -> PublicKeys:
+    """Return the public keys that verify this endpoint's `v1a` signatures, the newest first; needs no API key."""
+    return PublicKeys.of(service.public_keys(webhook_id))
 
 
 @router.patch(
@@ -267,7 +291,7 @@ async def change_webhook(
 ) -> WebhookObject:
     """Change an endpoint. One that is enabled again gets the events from then on; redeliver the ones it missed."""
     changes = body.model_dump(include=body.model_fields_set)
-    return _endpoint_object(await service.change(caller.tenant, webhook_id, changes), service.now())
+    return _endpoint_object(await service.change(caller.tenant, webhook_id, changes), service)
 
 
 @router.delete(
@@ -293,4 +317,4 @@ async def rotate_secret(
     """Create a new secret for an endpoint; requests are signed with the old one too for `overlap_s`."""
     overlap = timedelta(seconds=(body or Rotation()).overlap_s)
     response.headers["Cache-Control"] = "no-store"
-    return _with_secret(await service.rotate(caller.tenant, webhook_id, overlap), service.now())
+    return _with_secret(await service.rotate(caller.tenant, webhook_id, overlap), service)

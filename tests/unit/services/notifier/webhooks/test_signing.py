@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -12,9 +13,24 @@ from saccade_client import webhook
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from services.notifier.webhooks.endpoints.endpoint import EndpointSecret
-from services.notifier.webhooks.signing import Signer, new_secret, secret_bytes
+from services.notifier.webhooks.endpoints.endpoint_service import MAX_SECRETS
+from services.notifier.webhooks.key_pair import KeyPair, key_pair, new_private_key
+from services.notifier.webhooks.signing import new_secret, secret_bytes
 from tests.harness.clients.node import ROOT
-from tests.harness.webhooks.verification_cases import BODY, ID, NEW, NOW, OLD, ROTATED, SIGNER, VECTOR, Case, cases
+from tests.harness.webhooks.verification_cases import (
+    BODY,
+    ID,
+    NEW,
+    NOW,
+    OLD,
+    OLD_PUBLIC,
+    PUBLIC,
+    ROTATED,
+    SIGNER,
+    VECTOR,
+    Case,
+    cases,
+)  # fmt: skip
 
 CASES = list(cases())
 JAVASCRIPT = (ROOT / "clients" / "js" / "webhook.js").read_text()
@@ -40,12 +56,12 @@ def test_the_timestamp_does_not_depend_on_the_time_zone() -> None:
 
 def test_the_public_key_of_rfc_8037_is_published_as_specified() -> None:
     """Appendix A.1 to A.3: private key, public key and the key's thumbprint."""
-    signer = Signer(base64.urlsafe_b64decode("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A="))
-    [key] = signer.public_keys()["keys"]
+    pair = KeyPair(base64.urlsafe_b64decode("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A="))
+    key = pair.public_jwk()
     assert key["x"] == "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"
     assert key["kid"] == "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
     assert (key["kty"], key["crv"], key["alg"], key["use"]) == ("OKP", "Ed25519", "EdDSA", "sig")
-    assert key["whpk"] == signer.public_key() == "whpk_11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
+    assert key["whpk"] == pair.public_key() == "whpk_11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
 
 
 @pytest.mark.parametrize(("signing", "versions"), [("v1", ["v1"]), ("v1a", ["v1a"]), ("both", ["v1", "v1a"])])
@@ -54,12 +70,28 @@ def test_an_endpoint_gets_the_configured_signatures(signing: str, versions: list
     assert [part.partition(",")[0] for part in headers["webhook-signature"].split(" ")] == versions
 
 
-def test_a_rotated_secret_signs_until_it_expires() -> None:
+@pytest.mark.parametrize(
+    ("signing", "keys"), [("v1", {"secrets": OLD}), ("v1a", {"public_keys": OLD_PUBLIC})], ids=["secret", "key pair"]
+)
+def test_a_rotated_secret_and_its_key_pair_sign_until_they_expire(signing: Any, keys: dict[str, str]) -> None:
     before, after = NOW + timedelta(hours=24) - timedelta(seconds=1), NOW + timedelta(hours=24)
-    counts = [len(SIGNER.headers(ID, BODY, ROTATED, "v1", at)["webhook-signature"].split()) for at in (before, after)]
-    assert counts == [2, 1]
+    sent = [SIGNER.headers(ID, BODY, ROTATED, signing, at) for at in (before, after)]
+    assert [len(headers["webhook-signature"].split()) for headers in sent] == [2, 1]
+    assert webhook.verify(BODY, sent[0], **keys, now_s=before.timestamp()).id == ID
     with pytest.raises(webhook.SignatureMismatchError):
-        webhook.verify(BODY, SIGNER.headers(ID, BODY, ROTATED, "v1", after), secrets=OLD, now_s=after.timestamp())
+        webhook.verify(BODY, sent[1], **keys, now_s=after.timestamp())
+    assert [key.expires_at for key in SIGNER.signing_keys(ROTATED, before)] == [None, after]
+    assert [key.pair.public_key() for key in SIGNER.signing_keys(ROTATED, after)] == [PUBLIC]
+
+
+def test_the_most_secrets_that_sign_at_a_time_are_read_by_our_receivers() -> None:
+    secrets = [replace(EndpointSecret.new(), expires_at=NOW + timedelta(days=1)) for _ in range(MAX_SECRETS)]
+    headers = SIGNER.headers(ID, BODY, secrets, "both", NOW)
+    for secret in secrets:
+        assert secret.private_key
+        public_key = key_pair(secret.private_key.get_secret_value()).public_key()
+        assert webhook.verify(BODY, headers, public_keys=public_key, now_s=NOW.timestamp()).id == ID
+        assert webhook.verify(BODY, headers, secrets=secret.secret.get_secret_value(), now_s=NOW.timestamp()).id == ID
 
 
 def test_secrets_are_random_and_have_the_standards_format() -> None:
@@ -75,9 +107,21 @@ def test_an_invalid_secret_is_refused_without_being_shown(secret: str) -> None:
     assert secret.removeprefix("whsec_") == "" or secret not in str(refused.value)
 
 
-def test_the_signing_key_depends_on_the_service_secret_only() -> None:
-    keys = [Signer.from_secret_key(secret).public_key() for secret in ("a" * 32, "a" * 32, "b" * 32)]
-    assert keys[0] == keys[1] != keys[2]
+def test_the_key_in_common_is_that_of_before() -> None:
+    """Receivers hold it: it is derived as it was, from the service's secret only."""
+    keys = [KeyPair.shared(secret).public_key() for secret in ("a" * 32, "a" * 32, "b" * 32)]
+    assert keys[0] == keys[1] == "whpk_Yoms0zFn6PrWvG7cZbFaWV3lLSiShu4eHjlUVesDLnI=" != keys[2]
+
+
+@pytest.mark.parametrize("private", ["whsk_", "whsk_AAAA", "whsk_" + "A" * 200, "A" * 44, "whsk_" + "é" * 40])
+def test_an_invalid_private_key_is_refused_without_being_shown(private: str) -> None:
+    with pytest.raises(ValueError, match="whsk_ and 32 bytes") as refused:
+        key_pair(private)
+    assert private.removeprefix("whsk_") == "" or private not in str(refused.value)
+
+
+def test_private_keys_are_random() -> None:
+    assert len({key_pair(new_private_key()).public_key() for _ in range(100)}) == 100
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from itertools import pairwise
 
 import pytest
-from pydantic import SecretStr
 
 from contracts.events.base import EventData, encode
 from contracts.events.delivery import WebhookDisabled
@@ -24,7 +23,6 @@ from services.notifier.webhooks.deliveries.planner import (
 )
 from services.notifier.webhooks.endpoints.endpoint import Endpoint, EndpointSecret
 from services.notifier.webhooks.sending.progress_relay import INTERVAL_S, ProgressRelay, ProgressTarget
-from services.notifier.webhooks.signing import new_secret
 from tests.harness.dispatch import virtual_time
 
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
@@ -35,7 +33,7 @@ PLAIN = Endpoint(
     url="https://example.org/x",
     types=(),
     description="",
-    secrets=(EndpointSecret(SecretStr(new_secret()), None),),
+    secrets=(EndpointSecret.new(),),
     signing="v1",
     headers={},
     rate_per_s=None,
