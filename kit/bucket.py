@@ -6,34 +6,24 @@ Tested with ``rclone serve s3``, and meant for the public clouds as well.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from urllib.parse import quote
 
 import aiohttp
+from aiobotocore.session import get_session
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.limits import MIB, PART_BYTES, PRESIGNED_URL_S
-from kit.s3.answers import (
-    InvalidAnswer,
-    S3Answer,
-    completed_etag,
-    keys_page,
-    multipart_id,
-    parts_document,
-    parts_page,
-)
-from kit.s3.client import S3Client, S3Refused, S3Request, S3Unreachable, open_s3_client
 from kit.settings import S3Settings
 
-_T = TypeVar("_T")
-
 _CHUNK_BYTES: Final = 1 * MIB
-_MISSING: Final = frozenset({"404", "NoSuchBucket", "NoSuchKey", "NoSuchUpload", "NotFound"})
+_MISSING: Final = frozenset({"404", "NoSuchKey", "NoSuchUpload", "NotFound"})
 
 
 class ObjectMissing(Exception):  # noqa: N818 - an expected result, not a fault
@@ -54,11 +44,11 @@ class Transfer:
 class OpenObject:
     """One version of an object, open for reading."""
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
-        """Read from the answer to a GET; ``etag`` is without quotes."""
-        self.etag = S3Answer(response.headers).etag
-        self.size_bytes = int(response.headers["Content-Length"])
-        self._body = response.content
+    def __init__(self, etag: str, size_bytes: int, body: Any) -> None:
+        """Read from ``body``; the entity tag is without quotes."""
+        self.etag = etag
+        self.size_bytes = size_bytes
+        self._body = body
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the rest of the object, in chunks of at most 1 MiB.
@@ -67,9 +57,9 @@ class OpenObject:
             SaccadeError: STORAGE_UNAVAILABLE.
         """
         try:
-            while chunk := await self._body.read(_CHUNK_BYTES):
+            async for chunk in self._body.iter_chunks(_CHUNK_BYTES):
                 yield chunk
-        except (aiohttp.ClientError, OSError) as error:
+        except (BotoCoreError, ClientError, aiohttp.ClientError, OSError) as error:
             raise SaccadeError(
                 ErrorCode.STORAGE_UNAVAILABLE, "The bucket closed the connection before the object was complete."
             ) from error
@@ -78,9 +68,11 @@ class OpenObject:
 class Bucket:
     """One bucket, under one prefix. Every key as argument or result includes the prefix: ``key()`` builds it."""
 
-    def __init__(self, client: S3Client, settings: S3Settings) -> None:
-        """Use a client of the bucket."""
+    def __init__(self, client: Any, public: Any, settings: S3Settings) -> None:
+        """Use two S3 clients of one server: one for requests, one that signs URLs with the public address."""
         self._client = client
+        self._public = public
+        self._bucket = settings.bucket
         self._prefix = settings.prefix
         self._public_url = settings.public_url
 
@@ -95,9 +87,9 @@ class Bucket:
             SaccadeError: STORAGE_UNAVAILABLE.
         """
         try:
-            await self._call(S3Request("HEAD"))
+            await self._call("head_bucket")
         except ObjectMissing:
-            await self._call(S3Request("PUT"))
+            await self._call("create_bucket")
 
     async def check(self) -> None:
         """Check that the bucket is available.
@@ -105,11 +97,12 @@ class Bucket:
         Raises:
             SaccadeError: STORAGE_UNAVAILABLE.
         """
-        await self._call(S3Request("HEAD"))
+        await self._call("head_bucket")
 
     async def presign_put(self, key: str, content_type: str, expires_s: int = PRESIGNED_URL_S) -> str:
         """Return a presigned PUT of one object with this content type."""
-        return await self.presign("PUT", key, headers={"Content-Type": content_type}, expires_s=expires_s)
+        params = {"Key": key, "ContentType": content_type}
+        return await self._presign("put_object", params, expires_s)
 
     async def presign_get(
         self,
@@ -123,66 +116,66 @@ class Bucket:
         """Return a presigned GET of one object; ``inside`` uses the services' own address of the server."""
         if self._public_url and not inside:
             return f"{self._public_url}/{quote(key)}"
-        query: dict[str, str] = {}
+        params = {"Key": key}
         if filename:
             safe = "".join(c if (c.isascii() and c.isalnum()) or c in "._-" else "_" for c in filename)
-            query["response-content-disposition"] = f'inline; filename="{safe}"'
+            params["ResponseContentDisposition"] = f'inline; filename="{safe}"'
         if content_type:
-            query["response-content-type"] = content_type
-        return await self.presign("GET", key, query, expires_s=expires_s, inside=inside)
+            params["ResponseContentType"] = content_type
+        return await self._presign("get_object", params, expires_s, inside=inside)
 
-    async def presign_part(self, key: str, upload_id: str, number: int, expires_s: int = PRESIGNED_URL_S) -> str:
+    async def presign_part(self, key: str, multipart_id: str, number: int, expires_s: int = PRESIGNED_URL_S) -> str:
         """Return a presigned PUT of one part, numbered from 1."""
-        return await self.presign("PUT", key, _part(upload_id, number), expires_s=expires_s)
+        params = {"Key": key, "UploadId": multipart_id, "PartNumber": number}
+        return await self._presign("upload_part", params, expires_s)
 
-    async def presign(
-        self,
-        method: str,
-        key: str,
-        query: Mapping[str, str] | None = None,
-        *,
-        headers: Mapping[str, str] | None = None,
-        expires_s: int = PRESIGNED_URL_S,
-        inside: bool = False,
+    async def presign_any(
+        self, operation: str, key: str, params: dict[str, Any], expires_s: int = PRESIGNED_URL_S
     ) -> str:
-        """Return a presigned URL of any request for this key; ``headers`` must be sent with it."""
-        request = S3Request(method, key, query or {}, headers or {})
-        return self._client.presigned_url(request, expires_s, inside=inside, at=datetime.now(UTC))
+        """Return a presigned URL of another S3 operation on this key, by botocore's name."""
+        return await self._presign(operation, {"Key": key} | params, expires_s)
 
     async def start_multipart(self, key: str, content_type: str) -> str:
         """Start a multipart upload and return its id."""
-        request = S3Request("POST", key, {"uploads": ""}, {"Content-Type": content_type})
-        return _read(multipart_id, await self._call(request))
+        answer = await self._call("create_multipart_upload", Key=key, ContentType=content_type)
+        return str(answer["UploadId"])
 
-    async def list_parts(self, key: str, upload_id: str) -> list[dict[str, Any]]:
+    async def list_parts(self, key: str, multipart_id: str) -> list[dict[str, Any]]:
         """Return the uploaded parts: number, size in bytes, etag.
 
         Raises:
             ObjectMissing: no such multipart upload.
         """
         parts: list[dict[str, Any]] = []
-        query = {"uploadId": upload_id}
+        marker = 0
         while True:
-            page, marker = _read(parts_page, await self._call(S3Request("GET", key, query)))
-            parts += page
-            if not marker:
+            answer = await self._call("list_parts", Key=key, UploadId=multipart_id, PartNumberMarker=marker)
+            parts += [
+                {"part_number": part["PartNumber"], "size_bytes": part["Size"], "etag": part["ETag"]}
+                for part in answer.get("Parts", [])
+            ]
+            if not answer.get("IsTruncated") or not answer.get("NextPartNumberMarker"):
                 return parts
-            query["part-number-marker"] = marker
+            marker = int(answer["NextPartNumberMarker"])
 
-    async def finish_multipart(self, key: str, upload_id: str, parts: list[tuple[int, str]]) -> str:
+    async def finish_multipart(self, key: str, multipart_id: str, parts: list[tuple[int, str]]) -> str:
         """Complete an upload of the parts (number, etag), in order, and return the object's entity tag.
 
         Raises:
             ObjectMissing: no such multipart upload (perhaps completed before).
         """
-        headers = {"Content-Type": "application/xml"}
-        request = S3Request("POST", key, {"uploadId": upload_id}, headers, parts_document(parts))
-        return _read(completed_etag, await self._call(request))
+        listed = [{"PartNumber": number, "ETag": etag} for number, etag in parts]
+        completed = {"Parts": listed}
+        return _etag(
+            await self._call("complete_multipart_upload", Key=key, UploadId=multipart_id, MultipartUpload=completed)
+        )
 
-    async def abort_multipart(self, key: str, upload_id: str) -> None:
+    async def abort_multipart(self, key: str, multipart_id: str) -> None:
         """Delete the parts; do nothing if there are none."""
-        with suppress(ObjectMissing):
-            await self._call(S3Request("DELETE", key, {"uploadId": upload_id}))
+        try:
+            await self._call("abort_multipart_upload", Key=key, UploadId=multipart_id)
+        except ObjectMissing:
+            return
 
     async def size(self, key: str) -> int:
         """Return an object's size in bytes.
@@ -190,8 +183,8 @@ class Bucket:
         Raises:
             ObjectMissing: there is none.
         """
-        _, size_bytes = await self.version(key)
-        return size_bytes
+        answer = await self._call("head_object", Key=key)
+        return int(answer["ContentLength"])
 
     async def version(self, key: str) -> tuple[str, int]:
         """Return an object's entity tag, without quotes, and its size in bytes.
@@ -199,8 +192,8 @@ class Bucket:
         Raises:
             ObjectMissing: there is none.
         """
-        answer = await self._call(S3Request("HEAD", key))
-        return answer.etag, int(answer.headers["Content-Length"])
+        answer = await self._call("head_object", Key=key)
+        return _etag(answer), int(answer["ContentLength"])
 
     @asynccontextmanager
     async def opened(self, key: str) -> AsyncIterator[OpenObject]:
@@ -210,11 +203,10 @@ class Bucket:
             ObjectMissing: there is none.
             SaccadeError: STORAGE_UNAVAILABLE, also while it is read.
         """
-        request = S3Request("GET", key)
-        async with AsyncExitStack() as stack:
-            with _translated(request):
-                response = await stack.enter_async_context(self._client.opened(request))
-            yield OpenObject(response)
+        answer = await self._call("get_object", Key=key)
+        body = answer["Body"]
+        async with body:
+            yield OpenObject(_etag(answer), int(answer["ContentLength"]), body)
 
     async def read(self, key: str) -> AsyncIterator[bytes]:
         """Yield an object's bytes in chunks.
@@ -237,8 +229,8 @@ class Bucket:
 
     async def put(self, key: str, body: bytes, content_type: str = "application/json") -> Transfer:
         """Upload a small object."""
-        answer = await self._call(S3Request("PUT", key, headers={"Content-Type": content_type}, body=body))
-        return Transfer(key, len(body), hashlib.sha256(body).hexdigest(), answer.etag)
+        answer = await self._call("put_object", Key=key, Body=body, ContentType=content_type)
+        return Transfer(key, len(body), hashlib.sha256(body).hexdigest(), _etag(answer))
 
     async def send_file(self, path: Path, key: str, content_type: str) -> Transfer:
         """Upload a file in parts, with at most one part in memory, and return its size and SHA-256."""
@@ -247,19 +239,21 @@ class Bucket:
             if size <= PART_BYTES:
                 return await self.put(key, file.read(), content_type)
             digest = hashlib.sha256()
-            upload_id = await self.start_multipart(key, content_type)
+            multipart_id = await self.start_multipart(key, content_type)
             try:
                 parts: list[tuple[int, str]] = []
                 while chunk := file.read(PART_BYTES):
                     digest.update(chunk)
                     number = len(parts) + 1
-                    answer = await self._call(S3Request("PUT", key, _part(upload_id, number), body=chunk))
-                    parts.append((number, answer.headers["ETag"]))
-                etag = await self.finish_multipart(key, upload_id, parts)
+                    answer = await self._call(
+                        "upload_part", Key=key, UploadId=multipart_id, PartNumber=number, Body=chunk
+                    )
+                    parts.append((number, answer["ETag"]))
+                etag = await self.finish_multipart(key, multipart_id, parts)
             except BaseException:
                 # An unavailable bucket must not turn a cancellation into an error that is retried.
                 with suppress(SaccadeError):
-                    await self.abort_multipart(key, upload_id)
+                    await self.abort_multipart(key, multipart_id)
                 raise
         return Transfer(key, size, digest.hexdigest(), etag)
 
@@ -286,69 +280,76 @@ class Bucket:
     async def list_keys(self, prefix: str) -> list[str]:
         """Return the keys under a prefix."""
         keys: list[str] = []
-        # Escaped, because XML cannot contain every character that a key can.
-        query = {"list-type": "2", "prefix": prefix, "encoding-type": "url"}
+        token: dict[str, str] = {}
         while True:
-            page, token = _read(keys_page, await self._call(S3Request("GET", query=query)))
-            keys += page
-            if not token:
+            answer = await self._call("list_objects_v2", Prefix=prefix, **token)
+            keys += [entry["Key"] for entry in answer.get("Contents", [])]
+            if not answer.get("IsTruncated"):
                 return keys
-            query["continuation-token"] = token
+            token = {"ContinuationToken": answer["NextContinuationToken"]}
 
     async def delete(self, key: str) -> None:
         """Delete an object; do nothing if there is none."""
-        with suppress(ObjectMissing):
-            await self._call(S3Request("DELETE", key))
+        try:
+            await self._call("delete_object", Key=key)
+        except ObjectMissing:
+            return
 
-    async def _call(self, request: S3Request) -> S3Answer:
-        """Send a request and translate its errors.
+    async def _presign(self, operation: str, params: dict[str, Any], expires_s: int, *, inside: bool = False) -> str:
+        client = self._client if inside else self._public
+        url: str = await client.generate_presigned_url(
+            operation, Params={"Bucket": self._bucket} | params, ExpiresIn=expires_s
+        )
+        return url
+
+    async def _call(self, operation: str, **params: Any) -> Any:
+        """Call S3 and translate its errors.
 
         Raises:
             ObjectMissing: no such object, upload or bucket.
             SaccadeError: STORAGE_UNAVAILABLE.
         """
-        with _translated(request):
-            return await self._client.send(request)
+        try:
+            return await getattr(self._client, operation)(Bucket=self._bucket, **params)
+        except ClientError as error:
+            if str(error.response.get("Error", {}).get("Code")) in _MISSING | {"NoSuchBucket"}:
+                raise ObjectMissing(params.get("Key", self._bucket)) from error
+            raise SaccadeError(ErrorCode.STORAGE_UNAVAILABLE, f"The bucket refused {operation}.") from error
+        except (BotoCoreError, OSError) as error:
+            raise SaccadeError(ErrorCode.STORAGE_UNAVAILABLE) from error
 
 
-@contextmanager
-def _translated(request: S3Request) -> Iterator[None]:
-    """Translate the client's errors.
-
-    Raises:
-        ObjectMissing: no such object, upload or bucket.
-        SaccadeError: STORAGE_UNAVAILABLE.
-    """
-    try:
-        yield
-    except S3Refused as refused:
-        if refused.code in _MISSING:
-            raise ObjectMissing(request.key) from refused
-        message = f"The bucket refused the request {request.method}: {refused.code}."
-        raise SaccadeError(ErrorCode.STORAGE_UNAVAILABLE, message) from refused
-    except S3Unreachable as unreachable:
-        raise SaccadeError(ErrorCode.STORAGE_UNAVAILABLE) from unreachable
-
-
-def _read(reader: Callable[[bytes], _T], answer: S3Answer) -> _T:
-    """Read the XML of an answer.
-
-    Raises:
-        SaccadeError: STORAGE_UNAVAILABLE, if it is none of S3's.
-    """
-    try:
-        return reader(answer.body)
-    except InvalidAnswer as error:
-        message = "The bucket's answer is not one of S3: a proxy may have sent it."
-        raise SaccadeError(ErrorCode.STORAGE_UNAVAILABLE, message) from error
-
-
-def _part(upload_id: str, number: int) -> dict[str, str]:
-    return {"uploadId": upload_id, "partNumber": str(number)}
+def _etag(answer: Any) -> str:
+    return str(answer.get("ETag", "")).strip('"')
 
 
 @asynccontextmanager
 async def open_bucket(settings: S3Settings) -> AsyncIterator[Bucket]:
-    """Open the bucket, and close its connections at the end."""
-    async with open_s3_client(settings) as client:
-        yield Bucket(client, settings)
+    """Open the bucket's S3 clients and close them at the end."""
+    session = get_session()
+    config = Config(
+        signature_version="s3v4",
+        connect_timeout=3,
+        read_timeout=60,
+        retries={"mode": "standard", "max_attempts": 4},
+        s3={"addressing_style": "path"},
+        # Not every S3 server supports the newer default checksums of AWS.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+    common = {
+        "region_name": settings.region,
+        "aws_access_key_id": settings.access_key_id,
+        "aws_secret_access_key": settings.secret_access_key.get_secret_value(),
+        "config": config,
+    }
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(
+            session.create_client("s3", endpoint_url=settings.endpoint_url, **common)
+        )
+        public = client
+        if settings.public_endpoint_url != settings.endpoint_url:
+            public = await stack.enter_async_context(
+                session.create_client("s3", endpoint_url=settings.public_endpoint_url, **common)
+            )
+        yield Bucket(client, public, settings)

@@ -38,6 +38,6 @@ def start_logging(service: str, level: str = "INFO") -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines(service))
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    # They log every request.
-    for noisy in ("aiohttp", "urllib3", "uvicorn.access"):
+    # Botocore logs where credentials come from and aiohttp every request: neither belongs in the log.
+    for noisy in ("botocore", "aiobotocore", "aiohttp", "urllib3", "uvicorn.access"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

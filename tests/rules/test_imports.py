@@ -18,7 +18,7 @@ from tests.rules.tree import ROOT, parsed, python_files
 
 HEAVY = {"torch", "torchvision", "cv2", "numpy", "av", "modal", "matplotlib", "PIL"}
 #: What only the command line's servers and workers need, not ``saccade --help``.
-SERVERS = {"fastapi", "nats", "uvicorn", "aiohttp"}
+SERVERS = {"fastapi", "aiobotocore", "botocore", "nats", "uvicorn", "aiohttp"}
 CLIENTS = ["clients/python", "clients/lerobot/robot_client"]
 EVERY_WORKLOAD = "import modal_workers.catalog; modal_workers.catalog.workloads()"
 

@@ -93,7 +93,6 @@ def test_the_kit_is_a_closed_list() -> None:
         "auth/api_keys auth/host_guard auth/principal auth/tickets auth/bus_token "
         "bus/connection bus/event_store bus/idempotency bus/lease bus/tail bus/telemetry_consumer "
         "http/app_state http/body_limit http/head_requests http/health http/openapi http/problems http/server "
-        "s3/answers s3/client s3/signature "
         "http/connection_channel http/passed_connections http/protocol http/raw_answers http/request_target "
         "bucket logs process_tree projection_file settings tasks"
     )

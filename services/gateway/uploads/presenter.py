@@ -85,10 +85,12 @@ class UploadPresenter:
         Raises:
             SaccadeError: INVALID_PARAMETER.
         """
-        query = _s3_query(wanted)
-        headers = {} if wanted.uploadId else {"Content-Type": upload.created.content_type}
+        operation, params = _s3_operation(wanted)
+        headers: dict[str, str] = {}
+        if operation in ("put_object", "create_multipart_upload"):
+            params["ContentType"] = headers["Content-Type"] = upload.created.content_type
         expires_s = min(wanted.expiresIn or PRESIGNED_URL_S, PRESIGNED_URL_S)
-        url = await self._bucket.presign(wanted.method, upload.created.key, query, headers=headers, expires_s=expires_s)
+        url = await self._bucket.presign_any(operation, upload.created.key, params, expires_s)
         return SignedRequest(url=url, key=upload.created.key, headers=headers)
 
 
@@ -96,20 +98,24 @@ def _url_expires_at() -> datetime:
     return datetime.now(UTC) + timedelta(seconds=PRESIGNED_URL_S)
 
 
-def _s3_query(wanted: SignRequest) -> dict[str, str]:
-    """Return the query of an S3 request that uploads a file, at once or in parts.
+def _s3_operation(wanted: SignRequest) -> tuple[str, dict[str, Any]]:
+    """Return the S3 operation of a request, and its parameters.
 
     Raises:
         SaccadeError: INVALID_PARAMETER.
     """
     match wanted.method, wanted.uploadId, wanted.partNumber:
         case "PUT", None, None:
-            return {}
+            return "put_object", {}
         case "POST", None, None:
-            return {"uploads": ""}
+            return "create_multipart_upload", {}
         case "PUT", str(upload_id), int(number):
-            return {"uploadId": upload_id, "partNumber": str(number)}
-        case "GET" | "POST" | "DELETE", str(upload_id), None:
-            return {"uploadId": upload_id}
+            return "upload_part", {"UploadId": upload_id, "PartNumber": number}
+        case "GET", str(upload_id), None:
+            return "list_parts", {"UploadId": upload_id}
+        case "POST", str(upload_id), None:
+            return "complete_multipart_upload", {"UploadId": upload_id}
+        case "DELETE", str(upload_id), None:
+            return "abort_multipart_upload", {"UploadId": upload_id}
     message = f"{wanted.method} with these values is not a request of an upload."
     raise SaccadeError(ErrorCode.INVALID_PARAMETER, message, hint="Send what @uppy/aws-s3 passes to signRequest.")

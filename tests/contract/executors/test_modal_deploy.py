@@ -133,7 +133,7 @@ def test_the_image_installs_every_package_at_its_pinned_version(deployed: Loopba
     installs = [line for line in lines if "uv pip install" in line]
     assert len(installs) == 1
     versions = dict(re.findall(r"^([A-Za-z0-9._-]+)==([^\s;]+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
-    direct = ("pydantic", "nats-py", "aiohttp", "psutil", "av", "opencv-python-headless", "numpy", "matplotlib")
+    direct = ("pydantic", "nats-py", "aiobotocore", "psutil", "av", "opencv-python-headless", "numpy", "matplotlib")
     for package in direct:
         assert re.search(rf"\b{package}(\[nkeys\])?=={re.escape(versions[package])}", installs[0]), package
     assert "--constraints /constraints.txt" in installs[0]  # and their dependencies
