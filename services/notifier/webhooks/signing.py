@@ -49,7 +49,7 @@ class ExpiringSecret(Protocol):
 
 
 @dataclass(frozen=True)
-class SigningKey:
+class EndpointKeyPair:
     """A key pair of an endpoint; ``shared``: it is that of all endpoints which are as old."""
 
     pair: KeyPair
@@ -92,25 +92,25 @@ class Signer:
             if signing != "v1a":
                 signatures.append(_signature_v1(secret.secret.get_secret_value(), signed))
             if signing != "v1":
-                signatures.append(self._key_of(secret).pair.sign(signed))
+                signatures.append(self._key_pair_of(secret).pair.sign(signed))
         return {
             "webhook-id": message_id,
             "webhook-timestamp": str(timestamp),
             "webhook-signature": " ".join(dict.fromkeys(signatures)),
         }
 
-    def signing_keys(self, secrets: Iterable[ExpiringSecret], now: datetime) -> list[SigningKey]:
+    def key_pairs(self, secrets: Iterable[ExpiringSecret], now: datetime) -> list[EndpointKeyPair]:
         """Return the key pairs that sign now, the newest first."""
-        return [self._key_of(secret) for secret in unexpired(secrets, now)]
+        return [self._key_pair_of(secret) for secret in unexpired(secrets, now)]
 
-    def shared_key(self) -> SigningKey:
+    def shared_key_pair(self) -> EndpointKeyPair:
         """Return the key pair that endpoints had in common."""
-        return SigningKey(self._shared, None, shared=True)
+        return EndpointKeyPair(self._shared, None, shared=True)
 
-    def _key_of(self, secret: ExpiringSecret) -> SigningKey:
+    def _key_pair_of(self, secret: ExpiringSecret) -> EndpointKeyPair:
         if secret.private_key is None:
-            return SigningKey(self._shared, secret.expires_at, shared=True)
-        return SigningKey(key_pair(secret.private_key.get_secret_value()), secret.expires_at, shared=False)
+            return EndpointKeyPair(self._shared, secret.expires_at, shared=True)
+        return EndpointKeyPair(key_pair(secret.private_key.get_secret_value()), secret.expires_at, shared=False)
 
 
 def new_secret() -> str:

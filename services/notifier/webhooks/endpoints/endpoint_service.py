@@ -16,7 +16,7 @@ from kit.bus.idempotency import Idempotency, IdempotencyKey
 from services.notifier.webhooks.endpoints.endpoint import Endpoint, EndpointSecret
 from services.notifier.webhooks.endpoints.endpoint_store import EndpointStore
 from services.notifier.webhooks.network.address_guard import AddressGuard, check_url
-from services.notifier.webhooks.signing import Signer, SigningKey
+from services.notifier.webhooks.signing import EndpointKeyPair, Signer
 
 #: Maximum endpoints of a tenant; each event costs one delivery per endpoint.
 MAX_ENDPOINTS: Final = 100
@@ -59,24 +59,24 @@ class EndpointService:
         """
         return self._endpoints.require(tenant, endpoint_id)
 
-    def signing_keys(self, endpoint: Endpoint) -> list[SigningKey]:
+    def key_pairs(self, endpoint: Endpoint) -> list[EndpointKeyPair]:
         """Return the key pairs of an endpoint's ``v1a`` signatures, the newest first."""
-        return self._signer.signing_keys(endpoint.secrets, self.now())
+        return self._signer.key_pairs(endpoint.secrets, self.now())
 
-    def public_keys(self, endpoint_id: str) -> list[SigningKey]:
+    def public_keys(self, endpoint_id: str) -> list[EndpointKeyPair]:
         """Return the same of an endpoint of any tenant: receivers have no API key, and public keys are no secret.
 
         Raises:
             SaccadeError: WEBHOOK_NOT_FOUND.
         """
         endpoint = self._endpoints.find(endpoint_id)
-        return self.signing_keys(self._endpoints.require(endpoint.tenant if endpoint else "", endpoint_id))
+        return self.key_pairs(self._endpoints.require(endpoint.tenant if endpoint else "", endpoint_id))
 
-    def shared_public_keys(self) -> list[SigningKey]:
+    def shared_public_keys(self) -> list[EndpointKeyPair]:
         """Return the key pair that endpoints had in common, as long as one of them signs with it."""
         now = self.now()
         in_use = any(endpoint.signs_with_shared_key(now) for endpoint in self._endpoints.all() if not endpoint.deleted)
-        return [self._signer.shared_key()] if in_use else []
+        return [self._signer.shared_key_pair()] if in_use else []
 
     async def create(self, tenant: str, fields: Mapping[str, Any], key: IdempotencyKey | None) -> Endpoint:
         """Create an endpoint with a secret of its own; it gets the events from now on.

@@ -18,7 +18,7 @@ from kit.http.problems import problem_responses
 from services.notifier.webhooks.endpoints.endpoint import Endpoint, EndpointSecret
 from services.notifier.webhooks.endpoints.endpoint_service import MAX_OVERLAP, EndpointService
 from services.notifier.webhooks.endpoints.headers import check_headers
-from services.notifier.webhooks.signing import Signing, SigningKey
+from services.notifier.webhooks.signing import EndpointKeyPair, Signing
 
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"])
 
@@ -146,7 +146,7 @@ class PublicKeys(BaseModel):
     keys: list[PublicKey]
 
     @classmethod
-    def of(cls, keys: list[SigningKey]) -> PublicKeys:
+    def of(cls, keys: list[EndpointKeyPair]) -> PublicKeys:
         """Return the public keys of key pairs."""
         return cls.model_validate({"keys": [key.public() for key in keys]})
 
@@ -176,7 +176,7 @@ class WebhookObject(BaseModel):
         return plain | {
             "header_names": sorted(endpoint.headers),
             "previous_secrets_expire_at": _expiring(endpoint.secrets, service.now()),
-            "public_keys": [key.public() for key in service.signing_keys(endpoint)],
+            "public_keys": [key.public() for key in service.key_pairs(endpoint)],
         }
 
 

@@ -80,8 +80,8 @@ def test_a_rotated_secret_and_its_key_pair_sign_until_they_expire(signing: Any, 
     assert webhook.verify(BODY, sent[0], **keys, now_s=before.timestamp()).id == ID
     with pytest.raises(webhook.SignatureMismatchError):
         webhook.verify(BODY, sent[1], **keys, now_s=after.timestamp())
-    assert [key.expires_at for key in SIGNER.signing_keys(ROTATED, before)] == [None, after]
-    assert [key.pair.public_key() for key in SIGNER.signing_keys(ROTATED, after)] == [PUBLIC]
+    assert [key.expires_at for key in SIGNER.key_pairs(ROTATED, before)] == [None, after]
+    assert [key.pair.public_key() for key in SIGNER.key_pairs(ROTATED, after)] == [PUBLIC]
 
 
 def test_the_most_secrets_that_sign_at_a_time_are_read_by_our_receivers() -> None:
