@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
+#: Hint for bytes that are no request.
+NOT_HTTP: Final = "Send a request as RFC 9112 describes: HTTP/1.1, one Host header, valid header names and framing."
+
 
 @dataclass(frozen=True)
 class TimeLimits:
@@ -99,7 +102,7 @@ class HttpProtocol(H11Protocol):
         """Answer what cannot be parsed: called by uvicorn while it handles h11's error."""
         error = sys.exc_info()[1]
         message = f"{error}." if isinstance(error, h11.RemoteProtocolError) else msg
-        self._refuse(SaccadeError(ErrorCode.MALFORMED_REQUEST, message, hint=_NOT_HTTP))
+        self._refuse(SaccadeError(ErrorCode.MALFORMED_REQUEST, message, hint=NOT_HTTP))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Restore the application, which breaks a reference cycle."""
@@ -235,6 +238,3 @@ class HttpProtocol(H11Protocol):
         self.transport.set_protocol(last)
         last.connection_made(self.transport)
         self.app = self._application
-
-
-_NOT_HTTP: Final = "Send a request as RFC 9112 describes: HTTP/1.1, one Host header, valid header names and framing."

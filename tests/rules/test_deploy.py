@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -15,8 +16,10 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from pydantic import SecretStr, ValidationError
 
-from contracts.limits import EVENT_BYTES, FRAME_BYTES, MIB, REQUEST_BODY_BYTES, WAIT_S
+from contracts.errors import KINDS, ErrorCode
+from contracts.limits import EVENT_BYTES, FRAME_BYTES, KIB, MIB, REQUEST_BODY_BYTES, REQUEST_HEAD_BYTES, WAIT_S
 from kit.auth.api_keys import Authenticator, AuthSettings
+from kit.http.protocol import NOT_HTTP
 from kit.settings import NatsSettings, invalid_settings
 from modal_workers.catalog import workloads
 from tests.rules.tree import ROOT
@@ -196,6 +199,23 @@ def test_the_origin_agrees_with_the_limits() -> None:
     assert larger
     assert int(larger[1]) * MIB > 50 * FRAME_BYTES, "one that is too large is answered and counted by the gateway"
     assert "proxy_request_buffering off;" in frames[2], "and kept by nobody"
+
+
+def test_errors_of_the_origin_are_those_of_the_services() -> None:
+    origin = (DEPLOY / "origin.conf").read_text()
+    problems = re.search(r"map \$status \$problem \{(.*?)\n    \}", origin, re.DOTALL)
+    assert problems
+    lines = re.findall(r"(\d+|default)\s+'(.*)';", problems[1])
+    assert len(lines) == 7
+    for status, members in lines:
+        stated = json.loads("{" + members.replace("\\'", "'") + "}")
+        kind = KINDS[ErrorCode(stated["code"])]
+        assert kind.status == (503 if status == "default" else int(status))
+        assert (stated["title"], stated["retryable"]) == (kind.title, kind.retryable)
+        assert stated["hint"] == (NOT_HTTP if status == "400" else kind.hint)
+    head = re.search(r"large_client_header_buffers 4 (\d+)k;", origin)
+    assert head
+    assert int(head[1]) * KIB == REQUEST_HEAD_BYTES
 
 
 def test_nats_is_configured_for_what_is_promised() -> None:

@@ -1,0 +1,100 @@
+"""Nginx with compose's configuration, before two small services: the same answers as the embedded origin."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from contracts.limits import KIB, REQUEST_HEAD_BYTES
+from tests.harness.servers.embedded import HOST, free_port, wait_for_port
+from tests.harness.servers.origin import RunningOrigin, responses, running_origin, shown
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed; compose brings its own"),
+]
+
+DEPLOY = Path(__file__).parents[3] / "deploy"
+#: A connection that nginx keeps open would end after 30 s.
+LIMITS = {"client_header_timeout 15s": "client_header_timeout 1s", "client_body_timeout 15s": "client_body_timeout 1s"}
+
+
+@asynccontextmanager
+async def nginx(folder: Path, *, up: bool = True) -> AsyncIterator[RunningOrigin]:
+    """Run nginx before two services; its port takes the place of the embedded origin's."""
+    port = free_port()
+    async with running_origin("gateway", "notifier") as running:
+        at = {name: running.ports[name] if up else free_port() for name in ("gateway", "notifier")}
+        text = (DEPLOY / "origin.conf").read_text().replace("listen 8080", f"listen {HOST}:{port}")
+        for name in ("gateway", "notifier"):
+            text = re.sub(rf"set \${name} \S+;", f"set ${name} {HOST}:{at[name]};", text)
+        text = text.replace("/etc/saccade/", f"{DEPLOY}/").replace("/tmp/", f"{folder}/")
+        for there, here in (LIMITS | {"resolver 127.0.0.11 valid=2s ipv6=off;": ""}).items():
+            assert there in text
+            text = text.replace(there, here)
+        text = text.replace("access_log /dev/stdout line;", "access_log off;")
+        (folder / "nginx.conf").write_text(f"daemon off;\n{text}")
+        arguments = ("-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log"))
+        process = await asyncio.create_subprocess_exec("nginx", *arguments)
+        try:
+            await asyncio.to_thread(wait_for_port, port)
+            yield RunningOrigin(running.origin, port, running.services, running.stops)
+        finally:
+            process.terminate()
+            await process.wait()
+
+
+def head(line: str, *headers: str) -> bytes:
+    return "\r\n".join([f"{line} HTTP/1.1", "Host: localhost", "Connection: close", *headers, "", ""]).encode()
+
+
+async def test_paths_and_headers_reach_their_service(tmp_path: Path) -> None:
+    async with nginx(tmp_path) as running:
+        (facts,) = shown(await running.exchange(head("GET /v1/jobs/a%2Fb?x=%20y")))
+        assert (facts["service"], facts["raw_path"], facts["query"]) == ("gateway", "/v1/jobs/a%2Fb", "x=%20y")
+        (facts,) = shown(await running.exchange(head("GET /v1/webhooks", "Last-Event-ID: " + "9" * 9000)))
+        assert facts["service"] == "notifier"
+        assert dict(facts["headers"])["last-event-id"] == "9" * 9000
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "expected"),
+    [
+        (head("GET /metrics"), (404, "not_found")),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", (400, "malformed_request")),
+        (head("GET /", "X: " + "x" * REQUEST_HEAD_BYTES), (431, "head_too_large")),
+        (b"GET /" + b"x" * (80 * KIB) + b" HTTP/1.1\r\n\r\n", (414, "target_too_long")),
+        (head("POST /v1/jobs", "Content-Length: 9000000"), (413, "body_too_large")),
+    ],
+)
+async def test_errors_of_nginx_are_problems(tmp_path: Path, request_bytes: bytes, expected: tuple[int, str]) -> None:
+    async with nginx(tmp_path) as running:
+        ((status, headers, body),) = responses(await running.exchange(request_bytes))
+    problem = json.loads(body)
+    assert (status, problem["code"]) == expected
+    assert problem["status"] == status
+    assert headers["content-type"] == "application/problem+json"
+    assert headers["x-request-id"] == problem["request_id"]
+
+
+async def test_a_client_that_stops_halfway_is_disconnected(tmp_path: Path) -> None:
+    async with nginx(tmp_path) as running:
+        assert await running.exchange(b"GET / HTTP/1.1\r\nHost") == b""
+        received = await running.exchange(head("POST /v1/jobs", "Content-Length: 10") + b"12345")
+    assert not received or responses(received)[0][0] == 408
+
+
+async def test_a_service_that_is_away_gives_a_problem_and_an_event_stream_a_later_try(tmp_path: Path) -> None:
+    async with nginx(tmp_path, up=False) as running:
+        ((status, headers, body),) = responses(await running.exchange(head("GET /v1/jobs")))
+        assert (status, json.loads(body)["code"]) == (503, "service_unavailable")
+        assert headers["retry-after"] == "2"
+        ((status, headers, _),) = responses(await running.exchange(head("GET /v1/events")))
+        assert (status, headers["content-type"]) == (200, "text/event-stream")
