@@ -493,7 +493,7 @@ class ResumedStream {
           ending = false;
           yield event;
         }
-        if (!this.#clean) failures += 1;
+        failures += 1; // of connections without an event, for the backoff
       } catch (error) {
         if (this.#signal?.aborted || !(error instanceof BrokenConnection)) throw error;
         // The final event has come; it needs no confirmation.

@@ -109,6 +109,15 @@ async def test_a_client_waits_as_long_as_a_stream_without_an_event_asks(follow: 
     assert (script.asked[1].pause_s or 0) >= 0.6
 
 
+async def test_a_client_waits_longer_each_time_a_stream_ends_without_an_event(follow: Follow) -> None:
+    """A server or proxy that asks for no time is not asked many times a second for ever."""
+    bodies = [*[[b":\n"]] * 4, [b"retry: 1\n", block("job.succeeded", "e.1")]]
+    async with asyncio.timeout(20), scripted_job(*bodies) as (server, script):
+        told, error = await follow(server.url, ALL)
+    assert (told, error) == ([("job.succeeded", "e.1")], None)
+    assert (script.asked[4].pause_s or 0) >= 0.35
+
+
 async def test_a_stream_that_is_no_saccade_servers_is_an_error(follow: Follow) -> None:
     """A line that never ends, after a reconnection time that is longer than an integer of Python may be."""
     endless = [b"\xef\xbb\xbfretry: " + b"9" * 5000 + b"\nretry: 1\n", block("job.submitted", "e.1"), b"data: "]
