@@ -17,6 +17,8 @@ _PROGRAMS: Final = {
     "rclone": _PACKAGES,
     "cc": "apt-get install gcc",
     "node": "apt-get install nodejs",
+    "chromium": "apt-get install chromium",
+    "curl": "apt-get install curl",
 }
 
 

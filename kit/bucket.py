@@ -111,9 +111,13 @@ class Bucket:
         filename: str | None = None,
         content_type: str | None = None,
         inside: bool = False,
+        head: bool = False,
         expires_s: int = PRESIGNED_URL_S,
     ) -> str:
-        """Return a presigned GET of one object; ``inside`` uses the services' own address of the server."""
+        """Return a presigned GET of one object; ``inside`` uses the services' own address of the server.
+
+        With ``head`` it is a presigned HEAD: the signature includes the method.
+        """
         if self._public_url and not inside:
             return f"{self._public_url}/{quote(key)}"
         params = {"Key": key}
@@ -122,7 +126,7 @@ class Bucket:
             params["ResponseContentDisposition"] = f'inline; filename="{safe}"'
         if content_type:
             params["ResponseContentType"] = content_type
-        return await self._presign("get_object", params, expires_s, inside=inside)
+        return await self._presign("head_object" if head else "get_object", params, expires_s, inside=inside)
 
     async def presign_part(self, key: str, multipart_id: str, number: int, expires_s: int = PRESIGNED_URL_S) -> str:
         """Return a presigned PUT of one part, numbered from 1."""

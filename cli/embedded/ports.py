@@ -70,13 +70,17 @@ def listen_or_fail(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def choose_ports(names: Iterable[str], last_time: Mapping[str, int]) -> dict[str, int]:
-    """Return a free port for each server."""
+def choose_ports(names: Iterable[str], last_time: Mapping[str, int], host: str = LOOPBACK) -> dict[str, int]:
+    """Return a port for each server that is free on loopback and on ``host``."""
     chosen: dict[str, int] = {}
     for name in names:
         candidates = [last_time[name]] if name in last_time else []
         candidates += random.sample(range(_FIRST, _LAST), 200)
-        free = (port for port in candidates if port not in chosen.values() and is_free(port))
+        free = (
+            port
+            for port in candidates
+            if port not in chosen.values() and all(is_free(port, address) for address in {LOOPBACK, host})
+        )
         port = next(free, None)
         if port is None:
             raise Failure(

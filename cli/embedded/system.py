@@ -18,8 +18,10 @@ from cli.failure import USAGE, Failure
 from cli.settings import CommandSettings, child_environment
 from contracts.http_routes import RoutedService
 from kit.auth.api_keys import comma_separated, is_embedded
+from services.bucket_proxy.proxy import BucketProxy
 
-_ALL: Final = (*programs.SERVERS, *programs.SERVICES)
+_CHILDREN: Final = (*programs.SERVERS, *programs.SERVICES)
+_PORTS: Final = (*_CHILDREN, programs.BUCKET_PROXY)
 
 
 class EmbeddedSystem:
@@ -63,6 +65,7 @@ class EmbeddedSystem:
             raise
         self._supervisor = Supervisor(self._folder, child_environment(), report)
         self._origin: Origin | None = None
+        self._bucket_proxy: BucketProxy | None = None
 
     @property
     def data(self) -> Path:
@@ -76,7 +79,7 @@ class EmbeddedSystem:
 
     def process_ids(self) -> dict[str, int]:
         """Return the process ids of the running children, by name."""
-        return {name: number for name in _ALL if (number := self._supervisor.process_id(name))}
+        return {name: number for name in _CHILDREN if (number := self._supervisor.process_id(name))}
 
     async def start(self) -> None:
         """Start everything and return when it is ready.
@@ -84,11 +87,13 @@ class EmbeddedSystem:
         Raises:
             Failure: a child does not become ready.
         """
-        chosen = ports.choose_ports(_ALL, self._folder.ports())
+        chosen = ports.choose_ports(_PORTS, self._folder.ports(), self._host)
         self._folder.save_ports(chosen)
         servers = [programs.nats_server(self._folder, chosen["nats-server"])]
         if self._modal is None or self._modal.bucket is None:
-            servers.append(programs.rclone(self._folder, self._host, chosen["rclone"]))
+            servers.append(programs.rclone(self._folder, chosen["rclone"]))
+            self._bucket_proxy = BucketProxy(f"http://{ports.LOOPBACK}:{chosen['rclone']}")
+            await self._bucket_proxy.start(ports.listen(self._host, chosen[programs.BUCKET_PROXY]))
         self._origin = Origin()
         self._origin.start(self._listener)
         await self._supervisor.start(servers)
@@ -108,6 +113,8 @@ class EmbeddedSystem:
             if self._origin:
                 self._origin.close()
                 await asyncio.gather(self._stop_workers(), self._supervisor.stop(("gateway", "notifier")))
+            if self._bucket_proxy:
+                await self._bucket_proxy.close()
             await self._supervisor.stop(programs.SERVERS)
         finally:
             await self._supervisor.close()

@@ -18,6 +18,7 @@ from tests.harness.runtime.executor_environment import (
 from tests.harness.servers.containers import ContainerNats, ContainerS3
 from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3, NatsServer, OperatorNats, S3Server
 from tests.harness.servers.gateway import RunningGateway, running_gateway, video
+from tests.harness.servers.proxied_bucket import proxied
 from tests.harness.servers.running_services import RunningServices, running_services
 from tests.harness.sessions.scripted_session_worker import streamed_catalog
 
@@ -35,10 +36,10 @@ def any_nats_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.Tem
 
 @pytest.fixture(params=MAKERS, scope="module")
 def any_s3_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """Start an S3 server, embedded or in a container, for all tests of a file."""
+    """Start an S3 server, embedded or in a container, for all tests of a file; presigned URLs name the proxy."""
     maker = {"embedded": EmbeddedS3, "container": ContainerS3}[request.param]
-    with maker(tmp_path_factory.mktemp("s3")) as server:
-        yield server
+    with maker(tmp_path_factory.mktemp("s3")) as server, proxied(server) as behind_proxy:
+        yield behind_proxy
 
 
 @pytest.fixture(scope="module")

@@ -83,6 +83,16 @@ def test_compose_publishes_on_loopback_only() -> None:
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
+def test_clients_reach_the_bucket_by_the_proxy_only() -> None:
+    """The S3 server itself answers range requests wrongly (docs/adr/0013)."""
+    services = COMPOSE["services"]
+    published = [name for name, service in services.items() if "ports" in service]
+    assert published == ["bucket-proxy", "origin"]
+    upstream = services["bucket-proxy"]["environment"]["BUCKET_PROXY_UPSTREAM_URL"]
+    assert upstream == services["gateway"]["environment"]["S3_ENDPOINT_URL"] == "http://s3:9000"
+    assert "bucket-proxy" in services["origin"]["depends_on"], "which says when everything is ready"
+
+
 def test_compose_pins_its_images_and_builds_ours() -> None:
     for name, service in COMPOSE["services"].items():
         if "build" not in service:

@@ -41,7 +41,7 @@ def laps(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def test_every_service_is_well_and_runs_as_nobody(system: ComposedSystem) -> None:
-    for service in ("gateway", "dispatcher", "notifier", "origin"):
+    for service in ("gateway", "dispatcher", "notifier", "bucket-proxy", "origin"):
         container = system.healthy(service)
         assert container["Config"]["User"] == "saccade"
         assert container["HostConfig"]["ReadonlyRootfs"]
@@ -92,6 +92,13 @@ def test_a_lap_comparison_from_upload_to_report(
     assert b"<html" in found["report.html"].read_bytes()[:2000]
     with system.client(system.other_key) as other:
         assert other.get(f"/v1/jobs/{shown['id']}").status_code == 404
+        assert other.head(f"/v1/jobs/{shown['id']}/artifacts/overlay.mp4").status_code == 404
+    with system.client(system.api_key) as client:
+        artifact = f"/v1/jobs/{shown['id']}/artifacts/overlay.mp4"
+        seen = client.get(artifact, headers={"Range": "bytes=-1000"}, follow_redirects=True)
+        assert (seen.status_code, seen.content) == (206, found["overlay.mp4"].read_bytes()[-1000:])
+        head = client.head(artifact, follow_redirects=True)
+        assert (head.status_code, head.headers["content-length"]) == (200, str(found["overlay.mp4"].stat().st_size))
     told = _stream(system, f"/v1/jobs/{shown['id']}/events", {"Last-Event-ID": ""})
     assert told[0]["type"] == "job.submitted"
     assert told[-1]["type"] == "job.succeeded"

@@ -144,6 +144,11 @@ def test_a_job_is_watched_shown_listed_and_its_files_fetched(url: str, tmp_path:
     fetched, listed = say(url, tmp_path, "artifacts", job["id"], "--download", "files")
     assert Path(fetched["path"]).read_bytes() == bytes(range(256)) * 16
     assert json.loads(Path(listed["path"]).read_text())["artifacts"][0]["sha256"] == manifest["artifacts"][0]["sha256"]
+    address = f"{url}/v1/jobs/{job['id']}/artifacts/one.bin"
+    part = httpx.get(address, headers={"Range": "bytes=255-257"}, follow_redirects=True)
+    assert (part.status_code, part.content, part.headers["content-range"]) == (206, b"\xff\0\1", "bytes 255-257/4096")
+    head = httpx.head(address, follow_redirects=True)
+    assert (head.status_code, head.headers["content-length"]) == (200, "4096")
 
 
 def test_a_failed_job_gives_exit_code_1_and_can_be_retried(url: str, tmp_path: Path) -> None:

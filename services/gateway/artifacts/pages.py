@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Final
 from urllib.parse import quote, urlsplit
 
-from fastapi.responses import StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 
 from contracts.errors import ErrorCode, SaccadeError
 from kit.auth.api_keys import Authenticator, Principal
@@ -61,8 +61,8 @@ class ArtifactPages:
         principal.require("read")
         return principal
 
-    async def response(self, location: ArtifactLocation) -> StreamingResponse:
-        """Return a page, streamed from the bucket.
+    async def response(self, location: ArtifactLocation, *, head: bool = False) -> Response:
+        """Return a page, streamed from the bucket; with ``head`` only its headers.
 
         Raises:
             SaccadeError: ARTIFACT_NOT_FOUND, STORAGE_UNAVAILABLE.
@@ -75,6 +75,9 @@ class ArtifactPages:
                 raise SaccadeError(ErrorCode.ARTIFACT_NOT_FOUND, "The file was deleted from the bucket.") from None
             open_object = stack.pop_all()
         headers = {**_HEADERS, "Content-Security-Policy": policy, "Content-Length": str(opened.size_bytes)}
+        if head:
+            await open_object.aclose()
+            return Response(headers=headers, media_type=location.media_type)
         return StreamingResponse(
             _closing(open_object, opened.chunks()), headers=headers, media_type=location.media_type
         )

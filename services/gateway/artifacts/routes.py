@@ -13,6 +13,7 @@ from contracts.errors import ErrorCode
 from contracts.manifest import Artifact
 from kit.auth.principal import Reader
 from kit.http.app_state import from_app_state
+from kit.http.head_requests import IS_HEAD
 from kit.http.problems import problem_responses
 from services.gateway.artifacts.pages import ArtifactPages
 from services.gateway.artifacts.service import ArtifactService
@@ -83,6 +84,7 @@ async def list_artifacts(
     },
 )  # fmt: skip
 async def fetch_artifact(
+    request: Request,
     caller: Reader,
     job_id: str,
     name: str,
@@ -95,7 +97,7 @@ async def fetch_artifact(
     location = await artifacts.locate(await jobs.read(caller.tenant, job_id), name)
     if location.is_page:
         return _redirect(pages.address(caller, job_id, name, datetime.now(UTC)))
-    return _redirect(await artifacts.presign(location))
+    return _redirect(await artifacts.presign(location, head=_is_head(request)))
 
 
 # Beside the routes above, which take a name with slashes.
@@ -117,8 +119,13 @@ async def show_page(
     caller = pages.admit(request.headers, job_id, ticket, datetime.now(UTC))
     location = await artifacts.locate(await jobs.read(caller.tenant, job_id), name)
     if location.is_page:
-        return await pages.response(location)
-    return _redirect(await artifacts.presign(location))
+        return await pages.response(location, head=_is_head(request))
+    return _redirect(await artifacts.presign(location, head=_is_head(request)))
+
+
+def _is_head(request: Request) -> bool:
+    """Return whether the client asks for the head only: a URL that is presigned for GET is refused then."""
+    return bool(request.scope.get(IS_HEAD))
 
 
 def _redirect(url: str) -> RedirectResponse:

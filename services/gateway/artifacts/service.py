@@ -63,10 +63,10 @@ class ArtifactService:
             raise SaccadeError(ErrorCode.ARTIFACTS_NOT_READY, f"The job is {job.state}.")
         return artifacts
 
-    async def presign(self, location: ArtifactLocation) -> str:
-        """Return a presigned URL of an artifact."""
+    async def presign(self, location: ArtifactLocation, *, head: bool = False) -> str:
+        """Return a presigned URL of an artifact, for GET, or for HEAD."""
         return await self._bucket.presign_get(
-            location.key, filename=location.key.rpartition("/")[2], content_type=location.media_type
+            location.key, filename=location.key.rpartition("/")[2], content_type=location.media_type, head=head
         )
 
     async def locate(self, job: Job, name: str) -> ArtifactLocation:

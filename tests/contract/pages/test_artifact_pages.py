@@ -92,6 +92,8 @@ async def test_the_address_of_a_page_is_a_key_to_one_jobs_files(servers: Servers
 
         page = await http.get(address)
         assert (page.status_code, page.content) == (200, _REPORT)
+        head = await http.head(address)
+        assert (head.status_code, head.headers["content-length"], head.content) == (200, str(len(_REPORT)), b"")
         policy = page.headers["content-security-policy"].split("; ")
         sandbox = next(rule for rule in policy if rule.startswith("sandbox"))
         assert "allow-scripts" in sandbox

@@ -208,7 +208,7 @@ async def test_the_embedded_systems_sender_sends_and_does_no_more(tmp_path: Path
     with EmbeddedNats(tmp_path) as unused:
         unused.kill()
         port = int(unused.url.rpartition(":")[2])
-        ports = dict.fromkeys(("nats-server", "rclone", *programs.SERVICES), port)
+        ports = dict.fromkeys(("nats-server", "rclone", programs.BUCKET_PROXY, *programs.SERVICES), port)
         told = programs.service_environment(folder, ports, "127.0.0.1", embedded=True)
         assert told["GATEWAY_CLIENT_NATS_URL"] == f"nats://127.0.0.1:{port}"
         # With API keys the sender's password would be every tenant's.

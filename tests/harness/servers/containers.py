@@ -97,7 +97,7 @@ class ContainerS3(_Container):
     def __init__(self, folder: Path) -> None:
         """Keep the signature of the embedded maker; the data stay in the container."""
         del folder
-        command = ["serve", "s3", "--addr", ":9000", "--vfs-cache-mode", "off"]
+        command = ["serve", "s3", "--addr", ":9000", "--vfs-cache-mode", "off", "--allow-origin", "*"]
         command += ["--auth-key", f"{ACCESS_KEY_ID},{SECRET_ACCESS_KEY}", "/data"]
         super().__init__(S3_IMAGE, 9000, command, {})
 

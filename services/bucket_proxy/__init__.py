@@ -1,0 +1,1 @@
+"""Reverse proxy in front of an S3 server that answers range requests wrongly."""
