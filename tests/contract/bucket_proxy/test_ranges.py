@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
-import boto3
+import botocore.session
 import httpx
 import pytest
+from botocore.config import Config
 
 from kit.bucket import Bucket, open_bucket
 from kit.settings import S3Settings
@@ -141,12 +142,13 @@ async def test_a_range_that_is_part_of_the_signature_is_not_touched(any_s3_serve
 
 
 def _s3_client(settings: S3Settings):
-    return boto3.client(
+    return botocore.session.Session().create_client(
         "s3",
         endpoint_url=settings.public_endpoint_url,
         region_name=settings.region,
         aws_access_key_id=settings.access_key_id,
         aws_secret_access_key=settings.secret_access_key.get_secret_value(),
+        config=Config(s3={"addressing_style": "path"}),
     )
 
 
