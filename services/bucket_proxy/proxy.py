@@ -1,6 +1,6 @@
 """Reverse proxy in front of ``rclone serve s3``: everything passes unchanged, except for answers to range requests.
 
-rclone 1.75 sends the range that was asked for with status 200 (docs/adr/0015). A browser takes that for the whole file:
+rclone 1.75 sends the range that was asked for with status 200 (docs/adr/0014). A browser takes that for the whole file:
 it never completes a seek in a video. The proxy is the address of clients, which presigned URLs name. Services and
 workers call rclone directly.
 """

@@ -84,7 +84,7 @@ def test_compose_publishes_on_loopback_only() -> None:
 
 
 def test_clients_reach_the_bucket_by_the_proxy_only() -> None:
-    """The S3 server itself answers range requests wrongly (docs/adr/0015)."""
+    """The S3 server itself answers range requests wrongly (docs/adr/0014)."""
     services = COMPOSE["services"]
     published = [name for name, service in services.items() if "ports" in service]
     assert published == ["bucket-proxy", "origin"]

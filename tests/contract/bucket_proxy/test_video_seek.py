@@ -39,6 +39,6 @@ async def test_chromium_seeks_in_an_artifact_of_60_megabytes(tmp_path: Path) -> 
             presigned = (await running.http.get(route)).headers["location"]
             async with chromium(tmp_path / "chromium") as browser, pages({}) as origin:
                 tab = await browser.open(origin)
-                # Against the S3 server itself no seek is complete after 15 s (docs/adr/0015).
+                # Against the S3 server itself no seek is complete after 15 s (docs/adr/0014).
                 for share in (0.9, 0.1):
                     await seek(tab, presigned, share=share, timeout_s=10)
