@@ -22,7 +22,7 @@ from kit.http.raw_answers import LastAnswer, raw_answer, raw_problem
 from kit.http.request_target import method_of, path_of, request_line
 
 #: Answer to an event stream while the notifier is unavailable: an EventSource never reconnects after another status.
-_RECONNECT_LATER: Final = b":\nretry: %d\n\n"
+_RECONNECT_LATER: Final = b":\nretry: %d\n"
 #: The answer holds no data, so every page may read it; a page that may not would not reconnect.
 _RECONNECT_LATER_HEADERS: Final = {
     "content-type": "text/event-stream; charset=utf-8",

@@ -180,7 +180,7 @@ async def test_a_browsers_event_stream_outlives_a_service_that_is_away() -> None
             ((status, headers, body),) = responses(await running.exchange(head(f"GET {path}")))
             assert (status, headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
             assert headers["access-control-allow-origin"] == "*"
-            assert re.fullmatch(rb":\nretry: \d{4}\n\n", body)
+            assert re.fullmatch(rb":\nretry: \d{4}\n", body)
         ((status, _, _),) = responses(await running.exchange(head("POST /v1/events", "Content-Length: 0")))
         assert status == 503
 
