@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import sys
+from dataclasses import dataclass
 from typing import Any, Final
 
 if sys.version_info < (3, 11):  # noqa: UP036 - a checkout can be run with any Python
@@ -17,27 +18,38 @@ from cli.failure import INTERRUPTED, REFUSED, Failure
 from cli.output import print_failure, print_line, print_note
 from contracts.errors import SaccadeError
 
-#: Module of each command; the function is named as the command, or as ``_FUNCTIONS`` tells.
+
+@dataclass(frozen=True)
+class _Entry:
+    """Command of the list."""
+
+    #: Module below ``cli``.
+    module: str
+    #: The same as the command's own short help: ``saccade --help`` imports no command.
+    help: str
+    #: Function, if its name is not the command's.
+    function: str | None = None
+
+
 _COMMANDS: Final = {
-    "up": "embedded.up",
-    "demo": "demo.laps",
-    "submit": "jobs.submit",
-    "jobs": "jobs.jobs",
-    "job": "jobs.jobs",
-    "open": "jobs.open",
-    "cancel": "jobs.cancel",
-    "retry": "jobs.retry",
-    "events": "jobs.events",
-    "sessions": "sessions.sessions",
-    "calibrate": "calibrate.calibrate",
-    "artifacts": "jobs.artifacts",
-    "webhooks": "operators.webhooks",
-    "workloads": "jobs.workloads",
-    "key": "operators.key",
-    "modal": "operators.modal",
+    "up": _Entry("embedded.up", "Run Saccade on this machine until Ctrl-C."),
+    "demo": _Entry("demo.laps", "Compare two rendered laps."),
+    "submit": _Entry("jobs.submit", "Upload files and submit a job."),
+    "jobs": _Entry("jobs.jobs", "List your jobs, newest first."),
+    "job": _Entry("jobs.jobs", "Show one job."),
+    "open": _Entry("jobs.open", "Open a job's report in a browser.", "open_report"),
+    "cancel": _Entry("jobs.cancel", "Cancel a job."),
+    "retry": _Entry("jobs.retry", "Run a failed or cancelled job again."),
+    "events": _Entry("jobs.events", "Show past events and follow new ones."),
+    "sessions": _Entry("sessions.sessions", "List or control live sessions."),
+    "calibrate": _Entry("calibrate.calibrate", "Calibrate the camera on a gripper."),
+    "artifacts": _Entry("jobs.artifacts", "List or download a job's files."),
+    "webhooks": _Entry("operators.webhooks", "Send signed events to your own server."),
+    "workloads": _Entry("jobs.workloads", "List the server's workloads."),
+    "key": _Entry("operators.key", "Create an API key."),
+    "modal": _Entry("operators.modal", "Deploy workers on Modal."),
 }
 
-_FUNCTIONS: Final = {"open": "open_report"}
 #: Commands that call no server.
 _WITHOUT_SERVER: Final = frozenset({"up", "key", "modal"})
 _SYSTEM_HINT: Final = "Check the path, its permissions and the free space on its disk."
@@ -54,9 +66,15 @@ class _Commands(click.Group):
         """Load a command."""
         if cmd_name not in _COMMANDS:
             return None
-        module = importlib.import_module(f"cli.{_COMMANDS[cmd_name]}")
-        command: click.Command = getattr(module, _FUNCTIONS.get(cmd_name, cmd_name))
+        entry = _COMMANDS[cmd_name]
+        module = importlib.import_module(f"cli.{entry.module}")
+        command: click.Command = getattr(module, entry.function or cmd_name)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write the list of commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.help) for name, entry in _COMMANDS.items()])
 
 
 def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:

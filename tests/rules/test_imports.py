@@ -141,7 +141,8 @@ def test_the_catalog_loads_no_server_and_nothing_heavy() -> None:
     assert loaded & (HEAVY | SERVERS) == set()
 
 
-def test_the_command_line_starts_light() -> None:
-    loaded = _loaded_by("import cli.__main__")
+@pytest.mark.parametrize("code", ["", "; from click.testing import CliRunner; CliRunner().invoke(saccade, ['--help'])"])
+def test_the_command_line_starts_light(code: str) -> None:
+    loaded = _loaded_by(f"from cli.__main__ import saccade{code}")
     assert "click" in loaded
     assert loaded & (HEAVY | SERVERS) == set()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -44,6 +46,15 @@ def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
 )
 def test_exit_codes(monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], code: int) -> None:
     assert call(monkeypatch, *words) == code
+
+
+def test_the_list_of_commands_says_what_each_says_of_itself() -> None:
+    """The list is shown without importing the commands."""
+    context = click.Context(saccade)
+    names = saccade.list_commands(context)
+    own = [(name, command.get_short_help_str(100)) for name in names if (command := saccade.get_command(context, name))]
+    shown = CliRunner().invoke(saccade, ["--help"]).output.partition("Commands:\n")[2]
+    assert [(name, text) for name, text in re.findall(r"^  (\w+) +(\S.*)$", shown, re.MULTILINE)] == own
 
 
 @pytest.mark.parametrize("name", ["up", "demo", "submit", "jobs", "job", "cancel", "retry", "events", "artifacts"])
