@@ -126,6 +126,7 @@ def listen(host: str, port: int, *, send_buffer_bytes: int | None = None) -> soc
 
 def _set_options(connection: socket.socket, send_buffer_bytes: int | None) -> None:
     """Set the options of a connection, or of a listening socket whose connections inherit them."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio does not for every passed connection
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS)
     if send_buffer_bytes:
