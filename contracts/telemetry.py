@@ -7,9 +7,9 @@ knows the offset of its clock sends it; otherwise the worker estimates it.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from contracts.limits import JOINT_SAMPLES, JOINTS
 
@@ -22,8 +22,27 @@ FRAME_SOURCE: Final = "Frame-Source"
 FRAME_REFUSED: Final = "Frame-Refused"
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-TimeS = Annotated[float, Field(gt=0, lt=1e11, allow_inf_nan=False)]
+#: A number of JSON: neither ``true`` nor ``"5"``, which pydantic would read as 1 and 5.
+Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+#: Times are below this, in Unix seconds: a time in milliseconds is above it.
+TIME_END_S: Final = 1e11
+TimeS = Annotated[float, Field(strict=True, gt=0, lt=TIME_END_S, allow_inf_nan=False)]
+OffsetS = Annotated[float, Field(strict=True, gt=-TIME_END_S, lt=TIME_END_S, allow_inf_nan=False)]
+#: Sequence numbers are below this: every float below it is exact.
+SEQ_END: Final = 1 << 53
+
+
+def _only_number(value: Any) -> Any:
+    if isinstance(value, bool | str):
+        raise ValueError("Input should be a valid integer")  # noqa: TRY004 - pydantic reports ValueError
+    return value
+
+
+#: An integer of JSON; ``5.0`` is one as well.
+Count = Annotated[int, Field(ge=0), BeforeValidator(_only_number)]
+Seq = Annotated[int, Field(ge=0, lt=SEQ_END), BeforeValidator(_only_number)]
+#: One for each joint, which is checked below with a message of its own.
+_Positions = Annotated[tuple[Finite, ...], Field(json_schema_extra={"minItems": 1, "maxItems": JOINTS})]
 
 
 class Clock(BaseModel):
@@ -32,16 +51,16 @@ class Clock(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     offset_s: Finite
-    error_s: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    error_s: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 
 
 class JointSample(NamedTuple):
     """Positions of all joints at one time; encoded as ``[seq, captured_at_s, [positions]]``, raw values optional."""
 
-    seq: Annotated[int, Field(ge=0, lt=1 << 53)]
+    seq: Seq
     captured_at_s: TimeS
-    positions: tuple[Finite, ...]
-    raw: tuple[Finite, ...] | None = None
+    positions: _Positions
+    raw: _Positions | None = None
 
 
 class JointBatch(BaseModel):
@@ -53,13 +72,13 @@ class JointBatch(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     source: Name = "arm"
-    names: Annotated[tuple[Name, ...], Field(min_length=1, max_length=JOINTS)]
+    names: Annotated[tuple[Name, ...], Field(min_length=1, max_length=JOINTS, json_schema_extra={"uniqueItems": True})]
     unit: Literal["rad", "native"]
     samples: Annotated[tuple[JointSample, ...], Field(min_length=1, max_length=JOINT_SAMPLES)]
     clock: Clock | None = None
     #: Counters since the sender started: samples read from the robot, and samples dropped before they were sent.
-    offered: Annotated[int, Field(ge=0)] | None = None
-    dropped: Annotated[int, Field(ge=0)] | None = None
+    offered: Count | None = None
+    dropped: Count | None = None
 
     @model_validator(mode="after")
     def _one_position_a_joint(self) -> JointBatch:

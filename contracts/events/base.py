@@ -5,9 +5,10 @@ The same bytes are sent on NATS, in an SSE ``data:`` line and in the body of a w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Final, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
@@ -143,16 +144,22 @@ def decode_at(subject: str, body: bytes) -> Envelope:
     return envelope
 
 
+#: A cursor, for OpenAPI and validation. 18 digits: a larger number would not fit into the 64 bits of a sequence.
+CURSOR_PATTERN: Final = r"^[A-Za-z0-9]{1,64}\.[0-9]{1,18}$"
+
+
 @dataclass(frozen=True)
 class Cursor:
     """Position in the event stream: the stream's incarnation (epoch) and a sequence, as ``<epoch>.<sequence>``."""
 
     epoch: str
     sequence: int
+    #: The text that a client sent, which ``gap.after`` repeats.
+    sent: str = field(default="", compare=False)
 
     def __str__(self) -> str:
-        """Return the text form that clients use."""
-        return f"{self.epoch}.{self.sequence}"
+        """Return the text form that clients use; of a parsed cursor, the text itself."""
+        return self.sent or f"{self.epoch}.{self.sequence}"
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -161,7 +168,7 @@ class Cursor:
         Raises:
             ValueError: the text is not a cursor.
         """
-        epoch, dot, sequence = text.strip().partition(".")
-        if not (dot and epoch.isalnum() and sequence.isascii() and sequence.isdigit() and len(sequence) <= 19):
+        if not re.fullmatch(CURSOR_PATTERN, text.strip()):
             raise ValueError(f"not a cursor: {text!r}")
-        return cls(epoch, int(sequence))
+        epoch, _, sequence = text.strip().partition(".")
+        return cls(epoch, int(sequence), text)

@@ -20,8 +20,9 @@ from contracts.errors import ErrorCode, SaccadeError
 from kit.auth.api_keys import Authenticator, Principal
 
 LIFETIME: Final = timedelta(hours=24)
-_RESOURCE: Final = re.compile(
-    r"/v1/(events|jobs/(?:job_|stg_)[0-9a-z_-]{36,80}/events|sessions/ses_[0-9a-f-]{36}/(?:events|stream))"
+#: Paths that tickets are issued for, for OpenAPI and validation.
+RESOURCE_PATTERN: Final = (
+    r"^/v1/(events|jobs/(?:job_|stg_)[0-9a-z_-]{36,80}/events|sessions/ses_[0-9a-f-]{36}/(?:events|stream))$"
 )
 _MAX_CHARS: Final = 1000
 
@@ -49,7 +50,7 @@ class Tickets:
         Raises:
             SaccadeError: INVALID_PARAMETER, when the resource is not a stream.
         """
-        if not _RESOURCE.fullmatch(resource):
+        if not re.fullmatch(RESOURCE_PATTERN, resource):
             message = f"resource: {resource[:100]!r} is not the path of a stream."
             hint = "Send /v1/jobs/{id}/events, /v1/sessions/{id}/events or …/stream, or /v1/events, without a query."
             raise SaccadeError(ErrorCode.INVALID_PARAMETER, message, hint=hint)

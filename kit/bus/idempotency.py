@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
@@ -22,7 +23,8 @@ from contracts.ids import new_id
 from contracts.limits import IDEMPOTENCY_KEY_CHARS
 from kit.bus.event_store import Conflict, EventStore
 
-_PRINTABLE: Final = frozenset(map(chr, range(0x20, 0x7F)))
+#: Spaces at the ends of a header's value are not part of it.
+_KEY_PATTERN: Final = f"^[!-~]([ -~]{{0,{IDEMPOTENCY_KEY_CHARS - 2}}}[!-~])?$"
 
 
 class IdempotencyRecord(BaseModel):
@@ -47,7 +49,7 @@ def idempotency_key(tenant: str, route: str, key: str, body: dict[str, Any]) -> 
     Raises:
         SaccadeError: IDEMPOTENCY_KEY_INVALID.
     """
-    if not 1 <= len(key) <= IDEMPOTENCY_KEY_CHARS or not _PRINTABLE.issuperset(key) or key.isspace():
+    if not re.fullmatch(_KEY_PATTERN, key):
         raise SaccadeError(ErrorCode.IDEMPOTENCY_KEY_INVALID)
     scope = json.dumps([tenant, route, key]).encode()
     canonical = json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
@@ -97,7 +99,7 @@ IdempotencyHeader = Annotated[
     Header(
         description="The same key with the same body creates one resource only, for 24 hours; with another body "
         f"it is refused. 1 to {IDEMPOTENCY_KEY_CHARS} printable ASCII characters.",
-        json_schema_extra={"example": "2f9d1c7e-6b0e-4f4a-8d4c-0d6a1f1b7a55"},
+        json_schema_extra={"pattern": _KEY_PATTERN, "example": "2f9d1c7e-6b0e-4f4a-8d4c-0d6a1f1b7a55"},
     ),
 ]
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Check = Callable[[], Awaitable[str | None]]
 
 _CHECK_S: Final = 2.0
+_ALLOWED: Final = ("GET", "HEAD")
 
 
 class CheckResult(BaseModel):
@@ -111,6 +112,10 @@ def health_app(health: Health, metrics: Callable[[], tuple[bytes, str]] | None =
             await _lifespan(receive, send)
             return
         if scope["type"] != "http":
+            return
+        known = scope["path"] == "/health" or (scope["path"] == "/metrics" and metrics is not None)
+        if known and scope["method"] not in _ALLOWED:
+            await send_problem(scope, send, SaccadeError(ErrorCode.METHOD_NOT_ALLOWED), allow=_ALLOWED)
             return
         if scope["path"] == "/health":
             body, content_type = (await health.report()).model_dump_json().encode(), "application/json"

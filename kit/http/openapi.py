@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
-from kit.http.problems import Problem
+from kit.http.problems import Problem, problem_responses
+
+#: Security schemes of which no route needs one in embedded mode (kit/auth/principal.py).
+_SCHEMES_OF_KEYS: Final = frozenset({"HTTPBearer", "Ticket"})
 
 
 def openapi_of(app: FastAPI, *, authenticated: bool) -> dict[str, Any]:
-    """Return an application's OpenAPI document, built once, with the problems that its routes refer to.
+    """Return an application's OpenAPI document, built once, with the problems that its routes answer with.
 
     In embedded mode no route requires an API key.
     """
@@ -27,12 +31,62 @@ def openapi_of(app: FastAPI, *, authenticated: bool) -> dict[str, Any]:
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)
         if not authenticated:
-            document["components"].pop("securitySchemes", None)
-            for methods in document["paths"].values():
-                for operation in methods.values():
-                    operation.pop("security", None)
+            for name in _SCHEMES_OF_KEYS:
+                document["components"].get("securitySchemes", {}).pop(name, None)
+        for methods in document["paths"].values():
+            for operation in methods.values():
+                _complete(operation, authenticated=authenticated)
+            if "get" in methods and "head" not in methods:
+                methods["head"] = _head(methods["get"])
         app.openapi_schema = document
     return app.openapi_schema
+
+
+def _complete(operation: dict[str, Any], *, authenticated: bool) -> None:
+    """Add what holds for every route: its problems, and that a parameter is a text or absent, but never null."""
+    schemes = operation.pop("security", [])
+    if not authenticated:
+        schemes = [scheme for scheme in schemes if _SCHEMES_OF_KEYS.isdisjoint(scheme)]
+    if schemes:
+        operation["security"] = schemes
+    responses = operation["responses"]
+    for status, response in problem_responses().items():
+        responses[str(status)] = _joined(responses.get(str(status)), response)
+    if schemes:
+        challenge = {"description": "`Bearer`.", "schema": {"type": "string"}}
+        responses["401"]["headers"] = {"WWW-Authenticate": challenge}
+    else:
+        del responses["401"]
+    operation["responses"] = dict(sorted(responses.items()))
+    for parameter in operation.get("parameters", []):
+        schema = parameter["schema"]
+        choices = [choice for choice in schema.pop("anyOf", []) if choice != {"type": "null"}]
+        parameter["schema"] = {**choices[0], **schema} if len(choices) == 1 else {**schema, "anyOf": choices}
+        if not choices:
+            parameter["schema"] = schema
+
+
+def _joined(known: dict[str, Any] | None, common: dict[str, Any]) -> dict[str, Any]:
+    """Return the response of a route with this status, which has problems of its own or FastAPI's default."""
+    if known is None or "application/problem+json" not in known.get("content", {}):
+        return common
+    lines = dict.fromkeys([*known["description"].split("\n\n"), *common["description"].split("\n\n")])
+    return {**known, "description": "\n\n".join(lines)}
+
+
+def _head(get: dict[str, Any]) -> dict[str, Any]:
+    """Return the operation of HEAD, which kit/http/head_requests.py answers wherever there is GET."""
+    head = copy.deepcopy(get)
+    head["operationId"] += "_head"
+    head["summary"] = f"Headers of: {get['summary']}"
+    for response in head["responses"].values():
+        response.pop("content", None)
+    return head
+
+
+def any_case(text: str) -> str:
+    """Return a pattern of a text in any mixture of upper and lower case: JSON Schema's patterns have no flags."""
+    return "".join(f"[{char.upper()}{char.lower()}]" if char.isalpha() else f"[{char}]" for char in text)
 
 
 def whole_schema(model: type[BaseModel]) -> dict[str, Any]:

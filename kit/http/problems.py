@@ -97,7 +97,7 @@ def problem_headers(error: SaccadeError) -> dict[str, str]:
     return headers
 
 
-async def send_problem(scope: Scope, send: Send, error: SaccadeError) -> None:
+async def send_problem(scope: Scope, send: Send, error: SaccadeError, *, allow: Sequence[str] = ()) -> None:
     """Answer with a problem from pure ASGI code; a WebSocket is refused before it is accepted."""
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1008, "reason": str(error.code)})
@@ -109,6 +109,8 @@ async def send_problem(scope: Scope, send: Send, error: SaccadeError) -> None:
         "content-length": str(len(body)),
         "x-request-id": request_id,
     }
+    if allow:
+        headers["allow"] = ", ".join(allow)
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": error.kind.status, "headers": raw})
     await send({"type": "http.response.body", "body": body})
@@ -120,7 +122,7 @@ def pointer(parts: Iterable[object]) -> str:
 
 
 def problem_responses(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
-    """Return the OpenAPI responses of a route's problems, including those of every route."""
+    """Return the OpenAPI responses of a route's problems, including those of every route (kit/http/openapi.py)."""
     every = (
         ErrorCode.MALFORMED_REQUEST,
         ErrorCode.INVALID_PARAMETER,

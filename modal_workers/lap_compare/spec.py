@@ -22,8 +22,8 @@ def _increasing(times_s: tuple[float, ...]) -> tuple[float, ...]:
 
 SectorTimes = Annotated[
     tuple[Annotated[float, Field(gt=0, le=86_400)], ...],
+    Field(min_length=1, max_length=11, description="Inner sector boundaries, rising, seconds on the reference clip."),
     AfterValidator(_increasing),
-    Field(min_length=1, max_length=11, description="Inner sector boundaries, seconds on the reference clip."),
 ]
 
 

@@ -72,7 +72,9 @@ class Intrinsics(Params):
     cx_px: float
     cy_px: float
     distortion: Annotated[tuple[float, ...], AfterValidator(_terms)] = Field(
-        default=(), max_length=8, description="OpenCV's k1 k2 p1 p2 k3 …; pictures are undistorted by it."
+        default=(),
+        description="OpenCV's k1 k2 p1 p2 k3 …; pictures are undistorted by it.",
+        json_schema_extra={"anyOf": [{"maxItems": 0}, {"minItems": 4, "maxItems": 5}, {"minItems": 8, "maxItems": 8}]},
     )
 
 
@@ -94,7 +96,7 @@ class LiveSplatParams(Params):
     )
     kinematics: Literal["so101"] = Field(default="so101", description="The arm that sends joint angles.")
     gripper_from_camera: Pose = Field(
-        default=_WRIST, description="Where the camera is on the gripper (hand-eye): 4 x 4, row by row, metres."
+        default=_WRIST, description="Where the camera is on the gripper (hand-eye): rigid, 4 x 4, row by row, metres."
     )
     intrinsics: Intrinsics | None = Field(
         default=None, description="The camera; without it a pinhole of field_of_view_deg across the picture."

@@ -55,7 +55,10 @@ class NerfParams(Params):
         default=None, ge=-89, le=89, description="Lowest ring; by default the lowest elevation photographed."
     )
     elevation_max_deg: float | None = Field(
-        default=None, ge=-89, le=89, description="Highest ring; by default the highest elevation photographed."
+        default=None,
+        ge=-89,
+        le=89,
+        description="Highest ring, not below the lowest; by default the highest elevation photographed.",
     )
     frame_size_px: int = Field(default=512, ge=32, le=2048, description="Width and height of a frame.")
     seed: int = Field(default=0, ge=0, lt=2**31, description="Seed of everything random.")

@@ -283,7 +283,9 @@ def _add_health_route(
 
 
 def _add_metrics_route(app: FastAPI, counters: GatewayMetrics, view: GatewayView, open_sockets: OpenSockets) -> None:
-    @app.get("/metrics", tags=["service"], summary="Prometheus metrics", response_class=Response)
+    text: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
+
+    @app.get("/metrics", tags=["service"], summary="Prometheus metrics", response_class=Response, responses=text)
     async def metrics() -> Response:
         counters.set_sessions(view.count_sessions(), len(open_sockets))
         body, content_type = counters.render(view.count_jobs(), view.sequence)

@@ -94,7 +94,9 @@ def make_app(streams: StreamService, health: Health, auth: AuthSettings, tickets
         """Return the health report."""
         return await health.report()
 
-    @app.get("/metrics", tags=["service"], response_class=Response)
+    text: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
+
+    @app.get("/metrics", tags=["service"], response_class=Response, responses=text)
     async def get_metrics() -> Response:
         """Return the metrics for Prometheus."""
         body, content_type = streams.metrics.expose()

@@ -94,6 +94,7 @@ def test_the_kit_is_a_closed_list() -> None:
         "bus/connection bus/event_store bus/idempotency bus/lease bus/tail bus/telemetry_consumer "
         "http/app_state http/body_limit http/head_requests http/health http/openapi http/problems http/server "
         "http/connection_channel http/passed_connections http/protocol http/raw_answers http/request_target "
+        "http/path_ids http/request_body "
         "bucket logs process_tree projection_file settings tasks"
     )
     assert {path for path in kit if not path.endswith("__init__")} == set(named.split())

@@ -11,6 +11,7 @@ from contracts.telemetry import (
     FRAME_REFUSED,
     FRAME_SEQ,
     FRAME_SOURCE,
+    TIME_END_S,
     Clock,
     FrameAck,
 )
@@ -51,7 +52,7 @@ def read_frame(headers: Mapping[str, str], body: bytes, *, sequence: int, arrive
     """
     captured_at_s = float(headers.get(FRAME_CAPTURED, arrived_at_s))
     offset = headers.get(FRAME_CLOCK_OFFSET)
-    if not 0 < captured_at_s < 1e11 or (offset is not None and not abs(float(offset)) < 1e11):
+    if not 0 < captured_at_s < TIME_END_S or (offset is not None and not abs(float(offset)) < TIME_END_S):
         raise ValueError("the frame's capture time or clock offset is out of range")
     return SessionFrame(
         source=headers.get(FRAME_SOURCE, "camera")[:64],

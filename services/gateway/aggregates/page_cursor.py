@@ -1,16 +1,34 @@
-"""Cursors of paginated lists: opaque, and valid for one kind of list only."""
+"""Cursors of paginated lists: opaque to clients, and valid for one kind of list only."""
 
 from __future__ import annotations
 
-import base64
-import binascii
+import re
+from typing import Any, Final
+
+from fastapi import Query
 
 from contracts.errors import ErrorCode, SaccadeError
+
+#: Kinds of lists.
+JOBS: Final = "jobs"
+SESSIONS: Final = "sessions"
 
 
 def encode_page_cursor(kind: str, sequence: int) -> str:
     """Return the cursor of the page that begins after ``sequence`` in a list of this kind."""
-    return base64.urlsafe_b64encode(f"{kind}:{sequence}".encode()).decode().rstrip("=")
+    return f"{kind}-{sequence}"
+
+
+def page_cursor_pattern(kind: str) -> str:
+    """Return the regular expression of the cursors of a list of this kind, for OpenAPI and validation."""
+    return f"^{kind}-(0|[1-9][0-9]{{0,17}})$"
+
+
+def page_cursor_query(kind: str) -> Any:
+    """Return the query parameter of a list's cursor; another text is answered with CURSOR_INVALID."""
+    return Query(
+        description="`next_cursor` of the previous page.", json_schema_extra={"pattern": page_cursor_pattern(kind)}
+    )
 
 
 def decode_page_cursor(kind: str, cursor: str) -> int:
@@ -19,12 +37,6 @@ def decode_page_cursor(kind: str, cursor: str) -> int:
     Raises:
         SaccadeError: CURSOR_INVALID.
     """
-    try:
-        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
-    except (binascii.Error, ValueError):
-        raise SaccadeError(ErrorCode.CURSOR_INVALID) from None
-    number = text.removeprefix(f"{kind}:")
-    sequence = int(number) if number.isdigit() and len(number) <= 18 else 0
-    if encode_page_cursor(kind, sequence) != cursor:
+    if not re.fullmatch(page_cursor_pattern(kind), cursor):
         raise SaccadeError(ErrorCode.CURSOR_INVALID)
-    return sequence
+    return int(cursor.rpartition("-")[2])

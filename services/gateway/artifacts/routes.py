@@ -14,6 +14,7 @@ from contracts.manifest import Artifact
 from kit.auth.principal import Reader
 from kit.http.app_state import from_app_state
 from kit.http.head_requests import IS_HEAD
+from kit.http.path_ids import JobId
 from kit.http.problems import problem_responses
 from services.gateway.artifacts.pages import ArtifactPages
 from services.gateway.artifacts.service import ArtifactService
@@ -49,7 +50,7 @@ class ArtifactList(BaseModel):
     _E.JOB_NOT_FOUND, _E.ARTIFACT_NOT_FOUND, _E.ARTIFACTS_NOT_READY, _E.STORAGE_UNAVAILABLE
 ))  # fmt: skip
 async def list_artifacts(
-    caller: Reader, job_id: str, jobs: JobServiceDep, artifacts: ArtifactServiceDep
+    caller: Reader, job_id: JobId, jobs: JobServiceDep, artifacts: ArtifactServiceDep
 ) -> ArtifactList:
     """Return the manifest; before the job's end, the artifacts published so far."""
     job = await jobs.read(caller.tenant, job_id)
@@ -86,7 +87,7 @@ async def list_artifacts(
 async def fetch_artifact(
     request: Request,
     caller: Reader,
-    job_id: str,
+    job_id: JobId,
     name: str,
     *,
     jobs: JobServiceDep,
@@ -107,7 +108,7 @@ page_router = APIRouter(prefix="/v1/jobs/{job_id}/pages", include_in_schema=Fals
 @page_router.get("/{ticket}/{name:path}")
 async def show_page(
     request: Request,
-    job_id: str,
+    job_id: JobId,
     ticket: str,
     name: str,
     *,

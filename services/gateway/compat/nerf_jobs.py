@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import Any, Final
 
@@ -9,9 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.ids import is_id
+from contracts.limits import IDEMPOTENCY_KEY_CHARS
 from kit.bucket import Bucket
 from kit.bus.idempotency import idempotency_key
 from kit.http.problems import pointer
+from kit.http.request_body import RequestBody
 from modal_workers import catalog
 from services.gateway.jobs.service import JobService
 from services.gateway.jobs.submission import JobRequest
@@ -26,7 +29,7 @@ _UPLOAD_ID_IN_KEY: Final = re.compile(r"(?:^|/)(upl_[0-9a-f-]{36})(?:/|$)")
 _NOT_PHOTOS: Final = frozenset({"masks"})
 
 
-class ColmapRequest(BaseModel):
+class ColmapRequest(RequestBody):
     """Photos of one product, uploaded before."""
 
     model_config = ConfigDict(extra="ignore")
@@ -115,8 +118,10 @@ def _upload_id(path: str, index: int) -> str:
 
 
 def _ascii(job_id: str) -> str:
-    """Return a name in printable ASCII, as an Idempotency-Key must be."""
-    return job_id.encode("unicode_escape").decode()[:255]
+    """Return a name in the form of an Idempotency-Key; different names have different ones."""
+    text = job_id.encode("unicode_escape").decode()
+    plain = len(text) <= IDEMPOTENCY_KEY_CHARS and text == text.strip(" ")
+    return text if plain else hashlib.sha256(text.encode()).hexdigest()
 
 
 def _at(index: int, code: ErrorCode, message: str) -> SaccadeError:

@@ -27,6 +27,8 @@ _E = ErrorCode
         _E.WRONG_INPUT_MEDIA,
         _E.INVALID_PARAMETER,
         _E.IDEMPOTENCY_KEY_REUSED,
+        _E.BACKEND_NOT_INSTALLED,
+        _E.UNKNOWN_WORKLOAD,
     ),
 )
 async def nerf_from_images(

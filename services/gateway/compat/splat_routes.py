@@ -18,6 +18,7 @@ from kit.auth.principal import Reader, Writer
 from kit.http.app_state import from_app_state
 from kit.http.health import HealthReport
 from kit.http.problems import problem_responses
+from kit.http.request_body import RequestBody
 from services.gateway.compat.default_session import DefaultSessions
 from services.gateway.sessions.dependencies import (
     PlyDownloadDep,
@@ -58,10 +59,10 @@ class FrameUploaded(BaseModel):
     chunks_uploaded: int
 
 
-_Angle = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+_Angle = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class JointAngles(BaseModel):
+class JointAngles(RequestBody):
     """Angles of the six joints, radians."""
 
     model_config = ConfigDict(extra="ignore")

@@ -9,6 +9,7 @@ from fastapi import APIRouter
 
 from contracts.errors import ErrorCode
 from kit.auth.principal import Writer
+from kit.http.path_ids import JobId
 from kit.http.problems import problem_responses
 from services.gateway.jobs.dependencies import JobPresenterDep, JobServiceDep
 from services.gateway.jobs.schemas import Confirmation, Extension, RetentionObject
@@ -23,7 +24,7 @@ _ANSWERS: Final = problem_responses(
 
 @router.post("/confirm-download", summary="Confirm that a job's files were downloaded", responses=_ANSWERS)
 async def confirm_download(
-    caller: Writer, job_id: str, body: Confirmation, jobs: JobServiceDep, presenter: JobPresenterDep
+    caller: Writer, job_id: JobId, body: Confirmation, jobs: JobServiceDep, presenter: JobPresenterDep
 ) -> RetentionObject:
     """Delete the job's scratch files now if `remove` is true; a retry then starts from the beginning."""
     if not body.remove:
@@ -33,7 +34,7 @@ async def confirm_download(
 
 @router.post("/extend", summary="Keep a job's scratch files longer", responses=_ANSWERS)
 async def extend(
-    caller: Writer, job_id: str, body: Extension, jobs: JobServiceDep, presenter: JobPresenterDep
+    caller: Writer, job_id: JobId, body: Extension, jobs: JobServiceDep, presenter: JobPresenterDep
 ) -> RetentionObject:
     """Keep checkpoints and files between stages for this many hours from now on."""
     expires_at = datetime.now(UTC) + timedelta(hours=body.hours)

@@ -14,7 +14,9 @@ from contracts.job import State
 from contracts.limits import PAGE_DEFAULT, PAGE_MAX, WAIT_S
 from kit.auth.principal import Reader, Writer
 from kit.bus.idempotency import IdempotencyHeader, key_of
+from kit.http.path_ids import JobId
 from kit.http.problems import problem_responses
+from services.gateway.aggregates.page_cursor import JOBS, page_cursor_query
 from services.gateway.aggregates.prefer_header import apply_wait
 from services.gateway.aggregates.view import JobFilter
 from services.gateway.jobs.dependencies import JobPresenterDep, JobServiceDep
@@ -91,7 +93,7 @@ async def list_jobs(
         Query(pattern=id_pattern("job"), description="List only the jobs of this pipeline's stages."),
     ] = None,
     limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = PAGE_DEFAULT,
-    cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the previous page.")] = None,
+    cursor: Annotated[str | None, page_cursor_query(JOBS)] = None,
 ) -> JobPage:
     """Return a page; jobs that are submitted in the meantime do not shift the pages."""
     job_filter = JobFilter(workload, tuple(map(str, state or ())), since, until, pipeline or "")
@@ -103,7 +105,7 @@ async def list_jobs(
 async def read_job(
     response: Response,
     caller: Reader,
-    job_id: str,
+    job_id: JobId,
     *,
     jobs: JobServiceDep,
     presenter: JobPresenterDep,
@@ -120,7 +122,7 @@ async def read_job(
     summary="Cancel a job",
     responses=problem_responses(_E.JOB_NOT_FOUND, _E.JOB_ALREADY_ENDED, _E.JOB_IN_PIPELINE),
 )
-async def cancel_job(caller: Writer, job_id: str, jobs: JobServiceDep, presenter: JobPresenterDep) -> JobObject:
+async def cancel_job(caller: Writer, job_id: JobId, jobs: JobServiceDep, presenter: JobPresenterDep) -> JobObject:
     """Request cancellation durably; the job is `cancelled` when its worker has stopped. Idempotent."""
     return presenter.known(await jobs.cancel(caller.tenant, job_id))
 
@@ -138,6 +140,6 @@ async def cancel_job(caller: Writer, job_id: str, jobs: JobServiceDep, presenter
         _E.BACKEND_NOT_INSTALLED,
     ),
 )
-async def retry_job(caller: Writer, job_id: str, jobs: JobServiceDep, presenter: JobPresenterDep) -> JobObject:
+async def retry_job(caller: Writer, job_id: JobId, jobs: JobServiceDep, presenter: JobPresenterDep) -> JobObject:
     """Resume the job at the first stage that is not completed."""
     return presenter.known(await jobs.retry(caller.tenant, job_id))

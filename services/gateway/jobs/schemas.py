@@ -6,12 +6,16 @@ import re
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field
 
 from contracts.errors import ErrorBody
+from contracts.gpu_ladder import GPUS
 from contracts.job import State
 from contracts.limits import METADATA_BYTES
+from contracts.prices import ALIASES
+from kit.http.request_body import RequestBody
 from services.gateway.jobs.stage_objects import StageObject
+from services.gateway.workload_names import names_of
 
 _MAX_RETENTION_H: Final = 24 * 90
 _DATE: Final = re.compile(r"^\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}")
@@ -28,21 +32,17 @@ def _only_rfc_3339(value: Any) -> Any:
 Moment = Annotated[AwareDatetime, BeforeValidator(_only_rfc_3339)]
 
 
-class Confirmation(BaseModel):
+class Confirmation(RequestBody):
     """Confirmation that the job's files were downloaded."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    remove: StrictBool = Field(
+    remove: bool = Field(
         default=False,
         description="Delete checkpoints and files between stages now; results are kept.",
     )
 
 
-class Extension(BaseModel):
+class Extension(RequestBody):
     """Extension of the retention of scratch files."""
-
-    model_config = ConfigDict(extra="forbid")
 
     hours: int = Field(ge=1, le=_MAX_RETENTION_H, description="From now on.")
 
@@ -57,20 +57,21 @@ class RetentionObject(BaseModel):
     removed_at: datetime | None
 
 
-class UrlInput(BaseModel):
+class UrlInput(RequestBody):
     """A file on another server. Not supported yet: the answer is `url_input_not_allowed`."""
-
-    model_config = ConfigDict(extra="forbid")
 
     url: str = Field(max_length=2048)
 
 
-class NewJob(BaseModel):
+class NewJob(RequestBody):
     """A request for a job."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    workload: str = Field(min_length=1, max_length=64, examples=["lap_compare"])
+    workload: str = Field(
+        min_length=1,
+        max_length=64,
+        examples=["lap_compare"],
+        json_schema_extra=names_of("job", "pipeline"),
+    )
     inputs: dict[str, str | UrlInput | list[str | UrlInput]] = Field(
         default_factory=dict,
         description="Name of the input: id of an upload, or a list of them.",
@@ -82,7 +83,9 @@ class NewJob(BaseModel):
         ],
     )
     params: dict[str, Any] = Field(
-        default_factory=dict, description="As defined by `params_schema` of the workload.", examples=[{}]
+        default_factory=dict,
+        description="As defined by `params_schema` of the workload under GET /v1/workloads.",
+        examples=[{}],
     )
     priority: int = Field(default=0, ge=-10, le=10, description="Higher starts earlier among your own jobs.")
     max_cost_usd: float | None = Field(
@@ -91,8 +94,10 @@ class NewJob(BaseModel):
     gpu: str | None = Field(
         default=None,
         max_length=32,
-        description="Run on this GPU only; without it, the workload's GPU ladder is followed.",
+        description="Run on this GPU only; without it, the workload's GPU ladder is followed. For workloads with a "
+        "GPU ladder.",
         examples=["A100"],
+        json_schema_extra={"enum": [*GPUS, *ALIASES, None]},
     )
     metadata: dict[str, str] = Field(
         default_factory=dict,

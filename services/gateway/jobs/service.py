@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from statistics import median
-from typing import Any, Final
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -22,7 +22,7 @@ from modal_workers import catalog
 from services.gateway.aggregates.aggregate_events import AggregateEvents
 from services.gateway.aggregates.aggregate_reader import AggregateReader
 from services.gateway.aggregates.completion_waiters import CompletionWaiters
-from services.gateway.aggregates.page_cursor import decode_page_cursor, encode_page_cursor
+from services.gateway.aggregates.page_cursor import JOBS, decode_page_cursor, encode_page_cursor
 from services.gateway.aggregates.view import GatewayView, JobFilter
 from services.gateway.backends.reported_backends import ReportedBackends
 from services.gateway.jobs.cost_estimate import (
@@ -44,8 +44,6 @@ from services.gateway.jobs.submission import (
 )
 from services.gateway.settings import GatewaySettings
 from services.gateway.uploads.service import UploadService
-
-_PAGE_KIND: Final = "jobs"
 
 
 class JobService:
@@ -160,9 +158,9 @@ class JobService:
         Raises:
             SaccadeError: CURSOR_INVALID.
         """
-        before = decode_page_cursor(_PAGE_KIND, cursor) if cursor is not None else None
+        before = decode_page_cursor(JOBS, cursor) if cursor is not None else None
         jobs, last = self._view.jobs(tenant, job_filter, before=before, limit=limit)
-        return jobs, encode_page_cursor(_PAGE_KIND, last) if last is not None else None
+        return jobs, encode_page_cursor(JOBS, last) if last is not None else None
 
     async def cancel(self, tenant: str, job_id: str) -> Job:
         """Request the end of a job durably: it takes effect even if dispatcher and worker are down. Idempotent.

@@ -130,7 +130,8 @@ def check_params(workload: Workload, params: Mapping[str, Any], backends: Backen
     except (ValueError, RecursionError) as error:
         raise SaccadeError(ErrorCode.MALFORMED_REQUEST, "NaN and infinity are not valid JSON.") from error
     try:
-        chosen = workload.params.model_validate_json(json.dumps(params))
+        # Strictly: true is no number, and neither is "5".
+        chosen = workload.params.model_validate_json(json.dumps(params), strict=True)
     except ValidationError as error:
         known = ", ".join(workload.params.model_fields)
         hint = f"{workload.name} takes: {known}. GET /v1/workloads has the schema."

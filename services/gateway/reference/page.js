@@ -4,7 +4,7 @@
 const DOCUMENTS = ["/openapi.json", "/v1/webhooks/openapi.json"];
 /** Sections that few readers look for, last. */
 const LAST = ["replaced", "service", "internal"];
-const ABOUT = `Requests and answers are JSON; errors are \`application/problem+json\` (schema *Problem*) with a stable
+const ABOUT = `HEAD is answered wherever GET is, another method with 405 and \`Allow\`. Requests and answers are JSON; errors are \`application/problem+json\` (schema *Problem*) with a stable
 \`code\` and a \`hint\`. Live events are Server-Sent Events under \`/v1/jobs/{job_id}/events\` and \`/v1/events\`.
 
 For machines: [OpenAPI](/openapi.json), [OpenAPI of streams and webhooks](/v1/webhooks/openapi.json),
@@ -30,6 +30,7 @@ function merged(documents) {
       whole.components[kind] = { ...named, ...whole.components[kind] };
     }
   }
+  for (const methods of Object.values(whole.paths)) delete methods.head; // one line for each route is enough
   whole.tags.sort((a, b) => LAST.indexOf(a.name) - LAST.indexOf(b.name));
   return whole;
 }

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Header, Query, Response
 
 from contracts.errors import ErrorCode
 from kit.auth.principal import Reader
+from kit.http.path_ids import SessionId
 from kit.http.problems import problem_responses
 from services.gateway.sessions.dependencies import PlyDownloadDep, SessionServiceDep
 from services.gateway.sessions.ply_download import MEDIA_TYPE
@@ -29,7 +30,7 @@ _E = ErrorCode
 )
 async def fetch_ply(
     caller: Reader,
-    session_id: str,
+    session_id: SessionId,
     *,
     sessions: SessionServiceDep,
     download: PlyDownloadDep,

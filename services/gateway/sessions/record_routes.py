@@ -9,6 +9,7 @@ from fastapi.responses import StreamingResponse
 
 from contracts.errors import ErrorCode
 from kit.auth.principal import Reader
+from kit.http.path_ids import SessionId
 from kit.http.problems import problem_responses
 from services.gateway.sessions.dependencies import SessionServiceDep
 from services.gateway.telemetry.record import MEDIA_TYPE
@@ -32,7 +33,7 @@ _E = ErrorCode
 )
 async def fetch_record(
     caller: Reader,
-    session_id: str,
+    session_id: SessionId,
     sessions: SessionServiceDep,
     after: Annotated[int, Query(ge=0, lt=1 << 63, description="Resume after this `sequence`.")] = 0,
 ) -> Response:

@@ -11,7 +11,9 @@ from contracts.limits import PAGE_DEFAULT, PAGE_MAX
 from contracts.session import SessionState
 from kit.auth.principal import Reader, Writer
 from kit.bus.idempotency import IdempotencyHeader, key_of
+from kit.http.path_ids import SessionId
 from kit.http.problems import problem_responses
+from services.gateway.aggregates.page_cursor import SESSIONS, page_cursor_query
 from services.gateway.aggregates.prefer_header import PreferHeader, apply_wait
 from services.gateway.sessions.dependencies import SessionPresenterDep, SessionServiceDep
 from services.gateway.sessions.schemas import NewSession, SessionObject, SessionPage
@@ -67,7 +69,7 @@ async def list_sessions(
     *,
     state: Annotated[list[SessionState] | None, Query(description="May be repeated.")] = None,
     limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = PAGE_DEFAULT,
-    cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the previous page.")] = None,
+    cursor: Annotated[str | None, page_cursor_query(SESSIONS)] = None,
 ) -> SessionPage:
     """Return a page; sessions that are opened in the meantime do not shift the pages."""
     found, next_cursor = sessions.page(caller.tenant, tuple(map(str, state or ())), cursor=cursor, limit=limit)
@@ -78,7 +80,7 @@ async def list_sessions(
 async def read_session(
     response: Response,
     caller: Reader,
-    session_id: str,
+    session_id: SessionId,
     *,
     sessions: SessionServiceDep,
     presenter: SessionPresenterDep,
@@ -92,7 +94,7 @@ async def read_session(
 async def stop_session(
     response: Response,
     caller: Writer,
-    session_id: str,
+    session_id: SessionId,
     *,
     sessions: SessionServiceDep,
     presenter: SessionPresenterDep,
@@ -111,7 +113,7 @@ async def stop_session(
     responses=problem_responses(_E.SESSION_NOT_FOUND, _E.SESSION_ENDED),
 )
 async def reset_session(
-    caller: Writer, session_id: str, sessions: SessionServiceDep, presenter: SessionPresenterDep
+    caller: Writer, session_id: SessionId, sessions: SessionServiceDep, presenter: SessionPresenterDep
 ) -> SessionObject:
     """Make the worker discard its model and frames; exported chunks are kept."""
     return await presenter.full(await sessions.reset(caller.tenant, session_id))

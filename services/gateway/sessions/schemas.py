@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from contracts.errors import ErrorBody
 from contracts.events.session import FrameTotals
@@ -13,17 +13,22 @@ from contracts.ids import id_pattern
 from contracts.job import State
 from contracts.limits import METADATA_BYTES, SESSION_IDLE_S, SESSION_LENGTH_S
 from contracts.session import SessionState
+from kit.http.request_body import RequestBody
 from services.gateway.telemetry.nats_access import NatsIngest
+from services.gateway.workload_names import names_of
 
 _MAX_S: Final = 24 * 3600.0
 
 
-class NewSession(BaseModel):
+class NewSession(RequestBody):
     """A request for a session."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    workload: str = Field(min_length=1, max_length=64, examples=["live_splat"])
+    workload: str = Field(
+        min_length=1,
+        max_length=64,
+        examples=["live_splat"],
+        json_schema_extra=names_of("session"),
+    )
     params: dict[str, Any] = Field(
         default_factory=dict, description="As defined by `params_schema` of the workload.", examples=[{}]
     )

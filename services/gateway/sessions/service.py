@@ -18,7 +18,7 @@ from kit.bus.tail import EventTail
 from services.gateway.aggregates.aggregate_events import AggregateEvents
 from services.gateway.aggregates.aggregate_reader import AggregateReader
 from services.gateway.aggregates.completion_waiters import CompletionWaiters
-from services.gateway.aggregates.page_cursor import decode_page_cursor, encode_page_cursor
+from services.gateway.aggregates.page_cursor import SESSIONS, decode_page_cursor, encode_page_cursor
 from services.gateway.aggregates.view import GatewayView
 from services.gateway.backends.reported_backends import ReportedBackends
 from services.gateway.jobs.service import JobService
@@ -30,7 +30,6 @@ from services.gateway.telemetry.record import SessionRecord, open_record
 
 log = logging.getLogger(__name__)
 
-_PAGE_KIND: Final = "sessions"
 #: Pages that ``newest_with_metadata`` reads at most.
 _SEARCHED_PAGES: Final = 5
 #: Attempts to store the end of a session that other writers interrupt.
@@ -139,9 +138,9 @@ class SessionService:
         Raises:
             SaccadeError: CURSOR_INVALID.
         """
-        before = decode_page_cursor(_PAGE_KIND, cursor) if cursor is not None else None
+        before = decode_page_cursor(SESSIONS, cursor) if cursor is not None else None
         sessions, last = self._view.sessions(tenant, states, before=before, limit=limit)
-        return sessions, encode_page_cursor(_PAGE_KIND, last) if last is not None else None
+        return sessions, encode_page_cursor(SESSIONS, last) if last is not None else None
 
     def newest_with_metadata(self, tenant: str, metadata: dict[str, str]) -> Session | None:
         """Return the newest of a tenant's latest sessions whose metadata contain these values."""

@@ -13,14 +13,15 @@ from contracts.telemetry import (
     FRAME_CLOCK_OFFSET,
     FRAME_SEQ,
     FRAME_SOURCE,
-    Finite,
+    SEQ_END,
+    TIME_END_S,
     FrameAck,
     JointBatch,
     Name,
-    TimeS,
 )
 from kit.auth.principal import Reader, Writer
 from kit.http.openapi import whole_schema
+from kit.http.path_ids import SessionId
 from kit.http.problems import problem_responses
 from services.gateway.aggregates.prefer_header import PreferHeader, apply_wait
 from services.gateway.sessions.dependencies import SessionIngestDep, SessionServiceDep
@@ -67,7 +68,7 @@ async def send_frame(
     request: Request,
     response: Response,
     caller: Writer,
-    session_id: str,
+    session_id: SessionId,
     *,
     sessions: SessionServiceDep,
     ingest: SessionIngestDep,
@@ -76,17 +77,29 @@ async def send_frame(
         Header(
             alias=f"X-{FRAME_SEQ}",
             ge=0,
-            lt=1 << 53,
+            lt=SEQ_END,
             description="Sequence number; else the gateway assigns one.",
         ),
     ] = None,
     captured_at_s: Annotated[
-        TimeS | None,
-        Header(alias=f"X-{FRAME_CAPTURED}", description="Unix seconds of your clock; else the time of arrival."),
+        float | None,
+        Header(
+            alias=f"X-{FRAME_CAPTURED}",
+            gt=0,
+            lt=TIME_END_S,
+            allow_inf_nan=False,
+            description="Unix seconds of your clock; else the time of arrival.",
+        ),
     ] = None,
     clock_offset_s: Annotated[
-        Finite | None,
-        Header(alias=f"X-{FRAME_CLOCK_OFFSET}", description="Server's clock minus yours, in seconds, if known."),
+        float | None,
+        Header(
+            alias=f"X-{FRAME_CLOCK_OFFSET}",
+            gt=-TIME_END_S,
+            lt=TIME_END_S,
+            allow_inf_nan=False,
+            description="Server's clock minus yours, in seconds, if known.",
+        ),
     ] = None,
     source: Annotated[Name, Header(alias=f"X-{FRAME_SOURCE}", description="Name of the camera.")] = "camera",
     prefer: PreferHeader = None,
@@ -118,7 +131,7 @@ async def send_frame(
     openapi_extra=_JOINTS_BODY,
 )
 async def send_joints(
-    request: Request, caller: Writer, session_id: str, sessions: SessionServiceDep, ingest: SessionIngestDep
+    request: Request, caller: Writer, session_id: SessionId, sessions: SessionServiceDep, ingest: SessionIngestDep
 ) -> JointsReceived:
     """Accept a batch of samples, oldest first; `warnings` lists implausible values among them."""
     session = await sessions.get_accepting_input(caller.tenant, session_id)

@@ -32,7 +32,7 @@ class _ConsumerRequest(BaseModel):
 
     #: Last token of the delivery subject, to which the run has subscribed.
     name: Annotated[str, Field(pattern=r"^[0-9a-z]{1,40}$")]
-    after: Annotated[int, Field(ge=0, lt=1 << 62)]
+    after: Annotated[int, Field(strict=True, ge=0, lt=1 << 62)]
 
 
 class TelemetryConsumerRequests:

@@ -6,11 +6,9 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from pydantic import ValidationError
-
-from contracts.errors import ErrorCode, SaccadeError
+from contracts.errors import ErrorCode
 from contracts.telemetry import JointBatch
-from kit.http.problems import invalid_values
+from kit.http.request_body import parse_body
 from modal_workers import catalog
 
 #: Excess over a limit without a warning, since a motor's zero position differs from the model's.
@@ -28,15 +26,10 @@ def read_joints(body: str | bytes) -> JointBatch:
     """Parse a batch.
 
     Raises:
-        SaccadeError: JOINTS_INVALID, with a pointer to each fault; MALFORMED_REQUEST, if it is not JSON.
+        SaccadeError: JOINTS_INVALID, with a pointer to each fault; MALFORMED_REQUEST, if it is not JSON;
+            INVALID_PARAMETER, if text in it is not Unicode.
     """
-    try:
-        return JointBatch.model_validate_json(body)
-    except ValidationError as error:
-        errors = error.errors(include_url=False, include_input=False)
-        if any(fault["type"] == "json_invalid" for fault in errors):
-            raise SaccadeError(ErrorCode.MALFORMED_REQUEST, "The body is not valid JSON.") from None
-        raise invalid_values(errors, ErrorCode.JOINTS_INVALID, hint=_HINT) from None
+    return parse_body(JointBatch, body, ErrorCode.JOINTS_INVALID, hint=_HINT)
 
 
 _HINT: Final = (

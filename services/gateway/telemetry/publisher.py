@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from typing import Annotated, Final
+from typing import Final
 
 from nats.aio.client import Client
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import Message
@@ -20,9 +20,10 @@ from contracts.telemetry import (
     FRAME_REFUSED,
     FRAME_SEQ,
     FRAME_SOURCE,
-    Finite,
     JointBatch,
     Name,
+    OffsetS,
+    Seq,
     TimeS,
 )
 from kit.bus.event_store import EventStore
@@ -40,9 +41,9 @@ class FrameHeader(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    seq: Annotated[int, Field(ge=0, lt=1 << 53)] | None = None
+    seq: Seq | None = None
     captured_at_s: TimeS | None = None
-    clock_offset_s: Finite | None = None
+    clock_offset_s: OffsetS | None = None
     source: Name = "camera"
 
 

@@ -10,6 +10,7 @@ from contracts.errors import ErrorCode
 from kit.auth.principal import Reader, Writer
 from kit.bus.idempotency import IdempotencyHeader, key_of
 from kit.http.app_state import from_app_state
+from kit.http.path_ids import UploadId
 from kit.http.problems import problem_responses
 from modal_workers import catalog
 from services.gateway.backends.reported_backends import ReportedBackends
@@ -89,7 +90,7 @@ async def create_upload(
 
 @router.get("/{upload_id}", summary="Read an upload", responses=problem_responses(_E.UPLOAD_NOT_FOUND))
 async def read_upload(
-    caller: Reader, upload_id: str, uploads: UploadServiceDep, presenter: UploadPresenterDep
+    caller: Reader, upload_id: UploadId, uploads: UploadServiceDep, presenter: UploadPresenterDep
 ) -> UploadObject:
     """Return the upload; while it is open, with its presigned URL or the parts that are in the bucket."""
     upload = await uploads.get(caller.tenant, upload_id)
@@ -102,7 +103,7 @@ async def read_upload(
     summary="Delete an upload and its bytes",
     responses=problem_responses(_E.UPLOAD_NOT_FOUND, _E.UPLOAD_IN_USE),
 )
-async def delete_upload(caller: Writer, upload_id: str, uploads: UploadServiceDep) -> None:
+async def delete_upload(caller: Writer, upload_id: UploadId, uploads: UploadServiceDep) -> None:
     """Rejected while an unfinished job uses the upload."""
     await uploads.delete(caller.tenant, upload_id)
 
@@ -113,9 +114,12 @@ async def delete_upload(caller: Writer, upload_id: str, uploads: UploadServiceDe
     responses=problem_responses(_E.UPLOAD_NOT_FOUND, _E.UPLOAD_ALREADY_ENDED, _E.INVALID_PARAMETER),
 )
 async def sign_parts(
-    caller: Writer, upload_id: str, body: PartNumbers, uploads: UploadServiceDep, presenter: UploadPresenterDep
+    caller: Writer, upload_id: UploadId, body: PartNumbers, uploads: UploadServiceDep, presenter: UploadPresenterDep
 ) -> SignedParts:
-    """Return a presigned PUT for each part. Every part but the last has `part_size_bytes`."""
+    """Return a presigned PUT for each part: every part but the last has `part_size_bytes`.
+
+    Their numbers are 1 to the upload's `part_count`; an upload that is not multipart has no parts.
+    """
     return await presenter.signed_parts(await uploads.get_open(caller.tenant, upload_id), body.part_numbers)
 
 
@@ -124,7 +128,7 @@ async def sign_parts(
     summary="List the parts that are in the bucket",
     responses=problem_responses(_E.UPLOAD_NOT_FOUND, _E.STORAGE_UNAVAILABLE),
 )
-async def list_parts(caller: Reader, upload_id: str, uploads: UploadServiceDep) -> ArrivedParts:
+async def list_parts(caller: Reader, upload_id: UploadId, uploads: UploadServiceDep) -> ArrivedParts:
     """Return the parts that need not be sent again when an upload is resumed."""
     upload = await uploads.get(caller.tenant, upload_id)
     return ArrivedParts(parts=[Part.model_validate(part) for part in await uploads.stored_parts(upload)])
@@ -136,7 +140,7 @@ async def list_parts(caller: Reader, upload_id: str, uploads: UploadServiceDep) 
     responses=problem_responses(_E.UPLOAD_NOT_FOUND, _E.UPLOAD_ALREADY_ENDED, _E.INVALID_PARAMETER),
 )
 async def sign_request(
-    caller: Writer, upload_id: str, body: SignRequest, uploads: UploadServiceDep, presenter: UploadPresenterDep
+    caller: Writer, upload_id: UploadId, body: SignRequest, uploads: UploadServiceDep, presenter: UploadPresenterDep
 ) -> SignedRequest:
     """Sign Uppy's request for this upload's key, whatever key is sent."""
     return await presenter.signed_request(await uploads.get_open(caller.tenant, upload_id), body)
@@ -151,7 +155,7 @@ async def sign_request(
 )
 async def complete_upload(
     caller: Writer,
-    upload_id: str,
+    upload_id: UploadId,
     uploads: UploadServiceDep,
     presenter: UploadPresenterDep,
     body: Completion | None = None,

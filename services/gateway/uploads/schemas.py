@@ -10,21 +10,30 @@ from pydantic import BaseModel, ConfigDict, Field
 from contracts.errors import ErrorBody
 from contracts.events.upload import MediaFacts
 from contracts.limits import PART_BYTES, PART_COUNT, UPLOAD_BYTES
+from kit.http.request_body import RequestBody
 from services.gateway.aggregates.upload_state import UploadState
+from services.gateway.uploads.upload_checks import CONTENT_TYPE_PATTERN
 
 _MAX_SIGNED_PARTS: Final = 1000
 
 
-class NewUpload(BaseModel):
+class NewUpload(RequestBody):
     """A request for an upload."""
-
-    model_config = ConfigDict(extra="forbid")
 
     filename: str = Field(min_length=1, max_length=255, examples=["lap_a.mp4"])
     content_type: str = Field(
-        min_length=1, max_length=200, description="`video/*`, `image/*` or `application/zip`", examples=["video/mp4"]
+        max_length=200,
+        description="`video/*`, `image/*` or `application/zip`.",
+        examples=["video/mp4"],
+        json_schema_extra={"pattern": CONTENT_TYPE_PATTERN},
     )
-    size_bytes: int = Field(ge=0, examples=[1_048_576])
+    # An empty or too large file has an error of its own.
+    size_bytes: int = Field(
+        ge=0,
+        lt=1 << 63,
+        examples=[1_048_576],
+        json_schema_extra={"minimum": 1, "maximum": UPLOAD_BYTES, "exclusiveMaximum": UPLOAD_BYTES + 1},
+    )
     sha256: str | None = Field(
         default=None, pattern=r"^[0-9a-fA-F]{64}$", description="Compared with the stored bytes on completion."
     )
@@ -67,15 +76,13 @@ class ArrivedParts(BaseModel):
     parts: list[Part]
 
 
-class PartNumbers(BaseModel):
+class PartNumbers(RequestBody):
     """Numbers of the parts to sign."""
-
-    model_config = ConfigDict(extra="forbid")
 
     part_numbers: list[Annotated[int, Field(ge=1, le=PART_COUNT)]] = Field(min_length=1, max_length=_MAX_SIGNED_PARTS)
 
 
-class FinishedPart(BaseModel):
+class FinishedPart(RequestBody):
     """A part with the ETag that the client received."""
 
     model_config = ConfigDict(extra="ignore")
@@ -84,10 +91,8 @@ class FinishedPart(BaseModel):
     etag: str = Field(min_length=1, max_length=200)
 
 
-class Completion(BaseModel):
+class Completion(RequestBody):
     """Optional list of the parts to join; by default, all parts in the bucket."""
-
-    model_config = ConfigDict(extra="forbid")
 
     parts: list[FinishedPart] | None = Field(default=None, max_length=UPLOAD_BYTES // PART_BYTES)
 
@@ -117,10 +122,40 @@ class UploadObject(BaseModel):
     parts: list[Part] | None = Field(default=None, description="Parts of a multipart upload that are in the bucket.")
 
 
-class SignRequest(BaseModel):
+class SignRequest(RequestBody):
     """Uppy 6's `signRequest`: the request that `@uppy/aws-s3` is going to send to the bucket."""
 
-    model_config = ConfigDict(extra="ignore")
+    # As _s3_operation of the presenter reads it.
+    model_config = ConfigDict(
+        extra="ignore",
+        json_schema_extra={
+            "anyOf": [
+                {
+                    "properties": {
+                        "method": {"enum": ["PUT", "POST"]},
+                        "uploadId": {"type": "null"},
+                        "partNumber": {"type": "null"},
+                    }
+                },
+                {
+                    "properties": {
+                        "method": {"const": "PUT"},
+                        "uploadId": {"type": "string"},
+                        "partNumber": {"type": "integer"},
+                    },
+                    "required": ["uploadId", "partNumber"],
+                },
+                {
+                    "properties": {
+                        "method": {"enum": ["GET", "POST", "DELETE"]},
+                        "uploadId": {"type": "string"},
+                        "partNumber": {"type": "null"},
+                    },
+                    "required": ["uploadId"],
+                },
+            ]
+        },
+    )
 
     method: Literal["GET", "PUT", "POST", "DELETE"]
     key: str | None = Field(default=None, description="Ignored: the answer contains the upload's own key.")

@@ -8,11 +8,16 @@ from typing import Final
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.upload import MediaFacts
 from contracts.limits import GIB, SINGLE_PUT_BYTES, UPLOAD_BYTES
+from kit.http.openapi import any_case
 from services.gateway.aggregates.upload_state import Upload
 
-_MEDIA_TYPE: Final = re.compile(r"^(video|image)/[a-z0-9][a-z0-9.+-]{0,99}$")
 #: Media types under which browsers and operating systems send a ZIP.
-_ZIP_TYPES: Final = frozenset({"application/zip", "application/x-zip-compressed", "application/x-zip"})
+_ZIP_TYPES: Final = ("application/zip", "application/x-zip-compressed", "application/x-zip")
+_MEDIA: Final = "|".join(map(any_case, ("video", "image")))
+#: Accepted content types, for OpenAPI and validation.
+CONTENT_TYPE_PATTERN: Final = (
+    rf"^ *(({_MEDIA})/[A-Za-z0-9][A-Za-z0-9.+-]{{0,99}}|{'|'.join(map(any_case, _ZIP_TYPES))}) *(;[^\r\n]*)?$"
+)
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
 _KEY_CHARS: Final = 100
 _SUFFIX_CHARS: Final = 16
@@ -41,12 +46,11 @@ def media_type(content_type: str) -> str:
     Raises:
         SaccadeError: UNSUPPORTED_MEDIA_TYPE.
     """
-    bare = content_type.partition(";")[0].strip().lower()
-    if not _MEDIA_TYPE.match(bare) and bare not in _ZIP_TYPES:
+    if not re.fullmatch(CONTENT_TYPE_PATTERN, content_type):
         message = f"{content_type!r} is neither video/… nor image/… nor application/zip."
         accepted = ["video/*", "image/*", "application/zip"]
         raise SaccadeError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, message, accepted=accepted)
-    return bare
+    return content_type.partition(";")[0].strip().lower()
 
 
 def check_declared_size(size_bytes: int) -> None:

@@ -5,21 +5,32 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Request
+from fastapi import APIRouter, Depends, Header, Request
 from pydantic import BaseModel, Field
 
 from contracts.errors import ErrorCode
+from kit.auth.principal import ACCEPTS_RUN_TOKEN
 from kit.http.app_state import from_app_state
+from kit.http.path_ids import RunId
 from kit.http.problems import problem_responses
 from services.gateway.worker_ingest.event_check import is_valid_event
 from services.gateway.worker_ingest.service import WorkerIngest
+from services.gateway.worker_ingest.worker_token import WorkerClaims
 
-router = APIRouter(prefix="/v1/runs/{run_id}", tags=["internal"])
+router = APIRouter(prefix="/v1/runs/{run_id}", tags=["internal"], dependencies=[ACCEPTS_RUN_TOKEN])
 
 _E = ErrorCode
 
 
 WorkerIngestDep = Annotated[WorkerIngest, from_app_state("worker_ingest")]
+
+
+async def _claims(request: Request, run_id: RunId, ingest: WorkerIngestDep) -> WorkerClaims:
+    return ingest.authenticate(request.headers.get("authorization", ""), run_id)
+
+
+#: Raises NOT_FOUND, UNAUTHENTICATED or FORBIDDEN, before anything else of the request is read.
+Run = Annotated[WorkerClaims, Depends(_claims)]
 
 
 class RunEvent(BaseModel):
@@ -45,9 +56,8 @@ class Ingested(BaseModel):
 
 
 @router.get("", summary="Read the job that a run works on", responses=problem_responses(_E.NOT_FOUND))
-async def read_run(request: Request, run_id: str, ingest: WorkerIngestDep) -> RunReading:
+async def read_run(run_id: RunId, claims: Run, ingest: WorkerIngestDep) -> RunReading:
     """For the run itself, with its own token; API keys are not accepted."""
-    claims = ingest.authenticate(request.headers.get("authorization", ""), run_id)
     stored = await ingest.read(claims)
     return RunReading(
         job_id=claims.job_id,
@@ -72,13 +82,11 @@ async def read_run(request: Request, run_id: str, ingest: WorkerIngestDep) -> Ru
 )
 async def publish_event(
     request: Request,
-    run_id: str,
+    claims: Run,
     ingest: WorkerIngestDep,
     saccade_after: Annotated[
-        int | None, Header(ge=0, description="Sequence that the job's newest event must have.")
+        int | None, Header(ge=0, lt=1 << 63, description="Sequence that the job's newest event must have.")
     ] = None,
 ) -> Ingested:
     """Store one CloudEvent as the worker has encoded it; a repeat of it is not stored again."""
-    # Authenticate first: the body of an unauthenticated request is not read.
-    claims = ingest.authenticate(request.headers.get("authorization", ""), run_id)
     return Ingested(sequence=await ingest.publish(claims, await request.body(), saccade_after))

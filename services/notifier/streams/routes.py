@@ -6,23 +6,36 @@ EventSource permanently. A request that can never succeed (unknown job, invalid 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from pydantic import Field
 from starlette.types import Receive, Scope, Send
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import Cursor
-from contracts.ids import Prefix, is_id, is_job_id
+from contracts.ids import JOB_ID_PATTERN, Prefix, id_pattern, is_id, is_job_id
 from kit.auth.api_keys import Principal
+from kit.auth.principal import ACCEPTS_KEY, ACCEPTS_TICKET
 from kit.http.head_requests import IS_HEAD
+from kit.http.path_ids import JobId, SessionId
 from kit.http.problems import problem_responses
 from services.notifier.metrics import NotifierMetrics
 from services.notifier.streams.hub import Hub
 from services.notifier.streams.replay import Replay, StreamStart
-from services.notifier.streams.sse import Selection, parse_cursor, parse_since, parse_types, stream_head
+from services.notifier.streams.sse import (
+    MAX_TYPES,
+    TYPES_PATTERN,
+    Selection,
+    Since,
+    parse_cursor,
+    parse_since,
+    parse_types,
+    stream_head,
+)
 from services.notifier.streams.sse_connection import TAKE_OVER
 from services.notifier.streams.subscriber import StreamClosed, StreamLimits, Subscriber
 from services.notifier.streams.ticket_routes import principal_of
@@ -39,6 +52,7 @@ _STREAM: Final[dict[int | str, dict[str, Any]]] = {
     204: {"description": "The job or session has ended and the client has its last event."},
 }
 _SUBJECT_PREFIXES: Final[tuple[Prefix, ...]] = ("job", "ses", "upl", "whk")
+_SUBJECT_PATTERN: Final = "|".join((JOB_ID_PATTERN, *map(id_pattern, _SUBJECT_PREFIXES)))
 #: Maximum subjects that one stream can be limited to.
 _MAX_SUBJECTS: Final = 50
 
@@ -136,10 +150,17 @@ async def _streams(request: Request) -> StreamService:
 
 
 async def _cursor(
-    last_event: Annotated[str | None, Header(alias="Last-Event-ID")] = None,
+    last_event: Annotated[
+        str | None,
+        Header(alias="Last-Event-ID", description="Cursor of the last event that you have. Any other text is a gap."),
+    ] = None,
     last_event_id: Annotated[str | None, Query(description="Last-Event-ID, for clients that send no headers.")] = None,
     last_event_id_too: Annotated[str | None, Query(alias="lastEventId", include_in_schema=False)] = None,
 ) -> Cursor | None:
+    if last_event is not None:
+        # EventSource sends it in UTF-8; headers are read as Latin-1.
+        with contextlib.suppress(UnicodeDecodeError):
+            last_event = last_event.encode("latin-1").decode()
     return parse_cursor(last_event, last_event_id, last_event_id_too)
 
 
@@ -148,7 +169,7 @@ LastEvent = Annotated[Cursor | None, Depends(_cursor)]
 Service = Annotated[StreamService, Depends(_streams)]
 
 #: The application keeps ``streams`` in its state.
-router = APIRouter(tags=["events"])
+router = APIRouter(tags=["events"], dependencies=[ACCEPTS_KEY, ACCEPTS_TICKET])
 
 
 async def _open_one(
@@ -157,7 +178,7 @@ async def _open_one(
     if not (is_job_id(subject_id) if prefix == "job" else is_id(subject_id, prefix)):
         code = ErrorCode.JOB_NOT_FOUND if prefix == "job" else ErrorCode.SESSION_NOT_FOUND
         noun = "job" if prefix == "job" else "session"
-        raise SaccadeError(code, f"{subject_id!r} is not the id of a {noun}.")
+        raise SaccadeError(code, f"{subject_id[:80]!r} is not the id of a {noun}.")
     return await streams.open(Selection(principal.tenant, subject_id, ends=True), cursor, None)
 
 
@@ -167,9 +188,7 @@ async def _open_one(
     responses=problem_responses(ErrorCode.JOB_NOT_FOUND) | _STREAM,
     summary="Follow a job",
 )
-async def job_events(
-    streams: Service, principal: Caller, job_id: Annotated[str, Path(max_length=100)], cursor: LastEvent
-) -> Response:
+async def job_events(streams: Service, principal: Caller, job_id: JobId, cursor: LastEvent) -> Response:
     """Stream a job's events: its history, then live events, until it ends."""
     return await _open_one(streams, principal, "job", job_id, cursor)
 
@@ -180,9 +199,7 @@ async def job_events(
     responses=problem_responses(ErrorCode.SESSION_NOT_FOUND) | _STREAM,
     summary="Follow a session",
 )
-async def session_events(
-    streams: Service, principal: Caller, session_id: Annotated[str, Path(max_length=100)], cursor: LastEvent
-) -> Response:
+async def session_events(streams: Service, principal: Caller, session_id: SessionId, cursor: LastEvent) -> Response:
     """Stream a session's events: its history, then live events, until it ends."""
     return await _open_one(streams, principal, "ses", session_id, cursor)
 
@@ -198,14 +215,15 @@ async def tenant_events(
     streams: Service,
     principal: Caller,
     cursor: LastEvent,
-    types: Annotated[list[str] | None, Query(description="job.succeeded,job.failed or job.*")] = None,
+    types: Annotated[
+        list[Annotated[str, Field(json_schema_extra={"pattern": TYPES_PATTERN})]] | None,
+        Query(description=f"job.succeeded,job.failed or job.*; at most {MAX_TYPES}."),
+    ] = None,
     subject: Annotated[
-        list[str] | None,
+        list[Annotated[str, Field(json_schema_extra={"pattern": _SUBJECT_PATTERN})]] | None,
         Query(max_length=_MAX_SUBJECTS, description="An id: only its events; repeat it for several."),
     ] = None,
-    since: Annotated[
-        str | None, Query(max_length=100, description="A cursor, an RFC 3339 time or seconds before now.")
-    ] = None,
+    since: Annotated[Since | None, Query(description="A cursor, an RFC 3339 time or seconds before now.")] = None,
 ) -> Response:
     """Stream all your events, from now or from ``since``, without end."""
     subject_ids = frozenset(subject_id for subject_id in subject or () if subject_id)

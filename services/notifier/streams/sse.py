@@ -7,10 +7,12 @@ import random
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Annotated, Any, Final
+
+from pydantic import Field
 
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.events.base import Cursor
+from contracts.events.base import CURSOR_PATTERN, Cursor
 from contracts.events.job import JobCancelled, JobFailed, JobRetrying, JobSubmitted, JobSucceeded
 from contracts.ids import STAGE_PREFIX
 from kit.bus.event_store import StoredEvent
@@ -25,9 +27,23 @@ ENDS: Final = frozenset({JobSucceeded.type, JobFailed.type, JobCancelled.type, "
 REOPENS: Final = frozenset({JobRetrying.type})
 _ENDS_BY_TYPE: Final = dict.fromkeys(ENDS, True) | dict.fromkeys(REOPENS, False)
 
-_TYPE: Final = re.compile(r"[a-z]+\.([a-z_]+|\*)")
+_TYPE: Final = r"[a-z]+\.([a-z_]+|\*)"
+MAX_TYPES: Final = 50
+#: Value of the query parameter ``types``, for OpenAPI: names with commas between them, and spaces around each.
+TYPES_PATTERN: Final = rf"^( *({_TYPE})? *,)* *({_TYPE})? *$"
+#: A number of seconds, for OpenAPI and validation: up to 31 years.
+SECONDS_PATTERN: Final = r"^[0-9]{1,9}s?$"
+#: What ``parse_since`` reads.
+Since = Annotated[
+    str,
+    Field(
+        max_length=100,
+        json_schema_extra={
+            "anyOf": [{"pattern": SECONDS_PATTERN}, {"pattern": CURSOR_PATTERN}, {"format": "date-time"}]
+        },
+    ),
+]
 _NOUNS: Final = {"job": "job", "stg": "job", "ses": "session", "upl": "upload", "whk": "webhook"}
-_MAX_CURSOR_CHARS: Final = 64
 
 
 @dataclass(slots=True, eq=False)
@@ -151,7 +167,7 @@ def parse_types(values: list[str]) -> frozenset[str]:
     """
     types = frozenset(name.strip() for value in values for name in value.split(",") if name.strip())
     for name in types:
-        if not _TYPE.fullmatch(name) or len(types) > 50:
+        if not re.fullmatch(_TYPE, name) or len(types) > MAX_TYPES:
             message = f"types: {name[:80]!r} is not an event type."
             raise SaccadeError(ErrorCode.INVALID_PARAMETER, message, hint="Write types=job.succeeded,job.failed.")
     return types
@@ -163,11 +179,11 @@ def parse_since(text: str, now: datetime) -> Cursor | datetime:
     Raises:
         SaccadeError: INVALID_PARAMETER.
     """
-    text = text.strip()
-    if re.fullmatch(r"\d{1,9}s?", text):
+    sent, text = text, text.strip()
+    if re.fullmatch(SECONDS_PATTERN, text):
         return datetime.fromtimestamp(now.timestamp() - int(text.removesuffix("s")), UTC)
     try:
-        return Cursor.parse(text)
+        return Cursor.parse(sent)
     except ValueError:
         pass
     try:
@@ -186,10 +202,10 @@ def parse_cursor(*values: str | None) -> Cursor | None:
     An invalid cursor counts as one of an unknown epoch and causes a ``gap``: an error status would close a browser's
     EventSource permanently.
     """
-    text = next((value.strip() for value in values if value and value.strip()), None)
+    text = next((value for value in values if value and value.strip()), None)
     if text is None:
         return None
     try:
         return Cursor.parse(text)
     except ValueError:
-        return Cursor(text[:_MAX_CURSOR_CHARS], 0)
+        return Cursor("", 0, text)

@@ -6,25 +6,30 @@ from datetime import UTC, datetime
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.limits import KIB
 from kit.auth.api_keys import Authenticator, Principal
-from kit.auth.tickets import Tickets
-from kit.http.problems import invalid_values, problem_responses
+from kit.auth.principal import ACCEPTS_KEY
+from kit.auth.tickets import RESOURCE_PATTERN, Tickets
+from kit.http.problems import problem_responses
+from kit.http.request_body import RequestBody, parse_body
 
-router = APIRouter(tags=["events"])
+router = APIRouter(tags=["events"], dependencies=[ACCEPTS_KEY])
 
 _BODY_BYTES: Final = 4 * KIB
 
 
-class NewTicket(BaseModel):
+class NewTicket(RequestBody):
     """Stream that the ticket is for."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    resource: str = Field(max_length=200, examples=["/v1/events"], description="Path of one stream, without a query.")
+    resource: str = Field(
+        max_length=200,
+        examples=["/v1/events"],
+        description="Path of one stream, without a query.",
+        json_schema_extra={"pattern": RESOURCE_PATTERN},
+    )
 
 
 class TicketObject(BaseModel):
@@ -56,7 +61,9 @@ async def principal_of(request: Request) -> Principal:
     "/v1/tickets",
     status_code=201,
     responses=problem_responses(ErrorCode.INVALID_PARAMETER, ErrorCode.BODY_TOO_LARGE),
-    openapi_extra={"requestBody": {"content": {"application/json": {"schema": NewTicket.model_json_schema()}}}},
+    openapi_extra={
+        "requestBody": {"required": True, "content": {"application/json": {"schema": NewTicket.model_json_schema()}}}
+    },
     summary="A ticket for a browser's EventSource",
 )
 async def create_ticket(
@@ -68,12 +75,7 @@ async def create_ticket(
         body += chunk
         if len(body) > _BODY_BYTES:
             raise SaccadeError(ErrorCode.BODY_TOO_LARGE)
-    try:
-        ticket_request = NewTicket.model_validate_json(bytes(body))
-    except ValidationError as error:
-        if any(detail["type"] == "json_invalid" for detail in error.errors()):
-            raise SaccadeError(ErrorCode.MALFORMED_REQUEST, "The body is not valid JSON.") from error
-        raise invalid_values(error.errors()) from error
+    ticket_request = parse_body(NewTicket, bytes(body))
     tickets: Tickets = request.app.state.tickets
     ticket, expires_at = tickets.issue(principal.tenant, principal.key_id, ticket_request.resource, datetime.now(UTC))
     response.headers["Cache-Control"] = "no-store"

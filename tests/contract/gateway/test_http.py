@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +22,14 @@ from kit.auth.api_keys import AuthSettings
 from kit.settings import NatsSettings, S3Settings
 from services.gateway.aggregates.view import GatewayView
 from tests.harness.servers.embedded import (
-    ACCESS_KEY_ID,
     SECRET_ACCESS_KEY,
     EmbeddedNats,
     EmbeddedS3,
-    binary,
     free_port,
     wait_for_port,
 )
 from tests.harness.servers.gateway import RunningGateway, code_of, keys_file, running_gateway, video
+from tests.harness.servers.gateway_process import environment, process
 from tests.harness.servers.process_output import read_line
 
 Servers = tuple[NatsSettings, S3Settings]
@@ -185,33 +183,6 @@ async def test_it_says_what_it_is_and_how_it_is(running: RunningGateway):
     assert 'saccade_gateway_requests_total{method="GET",route="/v1/jobs/{job_id}",status="404"} 1.0' in page
 
 
-def environment(servers: Servers, folder: Path, port: int, **more: str) -> dict[str, str]:
-    nats, s3 = servers
-    return {
-        "PATH": "/usr/bin:/bin",
-        "NATS_URL": nats.url,
-        # As Backblaze B2 calls them.
-        "B2_S3_ENDPOINT": s3.endpoint_url,
-        "B2_BUCKET": s3.bucket,
-        "B2_KEY_ID": ACCESS_KEY_ID,
-        "B2_APP_KEY": SECRET_ACCESS_KEY,
-        "B2_PREFIX": "/team/",
-        "GATEWAY_PORT": str(port),
-        "GATEWAY_DATA_DIR": str(folder / "data"),
-    } | more
-
-
-@contextmanager
-def process(env: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "services.gateway"]
-    started = subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True)
-    try:
-        yield started
-    finally:
-        started.kill()
-        started.communicate(timeout=30)
-
-
 def test_the_process_serves_stops_and_finds_its_view_again(servers: Servers, tmp_path: Path):
     port = free_port()
     here = f"http://127.0.0.1:{port}"
@@ -314,28 +285,3 @@ def test_the_service_never_loads_a_decoder():
         [sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True, check=True, timeout=300
     )
     assert found.stdout.strip() == "[]"
-
-
-def test_schemathesis_finds_no_server_error(servers: Servers, tmp_path: Path):
-    port = free_port()
-    # A list that is too long may also be a body that is too long.
-    expected = [400, 401, 403, 404, 405, 406, 409, 413, 415, 422]
-    configuration = f"[checks]\nnegative_data_rejection.expected-statuses = {expected}\n"
-    # A request with a header more than are declared is no wrong one; it takes this route, whose pictures it can draw.
-    configuration += '[[operations]]\ninclude-path = "/v1/sessions/{session_id}/frames"\n'
-    configuration += "checks.negative_data_rejection.enabled = false\n"
-    # It answers when the worker has ended the session, and no worker runs here.
-    configuration += '[[operations]]\ninclude-path = "/stop-training"\nenabled = false\n'
-    (tmp_path / "schemathesis.toml").write_text(configuration)
-    with process(environment(servers, tmp_path, port)):
-        wait_for_port(port)
-        command = [
-            binary("schemathesis"), "run", f"http://127.0.0.1:{port}/openapi.json",
-            "--phases", "examples,coverage,fuzzing", "--max-examples", "2", "--workers", "1",
-            "--exclude-checks", "positive_data_acceptance", "--exclude-operation-id-regex", "metrics", "--no-color",
-        ]  # fmt: skip
-        env = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONWARNINGS": "ignore"}
-        found = subprocess.run(
-            command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120, check=False
-        )  # fmt: skip
-    assert found.returncode == 0, found.stdout[-6000:] + found.stderr[-2000:]

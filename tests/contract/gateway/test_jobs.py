@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,17 @@ async def test_a_submitted_job_is_stored_and_can_be_followed_from_its_cursor(run
         ({"gpu": "T4"}, 422, "invalid_parameter", "#/gpu"),  # it runs on a CPU
         ({"gpu": "T5"}, 422, "invalid_parameter", "#/gpu"),
         ({"surprise": 1}, 422, "unknown_parameter", "#/surprise"),
+        # Halves of surrogate pairs are no text, and true is no number.
+        ({"metadata": {"note": "\udfff"}}, 422, "invalid_parameter", "#/metadata/note"),
+        ({"metadata": {"a\ud83d": "x"}}, 422, "invalid_parameter", "#/metadata/a\ud83d"),
+        ({"params": {"flow": "\udfff"}}, 422, "invalid_parameter", "#/params/flow"),
+        ({"params": {"a": [{"\ud800": 1}]}}, 422, "invalid_parameter", "#/params/a/0/\ud800"),
+        ({"priority": True}, 422, "invalid_parameter", "#/priority"),
+        ({"priority": "1"}, 422, "invalid_parameter", "#/priority"),
+        ({"max_cost_usd": True}, 422, "invalid_parameter", "#/max_cost_usd"),
+        ({"params": {"opportunities": True}}, 422, "invalid_parameter", "#/params/opportunities"),
+        ({"params": {"opportunities": "2"}}, 422, "invalid_parameter", "#/params/opportunities"),
+        ({"params": {"sectors": [True, 2]}}, 422, "invalid_parameter", "#/params/sectors/0"),
     ],
 )  # fmt: skip
 async def test_what_is_wrong_is_said_before_anything_is_stored(
@@ -115,7 +127,8 @@ async def test_what_is_wrong_is_said_before_anything_is_stored(
             return {name: filled(one) for name, one in value.items()}
         return [filled(one) for one in value] if isinstance(value, list) else names.get(value, value)
 
-    answer = await running.http.post("/v1/jobs", json={**body, "inputs": filled(body["inputs"])})
+    sent = json.dumps({**body, "inputs": filled(body["inputs"])})
+    answer = await running.http.post("/v1/jobs", content=sent, headers={"Content-Type": "application/json"})
     assert (answer.status_code, code_of(answer)) == (status, code)
     if where:
         assert where in [one["pointer"] for one in answer.json()["errors"]]
@@ -148,6 +161,15 @@ async def test_an_option_is_taken_where_its_backend_is_installed(servers: Server
         told = (await running.http.get("/v1/workloads")).json()["data"][0]
         assert {one["package"]: one["installed"] for one in told["backends"]}["torchvision"] is True
         assert told["params_schema"]["properties"]["flow"]["enum"] == ["dis", "raft", "off"]
+
+
+async def test_a_whole_number_is_one_however_it_is_written(running: RunningGateway):
+    upload_id = await running.uploaded()
+    body = {"workload": "lap_compare", "inputs": {"reference": upload_id, "other": upload_id}}
+    more = {"priority": 1.0, "params": {"opportunities": 2.0}, "metadata": {"note": "\x00\ufffe\U0001f600"}}
+    answer = await running.http.post("/v1/jobs", json=body | more)
+    assert answer.status_code == 202
+    assert (answer.json()["params"]["opportunities"], answer.json()["metadata"]) == (2, more["metadata"])
 
 
 async def test_twenty_identical_requests_make_one_job(running: RunningGateway):

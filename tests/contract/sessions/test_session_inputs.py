@@ -147,6 +147,10 @@ async def test_joints_are_passed_on_and_what_looks_wrong_is_said(running: Runnin
         [[0, 1e9, [0.1, math.inf]]],
         [[0, 1e9, [0.1, None]]],
         [[0, 1e9, [0.1, "x"]]],
+        [[0, 1e9, [0.1, True]]],
+        [[0, 1e9, [0.1, "0.2"]]],
+        [[True, 1e9, [0.1, 0.2]]],
+        [[0, True, [0.1, 0.2]]],
         [[-1, 1e9, [0.1, 0.2]]],
         [[0, 0, [0.1, 0.2]]],
         [[0, 1e9]],
@@ -166,3 +170,18 @@ async def test_joints_that_are_no_json_or_too_many(running: RunningGateway):
     path = f"/v1/sessions/{(await opened(running))['id']}/joints"
     assert code_of(await running.http.post(path, content=b"{")) == "malformed_request"
     assert code_of(await running.http.post(path, content=b"x" * (2 << 20))) == "body_too_large"
+    half = await running.http.post(path, content=json.dumps({"names": ["\ud83d"], "unit": "rad", "samples": []}))
+    assert (half.status_code, code_of(half)) == (422, "invalid_parameter")
+    assert half.json()["errors"][0]["pointer"] == "#/names/0"
+
+
+async def test_half_a_surrogate_is_no_text_of_a_session(running: RunningGateway):
+    for body, pointer in (
+        ({"metadata": {"a": "\udfff"}}, "#/metadata/a"),
+        ({"params": {"robot": {"calibration": {"a": ["\udfff"]}}}}, "#/params/robot/calibration/a/0"),
+        ({"idle_timeout_s": True}, "#/idle_timeout_s"),
+    ):
+        sent = json.dumps({"workload": "streamed"} | body)
+        answer = await running.http.post("/v1/sessions", content=sent, headers={"Content-Type": "application/json"})
+        assert (answer.status_code, code_of(answer)) == (422, "invalid_parameter")
+        assert [one["pointer"] for one in answer.json()["errors"]] == [pointer]

@@ -160,7 +160,15 @@ async def test_what_is_wrong_with_a_message_is_said_and_the_socket_stays(served:
             (b"\x00\x00", "malformed_request"),
             (b"\xff\xff\xff\xff{}", "malformed_request"),
             (b"\x00\x00\x00\x02[]x", "invalid_parameter"),
-            (b"\x00\x00\x00\x02{\xffx", "invalid_parameter"),
+            (b"\x00\x00\x00\x02{\xffx", "malformed_request"),
+            ('{"type": "\\udfff"}', "malformed_request"),
+            ('{"type": "clock_ping", "sent_at_s": true}', "invalid_parameter"),
+            (json.dumps(degrees | {"source": "\udfff"}), "invalid_parameter"),
+            (json.dumps(degrees | {"samples": [[0, 1e9, [True, 0]]]}), "joints_invalid"),
+            (frame(True), "invalid_parameter"),
+            (frame(1, captured_at_s=True), "invalid_parameter"),
+            (frame(1, clock_offset_s=1e12), "invalid_parameter"),
+            (frame(1, source="\ud800"), "invalid_parameter"),
             (frame(-1), "invalid_parameter"),
             (frame(1, captured_at_s=0), "invalid_parameter"),
         ):
@@ -209,7 +217,7 @@ async def test_it_resumes_after_its_cursor_without_a_gap_or_a_repeat(served: Ser
             await worker.export("chunk_0002.ply")
             assert (await until(socket, "session.chunk_exported"))["data"]["chunk"] == 2
         assert int(later.split(".")[1]) > int(cursor.split(".")[1])
-        for nowhere in ("otherepoch.7", f"{cursor.split('.')[0]}.{10**15}"):
+        for nowhere in ("otherepoch.7", "otherepoch.007", f"{cursor.split('.')[0]}.{10**15}"):
             async with served.stream(session_id, f"?after={nowhere}") as socket:
                 assert json.loads(await socket.receive_str()) == {"type": "gap", "after": nowhere}
                 assert json.loads(await socket.receive_str())["type"] == "session.opened"

@@ -8,6 +8,7 @@ import json
 import re
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -157,8 +158,23 @@ async def test_events_past_retention_cause_a_gap_and_a_snapshot(nats_server: Nat
         async with reader.open("/v1/events", history[0].id) as stream:
             gap, first = await stream.take(2)
             assert (gap.event, first.id) == ("gap", history[2].id)
-        async with reader.open(path, "nonsense") as stream:
-            assert (await stream.take(1))[0].json["after"].startswith("nonsense")
+
+
+async def test_a_gap_repeats_the_cursor_as_it_was_sent(nats_server: NatsServer) -> None:
+    async with publisher(nats_server.settings) as jobs, notifier(nats_server.settings) as reader:
+        job_id = await jobs.submit()
+        path = f"/v1/jobs/{job_id}/events"
+        async with reader.open(path) as stream:
+            epoch = ((await stream.take(1))[0].id or "").partition(".")[0]
+        for sent in ("nonsense", "beef.007", "x" * 300, "é😀.3", '"\\', f"{epoch}.{'9' * 30}", f"{epoch}.0099"):
+            async with reader.open(path, headers={"Last-Event-ID": sent.encode()}) as stream:
+                assert (await stream.take(1))[0].json["after"] == sent
+        for sent in ("beef.7 ", " x\ny ", "é😀.3"):
+            for query in (f"{path}?last_event_id={quote(sent)}", f"/v1/events?lastEventId={quote(sent)}"):
+                async with reader.open(query) as stream:
+                    assert (await stream.take(1))[0].json["after"] == sent
+        async with reader.open("/v1/events?since=beef.007") as stream:
+            assert (await stream.take(1))[0].json["after"] == "beef.007"
 
 
 async def test_an_idle_stream_sends_heartbeats_and_a_stream_rotates(nats_server: NatsServer) -> None:

@@ -24,6 +24,7 @@ from kit.auth.api_keys import Principal
 from kit.bus.event_store import EventStore
 from kit.bus.tail import EventTail
 from kit.http.problems import invalid_values, problem
+from kit.http.request_body import parse_body
 from kit.tasks import first_of
 from services.gateway.sessions.service import SessionService
 from services.gateway.sessions.stream.socket_backlog import OpenSockets, SocketBacklog
@@ -222,10 +223,7 @@ def read_frame_message(message: bytes) -> tuple[FrameHeader, bytes]:
             "The message does not begin with the length of its header.",
             hint="Send four bytes (big-endian) with the length of a JSON object, the object, and the picture.",
         )
-    try:
-        header = FrameHeader.model_validate_json(message[4 : 4 + length])
-    except ValidationError as error:
-        raise invalid_values(error.errors(include_url=False, include_input=False), hint=_HINT) from None
+    header = parse_body(FrameHeader, message[4 : 4 + length], hint=_HINT)
     return header, message[4 + length :]
 
 

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.events.base import Cursor
+from contracts.events.base import CURSOR_PATTERN, Cursor
 from contracts.limits import PAGE_DEFAULT, PAGE_MAX
 from kit.auth.principal import Reader, Writer
+from kit.http.path_ids import DeliveryId, ReceiverId, WebhookId
 from kit.http.problems import problem_responses
-from services.notifier.streams.sse import parse_since
+from kit.http.request_body import RequestBody
+from services.notifier.streams.sse import Since, parse_since
 from services.notifier.webhooks.deliveries.delivery import DeliveryAttempt, DeliveryState, TrackedDelivery
 from services.notifier.webhooks.deliveries.delivery_service import DeliveryService
-from services.notifier.webhooks.endpoints.routes import EndpointId
 
-router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"])
+router = APIRouter(
+    prefix="/v1/webhooks", tags=["webhooks"], responses=problem_responses(ErrorCode.WEBHOOKS_NOT_CONFIGURED)
+)
 
 _E = ErrorCode
 
@@ -76,15 +79,18 @@ class AttemptList(BaseModel):
     next_cursor: None = None
 
 
-class Redelivery(BaseModel):
+def _only(name: str) -> dict[str, Any]:
+    """Return the JSON Schema of an object in which this field is given."""
+    return {"required": [name], "properties": {name: {"type": "string"}}}
+
+
+class Redelivery(RequestBody):
     """Request to send again: one delivery, or all events since."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(json_schema_extra={"oneOf": [_only("delivery_id"), _only("since")]})
 
-    delivery_id: str | None = Field(default=None, max_length=100)
-    since: str | None = Field(
-        default=None, max_length=100, description="A cursor, an RFC 3339 time or seconds before now."
-    )
+    delivery_id: Annotated[str, Field(json_schema_extra={"pattern": CURSOR_PATTERN})] | None = None
+    since: Since | None = Field(default=None, description="A cursor, an RFC 3339 time or seconds before now.")
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -137,10 +143,13 @@ async def list_deliveries(
     *,
     caller: Reader,
     service: Service,
-    webhook_id: EndpointId,
+    webhook_id: ReceiverId,
     state: DeliveryState | None = None,
     limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = PAGE_DEFAULT,
-    cursor: Annotated[str | None, Query(max_length=100)] = None,
+    cursor: Annotated[
+        str | None,
+        Query(description="`next_cursor` of the previous page.", json_schema_extra={"pattern": CURSOR_PATTERN}),
+    ] = None,
 ) -> DeliveryPage:
     """Return the deliveries to an endpoint, newest event first; a job's id returns those to its own `webhook_url`."""
     before = _cursor(cursor, ErrorCode.CURSOR_INVALID) if cursor else None
@@ -155,7 +164,7 @@ async def list_deliveries(
     summary="List the attempts of a delivery",
 )
 async def list_attempts(
-    caller: Reader, service: Service, webhook_id: EndpointId, delivery_id: Annotated[str, Path(max_length=100)]
+    caller: Reader, service: Service, webhook_id: ReceiverId, delivery_id: DeliveryId
 ) -> AttemptList:
     """Return the attempts of a delivery, in order."""
     delivery = _cursor(delivery_id, ErrorCode.DELIVERY_NOT_FOUND)
@@ -171,7 +180,7 @@ async def list_attempts(
     ),
     summary="Send one event, or all since, again",
 )
-async def redeliver(caller: Writer, service: Service, webhook_id: EndpointId, body: Redelivery) -> RedeliveryObject:
+async def redeliver(caller: Writer, service: Service, webhook_id: WebhookId, body: Redelivery) -> RedeliveryObject:
     """Send one event again, or all subscribed events since a time. The request is stored when this answers."""
     if body.delivery_id is not None:
         delivery = _cursor(body.delivery_id, ErrorCode.DELIVERY_NOT_FOUND)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Depends, Path, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, field_validator
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import BaseModel, Field, field_validator
 
 import contracts.events  # noqa: F401 - registers every event type
 from contracts.errors import ErrorCode, SaccadeError
@@ -14,17 +14,21 @@ from contracts.events.base import DURABLE, EVENT_CLASSES
 from contracts.events.job import JobProgressed
 from kit.auth.principal import Reader, Writer
 from kit.bus.idempotency import IdempotencyHeader, key_of
+from kit.http.path_ids import WebhookId
 from kit.http.problems import problem_responses
+from kit.http.request_body import RequestBody
 from services.notifier.webhooks.endpoints.endpoint import Endpoint, EndpointSecret
 from services.notifier.webhooks.endpoints.endpoint_service import MAX_OVERLAP, EndpointService
-from services.notifier.webhooks.endpoints.headers import check_headers
+from services.notifier.webhooks.endpoints.headers import HEADERS_SCHEMA, check_headers
+from services.notifier.webhooks.network.address_guard import URL_CHARS, URL_PATTERN
 from services.notifier.webhooks.signing import EndpointKeyPair, Signing
 
-router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"])
+router = APIRouter(
+    prefix="/v1/webhooks", tags=["webhooks"], responses=problem_responses(ErrorCode.WEBHOOKS_NOT_CONFIGURED)
+)
 
 _E = ErrorCode
 _DAY_S: Final = 86_400
-_EXAMPLE_ID: Final = "whk_0198c0de-0000-7000-8000-000000000003"
 
 
 async def _service(request: Request) -> EndpointService:
@@ -36,7 +40,6 @@ async def _service(request: Request) -> EndpointService:
 
 #: Raises WEBHOOKS_NOT_CONFIGURED. The application keeps its ``endpoint_service`` in its state.
 Service = Annotated[EndpointService, Depends(_service)]
-EndpointId = Annotated[str, Path(max_length=100, examples=[_EXAMPLE_ID])]
 
 
 def subscribable() -> list[str]:
@@ -45,30 +48,53 @@ def subscribable() -> list[str]:
     return sorted({*durable, JobProgressed.type})
 
 
+#: What an endpoint's ``types`` may hold.
+_TYPES: Final = [*subscribable(), *sorted({f"{name.partition('.')[0]}.*" for name in subscribable()})]
+
+
 def _check_types(types: tuple[str, ...]) -> tuple[str, ...]:
-    known = set(subscribable())
-    known |= {f"{name.partition('.')[0]}.*" for name in known}
     for name in types:
-        if name not in known:
+        if name not in _TYPES:
             raise ValueError(
                 f"{name[:80]!r} is not an event type: see GET /asyncapi.json, or write job.* for all events of jobs"
             )
     return tuple(dict.fromkeys(types))
 
 
-Url = Annotated[str, Field(min_length=1, max_length=2048, examples=["https://example.com/hooks/saccade"])]
+Url = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=URL_CHARS,
+        description="https, where the operator does not allow http, and a public host in its usual form. No user name, "
+        "fragment or port of another protocol.",
+        examples=["https://example.com/hooks/saccade"],
+        json_schema_extra={"pattern": URL_PATTERN},
+    ),
+]
 Types = Annotated[
-    tuple[str, ...],
-    Field(max_length=50, description="Event types, or `job.*`; empty: all events.", examples=[["job.succeeded"]]),
+    tuple[Annotated[str, Field(json_schema_extra={"enum": _TYPES})], ...],
+    # An array of JSON is a list.
+    Field(
+        strict=False,
+        max_length=50,
+        description="Event types, or `job.*`; empty: all events.",
+        examples=[["job.succeeded"]],
+    ),
 ]
 Description = Annotated[str, Field(max_length=500)]
 Headers = Annotated[
-    dict[str, str], Field(max_length=20, description="Sent with each request. They are not shown again.", examples=[{}])
+    dict[str, str],
+    Field(
+        max_length=20,
+        description="Sent with each request, names once in any case. They are not shown again.",
+        examples=[{}],
+        json_schema_extra=HEADERS_SCHEMA,
+    ),
 ]
 Rate = Annotated[
     float | None,
     Field(
-        strict=True,
         ge=0.01,
         le=1000,
         allow_inf_nan=False,
@@ -76,7 +102,7 @@ Rate = Annotated[
     ),
 ]
 Ordered = Annotated[
-    StrictBool, Field(description="Strict order: the next event of a job waits until the one before is delivered.")
+    bool, Field(description="Strict order: the next event of a job waits until the one before is delivered.")
 ]
 Signatures = Annotated[
     Signing,
@@ -84,10 +110,8 @@ Signatures = Annotated[
 ]
 
 
-class WebhookChanges(BaseModel):
+class WebhookChanges(RequestBody):
     """Fields of an endpoint to change; omitted fields keep their value."""
-
-    model_config = ConfigDict(extra="forbid")
 
     url: Url = ""
     types: Types = ()
@@ -96,7 +120,7 @@ class WebhookChanges(BaseModel):
     rate_per_s: Rate = None
     ordered: Ordered = False
     signing: Signatures = "v1"
-    enabled: StrictBool = True
+    enabled: bool = True
 
     @field_validator("types")
     @classmethod
@@ -115,12 +139,10 @@ class NewWebhook(WebhookChanges):
     url: Url
 
 
-class Rotation(BaseModel):
+class Rotation(RequestBody):
     """Overlap of a secret rotation: how long the earlier secrets sign too."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    overlap_s: float = Field(strict=True, default=_DAY_S, ge=0, le=MAX_OVERLAP.total_seconds(), allow_inf_nan=False)
+    overlap_s: float = Field(default=_DAY_S, ge=0, le=MAX_OVERLAP.total_seconds(), allow_inf_nan=False)
 
 
 class PublicKey(BaseModel):
@@ -221,7 +243,16 @@ def _endpoint_object(endpoint: Endpoint, service: EndpointService) -> WebhookObj
 @router.post(
     "",
     status_code=201,
-    responses=problem_responses(_E.TOO_MANY_WEBHOOKS, _E.IDEMPOTENCY_KEY_REUSED),
+    responses={
+        201: {"headers": {"Location": {"schema": {"type": "string"}}}},
+        **problem_responses(
+            # With a key whose endpoint was deleted since.
+            _E.WEBHOOK_NOT_FOUND,
+            _E.TOO_MANY_WEBHOOKS,
+            _E.IDEMPOTENCY_KEY_INVALID,
+            _E.IDEMPOTENCY_KEY_REUSED,
+        ),
+    },
     summary="Create an endpoint",
 )
 async def create_webhook(
@@ -268,7 +299,7 @@ async def rotate_default_secret(
 
 
 @router.get("/{webhook_id}", responses=problem_responses(_E.WEBHOOK_NOT_FOUND), summary="Read an endpoint")
-async def get_webhook(caller: Reader, service: Service, webhook_id: EndpointId) -> WebhookObject:
+async def get_webhook(caller: Reader, service: Service, webhook_id: WebhookId) -> WebhookObject:
     """Return an endpoint."""
     return _endpoint_object(service.get(caller.tenant, webhook_id), service)
 
@@ -278,7 +309,7 @@ async def get_webhook(caller: Reader, service: Service, webhook_id: EndpointId) 
     responses=problem_responses(_E.WEBHOOK_NOT_FOUND),
     summary="Public keys of an endpoint's v1a signatures",
 )
-async def get_public_keys(service: Service, webhook_id: EndpointId) -> PublicKeys:
+async def get_public_keys(service: Service, webhook_id: WebhookId) -> PublicKeys:
     """Return the public keys that verify this endpoint's `v1a` signatures, the newest first; needs no API key."""
     return PublicKeys.of(service.public_keys(webhook_id))
 
@@ -287,7 +318,7 @@ async def get_public_keys(service: Service, webhook_id: EndpointId) -> PublicKey
     "/{webhook_id}", responses=problem_responses(_E.WEBHOOK_NOT_FOUND, _E.WEBHOOK_CHANGED), summary="Change an endpoint"
 )
 async def change_webhook(
-    caller: Writer, service: Service, webhook_id: EndpointId, body: WebhookChanges
+    caller: Writer, service: Service, webhook_id: WebhookId, body: WebhookChanges
 ) -> WebhookObject:
     """Change an endpoint. One that is enabled again gets the events from then on; redeliver the ones it missed."""
     changes = body.model_dump(include=body.model_fields_set)
@@ -300,7 +331,7 @@ async def change_webhook(
     responses=problem_responses(_E.WEBHOOK_NOT_FOUND, _E.WEBHOOK_CHANGED),
     summary="Delete an endpoint",
 )
-async def delete_webhook(caller: Writer, service: Service, webhook_id: EndpointId) -> Response:
+async def delete_webhook(caller: Writer, service: Service, webhook_id: WebhookId) -> Response:
     """Delete an endpoint; its pending deliveries are not sent."""
     await service.delete(caller.tenant, webhook_id)
     return Response(status_code=204)
@@ -312,7 +343,7 @@ async def delete_webhook(caller: Writer, service: Service, webhook_id: EndpointI
     summary="Rotate an endpoint's secret",
 )
 async def rotate_secret(
-    response: Response, caller: Writer, service: Service, webhook_id: EndpointId, body: Rotation | None = None
+    response: Response, caller: Writer, service: Service, webhook_id: WebhookId, body: Rotation | None = None
 ) -> WebhookWithSecret:
     """Create a new secret for an endpoint; requests are signed with the old one too for `overlap_s`."""
     overlap = timedelta(seconds=(body or Rotation()).overlap_s)

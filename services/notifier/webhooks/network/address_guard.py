@@ -123,6 +123,10 @@ _NAME: Final = re.compile(r"(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_-]{0,62})(?:\.[a-z0
 #: A last label that is a number makes a whole host an IPv4 address (URL standard).
 _ENDS_IN_NUMBER: Final = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)")
 _AUTHORITY: Final = re.compile(r"(?i:https?)://([^/?#]*)(.*)", re.DOTALL)
+#: What every accepted URL matches, for OpenAPI: a host, perhaps a port, and printable ASCII without backslash or "#".
+URL_PATTERN: Final = (
+    r"^[Hh][Tt][Tt][Pp][Ss]?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{0,5})?([/?][!-\"$-\[\]-~]*)?$"
+)
 _PRINTABLE: Final = re.compile(r"[\x21-\x7e]+")
 
 

@@ -9,11 +9,13 @@ from pydantic import BaseModel
 
 from contracts.errors import ErrorCode, SaccadeError
 from kit.auth.principal import Writer
+from kit.http.path_ids import WebhookId
 from kit.http.problems import problem_responses
-from services.notifier.webhooks.endpoints.routes import EndpointId
 from services.notifier.webhooks.sending.example_sender import ExampleSender
 
-router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"])
+router = APIRouter(
+    prefix="/v1/webhooks", tags=["webhooks"], responses=problem_responses(ErrorCode.WEBHOOKS_NOT_CONFIGURED)
+)
 
 
 async def _service(request: Request) -> ExampleSender:
@@ -37,7 +39,7 @@ class TestAnswer(BaseModel):
     "/{webhook_id}/test", responses=problem_responses(ErrorCode.WEBHOOK_NOT_FOUND), summary="Send an example now"
 )
 async def test_webhook(
-    caller: Writer, service: Annotated[ExampleSender, Depends(_service)], webhook_id: EndpointId
+    caller: Writer, service: Annotated[ExampleSender, Depends(_service)], webhook_id: WebhookId
 ) -> TestAnswer:
     """Send an example to the endpoint now, once, and return its answer."""
     result = await service.send(caller.tenant, webhook_id)

@@ -11,6 +11,7 @@ from aiohttp.abc import ResolveResult
 from contracts.errors import ErrorCode, SaccadeError
 from services.notifier.webhooks.network.address_guard import (
     REFUSED,
+    URL_PATTERN,
     AddressGuard,
     AddressRefusedError,
     check_url,
@@ -157,6 +158,7 @@ async def test_a_few_addresses_of_both_families_are_tried() -> None:
 )
 def test_an_allowed_network_allows_its_addresses(networks: list[str], url: str) -> None:
     assert check_url(url, https_only=True, guard=AddressGuard.allowing(networks)).scheme == "https"
+    assert re.fullmatch(URL_PATTERN, url)
     if parse_webhook_url(url).is_address:
         with pytest.raises(SaccadeError):
             check_url(url, https_only=True, guard=AddressGuard())
@@ -206,6 +208,7 @@ def test_an_invalid_network_is_refused_at_the_start(network: str) -> None:
 )
 def test_an_origin_is_without_the_path(url: str, origin: str) -> None:
     assert parse_webhook_url(url).origin == origin
+    assert re.fullmatch(URL_PATTERN, url)
 
 
 def test_the_table_of_public_addresses_is_of_addresses() -> None:

@@ -1,0 +1,54 @@
+"""Requests that schemathesis makes from an OpenAPI document, valid and invalid ones, and what it checks of answers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.harness.servers.embedded import binary
+
+#: Examples of each operation in the short suite.
+SHORT_EXAMPLES = 3
+ROOT = Path(__file__).parents[3]
+#: A list that is too long may also be a body that is too long.
+_REFUSALS = [400, 401, 403, 404, 405, 406, 409, 413, 415, 422]
+
+
+def run_schemathesis(
+    document: dict[str, Any],
+    url: str,
+    folder: Path,
+    *,
+    examples: int,
+    seed: int,
+    settings: str = "",
+    more: Sequence[str] = (),
+    stateful: bool = False,
+) -> None:
+    """Send generated requests and fail on a server error, an undocumented answer or a rule that is not stated.
+
+    A short run makes the same requests each time.
+    """
+    seed = seed if examples > SHORT_EXAMPLES else 1
+    (folder / "openapi.json").write_text(json.dumps(document))
+    (folder / "schemathesis.toml").write_text(
+        f"[checks]\nnegative_data_rejection.expected-statuses = {_REFUSALS}\n{settings}"
+    )
+    command = [
+        binary("schemathesis"), "run", "openapi.json", "--url", url, "--seed", str(seed), "--no-color",
+        "--phases", f"examples,coverage,fuzzing{',stateful' * stateful}", "--max-examples", str(examples),
+        "--continue-on-failure",
+        # Its own check of valid requests knows statuses only; HEAD is GET without the body.
+        "--exclude-checks", "positive_data_acceptance", "--exclude-method", "HEAD", *more,
+    ]  # fmt: skip
+    env = {
+        "PATH": "/usr/bin:/bin", "HOME": str(folder), "PYTHONWARNINGS": "ignore", "PYTHONPATH": str(ROOT),
+        "SCHEMATHESIS_HOOKS": "tests.harness.openapi.hooks",
+    }  # fmt: skip
+    found = subprocess.run(
+        command, cwd=folder, env=env, capture_output=True, text=True, timeout=120 + 20 * examples, check=False
+    )  # fmt: skip
+    assert found.returncode == 0, found.stdout[-8000:] + found.stderr[-2000:]
