@@ -16,7 +16,8 @@ pytestmark = pytest.mark.anyio
 
 _ROUTES = """[...document.querySelectorAll('.opblock-summary')].filter(row => row.checkVisibility()).map(row =>
     row.querySelector('.opblock-summary-method').innerText.trim().toLowerCase() + ' '
-    + row.querySelector('.opblock-summary-path').innerText.replaceAll('\\u200b', '').trim())"""
+    + row.querySelector('.opblock-summary-path, .opblock-summary-path__deprecated').innerText
+    .replaceAll('\\u200b', '').trim())"""
 #: Names of the fields that an asterisk is drawn after.
 _MARKED = """[...document.querySelectorAll('.json-schema-2020-12-property--required')].map(field =>
     field.querySelector('.json-schema-2020-12__title')).filter(title =>
@@ -25,7 +26,8 @@ _PHONE, _DESKTOP = (360, 780), (1280, 900)
 
 
 def _operations(document: dict[str, dict[str, dict[str, object]]]) -> set[str]:
-    return {f"{method} {path}" for path, methods in document["paths"].items() for method in methods}
+    # HEAD has no line of its own: it is answered wherever GET is.
+    return {f"{method} {path}" for path, methods in document["paths"].items() for method in methods if method != "head"}
 
 
 async def _unfold(page: SessionTab, path: str) -> str:

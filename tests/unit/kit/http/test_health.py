@@ -1,0 +1,29 @@
+"""The routes of a service that has no others."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from kit.http.health import Health, health_app
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize("path", ["/health", "/metrics"])
+async def test_each_route_is_read_only(path: str) -> None:
+    app = health_app(Health("test"), metrics=lambda: (b"up 1\n", "text/plain"))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as http:
+        assert (await http.get(path)).status_code == (await http.head(path)).status_code == 200
+        for method in ("POST", "DELETE", "OPTIONS"):
+            answer = await http.request(method, path)
+            assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")
+            assert answer.json()["code"] == "method_not_allowed"
+        assert (await http.post("/elsewhere")).status_code == 404
+
+
+async def test_metrics_that_there_are_none_of_have_no_methods() -> None:
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(health_app(Health("test"))), base_url="http://127.0.0.1"
+    ) as http:
+        assert (await http.post("/metrics")).status_code == 404
