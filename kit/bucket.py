@@ -5,6 +5,7 @@ Tested with ``rclone serve s3``, and meant for the public clouds as well.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -17,6 +18,7 @@ import aiohttp
 from aiobotocore.session import get_session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.loaders import Loader
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.limits import MIB, PART_BYTES, PRESIGNED_URL_S
@@ -327,10 +329,25 @@ def _etag(answer: Any) -> str:
     return str(answer.get("ETag", "")).strip('"')
 
 
+class _S3Loader(Loader):  # type: ignore[misc] # botocore has no types
+    """Reads botocore's descriptions of S3; botocore's own lists the folders of 400 services first."""
+
+    def list_available_services(self, type_name: str) -> list[str]:  # noqa: ARG002 - botocore's signature
+        """Return the only service that is used."""
+        return ["s3"]
+
+
+@functools.cache
+def _loader() -> Loader:
+    """Return the loader of this process: it keeps the descriptions, 1 MB of JSON, for the next client."""
+    return _S3Loader()
+
+
 @asynccontextmanager
 async def open_bucket(settings: S3Settings) -> AsyncIterator[Bucket]:
     """Open the bucket's S3 clients and close them at the end."""
     session = get_session()
+    session.register_component("data_loader", _loader())
     config = Config(
         signature_version="s3v4",
         connect_timeout=3,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import random
 import signal
@@ -11,8 +10,6 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import botocore.loaders
-import botocore.session
 import pytest
 
 from kit.settings import numeric_library_threads
@@ -40,10 +37,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Prepare the process: signals, the S3 client's cache, and what distributes tests or measures memory."""
+    """Prepare the process: signals, and what distributes tests or measures memory."""
     _restore_interrupts()
-    # Every S3 client parses botocore's description of S3 anew, 0.13 s of CPU: once per process is enough.
-    botocore.session.create_loader = functools.cache(botocore.loaders.create_loader)
     if config.getoption("tx", None) and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Lanes())
     config.pluginmanager.register(PeakMemory(config))

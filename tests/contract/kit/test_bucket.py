@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,7 +22,7 @@ from contracts.limits import MIB, PART_BYTES
 from kit.bucket import Bucket, ObjectMissing, open_bucket
 from kit.settings import S3Settings
 from modal_workers.runtime.retry import while_unavailable
-from tests.harness.servers.embedded import S3Server, free_port
+from tests.harness.servers.embedded import ROOT, S3Server, free_port
 
 pytestmark = pytest.mark.anyio
 
@@ -184,6 +186,35 @@ async def test_a_wrong_secret_and_an_unavailable_server_are_reported(any_s3_serv
                 await bucket.check()
             assert raised.value.code is ErrorCode.STORAGE_UNAVAILABLE
             assert "not-the-secret" not in str(raised.value)
+
+
+_OPEN_TWICE = """
+import asyncio, sys
+from kit.bucket import open_bucket
+from kit.settings import S3Settings
+
+looked_at = []
+watched = ("os.listdir", "open")
+sys.addaudithook(lambda event, args: looked_at.append(str(args[0])) if event in watched else None)
+
+async def open_once():
+    settings = S3Settings(endpoint_url="http://127.0.0.1:1", access_key_id="id", secret_access_key="secret")
+    async with open_bucket(settings):
+        pass
+
+for _ in range(2):
+    asyncio.run(open_once())
+    print(len([one for one in looked_at if "botocore/data/" in one]))
+"""
+
+
+def test_only_the_description_of_s3_is_read_and_only_once() -> None:
+    """Botocore looks through the folders of 400 services, again for each client: half of its start."""
+    command = [sys.executable, "-c", _OPEN_TWICE]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
+    first, second = (int(count) for count in done.stdout.split())
+    assert 0 < first < 15
+    assert second == first
 
 
 async def test_a_cancelled_upload_ends_although_the_bucket_is_unavailable(tmp_path: Path) -> None:
