@@ -8,6 +8,7 @@ workers call rclone directly.
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
@@ -15,6 +16,7 @@ from typing import Final
 
 import aiohttp
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -36,6 +38,17 @@ HEAD_S: Final = 30.0
 #: ask for the rest when it is played again.
 STALLED_S: Final = 120.0
 _CONNECT_S: Final = 5.0
+
+
+class _FaultsOfOurs(logging.Filter):
+    """Leaves malformed requests out of the log, in which anybody could write otherwise."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+log = logging.getLogger(__name__)
+log.addFilter(_FaultsOfOurs())
 
 
 class BucketProxy:
@@ -62,6 +75,7 @@ class BucketProxy:
             self._handle,
             handler_cancellation=True,
             access_log=None,
+            logger=log,
             auto_decompress=False,
             # It counts from the connection's start or the end of a request to the end of the next head.
             keepalive_timeout=self._head_s,
@@ -79,6 +93,8 @@ class BucketProxy:
             await self._session.close()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        if not request.raw_path.startswith("/"):  # as of other proxies: it would lead to another server
+            return _error(HTTPStatus.BAD_REQUEST, "InvalidURI", "The request has no path.", {})
         headers = _end_to_end(request.headers)
         try:
             if request.method != "GET" or "Range" not in headers or is_signed(request.raw_path, headers):

@@ -156,7 +156,7 @@ def test_webhooks_and_event_streams_go_through_the_one_origin(system: ComposedSy
         away = client.get("/v1/events")
         assert (away.status_code, away.headers["content-type"]) == (200, "text/event-stream")
         assert away.text == ":\nretry: 2000\n"
-        assert client.get("/v1/webhooks").status_code == 502
+        assert client.get("/v1/webhooks").status_code == 503
         system.compose("start", "notifier")
         end = time.monotonic() + 60
         while (answer := client.get("/v1/webhooks")).status_code != 200:

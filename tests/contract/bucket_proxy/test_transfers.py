@@ -56,7 +56,7 @@ async def test_20_megabytes_arrive_as_they_were_sent(any_s3_server: S3Server, en
     headers = {"Content-Type": "text/plain"} | ({"Content-Encoding": encoding} if encoding else {})
     async with (
         open_bucket(any_s3_server.settings) as bucket,
-        aiohttp.ClientSession(auto_decompress=False) as session,
+        aiohttp.ClientSession(auto_decompress=False, timeout=aiohttp.ClientTimeout(total=60)) as session,
     ):
         await bucket.create()
 
@@ -240,3 +240,38 @@ async def test_one_connection_serves_requests_one_after_the_other(bucket: Bucket
             body = await reader.readexactly(length)
             assert body == expected or " 416 " in head
     writer.close()
+
+
+@pytest.mark.parametrize(
+    ("first_line", "status"),
+    [
+        # To another server: as they stand, or by what would follow the address of the bucket.
+        (b"GET http://{elsewhere}/ HTTP/1.1", b"400"),
+        (b"GET @{elsewhere}/ HTTP/1.1", b"400"),
+        (b"CONNECT {elsewhere} HTTP/1.1", b"400"),
+        (b"CONNECT @{elsewhere} HTTP/1.1", b"400"),
+        (b"OPTIONS * HTTP/1.1", b"400"),
+        (b"no request", b"400"),
+        (b"GET /saccade/a HTTP/1.1\r\nBad Name: x", b"400"),
+        (b"GET //[saccade/a HTTP/1.1\r\nRange: bytes=0-1", b"400"),
+    ],
+)
+async def test_a_malformed_request_reaches_nobody_and_no_log(
+    bucket: Bucket, caplog: pytest.LogCaptureFixture, first_line: bytes, status: bytes
+) -> None:
+    arrived: list[bytes] = []
+
+    async def note(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        arrived.append(await reader.read(1000))
+        writer.close()
+
+    async with await asyncio.start_server(note, HOST, 0) as elsewhere:
+        address = "{}:{}".format(*elsewhere.sockets[0].getsockname()).encode()
+        reader, writer = await _connect(await bucket.presign_get("a"))
+        writer.write(first_line.replace(b"{elsewhere}", address) + b"\r\nHost: x\r\n\r\n")
+        async with asyncio.timeout(5):
+            answer = await reader.readline()
+        writer.close()
+    assert answer.split()[1] == status, answer
+    assert arrived == []
+    assert caplog.records == []

@@ -49,6 +49,7 @@ def test_the_last_zero_bytes_are_no_range() -> None:
     [
         ("/b/k?X-Amz-SignedHeaders=host", {}, False),
         ("/b/k?X-Amz-SignedHeaders=host%3Brange", {}, True),
+        ("//[b/k?X-Amz-SignedHeaders=host%3Brange", {}, True),
         (
             "/b/k",
             {"Authorization": "AWS4-HMAC-SHA256 Credential=x, SignedHeaders=host;range;x-amz-date, Signature=0"},
