@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 
-from tests.rules.tree import parsed, python_files
+from tests.rules.tree import nodes, python_files
 
 CODE = ("contracts", "kit", "services", "modal_workers", "simulators", "cli", "clients")
 ALSO = {"kit/auth/api_keys.py"}
@@ -21,7 +21,7 @@ def _may_read(path: str) -> bool:
 
 
 def test_settings_classes_stand_in_settings_files() -> None:
-    places = {path for path in python_files(*CODE) for node in ast.walk(parsed(path)) if _is_settings_class(node)}
+    places = {path for path in python_files(*CODE) for node in nodes(path) if _is_settings_class(node)}
     assert places
     assert {path for path in places if not _may_read(path)} == set()
 
@@ -31,7 +31,7 @@ def test_environment_is_not_read_elsewhere() -> None:
         f"{path}:{node.lineno}"
         for path in python_files(*CODE)
         if not _may_read(path)
-        for node in ast.walk(parsed(path))
+        for node in nodes(path)
         if isinstance(node, ast.Attribute)
         and isinstance(node.value, ast.Name)
         and node.value.id == "os"
@@ -44,7 +44,7 @@ def test_settings_stay_few() -> None:
     sizes = {
         f"{path} {node.name}": sum(isinstance(field, ast.AnnAssign) for field in node.body)
         for path in python_files(*CODE)
-        for node in ast.walk(parsed(path))
+        for node in nodes(path)
         if isinstance(node, ast.ClassDef) and _is_settings_class(node)
     }
     assert {name: size for name, size in sizes.items() if size > SETTINGS_LIMIT} == {}

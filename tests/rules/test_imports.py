@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from tests.rules.tree import ROOT, parsed, python_files
+from tests.rules.tree import ROOT, nodes, python_files
 
 HEAVY = {"torch", "torchvision", "cv2", "numpy", "av", "modal", "matplotlib", "PIL"}
 #: What only the command line's servers and workers need, not ``saccade --help``.
@@ -90,7 +90,7 @@ def _imported_by(folder: str) -> set[str]:
         name.partition(".")[0]
         for path in python_files(folder.partition("/")[0])
         if path.startswith(f"{folder}/")
-        for node in ast.walk(parsed(path))
+        for node in nodes(path)
         for name in (
             [alias.name for alias in node.names]
             if isinstance(node, ast.Import)

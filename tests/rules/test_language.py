@@ -7,7 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 
-from tests.rules.tree import CODE, ROOT, files, parsed, python_files
+from tests.rules.tree import CODE, ROOT, files, nodes, python_files
 
 #: A function's docstring begins with the imperative of the field: Return, Publish, Load, Raise.
 NOT_IMPERATIVE = frozenset(
@@ -19,9 +19,10 @@ NOT_IMPERATIVE = frozenset(
 NOT_A_NOUN = {"What", "Where", "How", "Whether", "Which", "Who", "Whom", "When", "Why", "Tell", "Tells", "Give"}
 #: Idioms that a reader of English as a second language has to look up, each in place of a plain word.
 IDIOMS = re.compile(
-    r"to be had|\bin vain\b|how-manieth|\bat home\b|\bin haste\b|\bshall\b|\bbefall|\bNobody waits\b|\bno more than a\b"
-    r"|\bkeeps? house\b|\blast words\b|\bthe door\b|\bdoor of\b|\bby hand of\b|\bwithout a seam\b|\bhither\b|\bthence\b"
-    r"|\bwhoever\b|\bwhomever\b|\bthe like of\b|\bgives? up the\b|\bfalls? due\b|\bof its own accord\b",
+    # One word boundary for all: a search at each place costs a sixth of one that tries every alternative there.
+    r"to be had|\b(?:in vain\b|how-manieth|at home\b|in haste\b|shall\b|befall|Nobody waits\b|no more than a\b"
+    r"|keeps? house\b|last words\b|the door\b|door of\b|by hand of\b|without a seam\b|hither\b|thence\b"
+    r"|whoever\b|whomever\b|the like of\b|gives? up the\b|falls? due\b|of its own accord\b)",
     re.IGNORECASE,
 )
 #: One concept seen from two processes: the server's object and the same thing in a client's API.
@@ -30,7 +31,7 @@ WORDS = (*CODE, "tests")
 
 
 def _documented(path: str) -> Iterator[tuple[ast.AST, str]]:
-    for node in ast.walk(parsed(path)):
+    for node in nodes(path):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and (
             docstring := ast.get_docstring(node)
         ):
@@ -79,7 +80,7 @@ def test_a_loop_names_what_it_loops_over() -> None:
 def test_a_class_name_means_one_thing() -> None:
     places: dict[str, list[str]] = defaultdict(list)
     for path in python_files(*CODE):
-        for node in ast.walk(parsed(path)):
+        for node in nodes(path):
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 places[node.name].append(path)
     ambiguous = {name: paths for name, paths in places.items() if len(paths) > 1 and name not in SEEN_FROM_BOTH_SIDES}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 
-from tests.rules.tree import CODE, ROOT, files, parsed, python_files
+from tests.rules.tree import CODE, ROOT, files, nodes, parsed, python_files
 
 FILE_LINES = 400
 FUNCTION_LINES = 60
@@ -21,7 +21,7 @@ def test_functions_are_short() -> None:
     long = [
         f"{path}:{node.lineno} {node.name} has {node.end_lineno - node.lineno + 1} lines"
         for path in python_files(*CODE, "tests")
-        for node in ast.walk(parsed(path))
+        for node in nodes(path)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and node.end_lineno is not None
         and node.end_lineno - node.lineno + 1 > FUNCTION_LINES
@@ -45,7 +45,7 @@ def test_no_test_uses_mocks() -> None:
     mocking = [
         path
         for path in python_files(*CODE, "tests")
-        for node in ast.walk(parsed(path))
+        for node in nodes(path)
         if (isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[:2] in (["unittest", "mock"], ["mock"]))
         or (isinstance(node, ast.ImportFrom) and node.module == "unittest" and node.names[0].name == "mock")
         or (isinstance(node, ast.Import) and any(name.name in ("unittest.mock", "mock") for name in node.names))
@@ -58,7 +58,7 @@ def test_every_process_names_a_test_the_same() -> None:
     drawn = [
         f"{path}:{call.lineno}"
         for path in python_files("tests")
-        for node in ast.walk(parsed(path))
+        for node in nodes(path)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         for decorator in node.decorator_list
         for call in ast.walk(decorator)
