@@ -68,18 +68,18 @@ class Box:
 
     def faces(self, points: Singles) -> Iterator[tuple[int, Masks, Singles, Singles]]:
         """Yield the faces that are hit, by the largest coordinate relative to the size."""
-        local = (points - np.asarray(self.centre, np.float32)) @ self.axes.T.astype(np.float32)
-        share = local / np.asarray(self.size, np.float32)
-        x, y, z = (np.abs(share[..., axis]) for axis in range(3))
-        axis = np.where(x > y, np.where(x > z, 0, 2), np.where(y > z, 1, 2)).astype(np.int8)
+        local = _turned(points - np.asarray(self.centre, np.float32), self.axes)
+        share = [local[..., axis] / np.float32(size) for axis, size in enumerate(self.size)]
+        x, y, z = (np.abs(part) for part in share)
+        on_axis = (x > y) & (x > z), (y > z) & (x <= y), (z >= x) & (z >= y)
         for face in range(6):
             along, sign = divmod(face, 2)
-            on_face = (axis == along) & ((share[..., along] < 0) == bool(sign))
+            on_face = on_axis[along] & ((share[along] < 0) == bool(sign))
             if not on_face.any():
                 continue
             across, up = _BOX_UV[along]
-            u = share[..., across] * (-1 if sign != (along == 1) else 1) + np.float32(0.5)
-            yield face, on_face, np.asarray(u, np.float32), np.asarray(0.5 - share[..., up], np.float32)
+            u = share[across] * (-1 if sign != (along == 1) else 1) + np.float32(0.5)
+            yield face, on_face, np.asarray(u, np.float32), np.asarray(0.5 - share[up], np.float32)
 
     def face_points(self, face: int, u: Floats, v: Floats) -> tuple[Floats, Floats]:
         """Return points and normals of a face."""
@@ -273,11 +273,39 @@ def mip_pyramid(texture: Picture) -> tuple[Picture, ...]:
     return tuple(levels)
 
 
+_WORLD_AXES: Final = np.eye(3)
 _SIGNS: Final = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], np.float64)
 #: Axes of a box that run along u and against v of a face's picture, by the axis of the face's normal.
 _BOX_UV: Final = ((1, 2), (0, 2), (0, 1))
 
 
 def _local(axes: Floats, centre: tuple[float, float, float], origin: Singles, rays: Singles) -> tuple[Singles, Singles]:
-    to_local = axes.T.astype(np.float32)
-    return (origin - np.asarray(centre, np.float32)) @ to_local, rays @ to_local
+    return _turned(origin - np.asarray(centre, np.float32), axes), _turned(rays, axes)
+
+
+def _turned(vectors: Singles, axes: Floats) -> Singles:
+    """Return vectors [..., 3] along the axes of a shape; most shapes have those of the world."""
+    return vectors if np.array_equal(axes, _WORLD_AXES) else vectors @ axes.T.astype(np.float32)
+
+
+def points_at(origin: Singles, rays: Singles, depth: Singles) -> Singles:
+    """Return the points [..., 3] at a depth [...] on rays [..., 3] from ``origin`` [3]."""
+    points = np.empty(rays.shape, np.float32)
+    for axis in range(3):  # component by component: numpy is slow along an axis of three
+        np.multiply(depth, rays[..., axis], out=points[..., axis])
+        points[..., axis] += origin[axis]
+    return points
+
+
+def window_of(seen: Masks) -> tuple[slice, slice] | None:
+    """Return the rows and columns around the pixels [H, W] that are seen; None where none is."""
+    rows = np.flatnonzero(seen.any(axis=1))
+    if not len(rows):
+        return None
+    columns = np.flatnonzero(seen[rows[0] : rows[-1] + 1].any(axis=0))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def draw_where(seen: Masks, picture: Picture, colours: Picture) -> None:
+    """Draw colours [H, W, 3] into the pixels of an image that are seen."""
+    cv2.copyTo(colours, seen.view(np.uint8), picture)

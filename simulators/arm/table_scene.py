@@ -20,8 +20,11 @@ from simulators.shapes import (
     Sheet,
     Singles,
     Sphere,
+    draw_where,
     mip_pyramid,
+    points_at,
     rotated_about_z,
+    window_of,
 )
 
 #: Centre of the objects on the table: m in the robot's frame.
@@ -121,13 +124,14 @@ def _paint(
     if not hit.any():
         return
     np.copyto(nearest, depth, where=hit)
-    points = np.asarray(origin + np.where(hit, depth, 0)[..., None] * rays, np.float32)
+    points = points_at(origin, rays, np.where(hit, depth, np.float32(0)))
     texels_per_px = float(np.median(depth[hit])) * texels_per_m
     for face, on_face, u, v in solid.shape.faces(points):
         seen = on_face & hit
-        if seen.any():
-            colours = _sample(solid.pyramids[face], u, v, texels_per_px)
-            np.copyto(picture, colours, where=seen[..., None])
+        part = window_of(seen)
+        if part is not None:
+            colours = _sample(solid.pyramids[face], u[part], v[part], texels_per_px)
+            draw_where(seen[part], picture[part], colours)
 
 
 def _sample(pyramid: tuple[Picture, ...], u: Singles, v: Singles, texels_per_px: float) -> Picture:

@@ -156,13 +156,14 @@ class FrameRenderer:
             near = np.flatnonzero((depth.min(axis=1) > nearest) & (depth.max(axis=1) < FAR_M))
             pixel = local[near] @ camera.intrinsic.T
             corners = pixel[:, :, :2] / pixel[:, :, 2:]
-            spread = (wide[near] / depth[near].mean(axis=1))[:, None]
+            middle = depth[near].mean(axis=1)
+            spread = (wide[near] / middle)[:, None]
             low, high = corners.min(axis=1) - spread, corners.max(axis=1) + spread
             size = (camera.width_px, camera.height_px)
             inside = np.all((high > 0) & (low < size), axis=1) & (high[:, 1] - low[:, 1] > 0.7)
-            for number in np.flatnonzero(inside):
-                item = int(near[number])
-                seen.append((float(depth[item].mean()), kind, item, corners[number]))
+            seen += [
+                (float(middle[number]), kind, int(near[number]), corners[number]) for number in np.flatnonzero(inside)
+            ]
         return sorted(seen, key=lambda item: -item[0])
 
     def _sprite(self, frame: Picture, item: int, corners: Floats, depth: float) -> None:
@@ -204,33 +205,35 @@ class FrameRenderer:
 
     def _panel(self, frame: Picture, item: int, corners: Floats, depth: float) -> None:
         scenery = self._world.scenery
-        low = np.maximum(np.floor(corners.min(axis=0)).astype(int), 0)
-        high = np.minimum(np.ceil(corners.max(axis=0)).astype(int) + 1, (frame.shape[1], frame.shape[0]))
-        size = high - low
-        if min(size.tolist()) < 1:
+        # In Python's numbers: a frame has 40 panels, most of them small, and numpy's calls took most of the time.
+        x, y = zip(*corners.tolist(), strict=True)
+        left, top = max(math.floor(min(x)), 0), max(math.floor(min(y)), 0)
+        right, bottom = min(math.ceil(max(x)) + 1, frame.shape[1]), min(math.ceil(max(y)) + 1, frame.shape[0])
+        width, height = right - left, bottom - top
+        if min(width, height) < 1:
             return
         levels = self._world.panels[int(scenery.panel_picture[item])]
-        tall = max(1.0, math.dist(corners[3], corners[0]))
+        tall = max(1.0, math.hypot(x[3] - x[0], y[3] - y[0]))
         level = min(int(math.log2(max(1.0, levels[0].shape[0] / tall))), len(levels) - 1)
         picture = levels[level]
         clear = math.exp(-depth / HAZE_M)
-        region = frame[low[1] : high[1], low[0] : high[0]]
-        local = (corners - low).astype(np.float32)
-        mask = np.zeros((size[1], size[0]), np.uint8)
+        region = frame[top:bottom, left:right]
+        local = (corners - (left, top)).astype(np.float32)
+        mask = np.zeros((height, width), np.uint8)
         cv2.fillConvexPoly(mask, np.round(local * 16).astype(np.int32), 255, cv2.LINE_AA, 4)
         if tall < 2.5:
             shown = np.empty_like(region)
             shown[:] = self._world.panel_tones[int(scenery.panel_picture[item])]
         else:
-            height, width = picture.shape[:2]
-            source = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32) - 0.5
+            across, down = picture.shape[1] - 0.5, picture.shape[0] - 0.5
+            source = np.array([[-0.5, -0.5], [across, -0.5], [across, down], [-0.5, down]], np.float32)
             warp = cv2.getPerspectiveTransform(source, local)
             shown = np.asarray(
                 cv2.warpPerspective(
-                    picture, warp, (int(size[0]), int(size[1])), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+                    picture, warp, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
                 )
             )
-        shown = np.asarray(cv2.addWeighted(shown, clear, self._haze[: size[1], : size[0]], 1 - clear, 0))
+        shown = np.asarray(cv2.addWeighted(shown, clear, self._haze[:height, :width], 1 - clear, 0))
         weight = mask.astype(np.float32) * np.float32(1 / 255)
         region[:] = cv2.blendLinear(shown, np.ascontiguousarray(region), weight, 1 - weight)
 

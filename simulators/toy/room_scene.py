@@ -14,7 +14,19 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from simulators.shapes import FARTHEST_M, Box, Floats, Masks, Shape, Singles, face_grid, mip_pyramid
+from simulators.shapes import (
+    FARTHEST_M,
+    Box,
+    Floats,
+    Masks,
+    Shape,
+    Singles,
+    draw_where,
+    face_grid,
+    mip_pyramid,
+    points_at,
+    window_of,
+)
 from simulators.toy import textures as paint
 from simulators.toy.locomotive import TexturedPart
 from simulators.toy.other_objects import OBJECTS, TOY
@@ -120,12 +132,11 @@ class RoomScene:
         return picture
 
     def _covered(self, camera: PosedCamera, fine: int) -> Masks:
-        origin, rays = _rays(camera, fine)
-        covered = np.zeros(rays.shape[:2], bool)
+        covered = np.zeros((camera.height_px * fine, camera.width_px * fine), bool)
         for thing in self._toy:
             window = _window(thing.shape, camera, fine)
             if window is not None:
-                covered[window] |= thing.shape.depth(origin, rays[window]) < FARTHEST_M
+                covered[window] |= thing.shape.depth(*_rays(camera, fine, window)) < FARTHEST_M
         return covered
 
 
@@ -147,12 +158,14 @@ def _cast(
         if not hit.any():
             continue
         np.copyto(depth[window], near, where=hit)
-        points = np.asarray(origin + np.where(hit, near, 0)[..., None] * rays[window], np.float32)
+        points = points_at(origin, rays[window], np.where(hit, near, np.float32(0)))
         level = np.log2(float(np.median(near[hit])) / (camera.focal_px * _FINE * thing.texel_m))
         for face, on_face, u, v in thing.shape.faces(points):
             seen = on_face & hit
-            if seen.any():
-                np.copyto(picture[window], _sample(thing.pyramids[face], u, v, level), where=seen[..., None])
+            part = window_of(seen)
+            if part is not None:
+                colours = _sample(thing.pyramids[face], u[part], v[part], level)
+                draw_where(seen[part], picture[window][part], colours)
 
 
 def _paint_room(
@@ -167,19 +180,24 @@ def _paint_room(
     half, centre = np.asarray(_ROOM.size, np.float32) / 2, np.asarray(_ROOM.centre, np.float32)
     walls = (np.sign(along) * half + centre - origin) / along
     away = np.minimum(np.minimum(walls[..., 0], walls[..., 1]), walls[..., 2])
-    points = origin + away[..., None] * along
-    for face, on_face, u, v in _ROOM.faces(np.asarray(points, np.float32)):
+    for face, on_face, u, v in _ROOM.faces(points_at(origin, along, away)):
         seen = on_face & open_[part]
-        if seen.any():
-            np.copyto(picture[part], _sample(room[face], u, v, 0.0), where=seen[..., None])
+        window = window_of(seen)
+        if window is not None:
+            draw_where(seen[window], picture[part][window], _sample(room[face], u[window], v[window], 0.0))
 
 
-def _rays(camera: PosedCamera, fine: int) -> tuple[Singles, Singles]:
-    """Return the rays' origin [3] and directions [H, W, 3], z = 1 in the camera; ``fine`` rays per pixel side."""
+def _rays(
+    camera: PosedCamera, fine: int, window: tuple[slice, slice] = (slice(None), slice(None))
+) -> tuple[Singles, Singles]:
+    """Return the rays' origin [3] and directions [H, W, 3], z = 1 in the camera; ``fine`` rays per pixel side.
+
+    ``window``: the rows and columns of rays to return.
+    """
     pose = camera.world_from_camera
     to_world = (pose[:3, :3] @ np.linalg.inv(camera.matrix)).astype(np.float32)
-    across = ((np.arange(camera.width_px * fine) + 0.5) / fine).astype(np.float32)
-    down = ((np.arange(camera.height_px * fine) + 0.5) / fine).astype(np.float32)
+    across = ((np.arange(camera.width_px * fine)[window[1]] + 0.5) / fine).astype(np.float32)
+    down = ((np.arange(camera.height_px * fine)[window[0]] + 0.5) / fine).astype(np.float32)
     rays = (across[None, :, None] * to_world[:, 0] + down[:, None, None] * to_world[:, 1]) + to_world[:, 2]
     return pose[:3, 3].astype(np.float32), rays
 

@@ -7,8 +7,9 @@ sensor calibration: solving AX = XB on the Euclidean group", 1994) and end with 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import cv2
@@ -124,10 +125,11 @@ def calibrate_with_target(
     columns = [chain.joint_names.index(name) for name in chain.tip_joint_names[1:-1]] if refine_joints else []
     corners = np.concatenate([view.corners_px for view in views])
 
+    tips = _tips_by_offsets(chain, positions, columns)
+
     def split(change: Floats) -> tuple[Floats, Floats, Floats]:
-        moved = positions.copy()
-        moved[:, columns] += change[12:]
-        return camera @ pose_from_vector(change[:6]), target @ pose_from_vector(change[6:12]), chain.tips(moved)
+        to_camera, to_target = camera @ pose_from_vector(change[:6]), target @ pose_from_vector(change[6:12])
+        return to_camera, to_target, tips(tuple(change[12:].tolist()))
 
     def residuals(change: Floats) -> Floats:
         to_camera, to_target, to_gripper = split(change)
@@ -153,6 +155,23 @@ def calibrate_with_target(
             views=len(views),
         )
     )
+
+
+def _tips_by_offsets(
+    chain: KinematicChain, positions: Floats, columns: list[int]
+) -> Callable[[tuple[float, ...]], Floats]:
+    """Return the gripper's poses [V, 4, 4] as a function of the offsets of some joints.
+
+    The last ones are kept: derivatives by the other unknowns leave the joints where they are.
+    """
+
+    @lru_cache(maxsize=2)
+    def tips(offsets_rad: tuple[float, ...]) -> Floats:
+        moved = positions.copy()
+        moved[:, columns] += offsets_rad
+        return chain.tips(moved)
+
+    return tips
 
 
 def calibrate_with_poses(

@@ -340,7 +340,7 @@ def test_a_turntable_before_a_room_is_refused_and_not_believed(tmp_path: Path) -
 @pytest.fixture(scope="module")
 def close_shots() -> list[Shot]:
     """Render photos at steps of 12 degrees, small ones."""
-    return ring(0, 60, size=(200, 150))
+    return ring(0, 60, size=(160, 120))
 
 
 @pytest.mark.soak
