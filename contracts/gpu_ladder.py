@@ -18,6 +18,9 @@ Environment = Literal["development", "production"]
 #: Every GPU with a price, cheapest first. Source of the names: https://modal.com/docs/guide/gpu
 GPUS: Final = tuple(sorted((name for name in PRICES if name not in ("local", "cpu")), key=price_usd_per_s))
 
+#: Name of each GPU by its name, or an alias of it, in capitals.
+_KNOWN: Final = {gpu.upper(): gpu for gpu in GPUS} | {alias.upper(): gpu for alias, gpu in ALIASES.items()}
+
 #: Smallest GPU that each environment uses.
 SMALLEST_GPU: Final[dict[Environment, str]] = {"development": "T4", "production": "A10"}
 
@@ -28,8 +31,7 @@ def gpu_name(name: str) -> str:
     Raises:
         SaccadeError: INVALID_PARAMETER, for an unknown GPU.
     """
-    known = {gpu.upper(): gpu for gpu in GPUS} | {alias.upper(): gpu for alias, gpu in ALIASES.items()}
-    found = known.get(name.strip().upper())
+    found = _KNOWN.get(name.strip().upper())
     if found is None:
         raise SaccadeError(
             ErrorCode.INVALID_PARAMETER,

@@ -191,8 +191,9 @@ def every_cent_is_told(market_run: MarketRun, folder: Path) -> None:
     view = GatewayView(folder)
     listener = JobProjector(view, Nobody(), Nobody(), print)  # type: ignore[arg-type]
     for stored in market_run.store.log:
+        envelope = decode(stored.body)
         for _ in range(5):
-            listener.handle(decode(stored.body), stored.sequence)
+            listener.handle(envelope, stored.sequence)
     shown_usd = said_usd = 0.0
     for job_id, told in market_run.told.items():
         costs = costs_of(told)

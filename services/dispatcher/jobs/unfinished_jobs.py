@@ -85,7 +85,8 @@ class UnfinishedJobs:
             if before.sequence > job.sequence:
                 return before
             # The newest event of each type does not contain the costs of earlier attempts.
-            job = replace(job, costs=before.costs | job.costs)
+            if not before.costs.keys() <= job.costs.keys():
+                job = replace(job, costs=before.costs | job.costs)
         self.unloaded.pop(job.id, None)
         if job.state.ended:
             self.forget(job.id)
