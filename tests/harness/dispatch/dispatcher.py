@@ -25,6 +25,7 @@ from services.dispatcher.app import Dispatcher
 from services.dispatcher.executors.executor import Executor
 from services.dispatcher.jobs.unfinished_jobs import fold_all
 from services.dispatcher.settings import DispatcherSettings, QueueSettings
+from tests.harness.runtime.job_changes import job_changes
 from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3, NatsServer, S3Server
 
 #: A dispatcher that is told to stop and has not after this hangs.
@@ -129,12 +130,13 @@ class DispatcherHarness:
     async def reach(self, job_id: str, *states: State, tenant: str = "acme", timeout_s: float = 10.0) -> Job:
         """Wait until a job is in one of these states; by default, until it has ended."""
         end = asyncio.get_running_loop().time() + timeout_s
-        while True:
-            job = await self.job(job_id, tenant)
-            if job.state in states or (not states and job.state.ended):
-                return job
-            assert asyncio.get_running_loop().time() < end, f"{job.state}: {await self.verbs(job_id, tenant)}"
-            await asyncio.sleep(0.01)
+        async with job_changes(self.client, aggregate(tenant, "job", job_id)) as wait_for_change:
+            while True:
+                job = await self.job(job_id, tenant)
+                if job.state in states or (not states and job.state.ended):
+                    return job
+                assert asyncio.get_running_loop().time() < end, f"{job.state}: {await self.verbs(job_id, tenant)}"
+                await wait_for_change()
 
     async def events(self, job_id: str, tenant: str = "acme") -> list[tuple[str, dict[str, Any]]]:
         """Return every stored event of a job, in order: what happened, and its data."""

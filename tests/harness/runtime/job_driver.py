@@ -29,6 +29,7 @@ from kit.bucket import Bucket, open_bucket
 from kit.bus.connection import connect, declare
 from kit.bus.event_store import EventStore
 from kit.settings import NatsSettings, S3Settings
+from tests.harness.runtime.job_changes import job_changes
 
 TENANT = "test"
 WAIT_S = 90.0
@@ -143,12 +144,13 @@ class JobDriver:
     async def until_job(self, job_id: str, true: Callable[[Job], bool]) -> Job:
         """Wait until the job satisfies a condition."""
         end = time.monotonic() + WAIT_S
-        while True:
-            job = await self.job(job_id)
-            if true(job):
-                return job
-            assert time.monotonic() < end, f"the job stayed {job.state}: {await self.types(job_id)}"
-            await asyncio.sleep(0.05)
+        async with job_changes(self.store.client, aggregate(TENANT, "job", job_id)) as wait_for_change:
+            while True:
+                job = await self.job(job_id)
+                if true(job):
+                    return job
+                assert time.monotonic() < end, f"the job stayed {job.state}: {await self.types(job_id)}"
+                await wait_for_change()
 
     async def until(self, job_id: str, state: State) -> Job:
         """Wait until the job is in this state."""
