@@ -19,6 +19,7 @@ import httpx
 from cli.embedded.leftover_processes import end_workers
 from cli.embedded.processes import children_of
 from tests.harness.servers.embedded import HOST, ROOT, free_port
+from tests.harness.servers.loopback_tls import NO_CERTIFICATES
 from tests.rules.tree import files
 
 _BLOCK = re.compile(r"^( *)(?:<!-- not run: ([^\n]*) -->\n\1)?```sh\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
@@ -153,6 +154,8 @@ def running_checkout(folder: Path) -> Iterator[Checkout]:
 
 def _is_ready(url: str) -> bool:
     try:
-        return bool(httpx.get(f"{url}/health", trust_env=False, timeout=5).json()["status"] == "ok")
+        return bool(
+            httpx.get(f"{url}/health", trust_env=False, timeout=5, verify=NO_CERTIFICATES).json()["status"] == "ok"
+        )
     except (httpx.TransportError, ValueError, KeyError):
         return False

@@ -17,6 +17,7 @@ from saccade_client import Client, ClientError, JobView
 from cli.jobs.follow import failure_of
 from contracts.errors import KINDS, ErrorCode
 from kit.process_tree import marked_processes
+from tests.harness.servers.loopback_tls import NO_CERTIFICATES
 from tests.harness.vision.lap_videos import moving_pictures, write_clip
 from tests.system.embedded import SystemProcess, run, up
 
@@ -145,7 +146,7 @@ def test_more_bytes_than_declared_and_other_bytes_than_declared(client: Client, 
 
 def post(client: Client, path: str, body: Any = None, tenant: str = "ours", **headers: str) -> httpx.Response:
     sent = {"Authorization": f"Bearer {key_of(tenant)}"} | headers
-    return httpx.post(client.url + path, json=body, headers=sent, timeout=30)
+    return httpx.post(client.url + path, json=body, headers=sent, timeout=30, verify=NO_CERTIFICATES)
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,13 @@ from saccade_client import Client
 
 from cli.embedded.processes import MARK, children_of
 from kit.process_tree import marked_processes
+from tests.harness.servers.loopback_tls import NO_CERTIFICATES
 from tests.system.embedded import CHILDREN, ROOT, alive, environment, run, up, wait_until
 
 
 def healthy(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/health").json()["status"] == "ok"
+        return httpx.get(f"{url}/health", verify=NO_CERTIFICATES).json()["status"] == "ok"
     except (httpx.HTTPError, ValueError, KeyError):
         return False
 

@@ -19,6 +19,7 @@ from saccade_client import Client, ClientError, Event, Job
 from contracts.errors import KINDS, ErrorCode
 from kit.process_tree import marked_processes
 from modal_workers.runtime.jobs.run_termination import EXIT_DONE, EXIT_INTERRUPTED
+from tests.harness.servers.loopback_tls import NO_CERTIFICATES
 from tests.system.embedded import SystemProcess, up, wait_until
 
 if missing := [name for name in ("cv2", "pycolmap", "av", "PIL", "pi_heif") if importlib.util.find_spec(name) is None]:
@@ -95,7 +96,9 @@ class Sender:
         return self._sent[key]
 
     def _parts(self, job_id: str) -> list[dict[str, Any]]:
-        found = httpx.get(f"{self._client.url}/v1/jobs", params={"pipeline": job_id}, timeout=30)
+        found = httpx.get(
+            f"{self._client.url}/v1/jobs", params={"pipeline": job_id}, timeout=30, verify=NO_CERTIFICATES
+        )
         parts: list[dict[str, Any]] = found.json()["data"]
         return parts
 

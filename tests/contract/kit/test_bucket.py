@@ -23,6 +23,7 @@ from kit.bucket import Bucket, ObjectMissing, open_bucket
 from kit.settings import S3Settings
 from modal_workers.runtime.retry import while_unavailable
 from tests.harness.servers.embedded import ROOT, S3Server, free_port
+from tests.harness.servers.loopback_tls import NO_CERTIFICATES
 
 pytestmark = pytest.mark.anyio
 
@@ -44,7 +45,7 @@ def sha256(body: bytes) -> str:
 
 
 async def test_presigned_put_and_get(any_s3_server: S3Server) -> None:
-    async with opened(any_s3_server) as bucket, httpx.AsyncClient() as client:
+    async with opened(any_s3_server) as bucket, httpx.AsyncClient(verify=NO_CERTIFICATES) as client:
         key, body = bucket.key("uploads", "acme", "upl_1", "lap one.mp4"), body_of(300_000)
         put = await client.put(
             await bucket.presign_put(key, "video/mp4"), content=body, headers={"Content-Type": "video/mp4"}
@@ -61,7 +62,7 @@ async def test_presigned_put_and_get(any_s3_server: S3Server) -> None:
 
 
 async def test_a_presigned_url_is_only_valid_unchanged_for_its_key_and_method(any_s3_server: S3Server) -> None:
-    async with opened(any_s3_server) as bucket, httpx.AsyncClient() as client:
+    async with opened(any_s3_server) as bucket, httpx.AsyncClient(verify=NO_CERTIFICATES) as client:
         mine, other = bucket.key("results", "job_1", "a.json"), bucket.key("results", "job_2", "a.json")
         await bucket.put(mine, b"{}")
         await bucket.put(other, b'{"secret": 1}')
@@ -79,7 +80,7 @@ async def test_a_presigned_url_is_only_valid_unchanged_for_its_key_and_method(an
 async def test_a_presigned_head_has_the_headers_of_the_get_and_is_valid_for_nothing_else(
     any_s3_server: S3Server,
 ) -> None:
-    async with opened(any_s3_server) as bucket, httpx.AsyncClient() as client:
+    async with opened(any_s3_server) as bucket, httpx.AsyncClient(verify=NO_CERTIFICATES) as client:
         key, as_shown = bucket.key("results", "job_1", "lap.mp4"), {"filename": "lap.mp4", "content_type": "video/mp4"}
         await bucket.put(key, b"12345", "application/octet-stream")
         head_url = await bucket.presign_get(key, head=True, **as_shown)
@@ -93,7 +94,10 @@ async def test_a_presigned_head_has_the_headers_of_the_get_and_is_valid_for_noth
 
 async def test_a_url_for_clients_has_the_public_address(any_s3_server: S3Server) -> None:
     public = f"http://bucket.example.org:{free_port()}"
-    async with opened(any_s3_server, public_endpoint_url=public) as bucket, httpx.AsyncClient() as client:
+    async with (
+        opened(any_s3_server, public_endpoint_url=public) as bucket,
+        httpx.AsyncClient(verify=NO_CERTIFICATES) as client,
+    ):
         key = bucket.key("results", "job_1", "report.html")
         await bucket.put(key, b"<p>", "text/html")
         assert (await bucket.presign_get(key)).startswith(f"{public}/")
@@ -102,7 +106,7 @@ async def test_a_url_for_clients_has_the_public_address(any_s3_server: S3Server)
 
 
 async def test_parts_are_uploaded_by_presigned_urls_in_any_order(any_s3_server: S3Server) -> None:
-    async with opened(any_s3_server) as bucket, httpx.AsyncClient() as client:
+    async with opened(any_s3_server) as bucket, httpx.AsyncClient(verify=NO_CERTIFICATES) as client:
         key, body = bucket.key("uploads", "acme", "upl_2", "lap.mp4"), body_of(12 * MIB)
         multipart_id = await bucket.start_multipart(key, "video/mp4")
         pieces = [body[i : i + 5 * MIB] for i in range(0, len(body), 5 * MIB)]
@@ -121,7 +125,7 @@ async def test_parts_are_uploaded_by_presigned_urls_in_any_order(any_s3_server: 
 
 
 async def test_a_multipart_upload_that_is_aborted_leaves_nothing(any_s3_server: S3Server) -> None:
-    async with opened(any_s3_server) as bucket, httpx.AsyncClient() as client:
+    async with opened(any_s3_server) as bucket, httpx.AsyncClient(verify=NO_CERTIFICATES) as client:
         key = bucket.key("uploads", "acme", "upl_3", "lap.mp4")
         multipart_id = await bucket.start_multipart(key, "video/mp4")
         await client.put(await bucket.presign_part(key, multipart_id, 1), content=b"x" * 100)
@@ -151,7 +155,7 @@ async def test_a_file_is_uploaded_in_parts_and_downloaded_with_the_same_checksum
 
 
 async def test_missing_objects_raise_object_missing(any_s3_server: S3Server, tmp_path: Path) -> None:
-    async with opened(any_s3_server) as bucket, httpx.AsyncClient() as client:
+    async with opened(any_s3_server) as bucket, httpx.AsyncClient(verify=NO_CERTIFICATES) as client:
         key = bucket.key("results", "job_4", "nothing")
         with pytest.raises(ObjectMissing):
             await bucket.size(key)

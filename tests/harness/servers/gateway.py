@@ -32,6 +32,7 @@ from kit.settings import NatsSettings, S3Settings
 from services.gateway.aggregates.view import GatewayView
 from services.gateway.app import GatewayLoop, build_gateway
 from services.gateway.settings import GatewaySettings
+from tests.harness.servers.loopback_tls import NO_CERTIFICATES
 
 
 def video(frames: int = 6, width: int = 64, height: int = 48, codec: str = "mpeg4", container: str = "mp4") -> bytes:
@@ -110,7 +111,7 @@ class RunningGateway:
 
     async def put(self, url: str, body: bytes, headers: dict[str, str] | None = None) -> httpx.Response:
         """PUT bytes to a presigned URL."""
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(verify=NO_CERTIFICATES) as client:
             return await client.put(url, content=body, headers=headers)
 
     async def send(self, body: bytes, content_type: str = "video/mp4", **announced: Any) -> str:

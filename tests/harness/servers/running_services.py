@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 
 from tests.harness.servers.embedded import HOST, EmbeddedNats, EmbeddedS3, free_port, wait_for_port
+from tests.harness.servers.loopback_tls import NO_CERTIFICATES
 from tests.harness.streams.notifier import NotifierProcess
 
 #: What the one origin in front sends to the notifier (cli/embedded/origin.py, deploy/origin.conf).
@@ -45,7 +46,9 @@ class RunningServices:
         """Upload a film and give its id."""
         announced = {"filename": "a.mp4", "content_type": "video/mp4", "size_bytes": len(body)}
         upload = self._post("/v1/uploads", announced)
-        httpx.put(upload["url"], content=body, headers=upload["headers"], trust_env=False).raise_for_status()
+        httpx.put(
+            upload["url"], content=body, headers=upload["headers"], trust_env=False, verify=NO_CERTIFICATES
+        ).raise_for_status()
         return str(self._post(f"/v1/uploads/{upload['id']}/complete", {})["id"])
 
     def submit(self, inputs: dict[str, str]) -> str:
@@ -54,12 +57,14 @@ class RunningServices:
 
     def jobs(self) -> list[dict[str, Any]]:
         """List jobs, newest first."""
-        answer = httpx.get(f"{self.gateway_url}/v1/jobs", trust_env=False).raise_for_status()
+        answer = httpx.get(f"{self.gateway_url}/v1/jobs", trust_env=False, verify=NO_CERTIFICATES).raise_for_status()
         data: list[dict[str, Any]] = answer.json()["data"]
         return data
 
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        answer = httpx.post(f"{self.gateway_url}{path}", json=body, trust_env=False).raise_for_status()
+        answer = httpx.post(
+            f"{self.gateway_url}{path}", json=body, trust_env=False, verify=NO_CERTIFICATES
+        ).raise_for_status()
         found: dict[str, Any] = answer.json()
         return found
 

@@ -38,6 +38,7 @@ from kit.settings import NatsSettings
 from services.notifier.app import run
 from services.notifier.settings import NotifierSettings, WebhookSettings
 from tests.harness.servers.embedded import HOST, free_port, wait_for_port
+from tests.harness.servers.loopback_tls import NO_CERTIFICATES
 
 RUN_ID = "run_1"
 
@@ -117,7 +118,7 @@ class Reader:
     def __init__(self, url: str) -> None:
         self.url = url
         self.http = httpx.AsyncClient(
-            base_url=url, timeout=20, limits=httpx.Limits(max_connections=None), trust_env=False
+            base_url=url, timeout=20, limits=httpx.Limits(max_connections=None), trust_env=False, verify=NO_CERTIFICATES
         )
 
     @contextlib.asynccontextmanager

@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from kit.auth.api_keys import AuthSettings
 from services.notifier.settings import WebhookSettings
 from tests.harness.servers.embedded import EmbeddedNats
+from tests.harness.servers.loopback_tls import NO_CERTIFICATES
 from tests.harness.streams.notifier import notifier
 
 KEYS = {"acme": "one.secret-of-acme", "acme_reader": "two.reads-only", "rival": "three.secret-of-rival"}
@@ -62,7 +63,9 @@ async def callers(
         reader = await stack.enter_async_context(notifier(nats.settings, auth, settings or webhook_settings()))
         made = [
             await stack.enter_async_context(
-                httpx.AsyncClient(base_url=reader.url, headers={"Authorization": f"Bearer {KEYS[name]}"})
+                httpx.AsyncClient(
+                    base_url=reader.url, headers={"Authorization": f"Bearer {KEYS[name]}"}, verify=NO_CERTIFICATES
+                )
             )
             for name in ("acme", "acme_reader", "rival")
         ]
