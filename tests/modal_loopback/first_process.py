@@ -161,11 +161,13 @@ def enter(folder: Path) -> None:
 
 if __name__ == "__main__":
     del sys.path[0]  # this file's folder
+    gc.disable()  # nothing of the imports is garbage
     for name in (_PROGRAM, *_PACKAGES):
         importlib.import_module(name)
     del sys.modules[_PROGRAM]
     gc.collect()
     gc.freeze()
+    gc.enable()
     container = wait_for_container(socket.socket(fileno=int(sys.argv[1])))
     if container is not None:
         enter(container)
