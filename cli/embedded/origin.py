@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import random
+import resource
 import socket
 from dataclasses import dataclass
 from typing import Final
@@ -29,7 +30,8 @@ _RECONNECT_LATER_HEADERS: Final = {
     "cache-control": "no-store",
     "access-control-allow-origin": "*",
 }
-#: Connections without a request line that are open at once; beyond it the oldest is closed.
+#: Connections without a request line that are open at once, at most half of the files that this process may open;
+#: beyond it the oldest is closed.
 _MAX_ARRIVALS: Final = 4096
 _ACCEPTS_PER_TURN: Final = 64
 _READ_BYTES: Final = 64 * KIB
@@ -54,7 +56,8 @@ class Origin:
     def __init__(self, request_line_s: float = 15.0) -> None:
         """Pass nothing yet; a client has ``request_line_s`` to send its request line."""
         self._request_line_s = request_line_s
-        self._channels: dict[RoutedService, ConnectionChannel] = {}
+        #: To the services that were started.
+        self.channels: dict[RoutedService, ConnectionChannel] = {}
         #: In the order of their deadlines.
         self._arrivals: dict[int, _Arrival] = {}
         self._answers: set[asyncio.Task[object]] = set()
@@ -65,15 +68,16 @@ class Origin:
         """Accept connections of a listening socket."""
         self._loop = asyncio.get_running_loop()
         self._listener = listener
+        self._max_arrivals = min(_MAX_ARRIVALS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
         listener.setblocking(False)
         self._loop.add_reader(listener, self._accept)
         self._sweeping = self._loop.call_later(_SWEEP_S, self._sweep)
 
     def connect(self, service: RoutedService, end: socket.socket) -> None:
         """Pass connections over a channel to a service that was started again."""
-        if (previous := self._channels.pop(service, None)) is not None:
+        if (previous := self.channels.pop(service, None)) is not None:
             previous.close()
-        self._channels[service] = ConnectionChannel(end, on_connection=self._route, on_unsent=self._answer_unavailable)
+        self.channels[service] = ConnectionChannel(end, on_connection=self._route, on_unsent=self._answer_unavailable)
 
     @property
     def arrivals(self) -> int:
@@ -82,20 +86,21 @@ class Origin:
 
     def is_ready(self, service: RoutedService) -> bool:
         """Return whether a service takes connections."""
-        channel = self._channels.get(service)
+        channel = self.channels.get(service)
         return channel is not None and channel.is_ready
 
     def close(self) -> None:
         """Accept no more, and close all connections that were not passed."""
         if self._listener:
             self._loop.remove_reader(self._listener)
+            self._listener.close()  # else clients would connect and wait until the whole system has stopped
         if self._sweeping:
             self._sweeping.cancel()
         for arrival in self._arrivals.values():
             self._loop.remove_reader(arrival.connection)
             arrival.connection.close()
         self._arrivals.clear()
-        for channel in self._channels.values():
+        for channel in self.channels.values():
             channel.close()
         for answer in self._answers:
             answer.cancel()
@@ -135,7 +140,8 @@ class Origin:
         received += data
         line = request_line(received)
         too_long = len(received if line is None else line) > REQUEST_LINE_BYTES
-        if data and line is None and not too_long:
+        no_http = received[:1] < b"!"  # as h11: TLS, for example, whose client would wait for the time limit
+        if data and line is None and not too_long and not no_http:
             if arrival:
                 arrival.received = received
             else:
@@ -147,11 +153,13 @@ class Origin:
             connection.close()
         elif too_long:
             self._answer(connection, raw_problem(SaccadeError(ErrorCode.TARGET_TOO_LONG)))
+        elif line is None:
+            self._answer(connection, raw_problem(SaccadeError(ErrorCode.MALFORMED_REQUEST)))
         else:
             self._route(connection, received)
 
     def _wait(self, connection: socket.socket, received: bytes) -> None:
-        if len(self._arrivals) >= _MAX_ARRIVALS:
+        if len(self._arrivals) >= self._max_arrivals:
             oldest = next(iter(self._arrivals.values()))
             self._forget(oldest)
             oldest.connection.close()
@@ -190,7 +198,7 @@ class Origin:
         if service is None:
             self._answer(connection, raw_problem(SaccadeError(ErrorCode.NOT_FOUND)))
             return
-        if not self.is_ready(service) or not self._channels[service].pass_connection(connection, received):
+        if not self.is_ready(service) or not self.channels[service].pass_connection(connection, received):
             self._answer_unavailable(connection, received)
 
     def _answer_unavailable(self, connection: socket.socket, received: bytes) -> None:

@@ -18,6 +18,7 @@ from cli.failure import USAGE, Failure
 from cli.settings import CommandSettings, child_environment
 from contracts.http_routes import RoutedService
 from kit.auth.api_keys import comma_separated, is_embedded
+from kit.http.server import raise_file_limit
 from services.bucket_proxy.proxy import BucketProxy
 
 _CHILDREN: Final = (*programs.SERVERS, *programs.SERVICES)
@@ -94,6 +95,7 @@ class EmbeddedSystem:
             servers.append(programs.rclone(self._folder, chosen["rclone"]))
             self._bucket_proxy = BucketProxy(f"http://{ports.LOOPBACK}:{chosen['rclone']}")
             await self._bucket_proxy.start(ports.listen(self._host, chosen[programs.BUCKET_PROXY]))
+        raise_file_limit()  # each connection whose request line has not arrived is an open file
         self._origin = Origin()
         self._origin.start(self._listener)
         await self._supervisor.start(servers)

@@ -22,6 +22,7 @@ _HEADER: Final = struct.Struct("!cI")
 _CONNECTION: Final = b"c"
 _READY: Final = b"r"
 _STOPPING: Final = b"s"
+_TAKEN: Final = b"t"
 #: Longest frame that is accepted: the request line with what came in the same packets.
 MAX_RECEIVED_BYTES: Final = 256 * KIB
 #: Connections that wait in this process because the other one does not read.
@@ -43,6 +44,7 @@ class ConnectionChannel:
         *,
         on_connection: Callable[[socket.socket, bytes], None],
         on_unsent: Callable[[socket.socket, bytes], None] | None = None,
+        on_closed: Callable[[], None] | None = None,
     ) -> None:
         """Receive from now on, in the running event loop.
 
@@ -50,16 +52,21 @@ class ConnectionChannel:
             end: one of a pair of Unix stream sockets.
             on_connection: called with each connection that the other side passes, and the bytes received from it.
             on_unsent: called with connections that the other side did not take before its end; closed without it.
+            on_closed: called when the channel has ended by itself.
         """
         self._end = end
         self._on_connection = on_connection
+        self._on_closed = on_closed
         self._on_unsent = on_unsent or (lambda connection, _: connection.close())
         self._loop = asyncio.get_running_loop()
         self._received = bytearray()
-        self._sockets: deque[socket.socket] = deque()
+        #: Received sockets whose frames are not complete; None for one that this process could not open.
+        self._sockets: deque[socket.socket | None] = deque()
         #: Frames to send: a connection, or None, and its frame, from which sent bytes are removed.
         self._waiting: deque[tuple[socket.socket | None, bytes, bytes]] = deque()
         self._rest = b""
+        #: Sent connections that the other side has not taken yet: open until then.
+        self._sent: deque[tuple[socket.socket, bytes]] = deque()
         self._closed = False
         self._waits_for_room = False
         #: Whether the other side takes connections.
@@ -87,13 +94,20 @@ class ConnectionChannel:
         self._loop.remove_reader(self._end)
         self._loop.remove_writer(self._end)
         self._end.close()
-        for received_socket in self._sockets:
+        for received_socket in filter(None, self._sockets):
             received_socket.close()
         self._sockets.clear()
         waiting, self._waiting = self._waiting, deque()
-        for connection, _, received in waiting:
-            if connection is not None:
-                self._on_unsent(connection, received)
+        sent, self._sent = self._sent, deque()
+        waited = [(connection, received) for connection, _, received in waiting if connection is not None]
+        for connection, received in (*sent, *waited):
+            self._on_unsent(connection, received)
+
+    def _end_by_itself(self) -> None:
+        if not self._closed:
+            self.close()
+            if self._on_closed:
+                self._on_closed()
 
     def _send(self, connection: socket.socket | None, frame: bytes, received: bytes) -> None:
         self._waiting.append((connection, frame, received))
@@ -107,13 +121,13 @@ class ConnectionChannel:
                 if self._rest:
                     self._rest = self._rest[self._end.send(self._rest) :]
                     continue
-                connection, frame, _ = self._waiting[0]
+                connection, frame, received = self._waiting[0]
                 if connection is None:
                     count = self._end.send(frame)
                 else:
                     rights = array.array("i", [connection.fileno()])
                     count = self._end.sendmsg([frame], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
-                    connection.close()
+                    self._sent.append((connection, received))
                 self._waiting.popleft()
                 self._rest = frame[count:]
         except (BlockingIOError, InterruptedError):
@@ -125,7 +139,8 @@ class ConnectionChannel:
                 if connection is not None:
                     self._on_unsent(connection, received)
                 return
-            self.close()
+            self._on_readable()  # what was taken must not be answered here
+            self._end_by_itself()
         else:
             if self._waits_for_room:
                 self._waits_for_room = False
@@ -140,15 +155,17 @@ class ConnectionChannel:
             except (BlockingIOError, InterruptedError):
                 return
             except OSError:
-                self.close()
+                self._end_by_itself()
                 return
             for level, kind, content in ancillary:
                 if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                     numbers = array.array("i", content[: len(content) - len(content) % 4])
                     self._sockets.extend(socket.socket(fileno=number) for number in numbers)
-            if not data or flags & socket.MSG_CTRUNC:
-                self.close()
+            if not data:
+                self._end_by_itself()
                 return
+            if flags & socket.MSG_CTRUNC:  # this process has no file left: the kernel closed the connection
+                self._sockets.append(None)
             self._received += data
             self._take_frames()
             if self._closed:
@@ -158,7 +175,7 @@ class ConnectionChannel:
         while len(self._received) >= _HEADER.size:
             kind, length = _HEADER.unpack_from(self._received)
             if length > MAX_RECEIVED_BYTES:
-                self.close()
+                self._end_by_itself()
                 return
             end = _HEADER.size + length
             if len(self._received) < end:
@@ -167,8 +184,12 @@ class ConnectionChannel:
             del self._received[:end]
             if kind == _CONNECTION:
                 connection = self._sockets.popleft()
-                connection.setblocking(False)
-                self._on_connection(connection, content)
+                self._send(None, _HEADER.pack(_TAKEN, 0), b"")
+                if connection is not None:
+                    connection.setblocking(False)
+                    self._on_connection(connection, content)
+            elif kind == _TAKEN:
+                self._sent.popleft()[0].close()
             else:
                 self.is_ready = kind == _READY
 

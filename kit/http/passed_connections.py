@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import signal
 import socket
 from collections.abc import Callable
 from typing import Self
 
 from kit.http.connection_channel import ConnectionChannel
 from kit.http.protocol import HttpProtocol, PassedConnection
+
+log = logging.getLogger(__name__)
 
 
 class PassedConnections:
@@ -43,8 +47,14 @@ class PassedConnections:
             task.add_done_callback(self._adopting.discard)
 
         loop = asyncio.get_running_loop()
-        self._channel = ConnectionChannel(self._end, on_connection=adopt)
+        self._channel = ConnectionChannel(self._end, on_connection=adopt, on_closed=self._on_closed)
         self._channel.announce(ready=True)
+
+    def _on_closed(self) -> None:
+        """Stop the service: its supervisor starts it again, with a new channel."""
+        if not self._stopping:
+            log.error("the channel to the origin has ended: no client can be served")
+            signal.raise_signal(signal.SIGTERM)
 
     def stop(self) -> None:
         """Return connections that are still passed; those that are open stay."""

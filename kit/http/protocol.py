@@ -45,7 +45,7 @@ class TimeLimits:
     idle_s: float = 30.0
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class PassedConnection:
     """A connection that the origin passed to this process."""
 
@@ -80,19 +80,17 @@ class HttpProtocol(H11Protocol):
         super().connection_made(transport)
         self._limit_head()
         if self.passed:
-            self.data_received(self.passed.received)
+            received, self.passed.received = self.passed.received, b""
+            self.data_received(received)
 
     def data_received(self, data: bytes) -> None:
         """Parse bytes."""
-        if self._leaving is not None:
-            self._leaving += data
-            return
         self._received_bytes += len(data)
         super().data_received(data)
 
     def handle_events(self) -> None:
         """Handle what was received, unless it is a head that is too large or a request for another service."""
-        if self._is_between_requests() and not self._accepts_head():
+        if not self._discards_body() or (self._is_between_requests() and not self._accepts_head()):
             return
         super().handle_events()
         if self.transport.get_protocol() is self:
@@ -119,7 +117,8 @@ class HttpProtocol(H11Protocol):
         """Move the connection once the last response is written."""
         super().resume_writing()
         if self._leaving is not None and not self.transport.get_write_buffer_size():
-            self._give_back()
+            # Later: asyncio's transport closes its socket twice, and fails, if it is closed while it calls this.
+            self.loop.call_soon(self._give_back)
 
     async def _call_application(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.passed and not self.passed.owns(path_of(b" " + scope["raw_path"])):
@@ -129,6 +128,24 @@ class HttpProtocol(H11Protocol):
             self.transport.close()
             return
         await self._application(scope, receive, send)
+
+    def _discards_body(self) -> bool:
+        """Read the rest of the body of an answered request; return whether what follows it can be handled."""
+        while self.conn.our_state is h11.DONE and self.conn.their_state is h11.SEND_BODY:
+            try:
+                event = self.conn.next_event()
+            except h11.RemoteProtocolError:
+                self.transport.close()
+                return False
+            if event is h11.NEED_DATA:
+                return False  # the limit of the body holds
+            if isinstance(event, h11.EndOfMessage):
+                self.conn.start_next_cycle()
+                self._cancel_limit()
+                self.timeout_keep_alive_task = self.loop.call_later(
+                    self.timeout_keep_alive, self.timeout_keep_alive_handler
+                )
+        return True
 
     def _is_between_requests(self) -> bool:
         return self.conn.our_state is h11.IDLE and self.conn.their_state is h11.IDLE
@@ -141,6 +158,8 @@ class HttpProtocol(H11Protocol):
             self._refuse(SaccadeError(ErrorCode.TARGET_TOO_LONG))
             return False
         if line is None:
+            if received and received[0] < ord("!"):
+                return True  # h11 refuses it at once
             if received:
                 self._unset_keepalive_if_required()
                 self._limit_head()
@@ -151,6 +170,7 @@ class HttpProtocol(H11Protocol):
                 return False
             return True
         self._leaving = received
+        self.transport.pause_reading()
         self._cancel_limit()
         self._unset_keepalive_if_required()
         if self.transport.get_write_buffer_size():
@@ -166,8 +186,12 @@ class HttpProtocol(H11Protocol):
             return
         received, self._leaving = self._leaving, b""
         self.transport.pause_reading()
-        # A duplicate: the transport closes its own, which does not end the connection.
-        connection = self.transport.get_extra_info("socket").dup()
+        try:
+            # A duplicate: the transport closes its own, which does not end the connection.
+            connection = self.transport.get_extra_info("socket").dup()
+        except OSError:  # this process has no file left
+            self.transport.abort()
+            return
         self.transport.abort()
         self.passed.give_back(connection, received)
 
@@ -190,7 +214,12 @@ class HttpProtocol(H11Protocol):
             self._set_limit(self.limits.head_s, self._on_slow_head, limits_head=True)
 
     def _limit_body(self) -> None:
-        self._set_limit(self.limits.body_window_s, self._on_window_end, self._received_bytes, limits_head=False)
+        arguments = (self._received_bytes, self._makes_client_wait())
+        self._set_limit(self.limits.body_window_s, self._on_window_end, *arguments, limits_head=False)
+
+    def _makes_client_wait(self) -> bool:
+        """Return whether the client cannot send its body, or waits for "100 Continue"."""
+        return self.flow.read_paused or (self.cycle is not None and self.cycle.waiting_for_100_continue)
 
     def _set_limit(self, delay_s: float, callback: Callable[..., None], *arguments: object, limits_head: bool) -> None:
         self._cancel_limit()
@@ -209,13 +238,15 @@ class HttpProtocol(H11Protocol):
         else:
             self.transport.close()  # connected in advance, as browsers do
 
-    def _on_window_end(self, received_bytes: int) -> None:
+    def _on_window_end(self, received_bytes: int, waited: bool) -> None:
         self._limit = None
         if self.conn.their_state is not h11.SEND_BODY:
             return
         expected = self.limits.body_window_s * self.limits.body_bytes_per_s
-        # While this process does not read, the client cannot send.
-        if self.flow.read_paused or self._received_bytes - received_bytes >= expected:
+        if self.conn.our_state is h11.DONE:
+            self.transport.close()  # answered: the rest of the body had a window to come in
+            return
+        if waited or self._makes_client_wait() or self._received_bytes - received_bytes >= expected:
             self._limit_body()
             return
         message = f"The body came with less than {self.limits.body_bytes_per_s:.0f} bytes per second."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -50,7 +51,7 @@ class LastAnswer(asyncio.Protocol):
         self._transport = transport
         self._timeout = asyncio.get_running_loop().call_later(_DISCARD_S, transport.abort)
         transport.write(self._answer)
-        if transport.can_write_eof():
+        with contextlib.suppress(OSError):  # the client has reset the connection
             transport.write_eof()
         if not transport.is_closing():
             transport.resume_reading()

@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import random
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 _PATHS = (
@@ -44,13 +45,14 @@ class FuzzResult:
     faults: list[str] = field(default_factory=list)
 
 
-def exchange(rng: random.Random, echo_path: str | None = "/echo") -> Exchange:
-    """Return a random exchange; ``echo_path`` answers with the body of a request, unchanged."""
-    kinds = ["valid", "malformed", "mutated", "cut", "slow", "garbage"] + (["packed", "pipelined"] if echo_path else [])
+def exchange(rng: random.Random, echo_paths: Sequence[str] = ()) -> Exchange:
+    """Return a random exchange; ``echo_paths``, of several services, answer with the body of a request, unchanged."""
+    kinds = ["valid", "malformed", "mutated", "cut", "slow", "garbage"] + (
+        ["packed", "pipelined"] if echo_paths else []
+    )
     kind = rng.choice(kinds)
     if kind in ("packed", "pipelined"):
-        assert echo_path
-        return _echoed(rng, kind, echo_path)
+        return _echoed(rng, kind, echo_paths)
     request = _request(rng, valid=kind == "valid")
     if kind == "mutated":
         for _ in range(rng.randint(1, 6)):
@@ -86,7 +88,7 @@ def _request(rng: random.Random, *, valid: bool) -> bytes:
     return end.join([f"{method} {path} {version}", *headers, "", ""]).encode() + body
 
 
-def _echoed(rng: random.Random, kind: str, path: str) -> Exchange:
+def _echoed(rng: random.Random, kind: str, paths: Sequence[str]) -> Exchange:
     requests, bodies = b"", []
     count = rng.randint(2, 6) if kind == "pipelined" else 1
     for number in range(count):
@@ -94,7 +96,12 @@ def _echoed(rng: random.Random, kind: str, path: str) -> Exchange:
         encoding = rng.choice(("identity", "gzip", "deflate"))
         body = {"identity": bytes, "gzip": gzip.compress, "deflate": zlib.compress}[encoding](plain)
         last = "close" if number == count - 1 else "keep-alive"
-        head = [f"POST {path} HTTP/1.1", "Host: 127.0.0.1", f"Content-Encoding: {encoding}", f"Connection: {last}"]
+        head = [
+            f"POST {rng.choice(paths)} HTTP/1.1",
+            "Host: 127.0.0.1",
+            f"Content-Encoding: {encoding}",
+            f"Connection: {last}",
+        ]
         if rng.random() < 0.3:
             chunks = [piece for piece in _cut(rng, body, rng.randint(1, 5)) if piece]
             sent = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in chunks) + b"0\r\n\r\n"
@@ -146,6 +153,8 @@ async def _receive(reader: asyncio.StreamReader) -> bytes:
 
 def _check(chosen: Exchange, received: bytes, result: FuzzResult) -> None:
     found = _responses(received, has_bodies=chosen.bodies is not None)
+    if chosen.kind == "valid" and not found:
+        result.faults.append(f"no answer to {chosen.pieces[0][:200]!r}")
     for status, _ in found:
         result.statuses[status] = result.statuses.get(status, 0) + 1
         if status >= 500:

@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from cli.embedded.origin import Origin
 from cli.embedded.ports import LOOPBACK, listen
 from contracts.http_routes import RoutedService, is_path_of
+from contracts.limits import MIB
 from kit.http.connection_channel import channel_ends
 from kit.http.passed_connections import PassedConnections
 from kit.http.protocol import HttpProtocol
@@ -21,6 +22,9 @@ from kit.http.server import serve
 from tests.harness.servers.embedded import free_port
 
 WAIT_S = 20.0
+#: Where each service sends a request's body back.
+ECHO_PATHS: dict[RoutedService, str] = {"gateway": "/echo", "notifier": "/v1/webhooks/echo"}
+LARGE_ANSWER_BYTES = 8 * MIB
 
 
 @dataclass
@@ -42,8 +46,12 @@ class ShowingService:
             await self._echo_messages(receive, send)
         elif scope["path"].endswith("/events"):
             await self._stream(receive, send)
-        elif scope["path"] == "/echo":
+        elif scope["path"] in ECHO_PATHS.values():
             await self._echo(scope, receive, send)
+        elif scope["path"] == "/large":
+            await self._send_much(send)
+        elif scope["path"] == "/early":
+            await self._answer(b"{}", send)
         else:
             await self._show(scope, receive, send)
 
@@ -67,10 +75,19 @@ class ShowingService:
             "client": scope["client"],
             "body_bytes": len(body),
         }
-        answer = json.dumps(facts).encode()
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(answer)).encode())]
+        await self._answer(json.dumps(facts).encode(), send)
+
+    async def _answer(self, body: bytes, send: Send) -> None:
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": answer})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _send_much(self, send: Send) -> None:
+        length = str(LARGE_ANSWER_BYTES).encode()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
+        for _ in range(LARGE_ANSWER_BYTES // MIB):
+            await send({"type": "http.response.body", "body": bytes(MIB), "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
 
     async def _echo(self, scope: Scope, receive: Receive, send: Send) -> None:
         kept = [pair for pair in scope["headers"] if pair[0] in (b"content-encoding", b"content-length")]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import gzip
 import hashlib
 import json
+import os
 import random
 import re
+import resource
 import socket
+from collections.abc import Iterator
 
 import pytest
 from websockets.asyncio.client import connect as connect_websocket
@@ -19,7 +23,7 @@ from contracts.limits import KIB, MIB, REQUEST_LINE_BYTES
 from kit.auth.api_keys import AuthSettings
 from kit.auth.host_guard import HostGuard
 from kit.http.connection_channel import ConnectionChannel, channel_ends
-from tests.harness.servers.origin import WAIT_S, ShowingService, responses, running_origin, shown
+from tests.harness.servers.origin import LARGE_ANSWER_BYTES, WAIT_S, ShowingService, responses, running_origin, shown
 
 pytestmark = pytest.mark.anyio
 
@@ -224,8 +228,8 @@ async def test_connections_pause_while_the_system_has_no_more_files(monkeypatch:
         assert not failures
 
 
-async def test_a_service_that_dies_with_connections_in_its_channel_is_reported() -> None:
-    """Connections that the kernel still held for it are closed, those that waited here are answered."""
+async def test_connections_that_a_dead_service_had_not_taken_are_answered() -> None:
+    """Those in its channel as well as those that waited in the origin for room there."""
     async with running_origin() as running:
         ours, theirs = channel_ends()
         running.origin.connect("gateway", ours)
@@ -242,6 +246,96 @@ async def test_a_service_that_dies_with_connections_in_its_channel_is_reported()
         await asyncio.sleep(0.5)
         assert running.origin.is_ready("gateway")
         theirs.close()
-        answers = await asyncio.gather(*waiting, return_exceptions=True)
-    statuses = {responses(answer)[0][0] for answer in answers if isinstance(answer, bytes) and answer}
-    assert statuses == {503}
+        answers = await asyncio.gather(*waiting)
+    assert [responses(answer)[0][0] for answer in answers] == [503] * len(answers)
+
+
+@pytest.mark.parametrize("unread", [False, True])
+async def test_a_client_that_reads_nothing_makes_nobody_keep_what_it_sends(*, unread: bool) -> None:
+    """The answer to its first request fills all buffers; its second is for the other service."""
+    async with running_origin("gateway", "notifier") as running:
+        reader, writer = await asyncio.open_connection(LOOPBACK, running.port, limit=64 * KIB)
+        body = bytes(32 * MIB)
+        writer.write(head("GET /large") + head("POST /v1/webhooks/echo", f"Content-Length: {len(body)}"))
+        writer.transport.set_write_buffer_limits(high=0)
+        sent = 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1.0 if unread else WAIT_S):
+                receiving = None if unread else asyncio.create_task(reader.readexactly(LARGE_ANSWER_BYTES))
+                for start in range(0, len(body), MIB):
+                    writer.write(body[start : start + MIB])
+                    await writer.drain()
+                    sent += MIB
+                    if receiving and sent == 4 * MIB:
+                        await receiving
+                        receiving = asyncio.create_task(reader.read(-1))
+        if unread:
+            assert sent <= 16 * MIB, "more than the kernel's buffers was taken"
+        else:
+            assert sent == len(body)
+        writer.transport.abort()
+
+
+async def test_the_next_request_may_come_with_the_end_of_a_body_that_was_answered_already() -> None:
+    early = head("POST /early", "Content-Length: 10")
+    async with running_origin("gateway", "notifier") as running:
+        reader, writer = await asyncio.open_connection(LOOPBACK, running.port)
+        async with asyncio.timeout(WAIT_S):
+            writer.write(early + b"12345")
+            await reader.readuntil(b"{}")
+            writer.write(b"67890" + head("GET /v1/webhooks", "Connection: close"))
+            (facts,) = shown(await reader.read())
+        writer.close()
+    assert (facts["service"], facts["raw_path"]) == ("notifier", "/v1/webhooks")
+
+
+async def test_bytes_that_cannot_become_http_are_refused_at_once() -> None:
+    hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
+    async with running_origin("gateway") as running:
+        for way in (None, "gateway"):
+            async with asyncio.timeout(WAIT_S / 4):  # the time limit of a request line is WAIT_S
+                ((status, _, body),) = responses(await running.exchange(hello, way))
+            assert (status, json.loads(body)["code"]) == (400, "malformed_request")
+
+
+async def test_a_service_without_a_free_file_loses_one_connection_and_no_more() -> None:
+    async with running_origin() as running:
+        ours, theirs = channel_ends()
+        running.origin.connect("gateway", ours)
+        taken: list[tuple[socket.socket, bytes]] = []
+        service = ConnectionChannel(theirs, on_connection=lambda *passed: taken.append(passed))
+        service.announce(ready=True)
+        async with asyncio.timeout(WAIT_S):
+            while not running.origin.is_ready("gateway"):
+                await asyncio.sleep(0.005)
+            connections = [socket.socket() for _ in range(2)]
+            used = max(connection.fileno() for connection in connections) + 1
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            with _filled_up_to(used):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (used, hard))
+                try:
+                    running.origin.channels["gateway"].pass_connection(connections[0], b"lost")
+                    await asyncio.sleep(0.05)
+                finally:
+                    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            running.origin.channels["gateway"].pass_connection(connections[1], b"taken")
+            while not taken:
+                await asyncio.sleep(0.005)
+        assert [received for _, received in taken] == [b"taken"]
+        assert running.origin.is_ready("gateway")
+        taken[0][0].close()
+        service.close()
+
+
+@contextlib.contextmanager
+def _filled_up_to(count: int) -> Iterator[None]:
+    """Use every file descriptor below ``count``."""
+    opened = []
+    try:
+        while (number := os.open(os.devnull, os.O_RDONLY)) < count:
+            opened.append(number)
+        os.close(number)
+        yield
+    finally:
+        for number in opened:
+            os.close(number)

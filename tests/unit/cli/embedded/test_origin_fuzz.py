@@ -10,7 +10,7 @@ import pytest
 from cli.embedded.ports import LOOPBACK
 from kit.http.protocol import HttpProtocol, TimeLimits
 from tests.harness.network.http_fuzz import FuzzResult, exchange, run_exchange
-from tests.harness.servers.origin import running_origin
+from tests.harness.servers.origin import ECHO_PATHS, running_origin
 
 pytestmark = pytest.mark.anyio
 
@@ -32,7 +32,7 @@ async def test_no_request_breaks_the_origin(soak_runs: int, seed: int) -> None:
 
         async def run_one(number: int) -> None:
             async with turn:
-                chosen = exchange(random.Random(number))
+                chosen = exchange(random.Random(number), tuple(ECHO_PATHS.values()))
                 await run_exchange(chosen, LOOPBACK, running.port, result, limit_s=15.0)
 
         numbers = [rng.getrandbits(64) for _ in range(soak_runs * EXCHANGES_PER_RUN)]
@@ -42,4 +42,5 @@ async def test_no_request_breaks_the_origin(soak_runs: int, seed: int) -> None:
     assert not result.faults, f"seed {seed}: {len(result.faults)} faults, first: {result.faults[0]}"
     assert leaving == 0
     assert result.statuses[200] > 0
+    assert all(service.requests for service in running.services.values())
     assert result.statuses[400] > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,7 +16,7 @@ from cli.embedded.ports import LOOPBACK
 from contracts.http_routes import RoutedService
 from contracts.limits import KIB, REQUEST_HEAD_BYTES
 from kit.http.protocol import HttpProtocol, TimeLimits
-from tests.harness.servers.origin import WAIT_S, RunningOrigin, responses, running_origin, shown
+from tests.harness.servers.origin import WAIT_S, RunningOrigin, ShowingService, responses, running_origin, shown
 
 pytestmark = pytest.mark.anyio
 
@@ -76,17 +77,72 @@ async def test_a_head_that_comes_drop_by_drop_is_ended() -> None:
     assert code(received) == (408, "request_timeout")
 
 
-async def test_a_body_may_come_slowly_but_not_too_slowly() -> None:
+async def test_a_body_that_comes_drop_by_drop_is_ended() -> None:
+    """Below the rate that is asked for, although bytes come all the time."""
     async with hurried() as running:
         reader, writer = await asyncio.open_connection(LOOPBACK, running.port)
-        body = b"x" * 600
-        writer.write(HEAD.replace(b"/echo", b"/show") + b"Connection: close\r\nContent-Length: 600\r\n\r\n")
-        for start in range(0, len(body), 20):  # 1,000 bytes a second, in three windows
-            writer.write(body[start : start + 20])
-            await asyncio.sleep(0.02)
+        writer.write(HEAD.replace(b"/echo", b"/show") + b"Content-Length: 100000\r\n\r\n")
+
+        async def drip() -> None:
+            while True:
+                writer.write(b"x")
+                await asyncio.sleep(0.02)
+
+        dripping = asyncio.create_task(drip())
+        received = await asyncio.wait_for(reader.read(), WAIT_S)
+        dripping.cancel()
+        writer.close()
+    assert code(received) == (408, "request_timeout")
+
+
+async def test_the_rest_of_an_answered_body_has_a_limit_too() -> None:
+    async with hurried() as running:
+        reader, writer = await asyncio.open_connection(LOOPBACK, running.port)
+        writer.write(HEAD.replace(b"/echo", b"/early") + b"Content-Length: 100000000\r\n\r\n")
+
+        async def flood() -> None:
+            while True:
+                writer.write(b"x" * KIB)
+                await asyncio.sleep(0.02)
+
+        flooding = asyncio.create_task(flood())
+        with contextlib.suppress(ConnectionError):
+            await asyncio.wait_for(reader.read(), WAIT_S)
+        flooding.cancel()
+        writer.close()
+
+
+async def test_a_client_that_waits_for_100_continue_waits_as_long_as_the_service() -> None:
+    async def late_reader(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await asyncio.sleep(0.5)
+        await service(scope, receive, send)
+
+    service = ShowingService("gateway")
+    async with running_origin("gateway", protocol=Hurried, services={"gateway": late_reader}) as running:
+        reader, writer = await asyncio.open_connection(LOOPBACK, running.port)
+        writer.write(
+            HEAD.replace(b"/echo", b"/show") + b"Expect: 100-continue\r\nConnection: close\r\nContent-Length: 3\r\n\r\n"
+        )
+        async with asyncio.timeout(WAIT_S):
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
+            writer.write(b"abc")
+            (facts,) = shown(await reader.read())
+        writer.close()
+    assert facts["body_bytes"] == 3
+
+
+async def test_a_body_may_come_slowly() -> None:
+    async with hurried() as running:
+        reader, writer = await asyncio.open_connection(LOOPBACK, running.port)
+        body = b"x" * 60_000
+        writer.write(HEAD.replace(b"/echo", b"/show") + b"Connection: close\r\nContent-Length: 60000\r\n\r\n")
+        for start in range(0, len(body), 10_000):  # in three windows
+            writer.write(body[start : start + 10_000])
+            await asyncio.sleep(0.15)
         (facts,) = shown(await asyncio.wait_for(reader.read(), WAIT_S))
         writer.close()
-    assert facts["body_bytes"] == 600
+    assert facts["body_bytes"] == 60_000
 
 
 async def test_a_body_that_the_service_does_not_read_is_no_fault_of_the_client() -> None:
