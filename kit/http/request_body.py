@@ -34,8 +34,9 @@ class RequestBody(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _as_json_schema_reads_it(cls, value: Any) -> Any:
-        check_text(value)
-        _with_integers(value)
+        for found in _walk(value):
+            found.check_text()
+            found.replace_by_integer()
         return value
 
 
@@ -46,17 +47,7 @@ def check_text(value: object) -> None:
         SaccadeError: INVALID_PARAMETER, with a pointer to the text.
     """
     for found in _walk(value):
-        for text in (found.value, found.key):
-            if isinstance(text, str) and _SURROGATE.search(text):
-                raise _not_unicode(found.place())
-
-
-def _with_integers(value: object) -> None:
-    """Replace ``5.0`` by ``5`` in a parsed JSON value: JSON Schema counts both as one integer."""
-    for found in _walk(value):
-        number = found.value
-        if isinstance(number, float) and number.is_integer() and abs(number) < _EXACT and found.parent is not None:
-            found.parent.value[found.key] = int(number)
+        found.check_text()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +66,18 @@ class _Found:
             keys.append(found.key)
             found = found.parent
         return keys[::-1]
+
+    def check_text(self) -> None:
+        """Reject half a surrogate pair in the value and its key."""
+        for text in (self.value, self.key):
+            if isinstance(text, str) and _SURROGATE.search(text):
+                raise _not_unicode(self.place())
+
+    def replace_by_integer(self) -> None:
+        """Replace ``5.0`` by ``5`` in the container: JSON Schema counts both as one integer."""
+        number = self.value
+        if isinstance(number, float) and number.is_integer() and abs(number) < _EXACT and self.parent is not None:
+            self.parent.value[self.key] = int(number)
 
 
 def _walk(value: object) -> Iterator[_Found]:
