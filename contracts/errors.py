@@ -130,7 +130,7 @@ _C = ErrorCode
 KINDS: dict[ErrorCode, ErrorKind] = {
     _C.MALFORMED_REQUEST: _kind(400, "The request could not be read", "Send valid JSON as the API reference at /docs describes."),
     _C.REQUEST_TIMEOUT: _kind(408, "The request was not received in time", "Send it again, faster: on a slow link in smaller pieces.", retryable=True),
-    _C.TARGET_TOO_LONG: _kind(414, "The request's target is too long", "Shorten the query, or send the values in the body of a POST."),
+    _C.TARGET_TOO_LONG: _kind(414, "The request's target is too long", "Shorten the query: leave out filters, or ask for fewer values at once."),
     _C.HEAD_TOO_LARGE: _kind(431, "The head of the request is too large", "Send fewer or shorter headers, without cookies of other sites."),
     _C.BODY_TOO_LARGE: _kind(413, "The request body is too large", "Upload files with POST /v1/uploads and send only their ids."),
     _C.INVALID_PARAMETER: _kind(422, "A value is not allowed", "See the schema of this workload under GET /v1/workloads."),

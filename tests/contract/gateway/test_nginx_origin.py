@@ -35,7 +35,7 @@ async def nginx(folder: Path, *, up: bool = True) -> AsyncIterator[RunningOrigin
         text = (DEPLOY / "origin.conf").read_text().replace("listen 8080", f"listen {HOST}:{port}")
         for name in ("gateway", "notifier"):
             text = re.sub(rf"set \${name} \S+;", f"set ${name} {HOST}:{at[name]};", text)
-        text = text.replace("/etc/saccade/", f"{DEPLOY}/").replace("/tmp/", f"{folder}/")
+        text = text.replace("/tmp/", f"{folder}/").replace("/etc/saccade/", f"{DEPLOY}/")
         for there, here in (LIMITS | {"resolver 127.0.0.11 valid=2s ipv6=off;": ""}).items():
             assert there in text
             text = text.replace(there, here)
