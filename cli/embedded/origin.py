@@ -89,17 +89,22 @@ class Origin:
         channel = self.channels.get(service)
         return channel is not None and channel.is_ready
 
-    def close(self) -> None:
-        """Accept no more, and close all connections that were not passed."""
-        if self._listener:
-            self._loop.remove_reader(self._listener)
-            self._listener.close()  # else clients would connect and wait until the whole system has stopped
+    def stop(self) -> None:
+        """Accept no more, and close all connections that were not passed; services can still return theirs."""
+        listener, self._listener = self._listener, None
+        if listener:
+            self._loop.remove_reader(listener)
+            listener.close()  # else clients would connect and wait until the whole system has stopped
         if self._sweeping:
             self._sweeping.cancel()
         for arrival in self._arrivals.values():
             self._loop.remove_reader(arrival.connection)
             arrival.connection.close()
         self._arrivals.clear()
+
+    def close(self) -> None:
+        """Stop, and close the channels, once the services have ended: one whose channel ends starts again."""
+        self.stop()
         for channel in self.channels.values():
             channel.close()
         for answer in self._answers:
@@ -122,7 +127,7 @@ class Origin:
             self._read(connection, b"")
 
     def _accept_again(self) -> None:
-        if self._listener and self._listener.fileno() >= 0:
+        if self._listener:
             self._loop.add_reader(self._listener, self._accept)
 
     def _read(self, connection: socket.socket, received: bytes) -> None:

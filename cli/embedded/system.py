@@ -113,8 +113,9 @@ class EmbeddedSystem:
         """Stop everything, the servers last; running jobs resume at the next start."""
         try:
             if self._origin:
-                self._origin.close()
+                self._origin.stop()
                 await asyncio.gather(self._stop_workers(), self._supervisor.stop(("gateway", "notifier")))
+                self._origin.close()
             if self._bucket_proxy:
                 await self._bucket_proxy.close()
             await self._supervisor.stop(programs.SERVERS)

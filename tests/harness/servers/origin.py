@@ -195,9 +195,9 @@ async def running_origin(
             while not all(origin.is_ready(name) for name in started):
                 await asyncio.sleep(0.005)
         yield running
-    finally:
+    finally:  # in the order of cli/embedded/system.py
+        origin.stop()
         for stop in running.stops.values():
             stop.set()
         await asyncio.gather(*serving)
         origin.close()
-        listener.close()
