@@ -29,6 +29,10 @@ def find_browser() -> str:
     return found
 
 
+class PageReplacedError(AssertionError):
+    """The page was replaced by another one while a command was executed."""
+
+
 class Tab:
     """One page."""
 
@@ -79,6 +83,8 @@ class Browser:
         command = {"id": self._count, "method": method, "params": params}
         await self._socket.send_json(command | ({"sessionId": session_id} if session_id else {}))
         answer = await waiting
+        if answer.get("error", {}).get("message") == "Inspected target navigated or closed":
+            raise PageReplacedError(answer)
         assert "error" not in answer, answer
         result: dict[str, Any] = answer["result"]
         return result

@@ -13,7 +13,7 @@ from typing import Any
 
 from PIL import Image
 
-from tests.harness.clients.chromium import Browser, Tab, chromium, find_browser
+from tests.harness.clients.chromium import Browser, PageReplacedError, Tab, chromium, find_browser
 
 SOFTWARE = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 WEBCAM = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
@@ -39,7 +39,10 @@ class SessionTab:
         got = None
         try:
             async with asyncio.timeout(_SOON_S):
-                while (got := await self.tab.evaluate(expression)) != wanted:
+                while True:
+                    with contextlib.suppress(PageReplacedError):  # a link was followed meanwhile
+                        if (got := await self.tab.evaluate(expression)) == wanted:
+                            return
                     await asyncio.sleep(0.05)
         except TimeoutError:
             raise AssertionError(f"{expression} is {got!r}, not {wanted!r}; {self.complaints()}") from None
