@@ -14,6 +14,7 @@ from contracts.errors import SaccadeError
 from contracts.events.base import decode
 from contracts.ids import stage_job_id
 from contracts.job import State
+from kit.bucket import ObjectMissing
 from tests.harness.dispatch.dispatcher import DispatcherHarness, Servers, open_dispatcher_harness, shared_servers
 from tests.harness.dispatch.pipelines import (
     SHARDS,
@@ -108,13 +109,15 @@ async def _state_is(harness: DispatcherHarness, job_id: str, state: str) -> bool
 
 async def progress_file(harness: DispatcherHarness, job_id: str) -> dict[str, Any]:
     key = harness.bucket.key("results", job_id, "progress.json")
-    while True:
-        try:
-            found: dict[str, Any] = json.loads(await harness.bucket.get(key))
-        except SaccadeError:  # this server gives half a file while it is written; others give the old or the new one
-            await anyio.sleep(0.02)
-        else:
-            return found
+    with anyio.fail_after(10.0):
+        while True:
+            try:
+                found: dict[str, Any] = json.loads(await harness.bucket.get(key))
+            except (SaccadeError, ObjectMissing):
+                # It comes after the event; and this server gives half a file, or none, while a file is replaced.
+                await anyio.sleep(0.02)
+            else:
+                return found
 
 
 async def until(holds: Callable[[], bool]) -> None:
