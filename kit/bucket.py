@@ -321,7 +321,7 @@ class Bucket:
             if str(error.response.get("Error", {}).get("Code")) in _MISSING | {"NoSuchBucket"}:
                 raise ObjectMissing(params.get("Key", self._bucket)) from error
             raise SaccadeError(ErrorCode.STORAGE_UNAVAILABLE, f"The bucket refused {operation}.") from error
-        except (BotoCoreError, OSError) as error:
+        except (BotoCoreError, aiohttp.ClientError, OSError) as error:  # aiohttp's: the body of an error is cut off
             raise SaccadeError(ErrorCode.STORAGE_UNAVAILABLE) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -111,13 +112,11 @@ async def progress_file(harness: DispatcherHarness, job_id: str) -> dict[str, An
     key = harness.bucket.key("results", job_id, "progress.json")
     with anyio.fail_after(10.0):
         while True:
-            try:
+            # It comes after the event; and while a file is replaced, this server gives half of it, or none.
+            with contextlib.suppress(SaccadeError, ObjectMissing):
                 found: dict[str, Any] = json.loads(await harness.bucket.get(key))
-            except (SaccadeError, ObjectMissing):
-                # It comes after the event; and this server gives half a file, or none, while a file is replaced.
-                await anyio.sleep(0.02)
-            else:
                 return found
+            await anyio.sleep(0.02)
 
 
 async def until(holds: Callable[[], bool]) -> None:
