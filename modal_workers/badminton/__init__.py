@@ -1,0 +1,1 @@
+"""Players, court, shuttle, rallies, speeds and zones from one badminton video."""
