@@ -9,10 +9,11 @@ from typing import Any, Final
 
 import numpy as np
 
+from modal_workers.footage.video_reader import VideoFacts
 from modal_workers.lap_compare.alignment.matching import AlignedClips
 from modal_workers.lap_compare.clips.descriptors import ClipDescriptors
 from modal_workers.lap_compare.clips.feature_extraction import ClipFeatures
-from modal_workers.lap_compare.comparison import Alignment, Clip
+from modal_workers.lap_compare.comparison import Alignment
 
 #: Arrays of ``ClipDescriptors``, stored once for each clip.
 _DESCRIPTOR_ARRAYS: Final = ("time_s", "cells", "activity", "flow")
@@ -35,7 +36,7 @@ def load_features(path: Path, paths: tuple[Path, Path]) -> tuple[tuple[ClipFeatu
         pair = []
         for side, clip, clip_path in zip("ab", facts["clips"], paths, strict=True):
             descriptors = ClipDescriptors(**{name: stored[f"{side}_{name}"] for name in _DESCRIPTOR_ARRAYS})
-            pair.append(ClipFeatures(clip_path, Clip(**clip), descriptors))
+            pair.append(ClipFeatures(clip_path, VideoFacts(**clip), descriptors))
     return (pair[0], pair[1]), tuple(facts["warnings"])
 
 

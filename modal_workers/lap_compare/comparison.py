@@ -12,21 +12,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from modal_workers.footage.video_reader import VideoFacts
+
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Clip:
-    """Facts of one clip."""
-
-    filename: str
-    width_px: int  # as shown, after rotation metadata
-    height_px: int
-    rotation_deg: int
-    frame_count: int
-    duration_s: float
-    mean_rate_hz: float
-    variable_rate: bool
 
 
 @dataclass(frozen=True)
@@ -79,8 +67,8 @@ class Opportunity:
 class Comparison:
     """All figures of a comparison; ``delta_s`` and ``relative_speed`` are sampled as the alignment is."""
 
-    clip_a: Clip
-    clip_b: Clip
+    clip_a: VideoFacts
+    clip_b: VideoFacts
     alignment: Alignment
     delta_s: Floats  # [N], 0 at the first sample
     relative_speed: Floats  # [N], speed of B over speed of A at the same place, from the alignment's slope

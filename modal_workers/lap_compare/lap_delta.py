@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.errors import ErrorCode, SaccadeError
-from modal_workers.lap_compare.comparison import Alignment, Clip, Comparison, Opportunity, Sector
+from modal_workers.footage.video_reader import VideoFacts
+from modal_workers.lap_compare.comparison import Alignment, Comparison, Opportunity, Sector
 
 Floats = NDArray[np.float64]
 
@@ -25,7 +26,7 @@ GOOD_CONFIDENCE: Final = 0.5
 
 
 def compare(
-    clips: tuple[Clip, Clip],
+    clips: tuple[VideoFacts, VideoFacts],
     alignment: Alignment,
     relative_speed: Floats,
     *,
@@ -160,7 +161,7 @@ def _opportunity(alignment: Alignment, rank: int, run: _Run) -> Opportunity:
     )
 
 
-def _warnings(alignment: Alignment, clips: tuple[Clip, Clip]) -> list[str]:
+def _warnings(alignment: Alignment, clips: tuple[VideoFacts, VideoFacts]) -> list[str]:
     warnings = []
     low_confidence = float(np.mean(alignment.confidence < GOOD_CONFIDENCE))
     if low_confidence > 0.2:

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from modal_workers.footage.video_reader import Picture, VideoReader
 from modal_workers.lap_compare.clips.descriptors import (
     CELLS,
     DIRECTIONS,
@@ -20,7 +21,6 @@ from modal_workers.lap_compare.clips.descriptors import (
     normalised,
 )
 from modal_workers.lap_compare.clips.feature_extraction import ClipFeatures
-from modal_workers.lap_compare.clips.video import ClipReader, Picture
 
 Matrix = NDArray[np.float64]
 Points = NDArray[np.float32]
@@ -51,7 +51,7 @@ def frames_at(clip: ClipFeatures, times_s: Sequence[float], check: Callable[[], 
     """Return the thumbnails nearest to sorted times; fewer if the clip ends early."""
     if clip.thumbnails is not None:
         return list(clip.thumbnails.at(times_s))
-    reader = ClipReader(clip.path, clip.clip.filename, width_px=THUMBNAIL_PX[0], height_px=THUMBNAIL_PX[1])
+    reader = VideoReader(clip.path, clip.clip.filename, width_px=THUMBNAIL_PX[0], height_px=THUMBNAIL_PX[1])
     pictures = []
     for frame in reader.frames(wanted_s=times_s):
         check()

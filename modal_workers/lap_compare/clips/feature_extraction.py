@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.errors import ErrorCode, SaccadeError
+from modal_workers.footage.video_reader import DecodedFrame, VideoFacts, VideoReader
 from modal_workers.lap_compare.clips.descriptors import LENGTH, THUMBNAIL_PX, ClipDescriptors, compute_descriptor
 from modal_workers.lap_compare.clips.thumbnail_cache import ThumbnailCache
-from modal_workers.lap_compare.clips.video import ClipReader, DecodedFrame
-from modal_workers.lap_compare.comparison import Clip
 
 Picture = NDArray[np.uint8]
 ResultT = TypeVar("ResultT")
@@ -37,7 +36,7 @@ class ClipFeatures:
     """One clip after the read stage."""
 
     path: Path
-    clip: Clip
+    clip: VideoFacts
     descriptors: ClipDescriptors
     #: None if the features come from a checkpoint.
     thumbnails: ThumbnailCache | None = None
@@ -150,7 +149,7 @@ def extract_clip(
     flow_estimator: FlowEstimator | None = None,
     warp: NDArray[np.float64] | None = None,
     thumbnails: ThumbnailCache | None = None,
-) -> tuple[Clip, ClipDescriptors, tuple[str, ...]]:
+) -> tuple[VideoFacts, ClipDescriptors, tuple[str, ...]]:
     """Decode a clip once; return its facts, its descriptors and warnings.
 
     ``progress`` is called for every sample with the share done and may raise to stop. ``flow_estimator`` measures flow
@@ -159,7 +158,7 @@ def extract_clip(
     Raises:
         SaccadeError: INPUT_UNREADABLE, MEDIA_NO_VIDEO, MEDIA_TOO_LARGE, CLIP_TOO_SHORT, CLIP_STATIC.
     """
-    reader = ClipReader(path, name, width_px=THUMBNAIL_PX[0], height_px=THUMBNAIL_PX[1], rough=True)
+    reader = VideoReader(path, name, width_px=THUMBNAIL_PX[0], height_px=THUMBNAIL_PX[1], rough=True)
     samples = _SampleBuffer()
     recent: deque[tuple[float, Picture]] = deque(maxlen=16)
     before: DecodedFrame | None = None
@@ -181,7 +180,7 @@ def extract_clip(
     reader.reject_short()
     descriptors = samples.to_descriptors()
     reject_static(descriptors, name)
-    return reader.clip, descriptors, tuple(reader.warnings)
+    return reader.facts, descriptors, tuple(reader.warnings)
 
 
 def recompute_descriptors(

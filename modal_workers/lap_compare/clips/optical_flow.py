@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.errors import ErrorCode, SaccadeError
-from modal_workers.lap_compare.clips.video import DecodedFrame
+from modal_workers.footage.video_reader import DecodedFrame
 
 Picture = NDArray[np.uint8]
 

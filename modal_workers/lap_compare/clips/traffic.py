@@ -7,9 +7,9 @@ from typing import Final
 
 import numpy as np
 
+from modal_workers.footage.video_reader import VideoReader
 from modal_workers.lap_compare.clips.feature_extraction import ClipFeatures
 from modal_workers.lap_compare.clips.vehicle_detection import VehicleDetector
-from modal_workers.lap_compare.clips.video import ClipReader
 
 SAMPLING_HZ: Final = 2.0
 #: A vehicle at least this tall, as a share of the frame's height, counts as close.
@@ -25,7 +25,7 @@ def detect_traffic(
         filename = features.clip.filename
         close_s = []
         sampled = 0
-        for frame in ClipReader(features.path, filename).frames(rate_hz=SAMPLING_HZ):
+        for frame in VideoReader(features.path, filename).frames(rate_hz=SAMPLING_HZ):
             check()
             sampled += 1
             if detector.nearest(frame.colour()) >= MIN_VEHICLE_HEIGHT:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
+from modal_workers.footage.text_sprites import TextSprites, font, shortened, with_known_glyphs
+from modal_workers.footage.yuv_image import Colour, ColourMatrix, Pixels, Sprite, YuvImage
 from modal_workers.lap_compare import wording
 from modal_workers.lap_compare.comparison import Comparison, Opportunity
 from modal_workers.lap_compare.rendering import palette
 from modal_workers.lap_compare.rendering.delta_strip import delta_range_s, draw_delta_strip
 from modal_workers.lap_compare.rendering.panel import panel_size
-from modal_workers.lap_compare.rendering.text_sprites import TextSprites, font, shortened, with_known_glyphs
-from modal_workers.lap_compare.rendering.yuv_image import Colour, ColourMatrix, Pixels, Sprite, YuvImage
 
 MIN_HALF_WIDTH_PX = 320  # at a panel height of 360 px: the figures below need this width
 PLATE_OPACITY = 200  # opacity of the plate under text on video, of 255

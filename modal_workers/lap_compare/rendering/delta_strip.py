@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from modal_workers.footage.text_sprites import font, shortened, with_known_glyphs
+from modal_workers.footage.yuv_image import Colour, ColourMatrix, YuvImage
 from modal_workers.lap_compare import wording
 from modal_workers.lap_compare.comparison import Comparison, Floats
 from modal_workers.lap_compare.rendering import palette
-from modal_workers.lap_compare.rendering.text_sprites import font, shortened, with_known_glyphs
-from modal_workers.lap_compare.rendering.yuv_image import Colour, ColourMatrix, YuvImage
 
 SUPERSAMPLING = 3  # drawn larger by this factor, then averaged
 

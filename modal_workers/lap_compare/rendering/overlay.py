@@ -16,9 +16,9 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from modal_workers.footage.h264_writer import DownscalingWriter, EncodingPlan, H264Writer, plan_encoding
 from modal_workers.lap_compare.comparison import Comparison, Floats, Opportunity
 from modal_workers.lap_compare.rendering.dashboard import Dashboard, FrameFigures
-from modal_workers.lap_compare.rendering.h264_writer import DownscalingWriter, EncodingPlan, H264Writer, plan_encoding
 from modal_workers.lap_compare.rendering.panel import FramePrefetcher, colour_matrix_of, panel_frames
 
 MAX_RATE_HZ = 30

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modal_workers.lap_compare.rendering.yuv_image import Colour
+from modal_workers.footage.yuv_image import Colour
 from modal_workers.lap_compare.wording import Grade
 
 BACKGROUND: Colour = (11, 14, 20)

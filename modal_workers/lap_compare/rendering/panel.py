@@ -14,9 +14,9 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from contracts.errors import ErrorCode, SaccadeError
-from modal_workers.lap_compare.clips.video import ClipReader
+from modal_workers.footage.video_reader import VideoReader
+from modal_workers.footage.yuv_image import BT601, BT709, ColourMatrix, Pixels, YuvImage
 from modal_workers.lap_compare.comparison import Floats
-from modal_workers.lap_compare.rendering.yuv_image import BT601, BT709, ColourMatrix, Pixels, YuvImage
 
 PREFETCHED_FRAMES = 6  # enough to cover a slow keyframe; at 1280 x 720 they take 8 MB
 
@@ -44,7 +44,7 @@ def colour_matrix_of(path: Path, name: str) -> ColourMatrix:
     Raises:
         SaccadeError: INPUT_UNREADABLE, as ``panel_frames`` does.
     """
-    with closing(ClipReader(path, name).decoded()) as decoded:
+    with closing(VideoReader(path, name).decoded()) as decoded:
         _, frame = _first(decoded, name)
         return _matrix(int(frame.colorspace), frame.height)
 
@@ -74,7 +74,7 @@ def panel_frames(
         SaccadeError: INPUT_UNREADABLE.
     """
     scaler = _Scaler(size, matrix)
-    decoded = ClipReader(path, name).decoded()
+    decoded = VideoReader(path, name).decoded()
     current = _first(decoded, name)
     following = next(decoded, None)
     shown: PanelFrame | None = None

@@ -10,9 +10,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.transforms import blended_transform_factory
 
+from modal_workers.footage.text_sprites import with_known_glyphs
 from modal_workers.lap_compare import wording
 from modal_workers.lap_compare.comparison import Comparison, Floats
-from modal_workers.lap_compare.rendering.text_sprites import with_known_glyphs
 
 INK: Final = "#14181f"
 MUTED: Final = "#667085"

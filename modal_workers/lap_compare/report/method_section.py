@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from html import escape
 
+from modal_workers.footage.text_sprites import printable
+from modal_workers.footage.video_reader import VideoFacts
 from modal_workers.lap_compare import wording
 from modal_workers.lap_compare.alignment.confidence import HALF_CONFIDENCE_ERROR_S
-from modal_workers.lap_compare.comparison import Clip, Comparison
+from modal_workers.lap_compare.comparison import Comparison
 from modal_workers.lap_compare.lap_delta import GOOD_CONFIDENCE
-from modal_workers.lap_compare.rendering.text_sprites import printable
 
 
 def method_html(comparison: Comparison) -> str:
@@ -55,7 +56,7 @@ def method_html(comparison: Comparison) -> str:
     return f"<dl>{rows}</dl>"
 
 
-def _clip(clip: Clip) -> str:
+def _clip(clip: VideoFacts) -> str:
     pace = "variable frame rate, mean" if clip.variable_rate else "frame rate"
     rotated = f", rotated by {clip.rotation_deg}° as its metadata says" if clip.rotation_deg else ""
     return (

@@ -18,12 +18,12 @@ from typing import Any, Final
 
 import numpy as np
 
+from modal_workers.footage.h264_writer import shrink_video
+from modal_workers.footage.text_sprites import printable
 from modal_workers.lap_compare import wording
 from modal_workers.lap_compare.comparison import Comparison, Floats, Opportunity, Sector
 from modal_workers.lap_compare.lap_delta import GOOD_CONFIDENCE
-from modal_workers.lap_compare.rendering.h264_writer import shrink_video
 from modal_workers.lap_compare.rendering.overlay import output_timeline
-from modal_workers.lap_compare.rendering.text_sprites import printable
 from modal_workers.lap_compare.report.method_section import method_html
 
 OVERLAY_LIMIT_BYTES: Final = 24 << 20

@@ -10,8 +10,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from modal_workers.footage.video_reader import VideoFacts
 from modal_workers.lap_compare import wording
-from modal_workers.lap_compare.comparison import Clip, Comparison, Opportunity, Sector
+from modal_workers.lap_compare.comparison import Comparison, Opportunity, Sector
 from modal_workers.lap_compare.headline import is_clear
 
 #: Columns of delta.csv with their units; the two flow columns exist only if flow was measured.
@@ -122,7 +123,7 @@ def _faster(comparison: Comparison) -> str | None:
     return "a" if delta_s > 0 else "b"
 
 
-def _clip(clip: Clip) -> dict[str, Any]:
+def _clip(clip: VideoFacts) -> dict[str, Any]:
     return {name: _number(value) if isinstance(value, float) else value for name, value in asdict(clip).items()}
 
 
@@ -166,7 +167,7 @@ def _span(comparison: Comparison, start_a_s: float, end_a_s: float, start_b_s: f
     }
 
 
-def _source(clip: Clip, start_s: float, end_s: float) -> dict[str, Any]:
+def _source(clip: VideoFacts, start_s: float, end_s: float) -> dict[str, Any]:
     """Return times on a clip's own clock and, at a constant frame rate, its frames, counted from 0."""
     frames = None if clip.variable_rate else [round(start_s * clip.mean_rate_hz), round(end_s * clip.mean_rate_hz)]
     return {"start_s": _number(start_s), "end_s": _number(end_s), "frames": frames}

@@ -9,7 +9,8 @@ from pathlib import Path
 import av
 import numpy as np
 
-from modal_workers.lap_compare.comparison import Alignment, Clip, Comparison, Floats, Opportunity, Sector
+from modal_workers.footage.video_reader import VideoFacts
+from modal_workers.lap_compare.comparison import Alignment, Comparison, Floats, Opportunity, Sector
 
 DARK, BRIGHT = 40, 210
 
@@ -17,7 +18,7 @@ DARK, BRIGHT = 40, 210
 def clip(
     filename: str = "lap.mp4", *, size: tuple[int, int] = (96, 64), rate_hz: float = 25.0, duration_s: float = 6.0
 ):
-    return Clip(
+    return VideoFacts(
         filename=filename,
         width_px=size[0],
         height_px=size[1],
@@ -33,7 +34,7 @@ def comparison(
     time_a_s: Floats,
     time_b_s: Floats,
     *,
-    clips: tuple[Clip, Clip] = (clip("a.mp4"), clip("b.mp4")),
+    clips: tuple[VideoFacts, VideoFacts] = (clip("a.mp4"), clip("b.mp4")),
     stretches: Sequence[tuple[float, float]] = (),
     sector_names: Sequence[str] = ("Sector 1", "Sector 2"),
     warnings: tuple[str, ...] = (),

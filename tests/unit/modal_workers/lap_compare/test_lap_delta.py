@@ -9,12 +9,13 @@ import pytest
 from pydantic import ValidationError
 
 from contracts.errors import ErrorCode, SaccadeError
-from modal_workers.lap_compare.comparison import Alignment, Clip, Comparison
+from modal_workers.footage.video_reader import VideoFacts
+from modal_workers.lap_compare.comparison import Alignment, Comparison
 from modal_workers.lap_compare.lap_delta import compare
 from modal_workers.lap_compare.result import build_result
 from modal_workers.lap_compare.spec import LapCompareParams
 
-CLIP = Clip("a.mp4", 640, 360, 0, 900, 30.0, 30.0, variable_rate=False)
+CLIP = VideoFacts("a.mp4", 640, 360, 0, 900, 30.0, 30.0, variable_rate=False)
 
 
 def lap(delta_of_a: np.ndarray | None = None, error_s: float = 0.01) -> Alignment:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from contracts.errors import ErrorCode, SaccadeError
+from modal_workers.footage.video_reader import VideoReader
 from modal_workers.lap_compare.alignment.matching import AlignedClips, align_clips
-from modal_workers.lap_compare.clips.video import ClipReader
 from modal_workers.lap_compare.lap_delta import compare
 from simulators.laps.circuit import make_circuit
 from simulators.laps.degradation import Degradation
@@ -118,7 +118,7 @@ def test_different_circuits_are_refused(clean: LapPairVideos, folder: Path) -> N
 
 
 def test_a_reversed_clip_is_refused_as_opposite_direction(clean: LapPairVideos, folder: Path) -> None:
-    pictures = [frame.colour() for frame in ClipReader(clean.path_b, "b").frames()]
+    pictures = [frame.colour() for frame in VideoReader(clean.path_b, "b").frames()]
     backwards = write_clip(folder / "backwards.mp4", pictures[::-1], (np.arange(len(pictures)) * FRAME_S).tolist())
     with pytest.raises(SaccadeError) as caught:
         align_clips(*features_of(clean.path_a, backwards), correct_mount=True, progress=ignore_progress)

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from contracts.errors import ErrorCode, SaccadeError
+from modal_workers.footage.h264_writer import H264Writer, shrink_video
+from modal_workers.footage.yuv_image import BT601, BT709, YuvImage
 from modal_workers.lap_compare.rendering.dashboard import Dashboard, FrameFigures
-from modal_workers.lap_compare.rendering.h264_writer import H264Writer, shrink_video
 from modal_workers.lap_compare.rendering.overlay import output_timeline, render_overlay
 from modal_workers.lap_compare.rendering.panel import panel_frames
-from modal_workers.lap_compare.rendering.yuv_image import BT601, BT709, YuvImage
 from modal_workers.runtime.context import Stopped
 from simulators.laps.lap_video import write_rotation
 from tests.harness.vision.lap_comparisons import BRIGHT, DARK, clip, comparison, write_grey_clip, write_place_clip

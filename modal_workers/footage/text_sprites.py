@@ -9,7 +9,7 @@ import matplotlib as mpl
 from matplotlib.ft2font import FT2Font
 from PIL import Image, ImageDraw, ImageFont
 
-from modal_workers.lap_compare.rendering.yuv_image import Colour, ColourMatrix, Sprite
+from modal_workers.footage.yuv_image import Colour, ColourMatrix, Sprite
 
 
 @lru_cache(maxsize=64)

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.limits import PICTURE_SIDE_PX
-from modal_workers.lap_compare.comparison import Clip
 
 Picture = NDArray[np.uint8]
 
@@ -25,6 +24,20 @@ MIN_DURATION_S: Final = 2.0
 LARGE_FRAME_PX: Final = 4096 * 2304
 #: Seeking to a keyframe is faster than decoding above this distance.
 SEEK_THRESHOLD_S: Final = 12.0
+
+
+@dataclass(frozen=True)
+class VideoFacts:
+    """Facts of one video."""
+
+    filename: str
+    width_px: int  # as shown, after rotation metadata
+    height_px: int
+    rotation_deg: int
+    frame_count: int
+    duration_s: float
+    mean_rate_hz: float
+    variable_rate: bool
 
 
 @dataclass(frozen=True)
@@ -47,8 +60,8 @@ def rotate_upright(picture: Picture, rotation_deg: int) -> Picture:
     return np.asarray(cv2.rotate(picture, turns[rotation_deg])) if rotation_deg else picture
 
 
-class ClipReader:
-    """Decoder of one clip, from its start. After the loop ``clip`` and ``warnings`` hold facts and problems.
+class VideoReader:
+    """Decoder of one clip, from its start. After the loop ``facts`` and ``warnings`` hold facts and problems.
 
     Presentation times come from the container, with edit lists applied. Frames without one get the nominal interval;
     frames whose time would go backwards are dropped.
@@ -73,10 +86,10 @@ class ClipReader:
         self._container: Any = None
 
     @property
-    def clip(self) -> Clip:
+    def facts(self) -> VideoFacts:
         """Facts of the clip, as far as it was read."""
         seen = self._times
-        return Clip(
+        return VideoFacts(
             filename=self.name,
             width_px=self._shown[0],
             height_px=self._shown[1],

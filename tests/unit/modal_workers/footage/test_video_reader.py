@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from contracts.errors import ErrorCode, SaccadeError
+from modal_workers.footage.video_reader import VideoReader
 from modal_workers.lap_compare.clips.feature_extraction import extract_clip
-from modal_workers.lap_compare.clips.video import ClipReader
 from simulators.laps.lap_video import write_rotation
 from tests.harness.vision.lap_videos import ignore_progress, moving_pictures, write_clip
 
 
-def read(path: Path) -> tuple[ClipReader, list[float], list[np.ndarray]]:
-    reader = ClipReader(path, path.name)
+def read(path: Path) -> tuple[VideoReader, list[float], list[np.ndarray]]:
+    reader = VideoReader(path, path.name)
     frames = list(reader.frames())
     return reader, [frame.time_s for frame in frames], [frame.grey for frame in frames]
 
@@ -29,15 +29,15 @@ def test_times_are_those_of_the_container_from_the_first_frame(tmp_path: Path) -
     path = write_clip(tmp_path / "phone.mp4", moving_pictures(60), (times + 3.0).tolist())
     reader, seen, _ = read(path)
     assert np.allclose(seen, times - times[0], atol=2e-4)
-    assert reader.clip.variable_rate
-    assert reader.clip.duration_s == pytest.approx(times[-1] - times[0], abs=1e-3)
-    assert reader.clip.frame_count == 60
+    assert reader.facts.variable_rate
+    assert reader.facts.duration_s == pytest.approx(times[-1] - times[0], abs=1e-3)
+    assert reader.facts.frame_count == 60
 
 
 def test_a_constant_rate_clip_is_not_variable(tmp_path: Path) -> None:
     reader, _, _ = read(write_clip(tmp_path / "steady.mp4", moving_pictures(60), (np.arange(60) / 30).tolist()))
-    assert not reader.clip.variable_rate
-    assert reader.clip.mean_rate_hz == pytest.approx(30, rel=0.01)
+    assert not reader.facts.variable_rate
+    assert reader.facts.mean_rate_hz == pytest.approx(30, rel=0.01)
 
 
 @pytest.mark.parametrize("degrees", [90, 180, 270])
@@ -50,8 +50,8 @@ def test_rotation_in_metadata_is_undone(tmp_path: Path, degrees: int) -> None:
     write_rotation(turned, degrees)
     reader, _, pictures = read(turned)
     _, _, expected = read(plain)
-    assert (reader.clip.width_px, reader.clip.height_px) == (160, 90)
-    assert reader.clip.rotation_deg != 0
+    assert (reader.facts.width_px, reader.facts.height_px) == (160, 90)
+    assert reader.facts.rotation_deg != 0
     apart = [np.mean(cv2.absdiff(a, b)) for a, b in zip(pictures, expected, strict=True)]
     assert max(apart) < 12.0
     assert np.mean(cv2.absdiff(np.ascontiguousarray(pictures[0][::-1]), expected[0])) > 20.0
@@ -60,14 +60,14 @@ def test_rotation_in_metadata_is_undone(tmp_path: Path, degrees: int) -> None:
 def test_odd_dimensions_are_read(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "odd.mp4", moving_pictures(30, 161, 91), (np.arange(30) / 10).tolist())
     reader, times, pictures = read(path)
-    assert (reader.clip.width_px, reader.clip.height_px) == (161, 91)
+    assert (reader.facts.width_px, reader.facts.height_px) == (161, 91)
     assert len(times) == 30
     assert pictures[0].shape == (180, 320)
 
 
 def test_a_fast_clip_is_sampled_at_the_requested_rate(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "fast.mp4", moving_pictures(240), (np.arange(240) / 120).tolist())
-    times = [frame.time_s for frame in ClipReader(path, "fast").frames(rate_hz=30)]
+    times = [frame.time_s for frame in VideoReader(path, "fast").frames(rate_hz=30)]
     assert np.allclose(np.diff(times), 1 / 30, atol=2e-3)
     assert len(times) == 60
 
@@ -77,7 +77,7 @@ def test_frames_at_wanted_times_are_found_across_long_gaps(tmp_path: Path) -> No
     pictures = [np.full((90, 160, 3), 20 + index * 200 // count, np.uint8) for index in range(count)]
     path = write_clip(tmp_path / "long.mp4", pictures, (np.arange(count) / 20 + 1.0).tolist())
     wanted = [1.0, 20.0, 21.0, 44.0]
-    found = list(ClipReader(path, "long").frames(wanted_s=wanted))
+    found = list(VideoReader(path, "long").frames(wanted_s=wanted))
     assert [frame.time_s for frame in found] == pytest.approx(wanted, abs=0.051)
     shown = [20 + int(time * 20) * 200 // count for time in wanted]
     levels = [16 + level * 219 / 255 for level in shown]  # luma of video runs from 16 to 235

@@ -12,9 +12,11 @@ from typing import Any, Self
 import av
 import av.error
 
-from modal_workers.lap_compare.rendering.yuv_image import BT709, ColourMatrix, Pixels
+from modal_workers.footage.yuv_image import BT709, ColourMatrix, Pixels
 
 MIN_BIT_RATE = 60_000
+#: Resolution of the timestamps of frames that are written at given times, the usual one of MPEG.
+TIMES_PER_S = 90_000
 BUDGET_SHARE = 0.92  # of the byte budget: rate control and the container overshoot
 
 
@@ -30,12 +32,15 @@ class H264Writer:
         matrix: ColourMatrix = BT709,
         quality: int = 27,
         bit_rate: int = 0,
+        timed: bool = False,
     ) -> None:
         """Open ``path`` for frames of ``size`` (width, height; even).
 
+        With ``timed`` every frame is written with its time; otherwise they follow each other at ``rate_hz``.
         ``quality`` is x264's constant rate factor; ``bit_rate`` (bit/s) replaces it.
         """
         self.path, self._rate, self._count = path, rate_hz, 0
+        self._timed, self._last_pts = timed, -1
         self._container = av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"})
         stream: Any = self._container.add_stream("libx264", rate=rate_hz)
         stream.width, stream.height = size
@@ -53,6 +58,8 @@ class H264Writer:
         context = stream.codec_context
         context.colorspace, context.color_range = matrix.tag, 1
         context.color_primaries = context.color_trc = matrix.tag
+        if timed:
+            context.time_base = Fraction(1, TIMES_PER_S)
         self._stream = stream
 
     def __enter__(self) -> Self:
@@ -77,13 +84,17 @@ class H264Writer:
                 if not complete:
                     self.path.unlink(missing_ok=True)
 
-    def write(self, pixels: Pixels) -> None:
-        """Add an image, [height * 3 / 2, width] planar 4:2:0."""
-        self.write_frame(av.VideoFrame.from_ndarray(pixels, format="yuv420p"))
+    def write(self, pixels: Pixels, time_s: float = 0.0) -> None:
+        """Add an image, [height * 3 / 2, width] planar 4:2:0, at a time if the file is timed."""
+        self.write_frame(av.VideoFrame.from_ndarray(pixels, format="yuv420p"), time_s)
 
-    def write_frame(self, frame: Any) -> None:
-        """Add a yuv420p frame of the right size; only its time is changed."""
-        frame.pts, frame.time_base = self._count, 1 / self._rate
+    def write_frame(self, frame: Any, time_s: float = 0.0) -> None:
+        """Add a yuv420p frame of the right size, at a time (seconds, rising) if the file is timed."""
+        if not self._timed:
+            frame.pts, frame.time_base = self._count, 1 / self._rate
+        else:
+            self._last_pts = max(self._last_pts + 1, round(time_s * TIMES_PER_S))
+            frame.pts, frame.time_base = self._last_pts, Fraction(1, TIMES_PER_S)
         frame.pict_type = 0
         self._count += 1
         self._container.mux(self._stream.encode(frame))
