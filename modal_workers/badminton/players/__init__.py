@@ -1,0 +1,1 @@
+"""The players: detection, identity, motion."""

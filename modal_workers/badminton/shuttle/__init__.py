@@ -1,0 +1,1 @@
+"""The shuttle: detection and track."""
