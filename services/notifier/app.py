@@ -33,6 +33,7 @@ from kit.http.openapi import openapi_of
 from kit.http.passed_connections import PassedConnections
 from kit.http.problems import install_problems
 from kit.http.server import EXIT_RESTART, serve
+from kit.network.address_guard import AddressGuard
 from kit.settings import NatsSettings, OriginSettings
 from kit.tasks import end
 from services.notifier.metrics import NotifierMetrics
@@ -52,7 +53,6 @@ from services.notifier.webhooks.endpoints import routes as endpoint_routes
 from services.notifier.webhooks.endpoints.endpoint_service import EndpointService
 from services.notifier.webhooks.endpoints.endpoint_store import EndpointStore
 from services.notifier.webhooks.endpoints.secret_encryption import SecretEncryption
-from services.notifier.webhooks.network.address_guard import AddressGuard
 from services.notifier.webhooks.sending import routes as example_routes
 from services.notifier.webhooks.sending.example_sender import ExampleSender
 from services.notifier.webhooks.sending.sender import Sender

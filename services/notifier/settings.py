@@ -9,8 +9,8 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contracts.limits import KIB, MIB, SSE_HEARTBEAT_S
+from kit.network.address_guard import AddressGuard
 from kit.settings import ChosenSecret, WebhookAddressSettings
-from services.notifier.webhooks.network.address_guard import AddressGuard
 
 #: Send buffer of a stream in the kernel: a larger one would hold minutes of stale progress before any is conflated.
 SEND_BUFFER_BYTES: Final = 64 * KIB

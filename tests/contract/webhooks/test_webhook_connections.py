@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from services.notifier.webhooks.network.address_guard import AddressGuard
-from services.notifier.webhooks.network.metered_socket import guarded_socket_factory
-from services.notifier.webhooks.network.name_lookup import SystemLookup
+from kit.network.address_guard import AddressGuard
+from kit.network.metered_socket import guarded_socket_factory
+from kit.network.name_lookup import SystemLookup
 from services.notifier.webhooks.sending.sender import Sender, WebhookRequest
 from tests.harness.webhooks.receivers import (
     LOOPBACK,
@@ -295,7 +295,7 @@ class TestRebinding:
         sender = Sender(self.GUARD, https_only=False)
         async with sender, receiving(answering(ok())) as inside:
             factory = guarded_socket_factory(self.GUARD)
-            with pytest.raises(OSError, match="not an address that webhooks may go to"):
+            with pytest.raises(OSError, match="not an address that may be connected to"):
                 factory((2, 1, 6, "", ("127.0.0.1", inside.port)))
             factory((2, 1, 6, "", ("127.0.0.2", inside.port))).close()
         assert inside.connections == 0

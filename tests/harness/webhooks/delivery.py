@@ -18,6 +18,7 @@ from contracts.ids import new_id
 from contracts.streams import DELIVERIES, WEBHOOKS
 from kit.bus.connection import connect, declare, epoch_of
 from kit.bus.event_store import EventStore
+from kit.network.address_guard import AddressGuard
 from kit.settings import NatsSettings
 from kit.tasks import end
 from services.notifier.metrics import NotifierMetrics
@@ -27,7 +28,6 @@ from services.notifier.webhooks.deliveries.delivery_file import DeliveryFile
 from services.notifier.webhooks.endpoints.endpoint import Endpoint, EndpointSecret
 from services.notifier.webhooks.endpoints.endpoint_store import EndpointStore
 from services.notifier.webhooks.endpoints.secret_encryption import SecretEncryption
-from services.notifier.webhooks.network.address_guard import AddressGuard
 from services.notifier.webhooks.sending.sender import Sender
 from services.notifier.webhooks.signing import Signer
 from services.notifier.webhooks.webhook_delivery import WebhookDelivery

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from services.notifier.webhooks.network.address_guard import AddressGuard
+from kit.network.address_guard import AddressGuard
 from services.notifier.webhooks.sending.sender import WebhookRequest
 
 LOOPBACK = AddressGuard.allowing(["127.0.0.0/8"])

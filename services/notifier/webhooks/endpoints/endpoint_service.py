@@ -13,9 +13,10 @@ from contracts.streams import EVENTS
 from kit.bus.connection import epoch_of
 from kit.bus.event_store import Conflict
 from kit.bus.idempotency import Idempotency, IdempotencyKey
+from kit.network.address_guard import AddressGuard
 from services.notifier.webhooks.endpoints.endpoint import Endpoint, EndpointSecret
 from services.notifier.webhooks.endpoints.endpoint_store import EndpointStore
-from services.notifier.webhooks.network.address_guard import AddressGuard, check_url
+from services.notifier.webhooks.endpoints.url_check import check_url
 from services.notifier.webhooks.signing import EndpointKeyPair, Signer
 
 #: Maximum endpoints of a tenant; each event costs one delivery per endpoint.

@@ -17,10 +17,10 @@ from kit.bus.idempotency import IdempotencyHeader, key_of
 from kit.http.path_ids import WebhookId
 from kit.http.problems import problem_responses
 from kit.http.request_body import RequestBody
+from kit.network.urls import URL_CHARS, URL_PATTERN
 from services.notifier.webhooks.endpoints.endpoint import Endpoint, EndpointSecret
 from services.notifier.webhooks.endpoints.endpoint_service import MAX_OVERLAP, EndpointService
 from services.notifier.webhooks.endpoints.headers import HEADERS_SCHEMA, check_headers
-from services.notifier.webhooks.network.address_guard import URL_CHARS, URL_PATTERN
 from services.notifier.webhooks.signing import EndpointKeyPair, Signing
 
 router = APIRouter(

@@ -22,15 +22,16 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from contracts.events.delivery import AttemptError
 from contracts.limits import KIB
-from services.notifier.webhooks.endpoints.headers import FRAMING_HEADERS
-from services.notifier.webhooks.network.address_guard import AddressGuard, AddressRefusedError, parse_webhook_url
-from services.notifier.webhooks.network.metered_socket import (
+from kit.network.address_guard import AddressGuard, AddressRefusedError
+from kit.network.metered_socket import (
     MeteredResponse,
     ReceivedTooMuchError,
     guarded_socket_factory,
 )
-from services.notifier.webhooks.network.name_lookup import GuardedResolver, Lookup, SystemLookup
-from services.notifier.webhooks.network.response_protocol import HeaderFirstConnector
+from kit.network.name_lookup import GuardedResolver, Lookup, SystemLookup
+from kit.network.response_protocol import HeaderFirstConnector
+from kit.network.urls import parse_url
+from services.notifier.webhooks.endpoints.headers import FRAMING_HEADERS
 
 #: Maximum size and time of reading an answer's body: its status is what matters.
 RESPONSE_BYTES: Final = 64 * KIB
@@ -185,7 +186,7 @@ class Sender:
     ) -> aiohttp.ClientResponse:
         """Send the request and return the response with its status."""
         try:
-            url = parse_webhook_url(request.url)
+            url = parse_url(request.url)
         except ValueError as error:
             raise AddressRefusedError(str(error)) from None
         if self._https_only and url.scheme != "https":

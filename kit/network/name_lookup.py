@@ -1,4 +1,4 @@
-"""Resolution of receivers' names: only to allowed addresses, and not delayed by names whose servers do not answer.
+"""Resolution of names: only to allowed addresses, and not delayed by names whose servers do not answer.
 
 The returned address is the one that is connected to: nothing is resolved again between check and connection.
 """
@@ -14,7 +14,7 @@ from typing import Final
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from services.notifier.webhooks.network.address_guard import AddressGuard
+from kit.network.address_guard import AddressGuard
 
 #: Returns the IP addresses of a name, best first; raises OSError.
 Lookup = Callable[[str], Awaitable[list[str]]]
@@ -64,7 +64,7 @@ class SystemLookup:
                 with contextlib.suppress(RuntimeError):  # the loop is closed already
                     loop.call_soon_threadsafe(finish, outcome)
 
-            threading.Thread(target=look_up, name="webhook-lookup", daemon=True).start()
+            threading.Thread(target=look_up, name="name-lookup", daemon=True).start()
             return await found
 
 
@@ -79,7 +79,7 @@ class GuardedResolver(AbstractResolver):
         self,
         host: str,
         port: int = 0,
-        family: socket.AddressFamily = socket.AF_UNSPEC,  # noqa: ARG002 - the sender uses both
+        family: socket.AddressFamily = socket.AF_UNSPEC,  # noqa: ARG002 - both are used
     ) -> list[ResolveResult]:
         """Resolve a name.
 

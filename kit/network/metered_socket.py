@@ -1,7 +1,7 @@
-"""Sockets to receivers: only to allowed addresses, with a limit on the bytes received per attempt.
+"""Sockets to allowed addresses only, with a limit on the bytes received per request.
 
 aiohttp limits a header and a body, but not what comes before them: line breaks, endless interim responses, bytes on an
-idle connection. Each of these can keep the processor busy for as long as an attempt may take, for all webhooks of the
+idle connection. Each of these can keep the processor busy for as long as a request may take, for all requests of the
 process. Here the limit closes the connection.
 """
 
@@ -16,12 +16,12 @@ from weakref import WeakValueDictionary
 import aiohttp
 
 from contracts.limits import KIB
-from services.notifier.webhooks.network.address_guard import AddressGuard
+from kit.network.address_guard import AddressGuard
 
 if TYPE_CHECKING:
     from aiohttp.connector import Connection
 
-#: Limit per attempt: the response's header, the part of its body that is read, and the overhead of TLS.
+#: Limit per request, by default: the response's header, the part of its body that is read, and the overhead of TLS.
 RECEIVED_BYTES: Final = 128 * KIB
 #: Limit per read: thousands of tiny chunks would be parsed without a pause.
 _READ_BYTES: Final = 16 * KIB
@@ -30,13 +30,16 @@ _open: WeakValueDictionary[int, MeteredSocket] = WeakValueDictionary()
 
 
 class ReceivedTooMuchError(ConnectionAbortedError):
-    """A receiver sent more bytes than the limit of an attempt."""
+    """A server sent more bytes than the limit of a request."""
 
 
 class MeteredSocket(socket.socket):
     """A socket that closes its connection when its limit is used up; asyncio reads by both methods."""
 
-    remaining_bytes = RECEIVED_BYTES
+    def __init__(self, family: int, kind: int, protocol: int, limit_bytes: int = RECEIVED_BYTES) -> None:
+        """Create a socket that receives up to ``limit_bytes`` per request."""
+        super().__init__(family, kind, protocol)
+        self.limit_bytes = self.remaining_bytes = limit_bytes
 
     def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
         """Receive as ``socket`` does.
@@ -60,7 +63,7 @@ class MeteredSocket(socket.socket):
 
     def _read_limit(self) -> int:
         if self.remaining_bytes <= 0:
-            raise ReceivedTooMuchError("the receiver sent more than an attempt may receive")
+            raise ReceivedTooMuchError("the server sent more than a request may receive")
         return min(self.remaining_bytes, _READ_BYTES)
 
 
@@ -69,27 +72,34 @@ class MeteredResponse(aiohttp.ClientResponse):
 
     async def start(self, connection: Connection) -> aiohttp.ClientResponse:
         """Reset the limit and wait for the response; called by aiohttp after the request was sent."""
-        if connection.transport is not None:
-            _reset_limit(connection.transport)
+        if connection.transport is not None and (metered := _socket_of(connection.transport)):
+            metered.remaining_bytes = metered.limit_bytes
         return await super().start(connection)
 
 
-def guarded_socket_factory(guard: AddressGuard) -> Callable[[aiohttp.AddrInfoType], socket.socket]:
+def guarded_socket_factory(
+    guard: AddressGuard, limit_bytes: int = RECEIVED_BYTES
+) -> Callable[[aiohttp.AddrInfoType], socket.socket]:
     """Return aiohttp's socket factory: the last check of an address before the connection."""
 
     def guarded_socket(info: aiohttp.AddrInfoType) -> socket.socket:
         family, kind, protocol, _, address = info
         guard.check(str(address[0]))
-        metered = MeteredSocket(family, kind, protocol)
+        metered = MeteredSocket(family, kind, protocol, limit_bytes)
         _open[metered.fileno()] = metered
         return metered
 
     return guarded_socket
 
 
-def _reset_limit(transport: asyncio.BaseTransport) -> None:
-    """Reset the limit of a connection's socket; asyncio only shows a wrapper of it, and its file descriptor."""
+def allow_more(response: aiohttp.ClientResponse, more_bytes: int) -> None:
+    """Raise the limit of a response's connection: its status and header were read, now its body may follow."""
+    connection = response.connection
+    if connection is not None and connection.transport is not None and (found := _socket_of(connection.transport)):
+        found.remaining_bytes += more_bytes
+
+
+def _socket_of(transport: asyncio.BaseTransport) -> MeteredSocket | None:
+    """Return a connection's socket; asyncio only shows a wrapper of it, and its file descriptor."""
     wrapper = transport.get_extra_info("socket")
-    metered = _open.get(wrapper.fileno()) if wrapper is not None else None
-    if metered is not None:
-        metered.remaining_bytes = RECEIVED_BYTES
+    return _open.get(wrapper.fileno()) if wrapper is not None else None

@@ -1,1 +1,0 @@
-"""Network guard of webhooks: allowed addresses, name resolution and bounded sockets (server-side request forgery)."""
