@@ -1,0 +1,89 @@
+"""One analysed match: all that the figures, the videos and the report are made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modal_workers.badminton.court.homography import CourtView
+from modal_workers.badminton.players.player_tracks import PlayerTracks
+from modal_workers.badminton.rallies.rally import Hit, Rally
+from modal_workers.badminton.shuttle.shuttle_track import ShuttleTrack
+from modal_workers.footage.video_reader import VideoFacts
+
+Mode = Literal["full", "rally_only"]
+
+
+@dataclass(frozen=True, eq=False)
+class CameraSegmentResult:
+    """A stretch filmed by one camera; what has no court is left out of the analysis."""
+
+    first_frame: int
+    last_frame: int  # included
+    start_s: float
+    end_s: float
+    #: As the court stage names it: ``play`` where the court was found, else what the stretch shows instead.
+    kind: str
+    court: CourtView | None
+    #: One sentence for the user: why there is no court, or what is to be known about it. May be empty.
+    reason: str
+
+    @property
+    def analysed(self) -> bool:
+        """Whether players were measured on a court here."""
+        return self.court is not None
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A part of the result that does not exist, and why, in one sentence for the user."""
+
+    part: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Match:
+    """A video and what the stages found in it; None or empty where they found nothing, and ``missing`` says why."""
+
+    facts: VideoFacts
+    #: Presentation time of each frame from the first, [N].
+    times_s: NDArray[np.float64]
+    segments: tuple[CameraSegmentResult, ...]
+    tracks: PlayerTracks | None
+    shuttle: ShuttleTrack | None
+    rallies: tuple[Rally, ...]
+    #: All hits, including those outside of rallies.
+    hits: tuple[Hit, ...]
+    pose_backend: str
+    shuttle_backend: str
+    has_skeletons: bool
+    mode: Mode
+    warnings: tuple[str, ...]
+    missing: tuple[Missing, ...]
+
+    @property
+    def frame_count(self) -> int:
+        """Number of frames that were decoded."""
+        return len(self.times_s)
+
+    @property
+    def player_count(self) -> int:
+        """Number of players with a track."""
+        return 0 if self.tracks is None else self.tracks.player_count
+
+    def segment_of_frame(self) -> NDArray[np.int32]:
+        """Return for each frame the index of its segment; -1 where there is none."""
+        index = np.full(self.frame_count, -1, np.int32)
+        for number, segment in enumerate(self.segments):
+            index[segment.first_frame : segment.last_frame + 1] = number
+        return index
+
+    def court_at(self, frame: int) -> CourtView | None:
+        """Return the court as the camera sees it in a frame."""
+        return next(
+            (segment.court for segment in self.segments if segment.first_frame <= frame <= segment.last_frame), None
+        )
