@@ -26,8 +26,6 @@ from kit.http.request_target import head_bytes, path_of, request_line
 if TYPE_CHECKING:
     import socket
 
-    from starlette.types import Receive, Scope, Send
-
 #: Hint for bytes that are no request.
 NOT_HTTP: Final = "Send a request as RFC 9112 describes: HTTP/1.1, one Host header, valid header names and framing."
 
@@ -67,8 +65,6 @@ class HttpProtocol(H11Protocol):
         """Initialize as uvicorn does."""
         super().__init__(*args, **kwargs)
         self.timeout_keep_alive = self.limits.idle_s  # type: ignore[assignment]
-        self._application = self.app
-        self.app = self._call_application
         self._limit: asyncio.TimerHandle | None = None
         self._limits_head = False
         self._received_bytes = 0
@@ -103,10 +99,9 @@ class HttpProtocol(H11Protocol):
         self._refuse(SaccadeError(ErrorCode.MALFORMED_REQUEST, message, hint=NOT_HTTP))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Restore the application, which breaks a reference cycle."""
+        """Cancel the time limit."""
         self._cancel_limit()
         super().connection_lost(exc)
-        self.app = self._application
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         """Leave the connection to the WebSocket's protocol."""
@@ -119,15 +114,6 @@ class HttpProtocol(H11Protocol):
         if self._leaving is not None and not self.transport.get_write_buffer_size():
             # Later: asyncio's transport closes its socket twice, and fails, if it is closed while it calls this.
             self.loop.call_soon(self._give_back)
-
-    async def _call_application(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self.passed and not self.passed.owns(path_of(b" " + scope["raw_path"])):
-            # Pipelined behind a request whose body was still being received. Unanswered, it is sent again
-            # (RFC 9112, section 9.3.2).
-            self.cycle.disconnected = True
-            self.transport.close()
-            return
-        await self._application(scope, receive, send)
 
     def _discards_body(self) -> bool:
         """Read the rest of the body of an answered request; return whether what follows it can be handled."""
@@ -268,4 +254,3 @@ class HttpProtocol(H11Protocol):
         last = LastAnswer(raw_problem(error))
         self.transport.set_protocol(last)
         last.connection_made(self.transport)
-        self.app = self._application

@@ -143,10 +143,21 @@ def _sender(transport: asyncio.Transport) -> Callable[[bytes], int]:
 class SseHttpProtocol(HttpProtocol):
     """HTTP protocol of the notifier: a response can take its connection over."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Initialize as uvicorn does."""
+        super().__init__(*args, **kwargs)
+        self._application = self.app
+        self.app = self._call_application
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Restore the application, which breaks a reference cycle."""
+        super().connection_lost(exc)
+        self.app = self._application
+
     async def _call_application(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope[TAKE_OVER] = self.take_over
         try:
-            await super()._call_application(scope, receive, send)
+            await self._application(scope, receive, send)
         finally:
             scope.pop(TAKE_OVER, None)  # breaks the reference cycle of protocol and scope
 

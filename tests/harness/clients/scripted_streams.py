@@ -7,10 +7,9 @@ import contextlib
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Self
 from urllib.parse import unquote
 
-from tests.harness.servers.embedded import HOST
+from tests.harness.network.connection_server import ConnectionServer
 
 _HEAD = b"HTTP/1.1 %b\r\nAccess-Control-Allow-Origin: *\r\nCache-Control: no-store\r\nConnection: close\r\n%b\r\n"
 _STREAM = _HEAD % (b"200 OK", b"Content-Type: text/event-stream\r\n")
@@ -45,40 +44,15 @@ class Script:
         return len(self.asked) > len(self.bodies)
 
 
-class ScriptedStreams:
+class ScriptedStreams(ConnectionServer):
     """Serves streams by path; ``hold`` keeps connections open after their bodies until it is released."""
 
     def __init__(self, bodies: Mapping[str, Sequence[Body]], *, hold: bool = False) -> None:
+        super().__init__()
         self.scripts = {path: Script(list(each)) for path, each in bodies.items()}
         self.hold = asyncio.Event()
         if not hold:
             self.hold.set()
-        self.url = ""
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, HOST, 0)
-        self.url = f"http://{HOST}:{self._server.sockets[0].getsockname()[1]}"
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._server
-        self._server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task
-        self._tasks.add(task)
-        try:
-            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-                await self._serve(reader, writer)
-        finally:
-            self._tasks.discard(task)
-            writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")

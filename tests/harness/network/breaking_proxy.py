@@ -14,8 +14,9 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
+from tests.harness.network.connection_server import ConnectionServer
 from tests.harness.servers.embedded import HOST, free_port
 
 Kind = Literal["refuse", "head", "cut", "close", "truncate", "stall"]
@@ -80,7 +81,7 @@ def draw_faults(dice: random.Random, count: int) -> list[Fault]:
     ]
 
 
-class BreakingProxy:
+class BreakingProxy(ConnectionServer):
     """Stands between one client and the services; ``upstream_of`` gives the port that answers a path."""
 
     def __init__(
@@ -92,6 +93,7 @@ class BreakingProxy:
         stall_s: float = 1.0,
         seed: int = 0,
     ) -> None:
+        super().__init__(free_port())
         self._upstream_of = upstream_of
         self._faults = list(faults)
         self._planned = len(self._faults)
@@ -99,11 +101,7 @@ class BreakingProxy:
         self._strips = {name.lower() for name in strips}
         self._stall_s = stall_s
         self._dice = random.Random(seed)
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
         self._streams: set[asyncio.StreamWriter] = set()
-        self.port = free_port()
-        self.url = f"http://{HOST}:{self.port}"
         #: Faults that have happened.
         self.broken: list[Fault] = []
         self.asked: list[Asked] = []
@@ -116,17 +114,6 @@ class BreakingProxy:
         """Return whether every fault has happened."""
         return len(self.broken) == self._planned
 
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, HOST, self.port, limit=2**22)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._server
-        self._server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
     def break_next(self, *faults: Fault) -> None:
         """Add faults."""
         self._faults += faults
@@ -138,20 +125,6 @@ class BreakingProxy:
         for writer in writers:
             _reset(writer)
         return len(writers)
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task
-        self._tasks.add(task)
-        try:
-            await self._serve(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        except asyncio.CancelledError:  # the test is over; asyncio would report it as an accident
-            pass
-        finally:
-            self._tasks.discard(task)
-            writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Pass one request on; the connection ends with it, so that each fault hits one request."""

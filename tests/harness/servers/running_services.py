@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,12 +12,11 @@ from typing import Any
 
 import httpx
 
+from contracts.http_routes import service_of
 from tests.harness.servers.embedded import HOST, EmbeddedNats, EmbeddedS3, free_port, wait_for_port
 from tests.harness.servers.loopback_tls import NO_CERTIFICATES
 from tests.harness.streams.notifier import NotifierProcess
 
-#: What the one origin in front sends to the notifier (cli/embedded/origin.py, deploy/origin.conf).
-_NOTIFIERS = re.compile(r"^/v1/(events|tickets|webhooks(/.*)?|(jobs|sessions)/[^/]+/events)$")
 #: Webhooks go to this machine.
 _WEBHOOKS = {
     "NOTIFIER_SECRET_KEY": "k" * 32,
@@ -70,7 +68,7 @@ class RunningServices:
 
     def port_of(self, path: str) -> int:
         """Return the port of the service that answers a path."""
-        return self.notifier.port if _NOTIFIERS.match(path) else self.gateway_port
+        return self.notifier.port if service_of(path) == "notifier" else self.gateway_port
 
 
 @contextlib.contextmanager

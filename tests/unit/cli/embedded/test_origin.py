@@ -13,7 +13,7 @@ import random
 import re
 import resource
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from websockets.asyncio.client import connect as connect_websocket
@@ -23,7 +23,15 @@ from contracts.limits import KIB, MIB, REQUEST_LINE_BYTES
 from kit.auth.api_keys import AuthSettings
 from kit.auth.host_guard import HostGuard
 from kit.http.connection_channel import ConnectionChannel, channel_ends
-from tests.harness.servers.origin import LARGE_ANSWER_BYTES, WAIT_S, ShowingService, responses, running_origin, shown
+from tests.harness.servers.origin import (
+    LARGE_ANSWER_BYTES,
+    WAIT_S,
+    RunningOrigin,
+    ShowingService,
+    responses,
+    running_origin,
+    shown,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -33,6 +41,24 @@ HOST = "Host: robot.local:8080\r\n"
 def head(line: str, *headers: str) -> bytes:
     """Return a request's head."""
     return "\r\n".join([f"{line} HTTP/1.1", "Host: robot.local:8080", *headers, "", ""]).encode()
+
+
+@contextlib.asynccontextmanager
+async def started_gateway(running: RunningOrigin) -> AsyncIterator[list[tuple[socket.socket, bytes]]]:
+    """Connect a service that only takes connections, and wait until the origin passes some; close them at the end."""
+    ours, theirs = channel_ends()
+    running.origin.connect("gateway", ours)
+    taken: list[tuple[socket.socket, bytes]] = []
+    service = ConnectionChannel(theirs, on_connection=lambda *passed: taken.append(passed))
+    service.announce(ready=True)
+    try:
+        while not running.origin.is_ready("gateway"):
+            await asyncio.sleep(0.005)
+        yield taken
+    finally:
+        for connection, _ in taken:
+            connection.close()
+        service.close()
 
 
 async def test_target_headers_and_address_of_the_client_arrive_unchanged() -> None:
@@ -160,22 +186,13 @@ async def test_a_service_that_is_away_gives_a_problem_and_is_used_once_it_is_bac
                 await asyncio.sleep(0.005)
         ((status, _, _),) = responses(await running.exchange(head("GET /v1/jobs")))
         assert status == 503
-        ours, theirs = channel_ends()
-        running.origin.connect("gateway", ours)
-        taken: list[tuple[socket.socket, bytes]] = []
-        successor = ConnectionChannel(theirs, on_connection=lambda *passed: taken.append(passed))
-        successor.announce(ready=True)
-        async with asyncio.timeout(WAIT_S):
-            while not running.origin.is_ready("gateway"):
-                await asyncio.sleep(0.005)
+        async with asyncio.timeout(WAIT_S), started_gateway(running) as taken:
             _, writer = await asyncio.open_connection(LOOPBACK, running.port)
             writer.write(head("GET /v1/jobs"))
             while not taken:
                 await asyncio.sleep(0.005)
-        assert taken[0][1] == head("GET /v1/jobs")
-        taken[0][0].close()
-        writer.close()
-        successor.close()
+            writer.close()
+        assert [received for _, received in taken] == [head("GET /v1/jobs")]
 
 
 async def test_a_browsers_event_stream_outlives_a_service_that_is_away() -> None:
@@ -300,14 +317,7 @@ async def test_bytes_that_cannot_become_http_are_refused_at_once() -> None:
 
 async def test_a_service_without_a_free_file_loses_one_connection_and_no_more() -> None:
     async with running_origin() as running:
-        ours, theirs = channel_ends()
-        running.origin.connect("gateway", ours)
-        taken: list[tuple[socket.socket, bytes]] = []
-        service = ConnectionChannel(theirs, on_connection=lambda *passed: taken.append(passed))
-        service.announce(ready=True)
-        async with asyncio.timeout(WAIT_S):
-            while not running.origin.is_ready("gateway"):
-                await asyncio.sleep(0.005)
+        async with asyncio.timeout(WAIT_S), started_gateway(running) as taken:
             connections = [socket.socket() for _ in range(2)]
             used = max(connection.fileno() for connection in connections) + 1
             soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -321,10 +331,8 @@ async def test_a_service_without_a_free_file_loses_one_connection_and_no_more() 
             running.origin.channels["gateway"].pass_connection(connections[1], b"taken")
             while not taken:
                 await asyncio.sleep(0.005)
+            assert running.origin.is_ready("gateway")
         assert [received for _, received in taken] == [b"taken"]
-        assert running.origin.is_ready("gateway")
-        taken[0][0].close()
-        service.close()
 
 
 @contextlib.contextmanager

@@ -59,57 +59,39 @@ async def test_a_request_that_stops_halfway_is_ended(way: RoutedService | None, 
     assert code(received) == (408, "request_timeout")
 
 
-async def test_a_head_that_comes_drop_by_drop_is_ended() -> None:
-    """Every byte comes soon after the one before: the limit is on the whole head."""
+async def sent_endlessly(first: bytes, piece: bytes) -> bytes:
+    """Send ``first``, then ``piece`` every 20 ms; return all that comes until the server ends the connection."""
     async with hurried() as running:
         reader, writer = await asyncio.open_connection(LOOPBACK, running.port)
-        writer.write(HEAD)
+        writer.write(first)
 
-        async def drip() -> None:
+        async def send() -> None:
             while True:
-                writer.write(b"X")
+                writer.write(piece)
                 await asyncio.sleep(0.02)
 
-        dripping = asyncio.create_task(drip())
-        received = await asyncio.wait_for(reader.read(), WAIT_S)
-        dripping.cancel()
-        writer.close()
-    assert code(received) == (408, "request_timeout")
+        sending = asyncio.create_task(send())
+        try:
+            return await asyncio.wait_for(reader.read(), WAIT_S)
+        finally:
+            sending.cancel()
+            writer.close()
+
+
+async def test_a_head_that_comes_drop_by_drop_is_ended() -> None:
+    """Every byte comes soon after the one before: the limit is on the whole head."""
+    assert code(await sent_endlessly(HEAD, b"X")) == (408, "request_timeout")
 
 
 async def test_a_body_that_comes_drop_by_drop_is_ended() -> None:
     """Below the rate that is asked for, although bytes come all the time."""
-    async with hurried() as running:
-        reader, writer = await asyncio.open_connection(LOOPBACK, running.port)
-        writer.write(HEAD.replace(b"/echo", b"/show") + b"Content-Length: 100000\r\n\r\n")
-
-        async def drip() -> None:
-            while True:
-                writer.write(b"x")
-                await asyncio.sleep(0.02)
-
-        dripping = asyncio.create_task(drip())
-        received = await asyncio.wait_for(reader.read(), WAIT_S)
-        dripping.cancel()
-        writer.close()
-    assert code(received) == (408, "request_timeout")
+    head = HEAD.replace(b"/echo", b"/show") + b"Content-Length: 100000\r\n\r\n"
+    assert code(await sent_endlessly(head, b"x")) == (408, "request_timeout")
 
 
 async def test_the_rest_of_an_answered_body_has_a_limit_too() -> None:
-    async with hurried() as running:
-        reader, writer = await asyncio.open_connection(LOOPBACK, running.port)
-        writer.write(HEAD.replace(b"/echo", b"/early") + b"Content-Length: 100000000\r\n\r\n")
-
-        async def flood() -> None:
-            while True:
-                writer.write(b"x" * KIB)
-                await asyncio.sleep(0.02)
-
-        flooding = asyncio.create_task(flood())
-        with contextlib.suppress(ConnectionError):
-            await asyncio.wait_for(reader.read(), WAIT_S)
-        flooding.cancel()
-        writer.close()
+    with contextlib.suppress(ConnectionError):
+        await sent_endlessly(HEAD.replace(b"/echo", b"/early") + b"Content-Length: 100000000\r\n\r\n", b"x" * KIB)
 
 
 async def test_a_client_that_waits_for_100_continue_waits_as_long_as_the_service() -> None:
