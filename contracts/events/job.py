@@ -158,6 +158,9 @@ class JobProgressed(EventData):
     stage_fraction: float = Field(ge=0, le=1)
     message: str = ""
     eta_s: float | None = None
+    #: Frames of the video that the current step has processed, and all that it will; None if it counts none.
+    frame: int | None = Field(default=None, ge=0)
+    frame_count: int | None = Field(default=None, ge=0)
 
 
 class JobArtifactReady(EventData):

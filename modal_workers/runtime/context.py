@@ -24,8 +24,12 @@ class StageContext(Protocol):
     def scratch(self) -> Path:
         """Empty folder of this run on local disk; deleted afterwards."""
 
-    def progress(self, fraction: float, message: str = "") -> None:
+    def progress(
+        self, fraction: float, message: str = "", *, frame: int | None = None, frame_count: int | None = None
+    ) -> None:
         """Report the progress of the current stage (0..1). Never blocks; may be called for every frame.
+
+        ``frame`` is the number of processed frames of a video, ``frame_count`` that of all frames.
 
         Raises:
             Stopped: the run was asked to stop.

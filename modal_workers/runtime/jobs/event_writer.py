@@ -126,6 +126,8 @@ class EventWriter:
             stage_fraction=newest.stage_fraction,
             message=newest.message,
             eta_s=newest.eta_at(now_s),
+            frame=newest.frame,
+            frame_count=newest.frame_count,
         )
         message = encode(data, tenant=self._run.tenant, subject_id=self._run.job_id, source=self._source)
         try:

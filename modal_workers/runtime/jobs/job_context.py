@@ -99,21 +99,26 @@ class JobContext:
         self._writer.set_progress(self._meter.enter(name, started_s))
         yield
         now_s = time.monotonic()
-        self._writer.set_progress(self._meter.set(1.0, self._meter.newest.message, now_s))
+        self._writer.set_progress(self._meter.leave(now_s))
         run = self._run
         completed = JobStageCompleted(
             attempt=run.attempt, run_id=run.run_id, stage=name, duration_s=round(now_s - started_s, 3)
         )
         self._writer.enqueue(completed, self._event_id("stage"), self._stop)
 
-    def progress(self, fraction: float, message: str = "") -> None:
+    def progress(
+        self, fraction: float, message: str = "", *, frame: int | None = None, frame_count: int | None = None
+    ) -> None:
         """Report the progress of the current stage (0..1). Never blocks; may be called for every frame.
+
+        ``frame`` is the number of processed frames of a video, ``frame_count`` that of all frames.
 
         Raises:
             Stopped: the run was asked to stop.
         """
         self._stop.check()
-        self._writer.set_progress(self._meter.set(fraction, message, time.monotonic()))
+        now_s = time.monotonic()
+        self._writer.set_progress(self._meter.set(fraction, message, now_s, frame=frame, frame_count=frame_count))
 
     def check(self) -> None:
         """Raise ``Stopped`` if the run was asked to stop; call it in every long loop."""

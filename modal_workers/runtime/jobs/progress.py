@@ -30,6 +30,9 @@ class ProgressSnapshot:
     #: Estimated seconds left at ``at_s`` (monotonic clock, seconds).
     eta_s: float | None
     at_s: float
+    #: Processed frames of a video, and all of them; None if the stage counts no frames.
+    frame: int | None = None
+    frame_count: int | None = None
 
     def eta_at(self, now_s: float) -> float | None:
         """Return the estimated seconds left at a later moment."""
@@ -60,11 +63,35 @@ class ProgressMeter:
             raise ValueError(f"the spec has no stage {stage!r}")
         return self._update(stage, 0.0, "", now_s)
 
-    def set(self, stage_fraction: float, message: str, now_s: float) -> ProgressSnapshot:
-        """Set the current stage's fraction, clamped to 0..1 (NaN too), and return the progress."""
-        return self._update(self.newest.stage, min(1.0, max(0.0, stage_fraction)), message, now_s)
+    def leave(self, now_s: float) -> ProgressSnapshot:
+        """Complete the current stage, with its last message and frames, and return the progress."""
+        newest = self.newest
+        return self.set(1.0, newest.message, now_s, frame=newest.frame, frame_count=newest.frame_count)
 
-    def _update(self, stage: str, stage_fraction: float, message: str, now_s: float) -> ProgressSnapshot:
+    def set(
+        self,
+        stage_fraction: float,
+        message: str,
+        now_s: float,
+        *,
+        frame: int | None = None,
+        frame_count: int | None = None,
+    ) -> ProgressSnapshot:
+        """Set the current stage's fraction, clamped to 0..1 (NaN too), and return the progress.
+
+        Frames below 0 are clamped: an event with them would be refused, and with it the run's heartbeat.
+        """
+        frames = (_frames(frame), _frames(frame_count))
+        return self._update(self.newest.stage, min(1.0, max(0.0, stage_fraction)), message, now_s, frames)
+
+    def _update(
+        self,
+        stage: str,
+        stage_fraction: float,
+        message: str,
+        now_s: float,
+        frames: tuple[int | None, int | None] = (None, None),
+    ) -> ProgressSnapshot:
         start, share = self._share[stage]
         fraction = min(1.0, max(self.newest.fraction, start + share * stage_fraction))
         if now_s - self._samples[-1][0] >= _SAMPLE_S:
@@ -72,7 +99,13 @@ class ProgressMeter:
         while len(self._samples) > 2 and now_s - self._samples[0][0] > _WINDOW_S:
             self._samples.popleft()
         self.newest = ProgressSnapshot(
-            stage, fraction, stage_fraction, message[:_MESSAGE_CHARS], self._remaining_s(fraction, now_s), now_s
+            stage,
+            fraction,
+            stage_fraction,
+            message[:_MESSAGE_CHARS],
+            self._remaining_s(fraction, now_s),
+            now_s,
+            *frames,
         )
         return self.newest
 
@@ -81,3 +114,8 @@ class ProgressMeter:
         if now_s - first_s < _MIN_SPAN_S or fraction <= first or fraction < _MIN_FRACTION:
             return None
         return round((1.0 - fraction) * (now_s - first_s) / (fraction - first), 1)
+
+
+def _frames(count: int | None) -> int | None:
+    """Return a number of frames as an ``int`` of at least 0, also for an integer of NumPy."""
+    return None if count is None else max(0, int(count))

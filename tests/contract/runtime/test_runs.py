@@ -80,7 +80,9 @@ async def test_inputs_are_local_files_with_the_name_and_bytes_of_the_upload(harn
 
 async def test_progress_is_said_again_while_the_job_is_silent(harness: ExecutorHarness) -> None:
     executor = harness.executor()
-    assignment = await harness.driver.submit("stage first", "progress 0.4 halfway", f"sleep {1.4 * WORKER_HEARTBEAT_S}")
+    assignment = await harness.driver.submit(
+        "stage first", "progress 0.4 halfway 12 30", f"sleep {1.4 * WORKER_HEARTBEAT_S}"
+    )
     await executor.launch(assignment, WORKLOAD.compute)
     await harness.driver.until(assignment.job_id, State.RUNNING)
     seen = {}
@@ -91,6 +93,7 @@ async def test_progress_is_said_again_while_the_job_is_silent(harness: ExecutorH
     halfway = [(at, data) for at, data in seen.items() if data.message == "halfway" and data.stage_fraction < 1]
     assert len(halfway) >= 2
     assert all(data.fraction == pytest.approx(0.1) and data.stage == "first" for _, data in halfway)
+    assert {(data.frame, data.frame_count) for _, data in halfway} == {(12, 30)}
     gaps_s = [(b - a).total_seconds() for (a, _), (b, _) in itertools.pairwise(halfway)]
     assert min(gaps_s) > 0.5 * WORKER_HEARTBEAT_S, "said again only when the time has come"
 

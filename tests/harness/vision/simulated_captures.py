@@ -65,7 +65,14 @@ class CaptureContext:
         assert name == "capture"
         yield
 
-    def progress(self, fraction: float, message: str = "") -> None:  # noqa: ARG002
+    def progress(
+        self,
+        fraction: float,
+        message: str = "",  # noqa: ARG002
+        *,
+        frame: int | None = None,  # noqa: ARG002
+        frame_count: int | None = None,  # noqa: ARG002
+    ) -> None:
         self.fractions.append(fraction)
         self._step()
 

@@ -46,7 +46,14 @@ class FolderContext:
     def stage(self, name: str) -> Iterator[None]:  # noqa: ARG002
         yield
 
-    def progress(self, fraction: float, message: str = "") -> None:
+    def progress(
+        self,
+        fraction: float,
+        message: str = "",
+        *,
+        frame: int | None = None,  # noqa: ARG002
+        frame_count: int | None = None,  # noqa: ARG002
+    ) -> None:
         self.told.append((fraction, message))
 
     def check(self) -> None:
@@ -89,9 +96,16 @@ class CrashingContext(FolderContext):
 
     fuse = 10**9
 
-    def progress(self, fraction: float, message: str = "") -> None:
+    def progress(
+        self,
+        fraction: float,
+        message: str = "",
+        *,
+        frame: int | None = None,
+        frame_count: int | None = None,
+    ) -> None:
         self._burn()
-        super().progress(fraction, message)
+        super().progress(fraction, message, frame=frame, frame_count=frame_count)
 
     def keep(self, path: Path, name: str) -> None:
         self._burn()

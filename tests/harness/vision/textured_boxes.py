@@ -165,7 +165,14 @@ class PosesContext:
         assert name == "poses"
         yield
 
-    def progress(self, fraction: float, message: str = "") -> None:
+    def progress(
+        self,
+        fraction: float,
+        message: str = "",
+        *,
+        frame: int | None = None,  # noqa: ARG002
+        frame_count: int | None = None,  # noqa: ARG002
+    ) -> None:
         self.told.append((fraction, message))
         self.check()
 

@@ -43,8 +43,9 @@ class Script:
     def close(self) -> None:
         self._stages.close()
 
-    def do_progress(self, fraction: str, message: str = "") -> None:
-        self.context.progress(float(fraction), message)
+    def do_progress(self, fraction: str, message: str = "", *frames: str) -> None:
+        frame, frame_count = map(int, frames) if frames else (None, None)
+        self.context.progress(float(fraction), message, frame=frame, frame_count=frame_count)
 
     def do_sleep(self, seconds: str) -> None:
         time.sleep(float(seconds))

@@ -62,7 +62,14 @@ class Desk:
         self.fractions[name] = []
         yield
 
-    def progress(self, fraction: float, message: str = "") -> None:  # noqa: ARG002
+    def progress(
+        self,
+        fraction: float,
+        message: str = "",  # noqa: ARG002
+        *,
+        frame: int | None = None,  # noqa: ARG002
+        frame_count: int | None = None,  # noqa: ARG002
+    ) -> None:
         self.fractions[self.stages[-1]].append(fraction)
         self.check()
 

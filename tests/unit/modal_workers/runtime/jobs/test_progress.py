@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 
+import numpy as np
 import pytest
 
 from contracts.workload import Stage
@@ -76,3 +77,19 @@ def test_the_first_percents_give_no_estimate() -> None:
     meter = ProgressMeter([Stage("only", "Only", 1.0)], 0.0)
     assert meter.set(0.07, "", 5.0).eta_s is None
     assert meter.set(0.1, "", 10.0).eta_s == pytest.approx(90.0)
+
+
+def test_frames_belong_to_one_report_and_stay_when_the_stage_is_left() -> None:
+    meter = ProgressMeter(STAGES, 0.0)
+    newest = meter.set(0.5, "half", 1.0, frame=900, frame_count=1800)
+    assert (newest.frame, newest.frame_count) == (900, 1800)
+    left = meter.leave(2.0)
+    assert (left.stage_fraction, left.message, left.frame, left.frame_count) == (1.0, "half", 900, 1800)
+    assert meter.enter("align", 3.0).frame is None
+    assert meter.set(0.1, "", 4.0).frame_count is None
+
+
+def test_frames_fit_into_the_event_whatever_integer_a_job_reports() -> None:
+    newest = ProgressMeter(STAGES, 0.0).set(0.5, "", 1.0, frame=-1, frame_count=np.int64(7))
+    assert (newest.frame, newest.frame_count) == (0, 7)
+    assert type(newest.frame_count) is int
