@@ -1,0 +1,1 @@
+"""The pass over all frames that finds persons and shuttle candidates."""
