@@ -51,7 +51,7 @@ class CourtView:
 
     def to_court(self, points_px: ArrayLike) -> Floats:
         """Return places on the floor in metres for pixels (…, 2); NaN for pixels at or above the horizon."""
-        court_from_image = np.linalg.inv(self.image_from_court)
+        court_from_image: Floats = np.linalg.inv(self.image_from_court).astype(np.float64)
         points = np.asarray(points_px, float)
         # The inverse's third coordinate is the reciprocal of the depth, up to the common scale of both.
         depth = 1.0 / (points @ court_from_image[2, :2] + court_from_image[2, 2])
