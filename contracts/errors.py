@@ -104,6 +104,7 @@ class ErrorCode(StrEnum):
     CLIPS_DIFFERENT_PLACES = "clips_different_places"
     CLIPS_OPPOSITE_DIRECTIONS = "clips_opposite_directions"
     CAPTURE_REFUSED = "capture_refused"
+    COURT_KEYPOINTS_INVALID = "court_keypoints_invalid"
     POSES_NOT_FOUND = "poses_not_found"
     POSES_SPLIT = "poses_split"
     # how a job fails: the machine
@@ -203,6 +204,7 @@ KINDS: dict[ErrorCode, ErrorKind] = {
     _C.POSES_NOT_FOUND: _kind(422, "The camera positions of the photos could not be determined", "Take sharp photos of the object from all sides, on a textured surface; each photo should overlap most of the previous one."),
     _C.POSES_SPLIT: _kind(422, "The photos form groups without a common view", "Send photos of one object only, or take photos that connect the groups."),
     _C.CAPTURE_REFUSED: _kind(422, "These photos are not suitable for a model", "preflight.json lists what to photograph again; send ignore_verdict true to continue anyway."),
+    _C.COURT_KEYPOINTS_INVALID: _kind(422, "The points of the court cannot be those of a court", "Send the four corners as the camera sees them (top_left and top_right are the far ones), in pixels of the upright video, each inside the picture."),
     _C.OUT_OF_MEMORY: _kind(500, "The worker ran out of memory", "Try again with a smaller input, or choose a larger device.", retryable=True),
     _C.STORAGE_FULL: _kind(507, "The disk is full", "Free some space, then retry the job.", retryable=True),
     _C.WORKER_LOST: _kind(500, "The worker disappeared too many times", "Retry the job; its finished stages are kept.", retryable=True),

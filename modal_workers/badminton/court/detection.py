@@ -38,6 +38,9 @@ _RADII_PX: Final = (9.0, 6.0, 3.0, 3.0)
 #: Two candidates are the same court when their places differ by less than this in the median, in court metres.
 _SAME_COURT_M: Final = 0.15
 
+#: Two candidates are different courts of one hall when they share less of the floor than this.
+_OTHER_COURT_SHARE: Final = 0.15
+
 #: A line of the model counts as there when this share of its visible part is.
 _LINE_IS_THERE: Final = 0.35
 #: Less of a line than this is too little to say whether it is there.
@@ -49,6 +52,9 @@ MIN_INLIER_SHARE: Final = 0.55
 MIN_LINES_SHARE: Final = 0.75
 MIN_EXPLAINED_SHARE: Final = 0.6
 MIN_MARGIN: Final = 0.04
+MIN_PROMINENCE: Final = 1.2
+
+_CORNERS_3D: Final = [(*corner, 0.0) for corner in CORNERS_M]
 
 Picture = NDArray[np.uint8]
 
@@ -62,9 +68,10 @@ class Evidence:
     lines_share: float
     #: Share of the picture's lines inside the court that the model has too.
     explained_share: float
-    #: Score of the candidate, and how much better it is than the next that puts the court elsewhere.
-    score: float
+    #: How much better the candidate's lines fit than those of the next that puts this court elsewhere.
     margin: float
+    #: Its area in the picture as a multiple of that of the largest other court.
+    prominence: float
     camera_plausible: bool
 
 
@@ -109,17 +116,18 @@ def search(grey: Picture) -> Evidence | CourtNotFound:
     to_full = _scaling(small.shape[1] / width, small.shape[0] / height)
     fits = [fit_lines(grey, to_full @ homography, radii_px=_RADII_PX) for homography in candidates.homographies]
     fits = [LineFit(**{**vars(fit), "image_from_court": _towards_camera(fit, (width, height))}) for fit in fits]
-    scores = np.array([_score(fit) for fit in fits])
-    order = np.argsort(-scores)
-    best = fits[order[0]]
-    others = [scores[number] for number in order[1:] if not _same(best, fits[number])]
+    best = _most_prominent(fits, (width, height))
+    others = [fit for fit in fits if fit is not best and not _same(best, fit)]
+    rivals = [_score(fit) for fit in others if _overlap(best, fit) > _OTHER_COURT_SHARE]
+    beside = [fit for fit in others if _overlap(best, fit) <= _OTHER_COURT_SHARE and _is_court(fit)]
     camera = cameras_of(best.image_from_court[None], (width, height))
     return Evidence(
         fit=best,
         lines_share=_lines_share(best),
         explained_share=_explained_share(picture, lines, np.linalg.inv(to_full) @ best.image_from_court),
-        score=float(scores[order[0]]),
-        margin=float(scores[order[0]] - max(others, default=0.0)),
+        margin=_score(best) - max(rivals, default=0.0),
+        prominence=_seen_area(best, (width, height))
+        / max([1.0, *(_seen_area(fit, (width, height)) for fit in beside)]),
         camera_plausible=bool(camera.plausible(width)[0]),
     )
 
@@ -139,6 +147,8 @@ def refusal_of(evidence: Evidence) -> CourtNotFound | None:
     if evidence.explained_share < MIN_EXPLAINED_SHARE:
         text = f"Only {evidence.explained_share:.0%} of the lines inside the best match belong to a badminton court."
         return CourtNotFound(CourtRefusal.OTHER_LINES, text)
+    if evidence.prominence < MIN_PROMINENCE:
+        return CourtNotFound(CourtRefusal.AMBIGUOUS, "Two courts are in view, and neither is clearly the larger one.")
     if evidence.margin < MIN_MARGIN:
         return CourtNotFound(CourtRefusal.AMBIGUOUS, "The lines fit a court in more than one place.")
     return None
@@ -178,6 +188,39 @@ def _score(fit: LineFit) -> float:
     return float(fit.inlier_share * min(1.0, fit.visible_share / 0.8) ** 0.4)
 
 
+def _is_court(fit: LineFit) -> bool:
+    return (
+        fit.inlier_share >= MIN_INLIER_SHARE
+        and fit.visible_share >= MIN_VISIBLE_SHARE
+        and _lines_share(fit) >= MIN_LINES_SHARE
+    )
+
+
+def _most_prominent(fits: list[LineFit], size_px: tuple[int, int]) -> LineFit:
+    """Return the candidate that fits best; of several courts side by side the one that is largest in the picture."""
+    best = max(fits, key=_score)
+    beside = [fit for fit in fits if _is_court(fit) and _overlap(best, fit) <= _OTHER_COURT_SHARE]
+    largest = max([best, *beside], key=lambda fit: _seen_area(fit, size_px))
+    same = [fit for fit in fits if fit is largest or _overlap(largest, fit) > _OTHER_COURT_SHARE]
+    return max(same, key=_score)
+
+
+def _overlap(fit: LineFit, other: LineFit) -> float:
+    """Return which share of the other court's floor lies inside this court."""
+    x, y = np.meshgrid(np.linspace(0.3, COURT_WIDTH_M - 0.3, 8), np.linspace(0.3, COURT_LENGTH_M - 0.3, 12))
+    to_court: Floats = np.linalg.inv(fit.image_from_court).astype(np.float64)
+    places = project(to_court, project(other.image_from_court, np.stack([x.ravel(), y.ravel()], axis=1)))
+    return float(((places >= 0) & (places <= (COURT_WIDTH_M, COURT_LENGTH_M))).all(axis=1).mean())
+
+
+def _seen_area(fit: LineFit, size_px: tuple[int, int]) -> float:
+    """Return the court's area inside the picture, in pixels of a picture 200 wide."""
+    scale = 200 / size_px[0]
+    mask = np.zeros((round(size_px[1] * scale), 200), np.uint8)
+    _fill(mask, np.diag([scale, scale, 1.0]) @ fit.image_from_court, _CORNERS_3D, (mask.shape[1], mask.shape[0]), 1)
+    return float(mask.sum())
+
+
 def _same(fit: LineFit, other: LineFit) -> bool:
     grid = np.array([(x, y) for y in (0.0, 4.7, 8.7, 13.4) for x in (0.0, 6.1)])
     to_court: Floats = np.linalg.inv(fit.image_from_court).astype(np.float64)
@@ -207,7 +250,7 @@ def _explained_share(picture: LinePicture, lines: StraightLines, homography: Flo
     """Return which share of the straight lines' points inside the court lies on lines of the model or on the net."""
     shape = picture.grey.shape
     inside = np.zeros(shape, np.uint8)
-    _fill(inside, homography, [(*corner, 0.0) for corner in CORNERS_M], picture.size_px, 255)
+    _fill(inside, homography, _CORNERS_3D, picture.size_px, 255)
     explained = np.zeros(shape, np.uint8)
     for start, end in line_centres_m():
         points = np.linspace(start, end, 60)

@@ -40,7 +40,8 @@ class CourtView:
     #: Median distance from the lines of the model to the centres of the detected lines; NaN where no line was measured.
     residual_m: float
     residual_px: float
-    #: Share of such detections that are right, 0 to 1 (bench/badminton_court.py measures it).
+    #: Share of such detections that are right, 0 to 1 (bench/badminton_court.py measures it); 1 for keypoints, which
+    #: are taken as given.
     confidence: float
     #: "lines": found in the picture. "keypoints": given by the user, whether refined on the lines or not.
     source: Literal["lines", "keypoints"]

@@ -27,6 +27,8 @@ _WIDTH_PX: Final = (0.4, 40.0)
 #: A sample agrees with the model when its line is this close, in pixels of a picture 1920 wide and in line widths.
 _TOLERANCE_PX: Final = 2.0
 _TOLERANCE_WIDTHS: Final = 0.35
+#: A line farther from its sample than this is another line: the closest of the model are 0.46 m apart.
+_REACH_WIDTHS: Final = 6.0
 _DAMPING: Final = 1e-6
 
 
@@ -107,7 +109,8 @@ def _measure(
     if len(index):
         best, strength = _nearest_ridge(grey, points[index], normal[index], width_px[index], radius_px)
         offset[index] = best
-        found[index] = strength > contrast
+        reach = np.maximum(_REACH_WIDTHS * width_px[index], 2.5)
+        found[index] = (strength > contrast) & (np.abs(best) < reach)
     return _Measured(visible, found, offset, normal, points, width_px)
 
 
