@@ -1,0 +1,1 @@
+"""Figures of a match: distance, speed, zones, heat maps, coverage, rallies."""
