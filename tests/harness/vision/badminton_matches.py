@@ -82,7 +82,7 @@ def known_match(
     velocity = np.gradient(position_m, times_s, axis=1)
     measured = position_m + _correlated(random, position_m.shape, rate_hz, noise_m)
     side = np.broadcast_to(np.where(position_m[:, :1, 1] < NET_Y_M, -1, 1), position_m.shape[:2]).astype(np.int8)
-    rallies, hits = _rallies(random, times_s, in_play, players)
+    rallies = _rallies(random, times_s, in_play, players)
     keypoints_px, boxes_px = _figures(camera, measured, times_s)
     tracks = PlayerTracks(
         position_m=measured.astype(np.float32),
@@ -96,7 +96,7 @@ def known_match(
         side=side,
         outlier_count=np.arange(players, dtype=np.int64) + 2,
     )
-    shuttle, hits, rallies = _shuttle(random, camera, times_s, in_play, position_m, hits, rallies)
+    shuttle, hits, rallies = _shuttle(random, camera, times_s, position_m, rallies)
     match = Match(
         facts=VideoFacts(name, *size, 0, len(times_s), float(times_s[-1]), rate_hz, variable_rate=False),
         times_s=times_s,
@@ -196,7 +196,7 @@ def _correlated(random: np.random.Generator, shape: tuple[int, ...], rate_hz: fl
 
 def _rallies(random: np.random.Generator, times_s: np.ndarray, in_play: np.ndarray, players: int):
     edges = np.flatnonzero(np.diff(np.concatenate(([False], in_play, [False])).astype(np.int8))).reshape(-1, 2)
-    rallies, every = [], []
+    rallies = []
     for number, (first, end) in enumerate(edges, 1):
         hit_times = np.arange(times_s[first] + 0.1, times_s[end - 1] - 0.4, 1.1)
         hits = []
@@ -214,11 +214,10 @@ def _rallies(random: np.random.Generator, times_s: np.ndarray, in_play: np.ndarr
             evidence="shuttle",
         )
         rallies.append(rally)
-        every += hits
-    return tuple(rallies), tuple(every)
+    return tuple(rallies)
 
 
-def _shuttle(random, camera, times_s, in_play, position_m, hits, rallies):
+def _shuttle(random, camera, times_s, position_m, rallies):
     """Fly the shuttle from hit to hit; leave gaps."""
     place = np.full((len(times_s), 2), np.nan, np.float32)
     placed = {}
@@ -236,7 +235,7 @@ def _shuttle(random, camera, times_s, in_play, position_m, hits, rallies):
     gap = random.random(len(times_s)) < 0.08
     confidence = np.where(np.isfinite(place[:, 0]) & ~gap, random.uniform(0.4, 1.0, len(times_s)), 0).astype(np.float32)
     place[gap] = np.nan
-    seen = tuple(replace(hit, shuttle_px=placed[hit.frame]) for hit in hits)
+    seen = tuple(replace(hit, shuttle_px=placed[hit.frame]) for rally in rallies for hit in rally.hits)
     by_frame = {hit.frame: hit for hit in seen}
     return (
         ShuttleTrack(place, confidence),
