@@ -1,0 +1,137 @@
+"""Where detected persons stand on the floor, in court metres, and how well that is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modal_workers.badminton.court.dimensions import COURT_LENGTH_M, COURT_WIDTH_M, NET_Y_M
+from modal_workers.badminton.court.homography import CourtView
+from modal_workers.badminton.players.persons import KEYPOINTS, PersonLog
+
+Floats = NDArray[np.float64]
+#: First and last frame (included) of a stretch with one view of the court.
+CourtSegment = tuple[int, int, CourtView]
+
+#: Persons this far from the court are followed: players walk to their bags and around the posts, and come back.
+FOLLOWED_M: Final = 4.0
+#: A player leaves the lines by this much in play.
+PLAYED_M: Final = 0.6
+
+_LEFT_ANKLE: Final = KEYPOINTS.index("left_ankle")
+_RIGHT_ANKLE: Final = KEYPOINTS.index("right_ankle")
+#: An ankle below this confidence is not used.
+_MIN_ANKLE_CONFIDENCE: Final = 0.3
+#: The lowest pixel of a person is the toe of the nearer foot; the middle between the feet is this much farther away.
+_TOE_TO_MIDDLE_M: Final = 0.14
+#: One standard deviation of a detected foot, as a share of the person's height in the picture, and at least.
+_ANKLE_ERROR_SHARE: Final = 0.018
+_BOX_ERROR_SHARE: Final = 0.03
+_LEAST_ERROR_PX: Final = 1.0
+#: Steps and lunges move the feet around the middle of the body.
+_GAIT_ERROR_M: Final = 0.08
+
+
+@dataclass(frozen=True, eq=False)
+class FloorPoints:
+    """Persons near the court: rows of a log with their places.
+
+    Shapes: ``row`` [n] in the log, ``frame`` [n], ``segment`` [n], ``position_m`` [n, 2], ``variance_m2`` [n, 2] along
+    x and y, ``height_px`` [n]. Sorted by frame.
+    """
+
+    row: NDArray[np.int64]
+    frame: NDArray[np.int64]
+    segment: NDArray[np.int32]
+    position_m: Floats
+    variance_m2: Floats
+    height_px: Floats
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+
+def outside_m(position_m: Floats) -> Floats:
+    """Return how far places (…, 2) are outside the court's lines; 0 inside."""
+    over_x = np.maximum(np.maximum(-position_m[..., 0], position_m[..., 0] - COURT_WIDTH_M), 0.0)
+    over_y = np.maximum(np.maximum(-position_m[..., 1], position_m[..., 1] - COURT_LENGTH_M), 0.0)
+    return np.asarray(np.hypot(over_x, over_y))
+
+
+def half_of(position_m: Floats) -> NDArray[np.int8]:
+    """Return the half of places (…, 2): -1 far, 1 near, 0 where the place is unknown."""
+    return np.nan_to_num(np.sign(position_m[..., 1] - NET_Y_M), nan=0.0).astype(np.int8)
+
+
+def floor_points(log: PersonLog, segments: Sequence[CourtSegment]) -> FloorPoints:
+    """Return the places of all persons near the court."""
+    parts = [_in_segment(log, index, segment) for index, segment in enumerate(segments)]
+    parts.sort(key=lambda part: int(part.frame[0]) if len(part) else -1)
+    if not parts:
+        none = np.zeros(0, np.int64)
+        return FloorPoints(none, none, none.astype(np.int32), np.zeros((0, 2)), np.zeros((0, 2)), np.zeros(0))
+    return FloorPoints(
+        np.concatenate([part.row for part in parts]),
+        np.concatenate([part.frame for part in parts]),
+        np.concatenate([part.segment for part in parts]),
+        np.concatenate([part.position_m for part in parts]),
+        np.concatenate([part.variance_m2 for part in parts]),
+        np.concatenate([part.height_px for part in parts]),
+    )
+
+
+def _in_segment(log: PersonLog, index: int, segment: CourtSegment) -> FloorPoints:
+    first, last, court = segment
+    offsets = log.frame_offsets[first : last + 2]
+    part = slice(int(offsets[0]), int(offsets[-1]))
+    rows = np.arange(part.start, part.stop)
+    frame = np.repeat(np.arange(first, first + len(offsets) - 1), np.diff(offsets))
+    position, variance, height = places(log.boxes_px[part], log.keypoints_px[part], court)
+    near = np.isfinite(position).all(axis=1) & (outside_m(position) <= FOLLOWED_M)
+    return FloorPoints(
+        rows[near],
+        frame[near],
+        np.full(int(near.sum()), index, np.int32),
+        position[near],
+        variance[near],
+        height[near],
+    )
+
+
+def places(
+    boxes_px: NDArray[np.float32], keypoints_px: NDArray[np.float32], court: CourtView
+) -> tuple[Floats, Floats, Floats]:
+    """Return position [n, 2] and variance [n, 2] on the floor in metres, and height in pixels [n] of persons."""
+    boxes = boxes_px.astype(np.float64)
+    height = np.maximum(boxes[:, 3] - boxes[:, 1], 1.0)
+    bottom = np.stack([(boxes[:, 0] + boxes[:, 2]) / 2, boxes[:, 3]], axis=1)
+    ankles = keypoints_px[:, (_LEFT_ANKLE, _RIGHT_ANKLE)].astype(np.float64)
+    seen: NDArray[np.bool_] = np.isfinite(ankles).all(axis=2) & (np.nan_to_num(ankles[..., 2]) >= _MIN_ANKLE_CONFIDENCE)
+    weights = np.where(seen, np.nan_to_num(ankles[..., 2]), 0.0)
+    both = seen.all(axis=1)
+    total = np.where(both, weights.sum(axis=1), 1.0)
+    middle = (np.nan_to_num(ankles[..., :2]) * weights[..., None]).sum(axis=1) / total[:, None]
+    foot = np.where(both[:, None], middle, bottom)
+    position, jacobian = _to_floor(court, foot)
+    # One of the two columns is how the place moves with a pixel down: towards the camera.
+    towards = jacobian[:, :, 1]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        towards = towards / np.linalg.norm(towards, axis=1, keepdims=True)
+    position = position - np.where(both, 0.0, _TOE_TO_MIDDLE_M)[:, None] * towards
+    error_px = np.maximum(np.where(both, _ANKLE_ERROR_SHARE, _BOX_ERROR_SHARE) * height, _LEAST_ERROR_PX)
+    variance = (jacobian**2).sum(axis=2) * error_px[:, None] ** 2 + _GAIT_ERROR_M**2
+    return position, variance, height
+
+
+def _to_floor(court: CourtView, points_px: Floats) -> tuple[Floats, Floats]:
+    """Return places on the floor and their derivatives by the pixel's coordinates [n, 2, 2]."""
+    position = court.to_court(points_px)
+    inverse = np.linalg.inv(court.image_from_court)
+    depth = points_px @ inverse[2, :2] + inverse[2, 2]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        jacobian = (inverse[None, :2, :2] - position[:, :, None] * inverse[None, None, 2, :2]) / depth[:, None, None]
+    return position, np.asarray(jacobian)

@@ -1,0 +1,238 @@
+"""From detected persons to the players' tracks over a whole video."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modal_workers.badminton.players.floor_points import CourtSegment, FloorPoints, floor_points, half_of
+from modal_workers.badminton.players.identity import NOBODY, Identities, identify
+from modal_workers.badminton.players.persons import PersonLog
+from modal_workers.badminton.players.player_tracks import PlayerTracks
+from modal_workers.badminton.players.skeleton_smoothing import smooth_skeleton
+from modal_workers.badminton.players.tracklet_facts import TrackletFacts, facts_of
+from modal_workers.badminton.players.tracklets import Tracklet, TrackletBuilder
+from modal_workers.badminton.players.trajectory_smoothing import smooth_trajectory
+
+Floats = NDArray[np.float64]
+Players = Literal["auto", "singles", "doubles"]
+
+#: Share of the halves with a player on which there are two, from which on it is doubles; near it, it is said so.
+_DOUBLES_SHARE: Final = 0.35
+_UNSURE_SHARES: Final = (0.2, 0.5)
+#: Tracklets that define the players are followed together for so long, if there are such.
+_ANCHOR_S: Final = 2.0
+#: Mean shirts nearer than this many standard deviations of one shirt are the same for us.
+_SAME_SHIRT: Final = 2.0
+
+
+def track_players(
+    log: PersonLog,
+    times_s: Floats,
+    courts: Sequence[CourtSegment],
+    *,
+    players: Players,
+    has_skeletons: bool,
+) -> tuple[PlayerTracks, tuple[str, ...]]:
+    """Return the tracks of two or four players, and warnings for the user.
+
+    ``courts``: the stretches with a court, in the order of time: first frame, last frame (included) and the court's
+    view. Between them nothing is tracked; identities are found again after each.
+    """
+    points = floor_points(log, courts)
+    shirts = _square_roots(log.appearance, points.row)
+    tracklets = TrackletBuilder(points, times_s, log.boxes_px[points.row], shirts).build()
+    facts = facts_of(tracklets, points, times_s, shirts)
+    doubles, warnings = _is_doubles(players, facts, tracklets, points)
+    count = 4 if doubles else 2
+    anchors = _anchors(facts, count)
+    identities = identify(facts, anchors)
+    warnings += _shirt_warnings(identities, facts)
+    order = _order(identities, facts, tracklets, points, count)
+    tracks = _empty(count, len(times_s), has_skeletons=has_skeletons)
+    segment = np.full(len(times_s), -1, np.int64)
+    for number, (first, last, _) in enumerate(courts):
+        segment[first : last + 1] = number
+    for place, player in enumerate(order):
+        mine = [
+            (tracklet, float(identities.confidence[index]))
+            for index, tracklet in enumerate(tracklets)
+            if identities.player[index] == player
+        ]
+        _fill(tracks, place, mine, points, log)
+        own = [tracklet for tracklet, _ in mine]
+        _smooth(tracks, place, mine=own, points=points, times_s=times_s, segment=segment)
+    return tracks, tuple(warnings)
+
+
+def _square_roots(appearance: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return unit vectors whose products are the similarities of histograms (Bhattacharyya)."""
+    if appearance.shape[1] == 0:
+        return np.ones((len(rows), 1), np.float32)
+    roots = np.sqrt(np.maximum(np.nan_to_num(appearance[rows]), 0))
+    lengths = np.linalg.norm(roots, axis=1, keepdims=True)
+    return np.asarray(np.divide(roots, lengths, out=np.zeros_like(roots), where=lengths > 0))
+
+
+def _is_doubles(
+    players: Players, facts: Sequence[TrackletFacts], tracklets: Sequence[Tracklet], points: FloorPoints
+) -> tuple[bool, list[str]]:
+    if players != "auto":
+        return players == "doubles", []
+    frames = int(points.frame[-1]) + 1 if len(points) else 0
+    on_half = np.zeros((2, frames), np.int32)
+    for tracklet, known in zip(tracklets, facts, strict=True):
+        if known.worth > 0 and known.seconds_inside > 1.0:
+            half = half_of(points.position_m[tracklet.points])
+            for row, side in enumerate((-1, 1)):
+                on_half[row, points.frame[tracklet.points[half == side]]] += 1
+    occupied = int((on_half > 0).sum())
+    share = float((on_half > 1).sum()) / occupied if occupied else 0.0
+    doubles = share > _DOUBLES_SHARE
+    warnings = []
+    if _UNSURE_SHARES[0] < share < _UNSURE_SHARES[1]:
+        warnings.append(
+            f"Taken for {'doubles' if doubles else 'singles'}: two players stand on one half in {share:.0%} of the time"
+            " that one does. Set the parameter players if that is wrong."
+        )
+    return doubles, warnings
+
+
+def _anchors(facts: Sequence[TrackletFacts], count: int) -> list[int]:
+    """Return for each player the tracklet that defines who it is: early ones that are followed at the same time."""
+    per_half = count // 2
+    useful = [index for index, known in enumerate(facts) if known.worth > 0 and known.seconds_inside > 0.5]
+    best: tuple[float, list[int]] = (0.0, [NOBODY] * count)
+    for now, index in enumerate(useful):
+        start_s = facts[index].first.time_s
+        chosen: list[int] = []
+        length = []
+        for half in (-1, 1):
+            together = [
+                other
+                for other in useful[max(now - 60, 0) : now + 1]
+                if facts[other].last.time_s > start_s and facts[other].first.half == half == facts[other].last.half
+            ]
+            together.sort(key=lambda other: -facts[other].last.time_s)
+            chosen += [*together[:per_half], *([NOBODY] * (per_half - len(together)))]
+            length += [facts[other].last.time_s - start_s for other in together[:per_half]]
+        worth = len(length) + min(min(length, default=0.0), _ANCHOR_S) / _ANCHOR_S
+        if worth > best[0] + 1e-6:
+            best = (worth, chosen)
+        if worth >= count + 1:
+            break
+    return best[1]
+
+
+def _shirt_warnings(identities: Identities, facts: Sequence[TrackletFacts]) -> list[str]:
+    known = [player for player in range(len(identities.shirts)) if (identities.player == player).any()]
+    alike = [
+        (first, second)
+        for first, second in itertools.combinations(known, 2)
+        if 1 - float(identities.shirts[first] @ identities.shirts[second])
+        < (_SAME_SHIRT * identities.shirt_spread) ** 2
+    ]
+    unsure = [index for index, known_ in enumerate(facts) if identities.player[index] != NOBODY and known_.count > 15]
+    least = min((float(identities.confidence[index]) for index in unsure), default=1.0)
+    if alike and least < 0.9:
+        text = (
+            "Players wear shirts of the same colour: after cuts, crossings and changes of ends they are told apart by"
+            f" motion and by their side of the net only. Least confidence of an identity: {least:.2f}."
+        )
+        return [text]
+    return []
+
+
+def _order(
+    identities: Identities,
+    facts: Sequence[TrackletFacts],
+    tracklets: Sequence[Tracklet],
+    points: FloorPoints,
+    count: int,
+) -> list[int]:
+    """Return the players in the order of their ids: those far at the beginning first, of a pair the left one first."""
+    places = []
+    for player in range(count):
+        mine = [index for index in range(len(facts)) if identities.player[index] == player]
+        first = tracklets[mine[0]].points[:30] if mine else None
+        x, y = (np.inf, np.inf) if first is None else np.median(points.position_m[first], axis=0)
+        places.append((float(x), float(y)))
+    pairs = [range(count // 2), range(count // 2, count)]
+    pairs.sort(key=lambda pair: min(places[player][1] for player in pair))
+    return [player for pair in pairs for player in sorted(pair, key=lambda player: places[player][0])]
+
+
+def _empty(count: int, frames: int, *, has_skeletons: bool) -> PlayerTracks:
+    def unknown(*shape: int) -> NDArray[np.float32]:
+        return np.full(shape, np.nan, np.float32)
+
+    # Without skeletons one value stands for all: the array takes no memory.
+    keypoints = unknown(count, frames, 17, 3) if has_skeletons else np.broadcast_to(unknown(1), (count, frames, 17, 3))
+    return PlayerTracks(
+        position_m=unknown(count, frames, 2),
+        position_error_m=unknown(count, frames),
+        velocity_m_s=unknown(count, frames, 2),
+        observed=np.zeros((count, frames), bool),
+        boxes_px=unknown(count, frames, 4),
+        keypoints_px=keypoints,
+        confidence=np.zeros((count, frames), np.float32),
+        identity_confidence=np.zeros((count, frames), np.float32),
+        side=np.zeros((count, frames), np.int8),
+        outlier_count=np.zeros(count, np.int64),
+    )
+
+
+def _fill(
+    tracks: PlayerTracks,
+    player: int,
+    mine: Sequence[tuple[Tracklet, float]],
+    points: FloorPoints,
+    log: PersonLog,
+) -> None:
+    """Copy a player's detections."""
+    for tracklet, confidence in mine:
+        frames, rows = points.frame[tracklet.points], points.row[tracklet.points]
+        tracks.observed[player, frames] = True
+        tracks.boxes_px[player, frames] = log.boxes_px[rows]
+        tracks.confidence[player, frames] = log.confidence[rows]
+        # A bridged gap within a tracklet has its identity too.
+        tracks.identity_confidence[player, frames[0] : frames[-1] + 1] = confidence
+        if tracks.keypoints_px.flags.writeable:
+            tracks.keypoints_px[player, frames] = log.keypoints_px[rows]
+
+
+def _smooth(
+    tracks: PlayerTracks,
+    player: int,
+    *,
+    mine: Sequence[Tracklet],
+    points: FloorPoints,
+    times_s: Floats,
+    segment: NDArray[np.int64],
+) -> None:
+    """Set a player's motion, and smooth the skeleton."""
+    position, variance = np.full((len(times_s), 2), np.nan), np.full((len(times_s), 2), np.nan)
+    for tracklet in mine:
+        frames = points.frame[tracklet.points]
+        position[frames], variance[frames] = points.position_m[tracklet.points], points.variance_m2[tracklet.points]
+    motion = smooth_trajectory(position, variance, times_s, segment)
+    tracks.position_m[player] = motion.position_m
+    tracks.velocity_m_s[player] = motion.velocity_m_s
+    tracks.position_error_m[player] = motion.error_m
+    tracks.side[player] = half_of(motion.position_m)
+    tracks.outlier_count[player] = int(motion.rejected.sum()) + sum(tracklet.rejected for tracklet in mine)
+    tracks.observed[player] &= ~motion.rejected
+    _bridge_identity(tracks.identity_confidence[player], np.isfinite(motion.error_m))
+    if tracks.keypoints_px.flags.writeable:
+        smooth_skeleton(tracks.keypoints_px[player], times_s, segment)
+
+
+def _bridge_identity(confidence: NDArray[np.float32], known: NDArray[np.bool_]) -> None:
+    """Between two tracklets, over a short gap, the identity is as sure as before the gap; elsewhere unknown."""
+    confidence[~known] = 0
+    for frame in np.flatnonzero(known & (confidence == 0)).tolist():
+        confidence[frame] = confidence[frame - 1] if frame else 0.0

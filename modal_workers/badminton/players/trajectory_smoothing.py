@@ -1,0 +1,153 @@
+"""Position and velocity over time from noisy places: a Kalman filter forwards, the Rauch-Tung-Striebel smoother back.
+
+All players and stretches are computed at once: a lane is a stretch of one player's frames, cut into parts that overlap
+by more than the smoother's memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modal_workers.badminton.players.motion_filter import ACCELERATION_M2_S3, GATE, START_SPEED_M_S
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+#: A gap that is bridged; over a longer one nothing is claimed.
+MAX_GAP_S: Final = 0.5
+_PART: Final = 512
+_OVERLAP_S: Final = 2.0
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """One player's motion over N frames; NaN where unknown. ``rejected``: detections nobody can have moved to."""
+
+    position_m: Floats
+    velocity_m_s: Floats
+    #: Standard deviation of the distance between estimate and truth.
+    error_m: Floats
+    rejected: Flags
+
+
+def smooth_trajectory(
+    position_m: Floats, variance_m2: Floats, times_s: Floats, segment: NDArray[np.int64]
+) -> Trajectory:
+    """Return the smoothed motion for places [N, 2] with variances [N, 2], NaN where the player was not detected."""
+    count = len(times_s)
+    seen: Flags = np.isfinite(position_m).all(axis=1)
+    result = Trajectory(
+        np.full((count, 2), np.nan), np.full((count, 2), np.nan), np.full(count, np.nan), np.zeros(count, bool)
+    )
+    lanes = _lanes(seen, times_s, segment)
+    # Lanes of about the same length together, so that little is computed for nothing.
+    lanes.sort(key=lambda lane: lane[1] - lane[0])
+    for low in range(0, len(lanes), 256):
+        _smooth_lanes(lanes[low : low + 256], position_m, variance_m2, times_s, result)
+    return result
+
+
+def _lanes(seen: Flags, times_s: Floats, segment: NDArray[np.int64]) -> list[tuple[int, int, int, int]]:
+    """Return (first, last, kept first, kept last) of the lanes: stretches without long gaps, in parts that overlap."""
+    frames = np.flatnonzero(seen)
+    if not len(frames):
+        return []
+    broken = (np.diff(times_s[frames]) > MAX_GAP_S) | (np.diff(segment[frames]) != 0)
+    starts = np.concatenate([[0], np.flatnonzero(broken) + 1])
+    ends = np.concatenate([np.flatnonzero(broken), [len(frames) - 1]])
+    interval_s = float(np.median(np.diff(times_s))) if len(times_s) > 1 else 1.0
+    overlap = int(np.ceil(_OVERLAP_S / max(interval_s, 1e-3)))
+    lanes = []
+    for first, last in zip(frames[starts].tolist(), frames[ends].tolist(), strict=True):
+        for kept in range(first, last + 1, _PART):
+            kept_last = min(kept + _PART - 1, last)
+            lanes.append((max(kept - overlap, first), min(kept_last + overlap, last), kept, kept_last))
+    return lanes
+
+
+def _smooth_lanes(
+    lanes: list[tuple[int, int, int, int]], position_m: Floats, variance_m2: Floats, times_s: Floats, result: Trajectory
+) -> None:
+    bounds = np.array(lanes)
+    length = int((bounds[:, 1] - bounds[:, 0]).max()) + 1
+    # Lanes that are shorter stay at their last frame, without detections.
+    frames = np.minimum(bounds[:, :1] + np.arange(length), bounds[:, 1:2])
+    beyond = np.arange(length) > (bounds[:, 1] - bounds[:, 0])[:, None]
+    places = np.where(beyond[..., None], np.nan, position_m[frames])
+    steps = np.diff(times_s[frames], axis=1, prepend=times_s[frames[:, :1]])
+    states, covariances, rejected = _filter(places, variance_m2[frames], steps)
+    states, covariances = _smooth_back(states, covariances, steps)
+    for lane, (first, _, kept_first, kept_last) in enumerate(lanes):
+        part = slice(kept_first - first, kept_last - first + 1)
+        kept = slice(kept_first, kept_last + 1)
+        result.position_m[kept] = states[lane, part, :, 0]
+        result.velocity_m_s[kept] = states[lane, part, :, 1]
+        result.error_m[kept] = np.sqrt(covariances[lane, part, :, 0].sum(axis=-1))
+        result.rejected[kept] = rejected[lane, part]
+
+
+def _filter(places: Floats, variances: Floats, steps: Floats) -> tuple[Floats, Floats, Flags]:
+    """Return filtered states [lanes, T, axis, (place, speed)], covariances [.., (pp, pv, vv)] and rejected places."""
+    lanes, length, _ = places.shape
+    states = np.empty((lanes, length, 2, 2))
+    covariances = np.empty((lanes, length, 2, 3))
+    rejected = np.zeros((lanes, length), bool)
+    place, speed = places[:, 0].copy(), np.zeros((lanes, 2))
+    # Half a metre of doubt lets later detections correct a wrong first one.
+    pp, pv, vv = variances[:, 0] + 0.25, np.zeros((lanes, 2)), np.full((lanes, 2), START_SPEED_M_S**2)
+    for index in range(length):
+        step = steps[:, index, None]
+        place = place + speed * step
+        pp = pp + (2 * pv + step * vv) * step + ACCELERATION_M2_S3 * step**3 / 3
+        pv = pv + step * vv + ACCELERATION_M2_S3 * step**2 / 2
+        vv = vv + ACCELERATION_M2_S3 * step
+        off = places[:, index] - place
+        total = pp + variances[:, index]
+        distance = (off**2 / total).sum(axis=1)
+        used = distance <= GATE
+        rejected[:, index] = distance > GATE
+        gain_place = np.where(used[:, None], pp / total, 0.0)
+        gain_speed = np.where(used[:, None], pv / total, 0.0)
+        off = np.where(used[:, None], off, 0.0)
+        place, speed = place + gain_place * off, speed + gain_speed * off
+        vv = vv - gain_speed * pv
+        pv = pv - gain_place * pv
+        pp = pp - gain_place * pp
+        states[:, index, :, 0], states[:, index, :, 1] = place, speed
+        covariances[:, index, :, 0], covariances[:, index, :, 1], covariances[:, index, :, 2] = pp, pv, vv
+    return states, covariances, rejected
+
+
+def _smooth_back(states: Floats, covariances: Floats, steps: Floats) -> tuple[Floats, Floats]:
+    """Return states and covariances given all detections, those that come after included."""
+    states, covariances = states.copy(), covariances.copy()
+    for index in range(states.shape[1] - 2, -1, -1):
+        step = steps[:, index + 1, None]
+        place, speed = states[:, index, :, 0], states[:, index, :, 1]
+        pp, pv, vv = (covariances[:, index, :, part] for part in range(3))
+        # Predicted covariance of the next frame.
+        npp = pp + (2 * pv + step * vv) * step + ACCELERATION_M2_S3 * step**3 / 3
+        npv = pv + step * vv + ACCELERATION_M2_S3 * step**2 / 2
+        nvv = vv + ACCELERATION_M2_S3 * step
+        determinant = np.maximum(npp * nvv - npv**2, 1e-18)
+        # Gain = P Fᵀ (predicted P)⁻¹, a 2x2 matrix per axis.
+        first, second, third, fourth = pp + step * pv, pv, pv + step * vv, vv
+        a = (first * nvv - second * npv) / determinant
+        b = (second * npp - first * npv) / determinant
+        c = (third * nvv - fourth * npv) / determinant
+        d = (fourth * npp - third * npv) / determinant
+        off = states[:, index + 1, :, 0] - (place + step * speed)
+        off_speed = states[:, index + 1, :, 1] - speed
+        states[:, index, :, 0] = place + a * off + b * off_speed
+        states[:, index, :, 1] = speed + c * off + d * off_speed
+        dpp = covariances[:, index + 1, :, 0] - npp
+        dpv = covariances[:, index + 1, :, 1] - npv
+        dvv = covariances[:, index + 1, :, 2] - nvv
+        covariances[:, index, :, 0] = np.maximum(pp + a * (a * dpp + b * dpv) + b * (a * dpv + b * dvv), 1e-9)
+        covariances[:, index, :, 1] = pv + c * (a * dpp + b * dpv) + d * (a * dpv + b * dvv)
+        covariances[:, index, :, 2] = np.maximum(vv + c * (c * dpp + d * dpv) + d * (c * dpv + d * dvv), 1e-9)
+    return states, covariances
