@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from modal_workers.badminton.court.camera import camera_of
 from modal_workers.badminton.court.dimensions import COURT_LENGTH_M, COURT_WIDTH_M, NET_Y_M
 from modal_workers.badminton.court.homography import CourtView
 from modal_workers.badminton.players.persons import KEYPOINTS, PersonLog
@@ -26,6 +27,8 @@ _LEFT_ANKLE: Final = KEYPOINTS.index("left_ankle")
 _RIGHT_ANKLE: Final = KEYPOINTS.index("right_ankle")
 #: An ankle below this confidence is not used.
 _MIN_ANKLE_CONFIDENCE: Final = 0.3
+#: A standing foot's ankle is this high above the floor; seen from 7 m above and 25 m away that is 0.3 m on the floor.
+_ANKLE_HEIGHT_M: Final = 0.09
 #: The lowest pixel of a person is the toe of the nearer foot; the middle between the feet is this much farther away.
 _TOE_TO_MIDDLE_M: Final = 0.14
 #: One standard deviation of a detected foot, as a share of the person's height in the picture, and at least.
@@ -67,9 +70,9 @@ def half_of(position_m: Floats) -> NDArray[np.int8]:
     return np.nan_to_num(np.sign(position_m[..., 1] - NET_Y_M), nan=0.0).astype(np.int8)
 
 
-def floor_points(log: PersonLog, segments: Sequence[CourtSegment]) -> FloorPoints:
+def floor_points(log: PersonLog, segments: Sequence[CourtSegment], picture_size_px: tuple[int, int]) -> FloorPoints:
     """Return the places of all persons near the court."""
-    parts = [_in_segment(log, index, segment) for index, segment in enumerate(segments)]
+    parts = [_in_segment(log, index, segment, picture_size_px) for index, segment in enumerate(segments)]
     parts.sort(key=lambda part: int(part.frame[0]) if len(part) else -1)
     if not parts:
         none = np.zeros(0, np.int64)
@@ -84,13 +87,13 @@ def floor_points(log: PersonLog, segments: Sequence[CourtSegment]) -> FloorPoint
     )
 
 
-def _in_segment(log: PersonLog, index: int, segment: CourtSegment) -> FloorPoints:
+def _in_segment(log: PersonLog, index: int, segment: CourtSegment, picture_size_px: tuple[int, int]) -> FloorPoints:
     first, last, court = segment
     offsets = log.frame_offsets[first : last + 2]
     part = slice(int(offsets[0]), int(offsets[-1]))
     rows = np.arange(part.start, part.stop)
     frame = np.repeat(np.arange(first, first + len(offsets) - 1), np.diff(offsets))
-    position, variance, height = places(log.boxes_px[part], log.keypoints_px[part], court)
+    position, variance, height = places(log.boxes_px[part], log.keypoints_px[part], court, picture_size_px)
     near = np.isfinite(position).all(axis=1) & (outside_m(position) <= FOLLOWED_M)
     return FloorPoints(
         rows[near],
@@ -103,20 +106,25 @@ def _in_segment(log: PersonLog, index: int, segment: CourtSegment) -> FloorPoint
 
 
 def places(
-    boxes_px: NDArray[np.float32], keypoints_px: NDArray[np.float32], court: CourtView
+    boxes_px: NDArray[np.float32],
+    keypoints_px: NDArray[np.float32],
+    court: CourtView,
+    picture_size_px: tuple[int, int],
 ) -> tuple[Floats, Floats, Floats]:
     """Return position [n, 2] and variance [n, 2] on the floor in metres, and height in pixels [n] of persons."""
     boxes = boxes_px.astype(np.float64)
     height = np.maximum(boxes[:, 3] - boxes[:, 1], 1.0)
     bottom = np.stack([(boxes[:, 0] + boxes[:, 2]) / 2, boxes[:, 3]], axis=1)
     ankles = keypoints_px[:, (_LEFT_ANKLE, _RIGHT_ANKLE)].astype(np.float64)
-    seen: NDArray[np.bool_] = np.isfinite(ankles).all(axis=2) & (np.nan_to_num(ankles[..., 2]) >= _MIN_ANKLE_CONFIDENCE)
+    seen = np.asarray(np.isfinite(ankles).all(axis=2) & (np.nan_to_num(ankles[..., 2]) >= _MIN_ANKLE_CONFIDENCE))
     weights = np.where(seen, np.nan_to_num(ankles[..., 2]), 0.0)
     both = seen.all(axis=1)
     total = np.where(both, weights.sum(axis=1), 1.0)
     middle = (np.nan_to_num(ankles[..., :2]) * weights[..., None]).sum(axis=1) / total[:, None]
-    foot = np.where(both[:, None], middle, bottom)
-    position, jacobian = _to_floor(court, foot)
+    position, jacobian = _to_floor(court, bottom)
+    above, above_jacobian = _to_floor(at_height(court, picture_size_px, _ANKLE_HEIGHT_M), middle)
+    position = np.where(both[:, None], above, position)
+    jacobian = np.where(both[:, None, None], above_jacobian, jacobian)
     # One of the two columns is how the place moves with a pixel down: towards the camera.
     towards = jacobian[:, :, 1]
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -125,6 +133,16 @@ def places(
     error_px = np.maximum(np.where(both, _ANKLE_ERROR_SHARE, _BOX_ERROR_SHARE) * height, _LEAST_ERROR_PX)
     variance = (jacobian**2).sum(axis=2) * error_px[:, None] ** 2 + _GAIT_ERROR_M**2
     return position, variance, height
+
+
+def at_height(court: CourtView, picture_size_px: tuple[int, int], height_m: float) -> CourtView:
+    """Return the view of the plane at a height above the floor: the floor's own where no camera fits the court."""
+    camera = camera_of(court.image_from_court, picture_size_px)
+    if camera is None:
+        return court
+    space = camera.image_from_space
+    plane = np.stack([space[:, 0], space[:, 1], space[:, 2] * height_m + space[:, 3]], axis=1)
+    return replace(court, image_from_court=plane)
 
 
 def _to_floor(court: CourtView, points_px: Floats) -> tuple[Floats, Floats]:

@@ -74,11 +74,9 @@ class PersonLog:
 
     Shapes: ``frame_offsets`` [frames + 1]: the persons of frame i are rows ``frame_offsets[i]`` to
     ``frame_offsets[i + 1]``; ``boxes_px`` [rows, 4], ``confidence`` [rows], ``keypoints_px`` [rows, 17, 3],
-    ``appearance`` [rows, k] (normalised colour histogram of the shirt). ``picture_size_px`` (width, height): with the
-    court it gives the camera, which says how far above the floor an ankle is seen.
+    ``appearance`` [rows, k] (normalised colour histogram of the shirt).
     """
 
-    picture_size_px: tuple[int, int]
     frame_offsets: NDArray[np.int64]
     boxes_px: Floats
     confidence: Floats

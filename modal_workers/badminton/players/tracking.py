@@ -35,15 +35,17 @@ def track_players(
     times_s: Floats,
     courts: Sequence[CourtSegment],
     *,
+    picture_size_px: tuple[int, int],
     players: Players,
     has_skeletons: bool,
 ) -> tuple[PlayerTracks, tuple[str, ...]]:
     """Return the tracks of two or four players, and warnings for the user.
 
     ``courts``: the stretches with a court, in the order of time: first frame, last frame (included) and the court's
-    view. Between them nothing is tracked; identities are found again after each.
+    view. Between them nothing is tracked; identities are found again after each. ``picture_size_px`` (width, height) of
+    the upright full-size picture: with the court it gives the camera, and so how far above the floor an ankle is.
     """
-    points = floor_points(log, courts)
+    points = floor_points(log, courts, picture_size_px)
     shirts = _square_roots(log.appearance, points.row)
     tracklets = TrackletBuilder(points, times_s, log.boxes_px[points.row], shirts).build()
     facts = facts_of(tracklets, points, times_s, shirts)

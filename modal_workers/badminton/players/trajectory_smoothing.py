@@ -39,7 +39,7 @@ def smooth_trajectory(
 ) -> Trajectory:
     """Return the smoothed motion for places [N, 2] with variances [N, 2], NaN where the player was not detected."""
     count = len(times_s)
-    seen: Flags = np.isfinite(position_m).all(axis=1)
+    seen = np.asarray(np.isfinite(position_m).all(axis=1))
     result = Trajectory(
         np.full((count, 2), np.nan), np.full((count, 2), np.nan), np.full(count, np.nan), np.zeros(count, bool)
     )
