@@ -103,11 +103,13 @@ class ErrorCode(StrEnum):
     CLIP_STATIC = "clip_static"
     CLIPS_DIFFERENT_PLACES = "clips_different_places"
     CLIPS_OPPOSITE_DIRECTIONS = "clips_opposite_directions"
+    COURT_NOT_FOUND = "court_not_found"
     CAPTURE_REFUSED = "capture_refused"
     COURT_KEYPOINTS_INVALID = "court_keypoints_invalid"
     POSES_NOT_FOUND = "poses_not_found"
     POSES_SPLIT = "poses_split"
     # how a job fails: the machine
+    MODEL_FILE_INVALID = "model_file_invalid"
     OUT_OF_MEMORY = "out_of_memory"
     STORAGE_FULL = "storage_full"
     WORKER_LOST = "worker_lost"
@@ -201,10 +203,12 @@ KINDS: dict[ErrorCode, ErrorKind] = {
     _C.CLIP_STATIC: _kind(422, "Nothing moves in a clip", "Send a clip filmed from a moving car."),
     _C.CLIPS_DIFFERENT_PLACES: _kind(422, "The clips do not show the same road", "Send two laps of the same circuit in the same direction."),
     _C.CLIPS_OPPOSITE_DIRECTIONS: _kind(422, "The clips run in opposite directions", "Send two laps driven in the same direction."),
+    _C.COURT_NOT_FOUND: _kind(422, "The badminton court was not found in the video", "Film the whole court from a camera that stands still, or send the four corners in the parameter court_keypoints."),
     _C.POSES_NOT_FOUND: _kind(422, "The camera positions of the photos could not be determined", "Take sharp photos of the object from all sides, on a textured surface; each photo should overlap most of the previous one."),
     _C.POSES_SPLIT: _kind(422, "The photos form groups without a common view", "Send photos of one object only, or take photos that connect the groups."),
     _C.CAPTURE_REFUSED: _kind(422, "These photos are not suitable for a model", "preflight.json lists what to photograph again; send ignore_verdict true to continue anyway."),
     _C.COURT_KEYPOINTS_INVALID: _kind(422, "The points of the court cannot be those of a court", "Send the four corners as the camera sees them (top_left and top_right are the far ones), in pixels of the upright video, each inside the picture."),
+    _C.MODEL_FILE_INVALID: _kind(500, "A model file of the worker is missing or cannot be used", "Ask the operator to install the file that the message names, or choose another backend."),
     _C.OUT_OF_MEMORY: _kind(500, "The worker ran out of memory", "Try again with a smaller input, or choose a larger device.", retryable=True),
     _C.STORAGE_FULL: _kind(507, "The disk is full", "Free some space, then retry the job.", retryable=True),
     _C.WORKER_LOST: _kind(500, "The worker disappeared too many times", "Retry the job; its finished stages are kept.", retryable=True),

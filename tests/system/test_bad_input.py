@@ -156,7 +156,7 @@ def post(client: Client, path: str, body: Any = None, tenant: str = "ours", **he
         ({"params": {"secters": 3}}, "unknown_parameter", "#/params/secters"),
         ({"params": {"sectors": 99}}, "invalid_parameter", "#/params/sectors"),
         ({"params": {"sectors": [5, 3]}}, "invalid_parameter", "#/params/sectors"),
-        ({"params": {"flow": "raft"}}, "backend_not_installed", "#/params/flow"),
+        ({"params": {"detect": "yolo"}}, "backend_not_installed", "#/params/detect"),
         ({"parms": {}}, "unknown_parameter", "#/parms"),
         ({"inputs": {}}, "missing_input", "#/inputs/reference"),
         ({"inputs": {"reference": NOWHERE, "other": NOWHERE}}, "upload_not_found", None),

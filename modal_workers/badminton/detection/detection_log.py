@@ -28,6 +28,25 @@ class FramePersons:
     keypoints_px: NDArray[np.float32]
     appearance: NDArray[np.float32]
 
+    @classmethod
+    def none(cls, appearance_length: int) -> FramePersons:
+        """Return the entry of a frame without persons."""
+        zero = np.zeros(0, np.float32)
+        return cls(zero.reshape(0, 4), zero, zero.reshape(0, 17, 3), np.zeros((0, appearance_length), np.float32))
+
+
+@dataclass(frozen=True)
+class FrameCandidates:
+    """Shuttle candidates of one frame: rows of a ``CandidateLog``."""
+
+    position_px: NDArray[np.float32]
+    score: NDArray[np.float32]
+
+    @classmethod
+    def none(cls) -> FrameCandidates:
+        """Return the entry of a frame without candidates."""
+        return cls(np.zeros((0, 2), np.float32), np.zeros(0, np.float32))
+
 
 @dataclass(frozen=True)
 class Detections:
@@ -37,18 +56,16 @@ class Detections:
     candidates: CandidateLog
 
 
-def save_detections(
-    path: Path, persons: Sequence[FramePersons], candidates: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]]
-) -> None:
-    """Write the detections of consecutive frames; ``candidates`` are (positions [n, 2], scores [n]) of each."""
-    arrays: Arrays = {
+def save_detections(path: Path, persons: Sequence[FramePersons], candidates: Sequence[FrameCandidates]) -> None:
+    """Write the detections of consecutive frames."""
+    arrays: dict[str, Any] = {
         "person_counts": np.array([len(each.confidence) for each in persons], np.int32),
-        "candidate_counts": np.array([len(score) for _, score in candidates], np.int32),
+        "candidate_counts": np.array([len(each.score) for each in candidates], np.int32),
     }
     for name in _PERSON_ARRAYS:
         arrays[f"person_{name}"] = np.concatenate([getattr(each, name) for each in persons])
-    arrays["candidate_position_px"] = np.concatenate([position for position, _ in candidates])
-    arrays["candidate_score"] = np.concatenate([score for _, score in candidates])
+    for name in _CANDIDATE_ARRAYS:
+        arrays[f"candidate_{name}"] = np.concatenate([getattr(each, name) for each in candidates])
     np.savez(path, **arrays)
 
 

@@ -42,7 +42,13 @@ class RaftFlow:
             text = "flow=raft needs torchvision, which is not installed on this worker."
             raise SaccadeError(ErrorCode.BACKEND_NOT_INSTALLED, text)
         import torch  # noqa: PLC0415 - imported on request only: it takes seconds and gigabytes
-        from torchvision.models.optical_flow import Raft_Small_Weights, raft_small  # noqa: PLC0415
+
+        try:
+            from torchvision.models.optical_flow import Raft_Small_Weights, raft_small  # noqa: PLC0415
+        except (ImportError, OSError, RuntimeError) as error:
+            # Built for CUDA, it does not load beside a torch for the CPU (pytorch/pytorch#122494).
+            text = f"flow=raft needs a torchvision that fits torch {torch.__version__}; this one does not load."
+            raise SaccadeError(ErrorCode.BACKEND_NOT_INSTALLED, text) from error
 
         self._torch: Any = torch
         self._device = "cuda" if torch.cuda.is_available() else "cpu"

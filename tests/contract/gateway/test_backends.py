@@ -69,7 +69,7 @@ async def test_the_list_says_what_is_missing_and_what_installs_it(running: Runni
     assert (shown["missing"], shown["enable"]) == (["pi_heif", "pycolmap", "torch"], HINT)
     shown = await told(running, "lap_compare", available=True)
     assert (shown["missing"], shown["enable"]) == ([], None)
-    assert {one["package"]: one["installed"] for one in shown["backends"]}["torchvision"] is False
+    assert {one["package"]: one["installed"] for one in shown["backends"]}["saccade_yolo"] is False
 
 
 async def test_what_no_worker_can_run_is_refused_before_the_first_byte(running: RunningGateway, lease: Lease):

@@ -86,7 +86,7 @@ async def test_a_submitted_job_is_stored_and_can_be_followed_from_its_cursor(run
         ({"workload": "no_such"}, 422, "unknown_workload", None),
         ({"params": {"secters": 3}}, 422, "unknown_parameter", "#/params/secters"),
         ({"params": {"opportunities": 9}}, 422, "invalid_parameter", "#/params/opportunities"),
-        ({"params": {"flow": "raft"}}, 422, "backend_not_installed", "#/params/flow"),
+        ({"params": {"detect": "yolo"}}, 422, "backend_not_installed", "#/params/detect"),
         ({"inputs": {"reference": "VIDEO"}}, 422, "missing_input", "#/inputs/other"),
         ({"inputs": {"reference": "VIDEO", "other": []}}, 422, "missing_input", "#/inputs/other"),
         ({"inputs": {"reference": "VIDEO", "other": "VIDEO", "x": "VIDEO"}}, 422, "unknown_input", "#/inputs/x"),
@@ -155,12 +155,13 @@ async def bad_input(bad_input_servers: Servers, tmp_path: Path):
 
 
 async def test_an_option_is_taken_where_its_backend_is_installed(servers: Servers, tmp_path: Path):
-    async with running_gateway(*servers, tmp_path, backends="torchvision") as running:
+    async with running_gateway(*servers, tmp_path, backends="saccade_yolo") as running:
         upload_id = await running.uploaded()
-        assert (await running.submitted(upload_id, params={"flow": "raft"}))["params"]["flow"] == "raft"
-        told = (await running.http.get("/v1/workloads")).json()["data"][0]
-        assert {one["package"]: one["installed"] for one in told["backends"]}["torchvision"] is True
-        assert told["params_schema"]["properties"]["flow"]["enum"] == ["dis", "raft", "off"]
+        assert (await running.submitted(upload_id, params={"detect": "yolo"}))["params"]["detect"] == "yolo"
+        listed = (await running.http.get("/v1/workloads")).json()["data"]
+        told = next(one for one in listed if one["name"] == "lap_compare")
+        assert {one["package"]: one["installed"] for one in told["backends"]}["saccade_yolo"] is True
+        assert told["params_schema"]["properties"]["detect"]["enum"] == ["off", "yolo"]
 
 
 async def test_a_whole_number_is_one_however_it_is_written(running: RunningGateway):
