@@ -1,0 +1,98 @@
+"""Play found by the players' movement alone, in metres and seconds, whatever the rate of the frames.
+
+Where there is no court, a player's own height is the measure: a box moves by so many heights a second.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modal_workers.badminton.players.player_tracks import PlayerTracks
+from modal_workers.badminton.rallies.reach import BOX_HEIGHT_M
+
+Floats = NDArray[np.float64]
+
+#: The mean speed over this time counts; a step to a ball lasts about as long.
+_MEAN_S: Final = 0.6
+#: Speed of the fastest player from which on there is play, and below which there is none.
+_PLAY_M_S: Final = 1.5
+_REST_M_S: Final = 0.8
+#: Players stand still within a rally for less than this, and no rally is shorter than that.
+_LONGEST_REST_S: Final = 1.5
+_SHORTEST_PLAY_S: Final = 1.5
+#: Length of a jump that no player makes within one step of the positions: a change of the track.
+_FASTEST_M_S: Final = 9.0
+
+
+@dataclass(frozen=True)
+class ActivePeriod:
+    """A time in which players move as in play."""
+
+    first_frame: int
+    last_frame: int
+    confidence: float
+
+
+def find_active_periods(players: PlayerTracks, times_s: Floats, first: int, last: int) -> list[ActivePeriod]:
+    """Return the periods of play in the frames of one camera."""
+    frames = np.arange(first, last + 1)
+    metres = np.isfinite(players.position_m[:, frames]).all(2).any()
+    speed = _speeds(players, frames, times_s[frames])
+    if not np.isfinite(speed).any():
+        return []
+    fastest = np.nanmax(np.where(np.isfinite(speed), speed, -1.0), axis=0)
+    known = np.isfinite(speed).mean(0)
+    mean = _centred_mean(fastest, times_s[frames], _MEAN_S)
+    periods: list[ActivePeriod] = []
+    for low, high in _active(mean, times_s[frames]):
+        seen = float(known[low : high + 1].mean())
+        confidence = (0.7 if metres else 0.4) * seen
+        periods.append(ActivePeriod(int(frames[low]), int(frames[high]), confidence))
+    return periods
+
+
+def _speeds(players: PlayerTracks, frames: NDArray[np.int64], times_s: Floats) -> Floats:
+    """Return each player's speed in m/s [P, n]."""
+    if len(frames) < 3:
+        return np.full((players.player_count, len(frames)), np.nan)
+    boxes = players.boxes_px[:, frames].astype(float)
+    height = np.nanmedian(boxes[..., 3] - boxes[..., 1], axis=1) if np.isfinite(boxes).any() else np.zeros(0)
+    foot = np.stack([(boxes[..., 0] + boxes[..., 2]) / 2, boxes[..., 3]], axis=2)
+    position = players.position_m[:, frames].astype(float)
+    measured = np.isfinite(position).all(2).any(1)
+    if len(height):
+        own = foot / np.maximum(height, 1.0)[:, None, None] * BOX_HEIGHT_M
+        position = np.where(measured[:, None, None], position, own)
+    velocity = np.gradient(position, times_s, axis=1)
+    speed = np.hypot(velocity[..., 0], velocity[..., 1])
+    return np.asarray(np.where(speed <= _FASTEST_M_S, speed, np.nan))
+
+
+def _centred_mean(values: Floats, times_s: Floats, width_s: float) -> Floats:
+    """Return the mean of the values within ``width_s`` around each time."""
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    low = np.searchsorted(times_s, times_s - width_s / 2, side="left")
+    high = np.searchsorted(times_s, times_s + width_s / 2, side="right")
+    return np.asarray((sums[high] - sums[low]) / np.maximum(high - low, 1))
+
+
+def _active(mean: Floats, times_s: Floats) -> list[tuple[int, int]]:
+    """Return the ranges above the lower threshold that reach the upper one, joined over short rests."""
+    above = np.concatenate([[False], mean >= _REST_M_S, [False]])
+    edges = np.flatnonzero(above[1:] != above[:-1])
+    ranges = [
+        (int(low), int(high) - 1)
+        for low, high in zip(edges[::2], edges[1::2], strict=True)
+        if mean[low:high].max() >= _PLAY_M_S
+    ]
+    joined: list[tuple[int, int]] = []
+    for low, high in ranges:
+        if joined and times_s[low] - times_s[joined[-1][1]] < _LONGEST_REST_S:
+            joined[-1] = (joined[-1][0], high)
+        else:
+            joined.append((low, high))
+    return [(low, high) for low, high in joined if times_s[high] - times_s[low] >= _SHORTEST_PLAY_S]
