@@ -79,7 +79,6 @@ class CourtRefusal(StrEnum):
 
     NO_PICTURE = "no_picture"
     NO_LINES = "no_lines"
-    NO_MATCH = "no_match"
     FEW_LINES_FIT = "few_lines_fit"
     OTHER_LINES = "other_lines"
     CAMERA_IMPLAUSIBLE = "camera_implausible"

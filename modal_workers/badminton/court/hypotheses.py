@@ -8,7 +8,7 @@ camera can have seen is left out before anything is compared with the picture.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, permutations
 from typing import Final
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from modal_workers.badminton.court.camera import FOCAL_WIDTHS, cameras_of
 from modal_workers.badminton.court.dimensions import CENTRE_X_M, CORNERS_M, NET_Y_M
 from modal_workers.badminton.court.homography import Floats, project
-from modal_workers.badminton.court.line_model import CROSS_CENTRES_Y_M, SIDE_CENTRES_X_M, line_samples
+from modal_workers.badminton.court.line_model import CROSS_CENTRES_Y_M, SIDE_CENTRES_X_M, LineSamples, line_samples
 from modal_workers.badminton.court.line_picture import DIRECTIONS, FAR_PX, LinePicture, StraightLines
 
 #: Lines that take part in the search for vanishing points, and lines of one family.
@@ -35,6 +35,7 @@ _MIN_VISIBLE_SHARE: Final = 0.4
 _CHUNK: Final = 20_000
 _COARSE_STEP_M: Final = 1.1
 _FINE_STEP_M: Final = 0.25
+_LENGTH_POWER: Final = 0.4
 
 #: Pairs of side lines and pairs of cross lines as (left, far, width, length) of their rectangles.
 _RECTANGLES: Final = np.array(
@@ -62,23 +63,26 @@ def hypotheses(picture: LinePicture, lines: StraightLines, count: int) -> Hypoth
         homographies = _homographies(lines.coefficients[across], lines.coefficients[along], picture.size_px)
         for start in range(0, len(homographies), _CHUNK):
             chunk = homographies[start : start + _CHUNK]
-            agreement = agreement_with(picture, chunk, coarse.places_m, coarse.directions)
-            best = np.argsort(-agreement)[: 20 * count]
+            agreement, _ = agreement_with(picture, chunk, coarse)
+            best = np.argsort(-agreement)[: 40 * count]
             found.append(chunk[best])
             scores.append(agreement[best])
     together, agreement = np.concatenate(found), np.concatenate(scores)
     best = np.argsort(-agreement)[: 30 * count]
     fine = line_samples(_FINE_STEP_M)
     together = together[best]
-    agreement = agreement_with(picture, together, fine.places_m, fine.directions)
+    agreement, length_px = agreement_with(picture, together, fine)
+    # A court pressed into half of the true one has all its lines on lines, but explains fewer of the picture's.
+    agreement *= (length_px / max(float(length_px.max(initial=0.0)), 1.0)) ** _LENGTH_POWER
     order = np.argsort(-agreement)
     kept = _distinct(together[order], count)
     return Hypotheses(together[order][kept], agreement[order][kept])
 
 
-def agreement_with(picture: LinePicture, homographies: Floats, places_m: Floats, directions: Floats) -> Floats:
-    """Return how well ridges lie along the model's samples under each homography, 0 to 1."""
+def agreement_with(picture: LinePicture, homographies: Floats, samples: LineSamples) -> tuple[Floats, Floats]:
+    """Return how well ridges lie along the model's samples under each homography, 0 to 1, and along how many pixels."""
     width, height = picture.size_px
+    places_m, directions = samples.places_m, samples.directions
     ones = np.column_stack([places_m, np.ones(len(places_m))])
     ahead = np.column_stack([places_m + 0.02 * directions, np.ones(len(places_m))])
     matrices = homographies.astype(np.float32)
@@ -96,11 +100,15 @@ def agreement_with(picture: LinePicture, homographies: Floats, places_m: Floats,
         column = np.where(visible, x + 0.5, 0).astype(np.intp)
         row = np.where(visible, y + 0.5, 0).astype(np.intp)
     distance = picture.distances[direction, row, column]
-    support = np.where(visible, 1.0 - distance / FAR_PX, 0.0).sum(axis=1)
+    supported = np.where(visible, 1.0 - distance / FAR_PX, 0.0)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        length_px = np.where(visible, np.hypot(step_x, step_y) / np.abs(here[:, 2] * there[:, 2]), 0.0)
+    support = supported.sum(axis=1)
     seen = visible.sum(axis=1)
     share = seen / len(places_m)
     score = support / np.maximum(seen, 1) * np.minimum(1.0, share / 0.8) ** 0.4
-    return np.where(share >= _MIN_VISIBLE_SHARE, score, 0.0).astype(np.float64)
+    enough = share >= _MIN_VISIBLE_SHARE
+    return np.where(enough, score, 0.0).astype(np.float64), (supported * length_px).sum(axis=1).astype(np.float64)
 
 
 def _families(lines: StraightLines, size_px: tuple[int, int]) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
@@ -129,14 +137,12 @@ def _families(lines: StraightLines, size_px: tuple[int, int]) -> list[tuple[NDAr
         overlap = (member & best) @ weight / np.minimum(member @ weight, best @ weight)
         score = np.where(overlap > 0.6, 0.0, score)
     pairs = []
-    for one in range(len(chosen)):
-        for other in range(len(chosen)):
-            if one != other:
-                only = (chosen[one] & ~chosen[other], chosen[other] & ~chosen[one])
-                if min(part.sum() for part in only) >= 2:
-                    strength = sorted(float(weight[part].sum()) for part in only)
-                    level = np.abs(directions[only[0], 0]).mean() > np.abs(directions[only[1], 0]).mean()
-                    pairs.append((strength[0] + 0.2 * strength[1] + (0.01 if level else 0.0), only))
+    for across, along in permutations(chosen, 2):
+        only = (across & ~along, along & ~across)
+        if min(part.sum() for part in only) >= 2:
+            strength = sorted(float(weight[part].sum()) for part in only)
+            level = np.abs(directions[only[0], 0]).mean() > np.abs(directions[only[1], 0]).mean()
+            pairs.append((strength[0] + 0.2 * strength[1] + (0.01 if level else 0.0), only))
     pairs.sort(key=lambda pair: -pair[0])
     return [
         (np.flatnonzero(across)[:_FAMILY], np.flatnonzero(along)[:_FAMILY]) for _, (across, along) in pairs[:_PAIRS]

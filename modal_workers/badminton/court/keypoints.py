@@ -12,13 +12,12 @@ from typing import Final
 import numpy as np
 
 from contracts.errors import ErrorCode, SaccadeError
+from modal_workers.badminton.court.candidates import best_candidate
 from modal_workers.badminton.court.detection import (
     MIN_INLIER_SHARE,
-    Evidence,
     Picture,
     median_grey,
     refusal_of,
-    search,
 )
 from modal_workers.badminton.court.dimensions import (
     CENTRE_X_M,
@@ -219,8 +218,8 @@ def _refined(given: CourtView, pictures: Sequence[Picture]) -> CourtView:
     grey = median_grey(pictures)
     scale = grey.shape[1] / 1920
     fits = [fit_lines(grey, given.image_from_court, radii_px=tuple(radius * scale for radius in _RADII_PX))]
-    found = search(grey)
-    if isinstance(found, Evidence) and refusal_of(found) is None:
+    found = best_candidate(grey)
+    if found is not None and refusal_of(found) is None:
         fits.append(found.fit)
     close = [fit for fit in fits if _moved(given, fit) <= _CLICK_SHARE and fit.inlier_share >= MIN_INLIER_SHARE]
     if not close:

@@ -23,7 +23,7 @@ _STEP_M: Final = 0.12
 _CONTRAST: Final = 5.0
 _CONTRAST_NOISE: Final = 2.0
 #: A line whose projected width is outside of this cannot be measured.
-_WIDTH_PX: Final = (0.4, 40.0)
+_WIDTH_PX: Final = (0.12, 40.0)
 #: A sample agrees with the model when its line is this close, in pixels of a picture 1920 wide and in line widths.
 _TOLERANCE_PX: Final = 2.0
 _TOLERANCE_WIDTHS: Final = 0.35
