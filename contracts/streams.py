@@ -106,7 +106,19 @@ DELIVERIES: Final = Stream(
     republish="live",
 )
 
-STREAMS: Final = (EVENTS, PROGRESS, TELEMETRY, DEADLETTERS, LEASES, IDEMPOTENCY, WEBHOOKS, DELIVERIES)
+#: One message per video of a client of the replaced badminton system: where its results go, and what was delivered.
+CALLBACKS: Final = Stream(
+    name="CALLBACKS",
+    subjects=("saccade.cbk.>",),
+    max_age_s=30 * _DAY_S,
+    max_bytes=1 * GIB,
+    max_message_bytes=64 * KIB,
+    max_per_subject=1,
+    discard="new",
+    republish="live",
+)
+
+STREAMS: Final = (EVENTS, PROGRESS, TELEMETRY, DEADLETTERS, LEASES, IDEMPOTENCY, WEBHOOKS, DELIVERIES, CALLBACKS)
 
 #: Subject of the lease of the dispatcher that leads; its ``backends`` are what the workers have installed.
 DISPATCHER_LEASE: Final = "saccade.lease.dispatcher"
@@ -116,6 +128,7 @@ LIVE_EVENTS: Final = "live.saccade.evt.>"
 LIVE_PROGRESS: Final = "live.saccade.prog.>"
 LIVE_WEBHOOKS: Final = "live.saccade.whk.>"
 LIVE_DELIVERIES: Final = "live.saccade.dlv.>"
+LIVE_CALLBACKS: Final = "live.saccade.cbk.>"
 
 
 def aggregate(tenant: str, noun: str, subject_id: str) -> str:

@@ -1,4 +1,4 @@
-"""Composition root of the notifier: bus, hub, webhooks and routes, started and stopped together."""
+"""Composition root of the notifier: bus, hub, webhooks, callbacks and routes, started and stopped together."""
 
 from __future__ import annotations
 
@@ -36,9 +36,11 @@ from kit.http.server import EXIT_RESTART, serve
 from kit.network.address_guard import AddressGuard
 from kit.settings import NatsSettings, OriginSettings
 from kit.tasks import end
+from services.notifier.callbacks.artifacts import Artifacts
+from services.notifier.callbacks.engine import CallbackEngine
 from services.notifier.metrics import NotifierMetrics
 from services.notifier.on_event import follow_events, follow_progress
-from services.notifier.settings import SEND_BUFFER_BYTES, NotifierSettings, WebhookSettings
+from services.notifier.settings import SEND_BUFFER_BYTES, NotifierSettings, WebhookSettings, bucket_settings
 from services.notifier.streams import routes as event_routes
 from services.notifier.streams import ticket_routes
 from services.notifier.streams.hub import Hub
@@ -133,7 +135,9 @@ async def run(
         hub.begin(epoch, head)
         store = EventStore(client)
         webhooks = await stack.enter_async_context(_webhooks(webhook_settings, auth, store, (epoch, head), metrics))
-        tail = follow_events(store, *([webhooks.delivery.recent_events.on_event] if webhooks else []), hub.on_event)
+        callbacks = await stack.enter_async_context(_callbacks(webhook_settings, auth, store, metrics))
+        recent = [webhooks.delivery.recent_events.on_event] if webhooks else []
+        tail = follow_events(store, *recent, callbacks.on_event, hub.on_event)
         replay = Replay(tail, EventStore(client, "PROGRESS"), hub, metrics)
         limits = StreamLimits(
             max_streams=settings.max_streams,
@@ -149,10 +153,13 @@ async def run(
         app = make_app(StreamService(hub, replay, metrics, limits), health, auth, Tickets(key))
         if webhooks:
             webhooks.add_services(app, replay, Idempotency(EventStore(client, IDEMPOTENCY.name)))
-        await follow_progress(client, *([webhooks.delivery.on_progress] if webhooks else []), hub.on_progress)
+        relayed = [webhooks.delivery.on_progress] if webhooks else []
+        await follow_progress(client, *relayed, callbacks.on_progress, hub.on_progress)
         passed = PassedConnections.inherited(OriginSettings().connections_fd, is_path_of("notifier"))
         server = NotifierServer(settings.host, settings.port, auth.authenticated, settings.drain_s, passed)
-        return await server.run(HostGuard(BodyLimit(app), auth), hub, tail, webhooks, stop)
+        return await server.run(
+            HostGuard(BodyLimit(app), auth), hub, tail, webhooks=webhooks, callbacks=callbacks, stop=stop
+        )
 
 
 @dataclass(frozen=True)
@@ -210,6 +217,16 @@ async def _webhooks(
             delivery.close()
 
 
+@contextlib.asynccontextmanager
+async def _callbacks(
+    settings: WebhookSettings, auth: AuthSettings, store: EventStore, metrics: NotifierMetrics
+) -> AsyncIterator[CallbackEngine]:
+    """Open the callbacks of the replaced badminton system; addresses are checked as those of webhooks."""
+    guard = AddressGuard.allowing(settings.allowed_networks(auth))
+    async with Sender(guard, https_only=settings.https_only(auth)) as sender:
+        yield CallbackEngine(store, sender, Artifacts(bucket_settings()), metrics)
+
+
 def _delivery_file(folder: Path | None) -> DeliveryFile:
     """Open the projection of deliveries; in memory if the folder cannot be used: it is rebuilt from the streams."""
     try:
@@ -231,9 +248,18 @@ class NotifierServer:
     passed: PassedConnections | None = None
 
     async def run(
-        self, app: ASGIApp, hub: Hub, tail: EventTail, webhooks: WebhookParts | None, stop: asyncio.Event
+        self,
+        app: ASGIApp,
+        hub: Hub,
+        tail: EventTail,
+        *,
+        webhooks: WebhookParts | None,
+        callbacks: CallbackEngine,
+        stop: asyncio.Event,
     ) -> int:
-        """Run tails, heartbeats, webhooks and server until one ends or ``stop`` is set; return the exit code.
+        """Run tails, heartbeats, webhooks, callbacks and server until one ends or ``stop`` is set.
+
+        Returns the exit code.
 
         Raises:
             CannotServeError: the address is in use or not safe.
@@ -241,7 +267,7 @@ class NotifierServer:
         closing = asyncio.Event()
 
         async def drain() -> None:
-            draining = [hub.drain(self.drain_s)]
+            draining = [hub.drain(self.drain_s), callbacks.stop(self.drain_s)]
             if webhooks:
                 draining.append(webhooks.delivery.stop(self.drain_s))
             await asyncio.gather(*draining)
@@ -260,6 +286,7 @@ class NotifierServer:
             )
         )
         coroutines: list[Coroutine[Any, Any, None]] = [tail.run(hub.head, hub.epoch), hub.send_heartbeats()]
+        coroutines.append(callbacks.run())
         if webhooks:
             coroutines += [webhooks.endpoints.run(), webhooks.delivery.run()]
         background = [asyncio.ensure_future(coroutine) for coroutine in coroutines]

@@ -46,6 +46,10 @@ class NotifierMetrics:
             "saccade_webhook_attempts", "Attempts to deliver, by outcome", ["outcome"], registry=self.registry
         )
         self.webhooks_waiting = Gauge("saccade_webhooks_waiting", "Pending deliveries", registry=self.registry)
+        self.callback_attempts = Counter(
+            "saccade_callback_attempts", "Requests of callbacks, by outcome", ["outcome"], registry=self.registry
+        )
+        self.callbacks_waiting = Gauge("saccade_callbacks_waiting", "Videos with callbacks", registry=self.registry)
 
     def expose(self) -> tuple[bytes, str]:
         """Return them in Prometheus' text format, and its content type."""

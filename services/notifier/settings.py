@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contracts.limits import KIB, MIB, SSE_HEARTBEAT_S
 from kit.network.address_guard import AddressGuard
-from kit.settings import ChosenSecret, WebhookAddressSettings
+from kit.settings import ChosenSecret, S3Settings, WebhookAddressSettings
 
 #: Send buffer of a stream in the kernel: a larger one would hold minutes of stale progress before any is conflated.
 SEND_BUFFER_BYTES: Final = 64 * KIB
@@ -56,3 +56,18 @@ class WebhookSettings(WebhookAddressSettings):
     def _networks(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
         AddressGuard.allowing(value or ())
         return value
+
+
+def bucket_settings() -> S3Settings | None:
+    """Return the settings of the bucket; None where none are given, because only callbacks of results need them.
+
+    Raises:
+        ValidationError: they are incomplete or invalid.
+    """
+    try:
+        return S3Settings()
+    except ValidationError as error:
+        required = sum(field.is_required() for field in S3Settings.model_fields.values())
+        if error.error_count() == required and all(fault["type"] == "missing" for fault in error.errors()):
+            return None
+        raise

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import contextlib
 import re
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -42,22 +43,37 @@ _DNS_CACHE_S: Final = 10
 _IDLE_S: Final = 15.0
 _SENDER_HEADERS: Final = {
     "Accept-Encoding": "identity",  # nothing is decompressed, so there is no decompression bomb
-    "Content-Type": "application/json",
     "User-Agent": "Saccade-Webhooks/1",
 }
+#: A receiver that takes a streamed body more slowly than this is given up.
+_MIN_BYTES_PER_S: Final = 32 * KIB
 _SECONDS: Final = re.compile(r"\d{1,9}")
 #: Errors caused by a receiver: raised by aiohttp, by its parser before aiohttp wraps them, or by the system.
 _FAILURES: Final = (aiohttp.ClientError, HttpProcessingError, OSError, ValueError)
 
 
 @dataclass(frozen=True)
+class StreamedBody:
+    """A body that is read while it is sent; ``chunks`` starts at its beginning each time it is called."""
+
+    size_bytes: int
+    chunks: Callable[[], AsyncIterator[bytes]]
+
+
+@dataclass(frozen=True)
 class WebhookRequest:
-    """One POST: ``headers`` are the endpoint's own and the signature's; ``timeout_s`` is for all of it."""
+    """One POST: ``headers`` are the endpoint's own and the signature's.
+
+    ``timeout_s`` is for all of it; with a streamed body, for each of its chunks and for the answer.
+    """
 
     url: str
     headers: Mapping[str, str]
-    body: bytes
+    body: bytes | StreamedBody
     timeout_s: float = 15.0
+    content_type: str = "application/json"
+    #: Maximum bytes of the answer that are kept as its excerpt.
+    excerpt_bytes: int = EXCERPT_BYTES
 
 
 @dataclass(frozen=True)
@@ -66,8 +82,8 @@ class SendResult:
 
     "timeout" is no connection in time, "too_slow" a connection but no answer in time; "connect_failed" is no connection
     or one that broke before the answer, "protocol_error" an answer that is not HTTP, or far too much of one.
-    ``latency_ms`` is the time to the answer's status, or to the failure; ``excerpt`` the first 1 kB of its body as
-    text; ``retry_after_s`` the delay that the receiver requests.
+    ``latency_ms`` is the time to the answer's status, or to the failure; ``excerpt`` the start of its body as text, by
+    default 1 kB; ``retry_after_s`` the delay that the receiver requests.
     """
 
     status: int | None
@@ -133,9 +149,9 @@ class Sender:
         session.in_flight += 1
         try:
             async with asyncio.timeout(request.timeout_s) as deadline:
-                response = await self._post(session, request, trace)
+                response = await self._post(session, request, trace, deadline)
             until = min(deadline.when() or 0.0, asyncio.get_running_loop().time() + RESPONSE_BODY_S)
-            return await self._result(response, _elapsed_ms(started), until)
+            return await self._result(response, _elapsed_ms(started), until, request.excerpt_bytes)
         except TimeoutError:  # caught before OSError, which it is too
             return SendResult(None, "too_slow" if trace.connected else "timeout", _elapsed_ms(started))
         except _FAILURES as error:
@@ -182,7 +198,7 @@ class Sender:
         return _GuardedSession(guard, http)
 
     async def _post(
-        self, session: _GuardedSession, request: WebhookRequest, trace: _ConnectionTrace
+        self, session: _GuardedSession, request: WebhookRequest, trace: _ConnectionTrace, deadline: asyncio.Timeout
     ) -> aiohttp.ClientResponse:
         """Send the request and return the response with its status."""
         try:
@@ -196,12 +212,15 @@ class Sender:
         # In lower case, so that no name occurs twice; a later one, the signature's, replaces an earlier one.
         by_name = {name.lower(): value for name, value in request.headers.items()}
         own = {name: value for name, value in by_name.items() if name not in FRAMING_HEADERS}
+        framing = {"Content-Type": request.content_type}
+        if isinstance(request.body, StreamedBody):
+            framing["Content-Length"] = str(request.body.size_bytes)
         while True:
             try:
                 return await session.http.post(
                     url.as_written,
-                    data=request.body,
-                    headers={**own, **_SENDER_HEADERS},
+                    data=request.body if isinstance(request.body, bytes) else _paced(request, request.body, deadline),
+                    headers={**own, **_SENDER_HEADERS, **framing},
                     allow_redirects=False,
                     trace_request_ctx=trace,
                 )
@@ -212,7 +231,9 @@ class Sender:
                     raise
                 trace.connected = trace.reused = False
 
-    async def _result(self, response: aiohttp.ClientResponse, latency_ms: float, until: float) -> SendResult:
+    async def _result(
+        self, response: aiohttp.ClientResponse, latency_ms: float, until: float, excerpt_bytes: int
+    ) -> SendResult:
         """Return the result of a response: by its status, with the start of its body, read until ``until``."""
         status = response.status
         error: AttemptError | None = "http_status"
@@ -222,7 +243,7 @@ class Sender:
             error = "redirected"
         compressed = response.headers.get("Content-Encoding", "identity").lower() != "identity"
         retry_after_s = _retry_after_s(response.headers.get("Retry-After", ""), self._now())
-        body = await _read_start(response, until)
+        body = await _read_start(response, until, excerpt_bytes)
         return SendResult(status, error, latency_ms, "" if compressed else _text(body), retry_after_s)
 
     async def _close_retired(self) -> None:
@@ -241,13 +262,25 @@ async def _note_reused(_session: aiohttp.ClientSession, context: SimpleNamespace
     trace.connected, trace.reused = True, True
 
 
-async def _read_start(response: aiohttp.ClientResponse, until: float) -> bytes:
+async def _paced(request: WebhookRequest, body: StreamedBody, deadline: asyncio.Timeout) -> AsyncIterator[bytes]:
+    """Yield a body's chunks, and allow time for the next one as long as the receiver takes them fast enough."""
+    loop = asyncio.get_running_loop()
+    started, sent_bytes = loop.time(), 0
+    async for chunk in body.chunks():
+        yield chunk
+        sent_bytes += len(chunk)
+        latest = started + request.timeout_s + sent_bytes / _MIN_BYTES_PER_S
+        with contextlib.suppress(RuntimeError):  # answered before the end of the body
+            deadline.reschedule(min(loop.time() + request.timeout_s, latest))
+
+
+async def _read_start(response: aiohttp.ClientResponse, until: float, excerpt_bytes: int) -> bytes:
     """Return the start of a body; the connection is kept only if the body ended in time and within its size."""
     kept, read, ended = bytearray(), 0, False
     try:
         async with asyncio.timeout_at(until):
             async for chunk in response.content.iter_any():
-                kept += chunk[: EXCERPT_BYTES - len(kept)]
+                kept += chunk[: excerpt_bytes - len(kept)]
                 read += len(chunk)
                 if read > RESPONSE_BYTES:
                     break

@@ -1,0 +1,108 @@
+"""Requests to sites: guarded like webhooks, one attempt each, with answers that are checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from contracts.callback import Callback
+from contracts.limits import KIB
+from services.notifier.callbacks.origin_slots import OriginSlots
+from services.notifier.callbacks.site_requests import (
+    AnswerError,
+    SiteRequest,
+    check_confirmation,
+    storage_id_of,
+    upload_url_of,
+    upload_url_request,
+    urls_of,
+)
+from services.notifier.webhooks.deliveries.planner import origin_of
+from services.notifier.webhooks.deliveries.retry_schedule import is_responsive
+from services.notifier.webhooks.sending.sender import Sender, SendResult, StreamedBody, WebhookRequest
+
+T = TypeVar("T")
+
+_ANSWER_BYTES: Final = 16 * KIB
+#: Time limit of a request; of an upload, for each of its chunks and for the answer after the last one.
+_REQUEST_S: Final = 15.0
+_UPLOAD_S: Final = 60.0
+_NO_ROUTE: Final = frozenset({404, 405})
+
+
+class SiteError(Exception):
+    """A site did not accept a request; the message says which and how it answered, without its query."""
+
+    def __init__(self, message: str, result: SendResult) -> None:
+        """Keep the result, from which the delay of the next attempt follows."""
+        super().__init__(message)
+        self.result = result
+
+
+@dataclass(frozen=True)
+class Site:
+    """Sends requests of callbacks."""
+
+    sender: Sender
+    slots: OriginSlots
+    on_attempt: Callable[[str], None]
+
+    async def send(self, callback: Callback, request: SiteRequest) -> bytes:
+        """Make one attempt of a request and return its answer.
+
+        Raises:
+            SiteError: the site did not accept it.
+        """
+        *likely, last = urls_of(callback, request)
+        for url in likely:
+            try:
+                return await self._post(url, request)
+            except SiteError as error:
+                if error.result.status not in _NO_ROUTE:
+                    raise
+        return await self._post(last, request)
+
+    async def upload(self, callback: Callback, body: StreamedBody, content_type: str) -> str:
+        """Store a file at the site and return its storage id.
+
+        Raises:
+            SiteError: the site did not accept it.
+        """
+        request = upload_url_request(callback)
+        answer = await self.send(callback, request)
+        url = _checked(lambda: upload_url_of(answer), request.path, answer)
+        webhook = WebhookRequest(url, {}, body, _UPLOAD_S, content_type, excerpt_bytes=_ANSWER_BYTES)
+        stored = await self._attempt(webhook, "the upload")
+        return _checked(lambda: storage_id_of(stored), "the upload", stored)
+
+    async def _post(self, url: str, request: SiteRequest) -> bytes:
+        webhook = WebhookRequest(url, {}, request.encoded(), _REQUEST_S, excerpt_bytes=_ANSWER_BYTES)
+        answer = await self._attempt(webhook, request.path)
+        if request.confirmed:
+            _checked(lambda: check_confirmation(answer), request.path, answer)
+        return answer
+
+    async def _attempt(self, webhook: WebhookRequest, what: str) -> bytes:
+        origin = origin_of(webhook.url)
+        async with self.slots.slot(origin):
+            result = await self.sender.send(webhook)
+            self.slots.record(origin, failed=not is_responsive(result.status))
+        self.on_attempt(result.error or "delivered")
+        if result.error is None:
+            return result.excerpt.encode()
+        answered = f"answered {result.status}: {result.excerpt[:300]}" if result.status else f"failed: {result.error}"
+        raise SiteError(f"{what} {answered}", result)
+
+
+def _checked(read: Callable[[], T], what: str, answer: bytes) -> T:
+    """Return what is read from an answer.
+
+    Raises:
+        SiteError: it is not what the request is answered with.
+    """
+    try:
+        return read()
+    except AnswerError as error:
+        result = SendResult(200, "protocol_error", 0.0, answer[:300].decode(errors="replace"))
+        raise SiteError(f"{what} answered 2xx, but {error}: {result.excerpt}", result) from error
