@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -31,8 +32,15 @@ def _hostname(authority: str) -> str | None:
 class HostGuard:
     """Pure ASGI middleware: refuses foreign Host and Origin headers, and answers CORS preflight requests."""
 
-    def __init__(self, app: ASGIApp, settings: AuthSettings) -> None:
-        """Wrap an application."""
+    def __init__(
+        self, app: ASGIApp, settings: AuthSettings, answers_cors: Callable[[str], bool] = lambda _: False
+    ) -> None:
+        """Wrap an application; it answers preflight requests itself on paths for which ``answers_cors`` holds.
+
+        Pages of this machine may send requests to such paths, and with API keys those of every origin: the clients for
+        which these paths exist are pages served elsewhere, and send no credential that a browser adds by itself.
+        """
+        self._answers_cors = answers_cors
         self._app = app
         self._authenticated = settings.authenticated
         self._hosts = frozenset(settings.allowed_hosts)
@@ -51,15 +59,19 @@ class HostGuard:
         if origin is None:
             await self._app(scope, receive, send)
             return
+        own_cors = self._answers_cors(scope["path"])
         same = origin.lower() in (f"http://{host.lower()}", f"https://{host.lower()}")
         allowed = self._origin_allowed(origin)
-        if not (self._authenticated or same or allowed):
+        if not (self._authenticated or same or allowed or (own_cors and _is_of_this_machine(origin))):
             error = SaccadeError(
                 ErrorCode.ORIGIN_NOT_ALLOWED,
                 f"Pages of {origin!r} may not send requests to this server.",
                 hint="Add the origin to SACCADE_ALLOWED_ORIGINS.",
             )
             await send_problem(scope, send, error)
+            return
+        if own_cors:
+            await self._app(scope, receive, send)
             return
         cors = _cors(origin) if allowed else []
         if scope["type"] == "http" and scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
@@ -83,6 +95,12 @@ class HostGuard:
 
     def _origin_allowed(self, origin: str) -> bool:
         return origin.lower() in self._origins or ("*" in self._origins and self._authenticated)
+
+
+def _is_of_this_machine(origin: str) -> bool:
+    scheme, _, authority = origin.partition("://")
+    name = _hostname(authority) if scheme in ("http", "https") else None
+    return name is not None and is_loopback(name)
 
 
 def _cors(origin: str) -> list[tuple[bytes, bytes]]:

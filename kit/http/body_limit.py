@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _EVENTS_PREFIX: Final = "/v1/runs/"
 #: Frames of a live session must be counted even when refused: their routes limit what they read.
 _FRAMES: Final = re.compile(r"/v1/sessions/[^/]+/frames|/upload-frame")
+#: Videos and requests for a report of the replaced badminton tracker: these routes limit what they read, in pieces.
+_OWN_LIMIT: Final = re.compile(r"/badminton/api/(?:storage/upload|export/pdf)")
 #: Joints of a live session are sent in batches.
 _JOINTS: Final = re.compile(r"/v1/sessions/[^/]+/joints")
 #: Read and ignored before the answer, so that the client gets it instead of a broken connection.
@@ -34,7 +36,7 @@ class BodyLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
-        if scope["type"] != "http" or _FRAMES.fullmatch(scope["path"]):
+        if scope["type"] != "http" or _FRAMES.fullmatch(scope["path"]) or _OWN_LIMIT.fullmatch(scope["path"]):
             await self._app(scope, receive, send)
             return
         large = scope["path"].startswith(_EVENTS_PREFIX) or _JOINTS.fullmatch(scope["path"])

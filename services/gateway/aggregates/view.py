@@ -206,6 +206,20 @@ class GatewayView:
         )
         return [row[0] for row in self._file.rows(query, (upload_id,))]
 
+    def first_job_of(self, tenant: str, upload_id: str, workload: str) -> Job | None:
+        """Return the oldest job of a workload that uses an upload."""
+        query = (
+            "SELECT body FROM job_inputs JOIN jobs ON id = job_id "
+            "WHERE upload_id = ? AND tenant = ? AND workload = ? ORDER BY first_sequence LIMIT 1"
+        )
+        row = self._file.row(query, (upload_id, tenant, workload))
+        return _JOB.validate_json(row[0]) if row else None
+
+    def count_jobs_of(self, tenant: str, workload: str) -> dict[str, int]:
+        """Return the number of a tenant's jobs of a workload by state, without those of pipelines' stages."""
+        query = "SELECT state, count(*) FROM jobs WHERE tenant = ? AND pipeline = '' AND workload = ? GROUP BY state"
+        return dict(self._file.rows(query, (tenant, workload)))
+
     def count_jobs(self) -> dict[str, int]:
         """Return the number of unfinished jobs by state."""
         query = "SELECT state, count(*) FROM jobs WHERE NOT ended GROUP BY state"

@@ -29,10 +29,15 @@ class ViewFollower:
         self.tail = EventTail(store, self._on_event, live=LIVE_EVENTS, name="gateway")
         self._on_session_event = on_session_event
         self._projectors: Mapping[str, Projector] = {}
+        self._listeners: Mapping[str, Callable[[Envelope], None]] = {}
 
     def set_projectors(self, **projectors: Projector) -> None:
         """Set the projector of each noun, once before ``run``: projectors need the tail to be built."""
         self._projectors = projectors
+
+    def set_listeners(self, **listeners: Callable[[Envelope], None]) -> None:
+        """Set, once before ``run``, what is called with each event of a noun after it was folded."""
+        self._listeners = listeners
 
     async def run(self) -> None:
         """Follow the stream until cancelled. A view of another epoch, or ahead of the stream, is rebuilt.
@@ -58,6 +63,9 @@ class ViewFollower:
         self.view.set_position(stored.sequence)
         noun = stored.subject.split(".")[3]
         if projector := self._projectors.get(noun):
-            projector(decode_at(stored.subject, stored.body), stored.sequence)
+            envelope = decode_at(stored.subject, stored.body)
+            projector(envelope, stored.sequence)
+            if listener := self._listeners.get(noun):
+                listener(envelope)
         if noun == "session":
             self._on_session_event(stored)

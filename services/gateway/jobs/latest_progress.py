@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Final
 
 from nats.aio.client import Client
@@ -30,6 +31,8 @@ class LatestJobProgress:
         self._client = client
         self._store = EventStore(client, "PROGRESS")
         self._latest: OrderedDict[str, JobProgressed | None] = OrderedDict()
+        #: Called with a job's id when its progress was received.
+        self.on_progress: Callable[[str], None] | None = None
 
     async def start(self) -> None:
         """Subscribe to progress events; the subscription survives reconnects."""
@@ -67,6 +70,8 @@ class LatestJobProgress:
         try:
             envelope = decode_at(subject, body)
             self._set(envelope.subject, JobProgressed.model_validate(envelope.data))
+            if self.on_progress:
+                self.on_progress(envelope.subject)
         except ValueError:
             log.warning("invalid progress event on %s", subject)
 

@@ -171,9 +171,16 @@ class RunningGateway:
         await self.say(job_id, JobArtifactReady(attempt=1, run_id=run_id, artifact=artifact))
         return artifact
 
-    async def finish_job(self, job_id: str, run_id: str, artifacts: list[Artifact], attempt: int = 1) -> None:
+    async def finish_job(
+        self,
+        job_id: str,
+        run_id: str,
+        artifacts: list[Artifact],
+        attempt: int = 1,
+        result: dict[str, Any] | None = None,
+    ) -> None:
         """Write the manifest and say that the job has succeeded."""
-        job = await self.job(job_id)
+        job, result = await self.job(job_id), result or {"delta_s": 0.5}
         manifest = Manifest(
             job_id=job_id,
             tenant=job.tenant,
@@ -184,15 +191,13 @@ class RunningGateway:
             created_at=job.created_at,
             duration_s=1.5,
             device="cpu",
-            result={"delta_s": 0.5},
+            result=result,
             artifacts=artifacts,
         )
         key = self.bucket.key("results", job_id, "manifest.json")
         await self.bucket.put(key, manifest.model_dump_json().encode())
         cost = Cost(device="cpu", seconds=1.5, usd=0.25)
-        data = JobSucceeded(
-            attempt=attempt, run_id=run_id, result={"delta_s": 0.5}, manifest_key=key, duration_s=1.5, cost=cost
-        )
+        data = JobSucceeded(attempt=attempt, run_id=run_id, result=result, manifest_key=key, duration_s=1.5, cost=cost)
         await self.say(job_id, data)
 
     async def types(self) -> list[str]:

@@ -1,0 +1,1 @@
+"""The backend of the replaced badminton tracker: its page, a Convex client, works against this system unchanged."""

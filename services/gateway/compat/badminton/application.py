@@ -1,0 +1,282 @@
+"""Application below ``/badminton``: the sync WebSocket, the upload and the HTTP routes of the replaced Convex backend.
+
+Its errors are ``{"error": text}``, and pages of every origin that the host guard lets through may read its answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
+
+from contracts.errors import ErrorCode, SaccadeError
+from contracts.limits import KIB, MIB, REQUEST_BODY_BYTES
+from kit.auth.api_keys import Authenticator, Principal, ScopeName
+from kit.http.body_limit import drain
+from kit.http.problems import problem_headers
+from services.gateway.compat.badminton.addresses import base_url
+from services.gateway.compat.badminton.badminton_health import BadmintonHealth
+from services.gateway.compat.badminton.file_urls import FileUrls
+from services.gateway.compat.badminton.functions import TOO_LATE, Caller, Functions
+from services.gateway.compat.badminton.heat_map import HEIGHT, WIDTH
+from services.gateway.compat.badminton.keypoints import checked_keypoints
+from services.gateway.compat.badminton.remembered_requests import RememberedRequests
+from services.gateway.compat.badminton.results import HEAT_MAP, SPEED, ZONES, Results
+from services.gateway.compat.badminton.sync_socket import SyncSocket
+from services.gateway.compat.badminton.upload_body import UploadBodies
+from services.gateway.compat.badminton.video_changes import VideoChanges
+from services.gateway.compat.badminton.video_rows import Video
+from services.gateway.compat.badminton.videos import Videos
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+
+_PDF_REQUEST_BYTES: Final = 32 * MIB
+#: Requests for a report that are read at once: their bodies hold every position of the players.
+_PDF_REQUESTS: Final = 2
+_MAX_HEAT_MAP_SIDE: Final = 512
+_CORS: Final = [
+    (b"access-control-allow-origin", b"*"),
+    (b"access-control-allow-methods", b"GET, POST, OPTIONS"),
+    (b"access-control-allow-headers", b"Content-Type"),
+]
+
+
+class BadmintonRoutes:
+    """Handlers of the routes."""
+
+    def __init__(
+        self,
+        *,
+        authenticator: Authenticator,
+        videos: Videos,
+        functions: Functions,
+        changes: VideoChanges,
+        uploads: UploadBodies,
+        results: Results,
+        urls: FileUrls,
+        health: BadmintonHealth,
+        cause_of: Callable[[SaccadeError], SaccadeError],
+    ) -> None:
+        """``cause_of`` returns the error to answer with, for one whose cause is known better by the caller."""
+        self._authenticator, self._cause_of = authenticator, cause_of
+        self._videos, self._functions, self._changes = videos, functions, changes
+        self._uploads, self._results, self._urls, self._health = uploads, results, urls, health
+        self._remembered = RememberedRequests()
+        self._pdf_slots = asyncio.Semaphore(_PDF_REQUESTS)
+
+    def application(self, prefix: str) -> ASGIApp:
+        """Return the application to mount at a path prefix."""
+        routes: list[tuple[str, str, ScopeName, _Handler]] = [
+            ("GET", "/health", "read", self._get_health),
+            ("POST", "/api/storage/upload", "write", self._upload),
+            ("GET", "/api/video-url", "read", self._video_url),
+            ("GET", "/video", "read", self._video),
+            ("POST", "/api/court-keypoints/manual/set", "write", self._set_keypoints),
+            ("GET", "/api/court-keypoints/manual/status", "read", self._keypoints_status),
+            ("GET", "/api/zone-analytics", "read", self._zones),
+            ("GET", "/api/speed", "read", self._speed),
+            ("GET", "/api/heatmap", "read", self._heat_map),
+            ("POST", "/api/export/pdf", "read", self._pdf),
+        ]
+        app = Starlette(
+            routes=[
+                WebSocketRoute("/api/{client_version}/sync", self._sync),
+                *(
+                    Route(path, self._endpoint(prefix + path, scope, handler), methods=[method])
+                    for method, path, scope, handler in routes
+                ),
+            ],
+            exception_handlers={HTTPException: _on_http_exception},
+        )
+        app.router.redirect_slashes = False
+        return _Cors(app)
+
+    def _endpoint(self, path: str, scope: ScopeName, handler: _Handler) -> Callable[[Request], Awaitable[Response]]:
+        async def endpoint(request: Request) -> Response:
+            request.scope["route"] = _CountedRoute(path)
+            try:
+                return await handler(request, self._authenticator.authenticate(request.headers, scope))
+            except SaccadeError as error:
+                return _error(self._cause_of(error))
+            except ClientDisconnect:
+                return Response(status_code=400)
+
+        return endpoint
+
+    # -- the sync protocol
+
+    async def _sync(self, socket: WebSocket) -> None:
+        try:
+            principal = self._authenticator.authenticate(socket.headers, "read")
+        except SaccadeError as error:
+            await socket.send_denial_response(_error(error))
+            return
+        await socket.accept()
+        caller = Caller(principal, base_url(socket.scope))
+        await SyncSocket(
+            socket, caller, functions=self._functions, changes=self._changes, remembered=self._remembered
+        ).run()
+
+    # -- routes
+
+    async def _get_health(self, request: Request, caller: Principal) -> Response:  # noqa: ARG002
+        healthy, report = await self._health.report(caller.tenant)
+        return JSONResponse(report, 200 if healthy else 503)
+
+    async def _upload(self, request: Request, caller: Principal) -> Response:
+        token = request.query_params.get("token", "")
+        return JSONResponse({"storageId": await self._uploads.receive(request, caller, token)})
+
+    async def _video_url(self, request: Request, caller: Principal) -> Response:
+        return JSONResponse({"url": await self._urls.original(await self._asked_video(request, caller))})
+
+    async def _video(self, request: Request, caller: Principal) -> Response:
+        video = await self._videos.get(caller.tenant, _query(request, "storageId"))
+        return RedirectResponse(await self._urls.original(video), 307, {"Cache-Control": "no-store"})
+
+    async def _set_keypoints(self, request: Request, caller: Principal) -> Response:
+        body = await _json_body(request)
+        keypoints = checked_keypoints(body.get("keypoints"))
+        in_time = await self._videos.set_keypoints(caller.tenant, _video_id(body), keypoints)
+        message = "Manual court keypoints saved" if in_time else TOO_LATE
+        return JSONResponse({"status": "success", "message": message, "keypoints": keypoints})
+
+    async def _keypoints_status(self, request: Request, caller: Principal) -> Response:
+        saved = (await self._asked_video(request, caller)).keypoints
+        return JSONResponse(
+            {"has_manual_keypoints": saved is not None, "keypoints": saved.keypoints if saved else None}
+        )
+
+    async def _zones(self, request: Request, caller: Principal) -> Response:
+        return await self._file(request, caller, ZONES)
+
+    async def _speed(self, request: Request, caller: Principal) -> Response:
+        return await self._file(request, caller, SPEED)
+
+    async def _heat_map(self, request: Request, caller: Principal) -> Response:
+        width, height = _side(request, "width", WIDTH), _side(request, "height", HEIGHT)
+        player = request.query_params.get("player_id") or None
+        if (width, height, player) == (WIDTH, HEIGHT, None):
+            return await self._file(request, caller, HEAT_MAP)
+        video = await self._asked_video(request, caller)
+        return JSONResponse(await self._results.heat_map(video, width, height, player))
+
+    async def _pdf(self, request: Request, caller: Principal) -> Response:
+        async with self._pdf_slots:
+            body = await _json_body(request, _PDF_REQUEST_BYTES)
+        video = await self._videos.get(caller.tenant, _video_id(body))
+        return StreamingResponse(await self._results.pdf_answer(video), media_type="application/json")
+
+    async def _asked_video(self, request: Request, caller: Principal) -> Video:
+        return await self._videos.get(caller.tenant, _query(request, "videoId"))
+
+    async def _file(self, request: Request, caller: Principal, name: str) -> Response:
+        """Pass a file of the video's job on, in pieces."""
+        opened, stack = await self._results.opened(await self._asked_video(request, caller), name)
+        headers = {"Content-Length": str(opened.size_bytes)}
+        return StreamingResponse(_closing(opened.chunks(), stack), 200, headers, "application/json")
+
+
+_Handler = Callable[[Request, Principal], Awaitable[Response]]
+
+
+@dataclass(frozen=True)
+class _CountedRoute:
+    """Route of a request, for the metrics."""
+
+    path: str
+
+
+class _Cors:
+    """Pure ASGI middleware: lets pages of other origins read every answer, and answers their preflight requests."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if scope["method"] == "OPTIONS":
+            await send({"type": "http.response.start", "status": 204, "headers": _CORS})
+            await send({"type": "http.response.body", "body": b""})
+            return
+
+        async def send_with_cors(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", []), *_CORS]}
+            await send(message)
+
+        await self._app(scope, receive, send_with_cors)
+
+
+async def _closing(chunks: AsyncIterator[bytes], stack: AsyncExitStack) -> AsyncIterator[bytes]:
+    async with stack:
+        async for chunk in chunks:
+            yield chunk
+
+
+def _error(error: SaccadeError) -> JSONResponse:
+    content: dict[str, Any] = {"error": error.message, "code": error.code, "hint": error.hint}
+    return JSONResponse(content, error.kind.status, problem_headers(error))
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:  # noqa: ARG001 - Starlette's signature
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
+
+def _query(request: Request, name: str) -> str:
+    value = request.query_params.get(name)
+    if not value:
+        raise SaccadeError(ErrorCode.MALFORMED_REQUEST, f"Missing {name}", hint=f"Send {name} in the query.")
+    return value
+
+
+def _side(request: Request, name: str, default: int) -> int:
+    text = request.query_params.get(name) or str(default)
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= _MAX_HEAT_MAP_SIDE):
+        raise SaccadeError(ErrorCode.MALFORMED_REQUEST, f"{name} is not a number from 1 to {_MAX_HEAT_MAP_SIDE}.")
+    return int(text)
+
+
+def _video_id(body: Mapping[str, Any]) -> str:
+    video_id = body.get("videoId")
+    if not isinstance(video_id, str) or not video_id:
+        raise SaccadeError(ErrorCode.MALFORMED_REQUEST, "Missing videoId", hint="Send videoId in the body.")
+    return video_id
+
+
+async def _json_body(request: Request, limit_bytes: int = REQUEST_BODY_BYTES) -> dict[str, Any]:
+    """Return the JSON object in a request's body.
+
+    Raises:
+        SaccadeError: BODY_TOO_LARGE, MALFORMED_REQUEST.
+    """
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit_bytes:
+            await drain(request.receive)
+            raise SaccadeError(
+                ErrorCode.BODY_TOO_LARGE, f"The body is too large; at most {limit_bytes // KIB} KiB are accepted."
+            )
+    try:
+        found = await asyncio.to_thread(json.loads, bytes(body))
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise SaccadeError(ErrorCode.MALFORMED_REQUEST, "The body is not a JSON object.")
+    return found
