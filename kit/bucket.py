@@ -19,7 +19,6 @@ from aiobotocore.session import get_session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.loaders import Loader
-from yarl import URL
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.limits import MIB, PART_BYTES, PRESIGNED_URL_S
@@ -102,10 +101,12 @@ class Bucket:
         """
         await self._call("head_bucket")
 
-    async def presign_put(self, key: str, content_type: str, expires_s: int = PRESIGNED_URL_S) -> str:
-        """Return a presigned PUT of one object with this content type."""
+    async def presign_put(
+        self, key: str, content_type: str, expires_s: int = PRESIGNED_URL_S, *, inside: bool = False
+    ) -> str:
+        """Return a presigned PUT of one object with this content type; ``inside`` is as for ``presign_get``."""
         params = {"Key": key, "ContentType": content_type}
-        return await self._presign("put_object", params, expires_s)
+        return await self._presign("put_object", params, expires_s, inside=inside)
 
     async def presign_get(
         self,
@@ -238,39 +239,6 @@ class Bucket:
         """Upload a small object."""
         answer = await self._call("put_object", Key=key, Body=body, ContentType=content_type)
         return Transfer(key, len(body), hashlib.sha256(body).hexdigest(), _etag(answer))
-
-    async def send_stream(self, chunks: AsyncIterator[bytes], size_bytes: int, key: str, content_type: str) -> None:
-        """Upload a stream of known length, each piece as it arrives; a stream that ends early stores nothing.
-
-        Raises:
-            SaccadeError: STORAGE_UNAVAILABLE.
-            Exception: what the stream raises.
-        """
-        failure: Exception | None = None
-
-        async def passed_on() -> AsyncIterator[bytes]:
-            nonlocal failure
-            try:
-                async for chunk in chunks:
-                    yield chunk
-            except Exception as error:
-                failure = error
-                raise
-
-        url = await self._presign("put_object", {"Key": key, "ContentType": content_type}, PRESIGNED_URL_S, inside=True)
-        headers = {"Content-Type": content_type, "Content-Length": str(size_bytes)}
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=3, sock_read=60)
-        try:
-            async with (
-                aiohttp.ClientSession(timeout=timeout) as session,
-                session.put(URL(url, encoded=True), data=passed_on(), headers=headers) as answer,
-            ):
-                if not answer.ok:
-                    raise SaccadeError(ErrorCode.STORAGE_UNAVAILABLE, "The bucket refused the file.")
-        except (aiohttp.ClientError, OSError) as error:
-            if failure is not None:
-                raise failure from None
-            raise SaccadeError(ErrorCode.STORAGE_UNAVAILABLE) from error
 
     async def send_file(self, path: Path, key: str, content_type: str) -> Transfer:
         """Upload a file in parts, with at most one part in memory, and return its size and SHA-256."""

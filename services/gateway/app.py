@@ -42,15 +42,7 @@ from services.gateway.backends.reported_backends import ReportedBackends
 from services.gateway.compat import nerf_routes as compat_nerf_routes
 from services.gateway.compat import splat_routes as compat_splat_routes
 from services.gateway.compat.badminton import addresses as badminton_addresses
-from services.gateway.compat.badminton.application import BadmintonRoutes
-from services.gateway.compat.badminton.badminton_health import BadmintonHealth
-from services.gateway.compat.badminton.file_urls import FileUrls
-from services.gateway.compat.badminton.functions import Functions
-from services.gateway.compat.badminton.results import Results
-from services.gateway.compat.badminton.upload_body import UploadBodies
-from services.gateway.compat.badminton.video_changes import VideoChanges
-from services.gateway.compat.badminton.video_records import VideoRecords
-from services.gateway.compat.badminton.videos import Videos
+from services.gateway.compat.badminton.composition import mount_badminton
 from services.gateway.compat.default_session import DefaultSessions
 from services.gateway.compat.nerf_jobs import NerfJobs
 from services.gateway.compat.splat_routes import GatewayHealth
@@ -164,9 +156,8 @@ def build_gateway(
     open_sockets, waiters, tickets = OpenSockets(), CompletionWaiters(), _tickets(session_settings)
     follower = ViewFollower(store, view, open_sockets.on_event)
     tail = follower.tail
-    idempotency = Idempotency(EventStore(client, "IDEMPOTENCY"))
+    idempotency, disk = Idempotency(EventStore(client, "IDEMPOTENCY")), Disk(DiskSettings().disk)
     common: Any = {"store": store, "view": view, "tail": tail, "idempotency": idempotency}
-    disk = Disk(DiskSettings().disk)
     uploads = _upload_service(settings, bucket=bucket, disk=disk, **common)
     backends = ReportedBackends(EventStore(client, LEASES.name), settings.backends, settings.install_hint)
     common |= {"waiters": waiters, "settings": settings, "backends": backends}
@@ -199,22 +190,10 @@ def build_gateway(
         open_sockets=open_sockets,
         tail=tail,
     )
-    state.ply_download = PlyDownload(bucket)
+    state.ply_download, state.health = PlyDownload(bucket), _health(store, bucket, disk)
     state.default_sessions = DefaultSessions(sessions, ingest, EventStore(client, TELEMETRY.name), backends)
-    health = _health(store, bucket, disk)
-    videos = Videos(
-        uploads=uploads,
-        jobs=jobs,
-        presenter=state.job_presenter,
-        progress=job_progress,
-        view=view,
-        store=store,
-        records=VideoRecords(bucket),
-    )
-    changes = _video_changes(follower, job_progress)
-    badminton_health = BadmintonHealth(health, backends, videos, VERSION)
-    _mount_badminton(app, videos, changes=changes, health=badminton_health, bucket=bucket, disk=disk)
-    _add_health_route(app, health, authenticator, state.default_sessions)
+    mount_badminton(app, follower, job_progress, bucket, disk.cause_of)
+    _add_health_route(app, state.health, authenticator, state.default_sessions)
     _add_metrics_route(app, metrics, view, open_sockets)
     subscribe = (job_progress.start, session_progress.start, acks.start, TelemetryConsumerRequests(client).start)
     return app, GatewayLoop(follower, reconciler, uploads, waiters, subscribe, settings.housekeeping_s)
@@ -234,33 +213,6 @@ def _set_projectors(
         session=SessionProjector(view, waiters, reconciler.enqueue_later).handle,
         upload=UploadProjector(view).handle,
     )
-
-
-def _video_changes(follower: ViewFollower, progress: LatestJobProgress) -> VideoChanges:
-    """Return what tells the badminton tracker's pages of changes."""
-    changes = VideoChanges(follower.view.job)
-    follower.set_listeners(job=changes.on_job_event, upload=changes.on_upload_event)
-    progress.on_progress = changes.on_progress
-    return changes
-
-
-def _mount_badminton(
-    app: FastAPI, videos: Videos, *, changes: VideoChanges, health: BadmintonHealth, bucket: Bucket, disk: Disk
-) -> None:
-    """Add the backend of the replaced badminton tracker."""
-    state, urls = app.state, FileUrls(bucket, videos.view)
-    routes = BadmintonRoutes(
-        authenticator=state.authenticator,
-        videos=videos,
-        functions=Functions(videos, urls),
-        changes=changes,
-        uploads=UploadBodies(state.uploads, bucket),
-        results=Results(state.artifacts, bucket),
-        urls=urls,
-        health=health,
-        cause_of=disk.cause_of,
-    )
-    app.mount(badminton_addresses.PREFIX, routes.application(badminton_addresses.PREFIX))
 
 
 def _tickets(settings: SessionSettings) -> Tickets:

@@ -14,6 +14,7 @@ from kit.bus.idempotency import idempotency_key
 from kit.http.body_limit import drain
 from services.gateway.aggregates.upload_state import Upload, UploadState
 from services.gateway.uploads.service import UploadService
+from services.gateway.uploads.streamed_put import put_stream
 from services.gateway.uploads.upload_checks import media_type
 
 _ROUTE: Final = "badminton upload"
@@ -48,7 +49,12 @@ class UploadBodies:
                 continue
             return upload.id
         created = upload.created
-        await self._bucket.send_stream(request.stream(), created.size_bytes, created.key, created.content_type)
+        url = await self._bucket.presign_put(created.key, created.content_type, inside=True)
+        try:
+            await put_stream(url, request.stream(), created.size_bytes, created.content_type)
+        except SaccadeError:
+            await drain(request.receive)
+            raise
         return (await self._uploads.complete(caller.tenant, upload.id)).id
 
     async def _open(self, request: Request, caller: Principal, token: str) -> Upload:

@@ -1,4 +1,4 @@
-"""Tells open connections that a video has changed: its upload, its job, or the job's progress."""
+"""Notices to open connections that a video has changed: its upload, its job, or the job's progress."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class VideoChanges:
                 self._listeners.pop(topic, None)
 
     def notify(self, tenant: str, video_id: str) -> None:
-        """Tell those who watch a video, or all videos of its tenant."""
+        """Set the events of a video and of all videos of its tenant."""
         for topic in (of_video(video_id), of_tenant(tenant)):
             for changed in self._listeners.get(topic, ()):
                 changed.set()

@@ -40,7 +40,9 @@ def job_entries(envelope: Envelope, sequence: int, stages: Sequence[Stage]) -> l
     """Return the entries of one event of the job; ``stages`` are those of its workload."""
     handler = HANDLERS.get(envelope.type)
     told = handler(envelope.parsed(), stages) if handler else ()
-    return [_entry(f"{envelope.subject}.{sequence}.{number}", envelope.time, one) for number, one in enumerate(told)]
+    return [
+        _entry(f"{envelope.subject}.{sequence}.{number}", envelope.time, entry) for number, entry in enumerate(told)
+    ]
 
 
 def newest(entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

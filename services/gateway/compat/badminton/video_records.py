@@ -1,4 +1,4 @@
-"""What the page says of a video besides its bytes: name, size and mode, and the points of the court.
+"""Records of videos: name, size and mode as the page has sent them, and the points of the court.
 
 Small objects beside the video in the bucket, which its lifecycle rules delete together. Each is written whole by one
 request: the record once, the points each time, so that two gateways need no agreement.
@@ -24,7 +24,7 @@ _REFRESH_S: Final = 2.0
 
 
 class VideoRecord(BaseModel):
-    """What the page said when it created the video."""
+    """Name, size and mode of a video, as the page sent them when it created the video."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 

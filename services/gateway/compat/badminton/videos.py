@@ -48,8 +48,7 @@ class Videos:
         records: VideoRecords,
     ) -> None:
         """Read jobs and uploads from ``view``, and the events of a job from ``store``."""
-        self.view = view
-        self._uploads, self._jobs, self._store = uploads, jobs, store
+        self._uploads, self._jobs, self._view, self._store = uploads, jobs, view, store
         self._presenter, self._progress, self._records = presenter, progress, records
         #: By job: sequence of the last event that was read, and the entries so far.
         self._logs: OrderedDict[str, tuple[int, list[dict[str, Any]]]] = OrderedDict()
@@ -82,8 +81,8 @@ class Videos:
         Raises:
             SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
         """
-        jobs, _ = self.view.jobs(tenant, JobFilter(workload=WORKLOAD), limit=_LISTED)
-        ids = dict.fromkeys(one.upload_id for job in jobs for one in job.submitted.inputs.get(_INPUT, []))
+        jobs, _ = self._view.jobs(tenant, JobFilter(workload=WORKLOAD), limit=_LISTED)
+        ids = dict.fromkeys(used.upload_id for job in jobs for used in job.submitted.inputs.get(_INPUT, []))
         found = [await self.find(tenant, video_id) for video_id in ids]
         return [video for video in found if video is not None]
 
@@ -176,7 +175,7 @@ class Videos:
 
     def count(self, tenant: str) -> dict[str, int]:
         """Return the number of jobs by state."""
-        return self.view.count_jobs_of(tenant, WORKLOAD)
+        return self._view.count_jobs_of(tenant, WORKLOAD)
 
     async def _upload(self, tenant: str, video_id: str) -> Upload | None:
         """Return a completed upload; None if there is none with this id."""
@@ -200,7 +199,7 @@ class Videos:
             created_at=upload.created_at,
         )
         keypoints = await self._records.keypoints(upload.tenant, upload.id)
-        job = self.view.first_job_of(upload.tenant, upload.id, WORKLOAD)
+        job = self._view.first_job_of(upload.tenant, upload.id, WORKLOAD)
         progress = Progress() if job is None else await self._progress_of(job)
         return Video(upload, record, keypoints, job, progress, self._refusals.get(upload.id))
 
