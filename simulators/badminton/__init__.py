@@ -1,0 +1,1 @@
+"""Videos of badminton matches with complete ground truth."""

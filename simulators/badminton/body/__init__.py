@@ -1,0 +1,1 @@
+"""Joints of persons over time."""

@@ -1,0 +1,80 @@
+"""The match in space: joints of all persons and the shuttle's place at any time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulators.badminton.body.body_motion import BodyMotion, body_motion, sampled
+from simulators.badminton.body.skeleton import JOINTS
+from simulators.badminton.match_options import MatchOptions
+from simulators.badminton.picture.looks import Look, random_look
+from simulators.badminton.play.match_play import MatchPlay
+from simulators.badminton.play.match_script import MatchScript
+from simulators.badminton.play.movement import STEP_S
+
+Floats = NDArray[np.float64]
+Codes = NDArray[np.uint8]
+
+#: What the shuttle does.
+NO_SHUTTLE, IN_FLIGHT, ON_FLOOR, IN_HAND = range(4)
+_HAND: Final = JOINTS["left_hand"]
+
+
+@dataclass(frozen=True, eq=False)
+class MatchWorld:
+    """Players and shuttle of a match."""
+
+    options: MatchOptions
+    script: MatchScript
+    bodies: tuple[BodyMotion, ...]
+    looks: tuple[Look, ...]
+
+    def shuttle(self, times_s: Floats) -> tuple[Floats, Codes]:
+        """Return the shuttle's places [N, 3] and what it does [N] at times in any order; NaN without a shuttle."""
+        places = np.full((len(times_s), 3), np.nan)
+        codes = np.full(len(times_s), NO_SHUTTLE, np.uint8)
+        for start_s, flight in self.script.flights:
+            after = times_s - start_s
+            lying = after >= flight.duration_s
+            places[lying], codes[lying] = flight.xyz_m[-1], ON_FLOOR
+            flying = (after >= 0) & ~lying
+            for axis in range(3):
+                places[flying, axis] = np.interp(after[flying], flight.time_s, flight.xyz_m[:, axis])
+            codes[flying] = IN_FLIGHT
+        for held in self.script.held:
+            within = (times_s >= held.start_s) & (times_s < held.end_s)
+            joints = self.bodies[held.player].joints_m
+            at = np.clip(times_s[within] / STEP_S, 0, len(joints) - 1)
+            steps = np.arange(len(joints))
+            for axis in range(3):
+                places[within, axis] = np.interp(at, steps, joints[:, _HAND, axis])
+            codes[within] = IN_HAND
+        return places, codes
+
+    def joints(self, times_s: Floats) -> Floats:
+        """Return the players' joints [P, N, J, 3] at times."""
+        found = [body.sampled(times_s) for body in self.bodies]
+        return np.stack(found) if found else np.empty((0, len(times_s), len(JOINTS), 3))
+
+    def velocities(self, times_s: Floats) -> Floats:
+        """Return the velocities [P, N, 2] of the players' hips over the floor, without their steps."""
+        found = [sampled(body.velocity_mps, times_s) for body in self.bodies]
+        return np.stack(found) if found else np.empty((0, len(times_s), 2))
+
+
+def make_world(options: MatchOptions) -> MatchWorld:
+    """Play the match and move the players' limbs."""
+    random = np.random.default_rng([options.seed, 37])
+    script = MatchPlay(options).play()
+    count = len(script.movers)
+    shirts = random.permutation(10)
+    looks = [
+        random_look(random, racket=True, number=int(shirts[player * 2 // count] if count == 4 else shirts[player]))
+        for player in range(count)
+    ]
+    bodies = tuple(body_motion(script, player, looks[player].height_m) for player in range(count))
+    return MatchWorld(options, script, bodies, tuple(looks))

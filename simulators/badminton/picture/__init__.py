@@ -1,0 +1,1 @@
+"""Pictures of a match: hall, net, persons, shuttle, noise."""
