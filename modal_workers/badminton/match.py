@@ -50,8 +50,10 @@ class Match:
     """A video and what the stages found in it; None or empty where they found nothing, and ``missing`` says why."""
 
     facts: VideoFacts
-    #: Presentation time of each frame from the first, [N].
+    #: Presentation time of each analysed frame from the video's first, [N]; everything else counts these frames.
     times_s: NDArray[np.float64]
+    #: Number of each analysed frame in the video, [N]: of videos beyond 60 Hz some frames are left out.
+    source_frame: NDArray[np.int64]
     segments: tuple[CameraSegmentResult, ...]
     tracks: PlayerTracks | None
     shuttle: ShuttleTrack | None
@@ -67,7 +69,7 @@ class Match:
 
     @property
     def frame_count(self) -> int:
-        """Number of frames that were decoded."""
+        """Number of frames that were analysed."""
         return len(self.times_s)
 
     @property

@@ -23,7 +23,7 @@ from modal_workers.footage.yuv_image import ColourMatrix
 
 Progress = Callable[[float, str], None]
 
-#: Faster videos are thinned: nobody sees more, and half of the time is encoding.
+#: Rate for the encoder's own decisions; the frames keep their times.
 MAX_RATE_HZ: Final = 60.0
 #: Before and after a rally, in its clip and in the play-only video.
 CLIP_MARGIN_S: Final = 1.0
@@ -76,29 +76,30 @@ def render(
     with ExitStack() as stack:
         outputs: _Outputs | None = None
         pictures = stack.enter_context(closing(source.pictures()))
-        for number, time_s, picture in _thinned(pictures, match.frame_count):
+        for index, (time_s, picture) in enumerate(_analysed(pictures, match)):
             if outputs is None:
                 outputs = stack.enter_context(
                     _Outputs(match, out_dir, size, source.matrix, spans, clips=rally_clips, play=play_video)
                 )
             outputs.write_plain(picture, time_s)
-            overlay.draw(picture, number)
+            overlay.draw(picture, index)
             outputs.write(picture, time_s)
             if progress is not None:
-                progress((number + 1) / match.frame_count, f"frame {number + 1} of {match.frame_count}")
+                progress((index + 1) / match.frame_count, f"frame {index + 1} of {match.frame_count}")
         assert outputs is not None, "a video without a frame has no match"
     return outputs.rendered()
 
 
-def _thinned(pictures: Iterator[tuple[int, float, Pixels]], count: int) -> Iterator[tuple[int, float, Pixels]]:
-    """Leave out frames beyond ``MAX_RATE_HZ``, and what was not there when the match was analysed."""
-    due_s = 0.0
+def _analysed(pictures: Iterator[tuple[int, float, Pixels]], match: Match) -> Iterator[tuple[float, Pixels]]:
+    """Yield the analysed frames: all of them up to 60 Hz."""
+    wanted = iter(match.source_frame.tolist())
+    due = next(wanted, None)
     for number, time_s, picture in pictures:
-        if number >= count:
+        if due is None:
             return
-        if time_s >= due_s - 0.25 / MAX_RATE_HZ:
-            due_s = max(due_s, time_s - 1 / MAX_RATE_HZ) + 1 / MAX_RATE_HZ
-            yield number, time_s, picture
+        if number == due:
+            due = next(wanted, None)
+            yield time_s, picture
 
 
 @dataclass(frozen=True)

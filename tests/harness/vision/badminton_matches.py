@@ -100,6 +100,7 @@ def known_match(
     match = Match(
         facts=VideoFacts(name, *size, 0, len(times_s), float(times_s[-1]), rate_hz, variable_rate=False),
         times_s=times_s,
+        source_frame=np.arange(len(times_s), dtype=np.int64),
         segments=(CameraSegmentResult(0, len(times_s) - 1, 0.0, float(times_s[-1]), "play", camera.view(), ""),),
         tracks=tracks,
         shuttle=shuttle,
