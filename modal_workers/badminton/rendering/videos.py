@@ -32,7 +32,9 @@ QUALITY: Final = 25
 PLAIN_LIMIT_BYTES: Final = 24 << 20
 PLAIN_HEIGHT_PX: Final = 360
 PLAIN_RATE_HZ: Final = 30.0
-PLAIN_BIT_RATE: Final = 700_000
+PLAIN_QUALITY: Final = 28
+#: Of a picture of 640 x 360 at that quality, also where all of it moves.
+PLAIN_ROOMY_BIT_RATE: Final = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -211,8 +213,11 @@ class _PlainCopy:
         except ValueError:
             return
         self.size, self._interval_s = plan.size, 1 / float(plan.rate_hz)
-        bit_rate = min(plan.bit_rate, PLAIN_BIT_RATE)
-        self.writer = H264Writer(path, plan.size, plan.rate_hz, matrix=matrix, bit_rate=bit_rate, timed=True)
+        # Where there is room enough a constant quality takes less of it than a rate.
+        bit_rate = 0 if plan.bit_rate > PLAIN_ROOMY_BIT_RATE else plan.bit_rate
+        self.writer = H264Writer(
+            path, plan.size, plan.rate_hz, matrix=matrix, quality=PLAIN_QUALITY, bit_rate=bit_rate, timed=True
+        )
 
     def write(self, picture: Pixels, time_s: float) -> None:
         """Add a picture if one is due."""

@@ -85,16 +85,12 @@ def _card_html(match: Match, figures: PlayerFigures) -> str:
         seek = max(0.0, motion.top_speed_at_s - 1)
         top = f'<button type="button" data-seek="{seek:.2f}" title="Show it">{top}</button>'
     in_play = figure(play.mean_speed_m_s) if play is not None else "–"
+    ran = f"{figure(motion.distance_m, 0)}{_THIN}m <small>±{_THIN}{figure(motion.distance_error_m, 0)}</small>"
+    top_kmh = figure(motion.top_speed_m_s * KMH_PER_M_S, 0)
+    top += f" <small>±{_THIN}{figure(motion.top_speed_error_m_s)} · {top_kmh}{_THIN}km/h</small>"
     entries = [
-        (
-            "Distance",
-            f"{figure(motion.distance_m, 0)}{_THIN}m <small>±{_THIN}{figure(motion.distance_error_m, 0)}</small>",
-        ),
-        (
-            "Top speed",
-            f"{top} <small>±{_THIN}{figure(motion.top_speed_error_m_s)} · "
-            f"{figure(motion.top_speed_m_s * KMH_PER_M_S, 0)}{_THIN}km/h</small>",
-        ),
+        ("Distance", ran),
+        ("Top speed", top),
         ("Mean speed in rallies", f"{in_play}{_THIN}m/s <small>{figure(motion.mean_speed_m_s)} in all</small>"),
         ("Hits", f"{figures.hit_count} <small>{figures.won_count} rallies won, as far as seen</small>"),
     ]
@@ -148,15 +144,15 @@ def rallies_html(match: Match, analysis: Analysis) -> str:
         return '<p class="sheet plain">No rally was found.</p>'
     shots = any(figures.shots for figures in analysis.rallies)
     columns = "".join(f'<th scope="col">{player_label(player)}, m</th>' for player in range(match.player_count))
-    ground = '<th scope="col" title="On the ground plane: distance between the hitters over the time of flight">Ground, m/s</th>'
+    ground = '<th scope="col" title="Distance between the hitters over the time">Ground, m/s</th>'
     head = (
         '<tr><th scope="col">Rally</th><th scope="col">Start</th><th scope="col">s</th><th scope="col">Hits</th>'
         f'{columns}{ground if shots else ""}<th scope="col" class="said">Won by</th><th scope="col">Conf.</th></tr>'
     )
     rows = "".join(_rally_html(figures, shots=shots) for figures in analysis.rallies)
     note = (
-        '<p class="hint">Ground, m/s: mean of (distance between the hitters on the floor) ÷ (time between their hits). It is '
-        "a proxy on the ground plane, no speed of the shuttle in space.</p>"
+        '<p class="hint">Ground, m/s: mean of (distance between the hitters on the floor) ÷ (time between their '
+        "hits). It is a proxy on the ground plane, no speed of the shuttle in space.</p>"
         if shots
         else ""
     )
@@ -175,7 +171,8 @@ def _rally_html(figures: RallyFigures, *, shots: bool) -> str:
     return (
         f'<tr data-seek="{rally.start_s:.3f}" data-rally="{rally.number}"><th scope="row">'
         f'<button type="button" data-seek="{rally.start_s:.3f}">{rally.number}</button></th>'
-        f"<td>{clock(rally.start_s)}</td><td>{figures.duration_s:.1f}</td><td>{len(rally.hits) or '–'}</td>{distances}{ground}"
+        f"<td>{clock(rally.start_s)}</td><td>{figures.duration_s:.1f}</td><td>{len(rally.hits) or '–'}</td>"
+        f"{distances}{ground}"
         f'<td class="said">{escape(won)}</td><td>{rally.confidence:.2f}</td></tr>'
     )
 
@@ -216,28 +213,28 @@ def method_html(match: Match) -> str:
             f"Found by {how}: {residual}, confidence {best.confidence:.2f}"
             f"{f'; {len(courts)} camera positions' if len(courts) > 1 else ''}. All places are on the floor, in metres."
         )
+    players = (
+        f"Backend: {match.pose_backend or 'none'}. Places are smoothed over time by a model of motion; what no person "
+        "can do is rejected and counted, and nothing is capped. Short gaps are bridged, longer ones are left open."
+    )
+    speed = (
+        "Over the time in which the place is known. A top speed is the highest that is held for 0.12 s where the "
+        "player was seen. Errors are half-widths of 95 % bands, from the errors of the places."
+    )
+    zones = (
+        "Thirds of the player's own half on the court: 2.23 m each along it, 2.03 m each across, left and right as "
+        "the player sees them."
+    )
+    shuttle = (
+        f"Backend: {match.shuttle_backend or 'none'}. Where the shuttle was not found its track has a gap. A winner "
+        "is named only where the picture shows it."
+    )
     entries = [
         ("Court", court),
-        (
-            "Players",
-            f"Backend: {match.pose_backend or 'none'}. Places are smoothed over time by a model of motion; what no person "
-            "can do is rejected and counted, and nothing is capped. Short gaps are bridged, longer ones are left open.",
-        ),
-        (
-            "Distance and speed",
-            "Over the time in which the place is known. A top speed is the highest that is held for 0.12 s where the "
-            "player was seen. Errors are half-widths of 95 % bands, from the errors of the places.",
-        ),
-        (
-            "Zones",
-            "Thirds of the player's own half on the court: 2.23 m each along it, 2.03 m each across, left and right as the "
-            "player sees them.",
-        ),
-        (
-            "Shuttle, hits, rallies",
-            f"Backend: {match.shuttle_backend or 'none'}. Where the shuttle was not found its track has a gap. A winner is "
-            "named only where the picture shows it.",
-        ),
+        ("Players", players),
+        ("Distance and speed", speed),
+        ("Zones", zones),
+        ("Shuttle, hits, rallies", shuttle),
     ]
     return "<dl>" + "".join(f"<dt>{name}</dt><dd>{escape(printable(text))}</dd>" for name, text in entries) + "</dl>"
 

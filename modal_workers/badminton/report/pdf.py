@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -100,22 +101,22 @@ def _figures_table(page: Figure, analysis: Analysis, top: float) -> None:
     rows = []
     for figures in analysis.players:
         motion, play = figures.motion, figures.in_rallies
-        rows.append(
-            (
-                player_name(figures.player),
-                f"{figure(motion.distance_m, 0)} ± {figure(motion.distance_error_m, 0)} m",
-                f"{figure(motion.top_speed_m_s)} ± {figure(motion.top_speed_error_m_s)} m/s "
-                f"({figure(motion.top_speed_m_s * KMH_PER_M_S, 0)} km/h)",
-                f"{figure(play.mean_speed_m_s)} m/s" if play is not None else "–",
-                str(figures.hit_count),
-                percent(figures.footwork.covered_share),
-                percent(figures.motion.observed_share),
-                str(figures.outlier_count),
-                figure(figures.identity_confidence_min, 2),
-            )
+        distance = f"{figure(motion.distance_m, 0)} ± {figure(motion.distance_error_m, 0)} m"
+        fastest = f"{figure(motion.top_speed_m_s)} ± {figure(motion.top_speed_error_m_s)} m/s"
+        cells = (
+            player_name(figures.player),
+            distance,
+            f"{fastest} ({figure(motion.top_speed_m_s * KMH_PER_M_S, 0)} km/h)",
+            f"{figure(play.mean_speed_m_s)} m/s" if play is not None else "–",
+            str(figures.hit_count),
+            percent(figures.footwork.covered_share),
+            percent(figures.motion.observed_share),
+            str(figures.outlier_count),
+            figure(figures.identity_confidence_min, 2),
         )
+        rows.append(cells)
     colours = [PLAYERS[figures.player % len(PLAYERS)] for figures in analysis.players]
-    _table(page, names, rows, top, (0.12, 0.14, 0.21, 0.13, 0.06, 0.09, 0.08, 0.08, 0.09), colours)
+    _table(page, names, rows, top, (0.12, 0.14, 0.21, 0.13, 0.06, 0.09, 0.08, 0.08, 0.09), colours=colours)
 
 
 def _table(
@@ -124,6 +125,7 @@ def _table(
     rows: Sequence[Sequence[str]],
     top: float,
     widths: Sequence[float],
+    *,
     colours: Sequence[str] = (),
     step: float = 0.042,
 ) -> None:
@@ -238,7 +240,7 @@ def _speed_curves(page: Figure, match: Match, analysis: Analysis) -> None:
     for rally in match.rallies:
         axes.axvspan(rally.start_s / unit, rally.end_s / unit, color=PLAY, alpha=0.08, lw=0)
     for player, speeds in enumerate(analysis.speed_m_s):
-        highest = np.array([_highest(speeds[a:b]) for a, b in zip(edges[:-1], edges[1:], strict=True)])
+        highest = np.array([_highest(speeds[a:b]) for a, b in pairwise(edges)])
         axes.plot(match.times_s[edges[:-1]] / unit, highest, color=PLAYERS[player % 4], lw=1.0)
     axes.set_xlim(0, duration_s / unit)
     axes.set_ylim(bottom=0)

@@ -80,7 +80,9 @@ def _json(value: Any) -> str:
 
 def _video_html(rendered: RenderedVideos) -> str:
     if rendered.plain is None:
-        return "<p>The video is too long for this page: the file processed.mp4 of the same job shows it. The court plays here.</p>"
+        return (
+            "<p>The video is too long for this page: processed.mp4 of the same job shows it. The court plays here.</p>"
+        )
     return '<video id="video" playsinline muted preload="auto" aria-label="The match"></video>'
 
 

@@ -96,7 +96,7 @@ class ResultsHeatMap(_Model):
 
 
 class ResultsFootwork(_Model):
-    """How much of the own half the player used."""
+    """Use of the own half."""
 
     covered_share: float | None = Field(description="Share of the half's cells of 0.51 x 0.52 m.")
     hull_area_m2: float | None
