@@ -10,7 +10,7 @@ def best_assignment(scores: Sequence[Sequence[float]]) -> list[int]:
     """Return for each row the column that it is assigned to, or -1, so that the sum of scores is largest.
 
     A row without a column scores 0; ``-inf`` forbids a pair. The Hungarian method with row potentials, for matrices of
-    a few rows: a player has no more than a few detections to choose from.
+    a few rows: a player has few detections to choose from.
     """
     rows = len(scores)
     columns = len(scores[0]) if rows else 0

@@ -1,4 +1,4 @@
-"""Where detected persons stand on the floor, in court metres, and how well that is known."""
+"""Places of detected persons on the floor, in court metres, and how well they are known."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def places(
     ankles = keypoints_px[:, (_LEFT_ANKLE, _RIGHT_ANKLE)].astype(np.float64)
     seen = np.asarray(np.isfinite(ankles).all(axis=2) & (np.nan_to_num(ankles[..., 2]) >= _MIN_ANKLE_CONFIDENCE))
     weights = np.where(seen, np.nan_to_num(ankles[..., 2]), 0.0)
-    both = seen.all(axis=1)
+    both = np.asarray(seen.all(axis=1))
     total = np.where(both, weights.sum(axis=1), 1.0)
     middle = (np.nan_to_num(ankles[..., :2]) * weights[..., None]).sum(axis=1) / total[:, None]
     position, jacobian = _to_floor(court, bottom)

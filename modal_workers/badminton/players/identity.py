@@ -1,4 +1,4 @@
-"""Whose tracklet is whose, over the whole video: by motion where it is unbroken, else by shirt and side of the net.
+"""Identities of tracklets over the whole video: by motion where it is unbroken, else by shirt and side of the net.
 
 The best of all ways to hand tracklets to players is found by dynamic programming over the tracklets in the order in
 which they begin. A state is the last tracklet of each player. The same sums, taken over all ways instead of the best,

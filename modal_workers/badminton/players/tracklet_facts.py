@@ -1,4 +1,4 @@
-"""What is known about each tracklet before it is decided whose it is."""
+"""Facts about each tracklet, before it is decided which player it shows."""
 
 from __future__ import annotations
 

@@ -1,0 +1,107 @@
+"""The colours of a person's shirt: a histogram that changes little with the light, and the distance of two of them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from modal_workers.badminton.players.persons import KEYPOINTS, Floats, Persons, Picture
+
+_HUES: Final = 12
+#: Limits of colourfulness (chroma in Lab units) between grey, pale and strong.
+_PALE: Final = 10.0
+_STRONG: Final = 32.0
+_GREYS: Final = 8
+#: Bins: two rings of hues and a row of greys.
+APPEARANCE_BINS: Final = 2 * _HUES + _GREYS
+#: The region is sampled at about so many pixels: a shirt has few colours.
+_SAMPLES: Final = 400
+_MIN_KEYPOINT_CONFIDENCE: Final = 0.3
+_TORSO: Final = [KEYPOINTS.index(name) for name in ("left_shoulder", "right_shoulder", "right_hip", "left_hip")]
+#: Without a skeleton: share of the box's width and height in which the shirt is, whichever way a player leans.
+_BOX_X: Final = (0.3, 0.7)
+_BOX_Y: Final = (0.2, 0.48)
+#: A torso seen from the side is a narrow quadrilateral; it is widened to this share of its length.
+_LEAST_WIDTH: Final = 0.25
+
+
+def appearances(picture: Picture, persons: Persons) -> Floats:
+    """Return a histogram [n, APPEARANCE_BINS] for each person, with sum 1; zeros where no shirt is in the picture."""
+    found = np.zeros((len(persons), APPEARANCE_BINS), np.float32)
+    for index in range(len(persons)):
+        pixels = _shirt_pixels(picture, persons.boxes_px[index], persons.keypoints_px[index])
+        if len(pixels):
+            found[index] = histogram(pixels)
+    return found
+
+
+def appearance_distance(first: Floats, second: Floats) -> Floats:
+    """Return the Hellinger distance of histograms (…, bins): 0 for the same colours, 1 for none in common."""
+    similarity = np.sqrt(np.maximum(first, 0) * np.maximum(second, 0)).sum(axis=-1)
+    return np.asarray(np.sqrt(np.maximum(1 - similarity, 0)), np.float32)
+
+
+def histogram(pixels: NDArray[np.uint8]) -> Floats:
+    """Return the histogram of BGR pixels [n, 3]; a colour between two bins counts in both."""
+    lab = cv2.cvtColor(np.ascontiguousarray(pixels[None], np.float32) / 255, cv2.COLOR_BGR2Lab)[0]
+    lightness, a, b = lab[:, 0], lab[:, 1], lab[:, 2]
+    chroma = np.hypot(a, b)
+    grey = np.clip((_PALE + 6 - chroma) / 12, 0, 1)
+    strong = np.clip((chroma - _STRONG + 8) / 16, 0, 1)
+    result = np.zeros(APPEARANCE_BINS)
+    hue = np.arctan2(b, a) / (2 * np.pi) * _HUES % _HUES
+    low = np.floor(hue).astype(int) % _HUES
+    share = hue - np.floor(hue)
+    for ring, weight in ((0, (1 - grey) * (1 - strong)), (1, (1 - grey) * strong)):
+        result[ring * _HUES : (ring + 1) * _HUES] += np.bincount(low, weight * (1 - share), _HUES)
+        result[ring * _HUES : (ring + 1) * _HUES] += np.bincount((low + 1) % _HUES, weight * share, _HUES)
+    level = np.clip(lightness / 100 * (_GREYS - 1), 0, _GREYS - 1)
+    lower = np.minimum(level.astype(int), _GREYS - 2)
+    result[2 * _HUES :] += np.bincount(lower, grey * (1 - level + lower), _GREYS)
+    result[2 * _HUES :] += np.bincount(lower + 1, grey * (level - lower), _GREYS)
+    return np.asarray(result / result.sum(), np.float32)
+
+
+def _shirt_pixels(picture: Picture, box: Floats, keypoints: Floats) -> NDArray[np.uint8]:
+    torso = keypoints[_TORSO]
+    if (np.nan_to_num(torso[:, 2]) >= _MIN_KEYPOINT_CONFIDENCE).all() and np.isfinite(torso).all():
+        return _in_quadrilateral(picture, _widened(torso[:, :2].astype(np.float64)))
+    left, top, right, bottom = (float(value) for value in box)
+    if not np.isfinite(box).all():
+        return np.zeros((0, 3), np.uint8)
+    width, height = right - left, bottom - top
+    x0, x1 = left + _BOX_X[0] * width, left + _BOX_X[1] * width
+    y0, y1 = top + _BOX_Y[0] * height, top + _BOX_Y[1] * height
+    return _in_quadrilateral(picture, np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)]))
+
+
+def _widened(torso: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return left shoulder, right shoulder, right hip and left hip, moved apart if seen from the side."""
+    top, bottom = torso[:2].mean(axis=0), torso[2:].mean(axis=0)
+    length = float(np.linalg.norm(bottom - top))
+    if length < 1:
+        return torso
+    across = np.array([bottom[1] - top[1], top[0] - bottom[0]]) / length
+    half = _LEAST_WIDTH * length / 2
+    wide = torso.copy()
+    for middle, corners in ((top, (0, 1)), (bottom, (3, 2))):
+        if abs(float((torso[corners[0]] - torso[corners[1]]) @ across)) < 2 * half:
+            wide[corners[0]], wide[corners[1]] = middle + half * across, middle - half * across
+    # The rim belongs to arms and background as often as to the shirt.
+    centre = wide.mean(axis=0)
+    return np.asarray(centre + 0.85 * (wide - centre))
+
+
+def _in_quadrilateral(picture: Picture, corners: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Return pixels at a grid of places inside four corners, those outside the picture left out."""
+    side = max(2, round(_SAMPLES**0.5))
+    steps = (np.arange(side) + 0.5) / side
+    u, v = np.meshgrid(steps, steps)
+    u, v = u[..., None], v[..., None]
+    places = (1 - v) * ((1 - u) * corners[0] + u * corners[1]) + v * ((1 - u) * corners[3] + u * corners[2])
+    columns, rows = np.round(places.reshape(-1, 2)).T
+    inside = (columns >= 0) & (columns < picture.shape[1]) & (rows >= 0) & (rows < picture.shape[0])
+    return np.asarray(picture[rows[inside].astype(int), columns[inside].astype(int)], np.uint8)
