@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -19,7 +19,7 @@ _NOISE_FACTOR: Final = 6.0
 #: A shadow dims the floor to a brightness within these limits and leaves its colour.
 _SHADOW_DARKEST: Final = 0.55
 _SHADOW_COLOUR: Final = 10
-#: Every so many pictures the background is adapted; that often, an unchanging thing is seen before it becomes part of it.
+#: Every so many pictures the background is adapted; seen so often, what does not change becomes part of it.
 _ADAPTED_EVERY: Final = 8
 _BECOMES_BACKGROUND: Final = 110
 _UNCHANGED: Final = 14
@@ -47,14 +47,13 @@ class Background:
         """Return where a picture shows something else than background or shadow (255), and learn from it."""
         picture = self._same_light(picture)
         difference = cv2.absdiff(picture, self._picture)
-        blue, green, red = cv2.split(difference)
-        largest = cv2.max(cv2.max(blue, green), red)
-        _, mask = cv2.threshold(largest, self._threshold, 255, cv2.THRESH_BINARY)
+        largest = _largest_channel(difference)
+        mask = np.asarray(cv2.threshold(largest, self._threshold, 255, cv2.THRESH_BINARY)[1], np.uint8)
         mask[self._shadow(picture)] = 0
         if self._count % _ADAPTED_EVERY == 0:
             self._adapt(picture, mask)
         self._count += 1
-        return np.asarray(mask, np.uint8)
+        return mask
 
     def _same_light(self, picture: Picture) -> Picture:
         """Undo a change of the exposure: most of a picture is background."""
@@ -71,21 +70,26 @@ class Background:
         ratio = cv2.divide(grey, own, scale=200)
         # What the background would look like, dimmed to the picture's brightness.
         dimmed = cv2.multiply(self._picture, cv2.merge([ratio, ratio, ratio]), scale=1 / 200)
-        blue, green, red = cv2.split(cv2.absdiff(dimmed, picture))
-        colour = cv2.max(cv2.max(blue, green), red)
+        colour = _largest_channel(cv2.absdiff(dimmed, picture))
         return np.asarray((ratio >= 200 * _SHADOW_DARKEST) & (ratio <= 200) & (colour <= _SHADOW_COLOUR))
 
     def _adapt(self, picture: Picture, mask: Mask) -> None:
         away = cv2.dilate(mask, np.ones((7, 7), np.uint8)) == 0
         cv2.accumulateWeighted(picture, self._mean, _ADAPTATION, away.astype(np.uint8))
-        changed = cv2.absdiff(picture, self._candidate).max(axis=2) > _UNCHANGED
-        self._candidate[changed] = picture[changed]
-        np.add(self._unchanged, 1, out=self._unchanged, where=self._unchanged < 255)
+        changed = _largest_channel(cv2.absdiff(picture, self._candidate)) > _UNCHANGED
+        cv2.copyTo(picture, changed.astype(np.uint8), self._candidate)
+        self._unchanged = np.minimum(self._unchanged, 254) + np.uint8(1)
         self._unchanged[changed | away] = 0
         still = self._unchanged > _BECOMES_BACKGROUND
-        self._mean[still] = self._candidate[still]
-        self._unchanged[still] = 0
-        self._picture = self._mean.astype(np.uint8)
+        if still.any():
+            self._mean[still] = self._candidate[still]
+            self._unchanged[still] = 0
+        self._picture = cv2.convertScaleAbs(self._mean)
+
+
+def _largest_channel(picture: NDArray[Any]) -> Mask:
+    blue, green, red = cv2.split(picture)
+    return np.asarray(cv2.max(cv2.max(blue, green), red), np.uint8)
 
 
 def _threshold(samples: Sequence[Picture], median: Picture) -> float:

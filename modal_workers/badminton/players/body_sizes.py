@@ -24,9 +24,7 @@ class BodySizes:
     ``court_size_px`` is the size of the pictures that the court's view is for, ``size_px`` that of the small ones.
     """
 
-    def __init__(
-        self, court: CourtView | None, court_size_px: tuple[int, int], size_px: tuple[int, int]
-    ) -> None:
+    def __init__(self, court: CourtView | None, court_size_px: tuple[int, int], size_px: tuple[int, int]) -> None:
         """Compute the heights on a grid."""
         self._size_px = size_px
         self._heights: Floats | None = None
@@ -48,6 +46,11 @@ class BodySizes:
             below = plane.to_court(pixels)
             feet = (court.to_image(below) + 0.5) / scale
             self._feet = np.where(outside_m(below) <= FOLLOWED_M, feet[..., 1], np.nan)
+
+    @property
+    def known(self) -> bool:
+        """Whether a court says how tall a person is; else only a least height is known."""
+        return self._heights is not None
 
     def height_px(self, x: float, bottom: float) -> float:
         """Return the height of somebody who stands at a place."""

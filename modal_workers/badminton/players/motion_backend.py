@@ -26,11 +26,18 @@ _LEAST_HEIGHT: Final = 0.45
 _LEAST_AREA: Final = 0.05
 #: Smallest blob that may be a part of a person.
 _LEAST_BLOB_PX: Final = 6
-#: Half the width, and the height, in which parts of a person lie, as shares of its height: reach, and a jump.
-_REACH: Final = 0.42
+#: As shares of a person's height: a blob of this height is somebody; the parts of one person are not farther apart, and
+#: lie within this height (a jump).
+_WHOLE: Final = 0.6
+_REACH: Final = 0.12
 _TALLEST: Final = 1.3
-#: Wider than this share of its height is more than one person.
-_WIDEST: Final = 1.05
+#: A blob wider than this share of its height may be two persons beside each other: each at least so wide, and between
+#: them a column with less than this share of the pixels of each one's fullest.
+_WIDEST: Final = 0.6
+_NARROWEST: Final = 0.16
+_NARROW: Final = 0.6
+#: Share of a person's pixels on either side that may be an arm with the racket.
+_LIMBS: Final = 0.04
 _NO_POINTS: Final = np.full((1, len(KEYPOINTS), 3), np.nan, np.float32)
 
 
@@ -107,7 +114,8 @@ def cleaned(mask: Mask) -> Mask:
 
 def persons_in(mask: Mask, sizes: BodySizes) -> list[tuple[Box, float]]:
     """Return boxes (left, top, right, bottom edges) of persons in a mask, with confidences, nearest first."""
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    _, found_labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    labels = np.asarray(found_labels, np.int32)
     blobs = stats[1:]
     numbers = np.flatnonzero(blobs[:, cv2.CC_STAT_AREA] >= _LEAST_BLOB_PX)
     boxes = np.stack(
@@ -129,8 +137,10 @@ def persons_in(mask: Mask, sizes: BodySizes) -> list[tuple[Box, float]]:
         left = [number for number in left if number not in parts]
         group = boxes[[seed, *parts]]
         box = (*group[:, :2].min(axis=0).tolist(), *group[:, 2:].max(axis=0).tolist())
-        for one in _separated(box, labels, [seed + 1, *(part + 1 for part in parts)], sizes):
-            person = _as_person(one, labels, [seed + 1, *(part + 1 for part in parts)], sizes)
+        of_group = np.zeros(len(stats), bool)
+        of_group[[seed + 1, *(part + 1 for part in parts)]] = True
+        for one in _separated(box, labels, of_group, sizes):
+            person = _as_person(one, labels, of_group, sizes)
             if person is not None:
                 found.append(person)
     return sorted(found, key=lambda person: -person[0][3])
@@ -146,41 +156,56 @@ def _parts(seed: int, others: Sequence[int], boxes: NDArray[np.int32], sizes: Bo
     found = []
     for other in others:
         a, b, c, d = boxes[other].tolist()
-        near = abs((a + c) / 2 - centre) < _REACH * height + (right - left) / 4
+        beside = max(a - right, left - c)
+        if beside > 0 and d - b > _WHOLE * sizes.height_px((a + c) / 2, d):
+            continue  # somebody else
         # Parts above the seed as far as a head is, and below it as far as feet are.
         low = max(d, bottom)
-        if near and low - min(b, top) < _TALLEST * sizes.height_px(centre, low) and b - bottom < 0.35 * height:
+        near = beside < _REACH * height and b - bottom < 0.35 * height
+        if near and low - min(b, top) < _TALLEST * sizes.height_px(centre, low):
             found.append(other)
     return found
 
 
-def _separated(box: Box, labels: NDArray[np.int32], numbers: Sequence[int], sizes: BodySizes) -> list[Box]:
+def _separated(box: Box, labels: NDArray[np.int32], of_group: NDArray[np.bool_], sizes: BodySizes) -> list[Box]:
     """Return the boxes of the persons that one group of blobs shows: beside, or behind each other."""
     left, top, right, bottom = box
     height = sizes.height_px((left + right) / 2, bottom)
-    if not height:
+    if not height or not sizes.known:
         return [box]
     if right - left > _WIDEST * height:
-        inside = np.isin(labels[top:bottom, left:right], numbers)
-        columns = inside.sum(axis=0).astype(np.float32)
-        margin = max(int(0.25 * height), 1)
-        if len(columns) > 2 * margin + 2:
-            smooth = np.convolve(columns, np.ones(3) / 3, mode="same")
-            cut = margin + int(smooth[margin:-margin].argmin())
-            beside = smooth[:cut].max(), smooth[cut:].max()
-            if smooth[cut] < 0.5 * min(beside) and min(beside) > _LEAST_HEIGHT * height * 0.6:
-                halves = (_tight(inside[:, :cut]), _tight(inside[:, cut:]))
-                moved = [(left + off + a, top + b, left + off + c, top + d) for off, (a, b, c, d) in zip((0, cut), halves, strict=True)]
-                return [part for half in moved for part in _separated(half, labels, numbers, sizes)]
+        beside = _beside(box, of_group[labels[top:bottom, left:right]], height, sizes)
+        if beside:
+            return [part for half in beside for part in _separated(half, labels, of_group, sizes)]
     if bottom - top > _TALLEST * height * 1.1:
         # The one in front stands at the bottom; of the one behind, only the upper part is seen.
         front_top = int(bottom - height)
-        behind = _tight(np.isin(labels[top:front_top, left:right], numbers))
+        behind = _tight(of_group[labels[top:front_top, left:right]])
         hidden = (left + behind[0], top, left + behind[2], front_top)
         foot = sizes.foot_below_head((hidden[0] + hidden[2]) / 2, top)
         if foot is not None and foot < bottom:
             return [(left, front_top, right, bottom), (hidden[0], top, hidden[2], max(round(foot), front_top))]
     return [box]
+
+
+def _beside(box: Box, inside: NDArray[np.bool_], height: float, sizes: BodySizes) -> list[Box]:
+    """Return the boxes left and right of the narrowest place, if each is as tall as a person; else none."""
+    left, top, _, _ = box
+    columns = np.convolve(inside.sum(axis=0), np.ones(3) / 3, mode="same")
+    margin = max(int(_NARROWEST * height), 1)
+    if len(columns) <= 2 * margin:
+        return []
+    cut = margin + int(columns[margin : len(columns) - margin].argmin())
+    if columns[cut] > _NARROW * min(columns[:cut].max(), columns[cut:].max()):
+        return []
+    found = []
+    for start, part in ((0, inside[:, :cut]), (cut, inside[:, cut:])):
+        a, b, c, d = _tight(part)
+        half = left + start + a, top + b, left + start + c, top + d
+        if half[3] - half[1] < _WHOLE * sizes.height_px((half[0] + half[2]) / 2, half[3]):
+            return []
+        found.append(half)
+    return found
 
 
 def _tight(inside: NDArray[np.bool_]) -> Box:
@@ -192,16 +217,23 @@ def _tight(inside: NDArray[np.bool_]) -> Box:
 
 
 def _as_person(
-    box: Box, labels: NDArray[np.int32], numbers: Sequence[int], sizes: BodySizes
+    box: Box, labels: NDArray[np.int32], of_group: NDArray[np.bool_], sizes: BodySizes
 ) -> tuple[Box, float] | None:
     left, top, right, bottom = box
     height = sizes.height_px((left + right) / 2, bottom)
     if not height or bottom - top < _LEAST_HEIGHT * height:
         return None
-    area = float(np.isin(labels[top:bottom, left:right], numbers).sum())
+    columns = of_group[labels[top:bottom, left:right]].sum(axis=0)
+    area = float(columns.sum())
     share = area / (height * height)
     if share < _LEAST_AREA:
         return None
+    # An arm with a racket moves the middle of the box away from the feet.
+    course = np.cumsum(columns)
+    left, right = (
+        left + int(np.searchsorted(course, _LIMBS * area)),
+        left + int(np.searchsorted(course, (1 - _LIMBS) * area)) + 1,
+    )
     # Full confidence is that of a whole figure: a sixth of the square over its height.
     whole = min(share / 0.16, 1.0) * min((bottom - top) / (0.8 * height), 1.0)
-    return box, 0.2 + 0.7 * whole
+    return (left, top, right, bottom), 0.2 + 0.7 * whole
