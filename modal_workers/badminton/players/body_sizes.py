@@ -1,4 +1,4 @@
-"""How tall a person appears at each place of a small picture, from the court's camera."""
+"""Heights of persons at each place of a small picture, from the court's camera."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Persons without a model: what moves in front of a still camera's background, grouped by the size that persons have.
 
-No skeletons, and no notion of what a person looks like: it finds whoever differs from the empty hall.
+No skeletons, and no notion of what a person looks like: it finds what differs from the empty hall.
 """
 
 from __future__ import annotations
@@ -139,8 +139,8 @@ def persons_in(mask: Mask, sizes: BodySizes) -> list[tuple[Box, float]]:
         box = (*group[:, :2].min(axis=0).tolist(), *group[:, 2:].max(axis=0).tolist())
         of_group = np.zeros(len(stats), bool)
         of_group[[seed + 1, *(part + 1 for part in parts)]] = True
-        for one in _separated(box, labels, of_group, sizes):
-            person = _as_person(one, labels, of_group, sizes)
+        for part in _separated(box, labels, of_group, sizes):
+            person = _as_person(part, labels, of_group, sizes)
             if person is not None:
                 found.append(person)
     return sorted(found, key=lambda person: -person[0][3])

@@ -1,4 +1,4 @@
-"""What goes into a YOLO pose network and what comes out: the square picture, and persons from the output's numbers.
+"""Input and output of a YOLO pose network: the square picture, and persons from the numbers that come out.
 
 One decoding for all backends. Two layouts are understood: [n, 300, 57] (box, confidence, class, 17 keypoints; the
 network has already chosen among overlapping boxes) and [n, 56, cells] (centre, size, confidence, 17 keypoints; it has
@@ -27,8 +27,8 @@ CELL_VALUES: Final = 5 + _KEYPOINT_VALUES
 
 
 @dataclass(frozen=True)
-class Placement:
-    """Where a picture lies in the network's square: scale, and offset in pixels of the square."""
+class PlacedPicture:
+    """Place of a picture in the network's square: scale, and offset in pixels of the square."""
 
     scale: float
     left_px: float
@@ -40,7 +40,7 @@ class Placement:
         return np.asarray((points - offset) / self.scale - 0.5, np.float32)
 
 
-def letterbox(picture: Picture, side_px: int) -> tuple[Picture, Placement]:
+def letterbox(picture: Picture, side_px: int) -> tuple[Picture, PlacedPicture]:
     """Return a picture scaled into the middle of a grey square."""
     height, width = picture.shape[:2]
     scale = side_px / max(height, width)
@@ -50,7 +50,7 @@ def letterbox(picture: Picture, side_px: int) -> tuple[Picture, Placement]:
     left, top = (side_px - new_width) // 2, (side_px - new_height) // 2
     square = np.full((side_px, side_px, 3), _GREY, np.uint8)
     square[top : top + new_height, left : left + new_width] = small
-    return square, Placement(scale, left, top)
+    return square, PlacedPicture(scale, left, top)
 
 
 def network_input(squares: list[Picture]) -> Floats:
@@ -64,7 +64,7 @@ def is_pose_output(shape: tuple[int, ...]) -> bool:
     return len(shape) == 3 and (shape[2] == CHOSEN_VALUES or shape[1] == CELL_VALUES)
 
 
-def decode(output: NDArray[np.float32], placement: Placement, *, min_confidence: float = MIN_CONFIDENCE) -> Persons:
+def decode(output: NDArray[np.float32], placement: PlacedPicture, *, min_confidence: float = MIN_CONFIDENCE) -> Persons:
     """Return the persons in the output for one picture, [300, 57] or [56, cells]."""
     if output.shape[1] == CHOSEN_VALUES:
         rows = output[(output[:, 4] >= min_confidence) & (np.round(output[:, 5]) == 0)]

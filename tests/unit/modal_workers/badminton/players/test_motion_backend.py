@@ -81,7 +81,7 @@ def test_players_are_found_where_they_are_without_skeletons() -> None:
 
 
 def test_a_player_who_stands_still_stays_found() -> None:
-    """Ten seconds without a movement, as a server may wait; a usual background model has taken the person in by then."""
+    """Ten seconds without a movement, as a server waits: usual background models have taken the person in by then."""
     random = np.random.default_rng(2)
     hall = _hall(random)
     backend = _backend(hall, random)
