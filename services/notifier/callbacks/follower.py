@@ -193,9 +193,11 @@ class CallbackFollower:
         else:
             self._advisory.succeeded()
         self._advisory.log_attempts = 0
-        if self._facts is not None and self._facts.log and self._facts.log[0][0] == step.sequence:
-            del self._facts.log[0]
-        await self._parts.store.put(callback.model_copy(update={"logged": step.sequence}), sequence)
+        facts = self._facts
+        assert facts is not None
+        del facts.log[0]
+        if not facts.log or facts.log[0][0] > step.sequence:  # all entries of the event
+            await self._parts.store.put(callback.model_copy(update={"logged": step.sequence}), sequence)
 
     async def _end(self, step: StoreArtifact | SendResults | SendFailure, callback: Callback, sequence: int) -> None:
         """Make one attempt of a step that ends the video, and record its result.
@@ -259,7 +261,9 @@ class CallbackFollower:
         """
         self._check_bucket()
         try:
-            return figures_of(callback.dialect, await self._parts.artifacts.read(callback.job_id, SUMMARY_FILE))
+            summary = await self._parts.artifacts.read(callback.job_id, SUMMARY_FILE)
+            job = self._facts.job if self._facts else None
+            return figures_of(callback.dialect, summary, (job.result if job else None) or {})
         except ArtifactMissing:
             raise _Undeliverable(f"The job has succeeded, but has no artifact {SUMMARY_FILE}.") from None
         except SummaryError as error:

@@ -25,6 +25,8 @@ from contracts.job import Job, State, fold_stored
 from kit.bus.event_store import StoredEvent
 from services.notifier.callbacks.site_requests import Category, LogEntry
 
+#: Warnings of one result that go into the log: the page shows its first hundred entries.
+_WARNINGS: Final = 20
 _CATEGORIES: Final[dict[str, Category]] = {"court": "court", "detect": "detection", "track": "detection"}
 
 
@@ -79,7 +81,7 @@ class JobFacts:
         if envelope.subject == self.job_id:
             self.job = fold_stored(self.job, stored.subject, stored.body, stored.sequence)
         if callback.dialect == "site" and stored.sequence > callback.logged and data is not None:
-            self.log += [(stored.sequence, entry) for entry in [log_entry(data)] if entry is not None]
+            self.log += [(stored.sequence, entry) for entry in log_entries(data)]
 
     def on_progress(self, data: JobProgressed) -> None:
         """Keep the newest progress of the current run."""
@@ -87,8 +89,19 @@ class JobFacts:
             self.progress = data
 
 
-def log_entry(data: EventData) -> LogEntry | None:
-    """Return the log entry of an event; None for events that say nothing to the user of the video."""
+def log_entries(data: EventData) -> list[LogEntry]:
+    """Return the log entries of an event: mostly one, none for events that do not concern the user of the video."""
+    entry = _entry(data)
+    entries = [] if entry is None else [entry]
+    if isinstance(data, JobSucceeded):
+        warnings, missing = data.result.get("warnings"), data.result.get("missing")
+        texts = [text for text in warnings or () if isinstance(text, str)]
+        texts += [f"No {part.get('part')}: {part.get('reason')}" for part in missing or () if isinstance(part, dict)]
+        entries += [LogEntry(text, "warning", "processing") for text in texts[:_WARNINGS]]
+    return entries
+
+
+def _entry(data: EventData) -> LogEntry | None:
     match data:
         case UploadCompleted():
             return LogEntry(f"Video received: {data.size_bytes / 1e6:.1f} MB", "info", "processing")

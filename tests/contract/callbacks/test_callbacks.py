@@ -15,6 +15,7 @@ from kit.bucket import Bucket
 from kit.bus.event_store import EventStore
 from tests.harness.callbacks.convex_site import ConvexSite, convex_site
 from tests.harness.callbacks.running_callbacks import (
+    PLAYERS,
     RESULTS,
     STAGES,
     SUMMARY,
@@ -100,7 +101,8 @@ async def test_a_site_hears_of_stages_and_progress_and_gets_results_and_video(
         assert [message for message in messages if message.startswith("Stage ")] == [
             f"Stage {stage} completed in 1.5 s" for stage in STAGES
         ]
-        assert site.logs[-1]["message"].startswith("Analysis finished")
+        assert messages[-2].startswith("Analysis finished")
+        assert (messages[-1], site.logs[-1]["level"]) == ("The video has 15 frames per second.", "warning")
         assert {entry["category"] for entry in site.logs} == {"modal", "court", "detection", "processing"}
         times = [at for path, at in site.times if path == "/updateStatus"]
         assert 1 <= len(times) <= 3, "progress is conflated"
@@ -125,8 +127,8 @@ async def test_the_dialect_of_the_plan_has_its_own_paths_and_bodies(
         video = site.videos[video_id]
         assert site.storage[video["processedVideoStorageId"]] == ("video/mp4", VIDEO)
         assert len(site.storage) == 1, "the results are in the request"
-        names = ("duration", "fps", "totalFrames", "processedFrames", "videoWidth", "videoHeight", "players")
-        assert video["figures"] == {name: SUMMARY[name] for name in (*names, "courtDetection")}
+        names = ("duration", "fps", "totalFrames", "processedFrames", "videoWidth", "videoHeight", "courtDetection")
+        assert video["figures"] == {name: SUMMARY[name] for name in names} | {"players": PLAYERS}
         assert not site.logs
 
 

@@ -42,11 +42,17 @@ SUMMARY = {
     "videoWidth": 1920,
     "videoHeight": 1080,
     "playerCount": 2,
-    "courtDetection": {"detected": True, "confidence": 0.9},
-    "rallyCount": 7,
+    "hasCourtDetection": True,
     "hasRallyDetection": True,
-    "players": [{"player_id": 0, "avg_speed": 4.2}],
+    "rallyCount": 7,
+    "courtDetection": {"detected": True, "confidence": 0.9},
 }
+RESULT = {
+    "players": [{"player": 0, "distance_m": 81.25, "mean_speed_m_s": 2.0, "top_speed_m_s": None}],
+    "warnings": ["The video has 15 frames per second."],
+    "missing": [],
+}
+PLAYERS = [{"player_id": 0, "total_distance": 81.25, "avg_speed": 7.2}]
 RESULTS = json.dumps({"video_id": "v1", "players": [], "skeleton_data": []}).encode()
 VIDEO = b"\x00\x00\x00\x18ftypmp42" * 1000
 
@@ -108,7 +114,7 @@ class VideoJob:
 
     async def succeed(self) -> None:
         cost = Cost(device="cpu", seconds=1, usd=0)
-        data = JobSucceeded(attempt=1, run_id=RUN_ID, result={}, manifest_key="k", duration_s=1, cost=cost)
+        data = JobSucceeded(attempt=1, run_id=RUN_ID, result=RESULT, manifest_key="k", duration_s=1, cost=cost)
         await self.say(data)
 
     async def fail(self) -> None:

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 PREFIX: Final = "/badminton"
-_WITH_KEY: Final = re.compile(r"/badminton/k/([^/]+)(/.*)?", re.DOTALL)
-_RAW_KEY: Final = re.compile(rb"^/badminton/k/[^/]+")
+#: Its GPU endpoint (services/gateway/compat/badminton_endpoint/) is called without a credential too.
+_WITH_KEY: Final = re.compile(r"(/badminton(?:-endpoint)?)/k/([^/]+)(/.*)?", re.DOTALL)
+_RAW_KEY: Final = re.compile(rb"^(/badminton(?:-endpoint)?)/k/[^/]+")
 #: Key in the scope: the path that the client's URL begins with, which contains the API key.
 _BASE_PATH: Final = "saccade.base_path"
 
@@ -37,18 +38,18 @@ class KeyInPath:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
         if scope["type"] in ("http", "websocket") and (found := _WITH_KEY.fullmatch(scope["path"])):
-            scope = _without_key(scope, found[1], found[2] or "/")
+            scope = _without_key(scope, found[1], found[2], found[3] or "/")
         await self._app(scope, receive, send)
 
 
-def _without_key(scope: Scope, key: str, rest: str) -> Scope:
+def _without_key(scope: Scope, prefix: str, key: str, rest: str) -> Scope:
     headers = [pair for pair in scope["headers"] if pair[0] != b"authorization"]
     return {
         **scope,
-        "path": PREFIX + rest,
-        "raw_path": _RAW_KEY.sub(PREFIX.encode(), scope.get("raw_path") or b""),
+        "path": prefix + rest,
+        "raw_path": _RAW_KEY.sub(rb"\1", scope.get("raw_path") or b""),
         "headers": [*headers, (b"authorization", b"Bearer " + key.encode("utf-8", "surrogateescape"))],
-        _BASE_PATH: f"{PREFIX}/k/{key}",
+        _BASE_PATH: f"{prefix}/k/{key}",
     }
 
 

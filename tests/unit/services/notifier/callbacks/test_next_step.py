@@ -24,7 +24,7 @@ from contracts.events.job import (
 )
 from contracts.events.upload import UploadFailed
 from kit.bus.event_store import StoredEvent
-from services.notifier.callbacks.job_facts import JobFacts, log_entry
+from services.notifier.callbacks.job_facts import JobFacts, log_entries
 from services.notifier.callbacks.next_step import (
     AdvisoryState,
     SendFailure,
@@ -176,9 +176,16 @@ def test_every_entry_of_the_log_says_what_happened() -> None:
         JobFailed(attempt=1, failure="user", error=ERROR): ("Analysis failed", "error", "processing"),
     }
     for data, (start, level, category) in events.items():
-        entry = log_entry(data)
-        assert entry
+        (entry,) = log_entries(data)
         assert (entry.message.startswith(start), entry.level, entry.category) == (True, level, category)
+
+
+def test_warnings_of_a_result_and_its_missing_parts_are_entries_of_the_log() -> None:
+    missing = [{"part": "shuttle", "reason": "15 frames per second are too few"}]
+    data = succeeded().model_copy(update={"result": {"warnings": ["one", "two"], "missing": missing}})
+    texts = [entry.message for entry in log_entries(data) if entry.level == "warning"]
+    assert texts == ["one", "two", "No shuttle: 15 frames per second are too few"]
+    assert len(log_entries(data.model_copy(update={"result": {"warnings": ["w"] * 999}}))) == 21
 
 
 def test_a_broken_event_is_passed_over() -> None:

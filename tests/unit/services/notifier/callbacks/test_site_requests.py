@@ -26,7 +26,7 @@ from services.notifier.callbacks.site_requests import (
     urls_of,
 )
 from tests.harness.callbacks.convex_site import META, META_OPTIONAL, PLAN, check
-from tests.harness.callbacks.running_callbacks import SUMMARY
+from tests.harness.callbacks.running_callbacks import PLAYERS, RESULT, SUMMARY
 
 
 def _callback(dialect: Dialect = "site", **stored: str) -> Callback:
@@ -78,36 +78,32 @@ def test_paths_of_the_plan_are_tried_below_its_callback_and_at_the_root() -> Non
 
 @pytest.mark.parametrize(("video", "expected"), [("kgv", {"processedVideoStorageId": "kgv"}), ("", {})])
 def test_results_have_exactly_the_keys_of_the_validators(video: str, expected: dict[str, str]) -> None:
-    summary = json.dumps(SUMMARY | {"hasShuttleAnalytics": None, "secret": 1, "rallies": [1, 2]}).encode()
-    meta = figures_of("site", summary)
+    summary = json.dumps(SUMMARY | {"hasShuttleAnalytics": None, "secret": 1}).encode()
+    meta = figures_of("site", summary, RESULT)
     check(meta, META, META_OPTIONAL)
     site = results_request(_callback(**{RESULTS_FILE: "kgr", VIDEO_FILE: video}), meta)
     assert site.body == {"videoId": "k57abc", "resultsMeta": meta, "resultsStorageId": "kgr", **expected}
-    results = figures_of("plan", summary)
+    results = figures_of("plan", summary, RESULT)
     check(results, PLAN | {"players": (list,)}, {"shuttle": (object,), "courtDetection": (object,)})
     plan = results_request(_callback("plan", **{VIDEO_FILE: video}), results)
     assert plan.body == {"videoId": "k57abc", "results": results, **expected}
 
 
-@pytest.mark.parametrize("detected", [True, False, None])
-def test_a_court_that_was_not_detected_is_said_so(detected: bool | None) -> None:
-    court = None if detected is None else {"detected": detected}
-    meta = figures_of("site", json.dumps(SUMMARY | {"courtDetection": court}).encode())
-    assert meta["has_court_detection"] is (detected is True)
-
-
 @pytest.mark.parametrize(
-    "summary", [b"", b"[]", b"{", *(json.dumps(SUMMARY | {"fps": bad}).encode() for bad in (None, "30", True))]
+    "summary", [b"", b"[]", b"{", *(json.dumps(SUMMARY | {"fps": bad}).encode() for bad in ("30", True, float("inf")))]
 )
 @pytest.mark.parametrize("dialect", ["site", "plan"])
 def test_a_summary_without_a_required_number_is_refused(summary: bytes, dialect: Dialect) -> None:
     with pytest.raises(SummaryError, match="compat/summary"):
-        figures_of(dialect, summary)
+        figures_of(dialect, summary, {})
 
 
-def test_a_number_that_is_not_finite_is_none() -> None:
-    with pytest.raises(SummaryError):
-        figures_of("site", json.dumps(SUMMARY | {"duration": float("nan")}).encode())
+def test_an_unknown_number_is_zero_where_the_site_requires_one_and_absent_where_it_does_not() -> None:
+    summary = json.dumps(SUMMARY | {"duration": None, "rallyCount": None}).encode()
+    meta = figures_of("site", summary, {})
+    assert meta["duration"] == 0
+    assert "rally_count" not in meta
+    assert figures_of("plan", json.dumps(SUMMARY).encode(), RESULT)["players"] == PLAYERS
 
 
 def test_an_entry_of_the_log_has_all_four_keys() -> None:
