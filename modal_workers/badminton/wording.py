@@ -29,6 +29,14 @@ def player_label(player: int) -> str:
     return f"P{player + 1}"
 
 
+def winner_name(winner: int, player_count: int) -> str:
+    """Return who won a rally: in doubles the pair, players 0 and 1 or 2 and 3."""
+    if player_count <= 2:
+        return player_name(winner)
+    first = winner // 2 * 2
+    return f"Players {first + 1} and {first + 2}"
+
+
 def clock(seconds: float) -> str:
     """Return minutes and seconds: ``1:07``, ``1:02:07``."""
     whole = max(0, int(seconds))

@@ -48,6 +48,8 @@ class RenderedVideos:
     #: Small copy without an overlay, on the same times, for the report; None where none is small enough.
     plain: Path | None
     plain_size: tuple[int, int]
+    #: A picture with its overlay, of the middle of the longest rally.
+    still: Path | None
 
 
 def render(
@@ -74,7 +76,7 @@ def render(
     size = output_size(facts.width_px, facts.height_px, height_px)
     overlay, source = Overlay(match, analysis, size), PictureSource(video_path, facts.filename, size)
     out_dir.mkdir(parents=True, exist_ok=True)
-    spans = _spans(match)
+    spans, shown = _spans(match), _telling_frame(match)
     with ExitStack() as stack:
         outputs: _Outputs | None = None
         pictures = stack.enter_context(closing(source.pictures()))
@@ -86,10 +88,18 @@ def render(
             outputs.write_plain(picture, time_s)
             overlay.draw(picture, index)
             outputs.write(picture, time_s)
+            if index == shown:
+                outputs.write_still(picture)
             if progress is not None:
                 progress((index + 1) / match.frame_count, f"frame {index + 1} of {match.frame_count}")
         assert outputs is not None, "a video without a frame has no match"
     return outputs.rendered()
+
+
+def _telling_frame(match: Match) -> int:
+    """Return the frame in the middle of the longest rally, or of the video."""
+    longest = max(match.rallies, key=lambda rally: rally.end_s - rally.start_s, default=None)
+    return match.frame_count // 2 if longest is None else (longest.first_frame + longest.last_frame) // 2
 
 
 def _analysed(pictures: Iterator[tuple[int, float, Pixels]], match: Match) -> Iterator[tuple[float, Pixels]]:
@@ -137,6 +147,7 @@ class _Outputs:
         self._play = self._writer(out_dir / "play.mp4") if play and spans else None
         self._play_offset_s, self._play_last_s = 0.0, -1 / float(self._rate_hz)
         self._plain = _PlainCopy(out_dir / "plain.mp4", match, self._rate_hz, matrix)
+        self._still = out_dir / "still.jpg"
         self._clips: dict[int, Path] = {}
         self._open: dict[int, H264Writer] = {}
         self._waiting: list[int] = sorted(spans, key=lambda number: spans[number].start_s) if clips else []
@@ -173,6 +184,11 @@ class _Outputs:
             self._play_last_s = time_s
             self._play.write_frame(frame, time_s - self._play_offset_s)
 
+    def write_still(self, picture: Pixels) -> None:
+        """Keep a picture as JPEG."""
+        if not cv2.imwrite(str(self._still), picture, [cv2.IMWRITE_JPEG_QUALITY, 88]):
+            raise OSError(f"{self._still} cannot be written.")
+
     def _write_clips(self, frame: Any, time_s: float) -> None:
         while self._waiting and self._spans[self._waiting[0]].start_s <= time_s:
             number = self._waiting.pop(0)
@@ -196,6 +212,7 @@ class _Outputs:
             play=self._play.path if self._play is not None and self._play.path.exists() else None,
             plain=plain if fits else None,
             plain_size=self._plain.size,
+            still=self._still if self._still.exists() else None,
         )
 
 

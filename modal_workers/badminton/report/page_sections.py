@@ -8,7 +8,7 @@ from html import escape
 from modal_workers.badminton.analytics.analysis import Analysis, PlayerFigures, RallyFigures
 from modal_workers.badminton.analytics.motion import KMH_PER_M_S
 from modal_workers.badminton.match import Match
-from modal_workers.badminton.wording import WINNER_TEXT, clock, figure, percent, player_label, player_name
+from modal_workers.badminton.wording import WINNER_TEXT, clock, figure, percent, player_label, player_name, winner_name
 from modal_workers.footage.text_sprites import printable
 
 _THIN = "&thinsp;"
@@ -164,7 +164,7 @@ def _rally_html(figures: RallyFigures, *, shots: bool) -> str:
     text = WINNER_TEXT[rally.winner_evidence]
     won = f"not known: {text}"
     if rally.winner is not None:
-        won = f"{player_name(rally.winner)}: {text} ({rally.winner_confidence:.2f})"
+        won = f"{winner_name(rally.winner, len(figures.players))}: {text} ({rally.winner_confidence:.2f})"
     distances = "".join(f"<td>{figure(motion.distance_m)}</td>" for motion in figures.players)
     speeds = [shot.mean_ground_speed_between_hits_m_s for shot in figures.shots]
     ground = f"<td>{figure(sum(speeds) / len(speeds)) if speeds else '–'}</td>" if shots else ""
@@ -197,7 +197,7 @@ def gaps_html(match: Match) -> str:
         lines.append(f"and {len(left_out) - 20} more stretches")
     lines += [escape(printable(text)) for text in match.warnings]
     if not lines:
-        return '<p class="sheet plain">Nothing: every part was found, in every frame that was analysed.</p>'
+        return '<p class="sheet plain">No part is missing. How much of each was seen stands beside its figures.</p>'
     return '<div class="sheet plain"><ul>' + "".join(f"<li>{line}</li>" for line in lines) + "</ul></div>"
 
 

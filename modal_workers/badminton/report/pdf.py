@@ -12,6 +12,7 @@ from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from PIL import Image
 
 from modal_workers.badminton.analytics import heat_map
 from modal_workers.badminton.analytics.analysis import Analysis
@@ -19,7 +20,7 @@ from modal_workers.badminton.analytics.motion import KMH_PER_M_S
 from modal_workers.badminton.court.dimensions import COURT_LENGTH_M, COURT_WIDTH_M, NET_Y_M, line_segments_m
 from modal_workers.badminton.match import Match
 from modal_workers.badminton.report.page_sections import headline
-from modal_workers.badminton.wording import WINNER_TEXT, clock, figure, percent, player_label, player_name
+from modal_workers.badminton.wording import WINNER_TEXT, clock, figure, percent, player_label, player_name, winner_name
 from modal_workers.footage.text_sprites import with_known_glyphs
 
 INK: Final = "#14181f"
@@ -36,12 +37,12 @@ _LEFT, _RIGHT = 0.055, 0.945
 _HEAT = LinearSegmentedColormap.from_list("heat", ["#ffffff", "#d6ece4", "#7cc2a8", "#f2c14e", "#f2733a", "#a8201a"])
 
 
-def write_pdf(match: Match, analysis: Analysis, path: Path) -> None:
-    """Write report.pdf."""
+def write_pdf(match: Match, analysis: Analysis, path: Path, *, still: Path | None = None) -> None:
+    """Write report.pdf; ``still`` is a picture of the match."""
     with PdfPages(
         path, metadata={"Title": f"Badminton: {with_known_glyphs(match.facts.filename)}", "Creator": "saccade"}
     ) as pages:
-        pages.savefig(_summary_page(match, analysis))
+        pages.savefig(_summary_page(match, analysis, still))
         if analysis.players:
             pages.savefig(_court_page(match, analysis))
             pages.savefig(_players_page(match, analysis))
@@ -59,7 +60,7 @@ def _page(match: Match, title: str) -> Figure:
     return page
 
 
-def _summary_page(match: Match, analysis: Analysis) -> Figure:
+def _summary_page(match: Match, analysis: Analysis, still: Path | None) -> Figure:
     page = _page(match, "Badminton match")
     page.text(_LEFT, 0.88, headline(match, analysis), fontsize=12, color=MUTED, parse_math=False)
     facts, time = match.facts, analysis.play_time
@@ -79,7 +80,9 @@ def _summary_page(match: Match, analysis: Analysis) -> Figure:
         y = 0.80 - 0.042 * row
         page.text(_LEFT, y, name, fontsize=10, color=MUTED)
         page.text(_LEFT + 0.09, y, with_known_glyphs(text), fontsize=10, color=INK, parse_math=False)
-    _figures_table(page, analysis, 0.54)
+    if still is not None:
+        _still(page, still)
+    _figures_table(page, analysis, 0.48)
     _timeline(page, match, 0.2)
     gaps = [f"{missing.part}: {missing.reason}" for missing in match.missing]
     gaps += [
@@ -92,6 +95,14 @@ def _summary_page(match: Match, analysis: Analysis) -> Figure:
         text = "Not analysed:  " + "   ·   ".join(with_known_glyphs(gap) for gap in shown)
         page.text(_LEFT, 0.1, text[:190], fontsize=8.5, color="#a86500", parse_math=False)
     return page
+
+
+def _still(page: Figure, still: Path) -> None:
+    with Image.open(still) as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    axes: Any = page.add_axes((0.53, 0.53, _RIGHT - 0.53, 0.32), anchor="NE")
+    axes.imshow(pixels, interpolation="lanczos")
+    axes.set_axis_off()
 
 
 def _figures_table(page: Figure, analysis: Analysis, top: float) -> None:
@@ -164,8 +175,7 @@ def _timeline(page: Figure, match: Match, bottom: float) -> None:
         axes.axvspan(rally.start_s * minutes, rally.end_s * minutes, color=PLAY, lw=0)
     _quiet(axes)
     axes.set_yticks([])
-    axes.set_title("Rallies", loc="left", fontsize=9, color=MUTED, pad=4)
-    axes.set_xlabel("min" if minutes < 1 else "s", fontsize=8, color=MUTED, labelpad=2)
+    axes.set_title(f"Rallies, {'min' if minutes < 1 else 's'}", loc="left", fontsize=9, color=MUTED, pad=4)
 
 
 def _court_page(match: Match, analysis: Analysis) -> Figure:
@@ -245,8 +255,13 @@ def _speed_curves(page: Figure, match: Match, analysis: Analysis) -> None:
     axes.set_xlim(0, duration_s / unit)
     axes.set_ylim(bottom=0)
     axes.grid(axis="y", color="#e6e9ef", lw=0.8)
-    axes.set_title("Speed, m/s; rallies shaded", loc="left", fontsize=9, color=MUTED, pad=4)
-    axes.set_xlabel("min" if unit > 1 else "s", fontsize=8, color=MUTED, labelpad=2)
+    axes.set_title(
+        f"Speed, m/s, over time in {'min' if unit > 1 else 's'}; rallies shaded",
+        loc="left",
+        fontsize=9,
+        color=MUTED,
+        pad=4,
+    )
     _quiet(axes)
 
 
@@ -262,7 +277,9 @@ def _rally_page(match: Match, analysis: Analysis, first: int) -> Figure:
     for figures in analysis.rallies[first : first + RALLIES_PER_PAGE]:
         rally = figures.rally
         text = WINNER_TEXT[rally.winner_evidence]
-        won = f"not known: {text}" if rally.winner is None else f"{player_name(rally.winner)}: {text}"
+        won = f"not known: {text}"
+        if rally.winner is not None:
+            won = f"{winner_name(rally.winner, match.player_count)}: {text}"
         distances = [figure(motion.distance_m) for motion in figures.players]
         start = [str(rally.number), clock(rally.start_s), f"{figures.duration_s:.1f} s", str(len(rally.hits) or "–")]
         rows.append([*start, *distances, won, f"{rally.confidence:.2f}"])

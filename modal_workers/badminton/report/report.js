@@ -110,7 +110,9 @@
     pen.clearRect(0, 0, overlay.width, overlay.height);
     if (!overlayOn) return;
     pen.setTransform(2, 0, 0, 2, 1, 1);
-    const segment = segmentAt(seconds), unit = data.height / 360;
+    const segment = segmentAt(seconds);
+    // On a small screen lines and words are larger, so that they can be seen.
+    const unit = (data.height / 360) * Math.min(1.7, Math.max(0.8, 600 / (overlay.clientWidth || 600)));
     if (!segment || !segment.court) {
       chip(`Not analysed: ${segment ? segment.reason : "no court"}`, 8, data.height - 12, "rgb(168, 178, 194)", "left", unit);
     } else if (hasTracks) {
@@ -319,16 +321,17 @@
   };
 
   const timeline = document.getElementById("timeline");
+  const LEFT = 34, RIGHT = 12;
   let timelineParts = null;
   function drawTimeline() {
     const width = timeline.clientWidth, height = 26;
     if (!width) return;
     timeline.replaceChildren();
     const svg = add(timeline, "svg", { viewBox: `0 0 ${width} 46`, role: "group", "aria-label": "Timeline of rallies" });
-    const x = (seconds) => (width * seconds) / end;
+    const x = (seconds) => LEFT + ((width - LEFT - RIGHT) * seconds) / end;
     const hatch = add(add(svg, "defs", {}), "pattern", { id: "hatch", width: 7, height: 7, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" });
     add(hatch, "line", { class: "hatch-line", x1: 0, x2: 0, y1: 0, y2: 7 });
-    const ground = add(svg, "rect", { class: "ground", x: 0, y: 0, width, height, rx: 6 });
+    const ground = add(svg, "rect", { class: "ground", x: LEFT, y: 0, width: width - LEFT - RIGHT, height, rx: 6 });
     for (const segment of data.segments) {
       if (segment.court) continue;
       const part = add(svg, "rect", { class: "out", x: x(segment.start), y: 0, width: Math.max(1, x(segment.end) - x(segment.start)), height });
@@ -345,10 +348,10 @@
       return mark;
     });
     for (const tick of steps(0, end, Math.max(3, Math.min(10, width / 90)))) {
-      add(svg, "text", { class: "tick", x: Math.min(width - 2, x(tick)), y: 42, "text-anchor": tick === 0 ? "start" : x(tick) > width - 20 ? "end" : "middle" }, timeTick(tick));
+      add(svg, "text", { class: "tick", x: x(tick), y: 42, "text-anchor": "middle" }, timeTick(tick));
     }
     const cursor = add(svg, "line", { class: "cursor", y1: -3, y2: height + 3 });
-    const move = (event) => seek(((event.clientX - svg.getBoundingClientRect().left) / width) * end);
+    const move = (event) => seek(((event.clientX - svg.getBoundingClientRect().left - LEFT) / (width - LEFT - RIGHT)) * end);
     ground.addEventListener("pointerdown", move);
     ground.addEventListener("pointermove", (event) => { if (event.buttons & 1) move(event); });
     timelineParts = { x, cursor, marks };
@@ -366,7 +369,7 @@
     if (!chart || !chart.clientWidth) return;
     const [from, to] = windowAt(seconds), width = chart.clientWidth, height = chart.clientHeight;
     chart.replaceChildren();
-    const left = 34, right = width - 8, top = 8, bottom = height - 20;
+    const left = LEFT, right = width - RIGHT, top = 8, bottom = height - 20;
     const svg = add(chart, "svg", { viewBox: `0 0 ${width} ${height}`, role: "slider", tabindex: "0", "aria-label": "Time in the match", "aria-valuemin": "0", "aria-valuemax": end.toFixed(1) });
     const first = Math.max(0, times.findIndex((time) => time >= from * 1000 - 400));
     let last = first;

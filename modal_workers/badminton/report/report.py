@@ -51,7 +51,7 @@ def write_report(
         lambda: tables.write_players(analysis, players.path),
         lambda: tables.write_rallies(analysis, rallies.path, match.player_count),
         lambda: write_page(match, analysis, rendered, page.path),
-        lambda: write_pdf(match, analysis, pdf.path),
+        lambda: write_pdf(match, analysis, pdf.path, still=rendered.still),
     )
     for step in steps:
         if check is not None:
