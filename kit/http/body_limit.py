@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 _EVENTS_PREFIX: Final = "/v1/runs/"
 #: Frames of a live session must be counted even when refused: their routes limit what they read.
 _FRAMES: Final = re.compile(r"/v1/sessions/[^/]+/frames|/upload-frame")
-#: Videos and requests for a report of the replaced badminton tracker: these routes limit what they read, in pieces.
-_OWN_LIMIT: Final = re.compile(r"/badminton/api/(?:storage/upload|export/pdf)")
+#: Routes of the replaced badminton tracker: they limit what they read, and answer in its own form.
+_OWN_LIMIT: Final = re.compile(r"/badminton/api/(?:storage/upload|export/pdf|court-keypoints/manual/set)")
 #: Joints of a live session are sent in batches.
 _JOINTS: Final = re.compile(r"/v1/sessions/[^/]+/joints")
 #: Read and ignored before the answer, so that the client gets it instead of a broken connection.
-_DRAINED_BYTES: Final = 8 * MIB
+DRAINED_BYTES: Final = 8 * MIB
 
 
 class BodyLimit:
@@ -54,7 +54,8 @@ class BodyLimit:
             message = await receive()
             count += len(message.get("body", b""))
             if count > limit:
-                await drain(receive)
+                if message.get("more_body"):
+                    await drain(receive)
                 raise HTTPException(413)  # the one exception that FastAPI lets through from reading a body
             return message
 
@@ -64,7 +65,7 @@ class BodyLimit:
 async def drain(receive: Receive) -> None:
     """Read and ignore the rest of a body, up to a limit."""
     count = 0
-    while count <= _DRAINED_BYTES:
+    while count <= DRAINED_BYTES:
         message = await receive()
         count += len(message.get("body", b""))
         if message["type"] != "http.request" or not message.get("more_body"):

@@ -22,7 +22,7 @@ from starlette.websockets import WebSocket
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.limits import KIB, MIB, REQUEST_BODY_BYTES
 from kit.auth.api_keys import Authenticator, Principal, ScopeName
-from kit.http.body_limit import drain
+from kit.http.body_limit import DRAINED_BYTES
 from kit.http.problems import problem_headers
 from services.gateway.compat.badminton.addresses import base_url
 from services.gateway.compat.badminton.badminton_health import BadmintonHealth
@@ -46,6 +46,8 @@ _PDF_REQUEST_BYTES: Final = 32 * MIB
 #: Requests for a report that are read at once: their bodies hold every position of the players.
 _PDF_REQUESTS: Final = 2
 _MAX_HEAT_MAP_SIDE: Final = 512
+#: What the replaced backend answered where this system is more exact: invalid values, results that are not ready.
+_STATUS: Final = {422: 400, 409: 404}
 _CORS: Final = [
     (b"access-control-allow-origin", b"*"),
     (b"access-control-allow-methods", b"GET, POST, OPTIONS"),
@@ -230,7 +232,8 @@ async def _closing(chunks: AsyncIterator[bytes], stack: AsyncExitStack) -> Async
 
 def _error(error: SaccadeError) -> JSONResponse:
     content: dict[str, Any] = {"error": error.message, "code": error.code, "hint": error.hint}
-    return JSONResponse(content, error.kind.status, problem_headers(error))
+    status = _STATUS.get(error.kind.status, error.kind.status)
+    return JSONResponse(content, status, problem_headers(error))
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:  # noqa: ARG001 - Starlette's signature
@@ -265,14 +268,17 @@ async def _json_body(request: Request, limit_bytes: int = REQUEST_BODY_BYTES) ->
     Raises:
         SaccadeError: BODY_TOO_LARGE, MALFORMED_REQUEST.
     """
-    body = bytearray()
+    body, size_bytes = bytearray(), 0
     async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit_bytes:
-            await drain(request.receive)
-            raise SaccadeError(
-                ErrorCode.BODY_TOO_LARGE, f"The body is too large; at most {limit_bytes // KIB} KiB are accepted."
-            )
+        size_bytes += len(chunk)
+        if size_bytes <= limit_bytes:
+            body += chunk
+        elif size_bytes > limit_bytes + DRAINED_BYTES:
+            break
+    if size_bytes > limit_bytes:
+        raise SaccadeError(
+            ErrorCode.BODY_TOO_LARGE, f"The body is too large; at most {limit_bytes // KIB} KiB are accepted."
+        )
     try:
         found = await asyncio.to_thread(json.loads, bytes(body))
     except (ValueError, RecursionError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Final
 
 from starlette.requests import Request
@@ -10,8 +11,8 @@ from contracts.errors import ErrorCode, SaccadeError
 from contracts.limits import GIB, SINGLE_PUT_BYTES
 from kit.auth.api_keys import Principal
 from kit.bucket import Bucket
-from kit.bus.idempotency import idempotency_key
-from kit.http.body_limit import drain
+from kit.bus.idempotency import IdempotencyKey, idempotency_key
+from kit.http.body_limit import DRAINED_BYTES, drain
 from services.gateway.aggregates.upload_state import Upload, UploadState
 from services.gateway.uploads.service import UploadService
 from services.gateway.uploads.streamed_put import put_stream
@@ -50,10 +51,11 @@ class UploadBodies:
             return upload.id
         created = upload.created
         url = await self._bucket.presign_put(created.key, created.content_type, inside=True)
+        stream = request.stream()
         try:
-            await put_stream(url, request.stream(), created.size_bytes, created.content_type)
+            await put_stream(url, stream, created.size_bytes, created.content_type)
         except SaccadeError:
-            await drain(request.receive)
+            await _read_rest(stream)
             raise
         return (await self._uploads.complete(caller.tenant, upload.id)).id
 
@@ -66,21 +68,39 @@ class UploadBodies:
         try:
             size_bytes = _content_length(request)
             content_type = _content_type(request)
-            name = f"video.{_SUFFIXES.get(content_type, 'mp4')}"
-            wanted = {"filename": name, "content_type": content_type, "size_bytes": size_bytes}
+            wanted = {"content_type": content_type, "size_bytes": size_bytes}
             key = idempotency_key(caller.tenant, _ROUTE, token, wanted) if token else None
-            return await self._uploads.create(
-                caller.tenant,
-                filename=name,
-                content_type=content_type,
-                size_bytes=size_bytes,
-                sha256=None,
-                multipart=False,
-                key=key,
-            )
+            try:
+                return await self._create(caller, content_type, size_bytes, key)
+            except SaccadeError as error:
+                if error.code is not ErrorCode.IDEMPOTENCY_KEY_REUSED:
+                    raise
+                return await self._create(caller, content_type, size_bytes, None)  # another file, to the same URL
         except SaccadeError:
             await drain(request.receive)
             raise
+
+    async def _create(
+        self, caller: Principal, content_type: str, size_bytes: int, key: IdempotencyKey | None
+    ) -> Upload:
+        return await self._uploads.create(
+            caller.tenant,
+            filename=f"video.{_SUFFIXES.get(content_type, 'mp4')}",
+            content_type=content_type,
+            size_bytes=size_bytes,
+            sha256=None,
+            multipart=False,
+            key=key,
+        )
+
+
+async def _read_rest(stream: AsyncIterator[bytes]) -> None:
+    """Read and ignore the rest of a body, up to a limit, so that the client gets the answer."""
+    size_bytes = 0
+    async for chunk in stream:
+        size_bytes += len(chunk)
+        if size_bytes > DRAINED_BYTES:
+            return
 
 
 def _content_length(request: Request) -> int:
