@@ -137,12 +137,11 @@ def _standing(look: Look, place_m: tuple[float, float]) -> Bystander:
 def _walking(random: np.random.Generator, steps: int) -> Bystander:
     """Return somebody who walks to and fro beside the court."""
     look = random_look(random, racket=False, number=int(random.integers(0, 10)))
-    x = float(random.choice([-3.0, COURT_WIDTH_M + 3.0]))
+    x = float(random.choice([-2.3, COURT_WIDTH_M + 2.3]))
     stops = [(x, -1.0), (x + 0.3, 10.0)]
     mover = Mover(stops[0], 1.3, heading_rad=math.pi / 2)
     for number in range(steps):
-        goal = stops[(number * STEP_S // 11 + 1) % 2 == 0]
-        mover.goal = Goal(goal)
+        mover.goal = Goal(stops[1 - int(number * STEP_S // 11) % 2])
         mover.step(number * STEP_S)
     return Bystander(look, pose(np.array(mover.history, np.float64), look.height_m))
 

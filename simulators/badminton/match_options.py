@@ -35,8 +35,10 @@ class MatchOptions:
     bystanders: bool = False
     #: Change of ends after this rally, counted from 1.
     change_of_ends_after: int | None = None
-    #: Mean time between two rallies.
-    pause_s: float = 6.0
+    #: How long server and receiver stand ready before a service, on average. Before that the shuttle is fetched.
+    waiting_s: float = 2.0
+    #: The server has another shuttle at once, the one on the floor disappears: pauses of 4 s instead of 10 s.
+    quick_service: bool = False
     #: Replays, close-ups and views of the crowd in pauses and after rallies.
     cuts: bool = False
     #: The picture is black between these times.

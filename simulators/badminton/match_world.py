@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +20,6 @@ Codes = NDArray[np.uint8]
 
 #: What the shuttle does.
 NO_SHUTTLE, IN_FLIGHT, ON_FLOOR, IN_HAND = range(4)
-_HAND: Final = JOINTS["left_hand"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,10 +46,11 @@ class MatchWorld:
         for held in self.script.held:
             within = (times_s >= held.start_s) & (times_s < held.end_s)
             joints = self.bodies[held.player].joints_m
+            hand = JOINTS["left_hand" if self.script.movers[held.player].right_handed else "right_hand"]
             at = np.clip(times_s[within] / STEP_S, 0, len(joints) - 1)
             steps = np.arange(len(joints))
             for axis in range(3):
-                places[within, axis] = np.interp(at, steps, joints[:, _HAND, axis])
+                places[within, axis] = np.interp(at, steps, joints[:, hand, axis])
             codes[within] = IN_HAND
         return places, codes
 
@@ -76,5 +75,11 @@ def make_world(options: MatchOptions) -> MatchWorld:
         random_look(random, racket=True, number=int(shirts[player * 2 // count] if count == 4 else shirts[player]))
         for player in range(count)
     ]
+    if options.persons == "none":
+        return MatchWorld(options, MatchScript([], options.duration_s), (), ())
+    if options.persons == "one":
+        # The near player practises alone: the movements of a match without a shuttle.
+        body = body_motion(script, count - 1, looks[-1].height_m)
+        return MatchWorld(options, MatchScript(script.movers[-1:], options.duration_s), (body,), (looks[-1],))
     bodies = tuple(body_motion(script, player, looks[player].height_m) for player in range(count))
     return MatchWorld(options, script, bodies, tuple(looks))

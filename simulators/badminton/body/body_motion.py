@@ -69,12 +69,13 @@ def sampled(values: Floats, times_s: Floats) -> Floats:
     return np.asarray(values[first] * (1 - share) + values[np.minimum(first + 1, len(values) - 1)] * share)
 
 
-def body_motion(script: MatchScript, player: int, height_m: float, *, right_handed: bool = True) -> BodyMotion:
+def body_motion(script: MatchScript, player: int, height_m: float) -> BodyMotion:
     """Return the joints of a player."""
     history = np.array(script.movers[player].history, np.float64)
     swings = [swing for swing in script.swings if swing.player == player]
     pickups = [(time_s, place) for time_s, who, place in script.pickups if who == player]
     splits = [time_s for time_s, who in script.split_steps if who == player]
+    right_handed = script.movers[player].right_handed
     held = [holding for holding in script.held if holding.player == player]
     return pose(history, height_m, swings=swings, pickups=pickups, splits=splits, held=held, right_handed=right_handed)
 
@@ -100,7 +101,11 @@ def pose(
     stoop = _bumps(times, [(when, 1.0) for when, _ in pickups], 0.8, 0.7)
     air = _jumps(times, swings, splits)
 
-    ankles = _ankles(history, left, 0.10 + 0.13 * ready, lunge[:, None] * reach, ANKLE_HEIGHT * height_m + air)
+    # In a lunge the racket's leg steps ahead, the other stays behind.
+    ahead = (-0.32, 0.62) if right_handed else (0.62, -0.32)
+    places = lunge[:, None] * reach * (1, 1, 0)
+    ankles = _ankles(history, left, 0.10 + 0.13 * ready, places, ahead)
+    ankles[:, :, 2] += ANKLE_HEIGHT * height_m + air
     pelvis = np.column_stack([history[:, :2], np.zeros(len(times))]) + 0.28 * lunge[:, None] * reach
     bob = 0.012 * np.sin(2 * np.pi * np.cumsum(speed / (0.75 + 0.36 * speed)) * STEP_S * 2) * np.clip(speed, 0, 1)
     lowered = 0.012 + 0.085 * ready + 0.16 * lunge + 0.30 * stoop
@@ -168,19 +173,18 @@ def _joints(trunk: Trunk, hips: list[Floats], legs: list[tuple[Floats, Floats]],
     return joints
 
 
-def _ankles(history: Floats, left: Floats, width_m: Floats, reach: Floats, height_m: Floats) -> Floats:
-    """Return the ankles [2, T, 3] of feet on a floor that is ``height_m`` high: stepping, and one far ahead in a lunge.
+def _ankles(history: Floats, left: Floats, width_m: Floats, reach: Floats, ahead_m: tuple[float, float]) -> Floats:
+    """Return the left and right foot [2, T, 3]: stepping, and one far ahead in a lunge.
 
     ``reach`` [T, 3] is the direction of a lunge times its strength.
     """
     lunge = np.linalg.norm(reach, axis=1)
     places, lifted = feet(history[:, :2], left[:, :2], width_m, STEP_S)
     ankles = np.empty((2, len(history), 3))
-    # The racket's leg steps ahead, the other stays behind.
-    for side, ahead in ((0, -0.32), (1, 0.62)):
+    for side, ahead in enumerate(ahead_m):
         lunging = history[:, :2] + (1 - 2 * side) * left[:, :2] * 0.08 - places[side]
         ankles[side, :, :2] = places[side] + lunge[:, None] * lunging + ahead * reach[:, :2]
-        ankles[side, :, 2] = height_m + lifted[side] * (1 - lunge)
+        ankles[side, :, 2] = lifted[side] * (1 - lunge)
     return ankles
 
 

@@ -313,9 +313,10 @@ def crowd(random: np.random.Generator, size: tuple[int, int]) -> Picture:
                 cv2.rectangle(picture, (x - 9, y + 4), (x + 9, y + 30), (70, 40, 40), -1)
                 continue
             at = (x + int(random.integers(-4, 5)), y + int(random.integers(-4, 5)))
-            shirt = tuple(int(part) for part in random.integers(25, 190, 3))
+            grey, tint = float(random.uniform(20, 170)), random.uniform(0.75, 1.3, 3)
+            shirt = tuple(int(min(grey * part, 220)) for part in tint)
             skin = tuple(int(part * random.uniform(0.45, 0.85)) for part in (150, 180, 225))
-            hair = tuple(int(part) for part in random.integers(10, 70, 3))
+            hair = tuple(int(part * random.uniform(0.3, 1.0)) for part in (40, 55, 70))
             cv2.ellipse(picture, (at[0], at[1] + 24), (12, 17), 0, 0, 360, shirt, -1, cv2.LINE_AA)
             cv2.ellipse(picture, at, (6, 8), 0, 0, 360, skin, -1, cv2.LINE_AA)
             cv2.ellipse(picture, (at[0], at[1] - 4), (6, 5), 0, 0, 360, hair, -1, cv2.LINE_AA)

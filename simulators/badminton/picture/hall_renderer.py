@@ -44,10 +44,37 @@ class HallView:
     net: NetLayer | None
 
 
-def render_stage(design: HallDesign, pose: CameraPose, *, with_net: bool = True) -> HallView:
+def render_view(design: HallDesign, pose: CameraPose, *, with_net: bool = True) -> HallView:
     """Render hall and net for a camera."""
     background = _hall(design, pose)
     return HallView(pose, background, net_layer(design, pose) if with_net else None)
+
+
+def turned_view(view: HallView, pose: CameraPose) -> HallView:
+    """Return the view of a camera that stands at the same place but is turned, cut out of a larger view's picture."""
+    base = view.pose
+    turn = pose.intrinsic @ pose.rotation @ base.rotation.T @ np.linalg.inv(base.intrinsic)
+    size = (pose.width_px, pose.height_px)
+    background = cv2.warpPerspective(view.background, turn, size, flags=cv2.INTER_LINEAR)
+    return HallView(
+        pose, np.asarray(background, np.uint8), None if view.net is None else _turned_net(view.net, turn, size)
+    )
+
+
+def _turned_net(net: NetLayer, turn: Floats, size: tuple[int, int]) -> NetLayer | None:
+    height, width = net.colour.shape[:2]
+    corners = np.array([[net.left_px + x, net.top_px + y, 1.0] for x in (0, width) for y in (0, height)]) @ turn.T
+    pixel = corners[:, :2] / corners[:, 2:]
+    left, top = (int(max(part, 0)) for part in np.floor(pixel.min(axis=0)))
+    right, bottom = (int(min(part, most)) for part, most in zip(np.ceil(pixel.max(axis=0)) + 1, size, strict=True))
+    if right <= left or bottom <= top:
+        return None
+    into = np.array([[1, 0, -left], [0, 1, -top], [0, 0, 1.0]])
+    out_of = np.array([[1, 0, net.left_px], [0, 1, net.top_px], [0, 0, 1.0]])
+    turn, size = into @ turn @ out_of, (right - left, bottom - top)
+    colour = cv2.warpPerspective(net.colour, turn, size, flags=cv2.INTER_LINEAR)
+    clear = cv2.warpPerspective(net.clear, turn, size, flags=cv2.INTER_LINEAR, borderValue=(255, 255, 255))
+    return NetLayer(np.asarray(colour, np.uint8), np.asarray(clear, np.uint8), left, top)
 
 
 def _hall(design: HallDesign, pose: CameraPose) -> Picture:

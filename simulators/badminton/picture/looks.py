@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -70,6 +71,7 @@ def random_look(random: np.random.Generator, *, racket: bool, number: int = 0, f
     )
 
 
+@lru_cache(maxsize=4096)
 def scaled(colour: tuple[int, ...], by: float) -> Colour:
     """Return a colour made brighter or darker."""
     return tuple(int(min(max(part * by, 0), 255)) for part in colour)  # type: ignore[return-value]

@@ -49,7 +49,7 @@ def find_interception(
                 continue
             if not _LOWEST_M < shuttle[2] < _HIGHEST_M:
                 continue
-            stance, lunge = stance_for(mover.place_m, shuttle, half)
+            stance, lunge = stance_for(mover, shuttle, half)
             slack = float(after_s) - mover.time_to_s(np.array(stance))
             if slack < 0:
                 continue
@@ -61,17 +61,18 @@ def find_interception(
     return max(found, key=lambda one: one[0])[1] if found else None
 
 
-def stance_for(place_m: tuple[float, float], shuttle_m: Floats, half: float) -> tuple[tuple[float, float], float]:
+def stance_for(mover: Mover, shuttle_m: Floats, half: float) -> tuple[tuple[float, float], float]:
     """Return where to stand to reach a shuttle, and how much of a lunge that is (0 to 1)."""
     if shuttle_m[2] > 1.8:
-        # Under the shuttle: a little behind it, with the racket's shoulder (the right) below it.
+        # Under the shuttle: a little behind it, with the racket's shoulder below it.
         back = 0.3 + 0.25 * max(2.4 - shuttle_m[2], 0.0)
-        x, y = shuttle_m[0] - 0.28 * half, shuttle_m[1] + back * half
+        aside = 0.28 if mover.right_handed else -0.28
+        x, y = shuttle_m[0] - aside * half, shuttle_m[1] + back * half
         lunge = 0.0
     else:
-        away = shuttle_m[:2] - place_m
+        away = shuttle_m[:2] - mover.place_m
         way = math.hypot(away[0], away[1])
-        reach = 1.1 if shuttle_m[2] < 1.1 else 0.95
+        reach = 1.3 if shuttle_m[2] < 1.0 else 1.05
         direction = away / way if way > 0.3 else np.array([0.0, -half])
         # Not from the side of the net: the body stays behind the shuttle.
         direction = direction - np.array([0.0, 0.35 * half])

@@ -60,7 +60,8 @@ class MatchPlay:
                 places[self._sides.members[self._sides.team[player]].index(player)], self._sides.team[player]
             )
             heading = -math.pi / 2 * self._sides.half[self._sides.team[player]]
-            movers.append(Mover((x, y), float(self._random.uniform(4.2, 5.6)), heading_rad=heading))
+            fastest, right_handed = float(self._random.uniform(4.2, 5.6)), bool(self._random.uniform() < 0.85)
+            movers.append(Mover((x, y), fastest, heading_rad=heading, right_handed=right_handed))
         self.script = MatchScript(movers, options.duration_s)
         self._time_s = 0.0
         self._sides.score = [0, 0]
@@ -274,14 +275,14 @@ class MatchPlay:
         if shuttle_m is not None:
             self._goals_at_rest()
             self._advance(float(random.uniform(0.7, 1.6)))
-            held_from = self._fetch(server, shuttle_m)
+            held_from = self._time_s if self._options.quick_service else self._fetch(server, shuttle_m)
         receiver = self._sides.receiver(serving)
         for player, place in service_places(server, receiver, self._options.doubles).items():
             mover = self.script.movers[player]
             right = self._sides.serves_right(serving)
             x, y = self._sides.on_half((place[0] if right else -place[0], place[1]), self._sides.team[player])
             away = -self._sides.half[self._sides.team[player]]
-            mover.goal = Goal((x, y), WALK_MPS, heading=None)
+            mover.goal = Goal((x, y), 2.5 if self._options.quick_service else WALK_MPS, heading=None)
             way = math.dist(mover.place_m, (x, y))
             if way < 0.3:
                 mover.goal.heading = (0.0, away)
@@ -290,8 +291,7 @@ class MatchPlay:
             assert mover.goal is not None
             mover.goal.heading = (0.0, -float(self._sides.half[self._sides.team[player]]))
             mover.goal.ready = True
-        wait = 1.6 if shuttle_m is None else max(1.4, self._options.pause_s * float(random.uniform(0.25, 0.4)))
-        self._advance(wait)
+        self._advance(max(self._options.waiting_s * float(random.uniform(0.7, 1.3)), 0.8))
         point = self._service_point(server)
         self.script.held.append(Held(held_from, self._time_s, server, point))
         self.script.swings.append(RacketSwing(self._time_s, server, "serve", point))
@@ -377,6 +377,6 @@ class MatchPlay:
 
     def _service_point(self, player: int) -> tuple[float, float, float]:
         """Return where the server's racket meets the shuttle: in front of the body, below 1.15 m."""
-        x, y = self.script.movers[player].place_m
-        half = self._sides.half[self._sides.team[player]]
-        return x + 0.15 * half, y - 0.5 * half, 1.0
+        mover, half = self.script.movers[player], self._sides.half[self._sides.team[player]]
+        aside = 0.15 if mover.right_handed else -0.15
+        return mover.place_m[0] + aside * half, mover.place_m[1] - 0.5 * half, 1.0

@@ -46,6 +46,7 @@ class Mover:
     fastest_mps: float
     velocity_mps: tuple[float, float] = (0.0, 0.0)
     heading_rad: float = 0.0
+    right_handed: bool = True
     goal: Goal | None = None
     history: list[tuple[float, float, float, float, float, bool]] = field(default_factory=list)
 

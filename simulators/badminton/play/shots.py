@@ -40,9 +40,9 @@ _DEPTH_M: Final[dict[ShotKind, tuple[float, float]]] = {
     "short_serve": (2.1, 2.6),
     "high_serve": (5.4, 6.3),
     "clear": (5.2, 6.3),
-    "drop": (1.2, 2.4),
+    "drop": (1.5, 2.6),
     "smash": (2.8, 4.8),
-    "net": (0.6, 1.2),
+    "net": (0.8, 1.6),
     "lift": (5.0, 6.2),
     "drive": (3.2, 5.2),
 }
