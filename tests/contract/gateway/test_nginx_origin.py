@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from contracts.limits import KIB
+from contracts.limits import KIB, MIB
 from tests.harness.servers.embedded import HOST, free_port, wait_for_port
 from tests.harness.servers.origin import RunningOrigin, responses, running_origin, shown
 
@@ -44,7 +44,7 @@ async def nginx(folder: Path, *, up: bool = True) -> AsyncIterator[RunningOrigin
         for there, here in (LIMITS | {"resolver 127.0.0.11 valid=2s ipv6=off;": ""}).items():
             assert there in text
             text = text.replace(there, here)
-        text = text.replace("access_log /dev/stdout line;", "access_log off;")
+        text = text.replace("access_log /dev/stdout line;", f"access_log {folder}/access.log line;")
         (folder / "nginx.conf").write_text(f"daemon off;\n{text}")
         arguments = ("-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log"))
         process = await asyncio.create_subprocess_exec("nginx", *arguments)
@@ -67,6 +67,22 @@ async def test_paths_and_headers_reach_their_service(tmp_path: Path) -> None:
         (facts,) = shown(await running.exchange(head("GET /v1/webhooks", "Last-Event-ID: " + "9" * 9000)))
         assert facts["service"] == "notifier"
         assert dict(facts["headers"])["last-event-id"] == "9" * 9000
+
+
+async def test_a_key_in_a_path_is_not_logged_and_a_video_may_be_large(tmp_path: Path) -> None:
+    path = "/badminton/k/one.secret/api/storage/upload"
+    async with nginx(tmp_path) as running:
+        body = bytes(3 * MIB)
+        sent = head(f"POST {path}?token=t", f"Content-Length: {len(body)}", "X-Forwarded-Proto: https") + body
+        (facts,) = shown(await running.exchange(sent))
+        assert (facts["service"], facts["raw_path"], facts["query"]) == ("gateway", path, "token=t")
+        assert dict(facts["headers"])["x-forwarded-proto"] == "https"
+        (facts,) = shown(await running.exchange(head("GET /badminton/health")))
+        assert dict(facts["headers"])["x-forwarded-proto"] == "http"
+    log = (tmp_path / "access.log").read_text()
+    assert "POST /badminton/k/-/api/storage/upload 200" in log
+    assert "GET /badminton/health 200" in log
+    assert "secret" not in log + (tmp_path / "error.log").read_text()
 
 
 @pytest.mark.parametrize(
