@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -96,7 +97,11 @@ def parse_message(text: str) -> ClientMessage:
         ProtocolViolation: it is none of the client's messages.
     """
     try:
-        return _MESSAGE.validate_json(text)
+        # Not by pydantic's parser: it refuses half a surrogate pair, and the client would send the message again for
+        # ever. Functions refuse such a text by a response.
+        return _MESSAGE.validate_python(json.loads(text))
+    except (json.JSONDecodeError, RecursionError):
+        raise ProtocolViolation("a message is not JSON") from None
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, fault["loc"]))
