@@ -69,6 +69,17 @@ class ErrorCode(StrEnum):
     ARCHIVE_NESTED = "archive_nested"
     ARCHIVE_TOO_LARGE = "archive_too_large"
     ARCHIVE_EMPTY = "archive_empty"
+    # inputs by URL
+    URL_INVALID = "url_invalid"
+    URL_ADDRESS_REFUSED = "url_address_refused"
+    URL_UNREACHABLE = "url_unreachable"
+    URL_TOO_SLOW = "url_too_slow"
+    URL_STATUS_ERROR = "url_status_error"
+    URL_TOO_MANY_REDIRECTS = "url_too_many_redirects"
+    URL_SIZE_MISMATCH = "url_size_mismatch"
+    URL_NOT_MEDIA = "url_not_media"
+    URL_ANSWER_INVALID = "url_answer_invalid"
+    URL_FETCH_PENDING = "url_fetch_pending"
     # jobs
     JOB_NOT_FOUND = "job_not_found"
     JOB_ALREADY_ENDED = "job_already_ended"
@@ -173,6 +184,16 @@ KINDS: dict[ErrorCode, ErrorKind] = {
     _C.ARCHIVE_NESTED: _kind(422, "There is an archive inside the ZIP", "Unpack the inner archive and add its photos to the ZIP directly."),
     _C.ARCHIVE_TOO_LARGE: _kind(422, "The ZIP is too large", "Remove files that are not photos, or send fewer or smaller photos."),
     _C.ARCHIVE_EMPTY: _kind(422, "There is no photo in the ZIP", "Add JPEG, PNG, WebP or HEIC photos to it."),
+    _C.URL_INVALID: _kind(422, "The URL cannot be fetched as it is written", "Send a URL like https://example.com/clip.mp4, without user name, password or fragment."),
+    _C.URL_ADDRESS_REFUSED: _kind(422, "The URL leads to an address that this server does not connect to", "Send a URL on the public internet, or upload the file with POST /v1/uploads."),
+    _C.URL_UNREACHABLE: _kind(422, "The server of the URL cannot be reached", "Check that the URL opens in a browser outside your network, then try again."),
+    _C.URL_TOO_SLOW: _kind(422, "The server of the URL is too slow", "Try again later, or upload the file with POST /v1/uploads."),
+    _C.URL_STATUS_ERROR: _kind(422, "The server of the URL answered with an error", "Check that the URL is complete and has not expired: it must answer a plain GET with the file."),
+    _C.URL_TOO_MANY_REDIRECTS: _kind(422, "The URL is redirected too often", "Send the URL that the redirects end at."),
+    _C.URL_SIZE_MISMATCH: _kind(422, "The server of the URL did not send as many bytes as it announced", "Try again, or upload the file with POST /v1/uploads."),
+    _C.URL_NOT_MEDIA: _kind(422, "The URL leads to a page, not to a file", "Send the direct link of the file: a page that shows or downloads it is not the file."),
+    _C.URL_ANSWER_INVALID: _kind(422, "The answer of the server of the URL is not a plain file over HTTP", "Serve the file without Content-Encoding, or upload it with POST /v1/uploads."),
+    _C.URL_FETCH_PENDING: _kind(503, "The inputs of the job are still being fetched", "Wait: the job is submitted when they are complete. With an Idempotency-Key, send the same request again to wait for it.", retryable=True),
     _C.JOB_NOT_FOUND: _kind(404, "There is no such job", "GET /v1/jobs lists your jobs."),
     _C.JOB_ALREADY_ENDED: _kind(409, "The job has already ended", "Nothing needs to be done; retry a failed or cancelled job with POST /v1/jobs/{id}/retry."),
     _C.JOB_NOT_RETRYABLE: _kind(409, "Only a failed or cancelled job can be retried", "Wait until the job ends, or submit a new one."),

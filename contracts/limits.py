@@ -25,6 +25,8 @@ PART_COUNT: Final = 10_000
 #: Lifetime of a presigned URL, and of an upload that is never completed.
 PRESIGNED_URL_S: Final = 3600
 UPLOAD_EXPIRES_S: Final = 24 * 3600
+#: Longest URL of an input; presigned URLs with a session token have two thousand characters.
+INPUT_URL_CHARS: Final = 8192
 #: Longest `Prefer: wait=N`.
 WAIT_S: Final = 60
 #: Page sizes of lists.

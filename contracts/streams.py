@@ -84,6 +84,16 @@ IDEMPOTENCY: Final = Stream(
     max_per_subject=1,
     discard="new",
 )
+#: One message per file that is being fetched from a URL, and per job that waits for such files: the whole URLs, which
+#: may hold secrets, are nowhere else. Deleted, and overwritten, when the fetch has ended.
+FETCHES: Final = Stream(
+    name="FETCHES",
+    subjects=("saccade.fetch.>",),
+    max_age_s=25 * _HOUR_S,
+    max_bytes=256 * MIB,
+    max_per_subject=1,
+    discard="new",
+)
 #: One message per webhook endpoint, with encrypted secrets; and the progress of the webhook sender.
 WEBHOOKS: Final = Stream(
     name="WEBHOOKS",
@@ -118,7 +128,18 @@ CALLBACKS: Final = Stream(
     republish="live",
 )
 
-STREAMS: Final = (EVENTS, PROGRESS, TELEMETRY, DEADLETTERS, LEASES, IDEMPOTENCY, WEBHOOKS, DELIVERIES, CALLBACKS)
+STREAMS: Final = (
+    EVENTS,
+    PROGRESS,
+    TELEMETRY,
+    DEADLETTERS,
+    LEASES,
+    IDEMPOTENCY,
+    FETCHES,
+    WEBHOOKS,
+    DELIVERIES,
+    CALLBACKS,
+)
 
 #: Subject of the lease of the dispatcher that leads; its ``backends`` are what the workers have installed.
 DISPATCHER_LEASE: Final = "saccade.lease.dispatcher"

@@ -5,7 +5,7 @@ Tested with ``rclone serve s3``, and meant for the public clouds as well.
 
 from __future__ import annotations
 
-import functools
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -18,13 +18,15 @@ import aiohttp
 from aiobotocore.session import get_session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from botocore.loaders import Loader
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.limits import MIB, PART_BYTES, PRESIGNED_URL_S
+from kit.s3_client import in_parts, s3_loader
 from kit.settings import S3Settings
 
 _CHUNK_BYTES: Final = 1 * MIB
+#: Size of the parts of a stream: S3 takes 10,000, so that 20 GiB are well possible.
+_STREAM_PART_BYTES: Final = 8 * MIB
 _MISSING: Final = frozenset({"404", "NoSuchKey", "NoSuchUpload", "NotFound"})
 
 
@@ -248,22 +250,53 @@ class Bucket:
                 return await self.put(key, file.read(), content_type)
             digest = hashlib.sha256()
             multipart_id = await self.start_multipart(key, content_type)
-            try:
+            async with self._aborted_on_error(key, multipart_id):
                 parts: list[tuple[int, str]] = []
                 while chunk := file.read(PART_BYTES):
                     digest.update(chunk)
-                    number = len(parts) + 1
-                    answer = await self._call(
-                        "upload_part", Key=key, UploadId=multipart_id, PartNumber=number, Body=chunk
-                    )
-                    parts.append((number, answer["ETag"]))
+                    parts.append(await self._send_part(key, multipart_id, len(parts) + 1, chunk))
                 etag = await self.finish_multipart(key, multipart_id, parts)
-            except BaseException:
-                # An unavailable bucket must not turn a cancellation into an error that is retried.
-                with suppress(SaccadeError):
-                    await self.abort_multipart(key, multipart_id)
-                raise
         return Transfer(key, size, digest.hexdigest(), etag)
+
+    async def send_chunks(
+        self,
+        chunks: AsyncIterator[bytes],
+        key: str,
+        content_type: str,
+        on_multipart: Callable[[str], Awaitable[None]] | None = None,
+    ) -> Transfer:
+        """Upload a stream in parts, with one in memory; ``on_multipart`` gets the id of what is left if the process dies."""
+        digest, size, parts = hashlib.sha256(), 0, in_parts(chunks, _STREAM_PART_BYTES)
+        first = await anext(parts, b"")
+        if len(first) < _STREAM_PART_BYTES:
+            return await self.put(key, first, content_type)
+        multipart_id = await self.start_multipart(key, content_type)
+        async with self._aborted_on_error(key, multipart_id):
+            if on_multipart:
+                await on_multipart(multipart_id)
+            sent: list[tuple[int, str]] = []
+            while part := await anext(parts, b"") if sent else first:
+                await asyncio.to_thread(digest.update, part)
+                size += len(part)
+                sent.append(await self._send_part(key, multipart_id, len(sent) + 1, part))
+            etag = await self.finish_multipart(key, multipart_id, sent)
+        return Transfer(key, size, digest.hexdigest(), etag)
+
+    async def _send_part(self, key: str, multipart_id: str, number: int, body: bytes) -> tuple[int, str]:
+        """Upload a part, numbered from 1, and return its number and entity tag."""
+        answer = await self._call("upload_part", Key=key, UploadId=multipart_id, PartNumber=number, Body=body)
+        return number, answer["ETag"]
+
+    @asynccontextmanager
+    async def _aborted_on_error(self, key: str, multipart_id: str) -> AsyncIterator[None]:
+        """Delete the parts of a multipart upload if sending them fails."""
+        try:
+            yield
+        except BaseException:
+            # An unavailable bucket must not turn a cancellation into an error that is retried.
+            with suppress(SaccadeError):
+                await self.abort_multipart(key, multipart_id)
+            raise
 
     async def fetch_file(
         self, key: str, path: Path, on_chunk: Callable[[int], Awaitable[None] | None] | None = None
@@ -331,25 +364,11 @@ def _etag(answer: Any) -> str:
     return str(answer.get("ETag", "")).strip('"')
 
 
-class _S3Loader(Loader):  # type: ignore[misc] # botocore has no types
-    """Reads botocore's descriptions of S3; botocore's own lists the folders of 400 services first."""
-
-    def list_available_services(self, type_name: str) -> list[str]:  # noqa: ARG002 - botocore's signature
-        """Return the only service that is used."""
-        return ["s3"]
-
-
-@functools.cache
-def _loader() -> Loader:
-    """Return the loader of this process: it keeps the descriptions, 1 MB of JSON, for the next client."""
-    return _S3Loader()
-
-
 @asynccontextmanager
 async def open_bucket(settings: S3Settings) -> AsyncIterator[Bucket]:
     """Open the bucket's S3 clients and close them at the end."""
     session = get_session()
-    session.register_component("data_loader", _loader())
+    session.register_component("data_loader", s3_loader())
     config = Config(
         signature_version="s3v4",
         connect_timeout=3,

@@ -24,17 +24,31 @@ class MediaFacts(BaseModel):
     rate_hz: float | None = None
 
 
+class UploadSource(BaseModel):
+    """Origin of a file that the server fetches; the whole URL is in no event, as it may hold a secret."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    #: Scheme, host, port and path; without query.
+    url: str
+    #: The job that is submitted when its inputs have been fetched.
+    job_id: str | None = None
+
+
 class UploadCreated(EventData):
-    """A client announced a file and got a URL to upload it to."""
+    """A client announced a file and got a URL to upload it to, or named the URL that the server fetches it from."""
 
     type: ClassVar[str] = "upload.created"
 
     key: str
     filename: str
+    #: As declared; of a fetched file, a guess by its name.
     content_type: str
+    #: As declared; 0 for a file that is fetched, whose size is not known yet.
     size_bytes: int
     sha256: str | None = None
     multipart_id: str | None = None
+    source: UploadSource | None = None
 
 
 class UploadCompleted(EventData):
@@ -45,6 +59,8 @@ class UploadCompleted(EventData):
     size_bytes: int
     sha256: str
     media: MediaFacts
+    #: Of a fetched file, by its content; None: the declared one.
+    content_type: str | None = None
 
 
 class UploadFailed(EventData):

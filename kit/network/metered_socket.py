@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 #: Limit per request, by default: the response's header, the part of its body that is read, and the overhead of TLS.
 RECEIVED_BYTES: Final = 128 * KIB
-#: Limit per read: thousands of tiny chunks would be parsed without a pause.
-_READ_BYTES: Final = 16 * KIB
+#: Limit per read, by default: thousands of tiny chunks would be parsed without a pause.
+READ_BYTES: Final = 16 * KIB
 
 _open: WeakValueDictionary[int, MeteredSocket] = WeakValueDictionary()
 
@@ -36,10 +36,13 @@ class ReceivedTooMuchError(ConnectionAbortedError):
 class MeteredSocket(socket.socket):
     """A socket that closes its connection when its limit is used up; asyncio reads by both methods."""
 
-    def __init__(self, family: int, kind: int, protocol: int, limit_bytes: int = RECEIVED_BYTES) -> None:
-        """Create a socket that receives up to ``limit_bytes`` per request."""
+    def __init__(
+        self, family: int, kind: int, protocol: int, limit_bytes: int = RECEIVED_BYTES, read_bytes: int = READ_BYTES
+    ) -> None:
+        """Create a socket that receives up to ``limit_bytes`` per request, and ``read_bytes`` at a time."""
         super().__init__(family, kind, protocol)
         self.limit_bytes = self.remaining_bytes = limit_bytes
+        self._read_bytes = read_bytes
 
     def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
         """Receive as ``socket`` does.
@@ -64,7 +67,7 @@ class MeteredSocket(socket.socket):
     def _read_limit(self) -> int:
         if self.remaining_bytes <= 0:
             raise ReceivedTooMuchError("the server sent more than a request may receive")
-        return min(self.remaining_bytes, _READ_BYTES)
+        return min(self.remaining_bytes, self._read_bytes)
 
 
 class MeteredResponse(aiohttp.ClientResponse):
@@ -78,14 +81,14 @@ class MeteredResponse(aiohttp.ClientResponse):
 
 
 def guarded_socket_factory(
-    guard: AddressGuard, limit_bytes: int = RECEIVED_BYTES
+    guard: AddressGuard, limit_bytes: int = RECEIVED_BYTES, *, read_bytes: int = READ_BYTES
 ) -> Callable[[aiohttp.AddrInfoType], socket.socket]:
     """Return aiohttp's socket factory: the last check of an address before the connection."""
 
     def guarded_socket(info: aiohttp.AddrInfoType) -> socket.socket:
         family, kind, protocol, _, address = info
         guard.check(str(address[0]))
-        metered = MeteredSocket(family, kind, protocol, limit_bytes)
+        metered = MeteredSocket(family, kind, protocol, limit_bytes, read_bytes)
         _open[metered.fileno()] = metered
         return metered
 

@@ -72,14 +72,14 @@ def _announces_body(headers: Mapping[str, str]) -> bool:
     return "Transfer-Encoding" in headers or headers.get("Content-Length", "0") != "0"
 
 
-def _new_protocol(loop: asyncio.AbstractEventLoop) -> ResponseHandler:
-    return HeaderFirstProtocol(loop)
-
-
 class HeaderFirstConnector(aiohttp.TCPConnector):
-    """A connector whose connections use that protocol."""
+    """A connector whose connections use that protocol, or a subclass of it."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, protocol: type[HeaderFirstProtocol] = HeaderFirstProtocol, **options: Any) -> None:
         """Take aiohttp's options."""
         super().__init__(**options)
-        self._factory = functools.partial(_new_protocol, self._loop)
+
+        def new_protocol(loop: asyncio.AbstractEventLoop) -> ResponseHandler:
+            return protocol(loop)
+
+        self._factory = functools.partial(new_protocol, self._loop)

@@ -30,9 +30,11 @@ from kit.http.head_requests import HeadRequests
 from kit.http.health import Health, nats_check, store_check
 from kit.http.openapi import openapi_of
 from kit.http.problems import install_problems
+from kit.network.download import Downloader
 from kit.settings import WebhookAddressSettings
 from kit.tasks import first_of
 from services.gateway.aggregates.completion_waiters import CompletionWaiters
+from services.gateway.aggregates.upload_state import Upload
 from services.gateway.aggregates.view import GatewayView
 from services.gateway.aggregates.view_follower import ViewFollower
 from services.gateway.artifacts import routes as artifact_routes
@@ -52,6 +54,7 @@ from services.gateway.jobs.latest_progress import LatestJobProgress
 from services.gateway.jobs.on_job import JobProjector
 from services.gateway.jobs.presenter import JobPresenter
 from services.gateway.jobs.service import JobService
+from services.gateway.jobs.url_jobs import UrlJobs
 from services.gateway.metrics import GatewayMetrics, RequestCounter
 from services.gateway.reference import routes as reference_routes
 from services.gateway.sessions import ply_routes, record_routes, telemetry_routes
@@ -66,7 +69,13 @@ from services.gateway.sessions.session_reconciler import SessionReconciler
 from services.gateway.sessions.stream import routes as session_stream_routes
 from services.gateway.sessions.stream.session_streams import SessionStreams
 from services.gateway.sessions.stream.socket_backlog import OpenSockets
-from services.gateway.settings import CompatNerfSettings, DiskSettings, GatewaySettings, SessionSettings
+from services.gateway.settings import (
+    CompatNerfSettings,
+    DiskSettings,
+    GatewaySettings,
+    SessionSettings,
+    UrlInputSettings,
+)
 from services.gateway.telemetry.consumer_requests import TelemetryConsumerRequests
 from services.gateway.telemetry.frame_acks import FrameAcks
 from services.gateway.telemetry.nats_access import NatsAccess
@@ -74,6 +83,10 @@ from services.gateway.telemetry.publisher import TelemetryPublisher
 from services.gateway.telemetry.session_ingest import SessionIngest
 from services.gateway.uploads import routes as upload_routes
 from services.gateway.uploads.disk import Disk
+from services.gateway.uploads.fetching.upload_fetcher import UploadFetcher
+from services.gateway.uploads.fetching.upload_fetches import UploadFetches
+from services.gateway.uploads.fetching.url_policy import UrlPolicy
+from services.gateway.uploads.fetching.url_uploads import UrlUploads
 from services.gateway.uploads.media_probe_process import probe_media
 from services.gateway.uploads.on_upload import UploadProjector
 from services.gateway.uploads.presenter import UploadPresenter
@@ -106,6 +119,8 @@ class GatewayLoop:
     follower: ViewFollower
     reconciler: SessionReconciler
     uploads: UploadService
+    fetches: UploadFetches
+    url_jobs: UrlJobs
     waiters: CompletionWaiters
     #: Subscriptions that are made before events are folded.
     subscribe: Sequence[Callable[[], Awaitable[None]]]
@@ -120,7 +135,13 @@ class GatewayLoop:
         for subscribe in self.subscribe:
             await subscribe()
         caught_up = self.follower.tail.caught_up
-        await first_of(self.follower.run(), self._housekeeping(), self.reconciler.run(caught_up))
+        await first_of(
+            self.follower.run(),
+            self._housekeeping(),
+            self.reconciler.run(caught_up),
+            self.fetches.run(caught_up),
+            self.url_jobs.run(caught_up),
+        )
 
     async def _housekeeping(self) -> None:
         """Expire uploads, re-check unfinished sessions and prune the view, periodically."""
@@ -131,6 +152,8 @@ class GatewayLoop:
                 if count := await self.uploads.expire(now):
                     log.info("%d uploads expired", count)
                 self.reconciler.enqueue_unfinished()
+                await self.fetches.sweep()
+                await self.url_jobs.sweep()
                 self.follower.view.prune_before(now - timedelta(seconds=EVENTS.max_age_s))
             except SaccadeError as error:
                 log.warning("housekeeping: %s", error)
@@ -145,6 +168,7 @@ def build_gateway(
     view: GatewayView,
     *,
     session_settings: SessionSettings | None = None,
+    url_settings: UrlInputSettings | None = None,
 ) -> tuple[FastAPI, GatewayLoop]:
     """Build the HTTP application and the background work that it depends on.
 
@@ -159,13 +183,15 @@ def build_gateway(
     idempotency, disk = Idempotency(EventStore(client, "IDEMPOTENCY")), Disk(DiskSettings().disk)
     common: Any = {"store": store, "view": view, "tail": tail, "idempotency": idempotency}
     uploads = _upload_service(settings, bucket=bucket, disk=disk, **common)
+    fetches = _upload_fetches(client, uploads, bucket, disk, UrlPolicy(url_settings or UrlInputSettings(), auth))
     backends = ReportedBackends(EventStore(client, LEASES.name), settings.backends, settings.install_hint)
     common |= {"waiters": waiters, "settings": settings, "backends": backends}
     jobs = JobService(uploads=uploads, https_webhooks_only=WebhookAddressSettings().https_only(auth), **common)
+    url_jobs = UrlJobs(jobs, uploads, fetches, idempotency, waiters)
     job_progress, session_progress = LatestJobProgress(client), LatestSessionProgress(client, open_sockets.on_advisory)
     sessions = SessionService(jobs=jobs, progress=session_progress, **common)
     reconciler = SessionReconciler(sessions, view)
-    _set_projectors(follower, job_progress, waiters, reconciler)
+    _set_projectors(follower, job_progress, waiters, reconciler, fetches.on_upload, url_jobs.on_upload)
     acks = FrameAcks(client, metrics)
     ingest = SessionIngest(TelemetryPublisher(client, metrics), acks)
 
@@ -173,7 +199,8 @@ def build_gateway(
     # Dependencies of the routes: <noun>/dependencies.py, or the noun's routes.
     state = app.state
     state.authenticator = authenticator
-    state.uploads, state.upload_presenter = uploads, UploadPresenter(bucket)
+    state.uploads, state.upload_presenter = uploads, UploadPresenter(bucket, fetches.progress)
+    state.url_uploads, state.url_jobs = UrlUploads(fetches, uploads, idempotency), url_jobs
     state.jobs, state.job_presenter = jobs, JobPresenter(view, job_progress, tail, settings.scratch_hours)
     state.artifacts = ArtifactService(bucket, view)
     state.artifact_pages = ArtifactPages(bucket, state.artifacts, authenticator, tickets)
@@ -182,21 +209,16 @@ def build_gateway(
     state.backends, state.workload_presenter = backends, WorkloadPresenter(jobs)
     state.sessions, state.session_progress, state.session_ingest = sessions, session_progress, ingest
     state.session_presenter = SessionPresenter(jobs, view, session_progress, NatsAccess(session_settings), tail)
-    state.session_streams = SessionStreams(
-        authenticator=authenticator,
-        tickets=tickets,
-        sessions=sessions,
-        ingest=ingest,
-        open_sockets=open_sockets,
-        tail=tail,
-    )
+    streaming: Any = {"authenticator": authenticator, "tickets": tickets, "open_sockets": open_sockets, "tail": tail}
+    state.session_streams = SessionStreams(sessions=sessions, ingest=ingest, **streaming)
     state.ply_download, state.health = PlyDownload(bucket), _health(store, bucket, disk)
     state.default_sessions = DefaultSessions(sessions, ingest, EventStore(client, TELEMETRY.name), backends)
     mount_badminton(app, follower, job_progress, bucket, disk.cause_of)
     _add_health_route(app, state.health, authenticator, state.default_sessions)
     _add_metrics_route(app, metrics, view, open_sockets)
     subscribe = (job_progress.start, session_progress.start, acks.start, TelemetryConsumerRequests(client).start)
-    return app, GatewayLoop(follower, reconciler, uploads, waiters, subscribe, settings.housekeeping_s)
+    background = (follower, reconciler, uploads, fetches, url_jobs, waiters, subscribe, settings.housekeeping_s)
+    return app, GatewayLoop(*background)
 
 
 def _upload_service(settings: GatewaySettings, **common: Any) -> UploadService:
@@ -204,14 +226,25 @@ def _upload_service(settings: GatewaySettings, **common: Any) -> UploadService:
     return UploadService(probe_media=probe, concurrent_checks=settings.checks_at_once, **common)
 
 
+def _upload_fetches(
+    client: Client, uploads: UploadService, bucket: Bucket, disk: Disk, policy: UrlPolicy
+) -> UploadFetches:
+    fetcher = UploadFetcher(policy, Downloader(policy.guard, policy.settings.limits), bucket, uploads, disk)
+    return UploadFetches(client, uploads, fetcher, policy)
+
+
 def _set_projectors(
-    follower: ViewFollower, progress: LatestJobProgress, waiters: CompletionWaiters, reconciler: SessionReconciler
+    follower: ViewFollower,
+    progress: LatestJobProgress,
+    waiters: CompletionWaiters,
+    reconciler: SessionReconciler,
+    *on_upload: Callable[[Upload], None],
 ) -> None:
     view = follower.view
     follower.set_projectors(
         job=JobProjector(view, progress, waiters, reconciler.enqueue).handle,
         session=SessionProjector(view, waiters, reconciler.enqueue_later).handle,
-        upload=UploadProjector(view).handle,
+        upload=UploadProjector(view, *on_upload).handle,
     )
 
 

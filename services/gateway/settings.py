@@ -10,8 +10,11 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from contracts.errors import SaccadeError
 from contracts.gpu_ladder import Environment, gpu_name
-from contracts.limits import MIB, SCRATCH_RETENTION_H
+from contracts.limits import MIB, SCRATCH_RETENTION_H, UPLOAD_BYTES, UPLOAD_EXPIRES_S, WAIT_S
+from kit.auth.api_keys import comma_separated
 from kit.auth.bus_token import checked_key
+from kit.network.address_guard import AddressGuard
+from kit.network.download import DownloadLimits
 from kit.settings import ChosenSecret
 from services.gateway.backends.backends import DEFAULT_INSTALL_HINT
 
@@ -80,6 +83,59 @@ class DiskSettings(BaseSettings):
 
     #: Folder on that disk: while it is full, uploads are refused.
     disk: Path | None = None
+
+
+class UrlInputSettings(BaseSettings):
+    """Inputs that the server fetches from URLs, and the limits on that; sizes in bytes, times in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="GATEWAY_URL_", frozen=True, env_ignore_empty=True)
+
+    #: Addresses to fetch from: none, public ones, or also those of the server's own network. Public ones by default in
+    #: embedded mode, else none: every holder of a key could use the server's traffic.
+    inputs: Literal["off", "public", "any"] | None = None
+    #: Networks that are not public and allowed too, as CIDR, separated by commas.
+    allowed_networks: Annotated[tuple[str, ...], NoDecode] = ()
+    max_bytes: int = Field(default=UPLOAD_BYTES, ge=1, le=UPLOAD_BYTES)
+    connect_s: float = Field(default=10.0, gt=0)
+    first_byte_s: float = Field(default=30.0, gt=0)
+    #: Longest pause of a server, and period over which its mean rate must be ``min_bytes_per_s``.
+    stall_s: float = Field(default=30.0, gt=0)
+    min_bytes_per_s: float = Field(default=10_000.0, ge=0)
+    #: Longest fetch of one file.
+    total_s: float = Field(default=6 * 3600.0, gt=0, le=UPLOAD_EXPIRES_S)
+    #: Time that a request for a job waits for its files; then it is answered, and they are fetched all the same.
+    wait_s: float = Field(default=50.0, ge=0, le=WAIT_S)
+    #: Files that are fetched at a time, in all and of one tenant, and files of one tenant that wait or are fetched.
+    at_once: int = Field(default=4, ge=1)
+    at_once_per_tenant: int = Field(default=2, ge=1)
+    pending_per_tenant: int = Field(default=100, ge=1, le=1000)
+
+    @field_validator("allowed_networks", mode="before")
+    @classmethod
+    def _separated(cls, value: object) -> object:
+        return comma_separated(value) if isinstance(value, str) else value
+
+    @field_validator("allowed_networks")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        AddressGuard.allowing(value)
+        return value
+
+    def effective_inputs(self, *, embedded: bool) -> Literal["off", "public", "any"]:
+        """Return the addresses to fetch from."""
+        return self.inputs or ("public" if embedded else "off")
+
+    @property
+    def limits(self) -> DownloadLimits:
+        """Return the limits of one download."""
+        return DownloadLimits(
+            max_bytes=self.max_bytes,
+            connect_s=self.connect_s,
+            first_byte_s=self.first_byte_s,
+            stall_s=self.stall_s,
+            min_bytes_per_s=self.min_bytes_per_s,
+            total_s=self.total_s,
+        )
 
 
 class CompatNerfSettings(BaseSettings):

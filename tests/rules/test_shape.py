@@ -95,7 +95,8 @@ def test_the_kit_is_a_closed_list() -> None:
         "http/app_state http/body_limit http/head_requests http/health http/openapi http/problems http/server "
         "http/connection_channel http/passed_connections http/protocol http/raw_answers http/request_target "
         "http/path_ids http/request_body "
-        "network/address_guard network/metered_socket network/name_lookup network/response_protocol network/urls "
-        "bucket logs process_tree projection_file settings tasks"
+        "network/address_guard network/download network/metered_socket network/name_lookup network/response_protocol "
+        "network/urls network/whole_body "
+        "bucket logs process_tree projection_file s3_client settings tasks"
     )
     assert {path for path in kit if not path.endswith("__init__")} == set(named.split())

@@ -47,6 +47,16 @@ class Upload:
         return self.completed.media if self.completed else None
 
     @property
+    def size_bytes(self) -> int | None:
+        """Return the size of the file; None while it is fetched."""
+        return self.completed.size_bytes if self.completed else self.created.size_bytes or None
+
+    @property
+    def content_type(self) -> str:
+        """Return the content type: as declared, or of a fetched file by its content."""
+        return (self.completed and self.completed.content_type) or self.created.content_type
+
+    @property
     def part_count(self) -> int:
         """Return the number of parts of a multipart upload."""
         return max(1, -(-self.created.size_bytes // PART_BYTES))

@@ -7,6 +7,8 @@ from typing import Annotated
 from kit.http.app_state import from_app_state
 from services.gateway.jobs.presenter import JobPresenter
 from services.gateway.jobs.service import JobService
+from services.gateway.jobs.url_jobs import UrlJobs
 
 JobServiceDep = Annotated[JobService, from_app_state("jobs")]
+UrlJobsDep = Annotated[UrlJobs, from_app_state("url_jobs")]
 JobPresenterDep = Annotated[JobPresenter, from_app_state("job_presenter")]

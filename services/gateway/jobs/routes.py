@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import JSONResponse
 
-from contracts.errors import ErrorCode
+from contracts.errors import ErrorCode, SaccadeError
 from contracts.ids import id_pattern
 from contracts.job import State
 from contracts.limits import PAGE_DEFAULT, PAGE_MAX, WAIT_S
@@ -19,9 +19,11 @@ from kit.http.problems import problem_responses
 from services.gateway.aggregates.page_cursor import JOBS, page_cursor_query
 from services.gateway.aggregates.prefer_header import apply_wait
 from services.gateway.aggregates.view import JobFilter
-from services.gateway.jobs.dependencies import JobPresenterDep, JobServiceDep
+from services.gateway.jobs.dependencies import JobPresenterDep, JobServiceDep, UrlJobsDep
 from services.gateway.jobs.schemas import JobCheck, JobObject, JobPage, Moment, NewJob
 from services.gateway.jobs.submission import JobRequest
+from services.gateway.jobs.url_inputs import has_urls
+from services.gateway.uploads.fetching.url_policy import URL_ERRORS
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -44,6 +46,9 @@ _E = ErrorCode
             _E.MISSING_INPUT,
             _E.UNKNOWN_INPUT,
             _E.URL_INPUT_NOT_ALLOWED,
+            *URL_ERRORS,
+            _E.URL_FETCH_PENDING,
+            _E.RATE_LIMITED,
             _E.WRONG_INPUT_MEDIA,
             _E.UPLOAD_NOT_FOUND,
             _E.UPLOAD_NOT_COMPLETED,
@@ -59,6 +64,7 @@ async def submit_job(
     body: NewJob,
     *,
     jobs: JobServiceDep,
+    url_jobs: UrlJobsDep,
     presenter: JobPresenterDep,
     idempotency_key: IdempotencyHeader = None,
     dry_run: Annotated[bool, Query(description="Validate and estimate only; inputs may be left out.")] = False,
@@ -67,13 +73,19 @@ async def submit_job(
 
     Follow it by `links.events` from `cursor` on, or by `GET` with `Prefer: wait=N`. With `dry_run`, nothing is stored:
     send parameters, GPU and the ids that you have before you upload large files.
+
+    Inputs by URL are fetched first, and the answer waits for that: with the job, with the reason why a file cannot be
+    used, or after a while with `url_fetch_pending`: the job, whose id is in `job_id`, is then submitted as soon as its
+    files are there, once. Send the same request with the same Idempotency-Key to wait on.
     """
     job_request = JobRequest(**{name: getattr(body, name) for name in NewJob.model_fields})
     key = key_of(caller.tenant, "POST /v1/jobs", idempotency_key, body)
     if dry_run:
-        checked = JobCheck.model_validate(asdict(await jobs.check(caller.tenant, job_request)))
+        check = url_jobs.check if has_urls(body.inputs) else jobs.check
+        checked = JobCheck.model_validate(asdict(await check(caller.tenant, job_request)))
         return JSONResponse(checked.model_dump(mode="json"))
-    job = await jobs.submit(caller.tenant, job_request, key)
+    submit = url_jobs.submit if has_urls(body.inputs) else jobs.submit
+    job = await submit(caller.tenant, job_request, key)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return await presenter.full(job, from_start=True)
 
@@ -101,20 +113,34 @@ async def list_jobs(
     return JobPage(data=[presenter.known(job) for job in found], next_cursor=next_cursor)
 
 
-@router.get("/{job_id}", summary="Read a job", responses=problem_responses(_E.JOB_NOT_FOUND))
+@router.get(
+    "/{job_id}",
+    summary="Read a job",
+    responses=problem_responses(_E.JOB_NOT_FOUND, _E.URL_FETCH_PENDING, *URL_ERRORS),
+)
 async def read_job(
     response: Response,
     caller: Reader,
     job_id: JobId,
     *,
     jobs: JobServiceDep,
+    url_jobs: UrlJobsDep,
     presenter: JobPresenterDep,
     prefer: Annotated[
         str | None, Header(description=f"`wait=N`: answer when the job has ended or after N seconds, at most {WAIT_S}.")
     ] = None,
 ) -> JobObject:
-    """Return the job; with `Prefer: wait=N`, when it has ended or after N seconds."""
-    return await presenter.full(await jobs.read(caller.tenant, job_id, apply_wait(prefer, response)))
+    """Return the job; with `Prefer: wait=N`, when it has ended or after N seconds.
+
+    Of a job whose inputs are still being fetched, or could not be, the answer says so.
+    """
+    try:
+        job = await jobs.read(caller.tenant, job_id, apply_wait(prefer, response))
+    except SaccadeError as error:
+        if error.code is not _E.JOB_NOT_FOUND:
+            raise
+        raise await url_jobs.explain_missing(caller.tenant, job_id) or error from None
+    return await presenter.full(job)
 
 
 @router.post(

@@ -15,6 +15,7 @@ from contracts.limits import METADATA_BYTES
 from contracts.prices import ALIASES
 from kit.http.request_body import RequestBody
 from services.gateway.jobs.stage_objects import StageObject
+from services.gateway.jobs.url_inputs import UrlInput
 from services.gateway.workload_names import names_of
 
 _MAX_RETENTION_H: Final = 24 * 90
@@ -57,12 +58,6 @@ class RetentionObject(BaseModel):
     removed_at: datetime | None
 
 
-class UrlInput(RequestBody):
-    """A file on another server. Not supported yet: the answer is `url_input_not_allowed`."""
-
-    url: str = Field(max_length=2048)
-
-
 class NewJob(RequestBody):
     """A request for a job."""
 
@@ -74,7 +69,7 @@ class NewJob(RequestBody):
     )
     inputs: dict[str, str | UrlInput | list[str | UrlInput]] = Field(
         default_factory=dict,
-        description="Name of the input: id of an upload, or a list of them.",
+        description="Name of the input: id of an upload, or URL of a file; or a list of them.",
         examples=[
             {
                 "reference": "upl_0198c0de-0000-7000-8000-000000000001",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from statistics import median
 from typing import Any
 
@@ -79,14 +80,16 @@ class JobService:
         self._backends = backends
         self._https_webhooks_only = https_webhooks_only
 
-    async def check(self, tenant: str, request: JobRequest) -> CheckedJob:
+    async def check(self, tenant: str, request: JobRequest, reserved: frozenset[str] = frozenset()) -> CheckedJob:
         """Validate a request without storing it. Inputs that are not uploaded yet may be left out.
+
+        Uploads with ids in ``reserved`` do not exist yet.
 
         Raises:
             SaccadeError: as ``submit``, for what is given.
         """
         check_webhook_url(request.webhook_url, https_only=self._https_webhooks_only)
-        workload, params, _, cost = await self._checked(tenant, request, complete=False)
+        workload, params, _, cost = await self._checked(tenant, request, complete=False, reserved=reserved)
         return CheckedJob(workload.name, params, cost)
 
     async def submit(self, tenant: str, request: JobRequest, key: IdempotencyKey | None) -> Job:
@@ -101,6 +104,36 @@ class JobService:
             return submitted_event(request, *await self._checked(tenant, request, complete=True))
 
         return await self.get(tenant, await self._events.create(tenant, new_id("job"), key, submitted))
+
+    async def prepare(
+        self, tenant: str, request: JobRequest, reserved: frozenset[str]
+    ) -> tuple[JobSubmitted, dict[str, list[str]]]:
+        """Validate a request whose uploads with ids in ``reserved`` do not exist yet.
+
+        Returns the event that submits it, with the inputs that exist, and the ids of all uploads by input.
+
+        Raises:
+            SaccadeError: the request is invalid; BUS_UNAVAILABLE.
+        """
+        check_webhook_url(request.webhook_url, https_only=self._https_webhooks_only)
+        workload, params, inputs, cost = await self._checked(tenant, request, complete=True, reserved=reserved)
+        submitted = submitted_event(request, workload, params, inputs, cost)
+        return submitted, upload_ids(workload, request.inputs)
+
+    async def submit_prepared(
+        self, tenant: str, job_id: str, submitted: JobSubmitted, ids_by_input: dict[str, list[str]]
+    ) -> None:
+        """Store a prepared job, now that its uploads are complete, unless it is stored already.
+
+        Raises:
+            SaccadeError: an upload cannot be used; BUS_UNAVAILABLE.
+        """
+        workload = catalog.workload(submitted.workload)
+        inputs = await self._inputs(tenant, workload, ids_by_input)
+        deadline = datetime.now(UTC) + timedelta(seconds=workload.deadline_s)
+        data = submitted.model_copy(update={"inputs": inputs, "deadline": deadline})
+        with suppress(Conflict):
+            await self._events.append_once(tenant, job_id, data, after=0)
 
     async def submit_session_worker(self, tenant: str, job_id: str, submitted: JobSubmitted) -> None:
         """Store the job that is the worker of a session, unless it is stored already.
@@ -238,7 +271,7 @@ class JobService:
             )
 
     async def _checked(
-        self, tenant: str, request: JobRequest, *, complete: bool
+        self, tenant: str, request: JobRequest, *, complete: bool, reserved: frozenset[str] = frozenset()
     ) -> tuple[Workload, dict[str, Any], dict[str, list[JobInput]], CostEstimate]:
         """Return a valid request's workload, parameters, inputs and estimated cost.
 
@@ -247,13 +280,18 @@ class JobService:
         """
         workload, params = check_request(request, self._settings, await self._backends.known())
         cost = self.estimate(workload, request.gpu, workload.params.model_validate(params))
-        inputs = await self._inputs(tenant, workload, upload_ids(workload, request.inputs, complete=complete))
+        ids = upload_ids(workload, request.inputs, complete=complete)
+        inputs = await self._inputs(tenant, workload, ids, reserved)
         return workload, params, inputs, cost
 
     async def _inputs(
-        self, tenant: str, workload: Workload, ids_by_input: dict[str, list[str]]
+        self,
+        tenant: str,
+        workload: Workload,
+        ids_by_input: dict[str, list[str]],
+        reserved: frozenset[str] = frozenset(),
     ) -> dict[str, list[JobInput]]:
-        """Return the job's inputs, read from their uploads.
+        """Return the job's inputs, read from their uploads, without those in ``reserved``.
 
         Raises:
             SaccadeError: UPLOAD_NOT_FOUND; as ``check_input``.
@@ -263,6 +301,8 @@ class JobService:
         for name, ids in ids_by_input.items():
             inputs[name] = []
             for upload_id in ids:
+                if upload_id in reserved:
+                    continue
                 upload = await self._uploads.get(tenant, upload_id)
                 if upload.completed is None:  # another gateway may have completed it a moment ago
                     upload = await self._uploads.get(tenant, upload_id, fresh=True)

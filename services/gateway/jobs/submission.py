@@ -147,7 +147,7 @@ def upload_ids(workload: Workload, inputs: Mapping[str, Any], *, complete: bool 
     """Return the upload ids of each input; not ``complete``: some are uploaded later.
 
     Raises:
-        SaccadeError: MISSING_INPUT, UNKNOWN_INPUT, URL_INPUT_NOT_ALLOWED, INVALID_PARAMETER, UPLOAD_NOT_FOUND.
+        SaccadeError: MISSING_INPUT, UNKNOWN_INPUT, INVALID_PARAMETER, UPLOAD_NOT_FOUND.
     """
     declared = {declaration.name: declaration for declaration in workload.inputs}
     for name in inputs:
@@ -171,7 +171,7 @@ def upload_ids(workload: Workload, inputs: Mapping[str, Any], *, complete: bool 
 def _ids(declared: Input, given: Any, minimum: int) -> list[str]:
     ids = given if isinstance(given, list) else [given]
     if any(not isinstance(upload_id, str) for upload_id in ids):
-        raise _at(ErrorCode.URL_INPUT_NOT_ALLOWED, "", declared.name)
+        raise _at(ErrorCode.INVALID_PARAMETER, f"{declared.name} takes ids of uploads.", declared.name)
     if len(ids) < minimum:
         title = f"{declared.name} ({declared.title})"
         code = ErrorCode.MISSING_INPUT
@@ -204,7 +204,7 @@ def check_input(declared: Input, upload: Upload) -> JobInput:
         upload_id=upload.id,
         key=upload.created.key,
         filename=upload.created.filename,
-        content_type=upload.created.content_type,
+        content_type=upload.content_type,
         size_bytes=upload.completed.size_bytes,
         sha256=upload.completed.sha256,
     )

@@ -7,16 +7,17 @@ from typing import Final
 
 from contracts.events import Envelope
 from contracts.events import upload as events
-from services.gateway.aggregates.upload_state import fold
+from services.gateway.aggregates.upload_state import Upload, fold
 from services.gateway.aggregates.view import GatewayView
 
 
 class UploadProjector:
     """Applies each upload event to the view."""
 
-    def __init__(self, view: GatewayView) -> None:
-        """Write to ``view``."""
+    def __init__(self, view: GatewayView, *on_change: Callable[[Upload], None]) -> None:
+        """Write to ``view``, then call ``on_change`` with the changed upload."""
         self.view = view
+        self.on_change = on_change
 
     def handle(self, envelope: Envelope, sequence: int) -> None:
         """Apply one event; event types unknown to this version are ignored."""
@@ -31,6 +32,8 @@ def changed(projector: UploadProjector, envelope: Envelope, sequence: int) -> No
     """Fold the event into the upload."""
     if upload := fold(projector.view.upload(envelope.subject), envelope, sequence):
         projector.view.keep_upload(upload)
+        for notify in projector.on_change:
+            notify(upload)
 
 
 #: Every upload event (tests/unit/services/gateway/uploads/test_on_upload.py).

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,6 +10,7 @@ from contracts.errors import ErrorCode, SaccadeError
 from contracts.limits import PART_BYTES, PRESIGNED_URL_S
 from kit.bucket import Bucket
 from services.gateway.aggregates.upload_state import Upload, UploadState
+from services.gateway.uploads.fetching.upload_fetcher import FetchProgress
 from services.gateway.uploads.schemas import (
     Part,
     SignedPart,
@@ -17,15 +18,16 @@ from services.gateway.uploads.schemas import (
     SignedRequest,
     SignRequest,
     UploadObject,
+    UploadSourceObject,
 )
 
 
 class UploadPresenter:
     """Builds upload objects and signs URLs."""
 
-    def __init__(self, bucket: Bucket) -> None:
-        """Sign URLs of ``bucket``."""
-        self._bucket = bucket
+    def __init__(self, bucket: Bucket, progress: Callable[[str], FetchProgress | None]) -> None:
+        """Sign URLs of ``bucket``; ``progress`` returns how much of a file this process has fetched."""
+        self._bucket, self._progress = bucket, progress
 
     async def full(self, upload: Upload, parts: Sequence[dict[str, Any]] = ()) -> UploadObject:
         """Return an upload object; while it is open, with a presigned URL or, in multipart mode, its stored parts."""
@@ -34,8 +36,8 @@ class UploadPresenter:
             id=upload.id,
             state=upload.state,
             filename=created.filename,
-            content_type=created.content_type,
-            size_bytes=created.size_bytes,
+            content_type=upload.content_type,
+            size_bytes=upload.size_bytes,
             sha256=upload.completed.sha256 if upload.completed else created.sha256,
             created_at=upload.created_at,
             expires_at=upload.expires_at,
@@ -44,7 +46,15 @@ class UploadPresenter:
             reason=upload.reason,
             error=upload.error,
         )
-        if upload.state is not UploadState.CREATED:
+        if created.source:
+            progress = self._progress(upload.id) if upload.state is UploadState.CREATED else None
+            body.source = UploadSourceObject(
+                url=created.source.url,
+                job_id=created.source.job_id,
+                received_bytes=progress and progress.received_bytes,
+                total_bytes=progress and progress.total_bytes,
+            )
+        if created.source or upload.state is not UploadState.CREATED:
             return body
         if created.multipart_id:
             body.multipart_id = created.multipart_id

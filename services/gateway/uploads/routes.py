@@ -14,11 +14,12 @@ from kit.http.path_ids import UploadId
 from kit.http.problems import problem_responses
 from modal_workers import catalog
 from services.gateway.backends.reported_backends import ReportedBackends
-from services.gateway.uploads.dependencies import UploadPresenterDep, UploadServiceDep
+from services.gateway.uploads.dependencies import UploadPresenterDep, UploadServiceDep, UrlUploadsDep
 from services.gateway.uploads.schemas import (
+    AnyNewUpload,
     ArrivedParts,
     Completion,
-    NewUpload,
+    NewUrlUpload,
     Part,
     PartNumbers,
     SignedParts,
@@ -44,7 +45,7 @@ _REJECTIONS: Final = (
 @router.post(
     "",
     status_code=201,
-    summary="Create an upload and get a presigned URL",
+    summary="Create an upload: get a presigned URL, or have a URL fetched",
     responses={
         201: {"headers": {"Location": {"schema": {"type": "string"}}}},
         **problem_responses(
@@ -56,23 +57,36 @@ _REJECTIONS: Final = (
             _E.UNKNOWN_WORKLOAD,
             _E.BACKEND_NOT_INSTALLED,
             _E.STORAGE_UNAVAILABLE,
+            _E.URL_INPUT_NOT_ALLOWED,
+            _E.URL_INVALID,
+            _E.URL_ADDRESS_REFUSED,
+            _E.RATE_LIMITED,
         ),
     },
 )
 async def create_upload(
     response: Response,
     caller: Writer,
-    body: NewUpload,
+    body: AnyNewUpload,
     *,
     uploads: UploadServiceDep,
+    url_uploads: UrlUploadsDep,
     presenter: UploadPresenterDep,
     backends: Annotated[ReportedBackends, from_app_state("backends")],
     idempotency_key: IdempotencyHeader = None,
 ) -> UploadObject:
     """PUT the file to `url` with exactly `headers`, then POST `…/complete`.
 
-    With `multipart: true`, request the URLs of the parts at `…/parts` instead.
+    With `multipart: true`, request the URLs of the parts at `…/parts` instead. With `url`, the server fetches the
+    file: the upload becomes `completed` or `failed` without another request.
     """
+    key = key_of(caller.tenant, "POST /v1/uploads", idempotency_key, body)
+    if isinstance(body, NewUrlUpload):
+        fetched = await url_uploads.create(
+            caller.tenant, body.url, filename=body.filename, sha256=body.sha256 and body.sha256.lower(), key=key
+        )
+        response.headers["Location"] = f"/v1/uploads/{fetched.id}"
+        return await presenter.full(fetched)
     if body.workload is not None:
         (await backends.known()).check(catalog.workload(body.workload))
     upload = await uploads.create(
@@ -82,7 +96,7 @@ async def create_upload(
         size_bytes=body.size_bytes,
         sha256=body.sha256.lower() if body.sha256 else None,
         multipart=body.multipart,
-        key=key_of(caller.tenant, "POST /v1/uploads", idempotency_key, body),
+        key=key,
     )
     response.headers["Location"] = f"/v1/uploads/{upload.id}"
     return await presenter.full(upload)
@@ -150,7 +164,12 @@ async def sign_request(
     "/{upload_id}/complete",
     summary="Check the bytes and make the upload usable",
     responses=problem_responses(
-        _E.UPLOAD_NOT_FOUND, _E.UPLOAD_ALREADY_ENDED, _E.UPLOAD_BYTES_MISSING, *_REJECTIONS, _E.STORAGE_UNAVAILABLE
+        _E.UPLOAD_NOT_FOUND,
+        _E.UPLOAD_ALREADY_ENDED,
+        _E.UPLOAD_NOT_COMPLETED,
+        _E.UPLOAD_BYTES_MISSING,
+        *_REJECTIONS,
+        _E.STORAGE_UNAVAILABLE,
     ),
 )
 async def complete_upload(

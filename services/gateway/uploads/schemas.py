@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from contracts.errors import ErrorBody
 from contracts.events.upload import MediaFacts
-from contracts.limits import PART_BYTES, PART_COUNT, UPLOAD_BYTES
+from contracts.limits import INPUT_URL_CHARS, PART_BYTES, PART_COUNT, UPLOAD_BYTES
 from kit.http.request_body import RequestBody
 from services.gateway.aggregates.upload_state import UploadState
 from services.gateway.uploads.upload_checks import CONTENT_TYPE_PATTERN
@@ -45,6 +45,32 @@ class NewUpload(RequestBody):
     multipart: bool = Field(
         default=False, description="Send the bytes in parts, resumable. Always the case above 1 GiB."
     )
+
+
+class NewUrlUpload(RequestBody):
+    """A request to fetch a file from another server, if the operator of this one allows it."""
+
+    url: str = Field(
+        min_length=1,
+        max_length=INPUT_URL_CHARS,
+        description="Answers a plain GET with the file: http or https, on a public address, without user name and "
+        "password. Its query is in no event and no answer.",
+        examples=["https://example.com/lap_a.mp4"],
+    )
+    filename: str | None = Field(default=None, min_length=1, max_length=255, description="By default, of the URL.")
+    sha256: str | None = Field(
+        default=None, pattern=r"^[0-9a-fA-F]{64}$", description="Compared with the fetched bytes."
+    )
+
+
+def _variant(body: Any) -> str:
+    return "url" if "url" in (body if isinstance(body, dict) else getattr(body, "model_fields_set", ())) else "bytes"
+
+
+#: A request with ``url`` is one to fetch it.
+AnyNewUpload = Annotated[
+    Annotated[NewUpload, Tag("bytes")] | Annotated[NewUrlUpload, Tag("url")], Discriminator(_variant)
+]
 
 
 class Part(BaseModel):
@@ -97,14 +123,26 @@ class Completion(RequestBody):
     parts: list[FinishedPart] | None = Field(default=None, max_length=UPLOAD_BYTES // PART_BYTES)
 
 
+class UploadSourceObject(BaseModel):
+    """Origin of a file that the server fetches, and its progress."""
+
+    url: str = Field(description="Without its query.")
+    job_id: str | None = Field(description="The job that is submitted when its inputs have been fetched.")
+    received_bytes: int | None = Field(default=None, description="Absent before the first byte.")
+    total_bytes: int | None = Field(default=None, description="As the server of the URL announced it.")
+
+
 class UploadObject(BaseModel):
-    """An upload. While it is `created` it contains presigned URLs, which are new on every read."""
+    """An upload. While it is `created` it contains presigned URLs, which are new on every read.
+
+    With `source`, the server fetches the file, and there is nothing to send.
+    """
 
     id: str
     state: UploadState
     filename: str
     content_type: str
-    size_bytes: int
+    size_bytes: int | None = Field(description="Null while the server fetches the file.")
     sha256: str | None = Field(description="Of the stored bytes; before completion, as declared.")
     created_at: datetime
     expires_at: datetime = Field(description="The upload fails at this time unless it is completed.")
@@ -120,6 +158,7 @@ class UploadObject(BaseModel):
     part_size_bytes: int | None = None
     part_count: int | None = None
     parts: list[Part] | None = Field(default=None, description="Parts of a multipart upload that are in the bucket.")
+    source: UploadSourceObject | None = None
 
 
 class SignRequest(RequestBody):

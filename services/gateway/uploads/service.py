@@ -6,11 +6,12 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.events.upload import MediaFacts, UploadCompleted, UploadCreated, UploadFailed
+from contracts.events.upload import MediaFacts, UploadCompleted, UploadCreated, UploadFailed, UploadSource
 from contracts.ids import is_id, new_id
 from contracts.limits import UPLOAD_EXPIRES_S
 from kit.bucket import Bucket, ObjectMissing
@@ -33,7 +34,7 @@ from services.gateway.uploads.upload_checks import (
 log = logging.getLogger(__name__)
 
 #: Errors that do not depend on the file: the client may complete the upload again.
-_TEMPORARY_ERRORS: Final = frozenset(
+TEMPORARY_ERRORS: Final = frozenset(
     {ErrorCode.STORAGE_UNAVAILABLE, ErrorCode.BUS_UNAVAILABLE, ErrorCode.UPLOAD_BYTES_MISSING}
 )
 
@@ -150,6 +151,7 @@ class UploadService:
         upload = await self.get(tenant, upload_id)
         if upload.state is not UploadState.CREATED:
             raise SaccadeError(ErrorCode.UPLOAD_ALREADY_ENDED, f"The upload is {upload.state} already.")
+        _check_sent(upload)
         return upload
 
     async def stored_parts(self, upload: Upload) -> list[dict[str, Any]]:
@@ -174,6 +176,7 @@ class UploadService:
             return upload
         if upload.state is UploadState.FAILED:
             raise _already_ended(upload)
+        _check_sent(upload)
         task = self._completing.get(upload_id)
         if task is None:
             task = asyncio.ensure_future(self._check_and_store(upload, parts))
@@ -223,20 +226,75 @@ class UploadService:
             async with self._check_slots:
                 completed = await self._check_bytes(upload)
         except SaccadeError as error:
-            if error.code not in _TEMPORARY_ERRORS:
-                await self._reject(upload, error)
+            if error.code not in TEMPORARY_ERRORS:
+                await self.reject(upload, error)
             if error.code in _FULL_DISK_ERRORS:
                 # The bucket tells the client only of an internal error, and deletes what did not fit.
                 self._disk.require_room(upload.created.size_bytes)
             raise
-        try:
+        found = await self.store_completed(upload, completed)
+        if found.state is not UploadState.COMPLETED:
+            raise _already_ended(found)
+        return found
+
+    async def create_fetched(
+        self,
+        tenant: str,
+        upload_id: str,
+        *,
+        filename: str,
+        content_type: str,
+        sha256: str | None,
+        source: UploadSource,
+    ) -> Upload:
+        """Store the upload of a file that the server fetches, unless it is stored already, and return it.
+
+        Raises:
+            SaccadeError: UPLOAD_NOT_FOUND, if it was deleted meanwhile; BUS_UNAVAILABLE.
+        """
+        key = self._bucket.key("uploads", tenant, upload_id, safe_name(filename))
+        created = UploadCreated(
+            key=key, filename=filename, content_type=content_type, size_bytes=0, sha256=sha256, source=source
+        )
+        with suppress(Conflict):
+            await self._events.append_once(tenant, upload_id, created, after=0)
+        return await self.get(tenant, upload_id, fresh=True)
+
+    async def find(self, tenant: str, upload_id: str) -> Upload | None:
+        """Return an upload as its events have it, also a deleted one; None if there is none.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        return await self._events.load(tenant, upload_id)
+
+    async def probe(self, upload: Upload) -> MediaFacts:
+        """Open the stored bytes of an upload with the decoder.
+
+        Raises:
+            SaccadeError: MEDIA_UNDECODABLE, MEDIA_NO_VIDEO, MEDIA_TOO_LARGE, or an error of the ZIP.
+        """
+        async with self._check_slots:
+            return await self._open_media(upload)
+
+    async def store_completed(self, upload: Upload, completed: UploadCompleted) -> Upload:
+        """Complete an upload, unless it has ended, and return it.
+
+        Raises:
+            SaccadeError: UPLOAD_NOT_FOUND, if it was deleted meanwhile; BUS_UNAVAILABLE.
+        """
+        with suppress(Conflict):
             await self._events.append_once(upload.tenant, upload.id, completed, after=upload.sequence)
-        except Conflict:
-            found = await self.get(upload.tenant, upload.id, fresh=True)
-            if found.state is not UploadState.COMPLETED:
-                raise _already_ended(found) from None
-            return found
         return await self.get(upload.tenant, upload.id, fresh=True)
+
+    async def abort_parts(self, upload: Upload, multipart_id: str | None) -> None:
+        """Delete the parts that an interrupted fetch has left.
+
+        Raises:
+            SaccadeError: STORAGE_UNAVAILABLE.
+        """
+        if multipart_id:
+            await self._bucket.abort_multipart(upload.created.key, multipart_id)
 
     async def _join_parts(self, upload: Upload, requested: list[tuple[int, str]] | None) -> None:
         """Join the parts of a multipart upload into one object, unless that is done already."""
@@ -272,12 +330,19 @@ class UploadService:
         if upload.created.sha256 and sha256 != upload.created.sha256:
             message = f"The file has SHA-256 {sha256}, {upload.created.sha256} was declared."
             raise SaccadeError(ErrorCode.UPLOAD_CHECKSUM_MISMATCH, message)
-        media = await self._probe_media(await self._bucket.presign_get(upload.created.key, inside=True))
+        media = await self._open_media(upload)
         check_media_type(upload, media)
         return UploadCompleted(size_bytes=size, sha256=sha256, media=media)
 
-    async def _reject(self, upload: Upload, error: SaccadeError) -> None:
-        """Fail the upload with an error and delete its bytes."""
+    async def _open_media(self, upload: Upload) -> MediaFacts:
+        return await self._probe_media(await self._bucket.presign_get(upload.created.key, inside=True))
+
+    async def reject(self, upload: Upload, error: SaccadeError) -> None:
+        """Fail an upload with an error and delete its bytes; do nothing if it has ended.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
         log.info("upload rejected", extra={"upload_id": upload.id, "code": error.code})
         try:
             failed = UploadFailed(reason="refused", error=error.body())
@@ -300,6 +365,18 @@ class UploadService:
             return await self._bucket.size(upload.created.key)
         except ObjectMissing:
             return None
+
+
+def _check_sent(upload: Upload) -> None:
+    """Reject bytes of a client for a file that the server fetches.
+
+    Raises:
+        SaccadeError: UPLOAD_NOT_COMPLETED.
+    """
+    if upload.created.source is not None:
+        message = "The server fetches this file from its URL; no bytes are sent to it."
+        hint = "Wait until it is completed or failed: GET /v1/uploads/{id} shows its progress."
+        raise SaccadeError(ErrorCode.UPLOAD_NOT_COMPLETED, message, hint=hint)
 
 
 def _already_ended(upload: Upload) -> SaccadeError:

@@ -31,7 +31,7 @@ from kit.bus.tail import EventTail
 from kit.settings import NatsSettings, S3Settings
 from services.gateway.aggregates.view import GatewayView
 from services.gateway.app import GatewayLoop, build_gateway
-from services.gateway.settings import GatewaySettings
+from services.gateway.settings import GatewaySettings, UrlInputSettings
 from tests.harness.servers.loopback_tls import NO_CERTIFICATES
 
 
@@ -207,9 +207,15 @@ class RunningGateway:
 
 @asynccontextmanager
 async def running_gateway(
-    nats: NatsSettings, s3: S3Settings, folder: Path, *, auth: AuthSettings | None = None, **settings: Any
+    nats: NatsSettings,
+    s3: S3Settings,
+    folder: Path,
+    *,
+    auth: AuthSettings | None = None,
+    url_inputs: UrlInputSettings | None = None,
+    **settings: Any,
 ) -> AsyncIterator[RunningGateway]:
-    """Run a gateway on two servers, with its view in ``folder``."""
+    """Run a gateway on two servers, with its view in ``folder``; by default it fetches no inputs from URLs."""
     auth = auth or AuthSettings()
     async with AsyncExitStack() as stack:
         client = await connect(nats, "test")
@@ -219,7 +225,14 @@ async def running_gateway(
         await bucket.create()
         view = GatewayView(folder / "view")
         stack.callback(view.close)
-        app, loop = build_gateway(GatewaySettings(data_dir=folder / "view", **settings), auth, client, bucket, view)
+        app, loop = build_gateway(
+            GatewaySettings(data_dir=folder / "view", **settings),
+            auth,
+            client,
+            bucket,
+            view,
+            url_settings=url_inputs or UrlInputSettings(inputs="off"),
+        )
         transport = httpx.ASGITransport(app)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(loop.run)

@@ -1,0 +1,34 @@
+"""Parts of the S3 client: descriptions of the service, and streams cut to parts of a multipart upload."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncIterator
+
+from botocore.loaders import Loader
+
+
+class _S3Loader(Loader):  # type: ignore[misc] # botocore has no types
+    """Reads botocore's descriptions of S3; botocore's own lists the folders of 400 services first."""
+
+    def list_available_services(self, type_name: str) -> list[str]:  # noqa: ARG002 - botocore's signature
+        """Return the only service that is used."""
+        return ["s3"]
+
+
+@functools.cache
+def s3_loader() -> Loader:
+    """Return the loader of this process: it keeps the descriptions, 1 MB of JSON, for the next client."""
+    return _S3Loader()
+
+
+async def in_parts(chunks: AsyncIterator[bytes], part_bytes: int) -> AsyncIterator[bytes]:
+    """Join chunks to parts of equal size; the last one has the rest."""
+    part = bytearray()
+    async for chunk in chunks:
+        part += chunk
+        while len(part) >= part_bytes:
+            yield bytes(part[:part_bytes])
+            del part[:part_bytes]
+    if part:
+        yield bytes(part)

@@ -1,0 +1,1 @@
+"""Uploads whose bytes the server fetches from a URL."""

@@ -1,0 +1,119 @@
+"""Private records of what is being fetched, in the stream FETCHES: the only place where whole URLs are stored.
+
+A record is written before anything is done, and deleted when it is done: what a process that died has left is found in
+the stream. Subjects: ``saccade.fetch.<tenant>.<noun>.<id>``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Final, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from contracts.events.base import Message
+from contracts.ids import new_id
+from kit.bus.connection import request
+from kit.bus.event_store import Conflict, EventStore
+
+_DELETE_S: Final = 5.0
+
+
+class Record(BaseModel):
+    """Base class of the records."""
+
+    model_config = ConfigDict(frozen=True)
+
+    tenant: str
+    #: Of the upload or job that the record is about.
+    id: str
+
+
+R = TypeVar("R", bound=Record)
+
+
+class Records(Generic[R]):
+    """All records of one kind."""
+
+    def __init__(self, store: EventStore, noun: str, model: type[R]) -> None:
+        """Use the store of FETCHES."""
+        self._store, self._noun, self._model = store, noun, model
+
+    async def add(self, record: R) -> bool:
+        """Store a record unless there is one with its id; return whether it was stored.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        return await self.replace(record, after=0) is not None
+
+    async def replace(self, record: R, *, after: int) -> int | None:
+        """Replace the record with sequence ``after`` and return the new sequence; None if another one is newer.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        subject = self._subject(record.tenant, record.id)
+        message = Message(subject, new_id("evt"), record.model_dump_json().encode())
+        try:
+            return await self._store.publish(message, after=after, among=subject)
+        except Conflict:
+            return None
+
+    async def load(self, tenant: str, record_id: str) -> tuple[R, int] | None:
+        """Return a record and its sequence; None if there is none.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        stored = await self._store.load(self._subject(tenant, record_id))
+        return (self._model.model_validate_json(stored[-1].body), stored[-1].sequence) if stored else None
+
+    async def count(self, tenant: str, up_to: int) -> int:
+        """Return how many records a tenant has, at most ``up_to``.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        found, _ = await self._store.batch(0, self._subject(tenant, "*"), up_to)
+        return len(found)
+
+    async def all(self) -> AsyncIterator[tuple[R, int]]:
+        """Yield the records of all tenants, oldest first, with their sequences.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        async for stored in self._store.history(0, self._subject("*", "*")):
+            yield self._model.model_validate_json(stored.body), stored.sequence
+
+    async def delete(self, sequence: int) -> None:
+        """Delete a record and overwrite its bytes; do nothing if there is none with this sequence.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        await request(self._store.client, f"STREAM.MSG.DELETE.{self._store.stream}", {"seq": sequence}, _DELETE_S)
+
+    def _subject(self, tenant: str, record_id: str) -> str:
+        return f"saccade.fetch.{tenant}.{self._noun}.{record_id}"
+
+
+class UploadFetch(Record):
+    """A file to fetch."""
+
+    #: As the client wrote it; in no log and no event.
+    url: str = Field(repr=False)
+    filename: str
+    content_type: str
+    #: Without query.
+    shown_url: str
+    sha256: str | None = None
+    #: Media that the input takes which the file is for.
+    media: Literal["video", "image", "archive"] | None = None
+    #: The job that waits for the file.
+    job_id: str | None = None
+    #: Times that a process has begun to fetch it.
+    starts: int = 0
+    #: Multipart upload of the latest of them.
+    multipart_id: str | None = None
