@@ -265,7 +265,10 @@ class Bucket:
         content_type: str,
         on_multipart: Callable[[str], Awaitable[None]] | None = None,
     ) -> Transfer:
-        """Upload a stream in parts, with one in memory; ``on_multipart`` gets the id of what is left if the process dies."""
+        """Upload a stream in parts, with one of them in memory.
+
+        ``on_multipart`` gets the id of the multipart upload, which a process that dies leaves behind.
+        """
         digest, size, parts = hashlib.sha256(), 0, in_parts(chunks, _STREAM_PART_BYTES)
         first = await anext(parts, b"")
         if len(first) < _STREAM_PART_BYTES:
