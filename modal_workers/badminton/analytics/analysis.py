@@ -91,17 +91,13 @@ def analyse(match: Match) -> Analysis:
         return Analysis(
             (), tuple(_without_players(rally) for rally in match.rallies), _play_time(match), speed_m_s, frame_s
         )
-    speed_m_s = np.hypot(tracks.velocity_m_s[..., 0], tracks.velocity_m_s[..., 1])
-    speed_m_s[:, ~used] = np.nan
     by_player = [
-        CourtTrack(
-            times_s=match.times_s,
-            position_m=tracks.position_m[player].astype(np.float64),
-            error_m=tracks.position_error_m[player].astype(np.float64),
-            speed_m_s=speed_m_s[player].astype(np.float64),
-            observed=tracks.observed[player],
-            used=used,
-            segment=segment,
+        CourtTrack.of(
+            match.times_s,
+            (tracks.position_m[player], tracks.position_error_m[player]),
+            tracks.observed[player],
+            used,
+            segment,
         )
         for player in range(tracks.player_count)
     ]
@@ -109,7 +105,7 @@ def analyse(match: Match) -> Analysis:
         players=tuple(_player(match, tracks, number, track, frame_s) for number, track in enumerate(by_player)),
         rallies=tuple(_rally(rally, tracks, by_player) for rally in match.rallies),
         play_time=_play_time(match),
-        speed_m_s=speed_m_s,
+        speed_m_s=np.array([track.speed_m_s for track in by_player], np.float32).reshape(-1, match.frame_count),
         frame_s=frame_s,
     )
 

@@ -65,7 +65,9 @@ def _lanes(seen: Flags, times_s: Floats, segment: NDArray[np.int64]) -> list[tup
     for first, last in zip(frames[starts].tolist(), frames[ends].tolist(), strict=True):
         for kept in range(first, last + 1, _PART):
             kept_last = min(kept + _PART - 1, last)
-            lanes.append((max(kept - overlap, first), min(kept_last + overlap, last), kept, kept_last))
+            # A lane begins where the player was detected: the filter starts from that place.
+            begin = int(frames[np.searchsorted(frames, max(kept - overlap, first), side="right") - 1])
+            lanes.append((begin, min(kept_last + overlap, last), kept, kept_last))
     return lanes
 
 
