@@ -93,7 +93,7 @@ def test_a_shot_is_the_ground_between_the_hitters_over_the_time_of_flight() -> N
 
 
 def test_figures_of_simulated_matches_are_near_the_truth() -> None:
-    """Places that scatter by 8 cm and are missing in one frame of twenty, through the smoother of the players' stage."""
+    """Places that scatter by 8 cm and are missing in one frame of twenty, through the players' smoother."""
     distances, tops, zones = [], [], []
     for seed, doubles in ((11, False), (12, True), (13, False)):
         truth = match_truth(MatchOptions(seed=seed, duration_s=30.0, rate_hz=30.0, doubles=doubles))
@@ -111,7 +111,7 @@ def test_figures_of_simulated_matches_are_near_the_truth() -> None:
                 np.zeros(count, np.int32),
             )
             motion = measure_motion(track)
-            length_m = float(np.hypot(*np.diff(truth.hips_m[player], axis=0).T).sum())
+            length_m = float(np.hypot(*np.diff(true_m, axis=0).T).sum())
             distances.append(abs(motion.distance_m / length_m - 1))
             tops.append(abs(motion.top_speed_m_s / truth.speeds_mps[player].max() - 1))
             shares = [
