@@ -15,7 +15,7 @@ from modal_workers.badminton.court.dimensions import CORNERS_M
 from modal_workers.badminton.court.homography import Floats
 
 #: Focal lengths of cameras that film a court: from a phone's widest lens to a television camera, in picture widths.
-FOCAL_WIDTHS: Final = (0.4, 4.0)
+FOCAL_WIDTHS: Final = (0.3, 5.0)
 #: Heights above the floor: a phone on a bag, a camera under a hall's roof.
 HEIGHT_M: Final = (0.8, 40.0)
 #: Distance from the court's centre on the floor.
