@@ -38,7 +38,12 @@ def detect_court(pictures: Sequence[Picture]) -> CourtView | CourtNotFound:
     """
     if not pictures:
         return CourtNotFound(CourtRefusal.NO_PICTURE, "There is no picture of this scene.")
-    evidence = best_candidate(median_grey(pictures))
+    return detect_in(median_grey(pictures))
+
+
+def detect_in(grey: Picture) -> CourtView | CourtNotFound:
+    """Return the court in a grey picture, or why none can be reported."""
+    evidence = best_candidate(grey)
     if evidence is None:
         text = "There are no four straight bright lines in the picture that can be lines of one court."
         return CourtNotFound(CourtRefusal.NO_LINES, text)
@@ -46,9 +51,10 @@ def detect_court(pictures: Sequence[Picture]) -> CourtView | CourtNotFound:
 
 
 def median_grey(pictures: Sequence[Picture]) -> Picture:
-    """Return the median of at most nine of the pictures, as grey; what moves is gone from it."""
+    """Return the median of at most nine of the pictures (BGR or grey), as grey; what moves is gone from it."""
     chosen = np.unique(np.linspace(0, len(pictures) - 1, min(len(pictures), _MAX_PICTURES)).round().astype(int))
-    greys = [cv2.cvtColor(pictures[number], cv2.COLOR_BGR2GRAY) for number in chosen]
+    several = [pictures[number] for number in chosen]
+    greys = [each if each.ndim == 2 else cv2.cvtColor(each, cv2.COLOR_BGR2GRAY) for each in several]
     # A sorting network of whole pictures: a tenth of the time of a median over an axis.
     for end in range(len(greys) - 1, len(greys) // 2 - 1, -1):
         for number in range(end):
