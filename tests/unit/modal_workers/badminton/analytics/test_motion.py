@@ -6,29 +6,28 @@ import numpy as np
 import pytest
 
 from modal_workers.badminton.analytics.motion import KMH_PER_M_S, CourtTrack, Motion, measure_motion
+from modal_workers.badminton.players.trajectory_smoothing import smooth_trajectory
 
 Floats = np.ndarray
 
 
 def _measured(
-    position_m: Floats, rate_hz: float = 30.0, error_m: float = 0.05, segment: Floats | None = None
+    position_m: Floats, rate_hz: float = 30.0, error_m: Floats | float = 0.05, segment: Floats | None = None
 ) -> Motion:
     count = len(position_m)
-    errors = np.full(count, error_m)
+    errors = np.broadcast_to(error_m, count)
     parts = np.zeros(count, np.int32) if segment is None else segment.astype(np.int32)
     seen = np.isfinite(position_m[:, 0])
     track = CourtTrack.of(np.arange(count) / rate_hz, (position_m, errors), seen, np.ones(count, np.bool_), parts)
     return measure_motion(track)
 
 
-def _scatter(count: int, rate_hz: float, error_m: float, seed: int = 3) -> Floats:
-    """Return errors [count, 2] as a smoother leaves them: over a fifth of a second alike."""
-    white = np.random.default_rng(seed).normal(size=(count + 200, 2))
-    width = 0.08 * rate_hz
-    kernel = np.exp(-0.5 * (np.arange(-50, 51) / width) ** 2)
-    kernel /= np.sqrt((kernel**2).sum())
-    alike = np.stack([np.convolve(white[:, axis], kernel, mode="same") for axis in (0, 1)], axis=-1)
-    return alike[100:-100] * error_m / np.sqrt(2)
+def _smoothed(true_m: Floats, rate_hz: float, scatter_m: float) -> tuple[Floats, Floats]:
+    """Return places and their errors as the players' stage makes them of detections that scatter."""
+    places = true_m + np.random.default_rng(3).normal(0, scatter_m, true_m.shape)
+    times_s, variances = np.arange(len(true_m)) / rate_hz, np.full(true_m.shape, scatter_m**2)
+    smooth = smooth_trajectory(places, variances, times_s, np.zeros(len(true_m), np.int64))
+    return smooth.position_m, smooth.error_m
 
 
 def _shuttle_run(rate_hz: float, duration_s: float = 40.0) -> Floats:
@@ -41,12 +40,13 @@ def _shuttle_run(rate_hz: float, duration_s: float = 40.0) -> Floats:
 
 
 @pytest.mark.parametrize("rate_hz", [15.0, 25.0, 60.0])
-@pytest.mark.parametrize("error_m", [0.03, 0.05])
-def test_distance_and_top_speed_are_those_of_the_run(rate_hz: float, error_m: float) -> None:
+@pytest.mark.parametrize("scatter_m", [0.04, 0.08])
+def test_distance_and_top_speed_are_those_of_the_run(rate_hz: float, scatter_m: float) -> None:
     true_m = _shuttle_run(rate_hz)
     length_m = float(np.hypot(*np.diff(true_m, axis=0).T).sum())
     top_m_s = 3 * 1.875 / 1.2  # of this profile, the mean speed times 15 / 8
-    motion = _measured(true_m + _scatter(len(true_m), rate_hz, error_m), rate_hz, error_m)
+    places_m, errors_m = _smoothed(true_m, rate_hz, scatter_m)
+    motion = _measured(places_m, rate_hz, errors_m)
     assert motion.distance_m == pytest.approx(length_m, rel=0.05)
     assert abs(motion.distance_m - length_m) <= motion.distance_error_m
     assert motion.top_speed_m_s == pytest.approx(top_m_s, rel=0.08)
@@ -55,10 +55,10 @@ def test_distance_and_top_speed_are_those_of_the_run(rate_hz: float, error_m: fl
 
 
 def test_a_player_at_rest_covers_no_distance() -> None:
-    still_m = np.tile((2.0, 9.0), (1800, 1)) + _scatter(1800, 30.0, 0.06)
+    still_m, errors_m = _smoothed(np.tile((2.0, 9.0), (1800, 1)), 30.0, 0.08)
     summed_m = float(np.hypot(*np.diff(still_m, axis=0).T).sum())
     assert summed_m > 15, "the sum of all steps would be a walk through the hall"
-    assert _measured(still_m, error_m=0.06).distance_m < 3
+    assert _measured(still_m, error_m=errors_m).distance_m < 0.2 * summed_m
 
 
 def test_what_is_not_seen_is_not_walked() -> None:
@@ -128,7 +128,8 @@ def test_a_true_sprint_is_reported_where_limits_cut_it() -> None:
     dash_m = np.stack([np.full(250, 3.0), 13.0 - 6.0 * (10 * way**3 - 15 * way**4 + 6 * way**5)], axis=-1)
     top_kmh = 6.0 * 1.875 / 1.5 * KMH_PER_M_S
     theirs_m, theirs_kmh = _replaced_rule(dash_m, rate_hz)
-    ours = _measured(dash_m + _scatter(250, rate_hz, 0.04), rate_hz, 0.04)
+    places_m, errors_m = _smoothed(dash_m, rate_hz, 0.06)
+    ours = _measured(places_m, rate_hz, errors_m)
     assert theirs_kmh < 0.8 * top_kmh
     assert theirs_m < 0.6 * 6.0, "steps of the sprint are thrown away"
     assert ours.top_speed_m_s * KMH_PER_M_S == pytest.approx(top_kmh, rel=0.08)
