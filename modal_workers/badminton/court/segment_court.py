@@ -9,8 +9,8 @@ from typing import Final
 import numpy as np
 
 from modal_workers.badminton.court.camera_segments import Kind
-from modal_workers.badminton.court.court_track import CourtTrack, between
 from modal_workers.badminton.court.homography import CourtNotFound, CourtView, Floats
+from modal_workers.badminton.court.homography_track import HomographyTrack, between
 
 #: Two stills of one camera are one when the court moves less than this between them, as a share of the picture.
 _RESTING_SHARE: Final = 0.001
@@ -33,7 +33,7 @@ class SegmentCourt:
     court: CourtView | CourtNotFound
     #: Number of the camera view: segments that a cut back joins have the same. None without a court.
     view: int | None
-    track: CourtTrack | None = None
+    track: HomographyTrack | None = None
 
     def view_at(self, frame: int) -> CourtView | None:
         """Return the court as the camera sees it in a frame; None where it is not known."""
@@ -56,7 +56,7 @@ def bridged(segments: Iterable[SegmentCourt]) -> list[SegmentCourt]:
         start, end = before.view_at(before.last_frame), after.view_at(after.first_frame)
         if start is not None and end is not None:
             count = here.last_frame - here.first_frame + 1
-            track = CourtTrack(here.first_frame, between(start.image_from_court, end.image_from_court, count))
+            track = HomographyTrack(here.first_frame, between(start.image_from_court, end.image_from_court, count))
             court = replace(start, image_from_court=track.image_from_court[count // 2])
             result[number] = replace(here, court=court, view=before.view, track=track)
     return result
@@ -73,7 +73,7 @@ def joined(segments: Iterable[SegmentCourt], full_size: tuple[int, int]) -> list
             parts = [part.track for part in (before, segment) if part.track is not None]
             track = None
             if parts:
-                track = CourtTrack(before.first_frame, np.concatenate([part.image_from_court for part in parts]))
+                track = HomographyTrack(before.first_frame, np.concatenate([part.image_from_court for part in parts]))
             result[-1] = replace(before, last_frame=segment.last_frame, end_s=segment.end_s, track=track)
         elif _is_at_the_same_place(before.court, segment.court, full_size):
             result[-1] = replace(before, last_frame=segment.last_frame, end_s=segment.end_s)

@@ -13,10 +13,10 @@ import numpy as np
 
 from modal_workers.badminton.court.camera import cameras_of
 from modal_workers.badminton.court.camera_segments import CameraSegment, Kind, Sample
-from modal_workers.badminton.court.court_track import follow_between, paths_of
 from modal_workers.badminton.court.detection import MIN_INLIER_SHARE, detect_in, median_grey
 from modal_workers.badminton.court.dimensions import CORNERS_M
 from modal_workers.badminton.court.homography import CourtNotFound, CourtRefusal, CourtView, Floats, project
+from modal_workers.badminton.court.homography_track import follow_between, paths_of
 from modal_workers.badminton.court.picture_motion import Grey, in_full_picture
 from modal_workers.badminton.court.refinement import LineFit, fit_lines
 from modal_workers.badminton.court.segment_court import SegmentCourt, bridged, joined

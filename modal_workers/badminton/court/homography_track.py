@@ -20,7 +20,7 @@ _GRID_M: Final = np.array([(x, y) for y in np.linspace(0, COURT_LENGTH_M, 9) for
 
 
 @dataclass(frozen=True, eq=False)
-class CourtTrack:
+class HomographyTrack:
     """The court's homographies frame by frame while a camera moves; NaN where it was not followed."""
 
     first_frame: int
@@ -36,7 +36,7 @@ class CourtTrack:
 
 def follow_between(
     segment: CameraSegment, keyframes: Mapping[int, CourtView], full_size: tuple[int, int]
-) -> CourtTrack:
+) -> HomographyTrack:
     """Return the homographies of a moving segment's frames from those of some of them.
 
     Between two keyframes the picture's motion is followed from the first, and what it misses at the second is spread
@@ -59,7 +59,7 @@ def follow_between(
                 goal = _moved(start, paths, first, last)
                 moved = _corrected(moved, goal, end, (frame - first) / (last - first), full_size)
             result[frame - segment.first_frame] = moved
-    return CourtTrack(segment.first_frame, result)
+    return HomographyTrack(segment.first_frame, result)
 
 
 def between(start: Floats, end: Floats, count: int) -> Floats:
