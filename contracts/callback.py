@@ -40,6 +40,8 @@ class Callback(BaseModel):
     #: Uploads that are fetched before the job is submitted; if one fails, there is no job.
     upload_ids: tuple[str, ...] = ()
     accepted_at: AwareDatetime
+    #: Number of requests for this run. Each changes the record: results that were sent while it arrived are sent again.
+    requests: int = 1
     #: Sequence of the newest event whose log entry was delivered, or given up.
     logged: int = 0
     #: Storage id at the receiver by name of the artifact.

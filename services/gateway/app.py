@@ -45,6 +45,7 @@ from services.gateway.compat import nerf_routes as compat_nerf_routes
 from services.gateway.compat import splat_routes as compat_splat_routes
 from services.gateway.compat.badminton import addresses as badminton_addresses
 from services.gateway.compat.badminton.composition import mount_badminton
+from services.gateway.compat.badminton_endpoint.routes import add_badminton_endpoint
 from services.gateway.compat.default_session import DefaultSessions
 from services.gateway.compat.nerf_jobs import NerfJobs
 from services.gateway.compat.splat_routes import GatewayHealth
@@ -214,6 +215,7 @@ def build_gateway(
     state.ply_download, state.health = PlyDownload(bucket), _health(store, bucket, disk)
     state.default_sessions = DefaultSessions(sessions, ingest, EventStore(client, TELEMETRY.name), backends)
     mount_badminton(app, follower, job_progress, bucket, disk.cause_of)
+    add_badminton_endpoint(app, client, auth)
     _add_health_route(app, state.health, authenticator, state.default_sessions)
     _add_metrics_route(app, metrics, view, open_sockets)
     subscribe = (job_progress.start, session_progress.start, acks.start, TelemetryConsumerRequests(client).start)

@@ -15,6 +15,7 @@ from kit.auth.api_keys import comma_separated
 from kit.auth.bus_token import checked_key
 from kit.network.address_guard import AddressGuard
 from kit.network.download import DownloadLimits
+from kit.network.urls import parse_url
 from kit.settings import ChosenSecret
 from services.gateway.backends.backends import DEFAULT_INSTALL_HINT
 
@@ -161,6 +162,23 @@ class CompatNerfSettings(BaseSettings):
     def gpu(self, environment: Environment) -> str | None:
         """Return the GPU to request; None to follow the GPU ladder."""
         return self.gpu_prod if environment == "production" else self.gpu_dev
+
+
+class CompatBadmintonSettings(BaseSettings):
+    """Settings of the replaced badminton system, under their old names."""
+
+    model_config = SettingsConfigDict(frozen=True, populate_by_name=True, env_ignore_empty=True)
+
+    #: Convex site that is called back where a request names none.
+    convex_site_url: str | None = Field(default=None, validation_alias="CONVEX_SITE_URL")
+
+    @field_validator("convex_site_url")
+    @classmethod
+    def _is_a_url(cls, value: str | None) -> str | None:
+        """Reject an invalid URL at the start; with it, requests would be rejected."""
+        if value is not None:
+            parse_url(value)
+        return value
 
 
 class SessionSettings(BaseSettings):

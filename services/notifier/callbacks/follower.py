@@ -197,7 +197,7 @@ class CallbackFollower:
         assert facts is not None
         del facts.log[0]
         if not facts.log or facts.log[0][0] > step.sequence:  # all entries of the event
-            await self._parts.store.put(callback.model_copy(update={"logged": step.sequence}), sequence)
+            await self._put(callback, {"logged": step.sequence}, sequence)
 
     async def _end(self, step: StoreArtifact | SendResults | SendFailure, callback: Callback, sequence: int) -> None:
         """Make one attempt of a step that ends the video, and record its result.
@@ -218,7 +218,25 @@ class CallbackFollower:
             log.warning("callbacks: %s: %s", callback.job_id, error_text, extra={"next_attempt_at": changes["due"]})
         if outcome := changes.get("outcome"):
             log.info("callbacks: %s has ended: %s", callback.job_id, outcome)
-        await self._parts.store.put(callback.model_copy(update=changes), sequence)
+        await self._put(callback, changes, sequence)
+
+    async def _put(self, callback: Callback, changes: dict[str, Any], sequence: int) -> None:
+        """Record what changes by a request, also where the client has requested the same run again meanwhile.
+
+        Raises:
+            Conflict: there is another run, or the request was one that the client now waits for again.
+        """
+        while True:
+            try:
+                await self._parts.store.put(callback.model_copy(update=changes), sequence)
+            except Conflict:
+                newer = self._parts.store.find(self._subject)
+                repeated = newer is not None and newer.callback.job_id == callback.job_id
+                if newer is None or not repeated or not changes.keys() & {"stored", "logged"}:
+                    raise
+                callback, sequence = newer.callback, newer.sequence
+            else:
+                return
 
     async def _attempt(self, step: StoreArtifact | SendResults | SendFailure, callback: Callback) -> dict[str, Any]:
         """Make one attempt and return what changes by it.
