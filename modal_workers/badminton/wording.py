@@ -15,6 +15,7 @@ WINNER_TEXT: dict[WinnerEvidence, str] = {
     "landing_not_seen": "the landing was not seen",
     "last_hit_unknown": "who hit last is not known",
     "too_close_to_line": "the landing is too close to a line",
+    "evidence_disagrees": "the landing and who served next do not agree",
     "no_shuttle_track": "the shuttle was not tracked",
 }
 

@@ -15,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modal_workers.badminton.players.player_tracks import PlayerTracks
-from modal_workers.badminton.rallies.flights import FlightPiece, find_flights
+from modal_workers.badminton.rallies.contacts import Contact, find_contacts
+from modal_workers.badminton.rallies.flights import find_flights
 from modal_workers.badminton.rallies.rally import Hit
 from modal_workers.badminton.rallies.reach import RacketReach, reach_likelihood
+from modal_workers.badminton.rallies.space_contacts import explain_contacts
 from modal_workers.badminton.shuttle.linking import REFERENCE_HEIGHT_PX, SegmentFrames
 from modal_workers.badminton.shuttle.shuttle_track import ShuttleTrack
 
@@ -41,17 +43,17 @@ _UNSEEN: Final = -1.5
 _FIRST: Final = 0.5
 #: What leaves a racket is faster than this.
 _SLOWEST_M_S: Final = 1.5
+#: Log odds of a hit by somebody who was not seen, where flights in space are compared with the players' places.
+_UNSEEN_IN_SPACE: Final = -3.0
+_SPACE_LIMITS: Final = (-12.0, 6.0)
 
 
 @dataclass(frozen=True)
-class Contact:
-    """A place where a flight begins, whatever made it begin."""
+class JudgedContact:
+    """A contact, and the hit that it is, if it is one."""
 
-    time_s: float
-    frame: int
-    place_px: Floats
-    before: FlightPiece | None
-    after: FlightPiece
+    contact: Contact
+    hit: Hit | None
 
 
 def find_hits(
@@ -63,58 +65,65 @@ def find_hits(
     picture_size: tuple[int, int],
 ) -> list[Hit]:
     """Return the hits in order of time."""
-    flights = find_flights(track, times_s, courts, picture_size[1])
-    contacts = find_contacts(flights, times_s)
+    judged = judge_contacts(track, players, times_s, courts, picture_size=picture_size)
+    return [each.hit for each in judged if each.hit is not None]
+
+
+def judge_contacts(
+    track: ShuttleTrack,
+    players: PlayerTracks | None,
+    times_s: Floats,
+    courts: SegmentFrames,
+    *,
+    picture_size: tuple[int, int],
+) -> list[JudgedContact]:
+    """Return all contacts in order of time, with those that are hits."""
+    contacts = find_contacts(find_flights(track, times_s, courts, picture_size), times_s)
     reach = RacketReach(players, times_s) if players is not None and players.player_count else None
     pixels = _PIXELS_PER_METRE * picture_size[1] / REFERENCE_HEIGHT_PX
     evidence = [_evidence(contact, reach, pixels) for contact in contacts]
+    if reach is not None:
+        contacts, evidence = _in_space(contacts, evidence, reach, times_s)
     sides = [reach.sides(contact.frame) if reach else [] for contact in contacts]
     probability = _probabilities([contact.time_s for contact in contacts], evidence, sides)
-    hits: list[Hit] = []
-    for contact, shares in zip(contacts, probability, strict=True):
-        confidence = float(shares[1:].sum())
-        if confidence < _LEAST_CONFIDENCE:
-            continue
-        player, player_confidence = None, 0.0
-        if len(shares) > 2:
-            best = int(shares[2:].argmax())
-            player_confidence = float(shares[2 + best] / confidence)
-            player = best if player_confidence >= _LEAST_PLAYER_CONFIDENCE else None
-        place = (float(contact.place_px[0]), float(contact.place_px[1]))
-        hits.append(Hit(contact.frame, contact.time_s, player, player_confidence, confidence, place))
-    return hits
+    judged = [JudgedContact(each, _hit(each, shares)) for each, shares in zip(contacts, probability, strict=True)]
+    return sorted(judged, key=lambda each: each.contact.time_s)
 
 
-def find_contacts(flights: Sequence[FlightPiece], times_s: Floats) -> list[Contact]:
-    """Return where flights begin; times are those at which the paths before and after meet best."""
-    contacts: list[Contact] = []
-    for index, flight in enumerate(flights):
-        before = flights[index - 1] if index and flights[index - 1].chain == flight.chain else None
-        if before is None:
-            time_s, place = flight.start_s, flight.position_px(flight.start_s)
-        else:
-            time_s, place = _meeting(before, flight)
-        contacts.append(Contact(time_s, int(np.abs(times_s - time_s).argmin()), place, before, flight))
-    return contacts
+def _hit(contact: Contact, shares: Floats) -> Hit | None:
+    """Return the hit, if it is probable, from the probabilities of what it may be."""
+    confidence = float(shares[1:].sum())
+    if confidence < _LEAST_CONFIDENCE:
+        return None
+    player, player_confidence = None, 0.0
+    if len(shares) > 2:
+        best = int(shares[2:].argmax())
+        player_confidence = float(shares[2 + best] / confidence)
+        player = best if player_confidence >= _LEAST_PLAYER_CONFIDENCE else None
+    place = (float(contact.place_px[0]), float(contact.place_px[1]))
+    return Hit(contact.frame, contact.time_s, player, player_confidence, confidence, place)
 
 
-def _meeting(before: FlightPiece, after: FlightPiece) -> tuple[float, Floats]:
-    """Return when and where two paths are nearest to each other between their ends."""
-    step = (after.start_s - before.end_s) / 2
-    times = np.linspace(before.end_s - 0.3 * step, after.start_s + 0.3 * step, 17)
-    ends = np.array([before.position_px(time) for time in times])
-    begins = np.array([after.position_px(time) for time in times])
-    nearest = int(np.hypot(*(ends - begins).T).argmin())
-    return float(times[nearest]), np.asarray((ends[nearest] + begins[nearest]) / 2)
+def _in_space(
+    contacts: list[Contact], evidence: list[Floats], reach: RacketReach, times_s: Floats
+) -> tuple[list[Contact], list[Floats]]:
+    """Return contacts and evidence with those replaced whose flights are known in space."""
+    known = [index for index, contact in enumerate(contacts) if contact.after.space is not None]
+    explained = explain_contacts([contacts[index] for index in known], reach, times_s) if known else []
+    contacts, evidence = list(contacts), list(evidence)
+    for index, better in zip(known, explained, strict=True):
+        contacts[index] = better.contact
+        evidence[index] = np.array([_UNSEEN_IN_SPACE, *np.clip(better.by_player, *_SPACE_LIMITS)])
+    return contacts, evidence
 
 
 def _evidence(contact: Contact, reach: RacketReach | None, pixels_per_metre: float) -> Floats:
     """Return log odds against "no hit": of a hit by somebody not seen, then of one by each player."""
     place = contact.place_px
-    likelihood, scale = np.zeros(0), pixels_per_metre
+    by_player, scale = np.zeros(0), pixels_per_metre
     if reach is not None:
         distance = reach.distances(place, contact.frame)
-        likelihood = reach_likelihood(distance)
+        by_player = np.log(np.maximum(reach_likelihood(distance), 1e-6))
         scales = reach.pixels_per_metre(contact.frame)
         if np.isfinite(distance).any():
             scale = float(scales[int(distance.argmin())])
@@ -128,7 +137,7 @@ def _evidence(contact: Contact, reach: RacketReach | None, pixels_per_metre: flo
     if np.hypot(*outgoing) < _SLOWEST_M_S:
         change -= 3.0
     unseen = change + (_UNSEEN if reach is not None else 0.5)
-    return np.array([unseen, *(change + _IN_REACH + np.log(np.maximum(likelihood, 1e-9)))])
+    return np.array([unseen, *(change + _IN_REACH + by_player)])
 
 
 def _probabilities(times_s: Sequence[float], evidence: Sequence[Floats], sides: Sequence[list[int]]) -> list[Floats]:

@@ -27,6 +27,7 @@ WinnerEvidence = Literal[
     "landing_not_seen",
     "last_hit_unknown",
     "too_close_to_line",
+    "evidence_disagrees",
     "no_shuttle_track",
 ]
 

@@ -51,6 +51,10 @@ class RacketReach:
                 found[player] = self._distance(player, seen, place_px)
         return found
 
+    def places_m(self, frame: int) -> Floats:
+        """Return each player's place on the floor [P, 2]; NaN if it is not known."""
+        return self._players.position_m[:, frame].astype(float)
+
     def pixels_per_metre(self, frame: int) -> Floats:
         """Return the scale of the picture at each player; NaN if not seen."""
         frames = [self._seen(player, frame) for player in range(self.player_count)]

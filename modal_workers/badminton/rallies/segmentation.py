@@ -1,4 +1,4 @@
-"""Rallies: from the hit of the service to the end of the flight after the last hit."""
+"""Rallies: from the hit of the service to the contact with floor or net after the last hit."""
 
 from __future__ import annotations
 
@@ -10,28 +10,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modal_workers.badminton.players.player_tracks import PlayerTracks
-from modal_workers.badminton.rallies.flights import FlightPiece, find_flights
+from modal_workers.badminton.rallies.ending import Ending, ending_of
+from modal_workers.badminton.rallies.hits import JudgedContact, judge_contacts
 from modal_workers.badminton.rallies.movement import find_active_periods
 from modal_workers.badminton.rallies.rally import Hit, Rally
-from modal_workers.badminton.rallies.winner import Ending, decide_winner
+from modal_workers.badminton.rallies.winner import decide_winner
 from modal_workers.badminton.shuttle.linking import SegmentFrames
 from modal_workers.badminton.shuttle.shuttle_track import ShuttleTrack
 
 Floats = NDArray[np.float64]
 
-#: Between two hits of one rally a shuttle is never out of view for longer, and never flies longer.
+#: Between two hits of one rally a shuttle is never out of view for longer, unless a flight joins both sides of the gap.
 _LONGEST_UNSEEN_S: Final = 1.2
 _LONGEST_FLIGHT_S: Final = 3.2
-#: The flight after the last hit goes on over shorter gaps.
-_END_GAP_S: Final = 0.35
-#: A rally of one hit needs a flight at least this long after it: a service into the net, and not a false hit.
+#: What is called a flight over the whole time between two hits begins and ends this near to them.
+_NEAR_HIT_S: Final = 0.35
+#: A rally of one hit has a flight at least this long after it: a service into the net, and not a false hit.
 _SHORTEST_SERVICE_S: Final = 0.35
+#: A rally that ends so near to a cut was not seen to its end.
+_CUT_S: Final = 0.1
+_CUT_FACTOR: Final = 0.5
 
 
 @dataclass(frozen=True)
 class _Span:
     hits: tuple[Hit, ...]
-    end_s: float
+    ending: Ending
     cut: bool
 
 
@@ -44,36 +48,34 @@ def find_rallies(
     *,
     mode: Literal["full", "rally_only"],
     picture_size: tuple[int, int],
+    contacts: Sequence[JudgedContact] | None = None,
 ) -> list[Rally]:
-    """Return the rallies in order of time: by the shuttle, or by the players' movement where no shuttle was tracked."""
+    """Return the rallies in order of time: by the shuttle, or by the players' movement where no shuttle was tracked.
+
+    ``contacts`` are those of ``judge_contacts``, if they are known already.
+    """
     tracked = bool(np.isfinite(track.position_px[:, 0]).any())
     if mode == "rally_only" or not tracked:
         return _by_movement(players, times_s, segments)
-    flights = find_flights(track, times_s, segments, picture_size[1])
-    spans = [
-        span
-        for first, last, _court in segments
-        for span in _spans([hit for hit in hits if first <= hit.frame <= last], flights, track, times_s, last)
-    ]
+    if contacts is None:
+        contacts = judge_contacts(track, players, times_s, segments, picture_size=picture_size)
+    spans: list[_Span] = []
+    for first, last, _court in segments:
+        own = [hit for hit in hits if first <= hit.frame <= last]
+        near = [each for each in contacts if first <= each.contact.after.first_frame <= last]
+        spans += _spans(own, near, track, times_s, last)
     rallies: list[Rally] = []
     for index, span in enumerate(spans):
-        ending = Ending(
-            span.hits,
-            _flight_after(flights, span.hits[-1].time_s),
-            next((court for first, last, court in segments if first <= span.hits[-1].frame <= last), None),
-            spans[index + 1].hits[0] if index + 1 < len(spans) else None,
-            picture_size,
-        )
-        verdict = decide_winner(ending, players)
-        last_frame = int(np.abs(times_s - span.end_s).argmin())
-        confidence = float(np.mean([hit.confidence for hit in span.hits])) * (0.5 if span.cut else 1.0)
+        following = spans[index + 1].hits[0] if index + 1 < len(spans) else None
+        verdict = decide_winner(span.hits, span.ending, following, players)
+        confidence = float(np.mean([hit.confidence for hit in span.hits])) * (_CUT_FACTOR if span.cut else 1.0)
         rallies.append(
             Rally(
                 number=index + 1,
                 first_frame=span.hits[0].frame,
-                last_frame=last_frame,
+                last_frame=int(np.abs(times_s - span.ending.time_s).argmin()),
                 start_s=span.hits[0].time_s,
-                end_s=span.end_s,
+                end_s=span.ending.time_s,
                 hits=span.hits,
                 winner=verdict.winner,
                 winner_confidence=verdict.confidence,
@@ -86,27 +88,35 @@ def find_rallies(
 
 
 def _spans(
-    hits: Sequence[Hit], flights: Sequence[FlightPiece], track: ShuttleTrack, times_s: Floats, last_frame: int
+    hits: Sequence[Hit],
+    contacts: Sequence[JudgedContact],
+    track: ShuttleTrack,
+    times_s: Floats,
+    last_frame: int,
 ) -> list[_Span]:
-    """Return the hits of each rally within one camera's frames, with the end of its last flight."""
+    """Return the hits of each rally within one camera's frames, with its end."""
     tracked_s = times_s[np.isfinite(track.position_px[:, 0])]
     groups: list[list[Hit]] = []
     for hit in hits:
-        if groups and not _separate(groups[-1][-1], hit, tracked_s):
+        if groups and not _separate(groups[-1][-1], hit, tracked_s, contacts):
             groups[-1].append(hit)
         else:
             groups.append([hit])
     spans: list[_Span] = []
     for group in groups:
-        end_s = _end_of_flight(group[-1], flights, float(times_s[last_frame]))
-        if len(group) > 1 or end_s - group[0].time_s >= _SHORTEST_SERVICE_S:
-            # Play that goes on until the cut was not seen to its end.
-            spans.append(_Span(tuple(group), end_s, bool(times_s[last_frame] - end_s < 0.1)))
+        ending = ending_of(group[-1], contacts)
+        if ending is None or (len(group) == 1 and not _is_service(group[0], ending)):
+            continue
+        spans.append(_Span(tuple(group), ending, bool(times_s[last_frame] - ending.time_s < _CUT_S)))
     return spans
 
 
-def _separate(before: Hit, after: Hit, tracked_s: Floats) -> bool:
+def _separate(before: Hit, after: Hit, tracked_s: Floats, contacts: Sequence[JudgedContact]) -> bool:
     """Return whether two hits that follow each other belong to two rallies."""
+    for each in contacts:
+        flight = each.contact.after
+        if abs(each.contact.time_s - before.time_s) < _NEAR_HIT_S and flight.end_s > after.time_s - _NEAR_HIT_S:
+            return False
     if after.time_s - before.time_s > _LONGEST_FLIGHT_S:
         return True
     between = tracked_s[(tracked_s > before.time_s) & (tracked_s < after.time_s)]
@@ -114,22 +124,11 @@ def _separate(before: Hit, after: Hit, tracked_s: Floats) -> bool:
     return bool(gaps.max() > _LONGEST_UNSEEN_S)
 
 
-def _flight_after(flights: Sequence[FlightPiece], time_s: float) -> FlightPiece | None:
-    """Return the flight that begins with a hit."""
-    near = [flight for flight in flights if abs(flight.start_s - time_s) < 0.25 and flight.end_s > time_s]
-    return min(near, key=lambda flight: abs(flight.start_s - time_s), default=None)
-
-
-def _end_of_flight(hit: Hit, flights: Sequence[FlightPiece], last_s: float) -> float:
-    """Return when the flight after the last hit ends: where the track stops, or the shuttle comes to rest."""
-    end_s = hit.time_s
-    for flight in flights:
-        if flight.end_s <= hit.time_s:
-            continue
-        if flight.start_s - end_s > _END_GAP_S or end_s - hit.time_s > _LONGEST_FLIGHT_S:
-            break
-        end_s = flight.end_s
-    return min(end_s, last_s)
+def _is_service(hit: Hit, ending: Ending) -> bool:
+    """Return whether a single hit is a service, and not a shuttle that is passed on in a pause."""
+    if ending.time_s - hit.time_s < _SHORTEST_SERVICE_S:
+        return False
+    return ending.kind in ("floor", "net", "not_seen")
 
 
 def _by_movement(players: PlayerTracks | None, times_s: Floats, segments: SegmentFrames) -> list[Rally]:

@@ -17,7 +17,7 @@ Indices = NDArray[np.int64]
 CELL_PX: Final = 8.0
 BLOCK_S: Final = 20.0
 #: Candidates a frame and pixel where none was counted.
-_BASE_DENSITY: Final = 2e-6
+_BASE_DENSITY: Final = 1e-7
 #: A shuttle passes through a cell too: what a place has seen up to this many times is no evidence of clutter.
 _PASSES: Final = 4.0
 #: Factor of the density inside a person's box.
@@ -57,14 +57,19 @@ def clutter_density(
         density[mine] += np.maximum(0.0, seen - _PASSES) / (frame_count * 9 * cell**2)
         density[mine] += mine.sum() / frame_count / (width * height)
     if person_log is not None:
-        density[_inside_persons(position, frame, person_log)] *= _PERSON_FACTOR
+        density[near_persons(position, frame, person_log)] *= _PERSON_FACTOR
     return density
 
 
-def _inside_persons(position: Floats, frames: Indices, person_log: PersonLog) -> NDArray[np.bool_]:
-    inside = np.zeros(len(position), bool)
-    for index, frame in enumerate(frames):
-        boxes = person_log.boxes_px[person_log.rows(int(frame))]
-        x, y = position[index]
-        inside[index] = bool(((boxes[:, 0] < x) & (x < boxes[:, 2]) & (boxes[:, 1] < y) & (y < boxes[:, 3])).any())
+def near_persons(position_px: Floats, frames: Indices, person_log: PersonLog, margin: float = 0.0) -> NDArray[np.bool_]:
+    """Return which places are in a person's box of their frame, widened by ``margin`` times its height."""
+    inside = np.zeros(len(position_px), bool)
+    starts = np.flatnonzero(np.diff(frames, prepend=-1))
+    for start, stop in zip(starts, [*starts[1:], len(frames)], strict=True):
+        boxes = person_log.boxes_px[person_log.rows(int(frames[start]))].astype(float)
+        around = margin * (boxes[:, 3] - boxes[:, 1])[:, None]
+        place = position_px[start:stop]
+        above = (place[:, None] > boxes[None, :, :2] - around).all(2)
+        below = (place[:, None] < boxes[None, :, 2:] + around).all(2)
+        inside[start:stop] = (above & below).any(1)
     return inside

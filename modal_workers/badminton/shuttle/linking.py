@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from modal_workers.badminton.court.homography import CourtView
 from modal_workers.badminton.players.persons import PersonLog
-from modal_workers.badminton.shuttle.clutter import clutter_density
+from modal_workers.badminton.shuttle.clutter import clutter_density, near_persons
 from modal_workers.badminton.shuttle.shuttle_track import CandidateLog, ShuttleTrack
 from modal_workers.badminton.shuttle.track_confidence import LinkedPoint, frame_confidence
 
@@ -45,17 +45,23 @@ _ACROSS_SHARE: Final = 0.06
 #: Mean loss of speed by drag in one frame of 30 Hz, and share of a new velocity in the estimate.
 _DRAG: Final = 0.08
 _VELOCITY_GAIN: Final = 0.75
-_FIRST_SPEED_PX: Final = 25.0
+_FIRST_SPEED_PX: Final = 35.0
 _FASTEST_PX: Final = 210.0
 #: Log probabilities: a missed frame, a hit in this frame, a start out of nothing, a flight whose start was not seen.
 _MISSED: Final = -2.3
 _HIT: Final = -4.0
 _START: Final = -5.0
 _JUMP: Final = -12.0
+#: A shuttle that was just seen is not somewhere else so soon.
+_SOON_S: Final = 0.25
+#: Log density of starts: anywhere in the picture, or in reach of a person.
+_ANYWHERE: Final = -float(np.log(REFERENCE_HEIGHT_PX**2 * 16 / 9))
+_IN_REACH: Final = _ANYWHERE + 2.5
+_REACH_HEIGHTS: Final = 0.7
 #: Longest time between the last candidate before a hit and the first one after it.
 _HIT_GAP_S: Final = 0.3
-#: A flight seen in fewer frames is not told from clutter.
-_FEWEST_IN_FLIGHT: Final = 3
+#: A flight seen in fewer frames is not told from clutter; most of two frames need a good score besides.
+_FEWEST_IN_FLIGHT: Final = 2
 
 
 @dataclass
@@ -126,6 +132,11 @@ class _Linker:
         score = np.clip(log.score[rows].astype(float), 0.02, 0.98)
         # The score counts half: it was calibrated on other pictures than these.
         self._evidence = 0.5 * np.log(score / (1 - score)).clip(-3, 3) - np.log(density)
+        self._start_density = np.full(len(self._position), _ANYWHERE)
+        if person_log is not None:
+            frame_numbers = np.repeat(np.arange(first, last + 1), np.diff(log.frame_offsets[first : last + 2]))
+            near = near_persons(log.position_px[rows].astype(float), frame_numbers, person_log, margin=_REACH_HEIGHTS)
+            self._start_density[near] = _IN_REACH
         step = np.median(np.diff(self._time)) if last > first else 1.0
         self._stride = max(1, round(float(REFERENCE_RATE_HZ / FASTEST_LINKED_HZ / max(step, 1e-3))))
         self._frames = np.arange(0, last - first + 1, self._stride)
@@ -153,7 +164,7 @@ class _Linker:
         if low == high:
             return None
         position, evidence = self._position[low:high], self._evidence[low:high]
-        new = [self._starts(position, evidence, idle)]
+        new = [self._starts(frame, evidence, idle)]
         for back in range(index - 1, -1, -1):
             elapsed = float(self._time[frame] - self._time[self._frames[back]])
             if elapsed > _HIT_GAP_S * REFERENCE_RATE_HZ:
@@ -167,15 +178,18 @@ class _Linker:
             new.append(_after_hit(before, back, position, evidence + missed, elapsed))
         return _best_states(new)
 
-    def _starts(self, position: Floats, evidence: Floats, idle: tuple[float, int, int]) -> _States:
-        """Return the states of flights that begin here without one that they follow."""
-        count = len(position)
+    def _starts(self, frame: int, evidence: Floats, idle: tuple[float, int, int]) -> _States:
+        """Return the states of flights that begin in a frame without one that they follow."""
+        rows = slice(int(self._offsets[frame]), int(self._offsets[frame + 1]))
+        count = rows.stop - rows.start
         score, back_frame, back_state = idle
-        log_area = np.log(REFERENCE_HEIGHT_PX**2 * 16 / 9)
-        begun = score + evidence - log_area + (_START if back_frame < 0 else _JUMP)
+        soon = (
+            back_frame >= 0 and self._time[frame] - self._time[self._frames[back_frame]] < _SOON_S * REFERENCE_RATE_HZ
+        )
+        begun = score + evidence + self._start_density[rows] + (_JUMP if soon else _START)
         return _States(
             begun,
-            position,
+            self._position[rows],
             np.full((count, 2), np.nan),
             np.arange(count),
             np.full(count, back_frame),

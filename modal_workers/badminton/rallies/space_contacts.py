@@ -1,0 +1,165 @@
+"""Contacts in space: who of the players could have sent the shuttle on its flight, and when.
+
+Every explanation of a flight is fitted: a hit by each player from where the player stood, at each possible time; a
+bounce where the flight before ended; and a flight from anywhere. Explanations are compared by their evidence in
+Laplace's approximation: the fit, and how much of what was possible before fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modal_workers.badminton.court.dimensions import NET_Y_M
+from modal_workers.badminton.rallies.contacts import Contact
+from modal_workers.badminton.rallies.flight_model import Prior, fly
+from modal_workers.badminton.rallies.flight_piece import SpacePath
+from modal_workers.badminton.rallies.reach import RacketReach
+from modal_workers.badminton.rallies.space_flights import refit
+
+Floats = NDArray[np.float64]
+
+#: A hit: mean height, spreads of the place around the player; mean speed away from the own half and over the floor.
+_HIT_HEIGHT_M: Final = 1.4
+_HIT_SPREAD: Final = np.array([0.7, 0.7, 0.75, 5.0, 12.0, 11.0])
+_HIT_AWAY_M_S: Final = 12.0
+_HIT_UP_M_S: Final = 3.0
+#: A bounce: it begins at the floor, slowly.
+_BOUNCE_SPREAD: Final = np.array([0.5, 0.5, 0.15, 1.2, 1.2, 1.2])
+#: The same at the net: the flight before ends near its plane and not above it, and the shuttle falls down there.
+_NET_SEEN_M: Final = 1.5
+_NET_TOP_M: Final = 1.9
+_NET_SPREAD: Final = np.array([0.5, 0.3, 0.4, 1.0, 1.5, 1.5])
+#: A start that was not seen is looked for this long before the flight was first seen, in such steps.
+_LONGEST_UNSEEN_S: Final = 2.2
+_STEP_S: Final = 0.08
+#: Each frame in which the shuttle would have been in the picture and was not tracked costs this, up to a limit.
+_UNSEEN_COST: Final = 1.2
+_MOST_UNSEEN_COST: Final = 12.0
+#: Log probabilities before: of a bounce, of a flight from anywhere.
+_BOUNCE: Final = -1.0
+_ANYWHERE: Final = -3.0
+
+
+@dataclass(frozen=True)
+class SpaceContact:
+    """A contact with its best explanation: ``by_player`` log odds of a hit by each player against no hit."""
+
+    contact: Contact
+    by_player: Floats
+
+
+@dataclass(frozen=True)
+class _Explanation:
+    contact: int
+    player: int  # -1: a bounce, -2: a flight from anywhere
+    time_s: float
+    path: SpacePath
+    mean: Floats
+    spread: Floats
+    log_prior: float
+
+
+def explain_contacts(contacts: Sequence[Contact], reach: RacketReach, times_s: Floats) -> list[SpaceContact]:
+    """Return the contacts whose flights are known in space with the players who may have made them.
+
+    A contact whose time the flights do not say gets the time of its best explanation.
+    """
+    found: list[SpaceContact] = []
+    explanations = [
+        explanation
+        for number, contact in enumerate(contacts)
+        for explanation in (*_hits(number, contact, reach, times_s), *_others(number, contact))
+    ]
+    prior = Prior(np.array([each.mean for each in explanations]), np.array([each.spread for each in explanations]))
+    paths, costs = refit([each.path for each in explanations], [each.time_s for each in explanations], prior)
+    evidence = [
+        each.log_prior
+        - cost / 2
+        - np.log(each.spread).sum()
+        + 0.5 * np.linalg.slogdet(path.covariance)[1]
+        - _unseen_cost(path, contacts[each.contact].after.start_s, times_s)
+        for each, path, cost in zip(explanations, paths, costs, strict=True)
+    ]
+    rows_of: dict[int, list[int]] = {}
+    for row, explanation in enumerate(explanations):
+        rows_of.setdefault(explanation.contact, []).append(row)
+    for number, contact in enumerate(contacts):
+        rows = rows_of[number]
+        none = np.logaddexp.reduce([evidence[row] for row in rows if explanations[row].player < 0])
+        by_player = np.full(reach.player_count, -20.0)
+        for player in range(reach.player_count):
+            own = [evidence[row] for row in rows if explanations[row].player == player]
+            if own:
+                # The mean over the times that were tried: each is as likely before.
+                by_player[player] = float(np.logaddexp.reduce(own) - np.log(len(own)) - none)
+        best = max(rows, key=lambda row: evidence[row])
+        found.append(SpaceContact(_explained(contact, explanations[best], paths[best], times_s), by_player))
+    return found
+
+
+def _unseen_cost(path: SpacePath, first_seen_s: float, times_s: Floats) -> float:
+    """Return what the frames say in which the shuttle would have been in the picture before it was first seen."""
+    low, high = np.searchsorted(times_s, [path.origin_s + 1e-6, first_seen_s - 1e-6])
+    if high <= low:
+        return 0.0
+    place = fly(path.state[None], (times_s[low:high] - path.origin_s)[None])[0]
+    pixels = path.camera.project(place)
+    inside = ((pixels > 0) & (pixels < np.array(path.camera.picture_size))).all(1)
+    return float(min(_UNSEEN_COST * inside.sum(), _MOST_UNSEEN_COST))
+
+
+def _hits(number: int, contact: Contact, reach: RacketReach, times_s: Floats) -> list[_Explanation]:
+    path = contact.after.space
+    assert path is not None
+    found: list[_Explanation] = []
+    for time_s in _possible_times(contact):
+        frame = int(np.abs(times_s - time_s).argmin())
+        places = reach.places_m(frame)
+        sides = reach.sides(frame)
+        for player in range(reach.player_count):
+            if not np.isfinite(places[player]).all():
+                continue
+            away = -sides[player] * _HIT_AWAY_M_S
+            mean = np.array([*places[player], _HIT_HEIGHT_M, 0.0, away, _HIT_UP_M_S])
+            found.append(_Explanation(number, player, time_s, path, mean, _HIT_SPREAD, 0.0))
+    return found
+
+
+def _others(number: int, contact: Contact) -> list[_Explanation]:
+    path, time_s = contact.after.space, contact.time_s
+    assert path is not None
+    anyhow = Prior.of_any(1)
+    found = [_Explanation(number, -2, time_s, path, anyhow.mean[0], anyhow.spread[0], _ANYWHERE)]
+    before = contact.before.space if contact.before is not None else None
+    if before is not None and contact.time_known:
+        place = before.place_m(time_s)
+        mean = np.array([place[0], place[1], 0.05, 0.0, 0.0, 0.5])
+        spread = _BOUNCE_SPREAD.copy()
+        spread[:2] = np.minimum(np.sqrt(np.diag(before.place_covariance(time_s))[:2]) + spread[:2], 6.0)
+        found.append(_Explanation(number, -1, time_s, path, mean, spread, _BOUNCE))
+        if abs(place[1] - NET_Y_M) < _NET_SEEN_M and 0 < place[2] < _NET_TOP_M:
+            mean = np.array([place[0], NET_Y_M, place[2], 0.0, 0.0, -0.5])
+            found.append(_Explanation(number, -1, time_s, path, mean, _NET_SPREAD, _BOUNCE))
+    return found
+
+
+def _possible_times(contact: Contact) -> list[float]:
+    if contact.time_known:
+        return [contact.time_s]
+    latest = contact.after.start_s
+    earliest = latest - _LONGEST_UNSEEN_S
+    if contact.before is not None:
+        earliest = max(earliest, contact.before.end_s)
+    return [latest - step * _STEP_S for step in range(int((latest - earliest) / _STEP_S) + 1)]
+
+
+def _explained(contact: Contact, explanation: _Explanation, path: SpacePath, times_s: Floats) -> Contact:
+    time_s = explanation.time_s
+    place = path.camera.project(path.place_m(time_s)[None])[0] if not contact.time_known else contact.place_px
+    frame = int(np.abs(times_s - time_s).argmin())
+    return replace(contact, time_s=time_s, frame=frame, place_px=place, after=replace(contact.after, space=path))

@@ -1,0 +1,165 @@
+"""Flights in space through the points of one chain: where each begins, and its path.
+
+Places where a flight may begin are proposed from the picture; which of them are kept is decided by the costs of the
+flights between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modal_workers.badminton.rallies.flight_model import FlightFits, Prior, Sightings, SpaceCamera, fit_flights
+from modal_workers.badminton.rallies.flight_piece import FlightPiece, SpacePath, fit_piece
+from modal_workers.badminton.rallies.picture_cuts import FEWEST_POINTS, LONGEST_FLIGHT_S, OUTLIER_COST, cut_in_picture
+from modal_workers.badminton.shuttle.linking import REFERENCE_HEIGHT_PX
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+#: Costs in units of squared standard deviations: of a flight, whose six numbers bring costs of their own, and of a
+#: piece where cuts are only proposed.
+_FLIGHT_COST: Final = 8.0
+_PROPOSED_COST: Final = 8.0
+#: So many proposed pieces may be one flight.
+_MOST_JOINED: Final = 5
+#: A bend is proposed as a cut from this change of velocity on, seen within this time.
+_BEND_PX_S: Final = 180.0
+_BEND_S: Final = 0.4
+#: A gap as long as this is proposed as a cut.
+_GAP_S: Final = 0.15
+#: Flights fitted at once, and points of each that are used.
+_BATCH: Final = 256
+_MOST_POINTS: Final = 20
+
+
+@dataclass(frozen=True, eq=False)
+class ChainPoints:
+    """Points of the track without a long gap between them."""
+
+    frames: Indices
+    times_s: Floats
+    position_px: Floats
+    chain: int
+
+
+def find_space_flights(points: ChainPoints, times_s: Floats, camera: SpaceCamera) -> list[FlightPiece]:
+    """Return the flights in space of one chain of points, in order; ``times_s`` are those of all frames."""
+    cuts = _possible_cuts(points.times_s, points.position_px, camera.picture_size[1] / REFERENCE_HEIGHT_PX)
+    spans = [
+        (low, high)
+        for number, low in enumerate(cuts)
+        for high in cuts[number + 1 : number + 1 + _MOST_JOINED]
+        if high - low >= FEWEST_POINTS and points.times_s[high - 1] - points.times_s[low] <= LONGEST_FLIGHT_S
+    ]
+    paths = dict(zip(spans, _paths(spans, points, camera), strict=True))
+    return [
+        replace(fit_piece(points.frames[low:high], times_s, points.position_px[low:high], points.chain), space=path)
+        for low, high in _best_spans(cuts, {span: cost for span, (_, cost) in paths.items()})
+        for path in (paths[low, high][0],)
+    ]
+
+
+def refit(paths: Sequence[SpacePath], origins_s: Sequence[float], prior: Prior) -> tuple[list[SpacePath], Floats]:
+    """Return the flights fitted again from other origins with other knowledge of their start, and the costs."""
+    found: list[SpacePath] = []
+    costs: list[float] = []
+    for start in range(0, len(paths), _BATCH):
+        rows = slice(start, start + _BATCH)
+        some = list(zip(paths[rows], origins_s[rows], strict=True))
+        sightings = _padded([(path.seen_s - origin, path.seen_px, path.weight) for path, origin in some])
+        fits = fit_flights(sightings, some[0][0].camera, Prior(prior.mean[rows], prior.spread[rows]))
+        found += [_with_fit(path, origin, fits, row) for row, (path, origin) in enumerate(some)]
+        costs += fits.cost.tolist()
+    return found, np.array(costs)
+
+
+def contact_time(before: FlightPiece, after: FlightPiece) -> float:
+    """Return when two paths are nearest to each other in the picture, about between their ends."""
+    gap = (after.start_s - before.end_s) / 2
+    times = np.linspace(before.end_s - 0.3 * gap, after.start_s + 0.3 * gap, 17)
+    offsets = [before.position_px(time) - after.position_px(time) for time in times]
+    return float(times[int(np.hypot(*np.array(offsets).T).argmin())])
+
+
+def _best_spans(cuts: list[int], costs: dict[tuple[int, int], float]) -> list[tuple[int, int]]:
+    """Return the spans of least cost from the first cut to the last; points between two of them are outliers."""
+    best: dict[int, tuple[float, int, bool]] = {cuts[0]: (0.0, 0, False)}
+    for number, low in enumerate(cuts[:-1]):
+        following = cuts[number + 1]
+        options = [(high, costs[low, high] + _FLIGHT_COST, True) for high in cuts[number + 1 :] if (low, high) in costs]
+        options.append((following, OUTLIER_COST * (following - low), False))
+        for high, cost, flown in options:
+            total = best[low][0] + cost
+            if high not in best or total < best[high][0]:
+                best[high] = (total, low, flown)
+    spans: list[tuple[int, int]] = []
+    end = cuts[-1]
+    while end > cuts[0]:
+        _, low, flown = best[end]
+        if flown:
+            spans.append((low, end))
+        end = low
+    return spans[::-1]
+
+
+def _possible_cuts(times_s: Floats, position: Floats, scale: float) -> list[int]:
+    """Return where flights may begin: more places than there are hits."""
+    cuts = {0, len(times_s)}
+    for low, high in cut_in_picture(times_s, position, scale, _PROPOSED_COST):
+        cuts |= {low, high}
+    cuts |= set((np.flatnonzero(np.diff(times_s) > _GAP_S) + 1).tolist())
+    # Bends: two straight lines through three points on each side differ in direction.
+    for index in range(3, len(times_s) - 2):
+        before, after = slice(index - 3, index), slice(index, index + 3)
+        if times_s[index + 2] - times_s[index - 3] > _BEND_S:
+            continue
+        middle = (times_s[index - 1] + times_s[index]) / 2
+        lines = [np.polyfit(times_s[part] - middle, position[part], 1) for part in (before, after)]
+        bend = float(np.hypot(*(lines[1][0] - lines[0][0]))) / scale
+        if bend > _BEND_PX_S and not cuts & {index - 1, index + 1}:
+            cuts.add(index)
+    return sorted(cuts)
+
+
+def _paths(spans: Sequence[tuple[int, int]], points: ChainPoints, camera: SpaceCamera) -> list[tuple[SpacePath, float]]:
+    """Return path and cost of the flight through each range of points."""
+    times = points.times_s
+    found: list[tuple[SpacePath, float] | None] = [None] * len(spans)
+    # Flights of about equal length together: all are integrated as far as the longest.
+    ordered = sorted(range(len(spans)), key=lambda index: float(times[spans[index][1] - 1] - times[spans[index][0]]))
+    for batch in (ordered[start : start + _BATCH] for start in range(0, len(ordered), _BATCH)):
+        seen: list[SpacePath] = []
+        for index in batch:
+            low, high = spans[index]
+            chosen = np.linspace(low, high - 1, min(high - low, _MOST_POINTS)).round().astype(int)
+            weight = (high - low) / len(chosen)
+            path = SpacePath(
+                float(times[low]), _UNKNOWN, _UNKNOWN, times[chosen], points.position_px[chosen], weight, camera
+            )
+            seen.append(path)
+        paths, costs = refit(seen, [path.origin_s for path in seen], Prior.of_any(len(seen)))
+        for index, path, cost in zip(batch, paths, costs, strict=True):
+            found[index] = (path, float(cost))
+    return [one for one in found if one is not None]
+
+
+_UNKNOWN: Final = np.zeros(0)
+
+
+def _padded(seen: Sequence[tuple[Floats, Floats, float]]) -> Sightings:
+    """Return sightings of unequal number as arrays."""
+    most = max(len(times) for times, _, _ in seen)
+    elapsed, weight = np.zeros((2, len(seen), most))
+    pixels = np.zeros((len(seen), most, 2))
+    for row, (times, position, each) in enumerate(seen):
+        elapsed[row, : len(times)], pixels[row, : len(times)], weight[row, : len(times)] = times, position, each
+    return Sightings(elapsed, pixels, weight)
+
+
+def _with_fit(path: SpacePath, origin_s: float, fits: FlightFits, row: int) -> SpacePath:
+    return replace(path, origin_s=origin_s, state=fits.state[row], covariance=fits.covariance[row])
