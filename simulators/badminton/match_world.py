@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simulators.badminton.body.body_motion import BodyMotion, body_motion, sampled
-from simulators.badminton.body.skeleton import JOINTS
+from simulators.badminton.body.skeleton import JOINTS, smooth_step
 from simulators.badminton.match_options import MatchOptions
 from simulators.badminton.picture.looks import Look, random_look
 from simulators.badminton.play.match_play import MatchPlay
 from simulators.badminton.play.match_script import MatchScript
-from simulators.badminton.play.movement import STEP_S
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.uint8]
 
 #: What the shuttle does.
 NO_SHUTTLE, IN_FLIGHT, ON_FLOOR, IN_HAND = range(4)
+_CATCH_M: Final = 0.7
+_CATCH_S: Final = 0.3
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,10 +49,12 @@ class MatchWorld:
             within = (times_s >= held.start_s) & (times_s < held.end_s)
             joints = self.bodies[held.player].joints_m
             hand = JOINTS["left_hand" if self.script.movers[held.player].right_handed else "right_hand"]
-            at = np.clip(times_s[within] / STEP_S, 0, len(joints) - 1)
-            steps = np.arange(len(joints))
-            for axis in range(3):
-                places[within, axis] = np.interp(at, steps, joints[:, hand, axis])
+            in_hand = sampled(joints[:, hand], times_s[within])
+            # The hand closes around a shuttle that lies or flies near to it.
+            ways = np.nan_to_num(places[within] - in_hand)
+            near = np.linalg.norm(ways, axis=1, keepdims=True) < _CATCH_M
+            left = 1 - smooth_step((times_s[within] - held.start_s) / _CATCH_S)
+            places[within] = in_hand + ways * near * left[:, None]
             codes[within] = IN_HAND
         return places, codes
 

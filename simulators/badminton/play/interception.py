@@ -72,7 +72,7 @@ def stance_for(mover: Mover, shuttle_m: Floats, half: float) -> tuple[tuple[floa
     else:
         away = shuttle_m[:2] - mover.place_m
         way = math.hypot(away[0], away[1])
-        reach = 1.3 if shuttle_m[2] < 1.0 else 1.05
+        reach = 1.22 if shuttle_m[2] < 1.0 else 1.0
         direction = away / way if way > 0.3 else np.array([0.0, -half])
         # Not from the side of the net: the body stays behind the shuttle.
         direction = direction - np.array([0.0, 0.35 * half])

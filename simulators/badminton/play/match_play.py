@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from modal_workers.badminton.court.dimensions import COURT_LENGTH_M, NET_Y_M
+from modal_workers.badminton.court.dimensions import NET_Y_M
 from simulators.badminton.match_options import MatchOptions
 from simulators.badminton.play.interception import Interception, find_interception
 from simulators.badminton.play.match_script import (
@@ -72,10 +72,15 @@ class MatchPlay:
         serving = int(self._random.integers(0, 2))
         shuttle: tuple[float, float] | None = None
         while self._time_s < options.duration_s:
-            if len(self.script.rallies) == options.change_of_ends_after and shuttle is not None:
-                self._change_ends()
-                shuttle = self._beside(serving)
-            self._pause(serving, shuttle)
+            held_from = self._time_s
+            if shuttle is not None:
+                self._goals_at_rest()
+                self._advance(float(self._random.uniform(0.7, 1.6)))
+                server = self._sides.server(serving)
+                held_from = self._time_s if options.quick_service else self._fetch(server, shuttle)
+                if len(self.script.rallies) == options.change_of_ends_after:
+                    self._change_ends()
+            self._prepare_service(serving, held_from)
             rally, shuttle = self._rally(serving)
             if rally.start_s >= options.duration_s:
                 break
@@ -267,15 +272,10 @@ class MatchPlay:
 
     # Pauses
 
-    def _pause(self, serving: int, shuttle_m: tuple[float, float] | None) -> None:
-        """Pass the shuttle to the server and send the players to their places; end at the hit of the service."""
+    def _prepare_service(self, serving: int, held_from: float) -> None:
+        """Send the players to their places; end at the hit of the service. The server has the shuttle."""
         random = self._random
         server = self._sides.server(serving)
-        held_from = self._time_s
-        if shuttle_m is not None:
-            self._goals_at_rest()
-            self._advance(float(random.uniform(0.7, 1.6)))
-            held_from = self._time_s if self._options.quick_service else self._fetch(server, shuttle_m)
         receiver = self._sides.receiver(serving)
         for player, place in service_places(server, receiver, self._options.doubles).items():
             mover = self.script.movers[player]
@@ -342,7 +342,7 @@ class MatchPlay:
         assert goal is not None
         goal.place_m, goal.heading = target, (0.0, -float(side))
         point = (float(start[0]), float(start[1]), float(start[2]))
-        script.held.append(Held(picked_s, self._time_s, fetcher))
+        script.held.append(Held(picked_s, self._time_s, fetcher, point))
         script.swings.append(RacketSwing(self._time_s, fetcher, "pass", point))
         script.passes.append(PlayedHit(self._time_s, fetcher, point, "pass"))
         script.flights.append((self._time_s, flight))
@@ -370,10 +370,6 @@ class MatchPlay:
             mover.goal = Goal(self._sides.on_half(place[member], self._sides.team[player]), 1.6)
         self._advance(self._until_arrived(8.0))
         script.changes_of_ends_s.append((start_s, self._time_s))
-
-    def _beside(self, team: int) -> tuple[float, float]:
-        x, y = self._sides.on_half((1.0, 3.0), team)
-        return x, min(max(y, 0.0), COURT_LENGTH_M)
 
     def _service_point(self, player: int) -> tuple[float, float, float]:
         """Return where the server's racket meets the shuttle: in front of the body, below 1.15 m."""

@@ -129,17 +129,24 @@ def net_height_m(x_m: float) -> float:
 
 
 def _over_the_net(start_m: Floats, target_m: Floats, elevation_deg: float) -> ShuttleFlight:
-    """Return the flattest flight from an elevation upwards that passes the net, else the steepest there is."""
+    """Return the flattest flight from an elevation upwards that passes the net, or a flatter one.
+
+    Drag limits how far a steep shot can go; a target out of reach is brought nearer.
+    """
     flight = None
-    for elevation in np.arange(elevation_deg, 84.0, 3.0):
+    steeper, flatter = np.arange(elevation_deg, 84.0, 3.0), np.arange(elevation_deg - 3.0, -15.0, -3.0)
+    for elevation in (*steeper, *flatter):
         velocity = aim(start_m, target_m, math.radians(float(elevation)))
         if velocity is None:
             continue
         flight = fly(start_m, velocity, float(target_m[2]))
         if _clear_of_the_net(flight):
             return flight
-    assert flight is not None
-    return flight
+    if flight is not None:
+        return flight
+    nearer = target_m.copy()
+    nearer[:2] += 0.2 * (start_m[:2] - target_m[:2])
+    return _over_the_net(start_m, nearer, elevation_deg)
 
 
 def _clear_of_the_net(flight: ShuttleFlight) -> bool:

@@ -70,7 +70,9 @@ def aim(start_m: Floats, target_m: Floats, elevation_rad: float) -> Floats | Non
     rise, run = math.sin(elevation_rad), math.cos(elevation_rad)
 
     def reach(speed: float) -> float:
-        return _path(float(start_m[2]), speed * run, speed * rise, float(target_m[2]), 8.0)[0][-1]
+        ways, heights, _ = _path(float(start_m[2]), speed * run, speed * rise, float(target_m[2]), 8.0)
+        # A flight that never rises to the target is too short.
+        return ways[-1] if heights[-1] == target_m[2] else -1.0
 
     low, high = 0.2, FASTEST_MPS
     if wanted < 0.05 or reach(high) < wanted:
@@ -78,14 +80,19 @@ def aim(start_m: Floats, target_m: Floats, elevation_rad: float) -> Floats | Non
     for _ in range(24):
         middle = math.sqrt(low * high)
         low, high = (middle, high) if reach(middle) < wanted else (low, middle)
-    speed = math.sqrt(low * high)
-    return np.array([*(offset / wanted * speed * run), speed * rise])
+    # A flat shot at a target above it passes it on the way up, or does not get there.
+    if reach(high) - wanted > 0.02:
+        return None
+    return np.array([*(offset / wanted * high * run), high * rise])
 
 
 def _path(
     height: float, across: float, upward: float, end_height: float, longest_s: float
 ) -> tuple[list[float], list[float], list[float]]:
-    """Integrate by Runge and Kutta's fourth order: ways, heights and times; the last is at ``end_height``."""
+    """Integrate by Runge and Kutta's fourth order: ways, heights and times.
+
+    The last is at ``end_height``, on the way down; a path that does not rise to it ends at its highest point.
+    """
     way, time = 0.0, 0.0
     ways, heights, times = [way], [height], [time]
     # One step is at most a tenth of the time in which the drag would stop the shuttle.
@@ -104,7 +111,9 @@ def _path(
         across += step / 6 * (a1x + 2 * a2x + 2 * a3x + a4x)
         upward += step / 6 * (a1z + 2 * a2z + 2 * a3z + a4z)
         if next_height <= end_height and next_height < height:
-            share = min(max((height - end_height) / (height - next_height), 0.0), 1.0)
+            if height < end_height:
+                break
+            share = (height - end_height) / (height - next_height)
             ways.append(way + share * (next_way - way))
             heights.append(end_height)
             times.append(time + max(share, 1e-6) * step)

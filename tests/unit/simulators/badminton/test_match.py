@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from modal_workers.badminton.court.dimensions import COURT_LENGTH_M, COURT_WIDTH_M, NET_Y_M
+from simulators.badminton.body.skeleton import JOINTS
 from simulators.badminton.match_options import CAMERA_NAMES, CameraName, MatchOptions
 from simulators.badminton.match_truth import MatchTruth
 from simulators.badminton.match_video import match_truth
+from simulators.badminton.truth_from_world import make_match
 
 SINGLES = MatchOptions(seed=5, duration_s=40, rate_hz=60, width_px=640, height_px=360)
 
@@ -106,3 +108,30 @@ def test_a_truth_is_read_as_it_was_written(singles: MatchTruth, tmp_path: Path) 
     assert (read.hits, read.rallies, read.segments) == (singles.hits, singles.rallies, singles.segments)
     assert np.array_equal(read.keypoints_px, singles.keypoints_px, equal_nan=True)
     assert np.array_equal(read.shuttle_visible, singles.shuttle_visible)
+
+
+def test_the_shuttle_moves_without_jumps_and_the_rackets_meet_it() -> None:
+    match = make_match(replace(SINGLES, duration_s=60, change_of_ends_after=1))
+    times = np.arange(0, 60, 0.001)
+    places, _ = match.world.shuttle(times)
+    assert np.linalg.norm(np.diff(places, axis=0), axis=1).max() < 0.2, "100 m/s and the reach of a hand"
+    rackets = [
+        match.world.bodies[hit.player].at(hit.time_s)[JOINTS["racket_head"]] - hit.xyz_m for hit in match.truth.hits
+    ]
+    assert np.median(np.linalg.norm(rackets, axis=1)) < 0.05
+    assert np.percentile(np.linalg.norm(rackets, axis=1), 90) < 0.2
+
+
+def test_nobody_walks_through_the_net(doubles: MatchTruth) -> None:
+    on_near_half = doubles.hips_m[:, :, 1] > NET_Y_M
+    changes = on_near_half[:, 1:] != on_near_half[:, :-1]
+    assert changes.any(axis=1).all(), "they have changed ends"
+    assert (doubles.hips_m[:, 1:, 0][changes] < -0.3).all()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_seed_gives_a_match(seed: int) -> None:
+    truth = match_truth(replace(SINGLES, seed=seed, duration_s=30, doubles=seed % 2 == 1, quick_service=True, rate_hz=10))
+    assert len(truth.rallies) >= 2
+    assert not np.isnan(truth.shuttle_m).any()
+    assert len(truth.hits) > len(truth.rallies)

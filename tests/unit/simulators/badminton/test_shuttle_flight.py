@@ -36,6 +36,16 @@ def test_a_shot_lands_where_it_is_aimed_at(elevation_deg: float, height_m: float
     assert fly(start, velocity, 0.03).xyz_m[-1] == pytest.approx(target, abs=0.01)
 
 
+def test_a_shot_rises_to_a_target_above_it() -> None:
+    start, target = np.array([3.9, 5.1, 0.2]), np.array([3.6, 6.68, 1.26])
+    velocity = aim(start, target, math.radians(50))
+    assert velocity is not None
+    flight = fly(start, velocity, 1.26)
+    assert flight.xyz_m[-1] == pytest.approx(target, abs=0.01)
+    assert np.linalg.norm(np.diff(flight.xyz_m, axis=0), axis=1).max() < 0.06
+    assert flight.xyz_m[-2, 2] > 1.26, "it falls onto the target"
+
+
 @pytest.mark.parametrize("kind", ["short_serve", "high_serve", "clear", "drop", "smash", "net", "lift", "drive"])
 def test_a_shot_without_an_error_passes_the_net(kind: str) -> None:
     random = np.random.default_rng(5)
