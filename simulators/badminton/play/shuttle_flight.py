@@ -20,7 +20,10 @@ TERMINAL_VELOCITY_MPS: Final = 6.8
 #: Height of the centre of a shuttle that lies on the floor.
 RESTING_HEIGHT_M: Final = 0.03
 FASTEST_MPS: Final = 100.0
-STEP_S: Final = 0.005
+_LONGEST_S: Final = 20.0
+_STEP_S: Final = 0.005
+#: Long enough to aim with: the place differs by less than a millimetre.
+_COARSE_STEP_S: Final = 0.03
 _DRAG_PER_M: Final = GRAVITY_MPS2 / TERMINAL_VELOCITY_MPS**2
 
 
@@ -54,10 +57,10 @@ class ShuttleFlight:
         return float(np.interp(y_m * order, y * order, self.time_s))
 
 
-def fly(start_m: Floats, velocity_mps: Floats, end_height_m: float, longest_s: float = 8.0) -> ShuttleFlight:
+def fly(start_m: Floats, velocity_mps: Floats, end_height_m: float) -> ShuttleFlight:
     """Return the flight from a point [3] with a velocity [3] until it has fallen to a height."""
     across = math.hypot(velocity_mps[0], velocity_mps[1])
-    ways, heights, times = _path(float(start_m[2]), across, float(velocity_mps[2]), end_height_m, longest_s)
+    ways, heights, times = _path(float(start_m[2]), across, float(velocity_mps[2]), end_height_m, _STEP_S)
     direction = velocity_mps[:2] / max(across, 1e-9)
     xy = start_m[:2] + np.array(ways)[:, None] * direction
     return ShuttleFlight(np.array(times), np.column_stack([xy, heights]))
@@ -70,14 +73,14 @@ def aim(start_m: Floats, target_m: Floats, elevation_rad: float) -> Floats | Non
     rise, run = math.sin(elevation_rad), math.cos(elevation_rad)
 
     def reach(speed: float) -> float:
-        ways, heights, _ = _path(float(start_m[2]), speed * run, speed * rise, float(target_m[2]), 8.0)
+        ways, heights, _ = _path(float(start_m[2]), speed * run, speed * rise, float(target_m[2]), _COARSE_STEP_S)
         # A flight that never rises to the target is too short.
         return ways[-1] if heights[-1] == target_m[2] else -1.0
 
     low, high = 0.2, FASTEST_MPS
     if wanted < 0.05 or reach(high) < wanted:
         return None
-    for _ in range(24):
+    for _ in range(20):
         middle = math.sqrt(low * high)
         low, high = (middle, high) if reach(middle) < wanted else (low, middle)
     # A flat shot at a target above it passes it on the way up, or does not get there.
@@ -87,7 +90,7 @@ def aim(start_m: Floats, target_m: Floats, elevation_rad: float) -> Floats | Non
 
 
 def _path(
-    height: float, across: float, upward: float, end_height: float, longest_s: float
+    height: float, across: float, upward: float, end_height: float, step_s: float
 ) -> tuple[list[float], list[float], list[float]]:
     """Integrate by Runge and Kutta's fourth order: ways, heights and times.
 
@@ -96,9 +99,9 @@ def _path(
     way, time = 0.0, 0.0
     ways, heights, times = [way], [height], [time]
     # One step is at most a tenth of the time in which the drag would stop the shuttle.
-    while time < longest_s:
+    while time < _LONGEST_S:
         speed = math.hypot(across, upward)
-        step = min(STEP_S, 0.1 / (_DRAG_PER_M * speed + 1e-9))
+        step = min(step_s, 0.1 / (_DRAG_PER_M * speed + 1e-9))
         a1x, a1z = _slowed(across, upward)
         v2x, v2z = across + a1x * step / 2, upward + a1z * step / 2
         a2x, a2z = _slowed(v2x, v2z)

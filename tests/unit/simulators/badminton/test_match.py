@@ -131,7 +131,9 @@ def test_nobody_walks_through_the_net(doubles: MatchTruth) -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_any_seed_gives_a_match(seed: int) -> None:
-    truth = match_truth(replace(SINGLES, seed=seed, duration_s=30, doubles=seed % 2 == 1, quick_service=True, rate_hz=10))
+    truth = match_truth(
+        replace(SINGLES, seed=seed, duration_s=30, doubles=seed % 2 == 1, quick_service=True, rate_hz=10)
+    )
     assert len(truth.rallies) >= 2
     assert not np.isnan(truth.shuttle_m).any()
     assert len(truth.hits) > len(truth.rallies)

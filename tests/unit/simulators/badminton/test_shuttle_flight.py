@@ -13,7 +13,7 @@ from simulators.badminton.play.shuttle_flight import GRAVITY_MPS2, TERMINAL_VELO
 
 
 def test_a_dropped_shuttle_reaches_its_terminal_velocity() -> None:
-    flight = fly(np.array([3.0, 3.0, 60.0]), np.zeros(3), 0.0, longest_s=20.0)
+    flight = fly(np.array([3.0, 3.0, 60.0]), np.zeros(3), 0.0)
     # The closed solution of dv/dt = g - g (v / vt)^2.
     vt = TERMINAL_VELOCITY_MPS
     fallen = vt**2 / GRAVITY_MPS2 * math.log(math.cosh(GRAVITY_MPS2 * 1.0 / vt))
