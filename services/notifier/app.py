@@ -154,7 +154,7 @@ async def run(
         if webhooks:
             webhooks.add_services(app, replay, Idempotency(EventStore(client, IDEMPOTENCY.name)))
         relayed = [webhooks.delivery.on_progress] if webhooks else []
-        await follow_progress(client, *relayed, callbacks.on_progress, hub.on_progress)
+        await follow_progress(client, *relayed, hub.on_progress, callbacks.on_progress)
         passed = PassedConnections.inherited(OriginSettings().connections_fd, is_path_of("notifier"))
         server = NotifierServer(settings.host, settings.port, auth.authenticated, settings.drain_s, passed)
         return await server.run(

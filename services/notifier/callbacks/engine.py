@@ -110,6 +110,9 @@ class CallbackEngine:
             except SaccadeError as error:
                 log.warning("callbacks: %s", error)
                 await asyncio.sleep(_RETRY_S)
+            except Exception:  # event streams must continue, whatever happens to callbacks
+                log.exception("callbacks: they are started again")
+                await asyncio.sleep(_RETRY_S)
             finally:
                 self._active = False
                 await end(*self._tasks.values())

@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import pytest
 
+from contracts.callback import Callback
 from contracts.events.job import JobCancelled
 from contracts.streams import CALLBACKS
 from kit.bucket import Bucket
@@ -239,6 +240,38 @@ async def test_a_job_without_what_its_video_needs_ends_as_failed_and_one_without
         assert "no artifact compat/results.json" in site.videos["no_results"]["error"]
         assert "no number 'duration'" in site.videos["no_summary"]["error"]
         assert "processedVideoStorageId" not in site.videos["no_video"]
+
+
+async def test_a_request_that_is_repeated_in_mid_delivery_stores_nothing_twice_and_is_answered_by_the_results(
+    running: RunningCallbacks, bus: Publisher, bucket: Bucket
+) -> None:
+    """The page is loaded again while a file is uploaded, then while the results are sent: it waits for them again."""
+    async with convex_site() as site:
+        job = await accept(bus, site, bucket, "reloaded")
+        tasks = []
+
+        async def repeat() -> None:
+            store = EventStore(bus.client, CALLBACKS.name)
+            found = (await store.load(job.callback.subject))[-1]
+            record = Callback.model_validate_json(found.body)
+            await store.publish(record.model_copy(update={"requests": record.requests + 1}).message())
+
+        def on_request(path: str) -> None:
+            if path in ("/storage/upload", "/updateResults") and site.paths().count(path) == 1:
+                tasks.append(asyncio.ensure_future(repeat()))
+
+        site.on_request = on_request
+        site.fail("/storage/upload", "slow")
+        site.fail("/updateResults", "slow")
+        await job.leave()
+        await job.start()
+        await job.succeed()
+        await _ended(job, "completed")
+        await asyncio.gather(*tasks)
+        assert (await job.stored()).requests == 3
+        assert [body for _, body in site.storage.values()] == [RESULTS, VIDEO]
+        first, second = [body for path, body in site.got if path == "/updateResults"]
+        assert first == second
 
 
 async def test_a_site_that_hangs_delays_no_other(running: RunningCallbacks, bus: Publisher, bucket: Bucket) -> None:

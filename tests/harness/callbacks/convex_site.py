@@ -34,7 +34,7 @@ META_OPTIONAL = {
 PLAN = dict.fromkeys(("duration", "fps", "totalFrames", "processedFrames", "videoWidth", "videoHeight"), NUMBER)
 
 #: What a site does with the next request to a route instead of answering it.
-Fault = Literal["500", "503", "html", "no_success", "stall", "lost", "cut"]
+Fault = Literal["500", "503", "html", "no_success", "stall", "slow", "lost", "cut"]
 
 
 class RefusedError(Exception):
@@ -135,6 +135,8 @@ class ConvexSite:
             return web.json_response({"ok": 1})
         if fault == "stall":
             await asyncio.sleep(3600)
+        if fault == "slow":
+            await asyncio.sleep(0.3)
         try:
             answer = self._answer(path, request, body, raw)
         except RefusedError as error:
