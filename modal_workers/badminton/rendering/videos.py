@@ -146,7 +146,7 @@ class _Outputs:
         self._processed = self._writer(out_dir / "processed.mp4")
         self._play = self._writer(out_dir / "play.mp4") if play and spans else None
         self._play_offset_s, self._play_last_s = 0.0, -1 / float(self._rate_hz)
-        self._plain = _PlainCopy(out_dir / "plain.mp4", match, self._rate_hz, matrix)
+        self._plain = _PlainCopy(out_dir / "plain.mp4", (size, match.facts.duration_s), self._rate_hz, matrix)
         self._still = out_dir / "still.jpg"
         self._clips: dict[int, Path] = {}
         self._open: dict[int, H264Writer] = {}
@@ -219,17 +219,22 @@ class _Outputs:
 class _PlainCopy:
     """Small copy of the pictures without an overlay, planned to fit into the report; no file where that is too long."""
 
-    def __init__(self, path: Path, match: Match, rate_hz: Fraction, matrix: ColourMatrix) -> None:
-        facts = match.facts
+    def __init__(
+        self, path: Path, shown: tuple[tuple[int, int], float], rate_hz: Fraction, matrix: ColourMatrix
+    ) -> None:
+        """Plan the copy of pictures of a size, over a duration in s."""
+        size, duration_s = shown
         self.path, self.writer = path, None
-        self.size = output_size(facts.width_px, facts.height_px, PLAIN_HEIGHT_PX)
+        self.size = output_size(*size, PLAIN_HEIGHT_PX)
         self._interval_s, self._due_s = 1 / PLAIN_RATE_HZ, 0.0
         slow_hz = min(rate_hz, Fraction(PLAIN_RATE_HZ))
         try:
-            plan = plan_encoding(self.size, slow_hz, max(1.0, facts.duration_s), PLAIN_LIMIT_BYTES)
+            plan = plan_encoding(self.size, slow_hz, max(1.0, duration_s), PLAIN_LIMIT_BYTES)
         except ValueError:
             return
-        self.size, self._interval_s = plan.size, 1 / float(plan.rate_hz)
+        self.size = plan.size
+        if plan.every > 1:
+            self._interval_s = 1 / float(plan.rate_hz)
         # Where there is room enough a constant quality takes less of it than a rate.
         bit_rate = 0 if plan.bit_rate > PLAIN_ROOMY_BIT_RATE else plan.bit_rate
         self.writer = H264Writer(

@@ -1,0 +1,100 @@
+"""``results.json``: as its schema says, with null for what is not known, and written without being held in memory."""
+
+from __future__ import annotations
+
+import csv
+import json
+import tracemalloc
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from modal_workers.badminton.analytics.analysis import analyse
+from modal_workers.badminton.match import Missing
+from modal_workers.badminton.report import tables
+from modal_workers.badminton.report.json_stream import Column, write_json
+from modal_workers.badminton.report.results_file import write_results
+from modal_workers.badminton.report.results_schema import MatchResults
+from tests.harness.vision.badminton_matches import known_match, without_court
+
+
+def test_results_are_as_the_schema_says(tmp_path: Path) -> None:
+    known = known_match(duration_s=20)
+    match = without_court(known.match, 400, 'a "replay"')
+    analysis = analyse(match)
+    write_results(match, analysis, tmp_path / "results.json", video_id="v1")
+    results = MatchResults.model_validate_json((tmp_path / "results.json").read_text())
+    assert match.tracks is not None
+    assert results.video_id == "v1"
+    assert [segment.court is not None for segment in results.segments] == [True, False]
+    assert results.segments[1].reason == 'a "replay"'
+    for player, track in zip(results.players, results.tracks.players, strict=True):
+        figures = analysis.players[player.player_id]
+        assert player.motion.distance_m == pytest.approx(figures.motion.distance_m, abs=1e-3)
+        assert player.motion.top_speed_kmh == pytest.approx(3.6 * figures.motion.top_speed_m_s, abs=1e-3)
+        assert sum(map(sum, player.zones.share)) == pytest.approx(1, abs=1e-3)
+        assert track.x_m[400:] == [None] * 100
+        assert track.x_m[0] == pytest.approx(float(match.tracks.position_m[player.player_id, 0, 0]), abs=1e-3)
+        assert len(track.box_px) == 500
+    assert results.skeletons is not None
+    assert np.shape(results.skeletons.players[0].x_px) == (500, 17)
+    assert [rally.number for rally in results.rallies] == [1]
+    assert results.rallies[0].winner_evidence == "landed_in"
+
+
+@pytest.mark.parametrize("parts", ["no players", "no shuttle", "no rallies"])
+def test_what_is_missing_is_null_or_empty_and_named(parts: str, tmp_path: Path) -> None:
+    match = known_match(duration_s=6).match
+    missing = (Missing(parts, "It was not found."),)
+    if parts == "no players":
+        match = replace(match, tracks=None, missing=missing, mode="rally_only")
+    elif parts == "no shuttle":
+        match = replace(match, shuttle=None, missing=missing)
+    else:
+        match = replace(match, rallies=(), hits=(), missing=missing)
+    write_results(match, analyse(match), tmp_path / "results.json")
+    results = MatchResults.model_validate_json((tmp_path / "results.json").read_text())
+    assert results.missing[0].part == parts
+    assert bool(results.players) == (parts != "no players")
+    assert (results.tracks.shuttle is None) == (parts == "no shuttle")
+    assert (results.play_time.mean_rally_s is None) == (parts == "no rallies")
+
+
+def test_columns_are_written_in_pieces(tmp_path: Path) -> None:
+    values = np.arange(60_000, dtype=np.float32).reshape(20_000, 3) / 7
+    values[5, 1], values[6, 2] = np.nan, np.inf
+    write_json(tmp_path / "a.json", {"x": Column(values, 2), "n": iter([1, float("nan"), None, "ü"])})
+    read = json.loads((tmp_path / "a.json").read_text())
+    assert read["x"][5][1] is None
+    assert read["x"][6][2] is None
+    assert np.allclose(read["x"][19_999], np.round(values[19_999], 2))
+    assert read["n"] == [1, None, None, "ü"]
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    column = Column(np.random.default_rng(0).normal(size=(120_000, 2)).astype(np.float32))
+    tracemalloc.start()
+    write_json(tmp_path / "long.json", {"x": column})
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (tmp_path / "long.json").stat().st_size > 1.6e6
+    assert peak_bytes < 1.5e6
+
+
+def test_the_tables_hold_the_figures(tmp_path: Path) -> None:
+    match = known_match(duration_s=20).match
+    analysis = analyse(match)
+    tables.write_players(analysis, tmp_path / "players.csv")
+    tables.write_rallies(analysis, tmp_path / "rallies.csv", match.player_count)
+    with (tmp_path / "players.csv").open() as file:
+        players = list(csv.DictReader(file))
+    with (tmp_path / "rallies.csv").open() as file:
+        rallies = list(csv.DictReader(file))
+    assert list(players[0]) == list(tables.PLAYER_UNITS)
+    assert list(rallies[0]) == list(tables.rally_units(2))
+    assert float(players[1]["distance_m"]) == pytest.approx(analysis.players[1].motion.distance_m, abs=1e-3)
+    assert [rally["winner"] for rally in rallies] == ["0", "0", ""]
+    assert rallies[2]["winner_evidence"] == "landing_not_seen"
+    assert float(rallies[0]["player_1_distance_m"]) > 0
