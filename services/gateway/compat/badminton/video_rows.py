@@ -96,9 +96,10 @@ def _results_meta(job: Job) -> dict[str, Any] | None:
         "processed_frames": result.video.analysed_frame_count,
         "player_count": len(result.players),
         "has_court_detection": result.court is not None,
-        "has_shuttle_analytics": result.hit_count is not None,
-        "has_rally_detection": result.rally_count is not None,
+        "has_shuttle_analytics": False,  # the results file has none in the replaced system's form
+        "has_rally_detection": bool(result.rally_count),
         "rally_count": result.rally_count,
+        "tracknet_used": "onnx" in result.shuttle_backend,
     }
     return {name: value for name, value in meta.items() if value is not None}
 
