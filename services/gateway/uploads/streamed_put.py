@@ -43,6 +43,7 @@ async def put_stream(url: str, chunks: AsyncIterator[bytes], size_bytes: int, co
             if not answer.ok:
                 raise SaccadeError(ErrorCode.STORAGE_UNAVAILABLE, "The bucket refused the file.")
     except (aiohttp.ClientError, OSError) as error:
-        if failure is not None:
-            raise failure from None
-        raise SaccadeError(ErrorCode.STORAGE_UNAVAILABLE) from error
+        if failure is None:
+            raise SaccadeError(ErrorCode.STORAGE_UNAVAILABLE) from error
+    if failure is not None:  # also where the stream raises after its last byte
+        raise failure

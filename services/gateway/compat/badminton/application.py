@@ -26,17 +26,18 @@ from kit.http.body_limit import DRAINED_BYTES
 from kit.http.problems import problem_headers
 from services.gateway.compat.badminton.addresses import base_url
 from services.gateway.compat.badminton.badminton_health import BadmintonHealth
-from services.gateway.compat.badminton.file_urls import FileUrls
-from services.gateway.compat.badminton.functions import TOO_LATE, Caller, Functions
 from services.gateway.compat.badminton.heat_map import HEIGHT, WIDTH
-from services.gateway.compat.badminton.keypoints import checked_keypoints
-from services.gateway.compat.badminton.remembered_requests import RememberedRequests
+from services.gateway.compat.badminton.older_page import OlderPage
 from services.gateway.compat.badminton.results import HEAT_MAP, SPEED, ZONES, Results
-from services.gateway.compat.badminton.sync_socket import SyncSocket
-from services.gateway.compat.badminton.upload_body import UploadBodies
-from services.gateway.compat.badminton.video_changes import VideoChanges
-from services.gateway.compat.badminton.video_rows import Video
-from services.gateway.compat.badminton.videos import Videos
+from services.gateway.compat.badminton.sync.functions import TOO_LATE, Caller, Functions
+from services.gateway.compat.badminton.sync.remembered_requests import RememberedRequests
+from services.gateway.compat.badminton.sync.sync_socket import SyncSocket
+from services.gateway.compat.badminton.uploads.upload_body import UploadBodies
+from services.gateway.compat.badminton.videos.file_urls import FileUrls
+from services.gateway.compat.badminton.videos.keypoints import checked_keypoints
+from services.gateway.compat.badminton.videos.video_changes import VideoChanges
+from services.gateway.compat.badminton.videos.video_rows import Video
+from services.gateway.compat.badminton.videos.video_service import Videos
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -80,6 +81,7 @@ class BadmintonRoutes:
 
     def application(self, prefix: str) -> ASGIApp:
         """Return the application to mount at a path prefix."""
+        older = OlderPage(self._videos, self._uploads, self._results, self._urls, self._changes)
         routes: list[tuple[str, str, ScopeName, _Handler]] = [
             ("GET", "/health", "read", self._get_health),
             ("POST", "/api/storage/upload", "write", self._upload),
@@ -91,10 +93,17 @@ class BadmintonRoutes:
             ("GET", "/api/speed", "read", self._speed),
             ("GET", "/api/heatmap", "read", self._heat_map),
             ("POST", "/api/export/pdf", "read", self._pdf),
+            ("POST", "/api/upload", "write", older.upload),
+            ("POST", "/api/analyze/{video_id}", "write", older.analyze),
+            ("GET", "/api/results/{video_id}", "read", older.results),
+            ("GET", "/api/skeleton/{video_id}", "read", older.results),
+            ("GET", "/api/original/{video_id}", "read", older.original),
+            ("GET", "/api/video/{video_id}", "read", older.processed),
         ]
         app = Starlette(
             routes=[
-                WebSocketRoute("/api/{client_version}/sync", self._sync),
+                WebSocketRoute("/api/{client_version}/sync", self._socket(self._sync)),
+                WebSocketRoute("/ws/{video_id}", self._socket(older.follow)),
                 *(
                     Route(path, self._endpoint(prefix + path, scope, handler), methods=[method])
                     for method, path, scope, handler in routes
@@ -119,13 +128,21 @@ class BadmintonRoutes:
 
     # -- the sync protocol
 
-    async def _sync(self, socket: WebSocket) -> None:
-        try:
-            principal = self._authenticator.authenticate(socket.headers, "read")
-        except SaccadeError as error:
-            await socket.send_denial_response(_error(error))
-            return
-        await socket.accept()
+    def _socket(
+        self, serve: Callable[[WebSocket, Principal], Awaitable[None]]
+    ) -> Callable[[WebSocket], Awaitable[None]]:
+        async def accept(socket: WebSocket) -> None:
+            try:
+                principal = self._authenticator.authenticate(socket.headers, "read")
+            except SaccadeError as error:
+                await socket.send_denial_response(_error(error))
+                return
+            await socket.accept()
+            await serve(socket, principal)
+
+        return accept
+
+    async def _sync(self, socket: WebSocket, principal: Principal) -> None:
         caller = Caller(principal, base_url(socket.scope))
         await SyncSocket(
             socket, caller, functions=self._functions, changes=self._changes, remembered=self._remembered
@@ -139,7 +156,7 @@ class BadmintonRoutes:
 
     async def _upload(self, request: Request, caller: Principal) -> Response:
         token = request.query_params.get("token", "")
-        return JSONResponse({"storageId": await self._uploads.receive(request, caller, token)})
+        return JSONResponse({"storageId": (await self._uploads.receive(request, caller, token)).id})
 
     async def _video_url(self, request: Request, caller: Principal) -> Response:
         return JSONResponse({"url": await self._urls.original(await self._asked_video(request, caller))})
@@ -231,7 +248,10 @@ async def _closing(chunks: AsyncIterator[bytes], stack: AsyncExitStack) -> Async
 
 
 def _error(error: SaccadeError) -> JSONResponse:
-    content: dict[str, Any] = {"error": error.message, "code": error.code, "hint": error.hint}
+    # The page before Convex reads ``detail``.
+    content: dict[str, Any] = {
+        "error": error.message, "detail": error.message, "code": error.code, "hint": error.hint,
+    }  # fmt: skip
     status = _STATUS.get(error.kind.status, error.kind.status)
     return JSONResponse(content, status, problem_headers(error))
 

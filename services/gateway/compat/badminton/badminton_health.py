@@ -10,8 +10,8 @@ from contracts.job import State
 from kit.http.health import Health
 from modal_workers import catalog
 from services.gateway.backends.reported_backends import ReportedBackends
-from services.gateway.compat.badminton.video_rows import STATUS_OF_ENDED
-from services.gateway.compat.badminton.videos import WORKLOAD, Videos
+from services.gateway.compat.badminton.videos.video_rows import STATUS_OF_ENDED
+from services.gateway.compat.badminton.videos.video_service import WORKLOAD, Videos
 
 _REQUIRED: Final = ("nats", "events", "bucket")
 

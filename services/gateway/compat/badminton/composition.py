@@ -12,13 +12,13 @@ from services.gateway.aggregates.view_follower import ViewFollower
 from services.gateway.compat.badminton.addresses import PREFIX
 from services.gateway.compat.badminton.application import BadmintonRoutes
 from services.gateway.compat.badminton.badminton_health import BadmintonHealth
-from services.gateway.compat.badminton.file_urls import FileUrls
-from services.gateway.compat.badminton.functions import Functions
 from services.gateway.compat.badminton.results import Results
-from services.gateway.compat.badminton.upload_body import UploadBodies
-from services.gateway.compat.badminton.video_changes import VideoChanges
-from services.gateway.compat.badminton.video_records import VideoRecords
-from services.gateway.compat.badminton.videos import Videos
+from services.gateway.compat.badminton.sync.functions import Functions
+from services.gateway.compat.badminton.uploads.upload_body import UploadBodies
+from services.gateway.compat.badminton.videos.file_urls import FileUrls
+from services.gateway.compat.badminton.videos.video_changes import VideoChanges
+from services.gateway.compat.badminton.videos.video_records import VideoRecords
+from services.gateway.compat.badminton.videos.video_service import Videos
 from services.gateway.jobs.latest_progress import LatestJobProgress
 
 

@@ -14,7 +14,7 @@ from contracts.limits import MIB
 from kit.bucket import Bucket, ObjectMissing, OpenObject
 from services.gateway.artifacts.service import ArtifactService
 from services.gateway.compat.badminton.heat_map import resized_heat_map
-from services.gateway.compat.badminton.video_rows import Video
+from services.gateway.compat.badminton.videos.video_rows import Video
 
 ZONES: Final = "compat/zones.json"
 SPEED: Final = "compat/speed.json"

@@ -10,7 +10,7 @@ import pytest
 
 from contracts.errors import SaccadeError
 from modal_workers.badminton.spec import KEYPOINT_NAMES, BadmintonParams
-from services.gateway.compat.badminton.keypoints import checked_keypoints
+from services.gateway.compat.badminton.videos.keypoints import checked_keypoints
 
 CORNERS: dict[str, Any] = {"top_left": [1, 2], "top_right": [9, 2.5], "bottom_right": [9, 9], "bottom_left": [0, 0]}
 

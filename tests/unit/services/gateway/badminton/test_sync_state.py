@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from services.gateway.compat.badminton.remembered_requests import RememberedRequests
-from services.gateway.compat.badminton.sync_messages import (
+from services.gateway.compat.badminton.sync.messages import (
     Connect,
     FunctionCall,
     ModifyQuerySet,
@@ -18,7 +17,8 @@ from services.gateway.compat.badminton.sync_messages import (
     function_name,
     parse_message,
 )
-from services.gateway.compat.badminton.sync_state import Failed, Returned, SyncState
+from services.gateway.compat.badminton.sync.remembered_requests import RememberedRequests
+from services.gateway.compat.badminton.sync.sync_state import Failed, Returned, SyncState
 
 NOW = 1_700_000_000_000_000_000
 CONNECT = {"type": "Connect", "sessionId": "s", "connectionCount": 0, "lastCloseReason": None, "clientTs": 1}

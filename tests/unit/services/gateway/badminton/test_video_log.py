@@ -10,7 +10,7 @@ from contracts.events import job as events
 from contracts.events.base import EVENT_CLASSES
 from contracts.ids import new_id
 from modal_workers.badminton.spec import WORKLOAD
-from services.gateway.compat.badminton.video_log import HANDLERS, LOG_ENTRIES, job_entries, newest
+from services.gateway.compat.badminton.videos.video_log import HANDLERS, LOG_ENTRIES, job_entries, newest
 from tests.harness.badminton_job import result
 
 JOB_ID = new_id("job")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final
 
-from services.gateway.compat.badminton.sync_state import Returned
+from services.gateway.compat.badminton.sync.sync_state import Returned
 
 _MAX_SESSIONS: Final = 1000
 _MAX_REQUESTS: Final = 32

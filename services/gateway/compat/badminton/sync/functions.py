@@ -13,14 +13,14 @@ from pydantic.alias_generators import to_camel
 from contracts.errors import ErrorCode, SaccadeError
 from kit.auth.api_keys import Principal
 from kit.http.request_body import check_text
-from services.gateway.compat.badminton.file_urls import FileUrls
-from services.gateway.compat.badminton.keypoints import checked_keypoints
-from services.gateway.compat.badminton.sync_state import Failed, Outcome, Query, Returned
-from services.gateway.compat.badminton.video_changes import of_tenant, of_video
-from services.gateway.compat.badminton.video_log import newest, video_entries
-from services.gateway.compat.badminton.video_records import AnalysisMode
-from services.gateway.compat.badminton.video_rows import row
-from services.gateway.compat.badminton.videos import Videos
+from services.gateway.compat.badminton.sync.sync_state import Failed, Outcome, Query, Returned
+from services.gateway.compat.badminton.videos.file_urls import FileUrls
+from services.gateway.compat.badminton.videos.keypoints import checked_keypoints
+from services.gateway.compat.badminton.videos.video_changes import of_tenant, of_video
+from services.gateway.compat.badminton.videos.video_log import newest, video_entries
+from services.gateway.compat.badminton.videos.video_records import AnalysisMode
+from services.gateway.compat.badminton.videos.video_rows import row
+from services.gateway.compat.badminton.videos.video_service import Videos
 
 #: Said of keypoints that come too late; the page shows nothing of it.
 TOO_LATE: Final = "Saved, but the analysis of this video was submitted before and does not use them."

@@ -14,7 +14,7 @@ from typing import Final, Literal, TypeVar
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from kit.bucket import Bucket, ObjectMissing
-from services.gateway.compat.badminton.keypoints import Keypoints
+from services.gateway.compat.badminton.videos.keypoints import Keypoints
 
 AnalysisMode = Literal["full", "rally_only"]
 

@@ -16,10 +16,10 @@ from kit.bus.idempotency import idempotency_key
 from modal_workers import catalog
 from services.gateway.aggregates.upload_state import Upload, UploadState
 from services.gateway.aggregates.view import GatewayView, JobFilter
-from services.gateway.compat.badminton.keypoints import Keypoints
-from services.gateway.compat.badminton.video_log import LOG_ENTRIES, job_entries, newest
-from services.gateway.compat.badminton.video_records import AnalysisMode, VideoRecord, VideoRecords
-from services.gateway.compat.badminton.video_rows import Progress, Video
+from services.gateway.compat.badminton.videos.keypoints import Keypoints
+from services.gateway.compat.badminton.videos.video_log import LOG_ENTRIES, job_entries, newest
+from services.gateway.compat.badminton.videos.video_records import AnalysisMode, VideoRecord, VideoRecords
+from services.gateway.compat.badminton.videos.video_rows import Progress, Video
 from services.gateway.jobs.latest_progress import LatestJobProgress
 from services.gateway.jobs.presenter import JobPresenter
 from services.gateway.jobs.service import JobService

@@ -17,9 +17,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from contracts.limits import KIB
 from kit.tasks import end
-from services.gateway.compat.badminton.functions import Caller, Functions
-from services.gateway.compat.badminton.remembered_requests import RememberedRequests
-from services.gateway.compat.badminton.sync_messages import (
+from services.gateway.compat.badminton.sync.functions import Caller, Functions
+from services.gateway.compat.badminton.sync.messages import (
     Authenticate,
     ClientMessage,
     Connect,
@@ -30,8 +29,9 @@ from services.gateway.compat.badminton.sync_messages import (
     function_name,
     parse_message,
 )
-from services.gateway.compat.badminton.sync_state import Outcome, Returned, SyncState
-from services.gateway.compat.badminton.video_changes import VideoChanges
+from services.gateway.compat.badminton.sync.remembered_requests import RememberedRequests
+from services.gateway.compat.badminton.sync.sync_state import Outcome, Returned, SyncState
+from services.gateway.compat.badminton.videos.video_changes import VideoChanges
 
 log = logging.getLogger(__name__)
 

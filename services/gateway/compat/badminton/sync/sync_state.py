@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from services.gateway.compat.badminton.sync_messages import (
+from services.gateway.compat.badminton.sync.messages import (
     AddQuery,
     Authenticate,
     Connect,

@@ -9,7 +9,7 @@ from typing import Final
 from contracts.job import State
 from kit.bucket import Bucket
 from services.gateway.aggregates.view import GatewayView
-from services.gateway.compat.badminton.video_rows import Video
+from services.gateway.compat.badminton.videos.video_rows import Video
 
 PROCESSED: Final = "processed.mp4"
 RESULTS: Final = "compat/results.json"

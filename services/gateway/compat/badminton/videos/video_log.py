@@ -12,7 +12,7 @@ from contracts.events import Envelope
 from contracts.events import job as events
 from contracts.workload import Stage
 from modal_workers.badminton.spec import BadmintonResult
-from services.gateway.compat.badminton.video_rows import Video, milliseconds
+from services.gateway.compat.badminton.videos.video_rows import Video, milliseconds
 
 #: Entries of a log that the page gets: the newest.
 LOG_ENTRIES: Final = 100

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from contracts.job import Job, State
 from modal_workers.badminton.spec import BadmintonResult
 from services.gateway.aggregates.upload_state import Upload
-from services.gateway.compat.badminton.video_records import SavedKeypoints, VideoRecord
+from services.gateway.compat.badminton.videos.video_records import SavedKeypoints, VideoRecord
 
 _MAX_CHARS: Final = 500
 STATUS_OF_ENDED: Final = {State.SUCCEEDED: "completed", State.FAILED: "failed", State.CANCELLED: "failed"}

@@ -1,0 +1,1 @@
+"""Uploads whose bytes pass through the gateway."""

@@ -1,0 +1,1 @@
+"""Videos of the page: views of uploads, jobs and events."""
