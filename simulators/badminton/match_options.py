@@ -54,7 +54,7 @@ class MatchOptions:
     #: Share of a frame's time in which the shutter is open.
     shutter: float = 0.35
     noise: float = 3.0
-    #: Slow change of the exposure, as a share of the brightness.
+    #: Slow change of the exposure, as a share of the brightness; white balance and contrast differ by as much.
     exposure_variation: float = 0.05
     quality_crf: int = 23
     #: Jitter of the frame times as a share of their distance, and share of missing frames, as phones record.

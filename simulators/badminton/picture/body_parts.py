@@ -23,12 +23,17 @@ def draw_torso(figure: Figure) -> None:
     names = ("left_shoulder", "right_shoulder", "left_hip", "right_hip")
     corners = np.array([pixel[JOINTS[name]] for name in names])
     neck, pelvis = pixel[JOINTS["neck"]], pixel[JOINTS["pelvis"]]
+    below = [corners[2:], pelvis + 0.12 * (neck - pelvis)]
+    below_radii = [0.098, 0.098, 0.105]
+    if look.skirt:
+        below.append(0.55 * corners[2:] + 0.45 * pixel[[JOINTS["left_knee"], JOINTS["right_knee"]]])
+        below_radii += [0.115, 0.115]
     # Seen from the side a chest is deeper than the distance of the shoulders.
+    chest = [corners[:2] * 0.94 + neck * 0.06, corners[2:] * 0.9 + neck * 0.1, pelvis + 0.6 * (neck - pelvis)]
     for colour, points, radii in (
-        (look.shorts, np.vstack([corners[2:], pelvis + 0.12 * (neck - pelvis)]), (0.098, 0.098, 0.105)),
-        (look.shirt, np.vstack([corners[:2] * 0.94 + neck * 0.06, corners[2:] * 0.9 + neck * 0.1,
-                                pelvis + 0.6 * (neck - pelvis)]), (0.062, 0.062, 0.085, 0.085, 0.118)),
-    ):  # fmt: skip
+        (look.shorts, np.vstack(below), below_radii),
+        (look.shirt, np.vstack(chest), [0.062, 0.062, 0.085, 0.085, 0.118]),
+    ):
         for share, shift, bright in SHADES:
             middle = points.mean(axis=0)
             inner = middle + (points - middle) * (0.35 + 0.65 * share) + np.array([-0.06, -0.03]) * shift * scale
@@ -64,15 +69,18 @@ def draw_head(figure: Figure) -> None:
         points = centre + scale * (CIRCLE[:, :1] * across * right + CIRCLE[:, 1:] * along * up)
         return fixed(points)
 
-    stem = np.vstack([neck + 0.05 * scale * right, neck - 0.05 * scale * right, head - 0.045 * scale * right,
-                      head + 0.045 * scale * right])  # fmt: skip
-    figure.fill(fixed(stem), scaled(look.skin, 0.72))
     # 1 with the face to the camera, -1 from behind.
     facing = float(np.clip((depth[JOINTS["head"]] - depth[JOINTS["nose"]]) / 0.1, -1, 1))
     aside = (nose - head) / max(scale * 0.105, 1e-6)
     sideways = float(np.clip(aside @ right, -1, 1))
     if look.long_hair:
-        figure.fill(oval(head - 0.07 * scale * up - 0.03 * scale * sideways * right, 0.085, 0.13), look.hair)
+        # From the front it is behind the neck.
+        length = 0.13 if facing < 0 else 0.10
+        hair = head - (length - 0.06) * scale * up - 0.03 * scale * sideways * right
+        figure.fill(oval(hair, 0.092, length), look.hair)
+    stem = np.vstack([neck + 0.05 * scale * right, neck - 0.05 * scale * right, head - 0.045 * scale * right,
+                      head + 0.045 * scale * right])  # fmt: skip
+    figure.fill(fixed(stem), scaled(look.skin, 0.72))
     figure.fill(oval(head, 0.084, 0.115), scaled(look.skin, 0.85))
     figure.fill(oval(head + 0.012 * scale * up - 0.006 * scale * right, 0.066, 0.092), look.skin)
     if facing < -0.25:

@@ -25,6 +25,8 @@ class Look:
     number: str = ""
     long_hair: bool = False
     trousers: bool = False
+    skirt: bool = False
+    sleeves: Colour = (0, 0, 0)
     height_m: float = 1.75
     width: float = 1.0
 
@@ -65,6 +67,8 @@ def random_look(random: np.random.Generator, *, racket: bool, number: int = 0, f
         racket=scaled(_SHIRTS[int(random.integers(0, len(_SHIRTS)))], 1.0) if racket else None,
         number=str(int(random.integers(1, 30))) if racket else "",
         long_hair=bool(random.uniform() < 0.4),
+        skirt=racket and bool(random.uniform() < 0.2),
+        sleeves=(45, 35, 35) if formal else scaled(*((shirt, shade) if random.uniform() < 0.6 else (shorts, 1.1))),
         trousers=formal or (not racket and bool(random.uniform() < 0.7)),
         height_m=float(random.uniform(1.62, 1.88)),
         width=float(random.uniform(0.92, 1.12)),

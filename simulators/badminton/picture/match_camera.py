@@ -108,11 +108,11 @@ def play_camera(options: MatchOptions) -> CameraPose:
     pose = look_at(
         eye, np.array([CENTRE_X_M, COURT_LENGTH_M / 2, 0.5]), 1.0, size, float(random.uniform(-0.012, 0.012))
     )
-    for _ in range(8):
+    for _ in range(12):
         local = (_SEEN_M - eye) @ pose.rotation.T
         at = local[:, :2] / local[:, 2:]
-        middle = (at.min(axis=0) + at.max(axis=0)) / 2
-        pose = pose.turned(math.atan(middle[0]), -math.atan(middle[1]))
+        right, down = np.arctan(at.min(axis=0)) + np.arctan(at.max(axis=0))
+        pose = pose.turned(float(right) / 2, -float(down) / 2)
     half = (at.max(axis=0) - at.min(axis=0)) / 2
     focal = share * min(options.width_px / 2 / half[0], options.height_px / 2 / half[1])
     pose = replace(pose, focal_px=float(focal * random.uniform(0.96, 1.0)))

@@ -34,7 +34,7 @@ _LIMBS: Final = tuple(
         ("knee", "ankle", 0.72, 1.0, 0.043, 0.040, "socks", "leg"),
         ("ankle", "toe", 0.0, 0.95, 0.050, 0.038, "shoes", "leg"),
         ("shoulder", "elbow", 0.0, 1.0, 0.052, 0.041, "skin", "arm"),
-        ("shoulder", "elbow", 0.0, 0.62, 0.066, 0.060, "shirt", "arm"),
+        ("shoulder", "elbow", 0.0, 0.62, 0.066, 0.060, "sleeves", "arm"),
         ("elbow", "wrist", 0.0, 1.0, 0.042, 0.028, "skin", "arm"),
         ("wrist", "hand", 0.3, 1.0, 0.034, 0.038, "skin", "arm"),
     )
@@ -132,6 +132,8 @@ def _paint(figure: Figure) -> None:
                 wears = _LIMBS[number][6]
                 if look.trousers and part.endswith("leg") and wears != "shoes":
                     wears = "shorts"
+                elif look.skirt and wears == "shorts":
+                    continue
                 for outline, (_, _, bright) in zip(outlines, SHADES, strict=True):
                     figure.fill(outline[number], scaled(look.colour(wears), bright))
         elif part == "torso":

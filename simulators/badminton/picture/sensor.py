@@ -27,6 +27,10 @@ class Sensor:
         self._lighter = np.clip(grain, 0, 255).round().astype(np.uint8)
         self._darker = np.clip(-grain, 0, 255).round().astype(np.uint8)
         self._phase = self._random.uniform(0, 2 * np.pi, 3)
+        # White balance and contrast of this camera.
+        balance = 1 + options.exposure_variation * self._random.uniform(-1.2, 1.2, 3)
+        contrast = 1 + 2 * options.exposure_variation * float(self._random.uniform(-1, 1))
+        self._tone = 255 * (np.arange(256)[:, None] / 255) ** contrast * balance
 
     def expose(self, frame: Picture, time_s: float) -> Picture:
         """Return the frame [H, W, 3] as the sensor records it."""
@@ -35,7 +39,8 @@ class Sensor:
             turn, phase = 2 * np.pi * time_s, self._phase
             slow = np.sin(turn / 11.0 + phase[0]) + 0.5 * np.sin(turn / 3.7 + phase[1])
             gain = 1 + vary * slow / 1.5 + 0.006 * np.sin(turn * 100.0 + phase[2])
-            frame = np.asarray(cv2.convertScaleAbs(frame, alpha=float(gain)))
+            table = np.clip(self._tone * float(gain), 0, 255).astype(np.uint8)
+            frame = np.asarray(cv2.LUT(frame, table[None]), np.uint8)
         if self._options.noise > 0:
             x, y = self._random.integers(0, _TILE_PX, 2)
             rows, columns = slice(y, y + frame.shape[0]), slice(x, x + frame.shape[1])

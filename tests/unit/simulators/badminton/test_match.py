@@ -14,6 +14,7 @@ from simulators.badminton.body.skeleton import JOINTS
 from simulators.badminton.match_options import CAMERA_NAMES, CameraName, MatchOptions
 from simulators.badminton.match_truth import MatchTruth
 from simulators.badminton.match_video import match_truth
+from simulators.badminton.picture.match_camera import play_camera
 from simulators.badminton.truth_from_world import make_match
 
 SINGLES = MatchOptions(seed=5, duration_s=40, rate_hz=60, width_px=640, height_px=360)
@@ -137,3 +138,19 @@ def test_any_seed_gives_a_match(seed: int) -> None:
     assert len(truth.rallies) >= 2
     assert not np.isnan(truth.shuttle_m).any()
     assert len(truth.hits) > len(truth.rallies)
+
+
+@pytest.mark.parametrize("camera", CAMERA_NAMES)
+@pytest.mark.parametrize("size", [(1280, 720), (720, 1280)])
+def test_every_seed_s_camera_has_the_whole_court_in_view(camera: CameraName, size: tuple[int, int]) -> None:
+    corners = np.array([[x, y, 0.0] for x in (0, COURT_WIDTH_M) for y in (0, COURT_LENGTH_M)])
+    for seed in range(20):
+        pose = play_camera(MatchOptions(seed=seed, camera=camera, width_px=size[0], height_px=size[1]))
+        pixels, depth = pose.project(corners)
+        assert (depth > 1).all()
+        assert ((pixels > 5) & (pixels < np.array(size) - 5)).all()
+        aside = play_camera(MatchOptions(seed=seed, camera=camera, half_out_of_view=True))
+        floor = np.array([[x, y, 0.0] for x in np.linspace(0, 6.1, 12) for y in np.linspace(0, 13.4, 12)])
+        pixels, depth = aside.project(floor)
+        seen = ((pixels > 0) & (pixels < (aside.width_px, aside.height_px))).all(axis=1) & (depth > 0)
+        assert 0.1 < seen.mean() < 0.8
