@@ -40,6 +40,8 @@ class CallbackStore:
         self._on_change = on_change
         self._active: dict[str, StoredCallback] = {}
         self._ids: dict[str, str] = {}
+        #: Sequences of ends that were stored here, until the tail reaches them: what it still passes is older.
+        self._ended: dict[str, int] = {}
         self._tail = EventTail(store, self._on_record, live=LIVE_CALLBACKS, name="callbacks")
 
     async def run(self) -> None:
@@ -108,17 +110,20 @@ class CallbackStore:
             return
         if self._apply(callback, stored.sequence):
             self._on_change(callback)
+        if self._ended.get(callback.subject, 0) <= stored.sequence:
+            self._ended.pop(callback.subject, None)
 
     def _apply(self, callback: Callback, sequence: int) -> bool:
         """Keep a record unless it is older than the known one; return whether it was kept."""
         known = self._active.get(callback.subject)
+        if sequence <= (known.sequence if known else self._ended.get(callback.subject, 0)):
+            return False
         if known is not None:
-            if sequence <= known.sequence:
-                return False
             for aggregate_id in (known.callback.job_id, *known.callback.upload_ids):
                 self._ids.pop(aggregate_id, None)
         if callback.outcome is not None:
             self._active.pop(callback.subject, None)
+            self._ended[callback.subject] = sequence
             return True
         self._active[callback.subject] = StoredCallback(callback, sequence)
         self._ids |= dict.fromkeys((callback.job_id, *callback.upload_ids), callback.subject)

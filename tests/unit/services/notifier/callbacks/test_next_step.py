@@ -49,7 +49,7 @@ def callback(**changes: Any) -> Callback:
         video_id="v",
         site_url="https://x.convex.site",
         dialect=changes.pop("dialect", "site"),
-        generation=1,
+        generation=changes.pop("generation", 1),
         fingerprint="f",
         job_id=JOB,
         upload_ids=(UPLOAD,),
