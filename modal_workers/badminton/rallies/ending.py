@@ -72,9 +72,7 @@ def _at_contact(flight: FlightPiece, time_s: float, after: FlightPiece) -> Endin
     place = flight.space.place_m(time_s)
     if place[2] < _FLOOR_M:
         return _floor(flight.space, time_s)
-    if abs(place[1] - NET_Y_M) < _NET_M and place[2] < NET_HEIGHT_AT_POSTS_M + _ABOVE_NET_M:
-        return Ending(time_s, "net", (float(place[0]), float(place[1])), flight.space.floor_deviation_m(time_s))
-    return None
+    return _net(flight.space, time_s)
 
 
 def _after_last_sight(flight: FlightPiece) -> Ending:
@@ -83,14 +81,20 @@ def _after_last_sight(flight: FlightPiece) -> Ending:
     place = flight.space.place_m(flight.end_s)
     if place[2] < _FLOOR_M:
         return _floor(flight.space, flight.end_s)
-    if abs(place[1] - NET_Y_M) < _NET_M and place[2] < NET_HEIGHT_AT_POSTS_M + _ABOVE_NET_M:
-        error_m = flight.space.floor_deviation_m(flight.end_s)
-        return Ending(flight.end_s, "net", (float(place[0]), float(place[1])), error_m)
+    if (at_net := _net(flight.space, flight.end_s)) is not None:
+        return at_net
     for time_s in np.arange(flight.end_s, flight.end_s + _UNSEEN_FALL_S, _STEP_S):
         if flight.space.place_m(float(time_s))[2] < 0.05:
             # Out of view in its last moments, but it can only have met the floor.
             return _floor(flight.space, float(time_s))
     return Ending(flight.end_s, "in_air")
+
+
+def _net(path: SpacePath, time_s: float) -> Ending | None:
+    place, error_m = path.place_m(time_s), path.floor_deviation_m(time_s)
+    if abs(place[1] - NET_Y_M) > _NET_M + min(error_m, _NET_M) or place[2] > NET_HEIGHT_AT_POSTS_M + _ABOVE_NET_M:
+        return None
+    return Ending(time_s, "net", (float(place[0]), float(place[1])), error_m)
 
 
 def _floor(path: SpacePath, time_s: float) -> Ending:

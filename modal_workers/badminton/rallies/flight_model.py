@@ -27,10 +27,10 @@ _NOISE_PX: Final = 2.5
 _HUBER: Final = 3.0
 #: Place and velocity at the start of a flight before anything is seen: mean and standard deviation.
 _PRIOR_MEAN: Final = np.array([3.05, 6.7, 1.5, 0.0, 0.0, 2.0])
-_PRIOR_SPREAD: Final = np.array([2.2, 4.5, 0.9, 6.0, 25.0, 12.0])
+_PRIOR_SPREAD: Final = np.array([2.2, 4.5, 0.9, 6.0, 25.0, 16.0])
 #: Speeds for which the first approximation is made.
 _START_SPEEDS_M_S: Final = (7.0, 16.0, 40.0)
-_ITERATIONS: Final = 9
+_ITERATIONS: Final = 12
 _NEAREST_M: Final = 0.05
 
 

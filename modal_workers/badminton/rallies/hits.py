@@ -29,7 +29,10 @@ Floats = NDArray[np.float64]
 _LEAST_CONFIDENCE: Final = 0.5
 _LEAST_PLAYER_CONFIDENCE: Final = 0.7
 #: Probability that the same side hits again in the track: a hit between was not seen.
-_SAME_SIDE: Final = 0.06
+_SAME_SIDE: Final = 0.03
+#: The same within this time: nobody hits twice so quickly.
+_SAME_SIDE_SOON: Final = 0.01
+_SOON_S: Final = 0.6
 #: After this time without a contact, either side may be the next.
 _FORGOTTEN_S: Final = 2.5
 #: Scale of the picture where no player says it: pixels of a picture 720 high in a metre.
@@ -145,9 +148,12 @@ def _probabilities(times_s: Sequence[float], evidence: Sequence[Floats], sides: 
 
     The state between contacts is the side that hit last: unknown, far, near.
     """
-    steps = [_steps(odds, side) for odds, side in zip(evidence, sides, strict=True)]
     forward = [np.array([1.0, 0.0, 0.0])]
-    gaps = np.diff(times_s, prepend=times_s[0] if len(times_s) else 0.0)
+    gaps = np.diff(times_s, prepend=-np.inf)
+    steps = [
+        _steps(odds, side, _SAME_SIDE_SOON if gap < _SOON_S else _SAME_SIDE)
+        for odds, side, gap in zip(evidence, sides, gaps, strict=True)
+    ]
     forget = [_forgetting(float(gap)) for gap in gaps]
     for step, forgetting in zip(steps, forget, strict=True):
         state = forward[-1] @ forgetting @ step.sum(0)
@@ -163,7 +169,7 @@ def _probabilities(times_s: Sequence[float], evidence: Sequence[Floats], sides: 
     return found[::-1]
 
 
-def _steps(odds: Floats, sides: list[int]) -> Floats:
+def _steps(odds: Floats, sides: list[int], same_side: float) -> Floats:
     """Return the weights [option, side before, side after]; options as in ``_probabilities``."""
     weight = np.zeros((len(odds) + 1, 3, 3))
     weight[0] = np.eye(3)
@@ -172,7 +178,7 @@ def _steps(odds: Floats, sides: list[int]) -> Floats:
         after = {-1: 1, 1: 2}.get(side, 0)
         share = np.full(3, 0.5)
         if after:
-            share[after], share[3 - after] = _SAME_SIDE, 1 - _SAME_SIDE
+            share[after], share[3 - after] = same_side, 1 - same_side
         weight[2 + player, :, after] = share * np.exp(odds[1 + player])
     return weight
 

@@ -23,6 +23,7 @@ Floats = NDArray[np.float64]
 #: Between two hits of one rally a shuttle is never out of view for longer, unless a flight joins both sides of the gap.
 _LONGEST_UNSEEN_S: Final = 1.2
 _LONGEST_FLIGHT_S: Final = 3.2
+_LONGEST_TWO_FLIGHTS_S: Final = 4.2
 #: What is called a flight over the whole time between two hits begins and ends this near to them.
 _NEAR_HIT_S: Final = 0.35
 #: A rally of one hit has a flight at least this long after it: a service into the net, and not a false hit.
@@ -117,11 +118,15 @@ def _separate(before: Hit, after: Hit, tracked_s: Floats, contacts: Sequence[Jud
         flight = each.contact.after
         if abs(each.contact.time_s - before.time_s) < _NEAR_HIT_S and flight.end_s > after.time_s - _NEAR_HIT_S:
             return False
-    if after.time_s - before.time_s > _LONGEST_FLIGHT_S:
-        return True
+    pause_s = after.time_s - before.time_s
     between = tracked_s[(tracked_s > before.time_s) & (tracked_s < after.time_s)]
-    gaps = np.diff(np.concatenate([[before.time_s], between, [after.time_s]]))
-    return bool(gaps.max() > _LONGEST_UNSEEN_S)
+    unseen_s = float(np.diff(np.concatenate([[before.time_s], between, [after.time_s]])).max())
+    if pause_s <= _LONGEST_FLIGHT_S and unseen_s <= _LONGEST_UNSEEN_S:
+        return False
+    ending = ending_of(before, contacts)
+    # A shuttle that was last seen in the air may have been hit once more out of view.
+    in_air = ending is not None and ending.kind == "in_air"
+    return not (in_air and pause_s <= _LONGEST_TWO_FLIGHTS_S)
 
 
 def _is_service(hit: Hit, ending: Ending) -> bool:

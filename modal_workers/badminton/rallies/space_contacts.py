@@ -31,7 +31,7 @@ _HIT_UP_M_S: Final = 3.0
 #: A bounce: it begins at the floor, slowly.
 _BOUNCE_SPREAD: Final = np.array([0.5, 0.5, 0.15, 1.2, 1.2, 1.2])
 #: The same at the net: the flight before ends near its plane and not above it, and the shuttle falls down there.
-_NET_SEEN_M: Final = 1.5
+_NET_SEEN_M: Final = 1.0
 _NET_TOP_M: Final = 1.9
 _NET_SPREAD: Final = np.array([0.5, 0.3, 0.4, 1.0, 1.5, 1.5])
 #: A start that was not seen is looked for this long before the flight was first seen, in such steps.
@@ -69,37 +69,63 @@ def explain_contacts(contacts: Sequence[Contact], reach: RacketReach, times_s: F
 
     A contact whose time the flights do not say gets the time of its best explanation.
     """
-    found: list[SpaceContact] = []
-    explanations = [
+    hits = [
         explanation
         for number, contact in enumerate(contacts)
-        for explanation in (*_hits(number, contact, reach, times_s), *_others(number, contact))
+        for explanation in (*_hits(number, contact, reach, times_s), _anywhere(number, contact))
     ]
-    prior = Prior(np.array([each.mean for each in explanations]), np.array([each.spread for each in explanations]))
-    paths, costs = refit([each.path for each in explanations], [each.time_s for each in explanations], prior)
-    evidence = [
-        each.log_prior
-        - cost / 2
-        - np.log(each.spread).sum()
-        + 0.5 * np.linalg.slogdet(path.covariance)[1]
-        - _unseen_cost(path, contacts[each.contact].after.start_s, times_s)
-        for each, path, cost in zip(explanations, paths, costs, strict=True)
+    fitted = _fit(hits, contacts, times_s)
+    best = _best(fitted)
+    # Where a flight ended is known best once it is known who hit it.
+    others = [
+        explanation
+        for number, contact in enumerate(contacts)
+        for explanation in _no_hits(number, contact, best.get(number - 1))
     ]
-    rows_of: dict[int, list[int]] = {}
-    for row, explanation in enumerate(explanations):
-        rows_of.setdefault(explanation.contact, []).append(row)
+    fitted += _fit(others, contacts, times_s)
+    best = _best(fitted)
+    found: list[SpaceContact] = []
     for number, contact in enumerate(contacts):
-        rows = rows_of[number]
-        none = np.logaddexp.reduce([evidence[row] for row in rows if explanations[row].player < 0])
+        own = [each for each in fitted if each.explanation.contact == number]
+        none = float(np.logaddexp.reduce([each.evidence for each in own if each.explanation.player < 0]))
         by_player = np.full(reach.player_count, -20.0)
         for player in range(reach.player_count):
-            own = [evidence[row] for row in rows if explanations[row].player == player]
-            if own:
+            tried = [each.evidence for each in own if each.explanation.player == player]
+            if tried:
                 # The mean over the times that were tried: each is as likely before.
-                by_player[player] = float(np.logaddexp.reduce(own) - np.log(len(own)) - none)
-        best = max(rows, key=lambda row: evidence[row])
-        found.append(SpaceContact(_explained(contact, explanations[best], paths[best], times_s), by_player))
+                by_player[player] = float(np.logaddexp.reduce(tried) - np.log(len(tried)) - none)
+        found.append(SpaceContact(_explained(contact, best[number], times_s), by_player))
     return found
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    explanation: _Explanation
+    path: SpacePath
+    evidence: float
+
+
+def _fit(explanations: Sequence[_Explanation], contacts: Sequence[Contact], times_s: Floats) -> list[_Fitted]:
+    if not explanations:
+        return []
+    prior = Prior(np.array([each.mean for each in explanations]), np.array([each.spread for each in explanations]))
+    paths, costs = refit([each.path for each in explanations], [each.time_s for each in explanations], prior)
+    found: list[_Fitted] = []
+    for each, path, cost in zip(explanations, paths, costs, strict=True):
+        possible = -float(np.log(each.spread).sum()) + 0.5 * float(np.linalg.slogdet(path.covariance)[1])
+        unseen = _unseen_cost(path, contacts[each.contact].after.start_s, times_s)
+        found.append(_Fitted(each, path, each.log_prior - float(cost) / 2 + possible - unseen))
+    return found
+
+
+def _best(fitted: Sequence[_Fitted]) -> dict[int, _Fitted]:
+    """Return the best explanation of each contact."""
+    best: dict[int, _Fitted] = {}
+    for each in fitted:
+        number = each.explanation.contact
+        if number not in best or each.evidence > best[number].evidence:
+            best[number] = each
+    return best
 
 
 def _unseen_cost(path: SpacePath, first_seen_s: float, times_s: Floats) -> float:
@@ -130,21 +156,27 @@ def _hits(number: int, contact: Contact, reach: RacketReach, times_s: Floats) ->
     return found
 
 
-def _others(number: int, contact: Contact) -> list[_Explanation]:
-    path, time_s = contact.after.space, contact.time_s
-    assert path is not None
+def _anywhere(number: int, contact: Contact) -> _Explanation:
+    assert contact.after.space is not None
     anyhow = Prior.of_any(1)
-    found = [_Explanation(number, -2, time_s, path, anyhow.mean[0], anyhow.spread[0], _ANYWHERE)]
-    before = contact.before.space if contact.before is not None else None
-    if before is not None and contact.time_known:
-        place = before.place_m(time_s)
-        mean = np.array([place[0], place[1], 0.05, 0.0, 0.0, 0.5])
-        spread = _BOUNCE_SPREAD.copy()
-        spread[:2] = np.minimum(np.sqrt(np.diag(before.place_covariance(time_s))[:2]) + spread[:2], 6.0)
-        found.append(_Explanation(number, -1, time_s, path, mean, spread, _BOUNCE))
-        if abs(place[1] - NET_Y_M) < _NET_SEEN_M and 0 < place[2] < _NET_TOP_M:
-            mean = np.array([place[0], NET_Y_M, place[2], 0.0, 0.0, -0.5])
-            found.append(_Explanation(number, -1, time_s, path, mean, _NET_SPREAD, _BOUNCE))
+    return _Explanation(number, -2, contact.time_s, contact.after.space, anyhow.mean[0], anyhow.spread[0], _ANYWHERE)
+
+
+def _no_hits(number: int, contact: Contact, before: _Fitted | None) -> list[_Explanation]:
+    """Return the bounces on floor and net that could have ended the flight before."""
+    path, time_s = contact.after.space, contact.time_s
+    if before is None or contact.before is None or not contact.time_known:
+        return []
+    assert path is not None
+    place = before.path.place_m(time_s)
+    error = np.minimum(np.sqrt(np.diag(before.path.place_covariance(time_s))[:2]), 6.0)
+    spread = _BOUNCE_SPREAD.copy()
+    spread[:2] = np.hypot(spread[:2], error)
+    mean = np.array([place[0], place[1], 0.05, 0.0, 0.0, 0.5])
+    found = [_Explanation(number, -1, time_s, path, mean, spread, _BOUNCE)]
+    if abs(place[1] - NET_Y_M) < _NET_SEEN_M + error[1] and 0 < place[2] < _NET_TOP_M:
+        mean = np.array([place[0], NET_Y_M, place[2], 0.0, 0.0, -0.5])
+        found.append(_Explanation(number, -1, time_s, path, mean, _NET_SPREAD, _BOUNCE))
     return found
 
 
@@ -158,8 +190,8 @@ def _possible_times(contact: Contact) -> list[float]:
     return [latest - step * _STEP_S for step in range(int((latest - earliest) / _STEP_S) + 1)]
 
 
-def _explained(contact: Contact, explanation: _Explanation, path: SpacePath, times_s: Floats) -> Contact:
-    time_s = explanation.time_s
+def _explained(contact: Contact, best: _Fitted, times_s: Floats) -> Contact:
+    time_s, path = best.explanation.time_s, best.path
     place = path.camera.project(path.place_m(time_s)[None])[0] if not contact.time_known else contact.place_px
     frame = int(np.abs(times_s - time_s).argmin())
     return replace(contact, time_s=time_s, frame=frame, place_px=place, after=replace(contact.after, space=path))

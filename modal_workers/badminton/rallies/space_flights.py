@@ -25,6 +25,9 @@ Indices = NDArray[np.int64]
 #: piece where cuts are only proposed.
 _FLIGHT_COST: Final = 8.0
 _PROPOSED_COST: Final = 8.0
+#: Nobody returns a shuttle sooner than this; a shorter flight costs more.
+_SHORTEST_FLIGHT_S: Final = 0.25
+_SHORT_COST: Final = 12.0
 #: So many proposed pieces may be one flight.
 _MOST_JOINED: Final = 5
 #: A bend is proposed as a cut from this change of velocity on, seen within this time.
@@ -56,10 +59,15 @@ def find_space_flights(points: ChainPoints, times_s: Floats, camera: SpaceCamera
         for high in cuts[number + 1 : number + 1 + _MOST_JOINED]
         if high - low >= FEWEST_POINTS and points.times_s[high - 1] - points.times_s[low] <= LONGEST_FLIGHT_S
     ]
+
+    def short(low: int, high: int) -> float:
+        until_s = points.times_s[min(high, len(points.times_s) - 1)]
+        return _SHORT_COST if until_s - points.times_s[low] < _SHORTEST_FLIGHT_S else 0.0
+
     paths = dict(zip(spans, _paths(spans, points, camera), strict=True))
     return [
         replace(fit_piece(points.frames[low:high], times_s, points.position_px[low:high], points.chain), space=path)
-        for low, high in _best_spans(cuts, {span: cost for span, (_, cost) in paths.items()})
+        for low, high in _best_spans(cuts, {span: cost + short(*span) for span, (_, cost) in paths.items()})
         for path in (paths[low, high][0],)
     ]
 

@@ -123,8 +123,8 @@ def _side(players: PlayerTracks, player: int, frame: int) -> int:
 def _player_of(side: int, hits: Sequence[Hit], served: Hit | None, players: PlayerTracks) -> int | None:
     """Return a player of the side that won: who serves next or who hit last, else any."""
     frame = hits[-1].frame
-    candidates = [served.player if served is not None else None, *(hit.player for hit in reversed(hits))]
-    for player in [*candidates, *range(players.player_count)]:
-        if player is not None and _side(players, player, frame) == side:
-            return player
+    named = [hit.player for hit in (*([served] if served is not None else []), *reversed(hits))]
+    for player in [*(each for each in named if each is not None), *range(players.player_count)]:
+        if _side(players, player, frame) == side:
+            return int(player)
     return None
