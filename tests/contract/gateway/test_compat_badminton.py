@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import random
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,9 @@ from kit.settings import NatsSettings, S3Settings
 from services.dispatcher.app import LEASE_NAME
 from tests.harness import badminton_job
 from tests.harness.clients.convex_page import ConvexError, ConvexPage, convex_page
-from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3
+from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3, free_port, wait_for_port
 from tests.harness.servers.gateway import RunningGateway, keys_file, video
+from tests.harness.servers.gateway_process import environment, process
 from tests.harness.servers.served_gateway import served_gateway
 
 pytestmark = pytest.mark.anyio
@@ -275,3 +278,38 @@ async def test_with_api_keys_the_key_is_part_of_the_url(servers: Servers, tmp_pa
         async with convex_page(f"{base}/guest.secret") as page:
             with pytest.raises(ConvexError, match="no scope"):
                 await page.mutation("generateUploadUrl")
+
+
+async def test_a_killed_gateway_loses_nothing_that_it_acknowledged(
+    servers: Servers, tmp_path: Path, clip: Path
+) -> None:
+    """Kill it after each answer, and while an analysis is submitted; the client reconnects by itself."""
+    port = free_port()
+    env = environment(servers, tmp_path, port, GATEWAY_BACKENDS="av,cv2,numpy", B2_PREFIX="")
+
+    async def replaced(started: ExitStack) -> None:
+        started.close()
+        started.enter_context(process(env))
+        await asyncio.to_thread(wait_for_port, port)
+
+    with ExitStack() as started:
+        await replaced(started)
+        async with convex_page(f"http://127.0.0.1:{port}/badminton") as page:
+            sent = await page.upload(await page.mutation("generateUploadUrl"), clip)
+            storage_id = sent["body"]["storageId"]
+            await replaced(started)
+            new = {"storageId": storage_id, "filename": "rally.mp4", "size": 5, "analysisMode": "rally_only"}
+            video_id = await page.mutation("createVideo", **new)
+            await page.mutation("setManualCourtKeypoints", videoId=video_id, keypoints=CORNERS)
+            submitting = asyncio.ensure_future(page.action("processVideo", videoId=video_id))
+            await asyncio.sleep(random.uniform(0, 0.03))
+            await replaced(started)
+            await asyncio.gather(submitting, return_exceptions=True)
+            await page.action("processVideo", videoId=video_id)
+            await page.follow("getVideo", videoId=video_id)
+            row = await page.until("getVideo", lambda row: row["status"] == "processing")
+            assert (row["filename"], row["manualCourtKeypoints"]) == ("rally.mp4", CORNERS)
+            answer = httpx.get(f"http://127.0.0.1:{port}/v1/jobs", params={"workload": "badminton"})
+            same = [one for one in answer.json()["data"] if one["params"]["video_id"] == video_id]
+            assert [one["params"]["court_keypoints"] for one in same] == [CORNERS]
+            assert same[0]["params"]["mode"] == "rally_only"

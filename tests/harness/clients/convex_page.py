@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.harness.clients.node import PACKAGES, find_node, installed_packages
 
-_WAIT_S = 20.0
+_WAIT_S = 45.0
 
 
 class ConvexError(Exception):
