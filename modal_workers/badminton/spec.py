@@ -36,7 +36,11 @@ def _named(keypoints: dict[str, tuple[float, float]]) -> dict[str, tuple[float, 
 
 CourtKeypoints = Annotated[
     dict[str, tuple[Pixel, Pixel]],
-    Field(max_length=len(KEYPOINT_NAMES)),
+    Field(
+        max_length=len(KEYPOINT_NAMES),
+        # What ``_named`` checks, for those who read the schema.
+        json_schema_extra={"propertyNames": {"enum": list(KEYPOINT_NAMES)}, "required": list(CORNER_NAMES)},
+    ),
     AfterValidator(_named),
 ]
 
