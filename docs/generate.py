@@ -1,4 +1,4 @@
-"""Generator of docs/events.md, docs/asyncapi.json and the JSON Schemas of all events.
+"""Generator of docs/events.md, docs/asyncapi.json and the JSON Schemas of all events and of published result files.
 
 ``python docs/generate.py`` writes them, ``--check`` lists what is stale. Producers and consumers of an event are read
 from the syntax tree, so that nothing has to be imported.
@@ -30,9 +30,12 @@ from contracts.asyncapi import (  # noqa: E402 - the root must be on the path, w
 )
 from contracts.events.base import ADVISORY, DURABLE, RECORD  # noqa: E402
 from contracts.streams import LIVE_DELIVERIES, LIVE_EVENTS, LIVE_PROGRESS  # noqa: E402
+from modal_workers.badminton.report.results_schema import MatchResults  # noqa: E402
 
 DOCS = ROOT / "docs"
 SCHEMAS = DOCS / "schemas" / "v1"
+#: Result files of workers whose schema is published, by the name of the schema.
+RESULT_FILES = {"badminton": MatchResults}
 #: Keywords that do not restrict values; keywords that, when added, forbid values that were valid.
 _TEXT = {"description", "title", "default", "examples"}
 _NARROWING = {"type", "const", "enum", "pattern", "format", "$ref", "anyOf", "additionalProperties"}
@@ -253,6 +256,8 @@ def wanted() -> dict[Path, str]:
     files = {DOCS / "events.md": events_page(), DOCS / "asyncapi.json": _json(asyncapi_document())}
     for name, event in event_types().items():
         files[SCHEMAS / f"{name}.json"] = _json(data_schema(event))
+    for name, model in RESULT_FILES.items():
+        files[SCHEMAS / "results" / f"{name}.json"] = _json(model.model_json_schema())
     return files
 
 
@@ -265,6 +270,13 @@ def incompatible() -> list[str]:
             found.append(f"{path.stem} is gone")
         else:
             found += [f"{path.stem}{line}" for line in breaks(json.loads(path.read_text()), data_schema(event))]
+    for path in sorted((SCHEMAS / "results").glob("*.json")):
+        model = RESULT_FILES.get(path.stem)
+        if model is None:
+            found.append(f"results/{path.stem} is gone")
+        else:
+            schema = model.model_json_schema()
+            found += [f"results/{path.stem}{line}" for line in breaks(json.loads(path.read_text()), schema)]
     return found
 
 

@@ -187,7 +187,7 @@ def missing_html(match: Match) -> str:
 
 def gaps_html(match: Match) -> str:
     """Return what is missing, with reasons, and the stretches that were left out."""
-    lines = [f"<b>{escape(printable(one.part))}</b>: {escape(printable(one.reason))}" for one in match.missing]
+    lines = [f"<b>{escape(printable(gap.part))}</b>: {escape(printable(gap.reason))}" for gap in match.missing]
     left_out = [part for part in match.segments if not part.analysed]
     lines += [
         f"{clock(part.start_s)} to {clock(part.end_s)}: {escape(printable(part.reason or part.kind))}"

@@ -15,7 +15,8 @@ Numbers = list[float | None]
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Readers are to ignore fields that they do not know: later versions may have more.
+    model_config = ConfigDict(frozen=True)
 
 
 class ResultsVideo(_Model):

@@ -25,7 +25,9 @@ def test_results_are_as_the_schema_says(tmp_path: Path) -> None:
     match = without_court(known.match, 400, 'a "replay"')
     analysis = analyse(match)
     write_results(match, analysis, tmp_path / "results.json", video_id="v1")
-    results = MatchResults.model_validate_json((tmp_path / "results.json").read_text())
+    text = (tmp_path / "results.json").read_text()
+    results = MatchResults.model_validate_json(text)
+    assert json.loads(results.model_dump_json()) == json.loads(text), "no field beside those of the schema"
     assert match.tracks is not None
     assert results.video_id == "v1"
     assert [segment.court is not None for segment in results.segments] == [True, False]
