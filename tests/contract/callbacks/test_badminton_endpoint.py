@@ -202,31 +202,38 @@ async def test_a_gateway_that_died_before_it_answered_has_started_one_run(server
         assert await here.jobs() == [run.job_id]
 
 
-@pytest.mark.parametrize(
-    ("changes", "status", "says"),
-    [
-        ({"videoId": ...}, 422, "videoId"),
-        ({"videoUrl": None}, 422, "videoUrl"),
-        ({"callbackUrl": ...}, 422, "CONVEX_SITE_URL"),
-        ({"callbackUrl": "http://10.0.0.1"}, 422, "not an address that callbacks may go to"),
-        ({"videoUrl": "http://10.0.0.1/a.mp4"}, 422, "10.0.0.1"),
-        ({"videoUrl": "not a URL"}, 422, "URL"),
-        ({"analysisMode": "fast"}, 422, "analysisMode"),
-        ({"manualCourtKeypoints": {"top_left": [1, 2]}}, 422, "corner"),
-        ({"manualCourtKeypoints": CORNERS | {"doubles_left": [1, 2]}}, 422, "doubles_left"),
-    ],
-)
-async def test_a_wrong_request_is_refused_with_a_short_text(
-    changes: dict[str, Any], status: int, says: str, servers: Servers, tmp_path: Path
-) -> None:
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"videoId": ...}, "videoId"),
+    ({"videoUrl": None}, "videoUrl"),
+    ({"callbackUrl": ...}, "CONVEX_SITE_URL"),
+    ({"callbackUrl": "http://10.0.0.1"}, "not an address that callbacks may go to"),
+    ({"callbackUrl": "http://127.0.0.1:8080/" + "a" * 3000}, "characters"),
+    ({"videoUrl": "http://10.0.0.1/a.mp4"}, "10.0.0.1"),
+    ({"videoUrl": "not a URL"}, "URL"),
+    ({"analysisMode": "fast"}, "analysisMode"),
+    ({"manualCourtKeypoints": {"top_left": [1, 2]}}, "corner"),
+    ({"manualCourtKeypoints": CORNERS | {"doubles_left": [1, 2]}}, "doubles_left"),
+    ({"manualCourtKeypoints": CORNERS | {"top_left": [1e400, 2]}}, ""),
+    ({"manualCourtKeypoints": CORNERS | {"top_left": [10**400, 2]}}, ""),
+]
+
+
+async def test_a_wrong_request_is_refused_with_a_short_text(servers: Servers, tmp_path: Path) -> None:
     async with deployed(servers, tmp_path, "wrong", callbacks=False) as here:
-        answered = await here.post(**changes)
-        assert answered.status_code == status, answered.text
-        assert set(answered.json()) == {"error", "code"}
-        assert says in answered.json()["error"]
-        assert not await EventStore(here.gateway.store.client, CALLBACKS.name).load(
-            callback_subject("local", here.video_id)
-        )
+        bodies = [(json.dumps(here.body(**changes)).encode(), says) for changes, says in WRONG]
+        deep = b"[" * 20_000 + b"]" * 20_000
+        nested = b'{"videoId": "a", "videoUrl": "b", "manualCourtKeypoints": {"a": %s}}' % deep
+        bodies += [(raw, "") for raw in (b"", b"{", b"[]", b'"x"', deep, nested, b"\xff", b'{"videoId": "\\ud800"}')]
+        for body, says in bodies:
+            answered = await here.gateway.http.post(PATH, content=body)
+            assert 400 <= answered.status_code < 500, (body[:200], answered.text)
+            assert set(answered.json()) == {"error", "code"}
+            assert says in answered.json()["error"], body[:200]
+            assert len(answered.text) < 1500
+        large = await here.gateway.http.post(PATH, content=b" " * 300_000)
+        assert large.status_code == 413
+        store = EventStore(here.gateway.store.client, CALLBACKS.name)
+        assert not await store.load(callback_subject("local", here.video_id))
 
 
 async def test_the_default_site_is_a_setting_and_the_key_a_part_of_the_address(
