@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulators.badminton.body.skeleton import JOINTS, RACKET_HEAD_M
-from simulators.badminton.picture.figure import CIRCLE, SHADES, SHIFT, Figure, Outline, fixed
+from simulators.badminton.picture.figure import CIRCLE, SHIFT, Figure, Outline, fixed
 from simulators.badminton.picture.looks import scaled
 
 Floats = NDArray[np.float64]
@@ -34,7 +34,7 @@ def draw_torso(figure: Figure) -> None:
         (look.shorts, np.vstack(below), below_radii),
         (look.shirt, np.vstack(chest), [0.062, 0.062, 0.085, 0.085, 0.118]),
     ):
-        for share, shift, bright in SHADES:
+        for share, shift, bright in figure.shades:
             middle = points.mean(axis=0)
             inner = middle + (points - middle) * (0.35 + 0.65 * share) + np.array([-0.06, -0.03]) * shift * scale
             rings = [point + radius * share * scale * CIRCLE for point, radius in zip(inner, radii, strict=True)]

@@ -21,6 +21,7 @@ SHIFT: Final = 4
 CIRCLE: Final = np.column_stack([f(np.linspace(0, 2 * math.pi, 20, endpoint=False)) for f in (np.cos, np.sin)])
 #: (share of the radius, shift towards the light as a share of it, brightness)
 SHADES: Final = ((1.0, 0.0, 0.70), (0.80, 0.16, 0.94), (0.42, 0.30, 1.10))
+_FINE_DETAIL_PX_PER_M: Final = 120
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +34,11 @@ class Figure:
     depth: Floats
     focal_px: float
     look: Look
+
+    @property
+    def shades(self) -> tuple[tuple[float, float, float], ...]:
+        """How limbs are shaded: with two of three tones where they are a few pixels wide."""
+        return SHADES if self.focal_px > _FINE_DETAIL_PX_PER_M * self.depth.min() else SHADES[:2]
 
     def fill(self, outline: Outline, colour: Colour) -> None:
         """Fill a convex outline."""

@@ -70,7 +70,8 @@ def design_hall(options: MatchOptions) -> HallDesign:
     xs, ys = np.meshgrid(np.linspace(x0 + 4, x1 - 4, 5), np.linspace(y0 + 4, y1 - 4, 6))
     lamps = np.column_stack([xs.ravel(), ys.ravel()])
     sheets = [_floor(random, broadcast=broadcast), *_walls(random, lamps, broadcast=broadcast)]
-    if broadcast or random.uniform() < 0.5:
+    # Boards would hide the next court, where bystanders play.
+    if broadcast or (random.uniform() < 0.5 and not options.bystanders):
         sheets += _boards(random, far_m=float(random.uniform(2.0, 3.2)), aside_m=float(random.uniform(2.6, 3.6)))
     if broadcast:
         sheets.append(_stand(random))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from simulators.badminton.body.skeleton import COCO_KEYPOINTS, JOINTS
 from simulators.badminton.picture.body_parts import draw_head, draw_racket, draw_torso
-from simulators.badminton.picture.figure import SHADES, Figure, Outline, fixed
+from simulators.badminton.picture.figure import Figure, Outline, fixed
 from simulators.badminton.picture.looks import Look, scaled
 from simulators.badminton.picture.match_camera import CameraPose
 
@@ -105,7 +105,7 @@ def draw_person(pose: CameraPose, moments: list[Floats], look: Look) -> PersonSp
     if right - left < 1 or bottom - top < 1:
         return None
     # Small persons are drawn at a higher resolution: features smaller than a pixel count by their area.
-    fine = 3 if high[1] - low[1] < 160 else 2 if high[1] - low[1] < 500 else 1
+    fine = 2 if high[1] - low[1] < 500 else 1
     total: NDArray[np.uint16] | None = None
     for (pixel, depth), joints in zip(placed, moments, strict=True):
         canvas = np.zeros(((bottom - top) * fine, (right - left) * fine, 4), np.uint8)
@@ -122,7 +122,7 @@ def draw_person(pose: CameraPose, moments: list[Floats], look: Look) -> PersonSp
 def _paint(figure: Figure) -> None:
     """Draw all parts from far to near."""
     look = figure.look
-    outlines = _limb_outlines(figure.pixel, figure.depth, figure.focal_px, look.height_m / 1.75 * look.width)
+    outlines = _limb_outlines(figure)
     part_depth = {name: float(np.mean(figure.depth[joints])) for name, joints in _PART_JOINTS.items()}
     part_depth["head"] -= 0.02
     part_depth["torso"] -= 0.05
@@ -134,7 +134,7 @@ def _paint(figure: Figure) -> None:
                     wears = "shorts"
                 elif look.skirt and wears == "shorts":
                     continue
-                for outline, (_, _, bright) in zip(outlines, SHADES, strict=True):
+                for outline, (_, _, bright) in zip(outlines, figure.shades, strict=True):
                     figure.fill(outline[number], scaled(look.colour(wears), bright))
         elif part == "torso":
             draw_torso(figure)
@@ -144,8 +144,10 @@ def _paint(figure: Figure) -> None:
             draw_racket(figure)
 
 
-def _limb_outlines(pixel: Floats, depth: Floats, focal: float, size: float) -> list[Outline]:
+def _limb_outlines(figure: Figure) -> list[Outline]:
     """Return for each shade the outlines [limbs, 16, 2] of the capsules, in fixed point."""
+    pixel, depth, focal = figure.pixel, figure.depth, figure.focal_px
+    size = figure.look.height_m / 1.75 * figure.look.width
     a, b = pixel[_FROM], pixel[_TO]
     start, end = a + _BEGIN[:, None] * (b - a), a + _END[:, None] * (b - a)
     first = focal * size * _RADIUS_A / depth[_FROM]
@@ -157,7 +159,7 @@ def _limb_outlines(pixel: Floats, depth: Floats, focal: float, size: float) -> l
     # Light comes from above, a little from the left.
     lit = across * np.sign(across @ np.array([-0.4, -1.0]))[:, None]
     outlines = []
-    for share, shift, _ in SHADES:
+    for share, shift, _ in figure.shades:
         ends = []
         for centre, radius, sign in ((start, first, -1.0), (end, second, 1.0)):
             moved = centre + (shift * radius)[:, None] * lit
