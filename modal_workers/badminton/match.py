@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from modal_workers.badminton.court.homography import CourtView
+from modal_workers.badminton.court.homography_track import HomographyTrack
 from modal_workers.badminton.players.player_tracks import PlayerTracks
 from modal_workers.badminton.rallies.rally import Hit, Rally
 from modal_workers.badminton.shuttle.shuttle_track import ShuttleTrack
@@ -30,11 +31,20 @@ class CameraSegmentResult:
     court: CourtView | None
     #: One sentence for the user: why there is no court, or what is to be known about it. May be empty.
     reason: str
+    #: Of a camera that shakes or turns a little: the court frame by frame; ``court`` is then one of these views.
+    track: HomographyTrack | None = None
 
     @property
     def analysed(self) -> bool:
         """Whether players were measured on a court here."""
         return self.court is not None
+
+    def court_at(self, frame: int) -> CourtView | None:
+        """Return the court as the camera sees it in a frame of this segment."""
+        homography = self.track.at(frame) if self.track is not None else None
+        if self.court is None or homography is None:
+            return self.court
+        return replace(self.court, image_from_court=homography)
 
 
 @dataclass(frozen=True)
@@ -86,6 +96,7 @@ class Match:
 
     def court_at(self, frame: int) -> CourtView | None:
         """Return the court as the camera sees it in a frame."""
-        return next(
-            (segment.court for segment in self.segments if segment.first_frame <= frame <= segment.last_frame), None
-        )
+        for segment in self.segments:
+            if segment.first_frame <= frame <= segment.last_frame:
+                return segment.court_at(frame)
+        return None

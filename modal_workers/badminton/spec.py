@@ -161,7 +161,7 @@ WORKLOAD: Final = Workload(
         Stage("report", "Write tables and report", 0.05),
     ),
     job="modal_workers.badminton.job:run",
-    requires=("av", "cv2", "numpy"),
+    requires=("PIL", "av", "cv2", "matplotlib", "numpy"),
     extra="badminton",
     headline=_headline,
     report="report.html",

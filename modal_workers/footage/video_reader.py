@@ -100,7 +100,7 @@ class VideoReader:
             variable_rate=seen.variable,
         )
 
-    def frames(self, *, rate_hz: float = 0.0, wanted_s: Sequence[float] = ()) -> Iterator[DecodedFrame]:
+    def frames(self, *, rate_hz: float = 0.0, wanted_s: Sequence[float] = ()) -> Generator[DecodedFrame]:
         """Decode at most ``rate_hz`` frames per second (0: all), or only those nearest ``wanted_s`` (sorted).
 
         Raises:

@@ -117,11 +117,11 @@ def test_jobs_read_like_a_table_of_contents() -> None:
 
 
 #: Imported where it is found, or for a parameter's value that the declaration names.
-OPTIONAL = {"gsplat", "torchvision"}
+OPTIONAL = {"gsplat", "torchvision", "ultralytics"}
 #: Imported by a child process, of which the import graph knows nothing.
 BY_A_CHILD_PROCESS = {"nerf_poses": {"pycolmap"}}
-#: ``flow: raft``, an option, is all that uses it.
-ONLY_FOR_AN_OPTION = {"lap_compare": {"torch"}}
+#: ``flow: raft`` and ``pose: ultralytics``, options, are all that use it.
+ONLY_FOR_AN_OPTION = {"lap_compare": {"torch"}, "badminton": {"torch"}}
 
 
 @cache

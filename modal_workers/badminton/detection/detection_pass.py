@@ -75,10 +75,10 @@ class DetectionPass:
                 return max(segment.first_frame, self._first - WARM_UP_FRAMES)
         return self._first
 
-    def wants(self, frame: int) -> bool:
-        """Return whether the picture of a frame is needed; frames come in order."""
+    def wanting(self, frame: int) -> CameraSegmentResult | None:
+        """Return the segment of a frame whose picture is needed, None for other frames; frames come in order."""
         segment = self._segment_of(frame)
-        return frame >= self.next_frame and segment is not None and segment.analysed
+        return segment if frame >= self.next_frame and segment is not None and segment.analysed else None
 
     def feed(self, frame: int, picture: Picture | None) -> None:
         """Take the next frame, with its picture if it is wanted."""

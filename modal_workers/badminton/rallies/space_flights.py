@@ -153,7 +153,7 @@ def _paths(spans: Sequence[tuple[int, int]], points: ChainPoints, camera: SpaceC
         paths, costs = refit(seen, [path.origin_s for path in seen], Prior.of_any(len(seen)))
         for index, path, cost in zip(batch, paths, costs, strict=True):
             found[index] = (path, float(cost))
-    return [one for one in found if one is not None]
+    return [flight for flight in found if flight is not None]
 
 
 _UNKNOWN: Final = np.zeros(0)

@@ -64,12 +64,13 @@ class Overlay:
         return np.unique(np.linspace(first, frame, count).round().astype(np.int64))
 
     def _draw_players(self, picture: Pixels, frame: int, segment: CameraSegmentResult, tracks: PlayerTracks) -> None:
-        assert segment.court is not None
+        court = segment.court_at(frame)
+        assert court is not None
         trail = self._trail_frames(frame, segment.first_frame, TRAIL_S)
         paths_m = tracks.position_m[:, trail]
         colours = [player_colour(player) for player in range(tracks.player_count)]
         for path_m, colour in zip(paths_m, colours, strict=True):
-            draw_ground(picture, (segment.court, self._scale), path_m, colour, self._line_px + 1)
+            draw_ground(picture, (court, self._scale), path_m, colour, self._line_px + 1)
         for player in range(tracks.player_count):
             self._draw_figure(picture, frame, player, tracks)
         self._mini.draw_ground(picture)

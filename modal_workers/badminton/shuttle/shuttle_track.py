@@ -57,3 +57,8 @@ class ShuttleTrack:
 
     position_px: Floats
     confidence: Floats
+
+    @classmethod
+    def none(cls, frame_count: int) -> ShuttleTrack:
+        """Return a track in which the shuttle is nowhere."""
+        return cls(np.full((frame_count, 2), np.nan, np.float32), np.zeros(frame_count, np.float32))

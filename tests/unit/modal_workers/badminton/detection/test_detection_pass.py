@@ -75,7 +75,7 @@ def run(segments: list[CameraSegmentResult], frames: int, folder: Path, first_fr
     walk = DetectionPass(segments, SIZE, lambda _: detectors, appearance_length=3, first_frame=first_frame)
     paths = [folder / f"{number}.npz" for number in range(first_frame // STRETCH_FRAMES)]
     for frame in range(walk.next_frame, frames):
-        walk.feed(frame, picture(frame) if walk.wants(frame) else None)
+        walk.feed(frame, picture(frame) if walk.wanting(frame) else None)
         path = folder / f"{len(paths)}.npz"
         if walk.stored(path):
             paths.append(path)

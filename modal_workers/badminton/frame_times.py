@@ -22,6 +22,11 @@ class FrameTimes:
     def __len__(self) -> int:
         return len(self.time_s)
 
+    @property
+    def rate_hz(self) -> float:
+        """Median rate of the analysed frames."""
+        return float(1 / np.median(np.diff(self.time_s))) if len(self) > 1 else 0.0
+
 
 class AnalysedFrames:
     """Selects frames as they are decoded; after the last one ``times`` holds them all."""

@@ -1,0 +1,192 @@
+"""The court stage: times of all frames, the camera's segments, and the court in each; one decoding of the video."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from contracts.errors import ErrorCode, SaccadeError
+from modal_workers.badminton.checkpoints import CourtStage
+from modal_workers.badminton.court.camera_segments import CameraSegmenter
+from modal_workers.badminton.court.homography import CourtNotFound, CourtView
+from modal_workers.badminton.court.keypoints import court_from_keypoints
+from modal_workers.badminton.court.picture_motion import SMALL_PX
+from modal_workers.badminton.court.segment_court import SegmentCourt
+from modal_workers.badminton.court.segment_courts import SegmentCourts
+from modal_workers.badminton.detection.stabilisation import can_be_stabilised, stabilised
+from modal_workers.badminton.frame_times import AnalysedFrames
+from modal_workers.badminton.match import CameraSegmentResult
+from modal_workers.footage.video_reader import DecodedFrame, VideoFacts, VideoReader
+
+Picture = NDArray[np.uint8]
+
+#: Long side of the pictures from which the motion backend learns the empty hall.
+SAMPLE_PX: Final = 640
+#: Their distance in time at first; it doubles where a segment has more of them than are kept.
+SAMPLE_INTERVAL_S: Final = 0.5
+SAMPLES: Final = 24
+#: Segments shorter than this show nothing that is worth a track.
+LEAST_SEGMENT_S: Final = 0.5
+
+
+@dataclass
+class _Samples:
+    """Small pictures from all over the segment that is being read."""
+
+    interval_s: float = SAMPLE_INTERVAL_S
+    pictures: dict[int, tuple[float, Any]] = field(default_factory=dict)
+
+    def take(self, frame: int, decoded: DecodedFrame) -> None:
+        last_s = next(reversed(self.pictures.values()))[0] if self.pictures else -np.inf
+        if decoded.time_s < last_s + self.interval_s:
+            return
+        picture = decoded.colour()
+        scale = min(1.0, SAMPLE_PX / max(picture.shape[:2]))
+        small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        self.pictures[frame] = decoded.time_s, cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 92])[1]
+        if len(self.pictures) > 2 * SAMPLES:
+            self.pictures = dict(list(self.pictures.items())[::2])
+            self.interval_s *= 2
+
+    def up_to(self, frame: int) -> dict[int, Any]:
+        """Return the pictures up to a frame, thinned, and forget them."""
+        done = [number for number in self.pictures if number <= frame]
+        found = {number: self.pictures.pop(number)[1] for number in done}
+        self.interval_s = SAMPLE_INTERVAL_S
+        return {number: found[number] for number in _spread(done)}
+
+
+def find_courts(
+    video: Path,
+    name: str,
+    keypoints: Mapping[str, tuple[float, float]] | None,
+    *,
+    progress: Callable[[float, str], None],
+) -> CourtStage:
+    """Divide a video into camera segments and find the court in each.
+
+    Raises:
+        SaccadeError: INPUT_UNREADABLE, MEDIA_NO_VIDEO, MEDIA_TOO_LARGE, CLIP_TOO_SHORT, COURT_NOT_FOUND,
+            COURT_KEYPOINTS_INVALID.
+    """
+    size = _size(video, name)
+    given = court_from_keypoints(keypoints, size, _some_pictures(video, name)) if keypoints is not None else None
+    scale = min(1.0, SMALL_PX / max(size))
+    reader = VideoReader(video, name, width_px=round(size[0] * scale), height_px=round(size[1] * scale))
+    selection, segmenter, courts = AnalysedFrames(), CameraSegmenter(), SegmentCourts(size, given)
+    samples, kept = _Samples(), dict[int, Any]()
+    frame = 0
+    with closing(reader.frames()) as decoded:
+        for picture in decoded:
+            progress(
+                min(1.0, picture.time_s / reader.duration_s) if reader.duration_s else 0.0, "looking for the court"
+            )
+            if not selection.admit(picture.time_s):
+                continue
+            samples.take(frame, picture)
+            for segment in segmenter.feed(frame, picture.time_s, picture.grey, picture.colour):
+                kept |= samples.up_to(segment.last_frame)
+                courts.add(segment)
+            frame += 1
+    reader.reject_short()
+    for segment in segmenter.finish():
+        kept |= samples.up_to(segment.last_frame)
+        courts.add(segment)
+    found = courts.finish()
+    segments = [_result(each, size) for each in found]
+    if not any(segment.analysed for segment in segments):
+        raise _no_court(segments, reader.facts)
+    return CourtStage(
+        reader.facts, selection.times, tuple(segments), _pictures(segments, found, kept, size), tuple(reader.warnings)
+    )
+
+
+def _size(video: Path, name: str) -> tuple[int, int]:
+    reader = VideoReader(video, name)
+    with closing(reader.decoded()) as decoded:
+        next(decoded, None)
+    return reader.facts.width_px, reader.facts.height_px
+
+
+def _some_pictures(video: Path, name: str) -> list[Picture]:
+    """Return pictures of the beginning: the user's points are of a camera that stands still from there on."""
+    found: list[Picture] = []
+    with closing(VideoReader(video, name).frames(rate_hz=2.0)) as decoded:
+        for frame in decoded:
+            found.append(frame.colour())
+            if len(found) == 8:
+                break
+    return found
+
+
+def _result(segment: SegmentCourt, size: tuple[int, int]) -> CameraSegmentResult:
+    court, kind, reason = segment.court, "play", ""
+    track = segment.track
+    view: CourtView | None = None
+    if isinstance(court, CourtNotFound):
+        kind, reason = str(court.code), court.text
+    elif segment.end_s - segment.start_s < LEAST_SEGMENT_S:
+        kind, reason = "too_short", "The camera shows the court for a moment only."
+    elif track is not None and not can_be_stabilised(track, court, size):
+        kind, reason, track = "camera_moves", "The camera pans too far to be treated as one view.", None
+    else:
+        view = court
+    return CameraSegmentResult(
+        first_frame=segment.first_frame,
+        last_frame=segment.last_frame,
+        start_s=segment.start_s,
+        end_s=segment.end_s,
+        kind=kind,
+        court=view,
+        reason=reason,
+        track=track if view is not None else None,
+    )
+
+
+def _no_court(segments: Sequence[CameraSegmentResult], facts: VideoFacts) -> SaccadeError:
+    """Return the error: what the longest segment lacks."""
+    longest = max(segments, key=lambda segment: segment.end_s - segment.start_s)
+    share = (longest.end_s - longest.start_s) / max(facts.duration_s, 1e-6)
+    where = "" if share > 0.95 else f" (the camera shows this for {longest.end_s - longest.start_s:.0f} s)"
+    return SaccadeError(ErrorCode.COURT_NOT_FOUND, f"{longest.reason}{where}")
+
+
+def _pictures(
+    segments: Sequence[CameraSegmentResult],
+    found: Sequence[SegmentCourt],
+    kept: Mapping[int, Any],
+    size: tuple[int, int],
+) -> dict[int, tuple[Picture, ...]]:
+    """Return the small pictures of each analysed segment; segments of one still view share theirs."""
+    own: dict[int, list[int]] = {
+        number: [frame for frame in kept if segment.first_frame <= frame <= segment.last_frame]
+        for number, segment in enumerate(segments)
+        if segment.analysed
+    }
+    pictures: dict[int, tuple[Picture, ...]] = {}
+    for number, frames in own.items():
+        chosen = frames
+        if segments[number].track is None and len(frames) < SAMPLES:
+            chosen = [
+                frame
+                for other, others in own.items()
+                if found[other].view == found[number].view and segments[other].track is None
+                for frame in others
+            ]
+        read = [(frame, np.asarray(cv2.imdecode(kept[frame], cv2.IMREAD_COLOR), np.uint8)) for frame in _spread(chosen)]
+        pictures[number] = tuple(stabilised(picture, segments[number], frame, size) for frame, picture in read)
+    return pictures
+
+
+def _spread(frames: Sequence[int]) -> list[int]:
+    """Return at most ``SAMPLES`` of some frames, evenly."""
+    if len(frames) <= SAMPLES:
+        return list(frames)
+    return [frames[round(index)] for index in np.linspace(0, len(frames) - 1, SAMPLES)]

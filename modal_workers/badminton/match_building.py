@@ -1,0 +1,45 @@
+"""The match: hits and rallies from the tracks, and what could not be found."""
+
+from __future__ import annotations
+
+from modal_workers.badminton.checkpoints import CourtStage, TrackStage
+from modal_workers.badminton.detection.backends import DetectionBackends
+from modal_workers.badminton.detection.stabilisation import players_in_frames, shuttle_in_frames
+from modal_workers.badminton.match import Match, Mode
+from modal_workers.badminton.missing import missing_parts
+from modal_workers.badminton.rallies.hits import judge_contacts
+from modal_workers.badminton.rallies.segmentation import find_rallies
+from modal_workers.badminton.shuttle.shuttle_track import ShuttleTrack
+
+
+def build_match(mode: Mode, court: CourtStage, tracks: TrackStage, backends: DetectionBackends) -> Match:
+    """Find hits and rallies, and return all that the figures, the videos and the report are made from."""
+    size, courts, times_s = court.picture_size_px, court.courts, court.times.time_s
+    players, shuttle = tracks.players, tracks.shuttle or ShuttleTrack.none(len(times_s))
+    contacts = judge_contacts(shuttle, players, times_s, courts, picture_size=size) if tracks.shuttle else []
+    hits = [contact.hit for contact in contacts if contact.hit is not None]
+    rallies = find_rallies(hits, shuttle, players, times_s, courts, mode=mode, picture_size=size, contacts=contacts)
+    return Match(
+        facts=court.facts,
+        times_s=times_s,
+        source_frame=court.times.source_frame,
+        segments=court.segments,
+        tracks=players_in_frames(players, court.segments) if players is not None and mode == "full" else None,
+        shuttle=shuttle_in_frames(shuttle, court.segments) if tracks.shuttle is not None else None,
+        rallies=tuple(rallies),
+        hits=tuple(hits),
+        pose_backend=backends.pose_name,
+        shuttle_backend=backends.shuttle_name,
+        has_skeletons=backends.has_skeletons,
+        mode=mode,
+        warnings=court.warnings + tracks.warnings,
+        missing=missing_parts(
+            mode,
+            pose_backend=backends.pose_name,
+            has_skeletons=backends.has_skeletons,
+            players=players,
+            shuttle=tracks.shuttle,
+            rallies=rallies,
+            analysed=court.analysed,
+        ),
+    )
