@@ -328,6 +328,22 @@ class TestJobs:
         assert (await url_jobs.accept("local", request, None, job_id)).upload_ids == accepted[0].upload_ids
         assert len(server.targets) == 2
 
+    async def test_what_a_process_that_died_has_accepted_is_carried_out(self, running: RunningGateway) -> None:
+        """It had stored the record, and done nothing else."""
+        url_jobs, job_id = running.app.state.url_jobs, new_id("job")
+        async with file_server(sending(answer(CLIP))) as server:
+            request = JobRequest("lap_compare", self.body(server)["inputs"], {})
+            intent = await url_jobs._intent("local", request, job_id)
+            assert await url_jobs._intents.add(intent)
+            await url_jobs.sweep()
+            async with asyncio.timeout(10):
+                while await url_jobs.outcome("local", job_id) is None:
+                    await asyncio.sleep(0.02)
+        assert await events_of(running, job_id) == ["job.submitted"]
+        assert await events_of(running, *(wanted.id for wanted in intent.fetches)) == [
+            "upload.created", "upload.created", "upload.completed", "upload.completed",
+        ]  # fmt: skip
+
 
 async def test_a_tenant_has_a_share_of_the_fetches_and_a_limit(servers: Servers, tmp_path: Path) -> None:
     waiting = sending(answer(CLIP[:300], length=len(CLIP)), hold=True)
