@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from saccade_client import Client, ClientError
 from saccade_client.upload import sha256_of
@@ -148,7 +149,8 @@ def _fitting_inputs(workload: dict[str, Any], files: Sequence[str]) -> list[dict
 
 
 def _media_kind(name: str) -> str:
-    """Guess the kind of media (video, image, archive) from a file's name."""
+    """Guess the kind of media (video, image, archive) from a file's name, or a URL's."""
+    name = urlsplit(name).path if _is_url(name) else name
     suffix = Path(name).suffix.lower()
     kind = (mimetypes.guess_type(name)[0] or "").partition("/")[0]
     return "archive" if suffix == ".zip" else "image" if suffix in _PHOTO_SUFFIXES else kind
@@ -162,31 +164,41 @@ def check_files(files: Sequence[str]) -> None:
     """
     for name in files:
         path = Path(name)
-        if is_id(name, "upl"):
+        if is_id(name, "upl") or _is_url(name):
             continue
         if not path.is_file():
             problem = "is a folder" if path.is_dir() else "does not exist"
-            raise Failure(f"{name} {problem}.", code="no_such_file", hint="Name a file, or the id of an upload.")
+            raise Failure(f"{name} {problem}.", code="no_such_file", hint="Name a file, a URL, or the id of an upload.")
         if path.stat().st_size == 0:
             raise Failure(f"{name} is empty.", code="upload_empty", hint="Check that it was written completely.")
 
 
+def _is_url(name: str) -> bool:
+    return name.lower().startswith(("http://", "https://"))
+
+
 def upload_file(client: Client, name: str, *, silent: bool = False) -> str:
-    """Upload a file with a progress bar and return the upload's id; an upload's id is returned unchanged.
+    """Upload a file, or have a URL fetched, with a progress bar; return the upload's id, or the one that is given.
 
     Raises:
         ClientError: the server refused the file.
     """
     if is_id(name, "upl"):
         return name
-    path = Path(name)
-    with progress_bar(f"Uploading {path.name}", silent=silent) as update:
+    path = Path(urlsplit(name).path or name) if _is_url(name) else Path(name)
+    with progress_bar(f"{'Fetching' if _is_url(name) else 'Uploading'} {path.name}", silent=silent) as update:
+
+        def on_progress(done: int, total: int) -> None:
+            if total or not _is_url(name):
+                update(done / total if total else 1.0, upload_text(done, total))
+            else:  # the server of the URL has not answered yet, or does not announce the size
+                update(0.0, f"{format_size(done)} received" if done else "waiting for its server")
+
         try:
-            upload = client.upload(
-                path,
-                lambda done, total: update(done / total if total else 1.0, upload_text(done, total)),
-                state_dir=CommandSettings().uploads_dir,
-            )
+            if _is_url(name):
+                upload = client.upload_url(name, on_progress)
+            else:
+                upload = client.upload(path, on_progress, state_dir=CommandSettings().uploads_dir)
         except ClientError as error:
             # Name the file: there may be several.
             error.message = f"{path.name}: {error.message}"
@@ -220,8 +232,8 @@ def duplicate_notes(files: Sequence[str]) -> list[str]:
     by_size: dict[int, list[str]] = defaultdict(list)
     by_content: dict[str, list[str]] = defaultdict(list)
     for name in files:
-        if is_id(name, "upl"):
-            by_content[f"upload {name}"].append(name)
+        if is_id(name, "upl") or _is_url(name):
+            by_content[f"{'URL' if _is_url(name) else 'upload'} {name}"].append(name)
         else:
             by_size[Path(name).stat().st_size].append(name)
     for names in by_size.values():

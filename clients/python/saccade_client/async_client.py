@@ -18,6 +18,7 @@ from saccade_client.events import Event
 from saccade_client.request_parts import Inputs, Since, format_moment, job_body
 from saccade_client.transport import AsyncTransport, iterate_async
 from saccade_client.upload import FileUpload, OnProgress
+from saccade_client.url_upload import fetch_url
 from saccade_client.views import ArtifactsView, JobCheckView, JobView, Ticket, UploadView
 
 
@@ -88,6 +89,15 @@ class AsyncClient:
             self._api, Path(path), on_progress, content_type=content_type, state_dir=state_dir, multipart=multipart
         )
         return await upload.run()
+
+    async def upload_url(
+        self, url: str, on_progress: OnProgress | None = None, *, filename: str | None = None
+    ) -> UploadView:
+        """Have the server fetch a file from a URL, and wait until it is checked; the server must allow that.
+
+        ``on_progress`` is called with the bytes done and the bytes in total, 0 if they are not known.
+        """
+        return await fetch_url(self._api, url, on_progress, filename=filename)
 
     async def submit(
         self,

@@ -162,8 +162,13 @@ class UploadView(_Shown):
     state: str
     filename: str = ""
     content_type: str = ""
-    size_bytes: int = 0
+    #: None while the server fetches the file.
+    size_bytes: int | None = 0
     sha256: str | None = None
+    #: Why the file cannot be used.
+    error: JobError | None = None
+    #: Of a file that the server fetches: its URL without the query, and the progress.
+    source: dict[str, Any] | None = None
 
 
 class Ticket(_Shown):

@@ -23,6 +23,7 @@ from tests.harness.clients.python_clients import CLIENT_KINDS, Open, opener
 from tests.harness.dispatch.finished_job import succeed
 from tests.harness.network.breaking_proxy import BreakingProxy
 from tests.harness.network.cutting_pipe import CuttingPipe
+from tests.harness.network.file_servers import answer, file_server, sending
 from tests.harness.servers.embedded import HOST, free_port
 from tests.harness.servers.gateway import video
 from tests.harness.servers.running_services import RunningServices, running_services
@@ -86,6 +87,18 @@ async def test_a_file_is_uploaded_in_one_piece_over_a_line_that_breaks(
 
 class PulledError(Exception):
     """Somebody pulled the plug."""
+
+
+async def test_a_url_is_fetched_by_the_server_and_its_failure_is_raised(client: AsyncClient) -> None:
+    told: list[tuple[int, int]] = []
+    async with file_server(sending(answer(video(), "Content-Type: video/mp4"))) as server:
+        upload = await client.upload_url(server.url("/lap.mp4?token=x"), lambda *progress: told.append(progress))
+    assert (upload.state, upload.filename, upload.size_bytes) == ("completed", "lap.mp4", len(video()))
+    assert told[-1] == (len(video()), len(video()))
+    async with file_server(sending(answer(b"<html>", "Content-Type: text/html"))) as server:
+        with pytest.raises(ClientError) as failed:
+            await client.upload_url(server.url("/watch"))
+    assert (failed.value.code, bool(failed.value.hint)) == ("url_not_media", True)
 
 
 async def test_an_upload_in_parts_goes_on_where_it_stopped(

@@ -153,6 +153,7 @@ async def test_it_publishes_nowhere_else(server: OperatorNats, services: Client)
             "saccade.lease.dispatcher",
             "saccade.dlq.EVENTS.gateway",
             f"saccade.idem.{TENANT}.x",
+            f"saccade.fetch.{TENANT}.upload.{new_id('upl')}",
             "$SYS.REQ.SERVER.PING",
             "_INBOX.abc",
         ]

@@ -96,6 +96,7 @@ def running_services(
             "S3_SECRET_ACCESS_KEY": s3.settings.secret_access_key.get_secret_value(),
             "GATEWAY_PORT": str(port),
             "GATEWAY_DATA_DIR": str(folder / "gateway"),
+            "GATEWAY_URL_ALLOWED_NETWORKS": HOST,
             **told,
         }
         gateway = subprocess.Popen(

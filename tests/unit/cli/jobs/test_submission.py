@@ -108,3 +108,15 @@ def test_the_same_content_under_two_names_is_noted_with_its_hash(tmp_path: Path)
 def test_the_bar_of_an_upload_says_that_the_server_still_checks_the_file() -> None:
     assert "server" not in upload_text(500, 1000)
     assert "the server checks it" in upload_text(1000, 1000)
+
+
+def test_a_url_is_no_file_and_its_ending_tells_its_media() -> None:
+    check_files(["https://example.com/a.mp4?token=x", "HTTP://example.com/b"])
+    clip = {"name": "clip", "title": "clip", "minimum": 0, "maximum": 1, "media": "video"}
+    photos = {"name": "photos", "title": "photos", "minimum": 0, "maximum": 1, "media": "archive"}
+    either = {"name": "any", "inputs": [clip, photos], "one_of": [["clip", "photos"]]}
+    assert assign_files(either, ["https://example.com/a.zip?token=x.mp4"]) == {
+        "photos": ["https://example.com/a.zip?token=x.mp4"]
+    }
+    assert duplicate_notes(["https://example.com/a.mp4", "https://example.com/b.mp4"]) == []
+    assert len(duplicate_notes(["https://example.com/a.mp4"] * 2)) == 1
