@@ -74,7 +74,7 @@ async def test_a_gateway_killed_in_mid_fetch_leaves_one_upload_and_one_job(serve
                 assert [(one["filename"], one["size_bytes"]) for one in given] == [
                     ("a.mp4", len(FILE)), ("b.mp4", len(FILE)),
                 ]  # fmt: skip
-                await asyncio.sleep(0.5)  # whoever would submit it again has done so
+                await asyncio.sleep(0.5)  # a second submission would have come by now
     await _check_stored(servers, {one["upload_id"] for one in given})
 
 
