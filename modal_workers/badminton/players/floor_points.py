@@ -27,6 +27,8 @@ _LEFT_ANKLE: Final = KEYPOINTS.index("left_ankle")
 _RIGHT_ANKLE: Final = KEYPOINTS.index("right_ankle")
 #: An ankle below this confidence is not used.
 _MIN_ANKLE_CONFIDENCE: Final = 0.3
+#: An ankle is at most this far outside its person's box, and the lower one so near its bottom (share of the height).
+_ANKLE_AWAY_SHARE: Final = 0.2
 #: A standing foot's ankle is this high above the floor; seen from 7 m above and 25 m away that is 0.3 m on the floor.
 _ANKLE_HEIGHT_M: Final = 0.09
 #: The lowest pixel of a person is the toe of the nearer foot; the middle between the feet is this much farther away.
@@ -116,7 +118,8 @@ def places(
     height = np.maximum(boxes[:, 3] - boxes[:, 1], 1.0)
     bottom = np.stack([(boxes[:, 0] + boxes[:, 2]) / 2, boxes[:, 3]], axis=1)
     ankles = keypoints_px[:, (_LEFT_ANKLE, _RIGHT_ANKLE)].astype(np.float64)
-    seen = np.asarray(np.isfinite(ankles).all(axis=2) & (np.nan_to_num(ankles[..., 2]) >= _MIN_ANKLE_CONFIDENCE))
+    seen = np.isfinite(ankles).all(axis=2) & (np.nan_to_num(ankles[..., 2]) >= _MIN_ANKLE_CONFIDENCE)
+    seen &= _belong(ankles, boxes)
     weights = np.where(seen, np.nan_to_num(ankles[..., 2]), 0.0)
     both = np.asarray(seen.all(axis=1))
     total = np.where(both, weights.sum(axis=1), 1.0)
@@ -133,6 +136,17 @@ def places(
     error_px = np.maximum(np.where(both, _ANKLE_ERROR_SHARE, _BOX_ERROR_SHARE) * height, _LEAST_ERROR_PX)
     variance = (jacobian**2).sum(axis=2) * error_px[:, None] ** 2 + _GAIT_ERROR_M**2
     return position, variance, height
+
+
+def _belong(ankles: Floats, boxes: Floats) -> NDArray[np.bool_]:
+    """Return which ankles [n, 2, 3] are at the foot of their boxes: of somebody hidden, a network may report another's."""
+    margin = _ANKLE_AWAY_SHARE * (boxes[:, 3] - boxes[:, 1])[:, None]
+    with np.errstate(invalid="ignore"):
+        beside = (ankles[..., 0] < boxes[:, :1] - margin) | (ankles[..., 0] > boxes[:, 2:3] + margin)
+        # The higher foot of a runner is above the lower one by more than that.
+        lowest = np.nanmax(np.nan_to_num(ankles[..., 1], nan=-np.inf), axis=1, keepdims=True)
+        apart = np.abs(lowest - boxes[:, 3:]) > margin
+    return np.asarray(~(beside | apart))
 
 
 def at_height(court: CourtView, picture_size_px: tuple[int, int], height_m: float) -> CourtView:
