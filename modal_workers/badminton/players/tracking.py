@@ -51,7 +51,7 @@ def track_players(
     facts = facts_of(tracklets, points, times_s, shirts)
     doubles, warnings = _is_doubles(players, facts, tracklets, points)
     count = 4 if doubles else 2
-    anchors = _anchors(facts, count)
+    anchors = _anchors(facts, tracklets, points, count)
     identities = identify(facts, anchors)
     warnings += _shirt_warnings(identities, facts)
     order = _order(identities, facts, tracklets, points, count)
@@ -104,7 +104,9 @@ def _is_doubles(
     return doubles, warnings
 
 
-def _anchors(facts: Sequence[TrackletFacts], count: int) -> list[int]:
+def _anchors(
+    facts: Sequence[TrackletFacts], tracklets: Sequence[Tracklet], points: FloorPoints, count: int
+) -> list[int]:
     """Return for each player the tracklet that defines who it is: early ones that are followed at the same time."""
     per_half = count // 2
     useful = [index for index, known in enumerate(facts) if known.worth > 0 and known.seconds_inside > 0.5]
@@ -113,12 +115,10 @@ def _anchors(facts: Sequence[TrackletFacts], count: int) -> list[int]:
         start_s = facts[index].first.time_s
         chosen: list[int] = []
         length = []
+        followed = [other for other in useful[max(now - 60, 0) : now + 1] if facts[other].last.time_s > start_s]
+        half_now = {other: _half_at(facts[index].first.frame, tracklets[other], points) for other in followed}
         for half in (-1, 1):
-            together = [
-                other
-                for other in useful[max(now - 60, 0) : now + 1]
-                if facts[other].last.time_s > start_s and facts[other].first.half == half == facts[other].last.half
-            ]
+            together = [other for other in followed if half_now[other] == half]
             together.sort(key=lambda other: -facts[other].last.time_s)
             chosen += [*together[:per_half], *([NOBODY] * (per_half - len(together)))]
             length += [facts[other].last.time_s - start_s for other in together[:per_half]]
@@ -128,6 +128,11 @@ def _anchors(facts: Sequence[TrackletFacts], count: int) -> list[int]:
         if worth >= count + 1:
             break
     return best[1]
+
+
+def _half_at(frame: int, tracklet: Tracklet, points: FloorPoints) -> int:
+    place = int(np.searchsorted(points.frame[tracklet.points], frame))
+    return int(half_of(points.position_m[tracklet.points[min(place, len(tracklet.points) - 1)]]))
 
 
 def _shirt_warnings(identities: Identities, facts: Sequence[TrackletFacts]) -> list[str]:

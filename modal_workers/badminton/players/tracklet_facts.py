@@ -115,7 +115,8 @@ def _end(index: NDArray[np.int64], points: FloorPoints, times_s: Floats, *, at_s
     offset = times_s[points.frame[part]] - time_s
     part, offset = part[np.abs(offset) <= _END_S], offset[np.abs(offset) <= _END_S]
     place = points.position_m[part]
-    variance = points.variance_m2[part].mean(axis=0) / np.sqrt(len(part))
+    # Errors of detections last for some frames: their mean is hardly better than each of them.
+    variance = points.variance_m2[part].mean(axis=0)
     velocity = np.zeros(2)
     spread = float(((offset - offset.mean()) ** 2).sum())
     if len(part) >= 4 and spread > 0:
