@@ -25,6 +25,8 @@ PLAYED_M: Final = 0.6
 
 _LEFT_ANKLE: Final = KEYPOINTS.index("left_ankle")
 _RIGHT_ANKLE: Final = KEYPOINTS.index("right_ankle")
+_LEFT_HIP: Final = KEYPOINTS.index("left_hip")
+_RIGHT_HIP: Final = KEYPOINTS.index("right_hip")
 #: An ankle below this confidence is not used.
 _MIN_ANKLE_CONFIDENCE: Final = 0.3
 #: An ankle is at most this far outside its person's box, and the lower one so near its bottom (share of the height).
@@ -37,8 +39,14 @@ _TOE_TO_MIDDLE_M: Final = 0.14
 _ANKLE_ERROR_SHARE: Final = 0.018
 _BOX_ERROR_SHARE: Final = 0.03
 _LEAST_ERROR_PX: Final = 1.0
-#: Steps and lunges move the feet around the middle of the body.
-_GAIT_ERROR_M: Final = 0.08
+#: Steps and lunges move the feet around the middle of the body, and lift them.
+_GAIT_ERROR_M: Final = 0.05
+_LIFT_ERROR_M: Final = 0.045
+#: Height of the middle of the hips that is assumed at first.
+_HIP_HEIGHT_M: Final = 0.85
+#: Detections from which a player's own height of the hips is learnt, and the hips' weight beside the feet's.
+_HIP_WINDOW: Final = 300
+_HIP_WEIGHT: Final = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +54,9 @@ class FloorPoints:
     """Persons near the court: rows of a log with their places.
 
     Shapes: ``row`` [n] in the log, ``frame`` [n], ``segment`` [n], ``position_m`` [n, 2], ``variance_m2`` [n, 2] along
-    x and y, ``height_px`` [n]. Sorted by frame.
+    x and y. Sorted by frame. ``hips_m`` [n, 2]: the place below the hips relative to that of the feet, if the hips are
+    at a usual height; NaN without a skeleton. ``rise_m`` [n, 2]: how far a point seems to move for each metre that it
+    is higher.
     """
 
     row: NDArray[np.int64]
@@ -54,7 +64,8 @@ class FloorPoints:
     segment: NDArray[np.int32]
     position_m: Floats
     variance_m2: Floats
-    height_px: Floats
+    hips_m: NDArray[np.float32]
+    rise_m: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.row)
@@ -78,14 +89,17 @@ def floor_points(log: PersonLog, segments: Sequence[CourtSegment], picture_size_
     parts.sort(key=lambda part: int(part.frame[0]) if len(part) else -1)
     if not parts:
         none = np.zeros(0, np.int64)
-        return FloorPoints(none, none, none.astype(np.int32), np.zeros((0, 2)), np.zeros((0, 2)), np.zeros(0))
+        pairs = np.zeros((0, 2))
+        small = pairs.astype(np.float32)
+        return FloorPoints(none, none, none.astype(np.int32), pairs, pairs, small, small)
     return FloorPoints(
         np.concatenate([part.row for part in parts]),
         np.concatenate([part.frame for part in parts]),
         np.concatenate([part.segment for part in parts]),
         np.concatenate([part.position_m for part in parts]),
         np.concatenate([part.variance_m2 for part in parts]),
-        np.concatenate([part.height_px for part in parts]),
+        np.concatenate([part.hips_m for part in parts]),
+        np.concatenate([part.rise_m for part in parts]),
     )
 
 
@@ -95,25 +109,36 @@ def _in_segment(log: PersonLog, index: int, segment: CourtSegment, picture_size_
     part = slice(int(offsets[0]), int(offsets[-1]))
     rows = np.arange(part.start, part.stop)
     frame = np.repeat(np.arange(first, first + len(offsets) - 1), np.diff(offsets))
-    position, variance, height = places(log.boxes_px[part], log.keypoints_px[part], court, picture_size_px)
-    near = np.isfinite(position).all(axis=1) & (outside_m(position) <= FOLLOWED_M)
+    places = floor_places(log.boxes_px[part], log.keypoints_px[part], court, picture_size_px)
+    near = np.isfinite(places.position_m).all(axis=1) & (outside_m(places.position_m) <= FOLLOWED_M)
     return FloorPoints(
         rows[near],
         frame[near],
         np.full(int(near.sum()), index, np.int32),
-        position[near],
-        variance[near],
-        height[near],
+        places.position_m[near],
+        places.variance_m2[near],
+        places.hips_m[near].astype(np.float32),
+        places.rise_m[near].astype(np.float32),
     )
 
 
-def places(
+@dataclass(frozen=True, eq=False)
+class FloorPlaces:
+    """Places of n persons as in ``FloorPoints``."""
+
+    position_m: Floats
+    variance_m2: Floats
+    hips_m: Floats
+    rise_m: Floats
+
+
+def floor_places(
     boxes_px: NDArray[np.float32],
     keypoints_px: NDArray[np.float32],
     court: CourtView,
     picture_size_px: tuple[int, int],
-) -> tuple[Floats, Floats, Floats]:
-    """Return position [n, 2] and variance [n, 2] on the floor in metres, and height in pixels [n] of persons."""
+) -> FloorPlaces:
+    """Return the places of the persons in pictures with one view of the court."""
     boxes = boxes_px.astype(np.float64)
     height = np.maximum(boxes[:, 3] - boxes[:, 1], 1.0)
     bottom = np.stack([(boxes[:, 0] + boxes[:, 2]) / 2, boxes[:, 3]], axis=1)
@@ -125,7 +150,9 @@ def places(
     total = np.where(both, weights.sum(axis=1), 1.0)
     middle = (np.nan_to_num(ankles[..., :2]) * weights[..., None]).sum(axis=1) / total[:, None]
     position, jacobian = _to_floor(court, bottom)
-    above, above_jacobian = _to_floor(at_height(court, picture_size_px, _ANKLE_HEIGHT_M), middle)
+    raised = at_height(court, picture_size_px, _ANKLE_HEIGHT_M)
+    above, above_jacobian = _to_floor(raised, middle)
+    rise = (position - raised.to_court(bottom)) / _ANKLE_HEIGHT_M
     position = np.where(both[:, None], above, position)
     jacobian = np.where(both[:, None, None], above_jacobian, jacobian)
     # One of the two columns is how the place moves with a pixel down: towards the camera.
@@ -134,12 +161,15 @@ def places(
         towards = towards / np.linalg.norm(towards, axis=1, keepdims=True)
     position = position - np.where(both, 0.0, _TOE_TO_MIDDLE_M)[:, None] * towards
     error_px = np.maximum(np.where(both, _ANKLE_ERROR_SHARE, _BOX_ERROR_SHARE) * height, _LEAST_ERROR_PX)
-    variance = (jacobian**2).sum(axis=2) * error_px[:, None] ** 2 + _GAIT_ERROR_M**2
-    return position, variance, height
+    variance = (jacobian**2).sum(axis=2) * error_px[:, None] ** 2 + _GAIT_ERROR_M**2 + (_LIFT_ERROR_M * rise) ** 2
+    hips = keypoints_px[:, (_LEFT_HIP, _RIGHT_HIP)].astype(np.float64)
+    found = (np.nan_to_num(hips[..., 2]) >= _MIN_ANKLE_CONFIDENCE).all(axis=1) & both
+    below = at_height(court, picture_size_px, _HIP_HEIGHT_M).to_court(hips[..., :2].mean(axis=1))
+    return FloorPlaces(position, variance, np.where(found[:, None], below - position, np.nan), rise)
 
 
 def _belong(ankles: Floats, boxes: Floats) -> NDArray[np.bool_]:
-    """Return which ankles [n, 2, 3] are at the foot of their boxes: of somebody hidden, a network may report another's."""
+    """Return which ankles [n, 2, 3] are at the foot of their boxes: a network may report those of somebody in front."""
     margin = _ANKLE_AWAY_SHARE * (boxes[:, 3] - boxes[:, 1])[:, None]
     with np.errstate(invalid="ignore"):
         beside = (ankles[..., 0] < boxes[:, :1] - margin) | (ankles[..., 0] > boxes[:, 2:3] + margin)
@@ -167,3 +197,27 @@ def _to_floor(court: CourtView, points_px: Floats) -> tuple[Floats, Floats]:
     with np.errstate(invalid="ignore", divide="ignore"):
         jacobian = (inverse[None, :2, :2] - position[:, :, None] * inverse[None, None, 2, :2]) / depth[:, None, None]
     return position, np.asarray(jacobian)
+
+
+def body_sway(points: FloorPoints, index: NDArray[np.int64]) -> Floats:
+    """Return corrections [m, 2] to the places of one player's points, in the order of time, from the hips.
+
+    A lifted foot seems farther away, a bent knee brings the hips nearer: the two errors have nothing in common, and the
+    middle between both places is better than each. Whose hips are how high is learnt from some seconds around.
+    """
+    hips, rise = points.hips_m[index].astype(np.float64), points.rise_m[index].astype(np.float64)
+    known = np.isfinite(hips).all(axis=1)
+    if not known.any():
+        return np.zeros((len(index), 2))
+    higher = (hips * rise).sum(axis=1) / np.maximum((rise**2).sum(axis=1), 1e-9)
+    usual = _running_median(np.clip(higher[known], -0.6, 0.6), _HIP_WINDOW)
+    correction = np.zeros((len(index), 2))
+    correction[known] = _HIP_WEIGHT * (hips[known] - usual[:, None] * rise[known])
+    return correction
+
+
+def _running_median(values: Floats, window: int) -> Floats:
+    """Return the medians of windows around each value, computed at a tenth of them and interpolated."""
+    centres = np.unique(np.append(np.arange(0, len(values), max(window // 10, 1)), len(values) - 1))
+    medians = [np.median(values[max(centre - window // 2, 0) : centre + window // 2 + 1]) for centre in centres]
+    return np.interp(np.arange(len(values)), centres, medians)

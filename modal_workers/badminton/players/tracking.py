@@ -9,7 +9,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from modal_workers.badminton.players.floor_points import CourtSegment, FloorPoints, floor_points, half_of
+from modal_workers.badminton.players.floor_points import CourtSegment, FloorPoints, body_sway, floor_points, half_of
 from modal_workers.badminton.players.identity import NOBODY, Identities, identify
 from modal_workers.badminton.players.persons import PersonLog
 from modal_workers.badminton.players.player_tracks import PlayerTracks
@@ -223,9 +223,12 @@ def _smooth(
 ) -> None:
     """Set a player's motion, and smooth the skeleton."""
     position, variance = np.full((len(times_s), 2), np.nan), np.full((len(times_s), 2), np.nan)
-    for tracklet in mine:
-        frames = points.frame[tracklet.points]
-        position[frames], variance[frames] = points.position_m[tracklet.points], points.variance_m2[tracklet.points]
+    if mine:
+        index = np.concatenate([tracklet.points for tracklet in mine])
+        index = index[np.argsort(points.frame[index], kind="stable")]
+        frames = points.frame[index]
+        position[frames] = points.position_m[index] + body_sway(points, index)
+        variance[frames] = points.variance_m2[index]
     motion = smooth_trajectory(position, variance, times_s, segment)
     tracks.position_m[player] = motion.position_m
     tracks.velocity_m_s[player] = motion.velocity_m_s

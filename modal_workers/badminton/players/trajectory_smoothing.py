@@ -12,11 +12,18 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from modal_workers.badminton.players.motion_filter import ACCELERATION_M2_S3, GATE, START_SPEED_M_S
+from modal_workers.badminton.players.motion_filter import START_SPEED_M_S
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
+#: Spectral density of the acceleration, for the best velocities in simulated matches.
+ACCELERATION_M2_S3: Final = 12.0
+#: The error of a detection lasts for some frames: so many of them say as much as one with an error of its own. Makes
+#: ``error_m`` the standard deviation it is said to be (simulated matches: 1.0 times).
+_LASTING: Final = 8.0
+#: Squared distance, in standard deviations, beyond which nobody can have moved to a detection.
+_GATE: Final = 12.0
 #: A gap that is bridged; over a longer one nothing is claimed.
 MAX_GAP_S: Final = 0.5
 _PART: Final = 512
@@ -81,7 +88,7 @@ def _smooth_lanes(
     beyond = np.arange(length) > (bounds[:, 1] - bounds[:, 0])[:, None]
     places = np.where(beyond[..., None], np.nan, position_m[frames])
     steps = np.diff(times_s[frames], axis=1, prepend=times_s[frames[:, :1]])
-    states, covariances, rejected = _filter(places, variance_m2[frames], steps)
+    states, covariances, rejected = _filter(places, _LASTING * variance_m2[frames], steps)
     states, covariances = _smooth_back(states, covariances, steps)
     for lane, (first, _, kept_first, kept_last) in enumerate(lanes):
         part = slice(kept_first - first, kept_last - first + 1)
@@ -110,8 +117,8 @@ def _filter(places: Floats, variances: Floats, steps: Floats) -> tuple[Floats, F
         off = places[:, index] - place
         total = pp + variances[:, index]
         distance = (off**2 / total).sum(axis=1)
-        used = distance <= GATE
-        rejected[:, index] = distance > GATE
+        used = distance <= _GATE
+        rejected[:, index] = distance > _GATE
         gain_place = np.where(used[:, None], pp / total, 0.0)
         gain_speed = np.where(used[:, None], pv / total, 0.0)
         off = np.where(used[:, None], off, 0.0)
