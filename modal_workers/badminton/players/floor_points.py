@@ -46,7 +46,7 @@ _LIFT_ERROR_M: Final = 0.045
 _HIP_HEIGHT_M: Final = 0.85
 #: Detections from which a player's own height of the hips is learnt, and the hips' weight beside the feet's.
 _HIP_WINDOW: Final = 300
-_HIP_WEIGHT: Final = 0.5
+_HIP_WEIGHT: Final = 0.25
 
 
 @dataclass(frozen=True, eq=False)

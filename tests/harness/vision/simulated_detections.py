@@ -62,23 +62,10 @@ def detections(
     if not detector.skeletons:
         points[:] = np.nan
     colours = np.concatenate([shirts, random.dirichlet(np.full(SHIRT_BINS, 0.12), persons - len(shirts) + 1)])
-    return _log(random, truth, detector, boxes[person, frame], points, frame, person, colours)
-
-
-def _log(
-    random: np.random.Generator,
-    truth: MatchTruth,
-    detector: Detector,
-    boxes: Floats,
-    points: Floats,
-    frame: NDArray[np.int64],
-    person: NDArray[np.int64],
-    colours: Floats,
-) -> tuple[PersonLog, NDArray[np.int64]]:
-    frames = len(truth.time_s)
+    boxes = boxes[person, frame]
     false = np.flatnonzero(random.random(frames) < detector.false_rate)
     corner = random.uniform(0, 0.9, (len(false), 2)) * (truth.options.width_px, truth.options.height_px)
-    boxes = np.concatenate([boxes, np.concatenate([corner, corner + (60, 150)], axis=1)])
+    boxes = np.concatenate([boxes, np.concatenate([corner, corner + np.array([60, 150])], axis=1)])
     points = np.concatenate([points, np.full((len(false), 17, 3), np.nan)])
     frame, person = np.concatenate([frame, false]), np.concatenate([person, np.full(len(false), -1)])
     order = np.argsort(frame, kind="stable")
