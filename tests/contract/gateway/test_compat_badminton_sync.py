@@ -15,6 +15,7 @@ import pytest
 
 from contracts.events.job import JobProgressed
 from kit.settings import NatsSettings, S3Settings
+from services.gateway.compat.badminton.sync import sync_socket
 from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3
 from tests.harness.servers.gateway import RunningGateway, video
 from tests.harness.servers.served_gateway import served_gateway
@@ -142,6 +143,15 @@ async def test_a_client_gets_fewer_and_newer_values_than_there_were(served: tupl
                 frames += [change["value"].get("currentFrame") for change in message["modifications"]]
         assert len(frames) < 30
         assert frames[-1] == 100
+
+
+async def test_a_silent_connection_is_pinged(
+    served: tuple[RunningGateway, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sync_socket, "PING_S", 0.2)
+    async with socket(served[1]) as opened, asyncio.timeout(10):
+        await connected(opened)
+        assert [await opened.receive_json() for _ in range(2)] == [{"type": "Ping"}] * 2
 
 
 async def test_two_gateways_start_one_analysis(servers: Servers, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ _MESSAGE_BYTES: Final = 64 * KIB
 #: Received messages that wait; then the socket is not read until the first was handled.
 _WAITING_MESSAGES: Final = 64
 #: The client reconnects after 60 s of silence.
-_PING_S: Final = 15.0
+PING_S: Final = 15.0
 #: Shortest time between two transitions that the client did not ask for.
 _PUSH_INTERVAL_S: Final = 0.2
 #: Pause before queries are evaluated anew whose outcome was not known.
@@ -61,12 +61,10 @@ class SyncSocket:
         functions: Functions,
         changes: VideoChanges,
         remembered: RememberedRequests,
-        ping_s: float = _PING_S,
     ) -> None:
         """Serve an accepted socket on behalf of ``caller``."""
         self._socket, self._caller = socket, caller
         self._functions, self._changes, self._remembered = functions, changes, remembered
-        self._ping_s = ping_s
         self._state = SyncState()
         self._received: asyncio.Queue[ClientMessage] = asyncio.Queue(_WAITING_MESSAGES)
         #: Set when a message was received or a query may have another outcome.
@@ -111,14 +109,14 @@ class SyncSocket:
         try:
             while True:
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(max(0.0, self._sent_at_s + self._ping_s - time.monotonic())):
+                    async with asyncio.timeout(max(0.0, self._sent_at_s + PING_S - time.monotonic())):
                         await self._wake.wait()
                 self._wake.clear()
                 while not self._received.empty():
                     await self._handle(self._received.get_nowait())
                 if self._state.session_id is not None:
                     await self._send_transition()
-                if time.monotonic() - self._sent_at_s >= self._ping_s:
+                if time.monotonic() - self._sent_at_s >= PING_S:
                     await self._send({"type": "Ping"})
         finally:
             await end(watching)

@@ -34,7 +34,7 @@ _UNKNOWN_TYPES: Final = frozenset({"", "application/octet-stream"})
 
 @dataclass(frozen=True)
 class VideoFile:
-    """What is known of a file before its bytes."""
+    """Properties of a file that are known before its bytes."""
 
     filename: str
     content_type: str
