@@ -16,7 +16,7 @@ from modal_workers.badminton.rallies.rally import Rally
 from modal_workers.badminton.rendering.figures import draw_corners, draw_ground, draw_skeleton
 from modal_workers.badminton.rendering.labels import Labels, Pixels
 from modal_workers.badminton.rendering.mini_court import SHIFT, MiniCourt, draw_trail, fixed
-from modal_workers.badminton.rendering.palette import OUTLINE, PLAY, QUIET, SHUTTLE, WHITE, bgr, player_colour
+from modal_workers.badminton.rendering.palette import OUTLINE, PANEL, PLAY, QUIET, SHUTTLE, WHITE, bgr, player_colour
 from modal_workers.badminton.wording import player_label
 
 TRAIL_S: Final = 1.5
@@ -41,6 +41,7 @@ class Overlay:
         self._chips = Labels(max(12, round(unit / 30)))
         self._mini = MiniCourt(size, self._margin_px)
         self._segment = match.segment_of_frame()
+        self._past, self._future = self._drawn_timeline(1.0), self._drawn_timeline(0.5)
         self._rally_starts = [rally.first_frame for rally in match.rallies]
         self._hit_frames = [hit.frame for hit in match.hits]
 
@@ -148,15 +149,18 @@ class Overlay:
     def _draw_timeline(self, picture: Pixels, frame: int) -> None:
         """Draw a bar along the bottom: rallies, and the time so far."""
         width, height = self._size
-        thick = max(3, round(self._line_px * 1.6))
-        bar = picture[height - thick :]
-        bar[:] = bar // 3
+        duration_s = max(1e-6, float(self._match.times_s[-1]))
+        now = round(width * float(self._match.times_s[frame]) / duration_s)
+        bar = picture[height - self._past.shape[0] :]
+        bar[:, :now], bar[:, now:] = self._past[:, :now], self._future[:, now:]
+        bar[:, max(0, now - 1) : now + 2] = bgr(WHITE)
+
+    def _drawn_timeline(self, share: float) -> Pixels:
+        """Return the bar with rallies in a share of their colour."""
+        width = self._size[0]
+        bar = np.full((max(3, round(self._line_px * 1.6)), width, 3), bgr(PANEL), np.uint8)
         duration_s = max(1e-6, float(self._match.times_s[-1]))
         for rally in self._match.rallies:
             left, right = (round(width * time_s / duration_s) for time_s in (rally.start_s, rally.end_s))
-            bar[:, left : max(left + 1, right)] = [c // 2 for c in bgr(PLAY)]
-        now = round(width * float(self._match.times_s[frame]) / duration_s)
-        for rally in self._match.rallies:
-            left, right = (round(width * time_s / duration_s) for time_s in (rally.start_s, rally.end_s))
-            bar[:, left : max(left, min(now, right))] = bgr(PLAY)
-        bar[:, max(0, now - 1) : now + 2] = bgr(WHITE)
+            bar[:, left : max(left + 1, right)] = [round(share * channel) for channel in bgr(PLAY)]
+        return bar

@@ -92,7 +92,7 @@ def _card_html(match: Match, figures: PlayerFigures) -> str:
         ("Distance", ran),
         ("Top speed", top),
         ("Mean speed in rallies", f"{in_play}{_THIN}m/s <small>{figure(motion.mean_speed_m_s)} in all</small>"),
-        ("Hits", f"{figures.hit_count} <small>{figures.won_count} rallies won, as far as seen</small>"),
+        ("Hits", f"{figures.hit_count} <small>{figures.won_count} of the rallies won, as far as seen</small>"),
     ]
     listed = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in entries)
     return (
@@ -206,12 +206,12 @@ def method_html(match: Match) -> str:
     courts = [part.court for part in match.segments if part.court is not None]
     court = "No court was found, so nothing was measured in metres."
     if courts:
-        best = courts[0]
+        best, positions = courts[0], len({id(view) for view in courts})
         how = "lines in the picture" if best.source == "lines" else "points that the user set"
         residual = f"residual {100 * best.residual_m:.1f} cm" if math.isfinite(best.residual_m) else "no residual"
         court = (
             f"Found by {how}: {residual}, confidence {best.confidence:.2f}"
-            f"{f'; {len(courts)} camera positions' if len(courts) > 1 else ''}. All places are on the floor, in metres."
+            f"{f'; {positions} camera positions' if positions > 1 else ''}. All places are on the floor, in metres."
         )
     players = (
         f"Backend: {match.pose_backend or 'none'}. Places are smoothed over time by a model of motion; what no person "
