@@ -260,7 +260,10 @@ async def test_a_gateway_that_is_replaced_goes_unnoticed(servers: Servers, tmp_p
         await page_context.__aexit__(None, None, None)
 
 
-async def test_with_api_keys_the_key_is_part_of_the_url(servers: Servers, tmp_path: Path, clip: Path) -> None:
+async def test_with_api_keys_the_key_is_part_of_the_url(
+    servers: Servers, tmp_path: Path, clip: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
     auth = AuthSettings(api_keys_file=keys_file(tmp_path, "one", "two", "guest", read_only=("guest",)))
     async with served_gateway(*servers, tmp_path, auth=auth, backends=WORKERS) as (_, address):
         base = f"{address}/badminton/k"
@@ -278,6 +281,11 @@ async def test_with_api_keys_the_key_is_part_of_the_url(servers: Servers, tmp_pa
         async with convex_page(f"{base}/guest.secret") as page:
             with pytest.raises(ConvexError, match="no scope"):
                 await page.mutation("generateUploadUrl")
+        async with httpx.AsyncClient() as http:
+            metrics = (await http.get(f"{address}/metrics")).text
+    ours = [record.getMessage() for record in caplog.records if not record.name.startswith("http")]
+    assert not [text for text in [*ours, metrics] if "secret" in text]
+    assert '"/badminton/api/video-url"' in metrics
 
 
 async def test_a_killed_gateway_loses_nothing_that_it_acknowledged(
