@@ -16,9 +16,12 @@ Floats = NDArray[np.float64]
 
 #: Place and velocity at an end are fitted to this much of a tracklet.
 _END_S: Final = 0.3
-#: Who stands outside the court, within this distance of the mean place (RMS), for that long, is no player in play.
+#: Who stands outside the court, within this distance of the mean place (RMS), for that long, is no player in play;
+#: close behind a line it takes longer to tell, and less movement.
 _STILL_M: Final = 0.45
 _STILL_S: Final = 3.0
+_STILL_AT_LINE_M: Final = 0.3
+_STILL_AT_LINE_S: Final = 8.0
 #: A tracklet around the place of such a person is that person.
 _SAME_PLACE_M: Final = 0.6
 #: Reward, per second, for following a person who is on the court; outside it may be a player who fetches something.
@@ -63,8 +66,11 @@ def facts_of(
     centres = np.array([points.position_m[tracklet.points].mean(axis=0) for tracklet in tracklets]).reshape(-1, 2)
     spreads = np.array([np.sqrt(points.position_m[tracklet.points].var(axis=0).sum()) for tracklet in tracklets])
     counts = np.array([len(tracklet.points) for tracklet in tracklets])
-    still = (spreads < _STILL_M) & (outside_m(centres) > PLAYED_M / 2)
-    places = centres[still & (counts * interval_s > _STILL_S)]
+    outside, seconds = outside_m(centres), counts * interval_s
+    still = (spreads < _STILL_M) & (outside > 0)
+    beside = still & (outside > PLAYED_M / 2) & (seconds > _STILL_S)
+    at_line = still & (spreads < _STILL_AT_LINE_M) & (seconds > _STILL_AT_LINE_S)
+    places = centres[beside | at_line]
     return [
         _facts(
             tracklet, points, times_s, shirts, interval_s=interval_s, beside=_stands_beside(centre, bool(quiet), places)
