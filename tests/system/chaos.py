@@ -116,11 +116,11 @@ class Killer:
 
 
 @contextmanager
-def running(tmp_path: Path) -> Iterator[System]:
-    """Run ``saccade up`` with the tests' workers, until the end of the block."""
+def running(tmp_path: Path, **more: str) -> Iterator[System]:
+    """Run ``saccade up`` with the tests' workers and ``more`` variables, until the end of the block."""
     data, port = tmp_path / "data", free_port()
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}  # noqa: TID251
-    environment["WORKER_CATALOG"] = "tests.workers,tests.session_workers"
+    environment |= {"WORKER_CATALOG": "tests.workers,tests.session_workers"} | more
     command = [sys.executable, "-m", "cli", "up", "--port", str(port), "--data", str(data)]
     log = (tmp_path / "up.log").open("wb")
     process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=ROOT)
