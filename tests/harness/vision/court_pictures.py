@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import cv2
@@ -99,8 +100,19 @@ class Hall:
 
 
 def draw_court(camera: Camera, hall: Hall | None = None, seed: int = 0) -> np.ndarray:
-    """Return a BGR picture of a hall."""
+    """Return a BGR picture of a hall with a badminton court."""
     hall = hall or Hall()
+
+    def lines(picture: np.ndarray) -> None:
+        for offset in (*hall.other_courts_x_m, 0.0):
+            for start, end in line_segments_m():
+                _line(picture, camera, (start[0] + offset, start[1]), (end[0] + offset, end[1]), hall.lines)
+
+    return draw_hall(camera, hall, lines, seed)
+
+
+def draw_hall(camera: Camera, hall: Hall, lines: Callable[[np.ndarray], object], seed: int = 0) -> np.ndarray:
+    """Return a BGR picture of a hall on whose floor ``lines`` draws."""
     rng = np.random.default_rng(seed)
     width, height = camera.size_px
     picture = np.full((height, width, 3), hall.wall, np.uint8)
@@ -109,11 +121,9 @@ def draw_court(camera: Camera, hall: Hall | None = None, seed: int = 0) -> np.nd
         picture = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC) // 2 + picture // 2
     _floor(picture, camera, (-12.0, -5.0, 18.0, 40.0), hall.apron)
     _floor(picture, camera, (-0.6, -1.0, COURT_WIDTH_M + 0.6, COURT_LENGTH_M + 1.0), hall.floor)
-    for offset in (*hall.other_courts_x_m, 0.0):
-        for start, end in line_segments_m():
-            _line(picture, camera, (start[0] + offset, start[1]), (end[0] + offset, end[1]), hall.lines)
+    lines(picture)
     for start, end, colour in hall.other_lines:
-        _line(picture, camera, start, end, colour)
+        draw_floor_line(picture, camera, start, end, colour)
     if hall.net:
         _net(picture, camera)
     for _ in range(hall.players):
@@ -138,6 +148,20 @@ def _floor(
 ) -> None:
     left, far, right, near = bounds_m
     _fill(picture, camera.polygon([(left, far, 0), (right, far, 0), (right, near, 0), (left, near, 0)]), colour)
+
+
+def draw_floor_line(
+    picture: np.ndarray,
+    camera: Camera,
+    start: tuple[float, float],
+    end: tuple[float, float],
+    colour: tuple[int, int, int],
+) -> None:
+    """Draw a line 5 cm wide, parallel to one of the court's sides."""
+    half = 0.025
+    across = abs(start[1] - end[1]) < 1e-6
+    wide, deep = (0.0, half) if across else (half, 0.0)
+    _floor(picture, camera, (start[0] - wide, start[1] - deep, end[0] + wide, end[1] + deep), colour)
 
 
 def _inside(value: float, length: float) -> tuple[float, float]:
