@@ -83,6 +83,7 @@ class CourtRefusal(StrEnum):
     OTHER_LINES = "other_lines"
     CAMERA_IMPLAUSIBLE = "camera_implausible"
     AMBIGUOUS = "ambiguous"
+    DOUBTFUL = "doubtful"
     TOO_LITTLE_VISIBLE = "too_little_visible"
     CAMERA_MOVES = "camera_moves"
     BLACK = "black"

@@ -52,8 +52,15 @@ def random_camera(rng: np.random.Generator, stand: str, size_px: tuple[int, int]
     return Camera(tuple(position), target, rng.uniform(*focal), size_px, rng.normal(0, 1.0))
 
 
-def random_hall(rng: np.random.Generator) -> Hall:
-    """Return a hall: colours, players, other courts beside, lines of other sports across."""
+def pointed_aside(camera: Camera, rng: np.random.Generator) -> Camera:
+    """Return a camera that shows a part of the court."""
+    aside = rng.choice([-1, 1]) * rng.uniform(0.5, 5)
+    target = (camera.target_m[0] + aside, camera.target_m[1] + rng.uniform(-2, 2), camera.target_m[2])
+    return replace(camera, target_m=target, focal_widths=camera.focal_widths * rng.uniform(1, 1.5))
+
+
+def random_hall(rng: np.random.Generator, *, alone: bool = False) -> Hall:
+    """Return a hall: colours, players, lines of other sports across, and other courts beside if it is not ``alone``."""
     colours = (GREEN, BLUE, WOOD, GREY, (60, 60, 160), (150, 150, 60))
     lines = ((235, 240, 240), (210, 215, 215), (80, 220, 235), (185, 185, 185))
     others = []
@@ -69,7 +76,7 @@ def random_hall(rng: np.random.Generator) -> Hall:
         net=bool(rng.random() < 0.9),
         players=int(rng.integers(0, 7)),
         noise=float(rng.uniform(1, 9)),
-        other_courts_x_m=((), (-7.6,), (7.6,), (8.5,))[rng.choice(4, p=[0.7, 0.1, 0.1, 0.1])],
+        other_courts_x_m=() if alone else ((), (-7.6,), (7.6,), (8.5,))[rng.choice(4, p=[0.7, 0.1, 0.1, 0.1])],
         other_lines=others,
         crowd=bool(rng.random() < 0.5),
         light_gradient=float(rng.uniform(0, 0.6)),
