@@ -34,14 +34,11 @@ def headline(match: Match, analysis: Analysis) -> str:
 def tiles_html(match: Match, analysis: Analysis) -> str:
     """Return the tiles at the head of the page."""
     time = analysis.play_time
+    share = time.rally_s / max(1e-9, time.total_s)
     tiles = [
         ("Rallies", str(len(match.rallies)) if match.rallies else "–", f"{len(match.hits)} hits" if match.hits else ""),
-        (
-            "Time in play",
-            clock(time.rally_s) if match.rallies else "–",
-            percent(time.rally_s / max(1e-9, time.total_s)),
-        ),
-        ("Longest rally", f"{figure(time.longest_rally_s)}{_THIN}s", ""),
+        ("Time in play", clock(time.rally_s) if match.rallies else "–", percent(share) if match.rallies else ""),
+        ("Longest rally", f"{figure(time.longest_rally_s)}{_THIN}s" if match.rallies else "–", ""),
     ]
     fastest = max(analysis.players, key=lambda one: _or_zero(one.motion.top_speed_m_s), default=None)
     if fastest is not None and math.isfinite(fastest.motion.top_speed_m_s):

@@ -6,6 +6,7 @@
   const video = document.getElementById("video");
   const hasTracks = Boolean(tracks.position) && players.length > 0;
   document.body.classList.toggle("no-tracks", !hasTracks);
+  document.body.classList.toggle("no-video", !video);
 
   // -- the embedded bytes
   function decoded(text) {
@@ -105,14 +106,18 @@
     pen.lineWidth = width;
     draw();
   }
+  // Words are 9 to 13 pixels high on the screen, however large the picture is there; lines grow with them.
+  function unitOf() {
+    const scale = Math.min(overlay.clientWidth / data.width, overlay.clientHeight / data.height) || 1;
+    return (9 + 4 * Math.min(1, (scale * data.width) / 700)) / (10.5 * scale);
+  }
   function drawOverlay(seconds) {
     pen.setTransform(1, 0, 0, 1, 0, 0);
     pen.clearRect(0, 0, overlay.width, overlay.height);
-    if (!overlayOn) return;
+    if (!overlayOn || !video) return;
     pen.setTransform(2, 0, 0, 2, 1, 1);
     const segment = segmentAt(seconds);
-    // On a small screen lines and words are larger, so that they can be seen.
-    const unit = (data.height / 360) * Math.min(1.7, Math.max(0.8, 600 / (overlay.clientWidth || 600)));
+    const unit = unitOf();
     if (!segment || !segment.court) {
       chip(`Not analysed: ${segment ? segment.reason : "no court"}`, 8, data.height - 12, "rgb(168, 178, 194)", "left", unit);
     } else if (hasTracks) {
@@ -184,6 +189,8 @@
   function chip(text, x, y, ink, align, unit, dot) {
     const size = 10.5 * unit, pad = 5 * unit;
     pen.font = `650 ${size}px system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif`;
+    const most = data.width - 16 * unit;
+    while (pen.measureText(text).width > most && text.length > 2) text = `${text.slice(0, -2)}…`;
     const wide = pen.measureText(text).width + 2 * pad + (dot ? 10 * unit : 0);
     const left = Math.max(3, Math.min(data.width - wide - 3, align === "center" ? x - wide / 2 : x));
     pen.fillStyle = "rgba(13, 17, 24, .76)";
