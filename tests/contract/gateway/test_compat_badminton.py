@@ -16,6 +16,7 @@ import pytest
 from kit.auth.api_keys import AuthSettings
 from kit.bus.lease import Lease
 from kit.settings import NatsSettings, S3Settings
+from modal_workers.badminton.spec import WORKLOAD
 from services.dispatcher.app import LEASE_NAME
 from tests.harness import badminton_job
 from tests.harness.clients.convex_page import ConvexError, ConvexPage, convex_page
@@ -27,7 +28,7 @@ from tests.harness.servers.served_gateway import served_gateway
 pytestmark = pytest.mark.anyio
 
 Servers = tuple[NatsSettings, S3Settings]
-WORKERS = frozenset({"av", "cv2", "numpy"})
+WORKERS = frozenset(WORKLOAD.requires)
 CORNERS = {"top_left": [10, 10], "top_right": [50, 10], "bottom_right": [60, 40], "bottom_left": [5, 40.5]}
 
 
@@ -217,10 +218,10 @@ async def test_what_functions_refuse_and_what_cannot_be_submitted_is_shown(
         await page.follow("getVideo", videoId=video_id)
         dispatcher = Lease(running.store.client, LEASE_NAME, 30.0, {"backends": ["torch"]})
         await dispatcher.acquire()
-        with pytest.raises(ConvexError, match="needs av"):
+        with pytest.raises(ConvexError, match="the workers do not have"):
             await page.action("processVideo", videoId=video_id)
         row = await page.until("getVideo", lambda row: row["status"] == "failed")
-        assert "needs av" in row["error"], "the page shows nothing else"
+        assert "the workers do not have" in row["error"], "the page shows nothing else"
         assert (await http.get("/health")).json()["components"]["modal_inference"] == "not configured"
         await dispatcher.release()
         with pytest.raises(ConvexError, match="Video not found"):
@@ -293,7 +294,7 @@ async def test_a_killed_gateway_loses_nothing_that_it_acknowledged(
 ) -> None:
     """Kill it after each answer, and while an analysis is submitted; the client reconnects by itself."""
     port = free_port()
-    env = environment(servers, tmp_path, port, GATEWAY_BACKENDS="av,cv2,numpy", B2_PREFIX="")
+    env = environment(servers, tmp_path, port, GATEWAY_BACKENDS=",".join(WORKERS), B2_PREFIX="")
 
     async def replaced(started: ExitStack) -> None:
         started.close()

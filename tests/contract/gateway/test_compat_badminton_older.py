@@ -14,6 +14,7 @@ import pytest
 from contracts.errors import ErrorBody
 from contracts.events.job import JobFailed
 from kit.settings import NatsSettings, S3Settings
+from modal_workers.badminton.spec import WORKLOAD
 from tests.harness import badminton_job
 from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3
 from tests.harness.servers.gateway import RunningGateway, video
@@ -32,7 +33,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 
 @pytest.fixture
 async def served(servers: Servers, tmp_path: Path) -> AsyncIterator[tuple[RunningGateway, str]]:
-    async with served_gateway(*servers, tmp_path, backends=frozenset({"av", "cv2", "numpy"})) as (running, address):
+    async with served_gateway(*servers, tmp_path, backends=frozenset(WORKLOAD.requires)) as (running, address):
         yield running, f"{address}/badminton"
 
 

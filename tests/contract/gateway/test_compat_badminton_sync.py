@@ -15,6 +15,7 @@ import pytest
 
 from contracts.events.job import JobProgressed
 from kit.settings import NatsSettings, S3Settings
+from modal_workers.badminton.spec import WORKLOAD
 from services.gateway.compat.badminton.sync import sync_socket
 from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3
 from tests.harness.servers.gateway import RunningGateway, video
@@ -23,7 +24,7 @@ from tests.harness.servers.served_gateway import served_gateway
 pytestmark = pytest.mark.anyio
 
 Servers = tuple[NatsSettings, S3Settings]
-WORKERS = frozenset({"av", "cv2", "numpy"})
+WORKERS = frozenset(WORKLOAD.requires)
 CONNECT = {"type": "Connect", "sessionId": "s", "connectionCount": 0, "lastCloseReason": None, "clientTs": 1}
 
 
