@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import tempfile
 import time
@@ -68,6 +69,7 @@ def main() -> None:
         )
         with tempfile.TemporaryDirectory() as folder:
             home = wanted.kept / str(options.seed) if wanted.kept else Path(folder)
+            shutil.rmtree(home / "kept", ignore_errors=True)  # an earlier run's checkpoints
             home.mkdir(parents=True, exist_ok=True)
             row = run(options, home, wanted)
         if row is not None:
