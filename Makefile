@@ -15,13 +15,16 @@ export PYTHONDONTWRITEBYTECODE :=
 comma := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-live demo-nerf up up-all install test lint docs bench soak clean
+.PHONY: help demo demo-badminton demo-live demo-nerf up up-all install test lint docs bench soak clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/.embedded ## Render two laps, compare them, show the result next to the ground truth
 	@$(BIN)/saccade demo $(ARGS)
+
+demo-badminton: $(VENV)/.embedded ## Render a minute of a badminton match, analyse it, show the result next to the ground truth
+	@$(BIN)/saccade demo badminton $(ARGS)
 
 demo-live: $(VENV)/.splat ## Turn the camera frames of a virtual robot arm into a splat, live
 	@$(BIN)/saccade demo live $(ARGS)

@@ -22,6 +22,8 @@ from cli.progress_bar import format_duration, format_size, progress_bar
 from cli.settings import CommandSettings
 
 _WORKLOAD: Final = "lap_compare"
+#: Each demo is a module of this package with a command of its name.
+_OTHERS: Final = ("badminton", "live", "nerf")
 
 
 class _Stopwatch:
@@ -42,11 +44,11 @@ class _Demos(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """Return the names of the other demos."""
-        return ["live", "nerf"]
+        return list(_OTHERS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """Import and return a demo."""
-        if cmd_name not in ("live", "nerf"):
+        if cmd_name not in _OTHERS:
             return None
         command: click.Command = getattr(importlib.import_module(f"cli.demo.{cmd_name}"), cmd_name)
         return command
