@@ -92,7 +92,7 @@ class Client:
         return run_blocking(upload.run())
 
     def upload_url(self, url: str, on_progress: OnProgress | None = None, *, filename: str | None = None) -> UploadView:
-        """Let the server fetch a file from a URL, and wait until it is checked; the server must allow that.
+        """Create an upload that the server fetches from a URL, if it allows that, and wait until it is checked.
 
         ``on_progress`` is called with the bytes done and the bytes in total, 0 if they are not known.
         """

@@ -16,7 +16,7 @@ _LONGEST_PAUSE_S: Final = 1.0
 
 
 async def fetch_url(api: Api, url: str, on_progress: OnProgress | None, *, filename: str | None) -> UploadView:
-    """Let the server fetch a file, and wait until it is checked.
+    """Create an upload that the server fetches, and wait until it is checked.
 
     Raises:
         ClientError: the server refuses the URL, or cannot use its file.

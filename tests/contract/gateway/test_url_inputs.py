@@ -367,6 +367,20 @@ async def _until_asked(server: FileServer, count: int) -> None:
     assert len(server.targets) == count
 
 
+async def test_of_two_gateways_only_one_fetches_a_file(servers: Servers, tmp_path: Path) -> None:
+    async with (
+        running_gateway(*servers, tmp_path / "one", url_inputs=LOOPBACK) as one,
+        running_gateway(*servers, tmp_path / "two", url_inputs=LOOPBACK) as two,
+        file_server(sending(answer(CLIP))) as server,
+    ):
+        bodies = [{"url": server.url("/1")}, {"url": server.url("/2")}]
+        asked = [gateway.http.post("/v1/uploads", json=body) for body in bodies for gateway in (one, two)]
+        for created in await asyncio.gather(*asked):
+            assert (await ended(two, created.json()["id"]))["state"] == "completed"
+        await asyncio.sleep(0.3)
+    assert sorted(server.targets) == ["/1", "/1", "/2", "/2"]
+
+
 async def test_an_upload_by_url_with_the_same_key_is_one(running: RunningGateway) -> None:
     async with file_server(sending(answer(CLIP))) as server:
         made: list[httpx.Response] = [
