@@ -85,7 +85,7 @@ IDEMPOTENCY: Final = Stream(
     discard="new",
 )
 #: One message per file that is being fetched from a URL, and per job that waits for such files: the whole URLs, which
-#: may hold secrets, are nowhere else. Deleted, and overwritten, when the fetch has ended.
+#: may hold secrets, are nowhere else. Deleted when the fetch has ended.
 FETCHES: Final = Stream(
     name="FETCHES",
     subjects=("saccade.fetch.>",),

@@ -107,7 +107,7 @@ class UrlInputSettings(BaseSettings):
     #: Time that a request for a job waits for its files; then it is answered, and they are fetched all the same.
     wait_s: float = Field(default=50.0, ge=0, le=WAIT_S)
     #: Files that are fetched at a time, in all and of one tenant, and files of one tenant that wait or are fetched.
-    at_once: int = Field(default=4, ge=1)
+    at_once: int = Field(default=8, ge=1)
     at_once_per_tenant: int = Field(default=2, ge=1)
     pending_per_tenant: int = Field(default=100, ge=1, le=1000)
 

@@ -10,6 +10,8 @@ class CompletionWaiters:
 
     def __init__(self) -> None:
         """Start without waiting requests."""
+        #: Whether the service stops: nobody should wait again.
+        self.stopping = False
         self._waiters: dict[str, set[asyncio.Future[None]]] = {}
 
     async def wait(self, subject_id: str, timeout_s: float) -> None:
@@ -35,5 +37,6 @@ class CompletionWaiters:
 
     def notify_all(self) -> None:
         """Resume every waiting request; called when the service stops."""
+        self.stopping = True
         for subject_id in list(self._waiters):
             self.notify(subject_id)

@@ -38,8 +38,8 @@ _LOOK_S: Final = 2.0
 class JobIntent(Record):
     """A job that is submitted when its files have been fetched."""
 
-    #: The event of the job, without its inputs.
-    submitted: JobSubmitted
+    #: The event of the job, without its inputs; None after a failure.
+    submitted: JobSubmitted | None
     #: Ids of its uploads, by input.
     inputs: dict[str, list[str]]
     #: Files to fetch; empty after a failure.
@@ -117,7 +117,7 @@ class UrlJobs:
         while True:
             if job := await self.outcome(tenant, accepted.job_id):
                 return job
-            if (remaining_s := ends_at - loop.time()) <= 0:
+            if (remaining_s := ends_at - loop.time()) <= 0 or self._waiters.stopping:
                 raise _pending(accepted)
             await self._waiters.wait(_waiter(accepted.job_id), min(_LOOK_S, remaining_s))
 
@@ -226,7 +226,7 @@ class UrlJobs:
             SaccadeError: BUS_UNAVAILABLE.
         """
         found = await self._intents.load(tenant, job_id)
-        if found is None or found[0].error:
+        if found is None or (submitted := found[0].submitted) is None:
             return
         intent, sequence = found
         try:
@@ -235,12 +235,12 @@ class UrlJobs:
                 raise error
             if any(upload.state is UploadState.CREATED for upload in uploads):
                 return
-            await self._jobs.submit_prepared(tenant, job_id, intent.submitted, intent.inputs)
+            await self._jobs.submit_prepared(tenant, job_id, submitted, intent.inputs)
             await self._intents.delete(sequence)
         except SaccadeError as error:
             if error.code in TEMPORARY_ERRORS:
                 raise
-            failed = intent.model_copy(update={"error": error.body(), "fetches": []})
+            failed = intent.model_copy(update={"error": error.body(), "submitted": None, "fetches": []})
             if await self._intents.replace(failed, after=sequence) is not None:
                 await self._stop_fetching(intent, error)
         self._waiters.notify(_waiter(job_id))

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from contracts.events import decode
+from contracts.events.base import Message
 from contracts.ids import new_id
 from contracts.limits import MIB
 from contracts.streams import FETCHES
@@ -294,6 +295,22 @@ class TestJobs:
             assert len(server.targets) == 2
             assert await events_of(running, job_id) == ["job.submitted"]
 
+    async def test_a_service_that_stops_answers_who_waits(self, servers: Servers, tmp_path: Path) -> None:
+        hanging = sending(answer(CLIP[:300], length=len(CLIP)), hold=True)
+        patient = LOOPBACK.model_copy(update={"stall_s": 20.0})
+        async with (
+            running_gateway(*servers, tmp_path, url_inputs=patient) as running,
+            file_server(hanging) as server,
+        ):
+            asking = asyncio.ensure_future(running.http.post("/v1/jobs", json=self.body(server)))
+            await _until_asked(server, 2)
+            running.loop.waiters.notify_all()
+            async with asyncio.timeout(1.5):
+                pending = (await asking).json()
+            assert pending["code"] == "url_fetch_pending"
+            for (upload_id,) in pending["uploads"].values():
+                await running.http.delete(f"/v1/uploads/{upload_id}")
+
     async def test_deleting_an_upload_ends_the_fetch_and_the_job_is_never_submitted(
         self, servers: Servers, tmp_path: Path
     ) -> None:
@@ -329,12 +346,16 @@ class TestJobs:
         assert len(server.targets) == 2
 
     async def test_what_a_process_that_died_has_accepted_is_carried_out(self, running: RunningGateway) -> None:
-        """It had stored the record, and done nothing else."""
+        """It had stored the record, and done nothing else; a record of another version is left alone."""
         url_jobs, job_id = running.app.state.url_jobs, new_id("job")
+        for noun in ("job", "upload"):
+            strange = Message(f"saccade.fetch.acme.{noun}.x", new_id("evt"), b'{"tenant": "local", "id": "x"}')
+            await EventStore(running.store.client, FETCHES.name).publish(strange)
         async with file_server(sending(answer(CLIP))) as server:
             request = JobRequest("lap_compare", self.body(server)["inputs"], {})
             intent = await url_jobs._intent("local", request, job_id)
             assert await url_jobs._intents.add(intent)
+            await running.loop.fetches.sweep()
             await url_jobs.sweep()
             async with asyncio.timeout(10):
                 while await url_jobs.outcome("local", job_id) is None:

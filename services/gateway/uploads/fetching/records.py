@@ -6,15 +6,18 @@ the stream. Subjects: ``saccade.fetch.<tenant>.<noun>.<id>``.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from typing import Final, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from contracts.events.base import Message
 from contracts.ids import new_id
 from kit.bus.connection import request
-from kit.bus.event_store import Conflict, EventStore
+from kit.bus.event_store import Conflict, EventStore, StoredEvent
+
+log = logging.getLogger(__name__)
 
 _DELETE_S: Final = 5.0
 
@@ -67,7 +70,8 @@ class Records(Generic[R]):
             SaccadeError: BUS_UNAVAILABLE.
         """
         stored = await self._store.load(self._subject(tenant, record_id))
-        return (self._model.model_validate_json(stored[-1].body), stored[-1].sequence) if stored else None
+        record = self._parsed(stored[-1]) if stored else None
+        return (record, stored[-1].sequence) if record else None
 
     async def count(self, tenant: str, up_to: int) -> int:
         """Return how many records a tenant has, at most ``up_to``.
@@ -85,7 +89,8 @@ class Records(Generic[R]):
             SaccadeError: BUS_UNAVAILABLE.
         """
         async for stored in self._store.history(0, self._subject("*", "*")):
-            yield self._model.model_validate_json(stored.body), stored.sequence
+            if record := self._parsed(stored):
+                yield record, stored.sequence
 
     async def delete(self, sequence: int) -> None:
         """Delete a record and overwrite its bytes; do nothing if there is none with this sequence.
@@ -94,6 +99,14 @@ class Records(Generic[R]):
             SaccadeError: BUS_UNAVAILABLE.
         """
         await request(self._store.client, f"STREAM.MSG.DELETE.{self._store.stream}", {"seq": sequence}, _DELETE_S)
+
+    def _parsed(self, stored: StoredEvent) -> R | None:
+        """Return a record; None if another version of the program wrote one that this one cannot read."""
+        try:
+            return self._model.model_validate_json(stored.body)
+        except ValidationError:
+            log.warning("a record that cannot be read is left to expire: %s", stored.subject)
+            return None
 
     def _subject(self, tenant: str, record_id: str) -> str:
         return f"saccade.fetch.{tenant}.{self._noun}.{record_id}"
