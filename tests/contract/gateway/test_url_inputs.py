@@ -11,27 +11,25 @@ from typing import Any
 import httpx
 import pytest
 
-from contracts.events import decode
-from contracts.events.base import Message
-from contracts.ids import new_id
 from contracts.limits import MIB
-from contracts.streams import FETCHES
 from kit.bucket import ObjectMissing
-from kit.bus.event_store import EventStore
 from kit.settings import NatsSettings, S3Settings
-from services.gateway.jobs.submission import JobRequest
-from services.gateway.settings import UrlInputSettings
-from tests.harness.network.file_servers import FileServer, Talk, answer, file_server, sending
+from tests.harness.network.file_servers import Talk, answer, file_server, sending
 from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3
-from tests.harness.servers.gateway import RunningGateway, code_of, picture, running_gateway, video
+from tests.harness.servers.gateway import RunningGateway, code_of, picture, running_gateway
+from tests.harness.servers.url_inputs import (
+    CLIP,
+    LOOPBACK,
+    SECRET,
+    ended,
+    events_of,
+    nothing_secret,
+    recorded,
+    until_asked,
+)
 
 pytestmark = pytest.mark.anyio
 Servers = tuple[NatsSettings, S3Settings]
-CLIP = video()
-SECRET = "/clips/lap a.mp4?signature=hush%2Fhush".replace(" ", "%20")
-LOOPBACK = UrlInputSettings(
-    inputs="public", allowed_networks="127.0.0.1", max_bytes=40 * MIB, stall_s=1.0, first_byte_s=1.0, wait_s=8.0
-)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -46,34 +44,11 @@ async def running(servers: Servers, tmp_path: Path) -> AsyncIterator[RunningGate
         yield found
 
 
-async def ended(running: RunningGateway, upload_id: str) -> dict[str, Any]:
-    """Wait until an upload is no longer open."""
-    async with asyncio.timeout(20):
-        while (found := (await running.http.get(f"/v1/uploads/{upload_id}")).json())["state"] == "created":
-            await asyncio.sleep(0.02)
-    return found  # type: ignore[no-any-return]
-
-
 async def fetch(running: RunningGateway, url: str, **more: Any) -> dict[str, Any]:
     answered = await running.http.post("/v1/uploads", json={"url": url, **more})
     assert answered.status_code == 201, answered.text
     assert answered.headers["location"] == f"/v1/uploads/{answered.json()['id']}"
     return await ended(running, answered.json()["id"])
-
-
-async def recorded(running: RunningGateway) -> list[bytes]:
-    """Return the private records that are left."""
-    return [stored.body async for stored in EventStore(running.store.client, FETCHES.name).history(0)]
-
-
-async def events_of(running: RunningGateway, *ids: str) -> list[str]:
-    found = [decode(stored.body) async for stored in running.store.history(0)]
-    return [envelope.type for envelope in found if envelope.subject in ids]
-
-
-async def nothing_secret(running: RunningGateway) -> None:
-    """Check that no event holds the query of a URL."""
-    assert not [stored async for stored in running.store.history(0) if b"hush" in stored.body]
 
 
 async def test_a_fetched_file_becomes_an_upload_with_its_events(running: RunningGateway) -> None:
@@ -201,171 +176,6 @@ async def test_a_server_that_does_not_fetch_says_so(servers: Servers, tmp_path: 
             assert (refused.status_code, code_of(refused)) == (422, "url_input_not_allowed")
 
 
-class TestJobs:
-    """A job whose inputs are fetched."""
-
-    @staticmethod
-    def body(server: FileServer, **more: Any) -> dict[str, Any]:
-        inputs = {"reference": {"url": server.url(SECRET)}, "other": [{"url": server.url("/b.mp4")}]}
-        return {"workload": "lap_compare", "inputs": inputs, "params": {"sectors": 4}, **more}
-
-    async def test_it_is_submitted_when_its_files_are_there(self, running: RunningGateway) -> None:
-        async with file_server(sending(answer(CLIP, "Content-Type: video/mp4"))) as server:
-            body, headers = self.body(server, metadata={"driver": "Ä"}), {"Idempotency-Key": "one"}
-            answered = await running.http.post("/v1/jobs", json=body, headers=headers)
-            again = await running.http.post("/v1/jobs", json=body, headers=headers)
-        assert answered.status_code == again.status_code == 202, answered.text
-        job = answered.json()
-        assert (again.json()["id"], again.json()["inputs"]) == (job["id"], job["inputs"])
-        assert (job["state"], job["params"]["sectors"], job["metadata"]) == ("submitted", 4, {"driver": "Ä"})
-        assert [(one["filename"], one["size_bytes"]) for given in job["inputs"].values() for one in given] == [
-            ("lap a.mp4", len(CLIP)), ("b.mp4", len(CLIP)),
-        ]  # fmt: skip
-        assert sorted(server.targets) == ["/b.mp4", SECRET]
-        assert await events_of(running, job["id"]) == ["job.submitted"]
-        upload_id = job["inputs"]["other"][0]["upload_id"]
-        upload = (await running.http.get(f"/v1/uploads/{upload_id}")).json()
-        assert upload["source"]["job_id"] == job["id"]
-        assert all(b"hush" not in record for record in await recorded(running))
-        await nothing_secret(running)
-
-    async def test_a_file_that_cannot_be_used_is_the_answer_and_no_job_exists(self, running: RunningGateway) -> None:
-        for talk, code in [
-            (sending(answer(b"", status="410 Gone")), "url_status_error"),
-            (sending(answer(picture(), "Content-Type: image/png")), "wrong_input_media"),
-        ]:
-            async with file_server(talk) as server:
-                body, key = self.body(server), {"Idempotency-Key": code}
-                refused = await running.http.post("/v1/jobs", json=body, headers=key)
-                again = await running.http.post("/v1/jobs", json=body, headers=key)
-            assert (refused.status_code, code_of(refused), code_of(again)) == (422, code, code)
-            assert len(server.targets) <= 2
-        assert "job.submitted" not in (await running.types())[-4:]
-        async with asyncio.timeout(5):
-            while any(b"hush" in record for record in await recorded(running)):
-                await asyncio.sleep(0.02)
-
-    async def test_the_rest_of_the_request_is_checked_before_anything_is_fetched(self, running: RunningGateway) -> None:
-        async with file_server(sending(answer(CLIP))) as server:
-            for wrong, code in [
-                ({"params": {"opportunities": 9}}, "invalid_parameter"),
-                ({"workload": "no_such"}, "unknown_workload"),
-                ({"inputs": {"reference": {"url": server.url("/")}}}, "missing_input"),
-                ({"inputs": {"x": {"url": server.url("/")}}}, "unknown_input"),
-                ({"gpu": "T4"}, "invalid_parameter"),
-            ]:
-                refused = await running.http.post("/v1/jobs", json=self.body(server) | wrong)
-                assert code_of(refused) == code
-            checked = await running.http.post("/v1/jobs?dry_run=true", json=self.body(server))
-            assert (checked.status_code, checked.json()["params"]["sectors"]) == (200, 4)
-        assert server.connections == 0
-
-    async def test_a_fetch_that_takes_longer_is_pending_and_the_job_is_submitted_all_the_same(
-        self, servers: Servers, tmp_path: Path
-    ) -> None:
-        released = asyncio.Event()
-
-        async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            writer.write(answer(CLIP[:300], length=len(CLIP)))
-            await released.wait()
-            writer.write(CLIP[300:])
-            await writer.drain()
-
-        impatient = LOOPBACK.model_copy(update={"wait_s": 0.3, "stall_s": 20.0})
-        async with (
-            running_gateway(*servers, tmp_path, url_inputs=impatient) as running,
-            file_server(talk) as server,
-        ):
-            body, headers = self.body(server), {"Idempotency-Key": "slow"}
-            pending = await running.http.post("/v1/jobs", json=body, headers=headers)
-            assert (pending.status_code, code_of(pending)) == (503, "url_fetch_pending")
-            assert pending.headers["retry-after"]
-            job_id, uploads = pending.json()["job_id"], pending.json()["uploads"]
-            assert code_of(await running.http.get(f"/v1/jobs/{job_id}")) == "url_fetch_pending"
-            source = (await running.http.get(f"/v1/uploads/{uploads['reference'][0]}")).json()["source"]
-            assert (source["received_bytes"], source["total_bytes"]) == (300, len(CLIP))
-            released.set()
-            for upload_ids in uploads.values():
-                await ended(running, upload_ids[0])
-            async with asyncio.timeout(5):
-                while (found := await running.http.get(f"/v1/jobs/{job_id}")).status_code != 200:
-                    await asyncio.sleep(0.02)
-            again = await running.http.post("/v1/jobs", json=body, headers=headers)
-            assert (again.status_code, again.json()["id"], found.json()["id"]) == (202, job_id, job_id)
-            assert len(server.targets) == 2
-            assert await events_of(running, job_id) == ["job.submitted"]
-
-    async def test_a_service_that_stops_answers_who_waits(self, servers: Servers, tmp_path: Path) -> None:
-        hanging = sending(answer(CLIP[:300], length=len(CLIP)), hold=True)
-        patient = LOOPBACK.model_copy(update={"stall_s": 20.0})
-        async with (
-            running_gateway(*servers, tmp_path, url_inputs=patient) as running,
-            file_server(hanging) as server,
-        ):
-            asking = asyncio.ensure_future(running.http.post("/v1/jobs", json=self.body(server)))
-            await _until_asked(server, 2)
-            running.loop.waiters.notify_all()
-            async with asyncio.timeout(1.5):
-                pending = (await asking).json()
-            assert pending["code"] == "url_fetch_pending"
-            for (upload_id,) in pending["uploads"].values():
-                await running.http.delete(f"/v1/uploads/{upload_id}")
-
-    async def test_deleting_an_upload_ends_the_fetch_and_the_job_is_never_submitted(
-        self, servers: Servers, tmp_path: Path
-    ) -> None:
-        hanging = sending(answer(CLIP[:300], length=len(CLIP)), hold=True)
-        impatient = LOOPBACK.model_copy(update={"wait_s": 0.2, "stall_s": 20.0})
-        async with (
-            running_gateway(*servers, tmp_path, url_inputs=impatient) as running,
-            file_server(hanging) as server,
-        ):
-            pending = (await running.http.post("/v1/jobs", json=self.body(server))).json()
-            job_id, upload_id = pending["job_id"], pending["uploads"]["other"][0]
-            assert (await running.http.delete(f"/v1/uploads/{upload_id}")).status_code == 204
-            async with asyncio.timeout(5):
-                while code_of(found := await running.http.get(f"/v1/jobs/{job_id}")) == "url_fetch_pending":
-                    await asyncio.sleep(0.02)
-            assert code_of(found) == "upload_already_ended"
-            assert await events_of(running, upload_id) == ["upload.created", "upload.failed"]
-
-    async def test_an_accepted_job_returns_at_once_and_is_accepted_once(self, running: RunningGateway) -> None:
-        """The call of services that accept for others, with an id of their own."""
-        url_jobs, job_id = running.app.state.url_jobs, new_id("job")
-        async with file_server(sending(answer(CLIP))) as server:
-            request = JobRequest("lap_compare", self.body(server)["inputs"], {})
-            accepted = await asyncio.gather(*(url_jobs.accept("local", request, None, job_id) for _ in range(3)))
-            assert {one.job_id for one in accepted} == {job_id}
-            assert len({str(one.upload_ids) for one in accepted}) == 1
-            async with asyncio.timeout(10):
-                while await url_jobs.outcome("local", job_id) is None:
-                    await asyncio.sleep(0.02)
-        assert len(server.targets) == 2
-        assert await events_of(running, job_id) == ["job.submitted"]
-        assert (await url_jobs.accept("local", request, None, job_id)).upload_ids == accepted[0].upload_ids
-        assert len(server.targets) == 2
-
-    async def test_what_a_process_that_died_has_accepted_is_carried_out(self, running: RunningGateway) -> None:
-        """It had stored the record, and done nothing else; a record of another version is left alone."""
-        url_jobs, job_id = running.app.state.url_jobs, new_id("job")
-        for noun in ("job", "upload"):
-            strange = Message(f"saccade.fetch.acme.{noun}.x", new_id("evt"), b'{"tenant": "local", "id": "x"}')
-            await EventStore(running.store.client, FETCHES.name).publish(strange)
-        async with file_server(sending(answer(CLIP))) as server:
-            request = JobRequest("lap_compare", self.body(server)["inputs"], {})
-            intent = await url_jobs._intent("local", request, job_id)
-            assert await url_jobs._intents.add(intent)
-            await running.loop.fetches.sweep()
-            await url_jobs.sweep()
-            async with asyncio.timeout(10):
-                while await url_jobs.outcome("local", job_id) is None:
-                    await asyncio.sleep(0.02)
-        assert await events_of(running, job_id) == ["job.submitted"]
-        assert await events_of(running, *(wanted.id for wanted in intent.fetches)) == [
-            "upload.created", "upload.created", "upload.completed", "upload.completed",
-        ]  # fmt: skip
-
-
 async def test_a_tenant_has_a_share_of_the_fetches_and_a_limit(servers: Servers, tmp_path: Path) -> None:
     waiting = sending(answer(CLIP[:300], length=len(CLIP)), hold=True)
     narrow = LOOPBACK.model_copy(update={"at_once_per_tenant": 1, "pending_per_tenant": 2, "stall_s": 20.0})
@@ -373,19 +183,11 @@ async def test_a_tenant_has_a_share_of_the_fetches_and_a_limit(servers: Servers,
         created = [await running.http.post("/v1/uploads", json={"url": server.url(f"/{n}")}) for n in range(3)]
         assert [one.status_code for one in created] == [201, 201, 429]
         assert code_of(created[2]) == "rate_limited"
-        await _until_asked(server, 1)
+        await until_asked(server, 1)
         await running.http.delete(f"/v1/uploads/{created[0].json()['id']}")
-        await _until_asked(server, 2)
+        await until_asked(server, 2)
         assert server.targets == ["/0", "/1"]
         await running.http.delete(f"/v1/uploads/{created[1].json()['id']}")
-
-
-async def _until_asked(server: FileServer, count: int) -> None:
-    async with asyncio.timeout(10):
-        while len(server.targets) < count:
-            await asyncio.sleep(0.02)
-    await asyncio.sleep(0.1)
-    assert len(server.targets) == count
 
 
 async def test_of_two_gateways_only_one_fetches_a_file(servers: Servers, tmp_path: Path) -> None:
