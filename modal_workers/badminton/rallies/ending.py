@@ -24,6 +24,9 @@ _STEP_S: Final = 0.01
 #: A contact so near to the net's plane and so low is with the net.
 _NET_M: Final = 0.8
 _ABOVE_NET_M: Final = 0.15
+#: The same where it lost its speed there.
+_STOPPED_M_S: Final = 4.0
+_NET_STOP_M: Final = 2.5
 #: Without a court: pieces that stay within this many pixels of 720 are a shuttle that bounces and lies.
 _LYING_PX: Final = 40.0
 _SAMPLES: Final = 5
@@ -72,6 +75,8 @@ def _at_contact(flight: FlightPiece, time_s: float, after: FlightPiece) -> Endin
     place = flight.space.place_m(time_s)
     if place[2] < _FLOOR_M:
         return _floor(flight.space, time_s)
+    if after.space is not None and np.linalg.norm(after.space.velocity_m_s(time_s)) < _STOPPED_M_S:
+        return _net(flight.space, time_s, sure_of_stop=True)
     return _net(flight.space, time_s)
 
 
@@ -90,9 +95,11 @@ def _after_last_sight(flight: FlightPiece) -> Ending:
     return Ending(flight.end_s, "in_air")
 
 
-def _net(path: SpacePath, time_s: float) -> Ending | None:
+def _net(path: SpacePath, time_s: float, *, sure_of_stop: bool = False) -> Ending | None:
     place, error_m = path.place_m(time_s), path.floor_deviation_m(time_s)
-    if abs(place[1] - NET_Y_M) > _NET_M + min(error_m, _NET_M) or place[2] > NET_HEIGHT_AT_POSTS_M + _ABOVE_NET_M:
+    # A shuttle that loses its speed in the air, away from the players, has met the net.
+    margin_m = _NET_M + (min(2 * error_m, _NET_STOP_M) if sure_of_stop else min(error_m, _NET_M))
+    if abs(place[1] - NET_Y_M) > margin_m or place[2] > NET_HEIGHT_AT_POSTS_M + _ABOVE_NET_M:
         return None
     return Ending(time_s, "net", (float(place[0]), float(place[1])), error_m)
 

@@ -18,12 +18,17 @@ Floats = NDArray[np.float64]
 
 #: The mean speed over this time counts; a step to a ball lasts about as long.
 _MEAN_S: Final = 0.6
-#: Speed of the fastest player from which on there is play, and below which there is none.
-_PLAY_M_S: Final = 1.5
+#: Speed of the fastest player that only play reaches, not a walk to a shuttle; and below which nobody runs.
+_PLAY_M_S: Final = 1.9
 _REST_M_S: Final = 0.8
-#: Players stand still within a rally for less than this, and no rally is shorter than that.
-_LONGEST_REST_S: Final = 1.5
-_SHORTEST_PLAY_S: Final = 1.5
+#: From such a speed to rest, a player in play takes no longer; a walk after the rally does.
+_LONGEST_STOP_S: Final = 0.7
+#: Players run slower than that within a rally for less than this, and no rally is shorter than that.
+_LONGEST_REST_S: Final = 3.0
+_SHORTEST_PLAY_S: Final = 1.0
+#: Share of the periods found that are one whole rally, on simulated matches (bench/badminton_shuttle.py).
+_IN_METRES: Final = 0.6
+_IN_HEIGHTS: Final = 0.4
 #: Length of a jump that no player makes within one step of the positions: a change of the track.
 _FASTEST_M_S: Final = 9.0
 
@@ -50,7 +55,7 @@ def find_active_periods(players: PlayerTracks, times_s: Floats, first: int, last
     periods: list[ActivePeriod] = []
     for low, high in _active(mean, times_s[frames]):
         seen = float(known[low : high + 1].mean())
-        confidence = (0.7 if metres else 0.4) * seen
+        confidence = (_IN_METRES if metres else _IN_HEIGHTS) * seen
         periods.append(ActivePeriod(int(frames[low]), int(frames[high]), confidence))
     return periods
 
@@ -81,18 +86,24 @@ def _centred_mean(values: Floats, times_s: Floats, width_s: float) -> Floats:
 
 
 def _active(mean: Floats, times_s: Floats) -> list[tuple[int, int]]:
-    """Return the ranges above the lower threshold that reach the upper one, joined over short rests."""
-    above = np.concatenate([[False], mean >= _REST_M_S, [False]])
-    edges = np.flatnonzero(above[1:] != above[:-1])
-    ranges = [
-        (int(low), int(high) - 1)
-        for low, high in zip(edges[::2], edges[1::2], strict=True)
-        if mean[low:high].max() >= _PLAY_M_S
-    ]
+    """Return the ranges of play: around the times of fast movement, joined over short rests."""
+    fast = np.concatenate([[False], mean >= _PLAY_M_S, [False]])
+    edges = np.flatnonzero(fast[1:] != fast[:-1])
     joined: list[tuple[int, int]] = []
-    for low, high in ranges:
+    for low, high in zip(edges[::2].tolist(), (edges[1::2] - 1).tolist(), strict=True):
         if joined and times_s[low] - times_s[joined[-1][1]] < _LONGEST_REST_S:
             joined[-1] = (joined[-1][0], high)
         else:
             joined.append((low, high))
-    return [(low, high) for low, high in joined if times_s[high] - times_s[low] >= _SHORTEST_PLAY_S]
+    widened = [(_until_rest(mean, times_s, low, -1), _until_rest(mean, times_s, high, 1)) for low, high in joined]
+    return [(low, high) for low, high in widened if times_s[high] - times_s[low] >= _SHORTEST_PLAY_S]
+
+
+def _until_rest(mean: Floats, times_s: Floats, index: int, step: int) -> int:
+    """Return where the movement around a time of play begins or ends."""
+    start_s = times_s[index]
+    while 0 <= index + step < len(mean) and mean[index + step] >= _REST_M_S:
+        if abs(times_s[index + step] - start_s) > _LONGEST_STOP_S:
+            break
+        index += step
+    return index

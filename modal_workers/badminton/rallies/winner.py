@@ -24,7 +24,7 @@ _LEAST_CONFIDENCE: Final = 0.75
 _SERVER_WON: Final = 0.95
 #: The same for a shuttle seen to land, or to end at the net; the error of a landing that no covariance contains.
 _LANDING_RIGHT: Final = 0.95
-_NET_RIGHT: Final = 0.85
+_NET_RIGHT: Final = 0.78
 _LEAST_ERROR_M: Final = 0.08
 #: A pause longer than this may hide a rally that was not seen.
 _LONGEST_PAUSE_S: Final = 60.0

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from modal_workers.badminton.shuttle.median_background import MedianBackground
 from modal_workers.badminton.shuttle.shuttle_track import Picture, ShuttleCandidates
 
 Floats = NDArray[np.float64]
@@ -21,23 +22,14 @@ Floats = NDArray[np.float64]
 #: Times between compared pictures: a fast shuttle is elsewhere after the first, a slow one after the second.
 _SHORT_S: Final = 1 / 30
 _LONG_S: Final = 0.1
-#: Times between the pictures of the background, at the beginning of a segment and later.
-_FIRST_SAMPLES_S: Final = 0.15
-_SAMPLES_S: Final = 0.5
-_SAMPLE_COUNT: Final = 9
 #: A candidate is brighter by this many standard deviations of the noise, and by this many grey levels.
 _NOISE_FACTOR: Final = 4.0
 _LEAST_CONTRAST: Final = 8
 #: Sizes in a picture 720 pixels high.
 _LEAST_AREA_PX: Final = 3
-_LARGEST_AREA_PX: Final = 260
+_LARGEST_AREA_PX: Final = 700
 _LONGEST_SIDE_PX: Final = 90
 _MOST_CANDIDATES: Final = 12
-#: Batcher's network for nine values, cut down to what the median needs (N. Devillard, "Fast median search", 1998).
-_MEDIAN_OF_NINE: Final = (
-    (1, 2), (4, 5), (7, 8), (0, 1), (3, 4), (6, 7), (1, 2), (4, 5), (7, 8), (0, 3),
-    (5, 8), (4, 7), (3, 6), (1, 4), (2, 5), (4, 7), (4, 2), (6, 4), (4, 2),
-)  # fmt: skip
 
 
 class ClassicalShuttleBackend:
@@ -61,17 +53,14 @@ class ClassicalShuttleBackend:
         self._grey: deque[Picture] = deque(maxlen=2 * self._long + 1)
         self._colour: deque[Picture] = deque(maxlen=self._long + 1)
         self._count = 0
-        self._samples: deque[Picture] = deque(maxlen=_SAMPLE_COUNT)
-        self._background: Picture | None = None
-        self._next_sample = 0.0
-        self._noise = 3.0
+        self._background = MedianBackground(self._rate_hz)
 
     def detect(self, pictures: Sequence[Picture]) -> list[ShuttleCandidates]:
         """Return the candidates of the pictures for which enough later ones have come."""
         found: list[ShuttleCandidates] = []
         for picture in pictures:
             grey = np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), np.uint8)
-            self._sample(grey)
+            self._background.add(grey)
             self._grey.append(grey)
             self._colour.append(picture)
             self._count += 1
@@ -86,21 +75,6 @@ class ClassicalShuttleBackend:
         self.restart()
         return found
 
-    def _sample(self, grey: Picture) -> None:
-        """Keep every k-th picture for the background."""
-        time_s = self._count / self._rate_hz
-        if time_s < self._next_sample:
-            return
-        full = len(self._samples) == _SAMPLE_COUNT
-        self._next_sample = time_s + (_SAMPLES_S if full else _FIRST_SAMPLES_S)
-        if self._samples:
-            difference = cv2.absdiff(grey, self._samples[-1])[::8, ::8]
-            # Median of the absolute difference of two pictures with equal noise.
-            self._noise = max(1.0, float(np.median(difference)) / 0.954)
-        self._samples.append(grey)
-        rows = [self._samples[index % len(self._samples)] for index in range(_SAMPLE_COUNT)]
-        self._background = _median(rows) if len(self._samples) > 1 else None
-
     def _candidates(self, later: int) -> ShuttleCandidates:
         """Return the candidates of the picture that has ``later`` pictures after it."""
         index = len(self._grey) - 1 - later
@@ -114,15 +88,15 @@ class ClassicalShuttleBackend:
                 contrast = least if contrast is None else cv2.max(contrast, least)
         if contrast is None:
             return _NO_CANDIDATES
-        if self._background is not None:
-            contrast = cv2.min(contrast, cv2.subtract(grey, self._background))
+        if self._background.picture is not None:
+            contrast = cv2.min(contrast, cv2.subtract(grey, self._background.picture))
         return self._blobs(cv2.blur(contrast, (3, 3)), self._colour[len(self._colour) - 1 - later])
 
     def _blobs(self, contrast: Any, picture: Picture) -> ShuttleCandidates:
         """Return the small bright spots of a picture of contrasts."""
         scale = contrast.shape[0] / 720
         # The mean of nine pixels has a third of their noise; half, as video noise is not independent.
-        least = max(_LEAST_CONTRAST, _NOISE_FACTOR * self._noise * 0.5)
+        least = max(_LEAST_CONTRAST, _NOISE_FACTOR * self._background.noise * 0.5)
         mask = cv2.threshold(contrast, least, 255, cv2.THRESH_BINARY)[1]
         # Labelling components takes ten times as long as following the contours of a few spots.
         contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
@@ -162,11 +136,3 @@ def _score(contrast: Floats, area: Floats, white: Floats) -> Floats:
     """Return the probability that a spot is the shuttle; bench/badminton_shuttle.py measures it."""
     logit = -2.0 + 1.0 * np.log(contrast) + 3.0 * (white - 0.7) - 0.5 * np.abs(np.log(area / 25.0))
     return np.asarray(1 / (1 + np.exp(-logit)))
-
-
-def _median(pictures: Sequence[Picture]) -> Picture:
-    """Return the median of nine pictures."""
-    values: list[Any] = list(pictures)
-    for low, high in _MEDIAN_OF_NINE:
-        values[low], values[high] = cv2.min(values[low], values[high]), cv2.max(values[low], values[high])
-    return np.asarray(values[4], np.uint8)

@@ -1,4 +1,4 @@
-"""ONNX files written field by field: a pose network that finds one red patch, written without a library for it."""
+"""ONNX files written field by field, without a library: networks that find one red patch, or what is white."""
 
 from __future__ import annotations
 
@@ -78,10 +78,39 @@ def write_red_patch_network(
         ("Add", ["moved", "offsets"], "all"),
         ("Reshape", ["all", "shape"], "output0"),
     ]
-    graph = b"".join(_bytes(1, _node(*node)) for node in nodes) + _bytes(2, "red_patch")
+    _write(path, nodes, tensors, ("images", (1, 3, side_px, side_px)), ("output0", tensors["shape"].tolist()))
+
+
+def write_white_network(
+    path: Path, *, pictures: int, background: bool, maps: int, height_px: int = 72, width_px: int = 128
+) -> None:
+    """Write a network with the shape of a TrackNet: heat is 1 where a picture is white and, if given, was not before.
+
+    ``maps`` is ``pictures``, or 1 for a network that shows the last picture only.
+    """
+    channels = 3 * (pictures + background)
+    weight = np.zeros((maps, channels, 1, 1), np.float32)
+    for row in range(maps):
+        first = 3 * (pictures - maps + row + background)
+        weight[row, first : first + 3] = 2 / 3
+        if background:
+            weight[row, :3] = -2 / 3
+    tensors = {"weight": weight, "offset": np.full(maps, -0.8, np.float32)}
+    nodes = [("Conv", ["images", "weight", "offset"], "heat"), ("Relu", ["heat"], "output")]
+    shape = (1, channels, height_px, width_px)
+    _write(path, nodes, tensors, ("images", shape), ("output", [1, maps, height_px, width_px]))
+
+
+def _write(
+    path: Path,
+    nodes: list[tuple[str, list[str], str]],
+    tensors: dict[str, NDArray],
+    place_in: tuple[str, tuple[int, ...]],
+    place_out: tuple[str, list[int]],
+) -> None:
+    graph = b"".join(_bytes(1, _node(*node)) for node in nodes) + _bytes(2, "tests")
     graph += b"".join(_bytes(5, _tensor(name, tensor)) for name, tensor in tensors.items())
-    graph += _bytes(11, _value("images", (1, 3, side_px, side_px)))
-    graph += _bytes(12, _value("output0", tuple(int(size) for size in tensors["shape"])))
+    graph += _bytes(11, _value(*place_in)) + _bytes(12, _value(place_out[0], tuple(int(size) for size in place_out[1])))
     opset = _bytes(8, _bytes(1, "") + _number(2, 13))
     path.write_bytes(_number(1, 8) + _bytes(2, "saccade tests") + opset + _bytes(7, graph))
 

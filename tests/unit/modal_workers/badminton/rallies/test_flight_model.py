@@ -1,0 +1,44 @@
+"""A flight in space is found again from the pixels of one camera, with an error that it knows."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from modal_workers.badminton.rallies.flight_model import Sightings, SpaceCamera, fit_flights, fly, velocity
+from simulators.badminton.match_options import MatchOptions
+from simulators.badminton.match_video import match_truth
+from simulators.badminton.play import shuttle_flight
+
+TRUTH = match_truth(MatchOptions(seed=5, duration_s=3.0))
+CAMERA = SpaceCamera(TRUTH.image_from_world[0], (1280, 720))
+STATES = np.array(
+    [
+        [3.0, 11.5, 2.5, 0.5, -45.0, -6.0],  # smash
+        [2.0, 9.5, 0.6, 1.0, -14.0, 13.0],  # lift
+        [4.0, 2.0, 2.4, -2.0, 22.0, 9.0],  # clear
+        [3.5, 6.2, 1.2, 0.3, 4.5, 3.0],  # at the net
+    ]
+)
+
+
+def test_the_path_is_that_of_the_simulator() -> None:
+    times = np.array([0.05, 0.2, 0.5, 0.8])
+    for state in STATES:
+        true = shuttle_flight.fly(state[:3], state[3:], 0.0)
+        wanted = np.array([true.at(float(time)) for time in times if time < true.duration_s])
+        assert np.abs(fly(state[None], times[None])[0, : len(wanted)] - wanted).max() < 0.01
+        assert np.allclose(velocity(state, 0.0), state[3:], rtol=0.05)
+
+
+def test_place_and_velocity_are_found_within_their_errors() -> None:
+    random = np.random.default_rng(1)
+    elapsed = np.tile(np.arange(20) / 30, (40, 1))
+    true = np.repeat(STATES, 10, axis=0)
+    pixels = CAMERA.project(fly(true, elapsed))
+    noisy = pixels + random.normal(0, 1.5, pixels.shape)
+    weight = (np.isfinite(noisy).all(2) & (fly(true, elapsed)[..., 2] > 0)).astype(float)
+    fits = fit_flights(Sightings(elapsed, np.nan_to_num(noisy), weight), CAMERA)
+    error = fits.state[:, :3] - true[:, :3]
+    assert np.median(np.linalg.norm(error, axis=1)) < 0.7
+    deviations = np.abs(error) / np.sqrt(np.einsum("bii->bi", fits.covariance)[:, :3])
+    assert (deviations < 3).mean() > 0.85
