@@ -29,6 +29,7 @@ _LEAST_BLOB_PX: Final = 6
 #: As shares of a person's height: a blob of this height is somebody; the parts of one person are not farther apart, and
 #: lie within this height (a jump).
 _WHOLE: Final = 0.6
+_COMPLETE: Final = 0.75
 _REACH: Final = 0.12
 _TALLEST: Final = 1.3
 #: A blob wider than this share of its height may be two persons beside each other: each at least so wide, and between
@@ -154,6 +155,8 @@ def _parts(seed: int, others: Sequence[int], boxes: NDArray[np.int32], sizes: Bo
     if not height:
         return []
     found = []
+    # Below somebody who is whole there is nothing but shadows, and floor that the background remembers wrongly.
+    below = (0.05 if bottom - top > _COMPLETE * height else 0.5) * height
     for other in others:
         a, b, c, d = boxes[other].tolist()
         beside = max(a - right, left - c)
@@ -161,7 +164,7 @@ def _parts(seed: int, others: Sequence[int], boxes: NDArray[np.int32], sizes: Bo
             continue  # somebody else
         # Parts above the seed as far as a head is, and below it as far as feet are.
         low = max(d, bottom)
-        near = beside < _REACH * height and b - bottom < 0.35 * height
+        near = beside < _REACH * height and d - bottom < below
         if near and low - min(b, top) < _TALLEST * sizes.height_px(centre, low):
             found.append(other)
     return found
