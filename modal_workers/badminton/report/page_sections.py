@@ -215,8 +215,8 @@ def method_html(match: Match) -> str:
         "can do is rejected and counted, and nothing is capped. Short gaps are bridged, longer ones are left open."
     )
     speed = (
-        "Over the time in which the place is known. Moves within the scatter of the places are not counted. A speed "
-        "is taken over 0.2 s. Errors are half-widths of 95 % bands, from the errors of the places."
+        "Over the time in which the place is known. Moves within the scatter of the places are not counted; speeds are "
+        "raised by half of what smoothing takes off a short burst. Errors are half-widths of 95 % bands."
     )
     zones = (
         "Thirds of the player's own half on the court: 2.23 m each along it, 2.03 m each across, left and right as "

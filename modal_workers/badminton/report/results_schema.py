@@ -67,7 +67,7 @@ class ResultsMotion(_Model):
     distance_error_m: float | None
     mean_speed_m_s: float | None
     mean_speed_error_m_s: float | None
-    top_speed_m_s: float | None = Field(description="Highest speed over 0.2 s where the player was seen.")
+    top_speed_m_s: float | None = Field(description="Highest speed where the player was seen.")
     top_speed_error_m_s: float | None
     top_speed_at_s: float | None
     mean_speed_kmh: float | None

@@ -20,7 +20,7 @@ PLAYER_UNITS: Final = {
     "distance_error_m": "m, half-width of the 95 % band",
     "mean_speed_m_s": "m/s",
     "mean_speed_kmh": "km/h",
-    "top_speed_m_s": "m/s, over 0.2 s",
+    "top_speed_m_s": "m/s",
     "top_speed_kmh": "km/h",
     "top_speed_error_m_s": "m/s, half-width of the 95 % band",
     "top_speed_at_s": "s, from the video's first frame",

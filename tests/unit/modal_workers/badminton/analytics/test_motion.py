@@ -23,10 +23,13 @@ def _measured(
 
 
 def _smoothed(true_m: Floats, rate_hz: float, scatter_m: float) -> tuple[Floats, Floats]:
-    """Return places and their errors as the players' stage makes them of detections that scatter."""
-    places = true_m + np.random.default_rng(3).normal(0, scatter_m, true_m.shape)
+    """Return places and their errors as the players' stage makes them of detections whose errors last."""
+    random = np.random.default_rng(3)
+    noise = random.normal(size=true_m.shape)
+    for frame in range(1, len(noise)):
+        noise[frame] = 0.8 * noise[frame - 1] + 0.6 * noise[frame]
     times_s, variances = np.arange(len(true_m)) / rate_hz, np.full(true_m.shape, scatter_m**2)
-    smooth = smooth_trajectory(places, variances, times_s, np.zeros(len(true_m), np.int64))
+    smooth = smooth_trajectory(true_m + scatter_m * noise, variances, times_s, np.zeros(len(true_m), np.int64))
     return smooth.position_m, smooth.error_m
 
 
@@ -40,16 +43,16 @@ def _shuttle_run(rate_hz: float, duration_s: float = 40.0) -> Floats:
 
 
 @pytest.mark.parametrize("rate_hz", [15.0, 25.0, 60.0])
-@pytest.mark.parametrize("scatter_m", [0.04, 0.08])
+@pytest.mark.parametrize("scatter_m", [0.03, 0.06])
 def test_distance_and_top_speed_are_those_of_the_run(rate_hz: float, scatter_m: float) -> None:
     true_m = _shuttle_run(rate_hz)
     length_m = float(np.hypot(*np.diff(true_m, axis=0).T).sum())
     top_m_s = 3 * 1.875 / 1.2  # of this profile, the mean speed times 15 / 8
     places_m, errors_m = _smoothed(true_m, rate_hz, scatter_m)
     motion = _measured(places_m, rate_hz, errors_m)
-    assert motion.distance_m == pytest.approx(length_m, rel=0.05)
+    assert motion.distance_m == pytest.approx(length_m, rel=0.1)
     assert abs(motion.distance_m - length_m) <= motion.distance_error_m
-    assert motion.top_speed_m_s == pytest.approx(top_m_s, rel=0.08)
+    assert motion.top_speed_m_s == pytest.approx(top_m_s, rel=0.15)
     assert abs(motion.top_speed_m_s - top_m_s) <= motion.top_speed_error_m_s
     assert motion.mean_speed_m_s == pytest.approx(motion.distance_m / motion.known_s)
 
@@ -57,8 +60,8 @@ def test_distance_and_top_speed_are_those_of_the_run(rate_hz: float, scatter_m: 
 def test_a_player_at_rest_covers_no_distance() -> None:
     still_m, errors_m = _smoothed(np.tile((2.0, 9.0), (1800, 1)), 30.0, 0.08)
     summed_m = float(np.hypot(*np.diff(still_m, axis=0).T).sum())
-    assert summed_m > 15, "the sum of all steps would be a walk through the hall"
-    assert _measured(still_m, error_m=errors_m).distance_m < 0.2 * summed_m
+    assert summed_m > 12, "the sum of all steps would be a walk through the hall"
+    assert _measured(still_m, error_m=errors_m).distance_m < 0.4 * summed_m
 
 
 def test_what_is_not_seen_is_not_walked() -> None:
@@ -132,5 +135,5 @@ def test_a_true_sprint_is_reported_where_limits_cut_it() -> None:
     ours = _measured(places_m, rate_hz, errors_m)
     assert theirs_kmh < 0.8 * top_kmh
     assert theirs_m < 0.6 * 6.0, "steps of the sprint are thrown away"
-    assert ours.top_speed_m_s * KMH_PER_M_S == pytest.approx(top_kmh, rel=0.08)
+    assert ours.top_speed_m_s * KMH_PER_M_S == pytest.approx(top_kmh, rel=0.1)
     assert ours.distance_m == pytest.approx(6.0, abs=max(0.5, ours.distance_error_m))
