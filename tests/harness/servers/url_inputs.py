@@ -33,6 +33,13 @@ async def recorded(running: RunningGateway) -> list[bytes]:
     return [stored.body async for stored in EventStore(running.store.client, FETCHES.name).history(0)]
 
 
+async def until_forgotten(running: RunningGateway) -> None:
+    """Wait until no private record holds the secret: it is deleted after the last event."""
+    async with asyncio.timeout(5):
+        while any(b"hush" in record for record in await recorded(running)):
+            await asyncio.sleep(0.02)
+
+
 async def events_of(running: RunningGateway, *ids: str) -> list[str]:
     found = [decode(stored.body) async for stored in running.store.history(0)]
     return [envelope.type for envelope in found if envelope.subject in ids]
