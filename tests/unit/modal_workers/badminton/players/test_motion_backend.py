@@ -156,6 +156,6 @@ def test_what_lies_below_the_feet_of_a_whole_person_is_no_part_of_the_person() -
     places: list[Place] = [(2.0, 3.0), (4.0, 11.0)]
     picture = _picture(hall, random, places)
     left, _, right, bottom = _box(places[0]).round().astype(int).tolist()
-    cv2.rectangle(picture, (left, bottom + 6), (right, bottom + 14), (20, 20, 20), -1)
+    cv2.rectangle(picture, (left, bottom + 16), (right, bottom + 24), (20, 20, 20), -1)
     (persons,) = backend.detect([picture])
     _assert_found(persons, places)
