@@ -189,10 +189,10 @@ def upload_file(client: Client, name: str, *, silent: bool = False) -> str:
     with progress_bar(f"{'Fetching' if _is_url(name) else 'Uploading'} {path.name}", silent=silent) as update:
 
         def on_progress(done: int, total: int) -> None:
-            if total or not _is_url(name):
+            if _is_url(name):
+                update(done / total if total else 0.0, fetch_text(done, total))
+            else:
                 update(done / total if total else 1.0, upload_text(done, total))
-            else:  # the server of the URL has not answered yet, or does not announce the size
-                update(0.0, f"{format_size(done)} received" if done else "waiting for its server")
 
         try:
             if _is_url(name):
@@ -209,6 +209,15 @@ def upload_file(client: Client, name: str, *, silent: bool = False) -> str:
 def upload_text(done: int, total: int) -> str:
     """Return the text beside an upload's bar: when all bytes are sent, the server decodes and checks the file."""
     return format_size(total) if done < total else f"{format_size(total)} sent; the server checks it"
+
+
+def fetch_text(done: int, total: int) -> str:
+    """Return the text beside the bar of a URL; ``total`` is 0 if its server has not answered, or announces no size."""
+    if not done:
+        return "waiting for its server"
+    if not total:
+        return f"{format_size(done)} received"
+    return format_size(total) if done < total else f"{format_size(total)} received; the server checks it"
 
 
 def check_job(

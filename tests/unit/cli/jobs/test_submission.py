@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cli.failure import USAGE, Failure
-from cli.jobs.submission import assign_files, check_files, duplicate_notes, parse_params, upload_text
+from cli.jobs.submission import assign_files, check_files, duplicate_notes, fetch_text, parse_params, upload_text
 from contracts.ids import new_id
 
 
@@ -120,3 +120,8 @@ def test_a_url_is_no_file_and_its_ending_tells_its_media() -> None:
     }
     assert duplicate_notes(["https://example.com/a.mp4", "https://example.com/b.mp4"]) == []
     assert len(duplicate_notes(["https://example.com/a.mp4"] * 2)) == 1
+    assert [fetch_text(*progress) for progress in ((0, 0), (0, 2000), (2_000_000, 0))] == [
+        "waiting for its server", "waiting for its server", "2.0 MB received",
+    ]  # fmt: skip
+    assert fetch_text(1_000_000, 2_000_000) == "2.0 MB"
+    assert fetch_text(2_000_000, 2_000_000) == "2.0 MB received; the server checks it"
