@@ -39,6 +39,8 @@ _LINE_IS_VISIBLE: Final = 0.2
 _EXPLAINED_POWER: Final = 0.5
 #: A line of the picture this close to one of the model is explained by it, in pixels of the working picture.
 _EXPLAINED_PX: Final = 7
+#: Lines that are fainter than this share of the court's contrast are not painted.
+_FAINT_SHARE: Final = 0.5
 #: What another court in the hall must reach to count as one.
 _OTHER_COURT: Final = {"inlier": 0.55, "lines": 0.75, "visible": 0.45}
 
@@ -219,8 +221,14 @@ def _explained_share(scene: _Scene, fit: LineFit) -> float:
     band.append((-0.1, NET_Y_M, NET_HEIGHT_AT_POSTS_M + 0.1))
     _fill(explained, working, band, scene.picture.size_px)
     columns, rows = scene.points.T
+    contrast = scene.picture.contrast_map[rows, columns]
+    on_model = explained[rows, columns] > 0
     counted = inside[rows, columns] > 0
-    return float((counted & (explained[rows, columns] > 0)).sum() / max(counted.sum(), 1))
+    if not (counted & on_model).any():
+        return 0.0
+    # The joints of a wooden floor are lines too, but fainter than what is painted.
+    counted &= contrast >= _FAINT_SHARE * np.median(contrast[counted & on_model])
+    return float((counted & on_model).sum() / max(counted.sum(), 1))
 
 
 def _model_mask(scene: _Scene, fit: LineFit) -> Grey:

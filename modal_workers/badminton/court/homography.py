@@ -86,6 +86,7 @@ class CourtRefusal(StrEnum):
     DOUBTFUL = "doubtful"
     TOO_LITTLE_VISIBLE = "too_little_visible"
     CAMERA_MOVES = "camera_moves"
+    OTHER_CAMERA = "other_camera"
     BLACK = "black"
 
 

@@ -44,6 +44,8 @@ class LinePicture:
     #: (n, 2) x and y, and (n,) the angle of the line there in radians, 0 to pi.
     points: Floats
     angles: Floats
+    #: (n,) how much brighter than both sides they are, in grey levels.
+    contrasts: Floats
 
     @property
     def size_px(self) -> tuple[int, int]:
@@ -54,6 +56,14 @@ class LinePicture:
     def mask(self) -> Grey:
         """Ridge points as 255 on 0."""
         return self._mask_of(np.ones(len(self.points), bool))
+
+    @cached_property
+    def contrast_map(self) -> NDArray[np.float32]:
+        """Contrast of the ridges and of the pixels next to them; 0 elsewhere."""
+        contrasts = np.zeros(self.grey.shape, np.float32)
+        places = np.round(self.points).astype(int)
+        contrasts[places[:, 1], places[:, 0]] = self.contrasts
+        return np.asarray(cv2.dilate(contrasts, np.ones((3, 3), np.uint8)), np.float32)
 
     @cached_property
     def distances(self) -> NDArray[np.float32]:
@@ -89,21 +99,24 @@ def line_picture(grey: Grey) -> LinePicture:
     image = grey.astype(np.float32)
     noise = float(np.median(np.abs(cv2.Laplacian(image, cv2.CV_32F)))) / 0.6745 / np.sqrt(20.0)
     contrast = max(_CONTRAST, _CONTRAST_NOISE * noise)
-    points, angles = [], []
+    points, angles, contrasts = [], [], []
     taken = np.zeros(grey.shape, np.uint8)
     for scale in _SCALES_PX:
-        places, directions = _ridges(np.asarray(cv2.GaussianBlur(image, (0, 0), scale), np.float32), scale, contrast)
+        places, directions, brighter = _ridges(
+            np.asarray(cv2.GaussianBlur(image, (0, 0), scale), np.float32), scale, contrast
+        )
         free = taken[np.round(places[:, 1]).astype(int), np.round(places[:, 0]).astype(int)] == 0
-        places, directions = places[free], directions[free]
+        places, directions, brighter = places[free], directions[free], brighter[free]
         rounded = np.round(places).astype(int)
         taken[rounded[:, 1], rounded[:, 0]] = 1
         taken = np.asarray(cv2.dilate(taken, np.ones((5, 5), np.uint8)), np.uint8)
         points.append(places)
         angles.append(directions)
-    return LinePicture(grey, np.concatenate(points), np.concatenate(angles))
+        contrasts.append(brighter)
+    return LinePicture(grey, np.concatenate(points), np.concatenate(angles), np.concatenate(contrasts))
 
 
-def _ridges(smooth: NDArray[np.float32], scale: float, contrast: float) -> tuple[Floats, Floats]:
+def _ridges(smooth: NDArray[np.float32], scale: float, contrast: float) -> tuple[Floats, Floats, Floats]:
     xx = cv2.Sobel(smooth, cv2.CV_32F, 2, 0, ksize=3, scale=0.25)
     yy = cv2.Sobel(smooth, cv2.CV_32F, 0, 2, ksize=3, scale=0.25)
     half_trace = 0.5 * (xx + yy)
@@ -131,8 +144,9 @@ def _ridges(smooth: NDArray[np.float32], scale: float, contrast: float) -> tuple
     reach = 2.0 * scale + 0.8
     sides = np.maximum(_sampled(smooth, points + reach * across), _sampled(smooth, points - reach * across))
     bright = centre - sides > contrast * 0.6
+    brighter = (centre - sides)[bright].astype(np.float64)
     angles = (np.arctan2(across[bright, 1], across[bright, 0]) + np.pi / 2) % np.pi
-    return points[bright].astype(np.float64), angles.astype(np.float64)
+    return points[bright].astype(np.float64), angles.astype(np.float64), brighter
 
 
 def _sampled(image: NDArray[np.float32], points: NDArray[Any]) -> NDArray[np.float32]:

@@ -9,13 +9,15 @@ from typing import Final
 import numpy as np
 
 from modal_workers.badminton.court.camera_segments import Kind
-from modal_workers.badminton.court.homography import CourtNotFound, CourtView, Floats
+from modal_workers.badminton.court.homography import CourtNotFound, CourtRefusal, CourtView, Floats
 from modal_workers.badminton.court.homography_track import HomographyTrack, between
 
 #: Two stills of one camera are one when the court moves less than this between them, as a share of the picture.
 _RESTING_SHARE: Final = 0.001
 #: A motion between two stills of one camera that is as short as this needs no picture of its own.
 _JERK_S: Final = 1.0
+#: A camera is one of the match when it shows the court for this share of the time of the one that shows it longest.
+_MAIN_CAMERA_SHARE: Final = 0.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +81,34 @@ def joined(segments: Iterable[SegmentCourt], full_size: tuple[int, int]) -> list
             result[-1] = replace(before, last_frame=segment.last_frame, end_s=segment.end_s)
         else:
             result.append(segment)
+    return result
+
+
+def of_main_cameras(segments: Iterable[SegmentCourt]) -> list[SegmentCourt]:
+    """Return the segments without the courts of cameras that show it briefly: broadcasts cut to them for replays.
+
+    Segments between which there is no cut, and those of one view, are of one camera.
+    """
+    result = list(segments)
+    camera_of: dict[int, int] = {}
+    before: SegmentCourt | None = None
+    for segment in result:
+        if segment.view is not None:
+            camera_of.setdefault(segment.view, segment.view)
+            if before is not None and before.view is not None and segment.continues:
+                old, new = camera_of[segment.view], camera_of[before.view]
+                camera_of = {view: new if camera == old else camera for view, camera in camera_of.items()}
+        before = segment
+    shown_s: dict[int, float] = dict.fromkeys(camera_of.values(), 0.0)
+    for segment in result:
+        if segment.view is not None:
+            shown_s[camera_of[segment.view]] += segment.end_s - segment.start_s
+    longest_s = max(shown_s.values(), default=0.0)
+    text = "Another camera shows the court here, as in a replay; only cameras that show it for long are analysed."
+    for number, segment in enumerate(result):
+        if segment.view is not None and shown_s[camera_of[segment.view]] < _MAIN_CAMERA_SHARE * longest_s:
+            court = CourtNotFound(CourtRefusal.OTHER_CAMERA, text)
+            result[number] = replace(segment, court=court, view=None, track=None)
     return result
 
 

@@ -19,7 +19,7 @@ from modal_workers.badminton.court.homography import CourtNotFound, CourtRefusal
 from modal_workers.badminton.court.homography_track import follow_between, paths_of
 from modal_workers.badminton.court.picture_motion import Grey, in_full_picture
 from modal_workers.badminton.court.refinement import LineFit, fit_lines
-from modal_workers.badminton.court.segment_court import SegmentCourt, bridged, joined
+from modal_workers.badminton.court.segment_court import SegmentCourt, bridged, joined, of_main_cameras
 
 #: Views that are remembered for a cut back.
 _MAX_VIEWS: Final = 8
@@ -80,7 +80,7 @@ class SegmentCourts:
         if self._given is not None and still and all(segment.view != 0 for segment in segments):
             longest = max(still, key=lambda segment: segment.end_s - segment.start_s)
             segments[segments.index(longest)] = replace(longest, court=self._given, view=0)
-        return segments
+        return of_main_cameras(segments)
 
     def _still(self, segment: CameraSegment) -> SegmentCourt:
         grey = median_grey([sample.grey for sample in segment.samples])

@@ -87,11 +87,11 @@ def courts_of(pictures: Pictures) -> list[SegmentCourt]:
 
 
 def test_cuts_are_found_to_the_frame_and_a_cut_back_is_the_same_view() -> None:
-    pictures = [*still(LOW, 2), *close_up(1), *still(LOW, 2), *still(CORNER, 1), *still(LOW, 1)]
+    pictures = [*still(LOW, 2), *close_up(1), *still(LOW, 1), *still(CORNER, 2), *still(LOW, 1)]
     courts = courts_of(pictures)
     second = RATE_HZ
     assert [(each.first_frame, each.view) for each in courts] == [
-        (0, 0), (2 * second, None), (3 * second, 0), (5 * second, 1), (6 * second, 0)
+        (0, 0), (2 * second, None), (3 * second, 0), (4 * second, 1), (6 * second, 0)
     ]  # fmt: skip
     truth = project(LOW.image_from_court, [(0, 0), (6.1, 0), (6.1, 13.4), (0, 13.4)])
     for number in (0, 2, 4):
@@ -99,6 +99,13 @@ def test_cuts_are_found_to_the_frame_and_a_cut_back_is_the_same_view() -> None:
         assert isinstance(court, CourtView)
         assert np.linalg.norm(court.corners_px - truth, axis=1).max() < 2
     assert isinstance(courts[1].court, CourtNotFound)
+
+
+def test_a_camera_that_shows_the_court_briefly_is_left_out_as_a_replay() -> None:
+    courts = courts_of([*still(LOW, 4), *still(CORNER, 1), *still(LOW, 2)])
+    assert [each.view for each in courts] == [0, None, 0]
+    assert isinstance(courts[1].court, CourtNotFound)
+    assert courts[1].court.code is CourtRefusal.OTHER_CAMERA
 
 
 def test_a_flash_is_no_cut() -> None:
