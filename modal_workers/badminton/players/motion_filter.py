@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from array import array
 from typing import Final
 
@@ -50,15 +49,6 @@ class MovingPerson:
         self.ypv += step * self.yvv + half
         self.xvv += added
         self.yvv += added
-
-    def log_density(self, x: float, y: float, x_variance: float, y_variance: float) -> float:
-        """Return the logarithm of the density of a detection at a place; -inf beyond the gate."""
-        across, along = x - self.x, y - self.y
-        x_sum, y_sum = self.xpp + x_variance, self.ypp + y_variance
-        distance = across * across / x_sum + along * along / y_sum
-        if distance > GATE:
-            return -math.inf
-        return -0.5 * distance - 0.5 * math.log(x_sum * y_sum) - 1.837877
 
     def update(self, x: float, y: float, x_variance: float, y_variance: float) -> None:
         """Take a detection in."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from modal_workers.badminton.players.assignment import best_assignment
 from modal_workers.badminton.players.floor_points import FloorPoints
-from modal_workers.badminton.players.motion_filter import MovingPerson
+from modal_workers.badminton.players.motion_filter import GATE, MovingPerson
 
 Floats = NDArray[np.float64]
 
@@ -39,6 +39,7 @@ _DUPLICATE_OVERLAP: Final = 0.7
 #: Weight of a new detection in a person's mean shirt colours.
 _SHIRT_UPDATE: Final = 0.05
 _FRAMES_AT_ONCE: Final = 4096
+_LOG_TWO_PI: Final = math.log(2 * math.pi)
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,12 +131,15 @@ class TrackletBuilder:
         alike = self._means[slots] @ self._shirts[begin : begin + len(places)].T
         # A person without a histogram says nothing about the shirt.
         known = alike > 0
-        shirt = np.where(known, np.minimum((1 - alike) / (2 * _SHIRT_VARIANCE), _SHIRT_LIMIT), 1.0).tolist()
+        shirt = np.where(known, np.minimum((1 - alike) / (2 * _SHIRT_VARIANCE), _SHIRT_LIMIT), 1.0)
         base = -_NEW_DENSITY - _MISSED + 1.0
-        return [
-            [person.log_density(*place) + base - penalty for place, penalty in zip(places, penalties, strict=True)]
-            for person, penalties in zip(self._active, shirt, strict=True)
-        ]
+        states = np.array([(person.x, person.y, person.xpp, person.ypp) for person in self._active])
+        seen = np.array(places)
+        variance = states[:, None, 2:] + seen[None, :, 2:]
+        distance = ((seen[None, :, :2] - states[:, None, :2]) ** 2 / variance).sum(axis=2)
+        density = -0.5 * (distance + np.log(variance.prod(axis=2))) - _LOG_TWO_PI
+        found: list[list[float]] = np.where(distance > GATE, -np.inf, density + base - shirt).tolist()
+        return found
 
     @staticmethod
     def _choose(scores: list[list[float]]) -> list[int]:
@@ -150,24 +154,21 @@ class TrackletBuilder:
         return chosen
 
     def _note_doubts(self, frame: int, time_s: float, scores: list[list[float]], chosen: list[int]) -> None:
-        for first, mine in enumerate(chosen):
-            for second in range(first + 1, len(chosen)):
-                other = chosen[second]
-                kept = exchanged = 0.0
-                if mine >= 0:
-                    kept += scores[first][mine]
-                    exchanged += scores[second][mine]
-                if other >= 0:
-                    kept += scores[second][other]
-                    exchanged += scores[first][other]
-                if mine < 0 and other < 0:
-                    continue
-                cost = kept - exchanged
-                one, two = self._active[first], self._active[second]
-                if (mine < 0 and one.last_frame < frame - 1) or (other < 0 and two.last_frame < frame - 1):
-                    cost += _STILL_HIDDEN
-                if cost < _AMBIGUOUS:
-                    self._doubts.append(_Doubt(frame, time_s, one.number, two.number, max(cost, 0.0)))
+        for first, second in _rivals(scores, chosen):
+            mine, other = chosen[first], chosen[second]
+            kept = exchanged = 0.0
+            if mine >= 0:
+                kept += scores[first][mine]
+                exchanged += scores[second][mine]
+            if other >= 0:
+                kept += scores[second][other]
+                exchanged += scores[first][other]
+            cost = kept - exchanged
+            one, two = self._active[first], self._active[second]
+            if (mine < 0 and one.last_frame < frame - 1) or (other < 0 and two.last_frame < frame - 1):
+                cost += _STILL_HIDDEN
+            if cost < _AMBIGUOUS:
+                self._doubts.append(_Doubt(frame, time_s, one.number, two.number, max(cost, 0.0)))
 
     def _count_rejected(self, frame: int, places: list[list[float]], taken: list[bool]) -> None:
         """Count detections near a person who is not seen in this frame, but is before and after."""
@@ -220,6 +221,17 @@ class TrackletBuilder:
     def _end_all(self) -> None:
         for person in list(self._active):
             self._end(person)
+
+
+def _rivals(scores: list[list[float]], chosen: list[int]) -> set[tuple[int, int]]:
+    """Return the pairs of persons one of whom is assigned a detection that the other one may be, too."""
+    return {
+        (min(first, second), max(first, second))
+        for first, mine in enumerate(chosen)
+        if mine >= 0
+        for second, line in enumerate(scores)
+        if line[mine] > -math.inf and second != first
+    }
 
 
 def _pieces(persons: list[MovingPerson], doubts: list[_Doubt], frames: NDArray[np.int64]) -> list[Tracklet]:
