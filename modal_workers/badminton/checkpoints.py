@@ -23,7 +23,13 @@ from modal_workers.footage.video_reader import VideoFacts
 
 Picture = NDArray[np.uint8]
 
-_JPEG: Final = (cv2.IMWRITE_JPEG_QUALITY, 92)
+#: Colours at full resolution: they are compared with those of decoded pictures.
+JPEG: Final = (
+    cv2.IMWRITE_JPEG_QUALITY,
+    97,
+    cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+    cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+)
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,7 @@ def save_court(path: Path, stage: CourtStage) -> None:
         segments.append(fields)
     for number, pictures in stage.pictures.items():
         for index, picture in enumerate(pictures):
-            arrays[f"picture_{number}_{index}"] = cv2.imencode(".jpg", picture, _JPEG)[1]
+            arrays[f"picture_{number}_{index}"] = cv2.imencode(".jpg", picture, JPEG)[1]
     said = {"facts": dataclasses.asdict(stage.facts), "segments": segments, "warnings": stage.warnings}
     np.savez(path, said=np.array(json.dumps(said)), **arrays)
 

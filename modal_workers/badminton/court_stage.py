@@ -13,23 +13,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.errors import ErrorCode, SaccadeError
-from modal_workers.badminton.checkpoints import CourtStage
+from modal_workers.badminton.checkpoints import JPEG, CourtStage
 from modal_workers.badminton.court.camera_segments import CameraSegmenter
 from modal_workers.badminton.court.homography import CourtNotFound, CourtView
 from modal_workers.badminton.court.keypoints import court_from_keypoints
 from modal_workers.badminton.court.picture_motion import SMALL_PX
 from modal_workers.badminton.court.segment_court import SegmentCourt
 from modal_workers.badminton.court.segment_courts import SegmentCourts
+from modal_workers.badminton.detection.analysis_picture import AnalysisSize
 from modal_workers.badminton.detection.stabilisation import can_be_stabilised, stabilised
 from modal_workers.badminton.frame_times import AnalysedFrames
 from modal_workers.badminton.match import CameraSegmentResult
+from modal_workers.badminton.players.motion_backend import reduced
 from modal_workers.footage.video_reader import DecodedFrame, VideoFacts, VideoReader
 
 Picture = NDArray[np.uint8]
 
-#: Long side of the pictures from which the motion backend learns the empty hall.
-SAMPLE_PX: Final = 640
-#: Their distance in time at first; it doubles where a segment has more of them than are kept.
+#: Distance in time of the pictures from which the motion backend learns the empty hall, at first; it doubles where a
+#: segment has more of them than are kept.
 SAMPLE_INTERVAL_S: Final = 0.5
 SAMPLES: Final = 24
 #: Segments shorter than this show nothing that is worth a track.
@@ -40,6 +41,7 @@ LEAST_SEGMENT_S: Final = 0.5
 class _Samples:
     """Small pictures from all over the segment that is being read."""
 
+    size: AnalysisSize
     interval_s: float = SAMPLE_INTERVAL_S
     pictures: dict[int, tuple[float, Any]] = field(default_factory=dict)
 
@@ -47,10 +49,9 @@ class _Samples:
         last_s = next(reversed(self.pictures.values()))[0] if self.pictures else -np.inf
         if decoded.time_s < last_s + self.interval_s:
             return
-        picture = decoded.colour()
-        scale = min(1.0, SAMPLE_PX / max(picture.shape[:2]))
-        small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        self.pictures[frame] = decoded.time_s, cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 92])[1]
+        # Scaled in the same steps as the pictures that are compared with them: else every edge differs.
+        small = reduced(decoded.colour_at(self.size.width_px, self.size.height_px))
+        self.pictures[frame] = decoded.time_s, cv2.imencode(".jpg", small, JPEG)[1]
         if len(self.pictures) > 2 * SAMPLES:
             self.pictures = dict(list(self.pictures.items())[::2])
             self.interval_s *= 2
@@ -81,7 +82,7 @@ def find_courts(
     scale = min(1.0, SMALL_PX / max(size))
     reader = VideoReader(video, name, width_px=round(size[0] * scale), height_px=round(size[1] * scale))
     selection, segmenter, courts = AnalysedFrames(), CameraSegmenter(), SegmentCourts(size, given)
-    samples, kept = _Samples(), dict[int, Any]()
+    samples, kept = _Samples(AnalysisSize.of(*size)), dict[int, Any]()
     frame = 0
     with closing(reader.frames()) as decoded:
         for picture in decoded:

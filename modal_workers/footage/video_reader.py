@@ -53,11 +53,22 @@ class DecodedFrame:
         """Return the whole frame as BGR [H, W, 3], as shown."""
         return rotate_upright(np.asarray(self._decoded.to_ndarray(format="bgr24"), np.uint8), self._rotation_deg)
 
+    def colour_at(self, width_px: int, height_px: int) -> Picture:
+        """Return the whole frame as BGR [height_px, width_px, 3], as shown."""
+        return scaled_colour(self._decoded, (width_px, height_px), self._rotation_deg)
+
 
 def rotate_upright(picture: Picture, rotation_deg: int) -> Picture:
     """Rotate a stored frame as its metadata says (degrees counter-clockwise)."""
     turns = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
     return np.asarray(cv2.rotate(picture, turns[rotation_deg])) if rotation_deg else picture
+
+
+def scaled_colour(frame: av.VideoFrame, size_px: tuple[int, int], rotation_deg: int) -> Picture:
+    """Return a stored frame as BGR of ``size_px`` (width, height), rotated as its metadata says."""
+    width, height = size_px if rotation_deg % 180 == 0 else size_px[::-1]
+    pixels = frame.reformat(width=width, height=height, format="bgr24", interpolation="AREA").to_ndarray()
+    return rotate_upright(np.asarray(pixels, np.uint8), rotation_deg)
 
 
 class VideoReader:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from modal_workers.footage.video_reader import rotate_upright
+from modal_workers.footage.video_reader import scaled_colour
 
 Picture = NDArray[np.uint8]
 
@@ -34,10 +34,7 @@ class AnalysisSize:
 
     def picture(self, frame: Any, rotation_deg: int) -> Picture:
         """Return a decoded frame as BGR [height, width, 3], upright."""
-        size = (self.width_px, self.height_px)
-        width, height = size if rotation_deg % 180 == 0 else size[::-1]
-        pixels = frame.reformat(width=width, height=height, format="bgr24", interpolation="AREA").to_ndarray()
-        return rotate_upright(np.asarray(pixels, np.uint8), rotation_deg)
+        return scaled_colour(frame, (self.width_px, self.height_px), rotation_deg)
 
     def to_full(self, points_px: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return points (…, 2) of an analysed picture in pixels of the full-size one; (0, 0) is a pixel's centre."""

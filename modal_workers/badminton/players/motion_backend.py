@@ -66,7 +66,7 @@ class MotionPoseBackend:
         self._background: Background | None = None
         self._sizes: BodySizes | None = None
         if len(samples):
-            self._background = Background([_reduced(sample) for sample in samples])
+            self._background = Background([reduced(sample) for sample in samples])
 
     def restart(self) -> None:
         """Forget background and court: the camera has changed."""
@@ -77,9 +77,9 @@ class MotionPoseBackend:
         return [self._persons(picture, pictures) for picture in pictures]
 
     def _persons(self, picture: Picture, batch: Sequence[Picture]) -> Persons:
-        small = _reduced(picture)
+        small = reduced(picture)
         if self._background is None:
-            self._background = Background([_reduced(sample) for sample in batch])
+            self._background = Background([reduced(sample) for sample in batch])
         if self._sizes is None:
             height, width = small.shape[:2]
             own = (picture.shape[1], picture.shape[0])
@@ -97,7 +97,8 @@ class MotionPoseBackend:
         )
 
 
-def _reduced(picture: Picture) -> Picture:
+def reduced(picture: Picture) -> Picture:
+    """Return a picture at the size at which pictures are compared."""
     width = picture.shape[1]
     long_side = max(picture.shape[:2])
     if long_side <= ANALYSIS_WIDTH_PX:
