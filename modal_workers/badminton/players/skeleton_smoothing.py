@@ -28,16 +28,17 @@ def smooth_skeleton(
     _bridge(keypoints_px, times_s, segment)
     interval_s = float(np.median(np.diff(times_s))) if len(times_s) > 1 else 1.0
     reach = max(1, round(_HALF_WINDOW_S / max(interval_s, 1e-4)))
-    # The window of each stretch reads what is not yet smoothed.
-    results: list[NDArray[np.float32]] = []
+    # A stretch is written only when the next one, whose window reads its end, is fitted.
+    before: tuple[int, NDArray[np.float32]] | None = None
     for low in range(0, len(times_s), _FRAMES_AT_ONCE):
         high = min(low + _FRAMES_AT_ONCE, len(times_s))
         first, last = max(low - reach, 0), min(high + reach, len(times_s))
         fitted = _fitted(keypoints_px[first:last, :, :2], times_s[first:last], segment[first:last], reach)
-        if results:
-            keypoints_px[low - len(results[-1]) : low, :, :2] = results.pop()
-        results.append(fitted[low - first : high - first])
-    keypoints_px[len(times_s) - len(results[-1]) :, :, :2] = results[-1]
+        if before is not None:
+            keypoints_px[before[0] : low, :, :2] = before[1]
+        before = low, fitted[low - first : high - first]
+    if before is not None:
+        keypoints_px[before[0] :, :, :2] = before[1]
 
 
 def _bridge(keypoints: NDArray[np.float32], times_s: NDArray[np.float64], segment: NDArray[np.int64]) -> None:
