@@ -46,6 +46,20 @@ class CameraSegmentResult:
             return self.court
         return replace(self.court, image_from_court=homography)
 
+    def moving_views(self) -> NDArray[np.float64] | None:
+        """Return the homography of every frame of this segment [n, 3, 3]; None if one holds for all, or none is known.
+
+        A frame whose own is not known has that of ``court``.
+        """
+        if self.court is None or self.track is None:
+            return None
+        views = np.tile(self.court.image_from_court, (self.last_frame - self.first_frame + 1, 1, 1))
+        for number in range(len(views)):
+            homography = self.track.at(self.first_frame + number)
+            if homography is not None and np.isfinite(homography).all():
+                views[number] = homography
+        return views
+
 
 @dataclass(frozen=True)
 class Missing:

@@ -349,10 +349,18 @@ def _feet_px(match: Match) -> list[Floats]:
     feet = [np.full((match.frame_count, 2), np.nan) for _ in range(match.player_count)]
     for segment in match.segments:
         if segment.court is not None:
-            part = slice(segment.first_frame, segment.last_frame + 1)
+            part, views = slice(segment.first_frame, segment.last_frame + 1), segment.moving_views()
             for player, places in enumerate(feet):
-                places[part] = segment.court.to_image(match.tracks.position_m[player, part])
+                position_m = match.tracks.position_m[player, part]
+                places[part] = segment.court.to_image(position_m) if views is None else _seen_by(views, position_m)
     return feet
+
+
+def _seen_by(views: Floats, position_m: NDArray[np.float32]) -> Floats:
+    """Return the pixels of places [n, 2], each in the view [n, 3, 3] of its own frame."""
+    mapped = np.einsum("nij,nj->ni", views[:, :, :2], position_m) + views[:, :, 2]
+    in_front = mapped[:, 2:] > 0
+    return np.where(in_front, mapped[:, :2] / np.where(in_front, mapped[:, 2:], 1.0), np.nan)
 
 
 def _longest_court(match: Match) -> CourtView | None:

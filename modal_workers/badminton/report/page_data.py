@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from modal_workers.badminton.analytics import heat_map
 from modal_workers.badminton.analytics.analysis import Analysis
-from modal_workers.badminton.match import Match
+from modal_workers.badminton.match import CameraSegmentResult, Match
 from modal_workers.badminton.rendering.palette import SHUTTLE, hexadecimal, player_colour
 from modal_workers.badminton.report.json_stream import rounded
 from modal_workers.badminton.wording import player_label, player_name
@@ -27,6 +27,7 @@ M_STEPS: Final = 100
 def page_data(match: Match, analysis: Analysis, picture_size: tuple[int, int]) -> dict[str, Any]:
     """Return what the page's script draws; pixels are those of a copy of the video of ``picture_size``."""
     scale = picture_size[1] / max(1, match.facts.height_px)
+    kept = sampled_frames(match.times_s)
     return {
         "width": picture_size[0],
         "height": picture_size[1],
@@ -46,6 +47,7 @@ def page_data(match: Match, analysis: Analysis, picture_size: tuple[int, int]) -
                 "end": rounded(segment.end_s),
                 "reason": segment.reason or "no court",
                 "court": _scaled(segment.court.image_from_court, scale) if segment.court is not None else None,
+                "views": _views(segment, kept, scale),
             }
             for segment in match.segments
         ],
@@ -65,7 +67,7 @@ def page_data(match: Match, analysis: Analysis, picture_size: tuple[int, int]) -
             "margin": heat_map.MARGIN_M,
             "maps": [_heat(figures.heat_map_s) for figures in analysis.players],
         },
-        "tracks": _tracks(match, analysis, scale),
+        "tracks": _tracks(match, analysis, kept, scale),
     }
 
 
@@ -77,8 +79,7 @@ def sampled_frames(times_s: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.flatnonzero(np.diff(slot, prepend=-1) > 0)
 
 
-def _tracks(match: Match, analysis: Analysis, scale: float) -> dict[str, Any]:
-    kept = sampled_frames(match.times_s)
+def _tracks(match: Match, analysis: Analysis, kept: NDArray[np.int64], scale: float) -> dict[str, Any]:
     tracks, shuttle = match.tracks, match.shuttle
     data: dict[str, Any] = {
         "count": len(kept),
@@ -120,7 +121,23 @@ def _heat(seconds: NDArray[np.float64]) -> str:
     return _base64(np.rint(255 * share).astype(np.uint8))
 
 
-def _scaled(image_from_court: NDArray[np.float64], scale: float) -> list[list[float]]:
+def _views(segment: CameraSegmentResult, kept: NDArray[np.int64], scale: float) -> dict[str, Any] | None:
+    """Return the views of a moving camera at the kept frames, from the sample with the number ``first`` on."""
+    views = segment.moving_views()
+    if views is None:
+        return None
+    inside = np.flatnonzero((kept >= segment.first_frame) & (kept <= segment.last_frame))
+    if not len(inside):
+        return None
+    at_samples = _to_scale(scale) @ views[kept[inside] - segment.first_frame]
+    return {"first": int(inside[0]), "values": _base64(at_samples.astype("<f4"))}
+
+
+def _to_scale(scale: float) -> NDArray[np.float64]:
     shift = 0.5 * scale - 0.5
-    scaled = np.array([[scale, 0, shift], [0, scale, shift], [0, 0, 1]]) @ image_from_court
+    return np.array([[scale, 0, shift], [0, scale, shift], [0, 0, 1]])
+
+
+def _scaled(image_from_court: NDArray[np.float64], scale: float) -> list[list[float]]:
+    scaled = _to_scale(scale) @ image_from_court
     return [[float(f"{value:.8g}") for value in row] for row in scaled]

@@ -53,6 +53,13 @@
   };
   const placeOf = (player) => [value(position, 2, player, 0, data.mSteps), value(position, 2, player, 1, data.mSteps)];
   const speedOf = (player) => value(speed, 1, player, 0, data.mSteps);
+  for (const segment of data.segments) if (segment.views) segment.views.values = numbers(segment.views.values, Float32Array);
+  // A camera that moves has a view of its own for each sample.
+  function courtOf(segment) {
+    if (!segment.views) return segment.court;
+    const { first, values } = segment.views, at = 9 * Math.min(values.length / 9 - 1, Math.max(0, low - first));
+    return [0, 3, 6].map((row) => [values[at + row], values[at + row + 1], values[at + row + 2]]);
+  }
   const segmentAt = (seconds) => data.segments.find((one) => seconds >= one.start - 1e-3 && seconds <= one.end + 0.05);
   const rallyAt = (seconds) => data.rallies.find((one) => seconds >= one.start && seconds <= one.end);
   const clock = (seconds) => {
@@ -121,7 +128,8 @@
     if (!segment || !segment.court) {
       chip(`Not analysed: ${segment ? segment.reason : "no court"}`, 8, data.height - 12, "rgb(168, 178, 194)", "left", unit);
     } else if (hasTracks) {
-      for (let i = 0; i < players.length; i++) drawGround(segment.court, i, unit);
+      const court = courtOf(segment);
+      for (let i = 0; i < players.length; i++) drawGround(court, i, unit);
       for (let i = 0; i < players.length; i++) drawFigure(i, unit);
     }
     if (shuttle) drawShuttle(unit);

@@ -54,6 +54,7 @@ def thinning(rows: int, limit: int) -> int:
 
 
 def _segment(segment: CameraSegmentResult) -> dict[str, Any]:
+    views = segment.moving_views()
     return {
         "first_frame": segment.first_frame,
         "last_frame": segment.last_frame,
@@ -62,6 +63,7 @@ def _segment(segment: CameraSegmentResult) -> dict[str, Any]:
         "kind": segment.kind,
         "reason": segment.reason,
         "court": _court(segment.court) if segment.court is not None else None,
+        "frame_views": Column(views.reshape(-1, 9), 6) if views is not None else None,
     }
 
 

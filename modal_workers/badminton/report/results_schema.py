@@ -56,6 +56,9 @@ class ResultsSegment(_Model):
     kind: str
     reason: str
     court: ResultsCourt | None
+    frame_views: list[list[float]] | None = Field(
+        default=None, description="Of a moving camera, the homography of each frame, row by row."
+    )
 
 
 class ResultsMotion(_Model):

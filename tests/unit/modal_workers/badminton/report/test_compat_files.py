@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from modal_workers.badminton.analytics.analysis import analyse
+from modal_workers.badminton.court.homography_track import HomographyTrack
 from modal_workers.badminton.match import Match
 from modal_workers.badminton.players.persons import KEYPOINTS
 from modal_workers.badminton.report import compat_files
@@ -187,6 +188,23 @@ def test_the_centre_is_between_the_feet_and_the_corners_are_those_of_the_picture
     points = {point["name"]: point["y"] for point in results["court_detection"]["keypoints"]}
     assert points["service_line_near_left"] < points["net_left"] < points["service_line_far_left"], "near is at the top"
     assert points["center_near"] < points["center_far"]
+
+
+def test_a_moving_camera_has_a_view_for_each_frame(tmp_path: Path) -> None:
+    known = known_match(duration_s=12, rate_hz=10)
+    (segment,) = known.match.segments
+    assert segment.court is not None
+    views = np.tile(segment.court.image_from_court, (120, 1, 1))
+    shift_px = np.arange(120) * 0.5
+    views[:, 0] += shift_px[:, None] * views[:, 2]
+    views[7] = np.nan  # not followed there: the segment's own court holds
+    moving = replace(segment, track=HomographyTrack(0, views))
+    still = _written(known.match, tmp_path / "still")["results.json"]["skeleton_data"]
+    moved = _written(replace(known.match, segments=(moving,)), tmp_path / "moved")["results.json"]["skeleton_data"]
+    for frame in (0, 7, 50, 119):
+        was, here = (rows[frame]["players"][0]["center"] for rows in (still, moved))
+        assert here["y"] == pytest.approx(was["y"], abs=0.2)
+        assert here["x"] - was["x"] == pytest.approx(0.0 if frame == 7 else shift_px[frame], abs=0.2)
 
 
 def test_zones_have_the_left_of_the_picture_and_each_triple_is_the_whole(tmp_path: Path) -> None:

@@ -7,9 +7,11 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from modal_workers.badminton.analytics.analysis import analyse
+from modal_workers.badminton.court.homography_track import HomographyTrack
 from modal_workers.badminton.match import Match, Missing
 from modal_workers.badminton.rendering.videos import RenderedVideos, render
 from modal_workers.badminton.report.report import write_report
@@ -78,9 +80,13 @@ def test_the_page_plays_the_match_with_and_without_the_overlay(tmp_path: Path) -
     find_browser()
     known = known_match(duration_s=12, rate_hz=20, size=(320, 180))
     film(known, tmp_path / "match.mp4")
-    analysis = analyse(known.match)
-    rendered = render(known.match, analysis, tmp_path / "match.mp4", tmp_path, height_px=180)
-    write_report(known.match, analysis, rendered, tmp_path)
+    (segment,) = known.match.segments
+    assert segment.court is not None
+    views = np.tile(segment.court.image_from_court, (known.match.frame_count, 1, 1))
+    match = replace(known.match, segments=(replace(segment, track=HomographyTrack(0, views)),))
+    analysis = analyse(match)
+    rendered = render(match, analysis, tmp_path / "match.mp4", tmp_path, height_px=180)
+    write_report(match, analysis, rendered, tmp_path)
     asyncio.run(_play(known.match, tmp_path))
 
 

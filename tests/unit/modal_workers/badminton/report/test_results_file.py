@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from modal_workers.badminton.analytics.analysis import analyse
+from modal_workers.badminton.court.homography_track import HomographyTrack
 from modal_workers.badminton.match import Missing
 from modal_workers.badminton.report import tables
 from modal_workers.badminton.report.json_stream import Column, write_json
@@ -23,6 +24,9 @@ from tests.harness.vision.badminton_matches import known_match, without_court
 def test_results_are_as_the_schema_says(tmp_path: Path) -> None:
     known = known_match(duration_s=20)
     match = without_court(known.match, 400, 'a "replay"')
+    assert match.segments[0].court is not None
+    views = HomographyTrack(0, np.tile(match.segments[0].court.image_from_court, (400, 1, 1)))
+    match = replace(match, segments=(replace(match.segments[0], track=views), match.segments[1]))
     analysis = analyse(match)
     write_results(match, analysis, tmp_path / "results.json", video_id="v1")
     text = (tmp_path / "results.json").read_text()
@@ -31,6 +35,7 @@ def test_results_are_as_the_schema_says(tmp_path: Path) -> None:
     assert match.tracks is not None
     assert results.video_id == "v1"
     assert [segment.court is not None for segment in results.segments] == [True, False]
+    assert np.shape(results.segments[0].frame_views) == (400, 9)
     assert results.segments[1].reason == 'a "replay"'
     for player, track in zip(results.players, results.tracks.players, strict=True):
         figures = analysis.players[player.player_id]
