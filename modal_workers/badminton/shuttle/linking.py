@@ -21,7 +21,7 @@ from modal_workers.badminton.court.homography import CourtView
 from modal_workers.badminton.players.persons import PersonLog
 from modal_workers.badminton.shuttle.clutter import clutter_density, near_persons
 from modal_workers.badminton.shuttle.shuttle_track import CandidateLog, ShuttleTrack
-from modal_workers.badminton.shuttle.track_confidence import LinkedPoint, frame_confidence
+from modal_workers.badminton.shuttle.track_confidence import LEAST_CONFIDENCE, LinkedPoint, point_confidence
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -58,6 +58,7 @@ _SOON_S: Final = 0.25
 _ANYWHERE: Final = -float(np.log(REFERENCE_HEIGHT_PX**2 * 16 / 9))
 _IN_REACH: Final = _ANYWHERE + 2.5
 _REACH_HEIGHTS: Final = 0.7
+_CLOSE_HEIGHTS: Final = 0.05
 #: Longest time between the last candidate before a hit and the first one after it.
 _HIT_GAP_S: Final = 0.3
 #: A flight seen in fewer frames is not told from clutter; most of two frames need a good score besides.
@@ -91,11 +92,10 @@ def link_shuttle(
     for first, last, _court in segments:
         for window_first, kept_first, kept_last, window_last in _windows(first, last):
             linker = _Linker(log, times_s, picture_size, person_log, (window_first, window_last))
-            points = [point for point in linker.path() if kept_first <= point.frame <= kept_last]
-            for point in points:
-                position[point.frame] = log.position_px[point.row]
-            frames = np.array([point.frame for point in points], int)
-            confidence[frames] = frame_confidence(points)
+            for point, sure in linker.shuttle():
+                if kept_first <= point.frame <= kept_last:
+                    position[point.frame] = log.position_px[point.row]
+                    confidence[point.frame] = sure
     return ShuttleTrack(position, confidence)
 
 
@@ -121,7 +121,7 @@ class _Linker:
     ) -> None:
         first, last = frames
         scale = picture_size[1] / REFERENCE_HEIGHT_PX
-        self._first = first
+        self._first, self._log, self._person_log = first, log, person_log
         offset = int(log.frame_offsets[first])
         rows = slice(offset, int(log.frame_offsets[last + 1]))
         self._row_offset = offset
@@ -143,6 +143,21 @@ class _Linker:
         self._states: list[_States | None] = []
         # Best score of any path that has ended, by frame: (score, frame, state).
         self._idle: list[tuple[float, int, int]] = []
+
+    def shuttle(self) -> list[tuple[LinkedPoint, float]]:
+        """Return the points of the path that are probably the shuttle, with their confidence."""
+        points = self.path()
+        if not points:
+            return []
+        rows = np.array([point.row for point in points]) - self._row_offset
+        frames = np.array([point.frame for point in points])
+        log, persons = self._log, self._person_log
+        near = None
+        if persons is not None:
+            near = near_persons(log.position_px[rows + self._row_offset].astype(float), frames, persons, _CLOSE_HEIGHTS)
+        score = log.score[rows + self._row_offset].astype(float)
+        sure = point_confidence(points, self._position[rows], score, self._time[frames - self._first], near)
+        return [(point, float(one)) for point, one in zip(points, sure, strict=True) if one >= LEAST_CONFIDENCE]
 
     def path(self) -> list[LinkedPoint]:
         """Return the most probable path, in order of time; empty if none is more probable than clutter."""
