@@ -68,7 +68,7 @@ class Totals:
         parts = [
             f"track precision {share('right', 'found'):.3f} recall {share('right', 'visible'):.3f}",
             f"hits F1 {f1:.3f} (n={counts.get('true_hits', 0):.0f})",
-            f"hitter right {share('hitter_right', 'hitter_named'):.3f}, named {share('hitter_named', 'hits_right'):.2f}",
+            f"hitter {share('hitter_right', 'hitter_named'):.3f}, named {share('hitter_named', 'hits_right'):.2f}",
             f"rallies {counts.get('rallies', 0):.0f} of {counts.get('true_rallies', 0):.0f}",
             f"both limits {share('limits', 'complete'):.2f} (n={counts.get('complete', 0):.0f})",
             f"winner right {share('winner_right', 'winner_named'):.2f}, named {share('winner_named', 'complete'):.2f}",
