@@ -64,6 +64,7 @@ SECONDS = {
     "tests/unit/modal_workers/nerf/training/test_training.py": 16,
     "tests/unit/modal_workers/lap_compare/alignment/test_align.py": 16,
     "tests/unit/modal_workers/nerf/capture/test_capture.py": 15,
+    "tests/unit/modal_workers/badminton/players/test_simulated_matches.py": 15,
     "tests/contract/runtime/test_events.py": 15,
     "tests/contract/gateway/test_jobs.py": 14,
     "tests/flow/test_session_faults.py": 14,

@@ -49,6 +49,7 @@ def track_players(
     shirts = _square_roots(log.appearance, points.row)
     tracklets = TrackletBuilder(points, times_s, log.boxes_px[points.row], shirts).build()
     facts = facts_of(tracklets, points, times_s, shirts)
+    del shirts  # as large as the log's histograms
     doubles, warnings = _is_doubles(players, facts, tracklets, points)
     count = 4 if doubles else 2
     anchors = _anchors(facts, tracklets, points, count)
