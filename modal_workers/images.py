@@ -24,6 +24,7 @@ from modal_workers.deployment import (
 _ENVIRONMENT: Final = {"OMP_WAIT_POLICY": "PASSIVE"}
 _CUDA_IMAGE: Final = "nvidia/cuda:12.8.1-devel-ubuntu22.04"
 _CUDA_TORCH: Final = "torch==2.10.0"
+_CUDA_TORCHVISION: Final = "torchvision==0.25.0"
 _GSPLAT: Final = "gsplat==1.5.3"
 #: Compute capabilities of T4, A100 and A10.
 _CUDA_ARCHITECTURES: Final = "7.5;8.0;8.6"
@@ -51,6 +52,23 @@ def gsplat(environment: Mapping[str, str] | None = None) -> modal.Image:
         .env({"TORCH_CUDA_ARCH_LIST": _CUDA_ARCHITECTURES} | _ENVIRONMENT | dict(environment or {}))
         .uv_pip_install(_GSPLAT, extra_options="--no-build-isolation", uv_version=uv_version())
     )
+
+
+def ultralytics(weights: Sequence[str], folder: str, environment: Mapping[str, str] | None = None) -> modal.Image:
+    """Return a CUDA image with ultralytics (AGPL-3.0: see NOTICE) and its models ``weights`` in ``folder``.
+
+    The models are downloaded when the image is built, never at run time. torch is the newest for CUDA 12.8, with the
+    torchvision that belongs to it.
+    """
+    packages = [name for name in requirements("badminton-yolo") if not name.startswith("torch==")]
+    commands = [f"mkdir -p {folder}"]
+    commands += [f"cd {folder} && python -c \"from ultralytics import YOLO; YOLO('{name}')\"" for name in weights]
+    image = (
+        modal.Image.debian_slim(python_version=PYTHON)
+        .uv_pip_install(*packages, _CUDA_TORCH, _CUDA_TORCHVISION, uv_version=uv_version())
+        .run_commands(*commands)
+    )
+    return _with_source(image.env(_ENVIRONMENT | dict(environment or {})))
 
 
 def nerfstudio(

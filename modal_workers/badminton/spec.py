@@ -23,6 +23,9 @@ KEYPOINT_NAMES: Final = (
     "center_far",
 )
 
+#: Sizes of the YOLO26 pose models.
+YOLO_SIZES: Final = ("n", "s", "m", "l", "x")
+
 Pixel = Annotated[float, Field(ge=-10_000, le=20_000, allow_inf_nan=False)]
 
 

@@ -201,6 +201,20 @@ def test_nerfstudio_has_a_separate_environment(deployed: Loopback) -> None:
         assert "modal_workers/nerf/nerfstudio/draw_frames.py" in asked.files
 
 
+def test_badminton_has_ultralytics_and_its_weights_from_the_build(deployed: Loopback) -> None:
+    asked = deployed.function("saccade-badminton")
+    assert asked.gpus == ("A10", "A100-40GB")
+    text = "\n".join(asked.image_lines)
+    packages = next(line for line in asked.image_lines if "ultralytics-opencv-headless==8.4.190" in line)
+    assert "torch==2.10.0" in packages
+    assert "torch==2.13.0" not in packages
+    for size in "nsmlx":
+        assert (
+            f"cd /opt/saccade-badminton && python -c \"from ultralytics import YOLO; YOLO('yolo26{size}-pose.pt')"
+            in text
+        )
+
+
 def test_the_ladder_of_a_live_splat_starts_lower_in_development(command: Command) -> None:
     command.loopback.secrets[SECRET] = dict(BUCKET)
     assert command("deploy", "--env", "dev", "--worker", "live_splat").returncode == 0
