@@ -76,6 +76,14 @@ class Labels:
         self._kept.move_to_end(key)
         return self._kept[key]
 
+    def fitting(self, text: str, width_px: float) -> str:
+        """Return a text, cut off at its end if its label would be wider."""
+        face, room_px = font(self.size_px, bold=True), width_px - 1.2 * self.size_px
+        if face.getlength(text) <= room_px:
+            return text
+        length = next((n for n in range(len(text), 1, -1) if face.getlength(f"{text[:n].rstrip()}…") <= room_px), 1)
+        return f"{text[:length].rstrip()}…"
+
     def _drawn(self, text: str, colour: Colour, dot: Colour | None, opacity: int) -> Patch:
         scale = _OVERSAMPLING
         face = font(self.size_px * scale, bold=True)

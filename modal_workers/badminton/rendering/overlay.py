@@ -141,9 +141,8 @@ class Overlay:
 
     def _draw_left_out(self, picture: Pixels, segment: CameraSegmentResult | None) -> None:
         reason = segment.reason if segment is not None and segment.reason else "no court"
-        text = f"Not analysed: {reason}"
-        widest = int(1.75 * self._size[0] / self._labels.size_px)
-        chip = self._labels.label(text if len(text) <= widest else f"{text[: widest - 1]}…", QUIET)
+        room_px = self._size[0] - 2 * self._margin_px
+        chip = self._labels.label(self._labels.fitting(f"Not analysed: {reason}", room_px), QUIET)
         chip.blend(picture, self._margin_px, self._size[1] - chip.height - self._margin_px)
 
     def _draw_timeline(self, picture: Pixels, frame: int) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from modal_workers.badminton.analytics.analysis import analyse
+from modal_workers.badminton.rendering.labels import Labels
 from modal_workers.badminton.rendering.picture_source import output_size
 from modal_workers.badminton.rendering.videos import RenderedVideos, render
 from tests.harness.vision.badminton_matches import KnownMatch, film, known_match, without_court
@@ -163,6 +164,14 @@ def test_only_analysed_frames_are_shown(tmp_path: Path) -> None:
     )
     videos = render(match, analyse(match), tmp_path / "source.mp4", tmp_path)
     assert _frames(videos.processed)[0] == pytest.approx(match.times_s.tolist(), abs=1e-3)
+
+
+def test_a_long_reason_is_cut_off_where_the_picture_ends() -> None:
+    labels = Labels(20)
+    text = "Not analysed: " + "another camera shows the court here, " * 4
+    assert labels.label(text).width > 600
+    assert 500 < labels.label(labels.fitting(text, 600)).width <= 600
+    assert labels.fitting("Not analysed: black", 600) == "Not analysed: black"
 
 
 @pytest.mark.parametrize(
