@@ -83,17 +83,17 @@ def _summary_page(match: Match, analysis: Analysis, still: Path | None) -> Figur
     if still is not None:
         _still(page, still)
     _figures_table(page, analysis, 0.48)
-    _timeline(page, match, 0.2)
+    _timeline(page, match, 0.21)
     gaps = [f"{missing.part}: {missing.reason}" for missing in match.missing]
     gaps += [
         f"{clock(part.start_s)} to {clock(part.end_s)}: {part.reason or part.kind}"
         for part in match.segments
         if not part.analysed
     ]
-    if gaps:
-        shown = gaps[:3] + ([f"and {len(gaps) - 3} more"] if gaps[3:] else [])
-        text = "Not analysed:  " + "   ·   ".join(with_known_glyphs(gap) for gap in shown)
-        page.text(_LEFT, 0.1, text[:190], fontsize=8.5, color="#a86500", parse_math=False)
+    shown = gaps[:3] + ([f"and {len(gaps) - 3} more, see report.html"] if gaps[3:] else [])
+    for row, gap in enumerate(shown):
+        text = with_known_glyphs(gap if len(gap) <= 150 else f"{gap[:149].rstrip()}…")
+        page.text(_LEFT, 0.14 - 0.022 * row, text, fontsize=8.5, color="#a86500", parse_math=False)
     return page
 
 
