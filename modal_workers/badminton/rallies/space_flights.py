@@ -23,7 +23,7 @@ Indices = NDArray[np.int64]
 
 #: Costs in units of squared standard deviations: of a flight, whose six numbers bring costs of their own, and of a
 #: piece where cuts are only proposed.
-_FLIGHT_COST: Final = 8.0
+_FLIGHT_COST: Final = 15.0
 _PROPOSED_COST: Final = 8.0
 #: Nobody returns a shuttle sooner than this; a shorter flight costs more.
 _SHORTEST_FLIGHT_S: Final = 0.25
