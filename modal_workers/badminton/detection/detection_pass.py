@@ -11,9 +11,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from modal_workers.badminton.court.homography import CourtView
 from modal_workers.badminton.detection.analysis_picture import AnalysisSize, Picture
 from modal_workers.badminton.detection.detection_log import FrameCandidates, FramePersons, save_detections
 from modal_workers.badminton.match import CameraSegmentResult
+from modal_workers.badminton.players.floor_points import FOLLOWED_M, outside_m
 from modal_workers.badminton.players.persons import Persons, PoseBackend
 from modal_workers.badminton.shuttle.shuttle_track import ShuttleBackend, ShuttleCandidates
 
@@ -21,6 +23,8 @@ from modal_workers.badminton.shuttle.shuttle_track import ShuttleBackend, Shuttl
 STRETCH_FRAMES: Final = 1800
 #: Frames that the backends see again after a resumption, so that their memory of the scene is that of before.
 WARM_UP_FRAMES: Final = 90
+#: Persons farther from the court's lines are not stored: a margin around those that the tracker follows.
+KEPT_M: Final = FOLLOWED_M + 1.0
 #: Pictures that the backends take at once.
 BATCH_FRAMES: Final = 8
 
@@ -61,6 +65,7 @@ class DetectionPass:
         self._nobody = FramePersons.none(appearance_length)
         self._first = first_frame
         self._detectors: Detectors | None = None
+        self._court: CourtView | None = None
         self._batch: list[Picture] = []
         # Entries of the frames from ``first_frame`` on; those of the shuttle may come later than those of the persons.
         self._persons: deque[FramePersons] = deque()
@@ -91,7 +96,7 @@ class DetectionPass:
         if picture is None:
             raise ValueError(f"The picture of frame {frame} is missing.")
         if self._detectors is None:
-            self._detectors = self._detectors_of(segment)
+            self._detectors, self._court = self._detectors_of(segment), segment.court
             skipped = max(0, self._first - frame)
             self._discarded_persons = self._discarded_candidates = skipped
         self._batch.append(picture)
@@ -150,11 +155,20 @@ class DetectionPass:
 
     def _entry(self, picture: Picture, persons: Persons) -> FramePersons:
         assert self._detectors is not None
+        persons = self._near_the_court(persons)
         appearance = self._detectors.appearance(picture, persons)
         boxes_px = self._size.to_full(persons.boxes_px.reshape(-1, 2, 2)).reshape(-1, 4)
         keypoints_px = persons.keypoints_px.astype(np.float32, copy=True)
         keypoints_px[..., :2] = self._size.to_full(keypoints_px[..., :2])
         return FramePersons(boxes_px, persons.confidence.astype(np.float32), keypoints_px, appearance)
+
+    def _near_the_court(self, persons: Persons) -> Persons:
+        """Leave out spectators: with many of them, the detections of 90 minutes would not fit into memory."""
+        assert self._court is not None
+        feet_px = np.stack([persons.boxes_px[:, [0, 2]].mean(axis=1), persons.boxes_px[:, 3]], axis=1)
+        distance_m = outside_m(self._court.to_court(self._size.to_full(feet_px.astype(np.float32))))
+        near = distance_m <= KEPT_M  # False for NaN: feet above the horizon
+        return Persons(persons.boxes_px[near], persons.confidence[near], persons.keypoints_px[near])
 
     def _full_size(self, candidates: ShuttleCandidates) -> FrameCandidates:
         return FrameCandidates(self._size.to_full(candidates.position_px), candidates.score.astype(np.float32))

@@ -17,7 +17,8 @@ from modal_workers.badminton.players.persons import Persons
 from modal_workers.badminton.shuttle.shuttle_track import ShuttleCandidates
 
 SIZE = AnalysisSize.of(64, 36)
-COURT = CourtView(np.eye(3), 0.01, 1.0, 0.9, "lines", 1.0, 1.0)
+#: 60 pixels are a metre; brightness as a place in pixels is on the court.
+COURT = CourtView(np.diag([60.0, 60.0, 1.0]), 0.01, 1.0, 0.9, "lines", 1.0, 1.0)
 
 
 class BrightPixels:
@@ -125,6 +126,13 @@ def test_a_resumed_pass_repeats_one_stretch_at_most_and_finds_the_same(tmp_path:
 def test_a_video_that_ends_inside_a_segment_keeps_its_frames(tmp_path: Path) -> None:
     segments = [segment(0, 99)]
     check(load_detections(run(segments, 61, tmp_path)[0]), segments, 61)
+
+
+def test_persons_far_from_the_court_are_not_stored(tmp_path: Path) -> None:
+    far = CourtView(np.array([[60.0, 0, 600.0], [0, 60.0, 0], [0, 0, 1]]), 0.01, 1.0, 0.9, "lines", 1.0, 1.0)
+    persons = load_detections(run([segment(0, 99, far)], 100, tmp_path)[0]).persons
+    # The court begins 10 m to the right; the frames' persons stand up to 99 px from the left edge, 8.4 m beside it.
+    assert len(persons.boxes_px) == 0
 
 
 def test_points_of_a_reduced_picture_are_those_of_the_full_one() -> None:
