@@ -66,7 +66,7 @@ class Totals:
         counts, share = self.counts, self.share
         f1 = 2 * counts.get("hits_right", 0) / max(counts.get("hits", 0) + counts.get("true_hits", 0), 1)
         parts = [
-            f"track precision {share('right', 'found'):.3f} recall {share('right', 'visible'):.3f}",
+            f"track precision {share('right', 'found'):.3f} recall {share('right_visible', 'visible'):.3f}",
             f"hits F1 {f1:.3f} (n={counts.get('true_hits', 0):.0f})",
             f"hitter {share('hitter_right', 'hitter_named'):.3f}, named {share('hitter_named', 'hits_right'):.2f}",
             f"rallies {counts.get('rallies', 0):.0f} of {counts.get('true_rallies', 0):.0f}",
@@ -116,6 +116,7 @@ def measure(truth: MatchTruth, log: CandidateLog, totals: Totals) -> None:
     found = np.isfinite(track.position_px[:, 0])
     right = found & (np.hypot(*(track.position_px - truth.shuttle_px).T) < NEAR_PX * size[1] / 720)
     totals.add(found=found.sum(), right=right.sum(), visible=_visible(truth).sum())
+    totals.add(right_visible=(right & _visible(truth)).sum())
     bins = np.minimum((track.confidence[found] * 5).astype(int), 4)
     np.add.at(totals.reliability, bins, np.stack([np.ones(found.sum()), right[found]], axis=1))
     _measure_hits([hit for rally in rallies for hit in rally.hits], truth, totals)

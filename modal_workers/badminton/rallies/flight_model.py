@@ -120,7 +120,8 @@ def fit_flights(sightings: Sightings, camera: SpaceCamera, prior: Prior | None =
 
 def _first_state(sightings: Sightings, camera: Floats, prior: Prior, speed: float) -> Floats:
     """Return flights by linear equations, as if the drag were that of a constant speed."""
-    time = sightings.elapsed_s
+    # A contact may be put a little after the first sight of the flight.
+    time = np.maximum(sightings.elapsed_s, 0.0)
     rate = _DRAG_PER_M * speed
     slowed = np.log1p(rate * time) / rate
     fallen = GRAVITY_M_S2 * (time / rate - (1 - np.exp(-rate * time)) / rate**2)

@@ -35,6 +35,8 @@ _BEND_PX_S: Final = 180.0
 _BEND_S: Final = 0.4
 #: A gap as long as this is proposed as a cut.
 _GAP_S: Final = 0.15
+#: A contact is looked for this far beyond the gap between two flights.
+_BEYOND_S: Final = 0.04
 #: Flights fitted at once, and points of each that are used.
 _BATCH: Final = 256
 _MOST_POINTS: Final = 20
@@ -89,7 +91,8 @@ def refit(paths: Sequence[SpacePath], origins_s: Sequence[float], prior: Prior) 
 def contact_time(before: FlightPiece, after: FlightPiece) -> float:
     """Return when two paths are nearest to each other in the picture, about between their ends."""
     gap = (after.start_s - before.end_s) / 2
-    times = np.linspace(before.end_s - 0.3 * gap, after.start_s + 0.3 * gap, 17)
+    beyond = min(0.3 * gap, _BEYOND_S)
+    times = np.linspace(before.end_s - beyond, after.start_s + beyond, 17)
     offsets = [before.position_px(time) - after.position_px(time) for time in times]
     return float(times[int(np.hypot(*np.array(offsets).T).argmin())])
 
