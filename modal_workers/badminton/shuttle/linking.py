@@ -157,7 +157,7 @@ class _Linker:
             near = near_persons(log.position_px[rows + self._row_offset].astype(float), frames, persons, _CLOSE_HEIGHTS)
         score = log.score[rows + self._row_offset].astype(float)
         sure = point_confidence(points, self._position[rows], score, self._time[frames - self._first], near)
-        return [(point, float(one)) for point, one in zip(points, sure, strict=True) if one >= LEAST_CONFIDENCE]
+        return [(point, float(each)) for point, each in zip(points, sure, strict=True) if each >= LEAST_CONFIDENCE]
 
     def path(self) -> list[LinkedPoint]:
         """Return the most probable path, in order of time; empty if none is more probable than clutter."""
