@@ -7,8 +7,8 @@ from typing import Any
 import modal
 
 from modal_workers import images
-from modal_workers.badminton.settings import WEIGHTS_FOLDER
-from modal_workers.badminton.spec import WORKLOAD, YOLO_SIZES
+from modal_workers.badminton.settings import WEIGHTS_FILES, WEIGHTS_FOLDER
+from modal_workers.badminton.spec import WORKLOAD
 from modal_workers.deployment import Deployment
 
 DEPLOYMENT = Deployment.of(WORKLOAD)
@@ -17,7 +17,7 @@ app = modal.App(DEPLOYMENT.app_name)
 
 
 @app.function(
-    image=images.ultralytics([f"yolo26{size}-pose.pt" for size in YOLO_SIZES], WEIGHTS_FOLDER),
+    image=images.ultralytics(WEIGHTS_FILES, WEIGHTS_FOLDER),
     secrets=images.bucket_secrets(),
     **DEPLOYMENT.options(),
 )

@@ -10,7 +10,10 @@ from typing import Final
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-#: Folder of the baked weights in the Modal image.
+from modal_workers.badminton.spec import YOLO_SIZES
+
+#: Weights in the Modal image, and their folder.
+WEIGHTS_FILES: Final = tuple(f"yolo26{size}-pose.pt" for size in YOLO_SIZES)
 WEIGHTS_FOLDER: Final = "/opt/saccade-badminton"
 
 

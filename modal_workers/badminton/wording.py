@@ -16,6 +16,7 @@ WINNER_TEXT: dict[WinnerEvidence, str] = {
     "last_hit_unknown": "who hit last is not known",
     "too_close_to_line": "the landing is too close to a line",
     "evidence_disagrees": "the landing and who served next do not agree",
+    "evidence_too_weak": "what was seen of the end is too little to name a winner",
     "no_shuttle_track": "the shuttle was not tracked",
 }
 

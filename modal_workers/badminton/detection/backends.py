@@ -16,6 +16,7 @@ from modal_workers.badminton.players.persons import PoseBackend
 from modal_workers.badminton.players.ultralytics_backend import UltralyticsPoseBackend, is_installed, weights_file
 from modal_workers.badminton.settings import BadmintonSettings
 from modal_workers.badminton.shuttle.classical import ClassicalShuttleBackend
+from modal_workers.badminton.shuttle.onnx_backend import OnnxShuttleBackend
 from modal_workers.badminton.shuttle.shuttle_track import ShuttleBackend
 from modal_workers.badminton.spec import BadmintonParams
 
@@ -104,8 +105,10 @@ class DetectionBackends:
         return OnnxPoseBackend(self._settings.pose_onnx, self._settings.yolo_image_px)
 
     def _load_shuttle_network(self) -> ShuttleBackend:
-        raise SaccadeError(
-            ErrorCode.MODEL_FILE_INVALID,
-            "This worker has no TrackNet model as an ONNX file.",
-            hint="Set BADMINTON_SHUTTLE_ONNX to its path on the worker, or use shuttle=classical.",
-        )
+        if self._settings.shuttle_onnx is None:
+            raise SaccadeError(
+                ErrorCode.MODEL_FILE_INVALID,
+                "This worker has no TrackNet model as an ONNX file.",
+                hint="Set BADMINTON_SHUTTLE_ONNX to its path on the worker, or use shuttle=classical.",
+            )
+        return OnnxShuttleBackend(self._settings.shuttle_onnx)

@@ -28,6 +28,7 @@ WinnerEvidence = Literal[
     "last_hit_unknown",
     "too_close_to_line",
     "evidence_disagrees",
+    "evidence_too_weak",
     "no_shuttle_track",
 ]
 

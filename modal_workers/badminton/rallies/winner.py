@@ -18,8 +18,10 @@ from modal_workers.badminton.players.player_tracks import PlayerTracks
 from modal_workers.badminton.rallies.ending import Ending
 from modal_workers.badminton.rallies.rally import Hit, WinnerEvidence
 
-#: Below this a winner is not named.
-_LEAST_CONFIDENCE: Final = 0.75
+#: Below this a winner is not named; one kind of evidence alone rarely reaches it, two that agree do.
+_LEAST_CONFIDENCE: Final = 0.9
+#: Evidence below this is not counted at all.
+_LEAST_EVIDENCE: Final = 0.75
 #: Share of rallies after which the side that hits first is the side that won: the first hit seen may be the second.
 _SERVER_WON: Final = 0.95
 #: The same for a shuttle seen to land, or to end at the net; the error of a landing that no covariance contains.
@@ -62,8 +64,10 @@ def decide_winner(
             return WinnerVerdict(None, 0.0, "evidence_disagrees")
     else:
         chosen = served if served.side else landed
-    if not chosen.side or chosen.confidence < _LEAST_CONFIDENCE:
-        return WinnerVerdict(None, 0.0, chosen.evidence if not chosen.side else "too_close_to_line")
+    if not chosen.side:
+        return WinnerVerdict(None, 0.0, chosen.evidence)
+    if chosen.confidence < _LEAST_CONFIDENCE:
+        return WinnerVerdict(None, 0.0, "evidence_too_weak")
     winner = _player_of(chosen.side, hits, next_service, players)
     if winner is None:
         return WinnerVerdict(None, 0.0, "last_hit_unknown")
@@ -78,7 +82,7 @@ def _by_service(last: Hit, served: Hit | None, players: PlayerTracks) -> _SideVe
     confidence = _SERVER_WON * served.player_confidence * served.confidence
     # The ends may have been changed since: the person counts, not the half from which the service came.
     side = _side(players, served.player, last.frame)
-    return _SideVerdict(side, confidence, "next_server") if confidence >= _LEAST_CONFIDENCE else nothing
+    return _SideVerdict(side, confidence, "next_server") if confidence >= _LEAST_EVIDENCE else nothing
 
 
 def _by_landing(last: Hit, ending: Ending, players: PlayerTracks) -> _SideVerdict:
@@ -106,7 +110,7 @@ def _by_landing(last: Hit, ending: Ending, players: PlayerTracks) -> _SideVerdic
     probability, side, evidence = max(options)
     other = sum(share for share, of, _ in options if of == side)
     confidence = _LANDING_RIGHT * sure * other
-    if confidence < _LEAST_CONFIDENCE:
+    if confidence < _LEAST_EVIDENCE:
         return _SideVerdict(0, 0.0, "too_close_to_line" if probability < 0.9 else "last_hit_unknown")
     return _SideVerdict(side, confidence, evidence)
 
