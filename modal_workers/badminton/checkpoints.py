@@ -87,10 +87,19 @@ def save_court(path: Path, stage: CourtStage) -> None:
                 if field.name != "image_from_court"
             }
         segments.append(fields)
+    # Segments of one view share their pictures; the segment that they are stored for.
+    stored_for: dict[int, int] = {}
     for number, pictures in stage.pictures.items():
-        for index, picture in enumerate(pictures):
-            arrays[f"picture_{number}_{index}"] = cv2.imencode(".jpg", picture, JPEG)[1]
-    said = {"facts": dataclasses.asdict(stage.facts), "segments": segments, "warnings": stage.warnings}
+        if stored_for.setdefault(id(pictures), number) == number:
+            for index, picture in enumerate(pictures):
+                arrays[f"picture_{number}_{index}"] = cv2.imencode(".jpg", picture, JPEG)[1]
+    pictures_of = {number: stored_for[id(pictures)] for number, pictures in stage.pictures.items()}
+    said = {
+        "facts": dataclasses.asdict(stage.facts),
+        "segments": segments,
+        "warnings": stage.warnings,
+        "pictures_of": list(pictures_of.items()),
+    }
     np.savez(path, said=np.array(json.dumps(said)), **arrays)
 
 
@@ -112,11 +121,12 @@ def load_court(path: Path) -> CourtStage:
                 number = int(name.split("_")[1])
                 picture = np.asarray(cv2.imdecode(stored[name], cv2.IMREAD_COLOR), np.uint8)
                 pictures[number] = (*pictures.get(number, ()), picture)
+        pictures_of = {number: pictures.get(other, ()) for number, other in said["pictures_of"]}
         return CourtStage(
             VideoFacts(**said["facts"]),
             FrameTimes(stored["time_s"], stored["source_frame"]),
             tuple(segments),
-            pictures,
+            pictures_of,
             tuple(said["warnings"]),
         )
 

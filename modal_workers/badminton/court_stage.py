@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from contracts.errors import ErrorCode, SaccadeError
-from modal_workers.badminton.checkpoints import JPEG, CourtStage
+from modal_workers.badminton.checkpoints import CourtStage
 from modal_workers.badminton.court.camera_segments import CameraSegmenter
 from modal_workers.badminton.court.homography import CourtNotFound, CourtView
 from modal_workers.badminton.court.keypoints import court_from_keypoints
@@ -21,47 +19,16 @@ from modal_workers.badminton.court.picture_motion import SMALL_PX
 from modal_workers.badminton.court.segment_court import SegmentCourt
 from modal_workers.badminton.court.segment_courts import SegmentCourts
 from modal_workers.badminton.detection.analysis_picture import AnalysisSize
-from modal_workers.badminton.detection.stabilisation import can_be_stabilised, stabilised
+from modal_workers.badminton.detection.hall_pictures import HallPictures
+from modal_workers.badminton.detection.stabilisation import can_be_stabilised
 from modal_workers.badminton.frame_times import AnalysedFrames
 from modal_workers.badminton.match import CameraSegmentResult
-from modal_workers.badminton.players.motion_backend import reduced
-from modal_workers.footage.video_reader import DecodedFrame, VideoFacts, VideoReader
+from modal_workers.footage.video_reader import VideoFacts, VideoReader
 
 Picture = NDArray[np.uint8]
 
-#: Distance in time of the pictures from which the motion backend learns the empty hall, at first; it doubles where a
-#: segment has more of them than are kept.
-SAMPLE_INTERVAL_S: Final = 0.5
-SAMPLES: Final = 24
 #: Segments shorter than this show nothing that is worth a track.
 LEAST_SEGMENT_S: Final = 0.5
-
-
-@dataclass
-class _Samples:
-    """Small pictures from all over the segment that is being read."""
-
-    size: AnalysisSize
-    interval_s: float = SAMPLE_INTERVAL_S
-    pictures: dict[int, tuple[float, Any]] = field(default_factory=dict)
-
-    def take(self, frame: int, decoded: DecodedFrame) -> None:
-        last_s = next(reversed(self.pictures.values()))[0] if self.pictures else -np.inf
-        if decoded.time_s < last_s + self.interval_s:
-            return
-        # Scaled in the same steps as the pictures that are compared with them: else every edge differs.
-        small = reduced(decoded.colour_at(self.size.width_px, self.size.height_px))
-        self.pictures[frame] = decoded.time_s, cv2.imencode(".jpg", small, JPEG)[1]
-        if len(self.pictures) > 2 * SAMPLES:
-            self.pictures = dict(list(self.pictures.items())[::2])
-            self.interval_s *= 2
-
-    def up_to(self, frame: int) -> dict[int, Any]:
-        """Return the pictures up to a frame, thinned, and forget them."""
-        done = [number for number in self.pictures if number <= frame]
-        found = {number: self.pictures.pop(number)[1] for number in done}
-        self.interval_s = SAMPLE_INTERVAL_S
-        return {number: found[number] for number in _spread(done)}
 
 
 def find_courts(
@@ -82,7 +49,7 @@ def find_courts(
     scale = min(1.0, SMALL_PX / max(size))
     reader = VideoReader(video, name, width_px=round(size[0] * scale), height_px=round(size[1] * scale))
     selection, segmenter, courts = AnalysedFrames(), CameraSegmenter(), SegmentCourts(size, given)
-    samples, kept = _Samples(AnalysisSize.of(*size)), dict[int, Any]()
+    hall = HallPictures(AnalysisSize.of(*size))
     frame = 0
     with closing(reader.frames()) as decoded:
         for picture in decoded:
@@ -91,22 +58,21 @@ def find_courts(
             )
             if not selection.admit(picture.time_s):
                 continue
-            samples.take(frame, picture)
+            hall.take(frame, picture)
             for segment in segmenter.feed(frame, picture.time_s, picture.grey, picture.colour):
-                kept |= samples.up_to(segment.last_frame)
+                hall.end_segment(segment.last_frame)
                 courts.add(segment)
             frame += 1
     reader.reject_short()
     for segment in segmenter.finish():
-        kept |= samples.up_to(segment.last_frame)
+        hall.end_segment(segment.last_frame)
         courts.add(segment)
     found = courts.finish()
     segments = [_result(each, size) for each in found]
     if not any(segment.analysed for segment in segments):
         raise _no_court(segments, reader.facts)
-    return CourtStage(
-        reader.facts, selection.times, tuple(segments), _pictures(segments, found, kept, size), tuple(reader.warnings)
-    )
+    pictures = hall.of_segments(segments, [each.view for each in found])
+    return CourtStage(reader.facts, selection.times, tuple(segments), pictures, tuple(reader.warnings))
 
 
 def _size(video: Path, name: str) -> tuple[int, int]:
@@ -157,37 +123,3 @@ def _no_court(segments: Sequence[CameraSegmentResult], facts: VideoFacts) -> Sac
     share = (longest.end_s - longest.start_s) / max(facts.duration_s, 1e-6)
     where = "" if share > 0.95 else f" (the camera shows this for {longest.end_s - longest.start_s:.0f} s)"
     return SaccadeError(ErrorCode.COURT_NOT_FOUND, f"{longest.reason}{where}")
-
-
-def _pictures(
-    segments: Sequence[CameraSegmentResult],
-    found: Sequence[SegmentCourt],
-    kept: Mapping[int, Any],
-    size: tuple[int, int],
-) -> dict[int, tuple[Picture, ...]]:
-    """Return the small pictures of each analysed segment; segments of one still view share theirs."""
-    own: dict[int, list[int]] = {
-        number: [frame for frame in kept if segment.first_frame <= frame <= segment.last_frame]
-        for number, segment in enumerate(segments)
-        if segment.analysed
-    }
-    pictures: dict[int, tuple[Picture, ...]] = {}
-    for number, frames in own.items():
-        chosen = frames
-        if segments[number].track is None and len(frames) < SAMPLES:
-            chosen = [
-                frame
-                for other, others in own.items()
-                if found[other].view == found[number].view and segments[other].track is None
-                for frame in others
-            ]
-        read = [(frame, np.asarray(cv2.imdecode(kept[frame], cv2.IMREAD_COLOR), np.uint8)) for frame in _spread(chosen)]
-        pictures[number] = tuple(stabilised(picture, segments[number], frame, size) for frame, picture in read)
-    return pictures
-
-
-def _spread(frames: Sequence[int]) -> list[int]:
-    """Return at most ``SAMPLES`` of some frames, evenly."""
-    if len(frames) <= SAMPLES:
-        return list(frames)
-    return [frames[round(index)] for index in np.linspace(0, len(frames) - 1, SAMPLES)]

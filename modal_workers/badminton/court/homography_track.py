@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from modal_workers.badminton.court.camera_segments import CameraSegment
 from modal_workers.badminton.court.dimensions import COURT_LENGTH_M, COURT_WIDTH_M
@@ -32,6 +34,18 @@ class HomographyTrack:
         if not 0 <= number < len(self.image_from_court) or np.isnan(self.image_from_court[number, 0, 0]):
             return None
         return np.asarray(self.image_from_court[number])
+
+    def nearest(self, frame: int) -> Floats:
+        """Return the homography of a frame, or that of the nearest frame in which it is known."""
+        known = self._known
+        number = frame - self.first_frame
+        after = int(np.searchsorted(known, number))
+        around = known[max(after - 1, 0) : after + 1]
+        return np.asarray(self.image_from_court[around[np.argmin(np.abs(around - number))]])
+
+    @cached_property
+    def _known(self) -> NDArray[np.int64]:
+        return np.flatnonzero(np.isfinite(self.image_from_court[:, 0, 0]))
 
 
 def follow_between(

@@ -45,10 +45,7 @@ def view_from_frame(segment: CameraSegmentResult, frame: int) -> Homography | No
     """Return the homography (3x3, full-size pixels) from a frame to its segment's view; None if they are the same."""
     if segment.track is None or segment.court is None:
         return None
-    numbers = np.flatnonzero(np.isfinite(segment.track.image_from_court[:, 0, 0]))
-    nearest = numbers[np.argmin(np.abs(numbers - (frame - segment.track.first_frame)))]
-    here = segment.track.image_from_court[nearest]
-    return np.asarray(segment.court.image_from_court @ np.linalg.inv(here))
+    return np.asarray(segment.court.image_from_court @ np.linalg.inv(segment.track.nearest(frame)))
 
 
 def stabilised(picture: Picture, segment: CameraSegmentResult, frame: int, full_size: tuple[int, int]) -> Picture:
