@@ -55,7 +55,8 @@ def _court(params: BadmintonParams, context: Context) -> CourtStage:
         )
         save_court(context.scratch / "court.npz", found)
         context.keep(context.scratch / "court.npz", "court.npz")
-        return found
+        # As a resumed run has it: its pictures are stored with losses.
+        return load_court(context.scratch / "court.npz")
 
 
 def _detect(context: Context, court: CourtStage, backends: DetectionBackends) -> Detections:
