@@ -137,18 +137,25 @@ def save_tracks(path: Path, stage: TrackStage) -> None:
     for prefix, value in (("players", stage.players), ("shuttle", stage.shuttle)):
         if value is not None:
             arrays |= {f"{prefix}_{field.name}": getattr(value, field.name) for field in dataclasses.fields(value)}
-    np.savez(path, warnings=np.array(json.dumps(stage.warnings)), **arrays)
+    # Of an array that repeats one value (skeletons where there are none) only that is stored.
+    shapes = {name: array.shape for name, array in arrays.items() if array.size and not any(array.strides)}
+    arrays |= {name: arrays[name][(0,) * len(shape)] for name, shape in shapes.items()}
+    np.savez(path, said=np.array(json.dumps({"warnings": stage.warnings, "shapes": shapes})), **arrays)
 
 
 def load_tracks(path: Path) -> TrackStage:
     """Read what ``save_tracks`` wrote."""
     with np.load(path, allow_pickle=False) as stored:
+        said = json.loads(str(stored["said"]))
+
+        def array(name: str) -> NDArray[Any]:
+            shape = said["shapes"].get(name)
+            return np.asarray(stored[name]) if shape is None else np.broadcast_to(stored[name], tuple(shape))
 
         def read(prefix: str, kind: Any) -> Any:
             names = [field.name for field in dataclasses.fields(kind)]
             if f"{prefix}_{names[0]}" not in stored.files:
                 return None
-            return kind(**{name: stored[f"{prefix}_{name}"] for name in names})
+            return kind(**{name: array(f"{prefix}_{name}") for name in names})
 
-        warnings = tuple(json.loads(str(stored["warnings"])))
-        return TrackStage(read("players", PlayerTracks), read("shuttle", ShuttleTrack), warnings)
+        return TrackStage(read("players", PlayerTracks), read("shuttle", ShuttleTrack), tuple(said["warnings"]))

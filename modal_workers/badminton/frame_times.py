@@ -36,17 +36,24 @@ class AnalysedFrames:
         self._source: list[int] = []
         self._seen = 0
         self._due_s = 0.0
+        #: Of the frame before; and the sum of the intervals, none counted as longer than one of the grid.
+        self._last_s = 0.0
+        self._sum_s = 0.0
 
     def admit(self, time_s: float) -> bool:
         """Count a decoded frame; return whether it is analysed."""
         number, self._seen = self._seen, self._seen + 1
-        # Half an interval of tolerance: jitter of a 60 Hz video must not drop frames.
-        if self._time_s and time_s < self._due_s - 0.5 / MAX_RATE_HZ:
+        self._sum_s += min(1 / MAX_RATE_HZ, time_s - self._last_s)
+        self._last_s = time_s
+        # Half an interval of the video's own frames: jitter of a 60 Hz video drops none, and of faster ones the frames
+        # nearest to the grid are taken, at even distances.
+        tolerance_s = 0.5 * self._sum_s / max(number, 1)
+        if self._time_s and time_s < self._due_s - tolerance_s:
             return False
         self._time_s.append(time_s)
         self._source.append(number)
         # The grid advances by whole steps, so that jitter does not accumulate; after a gap it starts anew.
-        self._due_s = max(self._due_s, time_s - 0.5 / MAX_RATE_HZ) + 1 / MAX_RATE_HZ
+        self._due_s = max(self._due_s, time_s - tolerance_s) + 1 / MAX_RATE_HZ
         return True
 
     @property

@@ -148,6 +148,10 @@ def measure_motion(track: CourtTrack, within: Mask | None = None) -> Motion:
     length_m, variance_m2 = track.moves()
     distance_m, scatter_m = float(length_m[chosen].sum()), float(np.sqrt(variance_m2[chosen].sum()))
     error_m = BAND * float(np.hypot(scatter_m, DISTANCE_UNCERTAINTY * distance_m))
+    # Who seems to stand still may have made a move that is too short to be counted.
+    errors_m = track.error_m[chosen & np.isfinite(track.error_m)]
+    if len(errors_m):
+        error_m = max(error_m, MOVE_DEVIATIONS * float(np.median(errors_m)) / np.sqrt(2))
     return Motion(
         known_s,
         observed_share,

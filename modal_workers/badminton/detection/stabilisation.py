@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from modal_workers.badminton.court.dimensions import CORNERS_M
 from modal_workers.badminton.court.homography import CourtView, project
 from modal_workers.badminton.court.homography_track import HomographyTrack
+from modal_workers.badminton.court.picture_motion import in_full_picture
 from modal_workers.badminton.match import CameraSegmentResult
 from modal_workers.badminton.players.player_tracks import PlayerTracks
 from modal_workers.badminton.shuttle.shuttle_track import ShuttleTrack
@@ -54,8 +55,8 @@ def stabilised(picture: Picture, segment: CameraSegmentResult, frame: int, full_
     if homography is None:
         return picture
     height, width = picture.shape[:2]
-    scale = np.diag([width / full_size[0], height / full_size[1], 1.0])
-    warp = scale @ homography @ np.linalg.inv(scale)
+    to_full = in_full_picture((width, height), full_size)
+    warp = np.linalg.inv(to_full) @ homography @ to_full
     warped = cv2.warpPerspective(
         picture, warp, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
@@ -64,6 +65,8 @@ def stabilised(picture: Picture, segment: CameraSegmentResult, frame: int, full_
 
 def players_in_frames(tracks: PlayerTracks, segments: Sequence[CameraSegmentResult]) -> PlayerTracks:
     """Return players' tracks with boxes and keypoints in the pixels of each frame."""
+    if all(segment.track is None for segment in segments):
+        return tracks  # without a copy of all skeletons
     boxes, keypoints = tracks.boxes_px.copy(), tracks.keypoints_px.copy()
     for frame, homography in _moving_frames(segments):
         middle = (boxes[:, frame, :2] + boxes[:, frame, 2:]) / 2

@@ -9,6 +9,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from modal_workers.badminton.court.dimensions import NET_Y_M
 from modal_workers.badminton.players.floor_points import CourtSegment, FloorPoints, body_sway, floor_points, half_of
 from modal_workers.badminton.players.identity import NOBODY, Identities, identify
 from modal_workers.badminton.players.persons import PersonLog
@@ -170,7 +171,8 @@ def _order(
         x, y = (np.inf, np.inf) if first is None else np.median(points.position_m[first], axis=0)
         places.append((float(x), float(y)))
     pairs = [range(count // 2), range(count // 2, count)]
-    pairs.sort(key=lambda pair: min(places[player][1] for player in pair))
+    # Nobody was seen on the half that the others are not on.
+    pairs.sort(key=lambda pair: min((y for y in (places[each][1] for each in pair) if y < np.inf), default=NET_Y_M))
     return [player for pair in pairs for player in sorted(pair, key=lambda player: places[player][0])]
 
 

@@ -65,7 +65,10 @@ def _speeds(players: PlayerTracks, frames: NDArray[np.int64], times_s: Floats) -
     if len(frames) < 3:
         return np.full((players.player_count, len(frames)), np.nan)
     boxes = players.boxes_px[:, frames].astype(float)
-    height = np.nanmedian(boxes[..., 3] - boxes[..., 1], axis=1) if np.isfinite(boxes).any() else np.zeros(0)
+    heights = boxes[..., 3] - boxes[..., 1]
+    # A player who is never seen has none.
+    heights[~np.isfinite(heights).any(axis=1)] = 0.0
+    height = np.nanmedian(heights, axis=1) if np.isfinite(boxes).any() else np.zeros(0)
     foot = np.stack([(boxes[..., 0] + boxes[..., 2]) / 2, boxes[..., 3]], axis=2)
     position = players.position_m[:, frames].astype(float)
     measured = np.isfinite(position).all(2).any(1)

@@ -53,8 +53,12 @@ def test_every_artifact_is_there_with_its_type_and_a_title(whole: JobRun) -> Non
             json.loads((saved / name).read_text())
     assert (saved / "report.pdf").read_bytes()[:5] == b"%PDF-"
     assert "</html>" in (saved / "report.html").read_text()
-    assert len(list(csv.DictReader((saved / "players.csv").open()))) == 2
-    assert len(list(csv.DictReader((saved / "rallies.csv").open()))) == whole.result.rally_count
+    assert len(_rows(saved / "players.csv")) == 2
+    assert len(_rows(saved / "rallies.csv")) == whole.result.rally_count
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
 
 
 def test_the_processed_video_has_every_frame_at_its_time(whole: JobRun, match: tuple[Path, MatchTruth]) -> None:
@@ -97,7 +101,7 @@ def test_court_and_players_are_near_the_truth(whole: JobRun, match: tuple[Path, 
     assert compared.corner_error_px.max() < 1
     assert len(compared.players) == 2
     for player in compared.players:
-        assert player.known_share > 0.8
+        assert player.known_share > 0.6
         assert np.nanmedian(player.position_error_m) < 0.3
         assert player.switch_count == 0
     assert compared.rally_count == compared.true_rally_count == 1
@@ -117,9 +121,7 @@ def test_the_headline_figures_are_those_of_the_results(whole: JobRun) -> None:
     assert WORKLOAD.headline(result).startswith("1 rally, ")
 
 
-def test_rallies_only_takes_less_and_says_what_it_left_out(
-    match: tuple[Path, MatchTruth], tmp_path: Path
-) -> None:
+def test_rallies_only_takes_less_and_says_what_it_left_out(match: tuple[Path, MatchTruth], tmp_path: Path) -> None:
     done = run_job(match[0], tmp_path, mode="rally_only", video_height_px=180)
     assert done.result.players == ()
     assert {"players", "shuttle", "skeletons"} <= {part.part for part in done.result.missing}

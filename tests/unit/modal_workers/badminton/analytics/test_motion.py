@@ -64,6 +64,13 @@ def test_a_player_at_rest_covers_no_distance() -> None:
     assert _measured(still_m, error_m=errors_m).distance_m < 0.4 * summed_m
 
 
+def test_a_player_who_seems_to_stand_may_have_moved_by_less_than_the_places_scatter() -> None:
+    standing = _measured(np.tile((2.0, 9.0), (60, 1)), error_m=np.full(60, 0.2))
+    assert standing.distance_m == 0
+    assert 0.1 < standing.distance_error_m < 0.4
+    assert standing.mean_speed_error_m_s > 0
+
+
 def test_what_is_not_seen_is_not_walked() -> None:
     run_m = _shuttle_run(30.0, 12.0)
     run_m[90:180] = np.nan
