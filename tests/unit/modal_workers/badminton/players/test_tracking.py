@@ -7,6 +7,8 @@ import itertools
 import numpy as np
 import pytest
 
+from modal_workers.badminton.court.dimensions import NET_Y_M
+from modal_workers.badminton.players.persons import PersonLog
 from modal_workers.badminton.players.player_tracks import PlayerTracks
 from modal_workers.badminton.players.tracking import track_players
 from tests.harness.vision.badminton_persons import CAMERAS, SIZE_PX, Match, camera, observe, play
@@ -45,3 +47,19 @@ def test_players_are_followed_through_a_change_of_ends_and_a_cut(doubles: bool, 
     assert np.isnan(own[:, 1400:1551]).all()
     assert np.isfinite(own[:, match.in_rally]).mean() > 0.85
     assert warnings == ()
+
+
+def test_a_player_alone_on_the_near_half_is_the_second_one() -> None:
+    random = np.random.default_rng(5)
+    match, view = play(random), camera()
+    log = observe(random, match, view).log
+    near = log.boxes_px[:, 3] > view.court.to_image((3.05, NET_Y_M))[1]
+    frames = np.repeat(np.arange(len(match.times_s)), np.diff(log.frame_offsets))
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(frames[near], minlength=len(match.times_s)))])
+    alone = PersonLog(offsets, log.boxes_px[near], log.confidence[near], log.keypoints_px[near], log.appearance[near])
+    courts = [(0, len(match.times_s) - 1, view.court)]
+    tracks, _ = track_players(
+        alone, match.times_s, courts, picture_size_px=SIZE_PX, players="singles", has_skeletons=True
+    )
+    assert tracks.observed.mean(axis=1)[0] < 0.05
+    assert tracks.observed.mean(axis=1)[1] > 0.7
