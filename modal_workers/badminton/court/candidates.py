@@ -42,7 +42,7 @@ _EXPLAINED_PX: Final = 7
 #: Lines that are fainter than this share of the court's contrast are not painted.
 _FAINT_SHARE: Final = 0.5
 #: What another court in the hall must reach to count as one.
-_OTHER_COURT: Final = {"inlier": 0.55, "lines": 0.75, "visible": 0.45}
+_OTHER_COURT: Final = {"inlier": 0.55, "lines": 0.75, "visible": 0.25}
 
 _CORNERS_3D: Final = [(*corner, 0.0) for corner in CORNERS_M]
 _PLACES_M: Final = np.array([(x, y) for y in (0.0, 4.7, 8.7, 13.4) for x in (0.0, 6.1)])
@@ -63,6 +63,8 @@ class Evidence:
     margin: float
     #: Its prominence as a multiple of that of the next court of the hall.
     prominence: float
+    #: Its area in the picture as a multiple of that of the largest other court, cut off or not.
+    area_ratio: float
     camera_plausible: bool
 
 
@@ -72,6 +74,7 @@ class _Candidate:
     lines_share: float
     #: Number of points on the picture's lines that the model has too.
     explained_px: float
+    area: float
     #: Area inside the picture, reduced for a court that is cut off.
     prominence: float
     score: float = 0.0
@@ -103,14 +106,15 @@ def best_candidate(grey: Grey) -> Evidence | None:
     best = _most_prominent(candidates)
     others = [other for other in candidates if other is not best and not _same(best.fit, other.fit)]
     rivals = [other.score for other in others if _overlap(best.fit, other.fit) > _OTHER_COURT_SHARE]
-    beside = [other.prominence for other in others if _is_beside(best, other)]
+    beside = [other for other in others if _is_beside(best, other)]
     cameras = cameras_of(best.fit.image_from_court[None], scene.size_px)
     return Evidence(
         fit=best.fit,
         lines_share=best.lines_share,
         explained_share=_explained_share(scene, best.fit),
         margin=best.score - max(rivals, default=0.0),
-        prominence=best.prominence / max([1.0, *beside]),
+        prominence=best.prominence / max([1.0, *(other.prominence for other in beside)]),
+        area_ratio=best.area / max([1.0, *(other.area for other in beside)]),
         camera_plausible=bool(cameras.plausible(scene.size_px[0])[0]),
     )
 
@@ -138,8 +142,8 @@ def _scene(grey: Grey) -> _Scene:
 
 def _candidate(scene: _Scene, fit: LineFit) -> _Candidate:
     explained = _model_mask(scene, fit)[scene.points[:, 1], scene.points[:, 0]] > 0
-    prominence = _seen_area(fit, scene.size_px) * fit.visible_share**2
-    return _Candidate(fit, _lines_share(fit), float(explained.sum()), prominence)
+    area = _seen_area(fit, scene.size_px)
+    return _Candidate(fit, _lines_share(fit), float(explained.sum()), area, area * fit.visible_share**2)
 
 
 def _scored(candidates: list[_Candidate]) -> list[_Candidate]:

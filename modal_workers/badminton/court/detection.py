@@ -27,6 +27,7 @@ MIN_LINES_SHARE: Final = 0.65
 MIN_EXPLAINED_SHARE: Final = 0.75
 MIN_MARGIN: Final = 0.04
 MIN_PROMINENCE: Final = 1.2
+MIN_AREA_RATIO: Final = 0.5
 MIN_CONFIDENCE: Final = 0.9
 
 #: Logistic regression of being right, fitted on the best candidates of 514 halls by chance, 138 of them wrong
@@ -89,6 +90,8 @@ def refusal_of(evidence: Evidence) -> CourtNotFound | None:
         return CourtNotFound(CourtRefusal.OTHER_LINES, text)
     if evidence.prominence < MIN_PROMINENCE:
         return CourtNotFound(CourtRefusal.AMBIGUOUS, "Two courts are in view, and neither is clearly the larger one.")
+    if evidence.area_ratio < MIN_AREA_RATIO:
+        return CourtNotFound(CourtRefusal.AMBIGUOUS, "A court in front of the one that is in view is cut off.")
     if evidence.margin < MIN_MARGIN:
         return CourtNotFound(CourtRefusal.AMBIGUOUS, "The lines fit a court in more than one place.")
     if (confidence := confidence_of(evidence)) < MIN_CONFIDENCE:

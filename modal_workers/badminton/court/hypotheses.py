@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modal_workers.badminton.court.camera import FOCAL_WIDTHS, cameras_of
-from modal_workers.badminton.court.dimensions import CENTRE_X_M, CORNERS_M, NET_Y_M
+from modal_workers.badminton.court.dimensions import CENTRE_X_M, CORNERS_M, COURT_LENGTH_M, COURT_WIDTH_M, NET_Y_M
 from modal_workers.badminton.court.homography import Floats, project
 from modal_workers.badminton.court.line_model import CROSS_CENTRES_Y_M, SIDE_CENTRES_X_M, LineSamples, line_samples
 from modal_workers.badminton.court.line_picture import DIRECTIONS, FAR_PX, LinePicture, StraightLines
@@ -31,7 +31,11 @@ _MISSED_RAD: Final = np.radians(1.6)
 #: Inconsistency of the axes that the inaccuracy of four lines explains.
 _MAX_SHEAR: Final = 0.2
 _MIN_AREA_SHARE: Final = 0.02
-_MIN_VISIBLE_SHARE: Final = 0.4
+_MIN_VISIBLE_SHARE: Final = 0.25
+#: Hypotheses that are kept for other courts of the hall than that of the best one.
+_BESIDE: Final = 3
+#: A hypothesis is of another court when it shares less of its floor than this with the best one.
+_OVERLAP: Final = 0.15
 _CHUNK: Final = 20_000
 _COARSE_STEP_M: Final = 1.1
 _FINE_STEP_M: Final = 0.25
@@ -75,8 +79,12 @@ def hypotheses(picture: LinePicture, lines: StraightLines, count: int) -> Hypoth
     # A court pressed into half of the true one has all its lines on lines, but explains fewer of the picture's.
     agreement *= (length_px / max(float(length_px.max(initial=0.0)), 1.0)) ** _LENGTH_POWER
     order = np.argsort(-agreement)
-    kept = _distinct(together[order], count)
-    return Hypotheses(together[order][kept], agreement[order][kept])
+    together, agreement = together[order], agreement[order]
+    kept = _distinct(together, count)
+    # The lines of the best court fit many more hypotheses: another court would hardly be among the first.
+    beside = np.flatnonzero(_away_from(together, together[0])) if len(together) else kept
+    kept = np.unique(np.concatenate([kept, beside[_distinct(together[beside], _BESIDE)]]))
+    return Hypotheses(together[kept], agreement[kept])
 
 
 def agreement_with(picture: LinePicture, homographies: Floats, samples: LineSamples) -> tuple[Floats, Floats]:
@@ -255,6 +263,16 @@ def _plausible_rectangles(squares: Floats, size_px: tuple[int, int]) -> NDArray[
         cosine = np.abs(a / focal_square + b) / np.sqrt(length_first * length_second)
         ratio = np.abs(0.5 * np.log(length_first / length_second))
     return np.asarray(inside & (cosine < _MAX_SHEAR) & (ratio < _MAX_SHEAR))
+
+
+def _away_from(homographies: Floats, best: Floats) -> NDArray[np.bool_]:
+    """Return which homographies put their court beside that of the best one."""
+    x, y = np.meshgrid(np.linspace(0.3, 5.8, 5), np.linspace(0.3, 13.1, 8))
+    floor = np.stack([x.ravel(), y.ravel()], axis=1)
+    inverse: Floats = np.linalg.inv(best).astype(np.float64)
+    places = [project(inverse, project(homography, floor)) for homography in homographies]
+    inside = (np.array(places) >= 0) & (np.array(places) <= (COURT_WIDTH_M, COURT_LENGTH_M))
+    return np.asarray(inside.all(axis=2).mean(axis=1) < _OVERLAP)
 
 
 def _distinct(homographies: Floats, count: int) -> NDArray[np.intp]:

@@ -114,3 +114,11 @@ def test_the_confidence_falls_with_what_can_be_seen() -> None:
     assert clear is not None
     assert confidence_of(clear) > 0.95
     assert dim is None or confidence_of(dim) < confidence_of(clear)
+
+
+def test_a_court_behind_one_that_is_cut_off_is_not_taken_for_it() -> None:
+    camera = Camera((8.4, 16.5, 3.0), (-4.5, 7.5, 0.2), 0.85, SMALL)
+    found = detect_court([draw_court(camera, Hall(other_courts_x_m=(-7.6,)))])
+    assert isinstance(found, CourtNotFound)
+    assert found.code is CourtRefusal.AMBIGUOUS
+    assert "cut off" in found.text
