@@ -135,12 +135,10 @@ class CallbackFollower:
         if facts.job is None:  # uploads end before the job is submitted
             uploads = [aggregate(callback.tenant, "upload", upload_id) for upload_id in callback.upload_ids]
             subjects = [*uploads, *subjects]
-        for subject in subjects:
-            remaining = 1
-            while remaining:
-                found, remaining = await self._parts.events.batch(facts.read_to, subject)
-                for event in found:
-                    facts.on_event(event, callback)
+        events = [event for subject in subjects async for event in self._parts.events.history(facts.read_to, subject)]
+        # In the order of the stream: an upload may be deleted after its job has ended.
+        for event in sorted(events, key=lambda event: event.sequence):
+            facts.on_event(event, callback)
         return facts
 
     async def _take(self, step: Step, callback: Callback, sequence: int) -> None:

@@ -75,6 +75,8 @@ class JobFacts:
         except ValueError:
             return
         if isinstance(data, UploadFailed):
+            if self.job is not None:
+                return  # its job does not need it any more: it was deleted
             self.upload_error = data.error or ErrorBody(
                 code=ErrorCode.UPLOAD_BYTES_MISSING, message=f"The video was {data.reason}.", hint=""
             )

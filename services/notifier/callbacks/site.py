@@ -28,6 +28,8 @@ _ANSWER_BYTES: Final = 16 * KIB
 #: Time limit of a request; of an upload, for each of its chunks and for the answer after the last one.
 _REQUEST_S: Final = 15.0
 _UPLOAD_S: Final = 60.0
+#: Result of an attempt whose answer is not what the request is answered with.
+_UNREADABLE: Final = SendResult(200, "protocol_error", 0.0)
 _NO_ROUTE: Final = frozenset({404, 405})
 
 
@@ -71,7 +73,10 @@ class Site:
         """
         request = upload_url_request(callback)
         answer = await self.send(callback, request)
-        url = _checked(lambda: upload_url_of(answer), request.path, answer)
+        try:
+            url = upload_url_of(answer)
+        except AnswerError as error:  # not quoted: with another form of the answer, the URL and its token are in it
+            raise SiteError(f"{request.path} answered 2xx, but {error}", _UNREADABLE) from error
         webhook = WebhookRequest(url, {}, body, _UPLOAD_S, content_type, excerpt_bytes=_ANSWER_BYTES)
         stored = await self._attempt(webhook, "the upload")
         return _checked(lambda: storage_id_of(stored), "the upload", stored)
@@ -104,5 +109,5 @@ def _checked(read: Callable[[], T], what: str, answer: bytes) -> T:
     try:
         return read()
     except AnswerError as error:
-        result = SendResult(200, "protocol_error", 0.0, answer[:300].decode(errors="replace"))
-        raise SiteError(f"{what} answered 2xx, but {error}: {result.excerpt}", result) from error
+        excerpt = answer[:300].decode(errors="replace")
+        raise SiteError(f"{what} answered 2xx, but {error}: {excerpt}", _UNREADABLE) from error

@@ -181,7 +181,7 @@ async def test_each_answer_is_checked_and_each_request_repeated_on_schedule(
 ) -> None:
     async with convex_site() as site:
         job = await accept(bus, site, bucket, "faults")
-        site.fail("/generateUploadUrl", "500", "html")
+        site.fail("/generateUploadUrl", "500", "html", "bare_url")
         site.fail("/storage/upload", "cut", "no_success")
         site.fail("/updateResults", "500", "no_success", "lost")
         await job.leave()
@@ -192,6 +192,7 @@ async def test_each_answer_is_checked_and_each_request_repeated_on_schedule(
             while (record := await job.stored()).outcome is None:
                 if record.attempts != attempts and (attempts := record.attempts):
                     assert record.last_error
+                    assert "secret" not in record.last_error
                     running.pass_(hours=11)
                 await asyncio.sleep(0.02)
         assert record.outcome == "completed"
@@ -240,6 +241,22 @@ async def test_a_job_without_what_its_video_needs_ends_as_failed_and_one_without
         assert "no artifact compat/results.json" in site.videos["no_results"]["error"]
         assert "no number 'duration'" in site.videos["no_summary"]["error"]
         assert "processedVideoStorageId" not in site.videos["no_video"]
+
+
+async def test_an_upload_that_is_deleted_after_its_job_does_not_make_the_video_fail(
+    nats: EmbeddedNats, bus: Publisher, s3_server: S3Server, bucket: Bucket
+) -> None:
+    """The notifier that delivers the results is started after all that."""
+    async with convex_site() as site:
+        job = await accept(bus, site, bucket, "deleted")
+        await job.leave()
+        await job.start()
+        await job.succeed()
+        await job.fail_upload("deleted")
+        async with run_callbacks(nats.settings, s3_server.settings):
+            await site.until(lambda: site.status("deleted"))
+            await _ended(job, "completed")
+        assert {entry["level"] for entry in site.logs} == {"info", "success", "warning"}
 
 
 async def test_a_request_that_is_repeated_in_mid_delivery_stores_nothing_twice_and_is_answered_by_the_results(

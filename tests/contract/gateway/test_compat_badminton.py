@@ -18,6 +18,7 @@ from kit.bus.lease import Lease
 from kit.settings import NatsSettings, S3Settings
 from modal_workers.badminton.spec import WORKLOAD
 from services.dispatcher.app import LEASE_NAME
+from services.gateway.compat.badminton import application
 from tests.harness import badminton_job
 from tests.harness.clients.convex_page import ConvexError, ConvexPage, convex_page
 from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3, free_port, wait_for_port
@@ -193,6 +194,28 @@ async def test_what_is_wrong_is_said_as_the_page_reads_it(served: tuple[RunningG
         preflight = await http.options("/api/export/pdf", headers={"Access-Control-Request-Method": "POST"})
         assert (preflight.status_code, preflight.headers["access-control-allow-headers"]) == (204, "Content-Type")
         assert preflight.headers["access-control-allow-methods"] == "GET, POST, OPTIONS"
+
+
+async def test_slow_requests_for_a_report_do_not_keep_others_waiting(
+    served: tuple[RunningGateway, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(application, "_PDF_REQUEST_S", 0.5)
+    _, base = served
+    address = httpx.URL(base)
+    head = f"POST /badminton/api/export/pdf HTTP/1.1\r\nHost: {address.host}\r\nContent-Length: 20\r\n\r\n{{"
+    slow = [await asyncio.open_connection(address.host, address.port) for _ in range(2)]
+    try:
+        for _, writer in slow:
+            writer.write(head.encode())
+            await writer.drain()
+        async with httpx.AsyncClient(base_url=base, timeout=8) as http:
+            await http.get("/health")  # by then both are being received
+            assert (await http.post("/api/export/pdf", json={"videoId": "k57d"})).json()["error"] == "Video not found"
+        for reader, _ in slow:
+            assert (await reader.readline()).startswith(b"HTTP/1.1 408")
+    finally:
+        for _, writer in slow:
+            writer.close()
 
 
 async def test_a_repeated_upload_is_stored_once(served: tuple[RunningGateway, str], clip: Path) -> None:

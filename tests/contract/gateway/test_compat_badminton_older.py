@@ -64,6 +64,7 @@ async def test_a_form_an_analysis_that_is_waited_for_and_its_progress(served: tu
             async with asyncio.timeout(10):
                 while told[-1:] != [{"type": "progress", "progress": 37, "frame": 45, "total_frames": 90}]:
                     told.append(await socket.receive_json())
+                await socket.send_bytes(b"\x00")
                 await socket.send_str("ping")
                 while (message := await socket.receive_json())["type"] != "pong":
                     told.append(message)

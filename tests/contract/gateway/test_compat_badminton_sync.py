@@ -15,7 +15,7 @@ import pytest
 
 from contracts.events.job import JobProgressed
 from kit.settings import NatsSettings, S3Settings
-from modal_workers.badminton.spec import WORKLOAD
+from modal_workers.badminton.spec import CORNER_NAMES, WORKLOAD
 from services.gateway.compat.badminton.sync import sync_socket
 from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3
 from tests.harness.servers.gateway import RunningGateway, video
@@ -171,6 +171,16 @@ async def test_two_gateways_start_one_analysis(servers: Servers, tmp_path: Path)
         assert [one.get("success") for one in answers] == [True] * 6, answers
         jobs = (await running.http.get("/v1/jobs", params={"workload": "badminton"})).json()["data"]
         assert len([job for job in jobs if job["params"]["video_id"] == video_id]) == 1
+
+        video_id, corners = await uploaded(first), {name: [8, 8] for name in CORNER_NAMES}
+        async with httpx.AsyncClient(params={"videoId": video_id}) as http:
+            asked = await http.get(f"{second}/badminton/api/court-keypoints/manual/status")
+            assert asked.json()["has_manual_keypoints"] is False
+            body = {"videoId": video_id, "keypoints": corners}
+            assert (await http.post(f"{first}/badminton/api/court-keypoints/manual/set", json=body)).is_success
+        await process(second)
+        newest = (await running.http.get("/v1/jobs", params={"workload": "badminton"})).json()["data"][0]
+        assert (newest["params"]["video_id"], newest["params"]["court_keypoints"]) == (video_id, corners)
 
 
 async def test_an_upload_that_is_cut_off_stores_nothing(served: tuple[RunningGateway, str]) -> None:

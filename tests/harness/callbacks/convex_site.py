@@ -34,7 +34,7 @@ META_OPTIONAL = {
 PLAN = dict.fromkeys(("duration", "fps", "totalFrames", "processedFrames", "videoWidth", "videoHeight"), NUMBER)
 
 #: What a site does with the next request to a route instead of answering it.
-Fault = Literal["500", "503", "html", "no_success", "stall", "slow", "lost", "cut"]
+Fault = Literal["500", "503", "html", "no_success", "stall", "slow", "lost", "cut", "bare_url"]
 
 
 class RefusedError(Exception):
@@ -133,6 +133,8 @@ class ConvexSite:
             return web.Response(text="<html>Log in</html>", content_type="text/html")
         if fault == "no_success":
             return web.json_response({"ok": 1})
+        if fault == "bare_url":  # a text, as no dialect has it
+            return web.Response(text=f"{self.url}/storage/upload?token=secret")
         if fault == "stall":
             await asyncio.sleep(3600)
         if fault == "slow":

@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 from contracts.callback import PLAN_SUFFIX, Callback
 from contracts.errors import ErrorBody, ErrorCode
@@ -121,10 +122,10 @@ class VideoJob:
         error = ErrorBody(code=ErrorCode.CLIP_TOO_SHORT, message="The video has 3 frames.", hint="Send a longer one.")
         await self.say(JobFailed(attempt=1, failure="user", error=error))
 
-    async def fail_upload(self) -> None:
+    async def fail_upload(self, reason: Literal["refused", "deleted"] = "refused") -> None:
         error = ErrorBody(code=ErrorCode.MEDIA_NO_VIDEO, message="It is no video.", hint="Send a video.")
         message = encode(
-            UploadFailed(reason="refused", error=error),
+            UploadFailed(reason=reason, error=error if reason == "refused" else None),
             tenant=self.tenant,
             subject_id=self.callback.upload_ids[0],
             source="/test",

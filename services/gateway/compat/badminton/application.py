@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 _PDF_REQUEST_BYTES: Final = 32 * MIB
 #: Requests for a report that are read at once: their bodies hold every position of the players.
 _PDF_REQUESTS: Final = 2
+#: Longest time for which one of them is received: others wait for it.
+_PDF_REQUEST_S: Final = 30.0
 _MAX_HEAT_MAP_SIDE: Final = 512
 #: What the replaced backend answered where this system is more exact: invalid values, results that are not ready.
 _STATUS: Final = {422: 400, 409: 404}
@@ -194,8 +196,13 @@ class BadmintonRoutes:
 
     async def _pdf(self, request: Request, caller: Principal) -> Response:
         async with self._pdf_slots:
-            body = await _json_body(request, _PDF_REQUEST_BYTES)
-        video = await self._videos.get(caller.tenant, _video_id(body))
+            try:
+                async with asyncio.timeout(_PDF_REQUEST_S):
+                    video_id = _video_id(await _json_body(request, _PDF_REQUEST_BYTES))
+            except TimeoutError:
+                message = f"The body was not complete after {_PDF_REQUEST_S:g} s."
+                raise SaccadeError(ErrorCode.REQUEST_TIMEOUT, message) from None
+        video = await self._videos.get(caller.tenant, video_id)
         return StreamingResponse(await self._results.pdf_answer(video), media_type="application/json")
 
     async def _asked_video(self, request: Request, caller: Principal) -> Video:

@@ -171,8 +171,8 @@ async def _closing(opened: OpenObject, stack: AsyncExitStack) -> AsyncIterator[b
 
 
 async def _answer_pings(socket: WebSocket) -> None:
-    while True:
-        text = await socket.receive_text()
+    while (message := await socket.receive())["type"] != "websocket.disconnect":
+        text = message.get("text") or ""  # a binary message has none
         if len(text) <= _MESSAGE_CHARS and "ping" in text:
             await _send(socket, {"type": "pong"})
 

@@ -18,6 +18,7 @@ from services.gateway.compat.badminton.videos.keypoints import Keypoints
 
 AnalysisMode = Literal["full", "rally_only"]
 
+_VIDEO, _KEYPOINTS = _NAMES = ("video.json", "keypoints.json")
 _CACHE_SIZE: Final = 1000
 #: Age at which what may have changed, by another gateway, is read again.
 _REFRESH_S: Final = 2.0
@@ -55,13 +56,18 @@ class VideoRecords:
         #: By key: what was read last, and when (monotonic clock, seconds).
         self._known: OrderedDict[str, tuple[BaseModel | None, float]] = OrderedDict()
 
+    def forget(self, tenant: str, video_id: str) -> None:
+        """Read the records of a video from the bucket when they are asked for next: another gateway writes them too."""
+        for name in _NAMES:
+            self._known.pop(self._key(tenant, video_id, name), None)
+
     async def record(self, tenant: str, video_id: str) -> VideoRecord | None:
         """Return what the page said of a video; None if it has not created it.
 
         Raises:
             SaccadeError: STORAGE_UNAVAILABLE.
         """
-        return await self._load(VideoRecord, self._key(tenant, video_id, "video.json"), changes=False)
+        return await self._load(VideoRecord, self._key(tenant, video_id, _VIDEO), changes=False)
 
     async def keypoints(self, tenant: str, video_id: str) -> SavedKeypoints | None:
         """Return the points of the court; None if none were saved.
@@ -69,7 +75,7 @@ class VideoRecords:
         Raises:
             SaccadeError: STORAGE_UNAVAILABLE.
         """
-        return await self._load(SavedKeypoints, self._key(tenant, video_id, "keypoints.json"), changes=True)
+        return await self._load(SavedKeypoints, self._key(tenant, video_id, _KEYPOINTS), changes=True)
 
     async def keep_record(self, tenant: str, video_id: str, record: VideoRecord) -> None:
         """Store what the page said of a video.
@@ -77,7 +83,7 @@ class VideoRecords:
         Raises:
             SaccadeError: STORAGE_UNAVAILABLE.
         """
-        await self._keep(self._key(tenant, video_id, "video.json"), record)
+        await self._keep(self._key(tenant, video_id, _VIDEO), record)
 
     async def keep_keypoints(self, tenant: str, video_id: str, keypoints: Keypoints, now: datetime) -> None:
         """Store the points of the court in place of earlier ones.
@@ -86,7 +92,7 @@ class VideoRecords:
             SaccadeError: STORAGE_UNAVAILABLE.
         """
         saved = SavedKeypoints(keypoints=keypoints, saved_at=now)
-        await self._keep(self._key(tenant, video_id, "keypoints.json"), saved)
+        await self._keep(self._key(tenant, video_id, _KEYPOINTS), saved)
 
     async def delete(self, tenant: str, video_id: str) -> None:
         """Delete both.
@@ -94,7 +100,7 @@ class VideoRecords:
         Raises:
             SaccadeError: STORAGE_UNAVAILABLE.
         """
-        for name in ("video.json", "keypoints.json"):
+        for name in _NAMES:
             key = self._key(tenant, video_id, name)
             await self._bucket.delete(key)
             self._known.pop(key, None)

@@ -120,6 +120,7 @@ class Videos:
         Raises:
             SaccadeError: UPLOAD_NOT_FOUND; as ``JobService.submit``.
         """
+        self._records.forget(tenant, video_id)
         video = await self.get(tenant, video_id)
         if video.job is not None:
             return
