@@ -38,8 +38,8 @@ def run(params: BadmintonParams, context: Context) -> BadmintonResult:
     cv2.setNumThreads(1)
     backends = DetectionBackends(params, BadmintonSettings())
     court = _court(params, context)
-    detections = _detect(context, court, backends)
-    tracks = _track(params, context, court, detections, backends)
+    # Not kept: the detections of a long match take as much memory as everything after them.
+    tracks = _track(params, context, court, _detect(context, court, backends), backends)
     match, analysis = _analyse(params, context, court, tracks, backends)
     videos = _render(params, context, match, analysis)
     return _report(params, context, match, analysis, videos)

@@ -19,18 +19,19 @@ def build_match(mode: Mode, court: CourtStage, tracks: TrackStage, backends: Det
     contacts = judge_contacts(shuttle, players, times_s, courts, picture_size=size) if tracks.shuttle else []
     hits = [contact.hit for contact in contacts if contact.hit is not None]
     rallies = find_rallies(hits, shuttle, players, times_s, courts, mode=mode, picture_size=size, contacts=contacts)
+    measured = players is not None and mode == "full"
     return Match(
         facts=court.facts,
         times_s=times_s,
         source_frame=court.times.source_frame,
         segments=court.segments,
-        tracks=players_in_frames(players, court.segments) if players is not None and mode == "full" else None,
+        tracks=players_in_frames(players, court.segments) if players is not None and measured else None,
         shuttle=shuttle_in_frames(shuttle, court.segments) if tracks.shuttle is not None else None,
         rallies=tuple(rallies),
         hits=tuple(hits),
         pose_backend=backends.pose_name,
         shuttle_backend=backends.shuttle_name,
-        has_skeletons=backends.has_skeletons,
+        has_skeletons=backends.has_skeletons and measured,
         mode=mode,
         warnings=court.warnings + tracks.warnings,
         missing=missing_parts(

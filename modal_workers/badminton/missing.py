@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from modal_workers.badminton.match import Missing, Mode
+from modal_workers.badminton.match import Match, Missing, Mode
 from modal_workers.badminton.players.player_tracks import PlayerTracks
 from modal_workers.badminton.rallies.rally import Rally
 from modal_workers.badminton.shuttle.shuttle_track import ShuttleTrack
@@ -21,6 +21,11 @@ RALLIES: Final = "rallies"
 LEAST_OBSERVED_SHARE: Final = 0.05
 #: A match whose shuttle is found in a smaller share of the frames has no usable track: nobody plays all the time.
 LEAST_TRACKED_SHARE: Final = 0.01
+
+
+def hits_known(match: Match) -> bool:
+    """Return whether hits were found by the shuttle: where it was not tracked, their count says nothing."""
+    return match.shuttle is not None and all(each.part != SHUTTLE for each in match.missing)
 
 
 def missing_parts(

@@ -7,14 +7,13 @@ import math
 
 from modal_workers.badminton.analytics.analysis import Analysis, PlayerFigures
 from modal_workers.badminton.match import CameraSegmentResult, Match
-from modal_workers.badminton.missing import RALLIES, SHUTTLE
+from modal_workers.badminton.missing import RALLIES, hits_known
 from modal_workers.badminton.spec import BadmintonResult, CourtResult, MissingPart, PlayerResult, VideoResult
 
 
 def build_result(match: Match, analysis: Analysis) -> BadmintonResult:
     """Return the figures that ``job.succeeded`` carries."""
-    missing = {each.part for each in match.missing}
-    rallies_known, hits_known = RALLIES not in missing, SHUTTLE not in missing and match.mode == "full"
+    rallies_known = all(each.part != RALLIES for each in match.missing)
     longest_s = max((figures.duration_s for figures in analysis.rallies), default=None)
     return BadmintonResult(
         video=VideoResult(**dataclasses.asdict(match.facts), analysed_frame_count=match.frame_count),
@@ -27,7 +26,7 @@ def build_result(match: Match, analysis: Analysis) -> BadmintonResult:
         rally_count=len(match.rallies) if rallies_known else None,
         play_s=analysis.play_time.rally_s if rallies_known else None,
         longest_rally_s=longest_s if rallies_known else None,
-        hit_count=sum(len(rally.hits) for rally in match.rallies) if hits_known else None,
+        hit_count=sum(len(rally.hits) for rally in match.rallies) if hits_known(match) else None,
         left_out_s=sum(_duration_s(segment) for segment in match.segments if not segment.analysed),
         warnings=match.warnings,
         missing=tuple(MissingPart(part=each.part, reason=each.reason) for each in match.missing),

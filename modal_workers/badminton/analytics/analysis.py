@@ -14,6 +14,7 @@ from modal_workers.badminton.analytics.own_half import own_half
 from modal_workers.badminton.analytics.shots import GroundShot, measure_shots
 from modal_workers.badminton.analytics.zones import ZoneTimes, measure_zones
 from modal_workers.badminton.match import Match
+from modal_workers.badminton.missing import hits_known
 from modal_workers.badminton.players.player_tracks import PlayerTracks
 from modal_workers.badminton.rallies.rally import Rally
 
@@ -32,9 +33,10 @@ class PlayerFigures:
     footwork: Footwork
     #: Seconds in each cell of the floor [rows, columns], of ``heat_map``.
     heat_map_s: Floats
-    hit_count: int
-    #: Rallies won with evidence; in doubles those of the pair.
-    won_count: int
+    #: None where the shuttle was not tracked.
+    hit_count: int | None
+    #: Rallies won with evidence; in doubles those of the pair. None where the shuttle was not tracked.
+    won_count: int | None
     outlier_count: int
     #: Mean over the known frames, and the lowest: probability that it is the person of the beginning.
     identity_confidence: float
@@ -45,7 +47,10 @@ class PlayerFigures:
 
 @dataclass(frozen=True, eq=False)
 class RallyFigures:
-    """Figures of one rally: ``players`` and ``hit_counts`` in the order of the players' ids."""
+    """Figures of one rally: ``players`` and ``hit_counts`` in the order of the players' ids.
+
+    ``hit_counts`` is empty where the rally was found by the players' movement: nobody saw its hits.
+    """
 
     rally: Rally
     players: tuple[Motion, ...]
@@ -60,7 +65,7 @@ class RallyFigures:
 
 @dataclass(frozen=True, eq=False)
 class PlayTime:
-    """Time in rallies and between them, of the analysed segments."""
+    """Time in rallies, and ``total_s`` of the whole video, with what was not analysed."""
 
     total_s: float
     rally_s: float
@@ -126,6 +131,7 @@ def _player(match: Match, tracks: PlayerTracks, number: int, track: CourtTrack, 
     in_play = np.zeros(len(known), np.bool_)
     for rally in match.rallies:
         in_play[rally.first_frame : rally.last_frame + 1] = True
+    counted = hits_known(match)
     return PlayerFigures(
         player=number,
         motion=measure_motion(track),
@@ -133,8 +139,8 @@ def _player(match: Match, tracks: PlayerTracks, number: int, track: CourtTrack, 
         zones=measure_zones(half, counted_s),
         footwork=measure_footwork(half, counted_s),
         heat_map_s=heat_map(track.position_m, counted_s),
-        hit_count=sum(hit.player == number for hit in match.hits),
-        won_count=sum(_won(rally, number, tracks.player_count) for rally in match.rallies),
+        hit_count=sum(hit.player == number for hit in match.hits) if counted else None,
+        won_count=sum(_won(rally, number, tracks.player_count) for rally in match.rallies) if counted else None,
         outlier_count=int(tracks.outlier_count[number]),
         identity_confidence=_mean(identity),
         identity_confidence_min=float(np.nanmin(identity)) if np.isfinite(identity).any() else float("nan"),
@@ -150,10 +156,11 @@ def _won(rally: Rally, player: int, player_count: int) -> bool:
 
 
 def _rally(rally: Rally, tracks: PlayerTracks, by_player: list[CourtTrack]) -> RallyFigures:
+    counted = range(len(by_player)) if rally.evidence == "shuttle" else ()
     return RallyFigures(
         rally=rally,
         players=tuple(measure_motion(track.between(rally.first_frame, rally.last_frame)) for track in by_player),
-        hit_counts=tuple(sum(hit.player == number for hit in rally.hits) for number in range(len(by_player))),
+        hit_counts=tuple(sum(hit.player == number for hit in rally.hits) for number in counted),
         shots=measure_shots(rally.number, rally.hits, tracks.position_m, tracks.position_error_m),
     )
 

@@ -43,8 +43,8 @@ class ZoneTimes:
         return float(self.time_s.sum())
 
     def share(self) -> Floats:
-        """Return the share of each zone [3, 3]; zeros where nothing is known."""
-        return self.time_s / self.total_s if self.total_s > 0 else np.zeros((3, 3))
+        """Return the share of each zone [3, 3]; NaN where nothing is known."""
+        return self.time_s / self.total_s if self.total_s > 0 else np.full((3, 3), np.nan)
 
 
 def zone_of(from_net_m: Floats, from_left_m: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from html import escape
 
+import numpy as np
+
 from modal_workers.badminton.analytics.analysis import Analysis, PlayerFigures, RallyFigures
 from modal_workers.badminton.analytics.motion import KMH_PER_M_S
 from modal_workers.badminton.match import Match
@@ -89,8 +91,9 @@ def _card_html(match: Match, figures: PlayerFigures) -> str:
         ("Distance", ran),
         ("Top speed", top),
         ("Mean speed in rallies", f"{in_play}{_THIN}m/s <small>{figure(motion.mean_speed_m_s)} in all</small>"),
-        ("Hits", f"{figures.hit_count} <small>{figures.won_count} of the rallies won, as far as seen</small>"),
     ]
+    won = f"{figures.won_count} of the rallies won, as far as seen"
+    entries.append(("Hits", "–" if figures.hit_count is None else f"{figures.hit_count} <small>{won}</small>"))
     listed = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in entries)
     return (
         f'<article class="card p{figures.player}"><h3>{player_name(figures.player)} <small>{began}</small></h3>'
@@ -104,10 +107,12 @@ def _card_html(match: Match, figures: PlayerFigures) -> str:
 
 def _zones_html(figures: PlayerFigures) -> str:
     share = figures.zones.share()
-    most = max(1e-9, float(share.max()))
+    most = max(1e-9, float(np.nan_to_num(share).max()))
     rows = "".join(
         f'<tr><th scope="row">{name}</th>'
-        + "".join(f'<td data-share="{round(80 * cell / most)}">{100 * cell:.0f}{_THIN}%</td>' for cell in row)
+        + "".join(
+            f'<td data-share="{round(80 * np.nan_to_num(cell) / most)}">{_zone_percent(cell)}</td>' for cell in row
+        )
         + "</tr>"
         for name, row in zip(("front", "mid", "back"), share, strict=True)
     )
@@ -119,6 +124,10 @@ def _zones_html(figures: PlayerFigures) -> str:
         f"{figure(figures.zones.mean_from_net_m)} m. Used {percent(footwork.covered_share)} of the half, "
         f"{figure(footwork.hull_area_m2, 0)} m².</caption></table>"
     )
+
+
+def _zone_percent(share: float) -> str:
+    return f"{100 * share:.0f}{_THIN}%" if math.isfinite(share) else "–"
 
 
 def _evidence_html(figures: PlayerFigures) -> str:

@@ -119,7 +119,7 @@ def _figures_table(page: Figure, analysis: Analysis, top: float) -> None:
             distance,
             f"{fastest} ({figure(motion.top_speed_m_s * KMH_PER_M_S, 0)} km/h)",
             f"{figure(play.mean_speed_m_s)} m/s" if play is not None else "–",
-            str(figures.hit_count),
+            "–" if figures.hit_count is None else str(figures.hit_count),
             percent(figures.footwork.covered_share),
             percent(figures.motion.observed_share),
             str(figures.outlier_count),
@@ -225,12 +225,11 @@ def _players_page(match: Match, analysis: Analysis) -> Figure:
         share = figures.zones.share()
         colour = PLAYERS[figures.player % 4]
         cmap = LinearSegmentedColormap.from_list("zone", ["#f3f5f8", colour])
-        axes.imshow(share, cmap=cmap, vmin=0, vmax=max(0.01, 1.5 * float(share.max())), aspect=1.1)
+        most = float(np.nan_to_num(share).max())
+        axes.imshow(np.nan_to_num(share), cmap=cmap, vmin=0, vmax=max(0.01, 1.5 * most), aspect=1.1)
         for row in range(3):
             for column in range(3):
-                axes.text(
-                    column, row, f"{100 * share[row, column]:.0f} %", ha="center", va="center", fontsize=11, color=INK
-                )
+                axes.text(column, row, percent(share[row, column]), ha="center", va="center", fontsize=11, color=INK)
         axes.set_xticks(range(3), ["left", "centre", "right"])
         axes.set_yticks(range(3), ["front", "mid", "back"])
         axes.plot([-0.5, 2.5], [-0.5, -0.5], color=INK, lw=3, clip_on=False)

@@ -81,7 +81,7 @@ class ResultsZones(_Model):
     """Time in the thirds of the own half, left and right as the player sees them, facing the net."""
 
     time_s: list[list[float]] = Field(description="Rows front, mid, back from the net; columns left, centre, right.")
-    share: list[list[float]]
+    share: list[list[float | None]] = Field(description="Of the zones' time; null where the player was not seen.")
     mean_from_net_m: float | None
     outside_s: float = Field(description="Time behind a line, counted in the zone next to it.")
     position_count: int
@@ -115,8 +115,10 @@ class ResultsPlayer(_Model):
     zones: ResultsZones
     heat_map: ResultsHeatMap
     footwork: ResultsFootwork
-    hit_count: int
-    won_count: int = Field(description="Rallies won with evidence; in doubles those of the pair.")
+    hit_count: int | None = Field(description="null where the shuttle was not tracked.")
+    won_count: int | None = Field(
+        description="Rallies won with evidence; in doubles those of the pair. null where the shuttle was not tracked."
+    )
     outlier_count: int = Field(description="Detections rejected because nobody moves like that.")
     identity_confidence: float | None
     identity_confidence_min: float | None
@@ -164,7 +166,7 @@ class ResultsRally(_Model):
     hits: list[ResultsHit]
     shots: list[ResultsShot]
     players: list[ResultsMotion] = Field(description="In the order of the players' ids.")
-    hit_counts: list[int]
+    hit_counts: list[int] = Field(description="Of the players; empty where only their movement shows the rally.")
 
 
 class ResultsPlayTime(_Model):

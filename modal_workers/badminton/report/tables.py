@@ -27,7 +27,7 @@ PLAYER_UNITS: Final = {
     "mean_from_net_m": "m",
     "covered_share": "1, share of the own half's cells of 0.5 m",
     "hull_area_m2": "m2, convex hull of the places in the own half",
-    "hit_count": "1",
+    "hit_count": "1, empty where the shuttle was not tracked",
     "won_count": "1, rallies won with evidence",
     "outlier_count": "1, detections rejected",
     "identity_confidence_min": "1, lowest probability that it is one person",
@@ -105,7 +105,7 @@ def _rally_row(figures: RallyFigures) -> dict[str, Any]:
         "start_s": rally.start_s,
         "end_s": rally.end_s,
         "duration_s": figures.duration_s,
-        "hit_count": len(rally.hits),
+        "hit_count": len(rally.hits) if rally.evidence == "shuttle" else None,
         "winner": rally.winner,
         "winner_evidence": rally.winner_evidence,
         "confidence": rally.confidence,
@@ -114,7 +114,7 @@ def _rally_row(figures: RallyFigures) -> dict[str, Any]:
     for player, motion in enumerate(figures.players):
         row[f"player_{player}_distance_m"] = motion.distance_m
         row[f"player_{player}_mean_speed_m_s"] = motion.mean_speed_m_s
-        row[f"player_{player}_hit_count"] = figures.hit_counts[player]
+        row[f"player_{player}_hit_count"] = figures.hit_counts[player] if figures.hit_counts else None
     return row
 
 

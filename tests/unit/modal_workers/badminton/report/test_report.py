@@ -27,7 +27,18 @@ def _without_videos(folder: Path) -> RenderedVideos:
 
 def _variants() -> dict[str, Match]:
     singles = known_match(duration_s=12, rate_hz=10).match
+    assert singles.tracks is not None
+    position_m = singles.tracks.position_m.copy()
+    position_m[1] = np.nan
     return {
+        "one unseen": replace(
+            singles,
+            tracks=replace(singles.tracks, position_m=position_m),
+            shuttle=None,
+            rallies=(),
+            hits=(),
+            missing=(Missing("shuttle", "It is too small."),),
+        ),
         "doubles": known_match(duration_s=12, rate_hz=10, players=4).match,
         "rally only": replace(singles, tracks=None, mode="rally_only"),
         "nothing": replace(
@@ -46,8 +57,10 @@ def test_every_file_is_written_whatever_is_missing(name: str, tmp_path: Path) ->
     ]
     assert all(output.path.stat().st_size > 0 for output in outputs)
     page = (tmp_path / "report.html").read_text()
-    assert ('class="card' in page) == (name == "doubles")
-    assert ("No rally was found." in page) == (name == "nothing")
+    assert ('class="card' in page) == (name in ("doubles", "one unseen"))
+    assert ("No rally was found." in page) == (name in ("nothing", "one unseen"))
+    assert ("<dt>Hits</dt><dd>–</dd>" in page) == (name == "one unseen")
+    assert ('<td data-share="0">–</td>' in page) == (name == "one unseen")
     if name == "nothing":
         assert "The picture shows &lt;no&gt; lines." in page
 

@@ -69,6 +69,34 @@ def test_what_is_missing_is_null_or_empty_and_named(parts: str, tmp_path: Path) 
     assert (results.play_time.mean_rally_s is None) == (parts == "no rallies")
 
 
+def test_without_a_shuttle_the_number_of_hits_is_not_known(tmp_path: Path) -> None:
+    match = known_match(duration_s=6).match
+    rallies = tuple(replace(rally, hits=(), evidence="movement", winner=None) for rally in match.rallies)
+    match = replace(match, shuttle=None, hits=(), rallies=rallies, missing=(Missing("shuttle", "It is too small."),))
+    analysis = analyse(match)
+    write_results(match, analysis, tmp_path / "results.json")
+    results = MatchResults.model_validate_json((tmp_path / "results.json").read_text())
+    assert [(player.hit_count, player.won_count) for player in results.players] == [(None, None)] * 2
+    assert [rally.hit_counts for rally in results.rallies] == [[]] * len(rallies)
+    tables.write_players(analysis, tmp_path / "players.csv")
+    tables.write_rallies(analysis, tmp_path / "rallies.csv", match.player_count)
+    with (tmp_path / "players.csv").open() as players, (tmp_path / "rallies.csv").open() as listed:
+        assert {row["hit_count"] for row in csv.DictReader(players)} == {""}
+        assert {row["hit_count"] + row["player_1_hit_count"] for row in csv.DictReader(listed)} == {""}
+
+
+def test_the_zones_of_a_player_who_was_never_seen_have_no_share(tmp_path: Path) -> None:
+    match = known_match(duration_s=6).match
+    assert match.tracks is not None
+    position_m, observed = match.tracks.position_m.copy(), match.tracks.observed.copy()
+    position_m[1], observed[1] = np.nan, False
+    match = replace(match, tracks=replace(match.tracks, position_m=position_m, observed=observed))
+    write_results(match, analyse(match), tmp_path / "results.json")
+    results = MatchResults.model_validate_json((tmp_path / "results.json").read_text())
+    assert sum(share or 0 for row in results.players[0].zones.share for share in row) == pytest.approx(1, abs=1e-3)
+    assert results.players[1].zones.share == [[None] * 3] * 3
+
+
 def test_columns_are_written_in_pieces(tmp_path: Path) -> None:
     values = np.arange(60_000, dtype=np.float32).reshape(20_000, 3) / 7
     values[5, 1], values[6, 2] = np.nan, np.inf
