@@ -121,5 +121,5 @@ def _no_court(segments: Sequence[CameraSegmentResult], facts: VideoFacts) -> Sac
     """Return the error: what the longest segment lacks."""
     longest = max(segments, key=lambda segment: segment.end_s - segment.start_s)
     share = (longest.end_s - longest.start_s) / max(facts.duration_s, 1e-6)
-    where = "" if share > 0.95 else f" (the camera shows this for {longest.end_s - longest.start_s:.0f} s)"
+    where = "" if share > 0.95 else f" The camera shows this for {longest.end_s - longest.start_s:.0f} s."
     return SaccadeError(ErrorCode.COURT_NOT_FOUND, f"{longest.reason}{where}")

@@ -104,7 +104,8 @@ def test_court_and_players_are_near_the_truth(whole: JobRun, match: tuple[Path, 
         assert player.known_share > 0.6
         assert np.nanmedian(player.position_error_m) < 0.3
         assert player.switch_count == 0
-    assert compared.rally_count == compared.true_rally_count == 1
+    # The clip ends in its rally.
+    assert compared.rally_count == len(match[1].rallies) == 1
 
 
 def test_the_headline_figures_are_those_of_the_results(whole: JobRun) -> None:
